@@ -29,7 +29,7 @@ from tests.hub import Hub
 from tests.packings import CONFIG, PARAMETERS
 from tests.sparse import write_repo, write_safetensors
 from weighbridge.cli.menu import COMMANDS, run
-from weighbridge.render import Look, render
+from weighbridge.render import RenderOptions, render
 from weighbridge.sources import http
 
 # Reports of many kinds
@@ -557,7 +557,7 @@ def test_numbers_are_never_cut_short():
     assert report.model.parameters > 10**12
     for width in (1, 20, 60, 80, 100, 119, 120):
         for explain in (False, True):
-            look = Look(unit="MiB", details=True, explain=explain, width=width)
+            look = RenderOptions(unit="MiB", details=True, explain=explain, width=width)
             text = render(report, "human", look)
             assert "…" not in text
             assert f"{16 * report.model.parameters / 2**20:,.2f} MiB" in text

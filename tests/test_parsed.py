@@ -29,7 +29,7 @@ def lines(module, name):
 def test_models_are_found_by_the_first_value_of_their_lines():
     told = lines(catalogue, "models.jsonl")
     assert catalogue.names() == [one["name"] for one in told]
-    assert all(catalogue.find(one["name"]) == catalogue.Entry(**one) for one in told)
+    assert all(catalogue.find(one["name"]) == catalogue.CatalogueEntry(**one) for one in told)
 
 
 def test_class_defaults_are_found_by_their_lines():
@@ -40,7 +40,7 @@ def test_class_defaults_are_found_by_their_lines():
 
 def test_margins_are_found_by_their_kinds():
     told = lines(margin, "margins.jsonl")
-    names = margin.Kind._fields
+    names = margin.RunGroup._fields
     assert [kind._asdict() for kind in margin.fitted()] == [{n: t[n] for n in names} for t in told]
     for found, one in zip(margin.fitted().values(), told, strict=True):
         assert (found.low, found.high, found.runs) == (one["low"], one["high"], one["runs"])

@@ -24,7 +24,7 @@ from weighbridge.arch.config import Config
 from weighbridge.arch.families import blueprint
 from weighbridge.cli.menu import run
 from weighbridge.dtypes import GGML, GGML_BY_NAME
-from weighbridge.gather import Options, gather
+from weighbridge.gather import GatherOptions, gather
 from weighbridge.model import resolve
 
 LLAMA = {"model_type": "llama", "architectures": ["LlamaForCausalLM"]}
@@ -73,7 +73,7 @@ def gib(nbytes):
 @cache
 def listed(name):
     """A model of the catalogue, counted and not priced."""
-    return resolve(gather(name, Options()))
+    return resolve(gather(name, GatherOptions()))
 
 
 def rows(report):

@@ -1,15 +1,15 @@
 """Screens for tests: what a person sees, and all that there is to see."""
 
-from weighbridge.render import Look, render
+from weighbridge.render import RenderOptions, render
 
 WIDE = 400  # columns in which no sentence is folded
 
 
 def full(report):
     """Everything that `--details` and `--explain` tell, one sentence a line."""
-    return render(report, "human", Look(details=True, explain=True, width=WIDE))
+    return render(report, "human", RenderOptions(details=True, explain=True, width=WIDE))
 
 
 def first(report, **look):
     """The screen at 80 columns."""
-    return render(report, "human", Look(**look))
+    return render(report, "human", RenderOptions(**look))

@@ -11,7 +11,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from weighbridge.bounds.margin import PATH, Table, written
+from weighbridge.bounds.margin import PATH, MarginTable, written
 from weighbridge.evidence import kept
 from weighbridge.evidence.accuracy import Coverage, coverage
 from weighbridge.evidence.fitting import fit, left_out
@@ -27,7 +27,7 @@ def main() -> None:
     asked = parser.parse_args()
     found = kept.complete(kept.read(str(TRACED)), records())
 
-    def ask(table: Table) -> list[Outcome]:
+    def ask(table: MarginTable) -> list[Outcome]:
         return outcomes(records(), found, table=table)
 
     table = fit(ask)

@@ -10,7 +10,7 @@ import argparse
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
-from weighbridge.evidence.outcomes import Answered, Case, cases, judged, remedied
+from weighbridge.evidence.outcomes import AnsweredCase, PublishedCase, cases, judged, remedied
 from weighbridge.judged import Remedy
 
 
@@ -19,11 +19,11 @@ def kinds(found: Iterable[Remedy]) -> set[str]:
     return {r.kind or ", ".join(sorted(r.change)) for r in found}
 
 
-def helped(chosen: Iterable[Case]) -> Iterator[tuple[Case, tuple[Remedy, ...]]]:
+def helped(chosen: Iterable[PublishedCase]) -> Iterator[tuple[PublishedCase, tuple[Remedy, ...]]]:
     """Runs that died, with what would have helped: those that are answered, and do not fit."""
     for case in chosen:
         found = judged(case) if case.outcome != "runs" else None
-        if isinstance(found, Answered) and found.fits != "yes":
+        if isinstance(found, AnsweredCase) and found.fits != "yes":
             yield case, remedied(found)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from weighbridge.errors import UsageError
-from weighbridge.gather import Options
+from weighbridge.gather import GatherOptions
 from weighbridge.prepared import Prepared, asked, one_model, opened, serving
 from weighbridge.report import Report
 
@@ -39,7 +39,7 @@ def prepare(
     Raises:
         weighbridge.errors.WeighbridgeError: bad input, an unknown model, or an unreachable Hub.
     """
-    options = Options(
+    options = GatherOptions(
         revision=revision,
         token=token,
         cache_dir=cache_dir,
@@ -108,7 +108,7 @@ def load(
             "ram": ram,
         },
     )
-    options = Options(
+    options = GatherOptions(
         revision=revision,
         token=token,
         cache_dir=cache_dir,
@@ -157,7 +157,7 @@ def infer(
         model, revision = launched.model, revision or launched.revision
     if model is None:
         raise UsageError("name a model, or a --command that does")
-    options = Options(
+    options = GatherOptions(
         revision=revision,
         token=token,
         cache_dir=cache_dir,
@@ -196,7 +196,7 @@ def train(
             each other, or an unreachable Hub.
     """
     w = asked("train", workload, settings)
-    options = Options(
+    options = GatherOptions(
         revision=revision,
         token=token,
         cache_dir=cache_dir,
@@ -242,7 +242,7 @@ def fit(
 
     given = {"gpu": gpu, **settings}
     read_fit(given)  # before anything is fetched
-    options = Options(
+    options = GatherOptions(
         revision=revision,
         token=token,
         cache_dir=cache_dir,
@@ -284,7 +284,7 @@ def explain_oom(
     """
     from weighbridge.oom import explained
 
-    options = Options(
+    options = GatherOptions(
         revision=revision,
         token=token,
         cache_dir=cache_dir,

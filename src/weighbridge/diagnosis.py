@@ -13,10 +13,10 @@ from typing import Any
 from weighbridge._version import __version__
 from weighbridge.accelerators import local, ram
 from weighbridge.accelerators.detected import outputs
-from weighbridge.accelerators.detected.device import Device, Seen
+from weighbridge.accelerators.detected.device import DetectedDevice, ToolOutput
 from weighbridge.accelerators.detected.here import PROGRAMS, Here, asked_of_torch, gathered, here
 from weighbridge.accelerators.detected.programs import where
-from weighbridge.accelerators.names import Card
+from weighbridge.accelerators.names import ChosenCard
 
 PACKAGES = (  # what runs models, and what our extras bring
     *("torch", "transformers", "accelerate", "diffusers", "peft", "bitsandbytes", "vllm"),
@@ -62,11 +62,11 @@ class Memory:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Accelerator:
+class DiagnosedDevice:
     """One device: as it was told, and as it was understood. No card: its memory is not known."""
 
-    device: Device
-    card: Card | None
+    device: DetectedDevice
+    card: ChosenCard | None
 
     @property
     def name(self) -> str:
@@ -95,8 +95,8 @@ class Diagnosis:
 
     here: bool
     missing: tuple[str, ...]  # programs that would tell, and are not installed
-    accelerators: tuple[Accelerator, ...]
-    seen: tuple[Seen, ...]
+    accelerators: tuple[DiagnosedDevice, ...]
+    seen: tuple[ToolOutput, ...]
     notes: tuple[str, ...]
     why: str
     host: Memory
@@ -121,7 +121,7 @@ class Diagnosis:
         }
 
 
-def _asked(seen: Seen) -> dict[str, Any]:
+def _asked(seen: ToolOutput) -> dict[str, Any]:
     return {
         "source": seen.source,
         "versions": dict(seen.versions),
@@ -134,7 +134,7 @@ def diagnosis(*, torch: bool = False) -> Diagnosis:
     """Asks this machine. `torch` wakes torch and asks it too, which takes memory of each card."""
     found = _with_torch(here()) if torch else here()
     memory = host()
-    machine = local.Host(memory.total, memory.available)
+    machine = local.HostMemory(memory.total, memory.available)
     return Diagnosis(
         here=True,
         missing=tuple(name for name in PROGRAMS if where(name) is None)
@@ -158,7 +158,7 @@ def of_output(text: str) -> Diagnosis:
     return Diagnosis(
         here=False,
         missing=(),
-        accelerators=_accelerators(found, local.Host(seen.ram, None)),
+        accelerators=_accelerators(found, local.HostMemory(seen.ram, None)),
         seen=(seen,),
         notes=found.notes,
         why=seen.why,
@@ -169,8 +169,8 @@ def of_output(text: str) -> Diagnosis:
     )
 
 
-def _accelerators(found: Here, machine: local.Host) -> tuple[Accelerator, ...]:
-    return tuple(Accelerator(device=d, card=c) for d, c in local.told(found, machine))
+def _accelerators(found: Here, machine: local.HostMemory) -> tuple[DiagnosedDevice, ...]:
+    return tuple(DiagnosedDevice(device=d, card=c) for d, c in local.told(found, machine))
 
 
 def _with_torch(found: Here) -> Here:
@@ -181,7 +181,7 @@ def _with_torch(found: Here) -> Here:
         seen = asked_of_torch(torch)
     except Exception as error:  # it is another's: anything can be wrong with an installation
         kind = type(error).__name__
-        seen = Seen(source="torch", why=f"it cannot be imported or has no GPU ({kind})")
+        seen = ToolOutput(source="torch", why=f"it cannot be imported or has no GPU ({kind})")
     devices = found.devices or seen.devices
     return Here(seen=(*found.seen, seen), devices=devices, notes=found.notes)
 

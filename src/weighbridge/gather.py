@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from weighbridge import catalogue
 from weighbridge.errors import AwayError, HubError, NotFoundError, UsageError, WeighbridgeError
-from weighbridge.inventory import Inventory, Part, declared_quantization
+from weighbridge.inventory import Inventory, StoredModel, declared_quantization
 from weighbridge.reference import CatalogueRef, HubRef, LocalRef, SizeRef, TimmRef, UrlRef
 from weighbridge.sources.opening import open_source, resolve
 from weighbridge.wording import clipped, redacted
 
 if TYPE_CHECKING:
-    from weighbridge.catalogue.pipelines import Pipeline
+    from weighbridge.catalogue.pipelines import CataloguePipeline
     from weighbridge.reference import Reference
     from weighbridge.sources import base
 
@@ -22,7 +22,7 @@ NO_NAME = "no such name in the built-in catalogue"
 MOST_NAMED = 120  # characters of what was typed, in an error
 
 
-class Options(NamedTuple):
+class GatherOptions(NamedTuple):
     """How to reach what was typed. None is what the environment says."""
 
     revision: str | None = None
@@ -34,17 +34,17 @@ class Options(NamedTuple):
     ours: bool = True  # who asks owns this machine: files of it are read, and any address
     then: str = ""  # the module that is needed next, imported while a source is waited for
 
-    def source(self) -> "base.Options":
+    def source(self) -> "base.SourceOptions":
         from weighbridge.sources import base
 
-        return base.Options(
+        return base.SourceOptions(
             token=self.token if self.ours or self.token else False,  # never the owner's own
             cache_dir=self.cache_dir,
             offline=self.offline,
         )
 
 
-def gather(text: str, options: Options) -> Inventory:
+def gather(text: str, options: GatherOptions) -> Inventory:
     """The inventory of a reference. Raises NotFoundError, BadFileError, UsageError, HubError."""
     ref = _resolved(text, options)
     if isinstance(ref, HubRef) and "/" not in text:
@@ -52,7 +52,7 @@ def gather(text: str, options: Options) -> Inventory:
     return replace(SPECIAL.get(type(ref), _read)(text, ref, options), origin=ref)
 
 
-def _resolved(text: str, options: Options) -> "Reference":
+def _resolved(text: str, options: GatherOptions) -> "Reference":
     """What was typed. Raises UsageError for what is not read where strangers ask: whether such a
     file is there is not told, either."""
     if options.ours:
@@ -114,7 +114,7 @@ def naming(text: str, error: WeighbridgeError) -> WeighbridgeError:
     return type(error)(message)
 
 
-def _read(text: str, ref: Any, options: Options) -> Inventory:
+def _read(text: str, ref: Any, options: GatherOptions) -> Inventory:
     from weighbridge.sources.together import Together
 
     source = open_source(ref, options.source())
@@ -136,11 +136,11 @@ def gather_config(config: Raw, *, reference: str = "config") -> Inventory:
     if odd is not None:
         raise UsageError(f"{reference}: keys of a config are text, not {odd!r:.80}")
     name = str(config.get("_name_or_path") or config.get("model_type") or "config")
-    part = Part(config=config, quantization=declared_quantization(config))
+    part = StoredModel(config=config, quantization=declared_quantization(config))
     return Inventory(reference=reference, name=name, parts=(part,), read_from=("config",))
 
 
-def _repository(text: str, ref: HubRef, options: Options) -> Inventory:
+def _repository(text: str, ref: HubRef, options: GatherOptions) -> Inventory:
     """The Hub's files; where nobody answers, the config that the built-in catalogue has of it."""
     try:
         return _read(text, ref, options)
@@ -184,7 +184,7 @@ def _whole(ref: HubRef) -> bool:
     return ref.revision in (None, "main") and not (ref.filename or ref.subfolder or ref.quant)
 
 
-def _catalogued(text: str, ref: Any, options: Options) -> Inventory:
+def _catalogued(text: str, ref: Any, options: GatherOptions) -> Inventory:
     if catalogue.has(ref.name):
         return _entry(text, catalogue.find(ref.name))
     from weighbridge.catalogue import everyday, pipelines
@@ -198,8 +198,8 @@ def _catalogued(text: str, ref: Any, options: Options) -> Inventory:
     return replace(_entry(text, found.entry), notes=notes, form=found.quantization)
 
 
-def _entry(text: str, entry: catalogue.Entry) -> Inventory:
-    part = Part(
+def _entry(text: str, entry: catalogue.CatalogueEntry) -> Inventory:
+    part = StoredModel(
         library="timm" if entry.model_type == catalogue.TIMM else "transformers",
         config=entry.config,
         quantization=declared_quantization(entry.config),
@@ -213,9 +213,9 @@ def _entry(text: str, entry: catalogue.Entry) -> Inventory:
     )
 
 
-def _pipeline(text: str, found: "Pipeline") -> Inventory:
+def _pipeline(text: str, found: "CataloguePipeline") -> Inventory:
     parts = [
-        Part(
+        StoredModel(
             name=name,
             library="diffusers" if "_class_name" in config else "transformers",
             config=config,
@@ -232,23 +232,23 @@ def _pipeline(text: str, found: "Pipeline") -> Inventory:
     )
 
 
-def _sized(text: str, ref: Any, options: Options) -> Inventory:
+def _sized(text: str, ref: Any, options: GatherOptions) -> Inventory:
     return Inventory(
         reference=text,
         name=text,
-        parts=(Part(library="size", config={"parameters": ref.parameters}),),
+        parts=(StoredModel(library="size", config={"parameters": ref.parameters}),),
         read_from=("a bare size",),
         notes=("a bare size says nothing about layers, vocabulary or heads: all of this is rough",),
         rough=True,
     )
 
 
-def _timm(text: str, ref: Any, options: Options) -> Inventory:
+def _timm(text: str, ref: Any, options: GatherOptions) -> Inventory:
     """The Hub's `timm/NAME`, whose headers are enough; else what the name says."""
     try:
         return _read(text, ref, options)
     except (HubError, NotFoundError) as error:
-        part = Part(library="timm", config={"architecture": ref.name})
+        part = StoredModel(library="timm", config={"architecture": ref.name})
         why = "--offline is set" if options.offline else str(error).partition(", and ")[0]
         note = f"{text}: counted from the name of its architecture; no file was read ({why})"
         return Inventory(
@@ -256,7 +256,7 @@ def _timm(text: str, ref: Any, options: Options) -> Inventory:
         )
 
 
-SPECIAL: dict[type, Callable[[str, Any, Options], Inventory]] = {
+SPECIAL: dict[type, Callable[[str, Any, GatherOptions], Inventory]] = {
     CatalogueRef: _catalogued,
     HubRef: _repository,
     SizeRef: _sized,

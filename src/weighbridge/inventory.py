@@ -12,18 +12,18 @@ from typing import Any
 
 from weighbridge.errors import BadFileError
 from weighbridge.reference import Reference
-from weighbridge.tensors import Tensor
+from weighbridge.tensors import CheckpointTensor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
+class StoredModel:
     """One model: its stored tensors (none when only a config is known) and its config."""
 
     name: str = ""  # "" for the only one; "unet", "text_encoder" in a pipeline
     library: str = "transformers"  # whose classes the config names
     config: Mapping[str, Any] | None = None
     where: str = "config.json"  # the path that errors about the config name
-    tensors: tuple[Tensor, ...] = ()
+    tensors: tuple[CheckpointTensor, ...] = ()
     quantization: Mapping[str, Any] | None = None
     cls: str = ""  # the class that a pipeline's index names
     listed: tuple[str, ...] = ()  # tensors that an index names, where no header was read
@@ -37,7 +37,7 @@ class Inventory:
     reference: str
     name: str
     revision: str | None = None
-    parts: tuple[Part, ...]
+    parts: tuple[StoredModel, ...]
     read_from: tuple[str, ...]
     download_bytes: int | None = None
     notes: tuple[str, ...] = ()

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from weighbridge.formats.weights import PICKLES
-from weighbridge.sources.base import Entry
+from weighbridge.sources.base import SourceFile
 
 WEIGHTS = (".safetensors", *PICKLES, ".gguf")
 STEMS = ("model", "diffusion_pytorch_model", "pytorch_model", "adapter_model", "open_clip_model")
@@ -26,8 +26,8 @@ SIDE = re.compile(r"\.(json|txt|model|jinja|tiktoken)$|^tokenizer")
 class Weights(NamedTuple):
     """The chosen files, and the index that named them."""
 
-    files: tuple[Entry, ...] = ()
-    listed_in: Entry | None = None
+    files: tuple[SourceFile, ...] = ()
+    listed_in: SourceFile | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +35,12 @@ class Folder:
     """The files that lie directly in one folder ("" is the root), by their own names."""
 
     path: str
-    files: dict[str, Entry]
+    files: dict[str, SourceFile]
 
-    def get(self, name: str) -> Entry | None:
+    def get(self, name: str) -> SourceFile | None:
         return self.files.get(name)
 
-    def ending(self, *endings: str) -> list[Entry]:
+    def ending(self, *endings: str) -> list[SourceFile]:
         return [e for name, e in sorted(self.files.items()) if name.lower().endswith(endings)]
 
     def side_bytes(self) -> int:
@@ -48,7 +48,7 @@ class Folder:
         return sum(e.size or 0 for name, e in self.files.items() if SIDE.search(name))
 
 
-def folder(entries: Iterable[Entry], path: str = "") -> Folder:
+def folder(entries: Iterable[SourceFile], path: str = "") -> Folder:
     prefix = f"{path}/" if path else ""
     inside = (e for e in entries if e.path.startswith(prefix))
     files = {e.path[len(prefix) :]: e for e in inside}
@@ -91,7 +91,7 @@ def _by_ending(found: Folder, endings: Sequence[str], index: str) -> Weights:
     return Weights(tuple(own))
 
 
-def shards(entries: Iterable[Entry], index: Entry) -> tuple[Entry, ...]:
+def shards(entries: Iterable[SourceFile], index: SourceFile) -> tuple[SourceFile, ...]:
     """The shards that lie beside an index under its name, where all of them are there."""
     stem, ending = INDEX.sub(r"\1", index.path), INDEX.sub(r"\2", index.path)
     named = re.compile(rf"{re.escape(stem)}-\d{{5}}-of-(\d{{5,6}}){re.escape(ending)}")
@@ -99,5 +99,5 @@ def shards(entries: Iterable[Entry], index: Entry) -> tuple[Entry, ...]:
     return tuple(e for e, of in found) if {len(found)} == {int(of) for _, of in found} else ()
 
 
-def _name(entry: Entry) -> str:
+def _name(entry: SourceFile) -> str:
     return entry.path.rpartition("/")[2]

@@ -17,9 +17,9 @@ from typing import Any, NamedTuple
 from weighbridge.arch.blueprint import Blueprint, Buffer, Param
 from weighbridge.arch.roles import expert, kind_of
 from weighbridge.errors import BadFileError
-from weighbridge.inventory import Part
+from weighbridge.inventory import StoredModel
 from weighbridge.quantization.packed import Logical, flat, logical
-from weighbridge.tensors import EXPERTS, Counted, Tensor, counted, one_by_one
+from weighbridge.tensors import EXPERTS, CheckpointTensor, Counted, counted, one_by_one
 
 Key = Callable[[str], str]
 Distinct = tuple[tuple[Param, int], ...]
@@ -52,16 +52,16 @@ FLAT = frozenset({"bnb 4 bit", "hqq"})
 DIGITS = re.compile(r"\d+")
 
 
-class Split(NamedTuple):
+class LoadSplit(NamedTuple):
     """The stored tensors in the order of the files, and the loaded ones with like experts once
     where that is known."""
 
-    loaded: tuple[Tensor, ...]
-    unloaded: tuple[Tensor, ...] = ()
+    loaded: tuple[CheckpointTensor, ...]
+    unloaded: tuple[CheckpointTensor, ...] = ()
     counted: Counted | None = None
 
 
-def split(plan: Blueprint, part: Part, notes: list[str]) -> Split:
+def split(plan: Blueprint, part: StoredModel, notes: list[str]) -> LoadSplit:
     """What the class loads of the files; a note on what the files lack."""
     one = counted(part.tensors) if _alike(part) else one_by_one(part.tensors)
     found = logical(one.first, part.quantization)
@@ -70,21 +70,21 @@ def split(plan: Blueprint, part: Part, notes: list[str]) -> Split:
     own = {p.name for p, _ in distinct} | {b.name for b in plan.buffers if b.persistent}
     key = _key(own | tied, {param.name for param in found.params})
     if key is None:
-        return Split(part.tensors, (), one)
+        return LoadSplit(part.tensors, (), one)
     copies = {t.name: count for t, count in zip(one.first, one.copies, strict=True)}
     notes += _lacking(plan, distinct, [(p, copies[p.stored[0]]) for p in found.params], key)
     loaded = set(map(key, own - tied))
     owners = {name: key(param.name) for param in found.params for name in param.stored}
     own_inside = [(owners.get(t.name) or key(t.name)) in loaded for t in one.first]
     inside = [own_inside[at] for at in one.stands]
-    return Split(
+    return LoadSplit(
         tuple(compress(part.tensors, inside)),
         tuple(compress(part.tensors, map(not_, inside))),
         one.only(own_inside),
     )
 
 
-def _alike(part: Part) -> bool:
+def _alike(part: StoredModel) -> bool:
     """Whether all experts are packed alike: MLX's configs may name one of them."""
     settings = flat(part.quantization or {})
     return not any(EXPERTS in name for name in settings)
@@ -161,7 +161,7 @@ def _stacked(tail: str) -> str:
     return STACKED.get(tail, tail)
 
 
-def from_stored(part: Part, cls: str, notes: list[str]) -> Blueprint:
+def from_stored(part: StoredModel, cls: str, notes: list[str]) -> Blueprint:
     """The parameters behind the stored tensors of a class that is not in our tables."""
     found = logical(part.tensors, part.quantization)
     notes += found.notes
@@ -188,7 +188,7 @@ def from_stored(part: Part, cls: str, notes: list[str]) -> Blueprint:
     )
 
 
-def _routed(part: Part) -> tuple[int, int] | None:
+def _routed(part: StoredModel) -> tuple[int, int] | None:
     """(experts that a token uses, experts) where the metadata of a GGUF file says so."""
     facts: Any = (part.config or {}).get("gguf", {})
     architecture = facts.get("general.architecture")
@@ -219,7 +219,7 @@ def _blocks(names: Iterator[str]) -> Iterator[str]:
             yield f"{found[1]}.*"
 
 
-def class_of(part: Part) -> str:
+def class_of(part: StoredModel) -> str:
     """The class that the config or the pipeline names; what is known of the file otherwise."""
     config: Any = part.config or {}
     named = config.get("architectures") or config.get("_class_name")

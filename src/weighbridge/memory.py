@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 Level = Literal["allocated", "reserved", "driver"]
 LEVELS: tuple[Level, ...] = ("allocated", "reserved", "driver")
 Basis = Literal["read", "computed", "traced", "measured", "assumed"]
-Kind = Literal["gpu", "host", "disk"]
+DeviceKind = Literal["gpu", "host", "disk"]
 
 # The level at which a component first counts: contract of the report.
 LEVEL_OF: dict[str, Level] = {
@@ -89,7 +89,7 @@ class Component:
         return LEVEL_OF[self.name]
 
 
-Part = tuple[str, Bytes]  # a component's name and bytes alone
+NamedBytes = tuple[str, Bytes]  # a component's name and bytes alone
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ class Phase:
     components: tuple[Component, ...]
 
     @property
-    def parts(self) -> list[Part]:
+    def parts(self) -> list[NamedBytes]:
         return [(c.name, c.bytes) for c in self.components]
 
     def at(self, level: Level) -> Bytes:
@@ -160,7 +160,7 @@ class Device:
     """One accelerator, or the host."""
 
     index: int
-    kind: Kind
+    kind: DeviceKind
     phases: tuple[Phase, ...]
     taken: int | None = None  # what an engine reserves by policy, beyond what it needs
     exact: Exact | None = None  # of a device whose phases were traced

@@ -20,14 +20,14 @@ from weighbridge.arch.blueprint import Blueprint, Param
 from weighbridge.arch.config import Config
 from weighbridge.arch.families import blueprint, family, known, stems
 from weighbridge.errors import BadFileError, UnsupportedError
-from weighbridge.inventory import Inventory, Part
+from weighbridge.inventory import Inventory, StoredModel
 from weighbridge.kept import kept
 from weighbridge.reference import Reference
-from weighbridge.tensors import Counted, Tensor, counted
+from weighbridge.tensors import CheckpointTensor, Counted, counted
 from weighbridge.wording import shown
 
 if TYPE_CHECKING:
-    from weighbridge.loading import Split
+    from weighbridge.loading import LoadSplit
 
 MOST_PARAMETERS = 10**15  # the largest that are published have some 10**12
 STORED = 2  # bytes of a number in files, where nothing says
@@ -45,8 +45,8 @@ class ModelPart:
     library: str = "transformers"
     blueprint: Blueprint
     config: Mapping[str, Any]
-    stored: tuple[Tensor, ...] = ()  # what the class loads
-    unloaded: tuple[Tensor, ...] = ()  # stored as well, and not loaded
+    stored: tuple[CheckpointTensor, ...] = ()  # what the class loads
+    unloaded: tuple[CheckpointTensor, ...] = ()  # stored as well, and not loaded
     quantization: Mapping[str, Any] | None = None
 
     @property
@@ -153,13 +153,13 @@ def resolve(inventory: Inventory, *, base_model: bool = False) -> Model:
     )
 
 
-def _part(part: Part, code: str | None, *, base_model: bool) -> tuple[ModelPart, list[str]]:
+def _part(part: StoredModel, code: str | None, *, base_model: bool) -> tuple[ModelPart, list[str]]:
     notes: list[str] = []
     kind = (part.config or {}).get("model_type")
     if not isinstance(kind, str | None):
         raise BadFileError(f"{part.where}: model_type must be text, not {shown(kind)}")
     plan = _from_tables(part, notes, base_model=base_model)
-    files: Split | None = None
+    files: LoadSplit | None = None
     if part.tensors:
         plan, files = _with_headers(plan, part, notes)
     elif plan is None:
@@ -181,7 +181,7 @@ def _part(part: Part, code: str | None, *, base_model: bool) -> tuple[ModelPart,
     return found, [f"{part.name}: {note}" if part.name else note for note in notes]
 
 
-def _check_size(plan: Blueprint, part: Part) -> None:
+def _check_size(plan: Blueprint, part: StoredModel) -> None:
     """Raises BadFileError for sizes that no model has."""
     empty = next((p for p in plan.counted if 0 in p.shape), None)
     if empty is not None:
@@ -198,17 +198,17 @@ def _check_size(plan: Blueprint, part: Part) -> None:
 
 
 def _with_headers(
-    plan: Blueprint | None, part: Part, notes: list[str]
-) -> "tuple[Blueprint, Split]":
+    plan: Blueprint | None, part: StoredModel, notes: list[str]
+) -> "tuple[Blueprint, LoadSplit]":
     from weighbridge import loading  # a config alone, the usual case, does without
 
     if plan is not None:
         return plan, loading.split(plan, part, notes)
     made = loading.from_stored(part, loading.class_of(part), notes)
-    return made, loading.Split(part.tensors)
+    return made, loading.LoadSplit(part.tensors)
 
 
-def _from_tables(part: Part, notes: list[str], *, base_model: bool) -> Blueprint | None:
+def _from_tables(part: StoredModel, notes: list[str], *, base_model: bool) -> Blueprint | None:
     """The family's blueprint; None where the model type or its class is not in our tables."""
     if part.library == "timm" and part.config is not None:
         from weighbridge.arch import timm_nets  # rules, which language models do without
@@ -233,7 +233,7 @@ def _from_tables(part: Part, notes: list[str], *, base_model: bool) -> Blueprint
     return plan
 
 
-def _encoder_alone(part: Part) -> str:
+def _encoder_alone(part: StoredModel) -> str:
     """The class of an encoder whose decoder the files do not have, where the config names none:
     the second text encoder of a pipeline, opened by itself. Else ""."""
     config = part.config or {}
@@ -248,7 +248,7 @@ def _encoder_alone(part: Part) -> str:
     return f"{stem}EncoderModel" if begins <= {"encoder", "shared"} else ""
 
 
-def _of_index(part: Part, parameters: int, notes: list[str]) -> Blueprint:
+def _of_index(part: StoredModel, parameters: int, notes: list[str]) -> Blueprint:
     """A class that nothing here can build, and whose shards were not read."""
     from weighbridge.loading import class_of
 
@@ -268,7 +268,9 @@ def _of_size(parameters: int) -> Blueprint:
     return Blueprint(cls="a bare size", params=(matrix, Param("rest.weight", (rest,), "norm")))
 
 
-def _from_library(part: Part, code: str | None, notes: list[str], *, base_model: bool) -> Blueprint:
+def _from_library(
+    part: StoredModel, code: str | None, notes: list[str], *, base_model: bool
+) -> Blueprint:
     """The class as its library builds it; a refusal says first why our tables could not."""
     try:
         return _built(part, code, base_model=base_model)
@@ -279,7 +281,7 @@ def _from_library(part: Part, code: str | None, notes: list[str], *, base_model:
         raise UnsupportedError("; ".join([*refused, str(error)])) from None
 
 
-def _built(part: Part, code: str | None, *, base_model: bool) -> Blueprint:
+def _built(part: StoredModel, code: str | None, *, base_model: bool) -> Blueprint:
     config = part.config or {}
     if part.library == "size":
         return _of_size(config["parameters"])
@@ -296,7 +298,7 @@ def _built(part: Part, code: str | None, *, base_model: bool) -> Blueprint:
     return meta.transformers(config, base_model=base_model)
 
 
-def _mismatch(plan: Blueprint, unloaded: tuple[Tensor, ...]) -> Iterator[str]:
+def _mismatch(plan: Blueprint, unloaded: tuple[CheckpointTensor, ...]) -> Iterator[str]:
     if unloaded:
         nbytes = sum(t.nbytes for t in unloaded)
         names = ", ".join(t.name for t in unloaded[:3])

@@ -27,7 +27,7 @@ from weighbridge.errors import (
     UsageError,
     WeighbridgeError,
 )
-from weighbridge.gather import Options, gather, gather_config, has_name, naming
+from weighbridge.gather import GatherOptions, gather, gather_config, has_name, naming
 from weighbridge.inventory import Inventory
 from weighbridge.model import Model, ModelPart, resolve
 from weighbridge.report import Report
@@ -85,7 +85,7 @@ class Prepared:
     """A model that was read; made by `weighbridge.prepare`."""
 
     given: Any  # what was typed: a reference, a path, a config or a live module
-    options: Options = field(repr=False)  # they may hold a token
+    options: GatherOptions = field(repr=False)  # they may hold a token
     source: Inventory | Model = field(repr=False)  # a Model of a live module
 
     @property
@@ -169,13 +169,17 @@ class Prepared:
             return report
         if report.verdict.fits == "yes" and "runs_only" not in report.derived:
             return report
-        from weighbridge.remedies import Case, said, search  # of what does not fit, or not run
+        from weighbridge.remedies import (  # of what does not fit, or not run
+            RemedyCase,
+            said,
+            search,
+        )
 
         def ask(changed: Any) -> Report:
             with following(self.given):  # what breaks over a change is a change that is refused
                 return (again or answer)(asked(task, changed, {}))
 
-        case = Case(
+        case = RemedyCase(
             task=task,
             workload=workload,
             report=report,
@@ -318,9 +322,9 @@ class Prepared:
         v = report.verdict
         if v is not None and v.fits == "no":
             return report
-        from weighbridge.training.launching import Run, line, start
+        from weighbridge.training.launching import TrainerRun, line, start
 
-        found = line(Run(report.workload, w, self._loads(), report.model.architecture))
+        found = line(TrainerRun(report.workload, w, self._loads(), report.model.architecture))
         count = 1 if v is None else v.count
         note = found.why or start(count)
         told = {"launch": found.text or None, "launch_note": note or None}
@@ -441,7 +445,7 @@ def _named(what: str, name: str | None, found: Prepared | None) -> str | None:
     return own
 
 
-def opened(model: Any, options: Options) -> Prepared:
+def opened(model: Any, options: GatherOptions) -> Prepared:
     """A model whose files were read, and whose class was not looked for yet."""
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(model, torch.nn.Module):
@@ -506,7 +510,7 @@ def _unfollowed(text: str, error: Exception) -> BadFileError:
     return naming(text, told) if text else told  # type: ignore[return-value]
 
 
-def _inventory(model: Any, options: Options) -> Inventory:
+def _inventory(model: Any, options: GatherOptions) -> Inventory:
     if isinstance(model, Mapping):
         return gather_config(model)
     return gather(os.fspath(model), options)

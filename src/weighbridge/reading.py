@@ -14,13 +14,13 @@ from weighbridge.errors import BadFileError, HubError, NotFoundError, UsageError
 from weighbridge.formats import Plan, whole
 from weighbridge.formats.strict_json import MAX_CONFIG, strict_object
 from weighbridge.formats.weights import PICKLES, weights_file
-from weighbridge.inventory import Inventory, Part, declared_quantization
+from weighbridge.inventory import Inventory, StoredModel, declared_quantization
 from weighbridge.layouts import WEIGHTS, Folder, Weights, folder, shards, weights
 from weighbridge.sources import select
 from weighbridge.sources.ahead import Ahead
-from weighbridge.sources.base import Entry, Progress, Source, read_plan, read_plans, together
+from weighbridge.sources.base import Progress, Source, SourceFile, read_plan, read_plans, together
 from weighbridge.sources.together import Together
-from weighbridge.tensors import Tensor
+from weighbridge.tensors import CheckpointTensor
 from weighbridge.wording import redacted
 
 if TYPE_CHECKING:
@@ -79,8 +79,8 @@ class Bound:
 class Begun(NamedTuple):
     """Files whose headers are being read, and what they add to those before."""
 
-    files: tuple[Entry, ...]
-    headers: Together[tuple[Tensor, ...]]
+    files: tuple[SourceFile, ...]
+    headers: Together[tuple[CheckpointTensor, ...]]
     bound: Bound
 
 
@@ -97,7 +97,7 @@ class Reader:
         self._bound = Bound()
         self._indexes: dict[str, Index] = {}  # by path
 
-    def _soon(self) -> list[Entry]:
+    def _soon(self) -> list[SourceFile]:
         """Small files that will be read whatever they hold."""
         root = folder(self._entries)
         index = root.get("model_index.json")
@@ -128,7 +128,7 @@ class Reader:
             code=self._source.name,
         )
 
-    def _parts(self) -> Iterator[Part]:
+    def _parts(self) -> Iterator[StoredModel]:
         root = folder(self._entries)
         if self._one_file() or self._one_split_file():
             yield self._file()
@@ -149,7 +149,7 @@ class Reader:
             select.parts(first)
         )
 
-    def _file(self) -> Part:
+    def _file(self) -> StoredModel:
         """One file that the user named: weights, or a config."""
         path = self._entries[0].path
         if path.lower().endswith(".gguf"):
@@ -160,18 +160,18 @@ class Reader:
         tensors = self._tensors(Weights(tuple(self._entries)))
         if not tensors:
             raise BadFileError(f"{path} holds no tensors")
-        return Part(
+        return StoredModel(
             config=config, tensors=tensors, quantization=declared_quantization(config or {})
         )
 
-    def _config_file(self, path: str) -> Part:
+    def _config_file(self, path: str) -> StoredModel:
         raw, name = self._json(path), path.rpartition("/")[2]
         what = "an index of shards" if "weight_map" in raw else BESIDE_WEIGHTS.get(name)
         if what:
             raise UsageError(f"{path} is {what}; give its folder, or the config.json of a model")
         if name == "params.json" or ("dim" in raw and "model_type" not in raw):
             raw = _from_params(raw)
-        return Part(
+        return StoredModel(
             library=_library(raw, "transformers"),
             config=raw,
             where=path,
@@ -187,7 +187,7 @@ class Reader:
         except (NotFoundError, HubError):
             return None
 
-    def _model(self, found: Folder, name: str = "", library: str = "transformers") -> Part:
+    def _model(self, found: Folder, name: str = "", library: str = "transformers") -> StoredModel:
         """A folder with a config, weights, or both."""
         chosen = weights(found)
         begun = self._begun(chosen)  # headers are on their way while the config is read
@@ -199,7 +199,7 @@ class Reader:
                 begun.headers.stop()
         self._download += found.side_bytes()
         quantization = declared_quantization(config or {}) or self._quantization_file(found)
-        return Part(
+        return StoredModel(
             name=name,
             library=_library(config or {}, library),
             config=config,
@@ -230,7 +230,7 @@ class Reader:
                 return {"quant_method": method, **self._json(entry.path)}
         return None
 
-    def _pipeline(self, root: Folder) -> Iterator[Part]:
+    def _pipeline(self, root: Folder) -> Iterator[StoredModel]:
         from weighbridge.formats.pipeline import parse_model_index
 
         entry = root.get("model_index.json")
@@ -241,7 +241,7 @@ class Reader:
                 part = self._model(found, component.name, component.library)
                 yield replace(part, cls=component.cls)
 
-    def _modules(self, root: Folder) -> Iterator[Part]:
+    def _modules(self, root: Folder) -> Iterator[StoredModel]:
         """The layers that sentence-transformers puts behind the transformer: Dense and others."""
         entry = root.get("modules.json")
         if entry is None:
@@ -254,7 +254,7 @@ class Reader:
                 part = self._model(found, module.folder, "sentence-transformers")
                 yield replace(part, cls=module.cls)
 
-    def _gguf_repository(self, root: Folder) -> Iterator[Part]:
+    def _gguf_repository(self, root: Folder) -> Iterator[StoredModel]:
         """A repository of GGUF files: llama.cpp takes Q4_K_M when none is named (arg.cpp)."""
         names = sorted({select.parts(e.path)[0] for e in self._entries if _is_gguf(e)})
         if not names:
@@ -268,11 +268,11 @@ class Reader:
             )
         yield self._gguf(chosen[0])
 
-    def _gguf(self, path: str) -> Part:
+    def _gguf(self, path: str) -> StoredModel:
         """One GGUF file, with all its parts where it is split."""
         from weighbridge.formats.gguf import gguf
 
-        def plan(e: Entry) -> "Plan[Gguf]":
+        def plan(e: SourceFile) -> "Plan[Gguf]":
             return self._bound.keep(gguf(e.size, file=e.path), lambda found: len(found.tensors))
 
         entries = select.file(self._entries, path, self._source.name)
@@ -280,14 +280,16 @@ class Reader:
         self._download += sum(e.size or 0 for e in entries)
         self._read.append("GGUF header")
         metadata = dict(files[0].metadata)
-        return Part(
+        return StoredModel(
             library="gguf",
             config={"gguf": metadata},
             cls=f"GGUF {metadata.get('general.architecture', 'model')}",
             tensors=tuple(t for f in files for t in f.tensors),
         )
 
-    def _tensors(self, chosen: Weights, begun: "Begun | None" = None) -> tuple[Tensor, ...]:
+    def _tensors(
+        self, chosen: Weights, begun: "Begun | None" = None
+    ) -> tuple[CheckpointTensor, ...]:
         files, first = chosen.files, None
         if chosen.listed_in is not None:
             files = self._named(chosen.listed_in, self._shards(chosen.listed_in))
@@ -320,7 +322,7 @@ class Reader:
         jobs = together(partial(_plan, bound, first), self._source, files)
         return Begun(files, jobs, bound)
 
-    def _shards(self, entry: Entry) -> tuple[str, ...]:
+    def _shards(self, entry: SourceFile) -> tuple[str, ...]:
         """The shards that an index names."""
         self._download += entry.size or 0
         head = entry.path.rpartition("/")[0]
@@ -329,7 +331,7 @@ class Reader:
         found = self._indexes[entry.path] = self._parsed(entry.path, parse_index, MAX_INDEX)
         return tuple(f"{head}/{file}" if head else file for file in found.files)
 
-    def _named(self, entry: Entry, names: Sequence[str]) -> tuple[Entry, ...]:
+    def _named(self, entry: SourceFile, names: Sequence[str]) -> tuple[SourceFile, ...]:
         by_path = {e.path: e for e in self._entries}
         missing = [path for path in names if path not in by_path]
         if len(missing) == len(names):
@@ -355,11 +357,13 @@ class Reader:
         return found
 
 
-def _plan(bound: Bound, first_read: int | None, e: Entry) -> Plan[tuple[Tensor, ...]]:
+def _plan(
+    bound: Bound, first_read: int | None, e: SourceFile
+) -> Plan[tuple[CheckpointTensor, ...]]:
     return bound.keep(weights_file(e.path, e.size, first_read), len)
 
 
-def _first_read(index: Entry, shards: int) -> int | None:
+def _first_read(index: SourceFile, shards: int) -> int | None:
     from weighbridge.formats.safetensors import expected
 
     return None if index.size is None else expected(index.size, shards)
@@ -393,7 +397,7 @@ def _short(name: str) -> str:
     return path.parent.name if path.name in ("config.json", "params.json") else path.name
 
 
-def _is_gguf(entry: Entry) -> bool:
+def _is_gguf(entry: SourceFile) -> bool:
     return entry.path.lower().endswith(".gguf") and "mmproj" not in entry.path.lower()
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from weighbridge.errors import BadFileError, UsageError, WeighbridgeError
 from weighbridge.formats.strict_json import strict_json
-from weighbridge.gather import Options
+from weighbridge.gather import GatherOptions
 from weighbridge.prepared import Prepared, asked, one_model, opened, serving
 from weighbridge.report import Report
 from weighbridge.settings import INFER, TRAIN
@@ -47,7 +47,7 @@ class Requests:
     def __init__(
         self, *, cache_dir: str | None = None, offline: bool = False, ours: bool = True
     ) -> None:
-        self._options = Options(cache_dir=cache_dir, offline=offline, ours=ours)
+        self._options = GatherOptions(cache_dir=cache_dir, offline=offline, ours=ours)
         self._kept: OrderedDict[str, Prepared] = OrderedDict()
         self._answered = 0
         self._salt = os.urandom(16)
@@ -96,7 +96,7 @@ class Requests:
             self._kept[key] = found
         return found
 
-    def _opened(self, model: Any, options: Options) -> Prepared:
+    def _opened(self, model: Any, options: GatherOptions) -> Prepared:
         """Read with the token, and without it from then on. What a stranger's token lets us read is
         kept in no cache that others are answered from."""
         if options.token is None or options.ours:

@@ -8,7 +8,9 @@ from typing import NamedTuple
 from weighbridge.dtypes import DType
 
 
-class Tensor(NamedTuple):  # not a frozen dataclass: half the cost, and there may be 100,000
+class CheckpointTensor(
+    NamedTuple
+):  # not a frozen dataclass: half the cost, and there may be 100,000
     """`nbytes` is what the file says it takes, checked against dtype and shape by its format."""
 
     name: str
@@ -29,7 +31,7 @@ class Counted(NamedTuple):
     same order as well, a module's tensors taken together, and nothing else among them.
     """
 
-    first: tuple[Tensor, ...]
+    first: tuple[CheckpointTensor, ...]
     copies: tuple[int, ...]
     ordered: tuple[bool, ...]
     stands: tuple[int, ...]
@@ -45,12 +47,12 @@ class Counted(NamedTuple):
         )
 
 
-def one_by_one(tensors: Sequence[Tensor]) -> Counted:
+def one_by_one(tensors: Sequence[CheckpointTensor]) -> Counted:
     count = len(tensors)
     return Counted(tuple(tensors), (1,) * count, (True,) * count, tuple(range(count)))
 
 
-def counted(tensors: Sequence[Tensor]) -> Counted:
+def counted(tensors: Sequence[CheckpointTensor]) -> Counted:
     """A mixture of 90,000 tensors has some 2,000 that differ by more than an expert's number."""
     layers: dict[str, dict[str, _Expert]] = {}
     others = set()
@@ -111,7 +113,9 @@ def _count(experts: Sequence[_Expert], stands_for: list[int]) -> None:
             stands_for[index] = first[name]
 
 
-def _gathered(tensors: Sequence[Tensor], stands_for: Sequence[int], apart: set[int]) -> Counted:
+def _gathered(
+    tensors: Sequence[CheckpointTensor], stands_for: Sequence[int], apart: set[int]
+) -> Counted:
     own = [index for index, other in enumerate(stands_for) if index == other]
     place = {index: at for at, index in enumerate(own)}
     stands = tuple(map(place.__getitem__, stands_for))

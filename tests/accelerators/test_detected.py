@@ -19,7 +19,7 @@ from weighbridge.accelerators.detected import (
     visible,
     windows,
 )
-from weighbridge.accelerators.detected.device import Device, hidden, named, size
+from weighbridge.accelerators.detected.device import DetectedDevice, hidden, named, size
 from weighbridge.accelerators.detected.here import look
 from weighbridge.errors import BadFileError
 from weighbridge.memory import exactly
@@ -33,7 +33,7 @@ OTHERS = {  # told by files, variables and people, not by a program: each has a 
 }
 DEFAULTS = {
     field.name: field.default
-    for field in dataclasses.fields(Device)
+    for field in dataclasses.fields(DetectedDevice)
     if field.name not in ("raw", "index", "source", "uuid")
 }
 
@@ -270,7 +270,9 @@ def test_every_form_of_visible_devices_is_known():
 
 def cards(count=3):
     return [
-        Device(name="GPU", kind="cuda", source="", index=i, uuid=f"GPU-{i}a2b3c4d-0000", total=GIB)
+        DetectedDevice(
+            name="GPU", kind="cuda", source="", index=i, uuid=f"GPU-{i}a2b3c4d-0000", total=GIB
+        )
         for i in range(count)
     ]
 
@@ -299,7 +301,9 @@ def test_an_id_that_names_two_names_none():
 
 def test_slices_are_named_by_their_own_id_and_by_the_old_one():
     (slices,) = [nvidia.smi(text("nvidia_smi_h100_mig")).devices]
-    whole = Device(name="H100", kind="cuda", source="", index=0, uuid="GPU-00000004-0000-4000")
+    whole = DetectedDevice(
+        name="H100", kind="cuda", source="", index=0, uuid="GPU-00000004-0000-4000"
+    )
     some = [whole, *slices]
     assert visible.chosen("MIG-GPU-00000004/3/0", some)[0].total == 20096 * MIB
     named_ones = nvidia.profiled(

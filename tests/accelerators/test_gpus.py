@@ -11,7 +11,7 @@ from weighbridge.accelerators.abilities import TYPES, abilities
 from weighbridge.accelerators.choosing import ORDERS, Wanted, ordered
 from weighbridge.accelerators.parts import instances, parts
 from weighbridge.cli.gpus import gpus
-from weighbridge.render import Look, draw
+from weighbridge.render import RenderOptions, draw
 from weighbridge.units import GIB
 from weighbridge.view.gpus import screen
 
@@ -135,12 +135,17 @@ def test_the_screen_sign_by_sign():
     machines = [i for i in instances().values() if i.part in ASKED][:3]
     told = "".join(
         f"{'=' * 20} {look.width} {look.lang}\n{draw(screen(found, machines, look.lang), 'human', look)}"
-        for look in (Look(width=60), Look(width=80), Look(width=120), Look(lang="zh"))
+        for look in (
+            RenderOptions(width=60),
+            RenderOptions(width=80),
+            RenderOptions(width=120),
+            RenderOptions(lang="zh"),
+        )
     )
     if os.environ.get("WRITE_SCREENS"):
         KEPT.write_text(told)
     assert told == KEPT.read_text()
-    for line in draw(screen(found, machines), "human", Look(width=60)).splitlines():
+    for line in draw(screen(found, machines), "human", RenderOptions(width=60)).splitlines():
         assert len(line) <= 60
 
 

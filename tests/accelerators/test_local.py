@@ -20,7 +20,7 @@ from weighbridge.trace.card import card
 from weighbridge.units import GIB, MIB
 
 LLAMA = "llama-3.1-8b"
-MACHINE = local.Host(total=128 * GIB, left=100 * GIB)
+MACHINE = local.HostMemory(total=128 * GIB, left=100 * GIB)
 
 
 def machine(*names):
@@ -107,14 +107,14 @@ def test_slices_are_believed_by_their_size():
 
 def test_a_chip_with_the_hosts_memory_has_what_the_host_has_left():
     """nvidia-smi does not tell a GB10's; a Jetson's name is no part, whose memory is the host's."""
-    spark = chosen("nvidia_smi_gb10", host=local.Host(128 * GIB, 90 * GIB))
+    spark = chosen("nvidia_smi_gb10", host=local.HostMemory(128 * GIB, 90 * GIB))
     assert spark.part.shares_host and spark.room.low == 90 * GIB
     assert spark.part.total.bytes.expected == 128 * GIB
-    orin = chosen("nvidia_smi_orin", host=local.Host(62 * GIB, 60 * GIB))
+    orin = chosen("nvidia_smi_orin", host=local.HostMemory(62 * GIB, 60 * GIB))
     assert orin.part.shares_host and orin.part.id == ""
     assert 55 * GIB <= orin.part.visible.bytes.low < 60 * GIB
     with pytest.raises(UsageError, match="host's memory"):
-        chosen("nvidia_smi_gb10", host=local.Host(None, None))
+        chosen("nvidia_smi_gb10", host=local.HostMemory(None, None))
 
 
 def test_the_limit_of_a_mac_is_what_its_gpu_may_take():
@@ -122,9 +122,9 @@ def test_the_limit_of_a_mac_is_what_its_gpu_may_take():
     limited = dataclasses.replace(chip, limit=60 * GIB)
     for device, low, high in ((chip, 48, 54), (limited, 60, 60)):
         found = Here(seen=(), devices=(device,))
-        one = local.choice(found=found, machine=local.Host(64 * GIB, 62 * GIB))
+        one = local.choice(found=found, machine=local.HostMemory(64 * GIB, 62 * GIB))
         assert low * GIB <= one.part.visible.bytes.low <= one.room.high <= high * GIB
-        busy = local.choice(found=found, machine=local.Host(64 * GIB, 20 * GIB))
+        busy = local.choice(found=found, machine=local.HostMemory(64 * GIB, 20 * GIB))
         assert busy.room.high == 20 * GIB
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from weighbridge.allocator import Allocator, Journal, Options, OutOfMemoryError, every
+from weighbridge.allocator import Allocator, AllocatorOptions, Journal, OutOfMemoryError, every
 from weighbridge.allocator.history import replay
 from weighbridge.allocator.layout import segments
 from weighbridge.allocator.snapshot import read
@@ -119,7 +119,7 @@ requests = st.tuples(st.just("malloc"), sizes, st.integers(0, STREAMS - 1))
 releases = st.tuples(st.just("free"), st.integers(0, 1 << 16))
 programs = st.lists(st.one_of(requests, requests, releases, st.just(("empty_cache",))), max_size=80)
 bends = st.builds(
-    Options,
+    AllocatorOptions,
     expandable_segments=st.booleans(),
     max_split_size_mb=st.none() | st.just(20) | st.just(40),
     max_non_split_rounding_mb=st.none(),
@@ -161,7 +161,7 @@ def finished(program, allocator):
 @given(programs, st.none() | st.integers(40, 300), st.none() | st.sampled_from([20, 40]))
 def test_as_the_simple_allocator_does(program, capacity, limit):
     capacity = None if capacity is None else capacity * MIB
-    fast = Allocator(Options(max_split_size_mb=limit), capacity=capacity)
+    fast = Allocator(AllocatorOptions(max_split_size_mb=limit), capacity=capacity)
     slow = Naive(capacity=capacity, max_split=1 << 62 if limit is None else limit * MIB)
     runs = []
     for op, (_, refused) in zip(program, steps(program, fast), strict=True):
@@ -244,7 +244,7 @@ def test_a_larger_card_does_not_run_short_earlier(program, expandable, capacity,
 
     def first(event, capacity):
         journal = Journal()
-        options = Options(expandable_segments=expandable)
+        options = AllocatorOptions(expandable_segments=expandable)
         allocator = Allocator(options, capacity=capacity * MIB, card=1 << 40, journal=journal)
         for n, _ in enumerate(steps(program, allocator)):
             if journal.happened[event]:
@@ -291,7 +291,7 @@ def test_counting_changes_nothing(program, options):
 @pytest.mark.parametrize("expandable", [False, True])
 @given(sizes)
 def test_one_request_alone_never_needs_more_than_its_segment(expandable, nbytes):
-    options = Options(expandable_segments=expandable)
+    options = AllocatorOptions(expandable_segments=expandable)
     allocator = Allocator(options)
     allocator.malloc(nbytes)
     asked = options.segment_size(options.round_size(nbytes))

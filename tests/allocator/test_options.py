@@ -2,18 +2,18 @@
 
 import pytest
 
-from weighbridge.allocator import Allocator, Journal, Options, OutOfMemoryError, every
+from weighbridge.allocator import Allocator, AllocatorOptions, Journal, OutOfMemoryError, every
 from weighbridge.allocator.layout import segments
 from weighbridge.allocator.oom import format_size
 from weighbridge.errors import UsageError
 from weighbridge.units import GIB, MIB
 
-EXPANDABLE = Options(expandable_segments=True)
+EXPANDABLE = AllocatorOptions(expandable_segments=True)
 
 
 def made(*sizes, options=None, **more):
     """An allocator that counts, after requests of `sizes` MiB; and their blocks."""
-    allocator = Allocator(options or Options(), journal=Journal(), **more)
+    allocator = Allocator(options or AllocatorOptions(), journal=Journal(), **more)
     return allocator, [allocator.malloc(n * MIB) for n in sizes]
 
 
@@ -72,7 +72,9 @@ def test_a_range_that_is_empty_is_no_more():
 
 
 def test_pages_of_another_size():
-    allocator, _ = made(2, options=Options(expandable_segments=True, large_segment_size_mb=32))
+    allocator, _ = made(
+        2, options=AllocatorOptions(expandable_segments=True, large_segment_size_mb=32)
+    )
     assert allocator.reserved == 32 * MIB
 
 
@@ -80,14 +82,14 @@ def test_pages_of_another_size():
 
 
 def test_an_oversize_block_is_not_split():
-    allocator, (block,) = made(60, options=Options(max_split_size_mb=40))
+    allocator, (block,) = made(60, options=AllocatorOptions(max_split_size_mb=40))
     allocator.free(block)
     assert allocator.malloc(50 * MIB).size == 60 * MIB  # within 20 MiB: taken whole
     assert allocator.allocated == allocator.reserved == 60 * MIB
 
 
 def test_an_oversize_block_serves_neither_small_wishes_nor_much_smaller_ones():
-    allocator, (block,) = made(60, options=Options(max_split_size_mb=40))
+    allocator, (block,) = made(60, options=AllocatorOptions(max_split_size_mb=40))
     allocator.free(block)
     allocator.malloc(39 * MIB)
     assert allocator.reserved == (60 + 40) * MIB
@@ -97,7 +99,7 @@ def test_an_oversize_block_serves_neither_small_wishes_nor_much_smaller_ones():
 
 def test_only_as_many_oversize_blocks_go_back_as_are_needed():
     allocator, blocks = made(
-        50, 60, 70, 15, options=Options(max_split_size_mb=40), capacity=250 * MIB
+        50, 60, 70, 15, options=AllocatorOptions(max_split_size_mb=40), capacity=250 * MIB
     )
     for block in blocks:
         allocator.free(block)
@@ -111,7 +113,7 @@ def test_only_as_many_oversize_blocks_go_back_as_are_needed():
 
 
 def test_requests_of_nearly_one_size_share_a_block():
-    allocator, _ = made(options=Options(roundup_power2_divisions=every(4)))
+    allocator, _ = made(options=AllocatorOptions(roundup_power2_divisions=every(4)))
     first = allocator.malloc(33 * MIB)
     assert first.size == 40 * MIB
     allocator.free(first)
@@ -157,7 +159,9 @@ def test_what_is_said_when_it_dies():
 
 
 def test_a_fraction_of_the_card():
-    allocator, _ = made(30, options=Options(per_process_memory_fraction=0.5), capacity=80 * MIB)
+    allocator, _ = made(
+        30, options=AllocatorOptions(per_process_memory_fraction=0.5), capacity=80 * MIB
+    )
     with pytest.raises(OutOfMemoryError, match=r"40\.00 MiB allowed; Of the allocated"):
         allocator.malloc(12 * MIB)
     allocator.set_fraction(1.0)
@@ -173,7 +177,7 @@ def test_sizes_as_torch_writes_them(nbytes, text):
 
 
 def test_old_cached_segments_are_collected():
-    options = Options(garbage_collection_threshold=0.5, per_process_memory_fraction=0.5)
+    options = AllocatorOptions(garbage_collection_threshold=0.5, per_process_memory_fraction=0.5)
     allocator, (old, young) = made(40, 24, options=options, capacity=200 * MIB)
     allocator.free(old)
     for _ in range(5):
@@ -334,7 +338,7 @@ def test_resets():
 
 def test_options_may_change_on_the_way():
     allocator, _ = made(30, options=EXPANDABLE)
-    allocator.configure(Options())
+    allocator.configure(AllocatorOptions())
     allocator.malloc(10 * MIB)  # the rest of the page, 10 MiB, is expandable: passed over
     assert allocator.reserved == (40 + 10) * MIB
     assert [s.expandable for s in segments(allocator)] == [True, False]

@@ -6,7 +6,7 @@ Each of these numbers is torch's, not ours (tests/allocator/programs.py).
 import pytest
 
 from tests.allocator.programs import PROGRAMS, machine, moved, snapshot_of
-from weighbridge.allocator import Allocator, Journal, Options, OutOfMemoryError
+from weighbridge.allocator import Allocator, AllocatorOptions, Journal, OutOfMemoryError
 from weighbridge.allocator.history import replay, rerun
 from weighbridge.allocator.layout import differences, segments
 
@@ -73,7 +73,7 @@ def test_a_snapshot_of_torch_replays_to_itself(program):
 
 def test_a_replay_under_other_options_differs_and_says_where():
     program = next(p for p in PROGRAMS if p["settings"] == "roundup_power2_divisions:4")
-    found = replay(snapshot_of(program), options=Options())
+    found = replay(snapshot_of(program), options=AllocatorOptions())
     assert len(found.differences) == 1
     assert found.differences[0].startswith(f"event {found.followed}, alloc of ")
 

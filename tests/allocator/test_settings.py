@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from weighbridge.allocator import Options, every, from_environment, parse
+from weighbridge.allocator import AllocatorOptions, every, from_environment, parse
 from weighbridge.allocator.options import INTERVALS, UNLIMITED
 from weighbridge.allocator.settings import LATEST, READ, WITHOUT_EFFECT, text
 from weighbridge.errors import UnsupportedError, UsageError
@@ -21,8 +21,8 @@ def test_the_example_of_the_documentation():
 
 
 def test_nothing_set():
-    assert parse("") == Options() == from_environment({})
-    assert Options().max_split_size == UNLIMITED
+    assert parse("") == AllocatorOptions() == from_environment({})
+    assert AllocatorOptions().max_split_size == UNLIMITED
 
 
 def test_one_number_for_all_sizes():
@@ -39,7 +39,7 @@ def test_intervals_keep_zero_where_nothing_speaks_for_them():
 
 
 def test_divisions_between_powers_of_two():
-    four = Options(roundup_power2_divisions=every(4))
+    four = AllocatorOptions(roundup_power2_divisions=every(4))
     assert four.round_size(1200 * KIB) == 1280 * KIB
     assert four.round_size(1024 * KIB) == 1024 * KIB
     assert four.round_size(2047 * KIB) == 2048 * KIB
@@ -114,20 +114,20 @@ def test_refused_in_one_line_that_says_where(wrong, said):
 @pytest.mark.parametrize(
     ("odd", "read"),
     [  # torch takes each of these
-        ("max_split_size_mb: 20 MB", Options(max_split_size_mb=20)),
-        ("max_split_size_mb:+25,", Options(max_split_size_mb=25)),
-        ("max_split_size_mb,21", Options(max_split_size_mb=21)),
-        ("roundup_power2_divisions:[]", Options()),
+        ("max_split_size_mb: 20 MB", AllocatorOptions(max_split_size_mb=20)),
+        ("max_split_size_mb:+25,", AllocatorOptions(max_split_size_mb=25)),
+        ("max_split_size_mb,21", AllocatorOptions(max_split_size_mb=21)),
+        ("roundup_power2_divisions:[]", AllocatorOptions()),
         (
             "roundup_power2_divisions:[256:1,]",
-            Options(roundup_power2_divisions=(1,) * 9 + (0,) * 7),
+            AllocatorOptions(roundup_power2_divisions=(1,) * 9 + (0,) * 7),
         ),
         (
             "large_segment_size_mb:15,max_split_size_mb:16",
-            Options(large_segment_size_mb=15, max_split_size_mb=16),
+            AllocatorOptions(large_segment_size_mb=15, max_split_size_mb=16),
         ),
-        ("garbage_collection_threshold:5e-1x", Options(garbage_collection_threshold=0.5)),
-        ("pinned_use_background_threads:True", Options()),
+        ("garbage_collection_threshold:5e-1x", AllocatorOptions(garbage_collection_threshold=0.5)),
+        ("pinned_use_background_threads:True", AllocatorOptions()),
     ],
 )
 def test_read_as_generously_as_torch(odd, read):
@@ -141,7 +141,7 @@ def test_a_negative_size_wraps_to_no_limit_in_practice():
 def test_another_backend_is_another_allocator():
     with pytest.raises(UnsupportedError, match="cudaMallocAsync"):
         parse("backend:cudaMallocAsync")
-    assert parse("backend:native") == Options()
+    assert parse("backend:native") == AllocatorOptions()
 
 
 # Versions
@@ -177,7 +177,7 @@ def test_the_older_name_wins_and_the_newer_is_read_since_2_9():
     assert from_environment(both).max_split_size_mb == 200  # as torch 2.15 does
     newer = {"PYTORCH_ALLOC_CONF": "max_split_size_mb:100"}
     assert from_environment(newer, (2, 9)).max_split_size_mb == 100
-    assert from_environment(newer, (2, 8)) == Options()
+    assert from_environment(newer, (2, 8)) == AllocatorOptions()
 
 
 def test_every_key_has_a_version_that_exists():
@@ -188,7 +188,7 @@ def test_every_key_has_a_version_that_exists():
 # Laws
 
 options = st.builds(
-    Options,
+    AllocatorOptions,
     expandable_segments=st.booleans(),
     max_split_size_mb=st.none() | st.integers(40, 1 << 20),
     max_non_split_rounding_mb=st.none() | st.integers(40, 1 << 20),

@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.allocator.programs import PROGRAMS, snapshot_bytes
-from weighbridge.allocator import SHARED, Allocator, Event, Journal, Options
+from weighbridge.allocator import SHARED, Allocator, AllocatorOptions, Journal, JournalEvent
 from weighbridge.allocator.history import replay
 from weighbridge.allocator.layout import segments
 from weighbridge.allocator.snapshot import read
-from weighbridge.allocator.viewer import Origin, pickled, snapshot
+from weighbridge.allocator.viewer import RequestOrigin, pickled, snapshot
 from weighbridge.errors import BadFileError, UnsupportedError, UsageError
 from weighbridge.units import MIB
 
@@ -38,7 +38,7 @@ VIEWER = {
 
 
 def used(options=None, **more):
-    allocator = Allocator(options or Options(), journal=Journal(history=True), **more)
+    allocator = Allocator(options or AllocatorOptions(), journal=Journal(history=True), **more)
     first, second = allocator.malloc(9 * MIB), allocator.malloc(3000)
     allocator.free(first)
     return allocator, second
@@ -55,7 +55,7 @@ def test_a_snapshot_of_torch():
     assert sum(s.size for s in found.segments) == PROGRAMS[0]["stats"]["reserved_bytes.all.current"]
     active = [b for s in found.segments for b in s.blocks if b.state == "active_allocated"]
     assert sum(b.size for b in active) == PROGRAMS[0]["stats"]["allocated_bytes.all.current"]
-    assert found.options == Options()
+    assert found.options == AllocatorOptions()
 
 
 def test_its_settings_are_read():
@@ -88,7 +88,7 @@ def test_segments_alone_as_before_2_0():
 def test_events_without_a_pool_as_before_2_13():
     event = {"action": "segment_alloc", "addr": 4096, "size": 2 * MIB, "stream": 0}
     found = read(pickle.dumps({"segments": [], "device_traces": [[event]]}))
-    assert found.histories == ((Event("segment_alloc", 4096, 2 * MIB),),)
+    assert found.histories == ((JournalEvent("segment_alloc", 4096, 2 * MIB),),)
 
 
 # Hostile and broken ones
@@ -177,7 +177,7 @@ def test_a_history_that_lost_its_beginning():
 
 @pytest.mark.parametrize("expandable", [False, True])
 def test_what_is_written_is_read(expandable):
-    allocator, _ = used(Options(expandable_segments=expandable, max_split_size_mb=40))
+    allocator, _ = used(AllocatorOptions(expandable_segments=expandable, max_split_size_mb=40))
     found = read(pickled(allocator))
     assert found.segments == segments(allocator)
     assert found.histories == (tuple(e._replace(request=-1) for e in allocator.journal.events),)
@@ -186,9 +186,9 @@ def test_what_is_written_is_read(expandable):
 
 
 def test_only_what_the_viewer_can_unpickle():
-    allocator, block = used(Options(garbage_collection_threshold=0.5), device=1)
+    allocator, block = used(AllocatorOptions(garbage_collection_threshold=0.5), device=1)
     allocator.free(block)
-    data = pickled(allocator, {0: Origin(("layer", "model") * 200, "weight")})
+    data = pickled(allocator, {0: RequestOrigin(("layer", "model") * 200, "weight")})
     assert {code.name for code, _, _ in pickletools.genops(data)} <= VIEWER
     assert 2 <= data[1] <= 4  # the protocols that it takes
     addresses = [e["addr"] for e in snapshot(allocator)["device_traces"][1]]
@@ -217,7 +217,7 @@ def test_keys_are_those_of_torch():
 
 def test_names_of_requests_become_frames_and_categories():
     allocator, _ = used()
-    made = snapshot(allocator, {1: Origin(("relu", "layers.0"), "temporary")})
+    made = snapshot(allocator, {1: RequestOrigin(("relu", "layers.0"), "temporary")})
     alloc = [e for e in made["device_traces"][0] if e["action"] == "alloc"]
     assert [e.get("category") for e in alloc] == [None, "temporary"]
     assert [f["name"] for f in alloc[1]["frames"]] == ["relu", "layers.0"]

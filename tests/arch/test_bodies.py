@@ -13,7 +13,7 @@ from tests.corpus import configs
 from tests.torch import cases_encoders, cases_moe, cases_multimodal
 from weighbridge.arch import encoders
 from weighbridge.arch.bodies import body
-from weighbridge.arch.body import Block, Dense, Experts
+from weighbridge.arch.body import Dense, Experts, LayerBlock
 from weighbridge.arch.config import Config
 from weighbridge.arch.families import blueprint, known
 from weighbridge.arch.feeds import feeds
@@ -145,7 +145,7 @@ def test_nemotron_has_layers_of_one_thing_each():
     mamba, dense, attends, sparse = found.blocks
     assert isinstance(mamba.mixers[0], Mamba2)
     assert mamba.feeds == ()
-    assert dense == Block(mixers=(), feeds=(Dense(width=56, gated=False),))
+    assert dense == LayerBlock(mixers=(), feeds=(Dense(width=56, gated=False),))
     assert attends.feeds == ()
     assert sparse.feeds == (Experts(count=4, top_k=2, width=20, gated=False, shared=28),)
 

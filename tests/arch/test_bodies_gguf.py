@@ -10,8 +10,8 @@ from weighbridge.arch.bodies import body
 from weighbridge.arch.body import Dense
 from weighbridge.arch.cache_layers.gguf import layers_of_gguf
 from weighbridge.dtypes import FLOAT16
-from weighbridge.inventory import Part
-from weighbridge.tensors import Tensor
+from weighbridge.inventory import StoredModel
+from weighbridge.tensors import CheckpointTensor
 
 HEADS = {
     "attention.head_count": 6,
@@ -26,8 +26,8 @@ def stored(metadata, *, blocks, whole):
     shapes = dict(whole)
     for i, block in enumerate(blocks):
         shapes |= {f"blk.{i}.{name}": shape for name, shape in block.items()}
-    tensors = tuple(Tensor(f"{name}.weight", FLOAT16, s, 0) for name, s in shapes.items())
-    part = Part(library="gguf", config={"gguf": metadata}, tensors=tensors)
+    tensors = tuple(CheckpointTensor(f"{name}.weight", FLOAT16, s, 0) for name, s in shapes.items())
+    part = StoredModel(library="gguf", config={"gguf": metadata}, tensors=tensors)
     plan = loading.from_stored(part, "a file", [])
     return body(plan, None, layers_of_gguf(metadata), metadata=metadata)
 
@@ -176,7 +176,7 @@ def test_a_pooling_makes_an_embedder(pooling, embeds):
 def test_headers_alone():
     """Without config and metadata: the feed-forwards, and nothing guessed of what mixes."""
     tensors = tuple(
-        Tensor(name, FLOAT16, shape, 0)
+        CheckpointTensor(name, FLOAT16, shape, 0)
         for name, shape in {
             "embed.weight": (97, 48),
             "layers.0.mlp.gate_proj.weight": (56, 48),
@@ -184,5 +184,5 @@ def test_headers_alone():
             "layers.0.mlp.down_proj.weight": (48, 56),
         }.items()
     )
-    found = body(loading.from_stored(Part(tensors=tensors), "unknown class", []), None, ())
+    found = body(loading.from_stored(StoredModel(tensors=tensors), "unknown class", []), None, ())
     assert [(b.mixers, b.feeds) for b in found.blocks] == [((), (Dense(width=56),))]

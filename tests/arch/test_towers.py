@@ -9,7 +9,7 @@ from tests.torch import cases_multimodal
 from weighbridge.arch.body import Dense
 from weighbridge.arch.config import Config
 from weighbridge.arch.inputs import images, sounds
-from weighbridge.arch.inputs.sizes import Size
+from weighbridge.arch.inputs.sizes import ImageSize
 from weighbridge.arch.table import column
 from weighbridge.arch.towers import IMAGE, SECONDS, looks, towers
 from weighbridge.catalogue import find
@@ -24,7 +24,7 @@ def seen(raw, **kind):
 
 
 def ruled(rule, size, tower, whole=()):
-    return tuple(rule(Config(dict(whole)), Config(tower), Size(*size)))
+    return tuple(rule(Config(dict(whole)), Config(tower), ImageSize(*size)))
 
 
 def heard(rule, seconds, tower=(), whole=()):

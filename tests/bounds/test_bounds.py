@@ -10,17 +10,17 @@ import weighbridge
 from weighbridge import bounds, verdicts
 from weighbridge.bounds.margin import BASE, LEAST, NONE, PATH, Margin, kin, read, written
 from weighbridge.bounds.phases import DETAIL, NAMES
-from weighbridge.engines.serving import Answer
+from weighbridge.engines.serving import EngineAnswer
 from weighbridge.estimate.infer import widened
 from weighbridge.evidence import fitting, kept
 from weighbridge.evidence.accuracy import coverage
 from weighbridge.evidence.predict import Prediction, outcomes
-from weighbridge.evidence.records import Record, records, sources
+from weighbridge.evidence.records import PublishedFigure, records, sources
 from weighbridge.memory import LEVELS, Bytes, Component, Device, Phase, exactly
 from weighbridge.units import GIB, MIB
 
 TRACED = str(Path(__file__).parents[1] / "traced.jsonl")
-RUNS = bounds.Runs("serve", "transformers", "gptq")
+RUNS = bounds.RunForm("serve", "transformers", "gptq")
 
 
 def of(level, **named):
@@ -29,7 +29,7 @@ def of(level, **named):
 
 def table(**shares):
     """Widths of the kind itself, by level."""
-    return bounds.Table({of(level): Margin(*pair, runs=12) for level, pair in shares.items()})
+    return bounds.MarginTable({of(level): Margin(*pair, runs=12) for level, pair in shares.items()})
 
 
 def device(*components):
@@ -54,7 +54,9 @@ def test_the_nearest_kin_come_first():
 
 
 def test_a_width_of_kin_is_assumed():
-    known = bounds.Table({of("allocated", form="packed", several="*"): Margin(0.1, 0.2, runs=30)})
+    known = bounds.MarginTable(
+        {of("allocated", form="packed", several="*"): Margin(0.1, 0.2, runs=30)}
+    )
     found = known.of(of("allocated"))
     assert (found.low, found.high, found.basis) == (0.1, 0.2, "assumed")
     assert known.of(of("allocated", form="packed", several="*")).basis == "measured"
@@ -85,7 +87,7 @@ def test_a_margin_by_hand():
     found = bounds.widened(
         [device(part("weights", *[768 * MIB] * 3), part("activations", *[256 * MIB] * 3))],
         RUNS,
-        bounds.Table({of("allocated"): Margin(0.05, 0.1, runs=12)}, ("reserved", "driver")),
+        bounds.MarginTable({of("allocated"): Margin(0.05, 0.1, runs=12)}, ("reserved", "driver")),
     )
     size = GIB + BASE
     peak = found[0].peak("allocated")
@@ -167,7 +169,7 @@ def test_a_verdict_cites_runs_of_its_kind_alone():
 
 
 def figure(measured, expected, resolution=0, level="allocated", source="s"):
-    r = Record(
+    r = PublishedFigure(
         id="x",
         source=source,
         engine="transformers",
@@ -226,11 +228,11 @@ def whole(ask):
 
 def test_intervals_of_several_devices_have_the_margins_of_several():
     """The evidence is scored with the same."""
-    like, told = bounds.Runs("serve", "vllm", bounds.PLAIN), exactly(10 * GIB)
+    like, told = bounds.RunForm("serve", "vllm", bounds.PLAIN), exactly(10 * GIB)
     derived = {"serving_interval": list(told)}
     for several in (False, True):
         cards = tuple(Device(index=n, kind="gpu", phases=()) for n in range(1 + several))
-        found = widened(Answer(devices=cards, settings={}, derived=derived), like)
+        found = widened(EngineAnswer(devices=cards, settings={}, derived=derived), like)
         margined = bounds.around(told, like, bounds.PEAK, "driver", several=several)
         other = bounds.around(told, like, bounds.PEAK, "driver", several=not several)
         assert found.derived["serving_interval"] == list(margined) != list(other)

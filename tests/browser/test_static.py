@@ -20,7 +20,7 @@ from tests.browser.conftest import TOKEN, WATCH, settled, verdict
 from tests.hub import Fault
 from tests.sparse import write_safetensors
 from weighbridge.web import build, pyodide
-from weighbridge.web.protocol import Desk
+from weighbridge.web.protocol import AskDesk
 
 PATIENCE = 120_000
 HOSTILE = '<img src=x onerror="document.title=`owned`">'
@@ -258,8 +258,8 @@ def test_a_new_version_is_taken_up(browser, engine, hub, tmp_path):
             settled(page)
             page.wait_for_function("() => navigator.serviceWorker.controller")
             assert page.evaluate(names) == [first.version]
-            part = build.Part("extra", "bin", b"something new")
-            second = written(build.Engine([*engine.parts, part], engine.info), hub, folder)
+            part = build.EngineFile("extra", "bin", b"something new")
+            second = written(build.PageEngine([*engine.parts, part], engine.info), hub, folder)
             page.reload()
             settled(page)
             page.wait_for_function(
@@ -272,13 +272,13 @@ def test_a_new_version_is_taken_up(browser, engine, hub, tmp_path):
 
 def test_a_browser_that_cannot_take_up_the_snapshot(browser, engine, hub, tmp_path):
     parts = [
-        build.Part("snapshot", "bin", build.packed.gzipped(bytes(24 << 20)))
+        build.EngineFile("snapshot", "bin", build.packed.gzipped(bytes(24 << 20)))
         if p.name == "snapshot"
         else p
         for p in engine.parts
     ]
     folder = tmp_path / "some" / "where"
-    written(build.Engine(parts, engine.info), hub, folder)
+    written(build.PageEngine(parts, engine.info), hub, folder)
     site = Site(tmp_path, folder).start()
     wrong = []
     try:
@@ -337,7 +337,7 @@ def test_answers_are_those_of_cpython(browser, site, hub):
     tables = [{"task": task} for task in ("accuracy", "gpus", "models", "form")]
     asked = [*requests(200), *tables]
     lines = [json.dumps(request, ensure_ascii=False) for request in asked]
-    desk = Desk(ours=False)
+    desk = AskDesk(ours=False)
     here = [json.dumps(desk.answer(line), ensure_ascii=False) for line in lines]
     with visit(browser, site, hub) as page:
         page.set_default_timeout(900_000)

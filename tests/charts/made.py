@@ -1,8 +1,8 @@
 """Reports, timelines and records with numbers that a reader can add up."""
 
 from weighbridge.judged import HostVerdict, Verdict
-from weighbridge.measure.record import Levels, Machine, Record, Run
-from weighbridge.measure.record import Phase as Measured
+from weighbridge.measure.record import Levels, MeasuredMachine, MeasuredRun, Measurement
+from weighbridge.measure.record import MeasuredPhase as Measured
 from weighbridge.memory import Bytes, Component, Device, Phase
 from weighbridge.report import ModelFacts, Report
 
@@ -122,13 +122,13 @@ def timeline(events=40, memory=None, devices=1, program="train.py --steps 2"):
 
 def run(*peaks):
     phases = tuple(Measured(name=n, peak=Levels(*(round(x * GIB) for x in p))) for n, p in peaks)
-    return Run(outcome="done", phases=phases, driver="nvml", seconds=1.0)
+    return MeasuredRun(outcome="done", phases=phases, driver="nvml", seconds=1.0)
 
 
 def record(target="train.py", predicted=True):
-    here = Machine(gpu="NVIDIA H200", card="h200", capability="9.0", total_memory=140 * GIB, driver="570",
+    here = MeasuredMachine(gpu="NVIDIA H200", card="h200", capability="9.0", total_memory=140 * GIB, driver="570",
                    versions={"torch": "2.13.0", "cuda": "12.8"})  # fmt: skip
     measured = run(("load", (15, 15.25, 16)), ("backward", (33, 34, 35)))
     ours = run(("load", (15, 15.25, 15.5)), ("backward", (33, 34, 35.7)))
-    return Record(target=target, date="2026-11-21", version="0.1.0", machine=here, measured=measured,
+    return Measurement(target=target, date="2026-11-21", version="0.1.0", machine=here, measured=measured,
                   predicted=ours if predicted else None)  # fmt: skip

@@ -12,12 +12,21 @@ from hypothesis import strategies as st
 from tests.charts import made
 from tests.charts.pictures import flaws, parsed, texts
 from weighbridge.charts import bar_svg
-from weighbridge.charts.figure import Bar, Bars, Figure, Group, Limit, Segment, Series, Table
+from weighbridge.charts.figure import (
+    BarGroup,
+    Bars,
+    Figure,
+    FigureBar,
+    FigureSegment,
+    FigureTable,
+    Limit,
+    Series,
+)
 from weighbridge.charts.html import html
 from weighbridge.charts.pairs import pairs
 from weighbridge.charts.quality import Quality, quality
 from weighbridge.charts.reports import bars
-from weighbridge.charts.scale import Unit, memory
+from weighbridge.charts.scale import ByteUnit, memory
 from weighbridge.charts.sides import sides
 from weighbridge.charts.svg import svg
 from weighbridge.charts.tapes import tapes
@@ -136,13 +145,13 @@ values = st.floats(0, 1e13)
 def groups(draw):
     count = draw(st.integers(1, 7))
     bars = st.builds(
-        lambda label, parts, told: Bar(label, tuple(Segment(i, v, told) for i, v in enumerate(parts)), 0, sum(parts), told),
+        lambda label, parts, told: FigureBar(label, tuple(FigureSegment(i, v, told) for i, v in enumerate(parts)), 0, sum(parts), told),
         names, st.lists(values, min_size=1, max_size=count), names,
     )  # fmt: skip
     limits = st.none() | st.builds(
         lambda low, more, label: Limit(low, low + more, label), values, values, names
     )
-    one = st.builds(Group, names, st.lists(bars, min_size=1, max_size=5).map(tuple), limits)
+    one = st.builds(BarGroup, names, st.lists(bars, min_size=1, max_size=5).map(tuple), limits)
     return (
         count,
         draw(st.lists(one, min_size=1, max_size=4)),
@@ -161,9 +170,9 @@ def test_any_bars_are_drawn_without_a_flaw(drawn, title, answer):
     plot = Bars(
         tuple(some),
         tuple(Series(k, i) for i, k in enumerate(keys[:count])),
-        memory("GiB", most, Unit("GiB")),
+        memory("GiB", most, ByteUnit("GiB")),
     )
-    figure = Figure(title or "t", answer, (answer,), "d", (plot,), Table(("a",), ((title,),)))
+    figure = Figure(title or "t", answer, (answer,), "d", (plot,), FigureTable(("a",), ((title,),)))
     assert list(flaws(svg(figure))) == []
 
 

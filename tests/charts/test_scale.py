@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from weighbridge.charts import scale
-from weighbridge.charts.messages import LANGUAGES, WORDS, Say
+from weighbridge.charts.messages import LANGUAGES, WORDS, ChartSay
 from weighbridge.charts.text import cut, folded, width
 from weighbridge.units import GIB
 
@@ -24,7 +24,7 @@ sizes = st.integers(1, 1 << 50)
     ],
 )
 def test_ticks_are_round_numbers_of_the_unit(most, told):
-    axis = scale.memory("", most * GIB, scale.Unit("GiB"))
+    axis = scale.memory("", most * GIB, scale.ByteUnit("GiB"))
     assert [t.text for t in axis.ticks] == told
 
 
@@ -84,4 +84,4 @@ def test_both_languages_say_the_same_things(key):
 
 def test_a_name_of_a_stranger_stays():
     for lang in LANGUAGES:
-        assert Say(lang).named("phase", "my phase") == "my phase"
+        assert ChartSay(lang).named("phase", "my phase") == "my phase"

@@ -4,7 +4,7 @@ import pytest
 
 import weighbridge
 from weighbridge.catalogue import search
-from weighbridge.render import Look, render
+from weighbridge.render import RenderOptions, render
 from weighbridge.render.drawing import cells
 from weighbridge.view import screen
 from weighbridge.view.messages import say
@@ -35,7 +35,7 @@ def answered(model, task, settings):
 @pytest.mark.parametrize("lang", ["en", "zh"])
 def test_the_answer_and_the_next_step_stand_in_eight_lines(model, task, settings, lang):
     report = answered(model, task, settings)
-    first = render(report, "human", Look(lang=lang)).splitlines()[:FIRST]
+    first = render(report, "human", RenderOptions(lang=lang)).splitlines()[:FIRST]
     told, words = "\n".join(first), say(lang)
     keys = VERDICTS.get(report.verdict.fits, ("verdict.unknown",))
     assert any(words(key) in told for key in keys)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import weighbridge
-from weighbridge.render import Look, draw
+from weighbridge.render import RenderOptions, draw
 from weighbridge.render.drawing import cells
 from weighbridge.render.fit import drawn
 from weighbridge.view import beside, rank
@@ -30,11 +30,11 @@ ASKED = {
     "fit-a-bare-size": ("7B", {"gpu": "4090", "max": "model-size"}),
 }
 LOOKS = {
-    "80": Look(),
-    "60": Look(width=60),
-    "120": Look(width=120),
-    "ascii": Look(plain=True),
-    "zh": Look(lang="zh"),
+    "80": RenderOptions(),
+    "60": RenderOptions(width=60),
+    "120": RenderOptions(width=120),
+    "ascii": RenderOptions(plain=True),
+    "zh": RenderOptions(lang="zh"),
 }
 
 
@@ -64,7 +64,7 @@ def test_screens_are_what_they_were(name):
 def test_no_line_is_wider_than_the_terminal(name, width):
     found = answer(name)
     pasted = {b.text for b in screen(found).blocks if isinstance(b, Paste)}
-    for line in drawn(found, "human", Look(width=width)).splitlines():
+    for line in drawn(found, "human", RenderOptions(width=width)).splitlines():
         assert cells(line) <= width or any(line.strip() == text for text in pasted), line
 
 
@@ -84,7 +84,7 @@ def test_every_question_is_answered_within_its_rows(name):
 def test_the_verdict_stands_above_the_table(name, lang):
     found, words = answer(name), say(lang)
     verdict = {"yes": "verdict.yes", "no": "verdict.no", "unknown": "verdict.unknown"}
-    first = drawn(found, "human", Look(lang=lang)).split("\n\n")[1]
+    first = drawn(found, "human", RenderOptions(lang=lang)).split("\n\n")[1]
     assert words(verdict[found.fits]) in first
 
 
@@ -134,7 +134,7 @@ def test_details_tell_what_every_change_costs():
     cost = found.question("qlora").remedies[0].cost.split(";")[0]
     folded = " ".join(drawn(found, "human").split())
     assert cost not in folded
-    assert cost in " ".join(drawn(found, "human", Look(details=True)).split())
+    assert cost in " ".join(drawn(found, "human", RenderOptions(details=True)).split())
 
 
 def test_columns_are_what_they_were():

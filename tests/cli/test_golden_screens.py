@@ -9,18 +9,22 @@ from pathlib import Path
 import pytest
 
 import weighbridge
-from weighbridge.render import Look, render
+from weighbridge.render import RenderOptions, render
 
 KEPT = Path(__file__).parents[1] / "screens"
-NARROW, USUAL, WIDE = (Look(width=width) for width in (60, 80, 120))
-PLAIN, CHINESE = Look(plain=True), Look(lang="zh")
-COLOR, FULL, WHY = Look(color=True), Look(details=True), Look(explain=True)
+NARROW, USUAL, WIDE = (RenderOptions(width=width) for width in (60, 80, 120))
+PLAIN, CHINESE = RenderOptions(plain=True), RenderOptions(lang="zh")
+COLOR, FULL, WHY = (
+    RenderOptions(color=True),
+    RenderOptions(details=True),
+    RenderOptions(explain=True),
+)
 EVERY = (
     *(("human", look, name) for look, name in ((NARROW, "60"), (USUAL, "80"), (WIDE, "120"))),
     *(("human", look, name) for look, name in ((PLAIN, "ascii"), (CHINESE, "zh"))),
     *(("human", look, name) for look, name in ((COLOR, "color"), (FULL, "details"))),
     ("human", WHY, "explain"),
-    ("human", Look(lang="zh", details=True), "zh details"),
+    ("human", RenderOptions(lang="zh", details=True), "zh details"),
     ("markdown", USUAL, "markdown"),
     ("markdown", FULL, "markdown details"),
     ("html", USUAL, "html"),

@@ -7,12 +7,12 @@ from dataclasses import replace
 import pytest
 
 from weighbridge import api
-from weighbridge.arch.body import Block, Body
+from weighbridge.arch.body import Body, LayerBlock
 from weighbridge.components.device import context
 from weighbridge.errors import UsageError
 from weighbridge.estimate.train import run
 from weighbridge.estimate.train import train as learn
-from weighbridge.gather import Options, gather, gather_config
+from weighbridge.gather import GatherOptions, gather, gather_config
 from weighbridge.model import resolve
 from weighbridge.settings.consistency import consistent
 from weighbridge.training.answer import capacity
@@ -20,7 +20,7 @@ from weighbridge.training.phases import beside
 from weighbridge.training.sizes import followed
 from weighbridge.workload import Train
 
-MODEL = resolve(gather("qwen3-0.6b", Options(offline=True)))
+MODEL = resolve(gather("qwen3-0.6b", GatherOptions(offline=True)))
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ def test_a_model_that_comes_quantized_is_not_refused_for_it():
     ],
 )
 def test_what_would_take_minutes_is_one_line(layers, flights, says):
-    body = Body(hidden=64, vocab=128, blocks=(Block(mixers=()),) * layers)
+    body = Body(hidden=64, vocab=128, blocks=(LayerBlock(mixers=()),) * layers)
     with pytest.raises(UsageError, match=re.escape(says)):
         followed(body, "a config", flights)
     followed(replace(body, blocks=body.blocks[:80]), "a config", flights)

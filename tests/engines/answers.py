@@ -4,7 +4,7 @@ from functools import cache
 
 from weighbridge.engines.subjects import subject
 from weighbridge.engines.table import engine, version
-from weighbridge.gather import Options, gather, gather_config
+from weighbridge.gather import GatherOptions, gather, gather_config
 from weighbridge.model import resolve
 from weighbridge.units import GIB
 from weighbridge.workload import Infer
@@ -14,7 +14,7 @@ LOADED = ("weights", "buffers", "rounding", "fragmentation")
 
 @cache
 def named(name):
-    return resolve(gather(name, Options()))
+    return resolve(gather(name, GatherOptions()))
 
 
 def of_config(raw):

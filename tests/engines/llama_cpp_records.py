@@ -17,7 +17,7 @@ from tests.corpus import MODELS, ROOT
 from weighbridge.dtypes import GGML_BY_NAME
 from weighbridge.engines.ik_llama_cpp import infer as ik_llama_cpp
 from weighbridge.engines.llama_cpp import infer as llama_cpp
-from weighbridge.engines.llama_cpp.held import Held
+from weighbridge.engines.llama_cpp.held import DeviceHoldings
 from weighbridge.engines.subjects import subject
 from weighbridge.engines.table import engine, version
 from weighbridge.gather import gather_config
@@ -266,7 +266,7 @@ def model(name: str):
     return resolve(gather_config(json.loads((MODELS / name / "config.json").read_text())))
 
 
-def held(run: Run) -> Held:
+def held(run: Run) -> DeviceHoldings:
     plain = {"program": "cli", "parallel": 1, "batch_size": 1} | run.asked
     w = Infer(quantization=run.format, engine_version=str(run.build), **plain)
     kind = engine(run.engine)
@@ -276,7 +276,7 @@ def held(run: Run) -> Held:
     return found if run.experts is None else with_experts(found, *run.experts)
 
 
-def with_experts(h: Held, inner: str, outer: str) -> Held:
+def with_experts(h: DeviceHoldings, inner: str, outer: str) -> DeviceHoldings:
     """With experts of these types."""
     weights = {}
     for name, t in h.net.weights.items():
@@ -304,7 +304,7 @@ def readings(run: Run) -> Iterator[Reading]:
             yield from compute(name, h, record)
 
 
-def compute(name: str, h: Held, record: dict) -> Iterator[Reading]:
+def compute(name: str, h: DeviceHoldings, record: dict) -> Iterator[Reading]:
     parts = record.get("components", {}).get("compute_MiB", {"CPU": record["value"]})
     for device, value in parts.items():
         number = int(device[4:]) if device[4:].isdigit() else -1

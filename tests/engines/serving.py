@@ -4,14 +4,14 @@ from functools import cache
 
 from weighbridge.engines.subjects import subject
 from weighbridge.engines.table import engine, version
-from weighbridge.gather import Options, gather
+from weighbridge.gather import GatherOptions, gather
 from weighbridge.model import resolve
 from weighbridge.workload import Infer
 
 
 @cache
 def model(name):
-    return resolve(gather(name, Options()))
+    return resolve(gather(name, GatherOptions()))
 
 
 @cache

@@ -40,7 +40,7 @@ def ideal(layers, context, count):
 def of_transformers(layers, context, count, after="decode", cache="dynamic"):
     found = transformers.sizes(
         layers,
-        transformers.Setting(
+        transformers.TransformersCacheSetting(
             lengths=Lengths(context=context, encoder=ENCODER), batch=count, after=after, cache=cache
         ),
     )
@@ -56,7 +56,7 @@ def of_prompt(layers, context, count):
 
 
 def of_vllm(layers, context, count, ranks=1, block=None):
-    setting = vllm.Setting(
+    setting = vllm.VllmCacheSetting(
         context=context,
         sequences=count,
         encoder=ENCODER,
@@ -69,14 +69,16 @@ def of_vllm(layers, context, count, ranks=1, block=None):
 
 def of_llama_cpp(layers, context, count):
     """Slots apart, so that each is as another alone."""
-    setting = llama_cpp.Setting(context=context * count, slots=count, unified=False, ubatch=64)
+    setting = llama_cpp.LlamaCppCacheSetting(
+        context=context * count, slots=count, unified=False, ubatch=64
+    )
     found = llama_cpp.sizes(layers, setting)
     return found.kv + found.state
 
 
 def of_sglang(layers, context, count, ranks=1, ratio=Fraction(1)):
     """Without the page and the slot for padding."""
-    setting = sglang.Setting(
+    setting = sglang.SglangCacheSetting(
         context=context, sequences=count, tensor_parallel=ranks, swa_full_tokens_ratio=ratio
     )
     pools, cells = sglang.needed(layers, setting)
@@ -153,7 +155,7 @@ def test_a_window_that_covers_the_context_in_vllm(layers, context):
     covered, full = with_reach(layers, context + 1), with_reach(layers, None)
     if not list(mixers(layers)):
         return
-    block = vllm.plan(covered, vllm.Setting(context=context)).block
+    block = vllm.plan(covered, vllm.VllmCacheSetting(context=context)).block
     few = {(m.kv_heads, m.key_dim, m.value_dim) for m in mixers(layers)}
     if len(few) == 1:  # one group
         assert 0 <= of_vllm(covered, context, 1) - of_vllm(full, context, 1) <= block
@@ -183,7 +185,7 @@ def test_no_engine_holds_less_than_there_is(data, context):
 @PLAN
 @given(layers=models(*BY_VLLM), context=CONTEXTS)
 def test_components_are_the_whole(layers, context):
-    setting = vllm.Setting(context=context, sequences=3, encoder=ENCODER)
+    setting = vllm.VllmCacheSetting(context=context, sequences=3, encoder=ENCODER)
     parts = vllm.caches(layers, setting)
     assert sum(c.bytes.expected for c in parts) == vllm.needed(layers, setting)
     assert {c.basis for c in parts} <= {"computed"}

@@ -15,7 +15,7 @@ from weighbridge.arch.mixers import (
     ShortConv,
 )
 from weighbridge.catalogue import find
-from weighbridge.engines.llama_cpp.caches import Setting, buffers, caches, cells, sizes
+from weighbridge.engines.llama_cpp.caches import LlamaCppCacheSetting, buffers, caches, cells, sizes
 from weighbridge.errors import UnsupportedError, UsageError
 from weighbridge.units import GIB, MIB
 
@@ -27,7 +27,7 @@ def named(name):
 @pytest.mark.parametrize(("slots", "near", "gib"), [(4, 1872, 4.33), (1, 624, 3.11)])
 def test_gemma_3_27b(slots, near, gib):
     """10 full layers of 32,768 cells; 52 of 4,608 or 1,536."""
-    own = Setting(context=32_768, slots=slots, model_type="gemma3")
+    own = LlamaCppCacheSetting(context=32_768, slots=slots, model_type="gemma3")
     found = buffers(named("gemma-3-27b"), own)
     assert (found[""].kv, found["sliding"].kv) == (2560 * MIB, near * MIB)
     assert round(sizes(named("gemma-3-27b"), own).kv / GIB, 2) == gib
@@ -53,15 +53,15 @@ LOGGED = [  # model, context, types, MiB as logged
 @pytest.mark.parametrize(("name", "context", "kind", "mib"), LOGGED)
 def test_logged_buffers(name, context, kind, mib):
     """ "KV self size = ... MiB", printed to 0.01; the latent alone where there is one."""
-    own = Setting(context=context, type_k=kind, type_v=kind)
+    own = LlamaCppCacheSetting(context=context, type_k=kind, type_v=kind)
     assert abs(sizes(named(name), own).kv / MIB - mib) <= 0.006
 
 
 def test_latents_in_files_of_before():
     """512 tokens of DeepSeek-V3 without latents: K 1,464 MiB, V 976."""
     old = [Layer(mixers=(m.mixers[0].expanded,)) for m in named("deepseek-v3")]
-    assert sizes(old, Setting(context=512)).kv == 2440 * MIB
-    mixed = Setting(context=8192, type_k="q8_0", type_v="f16")
+    assert sizes(old, LlamaCppCacheSetting(context=512)).kv == 2440 * MIB
+    mixed = LlamaCppCacheSetting(context=8192, type_k="q8_0", type_v="f16")
     assert sizes(old, mixed).kv == 28_060 * MIB
 
 
@@ -71,7 +71,7 @@ def test_logged_gemma_4():
     full = Attention(heads=8, kv_heads=2, key_dim=512, value_dim=512)
     near = Attention(heads=8, kv_heads=2, key_dim=256, value_dim=256, window=512)
     model = [Layer(mixers=(full,))] * 4 + [Layer(mixers=(near,))] * 20
-    found = buffers(model, Setting(context=32_768, model_type="gemma4"))
+    found = buffers(model, LlamaCppCacheSetting(context=32_768, model_type="gemma4"))
     assert (found[""].kv, found["sliding"].kv) == (512 * MIB, 40 * MIB)
 
 
@@ -91,7 +91,7 @@ NEAR = Attention(heads=4, kv_heads=2, key_dim=32, value_dim=64, window=100)
     ],
 )
 def test_cells(more, count):
-    assert cells(ONE, Setting(**more)) == count
+    assert cells(ONE, LlamaCppCacheSetting(**more)) == count
 
 
 @pytest.mark.parametrize(
@@ -108,25 +108,25 @@ def test_cells(more, count):
 )
 def test_cells_of_a_window(more, count):
     context = 32_768 if more.get("unified") is False else 8192
-    assert cells(NEAR, Setting(context=context, **more)) == count
+    assert cells(NEAR, LlamaCppCacheSetting(context=context, **more)) == count
 
 
 def test_values_take_the_widest_without_flash_attention():
     wide = Attention(heads=4, kv_heads=2, key_dim=32, value_dim=128)
     model = (Layer(mixers=(ONE,)), Layer(mixers=(wide,)))
-    assert sizes(model, Setting(context=256)).kv == 256 * 2 * (64 + 128 + 64 + 256)
-    off = Setting(context=256, flash_attention=False)
+    assert sizes(model, LlamaCppCacheSetting(context=256)).kv == 256 * 2 * (64 + 128 + 64 + 256)
+    off = LlamaCppCacheSetting(context=256, flash_attention=False)
     assert sizes(model, off).kv == 256 * 2 * (64 + 256 + 64 + 256)
 
 
 def test_keys_and_values_of_other_types():
-    own = Setting(context=256, type_k="q8_0", type_v="q5_1")
+    own = LlamaCppCacheSetting(context=256, type_k="q8_0", type_v="q5_1")
     assert sizes((Layer(mixers=(ONE,)),), own).kv == 256 * (64 // 32 * 34 + 128 // 32 * 24)
 
 
 def test_an_unknown_type_is_an_error():
     with pytest.raises(UsageError, match="--cache-type-v 'q9_9'"):
-        sizes((Layer(mixers=(ONE,)),), Setting(context=256, type_v="q9_9"))
+        sizes((Layer(mixers=(ONE,)),), LlamaCppCacheSetting(context=256, type_v="q9_9"))
 
 
 STATES = [  # float32, whatever the types of keys are
@@ -140,18 +140,18 @@ STATES = [  # float32, whatever the types of keys are
 
 @pytest.mark.parametrize(("record", "elements"), STATES)
 def test_states(record, elements):
-    own = Setting(context=999, slots=3, rollback=1)
+    own = LlamaCppCacheSetting(context=999, slots=3, rollback=1)
     assert sizes((Layer(mixers=(record,)),), own).state == 3 * 2 * elements * 4
 
 
 def test_what_our_rules_do_not_cover():
     own = Compressed(heads=2, dim=8, rotary=4, window=4, rate=1)
     with pytest.raises(UnsupportedError, match="DeepSeek-V4"):
-        sizes((Layer(mixers=(own,)),), Setting(context=256))
+        sizes((Layer(mixers=(own,)),), LlamaCppCacheSetting(context=256))
 
 
 def test_components():
-    found = caches(named("gemma-3-27b"), Setting(context=32_768, slots=4))
+    found = caches(named("gemma-3-27b"), LlamaCppCacheSetting(context=32_768, slots=4))
     assert [(c.detail, c.bytes.expected) for c in found] == [
         ("", 2560 * MIB),
         ("sliding window", 1872 * MIB),

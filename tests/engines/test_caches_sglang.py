@@ -12,7 +12,7 @@ from weighbridge.arch.mixers import Attention, Latent, Layer, Mamba1
 from weighbridge.catalogue import find
 from weighbridge.engines.sglang.caches import (
     Pools,
-    Setting,
+    SglangCacheSetting,
     buffers,
     caches,
     cells,
@@ -30,7 +30,7 @@ def named(name):
 
 def test_states_of_qwen3_next():
     """Convolution in bfloat16, state in float32."""
-    found = cells(named("qwen3-next-80b-a3b"), Setting(context=262_144))
+    found = cells(named("qwen3-next-80b-a3b"), SglangCacheSetting(context=262_144))
     assert found.state == 36 * 2_146_304
     assert round(found.state / MIB, 2) == 73.69
     assert found.full * 262_144 == 6 * GIB
@@ -51,7 +51,7 @@ LOGGED = [  # two ranks: model, pool, tokens, GB as printed (they are GiB)
 @pytest.mark.parametrize(("name", "which", "tokens", "gib"), LOGGED)
 def test_logged_pools(name, which, tokens, gib):
     """ "KV Cache is allocated. #tokens: ..., K size: ..., V size: ..." """
-    found = cells(named(name), Setting(context=262_144, tensor_parallel=2))
+    found = cells(named(name), SglangCacheSetting(context=262_144, tensor_parallel=2))
     assert abs(tokens * getattr(found, which) / GIB - gib) < 0.011  # two figures, rounded apart
 
 
@@ -61,7 +61,7 @@ def test_logged_pools(name, which, tokens, gib):
 def test_logged_ratio(ratio, full, sliding):
     """The sliding pool follows the full one by --swa-full-tokens-ratio."""
     share = Fraction(ratio)
-    own = Setting(context=262_144, tensor_parallel=2, swa_full_tokens_ratio=share)
+    own = SglangCacheSetting(context=262_144, tensor_parallel=2, swa_full_tokens_ratio=share)
     model = named("gemma-4-26b-a4b")
     c = cells(model, own)
     available = int(full * (c.full + share * c.sliding)) + 1
@@ -80,20 +80,23 @@ def test_logged_ratio(ratio, full, sliding):
     ],
 )
 def test_bytes_a_token(name, kind, nbytes):
-    assert cells(named(name), Setting(context=1, kv_cache_dtype=kind)).full == nbytes
+    assert cells(named(name), SglangCacheSetting(context=1, kv_cache_dtype=kind)).full == nbytes
 
 
 def test_windows_without_a_pool_of_their_own():
     """Gemma 3 keeps all tokens in all layers; Llama 4's chunks have a pool, the ratio as long."""
-    gemma = cells(named("gemma-3-27b"), Setting(context=1, model_type="gemma3"))
+    gemma = cells(named("gemma-3-27b"), SglangCacheSetting(context=1, model_type="gemma3"))
     assert gemma.full * 32_768 == 15.5 * GIB
-    llama = cells(named("llama-4-maverick"), Setting(context=1, model_type="llama4"))
+    llama = cells(named("llama-4-maverick"), SglangCacheSetting(context=1, model_type="llama4"))
     assert (llama.full, llama.sliding) == (12 * 4096, 36 * 4096)
 
 
 def test_the_table_of_requests():
     """engines.md 3.3: 2,048 requests of 131,072 tokens."""
-    assert request_table(Setting(context=131_072, max_running_requests=2048)) == 2049 * 131_072 * 4
+    assert (
+        request_table(SglangCacheSetting(context=131_072, max_running_requests=2048))
+        == 2049 * 131_072 * 4
+    )
 
 
 FULL = Attention(heads=4, kv_heads=2, key_dim=8, value_dim=8)
@@ -102,7 +105,7 @@ STATE = Mamba1(inner=8, state=4, kernel=4)
 
 
 def pools(*mixers, **more):
-    return needed([Layer(mixers=(m,)) for m in mixers], Setting(context=100, **more))[0]
+    return needed([Layer(mixers=(m,)) for m in mixers], SglangCacheSetting(context=100, **more))[0]
 
 
 def test_pools_by_hand():
@@ -115,7 +118,8 @@ def test_pools_by_hand():
 
 def test_a_page_and_a_slot_more():
     found, c = needed(
-        [Layer(mixers=(FULL,)), Layer(mixers=(STATE,))], Setting(context=100, page_size=10)
+        [Layer(mixers=(FULL,)), Layer(mixers=(STATE,))],
+        SglangCacheSetting(context=100, page_size=10),
     )
     assert found.sizes(c, 10).kv == 110 * 64
     assert found.sizes(c, 10).state == 4 * (8 * 3 * 2 + 32 * 4)
@@ -124,7 +128,7 @@ def test_a_page_and_a_slot_more():
 def test_states_take_their_share_first():
     """0.9 / 1.9 of the bytes, in whole slots; tokens have the rest."""
     model = [Layer(mixers=(FULL,)), Layer(mixers=(STATE,))]
-    found = fitting(model, Setting(context=100), 1_000_000)
+    found = fitting(model, SglangCacheSetting(context=100), 1_000_000)
     state = 8 * 3 * 2 + 32 * 4
     slots = (int(1_000_000 * 0.9 / 1.9) - state) // state
     assert found.slots == slots
@@ -133,16 +137,18 @@ def test_states_take_their_share_first():
 
 def test_latents_are_whole_on_every_rank():
     one = (Layer(mixers=(Latent(heads=8, rank=8, rotary=4, nope=4, value_dim=4),)),)
-    assert cells(one, Setting(context=1, tensor_parallel=8)) == cells(one, Setting(context=1))
+    assert cells(one, SglangCacheSetting(context=1, tensor_parallel=8)) == cells(
+        one, SglangCacheSetting(context=1)
+    )
 
 
 def test_what_our_rules_do_not_cover():
     with pytest.raises(UnsupportedError, match="attention to an encoder"):
-        cells(named("whisper-tiny"), Setting(context=1))
+        cells(named("whisper-tiny"), SglangCacheSetting(context=1))
 
 
 def test_components():
-    found = caches(named("qwen3-next-80b-a3b"), Setting(context=4096))
+    found = caches(named("qwen3-next-80b-a3b"), SglangCacheSetting(context=4096))
     assert [(c.name, c.detail) for c in found] == [
         ("kv_cache", ""),
         ("recurrent_state", ""),
@@ -165,7 +171,7 @@ V4 = {
 def test_cells_of_deepseek_v4():
     """Rows of 584 bytes in padded pages: 65 of 576 for 64 rows, 3 for 2, 260 for 256. Beside a
     row for four tokens there is a key of 132; eight rows of 640 keys and gates wait, twice."""
-    c = cells(FLASH, Setting(context=4096, **V4))
+    c = cells(FLASH, SglangCacheSetting(context=4096, **V4))
     fours, many = (65 * 576 / 64 + 132) / 4, 3 * 576 / 2 / 128
     assert c.full == ceil(21 * fours + 20 * many) == 3900
     assert c.sliding == 43 * 260 * 576 // 256 + 21 * 8 * 4 * 640 * 4 // 256 == 31_875
@@ -175,7 +181,7 @@ def test_cells_of_deepseek_v4():
 def test_pools_of_deepseek_v4():
     """A ring a running request, of 256 unless they are said; the rest is tokens, and a tenth as
     many in the window."""
-    s = Setting(context=4096, **V4)
+    s = SglangCacheSetting(context=4096, **V4)
     made = fitting(FLASH, s, 10 << 30)
     assert made.slots == 257
     c = cells(FLASH, s)

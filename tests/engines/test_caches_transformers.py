@@ -9,7 +9,7 @@ from weighbridge.arch.mixers import Attention, Compressed, Indexer, Latent, Laye
 from weighbridge.catalogue import find
 from weighbridge.components.kv_cache import Lengths
 from weighbridge.dtypes import FLOAT16, FLOAT32
-from weighbridge.engines.transformers.caches import Setting, caches, sizes
+from weighbridge.engines.transformers.caches import TransformersCacheSetting, caches, sizes
 from weighbridge.errors import UsageError
 from weighbridge.units import GIB, MIB
 
@@ -19,7 +19,9 @@ def named(name):
 
 
 def setting(context, **more):
-    return Setting(lengths=Lengths(context=context, encoder=more.pop("encoder", 0)), **more)
+    return TransformersCacheSetting(
+        lengths=Lengths(context=context, encoder=more.pop("encoder", 0)), **more
+    )
 
 
 FIGURES = [  # model, tokens, version, after, GiB

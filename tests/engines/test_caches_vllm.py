@@ -20,9 +20,9 @@ from weighbridge.arch.mixers import (
     Rwkv,
 )
 from weighbridge.dtypes import FLOAT32
-from weighbridge.engines.caches.blocks import Load, Spec, blocks, pool
+from weighbridge.engines.caches.blocks import RequestLoad, Spec, blocks, pool
 from weighbridge.engines.vllm import caches as vllm
-from weighbridge.engines.vllm.caches import Setting
+from weighbridge.engines.vllm.caches import VllmCacheSetting
 from weighbridge.errors import UnsupportedError, UsageError
 from weighbridge.units import GIB, MIB
 
@@ -42,26 +42,26 @@ FIGURES = [  # model, tokens, GiB
 
 @pytest.mark.parametrize(("name", "context", "gib"), FIGURES)
 def test_figures(name, context, gib):
-    assert vllm.needed(named(name), Setting(context=context)) == gib * GIB
+    assert vllm.needed(named(name), VllmCacheSetting(context=context)) == gib * GIB
 
 
 def test_deepseek_v32_in_bytes_a_token():
     """656 of the latent and 132 of the indexer, in 61 layers."""
-    own = Setting(context=64_000, kv_cache_dtype="fp8")
+    own = VllmCacheSetting(context=64_000, kv_cache_dtype="fp8")
     assert vllm.needed(named("deepseek-v3.2"), own) == 64_000 * 48_068
 
 
 @pytest.mark.parametrize(("batched", "gib"), [(8192, 3.38), (2048, 3.10)])
 def test_tokens_on_their_way(batched, gib):
     """gpt-oss-20b: 8,192 blocks of the full group, and ceil((127 + 2 x batched) / 16) + 1 more."""
-    own = Setting(context=131_072, max_num_batched_tokens=batched)
+    own = VllmCacheSetting(context=131_072, max_num_batched_tokens=batched)
     exact = (8192 + -(-(127 + 2 * batched) // 16) + 1) * 393_216
     assert vllm.needed(named("gpt-oss-20b"), own) == exact
     assert round(exact / GIB, 2) == gib
 
 
 def test_states_of_qwen3_next():
-    found = vllm.content(named("qwen3-next-80b-a3b"), Setting(context=262_144))
+    found = vllm.content(named("qwen3-next-80b-a3b"), VllmCacheSetting(context=262_144))
     assert (found.kv, found.state) == (6 * GIB, 36 * 1_097_728)
     assert round(found.state / MIB, 2) == 37.69
 
@@ -71,33 +71,38 @@ def test_a_logged_hybrid():
     delta = GatedDelta(key_heads=16, value_heads=16, key_dim=128, value_dim=128, kernel=4)
     full = Attention(heads=8, kv_heads=2, key_dim=256, value_dim=256)
     model = [Layer(mixers=(delta,))] * 18 + [Layer(mixers=(full,))] * 6
-    tokens, state, page = vllm.alignment(model, Setting(context=4096, ssm_dtype=FLOAT32))
+    tokens, state, page = vllm.alignment(model, VllmCacheSetting(context=4096, ssm_dtype=FLOAT32))
     assert (tokens, state) == (544, 1_085_440)
     assert round(100 * (page - state) / state, 2) == 2.64
 
 
 @pytest.mark.parametrize(("ssm", "tokens"), [(None, 544), (FLOAT32, 1056)])
 def test_the_block_of_qwen3_next(ssm, tokens):
-    found = vllm.alignment(named("qwen3-next-80b-a3b"), Setting(context=4096, ssm_dtype=ssm))
+    found = vllm.alignment(
+        named("qwen3-next-80b-a3b"), VllmCacheSetting(context=4096, ssm_dtype=ssm)
+    )
     assert found[0] == tokens
 
 
 def test_blocks_of_llama():
-    model, own = named("llama-3.1-8b"), Setting(context=8192)
+    model, own = named("llama-3.1-8b"), VllmCacheSetting(context=8192)
     assert vllm.plan(model, own).block == 2 * MIB
     assert vllm.plan(model, own).count(10 * GIB) == 5120
     assert vllm.logged_tokens(model, own, 10 * GIB) == 81_920
-    assert vllm.logged_tokens(model, Setting(context=8192, version=(0, 19)), 10 * GIB) == 81_920
+    assert (
+        vllm.logged_tokens(model, VllmCacheSetting(context=8192, version=(0, 19)), 10 * GIB)
+        == 81_920
+    )
 
 
 def test_a_hybrid_logs_otherwise_since_0_24():
     """Gemma 2 27B in 20.59 GiB: 7,335 blocks, half of them for either kind; then by concurrency."""
-    model, old = named("gemma-2-27b"), Setting(context=8192, version=(0, 19))
+    model, old = named("gemma-2-27b"), VllmCacheSetting(context=8192, version=(0, 19))
     available = 7335 * vllm.plan(model, old).block
     assert round(available / GIB, 2) == 20.59
     assert vllm.logged_tokens(model, old, available) == 58_672
     assert round(vllm.plan(model, old).concurrency(available, old.load), 2) == 7.16
-    new = Setting(context=8192, version=(0, 33))
+    new = VllmCacheSetting(context=8192, version=(0, 33))
     assert vllm.logged_tokens(model, new, available) == int(7335 / (512 + 513) * 8192)
 
 
@@ -148,7 +153,7 @@ def test_logged_tokens():
         if raw is None:
             unknown.append(r["model_id"])
             continue
-        own = Setting(
+        own = VllmCacheSetting(
             context=flags["max_model_len"],
             version=(0, 19),
             max_num_batched_tokens=int(flags["max_num_batched_tokens"]),
@@ -167,7 +172,7 @@ def test_logged_tokens():
 # By hand
 
 
-LOAD = Load(context=100, in_flight=20)
+LOAD = RequestLoad(context=100, in_flight=20)
 
 
 @pytest.mark.parametrize(
@@ -239,7 +244,7 @@ HEAD = Attention(heads=8, kv_heads=2, key_dim=128, value_dim=64)
     ],
 )
 def test_formats_of_a_head(kind, nbytes):
-    own = Setting(context=16, kv_cache_dtype=kind)
+    own = VllmCacheSetting(context=16, kv_cache_dtype=kind)
     assert vllm.needed((Layer(mixers=(HEAD,)),), own) == 16 * 2 * nbytes
 
 
@@ -263,18 +268,20 @@ def test_formats_of_a_latent(kind, indexed, nbytes):
         value_dim=128,
         indexer=Indexer(heads=64, dim=128) if indexed else None,
     )
-    found = vllm.needed((Layer(mixers=(own,)),), Setting(context=64, kv_cache_dtype=kind))
+    found = vllm.needed((Layer(mixers=(own,)),), VllmCacheSetting(context=64, kv_cache_dtype=kind))
     assert found == 64 * nbytes
 
 
 def test_an_unknown_format_is_an_error():
     with pytest.raises(UsageError, match="'fp7'"):
-        vllm.needed((Layer(mixers=(HEAD,)),), Setting(context=16, kv_cache_dtype="fp7"))
+        vllm.needed((Layer(mixers=(HEAD,)),), VllmCacheSetting(context=16, kv_cache_dtype="fp7"))
 
 
 def test_heads_are_repeated_when_there_are_fewer_than_ranks():
     one = (Layer(mixers=(HEAD,)),)
-    sizes = [vllm.needed(one, Setting(context=16, tensor_parallel=n)) for n in (1, 2, 4, 8)]
+    sizes = [
+        vllm.needed(one, VllmCacheSetting(context=16, tensor_parallel=n)) for n in (1, 2, 4, 8)
+    ]
     assert sizes == [12_288, 6_144, 6_144, 6_144]
 
 
@@ -282,30 +289,33 @@ def test_groups_of_mamba_are_repeated_too():
     """One group for four ranks: each has all of it, and a quarter of the heads."""
     own = (Layer(mixers=(Mamba2(inner=64, heads=8, groups=1, state=16, kernel=4),)),)
     assert (
-        vllm.needed(own, Setting(context=9, tensor_parallel=4)) == (16 + 32) * 3 * 2 + 16 * 16 * 2
+        vllm.needed(own, VllmCacheSetting(context=9, tensor_parallel=4))
+        == (16 + 32) * 3 * 2 + 16 * 16 * 2
     )
 
 
 def test_prefix_caching_of_states_takes_a_block_more():
     own = (Layer(mixers=(Mamba2(inner=64, heads=8, groups=1, state=16, kernel=4),)),)
-    once = vllm.needed(own, Setting(context=9))
-    assert vllm.needed(own, Setting(context=9, align=True)) == 2 * once
+    once = vllm.needed(own, VllmCacheSetting(context=9))
+    assert vllm.needed(own, VllmCacheSetting(context=9, align=True)) == 2 * once
 
 
 def test_kimi_keeps_float32():
     own = (Layer(mixers=(KimiDelta(heads=2, dim=4, kernel=4),)),)
-    assert vllm.needed(own, Setting(context=9)) == 24 * 3 * 2 + 32 * 4
+    assert vllm.needed(own, VllmCacheSetting(context=9)) == 24 * 3 * 2 + 32 * 4
 
 
 def test_windows_without_the_hybrid_manager_are_kept_whole():
     model = named("gemma-3-27b")
-    whole = vllm.needed(model, Setting(context=32_768, hybrid=False))
+    whole = vllm.needed(model, VllmCacheSetting(context=32_768, hybrid=False))
     assert whole == 15.5 * GIB
 
 
 def test_what_vllm_does_not_run():
     with pytest.raises(UnsupportedError, match="RWKV's time mixing"):
-        vllm.specs((Layer(mixers=(Rwkv(width=8, inner=8, head_dim=0),)),), Setting(context=9))
+        vllm.specs(
+            (Layer(mixers=(Rwkv(width=8, inner=8, head_dim=0),)),), VllmCacheSetting(context=9)
+        )
 
 
 @pytest.mark.parametrize(
@@ -324,7 +334,7 @@ def test_the_dtype_of_states(raw, expected):
 
 def test_deepseek_v4_in_packed_blocks():
     """64 rows of 584 bytes, to a multiple of 576; five groups."""
-    found = vllm.plan(named("deepseek-v4-flash"), Setting(context=131_072))
+    found = vllm.plan(named("deepseek-v4-flash"), VllmCacheSetting(context=131_072))
     pages = {spec.page for group in found.groups for spec in group.specs}
     assert -(-64 * 584 // 576) * 576 in pages
     assert sum(len(group.specs) for group in found.groups) == 43 + 41 + 21 + 41 + 21

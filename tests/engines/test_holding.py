@@ -24,7 +24,7 @@ def same(name, form, rules, *, spread):
 
     together = found()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module._Reader, "held", module._Reader._held)
+        patch.setattr(module._ShardReader, "held", module._ShardReader._held)
         return together == found()
 
 

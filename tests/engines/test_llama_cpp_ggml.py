@@ -4,7 +4,7 @@ import pytest
 
 from weighbridge.dtypes import GGML_BY_NAME
 from weighbridge.engines.llama_cpp.ggml import graph as g
-from weighbridge.engines.llama_cpp.ggml.allocate import Allocator, Pool
+from weighbridge.engines.llama_cpp.ggml.allocate import BufferPool, GraphAllocator
 from weighbridge.engines.llama_cpp.ggml.schedule import Scheduler
 from weighbridge.engines.llama_cpp.ggml.tensor import F16, F32, I32, same_layout, strides
 from weighbridge.engines.llama_cpp.graphs.build import thinned
@@ -21,8 +21,8 @@ def allocated(graph, **more):
     """Bytes of (GPU, host)."""
     scheduler = Scheduler(host=HOST, supports=lambda t, d: True, batch=lambda t: t.ne[1], **more)
     nodes, leaves = scheduler.steps(graph)
-    pools = [Pool(128), Pool(32)]
-    Allocator(pools, [nbytes, nbytes]).run(nodes, leaves)
+    pools = [BufferPool(128), BufferPool(32)]
+    GraphAllocator(pools, [nbytes, nbytes]).run(nodes, leaves)
     return tuple(pool.high for pool in pools)
 
 
@@ -89,7 +89,7 @@ def test_what_is_needed_later_is_not_overwritten():
     ],
 )
 def test_the_best_fit(sizes, freed, asked, offset):
-    pool = Pool(128)
+    pool = BufferPool(128)
     places = [pool.take(size) for size in sizes]
     pool.take(128)
     for i in freed:
@@ -98,7 +98,7 @@ def test_the_best_fit(sizes, freed, asked, offset):
 
 
 def test_the_furthest_byte_counts():
-    pool = Pool(128)
+    pool = BufferPool(128)
     pool.give(pool.take(1000), 1000)
     assert pool.take(100) == 0
     assert pool.high == 1024

@@ -11,7 +11,7 @@ from weighbridge.engines.llama_cpp.infer import infer
 from weighbridge.engines.llama_cpp.networks import network
 from weighbridge.engines.subjects import subject
 from weighbridge.engines.table import engine, version
-from weighbridge.gather import Options, gather
+from weighbridge.gather import GatherOptions, gather
 from weighbridge.model import resolve
 from weighbridge.workload import Infer
 
@@ -83,7 +83,7 @@ def written(path, name):
 def pair(request, tmp_path_factory):
     """(of the file, of the class)"""
     path = written(tmp_path_factory.mktemp("gguf") / "model.gguf", request.param)
-    return resolve(gather(str(path), Options())), named(request.param)
+    return resolve(gather(str(path), GatherOptions())), named(request.param)
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 
 from tests.engines.answers import answer, named
 from weighbridge.engines.llama_cpp.compute import placement, replayed, step_of
-from weighbridge.engines.llama_cpp.ggml.allocate import Pool
-from weighbridge.engines.llama_cpp.held import Held
+from weighbridge.engines.llama_cpp.ggml.allocate import BufferPool
+from weighbridge.engines.llama_cpp.held import DeviceHoldings
 from weighbridge.engines.llama_cpp.infer import hold
 from weighbridge.engines.subjects import subject
 from weighbridge.engines.table import engine, version
@@ -41,14 +41,14 @@ asked = st.fixed_dictionaries(
 LAWS = settings(max_examples=10, deadline=None)
 
 
-def held(name: str, **settings_: object) -> Held:
+def held(name: str, **settings_: object) -> DeviceHoldings:
     w = Infer(engine="llama.cpp", quantization="Q4_K_M", **settings_)
     kind = engine("llama.cpp")
     known, _ = version(kind, w.engine_version)
     return hold(subject(named(name), w, kind, known), w, w.budget(), known[0])
 
 
-def total(h: Held) -> int:
+def total(h: DeviceHoldings) -> int:
     return sum(map(h.whole, range(h.at.gpus + 1)))
 
 
@@ -143,7 +143,7 @@ def test_layers_that_repeat_change_nothing(name, w):
 @given(st.lists(st.tuples(st.integers(1, 5_000), st.integers(0, 30)), max_size=120))
 def test_a_pool_never_gives_a_byte_twice(requests):
     """Each request, and how many later ones it outlives."""
-    pool, live = Pool(128), []
+    pool, live = BufferPool(128), []
     for i, (size, life) in enumerate(requests):
         for block in [b for b in live if b[2] < i]:
             live.remove(block)

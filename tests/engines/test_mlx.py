@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from tests.engines.answers import answer, of_config, part
 from weighbridge import catalogue
 from weighbridge.arch.mixers import Attention, GatedDelta, Latent, Mamba1, Mamba2, Shared
-from weighbridge.components.kv_cache import Sizes
+from weighbridge.components.kv_cache import CacheBytes
 from weighbridge.dtypes import BFLOAT16
-from weighbridge.engines.mlx.caches import PAGE, Setting, cells, of_mixer, paged
+from weighbridge.engines.mlx.caches import PAGE, MlxCacheSetting, cells, of_mixer, paged
 from weighbridge.engines.mlx.flight import Operation, flight
 from weighbridge.engines.mlx.rules import mlx_rules
 from weighbridge.errors import UnsupportedError, UsageError
@@ -126,7 +126,7 @@ def test_a_checkpoint_of_mlx_lm_declares_itself():
 
 def setting(**more):
     usual = {"prompt": 1000, "tokens": 1000, "batch": 1, "piece": 2048, "dtype": BFLOAT16}
-    return Setting(**usual | more)
+    return MlxCacheSetting(**usual | more)
 
 
 LLAMA = Attention(heads=32, kv_heads=8, key_dim=128, value_dim=128)
@@ -138,7 +138,7 @@ NEAR = Attention(heads=32, kv_heads=8, key_dim=128, value_dim=128, window=1024)
 )
 def test_caches_grow_by_256(tokens, held):
     assert cells(None, setting(tokens=tokens)) == held
-    assert of_mixer(LLAMA, setting(tokens=tokens)) == Sizes(kv=held * 2 * 8 * 128 * 2)
+    assert of_mixer(LLAMA, setting(tokens=tokens)) == CacheBytes(kv=held * 2 * 8 * 128 * 2)
 
 
 @pytest.mark.parametrize(
@@ -181,7 +181,7 @@ def test_latents_and_states():
     )
     assert of_mixer(old, setting()).state == 4096 * 3 * 2 + 4096 * 16 * 2
     assert of_mixer(new, setting()).state == (4096 + 256) * 3 * 2 + 4096 * 128 * 4
-    assert of_mixer(Shared(owner=0), setting()) == Sizes()
+    assert of_mixer(Shared(owner=0), setting()) == CacheBytes()
 
 
 @given(

@@ -11,7 +11,7 @@ from weighbridge.engines.parallel.positions import rows
 from weighbridge.engines.subjects import subject
 from weighbridge.engines.table import engine, version
 from weighbridge.errors import BadFileError, UnsupportedError, UsageError
-from weighbridge.gather import Options, gather
+from weighbridge.gather import GatherOptions, gather
 from weighbridge.launch import parse
 from weighbridge.model import resolve
 from weighbridge.workload import Infer
@@ -156,7 +156,7 @@ def test_broken_configs_end_to_end(kind, broken, tmp_path):
     }
     (tmp_path / "config.json").write_text(json.dumps(config | broken))
     w, found = Infer(engine=kind), engine(kind)
-    model = resolve(gather(str(tmp_path), Options()))
+    model = resolve(gather(str(tmp_path), GatherOptions()))
     with pytest.raises(BadFileError) as raised:
         found.infer(subject(model, w, found, version(found, None)[0]), w, None)
     assert "\n" not in str(raised.value)

@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 
 from tests.engines.answers import answer, load_gib, of_config, part
 from tests.engines.kinds import PLAIN, SLIDING
-from weighbridge.arch.body import Block, Dense, Experts, Tower
+from weighbridge.arch.body import Dense, Experts, LayerBlock, Tower
 from weighbridge.arch.mixers import Attention, Latent, Layer, Shared, ShortConv
 from weighbridge.engines.sglang import caches, card, effective, kernels
-from weighbridge.engines.sglang.caches import Pools, Setting, buffers, cells, fitting
-from weighbridge.engines.sglang.step import Split, chunk, tower
+from weighbridge.engines.sglang.caches import Pools, SglangCacheSetting, buffers, cells, fitting
+from weighbridge.engines.sglang.step import RankSplit, chunk, tower
 from weighbridge.errors import UnsupportedError, UsageError
 from weighbridge.units import GIB, MIB
 
@@ -26,7 +26,7 @@ def served(model, **workload):
 def asked(version, mib, **more):
     usual = {"chunk": 8192, "largest": 160, "prefills": 0, "tensor": 1, "pipeline": 1}
     usual |= {"latent": False, "algorithm": None}
-    return card.Asked(**(usual | {"version": version, "card": mib} | more))
+    return card.ShareCriteria(**(usual | {"version": version, "card": mib} | more))
 
 
 # The share of a card
@@ -115,7 +115,7 @@ def heads(kv_heads, dim, window=None):
 def test_logged_hybrid():
     """LFM2-700M, sglang 0.5.6 on 16 GB: 85,292 states and 473,854 tokens, of 13.81 GB free."""
     model = of(heads(8, 64), 6) + of(ShortConv(width=1536, kernel=3), 10)
-    s = Setting(context=128_000, model_type="lfm2", version=(0, 5, 6))
+    s = SglangCacheSetting(context=128_000, model_type="lfm2", version=(0, 5, 6))
     found = fitting(model, s, rest(13.81, 1.52, 0.771))
     assert found.slots == pytest.approx(85_292, rel=0.001)
     assert found.full == pytest.approx(473_854, rel=0.001)
@@ -130,7 +130,7 @@ def test_logged_hybrid():
     ],
 )
 def test_logged_pools(after, usage, share, tokens, layers, kv_heads):
-    s = Setting(context=131_072, version=(0, 4, 3))
+    s = SglangCacheSetting(context=131_072, version=(0, 4, 3))
     found = fitting(of(heads(kv_heads, 128), layers), s, rest(after, usage, share))
     assert found.full == pytest.approx(tokens, rel=0.003)  # two digits are printed
 
@@ -138,8 +138,8 @@ def test_logged_pools(after, usage, share, tokens, layers, kv_heads):
 def test_windows_have_a_pool_since():
     """gpt-oss: one pool until 0.5.8. Gemma 4: since 0.5.11."""
     model = of(heads(8, 64), 12) + of(heads(8, 64, window=128), 12)
-    old = cells(model, Setting(context=1, model_type="gpt_oss", version=(0, 5, 7)))
-    new = cells(model, Setting(context=1, model_type="gpt_oss", version=(0, 5, 8)))
+    old = cells(model, SglangCacheSetting(context=1, model_type="gpt_oss", version=(0, 5, 7)))
+    new = cells(model, SglangCacheSetting(context=1, model_type="gpt_oss", version=(0, 5, 8)))
     assert (old.full, old.sliding) == (24 * 2048, 0)
     assert (new.full, new.sliding) == (12 * 2048, 12 * 2048)
 
@@ -148,8 +148,8 @@ def test_cells_rounded_before_bytes_were_split():
     """Until 0.5.10 the budget was whole cells of all layers: here 10 of 96 bytes, then 60 a token."""
     model = of(heads(1, 12), 1) + of(heads(1, 12, window=4), 1)
     ratio = Fraction(1, 4)
-    old = Setting(context=1, version=(0, 5, 10), swa_full_tokens_ratio=ratio)
-    new = Setting(context=1, version=(0, 5, 11), swa_full_tokens_ratio=ratio)
+    old = SglangCacheSetting(context=1, version=(0, 5, 10), swa_full_tokens_ratio=ratio)
+    new = SglangCacheSetting(context=1, version=(0, 5, 11), swa_full_tokens_ratio=ratio)
     assert fitting(model, old, 1019).full == 960 // 60
     assert fitting(model, new, 1019).full == 1019 // 60 == 16
 
@@ -158,7 +158,7 @@ def test_states_tracked_since():
     """Five slots a request since 0.5.14, where the model's kernels can; one without a cache."""
 
     def slots(**more):
-        return Setting(context=1, **more).slots
+        return SglangCacheSetting(context=1, **more).slots
 
     assert slots(model_type="qwen3_next") == 5
     assert slots(model_type="qwen3_next", version=(0, 5, 12)) == 3
@@ -169,7 +169,9 @@ def test_states_tracked_since():
 def test_a_limit_of_requests_sizes_the_window():
     """4 + 128 + 2 pages a request, two chunks, one page; the rest is the full pool's."""
     model = of(heads(1, 16), 1) + of(heads(1, 16, window=4), 1)
-    s = Setting(context=4096, radix_cache=False, max_running_requests=3, chunked_prefill_size=100)
+    s = SglangCacheSetting(
+        context=4096, radix_cache=False, max_running_requests=3, chunked_prefill_size=100
+    )
     cap = 3 * (4 + 128 + 2) + 200 + 1
     assert fitting(model, s, 64 * cap + 640) == Pools(full=10, sliding=cap, slots=0)
     assert caches.needed(model, s)[0].sliding == cap
@@ -383,9 +385,9 @@ def test_groups_divide_the_ranks():
 
 def test_tokens_of_all_groups_meet_at_the_experts():
     """Counted by hand: two groups of one rank each, a feed-forward of 16 over two, 8 wide."""
-    block = Block(mixers=(), feeds=(Dense(width=16),))
-    assert chunk((block,), 8, Split(tensor=2)).widest == 24 + 24
-    assert chunk((block,), 8, Split(tensor=2, groups=2)).widest == 24 + 2 * 24 + 8
+    block = LayerBlock(mixers=(), feeds=(Dense(width=16),))
+    assert chunk((block,), 8, RankSplit(tensor=2)).widest == 24 + 24
+    assert chunk((block,), 8, RankSplit(tensor=2, groups=2)).widest == 24 + 2 * 24 + 8
 
 
 def test_towers_may_be_left_out():
@@ -493,27 +495,29 @@ def test_not_covered():
 def test_widths_by_hand():
     """Hidden 8: an attention of 4 heads of 2 over 2; a feed-forward of 16; 2 of 4 experts of 10."""
     attention = Attention(heads=4, kv_heads=2, key_dim=2, value_dim=2)
-    dense = Block(mixers=(attention,), feeds=(Dense(width=16),))
-    assert chunk((dense,), 8, Split()).widest == 24 + 48
-    assert chunk((dense,), 8, Split()).with_cached == 24 + 48 + 24
-    assert chunk((dense,), 8, Split(tensor=2)).widest == 24 + 24
-    sparse = Block(mixers=(attention,), feeds=(Experts(count=4, top_k=2, width=10, shared=10),))
+    dense = LayerBlock(mixers=(attention,), feeds=(Dense(width=16),))
+    assert chunk((dense,), 8, RankSplit()).widest == 24 + 48
+    assert chunk((dense,), 8, RankSplit()).with_cached == 24 + 48 + 24
+    assert chunk((dense,), 8, RankSplit(tensor=2)).widest == 24 + 24
+    sparse = LayerBlock(
+        mixers=(attention,), feeds=(Experts(count=4, top_k=2, width=10, shared=10),)
+    )
     rows = 2 * (20 + 10) + 2 * 4 + 30 + 8
-    assert chunk((sparse,), 8, Split()).widest == 24 + rows
-    assert chunk((sparse,), 8, Split(tensor=2)).widest == 24 + 2 * (10 + 5) + 8 + 15 + 8
-    by_number = Split(tensor=2, expert_parallel=True)
+    assert chunk((sparse,), 8, RankSplit()).widest == 24 + rows
+    assert chunk((sparse,), 8, RankSplit(tensor=2)).widest == 24 + 2 * (10 + 5) + 8 + 15 + 8
+    by_number = RankSplit(tensor=2, expert_parallel=True)
     assert chunk((sparse,), 8, by_number).widest == 24 + 2 * (20 + 10) + 8 + 15 + 8
 
 
 def test_widths_of_latents_and_sharers():
     latent = Latent(heads=2, rank=8, rotary=2, nope=4, value_dim=4)
-    block = Block(mixers=(latent,), query_rank=6)
-    assert chunk((block,), 8, Split()).widest == 24 + 2 * (12 + 4 + 8) + 10 + 6
-    assert chunk((block,), 8, Split(tensor=2)).widest == 24 + 24 + 10 + 6
-    owner = Block(mixers=(Attention(heads=4, kv_heads=2, key_dim=2, value_dim=2),))
-    sharer = Block(mixers=(Shared(owner=0),))
-    assert chunk((sharer,), 8, Split()).widest == 24
-    assert chunk((owner, sharer), 8, Split()).widest == 24 + 24
+    block = LayerBlock(mixers=(latent,), query_rank=6)
+    assert chunk((block,), 8, RankSplit()).widest == 24 + 2 * (12 + 4 + 8) + 10 + 6
+    assert chunk((block,), 8, RankSplit(tensor=2)).widest == 24 + 24 + 10 + 6
+    owner = LayerBlock(mixers=(Attention(heads=4, kv_heads=2, key_dim=2, value_dim=2),))
+    sharer = LayerBlock(mixers=(Shared(owner=0),))
+    assert chunk((sharer,), 8, RankSplit()).widest == 24
+    assert chunk((owner, sharer), 8, RankSplit()).widest == 24 + 24
 
 
 def test_tower_by_hand():
@@ -528,7 +532,7 @@ def test_tower_by_hand():
         tokens=5,
         patch=3,
     )
-    assert tower(t, Split()) == 10 * (24 + 32 + 3)
+    assert tower(t, RankSplit()) == 10 * (24 + 32 + 3)
 
 
 # Laws
@@ -541,7 +545,7 @@ def test_tower_by_hand():
 )
 @settings(max_examples=60, deadline=None)
 def test_pools_stay_within_what_is_available(layers, gib, page):
-    s = Setting(context=4096, page_size=page)
+    s = SglangCacheSetting(context=4096, page_size=page)
     c = cells(layers, s)
     found, more = fitting(layers, s, gib * GIB), fitting(layers, s, (gib + 1) * GIB)
     used = found.full * c.full + found.sliding * c.sliding

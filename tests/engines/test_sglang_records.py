@@ -12,7 +12,7 @@ from tests.engines.answers import answer, load_gib, of_config
 from weighbridge.arch.config import Config
 from weighbridge.arch.layers import layers
 from weighbridge.arch.mixers import Attention, Layer
-from weighbridge.engines.sglang.caches import Setting, fitting
+from weighbridge.engines.sglang.caches import SglangCacheSetting, fitting
 from weighbridge.units import GIB
 
 LOGS = ROOT / "measurements" / "sglang_repo_logs.jsonl"
@@ -81,7 +81,7 @@ def test_pools_of_what_is_free(record):
     pools = sorted(p["tokens"] for p in log["kv_pools"])
     ratio = Fraction(flags["swa_full_tokens_ratio"])
     share = Fraction(flags["mem_fraction_static"])
-    s = Setting(
+    s = SglangCacheSetting(
         context=262_144,
         tensor_parallel=2,
         kv_cache_dtype=flags["kv_cache_dtype"],

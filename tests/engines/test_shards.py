@@ -18,7 +18,7 @@ from weighbridge.engines.subjects import subject
 from weighbridge.engines.table import ENGINES
 from weighbridge.errors import UnsupportedError, UsageError
 from weighbridge.quantization.schemes import scheme, stored
-from weighbridge.tensors import Tensor
+from weighbridge.tensors import CheckpointTensor
 from weighbridge.units import GIB
 from weighbridge.workload import Infer
 
@@ -307,7 +307,7 @@ def test_a_stored_checkpoint_is_shared_as_its_format_is(name, form, tensor):
     by_rule = served(name, quantization=form)
     part = by_rule.part
     found = stored(part.blueprint, scheme(form), dtype=by_rule.choice.dtype, transformers=4)
-    tensors = tuple(Tensor(t.name, t.dtype, t.shape, t.nbytes) for t in found)
+    tensors = tuple(CheckpointTensor(t.name, t.dtype, t.shape, t.nbytes) for t in found)
     part = replace(part, stored=tensors)
     choice = replace(by_rule.choice, as_stored=True)
     by_file = replace(

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from weighbridge import catalogue
 from weighbridge.accelerators.budget import budget
 from weighbridge.components.activations import Heap
-from weighbridge.components.weights import Placed
+from weighbridge.components.weights import PlacedTensor
 from weighbridge.engines.subjects import subject
 from weighbridge.engines.table import engine, version
 from weighbridge.engines.transformers.dealing import deal
@@ -15,7 +15,7 @@ from weighbridge.engines.transformers.packed import around
 from weighbridge.engines.transformers.rules import kernel, rules
 from weighbridge.engines.transformers.workspaces import cublas, gptq
 from weighbridge.errors import UsageError
-from weighbridge.gather import Options, gather, gather_config
+from weighbridge.gather import GatherOptions, gather, gather_config
 from weighbridge.model import resolve
 from weighbridge.units import GIB, MIB
 from weighbridge.workload import Infer
@@ -40,7 +40,7 @@ TINY = {
 def asked(model, **given):
     w = Infer(**given)
     number, _ = version(KIND, w.engine_version)
-    inventory = gather_config(model) if isinstance(model, dict) else gather(model, Options())
+    inventory = gather_config(model) if isinstance(model, dict) else gather(model, GatherOptions())
     return KIND.infer(subject(resolve(inventory), w, KIND, number), w, w.budget())
 
 
@@ -291,11 +291,11 @@ def test_cublas_gives_back_since_2_14():
 
 
 def _tensors(count):
-    yield Placed("model.embed_tokens", 10, "weights")
+    yield PlacedTensor("model.embed_tokens", 10, "weights")
     for i in range(count):
-        yield Placed(f"model.layers.{i}.mlp", 6, "weights")
-        yield Placed(f"model.layers.{i}.attn", 4, "weights")
-    yield Placed("lm_head", 10, "weights")
+        yield PlacedTensor(f"model.layers.{i}.mlp", 6, "weights")
+        yield PlacedTensor(f"model.layers.{i}.attn", 4, "weights")
+    yield PlacedTensor("lm_head", 10, "weights")
 
 
 def test_layers_are_dealt_out_whole():
@@ -309,9 +309,9 @@ def test_the_share_of_a_device_is_by_the_largest_block():
     """An embedding and a head of 100 beside ten blocks of 10, on two: 150 and 5/4 of 13, the mean
     module. The first spares the head, which is still to come: the embedding and no block. On three
     with ten times as many blocks, 400 and 5/4 of a block; the second has no head to spare."""
-    few = [Placed("model.embed_tokens", 100, "weights")]
+    few = [PlacedTensor("model.embed_tokens", 100, "weights")]
     few += [t for t in _tensors(10) if "layers" in t.module]
-    few.append(Placed("lm_head", 100, "weights"))
+    few.append(PlacedTensor("lm_head", 100, "weights"))
     first, second = deal(few, ("model.layers.*",), layers=10, devices=2)
     mean = (100 + 10 * 6 + 10 * 4 + 100) // 22
     assert mean == 13

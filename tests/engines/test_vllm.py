@@ -7,10 +7,10 @@ import pytest
 from tests.engines.answers import answer, of_config, part
 from weighbridge import catalogue
 from weighbridge.accelerators.budget import budget
-from weighbridge.arch.body import Block, Dense, Experts, Tower
+from weighbridge.arch.body import Dense, Experts, LayerBlock, Tower
 from weighbridge.arch.mixers import Attention, Latent, Mamba2
 from weighbridge.engines.vllm import encoders, forward, graphs, hardware, sampling
-from weighbridge.engines.vllm.forward import Share
+from weighbridge.engines.vllm.forward import RankShare
 from weighbridge.engines.vllm.rules import rules
 from weighbridge.errors import UnsupportedError, UsageError
 from weighbridge.units import GIB, MIB
@@ -318,11 +318,11 @@ def test_the_buffer_of_top_k():
 HEAD = Attention(heads=8, kv_heads=2, key_dim=16, value_dim=16)
 
 
-ALONE = Share()
+ALONE = RankShare()
 
 
 def step(*feeds, mixer=HEAD, hidden=64, share=ALONE, eager=False):
-    return forward.step((Block(mixers=(mixer,), feeds=feeds),), hidden, share, eager=eager)
+    return forward.step((LayerBlock(mixers=(mixer,), feeds=feeds),), hidden, share, eager=eager)
 
 
 def test_the_widest_moment():
@@ -330,7 +330,7 @@ def test_the_widest_moment():
     assert step(Dense(width=1000)).widest == 128 + 2 * 64 + 3 * 1000
     assert step(Dense(width=1000, gated=False)).widest == 128 + 2 * 64 + 2 * 1000
     assert step(Dense(width=1000), eager=True).widest == 2 * 64 + 3 * 1000
-    assert step(Dense(width=1000), share=Share(tensor=4)).widest == 32 + 2 * 64 + 3 * 250
+    assert step(Dense(width=1000), share=RankShare(tensor=4)).widest == 32 + 2 * 64 + 3 * 250
 
 
 def test_projections_are_wider_than_a_narrow_feed_forward():
@@ -342,18 +342,18 @@ def test_the_workspace_of_experts():
     """Qwen3-30B-A3B: 8 experts of 768, 2,048 wide: two times 2,048 a row."""
     experts = Experts(count=128, top_k=8, width=768)
     assert step(experts, hidden=2048).workspace == 8 * (2048 + 2048)
-    split = Share(tensor=2, expert_width=2)
+    split = RankShare(tensor=2, expert_width=2)
     wide = Experts(count=8, top_k=2, width=14_336)  # Mixtral
     assert step(wide, hidden=4096, share=split).workspace == 2 * (7168 + 14_336)
 
 
 def test_latents_try_how_much_context_fits():
     latent = Latent(heads=16, rank=512, rotary=64, nope=128, value_dim=128)
-    blocks = (Block(mixers=(latent,)),)
-    one, two = (forward.widths(blocks, 64, Share(tensor=n), eager=False) for n in (1, 2))
+    blocks = (LayerBlock(mixers=(latent,)),)
+    one, two = (forward.widths(blocks, 64, RankShare(tensor=n), eager=False) for n in (1, 2))
     assert (one.expanded, two.expanded) == (16 * 256, 8 * 256)
     assert (one.latent, two.latent) == (576, 576)
-    assert forward.widths((Block(mixers=(HEAD,)),), 64, ALONE, eager=False).expanded == 0
+    assert forward.widths((LayerBlock(mixers=(HEAD,)),), 64, ALONE, eager=False).expanded == 0
     assert forward.expanded_rows(8192, 1024) == 65_536
     assert forward.expanded_rows(1024, 4) == 8192
 
@@ -372,17 +372,17 @@ TOWER = Tower(
 
 
 def test_as_many_images_as_fit_a_batch():
-    found = encoders.encoded((TOWER,), 64, tokens=250, context=1000, sequences=4, share=Share())
+    found = encoders.encoded((TOWER,), 64, tokens=250, context=1000, sequences=4, share=RankShare())
     assert found.held == 10 * (100 * 12 + 25 * 64)
     assert found.widest == 10 * 100 * (2 * 8 + 2 * 32)
     assert encoders.count(TOWER, tokens=10, context=10, sequences=1) == 1
     assert encoders.count(TOWER, tokens=10_000, context=50, sequences=2) == 4
-    assert encoders.encoded((), 64, tokens=1, context=1, sequences=1, share=Share()).held == 0
+    assert encoders.encoded((), 64, tokens=1, context=1, sequences=1, share=RankShare()).held == 0
 
 
 def test_graphs_by_kernels():
-    dense = Block(mixers=(HEAD,))
-    mixed = Block(mixers=(HEAD,), feeds=(Experts(count=1, top_k=1, width=1),))
+    dense = LayerBlock(mixers=(HEAD,))
+    mixed = LayerBlock(mixers=(HEAD,), feeds=(Experts(count=1, top_k=1, width=1),))
     assert graphs.kernels((dense, mixed)) == 11 + 18
     assert graphs.graphs((1, 2, 4, 8), 4, 1, full=True) == 4 + 3
     assert graphs.graphs((1, 2, 4, 8), 4, 1, full=False) == 4
@@ -407,7 +407,7 @@ def test_graphs_by_kernels():
 def test_splits_of_attention(mixer, ranks, mib):
     """The first whole graph in logs of 0.19, of 512 tokens: 260 MiB with Llama 3.1 8B, 70 on one of
     four ranks, 522 with DeepSeek-V2-Lite, 264 with Kimi-VL-A3B on one of two."""
-    assert graphs.splits((Block(mixers=(mixer,)),), 512, ranks) == mib * MIB
+    assert graphs.splits((LayerBlock(mixers=(mixer,)),), 512, ranks) == mib * MIB
 
 
 def test_only_hopper_splits_attention():

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from tests.corpus import ROOT
 from tests.engines.test_caches_vllm import config_of, logs
 from weighbridge import catalogue
-from weighbridge.engines.serving import Answer, Subject
+from weighbridge.engines.serving import EngineAnswer, Subject
 from weighbridge.engines.subjects import subject
 from weighbridge.engines.table import engine, version
 from weighbridge.engines.vllm.infer import infer
@@ -68,7 +68,7 @@ def config(model_id: str) -> dict | None:
     return raw | {"text_config": text}
 
 
-def held(answer: Answer) -> int:
+def held(answer: EngineAnswer) -> int:
     """What "Model loading took" counts."""
     load = answer.devices[0].phases[0].components
     names = ("weights", "buffers", "rounding", "workspaces")

@@ -16,8 +16,8 @@ from weighbridge.evidence.accuracy import percentile, rows, share_skipped, skipp
 from weighbridge.evidence.outcomes import cases
 from weighbridge.evidence.predict import GIVEN, TASKS, Prediction, Skip, outcomes
 from weighbridge.evidence.programs import PROGRAMS
-from weighbridge.evidence.records import Record, chosen, cited, config, origins, records
-from weighbridge.evidence.traced import Peaks, Run, runs
+from weighbridge.evidence.records import PublishedFigure, chosen, cited, config, origins, records
+from weighbridge.evidence.traced import Peaks, TracedRun, runs
 from weighbridge.gather import gather_config
 from weighbridge.memory import Bytes
 from weighbridge.model import resolve
@@ -121,8 +121,10 @@ def test_a_sibling_is_named():
 
 def figure(measured, low, expected, high, **more):
     known = {"resolution": 0, "engine": "vllm", "quantity": "peak", "level": "driver", **more}
-    r = Record(id="x", source="s", model="m", measured=measured, citation={"repo": "a/b"}, **known)
-    kind = bounds.kind(bounds.Runs("serve", r.engine), r.quantity, r.level, several=False)
+    r = PublishedFigure(
+        id="x", source="s", model="m", measured=measured, citation={"repo": "a/b"}, **known
+    )
+    kind = bounds.kind(bounds.RunForm("serve", r.engine), r.quantity, r.level, several=False)
     return Prediction(r, r.quantity, Bytes(low, expected, high), r.resolution, kind)
 
 
@@ -177,7 +179,7 @@ def _reason(r):
 
 
 def rerun(quantity, level="driver", **more):
-    r = Record(
+    r = PublishedFigure(
         id="x",
         source="s",
         engine="torch",
@@ -223,7 +225,7 @@ def test_kept_peaks_come_back(tmp_path):
     found = {one: Peaks(1, 2, kept.read(TRACED)[one].context)}
     kept.write(str(tmp_path / "f"), found)
     assert kept.read(str(tmp_path / "f")) == found
-    assert isinstance(one, Run)
+    assert isinstance(one, TracedRun)
     assert kept.complete({}, chosen(source="xmem")[:1]) == {one: kept.UNKNOWN}
 
 

@@ -13,7 +13,7 @@ from weighbridge.evidence.predict import Prediction, Skip
 from weighbridge.evidence.records import records
 from weighbridge.memory import Bytes
 
-KIND = bounds.kind(bounds.Runs("serve", "vllm"), "peak", "driver", several=False)
+KIND = bounds.kind(bounds.RunForm("serve", "vllm"), "peak", "driver", several=False)
 
 
 @pytest.fixture

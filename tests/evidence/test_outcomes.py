@@ -12,7 +12,7 @@ from weighbridge.accelerators.names import find
 from weighbridge.cli.menu import run
 from weighbridge.errors import NotFoundError
 from weighbridge.evidence import outcomes
-from weighbridge.evidence.outcomes import Answered, Passed, cases, cited, counts, judged, passed
+from weighbridge.evidence.outcomes import AnsweredCase, Passed, cases, cited, counts, judged, passed
 from weighbridge.evidence.records import config, origins
 from weighbridge.gather import gather_config
 from weighbridge.judged import Remedy
@@ -109,7 +109,7 @@ def test_every_model_resolves():
 @pytest.mark.parametrize(("name", "answer"), SAMPLE.items())
 def test_a_sample(name, answer):
     found = judged(case(name))
-    assert isinstance(found, Answered), found
+    assert isinstance(found, AnsweredCase), found
     assert found.fits == answer, found.verdict.reason
     assert (found.verdict.share_that_fits in (0, None)) or answer != "no"
 
@@ -153,7 +153,7 @@ def test_a_case_without_a_card_is_passed_over():
 def test_an_answer_is_right_wrong_or_open():
     ran, died = case("litgpt-rt-53"), case("litgpt-rt-62")
     verdict = judged(ran).verdict
-    told = [Answered(c, f, verdict) for c in (ran, died) for f in ("yes", "no", "unknown")]
+    told = [AnsweredCase(c, f, verdict) for c in (ran, died) for f in ("yes", "no", "unknown")]
     assert [(a.right, a.wrong) for a in told] == [
         *((True, False), (False, True), (False, False)),
         *((False, True), (True, False), (False, False)),
@@ -227,7 +227,7 @@ def test_no_other_run_that_died_with_complete_settings_fits(every):
 
 @pytest.mark.slow
 def test_few_answers_are_open(every):
-    answers = [j for j in every if isinstance(j, Answered)]
+    answers = [j for j in every if isinstance(j, AnsweredCase)]
     assert len(answers) >= 120
     assert sum(j.fits == "unknown" for j in answers) <= 0.15 * len(answers)
 

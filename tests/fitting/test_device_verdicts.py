@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 import weighbridge
 from weighbridge.accelerators.budget import Budget, budget
-from weighbridge.accelerators.names import Choice, sized
+from weighbridge.accelerators.names import DeviceChoice, sized
 from weighbridge.components.layers import largest_kept_whole
 from weighbridge.errors import UsageError
 from weighbridge.memory import Bytes, Component, Device, Phase, exactly
@@ -27,7 +27,7 @@ def device(weights, *, context=NOTHING, fragmentation=0):
 
 
 def room(nbytes, count=1, headroom=0):
-    return Budget(choice=Choice(part=sized(f"{nbytes}B"), count=count), headroom=headroom)
+    return Budget(choice=DeviceChoice(part=sized(f"{nbytes}B"), count=count), headroom=headroom)
 
 
 def said(*, weights, memory, count=1, headroom=0, layer=None, engine="transformers", **more):

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from weighbridge.bounds import Runs, highest, widened
+from weighbridge.bounds import RunForm, highest, widened
 from weighbridge.estimate.limits import largest
 from weighbridge.memory import LEVEL_OF, Bytes, Component, Device, Phase
 
@@ -47,7 +47,7 @@ def test_of_several_maxima_both_ways_find_the_same():
 @pytest.mark.parametrize("form", ["plain", "awq", "gguf"])
 def test_the_high_end_in_numbers_is_that_of_widened_components(engine, form):
     draw = random.Random(f"{engine} {form}")
-    runs = Runs("serve", engine, form)
+    runs = RunForm("serve", engine, form)
     for count in (1, 1, 1, 2):
         devices = [_device(draw, i) for i in range(count)]
         parts = [[[(c.name, c.bytes) for c in p.components] for p in d.phases] for d in devices]

@@ -134,7 +134,7 @@ def compare(draw, name, engine, points=POINTS):
     for _ in range(points):
         context = int(2 ** draw.uniform(0, 17))
         prompt = max(1, context // 2) if draw.random() < 0.3 else None
-        point = infer.Point(context, prompt, int(2 ** draw.uniform(0, 12)))
+        point = infer.SearchPoint(context, prompt, int(2 ** draw.uniform(0, 12)))
         assert said(full, point) == said(quick, point), (name, w, point)
     return points
 
@@ -174,10 +174,10 @@ def test_limits_are_those_of_a_search_over_full_answers(engine, name):
     most = s.longest or infer.UNBOUNDED
 
     def longer(holds):
-        return lambda n: holds(infer.Point(n, None, w.batch_size or 1))
+        return lambda n: holds(infer.SearchPoint(n, None, w.batch_size or 1))
 
     def more(holds):
-        return lambda n: holds(infer.Point(s.context, None, n))
+        return lambda n: holds(infer.SearchPoint(s.context, None, n))
 
     for way, end, near in ((longer, most, s.context), (more, 4096, w.batch_size or 1)):
         assert largest(way(quick), end, near=near) == largest(way(full), end, near=near)

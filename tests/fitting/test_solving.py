@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 import weighbridge
 from weighbridge.errors import UsageError
-from weighbridge.fitting.solving import Bounds, bare, largest
+from weighbridge.fitting.solving import SearchBounds, bare, largest
 
 # A plain cache, windows beside it, chunks, latents, states: shapes that are small or known
 MODELS = ("qwen3-0.6b", "gemma-3-4b", "gpt-oss-20b", "llama-3.1-8b", "mamba-130m")
@@ -151,7 +151,7 @@ def test_a_step_is_found_from_anywhere(last, most, near, slope):
         lambda n: 10**6 if n <= last else -1,
         lambda n: (last - n) // 16 if n > last else 3,
     ):
-        assert largest(margin, Bounds(most=most, near=near)) == last
+        assert largest(margin, SearchBounds(most=most, near=near)) == last
 
 
 @pytest.mark.slow
@@ -161,7 +161,7 @@ def test_where_fitting_is_not_monotone_its_neighbour_does_not_fit(holds, seed):
     most = len(holds) - 1
     margin = lambda n: 5 if holds[n] else -5  # noqa: E731
     guess = seed % (2 * most + 2)
-    bounds = Bounds(most=most, near=1 + seed % most, guess=guess if guess <= most else None)
+    bounds = SearchBounds(most=most, near=1 + seed % most, guess=guess if guess <= most else None)
     n = largest(margin, bounds)
     assert n == 0 or holds[n]
     assert n == most or not holds[n + 1]

@@ -8,7 +8,7 @@ from typing import Any
 from tests.formats import build_torch
 from tests.formats.build_gguf import Writer, small
 from tests.formats.test_safetensors import entry, file_of
-from weighbridge.formats import Plan, Range, safetensors
+from weighbridge.formats import ByteRange, Plan, safetensors
 from weighbridge.formats.adapter import parse_adapter
 from weighbridge.formats.gguf import gguf
 from weighbridge.formats.index import parse_index
@@ -190,7 +190,7 @@ SMALL = (parse_index, parse_model_index, parse_modules, parse_adapter, parse_par
 
 
 def small_json(size):
-    data = yield Range(0, 1 << 20)
+    data = yield ByteRange(0, 1 << 20)
     return SMALL[data[0] % len(SMALL) if data else 0](data[1:])
 
 

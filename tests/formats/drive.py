@@ -3,15 +3,15 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from weighbridge.formats import Plan, Range
+from weighbridge.formats import ByteRange, Plan
 
 
 @dataclass
 class Reads:
-    ranges: list[Range] = field(default_factory=list)
+    ranges: list[ByteRange] = field(default_factory=list)
     nbytes: int = 0
 
-    def answer(self, file: bytes, wanted: Range) -> bytes:
+    def answer(self, file: bytes, wanted: ByteRange) -> bytes:
         """What a source answers: fewer bytes where the file ends."""
         assert wanted.stop == 0 if wanted.start < 0 else 0 <= wanted.start <= wanted.stop, wanted
         got = file[wanted.start :] if wanted.start < 0 else file[wanted.start : wanted.stop]

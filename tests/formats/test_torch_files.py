@@ -30,7 +30,7 @@ from weighbridge.formats.prefix import Prefix
 from weighbridge.formats.pytorch import pytorch
 from weighbridge.formats.torch_legacy import torch_legacy
 from weighbridge.formats.torch_zip import torch_zip
-from weighbridge.formats.unpickle import Call, Global, Map, Sequence, unpickle
+from weighbridge.formats.unpickle import Global, Map, PickledCall, Sequence, unpickle
 
 
 def refuses(file, words, plan=pytorch, size=None):
@@ -165,8 +165,8 @@ def test_old_opcodes():
         ("é", 0.5),
     ]
     assert load(b"cmodule\nname\n.") == Global("module", "name")
-    assert isinstance(load(b"(imodule\nname\n."), Call)
-    assert isinstance(load(b"(cmodule\nname\nK\x01o."), Call)
+    assert isinstance(load(b"(imodule\nname\n."), PickledCall)
+    assert isinstance(load(b"(cmodule\nname\nK\x01o."), PickledCall)
 
 
 @pytest.mark.parametrize(

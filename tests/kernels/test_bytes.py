@@ -17,10 +17,10 @@ from weighbridge.units import MIB
 
 SOURCE = Path(__file__).parents[2] / "src" / "weighbridge"
 A100, L4, H100 = (find(name).part.chip for name in ("a100-80gb", "l4", "h100"))
-SHAPE = attention.Shape(
+SHAPE = attention.KernelShape(
     batch=1, heads=32, kv_heads=8, queries=8192, keys=8192, key_dim=128, value_dim=128, itemsize=2
 )
-CALL = attention.Call(groups=True)
+CALL = attention.AttentionCall(groups=True)
 
 
 def test_flash_backward():

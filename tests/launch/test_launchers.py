@@ -8,7 +8,7 @@ import pytest
 from weighbridge.errors import NotFoundError, UnsupportedError, UsageError
 from weighbridge.trace import program
 from weighbridge.trace.distributed.world import told, world
-from weighbridge.trace.launchers import EVERY_CARD, Launch, read
+from weighbridge.trace.launchers import EVERY_CARD, TraceLaunch, read
 
 
 def launch(line, **options):
@@ -37,11 +37,11 @@ SCRIPT = {"program": "train.py", "arguments": ("--lr", "1")}
     ],
 )
 def test_a_line_means(line, found):
-    assert launch(line) == Launch(**SCRIPT, **found)
+    assert launch(line) == TraceLaunch(**SCRIPT, **found)
 
 
 def test_modules():
-    module = Launch(program="pkg.train", module=True, arguments=("-x",))
+    module = TraceLaunch(program="pkg.train", module=True, arguments=("-x",))
     assert launch("pkg.train -x", module=True) == module
     assert launch("python -m pkg.train -x") == module
     run = launch("torchrun --nproc-per-node 4 -m pkg.train -x")

@@ -314,7 +314,7 @@ def test_a_gguf_of_a_folder(tmp_path):
 
     w = Writer()
     w.key("general.architecture", w.value("str", "llama"))
-    assert lines.of_path(LocalRef(path="/m/x.gguf")) == lines.Place("/m", file="x.gguf")
+    assert lines.of_path(LocalRef(path="/m/x.gguf")) == lines.LoadTarget("/m", file="x.gguf")
     assert lines.of_path(LocalRef(path="/m/x.safetensors")).why
     assert lines.of_repository(HubRef(repo_id="o/n", filename="x.gguf")).file == "x.gguf"
     assert lines.of_repository(HubRef(repo_id="o/n", quant="Q4_K_M")).quant == "Q4_K_M"

@@ -20,10 +20,10 @@ from weighbridge.measure.record import (
     DONE,
     OOM,
     Levels,
-    Machine,
-    Phase,
-    Record,
-    Run,
+    MeasuredMachine,
+    MeasuredPhase,
+    MeasuredRun,
+    Measurement,
     errors,
     from_dict,
 )
@@ -168,16 +168,16 @@ def test_errors_are_signed_and_of_what_was_measured():
     }
 
 
-RUN = Run(
+RUN = MeasuredRun(
     outcome=DONE,
     phases=(
-        Phase(name="load", peak=levels(100, 120, 600)),
-        Phase(name="step 1", peak=levels(400, 420, 500)),
+        MeasuredPhase(name="load", peak=levels(100, 120, 600)),
+        MeasuredPhase(name="step 1", peak=levels(400, 420, 500)),
     ),
     driver="process",
     seconds=1.5,
 )
-MACHINE = Machine(
+MACHINE = MeasuredMachine(
     gpu="NVIDIA T4",
     card="nvidia-t4",
     capability="7.5",
@@ -185,7 +185,7 @@ MACHINE = Machine(
     driver="580.65.06",
     versions={"torch": "2.13.0", "cuda": "13.0"},
 )
-RECORD = Record(
+RECORD = Measurement(
     target="perceptron-sgd",
     date="2026-01-31",
     version="0.1.0",

@@ -5,9 +5,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from weighbridge.allocator import Allocator
-from weighbridge.arch.blueprint import Blueprint, Param, Told, experts, last_name, linear, told
+from weighbridge.arch.blueprint import (
+    Blueprint,
+    CountedParams,
+    Param,
+    experts,
+    last_name,
+    linear,
+    told,
+)
 from weighbridge.components.device import replay
-from weighbridge.components.weights import Choice, Placed, apart, placed, together, total
+from weighbridge.components.weights import (
+    FormatChoice,
+    PlacedTensor,
+    apart,
+    placed,
+    together,
+    total,
+)
 from weighbridge.dtypes import BFLOAT16
 from weighbridge.engines.transformers.dealing import deal
 from weighbridge.engines.transformers.loading import placement_order
@@ -30,7 +45,7 @@ def _layer(i, count):
 
 PLAN = Blueprint(
     cls="Two",
-    params=Told((*_layer(0, 3), *_layer(1, 2))),
+    params=CountedParams((*_layer(0, 3), *_layer(1, 2))),
     blocks=("layers.*",),
 )
 NAMES = [
@@ -105,10 +120,10 @@ def test_a_config_that_names_one_expert_has_them_apart():
 
 
 def _placed(count):
-    yield Placed("embed", 9, "weights")
+    yield PlacedTensor("embed", 9, "weights")
     for module, nbytes in (("up", 3 * MIB), ("up", 512), ("down", 3 * MIB + 7)):
-        yield Placed(f"layers.0.experts.0.{module}", nbytes, "weights", count)
-    yield Placed("layers.0.norm", 8, "weights")
+        yield PlacedTensor(f"layers.0.experts.0.{module}", nbytes, "weights", count)
+    yield PlacedTensor("layers.0.norm", 8, "weights")
 
 
 def test_together_and_apart():
@@ -123,9 +138,9 @@ def test_together_and_apart():
 @given(count=st.integers(1, 30), sizes=st.lists(st.integers(1, 30 * MIB), min_size=1, max_size=5))
 def test_the_replay_of_counted_tensors_is_that_of_all(count, sizes):
     tensors = [
-        Placed("a.norm", 100, "weights"),
-        *(Placed(f"a.experts.0.m{i}", n, "weights", count) for i, n in enumerate(sizes)),
-        Placed("a.last", 5 * MIB, "weights"),
+        PlacedTensor("a.norm", 100, "weights"),
+        *(PlacedTensor(f"a.experts.0.m{i}", n, "weights", count) for i, n in enumerate(sizes)),
+        PlacedTensor("a.last", 5 * MIB, "weights"),
     ]
     every = list(apart(tensors))
     for order in (None, placement_order):
@@ -149,6 +164,6 @@ def test_layers_that_are_not_kept_whole_are_dealt_expert_by_expert():
 
 def test_a_part_places_all_its_experts():
     part = ModelPart(name="", blueprint=PLAN, config={})
-    found = list(placed(part, Choice(dtype=BFLOAT16), major=5))
+    found = list(placed(part, FormatChoice(dtype=BFLOAT16), major=5))
     assert total(found, "weights") == 2 * PLAN.parameters
     assert len(list(apart(found))) == 19

@@ -1,6 +1,6 @@
 import random
 
-from weighbridge.components.layers import Layers
+from weighbridge.components.layers import LayerIndex
 
 NAMES = [
     "model.embed_tokens.weight",
@@ -13,32 +13,32 @@ NAMES = [
 
 
 def test_a_block_is_kept_whole():
-    layers = Layers(NAMES, ["model.layers.*"])
+    layers = LayerIndex(NAMES, ["model.layers.*"])
     assert layers.largest([(NAMES[1], 5), (NAMES[2], 6), (NAMES[3], 9)]) == ("model.layers.0", 11)
 
 
 def test_a_module_without_children_is_a_layer():
-    layers = Layers(NAMES, [])
+    layers = LayerIndex(NAMES, [])
     assert layers.largest((n, 7) for n in NAMES[:1]) == ("model.embed_tokens", 7)
 
 
 def test_a_parameter_beside_modules_is_part_of_none():
     names = ["cls.bias", "cls.decoder.weight"]
-    assert Layers(names, []).largest([("cls.bias", 100), ("cls.decoder.weight", 1)]) == (
+    assert LayerIndex(names, []).largest([("cls.bias", 100), ("cls.decoder.weight", 1)]) == (
         "cls.decoder",
         1,
     )
 
 
 def test_a_parameter_at_the_top_is_a_layer():
-    assert Layers(["logit_scale", "text.weight"], []).largest([("logit_scale", 4)]) == (
+    assert LayerIndex(["logit_scale", "text.weight"], []).largest([("logit_scale", 4)]) == (
         "logit_scale",
         4,
     )
 
 
 def test_the_first_of_equal_layers_is_named():
-    layers = Layers(NAMES, ["model.layers.*"])
+    layers = LayerIndex(NAMES, ["model.layers.*"])
     assert layers.largest([(NAMES[1], 5), (NAMES[3], 5)])[0] == "model.layers.0"
 
 
@@ -66,4 +66,4 @@ def test_the_first_pattern_that_fits_decides():
         expected = block(name, patterns)
         if expected is None:
             expected = name.rpartition(".")[0] or name
-        assert Layers([name], patterns).largest([(name, 1)])[0] == expected, (name, patterns)
+        assert LayerIndex([name], patterns).largest([(name, 1)])[0] == expected, (name, patterns)

@@ -11,7 +11,7 @@ from weighbridge.arch import meta
 from weighbridge.arch.config import Config
 from weighbridge.arch.families import blueprint
 from weighbridge.errors import UnsupportedError
-from weighbridge.gather import Options, gather
+from weighbridge.gather import GatherOptions, gather
 from weighbridge.model import resolve
 
 TINY = {
@@ -349,7 +349,7 @@ def indexed(folder, config, names, total):
         "weight_map": dict.fromkeys(names, "model-00001-of-00001.safetensors"),
     }
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
-    return resolve(gather(str(folder), Options()))
+    return resolve(gather(str(folder), GatherOptions()))
 
 
 def test_an_index_says_how_much_a_class_holds_that_nothing_here_can_build(tmp_path, monkeypatch):

@@ -13,9 +13,9 @@ from weighbridge.components import weights
 from weighbridge.components.device import settled
 from weighbridge.dtypes import BFLOAT16, FLOAT8, FLOAT16, FLOAT32, INT32, TORCH
 from weighbridge.engines.transformers.loading import placement_order
-from weighbridge.inventory import Part
+from weighbridge.inventory import StoredModel
 from weighbridge.model import Model, ModelPart
-from weighbridge.tensors import Tensor, counted, one_by_one
+from weighbridge.tensors import CheckpointTensor, counted, one_by_one
 
 EXPERTS, LAYERS = 12, 3
 CONFIG = {
@@ -39,7 +39,7 @@ def tensor(name, dtype, *shape):
     count = 1
     for size in shape:
         count *= size
-    return Tensor(name, dtype, shape, dtype.size(count))
+    return CheckpointTensor(name, dtype, shape, dtype.size(count))
 
 
 def plain(name, shape):
@@ -130,7 +130,7 @@ def test_a_class_loads_the_same_of_any_file(form, seed, monkeypatch):
     tensors = chance.choice((list, lambda x: sorted_as_files_are(x, chance)))(tensors)
     if seed % 4 == 3:
         chance.shuffle(tensors)
-    part = Part(config=CONFIG, tensors=tuple(damaged(tensors, chance)), quantization=config)
+    part = StoredModel(config=CONFIG, tensors=tuple(damaged(tensors, chance)), quantization=config)
     (inside, outside), _ = answers(part, monkeypatch)
     assert {t.name.split(".")[2] for t in outside if "layers" in t.name} >= {"9"}
     assert len(inside) + len(outside) == len(part.tensors)
@@ -138,10 +138,10 @@ def test_a_class_loads_the_same_of_any_file(form, seed, monkeypatch):
 
 def test_what_lacks_is_counted_over_all_experts(monkeypatch):
     tensors = tuple(t for t in stored(plain) if "experts.3.down" not in t.name)
-    _, notes = answers(Part(config=CONFIG, tensors=tensors), monkeypatch)
+    _, notes = answers(StoredModel(config=CONFIG, tensors=tensors), monkeypatch)
     held = (EXPERTS - 1) * 128 * 64
     assert f"({held:,} of {EXPERTS * 128 * 64:,} values)" in notes[0]
-    assert answers(Part(config=CONFIG, tensors=tuple(stored(plain))), monkeypatch)[1] == []
+    assert answers(StoredModel(config=CONFIG, tensors=tuple(stored(plain))), monkeypatch)[1] == []
 
 
 def test_an_expert_that_the_config_packs_otherwise(monkeypatch):
@@ -155,11 +155,11 @@ def test_an_expert_that_the_config_packs_otherwise(monkeypatch):
     ]
     config = {"bits": 4, "group_size": 64, **own}
     _, notes = answers(
-        Part(config=CONFIG, tensors=tuple(tensors), quantization=config), monkeypatch
+        StoredModel(config=CONFIG, tensors=tuple(tensors), quantization=config), monkeypatch
     )
     assert notes == []
-    assert not loading._alike(Part(quantization=config))
-    assert not loading._alike(Part(quantization={"quantization": config}))
+    assert not loading._alike(StoredModel(quantization=config))
+    assert not loading._alike(StoredModel(quantization={"quantization": config}))
 
 
 def test_like_experts_are_told_once():
@@ -195,7 +195,7 @@ def test_the_allocator_sees_the_same(form, seed):
         name="", blueprint=PLAN, config=CONFIG, stored=tuple(tensors), quantization=config
     )
     model = Model(reference="x", name="x", revision=None, parts=(part,), read_from=())
-    choices = {"": weights.Choice(dtype=BFLOAT16, as_stored=True)}
+    choices = {"": weights.FormatChoice(dtype=BFLOAT16, as_stored=True)}
     one, all_of_them = weights.by_module, weights.tensors
     found, expected = (f(model, choices, major=5) for f in (one, all_of_them))
     assert settled(found, placement_order) == settled(expected, placement_order)

@@ -12,7 +12,7 @@ from weighbridge.arch.blueprint import Param
 from weighbridge.dtypes import BFLOAT16, GGML_BY_NAME, TORCH
 from weighbridge.quantization.packed import logical
 from weighbridge.quantization.schemes import NAMES, scheme, stored
-from weighbridge.tensors import Tensor
+from weighbridge.tensors import CheckpointTensor
 
 
 def tensor(name, dtype, *shape):
@@ -20,7 +20,7 @@ def tensor(name, dtype, *shape):
     for size in shape:
         count *= size
     kind = TORCH[dtype] if dtype in TORCH else GGML_BY_NAME[dtype]
-    return Tensor(name, kind, shape, kind.size(count))
+    return CheckpointTensor(name, kind, shape, kind.size(count))
 
 
 def only(found):
@@ -30,7 +30,7 @@ def only(found):
 
 def stored_tensors(what, name, transformers=5):
     found = stored(what, scheme(name), dtype=BFLOAT16, transformers=transformers)
-    return [Tensor(t.name, t.dtype, t.shape, t.nbytes) for t in found]
+    return [CheckpointTensor(t.name, t.dtype, t.shape, t.nbytes) for t in found]
 
 
 # Layouts by hand: (tensors, config, parameter, its shape)

@@ -3,7 +3,7 @@
 import pytest
 
 from weighbridge import prepare
-from weighbridge.components.layers import Layers
+from weighbridge.components.layers import LayerIndex
 from weighbridge.components.table import _counted
 from weighbridge.dtypes import BFLOAT16
 from weighbridge.quantization.schemes import scheme, stored
@@ -27,7 +27,7 @@ def one_by_one(part, form):
         if s.source in sizes:  # of experts the first
             found[s.source] += s.nbytes * sizes[s.source]
     names = [*sizes, *(b.name for b in plan.buffers)]
-    return sum(found.values()), Layers(names, plan.blocks).largest(found.items())
+    return sum(found.values()), LayerIndex(names, plan.blocks).largest(found.items())
 
 
 @pytest.mark.slow

@@ -11,8 +11,8 @@ import weighbridge
 from tests import trainer_lines
 from weighbridge.errors import WeighbridgeError
 from weighbridge.launch import parse
-from weighbridge.remedies import Case, said
-from weighbridge.remedies.sets import ASKS, Node, asked, hopeless
+from weighbridge.remedies import RemedyCase, said
+from weighbridge.remedies.sets import ASKS, MoveSet, asked, hopeless
 from weighbridge.remedies.table import moves
 from weighbridge.requests import Requests
 
@@ -298,7 +298,7 @@ def case_of(model, task, workload):
         given = weighbridge.prepared.asked(task, changed, {})
         return getattr(prepared(model), task)(given, remedies=False)
 
-    return Case(task=task, workload=record, report=report, ask=ask, pinned=said(record))
+    return RemedyCase(task=task, workload=record, report=report, ask=ask, pinned=said(record))
 
 
 GRID = [
@@ -327,7 +327,7 @@ def test_no_cheaper_single_change_is_left_out(model, task, workload):
     dearest = max(points, default=float("inf"))
     stepped = set()
     for move in moves(case):
-        found = asked(Node((), case), (move,))
+        found = asked(MoveSet((), case), (move,))
         if found is None or found.case.verdict.fits != "yes" or move.kind in stepped:
             continue
         stepped |= {move.kind} if move.graded else set()

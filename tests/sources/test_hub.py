@@ -14,11 +14,11 @@ import pytest
 from tests.hub import Fault
 from tests.sparse import beginning, write_repo, write_safetensors
 from weighbridge.errors import BadFileError, GatedError, HubError, NotFoundError, WeighbridgeError
-from weighbridge.formats import Range
+from weighbridge.formats import ByteRange
 from weighbridge.reference import HubRef
 from weighbridge.sources import bare, http
 from weighbridge.sources import hub as hub_module
-from weighbridge.sources.base import Entry, Options, read_plans
+from weighbridge.sources.base import SourceFile, SourceOptions, read_plans
 from weighbridge.sources.hub import HubSource
 
 CONFIG = {"model_type": "llama"}
@@ -39,7 +39,7 @@ def repo(hub):
 
 
 def source(repo_id="org/name", *, token=None, offline=False, **where):
-    return HubSource(HubRef(repo_id=repo_id, **where), Options(token=token, offline=offline))
+    return HubSource(HubRef(repo_id=repo_id, **where), SourceOptions(token=token, offline=offline))
 
 
 def fails(error, words, **more):
@@ -112,7 +112,7 @@ def test_selections(hub, repo):
     assert [e.path for e in below.list()] == ["config.json", "model.safetensors"]
     assert json.loads(below.read("config.json", 0, 1 << 20)) == CONFIG
     assert source(filename="unet/config.json").list()[0].path == "unet/config.json"
-    assert source(quant="q4_k_m").list() == (Entry("m-Q4_K_M.gguf", 4),)
+    assert source(quant="q4_k_m").list() == (SourceFile("m-Q4_K_M.gguf", 4),)
     with pytest.raises(NotFoundError, match=r"has no GGUF file of 'Q8_0'; it has m-Q4_K_M\.gguf"):
         source(quant="Q8_0").list()
     with pytest.raises(NotFoundError, match="has no folder 'vae'; it has unet"):
@@ -146,9 +146,9 @@ def test_a_model_of_163_shards(hub):
 
 
 def two_reads(size):
-    length = int.from_bytes((yield Range(0, 8)), "little")
+    length = int.from_bytes((yield ByteRange(0, 8)), "little")
     assert 8 + length <= size
-    return (yield Range(8, 8 + length))
+    return (yield ByteRange(8, 8 + length))
 
 
 # Who may.
@@ -387,7 +387,7 @@ def test_sizes_and_commits_are_not_needed(hub, repo):
     listing = {"siblings": [{"rfilename": "config.json"}, {"rfilename": SHARDS[0], "size": "big"}]}
     hub.faults = [Fault("/api/", body=json.dumps(listing).encode())]
     opened = source()
-    assert opened.list() == (Entry("config.json", None), Entry(SHARDS[0], None))
+    assert opened.list() == (SourceFile("config.json", None), SourceFile(SHARDS[0], None))
     assert opened.revision is None
     assert json.loads(opened.read("config.json", 0, 1 << 20)) == CONFIG
     assert opened.read(SHARDS[0], -4, 0) == bytes(4)
@@ -475,7 +475,7 @@ def test_no_network_and_no_cache(repo, monkeypatch):
 
 
 def test_a_cache_elsewhere(hub, repo, downloaded, tmp_path):
-    opened = HubSource(HubRef(repo_id="org/name"), Options(cache_dir=str(tmp_path / "other")))
+    opened = HubSource(HubRef(repo_id="org/name"), SourceOptions(cache_dir=str(tmp_path / "other")))
     assert opened.read("config.json", 0, 1 << 20)
     assert hub.asked("/resolve/")
 

@@ -16,7 +16,7 @@ from weighbridge.arch.config import Config
 from weighbridge.arch.families import blueprint
 from weighbridge.reference import HubRef
 from weighbridge.sources import cache
-from weighbridge.sources.base import Options
+from weighbridge.sources.base import SourceOptions
 from weighbridge.sources.hub import HubSource
 
 TINY = {
@@ -111,13 +111,13 @@ def test_a_download_that_offline_relies_on_stays_the_one_that_is_referred_to(hub
 )
 def test_no_other_file_is(hub, repo, home, name, text):
     (repo / name).write_text(text)
-    source = HubSource(HubRef(repo_id="org/name"), Options())
+    source = HubSource(HubRef(repo_id="org/name"), SourceOptions())
     assert source.read(name, 0, 1 << 26) == text.encode()
     assert tree(home) == {}
 
 
 def test_nor_a_part_of_one_nor_one_that_was_cut(hub, repo, home, monkeypatch):
-    source = HubSource(HubRef(repo_id="org/name"), Options())
+    source = HubSource(HubRef(repo_id="org/name"), SourceOptions())
     assert len(source.read(NAMES[1], 5, 100)) == 95
     hub.faults = [Fault("config", body=b"{}", status=200)]
     assert source.read("config.json", 0, 1 << 20) == b"{}"
@@ -125,7 +125,7 @@ def test_nor_a_part_of_one_nor_one_that_was_cut(hub, repo, home, monkeypatch):
 
 
 def test_nor_what_a_mirror_of_a_pasted_url_says(hub, repo, home):
-    source = HubSource(HubRef(repo_id="org/name", endpoint=hub.endpoint), Options())
+    source = HubSource(HubRef(repo_id="org/name", endpoint=hub.endpoint), SourceOptions())
     assert source.read("config.json", 0, 1 << 20)
     assert tree(home) == {}
 
@@ -136,7 +136,7 @@ def test_nor_under_what_is_no_etag(hub, repo, home):
     for odd in ("../../../x", 7, None, "a" * 39):
         listing["siblings"] = [{"rfilename": "config.json", "size": size, "blobId": odd}]
         hub.faults = [Fault("/api/", body=json.dumps(listing).encode())]
-        source = HubSource(HubRef(repo_id="org/name"), Options())
+        source = HubSource(HubRef(repo_id="org/name"), SourceOptions())
         assert source.read("config.json", 0, 1 << 20)
     assert tree(home) == {}
 

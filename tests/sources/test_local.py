@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from tests.sparse import write_repo, write_safetensors
 from weighbridge.errors import BadFileError, NotFoundError, UsageError
-from weighbridge.formats import Range
+from weighbridge.formats import ByteRange
 from weighbridge.sources import base, local
-from weighbridge.sources.base import Entry, read_plan, read_plans, span
+from weighbridge.sources.base import SourceFile, read_plan, read_plans, span
 from weighbridge.sources.local import LocalSource
 from weighbridge.sources.memory import BytesSource
 
@@ -49,7 +49,7 @@ def test_a_folder(tmp_path):
         "model.safetensors.index.json",
         "unet/config.json",
     ]
-    assert Entry("unet/config.json", 10) in source.list()
+    assert SourceFile("unet/config.json", 10) in source.list()
     assert source.read("unet/config.json", 2, 5) == b"234"
     assert source.read("unet/config.json", -3, 0) == b"789"
     assert source.read("unet/config.json", 8, 10**12) == b"89"
@@ -60,7 +60,7 @@ def test_a_folder(tmp_path):
 def test_a_sparse_terabyte_costs_its_header(tmp_path):
     size = write_safetensors(tmp_path / "model.safetensors", {"w": ("BF16", (1 << 20, 1 << 19))})
     source = LocalSource(tmp_path / "model.safetensors")
-    assert source.list() == (Entry("model.safetensors", size),)
+    assert source.list() == (SourceFile("model.safetensors", size),)
     assert size > 1 << 40
     assert source.read("model.safetensors", -4, 0) == bytes(4)
     assert (tmp_path / "model.safetensors").stat().st_blocks * 512 < 1 << 20
@@ -105,7 +105,7 @@ def test_a_snapshot_folder_follows_its_links(cached):
     assert LocalSource(cached / "snapshots" / COMMIT).read("config.json", 0, 2) == b"{}"
     (cached / "blobs/1").unlink()
     source = LocalSource(cached)
-    assert Entry("config.json", None) in source.list()
+    assert SourceFile("config.json", None) in source.list()
     with pytest.raises(NotFoundError, match="a link to a file that is not there"):
         source.read("config.json", 0, 2)
 
@@ -174,14 +174,14 @@ def test_a_read_is_a_slice(data, start, length):
 
 def test_bytes_in_memory():
     source = BytesSource({"b": b"12", "a": b""}, name="x", revision="r")
-    assert source.list() == (Entry("a", 0), Entry("b", 2))
+    assert source.list() == (SourceFile("a", 0), SourceFile("b", 2))
     assert (source.name, source.revision, source.notes) == ("x", "r", ())
     with pytest.raises(NotFoundError, match="x has no file 'c'"):
         source.read("c", 0, 1)
 
 
 def first_byte():
-    data = yield Range(0, 1)
+    data = yield ByteRange(0, 1)
     if not data:
         raise BadFileError("is empty")
     return data

@@ -14,7 +14,7 @@ from weighbridge.errors import WeighbridgeError
 from weighbridge.layouts import shards
 from weighbridge.reading import Reader
 from weighbridge.sources import base
-from weighbridge.sources.base import Entry
+from weighbridge.sources.base import SourceFile
 from weighbridge.sources.local import LocalSource
 from weighbridge.sources.together import Together
 
@@ -157,8 +157,8 @@ def test_nobody_is_asked_for_more_than_a_few_at_a_time(tmp_path, monkeypatch):
 
 def test_shards_are_known_by_name_only_where_all_are_there():
     def of(*names, index="a/model.safetensors.index.json"):
-        entries = [Entry(name, 1) for name in names]
-        return [e.path for e in shards(entries, Entry(index, 1))]
+        entries = [SourceFile(name, 1) for name in names]
+        return [e.path for e in shards(entries, SourceFile(index, 1))]
 
     both = ["a/model-00001-of-00002.safetensors", "a/model-00002-of-00002.safetensors"]
     assert of(*both, "a/other-00001-of-00001.safetensors", "model.safetensors") == both

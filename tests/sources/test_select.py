@@ -4,7 +4,7 @@ import pytest
 
 from weighbridge.errors import BadFileError, NotFoundError, UsageError
 from weighbridge.sources import select
-from weighbridge.sources.base import Entry
+from weighbridge.sources.base import SourceFile
 
 NAMES = (
     "README.md",
@@ -23,7 +23,7 @@ NAMES = (
     "a/x-F16.gguf",
     "b/x-F16.gguf",
 )
-ENTRIES = tuple(Entry(name, 1) for name in NAMES)
+ENTRIES = tuple(SourceFile(name, 1) for name in NAMES)
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_quantizations_that_are_not_there():
         with pytest.raises(NotFoundError, match=f"org/name has no GGUF file of '{quant}'; it has"):
             select.quantization(ENTRIES, quant, "org/name")
     with pytest.raises(NotFoundError, match="nor any other"):
-        select.quantization((Entry("config.json", 1),), "Q4_K_M", "org/name")
+        select.quantization((SourceFile("config.json", 1),), "Q4_K_M", "org/name")
     with pytest.raises(UsageError, match=r"of org/name: a/x-F16\.gguf, b/x-F16\.gguf; name one"):
         select.quantization(ENTRIES, "F16", "org/name")
     with pytest.raises(NotFoundError, match=r"no file 'Q5_K_M/model-Q5_K_M-00002-of-00003\.gguf'"):
@@ -56,7 +56,7 @@ def test_quantizations_that_are_not_there():
 
 
 def test_files_and_folders():
-    assert select.file(ENTRIES, "README.md", "r") == (Entry("README.md", 1),)
+    assert select.file(ENTRIES, "README.md", "r") == (SourceFile("README.md", 1),)
     part = "BF16/model-00002-of-00002.gguf"
     assert [e.path for e in select.file(ENTRIES, part, "r")] == list(select.parts(part))
     assert [e.path for e in select.folder(ENTRIES, "b", "r")] == ["x-F16.gguf"]

@@ -6,7 +6,7 @@ from tests.hub import Fault
 from tests.sparse import beginning, write_safetensors
 from weighbridge.errors import HubError, NotFoundError, UsageError
 from weighbridge.reference import HubRef, LocalRef, SizeRef, TimmRef, UrlRef
-from weighbridge.sources.base import Entry, Options
+from weighbridge.sources.base import SourceFile, SourceOptions
 from weighbridge.sources.hub import HubSource
 from weighbridge.sources.local import LocalSource
 from weighbridge.sources.opening import open_source
@@ -15,14 +15,14 @@ from weighbridge.sources.url import UrlSource
 
 def source(hub, filename, **options):
     url = f"{hub.endpoint}/plain/{filename}?key=1"
-    return UrlSource(UrlRef(url=url, filename=filename), Options(**options))
+    return UrlSource(UrlRef(url=url, filename=filename), SourceOptions(**options))
 
 
 def test_a_header_costs_one_request(hub):
     size = write_safetensors(hub.root / "m.safetensors", {"w": ("BF16", (1 << 15, 1 << 15))})
     data = beginning(hub.root / "m.safetensors", 300_000)
     opened = source(hub, "m.safetensors", token="secret")
-    assert opened.list() == (Entry("m.safetensors", size),)
+    assert opened.list() == (SourceFile("m.safetensors", size),)
     assert opened.read("m.safetensors", 0, 100) == data[:100]
     assert opened.read("m.safetensors", 8, 1000) == data[8:1000]
     assert len(hub.requests) == 1
@@ -43,7 +43,10 @@ def test_parts_of_a_split_file(hub):
     for i in (1, 2):
         (hub.root / f"m-0000{i}-of-00002.gguf").write_bytes(b"GGUF" * i)
     opened = source(hub, "m-00002-of-00002.gguf")
-    assert opened.list() == (Entry("m-00001-of-00002.gguf", 4), Entry("m-00002-of-00002.gguf", 8))
+    assert opened.list() == (
+        SourceFile("m-00001-of-00002.gguf", 4),
+        SourceFile("m-00002-of-00002.gguf", 8),
+    )
     assert hub.requests[0].path == "/plain/m-00001-of-00002.gguf?key=1"
 
 

@@ -16,7 +16,7 @@ from types import SimpleNamespace
 import pytest
 
 from weighbridge.errors import HubError
-from weighbridge.formats import Range
+from weighbridge.formats import ByteRange
 from weighbridge.sources import bare as set_up
 from weighbridge.sources import http, wire
 from weighbridge.sources.answers import CHUNK
@@ -268,7 +268,7 @@ def test_a_connection_that_was_closed_while_idle_is_made_anew(client):
 def test_a_connection_with_a_body_left_on_it_is_not_used_again(client):
     answer = plain(b"x" * 50_000), plain(b"rest")
     with serving(*answer) as (url, seen):
-        assert client.get(url, limit=100, wanted=Range(0, 3)).data == b"xxx"
+        assert client.get(url, limit=100, wanted=ByteRange(0, 3)).data == b"xxx"
         assert client.get(url, limit=9).data == b"rest"
         assert len(seen) == 2
 
@@ -311,10 +311,10 @@ def test_a_server_that_speaks_otherwise(client, answer, words, monkeypatch):
 
 
 def test_a_token_follows_to_https_and_no_further():
-    hub, secure = wire.Origin("http", "hub", 80), wire.Origin("https", "hub", 443)
+    hub, secure = wire.UrlOrigin("http", "hub", 80), wire.UrlOrigin("https", "hub", 443)
     assert wire._same_host(hub, secure)
     assert wire._same_host(hub, hub)
-    for other in (wire.Origin("http", "cdn", 80), wire.Origin("http", "hub", 81)):
+    for other in (wire.UrlOrigin("http", "cdn", 80), wire.UrlOrigin("http", "hub", 81)):
         assert not wire._same_host(hub, other)
     assert not wire._same_host(secure, hub)
 
@@ -416,7 +416,7 @@ def test_idle_connections_are_few_and_not_old(monkeypatch):
             closed.append(self)
 
     monkeypatch.setattr(wire, "MOST_IDLE", 2)
-    hub, cdn = wire.Origin("http", "hub", 80), wire.Origin("http", "cdn", 80)
+    hub, cdn = wire.UrlOrigin("http", "hub", 80), wire.UrlOrigin("http", "cdn", 80)
     held = [Held() for _ in range(3)]
     for connection in held:
         idle.give(hub, connection)

@@ -12,7 +12,7 @@ import pytest
 
 from tests.hub import Hub
 from tests.space.test_admission import REFUSED
-from weighbridge.web.space.answering import Desk
+from weighbridge.web.space.answering import SpaceDesk
 from weighbridge.web.space.office import Limits, Office
 
 pytest.importorskip("gradio")  # a process each: they run beside those of the page
@@ -120,7 +120,7 @@ def test_a_token_is_used_once_and_kept_nowhere(tmp_path, monkeypatch):
 
 
 def test_a_token_that_a_message_would_show_is_masked(tmp_path):
-    desk = Desk(cache_dir=str(tmp_path))
+    desk = SpaceDesk(cache_dir=str(tmp_path))
     token = "secretive-word"
     found = desk.answer({"task": "load", "model": f"no {token} here", "token": token})
     assert "error" in found

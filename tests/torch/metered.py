@@ -1,7 +1,7 @@
 """Programs on a fake GPU in a process of their own, and traces beside records."""
 
 from weighbridge.measure import history
-from weighbridge.measure.record import Card
+from weighbridge.measure.record import FakeCard
 from weighbridge.measure.target import Target
 
 
@@ -10,7 +10,7 @@ def once(name, card="a100-80gb", events=False):
     from weighbridge.trace import guard
 
     guard.why_not = str  # its trial starts a process, and has a test of its own
-    return sides.fake(Target(name=name), Card(name=card), events)
+    return sides.fake(Target(name=name), FakeCard(name=card), events)
 
 
 def twice(name):

@@ -10,8 +10,8 @@ torch = pytest.importorskip("torch")
 
 from torch.cuda import _memory_viz as viz  # noqa: E402
 
-from weighbridge.allocator import Allocator, Journal, Options, parse  # noqa: E402
-from weighbridge.allocator.viewer import Origin, snapshot  # noqa: E402
+from weighbridge.allocator import Allocator, AllocatorOptions, Journal, parse  # noqa: E402
+from weighbridge.allocator.viewer import RequestOrigin, snapshot  # noqa: E402
 from weighbridge.errors import UsageError  # noqa: E402
 from weighbridge.units import MIB  # noqa: E402
 
@@ -83,7 +83,7 @@ def test_what_torch_refuses_we_refuse(text):
 # The viewer
 
 
-def used(options=Options()):  # noqa: B008
+def used(options=AllocatorOptions()):  # noqa: B008
     allocator = Allocator(options, capacity=256 * MIB, journal=Journal(history=True))
     weights = [allocator.malloc(n) for n in (9 * MIB, 30 * MIB, 700, 5000)]
     allocator.record_stream(weights[1], 7)
@@ -94,12 +94,15 @@ def used(options=Options()):  # noqa: B008
     return allocator
 
 
-ORIGINS = {0: Origin(("linear", "model.layers.0"), "weight"), 3: Origin(("relu",), "temporary")}
+ORIGINS = {
+    0: RequestOrigin(("linear", "model.layers.0"), "weight"),
+    3: RequestOrigin(("relu",), "temporary"),
+}
 
 
 @pytest.mark.parametrize("expandable", [False, True])
 def test_torchs_tools_read_a_replay(expandable):
-    allocator = used(Options(expandable_segments=expandable))
+    allocator = used(AllocatorOptions(expandable_segments=expandable))
     made = snapshot(allocator, ORIGINS)
     assert "total_allocated: 4.9KiB" in viz.segsum(made)
     listing = viz.trace(made)

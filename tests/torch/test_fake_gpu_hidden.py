@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from weighbridge.trace import guard
-from weighbridge.trace.attention import Call, Chooser
+from weighbridge.trace.attention import Chooser, SdpaCall
 from weighbridge.trace.card import card
 from weighbridge.trace.gpu import FakeGPU
 from weighbridge.trace.hidden import RULES, reductions
@@ -105,7 +105,7 @@ def choose(on, version, **kwargs):
         q, k, v = qkv(**shape)
         if kwargs.pop("masked", False):
             kwargs["mask"] = torch.zeros(1, 1, 64, 64, dtype=torch.bool, device="cuda")
-        return Chooser(on, version).choose(Call(query=q, key=k, value=v, **kwargs))
+        return Chooser(on, version).choose(SdpaCall(query=q, key=k, value=v, **kwargs))
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from weighbridge.cli import menu
 from weighbridge.golden import PROGRAMS, find
 from weighbridge.measure import history
 from weighbridge.measure.apart import apart
-from weighbridge.measure.record import Card, from_dict
+from weighbridge.measure.record import FakeCard, from_dict
 from weighbridge.measure.run import traced
 from weighbridge.measure.target import Target
 
@@ -86,7 +86,7 @@ def beside(record):
         return None
     version = ".".join(record.machine.versions["torch"].split(".")[:2])
     memory = f"{record.machine.total_memory}B"
-    card = Card(name=record.machine.card, memory=memory, torch=version)
+    card = FakeCard(name=record.machine.card, memory=memory, torch=version)
     return record, traced(Target(name=record.target), card, events=True)
 
 

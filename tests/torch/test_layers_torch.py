@@ -95,7 +95,7 @@ CASES = [
 
 
 def ours(raw, context, after, **kind):
-    setting = rules.Setting(
+    setting = rules.TransformersCacheSetting(
         lengths=Lengths(context=context, **kind.pop("lengths", {})),
         batch=BATCH,
         model_type=raw["model_type"],

@@ -12,7 +12,7 @@ pytest.importorskip("torch")
 import torch
 
 from weighbridge.measure import driver, machine
-from weighbridge.measure.driver import Driver
+from weighbridge.measure.driver import DriverMeter
 from weighbridge.measure.meter import Meter
 from weighbridge.measure.record import Levels
 from weighbridge.trace.gpu import FakeGPU
@@ -121,7 +121,7 @@ class NVML:
 @pytest.mark.parametrize(("known", "kind"), [(True, "process"), (False, "device")])
 def test_what_others_hold_does_not_count(monkeypatch, known, kind):
     nvml = NVML(monkeypatch, known=known)
-    read = Driver()
+    read = DriverMeter()
     assert (read.kind, read()) == (kind, CONTEXT)
     nvml.used += 50 * MIB
     assert read() == CONTEXT + 50 * MIB
@@ -129,7 +129,7 @@ def test_what_others_hold_does_not_count(monkeypatch, known, kind):
 
 def test_a_peak_between_two_calls_is_seen(monkeypatch):
     nvml = NVML(monkeypatch)
-    read, seen = Driver(), threading.Event()
+    read, seen = DriverMeter(), threading.Event()
     monkeypatch.setattr(driver, "SECONDS", 0.001)
     inner = read._read
 
@@ -151,14 +151,14 @@ def test_a_peak_between_two_calls_is_seen(monkeypatch):
 
 def test_where_nvml_does_not_know_the_device(monkeypatch):
     NVML(monkeypatch, handled=False)
-    read = Driver()
+    read = DriverMeter()
     assert (read.kind, read()) == ("all", 700)
 
 
 def test_without_nvml(monkeypatch):
     monkeypatch.setattr(driver, "find_spec", lambda name: None)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda index: (1, 10))
-    read = Driver()
+    read = DriverMeter()
     assert (read.kind, read()) == ("all", 9)
 
 

@@ -9,7 +9,7 @@ from tests.quantization.models import one, packed, pieces
 from weighbridge.dtypes import BFLOAT16
 from weighbridge.quantization.packed import logical
 from weighbridge.quantization.schemes import scheme, stored
-from weighbridge.tensors import Tensor
+from weighbridge.tensors import CheckpointTensor
 
 torch = pytest.importorskip("torch")
 
@@ -303,7 +303,7 @@ def test_a_real_four_bit_state_dict_is_read_back():
     layer = bnb.nn.Linear4bit(256, 512, bias=True, quant_type="nf4", compress_statistics=True)
     state = layer.to("cpu").state_dict()
     tensors = [
-        Tensor(name, _dtype(t), tuple(t.shape), t.numel() * t.element_size())
+        CheckpointTensor(name, _dtype(t), tuple(t.shape), t.numel() * t.element_size())
         for name, t in state.items()
     ]
     found = logical(tensors, None)

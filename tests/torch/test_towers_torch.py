@@ -24,7 +24,7 @@ import transformers
 from weighbridge.arch.config import Config
 from weighbridge.arch.inputs import images, sounds
 from weighbridge.arch.inputs.sizes import (
-    Size,
+    ImageSize,
     best_resolution,
     closest,
     filling,
@@ -62,7 +62,7 @@ def model(name):
 
 
 sides = st.integers(30, 4000)
-sizes = st.builds(Size, sides, sides)
+sizes = st.builds(ImageSize, sides, sides)
 
 
 @settings(deadline=None, max_examples=50)
@@ -94,7 +94,7 @@ def test_padded(size, most):
 
 
 @settings(deadline=None, max_examples=50)
-@given(st.builds(Size, st.integers(30, 2000), st.integers(30, 2000)))
+@given(st.builds(ImageSize, st.integers(30, 2000), st.integers(30, 2000)))
 def test_fitted(size):
     taken = theirs(model("pixtral"), "_num_image_tokens", "get_resize_output_image_size")
     taken.get_resize_output_image_size.__globals__["_num_image_tokens"] = taken._num_image_tokens
@@ -116,7 +116,7 @@ def test_filling(size):
 def test_closest(size, tile):
     taken = theirs(model("got_ocr2"), "get_optimal_tiled_canvas", "get_all_supported_aspect_ratios")
     wide, high = taken.get_optimal_tiled_canvas(size, (tile, tile), 1, 12)
-    assert closest(size, Size(tile, tile), grids(1, 12)) == (high, wide)
+    assert closest(size, ImageSize(tile, tile), grids(1, 12)) == (high, wide)
 
 
 @settings(deadline=None, max_examples=50)
@@ -144,10 +144,12 @@ def test_smallest_canvas_of_llama4(size):
     best = theirs(model("llama4"), "get_best_fit").get_best_fit
     options = torch.tensor([[336 * g.height, 336 * g.width] for g in grids(1, 16)])
     high, wide = best(size, options)
-    assert smallest_canvas(Size(*size), 336, grids(1, 16)) == (high // 336, wide // 336)
+    assert smallest_canvas(ImageSize(*size), 336, grids(1, 16)) == (high // 336, wide // 336)
 
 
-PINPOINTS = [Size(h, w) for h, w in ((336, 672), (672, 336), (672, 672), (1008, 336), (336, 1008))]
+PINPOINTS = [
+    ImageSize(h, w) for h, w in ((336, 672), (672, 336), (672, 672), (1008, 336), (336, 1008))
+]
 
 
 @settings(deadline=None, max_examples=50)
@@ -162,7 +164,7 @@ def test_best_resolution(size):
 def test_unpadded(size, rows, columns):
     path = MODELS / "llava_next" / "processing_llava_next.py"
     features = theirs(path, "_get_unpadded_features")._get_unpadded_features
-    got = unpadded(size, Size(24 * rows, 24 * columns))
+    got = unpadded(size, ImageSize(24 * rows, 24 * columns))
     assert (got.area, got.height) == features(None, *size, 24, 24, rows, columns)
 
 

@@ -15,14 +15,14 @@ if find_spec("torch") is None:
 from weighbridge.evidence import kept, traced
 from weighbridge.evidence.predict import Prediction, outcomes
 from weighbridge.evidence.records import records
-from weighbridge.evidence.traced import Failure, Peaks, Run, Worker
+from weighbridge.evidence.traced import Failure, Peaks, ProgramWorker, TracedRun
 from weighbridge.units import MIB
 
 KEPT = kept.read(str(Path(__file__).parent.parent / "traced.jsonl"))
 NEEDS = {"xmm-031": "transformers", "xmm-009": "torchvision"}
 FAST = ("gmm-014", "gmm-020", "gmm-024", "xmm-009", "xmm-031")
 SLACK = 0.005  # another torch has other temporaries
-TINY = Run(
+TINY = TracedRun(
     "gpumemnet_mlp",
     "a100",
     "2.3",
@@ -40,7 +40,7 @@ def usable(name):
 
 @pytest.fixture(scope="module")
 def worker():
-    found = Worker()
+    found = ProgramWorker()
     yield found
     found.stop()
 

@@ -11,14 +11,14 @@ import torch
 from tests.torch.cases_training import CLOSE, SMALL, same
 from tests.torch.training_oracle import differences, ours, real, settled
 from weighbridge.autograd.machine import Machine
-from weighbridge.autograd.ops.attention import Heads, How
+from weighbridge.autograd.ops.attention import AttentionHeads, AttentionOptions
 from weighbridge.autograd.tensors import Computed
 from weighbridge.components.activations import Heap
 from weighbridge.dtypes import TORCH
-from weighbridge.trace.attention import Call, Chooser
+from weighbridge.trace.attention import Chooser, SdpaCall
 from weighbridge.trace.card import card
 from weighbridge.training.attend import chosen
-from weighbridge.training.step import Step
+from weighbridge.training.step import TrainingStep
 
 NAMED = ("llama", "qwen3", "gemma3_text", "gpt2", "gpt_neox", "phi3")
 MIXED = {"precision": "bf16-mixed"}
@@ -64,13 +64,13 @@ CARDS = ("a100-80gb", "h100-sxm", "rtx-4090", "t4")
 def test_the_kernel_of_attention_is_torchs_choice(name, dtype):
     """The chooser of the trace is asked the same."""
     there = Chooser(card(name, None)[0], (2, 13))
-    step = Step.__new__(Step)
+    step = TrainingStep.__new__(TrainingStep)
     step.m, step.torch = Machine(Heap(None)), (2, 13)
     step.m.chip = there.card.chip
     for groups in (1, 4):
         for dim in (33, 64, 80, 128, 136, 200, 224, 256, 264):
             for masked in (False, True):
-                asked = Heads(
+                asked = AttentionHeads(
                     batch=1,
                     length=64,
                     seen=64,
@@ -81,7 +81,7 @@ def test_the_kernel_of_attention_is_torchs_choice(name, dtype):
                 )
                 q = Computed((1, 64, 8, dim), TORCH[dtype], None)
                 mask = Computed((1, 1, 64, 64), TORCH["bool"], None) if masked else None
-                here = chosen(step, q, asked, How(mask=mask))
+                here = chosen(step, q, asked, AttentionOptions(mask=mask))
                 assert here == there.choose(call(dtype, asked, masked)), (dim, groups, masked)
 
 
@@ -89,7 +89,7 @@ def call(dtype, h, masked):
     def made(heads):
         return torch.empty(1, heads, 64, h.key_dim, dtype=getattr(torch, dtype), device="meta")
 
-    return Call(
+    return SdpaCall(
         query=made(h.heads).requires_grad_(),
         key=made(h.kv_heads),
         value=made(h.kv_heads),

@@ -296,7 +296,7 @@ def ours(model_type, config, **settings):
 @contextmanager
 def _followed(run, seen):
     """What `run` takes and gives back, and its phases, are written into `seen`."""
-    backward, note = run.backward, run.Run.note
+    backward, note = run.backward, run.TrainingRun.note
 
     def before(m, loss, *rest, **more):
         if not seen.saved:
@@ -310,7 +310,7 @@ def _followed(run, seen):
     with (
         patch.object(run, "Heap", _following(run.Heap, seen)),
         patch.object(run, "backward", before),
-        patch.object(run.Run, "note", noted),
+        patch.object(run.TrainingRun, "note", noted),
     ):
         yield
 

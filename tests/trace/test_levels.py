@@ -7,7 +7,7 @@ from weighbridge.units import GIB, MIB
 
 CONTEXT = Bytes(200 * MIB, 250 * MIB, 300 * MIB)
 GPU = report.Gpu(id="x", name="X", count=1, memory=12 * GIB, limited=True)
-NOWHERE = report.Moment(
+NOWHERE = report.TraceMoment(
     event=0, phase="", module="", op="", allocated=0, reserved=0, roles={}, tensors=()
 )
 

@@ -6,7 +6,7 @@ from textwrap import dedent
 
 import pytest
 
-from weighbridge.trace.places import Look, Seen, assumed
+from weighbridge.trace.places import ValuePlace, ValueQuestion, assumed
 from weighbridge.trace.program import Request, execute
 from weighbridge.trace.turns import Turns
 
@@ -22,8 +22,8 @@ def ran(tmp_path, text, *lines):
         execute(Request(script=str(path)), main, turns)
     looks = []
     for line in lines:
-        look = Look(place=f"s.py:{line}", code="x", op="item", told="0", times=1)
-        looks.append((Seen(str(path), line, "x", ("x",)), look))
+        look = ValueQuestion(place=f"s.py:{line}", code="x", op="item", told="0", times=1)
+        looks.append((ValuePlace(str(path), line, "x", ("x",)), look))
     return list(turns.lines(looks))
 
 
@@ -75,8 +75,8 @@ def test_what_is_not_of_the_look_is_left_alone(tmp_path):
 
 
 def test_names_are_whole_words_and_lines_are_places():
-    at = Seen("/a/train.py", 31, "x", ("losses.item()", "step(outputs.loss)"))
-    look = Look(place=at.place, code="x", op="item", told="0", times=0)
+    at = ValuePlace("/a/train.py", 31, "x", ("losses.item()", "step(outputs.loss)"))
+    look = ValueQuestion(place=at.place, code="x", op="item", told="0", times=0)
     assert assumed({"loss": 2.0}, at, look) == 2.0
     assert assumed({"outputs.loss": 3.0}, at, look) == 3.0
     assert assumed({"los": 2.0}, at, look) is None

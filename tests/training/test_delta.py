@@ -5,7 +5,7 @@ import pytest
 from weighbridge import api
 from weighbridge.autograd.machine import Machine
 from weighbridge.autograd.ops.scans import substituted
-from weighbridge.autograd.tensors import Param
+from weighbridge.autograd.tensors import LeafTensor
 from weighbridge.components.activations import Heap
 from weighbridge.dtypes import FLOAT32
 
@@ -36,7 +36,9 @@ def test_a_loop_of_rows_keeps_5460_bytes_a_token():
 
 def test_and_nothing_where_nobody_asks_for_gradients():
     m = Machine(Heap())
-    a = Param("a", (1, 1, 1, 64, 64), FLOAT32, m.new((64, 64), FLOAT32).storage, trainable=False)
+    a = LeafTensor(
+        "a", (1, 1, 1, 64, 64), FLOAT32, m.new((64, 64), FLOAT32).storage, trainable=False
+    )
     before = m.heap.live("activations")
     substituted(m, a)
     assert m.heap.live("activations") == before

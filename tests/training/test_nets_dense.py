@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.torch.training_oracle import settled
 from weighbridge.accelerators.chips import Chip
 from weighbridge.autograd.machine import Machine
-from weighbridge.autograd.ops.attention import Heads, How
+from weighbridge.autograd.ops.attention import AttentionHeads, AttentionOptions
 from weighbridge.autograd.ops.sums import over_rows
 from weighbridge.autograd.tensors import Computed
 from weighbridge.components.activations import Heap
@@ -20,7 +20,7 @@ from weighbridge.dtypes import BFLOAT16, BOOL, FLOAT16, FLOAT32
 from weighbridge.training.attend import chosen
 from weighbridge.training.nets import NETS
 from weighbridge.training.run import run
-from weighbridge.training.step import Step
+from weighbridge.training.step import TrainingStep
 
 H, F, N, K, D = 256, 768, 8, 2, 32
 Q, V = N * D, K * D
@@ -104,30 +104,30 @@ def test_dropout_saves_a_byte_a_number():
 
 def heads(groups=1, dim=64):
     facts = {"batch": 1, "length": 64, "seen": 64, "key_dim": dim, "value_dim": dim}
-    return Heads(heads=8, kv_heads=8 // groups, **facts)
+    return AttentionHeads(heads=8, kv_heads=8 // groups, **facts)
 
 
-MASK = How(mask=Computed((1, 1, 64, 64), BOOL, None))
+MASK = AttentionOptions(mask=Computed((1, 1, 64, 64), BOOL, None))
 CHOICES = [
-    ((8, 0), BFLOAT16, heads(), How(), "flash"),
+    ((8, 0), BFLOAT16, heads(), AttentionOptions(), "flash"),
     ((8, 0), BFLOAT16, heads(), MASK, "efficient"),
-    ((8, 0), FLOAT32, heads(), How(), "efficient"),
-    ((8, 0), FLOAT32, heads(groups=4), How(), "math"),
-    ((7, 5), FLOAT16, heads(), How(), "efficient"),
-    ((7, 5), BFLOAT16, heads(), How(), "math"),
+    ((8, 0), FLOAT32, heads(), AttentionOptions(), "efficient"),
+    ((8, 0), FLOAT32, heads(groups=4), AttentionOptions(), "math"),
+    ((7, 5), FLOAT16, heads(), AttentionOptions(), "efficient"),
+    ((7, 5), BFLOAT16, heads(), AttentionOptions(), "math"),
     ((9, 0), BFLOAT16, heads(), MASK, "cudnn"),
-    ((9, 0), BFLOAT16, heads(dim=36), How(), "flash"),
+    ((9, 0), BFLOAT16, heads(dim=36), AttentionOptions(), "flash"),
     ((8, 0), BFLOAT16, heads(dim=36), MASK, "math"),
-    ((8, 9), BFLOAT16, heads(dim=224), How(), "efficient"),
-    ((8, 9), BFLOAT16, heads(dim=256), How(), "flash"),
-    ((8, 9), BFLOAT16, heads(dim=256), How(p=0.1), "efficient"),
-    ((8, 0), BFLOAT16, heads(dim=264), How(), "efficient"),
+    ((8, 9), BFLOAT16, heads(dim=224), AttentionOptions(), "efficient"),
+    ((8, 9), BFLOAT16, heads(dim=256), AttentionOptions(), "flash"),
+    ((8, 9), BFLOAT16, heads(dim=256), AttentionOptions(p=0.1), "efficient"),
+    ((8, 0), BFLOAT16, heads(dim=264), AttentionOptions(), "efficient"),
 ]
 
 
 def on(capability, torch):
     """A step on a card of that capability."""
-    s = Step.__new__(Step)
+    s = TrainingStep.__new__(TrainingStep)
     s.m, s.torch = Machine(Heap(None)), torch
     s.m.chip = Chip(capability, 108)
     return s
@@ -142,7 +142,9 @@ def test_the_first_kernel_that_can(capability, dtype, h, how, kernel):
 
 def test_before_torch_2_10_cudnn_is_not_the_first():
     s = on((9, 0), (2, 9))
-    assert chosen(s, Computed((1, 64, 8, 64), BFLOAT16, None), heads(), How()) == "flash"
+    assert (
+        chosen(s, Computed((1, 64, 8, 64), BFLOAT16, None), heads(), AttentionOptions()) == "flash"
+    )
 
 
 def peak(found):

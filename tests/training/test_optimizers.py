@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from weighbridge import api
 from weighbridge.autograd.machine import Machine
-from weighbridge.autograd.tensors import Param
+from weighbridge.autograd.tensors import LeafTensor
 from weighbridge.components.activations import Heap
 from weighbridge.dtypes import BFLOAT16, FLOAT32
 from weighbridge.errors import UsageError
@@ -14,7 +14,7 @@ from weighbridge.training.optimizers import ALIASES, NAMES, ROWS, argued, optimi
 
 
 def param(*shape, kind="linear", dtype=FLOAT32, name="model.layers.0.up.weight"):
-    return Param(name, shape, dtype, None, kind=kind)
+    return LeafTensor(name, shape, dtype, None, kind=kind)
 
 
 def kept(name, p, where="device"):

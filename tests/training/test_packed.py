@@ -7,7 +7,7 @@ from weighbridge.autograd.engine import backward
 from weighbridge.autograd.machine import Machine
 from weighbridge.autograd.ops.packed import AWQ, EETQ, GPTQ, GPTQ_FUSED, HQQ, Dequantized
 from weighbridge.autograd.ops.pointwise import scale
-from weighbridge.autograd.tensors import Param
+from weighbridge.autograd.tensors import LeafTensor
 from weighbridge.components.activations import Heap
 from weighbridge.dtypes import FLOAT16
 from weighbridge.errors import UsageError
@@ -32,7 +32,7 @@ def run(kernel, batch=BATCH):
     """(bytes beside input and output behind the forward, the most that forward takes, that of
     backward, in which the gradient of the input is scaled once more)"""
     m = Machine(Heap())
-    weight = Param("w", (OUTSIDE, INSIDE), FLOAT16, None, trainable=False)
+    weight = LeafTensor("w", (OUTSIDE, INSIDE), FLOAT16, None, trainable=False)
     x = scale(m, m.param("x", (batch, LENGTH, INSIDE), FLOAT16))
     before = m.heap.phase() and sum(m.heap._live.values())
     out = Dequantized(weight, None, kernel)(m, x)

@@ -6,7 +6,7 @@ import weighbridge
 from weighbridge import bounds
 from weighbridge.bounds.margin import Margin
 from weighbridge.estimate.train import run, train
-from weighbridge.gather import Options, gather
+from weighbridge.gather import GatherOptions, gather
 from weighbridge.memory import Bytes
 from weighbridge.model import resolve
 from weighbridge.training.optimizers import NAMES
@@ -88,11 +88,11 @@ def test_margins_come_before_pages():
     """What is paged fills the room that all else leaves with its margins, for a report and for
     published figures."""
     w = Train(optimizer="paged_adamw_32bit", seq_len=512, gpu_memory="8GiB")
-    model = resolve(gather(SMALL, Options(offline=True)))
+    model = resolve(gather(SMALL, GatherOptions(offline=True)))
     alone = run(model, w)
     assert alone.devices() == train(model, w).devices
     kind = bounds.kind(alone.like, bounds.PEAK, "allocated", several=False)
-    wide = bounds.Table({kind: Margin(0.02, 0.02, runs=9)}, ("reserved", "driver"))
+    wide = bounds.MarginTable({kind: Margin(0.02, 0.02, runs=9)}, ("reserved", "driver"))
     for table in (None, wide, bounds.NOTHING):
         device = alone.devices(table)[0]
         assert paged(device).high > 0

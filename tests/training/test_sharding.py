@@ -3,7 +3,7 @@
 import pytest
 
 import weighbridge
-from weighbridge.autograd.tensors import Param
+from weighbridge.autograd.tensors import LeafTensor
 from weighbridge.dtypes import BFLOAT16
 from weighbridge.errors import UsageError
 from weighbridge.training.sharding.ddp import buckets
@@ -353,9 +353,9 @@ def test_buckets_are_written_as_deepspeed_writes_them():
 
 def test_buckets_by_hand():
     """The last gradients come first: one that reaches 1 MiB, then those that reach 25."""
-    params = [Param(str(i), (1024, 1024), BFLOAT16, None) for i in range(16)]
+    params = [LeafTensor(str(i), (1024, 1024), BFLOAT16, None) for i in range(16)]
     assert [n // MIB for n in buckets(params)] == [2, 26, 4]
-    assert list(buckets([Param("b", (3,), BFLOAT16, None)])) == [6]
+    assert list(buckets([LeafTensor("b", (3,), BFLOAT16, None)])) == [6]
     assert list(buckets([])) == []
 
 

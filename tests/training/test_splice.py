@@ -12,7 +12,7 @@ from weighbridge import catalogue
 from weighbridge.autograd import splice
 from weighbridge.training import answer
 from weighbridge.training import run as training
-from weighbridge.training.run import Runs
+from weighbridge.training.run import StageRuns
 
 LLAMA = {
     "architectures": ["LlamaForCausalLM"],
@@ -101,7 +101,7 @@ def same(monkeypatch, model, **named):
     left = []
     monkeypatch.setattr(splice, "_spliced", partial(_noted, left, splice._spliced))
     few = asked(model, **named)
-    monkeypatch.setattr(answer, "Runs", partial(Runs, splices=False))
+    monkeypatch.setattr(answer, "StageRuns", partial(StageRuns, splices=False))
     count = len(left)
     assert few == asked(model, **named)
     assert len(left) == count, "a walk of all layers leaves none out"
@@ -156,8 +156,8 @@ def test_layers_that_were_taken_for_alike_and_are_not_are_all_walked(monkeypatch
         walks.append(1)
         return walk(*given, **named)
 
-    walk = training.Runs._bounded
-    monkeypatch.setattr(training.Runs, "_bounded", bounded)
+    walk = training.StageRuns._bounded
+    monkeypatch.setattr(training.StageRuns, "_bounded", bounded)
     whole = asked(config)
     assert len(walks) == 1
     monkeypatch.setattr(training, "has_positions", lambda s, number: True)

@@ -9,7 +9,7 @@ import weighbridge
 from weighbridge.catalogue import search
 from weighbridge.cli.menu import run
 from weighbridge.cli.options import language
-from weighbridge.render import Look, draw
+from weighbridge.render import RenderOptions, draw
 from weighbridge.render.drawing import cells
 from weighbridge.view import screen
 from weighbridge.view.records import Bar, Grid, Headline, Paste
@@ -68,12 +68,12 @@ def test_no_line_is_wider_than_the_terminal(report, width):
     found = screen(report)
     pasted = {b.text for b in found.blocks if isinstance(b, Paste)}
     assert not any(b.wide for b in found.blocks if isinstance(b, Grid))
-    for line in draw(found, "human", Look(width=width)).splitlines():
+    for line in draw(found, "human", RenderOptions(width=width)).splitlines():
         assert cells(line) <= width or line.strip() in pasted, line
 
 
 def drawn(report, **look):
-    return draw(screen(report, lang=look.pop("lang", "en")), "human", Look(**look))
+    return draw(screen(report, lang=look.pop("lang", "en")), "human", RenderOptions(**look))
 
 
 def test_the_answer_is_in_the_first_eight_lines(report):

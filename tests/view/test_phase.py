@@ -4,7 +4,7 @@ import pytest
 
 import weighbridge
 from tests.told import full
-from weighbridge.render import Look, render
+from weighbridge.render import RenderOptions, render
 
 ASKED = [
     (weighbridge.load, {}, "phase load on the device"),
@@ -26,7 +26,7 @@ ASKED = [
 @pytest.mark.parametrize(("ask", "settings", "told"), ASKED)
 def test_the_table_names_its_phase(ask, settings, told):
     report = ask("llama-3.2-1b", **settings)
-    page = render(report, "markdown", Look(details=True))
+    page = render(report, "markdown", RenderOptions(details=True))
     assert any(f"phase {d.peak_phase} " in page for d in report.devices)
-    for text in (full(report), page, render(report, "html", Look(details=True))):
+    for text in (full(report), page, render(report, "html", RenderOptions(details=True))):
         assert told in text

@@ -7,7 +7,7 @@ import pytest
 import weighbridge
 from weighbridge.quantization.quality.lookup import published
 from weighbridge.remedies import losses
-from weighbridge.render import Look, render
+from weighbridge.render import RenderOptions, render
 from weighbridge.view.messages import say
 from weighbridge.view.quality import short
 
@@ -55,8 +55,8 @@ def test_scores_divergence_and_no_loss_in_words():
 
 def test_the_column_is_there_where_something_is_published():
     assert "quality" in render(LLAMA, "human")
-    assert "+2.8 % perplexity" in render(LLAMA, "human", Look(width=120))
-    assert "+2.8 % perplexity" in render(LLAMA, "markdown", Look(details=True))
+    assert "+2.8 % perplexity" in render(LLAMA, "human", RenderOptions(width=120))
+    assert "+2.8 % perplexity" in render(LLAMA, "markdown", RenderOptions(details=True))
     assert "+2.8 % perplexity" in render(LLAMA, "html")
     nobody = weighbridge.load("vit-base-patch16-224")
     assert not any(r.quality for r in nobody.table)
@@ -65,7 +65,7 @@ def test_the_column_is_there_where_something_is_published():
 
 
 def test_explain_names_the_page():
-    told = re.sub(r"\s", "", render(LLAMA, "human", Look(explain=True)))
+    told = re.sub(r"\s", "", render(LLAMA, "human", RenderOptions(explain=True)))
     assert "examples/perplexity/README.md#L59" in told
 
 

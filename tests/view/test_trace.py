@@ -5,14 +5,14 @@ from dataclasses import replace
 import pytest
 
 from weighbridge.memory import Bytes
-from weighbridge.render import Look
+from weighbridge.render import RenderOptions
 from weighbridge.render.trace import render
 from weighbridge.trace.report import (
     DeviceTrace,
     Gpu,
-    Moment,
     PhasePeak,
-    Program,
+    TracedProgram,
+    TraceMoment,
     TraceReport,
     TraceVerdict,
 )
@@ -21,7 +21,7 @@ from weighbridge.view.records import Bar, Headline
 from weighbridge.view.trace import screen
 
 ROLES = {"parameters": 6 * GIB, "gradients": 2 * GIB, "activations": GIB, "buffers": GIB // 2}
-TOP = Moment(
+TOP = TraceMoment(
     event=7,
     phase="backward",
     module="",
@@ -53,7 +53,7 @@ def report(verdict=FITS, ending="finished"):
         refusals=(),
     )
     return TraceReport(
-        program=Program(script="train.py", arguments=("--x",), ending=ending),
+        program=TracedProgram(script="train.py", arguments=("--x",), ending=ending),
         gpu=Gpu(id="3060", name="GeForce RTX 3060 12GB", count=1, memory=12 * GIB, limited=True),
         torch_version="2.13",
         rules="2.13",
@@ -94,7 +94,7 @@ def test_the_headline_is_how_it_ended(verdict, ending, mark):
 
 @pytest.mark.parametrize("lang", ["en", "zh"])
 def test_the_answer_comes_before_the_tables(lang):
-    text = render(report(), "human", look=Look(lang=lang))
+    text = render(report(), "human", look=RenderOptions(lang=lang))
     verdict = {"en": "✓ fits", "zh": "✓ 放得下"}[lang]
     assert verdict in "\n".join(text.splitlines()[:4])
     assert text.index(verdict) < text.index("traced train.py --x")

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from weighbridge.fitted import NAMES
-from weighbridge.web.protocol import Desk
+from weighbridge.web.protocol import AskDesk
 
 MARKS = {"yes": ("yes", "tight"), "no": ("no",), "unknown": ("unknown",)}
 ASKS = (
@@ -20,7 +20,7 @@ ASKS = (
 
 @pytest.fixture(scope="module")
 def desk():
-    return Desk(offline=True)
+    return AskDesk(offline=True)
 
 
 def answered(desk, task, model, workload):

@@ -13,8 +13,8 @@ from tests.sparse import write_repo
 from weighbridge.arch.config import Config
 from weighbridge.arch.families import blueprint
 from weighbridge.errors import GatedError, HubError, NotFoundError
-from weighbridge.formats import Range
-from weighbridge.gather import Options, gather
+from weighbridge.formats import ByteRange
+from weighbridge.gather import GatherOptions, gather
 from weighbridge.sources import answers, browser, http, surroundings, together, wire
 
 TINY = {
@@ -138,7 +138,7 @@ def hub(running, monkeypatch):
 @pytest.mark.parametrize("exposing", [True, False])
 def test_a_repository_is_read_as_elsewhere(hub, exposing):
     hub.exposing = exposing
-    found = gather("org/tiny", Options())
+    found = gather("org/tiny", GatherOptions())
     assert found.parts[0].config["hidden_size"] == 64
     assert "safetensors headers" in found.read_from
     reads = hub.asked("^/cdn/")
@@ -147,7 +147,7 @@ def test_a_repository_is_read_as_elsewhere(hub, exposing):
 
 
 def test_the_token_goes_to_the_hub_alone(hub):
-    found = gather("org/gated", Options(token="hf_good"))
+    found = gather("org/gated", GatherOptions(token="hf_good"))
     assert found.parts
     assert {r.token for r in hub.asked("^/(api|org)/")} == {"hf_good"}
     assert {r.token for r in hub.asked("^/cdn/")} == {None}
@@ -155,30 +155,30 @@ def test_the_token_goes_to_the_hub_alone(hub):
 
 def test_who_may_not_read_is_told_what_to_do_in_a_page(hub):
     with pytest.raises(GatedError, match=r"accept its licence .* give a token of yours"):
-        gather("org/gated", Options())
+        gather("org/gated", GatherOptions())
     with pytest.raises(NotFoundError, match="there is no model 'org/none'"):
-        gather("org/none", Options())
+        gather("org/none", GatherOptions())
 
 
 def test_a_hub_in_trouble_is_asked_again(hub):
     hub.faults.append(Fault(match="^/api/", times=2, status=503))
-    assert gather("org/tiny", Options()).parts
+    assert gather("org/tiny", GatherOptions()).parts
     assert len(hub.asked("^/api/")) == 3
 
 
 def test_too_many_requests_say_so(hub):
     hub.faults.append(Fault(match="^/api/", status=429))
     with pytest.raises(HubError, match="too many requests; wait, or a token of yours has"):
-        gather("org/tiny", Options())
+        gather("org/tiny", GatherOptions())
 
 
 def test_what_no_page_may_read_cannot_be_reached(hub):
     hub.faults.append(Fault(match="^/api/", cors=False))
     with pytest.raises(HubError, match="no answer for this page"):
-        gather("org/tiny", Options())
+        gather("org/tiny", GatherOptions())
     sys.modules["js"].navigator.onLine = False
     with pytest.raises(HubError, match="there is no network"):
-        gather("org/tiny", Options())
+        gather("org/tiny", GatherOptions())
 
 
 def test_an_answer_that_is_too_large_stays_the_browsers(hub):
@@ -190,7 +190,7 @@ def test_an_answer_that_is_too_large_stays_the_browsers(hub):
 def test_ranges_that_a_server_ignores_are_cut_out(hub):
     hub.faults.append(Fault(match="^/cdn/", ranges=False))
     place = f"{hub.endpoint}/org/tiny/resolve/main/model-00001-of-00003.safetensors"
-    found = http.Client(token=False).get(place, limit=64, wanted=Range(2, 6))
+    found = http.Client(token=False).get(place, limit=64, wanted=ByteRange(2, 6))
     whole = (hub.root / "org/tiny/model-00001-of-00003.safetensors").read_bytes()
     assert found.data == whole[2:6] and found.size == len(whole)
 
@@ -210,10 +210,10 @@ def test_time_is_bounded(hub, monkeypatch):
 
     monkeypatch.setattr(Request, "send", late)
     with pytest.raises(HubError, match="no whole answer within 60 s"):
-        gather("org/tiny", Options())
+        gather("org/tiny", GatherOptions())
 
 
 def test_nothing_is_kept_on_a_disk(hub, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
-    gather("org/tiny", Options(cache_dir=str(tmp_path)))
+    gather("org/tiny", GatherOptions(cache_dir=str(tmp_path)))
     assert list(tmp_path.iterdir()) == []

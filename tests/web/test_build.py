@@ -13,9 +13,11 @@ import pytest
 from weighbridge.errors import BadFileError, HubError, UsageError
 from weighbridge.web import build, packed, pyodide
 
-ENGINE = build.Engine(
-    tuple(build.Part(name, "bin", name.encode()) for name in ("loader", "script", "wasm"))
-    + tuple(build.Part(name, "bin", name.encode()) for name in ("library", "package", "snapshot")),
+ENGINE = build.PageEngine(
+    tuple(build.EngineFile(name, "bin", name.encode()) for name in ("loader", "script", "wasm"))
+    + tuple(
+        build.EngineFile(name, "bin", name.encode()) for name in ("library", "package", "snapshot")
+    ),
     {"python": "3.13.2"},
 )
 
@@ -103,7 +105,9 @@ def test_a_folder_of_others_is_refused(tmp_path, monkeypatch):
 
 def test_a_second_build_removes_what_the_first_wrote_and_no_more(built, monkeypatch):
     (built.folder / "CNAME").write_text("weigh.example")
-    newer = build.Engine([*ENGINE.parts[:-1], build.Part("snapshot", "bin", b"new")], ENGINE.info)
+    newer = build.PageEngine(
+        [*ENGINE.parts[:-1], build.EngineFile("snapshot", "bin", b"new")], ENGINE.info
+    )
     monkeypatch.setattr(build, "engine", lambda: newer)
     again = build.build(built.folder)
     assert again.version != built.version
@@ -264,7 +268,7 @@ def test_the_command_says_how_to_look_at_what_it_wrote(tmp_path, monkeypatch):
 
     from weighbridge.cli.web import web
 
-    made = build.Built(tmp_path / "a site", "1", {"index.html": b"x"})
+    made = build.BuiltSite(tmp_path / "a site", "1", {"index.html": b"x"})
     monkeypatch.setattr(build, "build", lambda folder: made)
     done = CliRunner().invoke(web, ["build", str(made.folder)])
     assert done.exit_code == 0

@@ -10,7 +10,7 @@ from tests.web.asked import SMALL, requests
 from weighbridge.cli.menu import menu
 from weighbridge.errors import WeighbridgeError
 from weighbridge.requests import Requests
-from weighbridge.web.asks import View
+from weighbridge.web.asks import AnswerView
 from weighbridge.web.command import command
 
 REQUESTS = list(requests(seed=14, count=20))
@@ -46,7 +46,7 @@ def test_a_command_gives_the_same_remedies(run, request_, capsys):
 
 def gives_the_same(run, request_, capsys):
     found = json.loads(json.dumps(run.answer(json.dumps(request_))))
-    again = printed(command(request_, View()), capsys)
+    again = printed(command(request_, AnswerView()), capsys)
     assert again == ("refused" if "error" in found else found)
 
 
@@ -94,10 +94,10 @@ TYPED = (  # request, and the command of it
 
 @pytest.mark.parametrize(("request_", "line"), TYPED)
 def test_a_command_as_it_is_typed(request_, line):
-    assert command(request_, View()) == line
+    assert command(request_, AnswerView()) == line
 
 
 def test_the_look_of_an_answer_is_said():
-    look = View(lang="zh", unit="GB", details=True, explain=True)
+    look = AnswerView(lang="zh", unit="GB", details=True, explain=True)
     told = command({"task": "load", "model": "gpt2"}, look)
     assert told == "weighbridge load gpt2 --unit GB --lang zh --details --explain"

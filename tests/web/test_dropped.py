@@ -11,7 +11,7 @@ from weighbridge import catalogue
 from weighbridge.arch.config import Config
 from weighbridge.arch.families import blueprint
 from weighbridge.requests import Requests
-from weighbridge.web.protocol import Desk
+from weighbridge.web.protocol import AskDesk
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +60,7 @@ def test_the_answer_is_that_of_the_whole_file(folder, tmp_path, name, monkeypatc
     path = folder / name
     (tmp_path / name).symlink_to(path)  # alone: what lies beside a file is read with it
     monkeypatch.chdir(tmp_path)
-    found, sent = answered(Desk(offline=True), path, gpu="t4")
+    found, sent = answered(AskDesk(offline=True), path, gpu="t4")
     whole = Requests().answer(
         json.dumps({"task": "load", "model": name, "workload": {"gpu": "t4"}})
     )
@@ -71,15 +71,15 @@ def test_the_answer_is_that_of_the_whole_file(folder, tmp_path, name, monkeypatc
 
 
 def test_a_file_is_named_again_by_its_key(folder):
-    desk = Desk(offline=True)
+    desk = AskDesk(offline=True)
     found, _ = answered(desk, folder / "model.gguf")
     named = {**file_of(folder / "model.gguf"), "key": found["file"]}
     assert ask(desk, named, gpu="t4")["report"]["model"] == found["report"]["model"]
-    assert "need" in ask(Desk(), named)  # another desk has never seen it
+    assert "need" in ask(AskDesk(), named)  # another desk has never seen it
 
 
 def test_few_files_are_kept(folder):
-    desk = Desk(offline=True)
+    desk = AskDesk(offline=True)
     first, _ = answered(desk, folder / "config.json")
     raw = (folder / "config.json").read_bytes()
     for number in range(4):
@@ -115,7 +115,7 @@ HOSTILE = (
 
 @pytest.mark.parametrize("file", HOSTILE, ids=repr)
 def test_what_is_no_file_of_ours_is_one_line(file):
-    found = ask(Desk(offline=True), file)
+    found = ask(AskDesk(offline=True), file)
     assert found["error"]["code"] == 2
     assert found["error"]["message"].isprintable()
     assert "defect" not in found["error"]["message"]
@@ -123,9 +123,9 @@ def test_what_is_no_file_of_ours_is_one_line(file):
 
 def test_a_header_that_claims_too_much_is_not_asked_for():
     file = {"name": "x.safetensors", "size": 1 << 50}
-    need = ask(Desk(), file)["need"]["bytes"]
+    need = ask(AskDesk(), file)["need"]["bytes"]
     head = b64encode((1 << 40).to_bytes(8, "little") + bytes(need - 8)).decode()
-    found = ask(Desk(), {**file, "head": head})
+    found = ask(AskDesk(), {**file, "head": head})
     assert "our limit" in found["error"]["message"]
 
 
@@ -143,7 +143,7 @@ def test_an_error_names_the_file_that_was_dropped():
 def dropped(name, data):
     head = b64encode(data).decode()
     file = {"name": name, "size": len(data), "head": head}
-    return Desk(offline=True).answer(json.dumps({"task": "load", "model": {"file": file}}))
+    return AskDesk(offline=True).answer(json.dumps({"task": "load", "model": {"file": file}}))
 
 
 def test_a_run_file_is_requests():
@@ -160,4 +160,4 @@ def test_a_run_file_that_is_none_is_one_line(text):
 def run_file(text):
     raw = text.encode()
     file = {"name": "asked.jsonl", "size": len(raw), "head": b64encode(raw).decode()}
-    return Desk().answer(json.dumps({"task": "asks", "file": file}))
+    return AskDesk().answer(json.dumps({"task": "asks", "file": file}))

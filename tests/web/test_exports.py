@@ -12,7 +12,7 @@ import pytest
 from weighbridge.charts import bar_svg
 from weighbridge.requests import Requests, parsed
 from weighbridge.web.exports import FORMS
-from weighbridge.web.protocol import Desk
+from weighbridge.web.protocol import AskDesk
 
 TESTS = Path(__file__).parent.parent
 ONE = {"task": "infer", "model": "qwen3-0.6b", "workload": {"engine": "vllm", "gpu": "t4"}}
@@ -23,7 +23,7 @@ EVIL = "<img src=x onerror=alert(1)>=HYPERLINK(1)"
 
 @pytest.fixture(scope="module")
 def desk():
-    return Desk(offline=True)
+    return AskDesk(offline=True)
 
 
 def ask(desk, **told):

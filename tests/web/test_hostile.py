@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from weighbridge.web.protocol import MOST, Desk
+from weighbridge.web.protocol import MOST, AskDesk
 
 EVIL = (
     "<script>alert(1)</script>",
@@ -17,7 +17,7 @@ EVIL = (
     "%s%n{0}",
     "a" * 5000,
 )
-DESK = Desk(offline=True, ours=False)
+DESK = AskDesk(offline=True, ours=False)
 KEYS = ("task", "model", "workload", "view", "token", "of", "asks", "form", "remedies", "file")
 VALUES = st.recursive(
     st.sampled_from(

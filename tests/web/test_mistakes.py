@@ -5,12 +5,12 @@ import re
 
 import pytest
 
-from weighbridge.web.protocol import Desk
+from weighbridge.web.protocol import AskDesk
 
 
 @pytest.fixture(scope="module")
 def desk():
-    return Desk(offline=True)
+    return AskDesk(offline=True)
 
 
 def error(desk, lang="en", **ask):

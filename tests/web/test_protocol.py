@@ -5,7 +5,7 @@ import json
 import pytest
 
 from weighbridge.requests import Requests
-from weighbridge.web.protocol import Desk
+from weighbridge.web.protocol import AskDesk
 
 ASKS = (
     {"task": "load", "model": "llama-3.1-8b", "workload": {"gpu": "3060"}},
@@ -23,7 +23,7 @@ ASKS = (
 
 @pytest.fixture(scope="module")
 def desk():
-    return Desk(offline=True)
+    return AskDesk(offline=True)
 
 
 def ask(desk, **told):

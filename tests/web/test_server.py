@@ -16,8 +16,8 @@ import pytest
 
 from weighbridge.errors import UsageError
 from weighbridge.web import server as served
-from weighbridge.web.protocol import MOST, Desk
-from weighbridge.web.server import POLICY, Server, files
+from weighbridge.web.protocol import MOST, AskDesk
+from weighbridge.web.server import POLICY, PageServer, files
 
 ASK = json.dumps({"task": "load", "model": "gpt2"})
 
@@ -34,7 +34,7 @@ def page(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def server(page):
-    with Server(0, Desk(offline=True), page) as found:
+    with PageServer(0, AskDesk(offline=True), page) as found:
         thread = threading.Thread(target=found.serve_forever, args=(0.02,), daemon=True)
         thread.start()
         yield found
@@ -168,7 +168,7 @@ def test_other_methods_are_not_there(server, method):
 def test_an_ask_is_answered_as_the_desk_answers_it(server):
     answer, body = send(server, "POST", below(server, "ask"), ASK, own(server))
     assert answer.status == 200
-    assert json.loads(body) == json.loads(json.dumps(Desk(offline=True).answer(ASK)))
+    assert json.loads(body) == json.loads(json.dumps(AskDesk(offline=True).answer(ASK)))
     _, body = send(server, "POST", below(server, "ask"), b"\xff{", own(server))
     assert json.loads(body)["error"]["code"] == 2
 
@@ -203,7 +203,7 @@ class Slow:
 @pytest.fixture
 def slow(page):
     desk = Slow()
-    with Server(0, desk, page) as found:
+    with PageServer(0, desk, page) as found:
         threading.Thread(target=found.serve_forever, args=(0.02,), daemon=True).start()
         yield found, desk
         desk.let.set()
@@ -271,7 +271,7 @@ def test_an_ask_does_not_wait_for_ever(slow, monkeypatch):
 
 def test_too_many_connections_are_closed(page, monkeypatch):
     monkeypatch.setattr(served, "CROWD", 2)
-    with Server(0, Desk(), page) as found:
+    with PageServer(0, AskDesk(), page) as found:
         threading.Thread(target=found.serve_forever, args=(0.02,), daemon=True).start()
         kept = [socket.create_connection(("127.0.0.1", found.gate.port), 20) for _ in range(2)]
         for one in kept:
@@ -287,11 +287,11 @@ def test_too_many_connections_are_closed(page, monkeypatch):
 
 def test_a_port_that_is_taken_is_one_line(server):
     with pytest.raises(UsageError, match=rf"port {server.gate.port} .* cannot be had"):
-        Server(server.gate.port, Desk())
+        PageServer(server.gate.port, AskDesk())
 
 
 def test_each_start_has_a_secret_of_its_own(server, page):
-    with Server(0, Desk(), page) as other:
+    with PageServer(0, AskDesk(), page) as other:
         assert other.gate.secret != server.gate.secret
         assert len(other.gate.secret) >= 32
 

@@ -9,7 +9,7 @@ from tests.sparse import write_repo
 from weighbridge import catalogue
 from weighbridge.arch.config import Config
 from weighbridge.arch.families import blueprint
-from weighbridge.web.protocol import Desk
+from weighbridge.web.protocol import AskDesk
 
 TOKEN = "hf_oauth_a.secret-that-no-pattern-knows"
 OTHER = "hf_another_secret_of_somebody_else"
@@ -31,7 +31,7 @@ def ask(desk, model, token=None, **workload):
 
 @pytest.mark.parametrize("ours", [True, False])
 def test_a_token_opens_what_it_may_and_only_for_who_has_it(gated, ours):
-    desk = Desk(ours=ours)
+    desk = AskDesk(ours=ours)
     assert ask(desk, GATED)["error"]["code"] == 3
     found = ask(desk, GATED, TOKEN)
     assert found["report"]["model"]["parameters"] == 124_439_808
@@ -42,20 +42,20 @@ def test_a_token_opens_what_it_may_and_only_for_who_has_it(gated, ours):
 
 
 def test_what_a_strangers_token_opened_is_in_no_cache(gated, client_home):
-    assert "report" in ask(Desk(ours=False), GATED, TOKEN)
+    assert "report" in ask(AskDesk(ours=False), GATED, TOKEN)
     assert not list(client_home.rglob("config.json"))
-    assert "report" in ask(Desk(), GATED, TOKEN)
+    assert "report" in ask(AskDesk(), GATED, TOKEN)
     assert list(client_home.rglob("config.json"))
 
 
 def test_the_owners_token_is_not_for_strangers(gated, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", TOKEN)
-    assert "report" in ask(Desk(), GATED)
-    assert ask(Desk(ours=False), GATED)["error"]["code"] == 3
+    assert "report" in ask(AskDesk(), GATED)
+    assert ask(AskDesk(ours=False), GATED)["error"]["code"] == 3
 
 
 def test_a_token_is_held_nowhere(gated):
-    desk = Desk(ours=False)
+    desk = AskDesk(ours=False)
     assert "report" in ask(desk, GATED, TOKEN)
     assert TOKEN not in held(desk)
 
@@ -104,17 +104,19 @@ def held(root):
     ids=lambda told: str(told)[:40],
 )
 def test_no_answer_repeats_a_token(told):
-    assert TOKEN not in json.dumps(Desk(offline=True).answer(json.dumps({**told, "token": TOKEN})))
+    assert TOKEN not in json.dumps(
+        AskDesk(offline=True).answer(json.dumps({**told, "token": TOKEN}))
+    )
 
 
 @pytest.mark.parametrize("token", [1, ["x"], "x" * 2000, {"a": 1}])
 def test_what_is_no_token_is_one_line(token):
-    found = ask(Desk(offline=True), "gpt2", token)
+    found = ask(AskDesk(offline=True), "gpt2", token)
     assert re.match("token is text", found["error"]["message"])
 
 
 def test_a_token_of_odd_signs_is_refused_without_being_told(gated):
-    found = ask(Desk(), GATED, "se\ncret-line\u4e00")
+    found = ask(AskDesk(), GATED, "se\ncret-line\u4e00")
     assert "holds characters" in found["error"]["message"]
     assert "cret" not in found["error"]["message"]
 
@@ -133,7 +135,7 @@ def test_files_and_addresses_are_not_read_for_strangers(place, how):
     else:
         engine = {"engine": "llama.cpp"} if how == "mmproj" else {"speculative_method": "draft"}
         told["workload"] = {"engine": "vllm", **engine, how: place}
-    error = Desk(ours=False, offline=True).answer(json.dumps(told))["error"]
+    error = AskDesk(ours=False, offline=True).answer(json.dumps(told))["error"]
     assert error["code"] in (2, 3)
     assert "root:" not in error["message"]
 
@@ -141,10 +143,10 @@ def test_files_and_addresses_are_not_read_for_strangers(place, how):
 def test_whether_a_file_is_there_is_not_told(tmp_path, monkeypatch):
     (tmp_path / "there").mkdir()
     monkeypatch.chdir(tmp_path)
-    desk = Desk(ours=False, offline=True)
+    desk = AskDesk(ours=False, offline=True)
     messages = {
         ask(desk, name)["error"]["message"].replace(name, "") for name in ("./there", "./none")
     }
     assert len(messages) == 1
     assert "not read here" in messages.pop()
-    assert "there" in ask(Desk(offline=True), "./there")["error"]["message"]
+    assert "there" in ask(AskDesk(offline=True), "./there")["error"]["message"]

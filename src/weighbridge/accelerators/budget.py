@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from weighbridge.accelerators.names import Card, Choice, find, least, sized
+from weighbridge.accelerators.names import ChosenCard, DeviceChoice, find, least, sized
 from weighbridge.accelerators.parts import Part
 from weighbridge.errors import UsageError
 from weighbridge.memory import Bytes
@@ -26,7 +26,7 @@ FREE, TOTAL = "free", "total"  # --gpu-memory of it
 class Budget:
     """What was chosen, and how much of each device is to stay free."""
 
-    choice: Choice
+    choice: DeviceChoice
     headroom: int  # bytes of each device
 
     @property
@@ -55,7 +55,7 @@ class Budget:
     def alone(self, device: int) -> "Budget":
         """Return the budget of one card of several: number `device`, alone."""
         card = self.choice.cards[device]
-        return replace(self, choice=Choice(part=card.part, cards=(card,)))
+        return replace(self, choice=DeviceChoice(part=card.part, cards=(card,)))
 
     @property
     def alike(self) -> "Budget":
@@ -77,8 +77,8 @@ class Budget:
         return " + ".join(name for name, _ in self._kinds) if self.mixed else self.choice.part.name
 
     @cached_property
-    def _kinds(self) -> list[tuple[str, list[Card]]]:
-        found: dict[str, list[Card]] = {}
+    def _kinds(self) -> list[tuple[str, list[ChosenCard]]]:
+        found: dict[str, list[ChosenCard]] = {}
         for card in self.choice.cards:
             found.setdefault(card.part.name, []).append(card)
         several = len(found) > 1
@@ -97,7 +97,7 @@ def budget(gpu: str | None, gpu_memory: str | None, headroom: str | None) -> Bud
     if gpu is not None and is_local(gpu):
         found = _here(gpu_memory)
         return Budget(choice=found, headroom=_headroom(headroom, found.room))
-    choice = find(gpu) if gpu is not None else Choice(part=sized(str(gpu_memory)))
+    choice = find(gpu) if gpu is not None else DeviceChoice(part=sized(str(gpu_memory)))
     if gpu is not None and gpu_memory is not None:
         if choice.cards:
             raise UsageError("--gpu-memory is one size, and the cards differ: leave it out")
@@ -105,7 +105,7 @@ def budget(gpu: str | None, gpu_memory: str | None, headroom: str | None) -> Bud
         name = f"{choice.part.name} with {human(given.visible.bytes.expected)}"
         part = replace(choice.part, name=name, visible=given.visible)
         note = _more_than_sold(choice.part, given.visible.bytes.expected)
-        choice = Choice(part=part, count=choice.count, note=note)
+        choice = DeviceChoice(part=part, count=choice.count, note=note)
     return Budget(choice=choice, headroom=_headroom(headroom, choice.part.visible.bytes))
 
 
@@ -120,7 +120,7 @@ def is_local(gpu: str) -> bool:
     return typed == LOCAL
 
 
-def _here(memory: str | None) -> Choice:
+def _here(memory: str | None) -> DeviceChoice:
     """The cards of this machine: by what is free of each, when idle, or by a size that is given."""
     from weighbridge.accelerators import local
 

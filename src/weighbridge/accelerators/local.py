@@ -14,15 +14,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from weighbridge.accelerators import ram, rules
-from weighbridge.accelerators.detected.device import Device, Kind
+from weighbridge.accelerators.detected.device import DetectedDevice, DeviceApi
 from weighbridge.accelerators.detected.here import Here, here
-from weighbridge.accelerators.names import Card, Choice, find, in_words, least
-from weighbridge.accelerators.parts import Figure, Part, slice_of
+from weighbridge.accelerators.names import ChosenCard, DeviceChoice, find, in_words, least
+from weighbridge.accelerators.parts import MemoryFigure, Part, slice_of
 from weighbridge.errors import UnsupportedError, UsageError
 from weighbridge.memory import Bytes, exactly
 from weighbridge.units import GIB, human
 
-VENDORS: dict[Kind, str] = {
+VENDORS: dict[DeviceApi, str] = {
     "cuda": "NVIDIA",
     "rocm": "AMD",
     "mps": "Apple",
@@ -32,20 +32,20 @@ VENDORS: dict[Kind, str] = {
     "tpu": "Google",
 }
 NEAR = 0.12  # of the size sold, assumed: a total that is farther off is not such a part
-Told = tuple[Device, Card]
+Told = tuple[DetectedDevice, ChosenCard]
 
 
 @dataclass(frozen=True, slots=True)
-class Host:
+class HostMemory:
     """Bytes that the machine has, and that are left of them; None where nothing tells."""
 
     total: int | None
     left: int | None
 
 
-def host() -> Host:
+def host() -> HostMemory:
     left = memory()
-    return Host(ram.installed(), None if left is None else left.nbytes)
+    return HostMemory(ram.installed(), None if left is None else left.nbytes)
 
 
 def memory() -> ram.Ram | None:
@@ -56,10 +56,10 @@ def memory() -> ram.Ram | None:
         return None
 
 
-_kept: dict[bool, tuple[Here, Choice]] = {}
+_kept: dict[bool, tuple[Here, DeviceChoice]] = {}
 
 
-def now(*, idle: bool = False) -> Choice:
+def now(*, idle: bool = False) -> DeviceChoice:
     """The cards of this machine; the same ones as long as what is here is not asked anew."""
     found, last = here(), _kept.get(idle)
     if last is None or last[0] is not found:
@@ -67,7 +67,9 @@ def now(*, idle: bool = False) -> Choice:
     return last[1]
 
 
-def choice(*, idle: bool = False, found: Here | None = None, machine: Host | None = None) -> Choice:
+def choice(
+    *, idle: bool = False, found: Here | None = None, machine: HostMemory | None = None
+) -> DeviceChoice:
     """All cards of this machine that one program can use. Raises UsageError where there is none."""
     found = here() if found is None else found
     machine = host() if machine is None else machine
@@ -76,13 +78,13 @@ def choice(*, idle: bool = False, found: Here | None = None, machine: Host | Non
         raise UsageError(f"--gpu local: {none(found)}; `weighbridge doctor` shows what was asked")
     kept, others = _largest(known)
     cards = tuple(replace(c, room=c.part.visible.bytes) if idle else c for _, c in kept)
-    taken = Choice(part=least(cards).part, count=len(cards), cards=cards)
+    taken = DeviceChoice(part=least(cards).part, count=len(cards), cards=cards)
     mixed = [in_words(cards)] if taken.mixed else []
     note = "; ".join([*_said(kept, idle=idle), *others, *mixed, *found.notes])
     return replace(taken, note=note)
 
 
-def told(found: Here, machine: Host) -> list[tuple[Device, Card | None]]:
+def told(found: Here, machine: HostMemory) -> list[tuple[DetectedDevice, ChosenCard | None]]:
     """Each device as a card; None of those whose memory is not known."""
     return [(d, card(d, machine)) for d in found.devices]
 
@@ -116,7 +118,7 @@ def _largest(cards: Sequence[Told]) -> tuple[list[Told], list[str]]:
     return kept, [f"{name} is left out: no program runs on both" for name in rest]
 
 
-def card(device: Device, machine: Host) -> Card | None:
+def card(device: DetectedDevice, machine: HostMemory) -> ChosenCard | None:
     """Find the catalogue's card for a device; None where its memory is not known."""
     part = known(device, machine)
     if device.kind == "mps" and device.unified and device.total is not None:
@@ -125,7 +127,7 @@ def card(device: Device, machine: Host) -> Card | None:
         return _shared(device, part, machine)
     if device.total is None:
         return _of_slice(device, part)
-    total = Figure(exactly(device.total), "read", device.source)
+    total = MemoryFigure(exactly(device.total), "read", device.source)
     if part is not None and not part.marketed_gb:  # a slice that is sold under no size
         part = replace(part, marketed_gb=device.total // GIB + 1)
     idle = _idle(device, part)
@@ -136,12 +138,12 @@ def card(device: Device, machine: Host) -> Card | None:
     return _card(replace(base, total=total), idle, free, device.source)
 
 
-def _card(part: Part, idle: Bytes, free: Bytes | None, source: str) -> Card:
-    visible = Figure(idle, "read", source)
-    return Card(part=replace(part, visible=visible), room=free or idle, free=free)
+def _card(part: Part, idle: Bytes, free: Bytes | None, source: str) -> ChosenCard:
+    visible = MemoryFigure(idle, "read", source)
+    return ChosenCard(part=replace(part, visible=visible), room=free or idle, free=free)
 
 
-def _idle(device: Device, part: Part | None) -> Bytes:
+def _idle(device: DetectedDevice, part: Part | None) -> Bytes:
     """What processes can have of it when nobody else is there."""
     assert device.total is not None
     total = exactly(device.total)
@@ -153,7 +155,7 @@ def _idle(device: Device, part: Part | None) -> Bytes:
     return rules.visible("nvidia", total, gb)
 
 
-def _free(device: Device, idle: Bytes) -> Bytes | None:
+def _free(device: DetectedDevice, idle: Bytes) -> Bytes | None:
     """Return the free bytes; None where nobody told what is in use."""
     if device.free is not None:
         return exactly(device.free)
@@ -161,11 +163,11 @@ def _free(device: Device, idle: Bytes) -> Bytes | None:
     return None if used is None else Bytes(*(max(0, b - used) for b in idle))
 
 
-def _shared(device: Device, part: Part | None, machine: Host) -> Card | None:
+def _shared(device: DetectedDevice, part: Part | None, machine: HostMemory) -> ChosenCard | None:
     """A chip with the host's memory."""
     if machine.total is None:
         return None
-    total = Figure(exactly(machine.total), "read", "memory of the machine")
+    total = MemoryFigure(exactly(machine.total), "read", "memory of the machine")
     if device.limit:
         idle = exactly(device.limit)
     elif part is not None and abs(machine.total - part.marketed_gb * GIB) <= NEAR * machine.total:
@@ -179,18 +181,18 @@ def _shared(device: Device, part: Part | None, machine: Host) -> Card | None:
     return _card(replace(base, total=total), idle, free, device.source)
 
 
-def _of_slice(device: Device, part: Part | None) -> Card | None:
+def _of_slice(device: DetectedDevice, part: Part | None) -> ChosenCard | None:
     """A slice whose profile alone was told: an interval."""
     if part is None or not device.mig or part.id.find("/") < 0:
         return None
-    return Card(part=part, room=part.visible.bytes)
+    return ChosenCard(part=part, room=part.visible.bytes)
 
 
 def _at_most(of: Bytes, limit: int) -> Bytes:
     return Bytes(*(min(b, limit) for b in of))
 
 
-def known(device: Device, machine: Host) -> Part | None:
+def known(device: DetectedDevice, machine: HostMemory) -> Part | None:
     """The part of the catalogue that it is; None of what is not in it, and of cut names."""
     size = machine.total if device.unified and device.total is None else device.total
     found = {p.id: p for p in _named(device.name, size)}
@@ -254,9 +256,9 @@ def _sold(part: Part, size: int | None) -> bool:
     return size is None or size <= most * (1 + NEAR)
 
 
-def generic(device: Device, total: int) -> Part:
+def generic(device: DetectedDevice, total: int) -> Part:
     """A part that the catalogue does not have: what was told of it, and no more."""
-    figure = Figure(exactly(total), "read", device.source)
+    figure = MemoryFigure(exactly(total), "read", device.source)
     return Part(
         id="",
         name=device.name,
@@ -274,7 +276,7 @@ def generic(device: Device, total: int) -> Part:
     )
 
 
-def _said(cards: Sequence[tuple[Device, Card]], *, idle: bool) -> Iterator[str]:
+def _said(cards: Sequence[tuple[DetectedDevice, ChosenCard]], *, idle: bool) -> Iterator[str]:
     """Tell of each kind of card what it has and what others use."""
     told = [_sentence(d, c, idle=idle) for d, c in cards]
     for text in dict.fromkeys(told):
@@ -282,7 +284,7 @@ def _said(cards: Sequence[tuple[Device, Card]], *, idle: bool) -> Iterator[str]:
         yield f"{count} x {text}" if count > 1 else text
 
 
-def _sentence(device: Device, c: Card, *, idle: bool) -> str:
+def _sentence(device: DetectedDevice, c: ChosenCard, *, idle: bool) -> str:
     most, left = c.part.visible.bytes.expected, (c.free or c.room).expected
     used = max(0, most - left)
     if c.free is None:

@@ -33,19 +33,19 @@ BOARDS: Mapping[str, tuple[int, str]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Machine:
+class LargestMachine:
     """The largest machine with such a device, and who says so."""
 
     devices: int
     source: str
 
 
-def machine(part: Part) -> Machine | None:
+def machine(part: Part) -> LargestMachine | None:
     """Return the largest machine with such devices; None where no rule says how many it has."""
     if part.shares_host:
-        return Machine(1, "its memory is the machine's own")
+        return LargestMachine(1, "its memory is the machine's own")
     if part.id in BOARDS:
-        return Machine(*BOARDS[part.id])
+        return LargestMachine(*BOARDS[part.id])
     return _rented().get(part.id)
 
 
@@ -56,10 +56,10 @@ def nodes(part: Part, count: int) -> int:
 
 
 @cache
-def _rented() -> dict[str, Machine]:
+def _rented() -> dict[str, LargestMachine]:
     """The largest machine of a cloud by part, where it is a whole board."""
-    found: dict[str, Machine] = {}
+    found: dict[str, LargestMachine] = {}
     for i in instances().values():
         if i.count >= max(BOARD, found[i.part].devices + 1 if i.part in found else 0):
-            found[i.part] = Machine(i.count, f"{i.provider} {i.name}")
+            found[i.part] = LargestMachine(i.count, f"{i.provider} {i.name}")
     return found

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 
-from weighbridge.accelerators.parts import Figure, Instance, Part, instances, parts, slice_of
+from weighbridge.accelerators.parts import Instance, MemoryFigure, Part, instances, parts, slice_of
 from weighbridge.errors import NotFoundError, UsageError
 from weighbridge.memory import Bytes, exactly
 from weighbridge.units import human, parse_size
@@ -71,7 +71,7 @@ MIXED = 64  # cards of one machine, assumed: the largest that are sold hold 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Card:
+class ChosenCard:
     """One of several cards. `room` is what the verdict goes by: what a process can have of it, or
     what is `free` of that now, which was measured where the card is of this machine."""
 
@@ -81,13 +81,13 @@ class Card:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Choice:
+class DeviceChoice:
     """The devices that the user has in mind."""
 
     part: Part  # of mixed cards the one with the least room
     count: int = 1
     note: str = ""  # what else the name could have meant
-    cards: tuple[Card, ...] = ()  # in order, where they differ or were measured
+    cards: tuple[ChosenCard, ...] = ()  # in order, where they differ or were measured
 
     @property
     def mixed(self) -> bool:
@@ -100,7 +100,7 @@ class Choice:
         return least(self.cards).room if self.cards else self.part.visible.bytes
 
 
-def find(text: str) -> Choice:
+def find(text: str) -> DeviceChoice:
     """The part and the count that `text` means. Raises UsageError with the nearest names."""
     if "+" in text:
         pieces = [one.strip() for one in text.split("+")]
@@ -120,7 +120,7 @@ def find(text: str) -> Choice:
     raise _unknown(text, typed)
 
 
-def _whole(text: str, found: Choice) -> Choice:
+def _whole(text: str, found: DeviceChoice) -> DeviceChoice:
     """Raises UsageError where a plus joins the device to nothing. Some names end with one."""
     plus = text.strip()
     if not plus.startswith("+") and not plus.endswith("+"):
@@ -138,7 +138,7 @@ def _is_one(text: str) -> bool:
         return False
 
 
-def _mixed(text: str, pieces: Sequence[str]) -> Choice:
+def _mixed(text: str, pieces: Sequence[str]) -> DeviceChoice:
     """Cards of several kinds in one machine, in the order in which they are typed. Raises
     UsageError where one of them is not known."""
     named = [find(one) for one in pieces]
@@ -152,20 +152,22 @@ def _mixed(text: str, pieces: Sequence[str]) -> Choice:
                 "program that we know splits a model over both; ask once for each"
             )
     cards = tuple(
-        Card(part=c.part, room=c.part.visible.bytes) for c in named for _ in range(c.count)
+        ChosenCard(part=c.part, room=c.part.visible.bytes) for c in named for _ in range(c.count)
     )
     if len({c.part.id for c in cards}) == 1:
-        return Choice(part=first, count=len(cards), note=named[0].note)
+        return DeviceChoice(part=first, count=len(cards), note=named[0].note)
     notes = [*(c.note for c in named if c.note), in_words(cards)]
-    return Choice(part=least(cards).part, count=len(cards), note="; ".join(notes), cards=cards)
+    return DeviceChoice(
+        part=least(cards).part, count=len(cards), note="; ".join(notes), cards=cards
+    )
 
 
-def least(cards: Iterable[Card]) -> Card:
+def least(cards: Iterable[ChosenCard]) -> ChosenCard:
     """The card that has least; of such that have as much, the oldest."""
     return min(cards, key=lambda c: (c.room.low, c.part.capability or (99, 0)))
 
 
-def in_words(cards: Iterable[Card]) -> str:
+def in_words(cards: Iterable[ChosenCard]) -> str:
     """What is assumed of cards that differ."""
     small = least(cards).part.name
     return (
@@ -180,7 +182,7 @@ def sized(text: str) -> Part:
     nbytes = parse_size(text)
     if nbytes <= 0:
         raise UsageError(f"{text!r}: a device needs memory; write it as 24GiB")
-    figure = Figure(exactly(nbytes), "read", "as you said")
+    figure = MemoryFigure(exactly(nbytes), "read", "as you said")
     return Part(
         id=text.strip(),
         name=f"a device with {human(nbytes)}",
@@ -239,14 +241,14 @@ def _named(pattern: str) -> Part | None:
     return part if part.vendor and not meant_a_machine else None
 
 
-def _times(choice: Choice, count: int, text: str) -> Choice:
+def _times(choice: DeviceChoice, count: int, text: str) -> DeviceChoice:
     if count < 1:
         raise UsageError(f"--gpu {text!r}: a count is 1 or more")
     if choice.count * count > MOST:
         raise UsageError(
             f"--gpu {text!r:.80}: {choice.count * count:,} devices; our limit is {MOST:,}"
         )
-    return Choice(part=choice.part, count=choice.count * count, note=choice.note)
+    return DeviceChoice(part=choice.part, count=choice.count * count, note=choice.note)
 
 
 def _normal(text: str) -> str:
@@ -269,7 +271,7 @@ def _key(text: str) -> str:
     return SERIES.sub("", key, count=1) if SERIES.match(key) else key
 
 
-def _device(typed: str) -> Choice | None:
+def _device(typed: str) -> DeviceChoice | None:
     """What `typed` names without a count, if anything: in the usual order of words, with the size
     before the name or before the form factor, or as several ("3090s")."""
     match = SLICE.search(typed)
@@ -294,7 +296,7 @@ def _orders(typed: str) -> Iterator[str]:
         yield typed[:-1]
 
 
-def _ordered(typed: str) -> Choice | None:
+def _ordered(typed: str) -> DeviceChoice | None:
     key = _key(typed)
     for spelling in (_joined(typed), key, key + "g"):
         found = _listed().get(spelling)
@@ -302,18 +304,18 @@ def _ordered(typed: str) -> Choice | None:
             return replace(found, note=_others(found.part, key))
         part = _derived(spelling, typed)
         if part is not None:
-            return Choice(part=part)
+            return DeviceChoice(part=part)
     return None
 
 
-def _of_size(typed: str) -> Choice:
+def _of_size(typed: str) -> DeviceChoice:
     """A device that is named by a size alone: what it was read as, and what cards that are sold
     with so much give."""
     part = sized(typed)
     size = part.visible.bytes.expected
     shown = typed.upper().replace("IB", "iB")
     read = f"{shown} is read as {size:,} bytes ({human(size)}) that a process can have"
-    return Choice(part=part, note="; ".join(filter(None, (read, _sold_as(typed)))))
+    return DeviceChoice(part=part, note="; ".join(filter(None, (read, _sold_as(typed)))))
 
 
 def _sold_as(typed: str) -> str:
@@ -335,27 +337,27 @@ def _sold_as(typed: str) -> str:
     )
 
 
-def _slice(name: str, profile: str) -> Choice | None:
+def _slice(name: str, profile: str) -> DeviceChoice | None:
     whole = _device(name)
     if whole is None:
         return None
     if profile not in whole.part.mig:
         known = ", ".join(whole.part.mig) or "none"
         raise NotFoundError(f"{whole.part.name} has no MIG slice {profile}; it has {known}")
-    return Choice(part=slice_of(whole.part, profile), count=whole.count, note=whole.note)
+    return DeviceChoice(part=slice_of(whole.part, profile), count=whole.count, note=whole.note)
 
 
 @cache
-def _listed() -> dict[str, Choice]:
+def _listed() -> dict[str, DeviceChoice]:
     """Keys of the names that parts list, then of instances; a part goes before an instance."""
-    index: dict[str, Choice] = {}
+    index: dict[str, DeviceChoice] = {}
     for part in parts().values():
         for name in (part.id, part.name, _bare(part.name), *part.aliases):
             for typed in _generations(name):
-                index[_key(typed)] = index[_joined(typed)] = Choice(part=part)
+                index[_key(typed)] = index[_joined(typed)] = DeviceChoice(part=part)
     for i in instances().values():
         for name in (i.id, i.name):
-            index.setdefault(_key(_normal(name)), Choice(part=parts()[i.part], count=i.count))
+            index.setdefault(_key(_normal(name)), DeviceChoice(part=parts()[i.part], count=i.count))
     return index
 
 

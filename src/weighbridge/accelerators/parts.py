@@ -22,14 +22,14 @@ from weighbridge.memory import Basis, Bytes
 from weighbridge.units import MIB
 
 Link = Literal["switch", "bridge", "direct"]  # between cards of a machine
-Stack = Literal["cuda", "hip", "own"]
+SoftwareStack = Literal["cuda", "hip", "own"]
 # By vendor; "" is a device of a given size
-STACKS: Mapping[str, Stack] = {"NVIDIA": "cuda", "": "cuda", "AMD": "hip"}
+STACKS: Mapping[str, SoftwareStack] = {"NVIDIA": "cuda", "": "cuda", "AMD": "hip"}
 PROFILE = re.compile(r"\d+g\.(\d+)gb")
 
 
 @dataclass(frozen=True, slots=True)
-class Figure:
+class MemoryFigure:
     """Bytes of memory, and how we know."""
 
     bytes: Bytes
@@ -52,8 +52,8 @@ class Part:
     also_sold_as: tuple[int, ...]  # GB
     aliases: tuple[str, ...]
     compute_capability: str | None
-    total: Figure  # what the driver shows
-    visible: Figure  # what a process can have at most
+    total: MemoryFigure  # what the driver shows
+    visible: MemoryFigure  # what a process can have at most
     mig: tuple[str, ...]
     slices: Mapping[str, int]  # MiB that were read in a MIG slice
     context: tuple[int, str] | None  # MiB that a CUDA context took, and where it was read
@@ -63,7 +63,7 @@ class Part:
     year: int | None = None  # of release; unverified
 
     @property
-    def stack(self) -> Stack:
+    def stack(self) -> SoftwareStack:
         """Tell whose libraries torch runs on: ROCm's are made like CUDA's, others are of their
         own."""
         return STACKS.get(self.vendor, "own")
@@ -183,7 +183,7 @@ def chip_of(part: Part | None) -> Chip:
     return part.chip or replace(ASSUMED, capability=part.capability)
 
 
-def _total(record: Mapping[str, Any]) -> Figure:
+def _total(record: Mapping[str, Any]) -> MemoryFigure:
     """Return the memory that the driver reports, in bytes: at least what a process was seen to
     have."""
     found = _figure(record.get("driver"), rules.total(record["rule"], record["gb"]), record["rule"])
@@ -192,12 +192,12 @@ def _total(record: Mapping[str, Any]) -> Figure:
     return replace(found, bytes=Bytes(*at_least))
 
 
-def _figure(given: Mapping[str, Any] | None, interval: Bytes, rule: str) -> Figure:
+def _figure(given: Mapping[str, Any] | None, interval: Bytes, rule: str) -> MemoryFigure:
     """What the record says, else the interval of its rule."""
     if given is None:
-        return Figure(interval, "assumed", rules.RULES[rule].source)
+        return MemoryFigure(interval, "assumed", rules.RULES[rule].source)
     low, expected, high = (mib * MIB for mib in given["mib"])
-    return Figure(Bytes(low, expected, high), given["basis"], given["source"])
+    return MemoryFigure(Bytes(low, expected, high), given["basis"], given["source"])
 
 
 def slice_of(part: Part, profile: str) -> Part:
@@ -205,10 +205,10 @@ def slice_of(part: Part, profile: str) -> Part:
     found = PROFILE.fullmatch(profile)
     assert found is not None
     gb = int(found[1])
-    total = visible = Figure(rules.total("mig", gb), "assumed", rules.RULES["mig"].source)
+    total = visible = MemoryFigure(rules.total("mig", gb), "assumed", rules.RULES["mig"].source)
     if profile in part.slices:
         seen = part.slices[profile] * MIB
-        visible = Figure(Bytes(seen, seen, seen), "read", "torch in such a slice")
+        visible = MemoryFigure(Bytes(seen, seen, seen), "read", "torch in such a slice")
         total = replace(total, bytes=Bytes(seen, max(seen, total.bytes.expected), total.bytes.high))
     return replace(
         part,

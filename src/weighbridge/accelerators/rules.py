@@ -16,7 +16,7 @@ from weighbridge.units import GIB, MIB
 NVIDIA = "what NVIDIA's driver keeps back on parts of this size"
 
 
-class Rule(NamedTuple):
+class MemoryRule(NamedTuple):
     """Memory per mille of the marketed GiB: the total, and of that what a process sees."""
 
     total: tuple[int, int, int]
@@ -25,18 +25,26 @@ class Rule(NamedTuple):
 
 
 ALL = (1000, 1000, 1000)
-RULES: dict[str, Rule] = {
-    "nvidia": Rule((994, 998, 1000), None, "GeForce and TITAN cards read 0.994 to 1.000"),
-    "nvidia hbm": Rule((985, 995, 1000), None, "HBM parts read 0.986 (old drivers) to 1.000"),
-    "nvidia ecc": Rule((930, 937, 1000), None, "GDDR with ECC on reads 0.931 to 0.938, off 1.000"),
-    "nvidia workstation": Rule((930, 995, 1000), None, "ECC can be switched: 0.937 or 0.995"),
-    "amd": Rule((998, 999, 1000), ALL, "Instinct and Radeon cards read 0.999 of GiB"),
-    "intel": Rule((940, 970, 1000), ALL, "Arc A770 reads 0.944, Max 1550 1.000"),
-    "shared": Rule(ALL, (900, 935, 960), "memory shared with the CPU: 0.931 to 0.935 were read"),
-    "apple small": Rule(ALL, (666, 705, 750), "recommendedMaxWorkingSetSize: 2/3 to 3/4 of RAM"),
-    "apple large": Rule(ALL, (750, 800, 840), "recommendedMaxWorkingSetSize: 3/4 to 0.84 of RAM"),
-    "other": Rule((900, 950, 1000), ALL, "Ascend devices read 0.901 and 0.953"),
-    "mig": Rule((870, 950, 1000), ALL, "slices of 10 GB read 0.950 and 0.963"),
+RULES: dict[str, MemoryRule] = {
+    "nvidia": MemoryRule((994, 998, 1000), None, "GeForce and TITAN cards read 0.994 to 1.000"),
+    "nvidia hbm": MemoryRule((985, 995, 1000), None, "HBM parts read 0.986 (old drivers) to 1.000"),
+    "nvidia ecc": MemoryRule(
+        (930, 937, 1000), None, "GDDR with ECC on reads 0.931 to 0.938, off 1.000"
+    ),
+    "nvidia workstation": MemoryRule((930, 995, 1000), None, "ECC can be switched: 0.937 or 0.995"),
+    "amd": MemoryRule((998, 999, 1000), ALL, "Instinct and Radeon cards read 0.999 of GiB"),
+    "intel": MemoryRule((940, 970, 1000), ALL, "Arc A770 reads 0.944, Max 1550 1.000"),
+    "shared": MemoryRule(
+        ALL, (900, 935, 960), "memory shared with the CPU: 0.931 to 0.935 were read"
+    ),
+    "apple small": MemoryRule(
+        ALL, (666, 705, 750), "recommendedMaxWorkingSetSize: 2/3 to 3/4 of RAM"
+    ),
+    "apple large": MemoryRule(
+        ALL, (750, 800, 840), "recommendedMaxWorkingSetSize: 3/4 to 0.84 of RAM"
+    ),
+    "other": MemoryRule((900, 950, 1000), ALL, "Ascend devices read 0.901 and 0.953"),
+    "mig": MemoryRule((870, 950, 1000), ALL, "slices of 10 GB read 0.950 and 0.963"),
 }
 
 # (up to this many GiB, MiB that the driver keeps at least, at most): nvidia-smi less torch, Linux

@@ -14,7 +14,7 @@ from weighbridge.agents import brief, whole
 from weighbridge.agents.tools import DETAILS, FORMS, OUTPUT, SLOW, Tool, tools
 from weighbridge.errors import BadFileError, NotFoundError, UsageError
 from weighbridge.formats.strict_json import strict_json
-from weighbridge.gather import Options
+from weighbridge.gather import GatherOptions
 from weighbridge.requests import MAX_LINE, Requests, settled
 from weighbridge.settings import FIT, INFER, LOAD, TRAIN, Setting
 from weighbridge.wording import printable, safe_json, shown
@@ -29,7 +29,7 @@ LONGEST = 200  # characters of another one
 TABLES = {"load": LOAD, "infer": INFER, "train": TRAIN, "fit": FIT}
 
 
-class Answer(NamedTuple):
+class AgentAnswer(NamedTuple):
     """What an agent reads, and the same as few numbers; an error has none."""
 
     text: str
@@ -55,18 +55,18 @@ class Answers:
     ) -> None:
         self._line = line
         self._requests = Requests(cache_dir=cache_dir, offline=offline, ours=not hub_only)
-        self._options = Options(cache_dir=cache_dir, offline=offline, ours=not hub_only)
+        self._options = GatherOptions(cache_dir=cache_dir, offline=offline, ours=not hub_only)
         self._tools = {tool.name: tool for tool in tools()}
 
-    def call(self, name: str, arguments: Arguments | None) -> Answer:
+    def call(self, name: str, arguments: Arguments | None) -> AgentAnswer:
         """What a tool answers; an error is an answer."""
         found = settled(lambda: {"answer": self._called(name, arguments or {})})
         if "error" in found:
-            return Answer(safe_json(f"error: {printable(found['error']['message'])}"))
-        answer: Answer = found["answer"]
+            return AgentAnswer(safe_json(f"error: {printable(found['error']['message'])}"))
+        answer: AgentAnswer = found["answer"]
         return answer
 
-    def _called(self, name: str, arguments: Arguments) -> Answer:
+    def _called(self, name: str, arguments: Arguments) -> AgentAnswer:
         tool = self._tools.get(name)
         if tool is None:
             raise UsageError(f"no tool {shown(name)}; known: {', '.join(self._tools)}")
@@ -83,10 +83,10 @@ class Answers:
         if detail == "full":
             write = whole.as_json if form == "json" else whole.as_markdown
             line = "" if self._line is None else self._line(request)
-            return Answer(write(found, line), _brief(found)[1])
+            return AgentAnswer(write(found, line), _brief(found)[1])
         return _told(*_brief(found), form)
 
-    def _explained(self, given: dict[str, Any], form: str, *, full: bool) -> Answer:
+    def _explained(self, given: dict[str, Any], form: str, *, full: bool) -> AgentAnswer:
         """Why a run was out of memory."""
         from weighbridge.agents import oom
 
@@ -94,7 +94,7 @@ class Answers:
         config = model["config"] if isinstance(model, dict) else model
         found = oom.explain(given, config, self._options._replace(revision=revision))
         text, numbers = oom.brief(found)
-        return Answer(oom.whole(found, form), numbers) if full else _told(text, numbers, form)
+        return AgentAnswer(oom.whole(found, form), numbers) if full else _told(text, numbers, form)
 
 
 def _given(tool: Tool, arguments: Arguments) -> dict[str, Any]:
@@ -169,8 +169,8 @@ def _brief(found: "Report | Fit") -> tuple[str, dict[str, Any]]:
     return brief.of_fit(found) if isinstance(found, Fit) else brief.of_report(found)
 
 
-def _told(text: str, numbers: dict[str, Any], form: str) -> Answer:
-    return Answer(whole.dumped(numbers) if form == "json" else text, numbers)
+def _told(text: str, numbers: dict[str, Any], form: str) -> AgentAnswer:
+    return AgentAnswer(whole.dumped(numbers) if form == "json" else text, numbers)
 
 
 def _gpus(given: dict[str, Any]) -> tuple[str, dict[str, Any]]:

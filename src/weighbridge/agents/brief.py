@@ -10,7 +10,7 @@ from typing import Any
 
 from weighbridge.accelerators.abilities import abilities
 from weighbridge.accelerators.parts import Instance, Part
-from weighbridge.catalogue import Entry
+from weighbridge.catalogue import CatalogueEntry
 from weighbridge.fitted import Fit, Question, Ranking, Solved
 from weighbridge.judged import Remedy, Verdict
 from weighbridge.render.markdown import MARKS, drawn
@@ -289,7 +289,7 @@ def _part(p: Part) -> Numbers:
     }
 
 
-def of_models(found: Iterable[Entry]) -> tuple[str, Numbers]:
+def of_models(found: Iterable[CatalogueEntry]) -> tuple[str, Numbers]:
     from weighbridge.view.models import screen as models_screen
 
     entries = list(found)

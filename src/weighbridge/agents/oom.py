@@ -7,10 +7,10 @@ from weighbridge.agents.brief import numbers_told, text
 from weighbridge.agents.whole import MOST, dumped
 from weighbridge.errors import UsageError
 from weighbridge.fitted import NAMES
-from weighbridge.gather import Options
+from weighbridge.gather import GatherOptions
 from weighbridge.oom import Oom, explained
 from weighbridge.oom.screen import view
-from weighbridge.render import Look, draw
+from weighbridge.render import RenderOptions, draw
 from weighbridge.view.records import Headline
 from weighbridge.wording import one_line, printable
 
@@ -19,7 +19,7 @@ NOT_OURS = ("max", "smallest")  # arguments of `fit` that look for a card
 CHANGES = 3
 
 
-def explain(given: Mapping[str, Any], model: Any, options: Options) -> Oom:
+def explain(given: Mapping[str, Any], model: Any, options: GatherOptions) -> Oom:
     """The answer about a message. Raises UsageError for arguments that are of another question."""
     wrong = next((name for name in NOT_OURS if name in given), None)
     if wrong is not None:
@@ -42,7 +42,7 @@ def _task(about: str | None) -> dict[str, str]:
 
 
 def brief(found: Oom) -> tuple[str, dict[str, Any]]:
-    page = view(found, Look())
+    page = view(found, RenderOptions())
     head = next(b for b in page.blocks if isinstance(b, Headline))
     body = found.to_dict()
     told = "; ".join(filter(None, (head.figures, head.reason)))
@@ -67,7 +67,7 @@ def _change(remedy: Mapping[str, Any]) -> dict[str, Any]:
 def whole(found: Oom, form: str) -> str:
     """All that is known; without the estimate where there is no room for it."""
     if form != "json":
-        look = Look(details=True, explain=True)
+        look = RenderOptions(details=True, explain=True)
         return draw(view(found, look), form, look)[:MOST]
     body = found.to_dict()
     told = dumped(body)

@@ -20,7 +20,7 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from weighbridge._version import __version__
-from weighbridge.agents.answering import Answer, Answers, Arguments
+from weighbridge.agents.answering import AgentAnswer, Answers, Arguments
 from weighbridge.agents.tools import Tool, tools
 from weighbridge.errors import UsageError
 
@@ -36,14 +36,14 @@ smaller setting or a larger card, and do not promise that it works.
 Changes are written as flags: `--kv-cache-dtype fp8` is the argument kv_cache_dtype of the same \
 tool. Where nothing is said, defaults are assumed, and named in the answer (context 4,096 tokens, \
 batch 1): give the user's own numbers. Lines to paste are complete: quote them unchanged."""
-Ask = Callable[[], Answer]
+Ask = Callable[[], AgentAnswer]
 
 
 class _Lane:
     """A thread that answers, one question after the other."""
 
     def __init__(self) -> None:
-        self._asked: SimpleQueue[tuple[Future[Answer], Ask]] = SimpleQueue()
+        self._asked: SimpleQueue[tuple[Future[AgentAnswer], Ask]] = SimpleQueue()
         threading.Thread(target=self._work, daemon=True, name="answers").start()
 
     def _work(self) -> None:
@@ -55,8 +55,8 @@ class _Lane:
                 except BaseException as error:  # the thread goes on
                     future.set_exception(error)
 
-    async def answer(self, ask: Ask) -> Answer:
-        future: Future[Answer] = Future()
+    async def answer(self, ask: Ask) -> AgentAnswer:
+        future: Future[AgentAnswer] = Future()
         self._asked.put((future, ask))
         return await asyncio.wrap_future(future)
 
@@ -105,7 +105,7 @@ def _server(answers: Answers, offered: tuple[Tool, ...]) -> "Server[Any]":
 
     async def called(name: str, arguments: Arguments | None) -> Any:
         if name not in known:
-            return _sent("CallToolResult", _result(Answer(_unknown(name, known))))
+            return _sent("CallToolResult", _result(AgentAnswer(_unknown(name, known))))
         answer = await lane.answer(lambda: answers.call(name, arguments))
         return _sent("CallToolResult", _result(answer))
 
@@ -175,7 +175,7 @@ def _described(tool: Tool) -> dict[str, Any]:
     }
 
 
-def _result(answer: Answer) -> dict[str, Any]:
+def _result(answer: AgentAnswer) -> dict[str, Any]:
     """An answer as the protocol sends it: text, the same as numbers, or an error to read."""
     told: dict[str, Any] = {
         "content": [{"type": "text", "text": answer.text}],

@@ -13,7 +13,7 @@ from weighbridge.fitted import NAMES, SMALLEST
 from weighbridge.fitting.asking import MAX
 from weighbridge.requests import BESIDE
 from weighbridge.settings import FIT, INFER, LOAD, MOST, TRAIN, Setting
-from weighbridge.settings.kinds import KINDS, Kind
+from weighbridge.settings.kinds import KINDS, ValueKind
 
 Schema = dict[str, Any]
 TEXT: Schema = {"type": "string"}
@@ -26,7 +26,7 @@ PLAINEST: Mapping[str, Schema] = {  # kind of a setting -> the JSON type of its 
     "flag": {"type": "boolean"},
     "words": {"type": "array", "items": TEXT},
 }
-NAME_OF: Mapping[Kind, str] = {kind: name for name, kind in KINDS.items()}
+NAME_OF: Mapping[ValueKind, str] = {kind: name for name, kind in KINDS.items()}
 SLOW = ("exact",)  # runs torch for minutes: a matter of the command line
 FORMS = ("markdown", "json")
 DETAILS = ("short", "full")

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from weighbridge.fitted import NAMES, Fit
-from weighbridge.render import Look, render
+from weighbridge.render import RenderOptions, render
 from weighbridge.render.fit import drawn
 from weighbridge.report import Report
 from weighbridge.wording import safe_json
@@ -19,7 +19,7 @@ Body = dict[str, Any]
 
 def as_markdown(found: Report | Fit, line: str = "") -> str:
     """Every component, phase and device as tables. `line` is the command that asks the same."""
-    look = Look(details=True)
+    look = RenderOptions(details=True)
     told = (
         drawn(found, "markdown", look)
         if isinstance(found, Fit)

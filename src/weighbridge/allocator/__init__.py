@@ -24,19 +24,19 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from weighbridge.allocator.blocks import SHARED, Block, PoolId
     from weighbridge.allocator.core import Allocator
-    from weighbridge.allocator.journal import Event, Journal
+    from weighbridge.allocator.journal import Journal, JournalEvent
     from weighbridge.allocator.oom import OutOfMemory
-    from weighbridge.allocator.options import Options, every
+    from weighbridge.allocator.options import AllocatorOptions, every
     from weighbridge.allocator.settings import from_environment, parse
     from weighbridge.errors import OutOfMemoryError
 
 __all__ = [
     "SHARED",
     "Allocator",
+    "AllocatorOptions",
     "Block",
-    "Event",
     "Journal",
-    "Options",
+    "JournalEvent",
     "OutOfMemory",
     "OutOfMemoryError",
     "PoolId",
@@ -53,9 +53,9 @@ if not TYPE_CHECKING:  # or a type checker would take any name of this package f
             "SHARED": "blocks",
             "Allocator": "core",
             "Block": "blocks",
-            "Event": "journal",
+            "JournalEvent": "journal",
             "Journal": "journal",
-            "Options": "options",
+            "AllocatorOptions": "options",
             "OutOfMemory": "oom",
             "OutOfMemoryError": "core",
             "PoolId": "blocks",

@@ -13,7 +13,7 @@ PoolId = tuple[int, int]  # MempoolId_t
 SHARED: PoolId = (0, 0)  # the pools that serve whoever captures nothing
 
 
-class Range:
+class AddressRange:
     """The addresses of an expandable segment, mapped page by page."""
 
     __slots__ = ("address", "nbytes", "page")
@@ -41,7 +41,7 @@ class Block:
     )
 
     def __init__(
-        self, size: int, address: int, pool: "Pool", stream: int, within: Range | None = None
+        self, size: int, address: int, pool: "Pool", stream: int, within: AddressRange | None = None
     ) -> None:
         self.size = size
         self.address = address

@@ -10,10 +10,10 @@ from weighbridge.allocator.options import (
     SMALL_SEGMENT,
     SMALL_SIZE,
     UNLIMITED,
-    Options,
+    AllocatorOptions,
 )
 from weighbridge.allocator.private import Captures
-from weighbridge.allocator.reserve import Reserve
+from weighbridge.allocator.reserve import DeviceReserve
 from weighbridge.allocator.search import collect_garbage, fit, release_all, release_oversize
 from weighbridge.allocator.streams import Uses
 from weighbridge.errors import OutOfMemoryError
@@ -28,7 +28,7 @@ class Allocator:
 
     def __init__(
         self,
-        options: Options = DEFAULT,
+        options: AllocatorOptions = DEFAULT,
         *,
         capacity: int | None = None,
         card: int | None = None,
@@ -40,7 +40,7 @@ class Allocator:
         self.requests = 0
         self.device = device
         self.journal = journal
-        self.reserve = Reserve(capacity, card, journal)
+        self.reserve = DeviceReserve(capacity, card, journal)
         self.small, self.large = Pool(small=True), Pool(small=False)
         self.captures = Captures()
         self.uses = Uses()
@@ -66,7 +66,7 @@ class Allocator:
         """What is taken for a request of so many bytes, where it is cut off."""
         return self._round(nbytes)
 
-    def configure(self, options: Options) -> None:
+    def configure(self, options: AllocatorOptions) -> None:
         """Settings may change while it runs, but the fraction has its own call."""
         self.options = options
         divided = any(options.roundup_power2_divisions)

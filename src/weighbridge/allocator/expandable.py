@@ -8,12 +8,12 @@ Source: struct ExpandableSegment, find_expandable_block, map_block, try_allocate
 and unmap_block of c10/cuda/CUDACachingAllocator.cpp.
 """
 
-from weighbridge.allocator.blocks import Block, Pool, Range, cut, join
-from weighbridge.allocator.reserve import Reserve
+from weighbridge.allocator.blocks import AddressRange, Block, Pool, cut, join
+from weighbridge.allocator.reserve import DeviceReserve
 from weighbridge.units import align_up
 
 
-def allocate(reserve: Reserve, pool: Pool, size: int, stream: int, page: int) -> Block | None:
+def allocate(reserve: DeviceReserve, pool: Pool, size: int, stream: int, page: int) -> Block | None:
     """A block of at least `size`, or None when the driver runs out; what was mapped until then
     stays cached."""
     block = _room(pool, size, stream) or reserve.range(pool, page, stream)
@@ -48,7 +48,7 @@ def _spans(start: Block, size: int) -> bool:
     return nbytes >= size
 
 
-def map_pages(reserve: Reserve, hole: Block, nbytes: int) -> Block | None:
+def map_pages(reserve: DeviceReserve, hole: Block, nbytes: int) -> Block | None:
     """Memory for the first `nbytes` of a hole and the rest of their last page; the free block that
     this becomes together with its free neighbours."""
     within, pool = _range(hole), hole.pool
@@ -75,7 +75,7 @@ def map_pages(reserve: Reserve, hole: Block, nbytes: int) -> Block | None:
     return block
 
 
-def unmap(reserve: Reserve, block: Block) -> None:
+def unmap(reserve: DeviceReserve, block: Block) -> None:
     """The whole pages inside a free block go back; its range too, once it has no page left."""
     within, pool = _range(block), block.pool
     begin = align_up(block.address - within.address, within.page)
@@ -96,7 +96,7 @@ def unmap(reserve: Reserve, block: Block) -> None:
     _settle(reserve, hole)
 
 
-def _settle(reserve: Reserve, hole: Block) -> None:
+def _settle(reserve: DeviceReserve, hole: Block) -> None:
     """A new hole and the holes beside it are one."""
     pool = hole.pool
     if hole.previous is not None and not hole.previous.mapped:
@@ -111,6 +111,6 @@ def _settle(reserve: Reserve, hole: Block) -> None:
         pool.insert_hole(hole)
 
 
-def _range(block: Block) -> Range:
+def _range(block: Block) -> AddressRange:
     assert block.range is not None
     return block.range

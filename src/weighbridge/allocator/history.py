@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from weighbridge.allocator.blocks import Block, Pool
 from weighbridge.allocator.core import Allocator
 from weighbridge.allocator.expandable import map_pages, unmap
-from weighbridge.allocator.journal import Event, Journal
+from weighbridge.allocator.journal import Journal, JournalEvent
 from weighbridge.allocator.layout import differences, segments
-from weighbridge.allocator.options import Options
+from weighbridge.allocator.options import AllocatorOptions
 from weighbridge.allocator.snapshot import Snapshot
 from weighbridge.errors import UnsupportedError
 
@@ -38,7 +38,7 @@ def replay(
     snapshot: Snapshot,
     *,
     device: int = 0,
-    options: Options | None = None,
+    options: AllocatorOptions | None = None,
     card: int | None = None,
 ) -> Replay:
     """The history of one device, from the beginning of the process to the snapshot.
@@ -55,7 +55,7 @@ def replay(
     return Replay(allocator=follower.allocator, followed=len(history), differences=tuple(found))
 
 
-def rerun(history: Iterable[Event], allocator: Allocator) -> None:
+def rerun(history: Iterable[JournalEvent], allocator: Allocator) -> None:
     """The program's requests on another allocator. Raises its OutOfMemoryError where it would die;
     requests that died in the history are made too."""
     live: dict[int, Block] = {}
@@ -76,7 +76,7 @@ def rerun(history: Iterable[Event], allocator: Allocator) -> None:
             allocator.complete(waiting.pop(event.address))
 
 
-def _of(live: dict[int, Block], event: Event) -> Block:
+def _of(live: dict[int, Block], event: JournalEvent) -> Block:
     if event.address not in live:
         raise UnsupportedError(
             f"the history releases {event.address:#x}, which it never allocated: record from the "
@@ -88,19 +88,19 @@ def _of(live: dict[int, Block], event: Event) -> Block:
 class _Follower:
     """`_taken`: segments and pages that torch took for the request to come."""
 
-    def __init__(self, options: Options, device: int, card: int | None) -> None:
+    def __init__(self, options: AllocatorOptions, device: int, card: int | None) -> None:
         journal = Journal(history=True)
         self.allocator = Allocator(options, card=card, journal=journal, device=device)
         self.allocator.set_fraction(1)
         self._live: dict[int, Block] = {}
         self._waiting: dict[int, Block] = {}
-        self._taken: deque[Event] = deque()
+        self._taken: deque[JournalEvent] = deque()
         self._asked = -1  # the address that was just released: it is free at once
         self._waited = False  # a block became free later than it was released
         self._ascending = self.allocator.reserve.placing
         self.allocator.reserve.placing = self._place
 
-    def follow(self, event: Event) -> str:
+    def follow(self, event: JournalEvent) -> str:
         """What came out otherwise, if anything did."""
         if event.action in ("segment_alloc", "segment_map"):
             self._taken.append(event)
@@ -125,7 +125,7 @@ class _Follower:
     def _place(self, nbytes: int) -> int:
         return self._taken[0].address if self._taken else self._ascending(nbytes)
 
-    def alloc(self, event: Event) -> str:
+    def alloc(self, event: JournalEvent) -> str:
         events = self._events
         before = len(events)
         # After a retry has waited for other streams, torch does not search the cache again.
@@ -141,7 +141,7 @@ class _Follower:
         self._live[event.address] = block
         return ""
 
-    def free_requested(self, event: Event) -> str:
+    def free_requested(self, event: JournalEvent) -> str:
         block = _of(self._live, event)
         self.allocator.record_stream(block, ELSEWHERE)
         self.allocator.free(block)
@@ -149,20 +149,20 @@ class _Follower:
         self._asked = event.address
         return ""
 
-    def free_completed(self, event: Event) -> str:
+    def free_completed(self, event: JournalEvent) -> str:
         self._waited = self._waited or event.address != self._asked
         self._asked = -1
         self.allocator.complete(self._waiting.pop(event.address))
         return ""
 
-    def segment_free(self, event: Event) -> str:
+    def segment_free(self, event: JournalEvent) -> str:
         block = self.allocator.reserve.heads.get(event.address)
         if block is None or not block.free or not block.alone or block.size != event.size:
             return "torch gives the segment back, here it is in use or not there"
         self.allocator.reserve.release(block)
         return ""
 
-    def segment_unmap(self, event: Event) -> str:
+    def segment_unmap(self, event: JournalEvent) -> str:
         free = (b for pool in self._pools(event) for b in pool.free[event.stream].blocks())
         block = next((b for b in free if _holds(b, event)), None)
         if block is None:
@@ -174,16 +174,16 @@ class _Follower:
             return f"we give back {_list(ours)}, torch gave back {_list([event])}"
         return ""
 
-    def nothing(self, event: Event) -> str:
+    def nothing(self, event: JournalEvent) -> str:
         """A snapshot was taken; or a request failed, and what was freed for it is recorded."""
         return ""
 
-    def _pools(self, event: Event) -> tuple[Pool, Pool]:
+    def _pools(self, event: JournalEvent) -> tuple[Pool, Pool]:
         own = self.allocator.captures.pools.get(event.pool, self.allocator)
         return own.small, own.large
 
     @property
-    def _events(self) -> list[Event]:
+    def _events(self) -> list[JournalEvent]:
         journal = self.allocator.journal
         assert journal is not None
         assert journal.events is not None
@@ -201,14 +201,14 @@ _FOLLOW = {
 }
 
 
-def _holds(block: Block, event: Event) -> bool:
+def _holds(block: Block, event: JournalEvent) -> bool:
     end = block.address + block.size
     return block.range is not None and block.address <= event.address < end
 
 
-def _plain(event: Event) -> Event:
+def _plain(event: JournalEvent) -> JournalEvent:
     return event._replace(request=-1)
 
 
-def _list(events: Sequence[Event]) -> str:
+def _list(events: Sequence[JournalEvent]) -> str:
     return ", ".join(f"{e.action} {e.size:,} B at {e.address:#x}" for e in events) or "nothing"

@@ -25,7 +25,7 @@ Action = Literal[
 ]
 
 
-class Event(NamedTuple):
+class JournalEvent(NamedTuple):
     """One line of the history. Of blocks the size is the one requested; of "oom" the address is
     what the device has free. `request` numbers the allocations: which one a block comes from."""
 
@@ -100,7 +100,7 @@ EVENTS = (
 )
 
 
-class Group:
+class PoolStats:
     """The statistics of all pools, of the small or of the large ones."""
 
     __slots__ = NAMES
@@ -149,12 +149,12 @@ class Journal:
     """Give one to an Allocator. With `history`, `events` holds every event in order."""
 
     def __init__(self, *, history: bool = False) -> None:
-        self.all, self.small, self.large = Group(), Group(), Group()
+        self.all, self.small, self.large = PoolStats(), PoolStats(), PoolStats()
         self.oversize_allocations, self.oversize_segments = Stat(), Stat()
         self.by_pool: dict[PoolId, tuple[Stat, Stat, Stat]] = {}  # all, small, large: reserved
         self.max_split_size = UNLIMITED
         self.happened = dict.fromkeys(EVENTS, 0)
-        self.events: list[Event] | None = [] if history else None
+        self.events: list[JournalEvent] | None = [] if history else None
         self.requests = 0
         self._request: dict[Block, int] = {}
 
@@ -242,7 +242,7 @@ class Journal:
     def out_of_memory(self, size: int, free: int, stream: int, owner: PoolId) -> None:
         self.happened["num_ooms"] += 1
         if self.events is not None:
-            self.events.append(Event("oom", free, size, stream, owner, self.requests))
+            self.events.append(JournalEvent("oom", free, size, stream, owner, self.requests))
         self.requests += 1
 
     def count(self, event: str) -> None:
@@ -251,7 +251,7 @@ class Journal:
     def _note(self, action: Action, address: int, size: int, block: Block) -> None:
         if self.events is not None:
             request = self._request.get(block, -1)
-            event = Event(action, address, size, block.stream, block.pool.owner, request)
+            event = JournalEvent(action, address, size, block.stream, block.pool.owner, request)
             self.events.append(event)
 
     # What torch answers

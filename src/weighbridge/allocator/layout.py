@@ -15,7 +15,7 @@ State = Literal["active_allocated", "active_pending_free", "inactive"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Held:
+class HeldBlock:
     """One block. Of an inactive one nothing is requested."""
 
     address: int
@@ -31,7 +31,7 @@ class Segment:
     stream: int
     small: bool
     expandable: bool
-    blocks: tuple[Held, ...]
+    blocks: tuple[HeldBlock, ...]
     pool: PoolId = SHARED
     device: int = 0
 
@@ -70,11 +70,11 @@ def _runs(head: Block) -> Iterator[list[Block]]:
         yield run
 
 
-def _held(block: Block, allocator: Allocator) -> Held:
+def _held(block: Block, allocator: Allocator) -> HeldBlock:
     requested, state = block.requested, _state(block, allocator)
     if state == "inactive":
         requested = 0
-    return Held(address=block.address, size=block.size, requested=requested, state=state)
+    return HeldBlock(address=block.address, size=block.size, requested=requested, state=state)
 
 
 def _state(block: Block, allocator: Allocator) -> State:

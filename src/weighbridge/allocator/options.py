@@ -23,7 +23,7 @@ INTERVALS = 16  # kRoundUpPowerOfTwoIntervals: from 1 MiB, the last from 32 GiB 
 FIRST_INTERVAL = 20  # log2 of kRoundUpPowerOfTwoStart
 
 
-class Options(NamedTuple):
+class AllocatorOptions(NamedTuple):
     """The settings of PYTORCH_ALLOC_CONF that move memory, under torch's names.
 
     `roundup_power2_divisions` has one number for each interval between powers of two: sizes below
@@ -75,4 +75,4 @@ def every(divisions: int) -> tuple[int, ...]:
     return (divisions,) * INTERVALS
 
 
-DEFAULT = Options()
+DEFAULT = AllocatorOptions()

@@ -6,7 +6,7 @@ was freed; it decides only between cached blocks of one size.
 
 from collections.abc import Callable
 
-from weighbridge.allocator.blocks import Block, Pool, Range
+from weighbridge.allocator.blocks import AddressRange, Block, Pool
 from weighbridge.allocator.journal import Journal
 from weighbridge.allocator.options import ROUND_LARGE
 from weighbridge.units import align_up
@@ -17,7 +17,7 @@ UNKNOWN_CARD = 1 << 43  # bytes, where nobody says how large the card is
 Placing = Callable[[int], int]  # bytes of a new segment, to its address
 
 
-class Reserve:
+class DeviceReserve:
     """`heads` are the first blocks of all segments by address."""
 
     __slots__ = ("_next", "capacity", "card", "heads", "journal", "nbytes", "peak", "placing")
@@ -67,7 +67,7 @@ class Reserve:
         """Addresses for 9/8 of the card, without memory (the constructor of ExpandableSegment)."""
         nbytes = align_up(self.card + self.card // 8, page)
         address = self.placing(nbytes)
-        hole = Block(nbytes, address, pool, stream, Range(address, nbytes, page))
+        hole = Block(nbytes, address, pool, stream, AddressRange(address, nbytes, page))
         hole.mapped = False
         self.heads[address] = hole
         pool.insert_hole(hole)

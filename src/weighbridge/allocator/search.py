@@ -8,11 +8,11 @@ from collections.abc import Iterator
 
 from weighbridge.allocator.blocks import Block, Pool
 from weighbridge.allocator.expandable import unmap
-from weighbridge.allocator.options import UNLIMITED, Options
-from weighbridge.allocator.reserve import Reserve
+from weighbridge.allocator.options import UNLIMITED, AllocatorOptions
+from weighbridge.allocator.reserve import DeviceReserve
 
 
-def fit(pool: Pool, size: int, stream: int, options: Options) -> Block | None:
+def fit(pool: Pool, size: int, stream: int, options: AllocatorOptions) -> Block | None:
     """The best fit under options that bend it, taken from the pool."""
     blocks, limit = pool.free[stream].blocks(size), options.max_split_size
     block = (_expanding if options.expandable_segments else _not_expandable)(blocks)
@@ -43,7 +43,7 @@ def _not_expandable(blocks: Iterator[Block]) -> Block | None:
     return next((block for block in blocks if block.range is None), None)
 
 
-def collect_garbage(reserve: Reserve, large: Pool, target: int) -> None:
+def collect_garbage(reserve: DeviceReserve, large: Pool, target: int) -> None:
     """Frees cached large segments older than their average age, until `target` bytes are back."""
     old = [b for b in large.blocks() if b.alone]
     total, reclaimed, freed = sum(large.age(b) for b in old), 0, True
@@ -60,7 +60,7 @@ def collect_garbage(reserve: Reserve, large: Pool, target: int) -> None:
 
 
 def release_oversize(
-    reserve: Reserve, pool: Pool, size: int, stream: int, options: Options
+    reserve: DeviceReserve, pool: Pool, size: int, stream: int, options: AllocatorOptions
 ) -> bool:
     """Whether enough of the blocks that may not be split went back: one, or the largest."""
     limit = options.max_split_size
@@ -82,7 +82,7 @@ def release_oversize(
     return released >= wanted
 
 
-def release_all(reserve: Reserve, pool: Pool) -> None:
+def release_all(reserve: DeviceReserve, pool: Pool) -> None:
     """Every segment and every page that is wholly free."""
     for block in pool.blocks():
         if block.range is not None:

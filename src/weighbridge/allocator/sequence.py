@@ -18,24 +18,24 @@ Ready = tuple[int, int, int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Requests:
+class RequestOps:
     """What `follow` takes, and how many of it are requests."""
 
     ops: tuple[Ready, ...]
     requests: int
 
 
-def ready(a: Allocator, ops: Iterable[Op]) -> Requests:
+def ready(a: Allocator, ops: Iterable[Op]) -> RequestOps:
     made: list[Ready] = []
     for slot, nbytes, stream in ops:
         size = a.rounded(nbytes) if nbytes else 0
         least = MIN_BLOCK if size <= SMALL_SIZE else SMALL_SIZE + 1
         made.append((slot, size, nbytes, stream, least))
-    return Requests(tuple(made), sum(op[2] > 0 for op in made))
+    return RequestOps(tuple(made), sum(op[2] > 0 for op in made))
 
 
 def follow(
-    a: Allocator, sequence: Requests, slots: list[Block | None], most: int
+    a: Allocator, sequence: RequestOps, slots: list[Block | None], most: int
 ) -> tuple[int, int | None]:
     """(the most that was allocated, the slot whose request made it); `most` and None where it was
     never more. The allocator has to be `plain`."""

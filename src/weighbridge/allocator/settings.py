@@ -16,7 +16,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from weighbridge.allocator.options import DEFAULT, INTERVALS, MIN_LARGE, Options, every
+from weighbridge.allocator.options import DEFAULT, INTERVALS, MIN_LARGE, AllocatorOptions, every
 from weighbridge.errors import UnsupportedError, UsageError
 from weighbridge.units import MIB
 
@@ -31,7 +31,7 @@ INTEGER = re.compile(r"[+-]?\d+")
 REAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
 
 
-def from_environment(env: Mapping[str, str], torch: Version = LATEST) -> Options:
+def from_environment(env: Mapping[str, str], torch: Version = LATEST) -> AllocatorOptions:
     """The variable that decides: PYTORCH_CUDA_ALLOC_CONF, and where it is not set the newer name
     (CUDAAllocatorConfig::instance)."""
     names = ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF")
@@ -41,12 +41,14 @@ def from_environment(env: Mapping[str, str], torch: Version = LATEST) -> Options
     return DEFAULT
 
 
-def parse(text: str, torch: Version = LATEST, *, name: str = "PYTORCH_ALLOC_CONF") -> Options:
+def parse(
+    text: str, torch: Version = LATEST, *, name: str = "PYTORCH_ALLOC_CONF"
+) -> AllocatorOptions:
     """The options of one text. Errors say what torch says, and where."""
     words = WORD.findall(re.sub(r"\s", "", text))
     options = DEFAULT
     for size in (True, False):  # of segments: it bounds other options, so it is read before them
-        reader = _Reader(words, torch, name)
+        reader = _WordReader(words, torch, name)
         while reader.more:
             key = reader.word()
             if size == (key == "large_segment_size_mb"):
@@ -57,7 +59,7 @@ def parse(text: str, torch: Version = LATEST, *, name: str = "PYTORCH_ALLOC_CONF
     return options
 
 
-class _Reader:
+class _WordReader:
     """The words, and a place among them."""
 
     def __init__(self, words: list[str], torch: Version, name: str) -> None:
@@ -117,7 +119,7 @@ class _Reader:
         return float(found[0])
 
 
-def _key(reader: _Reader, key: str, options: Options) -> Options:
+def _key(reader: _WordReader, key: str, options: AllocatorOptions) -> AllocatorOptions:
     if key in READ:
         since, read = READ[key]
         _known(reader, key, since)
@@ -132,13 +134,13 @@ def _key(reader: _Reader, key: str, options: Options) -> Options:
     return options
 
 
-def _known(reader: _Reader, key: str, since: Version) -> None:
+def _known(reader: _WordReader, key: str, since: Version) -> None:
     if reader.torch < since:
         asked, first = (".".join(map(str, v)) for v in (reader.torch, since))
         raise reader.fail(f"Unrecognized key '{key}': torch {asked} has it not, {first} has")
 
 
-def _backend(reader: _Reader) -> None:
+def _backend(reader: _WordReader) -> None:
     word = reader.value()
     if word == "cudaMallocAsync":
         raise UnsupportedError(f"{reader.name}: backend {word} is CUDA's own pool, not replayed")
@@ -148,11 +150,11 @@ def _backend(reader: _Reader) -> None:
         )
 
 
-def _expandable(reader: _Reader, options: Options) -> bool:
+def _expandable(reader: _WordReader, options: AllocatorOptions) -> bool:
     return reader.boolean()
 
 
-def _large_segment(reader: _Reader, options: Options) -> int:
+def _large_segment(reader: _WordReader, options: AllocatorOptions) -> int:
     megabytes, least = reader.megabytes(), MIN_LARGE // MIB
     if megabytes <= least:
         raise reader.fail(
@@ -161,8 +163,8 @@ def _large_segment(reader: _Reader, options: Options) -> int:
     return megabytes
 
 
-def _at_least_a_segment(key: str) -> Callable[[_Reader, Options], int]:
-    def read(reader: _Reader, options: Options) -> int:
+def _at_least_a_segment(key: str) -> Callable[[_WordReader, AllocatorOptions], int]:
+    def read(reader: _WordReader, options: AllocatorOptions) -> int:
         megabytes, least = reader.megabytes(), options.large_segment_size_mb
         sign = ">=" if reader.torch >= SHARED_NAME else ">"
         if megabytes < least or (megabytes == least and sign == ">"):
@@ -174,7 +176,7 @@ def _at_least_a_segment(key: str) -> Callable[[_Reader, Options], int]:
     return read
 
 
-def _threshold(reader: _Reader, options: Options) -> float:
+def _threshold(reader: _WordReader, options: AllocatorOptions) -> float:
     value = reader.real()
     if not 0 < value < 1:
         raise reader.fail(
@@ -183,7 +185,7 @@ def _threshold(reader: _Reader, options: Options) -> float:
     return value
 
 
-def _fraction(reader: _Reader, options: Options) -> float:
+def _fraction(reader: _WordReader, options: AllocatorOptions) -> float:
     value = reader.real()
     if not 0 <= value <= 1:
         raise reader.fail(
@@ -192,7 +194,7 @@ def _fraction(reader: _Reader, options: Options) -> float:
     return value
 
 
-def _divisions(reader: _Reader, options: Options) -> tuple[int, ...]:
+def _divisions(reader: _WordReader, options: AllocatorOptions) -> tuple[int, ...]:
     word = reader.value()
     if word == "[":
         return _intervals(reader)
@@ -202,7 +204,7 @@ def _divisions(reader: _Reader, options: Options) -> tuple[int, ...]:
     return every(value)
 
 
-def _intervals(reader: _Reader) -> tuple[int, ...]:
+def _intervals(reader: _WordReader) -> tuple[int, ...]:
     """[256:1,512:2,>:4]: the first also holds for what is smaller, ">" for what is left."""
     table, last, first = [0] * INTERVALS, 0, True
     while (word := reader.word()) != "]":
@@ -223,7 +225,7 @@ def _intervals(reader: _Reader) -> tuple[int, ...]:
     return tuple(table)
 
 
-def _interval(reader: _Reader, word: str) -> int:
+def _interval(reader: _WordReader, word: str) -> int:
     boundary = reader.size(word)
     if not _power_of_two(boundary):
         raise reader.fail(f"For roundups, the intervals have to be power of 2, not {boundary}")
@@ -234,7 +236,7 @@ def _power_of_two(value: int) -> bool:
     return value > 0 and value & (value - 1) == 0
 
 
-Read = Callable[[_Reader, Options], Any]
+Read = Callable[[_WordReader, AllocatorOptions], Any]
 READ: dict[str, tuple[Version, Read]] = {  # since which torch, and how it is read
     "max_split_size_mb": ((1, 10), _at_least_a_segment("max_split_size_mb")),
     "garbage_collection_threshold": ((1, 12), _threshold),
@@ -261,7 +263,7 @@ WITHOUT_EFFECT: dict[str, Version] = {  # on the device's memory: locks, host me
 }
 
 
-def text(options: Options) -> str:
+def text(options: AllocatorOptions) -> str:
     """What would be read as `options`."""
     found = {
         name: value for name, value in options._asdict().items() if value != getattr(DEFAULT, name)

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from typing import Any, NoReturn, get_args
 
 from weighbridge.allocator.blocks import SHARED, PoolId
-from weighbridge.allocator.journal import Action, Event
-from weighbridge.allocator.layout import Held, Segment, State
-from weighbridge.allocator.options import Options
+from weighbridge.allocator.journal import Action, JournalEvent
+from weighbridge.allocator.layout import HeldBlock, Segment, State
+from weighbridge.allocator.options import AllocatorOptions
 from weighbridge.allocator.settings import parse
 from weighbridge.errors import BadFileError
 
@@ -32,8 +32,8 @@ class Snapshot:
     """`histories` by device; `options` of the process, where the snapshot has them."""
 
     segments: tuple[Segment, ...]
-    histories: tuple[tuple[Event, ...], ...]
-    options: Options
+    histories: tuple[tuple[JournalEvent, ...], ...]
+    options: AllocatorOptions
 
     def of(self, device: int) -> tuple[Segment, ...]:
         """Return the segments of one device, sorted by address."""
@@ -96,7 +96,7 @@ def _segment(entry: Any, where: str) -> Segment:
     )
 
 
-def _blocks(entries: list[Any], address: int, where: str) -> tuple[Held, ...]:
+def _blocks(entries: list[Any], address: int, where: str) -> tuple[HeldBlock, ...]:
     found = []
     for n, entry in enumerate(entries):
         place = f"{where}.blocks[{n}]"
@@ -106,17 +106,17 @@ def _blocks(entries: list[Any], address: int, where: str) -> tuple[Held, ...]:
         if state not in STATES:
             raise BadFileError(f"{place}.state is {state!r}; known: {', '.join(sorted(STATES))}")
         requested = 0 if state == "inactive" else _get(entry, "requested_size", int, place, size)
-        found.append(Held(address=address, size=size, requested=requested, state=state))
+        found.append(HeldBlock(address=address, size=size, requested=requested, state=state))
         address += size
     return tuple(found)
 
 
-def _event(entry: Any, where: str) -> Event:
+def _event(entry: Any, where: str) -> JournalEvent:
     action = _get(entry, "action", str, where)
     if action not in ACTIONS:
         known = ", ".join(sorted(ACTIONS))
         raise BadFileError(f"{where}.action is {action!r}; known: {known}")
-    return Event(
+    return JournalEvent(
         action,
         _get(entry, "device_free" if action == "oom" else "addr", int, where),
         _get(entry, "size", int, where),

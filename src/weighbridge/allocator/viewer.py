@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from weighbridge.allocator.core import Allocator
-from weighbridge.allocator.journal import Event
-from weighbridge.allocator.layout import Held, Segment, segments
+from weighbridge.allocator.journal import JournalEvent
+from weighbridge.allocator.layout import HeldBlock, Segment, segments
 from weighbridge.allocator.options import UNLIMITED
 from weighbridge.allocator.settings import text
 from weighbridge.errors import UsageError
@@ -19,23 +19,25 @@ from weighbridge.errors import UsageError
 PROTOCOL = 4
 
 
-class Origin(NamedTuple):
+class RequestOrigin(NamedTuple):
     """Whence a request: innermost first. `category` colours it."""
 
     frames: Sequence[str] = ()
     category: str = ""
 
 
-NOWHERE = Origin()
+NOWHERE = RequestOrigin()
 Frames = list[dict[str, Any]]
 
 
-def pickled(allocator: Allocator, origins: Mapping[int, Origin] | None = None) -> bytes:
+def pickled(allocator: Allocator, origins: Mapping[int, RequestOrigin] | None = None) -> bytes:
     """The bytes of a `snapshot.pickle`."""
     return pickle.dumps(snapshot(allocator, origins), protocol=PROTOCOL)
 
 
-def snapshot(allocator: Allocator, origins: Mapping[int, Origin] | None = None) -> dict[str, Any]:
+def snapshot(
+    allocator: Allocator, origins: Mapping[int, RequestOrigin] | None = None
+) -> dict[str, Any]:
     """What `torch.cuda.memory._snapshot()` would return. `origins` by number of the request.
 
     The allocator needs a Journal(history=True)."""
@@ -57,7 +59,7 @@ def snapshot(allocator: Allocator, origins: Mapping[int, Origin] | None = None) 
     }
 
 
-def _frames(origins: Mapping[int, Origin]) -> dict[int, Frames]:
+def _frames(origins: Mapping[int, RequestOrigin]) -> dict[int, Frames]:
     return {
         request: [{"filename": "", "line": 0, "name": name} for name in origin.frames]
         for request, origin in origins.items()
@@ -65,7 +67,10 @@ def _frames(origins: Mapping[int, Origin]) -> dict[int, Frames]:
 
 
 def _event(
-    event: Event, time: int, frames: Mapping[int, Frames], origins: Mapping[int, Origin]
+    event: JournalEvent,
+    time: int,
+    frames: Mapping[int, Frames],
+    origins: Mapping[int, RequestOrigin],
 ) -> dict[str, Any]:
     category = origins.get(event.request, NOWHERE).category
     return {
@@ -102,7 +107,7 @@ def _segment(segment: Segment, frames: Mapping[int, Frames]) -> dict[str, Any]:
     }
 
 
-def _block(block: Held, frames: Mapping[int, Frames]) -> dict[str, Any]:
+def _block(block: HeldBlock, frames: Mapping[int, Frames]) -> dict[str, Any]:
     active = block.state != "inactive"
     return {
         "address": block.address,

@@ -12,17 +12,17 @@ from collections.abc import Callable, Iterator
 
 from weighbridge.arch.blueprint import Buffer, Family, Param, norm
 from weighbridge.arch.config import Config
-from weighbridge.arch.decoder import Names, alike, tree
+from weighbridge.arch.decoder import DecoderNames, alike, tree
 from weighbridge.arch.heads import DECODER_HEADS
-from weighbridge.arch.llama import SPANS, Switches, attention, layer
+from weighbridge.arch.llama import SPANS, LlamaSwitches, attention, layer
 from weighbridge.arch.modules import Decoder, Submodules, submodule, ungated
 from weighbridge.arch.rotary import head_dim, rotary
 from weighbridge.arch.windows import layer_kinds
 
 
-def biased(c: Config) -> Switches:
+def biased(c: Config) -> LlamaSwitches:
     bias = c.flag("attention_bias")
-    return Switches(qkv_bias=bias, o_bias=bias)
+    return LlamaSwitches(qkv_bias=bias, o_bias=bias)
 
 
 def xielu(c: Config) -> bool:
@@ -63,7 +63,9 @@ def nanochat(c: Config) -> Submodules:
 
 def like(layer: Callable[[Config], Submodules], last: str = "norm") -> Callable[[Config], Decoder]:
     """A decoder of such layers; without a last norm where it has no name."""
-    return lambda c: tree(c, alike(c, lambda: layer(c)), Names(final=last), kinds=layer_kinds)
+    return lambda c: tree(
+        c, alike(c, lambda: layer(c)), DecoderNames(final=last), kinds=layer_kinds
+    )
 
 
 APERTUS = Family(

@@ -12,10 +12,10 @@ from weighbridge.arch.compose import SIDE_BY_SIDE, Inner, composite, nested, tex
 from weighbridge.arch.config import Config
 from weighbridge.arch.decoder import BEFORE, alike, tree
 from weighbridge.arch.heads import DECODER_HEADS
-from weighbridge.arch.llama import Switches, attention
+from weighbridge.arch.llama import LlamaSwitches, attention
 from weighbridge.arch.modules import Decoder, Submodules, normed, submodule
 from weighbridge.arch.rotary import rotary
-from weighbridge.arch.sparse import Routed, fed, router, stacked
+from weighbridge.arch.sparse import RoutedExperts, fed, router, stacked
 from weighbridge.arch.vision import layernorm
 from weighbridge.arch.windows import layer_kinds
 
@@ -30,7 +30,7 @@ QUERIES = 256  # the larger of AriaConfig's {1225: 128, 4900: 256}
 
 
 def text(c: Config) -> Decoder:
-    e = Routed(
+    e = RoutedExperts(
         count=c.num("moe_num_experts"), inner=c.num("intermediate_size"), top_k=c.num("moe_topk")
     )
     bias, width = c.flag("attention_bias"), c.num("hidden_size")
@@ -44,7 +44,7 @@ def text(c: Config) -> Decoder:
             gated_mlp("mlp.shared_experts", width, shared, bias=c.flag("mlp_bias")),
             feed=fed(e, shared=shared),
         )
-        one = attention(c, Switches(qkv_bias=bias, o_bias=bias))
+        one = attention(c, LlamaSwitches(qkv_bias=bias, o_bias=bias))
         return (one, feed, normed(width, *BEFORE))
 
     return tree(c, alike(c, layer), kinds=layer_kinds)

@@ -9,7 +9,7 @@ fixie-ai/ultravox-v0_6-llama-3_1-8b ultravox_model.py.
 
 from collections.abc import Iterator
 
-from weighbridge.arch.blueprint import Body, Family, Param, conv, embedding, linear, norm
+from weighbridge.arch.blueprint import Family, Param, ParamRule, conv, embedding, linear, norm
 from weighbridge.arch.compose import (
     SIDE_BY_SIDE,
     TEXT,
@@ -66,7 +66,7 @@ def two_layers(c: Config, at: str) -> Iterator[Param]:
     yield from linear(f"{at}{PROJECTOR}linear_2", out, out)
 
 
-def family_of(name: str, projector: Body) -> Family:
+def family_of(name: str, projector: ParamRule) -> Family:
     return composite(
         TEXT,
         AUDIO,

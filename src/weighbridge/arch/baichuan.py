@@ -14,9 +14,9 @@ from collections.abc import Iterator
 
 from weighbridge.arch.blueprint import Family, Param, linear
 from weighbridge.arch.config import Config
-from weighbridge.arch.decoder import BEFORE, Names, alike, tree
+from weighbridge.arch.decoder import BEFORE, DecoderNames, alike, tree
 from weighbridge.arch.heads import DECODER_HEADS, lm_called
-from weighbridge.arch.llama import Switches, decoder, grouped
+from weighbridge.arch.llama import LlamaSwitches, decoder, grouped
 from weighbridge.arch.modules import (
     Decoder,
     Submodules,
@@ -49,11 +49,11 @@ def baichuan(c: Config) -> Decoder:
 
 def internlm(c: Config) -> Decoder:
     bias = c.flag("bias", default=True)
-    return decoder(c, Switches(qkv_bias=bias, o_bias=bias))
+    return decoder(c, LlamaSwitches(qkv_bias=bias, o_bias=bias))
 
 
 def orion(c: Config) -> Decoder:
-    return decoder(c, Switches(norm_bias=True))
+    return decoder(c, LlamaSwitches(norm_bias=True))
 
 
 def internlm2_layer(c: Config) -> Submodules:
@@ -68,7 +68,7 @@ def internlm2_layer(c: Config) -> Submodules:
 
 def internlm2(c: Config) -> Decoder:
     layers = alike(c, lambda: internlm2_layer(c))
-    return tree(c, layers, Names(embed="tok_embeddings"), kinds=layer_kinds)
+    return tree(c, layers, DecoderNames(embed="tok_embeddings"), kinds=layer_kinds)
 
 
 def reward(c: Config, at: str) -> Iterator[Param]:

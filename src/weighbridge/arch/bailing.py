@@ -13,7 +13,7 @@ from functools import partial
 
 from weighbridge.arch.blueprint import Buffer, Family, norm
 from weighbridge.arch.config import Config
-from weighbridge.arch.decoder import BEFORE, Names, tree
+from weighbridge.arch.decoder import BEFORE, DecoderNames, tree
 from weighbridge.arch.heads import DECODER_HEADS
 from weighbridge.arch.llama import grouped
 from weighbridge.arch.modules import (
@@ -27,7 +27,7 @@ from weighbridge.arch.modules import (
     submodule,
 )
 from weighbridge.arch.rotary import partly_rotary
-from weighbridge.arch.sparse import Routed, after_first, correction, moe, routed
+from weighbridge.arch.sparse import RoutedExperts, after_first, correction, moe, routed
 from weighbridge.arch.windows import layer_kinds
 
 
@@ -40,7 +40,7 @@ def attention(c: Config, *, normalised: bool) -> Submodules:
     return (fused_gqa(path, width, a, bias=bias), norms)
 
 
-def choice(c: Config) -> Routed:
+def choice(c: Config) -> RoutedExperts:
     return routed(c, "num_experts", "moe_intermediate_size")
 
 
@@ -57,7 +57,7 @@ def bailing_moe(c: Config, *, normalised: bool) -> Decoder:
         return (*attention(c, normalised=normalised), feed(sparse), normed(width, *BEFORE))
 
     found = by_kind(after_first(c), layer)
-    return tree(c, found, Names(embed="word_embeddings"), kinds=layer_kinds)
+    return tree(c, found, DecoderNames(embed="word_embeddings"), kinds=layer_kinds)
 
 
 def balanced(c: Config, at: str) -> Iterator[Buffer]:

@@ -13,7 +13,7 @@ Source: transformers 5.23 models/<type>/modeling_<type>.py.
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from weighbridge.arch.blueprint import Body, Buffer, Family, Param, embedding, linear, norm
+from weighbridge.arch.blueprint import Buffer, Family, Param, ParamRule, embedding, linear, norm
 from weighbridge.arch.config import Config
 from weighbridge.arch.encoder_heads import Buffers, dense_project, joined, project
 from weighbridge.arch.heads import causal_lm, labels
@@ -33,7 +33,7 @@ BLOCKS = ("encoder.layers.*", "decoder.layers.*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Kind:
+class BartVariant:
     """What distinguishes one relative from the next."""
 
     spare: int = 0  # rows of positions beyond the configured number
@@ -45,7 +45,7 @@ class Kind:
     positions: tuple[str, str] = ("max_position_embeddings", "max_position_embeddings")
 
 
-def attention(c: Config, at: str, kind: Kind) -> Iterator[Param]:
+def attention(c: Config, at: str, kind: BartVariant) -> Iterator[Param]:
     width = c.num("d_model")
     for name in ("q_proj", "k_proj", "v_proj", "out_proj"):
         bias = kind.k_bias or name != "k_proj"
@@ -62,7 +62,7 @@ def long_attention(c: Config, at: str) -> Iterator[Param]:
     yield from norm(f"{at}_layer_norm", width, bias=True)
 
 
-def layer(c: Config, at: str, kind: Kind, half: str) -> Iterator[Param]:
+def layer(c: Config, at: str, kind: BartVariant, half: str) -> Iterator[Param]:
     width, inner = c.num("d_model"), c.num(f"{half}_ffn_dim")
     if kind.long and half == "encoder":
         yield from long_attention(c, f"{at}self_attn")
@@ -75,11 +75,11 @@ def layer(c: Config, at: str, kind: Kind, half: str) -> Iterator[Param]:
     yield from norm(f"{at}final_layer_norm", width, bias=True)
 
 
-def rows(c: Config, kind: Kind, half: str) -> int:
+def rows(c: Config, kind: BartVariant, half: str) -> int:
     return c.num(kind.positions[half == "decoder"]) + kind.spare
 
 
-def tower(c: Config, at: str, kind: Kind, half: str) -> Iterator[Param]:
+def tower(c: Config, at: str, kind: BartVariant, half: str) -> Iterator[Param]:
     """All of one half but its words."""
     path, width = f"{at}{half}.", c.num("d_model")
     c.skip(*IDLE)
@@ -128,7 +128,7 @@ def marian_lm(c: Config, at: str) -> Iterator[Param]:
     yield Param(f"{at}lm_head.weight", (marian_target(c), c.num("d_model")), tied=owner)
 
 
-def towers(kind: Kind) -> Body:
+def towers(kind: BartVariant) -> ParamRule:
     def body(c: Config, at: str) -> Iterator[Param]:
         for half in ("encoder", "decoder"):
             yield from tower(c, at, kind, half)
@@ -136,7 +136,7 @@ def towers(kind: Kind) -> Body:
     return body
 
 
-def decoder(kind: Kind, *, own_words: bool = False) -> Body:
+def decoder(kind: BartVariant, *, own_words: bool = False) -> ParamRule:
     """The decoder alone, below ForCausalLM."""
 
     def body(c: Config, at: str) -> Iterator[Param]:
@@ -153,7 +153,7 @@ def bart_classifier(c: Config, at: str) -> Iterator[Param]:
     yield from dense_project("classification_head", size=labels(c) if named else 3)(c, at)
 
 
-def sines(kind: Kind, *halves: str) -> Buffers:
+def sines(kind: BartVariant, *halves: str) -> Buffers:
     def buffers(c: Config, at: str) -> Iterator[Buffer]:
         for half in halves if kind.in_buffer else ():
             shape = (rows(c, kind, half), c.num("d_model"))
@@ -167,7 +167,7 @@ def final_logits_bias(c: Config, at: str) -> Iterator[Buffer]:
     yield Buffer("final_logits_bias", (1, marian_target(c)), "", persistent=True)
 
 
-def decoder_lm(base: str) -> Body:
+def decoder_lm(base: str) -> ParamRule:
     """The output of a decoder alone, tied to its own embedding."""
 
     def body(c: Config, at: str) -> Iterator[Param]:
@@ -178,7 +178,7 @@ def decoder_lm(base: str) -> Body:
     return body
 
 
-def alone(kind: Kind, blocks: tuple[str, ...], base: str = "model") -> Family:
+def alone(kind: BartVariant, blocks: tuple[str, ...], base: str = "model") -> Family:
     """The classes that hold the decoder and nothing of the encoder."""
     return Family(
         body=decoder(kind),
@@ -189,7 +189,9 @@ def alone(kind: Kind, blocks: tuple[str, ...], base: str = "model") -> Family:
     )
 
 
-def family(kind: Kind, name: str, *, blocks: tuple[str, ...] = (), base: str = "model") -> Family:
+def family(
+    kind: BartVariant, name: str, *, blocks: tuple[str, ...] = (), base: str = "model"
+) -> Family:
     """final_logits_bias stands beside the generating class only."""
     whole = joined(words, towers(kind))
     generator = Family(
@@ -217,7 +219,7 @@ def family(kind: Kind, name: str, *, blocks: tuple[str, ...] = (), base: str = "
 
 def fsmt(c: Config, at: str) -> Iterator[Param]:
     """A vocabulary for each language; sines as a parameter, after the rows of the padding."""
-    kind = Kind(spare=c.num("pad_token_id", default=1) + 1)
+    kind = BartVariant(spare=c.num("pad_token_id", default=1) + 1)
     width, target = c.num("d_model"), c.num("tgt_vocab_size")
     owner = f"{at}decoder.embed_tokens.weight"
     tied = owner if c.flag("tie_word_embeddings") else ""
@@ -233,7 +235,7 @@ def nothing(c: Config, at: str) -> Iterator[Param]:
     yield from ()
 
 
-LEARNED = Kind(spare=2, embedding_norm=True)
+LEARNED = BartVariant(spare=2, embedding_norm=True)
 BART = replace(
     family(LEARNED, "Bart", blocks=BLOCKS),
     heads={
@@ -241,12 +243,12 @@ BART = replace(
         "ForQuestionAnswering": project("qa_outputs", 2),
     },
 )
-MBART = family(Kind(spare=2, embedding_norm=True, final_norm=True), "MBart", blocks=BLOCKS)
-PEGASUS = family(Kind(final_norm=True), "Pegasus")
-BLENDERBOT = family(Kind(final_norm=True), "Blenderbot")
-BLENDERBOT_SMALL = family(Kind(embedding_norm=True), "BlenderbotSmall")
+MBART = family(BartVariant(spare=2, embedding_norm=True, final_norm=True), "MBart", blocks=BLOCKS)
+PEGASUS = family(BartVariant(final_norm=True), "Pegasus")
+BLENDERBOT = family(BartVariant(final_norm=True), "Blenderbot")
+BLENDERBOT_SMALL = family(BartVariant(embedding_norm=True), "BlenderbotSmall")
 LED = family(
-    Kind(
+    BartVariant(
         embedding_norm=True,
         long=True,
         positions=("max_encoder_position_embeddings", "max_decoder_position_embeddings"),
@@ -254,7 +256,7 @@ LED = family(
     "LED",
     base="led",
 )
-SINES = Kind(spare=2, in_buffer=True, final_norm=True)
+SINES = BartVariant(spare=2, in_buffer=True, final_norm=True)
 M2M_100 = Family(
     body=joined(words, towers(SINES)),
     cls="M2M100ForConditionalGeneration",
@@ -263,7 +265,7 @@ M2M_100 = Family(
     blocks=BLOCKS,
 )
 _MARIAN = Family(
-    body=joined(marian_words, towers(Kind())),
+    body=joined(marian_words, towers(BartVariant())),
     heads={"MTModel": marian_lm},
     buffers=final_logits_bias,
     blocks=(),
@@ -274,7 +276,9 @@ MARIAN = Family(
     stems=("Marian",),
     classes={
         "MTModel": _MARIAN,
-        "ForCausalLM": replace(alone(Kind(), ()), body=decoder(Kind(), own_words=True)),
+        "ForCausalLM": replace(
+            alone(BartVariant(), ()), body=decoder(BartVariant(), own_words=True)
+        ),
     },
     blocks=(),
 )

@@ -10,7 +10,7 @@ than BertModel by it. Source: transformers 5.23 models/<type>/modeling_<type>.py
 
 from collections.abc import Iterator, Mapping
 
-from weighbridge.arch.blueprint import Body, Family, Param, embedding, linear, norm
+from weighbridge.arch.blueprint import Family, Param, ParamRule, embedding, linear, norm
 from weighbridge.arch.config import Config
 from weighbridge.arch.encoder_heads import (
     dense_project,
@@ -157,7 +157,7 @@ def big_bird_spans(c: Config, at: str) -> Iterator[Param]:
     yield from project("qa_classifier.qa_outputs", 2)(c, at)
 
 
-def dpr_projection(parent: str) -> Body:
+def dpr_projection(parent: str) -> ParamRule:
     def body(c: Config, at: str) -> Iterator[Param]:
         if size := c.num("projection_dim", default=0):
             yield from linear(f"{at}{parent}encode_proj", size, c.num("hidden_size"), bias=True)
@@ -172,7 +172,7 @@ def dpr_reader(c: Config, at: str) -> Iterator[Param]:
     yield from linear(f"{at}span_predictor.qa_classifier", 1, width, bias=True)
 
 
-def pair_heads(base: str) -> dict[str, Body]:
+def pair_heads(base: str) -> dict[str, ParamRule]:
     """Heads of the classes with a pooler, in BERT and ERNIE."""
     relation = project("cls.seq_relationship", 2)
     return {
@@ -183,7 +183,7 @@ def pair_heads(base: str) -> dict[str, Body]:
     }
 
 
-def token_heads(base: str) -> dict[str, Body]:
+def token_heads(base: str) -> dict[str, ParamRule]:
     """Heads of the classes without one."""
     lm = predictions(f"{base}.{WORDS}")
     return {
@@ -196,7 +196,11 @@ def token_heads(base: str) -> dict[str, Body]:
 
 
 def pooled(
-    stack: Body, base: str, cls: str, heads: Mapping[str, Body], bare: Mapping[str, Body]
+    stack: ParamRule,
+    base: str,
+    cls: str,
+    heads: Mapping[str, ParamRule],
+    bare: Mapping[str, ParamRule],
 ) -> Family:
     """A family whose `heads` have the pooler below them and whose `bare` ones do not."""
     without = Family(body=stack, base=base, heads=bare, buffers=IDS, blocks=BLOCKS[base])
@@ -300,7 +304,7 @@ ROFORMER = Family(
 )
 
 
-def dpr(base: str, suffix: str, head: Body) -> Family:
+def dpr(base: str, suffix: str, head: ParamRule) -> Family:
     return Family(
         body=joined(embeddings, encoder),
         base=f"{base}bert_model",

@@ -7,7 +7,7 @@ Source: transformers 5.23 models/blip/modeling_blip.py and modeling_blip_text.py
 
 from collections.abc import Callable, Iterator
 
-from weighbridge.arch.blueprint import Body, Buffer, Family, Param, conv, embedding, linear
+from weighbridge.arch.blueprint import Buffer, Family, Param, ParamRule, conv, embedding, linear
 from weighbridge.arch.clip import side
 from weighbridge.arch.config import Config
 from weighbridge.arch.vision import layernorm, nothing
@@ -99,7 +99,7 @@ def pair(c: Config, at: str) -> Iterator[Param]:
     yield Param(f"{at}logit_scale", (), "other")
 
 
-def tower_and(*names: str) -> Body:
+def tower_and(*names: str) -> ParamRule:
     """The tower, and those of text_encoder and text_decoder that the class has."""
 
     def body(c: Config, at: str) -> Iterator[Param]:
@@ -136,7 +136,7 @@ PARTS = (("vision_model.", "vision tower"),)
 BLOCKS = ("vision_model.encoder.layers.*",)
 
 
-def with_head(ending: str, head: Body, *names: str) -> Family:
+def with_head(ending: str, head: ParamRule, *names: str) -> Family:
     inside = {"text_decoder": "text_decoder.bert", "text_encoder": "text_encoder"}
     words = tuple(f"{inside[n]}.embeddings" for n in names)
     return Family(

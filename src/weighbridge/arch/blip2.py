@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from weighbridge.arch.blip import attention as text_attention
 from weighbridge.arch.blip import vision
-from weighbridge.arch.blueprint import Body, Buffer, Family, Param, embedding, linear
+from weighbridge.arch.blueprint import Buffer, Family, Param, ParamRule, embedding, linear
 from weighbridge.arch.compose import Inner, composite, nested
 from weighbridge.arch.config import Config
 from weighbridge.arch.vision import layernorm, nothing
@@ -106,7 +106,7 @@ def to_language(c: Config, at: str) -> Iterator[Param]:
     yield from linear(f"{at}language_projection", out, into, bias=True)
 
 
-def project(*names: str) -> Body:
+def project(*names: str) -> ParamRule:
     def head(c: Config, at: str) -> Iterator[Param]:
         width, out = nested(c, QFORMER).num("hidden_size"), c.num("image_text_hidden_size")
         for name in names:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 MAX_TENSORS = 500_000  # Kimi-K2 has about 200,000; a config that asks for more is hostile
 
-Kind = Literal[
+ParamKind = Literal[
     "linear",  # weight of nn.Linear, [out, in]
     "conv1d",  # weight of transformers' Conv1D, [in, out]: GPT-2
     "expert",  # weight of one routed expert's Linear, [out, in]; transformers 5 stacks them
@@ -44,7 +44,7 @@ class Param(NamedTuple):
 
     name: str
     shape: tuple[int, ...]
-    kind: Kind = "linear"
+    kind: ParamKind = "linear"
     dtype: str = ""  # "" is the model's own; set where the class keeps it in another (`held`)
     tied: str = ""  # the parameter that owns the storage; "" when it is this one
     routed: tuple[int, int] = (1, 1)  # (k, E): of E such, a token uses k
@@ -67,7 +67,7 @@ class Buffer(NamedTuple):
 
 
 @dataclass(frozen=True)  # not slotted: it keeps what it has computed
-class Told(Sequence[Param]):
+class CountedParams(Sequence[Param]):
     """Parameters one by one, in the order of checkpoints, of which like experts are counted."""
 
     counted: tuple[Param, ...]
@@ -105,7 +105,7 @@ class Blueprint:
     @property
     def counted(self) -> tuple[Param, ...]:
         """`params`, like experts of one layer as the first of them with their count."""
-        return self.params.counted if isinstance(self.params, Told) else tuple(self.params)
+        return self.params.counted if isinstance(self.params, CountedParams) else tuple(self.params)
 
     @cached_property
     def parameters(self) -> int:
@@ -186,7 +186,7 @@ def _unnumbered(p: Param) -> str:
 
 
 Params = Iterable[Param]
-Body = Callable[[Config, str], Params]
+ParamRule = Callable[[Config, str], Params]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,12 +202,12 @@ class Family:
     """
 
     tree: "Callable[[Config], Decoder] | None" = None
-    body: Body | None = None
+    body: ParamRule | None = None
     base: str = "model"
     bases: Mapping[str, str] = field(default_factory=dict)  # head -> its own name for `base`
     cls: str = ""  # the class when the config names none
     stems: tuple[str, ...] = ()  # how its classes begin, where that is not how `cls` does
-    heads: Mapping[str, Body] = field(default_factory=dict)
+    heads: Mapping[str, ParamRule] = field(default_factory=dict)
     classes: Mapping[str, "Family"] = field(default_factory=dict)
     buffers: Callable[[Config, str], Iterable[Buffer]] | None = None
     blocks: tuple[str, ...] | Callable[[Config], Iterable[str]] = ("layers.*",)  # below the base

@@ -15,7 +15,7 @@ from typing import Any
 
 from weighbridge.arch import encoders
 from weighbridge.arch.blueprint import Blueprint, Param
-from weighbridge.arch.body import Block, Body, Dense, Tower
+from weighbridge.arch.body import Body, Dense, LayerBlock, Tower
 from weighbridge.arch.config import Config
 from weighbridge.arch.feeds import feeds, joined
 from weighbridge.arch.layers import embeds
@@ -24,7 +24,7 @@ from weighbridge.arch.mixers import Attention, CrossAttention, Layer, Mixer
 from weighbridge.arch.modules import Decoder, Submodules
 from weighbridge.arch.roles import below_number, makes_labels, makes_logits, role, role_of
 from weighbridge.arch.stacks import Layer as Parameters
-from weighbridge.arch.stacks import Stack, sort
+from weighbridge.arch.stacks import LayerStack, sort
 from weighbridge.arch.table import differs
 
 LANGUAGE = "language model"
@@ -83,8 +83,8 @@ def _of_tree(plan: Blueprint, tree: Decoder, layers: Sequence[Layer]) -> Body:
     )
 
 
-def _computed(parts: Submodules, layer: Layer) -> Block:
-    return Block(
+def _computed(parts: Submodules, layer: Layer) -> LayerBlock:
+    return LayerBlock(
         mixers=layer.mixers,
         feeds=tuple(part.feed for part in parts if part.feed is not None),
         query_rank=max((part.query_rank for part in parts), default=0),
@@ -94,7 +94,7 @@ def _computed(parts: Submodules, layer: Layer) -> Block:
 # Which layers there are
 
 
-def _decoder(text: Sequence[Stack], layers: Sequence[Layer]) -> Stack | None:
+def _decoder(text: Sequence[LayerStack], layers: Sequence[Layer]) -> LayerStack | None:
     """The numbered layers that `layers` tell of: those of a decoder, where there is one."""
     if not layers:
         return None
@@ -107,16 +107,16 @@ def _decoder(text: Sequence[Stack], layers: Sequence[Layer]) -> Stack | None:
     return min(fits, key=lambda s: len(s.layers), default=longest)
 
 
-def _fitting(stack: Stack, count: int) -> Sequence[Parameters]:
+def _fitting(stack: LayerStack, count: int) -> Sequence[Parameters]:
     """Return the stack's layers without those that guess further tokens, and without what is no
     layer: early code numbers the embedding and the head too."""
     working = [layer for layer in stack.layers if feeds(layer)]
     return working if len(working) == count else stack.layers[:count]
 
 
-def _block(parameters: Parameters, layer: Layer) -> Block:
+def _block(parameters: Parameters, layer: Layer) -> LayerBlock:
     down = (i.param.shape[0] for i in parameters if role(i.name) == "q_a")
-    return Block(mixers=layer.mixers, feeds=feeds(parameters), query_rank=next(down, 0))
+    return LayerBlock(mixers=layer.mixers, feeds=feeds(parameters), query_rank=next(down, 0))
 
 
 def _embedder(config: Config | None) -> tuple[Layer, ...]:
@@ -127,8 +127,8 @@ def _embedder(config: Config | None) -> tuple[Layer, ...]:
 
 
 def _read_at_once(
-    text: Sequence[Stack], config: Config | None, metadata: Mapping[str, Any] | None
-) -> tuple[Block, ...]:
+    text: Sequence[LayerStack], config: Config | None, metadata: Mapping[str, Any] | None
+) -> tuple[LayerBlock, ...]:
     if not text or (config is not None and encoders.is_pyramid(config.model_type)):
         return ()
     found = joined(text)
@@ -138,12 +138,12 @@ def _read_at_once(
     return _unmasked(found, _mixers(part, metadata, len(found)))
 
 
-def _unmasked(layers: Sequence[Parameters], mixers: Sequence[Mixer]) -> tuple[Block, ...]:
+def _unmasked(layers: Sequence[Parameters], mixers: Sequence[Mixer]) -> tuple[LayerBlock, ...]:
     """Return the blocks of headers alone, without mixers where nothing says what they are."""
     if not mixers:
-        return tuple(Block(mixers=(), feeds=feeds(layer)) for layer in layers)
+        return tuple(LayerBlock(mixers=(), feeds=feeds(layer)) for layer in layers)
     pairs = zip(layers, mixers, strict=True)
-    return tuple(Block(mixers=(mixer,), feeds=feeds(layer)) for layer, mixer in pairs)
+    return tuple(LayerBlock(mixers=(mixer,), feeds=feeds(layer)) for layer, mixer in pairs)
 
 
 def _mixers(
@@ -155,7 +155,10 @@ def _mixers(
 
 
 def _encoder(
-    found: Sequence[Stack], decoder: Stack | None, layers: Sequence[Layer], config: Config | None
+    found: Sequence[LayerStack],
+    decoder: LayerStack | None,
+    layers: Sequence[Layer],
+    config: Config | None,
 ) -> Body | None:
     """What is attended to: the other half of a pair, or the tower of one that sees or hears."""
     crossed = any(isinstance(m, CrossAttention) for layer in layers for m in layer.mixers)
@@ -174,7 +177,7 @@ def _encoder(
 # Widths
 
 
-def _hidden(blocks: Iterable[Block], params: Sequence[Param]) -> int:
+def _hidden(blocks: Iterable[LayerBlock], params: Sequence[Param]) -> int:
     """What embeddings are projected to, else what feed-forwards read, else the embedding's own."""
     into = next((p for p in params if role_of(p) == "into"), None)
     if into is not None:
@@ -243,10 +246,10 @@ def _answering(whole: Body, config: Config | None, metadata: Mapping[str, Any] |
 
 
 @lru_cache(maxsize=4096)
-def _seen(block: Block, hidden: int, *, causal: bool) -> Block:
+def _seen(block: LayerBlock, hidden: int, *, causal: bool) -> LayerBlock:
     """Drop `inputs` where it equals `hidden`, so that equal blocks compare equal, and set whether
     attention is causal."""
-    return Block(
+    return LayerBlock(
         mixers=tuple(
             replace(m, causal=False) if isinstance(m, Attention) and not causal else m
             for m in block.mixers

@@ -17,7 +17,7 @@ from weighbridge.arch.mixers import Mixer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Block:
+class LayerBlock:
     """One layer. A layer of Mamba has no feed-forward, one of Nemotron-H may have nothing else."""
 
     mixers: tuple[Mixer, ...]
@@ -54,7 +54,7 @@ class Body:
 
     hidden: int
     vocab: int
-    blocks: tuple[Block, ...]
+    blocks: tuple[LayerBlock, ...]
     labels: int = 0
     causal: bool = True  # False: every token sees all, and nothing is generated
     encoder: "Body | None" = None  # whose output the blocks attend to

@@ -9,7 +9,7 @@ Source: transformers 5.23 models/{clip,siglip,siglip2,chinese_clip}/modeling_*.p
 
 from collections.abc import Callable, Iterable, Iterator
 
-from weighbridge.arch.blueprint import Body, Buffer, Family, Param, conv, embedding, linear
+from weighbridge.arch.blueprint import Buffer, Family, Param, ParamRule, conv, embedding, linear
 from weighbridge.arch.config import Config
 from weighbridge.arch.heads import labels
 from weighbridge.arch.vision import layernorm
@@ -143,7 +143,7 @@ def halves(c: Config) -> tuple[Config, Config]:
     )
 
 
-def clip_pair(text_tower: Body) -> Body:
+def clip_pair(text_tower: ParamRule) -> ParamRule:
     def pair(c: Config, at: str) -> Iterator[Param]:
         text, vision = halves(c)
         out = c.num("projection_dim")
@@ -156,7 +156,7 @@ def clip_pair(text_tower: Body) -> Body:
     return pair
 
 
-def siglip_pair(vision_tower: Body) -> Body:
+def siglip_pair(vision_tower: ParamRule) -> ParamRule:
     def pair(c: Config, at: str) -> Iterator[Param]:
         text, vision = halves(c)
         yield from siglip_text(text, at)
@@ -167,14 +167,14 @@ def siglip_pair(vision_tower: Body) -> Body:
     return pair
 
 
-def vision_only(tower: Body) -> Body:
+def vision_only(tower: ParamRule) -> ParamRule:
     def body(c: Config, at: str) -> Iterator[Param]:
         yield from tower(halves(c)[1], at)
 
     return body
 
 
-def image_classifier() -> Body:
+def image_classifier() -> ParamRule:
     def head(c: Config, at: str) -> Iterator[Param]:
         width = halves(c)[1].num("hidden_size")
         yield from linear(f"{at}classifier", labels(c), width, bias=True)
@@ -318,7 +318,7 @@ CHINESE = Family(
 )
 
 
-def siglip(name: str, tower: Body, ids: Ids) -> Family:
+def siglip(name: str, tower: ParamRule, ids: Ids) -> Family:
     only = Family(
         body=vision_only(tower),
         base="",

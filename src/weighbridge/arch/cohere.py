@@ -8,7 +8,7 @@ from weighbridge.arch.blueprint import Family, Param
 from weighbridge.arch.config import Config
 from weighbridge.arch.decoder import alike, tree
 from weighbridge.arch.heads import DECODER_HEADS
-from weighbridge.arch.llama import Switches, grouped, layer
+from weighbridge.arch.llama import LlamaSwitches, grouped, layer
 from weighbridge.arch.modules import Decoder, Submodules, submodule
 from weighbridge.arch.rotary import rotary
 from weighbridge.arch.windows import layer_kinds
@@ -16,7 +16,7 @@ from weighbridge.arch.windows import layer_kinds
 
 def one(c: Config) -> Submodules:
     bias, a = c.flag("attention_bias"), grouped(c)
-    usual = layer(c, Switches(qkv_bias=bias, o_bias=bias, norms=("input_layernorm",)))
+    usual = layer(c, LlamaSwitches(qkv_bias=bias, o_bias=bias, norms=("input_layernorm",)))
     if not c.flag("use_qk_norm"):
         return usual
     shapes = {"q_norm": (a.heads, a.key_dim), "k_norm": (a.kv_heads, a.key_dim)}

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypedDict, Unpack
 
-from weighbridge.arch.blueprint import Body, Buffer, Family, Param, linear
+from weighbridge.arch.blueprint import Buffer, Family, Param, ParamRule, linear
 from weighbridge.arch.config import Config
 from weighbridge.arch.families import family, tied
 
@@ -104,7 +104,7 @@ class Rest(TypedDict, total=False):
     cls: str
     stems: tuple[str, ...]
     base: str
-    heads: Mapping[str, Body]
+    heads: Mapping[str, ParamRule]
     classes: Mapping[str, Family]
     ties: bool | Callable[[Config], bool]
     renames: tuple[tuple[str, str], ...]
@@ -112,7 +112,7 @@ class Rest(TypedDict, total=False):
 
 def composite(
     *parts: Inner,
-    own: Body | None = None,
+    own: ParamRule | None = None,
     projectors: tuple[str, ...] = (),
     labels: tuple[tuple[str, str], ...] = (),
     held: Callable[[Config, str], Iterable[Buffer]] | None = None,
@@ -146,7 +146,7 @@ def composite(
     )
 
 
-def text_head(part: Inner = TEXT) -> Body:
+def text_head(part: Inner = TEXT) -> ParamRule:
     """`lm_head` over the vocabulary of the language model, beside the base model."""
 
     def head(c: Config, at: str) -> Iterator[Param]:

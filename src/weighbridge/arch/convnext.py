@@ -8,7 +8,7 @@ Source: transformers 5.23 models/{convnext,convnextv2}/modeling_*.py.
 
 from collections.abc import Iterator
 
-from weighbridge.arch.blueprint import Body, Family, Param, conv, linear
+from weighbridge.arch.blueprint import Family, Param, ParamRule, conv, linear
 from weighbridge.arch.config import Config
 from weighbridge.arch.heads import labels
 from weighbridge.arch.vision import layernorm, patch_shape
@@ -37,7 +37,7 @@ def block(at: str, width: int) -> Iterator[Param]:
     yield from linear(f"{at}pwconv2", width, 4 * width, bias=True)
 
 
-def body(version: int) -> Body:
+def body(version: int) -> ParamRule:
     extra = {1: v1, 2: v2}[version]
 
     def convnext(c: Config, at: str) -> Iterator[Param]:

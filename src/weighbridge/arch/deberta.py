@@ -12,7 +12,7 @@ Source: transformers 5.23 models/{deberta,deberta_v2}/modeling_*.py.
 from collections.abc import Iterator
 
 from weighbridge.arch.bert import WORDS, attention_output, feed_forward
-from weighbridge.arch.blueprint import Body, Family, Param, conv, embedding, linear, norm
+from weighbridge.arch.blueprint import Family, Param, ParamRule, conv, embedding, linear, norm
 from weighbridge.arch.config import Config
 from weighbridge.arch.encoder_heads import ids, prediction_head, project
 from weighbridge.arch.heads import labels
@@ -80,7 +80,7 @@ def attention_v2(c: Config, at: str) -> Iterator[Param]:
         yield from linear(f"{at}pos_query_proj", inner, width, bias=True)
 
 
-def layers(c: Config, at: str, attention: Body) -> Iterator[Param]:
+def layers(c: Config, at: str, attention: ParamRule) -> Iterator[Param]:
     for i in range(c.layers("num_hidden_layers")):
         path = f"{at}encoder.layer.{i}."
         yield from attention(c, f"{path}attention.self.")
@@ -130,7 +130,7 @@ def masked_lm(c: Config, at: str) -> Iterator[Param]:
     yield Param(f"{path}bias", (c.num("vocab_size"),), "bias")
 
 
-def pooled(outputs: int | None = None) -> Body:
+def pooled(outputs: int | None = None) -> ParamRule:
     """ContextPooler and a classifier."""
 
     def body(c: Config, at: str) -> Iterator[Param]:

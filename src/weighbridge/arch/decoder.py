@@ -21,7 +21,7 @@ OLDER = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Names:
+class DecoderNames:
     """What a decoder calls its parts, and the key that counts its layers."""
 
     embed: str = "embed_tokens"
@@ -31,7 +31,7 @@ class Names:
     norm_bias: bool = False
 
 
-USUAL = Names()
+USUAL = DecoderNames()
 BEFORE = ("input_layernorm", "post_attention_layernorm")  # before attention, before the MLP
 
 # Layers that guess further tokens: in the files, not in these classes.
@@ -44,7 +44,11 @@ MTP = (
 
 
 def tree(
-    c: Config, layers: Sequence[Submodules], names: Names = USUAL, *, kinds: Kinds | None = None
+    c: Config,
+    layers: Sequence[Submodules],
+    names: DecoderNames = USUAL,
+    *,
+    kinds: Kinds | None = None,
 ) -> Decoder:
     """The usual decoder around `layers`: embedding before, one norm behind (none without a name).
 
@@ -68,7 +72,7 @@ def alike(c: Config, layer: Callable[[], Submodules], *counts: str) -> tuple[Sub
     return by_kind((True,) * c.layers(*counts or ("num_hidden_layers",)), lambda _: layer())
 
 
-def stack(c: Config, at: str, layer: Layer, names: Names = USUAL) -> Iterator[Param]:
+def stack(c: Config, at: str, layer: Layer, names: DecoderNames = USUAL) -> Iterator[Param]:
     c.skip(*MTP)
     width = c.num("hidden_size")
     yield from embedding(f"{at}{names.embed}", c.num("vocab_size"), width)

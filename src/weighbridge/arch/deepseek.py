@@ -21,7 +21,7 @@ from weighbridge.arch.blueprint import Buffer, Family, Param, Params, gated_mlp,
 from weighbridge.arch.config import Config
 from weighbridge.arch.decoder import BEFORE, alike, kinds, tree
 from weighbridge.arch.heads import DECODER_HEADS
-from weighbridge.arch.llama import Switches, attention
+from weighbridge.arch.llama import LlamaSwitches, attention
 from weighbridge.arch.mixers import Latent
 from weighbridge.arch.modules import (
     Decoder,
@@ -36,7 +36,7 @@ from weighbridge.arch.modules import (
 from weighbridge.arch.rotary import frequencies, rotary
 from weighbridge.arch.sparse import (
     Parts,
-    Routed,
+    RoutedExperts,
     after_first,
     block,
     by_kinds,
@@ -114,7 +114,7 @@ def indexed(c: Config) -> Submodule:
     return latent(c, own=own_indexer(c))
 
 
-def choice(c: Config) -> Routed:
+def choice(c: Config) -> RoutedExperts:
     return routed(c, "n_routed_experts", "moe_intermediate_size")
 
 
@@ -132,7 +132,7 @@ def deepseek_moe(c: Config) -> Submodule:
     return moe("mlp.", c.num("hidden_size"), choice(c), shared=shared_size(c))
 
 
-def indexed_choice(c: Config) -> Routed:
+def indexed_choice(c: Config) -> RoutedExperts:
     """The classes with an index let `num_experts` decide where both are set."""
     name = "num_experts" if c.has("num_experts") else "n_routed_experts"
     return routed(c, name, "moe_intermediate_size")
@@ -142,7 +142,7 @@ def indexed_moe(c: Config) -> Submodule:
     return moe("mlp.", c.num("hidden_size"), indexed_choice(c), shared=shared_size(c))
 
 
-def with_shared(c: Config, e: Routed, *params: Params, bias: bool = False) -> Submodule:
+def with_shared(c: Config, e: RoutedExperts, *params: Params, bias: bool = False) -> Submodule:
     """`params` of the routed experts, and the shared ones behind them."""
     width, shared = c.num("hidden_size"), shared_size(c)
     rest = () if shared is None else gated_mlp("mlp.shared_experts", width, shared, bias=bias)
@@ -163,14 +163,14 @@ def v1_sparse(c: Config) -> Sequence[bool]:
 
 def v1_attention(c: Config) -> Submodule:
     bias = c.flag("attention_bias")
-    return attention(c, Switches(qkv_bias=bias, o_bias=bias))
+    return attention(c, LlamaSwitches(qkv_bias=bias, o_bias=bias))
 
 
 def v2_attention(c: Config) -> Submodule:
     """Heads of the small DeepSeek-VL2 are their own: a rank of null or 0, or `use_mla` off."""
     if c.null("kv_lora_rank") or not c.num("kv_lora_rank") or not c.flag("use_mla", default=True):
         own = multi_head(c.num("num_attention_heads"), c.num("hidden_size"))
-        return attention(c, Switches())._replace(mixer=own)
+        return attention(c, LlamaSwitches())._replace(mixer=own)
     return latent(c)
 
 
@@ -229,7 +229,7 @@ def latent_rotary(c: Config, at: str) -> Iterator[Buffer]:
 
 
 def balanced(
-    parts: Parts, chosen: Callable[[Config], Routed] = choice
+    parts: Parts, chosen: Callable[[Config], RoutedExperts] = choice
 ) -> Callable[[Config, str], Iterator[Buffer]]:
     """Return a rule that yields the correction bias of V3's router."""
 

@@ -16,7 +16,7 @@ from weighbridge.arch.config import Config
 from weighbridge.arch.decoder import MTP
 from weighbridge.arch.heads import DECODER_HEADS
 from weighbridge.arch.rotary import frequencies
-from weighbridge.arch.sparse import NUMBERED, Routed, each, routed, router
+from weighbridge.arch.sparse import NUMBERED, RoutedExperts, each, routed, router
 
 SPARSE, HEAVY, SLIDING = (
     "compressed_sparse_attention",
@@ -91,7 +91,7 @@ def attention(c: Config, at: str, kind: str) -> Iterator[Param]:
     yield from compressed(c, at, kind)
 
 
-def choice(c: Config) -> Routed:
+def choice(c: Config) -> RoutedExperts:
     return routed(c, "n_routed_experts", "moe_intermediate_size")
 
 

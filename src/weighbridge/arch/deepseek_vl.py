@@ -24,7 +24,7 @@ from weighbridge.arch.blueprint import (
 from weighbridge.arch.clip import side
 from weighbridge.arch.config import Config
 from weighbridge.arch.deepseek import DEEPSEEK_V2
-from weighbridge.arch.llama import Switches, decoder
+from weighbridge.arch.llama import LlamaSwitches, decoder
 from weighbridge.arch.rotary import rotary
 from weighbridge.arch.sam import vision as sam
 from weighbridge.arch.vision import layernorm, scaled
@@ -182,7 +182,7 @@ def ocr2(c: Config, at: str) -> Iterator[Param]:
     read, small = c.sub("projector_config").num("input_dim"), Config({**QWEN2, "vocab_size": 0})
     yield from text(language(c), at)
     yield from sam_tower(c, f"{at}sam_model.", read)
-    reader = decoder(small, Switches(qkv_bias=True))._replace(first=())
+    reader = decoder(small, LlamaSwitches(qkv_bias=True))._replace(first=())
     yield from reader.tensors(f"{at}qwen2_model.model.model.")
     for name, count in QUERIES.items():
         yield from embedding(f"{at}qwen2_model.{name}", count, small.num("hidden_size"))

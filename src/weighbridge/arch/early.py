@@ -19,7 +19,7 @@ from weighbridge.arch.blueprint import (
     norm,
 )
 from weighbridge.arch.config import Config
-from weighbridge.arch.decoder import Names, alike, tree
+from weighbridge.arch.decoder import DecoderNames, alike, tree
 from weighbridge.arch.gpt2 import double_heads
 from weighbridge.arch.heads import DECODER_HEADS, LEGACY_HEADS, labels, lm_called
 from weighbridge.arch.modules import Decoder, Submodules, multi_head, normed, submodule, ungated
@@ -96,7 +96,7 @@ def biogpt_layer(c: Config) -> Submodules:
 
 def biogpt(c: Config) -> Decoder:
     width, rows = c.num("hidden_size"), c.num("max_position_embeddings") + OFFSET
-    names = Names(final="layer_norm", norm_bias=True)
+    names = DecoderNames(final="layer_norm", norm_bias=True)
     found = tree(c, alike(c, lambda: biogpt_layer(c)), names, kinds=layer_kinds)
     return found._replace(first=(*found.first, *embedding("embed_positions", rows, width)))
 

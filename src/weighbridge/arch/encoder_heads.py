@@ -10,14 +10,14 @@ Source: transformers 5.23 models/{bert,roberta,electra,xlm}/modeling_*.py.
 
 from collections.abc import Callable, Iterable, Iterator
 
-from weighbridge.arch.blueprint import Body, Buffer, Param, linear, norm
+from weighbridge.arch.blueprint import Buffer, Param, ParamRule, linear, norm
 from weighbridge.arch.config import Config
 from weighbridge.arch.heads import labels
 
 Buffers = Callable[[Config, str], Iterable[Buffer]]
 
 
-def joined(*parts: Body) -> Body:
+def joined(*parts: ParamRule) -> ParamRule:
     """One body after the other."""
 
     def body(c: Config, at: str) -> Iterator[Param]:
@@ -27,7 +27,7 @@ def joined(*parts: Body) -> Body:
     return body
 
 
-def at_path(path: str, part: Body) -> Body:
+def at_path(path: str, part: ParamRule) -> ParamRule:
     """`part` under a path of its own ("bert.", dot included)."""
     return lambda c, at: part(c, f"{at}{path}")
 
@@ -39,7 +39,7 @@ def tied(c: Config, params: Iterable[Param], owners: dict[str, str]) -> Iterator
         yield p._replace(tied=owners[p.name]) if ties and p.name in owners else p
 
 
-def project(path: str, outputs: int | None = None) -> Body:
+def project(path: str, outputs: int | None = None) -> ParamRule:
     """One Linear with bias from the hidden size to `outputs`, or to the number of labels."""
 
     def body(c: Config, at: str) -> Iterator[Param]:
@@ -49,7 +49,9 @@ def project(path: str, outputs: int | None = None) -> Body:
     return body
 
 
-def dense_project(path: str, names: tuple[str, str] = ("dense", "out_proj"), size: int = 0) -> Body:
+def dense_project(
+    path: str, names: tuple[str, str] = ("dense", "out_proj"), size: int = 0
+) -> ParamRule:
     """Two Linears: hidden to hidden, then to `size` or to the number of labels."""
 
     def body(c: Config, at: str) -> Iterator[Param]:
@@ -62,7 +64,7 @@ def dense_project(path: str, names: tuple[str, str] = ("dense", "out_proj"), siz
 
 def predictions(
     words: str, *, path: str = "cls.predictions.", norm_name: str = "LayerNorm"
-) -> Body:
+) -> ParamRule:
     """BertLMPredictionHead; `words` is the embedding that the decoder is tied to."""
 
     def body(c: Config, at: str) -> Iterator[Param]:
@@ -89,7 +91,7 @@ def decoder(c: Config, at: str, words: str, width: int) -> Iterator[Param]:
     yield from tied(c, params, {f"{path}.weight": words, f"{path}.bias": f"{at}bias"})
 
 
-def roberta_lm_head(words: str) -> Body:
+def roberta_lm_head(words: str) -> ParamRule:
     def body(c: Config, at: str) -> Iterator[Param]:
         width = c.num("hidden_size")
         yield Param(f"{at}lm_head.bias", (c.num("vocab_size"),), "bias")

@@ -17,7 +17,7 @@ from weighbridge.arch.decoder import stack, two_norms
 from weighbridge.arch.heads import DECODER_HEADS
 from weighbridge.arch.qwen_vl import rotary as vision_rotary
 from weighbridge.arch.rotary import rotary
-from weighbridge.arch.sparse import Routed, each
+from weighbridge.arch.sparse import RoutedExperts, each
 from weighbridge.arch.vision import layernorm, scaled
 from weighbridge.arch.written import Switches, attention
 
@@ -34,7 +34,7 @@ VISION = Inner(
 )
 
 
-def experts_of(c: Config) -> tuple[Routed, Routed]:
+def experts_of(c: Config) -> tuple[RoutedExperts, RoutedExperts]:
     """Return the routed experts for words and for images; the config gives one number, or one
     each."""
     counts = c.per_layer("moe_num_experts", count=2)
@@ -43,7 +43,7 @@ def experts_of(c: Config) -> tuple[Routed, Routed]:
         raise c.error("moe_intermediate_size", f"must be two numbers, not {inner!r}")
     top_k = c.num("moe_k", "num_experts_per_tok")
     text, image = (
-        Routed(count=n, inner=f, top_k=top_k) for n, f in zip(counts, inner[:2], strict=True)
+        RoutedExperts(count=n, inner=f, top_k=top_k) for n, f in zip(counts, inner[:2], strict=True)
     )
     return text, image
 
@@ -57,7 +57,7 @@ def sparse_layers(c: Config) -> Sequence[bool]:
     return [i >= first and (i + 1) % max(1, every) == 0 for i in range(count)]
 
 
-def numbered(at: str, width: int, e: Routed, first: int) -> Iterator[Param]:
+def numbered(at: str, width: int, e: RoutedExperts, first: int) -> Iterator[Param]:
     for p in each("", width, e):
         i, rest = p.name.removeprefix(".").split(".", 1)
         yield p._replace(name=f"{at}{int(i) + first}.{rest}")

@@ -7,7 +7,7 @@ Source: LGAI-EXAONE/EXAONE-3.5-* modeling_exaone.py (remote code).
 
 from weighbridge.arch.blueprint import Family
 from weighbridge.arch.config import Config
-from weighbridge.arch.decoder import Names, alike, tree
+from weighbridge.arch.decoder import DecoderNames, alike, tree
 from weighbridge.arch.heads import DECODER_HEADS
 from weighbridge.arch.llama import grouped
 from weighbridge.arch.modules import Decoder, Submodules, gqa, named_gated, normed
@@ -27,7 +27,7 @@ def layer(c: Config) -> Submodules:
 
 def exaone(c: Config) -> Decoder:
     layers = alike(c, lambda: layer(c), "num_layers", "num_hidden_layers")
-    return tree(c, layers, Names(embed="wte", layers="h", final="ln_f"), kinds=layer_kinds)
+    return tree(c, layers, DecoderNames(embed="wte", layers="h", final="ln_f"), kinds=layer_kinds)
 
 
 EXAONE = Family(

@@ -10,7 +10,7 @@ Source: transformers 5.23 models/falcon/modeling_falcon.py; the remote configs o
 from weighbridge.arch.attention import Attention
 from weighbridge.arch.blueprint import Family, linear
 from weighbridge.arch.config import Config
-from weighbridge.arch.decoder import Names, alike, tree
+from weighbridge.arch.decoder import DecoderNames, alike, tree
 from weighbridge.arch.heads import LEGACY_HEADS
 from weighbridge.arch.modules import Decoder, Submodules, normed, submodule, ungated
 from weighbridge.arch.rotary import rotary
@@ -64,7 +64,7 @@ def layer(c: Config) -> Submodules:
 
 def falcon(c: Config) -> Decoder:
     layers = alike(c, lambda: layer(c), "num_hidden_layers", "n_layer")
-    names = Names(embed="word_embeddings", layers="h", final="ln_f", norm_bias=True)
+    names = DecoderNames(embed="word_embeddings", layers="h", final="ln_f", norm_bias=True)
     return tree(c, layers, names, kinds=layer_kinds)
 
 

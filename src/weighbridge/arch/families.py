@@ -13,12 +13,12 @@ from typing import Any
 from weighbridge.arch.blueprint import (
     MAX_TENSORS,
     Blueprint,
-    Body,
     Buffer,
+    CountedParams,
     Family,
     Param,
+    ParamRule,
     Params,
-    Told,
 )
 from weighbridge.arch.config import Config
 from weighbridge.arch.table import column
@@ -56,7 +56,7 @@ def blueprint(c: Config, *, base_model: bool = False) -> Blueprint:
     patterns = kind.blocks(c) if callable(kind.blocks) else kind.blocks
     plan = Blueprint(
         cls=f"{stems(kind)[0]}Model" if base_model else c.cls,
-        params=Told(params),
+        params=CountedParams(params),
         buffers=tuple(_buffers(c, kind, at)),
         blocks=tuple(f"{at}{pattern}" for pattern in patterns),
         parts=tuple((f"{at}{path}", label) for path, label in kind.parts),
@@ -74,7 +74,9 @@ def renamed(plan: Blueprint, pairs: Sequence[tuple[str, str]]) -> Blueprint:
 
     return replace(
         plan,
-        params=Told(tuple(p._replace(name=name(p.name), tied=name(p.tied)) for p in plan.counted)),
+        params=CountedParams(
+            tuple(p._replace(name=name(p.name), tied=name(p.tied)) for p in plan.counted)
+        ),
         buffers=tuple(b._replace(name=name(b.name)) for b in plan.buffers),
         blocks=tuple(name(f"{b}.").removesuffix(".") for b in plan.blocks),
         parts=tuple((name(prefix), label) for prefix, label in plan.parts),
@@ -109,7 +111,7 @@ def _head(kind: Family, c: Config) -> str:
     )
 
 
-def _params(c: Config, own: Params, head: Body | None) -> Iterator[Param]:
+def _params(c: Config, own: Params, head: ParamRule | None) -> Iterator[Param]:
     yield from own
     if head is not None:
         yield from head(c, "")

@@ -13,7 +13,7 @@ from math import prod
 
 from weighbridge.arch.body import Dense, Experts, Feed
 from weighbridge.arch.roles import LEADS, every_token, feeding
-from weighbridge.arch.stacks import Layer, Stack
+from weighbridge.arch.stacks import Layer, LayerStack
 
 ROUTED = frozenset(("expert", "experts"))
 # A file's `ffn_gate` passes for a router, by its name alone.
@@ -87,7 +87,7 @@ def common(down: tuple[int, ...], up: tuple[int, ...], kind: str, *, stack: bool
     return both[0] if both else down[1]
 
 
-def joined(stacks: Sequence[Stack]) -> tuple[Layer, ...]:
+def joined(stacks: Sequence[LayerStack]) -> tuple[Layer, ...]:
     """The layers of the largest stack, and of those as wide as it (a tower in two halves)."""
     wide = {s.path: _reads(s) for s in stacks}
     working = [s for s in stacks if wide[s.path]]
@@ -97,6 +97,6 @@ def joined(stacks: Sequence[Stack]) -> tuple[Layer, ...]:
     return tuple(layer for s in working if wide[s.path] == wide[largest.path] for layer in s.layers)
 
 
-def _reads(stack: Stack) -> int:
+def _reads(stack: LayerStack) -> int:
     found = (f.inputs for layer in stack.layers for f in feeds(layer))
     return next(found, 0)

@@ -12,7 +12,7 @@ from weighbridge.arch.blueprint import Buffer, Family
 from weighbridge.arch.config import Config
 from weighbridge.arch.decoder import BEFORE
 from weighbridge.arch.heads import DECODER_HEADS
-from weighbridge.arch.llama import Switches, decoder
+from weighbridge.arch.llama import LlamaSwitches, decoder
 from weighbridge.arch.modules import Decoder
 from weighbridge.arch.rotary import layered_rotary, rotary
 
@@ -24,7 +24,7 @@ def tree(norms: tuple[str, ...], *, qk_norm: bool = False) -> Callable[[Config],
 
     def read(c: Config) -> Decoder:
         biased = c.flag("attention_bias")
-        own = Switches(qkv_bias=biased, o_bias=biased, norms=norms, qk_norm=qk_norm)
+        own = LlamaSwitches(qkv_bias=biased, o_bias=biased, norms=norms, qk_norm=qk_norm)
         return decoder(c, own)
 
     return read

@@ -35,7 +35,7 @@ GLOBAL_HEAD = 512  # Gemma4TextConfig.__post_init__, where the config does not s
 FULL = "full_attention"
 
 
-class Layer(NamedTuple):
+class Gemma4Layer(NamedTuple):
     """What one layer's attention and MLP are made of."""
 
     size: int  # of a head
@@ -73,7 +73,7 @@ def heads_by_layer(c: Config) -> Mapping[int, tuple[int, int]]:
     return found
 
 
-def plan(c: Config) -> Iterator[Layer]:
+def plan(c: Config) -> Iterator[Gemma4Layer]:
     count = c.layers("num_hidden_layers")
     first_shared = count - c.num("num_kv_shared_layers", default=0)
     saved = heads_by_layer(c) if c.has("per_layer_config") else None
@@ -82,7 +82,7 @@ def plan(c: Config) -> Iterator[Layer]:
         shared = i >= first_shared
         size, kv_heads = heads_by_kind(c, kind) if saved is None else saved.get(i, usual)
         double = shared and c.flag("use_double_wide_mlp")
-        yield Layer(
+        yield Gemma4Layer(
             size=size,
             kv_heads=kv_heads,
             values=not (kind == FULL and c.flag("attention_k_eq_v")),
@@ -91,7 +91,7 @@ def plan(c: Config) -> Iterator[Layer]:
         )
 
 
-def attention(c: Config, one: Layer) -> Submodule:
+def attention(c: Config, one: Gemma4Layer) -> Submodule:
     """Keys and values are normalised apart, so that both are stored even where they are equal."""
     width, bias, path = c.num("hidden_size"), c.flag("attention_bias"), "self_attn."
     a = Attention(
@@ -132,7 +132,7 @@ def mixture(c: Config) -> Submodules:
     )
 
 
-def layer(c: Config, one: Layer) -> Submodules:
+def layer(c: Config, one: Gemma4Layer) -> Submodules:
     width = c.num("hidden_size")
     slices = c.num("hidden_size_per_layer_input", default=0)
     return (

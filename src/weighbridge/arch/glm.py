@@ -10,7 +10,7 @@ from weighbridge.arch.blueprint import Family
 from weighbridge.arch.config import Config
 from weighbridge.arch.decoder import BEFORE
 from weighbridge.arch.heads import DECODER_HEADS
-from weighbridge.arch.llama import Switches, decoder
+from weighbridge.arch.llama import LlamaSwitches, decoder
 from weighbridge.arch.modules import Decoder, fused_gated
 from weighbridge.arch.rotary import partly_rotary
 
@@ -19,7 +19,7 @@ FOUR = (*BEFORE, "post_self_attn_layernorm", "post_mlp_layernorm")
 
 def glm(norms: tuple[str, ...]) -> Callable[[Config], Decoder]:
     def read(c: Config) -> Decoder:
-        one = Switches(qkv_bias=c.flag("attention_bias"), mlp=fused_gated, norms=norms)
+        one = LlamaSwitches(qkv_bias=c.flag("attention_bias"), mlp=fused_gated, norms=norms)
         return decoder(c, one)
 
     return read

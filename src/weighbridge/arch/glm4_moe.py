@@ -15,7 +15,7 @@ from weighbridge.arch.blueprint import Buffer, Family, Param, gated_mlp, linear
 from weighbridge.arch.config import Config
 from weighbridge.arch.decoder import BEFORE, tree
 from weighbridge.arch.heads import DECODER_HEADS
-from weighbridge.arch.llama import Switches, attention, shared_keys
+from weighbridge.arch.llama import LlamaSwitches, attention, shared_keys
 from weighbridge.arch.modules import (
     Decoder,
     Submodule,
@@ -28,7 +28,7 @@ from weighbridge.arch.modules import (
 from weighbridge.arch.rotary import head_dim, partly_rotary, rotary
 from weighbridge.arch.sparse import (
     Parts,
-    Routed,
+    RoutedExperts,
     after_first,
     by_kinds,
     by_kinds_or_first,
@@ -43,7 +43,7 @@ from weighbridge.arch.sparse import (
 from weighbridge.arch.windows import layer_kinds
 
 
-def choice(c: Config) -> Routed:
+def choice(c: Config) -> RoutedExperts:
     return routed(c, "num_local_experts", "moe_intermediate_size")
 
 
@@ -57,20 +57,20 @@ def glm_moe(c: Config) -> Submodule:
 
 def glm_attention(c: Config) -> Submodule:
     bias = c.flag("attention_bias")
-    return attention(c, Switches(qkv_bias=bias, qk_norm=c.flag("use_qk_norm")))
+    return attention(c, LlamaSwitches(qkv_bias=bias, qk_norm=c.flag("use_qk_norm")))
 
 
 def dots_attention(c: Config) -> Submodule:
     bias = c.flag("attention_bias")
-    return attention(c, Switches(qkv_bias=bias, o_bias=bias, qk_norm=True))
+    return attention(c, LlamaSwitches(qkv_bias=bias, o_bias=bias, qk_norm=True))
 
 
 def solar_attention(c: Config) -> Submodule:
-    return attention(c, Switches(qkv_bias=c.flag("attention_bias")))
+    return attention(c, LlamaSwitches(qkv_bias=c.flag("attention_bias")))
 
 
 def exaone_attention(c: Config) -> Submodule:
-    return attention(c, Switches(qk_norm=True))
+    return attention(c, LlamaSwitches(qk_norm=True))
 
 
 def exaone_moe(c: Config) -> Submodule:
@@ -160,7 +160,7 @@ def cohere2_moe(c: Config) -> Decoder:
         return gated("mlp", width, c.num("prefix_dense_intermediate_size", default=e.inner))
 
     def layer(sparse: bool) -> Submodules:
-        one = attention(c, Switches(qkv_bias=bias, o_bias=bias))
+        one = attention(c, LlamaSwitches(qkv_bias=bias, o_bias=bias))
         return (one, normed(width, "input_layernorm"), feed(sparse))
 
     return tree(c, by_kind(by_kinds_or_first(c), layer), kinds=layer_kinds)
@@ -192,7 +192,7 @@ def ernie_moe(c: Config) -> Submodule:
 
 
 def ernie_attention(c: Config) -> Submodule:
-    return attention(c, Switches(qkv_bias=c.flag("use_bias"), o_bias=c.flag("use_bias")))
+    return attention(c, LlamaSwitches(qkv_bias=c.flag("use_bias"), o_bias=c.flag("use_bias")))
 
 
 ERNIE = Parts(
@@ -217,11 +217,11 @@ def hunyuan_moe(c: Config) -> Decoder:
     counts = c.per_layer("num_experts", count=layers)
     ks = c.per_layer("moe_topk", count=layers)
     bias, names = c.flag("attention_bias"), ("query_layernorm", "key_layernorm")
-    s = Switches(qkv_bias=bias, o_bias=bias, qk_norm=True, qk_names=names)
+    s = LlamaSwitches(qkv_bias=bias, o_bias=bias, qk_norm=True, qk_names=names)
 
     def layer(kind: tuple[int, int]) -> Submodules:
         width, inner = c.num("hidden_size"), c.num("intermediate_size")
-        e = Routed(count=kind[0], inner=inner, top_k=kind[1])
+        e = RoutedExperts(count=kind[0], inner=inner, top_k=kind[1])
         feed = submodule(
             router("mlp.gate.wg", e.count, width, dtype="float32"),
             each("mlp.experts", width, e),

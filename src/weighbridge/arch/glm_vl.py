@@ -14,7 +14,7 @@ from weighbridge.arch.compose import Inner, composite, either, text_head
 from weighbridge.arch.config import Config
 from weighbridge.arch.glm import FOUR
 from weighbridge.arch.heads import DECODER_HEADS
-from weighbridge.arch.llama import Switches, decoder
+from weighbridge.arch.llama import LlamaSwitches, decoder
 from weighbridge.arch.modules import Decoder, fused_gated
 from weighbridge.arch.qwen_vl import patch_embed, rotary
 from weighbridge.arch.rotary import partly_rotary
@@ -46,7 +46,7 @@ def vision(c: Config, at: str) -> Iterator[Param]:
 
 
 def text(c: Config) -> Decoder:
-    return decoder(c, Switches(qkv_bias=True, mlp=fused_gated, norms=FOUR))
+    return decoder(c, LlamaSwitches(qkv_bias=True, mlp=fused_gated, norms=FOUR))
 
 
 def family_of(name: str) -> Family:

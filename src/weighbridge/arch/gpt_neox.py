@@ -13,7 +13,7 @@ from functools import partial
 
 from weighbridge.arch.blueprint import Buffer, Family, Param, linear, norm
 from weighbridge.arch.config import Config
-from weighbridge.arch.decoder import Names, alike, tree
+from weighbridge.arch.decoder import DecoderNames, alike, tree
 from weighbridge.arch.heads import DECODER_HEADS, LEGACY_HEADS, lm_called
 from weighbridge.arch.modules import (
     Decoder,
@@ -27,7 +27,7 @@ from weighbridge.arch.rotary import frequencies, head_dim, partly_rotary, share
 from weighbridge.arch.windows import layer_kinds
 
 TWO = ("input_layernorm", "post_attention_layernorm")
-NAMES = Names(embed="embed_in", final="final_layer_norm", norm_bias=True)
+NAMES = DecoderNames(embed="embed_in", final="final_layer_norm", norm_bias=True)
 MEGATRON = ("dense_h_to_4h", "dense_4h_to_h")
 
 
@@ -69,7 +69,7 @@ def persimmon_layer(c: Config) -> Submodules:
 
 
 def persimmon(c: Config) -> Decoder:
-    names = Names(final="final_layernorm", norm_bias=True)
+    names = DecoderNames(final="final_layernorm", norm_bias=True)
     return tree(c, alike(c, lambda: persimmon_layer(c)), names, kinds=layer_kinds)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from weighbridge.arch.attention import Attention
 from weighbridge.arch.blueprint import Buffer, Family, Param, conv, linear
 from weighbridge.arch.config import Config
-from weighbridge.arch.decoder import Names, tree
+from weighbridge.arch.decoder import DecoderNames, tree
 from weighbridge.arch.heads import DECODER_HEADS
 from weighbridge.arch.llama import kv_heads
 from weighbridge.arch.mixers import GatedRecurrence
@@ -77,7 +77,7 @@ def recurrent_gemma(c: Config) -> Decoder:
         mlp = gated("mlp_block", width, inner, bias=True)
         return (mixer, mlp, normed(width, "temporal_pre_norm", "channel_pre_norm"))
 
-    return tree(c, by_kind(pattern(c), layer), Names(final="final_norm"))
+    return tree(c, by_kind(pattern(c), layer), DecoderNames(final="final_norm"))
 
 
 def buffers(c: Config, at: str) -> Iterator[Buffer]:

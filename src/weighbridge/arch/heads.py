@@ -6,7 +6,7 @@ inside a larger one), as families do.
 
 from collections.abc import Iterator
 
-from weighbridge.arch.blueprint import Body, Param, linear
+from weighbridge.arch.blueprint import Param, ParamRule, linear
 from weighbridge.arch.config import Config
 
 
@@ -15,7 +15,7 @@ def causal_lm(c: Config, at: str) -> Iterator[Param]:
     yield from linear(f"{at}lm_head", c.num("vocab_size"), c.num("hidden_size"))
 
 
-def lm_called(name: str, embedding: str) -> Body:
+def lm_called(name: str, embedding: str) -> ParamRule:
     """A language-model head under a name of its own, and the embedding that it may be tied to."""
 
     def head(c: Config, at: str) -> Iterator[Param]:

@@ -8,7 +8,7 @@ Sources: transformers 5.23 models/{idefics2,idefics3,smolvlm}/modeling_*.py.
 
 from collections.abc import Iterator
 
-from weighbridge.arch.blueprint import Body, Family, Param, conv, embedding, linear, norm
+from weighbridge.arch.blueprint import Family, Param, ParamRule, conv, embedding, linear, norm
 from weighbridge.arch.clip import layers, patch_kernel, side
 from weighbridge.arch.compose import Inner, composite, nested, text_head
 from weighbridge.arch.config import Config
@@ -69,7 +69,7 @@ def folded(c: Config, at: str) -> Iterator[Param]:
     yield from linear(f"{at}connector.modality_projection.proj", out, into)
 
 
-def family_of(name: str, connector: Body, *blocks: str) -> Family:
+def family_of(name: str, connector: ParamRule, *blocks: str) -> Family:
     return composite(
         TEXT,
         VISION,

@@ -11,7 +11,7 @@ from typing import Any
 
 from weighbridge.arch.blueprint import Buffer, Family, Param, conv, gated_mlp, linear, norm
 from weighbridge.arch.config import Config
-from weighbridge.arch.decoder import BEFORE, Names, kinds, tree
+from weighbridge.arch.decoder import BEFORE, DecoderNames, kinds, tree
 from weighbridge.arch.deepseek import latent, latent_rotary
 from weighbridge.arch.heads import DECODER_HEADS
 from weighbridge.arch.mixers import KimiDelta
@@ -26,7 +26,7 @@ from weighbridge.arch.modules import (
 )
 from weighbridge.arch.sparse import (
     NUMBERED,
-    Routed,
+    RoutedExperts,
     by_kinds,
     correction,
     each,
@@ -40,7 +40,7 @@ from weighbridge.errors import UnsupportedError
 LINEAR = "linear_attention"
 
 
-def choice(c: Config) -> Routed:
+def choice(c: Config) -> RoutedExperts:
     return routed(c, "num_experts", "moe_intermediate_size", "num_experts_per_token")
 
 
@@ -193,7 +193,7 @@ def bailing(c: Config) -> Decoder:
         return (mixer, feed, normed(width, *BEFORE))
 
     found = by_kind(list(zip(bailing_kinds(c), bailing_sparse(c), strict=True)), layer)
-    return tree(c, found, Names(embed="word_embeddings"))
+    return tree(c, found, DecoderNames(embed="word_embeddings"))
 
 
 def bailing_buffers(c: Config, at: str) -> Iterator[Buffer]:

@@ -12,16 +12,16 @@ from weighbridge.arch.blueprint import Buffer, Family
 from weighbridge.arch.config import Config
 from weighbridge.arch.decoder import BEFORE, alike, tree
 from weighbridge.arch.heads import DECODER_HEADS
-from weighbridge.arch.llama import Switches, attention
+from weighbridge.arch.llama import LlamaSwitches, attention
 from weighbridge.arch.modules import Decoder, Submodules, normed
 from weighbridge.arch.rotary import rotary
-from weighbridge.arch.sparse import Routed, correction, every, moe, routed
+from weighbridge.arch.sparse import RoutedExperts, correction, every, moe, routed
 from weighbridge.arch.windows import layer_kinds
 
 FOUR = (*BEFORE, "post_attn_norm", "post_ffn_norm")  # as checkpoints call them
 
 
-def choice(c: Config) -> Routed:
+def choice(c: Config) -> RoutedExperts:
     return routed(c, "num_experts", "moe_intermediate_size")
 
 
@@ -30,7 +30,7 @@ def layer(c: Config) -> Submodules:
     width, e = c.num("hidden_size"), choice(c)
     shared = c.num("shared_expert_intermediate_size")
     return (
-        attention(c, Switches(qk_norm=True)),
+        attention(c, LlamaSwitches(qk_norm=True)),
         moe("mlp.", width, e, shared=shared),
         normed(width, *FOUR),
     )

@@ -7,7 +7,7 @@ Source: transformers 5.23 models/kosmos2/modeling_kosmos2.py.
 
 from collections.abc import Iterator
 
-from weighbridge.arch.blueprint import Body, Buffer, Family, Param, embedding, linear
+from weighbridge.arch.blueprint import Buffer, Family, Param, ParamRule, embedding, linear
 from weighbridge.arch.clip import clip_vision, side
 from weighbridge.arch.config import Config
 from weighbridge.arch.vision import layernorm, nothing
@@ -53,7 +53,7 @@ def vision(c: Config, at: str) -> Iterator[Param]:
         yield p._replace(name=f"{at}model." + p.name.removeprefix("vision_model."))
 
 
-def body(*, head: bool) -> Body:
+def body(*, head: bool) -> ParamRule:
     def kosmos(c: Config, at: str) -> Iterator[Param]:
         language, tower = parts(c)
         width = language.num("embed_dim")

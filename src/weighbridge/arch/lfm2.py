@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from weighbridge.arch.blueprint import Buffer, Family, conv, linear
 from weighbridge.arch.config import Config
-from weighbridge.arch.decoder import Names, kinds, tree
+from weighbridge.arch.decoder import DecoderNames, kinds, tree
 from weighbridge.arch.heads import DECODER_HEADS
 from weighbridge.arch.llama import grouped
 from weighbridge.arch.mixers import ShortConv
@@ -28,7 +28,7 @@ from weighbridge.arch.rotary import frequencies, head_dim, rotary
 from weighbridge.arch.sparse import NUMBERED, correction, each, fed, routed, router
 from weighbridge.units import ceil_div
 
-NAMES = Names(final="embedding_norm")
+NAMES = DecoderNames(final="embedding_norm")
 
 
 def short_conv(c: Config) -> Submodule:

@@ -8,10 +8,10 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from weighbridge.arch.blueprint import Blueprint, Buffer, Kind, Param
+from weighbridge.arch.blueprint import Blueprint, Buffer, Param, ParamKind
 
 # Class name of the holding module -> kind of its weight. Subclasses count as what they extend.
-KINDS: dict[str, Kind] = {
+KINDS: dict[str, ParamKind] = {
     "Embedding": "embedding",
     "Conv1D": "conv1d",
     "Conv1d": "conv",
@@ -63,7 +63,7 @@ def _params(module: Any, holders: dict[str, Any], dtype: str) -> Iterator[Param]
         )
 
 
-def _kind(holder: Any, leaf: str, dimensions: int) -> Kind:
+def _kind(holder: Any, leaf: str, dimensions: int) -> ParamKind:
     if leaf.endswith("bias"):
         return "bias"
     classes = [cls.__name__ for cls in type(holder).__mro__]

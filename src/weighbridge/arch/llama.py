@@ -14,7 +14,7 @@ from typing import NamedTuple
 from weighbridge.arch.attention import Attention
 from weighbridge.arch.blueprint import Buffer, Family, Param
 from weighbridge.arch.config import Config
-from weighbridge.arch.decoder import BEFORE, Names, alike, tree
+from weighbridge.arch.decoder import BEFORE, DecoderNames, alike, tree
 from weighbridge.arch.heads import DECODER_HEADS
 from weighbridge.arch.modules import (
     Decoder,
@@ -34,7 +34,7 @@ from weighbridge.arch.windows import layer_kinds
 AFTER = ("post_attention_layernorm", "post_feedforward_layernorm")  # after each: OLMo 2, EXAONE 4
 
 
-class Switches(NamedTuple):
+class LlamaSwitches(NamedTuple):
     """What distinguishes one relative from the next."""
 
     qkv_bias: bool = False
@@ -63,13 +63,13 @@ def grouped(c: Config) -> Attention:
     )
 
 
-def attention(c: Config, s: Switches, path: str = "self_attn.") -> Submodule:
+def attention(c: Config, s: LlamaSwitches, path: str = "self_attn.") -> Submodule:
     names = s.qk_names if s.qk_norm else ()
     bias = (s.qkv_bias, s.o_bias)
     return gqa(path, c.num("hidden_size"), grouped(c), bias=bias, norms=names)
 
 
-def layer(c: Config, s: Switches) -> Submodules:
+def layer(c: Config, s: LlamaSwitches) -> Submodules:
     """Attention, MLP, and the norms over the hidden size."""
     width = c.num("hidden_size")
     return (
@@ -79,9 +79,9 @@ def layer(c: Config, s: Switches) -> Submodules:
     )
 
 
-def decoder(c: Config, s: Switches, names: Names | None = None) -> Decoder:
+def decoder(c: Config, s: LlamaSwitches, names: DecoderNames | None = None) -> Decoder:
     """Return a decoder with as many equal layers as the config asks for."""
-    names = names or Names(norm_bias=s.norm_bias)
+    names = names or DecoderNames(norm_bias=s.norm_bias)
     return tree(c, alike(c, lambda: layer(c, s)), names, kinds=layer_kinds)
 
 
@@ -89,54 +89,54 @@ def decoder(c: Config, s: Switches, names: Names | None = None) -> Decoder:
 gpt = partial(ungated, names=("c_fc", "c_proj"))
 
 
-def llama(c: Config) -> Switches:
+def llama(c: Config) -> LlamaSwitches:
     bias = c.flag("attention_bias")
-    return Switches(qkv_bias=bias, o_bias=bias, mlp_bias=c.flag("mlp_bias"))
+    return LlamaSwitches(qkv_bias=bias, o_bias=bias, mlp_bias=c.flag("mlp_bias"))
 
 
-def mistral(c: Config) -> Switches:
-    return Switches()
+def mistral(c: Config) -> LlamaSwitches:
+    return LlamaSwitches()
 
 
-def cwm(c: Config) -> Switches:
-    return Switches(mlp_bias=c.flag("mlp_bias"))
+def cwm(c: Config) -> LlamaSwitches:
+    return LlamaSwitches(mlp_bias=c.flag("mlp_bias"))
 
 
-def qwen2(c: Config) -> Switches:
-    return Switches(qkv_bias=True)
+def qwen2(c: Config) -> LlamaSwitches:
+    return LlamaSwitches(qkv_bias=True)
 
 
-def qwen3(c: Config) -> Switches:
+def qwen3(c: Config) -> LlamaSwitches:
     bias = c.flag("attention_bias")
-    return Switches(qkv_bias=bias, o_bias=bias, qk_norm=True)
+    return LlamaSwitches(qkv_bias=bias, o_bias=bias, qk_norm=True)
 
 
-def ernie(c: Config) -> Switches:
+def ernie(c: Config) -> LlamaSwitches:
     bias = c.flag("use_bias")
-    return Switches(qkv_bias=bias, o_bias=bias, mlp_bias=bias)
+    return LlamaSwitches(qkv_bias=bias, o_bias=bias, mlp_bias=bias)
 
 
-def seed(c: Config) -> Switches:
-    return Switches(
+def seed(c: Config) -> LlamaSwitches:
+    return LlamaSwitches(
         qkv_bias=c.flag("attention_bias"),
         o_bias=c.flag("attention_out_bias"),
         mlp_bias=c.flag("mlp_bias"),
     )
 
 
-def arcee(c: Config) -> Switches:
+def arcee(c: Config) -> LlamaSwitches:
     bias = c.flag("attention_bias")
-    return Switches(qkv_bias=bias, o_bias=bias, mlp_bias=c.flag("mlp_bias"), mlp=ungated)
+    return LlamaSwitches(qkv_bias=bias, o_bias=bias, mlp_bias=c.flag("mlp_bias"), mlp=ungated)
 
 
-def helium(c: Config) -> Switches:
-    return Switches(qkv_bias=c.flag("attention_bias"), mlp_bias=c.flag("mlp_bias"))
+def helium(c: Config) -> LlamaSwitches:
+    return LlamaSwitches(qkv_bias=c.flag("attention_bias"), mlp_bias=c.flag("mlp_bias"))
 
 
-def nemotron(c: Config) -> Switches:
+def nemotron(c: Config) -> LlamaSwitches:
     """LayerNorm1P adds one to its weight; it holds what LayerNorm holds. Jais 2 likewise."""
     bias = c.flag("attention_bias")
-    return Switches(
+    return LlamaSwitches(
         qkv_bias=bias,
         o_bias=bias,
         mlp_bias=c.flag("mlp_bias"),
@@ -145,15 +145,15 @@ def nemotron(c: Config) -> Switches:
     )
 
 
-def starcoder2(c: Config) -> Switches:
+def starcoder2(c: Config) -> LlamaSwitches:
     bias = c.flag("use_bias", default=True)
-    return Switches(qkv_bias=bias, o_bias=bias, mlp_bias=bias, norm_bias=True, mlp=gpt)
+    return LlamaSwitches(qkv_bias=bias, o_bias=bias, mlp_bias=bias, norm_bias=True, mlp=gpt)
 
 
-def hunyuan(c: Config) -> Switches:
+def hunyuan(c: Config) -> LlamaSwitches:
     bias = c.flag("attention_bias")
     names = ("query_layernorm", "key_layernorm")
-    return Switches(qkv_bias=bias, o_bias=bias, qk_norm=True, qk_names=names)
+    return LlamaSwitches(qkv_bias=bias, o_bias=bias, qk_norm=True, qk_names=names)
 
 
 def shared_keys(c: Config, layers: Sequence[Submodules]) -> tuple[Submodules, ...]:
@@ -175,13 +175,13 @@ def hunyuan_dense(c: Config) -> Decoder:
     return found._replace(layers=shared_keys(c, found.layers))
 
 
-def exaone4(c: Config) -> Switches:
-    return Switches(qk_norm=True, norms=AFTER)
+def exaone4(c: Config) -> LlamaSwitches:
+    return LlamaSwitches(qk_norm=True, norms=AFTER)
 
 
-def clova(c: Config) -> Switches:
+def clova(c: Config) -> LlamaSwitches:
     bias, extra = c.flag("attention_bias"), ("post_norm1", "post_norm2")
-    return Switches(
+    return LlamaSwitches(
         qkv_bias=bias,
         o_bias=bias,
         mlp_bias=c.flag("mlp_bias"),
@@ -210,7 +210,9 @@ def theta_rotary(c: Config, at: str) -> Iterator[Buffer]:
 SPANS: Mapping[str, str] = {"ForQuestionAnswering": "transformer"}
 
 
-def relative(cls: str, switches: Callable[[Config], Switches], *, spans: bool = False) -> Family:
+def relative(
+    cls: str, switches: Callable[[Config], LlamaSwitches], *, spans: bool = False
+) -> Family:
     return Family(
         tree=lambda c: decoder(c, switches(c)),
         cls=f"{cls}ForCausalLM",

@@ -10,7 +10,7 @@ checkpoints in conversion_mapping.py there.
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
-from weighbridge.arch.blueprint import Body, Family, Param, conv, linear, norm
+from weighbridge.arch.blueprint import Family, Param, ParamRule, conv, linear, norm
 from weighbridge.arch.compose import (
     SIDE_BY_SIDE,
     TEXT,
@@ -166,7 +166,7 @@ OWN = own()
 
 
 def family_of(
-    own: Body,
+    own: ParamRule,
     name: str,
     *,
     extra: tuple[str, ...] = (),

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from weighbridge.arch.blueprint import Buffer, Family, Param, conv, linear, norm
 from weighbridge.arch.config import Config
-from weighbridge.arch.decoder import Names, alike, tree
+from weighbridge.arch.decoder import DecoderNames, alike, tree
 from weighbridge.arch.heads import DECODER_HEADS
 from weighbridge.arch.mixers import Mamba1, Mamba2
 from weighbridge.arch.modules import Decoder, Submodule, Submodules, normed, submodule
@@ -72,7 +72,7 @@ def mamba2(path: str, width: int, m: Mamba2, has: Biases, *, has_norm: bool = Tr
     )
 
 
-NAMES = Names(embed="embeddings", final="norm_f")
+NAMES = DecoderNames(embed="embeddings", final="norm_f")
 
 
 def biases(c: Config) -> Biases:

@@ -17,10 +17,10 @@ from functools import partial
 
 from weighbridge.arch.blueprint import Buffer, Family, Param, experts, linear, norm
 from weighbridge.arch.config import Config
-from weighbridge.arch.decoder import BEFORE, Names, alike, counted, kinds, tree
+from weighbridge.arch.decoder import BEFORE, DecoderNames, alike, counted, kinds, tree
 from weighbridge.arch.feed import Dense
 from weighbridge.arch.heads import DECODER_HEADS
-from weighbridge.arch.llama import Switches, attention
+from weighbridge.arch.llama import LlamaSwitches, attention
 from weighbridge.arch.mamba import Biases, expanded, mamba1, mamba2, step_rank
 from weighbridge.arch.mixers import Mamba1, Mamba2
 from weighbridge.arch.modules import (
@@ -34,11 +34,11 @@ from weighbridge.arch.modules import (
     ungated,
 )
 from weighbridge.arch.rotary import partly_rotary, rotary
-from weighbridge.arch.sparse import Routed, each, fed, routed, router, stacked
+from weighbridge.arch.sparse import RoutedExperts, each, fed, routed, router, stacked
 from weighbridge.arch.windows import layer_kinds
 
 MAMBA, ATTENTION = "linear_attention", "full_attention"
-LAST = Names(final="final_layernorm")
+LAST = DecoderNames(final="final_layernorm")
 PRE = ("input_layernorm", "pre_ff_layernorm")
 
 # Jamba
@@ -74,7 +74,7 @@ def jamba(c: Config) -> Decoder:
         )
 
     def layer(kind: tuple[bool, bool]) -> Submodules:
-        mixer = attention(c, Switches()) if kind[0] else jamba_mamba(c)
+        mixer = attention(c, LlamaSwitches()) if kind[0] else jamba_mamba(c)
         return (mixer, feed(kind[1]), normed(width, *PRE))
 
     found = [
@@ -105,7 +105,7 @@ def prefixed_mamba(c: Config) -> Submodule:
 
 def all_bias(c: Config) -> Submodule:
     bias = c.flag("attention_bias")
-    return attention(c, Switches(qkv_bias=bias, o_bias=bias))
+    return attention(c, LlamaSwitches(qkv_bias=bias, o_bias=bias))
 
 
 def forward(c: Config) -> Submodule:
@@ -262,7 +262,7 @@ def nemotron_moe(c: Config) -> Submodule:
     )
 
 
-def ungated_experts(path: str, width: int, e: Routed) -> Iterator[Param]:
+def ungated_experts(path: str, width: int, e: RoutedExperts) -> Iterator[Param]:
     k, _ = e.share
 
     def one(at: str) -> Iterator[Param]:
@@ -274,7 +274,7 @@ def ungated_experts(path: str, width: int, e: Routed) -> Iterator[Param]:
 
 def nemotron_attention(c: Config) -> Submodule:
     """A spelling of its own of a head's size is an old one."""
-    return attention(c, Switches(), "mixer.")
+    return attention(c, LlamaSwitches(), "mixer.")
 
 
 def nemotron_mlp(c: Config) -> Submodule:
@@ -297,7 +297,7 @@ def nemotron_h(c: Config) -> Decoder:
         made = MADE.get(kind, nemotron_moe)
         return (normed(c.num("hidden_size"), "norm"), made(c))
 
-    names = Names(embed="embeddings", final="norm_f")
+    names = DecoderNames(embed="embeddings", final="norm_f")
     return tree(c, by_kind(nemotron_kinds(c), layer), names)
 
 

@@ -8,10 +8,10 @@ Source: XiaomiMiMo/MiMo-7B-* modeling_mimo.py (remote code), as their weight map
 from weighbridge.arch.blueprint import Family, linear
 from weighbridge.arch.config import Config
 from weighbridge.arch.heads import DECODER_HEADS
-from weighbridge.arch.llama import Switches, decoder, layer
+from weighbridge.arch.llama import LlamaSwitches, decoder, layer
 from weighbridge.arch.modules import Decoder, normed, submodule
 
-QWEN2 = Switches(qkv_bias=True)
+QWEN2 = LlamaSwitches(qkv_bias=True)
 
 
 def mimo(c: Config) -> Decoder:

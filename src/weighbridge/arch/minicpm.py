@@ -15,9 +15,9 @@ from weighbridge.arch.config import Config
 from weighbridge.arch.decoder import BEFORE, alike, tree
 from weighbridge.arch.deepseek import latent, latent_rotary
 from weighbridge.arch.heads import DECODER_HEADS
-from weighbridge.arch.llama import Switches, attention
+from weighbridge.arch.llama import LlamaSwitches, attention
 from weighbridge.arch.modules import Decoder, Submodule, Submodules, gated, normed, submodule
-from weighbridge.arch.sparse import Routed, fed
+from weighbridge.arch.sparse import RoutedExperts, fed
 from weighbridge.arch.windows import layer_kinds
 
 
@@ -33,7 +33,7 @@ def minicpm3(c: Config) -> Decoder:
 
 def mixture(c: Config, count: int) -> Submodule:
     width, inner = c.num("hidden_size"), c.num("intermediate_size")
-    e = Routed(count=count, inner=inner, top_k=c.num("num_experts_per_tok"))
+    e = RoutedExperts(count=count, inner=inner, top_k=c.num("num_experts_per_tok"))
     one = partial(gated_mlp, width=width, inner=inner)
     return submodule(
         [Param("mlp.gate.weight", (count, width), "router")],
@@ -46,7 +46,7 @@ def minicpm_layer(c: Config) -> Submodules:
     bias, count = c.flag("attention_bias"), c.num("num_experts", default=0)
     width, inner = c.num("hidden_size"), c.num("intermediate_size")
     return (
-        attention(c, Switches(qkv_bias=bias, o_bias=bias)),
+        attention(c, LlamaSwitches(qkv_bias=bias, o_bias=bias)),
         mixture(c, count) if count else gated("mlp", width, inner),
         normed(width, *BEFORE),
     )

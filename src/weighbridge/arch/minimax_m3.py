@@ -15,7 +15,7 @@ from weighbridge.arch.blueprint import Buffer, Family, gated_mlp, linear, norm
 from weighbridge.arch.config import Config
 from weighbridge.arch.decoder import BEFORE, kinds, tree
 from weighbridge.arch.heads import DECODER_HEADS
-from weighbridge.arch.llama import Switches, attention, grouped
+from weighbridge.arch.llama import LlamaSwitches, attention, grouped
 from weighbridge.arch.modules import (
     Decoder,
     Submodule,
@@ -67,7 +67,7 @@ def indexer(c: Config) -> Indexer:
 
 def indexed(c: Config) -> Submodule:
     """Grouped queries; the index stores a key of its size beside the keys and values."""
-    usual, own = attention(c, Switches(qk_norm=True)), indexer(c)
+    usual, own = attention(c, LlamaSwitches(qk_norm=True)), indexer(c)
     width, path = c.num("hidden_size"), "self_attn.index_"
     return submodule(
         usual.params,
@@ -95,7 +95,7 @@ def minimax_m3(c: Config) -> Decoder:
 
     def layer(kind: tuple[bool, bool]) -> Submodules:
         width = c.num("hidden_size")
-        mixer = indexed(c) if kind[0] else attention(c, Switches(qk_norm=True))
+        mixer = indexed(c) if kind[0] else attention(c, LlamaSwitches(qk_norm=True))
         feed = moe(c) if kind[1] else gated("mlp", width, c.num("dense_intermediate_size"))
         return (mixer, feed, normed(width, *BEFORE))
 

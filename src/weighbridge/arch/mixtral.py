@@ -14,20 +14,29 @@ from dataclasses import replace
 
 from weighbridge.arch.blueprint import Buffer, Family, Param, linear, norm
 from weighbridge.arch.config import Config
-from weighbridge.arch.decoder import BEFORE, Names, alike, kinds, tree
+from weighbridge.arch.decoder import BEFORE, DecoderNames, alike, kinds, tree
 from weighbridge.arch.heads import DECODER_HEADS
-from weighbridge.arch.llama import Switches, attention, grouped
+from weighbridge.arch.llama import LlamaSwitches, attention, grouped
 from weighbridge.arch.mixers import LinearAttention
 from weighbridge.arch.modules import Decoder, Submodule, Submodules, by_kind, normed, submodule
 from weighbridge.arch.olmo import wide_norms
 from weighbridge.arch.rotary import frequencies, head_dim, rotary, share
-from weighbridge.arch.sparse import NUMBERED, Routed, correction, each, every, fed, routed, router
+from weighbridge.arch.sparse import (
+    NUMBERED,
+    RoutedExperts,
+    correction,
+    each,
+    every,
+    fed,
+    routed,
+    router,
+)
 from weighbridge.arch.windows import layer_kinds
 
 BLOCK = "block_sparse_moe."
 
 
-def choice(c: Config) -> Routed:
+def choice(c: Config) -> RoutedExperts:
     return routed(c, "num_local_experts", "intermediate_size")
 
 
@@ -46,15 +55,15 @@ def layer(c: Config, *mixing: Submodule, bias: bool = False) -> Submodules:
 
 
 def mixtral(c: Config) -> Decoder:
-    return tree(c, alike(c, lambda: layer(c, attention(c, Switches()))), kinds=layer_kinds)
+    return tree(c, alike(c, lambda: layer(c, attention(c, LlamaSwitches()))), kinds=layer_kinds)
 
 
 def phimoe(c: Config) -> Decoder:
     """LayerNorms with bias, where Mixtral has RMSNorms."""
     bias = c.flag("attention_bias")
-    one = Switches(qkv_bias=bias, o_bias=bias)
+    one = LlamaSwitches(qkv_bias=bias, o_bias=bias)
     layers = alike(c, lambda: layer(c, attention(c, one), bias=True))
-    return tree(c, layers, Names(norm_bias=True), kinds=layer_kinds)
+    return tree(c, layers, DecoderNames(norm_bias=True), kinds=layer_kinds)
 
 
 def phimoe_lm(c: Config, at: str) -> Iterator[Param]:
@@ -90,7 +99,7 @@ def _minimax(layer_kinds: Callable[[Config], Sequence[str]]) -> Callable[[Config
     def read(c: Config) -> Decoder:
         def one(kind: str) -> Submodules:
             is_linear = kind == "linear_attention"
-            return layer(c, lightning(c) if is_linear else attention(c, Switches()))
+            return layer(c, lightning(c) if is_linear else attention(c, LlamaSwitches()))
 
         return tree(c, by_kind(layer_kinds(c), one))
 
@@ -127,7 +136,7 @@ def minimax_m2(c: Config) -> Decoder:
     c.skip("mlp_intermediate_size", "shared_intermediate_size")  # the class reads neither
 
     def one() -> Submodules:
-        return layer(c, attention(c, Switches()), wide_norms(grouped(c)))
+        return layer(c, attention(c, LlamaSwitches()), wide_norms(grouped(c)))
 
     return tree(c, alike(c, one), kinds=layer_kinds)
 

@@ -15,7 +15,7 @@ from weighbridge.arch.blueprint import Family, Param, conv, norm
 from weighbridge.arch.config import Config
 
 
-class Fused(NamedTuple):
+class FusedConvs(NamedTuple):
     expansion: int
 
 
@@ -25,16 +25,16 @@ class Inverted(NamedTuple):
     expansion: int
 
 
-class Attention(NamedTuple):
+class MobileAttention(NamedTuple):
     heads: int
     size: int
     shortened: bool  # keys and values of every second row and column
 
 
-Block = Fused | Inverted | Attention
+Block = FusedConvs | Inverted | MobileAttention
 STEM, FUSION = 64, 2048
 STAGES: tuple[tuple[int, tuple[Block, ...]], ...] = (  # width, blocks
-    (128, (Fused(4),) * 3),
+    (128, (FusedConvs(4),) * 3),
     (256, (Inverted(3, 5, 6), *(Inverted(5, 0, 4), Inverted(3, 0, 4)) * 2)),
     (
         640,
@@ -42,10 +42,10 @@ STAGES: tuple[tuple[int, tuple[Block, ...]], ...] = (  # width, blocks
             Inverted(5, 5, 6),
             *(Inverted(5, 0, 4),) * 7,
             Inverted(0, 0, 1),
-            *(Attention(12, 64, True), Inverted(0, 0, 2)) * 14,
+            *(MobileAttention(12, 64, True), Inverted(0, 0, 2)) * 14,
         ),
     ),
-    (1280, (Inverted(5, 5, 6), *(Attention(16, 96, False), Inverted(0, 0, 2)) * 19)),
+    (1280, (Inverted(5, 5, 6), *(MobileAttention(16, 96, False), Inverted(0, 0, 2)) * 19)),
 )
 
 
@@ -54,7 +54,7 @@ def normed(at: str, shape: tuple[int, ...]) -> Iterator[Param]:
     yield from norm(f"{at}.bn", shape[0])
 
 
-def fused(at: str, into: int, out: int, b: Fused) -> Iterator[Param]:
+def fused(at: str, into: int, out: int, b: FusedConvs) -> Iterator[Param]:
     inner = into * b.expansion
     yield from conv(f"{at}conv_exp", (inner, into, 3, 3), bias=False)
     yield from norm(f"{at}bn1", inner)
@@ -72,7 +72,7 @@ def inverted(at: str, into: int, out: int, b: Inverted) -> Iterator[Param]:
     yield from normed(f"{at}pw_proj", (out, inner, 1, 1))
 
 
-def attention(at: str, width: int, b: Attention) -> Iterator[Param]:
+def attention(at: str, width: int, b: MobileAttention) -> Iterator[Param]:
     inner = b.heads * b.size
     yield from norm(f"{at}norm", width)
     yield from conv(f"{at}attn.query.proj", (inner, width, 1, 1), bias=False)
@@ -85,10 +85,12 @@ def attention(at: str, width: int, b: Attention) -> Iterator[Param]:
 
 
 def block(at: str, into: int, out: int, b: Block) -> Iterator[Param]:
-    if isinstance(b, Fused):
+    if isinstance(b, FusedConvs):
         yield from fused(at, into, out, b)
         return
-    yield from attention(at, out, b) if isinstance(b, Attention) else inverted(at, into, out, b)
+    yield from (
+        attention(at, out, b) if isinstance(b, MobileAttention) else inverted(at, into, out, b)
+    )
     yield Param(f"{at}layer_scale.gamma", (out,), "other")
 
 

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from weighbridge.arch.attention import Attention
 from weighbridge.arch.blueprint import Buffer, Family, norm
 from weighbridge.arch.config import Config
-from weighbridge.arch.decoder import Names, alike, tree
+from weighbridge.arch.decoder import DecoderNames, alike, tree
 from weighbridge.arch.heads import DECODER_HEADS
-from weighbridge.arch.llama import AFTER, Switches, decoder, grouped, layer
+from weighbridge.arch.llama import AFTER, LlamaSwitches, decoder, grouped, layer
 from weighbridge.arch.modules import Decoder, Submodule, submodule
 from weighbridge.arch.rotary import layered_rotary, rotary
 from weighbridge.arch.windows import layer_kinds
@@ -21,8 +21,8 @@ from weighbridge.arch.windows import layer_kinds
 
 def olmo(c: Config) -> Decoder:
     bias = c.flag("attention_bias")
-    one = Switches(qkv_bias=bias, o_bias=bias, norms=())
-    return decoder(c, one, names=Names(final=""))
+    one = LlamaSwitches(qkv_bias=bias, o_bias=bias, norms=())
+    return decoder(c, one, names=DecoderNames(final=""))
 
 
 def wide_norms(a: Attention, path: str = "self_attn.") -> Submodule:
@@ -33,7 +33,7 @@ def wide_norms(a: Attention, path: str = "self_attn.") -> Submodule:
 
 def olmo2(c: Config) -> Decoder:
     bias = c.flag("attention_bias")
-    one = Switches(qkv_bias=bias, o_bias=bias, norms=AFTER)
+    one = LlamaSwitches(qkv_bias=bias, o_bias=bias, norms=AFTER)
     layers = alike(c, lambda: (*layer(c, one), wide_norms(grouped(c))))
     return tree(c, layers, kinds=layer_kinds)
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from weighbridge.arch.blueprint import Buffer, Family, Param, embedding, linear, norm
 from weighbridge.arch.config import Config
-from weighbridge.arch.decoder import Names, alike, tree
+from weighbridge.arch.decoder import DecoderNames, alike, tree
 from weighbridge.arch.heads import DECODER_HEADS, labels
 from weighbridge.arch.modules import (
     Decoder,
@@ -100,7 +100,9 @@ def xglm_layer(c: Config) -> Submodules:
 
 
 def xglm(c: Config) -> Decoder:
-    return tree(c, alike(c, lambda: xglm_layer(c)), Names(final="layer_norm", norm_bias=True))
+    return tree(
+        c, alike(c, lambda: xglm_layer(c)), DecoderNames(final="layer_norm", norm_bias=True)
+    )
 
 
 def xglm_positions(c: Config, at: str) -> Iterator[Buffer]:

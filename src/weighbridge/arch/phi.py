@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from weighbridge.arch.attention import Attention
 from weighbridge.arch.blueprint import Family, Param, embedding, linear, norm
 from weighbridge.arch.config import Config
-from weighbridge.arch.decoder import BEFORE, Names, alike, tree
+from weighbridge.arch.decoder import BEFORE, DecoderNames, alike, tree
 from weighbridge.arch.heads import DECODER_HEADS
 from weighbridge.arch.llama import grouped
 from weighbridge.arch.modules import (
@@ -48,7 +48,7 @@ def phi_layer(c: Config) -> Submodules:
 
 
 def phi(c: Config) -> Decoder:
-    names = Names(final="final_layernorm", norm_bias=True)
+    names = DecoderNames(final="final_layernorm", norm_bias=True)
     return tree(c, alike(c, lambda: phi_layer(c)), names, kinds=layer_kinds)
 
 

@@ -12,7 +12,7 @@ modeling_phi4mm.py, speech_conformer_encoder.py.
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from weighbridge.arch.blueprint import Body, Buffer, Family, Param, conv, embedding, linear
+from weighbridge.arch.blueprint import Buffer, Family, Param, ParamRule, conv, embedding, linear
 from weighbridge.arch.clip import clip_ids, clip_vision, layers, patch_kernel, pooling, side
 from weighbridge.arch.config import Config
 from weighbridge.arch.heads import DECODER_HEADS, causal_lm
@@ -60,7 +60,7 @@ def phi3_buffers(c: Config, at: str) -> Iterator[Buffer]:
     )
 
 
-class Names(NamedTuple):
+class PhiVlNames(NamedTuple):
     """Where transformers and Phi-4's own code differ in what they call a tensor."""
 
     image_up: str
@@ -72,7 +72,7 @@ class Names(NamedTuple):
     heads: tuple[str, str, str, str]
 
 
-NATIVE = Names(
+NATIVE = PhiVlNames(
     "img_projection_up",
     "img_projection_down",
     "global_img_feature_extensor",
@@ -86,7 +86,7 @@ NATIVE = Names(
     ("gate_up_proj", "down_proj"),
     ("q_proj", "k_proj", "v_proj", "o_proj"),
 )
-OWN = Names(
+OWN = PhiVlNames(
     "img_projection.0",
     "img_projection.2",
     "glb_GN",
@@ -102,7 +102,7 @@ OWN = Names(
 )
 
 
-def image(c: Config, at: str, width: int, names: Names) -> Iterator[Param]:
+def image(c: Config, at: str, width: int, names: PhiVlNames) -> Iterator[Param]:
     """`c` is the tower's; the head that pools is built and not used."""
     own = c.num("hidden_size")
     path = f"{at}img_processor."
@@ -134,7 +134,7 @@ def halvings(c: Config) -> int:
     return max(1, c.num("time_reduction").bit_length() - 1)
 
 
-def feed_forward(c: Config, at: str, names: Names) -> Iterator[Param]:
+def feed_forward(c: Config, at: str, names: PhiVlNames) -> Iterator[Param]:
     width, inner = c.num("hidden_size"), c.num("intermediate_size")
     yield from layernorm(f"{at}layer_norm", width)
     yield from linear(f"{at}{names.mlp[0]}", 2 * inner, width, bias=True)
@@ -154,7 +154,7 @@ def convolution(c: Config, at: str) -> Iterator[Param]:
     yield from conv(f"{at}ext_pw_conv_1d", (out, width, 1))
 
 
-def conformer(c: Config, at: str, names: Names) -> Iterator[Param]:
+def conformer(c: Config, at: str, names: PhiVlNames) -> Iterator[Param]:
     width = c.num("hidden_size")
     buckets = c.num("bias_max_distance") * (1 if c.flag("bias_symmetric") else 2)
     yield from subsampling(c, f"{at}embed.")
@@ -171,7 +171,7 @@ def conformer(c: Config, at: str, names: Names) -> Iterator[Param]:
         yield from layernorm(f"{path}layer_norm", width)
 
 
-def sound(c: Config, at: str, width: int, names: Names) -> Iterator[Param]:
+def sound(c: Config, at: str, width: int, names: PhiVlNames) -> Iterator[Param]:
     """One projection for sound alone, one for sound beside images."""
     into = c.num("hidden_size") * c.num("downsample_rate")
     yield from conformer(c, f"{at}encoder.", names)
@@ -205,7 +205,7 @@ def own_towers(c: Config) -> tuple[Config, Config]:
     return Config({}, where=c.where, model_type=c.held("vision")), audio
 
 
-def multimodal(names: Names, language: Body, towers: Towers) -> Body:
+def multimodal(names: PhiVlNames, language: ParamRule, towers: Towers) -> ParamRule:
     def body(c: Config, at: str) -> Iterator[Param]:
         (vision, audio), path = towers(c), f"{at}embed_tokens_extend."
         width = c.num("hidden_size")

@@ -18,7 +18,7 @@ from weighbridge.arch.blueprint import Buffer, Family, Param, conv, gated_mlp, l
 from weighbridge.arch.config import Config
 from weighbridge.arch.decoder import BEFORE, alike, kinds, tree
 from weighbridge.arch.heads import DECODER_HEADS, causal_lm
-from weighbridge.arch.llama import AFTER, SPANS, Switches, attention, grouped
+from weighbridge.arch.llama import AFTER, SPANS, LlamaSwitches, attention, grouped
 from weighbridge.arch.mixers import GatedDelta
 from weighbridge.arch.modules import (
     Decoder,
@@ -33,7 +33,7 @@ from weighbridge.arch.olmo import wide_norms
 from weighbridge.arch.rotary import frequencies, head_dim, partly_rotary, rotary
 from weighbridge.arch.sparse import (
     Parts,
-    Routed,
+    RoutedExperts,
     block,
     by_kinds,
     by_step,
@@ -46,7 +46,7 @@ from weighbridge.arch.sparse import (
 from weighbridge.arch.windows import layer_kinds
 
 
-def choice(c: Config) -> Routed:
+def choice(c: Config) -> RoutedExperts:
     return routed(c, "num_experts", "moe_intermediate_size")
 
 
@@ -65,12 +65,12 @@ def moe_and_shared(c: Config) -> Submodule:
 
 
 def qwen2_attention(c: Config) -> Submodule:
-    return attention(c, Switches(qkv_bias=c.flag("qkv_bias", default=True)))
+    return attention(c, LlamaSwitches(qkv_bias=c.flag("qkv_bias", default=True)))
 
 
 def qwen3_attention(c: Config) -> Submodule:
     bias = c.flag("attention_bias")
-    return attention(c, Switches(qkv_bias=bias, o_bias=bias, qk_norm=True))
+    return attention(c, LlamaSwitches(qkv_bias=bias, o_bias=bias, qk_norm=True))
 
 
 QWEN2 = Parts(attention=qwen2_attention, moe=moe_and_shared, sparse=by_step)
@@ -168,7 +168,7 @@ def olmo_moe(c: Config, norms: tuple[str, ...]) -> Decoder:
     e = routed(c, "num_experts", "intermediate_size")
 
     def layer() -> Submodules:
-        own_attention = attention(c, Switches(qkv_bias=bias, o_bias=bias))
+        own_attention = attention(c, LlamaSwitches(qkv_bias=bias, o_bias=bias))
         return (own_attention, wide_norms(grouped(c)), moe("mlp.", width, e), normed(width, *norms))
 
     return tree(c, alike(c, layer), kinds=layer_kinds)

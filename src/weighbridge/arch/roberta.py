@@ -19,7 +19,7 @@ from weighbridge.arch.bert import (
     feed_forward,
     positions,
 )
-from weighbridge.arch.blueprint import Body, Family, Param, embedding, linear, norm
+from weighbridge.arch.blueprint import Family, Param, ParamRule, embedding, linear, norm
 from weighbridge.arch.config import Config
 from weighbridge.arch.encoder_heads import (
     Buffers,
@@ -96,7 +96,7 @@ def mpnet(c: Config, at: str) -> Iterator[Param]:
 
 
 def relatives(
-    stack: Body, base: str, cls: str, buffers: Buffers | None, blocks: tuple[str, ...]
+    stack: ParamRule, base: str, cls: str, buffers: Buffers | None, blocks: tuple[str, ...]
 ) -> Family:
     """The pooler stands in the base model and below ForMultipleChoice, nowhere else."""
     lm = roberta_lm_head(f"{base}.{WORDS}")

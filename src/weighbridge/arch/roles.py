@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
-from weighbridge.arch.blueprint import Kind, Param
+from weighbridge.arch.blueprint import Param, ParamKind
 
 ROLES: Mapping[str, str] = {
     # outside of layers
@@ -287,7 +287,7 @@ def mixes(name: str) -> bool:
 
 
 # The kind of a stored parameter, from its name: the first that fits. Only quantization asks.
-_KINDS: tuple[tuple[str, Kind], ...] = (
+_KINDS: tuple[tuple[str, ParamKind], ...] = (
     (r"bias$", "bias"),
     (r"norm|(^|\.)ln_|layrnorm|\.bn\d*\.", "norm"),
     (r"embed|(^|\.)w[tp]e\.|token_type|position", "embedding"),
@@ -297,7 +297,7 @@ _KINDS: tuple[tuple[str, Kind], ...] = (
 )
 
 
-def kind_of(name: str, rank: int) -> Kind:
+def kind_of(name: str, rank: int) -> ParamKind:
     """Guess the kind of a parameter with `rank` dimensions. Names that differ in numbers only have
     the same kind."""
     for pattern, kind in _KINDS:

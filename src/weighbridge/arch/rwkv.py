@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 from weighbridge.arch.blueprint import Family, Param, linear, norm
 from weighbridge.arch.config import Config
-from weighbridge.arch.decoder import Names, tree
+from weighbridge.arch.decoder import DecoderNames, tree
 from weighbridge.arch.feed import Dense
 from weighbridge.arch.mixers import Rwkv
 from weighbridge.arch.modules import Decoder, Submodule, Submodules, by_kind, normed, submodule
@@ -66,7 +66,7 @@ def channel_mixing(width: int, inner: int) -> Submodule:
     )
 
 
-NAMES = Names(embed="embeddings", layers="blocks", final="ln_out", norm_bias=True)
+NAMES = DecoderNames(embed="embeddings", layers="blocks", final="ln_out", norm_bias=True)
 
 
 def mixed(c: Config, time: Callable[[Config], Submodule], usual: int) -> Decoder:

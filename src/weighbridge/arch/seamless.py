@@ -11,7 +11,16 @@ Source: transformers 5.23 models/{seamless_m4t,seamless_m4t_v2}/modeling_*.py.
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from weighbridge.arch.blueprint import Body, Buffer, Family, Param, conv, embedding, linear, norm
+from weighbridge.arch.blueprint import (
+    Buffer,
+    Family,
+    Param,
+    ParamRule,
+    conv,
+    embedding,
+    linear,
+    norm,
+)
 from weighbridge.arch.config import Config
 from weighbridge.arch.wav2vec2 import batch_norm
 
@@ -21,7 +30,7 @@ POSITIONS = {"relative", "rotary", "relative_key"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Kind:
+class SeamlessVariant:
     """What distinguishes v2: chunked speech, units in parallel."""
 
     parallel: bool
@@ -63,12 +72,12 @@ def view(c: Config, path: str, at: str) -> Iterator[Param]:
     yield Param(f"{path}embed_tokens.weight", shape, "embedding", tied=owner)
 
 
-def text_encoder(c: Config, at: str, kind: Kind) -> Iterator[Param]:
+def text_encoder(c: Config, at: str, kind: SeamlessVariant) -> Iterator[Param]:
     yield from view(c, f"{at}text_encoder.", at)
     yield from stack(c, f"{at}text_encoder.", "encoder_", crosses=False)
 
 
-def text_decoder(c: Config, at: str, kind: Kind) -> Iterator[Param]:
+def text_decoder(c: Config, at: str, kind: SeamlessVariant) -> Iterator[Param]:
     """And the head, which every class has."""
     yield from view(c, f"{at}text_decoder.", at)
     yield from stack(c, f"{at}text_decoder.", "decoder_", crosses=True)
@@ -114,7 +123,7 @@ def speech_ffn(c: Config, at: str) -> Iterator[Param]:
     yield from linear(f"{at}.output_dense", width, inner, bias=True)
 
 
-def convolutions(c: Config, at: str, kind: Kind) -> Iterator[Param]:
+def convolutions(c: Config, at: str, kind: SeamlessVariant) -> Iterator[Param]:
     width, kernel = c.num("hidden_size"), c.num("conv_depthwise_kernel_size")
     yield from norm(f"{at}layer_norm", width, bias=True)
     yield from conv(f"{at}pointwise_conv1", (2 * width, width, 1), bias=False)
@@ -124,7 +133,7 @@ def convolutions(c: Config, at: str, kind: Kind) -> Iterator[Param]:
     yield from conv(f"{at}pointwise_conv2", (width, width, 1), bias=False)
 
 
-def conformer_layer(c: Config, at: str, kind: Kind) -> Iterator[Param]:
+def conformer_layer(c: Config, at: str, kind: SeamlessVariant) -> Iterator[Param]:
     width = c.num("hidden_size")
     for half in ("ffn1", "ffn2"):
         yield from norm(f"{at}{half}_layer_norm", width, bias=True)
@@ -146,7 +155,7 @@ def adapter_layer(c: Config, at: str) -> Iterator[Param]:
     yield from speech_ffn(c, f"{at}ffn")
 
 
-def speech_encoder(c: Config, at: str, kind: Kind) -> Iterator[Param]:
+def speech_encoder(c: Config, at: str, kind: SeamlessVariant) -> Iterator[Param]:
     path, width = f"{at}speech_encoder.", c.num("hidden_size")
     bins = c.num("feature_projection_input_dim")
     yield from norm(f"{path}feature_projection.layer_norm", bins, bias=True)
@@ -194,7 +203,7 @@ def unit_decoder(c: Config, at: str) -> Iterator[Param]:
     yield from norm(f"{at}layer_norm", width, bias=True)
 
 
-def units(c: Config, at: str, kind: Kind) -> Iterator[Param]:
+def units(c: Config, at: str, kind: SeamlessVariant) -> Iterator[Param]:
     path, rows = f"{at}t2u_model.model.", c.num("t2u_vocab_size")
     yield from stack(c, f"{path}encoder.", "t2u_encoder_", crosses=False)
     yield from embedding(f"{path}decoder.embed_tokens", rows, c.num("hidden_size"))
@@ -230,7 +239,7 @@ def hifi_gan(c: Config, at: str, inputs: int) -> Iterator[Param]:
     yield from conv(f"{at}conv_post", (1, width, 7))
 
 
-def vocoder(c: Config, at: str, kind: Kind) -> Iterator[Param]:
+def vocoder(c: Config, at: str, kind: SeamlessVariant) -> Iterator[Param]:
     path, width = f"{at}vocoder.", c.num("unit_embed_dim")
     language, speaker = c.num("lang_embed_dim"), c.num("spkr_embed_dim")
     kernel = c.num("variance_predictor_kernel_size")
@@ -248,21 +257,21 @@ def sines(c: Config, path: str, key: str) -> Iterator[Buffer]:
     yield Buffer(f"{path}.weights", (c.num(key) + SPARE, c.num("hidden_size")), "")
 
 
-def text_encoder_buffers(c: Config, at: str, kind: Kind) -> Iterator[Buffer]:
+def text_encoder_buffers(c: Config, at: str, kind: SeamlessVariant) -> Iterator[Buffer]:
     yield from sines(c, f"{at}text_encoder.embed_positions", "max_position_embeddings")
 
 
-def text_decoder_buffers(c: Config, at: str, kind: Kind) -> Iterator[Buffer]:
+def text_decoder_buffers(c: Config, at: str, kind: SeamlessVariant) -> Iterator[Buffer]:
     yield from sines(c, f"{at}text_decoder.embed_positions", "max_position_embeddings")
 
 
-def unit_buffers(c: Config, at: str, kind: Kind) -> Iterator[Buffer]:
+def unit_buffers(c: Config, at: str, kind: SeamlessVariant) -> Iterator[Buffer]:
     names = ("embed_char_positions", "embed_positions") if kind.parallel else ("embed_positions",)
     for name in names:
         yield from sines(c, f"{at}t2u_model.model.decoder.{name}", "t2u_max_position_embeddings")
 
 
-def speech_buffers(c: Config, at: str, kind: Kind) -> Iterator[Buffer]:
+def speech_buffers(c: Config, at: str, kind: SeamlessVariant) -> Iterator[Buffer]:
     """v1 alone: positions in both directions, running means of the convolutions."""
     if kind.parallel:
         return
@@ -277,7 +286,7 @@ def speech_buffers(c: Config, at: str, kind: Kind) -> Iterator[Buffer]:
         yield from batch_norm(f"{path}layers.{i}.conv_module.batch_norm", width)
 
 
-def no_buffers(c: Config, at: str, kind: Kind) -> Iterable[Buffer]:
+def no_buffers(c: Config, at: str, kind: SeamlessVariant) -> Iterable[Buffer]:
     return ()
 
 
@@ -330,7 +339,7 @@ def nothing(c: Config, at: str) -> Iterator[Param]:
     yield from ()
 
 
-def holding(kind: Kind, names: tuple[str, ...], cls: str, ending: str = "") -> Family:
+def holding(kind: SeamlessVariant, names: tuple[str, ...], cls: str, ending: str = "") -> Family:
     def body(c: Config, at: str) -> Iterator[Param]:
         c.skip(*IDLE)
         yield from words(c, at)
@@ -341,7 +350,7 @@ def holding(kind: Kind, names: tuple[str, ...], cls: str, ending: str = "") -> F
         for name in names:
             yield from PARTS[name][1](c, at, kind)
 
-    heads: dict[str, Body] = {ending: nothing} if ending else {}
+    heads: dict[str, ParamRule] = {ending: nothing} if ending else {}
     blocks = tuple(pattern for name in names for pattern in BLOCKS[name])
     return Family(
         body=body,
@@ -353,7 +362,7 @@ def holding(kind: Kind, names: tuple[str, ...], cls: str, ending: str = "") -> F
     )
 
 
-def seamless(kind: Kind, stem: str) -> Family:
+def seamless(kind: SeamlessVariant, stem: str) -> Family:
     whole = holding(kind, tuple(PARTS), f"{stem}Model")
     return replace(
         whole,
@@ -364,5 +373,5 @@ def seamless(kind: Kind, stem: str) -> Family:
     )
 
 
-SEAMLESS = seamless(Kind(parallel=False), "SeamlessM4T")
-SEAMLESS_V2 = seamless(Kind(parallel=True), "SeamlessM4Tv2")
+SEAMLESS = seamless(SeamlessVariant(parallel=False), "SeamlessM4T")
+SEAMLESS_V2 = seamless(SeamlessVariant(parallel=True), "SeamlessM4Tv2")

@@ -11,7 +11,7 @@ Source: transformers 5.23 models/{distilbert,albert,mobilebert,squeezebert}/mode
 from collections.abc import Iterator
 
 from weighbridge.arch.bert import WORDS
-from weighbridge.arch.blueprint import Body, Family, Param, conv, embedding, linear, norm
+from weighbridge.arch.blueprint import Family, Param, ParamRule, conv, embedding, linear, norm
 from weighbridge.arch.config import Config
 from weighbridge.arch.encoder_heads import (
     decoder,
@@ -54,7 +54,7 @@ def distilbert_lm(c: Config, at: str) -> Iterator[Param]:
     yield from tied(c, params, {f"{head}.weight": f"{at}distilbert.{WORDS}"})
 
 
-def distilbert_pooled(outputs: int | None = None) -> Body:
+def distilbert_pooled(outputs: int | None = None) -> ParamRule:
     def pre_classifier(c: Config, at: str) -> Iterator[Param]:
         yield from linear(f"{at}pre_classifier", c.num("dim"), c.num("dim"), bias=True)
 

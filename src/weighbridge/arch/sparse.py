@@ -31,7 +31,7 @@ NUMBERED = ("w1", "w3", "w2")  # Mixtral's names of the same
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Routed:
+class RoutedExperts:
     """E experts with feed-forward size F; a token uses k of them (all, if k is larger)."""
 
     count: int
@@ -43,15 +43,17 @@ class Routed:
         return (min(self.top_k, self.count), self.count) if self.count else (1, 1)
 
 
-def routed(c: Config, count: str, inner: str, top_k: str = "num_experts_per_tok") -> Routed:
-    return Routed(count=c.num(count), inner=c.num(inner), top_k=c.num(top_k))
+def routed(c: Config, count: str, inner: str, top_k: str = "num_experts_per_tok") -> RoutedExperts:
+    return RoutedExperts(count=c.num(count), inner=c.num(inner), top_k=c.num(top_k))
 
 
 def router(path: str, count: int, width: int, *, dtype: str = "") -> Iterator[Param]:
     yield Param(f"{path}.weight", (count, width), "router", dtype)
 
 
-def each(path: str, width: int, e: Routed, names: tuple[str, str, str] = GATED) -> Iterator[Param]:
+def each(
+    path: str, width: int, e: RoutedExperts, names: tuple[str, str, str] = GATED
+) -> Iterator[Param]:
     """One gate, up and down Linear an expert."""
     gate, up, down = names
     k, _ = e.share
@@ -64,13 +66,15 @@ def each(path: str, width: int, e: Routed, names: tuple[str, str, str] = GATED) 
     yield from experts(f"{path}.", one, top_k=k, count=e.count)
 
 
-def stacked(path: str, shape: tuple[int, ...], e: Routed) -> Iterator[Param]:
+def stacked(path: str, shape: tuple[int, ...], e: RoutedExperts) -> Iterator[Param]:
     """One parameter for all experts."""
     k, count = e.share
     yield from fused(path, shape, top_k=k, count=count)
 
 
-def stacked_pair(path: str, width: int, e: Routed, *, transposed: bool = False) -> Iterator[Param]:
+def stacked_pair(
+    path: str, width: int, e: RoutedExperts, *, transposed: bool = False
+) -> Iterator[Param]:
     """gate_up_proj and down_proj; [E, out, in], or [E, in, out] when transposed."""
     up, down = (e.count, 2 * e.inner, width), (e.count, width, e.inner)
     if transposed:
@@ -79,7 +83,7 @@ def stacked_pair(path: str, width: int, e: Routed, *, transposed: bool = False) 
     yield from stacked(f"{path}.down_proj", down, e)
 
 
-def block(at: str, width: int, e: Routed, *, shared: int | None = None) -> Iterator[Param]:
+def block(at: str, width: int, e: RoutedExperts, *, shared: int | None = None) -> Iterator[Param]:
     """The commonest names: gate, experts.N and, with a size, shared_experts."""
     yield from router(f"{at}gate", e.count, width)
     yield from each(f"{at}experts", width, e)
@@ -87,7 +91,7 @@ def block(at: str, width: int, e: Routed, *, shared: int | None = None) -> Itera
         yield from gated_mlp(f"{at}shared_experts", width, shared)
 
 
-def fed(e: Routed, *, shared: int = 0, gated: bool = True, inputs: int = 0) -> Feed | None:
+def fed(e: RoutedExperts, *, shared: int = 0, gated: bool = True, inputs: int = 0) -> Feed | None:
     """What a token computes: `shared` is the feed-forward size of all shared experts together."""
     if not e.count:
         return Dense(width=shared, gated=gated) if shared else None
@@ -95,7 +99,7 @@ def fed(e: Routed, *, shared: int = 0, gated: bool = True, inputs: int = 0) -> F
     return Experts(count=count, top_k=k, width=e.inner, gated=gated, shared=shared, inputs=inputs)
 
 
-def moe(path: str, width: int, e: Routed, *, shared: int | None = None) -> Submodule:
+def moe(path: str, width: int, e: RoutedExperts, *, shared: int | None = None) -> Submodule:
     """`block` as a part of a layer."""
     return submodule(block(path, width, e, shared=shared), feed=fed(e, shared=shared or 0))
 

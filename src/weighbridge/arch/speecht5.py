@@ -11,7 +11,16 @@ Source: transformers 5.23 models/speecht5/modeling_speecht5.py.
 from collections.abc import Iterator
 from itertools import pairwise
 
-from weighbridge.arch.blueprint import Body, Buffer, Family, Param, conv, embedding, linear, norm
+from weighbridge.arch.blueprint import (
+    Buffer,
+    Family,
+    Param,
+    ParamRule,
+    conv,
+    embedding,
+    linear,
+    norm,
+)
 from weighbridge.arch.config import Config
 from weighbridge.arch.encoder_heads import Buffers, joined
 from weighbridge.arch.wav2vec2 import batch_norm, extractor, mask, position_convolution, projection
@@ -152,7 +161,7 @@ WRITTEN = sines("decoder.prenet.embed_positions", TEXT)
 SPOKEN = scaled("decoder.prenet", SPEECH)
 
 
-def between(ending: str, body: Body, head: Body, *held: Buffers) -> Family:
+def between(ending: str, body: ParamRule, head: ParamRule, *held: Buffers) -> Family:
     def buffers(c: Config, at: str) -> Iterator[Buffer]:
         for part in held:
             yield from part(c, at)

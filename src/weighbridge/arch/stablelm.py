@@ -10,9 +10,9 @@ from collections.abc import Iterator
 
 from weighbridge.arch.blueprint import Family, Param, norm
 from weighbridge.arch.config import Config
-from weighbridge.arch.decoder import BEFORE, Names, alike, tree
+from weighbridge.arch.decoder import BEFORE, DecoderNames, alike, tree
 from weighbridge.arch.heads import DECODER_HEADS
-from weighbridge.arch.llama import Switches, kv_heads, layer
+from weighbridge.arch.llama import LlamaSwitches, kv_heads, layer
 from weighbridge.arch.modules import Decoder, Submodules, submodule
 from weighbridge.arch.rotary import partly_rotary
 from weighbridge.arch.windows import layer_kinds
@@ -20,7 +20,7 @@ from weighbridge.arch.windows import layer_kinds
 
 def one(c: Config) -> Submodules:
     names = BEFORE[:1] if c.flag("use_parallel_residual") else BEFORE
-    usual = layer(c, Switches(qkv_bias=c.flag("use_qkv_bias"), norms=names, norm_bias=True))
+    usual = layer(c, LlamaSwitches(qkv_bias=c.flag("use_qkv_bias"), norms=names, norm_bias=True))
     return (*usual, submodule(each_head(c))) if c.flag("qk_layernorm") else usual
 
 
@@ -33,7 +33,7 @@ def each_head(c: Config) -> Iterator[Param]:
 
 
 def stablelm(c: Config) -> Decoder:
-    return tree(c, alike(c, lambda: one(c)), Names(norm_bias=True), kinds=layer_kinds)
+    return tree(c, alike(c, lambda: one(c)), DecoderNames(norm_bias=True), kinds=layer_kinds)
 
 
 STABLELM = Family(

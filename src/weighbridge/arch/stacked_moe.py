@@ -13,9 +13,9 @@ from dataclasses import replace
 from weighbridge.arch.attention import Attention
 from weighbridge.arch.blueprint import Buffer, Family, Param, gated_mlp, linear
 from weighbridge.arch.config import Config
-from weighbridge.arch.decoder import BEFORE, Names, alike, tree
+from weighbridge.arch.decoder import BEFORE, DecoderNames, alike, tree
 from weighbridge.arch.heads import DECODER_HEADS
-from weighbridge.arch.llama import Switches, attention
+from weighbridge.arch.llama import LlamaSwitches, attention
 from weighbridge.arch.modules import (
     Decoder,
     Submodule,
@@ -27,13 +27,13 @@ from weighbridge.arch.modules import (
     submodule,
 )
 from weighbridge.arch.rotary import frequencies, rotary
-from weighbridge.arch.sparse import Routed, fed, routed, router, stacked, stacked_pair
+from weighbridge.arch.sparse import RoutedExperts, fed, routed, router, stacked, stacked_pair
 from weighbridge.arch.windows import layer_kinds
 
 
 def all_bias(c: Config) -> Submodule:
     bias = c.flag("attention_bias")
-    return attention(c, Switches(qkv_bias=bias, o_bias=bias))
+    return attention(c, LlamaSwitches(qkv_bias=bias, o_bias=bias))
 
 
 # gpt-oss
@@ -102,7 +102,7 @@ def llama4(c: Config) -> Decoder:
 def dbrx_layer(c: Config) -> Submodules:
     attn, ffn, width = c.sub("attn_config"), c.sub("ffn_config"), c.num("d_model")
     path = "norm_attn_norm."
-    e = Routed(
+    e = RoutedExperts(
         count=ffn.num("moe_num_experts", default=4),
         inner=ffn.num("ffn_hidden_size", default=3584),
         top_k=ffn.num("moe_top_k", default=1),
@@ -130,7 +130,7 @@ def dbrx_layer(c: Config) -> Submodules:
 
 
 def dbrx(c: Config) -> Decoder:
-    names = Names(embed="wte", layers="blocks", final="norm_f")
+    names = DecoderNames(embed="wte", layers="blocks", final="norm_f")
     return tree(c, alike(c, lambda: dbrx_layer(c), "n_layers"), names, kinds=layer_kinds)
 
 
@@ -141,7 +141,7 @@ def dbrx_rotary(c: Config, at: str) -> Iterator[Buffer]:
 # JetMoE: experts for queries and outputs of attention, and for the MLP
 
 
-def jet_experts(at: str, width: int, e: Routed, *, inputs: int) -> Iterator[Param]:
+def jet_experts(at: str, width: int, e: RoutedExperts, *, inputs: int) -> Iterator[Param]:
     yield Param(f"{at}bias", (width,), "bias")
     yield from stacked(f"{at}input_linear.weight", (e.count, inputs, width), e)
     yield from stacked(f"{at}output_linear.weight", (e.count, width, e.inner), e)
@@ -153,7 +153,7 @@ def jetmoe(c: Config) -> Decoder:
     mlp = routed(c, "num_local_experts", "intermediate_size")
     width, size, kv = c.num("hidden_size"), c.num("kv_channels"), c.num("num_key_value_heads")
     inner = size * kv
-    each_has = Routed(count=mlp.count, inner=inner, top_k=mlp.top_k)
+    each_has = RoutedExperts(count=mlp.count, inner=inner, top_k=mlp.top_k)
     heads = kv * c.num("num_experts_per_tok", default=1)
 
     def layer() -> Submodules:

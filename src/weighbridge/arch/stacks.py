@@ -29,7 +29,7 @@ class Inside(NamedTuple):
 Layer = tuple[Inside, ...]
 
 
-class Stack(NamedTuple):
+class LayerStack(NamedTuple):
     """Numbered layers below one path, and what they belong to ("language model", ...)."""
 
     path: str
@@ -42,7 +42,7 @@ class Stack(NamedTuple):
 
 
 class Sorted(NamedTuple):
-    stacks: tuple[Stack, ...]  # in the order of the class
+    stacks: tuple[LayerStack, ...]  # in the order of the class
     outside: tuple[Param, ...]  # what is in no layer: embeddings, heads
 
 
@@ -57,7 +57,9 @@ def sort(plan: Blueprint) -> Sorted:
         layers = found.setdefault(at.path, {})
         layers.setdefault(at.number, []).append(Inside(short(at.below), p))
     stacks = tuple(
-        Stack(path, plan.part(f"{path}."), tuple(flat(tuple(layers[i]) for i in sorted(layers))))
+        LayerStack(
+            path, plan.part(f"{path}."), tuple(flat(tuple(layers[i]) for i in sorted(layers)))
+        )
         for path, layers in found.items()
     )
     return Sorted(stacks, tuple(outside))

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 
 from weighbridge.arch.blueprint import (
     NOT_IN_HALF,
-    Body,
     Family,
     Param,
+    ParamRule,
     embedding,
     experts,
     linear,
@@ -30,7 +30,7 @@ from weighbridge.arch.heads import causal_lm
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stack:
+class T5Stack:
     """One of the two halves of a model."""
 
     name: str  # "encoder" or "decoder"
@@ -41,8 +41,8 @@ class Stack:
         return self.name == "decoder"
 
 
-FeedForward = Callable[[Config, str, Stack, int], Iterator[Param]]
-Attention = Callable[[Config, str, Stack, int], Iterator[Param]]
+FeedForward = Callable[[Config, str, T5Stack, int], Iterator[Param]]
+Attention = Callable[[Config, str, T5Stack, int], Iterator[Param]]
 
 
 def projections(c: Config, at: str) -> Iterator[Param]:
@@ -56,13 +56,13 @@ def position_bias(c: Config, path: str) -> Iterator[Param]:
     yield from embedding(path, c.num("relative_attention_num_buckets"), c.num("num_heads"))
 
 
-def attention(c: Config, at: str, stack: Stack, i: int) -> Iterator[Param]:
+def attention(c: Config, at: str, stack: T5Stack, i: int) -> Iterator[Param]:
     yield from projections(c, f"{at}SelfAttention.")
     if i == 0:
         yield from position_bias(c, f"{at}SelfAttention.relative_attention_bias")
 
 
-def biased_attention(c: Config, at: str, stack: Stack, i: int) -> Iterator[Param]:
+def biased_attention(c: Config, at: str, stack: T5Stack, i: int) -> Iterator[Param]:
     """UMT5: a position bias in every layer."""
     yield from attention(c, at, stack, 0)
 
@@ -71,7 +71,7 @@ def biased_attention(c: Config, at: str, stack: Stack, i: int) -> Iterator[Param
 LONG = {"local": "LocalSelfAttention", "transient-global": "TransientGlobalSelfAttention"}
 
 
-def long_attention(c: Config, at: str, stack: Stack, i: int) -> Iterator[Param]:
+def long_attention(c: Config, at: str, stack: T5Stack, i: int) -> Iterator[Param]:
     if stack.crosses:
         yield from attention(c, at, stack, i)
         return
@@ -94,7 +94,7 @@ def output(at: str, width: int, inner: int) -> Iterator[Param]:
         yield p._replace(dtype=NOT_IN_HALF)
 
 
-def feed_forward(c: Config, at: str, stack: Stack, i: int) -> Iterator[Param]:
+def feed_forward(c: Config, at: str, stack: T5Stack, i: int) -> Iterator[Param]:
     width, inner, path = c.num("d_model"), c.num("d_ff"), f"{at}DenseReluDense."
     gated = c.flag("is_gated_act", default=c.word("feed_forward_proj").startswith("gated-"))
     for name in ("wi_0", "wi_1") if gated else ("wi",):
@@ -107,14 +107,14 @@ def two_linears(c: Config, at: str) -> Iterator[Param]:
     yield from output(at, c.num("d_model"), c.num("d_ff"))
 
 
-def is_sparse(c: Config, stack: Stack, i: int) -> bool:
+def is_sparse(c: Config, stack: T5Stack, i: int) -> bool:
     """Every step-th layer has experts, from the second on; a step of 1 is every layer."""
     sparse = c.num(f"num_sparse_{stack.name}_layers")
     step = stack.layers // sparse if sparse else stack.layers
     return step == 1 or (step > 0 and i % step == 1)
 
 
-def switch_feed_forward(c: Config, at: str, stack: Stack, i: int) -> Iterator[Param]:
+def switch_feed_forward(c: Config, at: str, stack: T5Stack, i: int) -> Iterator[Param]:
     if not is_sparse(c, stack, i):
         yield from two_linears(c, f"{at}mlp.")
         return
@@ -128,7 +128,7 @@ def switch_feed_forward(c: Config, at: str, stack: Stack, i: int) -> Iterator[Pa
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Kind:
+class T5Variant:
     """What distinguishes one relative from the next."""
 
     attention: Attention = attention
@@ -136,7 +136,7 @@ class Kind:
     forced: bool = True  # the stacks share the embedding even where the config unties it
 
 
-def block(c: Config, at: str, kind: Kind, stack: Stack, i: int) -> Iterator[Param]:
+def block(c: Config, at: str, kind: T5Variant, stack: T5Stack, i: int) -> Iterator[Param]:
     """Sublayers by number, each with the norm before it."""
     width = c.num("d_model")
     yield from kind.attention(c, f"{at}layer.0.", stack, i)
@@ -148,7 +148,7 @@ def block(c: Config, at: str, kind: Kind, stack: Stack, i: int) -> Iterator[Para
         yield from norm(f"{at}layer.{sublayer}.layer_norm", width)
 
 
-def tower(c: Config, at: str, kind: Kind, stack: Stack) -> Iterator[Param]:
+def tower(c: Config, at: str, kind: T5Variant, stack: T5Stack) -> Iterator[Param]:
     path, shape = f"{at}{stack.name}.", (c.num("vocab_size"), c.num("d_model"))
     shares = kind.forced or c.flag("tie_word_embeddings", default=True)
     owner = f"{at}shared.weight" if shares else ""
@@ -158,19 +158,19 @@ def tower(c: Config, at: str, kind: Kind, stack: Stack) -> Iterator[Param]:
     yield from norm(f"{path}final_layer_norm", c.num("d_model"))
 
 
-def encoder(kind: Kind) -> Body:
+def encoder(kind: T5Variant) -> ParamRule:
     def body(c: Config, at: str) -> Iterator[Param]:
         c.skip("num_decoder_layers", "num_sparse_decoder_layers")  # where there is no decoder
         yield from embedding(f"{at}shared", c.num("vocab_size"), c.num("d_model"))
-        yield from tower(c, at, kind, Stack(name="encoder", layers=c.layers("num_layers")))
+        yield from tower(c, at, kind, T5Stack(name="encoder", layers=c.layers("num_layers")))
 
     return body
 
 
-def decoder(kind: Kind) -> Body:
+def decoder(kind: T5Variant) -> ParamRule:
     def body(c: Config, at: str) -> Iterator[Param]:
         layers = c.layers("num_decoder_layers", default=c.layers("num_layers"))
-        yield from tower(c, at, kind, Stack(name="decoder", layers=layers))
+        yield from tower(c, at, kind, T5Stack(name="decoder", layers=layers))
 
     return body
 
@@ -178,7 +178,7 @@ def decoder(kind: Kind) -> Body:
 TOWERS = ("encoder.block.*", "decoder.block.*")
 
 
-def family(kind: Kind, name: str) -> Family:
+def family(kind: T5Variant, name: str) -> Family:
     whole = joined(encoder(kind), decoder(kind))
     bare = Family(
         body=whole,
@@ -209,8 +209,8 @@ def family(kind: Kind, name: str) -> Family:
     )
 
 
-T5 = family(Kind(), "T5")
-MT5 = family(Kind(), "MT5")
-UMT5 = family(Kind(attention=biased_attention), "UMT5")
-LONGT5 = family(Kind(attention=long_attention), "LongT5")
-SWITCH = family(Kind(feed_forward=switch_feed_forward, forced=False), "SwitchTransformers")
+T5 = family(T5Variant(), "T5")
+MT5 = family(T5Variant(), "MT5")
+UMT5 = family(T5Variant(attention=biased_attention), "UMT5")
+LONGT5 = family(T5Variant(attention=long_attention), "LongT5")
+SWITCH = family(T5Variant(feed_forward=switch_feed_forward, forced=False), "SwitchTransformers")

@@ -21,12 +21,12 @@ from weighbridge.arch.body import Dense, Tower
 from weighbridge.arch.config import Config
 from weighbridge.arch.feeds import feeds, joined
 from weighbridge.arch.inputs import images, sounds
-from weighbridge.arch.inputs.images import Seen
-from weighbridge.arch.inputs.sizes import Size
-from weighbridge.arch.stacks import Stack, sort
+from weighbridge.arch.inputs.images import TowerTokens
+from weighbridge.arch.inputs.sizes import ImageSize
+from weighbridge.arch.stacks import LayerStack, sort
 from weighbridge.arch.table import column
 
-IMAGE = Size(1024, 1024)
+IMAGE = ImageSize(1024, 1024)
 SECONDS = 30.0
 SEES = re.compile("vision|visual")  # in paths, of classes whose parts have no labels
 LABELS = {"image": "vision tower", "audio": "audio tower"}
@@ -49,7 +49,7 @@ NONE = "no_tower"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Look:
+class TowerRule:
     """How one model type sees or hears: by a rule of `inputs/`, on the tower that is `at`.
 
     `at` is the key of the tower's config, "" the model's own, a name of IN_CODE, or NONE.
@@ -65,7 +65,7 @@ class Look:
         return self.at == NONE
 
 
-def looks(model_type: str) -> tuple[Look, ...]:
+def looks(model_type: str) -> tuple[TowerRule, ...]:
     """Return a model type's towers, as the table of model types writes them: rule@config/path."""
     sees, hears = column("sees").get(model_type), column("hears").get(model_type)
     eyes = [] if sees is None else [_look(images, sees, "image", "vision_config")]
@@ -73,10 +73,12 @@ def looks(model_type: str) -> tuple[Look, ...]:
     return (*eyes, *ears)
 
 
-def _look(rules: ModuleType, written: str, kind: Literal["image", "audio"], usual: str) -> Look:
+def _look(
+    rules: ModuleType, written: str, kind: Literal["image", "audio"], usual: str
+) -> TowerRule:
     name, _, place = written.partition("@")
     at, _, within = place.partition("/") if place else (usual, "", "")
-    return Look(rule=getattr(rules, name), kind=kind, at=at, within=within)
+    return TowerRule(rule=getattr(rules, name), kind=kind, at=at, within=within)
 
 
 def reads_samples(model_type: str) -> bool:
@@ -97,7 +99,7 @@ def towers(
 
 
 def of_stacks(
-    found: Sequence[Stack],
+    found: Sequence[LayerStack],
     rest: Sequence[Param],
     config: Config | None,
     *,
@@ -109,7 +111,7 @@ def of_stacks(
     inside = column("seen_by").get(config.model_type)
     if inside is not None:
         config = config.sub(inside)
-    image = Size(*image_size) if image_size is not None else IMAGE
+    image = ImageSize(*image_size) if image_size is not None else IMAGE
     given = {"image": image, "audio": SECONDS if audio_seconds is None else audio_seconds}
     pairs = ((look, _own(found, look)) for look in looks(config.model_type))
     return tuple(
@@ -117,7 +119,7 @@ def of_stacks(
     )
 
 
-def _own(found: Sequence[Stack], look: Look) -> Sequence[Stack]:
+def _own(found: Sequence[LayerStack], look: TowerRule) -> Sequence[LayerStack]:
     """The tower's stacks; none where the class is the language model alone."""
     inside = [s for s in found if look.within in s.path]
     if not look.at:
@@ -126,17 +128,17 @@ def _own(found: Sequence[Stack], look: Look) -> Sequence[Stack]:
     return labelled or [s for s in inside if SEES.search(s.path) and look.kind == "image"]
 
 
-def _config(config: Config, look: Look) -> Config:
+def _config(config: Config, look: TowerRule) -> Config:
     if look.at in IN_CODE:
         return Config(IN_CODE[look.at], model_type=config.held("tower"))
     return config.sub(look.at) if look.at and not look.bare else config
 
 
 def _tower(
-    found: Sequence[Stack], rest: Sequence[Param], config: Config, look: Look, given: Any
+    found: Sequence[LayerStack], rest: Sequence[Param], config: Config, look: TowerRule, given: Any
 ) -> Tower:
     own = _config(config, look)
-    seen: Seen = look.rule(config, own, given)
+    seen: TowerTokens = look.rule(config, own, given)
     layers = joined(found)
     if look.bare or encoders.is_pyramid(own.model_type) or not layers:
         return _described_by_counts(look, seen)
@@ -157,7 +159,7 @@ def _tower(
     )
 
 
-def _described_by_counts(look: Look, seen: Seen) -> Tower:
+def _described_by_counts(look: TowerRule, seen: TowerTokens) -> Tower:
     return Tower(
         kind=look.kind,
         hidden=0,

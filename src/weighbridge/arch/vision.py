@@ -5,7 +5,7 @@ patches = (height // patch height) * (width // patch width)
 
 from collections.abc import Iterator
 
-from weighbridge.arch.blueprint import Body, Buffer, Param, linear
+from weighbridge.arch.blueprint import Buffer, Param, ParamRule, linear
 from weighbridge.arch.config import Config
 from weighbridge.arch.heads import labels
 
@@ -54,7 +54,7 @@ def batchnorm_buffers(path: str, width: int) -> Iterator[Buffer]:
     yield Buffer(f"{path}.num_batches_tracked", (), "int64", persistent=True)
 
 
-def classify(*paths: str, width: str = "hidden_size", times: int = 1) -> Body:
+def classify(*paths: str, width: str = "hidden_size", times: int = 1) -> ParamRule:
     """A head of one Linear with bias a path, over `times` features of the config's `width`."""
 
     def head(c: Config, at: str) -> Iterator[Param]:

@@ -16,7 +16,7 @@ from weighbridge.arch.vision import classify, layernorm, nothing, patch_shape, p
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Switches:
+class VitSwitches:
     """What distinguishes one relative from the next."""
 
     tokens: int = 1  # learned tokens that have a position: cls, distillation
@@ -28,7 +28,7 @@ def token(path: str, *shape: int) -> Iterator[Param]:
     yield Param(path, shape, "other")
 
 
-def embeddings(c: Config, at: str, s: Switches) -> Iterator[Param]:
+def embeddings(c: Config, at: str, s: VitSwitches) -> Iterator[Param]:
     width = c.num("hidden_size")
     yield from token(f"{at}cls_token", 1, 1, width)
     if s.distillation:
@@ -56,7 +56,7 @@ def layer(c: Config, at: str, *, bias: bool, key_bias: bool) -> Iterator[Param]:
     yield from layernorm(f"{at}layernorm_after", width)
 
 
-def encoder(c: Config, at: str, s: Switches) -> Iterator[Param]:
+def encoder(c: Config, at: str, s: VitSwitches) -> Iterator[Param]:
     bias = c.flag("qkv_bias", default=True)
     yield from embeddings(c, f"{at}embeddings.", s)
     for i in range(c.layers("num_hidden_layers")):
@@ -72,11 +72,11 @@ def pooler(c: Config, at: str) -> Iterator[Param]:
 
 
 def vit(c: Config, at: str) -> Iterator[Param]:
-    yield from encoder(c, at, Switches())
+    yield from encoder(c, at, VitSwitches())
 
 
 def vit_masked(c: Config, at: str) -> Iterator[Param]:
-    yield from encoder(c, at, Switches(mask=True))
+    yield from encoder(c, at, VitSwitches(mask=True))
 
 
 def vit_pooled(c: Config, at: str) -> Iterator[Param]:
@@ -85,11 +85,11 @@ def vit_pooled(c: Config, at: str) -> Iterator[Param]:
 
 
 def deit(c: Config, at: str) -> Iterator[Param]:
-    yield from encoder(c, at, Switches(tokens=2, distillation=True))
+    yield from encoder(c, at, VitSwitches(tokens=2, distillation=True))
 
 
 def deit_masked(c: Config, at: str) -> Iterator[Param]:
-    yield from encoder(c, at, Switches(tokens=2, distillation=True, mask=True))
+    yield from encoder(c, at, VitSwitches(tokens=2, distillation=True, mask=True))
 
 
 def deit_pooled(c: Config, at: str) -> Iterator[Param]:
@@ -173,7 +173,7 @@ def dino_layer(c: Config, at: str) -> Iterator[Param]:
 
 def dinov2(c: Config, at: str) -> Iterator[Param]:
     width = c.num("hidden_size")
-    yield from embeddings(c, f"{at}embeddings.", Switches())
+    yield from embeddings(c, f"{at}embeddings.", VitSwitches())
     if c.flag("use_mask_token", default=True):
         yield from token(f"{at}embeddings.mask_token", 1, width)
     registers = c.num("num_register_tokens", default=0)

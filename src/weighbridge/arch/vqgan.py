@@ -17,7 +17,7 @@ from weighbridge.arch.vision import layernorm, sizes
 Norm = Callable[[str, int], Iterator[Param]]
 
 
-class Stage(NamedTuple):
+class VqganStage(NamedTuple):
     """R blocks, the first from `into` to `width` channels; `last` has the lowest resolution."""
 
     into: int
@@ -26,13 +26,13 @@ class Stage(NamedTuple):
     last: bool
 
 
-def stages(c: Config) -> list[Stage]:
+def stages(c: Config) -> list[VqganStage]:
     base, found = c.num("base_channels"), []
     multipliers = sizes(c, "channel_multiplier")
     into = base
     for i, m in enumerate(multipliers):
         last = i == len(multipliers) - 1
-        found.append(Stage(into, m * base, c.layers("num_res_blocks"), last))
+        found.append(VqganStage(into, m * base, c.layers("num_res_blocks"), last))
         into = m * base
     return found
 

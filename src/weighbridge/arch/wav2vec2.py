@@ -16,10 +16,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from weighbridge.arch.blueprint import (
-    Body,
     Buffer,
     Family,
     Param,
+    ParamRule,
     conv,
     embedding,
     linear,
@@ -197,15 +197,15 @@ def output_width(c: Config) -> int:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Kind:
+class Wav2Vec2Variant:
     """What distinguishes one relative from the next."""
 
     layer: Layer = layer
-    mask: Body = mask
+    mask: ParamRule = mask
     adapts: bool = False  # knows `add_adapter`
 
 
-def stack(kind: Kind) -> Body:
+def stack(kind: Wav2Vec2Variant) -> ParamRule:
     def body(c: Config, at: str) -> Iterator[Param]:
         c.skip(*IDLE)
         yield from extractor(c, f"{at}feature_extractor.")
@@ -317,14 +317,14 @@ def speaker_pretraining(c: Config, at: str) -> Iterator[Param]:
 COMMON = {"ForCTC": ctc, "ForSequenceClassification": sequence}
 SPEAKERS = {"ForAudioFrameClassification": frames, "ForXVector": xvector}
 WAV2VEC2 = Family(
-    body=stack(Kind(adapts=True)),
+    body=stack(Wav2Vec2Variant(adapts=True)),
     base="wav2vec2",
     cls="Wav2Vec2Model",
     heads={**COMMON, **SPEAKERS, "ForPreTraining": pretraining},
     blocks=(),
 )
 HUBERT = Family(
-    body=stack(Kind()),
+    body=stack(Wav2Vec2Variant()),
     base="hubert",
     cls="HubertModel",
     heads=COMMON,
@@ -332,28 +332,28 @@ HUBERT = Family(
     blocks=("encoder.layers.*", "encoder.pos_conv_embed.conv"),
 )
 WAVLM = Family(
-    body=stack(Kind(layer=wavlm_layer, adapts=True)),
+    body=stack(Wav2Vec2Variant(layer=wavlm_layer, adapts=True)),
     base="wavlm",
     cls="WavLMModel",
     heads={**COMMON, **SPEAKERS},
     blocks=(),
 )
 UNISPEECH = Family(
-    body=stack(Kind()),
+    body=stack(Wav2Vec2Variant()),
     base="unispeech",
     cls="UniSpeechModel",
     heads={**COMMON, "ForPreTraining": unispeech_pretraining},
     blocks=(),
 )
 UNISPEECH_SAT = Family(
-    body=stack(Kind(mask=always_masked)),
+    body=stack(Wav2Vec2Variant(mask=always_masked)),
     base="unispeech_sat",
     cls="UniSpeechSatModel",
     heads={**COMMON, **SPEAKERS, "ForPreTraining": speaker_pretraining},
     blocks=(),
 )
 CONFORMER = Family(
-    body=stack(Kind(layer=conformer_layer, adapts=True)),
+    body=stack(Wav2Vec2Variant(layer=conformer_layer, adapts=True)),
     base="wav2vec2_conformer",
     cls="Wav2Vec2ConformerModel",
     heads={**COMMON, **SPEAKERS, "ForPreTraining": pretraining},

@@ -9,15 +9,15 @@ Source: transformers 5.23 models/{whisper,speech_to_text}/modeling_*.py.
 
 from collections.abc import Iterator
 
-from weighbridge.arch.bart import BLOCKS, Kind, sines, tower
+from weighbridge.arch.bart import BLOCKS, BartVariant, sines, tower
 from weighbridge.arch.blueprint import Family, Param, conv, embedding, linear
 from weighbridge.arch.config import Config
 from weighbridge.arch.encoder_heads import joined
 from weighbridge.arch.heads import causal_lm, labels
 
 POSITIONS = ("max_source_positions", "max_target_positions")
-WHISPER_KIND = Kind(final_norm=True, k_bias=False, positions=POSITIONS)
-S2T_KIND = Kind(spare=2, in_buffer=True, final_norm=True, positions=POSITIONS)
+WHISPER_KIND = BartVariant(final_norm=True, k_bias=False, positions=POSITIONS)
+S2T_KIND = BartVariant(spare=2, in_buffer=True, final_norm=True, positions=POSITIONS)
 
 
 def whisper_encoder(c: Config, at: str) -> Iterator[Param]:

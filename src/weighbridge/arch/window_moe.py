@@ -28,7 +28,7 @@ from weighbridge.arch.modules import (
 )
 from weighbridge.arch.rotary import frequencies, head_dim, rope_settings
 from weighbridge.arch.sparse import (
-    Routed,
+    RoutedExperts,
     by_kinds,
     correction,
     each,
@@ -164,7 +164,7 @@ def step_sparse(c: Config) -> Sequence[bool]:
     return [i in sparse for i in range(c.layers("num_hidden_layers"))]
 
 
-def step_choice(c: Config) -> Routed:
+def step_choice(c: Config) -> RoutedExperts:
     return routed(c, "n_routed_experts", "moe_intermediate_size")
 
 

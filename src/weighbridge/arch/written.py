@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import NamedTuple
 
-from weighbridge.arch.blueprint import Body, Param, embedding, gated_mlp, linear, norm
+from weighbridge.arch.blueprint import Param, ParamRule, embedding, gated_mlp, linear, norm
 from weighbridge.arch.config import Config
 from weighbridge.arch.rotary import head_dim
 
@@ -72,7 +72,7 @@ def layer(c: Config, at: str, s: Switches) -> Iterator[Param]:
 
 
 def stack(
-    c: Config, at: str, one: Body, *, last: str = "norm", norm_bias: bool = False
+    c: Config, at: str, one: ParamRule, *, last: str = "norm", norm_bias: bool = False
 ) -> Iterator[Param]:
     """embed_tokens, as many of `one` as the config asks for, and the last norm."""
     yield from embedding(f"{at}embed_tokens", c.num("vocab_size"), c.num("hidden_size"))
@@ -86,6 +86,6 @@ def decoder(c: Config, at: str, s: Switches) -> Iterator[Param]:
     yield from stack(c, at, partial(layer, s=s), norm_bias=s.norm_bias)
 
 
-def body(switches: Callable[[Config], Switches]) -> Body:
+def body(switches: Callable[[Config], Switches]) -> ParamRule:
     """The body of a relative whose switches `switches` reads off the config."""
     return lambda c, at: decoder(c, at, switches(c))

@@ -8,7 +8,7 @@ Source: transformers 5.23 models/{xlnet,funnel}/modeling_*.py.
 
 from collections.abc import Iterator
 
-from weighbridge.arch.blueprint import Body, Family, Param, embedding, linear, norm
+from weighbridge.arch.blueprint import Family, Param, ParamRule, embedding, linear, norm
 from weighbridge.arch.config import Config
 from weighbridge.arch.encoder_heads import dense_project, joined, project, summary, tied
 
@@ -41,7 +41,7 @@ def xlnet(c: Config, at: str) -> Iterator[Param]:
         yield from xlnet_layer(c, f"{at}layer.{i}.")
 
 
-def tied_linear(path: str, words: str) -> Body:
+def tied_linear(path: str, words: str) -> ParamRule:
     """A biased projection to the vocabulary, tied to the embedding `words`."""
 
     def body(c: Config, at: str) -> Iterator[Param]:

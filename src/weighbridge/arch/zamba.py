@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from weighbridge.arch.attention import Attention
 from weighbridge.arch.blueprint import Buffer, Family, Param, Params, conv, linear
 from weighbridge.arch.config import Config
-from weighbridge.arch.decoder import Names, kinds, tree
+from weighbridge.arch.decoder import DecoderNames, kinds, tree
 from weighbridge.arch.heads import DECODER_HEADS
 from weighbridge.arch.mamba import Biases, expanded, mamba2, step_rank
 from weighbridge.arch.mixers import Mamba1, Mamba2
@@ -29,7 +29,7 @@ from weighbridge.arch.modules import (
 )
 from weighbridge.arch.rotary import frequencies
 
-NAMES = Names(final="final_layernorm")
+NAMES = DecoderNames(final="final_layernorm")
 
 
 def shared(params: Params, owner: int | None) -> Iterator[Param]:

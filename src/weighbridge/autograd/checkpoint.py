@@ -15,7 +15,7 @@ from weakref import ref
 
 from weighbridge.autograd.engine import backward
 from weighbridge.autograd.machine import Grads, Machine, Needs, record
-from weighbridge.autograd.tensors import Computed, Param, Shape, Storage, Tensor
+from weighbridge.autograd.tensors import Computed, LeafTensor, Shape, Tensor, TensorStorage
 from weighbridge.dtypes import DType
 
 Layer = Callable[..., Any]
@@ -171,11 +171,11 @@ def checkpoint(
             m.most_away = max(m.most_away, m.away)
 
 
-def _elsewhere(x: Tensor, storage: Storage | None) -> Tensor:
+def _elsewhere(x: Tensor, storage: TensorStorage | None) -> Tensor:
     """The same input in other bytes. A leaf that needs a gradient still does, so that what is
     computed again saves the same; the graph holds the leaf itself."""
-    if isinstance(x, Param):
-        return Param(x.name, x.shape, x.dtype, storage, trainable=x.trainable, kind=x.kind)
+    if isinstance(x, LeafTensor):
+        return LeafTensor(x.name, x.shape, x.dtype, storage, trainable=x.trainable, kind=x.kind)
     return Computed(x.shape, x.dtype, storage, x.node, x.slot)
 
 
@@ -207,6 +207,6 @@ def _reentrant(m: Machine, layer: Layer, args: tuple[Any, ...]) -> Tensor:
 
 
 def _leaf(t: Tensor) -> Any:
-    from weighbridge.autograd.tensors import Param
+    from weighbridge.autograd.tensors import LeafTensor
 
-    return Param("input", t.shape, t.dtype, t.storage)
+    return LeafTensor("input", t.shape, t.dtype, t.storage)

@@ -12,10 +12,10 @@ from collections.abc import Callable
 from heapq import heappop, heappush
 from typing import Any
 
-from weighbridge.autograd.machine import Machine, Node
+from weighbridge.autograd.machine import GradNode, Machine
 from weighbridge.autograd.sharing import holders, shared
-from weighbridge.autograd.tape import Tape
-from weighbridge.autograd.tensors import Param, Tensor
+from weighbridge.autograd.tape import SpliceTape
+from weighbridge.autograd.tensors import LeafTensor, Tensor
 from weighbridge.errors import UnsupportedError
 
 GRADIENTS, TEMPORARIES = "gradients", "temporaries"
@@ -38,12 +38,12 @@ def backward(
         m.name, m.grad, m.in_backward = before
 
 
-def _run(m: Machine, root: Node, slot: int, first: Tensor) -> None:
+def _run(m: Machine, root: GradNode, slot: int, first: Tensor) -> None:
     waits = _dependencies(root)
     buffers: dict[Any, list[Any]] = {root: [None] * root.outputs}
     buffers[root][slot] = first
     del first
-    ready: list[tuple[int, Node]] = [(-root.seq, root)]
+    ready: list[tuple[int, GradNode]] = [(-root.seq, root)]
     while ready:
         node = heappop(ready)[1]
         grads = buffers.pop(node)
@@ -55,7 +55,7 @@ def _run(m: Machine, root: Node, slot: int, first: Tensor) -> None:
                 continue
             given = found[i]
             found[i] = None
-            leaf = isinstance(source, Param)
+            leaf = isinstance(source, LeafTensor)
             buffer = buffers.setdefault(source, [None] * (1 if leaf else source.outputs))
             if given is not None:
                 _sum(m, buffer, at, given)
@@ -71,7 +71,7 @@ def _run(m: Machine, root: Node, slot: int, first: Tensor) -> None:
             accumulate(m, leaf, buffers.pop(leaf))
 
 
-def _dependencies(root: Node) -> dict[Any, int]:
+def _dependencies(root: GradNode) -> dict[Any, int]:
     """How many gradients each node and parameter will be given."""
     waits: dict[Any, int] = {}
     seen = {root}
@@ -83,12 +83,12 @@ def _dependencies(root: Node) -> dict[Any, int]:
             waits[source] = waits.get(source, 0) + 1
             if source not in seen:
                 seen.add(source)
-                if isinstance(source, Node):
+                if isinstance(source, GradNode):
                     todo.append(source)
     return waits
 
 
-def _call(m: Machine, node: Node, grads: list[Any]) -> list[Any]:
+def _call(m: Machine, node: GradNode, grads: list[Any]) -> list[Any]:
     saved = [s() if callable(s) else s for s in node.saved]
     if all(g is None for g in grads):
         found: list[Any] = [None] * len(node.inputs)
@@ -110,19 +110,19 @@ def _sum(m: Machine, buffer: list[Any], at: int, given: Tensor) -> None:
         buffer[at] = m.new(given.shape, given.dtype)
 
 
-def accumulate(m: Machine, leaf: Param, buffer: list[Any]) -> None:
+def accumulate(m: Machine, leaf: LeafTensor, buffer: list[Any]) -> None:
     """What came for a parameter becomes its gradient, or a part of it; then its hooks run."""
     if buffer[0] is None:
         return
     owned, tape = not shared(buffer, 0), m.heap.watch
-    if not (isinstance(tape, Tape) and tape.given(leaf, buffer[0], owned=owned)):
+    if not (isinstance(tape, SpliceTape) and tape.given(leaf, buffer[0], owned=owned)):
         _taken(m, leaf, buffer, owned=owned)
         return
     with m.heap.watched(None):
         _taken(m, leaf, buffer, owned=owned)
 
 
-def _taken(m: Machine, leaf: Param, buffer: list[Any], *, owned: bool) -> None:
+def _taken(m: Machine, leaf: LeafTensor, buffer: list[Any], *, owned: bool) -> None:
     if leaf.grad is None:
         if owned:
             leaf.grad = buffer[0]
@@ -132,5 +132,5 @@ def _taken(m: Machine, leaf: Param, buffer: list[Any], *, owned: bool) -> None:
             leaf.grad.storage.rename(GRADIENTS)
     buffer.clear()
     for hook in leaf.hooks:
-        call: Callable[[Machine, Param], None] = hook  # type: ignore[assignment]
+        call: Callable[[Machine, LeafTensor], None] = hook  # type: ignore[assignment]
         call(m, leaf)

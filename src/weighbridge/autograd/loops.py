@@ -14,7 +14,7 @@ from typing import final
 from weakref import ref
 
 from weighbridge.autograd.machine import Grads, Machine, record
-from weighbridge.autograd.tensors import Computed, Storage, Tensor
+from weighbridge.autograd.tensors import Computed, Tensor, TensorStorage
 from weighbridge.dtypes import INT8
 
 Carried = list[Tensor]
@@ -40,7 +40,7 @@ def repeat(m: Machine, count: int, turn: Callable[[Carried], None], carried: Car
             turn(carried)
         return
     turn(carried)
-    made: list[ref[Storage]] = []
+    made: list[ref[TensorStorage]] = []
     with m.watching(made):
         turn(carried)
     turn(carried)

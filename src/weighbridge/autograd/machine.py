@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import ref
 
 from weighbridge.accelerators.chips import ASSUMED
-from weighbridge.autograd.tensors import Computed, Param, Shape, Storage, Tensor
+from weighbridge.autograd.tensors import Computed, LeafTensor, Shape, Tensor, TensorStorage
 from weighbridge.components.activations import Heap
 from weighbridge.dtypes import FLOAT32, DType
 
@@ -24,7 +24,7 @@ Needs = tuple[bool, ...]
 Back = Callable[["Machine", list[Any], list[Any], Needs], Grads]
 
 
-class Node:
+class GradNode:
     """`inputs` are nodes and parameters, each with the output's number there. `attributes` are
     what a function of Python's keeps on its context: no checkpoint sees it, and it goes with the
     node."""
@@ -62,17 +62,17 @@ class Machine:
         self.away = self.most_away = 0  # bytes of activations in host memory
         self.softmax_keeps = False  # its input, too: torch 1.10 and older (_softmax_backward_data)
         self.frames: list[Frame] = []
-        self.casts: dict[int, tuple[Param, Tensor]] = {}  # autocast's cache of weights
+        self.casts: dict[int, tuple[LeafTensor, Tensor]] = {}  # autocast's cache of weights
         self.workspace = 0  # of cuBLAS, for each thread that multiplies
         self.chip = ASSUMED
         self.temporary_workspace = 0  # the same, given back after each product
-        self._watched: list[ref[Storage]] | None = None
-        self._threads: dict[bool, Storage] = {}
+        self._watched: list[ref[TensorStorage]] | None = None
+        self._threads: dict[bool, TensorStorage] = {}
         self._seq = 0
 
     def new(self, shape: Shape, dtype: DType, name: str = "") -> Tensor:
         tensor = Computed(shape, dtype, None)
-        tensor.storage = Storage(self.heap, tensor.nbytes, name or self.name)
+        tensor.storage = TensorStorage(self.heap, tensor.nbytes, name or self.name)
         if self._watched is not None:
             self._watched.append(ref(tensor.storage))
         return tensor
@@ -80,7 +80,7 @@ class Machine:
     def many(self, count: int, shape: Shape, dtype: DType) -> Tensor:
         """Allocate `count` tensors of one shape, then free them together."""
         tensor = Computed((count, *shape), dtype, None)
-        tensor.storage = Storage(self.heap, tensor.nbytes // count, self.name, count=count)
+        tensor.storage = TensorStorage(self.heap, tensor.nbytes // count, self.name, count=count)
         return tensor
 
     @property
@@ -97,9 +97,9 @@ class Machine:
 
     def param(
         self, name: str, shape: Shape, dtype: DType, *, component: str = "weights", **facts: Any
-    ) -> Param:
-        made = Param(name, shape, dtype, None, **facts)
-        made.storage = Storage(self.heap, made.nbytes, component)
+    ) -> LeafTensor:
+        made = LeafTensor(name, shape, dtype, None, **facts)
+        made.storage = TensorStorage(self.heap, made.nbytes, component)
         return made
 
     def hidden(self, *sizes: int, name: str = "temporaries") -> None:
@@ -110,7 +110,7 @@ class Machine:
         """A product of matrices: the thread's first takes the workspace of cuBLAS."""
         if self.workspace and self.in_backward not in self._threads:
             with self.heap.watched(None):
-                storage = Storage(self.heap, self.workspace, "workspaces")
+                storage = TensorStorage(self.heap, self.workspace, "workspaces")
             self._threads[self.in_backward] = storage
         if self.temporary_workspace:
             self.hidden(self.temporary_workspace, name="workspaces")
@@ -138,7 +138,7 @@ class Machine:
             self.autocast, self.casts = before, kept
 
     @contextmanager
-    def watching(self, made: "list[ref[Storage]]") -> Iterator[None]:
+    def watching(self, made: "list[ref[TensorStorage]]") -> Iterator[None]:
         """New memory is noted."""
         before, self._watched = self._watched, made
         try:
@@ -172,7 +172,7 @@ def record(
         return
     edges = [_edge(t) if needed else (None, 0) for t, needed in zip(inputs, needs, strict=True)]
     kept: list[Any] = list(saved)
-    node = Node(m.number(), back, edges, needs, kept, len(outputs))
+    node = GradNode(m.number(), back, edges, needs, kept, len(outputs))
     node.attributes = attributes
     if m.frames:
         node.saved = m.frames[-1].pack(kept)
@@ -199,7 +199,7 @@ def lower(m: Machine, t: Tensor) -> Tensor:
     target = m.autocast
     if target is None or t.dtype == target or t.dtype.name not in FLOATS:
         return t
-    if isinstance(t, Param) and t.trainable and t.dtype == FLOAT32:
+    if isinstance(t, LeafTensor) and t.trainable and t.dtype == FLOAT32:
         found = m.casts.get(id(t))
         if found is None:
             found = m.casts[id(t)] = (t, cast(m, t, target))

@@ -8,7 +8,7 @@ A kind repeats where two of its layers in a row left the same tape, on which not
 but what the layer took itself, its input, its result and their gradients. All layers that
 are walked must leave that tape, but for two: the first of the kind, which is the last to let
 go what all of them read, and the last of all layers, which is given another gradient.
-Otherwise `UnlikeError` says that the step must be walked whole. Where parameters have hooks,
+Otherwise `UnlikeLayersError` says that the step must be walked whole. Where parameters have hooks,
 their gradients are handed over one by one, and the hooks run as they do behind a layer that
 is walked. Without hooks, the allocator is asked for all gradients at once.
 """
@@ -19,10 +19,17 @@ from typing import Any, NamedTuple
 from weighbridge.autograd.engine import GRADIENTS, accumulate
 from weighbridge.autograd.machine import Grads, Machine, Needs, record
 from weighbridge.autograd.sharing import holders, shared
-from weighbridge.autograd.tape import GIVEN, GRAD, INPUT, NAME, TAKE, Event, Tape
-from weighbridge.autograd.tensors import Computed, Param, Shape, Storage, Tensor, View
-from weighbridge.components.activations import Heap, Held
-from weighbridge.components.course import DROPPED, RENAMED, Course
+from weighbridge.autograd.tape import GIVEN, GRAD, INPUT, NAME, TAKE, Event, SpliceTape
+from weighbridge.autograd.tensors import (
+    Computed,
+    LeafTensor,
+    Shape,
+    Tensor,
+    TensorStorage,
+    TensorView,
+)
+from weighbridge.components.activations import Heap, LiveTensor
+from weighbridge.components.course import DROPPED, RENAMED, HeapCourse
 from weighbridge.dtypes import DType
 
 LAST = 3  # layers of a kind that are walked at its end, until it is known to repeat
@@ -31,7 +38,7 @@ Whole = Callable[[Tensor], Tensor]
 Slots = list[Any]  # what is held, and in the last two what the layer was given
 
 
-class UnlikeError(Exception):
+class UnlikeLayersError(Exception):
     """Layers that were taken for alike are not."""
 
 
@@ -72,7 +79,7 @@ class Backward(NamedTuple):
     away: int
 
 
-class Found:
+class LayerTrace:
     """What layers of one kind left, and whether it is known to repeat."""
 
     __slots__ = ("courses", "grads", "last", "proven", "tape", "used")
@@ -80,11 +87,11 @@ class Found:
     def __init__(self) -> None:
         self.tape: Any = None
         self.last: Any = None  # what the last of all layers left
-        self.courses: dict[bool, Course | None] = {}
+        self.courses: dict[bool, HeapCourse | None] = {}
         self.grads: list[Event] = []
         self.proven = self.used = False
 
-    def note(self, tape: Forward | Backward | None, layer: "Layer") -> None:
+    def note(self, tape: Forward | Backward | None, layer: "SplicedLayer") -> None:
         """What one layer left. The first and the last may differ from the others."""
         if layer.ends:
             self.last = tape
@@ -92,7 +99,7 @@ class Found:
             self.proven = tape is not None and tape == self.tape
             self.tape = tape
         elif tape != self.tape and layer.number and not layer.ends:
-            raise UnlikeError
+            raise UnlikeLayersError
 
     @property
     def to_the_end(self) -> bool:
@@ -101,27 +108,27 @@ class Found:
 
     def use(self) -> Any:
         if not self.proven:
-            raise UnlikeError
+            raise UnlikeLayersError
         if not self.used:
             self.used = True
             self.grads = [event for event in self.tape.events if event[0] == GRAD]
         return self.tape
 
 
-class Kind:
+class AlikeLayers:
     """Layers that are known to be made alike."""
 
     __slots__ = ("backward", "forward")
 
     def __init__(self) -> None:
-        self.forward, self.backward = Found(), Found()
+        self.forward, self.backward = LayerTrace(), LayerTrace()
 
 
-class Layer(NamedTuple):
+class SplicedLayer(NamedTuple):
     """One of some `alike`, and its parameters: those of another have the same order. `ends`:
     the last of all, with which backward begins: what it is given there somebody else may hold."""
 
-    params: Sequence[Param]
+    params: Sequence[LeafTensor]
     number: int
     alike: int
     ends: bool = False
@@ -131,18 +138,20 @@ class Splices:
     """All kinds of layers of one run."""
 
     def __init__(self) -> None:
-        self._kinds: dict[Hashable, Kind] = {}
+        self._kinds: dict[Hashable, AlikeLayers] = {}
 
-    def run(self, m: Machine, key: Hashable, layer: Layer, whole: Whole, x: Tensor) -> Tensor:
+    def run(
+        self, m: Machine, key: Hashable, layer: SplicedLayer, whole: Whole, x: Tensor
+    ) -> Tensor:
         """What `whole(x)` gives, walked or spliced."""
-        kind = self._kinds.setdefault(key, Kind())
+        kind = self._kinds.setdefault(key, AlikeLayers())
         known = kind.forward.proven and (kind.backward.proven or not m.grad)
         ends = layer.ends and not (kind.forward.to_the_end and kind.backward.to_the_end)
         last = ends or (not known and layer.alike - layer.number <= LAST)
         checks = layer.number == 1  # each time that the layers are run, one of them is held to it
         if layer.number and not (checks or last) and kind.forward.proven:
             return _spliced(m, kind, layer.params, x)
-        leaf = isinstance(x, Param)  # autocast keeps what it makes of one
+        leaf = isinstance(x, LeafTensor)  # autocast keeps what it makes of one
         alone = leaf or layer.alike <= FEW or (m.grad and not x.requires_grad)
         if alone or (known and not checks):
             return whole(x)
@@ -152,11 +161,11 @@ class Splices:
 class Walk:
     """A layer that is walked and leaves its tapes."""
 
-    def __init__(self, m: Machine, kind: Kind, layer: Layer) -> None:
+    def __init__(self, m: Machine, kind: AlikeLayers, layer: SplicedLayer) -> None:
         self.m = m
         self.kind = kind
         self.layer = layer
-        self.tape = Tape({id(p): i for i, p in enumerate(layer.params)})
+        self.tape = SpliceTape({id(p): i for i, p in enumerate(layer.params)})
         self.away = 0
 
     def run(self, whole: Whole, x: Tensor) -> Tensor:
@@ -246,7 +255,7 @@ class Spliced:
 
     __slots__ = ("kind", "params", "slots")
 
-    def __init__(self, kind: Kind, params: Sequence[Param], slots: Slots) -> None:
+    def __init__(self, kind: AlikeLayers, params: Sequence[LeafTensor], slots: Slots) -> None:
         self.kind = kind
         self.params = params
         self.slots = slots
@@ -261,20 +270,20 @@ class Spliced:
             grads[0] = None
         self._again(m, self.kind.backward, found.events)
         m.away += found.away
-        storage = Storage.of(m.heap, slots[found.result])
+        storage = TensorStorage.of(m.heap, slots[found.result])
         slots.clear()
         if through:
             return grads[:]
         return [_tensor(found.type, found.shape, found.dtype, storage)]
 
-    def _again(self, m: Machine, found: Found, events: Sequence[Event]) -> None:
+    def _again(self, m: Machine, found: LayerTrace, events: Sequence[Event]) -> None:
         grads = [self.params[number] for _, _, number, *_ in found.grads]
         fresh = all(p.grad is None for p in grads)
         alike = fresh or all(p.grad is not None for p in grads)
         if any(p.hooks for p in grads) or not alike or not self._runs(m, found, events, fresh):
             self._play(m, events)
 
-    def _runs(self, m: Machine, found: Found, events: Sequence[Event], fresh: bool) -> bool:
+    def _runs(self, m: Machine, found: LayerTrace, events: Sequence[Event], fresh: bool) -> bool:
         """Whether the allocator was asked for all of it at once."""
         slots = self.slots
         if fresh not in found.courses:
@@ -283,12 +292,12 @@ class Spliced:
         if course is None or not all(_alone(slots, slot) for slot in course.names):
             return False
         for slot in course.names:
-            if isinstance(slots[slot], Storage):
+            if isinstance(slots[slot], TensorStorage):
                 slots[slot] = slots[slot].surrender()
         if not course.run(m.heap, slots):
             return False
         for _, slot, number, shape, dtype, kind in found.grads if fresh else ():
-            storage = Storage.of(m.heap, slots[slot])
+            storage = TensorStorage.of(m.heap, slots[slot])
             self.params[number].grad = _tensor(kind, shape, dtype, storage)
             slots[slot] = None
         return True
@@ -306,20 +315,20 @@ class Spliced:
                 slots[slot] = _renamed(heap, held, *rest)
             elif what == GRAD:
                 number, shape, dtype, kind = rest
-                made = [_tensor(kind, shape, dtype, Storage.of(heap, held))]
+                made = [_tensor(kind, shape, dtype, TensorStorage.of(heap, held))]
                 held = None  # the parameter alone has it from here on
                 accumulate(m, self.params[number], made)
-            elif isinstance(held, Held):
+            elif isinstance(held, LiveTensor):
                 heap.drop(held)
             held = None
 
 
 def _alone(slots: Slots, slot: int) -> bool:
     """Whether nobody but its slot has what stands there."""
-    return isinstance(slots[slot], Held) or not shared(slots, slot)
+    return isinstance(slots[slot], LiveTensor) or not shared(slots, slot)
 
 
-def _course(events: Iterable[Event], slots: Slots, fresh: bool) -> Course | None:
+def _course(events: Iterable[Event], slots: Slots, fresh: bool) -> HeapCourse | None:
     """Return the moves of a spliced layer; None where what is there before does not go, or many are
     taken at once. Gradients that are `fresh` stay, others are added to what is there, and go."""
     steps: list[tuple[int, int, int, str]] = []
@@ -341,30 +350,30 @@ def _course(events: Iterable[Event], slots: Slots, fresh: bool) -> Course | None
     before = {slot: _held(slots[slot]) for slot, *_ in steps if slot not in taken}
     if left or any(held.alike > 1 for held in before.values()):
         return None
-    return Course(steps, {slot: held[:2] for slot, held in before.items()})
+    return HeapCourse(steps, {slot: held[:2] for slot, held in before.items()})
 
 
-def _held(there: Any) -> Held:
-    return there.held if isinstance(there, Storage) else there
+def _held(there: Any) -> LiveTensor:
+    return there.held if isinstance(there, TensorStorage) else there
 
 
 def _renamed(heap: Heap, held: Any, name: str) -> Any:
-    if isinstance(held, Held):
+    if isinstance(held, LiveTensor):
         return heap.rename(held, name)
     held.rename(name)
     return held
 
 
-def _spliced(m: Machine, kind: Kind, params: Sequence[Param], x: Tensor) -> Tensor:
+def _spliced(m: Machine, kind: AlikeLayers, params: Sequence[LeafTensor], x: Tensor) -> Tensor:
     found: Forward = kind.forward.use()
     slots: Slots = [None] * (found.slots + 2)
     made = Spliced(kind, params, slots)
     made._again(m, kind.forward, found.events)
     for number, slot, shape, dtype, held in found.casts:
-        storage = Storage.of(m.heap, slots[slot])
+        storage = TensorStorage.of(m.heap, slots[slot])
         slots[slot] = storage if held else None
         m.casts[id(params[number])] = params[number], Computed(shape, dtype, storage)
-    storage = Storage.of(m.heap, slots[found.result])
+    storage = TensorStorage.of(m.heap, slots[found.result])
     slots[found.result] = storage if found.keeps_result else None
     if found.keeps_input:
         slots[INPUT] = x.storage
@@ -376,6 +385,6 @@ def _spliced(m: Machine, kind: Kind, params: Sequence[Param], x: Tensor) -> Tens
     return out
 
 
-def _tensor(kind: type[Tensor], shape: Shape, dtype: DType, storage: Storage) -> Tensor:
+def _tensor(kind: type[Tensor], shape: Shape, dtype: DType, storage: TensorStorage) -> Tensor:
     made = Computed(shape, dtype, storage)
-    return View(made) if kind is View else made
+    return TensorView(made) if kind is TensorView else made

@@ -3,37 +3,37 @@
 from math import prod
 from typing import TYPE_CHECKING, final
 
-from weighbridge.components.activations import Heap, Held
+from weighbridge.components.activations import Heap, LiveTensor
 from weighbridge.dtypes import DType
 
 if TYPE_CHECKING:
-    from weighbridge.autograd.machine import Node
+    from weighbridge.autograd.machine import GradNode
 
 Shape = tuple[int, ...]
 ELSEWHERE = "elsewhere"  # the kind of a parameter that another stage has
 
 
-class Storage:
+class TensorStorage:
     """Memory that is given back when the last reference to it goes."""
 
     __slots__ = ("__weakref__", "_heap", "_held")
 
     def __init__(self, heap: Heap, nbytes: int, name: str, stream: int = 0, count: int = 1) -> None:
-        self._held: Held = (
+        self._held: LiveTensor = (
             heap.take(nbytes, name, stream) if count == 1 else heap.many(count, nbytes, name)
         )
         self._heap: Heap | None = heap
 
     @classmethod
-    def of(cls, heap: Heap, held: "Held | Storage") -> "Storage":
+    def of(cls, heap: Heap, held: "LiveTensor | TensorStorage") -> "TensorStorage":
         """What holds it now; itself, where that is one."""
-        if isinstance(held, Storage):
+        if isinstance(held, TensorStorage):
             return held
         made = cls.__new__(cls)
         made._held, made._heap = held, heap
         return made
 
-    def surrender(self) -> Held:
+    def surrender(self) -> LiveTensor:
         """Hand the memory over: from here on somebody else gives it back."""
         self._heap = None
         return self._held
@@ -44,7 +44,7 @@ class Storage:
             heap.drop(self._held)
 
     @property
-    def held(self) -> Held:
+    def held(self) -> LiveTensor:
         return self._held
 
     @property
@@ -71,8 +71,8 @@ class Tensor:
         self,
         shape: Shape,
         dtype: DType,
-        storage: Storage | None,
-        node: "Node | None" = None,
+        storage: TensorStorage | None,
+        node: "GradNode | None" = None,
         slot: int = 0,
     ) -> None:
         self.shape = shape
@@ -114,7 +114,7 @@ class Computed(Tensor):
 
 
 @final
-class View(Tensor):
+class TensorView(Tensor):
     """Holds what it is a view of: nobody adds to it in place."""
 
     __slots__ = ("base",)
@@ -125,7 +125,7 @@ class View(Tensor):
 
 
 @final
-class Param(Tensor):
+class LeafTensor(Tensor):
     """A leaf. Its `storage` may be None: where shards are gathered, whoever gathers holds it."""
 
     __slots__ = ("grad", "hooks", "kind", "name", "trainable")
@@ -135,7 +135,7 @@ class Param(Tensor):
         name: str,
         shape: Shape,
         dtype: DType,
-        storage: Storage | None,
+        storage: TensorStorage | None,
         *,
         trainable: bool = True,
         kind: str = "linear",
@@ -154,4 +154,4 @@ class Param(Tensor):
 
 def absent(t: Tensor | None) -> bool:
     """Whether another stage has the parameter, and what it does."""
-    return isinstance(t, Param) and t.kind == ELSEWHERE
+    return isinstance(t, LeafTensor) and t.kind == ELSEWHERE

@@ -36,7 +36,7 @@ NAMES = {
 PATH = os.path.join(os.path.dirname(__file__), "margins.jsonl")
 
 
-class Runs(NamedTuple):
+class RunForm(NamedTuple):
     """What an answer says of itself: who runs, and what form its weights have. Of a traced program
     the form is `plain`, or `convolutions` where cuDNN chooses workspaces; of a compiled training
     step it is `compiled`."""
@@ -46,10 +46,10 @@ class Runs(NamedTuple):
     form: str = PLAIN
 
 
-TRACED = Runs("trace", "torch")  # programs and classes that ran on a fake GPU
+TRACED = RunForm("trace", "torch")  # programs and classes that ran on a fake GPU
 
 
-class Kind(NamedTuple):
+class RunGroup(NamedTuple):
     """A group of runs whose errors are one sample. Each field may be ANY."""
 
     task: str
@@ -78,7 +78,7 @@ class Margin(NamedTuple):
     middle: float = 0.0
     runs: int = 0
     sources: tuple[str, ...] = ()
-    of: Kind | None = None
+    of: RunGroup | None = None
     near: bool = False  # of the kind itself
 
     @property
@@ -105,8 +105,8 @@ REPLAYED = Margin(FLOOR, FLOOR)  # what is reserved for them is, too
 LEAST = Margin(ASSUMED, ASSUMED)  # where no peer was published at the level
 
 
-def kind(runs: Runs, quantity: str, level: str, *, several: bool) -> Kind:
-    return Kind(runs.task, runs.engine, quantity, level, runs.form, "yes" if several else "no")
+def kind(runs: RunForm, quantity: str, level: str, *, several: bool) -> RunGroup:
+    return RunGroup(runs.task, runs.engine, quantity, level, runs.form, "yes" if several else "no")
 
 
 def form(name: str | None) -> str:
@@ -117,7 +117,7 @@ def form(name: str | None) -> str:
     return GGUF if name[0].isupper() else name.partition("-")[0]
 
 
-def kin(asked: Kind) -> Iterator[Kind]:
+def kin(asked: RunGroup) -> Iterator[RunGroup]:
     """The nearest first."""
     yield asked
     yield asked._replace(several=ANY)
@@ -136,22 +136,22 @@ def kin(asked: Kind) -> Iterator[Kind]:
         yield peers._replace(engine=ANY, quantity=ANY)
 
 
-class Table(Mapping[Kind, Margin]):
+class MarginTable(Mapping[RunGroup, Margin]):
     """Widths by kind; nothing at the levels that are `unsaid`, while they are fitted."""
 
-    def __init__(self, rows: Mapping[Kind, Margin], unsaid: Iterable[str] = ()) -> None:
+    def __init__(self, rows: Mapping[RunGroup, Margin], unsaid: Iterable[str] = ()) -> None:
         self._rows, self._unsaid = rows, frozenset(unsaid)
 
-    def __getitem__(self, key: Kind) -> Margin:
+    def __getitem__(self, key: RunGroup) -> Margin:
         return self._rows[key]
 
-    def __iter__(self) -> Iterator[Kind]:
+    def __iter__(self) -> Iterator[RunGroup]:
         return iter(self._rows)
 
     def __len__(self) -> int:
         return len(self._rows)
 
-    def of(self, asked: Kind) -> Margin:
+    def of(self, asked: RunGroup) -> Margin:
         """Look up the margin of a kind, or of its nearest kin; nothing where the table is empty."""
         if not self._rows or asked.level in self._unsaid:
             return NONE
@@ -164,31 +164,31 @@ class Table(Mapping[Kind, Margin]):
         return REPLAYED if asked.task in KNOWN else LEAST
 
 
-NOTHING = Table({})
+NOTHING = MarginTable({})
 
 
 @cache
-def fitted() -> Table:
+def fitted() -> MarginTable:
     """Read the widths that the package has."""
     with open(PATH, encoding="utf-8") as lines:
         return read(lines)
 
 
-def read(lines: Iterable[str]) -> Table:
-    return Table(Parsed({_named(line): line for line in lines}, _margin))
+def read(lines: Iterable[str]) -> MarginTable:
+    return MarginTable(Parsed({_named(line): line for line in lines}, _margin))
 
 
-def _named(line: str) -> Kind:
+def _named(line: str) -> RunGroup:
     """Read the words at the beginning of a line: its first values."""
-    return Kind(*line.split('"', 4 * len(Kind._fields))[3::4])
+    return RunGroup(*line.split('"', 4 * len(RunGroup._fields))[3::4])
 
 
 def _margin(line: str) -> Margin:
-    told = {name: value for name, value in json.loads(line).items() if name not in Kind._fields}
+    told = {name: value for name, value in json.loads(line).items() if name not in RunGroup._fields}
     return Margin(**{**told, "sources": tuple(told["sources"])})
 
 
-def written(table: Table) -> Iterator[str]:
+def written(table: MarginTable) -> Iterator[str]:
     """A line a row, in a fixed order."""
     for one in sorted(table):
         found = table[one]

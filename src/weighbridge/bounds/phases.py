@@ -13,7 +13,17 @@ from dataclasses import replace
 from math import ceil
 from typing import Any
 
-from weighbridge.bounds.margin import BASE, FLOOR, KNOWN, PEAK, Margin, Runs, Table, fitted, kind
+from weighbridge.bounds.margin import (
+    BASE,
+    FLOOR,
+    KNOWN,
+    PEAK,
+    Margin,
+    MarginTable,
+    RunForm,
+    fitted,
+    kind,
+)
 from weighbridge.engines.table import record
 from weighbridge.kept import kept
 from weighbridge.memory import (
@@ -23,7 +33,7 @@ from weighbridge.memory import (
     Component,
     Device,
     Level,
-    Part,
+    NamedBytes,
     Phase,
 )
 
@@ -43,7 +53,7 @@ EXACT = frozenset(
 
 
 def widened(
-    devices: Sequence[Device], runs: Runs, table: Table | None = None
+    devices: Sequence[Device], runs: RunForm, table: MarginTable | None = None
 ) -> tuple[Device, ...]:
     """Accelerators with the margins of `runs`; the host as it is. Ranks that are alike share their
     phases before and after."""
@@ -54,19 +64,21 @@ def widened(
     return tuple(replace(d, phases=phases[id(d.phases)]) if d.kind == "gpu" else d for d in devices)
 
 
-def phase(found: Phase, runs: Runs, table: Table | None = None) -> Phase:
+def phase(found: Phase, runs: RunForm, table: MarginTable | None = None) -> Phase:
     """One moment of one device alone."""
     return _phase(found, runs, _margins(runs, table, several=False))
 
 
-def highest(kinds: Iterable[Iterable[Iterable[Part]]], runs: Runs, *, several: bool) -> int:
+def highest(
+    kinds: Iterable[Iterable[Iterable[NamedBytes]]], runs: RunForm, *, several: bool
+) -> int:
     """The high end of the fullest device once it is `widened`, from the names and bytes of the
     components in each of its phases."""
     shares = [m.added[1] for m in _margins(runs, None, several=several).values()]
     return max((_high(parts, runs, shares) for phases in kinds for parts in phases), default=0)
 
 
-def _high(parts: Iterable[Part], runs: Runs, shares: Sequence[float]) -> int:
+def _high(parts: Iterable[NamedBytes], runs: RunForm, shares: Sequence[float]) -> int:
     """The same sums as of `_phase`."""
     names = record(runs.engine).logged[1]
     sums, high, moving = dict.fromkeys(LEVELS, 0), 0, 0
@@ -82,7 +94,7 @@ def _high(parts: Iterable[Part], runs: Runs, shares: Sequence[float]) -> int:
     return high + sum(ceil(share * size) for share, size in zip(shares, sizes, strict=True))
 
 
-def published(devices: Sequence[Device], runs: Runs) -> dict[str, Any] | None:
+def published(devices: Sequence[Device], runs: RunForm) -> dict[str, Any] | None:
     """What is known of runs of the very kind, at the highest level that was published."""
     several = sum(d.kind == "gpu" for d in devices) > 1
     margins = _margins(runs, None, several=several)
@@ -100,12 +112,12 @@ def published(devices: Sequence[Device], runs: Runs) -> dict[str, Any] | None:
 
 def around(
     value: Bytes,
-    runs: Runs,
+    runs: RunForm,
     quantity: str,
     level: str,
     *,
     several: bool = False,
-    table: Table | None = None,
+    table: MarginTable | None = None,
 ) -> Bytes:
     """One figure with the margin of its kind. It may be narrower than the sum of its parts, whose
     worst cases do not meet."""
@@ -125,7 +137,7 @@ def base(expected: int, level: str) -> int:
     return abs(expected) + (0 if level == "component" else BASE)
 
 
-def _margins(runs: Runs, table: Table | None, *, several: bool) -> Mapping[Level, Margin]:
+def _margins(runs: RunForm, table: MarginTable | None, *, several: bool) -> Mapping[Level, Margin]:
     known = fitted() if table is None else table
 
     def found() -> Mapping[Level, Margin]:
@@ -134,7 +146,7 @@ def _margins(runs: Runs, table: Table | None, *, several: bool) -> Mapping[Level
     return kept(known, ("margins", runs, several), found)
 
 
-def _margin(table: Table, runs: Runs, level: Level, *, several: bool) -> Margin:
+def _margin(table: MarginTable, runs: RunForm, level: Level, *, several: bool) -> Margin:
     logged, _ = record(runs.engine).logged
     if level == "allocated" and logged:
         return table.of(kind(runs, logged, "component", several=several))
@@ -144,11 +156,11 @@ def _margin(table: Table, runs: Runs, level: Level, *, several: bool) -> Margin:
     return found
 
 
-def _phases(device: Device, runs: Runs, margins: Mapping[Level, Margin]) -> tuple[Phase, ...]:
+def _phases(device: Device, runs: RunForm, margins: Mapping[Level, Margin]) -> tuple[Phase, ...]:
     return tuple(_phase(one, runs, margins) for one in device.phases)
 
 
-def _phase(whole: Phase, runs: Runs, margins: Mapping[Level, Margin]) -> Phase:
+def _phase(whole: Phase, runs: RunForm, margins: Mapping[Level, Margin]) -> Phase:
     """Levels nest: what one adds is in all above it."""
     components = whole.components
     for level in LEVELS:
@@ -162,7 +174,7 @@ def _phase(whole: Phase, runs: Runs, margins: Mapping[Level, Margin]) -> Phase:
     return Phase(whole.name, components)
 
 
-def _size(whole: Phase, runs: Runs, level: Level) -> int:
+def _size(whole: Phase, runs: RunForm, level: Level) -> int:
     _, names = record(runs.engine).logged
     if level != "allocated" or not names:
         return base(whole.at(level).expected, level)

@@ -16,7 +16,7 @@ SCHEMA = "weighbridge.models/1"
 TIMM = "timm_wrapper"  # what transformers calls a network of timm
 
 
-class Entry(NamedTuple):
+class CatalogueEntry(NamedTuple):
     name: str
     repo_id: str
     config: Mapping[str, Any]
@@ -37,14 +37,14 @@ class Entry(NamedTuple):
 
 
 @cache
-def _entries() -> Parsed[str, str, Entry]:
+def _entries() -> Parsed[str, str, CatalogueEntry]:
     """Entries by name, which is the first value of a line."""
     with open(os.path.join(os.path.dirname(__file__), "models.jsonl"), encoding="utf-8") as file:
         return Parsed({line.split('"', 4)[3]: line for line in file}, _entry)
 
 
-def _entry(line: str) -> Entry:
-    return Entry(**json.loads(line))
+def _entry(line: str) -> CatalogueEntry:
+    return CatalogueEntry(**json.loads(line))
 
 
 def names() -> list[str]:
@@ -55,12 +55,12 @@ def has(name: str) -> bool:
     return name.lower() in _entries()
 
 
-def find(name: str) -> Entry:
+def find(name: str) -> CatalogueEntry:
     """The entry of that name, in any case. Raises KeyError."""
     return _entries()[name.lower()]
 
 
-def search(pattern: str) -> list[Entry]:
+def search(pattern: str) -> list[CatalogueEntry]:
     """Entries whose name, Hub id or model type contains `pattern`, in any case."""
     wanted = pattern.lower()
     return [
@@ -78,12 +78,12 @@ def parameters() -> dict[str, int]:
         return found
 
 
-def to_dict(found: Iterable[Entry]) -> dict[str, Any]:
+def to_dict(found: Iterable[CatalogueEntry]) -> dict[str, Any]:
     """The JSON of `weighbridge models`: docs/models.md."""
     return {"schema": SCHEMA, "models": [entry.to_dict() for entry in found]}
 
 
-def of_repository(repo_id: str) -> Entry | None:
+def of_repository(repo_id: str) -> CatalogueEntry | None:
     """The entry whose config is that of a Hub repository, in any case."""
     wanted = repo_id.lower()
     return next((e for e in _entries().values() if e.repo_id.lower() == wanted), None)

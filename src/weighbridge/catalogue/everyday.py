@@ -16,7 +16,7 @@ from functools import cache
 from typing import NamedTuple
 
 from weighbridge import catalogue
-from weighbridge.catalogue import Entry, pipelines
+from weighbridge.catalogue import CatalogueEntry, pipelines
 
 # Words of tunes and of files: the same shapes with other weights
 OF_TUNES = ("instruct", "it", "chat", "base", "hf", "pt", "text", "thinking", "reasoning", "inst")
@@ -192,7 +192,7 @@ TUNED = (
 class Meaning(NamedTuple):
     """What was meant: the entry, the format that was named with it, and what is to be said."""
 
-    entry: Entry
+    entry: CatalogueEntry
     quantization: str = ""
     said: str = ""
 
@@ -232,7 +232,7 @@ def _words(name: str) -> list[str]:
     return [word for word in re.split(r"[-_: ]+", name) if word]
 
 
-def _entry(name: str) -> Entry | None:
+def _entry(name: str) -> CatalogueEntry | None:
     """The entry of a name in hyphens: as it is, then without words that tell no shapes."""
     for shorter in _shorter(name):
         found = _spelled(shorter) or _coder(shorter)
@@ -251,7 +251,7 @@ def _shorter(name: str) -> Iterator[str]:
     yield "-".join(word for word in undated if not VERSION.fullmatch(word))
 
 
-def _spelled(name: str) -> Entry | None:
+def _spelled(name: str) -> CatalogueEntry | None:
     key = _key(name)
     found = NAMES.get(name) or (_keys().get(key) if key else None)
     if found is None and SIZE.fullmatch(_words(name)[-1] if name else ""):
@@ -260,7 +260,7 @@ def _spelled(name: str) -> Entry | None:
     return None if found is None else catalogue.find(found)
 
 
-def _coder(name: str) -> Entry | None:
+def _coder(name: str) -> CatalogueEntry | None:
     match = CODERS.fullmatch(name)
     return _spelled(f"qwen2.5-{match[1]}") if match and match[1] else None
 
@@ -278,7 +278,7 @@ def _keys() -> dict[str, str]:
     return found
 
 
-def _said(typed: str, entry: Entry, form: str) -> str:
+def _said(typed: str, entry: CatalogueEntry, form: str) -> str:
     """What was made of the name; "" for another spelling of it."""
     if _key(typed) == _key(entry.name):
         return ""
@@ -291,7 +291,7 @@ def _said(typed: str, entry: Entry, form: str) -> str:
     )
 
 
-def _tuned(typed: str, entry: Entry) -> str:
+def _tuned(typed: str, entry: CatalogueEntry) -> str:
     """The repository that a name means: Ollama's tags are tunes, unless they say `text`."""
     words = set(_words(typed))
     if not _key("-".join(_words(typed))).startswith(_key(entry.name)):
@@ -303,7 +303,7 @@ def _tuned(typed: str, entry: Entry) -> str:
     return entry.repo_id
 
 
-def _generates(entry: Entry) -> bool:
+def _generates(entry: CatalogueEntry) -> bool:
     """Whether it writes text, and its weights are not packed as they are published."""
     named = entry.config.get("architectures") or ("",)
     writes = str(named[0]).endswith(("ForCausalLM", "ForConditionalGeneration"))

@@ -28,7 +28,7 @@ NAMES = {
 }
 
 
-class Pipeline(NamedTuple):
+class CataloguePipeline(NamedTuple):
     name: str
     repo_id: str
     parts: Mapping[str, Mapping[str, Any]]  # in the order of its model_index.json
@@ -36,9 +36,9 @@ class Pipeline(NamedTuple):
 
 
 @cache
-def _pipelines() -> Mapping[str, Pipeline]:
+def _pipelines() -> Mapping[str, CataloguePipeline]:
     with open(os.path.join(os.path.dirname(__file__), "pipelines.jsonl"), encoding="utf-8") as file:
-        found = [Pipeline(**json.loads(line)) for line in file]
+        found = [CataloguePipeline(**json.loads(line)) for line in file]
     return {pipeline.name: pipeline for pipeline in found}
 
 
@@ -46,12 +46,12 @@ def names() -> list[str]:
     return list(_pipelines())
 
 
-def find(text: str) -> Pipeline | None:
+def find(text: str) -> CataloguePipeline | None:
     """The pipeline of that name, in any case and with blanks or underscores."""
     typed = text.strip().lower().replace("_", "-").replace(" ", "-")
     return _pipelines().get(NAMES.get(typed, typed))
 
 
-def of_repository(repo_id: str) -> Pipeline | None:
+def of_repository(repo_id: str) -> CataloguePipeline | None:
     wanted = repo_id.lower()
     return next((p for p in _pipelines().values() if p.repo_id.lower() == wanted), None)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from weighbridge.charts.canvas import Canvas, block, number
-from weighbridge.charts.figure import Bar, Bars, Group, Limit
+from weighbridge.charts.figure import BarGroup, Bars, FigureBar, Limit
 from weighbridge.charts.frame import DASHED, HAZE, MARGIN, SMALL, WIDE, named
 from weighbridge.charts.scale import apart, place
 from weighbridge.charts.text import cut, width
@@ -22,7 +22,7 @@ MARKS = {  # drawn, as not every font has them: in a square of 9
 PEN = ' fill="none" stroke-width="1.8"'
 
 
-class Rows:
+class RowPositions:
     """Where rows begin, end and stand."""
 
     def __init__(self, canvas: Canvas, plot: Bars) -> None:
@@ -37,12 +37,12 @@ class Rows:
         return self.left + place(self.plot.axis, value) * (self.right - self.left)
 
 
-def _label(bar: Bar) -> float:
+def _label(bar: FigureBar) -> float:
     return width(bar.label, SMALL, bold=True) + (MARK if bar.mark else 0)
 
 
 def bars(canvas: Canvas, plot: Bars, y: float) -> float:
-    rows = Rows(canvas, plot)
+    rows = RowPositions(canvas, plot)
     ends = [y]
     for group in plot.groups:
         ends.append(ends[-1] + _height(group))
@@ -52,21 +52,21 @@ def bars(canvas: Canvas, plot: Bars, y: float) -> float:
     return _foot(rows, ends[-1])
 
 
-def _head(group: Group) -> float:
+def _head(group: BarGroup) -> float:
     return (24 if group.label else 4) + (20 if group.limit else 0)
 
 
-def _height(group: Group) -> float:
+def _height(group: BarGroup) -> float:
     return _head(group) + ROW * len(group.bars) + 8
 
 
-def _grid(rows: Rows, top: float, bottom: float) -> None:
+def _grid(rows: RowPositions, top: float, bottom: float) -> None:
     for tick in rows.plot.axis.ticks:
         x = rows.x(tick.value)
         rows.canvas.line([(x, top), (x, bottom + 4)], "grid")
 
 
-def _group(rows: Rows, group: Group, top: float) -> None:
+def _group(rows: RowPositions, group: BarGroup, top: float) -> None:
     canvas = rows.canvas
     first = top + _head(group)
     if group.label:
@@ -82,13 +82,13 @@ def _group(rows: Rows, group: Group, top: float) -> None:
         _limit(rows, group.limit, first, first + ROW * len(group.bars) - 4)
 
 
-def _band(rows: Rows, limit: Limit, top: float, bottom: float) -> None:
+def _band(rows: RowPositions, limit: Limit, top: float, bottom: float) -> None:
     """What may be had beyond what is sure."""
     low, high = rows.x(limit.low), rows.x(limit.high)
     rows.canvas.rect(low, top - 6, (high - low, bottom - top + 6), "warn", HAZE)
 
 
-def _limit(rows: Rows, limit: Limit, top: float, bottom: float) -> None:
+def _limit(rows: RowPositions, limit: Limit, top: float, bottom: float) -> None:
     canvas, x = rows.canvas, rows.x(limit.low)
     canvas.line([(x, top - 6), (x, bottom)], "edge", ' stroke-width="5" stroke-opacity="0.75"')
     canvas.line([(x, top - 6), (x, bottom)], "limit", DASHED)
@@ -99,7 +99,7 @@ def _limit(rows: Rows, limit: Limit, top: float, bottom: float) -> None:
     canvas.text(start, top - 10, words, size=SMALL, paint="warn", bold=True)
 
 
-def _bar(rows: Rows, bar: Bar, y: float, limit: Limit | None) -> None:
+def _bar(rows: RowPositions, bar: FigureBar, y: float, limit: Limit | None) -> None:
     canvas = rows.canvas
     end = rows.left - 10
     if bar.mark:
@@ -154,7 +154,7 @@ def _inside(canvas: Canvas, place: tuple[float, float, float], told: str, style:
     return True
 
 
-def _foot(rows: Rows, y: float) -> float:
+def _foot(rows: RowPositions, y: float) -> float:
     canvas, axis = rows.canvas, rows.plot.axis
     widths = (width(t.text, SMALL) for t in axis.ticks)
     for tick in apart(axis, rows.right - rows.left, widths):

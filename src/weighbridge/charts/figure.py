@@ -40,7 +40,7 @@ class Limit(NamedTuple):
     label: str
 
 
-class Segment(NamedTuple):
+class FigureSegment(NamedTuple):
     """A part of a bar. `told` is written into it where there is room."""
 
     series: int
@@ -48,11 +48,11 @@ class Segment(NamedTuple):
     told: str = ""
 
 
-class Bar(NamedTuple):
+class FigureBar(NamedTuple):
     """One row: segments in a line, and the interval of their sum."""
 
     label: str
-    segments: tuple[Segment, ...]
+    segments: tuple[FigureSegment, ...]
     low: float
     high: float
     told: str  # the sum in words
@@ -60,24 +60,24 @@ class Bar(NamedTuple):
     mark: str = ""  # a verdict: yes, no or unknown
 
 
-class Group(NamedTuple):
+class BarGroup(NamedTuple):
     """Rows that share a device, and what that device has."""
 
     label: str
-    bars: tuple[Bar, ...]
+    bars: tuple[FigureBar, ...]
     limit: Limit | None = None
 
 
 class Bars(NamedTuple):
     """Horizontal bars, stacked where they have several segments. `more`: what is not drawn."""
 
-    groups: tuple[Group, ...]
+    groups: tuple[BarGroup, ...]
     series: tuple[Series, ...]
     axis: Axis
     more: str = ""
 
 
-class Band(NamedTuple):
+class AxisBand(NamedTuple):
     """A named stretch of the x axis."""
 
     label: str
@@ -102,14 +102,14 @@ class Areas(NamedTuple):
     series: tuple[Series, ...]
     line: tuple[float, ...]
     line_name: str
-    bands: tuple[Band, ...]
+    bands: tuple[AxisBand, ...]
     peak: Mark
     x: Axis
     y: Axis
     limit: Limit | None = None
 
 
-class Point(NamedTuple):
+class CurvePoint(NamedTuple):
     """A value with its interval."""
 
     x: float
@@ -121,10 +121,10 @@ class Point(NamedTuple):
 
 class Curve(NamedTuple):
     series: Series
-    points: tuple[Point, ...]
+    points: tuple[CurvePoint, ...]
 
 
-class Lines(NamedTuple):
+class LinePlot(NamedTuple):
     """Lines with interval bands."""
 
     curves: tuple[Curve, ...]
@@ -149,7 +149,7 @@ class Dots(NamedTuple):
     y: Axis
 
 
-class Table(NamedTuple):
+class FigureTable(NamedTuple):
     """The data in words and numbers. `words`: the leading columns that hold text; `caption`: the
     unit of sizes."""
 
@@ -159,7 +159,7 @@ class Table(NamedTuple):
     caption: str = ""
 
 
-Plot = Bars | Areas | Lines | Dots
+Plot = Bars | Areas | LinePlot | Dots
 
 
 class Figure(NamedTuple):
@@ -170,5 +170,5 @@ class Figure(NamedTuple):
     notes: tuple[str, ...]  # how to read it
     description: str  # what one would say who describes the picture
     plots: tuple[Plot, ...]
-    table: Table
+    table: FigureTable
     lang: str = "en"

@@ -4,8 +4,18 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from weighbridge.charts import parts, reports, scale
-from weighbridge.charts.figure import MOST, Bar, Bars, Figure, Group, Limit, Segment, Series, Table
-from weighbridge.charts.messages import Say
+from weighbridge.charts.figure import (
+    MOST,
+    BarGroup,
+    Bars,
+    Figure,
+    FigureBar,
+    FigureSegment,
+    FigureTable,
+    Limit,
+    Series,
+)
+from weighbridge.charts.messages import ChartSay
 from weighbridge.charts.sides import ENDS, cells, held_in, peak, peak_phase
 
 if TYPE_CHECKING:
@@ -18,12 +28,12 @@ CUT = 4  # times the card: longer bars are cut, and say how long they are
 
 def fits(found: "Fit", *, unit: str | None = None, lang: str = "en") -> Figure:
     """Questions without an answer are in the table alone."""
-    say, card = Say(lang), found.accelerator
+    say, card = ChartSay(lang), found.accelerator
     known = [q.report for q in found.questions if q.report is not None]
     one = scale.unit(max([card.free, *(peak(r).expected for r in known)]), unit)
     rows = _rows(known, CUT * card.free, (say, one))
     limit = Limit(card.free, card.free, say("usable", size=one.told(card.free)))
-    group = Group("", tuple(_bars(found.questions, rows)), limit)
+    group = BarGroup("", tuple(_bars(found.questions, rows)), limit)
     far = min(reports.furthest([group]), CUT * card.free) or 1
     axis = scale.memory(say("axis.card", unit=one.name), far, one)
     name = card.name if card.count == 1 else f"{card.count} x {card.name}"
@@ -38,16 +48,18 @@ def fits(found: "Fit", *, unit: str | None = None, lang: str = "en") -> Figure:
     )
 
 
-def _rows(found: "Sequence[Report]", most: float, words: tuple[Say, scale.Unit]) -> reports.Rows:
+def _rows(
+    found: "Sequence[Report]", most: float, words: tuple[ChartSay, scale.ByteUnit]
+) -> reports.BarSettings:
     """Parts of bars that are seen to `most`; style CHANGED is left free."""
     say, unit = words
     seen = (_seen(parts.sums(peak_phase(r)), most) for r in found)
     names = parts.chosen(seen, MOST - 1)
     series = parts.series(names, say, parts.otherwise(found), {CHANGED})
-    return reports.Rows(say, unit, names, series)
+    return reports.BarSettings(say, unit, names, series)
 
 
-def _shown(group: Group, rows: reports.Rows) -> tuple[Series, ...]:
+def _shown(group: BarGroup, rows: reports.BarSettings) -> tuple[Series, ...]:
     """Return the series of bars, with that of the change where there is one."""
     changed = Series(rows.say("changed"), CHANGED)
     last = len(rows.series)
@@ -63,7 +75,7 @@ def _seen(sums: parts.Sums, most: float) -> parts.Sums:
     )
 
 
-def _bars(found: "Sequence[Question]", rows: reports.Rows) -> Iterator[Bar]:
+def _bars(found: "Sequence[Question]", rows: reports.BarSettings) -> Iterator[FigureBar]:
     for q in found:
         if q.report is None:
             continue
@@ -71,15 +83,15 @@ def _bars(found: "Sequence[Question]", rows: reports.Rows) -> Iterator[Bar]:
         yield held_in(q.report, rows, name)._replace(strong=True, mark=q.fits)
         first = next((r for r in q.remedies if r.fits == "yes"), None)
         if first is not None and q.fits != "yes":
-            changed = Segment(len(rows.series), first.peak_bytes, rows.say("changed"))
+            changed = FigureSegment(len(rows.series), first.peak_bytes, rows.say("changed"))
             low, high = first.peak_bytes, first.peak_bytes
             if first.per_device is not None:
                 low, high = first.per_device.low, first.per_device.high
             told = rows.unit.told(first.peak_bytes)
-            yield Bar(first.flags, (changed,), low, high, told, mark="yes")
+            yield FigureBar(first.flags, (changed,), low, high, told, mark="yes")
 
 
-def _table(found: "Sequence[Question]", rows: reports.Rows) -> Table:
+def _table(found: "Sequence[Question]", rows: reports.BarSettings) -> FigureTable:
     say = rows.say
     lines: list[tuple[str, ...]] = []
     for q in found:
@@ -92,6 +104,6 @@ def _table(found: "Sequence[Question]", rows: reports.Rows) -> Table:
             (f"{name}, {r.flags}", say(r.fits), rows.unit.exact(r.peak_bytes), "", "", "")
             for r in q.remedies
         ]
-    return Table(
+    return FigureTable(
         (say("head.what"), say("head.fits"), *say.each(*ENDS)), tuple(lines), 2, rows.caption
     )

@@ -1,7 +1,7 @@
 """A figure as one page that needs nothing else: the picture, and its data as a table."""
 
 from weighbridge.charts.canvas import clean
-from weighbridge.charts.figure import Figure, Table
+from weighbridge.charts.figure import Figure, FigureTable
 from weighbridge.charts.palette import PAINTS
 from weighbridge.charts.svg import svg
 
@@ -43,7 +43,7 @@ def _caption(figure: Figure) -> str:
     return ". ".join(filter(None, (figure.title, figure.table.caption)))
 
 
-def table(data: Table, caption: str) -> str:
+def table(data: FigureTable, caption: str) -> str:
     head = "".join(_cell("th", i, c, data.words, ' scope="col"') for i, c in enumerate(data.head))
     body = "\n".join(
         "<tr>" + "".join(_cell("td", i, c, data.words) for i, c in enumerate(row)) + "</tr>"

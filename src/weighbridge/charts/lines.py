@@ -1,7 +1,7 @@
 """Lines with the band of their interval; a marker of its own shape for each."""
 
 from weighbridge.charts.canvas import Canvas
-from weighbridge.charts.figure import Curve, Lines
+from weighbridge.charts.figure import Curve, LinePlot
 from weighbridge.charts.frame import SMALL, Box
 from weighbridge.charts.text import width
 
@@ -16,7 +16,7 @@ SHAPES = (  # around (0, 0): circle, square, diamond, triangles, cross
 )
 
 
-def lines(canvas: Canvas, plot: Lines, y: float) -> float:
+def lines(canvas: Canvas, plot: LinePlot, y: float) -> float:
     above = max(0, len(plot.limits) - 1) * (SMALL + 4)  # words of close limits stand higher
     box = Box(canvas, plot.x, plot.y, y + 26 + above)
     box.left += 14

@@ -128,7 +128,7 @@ WORDS: dict[str, tuple[str, str]] = {
 }
 
 
-class Say(NamedTuple):
+class ChartSay(NamedTuple):
     """The words of one language."""
 
     lang: str

@@ -4,19 +4,27 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from weighbridge.charts import scale
-from weighbridge.charts.figure import Bar, Bars, Figure, Group, Segment, Series, Table
-from weighbridge.charts.messages import Say
+from weighbridge.charts.figure import (
+    BarGroup,
+    Bars,
+    Figure,
+    FigureBar,
+    FigureSegment,
+    FigureTable,
+    Series,
+)
+from weighbridge.charts.messages import ChartSay
 
 if TYPE_CHECKING:
-    from weighbridge.measure.record import Levels, Record
+    from weighbridge.measure.record import Levels, Measurement
 
 LEVELS = ("allocated", "reserved", "driver")
 STYLES = (0, 1, 2)
 PROGRAMS = 16  # that are drawn; the table has all
 
 
-def pairs(records: Sequence["Record"], *, unit: str | None = None, lang: str = "en") -> Figure:
-    say = Say(lang)
+def pairs(records: Sequence["Measurement"], *, unit: str | None = None, lang: str = "en") -> Figure:
+    say = ChartSay(lang)
     found = list(_found(records, say))
     one = scale.unit(max(max(m.driver, p.driver if p else 0) for _, m, p in found), unit)
     groups = tuple(_group(label, m, p, (say, one)) for label, m, p in found[:PROGRAMS])
@@ -41,7 +49,7 @@ def pairs(records: Sequence["Record"], *, unit: str | None = None, lang: str = "
     )
 
 
-def _summed(found: "Sequence[tuple[str, Levels, Levels | None]]", say: Say) -> str:
+def _summed(found: "Sequence[tuple[str, Levels, Levels | None]]", say: ChartSay) -> str:
     """The error of the fullest."""
     both = [(m.driver, p.driver) for _, m, p in found if p is not None]
     if not both:
@@ -54,7 +62,9 @@ def _versions(versions: dict[str, str]) -> list[tuple[str, str]]:
     return [(k, versions[k]) for k in ("torch", "cuda") if k in versions]
 
 
-def _found(records: Sequence["Record"], say: Say) -> "list[tuple[str, Levels, Levels | None]]":
+def _found(
+    records: Sequence["Measurement"], say: ChartSay
+) -> "list[tuple[str, Levels, Levels | None]]":
     """Phases of one program, or programs as wholes."""
     if len(records) > 1:
         return [
@@ -69,23 +79,26 @@ def _found(records: Sequence["Record"], say: Say) -> "list[tuple[str, Levels, Le
 
 
 def _group(
-    label: str, measured: "Levels", predicted: "Levels | None", words: tuple[Say, scale.Unit]
-) -> Group:
+    label: str,
+    measured: "Levels",
+    predicted: "Levels | None",
+    words: tuple[ChartSay, scale.ByteUnit],
+) -> BarGroup:
     say, unit = words
     bars = [_bar(say("measured"), measured, unit.told(measured.driver), unit)]
     if predicted is not None:
         told = f"{unit.told(predicted.driver)} ({_error(predicted.driver, measured.driver)})"
         bars.append(_bar(say("predicted"), predicted, told, unit))
-    return Group(label, tuple(bars))
+    return BarGroup(label, tuple(bars))
 
 
-def _bar(label: str, levels: "Levels", told: str, unit: scale.Unit) -> Bar:
+def _bar(label: str, levels: "Levels", told: str, unit: scale.ByteUnit) -> FigureBar:
     """Each level is what it adds to the one before."""
     below, segments = 0, []
     for i, nbytes in enumerate(levels):
-        segments.append(Segment(i, max(0, nbytes - below), unit.number(nbytes - below)))
+        segments.append(FigureSegment(i, max(0, nbytes - below), unit.number(nbytes - below)))
         below = max(below, nbytes)
-    return Bar(label, tuple(segments), below, below, told)
+    return FigureBar(label, tuple(segments), below, below, told)
 
 
 def _error(predicted: int, measured: int) -> str:
@@ -93,8 +106,8 @@ def _error(predicted: int, measured: int) -> str:
 
 
 def _table(
-    found: "Sequence[tuple[str, Levels, Levels | None]]", say: Say, unit: scale.Unit
-) -> Table:
+    found: "Sequence[tuple[str, Levels, Levels | None]]", say: ChartSay, unit: scale.ByteUnit
+) -> FigureTable:
     rows = []
     for label, measured, predicted in found:
         rows.append((label, say("measured"), *map(unit.exact, measured), ""))
@@ -102,4 +115,4 @@ def _table(
             error = _error(predicted.driver, measured.driver)
             rows.append((label, say("predicted"), *map(unit.exact, predicted), error))
     head = ("head.what", "head.side", *(f"head.{level}" for level in LEVELS), "head.error")
-    return Table(say.each(*head), tuple(rows), 2, say("sizes", unit=unit.name))
+    return FigureTable(say.each(*head), tuple(rows), 2, say("sizes", unit=unit.name))

@@ -4,9 +4,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from weighbridge.charts.figure import MOST, OTHER, Segment, Series
-from weighbridge.charts.messages import Say
-from weighbridge.charts.scale import Unit
+from weighbridge.charts.figure import MOST, OTHER, FigureSegment, Series
+from weighbridge.charts.messages import ChartSay
+from weighbridge.charts.scale import ByteUnit
 from weighbridge.memory import Phase
 from weighbridge.view import names as view
 
@@ -50,7 +50,7 @@ def chosen(every: Iterable[Sums], count: int = MOST) -> tuple[str, ...]:
 
 
 def series(
-    names: Sequence[str], say: Say, otherwise: Mapping[str, str], taken: Iterable[int] = ()
+    names: Sequence[str], say: ChartSay, otherwise: Mapping[str, str], taken: Iterable[int] = ()
 ) -> tuple[Series, ...]:
     """One for each part, under its other name where it has one, and one for the others; none in a
     style that is taken."""
@@ -83,10 +83,12 @@ def _adapted(report: "Report") -> bool:
 
 
 def segments(
-    found: Sums, names: Sequence[str], shown: Sequence[Series], unit: Unit
-) -> tuple[Segment, ...]:
+    found: Sums, names: Sequence[str], shown: Sequence[Series], unit: ByteUnit
+) -> tuple[FigureSegment, ...]:
     values = [found[name] for name in names]
     values.append(found.total() - sum(values))
     return tuple(
-        Segment(i, v, f"{shown[i].name} {unit.number(v)}") for i, v in enumerate(values) if v > 0
+        FigureSegment(i, v, f"{shown[i].name} {unit.number(v)}")
+        for i, v in enumerate(values)
+        if v > 0
     )

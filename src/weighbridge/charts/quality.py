@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from weighbridge.charts import scale
-from weighbridge.charts.figure import MOST, Axis, Dot, Dots, Figure, Series, Table
-from weighbridge.charts.messages import Say
+from weighbridge.charts.figure import MOST, Axis, Dot, Dots, Figure, FigureTable, Series
+from weighbridge.charts.messages import ChartSay
 from weighbridge.errors import UsageError
 
 WIDE = 3  # sizes that span more than so many times their least have a logarithmic axis
@@ -37,7 +37,7 @@ def quality(
 ) -> Figure:
     if not records:
         raise UsageError(f"no published {metric} of {model} is known; there is nothing to draw")
-    say = Say(lang)
+    say = ChartSay(lang)
     sources = list(dict.fromkeys(r.source for r in records))
     unit = scale.unit(max(r.size for r in records)) if records[0].size >= BITS else None
     losses = [loss(r) for r in records]
@@ -70,7 +70,7 @@ def loss(r: Quality) -> float:
     return max(0.0, 100 * (r.value / r.baseline - 1)) if r.baseline else r.value
 
 
-def _sizes(records: Sequence[Quality], unit: scale.Unit | None, say: Say) -> Axis:
+def _sizes(records: Sequence[Quality], unit: scale.ByteUnit | None, say: ChartSay) -> Axis:
     low, high = min(r.size for r in records), max(r.size for r in records)
     label = say("axis.size", unit=unit.name) if unit else say("axis.bits")
     if high > WIDE * low:
@@ -80,7 +80,9 @@ def _sizes(records: Sequence[Quality], unit: scale.Unit | None, say: Say) -> Axi
     return scale.plain(label, 0, high * ROOM)
 
 
-def _table(records: Sequence[Quality], unit: scale.Unit | None, metric: str, say: Say) -> Table:
+def _table(
+    records: Sequence[Quality], unit: scale.ByteUnit | None, metric: str, say: ChartSay
+) -> FigureTable:
     head = (
         say("head.format"),
         say("axis.size", unit=unit.name) if unit else say("axis.bits"),
@@ -97,4 +99,4 @@ def _table(records: Sequence[Quality], unit: scale.Unit | None, metric: str, say
         for r in sorted(records, key=lambda r: -r.size)
     )
     beyond = say("head.against", name=records[0].baseline_format)
-    return Table((*head, beyond, say("head.source")), tuple(rows))
+    return FigureTable((*head, beyond, say("head.source")), tuple(rows))

@@ -4,8 +4,17 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from weighbridge.charts import parts, scale
-from weighbridge.charts.figure import Bar, Bars, Figure, Group, Limit, Segment, Series, Table
-from weighbridge.charts.messages import Say
+from weighbridge.charts.figure import (
+    BarGroup,
+    Bars,
+    Figure,
+    FigureBar,
+    FigureSegment,
+    FigureTable,
+    Limit,
+    Series,
+)
+from weighbridge.charts.messages import ChartSay
 from weighbridge.memory import Bytes, Device, Phase
 
 if TYPE_CHECKING:
@@ -19,7 +28,7 @@ NARROW = 0.02  # of what can be had: an interval of less is told as one size
 WORDS = 2  # columns of words in the table
 
 
-class Shared(NamedTuple):
+class AlikeDevices(NamedTuple):
     """Devices that hold the same in every phase."""
 
     label: str
@@ -28,11 +37,11 @@ class Shared(NamedTuple):
     limit: Limit | None
 
 
-class Rows(NamedTuple):
+class BarSettings(NamedTuple):
     """What every bar of a chart is made with."""
 
-    say: Say
-    unit: scale.Unit
+    say: ChartSay
+    unit: scale.ByteUnit
     names: tuple[str, ...]
     series: tuple[Series, ...]
 
@@ -43,7 +52,7 @@ class Rows(NamedTuple):
 
 def bars(report: "Report", *, unit: str | None = None, lang: str = "en") -> Figure:
     """The devices of one report, phase by phase."""
-    say = Say(lang)
+    say = ChartSay(lang)
     one = scale.unit(report.peak.expected, unit)
     found = list(_shared(report, say, one))
     rows = _rows(report, found, say, one)
@@ -58,7 +67,7 @@ def bars(report: "Report", *, unit: str | None = None, lang: str = "en") -> Figu
     )
 
 
-def _plots(report: "Report", found: Sequence[Shared], rows: Rows) -> Iterator[Bars]:
+def _plots(report: "Report", found: Sequence[AlikeDevices], rows: BarSettings) -> Iterator[Bars]:
     """The accelerators, then the host, which has a scale of its own."""
     split = _split(report, rows)
     shown = (*rows.series, Series(rows.say("share"), SHARE)) if split else rows.series
@@ -72,7 +81,7 @@ def _plots(report: "Report", found: Sequence[Shared], rows: Rows) -> Iterator[Ba
             yield Bars(groups, shown, axis, more)
 
 
-def title(report: "Report", say: Say) -> str:
+def title(report: "Report", say: ChartSay) -> str:
     w = report.workload
     engine = w.get("framework") or w.get("engine") or ""
     version = w.get("framework_version") or w.get("engine_version") or ""
@@ -84,7 +93,7 @@ def title(report: "Report", say: Say) -> str:
     )
 
 
-def span(b: Bytes, say: Say, unit: scale.Unit) -> str:
+def span(b: Bytes, say: ChartSay, unit: scale.ByteUnit) -> str:
     """One size, and its range where it has one."""
     about = unit.told(b.expected)
     if unit.number(b.low) == unit.number(b.high):
@@ -92,7 +101,7 @@ def span(b: Bytes, say: Say, unit: scale.Unit) -> str:
     return say("span", about=about, low=unit.number(b.low), high=unit.number(b.high))
 
 
-def said(report: "Report", say: Say, unit: scale.Unit) -> str:
+def said(report: "Report", say: ChartSay, unit: scale.ByteUnit) -> str:
     """The verdict, or the size where no card was named."""
     v = report.verdict
     if v is None or not v.count:
@@ -103,7 +112,7 @@ def said(report: "Report", say: Say, unit: scale.Unit) -> str:
     return f"{say(v.fits)} ({name}): {needs}"
 
 
-def limit(v: "Verdict | None", say: Say, unit: scale.Unit) -> Limit | None:
+def limit(v: "Verdict | None", say: ChartSay, unit: scale.ByteUnit) -> Limit | None:
     """What a process can have of the card."""
     if v is None or not v.count:
         return None
@@ -113,7 +122,7 @@ def limit(v: "Verdict | None", say: Say, unit: scale.Unit) -> Limit | None:
     return Limit(low, high, say("usable.span", low=unit.number(low), high=unit.told(high)))
 
 
-def _shared(report: "Report", say: Say, unit: scale.Unit) -> Iterator[Shared]:
+def _shared(report: "Report", say: ChartSay, unit: scale.ByteUnit) -> Iterator[AlikeDevices]:
     """The accelerators, equal ones once and the fullest first, then the host."""
     alike: dict[object, list[Device]] = {}
     for device in report.devices:
@@ -128,17 +137,17 @@ def _shared(report: "Report", say: Say, unit: scale.Unit) -> Iterator[Shared]:
             continue
         if first.kind == "gpu":
             label = _named(report, [d.index for d in devices], gpus, say)
-            yield Shared(label, len(devices), first, limit(report.verdict, say, unit))
+            yield AlikeDevices(label, len(devices), first, limit(report.verdict, say, unit))
         else:
             label = say("host") if first.kind == "host" else first.kind
-            yield Shared(label, len(devices), first, _ram(report, first, say, unit))
+            yield AlikeDevices(label, len(devices), first, _ram(report, first, say, unit))
 
 
 def _full(device: Device) -> int:
     return device.peak("driver").expected
 
 
-def _named(report: "Report", indices: list[int], gpus: int, say: Say) -> str:
+def _named(report: "Report", indices: list[int], gpus: int, say: ChartSay) -> str:
     v = report.verdict
     if gpus == 1 and v is not None and v.devices_used > 1:
         return say("gpu.whole")
@@ -160,22 +169,24 @@ def ranges(numbers: Sequence[int]) -> str:
     return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in runs)
 
 
-def _ram(report: "Report", device: Device, say: Say, unit: scale.Unit) -> Limit | None:
+def _ram(report: "Report", device: Device, say: ChartSay, unit: scale.ByteUnit) -> Limit | None:
     h = report.verdict.host if report.verdict is not None else None
     if h is None or h.available is None or device.kind != "host":
         return None
     return Limit(h.available, h.available, say("ram", size=unit.told(h.available)))
 
 
-def _rows(report: "Report", found: Sequence[Shared], say: Say, unit: scale.Unit) -> Rows:
+def _rows(
+    report: "Report", found: Sequence[AlikeDevices], say: ChartSay, unit: scale.ByteUnit
+) -> BarSettings:
     every = (phase for shared in found for phase in shared.device.phases)
     names = parts.chosen(map(parts.sums, every))
-    return Rows(say, unit, names, parts.series(names, say, parts.otherwise([report])))
+    return BarSettings(say, unit, names, parts.series(names, say, parts.otherwise([report])))
 
 
-def bar(phase: Phase, rows: Rows, label: str, *, strong: bool) -> Bar:
+def bar(phase: Phase, rows: BarSettings, label: str, *, strong: bool) -> FigureBar:
     need = phase.needed
-    return Bar(
+    return FigureBar(
         label=label,
         segments=parts.segments(parts.sums(phase), rows.names, rows.series, rows.unit),
         low=need.low,
@@ -185,7 +196,7 @@ def bar(phase: Phase, rows: Rows, label: str, *, strong: bool) -> Bar:
     )
 
 
-def _group(shared: Shared, rows: Rows, groups: int) -> Group:
+def _group(shared: AlikeDevices, rows: BarSettings, groups: int) -> BarGroup:
     """All phases of a device; of many devices the fullest alone."""
     device = shared.device
     peak = max(device.phases, key=lambda p: (p.needed.expected, p.needed.high))
@@ -194,7 +205,7 @@ def _group(shared: Shared, rows: Rows, groups: int) -> Group:
         bar(p, rows, rows.say.named("phase", p.name), strong=p is peak and len(phases) > 1)
         for p in phases
     )
-    return Group(shared.label, tuple(drawn), shared.limit)
+    return BarGroup(shared.label, tuple(drawn), shared.limit)
 
 
 def _distinct(device: Device) -> Iterator[Phase]:
@@ -206,7 +217,9 @@ def _distinct(device: Device) -> Iterator[Phase]:
         before = phase.needed
 
 
-def _drawn(groups: Sequence[Group], found: Sequence[Shared], rows: Rows) -> tuple[list[Group], str]:
+def _drawn(
+    groups: Sequence[BarGroup], found: Sequence[AlikeDevices], rows: BarSettings
+) -> tuple[list[BarGroup], str]:
     """Keep as many groups as there is room for. If they are many, join the rows of one limit; the
     second value tells what is not drawn."""
     if len(groups) <= ROWS // 3:
@@ -222,17 +235,17 @@ def _drawn(groups: Sequence[Group], found: Sequence[Shared], rows: Rows) -> tupl
     return [together._replace(bars=bars[:ROWS])], told
 
 
-def _together(groups: Sequence[Group]) -> Group:
+def _together(groups: Sequence[BarGroup]) -> BarGroup:
     """One row a device, below one line of memory."""
     bars = (
         b._replace(label=group.label, strong=not i)
         for i, group in enumerate(groups)
         for b in group.bars
     )
-    return Group("", tuple(bars), groups[0].limit)
+    return BarGroup("", tuple(bars), groups[0].limit)
 
 
-def _split(report: "Report", rows: Rows) -> tuple[Group, ...]:
+def _split(report: "Report", rows: BarSettings) -> tuple[BarGroup, ...]:
     """What each device holds where the engine deals out the layers of one."""
     v = report.verdict
     gpus = sum(d.kind == "gpu" for d in report.devices)
@@ -240,25 +253,25 @@ def _split(report: "Report", rows: Rows) -> tuple[Group, ...]:
         return ()
     each = v.per_device
     told = span(each, rows.say, rows.unit)
-    part = Segment(len(rows.series), each.expected, rows.say("share"))
-    one = Bar(rows.say("share"), (part,), each.low, each.high, told, strong=True)
+    part = FigureSegment(len(rows.series), each.expected, rows.say("share"))
+    one = FigureBar(rows.say("share"), (part,), each.low, each.high, told, strong=True)
     label = rows.say("gpu.share", count=v.count)
-    return (Group(label, (one,), limit(v, rows.say, rows.unit)),)
+    return (BarGroup(label, (one,), limit(v, rows.say, rows.unit)),)
 
 
-def furthest(groups: Sequence[Group]) -> float:
+def furthest(groups: Sequence[BarGroup]) -> float:
     """The end of the longest bar, interval and limit."""
     ends = [max(b.high, sum(s.value for s in b.segments)) for g in groups for b in g.bars]
     return max([*ends, *(g.limit.high for g in groups if g.limit is not None)], default=0)
 
 
-def _described(report: "Report", say: Say, unit: scale.Unit) -> str:
+def _described(report: "Report", say: ChartSay, unit: scale.ByteUnit) -> str:
     device = max(report.devices, key=lambda d: (d.kind == "gpu", _full(d)))
     phase = say.named("phase", device.peak_phase)
     return say("described.bars", verdict=said(report, say, unit), peak=say("peak.in", phase=phase))
 
 
-def _table(found: Sequence[Shared], rows: Rows) -> Table:
+def _table(found: Sequence[AlikeDevices], rows: BarSettings) -> FigureTable:
     say, unit = rows.say, rows.unit
     ends = ("head.total", "head.low", "head.high", "head.usable")
     head = ("head.device", "head.phase")
@@ -272,4 +285,4 @@ def _table(found: Sequence[Shared], rows: Rows) -> Table:
             words = (shared.label, say.named("phase", phase.name))
             lines.append((*words, *map(unit.exact, cells), usable))
     named = (*say.each(*head), *(s.name for s in rows.series), *say.each(*ends))
-    return Table(named, tuple(lines), WORDS, rows.caption)
+    return FigureTable(named, tuple(lines), WORDS, rows.caption)

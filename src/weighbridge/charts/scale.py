@@ -11,7 +11,7 @@ STEPS = (1, 2, 5, 10)  # times a power of ten
 AIM = 6  # ticks
 
 
-class Unit(NamedTuple):
+class ByteUnit(NamedTuple):
     """A unit of memory, and how its numbers are written."""
 
     name: str
@@ -33,16 +33,18 @@ class Unit(NamedTuple):
         return f"{nbytes / self.size:,.2f}"
 
 
-def unit(most: float, asked: str | None = None) -> Unit:
+def unit(most: float, asked: str | None = None) -> ByteUnit:
     """The one that was asked for, or the binary one in which `most` has few digits."""
     if asked is not None:
-        return Unit(asked)
+        return ByteUnit(asked)
     names = ("TiB", "GiB", "MiB", "KiB")
     # 4 TiB and more: fewer would be 4,096 GiB, which is still read with ease
-    return Unit(next((n for n in names if most >= (4 if n == "TiB" else 1) * Unit(n).size), "B"))
+    return ByteUnit(
+        next((n for n in names if most >= (4 if n == "TiB" else 1) * ByteUnit(n).size), "B")
+    )
 
 
-def memory(label: str, most: float, unit: Unit) -> Axis:
+def memory(label: str, most: float, unit: ByteUnit) -> Axis:
     """Make an axis from 0 to a little above `most` bytes."""
     high = max(most, 1) * 1.02
     step = _step(high / unit.size) * unit.size

@@ -5,18 +5,18 @@ from typing import TYPE_CHECKING
 
 from weighbridge.charts import parts, reports, scale
 from weighbridge.charts.figure import (
-    Bar,
+    BarGroup,
     Bars,
     Curve,
+    CurvePoint,
     Figure,
-    Group,
+    FigureBar,
+    FigureTable,
     Limit,
-    Lines,
-    Point,
+    LinePlot,
     Series,
-    Table,
 )
-from weighbridge.charts.messages import Say
+from weighbridge.charts.messages import ChartSay
 from weighbridge.memory import Bytes, Device, Phase
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def sides(found: Sequence["Report"], *, unit: str | None = None, lang: str = "en
     """A figure of at least one report."""
     if len(found) == 1:
         return reports.bars(found[0], unit=unit, lang=lang)
-    say, one = Say(lang), scale.unit(max(peak(r).expected for r in found), unit)
+    say, one = ChartSay(lang), scale.unit(max(peak(r).expected for r in found), unit)
     along = _along(found)
     if along is None:
         return _beside(found, say, one)
@@ -105,7 +105,7 @@ def _models(found: Sequence["Report"]) -> str:
     return ", ".join(dict.fromkeys(r.model.name for r in found))
 
 
-def _versus(found: Sequence["Report"], along: str, say: Say, unit: scale.Unit) -> Figure:
+def _versus(found: Sequence["Report"], along: str, say: ChartSay, unit: scale.ByteUnit) -> Figure:
     what = say.named("along", along)
     lines = _lines(found, along)
     curves = []
@@ -115,7 +115,7 @@ def _versus(found: Sequence["Report"], along: str, say: Say, unit: scale.Unit) -
     limits = tuple(dict.fromkeys(x for r in found if (x := _limit(r, found, say, unit))))
     most = max(p.high for c in curves for p in c.points)
     high = max([most, *(x.high for x in limits)]) * (1.06 if limits else 1)
-    plot = Lines(
+    plot = LinePlot(
         tuple(curves),
         scale.given(what, (r.workload[along] for r in found)),
         scale.memory(say("axis.card", unit=unit.name), high, unit),
@@ -137,7 +137,7 @@ def _cards(found: Sequence["Report"]) -> list[str]:
     return list(dict.fromkeys(v.accelerator for v in known if v is not None and v.count))
 
 
-def _fitting(lines: dict[Hashable, list["Report"]], along: str, say: Say) -> str:
+def _fitting(lines: dict[Hashable, list["Report"]], along: str, say: ChartSay) -> str:
     """How far each line surely fits."""
     told = []
     for label, some in lines.items():
@@ -153,12 +153,14 @@ def _fitting(lines: dict[Hashable, list["Report"]], along: str, say: Say) -> str
     return "; ".join(told) + f" ({', '.join(dict.fromkeys(cards))})"
 
 
-def _point(report: "Report", along: str, unit: scale.Unit) -> Point:
+def _point(report: "Report", along: str, unit: scale.ByteUnit) -> CurvePoint:
     b = peak(report)
-    return Point(report.workload[along], b.low, b.expected, b.high, unit.number(b.expected))
+    return CurvePoint(report.workload[along], b.low, b.expected, b.high, unit.number(b.expected))
 
 
-def _limit(report: "Report", found: Sequence["Report"], say: Say, unit: scale.Unit) -> Limit | None:
+def _limit(
+    report: "Report", found: Sequence["Report"], say: ChartSay, unit: scale.ByteUnit
+) -> Limit | None:
     """Make the line of the limit, named by its card where there are several."""
     known = reports.limit(report.verdict, say, unit)
     if known is None or report.verdict is None:
@@ -169,14 +171,16 @@ def _limit(report: "Report", found: Sequence["Report"], say: Say, unit: scale.Un
     return known._replace(label=f"{report.verdict.accelerator}: {known.label}")
 
 
-def _points(lines: dict[Hashable, list["Report"]], along: str, say: Say, unit: scale.Unit) -> Table:
+def _points(
+    lines: dict[Hashable, list["Report"]], along: str, say: ChartSay, unit: scale.ByteUnit
+) -> FigureTable:
     ends = say.each(*ENDS)
     rows = (
         (str(label), f"{r.workload[along]:,}", *cells(r, unit))
         for label, some in lines.items()
         for r in sorted(some, key=lambda r: int(r.workload[along]))
     )
-    return Table(
+    return FigureTable(
         (say("head.what"), along.replace("_", "-"), *ends),
         tuple(rows),
         1,
@@ -184,23 +188,23 @@ def _points(lines: dict[Hashable, list["Report"]], along: str, say: Say, unit: s
     )
 
 
-def cells(report: "Report", unit: scale.Unit) -> tuple[str, ...]:
+def cells(report: "Report", unit: scale.ByteUnit) -> tuple[str, ...]:
     b, v = peak(report), report.verdict
     usable = unit.exact(v.usable_bytes) if v is not None and v.count else ""
     return (unit.exact(b.expected), unit.exact(b.low), unit.exact(b.high), usable)
 
 
-def _beside(found: Sequence["Report"], say: Say, unit: scale.Unit) -> Figure:
+def _beside(found: Sequence["Report"], say: ChartSay, unit: scale.ByteUnit) -> Figure:
     """The peak of each, in parts; those of one card below one line."""
     phases = [peak_phase(r) for r in found]
     names = parts.chosen(map(parts.sums, phases))
-    rows = reports.Rows(say, unit, names, parts.series(names, say, parts.otherwise(found)))
+    rows = reports.BarSettings(say, unit, names, parts.series(names, say, parts.otherwise(found)))
     shown = found[: reports.ROWS]
-    together: dict[Limit | None, list[Bar]] = {}
+    together: dict[Limit | None, list[FigureBar]] = {}
     for report in shown:
         one = _limit(report, found, say, unit)
         together.setdefault(one, []).append(held_in(report, rows, _label(report, found)))
-    groups = tuple(Group("", tuple(some), one) for one, some in together.items())
+    groups = tuple(BarGroup("", tuple(some), one) for one, some in together.items())
     left = len(found) - len(shown)
     axis = scale.memory(say("axis.card", unit=unit.name), reports.furthest(groups), unit)
     return Figure(
@@ -209,7 +213,7 @@ def _beside(found: Sequence["Report"], say: Say, unit: scale.Unit) -> Figure:
         notes=(say("thick"),),
         description=say("described.rows"),
         plots=(Bars(groups, rows.series, axis, f"+ {left}" if left else ""),),
-        table=Table(
+        table=FigureTable(
             (say("head.what"), *say.each(*ENDS)),
             tuple((_label(r, found), *cells(r, unit)) for r in found),
             1,
@@ -219,7 +223,7 @@ def _beside(found: Sequence["Report"], say: Say, unit: scale.Unit) -> Figure:
     )
 
 
-def held_in(report: "Report", rows: reports.Rows, label: str) -> Bar:
+def held_in(report: "Report", rows: reports.BarSettings, label: str) -> FigureBar:
     """The fullest phase in parts; in one where a device holds a share of them."""
     phase = peak_phase(report)
     one = reports.bar(phase, rows, label, strong=False)

@@ -6,7 +6,7 @@ from weighbridge.charts.areas import areas
 from weighbridge.charts.bars import bars
 from weighbridge.charts.canvas import Canvas, block, number, whole
 from weighbridge.charts.dots import dots
-from weighbridge.charts.figure import Areas, Bars, Dots, Figure, Lines, Plot, Series
+from weighbridge.charts.figure import Areas, Bars, Dots, Figure, LinePlot, Plot, Series
 from weighbridge.charts.frame import MARGIN, WIDE
 from weighbridge.charts.lines import SHAPES, lines
 from weighbridge.charts.text import folded, width
@@ -31,7 +31,7 @@ def _drawn(canvas: Canvas, plot: Plot, y: float) -> float:
         return bars(canvas, plot, y)
     if isinstance(plot, Areas):
         return areas(canvas, plot, y)
-    if isinstance(plot, Lines):
+    if isinstance(plot, LinePlot):
         return lines(canvas, plot, y)
     return dots(canvas, plot, y)
 
@@ -60,7 +60,7 @@ def _key(canvas: Canvas, plot: Plot, y: float) -> float:
     row = y + KEY
     for x, at, series in _placed(found, row):
         row = at
-        if isinstance(plot, Lines | Dots):
+        if isinstance(plot, LinePlot | Dots):
             canvas.path(
                 f"M{number(x + 6)} {number(row - 4)}{SHAPES[series.style]}", f"s{series.style}"
             )
@@ -71,7 +71,7 @@ def _key(canvas: Canvas, plot: Plot, y: float) -> float:
 
 
 def _series(plot: Plot) -> tuple[Series, ...]:
-    return plot.series if not isinstance(plot, Lines) else tuple(c.series for c in plot.curves)
+    return plot.series if not isinstance(plot, LinePlot) else tuple(c.series for c in plot.curves)
 
 
 def _cut(name: str) -> str:

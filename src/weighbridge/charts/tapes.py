@@ -5,8 +5,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from weighbridge.charts import scale
-from weighbridge.charts.figure import MOST, OTHER, Areas, Band, Figure, Limit, Mark, Series, Table
-from weighbridge.charts.messages import Say
+from weighbridge.charts.figure import (
+    MOST,
+    OTHER,
+    Areas,
+    AxisBand,
+    Figure,
+    FigureTable,
+    Limit,
+    Mark,
+    Series,
+)
+from weighbridge.charts.messages import ChartSay
 from weighbridge.units import ceil_div
 
 COLUMNS = 500
@@ -18,7 +28,7 @@ Lines = Mapping[str, Any]
 
 
 def tapes(timeline: Mapping[str, Any], *, unit: str | None = None, lang: str = "en") -> Figure:
-    say = Say(lang)
+    say = ChartSay(lang)
     devices = _distinct([d for d in timeline["devices"] if d["length"]])
     most = max((max(d["reserved"]) for _, d in devices), default=0)
     one = scale.unit(most, unit)
@@ -55,7 +65,7 @@ def _same(a: Lines, b: Lines) -> bool:
 
 
 def _areas(
-    timeline: Mapping[str, Any], label: str, d: Lines, words: tuple[Say, scale.Unit]
+    timeline: Mapping[str, Any], label: str, d: Lines, words: tuple[ChartSay, scale.ByteUnit]
 ) -> Areas:
     say, unit = words
     kept = list(_fullest(d["allocated"]))
@@ -104,21 +114,21 @@ def _names(roles: Mapping[str, Sequence[int]]) -> list[str]:
     return [n for n in roles if n in large]
 
 
-def _limit(memory: int | None, top: int, say: Say, unit: scale.Unit) -> Limit | None:
+def _limit(memory: int | None, top: int, say: ChartSay, unit: scale.ByteUnit) -> Limit | None:
     if memory is None or memory > NEAR * top:
         return None
     return Limit(memory, memory, say("card", size=unit.told(memory)))
 
 
-def _bands(d: Lines, say: Say) -> tuple[Band, ...]:
+def _bands(d: Lines, say: ChartSay) -> tuple[AxisBand, ...]:
     bands = d["bands"][:BANDS]
-    named = [Band(say.named("phase", b["phase"]), b["first"], b["last"] + 1) for b in bands]
+    named = [AxisBand(say.named("phase", b["phase"]), b["first"], b["last"] + 1) for b in bands]
     if len(d["bands"]) > BANDS:
-        named.append(Band("…", bands[-1]["last"] + 1, d["length"] - 1))
+        named.append(AxisBand("…", bands[-1]["last"] + 1, d["length"] - 1))
     return tuple(b._replace(high=min(b.high, max(1, d["length"] - 1))) for b in named)
 
 
-def _peak(d: Lines, say: Say, unit: scale.Unit) -> Mark:
+def _peak(d: Lines, say: ChartSay, unit: scale.ByteUnit) -> Mark:
     at = max(range(len(d["allocated"])), key=d["allocated"].__getitem__)
     event, nbytes = d["events"][at], d["allocated"][at]
     name = next((b["phase"] for b in d["bands"] if b["first"] <= event <= b["last"]), "")
@@ -126,7 +136,9 @@ def _peak(d: Lines, say: Say, unit: scale.Unit) -> Mark:
     return Mark(event, nbytes, told)
 
 
-def _table(devices: Sequence[tuple[str, Lines]], say: Say, unit: scale.Unit) -> Table:
+def _table(
+    devices: Sequence[tuple[str, Lines]], say: ChartSay, unit: scale.ByteUnit
+) -> FigureTable:
     """The peaks of each phase; of phases that come again, over all of their times."""
     rows = []
     for label, d in devices:
@@ -140,4 +152,4 @@ def _table(devices: Sequence[tuple[str, Lines]], say: Say, unit: scale.Unit) -> 
         for name, pair in most.items():
             rows.append((label, say.named("phase", name), *map(unit.exact, pair)))
     head = say.each("head.device", "head.phase", "head.allocated", "head.reserved")
-    return Table(head, tuple(rows), 2, say("sizes", unit=unit.name))
+    return FigureTable(head, tuple(rows), 2, say("sizes", unit=unit.name))

@@ -10,7 +10,7 @@ from weighbridge.cli.options import FORMS, output_form
 from weighbridge.cli.progress import progress
 
 if TYPE_CHECKING:
-    from weighbridge.evidence.accuracy import Coverage, Row
+    from weighbridge.evidence.accuracy import AccuracyRow, Coverage
     from weighbridge.evidence.predict import Outcome
 
 HEAD = (
@@ -121,7 +121,7 @@ def _covered(c: "Coverage", every: str) -> tuple[str, ...]:
     return (c.source or every, c.level, str(c.n), *shares)
 
 
-def _cells(row: "Row") -> tuple[str, ...]:
+def _cells(row: "AccuracyRow") -> tuple[str, ...]:
     where = row.engine if row.source is None else f"{row.source}: {row.engine}"
     shares = (row.under, row.inside, row.above, row.exact, row.width)
     return (

@@ -28,7 +28,7 @@ from weighbridge.settings import FIT
 
 if TYPE_CHECKING:
     from weighbridge.fitted import Fit
-    from weighbridge.render import Look
+    from weighbridge.render import RenderOptions
 
 ANY = "7B"  # a bare size, where the model is what is looked for
 
@@ -130,7 +130,7 @@ def _named(models: tuple[str, ...], settings: dict[str, Any]) -> tuple[str, ...]
     return models
 
 
-def _draw(chart: str, answers: list["Fit"], look: "Look") -> None:
+def _draw(chart: str, answers: list["Fit"], look: "RenderOptions") -> None:
     """The questions of one answer; of several answers, the question that --for names."""
     if len(answers) > 1:
         known = [a.asked.report for a in answers if a.asked.report is not None]
@@ -142,7 +142,7 @@ def _draw(chart: str, answers: list["Fit"], look: "Look") -> None:
 
 
 def _answers(
-    models: tuple[str, ...], settings: dict[str, Any], form: str, look: "Look"
+    models: tuple[str, ...], settings: dict[str, Any], form: str, look: "RenderOptions"
 ) -> list["Fit"]:
     """One answer, or several beside each other; printed."""
     found = cases(models, {n: v for n, v in settings.items() if n not in SOURCE}, FIT)
@@ -160,7 +160,11 @@ def _answers(
 
 
 def _ranked(
-    models: tuple[str, ...], settings: dict[str, Any], form: str, look: "Look", output: str | None
+    models: tuple[str, ...],
+    settings: dict[str, Any],
+    form: str,
+    look: "RenderOptions",
+    output: str | None,
 ) -> int:
     """Every card for one model."""
     if len(models) > 1:
@@ -177,7 +181,11 @@ def _ranked(
 
 
 def _catalogue(
-    models: tuple[str, ...], settings: dict[str, Any], form: str, look: "Look", output: str | None
+    models: tuple[str, ...],
+    settings: dict[str, Any],
+    form: str,
+    look: "RenderOptions",
+    output: str | None,
 ) -> int:
     """Every model for one card, as `weighbridge models --gpu` ranks them."""
     if models:
@@ -210,7 +218,7 @@ def code(found: "Fit") -> int:
     return CODES["unknown" if found.solved.value is None and found.fits != "no" else "no"]
 
 
-def _show(found: "Fit", form: str, look: "Look") -> None:
+def _show(found: "Fit", form: str, look: "RenderOptions") -> None:
     """Data to stdout, warnings to stderr."""
     from weighbridge.render.fit import DATA, drawn
 

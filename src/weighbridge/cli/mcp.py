@@ -55,10 +55,10 @@ def mcp(names: str | None, skill: bool, **source: Any) -> None:
 
 def _line(request: Mapping[str, Any]) -> str:
     """A request as the command that asks the same."""
-    from weighbridge.web.asks import View
+    from weighbridge.web.asks import AnswerView
     from weighbridge.web.command import command
 
-    return command(request, View())
+    return command(request, AnswerView())
 
 
 def _chosen(names: str | None) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from weighbridge.cli.options import FORMS, chart_file, chart_option, output_form
 from weighbridge.wording import safe_json
 
 if TYPE_CHECKING:
-    from weighbridge.measure.record import Record
+    from weighbridge.measure.record import Measurement
 
 LEVELS = ("allocated", "reserved", "driver")
 HEAD = ("phase", "level", "measured", "predicted", "error")
@@ -39,17 +39,17 @@ def measure(form: str, as_json: bool, quiet: bool, **asked: Any) -> int:
     weighbridge measure --history llama-1b-lora
     weighbridge measure -o records golden
     """
-    from weighbridge.measure.record import Record
+    from weighbridge.measure.record import Measurement
     from weighbridge.measure.run import measure as measured
     from weighbridge.measure.target import targets
 
     chart = chart_file(asked)
     chosen = targets(asked["target"], asked["arguments"])
     form = output_form(form, as_json=as_json, quiet=quiet)
-    records: list[Record] = []
+    records: list[Measurement] = []
     code = 0
     for result in measured(chosen, events=asked["history"]):
-        if isinstance(result, Record):
+        if isinstance(result, Measurement):
             records.append(result)
             _arrived(result, form, asked["output"], alone=len(chosen) == 1)
         else:
@@ -65,7 +65,7 @@ def measure(form: str, as_json: bool, quiet: bool, **asked: Any) -> int:
     return code
 
 
-def _arrived(record: "Record", form: str, output: str | None, *, alone: bool) -> None:
+def _arrived(record: "Measurement", form: str, output: str | None, *, alone: bool) -> None:
     if output is not None:
         write(output, record)
     if form == "json":
@@ -77,7 +77,7 @@ def _arrived(record: "Record", form: str, output: str | None, *, alone: bool) ->
         click.echo(f"measured {record.target}", err=True)
 
 
-def write(folder: str, record: "Record") -> None:
+def write(folder: str, record: "Measurement") -> None:
     """FOLDER/CARD/TARGET.json, and the allocations beside it where they were kept."""
     from weighbridge.measure import history
 
@@ -91,7 +91,7 @@ def write(folder: str, record: "Record") -> None:
         history.write(os.path.join(place, f"{name}.events.json.gz"), record.measured.events)
 
 
-def _shown(records: "Sequence[Record]", form: str) -> Iterator[str]:
+def _shown(records: "Sequence[Measurement]", form: str) -> Iterator[str]:
     if len(records) == 1:
         yield from _one(records[0], form)
         return
@@ -101,7 +101,7 @@ def _shown(records: "Sequence[Record]", form: str) -> Iterator[str]:
     yield from (f"{r.target}: {r.note}" for r in records if r.note)
 
 
-def _one(record: "Record", form: str) -> Iterator[str]:
+def _one(record: "Measurement", form: str) -> Iterator[str]:
     here = record.machine
     said = [here.gpu, f"torch {here.versions['torch']}", f"CUDA {here.versions['cuda']}"]
     said += [f"driver {here.driver}"] if here.driver else []
@@ -114,7 +114,7 @@ def _one(record: "Record", form: str) -> Iterator[str]:
         yield record.note
 
 
-def _rows(record: "Record") -> Iterator[tuple[str, ...]]:
+def _rows(record: "Measurement") -> Iterator[tuple[str, ...]]:
     from weighbridge.measure.record import errors
 
     ours = record.predicted.phases if record.predicted else ()
@@ -127,7 +127,7 @@ def _rows(record: "Record") -> Iterator[tuple[str, ...]]:
             yield phase.name, level, _size(measured), said, _percent(off[level])
 
 
-def _brief(record: "Record") -> tuple[str, ...]:
+def _brief(record: "Measurement") -> tuple[str, ...]:
     off = record.error or dict.fromkeys(LEVELS)
     peak = record.measured.peak._asdict()
     cells = (cell for level in LEVELS for cell in (_size(peak[level]), _percent(off[level])))
@@ -137,7 +137,7 @@ def _brief(record: "Record") -> tuple[str, ...]:
     return record.target, outcome, *cells
 
 
-def _summary(records: "Sequence[Record]") -> Iterator[str]:
+def _summary(records: "Sequence[Measurement]") -> Iterator[str]:
     for level, limit in NEAR.items():
         off = [r.error[level] for r in records if r.error]
         near = sum(1 for e in off if e is not None and abs(e) <= limit)

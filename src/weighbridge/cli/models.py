@@ -10,9 +10,9 @@ from weighbridge.cli.completion import engine_names, format_names, gpu_names
 from weighbridge.cli.options import FORMS, in_signs, language_option, output_form, writable
 
 if TYPE_CHECKING:
-    from weighbridge.catalogue import Entry
+    from weighbridge.catalogue import CatalogueEntry
     from weighbridge.fitted import Ranking
-    from weighbridge.render import Look
+    from weighbridge.render import RenderOptions
 
 
 @click.command()
@@ -102,13 +102,15 @@ def _ranked(
     if card["gpu"] is None and card["gpu_memory"] is None:
         raise click.UsageError("name the card to rank models for: --gpu 4090, or --gpu local")
     from weighbridge.cli.options import columns, language
-    from weighbridge.render import Look
+    from weighbridge.render import RenderOptions
 
-    ranked(names, card, form, Look(lang=in_signs(lang or language()), width=columns()), output)
+    ranked(
+        names, card, form, RenderOptions(lang=in_signs(lang or language()), width=columns()), output
+    )
 
 
 def ranked(
-    names: list[str], card: dict[str, Any], form: str, look: "Look", output: str | None
+    names: list[str], card: dict[str, Any], form: str, look: "RenderOptions", output: str | None
 ) -> "Ranking":
     """Prints the rank of models for a card, or writes it to a file."""
     from weighbridge import api
@@ -124,7 +126,7 @@ def ranked(
     return ranking
 
 
-def _show(found: "Sequence[Entry]", form: str, lang: str | None) -> None:
+def _show(found: "Sequence[CatalogueEntry]", form: str, lang: str | None) -> None:
     from weighbridge.cli.options import look_of
     from weighbridge.render import draw
     from weighbridge.view.models import screen

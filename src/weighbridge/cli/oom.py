@@ -13,14 +13,14 @@ from weighbridge.wording import printable, redacted, safe_json
 
 if TYPE_CHECKING:
     from weighbridge.oom import Oom
-    from weighbridge.render import Look
+    from weighbridge.render import RenderOptions
 
 METHODS = {"lora": "lora", "qlora": "qlora", "train": "full"}
 NOT_OURS = ("for_", "max", "smallest", "check", "all_gpus", "all_catalogue", "output", "chart")
 
 
 def explain(
-    path: str, model: str | None, settings: Mapping[str, Any], form: str, look: "Look"
+    path: str, model: str | None, settings: Mapping[str, Any], form: str, look: "RenderOptions"
 ) -> int:
     """Prints the answer about the log at `path`, or about stdin for "-". The exit code is 0."""
     from weighbridge.api import explain_oom
@@ -65,7 +65,7 @@ def _log(path: str) -> "bytes | Path":
     return sys.stdin.buffer.read(MOST + 1)
 
 
-def _drawn(found: "Oom", form: str, look: "Look") -> str:
+def _drawn(found: "Oom", form: str, look: "RenderOptions") -> str:
     if form == "json":
         return safe_json(json.dumps(found.to_dict(), indent=2, ensure_ascii=False)) + "\n"
     if form == "quiet":

@@ -12,7 +12,7 @@ from weighbridge.render import RENDERERS
 
 if TYPE_CHECKING:
     from weighbridge.fitted import Fit
-    from weighbridge.render import Look
+    from weighbridge.render import RenderOptions
     from weighbridge.report import Report
     from weighbridge.view.records import Screen
 
@@ -180,7 +180,7 @@ def chart_file(settings: dict[str, Any]) -> str | None:
     return checked(path)
 
 
-def draw_reports(path: str | None, found: "Sequence[Report]", look: "Look") -> None:
+def draw_reports(path: str | None, found: "Sequence[Report]", look: "RenderOptions") -> None:
     """The picture of one report, or of several side by side."""
     if path is not None:
         from weighbridge.cli import chart
@@ -198,7 +198,7 @@ def output_form(form: str, *, as_json: bool, quiet: bool) -> str:
     return "human" if form == "auto" else form
 
 
-def look_of(settings: dict[str, Any], form: str) -> "Look":
+def look_of(settings: dict[str, Any], form: str) -> "RenderOptions":
     """Takes from the settings of a command what is about the screen."""
     found = screen_look(form)
     return found._replace(
@@ -209,12 +209,12 @@ def look_of(settings: dict[str, Any], form: str) -> "Look":
     )
 
 
-def screen_look(form: str) -> "Look":
+def screen_look(form: str) -> "RenderOptions":
     """What stdout is: how wide, in which language, with which signs."""
-    from weighbridge.render import Look
+    from weighbridge.render import RenderOptions
 
     plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
-    return Look(
+    return RenderOptions(
         lang=language(),
         width=columns(),
         color=sys.stdout.isatty() and not plain,
@@ -222,7 +222,7 @@ def screen_look(form: str) -> "Look":
     )
 
 
-def show(report: "Report", form: str, look: "Look") -> None:
+def show(report: "Report", form: str, look: "RenderOptions") -> None:
     """Data to stdout, warnings to stderr."""
     from weighbridge.render import DATA, draw, render
 
@@ -247,7 +247,9 @@ def verdicts(reports: "Sequence[Report]", *, check: bool) -> int:
     return next(code for code in (1, 4, 0) if code in codes)
 
 
-def beside(answers: "Sequence[Any]", labels: "Sequence[str]", form: str, look: "Look") -> None:
+def beside(
+    answers: "Sequence[Any]", labels: "Sequence[str]", form: str, look: "RenderOptions"
+) -> None:
     """Print several answers to stdout, and each warning once to stderr."""
     from weighbridge.render.beside import render
 

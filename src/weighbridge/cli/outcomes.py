@@ -71,12 +71,12 @@ def _text(found: "Sequence[Judged]", form: str, *, records: bool) -> Iterator[st
 
 def _line(j: "Judged") -> str:
     """One case: what was tried, how it went, what we say."""
-    from weighbridge.evidence.outcomes import Answered, cited
+    from weighbridge.evidence.outcomes import AnsweredCase, cited
 
     c = j.case
     card = c.accelerator or c.memory or " or ".join(c.between) or "a card without a name"
     start = f"{c.id}  {c.model} on {c.count} x {card}, {c.engine} {c.version or ''}".rstrip()
-    if not isinstance(j, Answered):
+    if not isinstance(j, AnsweredCase):
         why = f"{j.reason}{f' ({j.detail})' if j.detail else ''}"
         return f"{start}: {DIED[c.outcome]}; not answered: {why}  [{cited(c)}]"
     because = f"; {c.because}" if c.because and j.wrong else ""
@@ -85,7 +85,7 @@ def _line(j: "Judged") -> str:
 
 
 def _short(j: "Judged") -> str:
-    from weighbridge.evidence.outcomes import Answered
+    from weighbridge.evidence.outcomes import AnsweredCase
 
-    said = SAID[j.fits] if isinstance(j, Answered) else "not answered"
+    said = SAID[j.fits] if isinstance(j, AnsweredCase) else "not answered"
     return f"{j.case.id} {DIED[j.case.outcome]}: {said}"

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from weighbridge.errors import UnsupportedError
 from weighbridge.quantization.quality.lookup import scoreboards
-from weighbridge.quantization.quality.records import Row, Table
+from weighbridge.quantization.quality.records import QualityRow, QualityTable
 
 if TYPE_CHECKING:
     from weighbridge.charts.figure import Figure
@@ -42,16 +42,16 @@ def figure(model: "Prepared", settings: Mapping[str, Any], lang: str) -> "Figure
     return quality([], model=facts.name, lang=lang)
 
 
-def _drawable(table: Table) -> bool:
+def _drawable(table: QualityTable) -> bool:
     return table.metric == PERPLEXITY and len({r.formats for r in _ours(table)}) >= MANY
 
 
-def _ours(table: Table) -> list[Row]:
+def _ours(table: QualityTable) -> list[QualityRow]:
     return [row for row in table.rows if row.formats]
 
 
 def _sizes(
-    model: "Prepared", table: Table, settings: Mapping[str, Any]
+    model: "Prepared", table: QualityTable, settings: Mapping[str, Any]
 ) -> Iterator[tuple[str, int]]:
     """Bytes of the weights of the model in each format of the table that it can be in."""
     kept = {name: settings[name] for name in ("engine_version", "base_model")}
@@ -64,7 +64,7 @@ def _sizes(
         yield form, sum(c.bytes.expected for c in components if c.name == "weights")
 
 
-def _source(table: Table) -> str:
+def _source(table: QualityTable) -> str:
     """Tell whose figures they are: the model, the text, the way of making, the page."""
     told = (table.model.rpartition("/")[2], table.text, table.under, table.caution)
     page = re.sub(r"^https://(.*)/blob/(.{7})[^/]*/", r"\1@\2 ", table.page)  # short enough

@@ -20,7 +20,7 @@ LISTS = ("A,B...", "WxH")  # kinds of values that have commas of their own
 PATHS = ("draft_model", "mmproj", "model")  # names of files may hold a comma
 
 
-class Case(NamedTuple):
+class LabelledQuestion(NamedTuple):
     """One of the questions, and what tells it from the others."""
 
     model: str | None
@@ -30,7 +30,7 @@ class Case(NamedTuple):
 
 def cases(
     models: Sequence[str], settings: Mapping[str, Any], table: "Mapping[str, Setting]"
-) -> list[Case]:
+) -> list[LabelledQuestion]:
     """One case for each combination. Raises UsageError where they are too many to stand beside
     each other."""
     values = {name: list(_values(name, given, table)) for name, given in settings.items()}
@@ -46,11 +46,13 @@ def cases(
         )
     alone = {name: found[0] for name, found in values.items() if len(found) == 1}
     if count == 1:
-        return [Case(named[0], alone, "")]
+        return [LabelledQuestion(named[0], alone, "")]
     from weighbridge.view.labels import label
 
     return [
-        Case(model, {**alone, **chosen}, label(model if len(named) > 1 else None, chosen))
+        LabelledQuestion(
+            model, {**alone, **chosen}, label(model if len(named) > 1 else None, chosen)
+        )
         for model in named
         for chosen in (dict(zip(many, picked, strict=True)) for picked in product(*many.values()))
     ]
@@ -94,7 +96,9 @@ def _cards(given: str) -> list[str]:
     return pieces
 
 
-def asked(found: Sequence[Case], source: Mapping[str, Any], task: str, **options: Any) -> list[Any]:
+def asked(
+    found: Sequence[LabelledQuestion], source: Mapping[str, Any], task: str, **options: Any
+) -> list[Any]:
     """The answer to each case; a model is read once. `options` are those of a prepared model."""
     from weighbridge import api
     from weighbridge.cli.progress import progress

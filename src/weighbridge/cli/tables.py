@@ -14,12 +14,12 @@ from weighbridge.wording import safe_json
 
 if TYPE_CHECKING:
     from weighbridge.fitted import Ranking
-    from weighbridge.render import Look
+    from weighbridge.render import RenderOptions
 
 Rows = Sequence[Mapping[str, Any]]
 
 
-def told(ranking: "Ranking", form: str, look: "Look", output: str | None) -> None:
+def told(ranking: "Ranking", form: str, look: "RenderOptions", output: str | None) -> None:
     """The rank to stdout, or to a file."""
     if output is not None:
         written(ranking, output)

@@ -82,7 +82,7 @@ def trace(script: str, arguments: tuple[str, ...], **options: Any) -> int:
         writable(f"--{name}", options[name])
     chart = chart_file(options)
     launch = launchers.read([script, *arguments], module=options["module"])
-    settings = scripts.Settings(
+    settings = scripts.FakeGpuSettings(
         gpu=options["gpu"],
         gpu_memory=options["gpu_memory"],
         torch_version=options["torch_version"],

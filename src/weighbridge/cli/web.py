@@ -43,10 +43,12 @@ def web(
     if gradio:
         import_module("weighbridge.web.space.app").serve(port, not no_open)
         return
-    from weighbridge.web.protocol import Desk
-    from weighbridge.web.server import PORT, Server
+    from weighbridge.web.protocol import AskDesk
+    from weighbridge.web.server import PORT, PageServer
 
-    server = Server(PORT if port is None else port, Desk(cache_dir=cache_dir, offline=offline))
+    server = PageServer(
+        PORT if port is None else port, AskDesk(cache_dir=cache_dir, offline=offline)
+    )
     _announced(server.address, open_=not no_open)
     try:
         server.serve_forever()

@@ -20,7 +20,7 @@ from weighbridge.units import MIB, align_up, ceil_div
 FEW = 64 * MIB  # up to which tensors alike are asked for as they are
 
 
-class Held(NamedTuple):
+class LiveTensor(NamedTuple):
     """One tensor that is alive, or as many `alike` that come and go together: their blocks are the
     first and `others`, with `spare` bytes that are not theirs."""
 
@@ -37,7 +37,7 @@ class Held(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Peak:
+class LivePeak:
     """The fullest moment: bytes of tensors by component, and what the allocator counted."""
 
     live: dict[str, int]
@@ -53,31 +53,31 @@ class Peak:
         return self.reserved - self.allocated
 
 
-class Watch(Protocol):
+class TensorWatch(Protocol):
     """What is told of each tensor that comes and goes."""
 
-    def taken(self, held: Held, stream: int) -> None: ...
+    def taken(self, held: LiveTensor, stream: int) -> None: ...
 
-    def dropped(self, held: Held) -> None: ...
+    def dropped(self, held: LiveTensor) -> None: ...
 
-    def renamed(self, held: Held, made: Held) -> None: ...
+    def renamed(self, held: LiveTensor, made: LiveTensor) -> None: ...
 
 
 class Heap:
     """What one device holds. `capacity` is what the allocator can have of it, None for no end."""
 
     def __init__(self, capacity: int | None = None) -> None:
-        self.watch: Watch | None = None
+        self.watch: TensorWatch | None = None
         self.closed = False
         self.allocator = Allocator(capacity=capacity)
         self._live: dict[str, int] = {}
         self._most = 0
         self._at_most: dict[str, int] = {}
 
-    def take(self, nbytes: int, name: str = "activations", stream: int = 0) -> Held:
+    def take(self, nbytes: int, name: str = "activations", stream: int = 0) -> LiveTensor:
         block = self.allocator.malloc(nbytes, stream)
         self._count(name, nbytes)
-        held = Held(name, nbytes, block)
+        held = LiveTensor(name, nbytes, block)
         if self.watch is not None:
             self.watch.taken(held, stream)
         return held
@@ -88,7 +88,7 @@ class Heap:
             self._most = self.allocator.allocated
             self._at_most = self._live.copy()
 
-    def many(self, count: int, nbytes: int, name: str = "activations") -> Held:
+    def many(self, count: int, nbytes: int, name: str = "activations") -> LiveTensor:
         """`count` tensors of `nbytes` each. Asking for thousands takes long: where there are many,
         one block is as large as their segments, and what they leave of it is reserved alone."""
         each, allocator = align_up(nbytes, MIN_BLOCK), self.allocator
@@ -102,24 +102,24 @@ class Heap:
         spare = allocator.allocated - before - each * count
         allocator.allocated -= spare
         self._count(name, nbytes * count)
-        held = Held(name, nbytes, block, count, spare, tuple(others))
+        held = LiveTensor(name, nbytes, block, count, spare, tuple(others))
         if self.watch is not None:
             self.watch.taken(held, 0)
         return held
 
-    def again(self, nbytes: int, name: str, stream: int, alike: int) -> Held:
+    def again(self, nbytes: int, name: str, stream: int, alike: int) -> LiveTensor:
         """What was taken before, once more."""
         return self.take(nbytes, name, stream) if alike == 1 else self.many(alike, nbytes, name)
 
     @contextmanager
-    def watched(self, by: Watch | None) -> Iterator[None]:
+    def watched(self, by: TensorWatch | None) -> Iterator[None]:
         before, self.watch = self.watch, by
         try:
             yield
         finally:
             self.watch = before
 
-    def drop(self, *gone: Held) -> None:
+    def drop(self, *gone: LiveTensor) -> None:
         for held in gone:
             if self.watch is not None:
                 self.watch.dropped(held)
@@ -132,7 +132,7 @@ class Heap:
         """Stop following: nobody asks what is given back from here on."""
         self.closed = True
 
-    def into(self, nbytes: int, *inputs: Held, name: str = "activations") -> Held:
+    def into(self, nbytes: int, *inputs: LiveTensor, name: str = "activations") -> LiveTensor:
         """The result of an operation whose inputs nobody needs any more."""
         made = self.take(nbytes, name)
         self.drop(*inputs)
@@ -142,7 +142,7 @@ class Heap:
         """Tensors that live together for one moment."""
         self.drop(*[self.take(nbytes, name) for nbytes in sizes])
 
-    def rename(self, held: Held, name: str) -> Held:
+    def rename(self, held: LiveTensor, name: str) -> LiveTensor:
         """The same tensor, which from now on counts as another component."""
         self._live[held.name] -= held.total
         self._live[name] = self._live.get(name, 0) + held.total
@@ -151,7 +151,7 @@ class Heap:
             self.watch.renamed(held, made)
         return made
 
-    def all(self, sizes: Iterable[int], name: str) -> tuple[Held, ...]:
+    def all(self, sizes: Iterable[int], name: str) -> tuple[LiveTensor, ...]:
         return tuple(self.take(nbytes, name) for nbytes in sizes)
 
     @property
@@ -172,9 +172,9 @@ class Heap:
         """Bytes of one component now."""
         return self._live.get(name, 0)
 
-    def phase(self) -> Peak:
+    def phase(self) -> LivePeak:
         """The peak since the last call; the next phase starts with what is alive now."""
-        found = Peak(
+        found = LivePeak(
             live={name: nbytes for name, nbytes in self._at_most.items() if nbytes},
             allocated=self._most,
             reserved=self.allocator.peak_reserved,

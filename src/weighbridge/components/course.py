@@ -9,22 +9,22 @@ runs again and again. What components have at each of its moments is known befor
 from collections.abc import Sequence
 from typing import Any
 
-from weighbridge.allocator.sequence import Requests, follow, ready
-from weighbridge.components.activations import Heap, Held
+from weighbridge.allocator.sequence import RequestOps, follow, ready
+from weighbridge.components.activations import Heap, LiveTensor
 
 Move = tuple[int, int, int, str]
 DROPPED, RENAMED = -1, -2
 Live = dict[str, int]
 
 
-class Course:
+class HeapCourse:
     """`names` are those of what is there at the beginning, with their bytes, by slots. All of it is
     gone in the end."""
 
     def __init__(self, moves: Sequence[Move], names: dict[int, tuple[str, int]]) -> None:
         self.names = names
         self._moves = moves
-        self._asked: Requests | None = None
+        self._asked: RequestOps | None = None
         self._ends, self._live = self._until(None)
         self._fullest: dict[int, Live] = {}
 
@@ -37,7 +37,7 @@ class Course:
         if self._asked is None:
             moves = (move for move in self._moves if move[1] != RENAMED)
             self._asked = ready(a, [(slot, max(0, n), stream) for slot, n, stream, _ in moves])
-        blocks = [held.block if type(held) is Held else None for held in slots]
+        blocks = [held.block if type(held) is LiveTensor else None for held in slots]
         most, slot = follow(a, self._asked, blocks, heap.most)
         if slot is not None:
             if slot not in self._fullest:
@@ -47,7 +47,7 @@ class Course:
         for gone in self.names:
             slots[gone] = None
         for slot, (name, nbytes) in self._ends.items():
-            slots[slot] = Held(name, nbytes, blocks[slot])
+            slots[slot] = LiveTensor(name, nbytes, blocks[slot])
         return True
 
     def _until(self, taken: int | None) -> tuple[dict[int, tuple[str, int]], Live]:

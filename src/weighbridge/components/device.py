@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from weighbridge.allocator.filling import Filling
-from weighbridge.components.weights import Choice, Placed, together, total
+from weighbridge.components.weights import FormatChoice, PlacedTensor, together, total
 from weighbridge.memory import Basis, Bytes, Component, Phase, exactly
 from weighbridge.units import KIB, MIB
 
@@ -45,7 +45,9 @@ BASE, OTHER_BASE = 272 * MIB, 136 * MIB  # of parts with HBM, of others
 RECKONED_SINCE = (7, 0)  # compute capability: no reading of an older one is with lazy loading
 OPEN = 20 * MIB  # kLargeBuffer: the segment of blocks from 1 to 10 MiB
 REPLAY = "c10/cuda/CUDACachingAllocator.cpp, replayed tensor by tensor"
-Order = Callable[[Iterable[tuple[str, Placed]]], Iterable[Placed]]  # of (module, tensor)
+Order = Callable[
+    [Iterable[tuple[str, PlacedTensor]]], Iterable[PlacedTensor]
+]  # of (module, tensor)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,7 @@ class Settled:
         return self.reserved - self.allocated
 
 
-def settled(tensors: Sequence[Placed], order: Order | None) -> Settled:
+def settled(tensors: Sequence[PlacedTensor], order: Order | None) -> Settled:
     """Tensors placed in the engine's `order`. Without one they come in their own, after one block
     of all their bytes: transformers' `caching_allocator_warmup`."""
     found = replay(tensors, order)
@@ -199,7 +201,7 @@ def rough(weights: int, part: "Part | None" = None, *, alone: int = 0) -> Phase:
     return Phase("load", (guess, context(part)))
 
 
-def words_alone(parameters: int, choice: Choice, weights: int) -> int:
+def words_alone(parameters: int, choice: FormatChoice, weights: int) -> int:
     """Bytes that a bare size takes more where its format leaves the embedding and the head alone:
     at most two tables of the largest usual vocabulary, or half of the model."""
     if choice.scheme is None or choice.scheme.engine:
@@ -221,11 +223,11 @@ def in_one_buffer(weights: int, *, formula: str, basis: Basis, part: "Part | Non
     return Phase("load", (held, context(part)))
 
 
-def replay(tensors: Sequence[Placed], order: Order | None) -> Filling:
+def replay(tensors: Sequence[PlacedTensor], order: Order | None) -> Filling:
     """The allocator after all tensors are placed."""
     if order is None:
         filled = Filling(freed=sum(t.nbytes * t.copies for t in tensors))
-        placed: Iterable[Placed] = tensors
+        placed: Iterable[PlacedTensor] = tensors
     else:
         filled = Filling()
         placed = order((t.module, t) for t in tensors)

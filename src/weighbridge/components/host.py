@@ -21,13 +21,13 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from weighbridge.arch.blueprint import Blueprint
-from weighbridge.components.weights import FLOATING, Choice
+from weighbridge.components.weights import FLOATING, FormatChoice
 from weighbridge.dtypes import DType
 from weighbridge.kept import kept
 from weighbridge.memory import Bytes, Component, exactly
 from weighbridge.model import ModelPart
 from weighbridge.quantization.scheme import Scheme
-from weighbridge.tensors import Tensor
+from weighbridge.tensors import CheckpointTensor
 from weighbridge.units import GIB
 
 SOURCE = "transformers modeling_utils.py, core_model_loading.py"
@@ -42,7 +42,7 @@ PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 PROCESS = Bytes(GIB // 2, 3 * GIB // 2, 4 * GIB)
 
 
-class Loaded(NamedTuple):
+class LoadedPart(NamedTuple):
     """What the weights of a part become: their dtype and bytes; `native` is the dtype of the files
     where none was read."""
 
@@ -83,17 +83,17 @@ def straight(form: Scheme | None, *, device_map: bool) -> bool:
     return device_map or (form is not None and form.name.startswith(OWN_DEVICE_MAP))
 
 
-def loaded(part: ModelPart, choice: Choice, weights: int, native: DType) -> Loaded:
+def loaded(part: ModelPart, choice: FormatChoice, weights: int, native: DType) -> LoadedPart:
     """The weights of a part in a format: a GGUF file's are unpacked, some formats' are packed."""
     form = choice.scheme
     here = form is not None and form.name.startswith(QUANTIZED_HERE)
     packs = here and not choice.as_stored and not part.packed
-    return Loaded(choice.dtype, weights, native, packs or _files(part).gguf)
+    return LoadedPart(choice.dtype, weights, native, packs or _files(part).gguf)
 
 
 def while_loading(
     part: ModelPart,
-    to: Loaded,
+    to: LoadedPart,
     *,
     version: tuple[int, ...],
     straight_to_device: bool,
@@ -119,7 +119,7 @@ def while_loading(
     return (copies, mapped) if copies.bytes.high else (mapped,)
 
 
-def _copies(part: ModelPart, to: Loaded, version: tuple[int, ...]) -> tuple[int, str]:
+def _copies(part: ModelPart, to: LoadedPart, version: tuple[int, ...]) -> tuple[int, str]:
     """Bytes that one process holds beside pages of files, and why."""
     if version < BUILT_FIRST_BEFORE:
         return to.weights, f"the model is built in memory first: {to.weights:,} bytes"
@@ -151,7 +151,7 @@ def _files(part: ModelPart) -> _Files:
     return kept(part, ("files",), lambda: _read(part.stored))
 
 
-def _read(stored: Iterable[Tensor]) -> _Files:
+def _read(stored: Iterable[CheckpointTensor]) -> _Files:
     sizes: dict[str, int] = defaultdict(int)
     dtypes = set()
     for t in stored:

@@ -67,21 +67,21 @@ class Lengths:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sizes:
+class CacheBytes:
     """Bytes that grow with the context, and bytes that do not."""
 
     kv: int = 0
     state: int = 0
 
-    def plus(self, other: "Sizes") -> "Sizes":
-        return Sizes(kv=self.kv + other.kv, state=self.state + other.state)
+    def plus(self, other: "CacheBytes") -> "CacheBytes":
+        return CacheBytes(kv=self.kv + other.kv, state=self.state + other.state)
 
-    def times(self, count: int) -> "Sizes":
-        return Sizes(kv=self.kv * count, state=self.state * count)
+    def times(self, count: int) -> "CacheBytes":
+        return CacheBytes(kv=self.kv * count, state=self.state * count)
 
 
-def total(parts: Iterable[Sizes]) -> Sizes:
-    result = Sizes()
+def total(parts: Iterable[CacheBytes]) -> CacheBytes:
+    result = CacheBytes()
     for part in parts:
         result = result.plus(part)
     return result
@@ -107,27 +107,27 @@ def kept(context: int, reach: int | None) -> int:
     return context if reach is None else min(context, reach)
 
 
-def least(layers: Iterable[Layer], lengths: Lengths, f: Formats) -> Sizes:
+def least(layers: Iterable[Layer], lengths: Lengths, f: Formats) -> CacheBytes:
     """What one request must have in memory to go on from here, and not a byte more."""
     return total(_least(m, lengths, f) for m in mixers(layers))
 
 
-def _least(m: Mixer, lengths: Lengths, f: Formats) -> Sizes:
+def _least(m: Mixer, lengths: Lengths, f: Formats) -> CacheBytes:
     match m:
         case Attention():
             index = f.key.size(m.indexer.dim) * lengths.context if m.indexer else 0
-            return Sizes(kv=kept(lengths.context, m.reach) * heads_token(m, f) + index)
+            return CacheBytes(kv=kept(lengths.context, m.reach) * heads_token(m, f) + index)
         case Latent():
             index = f.key.size(m.indexer.dim) if m.indexer else 0
-            return Sizes(kv=lengths.context * (f.key.size(m.latent_elements) + index))
+            return CacheBytes(kv=lengths.context * (f.key.size(m.latent_elements) + index))
         case Compressed():
-            return Sizes(kv=_compressed(m, lengths.context, f))
+            return CacheBytes(kv=_compressed(m, lengths.context, f))
         case CrossAttention():
-            return Sizes(kv=lengths.crossed(m) * heads_token(m, f))
+            return CacheBytes(kv=lengths.crossed(m) * heads_token(m, f))
         case Shared():
-            return Sizes()
+            return CacheBytes()
         case _ if isinstance(m, Recurrent):
-            return Sizes(state=state(m, f))
+            return CacheBytes(state=state(m, f))
         case _:
             assert_never(m)
 
@@ -140,7 +140,7 @@ def _compressed(m: Compressed, context: int, f: Formats) -> int:
 
 
 def components(
-    sizes: Sizes, *, formula: str, source: str, detail: str = ""
+    sizes: CacheBytes, *, formula: str, source: str, detail: str = ""
 ) -> tuple[Component, ...]:
     """The parts that are not empty, by the contract's names."""
     named = (("kv_cache", sizes.kv), ("recurrent_state", sizes.state))

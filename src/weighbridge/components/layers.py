@@ -15,7 +15,7 @@ BLOCK = r"(?:.*?\.)?\d+(?=\.|$)"
 Composition = tuple[str, tuple[tuple[str, int], ...]]
 
 
-class Layers:
+class LayerIndex:
     """Which layer each tensor of a model belongs to."""
 
     def __init__(self, names: Iterable[str], blocks: Sequence[str]) -> None:

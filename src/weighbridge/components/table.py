@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from weighbridge.arch.blueprint import Blueprint, Param
-from weighbridge.components.layers import Composition, Layers
+from weighbridge.components.layers import Composition, LayerIndex
 from weighbridge.components.weights import DIVISIONS, divided, persistent_bytes
 from weighbridge.dtypes import DType
 from weighbridge.errors import UnsupportedError
@@ -40,7 +40,7 @@ class _Counted(NamedTuple):
     counts: Mapping[str, int]  # of the parameters of `plan`
     firsts: Mapping[str, int]  # of those of `sample`
     like: Mapping[str, str]  # for each of `counts` the first of its name in another layer
-    layers: Layers
+    layers: LayerIndex
     kinds: tuple[Composition, ...]  # layers that differ, in terms of `firsts`
     dtype: DType  # the model's own, which a format gives to what it leaves alone
 
@@ -71,20 +71,20 @@ class _Counted(NamedTuple):
         return weighed(params, form, plan=plan, dtype=self.dtype, transformers=major)
 
 
-class Table(NamedTuple):
+class LoadTable(NamedTuple):
     """The rows, and the formats that cannot hold this model, each with the reason."""
 
     rows: tuple[Row, ...]
     unavailable: Mapping[str, str]
 
 
-def table(model: Model, dtypes: Mapping[str, DType], *, major: int) -> Table:
+def table(model: Model, dtypes: Mapping[str, DType], *, major: int) -> LoadTable:
     """`dtypes` is the dtype of each part, by name."""
     facts = ("table", tuple((name, dtype.name) for name, dtype in dtypes.items()), major)
     return kept(model, facts, lambda: _table(model, dtypes, major))
 
 
-def _table(model: Model, dtypes: Mapping[str, DType], major: int) -> Table:
+def _table(model: Model, dtypes: Mapping[str, DType], major: int) -> LoadTable:
     parts = [_counted(part, dtypes[part.name]) for part in model.parts]
     rows = [_division(parts, name, dtype) for name, dtype in DIVISIONS.items()]
     unavailable = {}
@@ -93,7 +93,7 @@ def _table(model: Model, dtypes: Mapping[str, DType], major: int) -> Table:
             rows.append(_format(parts, name, major)._replace(quality=_quality(model, name)))
         except UnsupportedError as error:
             unavailable[name] = str(error)
-    return Table(tuple(rows), unavailable)
+    return LoadTable(tuple(rows), unavailable)
 
 
 def _quality(model: Model, form: str) -> Finding | None:
@@ -105,7 +105,7 @@ def _counted(part: ModelPart, dtype: DType) -> _Counted:
     plan = part.blueprint
     distinct = plan.distinct()
     names = [*(p.name for p, _ in distinct), *(b.name for b in plan.buffers)]
-    layers = Layers(names, plan.blocks)
+    layers = LayerIndex(names, plan.blocks)
     counts = {p.name: count for p, count in distinct}
     like = _alike(p for p, _ in distinct)
     firsts: dict[str, int] = dict.fromkeys(like.values(), 0)

@@ -1,7 +1,7 @@
 """Experts that bitsandbytes leaves as they are: since transformers 5 they are parameters of three
 dimensions, and it packs linears alone (integrations/bitsandbytes.py)."""
 
-from weighbridge.components.weights import Choice
+from weighbridge.components.weights import FormatChoice
 from weighbridge.model import ModelPart
 
 MERGES = 5  # the version of transformers that holds the experts of a layer in stacks
@@ -10,7 +10,7 @@ BITSANDBYTES = (*FOUR_BITS, "bnb-")  # formats that leave stacks of experts alon
 EXPERTS = ("expert", "experts")  # kinds of the parameters of one expert, and of all in one
 
 
-def told(part: ModelPart, choice: Choice, major: int) -> str:
+def told(part: ModelPart, choice: FormatChoice, major: int) -> str:
     """What to say of them; "" where there are none, or where they are packed."""
     form = choice.scheme
     if major < MERGES or form is None or choice.as_stored:

@@ -35,7 +35,7 @@ DIVISIONS: dict[str, DType] = {
 FLOATING = ("float", "bfloat")
 
 
-class Placed(NamedTuple):
+class PlacedTensor(NamedTuple):
     """One tensor on the device, and the module that owns it; of like experts the first one's."""
 
     module: str
@@ -45,7 +45,7 @@ class Placed(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Choice:
+class FormatChoice:
     """The format that weights are loaded in. `scheme` None and `as_stored` False: plain `dtype`."""
 
     dtype: DType  # of all that a scheme leaves alone; of everything without one
@@ -64,7 +64,7 @@ class Choice:
         return (self.name, self.dtype.name, self.as_stored)
 
 
-Choices = Mapping[str, Choice]  # of the parts of a model, by name
+Choices = Mapping[str, FormatChoice]  # of the parts of a model, by name
 
 
 def formats(choices: Choices) -> Hashable:
@@ -72,25 +72,25 @@ def formats(choices: Choices) -> Hashable:
     return tuple((name, *c.facts) for name, c in choices.items())
 
 
-def tensors(model: Model, choices: Choices, *, major: int) -> tuple[Placed, ...]:
+def tensors(model: Model, choices: Choices, *, major: int) -> tuple[PlacedTensor, ...]:
     """Every tensor of every part, whole: what one device would hold."""
 
-    def found() -> tuple[Placed, ...]:
+    def found() -> tuple[PlacedTensor, ...]:
         parts = [placed(part, choices[part.name], major=major) for part in model.parts]
         return parts[0] if len(parts) == 1 else tuple(t for part in parts for t in part)
 
     return kept(model, ("tensors", formats(choices), major), found)
 
 
-def placed(part: ModelPart, choice: Choice, *, major: int) -> tuple[Placed, ...]:
+def placed(part: ModelPart, choice: FormatChoice, *, major: int) -> tuple[PlacedTensor, ...]:
     """Every tensor that one part puts on the device, parameters first; ties once."""
     facts = ("placed", *choice.facts, major)
     return kept(part, facts, lambda: tuple(_placed(part, choice, major)))
 
 
-def by_module(model: Model, choices: Choices, *, major: int) -> tuple[Placed, ...]:
+def by_module(model: Model, choices: Choices, *, major: int) -> tuple[PlacedTensor, ...]:
     """`tensors` for who takes a module's together: stored experts that are alike are counted."""
-    found: list[Placed] = []
+    found: list[PlacedTensor] = []
     for part in model.parts:
         choice = choices[part.name]
         if choice.as_stored:
@@ -110,7 +110,7 @@ def _counted(part: ModelPart) -> Iterator[tuple[str, int, int]]:
             yield t.name, t.nbytes, copies[at]
 
 
-def weight_bytes(part: ModelPart, choice: Choice, *, major: int) -> int:
+def weight_bytes(part: ModelPart, choice: FormatChoice, *, major: int) -> int:
     """Bytes of a part's weights, without its buffers."""
     if choice.as_stored:
         return kept(part, ("stored",), lambda: sum(t.nbytes for t in part.stored))
@@ -118,22 +118,22 @@ def weight_bytes(part: ModelPart, choice: Choice, *, major: int) -> int:
     return kept(part, facts, lambda: total(placed(part, choice, major=major), "weights"))
 
 
-def _placed(part: ModelPart, choice: Choice, major: int) -> Iterator[Placed]:
+def _placed(part: ModelPart, choice: FormatChoice, major: int) -> Iterator[PlacedTensor]:
     return _made(part, _weights(part, choice, major), choice, major)
 
 
 def _made(
-    part: ModelPart, weights: Iterable[tuple[str, int, int]], choice: Choice, major: int
-) -> Iterator[Placed]:
+    part: ModelPart, weights: Iterable[tuple[str, int, int]], choice: FormatChoice, major: int
+) -> Iterator[PlacedTensor]:
     prefix = f"{part.name}." if part.name else ""
     for name, nbytes, count in weights:
-        yield Placed(prefix + name.rpartition(".")[0], nbytes, "weights", count)
+        yield PlacedTensor(prefix + name.rpartition(".")[0], nbytes, "weights", count)
     for buffer in alive(part.blueprint, major):
         nbytes = buffer_size(buffer, choice.dtype)
-        yield Placed(prefix + buffer.name.rpartition(".")[0], nbytes, "buffers")
+        yield PlacedTensor(prefix + buffer.name.rpartition(".")[0], nbytes, "buffers")
 
 
-def together(tensors: Iterable[Placed]) -> Iterator[tuple[int, tuple[Placed, ...]]]:
+def together(tensors: Iterable[PlacedTensor]) -> Iterator[tuple[int, tuple[PlacedTensor, ...]]]:
     """(how often, tensors): what all experts of a layer have, one expert's after the other's; all
     else once and alone."""
     for several, found in groupby(tensors, lambda t: t.copies > 1):
@@ -144,17 +144,17 @@ def together(tensors: Iterable[Placed]) -> Iterator[tuple[int, tuple[Placed, ...
             yield count, tuple(group)
 
 
-def apart(tensors: Iterable[Placed]) -> Iterator[Placed]:
+def apart(tensors: Iterable[PlacedTensor]) -> Iterator[PlacedTensor]:
     """Every tensor by itself."""
     for count, group in together(tensors):
         found = [(expert_path(t.module), t) for t in group]
         for i in range(count):
             for path, t in found:
                 tail = t.module[len(path) + 1 :]
-                yield t if count == 1 else Placed(f"{path}{i}{tail}", t.nbytes, t.component)
+                yield t if count == 1 else PlacedTensor(f"{path}{i}{tail}", t.nbytes, t.component)
 
 
-def _weights(part: ModelPart, choice: Choice, major: int) -> Iterator[tuple[str, int, int]]:
+def _weights(part: ModelPart, choice: FormatChoice, major: int) -> Iterator[tuple[str, int, int]]:
     """(name of the parameter, bytes, how many such): scales and maps are under the parameter that
     they serve."""
     plan = part.blueprint
@@ -208,5 +208,5 @@ def _follows(buffer: Buffer) -> bool:
     return not buffer.dtype or buffer.dtype.startswith(FLOATING)
 
 
-def total(tensors: Iterable[Placed], component: str) -> int:
+def total(tensors: Iterable[PlacedTensor], component: str) -> int:
     return sum(t.nbytes * t.copies for t in tensors if t.component == component)

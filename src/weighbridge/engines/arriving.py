@@ -30,7 +30,7 @@ github.com/NVIDIA/TensorRT-LLM pull request 16125, github.com/vllm-project/vllm 
 from collections.abc import Callable
 from dataclasses import replace
 
-from weighbridge.components.weights import Choice, total
+from weighbridge.components.weights import FormatChoice, total
 from weighbridge.engines import shards
 from weighbridge.engines.engine import Engine
 from weighbridge.engines.serving import Subject
@@ -48,8 +48,8 @@ def plain(s: Subject, engine: Engine) -> Subject | None:
     names = {ours for name, ours in engine.online.items() if name != BY_TENSOR}
     if form is None or s.part.packed or form.name not in names:
         return None
-    choices = {name: Choice(dtype=c.dtype) for name, c in s.choices.items()}
-    return replace(s, choice=Choice(dtype=s.choice.dtype), choices=choices)
+    choices = {name: FormatChoice(dtype=c.dtype) for name, c in s.choices.items()}
+    return replace(s, choice=FormatChoice(dtype=s.choice.dtype), choices=choices)
 
 
 def laid_out(form: str, capability: tuple[int, int], packed: shards.Rank) -> Component | None:

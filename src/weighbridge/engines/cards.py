@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from weighbridge.accelerators.chips import BFLOAT16_SINCE, FLOAT8_SINCE
-from weighbridge.components.weights import Choice
+from weighbridge.components.weights import FormatChoice
 from weighbridge.dtypes import BFLOAT16, FLOAT16, FLOAT32, DType, torch_dtype
 from weighbridge.engines.engine import Engine
 from weighbridge.engines.serving import Subject
@@ -106,5 +106,5 @@ def _without_bfloat16(subject: Subject, w: Infer, needs: Needs, number: str) -> 
     )
 
 
-def _in(choice: Choice, dtype: DType) -> Choice:
+def _in(choice: FormatChoice, dtype: DType) -> FormatChoice:
     return replace(choice, dtype=dtype) if choice.dtype == BFLOAT16 else choice

@@ -7,7 +7,7 @@ leaves alone.
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
-from weighbridge.components.weights import DIVISIONS, FLOATING, Choice
+from weighbridge.components.weights import DIVISIONS, FLOATING, FormatChoice
 from weighbridge.dtypes import BFLOAT16, FLOAT32, DType, torch_dtype
 from weighbridge.errors import UnsupportedError, UsageError
 from weighbridge.model import ModelPart
@@ -22,7 +22,7 @@ Default = Callable[[ModelPart], tuple[DType, str]]  # the engine's own dtype of 
 class Decision(NamedTuple):
     """The format that one part is loaded in, and in words why."""
 
-    choice: Choice
+    choice: FormatChoice
     why: str
 
 
@@ -62,11 +62,11 @@ def decide(part: ModelPart, workload: "Weighed", default: Default) -> Decision:
         from weighbridge.quantization.schemes import scheme  # here and below: of packed weights
 
         dtype, _ = _dtype(part, workload, by_transformers(5))
-        return Decision(Choice(dtype=dtype, scheme=scheme(workload.quantization)), ASKED)
+        return Decision(FormatChoice(dtype=dtype, scheme=scheme(workload.quantization)), ASKED)
     if plain is not None:
-        return Decision(Choice(dtype=plain), ASKED)
+        return Decision(FormatChoice(dtype=plain), ASKED)
     dtype, why = _dtype(part, workload, default)
-    return Decision(Choice(dtype=dtype), why)
+    return Decision(FormatChoice(dtype=dtype), why)
 
 
 def _packed(part: ModelPart, workload: "Weighed", default: Default) -> Decision:
@@ -77,12 +77,14 @@ def _packed(part: ModelPart, workload: "Weighed", default: Default) -> Decision:
     if not part.stored:
         assert part.quantization is not None
         form = declared(part.quantization)
-        return Decision(Choice(dtype=dtype, scheme=form), "as the config's quantization declares")
+        return Decision(
+            FormatChoice(dtype=dtype, scheme=form), "as the config's quantization declares"
+        )
     try:
         known = declared(part.quantization) if part.quantization is not None else None
     except UnsupportedError:  # its tensors are read, so nothing depends on the name
         known = None
-    choice = Choice(dtype=dtype, scheme=known, as_stored=True)
+    choice = FormatChoice(dtype=dtype, scheme=known, as_stored=True)
     return Decision(choice, "as the checkpoint is stored")
 
 

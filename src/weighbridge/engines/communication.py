@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Unpack
 
 from weighbridge.accelerators.chips import BRIDGED, LINKED, SWITCHED
 from weighbridge.arch.body import Body, Experts
-from weighbridge.engines.parallel.spread import Sizes, Spread
+from weighbridge.engines.parallel.spread import Spread, SpreadArgs
 from weighbridge.memory import Bytes, Component, exactly
 from weighbridge.units import MIB
 
@@ -70,7 +70,7 @@ def communication(
     *,
     body: Body | None = None,
     budget: "Budget | None" = None,
-    **sizes: Unpack[Sizes],
+    **sizes: Unpack[SpreadArgs],
 ) -> tuple[Component, ...]:
     """Estimate communication buffers on one device. There are none for a single device, nor for
     replicas of a dense model."""

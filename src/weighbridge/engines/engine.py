@@ -13,7 +13,7 @@ from weighbridge.errors import UsageError
 
 if TYPE_CHECKING:
     from weighbridge.accelerators.budget import Budget
-    from weighbridge.engines.serving import Answer, Probe, Subject
+    from weighbridge.engines.serving import EngineAnswer, Probe, Subject
     from weighbridge.workload import Infer
 
 Version = tuple[int, ...]
@@ -65,9 +65,9 @@ class Engine(NamedTuple):  # not a frozen dataclass: every start makes some
     logged: tuple[str, tuple[str, ...]] = ("", ())  # a part that its logs print, and its components
 
     @property
-    def infer(self) -> "Callable[[Subject, Infer, Budget | None], Answer]":
+    def infer(self) -> "Callable[[Subject, Infer, Budget | None], EngineAnswer]":
         """Answer a question: `infer` of the folder's infer.py."""
-        found: Callable[[Subject, Infer, Budget | None], Answer] = self.home("infer").infer
+        found: Callable[[Subject, Infer, Budget | None], EngineAnswer] = self.home("infer").infer
         return found
 
     @property

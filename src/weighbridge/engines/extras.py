@@ -20,13 +20,13 @@ from typing import Unpack
 
 from weighbridge.arch.mixers import Attention, Latent, Layer
 from weighbridge.arch.roles import VOCAB, role
-from weighbridge.components.weights import Choice, total
+from weighbridge.components.weights import FormatChoice, total
 from weighbridge.engines.parallel import experts
-from weighbridge.engines.parallel.experts import Group
-from weighbridge.engines.parallel.holding import Held, Place, hold, present, side
-from weighbridge.engines.parallel.spread import Sizes, Spread
+from weighbridge.engines.parallel.experts import ExpertGroup
+from weighbridge.engines.parallel.holding import RankPlace, Shard, hold, present, side
+from weighbridge.engines.parallel.spread import Spread, SpreadArgs
 from weighbridge.engines.serving import Subject
-from weighbridge.engines.shards import Rank, Rules, ranks, tensors_of
+from weighbridge.engines.shards import Rank, SplitRules, ranks, tensors_of
 from weighbridge.errors import UsageError
 from weighbridge.memory import Component, exactly
 
@@ -41,8 +41,8 @@ def lora(
     *,
     slots: int,
     lora_rank: int,
-    rules: Rules,
-    **sizes: Unpack[Sizes],
+    rules: SplitRules,
+    **sizes: Unpack[SpreadArgs],
 ) -> tuple[Component, ...]:
     """The buffers of all slots on one device. Raises UsageError for a rank that vLLM refuses."""
     if rules.lora_ranks and lora_rank not in rules.lora_ranks:
@@ -50,7 +50,7 @@ def lora(
         raise UsageError(f"--max-lora-rank {lora_rank}: vLLM takes {known}")
     spread = Spread(**sizes)
     named = spread.tensor > 1
-    place = Place(
+    place = RankPlace(
         rank.first,
         rank.last,
         rank.numbers,
@@ -59,7 +59,7 @@ def lora(
         whole_shared=spread.tokens_shared,
         groups=spread.groups,
     )
-    plain = Choice(dtype=subject.choice.dtype)
+    plain = FormatChoice(dtype=subject.choice.dtype)
     unpacked = replace(subject, choice=plain, choices={})
     found = tensors_of(unpacked, rules, spread=named)
     width = sum(_sides(h, place, subject, rules) for h in found if present(h.where, place))
@@ -77,7 +77,7 @@ def lora(
 
 
 def draft(
-    subject: Subject, *, method: str, tokens: int, rules: Rules, **sizes: Unpack[Sizes]
+    subject: Subject, *, method: str, tokens: int, rules: SplitRules, **sizes: Unpack[SpreadArgs]
 ) -> tuple[Component, ...]:
     """Weights of what proposes `tokens` tokens, on each device: `subject.draft`, or layers of the
     subject's own checkpoint. Pipeline stages do not divide them: they are on the last."""
@@ -134,7 +134,7 @@ def predicting(subject: Subject, method: str) -> int:
     return found
 
 
-def _sides(h: Held, place: Place, subject: Subject, rules: Rules) -> int:
+def _sides(h: Shard, place: RankPlace, subject: Subject, rules: SplitRules) -> int:
     """Inputs and outputs that the adapters of one matrix have on this device, over its experts."""
     if h.matrix is None or h.tower:
         return 0
@@ -147,17 +147,17 @@ def _sides(h: Held, place: Place, subject: Subject, rules: Rules) -> int:
     return int(mine)
 
 
-def _of_experts(h: Held, group: Group) -> int:
+def _of_experts(h: Shard, group: ExpertGroup) -> int:
     assert h.expert is not None
     assert h.matrix is not None
     e = h.expert
     outputs, inputs = h.matrix
-    width = experts.part(e._replace(number=1), (not e.down, e.down), Group(width=group.width))
+    width = experts.part(e._replace(number=1), (not e.down, e.down), ExpertGroup(width=group.width))
     cut = inputs if e.down else outputs
     return e.number // group.number * int(cut * width + (outputs if e.down else inputs))
 
 
-def _draft_model(model: Subject, method: str, spread: Spread, rules: Rules) -> int:
+def _draft_model(model: Subject, method: str, spread: Spread, rules: SplitRules) -> int:
     tensors = ranks(
         model,
         rules=rules,
@@ -179,11 +179,11 @@ def _vocabulary(model: Subject) -> Iterable[str]:
     return {n.rpartition(".")[0] for n in names if n.endswith("lm_head.weight")}
 
 
-def _predicting_layer(subject: Subject, spread: Spread, rules: Rules) -> int:
+def _predicting_layer(subject: Subject, spread: Spread, rules: SplitRules) -> int:
     number, tensor = _attending(subject), spread.tensor
     found = tensors_of(subject, rules, spread=tensor > 1)
     inside = [h for h in found if h.where.layer == number]
-    place = Place(False, False, range(number, number + 1), tensor, spread.group(rules))
+    place = RankPlace(False, False, range(number, number + 1), tensor, spread.group(rules))
     place = place._replace(whole_shared=spread.tokens_shared, groups=spread.groups)
     joined = subject.choice.dtype.size(2 * subject.body.hidden**2)
     return sum(t.nbytes for t in hold(inside, place)) + joined

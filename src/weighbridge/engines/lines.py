@@ -24,7 +24,7 @@ GGUF = ".gguf"
 DTYPES: Mapping[str, str] = {"float16": "half", "bfloat16": "bfloat16", "float32": "float"}
 
 
-class Place(NamedTuple):
+class LoadTarget(NamedTuple):
     """What an engine is told to load: a repository or a folder, and a GGUF file in it; or why
     there is nothing to tell it."""
 
@@ -35,56 +35,58 @@ class Place(NamedTuple):
     why: str = ""
 
 
-def place(s: Subject) -> Place:
+def place(s: Subject) -> LoadTarget:
     origin = s.model.origin
     found = _place(origin, s) if origin is not None else _unread(s)
     held = s.part.stored or s.model.repo_id or isinstance(origin, HubRef)
     if found.why or held or origin is None:
         return found
-    return Place(why="a config alone has no weights to load; give a repository or a folder")
+    return LoadTarget(why="a config alone has no weights to load; give a repository or a folder")
 
 
-def _place(origin: Reference, s: Subject) -> Place:
+def _place(origin: Reference, s: Subject) -> LoadTarget:
     match origin:
         case HubRef():
             return of_repository(origin)
         case LocalRef():
             return of_path(origin)
         case UrlRef():
-            return Place(origin.url if origin.filename.endswith(GGUF) else "", why=of_url(origin))
+            return LoadTarget(
+                origin.url if origin.filename.endswith(GGUF) else "", why=of_url(origin)
+            )
         case CatalogueRef():
-            return Place(s.model.loads_as)
-    return Place(why=f"{s.model.reference} is no checkpoint")
+            return LoadTarget(s.model.loads_as)
+    return LoadTarget(why=f"{s.model.reference} is no checkpoint")
 
 
-def of_repository(at: HubRef) -> Place:
+def of_repository(at: HubRef) -> LoadTarget:
     if at.subfolder:
-        return Place(why=f"{at.subfolder} is a folder within a repository")
+        return LoadTarget(why=f"{at.subfolder} is a folder within a repository")
     if at.filename and not at.filename.endswith(GGUF):
-        return Place(why=f"{at.filename} is one file of a repository; give the repository")
-    return Place(at.repo_id, at.revision, at.filename or "", at.quant or "")
+        return LoadTarget(why=f"{at.filename} is one file of a repository; give the repository")
+    return LoadTarget(at.repo_id, at.revision, at.filename or "", at.quant or "")
 
 
-def of_path(at: LocalRef) -> Place:
+def of_path(at: LocalRef) -> LoadTarget:
     if at.path.endswith(GGUF):
         folder, _, name = at.path.rpartition("/")
-        return Place(folder or ".", file=name)
+        return LoadTarget(folder or ".", file=name)
     if at.path.endswith(FILES):
-        return Place(why=f"{at.path} is one file; give its folder")
-    return Place(at.path, at.revision)
+        return LoadTarget(why=f"{at.path} is one file; give its folder")
+    return LoadTarget(at.path, at.revision)
 
 
 def of_url(origin: UrlRef) -> str:
     return "" if origin.filename.endswith(GGUF) else "a file at a URL is downloaded first"
 
 
-def _unread(s: Subject) -> Place:
+def _unread(s: Subject) -> LoadTarget:
     """Find the repository of a config that was at hand: transformers writes it where it saves."""
     name = s.part.config.get("_name_or_path")
     if isinstance(name, str) and name:
-        return Place(name)
+        return LoadTarget(name)
     what = "a module of Python" if s.part.library == "torch" else "a config alone"
-    return Place(why=f"{what} has no files to load; give a repository or a folder")
+    return LoadTarget(why=f"{what} has no files to load; give a repository or a folder")
 
 
 def before(subject: Subject, engine: Engine) -> tuple[str, ...]:

@@ -13,8 +13,8 @@ from typing import Any, Literal, NamedTuple
 from weighbridge.arch.body import Body
 from weighbridge.arch.config import Config
 from weighbridge.arch.mixers import Layer
-from weighbridge.components.weights import Choice, Placed, formats, tensors
-from weighbridge.memory import Device, Part
+from weighbridge.components.weights import FormatChoice, PlacedTensor, formats, tensors
+from weighbridge.memory import Device, NamedBytes
 from weighbridge.model import Model, ModelPart
 from weighbridge.workload import Infer
 
@@ -28,7 +28,7 @@ class Subject:
 
     model: Model
     part: ModelPart  # the one that answers; pipelines have others
-    choice: Choice
+    choice: FormatChoice
     why: str  # of the dtype, in words
     config: Config | None  # None: headers, a GGUF file or a bare size alone
     layers: tuple[Layer, ...]  # what they remember
@@ -36,7 +36,7 @@ class Subject:
     longest: int | None  # tokens that the model was made for
     context: int  # tokens of one request
     context_from: str  # in words
-    choices: Mapping[str, Choice] = field(default_factory=dict)  # of every part, by name
+    choices: Mapping[str, FormatChoice] = field(default_factory=dict)  # of every part, by name
     notes: tuple[str, ...] = ()  # to be said with the answer
     major: int = 5  # of transformers: decides which buffers there are
     draft: "Subject | None" = None  # the model that proposes tokens
@@ -72,7 +72,7 @@ class Subject:
         return formats({"": self.choice, **self.choices})
 
     @cached_property
-    def tensors(self) -> tuple[Placed, ...]:
+    def tensors(self) -> tuple[PlacedTensor, ...]:
         """Every tensor of every part, whole: what one device would hold."""
         choices = {p.name: self.choices.get(p.name, self.choice) for p in self.model.parts}
         return tensors(self.model, choices, major=self.major)
@@ -91,7 +91,7 @@ class Serves:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class EngineAnswer:
     """What an engine holds on each device, the host last. Settings are the effective ones, defaults
     included."""
 
@@ -102,10 +102,10 @@ class Answer:
     serves: Serves | None = None  # of an engine that takes a share of the card
 
 
-Kinds = Sequence[Sequence[Sequence[Part]]]
+Kinds = Sequence[Sequence[Sequence[NamedBytes]]]
 
 
-class Held(NamedTuple):
+class HeldBytes(NamedTuple):
     """What an answer says in numbers alone, for searches: no text is written for it.
 
     `kinds` are the accelerators that differ, each as its phases, each of those as its components'
@@ -115,17 +115,17 @@ class Held(NamedTuple):
     gpus: int  # accelerators in all
     kinds: Kinds
     surely: Surely = "yes"  # of `Serves`
-    bounds: "Bounds | None" = None  # where `kinds` are no more than at most
+    bounds: "HeldBounds | None" = None  # where `kinds` are no more than at most
 
 
-class Bounds(NamedTuple):
+class HeldBounds(NamedTuple):
     """What is at least held, and how to reckon it, where it lies between two bounds."""
 
     least: Kinds
-    exactly: Callable[[], Held]
+    exactly: Callable[[], HeldBytes]
 
 
-class Point(NamedTuple):
+class SearchPoint(NamedTuple):
     """What a search changes of a workload."""
 
     context: int  # tokens of one request
@@ -140,7 +140,7 @@ class Point(NamedTuple):
 
 
 # The same model on the same cards elsewhere, in numbers; None where it surely does not hold
-Probe = Callable[[Point], Held | None]
+Probe = Callable[[SearchPoint], HeldBytes | None]
 
 
 def unhelped(named: int, ranks: int) -> str:

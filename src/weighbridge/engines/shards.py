@@ -16,19 +16,19 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Unpack
 
-from weighbridge.arch.body import Block
+from weighbridge.arch.body import LayerBlock
 from weighbridge.arch.mixers import Layer
-from weighbridge.components.weights import Placed
+from weighbridge.components.weights import PlacedTensor
 from weighbridge.engines.parallel.cuts import check
-from weighbridge.engines.parallel.holding import Held, Place, hold, holding, units
-from weighbridge.engines.parallel.rules import Rules
-from weighbridge.engines.parallel.spread import Sizes, Spread
+from weighbridge.engines.parallel.holding import RankPlace, Shard, hold, holding, units
+from weighbridge.engines.parallel.rules import SplitRules
+from weighbridge.engines.parallel.spread import Spread, SpreadArgs
 from weighbridge.engines.parallel.stages import given
 from weighbridge.engines.serving import Subject
 from weighbridge.errors import UsageError
 from weighbridge.kept import kept
 
-__all__ = ["Rank", "Rules", "Spread", "ranks"]
+__all__ = ["Rank", "SplitRules", "Spread", "ranks"]
 FLAG = "--tensor-parallel-size"
 
 
@@ -39,9 +39,9 @@ class Rank:
     data: int
     pipeline: int
     tensor: int
-    tensors: tuple[Placed, ...]
+    tensors: tuple[PlacedTensor, ...]
     layers: tuple[Layer, ...]
-    blocks: tuple[Block, ...]
+    blocks: tuple[LayerBlock, ...]
     first: bool  # embeds tokens
     last: bool  # makes logits
     start: int = 0  # number of its first layer
@@ -52,7 +52,7 @@ class Rank:
         return range(self.start, self.start + max(len(self.layers), len(self.blocks)))
 
 
-def ranks(subject: Subject, *, rules: Rules, **sizes: Unpack[Sizes]) -> tuple[Rank, ...]:
+def ranks(subject: Subject, *, rules: SplitRules, **sizes: Unpack[SpreadArgs]) -> tuple[Rank, ...]:
     """Raises UsageError for sizes that the model's heads or widths do not divide by."""
     spread = Spread(**sizes)
     bounds = _bounds(spread, max(len(subject.layers), len(subject.body.blocks)), rules)
@@ -81,13 +81,13 @@ def ranks(subject: Subject, *, rules: Rules, **sizes: Unpack[Sizes]) -> tuple[Ra
     )
 
 
-def tensors_of(subject: Subject, rules: Rules, *, spread: bool) -> tuple[Held, ...]:
+def tensors_of(subject: Subject, rules: SplitRules, *, spread: bool) -> tuple[Shard, ...]:
     """`holding`, once for a model in its formats."""
     facts = ("held", *_facts(subject, rules, spread=spread))
     return kept(subject.model, facts, lambda: holding(subject, rules, spread))
 
 
-def _facts(subject: Subject, rules: Rules, *, spread: bool) -> tuple[Hashable, ...]:
+def _facts(subject: Subject, rules: SplitRules, *, spread: bool) -> tuple[Hashable, ...]:
     """What decides beside the model which tensors there are."""
     towers = tuple((t.kind, t.heads) for t in subject.body.towers)
     return (subject.formats, towers, rules, spread)
@@ -97,15 +97,15 @@ class _Shares(NamedTuple):
     """What ranks of each stage hold: most of them, and the first `more`, where those have one
     expert more."""
 
-    usual: tuple[tuple[Placed, ...], ...]
-    larger: tuple[tuple[Placed, ...], ...]
+    usual: tuple[tuple[PlacedTensor, ...], ...]
+    larger: tuple[tuple[PlacedTensor, ...], ...]
     more: int
 
-    def of(self, stage: int, index: int) -> tuple[Placed, ...]:
+    def of(self, stage: int, index: int) -> tuple[PlacedTensor, ...]:
         return (self.larger if index < self.more else self.usual)[stage]
 
 
-def _bounds(spread: Spread, layers: int, rules: Rules) -> tuple[int, ...]:
+def _bounds(spread: Spread, layers: int, rules: SplitRules) -> tuple[int, ...]:
     if spread.pipeline > max(1, layers):
         raise UsageError(
             f"--pipeline-parallel-size {spread.pipeline}: the model has {layers} layers"
@@ -115,7 +115,7 @@ def _bounds(spread: Spread, layers: int, rules: Rules) -> tuple[int, ...]:
     return rules.bounds(layers, spread.pipeline)
 
 
-def _check(found: Sequence[Held], spread: Spread, rules: Rules) -> None:
+def _check(found: Sequence[Shard], spread: Spread, rules: SplitRules) -> None:
     """Refuses as the engine does."""
     group = spread.group(rules)
     attention, dense, widths = units(found)
@@ -127,7 +127,7 @@ def _check(found: Sequence[Held], spread: Spread, rules: Rules) -> None:
 
 
 def _shares(
-    found: Sequence[Held], spread: Spread, bounds: tuple[int, ...], rules: Rules
+    found: Sequence[Shard], spread: Spread, bounds: tuple[int, ...], rules: SplitRules
 ) -> _Shares:
     _check(found, spread, rules)
     group = spread.group(rules)
@@ -139,7 +139,7 @@ def _shares(
             f"{group.number} devices"
         )
     places = [
-        Place(
+        RankPlace(
             first=stage == 0,
             last=stage == spread.pipeline - 1,
             layers=range(bounds[stage], bounds[stage + 1]),

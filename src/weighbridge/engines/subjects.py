@@ -14,7 +14,7 @@ from weighbridge.arch.longest import longest, longest_of_gguf
 from weighbridge.arch.mixers import Layer
 from weighbridge.arch.positions import learned
 from weighbridge.arch.roles import VOCAB, role
-from weighbridge.components.weights import DIVISIONS, Choice
+from weighbridge.components.weights import DIVISIONS, FormatChoice
 from weighbridge.engines import methods
 from weighbridge.engines.choosing import Decision, Default, by_server, by_transformers, decide
 from weighbridge.engines.engine import Engine, Version
@@ -178,7 +178,7 @@ def converted(found: Decision, w: Infer, *, packed: bool) -> Decision:
         kind, why = "MXFP4_MOE", "as converted to GGUF, experts in mxfp4 as the config declares"
     elif form is not None:
         why = f"as converted to GGUF from {form.name}"
-    return Decision(Choice(dtype=dtype, scheme=scheme(kind)), why)
+    return Decision(FormatChoice(dtype=dtype, scheme=scheme(kind)), why)
 
 
 def not_of_gguf(name: str) -> str:

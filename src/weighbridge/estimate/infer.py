@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from weighbridge import bounds, exact, host_fit, verdicts
 from weighbridge.components.unpacked_experts import told
-from weighbridge.engines.serving import Answer, Held, Point, Subject
+from weighbridge.engines.serving import EngineAnswer, HeldBytes, SearchPoint, Subject
 from weighbridge.engines.subjects import subject
 from weighbridge.engines.table import Engine, engine, usual, version, written
 from weighbridge.errors import UnsupportedError
@@ -105,12 +105,12 @@ def _experts(s: Subject, kind: Engine) -> str:
 
 
 def _verdict(
-    answer: Answer, w: Infer, kind: Engine, budget: "Budget", missing: tuple[str, ...]
+    answer: EngineAnswer, w: Infer, kind: Engine, budget: "Budget", missing: tuple[str, ...]
 ) -> Verdict:
     return uncounted.judged(served.verdict(answer, w, kind.name, budget), missing)
 
 
-def _remedies(s: Subject, w: Infer, answer: Answer, budget: "Budget") -> Iterator[Remedy]:
+def _remedies(s: Subject, w: Infer, answer: EngineAnswer, budget: "Budget") -> Iterator[Remedy]:
     """Flags that serve, where those that were asked do not."""
     missing = () if w.exact else uncounted.of_subject(s, w)
 
@@ -122,7 +122,7 @@ def _remedies(s: Subject, w: Infer, answer: Answer, budget: "Budget") -> Iterato
     yield from served.remedies(answer, judge)
 
 
-def _answer(s: Subject, w: Infer, kind: Engine, budget: "Budget | None") -> Answer:
+def _answer(s: Subject, w: Infer, kind: Engine, budget: "Budget | None") -> EngineAnswer:
     if not s.model.rough:
         return kind.infer(s, w, budget)
     from weighbridge.estimate import rough
@@ -135,7 +135,7 @@ def _holds(s: Subject, w: Infer, kind: Engine, budget: "Budget") -> bool:
         return False  # nor does it with the margins of published runs
     found = _answer(s, w, kind, budget)
     phases = {id(d.phases): d.phases for d in found.devices if d.kind == "gpu"}
-    told = Held(
+    told = HeldBytes(
         gpus=sum(d.kind == "gpu" for d in found.devices),
         kinds=[[p.parts for p in own] for own in phases.values()],
         surely="yes" if found.serves is None else found.serves.surely,
@@ -143,14 +143,16 @@ def _holds(s: Subject, w: Infer, kind: Engine, budget: "Budget") -> bool:
     return _surely(told, runs(s, kind), budget)
 
 
-def _quick(s: Subject, w: Infer, kind: Engine, budget: "Budget") -> Callable[[Point], bool] | None:
+def _quick(
+    s: Subject, w: Infer, kind: Engine, budget: "Budget"
+) -> Callable[[SearchPoint], bool] | None:
     """`_holds` in numbers alone, where the engine has them."""
     if kind.probe is None or s.model.rough:
         return None
     probe, like = kind.probe(s, w, budget), runs(s, kind)
 
     @cache
-    def holds(at: Point) -> bool:
+    def holds(at: SearchPoint) -> bool:
         found = probe(at)
         if found is None:
             return False
@@ -164,7 +166,7 @@ def _quick(s: Subject, w: Infer, kind: Engine, budget: "Budget") -> Callable[[Po
     return holds
 
 
-def _surely(found: Held, like: bounds.Runs, budget: "Budget") -> bool:
+def _surely(found: HeldBytes, like: bounds.RunForm, budget: "Budget") -> bool:
     """Whether the verdict is yes, with the margins of such runs."""
     if budget.mixed and len(found.kinds) == found.gpus == budget.choice.count:
         each = enumerate(bounds.highest([k], like, several=found.gpus > 1) for k in found.kinds)
@@ -174,13 +176,15 @@ def _surely(found: Held, like: bounds.Runs, budget: "Budget") -> bool:
     return found.surely == "yes" and verdicts.surely(high, found.gpus, budget)
 
 
-def runs(s: Subject, kind: Engine) -> bounds.Runs:
+def runs(s: Subject, kind: Engine) -> bounds.RunForm:
     """The published runs that an answer is like."""
     form = s.choice.scheme
-    return bounds.Runs("serve", kind.name, bounds.form(form.name if form else None))
+    return bounds.RunForm("serve", kind.name, bounds.form(form.name if form else None))
 
 
-def widened(answer: Answer, like: bounds.Runs, table: bounds.Table | None = None) -> Answer:
+def widened(
+    answer: EngineAnswer, like: bounds.RunForm, table: bounds.MarginTable | None = None
+) -> EngineAnswer:
     """Return the answer with the margins of such runs, in devices and in the intervals that follow
     from them."""
     several = sum(d.kind == "gpu" for d in answer.devices) > 1
@@ -249,7 +253,7 @@ def _effective(s: Subject, w: Infer, kind: Engine, number: str) -> dict[str, Any
     }
 
 
-def _derived(s: Subject, answer: Answer, missing: tuple[str, ...]) -> dict[str, Any]:
+def _derived(s: Subject, answer: EngineAnswer, missing: tuple[str, ...]) -> dict[str, Any]:
     return {
         "dtype_from": s.why,
         "as_stored": s.choice.as_stored,
@@ -264,7 +268,7 @@ def _limits(
     s: Subject,
     w: Infer,
     kind: Engine,
-    answer: Answer,
+    answer: EngineAnswer,
     budget: "Budget | None",
     wanted: Sequence[Setting],
 ) -> dict[str, Any]:
@@ -286,8 +290,8 @@ def _limits(
     batch, tokens = w.batch_size or 1, max(s.longest or UNBOUNDED, s.context)
     most = w.max_num_seqs or max(MANY, batch)
     quick = _quick(s, w, kind, budget)
-    by_length = None if quick is None else lambda n: quick(Point(n, _prompt(w, n), batch))
-    by_batch = None if quick is None else lambda n: quick(Point(s.context, w.prompt_len, n))
+    by_length = None if quick is None else lambda n: quick(SearchPoint(n, _prompt(w, n), batch))
+    by_batch = None if quick is None else lambda n: quick(SearchPoint(s.context, w.prompt_len, n))
     found: dict[str, Any] = {}
     if "context" in wanted:
         found["largest_context"] = largest(longer, tokens, near=s.context, quick=by_length)
@@ -310,7 +314,7 @@ def _prompt(w: Infer, context: int) -> int | None:
 
 
 def _warnings(
-    model: Model, s: Subject, answer: Answer, kind: Engine, budget: "Budget | None"
+    model: Model, s: Subject, answer: EngineAnswer, kind: Engine, budget: "Budget | None"
 ) -> list[str]:
     found = [*model.notes, *s.notes, *answer.warnings]
     if s.longest is not None and s.context > s.longest:

@@ -9,8 +9,8 @@ from weighbridge.components.layers import largest_kept_whole
 from weighbridge.components.table import table
 from weighbridge.components.unpacked_experts import told
 from weighbridge.components.weights import (
-    Choice,
     Choices,
+    FormatChoice,
     by_module,
     formats,
     tensors,
@@ -40,7 +40,7 @@ OTHERS = ("timm", "diffusers", "torch")  # libraries that load their own
 
 
 def load(
-    model: Model, workload: Load, margins: bounds.Table | None = None, *, formats: bool = True
+    model: Model, workload: Load, margins: bounds.MarginTable | None = None, *, formats: bool = True
 ) -> Report:
     """What the weights of `model` take on one device: in the chosen format, and in every one where
     `formats` are asked for. `margins` stand for the package's own."""
@@ -189,7 +189,7 @@ def _on_device(
     model: Model,
     weights: int,
     settled: Callable[[], device.Settled],
-    first: Choice,
+    first: FormatChoice,
     *,
     formula: str,
     part: "Part | None",
@@ -203,9 +203,9 @@ def _on_device(
     return device.loaded(settled(), formula=formula, basis=basis, part=part)
 
 
-def runs(model: Model, form: Scheme | None) -> bounds.Runs:
+def runs(model: Model, form: Scheme | None) -> bounds.RunForm:
     """The published runs that an answer is like."""
-    return bounds.Runs("load", engine(model, form), bounds.form(form.name if form else None))
+    return bounds.RunForm("load", engine(model, form), bounds.form(form.name if form else None))
 
 
 def engine(model: Model, form: Scheme | None = None) -> str:

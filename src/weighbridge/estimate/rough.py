@@ -8,14 +8,14 @@ table 6, and the Llama family: 32 layers of 4,096 for 6.7 billion). Its keys and
 
 from weighbridge.components.device import ASPECT, rough, words_alone
 from weighbridge.components.weights import total
-from weighbridge.engines.serving import Answer, Subject
+from weighbridge.engines.serving import EngineAnswer, Subject
 from weighbridge.memory import Bytes, Component, Device, Phase
 from weighbridge.workload import Infer
 
 FEWEST, USUAL = 16, 4  # heads to a key-value head
 
 
-def answer(s: Subject, w: Infer) -> Answer:
+def answer(s: Subject, w: Infer) -> EngineAnswer:
     """Assumed from end to end, for one device."""
     weights = total(s.tensors, "weights")
     layers = max(1, round((s.model.parameters / (12 * ASPECT**2)) ** (1 / 3)))
@@ -39,7 +39,7 @@ def answer(s: Subject, w: Infer) -> Answer:
     load = rough(weights, alone=alone)
     serving = (*load.components, cache, step)
     phases = (load, Phase("prefill", serving), Phase("decode", serving))
-    return Answer(
+    return EngineAnswer(
         devices=(Device(index=0, kind="gpu", phases=phases),),
         settings={},
         derived={"kv_cache_bytes_per_token": token // USUAL},

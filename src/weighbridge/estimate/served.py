@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from weighbridge import closeness, verdicts
-from weighbridge.engines.serving import WOULD, Answer, Surely
+from weighbridge.engines.serving import WOULD, EngineAnswer, Surely
 from weighbridge.judged import Answer as Fits
 from weighbridge.judged import Remedy, Verdict
 from weighbridge.memory import Device, exactly
@@ -35,7 +35,7 @@ SHARES = ("gpu_memory_utilization", "mem_fraction_static")  # of the card, an en
 SURE: tuple[Surely, Surely] = ("yes", "unknown")
 
 
-def verdict(answer: Answer, w: Infer, engine: str, budget: "Budget") -> Verdict:
+def verdict(answer: EngineAnswer, w: Infer, engine: str, budget: "Budget") -> Verdict:
     """Whether the devices hold what was sized, and the engine serves it by these flags."""
     found, serves = verdicts.serving(answer.devices, budget), answer.serves
     if serves is None or found.fits == "no":
@@ -51,7 +51,7 @@ def verdict(answer: Answer, w: Infer, engine: str, budget: "Budget") -> Verdict:
     return found
 
 
-def _short_of(answer: Answer, budget: "Budget") -> str:
+def _short_of(answer: EngineAnswer, budget: "Budget") -> str:
     """The component that the engine's own share of the card has no room for: the cache, which is
     made last, unless what comes before it is too much."""
     share = next((s for name in SHARES if (s := answer.settings.get(name)) is not None), 1.0)
@@ -61,7 +61,7 @@ def _short_of(answer: Answer, budget: "Budget") -> str:
     return next(filter(None, tipped), "kv_cache")
 
 
-def remedies(answer: Answer, judge: Judge) -> Iterator[Remedy]:
+def remedies(answer: EngineAnswer, judge: Judge) -> Iterator[Remedy]:
     """The flags with which a command would serve."""
     serves = answer.serves
     if serves is None or not serves.changed:
@@ -79,7 +79,7 @@ def remedies(answer: Answer, judge: Judge) -> Iterator[Remedy]:
 
 
 def softened(
-    answer: Answer, w: Infer, judged: Verdict | None, remedies: tuple[Remedy, ...]
+    answer: EngineAnswer, w: Infer, judged: Verdict | None, remedies: tuple[Remedy, ...]
 ) -> tuple[str, ...]:
     """Warnings that promise no more of a line than the verdict on it does."""
     flags = "" if answer.serves is None else answer.serves.flags

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from weighbridge import bounds, exact, host_fit, verdicts
 from weighbridge.components.device import OPEN
-from weighbridge.components.weights import Choice
+from weighbridge.components.weights import FormatChoice
 from weighbridge.engines.serving import Subject
 from weighbridge.engines.subjects import subject
 from weighbridge.engines.table import usual, version, written
@@ -17,10 +17,10 @@ from weighbridge.memory import Device, Phase
 from weighbridge.model import Model
 from weighbridge.report import Report
 from weighbridge.training import frameworks, paged
-from weighbridge.training.answer import Answer, answer, runs_of
-from weighbridge.training.plan import USUAL_LENGTH, Plan, plan
+from weighbridge.training.answer import TrainingAnswer, answer, runs_of
+from weighbridge.training.plan import USUAL_LENGTH, TrainingPlan, plan
 from weighbridge.training.remarks import refused, remarks
-from weighbridge.training.run import Runs
+from weighbridge.training.run import StageRuns
 from weighbridge.training.unpacked import unpacked
 from weighbridge.workload import Infer, Train
 
@@ -81,8 +81,12 @@ def _condition(said: str) -> dict[str, Any]:
 
 
 def _given_back(
-    found: Answer, p: Plan, budget: "Budget", like: bounds.Runs, stages: Sequence[Runs]
-) -> Answer:
+    found: TrainingAnswer,
+    p: TrainingPlan,
+    budget: "Budget",
+    like: bounds.RunForm,
+    stages: Sequence[StageRuns],
+) -> TrainingAnswer:
     """torch gives blocks that nothing lives in back to the driver before it gives up. Where it is
     open whether the run fits, it is run again with only what all else surely leaves of the card:
     if it comes to its end there, it fits."""
@@ -109,12 +113,12 @@ def _beside_tensors(phase: Phase) -> int:
 class Alone:
     """What the rules say alone, and which published runs it is like."""
 
-    answer: Answer
-    like: bounds.Runs
-    plan: Plan
+    answer: TrainingAnswer
+    like: bounds.RunForm
+    plan: TrainingPlan
     budget: "Budget | None"
 
-    def devices(self, table: bounds.Table | None = None) -> tuple[Device, ...]:
+    def devices(self, table: bounds.MarginTable | None = None) -> tuple[Device, ...]:
         """Return the devices with the margins of `table`, as a report has them."""
         return _widened(self.answer, self.plan, self.budget, self.like, table)
 
@@ -128,11 +132,11 @@ def run(model: Model, w: Train) -> Alone:
 
 
 def _widened(
-    found: Answer,
-    p: Plan,
+    found: TrainingAnswer,
+    p: TrainingPlan,
     budget: "Budget | None",
-    like: bounds.Runs,
-    table: bounds.Table | None = None,
+    like: bounds.RunForm,
+    table: bounds.MarginTable | None = None,
 ) -> tuple[Device, ...]:
     """Devices with margins, and then with states that the driver pages: they have what room all
     else surely leaves."""
@@ -143,15 +147,15 @@ def _widened(
 
 def _planned(
     model: Model, w: Train, number: tuple[int, ...], budget: "Budget | None"
-) -> tuple[Subject, Plan]:
+) -> tuple[Subject, TrainingPlan]:
     asked = _subject(unpacked(model, w), w, number)
     return asked, plan(asked, w, budget, (number[0], number[1] if len(number) > 1 else 0))
 
 
-def _runs(s: Subject, p: Plan) -> bounds.Runs:
+def _runs(s: Subject, p: TrainingPlan) -> bounds.RunForm:
     form = s.choice.scheme
     known = bounds.COMPILED if p.compiled else bounds.form(form.name if form else None)
-    return bounds.Runs("train", p.framework.name, known)
+    return bounds.RunForm("train", p.framework.name, known)
 
 
 def _subject(model: Model, w: Train, number: tuple[int, ...]) -> Subject:
@@ -205,7 +209,7 @@ def _dequantized(s: Subject, asked: str | None) -> Subject:
     form = s.choice.scheme
     if asked is not None or form is None or not form.name.startswith(DEQUANTIZED):
         return s
-    plain = Choice(dtype=s.choice.dtype)
+    plain = FormatChoice(dtype=s.choice.dtype)
     note = f"weights in {form.name} are taken as dequantized to {plain.dtype.name} for training"
     return replace(
         s,
@@ -216,7 +220,7 @@ def _dequantized(s: Subject, asked: str | None) -> Subject:
     )
 
 
-def _effective(s: Subject, w: Train, p: Plan, number: str) -> dict[str, Any]:
+def _effective(s: Subject, w: Train, p: TrainingPlan, number: str) -> dict[str, Any]:
     return {
         "engine": usual().name,
         "engine_version": number,
@@ -247,7 +251,7 @@ def _effective(s: Subject, w: Train, p: Plan, number: str) -> dict[str, Any]:
     }
 
 
-def _adapters(p: Plan) -> dict[str, Any]:
+def _adapters(p: TrainingPlan) -> dict[str, Any]:
     a = p.adapters
     return {
         "lora_r": a and a.r,
@@ -269,7 +273,7 @@ def _derived(s: Subject, missing: tuple[str, ...]) -> dict[str, Any]:
     }
 
 
-def _warnings(s: Subject, found: Answer, said: str, budget: "Budget | None") -> list[str]:
+def _warnings(s: Subject, found: TrainingAnswer, said: str, budget: "Budget | None") -> list[str]:
     told = [*s.model.notes, *s.notes, *found.warnings]
     if said:
         told.append(said)

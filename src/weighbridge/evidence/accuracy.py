@@ -28,7 +28,7 @@ INCOMPLETE = (  # the source's, not ours
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class AccuracyRow:
     """One engine and quantity; shares and errors are fractions."""
 
     source: str | None  # None: of all sources
@@ -99,7 +99,7 @@ def _coverage(source: str, found: Sequence[Prediction]) -> Coverage:
     )
 
 
-def rows(found: Iterable[Outcome], *, by_source: bool = False) -> list[Row]:
+def rows(found: Iterable[Outcome], *, by_source: bool = False) -> list[AccuracyRow]:
     def key(p: Prediction) -> tuple[str, str, str, str]:
         r = p.record
         return (r.source if by_source else "", r.engine, p.quantity, r.level)
@@ -108,9 +108,11 @@ def rows(found: Iterable[Outcome], *, by_source: bool = False) -> list[Row]:
     return [_row(*named, tuple(group)) for named, group in groupby(predicted, key=key)]
 
 
-def _row(source: str, engine: str, quantity: str, level: str, found: Sequence[Prediction]) -> Row:
+def _row(
+    source: str, engine: str, quantity: str, level: str, found: Sequence[Prediction]
+) -> AccuracyRow:
     sizes = sorted(abs(p.error) for p in found)
-    return Row(
+    return AccuracyRow(
         source=source or None,
         engine=engine,
         quantity=quantity,

@@ -14,7 +14,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import ceil
 
-from weighbridge.bounds import Kind, Margin, Table
+from weighbridge.bounds import Margin, MarginTable, RunGroup
 from weighbridge.bounds.margin import kin
 from weighbridge.bounds.phases import base
 from weighbridge.evidence.predict import ABOVE, Outcome, Prediction
@@ -23,17 +23,17 @@ MOST, LEAST = 0.983, 0.95  # shares of figures within
 NEAR = 8  # figures that are a sample
 DIGITS = 5
 ORDER = (("component", "allocated"), ("reserved",), ("driver",))  # of levels
-Ask = Callable[[Table], Sequence[Outcome]]
+Ask = Callable[[MarginTable], Sequence[Outcome]]
 
 
-def fit(ask: Ask) -> Table:
+def fit(ask: Ask) -> MarginTable:
     """`ask` predicts every figure with the margins that it is given."""
-    rows: dict[Kind, Margin] = {}
+    rows: dict[RunGroup, Margin] = {}
     for number, levels in enumerate(ORDER):
         unsaid = [level for group in ORDER[number:] for level in group]
-        told = [o for o in ask(Table(rows, unsaid)) if isinstance(o, Prediction)]
+        told = [o for o in ask(MarginTable(rows, unsaid)) if isinstance(o, Prediction)]
         rows |= table([o for o in told if o.kind.level in levels and _sure(o)])
-    return Table(rows)
+    return MarginTable(rows)
 
 
 def _sure(o: Prediction) -> bool:
@@ -41,9 +41,9 @@ def _sure(o: Prediction) -> bool:
     return o.record.confidence != "low"
 
 
-def table(found: Iterable[Prediction]) -> Mapping[Kind, Margin]:
+def table(found: Iterable[Prediction]) -> Mapping[RunGroup, Margin]:
     """A row for each kind with figures enough, and for each group of kin."""
-    groups: dict[Kind, list[Prediction]] = defaultdict(list)
+    groups: dict[RunGroup, list[Prediction]] = defaultdict(list)
     for one in found:
         for like in dict.fromkeys(kin(one.kind)):
             groups[like].append(one)
@@ -82,7 +82,7 @@ def left_out(ask: Ask, sources: Iterable[str]) -> list[Outcome]:
 
 
 def _without(ask: Ask, source: str) -> list[Outcome]:
-    def others(rows: Table) -> list[Outcome]:
+    def others(rows: MarginTable) -> list[Outcome]:
         return [o for o in ask(rows) if o.record.source != source]
 
     return [o for o in ask(fit(others)) if o.record.source == source]

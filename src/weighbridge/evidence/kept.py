@@ -7,19 +7,21 @@ import json
 from collections.abc import Iterable
 from dataclasses import asdict
 
-from weighbridge.evidence.records import Record
-from weighbridge.evidence.traced import Failure, Found, Peaks, Run, peaks_of, wanted
+from weighbridge.evidence.records import PublishedFigure
+from weighbridge.evidence.traced import Failure, Found, Peaks, TracedRun, peaks_of, wanted
 
 UNKNOWN = Failure("needs torch: --trace", "not in the file")
 
 
-def read(path: str) -> dict[Run, Peaks]:
+def read(path: str) -> dict[TracedRun, Peaks]:
     with open(path, encoding="utf-8") as lines:
         return dict(_peaks(**json.loads(line)) for line in lines)
 
 
-def _peaks(*, allocated: int, reserved: int, setting: object, **run: str) -> tuple[Run, Peaks]:
-    one = Run(**run, setting=json.dumps(setting, sort_keys=True))
+def _peaks(
+    *, allocated: int, reserved: int, setting: object, **run: str
+) -> tuple[TracedRun, Peaks]:
+    one = TracedRun(**run, setting=json.dumps(setting, sort_keys=True))
     return one, peaks_of(one, allocated, reserved)
 
 
@@ -34,6 +36,6 @@ def write(path: str, found: Found) -> None:
                 lines.write(json.dumps({**facts, **told}) + "\n")
 
 
-def complete(found: Found, records: Iterable[Record]) -> Found:
+def complete(found: Found, records: Iterable[PublishedFigure]) -> Found:
     """Add a failure for each run that is missing."""
     return {one: found.get(one, UNKNOWN) for one in wanted(records)}

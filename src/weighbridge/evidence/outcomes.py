@@ -23,7 +23,7 @@ from weighbridge._version import __version__
 from weighbridge.engines.table import ENGINES, engine, version
 from weighbridge.errors import NotFoundError, WeighbridgeError
 from weighbridge.evidence.records import config, lines, origins
-from weighbridge.gather import Options, gather_config
+from weighbridge.gather import GatherOptions, gather_config
 from weighbridge.judged import Answer, Remedy, Verdict
 from weighbridge.launch import parse
 from weighbridge.prepared import Prepared, Serving, serving
@@ -62,7 +62,7 @@ REASONS = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Case:
+class PublishedCase:
     """One published outcome. A setting has our names; what it lacks is the engine's default."""
 
     id: str
@@ -96,10 +96,10 @@ class Case:
 
 
 @dataclass(frozen=True, slots=True)
-class Answered:
+class AnsweredCase:
     """`by` says what was asked: the case itself, its mildest setting, or its weights alone."""
 
-    case: Case
+    case: PublishedCase
     fits: Answer
     verdict: Verdict
     by: By = "case"
@@ -117,24 +117,24 @@ class Answered:
 class Passed:
     """A case that is not answered."""
 
-    case: Case
+    case: PublishedCase
     reason: str  # one of REASONS
     detail: str = ""
 
 
-Judged = Answered | Passed
+Judged = AnsweredCase | Passed
 
 
 @cache
-def cases() -> tuple[Case, ...]:
+def cases() -> tuple[PublishedCase, ...]:
     return tuple(_case(line) for line in lines(FILE))
 
 
-def _case(line: dict[str, Any]) -> Case:
-    return Case(**{**line, "between": tuple(line.get("between", ()))})
+def _case(line: dict[str, Any]) -> PublishedCase:
+    return PublishedCase(**{**line, "between": tuple(line.get("between", ()))})
 
 
-def chosen(engine: str | None = None) -> tuple[Case, ...]:
+def chosen(engine: str | None = None) -> tuple[PublishedCase, ...]:
     """Raises NotFoundError for an engine that no case has."""
     known = sorted({c.engine for c in cases()})
     if engine is not None and engine not in known:
@@ -144,7 +144,7 @@ def chosen(engine: str | None = None) -> tuple[Case, ...]:
     return tuple(c for c in cases() if engine in (None, c.engine))
 
 
-def judged(case: Case) -> Judged:
+def judged(case: PublishedCase) -> Judged:
     """What we say of it."""
     reason, detail = _outside(case), ""
     if reason is None:
@@ -155,7 +155,7 @@ def judged(case: Case) -> Judged:
     return _surely_not(case) or Passed(case, reason, detail)
 
 
-def _outside(case: Case) -> str | None:
+def _outside(case: PublishedCase) -> str | None:
     if case.skip is not None:
         return case.skip
     if case.model not in origins():
@@ -168,23 +168,23 @@ def _outside(case: Case) -> str | None:
     return None if followed else "not modelled: this training loop"
 
 
-def _of_engine(case: Case) -> str | None:
+def _of_engine(case: PublishedCase) -> str | None:
     if case.engine not in ENGINES:
         return "not modelled: this engine"
     beyond = case.version is not None and version(engine(case.engine), case.version)[1]
     return "version outside our rules" if beyond else None
 
 
-def _answered(case: Case, found: Sequence[Verdict], by: By = "case") -> Answered:
+def _answered(case: PublishedCase, found: Sequence[Verdict], by: By = "case") -> AnsweredCase:
     """Judge a case of which only a card's size is printed: the answer that all cards of that size
     have, else an open one."""
     answers = {v.fits for v in found}
     fits: Answer = answers.pop() if len(answers) == 1 else "unknown"
     verdict = next((v for v in found if v.fits == fits), found[0])
-    return Answered(case, fits, verdict, by)
+    return AnsweredCase(case, fits, verdict, by)
 
 
-def _surely_not(case: Case) -> Answered | None:
+def _surely_not(case: PublishedCase) -> AnsweredCase | None:
     """Whether less than the case asks is too much already."""
     if case.model not in origins() or not case.cards:
         return None
@@ -194,14 +194,14 @@ def _surely_not(case: Case) -> Answered | None:
         return None
 
 
-def _too_much(case: Case, by: By) -> Answered | None:
+def _too_much(case: PublishedCase, by: By) -> AnsweredCase | None:
     if not (case.least if by == "least" else _held_as(case)):
         return None
     found = [_verdict(_asked(case, card, by)) for card in case.cards]
     return _answered(case, found, by) if all(v.fits == "no" for v in found) else None
 
 
-def _held_as(case: Case) -> Mapping[str, Any]:
+def _held_as(case: PublishedCase) -> Mapping[str, Any]:
     """The format of the weights, where it is stated and all of them are on the devices."""
     said = parse(case.command).settings if case.command else case.setting
     if said.get("offload") or said.get("cpu_offload_gb"):
@@ -214,13 +214,13 @@ def _verdict(report: Report) -> Verdict:
     return report.verdict
 
 
-def remedied(j: Answered) -> tuple[Remedy, ...]:
+def remedied(j: AnsweredCase) -> tuple[Remedy, ...]:
     """Changes after which it would fit, of what its source leaves open; the cheapest first."""
     return _asked(j.case, j.case.cards[0], j.by, remedies=True).remedies
 
 
 def _asked(
-    case: Case, card: Mapping[str, Any], by: By = "case", *, remedies: bool = False
+    case: PublishedCase, card: Mapping[str, Any], by: By = "case", *, remedies: bool = False
 ) -> Report:
     own = _prepared(case.model)
     if by == "weights" or case.task == "load":
@@ -232,14 +232,14 @@ def _asked(
     return own.serve(_serving(case, card), remedies=remedies)
 
 
-def _serving(case: Case, card: Mapping[str, Any]) -> Serving:
+def _serving(case: PublishedCase, card: Mapping[str, Any]) -> Serving:
     beside = {"engine_version": case.version, "ram": case.ram, **card}
     setting = {} if case.command else {"engine": case.engine}
     given = {n: tuple(v) if isinstance(v, list) else v for n, v in case.setting.items()}
     return serving(None, case.command, {**setting, **given, **_told(beside)})
 
 
-def _training(case: Case, setting: Mapping[str, Any], card: Mapping[str, Any]) -> Train:
+def _training(case: PublishedCase, setting: Mapping[str, Any], card: Mapping[str, Any]) -> Train:
     framework = FRAMEWORKS.get(case.engine, case.engine)
     own = {"framework": framework, "ram": case.ram, **card}
     if framework not in FRAMEWORKS.values():
@@ -261,14 +261,14 @@ def _told(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 @cache
 def _prepared(name: str) -> Prepared:
-    return Prepared(name, Options(), gather_config(config(origins()[name]), reference=name))
+    return Prepared(name, GatherOptions(), gather_config(config(origins()[name]), reference=name))
 
 
 def counts(found: Iterable[Judged]) -> dict[str, dict[str, int]]:
     """Cases by how they went and what we say."""
     table = {outcome: dict.fromkeys(("yes", "no", "unknown", "skipped"), 0) for outcome in OUTCOMES}
     for j in found:
-        table[j.case.outcome][j.fits if isinstance(j, Answered) else "skipped"] += 1
+        table[j.case.outcome][j.fits if isinstance(j, AnsweredCase) else "skipped"] += 1
     return table
 
 
@@ -281,12 +281,12 @@ def passed(found: Iterable[Judged]) -> dict[str, int]:
     return dict(sorted(table.items(), key=lambda item: (-item[1], item[0])))
 
 
-def wrong(found: Iterable[Judged]) -> Iterator[Answered]:
+def wrong(found: Iterable[Judged]) -> Iterator[AnsweredCase]:
     """Answers that the outcome contradicts."""
-    return (j for j in found if isinstance(j, Answered) and j.wrong)
+    return (j for j in found if isinstance(j, AnsweredCase) and j.wrong)
 
 
-def cited(case: Case) -> str:
+def cited(case: PublishedCase) -> str:
     """Return one line that says where the case is stated."""
     c = case.citation
     if "page" in c:
@@ -335,7 +335,7 @@ def _passed(j: Passed) -> dict[str, Any]:
     return {"fits": None, "skipped": j.reason, "detail": j.detail}
 
 
-def _said(j: Answered) -> dict[str, Any]:
+def _said(j: AnsweredCase) -> dict[str, Any]:
     v = j.verdict
     return {
         "fits": j.fits,

@@ -13,7 +13,7 @@ from functools import cache
 from typing import Any
 
 from weighbridge import bounds
-from weighbridge.engines.serving import Answer
+from weighbridge.engines.serving import EngineAnswer
 from weighbridge.engines.subjects import subject
 from weighbridge.engines.table import ENGINES, engine, version
 from weighbridge.errors import WeighbridgeError
@@ -21,7 +21,7 @@ from weighbridge.estimate.infer import runs as runs_of
 from weighbridge.estimate.load import load
 from weighbridge.evidence import training
 from weighbridge.evidence.programs import PROGRAMS
-from weighbridge.evidence.records import Record, config, origins
+from weighbridge.evidence.records import PublishedFigure, config, origins
 from weighbridge.evidence.traced import Failure, Found, Peaks, runs
 from weighbridge.gather import gather_config
 from weighbridge.memory import LEVELS, Bytes, Device, exactly, total
@@ -39,11 +39,11 @@ FILES = tuple(name for name, kind in ENGINES.items() if kind.reads == "gguf")
 class Prediction:
     """`quantity` is the record's, or it with GIVEN. Bytes, or tokens or blocks."""
 
-    record: Record
+    record: PublishedFigure
     quantity: str
     bytes: Bytes
     resolution: int  # of the figure, and of what is given for it
-    kind: bounds.Kind  # of runs, whose margin is in `bytes`
+    kind: bounds.RunGroup  # of runs, whose margin is in `bytes`
 
     @property
     def error(self) -> float:
@@ -77,7 +77,7 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True)
 class Skip:
-    record: Record
+    record: PublishedFigure
     quantity: str
     reason: str  # one of REASONS
     detail: str = ""
@@ -87,10 +87,10 @@ Outcome = Prediction | Skip
 
 
 def outcomes(
-    records: Sequence[Record],
+    records: Sequence[PublishedFigure],
     found: Found | None = None,
     *,
-    table: bounds.Table | None = None,
+    table: bounds.MarginTable | None = None,
     progress: Callable[[], None] = lambda: None,
 ) -> list[Outcome]:
     """Predict each record, in their order. Figures of one model follow each other while they are
@@ -103,11 +103,13 @@ def outcomes(
     return [outcome for r in records for outcome in by_id[r.id]]
 
 
-def _kept_for(r: Record) -> tuple[str, ...]:
+def _kept_for(r: PublishedFigure) -> tuple[str, ...]:
     return r.engine, r.model, str(r.setting.get("quantization"))
 
 
-def _reckoned(record: Record, found: Found | None, table: bounds.Table | None) -> Iterator[Outcome]:
+def _reckoned(
+    record: PublishedFigure, found: Found | None, table: bounds.MarginTable | None
+) -> Iterator[Outcome]:
     """Closed forms."""
     if not record.only_given:
         yield _outcome(record, {}, table)
@@ -115,7 +117,9 @@ def _reckoned(record: Record, found: Found | None, table: bounds.Table | None) -
         yield _outcome(record, record.given, table)
 
 
-def _outcome(record: Record, given: Mapping[str, int], table: bounds.Table | None) -> Outcome:
+def _outcome(
+    record: PublishedFigure, given: Mapping[str, int], table: bounds.MarginTable | None
+) -> Outcome:
     reason = record.skip or _outside(record)
     quantity = record.quantity + (GIVEN if given else "")
     if reason is not None:
@@ -126,7 +130,7 @@ def _outcome(record: Record, given: Mapping[str, int], table: bounds.Table | Non
         return Skip(record, quantity, "refused by our rules", str(error))
 
 
-def _outside(record: Record) -> str | None:
+def _outside(record: PublishedFigure) -> str | None:
     if record.model not in origins():
         return "model not at hand"
     if record.engine not in ENGINES:
@@ -138,7 +142,9 @@ def _outside(record: Record) -> str | None:
     return None
 
 
-def _predicted(record: Record, given: Mapping[str, int], table: bounds.Table | None) -> Prediction:
+def _predicted(
+    record: PublishedFigure, given: Mapping[str, int], table: bounds.MarginTable | None
+) -> Prediction:
     answer, like = _answer(record, tuple(sorted(given.items())))
     reader = READERS.get((record.engine, record.quantity)) or READERS[("", record.quantity)]
     several = sum(d.kind == "gpu" for d in answer.devices) > 1
@@ -156,14 +162,14 @@ def _predicted(record: Record, given: Mapping[str, int], table: bounds.Table | N
     return Prediction(record, quantity, value, record.resolution + slack, kind)
 
 
-def _slack(record: Record, value: Bytes) -> int:
+def _slack(record: PublishedFigure, value: Bytes) -> int:
     """What the rounding of the given input can move the answer by: they are proportional."""
     (amount,) = record.given.values()
     return -(-value.expected * record.given_resolution // amount)
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class EngineRunKey:
     """One run of an engine, as a key: figures of one log share the answer."""
 
     engine: str
@@ -174,10 +180,12 @@ class Asked:
     setting: tuple[tuple[str, Any], ...]
 
 
-def _answer(record: Record, given: tuple[tuple[str, int], ...]) -> tuple[Answer, bounds.Runs]:
+def _answer(
+    record: PublishedFigure, given: tuple[tuple[str, int], ...]
+) -> tuple[EngineAnswer, bounds.RunForm]:
     setting = {n: tuple(v) if isinstance(v, list) else v for n, v in record.setting.items()}
     return _run(
-        Asked(
+        EngineRunKey(
             engine=record.engine,
             version=record.version,
             model=record.model,
@@ -188,7 +196,7 @@ def _answer(record: Record, given: tuple[tuple[str, int], ...]) -> tuple[Answer,
     )
 
 
-def _gpu(record: Record) -> str | None:
+def _gpu(record: PublishedFigure) -> str | None:
     """llama.cpp's buffers are the same on any one card: its name only adds a search for what fits,
     which takes longer than all the rest. Where no layer is on it, it says that there is a card."""
     alone = ENGINES[record.engine].reads == "gguf" and record.count == 1
@@ -198,16 +206,18 @@ def _gpu(record: Record) -> str | None:
 
 
 @cache
-def _run(asked: Asked) -> tuple[Answer, bounds.Runs]:
+def _run(asked: EngineRunKey) -> tuple[EngineAnswer, bounds.RunForm]:
     """What the rules say alone."""
     settings = {**dict(asked.setting), "engine_version": asked.version, "gpu": asked.gpu}
     model = _model(asked.model)
     if asked.task == "load":
         asked_for = read("load", {n: v for n, v in settings.items() if n in OF_LOAD})
         report = load(model, asked_for, bounds.NOTHING)
-        answer = Answer(devices=report.devices, settings=report.workload, derived=report.derived)
+        answer = EngineAnswer(
+            devices=report.devices, settings=report.workload, derived=report.derived
+        )
         form = bounds.form(report.workload["quantization"])
-        return answer, bounds.Runs("load", str(report.workload["engine"]), form)
+        return answer, bounds.RunForm("load", str(report.workload["engine"]), form)
     served = ENGINES[asked.engine].server
     w = replace(read("infer", settings), engine=asked.engine, engine_defaults=served)
     kind = engine(asked.engine)
@@ -253,7 +263,7 @@ def _named(name: str, detail: str) -> "Reader":
     return lambda answer, record: _over(answer.devices, record.device, read_named)
 
 
-def _loaded(answer: Answer, record: Record) -> Bytes:
+def _loaded(answer: EngineAnswer, record: PublishedFigure) -> Bytes:
     """What the driver shows more of after loading: all but the context, which was there."""
 
     def read_loaded(device: Device) -> Bytes:
@@ -275,12 +285,12 @@ def _grown(*names: str) -> "Reader":
     return lambda answer, record: _over(answer.devices, record.device, read_grown)
 
 
-def _peak(answer: Answer, record: Record) -> Bytes:
+def _peak(answer: EngineAnswer, record: PublishedFigure) -> Bytes:
     level = next(known for known in LEVELS if known == record.level)
     return _over(answer.devices, record.device, lambda device: device.peak(level))
 
 
-def _decoding(answer: Answer, record: Record) -> Bytes:
+def _decoding(answer: EngineAnswer, record: PublishedFigure) -> Bytes:
     level = next(known for known in LEVELS if known == record.level)
 
     def read_decoding(device: Device) -> Bytes:
@@ -293,7 +303,7 @@ def _told(name: str, of: str = "") -> "Reader":
     """A number of the engine's own log; its interval is in proportion to that of what it is made
     `of`, where that has one."""
 
-    def read_told(answer: Answer, record: Record) -> Bytes:
+    def read_told(answer: EngineAnswer, record: PublishedFigure) -> Bytes:
         found = int(answer.derived[name])
         bounds = answer.derived.get(of)
         if bounds is None or not bounds[1]:
@@ -303,7 +313,7 @@ def _told(name: str, of: str = "") -> "Reader":
     return read_told
 
 
-def _profiled(answer: Answer, record: Record) -> Bytes:
+def _profiled(answer: EngineAnswer, record: PublishedFigure) -> Bytes:
     """The log is that of the first rank."""
     return Bytes(*answer.derived["first_rank"]["profile_peak_interval"])
 
@@ -325,7 +335,9 @@ def _most(sums: Iterable[Bytes]) -> Bytes:
     return Bytes(*(max(values) for values in zip(*sums, strict=True)))
 
 
-def _traced(record: Record, found: Found | None, table: bounds.Table | None) -> Iterator[Outcome]:
+def _traced(
+    record: PublishedFigure, found: Found | None, table: bounds.MarginTable | None
+) -> Iterator[Outcome]:
     """Programs that were re-run."""
     if record.skip is not None:
         yield Skip(record, record.quantity, record.skip)
@@ -341,7 +353,9 @@ def _traced(record: Record, found: Found | None, table: bounds.Table | None) -> 
             yield _rerun(record, peaks, table)
 
 
-def _rerun(record: Record, peaks: Sequence[Peaks], table: bounds.Table | None) -> Prediction:
+def _rerun(
+    record: PublishedFigure, peaks: Sequence[Peaks], table: bounds.MarginTable | None
+) -> Prediction:
     """What grows at the driver, or differs there, was reserved."""
     level = "allocated" if record.level == "allocated" else "reserved"
     assert record.program is not None
@@ -355,7 +369,9 @@ def _rerun(record: Record, peaks: Sequence[Peaks], table: bounds.Table | None) -
     return Prediction(record, record.quantity, value, record.resolution, kind)
 
 
-def _trained(record: Record, found: Found | None, table: bounds.Table | None) -> Iterator[Outcome]:
+def _trained(
+    record: PublishedFigure, found: Found | None, table: bounds.MarginTable | None
+) -> Iterator[Outcome]:
     """Steps of training, by the closed form."""
     quantity = record.quantity + (GIVEN if record.given else "")
     reason = record.skip or (None if record.model in origins() else "model not at hand")
@@ -369,17 +385,19 @@ def _trained(record: Record, found: Found | None, table: bounds.Table | None) ->
         yield Skip(record, quantity, "refused by our rules", str(error))
 
 
-TRAINED: Mapping[str, Callable[[Record, bounds.Table | None], Bytes]] = {
+TRAINED: Mapping[str, Callable[[PublishedFigure, bounds.MarginTable | None], Bytes]] = {
     "peak": training.peak,
     "first": training.first,
 }
-TASKS: Mapping[str, Callable[[Record, Found | None, bounds.Table | None], Iterator[Outcome]]] = {
+TASKS: Mapping[
+    str, Callable[[PublishedFigure, Found | None, bounds.MarginTable | None], Iterator[Outcome]]
+] = {
     "infer": _reckoned,
     "load": _reckoned,
     "trace": _traced,
     "train": _trained,
 }
-Reader = Callable[[Answer, Record], Bytes]
+Reader = Callable[[EngineAnswer, PublishedFigure], Bytes]
 WHOLE = ("weights", "buffers")
 ROOM = "available_kv_cache_interval"
 READERS: Mapping[tuple[str, str], Reader] = {

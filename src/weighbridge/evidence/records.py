@@ -73,7 +73,7 @@ Confidence = Literal["high", "medium", "low"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Record:
+class PublishedFigure:
     """One published figure. A setting has the names of `Infer`; what it lacks is the default. That
     of a `trace` is the arguments of its program; `less` replaces some in the run to subtract."""
 
@@ -104,7 +104,7 @@ class Record:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Origin:
+class ModelOrigin:
     """What a model is made of: a config of the catalogue, one of our own, or both on top."""
 
     id: str
@@ -120,23 +120,23 @@ def sources() -> list[str]:
 
 
 @cache
-def records() -> tuple[Record, ...]:
+def records() -> tuple[PublishedFigure, ...]:
     return tuple(r for name in sources() for r in _read(name))
 
 
 @cache
-def origins() -> Mapping[str, Origin]:
-    return {line["id"]: Origin(**line) for line in lines("models.jsonl")}
+def origins() -> Mapping[str, ModelOrigin]:
+    return {line["id"]: ModelOrigin(**line) for line in lines("models.jsonl")}
 
 
-def config(origin: Origin) -> dict[str, Any]:
+def config(origin: ModelOrigin) -> dict[str, Any]:
     base = catalogue.find(origin.catalogue).config if origin.catalogue else {}
     return {**base, **origin.config}
 
 
-def _read(name: str) -> Iterator[Record]:
+def _read(name: str) -> Iterator[PublishedFigure]:
     for line in lines(os.path.join("records", f"{name}.jsonl")):
-        yield Record(source=name, **line)
+        yield PublishedFigure(source=name, **line)
 
 
 def lines(path: str) -> Iterator[dict[str, Any]]:
@@ -144,7 +144,7 @@ def lines(path: str) -> Iterator[dict[str, Any]]:
         yield from map(json.loads, file)
 
 
-def chosen(*, engine: str | None = None, source: str | None = None) -> tuple[Record, ...]:
+def chosen(*, engine: str | None = None, source: str | None = None) -> tuple[PublishedFigure, ...]:
     """Raises NotFoundError for a name that no record has."""
     for name, known in (("engine", {r.engine for r in records()}), ("source", set(sources()))):
         asked = {"engine": engine, "source": source}[name]
@@ -159,7 +159,7 @@ def chosen(*, engine: str | None = None, source: str | None = None) -> tuple[Rec
     )
 
 
-def cited(r: Record) -> str:
+def cited(r: PublishedFigure) -> str:
     """Return one line that says where the figure is printed."""
     c = r.citation
     for kind in ("issue", "pull"):

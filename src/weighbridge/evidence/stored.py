@@ -18,7 +18,7 @@ from weighbridge import bounds
 from weighbridge.evidence.fitting import left_out
 from weighbridge.evidence.predict import Outcome, Prediction, Skip
 from weighbridge.evidence.predict import outcomes as predicted
-from weighbridge.evidence.records import Record, records, sources
+from weighbridge.evidence.records import PublishedFigure, records, sources
 from weighbridge.memory import Bytes
 
 FOLDER = "weighbridge"
@@ -44,7 +44,7 @@ def _all(progress: Progress) -> list[Outcome]:
 
 
 def _apart(progress: Progress) -> list[Outcome]:
-    def ask(table: bounds.Table) -> list[Outcome]:
+    def ask(table: bounds.MarginTable) -> list[Outcome]:
         return predicted(records(), table=table)
 
     counted = _counting(progress, len(sources()))
@@ -77,11 +77,11 @@ def _read(path: str) -> list[Outcome] | None:
         return None
 
 
-def _outcome(known: Mapping[str, Record], line: Mapping[str, Any]) -> Outcome:
+def _outcome(known: Mapping[str, PublishedFigure], line: Mapping[str, Any]) -> Outcome:
     record = known[line["id"]]
     if "reason" in line:
         return Skip(record, line["quantity"], line["reason"], line["detail"])
-    kind = bounds.Kind(**line["kind"])
+    kind = bounds.RunGroup(**line["kind"])
     return Prediction(record, line["quantity"], Bytes(*line["bytes"]), line["resolution"], kind)
 
 

@@ -23,7 +23,7 @@ from weighbridge import bounds
 from weighbridge.accelerators.budget import budget
 from weighbridge.components.device import context
 from weighbridge.evidence.programs import PROGRAMS
-from weighbridge.evidence.records import Record
+from weighbridge.evidence.records import PublishedFigure
 from weighbridge.memory import LEVELS, Bytes
 from weighbridge.trace import levels
 
@@ -31,7 +31,7 @@ CARD = "a100-80gb"  # where none is printed
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class TracedRun:
     """A program on a card, as a key: `setting` is JSON."""
 
     program: str
@@ -49,7 +49,9 @@ class Peaks:
     reserved: int
     context: Bytes
 
-    def at(self, level: str, like: bounds.Runs, table: bounds.Table | None = None) -> Bytes:
+    def at(
+        self, level: str, like: bounds.RunForm, table: bounds.MarginTable | None = None
+    ) -> Bytes:
         """Tell a level as a report of a trace does."""
         known = next(one for one in LEVELS if one == level)
         return levels.held(self.allocated, self.reserved, self.context, like, table).at(known)
@@ -72,36 +74,36 @@ class Failure:
     detail: str
 
 
-Found = Mapping[Run, Peaks | Failure]
+Found = Mapping[TracedRun, Peaks | Failure]
 
 
-def run(record: Record, less: Mapping[str, Any] | None = None) -> Run:
+def run(record: PublishedFigure, less: Mapping[str, Any] | None = None) -> TracedRun:
     """What a record's figure is the peak of; with `less`, what is subtracted."""
     assert record.program is not None
     setting = json.dumps({**record.setting, **(less or {})}, sort_keys=True)
-    return Run(record.program, record.accelerator or CARD, record.version, setting)
+    return TracedRun(record.program, record.accelerator or CARD, record.version, setting)
 
 
-def runs(record: Record) -> Iterator[Run]:
+def runs(record: PublishedFigure) -> Iterator[TracedRun]:
     yield run(record)
     if record.less:
         yield run(record, record.less)
 
 
-def wanted(records: Iterable[Record]) -> list[Run]:
+def wanted(records: Iterable[PublishedFigure]) -> list[TracedRun]:
     """Each run once, however many figures it has."""
     asked = {r for record in records if _traced(record) for r in runs(record)}
     return sorted(asked, key=str)
 
 
-def peaks(records: Iterable[Record], *, workers: int = 2) -> Found:
+def peaks(records: Iterable[PublishedFigure], *, workers: int = 2) -> Found:
     asked = wanted(records)
-    idle: SimpleQueue[Worker] = SimpleQueue()
-    crew = [Worker() for _ in range(min(workers, len(asked)))]
+    idle: SimpleQueue[ProgramWorker] = SimpleQueue()
+    crew = [ProgramWorker() for _ in range(min(workers, len(asked)))]
     for worker in crew:
         idle.put(worker)
 
-    def done(one: Run) -> Peaks | Failure:
+    def done(one: TracedRun) -> Peaks | Failure:
         worker = idle.get()
         try:
             return worker.peaks(one)
@@ -116,23 +118,23 @@ def peaks(records: Iterable[Record], *, workers: int = 2) -> Found:
             worker.stop()
 
 
-def peaks_of(one: Run, allocated: int, reserved: int) -> Peaks:
+def peaks_of(one: TracedRun, allocated: int, reserved: int) -> Peaks:
     chosen = budget(one.gpu, None, None)
     assert chosen
     return Peaks(allocated, reserved, context(chosen.choice.part).bytes)
 
 
-def _traced(record: Record) -> bool:
+def _traced(record: PublishedFigure) -> bool:
     return record.task == "trace" and record.skip is None
 
 
-class Worker:
+class ProgramWorker:
     """A process that runs programs, one after the other."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[str] | None = None
 
-    def peaks(self, one: Run) -> Peaks | Failure:
+    def peaks(self, one: TracedRun) -> Peaks | Failure:
         program = PROGRAMS[one.program]
         if program.missing:
             packages = ", ".join(program.missing)

@@ -14,7 +14,7 @@ from typing import Any
 
 from weighbridge import bounds
 from weighbridge.estimate.train import Alone, run
-from weighbridge.evidence.records import Record, config, origins
+from weighbridge.evidence.records import PublishedFigure, config, origins
 from weighbridge.gather import gather_config
 from weighbridge.memory import LEVELS, Bytes, Level, exactly, total
 from weighbridge.model import Model, resolve
@@ -28,14 +28,14 @@ OVER_TRANSFORMERS = ("trainer", "plain")
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class TrainingRunKey:
     """One run, as a key: figures of one log share the answer."""
 
     model: str
     setting: tuple[tuple[str, Any], ...]
 
 
-def peak(record: Record, table: bounds.Table | None) -> Bytes:
+def peak(record: PublishedFigure, table: bounds.MarginTable | None) -> Bytes:
     """Raises WeighbridgeError where our rules refuse it."""
     level: Level = next(known for known in LEVELS if known == record.level)
     if "context" in record.given:
@@ -51,30 +51,30 @@ def peak(record: Record, table: bounds.Table | None) -> Bytes:
     return bounds.around(beside, found.like, bounds.PEAK, record.level, table=table)
 
 
-def first(record: Record, table: bounds.Table | None) -> Bytes:
+def first(record: PublishedFigure, table: bounds.MarginTable | None) -> Bytes:
     """Return the peak of the first step at the level `allocated`."""
     found = _run(_asked(record))
     value = exactly(int(found.answer.derived["first_step_peak_bytes"]))
     return bounds.around(value, found.like, bounds.PEAK, "allocated", table=table)
 
 
-def kind(record: Record) -> bounds.Kind:
+def kind(record: PublishedFigure) -> bounds.RunGroup:
     found = _run(_asked(record))
     several = sum(d.kind == "gpu" for d in found.answer.devices) > 1
     return bounds.kind(found.like, bounds.PEAK, record.level, several=several)
 
 
-def _asked(record: Record) -> Asked:
+def _asked(record: PublishedFigure) -> TrainingRunKey:
     framework = FRAMEWORKS.get(record.engine, record.engine)
     version = "engine_version" if framework in OVER_TRANSFORMERS else "framework_version"
     card = f"{record.accelerator}:{record.count}" if record.accelerator else None
     given = {"framework": framework, version: record.version, "gpu": card, **record.setting}
     setting = {n: tuple(v) if isinstance(v, list) else v for n, v in given.items()}
-    return Asked(record.model, tuple(sorted(setting.items())))
+    return TrainingRunKey(record.model, tuple(sorted(setting.items())))
 
 
 @cache
-def _run(asked: Asked) -> Alone:
+def _run(asked: TrainingRunKey) -> Alone:
     return run(_model(asked.model), read("train", dict(asked.setting)))
 
 

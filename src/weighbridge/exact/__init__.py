@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING
 from weighbridge.errors import UnsupportedError
 
 if TYPE_CHECKING:
-    from weighbridge.engines.serving import Answer, Subject
-    from weighbridge.training.answer import Answer as Trained
-    from weighbridge.training.plan import Plan
+    from weighbridge.engines.serving import EngineAnswer, Subject
+    from weighbridge.training.answer import TrainingAnswer as Trained
+    from weighbridge.training.plan import TrainingPlan
     from weighbridge.workload import Infer, Train
 
 ENGINE = "transformers"
@@ -51,7 +51,7 @@ def ready(engine: str, asked: str | None) -> str:
     return asked or here
 
 
-def answer(subject: "Subject", w: "Infer", closed: "Answer") -> "Answer":
+def answer(subject: "Subject", w: "Infer", closed: "EngineAnswer") -> "EngineAnswer":
     """Raises UnsupportedError for what is not traced."""
     from weighbridge.exact.compare import beside
     from weighbridge.exact.inference import traced
@@ -59,7 +59,7 @@ def answer(subject: "Subject", w: "Infer", closed: "Answer") -> "Answer":
     return beside(closed, *traced(subject, w))
 
 
-def trained(subject: "Subject", w: "Train", p: "Plan", closed: "Trained") -> "Trained":
+def trained(subject: "Subject", w: "Train", p: "TrainingPlan", closed: "Trained") -> "Trained":
     """The same of `train`."""
     from weighbridge.exact.compare import beside
     from weighbridge.exact.training import traced

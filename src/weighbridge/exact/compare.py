@@ -12,22 +12,22 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Protocol, TypeVar
 
-from weighbridge.engines.serving import Answer
-from weighbridge.exact.inference import Course
+from weighbridge.engines.serving import EngineAnswer
+from weighbridge.exact.inference import TracedCourse
 from weighbridge.memory import LEVEL_OF, Component, Device, Exact, Phase, exactly
-from weighbridge.trace.tape import Storage
-from weighbridge.training.answer import Answer as Trained
+from weighbridge.trace.tape import TracedStorage
+from weighbridge.training.answer import TrainingAnswer as Trained
 
-A = TypeVar("A", Answer, Trained)
+A = TypeVar("A", EngineAnswer, Trained)
 
 
-class Names(Protocol):
+class ComponentNamer(Protocol):
     """Names the component of a storage."""
 
-    def component(self, number: int, storage: Storage) -> str: ...
+    def component(self, number: int, storage: TracedStorage) -> str: ...
 
 
-def beside(closed: A, course: Course, keeping: Names) -> A:
+def beside(closed: A, course: TracedCourse, keeping: ComponentNamer) -> A:
     """The first device as it was traced."""
     first = closed.devices[0]
     pairs = tuple(
@@ -48,7 +48,7 @@ def beside(closed: A, course: Course, keeping: Names) -> A:
     )
 
 
-def _phase(course: Course, keeping: Names, closed: Phase) -> Phase:
+def _phase(course: TracedCourse, keeping: ComponentNamer, closed: Phase) -> Phase:
     """Rebuild a phase of the closed formula from the trace: what was live at its fullest moment."""
     tape = course.tape
     moments = [e for start, end in course.spans[closed.name] for e in range(start, end)]
@@ -73,7 +73,7 @@ def _phase(course: Course, keeping: Names, closed: Phase) -> Phase:
     )
 
 
-def _live(course: Course, keeping: Names, event: int) -> Counter[str]:
+def _live(course: TracedCourse, keeping: ComponentNamer, event: int) -> Counter[str]:
     """Bytes by component right after an event."""
     found = Counter[str]()
     for number, storage in enumerate(course.tape.storages):

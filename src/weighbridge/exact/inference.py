@@ -19,7 +19,7 @@ from torch import nn
 from transformers import GenerationMixin
 
 from weighbridge.engines.serving import Subject
-from weighbridge.engines.transformers.plan import Plan, plan
+from weighbridge.engines.transformers.plan import GenerationPlan, plan
 from weighbridge.errors import UnsupportedError, WeighbridgeError
 from weighbridge.exact.build import built, card, kernel, supported
 from weighbridge.exact.inputs import inputs
@@ -34,7 +34,7 @@ LONGEST = 200  # signs of what a library says
 
 
 @dataclass(slots=True)
-class Course:
+class TracedCourse:
     """A tape in phases: spans of events."""
 
     tape: Tape
@@ -62,18 +62,18 @@ class Course:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
+class ExactRun:
     """What `generate` is called with."""
 
     model: Any
     given: dict[str, Any]
-    course: Course
+    course: TracedCourse
     keeping: Keeping
-    plan: Plan
+    plan: GenerationPlan
     logits: int | None  # tokens whose logits were asked for
 
 
-def traced(s: Subject, w: Infer) -> tuple[Course, Keeping]:
+def traced(s: Subject, w: Infer) -> tuple[TracedCourse, Keeping]:
     """Raises UnsupportedError."""
     supported(s, w)
     try:
@@ -86,15 +86,15 @@ def traced(s: Subject, w: Infer) -> tuple[Course, Keeping]:
         raise UnsupportedError(f"--exact: {cls} does not run: {said}") from error
 
 
-def _traced(s: Subject, w: Infer) -> tuple[Course, Keeping]:
+def _traced(s: Subject, w: Infer) -> tuple[TracedCourse, Keeping]:
     p = plan(s, w, w.budget())
     with card(w) as gpu:
-        course = Course(gpu.tape)
+        course = TracedCourse(gpu.tape)
         model = built(s, w)
         keeping = Keeping(gpu.recorder, model, p.outputs)
         course.begin("prefill")
         given = inputs(model, s, p, w.audio_seconds)
-        run = Run(
+        run = ExactRun(
             model=model,
             given=given,
             course=course,
@@ -114,7 +114,7 @@ def _traced(s: Subject, w: Infer) -> tuple[Course, Keeping]:
 
 
 @contextmanager
-def _followed(model: nn.Module, course: Course, keeping: Keeping) -> Iterator[None]:
+def _followed(model: nn.Module, course: TracedCourse, keeping: Keeping) -> Iterator[None]:
     """Each forward behind the first is a step of decode."""
     count = 0
 
@@ -135,7 +135,7 @@ def _followed(model: nn.Module, course: Course, keeping: Keeping) -> Iterator[No
             hook.remove()
 
 
-def _answered(r: Run) -> None:
+def _answered(r: ExactRun) -> None:
     """`new` steps behind the prompt, so that the cache ends with the whole context."""
     new, given = r.plan.new, r.given
     if r.plan.prompt.cache == "static":
@@ -161,7 +161,7 @@ def _answered(r: Run) -> None:
     _generate(r, later, LAST, past_key_values=r.keeping.cache)
 
 
-def _static(r: Run) -> Any:
+def _static(r: ExactRun) -> Any:
     """Make the static cache that `generate` makes: as long as the whole context."""
     config = r.model.config.get_text_config(decoder=True)
     own = transformers.StaticCache(config=config, max_cache_len=r.plan.context)
@@ -185,7 +185,7 @@ def _encoded(model: Any) -> Iterator[list[Any]]:
         hook.remove()
 
 
-def _generate(r: Run, given: dict[str, Any], steps: int, **more: Any) -> Any:
+def _generate(r: ExactRun, given: dict[str, Any], steps: int, **more: Any) -> Any:
     if r.logits is not None:
         more["logits_to_keep"] = r.logits
     return GenerationMixin.generate(

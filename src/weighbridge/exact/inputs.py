@@ -14,14 +14,14 @@ import torch
 
 from weighbridge.arch.body import Tower
 from weighbridge.engines.serving import Subject
-from weighbridge.engines.transformers.plan import Plan
+from weighbridge.engines.transformers.plan import GenerationPlan
 from weighbridge.errors import UnsupportedError
 
 RATE, SECONDS = 16_000, 30.0  # samples a second; of a sound, where none was asked for
 TOKENS = ("image_token_id", "image_token_index")
 
 
-def inputs(model: Any, s: Subject, p: Plan, seconds: float | None) -> dict[str, Any]:
+def inputs(model: Any, s: Subject, p: GenerationPlan, seconds: float | None) -> dict[str, Any]:
     """Make the inputs of `generate` on the device. Raises UnsupportedError."""
     rows = p.prompt.batch
     match str(model.main_input_name):
@@ -36,7 +36,7 @@ def inputs(model: Any, s: Subject, p: Plan, seconds: float | None) -> dict[str, 
     raise UnsupportedError(f"--exact: what {type(model).__name__} reads is not in our tables")
 
 
-def _text(config: Any, s: Subject, p: Plan, rows: int) -> dict[str, Any]:
+def _text(config: Any, s: Subject, p: GenerationPlan, rows: int) -> dict[str, Any]:
     length = p.prompt.encoder or p.prompt.tokens
     pictures = p.items["image"]
     tower = next((t for t in s.body.towers if t.kind == "image"), None)

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from weighbridge.trace.recorder import Recorder
-from weighbridge.trace.tape import Storage
+from weighbridge.trace.tape import TracedStorage
 
 CACHES = ("past_key_values", "cache_params", "state", "mems")  # of a model's output
 KEYS = ("key", "value")  # how names of what grows with the tokens begin
@@ -50,7 +50,7 @@ class Keeping:
         if number is not None:
             self.names[number] = name
 
-    def component(self, number: int, storage: Storage) -> str:
+    def component(self, number: int, storage: TracedStorage) -> str:
         if number in self.names:
             return self.names[number]
         if storage.op.endswith(WORKSPACE):  # others live within one operation

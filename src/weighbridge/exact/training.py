@@ -19,9 +19,9 @@ from torch import nn
 from weighbridge.engines.serving import Subject
 from weighbridge.errors import UnsupportedError, WeighbridgeError
 from weighbridge.exact.build import built, card, kernel, supported
-from weighbridge.exact.inference import Course
-from weighbridge.trace.tape import Storage
-from weighbridge.training.plan import Plan
+from weighbridge.exact.inference import TracedCourse
+from weighbridge.trace.tape import TracedStorage
+from weighbridge.training.plan import TrainingPlan
 from weighbridge.training.run import STEPS
 from weighbridge.workload import Infer, Train
 
@@ -53,11 +53,11 @@ LONGEST = 200  # signs of what a library says
 class Roles:
     """Names storages by their role on the tape; what the loss makes is of the logits."""
 
-    def __init__(self, adapters: set[int | None], course: Course) -> None:
+    def __init__(self, adapters: set[int | None], course: TracedCourse) -> None:
         self.adapters = adapters
         self.course = course
 
-    def component(self, number: int, storage: Storage) -> str:
+    def component(self, number: int, storage: TracedStorage) -> str:
         if number in self.adapters:
             return "adapters"
         found = COMPONENTS[storage.role]
@@ -68,7 +68,7 @@ class Roles:
         return found
 
 
-def traced(s: Subject, w: Train, p: Plan) -> tuple[Course, Roles]:
+def traced(s: Subject, w: Train, p: TrainingPlan) -> tuple[TracedCourse, Roles]:
     """Raises UnsupportedError."""
     as_read = Infer(
         attention=w.attention,
@@ -90,7 +90,7 @@ def traced(s: Subject, w: Train, p: Plan) -> tuple[Course, Roles]:
         raise UnsupportedError(f"--exact: {cls} does not train on a fake GPU: {said}") from error
 
 
-def _traceable(p: Plan) -> None:
+def _traceable(p: TrainingPlan) -> None:
     """What of the settings has no program here."""
     reason = ""
     if p.sharding.ranks > 1:
@@ -109,9 +109,9 @@ def _traceable(p: Plan) -> None:
         raise UnsupportedError(f"--exact: {reason}")
 
 
-def _traced(s: Subject, w: Infer, p: Plan) -> tuple[Course, Roles]:
+def _traced(s: Subject, w: Infer, p: TrainingPlan) -> tuple[TracedCourse, Roles]:
     with card(w) as gpu, kernel(w):
-        course = Course(gpu.tape)
+        course = TracedCourse(gpu.tape)
         model = _adapted(built(s, w), p).train()
         if p.checkpointing == "full":
             model.gradient_checkpointing_enable({"use_reentrant": p.reentrant})
@@ -131,7 +131,7 @@ def _traced(s: Subject, w: Infer, p: Plan) -> tuple[Course, Roles]:
     return course, Roles(adapters - {None}, course)
 
 
-def _adapted(model: nn.Module, p: Plan) -> nn.Module:
+def _adapted(model: nn.Module, p: TrainingPlan) -> nn.Module:
     """Add PEFT's adapters to the model."""
     if p.adapters is None:
         return model
@@ -153,7 +153,7 @@ def _adapted(model: nn.Module, p: Plan) -> nn.Module:
     return get_peft_model(model, config).cuda()
 
 
-def _phases_of(model: nn.Module, course: Course) -> None:
+def _phases_of(model: nn.Module, course: TracedCourse) -> None:
     """Mark the phases: where the hidden states are there the loss begins; where their gradient is,
     backward."""
 
@@ -169,7 +169,7 @@ def _phases_of(model: nn.Module, course: Course) -> None:
         base.register_forward_hook(over)
 
 
-def _micro_batch(model: nn.Module, course: Course, p: Plan, kept: list[Any]) -> None:
+def _micro_batch(model: nn.Module, course: TracedCourse, p: TrainingPlan, kept: list[Any]) -> None:
     """`kept` is what the loop's variable holds: the micro-batch before, until there is another."""
     course.begin("forward")
     cast = None if p.autocast is None else getattr(torch, p.autocast.name)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from weighbridge.engines.table import record, usual
 from weighbridge.errors import BadFileError, UnsupportedError, UsageError, WeighbridgeError
 from weighbridge.fitted import NAMES, Accelerator, Fit, Question
-from weighbridge.fitting.asking import DEVICE, PLAIN, Asked, takers, workload
+from weighbridge.fitting.asking import DEVICE, PLAIN, FitRequest, takers, workload
 from weighbridge.report import Report
 from weighbridge.settings import FIT
 
@@ -42,14 +42,14 @@ class Asker(Protocol):
         """What training takes."""
 
 
-class Told(NamedTuple):
+class QuestionOutcome(NamedTuple):
     """A question, and the error in the place of its report."""
 
     question: Question
     error: WeighbridgeError | None = None
 
 
-def fit(asker: Asker, a: Asked, sized: "Callable[[str], Asker]") -> Fit:
+def fit(asker: Asker, a: FitRequest, sized: "Callable[[str], Asker]") -> Fit:
     """Verdicts on every question, and what was solved for. `sized` opens the model of a bare size.
 
     Raises where the one that the exit code is about was asked
@@ -69,7 +69,7 @@ def fit(asker: Asker, a: Asked, sized: "Callable[[str], Asker]") -> Fit:
     return replace(found, solved=solved(asker, a, found, sized))
 
 
-def _answered(asker: Asker, a: Asked) -> Fit:
+def _answered(asker: Asker, a: FitRequest) -> Fit:
     told = [_told(asker, a, name) for name in NAMES]
     wrong = _wrong(told, a, inference(asker, a))
     if wrong is not None:
@@ -88,7 +88,7 @@ def _answered(asker: Asker, a: Asked) -> Fit:
     )
 
 
-def _wrong(told: list[Told], a: Asked, engine: str) -> WeighbridgeError | None:
+def _wrong(told: list[QuestionOutcome], a: FitRequest, engine: str) -> WeighbridgeError | None:
     """The error of a value that every question refuses which takes its setting: the value is wrong
     then, whatever the exit code is about. Where one of them takes it, it is a reason of others."""
     errors = {t.question.name: t.error for t in told if t.question.report or t.error}
@@ -101,13 +101,13 @@ def _wrong(told: list[Told], a: Asked, engine: str) -> WeighbridgeError | None:
     return None
 
 
-def _is_about(error: WeighbridgeError | None, name: str, a: Asked) -> bool:
+def _is_about(error: WeighbridgeError | None, name: str, a: FitRequest) -> bool:
     """Whether an error names a setting first, or its value."""
     named = (f"--{name.replace('_', '-')} ", f"{a.settings[name]!r} is not a ")
     return type(error) is UsageError and str(error).startswith(named)
 
 
-def inference(asker: Asker, a: Asked) -> str:
+def inference(asker: Asker, a: FitRequest) -> str:
     """The engine that inference is asked of."""
     files = asker.model().parts[0].library == "gguf"
     return a.inference or usual(gguf=files).name
@@ -129,22 +129,22 @@ def judged(asker: Asker, w: Any) -> Report:
     return answered(asker, w)
 
 
-def _told(asker: Asker, a: Asked, name: str) -> Told:
+def _told(asker: Asker, a: FitRequest, name: str) -> QuestionOutcome:
     engine = inference(asker, a)
     files = asker.model().parts[0].library == "gguf"
     trains = record(engine).trains
     if NAMES[name][0] == "train" and (files or trains != "yes"):
-        return Told(Question(name=name, reason=FILES if trains == "yes" else trains))
+        return QuestionOutcome(Question(name=name, reason=FILES if trains == "yes" else trains))
     try:
         w = workload(name, a, engine)
         helped = a.helped and (name == a.about or not a.solves)
         report = answered(asker, w, remedies=helped, pinned=a.pinned - DEVICES)
         found = replace(_question(asker, name, w, report), sought=helped)
-        return Told(_elsewhere(asker, a, w, found) if helped else found)
+        return QuestionOutcome(_elsewhere(asker, a, w, found) if helped else found)
     except REFUSED as error:
         if name == a.about and isinstance(error, UsageError) and _answers_plainly(asker, a, name):
             raise
-        return Told(Question(name=name, reason=str(error)), error)
+        return QuestionOutcome(Question(name=name, reason=str(error)), error)
 
 
 def _question(asker: Asker, name: str, w: Any, report: Report) -> Question:
@@ -155,7 +155,7 @@ def _question(asker: Asker, name: str, w: Any, report: Report) -> Question:
     return Question(name=name, report=report, tokens=tokens, longest=longest)
 
 
-def _elsewhere(asker: Asker, a: Asked, w: Any, q: Question) -> Question:
+def _elsewhere(asker: Asker, a: FitRequest, w: Any, q: Question) -> Question:
     """Add the number of large cards, where plain weights are trained and neither these nor as many
     larger ones have room."""
     if q.name not in PLAIN or q.fits == "yes" or q.helped or q.report is None:
@@ -191,7 +191,7 @@ def _longest(asker: Asker, w: Any, report: Report) -> int | None:
     return found or None
 
 
-def _answers_plainly(asker: Asker, a: Asked, name: str) -> bool:
+def _answers_plainly(asker: Asker, a: FitRequest, name: str) -> bool:
     """Whether the model has an answer to the question with no setting but the device: then it is
     the settings that are wrong."""
     plain = {n: v for n, v in a.settings.items() if n in DEVICE}

@@ -34,7 +34,7 @@ PLAIN = ("lora", "train")  # questions about weights that are not packed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class FitRequest:
     """What `fit` was asked, checked; values are as they were given."""
 
     settings: Mapping[str, Any]
@@ -52,7 +52,7 @@ class Asked:
         return self.most is not None or self.smallest is not None
 
 
-def asked(given: Mapping[str, Any], *, named: bool = True) -> Asked:
+def asked(given: Mapping[str, Any], *, named: bool = True) -> FitRequest:
     """Raises UsageError for what no question of `fit` has. `named`: it is about one card."""
     settings = {n: v for n, v in given.items() if v is not None and v is not False}
     about = settings.pop("for", settings.pop("for_", None))
@@ -68,7 +68,7 @@ def asked(given: Mapping[str, Any], *, named: bool = True) -> Asked:
     elif "gpu" in settings or "gpu_memory" in settings:
         raise UsageError("--all-gpus asks about every card: leave --gpu and --gpu-memory out")
     _values(settings)
-    return Asked(
+    return FitRequest(
         settings=settings,
         about=_one_of("for", about, NAMES) or (MAX[most][1][0] if most else "infer"),
         most=most,
@@ -139,7 +139,7 @@ def _device(settings: dict[str, Any], smallest: Any) -> None:
     settings["gpu"] = "local"
 
 
-def workload(name: str, a: Asked, inference: str) -> Any:
+def workload(name: str, a: FitRequest, inference: str) -> Any:
     """The question's workload: a Load, an Infer or a Train, checked. Raises UsageError."""
     task, method = NAMES[name]
     own = dict(_own(name, a.settings, inference))
@@ -171,7 +171,7 @@ def _own(name: str, settings: Mapping[str, Any], inference: str) -> Iterator[tup
         yield setting, value
 
 
-def takers(setting: str, a: Asked, inference: str) -> frozenset[str]:
+def takers(setting: str, a: FitRequest, inference: str) -> frozenset[str]:
     """Names of the questions that take a setting."""
     return frozenset(n for n in NAMES if setting in dict(_own(n, a.settings, inference)))
 

@@ -24,7 +24,7 @@ from weighbridge.engines.table import record
 from weighbridge.errors import UsageError
 from weighbridge.fitted import NAMES, Solved
 from weighbridge.fitting.answering import REFUSED, Asker, inference, judged
-from weighbridge.fitting.asking import DEVICE, Asked, workload
+from weighbridge.fitting.asking import DEVICE, FitRequest, workload
 from weighbridge.report import Report
 
 if TYPE_CHECKING:
@@ -45,14 +45,14 @@ class Tried(NamedTuple):
     told: Mapping[str, Any]
 
 
-class Found(NamedTuple):
+class FoundSettings(NamedTuple):
     """The answer, and the settings that were asked about last."""
 
     solved: Solved
     settings: Mapping[str, Any]
 
 
-def smallest(asker: Asker, a: Asked) -> Found:
+def smallest(asker: Asker, a: FitRequest) -> FoundSettings:
     """The first that fits. Raises UsageError where no card was named to count."""
     assert a.smallest is not None
     tries = {"gpu": _cards, "count": _counts, "instance": _machines}[a.smallest](asker, a)
@@ -65,12 +65,12 @@ def smallest(asker: Asker, a: Asked) -> Found:
             continue
         report = _asked(asker, a, tried.settings)
         if report is not None and report.verdict is not None and report.verdict.fits == "yes":
-            return Found(_found(a, tried, report), tried.settings)
+            return FoundSettings(_found(a, tried, report), tried.settings)
     note = _none(a, bare)
-    return Found(Solved(unknown=a.smallest, value=None, question=a.about, note=note), last)
+    return FoundSettings(Solved(unknown=a.smallest, value=None, question=a.about, note=note), last)
 
 
-def _found(a: Asked, tried: Tried, report: Report) -> Solved:
+def _found(a: FitRequest, tried: Tried, report: Report) -> Solved:
     assert a.smallest is not None
     return Solved(
         unknown=a.smallest,
@@ -83,7 +83,7 @@ def _found(a: Asked, tried: Tried, report: Report) -> Solved:
     )
 
 
-def _none(a: Asked, bare: Report | None) -> str:
+def _none(a: FitRequest, bare: Report | None) -> str:
     missing = () if bare is None else bare.derived.get("not_counted") or ()
     if missing:
         return f"not counted: {'; '.join(missing)}"
@@ -91,7 +91,7 @@ def _none(a: Asked, bare: Report | None) -> str:
     return f"{what[a.smallest or 'gpu']} of the catalogue surely fits it as asked"
 
 
-def _asked(asker: Asker, a: Asked, change: Mapping[str, Any]) -> Report | None:
+def _asked(asker: Asker, a: FitRequest, change: Mapping[str, Any]) -> Report | None:
     merged = {n: v for n, v in {**a.settings, **change}.items() if v is not None}
     changed = replace(a, settings=merged)
     try:
@@ -113,7 +113,7 @@ def weights(report: Report) -> int:
     )
 
 
-def _cards(asker: Asker, a: Asked) -> Iterator[Tried]:
+def _cards(asker: Asker, a: FitRequest) -> Iterator[Tried]:
     from weighbridge.accelerators.parts import parts
 
     for part in sorted(cards(parts().values()), key=_room):
@@ -130,7 +130,7 @@ def _room(part: "Part") -> tuple[int, str]:
     return part.visible.bytes.low, part.id
 
 
-def _counts(asker: Asker, a: Asked) -> Iterator[Tried]:
+def _counts(asker: Asker, a: FitRequest) -> Iterator[Tried]:
     from weighbridge.accelerators.names import find
 
     name = a.settings.get("gpu")
@@ -143,7 +143,7 @@ def _counts(asker: Asker, a: Asked) -> Iterator[Tried]:
         yield Tried(count, part, count, settings, told)
 
 
-def _machines(asker: Asker, a: Asked) -> Iterator[Tried]:
+def _machines(asker: Asker, a: FitRequest) -> Iterator[Tried]:
     from weighbridge.accelerators.parts import instances, parts
 
     known = parts()
@@ -162,7 +162,7 @@ def _machines(asker: Asker, a: Asked) -> Iterator[Tried]:
         yield Tried(machine.id, known[machine.part], machine.count, settings, told)
 
 
-def ranks(asker: Asker, a: Asked, count: int) -> dict[str, Any]:
+def ranks(asker: Asker, a: FitRequest, count: int) -> dict[str, Any]:
     """How so many cards share the model, where the user did not say."""
     if count == 1 or any(name in a.settings for name in RANKS):
         return {}

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 from weighbridge.engines.table import record, usual
 from weighbridge.fitted import Ranking
 from weighbridge.fitting.answering import REFUSED, Asker, inference, judged, reads_text
-from weighbridge.fitting.asking import Asked, workload
+from weighbridge.fitting.asking import FitRequest, workload
 from weighbridge.fitting.choosing import cards, weights
-from weighbridge.fitting.solving import UNBOUNDED, Bounds, largest, margin_of
+from weighbridge.fitting.solving import UNBOUNDED, SearchBounds, largest, margin_of
 from weighbridge.report import Report
 from weighbridge.units import ceil_div
 
@@ -41,7 +41,7 @@ TASKS = {  # end of a class's name -> what it is for
 }
 
 
-def gpus(asker: Asker, a: Asked) -> Ranking:
+def gpus(asker: Asker, a: FitRequest) -> Ranking:
     """Every card of the catalogue for one model, by the question that was asked."""
     from weighbridge.accelerators.parts import parts
 
@@ -56,7 +56,7 @@ def _without_device(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {n: v for n, v in settings.items() if n not in ("gpu", "gpu_memory", "headroom")}
 
 
-def _card(asker: Asker, a: Asked, part: "Part", least: int) -> Row:
+def _card(asker: Asker, a: FitRequest, part: "Part", least: int) -> Row:
     usable = part.visible.bytes
     row = {
         "id": part.id,
@@ -74,14 +74,14 @@ def _card(asker: Asker, a: Asked, part: "Part", least: int) -> Row:
     return {**row, **_measures(asker, named, _judged(asker, named))}
 
 
-def _judged(asker: Asker, a: Asked) -> Report | None:
+def _judged(asker: Asker, a: FitRequest) -> Report | None:
     try:
         return judged(asker, workload(a.about, a, inference(asker, a)))
     except REFUSED:
         return None
 
 
-def _measures(asker: Asker, a: Asked, report: Report | None) -> dict[str, Any]:
+def _measures(asker: Asker, a: FitRequest, report: Report | None) -> dict[str, Any]:
     """Verdict, peak, margin, and the context that fits."""
     if report is None or report.verdict is None:
         return {"fits": "unknown"}
@@ -95,7 +95,7 @@ def _measures(asker: Asker, a: Asked, report: Report | None) -> dict[str, Any]:
     }
 
 
-def _context(asker: Asker, a: Asked, report: Report) -> int | None:
+def _context(asker: Asker, a: FitRequest, report: Report) -> int | None:
     """The longest context that fits, where the question has one."""
     if a.about != "infer" or not reads_text(asker.model()):
         return None
@@ -113,11 +113,11 @@ def _context(asker: Asker, a: Asked, report: Report) -> int | None:
     end = margin(last)
     if end is not None and end >= 0:
         return most
-    return asked + (largest(margin, Bounds(most=last, fails=last)) - 1) * STEP
+    return asked + (largest(margin, SearchBounds(most=last, fails=last)) - 1) * STEP
 
 
 def models(
-    names: "list[str]", opened: Callable[[str], Asker], a: Asked, *, least: int | None = None
+    names: "list[str]", opened: Callable[[str], Asker], a: FitRequest, *, least: int | None = None
 ) -> Ranking:
     """Models of the catalogue for one card. `least`: those with a context of so many tokens."""
     from weighbridge.accelerators.budget import budget
@@ -138,7 +138,7 @@ def models(
     )
 
 
-def _model(asker: Asker, a: Asked, room: "Budget", name: str) -> Row:
+def _model(asker: Asker, a: FitRequest, room: "Budget", name: str) -> Row:
     model = asker.model()
     parameters = sum(part.blueprint.parameters for part in model.parts)
     row = {
@@ -172,7 +172,7 @@ def _told(report: Report) -> dict[str, Any]:
 
 
 def _formats(
-    asker: Asker, a: Asked, parameters: int, room: "Budget"
+    asker: Asker, a: FitRequest, parameters: int, room: "Budget"
 ) -> Iterator[Mapping[str, Any]]:
     """Settings of each format that can fit, best first."""
     from weighbridge.remedies.formats import BITS, compiled

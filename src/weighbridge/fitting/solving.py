@@ -17,7 +17,7 @@ from typing import Any
 from weighbridge.errors import UsageError
 from weighbridge.fitted import NAMES, Fit, Question, Solved
 from weighbridge.fitting.answering import REFUSED, Asker, inference, judged, reads_text
-from weighbridge.fitting.asking import MAX, Asked, workload
+from weighbridge.fitting.asking import MAX, FitRequest, workload
 from weighbridge.report import Report
 from weighbridge.settings import TRAIN
 
@@ -33,7 +33,7 @@ Margin = Callable[[int], int | None]  # bytes to spare where it surely fits, els
 
 
 @dataclass(frozen=True, slots=True)
-class Bounds:
+class SearchBounds:
     """Where a search may look, where it begins, and an answer that is most likely right."""
 
     most: int
@@ -42,7 +42,7 @@ class Bounds:
     fails: int | None = None  # where `near` fits: a number that does not
 
 
-def solved(asker: Asker, a: Asked, found: Fit, sized: Callable[[str], Asker]) -> Solved:
+def solved(asker: Asker, a: FitRequest, found: Fit, sized: Callable[[str], Asker]) -> Solved:
     """The largest value that fits. Raises UsageError where the question has no such setting."""
     assert a.most is not None
     setting, questions = MAX[a.most]
@@ -63,7 +63,7 @@ def solved(asker: Asker, a: Asked, found: Fit, sized: Callable[[str], Asker]) ->
     return _setting(asker, a, found.question(a.about), setting)
 
 
-def _setting(asker: Asker, a: Asked, q: Question, setting: str) -> Solved:
+def _setting(asker: Asker, a: FitRequest, q: Question, setting: str) -> Solved:
     assert a.most is not None
     report = q.report
     reason = _unsayable(q)
@@ -91,7 +91,7 @@ def _unsayable(q: Question) -> str:
     return f"not counted: {'; '.join(missing)}" if missing else ""
 
 
-def _asked(asker: Asker, a: Asked, name: str, change: Mapping[str, Any]) -> Report | None:
+def _asked(asker: Asker, a: FitRequest, name: str, change: Mapping[str, Any]) -> Report | None:
     """The report with a setting changed; None where the model or the engine refuses it."""
     changed = replace(a, settings={**a.settings, **change})
     try:
@@ -115,7 +115,7 @@ def _peak(report: Report | None) -> int | None:
     return None if report is None else report.peak.expected
 
 
-def _bounds(report: Report, a: Asked, setting: str) -> Bounds:
+def _bounds(report: Report, a: FitRequest, setting: str) -> SearchBounds:
     longest = report.derived.get("longest_context") or UNBOUNDED
     most = {
         "context": longest,
@@ -125,14 +125,14 @@ def _bounds(report: Report, a: Asked, setting: str) -> Bounds:
     }[setting]
     searched = report.derived.get("searched_to") or {}
     near = int(report.workload.get(setting) or 1)
-    return Bounds(
+    return SearchBounds(
         most=searched.get(setting, most),
         near=min(near, most),
         guess=report.derived.get(DERIVED.get(setting, "")),
     )
 
 
-def largest(margin: Margin, bounds: Bounds) -> int:
+def largest(margin: Margin, bounds: SearchBounds) -> int:
     """An n that fits while n + 1 does not; `most` where that fits; 0 where 1 does not."""
 
     def holds(n: int) -> bool:
@@ -156,7 +156,7 @@ def _stands(holds: Callable[[int], bool], n: int, most: int) -> bool:
     return (n == 0 or holds(n)) and (n >= most or not holds(n + 1))
 
 
-def _bracket(holds: Callable[[int], bool], bounds: Bounds) -> tuple[int, int]:
+def _bracket(holds: Callable[[int], bool], bounds: SearchBounds) -> tuple[int, int]:
     """One end that fits, or 0, and one that does not, or the end of the search and one more."""
     if not holds(bounds.near):
         return 0, bounds.near
@@ -177,7 +177,7 @@ def _between(margin: Margin, low: int, high: int) -> int:
     return min(max(n, low + 1), high - 1)
 
 
-def _size(a: Asked, sized: Callable[[str], Asker]) -> Solved:
+def _size(a: FitRequest, sized: Callable[[str], Asker]) -> Solved:
     """The largest dense model of no particular shape that fits: by its bare size, and rough."""
     if NAMES[a.about][0] == "train":
         note = "a bare size has no layers to train: --for load or infer"
@@ -187,7 +187,7 @@ def _size(a: Asked, sized: Callable[[str], Asker]) -> Solved:
     def margin(n: int) -> int | None:
         return margin_of(_asked(sized(bare(n)), a, a.about, {}))
 
-    n = largest(margin, Bounds(most=LARGEST, near=70))
+    n = largest(margin, SearchBounds(most=LARGEST, near=70))
     return Solved(
         unknown="model-size",
         value=n * TENTHS,

@@ -17,7 +17,7 @@ from collections.abc import Callable, Generator
 from typing import NamedTuple, TypeVar
 
 
-class Range(NamedTuple):
+class ByteRange(NamedTuple):
     """Bytes [start, stop) of a file; a negative start counts from its end, and stop is then 0."""
 
     start: int
@@ -25,9 +25,9 @@ class Range(NamedTuple):
 
 
 T = TypeVar("T")
-Plan = Generator[Range, bytes, T]
+Plan = Generator[ByteRange, bytes, T]
 
 
 def whole(parse: Callable[[bytes], T], limit: int) -> Plan[T]:
     """A whole small file through its parser, which refuses what is longer than `limit`."""
-    return parse((yield Range(0, limit + 1)))
+    return parse((yield ByteRange(0, limit + 1)))

@@ -29,8 +29,8 @@ from weighbridge.dtypes import (
 )
 from weighbridge.errors import BadFileError
 from weighbridge.formats.strict_json import collector_paused, short
-from weighbridge.formats.unpickle import Call, Global, Map, Sequence
-from weighbridge.tensors import Tensor
+from weighbridge.formats.unpickle import Global, Map, PickledCall, Sequence
+from weighbridge.tensors import CheckpointTensor
 
 MAX_TENSORS = 1 << 16
 MAX_RANK = 64
@@ -62,16 +62,16 @@ STORAGES: dict[str, DType] = {
 STORAGE_MODULES = ("torch", "torch.cuda", "torch.storage")
 
 
-class Storage(NamedTuple):
+class FileStorage(NamedTuple):
     key: str
     dtype: DType
     nbytes: int
 
 
-class View(NamedTuple):
+class StoredView(NamedTuple):
     """A tensor before it has a name; `begin` is the first byte of its storage that it uses."""
 
-    storage: Storage
+    storage: FileStorage
     dtype: DType
     shape: tuple[int, ...]
     begin: int
@@ -92,11 +92,11 @@ class Storages:
             return found[1]
         raise BadFileError("refers to data by a persistent id that PyTorch does not write")
 
-    def _storage(self, kind: Any, key: Any, count: Any) -> Storage:
+    def _storage(self, kind: Any, key: Any, count: Any) -> FileStorage:
         dtype = _storage_dtype(kind)
         if not isinstance(key, str | int) or type(count) is not int or not 0 <= count < MAX_COUNT:
             raise BadFileError(f"refers to a storage by {short(key)} of {short(count)} elements")
-        found = Storage(str(key), dtype, dtype.size(count))
+        found = FileStorage(str(key), dtype, dtype.size(count))
         if self.nbytes.setdefault(found.key, found.nbytes) != found.nbytes:
             raise BadFileError(f"gives the storage {short(found.key)} two sizes")
         return found
@@ -108,7 +108,7 @@ class Storages:
 
 
 class Stored(NamedTuple):
-    tensor: Tensor
+    tensor: CheckpointTensor
     storage: str
     begin: int
 
@@ -140,7 +140,7 @@ def checkpoint(value: Any, storages: Storages, *, file_bytes: int, file: str = "
     letters = 0
     with collector_paused():
         for keys, leaf in _walk(value):
-            if isinstance(leaf, View):
+            if isinstance(leaf, StoredView):
                 name = _name(keys)
                 letters += len(name)
                 _add(stored, name, leaf, file, letters)
@@ -160,11 +160,11 @@ def checkpoint(value: Any, storages: Storages, *, file_bytes: int, file: str = "
     )
 
 
-def _unknown(call: Call) -> bool:
+def _unknown(call: PickledCall) -> bool:
     return isinstance(call.function, Global) and str(call.function) not in HARMLESS
 
 
-def _add(stored: dict[str, Stored], name: str, view: View, file: str, letters: int) -> None:
+def _add(stored: dict[str, Stored], name: str, view: StoredView, file: str, letters: int) -> None:
     if name in stored:
         raise BadFileError(f"has two tensors called {short(name)}")
     if letters > MAX_NAMES:
@@ -172,11 +172,11 @@ def _add(stored: dict[str, Stored], name: str, view: View, file: str, letters: i
     if len(stored) >= MAX_TENSORS:
         raise BadFileError(f"holds more than {MAX_TENSORS:,} tensors, our limit")
     nbytes = view.dtype.size(prod(view.shape))
-    tensor = Tensor(name, view.dtype, view.shape, nbytes, file)
+    tensor = CheckpointTensor(name, view.dtype, view.shape, nbytes, file)
     stored[name] = Stored(tensor, view.storage.key, view.begin)
 
 
-def _walk(value: Any) -> Iterator[tuple[list[Any], View | Call]]:
+def _walk(value: Any) -> Iterator[tuple[list[Any], StoredView | PickledCall]]:
     """Every tensor and every unknown call below `value`; each container once, cycles or not."""
     seen: set[int] = set()
     keys: list[Any] = []
@@ -188,7 +188,7 @@ def _walk(value: Any) -> Iterator[tuple[list[Any], View | Call]]:
             keys[-1:] = []
             continue
         key, node = step
-        if isinstance(node, View | Call):
+        if isinstance(node, StoredView | PickledCall):
             yield [*keys, key], node
         if not _is_container(node) or id(node) in seen:
             continue
@@ -200,15 +200,15 @@ def _walk(value: Any) -> Iterator[tuple[list[Any], View | Call]]:
 
 
 def _is_container(node: Any) -> bool:
-    if isinstance(node, View):
+    if isinstance(node, StoredView):
         return node.parts is not None
-    return isinstance(node, Call) or (type(node) in (Map, Sequence, tuple) and len(node) > 0)
+    return isinstance(node, PickledCall) or (type(node) in (Map, Sequence, tuple) and len(node) > 0)
 
 
 def _children(node: Any) -> Iterator[tuple[Any, Any]]:
-    if isinstance(node, View):  # a tuple as well, so first
+    if isinstance(node, StoredView):  # a tuple as well, so first
         yield None, node.parts
-    elif isinstance(node, Call):
+    elif isinstance(node, PickledCall):
         yield None, node.function  # which may be the result of a call itself
         yield None, node.arguments
         yield from node.contents
@@ -246,7 +246,7 @@ def known(function: Global, arguments: Any) -> Any:
     """The result of a call by its name; a record of the call where the name is unknown."""
     rebuild = REBUILD.get((function.module, function.name))
     if rebuild is None or type(arguments) is not tuple:
-        return Call(function, arguments)
+        return PickledCall(function, arguments)
     return rebuild(function, arguments)
 
 
@@ -263,15 +263,15 @@ def _tensor_of_dtype(function: Global, arguments: tuple[Any, ...]) -> Any:
 
 
 def _quantized(function: Global, arguments: tuple[Any, ...]) -> Any:
-    view: View = _tensor(function, arguments)
+    view: StoredView = _tensor(function, arguments)
     return view._replace(parts=arguments[4]) if len(arguments) > 4 else view
 
 
 def _has_storage(arguments: tuple[Any, ...]) -> bool:
-    return bool(arguments) and isinstance(arguments[0], Storage)
+    return bool(arguments) and isinstance(arguments[0], FileStorage)
 
 
-def _view(arguments: tuple[Any, ...], dtype: DType) -> View:
+def _view(arguments: tuple[Any, ...], dtype: DType) -> StoredView:
     if not _has_storage(arguments) or len(arguments) < 4:
         raise BadFileError("rebuilds a tensor from something other than a storage")
     storage, offset, shape, stride = arguments[:4]
@@ -289,20 +289,20 @@ def _view(arguments: tuple[Any, ...], dtype: DType) -> View:
             f"rebuilds a tensor that ends at byte {last:,} of storage {short(storage.key)},"
             f" which has {storage.nbytes:,}"
         )
-    return View(storage, dtype, shape, dtype.size(offset))
+    return StoredView(storage, dtype, shape, dtype.size(offset))
 
 
 def _first(function: Global, arguments: tuple[Any, ...]) -> Any:
     """torch.nn.Parameter is its tensor, torch.Size its tuple."""
-    return arguments[0] if arguments else Call(function, arguments)
+    return arguments[0] if arguments else PickledCall(function, arguments)
 
 
 def _from_type(function: Global, arguments: tuple[Any, ...]) -> Any:
     """torch._tensor._rebuild_from_type_v2(rebuild, type, arguments, state)."""
     if len(arguments) < 4 or not isinstance(arguments[0], Global):
-        return Call(function, arguments)
+        return PickledCall(function, arguments)
     found = known(arguments[0], arguments[2])
-    if isinstance(found, Call):  # a wrapper, whose tensors are in its state
+    if isinstance(found, PickledCall):  # a wrapper, whose tensors are in its state
         found.contents.append((None, arguments[3]))
     return found
 

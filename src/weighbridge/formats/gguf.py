@@ -25,7 +25,7 @@ from weighbridge.errors import BadFileError
 from weighbridge.formats import Plan
 from weighbridge.formats.prefix import MissingBytesError, Prefix
 from weighbridge.formats.strict_json import short
-from weighbridge.tensors import Tensor
+from weighbridge.tensors import CheckpointTensor
 from weighbridge.units import align_up
 
 FIRST_READ = 1 << 20
@@ -105,13 +105,13 @@ class Gguf:
     version: int
     big_endian: bool
     metadata: Mapping[str, Value]
-    tensors: tuple[Tensor, ...]
+    tensors: tuple[CheckpointTensor, ...]
     data_offset: int
     file_bytes: int
 
 
 class _Info(NamedTuple):
-    tensor: Tensor
+    tensor: CheckpointTensor
     offset: int
 
 
@@ -206,7 +206,9 @@ class _Fields:
         if row % dtype.block:
             blocks = f"blocks of {dtype.block}"
             raise BadFileError(f"{short(name)}: rows of {row} {dtype.name} are not whole {blocks}")
-        tensor = Tensor(name, dtype, tuple(reversed(dims)), dtype.rows(row, count), self.file)
+        tensor = CheckpointTensor(
+            name, dtype, tuple(reversed(dims)), dtype.rows(row, count), self.file
+        )
         return _Info(tensor, self._long())
 
     def _array(self, key: str) -> Array:

@@ -18,7 +18,7 @@ from weighbridge.formats.strict_json import short, strict_json, strict_object
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
+class PipelinePart:
     """One part; `folder` is "" where its files lie beside the pipeline's own."""
 
     name: str
@@ -32,7 +32,7 @@ class Pipeline:
     """`absent` are parts that the class knows and this pipeline does without (a safety checker)."""
 
     cls: str
-    parts: tuple[Part, ...]
+    parts: tuple[PipelinePart, ...]
     absent: tuple[str, ...] = ()
     settings: Mapping[str, Any]
 
@@ -47,7 +47,7 @@ def parse_model_index(data: bytes) -> Pipeline:
             absent.append(name)
         elif _is_part(value):
             folder = safe_path(name, "model_index.json")
-            parts.append(Part(name=name, library=value[0], cls=value[1], folder=folder))
+            parts.append(PipelinePart(name=name, library=value[0], cls=value[1], folder=folder))
         else:
             settings[name] = value
     cls = found.get("_class_name")
@@ -74,7 +74,7 @@ def parse_modules(data: bytes) -> Pipeline:
     return Pipeline(cls="SentenceTransformer", parts=tuple(_modules(found)), settings={})
 
 
-def _modules(found: list[Any]) -> Iterator[Part]:
+def _modules(found: list[Any]) -> Iterator[PipelinePart]:
     for i, module in enumerate(found):
         try:
             name, path, kind = module["name"], module["path"], module["type"]
@@ -84,4 +84,4 @@ def _modules(found: list[Any]) -> Iterator[Part]:
             raise BadFileError(f"[{i}]: name, path and type of a module must be text")
         library, _, cls = kind.rpartition(".")
         folder = safe_path(path, f"[{i}]: path") if path else ""
-        yield Part(name=name, library=library, cls=cls, folder=folder)
+        yield PipelinePart(name=name, library=library, cls=cls, folder=folder)

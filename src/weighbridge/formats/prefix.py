@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator
 from typing import TypeVar
 
 from weighbridge.errors import BadFileError
-from weighbridge.formats import Range
+from weighbridge.formats import ByteRange
 
 T = TypeVar("T")
 
@@ -41,7 +41,7 @@ class Prefix:
         self.end = limit if size is None else min(size, limit)
         self.step = max(1, first_read)
 
-    def whole(self, parse: Callable[["Prefix"], T]) -> Generator[Range, bytes, T]:
+    def whole(self, parse: Callable[["Prefix"], T]) -> Generator[ByteRange, bytes, T]:
         """What `parse` finds at the position, reading on while it runs short."""
         while True:
             start = self.at
@@ -51,12 +51,12 @@ class Prefix:
                 self.at = start
                 yield from self._read_on(missing.need)
 
-    def _read_on(self, need: int) -> Generator[Range, bytes, None]:
+    def _read_on(self, need: int) -> Generator[ByteRange, bytes, None]:
         have = len(self.data)
         if need > self.limit:
             raise BadFileError(f"has {self.what} of more than {self.limit:,} bytes, our limit")
         if need <= self.end:
-            self.data += yield Range(have, min(self.end, max(need, have + self.step)))
+            self.data += yield ByteRange(have, min(self.end, max(need, have + self.step)))
             self.step = max(self.step, len(self.data))
         if len(self.data) < need:
             raise BadFileError(f"ends after {self.end_of_file():,} bytes, within its {self.what}")

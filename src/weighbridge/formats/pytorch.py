@@ -1,7 +1,7 @@
 """A .bin, .pt, .pth or .ckpt file: which of PyTorch's formats is it?"""
 
 from weighbridge.errors import BadFileError
-from weighbridge.formats import Plan, Range
+from weighbridge.formats import ByteRange, Plan
 from weighbridge.formats.checkpoint import Checkpoint
 from weighbridge.formats.torch_legacy import torch_legacy
 from weighbridge.formats.torch_zip import torch_zip
@@ -13,7 +13,7 @@ TAR = b"ustar"  # at byte 257, POSIX.1-1988
 
 
 def pytorch(size: int | None = None, *, file: str = "") -> Plan[Checkpoint]:
-    head = yield Range(0, FIRST_READ)
+    head = yield ByteRange(0, FIRST_READ)
     if head.startswith(ZIP):
         return (yield from torch_zip(size, head=head, file=file))
     if head.startswith(TAR, 257):

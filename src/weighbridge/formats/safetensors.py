@@ -20,9 +20,9 @@ from typing import Any
 
 from weighbridge.dtypes import SAFETENSORS, DType
 from weighbridge.errors import BadFileError
-from weighbridge.formats import Plan, Range
+from weighbridge.formats import ByteRange, Plan
 from weighbridge.formats.strict_json import collector_paused, decode, short, strict_json
-from weighbridge.tensors import Tensor
+from weighbridge.tensors import CheckpointTensor
 
 FIRST_READ = 100_000  # for a lone file: about 900 tensors; what huggingface_hub reads as well
 MAX_HEADER = 40_000_000  # 300,000 tensors; the format allows 100,000,000 (tensor.rs)
@@ -35,7 +35,7 @@ MAX_COUNT = 1 << 63
 # share of tensors, and where that is little, a few tensors more.
 SHARE, MORE = 1.6, 2048
 
-Row = tuple[Tensor, int]  # a tensor and where its data begins
+Row = tuple[CheckpointTensor, int]  # a tensor and where its data begins
 WHOLE = {int}
 new = tuple.__new__  # half the cost of the record's own, which takes names
 
@@ -44,7 +44,7 @@ new = tuple.__new__  # half the cost of the record's own, which takes names
 class Header:
     """`file_bytes` is the size that the file must have; `header_bytes` what comes before data."""
 
-    tensors: tuple[Tensor, ...]
+    tensors: tuple[CheckpointTensor, ...]
     metadata: Mapping[str, str]
     header_bytes: int
     file_bytes: int
@@ -61,14 +61,14 @@ def header(
 ) -> Plan[Header]:
     """`size` is the size of the file where it is known; `file` goes into the tensors."""
     want = max(8, min(first_read, MAX_HEADER))
-    data = yield Range(0, want)
+    data = yield ByteRange(0, want)
     if len(data) < 8:
         raise BadFileError(f"ends after {len(data)} bytes; a safetensors file begins with 8")
     length = int.from_bytes(data[:8], "little")
     stop = 8 + length
     _check_length(length, size)
     if want <= len(data) < stop:
-        data += yield Range(len(data), stop)
+        data += yield ByteRange(len(data), stop)
     if len(data) < stop:
         raise BadFileError(f"ends after {len(data):,} bytes, inside its header of {length:,}")
     with collector_paused():
@@ -141,7 +141,7 @@ def _rows(entries: Mapping[str, Any], file: str) -> list[Row]:
         plain = type(begin) is type(end) is int and type(said) is list
         plain = plain and set(map(type, said)) <= WHOLE  # True and 1.0 are equal to 1
         if plain and begin >= 0 and end < MAX_COUNT and end - begin == nbytes:
-            rows.append((new(Tensor, (name, dtype, shape, nbytes, file)), begin))
+            rows.append((new(CheckpointTensor, (name, dtype, shape, nbytes, file)), begin))
         else:
             rows.append(_row(name, entry, file))
     return rows
@@ -162,7 +162,7 @@ def _row(name: str, entry: Any, file: str) -> Row:
     count = prod(shape)
     if nbytes * dtype.block != count * dtype.nbytes:
         raise _wrong_size(name, dtype, shape, nbytes)
-    return Tensor(name, dtype, tuple(shape), nbytes, file), begin
+    return CheckpointTensor(name, dtype, tuple(shape), nbytes, file), begin
 
 
 def _wrong_size(name: str, dtype: DType, shape: list[int], nbytes: int) -> BadFileError:

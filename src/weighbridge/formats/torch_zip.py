@@ -13,7 +13,7 @@ from struct import Struct
 from typing import NamedTuple
 
 from weighbridge.errors import BadFileError
-from weighbridge.formats import Plan, Range
+from weighbridge.formats import ByteRange, Plan
 from weighbridge.formats.checkpoint import Checkpoint, Storages, checkpoint, known
 from weighbridge.formats.prefix import Prefix
 from weighbridge.formats.strict_json import short
@@ -33,7 +33,7 @@ LOCAL = Struct("<4sHHHHHIIIHH")
 FULL16, FULL32 = 0xFFFF, 0xFFFFFFFF  # the number is in the zip64 record
 
 
-class _Entry(NamedTuple):
+class _ZipEntry(NamedTuple):
     method: int
     encrypted: bool
     packed: int
@@ -50,7 +50,7 @@ class _Directory(NamedTuple):
 
 def torch_zip(size: int | None = None, *, head: bytes = b"", file: str = "") -> Plan[Checkpoint]:
     """`head` is what was read already of the beginning; `file` goes into the tensors."""
-    tail = yield Range(-TAIL, 0)
+    tail = yield ByteRange(-TAIL, 0)
     place = _find_directory(tail)
     file_bytes = place.offset + place.size + place.behind
     if size is not None and size != file_bytes:
@@ -59,7 +59,7 @@ def torch_zip(size: int | None = None, *, head: bytes = b"", file: str = "") -> 
     if start >= 0:
         raw = tail[start : start + place.size]
     else:
-        raw = yield Range(place.offset, place.offset + place.size)
+        raw = yield ByteRange(place.offset, place.offset + place.size)
     entries = _entries(raw, place)
     root = _root(entries)
     data = yield from _content(f"{root}/data.pkl", entries, place, head)
@@ -93,8 +93,8 @@ def _find_directory(tail: bytes) -> _Directory:
     return _Directory(offset, size, count, behind)
 
 
-def _entries(raw: bytes, place: _Directory) -> dict[str, _Entry]:
-    entries: dict[str, _Entry] = {}
+def _entries(raw: bytes, place: _Directory) -> dict[str, _ZipEntry]:
+    entries: dict[str, _ZipEntry] = {}
     at = 0
     for _ in range(place.entries):
         if not raw.startswith(b"PK\x01\x02", at) or len(raw) < at + ENTRY.size:
@@ -110,7 +110,7 @@ def _entries(raw: bytes, place: _Directory) -> dict[str, _Entry]:
             size, packed, offset = _zip64(extra, (size, packed, offset), name)
         if name in entries:
             raise BadFileError(f"has the zip entry {short(name)} twice")
-        entries[name] = _Entry(method, bool(flags & 1), packed, size, offset)
+        entries[name] = _ZipEntry(method, bool(flags & 1), packed, size, offset)
     _check_places(entries, place)
     return entries
 
@@ -128,7 +128,7 @@ def _zip64(extra: bytes, small: tuple[int, ...], name: str) -> tuple[int, ...]:
     raise BadFileError(f"has the zip entry {short(name)} without its zip64 sizes")
 
 
-def _check_places(entries: Mapping[str, _Entry], place: _Directory) -> None:
+def _check_places(entries: Mapping[str, _ZipEntry], place: _Directory) -> None:
     """Entries lie before the directory, and not in one another."""
     end = 0
     for name, entry in sorted(entries.items(), key=lambda item: item[1].offset):
@@ -139,7 +139,7 @@ def _check_places(entries: Mapping[str, _Entry], place: _Directory) -> None:
             raise BadFileError(f"has the zip entry {short(name)} beyond its directory")
 
 
-def _root(entries: Mapping[str, _Entry]) -> str:
+def _root(entries: Mapping[str, _ZipEntry]) -> str:
     """torch names the folder inside after the file, so it can be anything."""
     found = [n for n in entries if n.endswith("/data.pkl") and n.count("/") == 1]
     if len(found) != 1:
@@ -148,7 +148,7 @@ def _root(entries: Mapping[str, _Entry]) -> str:
 
 
 def _content(
-    name: str, entries: Mapping[str, _Entry], place: _Directory, head: bytes
+    name: str, entries: Mapping[str, _ZipEntry], place: _Directory, head: bytes
 ) -> Plan[bytes]:
     entry = entries[name]
     if entry.method or entry.encrypted or entry.packed != entry.size:
@@ -159,19 +159,19 @@ def _content(
     stop = min(place.offset, entry.offset + length)
     data = head[entry.offset : stop]
     if len(data) < stop - entry.offset:
-        data += yield Range(entry.offset + len(data), stop)
+        data += yield ByteRange(entry.offset + len(data), stop)
     if len(data) < LOCAL.size or not data.startswith(b"PK\x03\x04"):
         raise BadFileError(f"has no zip entry where {short(name)} should begin")
     *_, name_size, extra_size = LOCAL.unpack_from(data)
     start = LOCAL.size + name_size + extra_size
     if len(data) < start + entry.size:
-        data += yield Range(entry.offset + len(data), entry.offset + start + entry.size)
+        data += yield ByteRange(entry.offset + len(data), entry.offset + start + entry.size)
     if len(data) < start + entry.size:
         raise BadFileError(f"ends within {short(name)}")
     return data[start : start + entry.size]
 
 
-def _check_storage(entry: _Entry | None, key: str, nbytes: int) -> None:
+def _check_storage(entry: _ZipEntry | None, key: str, nbytes: int) -> None:
     if entry is None:
         raise BadFileError(f"refers to the storage {short(key)}, which it does not hold")
     if entry.method or entry.encrypted:

@@ -48,7 +48,7 @@ class Map(list[tuple[Any, Any]]):
     __slots__ = ()
 
 
-class Call:
+class PickledCall:
     """What calling `function` would have given, and what would be put into it afterwards.
 
     The keys of `contents` are None for its state (what `__setstate__` would get).
@@ -68,7 +68,7 @@ Persistent = Callable[[Any], Any]
 
 def no_known(function: Global, arguments: Any) -> Any:
     """Know no call, so that each is recorded."""
-    return Call(function, arguments)
+    return PickledCall(function, arguments)
 
 
 def no_persistent(found: Any) -> Any:
@@ -160,7 +160,7 @@ class _Machine:
 
     def call(self, function: Any, arguments: Any) -> None:
         named = isinstance(function, Global)
-        made = self.known(function, arguments) if named else Call(function, arguments)
+        made = self.known(function, arguments) if named else PickledCall(function, arguments)
         if isinstance(made, Map | Sequence):  # one list, recalled for a few bytes, copied each time
             self.copied += len(made)
             if self.copied > MAX_STEPS:
@@ -239,7 +239,7 @@ def _append(m: _Machine, values: list[Any]) -> None:
     target = m.top()
     if isinstance(target, Sequence):
         target.extend(values)
-    elif isinstance(target, Call):
+    elif isinstance(target, PickledCall):
         target.contents += enumerate(values, len(target.contents))
     else:
         raise BadFileError("is a broken pickle: it appends to what is no list")
@@ -247,7 +247,7 @@ def _append(m: _Machine, values: list[Any]) -> None:
 
 def _set_items(m: _Machine, values: list[Any]) -> None:
     target = m.top()
-    if len(values) % 2 or not isinstance(target, Map | Call):
+    if len(values) % 2 or not isinstance(target, Map | PickledCall):
         raise BadFileError("is a broken pickle: it sets items of what is no dict")
     pairs = target if isinstance(target, Map) else target.contents
     pairs.extend(zip(values[::2], values[1::2], strict=True))
@@ -261,7 +261,7 @@ def _set_item(m: _Machine) -> None:
 def _build(m: _Machine) -> None:
     """Attributes: the content of an unknown object, and beside the point of a known one."""
     state, target = m.pop(), m.top()
-    if isinstance(target, Call):
+    if isinstance(target, PickledCall):
         target.contents.append((None, state))
 
 

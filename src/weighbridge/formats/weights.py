@@ -1,14 +1,14 @@
 """Which parser reads this file of weights? Each is imported when its first file is met."""
 
 from weighbridge.formats import Plan
-from weighbridge.tensors import Tensor
+from weighbridge.tensors import CheckpointTensor
 
 PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 
 
 def weights_file(
     path: str, size: int | None, first_read: int | None = None
-) -> Plan[tuple[Tensor, ...]]:
+) -> Plan[tuple[CheckpointTensor, ...]]:
     """The tensors of one file, ties once; `first_read` is what a header is likely to take."""
     if path.endswith(PICKLES):
         return (yield from _pickled(path, size))
@@ -19,7 +19,7 @@ def weights_file(
     return found.tensors
 
 
-def _pickled(path: str, size: int | None) -> Plan[tuple[Tensor, ...]]:
+def _pickled(path: str, size: int | None) -> Plan[tuple[CheckpointTensor, ...]]:
     from weighbridge.formats.pytorch import pytorch
 
     found = yield from pytorch(size, file=path)

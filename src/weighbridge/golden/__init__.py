@@ -30,7 +30,7 @@ NEEDS = {  # beside torch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Program:
+class GoldenProgram:
     """`home` is "module:function" in this package."""
 
     name: str
@@ -51,7 +51,7 @@ class Program:
         return partial(found, **self.settings)
 
 
-def find(name: str) -> Program:
+def find(name: str) -> GoldenProgram:
     """The program of that name. Raises NotFoundError with the nearest."""
     if name in PROGRAMS:
         return PROGRAMS[name]
@@ -60,8 +60,8 @@ def find(name: str) -> Program:
     raise NotFoundError(f"no golden program is called {name!r}; {said}")
 
 
-def _program(name: str, home: str, extra: str = "", **settings: Any) -> Program:
-    return Program(name=name, home=home, extra=extra, settings=settings)
+def _program(name: str, home: str, extra: str = "", **settings: Any) -> GoldenProgram:
+    return GoldenProgram(name=name, home=home, extra=extra, settings=settings)
 
 
 BNB = "bitsandbytes"

@@ -49,7 +49,7 @@ MOST_SPLITS = 128
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Shape:
+class KernelShape:
     """q [batch, heads, queries, key_dim], k [batch, kv_heads, keys, key_dim], v [..., value_dim];
     `itemsize` bytes a number."""
 
@@ -75,7 +75,7 @@ class Shape:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
+class AttentionCall:
     """The rest of what decides the kernel; `groups` says that groups are told by enable_gqa."""
 
     masked: bool = False
@@ -91,7 +91,9 @@ def order(chip: Chip, torch: Version = NEWEST) -> tuple[str, ...]:
     return ("cudnn", *ORDER[:3]) if first else ORDER
 
 
-def can(kernel: str, s: Shape, call: Call, chip: Chip, torch: Version = NEWEST) -> bool:
+def can(
+    kernel: str, s: KernelShape, call: AttentionCall, chip: Chip, torch: Version = NEWEST
+) -> bool:
     """Whether `kernel` of ORDER can serve the call."""
     if kernel == "flash":
         return _flash(s, call, chip, torch)
@@ -102,7 +104,7 @@ def can(kernel: str, s: Shape, call: Call, chip: Chip, torch: Version = NEWEST) 
     return True
 
 
-def _flash(s: Shape, call: Call, chip: Chip, torch: Version) -> bool:
+def _flash(s: KernelShape, call: AttentionCall, chip: Chip, torch: Version) -> bool:
     return (
         _supported(chip, FLASH_SINCE, torch)
         and s.half
@@ -121,7 +123,7 @@ def _too_wide(dim: int, dropout: float, chip: Chip) -> bool:
     return small and (192 < dim <= 224 or (dim > 224 and dropout > 0))
 
 
-def _efficient(s: Shape, call: Call, chip: Chip, torch: Version) -> bool:
+def _efficient(s: KernelShape, call: AttentionCall, chip: Chip, torch: Version) -> bool:
     align = _alignment(s, chip)
     return (
         _supported(chip, EFFICIENT_SINCE, torch)
@@ -133,13 +135,13 @@ def _efficient(s: Shape, call: Call, chip: Chip, torch: Version) -> bool:
     )
 
 
-def _alignment(s: Shape, chip: Chip) -> int:
+def _alignment(s: KernelShape, chip: Chip) -> int:
     """Numbers in what a matrix unit loads at once, where there is one for the type."""
     units = chip.capability >= (8, 0) or (chip.capability >= (7, 0) and s.half)
     return (8 if s.half else 4) if units else 1
 
 
-def _cudnn(s: Shape, call: Call, chip: Chip, torch: Version) -> bool:
+def _cudnn(s: KernelShape, call: AttentionCall, chip: Chip, torch: Version) -> bool:
     limit = 256 if chip.capability == (9, 0) else 128
     return (
         torch >= CUDNN_SINCE
@@ -158,7 +160,7 @@ def _supported(chip: Chip, lowest: Version, torch: Version) -> bool:
     return lowest <= chip.capability <= highest
 
 
-def flash_forward(s: Shape, dropout: float, chip: Chip) -> list[int]:
+def flash_forward(s: KernelShape, dropout: float, chip: Chip) -> list[int]:
     """Bytes of the splits' logsumexps and outputs; nothing where keys are not split."""
     if dropout > 0:
         return []
@@ -192,7 +194,7 @@ def rounded(dim: int) -> int:
     return align_up(dim, 32) if dim <= 192 else 256
 
 
-def flash_backward(s: Shape, chip: Chip, *, deterministic: bool = False) -> list[int]:
+def flash_backward(s: KernelShape, chip: Chip, *, deterministic: bool = False) -> list[int]:
     """Bytes of softmax_d, of dQ in float32, and of dK and dV for all query heads."""
     rows = s.batch * s.heads * align_up(s.queries, ROWS) * FLOAT
     copies = ceil_div(chip.multiprocessors, s.batch * s.heads) if deterministic else 1
@@ -202,7 +204,7 @@ def flash_backward(s: Shape, chip: Chip, *, deterministic: bool = False) -> list
     return taken
 
 
-def flash3_backward(s: Shape) -> list[int]:
+def flash3_backward(s: KernelShape) -> list[int]:
     """Bytes of softmax_d and the logsumexp in base 2, of dQ in float32, and of the sums of dK and
     dV in float32 where several query heads share a key head."""
     rows = s.batch * s.heads * align_up(s.queries, ROWS) * FLOAT
@@ -213,7 +215,7 @@ def flash3_backward(s: Shape) -> list[int]:
     return taken
 
 
-def efficient_forward(s: Shape) -> list[int]:
+def efficient_forward(s: KernelShape) -> list[int]:
     """Bytes of a float32 output (kNeedsOutputAccumulatorBuffer)."""
     if not s.half or s.value_dim <= 128:
         return []
@@ -235,7 +237,7 @@ LARGE_HALF = (Tile(64, 64, 32), Tile(64, 64, 64), Tile(128, 128, 128), Tile(128,
 LARGE_FLOAT = (Tile(64, 64, 32), Tile(64, 64, 64), Tile(128, 64, 128), Tile(128, 64, UNLIMITED))
 
 
-def _tile(s: Shape, dropout: float, chip: Chip) -> Tile:
+def _tile(s: KernelShape, dropout: float, chip: Chip) -> Tile:
     large = chip.shared_memory > SMALL_MEMORY
     tiles: tuple[Tile, ...] = SMALL
     if large:
@@ -246,7 +248,7 @@ def _tile(s: Shape, dropout: float, chip: Chip) -> Tile:
 
 
 def efficient_backward(
-    s: Shape, dropout: float, chip: Chip, *, deterministic: bool = False
+    s: KernelShape, dropout: float, chip: Chip, *, deterministic: bool = False
 ) -> list[int]:
     """Bytes of delta and of the workspace (workspace_size)."""
     tile = _tile(s, dropout, chip)
@@ -259,7 +261,7 @@ def efficient_backward(
     return [rows * s.queries * FLOAT, rows * align_up(taken, 4) * FLOAT]
 
 
-def cudnn_backward(s: Shape) -> list[int]:
+def cudnn_backward(s: KernelShape) -> list[int]:
     """Bytes of dQ in float32 and of delta."""
     rows = s.batch * s.heads * s.queries * FLOAT
     return [rows * s.key_dim, rows]

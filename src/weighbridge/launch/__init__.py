@@ -18,7 +18,7 @@ import re
 from weighbridge.engines.table import ENGINES
 from weighbridge.launch.arguments import scan
 from weighbridge.launch.programs import dialect, launched
-from weighbridge.launch.reading import Reading
+from weighbridge.launch.reading import CommandReading
 from weighbridge.launch.record import Launch
 
 __all__ = ["Launch", "parse"]
@@ -32,7 +32,7 @@ def parse(command: str) -> Launch:
             return found
     program = launched(command)
     spoken = dialect(ENGINES[program.engine])
-    reading = Reading(program=program, dialect=spoken)
+    reading = CommandReading(program=program, dialect=spoken)
     for given in scan(program.words, spoken, program.name):
         reading.take(given)
     spoken.finish(reading)

@@ -10,19 +10,19 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 
 from weighbridge.errors import UsageError
-from weighbridge.launch.record import Dialect, Flag, Given
+from weighbridge.launch.record import Dialect, Flag, GivenFlag
 from weighbridge.launch.values import loose
 
 LEVELS = ("0", "1", "2", "3")  # of vLLM's -O
 
 
-def scan(words: Sequence[str], dialect: Dialect, program: str) -> Iterator[Given]:
+def scan(words: Sequence[str], dialect: Dialect, program: str) -> Iterator[GivenFlag]:
     """Raises UsageError where a flag lacks its value."""
     rest = deque(words)
     while rest:
         word = rest.popleft()
         if not _flaglike(word):
-            yield Given(name="", value=word)
+            yield GivenFlag(name="", value=word)
             continue
         name, equals, glued = _split(word)
         if dialect.dotted and name.startswith("-O") and name != "-O" and "." not in name:
@@ -45,21 +45,25 @@ def _split(word: str) -> tuple[str, str, str]:
     return name, equals, value
 
 
-def _given(name: str, glued: str | None, rest: deque[str], dialect: Dialect, program: str) -> Given:
+def _given(
+    name: str, glued: str | None, rest: deque[str], dialect: Dialect, program: str
+) -> GivenFlag:
     base, _, path = name.partition(".") if dialect.dotted else (name, "", "")
     flag = find(base, dialect)
     if flag is None:
         if glued is None and rest and not _flaglike(rest[0]):
             rest.popleft()
-        return Given(name=base)
+        return GivenFlag(name=base)
     if path:
-        return Given(name=base, flag=flag, value=_dotted(path, _one(name, glued, rest, program)))
+        return GivenFlag(
+            name=base, flag=flag, value=_dotted(path, _one(name, glued, rest, program))
+        )
     if flag.takes == "switch":
-        return Given(name=base, flag=flag, value=_truth(base, flag, glued))
+        return GivenFlag(name=base, flag=flag, value=_truth(base, flag, glued))
     if flag.takes == "value":
         value = _one(name, glued, rest, program, verbatim=not dialect.argparse)
-        return Given(name=base, flag=flag, value=value)
-    return Given(name=base, flag=flag, value=_some(flag, glued, rest, dialect))
+        return GivenFlag(name=base, flag=flag, value=value)
+    return GivenFlag(name=base, flag=flag, value=_some(flag, glued, rest, dialect))
 
 
 def find(name: str, dialect: Dialect) -> Flag | None:

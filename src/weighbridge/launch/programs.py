@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from weighbridge.engines.engine import Engine
 from weighbridge.engines.table import ENGINES
 from weighbridge.errors import UnsupportedError, UsageError
-from weighbridge.launch.record import Dialect, Program
+from weighbridge.launch.record import Dialect, LaunchedProgram
 from weighbridge.launch.shell import ASSIGNED, Command, commands
 
 # program -> the engines that it may be of, the first where nothing tells
@@ -56,7 +56,7 @@ IMAGES = tuple(image for e in ENGINES.values() for image in e.images.items())
 DEVICES = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")
 
 
-def launched(text: str, depth: int = 0) -> Program:
+def launched(text: str, depth: int = 0) -> LaunchedProgram:
     """The one program of `text`. Raises UsageError."""
     found = [p for c in commands(text) if (p := _program(c, depth)) is not None]
     if not found:
@@ -71,7 +71,7 @@ def launched(text: str, depth: int = 0) -> Program:
     return found[0]
 
 
-def _program(command: Command, depth: int) -> Program | None:
+def _program(command: Command, depth: int) -> LaunchedProgram | None:
     words = deque(command.words)
     env = dict(command.env)
     wrapped = bool(words) and _base(words[0]) in WRAPPERS | CONTAINERS
@@ -103,7 +103,7 @@ def _base(word: str) -> str:
     return re.split(r"[/\\]", word)[-1].removesuffix(".exe")
 
 
-def _known(words: deque[str], env: Mapping[str, str], depth: int) -> Program | None:
+def _known(words: deque[str], env: Mapping[str, str], depth: int) -> LaunchedProgram | None:
     base, rest = _base(words[0]), list(words)[1:]
     if base in CONTAINERS and rest[:1] != [] and "run" in rest[:3]:
         return _container(rest[rest.index("run") + 1 :], env)
@@ -124,7 +124,7 @@ def _known(words: deque[str], env: Mapping[str, str], depth: int) -> Program | N
     return _subcommand(base, rest, env)
 
 
-def _subcommand(base: str, rest: Sequence[str], env: Mapping[str, str]) -> Program:
+def _subcommand(base: str, rest: Sequence[str], env: Mapping[str, str]) -> LaunchedProgram:
     needed, program = _subcommands(base), base
     if needed:
         if not rest or rest[0] not in needed:
@@ -133,7 +133,9 @@ def _subcommand(base: str, rest: Sequence[str], env: Mapping[str, str]) -> Progr
                 f"{said!r:.80} does not launch a server; give '{base} {needed[0]} ...'"
             )
         base, rest = f"{base} {rest[0]}", rest[1:]
-    return Program(engine=_engine(program, rest), name=base, words=tuple(rest), env=dict(env))
+    return LaunchedProgram(
+        engine=_engine(program, rest), name=base, words=tuple(rest), env=dict(env)
+    )
 
 
 def _engine(program: str, words: Sequence[str]) -> str:
@@ -148,7 +150,7 @@ def dialect(engine: Engine) -> Dialect:
     return found
 
 
-def _container(words: Sequence[str], env: Mapping[str, str]) -> Program:
+def _container(words: Sequence[str], env: Mapping[str, str]) -> LaunchedProgram:
     """docker's own flags, then the image, then what is run in it."""
     rest = deque(words)
     env, said = dict(env), {"--gpus": "", "--entrypoint": ""}
@@ -166,7 +168,7 @@ def _container(words: Sequence[str], env: Mapping[str, str]) -> Program:
     image = rest.popleft()
     program, version = _image(image)
     found = _inside(image, program, ([said["--entrypoint"]] if said["--entrypoint"] else []), rest)
-    return Program(
+    return LaunchedProgram(
         engine=found.engine,
         name=found.name,
         words=found.words,
@@ -176,7 +178,7 @@ def _container(words: Sequence[str], env: Mapping[str, str]) -> Program:
     )
 
 
-def _inside(image: str, program: str, entry: list[str], rest: Sequence[str]) -> Program:
+def _inside(image: str, program: str, entry: list[str], rest: Sequence[str]) -> LaunchedProgram:
     words = [*entry, *rest]
     found = _known(deque(words), {}, 0) if words else None
     if found is not None:
@@ -188,7 +190,7 @@ def _inside(image: str, program: str, entry: list[str], rest: Sequence[str]) -> 
         words, program = runs(image, words)
     elif words[:1] == ["serve"]:
         words = words[1:]
-    return Program(engine=_engine(program, words), name=program, words=tuple(words))
+    return LaunchedProgram(engine=_engine(program, words), name=program, words=tuple(words))
 
 
 def _image(image: str) -> tuple[str, str | None]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from weighbridge.errors import UsageError
 from weighbridge.launch.programs import visible
-from weighbridge.launch.record import Dialect, Flag, Given, Launch, Program, Stop, Value
+from weighbridge.launch.record import Dialect, Flag, GivenFlag, Launch, LaunchedProgram, Stop, Value
 from weighbridge.launch.values import READERS, as_object, merged
 
 TOLD = 20  # unknown flags whose nearest is looked for
@@ -21,10 +21,10 @@ MACHINES = frozenset(_MACHINES.split())
 
 
 @dataclass(slots=True, kw_only=True)
-class Reading:
+class CommandReading:
     """Filled by `take` flag by flag, then by the dialect's `finish`."""
 
-    program: Program
+    program: LaunchedProgram
     dialect: Dialect
     model: str | None = None
     revision: str | None = None
@@ -42,7 +42,7 @@ class Reading:
     longest: bool = False
     given: set[str] = field(default_factory=set)
 
-    def take(self, given: Given) -> None:
+    def take(self, given: GivenFlag) -> None:
         flag = given.flag
         self.given.add(given.name)
         if not given.name:
@@ -92,7 +92,7 @@ class Reading:
                 raise self.wrong(name, value, "a JSON object such as '{\"key\": 1}'") from None
         return whole
 
-    def _set(self, flag: Flag, given: Given) -> None:
+    def _set(self, flag: Flag, given: GivenFlag) -> None:
         value = given.value
         if isinstance(value, bool):
             self.settings[flag.detail] = value is (flag.kind != "false")
@@ -104,7 +104,7 @@ class Reading:
             return
         self.settings[flag.detail] = self.read(flag.kind or "word", given.name, text)
 
-    def _not_modelled(self, flag: Flag, given: Given) -> None:
+    def _not_modelled(self, flag: Flag, given: GivenFlag) -> None:
         on = given.value is not False
         plain = str(given.value).lower() in flag.plain
         if plain or on is (flag.effect == "~"):

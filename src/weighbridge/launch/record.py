@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from weighbridge.launch.reading import Reading
+    from weighbridge.launch.reading import CommandReading
 
 Value = str | bool | int | float
 Stop = Literal["no", "unknown"]
@@ -34,7 +34,7 @@ class Launch:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Program:
+class LaunchedProgram:
     """A program that was found in a command: its own words, and what is around it."""
 
     engine: str
@@ -59,7 +59,7 @@ class Flag:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Given:
+class GivenFlag:
     """A flag of a command, or a word that is none (`name` "")."""
 
     name: str
@@ -73,8 +73,8 @@ class Dialect:
 
     engine: str
     flags: Mapping[str, Flag]
-    finish: "Callable[[Reading], None]"  # what needs more than one flag
-    defaults: "Callable[[Reading], tuple[tuple[str, Value, str], ...]]"
+    finish: "Callable[[CommandReading], None]"  # what needs more than one flag
+    defaults: "Callable[[CommandReading], tuple[tuple[str, Value, str], ...]]"
     argparse: bool = True  # Python's rules: --flag=value, unique beginnings, no value like a flag
     dotted: bool = False  # --json-flag.key value
     optional: frozenset[str] = frozenset()  # values that a "maybe" takes; empty: any

@@ -19,7 +19,7 @@ import torch
 SECONDS = 0.005
 
 
-class Driver:
+class DriverMeter:
     """The most since the last call. Made before anything is on the device."""
 
     def __init__(self, index: int = 0) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from weighbridge.allocator import Allocator, Block
 from weighbridge.errors import BadFileError
-from weighbridge.trace.tape import Storage
+from weighbridge.trace.tape import TracedStorage
 
 Events = tuple[int, ...]
 SCHEMA = "weighbridge.events/1"
@@ -35,7 +35,7 @@ def of_snapshot(entries: Iterable[Mapping[str, Any]]) -> Events:
     return tuple(events)
 
 
-def of_tape(marks: Iterable[int], storages: Sequence[Storage]) -> Events:
+def of_tape(marks: Iterable[int], storages: Sequence[TracedStorage]) -> Events:
     events: list[int] = []
     asked: dict[int, int] = {}
     for mark in marks:

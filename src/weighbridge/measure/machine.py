@@ -8,7 +8,7 @@ import torch
 
 from weighbridge.accelerators.names import find
 from weighbridge.errors import UnsupportedError, UsageError
-from weighbridge.measure.record import Machine
+from weighbridge.measure.record import MeasuredMachine
 
 INSTEAD = "`weighbridge trace` answers for any GPU of the catalogue without one"
 PACKAGES = ("transformers", "accelerate", "peft", "diffusers", "bitsandbytes", "nvidia-ml-py")
@@ -24,13 +24,13 @@ SETTINGS = (
 DRIVER = "/proc/driver/nvidia/version"
 
 
-def machine() -> Machine:
+def machine() -> MeasuredMachine:
     """Raises UnsupportedError where there is no GPU that torch can use."""
     why = _why_not()
     if why:
         raise UnsupportedError(f"{why}; {INSTEAD}")
     p = torch.cuda.get_device_properties(0)
-    return Machine(
+    return MeasuredMachine(
         gpu=p.name,
         card=_card(p.name),
         capability=f"{p.major}.{p.minor}",

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import torch
 
-from weighbridge.measure.record import Levels, Phase
+from weighbridge.measure.record import Levels, MeasuredPhase
 
 START = "start"  # until the program names its first phase
 
@@ -20,14 +20,14 @@ class Meter:
     def __init__(self, driver: Callable[[], int]) -> None:
         self._driver = driver
         self._name = START
-        self._phases: list[Phase] = []
+        self._phases: list[MeasuredPhase] = []
         torch.cuda.reset_peak_memory_stats()
 
     def __call__(self, name: str) -> None:
         self._close()
         self._name = name
 
-    def phases(self) -> tuple[Phase, ...]:
+    def phases(self) -> tuple[MeasuredPhase, ...]:
         """All so far. A start in which nothing was allocated is left out."""
         self._close()
         first, *rest = self._phases
@@ -39,5 +39,5 @@ class Meter:
         peak = Levels(
             torch.cuda.max_memory_allocated(), torch.cuda.max_memory_reserved(), self._driver()
         )
-        self._phases.append(Phase(name=self._name, peak=peak))
+        self._phases.append(MeasuredPhase(name=self._name, peak=peak))
         torch.cuda.reset_peak_memory_stats()

@@ -24,7 +24,7 @@ class Levels(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Card:
+class FakeCard:
     """What a fake GPU stands for; None is the usual memory, and the torch that is installed."""
 
     name: str
@@ -33,17 +33,17 @@ class Card:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Phase:
+class MeasuredPhase:
     name: str
     peak: Levels
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
+class MeasuredRun:
     """One side. `driver` says how its driver level was read."""
 
     outcome: str
-    phases: tuple[Phase, ...]
+    phases: tuple[MeasuredPhase, ...]
     driver: str
     seconds: float
     events: tuple[int, ...] | None = None  # history.py
@@ -64,7 +64,7 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Machine:
+class MeasuredMachine:
     """`card` is the GPU's id in the catalogue."""
 
     gpu: str
@@ -77,15 +77,15 @@ class Machine:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Record:
+class Measurement:
     """`note` says why there is no prediction."""
 
     target: str
     date: str
     version: str
-    machine: Machine
-    measured: Run
-    predicted: Run | None = None
+    machine: MeasuredMachine
+    measured: MeasuredRun
+    predicted: MeasuredRun | None = None
     note: str = ""
     history: dict[str, Any] | None = None
 
@@ -115,16 +115,16 @@ def errors(predicted: Levels, measured: Levels) -> dict[str, float | None]:
     return {level: round((p - m) / m, 6) if m else None for level, p, m in pairs}
 
 
-def from_dict(body: Mapping[str, Any], where: str) -> Record:
+def from_dict(body: Mapping[str, Any], where: str) -> Measurement:
     """A record as it was written. Raises BadFileError."""
     if body.get("schema") != SCHEMA:
         raise BadFileError(f"{where}: schema is {body.get('schema')!r}, not {SCHEMA!r}")
     predicted = body["predicted"]
-    return Record(
+    return Measurement(
         target=body["target"],
         date=body["date"],
         version=body["version"],
-        machine=Machine(**body["machine"]),
+        machine=MeasuredMachine(**body["machine"]),
         measured=_run(body["measured"]),
         predicted=_run(predicted) if predicted else None,
         note=body["note"],
@@ -132,12 +132,12 @@ def from_dict(body: Mapping[str, Any], where: str) -> Record:
     )
 
 
-def _run(body: Mapping[str, Any]) -> Run:
+def _run(body: Mapping[str, Any]) -> MeasuredRun:
     phases = (
-        Phase(name=p["name"], peak=Levels(*(p[level] for level in Levels._fields)))
+        MeasuredPhase(name=p["name"], peak=Levels(*(p[level] for level in Levels._fields)))
         for p in body["phases"]
     )
-    return Run(
+    return MeasuredRun(
         outcome=body["outcome"],
         phases=tuple(phases),
         driver=body["driver_from"],

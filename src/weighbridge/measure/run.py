@@ -14,7 +14,7 @@ from weighbridge.errors import UnsupportedError, WeighbridgeError
 from weighbridge.golden import PROGRAMS
 from weighbridge.measure import history
 from weighbridge.measure.apart import apart
-from weighbridge.measure.record import Card, Machine, Record, Run
+from weighbridge.measure.record import FakeCard, MeasuredMachine, MeasuredRun, Measurement
 from weighbridge.measure.target import Target
 
 WORKERS = 4  # a trace is one thread, and up to a few GiB
@@ -24,7 +24,9 @@ class FailedError(WeighbridgeError):
     """A target that did not run to its end, and not for lack of memory."""
 
 
-def measure(targets: Sequence[Target], *, events: bool = False) -> Iterator[Record | FailedError]:
+def measure(
+    targets: Sequence[Target], *, events: bool = False
+) -> Iterator[Measurement | FailedError]:
     """A record of each, as soon as it is there. Raises UnsupportedError without a GPU."""
     here = machine(warm=all(target.golden for target in targets))
     workers = min(WORKERS, max(1, (os.cpu_count() or 1) // 2))
@@ -34,37 +36,39 @@ def measure(targets: Sequence[Target], *, events: bool = False) -> Iterator[Reco
             yield _one(target, here, prediction, events)
 
 
-def machine(*, warm: bool) -> Machine:
+def machine(*, warm: bool) -> MeasuredMachine:
     """The GPU and the versions. Raises UnsupportedError."""
-    found: Machine = apart("weighbridge.measure.machine:machine", warm=warm)
+    found: MeasuredMachine = apart("weighbridge.measure.machine:machine", warm=warm)
     return found
 
 
-def predict(target: Target, here: Machine, events: bool) -> Run:
+def predict(target: Target, here: MeasuredMachine, events: bool) -> MeasuredRun:
     """The trace of `target` on the card that is here. Raises WeighbridgeError."""
     if here.card is None:
         raise UnsupportedError(f"{here.gpu} is not in our catalogue: `weighbridge gpus`")
-    return traced(target, Card(name=here.card, memory=f"{here.total_memory}B"), events=events)
+    return traced(target, FakeCard(name=here.card, memory=f"{here.total_memory}B"), events=events)
 
 
-def traced(target: Target, card: Card, *, events: bool = False) -> Run:
+def traced(target: Target, card: FakeCard, *, events: bool = False) -> MeasuredRun:
     """... on any card. Raises WeighbridgeError."""
-    run: Run = apart("weighbridge.measure.sides:fake", target, card, events, warm=target.golden)
+    run: MeasuredRun = apart(
+        "weighbridge.measure.sides:fake", target, card, events, warm=target.golden
+    )
     return run
 
 
 def _one(
-    target: Target, here: Machine, prediction: Future[Run], events: bool
-) -> Record | FailedError:
+    target: Target, here: MeasuredMachine, prediction: Future[MeasuredRun], events: bool
+) -> Measurement | FailedError:
     missing = PROGRAMS[target.name].missing if target.golden else []
     if missing:
         return FailedError(f"{target}: needs {', '.join(missing)}: pip install {' '.join(missing)}")
     try:
         side = "weighbridge.measure.sides:real"
-        measured: Run = apart(side, target, events, warm=target.golden)
+        measured: MeasuredRun = apart(side, target, events, warm=target.golden)
     except WeighbridgeError as error:
         return FailedError(f"{target}: {error}")
-    record = Record(
+    record = Measurement(
         target=str(target),
         date=datetime.now(UTC).date().isoformat(),
         version=__version__,
@@ -77,7 +81,7 @@ def _one(
         return replace(record, note=f"not predicted: {error}")
 
 
-def _beside(record: Record, predicted: Run) -> Record:
+def _beside(record: Measurement, predicted: MeasuredRun) -> Measurement:
     events = record.measured.events
     if events is None or predicted.events is None:
         return replace(record, predicted=predicted)

@@ -10,17 +10,17 @@ import torch
 
 from weighbridge.golden.phases import listening
 from weighbridge.measure import history
-from weighbridge.measure.driver import Driver
+from weighbridge.measure.driver import DriverMeter
 from weighbridge.measure.meter import Meter
-from weighbridge.measure.record import DONE, OOM, Card, Run
+from weighbridge.measure.record import DONE, OOM, FakeCard, MeasuredRun
 from weighbridge.measure.target import Target
 
 SEED = 0
 
 
-def real(target: Target, events: bool) -> Run:
+def real(target: Target, events: bool) -> MeasuredRun:
     """Run the target on the GPU that is here. `events` keeps its history."""
-    driver = Driver()
+    driver = DriverMeter()
     driver.start()
     if events:
         torch.cuda.memory._record_memory_history("all", context=None, max_entries=sys.maxsize)
@@ -32,7 +32,7 @@ def real(target: Target, events: bool) -> Run:
     return replace(run, events=history.of_snapshot(entries))
 
 
-def fake(target: Target, card: Card, events: bool) -> Run:
+def fake(target: Target, card: FakeCard, events: bool) -> MeasuredRun:
     """Run the target on a fake card of the catalogue, whatever is here."""
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
     from weighbridge.trace.gpu import FakeGPU
@@ -49,7 +49,7 @@ def fake(target: Target, card: Card, events: bool) -> Run:
     return replace(run, events=history.of_tape(gpu.tape.events, gpu.tape.storages))
 
 
-def _metered(target: Target, driver: Callable[[], int], kind: str) -> Run:
+def _metered(target: Target, driver: Callable[[], int], kind: str) -> MeasuredRun:
     torch.manual_seed(SEED)
     meter, outcome, started = Meter(driver), DONE, perf_counter()
     with listening(meter):
@@ -58,4 +58,4 @@ def _metered(target: Target, driver: Callable[[], int], kind: str) -> Run:
         except torch.cuda.OutOfMemoryError:
             outcome = OOM
     seconds = perf_counter() - started
-    return Run(outcome=outcome, phases=meter.phases(), driver=kind, seconds=seconds)
+    return MeasuredRun(outcome=outcome, phases=meter.phases(), driver=kind, seconds=seconds)

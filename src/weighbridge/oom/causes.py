@@ -9,10 +9,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from weighbridge.oom.figures import held, others, share_between, spilled, unallocated
-from weighbridge.oom.record import Found, Judged
+from weighbridge.oom.record import Judged, OomReading
 from weighbridge.units import GIB, MIB
 
-Rule = Callable[[Found, Mapping[str, Any]], Judged | None]
+Rule = Callable[[OomReading, Mapping[str, Any]], Judged | None]
 
 # Shares of a device, in percent. Fragmentation's is that of the project's definition of the cause;
 # the others are assumed, between the messages whose threads tell the cause.
@@ -51,7 +51,7 @@ PLACES = {
 TENSOR = ("attention_matrix", "logits")
 
 
-def judge(found: Found, settings: Mapping[str, Any]) -> Judged:
+def judge(found: OomReading, settings: Mapping[str, Any]) -> Judged:
     """The cause of `found`, under the settings that are known."""
     known = {**found.stated, **settings}
     rules = BY_WORDING.get(found.wording, ON_A_CARD if found.wording.startswith("torch") else ())
@@ -74,7 +74,7 @@ def _likely(cause: str, why: str, *others: str) -> Rule:
 # vLLM and SGLang
 
 
-def _share(known: Mapping[str, Any], found: Found) -> float | None:
+def _share(known: Mapping[str, Any], found: OomReading) -> float | None:
     for value in (
         found.parsed.get("utilization"),
         known.get("gpu_memory_utilization"),
@@ -85,13 +85,13 @@ def _share(known: Mapping[str, Any], found: Found) -> float | None:
     return None
 
 
-def _serves(found: Found, known: Mapping[str, Any]) -> bool:
+def _serves(found: OomReading, known: Mapping[str, Any]) -> bool:
     """Whether a server ran that takes a share of the device before it answers."""
     engine = known.get("engine") or found.engine
     return engine in ("vllm", "sglang") or (_share(known, found) or 0) > HIGH
 
 
-def _started_short(found: Found, known: Mapping[str, Any]) -> Judged | None:
+def _started_short(found: OomReading, known: Mapping[str, Any]) -> Judged | None:
     capacity, free = found.size("capacity"), found.size("free")
     if not capacity or free is None:
         return None
@@ -105,7 +105,7 @@ def _started_short(found: Found, known: Mapping[str, Any]) -> Judged | None:
     )
 
 
-def _no_blocks(found: Found, known: Mapping[str, Any]) -> Judged | None:
+def _no_blocks(found: OomReading, known: Mapping[str, Any]) -> Judged | None:
     share = _share(known, found)
     if share is not None and share < LOW:
         return Judged("utilization_set_too_low", "share.low", "likely", ("weights_too_big",))
@@ -114,13 +114,13 @@ def _no_blocks(found: Found, known: Mapping[str, Any]) -> Judged | None:
     )
 
 
-def _sampler(found: Found, known: Mapping[str, Any]) -> Judged | None:
+def _sampler(found: OomReading, known: Mapping[str, Any]) -> Judged | None:
     if (_share(known, found) or 0) > HIGH:
         return Judged("utilization_set_too_high", "sampler.share", "likely", ("logits",))
     return Judged("logits", "sampler", "said", ("utilization_set_too_high",))
 
 
-def _sglang(found: Found, known: Mapping[str, Any]) -> Judged | None:
+def _sglang(found: OomReading, known: Mapping[str, Any]) -> Judged | None:
     if "Capturecudagraphfailed" in found.message:
         return Judged("cuda_graphs", "cuda_graphs", "said", ("utilization_set_too_high",))
     if "alloc_req_slots" in found.message:
@@ -136,7 +136,7 @@ def _sglang(found: Found, known: Mapping[str, Any]) -> Judged | None:
 # llama.cpp
 
 
-def _ggml(found: Found, known: Mapping[str, Any]) -> Judged | None:
+def _ggml(found: OomReading, known: Mapping[str, Any]) -> Judged | None:
     text = found.message
     if "exceedsdevicebuffersizelimit" in text:
         return Judged("device_limit", "buffer_limit", "said", ("compute_buffer",))
@@ -149,7 +149,7 @@ def _ggml(found: Found, known: Mapping[str, Any]) -> Judged | None:
     return None
 
 
-def _metal(found: Found, known: Mapping[str, Any]) -> Judged | None:
+def _metal(found: OomReading, known: Mapping[str, Any]) -> Judged | None:
     """Weights fit with room to spare, and the context is long: its cache fills the rest."""
     capacity, loaded = found.size("capacity"), found.size("allocated")
     if (found.parsed.get("n_ctx") or 0) < LONG or not capacity or loaded is None:
@@ -164,7 +164,7 @@ def _metal(found: Found, known: Mapping[str, Any]) -> Judged | None:
 # bare errors
 
 
-def _bare(found: Found, known: Mapping[str, Any]) -> Judged | None:
+def _bare(found: OomReading, known: Mapping[str, Any]) -> Judged | None:
     if found.virtual:
         return Judged("host_memory", "wsl", "likely", ("weights_too_big", "other_process"))
     if found.place:
@@ -176,7 +176,7 @@ def _bare(found: Found, known: Mapping[str, Any]) -> Judged | None:
     return None
 
 
-def _xla(found: Found, known: Mapping[str, Any]) -> Judged | None:
+def _xla(found: OomReading, known: Mapping[str, Any]) -> Judged | None:
     if "onhost" in found.message:
         return Judged("host_memory", "pinned", "said")
     sizes = {name: found.size(name) or 0 for name in ("parameter", "live_out", "temp")}
@@ -195,13 +195,13 @@ def _xla(found: Found, known: Mapping[str, Any]) -> Judged | None:
     return Judged("activations", "xla.live", "likely")
 
 
-def _shm(found: Found, known: Mapping[str, Any]) -> Judged | None:
+def _shm(found: OomReading, known: Mapping[str, Any]) -> Judged | None:
     if "signal:Killed" in found.message:
         return Judged("host_memory", "worker_killed", "said", ("shared_memory",))
     return Judged("shared_memory", "shared_memory", "said", ("host_memory",))
 
 
-def _trt(found: Found, known: Mapping[str, Any]) -> Judged | None:
+def _trt(found: OomReading, known: Mapping[str, Any]) -> Judged | None:
     if "maxTokensInPagedKvCache" in found.message:
         return Judged("kv_cache_too_big", "trt.kv", "said")
     return None
@@ -210,7 +210,7 @@ def _trt(found: Found, known: Mapping[str, Any]) -> Judged | None:
 # PyTorch on a card
 
 
-def _others(found: Found, known: Mapping[str, Any]) -> Judged | None:
+def _others(found: OomReading, known: Mapping[str, Any]) -> Judged | None:
     capacity, theirs, requested = found.size("capacity"), others(found), found.size("requested")
     if not capacity or theirs is None or theirs < max(CONTEXT, capacity * OTHERS_HOLD // 100):
         return None
@@ -219,7 +219,7 @@ def _others(found: Found, known: Mapping[str, Any]) -> Judged | None:
     return Judged("other_process", "others", "computed", ("activations",), {"others": theirs})
 
 
-def _too_large(found: Found, known: Mapping[str, Any]) -> Judged | None:
+def _too_large(found: OomReading, known: Mapping[str, Any]) -> Judged | None:
     """One tensor that no such card could hold."""
     capacity, requested = found.size("capacity"), found.size("requested")
     if not capacity or requested is None or requested <= capacity:
@@ -231,14 +231,14 @@ def _too_large(found: Found, known: Mapping[str, Any]) -> Judged | None:
     return Judged(cause, "one_tensor", "computed", tuple(c for c in TENSOR if c != cause))
 
 
-def _first(found: Found, known: Mapping[str, Any]) -> Judged | None:
+def _first(found: OomReading, known: Mapping[str, Any]) -> Judged | None:
     """The very first allocation is refused: no program has filled anything."""
     if found.size("allocated") != 0 or not found.size("requested"):
         return None
     return Judged("device_limit", "first_allocation", "computed", ("other_process",))
 
 
-def _capped(found: Found) -> bool:
+def _capped(found: OomReading) -> bool:
     """Whether a limit that the message prints is what was reached. MPS prints its own always."""
     allowed, mine, requested = found.size("allowed"), held(found), found.size("requested") or 0
     if not allowed or mine is None or found.tool == "torch-mps":
@@ -246,7 +246,7 @@ def _capped(found: Found) -> bool:
     return (found.size("free") or 0) >= requested or mine + requested > allowed
 
 
-def _free(found: Found, known: Mapping[str, Any]) -> Judged | None:
+def _free(found: OomReading, known: Mapping[str, Any]) -> Judged | None:
     """Blame a limit that somebody or the driver set: there is room, and it is refused."""
     free, requested = found.size("free"), found.size("requested")
     if _capped(found):
@@ -271,7 +271,7 @@ def _free(found: Found, known: Mapping[str, Any]) -> Judged | None:
     )
 
 
-def _fragmented(found: Found, known: Mapping[str, Any]) -> Judged | None:
+def _fragmented(found: OomReading, known: Mapping[str, Any]) -> Judged | None:
     capacity, requested, cached = (
         found.size("capacity"),
         found.size("requested"),
@@ -286,7 +286,7 @@ def _fragmented(found: Found, known: Mapping[str, Any]) -> Judged | None:
     )
 
 
-def _place(found: Found, known: Mapping[str, Any]) -> Judged | None:
+def _place(found: OomReading, known: Mapping[str, Any]) -> Judged | None:
     cause = PLACES.get(found.place)
     if cause is None:
         return None
@@ -298,7 +298,7 @@ def _place(found: Found, known: Mapping[str, Any]) -> Judged | None:
     )
 
 
-def _weights(found: Found, known: Mapping[str, Any]) -> Judged | None:
+def _weights(found: OomReading, known: Mapping[str, Any]) -> Judged | None:
     """The card is full, nothing was freed so far, and one weight more is asked for."""
     capacity, requested, mine = found.size("capacity"), found.size("requested"), held(found)
     if not capacity or requested is None or mine is None or requested * 100 > capacity * SMALL:
@@ -310,7 +310,7 @@ def _weights(found: Found, known: Mapping[str, Any]) -> Judged | None:
     return None
 
 
-def _serving(found: Found, known: Mapping[str, Any]) -> Judged | None:
+def _serving(found: OomReading, known: Mapping[str, Any]) -> Judged | None:
     """A server has laid out its cache, and what comes beside it has no room."""
     if not _serves(found, known):
         return None
@@ -319,7 +319,7 @@ def _serving(found: Found, known: Mapping[str, Any]) -> Judged | None:
     )
 
 
-def _full(found: Found, known: Mapping[str, Any]) -> Judged | None:
+def _full(found: OomReading, known: Mapping[str, Any]) -> Judged | None:
     """The card is full of this program's own tensors: in the end, those of a step."""
     if found.size("allocated") is None and found.wording != "torch-mps-buffer":
         return None
@@ -378,7 +378,7 @@ BY_WORDING: dict[str, tuple[Rule, ...]] = {
 }
 
 
-def ollama(found: Found, known: Mapping[str, Any]) -> Judged | None:
+def ollama(found: OomReading, known: Mapping[str, Any]) -> Judged | None:
     """Host memory where it says so; of the card it gives no figures."""
     if found.size("needed_host") is not None:
         return Judged(

@@ -5,8 +5,8 @@ from string import Formatter
 from typing import Any
 
 from weighbridge.oom.figures import listed
-from weighbridge.oom.record import Change, Found, Judged
-from weighbridge.oom.rows import ROWS, Row
+from weighbridge.oom.record import Change, Judged, OomReading
+from weighbridge.oom.rows import ROWS, CauseRow
 from weighbridge.units import GIB
 
 MOST = 4  # changes that are told: more are not read
@@ -18,7 +18,7 @@ RANKS = 3  # processes of equal size on one card: ranks that all began on the fi
 HINTS = ("torch-2.1", "torch-2.2..", "torch-2.4..")  # wordings of versions with expandable segments
 
 
-def changes(found: Found, judged: Judged, settings: Mapping[str, Any]) -> tuple[Change, ...]:
+def changes(found: OomReading, judged: Judged, settings: Mapping[str, Any]) -> tuple[Change, ...]:
     """The rows for this cause and program, filled; at most MOST. Where the message does not tell
     the cause, the first row for each that is possible."""
     if not found.tool:  # a program that we do not know
@@ -32,7 +32,7 @@ def changes(found: Found, judged: Judged, settings: Mapping[str, Any]) -> tuple[
     return tuple(filled(row, values) for row in first if row is not None)[:MOST]
 
 
-def filled(row: Row, values: Mapping[str, Any]) -> Change:
+def filled(row: CauseRow, values: Mapping[str, Any]) -> Change:
     """A row with its figures."""
     change = {name: _typed(value.format_map(values)) for name, value in row.change.items()}
     return Change(change, row.cost, row.paste.format_map(values))
@@ -44,7 +44,7 @@ def _typed(text: str) -> Any:
     return int(text) if text.isdecimal() else text
 
 
-def _known(row: Row, values: Mapping[str, Any]) -> bool:
+def _known(row: CauseRow, values: Mapping[str, Any]) -> bool:
     texts = (row.paste, *row.change.values())
     return all(
         name in values for text in texts for _, name, _, _ in Formatter().parse(text) if name
@@ -67,7 +67,7 @@ TRAINERS = ("trainer", "deepspeed")
 NO_PYTHON = ("comfyui", "webui", "vllm", "sglang")
 
 
-def tags_of(found: Found, judged: Judged, settings: Mapping[str, Any]) -> set[str]:
+def tags_of(found: OomReading, judged: Judged, settings: Mapping[str, Any]) -> set[str]:
     """What is known of the program: the rows' vocabulary."""
     engine = str(settings.get("engine") or found.engine)
     tags = {*TOOLS.get(found.tool, (found.tool,)), engine, *_allocator(found), *_machine(found)}
@@ -97,7 +97,7 @@ def tags_of(found: Found, judged: Judged, settings: Mapping[str, Any]) -> set[st
     return tags | {name for name, holds in facts.items() if holds}
 
 
-def _missing(found: Found) -> float:
+def _missing(found: OomReading) -> float:
     """How many times the cache that there is would do."""
     needed, there = found.size("needed_kv"), found.size("available_kv")
     if needed is None:
@@ -105,7 +105,7 @@ def _missing(found: Found) -> float:
     return needed / there if needed and there else 1
 
 
-def _allocator(found: Found) -> set[str]:
+def _allocator(found: OomReading) -> set[str]:
     """What the version of PyTorch can be told about fragmentation."""
     if found.wording in HINTS and not found.windows:
         return {"expandable"}
@@ -114,16 +114,16 @@ def _allocator(found: Found) -> set[str]:
     return {"first"} if found.wording.startswith("torch-1.") else set()
 
 
-def _machine(found: Found) -> set[str]:
+def _machine(found: OomReading) -> set[str]:
     return {"windows"} if found.windows or found.wording == "windows-commit" else {"not_windows"}
 
 
-def _ranks(found: Found) -> bool:
+def _ranks(found: OomReading) -> bool:
     sizes = [row["bytes"] for row in listed(found)]
     return len(sizes) >= RANKS and len(set(sizes)) * 2 <= len(sizes)
 
 
-def figures(found: Found, settings: Mapping[str, Any]) -> dict[str, Any]:
+def figures(found: OomReading, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Values for the rows, as far as the message or the settings give them."""
     known = {**found.stated, **settings, **{k: v for k, v in found.parsed.items() if v is not None}}
     share = known.get(
@@ -149,7 +149,7 @@ def _half(value: Any) -> int | None:
     return max(int(value) // 2, 1) if isinstance(value, int) else None
 
 
-def _length(found: Found) -> int | None:
+def _length(found: OomReading) -> int | None:
     """The longest request that the cache can hold, in whole blocks."""
     said = found.parsed.get("estimated_max_model_len") or found.parsed.get("max_tokens")
     if said:
@@ -164,7 +164,7 @@ def _length(found: Found) -> int | None:
     return asked * there // needed // BLOCK * BLOCK or None
 
 
-def _fitting(found: Found) -> str | None:
+def _fitting(found: OomReading) -> str | None:
     """The largest share, in percent, that is free on the card now."""
     capacity, free = found.size("capacity"), found.size("free")
     if found.wording != "vllm-startup" or not capacity or free is None or capacity < GIB:

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from weighbridge.errors import NotFoundError
-from weighbridge.gather import Options
+from weighbridge.gather import GatherOptions
 from weighbridge.judged import Remedy
 from weighbridge.oom.causes import judge
 from weighbridge.oom.changes import changes
 from weighbridge.oom.reading import read
-from weighbridge.oom.record import Change, Found, Judged, Match, Oom
+from weighbridge.oom.record import Change, Judged, Match, Oom, OomReading
 from weighbridge.oom.text import MOST, decoded
 from weighbridge.prepared import Prepared, opened
 
@@ -31,7 +31,7 @@ OUTSIDE = (  # causes that no setting of the model changes: its own changes come
 Text = str | bytes | os.PathLike[str]
 
 
-def explained(text: Text, model: Any, options: Options, settings: Mapping[str, Any]) -> Oom:
+def explained(text: Text, model: Any, options: GatherOptions, settings: Mapping[str, Any]) -> Oom:
     """The answer about a log, as text, as bytes or in a file; with a model or without."""
     found = read(_text(text), _name(text))
     judged = judge(found, settings)
@@ -41,7 +41,7 @@ def explained(text: Text, model: Any, options: Options, settings: Mapping[str, A
     return _beside(prepared, found, judged, settings)
 
 
-def _beside(model: Prepared, found: Found, judged: Judged, settings: Mapping[str, Any]) -> Oom:
+def _beside(model: Prepared, found: OomReading, judged: Judged, settings: Mapping[str, Any]) -> Oom:
     """The answer with the estimate of the model."""
     from weighbridge.oom.question import answered, question
     from weighbridge.oom.reconcile import matches, mismatch, rejudged

@@ -1,9 +1,9 @@
 """Sums of a message's figures: what the allocator holds, what others hold, what was left over."""
 
-from weighbridge.oom.record import Found
+from weighbridge.oom.record import OomReading
 
 
-def unallocated(found: Found) -> int | None:
+def unallocated(found: OomReading) -> int | None:
     """What PyTorch holds and has not handed out. "cached" (to 1.3) and "unallocated" (from 2.1) are
     this; "reserved in total" (1.4 to 2.0) includes what is allocated."""
     own, reserved, allocated = (found.size(n) for n in ("unallocated", "reserved", "allocated"))
@@ -14,7 +14,7 @@ def unallocated(found: Found) -> int | None:
     return max(reserved - allocated, 0)
 
 
-def held(found: Found) -> int | None:
+def held(found: OomReading) -> int | None:
     """All that PyTorch holds on the device."""
     allocated, cached = found.size("allocated"), unallocated(found)
     if allocated is None:
@@ -22,7 +22,7 @@ def held(found: Found) -> int | None:
     return allocated + (cached or 0) + (found.size("private_pool") or 0) * bool(cached is None)
 
 
-def own_process(found: Found) -> int | None:
+def own_process(found: OomReading) -> int | None:
     """What this process has on the device, where the driver reports it. "Process N" is often this
     very process seen from outside its container: the least listed one that can hold all that
     PyTorch does, where no other line is about this process. 0 bytes: the driver did not say."""
@@ -35,12 +35,12 @@ def own_process(found: Found) -> int | None:
     return min(fitting, default=None)
 
 
-def listed(found: Found) -> list[dict[str, int]]:
+def listed(found: OomReading) -> list[dict[str, int]]:
     """The processes that the message lists, as far as the driver knew their memory."""
     return [row for row in found.parsed.get("listed_processes", ()) if row["bytes"]]
 
 
-def others(found: Found) -> int | None:
+def others(found: OomReading) -> int | None:
     """What other programs and contexts hold: the device less what is free and what is ours.
     Negative where the driver has moved some of ours to host memory (Windows): nothing, then."""
     capacity, free = found.size("capacity"), found.size("free")
@@ -50,13 +50,13 @@ def others(found: Found) -> int | None:
     return max(capacity - free - mine, 0)
 
 
-def spilled(found: Found) -> bool:
+def spilled(found: OomReading) -> bool:
     """Whether more is allocated than the device has: Windows moves it to host memory."""
     capacity, allocated = found.size("capacity"), found.size("allocated")
     return capacity is not None and allocated is not None and allocated > capacity
 
 
-def share_between(found: Found) -> int | None:
+def share_between(found: OomReading) -> int | None:
     """The round share of the device, in percent, that the request would have crossed: a limit that
     somebody set (set_per_process_memory_fraction takes such figures)."""
     capacity, mine, requested = found.size("capacity"), held(found), found.size("requested")

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from weighbridge.errors import UsageError
-from weighbridge.oom.record import Found
+from weighbridge.oom.record import OomReading
 from weighbridge.prepared import Prepared
 from weighbridge.report import Report
 from weighbridge.settings import INFER, TRAIN
@@ -21,7 +21,7 @@ DEVICE = ("gpu", "gpu_memory")
 TASKS = ("load", "infer", "train")
 
 
-class Question(NamedTuple):
+class OomQuestion(NamedTuple):
     """`pinned` are the names that the user gave: what no remedy touches."""
 
     task: str
@@ -30,7 +30,7 @@ class Question(NamedTuple):
     warnings: tuple[str, ...] = ()
 
 
-def question(found: Found, given: Mapping[str, Any]) -> Question:
+def question(found: OomReading, given: Mapping[str, Any]) -> OomQuestion:
     """The question about the model of a log. Raises UsageError for a setting that no task has."""
     own = {name: value for name, value in given.items() if value is not None}
     task = own.pop("task", None) or _task(found, own)
@@ -47,7 +47,7 @@ def question(found: Found, given: Mapping[str, Any]) -> Question:
     if task == "infer":
         settings["engine"] = engine
     pinned = (*own, "engine", *DEVICE)
-    return Question(task, settings, pinned, tuple(_unused(own, known, task)))
+    return OomQuestion(task, settings, pinned, tuple(_unused(own, known, task)))
 
 
 def _ranks(settings: Mapping[str, Any]) -> int:
@@ -59,7 +59,7 @@ def _ranks(settings: Mapping[str, Any]) -> int:
     return ranks
 
 
-def _task(found: Found, own: Mapping[str, Any]) -> str:
+def _task(found: OomReading, own: Mapping[str, Any]) -> str:
     trains = found.place in OF_A_STEP or found.engine in TRAINERS
     return "train" if TRAINING & own.keys() or (trains and "engine" not in own) else "infer"
 
@@ -69,7 +69,7 @@ def _unused(own: Mapping[str, Any], known: Mapping[str, Any], task: str) -> list
     return [f"{', '.join(left)}: not a setting of {task}, and not used"] if left else []
 
 
-def _stated(found: Found, task: str, engine: str) -> dict[str, Any]:
+def _stated(found: OomReading, task: str, engine: str) -> dict[str, Any]:
     """Settings of the log that this task and engine have."""
     stated = dict(found.stated)
     for name, figure in (("max_model_len", "context"), ("n_ctx", "context"), ("utilization", "")):
@@ -88,7 +88,7 @@ def _share(engine: str) -> str:
     return "mem_fraction_static" if engine == "sglang" else "gpu_memory_utilization"
 
 
-def answered(model: Prepared, asked: Question) -> tuple[Report, tuple[str, ...]]:
+def answered(model: Prepared, asked: OomQuestion) -> tuple[Report, tuple[str, ...]]:
     """The estimate; without the settings of the log where they do not go together."""
     settings = dict(asked.settings)
     ask = getattr(model, asked.task)

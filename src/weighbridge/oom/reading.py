@@ -5,11 +5,20 @@ from collections.abc import Iterator
 from typing import Any
 
 from weighbridge.errors import BadFileError
-from weighbridge.oom.record import ALWAYS, Found
+from weighbridge.oom.record import ALWAYS, OomReading
 from weighbridge.oom.sizes import read_size
 from weighbridge.oom.surroundings import engine_of, place_of, stated_in
 from weighbridge.oom.text import Log, log
-from weighbridge.oom.wordings import FIELDS, LISTED, N_CTX, TORCH, WORDINGS, Field, Wording, packed
+from weighbridge.oom.wordings import (
+    FIELDS,
+    LISTED,
+    N_CTX,
+    TORCH,
+    WORDINGS,
+    Wording,
+    WordingField,
+    packed,
+)
 
 AHEAD = 6000  # characters of one message: fifteen listed processes are 900
 BEHIND = 20_000  # of the log that leads to it
@@ -20,7 +29,7 @@ RESERVE = ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_HIP_ALLOC_CONF", "PYTORCH_ALLOC_C
 TELLS = "paste the lines around 'out of memory', or the whole log"
 
 
-def read(text: str, name: str = "the text") -> Found:
+def read(text: str, name: str = "the text") -> OomReading:
     """What `text` says. Raises BadFileError where no message is in it."""
     pasted = log(text)
     wording, at = _recognised(pasted, name)
@@ -34,7 +43,7 @@ def read(text: str, name: str = "the text") -> Found:
     if wording.name.startswith("ggml") and (context := re.search(N_CTX, lines)):
         parsed["n_ctx"] = int(context[1])
     rocm = "HIPoutofmemory" in message or str(parsed.get("buffer", "")).startswith("ROCm")
-    return Found(
+    return OomReading(
         wording=_version(wording, message),
         tool="torch-rocm" if rocm and wording.tool == "torch" else wording.tool,
         parsed=parsed,
@@ -78,12 +87,12 @@ def _figures(wording: Wording, ahead: str, around: str) -> dict[str, Any]:
     return {**found, **_processes(wording, ahead, found)}
 
 
-def _fields(wording: Wording) -> Iterator[Field]:
+def _fields(wording: Wording) -> Iterator[WordingField]:
     for group in wording.reads:
         yield from FIELDS[group]
 
 
-def _value(field: Field, text: str) -> Any:
+def _value(field: WordingField, text: str) -> Any:
     if field.kind == "size":
         return int(text) if text.isdecimal() else read_size(text)
     if field.kind in ("MiB", "GiB"):

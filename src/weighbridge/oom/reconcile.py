@@ -11,7 +11,7 @@ from typing import Any
 
 from weighbridge.memory import Component, Device
 from weighbridge.model import Model
-from weighbridge.oom.record import Found, Judged, Match
+from weighbridge.oom.record import Judged, Match, OomReading
 from weighbridge.report import Report
 from weighbridge.units import GIB, KIB, MIB, align_up, human
 
@@ -36,12 +36,12 @@ OPEN = ("likely", "unknown")
 DECIDED = ("one_tensor", "refused", "cap.share")  # by figures that no estimate takes back
 
 
-def matches(found: Found, report: Report, model: Model) -> tuple[Match, ...]:
+def matches(found: OomReading, report: Report, model: Model) -> tuple[Match, ...]:
     """What of the model has the size of the request or of the need, and what fills the device."""
     return (*_of_need(found, report), *_of_request(found, report, model), *_of_device(report))
 
 
-def rejudged(found: Found, judged: Judged, report: Report, told: tuple[Match, ...]) -> Judged:
+def rejudged(found: OomReading, judged: Judged, report: Report, told: tuple[Match, ...]) -> Judged:
     """The cause, with what the model tells; what the message says or shows stays."""
     if judged.sure not in OPEN and judged.why != "one_tensor":
         return judged
@@ -54,7 +54,7 @@ def rejudged(found: Found, judged: Judged, report: Report, told: tuple[Match, ..
     return _by_filling(found, judged, report)
 
 
-def _by_filling(found: Found, judged: Judged, report: Report) -> Judged:
+def _by_filling(found: OomReading, judged: Judged, report: Report) -> Judged:
     """Judge by size: the weights, where they fill the device, else the largest component of what
     does not fit. A program that came further than loading had no weights that fill it."""
     if judged.why.startswith("place.") and found.place != "load":
@@ -68,13 +68,13 @@ def _by_filling(found: Found, judged: Judged, report: Report) -> Judged:
     return _as(judged, CAUSE_OF[name], "model.fills", nbytes) if name in CAUSE_OF else judged
 
 
-def _capacity(found: Found, report: Report) -> int:
+def _capacity(found: OomReading, report: Report) -> int:
     """Bytes of the device; more than any has where nothing tells."""
     named = report.verdict.usable_bytes if report.verdict is not None else 0
     return found.size("capacity") or named or 1 << 60
 
 
-def mismatch(found: Found, report: Report) -> tuple[str, ...]:
+def mismatch(found: OomReading, report: Report) -> tuple[str, ...]:
     """A warning where these settings are not those of the program: it came further than they do."""
     weights = _sum(_fullest(report), "weights")
     if found.place in ("", "load") or weights <= _capacity(found, report):
@@ -122,7 +122,7 @@ def _of_device(report: Report) -> Iterator[Match]:
     yield Match(name, nbytes, part.formula, "device")
 
 
-def _of_need(found: Found, report: Report) -> Iterator[Match]:
+def _of_need(found: OomReading, report: Report) -> Iterator[Match]:
     """The cache of one request, where the message says what it needs."""
     needed = found.size("needed_kv")
     own = report.derived.get("kv_cache_bytes_per_request")
@@ -138,7 +138,7 @@ def _one_request(report: Report, nbytes: int) -> str:
     return "one request of the whole context"
 
 
-def _of_request(found: Found, report: Report, model: Model) -> Iterator[Match]:
+def _of_request(found: OomReading, report: Report, model: Model) -> Iterator[Match]:
     """The first part of the model that has the size of the failed request."""
     requested = found.size("requested")
     if requested is None or requested <= SMALLEST:

@@ -48,7 +48,7 @@ Sure = Literal["said", "computed", "likely", "unknown"]
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class OomReading:
     """What was read: the wording, the program that printed it, and its figures."""
 
     wording: str
@@ -124,7 +124,7 @@ class Match:
 class Oom:
     """Why memory ran out, and what to change. All sizes are bytes."""
 
-    found: Found
+    found: OomReading
     judged: Judged
     remedies: tuple[Change, ...] = ()
     estimate: "Report | None" = None
@@ -176,7 +176,7 @@ class Oom:
 
     def _repr_html_(self) -> str:
         from weighbridge.oom.screen import view
-        from weighbridge.render import Look
+        from weighbridge.render import RenderOptions
         from weighbridge.render.html import part
 
-        return part(view(self, Look()))
+        return part(view(self, RenderOptions()))

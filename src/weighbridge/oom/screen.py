@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 from weighbridge.oom import figures
 from weighbridge.oom.messages import cost, say
-from weighbridge.oom.record import Change, Found, Match, Oom
-from weighbridge.render import Look, draw
+from weighbridge.oom.record import Change, Match, Oom, OomReading
+from weighbridge.render import RenderOptions, draw
 from weighbridge.units import human
 from weighbridge.view.messages import Say
 from weighbridge.view.records import (
@@ -22,7 +22,7 @@ from weighbridge.view.records import (
     Paste,
     Screen,
     Section,
-    Segment,
+    ShownSegment,
     lines,
     row,
 )
@@ -48,7 +48,7 @@ class Words(NamedTuple):
         return human(nbytes, self.unit)
 
 
-def view(oom: Oom, look: Look) -> Screen:
+def view(oom: Oom, look: RenderOptions) -> Screen:
     """The screen of an answer, for any renderer."""
     s = Words(say(look.lang), look.unit)
     answer: Section = (_headline(oom, s), *_bar(oom, s), *_beside(oom, s))
@@ -70,7 +70,7 @@ def view(oom: Oom, look: Look) -> Screen:
     )
 
 
-def screen(oom: Oom, look: Look = Look(), form: str = "human") -> str:  # noqa: B008
+def screen(oom: Oom, look: RenderOptions = RenderOptions(), form: str = "human") -> str:  # noqa: B008
     """The same as text."""
     return draw(view(oom, look), form, look)
 
@@ -82,7 +82,7 @@ def _arithmetic(oom: Oom, s: Words) -> Iterator[Block]:
         yield lines(*texts, heading=s("explain.heading"))
 
 
-def _read(found: Found, s: Words) -> Grid:
+def _read(found: OomReading, s: Words) -> Grid:
     """Every figure of the message, by its name in the JSON form."""
     rows = []
     for name, value in found.parsed.items():
@@ -93,7 +93,7 @@ def _read(found: Found, s: Words) -> Grid:
     return Grid(columns, tuple(rows), s("details.heading"))
 
 
-def _title(found: Found, s: Words) -> str:
+def _title(found: OomReading, s: Words) -> str:
     capacity = found.size("capacity")
     text = s("title", program=s(f"tool.{found.tool}"))
     if "device" in found.parsed:
@@ -150,7 +150,7 @@ FIGURES: tuple[tuple[str, Mapping[str, str]], ...] = (  # the first of which all
 )
 
 
-def _figures(found: Found, s: Words) -> str:
+def _figures(found: OomReading, s: Words) -> str:
     for key, named in FIGURES:
         values = {name: found.parsed.get(field) for name, field in named.items()}
         if all(isinstance(v, int) for v in values.values()):
@@ -172,7 +172,7 @@ def _bar(oom: Oom, s: Words) -> Iterator[Bar]:
     if not capacity or not parts or used > capacity * 1.05 or used == 0:
         return
     unit = sizes(capacity, s.unit)
-    segments = tuple(Segment(key, s(f"part.{key}"), n, unit.bare(n)) for key, n in parts)
+    segments = tuple(ShownSegment(key, s(f"part.{key}"), n, unit.bare(n)) for key, n in parts)
     legend = " · ".join(f"{p.name} {p.size}" for p in segments) + f" {unit.unit}"
     requested = found.size("requested")
     margin = s("bar.margin", size=s.size(requested)) if requested else ""
@@ -180,7 +180,7 @@ def _bar(oom: Oom, s: Words) -> Iterator[Bar]:
     yield Bar(segments, used, capacity, used, used, "", margin, legend, s("bar.words", parts=words))
 
 
-def _parts(found: Found) -> Iterator[tuple[str, int]]:
+def _parts(found: OomReading) -> Iterator[tuple[str, int]]:
     allocated = found.size("allocated")
     if allocated is None:
         return

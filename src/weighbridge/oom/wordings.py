@@ -29,7 +29,7 @@ class Wording:
 
 
 @dataclass(frozen=True, slots=True)
-class Field:
+class WordingField:
     """`before`: it may stand before the message, in the log that leads to it."""
 
     name: str
@@ -228,80 +228,86 @@ WORDINGS = (
 _MIB = r"(\d{1,12}(?:[.,]\d{1,6})?)"  # a figure without its unit, which is MiB
 _GIB = r"([\d.]{1,20})"
 
-FIELDS: dict[str, tuple[Field, ...]] = {
+FIELDS: dict[str, tuple[WordingField, ...]] = {
     "torch": (
-        Field("requested_bytes", rf"Tried to allocate {SIZE}"),
-        Field("device", r"[GN]PU (\d{1,4})(?:;| has a total)", "count"),
-        Field("capacity_bytes", rf"{SIZE} total capacity"),
-        Field("capacity_bytes", rf"total capaci?ty of {SIZE}"),
-        Field("free_bytes", rf"{SIZE} free"),
-        Field("free_bytes", rf"of which {SIZE} is free"),
-        Field("allocated_bytes", rf"{SIZE} already allocated"),
-        Field("allocated_bytes", rf"allocated memory {SIZE} is allocated"),
-        Field("active_bytes", rf"{SIZE} current active"),
-        Field("reserved_bytes", rf"{SIZE} reserved in total"),
-        Field("unallocated_bytes", rf"{SIZE} cached"),
-        Field("unallocated_bytes", rf"{SIZE} is reserved by PyTorch but unallocated"),
-        Field("process_bytes", rf"this process has {SIZE} memory in use"),
-        Field("private_pool_bytes", rf"with {SIZE} allocated in private pools"),
-        Field("allowed_bytes", rf"{SIZE} allowed"),
+        WordingField("requested_bytes", rf"Tried to allocate {SIZE}"),
+        WordingField("device", r"[GN]PU (\d{1,4})(?:;| has a total)", "count"),
+        WordingField("capacity_bytes", rf"{SIZE} total capacity"),
+        WordingField("capacity_bytes", rf"total capaci?ty of {SIZE}"),
+        WordingField("free_bytes", rf"{SIZE} free"),
+        WordingField("free_bytes", rf"of which {SIZE} is free"),
+        WordingField("allocated_bytes", rf"{SIZE} already allocated"),
+        WordingField("allocated_bytes", rf"allocated memory {SIZE} is allocated"),
+        WordingField("active_bytes", rf"{SIZE} current active"),
+        WordingField("reserved_bytes", rf"{SIZE} reserved in total"),
+        WordingField("unallocated_bytes", rf"{SIZE} cached"),
+        WordingField("unallocated_bytes", rf"{SIZE} is reserved by PyTorch but unallocated"),
+        WordingField("process_bytes", rf"this process has {SIZE} memory in use"),
+        WordingField("private_pool_bytes", rf"with {SIZE} allocated in private pools"),
+        WordingField("allowed_bytes", rf"{SIZE} allowed"),
     ),
     "async": (
-        Field("device", r"on device (\d{1,4}) would", "count"),
-        Field("allocated_bytes", rf"Currently allocated : {SIZE}"),
-        Field("requested_bytes", rf"Requested : {SIZE}"),
-        Field("capacity_bytes", rf"Device limit : {SIZE}"),
-        Field("free_bytes", rf"Free \(according to CUDA\): {SIZE}"),
-        Field("allowed_bytes", rf"memory fraction\) : {SIZE}"),
+        WordingField("device", r"on device (\d{1,4}) would", "count"),
+        WordingField("allocated_bytes", rf"Currently allocated : {SIZE}"),
+        WordingField("requested_bytes", rf"Requested : {SIZE}"),
+        WordingField("capacity_bytes", rf"Device limit : {SIZE}"),
+        WordingField("free_bytes", rf"Free \(according to CUDA\): {SIZE}"),
+        WordingField("allowed_bytes", rf"memory fraction\) : {SIZE}"),
     ),
     "mps": (
-        Field("allocated_bytes", rf"MPS allocated: {SIZE}"),
-        Field("other_bytes", rf"other allocations: {SIZE}"),
-        Field("allowed_bytes", rf"max allowed: {SIZE}"),
-        Field("requested_bytes", rf"Tried to allocate {SIZE}"),
-        Field("requested_bytes", rf"Invalid buffer size: {SIZE}"),
+        WordingField("allocated_bytes", rf"MPS allocated: {SIZE}"),
+        WordingField("other_bytes", rf"other allocations: {SIZE}"),
+        WordingField("allowed_bytes", rf"max allowed: {SIZE}"),
+        WordingField("requested_bytes", rf"Tried to allocate {SIZE}"),
+        WordingField("requested_bytes", rf"Invalid buffer size: {SIZE}"),
     ),
     "vllm": (
-        Field("max_model_len", r"max seq len \((\d{1,12})\)", "count", before=True),
-        Field("max_tokens", r"stored in KV cache \((\d{1,12})\)", "count"),
-        Field("needed_kv_bytes", rf"\), \(? {SIZE} KV cache is needed"),
-        Field("available_kv_bytes", rf"available KV cache memory \( {SIZE}\)"),
-        Field("estimated_max_model_len", r"estimated maximum model length is (\d{1,12})", "count"),
-        Field("device", r"on device (?:cuda|xpu|hip|npu):(\d{1,4})", "count", before=True),
-        Field("free_bytes", rf"on device (?:\w{{2,5}}:\d{{1,4}})? \({_GIB}/", "GiB", before=True),
-        Field(
+        WordingField("max_model_len", r"max seq len \((\d{1,12})\)", "count", before=True),
+        WordingField("max_tokens", r"stored in KV cache \((\d{1,12})\)", "count"),
+        WordingField("needed_kv_bytes", rf"\), \(? {SIZE} KV cache is needed"),
+        WordingField("available_kv_bytes", rf"available KV cache memory \( {SIZE}\)"),
+        WordingField(
+            "estimated_max_model_len", r"estimated maximum model length is (\d{1,12})", "count"
+        ),
+        WordingField("device", r"on device (?:cuda|xpu|hip|npu):(\d{1,4})", "count", before=True),
+        WordingField(
+            "free_bytes", rf"on device (?:\w{{2,5}}:\d{{1,4}})? \({_GIB}/", "GiB", before=True
+        ),
+        WordingField(
             "capacity_bytes",
             rf"on device [\w:]{{0,10}}\([\d.]{{1,20}}/{_GIB} GiB\)",
             "GiB",
             before=True,
         ),
-        Field("utilization", r"GPU memory utilization \(([\d.]{1,20}),", "number"),
-        Field("desired_bytes", rf"GPU memory utilization \([\d.]{{1,20}}, {SIZE}\)"),
-        Field("dummy_requests", r"sampler with (\d{1,9}) dummy", "count"),
-        Field("gpu_blocks", r"# GPU blocks: (\d{1,12})", "count", before=True),
-        Field("cpu_blocks", r"# CPU blocks: (\d{1,12})", "count", before=True),
+        WordingField("utilization", r"GPU memory utilization \(([\d.]{1,20}),", "number"),
+        WordingField("desired_bytes", rf"GPU memory utilization \([\d.]{{1,20}}, {SIZE}\)"),
+        WordingField("dummy_requests", r"sampler with (\d{1,9}) dummy", "count"),
+        WordingField("gpu_blocks", r"# GPU blocks: (\d{1,12})", "count", before=True),
+        WordingField("cpu_blocks", r"# CPU blocks: (\d{1,12})", "count", before=True),
     ),
     "sglang": (
-        Field("requested_tokens", r"Try to allocate (\d{1,12}) tokens", "count"),
-        Field("available_tokens", r"Available tokens: (\d{1,12})", "count"),
-        Field("available_slots", r"available_size\(\)=(\d{1,12})", "count"),
-        Field("requested_slots", r"num_reqs=(\d{1,12})", "count"),
-        Field("utilization", r"Current value: mem_fraction_static=([\d.]{1,20})", "number"),
+        WordingField("requested_tokens", r"Try to allocate (\d{1,12}) tokens", "count"),
+        WordingField("available_tokens", r"Available tokens: (\d{1,12})", "count"),
+        WordingField("available_slots", r"available_size\(\)=(\d{1,12})", "count"),
+        WordingField("requested_slots", r"num_reqs=(\d{1,12})", "count"),
+        WordingField("utilization", r"Current value: mem_fraction_static=([\d.]{1,20})", "number"),
     ),
-    "tgi": (Field("prefill_tokens", r"handle (\d{1,9}) prefill tokens", "count"),),
+    "tgi": (WordingField("prefill_tokens", r"handle (\d{1,9}) prefill tokens", "count"),),
     "ggml": (
-        Field("requested_bytes", r"buffer of size (\d{1,20})"),
-        Field("requested_bytes", r"memory allocation of size (\d{1,20})"),
-        Field("requested_bytes", rf"allocating {SIZE} on device"),
-        Field("requested_bytes", rf"{SIZE} of pinned memory"),
-        Field("device", r"on device (\d{1,4}):", "count"),
-        Field("device", r"current device: (\d{1,4}),", "count"),
-        Field("buffer", r"failed to allocate ([A-Za-z]{1,16}\d{0,4}) buffer of size", "text"),
-        Field("kv_bytes", rf"KV self size = {SIZE}", before=True),
-        Field(
+        WordingField("requested_bytes", r"buffer of size (\d{1,20})"),
+        WordingField("requested_bytes", r"memory allocation of size (\d{1,20})"),
+        WordingField("requested_bytes", rf"allocating {SIZE} on device"),
+        WordingField("requested_bytes", rf"{SIZE} of pinned memory"),
+        WordingField("device", r"on device (\d{1,4}):", "count"),
+        WordingField("device", r"current device: (\d{1,4}),", "count"),
+        WordingField(
+            "buffer", r"failed to allocate ([A-Za-z]{1,16}\d{0,4}) buffer of size", "text"
+        ),
+        WordingField("kv_bytes", rf"KV self size = {SIZE}", before=True),
+        WordingField(
             "allocated_bytes", rf"allocated buffer, size = {SIZE}, \({_MIB}/", "MiB", before=True
         ),
-        Field(
+        WordingField(
             "capacity_bytes",
             rf"allocated buffer, size = {SIZE}, \([\d.]{{1,20}}/{_MIB}\)",
             "MiB",
@@ -309,39 +315,41 @@ FIELDS: dict[str, tuple[Field, ...]] = {
         ),
     ),
     "ollama": (
-        Field("needed_host_bytes", rf"more system memory \({SIZE}\)"),
-        Field("available_host_bytes", rf"than is available \({SIZE}\)"),
+        WordingField("needed_host_bytes", rf"more system memory \({SIZE}\)"),
+        WordingField("available_host_bytes", rf"than is available \({SIZE}\)"),
     ),
     "bare": (
-        Field("requested_bytes", r"tried to allocate (\d{1,20}) bytes"),
-        Field("requested_bytes", r"requested buffer of size (\d{1,20})"),
-        Field("requested_bytes", r"CUDA calloc (\d{1,20}) bytes"),
+        WordingField("requested_bytes", r"tried to allocate (\d{1,20}) bytes"),
+        WordingField("requested_bytes", r"requested buffer of size (\d{1,20})"),
+        WordingField("requested_bytes", r"CUDA calloc (\d{1,20}) bytes"),
     ),
     "jax": (
-        Field("requested_bytes", r"trying to allocate (\d{1,20}) ?bytes"),
-        Field("requested_bytes", rf"trying to allocate {SIZE}"),
-        Field("requested_bytes", r"allocate request for [\d.]{1,20}[KMGT]?i?B \((\d{1,20})B\)"),
-        Field("requested_bytes", r"failed to alloc (\d{1,20}) bytes"),
-        Field("parameter_bytes", rf"parameter allocation: {SIZE}"),
-        Field("constant_bytes", rf"constant allocation: {SIZE}"),
-        Field("live_out_bytes", rf"maybe_live_out allocation: {SIZE}"),
-        Field("temp_bytes", rf"preallocated temp allocation: {SIZE}"),
-        Field("total_bytes", rf"total allocation: {SIZE}"),
-        Field("fragmentation_bytes", rf"total fragmentation: {SIZE}"),
+        WordingField("requested_bytes", r"trying to allocate (\d{1,20}) ?bytes"),
+        WordingField("requested_bytes", rf"trying to allocate {SIZE}"),
+        WordingField(
+            "requested_bytes", r"allocate request for [\d.]{1,20}[KMGT]?i?B \((\d{1,20})B\)"
+        ),
+        WordingField("requested_bytes", r"failed to alloc (\d{1,20}) bytes"),
+        WordingField("parameter_bytes", rf"parameter allocation: {SIZE}"),
+        WordingField("constant_bytes", rf"constant allocation: {SIZE}"),
+        WordingField("live_out_bytes", rf"maybe_live_out allocation: {SIZE}"),
+        WordingField("temp_bytes", rf"preallocated temp allocation: {SIZE}"),
+        WordingField("total_bytes", rf"total allocation: {SIZE}"),
+        WordingField("fragmentation_bytes", rf"total fragmentation: {SIZE}"),
     ),
-    "tensorflow": (Field("shape", r"with shape ?\[([\d,]{1,80})\]", "text"),),
+    "tensorflow": (WordingField("shape", r"with shape ?\[([\d,]{1,80})\]", "text"),),
     "mlx": (
-        Field("requested_bytes", r"Attempting to allocate (\d{1,20}) bytes"),
-        Field("allowed_bytes", r"allowed buffer size of (\d{1,20}) bytes"),
+        WordingField("requested_bytes", r"Attempting to allocate (\d{1,20}) bytes"),
+        WordingField("allowed_bytes", r"allowed buffer size of (\d{1,20}) bytes"),
     ),
-    "numpy": (Field("requested_bytes", rf"Unable to allocate {SIZE}"),),
+    "numpy": (WordingField("requested_bytes", rf"Unable to allocate {SIZE}"),),
     "kernel": (
-        Field("total_vm_bytes", rf"total-vm:{SIZE}"),
-        Field("anon_rss_bytes", rf"anon-rss:{SIZE}"),
-        Field("file_rss_bytes", rf"file-rss:{SIZE}"),
-        Field("shmem_rss_bytes", rf"shmem-rss:{SIZE}"),
+        WordingField("total_vm_bytes", rf"total-vm:{SIZE}"),
+        WordingField("anon_rss_bytes", rf"anon-rss:{SIZE}"),
+        WordingField("file_rss_bytes", rf"file-rss:{SIZE}"),
+        WordingField("shmem_rss_bytes", rf"shmem-rss:{SIZE}"),
     ),
-    "exit": (Field("exit_code", r"(137)", "count"),),
+    "exit": (WordingField("exit_code", r"(137)", "count"),),
 }
 
 LISTED = rf"Process (\d{{1,12}}) has {SIZE} memory in use"

@@ -16,12 +16,12 @@ from collections.abc import Iterator
 from weighbridge.arch.blueprint import Param
 from weighbridge.dtypes import FLOAT32, INT8, UINT8
 from weighbridge.quantization.scheme import (
+    LoaderFacts,
     Matrix,
     Pack,
-    Piece,
+    PackedPiece,
     Pieces,
     Scheme,
-    Setting,
     linears,
     module,
     packing,
@@ -31,29 +31,29 @@ from weighbridge.units import ceil_div
 BLOCK, NESTED_BLOCK = 64, 256
 
 
-def int8(p: Param, m: Matrix) -> Iterator[Piece]:
-    yield Piece(f"{module(p)}.weight", INT8, (m.outputs, m.inputs))
-    yield Piece(f"{module(p)}.SCB", FLOAT32, (m.outputs,))
+def int8(p: Param, m: Matrix) -> Iterator[PackedPiece]:
+    yield PackedPiece(f"{module(p)}.weight", INT8, (m.outputs, m.inputs))
+    yield PackedPiece(f"{module(p)}.SCB", FLOAT32, (m.outputs,))
 
 
-def four_bit(p: Param, m: Matrix) -> Iterator[Piece]:
-    yield Piece(p.name, UINT8, (ceil_div(m.numel, 2), 1))
-    yield Piece(f"{p.name}.absmax", FLOAT32, (ceil_div(m.numel, BLOCK),))
-    yield Piece(f"{p.name}.quant_map", FLOAT32, (16,))
+def four_bit(p: Param, m: Matrix) -> Iterator[PackedPiece]:
+    yield PackedPiece(p.name, UINT8, (ceil_div(m.numel, 2), 1))
+    yield PackedPiece(f"{p.name}.absmax", FLOAT32, (ceil_div(m.numel, BLOCK),))
+    yield PackedPiece(f"{p.name}.quant_map", FLOAT32, (16,))
 
 
-def double_quantized(p: Param, m: Matrix) -> Iterator[Piece]:
+def double_quantized(p: Param, m: Matrix) -> Iterator[PackedPiece]:
     blocks = ceil_div(m.numel, BLOCK)
-    yield Piece(p.name, UINT8, (ceil_div(m.numel, 2), 1))
-    yield Piece(f"{p.name}.absmax", UINT8, (blocks,))
-    yield Piece(f"{p.name}.quant_map", FLOAT32, (16,))
-    yield Piece(f"{p.name}.nested_absmax", FLOAT32, (ceil_div(blocks, NESTED_BLOCK),))
-    yield Piece(f"{p.name}.nested_quant_map", FLOAT32, (256,))
-    yield Piece(f"{p.name}.nested_offset", FLOAT32, ())
+    yield PackedPiece(p.name, UINT8, (ceil_div(m.numel, 2), 1))
+    yield PackedPiece(f"{p.name}.absmax", UINT8, (blocks,))
+    yield PackedPiece(f"{p.name}.quant_map", FLOAT32, (16,))
+    yield PackedPiece(f"{p.name}.nested_absmax", FLOAT32, (ceil_div(blocks, NESTED_BLOCK),))
+    yield PackedPiece(f"{p.name}.nested_quant_map", FLOAT32, (256,))
+    yield PackedPiece(f"{p.name}.nested_offset", FLOAT32, ())
 
 
 def _scheme(name: str, pieces: Pieces) -> Scheme:
-    def loader(s: Setting) -> Pack:
+    def loader(s: LoaderFacts) -> Pack:
         return packing(linears(s, conv1d=True), pieces, s)
 
     return Scheme(

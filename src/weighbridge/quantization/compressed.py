@@ -16,11 +16,11 @@ from re import Match
 from weighbridge.arch.blueprint import Param
 from weighbridge.dtypes import INT8, INT32, INT64
 from weighbridge.quantization.scheme import (
+    LoaderFacts,
     Matrix,
     Pack,
-    Piece,
+    PackedPiece,
     Scheme,
-    Setting,
     packing,
     published,
 )
@@ -37,23 +37,23 @@ SOURCE = "compressed-tensors 0.20 compressors/{pack,naive}_quantized"
 def packed(found: Match[str]) -> Scheme:
     bits, group = int(found["bits"]), int(found["group"] or -1)
 
-    def loader(s: Setting) -> Pack:
-        def pieces(p: Param, m: Matrix) -> Iterator[Piece]:
+    def loader(s: LoaderFacts) -> Pack:
+        def pieces(p: Param, m: Matrix) -> Iterator[PackedPiece]:
             words = ceil_div(m.inputs * bits, WORD)
             groups = 1 if group == -1 else ceil_div(m.inputs, group)
-            yield Piece(f"{p.name}_packed", INT32, (*m.stack, m.outputs, words))
-            yield Piece(f"{p.name}_scale", s.dtype, (*m.stack, m.outputs, groups))
-            yield Piece(f"{p.name}_shape", INT64, (*m.stack, 2))
+            yield PackedPiece(f"{p.name}_packed", INT32, (*m.stack, m.outputs, words))
+            yield PackedPiece(f"{p.name}_scale", s.dtype, (*m.stack, m.outputs, groups))
+            yield PackedPiece(f"{p.name}_shape", INT64, (*m.stack, 2))
 
         return packing(published(s), pieces, s)
 
     return Scheme(name=found[0], loader=loader, left=LEFT, source=SOURCE)
 
 
-def _w8a8(s: Setting) -> Pack:
-    def pieces(p: Param, m: Matrix) -> Iterator[Piece]:
-        yield Piece(p.name, INT8, p.shape)
-        yield Piece(f"{p.name}_scale", s.dtype, (*m.stack, m.outputs, 1))
+def _w8a8(s: LoaderFacts) -> Pack:
+    def pieces(p: Param, m: Matrix) -> Iterator[PackedPiece]:
+        yield PackedPiece(p.name, INT8, p.shape)
+        yield PackedPiece(f"{p.name}_scale", s.dtype, (*m.stack, m.outputs, 1))
 
     return packing(published(s), pieces, s)
 

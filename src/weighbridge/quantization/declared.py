@@ -23,7 +23,7 @@ from typing import Any
 
 from weighbridge.dtypes import BFLOAT16, FLOAT16, DType
 from weighbridge.errors import BadFileError, UnsupportedError, UsageError
-from weighbridge.quantization.scheme import Pack, Scheme, Setting, module
+from weighbridge.quantization.scheme import LoaderFacts, Pack, Scheme, module
 from weighbridge.quantization.schemes import scheme
 from weighbridge.wording import shown
 
@@ -154,7 +154,7 @@ METHODS: dict[str, Callable[[Raw], str]] = {
 def _experts_in(theirs: Scheme, others: Scheme) -> Scheme:
     """Routed experts in one format, all else in another."""
 
-    def loader(s: Setting) -> Pack:
+    def loader(s: LoaderFacts) -> Pack:
         expert, other = theirs.loader(s), others.loader(s)
         return lambda p: (expert if p.kind in ("expert", "experts") else other)(p)
 
@@ -167,7 +167,7 @@ def _except(found: Scheme, raw: Raw) -> Scheme:
         return found
     skipped = _named(patterns)
 
-    def loader(s: Setting) -> Pack:
+    def loader(s: LoaderFacts) -> Pack:
         pack = found.loader(s)
         return lambda p: None if skipped(module(p)) else pack(p)
 

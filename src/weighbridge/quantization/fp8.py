@@ -16,12 +16,12 @@ from collections.abc import Iterator
 from weighbridge.arch.blueprint import Param
 from weighbridge.dtypes import FLOAT8, FLOAT32
 from weighbridge.quantization.scheme import (
+    LoaderFacts,
     Matrix,
     Pack,
-    Piece,
+    PackedPiece,
     Pieces,
     Scheme,
-    Setting,
     packing,
     published,
     sibling,
@@ -31,29 +31,29 @@ from weighbridge.units import ceil_div
 BLOCK = 128
 
 
-def per_tensor(p: Param, m: Matrix) -> Iterator[Piece]:
-    yield Piece(p.name, FLOAT8, p.shape)
-    yield Piece(f"{p.name}_scale", FLOAT32, m.stack or (1,))
+def per_tensor(p: Param, m: Matrix) -> Iterator[PackedPiece]:
+    yield PackedPiece(p.name, FLOAT8, p.shape)
+    yield PackedPiece(f"{p.name}_scale", FLOAT32, m.stack or (1,))
 
 
-def static(p: Param, m: Matrix) -> Iterator[Piece]:
+def static(p: Param, m: Matrix) -> Iterator[PackedPiece]:
     yield from per_tensor(p, m)
-    yield Piece(sibling(p, "input_scale"), FLOAT32, m.stack or (1,))
+    yield PackedPiece(sibling(p, "input_scale"), FLOAT32, m.stack or (1,))
 
 
-def per_row(p: Param, m: Matrix) -> Iterator[Piece]:
-    yield Piece(p.name, FLOAT8, p.shape)
-    yield Piece(f"{p.name}_scale", FLOAT32, (*m.stack, m.outputs, 1))
+def per_row(p: Param, m: Matrix) -> Iterator[PackedPiece]:
+    yield PackedPiece(p.name, FLOAT8, p.shape)
+    yield PackedPiece(f"{p.name}_scale", FLOAT32, (*m.stack, m.outputs, 1))
 
 
-def per_block(p: Param, m: Matrix) -> Iterator[Piece]:
+def per_block(p: Param, m: Matrix) -> Iterator[PackedPiece]:
     scale = (*m.stack, ceil_div(m.outputs, BLOCK), ceil_div(m.inputs, BLOCK))
-    yield Piece(p.name, FLOAT8, p.shape)
-    yield Piece(f"{p.name}_scale_inv", FLOAT32, scale)
+    yield PackedPiece(p.name, FLOAT8, p.shape)
+    yield PackedPiece(f"{p.name}_scale_inv", FLOAT32, scale)
 
 
 def _scheme(name: str, pieces: Pieces) -> Scheme:
-    def loader(s: Setting) -> Pack:
+    def loader(s: LoaderFacts) -> Pack:
         return packing(published(s), pieces, s)
 
     return Scheme(

@@ -23,13 +23,13 @@ from weighbridge.arch.roles import below_number, unnumbered
 from weighbridge.dtypes import FLOAT16, FLOAT32, GGML_BY_NAME, DType
 from weighbridge.errors import UnsupportedError
 from weighbridge.quantization.gguf_names import ggml_role
-from weighbridge.quantization.mixtures import ALIASES, FALCON, MIXTURES, Place, Rule
+from weighbridge.quantization.mixtures import ALIASES, FALCON, MIXTURES, Rule, TensorPlace
 from weighbridge.quantization.scheme import (
+    LoaderFacts,
     Matrix,
     Pack,
-    Piece,
+    PackedPiece,
     Scheme,
-    Setting,
     Takes,
     in_tower,
     is_weight,
@@ -87,7 +87,7 @@ class _Alike:
     matrix: Matrix
 
 
-def _alike(s: Setting) -> Callable[[Param], _Alike]:
+def _alike(s: LoaderFacts) -> Callable[[Param], _Alike]:
     found: dict[tuple[str, tuple[int, ...], str, str], _Alike] = {}
     size = width(s.plan)
 
@@ -102,7 +102,7 @@ def _alike(s: Setting) -> Callable[[Param], _Alike]:
     return alike
 
 
-def facts(s: Setting, likes: Mapping[str, _Alike]) -> Facts:
+def facts(s: LoaderFacts, likes: Mapping[str, _Alike]) -> Facts:
     by_role: dict[str, Param] = {}
     values, last, experts, latent = 0, 0, 1, False
     for p in s.plan.counted:
@@ -161,7 +161,7 @@ def _ruled(name: str) -> Takes | None:
     return (lambda p: ggml_role(p) in roles) if roles else None
 
 
-def _type(p: Param, m: Matrix, name: str, at: Place, known: Facts) -> str:
+def _type(p: Param, m: Matrix, name: str, at: TensorPlace, known: Facts) -> str:
     """The type that the rules of `name` choose, before the row is looked at."""
     mix, part = MIXTURES[name], at.role
     rules = _rules(name, known)
@@ -193,7 +193,7 @@ def fitting(name: str, p: Param, inputs: int) -> str:
     return other if inputs % GGML_BY_NAME[other].block == 0 else "F16"
 
 
-def left_alone(s: Setting, p: Param) -> DType | None:
+def left_alone(s: LoaderFacts, p: Param) -> DType | None:
     """The dtype of what a mixture does not reach; None for what it does."""
     if in_tower(s.plan, p):
         return FLOAT16 if len(p.shape) > 1 else FLOAT32
@@ -205,8 +205,8 @@ def left_alone(s: Setting, p: Param) -> DType | None:
     return FLOAT32 if other or positions or gate else None
 
 
-def _loader(name: str) -> Callable[[Setting], Pack]:
-    def loader(s: Setting) -> Pack:
+def _loader(name: str) -> Callable[[LoaderFacts], Pack]:
+    def loader(s: LoaderFacts) -> Pack:
         alike = _alike(s)
         likes = {p.name: alike(p) for p in s.plan.counted if not p.tied}
         known = facts(s, likes)
@@ -219,7 +219,7 @@ def _loader(name: str) -> Callable[[Setting], Pack]:
             part = like.role
             index = _layer(p) if known.experts > 1 and part != "v" else seen[part]
             count = known.values if part == "v" else known.layers
-            at = Place(part, index or 0, count, known.gqa, known.experts)
+            at = TensorPlace(part, index or 0, count, known.gqa, known.experts)
             kind = (
                 MIXTURES[name].default if name in PLAIN else _type(p, like.matrix, name, at, known)
             )
@@ -234,13 +234,13 @@ def _loader(name: str) -> Callable[[Setting], Pack]:
                 settled[like] = found
             return found
 
-        def pack(p: Param) -> Iterable[Piece]:
+        def pack(p: Param) -> Iterable[PackedPiece]:
             like = likes.get(p.name) or alike(p)
             if like.plain is not None:
-                return (Piece(p.name, like.plain, p.shape),)
+                return (PackedPiece(p.name, like.plain, p.shape),)
             found = ends(p, like)
             seen[like.role] += 1
-            return [Piece(f"{module(p)}{end}", dtype, shape) for end, dtype, shape in found]
+            return [PackedPiece(f"{module(p)}{end}", dtype, shape) for end, dtype, shape in found]
 
         return pack
 

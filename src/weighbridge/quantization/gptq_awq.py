@@ -18,12 +18,12 @@ from weighbridge.arch.blueprint import Param
 from weighbridge.dtypes import FLOAT16, INT32
 from weighbridge.errors import UnsupportedError
 from weighbridge.quantization.scheme import (
+    LoaderFacts,
     Matrix,
     Pack,
-    Piece,
+    PackedPiece,
     Pieces,
     Scheme,
-    Setting,
     Takes,
     module,
     packing,
@@ -34,7 +34,7 @@ from weighbridge.units import ceil_div
 WORD = 32
 
 
-def in_layers(s: Setting) -> Takes:
+def in_layers(s: LoaderFacts) -> Takes:
     """Weights inside the repeated layers, where calibration walks; all where there are none."""
     blocks = [re.compile(translate(f"{pattern}.*")) for pattern in s.plan.blocks]
     takes = published(s)
@@ -42,19 +42,21 @@ def in_layers(s: Setting) -> Takes:
 
 
 def _gptq(bits: int, group: int) -> Pieces:
-    def pieces(p: Param, m: Matrix) -> Iterator[Piece]:
+    def pieces(p: Param, m: Matrix) -> Iterator[PackedPiece]:
         at, groups = module(p), 1 if group == -1 else ceil_div(m.inputs, group)
         packed = ceil_div(m.outputs * bits, WORD)
-        yield Piece(f"{at}.qweight", INT32, (*m.stack, ceil_div(m.inputs * bits, WORD), m.outputs))
-        yield Piece(f"{at}.qzeros", INT32, (*m.stack, groups, packed))
-        yield Piece(f"{at}.scales", FLOAT16, (*m.stack, groups, m.outputs))
-        yield Piece(f"{at}.g_idx", INT32, (*m.stack, m.inputs))
+        yield PackedPiece(
+            f"{at}.qweight", INT32, (*m.stack, ceil_div(m.inputs * bits, WORD), m.outputs)
+        )
+        yield PackedPiece(f"{at}.qzeros", INT32, (*m.stack, groups, packed))
+        yield PackedPiece(f"{at}.scales", FLOAT16, (*m.stack, groups, m.outputs))
+        yield PackedPiece(f"{at}.g_idx", INT32, (*m.stack, m.inputs))
 
     return pieces
 
 
 def _awq(bits: int, group: int) -> Pieces:
-    def pieces(p: Param, m: Matrix) -> Iterator[Piece]:
+    def pieces(p: Param, m: Matrix) -> Iterator[PackedPiece]:
         size = m.inputs if group == -1 else group
         if m.inputs % size or m.outputs * bits % WORD:
             raise UnsupportedError(
@@ -62,9 +64,9 @@ def _awq(bits: int, group: int) -> Pieces:
                 f"and AWQ needs whole groups of {size} and outputs by {WORD // bits}"
             )
         at, groups, packed = module(p), m.inputs // size, m.outputs * bits // WORD
-        yield Piece(f"{at}.qweight", INT32, (*m.stack, m.inputs, packed))
-        yield Piece(f"{at}.qzeros", INT32, (*m.stack, groups, packed))
-        yield Piece(f"{at}.scales", FLOAT16, (*m.stack, groups, m.outputs))
+        yield PackedPiece(f"{at}.qweight", INT32, (*m.stack, m.inputs, packed))
+        yield PackedPiece(f"{at}.qzeros", INT32, (*m.stack, groups, packed))
+        yield PackedPiece(f"{at}.scales", FLOAT16, (*m.stack, groups, m.outputs))
 
     return pieces
 
@@ -78,7 +80,7 @@ LEFT = (
 def gptq(found: Match[str]) -> Scheme:
     pieces = _gptq(int(found["bits"]), int(found["group"] or -1))
 
-    def loader(s: Setting) -> Pack:
+    def loader(s: LoaderFacts) -> Pack:
         return packing(in_layers(s), pieces, s)
 
     source = "GPTQModel 7.7 nn_modules/qlinear/__init__.py:_register_gptq_buffers"
@@ -88,7 +90,7 @@ def gptq(found: Match[str]) -> Scheme:
 def awq(found: Match[str]) -> Scheme:
     pieces = _awq(int(found["bits"]), int(found["group"] or -1))
 
-    def loader(s: Setting) -> Pack:
+    def loader(s: LoaderFacts) -> Pack:
         return packing(in_layers(s), pieces, s)
 
     source = "AutoAWQ 0.2.9 awq/modules/linear/gemm.py"

@@ -18,12 +18,12 @@ from weighbridge.arch.blueprint import Param
 from weighbridge.dtypes import FLOAT8, FLOAT16, INT8, INT32, UINT8, DType
 from weighbridge.errors import UnsupportedError
 from weighbridge.quantization.scheme import (
+    LoaderFacts,
     Matrix,
     Pack,
-    Piece,
+    PackedPiece,
     Pieces,
     Scheme,
-    Setting,
     Takes,
     linears,
     module,
@@ -54,7 +54,7 @@ def tag(name: str) -> str:
     return ".".join(part for part in parts if not part.isnumeric())
 
 
-def _hqq_linears(s: Setting) -> Takes:
+def _hqq_linears(s: LoaderFacts) -> Takes:
     """Every nn.Linear but `lm_head`, the default of HqqConfig.skip_modules."""
     kinds = replaced_kinds(s, derived=True)
     return lambda p: p.kind in kinds and tag(module(p)) != "lm_head"
@@ -64,17 +64,17 @@ def hqq(found: Match[str]) -> Scheme:
     bits, group = int(found["bits"]), int(found["group"])
     dtype, values = PACKED[bits]
 
-    def loader(s: Setting) -> Pack:
-        def pieces(p: Param, m: Matrix) -> Iterator[Piece]:
+    def loader(s: LoaderFacts) -> Pack:
+        def pieces(p: Param, m: Matrix) -> Iterator[PackedPiece]:
             if m.numel % group:
                 raise UnsupportedError(
                     f"{found[0]}: {p.name} has {m.numel:,} values, which are not whole groups of "
                     f"{group}; HQQ refuses the model"
                 )
             at, groups = module(p), m.numel // group
-            yield Piece(f"{at}.W_q", dtype, (ceil_div(groups, values), group))
-            yield Piece(f"{at}.scale", s.dtype, (groups, 1))
-            yield Piece(f"{at}.zero", s.dtype, (groups, 1))
+            yield PackedPiece(f"{at}.W_q", dtype, (ceil_div(groups, values), group))
+            yield PackedPiece(f"{at}.scale", s.dtype, (groups, 1))
+            yield PackedPiece(f"{at}.zero", s.dtype, (groups, 1))
 
         return packing(_hqq_linears(s), pieces, s)
 
@@ -90,11 +90,11 @@ def quanto_group(inputs: int) -> int | None:
     return next((g for g in (128, 96, 64, 32) if inputs % g == 0), None)
 
 
-def _quanto_bytes(dtype: DType) -> Callable[[Setting], Pieces]:
-    def of(s: Setting) -> Pieces:
-        def pieces(p: Param, m: Matrix) -> Iterator[Piece]:
-            yield Piece(f"{p.name}._data", dtype, (m.outputs, m.inputs))
-            yield Piece(f"{p.name}._scale", s.dtype, (m.outputs, 1))
+def _quanto_bytes(dtype: DType) -> Callable[[LoaderFacts], Pieces]:
+    def of(s: LoaderFacts) -> Pieces:
+        def pieces(p: Param, m: Matrix) -> Iterator[PackedPiece]:
+            yield PackedPiece(f"{p.name}._data", dtype, (m.outputs, m.inputs))
+            yield PackedPiece(f"{p.name}._scale", s.dtype, (m.outputs, 1))
             yield from _quanto_scalars(p, s)
 
         return pieces
@@ -102,14 +102,14 @@ def _quanto_bytes(dtype: DType) -> Callable[[Setting], Pieces]:
     return of
 
 
-def _quanto_bits(bits: int) -> Callable[[Setting], Pieces]:
-    def of(s: Setting) -> Pieces:
-        def pieces(p: Param, m: Matrix) -> Iterator[Piece]:
+def _quanto_bits(bits: int) -> Callable[[LoaderFacts], Pieces]:
+    def of(s: LoaderFacts) -> Pieces:
+        def pieces(p: Param, m: Matrix) -> Iterator[PackedPiece]:
             columns = quanto_group(m.inputs) or m.inputs
             rows = m.numel // columns
-            yield Piece(f"{p.name}._data._data", UINT8, (ceil_div(rows * bits, 8), columns))
-            yield Piece(f"{p.name}._scale", s.dtype, (rows, 1))
-            yield Piece(f"{p.name}._shift", s.dtype, (rows, 1))
+            yield PackedPiece(f"{p.name}._data._data", UINT8, (ceil_div(rows * bits, 8), columns))
+            yield PackedPiece(f"{p.name}._scale", s.dtype, (rows, 1))
+            yield PackedPiece(f"{p.name}._shift", s.dtype, (rows, 1))
             yield from _quanto_scalars(p, s)
 
         return pieces
@@ -117,21 +117,21 @@ def _quanto_bits(bits: int) -> Callable[[Setting], Pieces]:
     return of
 
 
-def _quanto_scalars(p: Param, s: Setting) -> Iterator[Piece]:
-    yield Piece(f"{module(p)}.input_scale", s.dtype, ())
-    yield Piece(f"{module(p)}.output_scale", s.dtype, ())
+def _quanto_scalars(p: Param, s: LoaderFacts) -> Iterator[PackedPiece]:
+    yield PackedPiece(f"{module(p)}.input_scale", s.dtype, ())
+    yield PackedPiece(f"{module(p)}.output_scale", s.dtype, ())
 
 
-def _eetq(s: Setting) -> Pieces:
-    def pieces(p: Param, m: Matrix) -> Iterator[Piece]:
-        yield Piece(p.name, INT8, (m.inputs, m.outputs))
-        yield Piece(f"{p.name}_scales", FLOAT16, (m.outputs,))
+def _eetq(s: LoaderFacts) -> Pieces:
+    def pieces(p: Param, m: Matrix) -> Iterator[PackedPiece]:
+        yield PackedPiece(p.name, INT8, (m.inputs, m.outputs))
+        yield PackedPiece(f"{p.name}_scales", FLOAT16, (m.outputs,))
 
     return pieces
 
 
-def _scheme(name: str, of: Callable[[Setting], Pieces], source: str) -> Scheme:
-    def loader(s: Setting) -> Pack:
+def _scheme(name: str, of: Callable[[LoaderFacts], Pieces], source: str) -> Scheme:
+    def loader(s: LoaderFacts) -> Pack:
         return packing(linears(s), of(s), s)
 
     return Scheme(name=name, loader=loader, left=LEFT, source=source)

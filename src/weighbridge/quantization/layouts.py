@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any, NamedTuple
 
-from weighbridge.tensors import Tensor
+from weighbridge.tensors import CheckpointTensor
 
 Shape = tuple[int, ...]
 Raw = Mapping[str, Any]
@@ -41,8 +41,8 @@ class Packed(NamedTuple):
     """A tensor that holds values, and its companions by the names in `needs` and `EXTRAS`."""
 
     name: str  # of the parameter
-    main: Tensor
-    others: Mapping[str, Tensor]
+    main: CheckpointTensor
+    others: Mapping[str, CheckpointTensor]
     raw: Raw
 
     def shape(self, other: str) -> Shape:

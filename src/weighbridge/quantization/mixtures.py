@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 
-class Place(NamedTuple):
+class TensorPlace(NamedTuple):
     """Where a tensor stands: in its role the `nth` among so many, in a model with so many query
     heads to a key head (`gqa`) and so many routed experts."""
 
@@ -21,7 +21,7 @@ class Place(NamedTuple):
     experts: int
 
 
-Rule = Callable[[Place], str | None]  # a type, or None: the default stays
+Rule = Callable[[TensorPlace], str | None]  # a type, or None: the default stays
 
 
 def always(name: str) -> Rule:
@@ -31,7 +31,7 @@ def always(name: str) -> Rule:
 def more_bits(name: str, otherwise: str | None = None) -> Rule:
     """The first and last eighth, and every third between: `use_more_bits`."""
 
-    def rule(at: Place) -> str | None:
+    def rule(at: TensorPlace) -> str | None:
         i, n = at.nth, at.among
         more = i < n // 8 or i >= 7 * n // 8 or (i - n // 8) % 3 == 2
         return name if more else otherwise
@@ -42,7 +42,7 @@ def more_bits(name: str, otherwise: str | None = None) -> Rule:
 def first(share: int, name: str, otherwise: Rule | None = None) -> Rule:
     """The first 1/share of the layers."""
 
-    def rule(at: Place) -> str | None:
+    def rule(at: TensorPlace) -> str | None:
         if at.nth < at.among // share:
             return name
         return otherwise(at) if otherwise else None
@@ -70,7 +70,7 @@ def middle(name: str) -> Rule:
 def of_eight(name: str, otherwise: Rule | None = None) -> Rule:
     """Return a rule that holds for models of exactly eight experts."""
 
-    def rule(at: Place) -> str | None:
+    def rule(at: TensorPlace) -> str | None:
         if at.experts == 8:
             return name
         return otherwise(at) if otherwise else None
@@ -78,7 +78,7 @@ def of_eight(name: str, otherwise: Rule | None = None) -> Rule:
     return rule
 
 
-def _iq3_m_down(at: Place) -> str | None:
+def _iq3_m_down(at: TensorPlace) -> str | None:
     early = at.nth < at.among // 8
     return "Q4_K" if early or (at.experts == 8 and more_bits("Q4_K")(at)) else None
 

@@ -14,14 +14,14 @@ of models/*.py.
 from collections.abc import Iterator
 from re import Match
 
-from weighbridge.arch.blueprint import Kind, Param
+from weighbridge.arch.blueprint import Param, ParamKind
 from weighbridge.dtypes import TORCH, UINT8
 from weighbridge.quantization.scheme import (
+    LoaderFacts,
     Matrix,
     Pack,
-    Piece,
+    PackedPiece,
     Scheme,
-    Setting,
     Takes,
     in_tower,
     packing,
@@ -29,7 +29,7 @@ from weighbridge.quantization.scheme import (
 )
 
 UINT32, WORD = TORCH["uint32"], 32
-KINDS: tuple[Kind, ...] = ("linear", "conv1d", "expert", "experts", "embedding", "router")
+KINDS: tuple[ParamKind, ...] = ("linear", "conv1d", "expert", "experts", "embedding", "router")
 
 # Starts of the names of classes whose router has bits of its own, and whose router is a bare array.
 EIGHT_BIT_ROUTERS = (
@@ -53,7 +53,7 @@ ROUTER_BITS, ROUTER_GROUP = 8, 64
 MODES = {"mxfp4": (4, 32), "nvfp4": (4, 16), "mxfp8": (8, 32)}
 
 
-def _takes(s: Setting) -> Takes:
+def _takes(s: LoaderFacts) -> Takes:
     bare = s.plan.cls.startswith(BARE_ROUTERS)
 
     def takes(p: Param) -> bool:
@@ -62,21 +62,21 @@ def _takes(s: Setting) -> Takes:
     return takes
 
 
-def _pieces(p: Param, m: Matrix, s: Setting, bits: int, group: int) -> Iterator[Piece]:
+def _pieces(p: Param, m: Matrix, s: LoaderFacts, bits: int, group: int) -> Iterator[PackedPiece]:
     words = (*m.stack, m.outputs, m.inputs * bits // WORD)
     scales = (*m.stack, m.outputs, m.inputs // group)
-    yield Piece(p.name, UINT32, words)
-    yield Piece(sibling(p, "scales"), s.dtype, scales)
-    yield Piece(sibling(p, "biases"), s.dtype, scales)
+    yield PackedPiece(p.name, UINT32, words)
+    yield PackedPiece(sibling(p, "scales"), s.dtype, scales)
+    yield PackedPiece(sibling(p, "biases"), s.dtype, scales)
 
 
 def affine(found: Match[str]) -> Scheme:
     bits, group = int(found["bits"]), int(found["group"])
 
-    def loader(s: Setting) -> Pack:
+    def loader(s: LoaderFacts) -> Pack:
         eight = s.plan.cls.startswith(EIGHT_BIT_ROUTERS)
 
-        def pieces(p: Param, m: Matrix) -> Iterator[Piece]:
+        def pieces(p: Param, m: Matrix) -> Iterator[PackedPiece]:
             own = (ROUTER_BITS, ROUTER_GROUP) if p.kind == "router" and eight else (bits, group)
             return _pieces(p, m, s, *own)
 
@@ -88,8 +88,8 @@ def affine(found: Match[str]) -> Scheme:
 def mode(found: Match[str]) -> Scheme:
     bits, group = MODES[found["mode"]]
 
-    def loader(s: Setting) -> Pack:
-        def pieces(p: Param, m: Matrix) -> Iterator[Piece]:
+    def loader(s: LoaderFacts) -> Pack:
+        def pieces(p: Param, m: Matrix) -> Iterator[PackedPiece]:
             words, scales, _ = _pieces(p, m, s, bits, group)
             return iter((words, scales._replace(dtype=UINT8)))
 

@@ -15,14 +15,14 @@ compressors/{nvfp4,mxfp4,mxfp8}.
 
 from collections.abc import Iterator
 
-from weighbridge.arch.blueprint import Kind, Param
+from weighbridge.arch.blueprint import Param, ParamKind
 from weighbridge.dtypes import FLOAT8, FLOAT32, UINT8
 from weighbridge.quantization.scheme import (
+    LoaderFacts,
     Matrix,
     Pack,
-    Piece,
+    PackedPiece,
     Scheme,
-    Setting,
     checkpoint_linears,
     packing,
     published,
@@ -32,39 +32,39 @@ from weighbridge.quantization.scheme import (
 MX, NV = 32, 16  # values that share a scale
 
 
-def mxfp4(p: Param, m: Matrix) -> Iterator[Piece]:
+def mxfp4(p: Param, m: Matrix) -> Iterator[PackedPiece]:
     groups = (*m.stack, m.outputs, m.inputs // MX)
     if m.stack:
-        yield Piece(f"{p.name}_blocks", UINT8, (*groups, MX // 2))
-        yield Piece(f"{p.name}_scales", UINT8, groups)
+        yield PackedPiece(f"{p.name}_blocks", UINT8, (*groups, MX // 2))
+        yield PackedPiece(f"{p.name}_scales", UINT8, groups)
     else:
-        yield Piece(f"{p.name}_packed", UINT8, (m.outputs, m.inputs // 2))
-        yield Piece(f"{p.name}_scale", UINT8, groups)
+        yield PackedPiece(f"{p.name}_packed", UINT8, (m.outputs, m.inputs // 2))
+        yield PackedPiece(f"{p.name}_scale", UINT8, groups)
 
 
-def mxfp8(p: Param, m: Matrix) -> Iterator[Piece]:
-    yield Piece(p.name, FLOAT8, (*m.stack, m.outputs, m.inputs))
-    yield Piece(sibling(p, "weight_scale"), UINT8, (*m.stack, m.outputs, m.inputs // MX))
+def mxfp8(p: Param, m: Matrix) -> Iterator[PackedPiece]:
+    yield PackedPiece(p.name, FLOAT8, (*m.stack, m.outputs, m.inputs))
+    yield PackedPiece(sibling(p, "weight_scale"), UINT8, (*m.stack, m.outputs, m.inputs // MX))
 
 
-def nvfp4(p: Param, m: Matrix) -> Iterator[Piece]:
-    yield Piece(f"{p.name}_packed", UINT8, (*m.stack, m.outputs, m.inputs // 2))
-    yield Piece(f"{p.name}_scale", FLOAT8, (*m.stack, m.outputs, m.inputs // NV))
-    yield Piece(f"{p.name}_global_scale", FLOAT32, m.stack or (1,))
-    yield Piece(sibling(p, "input_global_scale"), FLOAT32, m.stack or (1,))
+def nvfp4(p: Param, m: Matrix) -> Iterator[PackedPiece]:
+    yield PackedPiece(f"{p.name}_packed", UINT8, (*m.stack, m.outputs, m.inputs // 2))
+    yield PackedPiece(f"{p.name}_scale", FLOAT8, (*m.stack, m.outputs, m.inputs // NV))
+    yield PackedPiece(f"{p.name}_global_scale", FLOAT32, m.stack or (1,))
+    yield PackedPiece(sibling(p, "input_global_scale"), FLOAT32, m.stack or (1,))
 
 
-def _mxfp4(s: Setting) -> Pack:
+def _mxfp4(s: LoaderFacts) -> Pack:
     sparse = any(p.kind in ("expert", "experts") for p in s.plan.counted)
-    kinds: tuple[Kind, ...] = ("expert", "experts") if sparse else ("linear", "conv1d")
+    kinds: tuple[ParamKind, ...] = ("expert", "experts") if sparse else ("linear", "conv1d")
     return packing(checkpoint_linears(s, kinds=kinds), mxfp4, s, group=MX)
 
 
-def _mxfp8(s: Setting) -> Pack:
+def _mxfp8(s: LoaderFacts) -> Pack:
     return packing(published(s), mxfp8, s, group=MX)
 
 
-def _nvfp4(s: Setting) -> Pack:
+def _nvfp4(s: LoaderFacts) -> Pack:
     return packing(published(s), nvfp4, s, group=NV)
 
 

@@ -17,18 +17,18 @@ Version = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
+class ConfigCall:
     """A config as Python calls it. `inner` is the config of torchao within the one of transformers;
     values of `dtypes` are torch's own."""
 
     name: str
     given: Mapping[str, Any] = field(default_factory=dict)
     dtypes: Mapping[str, str] = field(default_factory=dict)
-    inner: "Call | None" = None
+    inner: "ConfigCall | None" = None
     since: Version = (4, 30)
 
 
-def written(form: str, computes: str) -> Call | None:
+def written(form: str, computes: str) -> ConfigCall | None:
     """The config of a format; None where transformers does not make it."""
     for pattern, make in MAKES:
         found = re.fullmatch(pattern, form)
@@ -43,45 +43,47 @@ def named(name: str, given: Mapping[str, Any], inner: str = "") -> str | None:
     return None if reader is None else reader(given, inner)
 
 
-def _bits4(found: re.Match[str], computes: str) -> Call:
+def _bits4(found: re.Match[str], computes: str) -> ConfigCall:
     given: dict[str, Any] = {"load_in_4bit": True, "bnb_4bit_quant_type": found[1]}
     if found[2]:
         given["bnb_4bit_use_double_quant"] = True
-    return Call(name=BNB, given=given, dtypes={"bnb_4bit_compute_dtype": computes})
+    return ConfigCall(name=BNB, given=given, dtypes={"bnb_4bit_compute_dtype": computes})
 
 
-def _torchao(inner: str) -> Callable[[re.Match[str], str], Call]:
-    def make(found: re.Match[str], computes: str) -> Call:
+def _torchao(inner: str) -> Callable[[re.Match[str], str], ConfigCall]:
+    def make(found: re.Match[str], computes: str) -> ConfigCall:
         given = {"group_size": int(found[1])} if found.groups() else {}
-        return Call(name=AO, inner=Call(name=inner, given=given), since=(4, 53))
+        return ConfigCall(name=AO, inner=ConfigCall(name=inner, given=given), since=(4, 53))
 
     return make
 
 
-def _hqq(found: re.Match[str], computes: str) -> Call:
+def _hqq(found: re.Match[str], computes: str) -> ConfigCall:
     given = {"nbits": int(found[1]), "group_size": int(found[2])}
-    return Call(name="HqqConfig", given=given, since=(4, 41))
+    return ConfigCall(name="HqqConfig", given=given, since=(4, 41))
 
 
 BNB, AO = "BitsAndBytesConfig", "TorchAoConfig"
-MAKES: tuple[tuple[str, Callable[[re.Match[str], str], Call]], ...] = (
+MAKES: tuple[tuple[str, Callable[[re.Match[str], str], ConfigCall]], ...] = (
     ("(nf4|fp4)(-dq)?", _bits4),
-    ("bnb-int8", lambda found, computes: Call(name=BNB, given={"load_in_8bit": True})),
+    ("bnb-int8", lambda found, computes: ConfigCall(name=BNB, given={"load_in_8bit": True})),
     (r"hqq-(\d)bit-g(\d+)", _hqq),
     ("torchao-int8", _torchao("Int8WeightOnlyConfig")),
     ("torchao-fp8", _torchao("Float8WeightOnlyConfig")),
     (r"torchao-int4-g(\d+)", _torchao("Int4WeightOnlyConfig")),
     (
         "quanto-(int8|float8|int4|int2)",
-        lambda found, computes: Call(
+        lambda found, computes: ConfigCall(
             name="QuantoConfig", given={"weights": found[1]}, since=(4, 40)
         ),
     ),
     (
         "eetq",
-        lambda found, computes: Call(name="EetqConfig", given={"weights": "int8"}, since=(4, 41)),
+        lambda found, computes: ConfigCall(
+            name="EetqConfig", given={"weights": "int8"}, since=(4, 41)
+        ),
     ),
-    ("fp8-block", lambda found, computes: Call(name="FineGrainedFP8Config", since=(4, 49))),
+    ("fp8-block", lambda found, computes: ConfigCall(name="FineGrainedFP8Config", since=(4, 49))),
 )
 
 

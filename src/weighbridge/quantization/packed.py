@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from weighbridge.dtypes import TORCH
 from weighbridge.quantization.layouts import ALONE, EXTRAS, LAYOUTS, Layout, Packed, Shape, beside
-from weighbridge.tensors import Tensor
+from weighbridge.tensors import CheckpointTensor
 
 
 class Logical(NamedTuple):
@@ -39,13 +39,15 @@ class Unpacked(NamedTuple):
 INTEGERS = frozenset({"int8", "uint8", "int16", "uint16", "int32", "uint32"})
 
 
-def logical(tensors: Iterable[Tensor], quantization: Mapping[str, Any] | None) -> Unpacked:
+def logical(
+    tensors: Iterable[CheckpointTensor], quantization: Mapping[str, Any] | None
+) -> Unpacked:
     """Parameters in the order of `tensors`. `quantization` is what the config says, as it is
     (`quantization_config`, hf_quant_config.json, MLX's `quantization`), or None."""
     index = {t.name: t for t in tensors}
     raw = flat(quantization or {})
     ends = {name.rpartition(".")[2] for name in index}
-    files = Files(index, raw, _candidates(ends))
+    files = PackedFiles(index, raw, _candidates(ends))
     likely = (t for t in index.values() if t.dtype.name in files.candidates)
     found = {t.name: p for t in likely if (p := _packed(t, files))}
     helpers = {name for main, p in found.items() for name in p.stored if name != main}
@@ -62,7 +64,7 @@ def flat(raw: Mapping[str, Any]) -> Mapping[str, Any]:
     return inner if isinstance(inner, Mapping) else raw
 
 
-def _plain(t: Tensor) -> Logical:
+def _plain(t: CheckpointTensor) -> Logical:
     return Logical(t.name, t.shape, (t.name,), t.dtype.name, t.nbytes)
 
 
@@ -72,8 +74,8 @@ class Candidate(NamedTuple):
     companions: tuple[str, ...]  # those that it needs, and those of EXTRAS that end any name here
 
 
-class Files(NamedTuple):
-    tensors: Mapping[str, Tensor]
+class PackedFiles(NamedTuple):
+    tensors: Mapping[str, CheckpointTensor]
     raw: Mapping[str, Any]
     candidates: Mapping[str, tuple[Candidate, ...]]  # by dtype, where there are any
 
@@ -103,7 +105,7 @@ def _last(part: str) -> str:
     return part.rpartition(".")[2].lstrip("/")
 
 
-def _packed(t: Tensor, files: Files) -> Logical | None:
+def _packed(t: CheckpointTensor, files: PackedFiles) -> Logical | None:
     tensors, raw, candidates = files
     for layout, needs, companions in candidates[t.dtype.name]:
         if not t.name.endswith(layout.end):
@@ -122,8 +124,11 @@ def _packed(t: Tensor, files: Files) -> Logical | None:
 
 
 def _others(
-    name: str, main: Tensor, companions: Iterable[str], tensors: Mapping[str, Tensor]
-) -> dict[str, Tensor]:
+    name: str,
+    main: CheckpointTensor,
+    companions: Iterable[str],
+    tensors: Mapping[str, CheckpointTensor],
+) -> dict[str, CheckpointTensor]:
     """The companions of the parameter `name` that are there, apart from `main` itself."""
     found = {}
     for other in companions:
@@ -141,7 +146,7 @@ def _shape(layout: Layout, packed: Packed) -> Shape | None:
         return None
 
 
-def _odd(plain: Iterable[Tensor]) -> Iterator[str]:
+def _odd(plain: Iterable[CheckpointTensor]) -> Iterator[str]:
     """A note for each kind of tensor that looks packed and was not understood."""
     odd = Counter(
         (t.name.rpartition(".")[2], t.dtype.name)

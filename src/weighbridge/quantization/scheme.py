@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from weighbridge.arch.blueprint import Blueprint, Kind, Param, last_name
+from weighbridge.arch.blueprint import Blueprint, Param, ParamKind, last_name
 from weighbridge.dtypes import DType
 
 
-class Piece(NamedTuple):
+class PackedPiece(NamedTuple):
     """One tensor of a packed parameter, under its full name."""
 
     name: str
@@ -22,7 +22,7 @@ class Piece(NamedTuple):
     shape: tuple[int, ...]
 
 
-class Setting(NamedTuple):
+class LoaderFacts(NamedTuple):
     """What a loader knows before it looks at one parameter."""
 
     plan: Blueprint
@@ -30,7 +30,7 @@ class Setting(NamedTuple):
     major: int  # version of transformers
 
 
-Pack = Callable[[Param], Iterable[Piece] | None]
+Pack = Callable[[Param], Iterable[PackedPiece] | None]
 Takes = Callable[[Param], bool]
 
 
@@ -40,7 +40,7 @@ class Scheme:
     written."""
 
     name: str
-    loader: Callable[[Setting], Pack]
+    loader: Callable[[LoaderFacts], Pack]
     left: str
     source: str
     engine: str = ""  # who alone loads it, where that is not transformers
@@ -63,7 +63,7 @@ class Matrix(NamedTuple):
         return count
 
 
-Pieces = Callable[[Param, Matrix], Iterable[Piece]]
+Pieces = Callable[[Param, Matrix], Iterable[PackedPiece]]
 
 DOWN = ("down", "w2", "output_linear")  # the projections of experts back to the model's width
 
@@ -119,7 +119,7 @@ FLOAT32_MODULES = (
 )
 
 
-def not_converted(s: Setting) -> frozenset[str]:
+def not_converted(s: LoaderFacts) -> frozenset[str]:
     """Modules that transformers skips when the user names none: get_keys_to_not_convert.
 
     Tied weights, the output embedding, and the module of the last parameter. Version 5 takes
@@ -155,20 +155,20 @@ DERIVED_ROUTERS_5 = ("Llama4", "Phimoe")
 BARE_ROUTERS_4 = ("Deepseek", "Dots1", "Glm4Moe", "Glm4vMoe", "GptOss")
 
 
-def replaced_kinds(s: Setting, *, derived: bool) -> set[Kind]:
+def replaced_kinds(s: LoaderFacts, *, derived: bool) -> set[ParamKind]:
     """Kinds of parameter that are weights of an nn.Linear, or (`derived`) of a subclass of it.
 
     Version 5 stacks all experts into 3-D parameters, which no quantizer of a Linear touches; in
     version 4 each expert has Linears of its own.
     """
-    kinds: set[Kind] = {"linear"} if s.major >= 5 else {"linear", "expert"}
+    kinds: set[ParamKind] = {"linear"} if s.major >= 5 else {"linear", "expert"}
     named = LINEAR_ROUTERS_5 + (DERIVED_ROUTERS_5 if derived else ())
     if s.plan.cls.startswith(named) if s.major >= 5 else not s.plan.cls.startswith(BARE_ROUTERS_4):
         kinds.add("router")
     return kinds
 
 
-def linears(s: Setting, *, conv1d: bool = False) -> Takes:
+def linears(s: LoaderFacts, *, conv1d: bool = False) -> Takes:
     """What transformers' quantizers replace: every Linear that is not in the skip list.
 
     bitsandbytes (`conv1d`) asks for nn.Linear itself or Conv1D, the others for subclasses too.
@@ -186,7 +186,7 @@ def linears(s: Setting, *, conv1d: bool = False) -> Takes:
     return takes
 
 
-def checkpoint_linears(s: Setting, *, kinds: tuple[Kind, ...]) -> Takes:
+def checkpoint_linears(s: LoaderFacts, *, kinds: tuple[ParamKind, ...]) -> Takes:
     """What published checkpoints quantize: the language model's `kinds` less its head."""
     head = is_head(s.plan)
     tied = {p.tied for p in s.plan.counted if p.tied}
@@ -203,11 +203,11 @@ def is_weight(p: Param) -> bool:
     return p.kind != "experts" or not p.name.endswith("bias")
 
 
-def packing(takes: Takes, pieces: Pieces, s: Setting, *, group: int = 1) -> Pack:
+def packing(takes: Takes, pieces: Pieces, s: LoaderFacts, *, group: int = 1) -> Pack:
     """A loader that packs what it `takes`, if `group` divides its inputs, and leaves the rest."""
     size = width(s.plan)
 
-    def pack(p: Param) -> Iterable[Piece] | None:
+    def pack(p: Param) -> Iterable[PackedPiece] | None:
         if not (takes(p) and is_weight(p)):
             return None
         m = matrix(p, size)
@@ -216,7 +216,7 @@ def packing(takes: Takes, pieces: Pieces, s: Setting, *, group: int = 1) -> Pack
     return pack
 
 
-def published(s: Setting) -> Takes:
+def published(s: LoaderFacts) -> Takes:
     """Every weight matrix that `checkpoint_linears` speaks of, experts included."""
     return checkpoint_linears(s, kinds=("linear", "conv1d", "expert", "experts"))
 

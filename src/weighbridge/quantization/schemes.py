@@ -25,7 +25,7 @@ from weighbridge.quantization import (
     mx,
     torchao,
 )
-from weighbridge.quantization.scheme import Pack, Piece, Scheme, Setting
+from weighbridge.quantization.scheme import LoaderFacts, Pack, PackedPiece, Scheme
 
 __all__ = [
     "NAMES",
@@ -78,7 +78,7 @@ def stored(
     `dtype` is the model's own, and of what the scheme leaves alone; `transformers` is the major
     version of the loader.
     """
-    setting = Setting(plan=plan, dtype=dtype, major=transformers)
+    setting = LoaderFacts(plan=plan, dtype=dtype, major=transformers)
     return (tensor for tensor, _ in _stored(plan.params, scheme, setting))
 
 
@@ -86,7 +86,7 @@ def weighed(
     params: Iterable[Param], scheme: Scheme, *, plan: Blueprint, dtype: DType, transformers: int = 5
 ) -> dict[str, int]:
     """Bytes of some of the parameters of `plan`, by name."""
-    setting = Setting(plan=plan, dtype=dtype, major=transformers)
+    setting = LoaderFacts(plan=plan, dtype=dtype, major=transformers)
     pack = _loader(scheme, setting)
     found = {}
     for p in params:
@@ -106,11 +106,11 @@ def counted(
     """All tensors of `plan` in `scheme`: of a layer's like experts the first one's, with their
     count."""
     params = plan.params if scheme.by_expert else plan.counted
-    return _stored(params, scheme, Setting(plan=plan, dtype=dtype, major=transformers))
+    return _stored(params, scheme, LoaderFacts(plan=plan, dtype=dtype, major=transformers))
 
 
 def _stored(
-    params: Iterable[Param], scheme: Scheme, setting: Setting
+    params: Iterable[Param], scheme: Scheme, setting: LoaderFacts
 ) -> Iterator[tuple[StoredTensor, int]]:
     pack = _loader(scheme, setting)
     for p in params:
@@ -118,13 +118,13 @@ def _stored(
             continue
         pieces = pack(p)
         if pieces is None:
-            pieces = (Piece(p.name, held(p, setting.dtype), p.shape),)
+            pieces = (PackedPiece(p.name, held(p, setting.dtype), p.shape),)
         for name, kind, shape in pieces:
             nbytes = kind.size(prod(shape))
             yield StoredTensor(name, kind, shape, nbytes, p.name), p.copies
 
 
-def _loader(scheme: Scheme, setting: Setting) -> Pack:
+def _loader(scheme: Scheme, setting: LoaderFacts) -> Pack:
     flat = next((p.name for p in setting.plan.counted if p.kind == "flat"), None)
     if flat is not None:
         raise UnsupportedError(

@@ -16,12 +16,12 @@ from re import Match
 from weighbridge.arch.blueprint import Param
 from weighbridge.dtypes import FLOAT8, FLOAT32, INT8, UINT8
 from weighbridge.quantization.scheme import (
+    LoaderFacts,
     Matrix,
     Pack,
-    Piece,
+    PackedPiece,
     Pieces,
     Scheme,
-    Setting,
     linears,
     module,
     packing,
@@ -34,33 +34,33 @@ LEFT = (
 SOURCE = "torchao 0.18.0 quantization/quant_api.py; transformers 5.23 quantizers/quantizer_torchao"
 
 
-def int8(p: Param, m: Matrix) -> Iterator[Piece]:
-    yield Piece(f"{module(p)}._weight_qdata", INT8, (m.outputs, m.inputs))
-    yield Piece(f"{module(p)}._weight_scale", FLOAT32, (m.outputs, 1))
-    yield Piece(f"{module(p)}._weight_zero_point", INT8, (m.outputs, 1))
+def int8(p: Param, m: Matrix) -> Iterator[PackedPiece]:
+    yield PackedPiece(f"{module(p)}._weight_qdata", INT8, (m.outputs, m.inputs))
+    yield PackedPiece(f"{module(p)}._weight_scale", FLOAT32, (m.outputs, 1))
+    yield PackedPiece(f"{module(p)}._weight_zero_point", INT8, (m.outputs, 1))
 
 
-def float8(p: Param, m: Matrix) -> Iterator[Piece]:
-    yield Piece(f"{module(p)}._weight_qdata", FLOAT8, (m.outputs, m.inputs))
-    yield Piece(f"{module(p)}._weight_scale", FLOAT32, (m.outputs, 1))
+def float8(p: Param, m: Matrix) -> Iterator[PackedPiece]:
+    yield PackedPiece(f"{module(p)}._weight_qdata", FLOAT8, (m.outputs, m.inputs))
+    yield PackedPiece(f"{module(p)}._weight_scale", FLOAT32, (m.outputs, 1))
 
 
 def int4(found: Match[str]) -> Scheme:
     group = int(found["group"])
 
-    def loader(s: Setting) -> Pack:
-        def pieces(p: Param, m: Matrix) -> Iterator[Piece]:
+    def loader(s: LoaderFacts) -> Pack:
+        def pieces(p: Param, m: Matrix) -> Iterator[PackedPiece]:
             at, scales = module(p), (m.inputs // group, m.outputs)
-            yield Piece(f"{at}._weight_qdata", UINT8, (m.outputs, m.inputs // 2))
-            yield Piece(f"{at}._weight_scale", s.dtype, scales)
-            yield Piece(f"{at}._weight_zero_point", s.dtype, scales)
+            yield PackedPiece(f"{at}._weight_qdata", UINT8, (m.outputs, m.inputs // 2))
+            yield PackedPiece(f"{at}._weight_scale", s.dtype, scales)
+            yield PackedPiece(f"{at}._weight_zero_point", s.dtype, scales)
 
         return packing(linears(s), pieces, s, group=group)
 
     return Scheme(name=found[0], loader=loader, left=LEFT, source=SOURCE)
 
 
-def _rows(pieces: Pieces) -> Callable[[Setting], Pack]:
+def _rows(pieces: Pieces) -> Callable[[LoaderFacts], Pack]:
     return lambda s: packing(linears(s), pieces, s)
 
 

@@ -9,15 +9,15 @@ Where no single cheap change fits, sets of two and then of three are tried.
 """
 
 from weighbridge.judged import Remedy
-from weighbridge.remedies.case import Case, said
+from weighbridge.remedies.case import RemedyCase, said
 
-__all__ = ["Case", "said", "search"]
+__all__ = ["RemedyCase", "said", "search"]
 
 LENGTH = "context"  # what is told beside flags that are enough: the length was left to the engine
 MOST = 6  # remedies of one answer
 
 
-def search(case: Case, *, most: int = MOST) -> tuple[Remedy, ...]:
+def search(case: RemedyCase, *, most: int = MOST) -> tuple[Remedy, ...]:
     """Changes that make a question fit, the cheapest first; none where no device was named, or
     where it fits and runs as asked."""
     report = case.report

@@ -39,7 +39,7 @@ def said(workload: Any) -> frozenset[str]:
 
 
 @dataclass(frozen=True, kw_only=True)  # not slotted: it keeps what it has computed
-class Case:
+class RemedyCase:
     """One question that does not fit, with the answer to it."""
 
     task: str

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from weighbridge.remedies import prices
-from weighbridge.remedies.case import Case
+from weighbridge.remedies.case import RemedyCase
 from weighbridge.remedies.formats import unrunnable
 from weighbridge.remedies.moves import Move
 
@@ -35,7 +35,7 @@ LARGER = 3  # devices that are tried
 SHARES = ("fsdp1", "fsdp2", "hsdp", "zero3")  # by which ranks share everything out
 
 
-def moves(case: Case) -> Iterator[Move]:
+def moves(case: RemedyCase) -> Iterator[Move]:
     """The smallest larger device first, then more of the same."""
     if case.workload.gpu is None or case.workload.gpu_memory is not None or case.budget is None:
         return
@@ -45,7 +45,7 @@ def moves(case: Case) -> Iterator[Move]:
     yield from _more(case)
 
 
-def _larger(case: Case) -> Iterator[Move]:
+def _larger(case: RemedyCase) -> Iterator[Move]:
     from weighbridge.accelerators.parts import parts
 
     here, need = case.part, case.verdict.per_device.expected
@@ -65,7 +65,7 @@ def _larger(case: Case) -> Iterator[Move]:
         )
 
 
-def _more(case: Case) -> Iterator[Move]:
+def _more(case: RemedyCase) -> Iterator[Move]:
     """Propose more devices: numbers that can share what is held, with the setting that shares
     it."""
     here = case.part
@@ -87,14 +87,14 @@ def _more(case: Case) -> Iterator[Move]:
         )
 
 
-def _needed(case: Case) -> int:
+def _needed(case: RemedyCase) -> int:
     """What one copy of all takes: ranks that share nothing hold a copy each."""
     copied = case.task == "train" and case.effective["shard"] not in SHARES
     used = 1 if copied else max(1, case.verdict.devices_used)
     return case.verdict.per_device.expected * used
 
 
-def _shared(case: Case, count: int) -> Mapping[str, Any] | None:
+def _shared(case: RemedyCase, count: int) -> Mapping[str, Any] | None:
     """What makes so many devices share the model; None where the user pinned it otherwise."""
     if case.task == "train":
         if case.effective["shard"] in SHARES:

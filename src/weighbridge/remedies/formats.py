@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from weighbridge.remedies import losses, prices
-from weighbridge.remedies.case import Case
+from weighbridge.remedies.case import RemedyCase
 from weighbridge.remedies.moves import Move
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ WIDTHS = {"float32": 32, "bfloat16": 16, "float16": 16}
 WIDENED = "fp8"  # checkpoints that llama.cpp's converter unpacks (convert_hf_to_gguf.py)
 
 
-def moves(case: Case) -> Iterator[Move]:
+def moves(case: RemedyCase) -> Iterator[Move]:
     """Smaller weights, best first."""
     yield from narrower(case)
     if not case.free("quantization", "dtype") or packed(case):
@@ -43,7 +43,7 @@ def moves(case: Case) -> Iterator[Move]:
             yield quantized(form, case)
 
 
-def quantized(form: str, case: Case) -> Move:
+def quantized(form: str, case: RemedyCase) -> Move:
     """The model in that format, under the name that its engine has for it."""
     name = case.kind.written.get(form, form)
     return Move(
@@ -57,13 +57,13 @@ def quantized(form: str, case: Case) -> Move:
     )
 
 
-def least(form: str, case: Case) -> Mapping[str, float]:
+def least(form: str, case: RemedyCase) -> Mapping[str, float]:
     """What surely remains of the weights. The mixture that is usual is asked in any case: layers
     and experts on the host are reckoned from its answer."""
     return {} if form == USUAL else {"weights": min(1.0, BITS[form] / width(case))}
 
 
-def width(case: Case) -> int:
+def width(case: RemedyCase) -> int:
     """Bits of a weight as it is."""
     form, dtype = case.effective.get("quantization"), case.effective.get("dtype")
     if (form or "").startswith(WIDENED):
@@ -71,7 +71,7 @@ def width(case: Case) -> int:
     return PLAIN.get(form or "", 0) or WIDTHS.get(dtype or "", 32)
 
 
-def narrower(case: Case) -> Iterator[Move]:
+def narrower(case: RemedyCase) -> Iterator[Move]:
     """Halves what float32 takes."""
     if not case.free("dtype", "quantization") or packed(case):
         return
@@ -89,13 +89,13 @@ def narrower(case: Case) -> Iterator[Move]:
     )
 
 
-def packed(case: Case) -> bool:
+def packed(case: RemedyCase) -> bool:
     """Whether the weights are in a format already that is more than a plain dtype."""
     form = str(case.effective.get("quantization") or "BF16")
     return form not in PLAIN and not (case.kind.reads == "gguf" and form.startswith(WIDENED))
 
 
-def suits(form: str, case: Case) -> bool:
+def suits(form: str, case: RemedyCase) -> bool:
     """Whether the card has what the format's kernels need."""
     from weighbridge.accelerators.chips import FLOAT8_SINCE
 
@@ -112,13 +112,13 @@ def compiled(part: "Part | None") -> bool:
     return part is None or part.stack != "own"
 
 
-def unrunnable(case: Case) -> bool:
+def unrunnable(case: RemedyCase) -> bool:
     """Whether what is trained is packed in a format that the device has no kernels for."""
     packs = case.task == "train" and bool(case.effective.get("quantization"))
     return packs and not compiled(case.part)
 
 
-def has_bfloat16(case: Case) -> bool:
+def has_bfloat16(case: RemedyCase) -> bool:
     from weighbridge.accelerators.chips import BFLOAT16_SINCE
 
     part = case.part

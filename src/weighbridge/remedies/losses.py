@@ -23,7 +23,7 @@ MLX = "https://github.com/ml-explore/mlx-lm/blob/main/mlx_lm/BENCHMARKS.md"
 FP8 = "https://docs.vllm.ai/en/latest/features/quantization/fp8/"
 
 
-class Known(NamedTuple):
+class FormatLoss(NamedTuple):
     """What is said of a format whatever the model. `model` and its parameters are those whose
     figure orders it; "" where `points` are assumed."""
 
@@ -38,10 +38,10 @@ class Known(NamedTuple):
     source: str = ""
 
 
-GGUF = Known(model="llama-3-8b", parameters=8_030_261_248, made=MADE)
+GGUF = FormatLoss(model="llama-3-8b", parameters=8_030_261_248, made=MADE)
 LLAMA = 6_738_415_616  # parameters of LLaMA 7B and Llama 2 7B
-FORMATS: Mapping[str, Known] = {
-    "bnb-int8": Known(
+FORMATS: Mapping[str, FormatLoss] = {
+    "bnb-int8": FormatLoss(
         bits="8 bits",
         points=0.5,
         slower=20,
@@ -49,26 +49,26 @@ FORMATS: Mapping[str, Known] = {
         otherwise="no loss to speak of",
         source=BNB,
     ),
-    "nf4": Known(bits="4 bits", model="llama-7b", parameters=LLAMA, slower=10),
-    "awq-4bit-g128": Known(
+    "nf4": FormatLoss(bits="4 bits", model="llama-7b", parameters=LLAMA, slower=10),
+    "awq-4bit-g128": FormatLoss(
         bits="4 bits",
         model="llama-2-7b",
         parameters=LLAMA,
         made=MADE,
         words="a checkpoint in AWQ is needed",
     ),
-    "gptq-4bit-g128": Known(
+    "gptq-4bit-g128": FormatLoss(
         bits="4 bits",
         model="llama-7b",
         parameters=LLAMA,
         made=MADE,
         words="a checkpoint in GPTQ is needed",
     ),
-    "fp8-tensor": Known(
+    "fp8-tensor": FormatLoss(
         bits="8 bits", points=1.0, otherwise="a loss that is hard to measure", source=FP8
     ),
     **{
-        f"mlx-{bits}bit-g64": Known(
+        f"mlx-{bits}bit-g64": FormatLoss(
             bits=f"{bits} bits",
             points=POINTS * down,
             made=MADE,
@@ -111,7 +111,7 @@ def _ordering(model: str, parameters: int, form: str, of: str = "weights") -> Fi
     return published(model, parameters, form, of=of) if model else None
 
 
-def _told(known: Known, form: str, found: Finding | None) -> tuple[str, str]:
+def _told(known: FormatLoss, form: str, found: Finding | None) -> tuple[str, str]:
     """Tell the loss in words, and where that is written."""
     if found is not None:
         return words(found), found.source

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 
 from weighbridge.engines.table import usual
 from weighbridge.remedies import formats, losses, prices
-from weighbridge.remedies.case import Case
+from weighbridge.remedies.case import RemedyCase
 from weighbridge.remedies.moves import Move
 
 ALL = frozenset(("*",))
@@ -20,7 +20,7 @@ NEAR = 3  # layers beside the number that an engine's own reckoning gives
 OF_CACHES = ("kv_cache_dtype", "cache_type_k", "cache_type_v", "cache_implementation")
 
 
-def moves(case: Case) -> Iterator[Move]:
+def moves(case: RemedyCase) -> Iterator[Move]:
     """Every single change that its engine has."""
     yield from formats.moves(case)
     yield from _shared(case)
@@ -34,7 +34,7 @@ def moves(case: Case) -> Iterator[Move]:
     yield from _engines(case)
 
 
-def _shared(case: Case) -> Iterator[Move]:
+def _shared(case: RemedyCase) -> Iterator[Move]:
     """Cards that were named and are not used: in one machine by tensors, between them by layers."""
     names = ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size")
     if not case.kind.server or case.count < 2 or not case.free(*names):
@@ -56,7 +56,7 @@ def _parallel(name: str, change: Mapping[str, int], ranks: int) -> Move:
     return Move(kind="parallel", change=change, cost=cost, touches=ALL, keeps=keeps)
 
 
-def _cache(case: Case) -> Iterator[Move]:
+def _cache(case: RemedyCase) -> Iterator[Move]:
     """Keys and values in 8 bits."""
     change = case.kind.small_cache
     if not change or not case.free(*OF_CACHES) or _narrow(case):
@@ -68,19 +68,19 @@ def _cache(case: Case) -> Iterator[Move]:
     yield Move(kind="kv cache", change=change, cost=cost, touches=CACHE | {"activations"})
 
 
-def _narrow(case: Case) -> bool:
+def _narrow(case: RemedyCase) -> bool:
     """Whether keys and values are in few bits already."""
     told = {str(case.effective.get(n) or "") for n in OF_CACHES[:3]}
     return not told <= {"", "auto", "f16", "bf16", "f32"}
 
 
-def _graphs(case: Case) -> Iterator[Move]:
+def _graphs(case: RemedyCase) -> Iterator[Move]:
     name = case.kind.graphs
     if name and case.free(name) and not case.effective.get(name):
         yield Move(kind="graphs", change={name: True}, cost=prices.CHANGES["eager"])
 
 
-def _attention(case: Case) -> Iterator[Move]:
+def _attention(case: RemedyCase) -> Iterator[Move]:
     """A kernel that writes no scores."""
     if case.kind.reads != "any" or not case.free("attention"):
         return
@@ -90,7 +90,7 @@ def _attention(case: Case) -> Iterator[Move]:
         yield Move(kind="attention", change=change, cost=cost, touches=frozenset(("activations",)))
 
 
-def _shorter(case: Case) -> Iterator[Move]:
+def _shorter(case: RemedyCase) -> Iterator[Move]:
     """A shorter context: the longest that there is room for, where that is known."""
     asked = int(case.effective.get("context") or 0)
     if not case.free("context", "prompt_len", "max_new_tokens"):
@@ -108,7 +108,7 @@ def _shorter(case: Case) -> Iterator[Move]:
             )
 
 
-def _fewer(case: Case) -> Iterator[Move]:
+def _fewer(case: RemedyCase) -> Iterator[Move]:
     """Propose fewer requests at once: as many as there is room for, or shares of the number."""
     asked = int(case.effective.get("batch_size") or 1)
     known = case.report.derived.get("largest_batch_size")
@@ -124,7 +124,7 @@ def _fewer(case: Case) -> Iterator[Move]:
             )
 
 
-def _on_host(case: Case) -> Iterator[Move]:
+def _on_host(case: RemedyCase) -> Iterator[Move]:
     """Layers, or their experts, in host memory: as few as need be."""
     if case.kind.reads != "gguf" or not case.free("n_gpu_layers", "n_cpu_moe"):
         return
@@ -156,7 +156,7 @@ def _on_host(case: Case) -> Iterator[Move]:
         )
 
 
-def _offloaded(case: Case) -> Iterator[Move]:
+def _offloaded(case: RemedyCase) -> Iterator[Move]:
     """A part of the weights in host memory, read anew in every step."""
     if not case.kind.offloads or not case.free("cpu_offload_gb"):
         return
@@ -171,7 +171,7 @@ def _offloaded(case: Case) -> Iterator[Move]:
         yield Move(kind="offload", change=change, cost=cost, touches=ALL, graded=True, apart=True)
 
 
-def _engines(case: Case) -> Iterator[Move]:
+def _engines(case: RemedyCase) -> Iterator[Move]:
     """Propose another engine, for a card without room."""
     if not case.free("engine", "engine_version", "quantization", "dtype", "attention"):
         return
@@ -196,7 +196,7 @@ def _engines(case: Case) -> Iterator[Move]:
         )
 
 
-def _llama(form: str, case: Case) -> Move:
+def _llama(form: str, case: RemedyCase) -> Move:
     return Move(
         kind="engine",
         apart=True,

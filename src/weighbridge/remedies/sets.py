@@ -14,7 +14,7 @@ from weighbridge.errors import WeighbridgeError
 from weighbridge.judged import Remedy, Verdict
 from weighbridge.memory import Bytes
 from weighbridge.remedies import prices, written
-from weighbridge.remedies.case import Case
+from weighbridge.remedies.case import RemedyCase
 from weighbridge.remedies.moves import Cost, Move
 from weighbridge.remedies.table import devices, moves, runnable
 from weighbridge.report import Report
@@ -43,11 +43,11 @@ HELPS = 0.985  # of a peak: a change that leaves more of it is not built upon (a
 
 
 @dataclass(frozen=True, slots=True)
-class Node:
+class MoveSet:
     """A set of changes, and the answer to them together."""
 
     moves: tuple[Move, ...]
-    case: Case
+    case: RemedyCase
 
     @property
     def change(self) -> Mapping[str, Any]:
@@ -93,16 +93,16 @@ class Search:
     """A search over sets of changes, the cheapest first."""
 
     def __init__(
-        self, case: Case, most: int, *, only: str | None = None, root: Node | None = None
+        self, case: RemedyCase, most: int, *, only: str | None = None, root: MoveSet | None = None
     ) -> None:
         """`root`: what any set begins with, where nothing runs without it."""
         self.case, self.most, self.only = case, most, only
-        self.root = root or Node((), case)
+        self.root = root or MoveSet((), case)
         self._base = len(self.root.moves)
         self.left = ASKS[case.task]
-        self.good: list[Node] = []
-        self.maybe: list[Node] = []
-        self._queue: list[tuple[bool, float, int, Node, tuple[Move, ...]]] = []
+        self.good: list[MoveSet] = []
+        self.maybe: list[MoveSet] = []
+        self._queue: list[tuple[bool, float, int, MoveSet, tuple[Move, ...]]] = []
         self._order = count()
         self._seen: set[frozenset[tuple[str, Any]]] = set()
 
@@ -120,7 +120,7 @@ class Search:
         chosen = tuple(self._chosen())
         return tuple(map(_remedy, (*chosen, *self._unsure(chosen))))
 
-    def _unsure(self, chosen: tuple[Node, ...]) -> Iterator[Node]:
+    def _unsure(self, chosen: tuple[MoveSet, ...]) -> Iterator[MoveSet]:
         """What may fit: where nothing surely does, and else the cheapest, where it is cheap."""
         ranked = sorted(self.maybe, key=lambda n: n.place)
         if not chosen:
@@ -139,7 +139,7 @@ class Search:
         sets = sum(len(n.moves) - self._base > 1 for n in self.good)
         return (cheap and points > CHEAP) or sets >= ENOUGH[self.case.task]
 
-    def _grow(self, node: Node, added: tuple[Move, ...]) -> None:
+    def _grow(self, node: MoveSet, added: tuple[Move, ...]) -> None:
         """Every set of one more change than those of `added` on top of an answer."""
         if len(node.moves) + len(added) >= DEPTH:
             return
@@ -155,7 +155,7 @@ class Search:
             if not added or not (move.apart or any(m.apart for m in added)):
                 self._push(node, (*added, move))
 
-    def _push(self, node: Node, added: tuple[Move, ...]) -> None:
+    def _push(self, node: MoveSet, added: tuple[Move, ...]) -> None:
         whole = (*node.moves, *added)
         facts = frozenset((n, repr(v)) for n, v in changed(whole).items())
         if facts in self._seen:
@@ -166,7 +166,7 @@ class Search:
         entry = (later, points, next(self._order), node, added)
         heappush(self._queue, entry)
 
-    def _tried(self, parent: Node, added: tuple[Move, ...]) -> None:
+    def _tried(self, parent: MoveSet, added: tuple[Move, ...]) -> None:
         if self._better_known((*parent.moves, *added)):
             return
         if hopeless(parent.case, added) or not self._worth(parent, added):
@@ -181,7 +181,7 @@ class Search:
             self.maybe += [node] if node.case.verdict.fits == "unknown" else []
             self._grow(node, ())
 
-    def _worth(self, parent: Node, added: tuple[Move, ...]) -> bool:
+    def _worth(self, parent: MoveSet, added: tuple[Move, ...]) -> bool:
         """Whether a set may be enough: of single changes all are asked that are not hopeless."""
         if len(parent.moves) + len(added) - self._base == 1 or self.case.room is None:
             return True
@@ -192,7 +192,7 @@ class Search:
         points = prices.together(tuple(m.cost for m in some)).price.points
         return any(_within(node, some, points) for node in self.good)
 
-    def _asked(self, parent: Node, added: tuple[Move, ...]) -> Node | None:
+    def _asked(self, parent: MoveSet, added: tuple[Move, ...]) -> MoveSet | None:
         """Ask the changed question; None where the model, the engine or the card refuses."""
         self.left -= 1
         return asked(parent, added)
@@ -205,14 +205,14 @@ class Search:
         for move in devices(self.case):
             if move.kind in found or hopeless(self.case, (move,)):
                 continue
-            node = self._asked(Node((), self.case), (move,))
+            node = self._asked(MoveSet((), self.case), (move,))
             if node is not None and node.case.verdict.fits == "yes":
                 found.add(move.kind)
                 self.good.append(node)
 
-    def _chosen(self) -> Iterator[Node]:
+    def _chosen(self) -> Iterator[MoveSet]:
         """The cheapest first, without those that another one beats, of different kinds."""
-        kept: list[Node] = []
+        kept: list[MoveSet] = []
         for node in sorted(self.good, key=lambda n: n.place):
             alike = sum(other.kinds == node.kinds for other in kept)
             beaten = any(_beats(other, node) for other in kept)
@@ -221,14 +221,14 @@ class Search:
         yield from kept[: self.most]
 
 
-def together(case: Case) -> Iterator[Node]:
+def together(case: RemedyCase) -> Iterator[MoveSet]:
     """Flags and other devices: all flags that cost no quality, the smallest device that fits then,
     and of the flags those that it needs. A dozen questions at most."""
     free: dict[str, Move] = {}
     for move in moves(case):
         if move.kind in FREE and move.kind not in free and move.change.get("shard") not in LESSER:
             free[move.kind] = move
-    flagged = asked(Node((), case), tuple(free.values())) if free else None
+    flagged = asked(MoveSet((), case), tuple(free.values())) if free else None
     if flagged is None:
         return
     for device in islice(devices(flagged.case), TRIED):
@@ -236,11 +236,11 @@ def together(case: Case) -> Iterator[Node]:
             continue
         node = asked(flagged, (device,))
         if node is not None and node.case.verdict.fits == "yes":
-            yield _needed(Node((), case), node)
+            yield _needed(MoveSet((), case), node)
             return
 
 
-def _needed(root: Node, node: Node) -> Node:
+def _needed(root: MoveSet, node: MoveSet) -> MoveSet:
     """The same without the flags that its device can do without, the dearest first."""
     for move in sorted(node.moves, key=lambda m: -m.points):
         rest = tuple(m for m in node.moves if m is not move)
@@ -252,12 +252,12 @@ def _needed(root: Node, node: Node) -> Node:
     return node
 
 
-def _matters(case: Case, move: Move) -> bool:
+def _matters(case: RemedyCase, move: Move) -> bool:
     """Whether a change takes away what a set would feel."""
     return case.guessed((move,)) <= HELPS * case.guessed(())
 
 
-def _within(node: Node, some: tuple[Move, ...], points: float) -> bool:
+def _within(node: MoveSet, some: tuple[Move, ...], points: float) -> bool:
     """Whether `some` are the changes of a node and others, or dearer steps of them."""
     by_kind = {m.kind: m for m in some}
     return all(
@@ -267,19 +267,19 @@ def _within(node: Node, some: tuple[Move, ...], points: float) -> bool:
     )
 
 
-def hopeless(case: Case, added: tuple[Move, ...]) -> bool:
+def hopeless(case: RemedyCase, added: tuple[Move, ...]) -> bool:
     """Whether what these changes leave as it is takes more than a device surely has."""
     return case.room is not None and case.least(added) > case.room
 
 
-def _note(node: Node, why: str) -> str:
+def _note(node: MoveSet, why: str) -> str:
     """What is to be done beside the line, or why there is none."""
     several = node.case.task == "train" and not why
     told = start(node.case.count) if several else _same_memory(node)
     return "; ".join(dict.fromkeys(filter(None, (*(m.note for m in node.moves), why, told))))
 
 
-def asked(parent: Node, added: tuple[Move, ...]) -> Node | None:
+def asked(parent: MoveSet, added: tuple[Move, ...]) -> MoveSet | None:
     case, change = parent.case, changed((*parent.moves, *added))
     try:
         workload = case.changed(change)
@@ -290,10 +290,10 @@ def asked(parent: Node, added: tuple[Move, ...]) -> Node | None:
         return None
     pinned = case.pinned | change.keys()
     then = replace(case, workload=workload, report=report, pinned=pinned)
-    return Node((*parent.moves, *added), then)
+    return MoveSet((*parent.moves, *added), then)
 
 
-def _same_memory(node: Node) -> str:
+def _same_memory(node: MoveSet) -> str:
     """What moving weights off the device means where both have the same memory."""
     case, host = node.case, node.case.verdict.host
     if host is None or case.part is None or not case.part.shares_host:
@@ -304,7 +304,7 @@ def _same_memory(node: Node) -> str:
     return f"both halves stay in the same memory: {human(host.needed.expected)} of {whole} in all"
 
 
-def _room_beside(case: Case, change: Mapping[str, Any], verdict: Verdict) -> bool:
+def _room_beside(case: RemedyCase, change: Mapping[str, Any], verdict: Verdict) -> bool:
     """Whether what goes to the host surely has room there. Where a device has no memory of its own,
     that is the same memory: Metal's working set bounds what the GPU may hold of it, and both halves
     together are bound by what the machine has. What --ram says is judged by the verdict itself."""
@@ -316,38 +316,38 @@ def _room_beside(case: Case, change: Mapping[str, Any], verdict: Verdict) -> boo
     return host.needed.high <= case.part.total.bytes.low
 
 
-def _dear(node: Node) -> bool:
+def _dear(node: MoveSet) -> bool:
     """Whether it costs so much, money aside, that nobody takes it who has a choice."""
     price = node.cost.price
     return price.points - price.money > DEAR
 
 
-def _beats(other: Node, node: Node) -> bool:
+def _beats(other: MoveSet, node: MoveSet) -> bool:
     return node.cost.price.no_less(other.cost.price) and node.peak >= other.peak
 
 
-def needed(case: Case) -> tuple[Node, ...]:
+def needed(case: RemedyCase) -> tuple[MoveSet, ...]:
     """What a launch of training needs that is refused as asked, and the answer to that."""
     move = runnable(case) if case.task == "train" else None
-    node = asked(Node((), case), (move,)) if move is not None else None
+    node = asked(MoveSet((), case), (move,)) if move is not None else None
     return () if node is None else (node,)
 
 
-def told(node: Node) -> Remedy:
+def told(node: MoveSet) -> Remedy:
     """A set of changes as it is told."""
     return _remedy(node)
 
 
-def flagged(case: Case) -> tuple[Remedy, ...]:
+def flagged(case: RemedyCase) -> tuple[Remedy, ...]:
     """The flags that a command lacks, as its engine's rules say: with what comes of them."""
     return tuple(_flagged(case, r) for r in case.report.remedies) if case.commanded else ()
 
 
-def _flagged(case: Case, lacking: Remedy) -> Remedy:
+def _flagged(case: RemedyCase, lacking: Remedy) -> Remedy:
     cost = prices.CHANGES["flags"]
     move = Move(kind="flags", change=lacking.change, cost=cost)
     known = all(hasattr(case.workload, name) for name in lacking.change)
-    node = asked(Node((), case), (move,)) if known else None
+    node = asked(MoveSet((), case), (move,)) if known else None
     line = str(case.report.derived.get("launch") or "")
     if node is None:  # a variable of the environment
         paste = f"{lacking.flags} {line}" if line else ""
@@ -358,7 +358,7 @@ def _flagged(case: Case, lacking: Remedy) -> Remedy:
     )
 
 
-def _remedy(node: Node) -> Remedy:
+def _remedy(node: MoveSet) -> Remedy:
     verdict, cost, line = node.case.verdict, node.cost, written.paste(node.case)
     return Remedy(
         change=dict(node.change),

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from weighbridge.remedies import formats, prices
-from weighbridge.remedies.case import Case
+from weighbridge.remedies.case import RemedyCase
 from weighbridge.remedies.moves import Move
 
 ALL = frozenset(("*",))
@@ -55,7 +55,7 @@ SHARDED: Mapping[str, tuple[str, ...]] = {
 }
 
 
-def moves(case: Case) -> Iterator[Move]:
+def moves(case: RemedyCase) -> Iterator[Move]:
     """Every single change that its framework has; none where its base has no kernels."""
     if formats.unrunnable(case):
         return
@@ -72,7 +72,7 @@ def moves(case: Case) -> Iterator[Move]:
     yield from _offloads(case)
 
 
-def runnable(case: Case) -> Move | None:
+def runnable(case: RemedyCase) -> Move | None:
     """Propose fp16-mixed, where the card has no hardware for the precision and none was named."""
     if not case.free("precision"):
         return None
@@ -80,7 +80,7 @@ def runnable(case: Case) -> Move | None:
     return Move(kind="precision", change=change, cost=cost, touches=ALL)
 
 
-def _kernels(case: Case) -> Iterator[Move]:
+def _kernels(case: RemedyCase) -> Iterator[Move]:
     """A loss without whole logits, attention without scores."""
     e = case.effective
     if case.free("loss") and e["loss"] == "standard":
@@ -101,18 +101,18 @@ def _kernels(case: Case) -> Iterator[Move]:
         )
 
 
-def liger(case: Case) -> bool:
+def liger(case: RemedyCase) -> bool:
     """Whether the framework switches it on, and it has kernels for the class."""
     known = case.report.model.architecture in PATCHED and formats.compiled(case.part)
     return known and case.effective["framework"] in LIGER
 
 
-def scores(case: Case) -> bool:
+def scores(case: RemedyCase) -> bool:
     """Whether attention writes its scores out: they grow with the square of the length."""
     return case.effective["attention"] in ("eager", "math")
 
 
-def _checkpoints(case: Case) -> Iterator[Move]:
+def _checkpoints(case: RemedyCase) -> Iterator[Move]:
     if case.free("checkpointing") and case.effective["checkpointing"] == "none":
         yield Move(
             kind="checkpointing",
@@ -123,7 +123,7 @@ def _checkpoints(case: Case) -> Iterator[Move]:
         )
 
 
-def _optimizers(case: Case) -> Iterator[Move]:
+def _optimizers(case: RemedyCase) -> Iterator[Move]:
     if not case.free("optimizer", "optim_args", "optimizer_in_backward"):
         return
     if case.effective["optimizer"] not in ADAMS:
@@ -138,7 +138,7 @@ def _optimizers(case: Case) -> Iterator[Move]:
         )
 
 
-def _batches(case: Case) -> Iterator[Move]:
+def _batches(case: RemedyCase) -> Iterator[Move]:
     """The same global batch in more pieces."""
     batch = int(case.effective["batch_size"])
     pieces = int(case.effective.get("gradient_accumulation") or 1)
@@ -161,7 +161,7 @@ def _batches(case: Case) -> Iterator[Move]:
         )
 
 
-def _lengths(case: Case) -> Iterator[Move]:
+def _lengths(case: RemedyCase) -> Iterator[Move]:
     """Shorter sequences."""
     asked = int(case.effective["seq_len"])
     if not case.free("seq_len"):
@@ -182,7 +182,7 @@ def _lengths(case: Case) -> Iterator[Move]:
             )
 
 
-def _methods(case: Case) -> Iterator[Move]:
+def _methods(case: RemedyCase) -> Iterator[Move]:
     """Propose to train less: LoRA, or QLoRA."""
     method = case.effective["method"]
     if not case.free("method", "quantization", "dtype"):
@@ -203,7 +203,7 @@ def _methods(case: Case) -> Iterator[Move]:
             )
 
 
-def _bases(case: Case) -> Iterator[Move]:
+def _bases(case: RemedyCase) -> Iterator[Move]:
     """A frozen base in fewer bits, and what is not packed of it in 16."""
     e = case.effective
     if e["method"] == "full":
@@ -235,7 +235,7 @@ def _bases(case: Case) -> Iterator[Move]:
         )
 
 
-def _adapters(case: Case) -> Iterator[Move]:
+def _adapters(case: RemedyCase) -> Iterator[Move]:
     """Smaller adapters, and fewer."""
     rank = case.effective.get("lora_r")
     if not rank:
@@ -252,7 +252,7 @@ def _adapters(case: Case) -> Iterator[Move]:
         yield Move(kind="targets", change=fewer, cost=cost, touches=touches, keeps=THINNER)
 
 
-def _precisions(case: Case) -> Iterator[Move]:
+def _precisions(case: RemedyCase) -> Iterator[Move]:
     now = case.effective["precision"]
     if not case.free("precision", "dtype") or not formats.has_bfloat16(case):
         return
@@ -268,7 +268,7 @@ def _precisions(case: Case) -> Iterator[Move]:
         )
 
 
-def _shards(case: Case) -> Iterator[Move]:
+def _shards(case: RemedyCase) -> Iterator[Move]:
     """What the ranks that there are share out."""
     if case.count < 2 or not case.free("shard", "tensor_parallel_size", "pipeline_parallel_size"):
         return
@@ -291,14 +291,14 @@ def _shards(case: Case) -> Iterator[Move]:
                 )
 
 
-def _storage(case: Case, shard: str) -> Mapping[str, str]:
+def _storage(case: RemedyCase, shard: str) -> Mapping[str, str]:
     """FSDP shares out what is stored as floats: packed weights too, if they are stored so."""
     e, stored = case.effective, "bnb_4bit_quant_storage"
     packed = e.get("quantization") == "nf4" and shard == "fsdp2" and case.free(stored)
     return {stored: "bfloat16"} if packed and e.get(stored) in (None, "uint8") else {}
 
 
-def _offloads(case: Case) -> Iterator[Move]:
+def _offloads(case: RemedyCase) -> Iterator[Move]:
     """States, or parameters too, in host memory: ZeRO has it on one device as well."""
     if not case.free("offload", "optimizer") or case.effective["offload"] != "none":
         return
@@ -315,11 +315,11 @@ def _offloads(case: Case) -> Iterator[Move]:
             yield Move(kind="offload", change=change, cost=cost, touches=ALL, keeps=AWAY[name])
 
 
-def _offloadable(case: Case, shard: str) -> bool:
+def _offloadable(case: RemedyCase, shard: str) -> bool:
     return case.free("shard") or shard.startswith("zero")
 
 
-def _kept(case: Case, shard: str, what: str) -> dict[str, Any]:
+def _kept(case: RemedyCase, shard: str, what: str) -> dict[str, Any]:
     """The change, with the sharding that it needs; nothing where that is pinned otherwise."""
     now = case.effective["shard"]
     if now == shard:

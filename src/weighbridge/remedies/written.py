@@ -6,9 +6,9 @@ from typing import Any
 
 from weighbridge.engines.table import record
 from weighbridge.quantization.on_load import written
-from weighbridge.remedies.case import Case
+from weighbridge.remedies.case import RemedyCase
 from weighbridge.training import launching as training
-from weighbridge.training.launching import Line, call
+from weighbridge.training.launching import TrainingLine, call
 
 # What llama.cpp calls them, and this program too
 SHORT = {"n_gpu_layers": "-ngl", "n_cpu_moe": "-ncmoe", "cache_type_k": "-ctk"}
@@ -30,30 +30,32 @@ def _flag(name: str, value: Any, engine: str) -> str:
     return f"{flag} {text}" if " " not in text else f"{flag} '{text}'"
 
 
-def paste(case: Case) -> Line:
+def paste(case: RemedyCase) -> TrainingLine:
     """The whole line that does what was sized, or why there is none."""
     if case.task == "train":
         about, cls = case.report.workload, case.report.model.architecture
-        return training.line(training.Run(about, case.workload, case.loads, cls))
+        return training.line(training.TrainerRun(about, case.workload, case.loads, cls))
     if case.task == "load":
         return _loading(case)
     derived = case.report.derived
-    return Line(derived.get("launch") or "", derived.get("launch_note") or "")
+    return TrainingLine(derived.get("launch") or "", derived.get("launch_note") or "")
 
 
-def _loading(case: Case) -> Line:
+def _loading(case: RemedyCase) -> TrainingLine:
     """The line of Python that loads a model in the format that was sized."""
     told, cls = case.effective, case.report.model.architecture
     form, dtype = told.get("quantization"), str(told["dtype"])
     config = None if form is None else written(form, dtype)
     if record(told.get("engine", "")).reads != "any" or not cls.isidentifier() or not case.loads:
-        return Line(why="no line to paste: transformers does not load this by a name")
+        return TrainingLine(why="no line to paste: transformers does not load this by a name")
     if form is not None and config is None:
-        return Line(why=f"no line to paste: {form} is read from a checkpoint that is stored so")
+        return TrainingLine(
+            why=f"no line to paste: {form} is read from a checkpoint that is stored so"
+        )
     names = sorted([cls, *([config.name] if config is not None else [])])
     given = [json.dumps(case.loads), f"dtype=torch.{dtype}"]
     given += [f"quantization_config={call(config)}"] if config is not None else []
     given += [f'device_map="{told["device_map"]}"'] if told.get("device_map") else []
     moved = "" if config is not None or told.get("device_map") else '.to("cuda")'
     made = f"model = {cls}.from_pretrained({', '.join(given)}){moved}"
-    return Line(f"import torch; from transformers import {', '.join(names)}; {made}")
+    return TrainingLine(f"import torch; from transformers import {', '.join(names)}; {made}")

@@ -24,7 +24,7 @@ RENDERERS = {
 DATA = ("json", "quiet")  # forms that have no screen
 
 
-class Look(NamedTuple):
+class RenderOptions(NamedTuple):
     """What is shown of an answer, and on what."""
 
     unit: str | None = None
@@ -42,7 +42,7 @@ def renderer(name: str) -> Callable[..., str]:
     return found
 
 
-def render(report: "Report", form: str, look: Look = Look()) -> str:  # noqa: B008
+def render(report: "Report", form: str, look: RenderOptions = RenderOptions()) -> str:  # noqa: B008
     """A report in one of the forms."""
     if form in DATA:
         return renderer(form)(report)
@@ -54,6 +54,6 @@ def render(report: "Report", form: str, look: Look = Look()) -> str:  # noqa: B0
     return draw(told, form, look)
 
 
-def draw(screen: "Screen", form: str, look: Look = Look()) -> str:  # noqa: B008
+def draw(screen: "Screen", form: str, look: RenderOptions = RenderOptions()) -> str:  # noqa: B008
     """A screen in one of the forms that people read."""
     return renderer(form)(screen, look)

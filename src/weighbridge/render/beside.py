@@ -5,14 +5,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from weighbridge.fitted import Fit
-from weighbridge.render import Look, draw
+from weighbridge.render import RenderOptions, draw
 from weighbridge.wording import safe_json
 
 if TYPE_CHECKING:
     from weighbridge.view.records import Screen
 
 
-def render(answers: Sequence[Any], labels: Sequence[str], form: str, look: Look) -> str:
+def render(answers: Sequence[Any], labels: Sequence[str], form: str, look: RenderOptions) -> str:
     """All of them: reports of one command, or answers of `fit`."""
     if form == "json":
         listed = [answer.to_dict() for answer in answers]
@@ -26,7 +26,7 @@ def _quiet(answer: Any) -> str:
     return f"{answer.fits if isinstance(answer, Fit) else answer.peak.expected}\n"
 
 
-def _screen(answers: Sequence[Any], labels: Sequence[str], look: Look) -> "Screen":
+def _screen(answers: Sequence[Any], labels: Sequence[str], look: RenderOptions) -> "Screen":
     from weighbridge.view import beside
 
     if isinstance(answers[0], Fit):

@@ -3,7 +3,7 @@
 import json
 
 from weighbridge.fitted import Fit
-from weighbridge.render import Look, draw
+from weighbridge.render import RenderOptions, draw
 from weighbridge.view.fit import screen
 from weighbridge.wording import safe_json
 
@@ -17,7 +17,7 @@ def quiet(found: Fit) -> str:
     return f"{found.fits}\n"
 
 
-def drawn(found: Fit, form: str, look: Look = Look()) -> str:  # noqa: B008
+def drawn(found: Fit, form: str, look: RenderOptions = RenderOptions()) -> str:  # noqa: B008
     """Draw the answer of `fit` in one of the forms that people read."""
     told = screen(found, lang=look.lang, unit=look.unit, details=look.details)
     return draw(told, form, look)

@@ -22,7 +22,7 @@ from weighbridge.view.records import (
 )
 
 if TYPE_CHECKING:
-    from weighbridge.render import Look
+    from weighbridge.render import RenderOptions
 
 MARKS: dict[Mark, str] = {"yes": "✓", "tight": "✓", "no": "✗", "unknown": "?"}
 TURN = ("#4c78a8", "#e0862c", "#3a9d8f", "#b07aa1", "#8a8a8a")  # segments in turn; other is grey
@@ -55,7 +55,7 @@ PAGE = """<!doctype html>
 """
 
 
-def html(screen: Screen, look: "Look") -> str:
+def html(screen: Screen, look: "RenderOptions") -> str:
     """A whole page."""
     title = escape(screen.title)
     return PAGE.format(lang=escape(screen.lang), title=title, part=part(screen))

@@ -19,12 +19,12 @@ from weighbridge.view.records import (
 from weighbridge.wording import safe_markdown
 
 if TYPE_CHECKING:
-    from weighbridge.render import Look
+    from weighbridge.render import RenderOptions
 
 MARKS: dict[Mark, str] = {"yes": "✓", "tight": "✓", "no": "✗", "unknown": "?"}
 
 
-def markdown(screen: Screen, look: "Look") -> str:
+def markdown(screen: Screen, look: "RenderOptions") -> str:
     full = look.details or look.explain or not screen.brief
     blocks = screen.blocks if full else screen.brief
     parts = [[f"**{safe_markdown(screen.title)}**"], *(list(drawn(b)) for b in blocks)]

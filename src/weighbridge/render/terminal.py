@@ -19,7 +19,7 @@ from weighbridge.view.records import (
 )
 
 if TYPE_CHECKING:
-    from weighbridge.render import Look
+    from weighbridge.render import RenderOptions
 
 WIDE = 80  # columns that a headline and a bar take at most
 BAR = 40  # columns of a bar at most, and at least
@@ -45,7 +45,7 @@ PLAIN = str.maketrans({"·": "-", "◀": "<", "…": "..."})  # signs within sen
 ASCII = Signs({"yes": "OK", "tight": "OK", "no": "NO", "unknown": "??"}, ("#", "="), ".", "|")
 
 
-class Page(NamedTuple):
+class TerminalPage(NamedTuple):
     """Width, colour and signs of the terminal that is drawn on."""
 
     width: int
@@ -61,12 +61,12 @@ class Page(NamedTuple):
             yield indent + self.paint(piece.rstrip(), style)
 
 
-def human(screen: Screen, look: "Look") -> str:
+def human(screen: Screen, look: "RenderOptions") -> str:
     return terminal(screen, width=look.width, color=look.color, plain=look.plain)
 
 
 def terminal(screen: Screen, *, width: int = WIDE, color: bool = False, plain: bool = False) -> str:
-    page = Page(max(width, 2 * LEAST), color, ASCII if plain else UNICODE)
+    page = TerminalPage(max(width, 2 * LEAST), color, ASCII if plain else UNICODE)
     found = [*page.fold(screen.title, "bold"), ""]
     for section in screen.sections:
         for block in section:
@@ -78,7 +78,7 @@ def terminal(screen: Screen, *, width: int = WIDE, color: bool = False, plain: b
     return text.translate(PLAIN) if plain else text
 
 
-def drawn(block: Block, page: Page) -> Iterator[str]:
+def drawn(block: Block, page: TerminalPage) -> Iterator[str]:
     match block:
         case Headline():
             yield from _headline(block, page)
@@ -95,7 +95,7 @@ def drawn(block: Block, page: Page) -> Iterator[str]:
             yield from page.fold(block.text, "dim")
 
 
-def _headline(block: Headline, page: Page) -> Iterator[str]:
+def _headline(block: Headline, page: TerminalPage) -> Iterator[str]:
     """The verdict on the left, its figures on the right; below it where there is no room."""
     sign = "" if block.mark is None else f"{page.signs.marks[block.mark]} "
     style = "bold" if block.mark is None else COLORS[block.mark]
@@ -110,7 +110,7 @@ def _headline(block: Headline, page: Page) -> Iterator[str]:
         yield from page.fold(block.reason, indent=INDENT)
 
 
-def _bar(block: Bar, page: Page) -> Iterator[str]:
+def _bar(block: Bar, page: TerminalPage) -> Iterator[str]:
     label = f"{block.label}  " if block.label else ""
     margin = f"  {block.margin}" if block.margin else ""
     room = min(page.width, WIDE) - len(INDENT) - cells(margin)
@@ -122,7 +122,7 @@ def _bar(block: Bar, page: Page) -> Iterator[str]:
     yield from page.fold(block.legend, indent=INDENT)
 
 
-def _filled(block: Bar, size: int, page: Page) -> str:
+def _filled(block: Bar, size: int, page: TerminalPage) -> str:
     """The bar in `size` columns, with a sign where the capacity ends."""
     signs = page.signs
     scale = max(block.total, block.capacity or 0, 1)
@@ -142,7 +142,7 @@ def _at(nbytes: int, scale: int, room: int) -> int:
     return (nbytes * room + scale // 2) // scale
 
 
-def _lines(block: Lines, page: Page) -> Iterator[str]:
+def _lines(block: Lines, page: TerminalPage) -> Iterator[str]:
     if block.heading:
         yield from page.fold(block.heading, "bold")
     for line in block.lines:
@@ -150,13 +150,13 @@ def _lines(block: Lines, page: Page) -> Iterator[str]:
         yield from page.fold(text, style)
 
 
-def _cell(cell: Cell, page: Page) -> tuple[str, str]:
+def _cell(cell: Cell, page: TerminalPage) -> tuple[str, str]:
     if cell.mark is None:
         return cell.text, TONES[cell.tone]
     return f"{page.signs.marks[cell.mark]} {cell.text}", COLORS[cell.mark]
 
 
-def _grid(block: Grid, page: Page) -> Iterator[str]:
+def _grid(block: Grid, page: TerminalPage) -> Iterator[str]:
     if block.heading:
         yield from page.fold(block.heading, "bold")
     rows = [_marked(row, block, page) for row in block.rows]
@@ -172,7 +172,7 @@ def _grid(block: Grid, page: Page) -> Iterator[str]:
         yield from _row(columns, widths, row, page)
 
 
-def _marked(row: Sequence[Cell], block: Grid, page: Page) -> list[tuple[str, str]]:
+def _marked(row: Sequence[Cell], block: Grid, page: TerminalPage) -> list[tuple[str, str]]:
     """Texts and styles of a row; where others of its column have a mark, it has room for one."""
     found = []
     for index, cell in enumerate(row):
@@ -192,7 +192,7 @@ def _justified(text: str, column: Sequence[Cell], how: Column) -> str:
     return " " * (wide - cells(text)) + text if how.right and text else text
 
 
-def _kept(block: Grid, rows: Sequence[Sequence[tuple[str, str]]], page: Page) -> list[int]:
+def _kept(block: Grid, rows: Sequence[Sequence[tuple[str, str]]], page: TerminalPage) -> list[int]:
     """The columns that there is room for, and that hold something."""
     shown = [i for i in range(len(block.columns)) if any(row[i][0].strip() for row in rows)]
     while True:
@@ -230,7 +230,7 @@ def _row(
     columns: Sequence[Column],
     widths: Sequence[int],
     row: Sequence[tuple[str, str]],
-    page: Page,
+    page: TerminalPage,
 ) -> Iterator[str]:
     pieces = [
         wrapped(text, widths[i]) if columns[i].folds else [text] for i, (text, _) in enumerate(row)

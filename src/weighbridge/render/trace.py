@@ -4,14 +4,14 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from weighbridge.render import Look, draw
+from weighbridge.render import RenderOptions, draw
 from weighbridge.render.words import FITS, span
 from weighbridge.units import human as size
 from weighbridge.view.trace import screen
 from weighbridge.wording import printable, safe_json, safe_markdown
 
 if TYPE_CHECKING:
-    from weighbridge.trace.report import DeviceTrace, Moment, Refusal, TraceReport
+    from weighbridge.trace.report import DeviceTrace, Refusal, TraceMoment, TraceReport
 
 LARGEST = 10  # rows of tensors
 ENDINGS = {
@@ -23,7 +23,7 @@ ENDINGS = {
 }
 
 
-class Table(NamedTuple):
+class TextTable(NamedTuple):
     """The first column is words, and so are those named in `words`."""
 
     title: str
@@ -37,7 +37,7 @@ def render(
     form: str,
     *,
     unit: str | None = None,
-    look: Look = Look(),  # noqa: B008
+    look: RenderOptions = RenderOptions(),  # noqa: B008
 ) -> str:
     if form == "human":
         return f"{draw(screen(report, unit=unit, lang=look.lang), form, look)}{human(report, unit)}"
@@ -81,7 +81,7 @@ def _facts(report: "TraceReport") -> Iterator[str]:
     yield printable(f"it {ending} after {count:,} allocations")
 
 
-def _tables(report: "TraceReport", unit: str | None) -> Iterator[Table]:
+def _tables(report: "TraceReport", unit: str | None) -> Iterator[TextTable]:
     for device in report.devices:
         if device.allocations or len(report.devices) == 1:
             yield from _of_device(device, unit, alone=len(report.devices) == 1)
@@ -95,24 +95,24 @@ def _tables(report: "TraceReport", unit: str | None) -> Iterator[Table]:
             )
             for k in report.looks[:LARGEST]
         ]
-        yield Table("values looked at", ("place", "times", "told", "line"), rows, (0, 2, 3))
+        yield TextTable("values looked at", ("place", "times", "told", "line"), rows, (0, 2, 3))
 
 
-def _of_device(device: "DeviceTrace", unit: str | None, *, alone: bool) -> Iterator[Table]:
+def _of_device(device: "DeviceTrace", unit: str | None, *, alone: bool) -> Iterator[TextTable]:
     which = "" if alone else f" of cuda:{device.index}"
-    yield Table(f"peaks{which}", ("level", "bytes", "when"), list(_peaks(device, unit)), (0, 2))
+    yield TextTable(f"peaks{which}", ("level", "bytes", "when"), list(_peaks(device, unit)), (0, 2))
     if len(device.phases) > 1:
         peaks = [(p.name, size(p.allocated, unit), size(p.reserved, unit)) for p in device.phases]
-        yield Table(f"phases{which}", ("phase", "allocated", "reserved"), peaks)
-    top: Moment | Refusal = device.allocated
+        yield TextTable(f"phases{which}", ("phase", "allocated", "reserved"), peaks)
+    top: TraceMoment | Refusal = device.allocated
     what = "at the peak of allocated memory"
     if device.refusals and device.refusals[-1].allocated >= top.allocated:
         top, what = device.refusals[-1], "when it was refused"
     if top.roles:
         rows = [(role, size(nbytes, unit)) for role, nbytes in top.roles.items()]
         rows.append(("= allocated", size(top.allocated, unit)))
-        yield Table(f"{what}{which}", ("role", "bytes"), rows)
-        yield Table(
+        yield TextTable(f"{what}{which}", ("role", "bytes"), rows)
+        yield TextTable(
             "its largest tensors",
             ("role", "bytes", "how many", "module", "made by"),
             list(_largest(top, unit)),
@@ -126,7 +126,7 @@ def _peaks(device: "DeviceTrace", unit: str | None) -> Iterator[tuple[str, ...]]
     yield "driver", span(device.driver, unit), "with the context"
 
 
-def _when(moment: "Moment") -> str:
+def _when(moment: "TraceMoment") -> str:
     return printable(_where(moment.phase, moment.module, moment.op))
 
 
@@ -135,7 +135,7 @@ def _where(phase: str, module: str, op: str) -> str:
     return f"{place} ({op})" if op else place
 
 
-def _largest(moment: "Moment | Refusal", unit: str | None) -> Iterator[tuple[str, ...]]:
+def _largest(moment: "TraceMoment | Refusal", unit: str | None) -> Iterator[tuple[str, ...]]:
     for t in moment.tensors[:LARGEST]:
         made = f"{t.op} in {t.phase}" if t.op else t.phase
         yield t.role, size(t.nbytes, unit), f"{t.count:,}", printable(t.module), printable(made)
@@ -162,7 +162,7 @@ def _warnings(report: "TraceReport") -> Iterable[str]:
     return (f"warning: {printable(line)}" for line in report.warnings)
 
 
-def _columns(table: Table) -> Iterator[str]:
+def _columns(table: TextTable) -> Iterator[str]:
     lines = [(table.title, *table.head[1:]), *table.rows]
     widths = [max(len(line[i]) for line in lines) for i in range(len(table.head))]
     for line in lines:
@@ -173,7 +173,7 @@ def _columns(table: Table) -> Iterator[str]:
         yield "  ".join(cells).rstrip()
 
 
-def _markdown(table: Table) -> Iterator[str]:
+def _markdown(table: TextTable) -> Iterator[str]:
     yield f"| {' | '.join((table.title, *table.head[1:]))} |"
     rules = ("---" if i in table.words else "---:" for i in range(len(table.head)))
     yield f"| {' | '.join(rules)} |"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from weighbridge import workload
 from weighbridge.errors import UsageError
 from weighbridge.parsed import Deferred, Parsed
-from weighbridge.settings.kinds import KINDS, Kind
+from weighbridge.settings.kinds import KINDS, ValueKind
 from weighbridge.settings.table import OF_LOAD, TABLE
 from weighbridge.settings.training import TRAINING
 
@@ -27,7 +27,7 @@ class Setting(NamedTuple):  # not a frozen dataclass: every start makes it
 
     name: str
     section: str
-    kind: Kind
+    kind: ValueKind
     help: str
     flags: tuple[str, ...] = ()
     shared: bool = True  # every engine has it

@@ -14,7 +14,7 @@ from weighbridge.releases import dated, release
 from weighbridge.units import parse_count, parse_size
 
 
-class Kind(NamedTuple):  # not a frozen dataclass: every start makes it
+class ValueKind(NamedTuple):  # not a frozen dataclass: every start makes it
     """A placeholder for the help, and how a value is read."""
 
     metavar: str
@@ -116,19 +116,19 @@ def _words(given: Any) -> tuple[str, ...]:
     return found
 
 
-WORD = Kind(metavar="NAME", read=_word, says="text")
-VERSION = Kind(metavar="V", read=_version, says="a version such as 2.5")
-RELEASE = Kind(metavar="V", read=_release, says="a version such as 2.5, or a date")
-COUNT = Kind(metavar="N", read=_count, says="a number such as 8192, 8k (8,000) or 8K (8,192)")
-WHOLE = Kind(metavar="N", read=_whole, says="a whole number")
-NUMBER = Kind(metavar="X", read=_number, says="a number")
-SIZE = Kind(metavar="SIZE", read=_size, says="a size such as 24GiB")
-RELATIVE = Kind(metavar="SIZE", read=_text_size, says="a size such as 1GiB or 10%")
-MEMORY = Kind(metavar="SIZE", read=_text_size, says="a size such as 64GiB, or local")
-FLAG = Kind(metavar="", read=_flag, says="true or false")
-IMAGE = Kind(metavar="WxH", read=_image, says="a size in pixels such as 1024 or 1280x720")
-SPLIT = Kind(metavar="A,B...", read=_split, says="shares such as 3,1")
-WORDS = Kind(metavar="A,B...", read=_words, says="names such as q_proj,v_proj")
+WORD = ValueKind(metavar="NAME", read=_word, says="text")
+VERSION = ValueKind(metavar="V", read=_version, says="a version such as 2.5")
+RELEASE = ValueKind(metavar="V", read=_release, says="a version such as 2.5, or a date")
+COUNT = ValueKind(metavar="N", read=_count, says="a number such as 8192, 8k (8,000) or 8K (8,192)")
+WHOLE = ValueKind(metavar="N", read=_whole, says="a whole number")
+NUMBER = ValueKind(metavar="X", read=_number, says="a number")
+SIZE = ValueKind(metavar="SIZE", read=_size, says="a size such as 24GiB")
+RELATIVE = ValueKind(metavar="SIZE", read=_text_size, says="a size such as 1GiB or 10%")
+MEMORY = ValueKind(metavar="SIZE", read=_text_size, says="a size such as 64GiB, or local")
+FLAG = ValueKind(metavar="", read=_flag, says="true or false")
+IMAGE = ValueKind(metavar="WxH", read=_image, says="a size in pixels such as 1024 or 1280x720")
+SPLIT = ValueKind(metavar="A,B...", read=_split, says="shares such as 3,1")
+WORDS = ValueKind(metavar="A,B...", read=_words, says="names such as q_proj,v_proj")
 KINDS = {
     "word": WORD,
     "version": VERSION,

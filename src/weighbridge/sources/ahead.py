@@ -2,14 +2,14 @@
 
 from collections.abc import Callable, Iterable
 
-from weighbridge.sources.base import Entry, Source, span
+from weighbridge.sources.base import Source, SourceFile, span
 from weighbridge.sources.together import Together
 
 
 class Ahead:
     """A source some of whose files are on their way whole before anybody asks for them."""
 
-    def __init__(self, source: Source, entries: Iterable[Entry]) -> None:
+    def __init__(self, source: Source, entries: Iterable[SourceFile]) -> None:
         self._source = source
         self.name, self.waits = source.name, source.waits
         self._coming = {e.path: Together([_reading(source, e)]) for e in entries}
@@ -22,7 +22,7 @@ class Ahead:
     def notes(self) -> tuple[str, ...]:
         return self._source.notes
 
-    def list(self) -> tuple[Entry, ...]:
+    def list(self) -> tuple[SourceFile, ...]:
         return self._source.list()
 
     def read(self, path: str, start: int, stop: int) -> bytes:
@@ -34,6 +34,6 @@ class Ahead:
         return data[first:last]
 
 
-def _reading(source: Source, entry: Entry) -> Callable[[], bytes]:
+def _reading(source: Source, entry: SourceFile) -> Callable[[], bytes]:
     size = entry.size or 0
     return lambda: source.read(entry.path, 0, size)

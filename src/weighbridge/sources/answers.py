@@ -17,7 +17,7 @@ class UnreachableError(HubError):
     """Raised after all tries without an answer that could be used."""
 
 
-class Headers(Protocol):
+class ResponseHeaders(Protocol):
     """Names are found however they are written."""
 
     def get(self, name: str, default: str = "", /) -> str: ...
@@ -34,7 +34,7 @@ class Response(Protocol):
     def status_code(self) -> int: ...
 
     @property
-    def headers(self) -> Headers: ...
+    def headers(self) -> ResponseHeaders: ...
 
     @property
     def url(self) -> str: ...

@@ -17,7 +17,7 @@ MAX_ENTRIES = 100_000  # the Hub's own advice for a repository; more is hostile
 WORKERS = 32  # requests wait, they do not work: 163 shards at 2 x 50 ms are 0.6 s
 
 
-class Entry(NamedTuple):
+class SourceFile(NamedTuple):
     """One file of a source; its size where the source knows it."""
 
     path: str
@@ -25,7 +25,7 @@ class Entry(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
+class SourceOptions:
     """How to reach a source. None is what huggingface_hub's settings and environment say; a token
     of False is none at all."""
 
@@ -55,7 +55,7 @@ class Source(Protocol):
     @property
     def waits(self) -> bool: ...
 
-    def list(self) -> tuple[Entry, ...]: ...
+    def list(self) -> tuple[SourceFile, ...]: ...
 
     def read(self, path: str, start: int, stop: int) -> bytes: ...
 
@@ -74,9 +74,9 @@ def read_plan(plan: Plan[T], source: Source, path: str) -> T:
 
 
 def read_plans(
-    plan: Callable[[Entry], Plan[T]],
+    plan: Callable[[SourceFile], Plan[T]],
     source: Source,
-    entries: Sequence[Entry],
+    entries: Sequence[SourceFile],
     *,
     progress: Progress | None = None,
 ) -> tuple[T, ...]:
@@ -87,16 +87,16 @@ def read_plans(
 
 
 def together(
-    plan: Callable[[Entry], Plan[T]], source: Source, entries: Sequence[Entry]
+    plan: Callable[[SourceFile], Plan[T]], source: Source, entries: Sequence[SourceFile]
 ) -> Together[T]:
     """Begin to run one parser a file, several at a time."""
     return Together([partial(read_plan, plan(e), source, e.path) for e in entries], WORKERS)
 
 
 def _one_by_one(
-    plan: Callable[[Entry], Plan[T]],
+    plan: Callable[[SourceFile], Plan[T]],
     source: Source,
-    entries: Sequence[Entry],
+    entries: Sequence[SourceFile],
     progress: Progress | None,
 ) -> Iterator[T]:
     for done, entry in enumerate(entries, 1):

@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
 from weighbridge.errors import HubError
-from weighbridge.sources.answers import Headers, unreadable
+from weighbridge.sources.answers import ResponseHeaders, unreadable
 from weighbridge.sources.surroundings import constants
 
 # The Hub and its CDNs: hubDomains, lfsDomains, cdnDomains of huggingface.co/.well-known/meta.json
@@ -25,7 +25,7 @@ SECONDS = 60  # for one answer, its body included
 FORBIDDEN = frozenset({"user-agent", "accept-encoding"})  # the browser's own (Fetch standard)
 
 
-class Answered:
+class BrowserResponse:
     """One answer, which is here as a whole."""
 
     punctual = True
@@ -36,7 +36,9 @@ class Answered:
         self.status_code = int(request.status)
         self.url = str(request.responseURL or url)
         found = _parsed(str(request.getAllResponseHeaders() or ""))
-        self.headers: Headers = _Headers(_filled(found, self.status_code, wanted, self._length))
+        self.headers: ResponseHeaders = _Headers(
+            _filled(found, self.status_code, wanted, self._length)
+        )
 
     def chunks(self, size: int) -> Iterator[bytes]:
         """The body, piece by piece: what nobody asks for stays the browser's."""
@@ -56,7 +58,7 @@ class _Headers:
         return self._found.get(name.lower(), default)
 
 
-def get(url: str, headers: Mapping[str, str], timeout: float, seconds: float) -> Answered:
+def get(url: str, headers: Mapping[str, str], timeout: float, seconds: float) -> BrowserResponse:
     """The answer after all redirects. Raises OSError where a second try may help. `timeout` and
     `seconds` are those of a head, which does not come before its body here."""
     from js import XMLHttpRequest  # type: ignore[import-not-found]  # Pyodide's
@@ -78,7 +80,7 @@ def get(url: str, headers: Mapping[str, str], timeout: float, seconds: float) ->
         _failed(error)
     if not request.status or request.response is None:
         raise ConnectionError("no answer")
-    return Answered(request, url, headers.get("Range", ""))
+    return BrowserResponse(request, url, headers.get("Range", ""))
 
 
 def allowed(url: str) -> bool:

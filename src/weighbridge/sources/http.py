@@ -16,9 +16,16 @@ from typing import NoReturn
 from urllib.parse import urlsplit
 
 from weighbridge.errors import HubError, UsageError
-from weighbridge.formats import Range
+from weighbridge.formats import ByteRange
 from weighbridge.sources import surroundings
-from weighbridge.sources.answers import CHUNK, Headers, Response, UnreachableError, said, within
+from weighbridge.sources.answers import (
+    CHUNK,
+    Response,
+    ResponseHeaders,
+    UnreachableError,
+    said,
+    within,
+)
 from weighbridge.units import MIB
 from weighbridge.wording import shown
 
@@ -35,7 +42,7 @@ TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class HttpResponse:
     """`size` is that of the whole file, where the server said it; `url` is where redirects led."""
 
     data: bytes
@@ -43,10 +50,10 @@ class Answer:
     url: str
 
 
-class RefusedError(HubError):
+class RefusedAnswerError(HubError):
     """An answer that no second try will change. `reason` is the Hub's X-Error-Code."""
 
-    def __init__(self, message: str, *, status: int, headers: Headers) -> None:
+    def __init__(self, message: str, *, status: int, headers: ResponseHeaders) -> None:
         super().__init__(message)
         self.status = status
         self.reason = headers.get("X-Error-Code", "")
@@ -69,7 +76,7 @@ class Client:
         self._timeout: float = surroundings.constants().HF_HUB_ETAG_TIMEOUT
         self._get: Get | None = None
 
-    def get(self, url: str, *, limit: int, wanted: Range | None = None) -> Answer:
+    def get(self, url: str, *, limit: int, wanted: ByteRange | None = None) -> HttpResponse:
         """The bytes `wanted`, or the whole of a file that may not be larger than `limit`."""
         begin, attempt = time.monotonic(), 1
         while True:
@@ -82,7 +89,7 @@ class Client:
             time.sleep(wait)
             attempt += 1
 
-    def _attempt(self, url: str, limit: int, wanted: Range | None) -> Answer:
+    def _attempt(self, url: str, limit: int, wanted: ByteRange | None) -> HttpResponse:
         headers = dict(self._headers)
         if wanted is not None:
             headers |= {"Range": _range_header(wanted), "Accept-Encoding": "identity"}
@@ -206,7 +213,7 @@ def _first(response: Response, count: int) -> bytes:
     return b"".join(held)
 
 
-def _whole(response: Response, limit: int) -> Answer:
+def _whole(response: Response, limit: int) -> HttpResponse:
     why = "the size that was listed" if limit < MIB else "our limit for such a file"
     data = _read(response, limit + 1)
     if len(data) > limit:
@@ -216,7 +223,7 @@ def _whole(response: Response, limit: int) -> Answer:
     return _answer(response, data, len(data))
 
 
-def _part(response: Response, wanted: Range) -> Answer:
+def _part(response: Response, wanted: ByteRange) -> HttpResponse:
     """206: the server says which bytes follow."""
     first, last, total = _content_range(response)
     if wanted.start >= 0 and first != wanted.start:
@@ -230,7 +237,7 @@ def _part(response: Response, wanted: Range) -> Answer:
     return _answer(response, data, total)
 
 
-def _cut_out(response: Response, wanted: Range) -> Answer:
+def _cut_out(response: Response, wanted: ByteRange) -> HttpResponse:
     """200: the server ignored the range and sends the file from its beginning."""
     length = _number(response.headers.get("Content-Length"))
     total = None if response.headers.get("Content-Encoding") else length
@@ -242,11 +249,11 @@ def _cut_out(response: Response, wanted: Range) -> Answer:
     return _answer(response, data, total)
 
 
-def _answer(response: Response, data: bytes, size: int | None) -> Answer:
-    return Answer(data=data, size=size, url=response.url)
+def _answer(response: Response, data: bytes, size: int | None) -> HttpResponse:
+    return HttpResponse(data=data, size=size, url=response.url)
 
 
-def _range_header(wanted: Range) -> str:
+def _range_header(wanted: ByteRange) -> str:
     if wanted.start < 0:
         return f"bytes={wanted.start}"
     return f"bytes={wanted.start}-{wanted.stop - 1}"
@@ -281,7 +288,9 @@ def _again(response: Response) -> NoReturn:
 
 def _refuse(response: Response) -> NoReturn:
     status = response.status_code
-    raise RefusedError(f"{response.url} answers {status}", status=status, headers=response.headers)
+    raise RefusedAnswerError(
+        f"{response.url} answers {status}", status=status, headers=response.headers
+    )
 
 
 def _host(url: str) -> str:

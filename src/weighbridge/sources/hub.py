@@ -23,15 +23,15 @@ from weighbridge.errors import (
     UsageError,
     WeighbridgeError,
 )
-from weighbridge.formats import Range
+from weighbridge.formats import ByteRange
 from weighbridge.formats.strict_json import strict_object
 from weighbridge.reference import HubRef, check_repo_id
 from weighbridge.sources import cache, select, surroundings
 from weighbridge.sources.answers import UnreachableError
-from weighbridge.sources.base import MAX_ENTRIES, Entry, Options, inside, span
-from weighbridge.sources.http import Client, RefusedError
+from weighbridge.sources.base import MAX_ENTRIES, SourceFile, SourceOptions, inside, span
+from weighbridge.sources.http import Client, RefusedAnswerError
 from weighbridge.sources.local import LocalSource
-from weighbridge.sources.refusals import Asked, explain
+from weighbridge.sources.refusals import HubRequest, explain
 from weighbridge.units import MIB
 from weighbridge.wording import shown
 
@@ -57,9 +57,9 @@ class _Listing:
 class HubSource:
     waits = True
 
-    def __init__(self, ref: HubRef, options: Options | None = None) -> None:
+    def __init__(self, ref: HubRef, options: SourceOptions | None = None) -> None:
         constants = surroundings.constants()
-        self._ref, self._options = ref, options or Options()
+        self._ref, self._options = ref, options or SourceOptions()
         self._endpoint: str = ref.endpoint or constants.ENDPOINT
         self._offline: bool = self._options.offline or constants.HF_HUB_OFFLINE
         self._client: Client | None = None
@@ -78,9 +78,9 @@ class HubSource:
     def notes(self) -> tuple[str, ...]:
         return self._listing().notes
 
-    def list(self) -> tuple[Entry, ...]:
+    def list(self) -> tuple[SourceFile, ...]:
         ref, where = self._ref, self._where()
-        entries = tuple(Entry(*item) for item in self._listing().sizes.items())
+        entries = tuple(SourceFile(*item) for item in self._listing().sizes.items())
         if ref.subfolder is not None:
             entries = select.folder(entries, ref.subfolder, where)
         if ref.filename is not None:
@@ -99,7 +99,7 @@ class HubSource:
         if full not in listing.sizes:
             raise NotFoundError(f"{self._where()} has no file {full!r}")
         size = listing.sizes[full]
-        wanted = _wanted(Range(start, stop), size)
+        wanted = _wanted(ByteRange(start, stop), size)
         data = self._fetch(self._client, listing, full, wanted)
         if len(data) == size and full in listing.etags:
             self._keep(listing, full, data)
@@ -111,7 +111,9 @@ class HubSource:
             revision = cache.Revision(self._ref.revision or "main", listing.commit)
             cache.keep(self._cache(self._ref.repo_id), revision, path, listing.etags[path], data)
 
-    def _fetch(self, client: Client, listing: _Listing, path: str, wanted: Range | None) -> bytes:
+    def _fetch(
+        self, client: Client, listing: _Listing, path: str, wanted: ByteRange | None
+    ) -> bytes:
         if wanted is not None and wanted.start == wanted.stop:
             return b""
         commit = quote(listing.commit or self._ref.revision or "main", safe="")
@@ -119,7 +121,7 @@ class HubSource:
         size = listing.sizes[path]
         try:
             return client.get(url, limit=MAX_READ if size is None else size, wanted=wanted).data
-        except RefusedError as refused:
+        except RefusedAnswerError as refused:
             asked = replace(self._asked(client), path=path, gated=listing.gated)
             raise explain(refused, asked) from None
         except UnreachableError as error:
@@ -129,8 +131,8 @@ class HubSource:
         ref = self._ref
         return ref.repo_id if ref.revision is None else f"{ref.repo_id}@{ref.revision}"
 
-    def _asked(self, client: Client) -> Asked:
-        return Asked(
+    def _asked(self, client: Client) -> HubRequest:
+        return HubRequest(
             repo_id=self._ref.repo_id,
             revision=self._ref.revision,
             endpoint=self._endpoint,
@@ -156,7 +158,7 @@ class HubSource:
         url = f"{self._endpoint}/api/models/{self._ref.repo_id}"
         try:
             answer = client.get(f"{url}{below}?blobs=true", limit=MAX_LISTING)
-        except RefusedError as refused:
+        except RefusedAnswerError as refused:
             raise self._explained(refused, client, url) from None
         except UnreachableError as error:
             return self._cached_listing(error)
@@ -220,19 +222,19 @@ class HubSource:
             notes=(note,) if note else (),
         )
 
-    def _explained(self, refused: RefusedError, client: Client, url: str) -> WeighbridgeError:
+    def _explained(self, refused: RefusedAnswerError, client: Client, url: str) -> WeighbridgeError:
         asked = self._asked(client)
         if refused.reason == "RevisionNotFound":
             asked = replace(asked, revisions=_revisions(client, url))
         return explain(refused, asked)
 
 
-def _wanted(asked: Range, size: int | None) -> Range | None:
+def _wanted(asked: ByteRange, size: int | None) -> ByteRange | None:
     """The range to ask for; None for the whole of a small file."""
     if size is None:
         return asked
     first, last = span(asked.start, asked.stop, size)
-    return None if 0 < last - first == size <= WHOLE else Range(first, last)
+    return None if 0 < last - first == size <= WHOLE else ByteRange(first, last)
 
 
 def _identity(info: Mapping[str, Any], asked: str) -> tuple[str, str | None]:

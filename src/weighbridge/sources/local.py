@@ -12,7 +12,7 @@ from pathlib import Path
 
 from weighbridge.errors import BadFileError, NotFoundError, UsageError, WeighbridgeError
 from weighbridge.sources import cache, select
-from weighbridge.sources.base import MAX_ENTRIES, Entry, inside, span
+from weighbridge.sources.base import MAX_ENTRIES, SourceFile, inside, span
 
 MAX_DEPTH = 8  # pipelines nest two folders deep
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
@@ -38,10 +38,12 @@ class LocalSource:
             place, self._file = place.parent, place.name
         self._root = place
 
-    def list(self) -> tuple[Entry, ...]:
+    def list(self) -> tuple[SourceFile, ...]:
         if self._file is None:
             return tuple(sorted(_walk(self._root, self.name)))
-        found = (Entry(name, _file_size(self._root / name)) for name in select.parts(self._file))
+        found = (
+            SourceFile(name, _file_size(self._root / name)) for name in select.parts(self._file)
+        )
         return tuple(found)
 
     def holds(self, path: str) -> bool:
@@ -79,7 +81,7 @@ def _explained(place: Path, error: Exception) -> WeighbridgeError:
     return NotFoundError(f"{place}: {(reason or 'cannot be read').lower()}")
 
 
-def _walk(root: Path, name: str) -> Iterator[Entry]:
+def _walk(root: Path, name: str) -> Iterator[SourceFile]:
     """All files below `root` that are not hidden, in no order."""
     folders, seen = [(root, "", 0)], {_identity(root)}
     count = 0
@@ -112,14 +114,14 @@ def _is_folder(item: os.DirEntry[str]) -> bool:
         return False
 
 
-def _entry(item: os.DirEntry[str], path: str) -> Iterator[Entry]:
+def _entry(item: os.DirEntry[str], path: str) -> Iterator[SourceFile]:
     try:
         status = item.stat()
     except OSError:
-        yield Entry(path, None)  # a link to nothing: reading it says so
+        yield SourceFile(path, None)  # a link to nothing: reading it says so
         return
     if stat.S_ISREG(status.st_mode):
-        yield Entry(path, status.st_size)
+        yield SourceFile(path, status.st_size)
 
 
 def _identity(folder: Path) -> tuple[int, int]:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from weighbridge.errors import NotFoundError
-from weighbridge.sources.base import Entry, span
+from weighbridge.sources.base import SourceFile, span
 
 
 class BytesSource:
@@ -17,8 +17,8 @@ class BytesSource:
         self.revision = revision
         self.notes: tuple[str, ...] = ()
 
-    def list(self) -> tuple[Entry, ...]:
-        return tuple(Entry(path, len(data)) for path, data in sorted(self._files.items()))
+    def list(self) -> tuple[SourceFile, ...]:
+        return tuple(SourceFile(path, len(data)) for path, data in sorted(self._files.items()))
 
     def read(self, path: str, start: int, stop: int) -> bytes:
         if path not in self._files:

@@ -16,7 +16,7 @@ from weighbridge.reference import (
 )
 
 if TYPE_CHECKING:
-    from weighbridge.sources.base import Options, Source
+    from weighbridge.sources.base import Source, SourceOptions
 
 
 def resolve(
@@ -38,39 +38,39 @@ def endpoint() -> str:
     return os.environ.get("HF_ENDPOINT") or ENDPOINT
 
 
-def open_source(ref: Reference, options: "Options | None" = None) -> "Source":
+def open_source(ref: Reference, options: "SourceOptions | None" = None) -> "Source":
     """The source of a reference that names files."""
-    from weighbridge.sources.base import Options  # which a name of the catalogue does without
+    from weighbridge.sources.base import SourceOptions  # which a name of the catalogue does without
 
     opener = OPENERS.get(type(ref))
     if opener is None:
         raise UsageError(f"{ref} names no files")
-    return opener(ref, options or Options())
+    return opener(ref, options or SourceOptions())
 
 
-def _local(ref: LocalRef, options: "Options") -> "Source":
+def _local(ref: LocalRef, options: "SourceOptions") -> "Source":
     from weighbridge.sources.local import LocalSource
 
     return LocalSource(ref.path, revision=ref.revision)
 
 
-def _hub(ref: HubRef, options: "Options") -> "Source":
+def _hub(ref: HubRef, options: "SourceOptions") -> "Source":
     from weighbridge.sources.hub import HubSource
 
     return HubSource(ref, options)
 
 
-def _timm(ref: TimmRef, options: "Options") -> "Source":
+def _timm(ref: TimmRef, options: "SourceOptions") -> "Source":
     return _hub(HubRef(repo_id=f"timm/{ref.name}", revision=ref.revision), options)
 
 
-def _url(ref: UrlRef, options: "Options") -> "Source":
+def _url(ref: UrlRef, options: "SourceOptions") -> "Source":
     from weighbridge.sources.url import UrlSource
 
     return UrlSource(ref, options)
 
 
-OPENERS: dict[type, Callable[[Any, "Options"], "Source"]] = {
+OPENERS: dict[type, Callable[[Any, "SourceOptions"], "Source"]] = {
     LocalRef: _local,
     HubRef: _hub,
     TimmRef: _timm,

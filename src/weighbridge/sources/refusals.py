@@ -9,12 +9,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from weighbridge.errors import GatedError, HubError, NotFoundError, WeighbridgeError
-from weighbridge.sources.http import RefusedError
+from weighbridge.sources.http import RefusedAnswerError
 from weighbridge.sources.surroundings import login
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class HubRequest:
     """What we asked for. `authorized` is whether a token went with it."""
 
     repo_id: str
@@ -30,12 +30,12 @@ class Asked:
         return f"{self.endpoint}/{self.repo_id}"
 
 
-def explain(refused: RefusedError, asked: Asked) -> WeighbridgeError:
+def explain(refused: RefusedAnswerError, asked: HubRequest) -> WeighbridgeError:
     reader = REASONS.get(refused.reason) or STATUSES.get(refused.status, _other)
     return reader(refused, asked)
 
 
-def _gated(refused: RefusedError, asked: Asked) -> WeighbridgeError:
+def _gated(refused: RefusedAnswerError, asked: HubRequest) -> WeighbridgeError:
     then = (
         f"then {login()}"
         if not asked.authorized
@@ -44,23 +44,23 @@ def _gated(refused: RefusedError, asked: Asked) -> WeighbridgeError:
     return GatedError(f"{asked.repo_id} is gated: accept its licence at {asked.page}; {then}")
 
 
-def _no_repository(refused: RefusedError, asked: Asked) -> WeighbridgeError:
+def _no_repository(refused: RefusedAnswerError, asked: HubRequest) -> WeighbridgeError:
     hint = "" if asked.authorized else f"; if it is private, {login()}"
     message = f"there is no model {asked.repo_id!r} at {asked.endpoint}: check its spelling{hint}"
     return NotFoundError(message) if refused.status == 404 else HubError(message)
 
 
-def _no_revision(refused: RefusedError, asked: Asked) -> WeighbridgeError:
+def _no_revision(refused: RefusedAnswerError, asked: HubRequest) -> WeighbridgeError:
     held = f"; it has {', '.join(asked.revisions)}" if asked.revisions else ""
     revision = "branch main" if asked.revision is None else f"revision {asked.revision!r}"
     return NotFoundError(f"{asked.repo_id} has no {revision}{held}")
 
 
-def _no_file(refused: RefusedError, asked: Asked) -> WeighbridgeError:
+def _no_file(refused: RefusedAnswerError, asked: HubRequest) -> WeighbridgeError:
     return NotFoundError(f"{asked.page} lists {asked.path!r} and does not have it")
 
 
-def _denied(refused: RefusedError, asked: Asked) -> WeighbridgeError:
+def _denied(refused: RefusedAnswerError, asked: HubRequest) -> WeighbridgeError:
     if asked.gated:
         return _gated(refused, asked)
     said = f" ({refused.detail})" if refused.detail else ""
@@ -70,19 +70,19 @@ def _denied(refused: RefusedError, asked: Asked) -> WeighbridgeError:
     )
 
 
-def _absent(refused: RefusedError, asked: Asked) -> WeighbridgeError:
+def _absent(refused: RefusedAnswerError, asked: HubRequest) -> WeighbridgeError:
     if asked.path is not None:
         return _no_file(refused, asked)
     revision = "" if asked.revision is None else f" with a revision {asked.revision!r}"
     return NotFoundError(f"there is no model {asked.repo_id!r}{revision} at {asked.endpoint}")
 
 
-def _other(refused: RefusedError, asked: Asked) -> WeighbridgeError:
+def _other(refused: RefusedAnswerError, asked: HubRequest) -> WeighbridgeError:
     said = f": {refused.detail}" if refused.detail else ""
     return HubError(f"{asked.page}: the answer was {refused.status}{said}")
 
 
-Reader = Callable[[RefusedError, Asked], WeighbridgeError]
+Reader = Callable[[RefusedAnswerError, HubRequest], WeighbridgeError]
 REASONS: dict[str, Reader] = {
     "GatedRepo": _gated,
     "RepoNotFound": _no_repository,

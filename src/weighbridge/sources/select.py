@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable
 
 from weighbridge.errors import BadFileError, NotFoundError, UsageError
-from weighbridge.sources.base import Entry
+from weighbridge.sources.base import SourceFile
 
 SPLIT = re.compile(r"(.*-)(\d{5})-of-(\d{5})(\.gguf)", re.IGNORECASE | re.DOTALL)
 MAX_PARTS = 10_000
@@ -26,7 +26,7 @@ def parts(path: str) -> tuple[str, ...]:
     return tuple(f"{stem}{i:05}-of-{count}{suffix}" for i in range(1, int(count) + 1))
 
 
-def file(entries: Iterable[Entry], path: str, where: str) -> tuple[Entry, ...]:
+def file(entries: Iterable[SourceFile], path: str, where: str) -> tuple[SourceFile, ...]:
     """The entries of one file: several where it is a split GGUF file."""
     by_path = {entry.path: entry for entry in entries}
     for wanted in (path, *parts(path)):
@@ -35,11 +35,11 @@ def file(entries: Iterable[Entry], path: str, where: str) -> tuple[Entry, ...]:
     return tuple(by_path[wanted] for wanted in parts(path))
 
 
-def folder(entries: Iterable[Entry], path: str, where: str) -> tuple[Entry, ...]:
+def folder(entries: Iterable[SourceFile], path: str, where: str) -> tuple[SourceFile, ...]:
     """The entries below a folder, under their paths in it."""
     entries = tuple(entries)
     found = tuple(
-        Entry(entry.path.removeprefix(f"{path}/"), entry.size)
+        SourceFile(entry.path.removeprefix(f"{path}/"), entry.size)
         for entry in entries
         if entry.path.startswith(f"{path}/")
     )
@@ -49,7 +49,7 @@ def folder(entries: Iterable[Entry], path: str, where: str) -> tuple[Entry, ...]
     return found
 
 
-def quantization(entries: Iterable[Entry], quant: str, where: str) -> tuple[Entry, ...]:
+def quantization(entries: Iterable[SourceFile], quant: str, where: str) -> tuple[SourceFile, ...]:
     """The GGUF file whose path holds `quant` as a word: Q4_K is not in Q4_K_M."""
     ggufs = [e for e in entries if e.path.lower().endswith(".gguf") and "mmproj" not in e.path]
     word = re.compile(rf"(?<![A-Za-z0-9]){re.escape(quant)}(?![A-Za-z0-9_])", re.IGNORECASE)

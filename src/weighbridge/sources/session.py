@@ -9,16 +9,16 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from weighbridge.errors import UsageError, WeighbridgeError
-from weighbridge.sources.answers import Headers, said, unreadable, within
+from weighbridge.sources.answers import ResponseHeaders, said, unreadable, within
 
 
-class Answered:
+class SessionResponse:
     punctual = False  # the client's timeout is that of one read, however small
 
     def __init__(self, response: Any) -> None:
         self._response = response
         self.status_code: int = response.status_code
-        self.headers: Headers = response.headers
+        self.headers: ResponseHeaders = response.headers
         self.url = str(response.url)
 
     def chunks(self, size: int) -> Iterator[bytes]:
@@ -37,15 +37,15 @@ class Answered:
         self._response.close()
 
 
-def get(url: str, headers: Mapping[str, str], timeout: float, seconds: float) -> Answered:
+def get(url: str, headers: Mapping[str, str], timeout: float, seconds: float) -> SessionResponse:
     """The answer after all redirects: `timeout` is that of one step, `seconds` that of all. Raises
     OSError where a second try may help."""
     return within(seconds, lambda: _sent(url, headers, timeout))
 
 
-def _sent(url: str, headers: Mapping[str, str], timeout: float) -> Answered:
+def _sent(url: str, headers: Mapping[str, str], timeout: float) -> SessionResponse:
     try:
-        return Answered(_send(url, headers, timeout))
+        return SessionResponse(_send(url, headers, timeout))
     except Exception as error:
         raise _ours(error) from None
 

@@ -14,7 +14,7 @@ IN_BROWSER = sys.platform == "emscripten"
 NOWHERE = os.devnull + "/none"  # a folder that cannot be: nothing is kept between two visits
 
 
-class Page:
+class BrowserSettings:
     """The settings of huggingface_hub that mean something in a page, by the names that they have
     there. The page says which Hub is read by HF_ENDPOINT."""
 
@@ -31,7 +31,7 @@ class Page:
 def constants() -> Any:
     """`huggingface_hub.constants`, or what stands for it in a page."""
     if IN_BROWSER:
-        return Page()
+        return BrowserSettings()
     from huggingface_hub import constants
 
     return constants

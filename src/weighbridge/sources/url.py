@@ -8,11 +8,11 @@ import threading
 from urllib.parse import urlsplit
 
 from weighbridge.errors import HubError, NotFoundError
-from weighbridge.formats import Range
+from weighbridge.formats import ByteRange
 from weighbridge.reference import UrlRef
 from weighbridge.sources import select, surroundings
-from weighbridge.sources.base import Entry, Options, span
-from weighbridge.sources.http import Answer, Client, RefusedError
+from weighbridge.sources.base import SourceFile, SourceOptions, span
+from weighbridge.sources.http import Client, HttpResponse, RefusedAnswerError
 from weighbridge.sources.hub import MAX_READ
 from weighbridge.wording import redacted
 
@@ -22,45 +22,45 @@ FIRST = 100_000  # the size that parsers ask for first
 class UrlSource:
     waits = True
 
-    def __init__(self, ref: UrlRef, options: Options | None = None) -> None:
-        options = options or Options()
+    def __init__(self, ref: UrlRef, options: SourceOptions | None = None) -> None:
+        options = options or SourceOptions()
         if options.offline or surroundings.constants().HF_HUB_OFFLINE:
             raise HubError(
                 f"{ref.url} cannot be read offline: download the file, and give its path"
             )
         self._client = Client(token=False)
         self._urls = _part_urls(ref)
-        self._heads: dict[str, Answer] = {}
+        self._heads: dict[str, HttpResponse] = {}
         self._lock = threading.Lock()
         self.name = redacted(ref.url)
         self.revision: str | None = None
         self.notes: tuple[str, ...] = ()
 
-    def list(self) -> tuple[Entry, ...]:
-        return tuple(Entry(path, self._head(path).size) for path in self._urls)
+    def list(self) -> tuple[SourceFile, ...]:
+        return tuple(SourceFile(path, self._head(path).size) for path in self._urls)
 
     def read(self, path: str, start: int, stop: int) -> bytes:
         head = self._head(path)
         if head.size is None:
-            return self._get(path, Range(start, stop)).data
+            return self._get(path, ByteRange(start, stop)).data
         first, last = span(start, stop, head.size)
         if last <= len(head.data):
             return head.data[first:last]
-        return self._get(path, Range(first, last)).data
+        return self._get(path, ByteRange(first, last)).data
 
-    def _head(self, path: str) -> Answer:
+    def _head(self, path: str) -> HttpResponse:
         if path not in self._urls:
             raise NotFoundError(f"{self.name} is one file, and not {path!r}")
         with self._lock:
             if path not in self._heads:
-                self._heads[path] = self._get(path, Range(0, FIRST))
+                self._heads[path] = self._get(path, ByteRange(0, FIRST))
             return self._heads[path]
 
-    def _get(self, path: str, wanted: Range) -> Answer:
+    def _get(self, path: str, wanted: ByteRange) -> HttpResponse:
         url = self._urls[path]
         try:
             return self._client.get(url, limit=MAX_READ, wanted=wanted)
-        except RefusedError as refused:
+        except RefusedAnswerError as refused:
             if refused.status in (404, 410):
                 raise NotFoundError(f"{url}: no such file ({refused.status})") from None
             raise HubError(f"{url}: the answer was {refused.status}") from None

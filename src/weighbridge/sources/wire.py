@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 from urllib.parse import quote, urljoin, urlsplit
 
 from weighbridge.errors import WeighbridgeError
-from weighbridge.sources.answers import CHUNK, Headers, unreadable, within
+from weighbridge.sources.answers import CHUNK, ResponseHeaders, unreadable, within
 from weighbridge.sources.bare import context
 from weighbridge.wording import shown
 
@@ -35,7 +35,7 @@ IDLE_SECONDS = 20  # an idle connection that a router has forgotten swallows wha
 SAFE = "!#$%&'()*+,/:;=?@[]~"  # in an address that a server gives: what may stay as it is
 
 
-class Origin(NamedTuple):
+class UrlOrigin(NamedTuple):
     scheme: str
     host: str
     port: int
@@ -45,10 +45,10 @@ class Idle:
     """Connections that nobody uses, the last one given back first."""
 
     def __init__(self) -> None:
-        self._held: deque[tuple[float, Origin, HTTPConnection]] = deque()
+        self._held: deque[tuple[float, UrlOrigin, HTTPConnection]] = deque()
         self._lock = threading.Lock()
 
-    def take(self, origin: Origin) -> HTTPConnection | None:
+    def take(self, origin: UrlOrigin) -> HTTPConnection | None:
         oldest = time.monotonic() - IDLE_SECONDS
         with self._lock:
             while self._held and self._held[0][0] < oldest:
@@ -59,7 +59,7 @@ class Idle:
             self._held.remove(found)
             return found[2]
 
-    def give(self, origin: Origin, connection: HTTPConnection) -> None:
+    def give(self, origin: UrlOrigin, connection: HTTPConnection) -> None:
         with self._lock:
             self._held.append((time.monotonic(), origin, connection))
             if len(self._held) > MOST_IDLE:
@@ -121,19 +121,19 @@ class _Response(HTTPResponse):
             super().begin()
 
 
-class Answered:
+class WireResponse:
     """One answer. Its connection is kept where the body was read to its end."""
 
     punctual = True
 
     def __init__(
-        self, origin: Origin, connection: HTTPConnection, response: _Response, url: str
+        self, origin: UrlOrigin, connection: HTTPConnection, response: _Response, url: str
     ) -> None:
         self._origin, self._connection, self._response = origin, connection, response
         self._timeout: Any = connection.timeout
         self.url, self.status_code = url, response.status
         headers: Any = response.headers
-        self.headers: Headers = headers
+        self.headers: ResponseHeaders = headers
 
     def chunks(self, size: int) -> Iterator[bytes]:
         """The body, unpacked."""
@@ -185,17 +185,17 @@ class Answered:
             self._connection.close()
 
 
-def get(url: str, headers: Mapping[str, str], timeout: float, seconds: float) -> Answered:
+def get(url: str, headers: Mapping[str, str], timeout: float, seconds: float) -> WireResponse:
     """The answer after all redirects: `timeout` is that of one step, `seconds` that of all. Raises
     OSError where a second try may help."""
     until = time.monotonic() + seconds
     headers = {"Accept": "*/*", "Accept-Encoding": "gzip", **headers}
-    before: Origin | None = None
+    before: UrlOrigin | None = None
     for _ in range(MAX_REDIRECTS + 1):
         origin, target = _address(url)
         if before is not None and not _same_host(before, origin):
             headers = {key: value for key, value in headers.items() if key != "Authorization"}
-        answer = Answered(origin, *_asked(origin, target, headers, timeout, until), url)
+        answer = WireResponse(origin, *_asked(origin, target, headers, timeout, until), url)
         place = answer.headers.get("Location", "")
         if answer.status_code not in REDIRECTS or not place:
             return answer
@@ -204,13 +204,13 @@ def get(url: str, headers: Mapping[str, str], timeout: float, seconds: float) ->
     raise unreadable(f"{MAX_REDIRECTS} redirects")
 
 
-def _address(url: str) -> tuple[Origin, str]:
+def _address(url: str) -> tuple[UrlOrigin, str]:
     """Split an address: whom it leads to, and what is asked for there."""
     try:
         parts = urlsplit(url)
         host = parts.hostname or ""
         host = host if host.isascii() else host.encode("idna").decode()
-        origin = Origin(parts.scheme, host, parts.port or PORTS[parts.scheme])
+        origin = UrlOrigin(parts.scheme, host, parts.port or PORTS[parts.scheme])
     except (ValueError, KeyError):
         host = ""
     if not host:
@@ -219,14 +219,14 @@ def _address(url: str) -> tuple[Origin, str]:
     return origin, quote(parts.path or "/", safe=SAFE) + query
 
 
-def _same_host(before: Origin, after: Origin) -> bool:
+def _same_host(before: UrlOrigin, after: UrlOrigin) -> bool:
     """Whether a token may follow a redirect: to the same port, or from http to https."""
     upgraded = (before.scheme, before.port, *after[::2]) == ("http", 80, "https", 443)
     return after.host == before.host and (after == before or upgraded)
 
 
 def _asked(
-    origin: Origin, target: str, headers: Mapping[str, str], timeout: float, until: float
+    origin: UrlOrigin, target: str, headers: Mapping[str, str], timeout: float, until: float
 ) -> tuple[HTTPConnection, _Response]:
     """Send a request over a connection that is still open, else over a new one: the other side may
     have closed an idle one just now."""
@@ -238,7 +238,7 @@ def _asked(
     return fresh, _answered(fresh, target, headers, until)
 
 
-def _connected(origin: Origin, timeout: float) -> HTTPConnection:
+def _connected(origin: UrlOrigin, timeout: float) -> HTTPConnection:
     with _told():
         found = (
             HTTPSConnection(*origin[1:], timeout=timeout, context=context())

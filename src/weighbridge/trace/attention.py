@@ -22,7 +22,7 @@ FUSED = (torch.float32, torch.float16, torch.bfloat16)  # types of the fused ker
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
+class SdpaCall:
     """The arguments of scaled_dot_product_attention."""
 
     query: torch.Tensor
@@ -48,7 +48,7 @@ class Chooser:
     card: Card
     version: tuple[int, int]  # of torch
 
-    def choose(self, call: Call) -> str:
+    def choose(self, call: SdpaCall) -> str:
         """The first kernel of the order that can serve `call`."""
         asked = None if len(call.query.shape) != 4 else shape(call.query, call.key, call.value)
         for name in kernels.order(self.card.chip, self.version):
@@ -56,8 +56,8 @@ class Chooser:
                 return name
         raise RuntimeError("No available kernel. Aborting execution.")  # as torch says
 
-    def _can(self, name: str, asked: kernels.Shape, call: Call) -> bool:
-        told = kernels.Call(
+    def _can(self, name: str, asked: kernels.KernelShape, call: SdpaCall) -> bool:
+        told = kernels.AttentionCall(
             masked=call.mask is not None,
             causal=call.causal,
             dropout=call.dropout,
@@ -67,7 +67,7 @@ class Chooser:
         return _dense(call) and kernels.can(name, asked, told, self.card.chip, self.version)
 
 
-def _dense(call: Call) -> bool:
+def _dense(call: SdpaCall) -> bool:
     """Whether the tensors are what the fused kernels read: of one float type, without gaps."""
     q, k, v = call.tensors
     return (
@@ -81,13 +81,13 @@ def _dense(call: Call) -> bool:
     )
 
 
-def attend(chooser: Chooser, call: Call) -> torch.Tensor:
+def attend(chooser: Chooser, call: SdpaCall) -> torch.Tensor:
     """What scaled_dot_product_attention does with the kernel that is chosen."""
     out: torch.Tensor = KERNELS[chooser.choose(call)](call)
     return out
 
 
-def _flash(call: Call) -> torch.Tensor:
+def _flash(call: SdpaCall) -> torch.Tensor:
     dim = call.query.shape[-1]
     scale = dim**-0.5 if call.scale is None else call.scale
     wide = [t if dim % 8 == 0 else pad(t, (0, 8 - dim % 8)) for t in call.tensors]
@@ -96,7 +96,7 @@ def _flash(call: Call) -> torch.Tensor:
     return narrow
 
 
-def _efficient(call: Call) -> torch.Tensor:
+def _efficient(call: SdpaCall) -> torch.Tensor:
     mask = _bias(call)
     if mask is not None:
         size = mask.shape[-1]
@@ -110,7 +110,7 @@ def _efficient(call: Call) -> torch.Tensor:
     return first
 
 
-def _cudnn(call: Call) -> torch.Tensor:
+def _cudnn(call: SdpaCall) -> torch.Tensor:
     outs = aten._scaled_dot_product_cudnn_attention(
         *call.tensors,
         _bias(call),
@@ -137,7 +137,7 @@ class _InPlace(TorchDispatchMode):  # type: ignore[misc]
         return aten.alias.default(scores)
 
 
-def _math(call: Call) -> torch.Tensor:
+def _math(call: SdpaCall) -> torch.Tensor:
     with _InPlace():
         outs = aten._scaled_dot_product_attention_math(
             *call.tensors,
@@ -151,7 +151,7 @@ def _math(call: Call) -> torch.Tensor:
     return first
 
 
-def _bias(call: Call) -> torch.Tensor | None:
+def _bias(call: SdpaCall) -> torch.Tensor | None:
     """A boolean mask as what is added (convert_boolean_attn_mask)."""
     if call.mask is None or call.mask.dtype != torch.bool:
         return call.mask
@@ -159,7 +159,7 @@ def _bias(call: Call) -> torch.Tensor | None:
     return torch.where(call.mask.logical_not(), -torch.inf, zero)
 
 
-KERNELS: dict[str, Callable[[Call], torch.Tensor]] = {
+KERNELS: dict[str, Callable[[SdpaCall], torch.Tensor]] = {
     "flash": _flash,
     "efficient": _efficient,
     "cudnn": _cudnn,

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from weighbridge.allocator import Allocator, Journal, Options, from_environment, parse
+from weighbridge.allocator import Allocator, AllocatorOptions, Journal, from_environment, parse
 from weighbridge.errors import UnsupportedError, UsageError
 from weighbridge.releases import release
 from weighbridge.trace import guard
@@ -36,7 +36,7 @@ from weighbridge.trace.notes import Notes
 from weighbridge.trace.patches import caches, generation, patched, put, stopping
 from weighbridge.trace.patches.arrivals import arriving
 from weighbridge.trace.patches.compiler import without_compiler
-from weighbridge.trace.patches.files import Files
+from weighbridge.trace.patches.files import FilePatches
 from weighbridge.trace.patches.graphs import graphs
 from weighbridge.trace.patches.libraries import Libraries
 from weighbridge.trace.patches.modules import modules
@@ -46,12 +46,12 @@ from weighbridge.trace.patches.repeats import Repeats
 from weighbridge.trace.patches.runtime import runtime
 from weighbridge.trace.patches.threads import threads
 from weighbridge.trace.patches.values import values
-from weighbridge.trace.places import Assume, Look
+from weighbridge.trace.places import Assume, ValueQuestion
 from weighbridge.trace.recorder import Recorder
 from weighbridge.trace.report import DeviceTrace, device
 from weighbridge.trace.standins import standins
 from weighbridge.trace.tape import Tape
-from weighbridge.trace.watch import Watch
+from weighbridge.trace.watch import ModuleWatch
 
 
 class FakeGPU:
@@ -87,7 +87,7 @@ class FakeGPU:
         self.tapes = [self._tape(index) for index in range(max(count, named, beside))]
         self.recorder = Recorder(self.tapes, Hidden(self.card, self.version), assume)
         self.notes = Notes()
-        self._files = Files(self.notes)
+        self._files = FilePatches(self.notes)
         self._groups = Groups(self.world, self.notes)
         self._stack = contextlib.ExitStack()
 
@@ -104,7 +104,7 @@ class FakeGPU:
         )
 
     @property
-    def looks(self) -> tuple[Look, ...]:
+    def looks(self) -> tuple[ValueQuestion, ...]:
         """Where the program looked at values that are not known, and what it was told."""
         return tuple(look for _, look in self.recorder.looks.places.values())
 
@@ -118,7 +118,7 @@ class FakeGPU:
         )
         return Tape(allocator, begin=lambda: allocator.configure(self._options()))
 
-    def _options(self) -> Options:
+    def _options(self) -> AllocatorOptions:
         if self.alloc_conf is not None:
             return parse(self.alloc_conf, self.version, name="alloc_conf")
         return from_environment(os.environ, self.version)
@@ -159,7 +159,7 @@ class FakeGPU:
             self.recorder.replaced |= enter(registered(Chooser(self.card, self.version)))
             enter(self.recorder)
             enter(patched(threads(fakes, self.recorder)))
-            watch = Watch(self.recorder, lambda: undo.extend(map(put, libraries.arrived())))
+            watch = ModuleWatch(self.recorder, lambda: undo.extend(map(put, libraries.arrived())))
             enter(watch)
             repeats.path = watch.path
             self._stack = self._stack.pop_all()

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch._subclasses.fake_tensor import unset_fake_temporarily
 
-from weighbridge.trace.attention import Call, Chooser, attend
+from weighbridge.trace.attention import Chooser, SdpaCall, attend
 from weighbridge.trace.looks import shadow
 from weighbridge.trace.packed import packed, padded
 from weighbridge.trace.shapes import shaped
@@ -69,7 +69,7 @@ def _attention(chooser: Chooser) -> Callable[..., torch.Tensor]:
         scale: float | None = None,
         enable_gqa: bool = False,
     ) -> torch.Tensor:
-        call = Call(
+        call = SdpaCall(
             query=query,
             key=key,
             value=value,

@@ -23,7 +23,7 @@ EVERY_CARD = -1  # processes: one for each
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Launch:
+class TraceLaunch:
     """`program` is a script, or a module's name; `processes` run on each of `nodes`, and the first
     of `node` is traced."""
 
@@ -92,7 +92,7 @@ FSDP = {
 RENAMED = {"transformer-layer-cls-to-wrap": "transformer-cls-to-wrap"}
 
 
-def read(words: Sequence[str], *, module: bool = False) -> Launch:
+def read(words: Sequence[str], *, module: bool = False) -> TraceLaunch:
     """Read the command that follows our own options: a script, a module or a launcher. Raises
     UsageError."""
     head = words[0]
@@ -100,21 +100,21 @@ def read(words: Sequence[str], *, module: bool = False) -> Launch:
     if module:
         return _module(head, tuple(words[1:]))
     if os.path.isfile(head) and name.endswith(".py"):
-        return Launch(program=head, arguments=tuple(words[1:]))
+        return TraceLaunch(program=head, arguments=tuple(words[1:]))
     if re.fullmatch(r"python(\d(\.\d+)?t?)?", name):
         return _python(words[1:])
     if name in HEADS:
         return HEADS[name](words[1:])
-    return Launch(program=head, arguments=tuple(words[1:]))
+    return TraceLaunch(program=head, arguments=tuple(words[1:]))
 
 
-def _module(name: str, arguments: tuple[str, ...]) -> Launch:
+def _module(name: str, arguments: tuple[str, ...]) -> TraceLaunch:
     if name in MODULES:
         return MODULES[name](arguments)
-    return Launch(program=name, arguments=arguments, module=True)
+    return TraceLaunch(program=name, arguments=arguments, module=True)
 
 
-def _python(words: Sequence[str]) -> Launch:
+def _python(words: Sequence[str]) -> TraceLaunch:
     notes: list[str] = []
     at = 0
     while at < len(words) and words[at].startswith("-"):
@@ -129,10 +129,10 @@ def _python(words: Sequence[str]) -> Launch:
         elif not set(word[1:]) <= set(PYTHON_ALONE):
             notes.append(UNKNOWN.format("python", word))
     rest = words[at:]
-    return _noted(Launch(program=_first(rest, "python"), arguments=tuple(rest[1:])), notes)
+    return _noted(TraceLaunch(program=_first(rest, "python"), arguments=tuple(rest[1:])), notes)
 
 
-def _torchrun(words: Sequence[str]) -> Launch:
+def _torchrun(words: Sequence[str]) -> TraceLaunch:
     found, rest, notes = _flags(TORCHRUN, words)
     nodes = found.get("nnodes", "1").rpartition(":")[2]  # of "1:4" the most
     each = found.get("nproc-per-node", "1")
@@ -142,13 +142,13 @@ def _torchrun(words: Sequence[str]) -> Launch:
     return replace(launch, processes=processes, nodes=count, node=node)
 
 
-def _accelerate(words: Sequence[str]) -> Launch:
+def _accelerate(words: Sequence[str]) -> TraceLaunch:
     if words[:1] != ["launch"] and tuple(words[:1]) != ("launch",):
         raise UsageError("of accelerate `accelerate launch` is traced")
     return _accelerate_launch(words[1:])
 
 
-def _accelerate_launch(words: Sequence[str]) -> Launch:
+def _accelerate_launch(words: Sequence[str]) -> TraceLaunch:
     found, rest, notes = _flags(ACCELERATE, words, prefixes=("fsdp-",))
     found = _configured(found.get("config-file")) | found
     _refuse(ACCELERATE, found)
@@ -246,10 +246,10 @@ def _refuse(flags: Flags, found: Found) -> None:
         raise UnsupportedError(f"{flags.of} --{name.replace('-', '_')}: {REFUSED[name]}")
 
 
-def _launched(found: Found, rest: tuple[str, ...], notes: list[str]) -> Launch:
+def _launched(found: Found, rest: tuple[str, ...], notes: list[str]) -> TraceLaunch:
     script = _first(rest, "the launcher")
     module = "m" in found or "module" in found
-    return Launch(program=script, arguments=rest[1:], module=module, notes=tuple(notes))
+    return TraceLaunch(program=script, arguments=rest[1:], module=module, notes=tuple(notes))
 
 
 def _dashed(word: str) -> str:
@@ -269,16 +269,16 @@ def _number(flag: str, text: str) -> int:
         raise UsageError(f"{flag} {text}: a whole number") from None
 
 
-def _noted(launch: Launch, notes: list[str]) -> Launch:
+def _noted(launch: TraceLaunch, notes: list[str]) -> TraceLaunch:
     return replace(launch, notes=(*notes, *launch.notes))
 
 
-HEADS: dict[str, Callable[[Sequence[str]], Launch]] = {
+HEADS: dict[str, Callable[[Sequence[str]], TraceLaunch]] = {
     "torchrun": _torchrun,
     "accelerate": _accelerate,
     "accelerate-launch": _accelerate_launch,
 }
-MODULES: dict[str, Callable[[Sequence[str]], Launch]] = {
+MODULES: dict[str, Callable[[Sequence[str]], TraceLaunch]] = {
     "torch.distributed.run": _torchrun,
     "torch.distributed.launch": _torchrun,
     "accelerate.commands.launch": _accelerate_launch,

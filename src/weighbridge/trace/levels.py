@@ -14,17 +14,17 @@ from weighbridge.memory import Bytes, Component, Phase, exactly
 SPARE = 4  # one part of the free room in so many
 
 
-def runs(*, convolves: bool = False) -> bounds.Runs:
+def runs(*, convolves: bool = False) -> bounds.RunForm:
     """The published programs that one is like: cuDNN chooses workspaces of convolutions."""
-    return bounds.Runs("trace", "torch", bounds.CONVOLUTIONS if convolves else bounds.PLAIN)
+    return bounds.RunForm("trace", "torch", bounds.CONVOLUTIONS if convolves else bounds.PLAIN)
 
 
 def held(
     allocated: int,
     reserved: int,
     context: Bytes,
-    like: bounds.Runs,
-    table: bounds.Table | None = None,
+    like: bounds.RunForm,
+    table: bounds.MarginTable | None = None,
 ) -> Phase:
     """One device at its fullest."""
     free = reserved - allocated

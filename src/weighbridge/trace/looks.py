@@ -27,7 +27,7 @@ from torch._subclasses.fake_tensor import (
 )
 from torch.utils._pytree import tree_flatten, tree_iter, tree_map_only, tree_unflatten
 
-from weighbridge.trace.places import COMPARED, Assume, Look, Seen, assumed, seen
+from weighbridge.trace.places import COMPARED, Assume, ValuePlace, ValueQuestion, assumed, seen
 from weighbridge.trace.refusals import refused
 from weighbridge.trace.uniform import LARGE, MADE, VIEWS, is_uniform, uniform
 
@@ -52,7 +52,7 @@ class Looks:
         self.told: list[str] = []
         self.asked = 0  # how often the course may have depended on a value
         self.assume: Assume = {} if assume is None else assume
-        self.places: dict[tuple[str, str], tuple[Seen, Look]] = {}
+        self.places: dict[tuple[str, str], tuple[ValuePlace, ValueQuestion]] = {}
 
     def answer(self, func: Any, args: Args, kwargs: dict[str, Any]) -> Any:
         """Answer an operation whose result, or its size, is in the data."""
@@ -73,7 +73,9 @@ class Looks:
     def _value(self, name: str, args: Args) -> Any:
         """One value: the user's, else what is told of those that are not known."""
         at, told = seen(), _told(args[0]) if name == "_local_scalar_dense" else False
-        look = Look(place=at.place, code=at.code, op=name.strip("_"), told=str(told), times=0)
+        look = ValueQuestion(
+            place=at.place, code=at.code, op=name.strip("_"), told=str(told), times=0
+        )
         own = assumed(self.assume, at, look) if self.assume else None
         if own is None:
             self._warn(name, VALUE)
@@ -82,13 +84,15 @@ class Looks:
         self._placed(at, look.op, str(told), assumed=own is not None)
         return told
 
-    def _placed(self, at: Seen, op: str, told: str, *, assumed: bool) -> None:
+    def _placed(self, at: ValuePlace, op: str, told: str, *, assumed: bool) -> None:
         before = self.places.get((at.place, op))
         if before is not None:
             at, look = before
             self.places[at.place, op] = at, replace(look, times=look.times + 1)
             return
-        look = Look(place=at.place, code=at.code, op=op, told=told, times=1, assumed=assumed)
+        look = ValueQuestion(
+            place=at.place, code=at.code, op=op, told=told, times=1, assumed=assumed
+        )
         self.places[at.place, op] = at, look
 
     def _warn(self, op: str, answer: str) -> None:

@@ -25,7 +25,7 @@ COMPARED: dict[str, Callable[[float, float], bool]] = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Look:
+class ValueQuestion:
     """One place, and one kind of question. `told` is what it was told first."""
 
     place: str  # train.py:31
@@ -36,11 +36,11 @@ class Look:
     assumed: bool = False  # the user said what
 
 
-Assume = Mapping[str, float] | Callable[[Look], float | None]
+Assume = Mapping[str, float] | Callable[[ValueQuestion], float | None]
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class ValuePlace:
     """A place, and the expressions in which its value is asked for, the innermost first."""
 
     path: str
@@ -53,7 +53,7 @@ class Seen:
         return f"{os.path.basename(self.path)}:{self.line}"
 
 
-def seen() -> Seen:
+def seen() -> ValuePlace:
     """Find the line that asks now."""
     found = list(_outside(sys._getframe(1)))
     own = [f for f in found if not f.f_code.co_filename.startswith(LIBRARIES)]
@@ -61,7 +61,7 @@ def seen() -> Seen:
     path, line = frame.f_code.co_filename, frame.f_lineno
     asking = dict.fromkeys([*found[:1], frame])
     code = linecache.getline(path, line).strip()[:LONGEST]
-    return Seen(path, line, code, tuple(map(_expression, asking)))
+    return ValuePlace(path, line, code, tuple(map(_expression, asking)))
 
 
 def _outside(frame: FrameType | None) -> Iterator[FrameType]:
@@ -82,7 +82,7 @@ def _expression(frame: FrameType) -> str:
     return line.encode()[start:end].decode(errors="replace")
 
 
-def assumed(assume: Assume, at: Seen, look: Look) -> float | None:
+def assumed(assume: Assume, at: ValuePlace, look: ValueQuestion) -> float | None:
     """What the user says of a name in the expression, or of a line ("train.py:31")."""
     if not isinstance(assume, Mapping):
         return assume(look)

@@ -32,12 +32,12 @@ RAW = (
 )
 
 
-class RefusedError(UnsupportedError, NotImplementedError):
+class RefusedOperationError(UnsupportedError, NotImplementedError):
     """An operation without a rule; libraries that try something else then may do so."""
 
 
-def refused(func: Any, where: str) -> RefusedError:
-    return RefusedError(NO_RULE.format(op=func, where=where or "the script"))
+def refused(func: Any, where: str) -> RefusedOperationError:
+    return RefusedOperationError(NO_RULE.format(op=func, where=where or "the script"))
 
 
 def is_raw(error: BaseException) -> bool:
@@ -49,7 +49,7 @@ def is_raw(error: BaseException) -> bool:
 
 def told(error: BaseException) -> str:
     """The last line of an error that ended a program; "" where its own stands."""
-    if isinstance(error, RefusedError):
+    if isinstance(error, RefusedOperationError):
         return str(error)
     for pattern, words in RAW:
         found = re.search(pattern, str(error))

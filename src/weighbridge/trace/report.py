@@ -15,8 +15,8 @@ from weighbridge.components.device import CONTEXT
 from weighbridge.judged import Answer
 from weighbridge.memory import Bytes
 from weighbridge.trace import levels
-from weighbridge.trace.places import Look
-from weighbridge.trace.tape import Refused, Storage, Tape
+from weighbridge.trace.places import ValueQuestion
+from weighbridge.trace.tape import Refused, Tape, TracedStorage
 from weighbridge.units import human
 from weighbridge.verdicts import fits
 
@@ -26,7 +26,7 @@ Ending = Literal["finished", "exit", "exception", "interrupted", "out of memory"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Program:
+class TracedProgram:
     """What ran, and how it ended. `error` is the exception's last line."""
 
     script: str
@@ -50,7 +50,7 @@ class Tensors:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Moment:
+class TraceMoment:
     """The device right after one event. Roles and `rounding` add up to `allocated`."""
 
     event: int
@@ -93,8 +93,8 @@ class DeviceTrace:
     published programs."""
 
     index: int
-    allocated: Moment
-    reserved: Moment
+    allocated: TraceMoment
+    reserved: TraceMoment
     driver: Bytes
     phases: tuple[PhasePeak, ...]
     allocations: int
@@ -125,7 +125,7 @@ class TraceVerdict:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TraceReport:
-    program: Program
+    program: TracedProgram
     gpu: Gpu
     torch_version: str  # the one that ran
     rules: str  # of which version workspaces, allocator and kernels are
@@ -133,7 +133,7 @@ class TraceReport:
     alloc_conf: str = ""
     verdict: TraceVerdict | None = None
     warnings: tuple[str, ...] = ()
-    looks: tuple[Look, ...] = ()
+    looks: tuple[ValueQuestion, ...] = ()
 
     @property
     def fullest(self) -> DeviceTrace:
@@ -176,13 +176,13 @@ def convolves(tape: Tape) -> bool:
     return len({s.module for s in tape.storages if "convolution" in s.op}) > 1
 
 
-def moment(tape: Tape, event: int) -> Moment:
+def moment(tape: Tape, event: int) -> TraceMoment:
     if not tape.events:
-        return Moment(
+        return TraceMoment(
             event=0, phase="", module="", op="", allocated=0, reserved=0, roles={}, tensors=()
         )
     alive, made = list(tape.alive(event)), tape.storages[abs(tape.events[event]) - 1]
-    return Moment(
+    return TraceMoment(
         event=event,
         phase=made.phase,
         module=made.module,
@@ -215,7 +215,7 @@ def refusal(tape: Tape, refused: Refused, context: Bytes) -> Refusal:
     )
 
 
-def roles(alive: Iterable[Storage], allocated: int) -> dict[str, int]:
+def roles(alive: Iterable[TracedStorage], allocated: int) -> dict[str, int]:
     """Bytes by role, the most first; `rounding` is what blocks have beyond their tensors."""
     sums: Counter[str] = Counter()
     for storage in alive:
@@ -224,7 +224,7 @@ def roles(alive: Iterable[Storage], allocated: int) -> dict[str, int]:
     return dict(sums.most_common()) | ({"rounding": rounding} if rounding else {})
 
 
-def tensors(alive: Iterable[Storage]) -> tuple[Tensors, ...]:
+def tensors(alive: Iterable[TracedStorage]) -> tuple[Tensors, ...]:
     counts: Counter[tuple[str, str, str, str]] = Counter()
     sums: Counter[tuple[str, str, str, str]] = Counter()
     for s in alive:

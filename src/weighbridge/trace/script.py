@@ -19,7 +19,7 @@ from weighbridge.allocator import parse
 from weighbridge.errors import UnsupportedError, UsageError
 from weighbridge.trace import program
 from weighbridge.trace.program import Request
-from weighbridge.trace.report import Ending, Gpu, Program, TraceReport, device, verdict
+from weighbridge.trace.report import Ending, Gpu, TracedProgram, TraceReport, device, verdict
 from weighbridge.trace.turns import Turns
 
 DEFAULT_GPU = "a100-80gb"  # its kernels, where nobody names a card
@@ -29,7 +29,7 @@ INTERRUPTED = 130  # 128 + SIGINT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class FakeGpuSettings:
     """What stands in: the arguments of FakeGPU as a command line has them."""
 
     gpu: str | None = None
@@ -47,7 +47,7 @@ class Settings:
     notes: tuple[str, ...] = ()  # what a launcher's line had that we do not know
 
 
-def trace(asked: Request, card: Settings) -> tuple[TraceReport, Any]:
+def trace(asked: Request, card: FakeGpuSettings) -> tuple[TraceReport, Any]:
     """The report, and the FakeGPU with its tapes. Raises WeighbridgeError before the script runs;
     after that everything that happens is in the report."""
     if find_spec("torch") is None:
@@ -81,7 +81,7 @@ def trace(asked: Request, card: Settings) -> tuple[TraceReport, Any]:
         return _report(ran, gpu, card, limited=limited), gpu
 
 
-def _said_well(card: Settings) -> None:
+def _said_well(card: FakeGpuSettings) -> None:
     """Raises UsageError in the words of the command line, before anything runs."""
     if card.torch_version is not None and not re.match(r"\d+\.\d+", card.torch_version):
         raise UsageError(f"--torch-version is a version such as 2.5, not {card.torch_version!r}")
@@ -94,7 +94,7 @@ def _said_well(card: Settings) -> None:
         raise UsageError(f"--rank {card.rank}: of {size} processes the ranks are 0 to {size - 1}")
 
 
-def _processes(card: Settings) -> dict[str, Any]:
+def _processes(card: FakeGpuSettings) -> dict[str, Any]:
     """Return the arguments of FakeGPU that say which process of how many this is."""
     if card.world_size is not None:
         return {"world_size": card.world_size, "rank": card.rank or 0}
@@ -126,7 +126,7 @@ def _set(variables: Mapping[str, str]) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _run(asked: Request, main: types.ModuleType, turns: Turns) -> Program:
+def _run(asked: Request, main: types.ModuleType, turns: Turns) -> TracedProgram:
     ending: Ending = "finished"
     code, told = 0, ""
     try:
@@ -138,7 +138,7 @@ def _run(asked: Request, main: types.ModuleType, turns: Turns) -> Program:
     except BaseException as error:
         ending, code = "out of memory" if _is_oom(error) else "exception", 1
         told = _shown(error)
-    return Program(
+    return TracedProgram(
         script=f"-m {asked.script}" if asked.module else asked.script,
         function=asked.function,
         arguments=asked.arguments,
@@ -196,7 +196,7 @@ def _is_oom(error: BaseException | None) -> bool:
     return False
 
 
-def _report(ran: Program, gpu: Any, card: Settings, *, limited: bool) -> TraceReport:
+def _report(ran: TracedProgram, gpu: Any, card: FakeGpuSettings, *, limited: bool) -> TraceReport:
     import torch
 
     found = Gpu(

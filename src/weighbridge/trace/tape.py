@@ -30,7 +30,7 @@ Role = Literal[
 
 
 @dataclass(slots=True)
-class Storage:
+class TracedStorage:
     """One allocation. `born` and `died` index events; `died` is None while it lives, and `born`
     after `died` where it never did (Tape.grow)."""
 
@@ -44,25 +44,25 @@ class Storage:
     freed_in: str = ""  # the phase
 
 
-class Peak(NamedTuple):
+class TapePeak(NamedTuple):
     """The moment of the most, and how much."""
 
     event: int
     nbytes: int
 
 
-NOTHING = Peak(0, 0)
+NOTHING = TapePeak(0, 0)
 
 
 class Refused(NamedTuple):
     """A request that did not fit."""
 
     event: int  # it would have been
-    storage: Storage
+    storage: TracedStorage
     report: OutOfMemory
 
 
-def _kept(storage: Storage) -> None:
+def _kept(storage: TracedStorage) -> None:
     """What forward made and backward finds was saved for it."""
     if storage.role == "temporary" and storage.phase in ("forward", "loss"):
         storage.role = "saved activation"
@@ -79,14 +79,14 @@ class Tape:
 
     allocator: Allocator = field(default_factory=Allocator)
     begin: Callable[[], None] = lambda: None  # called before the first request
-    storages: list[Storage] = field(default_factory=list)
+    storages: list[TracedStorage] = field(default_factory=list)
     events: list[int] = field(default_factory=list)
     levels: "array[int]" = field(default_factory=_bytes)
     reserves: "array[int]" = field(default_factory=_bytes)
     phase: str = "load"
     stream: int = 0
-    allocated: Peak = NOTHING
-    reserved: Peak = NOTHING
+    allocated: TapePeak = NOTHING
+    reserved: TapePeak = NOTHING
     refused: list[Refused] = field(default_factory=list)
     _blocks: dict[int, Block | None] = field(default_factory=dict)
     _grown: tuple[int, int] | None = None  # (new, old): made by an addition that may be in place
@@ -142,7 +142,7 @@ class Tape:
         if self.allocator.journal is not None:
             self.allocator.journal.reset_peak()
 
-    def alive(self, event: int) -> Iterator[Storage]:
+    def alive(self, event: int) -> Iterator[TracedStorage]:
         """What is in use right after `event`, oldest first."""
         for s in self.storages:
             if s.born <= event and (s.died is None or s.died > event):
@@ -162,7 +162,7 @@ class Tape:
         self.events[before.born] = new + 1
 
     def _storage(self, nbytes: int, op: str, module: str, role: Role) -> int:
-        self.storages.append(Storage(nbytes, op, module, self.phase, len(self.events), role))
+        self.storages.append(TracedStorage(nbytes, op, module, self.phase, len(self.events), role))
         return len(self.storages) - 1
 
     def _malloc(self, number: int) -> int:
@@ -180,9 +180,9 @@ class Tape:
             raise
         self._event(number + 1)
         if allocator.allocated > self.allocated.nbytes:
-            self.allocated = Peak(storage.born, allocator.allocated)
+            self.allocated = TapePeak(storage.born, allocator.allocated)
         if allocator.reserved > self.reserved.nbytes:
-            self.reserved = Peak(storage.born, allocator.reserved)
+            self.reserved = TapePeak(storage.born, allocator.reserved)
         return number
 
     def _free(self, number: int) -> None:

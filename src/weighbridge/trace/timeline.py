@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from weighbridge.allocator.viewer import Origin, pickled
+from weighbridge.allocator.viewer import RequestOrigin, pickled
 from weighbridge.trace.report import TraceReport
 from weighbridge.trace.tape import Tape
 from weighbridge.units import ceil_div
@@ -21,7 +21,7 @@ ROUNDING = "rounding"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Band:
+class PhaseBand:
     """A phase, from one event to another."""
 
     phase: str
@@ -30,7 +30,7 @@ class Band:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Lines:
+class DeviceTimeline:
     """One device: the lists are as long as `events`, and the roles add up to `allocated`."""
 
     index: int
@@ -40,7 +40,7 @@ class Lines:
     reserved: list[int]
     roles: dict[str, list[int]]
     modules: list[str]  # where the allocation of the moment was made
-    bands: list[Band]
+    bands: list[PhaseBand]
 
 
 def timeline(report: TraceReport, tapes: Sequence[Tape]) -> dict[str, Any]:
@@ -55,7 +55,7 @@ def timeline(report: TraceReport, tapes: Sequence[Tape]) -> dict[str, Any]:
     }
 
 
-def lines(index: int, tape: Tape) -> Lines:
+def lines(index: int, tape: Tape) -> DeviceTimeline:
     chosen = list(_fullest(tape))
     sums: Counter[str] = Counter()
     names = list(dict.fromkeys(s.role for s in tape.storages))
@@ -68,7 +68,7 @@ def lines(index: int, tape: Tape) -> Lines:
             for name in names:
                 roles[name].append(sums[name])
             roles[ROUNDING].append(tape.levels[event] - sums.total())
-    return Lines(
+    return DeviceTimeline(
         index=index,
         length=len(tape.events),
         events=chosen,
@@ -95,7 +95,7 @@ def _place(tape: Tape, event: int) -> str:
     return f"{storage.module or storage.phase}: {storage.op}"
 
 
-def _bands(tape: Tape) -> Iterator[Band]:
+def _bands(tape: Tape) -> Iterator[PhaseBand]:
     """Phases in their order; a release counts where it happens."""
     name, first = "", 0
     for event, signed in enumerate(tape.events):
@@ -103,10 +103,10 @@ def _bands(tape: Tape) -> Iterator[Band]:
         phase = storage.phase if signed > 0 else storage.freed_in
         if phase != name:
             if event:
-                yield Band(phase=name, first=first, last=event - 1)
+                yield PhaseBand(phase=name, first=first, last=event - 1)
             name, first = phase, event
     if tape.events:
-        yield Band(phase=name, first=first, last=len(tape.events) - 1)
+        yield PhaseBand(phase=name, first=first, last=len(tape.events) - 1)
 
 
 def snapshot(tape: Tape) -> bytes:
@@ -114,7 +114,7 @@ def snapshot(tape: Tape) -> bytes:
     return pickled(tape.allocator, dict(_origins(tape)))
 
 
-def _origins(tape: Tape) -> Iterator[tuple[int, Origin]]:
+def _origins(tape: Tape) -> Iterator[tuple[int, RequestOrigin]]:
     """Requests are numbered in order, the refused ones too."""
     refused = {r.report.request: r.storage for r in tape.refused}
     made = (tape.storages[signed - 1] for signed in tape.events if signed > 0)
@@ -122,4 +122,4 @@ def _origins(tape: Tape) -> Iterator[tuple[int, Origin]]:
         storage = refused.get(number) or next(made)
         path = storage.module.split(".") if storage.module else []
         outward = (".".join(path[:n]) for n in range(len(path), 0, -1))
-        yield number, Origin((storage.op, *outward, storage.phase), storage.role)
+        yield number, RequestOrigin((storage.op, *outward, storage.phase), storage.role)

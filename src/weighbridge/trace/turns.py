@@ -8,7 +8,7 @@ that were given what was looked at, or were given anything where that decided. T
 import ast
 from collections.abc import Iterable, Iterator
 
-from weighbridge.trace.places import Look, Seen
+from weighbridge.trace.places import ValuePlace, ValueQuestion
 
 SAID = "__weighbridge_turned__"
 ENDS = ("exit", "quit", "_exit")
@@ -35,7 +35,7 @@ class Turns:
     def say(self, condition: int, line: int, what: str) -> None:
         self.taken.setdefault((condition, line), what)
 
-    def lines(self, looks: Iterable[tuple[Seen, Look]]) -> Iterator[str]:
+    def lines(self, looks: Iterable[tuple[ValuePlace, ValueQuestion]]) -> Iterator[str]:
         """One for each way out that a look decided."""
         asked = {at.line: look for at, look in looks if at.path == self.path and not look.assumed}
         decided = _decided(self.tree, asked) if self.taken and asked else {}
@@ -93,10 +93,10 @@ def _way(statement: ast.stmt) -> str:
     return ""
 
 
-def _decided(tree: ast.Module, asked: dict[int, Look]) -> dict[int, Look]:
+def _decided(tree: ast.Module, asked: dict[int, ValueQuestion]) -> dict[int, ValueQuestion]:
     """Conditions by line, with the look that they hang on. Names are taken as they are written,
     whatever function they are in."""
-    names: dict[str, Look] = {}
+    names: dict[str, ValueQuestion] = {}
     while True:
         before = len(names)
         conditions = {n.lineno: look for n, look in _hanging(tree, asked, names)}
@@ -110,8 +110,8 @@ def _decided(tree: ast.Module, asked: dict[int, Look]) -> dict[int, Look]:
 
 
 def _hanging(
-    tree: ast.Module, asked: dict[int, Look], names: dict[str, Look]
-) -> Iterator[tuple[Branch, Look]]:
+    tree: ast.Module, asked: dict[int, ValueQuestion], names: dict[str, ValueQuestion]
+) -> Iterator[tuple[Branch, ValueQuestion]]:
     for node in ast.walk(tree):
         if isinstance(node, Branch):
             look = _of(node.test, asked, names)
@@ -119,7 +119,9 @@ def _hanging(
                 yield node, look
 
 
-def _given(tree: ast.Module, asked: dict[int, Look], names: dict[str, Look]) -> None:
+def _given(
+    tree: ast.Module, asked: dict[int, ValueQuestion], names: dict[str, ValueQuestion]
+) -> None:
     for node in ast.walk(tree):
         if isinstance(node, ast.Assign | ast.AugAssign | ast.AnnAssign) and node.value is not None:
             look = _of(node.value, asked, names)
@@ -127,7 +129,9 @@ def _given(tree: ast.Module, asked: dict[int, Look], names: dict[str, Look]) -> 
                 names |= dict.fromkeys(_targets([node]), look) | names
 
 
-def _of(value: ast.expr, asked: dict[int, Look], names: dict[str, Look]) -> Look | None:
+def _of(
+    value: ast.expr, asked: dict[int, ValueQuestion], names: dict[str, ValueQuestion]
+) -> ValueQuestion | None:
     """The look that an expression makes, or has the result of."""
     for line in range(value.lineno, (value.end_lineno or value.lineno) + 1):
         if line in asked:

@@ -31,7 +31,7 @@ from weighbridge.trace.patches import Patch, patched
 from weighbridge.trace.recorder import Recorder
 
 
-class Watch:
+class ModuleWatch:
     """Tells `recorder` the phase and the module. `arrived` is called at each outermost module."""
 
     def __init__(self, recorder: Recorder, arrived: Callable[[], None]) -> None:
@@ -45,7 +45,7 @@ class Watch:
         self.outside = 0  # modules that were running when backward was called
         self._stack = ExitStack()
 
-    def __enter__(self) -> "Watch":
+    def __enter__(self) -> "ModuleWatch":
         enter = self._stack.enter_context
         for remove in (
             hooks.register_module_forward_pre_hook(self._before),

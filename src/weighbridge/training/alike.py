@@ -10,35 +10,35 @@ from dataclasses import fields, is_dataclass
 from types import CodeType, FunctionType
 from typing import Any, NamedTuple
 
-from weighbridge.arch.body import Block
+from weighbridge.arch.body import LayerBlock
 from weighbridge.autograd.machine import Machine
-from weighbridge.autograd.splice import Layer, Splices, UnlikeError
-from weighbridge.autograd.tensors import Param, Tensor
+from weighbridge.autograd.splice import SplicedLayer, Splices, UnlikeLayersError
+from weighbridge.autograd.tensors import LeafTensor, Tensor
 from weighbridge.dtypes import DType
 from weighbridge.training.modules import Module, below
 from weighbridge.training.sizes import LAYERS, depth
-from weighbridge.training.step import Built
+from weighbridge.training.step import BuiltModel
 
 Facts = Callable[[int], Hashable]  # what a class does by a layer's number, beyond its block
 Whole = Callable[[Tensor], Tensor]
 PLAIN = (int, float, str, bool, type(None), DType, CodeType)
 
 
-class Place(NamedTuple):
+class LayerPlace(NamedTuple):
     """Where a layer is: its kind, and its number among all of its stack."""
 
     kind: int
     number: int
-    layer: Layer
+    layer: SplicedLayer
 
 
 class Alike:
     """The layers of one run, by their paths, and what is known of their kinds."""
 
-    def __init__(self, built: Built, facts: Facts, splices: Splices) -> None:
+    def __init__(self, built: BuiltModel, facts: Facts, splices: Splices) -> None:
         self._splices = splices
         self._left = LAYERS if depth(built.body) > LAYERS else None  # that may be walked
-        self._places: dict[str, Place] = {}
+        self._places: dict[str, LayerPlace] = {}
         names = _by_layer(built)
         inner = built.body.encoder.blocks if built.body.encoder is not None else ()
         self._find(built.encoder, inner, names, lambda _: None)
@@ -47,7 +47,7 @@ class Alike:
     def _find(
         self,
         layers: Sequence[Module],
-        blocks: Sequence[Block],
+        blocks: Sequence[LayerBlock],
         names: "Mapping[str, _Names]",
         facts: Facts,
     ) -> None:
@@ -61,8 +61,8 @@ class Alike:
         for alike in found.values():
             kind = len(self._places)
             for at, (i, path) in enumerate(alike):
-                layer = Layer(names[path].params, at, len(alike), i == len(layers) - 1)
-                self._places[path] = Place(kind, i, layer)
+                layer = SplicedLayer(names[path].params, at, len(alike), i == len(layers) - 1)
+                self._places[path] = LayerPlace(kind, i, layer)
 
     def run(self, m: Machine, p: Module, called: tuple[Any, ...], whole: Whole) -> Whole:
         """The layer at `p`, walked or spliced; `called`: the function and what it is called with,
@@ -89,13 +89,13 @@ class Alike:
             assert self._left is not None
             self._left -= 1
             if self._left < 0:
-                raise UnlikeError
+                raise UnlikeLayersError
             return whole(x)
 
         return walked
 
 
-def _cast(m: Machine, params: Sequence[Param]) -> tuple[int, ...]:
+def _cast(m: Machine, params: Sequence[LeafTensor]) -> tuple[int, ...]:
     """The parameters that autocast has cast before, as a second batch finds them: they are not
     cast again."""
     return tuple(i for i, p in enumerate(params) if id(p) in m.casts) if m.casts else ()
@@ -121,7 +121,7 @@ class _Names:
     __slots__ = ("params", "told")
 
     def __init__(self) -> None:
-        self.params: list[Param] = []
+        self.params: list[LeafTensor] = []
         self.told: list[Hashable] = []
 
 
@@ -129,7 +129,7 @@ class _Number:
     """Stands for the number of a layer."""
 
 
-def _by_layer(built: Built) -> dict[str, _Names]:
+def _by_layer(built: BuiltModel) -> dict[str, _Names]:
     found = {path: _Names() for path in built.stacks}
     for name, p in built.params.items():
         path = below(name, found)
@@ -162,7 +162,7 @@ def _told(value: Any) -> Hashable:
 
 def _parts(value: Any) -> Iterable[Any]:
     """List the fields of a record, or what stands in for a linear."""
-    if isinstance(value, (Module, Machine, Built)):
+    if isinstance(value, (Module, Machine, BuiltModel)):
         return ()
     if is_dataclass(value):
         return [getattr(value, field.name) for field in fields(value)]

@@ -8,8 +8,8 @@ from weighbridge.components.device import context
 from weighbridge.memory import Device
 from weighbridge.training.host import on_host
 from weighbridge.training.phases import beside, phases
-from weighbridge.training.plan import Plan
-from weighbridge.training.run import Run, Runs
+from weighbridge.training.plan import TrainingPlan
+from weighbridge.training.run import StageRuns, TrainingRun
 from weighbridge.training.sizes import followed
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ MOST_LISTED = 4096  # devices of a report: each takes 20 kB of JSON
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class TrainingAnswer:
     """What training holds on each device, the host last. Settings are the effective ones, defaults
     included."""
 
@@ -32,8 +32,11 @@ class Answer:
 
 
 def answer(
-    p: Plan, budget: "Budget | None", most: int | None = None, runs: Sequence[Runs] | None = None
-) -> Answer:
+    p: TrainingPlan,
+    budget: "Budget | None",
+    most: int | None = None,
+    runs: Sequence[StageRuns] | None = None,
+) -> TrainingAnswer:
     """`most` is what the allocator can have of a device; by default all that the card has. `runs`
     are those of an answer before with the same plan."""
     most = capacity(p, budget) if most is None else most
@@ -42,7 +45,7 @@ def answer(
     followed(p.subject.body, p.subject.model.reference, flights)
     stages = [run.within(most) for run in (runs or runs_of(p))]
     found = max(stages, key=lambda run: max(run.reserved.values()))
-    return Answer(
+    return TrainingAnswer(
         devices=(*_devices(p, stages), on_host(p, found)),
         managed=found.elsewhere.get("managed", 0),
         settings=_settings(p),
@@ -51,12 +54,12 @@ def answer(
     )
 
 
-def runs_of(p: Plan) -> tuple[Runs, ...]:
+def runs_of(p: TrainingPlan) -> tuple[StageRuns, ...]:
     """One for each stage of a pipeline, not run yet."""
-    return tuple(Runs(p, stage) for stage in range(p.sharding.pipeline))
+    return tuple(StageRuns(p, stage) for stage in range(p.sharding.pipeline))
 
 
-def _devices(p: Plan, stages: list[Run]) -> Iterator[Device]:
+def _devices(p: TrainingPlan, stages: list[TrainingRun]) -> Iterator[Device]:
     """Ranks of a stage are alike; the first has the largest shares."""
     alike = p.sharding.ranks // p.sharding.pipeline
     for number, found in enumerate(stages):
@@ -65,12 +68,12 @@ def _devices(p: Plan, stages: list[Run]) -> Iterator[Device]:
             yield Device(index=number * alike + i, kind="gpu", phases=shown)
 
 
-def _listed(p: Plan) -> int:
+def _listed(p: TrainingPlan) -> int:
     """How many of a stage's ranks are listed."""
     return max(1, MOST_LISTED // p.sharding.pipeline)
 
 
-def capacity(p: Plan, budget: "Budget | None") -> int | None:
+def capacity(p: TrainingPlan, budget: "Budget | None") -> int | None:
     """What the allocator surely has of each device."""
     if budget is None:
         return None
@@ -79,7 +82,7 @@ def capacity(p: Plan, budget: "Budget | None") -> int | None:
     return max(0, budget.usable.low - context(p.part).bytes.high - loaded)
 
 
-def _settings(p: Plan) -> dict[str, Any]:
+def _settings(p: TrainingPlan) -> dict[str, Any]:
     return {
         "method": p.method,
         "framework": p.framework.name,
@@ -94,7 +97,7 @@ def _settings(p: Plan) -> dict[str, Any]:
     }
 
 
-def _derived(p: Plan, found: Run) -> dict[str, Any]:
+def _derived(p: TrainingPlan, found: TrainingRun) -> dict[str, Any]:
     first = max(found.first.values(), key=lambda peak: peak.allocated)
     return {
         "trainable_parameters": found.trainable,
@@ -103,7 +106,7 @@ def _derived(p: Plan, found: Run) -> dict[str, Any]:
     }
 
 
-def _warnings(p: Plan, found: Run) -> Iterator[str]:
+def _warnings(p: TrainingPlan, found: TrainingRun) -> Iterator[str]:
     alike = p.sharding.ranks // p.sharding.pipeline
     if alike > _listed(p):
         yield f"{_listed(p):,} of {alike:,} ranks that are alike are listed"

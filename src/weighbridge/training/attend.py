@@ -11,26 +11,42 @@ from dataclasses import replace
 from typing import Any
 
 from weighbridge.autograd.machine import Machine, lower
-from weighbridge.autograd.ops.attention import Heads, How, cudnn, eager, efficient, flash, math
+from weighbridge.autograd.ops.attention import (
+    AttentionHeads,
+    AttentionOptions,
+    cudnn,
+    eager,
+    efficient,
+    flash,
+    math,
+)
 from weighbridge.autograd.ops.flash3 import flash3
 from weighbridge.autograd.ops.shaping import expand, repeat, turned
 from weighbridge.autograd.tensors import Tensor
 from weighbridge.kernels import attention as kernels
-from weighbridge.training.step import Step
+from weighbridge.training.step import TrainingStep
 
 
-def attend(s: Step, q: Tensor, k: Tensor, v: Tensor, h: Heads, **more: Any) -> Tensor:
+def attend(
+    s: TrainingStep, q: Tensor, k: Tensor, v: Tensor, h: AttentionHeads, **more: Any
+) -> Tensor:
     """[batch, length, heads, value_dim]; arguments as below."""
     return attended(s, q, k, v, h, **more)[0]
 
 
 def attended(
-    s: Step, q: Tensor, k: Tensor, v: Tensor, h: Heads, kernel: str | None = None, **more: Any
+    s: TrainingStep,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    h: AttentionHeads,
+    kernel: str | None = None,
+    **more: Any,
 ) -> tuple[Tensor, Tensor | None]:
     """[batch, length, heads, value_dim], and the weights where eager attention hands them to its
-    layer. Arguments are those of `How`."""
+    layer. Arguments are those of `AttentionOptions`."""
     m, kernel = s.m, kernel or s.kernel or "sdpa"
-    how = How(**more)
+    how = AttentionOptions(**more)
     if how.p and not m.training:
         how = replace(how, p=0.0)
     if kernel == "flash" and how.sinks is not None:
@@ -51,7 +67,7 @@ def attended(
     return KERNELS[kernel](m, q, k, v, h, how), None
 
 
-def _for_all(m: Machine, x: Tensor, h: Heads, width: int) -> Tensor:
+def _for_all(m: Machine, x: Tensor, h: AttentionHeads, width: int) -> Tensor:
     """repeat_kv: of one head a view."""
     shape = h.batch, h.seen, h.heads, width
     return expand(m, x, *shape) if h.kv_heads == 1 else repeat(m, x, h.groups, shape)
@@ -69,10 +85,10 @@ def _views(
     return q, k, turned(m, v)
 
 
-def chosen(s: Step, q: Tensor, h: Heads, how: How) -> str:
+def chosen(s: TrainingStep, q: Tensor, h: AttentionHeads, how: AttentionOptions) -> str:
     """The first kernel of torch's order that can."""
     asked = h.shape(q.dtype)
-    call = kernels.Call(
+    call = kernels.AttentionCall(
         masked=how.mask is not None,
         causal=how.causal,
         dropout=how.p,

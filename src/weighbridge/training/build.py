@@ -8,7 +8,7 @@ from weighbridge.arch.table import column, differs
 from weighbridge.autograd.machine import Machine
 from weighbridge.autograd.ops.float8 import MULTIPLE, LinearFloat8
 from weighbridge.autograd.ops.packed import Dequantized, Linear4, Linear8
-from weighbridge.autograd.tensors import ELSEWHERE, Param, Tensor
+from weighbridge.autograd.tensors import ELSEWHERE, LeafTensor, Tensor
 from weighbridge.components.unpacked_experts import BITSANDBYTES, EXPERTS, MERGES
 from weighbridge.components.weights import alive
 from weighbridge.dtypes import INT8, TORCH, DType
@@ -19,22 +19,22 @@ from weighbridge.quantization.scheme import Scheme
 from weighbridge.quantization.schemes import counted
 from weighbridge.training import kbit
 from weighbridge.training.adapters import Adapters
-from weighbridge.training.adapters.lora import Lora, Plain, Stacked
-from weighbridge.training.adapters.targets import Stack, experts, matched, saved
+from weighbridge.training.adapters.lora import LoraLinear, Plain, Stacked
+from weighbridge.training.adapters.targets import ExpertTarget, experts, matched, saved
 from weighbridge.training.modules import Module, Wrap
 from weighbridge.training.nets import INSTEAD
-from weighbridge.training.plan import Plan
+from weighbridge.training.plan import TrainingPlan
 from weighbridge.training.sharding.around import Around
 from weighbridge.training.sharding.cut import body, cut, elsewhere, layers, spread
 from weighbridge.training.sizes import possible
-from weighbridge.training.step import Built
-from weighbridge.training.tensors import Held, Members, members
+from weighbridge.training.step import BuiltModel
+from weighbridge.training.tensors import Members, ParameterSpec, members
 from weighbridge.units import ceil_div
 
 CODES = "codes"  # of packed weights that are parameters
 
 
-def build(m: Machine, p: Plan, around: Around, stage: int = 0) -> Built:
+def build(m: Machine, p: TrainingPlan, around: Around, stage: int = 0) -> BuiltModel:
     """What one rank of a stage holds."""
     subject, s = p.subject, p.sharding
     plan = subject.part.blueprint
@@ -73,7 +73,7 @@ def build(m: Machine, p: Plan, around: Around, stage: int = 0) -> Built:
             x.trainable = False
         adapt(_maker(m, p.adapters, around), p, p.adapters, params, wraps)
     root = Module(params, wraps)
-    return Built(
+    return BuiltModel(
         root=root,
         base=root.at(path.rpartition(".")[0]) if "." in path else root,
         layers=[root.at(f"{path}.{i}") for i in numbers[start:end]],
@@ -88,14 +88,14 @@ def build(m: Machine, p: Plan, around: Around, stage: int = 0) -> Built:
     )
 
 
-def _shape_of(p: Plan) -> int:
+def _shape_of(p: TrainingPlan) -> int:
     """Choose the transformers layout to build (4: a tensor for each expert, 5: stacked). Full
     training uses stacks: they take as many bytes, in far fewer tensors than 20,000. Adapters and
     packed weights are one by one."""
     return MERGES if p.method == "full" else p.major
 
 
-def _experts_covered(p: Plan) -> None:
+def _experts_covered(p: TrainingPlan) -> None:
     """Raises where experts are not the plain stacks that transformers 5 trains."""
     subject, form = p.subject, p.subject.choice.scheme
     if not any(x.kind in EXPERTS for x in subject.part.blueprint.counted):
@@ -107,7 +107,9 @@ def _experts_covered(p: Plan) -> None:
         )
 
 
-Maker = Callable[[Held], Param]  # of what is trained beside a frozen base; "" is its usual dtype
+Maker = Callable[
+    [ParameterSpec], LeafTensor
+]  # of what is trained beside a frozen base; "" is its usual dtype
 
 
 def _maker(m: Machine, with_: Adapters, around: Around) -> Maker:
@@ -115,7 +117,11 @@ def _maker(m: Machine, with_: Adapters, around: Around) -> Maker:
 
 
 def adapt(
-    make: Maker, p: Plan, with_: Adapters, params: dict[str, Param], wraps: dict[str, Wrap]
+    make: Maker,
+    p: TrainingPlan,
+    with_: Adapters,
+    params: dict[str, LeafTensor],
+    wraps: dict[str, Wrap],
 ) -> None:
     """Puts adapters on the modules that are targeted; modules to save are copied whole."""
     plan = p.subject.part.blueprint
@@ -129,11 +135,11 @@ def adapt(
         weight, bias = params[f"{name}.weight"], params.get(f"{name}.bias")
         inside, outside = weight.shape[::-1] if weight.kind != "conv1d" else weight.shape
         a, b = _factors(make, name, (inside, outside), with_.r)
-        wrap = Lora(wraps.get(name) or Plain(weight, bias), weight, a, b, with_.dropout)
+        wrap = LoraLinear(wraps.get(name) or Plain(weight, bias), weight, a, b, with_.dropout)
         params[a.name], params[b.name] = a, b
         if with_.dora:
             path = f"{name}.lora_magnitude_vector.weight"
-            wrap.magnitude = make(Held(path, (outside,), "linear"))
+            wrap.magnitude = make(ParameterSpec(path, (outside,), "linear"))
             params[path] = wrap.magnitude
         wraps[name] = wrap
     if not with_.modules_to_save:
@@ -143,25 +149,29 @@ def adapt(
         whole = params[name]
         dtype = dtypes.get(name, p.dtype).name
         params[f"original {name}"] = whole
-        params[name] = make(Held(f"{name} (saved)", whole.shape, whole.kind, dtype))
+        params[name] = make(ParameterSpec(f"{name} (saved)", whole.shape, whole.kind, dtype))
 
 
-def _tied(plan: Blueprint, params: dict[str, Param]) -> Iterator[Held]:
+def _tied(plan: Blueprint, params: dict[str, LeafTensor]) -> Iterator[ParameterSpec]:
     """Heads that are the embedding: modules of their own to PEFT, whose weight is that one."""
     for x in plan.counted:
         if x.tied in params and x.name.endswith(".weight") and params[x.tied].kind == "embedding":
             params[x.name] = params[x.tied]
-            yield Held(x.name, x.shape, "linear", x.dtype)
+            yield ParameterSpec(x.name, x.shape, "linear", x.dtype)
 
 
-def _of_experts(name: str, stacks: list[Stack]) -> bool:
+def _of_experts(name: str, stacks: list[ExpertTarget]) -> bool:
     """What all-linear meant of such a model are its linears by their last names: those that the
     experts had are parameters now, wherever they stand."""
     return bool(stacks) and name.rpartition(".")[2] in ("gate_proj", "up_proj", "down_proj")
 
 
 def _stacked(
-    make: Maker, with_: Adapters, s: Stack, params: dict[str, Param], wraps: dict[str, Wrap]
+    make: Maker,
+    with_: Adapters,
+    s: ExpertTarget,
+    params: dict[str, LeafTensor],
+    wraps: dict[str, Wrap],
 ) -> None:
     shape = params[s.name].shape
     count, outside, inside = shape if len(shape) == 3 else (1, *shape)
@@ -175,17 +185,19 @@ def _stacked(
     wraps[s.name] = Stacked(a, b)
 
 
-def _factors(make: Maker, name: str, sides: tuple[int, int], r: int) -> tuple[Param, Param]:
+def _factors(
+    make: Maker, name: str, sides: tuple[int, int], r: int
+) -> tuple[LeafTensor, LeafTensor]:
     """A [r, in] and B [out, r]."""
     inside, outside = sides
-    a = make(Held(f"{name}.lora_A.weight", (r, inside), "linear"))
-    return a, make(Held(f"{name}.lora_B.weight", (outside, r), "linear"))
+    a = make(ParameterSpec(f"{name}.lora_A.weight", (r, inside), "linear"))
+    return a, make(ParameterSpec(f"{name}.lora_B.weight", (outside, r), "linear"))
 
 
 Packed = Mapping[str, tuple[int, ...]]  # bytes of each tensor, by the parameter's name
 
 
-def _packed(p: Plan) -> Packed:
+def _packed(p: TrainingPlan) -> Packed:
     """What stands for the parameters that a format packs."""
     choice = p.subject.choice
     form = choice.scheme
@@ -195,7 +207,7 @@ def _packed(p: Plan) -> Packed:
     return dict(_one_by_one(kept(p.subject.part, facts, lambda: _several(p, form))))
 
 
-def _several(p: Plan, form: Scheme) -> dict[tuple[str, int], tuple[int, ...]]:
+def _several(p: TrainingPlan, form: Scheme) -> dict[tuple[str, int], tuple[int, ...]]:
     """Bytes of the tensors that a parameter becomes, by its name and how many are like it."""
     sizes: dict[tuple[str, int], list[int]] = {}
     plan = p.subject.part.blueprint
@@ -216,7 +228,7 @@ def _one_by_one(
 
 
 def _pieces(
-    m: Machine, p: Plan, packed: Packed, params: dict[str, Param], around: Around
+    m: Machine, p: TrainingPlan, packed: Packed, params: dict[str, LeafTensor], around: Around
 ) -> Iterator[Tensor]:
     """Codes that are stored as floats are parameters like all others to FSDP; scales and maps are
     attributes of them, and whole."""
@@ -227,22 +239,26 @@ def _pieces(
                 yield m.new((nbytes,), INT8, "weights")
                 continue
             count = ceil_div(nbytes, p.computing.size(1))
-            codes = Held(f"{source} (packed)", (count,), CODES)
+            codes = ParameterSpec(f"{source} (packed)", (count,), CODES)
             params[codes.name] = around.place(m, codes, p.computing)
             params[codes.name].trainable = False
 
 
-def _param(m: Machine, p: Plan, h: Held, packed: Packed, around: Around) -> Param:
+def _param(
+    m: Machine, p: TrainingPlan, h: ParameterSpec, packed: Packed, around: Around
+) -> LeafTensor:
     if h.kind == ELSEWHERE:
-        return Param(h.name, h.shape, _dtype(p, h), None, trainable=False, kind=h.kind)
+        return LeafTensor(h.name, h.shape, _dtype(p, h), None, trainable=False, kind=h.kind)
     if h.name in packed:
         turned = h.kind == "conv1d"  # bitsandbytes puts a linear in its place
         shape, kind = (h.shape[::-1], "linear") if turned else (h.shape, h.kind)
-        return Param(h.name, shape, p.loaded, None, trainable=False, kind=kind)
+        return LeafTensor(h.name, shape, p.loaded, None, trainable=False, kind=kind)
     return around.place(m, h, _dtype(p, h))
 
 
-def _wraps(p: Plan, params: dict[str, Param], packed: Packed) -> Iterator[tuple[str, Wrap]]:
+def _wraps(
+    p: TrainingPlan, params: dict[str, LeafTensor], packed: Packed
+) -> Iterator[tuple[str, Wrap]]:
     """What stands in for linears whose weights are packed."""
     form = p.subject.choice.scheme
     for name in packed:
@@ -263,7 +279,9 @@ def _wraps(p: Plan, params: dict[str, Param], packed: Packed) -> Iterator[tuple[
             yield path, Linear4(weight, bias, p.unpacked, nested=nested, keeps=keeps)
 
 
-def _float8(p: Plan, specs: Sequence[Held], params: dict[str, Param]) -> Iterator[tuple[str, Wrap]]:
+def _float8(
+    p: TrainingPlan, specs: Sequence[ParameterSpec], params: dict[str, LeafTensor]
+) -> Iterator[tuple[str, Wrap]]:
     """All linears but the first and the last, whose sides are multiples of 16. Source: accelerate
     1.15 utils/ao.py (convert_model_to_fp8_ao, filter_linear_layers)."""
     found = [h.name.removesuffix(".weight") for h in specs if h.kind == "linear"]
@@ -273,11 +291,11 @@ def _float8(p: Plan, specs: Sequence[Held], params: dict[str, Param]) -> Iterato
             yield path, LinearFloat8(weight, params.get(f"{path}.bias"), p.computing)
 
 
-def _dtype(p: Plan, h: Held) -> DType:
+def _dtype(p: TrainingPlan, h: ParameterSpec) -> DType:
     return TORCH.get(h.dtype, p.loaded)
 
 
-def _stack(p: Plan, known: Members) -> tuple[str, Sequence[int]]:
+def _stack(p: TrainingPlan, known: Members) -> tuple[str, Sequence[int]]:
     """(path, numbers) of the layers that the body's blocks are."""
     plan, count = p.subject.part.blueprint, len(p.subject.body.blocks)
     if differs(p.subject.model_type, "one_layer_for_all") and len(known.layers) == 1:
@@ -297,7 +315,7 @@ def _stack(p: Plan, known: Members) -> tuple[str, Sequence[int]]:
 DECODER, ENCODER = "decoder", "encoder"
 
 
-def _encoder(root: Module, path: str, p: Plan) -> list[Module]:
+def _encoder(root: Module, path: str, p: TrainingPlan) -> list[Module]:
     """The layers of what is attended to, whose path is like the decoder's."""
     inner = p.subject.body.encoder
     if inner is None or DECODER not in path:

@@ -29,8 +29,8 @@ from weighbridge.components import host
 from weighbridge.components.weights import weight_bytes
 from weighbridge.engines.choosing import native_dtype
 from weighbridge.memory import Basis, Bytes, Component, Device, Phase, exactly
-from weighbridge.training.plan import Plan
-from weighbridge.training.run import Run
+from weighbridge.training.plan import TrainingPlan
+from weighbridge.training.run import TrainingRun
 from weighbridge.training.sharding.numbers import NODE
 from weighbridge.units import ceil_div, power_of_two
 
@@ -43,7 +43,7 @@ PARAMETER_BUFFERS = 5 * 10**8  # numbers (offload_param.buffer_count x buffer_si
 ZERO = "DeepSpeed runtime/zero/stage_1_and_2.py, stage3.py"
 
 
-def on_host(p: Plan, found: Run) -> Device:
+def on_host(p: TrainingPlan, found: TrainingRun) -> Device:
     """One machine, without states that the driver pages (paged.py)."""
     ranks = min(NODE, p.sharding.ranks)
     process = host.processes(ranks)
@@ -62,26 +62,26 @@ def on_host(p: Plan, found: Run) -> Device:
 # Loading
 
 
-class Reading(NamedTuple):
+class HostReading(NamedTuple):
     """How many processes copy; whether tensors go straight to the device."""
 
     processes: int
     straight: bool
 
 
-def _reading(p: Plan, ranks: int) -> Reading:
+def _reading(p: TrainingPlan, ranks: int) -> HostReading:
     alone, kind = p.sharding.ranks == 1, p.sharding.kind
     by_trl = p.framework.name == "trl" and alone  # device_map="auto"
     by_axolotl = p.framework.name == "axolotl" and kind in ("none", "ddp")
     form = p.subject.choice.scheme
     straight = by_trl or by_axolotl or kind == "zero3" or p.sharding.tensor > 1
-    return Reading(
+    return HostReading(
         processes=1 if p.loads_once else ranks,
         straight=host.straight(form, device_map=straight),
     )
 
 
-def _loading(p: Plan, ranks: int) -> Iterator[Component]:
+def _loading(p: TrainingPlan, ranks: int) -> Iterator[Component]:
     if p.framework.name in MADE_ON_DEVICE:
         return
     part, choice = p.subject.part, p.subject.choice
@@ -100,7 +100,7 @@ def _loading(p: Plan, ranks: int) -> Iterator[Component]:
     )
 
 
-def _by_recipe(p: Plan, ranks: int, to: host.Loaded) -> Component:
+def _by_recipe(p: TrainingPlan, ranks: int, to: host.LoadedPart) -> Component:
     """torchtune and litgpt map the files, and copy what they store in another order."""
     most = ranks * to.weights
     return Component(
@@ -116,7 +116,7 @@ def _by_recipe(p: Plan, ranks: int, to: host.Loaded) -> Component:
 # Running
 
 
-def _kept(p: Plan, found: Run, ranks: int) -> Iterator[Component]:
+def _kept(p: TrainingPlan, found: TrainingRun, ranks: int) -> Iterator[Component]:
     yield from _states(p, found, ranks)
     if p.sharding.offload == "none":
         return
@@ -133,7 +133,7 @@ def _kept(p: Plan, found: Run, ranks: int) -> Iterator[Component]:
         yield from _by_zero(p, found, ranks)
 
 
-def _states(p: Plan, found: Run, ranks: int) -> Iterator[Component]:
+def _states(p: TrainingPlan, found: TrainingRun, ranks: int) -> Iterator[Component]:
     offloaded = 0 if p.sharding.offload == "nvme" else found.elsewhere.get("host", 0)
     yield _of(
         "optimizer_states",
@@ -143,7 +143,7 @@ def _states(p: Plan, found: Run, ranks: int) -> Iterator[Component]:
     )
 
 
-def _by_zero(p: Plan, found: Run, ranks: int) -> Iterator[Component]:
+def _by_zero(p: TrainingPlan, found: TrainingRun, ranks: int) -> Iterator[Component]:
     own = ceil_div(found.trainable, p.sharding.shares)
     third = p.sharding.kind == "zero3"
     yield _of(
@@ -183,7 +183,7 @@ def _unsure(nbytes: int) -> Bytes:
     return Bytes(nbytes, (nbytes + most) // 2, most)
 
 
-def _swapped(p: Plan, found: Run, ranks: int) -> Component:
+def _swapped(p: TrainingPlan, found: TrainingRun, ranks: int) -> Component:
     own = ceil_div(found.trainable, p.sharding.shares)
     states = STATE_BUFFERS * power_of_two(MASTER * min(own, SUB_GROUP))
     return _of(
@@ -194,7 +194,7 @@ def _swapped(p: Plan, found: Run, ranks: int) -> Component:
     )
 
 
-def _inputs(p: Plan, found: Run, ranks: int) -> Component:
+def _inputs(p: TrainingPlan, found: TrainingRun, ranks: int) -> Component:
     """Tensors of one size: the inputs of layers."""
     each = p.activations.size(p.batch * p.length * p.subject.body.hidden)
     most = found.away * power_of_two(each) // max(1, each)
@@ -209,7 +209,7 @@ def _inputs(p: Plan, found: Run, ranks: int) -> Component:
 # Saving
 
 
-def _saved(p: Plan, found: Run) -> Component | None:
+def _saved(p: TrainingPlan, found: TrainingRun) -> Component | None:
     """Estimate the host memory that saving takes; None where nothing of size is copied at once, or
     it is not known."""
     if p.framework.loads != "transformers" or p.method != "full":

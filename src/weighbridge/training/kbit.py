@@ -14,8 +14,8 @@ Source: PEFT 0.19.1 utils/other.py; TRL 0.24.0 and 0.25.1 models/utils.py; bitsa
 from dataclasses import dataclass
 
 from weighbridge.autograd.machine import Machine
-from weighbridge.autograd.ops.packed import AWQ, EETQ, GPTQ, GPTQ_FUSED, HQQ, Kernel
-from weighbridge.autograd.tensors import ELSEWHERE, Param, Storage
+from weighbridge.autograd.ops.packed import AWQ, EETQ, GPTQ, GPTQ_FUSED, HQQ, PackedKernel
+from weighbridge.autograd.tensors import ELSEWHERE, LeafTensor, TensorStorage
 from weighbridge.components.unpacked_experts import BITSANDBYTES, FOUR_BITS
 from weighbridge.dtypes import BFLOAT16, FLOAT16, FLOAT32, DType
 from weighbridge.errors import UsageError
@@ -40,7 +40,7 @@ class Base:
 
     upcast: str = "none"
     asked_upcast: str | None = None
-    kernel: Kernel | None = None
+    kernel: PackedKernel | None = None
     asked_kernel: str | None = None
     bitsandbytes: tuple[int, ...] | None = None
 
@@ -70,7 +70,7 @@ def read(form: Scheme | None) -> bool:
     return form is None or form.name.startswith((*BITSANDBYTES, *KERNELS))
 
 
-def kernel(form: Scheme | None, gptq: str | None) -> Kernel | None:
+def kernel(form: Scheme | None, gptq: str | None) -> PackedKernel | None:
     """How a format multiplies, where that was read. `gptq` is a kernel of GPTQ's by its name; in
     training GPTQModel has torch's alone, AutoGPTQ one of its own by Triton, too."""
     kind = "" if form is None else form.name.partition("-")[0]
@@ -92,14 +92,14 @@ def target(upcast: str, name: str, dtype: DType) -> DType:
     return dtype
 
 
-def upcast(m: Machine, how: str, params: dict[str, Param]) -> None:
+def upcast(m: Machine, how: str, params: dict[str, LeafTensor]) -> None:
     """Casts the parameters where they are, one after the other: each exists twice for a moment."""
     for p in params.values():
         dtype = target(how, p.name, p.dtype)
         if p.storage is None or p.kind == ELSEWHERE or dtype == p.dtype:
             continue
         name = p.storage.name
-        p.storage, p.dtype = Storage(m.heap, dtype.size(p.numel), name), dtype
+        p.storage, p.dtype = TensorStorage(m.heap, dtype.size(p.numel), name), dtype
 
 
 def keeps_inputs(release: tuple[int, ...] | None) -> bool:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from weighbridge.engines.transformers.launching import IMPLEMENTATIONS, OFF
-from weighbridge.quantization.on_load import Call, written
+from weighbridge.quantization.on_load import ConfigCall, written
 from weighbridge.workload import Train
 
 WRITES = ("trainer", "trl")
@@ -51,7 +51,7 @@ ELSEWHERE = (
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class TrainingLine:
     """A line to paste, or a sentence that says why there is none."""
 
     text: str = ""
@@ -59,7 +59,7 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class TrainerRun:
     """One run: `told` has every setting as it was used, `asked` what the user said."""
 
     told: Mapping[str, Any]
@@ -76,7 +76,7 @@ class Run:
         return str(self.told["shard"]).startswith("zero")
 
     @property
-    def packs(self) -> Call | None:
+    def packs(self) -> ConfigCall | None:
         """The config of bitsandbytes and others, where the loader packs."""
         form = self.told["quantization"]
         return None if form is None else written(form, self._computes)
@@ -89,12 +89,12 @@ class Run:
         return mixed.get(str(self.told["precision"]), str(self.told["dtype"]))
 
 
-def line(run: Run) -> Line:
+def line(run: TrainerRun) -> TrainingLine:
     why = unwritten(run)
     if why:
-        return Line(why=f"no line to paste: {why}")
+        return TrainingLine(why=f"no line to paste: {why}")
     made = _trl if run.framework == "trl" else _trainer
-    return Line("; ".join((*_imports(run), *_kernels(run), *made(run))))
+    return TrainingLine("; ".join((*_imports(run), *_kernels(run), *made(run))))
 
 
 def start(count: int) -> str:
@@ -102,7 +102,7 @@ def start(count: int) -> str:
     return f"start it with torchrun --nproc-per-node {count}" if count > 1 else ""
 
 
-def unwritten(run: Run) -> str:
+def unwritten(run: TrainerRun) -> str:
     """What the framework cannot be asked for in a line; "" where it can."""
     t = run.told
     if run.framework not in WRITES:
@@ -126,7 +126,7 @@ def unwritten(run: Run) -> str:
     return _beside(run)
 
 
-def _beside(run: Run) -> str:
+def _beside(run: TrainerRun) -> str:
     for name in ELSEWHERE:
         if getattr(run.asked, name) not in (None, False):
             return f"--{name.replace('_', '-')} is said elsewhere"
@@ -139,7 +139,7 @@ def _beside(run: Run) -> str:
     return ""
 
 
-def _imports(run: Run) -> Iterator[str]:
+def _imports(run: TrainerRun) -> Iterator[str]:
     config, t = run.packs, run.told
     names = [run.cls] if run.framework == "trainer" else []
     names += ["TrainingArguments"] if run.framework == "trainer" else []
@@ -156,12 +156,12 @@ def _imports(run: Run) -> Iterator[str]:
         yield "from trl import SFTConfig"
 
 
-def _kernels(run: Run) -> Iterator[str]:
+def _kernels(run: TrainerRun) -> Iterator[str]:
     for name in OFF.get(run.told["attention"] or "", ()):
         yield f"torch.backends.cuda.enable_{name}_sdp(False)"
 
 
-def _trainer(run: Run) -> Iterator[str]:
+def _trainer(run: TrainerRun) -> Iterator[str]:
     t = run.told
     loaded = ", ".join([json.dumps(run.model), *_loading(run)])
     yield f"model = {run.cls}.from_pretrained({loaded})"
@@ -175,7 +175,7 @@ def _trainer(run: Run) -> Iterator[str]:
     yield f'tokens = {{"truncation": True, "max_length": {t["seq_len"]}}}'
 
 
-def _trl(run: Run) -> Iterator[str]:
+def _trl(run: TrainerRun) -> Iterator[str]:
     yield f"model = {json.dumps(run.model)}"
     if run.told["lora_r"]:
         yield f"peft_config = {_adapters(run)}"
@@ -185,7 +185,7 @@ def _trl(run: Run) -> Iterator[str]:
     yield f"args = SFTConfig({given})"
 
 
-def _loading(run: Run) -> Iterator[str]:
+def _loading(run: TrainerRun) -> Iterator[str]:
     yield f"dtype=torch.{run.told['dtype']}"
     config = run.packs
     if config is not None:
@@ -195,7 +195,7 @@ def _loading(run: Run) -> Iterator[str]:
         yield f'attn_implementation="{IMPLEMENTATIONS[kernel]}"'
 
 
-def call(c: Call, storage: str | None = None) -> str:
+def call(c: ConfigCall, storage: str | None = None) -> str:
     """A quantization_config; `storage` is the dtype that packed weights are stored in."""
     given = [f"{name}={value!r}" for name, value in c.given.items()]
     given += [f"{name}=torch.{value}" for name, value in c.dtypes.items()]
@@ -203,7 +203,7 @@ def call(c: Call, storage: str | None = None) -> str:
     return f"{c.name}({', '.join(given)})"
 
 
-def _adapters(run: Run) -> str:
+def _adapters(run: TrainerRun) -> str:
     t = run.told
     given = [f"r={t['lora_r']}", f"lora_alpha={t['lora_alpha']}"]
     targets = list(t["lora_targets"])
@@ -215,7 +215,7 @@ def _adapters(run: Run) -> str:
     return f"LoraConfig({', '.join(given)})"
 
 
-def _arguments(run: Run) -> Iterator[str]:
+def _arguments(run: TrainerRun) -> Iterator[str]:
     t = run.told
     yield '"out"'
     yield f"per_device_train_batch_size={t['batch_size']}"
@@ -232,7 +232,7 @@ def _arguments(run: Run) -> Iterator[str]:
     yield from _shards(run)
 
 
-def _shards(run: Run) -> Iterator[str]:
+def _shards(run: TrainerRun) -> Iterator[str]:
     t = run.told
     if t["shard"] == "fsdp2":
         config: dict[str, Any] = {"version": 2}
@@ -243,7 +243,7 @@ def _shards(run: Run) -> Iterator[str]:
         yield f"deepspeed={_deepspeed(run)!r}"
 
 
-def _deepspeed(run: Run) -> dict[str, Any]:
+def _deepspeed(run: TrainerRun) -> dict[str, Any]:
     """DeepSpeed's configuration; what is "auto" the Trainer fills in."""
     away, stage = run.told["offload"], int(run.told["shard"][-1])
     share: dict[str, Any] = {"stage": stage, "reduce_bucket_size": "auto"}

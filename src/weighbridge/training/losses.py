@@ -23,20 +23,22 @@ from weighbridge.autograd.ops.losses import causal_loss, cross_entropy
 from weighbridge.autograd.ops.matrix import linear
 from weighbridge.autograd.ops.pointwise import add, cast, of_result, scale
 from weighbridge.autograd.ops.shaping import copied, part
-from weighbridge.autograd.tensors import Computed, Param, Tensor
+from weighbridge.autograd.tensors import Computed, LeafTensor, Tensor
 from weighbridge.dtypes import FLOAT32, INT64
 from weighbridge.errors import UnsupportedError
-from weighbridge.training.step import Step
+from weighbridge.training.step import TrainingStep
 from weighbridge.units import ceil_div
 
-Loss = Callable[[Step, Tensor], "tuple[Tensor, Tensor | None]"]  # (loss, logits that are kept)
+Loss = Callable[
+    [TrainingStep, Tensor], "tuple[Tensor, Tensor | None]"
+]  # (loss, logits that are kept)
 TILE = (4096, 32768)  # tokens, outputs
 MOST = 4_000_000_000  # bytes of Unsloth's chunks
 EACH = 16
 CHUNK = 256  # valid tokens of TRL's chunks (_CHUNKED_LM_HEAD_CHUNK_SIZE)
 
 
-def standard(s: Step, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
+def standard(s: TrainingStep, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
     """The outputs hold the logits until the caller drops them."""
     m = s.m
     labels = m.new((s.batch, s.length), INT64)
@@ -46,7 +48,7 @@ def standard(s: Step, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
     return loss, logits
 
 
-def liger(s: Step, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
+def liger(s: TrainingStep, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
     """Chunks are a power of two, so that a chunk's logits are about as large as the hidden
     states."""
     weight = weight_of(s)
@@ -57,14 +59,14 @@ def liger(s: Step, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
     return _fused(s, hidden, weight, tile=(chunk, outputs), wide=False), None
 
 
-def trl(s: Step, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
+def trl(s: TrainingStep, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
     weight = weight_of(s)
     outputs, _ = _shape(weight, hidden)
     tile = min(hidden.rows, TILE[0]), min(outputs, TILE[1])
     return _fused(s, hidden, weight, tile=tile, wide=True), None
 
 
-def trl_chunked(s: Step, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
+def trl_chunked(s: TrainingStep, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
     """Every token counts: those without a label would be left out."""
     m, weight = s.m, weight_of(s)
     labels = m.new((s.batch, s.length), INT64)
@@ -94,14 +96,16 @@ def _passed(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Gra
     return [grads[0]]
 
 
-def unsloth(s: Step, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
+def unsloth(s: TrainingStep, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
     weight = weight_of(s)
     outputs, _ = _shape(weight, hidden)
     rows = min(hidden.rows, max(1, MOST // (EACH * outputs)))
     return _fused(s, hidden, weight, tile=(rows, outputs), wide=False), None
 
 
-def _fused(s: Step, hidden: Tensor, weight: Param, *, tile: tuple[int, int], wide: bool) -> Tensor:
+def _fused(
+    s: TrainingStep, hidden: Tensor, weight: LeafTensor, *, tile: tuple[int, int], wide: bool
+) -> Tensor:
     """One node: gradients are made in forward, a tile of logits at a time, and kept for
     backward."""
     m = s.m
@@ -127,7 +131,7 @@ def _fused(s: Step, hidden: Tensor, weight: Param, *, tile: tuple[int, int], wid
     return loss
 
 
-def head(s: Step, hidden: Tensor) -> Tensor:
+def head(s: TrainingStep, hidden: Tensor) -> Tensor:
     """Compute the logits, [batch, length, vocabulary]. Some classes scale them, or cap them: cap *
     tanh(logits / cap)."""
     name, config = _named(s), s.built.config
@@ -141,24 +145,24 @@ def head(s: Step, hidden: Tensor) -> Tensor:
     return scale(s.m, logits) if scales else logits
 
 
-def weight_of(s: Step) -> Param:
+def weight_of(s: TrainingStep) -> LeafTensor:
     name = _named(s)
     return s.built.root.weight(name) if name else tied(s)
 
 
-def _named(s: Step) -> str:
+def _named(s: TrainingStep) -> str:
     """The head's path; "" where the embedding is the head."""
     weights = (n for n in s.built.params if n.endswith(".weight") and role(n) == "head")
     return next(weights, "").removesuffix(".weight")
 
 
-def _shape(weight: Param, hidden: Tensor) -> tuple[int, int]:
+def _shape(weight: LeafTensor, hidden: Tensor) -> tuple[int, int]:
     """(outputs, width) of the head."""
     width = hidden.shape[-1]
     return weight.numel // width, width
 
 
-def tied(s: Step) -> Param:
+def tied(s: TrainingStep) -> LeafTensor:
     """The embedding that is the head, too; of decoders that share it with an encoder, elsewhere."""
     words = [(n, p) for n, p in s.built.params.items() if p.kind == "embedding"]
     if not words:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Container, Mapping
 
 from weighbridge.autograd.machine import Machine
 from weighbridge.autograd.ops.matrix import linear
-from weighbridge.autograd.tensors import Param, Tensor
+from weighbridge.autograd.tensors import LeafTensor, Tensor
 from weighbridge.errors import UnsupportedError
 
 # What stands in for a linear: packed weights, an adapter around it, a share of a group of ranks.
@@ -31,7 +31,7 @@ class Module:
     __slots__ = ("params", "path", "wraps")
 
     def __init__(
-        self, params: Mapping[str, Param], wraps: Mapping[str, Wrap], path: str = ""
+        self, params: Mapping[str, LeafTensor], wraps: Mapping[str, Wrap], path: str = ""
     ) -> None:
         self.params = params
         self.wraps = wraps
@@ -40,17 +40,17 @@ class Module:
     def at(self, name: str) -> "Module":
         return Module(self.params, self.wraps, self.path + name)
 
-    def weight(self, name: str) -> Param:
+    def weight(self, name: str) -> LeafTensor:
         return self._held(f"{self.path}{name}.weight")
 
-    def bias(self, name: str) -> Param | None:
+    def bias(self, name: str) -> LeafTensor | None:
         return self.params.get(f"{self.path}{name}.bias")
 
-    def bare(self, name: str) -> Param:
+    def bare(self, name: str) -> LeafTensor:
         """A parameter of no module of its own."""
         return self._held(self.path + name)
 
-    def _held(self, name: str) -> Param:
+    def _held(self, name: str) -> LeafTensor:
         if name not in self.params:
             raise UnsupportedError(
                 f"a step needs {name}, which the model does not hold: its layers differ in a way "

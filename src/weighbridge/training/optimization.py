@@ -4,7 +4,7 @@ behind it."""
 from math import prod
 
 from weighbridge.autograd.machine import Machine
-from weighbridge.autograd.tensors import Param, Storage
+from weighbridge.autograd.tensors import LeafTensor, TensorStorage
 from weighbridge.training.optimizers import Optimizer
 
 
@@ -16,7 +16,7 @@ class Optimization:
     def __init__(
         self,
         optimizer: Optimizer,
-        params: list[Param],
+        params: list[LeafTensor],
         *,
         offloaded: bool = False,
         zeroes: bool = False,
@@ -28,7 +28,7 @@ class Optimization:
         self.apart = apart
         self.params = params
         self.elsewhere: dict[str, int] = {}
-        self._states: dict[str, list[Storage]] = {}
+        self._states: dict[str, list[TensorStorage]] = {}
         if optimizer.in_backward:
             for p in params:
                 p.hooks.append(self._at_once)
@@ -54,12 +54,12 @@ class Optimization:
         for p in self.params:
             p.grad = None
 
-    def _at_once(self, m: Machine, p: Param) -> None:
+    def _at_once(self, m: Machine, p: LeafTensor) -> None:
         self._start(m, p)
         self.optimizer.step(m, [p])
         p.grad = None
 
-    def _start(self, m: Machine, p: Param) -> None:
+    def _start(self, m: Machine, p: LeafTensor) -> None:
         if p.name in self._states:
             return
         made = self._states[p.name] = []
@@ -67,6 +67,6 @@ class Optimization:
             nbytes = state.dtype.size(prod(state.shape))
             where = "host" if self.offloaded else state.where
             if where == "device":
-                made.append(Storage(m.heap, nbytes, "optimizer_states"))
+                made.append(TensorStorage(m.heap, nbytes, "optimizer_states"))
             else:
                 self.elsewhere[where] = self.elsewhere.get(where, 0) + nbytes

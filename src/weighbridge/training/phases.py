@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterator, Mapping
 
 from weighbridge.autograd.ops.packed import DEQUANTIZED
 from weighbridge.components import spelled
-from weighbridge.components.activations import Peak
+from weighbridge.components.activations import LivePeak
 from weighbridge.components.device import REPLAY, cached, context, libraries
 from weighbridge.memory import Bytes, Component, Phase, exactly
 from weighbridge.training import kbit
 from weighbridge.training.optimizers.bits import TUNING
-from weighbridge.training.plan import Plan
-from weighbridge.training.run import Run
+from weighbridge.training.plan import TrainingPlan
+from weighbridge.training.run import TrainingRun
 from weighbridge.training.sharding.nccl import communication
 
 NAMES = ("load", "forward", "loss", "backward", "step", "evaluation", "save")
@@ -23,7 +23,7 @@ TOWERS = "towers"  # of images and sounds
 COMPILED = 12  # percent: what torch.compile keeps and takes is its partitioner's choice
 
 
-def phases(p: Plan, found: Run) -> tuple[Phase, ...]:
+def phases(p: TrainingPlan, found: TrainingRun) -> tuple[Phase, ...]:
     return tuple(
         Phase(name, tuple(_components(p, found, name, found.moments[name])))
         for name in NAMES
@@ -31,7 +31,9 @@ def phases(p: Plan, found: Run) -> tuple[Phase, ...]:
     )
 
 
-def _components(p: Plan, found: Run, name: str, peak: Peak) -> Iterator[Component]:
+def _components(
+    p: TrainingPlan, found: TrainingRun, name: str, peak: LivePeak
+) -> Iterator[Component]:
     for what, nbytes in peak.live.items():
         if what in APART:
             yield APART[what](p, nbytes)
@@ -86,7 +88,7 @@ def _components(p: Plan, found: Run, name: str, peak: Peak) -> Iterator[Componen
         yield kernels
 
 
-def beside(p: Plan) -> Component | None:
+def beside(p: TrainingPlan) -> Component | None:
     """Kernels of libraries that are loaded beside a context; None on a stack of its own."""
     return libraries(p.torch, p.part) if p.part is None or p.part.stack != "own" else None
 
@@ -97,7 +99,7 @@ def beside(p: Plan) -> Component | None:
 PIECES = 20
 
 
-def _pieces(peak: Peak) -> Component:
+def _pieces(peak: LivePeak) -> Component:
     return Component(
         name="fragmentation",
         detail="gathered parameters",
@@ -108,7 +110,7 @@ def _pieces(peak: Peak) -> Component:
     )
 
 
-def _towers(p: Plan, nbytes: int) -> Component:
+def _towers(p: TrainingPlan, nbytes: int) -> Component:
     items = ", ".join(f"{count:,} {kind}" for kind, count in p.items.items() if count)
     return Component(
         name="activations",
@@ -120,7 +122,7 @@ def _towers(p: Plan, nbytes: int) -> Component:
     )
 
 
-def _tuned(p: Plan, nbytes: Bytes) -> Component:
+def _tuned(p: TrainingPlan, nbytes: Bytes) -> Component:
     """What the first step tries; a third average in float32 would be as much."""
     return Component(
         name="temporaries",
@@ -132,7 +134,7 @@ def _tuned(p: Plan, nbytes: Bytes) -> Component:
     )
 
 
-def _dequantized(p: Plan, nbytes: int) -> Component:
+def _dequantized(p: TrainingPlan, nbytes: int) -> Component:
     """Weights that torch's kernel of GPTQ unpacks; by another one nothing is kept."""
     known = p.base.asked_kernel is not None
     return Component(
@@ -145,7 +147,7 @@ def _dequantized(p: Plan, nbytes: int) -> Component:
     )
 
 
-def _unread(p: Plan, found: Run, name: str) -> Iterator[Component]:
+def _unread(p: TrainingPlan, found: TrainingRun, name: str) -> Iterator[Component]:
     """What a kernel that was not read may keep: each matrix in 16 bits, of one layer where layers
     are computed again."""
     if name not in RUNNING or kbit.read(p.subject.choice.scheme):
@@ -161,7 +163,7 @@ def _unread(p: Plan, found: Run, name: str) -> Iterator[Component]:
     )
 
 
-def _wide_stream(p: Plan, peak: Peak, name: str) -> Iterator[Component]:
+def _wide_stream(p: TrainingPlan, peak: LivePeak, name: str) -> Iterator[Component]:
     """Hidden states in float32, where ranks share a packed base: a script may cast what is not
     packed, as it does on one device. Two published runs of a 70B took 7 GiB more than without."""
     packed = p.subject.choice.scheme is not None and p.framework.upcast != "none"
@@ -182,14 +184,14 @@ def _wide_stream(p: Plan, peak: Peak, name: str) -> Iterator[Component]:
 
 
 RUNNING = ("forward", "loss", "backward")
-APART: Mapping[str, Callable[[Plan, int], Component]] = {
+APART: Mapping[str, Callable[[TrainingPlan, int], Component]] = {
     TOWERS: _towers,
     DEQUANTIZED: _dequantized,
     TUNING: lambda p, nbytes: _tuned(p, Bytes(0, nbytes, nbytes)),
 }
 
 
-def _formula(p: Plan, found: Run, what: str, nbytes: int) -> str:
+def _formula(p: TrainingPlan, found: TrainingRun, what: str, nbytes: int) -> str:
     tokens, vocab = p.batch * p.length, p.subject.body.vocab
     trained = spelled.each(nbytes, found.trainable, "trained parameters")
     outputs = spelled.each(nbytes, tokens * vocab, "numbers")
@@ -209,17 +211,17 @@ def _formula(p: Plan, found: Run, what: str, nbytes: int) -> str:
     return told.get(what, "")
 
 
-def _form(p: Plan) -> str:
+def _form(p: TrainingPlan) -> str:
     """What the base is held in."""
     form = p.subject.choice.scheme
     return p.dtype.name if form is None else f"{form.name} and {p.dtype.name}"
 
 
-def _library(p: Plan) -> str:
+def _library(p: TrainingPlan) -> str:
     return "hipBLAS" if p.part is not None and p.part.stack == "hip" else "cuBLAS"
 
 
-def _source(p: Plan, what: str) -> str:
+def _source(p: TrainingPlan, what: str) -> str:
     return {
         "weights": "the class's tensors",
         "optimizer_states": p.optimizer.source,

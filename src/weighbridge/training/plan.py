@@ -43,7 +43,7 @@ class Deepspeed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class TrainingPlan:
     """`dtype` is that of the weights which are not packed, `loaded` what they were loaded in: some
     or all may have been cast since."""
 
@@ -104,7 +104,9 @@ class Plan:
         return self.computing if self.sharding.fully else self.dtype
 
 
-def plan(subject: Subject, w: Train, budget: "Budget | None", version: tuple[int, int]) -> Plan:
+def plan(
+    subject: Subject, w: Train, budget: "Budget | None", version: tuple[int, int]
+) -> TrainingPlan:
     """The plan of one run; `version` is that of transformers. Raises UsageError where settings
     contradict each other or the card."""
     made, chosen = held(w)
@@ -114,7 +116,7 @@ def plan(subject: Subject, w: Train, budget: "Budget | None", version: tuple[int
     _refuse_card(w, chosen, part)
     loaded = subject.choice.dtype
     base = _base(subject, w, made, chosen, shares)
-    return Plan(
+    return TrainingPlan(
         subject=subject,
         framework=made,
         precision=chosen,

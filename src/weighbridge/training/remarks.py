@@ -8,23 +8,23 @@ from weighbridge.components.unpacked_experts import BITSANDBYTES, told
 from weighbridge.dtypes import FLOAT32
 from weighbridge.engines.transformers import units
 from weighbridge.training.kbit import four_bits
-from weighbridge.training.plan import Plan
+from weighbridge.training.plan import TrainingPlan
 
 FLAGS = {"image": "--images", "audio": "--audio-seconds"}
 OWN_SELECTION = ("torchtitan", "torchtune")  # frameworks whose own setting is selective
 
 
-def remarks(p: Plan) -> list[str]:
+def remarks(p: TrainingPlan) -> list[str]:
     return [said for said in (remark(p) for remark in REMARKS) if said]
 
 
-def _emulated(p: Plan) -> str:
+def _emulated(p: TrainingPlan) -> str:
     """transformers' Trainer refuses bf16=True there (training_args.py); torch emulates it."""
     said = units.emulated(p.part, p.computing)
     return f"{said}, and the Trainer refuses it; use --precision fp16-mixed" if said else ""
 
 
-def refused(p: Plan) -> str:
+def refused(p: TrainingPlan) -> str:
     """Why the launch does not run as asked; "" where nothing is known against it."""
     trainers = ("trainer", "trl", "axolotl")
     if p.framework.name not in trainers or p.precision.name not in ("bf16", "bf16-mixed"):
@@ -34,7 +34,7 @@ def refused(p: Plan) -> str:
     return "only with --precision fp16-mixed: the Trainer refuses bfloat16 on this card"
 
 
-def _float32_base(p: Plan) -> str:
+def _float32_base(p: TrainingPlan) -> str:
     """TRL's own default (model_init_kwargs: dtype), where others load the model's 16 bits."""
     frozen = p.method != "full"
     if p.framework.name != "trl" or p.dtype != FLOAT32 or p.precision.autocast is None:
@@ -48,11 +48,11 @@ def _float32_base(p: Plan) -> str:
     )
 
 
-def _experts(p: Plan) -> str:
+def _experts(p: TrainingPlan) -> str:
     return told(p.subject.part, replace(p.subject.choice, dtype=p.dtype), p.major)
 
 
-def _upcast(p: Plan) -> str:
+def _upcast(p: TrainingPlan) -> str:
     """What PEFT's recipe does to a base that is packed."""
     form = p.subject.choice.scheme
     if form is None:
@@ -66,7 +66,7 @@ def _upcast(p: Plan) -> str:
     return ""
 
 
-def _packed(p: Plan) -> str:
+def _packed(p: TrainingPlan) -> str:
     form = p.subject.choice.scheme
     if form is None or form.name.startswith(BITSANDBYTES):
         return ""
@@ -83,7 +83,7 @@ def _packed(p: Plan) -> str:
     return ""
 
 
-def _selective(p: Plan) -> str:
+def _selective(p: TrainingPlan) -> str:
     if p.checkpointing != "selective" or p.framework.name in OWN_SELECTION:
         return ""
     return (
@@ -92,7 +92,7 @@ def _selective(p: Plan) -> str:
     )
 
 
-def _items(p: Plan) -> str:
+def _items(p: TrainingPlan) -> str:
     """What a tower of the model is given."""
     kinds = {t.kind for t in p.subject.body.towers}
     given = {kind for kind, count in p.items.items() if count}
@@ -107,7 +107,7 @@ def _items(p: Plan) -> str:
     )
 
 
-def _of_a_batch(p: Plan, given: set[str]) -> str:
+def _of_a_batch(p: TrainingPlan, given: set[str]) -> str:
     sized = p.image_size is not None and differs(p.subject.model_type, "sized_images")
     if not given or (sized and given == {"image"}):
         return ""
@@ -118,7 +118,7 @@ def _of_a_batch(p: Plan, given: set[str]) -> str:
     )
 
 
-def _whole(p: Plan) -> str:
+def _whole(p: TrainingPlan) -> str:
     """accelerate 1.14 utils/fsdp_utils.py leaves integers out of what is shared."""
     form = p.subject.choice.scheme
     if form is None or p.stored_as_floats or not p.sharding.fully:
@@ -128,7 +128,7 @@ def _whole(p: Plan) -> str:
     return said + instead * four_bits(form)
 
 
-def _version(p: Plan) -> str:
+def _version(p: TrainingPlan) -> str:
     """Silence would say that it was heeded."""
     if p.release is None or p.framework.versioned or p.framework.older:
         return ""
@@ -147,7 +147,7 @@ CASTS = {
     "norms": "norms are taken as cast to float32, and what follows them with it, as TRL 0.25's "
     "prepare_model_for_kbit_training does it",
 }
-REMARKS: tuple[Callable[[Plan], str], ...] = (
+REMARKS: tuple[Callable[[TrainingPlan], str], ...] = (
     _emulated,
     _float32_base,
     _experts,

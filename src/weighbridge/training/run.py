@@ -17,37 +17,37 @@ from weighbridge.autograd.engine import TEMPORARIES, backward
 from weighbridge.autograd.machine import Grads, Machine, Needs, record
 from weighbridge.autograd.ops.packed import DEQUANTIZED
 from weighbridge.autograd.ops.pointwise import cast
-from weighbridge.autograd.splice import Splices, UnlikeError
+from weighbridge.autograd.splice import Splices, UnlikeLayersError
 from weighbridge.autograd.tensors import Computed, Tensor
-from weighbridge.components.activations import Heap, Peak
+from weighbridge.components.activations import Heap, LivePeak
 from weighbridge.components.unpacked_experts import MERGES
 from weighbridge.dtypes import FLOAT32
 from weighbridge.engines.transformers.workspaces import cublas
 from weighbridge.training.alike import Alike
 from weighbridge.training.build import build
 from weighbridge.training.modules import below
-from weighbridge.training.nets import EMBEDDINGS, Program, program
+from weighbridge.training.nets import EMBEDDINGS, TrainingProgram, program
 from weighbridge.training.nets.parts import towers
 from weighbridge.training.nets.parts.rotary import has_positions
 from weighbridge.training.optimization import Optimization
-from weighbridge.training.plan import Plan
+from weighbridge.training.plan import TrainingPlan
 from weighbridge.training.sharding.around import Around
 from weighbridge.training.sharding.choice import surrounding
 from weighbridge.training.sharding.numbers import share
 from weighbridge.training.sizes import LAYERS, depth, unrepeated
-from weighbridge.training.step import Built, Step
+from weighbridge.training.step import BuiltModel, TrainingStep
 
 STEPS = 2
 
 
 @dataclass(slots=True, kw_only=True)
-class Run:
+class TrainingRun:
     """`moments` by phase: the fullest of all steps; `first` of the first step alone."""
 
-    program: Program
+    program: TrainingProgram
     bounded: bool = False  # by the card: cached blocks went back to the driver where it was full
-    moments: dict[str, Peak] = field(default_factory=dict)
-    first: dict[str, Peak] = field(default_factory=dict)
+    moments: dict[str, LivePeak] = field(default_factory=dict)
+    first: dict[str, LivePeak] = field(default_factory=dict)
     reserved: dict[str, int] = field(default_factory=dict)  # by phase, at its last end
     trainable: int = 0
     saved: int = 0  # bytes that the graph holds at the end of the first forward
@@ -60,7 +60,7 @@ class Run:
     elsewhere: dict[str, int] = field(default_factory=dict)  # states, by where they are
     assumed: list[str] = field(default_factory=list)  # what the class does not say of its training
 
-    def note(self, name: str, peak: Peak, *, first: bool) -> None:
+    def note(self, name: str, peak: LivePeak, *, first: bool) -> None:
         self.reserved[name] = peak.reserved
         if first:
             self.first.setdefault(name, peak)
@@ -69,35 +69,37 @@ class Run:
             self.moments[name] = peak
 
 
-def run(p: Plan, capacity: int | None = None, stage: int = 0, *, splices: bool = True) -> Run:
+def run(
+    p: TrainingPlan, capacity: int | None = None, stage: int = 0, *, splices: bool = True
+) -> TrainingRun:
     """One rank of a stage. `capacity` is what the allocator can have of the card: cached blocks go
     back to the driver there. Where tensors alone are more, the run is shown without an end.
     `splices`: few layers of each kind are walked, where the others repeat them."""
-    return Runs(p, stage, splices=splices).within(capacity)
+    return StageRuns(p, stage, splices=splices).within(capacity)
 
 
-class Runs:
+class StageRuns:
     """One rank of a stage, run within one capacity after another. What it takes without an end is
     found once. Each run finds anew what layers of a kind do: where the course of a layer leads
     depends on the free blocks that the run before it found, and on the end of the card."""
 
-    def __init__(self, p: Plan, stage: int = 0, *, splices: bool = True) -> None:
+    def __init__(self, p: TrainingPlan, stage: int = 0, *, splices: bool = True) -> None:
         self._p, self._stage = p, stage
         self._splices = splices
-        self._free: Run | None = None
+        self._free: TrainingRun | None = None
 
-    def within(self, capacity: int | None) -> Run:
+    def within(self, capacity: int | None) -> TrainingRun:
         with _uncollected():
             try:
                 return self._bounded(capacity)
-            except UnlikeError:
+            except UnlikeLayersError:
                 count = depth(self._p.subject.body)
                 if count > LAYERS:
                     raise unrepeated(self._p.subject.model.reference, count) from None
                 self._splices, self._free = False, None
                 return self._bounded(capacity)
 
-    def _bounded(self, capacity: int | None) -> Run:
+    def _bounded(self, capacity: int | None) -> TrainingRun:
         if self._free is None:
             self._free = self._run(None)
         found = self._free
@@ -110,7 +112,7 @@ class Runs:
                 return found
         return replace(found, bounded=True)
 
-    def _run(self, capacity: int | None) -> Run:
+    def _run(self, capacity: int | None) -> TrainingRun:
         return _run(self._p, capacity, self._stage, Splices() if self._splices else None)
 
 
@@ -127,14 +129,14 @@ def _uncollected() -> Iterator[None]:
             gc.enable()
 
 
-def _run(p: Plan, capacity: int | None, stage: int, splices: Splices | None) -> Run:
+def _run(p: TrainingPlan, capacity: int | None, stage: int, splices: Splices | None) -> TrainingRun:
     m = Machine(Heap(capacity))
     m.softmax_keeps = p.torch < (1, 11)
     _workspaces(m, p)
     around = surrounding(p)
     built = _built(m, p, around, stage)
     around.placed(m, built)
-    found = Run(program=_program(p, built))
+    found = TrainingRun(program=_program(p, built))
     found.trainable = sum(x.numel for x in built.own if x.trainable)
     found.packed, found.packed_in_layer = _packed(built)
     offloaded = p.sharding.offload != "none"
@@ -174,7 +176,7 @@ def _run(p: Plan, capacity: int | None, stage: int, splices: Splices | None) -> 
     return found
 
 
-def _packed(built: Built) -> tuple[int, int]:
+def _packed(built: BuiltModel) -> tuple[int, int]:
     """Numbers of parameters that are packed: of all, and of the layer that has most."""
     lead = {layer.path for layer in built.layers}
     total, each = 0, Counter[str]()
@@ -186,7 +188,7 @@ def _packed(built: Built) -> tuple[int, int]:
     return total, max(each.values(), default=0)
 
 
-def _program(p: Plan, built: Built) -> Program:
+def _program(p: TrainingPlan, built: BuiltModel) -> TrainingProgram:
     lead = {layer.path for layer in built.layers}
     names = [n.removeprefix(path) for n in built.params if (path := below(n, lead))]
     names.append(built.base.first(*EMBEDDINGS))
@@ -196,7 +198,7 @@ def _program(p: Plan, built: Built) -> Program:
     return program(kind, blocks, names, p.loss, framework=p.framework.name)
 
 
-def _built(m: Machine, p: Plan, around: Around, stage: int) -> Built:
+def _built(m: Machine, p: TrainingPlan, around: Around, stage: int) -> BuiltModel:
     """litgpt has classes of its own, with modules of other names."""
     if p.framework.name == "litgpt":
         from weighbridge.training.nets import litgpt_class
@@ -205,8 +207,10 @@ def _built(m: Machine, p: Plan, around: Around, stage: int) -> Built:
     return build(m, p, around, stage)
 
 
-def _step(m: Machine, p: Plan, built: Built, around: Around, splices: Splices | None) -> Step:
-    s = Step(
+def _step(
+    m: Machine, p: TrainingPlan, built: BuiltModel, around: Around, splices: Splices | None
+) -> TrainingStep:
+    s = TrainingStep(
         m=m,
         built=built,
         batch=p.batch,
@@ -229,7 +233,7 @@ def _step(m: Machine, p: Plan, built: Built, around: Around, splices: Splices | 
     return s
 
 
-def _workspaces(m: Machine, p: Plan) -> None:
+def _workspaces(m: Machine, p: TrainingPlan) -> None:
     m.chip = p.chip
     if p.part is not None and p.part.stack == "own":
         return
@@ -244,7 +248,7 @@ class Batches:
     """The micro-batches of a step. Of an accumulation two are run: the second has the gradients of
     the first. A stage of a pipeline has as many in flight as there are stages from it on (1F1B)."""
 
-    def __init__(self, s: Step, p: Plan, found: Run, stage: int) -> None:
+    def __init__(self, s: TrainingStep, p: TrainingPlan, found: TrainingRun, stage: int) -> None:
         self.s = s
         self.p = p
         self.program = found.program
@@ -313,7 +317,7 @@ class Batches:
             each = logits.numel // self.s.length * (self.s.length - 1)
             self.s.m.hidden(logits.dtype.size(each), name="logits")
 
-    def _hidden(self, s: Step) -> Tensor:
+    def _hidden(self, s: TrainingStep) -> Tensor:
         """What comes of the tokens, and of images and sounds at the first stage."""
         given = towers.outputs(s) if self.first_stage and any(s.items.values()) else []
         return towers.joined(s, self.program.forward(s), given)
@@ -330,7 +334,7 @@ class Batches:
         self._note("backward")
 
 
-def _count(p: Plan) -> int:
+def _count(p: TrainingPlan) -> int:
     """Micro-batches of a step that differ in what they find."""
     return p.accumulation if p.sharding.pipeline > 1 else min(2, p.accumulation)
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
 
-from weighbridge.arch.body import Block, Body
+from weighbridge.arch.body import Body, LayerBlock
 from weighbridge.arch.mixers import Attention
 from weighbridge.errors import UsageError
 
@@ -60,7 +60,7 @@ def _wrong(body: Body) -> Iterator[str]:
         yield from (f"layer {number} has {what}" for what in _wrong_layer(block))
 
 
-def _wrong_layer(block: Block) -> Iterator[str]:
+def _wrong_layer(block: LayerBlock) -> Iterator[str]:
     for part in (*block.mixers, *block.feeds):
         for field in fields(part):
             value = getattr(part, field.name)

@@ -8,7 +8,7 @@ from weighbridge.arch.body import Body
 from weighbridge.arch.config import Config
 from weighbridge.arch.table import column
 from weighbridge.autograd.machine import Machine
-from weighbridge.autograd.tensors import Param, Tensor
+from weighbridge.autograd.tensors import LeafTensor, Tensor
 from weighbridge.dtypes import DType
 from weighbridge.training.modules import Module
 from weighbridge.training.sharding import Around, Unshared
@@ -32,14 +32,14 @@ DROPOUTS: Mapping[str, Mapping[str, float]] = {
 
 
 @dataclass(slots=True, kw_only=True)
-class Built:
+class BuiltModel:
     """The class in memory. `layers` are those of the language model; `base` is the path of what
     holds them."""
 
     root: Module
     base: Module
     layers: list[Module]
-    params: dict[str, Param]
+    params: dict[str, LeafTensor]
     body: Body
     config: Config  # the language model's own
     kind: str  # its model type
@@ -50,7 +50,7 @@ class Built:
     parts: dict[str, str] = field(default_factory=dict)  # what a parameter belongs to
 
     @property
-    def own(self) -> list[Param]:
+    def own(self) -> list[LeafTensor]:
         """Each parameter once, though a head that is the embedding has two names."""
         return list({id(p): p for p in self.params.values()}.values())
 
@@ -61,11 +61,11 @@ class Built:
 
 
 @dataclass(slots=True, kw_only=True)
-class Step:
+class TrainingStep:
     """`dtype` is that of the weights and so of activations, but where autocast lowers them."""
 
     m: Machine
-    built: Built
+    built: BuiltModel
     batch: int
     length: int
     dtype: DType
@@ -110,9 +110,9 @@ class Step:
         return self.built.config.ratio(*names, default=usual)
 
 
-def entered(s: Step, x: Tensor) -> Tensor:
+def entered(s: TrainingStep, x: Tensor) -> Tensor:
     """What frozen embeddings give. PEFT has it need a gradient where layers are checkpointed
     (enable_input_require_grads): a leaf, which the graph holds, and its gradient with it."""
     if s.checkpointing == "none" or x.requires_grad or not s.m.grad:
         return x
-    return Param("input", x.shape, x.dtype, x.storage)
+    return LeafTensor("input", x.shape, x.dtype, x.storage)

@@ -18,7 +18,7 @@ from weighbridge.kept import kept
 LANGUAGE = "language model"
 
 
-class Held(NamedTuple):
+class ParameterSpec(NamedTuple):
     """A parameter of the class."""
 
     name: str
@@ -33,7 +33,7 @@ class Members:
     `placed` are the positions of `specs` in the order in which they come to the device; `layers`
     the numbers of the language model's, by their path."""
 
-    specs: tuple[Held, ...]
+    specs: tuple[ParameterSpec, ...]
     placed: tuple[int, ...]
     layers: Mapping[str, tuple[int, ...]]
 
@@ -49,7 +49,7 @@ def _members(plan: Blueprint, *, merged: bool) -> Members:
     params = plan.counted if merged else plan.params
     own = (p for p in params if not p.tied)
     found = tuple(
-        _stacked(own) if merged else (Held(p.name, p.shape, p.kind, p.dtype) for p in own)
+        _stacked(own) if merged else (ParameterSpec(p.name, p.shape, p.kind, p.dtype) for p in own)
     )
     modules = (h.name.rpartition(".")[0] for h in found)
     return Members(
@@ -59,7 +59,7 @@ def _members(plan: Blueprint, *, merged: bool) -> Members:
     )
 
 
-def _layers(plan: Blueprint, specs: Iterable[Held]) -> dict[str, tuple[int, ...]]:
+def _layers(plan: Blueprint, specs: Iterable[ParameterSpec]) -> dict[str, tuple[int, ...]]:
     found: dict[str, set[int]] = {}
     for name in (h.name for h in specs):
         at = below_number(name)
@@ -68,20 +68,20 @@ def _layers(plan: Blueprint, specs: Iterable[Held]) -> dict[str, tuple[int, ...]
     return {path: tuple(sorted(numbers)) for path, numbers in found.items()}
 
 
-def _stacked(params: Iterable[Param]) -> Iterator[Held]:
+def _stacked(params: Iterable[Param]) -> Iterator[ParameterSpec]:
     """The first expert of a layer stands for all; gate and up are joined."""
     seen: dict[str, list[Param]] = {}
     for p in params:
         one = expert(p.name) if p.kind == "expert" else None
         if one is None or one.word:
             yield from _flush(seen)
-            yield Held(p.name, p.shape, p.kind, p.dtype)
+            yield ParameterSpec(p.name, p.shape, p.kind, p.dtype)
         elif one.number == 0:
             seen.setdefault(one.path.removesuffix("."), []).append(p)
     yield from _flush(seen)
 
 
-def _flush(seen: dict[str, list[Param]]) -> Iterator[Held]:
+def _flush(seen: dict[str, list[Param]]) -> Iterator[ParameterSpec]:
     for path, first in seen.items():
         count = first[0].routed[1]
         ups = [p for p in first if role_of(p) in ("gate", "up")]
@@ -89,7 +89,7 @@ def _flush(seen: dict[str, list[Param]]) -> Iterator[Held]:
         if ups:
             rows = sum(p.shape[0] for p in ups)
             name = "gate_up_proj" if len(ups) > 1 else "up_proj"
-            yield Held(f"{path}.{name}", (count, rows, ups[0].shape[1]), "experts")
+            yield ParameterSpec(f"{path}.{name}", (count, rows, ups[0].shape[1]), "experts")
         for p in downs:
-            yield Held(f"{path}.down_proj", (count, *p.shape), "experts")
+            yield ParameterSpec(f"{path}.down_proj", (count, *p.shape), "experts")
     seen.clear()

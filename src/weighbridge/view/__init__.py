@@ -22,7 +22,7 @@ from weighbridge.view.known import told
 from weighbridge.view.messages import say
 from weighbridge.view.parts import bar
 from weighbridge.view.records import Lines, Paste, Screen, Section
-from weighbridge.view.shown import Page, Shown, shown
+from weighbridge.view.shown import ShownAnswer, ShownPage, shown
 from weighbridge.wording import printable, redacted
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def screen(
     unit: str | None = None,
     details: bool = False,
     explain: bool = False,
-    page: Page | None = None,
+    page: ShownPage | None = None,
 ) -> Screen:
     """The screen of a report. `details` adds the full tables, `explain` the arithmetic; a `page`
     names no options of the command line where it has its own, and says nothing of changes that
@@ -57,14 +57,14 @@ def screen(
     )
 
 
-def _answer(s: Shown) -> Section:
+def _answer(s: ShownAnswer) -> Section:
     """Verdict, bar and reason."""
     found = headline(s)
     bare = s.report.verdict is not None and not s.report.verdict.count
     return (found,) if bare else (found, bar(s, margin=margin(s)))
 
 
-def _named(build: Callable[[Shown], Iterator[Section]], s: Shown) -> Iterator[Section]:
+def _named(build: Callable[[ShownAnswer], Iterator[Section]], s: ShownAnswer) -> Iterator[Section]:
     """Sections that hold something."""
     for section in build(s):
         kept = tuple(b for b in section if not isinstance(b, Lines) or b.lines)
@@ -72,7 +72,7 @@ def _named(build: Callable[[Shown], Iterator[Section]], s: Shown) -> Iterator[Se
             yield kept
 
 
-def _more(s: Shown, *, told: bool) -> Iterator[Section]:
+def _more(s: ShownAnswer, *, told: bool) -> Iterator[Section]:
     if told:
         from weighbridge.view import explain
 
@@ -83,7 +83,7 @@ def _more(s: Shown, *, told: bool) -> Iterator[Section]:
         yield from details.sections(s) if s.full else ((details.exact(s),),)
 
 
-def _warnings(s: Shown) -> Iterator[str]:
+def _warnings(s: ShownAnswer) -> Iterator[str]:
     """What was not read of a config is a detail."""
     for line in s.report.warnings:
         if s.full or UNREAD not in line:
@@ -96,7 +96,7 @@ def _brief(sections: tuple[Section, ...], own: Section) -> Section:
     return (*sections[0], *own, *islice(pasted, 1))
 
 
-def _footer(s: Shown, task: Any) -> str:
+def _footer(s: ShownAnswer, task: Any) -> str:
     """What was assumed, and where there is more."""
     w, d = s.report.workload, s.report.derived
     named = [*task.assumes(s), ", ".join(_read(s))]
@@ -106,7 +106,7 @@ def _footer(s: Shown, task: Any) -> str:
     return s.say("footer.assumes", what=" · ".join(filter(None, named))) + more
 
 
-def _read(s: Shown) -> Iterator[str]:
+def _read(s: ShownAnswer) -> Iterator[str]:
     """Say where the model was read from, without its address."""
     for text in s.report.model.read_from:
         if s.report.model.rough:

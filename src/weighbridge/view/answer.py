@@ -12,8 +12,8 @@ from weighbridge.units import GIB
 from weighbridge.view.known import told
 from weighbridge.view.names import NAMES
 from weighbridge.view.records import Headline, Mark
-from weighbridge.view.shown import Shown, card
-from weighbridge.view.sizes import Sizes, apart, sizes
+from weighbridge.view.shown import ShownAnswer, card
+from weighbridge.view.sizes import SizeFormat, apart, sizes
 from weighbridge.wording import printable
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def mark(v: "Verdict") -> Mark:
     return "tight" if v.fits == "yes" and v.tight else v.fits
 
 
-def headline(s: Shown) -> Headline:
+def headline(s: ShownAnswer) -> Headline:
     v = s.report.verdict
     if v is None:
         return _size(s)
@@ -54,19 +54,19 @@ def headline(s: Shown) -> Headline:
     )
 
 
-def _by_unwritten_flags(s: Shown, v: "Verdict") -> bool:
+def _by_unwritten_flags(s: ShownAnswer, v: "Verdict") -> bool:
     """Whether the engine may not start by its defaults, and no line says the flags."""
     by_flags = "launch_serves" in s.report.derived and v.reason.startswith("with its defaults")
     return by_flags and not s.report.derived.get("launch")
 
 
-def _size(s: Shown) -> Headline:
+def _size(s: ShownAnswer) -> Headline:
     """Make the headline of an answer without a device: what is needed."""
     where = s.say("headline.host" if s.device.kind == "host" else "headline.card")
     return Headline(about(s, s.sizes, s.peak), where, needs=s.peak.expected)
 
 
-def about(s: Shown, unit: Sizes, b: Bytes) -> str:
+def about(s: ShownAnswer, unit: SizeFormat, b: Bytes) -> str:
     """One number and one range, where they differ."""
     ends = unit.range(b)
     if ends is None:
@@ -74,7 +74,7 @@ def about(s: Shown, unit: Sizes, b: Bytes) -> str:
     return s.say("size.range", size=unit.of(b.expected), low=ends[0], high=ends[1])
 
 
-def _figures(s: Shown, v: "Verdict") -> str:
+def _figures(s: ShownAnswer, v: "Verdict") -> str:
     """What is needed beside what there is."""
     unit = apart(s.sizes, v.margin_bytes)
     if compared(v) == "unknown":
@@ -92,7 +92,7 @@ def _figures(s: Shown, v: "Verdict") -> str:
     return s.say("figures.yes", **told, low=ends[0], high=ends[1])
 
 
-def _overlap(s: Shown, unit: Sizes, v: "Verdict") -> str:
+def _overlap(s: ShownAnswer, unit: SizeFormat, v: "Verdict") -> str:
     usable = unit.bare(v.usable.low)
     if unit.range(v.usable) is not None:
         usable = f"{usable}-{unit.bare(v.usable.high)}"
@@ -100,7 +100,7 @@ def _overlap(s: Shown, unit: Sizes, v: "Verdict") -> str:
     return s.say("figures.unknown", low=low, high=high, has=usable)
 
 
-def _same(unit: Sizes, nbytes: int) -> str:
+def _same(unit: SizeFormat, nbytes: int) -> str:
     """A size beside one in that unit, with its own unit where that is another."""
     own = sizes(nbytes, unit.unit if unit.unit in ("GB", "GiB") else None)
     return unit.bare(nbytes) if own.unit == unit.unit else own.of(nbytes)
@@ -113,7 +113,7 @@ def compared(v: "Verdict") -> str:
     return "no" if v.per_device.low > v.usable.high else "unknown"
 
 
-def margin(s: Shown) -> str:
+def margin(s: ShownAnswer) -> str:
     """What is left, or lacking; which share of the range fits where nobody can say."""
     v = s.report.verdict
     if v is None or not v.count:
@@ -126,7 +126,7 @@ def margin(s: Shown) -> str:
     return s.say(key, size=apart(unit, left).of(left))
 
 
-def _reason(s: Shown, v: "Verdict") -> str:
+def _reason(s: ShownAnswer, v: "Verdict") -> str:
     """What decides, where the numbers beside it do not."""
     if v.devices_used > v.count:
         return s.say("reason.devices", needs=v.devices_used, count=v.count)
@@ -142,7 +142,7 @@ def _reason(s: Shown, v: "Verdict") -> str:
     return lead or "; ".join(filter(None, (_tipped(s, v), _each(s, v), _nodes(s, v))))
 
 
-def _tipped(s: Shown, v: "Verdict") -> str:
+def _tipped(s: ShownAnswer, v: "Verdict") -> str:
     """The component with which the sum is more than there is."""
     if v.fits != "no" or v.tipped_by is None or s.split:
         return ""
@@ -151,13 +151,13 @@ def _tipped(s: Shown, v: "Verdict") -> str:
     return s.say("reason.tipped", part=s.say(NAMES[v.tipped_by]))
 
 
-def weights_too_big(s: Shown) -> bool:
+def weights_too_big(s: ShownAnswer) -> bool:
     """Whether the weights of the fullest device alone are more than it has."""
     held = sum(c.bytes.low for c in s.phase.components if c.name == "weights")
     return s.report.verdict is not None and held > s.report.verdict.usable.high
 
 
-def _nodes(s: Shown, v: "Verdict") -> str:
+def _nodes(s: ShownAnswer, v: "Verdict") -> str:
     return s.say("reason.nodes", count=v.count, nodes=v.nodes) if v.nodes > 1 else ""
 
 
@@ -173,7 +173,7 @@ def _by_host(v: "Verdict") -> bool:
     return v.host is not None and v.host.fits == v.fits != "yes" and v.fits != compared(v)
 
 
-def _host(s: Shown, h: "HostVerdict") -> str:
+def _host(s: ShownAnswer, h: "HostVerdict") -> str:
     """What one machine's memory lacks."""
     assert h.available is not None
     room = h.available - h.needed.expected
@@ -193,7 +193,7 @@ def _host(s: Shown, h: "HostVerdict") -> str:
     )
 
 
-def _each(s: Shown, v: "Verdict") -> str:
+def _each(s: ShownAnswer, v: "Verdict") -> str:
     """What several devices are to one another: memory does not add up."""
     if v.count == 1:
         return ""
@@ -213,7 +213,7 @@ def _each(s: Shown, v: "Verdict") -> str:
     return s.say("reason.not_the_sum", count=v.count, each=each, whole=whole)
 
 
-def _host_alone(s: Shown, v: "Verdict") -> Headline:
+def _host_alone(s: ShownAnswer, v: "Verdict") -> Headline:
     """A verdict on host memory, where no device was named."""
     assert v.host is not None
     h = v.host

@@ -10,8 +10,8 @@ from weighbridge.view.messages import Say, say
 from weighbridge.view.names import NAMES
 from weighbridge.view.parts import OTHER, parts
 from weighbridge.view.records import Cell, Column, Grid, Lines, Screen
-from weighbridge.view.shown import Shown, shown
-from weighbridge.view.sizes import Sizes, apart, sizes
+from weighbridge.view.shown import ShownAnswer, shown
+from weighbridge.view.sizes import SizeFormat, apart, sizes
 from weighbridge.wording import printable, redacted
 
 COLUMNS = 4  # answers that stand as columns; more stand as rows
@@ -103,34 +103,36 @@ def _grid(labels: Sequence[str], rows: Sequence[tuple[str, list[Cell]]]) -> Grid
     )
 
 
-def _measured(told: Sequence[Shown], words: Say, size: Sizes) -> Iterator[tuple[str, list[Cell]]]:
+def _measured(
+    told: Sequence[ShownAnswer], words: Say, size: SizeFormat
+) -> Iterator[tuple[str, list[Cell]]]:
     yield words("beside.needs"), [_needs(s, size) for s in told]
     if any(s.report.verdict is not None for s in told):
         yield words("beside.has"), [_has(s, size) for s in told]
         yield words("beside.spare"), [_spare(s, size) for s in told]
 
 
-def _needs(s: Shown, size: Sizes) -> Cell:
+def _needs(s: ShownAnswer, size: SizeFormat) -> Cell:
     v = s.report.verdict
     return Cell(size.of(s.peak.expected), None if v is None else mark(v))
 
 
-def _has(s: Shown, size: Sizes) -> Cell:
+def _has(s: ShownAnswer, size: SizeFormat) -> Cell:
     v = s.report.verdict
     return Cell("" if v is None else size.of(v.usable_bytes))
 
 
-def _spare(s: Shown, size: Sizes) -> Cell:
+def _spare(s: ShownAnswer, size: SizeFormat) -> Cell:
     v = s.report.verdict
     return Cell("" if v is None else _signed(v.margin_bytes, size))
 
 
-def _signed(nbytes: int, size: Sizes) -> str:
+def _signed(nbytes: int, size: SizeFormat) -> str:
     sign = "-" if nbytes < 0 else "+"
     return sign + apart(size, nbytes).of(abs(nbytes))
 
 
-def _parts(told: Sequence[Shown], size: Sizes) -> Iterator[tuple[str, list[Cell]]]:
+def _parts(told: Sequence[ShownAnswer], size: SizeFormat) -> Iterator[tuple[str, list[Cell]]]:
     """What fills each, by the order of the first that has it."""
     found = [{} if s.split else _sums(s) for s in told]
     large = (p.key for s in told if not s.split for p in parts(s.phase))
@@ -139,7 +141,7 @@ def _parts(told: Sequence[Shown], size: Sizes) -> Iterator[tuple[str, list[Cell]
         yield told[0].say(key), [Cell(size.of(own[key]) if key in own else "") for own in found]
 
 
-def _sums(s: Shown) -> dict[str, int]:
+def _sums(s: ShownAnswer) -> dict[str, int]:
     """The bytes of every part of the fullest phase."""
     found: dict[str, int] = {}
     for c in s.phase.components:
@@ -147,7 +149,7 @@ def _sums(s: Shown) -> dict[str, int]:
     return found
 
 
-def _reach(told: Sequence[Shown], words: Say) -> Iterator[tuple[str, list[Cell]]]:
+def _reach(told: Sequence[ShownAnswer], words: Say) -> Iterator[tuple[str, list[Cell]]]:
     """How far the context goes, where it was searched."""
     far = [s.report.derived.get("largest_context") for s in told]
     if any(far):

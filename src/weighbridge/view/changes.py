@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from weighbridge.judged import Remedy
 from weighbridge.view.costs import few
 from weighbridge.view.records import Cell, Column, Grid, Language, Paste
-from weighbridge.view.shown import Shown
+from weighbridge.view.shown import ShownAnswer
 from weighbridge.wording import printable
 
 MOST = 3  # on the first screen
@@ -17,13 +17,13 @@ LONG = 72  # characters of a cost there
 PYTHON = ("import ", "from ", "#")  # how a paste begins that is no shell's
 
 
-def found(s: Shown) -> tuple[Remedy, ...]:
+def found(s: ShownAnswer) -> tuple[Remedy, ...]:
     """The first of them: those that fit before those that may, in the order of the report."""
     usable = [r for r in s.report.remedies if r.fits != "no"]
     return tuple(sorted(usable, key=lambda r: r.fits != "yes")[:MOST])
 
 
-def grid(s: Shown, remedies: Iterable[Remedy]) -> Grid | None:
+def grid(s: ShownAnswer, remedies: Iterable[Remedy]) -> Grid | None:
     told = tuple(remedies)
     rows = tuple(_row(s, r) for r in told)
     key = "changes.fit" if any(r.fits == "yes" for r in told) else "changes.may"
@@ -35,7 +35,7 @@ def grid(s: Shown, remedies: Iterable[Remedy]) -> Grid | None:
     return Grid(columns, rows, s.say(key), actions=actions)
 
 
-def _row(s: Shown, r: Remedy) -> tuple[Cell, ...]:
+def _row(s: ShownAnswer, r: Remedy) -> tuple[Cell, ...]:
     told = printable(r.flags or settings(r))
     cost = short(printable(r.cost)) if s.full or r.price is None else few(s.say, r)
     return Cell(s.sizes.of(held(r)), r.fits), Cell(f"{told}  ({cost})" if cost else told)
@@ -61,7 +61,7 @@ def short(cost: str) -> str:
     return first
 
 
-def paste(s: Shown, r: Remedy) -> Paste | None:
+def paste(s: ShownAnswer, r: Remedy) -> Paste | None:
     """The line that does it."""
     if not r.paste:
         return None

@@ -12,7 +12,7 @@ from weighbridge.view.phases import phase_name
 from weighbridge.view.quality import short
 from weighbridge.view.records import Cell, Column, Grid, Section, lines
 from weighbridge.view.records import row as cells
-from weighbridge.view.shown import Shown
+from weighbridge.view.shown import ShownAnswer
 from weighbridge.wording import printable
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ LEVEL = {"allocated": "level.allocated", "reserved": "level.reserved", "driver":
 DIVISIONS, FORMATS = "division", "format"  # bases of rows
 
 
-def sections(s: Shown) -> Iterator[Section]:
+def sections(s: ShownAnswer) -> Iterator[Section]:
     yield (lines(*facts.asked(s)),)
     yield (components(s),)
     if len(s.device.phases) > 1:
@@ -41,12 +41,12 @@ def sections(s: Shown) -> Iterator[Section]:
         yield (_facts(s, told),)
 
 
-def _facts(s: Shown, told: tuple[tuple[str, str], ...]) -> Grid:
+def _facts(s: ShownAnswer, told: tuple[tuple[str, str], ...]) -> Grid:
     rows = tuple(cells(name, text) for name, text in told)
     return Grid((Column(), Column(folds=True)), rows)
 
 
-def components(s: Shown) -> Grid:
+def components(s: ShownAnswer) -> Grid:
     """The phase of the bar, component by component, with a sum below each level."""
     rows: list[tuple[Cell, ...]] = []
     for level in LEVELS:
@@ -67,7 +67,7 @@ def name(c: Component) -> str:
     return f"{c.name} ({c.detail})" if c.detail else c.name
 
 
-def _where(s: Shown) -> str:
+def _where(s: ShownAnswer) -> str:
     """The phase and the device that the table is of."""
     key = "details.host" if s.device.kind == "host" else "details.device"
     if s.gpus > 1:
@@ -77,7 +77,7 @@ def _where(s: Shown) -> str:
     return s.say(key, phase=phase_name(s, s.phase.name)) + among
 
 
-def every_phase(s: Shown) -> Grid:
+def every_phase(s: ShownAnswer) -> Grid:
     """What is expected of each component in each phase."""
     rows: dict[str, list[int]] = {}
     for at, phase in enumerate(s.device.phases):
@@ -94,11 +94,11 @@ def every_phase(s: Shown) -> Grid:
     return Grid((Column(s.say("head.component")), *heads), tuple(told), heading, wide=True)
 
 
-def _or_blank(s: Shown, nbytes: int) -> str:
+def _or_blank(s: ShownAnswer, nbytes: int) -> str:
     return human(nbytes, s.unit) if nbytes else ""
 
 
-def exact(s: Shown) -> Grid:
+def exact(s: ShownAnswer) -> Grid:
     """The real class as it was traced beside the closed form."""
     rows: list[tuple[Cell, ...]] = []
     assert s.device.exact is not None
@@ -113,12 +113,12 @@ def exact(s: Shown) -> Grid:
     return Grid(heads, tuple(rows), wide=True)
 
 
-def _pair(s: Shown, closed: int, traced: int) -> tuple[str, str, str]:
+def _pair(s: ShownAnswer, closed: int, traced: int) -> tuple[str, str, str]:
     share = f"{100 * (traced - closed) / closed:+.2f} %" if closed else ""
     return human(closed, s.unit), human(traced, s.unit), share
 
 
-def _table(s: Shown, rows: list[Row], basis: str) -> Grid:
+def _table(s: ShownAnswer, rows: list[Row], basis: str) -> Grid:
     """Every format of the load table."""
     key = "details.divisions" if basis == DIVISIONS else "details.formats"
     keys = ("head.format", "head.largest_layer", "head.total", "head.adam", "head.adam_pure")
@@ -129,7 +129,7 @@ def _table(s: Shown, rows: list[Row], basis: str) -> Grid:
     return Grid(tuple(heads), told, s.say(key), wide=True)
 
 
-def _row(s: Shown, r: Row) -> Iterator[str]:
+def _row(s: ShownAnswer, r: Row) -> Iterator[str]:
     yield r.dtype
     yield human(r.largest_layer_bytes, s.unit)
     yield human(r.total_bytes, s.unit)
@@ -138,11 +138,11 @@ def _row(s: Shown, r: Row) -> Iterator[str]:
     yield short(s.say, r.quality)
 
 
-def _maybe(s: Shown, nbytes: int | None) -> str:
+def _maybe(s: ShownAnswer, nbytes: int | None) -> str:
     return "" if nbytes is None else human(nbytes, s.unit)
 
 
-def left_alone(s: Shown) -> Grid | None:
+def left_alone(s: ShownAnswer) -> Grid | None:
     """What each format keeps in the model's own dtype: formats that keep the same together."""
     kept: dict[str, list[str]] = {}
     for r in s.report.table:
@@ -158,7 +158,7 @@ def left_alone(s: Shown) -> Grid | None:
     return Grid(heads, rows, s.say("explain.left_alone"))
 
 
-def quality_sources(s: Shown) -> Grid | None:
+def quality_sources(s: ShownAnswer) -> Grid | None:
     """List the pages where the published figures of each format are printed."""
     found = tuple(cells(r.dtype, _published(r.quality)) for r in s.report.table if r.quality)
     heads = (Column(s.say("head.format")), Column(s.say("head.source"), folds=True))

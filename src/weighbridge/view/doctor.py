@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from weighbridge.diagnosis import Accelerator, Diagnosis, Extra
+from weighbridge.diagnosis import DiagnosedDevice, Diagnosis, Extra
 from weighbridge.units import GIB, human
 from weighbridge.view.messages import Say, say
 from weighbridge.view.records import (
@@ -98,7 +98,7 @@ def _devices(found: Diagnosis, words: Say) -> Iterator[Block]:
     yield from _printed(found, words)
 
 
-def _row(one: Accelerator, words: Say) -> Iterator[str]:
+def _row(one: DiagnosedDevice, words: Say) -> Iterator[str]:
     assert one.card is not None
     card, device = one.card, one.device
     idle, total = card.part.visible.bytes.expected, card.part.total.bytes.expected

@@ -7,18 +7,18 @@ from weighbridge.view.details import left_alone, quality_sources
 from weighbridge.view.phases import phase_name
 from weighbridge.view.records import Block, Cell, Column, Grid
 from weighbridge.view.records import row as cells
-from weighbridge.view.shown import Shown
+from weighbridge.view.shown import ShownAnswer
 from weighbridge.wording import printable
 
 
-def sections(s: Shown) -> Iterator[tuple[Block, ...]]:
+def sections(s: ShownAnswer) -> Iterator[tuple[Block, ...]]:
     yield (_arithmetic(s),)
     for grid in (left_alone(s), quality_sources(s)):
         if grid is not None:
             yield (grid,)
 
 
-def _arithmetic(s: Shown) -> Grid:
+def _arithmetic(s: ShownAnswer) -> Grid:
     """Components from the largest to the smallest, margins last."""
     ordered = sorted(s.phase.components, key=lambda c: -c.bytes.expected)
     rows: list[tuple[Cell, ...]] = []

@@ -10,14 +10,14 @@ from weighbridge.units import human, human_count
 from weighbridge.view.answer import VERDICTS, weights_too_big
 from weighbridge.view.known import why
 from weighbridge.view.load import WHEN
-from weighbridge.view.shown import Shown
+from weighbridge.view.shown import ShownAnswer
 from weighbridge.wording import printable
 
 Fact = tuple[str, str]
 SAID = "as you said"  # the source of a size that the user named
 
 
-def span(s: Shown, b: Bytes) -> str:
+def span(s: ShownAnswer, b: Bytes) -> str:
     """One size where it is exact, else the expected one and its bounds."""
     text = human(b.expected, s.unit)
     if b.exact:
@@ -25,12 +25,12 @@ def span(s: Shown, b: Bytes) -> str:
     return f"{text} ({s.say('span', low=human(b.low, s.unit), high=human(b.high, s.unit))})"
 
 
-def bounds(s: Shown, b: Bytes) -> str:
+def bounds(s: ShownAnswer, b: Bytes) -> str:
     low, high = human(b.low, s.unit), human(b.high, s.unit)
     return low if b.exact else s.say("span", low=low, high=high)
 
 
-def asked(s: Shown) -> Iterator[str]:
+def asked(s: ShownAnswer) -> Iterator[str]:
     """The model and the settings in full."""
     model = s.report.model
     yield " · ".join(
@@ -43,7 +43,7 @@ def asked(s: Shown) -> Iterator[str]:
     yield _setting(s)
 
 
-def _setting(s: Shown) -> str:
+def _setting(s: ShownAnswer) -> str:
     """What is being done, in which format, by what."""
     w, d = s.report.workload, s.report.derived
     form = s.say("form.stored") if d["as_stored"] else w["quantization"] or w["dtype"]
@@ -63,7 +63,7 @@ def _setting(s: Shown) -> str:
 SETTINGS: Mapping[str, str] = {"load": "setting.load", "infer": "setting.infer"}
 
 
-def _training(s: Shown) -> str:
+def _training(s: ShownAnswer) -> str:
     w, d = s.report.workload, s.report.derived
     return s.say(
         "setting.train",
@@ -80,13 +80,13 @@ def _training(s: Shown) -> str:
     )
 
 
-def judged(s: Shown) -> tuple[Fact, ...]:
+def judged(s: ShownAnswer) -> tuple[Fact, ...]:
     """Return facts about the device, from what is sold to what can be used, then the verdict in
     full."""
     return () if s.report.verdict is None else tuple(_judged(s, s.report.verdict))
 
 
-def _judged(s: Shown, v: Verdict) -> Iterator[Fact]:
+def _judged(s: ShownAnswer, v: Verdict) -> Iterator[Fact]:
     yield s.say("fact.device"), _device(s, v)
     if v.headroom_bytes:
         left = s.say("headroom", size=human(v.headroom_bytes, s.unit), usable=bounds(s, v.usable))
@@ -100,7 +100,7 @@ def _judged(s: Shown, v: Verdict) -> Iterator[Fact]:
     yield s.say(VERDICTS[v.fits]), printable(v.reason)
 
 
-def _device(s: Shown, v: Verdict) -> str:
+def _device(s: ShownAnswer, v: Verdict) -> str:
     name = printable(f"{v.times}{v.accelerator}")
     if v.marketed_gb is None:
         return name
@@ -114,25 +114,25 @@ def _device(s: Shown, v: Verdict) -> str:
     )
 
 
-def _host(s: Shown, h: HostVerdict) -> str:
+def _host(s: ShownAnswer, h: HostVerdict) -> str:
     needed = span(s, h.needed)
     if h.available is None:
         return s.say("host.unjudged", needed=needed)
     return s.say("each.of", held=needed, usable=human(h.available, s.unit))
 
 
-def rest(s: Shown) -> tuple[Fact, ...]:
+def rest(s: ShownAnswer) -> tuple[Fact, ...]:
     """What belongs to no table."""
     return tuple(_rest(s))
 
 
-def _rest(s: Shown) -> Iterator[Fact]:
+def _rest(s: ShownAnswer) -> Iterator[Fact]:
     yield from TASKS[s.report.task](s)
     for name, count in s.report.model.parts:
         yield s.say("fact.part"), s.say("part.of", name=printable(name), count=human_count(count))
 
 
-def _of_load(s: Shown) -> Iterator[Fact]:
+def _of_load(s: ShownAnswer) -> Iterator[Fact]:
     facts, d = s.report.model, s.report.derived
     if facts.stored_bytes is not None:
         yield s.say("fact.stored"), s.say("stored", size=human(facts.stored_bytes, s.unit))
@@ -147,20 +147,20 @@ def _of_load(s: Shown) -> Iterator[Fact]:
         yield s.say("fact.not_possible"), printable(told)
 
 
-def _hosts(s: Shown) -> Iterator[Fact]:
+def _hosts(s: ShownAnswer) -> Iterator[Fact]:
     for device in s.report.devices:
         if device.kind == "host" and device is not s.device:
             yield s.say("fact.host"), on_host(s, device)
 
 
-def on_host(s: Shown, device: Device) -> str:
+def on_host(s: ShownAnswer, device: Device) -> str:
     """What the host needs, phase by phase, and the pages of files that are no need."""
     needs = [f"{span(s, p.needed)} {_when(s, p.name)}" for p in _distinct(device)]
     held = max(p.droppable.high for p in device.phases)
     return ", ".join(needs) + (s.say("host.pages", size=human(held, s.unit)) if held else "")
 
 
-def _when(s: Shown, name: str) -> str:
+def _when(s: ShownAnswer, name: str) -> str:
     return s.say(WHEN[name]) if name in WHEN else name
 
 
@@ -173,7 +173,7 @@ def _distinct(device: Device) -> Iterator[Phase]:
         before = phase.needed
 
 
-def _devices(s: Shown) -> Iterator[Fact]:
+def _devices(s: ShownAnswer) -> Iterator[Fact]:
     """What every device holds, and what the engine takes beside it."""
     for phase in s.device.phases:
         yield s.say("fact.phase", phase=phase.name), span(s, phase.at("driver"))
@@ -189,7 +189,7 @@ def _devices(s: Shown) -> Iterator[Fact]:
         yield s.say("fact.taken"), s.say("taken", size=human(s.device.taken, s.unit))
 
 
-def per_gpu(s: Shown, which: list[int]) -> str:
+def per_gpu(s: ShownAnswer, which: list[int]) -> str:
     """The devices that hold as much as one another."""
     if len(which) == s.gpus:
         return s.say("fact.alike", count=len(which))
@@ -207,7 +207,7 @@ def _ranges(numbers: list[int]) -> str:
     return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in runs)
 
 
-def _of_serving(s: Shown) -> Iterator[Fact]:
+def _of_serving(s: ShownAnswer) -> Iterator[Fact]:
     d = s.report.derived
     yield from _devices(s)
     if d.get("kv_cache_bytes_per_token"):
@@ -227,7 +227,7 @@ def _of_serving(s: Shown) -> Iterator[Fact]:
 TOKEN = {False: "token", True: "token.together"}
 
 
-def _bounds(s: Shown) -> Iterator[Fact]:
+def _bounds(s: ShownAnswer) -> Iterator[Fact]:
     """How far one setting goes with the others as they were asked."""
     d, w, v = s.report.derived, s.report.workload, s.report.verdict
     if "largest_context" not in d:
@@ -267,14 +267,14 @@ def _end(report: Report) -> str:
     return "largest.context"
 
 
-def _held_by(s: Shown) -> str:
+def _held_by(s: ShownAnswer) -> str:
     """Tell whose bound it is: an engine with a share of the card has one for each launch."""
     if s.report.derived.get("command") is not None:
         return "held.command"
     return "held.device" if s.device.taken is None else "held.line"
 
 
-def _of_command(s: Shown, command: Mapping[str, Any] | None) -> Iterator[Fact]:
+def _of_command(s: ShownAnswer, command: Mapping[str, Any] | None) -> Iterator[Fact]:
     """What the engine's own command line leaves to the engine, and what weighs nothing."""
     if command is None:
         return
@@ -286,7 +286,7 @@ def _of_command(s: Shown, command: Mapping[str, Any] | None) -> Iterator[Fact]:
         yield s.say("fact.ignored"), s.say("ignored", flags=ignored)
 
 
-def _of_training(s: Shown) -> Iterator[Fact]:
+def _of_training(s: ShownAnswer) -> Iterator[Fact]:
     d = s.report.derived
     yield from _devices(s)
     for what in d["not_counted"]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from weighbridge.view.records import Note, Paste
-from weighbridge.view.shown import Shown
+from weighbridge.view.shown import ShownAnswer
 from weighbridge.wording import printable
 
 if TYPE_CHECKING:
@@ -32,14 +32,14 @@ def asks(report: "Report", *, on: bool = True) -> str:
     return " ".join(("weighbridge fit", model, *named, *wanted))
 
 
-def unhelped(s: Shown) -> bool:
+def unhelped(s: ShownAnswer) -> bool:
     """Whether it does not fit, and a search has found no change."""
     v = s.report.verdict
     missing = v is not None and v.count > 0 and v.fits == "no" and not s.report.remedies
     return missing and s.sought
 
 
-def smallest(s: Shown) -> Paste | Note:
+def smallest(s: ShownAnswer) -> Paste | Note:
     """The question that finds a card; on a page it is asked by its form."""
     if s.say.page:
         return Note(s.say("changes.none"))

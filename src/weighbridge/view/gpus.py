@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from weighbridge.accelerators.abilities import abilities
-from weighbridge.accelerators.parts import Figure, Instance, Part, parts
+from weighbridge.accelerators.parts import Instance, MemoryFigure, Part, parts
 from weighbridge.units import GIB
 from weighbridge.view.messages import Say, say
 from weighbridge.view.records import Block, Cell, Column, Grid, Screen, row
@@ -81,11 +81,11 @@ def types(part: Part) -> str:
     return told or ("" if None in known.values() else "-")
 
 
-def _least(figure: Figure) -> str:
+def _least(figure: MemoryFigure) -> str:
     return f"{figure.bytes.low / GIB:,.1f} GiB"
 
 
-def _both(figure: Figure) -> str:
+def _both(figure: MemoryFigure) -> str:
     low, high = (f"{nbytes / GIB:.2f}" for nbytes in figure.bytes[::2])
     return f"{low} GiB" if low == high else f"{low}-{high} GiB"
 

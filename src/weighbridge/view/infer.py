@@ -9,7 +9,7 @@ from weighbridge.view.answer import VERDICTS, weights_too_big
 from weighbridge.view.further import smallest, unhelped
 from weighbridge.view.load import form, ram
 from weighbridge.view.records import Language, Note, Paste, Section, lines
-from weighbridge.view.shown import Shown
+from weighbridge.view.shown import ShownAnswer
 from weighbridge.wording import printable
 
 SHARES = ("gpu_memory_utilization", "mem_fraction_static")
@@ -23,12 +23,12 @@ def engine(report: Report) -> str:
     return f"{name} {w['engine_version']}" if w["engine_version"] else name
 
 
-def title(s: Shown) -> str:
+def title(s: ShownAnswer) -> str:
     what = s.say("title.on", model=printable(s.report.model.name), engine=engine(s.report))
     return " · ".join(filter(None, (what, form(s.report), _requests(s))))
 
 
-def _requests(s: Shown) -> str:
+def _requests(s: ShownAnswer) -> str:
     w = s.report.workload
     if w["context"] is None:
         return s.say("title.weights_alone")
@@ -38,7 +38,7 @@ def _requests(s: Shown) -> str:
     return s.say("title.requests", requests=number, context=f"{w['context']:,}")
 
 
-def sections(s: Shown) -> Iterator[Section]:
+def sections(s: ShownAnswer) -> Iterator[Section]:
     """The next step first: the line that runs it, or what would make it fit."""
     v = s.report.verdict
     changed = tuple(_changes(s))
@@ -59,7 +59,7 @@ def sections(s: Shown) -> Iterator[Section]:
     yield (lines(ram(s)),)
 
 
-def _changes(s: Shown) -> Iterator[Section]:
+def _changes(s: ShownAnswer) -> Iterator[Section]:
     if s.report.remedies:
         from weighbridge.view import changes
 
@@ -68,7 +68,7 @@ def _changes(s: Shown) -> Iterator[Section]:
             yield (grid,)
 
 
-def _launch(s: Shown) -> Iterator[Section]:
+def _launch(s: ShownAnswer) -> Iterator[Section]:
     """The line that runs what was sized, or why there is none."""
     d = s.report.derived
     v = s.report.verdict
@@ -85,7 +85,7 @@ def _launch(s: Shown) -> Iterator[Section]:
         yield told
 
 
-def _changed(s: Shown) -> Iterator[Section]:
+def _changed(s: ShownAnswer) -> Iterator[Section]:
     """The line of the first change that has one."""
     from weighbridge.view import changes
 
@@ -96,7 +96,7 @@ def _changed(s: Shown) -> Iterator[Section]:
             return
 
 
-def _heading(s: Shown, line: str) -> str:
+def _heading(s: ShownAnswer, line: str) -> str:
     """What the line is good for: one that does not fit is not offered."""
     v = s.report.verdict
     for remedy in s.report.remedies:
@@ -107,7 +107,7 @@ def _heading(s: Shown, line: str) -> str:
     return s.say("paste.judged", verdict=s.say(VERDICTS[v.fits]))
 
 
-def _reserved(s: Shown) -> Iterator[str]:
+def _reserved(s: ShownAnswer) -> Iterator[str]:
     """What an engine takes by its own rule, and what runs at once in it."""
     d, w, taken = s.report.derived, s.report.workload, s.device.taken
     if taken is None:
@@ -133,7 +133,7 @@ def at_once(report: Report) -> float | None:
     return min(float(held), float(w["max_num_seqs"] * (w.get("data_parallel_size") or 1)))
 
 
-def _token(s: Shown) -> Iterator[str]:
+def _token(s: ShownAnswer) -> Iterator[str]:
     """What a longer context costs."""
     each = s.report.derived.get("kv_cache_bytes_per_token")
     if each:
@@ -144,14 +144,14 @@ def _token(s: Shown) -> Iterator[str]:
 NONE = {True: "infer.longest.weights", False: "infer.longest.none"}
 
 
-def assumes(s: Shown) -> Iterator[str]:
+def assumes(s: ShownAnswer) -> Iterator[str]:
     """The engine's share of the card."""
     for name in SHARES:
         if s.report.workload.get(name) is not None:
             yield s.say("footer.share", share=s.report.workload[name])
 
 
-def _largest(s: Shown) -> Iterator[str]:
+def _largest(s: ShownAnswer) -> Iterator[str]:
     """How far one setting goes with the others as they were asked."""
     d, w, v = s.report.derived, s.report.workload, s.report.verdict
     if v is None or d.get("largest_context") is None or v.devices_used > v.count:

@@ -12,8 +12,8 @@ from weighbridge.view.known import why
 from weighbridge.view.quality import short
 from weighbridge.view.records import Action, Cell, Column, Grid, Lines, Mark, Note, Section, lines
 from weighbridge.view.records import row as cells
-from weighbridge.view.shown import Shown
-from weighbridge.view.sizes import FINEST, Sizes, sizes
+from weighbridge.view.shown import ShownAnswer
+from weighbridge.view.sizes import FINEST, SizeFormat, sizes
 from weighbridge.wording import printable
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ SHORT = 7  # rows of the short table
 USUAL = ("float32", "bfloat16", "bnb-int8", "fp8-tensor", "nf4", "awq-4bit-g128", "Q4_K_M")
 
 
-def title(s: Shown) -> str:
+def title(s: ShownAnswer) -> str:
     facts = s.report.model
     exactly = f"{facts.parameters:,}"
     sparse, whole = facts.active_parameters != facts.parameters, human_count(facts.parameters)
@@ -43,7 +43,7 @@ def form(report: Report) -> str:
     return str(w["quantization"] or w["dtype"])
 
 
-def sections(s: Shown) -> Iterator[Section]:
+def sections(s: ShownAnswer) -> Iterator[Section]:
     others = _others(s)
     if others is not None:
         yield (others,)
@@ -54,14 +54,14 @@ def sections(s: Shown) -> Iterator[Section]:
     yield (_costs(s),)
 
 
-def assumes(s: Shown) -> Iterator[str]:
+def assumes(s: ShownAnswer) -> Iterator[str]:
     """Say which engine loads the model, and who says in which format."""
     w = s.report.workload
     yield f"{w['engine']} {w['engine_version'] or ''}".strip()
     yield f"{form(s.report)} {why(s.say, s.report.derived['dtype_from'])}"
 
 
-def _formats(s: Shown) -> Grid:
+def _formats(s: ShownAnswer) -> Grid:
     """The formats that may do instead, or the usual ones; the one that was asked is marked."""
     v = _judged(s.report)
     rows = _rows(s.report)
@@ -74,7 +74,7 @@ def _judged(report: Report) -> "Verdict | None":
     return report.verdict if report.verdict is not None and report.verdict.count else None
 
 
-def _others(s: Shown) -> Grid | None:
+def _others(s: ShownAnswer) -> Grid | None:
     """Changes that are no format, where there are some."""
     if not s.report.remedies:
         return None
@@ -99,7 +99,7 @@ def _rows(report: Report) -> list[Row]:
     return [*own, *largest][: SHORT + len(usual) - len(USUAL)]
 
 
-def brief(s: Shown) -> Section:
+def brief(s: ShownAnswer) -> Section:
     """The formats in one sentence, where nothing is judged."""
     if s.report.verdict is not None or not s.report.table:
         return ()
@@ -109,7 +109,7 @@ def brief(s: Shown) -> Section:
     return (Note(s.say("load.brief", formats=told, unit=unit.unit)),)
 
 
-def _table(s: Shown, rows: list[Row], heading: str) -> Grid:
+def _table(s: ShownAnswer, rows: list[Row], heading: str) -> Grid:
     peaks = _answered(s.report)
     asked, v = form(s.report), _judged(s.report)
     most = max((r.total_bytes for r in rows), default=0)
@@ -158,28 +158,28 @@ def _answered(report: Report) -> "dict[str, Remedy]":
     return {str(value): r for (name, value), r in single if name in (FORMAT, "dtype")}
 
 
-def _facts(r: Row, unit: Sizes) -> tuple[str, str]:
+def _facts(r: Row, unit: SizeFormat) -> tuple[str, str]:
     adam = r.training_adam_bytes
     return unit.of(r.largest_layer_bytes), "" if adam is None else unit.of(adam)
 
 
-def _costs(s: Shown) -> Lines:
+def _costs(s: ShownAnswer) -> Lines:
     """Download, and memory of the host."""
     return lines(" · ".join(filter(None, (_download(s), ram(s)))))
 
 
-def _download(s: Shown) -> str:
+def _download(s: ShownAnswer) -> str:
     facts = s.report.model
     nbytes = facts.download_bytes or s.report.derived["download_estimate_bytes"]
     if nbytes is None:
         return ""
     if s.unit is not None:
         return s.say("load.download", size=s.size(nbytes))
-    decimal = Sizes("GB").of(nbytes)
+    decimal = SizeFormat("GB").of(nbytes)
     return s.say("load.download.both", size=s.size(nbytes), decimal=decimal)
 
 
-def ram(s: Shown) -> str:
+def ram(s: ShownAnswer) -> str:
     """What the host needs, in the phase that needs most."""
     host = next((d for d in s.report.devices if d.kind == "host"), None)
     if host is None or host is s.device:

@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 
-from weighbridge.catalogue import Entry
+from weighbridge.catalogue import CatalogueEntry
 from weighbridge.view.messages import say
 from weighbridge.view.records import Column, Grid, Screen, row
 from weighbridge.wording import printable
 
 
-def screen(found: Sequence[Entry], lang: str = "en") -> Screen:
+def screen(found: Sequence[CatalogueEntry], lang: str = "en") -> Screen:
     words = say(lang)
     columns = (
         Column(words("models.name")),

@@ -10,8 +10,8 @@ from typing import NamedTuple
 from weighbridge.memory import Phase
 from weighbridge.view.names import NAMES
 from weighbridge.view.phases import phase_name
-from weighbridge.view.records import Bar, Segment
-from weighbridge.view.shown import Shown
+from weighbridge.view.records import Bar, ShownSegment
+from weighbridge.view.shown import ShownAnswer
 
 MOST = 5  # parts on a screen
 LEAST = 100  # a part of less than the hundredth of the whole is among the others
@@ -23,14 +23,14 @@ ANOTHER_DRIVER = {"part.context": "part.driver"}  # on cards that have no CUDA
 SHARE = "part.share"
 
 
-class Part(NamedTuple):
+class ShownPart(NamedTuple):
     """A key of messages, and the bytes of all components under it."""
 
     key: str
     nbytes: int
 
 
-def parts(phase: Phase, most: int = MOST) -> tuple[Part, ...]:
+def parts(phase: Phase, most: int = MOST) -> tuple[ShownPart, ...]:
     """Return at most `most` parts of a phase, as expected at driver level, which add up to it: the
     largest first, `other` last."""
     sums: dict[str, int] = {}
@@ -39,21 +39,21 @@ def parts(phase: Phase, most: int = MOST) -> tuple[Part, ...]:
         sums[key] = sums.get(key, 0) + c.bytes.expected
     whole = sum(sums.values())
     rest = sums.pop(OTHER, 0)
-    ordered = sorted((Part(*item) for item in sums.items()), key=lambda p: -p.nbytes)
+    ordered = sorted((ShownPart(*item) for item in sums.items()), key=lambda p: -p.nbytes)
     large = [p for p in ordered if p.nbytes * LEAST >= whole and p.nbytes]
     rest += sum(p.nbytes for p in ordered) - sum(p.nbytes for p in large)
     if len(large) + (rest > 0) > most:
         large, less = large[: most - 1], large[most - 1 :]
         rest += sum(p.nbytes for p in less)
-    return (*large, *([Part(OTHER, rest)] if rest else ()))
+    return (*large, *([ShownPart(OTHER, rest)] if rest else ()))
 
 
-def bar(s: Shown, *, margin: str, most: int = MOST) -> Bar:
+def bar(s: ShownAnswer, *, margin: str, most: int = MOST) -> Bar:
     """What fills the device, in its unit; its legend stands on one line."""
-    found = (Part(SHARE, s.peak.expected),) if s.split else parts(s.phase, most)
+    found = (ShownPart(SHARE, s.peak.expected),) if s.split else parts(s.phase, most)
     said = _otherwise(s)
     segments = tuple(
-        Segment(
+        ShownSegment(
             key=p.key.removeprefix("part."),
             name=s.say(said.get(p.key, p.key)),
             nbytes=p.nbytes,
@@ -80,7 +80,7 @@ def bar(s: Shown, *, margin: str, most: int = MOST) -> Bar:
     )
 
 
-def _otherwise(s: Shown) -> Mapping[str, str]:
+def _otherwise(s: ShownAnswer) -> Mapping[str, str]:
     """Parts that have another name in this answer."""
     found: dict[str, str] = {}
     if any(c.name == "adapters" for c in s.phase.components):
@@ -92,7 +92,7 @@ def _otherwise(s: Shown) -> Mapping[str, str]:
     return found
 
 
-def _label(s: Shown) -> str:
+def _label(s: ShownAnswer) -> str:
     """The phase of a step, and which of several devices."""
     found = []
     if s.report.task == "train" and len(s.device.phases) > 1:
@@ -105,7 +105,7 @@ def _label(s: Shown) -> str:
     return ", ".join(found)
 
 
-def _words(s: Shown, segments: list[Segment], margin: str) -> str:
+def _words(s: ShownAnswer, segments: list[ShownSegment], margin: str) -> str:
     """The bar for one who does not see it."""
     listed = ", ".join(f"{part.name} {part.size} {s.sizes.unit}" for part in segments)
     return s.say("bar.words", parts=listed) + (f"; {margin}" if margin else "")

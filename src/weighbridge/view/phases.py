@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from weighbridge.view.records import Cell, Column, Grid
-from weighbridge.view.shown import Shown
+from weighbridge.view.shown import ShownAnswer
 
 PHASES: Mapping[str, str] = {
     "load": "phase.load",
@@ -19,11 +19,11 @@ PHASES: Mapping[str, str] = {
 ASIDE = {"save": 2, "evaluation": 1}  # left out first where a terminal is narrow
 
 
-def phase_name(s: Shown, name: str) -> str:
+def phase_name(s: ShownAnswer, name: str) -> str:
     return s.say(PHASES[name]) if name in PHASES else name
 
 
-def phases(s: Shown) -> Grid:
+def phases(s: ShownAnswer) -> Grid:
     """Each phase of the fullest device; the one of the bar is marked."""
     heads, told = [Column()], [Cell(s.sizes.unit, None, "dim")]
     for phase in s.device.phases:

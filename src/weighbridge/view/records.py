@@ -51,7 +51,7 @@ class Headline(NamedTuple):
     has: int | None = None
 
 
-class Segment(NamedTuple):
+class ShownSegment(NamedTuple):
     """One part of a bar. `key` is the same for the same thing on every screen: it has a colour."""
 
     key: str
@@ -63,7 +63,7 @@ class Segment(NamedTuple):
 class Bar(NamedTuple):
     """Segments add up to `total`; `capacity` is None where no device was named."""
 
-    segments: tuple[Segment, ...]
+    segments: tuple[ShownSegment, ...]
     total: int
     capacity: int | None = None
     low: int = 0  # the range of the total

@@ -5,25 +5,25 @@ from typing import NamedTuple
 from weighbridge.memory import Bytes, Device, Phase
 from weighbridge.report import Report
 from weighbridge.view.messages import Say
-from weighbridge.view.sizes import Sizes, sizes
+from weighbridge.view.sizes import SizeFormat, sizes
 from weighbridge.wording import printable
 
 PERCENT = 100  # phases within a percent of the fullest are as full
 
 
-class Page(NamedTuple):
+class ShownPage(NamedTuple):
     """An answer on a page, which names no options where it has its own words."""
 
     sought: bool = True  # whether changes that help were looked for
 
 
-class Shown(NamedTuple):
+class ShownAnswer(NamedTuple):
     """An answer, and the choices that all of its screen share."""
 
     report: Report
     say: Say
     unit: str | None  # as the user asked
-    sizes: Sizes
+    sizes: SizeFormat
     device: Device  # the fullest accelerator; the host where there is none
     phase: Phase  # that the headline, the bar and its words are of
     peak: Bytes
@@ -51,13 +51,15 @@ class Shown(NamedTuple):
 
 def shown(
     report: Report, say: Say, unit: str | None = None, *, full: bool = False, sought: bool = True
-) -> Shown:
+) -> ShownAnswer:
     device = fullest(report)
     phase, verdict = deciding(report, device), report.verdict
     peak = device.peak("driver")
     if verdict is not None and verdict.count and device.kind == "gpu":
         peak = verdict.per_device
-    return Shown(report, say, unit, sizes(peak.expected, unit), device, phase, peak, full, sought)
+    return ShownAnswer(
+        report, say, unit, sizes(peak.expected, unit), device, phase, peak, full, sought
+    )
 
 
 def fullest(report: Report) -> Device:

@@ -9,7 +9,7 @@ FINEST = 2  # decimals, where one does not tell two numbers apart
 FEW = 10  # below so many of a unit there is a decimal
 
 
-class Sizes(NamedTuple):
+class SizeFormat(NamedTuple):
     """A unit and its decimals."""
 
     unit: str
@@ -28,21 +28,21 @@ class Sizes(NamedTuple):
         return None if low == high else (low, high)
 
 
-def sizes(like: int, unit: str | None = None) -> Sizes:
+def sizes(like: int, unit: str | None = None) -> SizeFormat:
     """Choose how to write numbers that are compared with `like` bytes. Who names a unit wants to
     compare, and gets all decimals."""
     if unit is not None:
-        return Sizes(unit, FINEST)
+        return SizeFormat(unit, FINEST)
     if like >= GIB:
-        return Sizes("GiB")
+        return SizeFormat("GiB")
     if like >= FEW * MIB:
-        return Sizes("MiB", 0)
+        return SizeFormat("MiB", 0)
     if like >= MIB:
-        return Sizes("MiB")
-    return Sizes("KiB") if like >= KIB else Sizes("B", 0)
+        return SizeFormat("MiB")
+    return SizeFormat("KiB") if like >= KIB else SizeFormat("B", 0)
 
 
-def apart(found: Sizes, difference: int) -> Sizes:
+def apart(found: SizeFormat, difference: int) -> SizeFormat:
     """Return the format with enough decimals for a difference to be seen."""
     shown = abs(difference) * 10**found.decimals * 2 >= UNITS[found.unit.upper()]
     if shown or found.decimals >= FINEST:

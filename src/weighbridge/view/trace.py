@@ -6,8 +6,8 @@ from weighbridge.memory import Bytes
 from weighbridge.view.answer import VERDICTS
 from weighbridge.view.messages import Say, say
 from weighbridge.view.parts import LEAST, MOST
-from weighbridge.view.records import Bar, Headline, Mark, Screen, Segment
-from weighbridge.view.sizes import Sizes, apart, sizes
+from weighbridge.view.records import Bar, Headline, Mark, Screen, ShownSegment
+from weighbridge.view.sizes import SizeFormat, apart, sizes
 from weighbridge.wording import printable, redacted
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def screen(report: "TraceReport", *, lang: str = "en", unit: str | None = None) 
     )
 
 
-def _headline(report: "TraceReport", words: Say, scale: Sizes) -> Headline:
+def _headline(report: "TraceReport", words: Say, scale: SizeFormat) -> Headline:
     b, v = report.peak, report.verdict
     if v is None:
         return Headline(_about(words, scale, b), words("headline.trace"), needs=b.expected)
@@ -48,14 +48,14 @@ def _headline(report: "TraceReport", words: Say, scale: Sizes) -> Headline:
     )
 
 
-def _about(words: Say, scale: Sizes, b: Bytes) -> str:
+def _about(words: Say, scale: SizeFormat, b: Bytes) -> str:
     ends = scale.range(b)
     if ends is None:
         return words("size.alone", size=scale.of(b.expected))
     return words("size.range", size=scale.of(b.expected), low=ends[0], high=ends[1])
 
 
-def _margin(report: "TraceReport", words: Say, scale: Sizes) -> str:
+def _margin(report: "TraceReport", words: Say, scale: SizeFormat) -> str:
     v = report.verdict
     if v is None or report.program.ending == DIED:  # what it would have needed is not known
         return ""
@@ -63,10 +63,10 @@ def _margin(report: "TraceReport", words: Say, scale: Sizes) -> str:
     return words(key, size=apart(scale, v.margin_bytes).of(abs(v.margin_bytes)))
 
 
-def _bar(report: "TraceReport", words: Say, scale: Sizes) -> Bar:
+def _bar(report: "TraceReport", words: Say, scale: SizeFormat) -> Bar:
     device = report.fullest
     found = tuple(
-        Segment(key, name, nbytes, scale.bare(nbytes))
+        ShownSegment(key, name, nbytes, scale.bare(nbytes))
         for key, name, nbytes in _parts(device, words)
     )
     seen = [f"{one.name} {one.size}" for one in found if one.size.strip("0.,")]

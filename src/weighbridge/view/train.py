@@ -7,7 +7,7 @@ from weighbridge.view.further import asks, smallest, unhelped
 from weighbridge.view.load import ram
 from weighbridge.view.phases import phases
 from weighbridge.view.records import Note, Paste, Section, lines
-from weighbridge.view.shown import Shown
+from weighbridge.view.shown import ShownAnswer
 from weighbridge.wording import printable
 
 USUAL: Mapping[str, str] = {  # settings that say how far it goes -> their defaults
@@ -26,7 +26,7 @@ METHODS: Mapping[str, str] = {
 }
 
 
-def title(s: Shown) -> str:
+def title(s: ShownAnswer) -> str:
     w = s.report.workload
     what = s.say(METHODS[w["method"]], model=printable(s.report.model.name))
     if s.sees:
@@ -35,7 +35,7 @@ def title(s: Shown) -> str:
     return f"{what} · {asked}"
 
 
-def sections(s: Shown) -> Iterator[Section]:
+def sections(s: ShownAnswer) -> Iterator[Section]:
     if s.report.remedies:
         yield from _changes(s)
     else:
@@ -45,7 +45,7 @@ def sections(s: Shown) -> Iterator[Section]:
     yield (lines(*_facts(s)),)
 
 
-def _changes(s: Shown) -> Iterator[Section]:
+def _changes(s: ShownAnswer) -> Iterator[Section]:
     """What would make it fit, and the line of the first that has one."""
     from weighbridge.view import changes
 
@@ -57,7 +57,7 @@ def _changes(s: Shown) -> Iterator[Section]:
         yield tuple(pastes[:1])
 
 
-def _next(s: Shown) -> Iterator[Section]:
+def _next(s: ShownAnswer) -> Iterator[Section]:
     """The line that trains it so; where no change makes it fit, the question to ask then."""
     if unhelped(s):
         yield (smallest(s),)
@@ -67,7 +67,7 @@ def _next(s: Shown) -> Iterator[Section]:
         yield (Paste(s.say("paste.run"), line, "python"), *told)
 
 
-def _room(s: Shown) -> Iterator[Section]:
+def _room(s: ShownAnswer) -> Iterator[Section]:
     """Offer the question that says how much more fits, where there is room."""
     v, w = s.report.verdict, s.report.workload
     if v is None or s.say.page or v.fits != "yes" or not v.marketed_gb or v.usable_each:
@@ -78,13 +78,13 @@ def _room(s: Shown) -> Iterator[Section]:
     yield (Paste(s.say("changes.room"), f"{named} --max {most}"),)
 
 
-def _facts(s: Shown) -> Iterator[str]:
+def _facts(s: ShownAnswer) -> Iterator[str]:
     d = s.report.derived
     yield s.say("train.kept", size=s.size(d["saved_activation_bytes"]))
     yield ram(s)
 
 
-def assumes(s: Shown) -> Iterator[str]:
+def assumes(s: ShownAnswer) -> Iterator[str]:
     """The run's own settings that matter most."""
     w = s.report.workload
     yield ", ".join((w["framework"], w["optimizer"], w["precision"]))

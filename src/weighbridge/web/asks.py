@@ -13,7 +13,7 @@ SHORTEST = 8  # of a token that is looked for in answers: a shorter one is a wor
 MASK = "***"
 
 
-class View(NamedTuple):
+class AnswerView(NamedTuple):
     """How an answer is shown."""
 
     lang: str = "en"
@@ -23,22 +23,22 @@ class View(NamedTuple):
     svg: bool = False  # with a picture beside it
 
 
-def view_of(given: Any) -> View:
+def view_of(given: Any) -> AnswerView:
     """Raises UsageError for what a view has not."""
     if given is None:
-        return View()
+        return AnswerView()
     if not isinstance(given, dict):
         raise UsageError(f"view is an object, not {shown(given)}")
-    unknown = sorted(given.keys() - set(View._fields))
+    unknown = sorted(given.keys() - set(AnswerView._fields))
     if unknown:
-        raise UsageError(f"view has no {shown(unknown[0])}; known: {', '.join(View._fields)}")
+        raise UsageError(f"view has no {shown(unknown[0])}; known: {', '.join(AnswerView._fields)}")
     told = {name: value for name, value in given.items() if value is not None}
     _one_of(told, "lang", LANGUAGES)
     _one_of(told, "unit", UNITS)
     for name in ("details", "explain", "svg"):
         if not isinstance(told.get(name, False), bool):
             raise UsageError(f"view.{name} is true or false, not {shown(told[name])}")
-    return View(**told)
+    return AnswerView(**told)
 
 
 def _one_of(told: dict[str, Any], name: str, known: tuple[str, ...]) -> None:

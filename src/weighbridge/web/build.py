@@ -40,7 +40,7 @@ SNAPSHOT_SECONDS = 900
 MOST_SNAPSHOTS = 3
 
 
-class Part(NamedTuple):
+class EngineFile(NamedTuple):
     """A file of engine/: what the worker calls it, its ending and its contents."""
 
     name: str
@@ -52,7 +52,7 @@ class Part(NamedTuple):
         return f"engine/{self.name}.{_digest(self.data)[:12]}.{self.ending}"
 
 
-class Built(NamedTuple):
+class BuiltSite(NamedTuple):
     """What was written."""
 
     folder: Path
@@ -64,7 +64,7 @@ class Built(NamedTuple):
         return sum(len(data) for data in self.files.values())
 
 
-def build(folder: Path, *, hub: str = ENDPOINT, beside: Sequence[str] = ()) -> Built:
+def build(folder: Path, *, hub: str = ENDPOINT, beside: Sequence[str] = ()) -> BuiltSite:
     """Write the site. `hub` is the Hub, or a mirror, that it reads; `beside` are further addresses
     to which that one may lead. Raises UsageError, BadFileError, HubError."""
     _ours(folder)
@@ -73,15 +73,15 @@ def build(folder: Path, *, hub: str = ENDPOINT, beside: Sequence[str] = ()) -> B
     return _written(folder, files)
 
 
-class Engine(NamedTuple):
+class PageEngine(NamedTuple):
     """Python for the page: Pyodide's files, our package, and their memory after the start; `info`
     is what Pyodide says of itself."""
 
-    parts: Sequence[Part]
+    parts: Sequence[EngineFile]
     info: Mapping[str, Any]
 
 
-def engine() -> Engine:
+def engine() -> PageEngine:
     """Raises UsageError, BadFileError, HubError."""
     held = dict(packed.members())
     with TemporaryDirectory() as name:
@@ -91,14 +91,14 @@ def engine() -> Engine:
         info = json.loads((folder / pyodide.LOCK).read_bytes())["info"]
         memory = _snapshot(folder, packed.zipped(held))
     parts = [
-        Part("loader", "js", loader),
-        Part("script", "js", script),
-        Part("wasm", "bin", packed.gzipped(wasm)),
-        Part("library", "bin", packed.gzipped(library)),
-        Part("package", "bin", packed.tar(held)),
-        Part("snapshot", "bin", memory),
+        EngineFile("loader", "js", loader),
+        EngineFile("script", "js", script),
+        EngineFile("wasm", "bin", packed.gzipped(wasm)),
+        EngineFile("library", "bin", packed.gzipped(library)),
+        EngineFile("package", "bin", packed.tar(held)),
+        EngineFile("snapshot", "bin", memory),
     ]
-    return Engine(parts, info)
+    return PageEngine(parts, info)
 
 
 def _snapshot(folder: Path, archive: bytes) -> bytes:
@@ -143,7 +143,7 @@ def _forget(cache: Path) -> None:
 # What the site is made of.
 
 
-def site(python: Engine, hub: str, hosts: Sequence[str]) -> dict[str, bytes]:
+def site(python: PageEngine, hub: str, hosts: Sequence[str]) -> dict[str, bytes]:
     """Every file of the site by its path; the list and the service worker come last."""
     files = {part.path: part.data for part in python.parts}
     for path in sorted(PAGE.rglob("*")):
@@ -176,7 +176,7 @@ def _index(page: str, hosts: Sequence[str]) -> str:
     return first + head + meta + "\n" + rest.replace(LOOK, STATIC)
 
 
-def _site(python: Engine, hub: str) -> str:
+def _site(python: PageEngine, hub: str) -> str:
     told = {
         "hub": hub,
         "info": python.info,
@@ -273,7 +273,7 @@ def _read_list(path: Path) -> list[str] | None:
     return names if ours and safe else None
 
 
-def _written(folder: Path, files: Mapping[str, bytes]) -> Built:
+def _written(folder: Path, files: Mapping[str, bytes]) -> BuiltSite:
     """The list comes first, so that a build that was stopped can be done again; the service worker,
     by which visitors hear of a new version, comes last."""
     before = _ours(folder)
@@ -285,7 +285,7 @@ def _written(folder: Path, files: Mapping[str, bytes]) -> Built:
                 (folder / name).unlink(missing_ok=True)
     except OSError as error:
         raise BadFileError(f"{folder} cannot be written: {error.strerror}") from None
-    return Built(folder, json.loads(files[LIST])["version"], files)
+    return BuiltSite(folder, json.loads(files[LIST])["version"], files)
 
 
 def _put(path: Path, data: bytes) -> None:

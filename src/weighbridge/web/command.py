@@ -9,7 +9,7 @@ from weighbridge.settings import FIT, INFER, LOAD, TRAIN, Setting
 from weighbridge.settings.kinds import COUNT, FLAG, IMAGE, SIZE, WHOLE
 
 if TYPE_CHECKING:
-    from weighbridge.web.asks import View
+    from weighbridge.web.asks import AnswerView
 
 TABLES: Mapping[str, Mapping[str, Setting]] = {
     "load": LOAD,
@@ -21,7 +21,7 @@ NUMBERS = (COUNT, WHOLE, SIZE)
 CONFIG = "./config.json"  # the file that a config at hand is taken to be in
 
 
-def command(request: Mapping[str, Any], view: "View") -> str:
+def command(request: Mapping[str, Any], view: "AnswerView") -> str:
     """The line, quoted for a shell of POSIX. Settings that no task has are left to the answer."""
     task = str(request["task"])
     words = ["weighbridge", task, *_model(request.get("model"))]
@@ -98,7 +98,7 @@ def _card(value: str) -> str:
     return f"{name.strip()}:{count.strip()}"
 
 
-def _look(view: "View") -> Iterator[str]:
+def _look(view: "AnswerView") -> Iterator[str]:
     """The options of the screen."""
     if view.unit is not None:
         yield from ("--unit", view.unit)

@@ -12,7 +12,7 @@ from weighbridge.web.screens import as_json
 from weighbridge.wording import shown
 
 if TYPE_CHECKING:
-    from weighbridge.web.asks import View
+    from weighbridge.web.asks import AnswerView
     from weighbridge.web.protocol import One
 
 MOST = 12  # as on the command line
@@ -29,7 +29,7 @@ def asks_in(ask: dict[str, Any]) -> list[dict[str, Any]]:
     return [{name: value for name, value in one.items() if name != "view"} for one in asks]
 
 
-def beside(answers: "Sequence[One | WeighbridgeError]", view: "View") -> dict[str, Any]:
+def beside(answers: "Sequence[One | WeighbridgeError]", view: "AnswerView") -> dict[str, Any]:
     """Every report or error in its place, and one screen of the reports. Raises the first error
     where nothing was answered."""
     told = [one for one in answers if not isinstance(one, WeighbridgeError)]
@@ -45,7 +45,7 @@ def beside(answers: "Sequence[One | WeighbridgeError]", view: "View") -> dict[st
     }
 
 
-def screen_of(told: "Sequence[One]", view: "View") -> Any:
+def screen_of(told: "Sequence[One]", view: "AnswerView") -> Any:
     """The screen of several answers. Raises UsageError where they cannot stand together."""
     found = [one.found for one in told]
     heads = named(told)

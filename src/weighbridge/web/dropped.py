@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 
 from weighbridge.errors import BadFileError, NotFoundError, UsageError
 from weighbridge.formats.strict_json import MAX_CONFIG, strict_json
-from weighbridge.gather import Options
+from weighbridge.gather import GatherOptions
 from weighbridge.prepared import Prepared
 from weighbridge.reading import Reader
-from weighbridge.sources.base import Entry, inside, span
+from weighbridge.sources.base import SourceFile, inside, span
 from weighbridge.wording import shown
 
 KINDS = (".safetensors", ".gguf", ".json", ".jsonl")
@@ -43,8 +43,8 @@ class Head(NamedTuple):
     notes: tuple[str, ...] = ()
     waits: bool = False
 
-    def list(self) -> tuple[Entry, ...]:
-        return (Entry(self.name, self.size),)
+    def list(self) -> tuple[SourceFile, ...]:
+        return (SourceFile(self.name, self.size),)
 
     def read(self, path: str, start: int, stop: int) -> bytes:
         if path != self.name:
@@ -78,7 +78,7 @@ class Dropped:
         if head.name.lower().endswith(RUN):
             raise UsageError(f'{head.name} holds requests: ask {{"task": "asks"}} for them')
         inventory = Reader(head.name, head, None).inventory()
-        found = Prepared(head.name, Options(), inventory)
+        found = Prepared(head.name, GatherOptions(), inventory)
         while len(self._kept) >= KEPT:
             self._kept.popitem(last=False)
         self._kept[head.key] = found

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from weighbridge.errors import UsageError
 from weighbridge.fitted import Fit
-from weighbridge.render import Look, draw
+from weighbridge.render import RenderOptions, draw
 from weighbridge.web.command import command
 from weighbridge.web.compare import named
 from weighbridge.web.compare import screen_of as together
@@ -18,7 +18,7 @@ from weighbridge.wording import safe_json, shown
 
 if TYPE_CHECKING:
     from weighbridge.report import Report
-    from weighbridge.web.asks import View
+    from weighbridge.web.asks import AnswerView
     from weighbridge.web.protocol import One
 
 COLUMNS = (
@@ -30,7 +30,7 @@ STEM = re.compile(r"[^A-Za-z0-9._-]+")
 MOST_STEM = 60  # characters of a file's name
 
 
-def export(form: Any, asked: "Sequence[One]", view: "View") -> dict[str, str]:
+def export(form: Any, asked: "Sequence[One]", view: "AnswerView") -> dict[str, str]:
     """The file's name, its type and its text. Raises UsageError."""
     if not isinstance(form, str) or form not in FORMS:
         raise UsageError(f"form is one of {', '.join(FORMS)}, not {shown(form)}")
@@ -46,34 +46,34 @@ def _stem(asked: "Sequence[One]") -> str:
     return "-".join(filter(None, ("weighbridge", task, model)))
 
 
-def _screen(asked: "Sequence[One]", view: "View") -> Any:
+def _screen(asked: "Sequence[One]", view: "AnswerView") -> Any:
     return screen_of(asked[0].found, view, None) if len(asked) == 1 else together(asked, view)
 
 
-def _look(view: "View") -> Look:
-    return Look(unit=view.unit, details=view.details, explain=view.explain, lang=view.lang)
+def _look(view: "AnswerView") -> RenderOptions:
+    return RenderOptions(unit=view.unit, details=view.details, explain=view.explain, lang=view.lang)
 
 
-def _markdown(asked: "Sequence[One]", view: "View") -> str:
+def _markdown(asked: "Sequence[One]", view: "AnswerView") -> str:
     return draw(_screen(asked, view), "markdown", _look(view))
 
 
-def _html(asked: "Sequence[One]", view: "View") -> str:
+def _html(asked: "Sequence[One]", view: "AnswerView") -> str:
     return draw(_screen(asked, view), "html", _look(view))
 
 
-def _json(asked: "Sequence[One]", view: "View") -> str:
+def _json(asked: "Sequence[One]", view: "AnswerView") -> str:
     """What the command line prints with --json: a report, or a list of them."""
     told = [one.found.to_dict() for one in asked]
     body = told if len(told) > 1 else told[0]
     return safe_json(json.dumps(body, indent=2, ensure_ascii=False)) + "\n"
 
 
-def _svg(asked: "Sequence[One]", view: "View") -> str:
+def _svg(asked: "Sequence[One]", view: "AnswerView") -> str:
     return svg([one.found for one in asked], view)
 
 
-def svg(found: "Sequence[Report | Fit]", view: "View") -> str:
+def svg(found: "Sequence[Report | Fit]", view: "AnswerView") -> str:
     """The picture that --chart draws."""
     from weighbridge.charts.svg import svg as drawn
 
@@ -91,11 +91,11 @@ def svg(found: "Sequence[Report | Fit]", view: "View") -> str:
     return drawn(sides(known, unit=view.unit, lang=view.lang))
 
 
-def _command(asked: "Sequence[One]", view: "View") -> str:
+def _command(asked: "Sequence[One]", view: "AnswerView") -> str:
     return "".join(f"{command(one.request, view)}\n" for one in asked)
 
 
-def _csv(asked: "Sequence[One]", view: "View") -> str:
+def _csv(asked: "Sequence[One]", view: "AnswerView") -> str:
     """A row for each component of each phase: bytes are whole numbers."""
     out = StringIO()
     writer = csv.writer(out)
@@ -131,7 +131,7 @@ def _cell(value: Any) -> Any:
     return value
 
 
-FORMS: Mapping[str, tuple[Callable[["Sequence[One]", "View"], str], str, str]] = {
+FORMS: Mapping[str, tuple[Callable[["Sequence[One]", "AnswerView"], str], str, str]] = {
     "markdown": (_markdown, "text/markdown", "md"),
     "json": (_json, "application/json", "json"),
     "svg": (_svg, "image/svg+xml", "svg"),

@@ -31,28 +31,28 @@ Table = Mapping[str, Setting]
 When = Mapping[str, list[str]]
 
 
-class Range(NamedTuple):
+class SliderRange(NamedTuple):
     """The ends of a slider on a logarithmic scale."""
 
     least: int
     most: int
 
 
-class Tab(NamedTuple):
+class FormTab(NamedTuple):
     """A tab with a form. `first` are the settings that stand above the others, in that order."""
 
     table: Table
     first: tuple[str, ...]
 
 
-SLIDERS: Mapping[str, Range] = {  # ends that people have use for, within those of the setting
-    "context": Range(128, 1 << 20),
-    "batch_size": Range(1, 1024),
-    "max_num_seqs": Range(1, 1024),
-    "max_running_requests": Range(1, 1024),
-    "parallel": Range(1, 256),
-    "seq_len": Range(128, 1 << 18),
-    "lora_r": Range(1, 1024),
+SLIDERS: Mapping[str, SliderRange] = {  # ends that people have use for, within those of the setting
+    "context": SliderRange(128, 1 << 20),
+    "batch_size": SliderRange(1, 1024),
+    "max_num_seqs": SliderRange(1, 1024),
+    "max_running_requests": SliderRange(1, 1024),
+    "parallel": SliderRange(1, 256),
+    "seq_len": SliderRange(128, 1 << 18),
+    "lora_r": SliderRange(1, 1024),
 }
 ADAPTERS: When = {"method": ["lora", "qlora", "dora"]}
 PACKED: When = {"method": ["qlora"]}
@@ -91,20 +91,20 @@ SOLVED = (
     _own("max", choices=tuple(MAX)),
     _own("smallest", choices=SMALLEST),
 )
-TABS: Mapping[str, Tab] = {
-    "fit": Tab(
+TABS: Mapping[str, FormTab] = {
+    "fit": FormTab(
         _with(FIT, *SOLVED, *ANYWHERE),
         ("gpu", "context", "batch_size", "seq_len", "engine", "checkpointing", "for", "max"),
     ),
-    "load": Tab(_with(LOAD, *ANYWHERE), ("gpu", "quantization", "dtype")),
-    "infer": Tab(
+    "load": FormTab(_with(LOAD, *ANYWHERE), ("gpu", "quantization", "dtype")),
+    "infer": FormTab(
         _with(INFER, *SERVED, *ANYWHERE),
         (
             *("gpu", "engine", "context", "batch_size", "max_num_seqs", "max_running_requests"),
             *("parallel", "quantization", "kv_cache_dtype", "tensor_parallel_size"),
         ),
     ),
-    "train": Tab(
+    "train": FormTab(
         _with(TRAIN, *ANYWHERE),
         (
             *("gpu", "method", "seq_len", "batch_size", "lora_r", "checkpointing", "optimizer"),
@@ -148,7 +148,7 @@ def form(lang: str) -> dict[str, Any]:
     }
 
 
-def _tab(name: str, tab: Tab, lang: str) -> dict[str, Any]:
+def _tab(name: str, tab: FormTab, lang: str) -> dict[str, Any]:
     """A tab with its sections in the order of the table, the first settings on top."""
     first = [_setting(tab.table[one], name, lang) for one in tab.first if one in tab.table]
     sections: dict[str, list[dict[str, Any]]] = {labels.MAIN: first}

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from weighbridge.errors import UsageError, WeighbridgeError
 from weighbridge.formats.gguf import MAX_READ
 from weighbridge.requests import BESIDE, Requests, failed, parsed, settled
-from weighbridge.view.shown import Page
+from weighbridge.view.shown import ShownPage
 from weighbridge.web.asks import masked, taken_token, view_of
 from weighbridge.web.command import command
 from weighbridge.web.dropped import Dropped, ShortError, asks_of
@@ -37,7 +37,7 @@ class One(NamedTuple):
     file: str | None = None  # the key of a dropped file
 
 
-class Desk:
+class AskDesk:
     """Answers asks one after the other. Where strangers ask (`ours` is False), files of this
     machine and addresses that are not the Hub's stay unread."""
 
@@ -87,7 +87,7 @@ class Desk:
     def _answered(self, ask: dict[str, Any], token: str | None) -> dict[str, Any]:
         view = view_of(ask.pop("view", None))
         one = self._one(ask, token)
-        page = Page(sought=one.request.get("remedies") is not False)
+        page = ShownPage(sought=one.request.get("remedies") is not False)
         told = {
             "report": one.found.to_dict(),
             "screen": as_json(screen_of(one.found, view, page)),

@@ -3,15 +3,15 @@
 from typing import TYPE_CHECKING, Any
 
 from weighbridge.view.records import Block, Screen
-from weighbridge.view.shown import Page
+from weighbridge.view.shown import ShownPage
 
 if TYPE_CHECKING:
     from weighbridge.fitted import Fit
     from weighbridge.report import Report
-    from weighbridge.web.asks import View
+    from weighbridge.web.asks import AnswerView
 
 
-def screen_of(found: "Report | Fit", view: "View", page: Page | None) -> Screen:
+def screen_of(found: "Report | Fit", view: "AnswerView", page: ShownPage | None) -> Screen:
     """The screen of one answer; without `page` that of the command line."""
     told: dict[str, Any] = {"lang": view.lang, "unit": view.unit, "details": view.details}
     from weighbridge.fitted import Fit

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 from weighbridge._version import __version__
 from weighbridge.errors import UsageError
 from weighbridge.requests import failed
-from weighbridge.web.protocol import MOST, Desk
+from weighbridge.web.protocol import MOST, AskDesk
 
 ADDRESS = "127.0.0.1"
 PORT = 7860
@@ -66,7 +66,7 @@ HEADERS: Mapping[str, str] = {
 OURS = "same-origin"
 
 
-class RefusedError(Exception):
+class RefusedRequestError(Exception):
     """A request that is not answered, and why."""
 
     def __init__(self, status: HTTPStatus, why: str) -> None:
@@ -74,7 +74,7 @@ class RefusedError(Exception):
         self.status, self.why = status, why
 
 
-class Asked(NamedTuple):
+class PageRequest(NamedTuple):
     """A request: where it comes from and goes to, by its headers."""
 
     method: str
@@ -92,14 +92,18 @@ class Gate(NamedTuple):
     def hosts(self) -> tuple[str, ...]:
         return (f"{ADDRESS}:{self.port}", f"localhost:{self.port}")
 
-    def entered(self, asked: Asked) -> str:
+    def entered(self, asked: PageRequest) -> str:
         """The path below the secret. Raises RefusedError."""
         if asked.headers.get("Host", "").lower() not in self.hosts:
-            raise RefusedError(HTTPStatus.MISDIRECTED_REQUEST, "this is not the host of this page")
+            raise RefusedRequestError(
+                HTTPStatus.MISDIRECTED_REQUEST, "this is not the host of this page"
+            )
         parts = asked.path.partition("?")[0].removeprefix("/").split("/", 1)
         known = compare_digest(parts[0].encode(errors="replace"), self.secret.encode())
         if not known or len(parts) == 1:
-            raise RefusedError(HTTPStatus.NOT_FOUND, "there is nothing here: use the whole address")
+            raise RefusedRequestError(
+                HTTPStatus.NOT_FOUND, "there is nothing here: use the whole address"
+            )
         if asked.method == "POST":
             self._own(asked.headers)
         return parts[1]
@@ -108,17 +112,19 @@ class Gate(NamedTuple):
         """Raises RefusedError for an ask of another page."""
         origin = headers.get("Origin")
         if origin is None or origin.lower() not in {f"http://{host}" for host in self.hosts}:
-            raise RefusedError(HTTPStatus.FORBIDDEN, "only the page itself may ask")
+            raise RefusedRequestError(HTTPStatus.FORBIDDEN, "only the page itself may ask")
         if headers.get("Sec-Fetch-Site", OURS).lower() != OURS:
-            raise RefusedError(HTTPStatus.FORBIDDEN, "only the page itself may ask")
+            raise RefusedRequestError(HTTPStatus.FORBIDDEN, "only the page itself may ask")
         if headers.get("Content-Type", "").partition(";")[0].strip() != "application/json":
-            raise RefusedError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "an ask is application/json")
+            raise RefusedRequestError(
+                HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "an ask is application/json"
+            )
 
 
 class Counter:
     """The desk, and who stands at it: one at a time, in the order in which they came."""
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: AskDesk) -> None:
         self._desk = desk
         self._turn = threading.Condition()
         self._next = self._served = 0
@@ -168,13 +174,13 @@ class Gone:
             return True
 
 
-class Server(ThreadingHTTPServer):
+class PageServer(ThreadingHTTPServer):
     """Serves the page. Raises UsageError where the port is taken."""
 
     daemon_threads = True
     allow_reuse_address = sys.platform != "win32"  # where it would share a port that is taken
 
-    def __init__(self, port: int, desk: Desk, page: Path = PAGE) -> None:
+    def __init__(self, port: int, desk: AskDesk, page: Path = PAGE) -> None:
         try:
             super().__init__((ADDRESS, port), Handler)
         except (OSError, OverflowError) as error:
@@ -226,7 +232,7 @@ def files(page: Path) -> Mapping[str, Path]:
 class Handler(BaseHTTPRequestHandler):
     """One connection."""
 
-    server: Server
+    server: PageServer
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True  # an answer goes out in two pieces
     timeout = PATIENCE
@@ -255,12 +261,12 @@ class Handler(BaseHTTPRequestHandler):
 
     def _guarded(self, method: str) -> None:
         try:
-            path = self.server.gate.entered(Asked(method, self.path, _single(self.headers)))
+            path = self.server.gate.entered(PageRequest(method, self.path, _single(self.headers)))
             if method == "POST":
                 self._asked(path)
             else:
                 self._file(path)
-        except RefusedError as refusal:
+        except RefusedRequestError as refusal:
             self.close_connection = True  # its body may be unread
             body = json.dumps(failed(refusal.why)).encode()
             self._send(refusal.status, "application/json", body)
@@ -268,12 +274,12 @@ class Handler(BaseHTTPRequestHandler):
     def _file(self, path: str) -> None:
         place = self.server.files.get(path or INDEX)
         if place is None:
-            raise RefusedError(HTTPStatus.NOT_FOUND, "there is no such file")
+            raise RefusedRequestError(HTTPStatus.NOT_FOUND, "there is no such file")
         self._send(HTTPStatus.OK, TYPES[place.suffix], place.read_bytes())
 
     def _asked(self, path: str) -> None:
         if path != ASK:
-            raise RefusedError(HTTPStatus.NOT_FOUND, f"asks go to {ASK}")
+            raise RefusedRequestError(HTTPStatus.NOT_FOUND, f"asks go to {ASK}")
         line = self.rfile.read(self._length())
         answer = self.server.counter.answer(line, Gone(self.connection))
         if answer is None:
@@ -285,9 +291,9 @@ class Handler(BaseHTTPRequestHandler):
         """Bytes of the body. Raises RefusedError where they are not told, or too many."""
         told = self.headers.get("Content-Length", "")
         if self.headers.get("Transfer-Encoding") or not told.isdecimal() or not told.isascii():
-            raise RefusedError(HTTPStatus.LENGTH_REQUIRED, "an ask tells its Content-Length")
+            raise RefusedRequestError(HTTPStatus.LENGTH_REQUIRED, "an ask tells its Content-Length")
         if len(told) > len(str(MOST)) or int(told) > MOST:
-            raise RefusedError(
+            raise RefusedRequestError(
                 HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"an ask has at most {MOST:,} bytes"
             )
         return int(told)
@@ -309,7 +315,9 @@ def _single(headers: Any) -> Mapping[str, str]:
     for name in ("Host", "Origin", "Content-Type", "Sec-Fetch-Site"):
         told = headers.get_all(name) or []
         if len(told) > 1:
-            raise RefusedError(HTTPStatus.BAD_REQUEST, f"the header {name} stands there twice")
+            raise RefusedRequestError(
+                HTTPStatus.BAD_REQUEST, f"the header {name} stands there twice"
+            )
         if told:
             found[name] = told[0].strip()
     return found

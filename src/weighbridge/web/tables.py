@@ -10,7 +10,7 @@ from weighbridge.accelerators import listing
 from weighbridge.errors import NotFoundError, UsageError
 from weighbridge.units import parse_count
 from weighbridge.view.records import Screen
-from weighbridge.web.asks import View
+from weighbridge.web.asks import AnswerView
 from weighbridge.web.screens import as_json
 from weighbridge.wording import shown
 
@@ -32,13 +32,13 @@ FLAGS: Mapping[str, tuple[str, ...]] = {
 }
 
 
-def table(ask: dict[str, Any], view: View) -> dict[str, Any]:
+def table(ask: dict[str, Any], view: AnswerView) -> dict[str, Any]:
     """The answer to a task of TEXTS. Raises UsageError, or NotFoundError where nothing matches."""
     report, screen = answered(ask, view)
     return {"report": report, "screen": as_json(screen)}
 
 
-def answered(ask: Mapping[str, Any], view: View) -> Answer:
+def answered(ask: Mapping[str, Any], view: AnswerView) -> Answer:
     """The same, with the screen as it is drawn."""
     task = str(ask["task"])
     return TASKS[task](_filters(task, ask.get("workload")), view)
@@ -60,7 +60,7 @@ def _filters(task: str, given: Any) -> Given:
     return told
 
 
-def _gpus(given: Given, view: View) -> Answer:
+def _gpus(given: Given, view: AnswerView) -> Answer:
     from weighbridge.view.gpus import screen
 
     if given.get("sort") not in (None, *listing.SORTS):
@@ -70,7 +70,7 @@ def _gpus(given: Given, view: View) -> Answer:
     return report, screen(cards, machines, view.lang, full=view.details, page=True)
 
 
-def _models(given: Given, view: View) -> Answer:
+def _models(given: Given, view: AnswerView) -> Answer:
     pattern = given.get("pattern", "")
     found = catalogue.search(pattern)
     if not found:
@@ -85,7 +85,7 @@ def _models(given: Given, view: View) -> Answer:
     return catalogue.to_dict(found), screen(found, view.lang)
 
 
-def _ranked(names: list[str], given: Given, view: View) -> Answer:
+def _ranked(names: list[str], given: Given, view: AnswerView) -> Answer:
     """Models for a card, as `weighbridge models --gpu` ranks them."""
     if "gpu" not in given and "gpu_memory" not in given:
         raise UsageError("name the card to rank models for: 4090, or a size such as 24GiB")
@@ -106,7 +106,7 @@ def _ranked(names: list[str], given: Given, view: View) -> Answer:
     return ranking.to_dict(), screen(ranking, lang=view.lang, unit=view.unit, full=True, page=True)
 
 
-def _accuracy(given: Given, view: View) -> Answer:
+def _accuracy(given: Given, view: AnswerView) -> Answer:
     from weighbridge.evidence import pinned
     from weighbridge.view.accuracy import screen
 
@@ -114,7 +114,7 @@ def _accuracy(given: Given, view: View) -> Answer:
     return {"schema": SCHEMA, "version": __version__, "rows": rows}, screen(rows, view.lang)
 
 
-TASKS: Mapping[str, Callable[[Given, View], Answer]] = {
+TASKS: Mapping[str, Callable[[Given, AnswerView], Answer]] = {
     "gpus": _gpus,
     "models": _models,
     "accuracy": _accuracy,

@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Callable
 
-from weighbridge.web.protocol import Desk
+from weighbridge.web.protocol import AskDesk
 
 MODEL = "llama-3.1-8b"  # that the snapshot is asked about: what an answer imports is imported then
 ENGINES = ("transformers", "vllm", "sglang", "llama.cpp")
@@ -19,7 +19,7 @@ METHODS = ("full", "lora", "qlora")
 def answering(hub: str) -> Callable[[str], str]:
     """A desk of this page's own. `hub` is the address of the Hub that the site reads."""
     os.environ["HF_ENDPOINT"] = hub
-    desk = Desk(ours=False)
+    desk = AskDesk(ours=False)
     return lambda line: _text(desk.answer(line))
 
 
@@ -29,7 +29,7 @@ def _text(answer: object) -> str:
 
 def begun() -> None:
     """Import what answers need and fill what is kept between them, so that a visit need not."""
-    desk = Desk(ours=False)
+    desk = AskDesk(ours=False)
     for ask in _asks():
         answer = desk.answer(json.dumps(ask))
         if "error" in answer:

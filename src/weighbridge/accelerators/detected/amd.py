@@ -14,8 +14,8 @@ from typing import Any
 from weighbridge.accelerators.detected.device import (
     MOST,
     SMALLEST,
-    Device,
-    Seen,
+    DetectedDevice,
+    ToolOutput,
     exact,
     named,
     size,
@@ -28,9 +28,9 @@ PERCENT = "this view tells a percentage alone: rocm-smi --showmeminfo vram --jso
 UNTOLD = "it tells no memory of it"
 
 
-def device(index: int, name: str, source: str, **more: Any) -> Device:
+def device(index: int, name: str, source: str, **more: Any) -> DetectedDevice:
     """One of AMD's, with what follows from its name and its size."""
-    found = Device(name=named(name), kind="rocm", source=source, index=index, **more)
+    found = DetectedDevice(name=named(name), kind="rocm", source=source, index=index, **more)
     small = found.total is not None and found.total < SMALLEST
     shared = bool(SHARED.search(found.name))
     free = found.free
@@ -40,7 +40,7 @@ def device(index: int, name: str, source: str, **more: Any) -> Device:
     return replace(found, integrated=small, unified=shared, free=free, why=why)
 
 
-def _of_record(index: int, told: Mapping[str, Any], source: str) -> Device:
+def _of_record(index: int, told: Mapping[str, Any], source: str) -> DetectedDevice:
     names = (str(told[key]) for key in NAMES if key in told)
     name = next((n for n in names if n and n != "N/A" and not n.startswith("0x")), "")
     part = told.get("GPU ID") or told.get("Device ID") or told.get("Card model") or ""
@@ -55,17 +55,17 @@ def _of_record(index: int, told: Mapping[str, Any], source: str) -> Device:
     )
 
 
-def rocm_json(text: str) -> Seen:
+def rocm_json(text: str) -> ToolOutput:
     try:
         told = json.loads(text[max(0, text.find("{")) :])  # warnings stand before it
     except (ValueError, RecursionError):
-        return Seen(source="rocm-smi --json", why="it is cut, or is no JSON")
+        return ToolOutput(source="rocm-smi --json", why="it is cut, or is no JSON")
     cards = {
         k: v for k, v in told.items() if re.fullmatch(r"card\d{1,4}", k) and isinstance(v, dict)
     }
     driver = told.get("system", {})
     version = driver.get("Driver version") if isinstance(driver, dict) else None
-    return Seen(
+    return ToolOutput(
         source="rocm-smi --json",
         devices=tuple(
             _of_record(int(k[4:]), v, "rocm-smi --json") for k, v in [*cards.items()][:MOST]
@@ -75,7 +75,7 @@ def rocm_json(text: str) -> Seen:
     )
 
 
-def rocm_csv(text: str) -> Seen:
+def rocm_csv(text: str) -> ToolOutput:
     import csv
 
     lines = [line for line in text.splitlines() if "," in line][: MOST + 1]
@@ -84,30 +84,30 @@ def rocm_csv(text: str) -> Seen:
         for row in csv.DictReader(lines)
         if re.fullmatch(r"card\d{1,4}", row.get("device") or "")
     ]
-    return Seen(source="rocm-smi --csv", devices=tuple(found))
+    return ToolOutput(source="rocm-smi --csv", devices=tuple(found))
 
 
-def rocm_text(text: str) -> Seen:
+def rocm_text(text: str) -> ToolOutput:
     """Read `rocm-smi --showmeminfo vram`."""
     told: dict[int, dict[str, str]] = {}
     for found in re.finditer(r"GPU\[(\d{1,4})\]\s*: ([^:\n]+): (\d+)", text):
         told.setdefault(int(found[1]), {})[found[2].strip()] = found[3]
     source = "rocm-smi --showmeminfo vram"
-    return Seen(
+    return ToolOutput(
         source=source,
         devices=tuple(_of_record(i, one, source) for i, one in [*told.items()][:MOST]),
     )
 
 
-def rocm_short(text: str) -> Seen:
+def rocm_short(text: str) -> ToolOutput:
     numbers = re.findall(r"^(\d{1,4})\s.*%\s*$", text, re.M)[:MOST]
-    return Seen(
+    return ToolOutput(
         source="rocm-smi",
         devices=tuple(device(int(n), "AMD GPU", "rocm-smi", why=PERCENT) for n in numbers),
     )
 
 
-def static(text: str) -> Seen:
+def static(text: str) -> ToolOutput:
     """Read `amd-smi static`: a block of `KEY: value` lines for each GPU."""
     found = []
     for block in re.split(r"^GPU: *(?=\d)", text, flags=re.M)[1 : MOST + 1]:
@@ -122,10 +122,10 @@ def static(text: str) -> Seen:
                 raw={"VRAM SIZE": named(told.get("SIZE", ""))},
             )
         )
-    return Seen(source="amd-smi static", devices=tuple(found))
+    return ToolOutput(source="amd-smi static", devices=tuple(found))
 
 
-def monitor(text: str) -> Seen:
+def monitor(text: str) -> ToolOutput:
     """Read `amd-smi monitor -v`: sizes, no names."""
     lines = text.splitlines()
     head = next(line for line in lines if "VRAM_TOTAL" in line)
@@ -140,7 +140,7 @@ def monitor(text: str) -> Seen:
             raw = {"VRAM_USED": used, "VRAM_TOTAL": total}
             more = {"total": size(total), "used": size(used), "raw": raw}
             found.append(device(int(number[1]), "AMD GPU", "amd-smi monitor", **more))
-    return Seen(source="amd-smi monitor", devices=tuple(found[:MOST]))
+    return ToolOutput(source="amd-smi monitor", devices=tuple(found[:MOST]))
 
 
 PAIR = re.compile(
@@ -148,7 +148,7 @@ PAIR = re.compile(
 )
 
 
-def amd_table(text: str) -> Seen:
+def amd_table(text: str) -> ToolOutput:
     """Read plain `amd-smi`: two lines for each GPU."""
     found = tuple(
         device(
@@ -161,10 +161,12 @@ def amd_table(text: str) -> Seen:
         )
         for name, number, used, total in PAIR.findall(text)[:MOST]
     )
-    return Seen(source="amd-smi", devices=found, why="" if found else "it is cut before its rows")
+    return ToolOutput(
+        source="amd-smi", devices=found, why="" if found else "it is cut before its rows"
+    )
 
 
-def metric(text: str, names: str = "") -> Seen:
+def metric(text: str, names: str = "") -> ToolOutput:
     """Read `amd-smi metric --mem-usage --json`, with the names of `amd-smi static --asic
     --json`."""
     known = {i: _at(one, "asic", "market_name") for i, one in _records(names)}
@@ -177,7 +179,7 @@ def metric(text: str, names: str = "") -> Seen:
         name = str(known.get(index) or "AMD GPU")
         found.append(device(index, name, "amd-smi metric --json", raw=raw, **told))
     why = "" if found else "it is cut, or names no GPU"
-    return Seen(source="amd-smi metric --json", devices=tuple(found), why=why)
+    return ToolOutput(source="amd-smi metric --json", devices=tuple(found), why=why)
 
 
 def _records(text: str) -> Iterator[tuple[int, Mapping[str, Any]]]:

@@ -10,7 +10,14 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from weighbridge.accelerators.detected.device import MOST, Device, Seen, exact, named, size
+from weighbridge.accelerators.detected.device import (
+    MOST,
+    DetectedDevice,
+    ToolOutput,
+    exact,
+    named,
+    size,
+)
 
 UNTOLD = "this view does not tell the memory: sysctl hw.memsize does"
 FIELD = re.compile(r"^\s*([A-Z][\w ()]{1,40}): *(\S.*)$", re.M)
@@ -19,9 +26,9 @@ DEVICE = re.compile(r"^\s*([A-Za-z]+)(\d{1,3}): (.+?) \((\d+) MiB, (\d+) MiB fre
 KINDS = {"MTL": "mps", "METAL": "mps", "CUDA": "cuda", "ROCM": "rocm", "SYCL": "xpu"}
 
 
-def _chip(name: str, source: str, **more: int | None) -> Device:
+def _chip(name: str, source: str, **more: int | None) -> DetectedDevice:
     total = more.get("total")
-    return Device(
+    return DetectedDevice(
         name=named(name),
         kind="mps",
         source=source,
@@ -32,7 +39,7 @@ def _chip(name: str, source: str, **more: int | None) -> Device:
     )
 
 
-def profiler(text: str) -> Seen:
+def profiler(text: str) -> ToolOutput:
     """Read SPDisplaysDataType and SPHardwareDataType, one or both."""
     source, told = "system_profiler", FIELD.findall(text)
     chip = next((v for k, v in told if k == "Chip"), "")
@@ -41,7 +48,7 @@ def profiler(text: str) -> Seen:
     if chip.startswith("Apple"):
         found = [_chip(chip, source, total=memory)]
     why = "" if found else "it names no GPU"
-    return Seen(source=source, devices=tuple(found[:MOST]), ram=memory, why=why)
+    return ToolOutput(source=source, devices=tuple(found[:MOST]), ram=memory, why=why)
 
 
 def _displays(told: list[tuple[str, str]]) -> Iterator[tuple[str, dict[str, str]]]:
@@ -54,11 +61,11 @@ def _displays(told: list[tuple[str, str]]) -> Iterator[tuple[str, dict[str, str]
         more[key] = value
 
 
-def _graphics(name: str, more: dict[str, str], source: str) -> Device:
+def _graphics(name: str, more: dict[str, str], source: str) -> DetectedDevice:
     if name.startswith("Apple"):
         return _chip(name, source)
     own = next((v for k, v in more.items() if k.startswith("VRAM")), "")
-    return Device(
+    return DetectedDevice(
         name=named(name),
         kind="mps",
         source=source,
@@ -69,24 +76,24 @@ def _graphics(name: str, more: dict[str, str], source: str) -> Device:
     )
 
 
-def memory(text: str) -> Seen:
+def memory(text: str) -> ToolOutput:
     """Read `system_profiler SPMemoryDataType -json`."""
     source = "system_profiler SPMemoryDataType -json"
     try:
         told = json.loads(text)["SPMemoryDataType"]
         sizes = [size(one["SPMemoryDataType"]) for one in told]
     except (ValueError, LookupError, TypeError, RecursionError):
-        return Seen(source=source, why="it is cut, or another list")
+        return ToolOutput(source=source, why="it is cut, or another list")
     whole = sum(n for n in sizes if n)
-    return Seen(source=source, ram=whole or None, notes=("the GPU has the same memory",))
+    return ToolOutput(source=source, ram=whole or None, notes=("the GPU has the same memory",))
 
 
-def sysctl(text: str) -> Seen:
+def sysctl(text: str) -> ToolOutput:
     """Read `hw.memsize` and `iogpu.wired_limit_mb`, as printed or as set."""
     told = dict(re.findall(r"^([\w.]+): *(?:\d+ *-> *)?(\S.*)$", text, re.M))
     limit = size(told.get("iogpu.wired_limit_mb"))
     share = ("iogpu.wired_limit_mb is 0: the system's own share",) if limit == 0 else ()
-    return Seen(
+    return ToolOutput(
         source="sysctl",
         ram=exact(told.get("hw.memsize")),
         limit=limit or None,
@@ -95,33 +102,33 @@ def sysctl(text: str) -> Seen:
     )
 
 
-def chip(text: str) -> Seen:
+def chip(text: str) -> ToolOutput:
     """The GPU of a Mac, of one call to sysctl. An Intel Mac's is no device that we know."""
     told = sysctl(text)
     name = told.versions.get("chip", "")
     if not name.startswith("Apple") or told.ram is None:
-        return Seen(source="sysctl", ram=told.ram, why="this Mac has no Apple chip")
+        return ToolOutput(source="sysctl", ram=told.ram, why="this Mac has no Apple chip")
     found = _chip(name, "sysctl", total=told.ram, limit=told.limit)
-    return Seen(source="sysctl", devices=(found,), ram=told.ram, limit=told.limit)
+    return ToolOutput(source="sysctl", devices=(found,), ram=told.ram, limit=told.limit)
 
 
-def metal(text: str) -> Seen:
+def metal(text: str) -> ToolOutput:
     """Read the working set from a log of Metal; the last line that tells it counts."""
     limits = [size(n) for n in METAL.findall(text)]
     name = re.search(r"GPU name: +(\S.*)", text)
     device = _chip(name[1] if name else "Apple GPU", "Metal", limit=limits[-1] if limits else None)
     notes = ("limits that were told: " + ", ".join(METAL.findall(text)),) if len(limits) > 1 else ()
-    return Seen(source="Metal", devices=(device,), limit=device.limit, notes=notes)
+    return ToolOutput(source="Metal", devices=(device,), limit=device.limit, notes=notes)
 
 
-def llama(text: str) -> Seen:
+def llama(text: str) -> ToolOutput:
     """Read `llama-server --list-devices`. For Metal, the size is the limit, not the memory."""
     found = []
     for backend, number, name, total, free in DEVICE.findall(text)[:MOST]:
         kind = KINDS.get(backend.upper(), "other")
         shared = kind == "mps"
         found.append(
-            Device(
+            DetectedDevice(
                 name=named(name),
                 kind=kind,  # type: ignore[arg-type]
                 source="llama.cpp --list-devices",
@@ -134,10 +141,10 @@ def llama(text: str) -> Seen:
                 raw={f"{backend}{number}": f"{total} MiB, {free} MiB free"},
             )
         )
-    return Seen(source="llama.cpp --list-devices", devices=tuple(found))
+    return ToolOutput(source="llama.cpp --list-devices", devices=tuple(found))
 
 
-def fastfetch(text: str) -> Seen:
+def fastfetch(text: str) -> ToolOutput:
     """Read the `gpu` module of `fastfetch --json`. On a Mac the shared total is left out: it
     differs at every call."""
     try:
@@ -145,17 +152,17 @@ def fastfetch(text: str) -> Seen:
         cards = [gpu for part in told if part["type"] == "GPU" for gpu in part["result"]][:MOST]
         found = tuple(_fetched(i, card) for i, card in enumerate(cards))
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-        return Seen(source="fastfetch", why="it is cut, or has no GPU module")
-    return Seen(source="fastfetch", devices=found)
+        return ToolOutput(source="fastfetch", why="it is cut, or has no GPU module")
+    return ToolOutput(source="fastfetch", devices=found)
 
 
-def _fetched(index: int, card: dict[str, Any]) -> Device:
+def _fetched(index: int, card: dict[str, Any]) -> DetectedDevice:
     name = str(card["name"])
     if name.startswith("Apple"):
         return _chip(name, "fastfetch")
     total = card["memory"]["dedicated"]["total"]
     sized = exact(total) if total is not None else None
-    return Device(
+    return DetectedDevice(
         name=named(name),
         kind="other",
         source="fastfetch",

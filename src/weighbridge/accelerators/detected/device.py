@@ -8,7 +8,7 @@ from typing import Any, Literal
 from weighbridge.units import MIB
 from weighbridge.wording import clipped, printable
 
-Kind = Literal["cuda", "rocm", "mps", "xpu", "npu", "hpu", "tpu", "other"]
+DeviceApi = Literal["cuda", "rocm", "mps", "xpu", "npu", "hpu", "tpu", "other"]
 LONGEST = 120  # characters of a name that a program printed
 MOST = 256  # devices that are read of one output
 LARGEST = 1 << 46  # bytes: 64 TiB, which no device has; a figure above it is no size
@@ -16,11 +16,11 @@ SMALLEST = 1 << 30  # bytes, assumed: graphics with less of their own share the 
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Device:
+class DetectedDevice:
     """Bytes are None where they were not told; `why` says why the total was not."""
 
     name: str
-    kind: Kind
+    kind: DeviceApi
     source: str  # the program that told it
     index: int = 0
     total: int | None = None
@@ -59,11 +59,11 @@ class Device:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Seen:
+class ToolOutput:
     """What one output told: devices, else why there are none."""
 
     source: str
-    devices: tuple[Device, ...] = ()
+    devices: tuple[DetectedDevice, ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
     why: str = ""
     notes: tuple[str, ...] = ()

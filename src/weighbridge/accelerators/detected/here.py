@@ -14,12 +14,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from weighbridge.accelerators.detected import amd, apple, nvidia, nvml, others, visible, windows
-from weighbridge.accelerators.detected.device import Device, Kind, Seen
+from weighbridge.accelerators.detected.device import DetectedDevice, DeviceApi, ToolOutput
 from weighbridge.accelerators.detected.programs import Ask, say
 
 KEPT = 10.0  # seconds for which an answer stands: one question asks several times
 MAKERS: tuple[
-    tuple[tuple[str, ...], Callable[[str], Seen]], ...
+    tuple[tuple[str, ...], Callable[[str], ToolOutput]], ...
 ] = (  # program and arguments, and who reads what it prints
     (("npu-smi", "info"), others.npu_smi),
     (("hl-smi",), others.hl_smi),
@@ -31,8 +31,8 @@ MAKERS: tuple[
 class Here:
     """What was asked and what it told. `devices` are those that this process sees and can use."""
 
-    seen: tuple[Seen, ...]
-    devices: tuple[Device, ...]
+    seen: tuple[ToolOutput, ...]
+    devices: tuple[DetectedDevice, ...]
     notes: tuple[str, ...] = ()
 
 
@@ -61,22 +61,22 @@ def look(
     return Here(seen=seen, devices=devices, notes=(*(n for s in seen for n in s.notes), *notes))
 
 
-def gathered(seen: tuple[Seen, ...]) -> Here:
+def gathered(seen: tuple[ToolOutput, ...]) -> Here:
     """Gather all devices of another machine, whichever of them a process there may see."""
     told = [d for s in seen for d in s.devices]
     notes = (*(n for s in seen for n in s.notes), *map(_aside, filter(_integrated, told)))
     return Here(seen=seen, devices=tuple(d for d in told if not d.integrated), notes=notes)
 
 
-def _integrated(device: Device) -> bool:
+def _integrated(device: DetectedDevice) -> bool:
     return device.integrated
 
 
-def _aside(device: Device) -> str:
+def _aside(device: DetectedDevice) -> str:
     return f"{device.name} is graphics of the CPU: no device for models"
 
 
-def _told(ask: Ask, platform: str) -> Iterator[Seen | None]:
+def _told(ask: Ask, platform: str) -> Iterator[ToolOutput | None]:
     if platform == "darwin":
         yield _first(ask, (("sysctl", "hw.memsize", "iogpu.wired_limit_mb", BRAND), apple.chip))
         return
@@ -99,9 +99,9 @@ PROGRAMS = {"darwin": ("sysctl",), "win32": ("nvidia-smi", "powershell")}.get(sy
 BRAND = "machdep.cpu.brand_string"
 
 
-def _first(ask: Ask, *ways: tuple[Sequence[str], Callable[[str], Seen]]) -> Seen | None:
+def _first(ask: Ask, *ways: tuple[Sequence[str], Callable[[str], ToolOutput]]) -> ToolOutput | None:
     """What the first program told that has a device; else what the last one said."""
-    found: Seen | None = None
+    found: ToolOutput | None = None
     for command, read in ways:
         text = ask(*command)
         if text is None or (not text.strip() and found is not None):
@@ -112,7 +112,7 @@ def _first(ask: Ask, *ways: tuple[Sequence[str], Callable[[str], Seen]]) -> Seen
     return found
 
 
-def _nvidia(ask: Ask) -> Seen | None:
+def _nvidia(ask: Ask) -> ToolOutput | None:
     text = ask("nvidia-smi", "-q", "-x")
     if text is None:
         return None
@@ -123,7 +123,7 @@ def _nvidia(ask: Ask) -> Seen | None:
     return found
 
 
-def _amd(ask: Ask) -> Seen | None:
+def _amd(ask: Ask) -> ToolOutput | None:
     command = ("rocm-smi", "--showproductname", "--showmeminfo", "vram", "--showuniqueid", "--json")
     found = _first(ask, (command, amd.rocm_json))
     if found is not None and found.devices:
@@ -134,12 +134,12 @@ def _amd(ask: Ask) -> Seen | None:
     return amd.metric(text, ask("amd-smi", "static", "--asic", "--json") or "")
 
 
-def _intel(ask: Ask) -> Seen | None:
+def _intel(ask: Ask) -> ToolOutput | None:
     dump = ("xpu-smi", "discovery", "--dump", "1,2,16")
     return _first(ask, (dump, others.xpu_dump), (("xpu-smi",), others.xpu_table))
 
 
-def _beside(told: Seen | None, found: Seen | None) -> Seen | None:
+def _beside(told: ToolOutput | None, found: ToolOutput | None) -> ToolOutput | None:
     """Drop the cards that NVIDIA's own program has told already."""
     if told is None or found is None or not found.devices:
         return told
@@ -147,7 +147,7 @@ def _beside(told: Seen | None, found: Seen | None) -> Seen | None:
     return replace(told, devices=rest) if rest else None
 
 
-def _of_torch() -> Seen | None:
+def _of_torch() -> ToolOutput | None:
     """What torch says of cards on which it runs already."""
     torch: Any = sys.modules.get("torch")
     try:
@@ -158,7 +158,7 @@ def _of_torch() -> Seen | None:
         return None
 
 
-def asked_of_torch(torch: Any) -> Seen:
+def asked_of_torch(torch: Any) -> ToolOutput:
     count = torch.cuda.device_count()
     rocm = bool(getattr(torch.version, "hip", None))
     return others.mem_get_info(
@@ -170,12 +170,12 @@ def asked_of_torch(torch: Any) -> Seen:
 
 
 def _seen_by_process(
-    devices: Sequence[Device], environment: Mapping[str, str] | None
-) -> tuple[tuple[Device, ...], tuple[str, ...]]:
+    devices: Sequence[DetectedDevice], environment: Mapping[str, str] | None
+) -> tuple[tuple[DetectedDevice, ...], tuple[str, ...]]:
     """Devices of each kind that the environment leaves; graphics of the CPU are none."""
-    kept: list[Device] = []
+    kept: list[DetectedDevice] = []
     notes: list[str] = []
-    kinds: dict[Kind, list[Device]] = {}
+    kinds: dict[DeviceApi, list[DetectedDevice]] = {}
     for device in devices:
         kinds.setdefault(device.kind, []).append(device)
     for kind, some in kinds.items():

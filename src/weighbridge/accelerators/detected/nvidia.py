@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from weighbridge.accelerators.detected import table
-from weighbridge.accelerators.detected.device import MOST, Device, Seen, named, size
+from weighbridge.accelerators.detected.device import MOST, DetectedDevice, ToolOutput, named, size
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
@@ -38,15 +38,15 @@ VERSIONS = (
 )
 
 
-def failed(text: str) -> Seen:
+def failed(text: str) -> ToolOutput:
     """Say why there is no table: nvidia-smi printed an error, or nothing."""
     if not text.strip():
-        return Seen(source="nvidia-smi", why="it did not answer in time, or printed nothing")
+        return ToolOutput(source="nvidia-smi", why="it did not answer in time, or printed nothing")
     why = next((why for said, why in FAILS if said in text), "")
-    return Seen(source="nvidia-smi", why=why or f"nvidia-smi said: {named(text)}")
+    return ToolOutput(source="nvidia-smi", why=why or f"nvidia-smi said: {named(text)}")
 
 
-def smi(text: str) -> Seen:
+def smi(text: str) -> ToolOutput:
     found = table.rows(text)[:MOST]
     if not found:
         return failed(text)
@@ -54,7 +54,7 @@ def smi(text: str) -> Seen:
     parts = list(_slices(text, {row.index: row for row in found}))
     cut = {d.memory.split("/")[0] for d in parts}
     cards = [_card(row) for row in found if str(row.index) not in cut]
-    return Seen(
+    return ToolOutput(
         source="nvidia-smi",
         devices=tuple([*cards, *parts][:MOST]),
         versions=versions,
@@ -62,11 +62,11 @@ def smi(text: str) -> Seen:
     )
 
 
-def _card(row: table.Row) -> Device:
+def _card(row: table.DeviceRow) -> DetectedDevice:
     sizes, mig, wddm = row.sizes, "Enabled" in row.mode, row.switch in ("WDDM", "TCC", "MCDM")
     used, total = (size(n) for n in sizes) if sizes else (None, None)
     return _judged(
-        Device(
+        DetectedDevice(
             name=named(row.name),
             kind="cuda",
             source="nvidia-smi",
@@ -79,10 +79,10 @@ def _card(row: table.Row) -> Device:
     )
 
 
-def _slices(text: str, cards: dict[int, table.Row]) -> Iterator[Device]:
+def _slices(text: str, cards: dict[int, table.DeviceRow]) -> Iterator[DetectedDevice]:
     for (card, instance, _, number), used, total in table.slices(text):
         parent = cards.get(card)
-        yield Device(
+        yield DetectedDevice(
             name=named(parent.name if parent else "NVIDIA GPU"),
             kind="cuda",
             source="nvidia-smi",
@@ -96,7 +96,7 @@ def _slices(text: str, cards: dict[int, table.Row]) -> Iterator[Device]:
         )
 
 
-def _judged(device: Device) -> Device:
+def _judged(device: DetectedDevice) -> DetectedDevice:
     """Add why the device's memory is not known, where it is not."""
     shared = bool(SHARED.search(device.name))
     if device.total is not None or device.why:
@@ -104,7 +104,7 @@ def _judged(device: Device) -> Device:
     return replace(device, unified=shared, why=HOST if shared else UNTOLD)
 
 
-def _of_two(versions: dict[str, str], cards: Sequence[Device]) -> Iterator[str]:
+def _of_two(versions: dict[str, str], cards: Sequence[DetectedDevice]) -> Iterator[str]:
     """Tell that a tool and a driver of two releases are why it does not tell."""
     tool, driver = (versions.get(name, "").split(".")[0] for name in ("tool", "driver"))
     unknown = any(d.total is None and not d.unified for d in cards)
@@ -115,18 +115,18 @@ def _of_two(versions: dict[str, str], cards: Sequence[Device]) -> Iterator[str]:
         )
 
 
-def together(parts: Sequence[Device]) -> Iterator[str]:
+def together(parts: Sequence[DetectedDevice]) -> Iterator[str]:
     """Tell which slices have one memory together."""
     names = [d.memory for d in parts]
     for name in dict.fromkeys(n for n in names if n and names.count(n) > 1):
         yield f"{names.count(name)} slices of GPU instance {name} have one memory together"
 
 
-def listed(text: str) -> Seen:
+def listed(text: str) -> ToolOutput:
     """Read `nvidia-smi -L`: names and slices, without a size."""
-    found: list[Device] = []
+    found: list[DetectedDevice] = []
     card: re.Match[str] | None = None
-    parts: dict[str, list[Device]] = {}
+    parts: dict[str, list[DetectedDevice]] = {}
     for line in text.splitlines()[: 4 * MOST]:
         head, inner = LIST.match(line), SLICE.match(line)
         if head:
@@ -136,11 +136,11 @@ def listed(text: str) -> Seen:
             parts.setdefault(card[1], []).append(_named(card, inner))
     whole = [d for d in found if str(d.index) not in parts]
     devices = (*whole, *(d for some in parts.values() for d in some))
-    return Seen(source="nvidia-smi -L", devices=devices[:MOST])
+    return ToolOutput(source="nvidia-smi -L", devices=devices[:MOST])
 
 
-def _named(card: re.Match[str], inner: re.Match[str] | None = None) -> Device:
-    return Device(
+def _named(card: re.Match[str], inner: re.Match[str] | None = None) -> DetectedDevice:
+    return DetectedDevice(
         name=named(card[2]),
         kind="cuda",
         source="nvidia-smi -L",
@@ -157,7 +157,7 @@ FIGURES = ("total", "reserved", "used", "free")
 BARE = ("index", "name", "memory.total", "memory.used", "memory.free")
 
 
-def queried(text: str) -> Seen:
+def queried(text: str) -> ToolOutput:
     """Read `nvidia-smi --query-gpu`. Without a header the columns are those of BARE."""
     lines = [[cell.strip() for cell in line.split(",")] for line in text.strip().splitlines()]
     if not lines:
@@ -166,21 +166,21 @@ def queried(text: str) -> Seen:
     found = [dict(zip(head, line, strict=False)) for line in lines[:MOST]]
     driver = found[0].get("driver_version") if found else None
     versions = {"driver": named(driver)} if driver else {}
-    return Seen(
+    return ToolOutput(
         source="nvidia-smi --query-gpu",
         devices=tuple(_queried(i, told) for i, told in enumerate(found)),
         versions=versions,
     )
 
 
-def _queried(at: int, told: dict[str, str]) -> Device:
+def _queried(at: int, told: dict[str, str]) -> DetectedDevice:
     mig = told.get("mig.mode.current") == "Enabled"
     number = told.get("index", "")
     figures = [None if mig else size(told.get(f"memory.{name}")) for name in FIGURES]
     total, reserved, used, free = figures
     none = f"{_was(told)} is the whole card's: MIG is on, and this view has no slices"
     return _judged(
-        Device(
+        DetectedDevice(
             name=named(told.get("name", "NVIDIA GPU")),
             kind="cuda",
             source="nvidia-smi --query-gpu",
@@ -201,17 +201,17 @@ def _was(told: dict[str, str]) -> str:
     return named(told.get("memory.total", "the total"))
 
 
-def xml(text: str) -> Seen:
+def xml(text: str) -> ToolOutput:
     """Read `nvidia-smi -q -x`."""
     root = _root(text)
     if root is None:
-        return Seen(source="nvidia-smi -q -x", why="it is cut, or is no XML of nvidia-smi")
-    found: list[Device] = []
+        return ToolOutput(source="nvidia-smi -q -x", why="it is cut, or is no XML of nvidia-smi")
+    found: list[DetectedDevice] = []
     for gpu in root.iter("gpu"):
         found += _of_xml(gpu, len(found))
     asked = (("driver", "driver_version"), ("cuda", "cuda_version"))
     said = root.findtext("attached_gpus", "")
-    return Seen(
+    return ToolOutput(
         source="nvidia-smi -q -x",
         devices=tuple(found[:MOST]),
         versions={name: named(root.findtext(tag, "")) for name, tag in asked if root.findtext(tag)},
@@ -238,7 +238,7 @@ def _root(text: str) -> "Element | None":
         return None
 
 
-def _of_xml(gpu: "Element", at: int) -> Iterator[Device]:
+def _of_xml(gpu: "Element", at: int) -> Iterator[DetectedDevice]:
     parts = gpu.findall("mig_devices/mig_device")
     number = gpu.findtext("minor_number", "")
     card = int(number) if number.isdigit() and len(number) < 5 else at
@@ -254,11 +254,11 @@ def _of_xml(gpu: "Element", at: int) -> Iterator[Device]:
         yield replace(found, total=None, free=None, why=none) if mig else found
 
 
-def _told(of: "Element", gpu: "Element", index: int) -> Device:
+def _told(of: "Element", gpu: "Element", index: int) -> DetectedDevice:
     memory = {name: of.findtext(f"fb_memory_usage/{name}", "") for name in FIGURES}
     total, reserved, used, free = map(size, memory.values())
     return _judged(
-        Device(
+        DetectedDevice(
             name=named(gpu.findtext("product_name", "NVIDIA GPU")),
             kind="cuda",
             source="nvidia-smi -q -x",
@@ -273,7 +273,7 @@ def _told(of: "Element", gpu: "Element", index: int) -> Device:
     )
 
 
-def profiled(seen: Seen, names: Seen) -> Seen:
+def profiled(seen: ToolOutput, names: ToolOutput) -> ToolOutput:
     """Add the profiles and ids that `nvidia-smi -L` has for slices; the order is the same."""
     known = [d for d in names.devices if d.mig]
     parts = [d for d in seen.devices if d.mig]

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from weighbridge.accelerators.detected.device import MOST, Device, Seen, named
+from weighbridge.accelerators.detected.device import MOST, DetectedDevice, ToolOutput, named
 from weighbridge.accelerators.detected.nvidia import (
     FIGURES,
     HOST,
@@ -19,7 +19,7 @@ from weighbridge.accelerators.detected.nvidia import (
 )
 
 
-def seen() -> Seen | None:
+def seen() -> ToolOutput | None:
     """Ask NVML for the devices; None where pynvml is not installed."""
     from importlib.util import find_spec
 
@@ -38,10 +38,10 @@ def seen() -> Seen | None:
             nv.nvmlShutdown()
 
 
-def _all(nv: Any) -> Seen:
+def _all(nv: Any) -> ToolOutput:
     tell = _teller(nv)
     count = min(tell(nv.nvmlDeviceGetCount) or 0, MOST)
-    found: list[Device] = []
+    found: list[DetectedDevice] = []
     for index in range(count):
         handle = tell(nv.nvmlDeviceGetHandleByIndex, index)
         if handle is not None:
@@ -53,7 +53,7 @@ def _all(nv: Any) -> Seen:
         versions["cuda"] = f"{cuda // 1000}.{cuda % 1000 // 10}"
     why = "" if found else "the NVIDIA driver is loaded, and has no GPU"
     notes = tuple(together(found))
-    return Seen(source="NVML", devices=tuple(found), versions=versions, why=why, notes=notes)
+    return ToolOutput(source="NVML", devices=tuple(found), versions=versions, why=why, notes=notes)
 
 
 def _teller(nv: Any) -> Callable[..., Any]:
@@ -72,7 +72,7 @@ def _text(value: Any) -> str:
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
-def _devices(nv: Any, handle: Any, index: int) -> Iterator[Device]:
+def _devices(nv: Any, handle: Any, index: int) -> Iterator[DetectedDevice]:
     tell = _teller(nv)
     whole = _device(nv, handle, index)
     mode = tell(nv.nvmlDeviceGetMigMode, handle)
@@ -88,7 +88,7 @@ def _devices(nv: Any, handle: Any, index: int) -> Iterator[Device]:
     yield from parts or [replace(whole, total=None, free=None, why=none)]
 
 
-def _device(nv: Any, handle: Any, index: int) -> Device:
+def _device(nv: Any, handle: Any, index: int) -> DetectedDevice:
     tell = _teller(nv)
     name = named(_text(tell(nv.nvmlDeviceGetName, handle) or "NVIDIA GPU"))
     version = getattr(nv, "nvmlMemory_v2", None)
@@ -98,7 +98,7 @@ def _device(nv: Any, handle: Any, index: int) -> Device:
     total, reserved, used, free = (None if n is None else int(n) for n in told.values())
     capability = tell(nv.nvmlDeviceGetCudaComputeCapability, handle)
     shared = bool(SHARED.search(name))
-    return Device(
+    return DetectedDevice(
         name=name,
         kind="cuda",
         source="NVML",
@@ -115,7 +115,7 @@ def _device(nv: Any, handle: Any, index: int) -> Device:
     )
 
 
-def _slice(nv: Any, handle: Any, whole: Device, index: int) -> Device:
+def _slice(nv: Any, handle: Any, whole: DetectedDevice, index: int) -> DetectedDevice:
     found = _device(nv, handle, index)
     name, _, profile = found.name.partition(" MIG ")
     instance = _teller(nv)(nv.nvmlDeviceGetGpuInstanceId, handle)

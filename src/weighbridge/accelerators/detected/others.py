@@ -4,12 +4,20 @@ import re
 from collections.abc import Sequence
 
 from weighbridge.accelerators.detected import table
-from weighbridge.accelerators.detected.device import MOST, Device, Kind, Seen, exact, named, size
+from weighbridge.accelerators.detected.device import (
+    MOST,
+    DetectedDevice,
+    DeviceApi,
+    ToolOutput,
+    exact,
+    named,
+    size,
+)
 
 GAUDI = {"HL-205": "Gaudi (HL-205)", "HL-225": "Gaudi 2 (HL-225)", "HL-325": "Gaudi 3 (HL-325L)"}
 
 
-def xpu_discovery(text: str) -> Seen:
+def xpu_discovery(text: str) -> ToolOutput:
     """Read `xpu-smi discovery -d N`. Max Mem Alloc Size is the limit of one allocation."""
     found = []
     for index, block in enumerate(re.split(r"(?=Device Name:)", text)[1 : MOST + 1]):
@@ -20,18 +28,18 @@ def xpu_discovery(text: str) -> Seen:
         raw = {"Memory Physical Size": sizes[1]} if sizes else {}
         shown = name[1] if name else "Intel GPU"
         found.append(_xpu(index, shown, "xpu-smi discovery", total=total, why=why, raw=raw))
-    return Seen(source="xpu-smi discovery", devices=tuple(found))
+    return ToolOutput(source="xpu-smi discovery", devices=tuple(found))
 
 
 def _xpu(
     index: int, name: str, source: str, *, total: int | None, why: str = "", raw: dict[str, str]
-) -> Device:
-    return Device(
+) -> DetectedDevice:
+    return DetectedDevice(
         name=named(name), kind="xpu", source=source, index=index, total=total, why=why, raw=raw
     )
 
 
-def xpu_dump(text: str) -> Seen:
+def xpu_dump(text: str) -> ToolOutput:
     """Read `xpu-smi discovery --dump 1,2,16`: lines of CSV."""
     import csv
 
@@ -48,23 +56,23 @@ def xpu_dump(text: str) -> Seen:
         if len(row) == 3 and re.fullmatch(r"\d{1,4}", row[0])
     ]
     why = "" if found else "xpu-smi has no GPU"
-    return Seen(source="xpu-smi discovery --dump", devices=tuple(found), why=why)
+    return ToolOutput(source="xpu-smi discovery --dump", devices=tuple(found), why=why)
 
 
-def xpu_table(text: str) -> Seen:
+def xpu_table(text: str) -> ToolOutput:
     return _boxes(text, "xpu-smi", "xpu")
 
 
-def hl_smi(text: str) -> Seen:
+def hl_smi(text: str) -> ToolOutput:
     return _boxes(text, "hl-smi", "hpu")
 
 
-def _boxes(text: str, source: str, kind: Kind) -> Seen:
+def _boxes(text: str, source: str, kind: DeviceApi) -> ToolOutput:
     found = []
     for row in table.rows(text)[:MOST]:
         used, total = (size(n) for n in row.sizes) if row.sizes else (None, None)
         found.append(
-            Device(
+            DetectedDevice(
                 name=GAUDI.get(row.name[:6], named(row.name)),
                 kind=kind,
                 source=source,
@@ -79,7 +87,7 @@ def _boxes(text: str, source: str, kind: Kind) -> Seen:
     driver = re.search(r"Driver(?: Version)?: *([\w.-]+)", text)
     why = "" if found else f"this view of {source} has no row of a device"
     versions = {"driver": named(driver[1])} if driver else {}
-    return Seen(source=source, devices=tuple(found), versions=versions, why=why)
+    return ToolOutput(source=source, devices=tuple(found), versions=versions, why=why)
 
 
 NPU = re.compile(
@@ -89,11 +97,11 @@ NPU = re.compile(
 )
 
 
-def npu_smi(text: str) -> Seen:
+def npu_smi(text: str) -> ToolOutput:
     """Two lines for each chip; a card has one or two. HBM-Usage is the last pair of figures."""
     rows = NPU.findall(text)[:MOST]
     found = tuple(
-        Device(
+        DetectedDevice(
             name=named(name if name.startswith("Ascend") else f"Ascend {name}"),
             kind="npu",
             source="npu-smi",
@@ -107,7 +115,7 @@ def npu_smi(text: str) -> Seen:
     )
     version = re.search(r"npu-smi ([\d.]+)", text)
     cards = len({row[0] for row in rows})
-    return Seen(
+    return ToolOutput(
         source="npu-smi",
         devices=found,
         versions={"driver": version[1]} if version else {},
@@ -119,7 +127,7 @@ def npu_smi(text: str) -> Seen:
 HBM = re.compile(r"^\| *(\d{1,4}) *\| *([\d.]+ GiB) / ([\d.]+ GiB) *\|", re.M)
 
 
-def tpu_info(text: str) -> Seen:
+def tpu_info(text: str) -> ToolOutput:
     kind = re.search(r"Accelerator type: *(\S+)", text) or re.search(r"\| TPU (v\w+) chip", text)
     name = f"TPU {kind[1]}" if kind else "TPU"
     found = []
@@ -128,7 +136,7 @@ def tpu_info(text: str) -> Seen:
         free = max(0, (most or 0) - (has or 0))
         raw = {"HBM Usage": f"{used} / {total}"}
         found.append(
-            Device(
+            DetectedDevice(
                 name=named(name),
                 kind="tpu",
                 source="tpu-info",
@@ -141,7 +149,7 @@ def tpu_info(text: str) -> Seen:
         )
     version = re.search(r"Libtpu version: *(\S+)", text)
     why = "" if found else "tpu-info tells memory only while a program runs on the chips"
-    return Seen(
+    return ToolOutput(
         source="tpu-info",
         devices=tuple(found),
         why=why,
@@ -149,34 +157,34 @@ def tpu_info(text: str) -> Seen:
     )
 
 
-def torch_properties(text: str) -> Seen:
+def torch_properties(text: str) -> ToolOutput:
     """Read a printed `_XpuDeviceProperties(...)` or `_CudaDeviceProperties(...)`."""
     found = re.search(r"name='([^']{1,200})'.*?total_memory=(\d+ ?[KMG]i?B)", text, re.S)
     if not found:
-        return Seen(source="torch", why="the properties are cut before total_memory")
-    kind: Kind = "xpu" if "Xpu" in text else "cuda"
-    device = Device(
+        return ToolOutput(source="torch", why="the properties are cut before total_memory")
+    kind: DeviceApi = "xpu" if "Xpu" in text else "cuda"
+    device = DetectedDevice(
         name=named(found[1]),
         kind=kind,
         source="torch",
         total=size(found[2]),
         raw={"total_memory": found[2]},
     )
-    return Seen(source="torch", devices=(device,))
+    return ToolOutput(source="torch", devices=(device,))
 
 
 def mem_get_info(
     pairs: Sequence[tuple[int, int]],
     *,
     names: Sequence[str] = (),
-    kind: Kind = "cuda",
+    kind: DeviceApi = "cuda",
     budgeted: bool = False,
-) -> Seen:
+) -> ToolOutput:
     """Turn pairs of `torch.cuda.mem_get_info`, (free, total) in bytes, into devices. The total is
     what CUDA gives out of the card. `budgeted`: HIP on Windows tells a process its own budget as
     free, whatever others hold."""
     found = tuple(
-        Device(
+        DetectedDevice(
             name=named(names[i]) if i < len(names) else "GPU",
             kind=kind,
             source="torch.cuda.mem_get_info",
@@ -189,10 +197,10 @@ def mem_get_info(
         )
         for i, (free, total) in enumerate(pairs[:MOST])
     )
-    return Seen(source="torch.cuda.mem_get_info", devices=found)
+    return ToolOutput(source="torch.cuda.mem_get_info", devices=found)
 
 
-def pairs(text: str) -> Seen:
+def pairs(text: str) -> ToolOutput:
     """Read a printed list of (free, total) pairs in bytes."""
     found = re.findall(r"\((\d{1,15}), (\d{1,15})\)", text)
     return mem_get_info([(exact(a) or 0, exact(b) or 0) for a, b in found])

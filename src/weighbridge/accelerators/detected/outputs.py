@@ -4,11 +4,11 @@ import re
 from collections.abc import Callable
 
 from weighbridge.accelerators.detected import amd, apple, cluster, nvidia, others, windows
-from weighbridge.accelerators.detected.device import Seen
+from weighbridge.accelerators.detected.device import ToolOutput
 from weighbridge.errors import BadFileError
 
 LARGEST = 4 << 20  # characters: eight cards in nvidia-smi's XML are 200 thousand
-KNOWN: tuple[tuple[str, Callable[[str], Seen]], ...] = (  # the first that is found says which
+KNOWN: tuple[tuple[str, Callable[[str], ToolOutput]], ...] = (  # the first that is found says which
     (r"<nvidia_smi_log", nvidia.xml),
     (r"HL-SMI Version", others.hl_smi),
     (r"XPU-SMI v|xpu-smi", others.xpu_table),
@@ -46,7 +46,7 @@ KNOWN: tuple[tuple[str, Callable[[str], Seen]], ...] = (  # the first that is fo
 )
 
 
-def read(text: str) -> Seen:
+def read(text: str) -> ToolOutput:
     """Raises BadFileError where no program that we know prints so."""
     if len(text) > LARGEST:
         raise BadFileError(

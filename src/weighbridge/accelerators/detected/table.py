@@ -18,7 +18,7 @@ MEMORY = re.compile(r" *(\d{1,9}) ?MiB */ *(\d{1,9}) ?MiB *")
 
 
 @dataclass(slots=True)
-class Row:
+class DeviceRow:
     """One device's lines."""
 
     index: int
@@ -33,12 +33,12 @@ class Row:
         return (found[1], found[2]) if found else None
 
 
-def rows(text: str) -> list[Row]:
-    found: list[Row] = []
+def rows(text: str) -> list[DeviceRow]:
+    found: list[DeviceRow] = []
     for cells in _cells(text):
         head = HEAD.fullmatch(cells[0])
         if head and len(cells) == 3:
-            found.append(Row(int(head[1]), head[2], head[3]))
+            found.append(DeviceRow(int(head[1]), head[2], head[3]))
         elif not found or len(cells) != 3 or SLICE.fullmatch(cells[0]):
             if len(cells) != 3 and found:
                 break
@@ -47,7 +47,7 @@ def rows(text: str) -> list[Row]:
     return found
 
 
-def _below(row: Row, cells: list[str]) -> None:
+def _below(row: DeviceRow, cells: list[str]) -> None:
     first, second, last = (cell.strip() for cell in cells)
     row.mode.append(last)
     if not second and first and not row.memory:

@@ -13,9 +13,9 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 
-from weighbridge.accelerators.detected.device import Device, Kind
+from weighbridge.accelerators.detected.device import DetectedDevice, DeviceApi
 
-NAMES: Mapping[Kind, tuple[str, ...]] = {  # the first that is set counts
+NAMES: Mapping[DeviceApi, tuple[str, ...]] = {  # the first that is set counts
     "cuda": ("CUDA_VISIBLE_DEVICES",),
     "rocm": ("HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES"),
     "xpu": ("ZE_AFFINITY_MASK",),
@@ -38,15 +38,15 @@ def form(item: str) -> str:
     return "slice" if item.startswith("MIG-") else "id"
 
 
-def asked(kind: Kind, environment: Mapping[str, str] | None = None) -> tuple[str, str] | None:
+def asked(kind: DeviceApi, environment: Mapping[str, str] | None = None) -> tuple[str, str] | None:
     """The variable that is set for such devices, and its value."""
     found = os.environ if environment is None else environment
     return next(((name, found[name]) for name in NAMES.get(kind, ()) if name in found), None)
 
 
-def chosen(value: str, devices: Sequence[Device]) -> tuple[Device, ...]:
+def chosen(value: str, devices: Sequence[DetectedDevice]) -> tuple[DetectedDevice, ...]:
     """The devices that the value leaves, in its order."""
-    found: list[Device] = []
+    found: list[DetectedDevice] = []
     for item in (part.strip() for part in value[:65536].split(",")):
         one = _one(item, devices)
         if one is None or one in found:
@@ -55,7 +55,7 @@ def chosen(value: str, devices: Sequence[Device]) -> tuple[Device, ...]:
     return tuple(found)
 
 
-def _one(item: str, devices: Sequence[Device]) -> Device | None:
+def _one(item: str, devices: Sequence[DetectedDevice]) -> DetectedDevice | None:
     kind = form(item)
     if kind == "number":
         return next((d for d in devices if d.index == int(item) and not d.mig), None)

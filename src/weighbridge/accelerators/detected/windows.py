@@ -13,9 +13,9 @@ from typing import Any
 from weighbridge.accelerators.detected.device import (
     MOST,
     SMALLEST,
-    Device,
-    Kind,
-    Seen,
+    DetectedDevice,
+    DeviceApi,
+    ToolOutput,
     exact,
     named,
     size,
@@ -34,16 +34,20 @@ REGISTRY = (
 )
 
 
-def kind(name: str) -> Kind:
+def kind(name: str) -> DeviceApi:
     """Tell which maker's stack runs on a card of that name."""
-    makers: tuple[tuple[str, Kind], ...] = (("nvidia", "cuda"), ("radeon", "rocm"), ("amd", "rocm"))
+    makers: tuple[tuple[str, DeviceApi], ...] = (
+        ("nvidia", "cuda"),
+        ("radeon", "rocm"),
+        ("amd", "rocm"),
+    )
     makers += (("intel", "xpu"), ("geforce", "cuda"), ("quadro", "cuda"))
     return next((k for word, k in makers if word in name.lower()), "other")
 
 
-def _card(index: int, name: str, source: str, total: int | None, **more: Any) -> Device:
+def _card(index: int, name: str, source: str, total: int | None, **more: Any) -> DetectedDevice:
     small = total is not None and total < SMALLEST
-    return Device(
+    return DetectedDevice(
         name=named(name),
         kind=kind(name),
         source=source,
@@ -54,7 +58,7 @@ def _card(index: int, name: str, source: str, total: int | None, **more: Any) ->
     )
 
 
-def dxdiag(text: str) -> Seen:
+def dxdiag(text: str) -> ToolOutput:
     blocks = re.split(r"(?=Card name:)", text)[1 : MOST + 1]
     found = []
     for index, block in enumerate(blocks):
@@ -64,10 +68,10 @@ def dxdiag(text: str) -> Seen:
         raw = {k: named(told[k]) for k in ("Display Memory", "Dedicated Memory") if k in told}
         why = "" if total is not None else "dxdiag tells no Dedicated Memory"
         found.append(_card(index, told["Card name"], "dxdiag", total, raw=raw, why=why))
-    return Seen(source="dxdiag", devices=tuple(found))
+    return ToolOutput(source="dxdiag", devices=tuple(found))
 
 
-def wmic(text: str) -> Seen:
+def wmic(text: str) -> ToolOutput:
     """Read columns under a header: `AdapterRAM  DeviceID  Name  VideoArchitecture`."""
     lines = [line for line in text.splitlines() if line.strip()][: MOST + 1]
     head = [(m[0], m.start()) for m in re.finditer(r"\S+", lines[0])]
@@ -79,17 +83,17 @@ def wmic(text: str) -> Seen:
             for (name, start), end in zip(head, ends, strict=True)
         }
         found.append(_adapter(index, told, "wmic"))
-    return Seen(source="wmic", devices=tuple(found))
+    return ToolOutput(source="wmic", devices=tuple(found))
 
 
-def adapter_ram(text: str) -> Seen:
+def adapter_ram(text: str) -> ToolOutput:
     """Read `Select AdapterRAM`: sizes without names."""
     found = re.findall(r"^\s*(\d{4,20})\s*$", text, re.M)[:MOST]
     devices = (_adapter(i, {"adapterram": n}, "Win32_VideoController") for i, n in enumerate(found))
-    return Seen(source="Win32_VideoController", devices=tuple(devices))
+    return ToolOutput(source="Win32_VideoController", devices=tuple(devices))
 
 
-def _adapter(index: int, told: Mapping[str, str], source: str) -> Device:
+def _adapter(index: int, told: Mapping[str, str], source: str) -> DetectedDevice:
     own = exact(told.get("adapterram"))
     over = own is None or own >= CEILING
     why = "" if not over else OVER if own else "AdapterRAM is not told"
@@ -98,18 +102,18 @@ def _adapter(index: int, told: Mapping[str, str], source: str) -> Device:
     return _card(index, name, source, None if over else own, raw=raw, why=why)
 
 
-def registry(text: str) -> Seen:
+def registry(text: str) -> ToolOutput:
     """Read the table that the command REGISTRY prints."""
     source = "registry (qwMemorySize)"
     try:
         told = json.loads(text)
     except (ValueError, RecursionError):
-        return Seen(source=source, why="PowerShell printed no JSON")
+        return ToolOutput(source=source, why="PowerShell printed no JSON")
     records = told if isinstance(told, list) else [told]
-    return Seen(source=source, devices=tuple(_registered(records[:MOST], source)))
+    return ToolOutput(source=source, devices=tuple(_registered(records[:MOST], source)))
 
 
-def _registered(records: list[Any], source: str) -> Iterator[Device]:
+def _registered(records: list[Any], source: str) -> Iterator[DetectedDevice]:
     for one in records:
         name = one.get("DriverDesc") if isinstance(one, dict) else None
         if not name:

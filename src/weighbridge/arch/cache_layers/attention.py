@@ -22,7 +22,7 @@ HEADS = ("num_attention_heads", "n_head", "n_heads", "num_heads")
 
 
 @dataclass(frozen=True, slots=True)
-class Sizes:
+class AttentionSizes:
     """Heads, key-value heads and head sizes of one attention layer."""
 
     heads: int
@@ -44,23 +44,23 @@ def size(c: Config) -> int:
     return c.num("head_dim", default=width(c) // max(1, heads(c)))
 
 
-def grouped(c: Config) -> Sizes:
+def grouped(c: Config) -> AttentionSizes:
     """The usual spelling. A null of either key is as good as none."""
     kv = (
         heads(c)
         if c.null("num_key_value_heads")
         else c.num("num_key_value_heads", default=heads(c))
     )
-    return Sizes(heads(c), kv, size(c))
+    return AttentionSizes(heads(c), kv, size(c))
 
 
-def plain(c: Config) -> Sizes:
+def plain(c: Config) -> AttentionSizes:
     """Return the sizes of multi-head attention: as many key-value heads as heads, whatever else the
     config says."""
-    return Sizes(heads(c), heads(c), width(c) // max(1, heads(c)))
+    return AttentionSizes(heads(c), heads(c), width(c) // max(1, heads(c)))
 
 
-def attention(c: Config, s: Sizes, kind: str = FULL) -> Attention:
+def attention(c: Config, s: AttentionSizes, kind: str = FULL) -> Attention:
     whole = Attention(
         heads=s.heads, kv_heads=s.kv_heads, key_dim=s.dim, value_dim=s.value_dim or s.dim
     )
@@ -89,7 +89,9 @@ def reach(c: Config, name: str, found: int | None) -> int:
     return found
 
 
-def layers(c: Config, sizes: Callable[[Config], Sizes], kinds: Sequence[str]) -> tuple[Layer, ...]:
+def layers(
+    c: Config, sizes: Callable[[Config], AttentionSizes], kinds: Sequence[str]
+) -> tuple[Layer, ...]:
     s = sizes(c)
     return tuple(Layer(mixers=(attention(c, s, kind),)) for kind in kinds)
 
@@ -108,7 +110,7 @@ def multi_head(c: Config) -> tuple[Layer, ...]:
 def kosmos(c: Config) -> tuple[Layer, ...]:
     text = c.sub("text_config")
     n = text.num("attention_heads")
-    one = attention(text, Sizes(n, n, text.num("embed_dim") // max(1, n)))
+    one = attention(text, AttentionSizes(n, n, text.num("embed_dim") // max(1, n)))
     return (Layer(mixers=(one,)),) * text.layers("layers")
 
 
@@ -121,7 +123,7 @@ def deci(c: Config) -> tuple[Layer, ...]:
             found.append(Layer())
             continue
         kv = heads(c) // max(1, block.num("n_heads_in_group"))
-        found.append(Layer(mixers=(attention(c, Sizes(heads(c), kv, head_dim(c))),)))
+        found.append(Layer(mixers=(attention(c, AttentionSizes(heads(c), kv, head_dim(c))),)))
     return tuple(found)
 
 

@@ -6,7 +6,7 @@ The keys and values of the encoder's states are made once and kept as long as th
 from collections.abc import Callable
 
 from weighbridge.arch import mllama as mllama_family
-from weighbridge.arch.cache_layers.attention import Sizes, attention, grouped
+from weighbridge.arch.cache_layers.attention import AttentionSizes, attention, grouped
 from weighbridge.arch.clip import side
 from weighbridge.arch.config import Config
 from weighbridge.arch.mixers import Attention, CrossAttention, Layer, Source
@@ -26,23 +26,23 @@ def over(one: Attention, source: Source, length: int | None = None) -> CrossAtte
 
 
 def pairs(
-    c: Config, count: int, s: Sizes, source: Source, length: int | None = None
+    c: Config, count: int, s: AttentionSizes, source: Source, length: int | None = None
 ) -> tuple[Layer, ...]:
     own = attention(c, s)
     return (Layer(mixers=(own, over(own, source, length))),) * count
 
 
-def even(heads: int, width: int) -> Sizes:
-    return Sizes(heads, heads, width // max(1, heads))
+def even(heads: int, width: int) -> AttentionSizes:
+    return AttentionSizes(heads, heads, width // max(1, heads))
 
 
 def t5(c: Config) -> tuple[Layer, ...]:
     count = c.layers("num_decoder_layers", default=c.num("num_layers"))
     heads = c.num("num_heads")
-    return pairs(c, count, Sizes(heads, heads, c.num("d_kv")), "text")
+    return pairs(c, count, AttentionSizes(heads, heads, c.num("d_kv")), "text")
 
 
-def bart_sizes(c: Config) -> Sizes:
+def bart_sizes(c: Config) -> AttentionSizes:
     return even(c.num("decoder_attention_heads"), c.num("d_model", "hidden_size"))
 
 

@@ -66,7 +66,7 @@ OTHERS = frozenset({"miil_in21k"})  # of another subset than its name says
 MOST_CLASSES = 10**6  # of a stranger's config
 
 
-class Named(NamedTuple):
+class TimmName(NamedTuple):
     """What a name says: the rule, what it is given, and how many classes there are."""
 
     cls: str
@@ -92,7 +92,7 @@ def of_config(config: Mapping[str, Any]) -> Blueprint | None:
     return blueprint(str(config.get("architecture")), classes)
 
 
-def _named(name: str, classes: int | None = None) -> Named | None:
+def _named(name: str, classes: int | None = None) -> TimmName | None:
     architecture, dot, tag = name.partition(".")
     if classes is None:
         classes = _classes(tag) if dot else CLASSES["in1k"]
@@ -101,7 +101,7 @@ def _named(name: str, classes: int | None = None) -> Named | None:
     for pattern, (cls, rule) in RULES.items():
         match = re.fullmatch(pattern, architecture)
         if match is not None:
-            return Named(cls, rule, match.groups(), classes)
+            return TimmName(cls, rule, match.groups(), classes)
     return None
 
 
@@ -118,7 +118,7 @@ def known(name: str) -> bool:
 
 
 @cache
-def _built(found: Named) -> Blueprint:
+def _built(found: TimmName) -> Blueprint:
     tensors = tuple(_run(found))
     return Blueprint(
         cls=found.cls,
@@ -127,7 +127,7 @@ def _built(found: Named) -> Blueprint:
     )
 
 
-def _run(found: Named) -> Iterator[Param | Buffer]:
+def _run(found: TimmName) -> Iterator[Param | Buffer]:
     module, name = found.rule.split(":")
     rule: Any = getattr(import_module(f"weighbridge.arch.timm_nets.{module}"), name)
     tensors: Iterator[Param | Buffer] = rule(*found.given, classes=found.classes)

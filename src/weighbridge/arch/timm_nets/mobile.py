@@ -15,7 +15,7 @@ from weighbridge.arch.blueprint import conv
 from weighbridge.arch.timm_nets.layers import Net, classifier, convolved, divisible, pointwise
 
 
-class Stage(NamedTuple):
+class MobileStage(NamedTuple):
     """Blocks of one kind; a stage of the network may be several in a row."""
 
     repeats: int
@@ -25,7 +25,7 @@ class Stage(NamedTuple):
     excited: bool = False  # squeeze and excite, to a quarter
 
 
-class Rules(NamedTuple):
+class MobileRules(NamedTuple):
     """How a network is scaled, and what is rounded in what way."""
 
     width: float = 1.0
@@ -42,16 +42,16 @@ class Rules(NamedTuple):
         return divisible(inner / 4) if self.wide_squeeze else round(inputs / 4)
 
 
-Stages = tuple[tuple[Stage, ...], ...]
+Stages = tuple[tuple[MobileStage, ...], ...]
 
 EFFICIENTNET: Stages = (
-    (Stage(1, 3, 1, 16, True),),
-    (Stage(2, 3, 6, 24, True),),
-    (Stage(2, 5, 6, 40, True),),
-    (Stage(3, 3, 6, 80, True),),
-    (Stage(3, 5, 6, 112, True),),
-    (Stage(4, 5, 6, 192, True),),
-    (Stage(1, 3, 6, 320, True),),
+    (MobileStage(1, 3, 1, 16, True),),
+    (MobileStage(2, 3, 6, 24, True),),
+    (MobileStage(2, 5, 6, 40, True),),
+    (MobileStage(3, 3, 6, 80, True),),
+    (MobileStage(3, 5, 6, 112, True),),
+    (MobileStage(4, 5, 6, 192, True),),
+    (MobileStage(1, 3, 6, 320, True),),
 )
 MULTIPLIERS = {  # width, depth
     "0": (1.0, 1.0),
@@ -65,35 +65,35 @@ MULTIPLIERS = {  # width, depth
     "8": (2.2, 3.6),
 }
 MOBILENET_V2: Stages = (
-    (Stage(1, 3, 1, 16),),
-    (Stage(2, 3, 6, 24),),
-    (Stage(3, 3, 6, 32),),
-    (Stage(4, 3, 6, 64),),
-    (Stage(3, 3, 6, 96),),
-    (Stage(3, 3, 6, 160),),
-    (Stage(1, 3, 6, 320),),
+    (MobileStage(1, 3, 1, 16),),
+    (MobileStage(2, 3, 6, 24),),
+    (MobileStage(3, 3, 6, 32),),
+    (MobileStage(4, 3, 6, 64),),
+    (MobileStage(3, 3, 6, 96),),
+    (MobileStage(3, 3, 6, 160),),
+    (MobileStage(1, 3, 6, 320),),
 )
 DEEPER = {"110d": (1.1, 1.2), "120d": (1.2, 1.4)}  # width, depth
 MOBILENET_V3: dict[str, tuple[Stages, int, int]] = {  # stages, last convolution, features
     "large": (
         (
-            (Stage(1, 3, 1, 16),),
-            (Stage(1, 3, 4, 24), Stage(1, 3, 3, 24)),
-            (Stage(3, 5, 3, 40, True),),
-            (Stage(1, 3, 6, 80), Stage(1, 3, 2.5, 80), Stage(2, 3, 2.3, 80)),
-            (Stage(2, 3, 6, 112, True),),
-            (Stage(3, 5, 6, 160, True),),
+            (MobileStage(1, 3, 1, 16),),
+            (MobileStage(1, 3, 4, 24), MobileStage(1, 3, 3, 24)),
+            (MobileStage(3, 5, 3, 40, True),),
+            (MobileStage(1, 3, 6, 80), MobileStage(1, 3, 2.5, 80), MobileStage(2, 3, 2.3, 80)),
+            (MobileStage(2, 3, 6, 112, True),),
+            (MobileStage(3, 5, 6, 160, True),),
         ),
         960,
         1280,
     ),
     "small": (
         (
-            (Stage(1, 3, 1, 16, True),),
-            (Stage(1, 3, 4.5, 24), Stage(1, 3, 3.67, 24)),
-            (Stage(1, 5, 4, 40, True), Stage(2, 5, 6, 40, True)),
-            (Stage(2, 5, 3, 48, True),),
-            (Stage(3, 5, 6, 96, True),),
+            (MobileStage(1, 3, 1, 16, True),),
+            (MobileStage(1, 3, 4.5, 24), MobileStage(1, 3, 3.67, 24)),
+            (MobileStage(1, 5, 4, 40, True), MobileStage(2, 5, 6, 40, True)),
+            (MobileStage(2, 5, 3, 48, True),),
+            (MobileStage(3, 5, 6, 96, True),),
         ),
         576,
         1024,
@@ -106,7 +106,7 @@ def excite(at: str, inner: int, squeezed: int) -> Net:
     yield from pointwise(f"{at}se.conv_expand", inner, squeezed)
 
 
-def block(at: str, s: Stage, rules: Rules, inputs: int, outputs: int) -> Net:
+def block(at: str, s: MobileStage, rules: MobileRules, inputs: int, outputs: int) -> Net:
     plain = s.expansion == 1
     inner = inputs if plain else divisible(inputs * s.expansion)
     depthwise, last = ("bn1", "bn2") if plain else ("bn2", "bn3")
@@ -119,7 +119,7 @@ def block(at: str, s: Stage, rules: Rules, inputs: int, outputs: int) -> Net:
     yield from convolved(f"{at}{name}", f"{at}{last}", outputs, inner)
 
 
-def blocks(stages: Stages, rules: Rules, inputs: int) -> Net:
+def blocks(stages: Stages, rules: MobileRules, inputs: int) -> Net:
     """All blocks behind a stem of `inputs`."""
     for i, kinds in enumerate(stages):
         kept = rules.fixed and i in (0, len(stages) - 1)
@@ -129,7 +129,7 @@ def blocks(stages: Stages, rules: Rules, inputs: int) -> Net:
             inputs = outputs
 
 
-def repeated(kinds: Iterable[Stage], depth: float) -> Iterable[Stage]:
+def repeated(kinds: Iterable[MobileStage], depth: float) -> Iterable[MobileStage]:
     return (s for s in kinds for _ in range(ceil(s.repeats * depth)))
 
 
@@ -137,7 +137,7 @@ def stem(width: int) -> Net:
     yield from convolved("conv_stem", "bn1", width, 3, 3)
 
 
-def headed(stages: Stages, rules: Rules, classes: int) -> Net:
+def headed(stages: Stages, rules: MobileRules, classes: int) -> Net:
     """Stem, blocks, a last convolution with its BatchNorm, and the classifier."""
     first = rules.stem if rules.fixed else rules.scaled(rules.stem)
     yield from stem(first)
@@ -149,21 +149,21 @@ def headed(stages: Stages, rules: Rules, classes: int) -> Net:
 
 def efficientnet(number: str, *, classes: int) -> Net:
     width, depth = MULTIPLIERS[number]
-    rules = Rules(width=width, depth=depth)
+    rules = MobileRules(width=width, depth=depth)
     return headed(EFFICIENTNET, rules._replace(features=rules.scaled(1280)), classes)
 
 
 def mobilenet_v2(size: str, *, classes: int) -> Net:
     if size in DEEPER:
         width, depth = DEEPER[size]
-        return headed(MOBILENET_V2, Rules(width=width, depth=depth, fixed=True), classes)
-    rules = Rules(width=int(size) / 100)
+        return headed(MOBILENET_V2, MobileRules(width=width, depth=depth, fixed=True), classes)
+    rules = MobileRules(width=int(size) / 100)
     return headed(MOBILENET_V2, rules._replace(features=max(1280, rules.scaled(1280))), classes)
 
 
 def mobilenet_v3(size: str, percent: str, *, classes: int) -> Net:
     stages, last, features = MOBILENET_V3[size]
-    rules = Rules(width=int(percent) / 100, wide_squeeze=True)
+    rules = MobileRules(width=int(percent) / 100, wide_squeeze=True)
     first = 16 if rules.width < 0.75 else rules.scaled(16)
     yield from stem(first)
     yield from blocks(stages, rules, first)

@@ -19,7 +19,7 @@ DEPTHS = {
 }
 
 
-class Shape(NamedTuple):
+class ResnetShape(NamedTuple):
     bottleneck: bool
     groups: int = 1
     base: int = 64  # width of a group where W is 64
@@ -28,7 +28,7 @@ class Shape(NamedTuple):
         return width * self.base // 64 * self.groups
 
 
-def block(at: str, shape: Shape, width: int, inputs: int) -> Net:
+def block(at: str, shape: ResnetShape, width: int, inputs: int) -> Net:
     if not shape.bottleneck:
         yield from convolved(f"{at}conv1", f"{at}bn1", width, inputs, 3)
         yield from convolved(f"{at}conv2", f"{at}bn2", width, width, 3)
@@ -39,7 +39,7 @@ def block(at: str, shape: Shape, width: int, inputs: int) -> Net:
     yield from convolved(f"{at}conv3", f"{at}bn3", 4 * width, inner)
 
 
-def stages(depths: tuple[int, ...], shape: Shape) -> Net:
+def stages(depths: tuple[int, ...], shape: ResnetShape) -> Net:
     inputs = 64
     for i, depth in enumerate(depths):
         width = 64 << i
@@ -52,19 +52,19 @@ def stages(depths: tuple[int, ...], shape: Shape) -> Net:
             inputs = outputs
 
 
-def network(depth: int, shape: Shape, classes: int) -> Net:
+def network(depth: int, shape: ResnetShape, classes: int) -> Net:
     yield from convolved("conv1", "bn1", 64, 3, 7)
     yield from stages(DEPTHS[depth], shape)
     yield from classifier("fc", classes, 2048 if shape.bottleneck else 512)
 
 
 def resnet(depth: str, *, classes: int) -> Net:
-    return network(int(depth), Shape(int(depth) >= 50), classes)
+    return network(int(depth), ResnetShape(int(depth) >= 50), classes)
 
 
 def resnext(depth: str, groups: str, width: str, *, classes: int) -> Net:
-    return network(int(depth), Shape(True, int(groups), int(width)), classes)
+    return network(int(depth), ResnetShape(True, int(groups), int(width)), classes)
 
 
 def wide(depth: str, *, classes: int) -> Net:
-    return network(int(depth), Shape(True, base=128), classes)
+    return network(int(depth), ResnetShape(True, base=128), classes)

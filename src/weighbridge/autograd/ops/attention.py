@@ -40,7 +40,7 @@ LOADED = 16  # numbers of a mask that the efficient kernel loads at once
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Heads:
+class AttentionHeads:
     """q [batch, length, heads, key_dim], k [batch, seen, kv_heads, key_dim], v [..., value_dim]."""
 
     batch: int
@@ -56,13 +56,13 @@ class Heads:
         return self.heads // self.kv_heads
 
     @property
-    def repeated(self) -> "Heads":
+    def repeated(self) -> "AttentionHeads":
         """The same with keys and values for every head."""
         return replace(self, kv_heads=self.heads)
 
-    def shape(self, dtype: DType) -> kernels.Shape:
+    def shape(self, dtype: DType) -> kernels.KernelShape:
         """The same as kernels read it, of numbers in `dtype`."""
-        return kernels.Shape(
+        return kernels.KernelShape(
             batch=self.batch,
             heads=self.heads,
             kv_heads=self.kv_heads,
@@ -80,7 +80,7 @@ class Heads:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class How:
+class AttentionOptions:
     """`mask` [batch, 1, length, seen], bool or what is added; `p` of dropout on weights.
 
     first   queries and keys have heads before tokens in memory, as what was joined has
@@ -104,10 +104,12 @@ class How:
     shared: bool = False
 
 
-USUAL = How()
+USUAL = AttentionOptions()
 
 
-def flash(m: Machine, q: Tensor, k: Tensor, v: Tensor, h: Heads, how: How = USUAL) -> Tensor:
+def flash(
+    m: Machine, q: Tensor, k: Tensor, v: Tensor, h: AttentionHeads, how: AttentionOptions = USUAL
+) -> Tensor:
     """torch's scaled_dot_product_attention through its flash kernel; it knows groups. The output
     lies as the queries do, and is copied where heads are first."""
     first = how.first
@@ -138,7 +140,7 @@ def flash(m: Machine, q: Tensor, k: Tensor, v: Tensor, h: Heads, how: How = USUA
     return copied(m, out) if first else out
 
 
-def _padded(m: Machine, t: Tensor, h: Heads) -> Tensor:
+def _padded(m: Machine, t: Tensor, h: AttentionHeads) -> Tensor:
     """Heads of no multiple of eight are filled up (sdp::pad_last_dim)."""
     out = m.new((*t.shape[:-1], align_up(h.key_dim, 8)), t.dtype)
     before = t.shape
@@ -162,7 +164,9 @@ def _narrowed(m: Machine, t: Tensor, width: int) -> Tensor:
     return out
 
 
-def efficient(m: Machine, q: Tensor, k: Tensor, v: Tensor, h: Heads, how: How = USUAL) -> Tensor:
+def efficient(
+    m: Machine, q: Tensor, k: Tensor, v: Tensor, h: AttentionHeads, how: AttentionOptions = USUAL
+) -> Tensor:
     """The same through the memory-efficient kernel; it has no groups. A bool mask becomes one in
     the queries' dtype."""
     q, k, v = lower(m, q), lower(m, k), lower(m, v)
@@ -219,7 +223,9 @@ def _aligned(m: Machine, bias: Tensor | None) -> Tensor | None:
     return out
 
 
-def cudnn(m: Machine, q: Tensor, k: Tensor, v: Tensor, h: Heads, how: How = USUAL) -> Tensor:
+def cudnn(
+    m: Machine, q: Tensor, k: Tensor, v: Tensor, h: AttentionHeads, how: AttentionOptions = USUAL
+) -> Tensor:
     """The same through cuDNN's kernel, which knows groups and masks. The output lies as the queries
     do."""
     q, k, v = lower(m, q), lower(m, k), lower(m, v)
@@ -239,14 +245,18 @@ def cudnn(m: Machine, q: Tensor, k: Tensor, v: Tensor, h: Heads, how: How = USUA
     return copied(m, out) if how.first else out
 
 
-def math(m: Machine, q: Tensor, k: Tensor, v: Tensor, h: Heads, how: How = USUAL) -> Tensor:
+def math(
+    m: Machine, q: Tensor, k: Tensor, v: Tensor, h: AttentionHeads, how: AttentionOptions = USUAL
+) -> Tensor:
     """_scaled_dot_product_attention_math, which autocast only reaches by its arguments."""
     q, k, v = lower(m, q), lower(m, k), lower(m, v)
     with m.casting(None):
         return _math(m, q, k, v, h, how)
 
 
-def _math(m: Machine, q: Tensor, k: Tensor, v: Tensor, h: Heads, how: How) -> Tensor:
+def _math(
+    m: Machine, q: Tensor, k: Tensor, v: Tensor, h: AttentionHeads, how: AttentionOptions
+) -> Tensor:
     bias, dtype = _added(m, how.mask, q), q.dtype
     wide_q, wide_k, wide_v = cast(m, q, FLOAT32), cast(m, k, FLOAT32), cast(m, v, FLOAT32)
     scaled = scale(m, wide_q)
@@ -265,7 +275,9 @@ def _math(m: Machine, q: Tensor, k: Tensor, v: Tensor, h: Heads, how: How) -> Te
     return contiguous(m, out, h)
 
 
-def _scores(m: Machine, q: Tensor, k: Tensor, h: Heads, bias: Tensor | None, how: How) -> Tensor:
+def _scores(
+    m: Machine, q: Tensor, k: Tensor, h: AttentionHeads, bias: Tensor | None, how: AttentionOptions
+) -> Tensor:
     keys = scale(m, k)
     if how.shared:
         keys = _spread(m, keys, h, h.key_dim)
@@ -276,7 +288,7 @@ def _scores(m: Machine, q: Tensor, k: Tensor, h: Heads, bias: Tensor | None, how
     return _safe_softmax(m, scores)
 
 
-def _triangle(m: Machine, h: Heads) -> Tensor:
+def _triangle(m: Machine, h: AttentionHeads) -> Tensor:
     """ones, tril, and what is added, of one sequence."""
     shape = h.length, h.seen
     ones = m.new(shape, BOOL)
@@ -295,7 +307,7 @@ def _safe_softmax(m: Machine, x: Tensor) -> Tensor:
 
 
 def eager(
-    m: Machine, q: Tensor, k: Tensor, v: Tensor, h: Heads, how: How = USUAL
+    m: Machine, q: Tensor, k: Tensor, v: Tensor, h: AttentionHeads, how: AttentionOptions = USUAL
 ) -> tuple[Tensor, Tensor]:
     """eager_attention_forward: softmax(q k^T * scale + mask, float32).to(q.dtype) @ v, keys and
     values repeated; what it gives, and the weights that the layer holds to its end."""
@@ -328,7 +340,7 @@ def own_softmax(m: Machine, x: Tensor) -> Tensor:
 
 
 def product(
-    m: Machine, a: Tensor, b: Tensor, h: Heads, *, columns: int = 0, first: bool = False
+    m: Machine, a: Tensor, b: Tensor, h: AttentionHeads, *, columns: int = 0, first: bool = False
 ) -> Tensor:
     """q k^T, or with `columns` weights times values. torch.matmul copies what does not have heads
     before tokens, where there are several sequences."""
@@ -341,19 +353,19 @@ def product(
     return matmul(m, a if first else _before(m, a, h), b, h.seen).view(*h.scores)
 
 
-def _before(m: Machine, x: Tensor, h: Heads) -> Tensor:
+def _before(m: Machine, x: Tensor, h: AttentionHeads) -> Tensor:
     """Heads before tokens: a view of one sequence, a copy of several."""
     shape = x.shape[0], x.shape[2], x.shape[1], x.shape[3]
     return (copied(m, x) if h.batch > 1 else x).view(*shape)
 
 
-def _spread(m: Machine, x: Tensor, h: Heads, width: int) -> Tensor:
+def _spread(m: Machine, x: Tensor, h: AttentionHeads, width: int) -> Tensor:
     """repeat_kv: a copy for every head, heads before tokens. The gradient's order is another."""
     if h.groups == 1:
         return x
     return repeat(m, x, h.groups, (h.batch, h.heads, h.seen, width))
 
 
-def contiguous(m: Machine, out: Tensor, h: Heads) -> Tensor:
+def contiguous(m: Machine, out: Tensor, h: AttentionHeads) -> Tensor:
     """transpose(1, 2).contiguous()"""
     return copied(m, out).view(h.batch, h.length, h.heads, h.value_dim)

@@ -15,7 +15,7 @@ from weighbridge.autograd.tensors import Shape, Tensor
 from weighbridge.kernels.convolution import tensor_cores, workspace
 
 
-class Form(NamedTuple):
+class ConvForm(NamedTuple):
     """`shape` is the output's. `turned`: its gradient comes in another order of dimensions."""
 
     shape: Shape
@@ -23,7 +23,7 @@ class Form(NamedTuple):
     turned: bool = False
 
 
-def conv(m: Machine, x: Tensor, w: Tensor, b: Tensor | None, form: Form) -> Tensor:
+def conv(m: Machine, x: Tensor, w: Tensor, b: Tensor | None, form: ConvForm) -> Tensor:
     shape, rearranged, turned = form
     b, w, x = lower(m, b) if b is not None else None, lower(m, w), lower(m, x)
     kept: list[Tensor | None] = [x, w]

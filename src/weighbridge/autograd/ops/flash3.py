@@ -10,13 +10,13 @@ kernels-community/vllm-flash-attn3 has it; transformers 5.23 models/gpt_oss/mode
 from typing import Any
 
 from weighbridge.autograd.machine import Grads, Machine, Needs, lower, record
-from weighbridge.autograd.ops.attention import Heads
+from weighbridge.autograd.ops.attention import AttentionHeads
 from weighbridge.autograd.tensors import Computed, Tensor
 from weighbridge.dtypes import FLOAT32
 from weighbridge.kernels import attention as kernels
 
 
-def flash3(m: Machine, q: Tensor, k: Tensor, v: Tensor, h: Heads) -> Tensor:
+def flash3(m: Machine, q: Tensor, k: Tensor, v: Tensor, h: AttentionHeads) -> Tensor:
     """flash-attention 3: the output lies tokens before heads, whatever the queries do."""
     q, k, v = lower(m, q), lower(m, k), lower(m, v)
     out = m.result("attention", (h.batch, h.length, h.heads, h.value_dim), q.dtype)

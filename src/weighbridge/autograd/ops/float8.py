@@ -11,7 +11,7 @@ from typing import Any
 
 from weighbridge.autograd.machine import Grads, Machine, Needs, record
 from weighbridge.autograd.ops.pointwise import add, cast
-from weighbridge.autograd.tensors import Param, Tensor
+from weighbridge.autograd.tensors import LeafTensor, Tensor
 from weighbridge.dtypes import FLOAT8, FLOAT32, DType
 
 MULTIPLE = 16  # of both sides; other linears stay as they are (accelerate utils/ao.py)
@@ -22,7 +22,7 @@ class LinearFloat8:
 
     __slots__ = ("bias", "compute", "weight")
 
-    def __init__(self, weight: Param, bias: Param | None, compute: DType) -> None:
+    def __init__(self, weight: LeafTensor, bias: LeafTensor | None, compute: DType) -> None:
         self.weight = weight
         self.bias = bias
         self.compute = compute
@@ -32,7 +32,7 @@ class LinearFloat8:
         return out if self.bias is None else add(m, out, cast(m, self.bias, out.dtype))
 
 
-def _product(m: Machine, x: Tensor, w: Param) -> Tensor:
+def _product(m: Machine, x: Tensor, w: LeafTensor) -> Tensor:
     small_x, small_w = _cast(m, x), _cast(m, w)
     out = m.new((*x.shape[:-1], w.shape[0]), x.dtype)
     m.product()

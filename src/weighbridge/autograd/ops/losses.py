@@ -10,7 +10,7 @@ from typing import Any
 
 from weighbridge.autograd.machine import Grads, Machine, Needs, record
 from weighbridge.autograd.ops.pointwise import cast, wider
-from weighbridge.autograd.tensors import Computed, Param, Tensor, absent
+from weighbridge.autograd.tensors import Computed, LeafTensor, Tensor, absent
 from weighbridge.dtypes import FLOAT32, INT64
 from weighbridge.kernels.embedding import segments, sorted_bytes, sorts
 
@@ -22,7 +22,7 @@ def embedding(m: Machine, ids: Tensor, w: Tensor) -> Tensor:
     sends, and sends the gradient back."""
     if absent(w):
         sent = m.new((*ids.shape, w.shape[-1]), w.dtype)
-        return Param("received", sent.shape, sent.dtype, sent.storage)
+        return LeafTensor("received", sent.shape, sent.dtype, sent.storage)
     out = m.new((*ids.shape, w.shape[-1]), w.dtype)
     whole, count = w.shape, ids.numel
 

@@ -16,7 +16,7 @@ from typing import Any
 from weighbridge.autograd.machine import Grads, Machine, Needs, ahead, lower, record
 from weighbridge.autograd.ops.pointwise import summed
 from weighbridge.autograd.ops.sums import over_rows
-from weighbridge.autograd.tensors import Tensor, View
+from weighbridge.autograd.tensors import Tensor, TensorView
 
 
 def linear(m: Machine, x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
@@ -40,9 +40,9 @@ def linear(m: Machine, x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
             of_input = m.new(reads, dtype)
         saved.clear()  # as in pointwise.mul
         if of_input is not None and len(reads) > 2:
-            of_input = View(of_input)
+            of_input = TensorView(of_input)
         if of_weight is not None:
-            of_weight = View(of_weight)
+            of_weight = TensorView(of_weight)
         of_bias = m.new((outside,), dtype) if needs[2] else None
         if of_bias is not None:
             over_rows(m, grads[0].numel // outside, outside)

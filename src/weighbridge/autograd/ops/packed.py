@@ -22,7 +22,7 @@ from typing import Any, Literal
 
 from weighbridge.autograd.machine import Grads, Machine, Needs, lower, record
 from weighbridge.autograd.ops.pointwise import cast
-from weighbridge.autograd.tensors import Param, Tensor
+from weighbridge.autograd.tensors import LeafTensor, Tensor
 from weighbridge.dtypes import FLOAT16, FLOAT32, INT8, INT32, DType
 
 BLOCK = 64  # weights that share a scale
@@ -37,8 +37,8 @@ class Linear4:
 
     def __init__(
         self,
-        weight: Param,
-        bias: Param | None,
+        weight: LeafTensor,
+        bias: LeafTensor | None,
         compute: DType,
         *,
         nested: bool,
@@ -92,7 +92,7 @@ class Linear8:
 
     __slots__ = ("bias", "weight")
 
-    def __init__(self, weight: Param, bias: Param | None) -> None:
+    def __init__(self, weight: LeafTensor, bias: LeafTensor | None) -> None:
         self.weight = weight
         self.bias = bias
 
@@ -120,7 +120,7 @@ class Linear8:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Kernel:
+class PackedKernel:
     """How a format multiplies. `unpacks` says where: a fused kernel nowhere.
 
     keeps     what backward needs: the unpacked weight, the input, or neither
@@ -144,11 +144,11 @@ class Kernel:
         return self.unpacks in ("both", "forward") and rows > self.fused
 
 
-GPTQ = Kernel(unpacks="forward", keeps="weight", copies=2)
-GPTQ_FUSED = Kernel(unpacks="nowhere", keeps="nothing")
-AWQ = Kernel(fused=1023, repeats=True, half=True)
-HQQ = Kernel(copies=2)
-EETQ = Kernel(unpacks="backward", unit=True, half=True)
+GPTQ = PackedKernel(unpacks="forward", keeps="weight", copies=2)
+GPTQ_FUSED = PackedKernel(unpacks="nowhere", keeps="nothing")
+AWQ = PackedKernel(fused=1023, repeats=True, half=True)
+HQQ = PackedKernel(copies=2)
+EETQ = PackedKernel(unpacks="backward", unit=True, half=True)
 DEQUANTIZED = "dequantized weights"  # what they count as, where they are kept
 
 
@@ -157,7 +157,7 @@ class Dequantized:
 
     __slots__ = ("bias", "kernel", "weight")
 
-    def __init__(self, weight: Param, bias: Param | None, kernel: Kernel) -> None:
+    def __init__(self, weight: LeafTensor, bias: LeafTensor | None, kernel: PackedKernel) -> None:
         self.weight = weight
         self.bias = bias
         self.kernel = kernel
@@ -196,7 +196,7 @@ class Dequantized:
         return out
 
 
-def _unpacked(m: Machine, kernel: Kernel, weight: Param, dtype: DType) -> Tensor:
+def _unpacked(m: Machine, kernel: PackedKernel, weight: LeafTensor, dtype: DType) -> Tensor:
     name = DEQUANTIZED if kernel.keeps == "weight" else "temporaries"
     matrix = m.new(weight.shape, dtype, name)
     m.hidden(*[matrix.nbytes] * kernel.copies)

@@ -24,7 +24,7 @@ from typing import Literal
 from weighbridge.errors import UnsupportedError
 from weighbridge.units import ceil_div
 
-Kind = Literal["full", "sliding", "chunked", "cross", "state"]
+BlockKind = Literal["full", "sliding", "chunked", "cross", "state"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +32,7 @@ class Spec:
     """One layer's cache: bytes of a block, the tokens in it, and how far back it looks. A state has
     all tokens of a request in one block, however many: none are named."""
 
-    kind: Kind
+    kind: BlockKind
     page: int
     tokens: int = 0
     reach: int = 0
@@ -45,7 +45,7 @@ class Spec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Load:
+class RequestLoad:
     """What decides a request's blocks: its length, tokens on their way, states kept a request."""
 
     context: int
@@ -53,7 +53,7 @@ class Load:
     states: int = 1
 
 
-def blocks(spec: Spec, load: Load) -> int:
+def blocks(spec: Spec, load: RequestLoad) -> int:
     """A window rarely begins where a block does, so it takes one more."""
     if spec.kind == "sliding":
         seen = min(spec.reach - 1 + load.in_flight, load.context)
@@ -66,7 +66,7 @@ def blocks(spec: Spec, load: Load) -> int:
 
 
 @dataclass(frozen=True)  # not slotted: it keeps what it has computed
-class Group:
+class CacheGroup:
     """Layers that share a row of block ids."""
 
     specs: tuple[Spec, ...]
@@ -84,31 +84,31 @@ class Group:
         """Caches of layers that differ, each once."""
         return tuple(dict.fromkeys(self.specs))
 
-    def blocks(self, load: Load) -> int:
+    def blocks(self, load: RequestLoad) -> int:
         return max(blocks(spec, load) for spec in self.kinds)
 
 
 @dataclass(frozen=True)  # not slotted, as above
-class Pool:
+class CachePool:
     """All groups. One block of a pool is kept empty and never given out."""
 
-    groups: tuple[Group, ...]
+    groups: tuple[CacheGroup, ...]
 
     @cached_property
     def block(self) -> int:
         return max((group.page for group in self.groups), default=0)
 
-    def request(self, load: Load) -> int:
+    def request(self, load: RequestLoad) -> int:
         """Blocks of one request."""
         return sum(group.blocks(load) for group in self.groups)
 
     def count(self, available: int) -> int:
         return available // self.block if self.block else 0
 
-    def concurrency(self, available: int, load: Load) -> float:
+    def concurrency(self, available: int, load: RequestLoad) -> float:
         return self.count(available) / self.request(load) if self.groups else 0.0
 
-    def tokens(self, available: int, load: Load) -> int:
+    def tokens(self, available: int, load: RequestLoad) -> int:
         """ "GPU KV cache size" as newer versions log it."""
         return int(self.concurrency(available, load) * load.context)
 
@@ -118,20 +118,22 @@ class Pool:
         return self.count(available) // max(1, len(self.groups)) * smallest
 
 
-def pool(specs: Sequence[Spec], *, packed: bool = False) -> Pool:
+def pool(specs: Sequence[Spec], *, packed: bool = False) -> CachePool:
     if not specs:
-        return Pool(())
+        return CachePool(())
     if all(spec.fits_with(specs[0]) for spec in specs):
-        return Pool((Group(tuple(specs)),))
+        return CachePool((CacheGroup(tuple(specs)),))
     if packed and len({spec.page for spec in specs}) > 1:
-        return Pool(tuple(_packed(specs)))
+        return CachePool(tuple(_packed(specs)))
     try:
-        return Pool(tuple(_split(_one_page(specs))))
+        return CachePool(tuple(_split(_one_page(specs))))
     except UnsupportedError:
         if any(spec.kind not in ("full", "sliding") for spec in specs):
             raise
         # windows beside latents: all tokens are kept (_try_get_full_allocation_fallback_groups)
-        return Pool((Group(tuple(replace(spec, kind="full", reach=0) for spec in specs)),))
+        return CachePool(
+            (CacheGroup(tuple(replace(spec, kind="full", reach=0) for spec in specs)),)
+        )
 
 
 def _one_page(specs: Sequence[Spec]) -> list[Spec]:
@@ -150,7 +152,7 @@ def _grown(spec: Spec, page: int) -> Spec:
     return replace(spec, page=page)
 
 
-def _split(specs: Iterable[Spec]) -> Iterable[Group]:
+def _split(specs: Iterable[Spec]) -> Iterable[CacheGroup]:
     """Groups of equally many layers; the last of a kind may have fewer and still takes a block."""
     kinds = Counter(specs)
     size = min(kinds.values())
@@ -159,13 +161,13 @@ def _split(specs: Iterable[Spec]) -> Iterable[Group]:
     for spec, count in kinds.items():
         number = ceil_div(count, size)
         for i in range(number):
-            yield Group((spec,) * len(range(i, count, number)))
+            yield CacheGroup((spec,) * len(range(i, count, number)))
 
 
 # Packed
 
 
-def _packed(specs: Sequence[Spec]) -> Iterable[Group]:
+def _packed(specs: Sequence[Spec]) -> Iterable[CacheGroup]:
     """Kinds whose pages differ but alternate evenly are split into as many repeats a group as
     waste least; kinds that hold states or windows into as many as fit the widest block."""
     buckets = _buckets(specs)
@@ -183,7 +185,7 @@ def _packed(specs: Sequence[Spec]) -> Iterable[Group]:
                 for page, count in _pages(bucket).items()
                 for spec in [s for s in bucket if s.page == page][i:count:parts]
             ]
-            yield Group(tuple(chosen))
+            yield CacheGroup(tuple(chosen))
 
 
 def _buckets(specs: Sequence[Spec]) -> list[list[Spec]]:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from weighbridge.engines.ik_llama_cpp import ENGINE
 from weighbridge.engines.llama_cpp import dialect as llama_cpp
 from weighbridge.engines.llama_cpp.flags import FLAGS
-from weighbridge.launch.reading import Reading
+from weighbridge.launch.reading import CommandReading
 from weighbridge.launch.record import Value
 from weighbridge.launch.table import flags
 
@@ -75,7 +75,7 @@ TABLE = """
 OWN = flags(TABLE)
 
 
-def defaults(r: Reading) -> tuple[tuple[str, Value, str], ...]:
+def defaults(r: CommandReading) -> tuple[tuple[str, Value, str], ...]:
     """One slot, flash attention, and latents that are used as they are."""
     return llama_cpp.defaults(r, slots=1, flash="on", latents=3)
 

@@ -7,13 +7,13 @@ from weighbridge.engines.ik_llama_cpp.rules import ik_rules
 from weighbridge.engines.ik_llama_cpp.setting import ik_launch
 from weighbridge.engines.llama_cpp import probing
 from weighbridge.engines.llama_cpp.answering import answer, free, known_network, model
-from weighbridge.engines.llama_cpp.held import Held
+from weighbridge.engines.llama_cpp.held import DeviceHoldings
 from weighbridge.engines.llama_cpp.latents import all_heads, complete
-from weighbridge.engines.serving import Answer, Probe, Subject
+from weighbridge.engines.serving import EngineAnswer, Probe, Subject
 from weighbridge.workload import Infer
 
 
-def infer(subject: Subject, w: Infer, budget: Budget | None) -> Answer:
+def infer(subject: Subject, w: Infer, budget: Budget | None) -> EngineAnswer:
     """Raises UsageError for settings that ik_llama.cpp refuses."""
     return answer(hold(subject, w, budget, number(w)), subject, w, budget)
 
@@ -33,11 +33,11 @@ def number(w: Infer) -> int:
     return version(ENGINE, w.engine_version)[0][0]
 
 
-def hold(s: Subject, w: Infer, budget: Budget | None, build: int) -> Held:
+def hold(s: Subject, w: Infer, budget: Budget | None, build: int) -> DeviceHoldings:
     net = known_network(s)
     at = ik_launch(s, w, budget, ik_rules(build), model(net, s), latent=net.latent)
     net = complete(net) if at.latent_mode else all_heads(net)
-    return Held(net=net, at=at, model_type=s.model_type, free=free(budget, at))
+    return DeviceHoldings(net=net, at=at, model_type=s.model_type, free=free(budget, at))
 
 
 __all__ = ["holds", "infer", "probe"]

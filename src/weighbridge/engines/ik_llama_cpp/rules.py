@@ -10,7 +10,7 @@ from functools import cache
 from typing import Any
 
 from weighbridge.engines.llama_cpp.repacking import products
-from weighbridge.engines.llama_cpp.rules import Rules
+from weighbridge.engines.llama_cpp.rules import LlamaCppRules
 
 OLDEST, NEWEST = 3576, 4840
 
@@ -41,7 +41,7 @@ CHANGES: Mapping[int, Mapping[str, Any]] = {
     3995: {"cache_ram": 8192},  # bb358223c, #954, 14 November 2025
     4832: {"largest_batch": 256},  # 37d82c231, #2312, 13 August 2026
 }
-BASE = Rules(
+BASE = LlamaCppRules(
     mask_pad=32,
     glu=True,
     fused=True,
@@ -55,7 +55,7 @@ BASE = Rules(
 
 
 @cache
-def ik_rules(build: int) -> tuple[Rules, Defaults]:
+def ik_rules(build: int) -> tuple[LlamaCppRules, Defaults]:
     """(llama.cpp's rules as they are here, defaults of what is its own)"""
     own = Defaults()
     for since, change in CHANGES.items():

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 from weighbridge.accelerators.budget import Budget
 from weighbridge.engines.ik_llama_cpp.rules import Defaults
-from weighbridge.engines.llama_cpp.rules import Rules
-from weighbridge.engines.llama_cpp.setting import Launch, Model, launch
+from weighbridge.engines.llama_cpp.rules import LlamaCppRules
+from weighbridge.engines.llama_cpp.setting import LlamaCppLaunch, ModelTraits, launch
 from weighbridge.engines.serving import Subject
 from weighbridge.errors import UsageError
 from weighbridge.workload import Infer
@@ -17,11 +17,11 @@ def ik_launch(
     s: Subject,
     w: Infer,
     budget: Budget | None,
-    rules: tuple[Rules, Defaults],
-    m: Model,
+    rules: tuple[LlamaCppRules, Defaults],
+    m: ModelTraits,
     *,
     latent: bool,
-) -> Launch:
+) -> LlamaCppLaunch:
     common, own = rules
     mode = own.latent_mode if w.mla_attn is None else w.mla_attn
     if mode not in MODES:

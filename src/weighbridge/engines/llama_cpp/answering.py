@@ -9,19 +9,19 @@ from weighbridge.engines.llama_cpp import fitting, launching, parts
 from weighbridge.engines.llama_cpp.compute import PAIRS
 from weighbridge.engines.llama_cpp.graphs import architectures
 from weighbridge.engines.llama_cpp.graphs.network import Network
-from weighbridge.engines.llama_cpp.held import Held
+from weighbridge.engines.llama_cpp.held import DeviceHoldings
 from weighbridge.engines.llama_cpp.networks import network
 from weighbridge.engines.llama_cpp.projector import projector
-from weighbridge.engines.llama_cpp.setting import Launch, Model
-from weighbridge.engines.serving import Answer, Subject
+from weighbridge.engines.llama_cpp.setting import LlamaCppLaunch, ModelTraits
+from weighbridge.engines.serving import EngineAnswer, Subject
 from weighbridge.kept import kept
 from weighbridge.workload import Infer
 
 
-def answer(held: Held, subject: Subject, w: Infer, budget: Budget | None) -> Answer:
+def answer(held: DeviceHoldings, subject: Subject, w: Infer, budget: Budget | None) -> EngineAnswer:
     part = budget.choice.part if budget is not None else None
     gpus = parts.gpus(held, subject, projector(subject, w), part)
-    return Answer(
+    return EngineAnswer(
         devices=(*gpus, parts.host(held, subject)),
         settings=held.at.to_dict(),
         derived=derived(held, subject, w, budget),
@@ -35,13 +35,13 @@ def known_network(s: Subject) -> Network:
     return kept(s.part, facts, lambda: network(s))
 
 
-def model(net: Network, s: Subject) -> Model:
+def model(net: Network, s: Subject) -> ModelTraits:
     pairs = [
         (m.rank + m.rotary, m.rank) if isinstance(m, Latent) else (m.key_dim, m.value_dim)
         for m in net.mixers
         if isinstance(m, Attention | Latent)
     ]
-    return Model(
+    return ModelTraits(
         layers=len(net.layers),
         causal=s.body.causal,
         embeds=s.body.embeds or net.encodes,
@@ -49,11 +49,11 @@ def model(net: Network, s: Subject) -> Model:
     )
 
 
-def free(budget: Budget | None, at: Launch) -> tuple[int, ...]:
+def free(budget: Budget | None, at: LlamaCppLaunch) -> tuple[int, ...]:
     return tuple(budget.of(d).expected if budget is not None else 1 for d in range(at.gpus))
 
 
-def derived(held: Held, s: Subject, w: Infer, budget: Budget | None) -> dict[str, Any]:
+def derived(held: DeviceHoldings, s: Subject, w: Infer, budget: Budget | None) -> dict[str, Any]:
     facts: dict[str, Any] = {
         "kv_cache_bytes_per_token": fitting.marginal(held, s.context),
         "compute_buffer_bytes": list(held.compute),
@@ -62,7 +62,7 @@ def derived(held: Held, s: Subject, w: Infer, budget: Budget | None) -> dict[str
     return facts | (fitting.fitting(held, budget) if budget is not None and held.at.gpus else {})
 
 
-def warnings(held: Held, budget: Budget | None) -> Iterator[str]:
+def warnings(held: DeviceHoldings, budget: Budget | None) -> Iterator[str]:
     if budget is None and held.at.gpus:
         yield "without --gpu one GPU is assumed that takes all layers; name one to see what fits"
     if held.at.requests > held.at.slots:

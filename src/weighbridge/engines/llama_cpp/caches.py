@@ -27,7 +27,7 @@ from weighbridge.arch.mixers import (
     Shared,
 )
 from weighbridge.arch.table import column
-from weighbridge.components.kv_cache import Formats, Sizes, components, mixers, state
+from weighbridge.components.kv_cache import CacheBytes, Formats, components, mixers, state
 from weighbridge.dtypes import FLOAT32, GGML_BY_NAME, DType
 from weighbridge.errors import UnsupportedError, UsageError
 from weighbridge.memory import Component
@@ -41,7 +41,7 @@ OF_IK = (*OF_CACHES, "q6_0", "q8_kv")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Setting:
+class LlamaCppCacheSetting:
     """`context` is -c, shared by all slots. `model_type` "" takes windows as they are: a GGUF file
     names them only where they count."""
 
@@ -84,23 +84,23 @@ def ggml(name: str, flag: str, known: tuple[str, ...] = OF_CACHES) -> DType:
     return GGML_BY_NAME[name.upper()]
 
 
-def _window(m: Attention, s: Setting) -> int | None:
+def _window(m: Attention, s: LlamaCppCacheSetting) -> int | None:
     """The layer's window, where llama.cpp knows those of the model type; Phi-3's are off."""
     return m.reach if not s.model_type or s.model_type in column("llama_cpp.windows") else None
 
 
-def cells(m: Attention, s: Setting) -> int:
+def cells(m: Attention, s: LlamaCppCacheSetting) -> int:
     window = _window(m, s)
     return s.streams * (s.per_slot if window is None else s.near(window))
 
 
-def _attention(m: Attention, s: Setting, widest: int) -> int:
+def _attention(m: Attention, s: LlamaCppCacheSetting, widest: int) -> int:
     values = m.value_elements if s.flash_attention else widest
     row = ggml(s.type_k, "--cache-type-k", OF_IK).size(m.key_elements)
     return cells(m, s) * (row + ggml(s.type_v, "--cache-type-v", OF_IK).size(values))
 
 
-def _latent(m: Latent, s: Setting) -> int:
+def _latent(m: Latent, s: LlamaCppCacheSetting) -> int:
     kind = ggml(s.type_k, "--cache-type-k", OF_IK)
     if s.latent_mode is not None and not s.flash_attention:
         return s.per_slot * _unflashed(m, s)
@@ -109,7 +109,7 @@ def _latent(m: Latent, s: Setting) -> int:
     return s.streams * s.per_slot * (kind.size(m.latent_elements) + index + values)
 
 
-def _unflashed(m: Latent, s: Setting) -> int:
+def _unflashed(m: Latent, s: LlamaCppCacheSetting) -> int:
     """ik_llama.cpp without flash attention: mode 1 has a transposed copy of the latent as well."""
     keys, values = ggml(s.type_k, "--cache-type-k", OF_IK), ggml(s.type_v, "--cache-type-v", OF_IK)
     if s.latent_mode == 1:
@@ -117,50 +117,52 @@ def _unflashed(m: Latent, s: Setting) -> int:
     return values.size(m.latent_elements)
 
 
-def _of(m: Mixer, s: Setting, widest: int) -> tuple[str, Sizes]:
+def _of(m: Mixer, s: LlamaCppCacheSetting, widest: int) -> tuple[str, CacheBytes]:
     """Return the buffer that keeps a mixer's cache, and its bytes."""
     match m:
         case Attention():
             near = _window(m, s) is not None
-            return "sliding" if near else "", Sizes(kv=_attention(m, s, widest))
+            return "sliding" if near else "", CacheBytes(kv=_attention(m, s, widest))
         case Latent():
-            return "", Sizes(kv=_latent(m, s))
+            return "", CacheBytes(kv=_latent(m, s))
         case Compressed():
             raise UnsupportedError("our rules for llama.cpp do not cover DeepSeek-V4's caches yet")
         case Shared() | CrossAttention():
-            return "", Sizes()
+            return "", CacheBytes()
         case _ if isinstance(m, Recurrent):
             rows = s.slots * (1 + s.rollback)
-            return "", Sizes(state=rows * state(m, Formats(conv=FLOAT32, state=FLOAT32)))
+            return "", CacheBytes(state=rows * state(m, Formats(conv=FLOAT32, state=FLOAT32)))
         case _:
             assert_never(m)
 
 
 def buffers(
-    layers: Iterable[Layer], s: Setting, *, among: Iterable[Layer] = ()
-) -> dict[str, Sizes]:
+    layers: Iterable[Layer], s: LlamaCppCacheSetting, *, among: Iterable[Layer] = ()
+) -> dict[str, CacheBytes]:
     """The cache of all tokens ("") and that of sliding layers, as the log has them. Layers of one
     device stand `among` all of the model, whose widest values decide."""
     found = tuple(mixers(layers))
     return counted(Counter(found), s, among=(*found, *mixers(among)))
 
 
-def counted(found: Mapping[Mixer, int], s: Setting, *, among: Iterable[Mixer]) -> dict[str, Sizes]:
+def counted(
+    found: Mapping[Mixer, int], s: LlamaCppCacheSetting, *, among: Iterable[Mixer]
+) -> dict[str, CacheBytes]:
     """The same of mixers with how many there are of each."""
     widest = max((m.value_elements for m in among if isinstance(m, Attention)), default=0)
-    result: dict[str, Sizes] = {"": Sizes(), "sliding": Sizes()}
+    result: dict[str, CacheBytes] = {"": CacheBytes(), "sliding": CacheBytes()}
     for m, count in found.items():
         name, size = _of(m, s, widest)
         result[name] = result[name].plus(size.times(count))
     return result
 
 
-def sizes(layers: Iterable[Layer], s: Setting) -> Sizes:
+def sizes(layers: Iterable[Layer], s: LlamaCppCacheSetting) -> CacheBytes:
     parts = buffers(layers, s)
     return parts[""].plus(parts["sliding"])
 
 
-def caches(layers: Iterable[Layer], s: Setting) -> tuple[Component, ...]:
+def caches(layers: Iterable[Layer], s: LlamaCppCacheSetting) -> tuple[Component, ...]:
     found = tuple(layers)
     parts = buffers(found, s)
     near = {cells(m, s) for m in mixers(found) if isinstance(m, Attention) and _window(m, s)}

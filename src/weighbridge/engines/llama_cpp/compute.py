@@ -9,16 +9,21 @@ Source: llama.cpp 0c1e57098 src/llama-context.cpp (sched_reserve, graph_reserve)
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from weighbridge.engines.llama_cpp.ggml.allocate import Allocator, Pool
+from weighbridge.engines.llama_cpp.ggml.allocate import BufferPool, GraphAllocator
 from weighbridge.engines.llama_cpp.ggml.schedule import Scheduler
-from weighbridge.engines.llama_cpp.ggml.tensor import F16, Tensor, elements
+from weighbridge.engines.llama_cpp.ggml.tensor import F16, GgmlTensor, elements
 from weighbridge.engines.llama_cpp.graphs.architectures import build
 from weighbridge.engines.llama_cpp.graphs.build import Build
-from weighbridge.engines.llama_cpp.graphs.step import Placement, Step
-from weighbridge.engines.llama_cpp.placement import GPU_ALIGNMENT, HOST_ALIGNMENT, ROW, Placed
+from weighbridge.engines.llama_cpp.graphs.step import GraphStep, Placement
+from weighbridge.engines.llama_cpp.placement import (
+    GPU_ALIGNMENT,
+    HOST_ALIGNMENT,
+    ROW,
+    LayerPlacement,
+)
 from weighbridge.engines.llama_cpp.repacking import PACKED, repacked
-from weighbridge.engines.llama_cpp.rules import Rules
-from weighbridge.engines.llama_cpp.setting import Launch
+from weighbridge.engines.llama_cpp.rules import LlamaCppRules
+from weighbridge.engines.llama_cpp.setting import LlamaCppLaunch
 from weighbridge.units import align_up
 
 # (keys' size, values' size) of a head for which CUDA has a flash attention kernel
@@ -26,7 +31,7 @@ SQUARE = (40, 64, 72, 80, 96, 112, 128, 256, 512)
 PAIRS = frozenset(((576, 512), (192, 128), (320, 256), *((n, n) for n in SQUARE)))
 
 
-def reserved(p: Placed, near: int) -> tuple[int, ...]:
+def reserved(p: LayerPlacement, near: int) -> tuple[int, ...]:
     """Bytes by device, the host last. `near` are the cells of sliding layers."""
     s = step_of(p.at, near)
     large = replayed(p, s)
@@ -34,10 +39,10 @@ def reserved(p: Placed, near: int) -> tuple[int, ...]:
     return tuple(max(pair) for pair in zip(large, small, strict=True))
 
 
-def step_of(at: Launch, near: int) -> Step:
+def step_of(at: LlamaCppLaunch, near: int) -> GraphStep:
     sequences = at.slots if at.rules.slots_in_graph else 1
     tokens = align_up(at.step_tokens, sequences)
-    return Step(
+    return GraphStep(
         tokens=tokens,
         sequences=sequences,
         outputs=min(at.outputs, tokens),
@@ -57,7 +62,7 @@ def step_of(at: Launch, near: int) -> Step:
     )
 
 
-def replayed(p: Placed, s: Step) -> tuple[int, ...]:
+def replayed(p: LayerPlacement, s: GraphStep) -> tuple[int, ...]:
     b = Build(p.net, s, placement(p))
     build(b)
     host = p.host
@@ -69,13 +74,13 @@ def replayed(p: Placed, s: Step) -> tuple[int, ...]:
         all_inputs=s.rules.all_inputs,
     )
     nodes, leaves = scheduler.steps(b.graph)
-    pools = [Pool(GPU_ALIGNMENT) for _ in range(host)] + [Pool(HOST_ALIGNMENT)]
+    pools = [BufferPool(GPU_ALIGNMENT) for _ in range(host)] + [BufferPool(HOST_ALIGNMENT)]
     sizes = [gpu_size(s)] * host + [host_size]
-    Allocator(pools, sizes).run(nodes, leaves)
+    GraphAllocator(pools, sizes).run(nodes, leaves)
     return tuple(pool.high for pool in pools)
 
 
-def placement(p: Placed) -> Placement:
+def placement(p: LayerPlacement) -> Placement:
     return Placement(
         host=p.host,
         weight=p.weight,
@@ -88,7 +93,7 @@ def placement(p: Placed) -> Placement:
     )
 
 
-def batch(t: Tensor) -> int:
+def batch(t: GgmlTensor) -> int:
     """Tokens that an operation works on: whether a weight is worth bringing to the GPU."""
     if t.op == "get_rows":
         return 0
@@ -99,11 +104,11 @@ def batch(t: Tensor) -> int:
     return t.ne[1] * t.ne[2] * t.ne[3]
 
 
-def _fork_batch(rules: Rules) -> Callable[[Tensor], int]:
+def _fork_batch(rules: LlamaCppRules) -> Callable[[GgmlTensor], int]:
     """ik_llama.cpp's: rows of the result; of experts tokens, later tokens an expert."""
     by_expert = ("mul_mat_id", *(("moe_up_gate",) if rules.fused_moves else ()))
 
-    def count(t: Tensor) -> int:
+    def count(t: GgmlTensor) -> int:
         if t.op == "get_rows":
             return 0
         if t.op not in by_expert:
@@ -115,10 +120,10 @@ def _fork_batch(rules: Rules) -> Callable[[Tensor], int]:
     return count
 
 
-def supports(host: int, s: Step) -> Callable[[Tensor, int], bool]:
+def supports(host: int, s: GraphStep) -> Callable[[GgmlTensor, int], bool]:
     """A GPU computes with its own weights and caches, where it has a kernel."""
 
-    def known(t: Tensor, device: int) -> bool:
+    def known(t: GgmlTensor, device: int) -> bool:
         if device == host:
             return True
         for source in t.src:
@@ -135,7 +140,7 @@ def supports(host: int, s: Step) -> Callable[[Tensor, int], bool]:
 MULTIPLY = ("mul_mat", "mul_mat_id", "moe_up_gate")
 
 
-def _multiplies(weight: Tensor, s: Step, host: int) -> bool:
+def _multiplies(weight: GgmlTensor, s: GraphStep, host: int) -> bool:
     """Rows that are packed for a processor are for it alone, but for some types."""
     name = weight.dtype.name
     if s.repacks and weight.dev == host:
@@ -143,36 +148,36 @@ def _multiplies(weight: Tensor, s: Step, host: int) -> bool:
     return not name.endswith(PACKED) or name in s.rules.packed_products
 
 
-def _always(t: Tensor) -> bool:
+def _always(t: GgmlTensor) -> bool:
     return True
 
 
-def _flash(t: Tensor) -> bool:
+def _flash(t: GgmlTensor) -> bool:
     return (t.src[1].ne[0], t.src[2].ne[0]) in PAIRS
 
 
-def _scan(t: Tensor) -> bool:
+def _scan(t: GgmlTensor) -> bool:
     state, heads = t.src[0].ne[0], t.src[0].ne[1]
     if heads == 1:
         return state == 16 and t.src[0].ne[2] % 128 == 0
     return state in (96, 128, 256) and heads % 16 == 0
 
 
-KERNELS: Mapping[str, Callable[[Tensor], bool]] = {
+KERNELS: Mapping[str, Callable[[GgmlTensor], bool]] = {
     "flash_attn": _flash,
     "ssm_conv": lambda t: t.src[0].ne[1] % 128 == 0,
     "ssm_scan": _scan,
 }
 
 
-def host_size(t: Tensor) -> int:
+def host_size(t: GgmlTensor) -> int:
     return t.nbytes
 
 
-def gpu_size(s: Step) -> Callable[[Tensor], int]:
+def gpu_size(s: GraphStep) -> Callable[[GgmlTensor], int]:
     """A quantized row is padded; flash attention has 16-bit copies of a quantized cache with it."""
 
-    def size(t: Tensor) -> int:
+    def size(t: GgmlTensor) -> int:
         if t.op == "flash_attn" and s.rules.fattn_copies and t.src[0].ne[1] > 2:
             return _with_copies(t)
         if t.dtype.block > 1 and t.ne[0] % ROW:
@@ -182,7 +187,7 @@ def gpu_size(s: Step) -> Callable[[Tensor], int]:
     return size
 
 
-def _with_copies(t: Tensor) -> int:
+def _with_copies(t: GgmlTensor) -> int:
     keys, values = t.src[1], t.src[2]
     end = t.nbytes
     if keys.dtype is not F16:

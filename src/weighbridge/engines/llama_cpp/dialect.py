@@ -9,7 +9,7 @@ import re
 from weighbridge.engines.llama_cpp import ENGINE
 from weighbridge.engines.llama_cpp.flags import FLAGS
 from weighbridge.errors import UnsupportedError
-from weighbridge.launch.reading import Reading
+from weighbridge.launch.reading import CommandReading
 from weighbridge.launch.record import Dialect, Value
 
 ALL = 999  # layers: more than any model has, as the programs' own documentation writes it
@@ -35,7 +35,7 @@ ENV = {
 }
 
 
-def finish(r: Reading) -> None:
+def finish(r: CommandReading) -> None:
     r.settings["program"] = "server" if r.program.name.endswith("server") else "cli"
     _model(r)
     _layers(r)
@@ -49,7 +49,7 @@ def finish(r: Reading) -> None:
         r.warn(f"{name} is not read: it names a model and settings of its own; give those")
 
 
-def _model(r: Reading) -> None:
+def _model(r: CommandReading) -> None:
     """A file, a URL, or a repository with its quantization or its file."""
     for what in ("model", "url"):
         if r.model is None and (said := r.last(what)) is not None:
@@ -78,7 +78,7 @@ def _in_repository(repo: str, file: str | None) -> str:
     return repo if ":" in repo else f"{repo}:Q4_K_M"
 
 
-def _layers(r: Reading) -> None:
+def _layers(r: CommandReading) -> None:
     """auto (-1): as many as fit. all (-2): every layer."""
     said = r.last("layers")
     if said is None:
@@ -91,7 +91,7 @@ def _layers(r: Reading) -> None:
     r.settings["n_gpu_layers"] = max(number, -1)
 
 
-def _experts(r: Reading) -> None:
+def _experts(r: CommandReading) -> None:
     on = r.last("all_experts")
     if on is not None:
         r.settings["n_cpu_moe"] = ALL
@@ -111,7 +111,7 @@ def _every_expert(pattern: str) -> bool:
     return EXPERTS.fullmatch(re.sub(r"[\\.*+()|_^$?]", "", name)) is not None
 
 
-def _flash(r: Reading) -> None:
+def _flash(r: CommandReading) -> None:
     """-fa alone was a switch until 2025, and is on."""
     said = r.last("flash")
     if r.last("no_flash") is not None:
@@ -123,7 +123,7 @@ def _flash(r: Reading) -> None:
         r.settings["flash_attn"] = FLASH[text]
 
 
-def _split(r: Reading) -> None:
+def _split(r: CommandReading) -> None:
     mode, shares, listed = r.last("split"), r.last("shares"), r.last("devices")
     if mode is not None and mode[1] in ("none", "layer", "row"):
         r.settings["split_mode"] = str(mode[1])
@@ -141,7 +141,7 @@ def _split(r: Reading) -> None:
         r.devices = 1
 
 
-def _listed(r: Reading, name: str, text: str) -> None:
+def _listed(r: CommandReading, name: str, text: str) -> None:
     if text == "none":
         r.settings["n_gpu_layers"] = 0
         return
@@ -149,13 +149,13 @@ def _listed(r: Reading, name: str, text: str) -> None:
     r.ignored.append(name)
 
 
-def _load_mode(r: Reading) -> None:
+def _load_mode(r: CommandReading) -> None:
     said = r.last("load_mode")
     if said is not None:
         r.settings["no_mmap"] = said[1] in ("none", "mlock", "dio")
 
 
-def _context(r: Reading) -> None:
+def _context(r: CommandReading) -> None:
     """0 is the model's maximum."""
     said, slots = r.last("context"), r.last("slots")
     many = -1 if slots is None else int(r.read("whole", *slots))
@@ -173,7 +173,7 @@ def _context(r: Reading) -> None:
         r.warn(f"{many} slots share the model's maximum context; here each has it. Give --ctx-size")
 
 
-def _speculation(r: Reading) -> None:
+def _speculation(r: CommandReading) -> None:
     for name, text in r.every("speculation"):
         r.ignored.append(name)
         for kind in str(text).split(","):
@@ -182,7 +182,7 @@ def _speculation(r: Reading) -> None:
 
 
 def defaults(
-    r: Reading, *, slots: int = 4, flash: str = "auto", latents: int | None = None
+    r: CommandReading, *, slots: int = 4, flash: str = "auto", latents: int | None = None
 ) -> tuple[tuple[str, Value, str], ...]:
     """common/common.h: common_params; tools/server: `slots` of one cache."""
     server = r.settings["program"] == "server"

@@ -13,12 +13,12 @@ from typing import Any
 from weighbridge.accelerators.budget import Budget
 from weighbridge.arch.mixers import Attention
 from weighbridge.engines.llama_cpp.caches import CELLS
-from weighbridge.engines.llama_cpp.held import Held
+from weighbridge.engines.llama_cpp.held import DeviceHoldings
 from weighbridge.engines.llama_cpp.parts import CONTEXT
 from weighbridge.engines.llama_cpp.pool import pool
 
 
-def marginal(h: Held, context: int) -> int:
+def marginal(h: DeviceHoldings, context: int) -> int:
     """Bytes of one more token of the cache, over all devices. Sliding layers add nothing once
     their window is full: the spare cells of other slots and of a step are not a token's."""
     longer = replace(h, at=replace(h.at, n_ctx=h.at.n_ctx + CELLS * h.at.streams))
@@ -31,17 +31,17 @@ def marginal(h: Held, context: int) -> int:
     return more // (CELLS * h.at.streams)
 
 
-def window(h: Held) -> int:
+def window(h: DeviceHoldings) -> int:
     """The widest of sliding layers."""
     found = (m.reach or 0 for la in h.net.layers for m in la.mixers if isinstance(m, Attention))
     return max(found, default=0)
 
 
-def fixed(h: Held, device: int) -> int:
+def fixed(h: DeviceHoldings, device: int) -> int:
     return CONTEXT.high + pool(h, device).high + h.compute[device] + h.state(device)
 
 
-def fitting(h: Held, budget: Budget) -> dict[str, Any]:
+def fitting(h: DeviceHoldings, budget: Budget) -> dict[str, Any]:
     rooms = [budget.of(d).low for d in range(h.at.gpus)]
     facts: dict[str, Any] = {"kv_cache_tokens": tokens(h, rooms)}
     if any(h.weights[d] + h.kv(d) + fixed(h, d) > room for d, room in enumerate(rooms)):
@@ -51,7 +51,7 @@ def fitting(h: Held, budget: Budget) -> dict[str, Any]:
     return facts
 
 
-def tokens(h: Held, rooms: Sequence[int]) -> int:
+def tokens(h: DeviceHoldings, rooms: Sequence[int]) -> int:
     """Return how many cached tokens fit, in whole cells: those of the GPU that is full first.
     `rooms` are bytes by GPU."""
     found = []
@@ -63,7 +63,7 @@ def tokens(h: Held, rooms: Sequence[int]) -> int:
     return min(found, default=0)
 
 
-def layers(h: Held, rooms: Sequence[int]) -> int:
+def layers(h: DeviceHoldings, rooms: Sequence[int]) -> int:
     """The largest -ngl whose layers every GPU holds, as they are dealt out."""
 
     worst = _worst(h)
@@ -75,7 +75,7 @@ def layers(h: Held, rooms: Sequence[int]) -> int:
     return bisect_left(range(1, h.at.layers + 1), True, key=too_many)
 
 
-def experts(h: Held, rooms: Sequence[int]) -> int | None:
+def experts(h: DeviceHoldings, rooms: Sequence[int]) -> int | None:
     """The smallest -ncmoe with which all layers are on GPUs; None where none is enough."""
 
     beside = _worst(h) + _copy(h)
@@ -90,17 +90,17 @@ def experts(h: Held, rooms: Sequence[int]) -> int | None:
     return found if found <= count else None
 
 
-def _copy(h: Held) -> int:
+def _copy(h: DeviceHoldings) -> int:
     """Experts on the host are brought to the GPU one tensor at a time."""
     sizes = (t.nbytes for name, t in h.net.weights.items() if "_exps." in name)
     return max(sizes, default=0)
 
 
-def _worst(h: Held) -> int:
+def _worst(h: DeviceHoldings) -> int:
     """Return the most bytes that a GPU needs besides its layers; one more layer does not change
     it."""
     return max(fixed(h, d) for d in range(h.at.gpus))
 
 
-def _holds(h: Held, left: Sequence[int]) -> bool:
+def _holds(h: DeviceHoldings, left: Sequence[int]) -> bool:
     return all(h.weights[d] + h.kv(d) <= room for d, room in enumerate(left))

@@ -7,38 +7,38 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from weighbridge.arch.mixers import Attention
-from weighbridge.components.kv_cache import Sizes
+from weighbridge.components.kv_cache import CacheBytes
 from weighbridge.engines.llama_cpp import caches
 from weighbridge.engines.llama_cpp.compute import reserved
 from weighbridge.engines.llama_cpp.graphs.build import UnknownGraphError
 from weighbridge.engines.llama_cpp.graphs.network import Network
-from weighbridge.engines.llama_cpp.placement import Placed
+from weighbridge.engines.llama_cpp.placement import LayerPlacement
 from weighbridge.engines.llama_cpp.roughly import roughly
-from weighbridge.engines.llama_cpp.setting import Launch
+from weighbridge.engines.llama_cpp.setting import LlamaCppLaunch
 from weighbridge.kept import kept
 from weighbridge.memory import Bytes, exactly
 
 
 @dataclass(frozen=True, kw_only=True)  # not slotted: it keeps what it has computed
-class Held:
+class DeviceHoldings:
     """What each device holds, the host last: weights, caches and compute buffers."""
 
     net: Network
-    at: Launch
+    at: LlamaCppLaunch
     model_type: str
     free: tuple[int, ...]
 
     @cached_property
-    def placed(self) -> Placed:
-        return Placed(net=self.net, at=self.at, free=self.free)
+    def placed(self) -> LayerPlacement:
+        return LayerPlacement(net=self.net, at=self.at, free=self.free)
 
     @cached_property
     def weights(self) -> tuple[int, ...]:
         return self.placed.buffers()
 
     @cached_property
-    def setting(self) -> caches.Setting:
-        return caches.Setting(
+    def setting(self) -> caches.LlamaCppCacheSetting:
+        return caches.LlamaCppCacheSetting(
             context=self.at.n_ctx,
             slots=self.at.slots,
             unified=self.at.unified,
@@ -53,7 +53,7 @@ class Held:
         )
 
     @cached_property
-    def caches(self) -> tuple[dict[str, Sizes], ...]:
+    def caches(self) -> tuple[dict[str, CacheBytes], ...]:
         """Return, for each device, the sizes of the cache of all tokens and of that of sliding
         layers."""
         return tuple(

@@ -4,15 +4,15 @@ from weighbridge.accelerators.budget import Budget
 from weighbridge.engines.engine import version
 from weighbridge.engines.llama_cpp import ENGINE, probing
 from weighbridge.engines.llama_cpp.answering import answer, free, known_network, model
-from weighbridge.engines.llama_cpp.held import Held
+from weighbridge.engines.llama_cpp.held import DeviceHoldings
 from weighbridge.engines.llama_cpp.latents import as_heads
 from weighbridge.engines.llama_cpp.rules import LATENT, NEWEST, rules
 from weighbridge.engines.llama_cpp.setting import launch
-from weighbridge.engines.serving import Answer, Probe, Subject
+from weighbridge.engines.serving import EngineAnswer, Probe, Subject
 from weighbridge.workload import Infer
 
 
-def infer(subject: Subject, w: Infer, budget: Budget | None) -> Answer:
+def infer(subject: Subject, w: Infer, budget: Budget | None) -> EngineAnswer:
     """Raises UsageError for settings that llama.cpp refuses."""
     return answer(hold(subject, w, budget, number(w.engine_version)), subject, w, budget)
 
@@ -35,12 +35,12 @@ def number(text: str | None) -> int:
     return version(ENGINE, text)[0][0]
 
 
-def hold(s: Subject, w: Infer, budget: Budget | None, build: int) -> Held:
+def hold(s: Subject, w: Infer, budget: Budget | None, build: int) -> DeviceHoldings:
     net = known_network(s)
     if build < LATENT:
         net = as_heads(net)
     at = launch(s, w, budget, rules(build), model(net, s))
-    return Held(net=net, at=at, model_type=s.model_type, free=free(budget, at))
+    return DeviceHoldings(net=net, at=at, model_type=s.model_type, free=free(budget, at))
 
 
 __all__ = ["holds", "infer", "probe"]

@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Iterator
 
 from weighbridge.engines import lines
-from weighbridge.engines.llama_cpp.setting import Launch
+from weighbridge.engines.llama_cpp.setting import LlamaCppLaunch
 from weighbridge.engines.serving import Subject
 from weighbridge.reference import HubRef, LocalRef
 from weighbridge.workload import Infer
@@ -14,13 +14,13 @@ CONVERTED = ("F32", "F16", "BF16", "Q8_0", "MXFP4_MOE")
 PROGRAM = {"server": "llama-server", "cli": "llama-cli"}
 
 
-def command(s: Subject, at: Launch, w: Infer) -> str:
+def command(s: Subject, at: LlamaCppLaunch, w: Infer) -> str:
     words = [PROGRAM[at.program], *_model(s)]
     words += [word for flag, value in _flags(at, w) for word in (flag, value) if word]
     return " ".join(words)
 
 
-def facts(s: Subject, at: Launch, w: Infer) -> dict[str, str]:
+def facts(s: Subject, at: LlamaCppLaunch, w: Infer) -> dict[str, str]:
     """The line, and what has to be made before it; or why there is none."""
     if w.base_model:
         return {"launch_note": "no line to paste: llama.cpp runs the class that a file holds"}
@@ -54,12 +54,12 @@ def _model(s: Subject) -> tuple[str, ...]:
     return ("-hf", repo, "-hff", shlex.quote(at.file)) if at.file else ("-hf", repo)
 
 
-def _told_apart(at: Launch) -> bool:
+def _told_apart(at: LlamaCppLaunch) -> bool:
     """Tell whether -np sets slots apart that without it share a cache."""
     return at.unified and not at.rules.unified and at.slots != at.rules.server_slots
 
 
-def _flags(at: Launch, w: Infer) -> Iterator[tuple[str, str]]:
+def _flags(at: LlamaCppLaunch, w: Infer) -> Iterator[tuple[str, str]]:
     numbers = (
         ("-c", at.n_ctx, True),
         (

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from weighbridge.components.kv_cache import components
-from weighbridge.engines.llama_cpp.held import Held
+from weighbridge.engines.llama_cpp.held import DeviceHoldings
 from weighbridge.engines.llama_cpp.pool import pool
 from weighbridge.engines.llama_cpp.projector import Projector
 from weighbridge.engines.serving import Subject
@@ -32,7 +32,7 @@ SCHEDULER = "llama.cpp src/llama-context.cpp (sched_reserve), ggml-alloc.c repla
 Name = Literal["load", "prefill", "decode"]
 
 
-def gpu(h: Held, s: Subject, device: int, projector: Projector | None) -> Device:
+def gpu(h: DeviceHoldings, s: Subject, device: int, projector: Projector | None) -> Device:
     first = device == h.at.main_gpu
     held = tuple(_loaded(h, s, device, projector if first else None))
     running = (*held, *_running(h, device), *_clip(projector if first else None))
@@ -40,7 +40,7 @@ def gpu(h: Held, s: Subject, device: int, projector: Projector | None) -> Device
 
 
 def gpus(
-    h: Held, s: Subject, projector: Projector | None, part: "Part | None"
+    h: DeviceHoldings, s: Subject, projector: Projector | None, part: "Part | None"
 ) -> tuple[Device, ...]:
     """List the GPUs that hold a layer, or compute what the host's tensors are brought for."""
     used = [d for d in range(h.at.gpus) if h.at.gpu_layers > 0 or h.compute[d] > 0]
@@ -70,7 +70,7 @@ def _renamed(c: Component, part: "Part") -> Component | None:
 
 
 def phases(
-    h: Held, held: tuple[Component, ...], running: tuple[Component, ...]
+    h: DeviceHoldings, held: tuple[Component, ...], running: tuple[Component, ...]
 ) -> tuple[Phase, ...]:
     held, running = (tuple(c for c in parts if c.bytes.high) for parts in (held, running))
     found = [Phase("load", held), Phase("prefill", running)]
@@ -79,7 +79,9 @@ def phases(
     return tuple(found)
 
 
-def _loaded(h: Held, s: Subject, device: int, projector: Projector | None) -> Iterator[Component]:
+def _loaded(
+    h: DeviceHoldings, s: Subject, device: int, projector: Projector | None
+) -> Iterator[Component]:
     yield of(
         "weights",
         exactly(h.weights[device]),
@@ -102,7 +104,7 @@ def basis(s: Subject) -> Basis:
     return "read" if s.choice.as_stored else "computed"
 
 
-def _layers(h: Held, device: int) -> str:
+def _layers(h: DeviceHoldings, device: int) -> str:
     count = len(h.net.layers)
     mine = sum(h.placed.layer(i) == device for i in range(count))
     last = " and the output" if h.placed.layer(count) == device else ""
@@ -110,7 +112,7 @@ def _layers(h: Held, device: int) -> str:
     return f"{mine} of {count} layers{last}{moved}"
 
 
-def _running(h: Held, device: int) -> Iterator[Component]:
+def _running(h: DeviceHoldings, device: int) -> Iterator[Component]:
     yield from _caches(h, device)
     yield of(
         "activations",
@@ -133,7 +135,7 @@ def _running(h: Held, device: int) -> Iterator[Component]:
     )
 
 
-def _caches(h: Held, device: int) -> Iterator[Component]:
+def _caches(h: DeviceHoldings, device: int) -> Iterator[Component]:
     s = h.setting
     types = f"{s.type_k}/{s.type_v}"
     whole = f"{s.streams} x {s.per_slot:,} cells in {types}; {s.slots} rows of states in f32"
@@ -154,7 +156,7 @@ def _clip(projector: Projector | None) -> Iterator[Component]:
 # The host
 
 
-def host(h: Held, s: Subject) -> Device:
+def host(h: DeviceHoldings, s: Subject) -> Device:
     device = h.at.gpus
     stays = tuple(_stays(h, s, device))
     loading = (*stays, _pages(h, s))
@@ -162,7 +164,7 @@ def host(h: Held, s: Subject) -> Device:
     return Device(index=0, kind="host", phases=phases(h, loading, running))
 
 
-def _stays(h: Held, s: Subject, device: int) -> Iterator[Component]:
+def _stays(h: DeviceHoldings, s: Subject, device: int) -> Iterator[Component]:
     how = "mapped from the file" if h.at.mmap else "read into memory"
     yield of(
         "weights",
@@ -181,7 +183,7 @@ def _stays(h: Held, s: Subject, device: int) -> Iterator[Component]:
     )
 
 
-def _pages(h: Held, s: Subject) -> Component:
+def _pages(h: DeviceHoldings, s: Subject) -> Component:
     """Estimate what loading tensors to GPUs takes on the host: mapped pages, or a staging buffer of
     the largest tensor."""
     moved = sum(h.weights[:-1])
@@ -203,7 +205,7 @@ def _pages(h: Held, s: Subject) -> Component:
     return replace(found, droppable=h.at.mmap)
 
 
-def _host_running(h: Held, device: int) -> Iterator[Component]:
+def _host_running(h: DeviceHoldings, device: int) -> Iterator[Component]:
     yield of(
         "logits",
         exactly(h.output),
@@ -221,7 +223,7 @@ def _host_running(h: Held, device: int) -> Iterator[Component]:
     )
 
 
-def _kept(h: Held) -> Iterator[Component]:
+def _kept(h: DeviceHoldings) -> Iterator[Component]:
     """Grows with use, up to its limit; a workload needs none of it."""
     if h.at.program != "server":
         return
@@ -237,7 +239,7 @@ def _kept(h: Held) -> Iterator[Component]:
         )
 
 
-def _limit(h: Held) -> int:
+def _limit(h: DeviceHoldings) -> int:
     if h.at.cache_ram > 0:
         return h.at.cache_ram * MIB
     return sum(h.kv(d) + h.state(d) for d in range(h.at.gpus + 1)) * CHECKPOINTS

@@ -22,7 +22,7 @@ from itertools import accumulate
 from weighbridge.arch.mixers import Mixer
 from weighbridge.dtypes import DType
 from weighbridge.engines.llama_cpp.graphs.network import Network, Weight, block
-from weighbridge.engines.llama_cpp.setting import Launch
+from weighbridge.engines.llama_cpp.setting import LlamaCppLaunch
 from weighbridge.kept import kept
 from weighbridge.units import align_up
 
@@ -48,11 +48,11 @@ class Dealt:
 
 
 @dataclass(frozen=True, kw_only=True)  # not slotted: it keeps what it has computed
-class Placed:
+class LayerPlacement:
     """Devices by number, the host last."""
 
     net: Network
-    at: Launch
+    at: LlamaCppLaunch
     free: tuple[int, ...]  # bytes of each GPU; equal where they are not known
 
     @property

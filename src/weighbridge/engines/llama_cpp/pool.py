@@ -11,7 +11,7 @@ ggml/src/ggml-cuda/ggml-cuda.cu (ggml_cuda_op_mul_mat_cublas, ggml_cuda_pool_vmm
 """
 
 from weighbridge.arch.mixers import Attention, Latent
-from weighbridge.engines.llama_cpp.held import Held
+from weighbridge.engines.llama_cpp.held import DeviceHoldings
 from weighbridge.engines.llama_cpp.placement import ROW, Product
 from weighbridge.memory import Bytes
 from weighbridge.units import MIB, align_up
@@ -20,7 +20,7 @@ PIECE = 2 * MIB
 BLOCK, BLOCK_BYTES = 32, 36
 
 
-def pool(h: Held, device: int) -> Bytes:
+def pool(h: DeviceHoldings, device: int) -> Bytes:
     if not h.at.gpu_layers:
         return Bytes(0, 0, 0)
     need = max((_product(h, kind) for kind in h.placed.dealt.products[device]), default=0)
@@ -29,7 +29,7 @@ def pool(h: Held, device: int) -> Bytes:
     return Bytes(expected // 2, expected, 2 * expected + 16 * MIB)
 
 
-def _product(h: Held, kind: Product) -> int:
+def _product(h: DeviceHoldings, kind: Product) -> int:
     logits, experts, dtype, ne = kind
     if len(ne) < 2 or min(ne) < 2:
         return 0
@@ -42,7 +42,7 @@ def _product(h: Held, kind: Product) -> int:
     return 0
 
 
-def _attention(h: Held, device: int) -> int:
+def _attention(h: DeviceHoldings, device: int) -> int:
     """One layer's keys and values in 16 bits, where they are stored in fewer."""
     s = h.at
     if (s.type_k.block == 1 and s.type_v.block == 1) or (s.flash and s.rules.fattn_copies):

@@ -12,24 +12,24 @@ from dataclasses import dataclass, field, replace
 
 from weighbridge.accelerators.budget import Budget
 from weighbridge.engines.llama_cpp.compute import step_of
-from weighbridge.engines.llama_cpp.held import Held
+from weighbridge.engines.llama_cpp.held import DeviceHoldings
 from weighbridge.engines.llama_cpp.parts import CONTEXT
 from weighbridge.engines.llama_cpp.pool import pool
 from weighbridge.engines.llama_cpp.projector import Projector, projector
-from weighbridge.engines.serving import Bounds, Point, Probe, Subject
-from weighbridge.engines.serving import Held as Numbers
-from weighbridge.memory import Bytes, Part, exactly
+from weighbridge.engines.serving import HeldBounds, Probe, SearchPoint, Subject
+from weighbridge.engines.serving import HeldBytes as Numbers
+from weighbridge.memory import Bytes, NamedBytes, exactly
 from weighbridge.workload import Infer
 
-Hold = Callable[[Subject, Infer], Held]
+Hold = Callable[[Subject, Infer], DeviceHoldings]
 Buffers = tuple[int, ...]  # bytes by device
 
 
 def probe(hold: Hold, s: Subject, w: Infer, budget: Budget) -> Probe:
     """How `infer` answers elsewhere, by what holds the launch there."""
-    tower, known = projector(s, w), Known()
+    tower, known = projector(s, w), ProbedBuffers()
 
-    def numbers(at: Point) -> Numbers | None:
+    def numbers(at: SearchPoint) -> Numbers | None:
         h = hold(replace(s, context=at.context), at.of(w))
         if h.at.requests > h.at.slots:  # the others wait
             return None
@@ -40,9 +40,9 @@ def probe(hold: Hold, s: Subject, w: Infer, budget: Budget) -> Probe:
         if bounds is None:
             return exact(h)
         least, most = (_kinds(h, tower, budget, list(map(exactly, sizes))) for sizes in bounds)
-        return Numbers(h.at.gpus, most, bounds=Bounds(least, lambda: exact(h)))
+        return Numbers(h.at.gpus, most, bounds=HeldBounds(least, lambda: exact(h)))
 
-    def exact(h: Held) -> Numbers:
+    def exact(h: DeviceHoldings) -> Numbers:
         known.add(h)
         most = _beyond(h, tower, budget)
         kinds = _kinds(h, tower, budget, [h.buffer(d) for d in range(h.at.gpus)])
@@ -54,17 +54,17 @@ def probe(hold: Hold, s: Subject, w: Infer, budget: Budget) -> Probe:
 
 
 @dataclass(slots=True)
-class Known:
+class ProbedBuffers:
     """Compute buffers of launches whose graphs were replayed in one search."""
 
     found: list[tuple[tuple[int, ...], Buffers]] = field(default_factory=list)
 
-    def add(self, h: Held) -> None:
+    def add(self, h: DeviceHoldings) -> None:
         """Rough sizes take no graph, and a GPU without layers may have no part in it."""
         if h.at.gpu_layers and not h.guessed:
             self.found.append((_numbers(h), h.compute))
 
-    def bounds(self, h: Held) -> tuple[Buffers, Buffers] | None:
+    def bounds(self, h: DeviceHoldings) -> tuple[Buffers, Buffers] | None:
         """Return a lower and an upper bound of the buffers; None where one of the two is not
         known."""
         mine = _numbers(h)
@@ -75,7 +75,7 @@ class Known:
         return tuple(map(max, zip(*below, strict=True))), tuple(map(min, zip(*above, strict=True)))
 
 
-def _numbers(h: Held) -> tuple[int, ...]:
+def _numbers(h: DeviceHoldings) -> tuple[int, ...]:
     """What the step's graph grows with; tokens are a whole number for each slot."""
     return (*h.numbers, step_of(h.at, h.near).tokens)
 
@@ -85,18 +85,18 @@ def _within(small: Iterable[int], large: Iterable[int]) -> bool:
 
 
 def _kinds(
-    h: Held, tower: Projector | None, budget: Budget, compute: Sequence[Bytes]
-) -> list[list[list[Part]]]:
+    h: DeviceHoldings, tower: Projector | None, budget: Budget, compute: Sequence[Bytes]
+) -> list[list[list[NamedBytes]]]:
     """Loading and running on each GPU that has a part in it, as `parts` says it."""
     used = (d for d in range(h.at.gpus) if h.at.gpu_layers > 0 or compute[d].high)
     return [_phases(h, tower if d == h.at.main_gpu else None, budget, d, compute[d]) for d in used]
 
 
 def _phases(
-    h: Held, tower: Projector | None, budget: Budget, device: int, compute: Bytes
-) -> list[list[Part]]:
-    held: list[Part] = [("weights", exactly(h.weights[device])), ("context", CONTEXT)]
-    running: list[Part] = [
+    h: DeviceHoldings, tower: Projector | None, budget: Budget, device: int, compute: Bytes
+) -> list[list[NamedBytes]]:
+    held: list[NamedBytes] = [("weights", exactly(h.weights[device])), ("context", CONTEXT)]
+    running: list[NamedBytes] = [
         ("kv_cache", exactly(h.kv(device))),
         ("recurrent_state", exactly(h.state(device))),
         ("activations", compute),
@@ -109,12 +109,12 @@ def _phases(
     return [held, [*held, *running]]
 
 
-def holds(h: Held, s: Subject, w: Infer, budget: Budget) -> bool:
+def holds(h: DeviceHoldings, s: Subject, w: Infer, budget: Budget) -> bool:
     """Whether all requests run at once and every GPU surely has room for its high estimate."""
     return h.at.requests <= h.at.slots and not _beyond(h, projector(s, w), budget)
 
 
-def _beyond(h: Held, tower: Projector | None, budget: Budget) -> int:
+def _beyond(h: DeviceHoldings, tower: Projector | None, budget: Budget) -> int:
     """What the fullest GPU needs of those that need more than there is; else 0."""
     beside = _beside(h, tower)
     over = _over(beside, budget)
@@ -128,7 +128,7 @@ def _over(sizes: Sequence[int], budget: Budget) -> int:
     return max((size for d, size in enumerate(sizes) if size > budget.of(d).low), default=0)
 
 
-def _beside(h: Held, tower: Projector | None) -> list[int]:
+def _beside(h: DeviceHoldings, tower: Projector | None) -> list[int]:
     """What each GPU holds without its compute buffer, at most."""
     found = [
         CONTEXT.high + h.weights[d] + h.kv(d) + h.state(d) + pool(h, d).high

@@ -11,12 +11,12 @@ inputs: the mask, and a row of the embedding a token.
 from weighbridge.arch.mixers import Attention
 from weighbridge.engines.llama_cpp.ggml.tensor import F32
 from weighbridge.engines.llama_cpp.graphs.network import Network
-from weighbridge.engines.llama_cpp.placement import Placed
-from weighbridge.engines.llama_cpp.setting import Launch
+from weighbridge.engines.llama_cpp.placement import LayerPlacement
+from weighbridge.engines.llama_cpp.setting import LlamaCppLaunch
 from weighbridge.kept import kept
 
 
-def roughly(p: Placed) -> tuple[int, ...]:
+def roughly(p: LayerPlacement) -> tuple[int, ...]:
     """Bytes by device, the host last: the expected ones."""
     mask = F32.size(p.at.step_tokens * p.at.n_ctx // p.at.streams)
     whole = mask + working(p.net, p.at)
@@ -26,7 +26,7 @@ def roughly(p: Placed) -> tuple[int, ...]:
     return (*gpus, whole if p.host in layers else inputs)
 
 
-def working(net: Network, at: Launch) -> int:
+def working(net: Network, at: LlamaCppLaunch) -> int:
     logits = at.outputs * net.rows
     layer = at.step_tokens * (4 * net.hidden + 3 * widest(net))
     scores = 0 if at.flash else at.step_tokens * at.n_ctx // at.streams * heads(net)

@@ -18,7 +18,7 @@ from weighbridge.units import align_up
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rules:
+class LlamaCppRules:
     """Defaults first, then what graphs and buffers are like."""
 
     gpu_layers: int | None = 0  # None: all of them
@@ -97,8 +97,8 @@ CHANGES: Mapping[int, Mapping[str, Any]] = {
 
 
 @cache
-def rules(build: int) -> Rules:
-    found = Rules()
+def rules(build: int) -> LlamaCppRules:
+    found = LlamaCppRules()
     for since, change in CHANGES.items():
         if build >= since:
             found = replace(found, **change)

@@ -15,7 +15,7 @@ from typing import Any, TypedDict
 from weighbridge.accelerators.budget import Budget
 from weighbridge.dtypes import DType
 from weighbridge.engines.llama_cpp.caches import CELLS, OF_CACHES, OF_IK, ggml
-from weighbridge.engines.llama_cpp.rules import Rules
+from weighbridge.engines.llama_cpp.rules import LlamaCppRules
 from weighbridge.engines.serving import Subject
 from weighbridge.errors import UsageError
 from weighbridge.units import align_up
@@ -28,7 +28,7 @@ BATCH, UBATCH = 2048, 512  # tokens
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Launch:
+class LlamaCppLaunch:
     """`gpu_layers` counts the output as one; `layers` is all of them and the output."""
 
     program: str
@@ -54,7 +54,7 @@ class Launch:
     mmap: bool
     cache_ram: int  # MiB
     gpus: int
-    rules: Rules
+    rules: LlamaCppRules
     embeds: bool = False
     pooled: bool = False
     forked: bool = False  # it has what follows
@@ -157,7 +157,7 @@ class HostSettings(TypedDict):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Model:
+class ModelTraits:
     """What of the model the settings depend on."""
 
     layers: int
@@ -166,8 +166,10 @@ class Model:
     flash: bool  # whether GPUs have a kernel for its heads
 
 
-def launch(s: Subject, w: Infer, budget: Budget | None, rules: Rules, m: Model) -> Launch:
-    return Launch(
+def launch(
+    s: Subject, w: Infer, budget: Budget | None, rules: LlamaCppRules, m: ModelTraits
+) -> LlamaCppLaunch:
+    return LlamaCppLaunch(
         program=one_of(w.program, PROGRAMS, "--program") or "server",
         context=s.context,
         rules=rules,
@@ -180,7 +182,7 @@ def launch(s: Subject, w: Infer, budget: Budget | None, rules: Rules, m: Model) 
     )
 
 
-def _batches(s: Subject, w: Infer, rules: Rules, m: Model) -> BatchSettings:
+def _batches(s: Subject, w: Infer, rules: LlamaCppRules, m: ModelTraits) -> BatchSettings:
     """Models without causal attention take a batch in one step."""
     slots, unified = _slots(w, rules)
     requests = w.batch_size or 1
@@ -195,7 +197,7 @@ def _batches(s: Subject, w: Infer, rules: Rules, m: Model) -> BatchSettings:
     )
 
 
-def _attention(w: Infer, rules: Rules, m: Model) -> AttentionSettings:
+def _attention(w: Infer, rules: LlamaCppRules, m: ModelTraits) -> AttentionSettings:
     asked = one_of(w.flash_attn, SWITCH, "--flash-attn") or rules.flash
     return AttentionSettings(
         flash=asked == "on" or (asked == "auto" and m.flash),
@@ -206,7 +208,7 @@ def _attention(w: Infer, rules: Rules, m: Model) -> AttentionSettings:
     )
 
 
-def _places(w: Infer, gpus: int, rules: Rules, m: Model) -> PlaceSettings:
+def _places(w: Infer, gpus: int, rules: LlamaCppRules, m: ModelTraits) -> PlaceSettings:
     """What is on the GPUs: every layer and the output, where nothing is said."""
     layers, asked = m.layers + 1, _gpu_layers(w, rules)
     on_gpus = layers if asked is None else min(asked, layers)
@@ -221,7 +223,7 @@ def _places(w: Infer, gpus: int, rules: Rules, m: Model) -> PlaceSettings:
     )
 
 
-def _host(w: Infer, rules: Rules) -> HostSettings:
+def _host(w: Infer, rules: LlamaCppRules) -> HostSettings:
     return HostSettings(
         cache_offload=not w.no_kv_offload,
         mmap=not w.no_mmap,
@@ -244,7 +246,7 @@ def _gpus(w: Infer, budget: Budget | None) -> int:
     return budget.choice.count if budget is not None else 1
 
 
-def _gpu_layers(w: Infer, rules: Rules) -> int | None:
+def _gpu_layers(w: Infer, rules: LlamaCppRules) -> int | None:
     """Return -ngl; None is all layers. The older default, no layer, is for those who launch such a
     build; a question without the setting is about a model on its GPU."""
     if w.n_gpu_layers is None:
@@ -252,7 +254,7 @@ def _gpu_layers(w: Infer, rules: Rules) -> int | None:
     return None if w.n_gpu_layers < 0 else w.n_gpu_layers
 
 
-def _slots(w: Infer, rules: Rules) -> tuple[int, bool]:
+def _slots(w: Infer, rules: LlamaCppRules) -> tuple[int, bool]:
     server = one_of(w.program, PROGRAMS, "--program") != "cli"
     usual = rules.server_slots if server else 1
     slots = w.parallel if w.parallel and w.parallel > 0 else max(usual, w.batch_size or 1)
@@ -273,14 +275,14 @@ def _cells(tokens: int, slots: int, *, unified: bool) -> int:
     return padded if unified else align_up(padded // slots, CELLS) * slots
 
 
-def cache_type(w: Infer, which: str, rules: Rules) -> DType:
+def cache_type(w: Infer, which: str, rules: LlamaCppRules) -> DType:
     own = w.cache_type_k if which == "k" else w.cache_type_v
     flag = "--kv-cache-dtype" if own is None and w.kv_cache_dtype else f"--cache-type-{which}"
     known = OF_IK if rules.fused else OF_CACHES
     return ggml(own or w.kv_cache_dtype or "f16", flag, known)
 
 
-def _values(w: Infer, flash: str, rules: Rules) -> DType:
+def _values(w: Infer, flash: str, rules: LlamaCppRules) -> DType:
     found = cache_type(w, "v", rules)
     if found.block > 1 and flash == "off":
         raise UsageError(

@@ -13,7 +13,7 @@ from math import prod
 from typing import TypeVar
 
 from weighbridge.arch.mixers import GatedDelta, Latent, Layer, Mamba2, Mixer
-from weighbridge.components.weights import Choice
+from weighbridge.components.weights import FormatChoice
 from weighbridge.dtypes import FLOAT32, GGML_BY_NAME, DType
 from weighbridge.engines.llama_cpp.graphs.network import Weight
 from weighbridge.engines.llama_cpp.naming import gguf_name, siblings_of
@@ -42,7 +42,7 @@ def of_file(part: ModelPart) -> Iterator[Weight]:
         yield Weight(t.name, t.dtype, tuple(reversed(t.shape)), t.nbytes)
 
 
-def form(choice: Choice) -> Scheme:
+def form(choice: FormatChoice) -> Scheme:
     """GGUF types alone; another library's format is taken as unpacked by the converter."""
     if choice.scheme is not None and choice.scheme.engine == "llama.cpp":
         return choice.scheme

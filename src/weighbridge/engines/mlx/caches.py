@@ -34,7 +34,7 @@ from weighbridge.arch.mixers import (
     Shared,
     ShortConv,
 )
-from weighbridge.components.kv_cache import Formats, Sizes, mixers, state, total
+from weighbridge.components.kv_cache import CacheBytes, Formats, mixers, state, total
 from weighbridge.dtypes import FLOAT32, DType
 from weighbridge.engines.mlx.rules import STEP
 from weighbridge.units import align_up
@@ -44,7 +44,7 @@ WORD = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Setting:
+class MlxCacheSetting:
     """`prompt` and `tokens` of the longest request, and how many there are."""
 
     prompt: int
@@ -70,7 +70,7 @@ def paged(nbytes: int) -> int:
     return align_up(nbytes, PAGE) if nbytes > PAGE else nbytes
 
 
-def cells(reach: int | None, s: Setting) -> int:
+def cells(reach: int | None, s: MlxCacheSetting) -> int:
     """Cells of one layer, of one request."""
     reach = s.most if reach is None or not s.windows else reach
     if reach is None:
@@ -81,7 +81,7 @@ def cells(reach: int | None, s: Setting) -> int:
     return min(reach, grown)
 
 
-def arrays(elements: int, rows: int, s: Setting) -> Iterator[int]:
+def arrays(elements: int, rows: int, s: MlxCacheSetting) -> Iterator[int]:
     """Bytes of the arrays of keys, or of values: `elements` a cell."""
     if s.bits is None or s.most is not None:
         yield paged(rows * s.dtype.size(elements))
@@ -90,17 +90,17 @@ def arrays(elements: int, rows: int, s: Setting) -> Iterator[int]:
     yield from (paged(rows * s.dtype.size(elements // s.group)),) * 2
 
 
-def of_mixer(m: Mixer, s: Setting) -> Sizes:
+def of_mixer(m: Mixer, s: MlxCacheSetting) -> CacheBytes:
     match m:
         case Attention():
-            return Sizes(kv=_kept((m.key_elements, m.value_elements), m.reach, s))
+            return CacheBytes(kv=_kept((m.key_elements, m.value_elements), m.reach, s))
         case Latent() if s.expanded:
             return of_mixer(m.expanded, s)
         case Latent():
             index = (m.indexer.dim,) if m.indexer else ()
-            return Sizes(kv=_kept((m.rank, m.rotary, *index), None, s))
+            return CacheBytes(kv=_kept((m.rank, m.rotary, *index), None, s))
         case Shared() | CrossAttention() | Compressed():
-            return Sizes()
+            return CacheBytes()
         case Mamba1() | Rwkv():
             return _recurrent(m, s, s.dtype)
         case Mamba2() | GatedDelta() | KimiDelta() | LinearAttention():
@@ -111,14 +111,14 @@ def of_mixer(m: Mixer, s: Setting) -> Sizes:
             assert_never(m)
 
 
-def _kept(widths: Iterable[int], reach: int | None, s: Setting) -> int:
+def _kept(widths: Iterable[int], reach: int | None, s: MlxCacheSetting) -> int:
     rows = s.batch * cells(reach, s)
     return sum(nbytes for width in widths for nbytes in arrays(width, rows, s))
 
 
-def _recurrent(m: Recurrent, s: Setting, kind: DType) -> Sizes:
-    return Sizes(state=s.batch * state(m, Formats(conv=s.dtype, state=kind)))
+def _recurrent(m: Recurrent, s: MlxCacheSetting, kind: DType) -> CacheBytes:
+    return CacheBytes(state=s.batch * state(m, Formats(conv=s.dtype, state=kind)))
 
 
-def sizes(layers: Iterable[Layer], s: Setting) -> Sizes:
+def sizes(layers: Iterable[Layer], s: MlxCacheSetting) -> CacheBytes:
     return total(of_mixer(m, s) for m in mixers(layers))

@@ -6,7 +6,7 @@ Source: mlx-lm d78bf58 generate.py, chat.py and server.py (setup_arg_parser, mai
 from weighbridge.engines.mlx.plan import GROUP
 from weighbridge.engines.mlx.rules import DECODED, PROMPTS, QUANTIZED_FROM
 from weighbridge.engines.servers.flags import model
-from weighbridge.launch.reading import Reading
+from weighbridge.launch.reading import CommandReading
 from weighbridge.launch.record import Dialect, Value
 from weighbridge.launch.table import flags
 
@@ -40,7 +40,7 @@ FLAGS = flags(
 )
 
 
-def finish(r: Reading) -> None:
+def finish(r: CommandReading) -> None:
     model(r)
     server = r.program.name.endswith("server")
     new, bits, start = r.last("new"), r.last("bits"), r.last("start")
@@ -64,7 +64,7 @@ def finish(r: Reading) -> None:
             r.ignored.append(said[0])
 
 
-def defaults(r: Reading) -> tuple[tuple[str, Value, str], ...]:
+def defaults(r: CommandReading) -> tuple[tuple[str, Value, str], ...]:
     unless: tuple[tuple[str, Value, str], ...] = (
         ("context", "grows", "caches have no length that is set"),
         ("kv_cache_dtype", "auto", "the model's dtype"),

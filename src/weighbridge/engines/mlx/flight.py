@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple, assert_never
 
-from weighbridge.arch.body import Block, Dense, Experts, Feed
+from weighbridge.arch.body import Dense, Experts, Feed, LayerBlock
 from weighbridge.arch.mixers import (
     Attention,
     Compressed,
@@ -63,7 +63,7 @@ class Moment(NamedTuple):
         return int(count * self.bits) // 32 if self.bits < 16 else count
 
 
-def temporaries(blocks: Sequence[Block], hidden: int, at: Moment, itemsize: int) -> Bytes:
+def temporaries(blocks: Sequence[LayerBlock], hidden: int, at: Moment, itemsize: int) -> Bytes:
     """Bytes that one step holds at its worst, by the widest layer of a model."""
     most = max((flight(operations(b, hidden, at)) for b in set(blocks)), default=0) * itemsize
     return Bytes(*(int(most * share) for share in (FEWER, USUAL, MORE)))
@@ -82,7 +82,7 @@ def flight(layer: tuple[Operation, ...]) -> int:
     return most
 
 
-def operations(block: Block, hidden: int, at: Moment) -> tuple[Operation, ...]:
+def operations(block: LayerBlock, hidden: int, at: Moment) -> tuple[Operation, ...]:
     """One layer's, in order: its mixers, and its feed-forwards."""
     found: list[Operation] = []
     for m in block.mixers:
@@ -106,7 +106,7 @@ def _sum(hidden: int, at: Moment) -> Operation:
     return Operation(2 * at.tokens * hidden, 0)
 
 
-def _mixed(m: Mixer, block: Block, hidden: int, at: Moment) -> Iterator[Operation]:
+def _mixed(m: Mixer, block: LayerBlock, hidden: int, at: Moment) -> Iterator[Operation]:
     match m:
         case Attention() | CrossAttention():
             widths = m.heads * m.key_dim, m.key_elements, m.value_elements
@@ -167,7 +167,7 @@ def _attends(
     yield _sum(hidden, at)
 
 
-def _latent(m: Latent, block: Block, hidden: int, at: Moment) -> Iterator[Operation]:
+def _latent(m: Latent, block: LayerBlock, hidden: int, at: Moment) -> Iterator[Operation]:
     """Keys and values of all heads are made of every cell, and rotary scores are the mask."""
     queries = m.heads * (m.nope + m.rotary)
     given = m.heads * m.value_dim

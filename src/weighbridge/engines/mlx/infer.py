@@ -15,14 +15,14 @@ from functools import cached_property
 
 from weighbridge.accelerators.budget import Budget
 from weighbridge.arch.mixers import Attention
-from weighbridge.components.kv_cache import Sizes, components
+from weighbridge.components.kv_cache import CacheBytes, components
 from weighbridge.engines.engine import version
 from weighbridge.engines.mlx import ENGINE, launching
 from weighbridge.engines.mlx.caches import paged, sizes
 from weighbridge.engines.mlx.flight import CHUNK, Moment, temporaries
 from weighbridge.engines.mlx.plan import Plan, planned, unpacked
 from weighbridge.engines.mlx.rules import FUSED, NEAR, STEP, has, mlx_rules
-from weighbridge.engines.serving import Answer, Subject
+from weighbridge.engines.serving import EngineAnswer, Subject
 from weighbridge.engines.subjects import USUAL_CONTEXT
 from weighbridge.memory import Basis, Bytes, Component, Device, Phase, exactly
 from weighbridge.units import MIB, human
@@ -55,7 +55,7 @@ class Run:
         """Bits of one weight, its scales included."""
         return min(16.0, 8 * sum(self.tensors) / max(1, self.subject.part.blueprint.parameters))
 
-    def cache(self, *, reading: bool) -> Sizes:
+    def cache(self, *, reading: bool) -> CacheBytes:
         return sizes(self.subject.layers, self.plan.setting(reading=reading))
 
     def moment(self, tokens: int) -> Moment:
@@ -80,11 +80,11 @@ class Run:
         return always or has(self.subject.model_type, "capped") or not heads <= FUSED
 
 
-def infer(subject: Subject, w: Infer, budget: Budget | None) -> Answer:
+def infer(subject: Subject, w: Infer, budget: Budget | None) -> EngineAnswer:
     """Raises UsageError for settings that mlx-lm refuses."""
     number, subject = version(ENGINE, w.engine_version)[0], unpacked(subject)
     run = Run(subject=subject, plan=planned(subject, w, budget, mlx_rules(number)))
-    return Answer(
+    return EngineAnswer(
         devices=(_gpu(run), _host()),
         settings=run.plan.to_dict(),
         derived={

@@ -11,12 +11,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from weighbridge.accelerators.budget import Budget
-from weighbridge.components.weights import Choice
+from weighbridge.components.weights import FormatChoice
 from weighbridge.dtypes import DType
-from weighbridge.engines.mlx.caches import Setting
+from weighbridge.engines.mlx.caches import MlxCacheSetting
 from weighbridge.engines.mlx.rules import (
     PROMPTS,
-    Rules,
+    MlxRules,
     has,
 )
 from weighbridge.engines.serving import Subject
@@ -33,7 +33,7 @@ FLOATS = ("float32", "float16", "bfloat16")
 class Plan:
     """How mlx-lm runs this question."""
 
-    rules: Rules
+    rules: MlxRules
     context: int
     prompt: int
     batch: int
@@ -58,8 +58,8 @@ class Plan:
         """Tokens of the last piece of each prompt that is read at once, together."""
         return ((self.prompt - 1) % self.piece + 1) * min(self.batch, PROMPTS)
 
-    def setting(self, *, reading: bool) -> Setting:
-        return Setting(
+    def setting(self, *, reading: bool) -> MlxCacheSetting:
+        return MlxCacheSetting(
             prompt=self.prompt,
             tokens=self.context,
             batch=self.batch,
@@ -84,7 +84,7 @@ class Plan:
         }
 
 
-def planned(s: Subject, w: Infer, budget: Budget | None, rules: Rules) -> Plan:
+def planned(s: Subject, w: Infer, budget: Budget | None, rules: MlxRules) -> Plan:
     """Raises UsageError or UnsupportedError for what mlx-lm refuses."""
     runs_on(budget)
     loads(s)
@@ -154,11 +154,11 @@ def unpacked(s: Subject) -> Subject:
     form = s.choice.scheme
     if not s.part.packed or form is None or not form.name.startswith("fp8"):
         return s
-    choices = {name: Choice(dtype=c.dtype) for name, c in s.choices.items()}
-    return replace(s, choice=Choice(dtype=s.choice.dtype), choices=choices)
+    choices = {name: FormatChoice(dtype=c.dtype) for name, c in s.choices.items()}
+    return replace(s, choice=FormatChoice(dtype=s.choice.dtype), choices=choices)
 
 
-def _own_caches(kind: str, rules: Rules) -> bool:
+def _own_caches(kind: str, rules: MlxRules) -> bool:
     return has(kind, "own_caches") or (rules.llama_windows and has(kind, "windows_later"))
 
 

@@ -20,7 +20,7 @@ NEAR = 0.9  # share of the working set beyond which mlx-lm warns (generate.py, w
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rules:
+class MlxRules:
     """Defaults of one release."""
 
     prefill_step: int = 512  # tokens of a prompt that are computed at once
@@ -42,9 +42,9 @@ CHANGES: Mapping[Version, Mapping[str, Any]] = {
 
 
 @cache
-def mlx_rules(version: Version) -> Rules:
+def mlx_rules(version: Version) -> MlxRules:
     """The oldest release's rules with every change up to `version`."""
-    found = Rules()
+    found = MlxRules()
     for since, change in CHANGES.items():
         if version >= since:
             found = replace(found, **change)

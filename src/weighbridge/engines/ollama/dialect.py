@@ -11,8 +11,8 @@ from collections.abc import Mapping
 
 from weighbridge.errors import UsageError
 from weighbridge.launch.arguments import scan
-from weighbridge.launch.reading import Reading
-from weighbridge.launch.record import Dialect, Launch, Program, Value
+from weighbridge.launch.reading import CommandReading
+from weighbridge.launch.record import Dialect, Launch, LaunchedProgram, Value
 from weighbridge.launch.shell import commands
 from weighbridge.launch.table import flags
 
@@ -44,7 +44,7 @@ HUBS = re.compile(r"(?:https?://)?(?:hf\.co|huggingface\.co)/", re.IGNORECASE)
 def read(text: str) -> Launch:
     """Raises UsageError where no model is run."""
     program = launched(text)
-    r = Reading(program=program, dialect=DIALECT)
+    r = CommandReading(program=program, dialect=DIALECT)
     for given in scan(program.words, DIALECT, program.name):
         r.take(given)
     finish(r)
@@ -53,7 +53,7 @@ def read(text: str) -> Launch:
     return r.launch()
 
 
-def launched(text: str) -> Program:
+def launched(text: str) -> LaunchedProgram:
     """The one `ollama run`, with the variables of all commands of Ollama."""
     env: dict[str, str] = {}
     found: list[tuple[str, ...]] = []
@@ -71,7 +71,7 @@ def launched(text: str) -> Program:
         raise UsageError(
             f"the command runs {len(found) or 'no'} models; give one 'ollama run MODEL'"
         )
-    return Program(engine="ollama", name="ollama run", words=found[0], env=env)
+    return LaunchedProgram(engine="ollama", name="ollama run", words=found[0], env=env)
 
 
 def _base(word: str) -> str:
@@ -84,7 +84,7 @@ def _set(words: tuple[str, ...]) -> dict[str, str]:
     return {name: value for name, equals, value in pairs if equals and name.isupper()}
 
 
-def finish(r: Reading) -> None:
+def finish(r: CommandReading) -> None:
     """The model, and what the server's variables say. A prompt may stand behind it."""
     if r.words:
         r.model = _model(r.words[0])
@@ -112,7 +112,7 @@ def _model(name: str) -> str:
     return found if ":" in found else f"{found}:Q4_K_M"
 
 
-def defaults(r: Reading) -> tuple[tuple[str, Value, str], ...]:
+def defaults(r: CommandReading) -> tuple[tuple[str, Value, str], ...]:
     unless: tuple[tuple[str, Value, str], ...] = (
         ("context", "4,096 to 262,144", "by the memory of all cards"),
         ("parallel", 1, "requests at once"),

@@ -10,19 +10,19 @@ from typing import Any
 from weighbridge.accelerators.budget import Budget
 from weighbridge.engines.engine import version
 from weighbridge.engines.llama_cpp import answering, probing
-from weighbridge.engines.llama_cpp.held import Held
+from weighbridge.engines.llama_cpp.held import DeviceHoldings
 from weighbridge.engines.llama_cpp.rules import rules
 from weighbridge.engines.llama_cpp.setting import launch
 from weighbridge.engines.ollama import ENGINE, launching
 from weighbridge.engines.ollama.rules import TIERS, build, usual_context
 from weighbridge.engines.ollama.setting import Asked, asked
 from weighbridge.engines.ollama.shown import shown
-from weighbridge.engines.serving import Answer, Point, Probe, Subject
-from weighbridge.engines.serving import Held as Numbers
+from weighbridge.engines.serving import EngineAnswer, Probe, SearchPoint, Subject
+from weighbridge.engines.serving import HeldBytes as Numbers
 from weighbridge.workload import Infer
 
 
-def infer(subject: Subject, w: Infer, budget: Budget | None) -> Answer:
+def infer(subject: Subject, w: Infer, budget: Budget | None) -> EngineAnswer:
     """Raises UsageError for settings that llama-server refuses."""
     number = release(w)
     on = on_server(subject, w, budget)
@@ -47,7 +47,7 @@ def probe(subject: Subject, w: Infer, budget: Budget) -> Probe:
     """The numbers of `infer` alone, elsewhere: there one card may hold all, or all share it."""
     number, found = release(w), dict[int, Probe]()
 
-    def numbers(at: Point) -> Numbers | None:
+    def numbers(at: SearchPoint) -> Numbers | None:
         on = on_server(replace(subject, context=at.context), at.of(w), budget)
         cards = on.budget or budget
         count = cards.choice.count
@@ -70,11 +70,11 @@ def on_server(s: Subject, w: Infer, budget: Budget | None) -> Asked:
     return asked(s, w, budget, answering.known_network(s))
 
 
-def hold(on: Asked, number: int) -> Held:
+def hold(on: Asked, number: int) -> DeviceHoldings:
     s, budget = on.subject, on.budget
     net = answering.known_network(s)
     at = launch(s, on.workload, budget, rules(number), answering.model(net, s))
-    return Held(net=net, at=at, model_type=s.model_type, free=answering.free(budget, at))
+    return DeviceHoldings(net=net, at=at, model_type=s.model_type, free=answering.free(budget, at))
 
 
 def settings(of_server: Mapping[str, Any], number: int) -> dict[str, Any]:
@@ -96,7 +96,7 @@ def settings(of_server: Mapping[str, Any], number: int) -> dict[str, Any]:
 
 
 def derived(
-    of_server: Mapping[str, Any], h: Held, s: Subject, w: Infer, on: Asked
+    of_server: Mapping[str, Any], h: DeviceHoldings, s: Subject, w: Infer, on: Asked
 ) -> dict[str, Any]:
     """The server's facts under Ollama's line, and what `ollama ps` shows."""
     others = ("launch", "launch_note", "n_cpu_moe_that_fits")  # which Ollama has no option for
@@ -104,7 +104,7 @@ def derived(
     return told | shown(h) | launching.facts(s, w, on.workload)
 
 
-def warnings(s: Subject, w: Infer, budget: Budget | None, h: Held) -> Iterator[str]:
+def warnings(s: Subject, w: Infer, budget: Budget | None, h: DeviceHoldings) -> Iterator[str]:
     if s.longest is not None and s.context > s.longest:
         yield f"Ollama lowers num_ctx to the {s.longest:,} tokens that the model was made for"
     if w.parallel and w.parallel > 1 and h.at.slots == 1:

@@ -10,12 +10,12 @@ Source: ollama fb30760 llm/llama_server.go (MemorySize, bufferSizeRegex), cmd/cm
 
 from typing import Any
 
-from weighbridge.engines.llama_cpp.held import Held
+from weighbridge.engines.llama_cpp.held import DeviceHoldings
 
 UNITS = ((10**12, "TB"), (10**9, "GB"), (10**6, "MB"), (10**3, "KB"))
 
 
-def shown(h: Held) -> dict[str, Any]:
+def shown(h: DeviceHoldings) -> dict[str, Any]:
     """The two columns, and the bytes that they stand for."""
     size, on_gpus = sizes(h)
     return {
@@ -24,7 +24,7 @@ def shown(h: Held) -> dict[str, Any]:
     }
 
 
-def sizes(h: Held) -> tuple[int, int]:
+def sizes(h: DeviceHoldings) -> tuple[int, int]:
     """(bytes of all buffers, of those on GPUs)"""
     on_gpus = sum(h.whole(d) for d in range(h.at.gpus))
     if h.placed.full:

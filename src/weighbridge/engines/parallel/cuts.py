@@ -25,7 +25,7 @@ VOCABULARY = 64  # rows to which the vocabulary is padded, on one device too
 SIZES = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64)
 
 
-class Unit(NamedTuple):
+class CutUnit(NamedTuple):
     """What cannot be cut in pieces: a `number` of heads, rows or columns; errors call it `what`."""
 
     number: int
@@ -33,24 +33,24 @@ class Unit(NamedTuple):
     how: How = "split"
 
 
-class Part(NamedTuple):
+class CutPart(NamedTuple):
     """`size` rows or columns, which are made of units."""
 
     size: int
-    unit: Unit
+    unit: CutUnit
 
 
 class Cut(NamedTuple):
     side: Side
-    parts: tuple[Part, ...]
+    parts: tuple[CutPart, ...]
 
 
 def even(side: Side, size: int, count: int, what: str, how: How = "split") -> Cut:
     """One part alone."""
-    return Cut(side, (Part(size, Unit(count, what, how)),))
+    return Cut(side, (CutPart(size, CutUnit(count, what, how)),))
 
 
-def fits(unit: Unit, ranks: int, *, grows: bool) -> bool:
+def fits(unit: CutUnit, ranks: int, *, grows: bool) -> bool:
     """`grows`: the engine pads the vocabulary further, to 64 a rank, where 64 does not do."""
     if unit.how == "pad":
         return grows or align_up(unit.number, VOCABULARY) % ranks == 0
@@ -59,7 +59,7 @@ def fits(unit: Unit, ranks: int, *, grows: bool) -> bool:
     return unit.number % ranks == 0
 
 
-def held(unit: Unit, ranks: int) -> "Fraction":
+def held(unit: CutUnit, ranks: int) -> "Fraction":
     """Units of one rank."""
     from fractions import Fraction  # here and below: one device does without
 
@@ -82,7 +82,7 @@ def share(cut: Cut, ranks: int) -> "Fraction":
     return Fraction(mine) / whole if whole else Fraction(1)
 
 
-def check(units: Iterable[Unit], ranks: int, *, grows: bool, flag: str) -> None:
+def check(units: Iterable[CutUnit], ranks: int, *, grows: bool, flag: str) -> None:
     """Raises UsageError for the first unit that does not divide, with the sizes that work."""
     kinds = set(units)
     bad = [u for u in kinds if not fits(u, ranks, grows=grows)]

@@ -15,7 +15,7 @@ from functools import cache
 from typing import Literal, NamedTuple
 
 from weighbridge.arch.blueprint import Param
-from weighbridge.engines.parallel.kernels import PLAIN, Kernel
+from weighbridge.engines.parallel.kernels import PLAIN, WeightKernel
 from weighbridge.engines.parallel.names import way
 from weighbridge.units import align_up, ceil_div
 
@@ -23,7 +23,7 @@ MX = 32  # values that share a scale
 What = Literal["", "values", "scales", "bias"]  # of MXFP4
 
 
-class Routed(NamedTuple):
+class ExpertWeight(NamedTuple):
     """A weight of one of `number` experts of width F, or of all of them in one tensor. `width` 0
     is what has no F: the bias of the projection down."""
 
@@ -34,26 +34,31 @@ class Routed(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Group:
+class ExpertGroup:
     """`width` ranks split every expert, `number` ranks share them out; one of the two is 1."""
 
     width: int = 1
     number: int = 1
-    kernel: Kernel = PLAIN
+    kernel: WeightKernel = PLAIN
 
 
-def routed(param: Param, hidden: int) -> Routed | None:
+def routed(param: Param, hidden: int) -> ExpertWeight | None:
     """Describe the expert weight that a parameter is; None for what belongs to no expert. `hidden`
     tells F in a parameter that stacks them."""
     if param.routed[1] == 1 or param.kind in ("router", "norm"):
         return None
     down = way(param) == "row"
-    return Routed(_width(param, hidden, down=down), down, param.routed[1], hidden)
+    return ExpertWeight(_width(param, hidden, down=down), down, param.routed[1], hidden)
 
 
 @cache
 def part(
-    e: Routed, sides: tuple[bool, bool], group: Group, *, what: What = "", more: bool = False
+    e: ExpertWeight,
+    sides: tuple[bool, bool],
+    group: ExpertGroup,
+    *,
+    what: What = "",
+    more: bool = False,
 ) -> Fraction:
     """Return the share of an expert tensor that one rank holds. `sides`: whether the tensor has its
     parameter's outputs, its inputs. `more`: this rank has one expert more than others."""
@@ -66,7 +71,7 @@ def part(
     return result * Fraction(e.number // group.number + more, e.number)
 
 
-def _in_kernel(e: Routed, group: Group, what: What) -> Fraction:
+def _in_kernel(e: ExpertWeight, group: ExpertGroup, what: What) -> Fraction:
     """What MXFP4 takes as the kernel has it, over what the file stores."""
     k = group.kernel
     hidden = align_up(e.hidden, k.hidden)

@@ -10,14 +10,14 @@ from weighbridge.arch.body import Body
 from weighbridge.arch.mixers import Mixer, Shared
 from weighbridge.arch.roles import VOCAB, layer_of, mixes, role_of, unnumbered
 from weighbridge.arch.table import differs
-from weighbridge.components.weights import Choice, Placed, alive, buffer_size
+from weighbridge.components.weights import FormatChoice, PlacedTensor, alive, buffer_size
 from weighbridge.engines.parallel import experts, positions
-from weighbridge.engines.parallel.cuts import Cut, Unit, fits, share
-from weighbridge.engines.parallel.experts import Group, Routed, What
+from weighbridge.engines.parallel.cuts import Cut, CutUnit, fits, share
+from weighbridge.engines.parallel.experts import ExpertGroup, ExpertWeight, What
 from weighbridge.engines.parallel.merged import merged
 from weighbridge.engines.parallel.names import Site, cut
-from weighbridge.engines.parallel.pieces import Piece, pieces, sides
-from weighbridge.engines.parallel.rules import Rules
+from weighbridge.engines.parallel.pieces import TensorPiece, pieces, sides
+from weighbridge.engines.parallel.rules import SplitRules
 from weighbridge.engines.serving import Subject
 from weighbridge.model import ModelPart
 from weighbridge.quantization.scheme import width
@@ -43,7 +43,7 @@ class Where(NamedTuple):
     copy: bool = False
 
 
-class Held(NamedTuple):
+class Shard(NamedTuple):
     """`copies` equal tensors on their way to a device, in the tensor `module` and `end` name."""
 
     module: str
@@ -53,7 +53,7 @@ class Held(NamedTuple):
     where: Where
     component: str = "weights"
     cut: Cut | None = None
-    expert: Routed | None = None
+    expert: ExpertWeight | None = None
     sides: tuple[bool, bool] = (True, True)
     tower: bool = False
     attends: bool = False  # of attention or the embedding, which groups of ranks have each
@@ -62,7 +62,7 @@ class Held(NamedTuple):
     matrix: tuple[int, int] | None = None  # (outputs, inputs) of a weight that multiplies
 
 
-class Place(NamedTuple):
+class RankPlace(NamedTuple):
     """One device: its layers, whether it is on the first or the last stage, and how many others it
     shares with."""
 
@@ -70,34 +70,34 @@ class Place(NamedTuple):
     last: bool
     layers: range
     tensor: int
-    group: Group
+    group: ExpertGroup
     more: bool = False  # one expert more than others have
     whole_shared: bool = False  # tokens are shared out over ranks
     groups: int = 1  # of ranks, which have attention each
 
-    def ranks(self, h: Held) -> int:
+    def ranks(self, h: Shard) -> int:
         """Count the ranks among which `h` is split."""
         return self.tensor // self.groups if h.attends else self.tensor
 
 
-def holding(subject: Subject, rules: Rules, spread: bool) -> tuple[Held, ...]:
+def holding(subject: Subject, rules: SplitRules, spread: bool) -> tuple[Shard, ...]:
     """`spread`: over tensor-parallel ranks, so that every matrix must have a known name."""
     return tuple(
         h for part in subject.model.parts for h in _part(subject, part, rules, spread=spread)
     )
 
 
-def units(found: Sequence[Held]) -> tuple[set[Unit], set[Unit], set[Unit]]:
+def units(found: Sequence[Shard]) -> tuple[set[CutUnit], set[CutUnit], set[CutUnit]]:
     """What must divide: by the ranks that share attention, by the tensor ranks, and by those that
     split experts. A tower whose heads do not divide is whole."""
     cuts = [(h.attends, h.cut) for h in found if h.cut and not h.tower]
     attention = {p.unit for attends, c in cuts if attends for p in c.parts}
     dense = {p.unit for attends, c in cuts if not attends for p in c.parts}
     widths = {h.expert.width for h in found if h.expert and h.expert.width}
-    return attention, dense, {Unit(size, "columns of each expert") for size in widths}
+    return attention, dense, {CutUnit(size, "columns of each expert") for size in widths}
 
 
-def hold(found: Sequence[Held], place: Place) -> tuple[Placed, ...]:
+def hold(found: Sequence[Shard], place: RankPlace) -> tuple[PlacedTensor, ...]:
     """Place the tensors of one rank in the order of the checkpoint; a fused tensor stands where its
     first part does."""
     sums: dict[tuple[str, str, str], int] = {}
@@ -107,10 +107,10 @@ def hold(found: Sequence[Held], place: Place) -> tuple[Placed, ...]:
             nbytes = -(-h.nbytes * h.copies * part.numerator // part.denominator)
             key = (h.module, h.end, h.component)
             sums[key] = sums.get(key, 0) + nbytes
-    return tuple(Placed(module, n, component) for (module, _, component), n in sums.items())
+    return tuple(PlacedTensor(module, n, component) for (module, _, component), n in sums.items())
 
 
-def present(where: Where, place: Place) -> bool:
+def present(where: Where, place: RankPlace) -> bool:
     if where.everywhere:
         return True
     if where.copy:
@@ -120,14 +120,14 @@ def present(where: Where, place: Place) -> bool:
     return place.last if where.behind else place.first
 
 
-def side(h: Held, place: Place, which: Literal["out", "in"]) -> Fraction:
+def side(h: Shard, place: RankPlace, which: Literal["out", "in"]) -> Fraction:
     """How much of one side of a matrix that is no expert's a device has."""
     if h.cut is None or h.cut.side != which or (h.shared and place.whole_shared):
         return NO_CUT
     return _share(h.cut, place.ranks(h))
 
 
-def _part_of(h: Held, place: Place) -> Fraction:
+def _part_of(h: Shard, place: RankPlace) -> Fraction:
     if h.expert is not None:
         return experts.part(h.expert, h.sides, place.group, what=h.what, more=place.more)
     if h.cut is None or not h.sides[h.cut.side == "in"]:
@@ -146,9 +146,9 @@ def _divides(c: Cut, ranks: int) -> bool:
     return all(fits(p.unit, ranks, grows=False) for p in c.parts)
 
 
-def _part(subject: Subject, part: ModelPart, rules: Rules, *, spread: bool) -> Iterator[Held]:
+def _part(subject: Subject, part: ModelPart, rules: SplitRules, *, spread: bool) -> Iterator[Shard]:
     choice = subject.choices.get(part.name, subject.choice)
-    reader = _Reader(subject, part.blueprint, rules, choice, spread=spread)
+    reader = _ShardReader(subject, part.blueprint, rules, choice, spread=spread)
     for piece in pieces(part, choice, LOADER):
         if not rules.towers and part.blueprint.part(piece.param.name) != LANGUAGE:
             continue
@@ -160,18 +160,24 @@ def _part(subject: Subject, part: ModelPart, rules: Rules, *, spread: bool) -> I
     dtype = rules.rotary or choice.dtype
     latent = rules.rotary_latent or dtype
     for path, nbytes in positions.tables(part.blueprint, part.config, dtype, latent):
-        yield Held(path, "cos_sin_cache", nbytes, 1, Where(everywhere=True), "buffers")
+        yield Shard(path, "cos_sin_cache", nbytes, 1, Where(everywhere=True), "buffers")
     for b in alive(part.blueprint, 5):
         if b.persistent:
             where = Where(layer=layer_of(b.name))
-            yield Held(b.name, "buffer", buffer_size(b, choice.dtype), 1, where, "buffers")
+            yield Shard(b.name, "buffer", buffer_size(b, choice.dtype), 1, where, "buffers")
 
 
-class _Reader:
+class _ShardReader:
     """What is asked of every parameter of one part: where it stands and how it is cut."""
 
     def __init__(
-        self, subject: Subject, plan: Blueprint, rules: Rules, choice: Choice, *, spread: bool
+        self,
+        subject: Subject,
+        plan: Blueprint,
+        rules: SplitRules,
+        choice: FormatChoice,
+        *,
+        spread: bool,
     ) -> None:
         self.subject, self.plan, self.rules, self.spread = subject, plan, rules, spread
         self.hidden = width(plan) or subject.body.hidden
@@ -180,13 +186,13 @@ class _Reader:
         self.heads: dict[str, int] = {t.kind: t.heads for t in subject.body.towers}
         outer = subject.config.model_type if subject.config else ""
         self.whole_shared = subject.model_type in rules.whole_shared
-        self.keys: dict[int | None, list[Held]] = {}  # of layers without values
+        self.keys: dict[int | None, list[Shard]] = {}  # of layers without values
         self.values = {p.name for p in plan.counted if VALUES in p.name}
         self.library_tower = outer in rules.library_towers
         self.equal_values = differs(subject.model_type, "keys_as_values")
-        self.alike: dict[Hashable, Held] = {}  # the first of those that differ in layers alone
+        self.alike: dict[Hashable, Shard] = {}  # the first of those that differ in layers alone
 
-    def held(self, piece: Piece) -> Held:
+    def held(self, piece: TensorPiece) -> Shard:
         """What layers of one kind have in common is read of the first of them."""
         p = piece.param
         layer = layer_of(p.name)
@@ -201,12 +207,12 @@ class _Reader:
         where = first.where if first.where.layer is None else Where(layer=layer)
         return first._replace(module=merged(p), where=where)
 
-    def _held(self, piece: Piece) -> Held:
+    def _held(self, piece: TensorPiece) -> Shard:
         p = piece.param
         tower = self.plan.part(p.name) != LANGUAGE
         where = self._where(p, tower=tower)
         expert = None if tower else experts.routed(p, self.hidden)
-        return Held(
+        return Shard(
             module=merged(p),
             end=piece.end,
             nbytes=piece.nbytes,
@@ -238,7 +244,7 @@ class _Reader:
     def _embeds(self, p: Param, where: Where) -> bool:
         return role_of(p) in VOCAB and not self.behind and where.layer is None
 
-    def doubled(self, piece: Piece) -> Iterator[Held]:
+    def doubled(self, piece: TensorPiece) -> Iterator[Shard]:
         """Values beside keys that they are equal to: engines have room for both."""
         p = piece.param
         if not self.equal_values or KEYS not in p.name:
@@ -266,7 +272,7 @@ class _Reader:
         return self.subject.model_type in self.rules.whole_embedding and self._embeds(p, where)
 
 
-def _matrix(p: Param, expert: Routed | None) -> tuple[int, int] | None:
+def _matrix(p: Param, expert: ExpertWeight | None) -> tuple[int, int] | None:
     if p.kind not in MATRICES or len(p.shape) < 2 or p.name.endswith("bias"):
         return None
     if expert is None or p.kind == "expert":
@@ -276,7 +282,7 @@ def _matrix(p: Param, expert: Routed | None) -> tuple[int, int] | None:
     return (expert.hidden, inner) if expert.down else (inner, expert.hidden)
 
 
-def _what(piece: Piece) -> What:
+def _what(piece: TensorPiece) -> What:
     if piece.param.name.endswith("bias"):
         return "bias"
     return "scales" if piece.end.endswith(("scales", "scale")) else "values"
@@ -294,7 +300,7 @@ def mixers(subject: Subject, name: str, layer: int | None) -> Sequence[Mixer]:
     return subject.layers[layer].mixers if layer < len(subject.layers) else ()
 
 
-def _absorbed(reader: _Reader, piece: Piece, choice: Choice) -> Iterator[Held]:
+def _absorbed(reader: _ShardReader, piece: TensorPiece, choice: FormatChoice) -> Iterator[Shard]:
     """The halves of MLA's up-projection in the model's dtype: views of it in vLLM where it is not
     packed, copies in SGLang."""
     p = piece.param
@@ -306,7 +312,7 @@ def _absorbed(reader: _Reader, piece: Piece, choice: Choice) -> Iterator[Held]:
         yield held._replace(end="absorbed", nbytes=whole, sides=(True, True))
 
 
-def _of_sharing(reader: _Reader) -> Iterator[Held]:
+def _of_sharing(reader: _ShardReader) -> Iterator[Shard]:
     """Keys and values of layers that use another's cache, which no checkpoint fills."""
     if not reader.rules.shared_hold or not reader.keys:
         return
@@ -319,12 +325,12 @@ def _of_sharing(reader: _Reader) -> Iterator[Held]:
             yield one._replace(end=f"{held.end} of values")
 
 
-def _copies(reader: _Reader, choice: Choice) -> Iterator[Held]:
+def _copies(reader: _ShardReader, choice: FormatChoice) -> Iterator[Shard]:
     """Heads that are tied to the embedding, which the last of several stages has again."""
     if reader.subject.model_type in reader.rules.embedding:
         return
     for p in reader.plan.counted:
         if p.tied and role_of(p) in VOCAB and p.kind in ("linear", "embedding"):
             nbytes = choice.dtype.size(p.numel)
-            held = reader.held(Piece(p, "weight", p.shape, nbytes, 1))
+            held = reader.held(TensorPiece(p, "weight", p.shape, nbytes, 1))
             yield held._replace(where=Where(copy=True))

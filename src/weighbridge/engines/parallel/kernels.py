@@ -15,7 +15,7 @@ mxfp4.py. vLLM's logs on an H100 (0.11 and 0.19, gpt-oss-20b) agree with the fir
 from typing import NamedTuple
 
 
-class Kernel(NamedTuple):
+class WeightKernel(NamedTuple):
     """Multiples to which sizes are padded, and what is kept."""
 
     columns: int = 1  # F of a rank
@@ -28,6 +28,6 @@ class Kernel(NamedTuple):
     bias_bytes: int = 2
 
 
-PLAIN = Kernel()
-HOPPER = Kernel(columns=64, scale_rows=256, scale_columns=2, bias_bytes=4)
-MARLIN = Kernel(columns=128, hidden=256)
+PLAIN = WeightKernel()
+HOPPER = WeightKernel(columns=64, scale_rows=256, scale_columns=2, bias_bytes=4)
+MARLIN = WeightKernel(columns=128, hidden=256)

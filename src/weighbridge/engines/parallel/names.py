@@ -33,7 +33,7 @@ from weighbridge.arch.mixers import (
     ShortConv,
 )
 from weighbridge.arch.roles import module, role_of
-from weighbridge.engines.parallel.cuts import Cut, Part, Unit, even
+from weighbridge.engines.parallel.cuts import Cut, CutPart, CutUnit, even
 from weighbridge.errors import UnsupportedError
 
 NEVER = ("norm", "router")  # kinds that every rank has whole
@@ -138,8 +138,8 @@ def _fused(site: Site) -> Cut | None:
     return Cut(
         "out",
         (
-            Part(heads * size, Unit(heads, "attention heads")),
-            Part(site.outputs - heads * size, Unit(kv_heads, "key-value heads", "repeat")),
+            CutPart(heads * size, CutUnit(heads, "attention heads")),
+            CutPart(site.outputs - heads * size, CutUnit(kv_heads, "key-value heads", "repeat")),
         ),
     )
 
@@ -165,15 +165,15 @@ def _states(site: Site) -> Cut | None:
 
 
 def _mamba2(site: Site, m: Mamba2) -> Cut:
-    heads = Unit(m.heads, "heads of Mamba 2")
+    heads = CutUnit(m.heads, "heads of Mamba 2")
     groups = 2 * m.groups * m.state
     if site.outputs <= groups:  # a number a head
-        return Cut("out", (Part(site.outputs, heads),))
+        return Cut("out", (CutPart(site.outputs, heads),))
     return Cut(
         "out",
         (
-            Part(site.outputs - groups, heads),
-            Part(groups, Unit(m.groups, "groups of Mamba 2", "repeat")),
+            CutPart(site.outputs - groups, heads),
+            CutPart(groups, CutUnit(m.groups, "groups of Mamba 2", "repeat")),
         ),
     )
 

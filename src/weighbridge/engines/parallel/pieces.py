@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from weighbridge.arch.blueprint import Blueprint, Param, held
-from weighbridge.components.weights import Choice
+from weighbridge.components.weights import FormatChoice
 from weighbridge.model import ModelPart
-from weighbridge.quantization.scheme import Setting
-from weighbridge.tensors import Tensor
+from weighbridge.quantization.scheme import LoaderFacts
+from weighbridge.tensors import CheckpointTensor
 
 # Ends of stored names, after the module's or the parameter's own: vllm 0.33
 # model_executor/layers/quantization/*.py (create_weights).
@@ -28,7 +28,7 @@ INPUTS_ALONE = frozenset({"g_idx", "weight_g_idx"})
 PACKED_ENDS = ("_blocks", "_scales")  # gpt-oss: no dot before them
 
 
-class Piece(NamedTuple):
+class TensorPiece(NamedTuple):
     """`copies` tensors that are alike; `end` is the last part of the first one's name."""
 
     param: Param
@@ -38,28 +38,28 @@ class Piece(NamedTuple):
     copies: int
 
 
-def pieces(part: ModelPart, choice: Choice, major: int) -> Iterator[Piece]:
+def pieces(part: ModelPart, choice: FormatChoice, major: int) -> Iterator[TensorPiece]:
     """Every untied parameter's tensors, in the blueprint's order or the checkpoint's."""
     if choice.as_stored:
         yield from _stored(part)
     elif choice.scheme is None:
         for p, count in part.blueprint.distinct():
             nbytes = held(p, choice.dtype).size(p.numel)
-            yield Piece(p, "weight", p.shape, nbytes, count)
+            yield TensorPiece(p, "weight", p.shape, nbytes, count)
     else:
-        setting = Setting(plan=part.blueprint, dtype=choice.dtype, major=major)
+        setting = LoaderFacts(plan=part.blueprint, dtype=choice.dtype, major=major)
         pack = choice.scheme.loader(setting)
         for p, count in part.blueprint.distinct():
             packed = pack(p)
             if packed is None:
                 nbytes = held(p, choice.dtype).size(p.numel)
-                yield Piece(p, "weight", p.shape, nbytes, count)
+                yield TensorPiece(p, "weight", p.shape, nbytes, count)
                 continue
             for name, dtype, shape in packed:
-                yield Piece(p, _end(name), shape, dtype.size(_numel(shape)), count)
+                yield TensorPiece(p, _end(name), shape, dtype.size(_numel(shape)), count)
 
 
-def sides(piece: Piece) -> tuple[bool, bool]:
+def sides(piece: TensorPiece) -> tuple[bool, bool]:
     """Whether a tensor has the outputs and the inputs of its parameter."""
     numel = _numel(piece.shape)
     if piece.param.kind in ("bias", "norm", "other", "conv"):
@@ -79,15 +79,15 @@ def unnumbered(name: str) -> str:
     return f"{head}experts.{tail.partition('.')[2]}" if found and tail[:1].isdigit() else name
 
 
-def _stored(part: ModelPart) -> Iterator[Piece]:
-    alike: dict[tuple[str, int], list[Tensor]] = {}
+def _stored(part: ModelPart) -> Iterator[TensorPiece]:
+    alike: dict[tuple[str, int], list[CheckpointTensor]] = {}
     for t in part.stored:
         alike.setdefault((unnumbered(t.name), t.nbytes), []).append(t)
     known = _by_name(part.blueprint)
     for (name, _), found in alike.items():
         first = found[0]
         param = _param(name, known) or Param(first.name, first.shape, "other")
-        yield Piece(param, _end(first.name), first.shape, first.nbytes, len(found))
+        yield TensorPiece(param, _end(first.name), first.shape, first.nbytes, len(found))
 
 
 def _by_name(plan: Blueprint) -> dict[str, Param]:

@@ -10,14 +10,14 @@ sglang 0.5.23: srt/distributed/utils.py, srt/layers/moe/fused_moe_triton/layer.p
 from dataclasses import dataclass
 
 from weighbridge.dtypes import DType
-from weighbridge.engines.parallel.kernels import MARLIN, Kernel
+from weighbridge.engines.parallel.kernels import MARLIN, WeightKernel
 from weighbridge.engines.parallel.stages import Bounds
 
 Version = tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rules:
+class SplitRules:
     """How an engine splits."""
 
     name: str
@@ -38,14 +38,14 @@ class Rules:
     # model types whose embedding is torch's own, whole on every rank
     whole_embedding: frozenset[str] = frozenset()
     towers: bool = True  # are loaded
-    hopper: Kernel  # that multiplies MXFP4 on compute capability 9
-    blackwell: Kernel  # and on 10
+    hopper: WeightKernel  # that multiplies MXFP4 on compute capability 9
+    blackwell: WeightKernel  # and on 10
     lora_source: str
     lora_ranks: tuple[int, ...] = ()  # those that adapters may have; () is any
     adapted: frozenset[str] = frozenset()  # model types whose embedding and head take adapters
     extra_vocabulary: int = 0  # rows that each adapter adds to them
     shared_hold: bool = True  # layers that share another's cache hold keys and values of their own
 
-    def kernel(self, major: int) -> Kernel:
+    def kernel(self, major: int) -> WeightKernel:
         """Find the kernel for MXFP4 by the major number of the compute capability."""
         return {9: self.hopper, 10: self.blackwell}.get(major, MARLIN)

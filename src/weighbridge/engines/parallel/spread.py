@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 from typing import TypedDict
 
-from weighbridge.engines.parallel.experts import Group
-from weighbridge.engines.parallel.rules import Rules
+from weighbridge.engines.parallel.experts import ExpertGroup
+from weighbridge.engines.parallel.rules import SplitRules
 from weighbridge.errors import UsageError
 
 
-class Sizes(TypedDict, total=False):
+class SpreadArgs(TypedDict, total=False):
     """`Spread` as keyword arguments."""
 
     tensor: int
@@ -54,10 +54,10 @@ class Spread:
         config/parallel.py (use_sequence_parallel_moe)."""
         return self.expert_parallel and self.tensor > 1 and self.data > 1
 
-    def group(self, r: Rules) -> Group:
+    def group(self, r: SplitRules) -> ExpertGroup:
         """The ranks that share the experts."""
         ranks = self.tensor * (self.data if r.replicas_share else 1)
         kernel = r.kernel(self.capability)
         if self.expert_parallel:
-            return Group(number=ranks, kernel=kernel)
-        return Group(width=ranks, kernel=kernel)
+            return ExpertGroup(number=ranks, kernel=kernel)
+        return ExpertGroup(width=ranks, kernel=kernel)

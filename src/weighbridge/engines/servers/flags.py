@@ -2,7 +2,7 @@
 
 from weighbridge.engines.engine import Engine
 from weighbridge.engines.methods import OF_THE_CHECKPOINT, SAID_OF_IT
-from weighbridge.launch.reading import Reading
+from weighbridge.launch.reading import CommandReading
 
 NO_CODE = "--trust-remote-code is not obeyed: no code of the repository is run"
 ENV = {  # variables that matter for memory, whoever runs on torch
@@ -16,7 +16,7 @@ ENV = {  # variables that matter for memory, whoever runs on torch
 }
 
 
-def model(r: Reading) -> None:
+def model(r: CommandReading) -> None:
     """The flag, else the first word that belongs to no flag."""
     said = r.last("model")
     if said is not None:
@@ -38,7 +38,7 @@ def model(r: Reading) -> None:
         r.ignored.append(served[0])
 
 
-def quantization(r: Reading, engine: Engine) -> None:
+def quantization(r: CommandReading, engine: Engine) -> None:
     """Methods that quantize while loading have a format of ours; or a warning."""
     said = r.last("quantization")
     if said is None:
@@ -54,7 +54,7 @@ def quantization(r: Reading, engine: Engine) -> None:
         r.warn(f"{name} {method!r:.40} is not modelled: weights are counted as they are stored")
 
 
-def world(r: Reading, *, copies: bool = True) -> int:
+def world(r: CommandReading, *, copies: bool = True) -> int:
     """Devices of all ranks: tensor x pipeline x copies."""
     total = 1
     for name in ("tensor_parallel_size", "pipeline_parallel_size"):

@@ -50,12 +50,12 @@ from weighbridge.arch.mixers import (
     ShortConv,
 )
 from weighbridge.arch.table import column, since
-from weighbridge.components.kv_cache import Formats, Sizes, components, mixers, state
+from weighbridge.components.kv_cache import CacheBytes, Formats, components, mixers, state
 from weighbridge.dtypes import BFLOAT16, FLOAT32, DType
 from weighbridge.engines.caches.formats import FormatNames, field_name
 from weighbridge.engines.caches.sharding import local
 from weighbridge.engines.sglang import ENGINE
-from weighbridge.engines.sglang.rules import Rules, rules
+from weighbridge.engines.sglang.rules import SglangRules, rules
 from weighbridge.errors import UnsupportedError
 from weighbridge.memory import Component
 from weighbridge.units import align_up
@@ -85,7 +85,7 @@ Stateful = Mamba1 | Mamba2 | GatedDelta | KimiDelta | LinearAttention | ShortCon
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Setting:
+class SglangCacheSetting:
     """What SGLang's pools depend on; None is the engine's default. `model_type` "" has a second
     pool for whatever has windows."""
 
@@ -108,7 +108,7 @@ class Setting:
     beyond: int = 0  # positions of a row of the table past the context
 
     @property
-    def rules(self) -> Rules:
+    def rules(self) -> SglangRules:
         return rules(self.version)
 
     @property
@@ -137,7 +137,7 @@ class Cells:
     window: int = 0  # the widest
 
 
-def cells(layers: Iterable[Layer], s: Setting) -> Cells:
+def cells(layers: Iterable[Layer], s: SglangCacheSetting) -> Cells:
     found = [(local(m, s.tensor_parallel), n) for m, n in Counter(mixers(layers)).items()]
     near = [(m, n) for m, n in found if isinstance(m, Attention) and _near(m, s)]
     rest = [(m, n) for m, n in found if isinstance(m, Attention | Latent) and not _near(m, s)]
@@ -151,7 +151,7 @@ def cells(layers: Iterable[Layer], s: Setting) -> Cells:
     )
 
 
-def _past(m: Compressed, s: Setting) -> Fraction:
+def _past(m: Compressed, s: SglangCacheSetting) -> Fraction:
     """Bytes of one token beyond the window: a row for every `rate`, and the indexer's key."""
     if m.rate == 1:
         return Fraction(0)
@@ -159,7 +159,7 @@ def _past(m: Compressed, s: Setting) -> Fraction:
     return (_row(m, max(1, s.page_size // m.rate)) + key) / m.rate
 
 
-def _window(m: Compressed, s: Setting) -> Fraction:
+def _window(m: Compressed, s: SglangCacheSetting) -> Fraction:
     """Bytes of one token in the window, with what waits to be compressed by four: keys and gates,
     twice as wide since groups overlap."""
     waiting = 0
@@ -175,13 +175,13 @@ def _row(m: Compressed, page: int) -> Fraction:
     return Fraction(align_up(page * row, PAGE_ALIGNMENT), page)
 
 
-def _near(m: Mixer, s: Setting) -> bool:
+def _near(m: Mixer, s: SglangCacheSetting) -> bool:
     """Whether it is in the second pool."""
     second = not s.model_type or s.version >= since("sglang.windows", s.model_type, "never")
     return second and isinstance(m, Attention) and m.reach is not None
 
 
-def token(m: Attention | Latent, s: Setting) -> int:
+def token(m: Attention | Latent, s: SglangCacheSetting) -> int:
     index = m.indexer.dim + m.indexer.dim // SCALED * 4 if m.indexer else 0
     if isinstance(m, Latent):
         sparse = m.indexer is not None
@@ -189,7 +189,7 @@ def token(m: Attention | Latent, s: Setting) -> int:
     return index + m.kv_heads * NAMES.head(s.kv_cache_dtype, s.dtype, m.key_dim, m.value_dim)
 
 
-def _state(m: Mixer, s: Setting) -> int:
+def _state(m: Mixer, s: SglangCacheSetting) -> int:
     match m:
         case Attention() | Latent() | Shared():
             return 0
@@ -211,19 +211,19 @@ class Pools:
     sliding: int
     slots: int
 
-    def sizes(self, c: Cells, page: int) -> Sizes:
+    def sizes(self, c: Cells, page: int) -> CacheBytes:
         full = (self.full + page) * c.full
         sliding = (self.sliding + page) * c.sliding
-        return Sizes(kv=full + sliding, state=(self.slots + 1) * c.state if c.state else 0)
+        return CacheBytes(kv=full + sliding, state=(self.slots + 1) * c.state if c.state else 0)
 
 
-def needed(layers: Iterable[Layer], s: Setting) -> tuple[Pools, Cells]:
+def needed(layers: Iterable[Layer], s: SglangCacheSetting) -> tuple[Pools, Cells]:
     """The pools that hold all requests, and what they are made of."""
     c = cells(layers, s)
     return holding(c, s), c
 
 
-def holding(c: Cells, s: Setting) -> Pools:
+def holding(c: Cells, s: SglangCacheSetting) -> Pools:
     """The pools of such cells that hold all requests. A sliding one follows the full one by its
     ratio."""
     tokens = s.sequences * align_up(s.context, s.page_size) - s.shared
@@ -231,7 +231,7 @@ def holding(c: Cells, s: Setting) -> Pools:
     return Pools(full=tokens, sliding=_beside(c, s, tokens), slots=slots)
 
 
-def _beside(c: Cells, s: Setting, tokens: int) -> int:
+def _beside(c: Cells, s: SglangCacheSetting, tokens: int) -> int:
     """The sliding pool of requests that have so many tokens."""
     if not c.sliding:
         return 0
@@ -240,7 +240,7 @@ def _beside(c: Cells, s: Setting, tokens: int) -> int:
     return near if c.full else tokens
 
 
-def _cap(c: Cells, s: Setting) -> int:
+def _cap(c: Cells, s: SglangCacheSetting) -> int:
     """Tokens that all requests together can hold in a window, with two chunks on their way; 0 where
     the ratio rules."""
     limited = s.max_running_requests is not None and s.chunked_prefill_size is not None
@@ -251,16 +251,16 @@ def _cap(c: Cells, s: Setting) -> int:
     return align_up(each * (s.max_running_requests or 0) + chunks + s.page_size, s.page_size)
 
 
-def _paged(tokens: int | Fraction, s: Setting) -> int:
+def _paged(tokens: int | Fraction, s: SglangCacheSetting) -> int:
     return int(tokens) // s.page_size * s.page_size
 
 
-def fitting(layers: Iterable[Layer], s: Setting, available: int) -> Pools:
+def fitting(layers: Iterable[Layer], s: SglangCacheSetting, available: int) -> Pools:
     """The pools that SGLang makes of `available` bytes."""
     return filling(cells(layers, s), s, available)
 
 
-def filling(c: Cells, s: Setting, available: int) -> Pools:
+def filling(c: Cells, s: SglangCacheSetting, available: int) -> Pools:
     """The same of such cells; of a hybrid, states take their share first."""
     slots = _slots(c, s, available)
     if c.state:
@@ -287,14 +287,14 @@ def _whole(available: int, unit: int | Fraction) -> int:
     return int(Fraction(available) / unit)
 
 
-def _token(c: Cells, s: Setting) -> int | Fraction:
+def _token(c: Cells, s: SglangCacheSetting) -> int | Fraction:
     """Bytes of a token, and of as much of one in the sliding pool."""
     if c.full and c.sliding:
         return c.full + s.swa_full_tokens_ratio * c.sliding
     return c.full + c.sliding
 
 
-def _slots(c: Cells, s: Setting, available: int) -> int:
+def _slots(c: Cells, s: SglangCacheSetting, available: int) -> int:
     if not c.state:
         return 0
     if s.compressed:  # a ring a request, whatever there is room for; and one more
@@ -306,12 +306,12 @@ def _slots(c: Cells, s: Setting, available: int) -> int:
     return max(0, budget // c.state - _padding(s))
 
 
-def _padding(s: Setting) -> int:
+def _padding(s: SglangCacheSetting) -> int:
     """Slots that the budget counts beside those that requests use."""
     return 1 if s.rules.padded else 0
 
 
-def buffers(layers: Iterable[Layer], s: Setting, pools: Pools) -> Iterator[int]:
+def buffers(layers: Iterable[Layer], s: SglangCacheSetting, pools: Pools) -> Iterator[int]:
     """Bytes of each tensor of the pools."""
     for sizes, times in tensors(runs(layers, s), s, pools):
         yield from sizes * times
@@ -320,11 +320,13 @@ def buffers(layers: Iterable[Layer], s: Setting, pools: Pools) -> Iterator[int]:
 Runs = Sequence[tuple[Mixer, int]]  # of equal layers in their order, as one rank has them
 
 
-def runs(layers: Iterable[Layer], s: Setting) -> Runs:
+def runs(layers: Iterable[Layer], s: SglangCacheSetting) -> Runs:
     return tuple((local(m, s.tensor_parallel), len(list(n))) for m, n in groupby(mixers(layers)))
 
 
-def tensors(found: Runs, s: Setting, pools: Pools) -> Iterator[tuple[tuple[int, ...], int]]:
+def tensors(
+    found: Runs, s: SglangCacheSetting, pools: Pools
+) -> Iterator[tuple[tuple[int, ...], int]]:
     """Bytes of the tensors of a layer, and how many such layers follow: keys and values apart, all
     states together at the end."""
     conv = recurrence = 0
@@ -347,13 +349,13 @@ def tensors(found: Runs, s: Setting, pools: Pools) -> Iterator[tuple[tuple[int, 
     yield tuple((pools.slots + 1) * nbytes for nbytes in (conv, recurrence) if nbytes), 1
 
 
-def request_table(s: Setting) -> int:
+def request_table(s: SglangCacheSetting) -> int:
     """`req_to_token`: a component of its own, of the context and not of what is in it."""
     rows = s.max_running_requests or s.sequences
     return (rows + 1) * (s.context + s.beyond) * POSITION
 
 
-def caches(layers: Iterable[Layer], s: Setting) -> tuple[Component, ...]:
+def caches(layers: Iterable[Layer], s: SglangCacheSetting) -> tuple[Component, ...]:
     pools, c = needed(layers, s)
     formula = (
         f"{pools.full:,} tokens x {c.full:,} bytes, {pools.sliding:,} x {c.sliding:,} in sliding "
@@ -362,7 +364,7 @@ def caches(layers: Iterable[Layer], s: Setting) -> tuple[Component, ...]:
     return (
         *components(pools.sizes(c, s.page_size), formula=formula, source=SOURCE),
         *components(
-            Sizes(kv=request_table(s)),
+            CacheBytes(kv=request_table(s)),
             formula=f"(requests + 1) x {s.context + s.beyond:,} x {POSITION} bytes",
             source="sglang 0.5.23 srt/mem_cache/memory_pool.py (ReqToTokenPool)",
             detail="table of requests",

@@ -26,7 +26,7 @@ NO_CARD = Size(ANY, 4096, 160, 160)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class ShareCriteria:
     """What the share depends on."""
 
     version: Version
@@ -47,7 +47,7 @@ def size(version: Version, card: float | None) -> Size:
     return next(s for s in rules(version).sizes if card < s.below)
 
 
-def fraction(a: Asked) -> float:
+def fraction(a: ShareCriteria) -> float:
     """`mem_fraction_static`, of a model without towers."""
     return SHARES[rules(a.version).share](a)
 
@@ -86,15 +86,15 @@ def _by_ranks(ranks: int) -> float:
     return next((share for least, share in table if ranks >= least), 0.88)
 
 
-def _ranks(a: Asked) -> float:
+def _ranks(a: ShareCriteria) -> float:
     return _by_ranks(a.tensor)
 
 
-def _less_13(a: Asked) -> float:
+def _less_13(a: ShareCriteria) -> float:
     return _by_ranks(a.tensor) if a.card <= 80 * GIB else (a.card - 13 * GIB) / a.card
 
 
-def _card(a: Asked) -> float:
+def _card(a: ShareCriteria) -> float:
     share = _by_ranks(a.tensor * a.pipeline) if a.card <= 80 * GIB else 0.88
     if a.card > 180_000:
         return 0.79
@@ -104,7 +104,7 @@ def _card(a: Asked) -> float:
     return share * 0.95 if a.algorithm else share
 
 
-def _table(a: Asked) -> float:
+def _table(a: ShareCriteria) -> float:
     ranks = a.tensor * a.pipeline
     table = ((35 * GIB, 2.8 + ranks / 10), (90 * GIB, 9.5 + ranks / 2), (160 * GIB, 12 + ranks / 2))
     kept = next((gib for below, gib in table if a.card < below), 32.0)
@@ -115,7 +115,7 @@ def _table(a: Asked) -> float:
     return round((a.card - kept * GIB) / a.card, 3)
 
 
-def _sum(a: Asked) -> float:
+def _sum(a: ShareCriteria) -> float:
     r = rules(a.version)
     reserved = 512 + 1.5 * max(a.chunk, 2048) + 2 * a.largest + a.tensor * a.pipeline / 8 * GIB
     if a.groups > 1:
@@ -129,7 +129,7 @@ def _sum(a: Asked) -> float:
     return round((a.card - reserved) / a.card, 3)
 
 
-SHARES: Mapping[Share, Callable[[Asked], float]] = {
+SHARES: Mapping[Share, Callable[[ShareCriteria], float]] = {
     "by ranks": _ranks,
     "less 13 GiB": _less_13,
     "by card": _card,

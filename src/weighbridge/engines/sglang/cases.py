@@ -13,11 +13,11 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple
 
 from weighbridge.components import device
-from weighbridge.components.weights import Placed
+from weighbridge.components.weights import PlacedTensor
 from weighbridge.engines import arriving, extras, shards
 from weighbridge.engines.communication import Collectives, communication
 from weighbridge.engines.engine import Version
-from weighbridge.engines.parallel.spread import Sizes
+from weighbridge.engines.parallel.spread import SpreadArgs
 from weighbridge.engines.serving import Subject
 from weighbridge.engines.sglang import ENGINE, caches, kernels, step
 from weighbridge.engines.sglang.effective import Effective, effective, remembered
@@ -41,7 +41,7 @@ POINT = ("context", "prompt_len", "max_new_tokens", "batch_size")
 SETTINGS = attrgetter(*(f.name for f in fields(Infer) if f.name not in POINT))
 
 
-class Said(NamedTuple):
+class StepLimits(NamedTuple):
     """What was said of steps; None where it is SGLang's to choose."""
 
     running: int | None  # --max-running-requests
@@ -49,11 +49,11 @@ class Said(NamedTuple):
     without_graphs: bool
 
 
-def said(w: Infer) -> Said:
-    return Said(w.max_running_requests, w.chunked_prefill_size, w.disable_cuda_graph)
+def said(w: Infer) -> StepLimits:
+    return StepLimits(w.max_running_requests, w.chunked_prefill_size, w.disable_cuda_graph)
 
 
-def saying(w: Infer, told: Said) -> Infer:
+def saying(w: Infer, told: StepLimits) -> Infer:
     """The workload with that said."""
     return replace(
         w,
@@ -64,7 +64,7 @@ def saying(w: Infer, told: Said) -> Infer:
 
 
 @dataclass(frozen=True, kw_only=True)  # not slotted: it keeps what was made of it
-class Kind:
+class RankResidents:
     """What ranks of one kind hold whatever is asked of them."""
 
     rank: shards.Rank
@@ -75,27 +75,27 @@ class Kind:
     loaded: int  # bytes that come off what pools are made of
     cells: caches.Cells
     runs: caches.Runs
-    split: step.Split
+    split: step.RankSplit
     widest: step.Chunk
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Case:
+class SglangCase:
     s: Subject  # its context is that of the first question
     budget: "Budget | None"
-    kinds: Mapping[int, Kind]  # by the first rank that holds it
+    kinds: Mapping[int, RankResidents]  # by the first rank that holds it
     firsts: tuple[int, ...]  # of each rank of a replica
     driver: tuple[Component, ...]  # what is there before weights
     before: Bytes  # the same in all
     beside: int  # bytes of a token in the draft model's own cache
-    settled: Callable[[Said], Effective]  # its context is that of the first question
+    settled: Callable[[StepLimits], Effective]  # its context is that of the first question
 
     @property
     def compute(self) -> tuple[int, int] | None:
         return self.budget.choice.part.capability if self.budget else None
 
 
-def case(s: Subject, w: Infer, budget: "Budget | None", version: Version) -> Case:
+def case(s: Subject, w: Infer, budget: "Budget | None", version: Version) -> SglangCase:
     return kept(s.model, _facts(s, w, budget), lambda: _case(s, w, budget, version))
 
 
@@ -109,9 +109,9 @@ def _facts(s: Subject, w: Infer, budget: "Budget | None") -> tuple[Hashable, ...
     return "sglang case", s.formats, proposes, card, SETTINGS(w)
 
 
-def _case(s: Subject, w: Infer, budget: "Budget | None", version: Version) -> Case:
+def _case(s: Subject, w: Infer, budget: "Budget | None", version: Version) -> SglangCase:
     @lru_cache(maxsize=LAUNCHES)
-    def settled(told: Said) -> Effective:
+    def settled(told: StepLimits) -> Effective:
         return effective(s, saying(w, told), budget, version)
 
     at = _Replica(s, w, settled(said(w)), budget)
@@ -120,7 +120,7 @@ def _case(s: Subject, w: Infer, budget: "Budget | None", version: Version) -> Ca
     extra = {i: at.extra(ranks[i]) for i in sorted(set(firsts))}
     beside, unpacked, before = at.beside(), at.arriving(ranks), total(c.bytes for c in at.driver)
     kinds = {i: at.kind(ranks[i], more, unpacked[i], before) for i, more in extra.items()}
-    return Case(
+    return SglangCase(
         s=s,
         budget=budget,
         kinds=kinds,
@@ -142,11 +142,11 @@ class _Replica:
     budget: "Budget | None"
 
     @property
-    def rules(self) -> shards.Rules:
+    def rules(self) -> shards.SplitRules:
         return spread(self.e.version, towers=not self.w.language_model_only)
 
     @cached_property
-    def sizes(self) -> Sizes:
+    def sizes(self) -> SpreadArgs:
         compute = self.budget.choice.part.capability if self.budget else None
         return {
             "tensor": self.e.tensor,
@@ -158,7 +158,7 @@ class _Replica:
 
     @cached_property
     def driver(self) -> tuple[Component, ...]:
-        sizes: Sizes = {**self.sizes, "data": self.e.pools_of}
+        sizes: SpreadArgs = {**self.sizes, "data": self.e.pools_of}
         talk = communication(COLLECTIVES, body=self.s.body, budget=self.budget, **sizes)
         part = self.budget.choice.part if self.budget else None
         return (device.context(part), *talk)
@@ -213,7 +213,7 @@ class _Replica:
         extra: tuple[Component, ...],
         unpacked: tuple[Component, ...],
         before: Bytes,
-    ) -> Kind:
+    ) -> RankResidents:
         own, drafts = (
             _loaded(rank.tensors, self.s.choice.as_stored),
             rules(self.e.version).draft_first,
@@ -221,10 +221,10 @@ class _Replica:
         counted = [c for c in extra if c.name == "adapters" or drafts]
         layers = rank.layers if rank.layers or self.s.layers else remembered(self.s)
         one, body = self.e.pools(1), self.s.body
-        split = step.Split(
+        split = step.RankSplit(
             tensor=self.e.tensor, expert_parallel=self.e.experts, groups=self.e.groups
         )
-        return Kind(
+        return RankResidents(
             rank=rank,
             weights=own,
             extra=extra,
@@ -252,7 +252,7 @@ def _at_once(form: str, packed: int, whole: int, layer: int) -> Bytes:
 
 
 @lru_cache(maxsize=64)
-def _loaded(tensors: tuple[Placed, ...], stored: bool) -> tuple[Component, ...]:
+def _loaded(tensors: tuple[PlacedTensor, ...], stored: bool) -> tuple[Component, ...]:
     """Weights in the allocator, one tensor after the other; the context apart."""
     phase = device.loaded(
         device.settled(tensors, lambda pairs: (t for _, t in pairs)),

@@ -3,7 +3,7 @@
 from weighbridge.engines.servers import flags as common
 from weighbridge.engines.sglang import ENGINE
 from weighbridge.engines.sglang.flags import FLAGS
-from weighbridge.launch.reading import Reading
+from weighbridge.launch.reading import CommandReading
 from weighbridge.launch.record import Dialect, Value
 
 TORCHAO = {
@@ -34,7 +34,7 @@ ENV = {
 }
 
 
-def finish(r: Reading) -> None:
+def finish(r: CommandReading) -> None:
     common.model(r)
     common.quantization(r, ENGINE)
     _torchao(r)
@@ -46,7 +46,7 @@ def finish(r: Reading) -> None:
     r.devices = common.world(r) if _copies(r) else common.world(r, copies=False)
 
 
-def _torchao(r: Reading) -> None:
+def _torchao(r: CommandReading) -> None:
     said = r.last("torchao")
     if said is None:
         return
@@ -56,7 +56,7 @@ def _torchao(r: Reading) -> None:
         r.warn(f"{said[0]} {said[1]!r:.40} is not modelled: weights are counted as they are stored")
 
 
-def _copies(r: Reading) -> bool:
+def _copies(r: CommandReading) -> bool:
     """Whether --dp-size multiplies the devices: with attention apart, it shares those of
     --tp-size (srt/arg_groups/parallel_hook.py)."""
     copies, apart, attention = (
@@ -75,7 +75,7 @@ def _copies(r: Reading) -> bool:
     return parts == 1
 
 
-def _lora(r: Reading) -> None:
+def _lora(r: CommandReading) -> None:
     on, paths = r.last("lora"), r.last("lora_paths")
     if on is None and paths is None:
         return
@@ -88,14 +88,14 @@ def _lora(r: Reading) -> None:
         r.warn("the ranks of --lora-paths are not read; give --max-lora-rank")
 
 
-def _limits(r: Reading) -> None:
+def _limits(r: CommandReading) -> None:
     """{"image": 2}"""
     for kind, limit in r.merged("limits").items():
         if kind == "image":
             r.settings["images"] = r.read("whole", "--limit-mm-data-per-request", limit)
 
 
-def _graphs(r: Reading) -> None:
+def _graphs(r: CommandReading) -> None:
     sizes = r.last("captures")
     if sizes is not None and sizes[1]:
         found = [int(r.read("whole", sizes[0], size)) for size in sizes[1]]
@@ -107,7 +107,7 @@ def _graphs(r: Reading) -> None:
         r.warn(f"{backend[0]} {backend[1]!r:.40} is counted as the default kind of graph")
 
 
-def _experts(r: Reading) -> None:
+def _experts(r: CommandReading) -> None:
     """An exchange of experts deals them out whole (srt/arg_groups/moe_hook.py)."""
     said = r.last("exchange") or r.last("deepep")
     if said is None or said[1] in EXCHANGES:
@@ -117,7 +117,7 @@ def _experts(r: Reading) -> None:
     r.warn(f"{said[0]}: buffers of the exchange of experts are not modelled")
 
 
-def _speculative(r: Reading) -> None:
+def _speculative(r: CommandReading) -> None:
     said = r.last("algorithm")
     if said is None:
         return
@@ -135,7 +135,7 @@ def _speculative(r: Reading) -> None:
     _drafted(r)
 
 
-def _drafted(r: Reading) -> None:
+def _drafted(r: CommandReading) -> None:
     """A chain of n steps proposes n + 1 tokens, the last of the model included
     (srt/arg_groups/speculative_hook.py)."""
     tokens, steps, topk = r.last("draft_tokens"), r.last("steps"), r.last("topk")
@@ -148,7 +148,7 @@ def _drafted(r: Reading) -> None:
         r.warn(f"{topk[0]} {branches} is not modelled: caches of branches of the draft")
 
 
-def defaults(r: Reading) -> tuple[tuple[str, Value, str], ...]:
+def defaults(r: CommandReading) -> tuple[tuple[str, Value, str], ...]:
     """srt/arg_groups/memory_hook.py, kv_cache_hook.py, cuda_graph_hook.py."""
     unless: list[tuple[str, Value, str]] = [
         ("context", "the model's maximum", "--context-length is not given"),

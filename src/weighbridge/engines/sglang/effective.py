@@ -18,7 +18,7 @@ from weighbridge.dtypes import FLOAT32, TORCH, DType
 from weighbridge.engines.engine import Version
 from weighbridge.engines.serving import Subject
 from weighbridge.engines.sglang import card, kernels
-from weighbridge.engines.sglang.caches import COMPRESSED_RUNNING, Setting
+from weighbridge.engines.sglang.caches import COMPRESSED_RUNNING, SglangCacheSetting
 from weighbridge.engines.sglang.rules import rules
 from weighbridge.errors import UsageError
 from weighbridge.units import MIB, ceil_div
@@ -83,9 +83,9 @@ class Effective:
         """How many pools of tokens there are, each of requests of its own."""
         return self.data * self.groups
 
-    def pools(self, sequences: int, *, beside: int = 0, shared: int = 0) -> Setting:
+    def pools(self, sequences: int, *, beside: int = 0, shared: int = 0) -> SglangCacheSetting:
         """Return the setting that sizes the pools of one rank."""
-        return Setting(
+        return SglangCacheSetting(
             context=self.context,
             model_type=self.model_type,
             sequences=sequences,
@@ -144,7 +144,7 @@ def effective(s: Subject, w: Infer, budget: "Budget | None", version: Version) -
     )
 
 
-def _kind(s: Subject, budget: "Budget | None", version: Version) -> kernels.Kind:
+def _kind(s: Subject, budget: "Budget | None", version: Version) -> kernels.BackendCriteria:
     part = budget.choice.part if budget else None
     return kernels.kind(
         version,
@@ -177,7 +177,9 @@ class _Sized(NamedTuple):
     share: float | None
 
 
-def _sized(s: Subject, w: Infer, k: kernels.Kind, memory: float | None, groups: int) -> _Sized:
+def _sized(
+    s: Subject, w: Infer, k: kernels.BackendCriteria, memory: float | None, groups: int
+) -> _Sized:
     """A chunk is shared by the groups; the share of memory is reckoned before that."""
     tensor, algorithm = w.tensor_parallel_size or 1, _algorithm(w)
     preset = card.size(k.version, memory)
@@ -189,7 +191,7 @@ def _sized(s: Subject, w: Infer, k: kernels.Kind, memory: float | None, groups: 
         share = _share(
             s,
             w,
-            card.Asked(
+            card.ShareCriteria(
                 version=k.version,
                 card=memory,
                 chunk=chunk if chunk > 0 else 16_384,
@@ -281,7 +283,7 @@ def _largest(w: Infer, preset: int, running: int | None, s: Subject) -> int:
 
 
 def _captures(
-    s: Subject, w: Infer, k: kernels.Kind, version: Version, algorithm: str | None
+    s: Subject, w: Infer, k: kernels.BackendCriteria, version: Version, algorithm: str | None
 ) -> bool:
     """Whether prefill runs from graphs. None of the reasons against is a setting of its own."""
     r = rules(version)
@@ -302,7 +304,7 @@ def _captures(
     return not any(against)
 
 
-def _share(s: Subject, w: Infer, asked: card.Asked) -> float:
+def _share(s: Subject, w: Infer, asked: card.ShareCriteria) -> float:
     share = card.fraction(asked)
     raw = s.config.raw.get("vision_config") if s.config is not None else None
     if not has_towers(s, w) or (
@@ -314,7 +316,7 @@ def _share(s: Subject, w: Infer, asked: card.Asked) -> float:
     return card.with_towers(asked.version, share, layers or 24, hidden or 1024)
 
 
-def _kv(s: Subject, w: Infer, k: kernels.Kind) -> str:
+def _kv(s: Subject, w: Infer, k: kernels.BackendCriteria) -> str:
     if w.kv_cache_dtype not in (None, "auto"):
         return str(w.kv_cache_dtype)
     if k.sparse and k.latent:

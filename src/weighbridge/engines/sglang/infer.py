@@ -11,14 +11,23 @@ from weighbridge.components import host
 from weighbridge.engines import cards, lines
 from weighbridge.engines.caches.formats import refuse
 from weighbridge.engines.engine import version
-from weighbridge.engines.serving import WOULD, Answer, Held, Point, Probe, Serves, Subject, unhelped
+from weighbridge.engines.serving import (
+    WOULD,
+    EngineAnswer,
+    HeldBytes,
+    Probe,
+    SearchPoint,
+    Serves,
+    Subject,
+    unhelped,
+)
 from weighbridge.engines.sglang import ENGINE, caches, serving
-from weighbridge.engines.sglang.cases import Case, case, said
+from weighbridge.engines.sglang.cases import SglangCase, case, said
 from weighbridge.engines.sglang.effective import generates, remembered
 from weighbridge.engines.sglang.launch import change, changes, launch, settings
 from weighbridge.engines.sglang.phases import phases, taken
-from weighbridge.engines.sglang.replica import Fit, Served
-from weighbridge.engines.sglang.serving import Launched
+from weighbridge.engines.sglang.replica import CardFit, Served
+from weighbridge.engines.sglang.serving import SglangLaunched
 from weighbridge.errors import UnsupportedError
 from weighbridge.memory import Bytes, Component, Device, Phase
 from weighbridge.units import GIB, human
@@ -31,14 +40,14 @@ NEEDS = cards.Needs(ENGINE.name, oldest=(7, 5))
 PROCESS = Bytes(GIB, 5 * GIB // 2, 4 * GIB)  # of one rank's process on the host, without weights
 
 
-def infer(s: Subject, w: Infer, budget: "Budget | None") -> Answer:
+def infer(s: Subject, w: Infer, budget: "Budget | None") -> EngineAnswer:
     s, found = _met(s, w, budget)
-    point = Point(s.context, w.prompt_len, w.batch_size or 1)
-    own = Launched(v=Served(case=found, asked=w, told=said(w), point=point))
+    point = SearchPoint(s.context, w.prompt_len, w.batch_size or 1)
+    own = SglangLaunched(v=Served(case=found, asked=w, told=said(w), point=point))
     able = serving.able(own)
     line = own if able is None else able
     sized = own if w.engine_defaults else line  # a command is taken as it is
-    return Answer(
+    return EngineAnswer(
         devices=_devices(sized),
         settings=settings(sized.e, sized.w) | {"dtype": s.choice.dtype.name},
         derived=_derived(sized)
@@ -59,19 +68,19 @@ def probe(s: Subject, w: Infer, budget: "Budget") -> Probe:
     """Prepares the numbers of `infer` for searches."""
     _, found = _met(s, w, budget)
 
-    def ask(point: Point) -> Held | None:
-        own = Launched(v=Served(case=found, asked=w, told=said(w), point=point))
+    def ask(point: SearchPoint) -> HeldBytes | None:
+        own = SglangLaunched(v=Served(case=found, asked=w, told=said(w), point=point))
         made = serving.surest(own) if not w.engine_defaults else own if own.sure else None
         if made is None:
             return None
         v = made.v
         kinds = [[p.parts for p in _needs(v, i)] for i in found.kinds]
-        return Held(len(found.firsts) * v.e.data, kinds)
+        return HeldBytes(len(found.firsts) * v.e.data, kinds)
 
     return ask
 
 
-def _met(s: Subject, w: Infer, budget: "Budget | None") -> tuple[Subject, Case]:
+def _met(s: Subject, w: Infer, budget: "Budget | None") -> tuple[Subject, SglangCase]:
     """The model as SGLang takes it on that card, and what was prepared of it."""
     number, _ = version(ENGINE, w.engine_version)
     s = cards.suited(s, w, budget, NEEDS)
@@ -85,7 +94,7 @@ def _met(s: Subject, w: Infer, budget: "Budget | None") -> tuple[Subject, Case]:
     return s, case(s, w, budget, number)
 
 
-def _devices(made: Launched) -> tuple[Device, ...]:
+def _devices(made: SglangLaunched) -> tuple[Device, ...]:
     v = made.v
     kinds = {i: _device(made, i) for i in v.case.kinds}
     gpus = (
@@ -95,14 +104,14 @@ def _devices(made: Launched) -> tuple[Device, ...]:
     return (*gpus, _host(v))
 
 
-def _served(own: Launched, able: Launched | None) -> dict[str, Any]:
+def _served(own: SglangLaunched, able: SglangLaunched | None) -> dict[str, Any]:
     if own.fit is None:
         return {}
     found = able is not None
     return {"serves_as_asked": found and own.serves(), "launch_serves": found}
 
 
-def _serves(own: Launched, able: Launched | None) -> Serves:
+def _serves(own: SglangLaunched, able: SglangLaunched | None) -> Serves:
     """A command is taken as it is; else the launch line is what was sized."""
     alike = own.v.asked.engine_defaults
     judged = own if alike or able is None else able
@@ -120,7 +129,7 @@ def _serves(own: Launched, able: Launched | None) -> Serves:
     )
 
 
-def _device(made: Launched, first: int) -> tuple[tuple[Phase, ...], int | None]:
+def _device(made: SglangLaunched, first: int) -> tuple[tuple[Phase, ...], int | None]:
     needed, fit = _needs(made.v, first), made.fit
     if fit is None or fit.tokens <= 0:
         return needed, None
@@ -132,7 +141,7 @@ def _needs(v: Served, first: int) -> tuple[Phase, ...]:
     return tuple(phases(v, first, v.needed[first], v.running(first)))
 
 
-def _derived(made: Launched) -> dict[str, Any]:
+def _derived(made: SglangLaunched) -> dict[str, Any]:
     v, fit = made.v, made.fit
     cells = [v.case.kinds[first].cells for first in v.case.firsts]
     ratio = v.e.swa_ratio
@@ -142,7 +151,7 @@ def _derived(made: Launched) -> dict[str, Any]:
     return found if fit is None else found | _of_card(v, fit)
 
 
-def _of_card(v: Served, fit: Fit) -> dict[str, Any]:
+def _of_card(v: Served, fit: CardFit) -> dict[str, Any]:
     held = fit.slots // v.alone.slots if fit.slots else fit.running
     found = {
         "kv_cache_tokens": max(0, fit.tokens) * v.e.pools_of,
@@ -156,7 +165,7 @@ def _of_card(v: Served, fit: Fit) -> dict[str, Any]:
     return found
 
 
-def _warnings(own: Launched, able: Launched | None) -> Iterator[str]:
+def _warnings(own: SglangLaunched, able: SglangLaunched | None) -> Iterator[str]:
     v, fit = own.v, own.fit
     if fit is None and v.e.tokens is not None and v.e.tokens < v.e.context:
         yield (
@@ -170,7 +179,7 @@ def _warnings(own: Launched, able: Launched | None) -> Iterator[str]:
         yield (f"{ranks} devices are needed, {budget.choice.count} were named")
 
 
-def _lacking(own: Launched, fit: Fit) -> str:
+def _lacking(own: SglangLaunched, fit: CardFit) -> str:
     v, share = own.v, own.e.share
     if own.serves() and v.case.budget is not None:
         return _nearly(own, v.case.budget)
@@ -193,7 +202,7 @@ def _lacking(own: Launched, fit: Fit) -> str:
     )
 
 
-def _nearly(own: Launched, budget: "Budget") -> str:
+def _nearly(own: SglangLaunched, budget: "Budget") -> str:
     """What is expected to serve, and may not."""
     low, high = human(own.whole.low), human(own.whole.high)
     return (
@@ -202,14 +211,14 @@ def _nearly(own: Launched, budget: "Budget") -> str:
     )
 
 
-def _way(own: Launched, able: Launched | None) -> str:
+def _way(own: SglangLaunched, able: SglangLaunched | None) -> str:
     if able is None:
         return unhelped(_named(own), len(own.v.case.firsts) * own.v.e.data)
     changed = changes(own.w, able.w)
     return f"the launch line asks for {changed}, which {WOULD[able.surely]} do"
 
 
-def _named(own: Launched) -> int:
+def _named(own: SglangLaunched) -> int:
     budget = own.v.case.budget
     return 1 if budget is None else budget.choice.count
 

@@ -50,7 +50,7 @@ PAGES: Mapping[str, tuple[tuple[int, ...], int]] = {  # that it takes, and that 
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Kind:
+class BackendCriteria:
     """What a default depends on."""
 
     version: Version
@@ -68,9 +68,9 @@ def kind(
     vendor: str,
     model_type: str,
     layers: tuple[Layer, ...],
-) -> Kind:
+) -> BackendCriteria:
     found = [m for layer in layers for m in layer.mixers]
-    return Kind(
+    return BackendCriteria(
         version=version,
         compute=compute,
         vendor=vendor,
@@ -87,7 +87,7 @@ def major(compute: tuple[int, int] | None) -> int:
     return compute[0] if compute else 0
 
 
-def default(k: Kind) -> str:
+def default(k: BackendCriteria) -> str:
     newest = major(k.compute)
     hopper = newest == 9 and rules(k.version).hopper_fa3
     if k.compressed:

@@ -26,9 +26,9 @@ from weighbridge.accelerators.chips import LINKED
 from weighbridge.arch.mixers import Latent
 from weighbridge.engines.serving import Subject
 from weighbridge.engines.sglang import kernels
-from weighbridge.engines.sglang.cases import Kind
+from weighbridge.engines.sglang.cases import RankResidents
 from weighbridge.engines.sglang.effective import WHOLE, Effective, classes, generates
-from weighbridge.engines.sglang.step import Split, tower
+from weighbridge.engines.sglang.step import RankSplit, tower
 from weighbridge.engines.shards import Rank
 from weighbridge.kept import kept
 from weighbridge.kernels import cublas
@@ -47,7 +47,7 @@ IMAGES = Bytes(0, 50 * MIB, 100 * MIB)  # what encoded images are kept in: SGLAN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Load:
+class ReplicaLoad:
     """What one replica serves at once."""
 
     requests: int
@@ -76,7 +76,7 @@ class Amounts(NamedTuple):
         return tuple(both.plus(one) for one in moments)
 
 
-def amounts(s: Subject, kind: Kind, e: Effective, load: Load) -> Amounts:
+def amounts(s: Subject, kind: RankResidents, e: Effective, load: ReplicaLoad) -> Amounts:
     tokens, size, widest = prefilled(e, load), _itemsize(s), kind.widest
     each = (widest.widest, widest.widest, widest.with_cached)
     prefill = Bytes(*(tokens * n * size for n in each))
@@ -97,7 +97,11 @@ def amounts(s: Subject, kind: Kind, e: Effective, load: Load) -> Amounts:
 
 
 def components(
-    s: Subject, kind: Kind, e: Effective, load: Load, compute: tuple[int, int] | None
+    s: Subject,
+    kind: RankResidents,
+    e: Effective,
+    load: ReplicaLoad,
+    compute: tuple[int, int] | None,
 ) -> dict[str, tuple[Component, ...]]:
     """Return what is allocated beyond weights and cache, by phase: prefill, and decode where there
     is one."""
@@ -114,7 +118,7 @@ def components(
     return phases
 
 
-def prefilled(e: Effective, load: Load) -> int:
+def prefilled(e: Effective, load: ReplicaLoad) -> int:
     """Tokens of one step of prefill. Captured lengths are as long as a chunk can be."""
     whole = load.requests * e.context
     if e.chunk == WHOLE:
@@ -125,7 +129,9 @@ def prefilled(e: Effective, load: Load) -> int:
 Standing = tuple[tuple[Component, ...], tuple[Component, ...], Bytes]
 
 
-def standing(s: Subject, kind: Kind, e: Effective, compute: tuple[int, int] | None) -> Standing:
+def standing(
+    s: Subject, kind: RankResidents, e: Effective, compute: tuple[int, int] | None
+) -> Standing:
     """What no context changes: workspaces, graphs, and the bytes of both."""
 
     def made() -> Standing:
@@ -136,7 +142,7 @@ def standing(s: Subject, kind: Kind, e: Effective, compute: tuple[int, int] | No
     return kept(kind, ("outside", e.backend, e.captured, e.prefills), made)
 
 
-def _captured(s: Subject, kind: Kind, e: Effective) -> tuple[int, int, int]:
+def _captured(s: Subject, kind: RankResidents, e: Effective) -> tuple[int, int, int]:
     tokens = e.largest * max(1, e.drafted)
     return (
         kernels.rows(e.backend, e.largest, e.context, e.page),
@@ -191,12 +197,12 @@ def _latent(rank: Rank) -> bool:
     return any(isinstance(m, Latent) for b in rank.blocks for m in b.mixers)
 
 
-def _encoded(s: Subject, load: Load, split: Split) -> int:
+def _encoded(s: Subject, load: ReplicaLoad, split: RankSplit) -> int:
     items = load.images
     return max((items * tower(t, split) * _itemsize(s) for t in s.body.towers), default=0)
 
 
-def _logits(s: Subject, rank: Rank, e: Effective, load: Load) -> Bytes | None:
+def _logits(s: Subject, rank: Rank, e: Effective, load: ReplicaLoad) -> Bytes | None:
     if not (rank.last and s.body.vocab and generates(s)):
         return None
     rows, size = load.rows(e), _itemsize(s)

@@ -6,7 +6,7 @@ Source: sglang 0.5.23 srt/managers/scheduler.py (init_model_worker).
 from collections.abc import Iterator
 
 from weighbridge.engines.sglang import caches
-from weighbridge.engines.sglang.replica import Fit, Served, pool_parts, pool_sizes
+from weighbridge.engines.sglang.replica import CardFit, Served, pool_parts, pool_sizes
 from weighbridge.memory import Bytes, Phase, exactly, total
 
 
@@ -19,7 +19,7 @@ def phases(v: Served, first: int, pools: caches.Pools, running: int) -> Iterator
         yield Phase(name, (*held, *cached, *(p for p in parts if p.bytes.high)))
 
 
-def taken(v: Served, first: int, fit: Fit) -> Bytes:
+def taken(v: Served, first: int, fit: CardFit) -> Bytes:
     """What the driver shows with the pools of the card."""
     kind = v.case.kinds[first]
     cached = exactly(sum(pool_sizes(v, kind, fit.pools[first], fit.running)))

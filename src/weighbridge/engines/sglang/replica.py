@@ -16,9 +16,9 @@ from functools import cached_property
 
 from weighbridge.allocator.filling import Filling
 from weighbridge.engines import extras
-from weighbridge.engines.serving import Point
+from weighbridge.engines.serving import SearchPoint
 from weighbridge.engines.sglang import caches, outside
-from weighbridge.engines.sglang.cases import Case, Kind, Said
+from weighbridge.engines.sglang.cases import RankResidents, SglangCase, StepLimits
 from weighbridge.engines.sglang.effective import Effective, requests
 from weighbridge.engines.sglang.rules import rules
 from weighbridge.memory import Bytes, Component, exactly
@@ -34,10 +34,10 @@ INDEX = 8  # int64, of a free token in a list
 class Served:
     """One workload on one model: everything that its launches have in common."""
 
-    case: Case
+    case: SglangCase
     asked: Infer
-    told: Said
-    point: Point
+    told: StepLimits
+    point: SearchPoint
 
     @cached_property
     def e(self) -> Effective:
@@ -46,21 +46,21 @@ class Served:
         return found if same else replace(found, context=self.point.context)
 
     @cached_property
-    def load(self) -> outside.Load:
+    def load(self) -> outside.ReplicaLoad:
         batch = ceil_div(self.point.batch_size, self.e.pools_of)
         images = 1 if self.asked.images is None else self.asked.images
-        return outside.Load(requests=batch, images=images)
+        return outside.ReplicaLoad(requests=batch, images=images)
 
     @cached_property
-    def alone(self) -> caches.Setting:
+    def alone(self) -> caches.SglangCacheSetting:
         return self._setting(1)
 
     @cached_property
-    def together(self) -> caches.Setting:
+    def together(self) -> caches.SglangCacheSetting:
         """The cache's settings for all requests together."""
         return self._setting(self.load.requests)
 
-    def _setting(self, sequences: int) -> caches.Setting:
+    def _setting(self, sequences: int) -> caches.SglangCacheSetting:
         prefix = min(self.asked.shared_prefix or 0, self.point.context)
         shared = extras.shared_tokens(prefix, sequences, self.e.page)
         shared = shared if self.e.radix else 0
@@ -97,7 +97,7 @@ class Served:
         """The same added up with what each kind holds, but for its pools."""
         return {i: self._moments(kind) for i, kind in self.case.kinds.items()}
 
-    def _moments(self, kind: Kind) -> tuple[Bytes, ...]:
+    def _moments(self, kind: RankResidents) -> tuple[Bytes, ...]:
         case = self.case
         *_, there = outside.standing(case.s, kind, self.e, case.compute)
         found = outside.amounts(case.s, kind, self.e, self.load)
@@ -112,7 +112,7 @@ class Room:
     available: int
 
 
-def room(v: Served, kind: Kind, share: float | None, by: int) -> Room | None:
+def room(v: Served, kind: RankResidents, share: float | None, by: int) -> Room | None:
     """`by`: the bound of what is free that is believed."""
     budget = v.case.budget
     if budget is None or share is None:
@@ -123,7 +123,7 @@ def room(v: Served, kind: Kind, share: float | None, by: int) -> Room | None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Fit:
+class CardFit:
     """What one card holds beside the weights."""
 
     pools: Mapping[int, caches.Pools]  # of each first rank
@@ -134,7 +134,7 @@ class Fit:
     running: int
 
 
-def fitted(v: Served, share: float | None, by: int = EXPECTED) -> Fit | None:
+def fitted(v: Served, share: float | None, by: int = EXPECTED) -> CardFit | None:
     """The pools on the card; every rank has those of the poorest. None without a card."""
     kinds = v.case.kinds
     rooms = tuple(r for r in (room(v, k, share, by) for k in kinds.values()) if r is not None)
@@ -152,7 +152,7 @@ def fitted(v: Served, share: float | None, by: int = EXPECTED) -> Fit | None:
         tokens = min(tokens, v.e.tokens // v.e.page * v.e.page)
     pools = {i: _capped(v, p, tokens) for i, p in zip(kinds, made, strict=True)}
     slots = min((p.slots for p in made if p.slots), default=None)
-    return Fit(
+    return CardFit(
         pools=pools,
         rooms=rooms,
         tokens=tokens,
@@ -171,12 +171,16 @@ def _capped(v: Served, p: caches.Pools, tokens: int) -> caches.Pools:
     return caches.Pools(full=tokens, sliding=near, slots=p.slots)
 
 
-def pool_sizes(v: Served, kind: Kind, pools: caches.Pools, running: int) -> tuple[int, ...]:
+def pool_sizes(
+    v: Served, kind: RankResidents, pools: caches.Pools, running: int
+) -> tuple[int, ...]:
     """Bytes of tokens, of states, of a draft's tokens, of tables, of lists, and between them."""
     return (*_pool_sizes(v, kind, pools, running), _unused(v, kind, pools))
 
 
-def _pool_sizes(v: Served, kind: Kind, pools: caches.Pools, running: int) -> tuple[int, ...]:
+def _pool_sizes(
+    v: Served, kind: RankResidents, pools: caches.Pools, running: int
+) -> tuple[int, ...]:
     sizes = pools.sizes(kind.cells, v.e.page)
     return (
         sizes.kv,
@@ -192,7 +196,9 @@ def least_pools(v: Served, first: int) -> int:
     return sum(_pool_sizes(v, v.case.kinds[first], v.needed[first], v.load.requests))
 
 
-def pool_parts(v: Served, kind: Kind, pools: caches.Pools, running: int) -> tuple[Component, ...]:
+def pool_parts(
+    v: Served, kind: RankResidents, pools: caches.Pools, running: int
+) -> tuple[Component, ...]:
     c, beside = kind.cells, v.case.beside
     told = (
         ("kv_cache", "", _told(pools, c)),
@@ -234,7 +240,7 @@ def _lists(v: Served, pools: caches.Pools) -> int:
     return INDEX * ((pools.full + pools.sliding) // v.e.page + mapped)
 
 
-def _unused(v: Served, kind: Kind, pools: caches.Pools) -> int:
+def _unused(v: Served, kind: RankResidents, pools: caches.Pools) -> int:
     found, used = Filling(), 0
     for sizes, times in caches.tensors(kind.runs, v.together, pools):
         found.place(sizes, times)

@@ -29,7 +29,7 @@ class Size(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rules:
+class SglangRules:
     """One release's."""
 
     sizes: tuple[Size, ...] = (Size(25_000, 2048, 8, 8), Size(ANY, 8192, 160, 160))
@@ -98,9 +98,9 @@ CHANGES: Mapping[Version, Mapping[str, Any]] = {
 
 
 @cache
-def rules(version: Version) -> Rules:
+def rules(version: Version) -> SglangRules:
     """Return the rules of the newest change that is not newer than `version`."""
-    found = Rules()
+    found = SglangRules()
     for since, changed in CHANGES.items():
         if version >= since:
             found = replace(found, **changed)

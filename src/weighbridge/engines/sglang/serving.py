@@ -23,7 +23,7 @@ from weighbridge.engines.sglang.replica import (
     BEST,
     EXPECTED,
     WORST,
-    Fit,
+    CardFit,
     Served,
     fitted,
     least_pools,
@@ -38,7 +38,7 @@ CHUNKS = (2048, 1024)
 
 
 @dataclass(frozen=True, kw_only=True)  # not slotted: it keeps what it has computed
-class Launched:
+class SglangLaunched:
     """A launch and the pools that it makes. `share` is the fraction, where it is not as asked."""
 
     v: Served
@@ -59,7 +59,7 @@ class Launched:
         return self.v.e.share if self.share is None else self.share
 
     @cached_property
-    def fit(self) -> Fit | None:
+    def fit(self) -> CardFit | None:
         return fitted(self.v, self.fraction)
 
     def serves(self, by: int = EXPECTED) -> bool:
@@ -67,7 +67,7 @@ class Launched:
         fit = self.fit if by == EXPECTED else fitted(self.v, self.fraction, by)
         return fit is not None and all(self._holds(fit, i) for i in self.v.case.kinds)
 
-    def _holds(self, fit: Fit, first: int) -> bool:
+    def _holds(self, fit: CardFit, first: int) -> bool:
         v, made = self.v, fit.pools[first]
         need = v.needed[first]
         slots = need.slots if v.states else 0
@@ -102,7 +102,7 @@ class Launched:
         return Bytes(*(max(bounds) for bounds in zip(*found, strict=True)))
 
 
-def able(own: Launched) -> Launched | None:
+def able(own: SglangLaunched) -> SglangLaunched | None:
     """The nearest launch that surely serves, else one that is expected to; None where none is, or
     without a card."""
     if own.fit is None:
@@ -118,7 +118,7 @@ def able(own: Launched) -> Launched | None:
     return next((one for one in made if one.serves() and one.fits), None)
 
 
-def surest(own: Launched) -> Launched | None:
+def surest(own: SglangLaunched) -> SglangLaunched | None:
     """The nearest that surely serves; None where weights and pools are more than the card."""
     if own.sure:
         return own
@@ -153,14 +153,14 @@ def _least_held(v: Served, first: int) -> int:
     return total(p.bytes for p in kind.weights).expected + sizes.kv + sizes.state
 
 
-def _tries(own: Launched, v: Served) -> Iterator[Launched]:
+def _tries(own: SglangLaunched, v: Served) -> Iterator[SglangLaunched]:
     """Launches by such steps that may serve, the nearest first."""
-    made = own if v is own.v else Launched(v=v)
+    made = own if v is own.v else SglangLaunched(v=v)
     yield made
     yield from _widened(made)
 
 
-def _ladder(own: Launched) -> Iterator[Served]:
+def _ladder(own: SglangLaunched) -> Iterator[Served]:
     """What steps may be left to say, the nearest first."""
     v, e, told = own.v, own.v.e, own.v.told
     yield v
@@ -176,21 +176,21 @@ def _ladder(own: Launched) -> Iterator[Served]:
         yield replace(v, told=changed._replace(without_graphs=True))
 
 
-def _widened(made: Launched) -> Iterator[Launched]:
+def _widened(made: SglangLaunched) -> Iterator[SglangLaunched]:
     """Yield the launch with a larger fraction, where one makes the pools."""
     v = made.v
     least = _least(v) if v.asked.mem_fraction_static is None else None
     if least is not None and least.share is not None:
-        yield Launched(v=v, share=_surely(v, least.share))
+        yield SglangLaunched(v=v, share=_surely(v, least.share))
         yield least
 
 
-def _least(v: Served) -> Launched | None:
+def _least(v: Served) -> SglangLaunched | None:
     """Return the launch with the smallest fraction whose pools hold the workload: reckoned from
     their bytes, then step by step, since pools are whole pages and slots."""
     first = max(_from_bytes(v, i) for i in v.case.kinds)
     for steps in range(first, min(first + SEARCHED, STEPS)):
-        made = Launched(v=v, share=steps / STEPS)
+        made = SglangLaunched(v=v, share=steps / STEPS)
         if made.serves():
             return made
     return None

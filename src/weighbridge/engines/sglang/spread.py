@@ -11,10 +11,10 @@ from weighbridge.dtypes import FLOAT32
 from weighbridge.engines.engine import Version
 from weighbridge.engines.parallel import rules as parallel
 from weighbridge.engines.parallel import stages
-from weighbridge.engines.parallel.kernels import HOPPER, Kernel
+from weighbridge.engines.parallel.kernels import HOPPER, WeightKernel
 from weighbridge.engines.sglang import ENGINE
 
-BLACKWELL = Kernel(columns=128, hidden=128, bias_bytes=4)
+BLACKWELL = WeightKernel(columns=128, hidden=128, bias_bytes=4)
 
 
 def bounds(layers: int, ranks: int) -> tuple[int, ...]:
@@ -24,9 +24,9 @@ def bounds(layers: int, ranks: int) -> tuple[int, ...]:
 
 
 @cache
-def spread(version: Version, *, towers: bool = True) -> parallel.Rules:
+def spread(version: Version, *, towers: bool = True) -> parallel.SplitRules:
     """Return the same object each time: what `shards` keeps is found again by it."""
-    return parallel.Rules(
+    return parallel.SplitRules(
         name=ENGINE.name,
         version=version,
         bounds=bounds,

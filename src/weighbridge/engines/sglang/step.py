@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import assert_never
 
-from weighbridge.arch.body import Block, Dense, Experts, Feed, Tower
+from weighbridge.arch.body import Dense, Experts, Feed, LayerBlock, Tower
 from weighbridge.arch.mixers import (
     Attention,
     Compressed,
@@ -46,7 +46,7 @@ SCAN = 256  # the same of Mamba 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Split:
+class RankSplit:
     """How one rank's share is made: heads and feed-forwards by `tensor`, experts by number. Where
     there are `groups` of them, heads are those of a group, and the tokens of all groups meet at
     the feed-forward."""
@@ -71,7 +71,10 @@ class Chunk:
 
 
 def chunk(
-    blocks: Sequence[Block], hidden: int, split: Split, whole: Sequence[Block] | None = None
+    blocks: Sequence[LayerBlock],
+    hidden: int,
+    split: RankSplit,
+    whole: Sequence[LayerBlock] | None = None,
 ) -> Chunk:
     """`whole`: of all stages, where layers that share a cache find its owner."""
     every = blocks if whole is None else whole
@@ -87,7 +90,7 @@ def _named(f: Feed) -> str:
     return "the experts" if isinstance(f, Experts) else "the feed-forward"
 
 
-def _mixing(m: Mixer, b: Block, every: Sequence[Block], split: Split) -> int:
+def _mixing(m: Mixer, b: LayerBlock, every: Sequence[LayerBlock], split: RankSplit) -> int:
     if isinstance(m, Shared):
         found = every[m.owner].mixers if m.owner < len(every) else ()
         own = (o for o in found if not isinstance(o, Shared))
@@ -96,7 +99,7 @@ def _mixing(m: Mixer, b: Block, every: Sequence[Block], split: Split) -> int:
     return ceil_div(_widths(m), split.attention) + whole
 
 
-def _whole(m: Mixer, b: Block) -> int:
+def _whole(m: Mixer, b: LayerBlock) -> int:
     """What every rank computes alike."""
     if isinstance(m, Latent):
         return m.latent_elements + b.query_rank
@@ -146,7 +149,7 @@ def _recurrent(m: Recurrent) -> int:
             assert_never(m)
 
 
-def _feeding(f: Feed, hidden: int, split: Split) -> int:
+def _feeding(f: Feed, hidden: int, split: RankSplit) -> int:
     match f:
         case Dense():
             return ceil_div((3 if f.gated else 2) * f.width, split.tensor)
@@ -156,7 +159,7 @@ def _feeding(f: Feed, hidden: int, split: Split) -> int:
             assert_never(f)
 
 
-def _sharing(f: Experts, hidden: int, split: Split) -> int:
+def _sharing(f: Experts, hidden: int, split: RankSplit) -> int:
     """Rows by expert, with the numbers of experts and what every token goes through."""
     width = f.width if split.expert_parallel else ceil_div(f.width, split.tensor)
     first = 2 * width if f.gated else width
@@ -164,7 +167,7 @@ def _sharing(f: Experts, hidden: int, split: Split) -> int:
     return rows + 2 * f.count + ceil_div(3 * f.shared, split.tensor) + hidden * bool(f.shared)
 
 
-def tower(t: Tower, split: Split) -> int:
+def tower(t: Tower, split: RankSplit) -> int:
     """Elements that the encoder of one item keeps alive at its widest."""
     attended = ceil_div(4 * t.heads * t.head_dim, split.tensor)
     fed = _feeding(t.feed, t.hidden, split)

@@ -11,9 +11,9 @@ models/gpt2/modeling_gpt2.py, models/bart/modeling_bart.py.
 
 from collections.abc import Mapping
 
-from weighbridge.arch.body import Block
+from weighbridge.arch.body import LayerBlock
 from weighbridge.arch.mixers import Attention, CrossAttention
-from weighbridge.components.activations import Heap, Held
+from weighbridge.components.activations import Heap, LiveTensor
 from weighbridge.engines.transformers.keeping import (
     KV,
     Kept,
@@ -21,11 +21,11 @@ from weighbridge.engines.transformers.keeping import (
     reached,
     remember,
 )
-from weighbridge.engines.transformers.kernels import Heads, attend
-from weighbridge.engines.transformers.step import Step, linear, norm, rotated
+from weighbridge.engines.transformers.kernels import KernelHeads, attend
+from weighbridge.engines.transformers.step import ForwardStep, linear, norm, rotated
 
 
-def attention(heap: Heap, s: Step, m: Attention, kept: Kept, mask: int) -> Held:
+def attention(heap: Heap, s: ForwardStep, m: Attention, kept: Kept, mask: int) -> LiveTensor:
     """The output of one layer; `mask` is the elements of the mask that it is given."""
     queries, keys, values = _projected(heap, s, m)
     if s.style.rotary:
@@ -45,8 +45,8 @@ def attention(heap: Heap, s: Step, m: Attention, kept: Kept, mask: int) -> Held:
     return out
 
 
-def _heads(m: Attention | CrossAttention, seen: int, mask: int) -> Heads:
-    return Heads(
+def _heads(m: Attention | CrossAttention, seen: int, mask: int) -> KernelHeads:
+    return KernelHeads(
         count=m.heads,
         groups=m.heads // m.kv_heads,
         key_dim=m.key_dim,
@@ -57,14 +57,16 @@ def _heads(m: Attention | CrossAttention, seen: int, mask: int) -> Heads:
     )
 
 
-def _hidden_behind(s: Step, m: Attention) -> int:
+def _hidden_behind(s: ForwardStep, m: Attention) -> int:
     """Cached values that are views keep the storage of the fused projection: the queries' part,
     and the keys' where rotary positions made new ones."""
     width = m.heads * m.key_dim + (m.key_elements if s.style.rotary else 0)
     return s.wide(width)
 
 
-def _projected(heap: Heap, s: Step, m: Attention) -> tuple[Held, Held, Held]:
+def _projected(
+    heap: Heap, s: ForwardStep, m: Attention
+) -> tuple[LiveTensor, LiveTensor, LiveTensor]:
     """Queries, keys, values."""
     made = []
     widths = (m.heads * m.key_dim, m.key_elements, m.value_elements)
@@ -78,7 +80,9 @@ def _projected(heap: Heap, s: Step, m: Attention) -> tuple[Held, Held, Held]:
     return made[0], made[1], made[2]
 
 
-def _turned(heap: Heap, s: Step, m: Attention, queries: Held, keys: Held) -> tuple[Held, Held]:
+def _turned(
+    heap: Heap, s: ForwardStep, m: Attention, queries: LiveTensor, keys: LiveTensor
+) -> tuple[LiveTensor, LiveTensor]:
     """Rotate queries and keys. Both results are made before the plain ones go: one function returns
     them together."""
     first = rotated(heap, queries.nbytes)
@@ -87,7 +91,7 @@ def _turned(heap: Heap, s: Step, m: Attention, queries: Held, keys: Held) -> tup
     return first, second
 
 
-def cross(heap: Heap, s: Step, m: CrossAttention, kept: Kept) -> Held:
+def cross(heap: Heap, s: ForwardStep, m: CrossAttention, kept: Kept) -> LiveTensor:
     """Keys and values of the encoder's states are made at the first step, and kept."""
     length = s.encoder if m.length is None else m.length
     queries = linear(heap, s, s.hidden, m.heads * m.key_dim)
@@ -105,7 +109,9 @@ def cross(heap: Heap, s: Step, m: CrossAttention, kept: Kept) -> Held:
     return out
 
 
-def queries_alone(heap: Heap, s: Step, block: Block, masks: Mapping[int | None, int]) -> Held:
+def queries_alone(
+    heap: Heap, s: ForwardStep, block: LayerBlock, masks: Mapping[int | None, int]
+) -> LiveTensor:
     """A layer that attends to what another stores: its own part is the queries."""
     own = next((m for m in block.mixers if isinstance(m, Attention)), None)
     width = own.heads * own.key_dim if own else s.hidden

@@ -38,10 +38,10 @@ from weighbridge.arch.mixers import (
 )
 from weighbridge.arch.table import column
 from weighbridge.components.kv_cache import (
+    CacheBytes,
     Format,
     Formats,
     Lengths,
-    Sizes,
     components,
     heads_token,
     kept,
@@ -57,11 +57,11 @@ from weighbridge.units import ceil_div
 LATENT_SINCE = (5, 15)
 SLIDING_SINCE = (4, 56)
 SOURCE = "transformers 5.23 cache_utils.py"
-Kind = Literal["dynamic", "static", "quanto", "hqq", "fp8"]
+CacheKind = Literal["dynamic", "static", "quanto", "hqq", "fp8"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Setting:
+class TransformersCacheSetting:
     """`after` says when we look: behind the prompt, or some steps later."""
 
     lengths: Lengths
@@ -69,7 +69,7 @@ class Setting:
     batch: int = 1
     dtype: DType = BFLOAT16
     version: tuple[int, int] = (5, 23)
-    cache: Kind = "dynamic"
+    cache: CacheKind = "dynamic"
     after: Literal["prefill", "decode"] = "decode"
     bits: int = 4  # of quanto and hqq
     group: int = 64
@@ -83,24 +83,24 @@ class Setting:
         return Formats(key=plain, value=plain, conv=self.dtype, state=FLOAT32)
 
 
-def _attention(m: Attention, s: Setting) -> Sizes:
+def _attention(m: Attention, s: TransformersCacheSetting) -> CacheBytes:
     if s.model_type in column("transformers.repeated_cache") and m.kv_heads > 1:  # Falcon 40B
         m = replace(m, kv_heads=m.heads)
     if s.cache in ("quanto", "hqq", "fp8"):
         return _quantized(m, s)
     index = s.formats.key.size(m.indexer.dim) if m.indexer else 0
     tokens = _tokens(m, s)
-    return Sizes(kv=s.batch * (tokens * heads_token(m, s.formats) + _length(s) * index))
+    return CacheBytes(kv=s.batch * (tokens * heads_token(m, s.formats) + _length(s) * index))
 
 
-def _length(s: Setting) -> int:
+def _length(s: TransformersCacheSetting) -> int:
     """Tokens of a layer that keeps all."""
     if s.cache == "static" and s.max_cache_len is not None:
         return s.max_cache_len
     return s.lengths.context
 
 
-def _tokens(m: Attention, s: Setting) -> int:
+def _tokens(m: Attention, s: TransformersCacheSetting) -> int:
     if s.cache == "static":
         return kept(_length(s), m.reach)
     if s.after == "prefill" or s.version < SLIDING_SINCE:
@@ -108,47 +108,47 @@ def _tokens(m: Attention, s: Setting) -> int:
     return kept(s.lengths.context, m.reach)
 
 
-def _quantized(m: Attention, s: Setting) -> Sizes:
+def _quantized(m: Attention, s: TransformersCacheSetting) -> CacheBytes:
     """Tokens written since the last time that `residual` of them were packed stay as they are."""
     if m.reach is not None or m.indexer is not None:
         raise UsageError(f"a {s.cache} cache is for models whose layers all have full attention")
     tokens, row = s.batch * s.lengths.context, m.key_elements + m.value_elements
     if s.cache == "fp8":
-        return Sizes(kv=tokens * row + 2 * FLOAT32.nbytes)
+        return CacheBytes(kv=tokens * row + 2 * FLOAT32.nbytes)
     written = 0 if s.prompt is None else s.lengths.context - s.prompt
     waiting = s.batch * (written % s.residual)
     packed = [(tokens - waiting) * n for n in (m.key_elements, m.value_elements)]
-    return Sizes(kv=sum(_grouped(n, s) for n in packed) + s.dtype.size(waiting * row))
+    return CacheBytes(kv=sum(_grouped(n, s) for n in packed) + s.dtype.size(waiting * row))
 
 
-def _grouped(count: int, s: Setting) -> int:
+def _grouped(count: int, s: TransformersCacheSetting) -> int:
     """Codes of `bits`, packed in bytes, and a scale and a zero point (or shift) a group."""
     return ceil_div(count * s.bits, 8) + 2 * ceil_div(count, s.group) * s.dtype.nbytes
 
 
-def _latent(m: Latent, s: Setting) -> Sizes:
+def _latent(m: Latent, s: TransformersCacheSetting) -> CacheBytes:
     if s.version < LATENT_SINCE:
         return _attention(m.expanded, s)
     index = m.indexer.dim if m.indexer else 0
     tokens = s.batch * _length(s)
-    return Sizes(kv=s.dtype.size(tokens * (m.latent_elements + index)))
+    return CacheBytes(kv=s.dtype.size(tokens * (m.latent_elements + index)))
 
 
-def _cross(m: CrossAttention, s: Setting) -> Sizes:
-    return Sizes(kv=s.batch * s.lengths.crossed(m) * heads_token(m, s.formats))
+def _cross(m: CrossAttention, s: TransformersCacheSetting) -> CacheBytes:
+    return CacheBytes(kv=s.batch * s.lengths.crossed(m) * heads_token(m, s.formats))
 
 
-def _compressed(m: Compressed, s: Setting) -> Sizes:
+def _compressed(m: Compressed, s: TransformersCacheSetting) -> CacheBytes:
     """Return the bytes of a compressed cache, whose keys serve as values."""
     near = s.lengths.context if s.after == "prefill" else kept(s.lengths.context, m.window)
     if m.rate == 1:
-        return Sizes(kv=s.batch * s.dtype.size(2 * near * m.dim))
+        return CacheBytes(kv=s.batch * s.dtype.size(2 * near * m.dim))
     widths = (m.dim, m.indexer.dim) if m.indexer else (m.dim,)
     elements = near * m.dim + sum(_groups(m, width, s) for width in widths)
-    return Sizes(kv=s.batch * s.dtype.size(elements))
+    return CacheBytes(kv=s.batch * s.dtype.size(elements))
 
 
-def _groups(m: Compressed, width: int, s: Setting) -> int:
+def _groups(m: Compressed, width: int, s: TransformersCacheSetting) -> int:
     """Elements of compressed groups, and of the tokens that wait for theirs to be full: keys and
     gates, twice as wide where groups overlap; those layers also keep half of the last group. What
     waits is a view of all tokens of the last step."""
@@ -159,7 +159,7 @@ def _groups(m: Compressed, width: int, s: Setting) -> int:
     return groups * width + 4 * held * width + (2 * m.rate * width if groups else 0)
 
 
-def _recurrent(m: Recurrent, s: Setting) -> Sizes:
+def _recurrent(m: Recurrent, s: TransformersCacheSetting) -> CacheBytes:
     """`columns` of past inputs, and the state."""
     match m:
         case Mamba1() | Mamba2() | GatedDelta() | KimiDelta() | ShortConv():
@@ -172,10 +172,10 @@ def _recurrent(m: Recurrent, s: Setting) -> Sizes:
             columns, dtype = m.kernel - (s.after == "prefill"), FLOAT32
         case _:
             assert_never(m)
-    return Sizes(state=s.batch * state(m, Formats(conv=s.dtype, state=dtype), columns=columns))
+    return CacheBytes(state=s.batch * state(m, Formats(conv=s.dtype, state=dtype), columns=columns))
 
 
-def of_mixer(m: Mixer, s: Setting) -> Sizes:
+def of_mixer(m: Mixer, s: TransformersCacheSetting) -> CacheBytes:
     """Bytes that one layer's mixer keeps."""
     match m:
         case Attention():
@@ -187,18 +187,18 @@ def of_mixer(m: Mixer, s: Setting) -> Sizes:
         case CrossAttention():
             return _cross(m, s)
         case Shared():
-            return Sizes()
+            return CacheBytes()
         case _ if isinstance(m, Recurrent):
             return _recurrent(m, s)
         case _:
             assert_never(m)
 
 
-def sizes(layers: Iterable[Layer], s: Setting) -> Sizes:
+def sizes(layers: Iterable[Layer], s: TransformersCacheSetting) -> CacheBytes:
     return total(of_mixer(m, s) for m in mixers(layers))
 
 
-def caches(layers: Iterable[Layer], s: Setting) -> tuple[Component, ...]:
+def caches(layers: Iterable[Layer], s: TransformersCacheSetting) -> tuple[Component, ...]:
     """The components, with what they were computed from."""
     formula = (
         f"{s.batch} sequences of {s.lengths.context:,} tokens, {s.cache} cache in {s.dtype.name}, "

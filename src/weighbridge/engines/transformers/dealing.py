@@ -12,30 +12,30 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from weighbridge.components.weights import Placed, apart, together
+from weighbridge.components.weights import PlacedTensor, apart, together
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Share:
+class DeviceShare:
     """What one device holds: tensors, and layers of the language model from `start` to `end`."""
 
-    tensors: tuple[Placed, ...]
+    tensors: tuple[PlacedTensor, ...]
     start: int
     end: int
 
 
 def deal(
-    tensors: Sequence[Placed],
+    tensors: Sequence[PlacedTensor],
     blocks: Sequence[str],
     *,
     layers: int,
     devices: int,
     rooms: Sequence[int] = (),
-) -> tuple[Share, ...]:
+) -> tuple[DeviceShare, ...]:
     """One share a device. `blocks` are patterns of modules that are never split; `rooms` what each
     device has free, where devices differ."""
     if devices == 1:
-        return (Share(tensors=tuple(tensors), start=0, end=layers),)
+        return (DeviceShare(tensors=tuple(tensors), start=0, end=layers),)
     units = _units(tensors, blocks)
     sizes = {name: sum(t.nbytes * t.copies for t in held) for name, held in units.items()}
     most = sum(sizes.values()) // devices + 5 * _buffer(sizes, units, blocks) // 4
@@ -54,7 +54,7 @@ def deal(
 
 
 def _buffer(
-    sizes: Mapping[str, int], units: Mapping[str, list[Placed]], blocks: Sequence[str]
+    sizes: Mapping[str, int], units: Mapping[str, list[PlacedTensor]], blocks: Sequence[str]
 ) -> int:
     """The largest block that is kept whole, or the mean of the modules that own tensors."""
     whole = [re.compile(_pattern(p)) for p in blocks]
@@ -79,10 +79,10 @@ def _pattern(block: str) -> str:
     return block.replace(".", r"\.").replace("*", r"\d+")
 
 
-def _units(tensors: Sequence[Placed], blocks: Iterable[str]) -> dict[str, list[Placed]]:
+def _units(tensors: Sequence[PlacedTensor], blocks: Iterable[str]) -> dict[str, list[PlacedTensor]]:
     """Tensors by the module that is kept whole, in order."""
     whole = [re.compile(_pattern(p) + r"(?=\.|$)") for p in blocks]
-    units: dict[str, list[Placed]] = {}
+    units: dict[str, list[PlacedTensor]] = {}
     for _, group in together(tensors):
         kept = next((m[0] for m in (p.match(group[0].module) for p in whole) if m), "")
         for t in group if kept else apart(group):
@@ -102,12 +102,12 @@ def _numbers(units: Iterable[str], layers: int) -> dict[str, int]:
 
 
 def _shares(
-    piles: Sequence[Sequence[str]], units: dict[str, list[Placed]], numbers: dict[str, int]
-) -> Iterable[Share]:
+    piles: Sequence[Sequence[str]], units: dict[str, list[PlacedTensor]], numbers: dict[str, int]
+) -> Iterable[DeviceShare]:
     start = 0
     for pile in piles:
         own = [numbers[name] for name in pile if name in numbers]
         end = max(own, default=start - 1) + 1
         held = tuple(t for name in pile for t in units[name])
-        yield Share(tensors=held, start=start, end=max(start, end))
+        yield DeviceShare(tensors=held, start=start, end=max(start, end))
         start = max(start, end)

@@ -13,7 +13,7 @@ from weighbridge.engines.serving import Subject
 from weighbridge.engines.transformers import launching
 from weighbridge.engines.transformers.caches import of_mixer
 from weighbridge.engines.transformers.keeping import KV, setting
-from weighbridge.engines.transformers.plan import Plan
+from weighbridge.engines.transformers.plan import GenerationPlan
 from weighbridge.kept import kept
 from weighbridge.memory import Bytes, Component, Device, Phase
 from weighbridge.model import ModelPart
@@ -26,7 +26,7 @@ FROM_DRAFT = ("weights", "buffers", "kv_cache", "recurrent_state", "rounding")
 SCANS = (GatedDelta, KimiDelta, Mamba1, Mamba2)
 
 
-def settings(subject: Subject, w: Infer, p: Plan) -> dict[str, Any]:
+def settings(subject: Subject, w: Infer, p: GenerationPlan) -> dict[str, Any]:
     return {
         "attention": p.prompt.kernel,
         "cache_implementation": p.prompt.cache,
@@ -42,7 +42,11 @@ def settings(subject: Subject, w: Infer, p: Plan) -> dict[str, Any]:
 
 
 def facts(
-    subject: Subject, w: Infer, p: Plan, devices: tuple[Device, ...], budget: "Budget | None"
+    subject: Subject,
+    w: Infer,
+    p: GenerationPlan,
+    devices: tuple[Device, ...],
+    budget: "Budget | None",
 ) -> dict[str, Any]:
     token = _per_token(subject, p)
     found: dict[str, Any] = {"kv_cache_bytes_per_token": token}
@@ -53,7 +57,7 @@ def facts(
     return found
 
 
-def _per_token(subject: Subject, p: Plan) -> int:
+def _per_token(subject: Subject, p: GenerationPlan) -> int:
     """Return the cache bytes that one more token of one sequence takes, over all devices."""
     one = replace(p.prompt, batch=1, tokens=1, past=p.context - 1, cache="dynamic", longest=0)
     before = replace(one, past=max(1, p.context - 2))
@@ -62,7 +66,7 @@ def _per_token(subject: Subject, p: Plan) -> int:
     return sum(n * (of_mixer(m, now).kv - of_mixer(m, then).kv) for m, n in counts.items())
 
 
-def _tokens(device: Device, p: Plan, usable: Bytes) -> int:
+def _tokens(device: Device, p: GenerationPlan, usable: Bytes) -> int:
     """Tokens whose cache fits beside all else, as it is in the decode phase."""
     decode = next(phase for phase in device.phases if phase.name == "decode")
     cache = sum(c.bytes.expected for c in decode.components if c.name == KV)
@@ -70,7 +74,7 @@ def _tokens(device: Device, p: Plan, usable: Bytes) -> int:
     return max(0, free) * p.context * p.prompt.batch // max(1, cache)
 
 
-def on_host(subject: Subject, p: Plan) -> Device:
+def on_host(subject: Subject, p: GenerationPlan) -> Device:
     """One process: while it loads, and when the weights are on the device."""
     mapped = p.device_map is not None
     version = p.rules.version
@@ -118,11 +122,11 @@ def _of_draft(draft: Device, name: str) -> Iterator[Component]:
             yield replace(c, detail=f"draft model {c.detail}".strip())
 
 
-def warnings(subject: Subject, p: Plan) -> tuple[str, ...]:
+def warnings(subject: Subject, p: GenerationPlan) -> tuple[str, ...]:
     return tuple(_warnings(subject, p))
 
 
-def _warnings(subject: Subject, p: Plan) -> Iterator[str]:
+def _warnings(subject: Subject, p: GenerationPlan) -> Iterator[str]:
     if any(isinstance(m, SCANS) for b in subject.body.blocks for m in b.mixers):
         yield (
             "recurrent layers are counted as transformers' own Python code runs them; with "

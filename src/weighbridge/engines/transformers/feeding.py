@@ -15,12 +15,12 @@ models/qwen3_moe/modeling_qwen3_moe.py; models/llama/modeling_llama.py (LlamaMLP
 from typing import assert_never
 
 from weighbridge.arch.body import Dense, Experts, Feed
-from weighbridge.components.activations import Heap, Held
-from weighbridge.engines.transformers.step import Step, linear
+from weighbridge.components.activations import Heap, LiveTensor
+from weighbridge.engines.transformers.step import ForwardStep, linear
 from weighbridge.units import ceil_div
 
 
-def feed(heap: Heap, s: Step, f: Feed) -> Held:
+def feed(heap: Heap, s: ForwardStep, f: Feed) -> LiveTensor:
     """The output, of the model's width; the input is the caller's."""
     match f:
         case Dense():
@@ -31,11 +31,11 @@ def feed(heap: Heap, s: Step, f: Feed) -> Held:
             assert_never(f)
 
 
-def _inputs(s: Step, f: Feed) -> int:
+def _inputs(s: ForwardStep, f: Feed) -> int:
     return f.inputs or s.hidden
 
 
-def dense(heap: Heap, s: Step, f: Dense) -> Held:
+def dense(heap: Heap, s: ForwardStep, f: Dense) -> LiveTensor:
     wide = s.wide(f.width)
     if f.gated and f.fused:
         both = linear(heap, s, _inputs(s, f), 2 * f.width)
@@ -58,7 +58,7 @@ def dense(heap: Heap, s: Step, f: Dense) -> Held:
     return out
 
 
-def activated(heap: Heap, s: Step, nbytes: int) -> Held:
+def activated(heap: Heap, s: ForwardStep, nbytes: int) -> LiveTensor:
     """The activation's result beside its input, which the caller drops."""
     several = heap.all([nbytes] * s.style.several, "activations")
     made = heap.take(nbytes)
@@ -66,7 +66,7 @@ def activated(heap: Heap, s: Step, nbytes: int) -> Held:
     return made
 
 
-def experts(heap: Heap, s: Step, f: Experts) -> Held:
+def experts(heap: Heap, s: ForwardStep, f: Experts) -> LiveTensor:
     chosen = _routed(heap, s, f)
     run = _grouped if s.rules.stacked_experts else _looped
     if s.rules.batched_experts and not s.prompt and s.packed is None:
@@ -79,7 +79,7 @@ def experts(heap: Heap, s: Step, f: Experts) -> Held:
     return out
 
 
-def _routed(heap: Heap, s: Step, f: Experts) -> tuple[Held, ...]:
+def _routed(heap: Heap, s: ForwardStep, f: Experts) -> tuple[LiveTensor, ...]:
     """Scores of all experts, their float32 softmax, the best few with their numbers."""
     logits = heap.take(s.wide(f.count))
     soft = heap.take(4 * s.rows * f.count)
@@ -90,7 +90,7 @@ def _routed(heap: Heap, s: Step, f: Experts) -> tuple[Held, ...]:
     return logits, cast, numbers
 
 
-def _grouped(heap: Heap, s: Step, f: Experts) -> Held:
+def _grouped(heap: Heap, s: ForwardStep, f: Experts) -> LiveTensor:
     """Each token k times, sorted by expert."""
     pairs = s.rows * f.top_k
     order = heap.all((8 * pairs, 8 * pairs), "activations")
@@ -117,7 +117,7 @@ def _grouped(heap: Heap, s: Step, f: Experts) -> Held:
     return heap.into(s.wide(s.hidden), out)
 
 
-def _batched(heap: Heap, s: Step, f: Experts) -> Held:
+def _batched(heap: Heap, s: ForwardStep, f: Experts) -> LiveTensor:
     """Run each token's experts as batched products over gathered weights. Both gathered copies live
     together while the second is made."""
     pairs = s.rows * f.top_k
@@ -132,7 +132,7 @@ def _batched(heap: Heap, s: Step, f: Experts) -> Held:
     return out
 
 
-def _looped(heap: Heap, s: Step, f: Experts) -> Held:
+def _looped(heap: Heap, s: ForwardStep, f: Experts) -> LiveTensor:
     """One expert after another; its share is that of even routing."""
     out = heap.take(s.wide(s.hidden))
     mask = heap.take(8 * s.rows * f.top_k * f.count)

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import assert_never
 
-from weighbridge.arch.body import Block, Body
+from weighbridge.arch.body import Body, LayerBlock
 from weighbridge.arch.mixers import (
     Attention,
     Compressed,
@@ -22,33 +22,33 @@ from weighbridge.arch.mixers import (
     Recurrent,
     Shared,
 )
-from weighbridge.components.activations import Heap, Held
+from weighbridge.components.activations import Heap, LiveTensor
 from weighbridge.engines.transformers.attending import attention, cross, queries_alone
 from weighbridge.engines.transformers.feeding import feed
 from weighbridge.engines.transformers.keeping import JOINED, KV, STATE, Kept, stored
 from weighbridge.engines.transformers.latent import compressed, latent
 from weighbridge.engines.transformers.scanning import scan
-from weighbridge.engines.transformers.step import Step, norm
+from weighbridge.engines.transformers.step import ForwardStep, norm
 from weighbridge.kept import kept
 
 Masks = Mapping[int | None, int]  # by how far a layer sees: elements, 0 for none
 
 
 @dataclass(frozen=True, slots=True)
-class Layers:
+class DeviceLayers:
     """The layers of one device. `kinds` says of each which is the first like it."""
 
-    blocks: tuple[Block, ...]
+    blocks: tuple[LayerBlock, ...]
     kinds: tuple[int, ...]
     whole: tuple[bool, ...]  # whether it is run: of each kind the first two and the last
 
     @classmethod
-    def of(cls, body: Body, start: int, end: int) -> "Layers":
+    def of(cls, body: Body, start: int, end: int) -> "DeviceLayers":
         return kept(body, ("layers", start, end), lambda: cls.found(body.blocks[start:end]))
 
     @classmethod
-    def found(cls, blocks: tuple[Block, ...]) -> "Layers":
-        firsts: dict[Block, int] = {}
+    def found(cls, blocks: tuple[LayerBlock, ...]) -> "DeviceLayers":
+        firsts: dict[LayerBlock, int] = {}
         kinds = tuple(firsts.setdefault(block, i) for i, block in enumerate(blocks))
         last = {kind: i for i, kind in enumerate(kinds)}
         seen: Counter[int] = Counter()
@@ -59,35 +59,35 @@ class Layers:
         return cls(blocks, kinds, tuple(whole))
 
     @property
-    def different(self) -> Iterator[tuple[int, Block, int]]:
+    def different(self) -> Iterator[tuple[int, LayerBlock, int]]:
         """(number, layer, how many there are of it)"""
         for kind, count in Counter(self.kinds).items():
             yield kind, self.blocks[kind], count
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stage:
+class ForwardStage:
     """The layers of one device, and whether it has the embedding and the head."""
 
     body: Body
-    layers: Layers
+    layers: DeviceLayers
     first: bool = True
     last: bool = True
     kept: list[list[Kept]] = field(default_factory=list)  # of each layer's mixers
 
     @property
-    def blocks(self) -> tuple[Block, ...]:
+    def blocks(self) -> tuple[LayerBlock, ...]:
         return self.layers.blocks
 
     @classmethod
-    def of(cls, body: Body, start: int, end: int) -> "Stage":
-        layers = Layers.of(body, start, end)
+    def of(cls, body: Body, start: int, end: int) -> "ForwardStage":
+        layers = DeviceLayers.of(body, start, end)
         kept = [[Kept() for _ in b.mixers] for b in layers.blocks]
         last = end == len(body.blocks)
         return cls(body=body, layers=layers, first=start == 0, last=last, kept=kept)
 
 
-def run(heap: Heap, s: Step, stage: Stage) -> list[Held]:
+def run(heap: Heap, s: ForwardStep, stage: ForwardStage) -> list[LiveTensor]:
     """What is alive behind the last layer."""
     embedded = heap.take(s.wide(s.hidden))
     beside = [embedded, *_positions(heap, s, stage)]
@@ -109,7 +109,7 @@ def run(heap: Heap, s: Step, stage: Stage) -> list[Held]:
     return beside if x is embedded else [*beside, x]
 
 
-def _positions(heap: Heap, s: Step, stage: Stage) -> list[Held]:
+def _positions(heap: Heap, s: ForwardStep, stage: ForwardStage) -> list[LiveTensor]:
     """Cosines and sines of the step's tokens, which all layers share; or what learned positions
     were added to, and they themselves."""
     if s.style.learned and stage.first:
@@ -124,7 +124,7 @@ def _positions(heap: Heap, s: Step, stage: Stage) -> list[Held]:
     return [heap.take(2 * s.tokens * width * s.size)]
 
 
-def _bias(heap: Heap, s: Step, stage: Stage) -> Held:
+def _bias(heap: Heap, s: ForwardStep, stage: ForwardStage) -> LiveTensor:
     """A bias a head by distance, whose buckets are counted in 64 bits first, when the first layer
     has its normed input, queries, keys and values."""
     cells = s.tokens * s.context
@@ -147,7 +147,7 @@ def _turned(m: Mixer) -> int:
             assert_never(m)
 
 
-def _masks(heap: Heap, s: Step, stage: Stage) -> tuple[Masks, list[Held]]:
+def _masks(heap: Heap, s: ForwardStep, stage: ForwardStage) -> tuple[Masks, list[LiveTensor]]:
     """One for each distance that layers see. sdpa needs none where all is seen and no request is
     shorter than the others, flash_attention_2 never."""
     found: dict[int | None, int] = {}
@@ -168,7 +168,7 @@ def _reach(m: Mixer) -> int | None:
     return m.reach if isinstance(m, Attention) else None
 
 
-def _mask(s: Step, reach: int | None, *, causal: bool) -> int:
+def _mask(s: ForwardStep, reach: int | None, *, causal: bool) -> int:
     cells = s.batch * s.tokens * s.context
     if s.kernel == "flash" or (not causal and reach is None):
         return 0
@@ -183,7 +183,9 @@ def _mask(s: Step, reach: int | None, *, causal: bool) -> int:
     return cells if s.tokens > 1 else s.batch * min(s.context, reach)
 
 
-def layer(heap: Heap, s: Step, block: Block, kept: Sequence[Kept], masks: Masks) -> Held:
+def layer(
+    heap: Heap, s: ForwardStep, block: LayerBlock, kept: Sequence[Kept], masks: Masks
+) -> LiveTensor:
     """The caller has the input, and drops it."""
     run = _side_by_side if s.style.parallel else _one_by_one
     out = run(heap, s, block, kept, masks)
@@ -193,8 +195,10 @@ def layer(heap: Heap, s: Step, block: Block, kept: Sequence[Kept], masks: Masks)
     return out
 
 
-def _one_by_one(heap: Heap, s: Step, block: Block, kept: Sequence[Kept], masks: Masks) -> Held:
-    x: list[Held] = []  # the sum so far, beside the caller's input
+def _one_by_one(
+    heap: Heap, s: ForwardStep, block: LayerBlock, kept: Sequence[Kept], masks: Masks
+) -> LiveTensor:
+    x: list[LiveTensor] = []  # the sum so far, beside the caller's input
     for group in _sequence(block, kept):
         normed = _before(heap, s)
         made = [mixed(heap, s, m, k, masks, block) for m, k in group]
@@ -205,11 +209,17 @@ def _one_by_one(heap: Heap, s: Step, block: Block, kept: Sequence[Kept], masks: 
     return x[0] if x else heap.take(s.wide(s.hidden))
 
 
-def _before(heap: Heap, s: Step) -> list[Held]:
+def _before(heap: Heap, s: ForwardStep) -> list[LiveTensor]:
     return [] if s.style.norms_behind else [norm(heap, s)]
 
 
-def _added(heap: Heap, s: Step, x: list[Held], made: list[Held], normed: list[Held]) -> Held:
+def _added(
+    heap: Heap,
+    s: ForwardStep,
+    x: list[LiveTensor],
+    made: list[LiveTensor],
+    normed: list[LiveTensor],
+) -> LiveTensor:
     """The sum of the residual and what was made, normed where the class norms behind."""
     if s.style.norms_after:
         made.append(norm(heap, s))
@@ -222,7 +232,7 @@ def _added(heap: Heap, s: Step, x: list[Held], made: list[Held], normed: list[He
     return out
 
 
-def _sequence(block: Block, kept: Sequence[Kept]) -> Iterator[list[tuple[Mixer, Kept]]]:
+def _sequence(block: LayerBlock, kept: Sequence[Kept]) -> Iterator[list[tuple[Mixer, Kept]]]:
     """What reads one normed input together: attention beside a scan; crossing follows alone."""
     together = [(m, k) for m, k in zip(block.mixers, kept, strict=True) if not _crosses(m)]
     if together:
@@ -236,7 +246,9 @@ def _crosses(m: Mixer) -> bool:
     return isinstance(m, CrossAttention)
 
 
-def _side_by_side(heap: Heap, s: Step, block: Block, kept: Sequence[Kept], masks: Masks) -> Held:
+def _side_by_side(
+    heap: Heap, s: ForwardStep, block: LayerBlock, kept: Sequence[Kept], masks: Masks
+) -> LiveTensor:
     normed = norm(heap, s)
     made = [mixed(heap, s, m, k, masks, block) for m, k in zip(block.mixers, kept, strict=True)]
     made += [feed(heap, s, f) for f in block.feeds]
@@ -244,7 +256,9 @@ def _side_by_side(heap: Heap, s: Step, block: Block, kept: Sequence[Kept], masks
     return heap.into(s.wide(s.hidden), *made)
 
 
-def mixed(heap: Heap, s: Step, m: Mixer, kept: Kept, masks: Masks, block: Block) -> Held:
+def mixed(
+    heap: Heap, s: ForwardStep, m: Mixer, kept: Kept, masks: Masks, block: LayerBlock
+) -> LiveTensor:
     """The output of one mixer, of the model's width."""
     match m:
         case Attention():
@@ -266,7 +280,7 @@ def mixed(heap: Heap, s: Step, m: Mixer, kept: Kept, masks: Masks, block: Block)
 Growth = tuple[tuple[int, str], ...]  # (bytes, component) of the tensors that a mixer keeps
 
 
-def growth(s: Step, stage: Stage) -> Mapping[int, tuple[Growth, ...]]:
+def growth(s: ForwardStep, stage: ForwardStage) -> Mapping[int, tuple[Growth, ...]]:
     """What the mixers of each kind of layer keep after this step."""
     return {
         kind: tuple(_growth(s, m) for m in block.mixers)
@@ -274,7 +288,7 @@ def growth(s: Step, stage: Stage) -> Mapping[int, tuple[Growth, ...]]:
     }
 
 
-def _growth(s: Step, m: Mixer) -> Growth:
+def _growth(s: ForwardStep, m: Mixer) -> Growth:
     if isinstance(m, Attention) and not m.causal:
         return ()
     nbytes = stored(s, m)
@@ -283,14 +297,16 @@ def _growth(s: Step, m: Mixer) -> Growth:
     return (*((size, KV) for size in _parts(own, nbytes.kv)), *states)
 
 
-def grow(heap: Heap, s: Step, block: Block, kept: Sequence[Kept], growth: Sequence[Growth]) -> None:
+def grow(
+    heap: Heap, s: ForwardStep, block: LayerBlock, kept: Sequence[Kept], growth: Sequence[Growth]
+) -> None:
     """What a layer keeps after this step, as if it had run."""
     for m, k, sizes in zip(block.mixers, kept, growth, strict=True):
         if not _settled(s, m, k):
             renew(heap, s, k, sizes)
 
 
-def stored_kv(s: Step, stage: Stage) -> int:
+def stored_kv(s: ForwardStep, stage: ForwardStage) -> int:
     """What the caches of all layers take behind this step."""
     return sum(
         count * sum(stored(s, m).kv for m in block.mixers)
@@ -298,7 +314,7 @@ def stored_kv(s: Step, stage: Stage) -> int:
     )
 
 
-def renew(heap: Heap, s: Step, kept: Kept, sizes: Sequence[tuple[int, str]]) -> None:
+def renew(heap: Heap, s: ForwardStep, kept: Kept, sizes: Sequence[tuple[int, str]]) -> None:
     """New tensors for the kept ones, one after the other."""
     fresh = []
     for i, (size, name) in enumerate(sizes):
@@ -312,7 +328,7 @@ def renew(heap: Heap, s: Step, kept: Kept, sizes: Sequence[tuple[int, str]]) -> 
     kept.tensors, kept.behind = fresh, []
 
 
-def _settled(s: Step, m: Mixer, kept: Kept) -> bool:
+def _settled(s: ForwardStep, m: Mixer, kept: Kept) -> bool:
     """Whether nothing changes: an encoder keeps nothing, a static cache and what is crossed are
     made once."""
     if isinstance(m, Attention) and not m.causal:
@@ -339,14 +355,16 @@ def _parts(m: Mixer, nbytes: int) -> tuple[int, ...]:
             assert_never(m)
 
 
-def stepped(heap: Heap, stage: Stage) -> None:
+def stepped(heap: Heap, stage: ForwardStage) -> None:
     """The step is over: a legacy cache lets the old tensors go."""
     for k in (k for mixers in stage.kept for k in mixers if k.old):
         heap.drop(*k.old)
         k.old = []
 
 
-def head(heap: Heap, s: Step, body: Body, kept: int, states: Sequence[Held]) -> list[Held]:
+def head(
+    heap: Heap, s: ForwardStep, body: Body, kept: int, states: Sequence[LiveTensor]
+) -> list[LiveTensor]:
     """The last norm and the head, of `kept` tokens of each sequence (0 is all). What is returned
     lives until `generate` has taken the last row from it."""
     final = norm(heap, s)
@@ -363,6 +381,6 @@ def head(heap: Heap, s: Step, body: Body, kept: int, states: Sequence[Held]) -> 
     return [heap.rename(final, "activations"), made]
 
 
-def pick(heap: Heap, s: Step, body: Body) -> None:
+def pick(heap: Heap, s: ForwardStep, body: Body) -> None:
     """A float32 copy of the last row, from which the next token is taken."""
     heap.passing(4 * s.batch * body.vocab, name="logits")

@@ -13,11 +13,11 @@ from weighbridge.arch.blueprint import expert_path
 from weighbridge.arch.mixers import Attention
 from weighbridge.components import spelled
 from weighbridge.components.device import Settled, context, settled
-from weighbridge.components.weights import Choice, Placed, placed, together
+from weighbridge.components.weights import FormatChoice, PlacedTensor, placed, together
 from weighbridge.engines.serving import Subject
-from weighbridge.engines.transformers.dealing import Share, deal
+from weighbridge.engines.transformers.dealing import DeviceShare, deal
 from weighbridge.engines.transformers.loading import WARMUP_SINCE, placement_order
-from weighbridge.engines.transformers.plan import Plan, computing, language
+from weighbridge.engines.transformers.plan import GenerationPlan, computing, language
 from weighbridge.engines.transformers.workspaces import HEADS, gptq, products
 from weighbridge.kept import kept
 from weighbridge.memory import Basis, Bytes, Component, exactly
@@ -26,10 +26,10 @@ DOWN = (".down_proj", ".w2", ".fc2", ".wo", ".output_linear")  # an expert's sec
 
 
 @dataclass(frozen=True, slots=True)
-class Loaded:
+class LoadedShare:
     """One device's share, and what the allocator has for it."""
 
-    share: Share
+    share: DeviceShare
     held: Settled
     parameters: int  # of the whole model
 
@@ -46,12 +46,12 @@ class Holding:
     free: int
 
 
-def loaded(subject: Subject, p: Plan) -> tuple[Loaded, ...]:
+def loaded(subject: Subject, p: GenerationPlan) -> tuple[LoadedShare, ...]:
     """Each device's share."""
     warm = p.device_map is not None and p.rules.version >= WARMUP_SINCE
     rest = ("loaded", subject.formats, subject.major, p.devices, p.rooms, warm)
 
-    def compute() -> tuple[Loaded, ...]:
+    def compute() -> tuple[LoadedShare, ...]:
         tensors = _placed(subject)
         plain = not subject.choice.as_stored and subject.choice.scheme is None
         shares = deal(
@@ -63,25 +63,25 @@ def loaded(subject: Subject, p: Plan) -> tuple[Loaded, ...]:
         )
         count = subject.model.parameters
         order = None if warm else placement_order
-        return tuple(Loaded(share, settled(share.tensors, order), count) for share in shares)
+        return tuple(LoadedShare(share, settled(share.tensors, order), count) for share in shares)
 
     return kept(subject.model, rest, compute)
 
 
-def _placed(subject: Subject) -> tuple[Placed, ...]:
+def _placed(subject: Subject) -> tuple[PlacedTensor, ...]:
     """A GGUF file is unpacked while it is read: transformers modeling_gguf_pytorch_utils.py."""
     if subject.part.library != "gguf":
         return subject.tensors
-    plain = Choice(dtype=computing(subject.choice.dtype))
+    plain = FormatChoice(dtype=computing(subject.choice.dtype))
     return placed(subject.part, plain, major=subject.major)
 
 
-def stacked(tensors: Iterable[Placed]) -> tuple[Placed, ...]:
+def stacked(tensors: Iterable[PlacedTensor]) -> tuple[PlacedTensor, ...]:
     """All experts of a layer as the class holds them: gates and ups in one tensor, downs in one."""
     return tuple(one for times, group in together(tensors) for one in _stack(times, group))
 
 
-def _stack(times: int, group: Sequence[Placed]) -> Iterator[Placed]:
+def _stack(times: int, group: Sequence[PlacedTensor]) -> Iterator[PlacedTensor]:
     if times == 1:
         yield from group
         return
@@ -90,10 +90,10 @@ def _stack(times: int, group: Sequence[Placed]) -> Iterator[Placed]:
     for last in (False, True):
         nbytes = times * sum(t.nbytes for t, d in zip(group, down, strict=True) if d is last)
         if nbytes:
-            yield Placed(path, nbytes, "weights")
+            yield PlacedTensor(path, nbytes, "weights")
 
 
-def holding(subject: Subject, p: Plan, on: Loaded) -> Holding:
+def holding(subject: Subject, p: GenerationPlan, on: LoadedShare) -> Holding:
     last = on.share.end == len(subject.body.blocks)
     fixed = (
         *_tensors(subject, on),
@@ -111,7 +111,7 @@ def holding(subject: Subject, p: Plan, on: Loaded) -> Holding:
     )
 
 
-def _tensors(subject: Subject, on: Loaded) -> Iterator[Component]:
+def _tensors(subject: Subject, on: LoadedShare) -> Iterator[Component]:
     unpacked = subject.part.library == "gguf"
     basis: Basis = "read" if subject.choice.as_stored and not unpacked else "computed"
     form = f"{computing(subject.choice.dtype).name}, unpacked" if unpacked else subject.choice.name
@@ -131,7 +131,7 @@ def _tensors(subject: Subject, on: Loaded) -> Iterator[Component]:
     )
 
 
-def _tables(subject: Subject, p: Plan, share: Share) -> Iterator[Component]:
+def _tables(subject: Subject, p: GenerationPlan, share: DeviceShare) -> Iterator[Component]:
     """Cosines and sines of every position that the model was made for, in each layer."""
     if not p.rules.rotary_tables:
         return
@@ -151,7 +151,7 @@ def _tables(subject: Subject, p: Plan, share: Share) -> Iterator[Component]:
     )
 
 
-def _tied_apart(subject: Subject, p: Plan) -> Iterator[Component]:
+def _tied_apart(subject: Subject, p: GenerationPlan) -> Iterator[Component]:
     """Loaded as a tensor of its own, and given up when weights are tied. Some versions of AutoAWQ
     store it: Qwen2.5's checkpoints have it, Qwen2's do not."""
     if p.rules.version >= TIED_AT_ONCE:
@@ -171,7 +171,7 @@ def _tied_apart(subject: Subject, p: Plan) -> Iterator[Component]:
         )
 
 
-def _second_head(subject: Subject, p: Plan) -> Iterator[Component]:
+def _second_head(subject: Subject, p: GenerationPlan) -> Iterator[Component]:
     """Yield the second copy of a tied head, beside the embedding where weights are float8 in
     blocks. Published with 4.51: Qwen3-4B takes 775 to 799 MiB more than without, of a head of 742;
     0.6B 234 to 288 of 297; the untied 8B none. What keeps it was not found in the sources; no other

@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING
 
 from weighbridge.arch.body import Body
 from weighbridge.arch.mixers import Attention
-from weighbridge.components.activations import Heap, Held, Peak
-from weighbridge.engines.serving import Answer, Point, Probe, Subject
-from weighbridge.engines.serving import Held as Serving
+from weighbridge.components.activations import Heap, LivePeak, LiveTensor
+from weighbridge.engines.serving import EngineAnswer, Probe, SearchPoint, Subject
+from weighbridge.engines.serving import HeldBytes as Serving
 from weighbridge.engines.transformers import derived, units
 from weighbridge.engines.transformers.forward import (
-    Layers,
-    Stage,
+    DeviceLayers,
+    ForwardStage,
     grow,
     growth,
     head,
@@ -33,28 +33,28 @@ from weighbridge.engines.transformers.forward import (
     stepped,
     stored_kv,
 )
-from weighbridge.engines.transformers.holding import Loaded, holding, loaded
+from weighbridge.engines.transformers.holding import LoadedShare, holding, loaded
 from weighbridge.engines.transformers.keeping import JOINED, KV
 from weighbridge.engines.transformers.phases import phases
-from weighbridge.engines.transformers.plan import Plan, plan
-from weighbridge.engines.transformers.step import Step
+from weighbridge.engines.transformers.plan import GenerationPlan, plan
+from weighbridge.engines.transformers.step import ForwardStep
 from weighbridge.engines.transformers.towers import encode
 from weighbridge.kept import kept
-from weighbridge.memory import Device, Part, Phase
+from weighbridge.memory import Device, NamedBytes, Phase
 from weighbridge.workload import Infer
 
 if TYPE_CHECKING:
     from weighbridge.accelerators.budget import Budget
 
 
-def infer(subject: Subject, w: Infer, budget: "Budget | None") -> Answer:
+def infer(subject: Subject, w: Infer, budget: "Budget | None") -> EngineAnswer:
     subject, asked, unpacked = _planned(subject, w, budget)
     found = tuple(_devices(subject, asked))
     if subject.draft is not None:
         draft = infer(subject.draft, replace(w, draft_model=None), None).devices[0]
         found = (derived.beside(found[0], draft), *found[1:])
     host = derived.on_host(subject, asked)
-    return Answer(
+    return EngineAnswer(
         devices=(*found, host),
         settings=derived.settings(subject, w, asked) | ({"quantization": None} if unpacked else {}),
         derived=derived.facts(subject, w, asked, found, budget)
@@ -69,9 +69,9 @@ def infer(subject: Subject, w: Infer, budget: "Budget | None") -> Answer:
 def probe(subject: Subject, w: Infer, budget: "Budget") -> Probe:
     """The devices of `infer` alone, as far as they need be walked."""
 
-    def held(at: Point) -> Serving:
+    def held(at: SearchPoint) -> Serving:
         s, p, _ = _planned(replace(subject, context=at.context), at.of(w), budget)
-        found: dict[Hashable, list[list[Part]]] = {}
+        found: dict[Hashable, list[list[NamedBytes]]] = {}
         kinds = []
         for i, on in enumerate(loaded(s, p)):
             room = budget.of(i).low
@@ -84,16 +84,16 @@ def probe(subject: Subject, w: Infer, budget: "Budget") -> Probe:
     return held
 
 
-def _layers(body: Body, on: Loaded) -> Hashable:
+def _layers(body: Body, on: LoadedShare) -> Hashable:
     """What a device's share of the layers is told from another one's by: their kinds, in order,
     and whether it has the first and the last. The deepest models are dealt to a hundred devices,
     and most of these have the like."""
     start, end = on.share.start, on.share.end
-    kinds = kept(body, ("kinds",), lambda: Layers.found(body.blocks).kinds)
+    kinds = kept(body, ("kinds",), lambda: DeviceLayers.found(body.blocks).kinds)
     return start == 0, end == len(kinds), kinds[start:end]
 
 
-def _numbers(phases: Iterable[Phase], room: int) -> Iterator[list[Part]]:
+def _numbers(phases: Iterable[Phase], room: int) -> Iterator[list[NamedBytes]]:
     """Phases up to one that is surely too much: what follows need not be walked."""
     for phase in phases:
         yield [(c.name, c.bytes) for c in phase.components]
@@ -101,19 +101,21 @@ def _numbers(phases: Iterable[Phase], room: int) -> Iterator[list[Part]]:
             return
 
 
-def _planned(subject: Subject, w: Infer, budget: "Budget | None") -> tuple[Subject, Plan, str]:
+def _planned(
+    subject: Subject, w: Infer, budget: "Budget | None"
+) -> tuple[Subject, GenerationPlan, str]:
     """The model as that card takes it, and what to say where it takes it unpacked."""
     asked = plan(subject, w, budget)
     subject, unpacked = units.suited(subject, asked.part, asked.rules.version)
     return subject, plan(subject, w, budget) if unpacked else asked, unpacked
 
 
-def _devices(subject: Subject, p: Plan) -> Iterator[Device]:
+def _devices(subject: Subject, p: GenerationPlan) -> Iterator[Device]:
     for i, on in enumerate(loaded(subject, p)):
         yield Device(index=i, kind="gpu", phases=tuple(_phases(subject, p, on)))
 
 
-def _phases(subject: Subject, p: Plan, on: Loaded) -> Iterator[Phase]:
+def _phases(subject: Subject, p: GenerationPlan, on: LoadedShare) -> Iterator[Phase]:
     """What one device holds, step by step."""
     layers = (on.share.start, on.share.end)
     facts = (p.prompt, p.context, p.new, p.logits_kept, p.devices, *p.items.items(), p.pixels)
@@ -128,11 +130,11 @@ def _phases(subject: Subject, p: Plan, on: Loaded) -> Iterator[Phase]:
 class Walked:
     """The peaks of steps, each walked when it is first asked for, by one thread at a time."""
 
-    def __init__(self, walk: Callable[[], Iterator[Peak]]) -> None:
+    def __init__(self, walk: Callable[[], Iterator[LivePeak]]) -> None:
         self._walk, self._steps = walk, walk()
-        self._found, self._lock = list[Peak](), Lock()
+        self._found, self._lock = list[LivePeak](), Lock()
 
-    def __iter__(self) -> Iterator[Peak]:
+    def __iter__(self) -> Iterator[LivePeak]:
         for step in count():
             with self._lock:
                 if step == len(self._found):
@@ -150,11 +152,11 @@ class Walked:
             raise
 
 
-def peaks(subject: Subject, p: Plan, start: int, end: int) -> Iterator[Peak]:
+def peaks(subject: Subject, p: GenerationPlan, start: int, end: int) -> Iterator[LivePeak]:
     """The fullest moments of prefill and decode, beside the weights, on the device that has these
     layers."""
     heap = Heap()
-    stage = Stage.of(subject.body, start, end)
+    stage = ForwardStage.of(subject.body, start, end)
     prompt = p.prompt
     heap.all([8 * prompt.rows] * 3, "activations")  # ids, mask, positions
     if stage.first:
@@ -180,7 +182,9 @@ def peaks(subject: Subject, p: Plan, start: int, end: int) -> Iterator[Peak]:
     yield max(decode, first or decode, key=lambda peak: peak.allocated)
 
 
-def _second(heap: Heap, prompt: Step, stage: Stage, p: Plan) -> Peak | None:
+def _second(
+    heap: Heap, prompt: ForwardStep, stage: ForwardStage, p: GenerationPlan
+) -> LivePeak | None:
     """The step behind the prompt, where windows have yet to let go of what lies before them."""
     windows = (m.reach for b in stage.blocks for m in b.mixers if isinstance(m, Attention))
     reach = min((n for n in windows if n is not None), default=None)
@@ -191,7 +195,7 @@ def _second(heap: Heap, prompt: Step, stage: Stage, p: Plan) -> Peak | None:
     return told_apart(heap.phase(), stored_kv(step, stage))
 
 
-def told_apart(peak: Peak, cache: int) -> Peak:
+def told_apart(peak: LivePeak, cache: int) -> LivePeak:
     """Split a peak into the cache and temporaries: while tensors are joined there is more than the
     cache, and the rest is temporary."""
     live = dict(peak.live)
@@ -202,14 +206,14 @@ def told_apart(peak: Peak, cache: int) -> Peak:
     return replace(peak, live={name: nbytes for name, nbytes in live.items() if nbytes})
 
 
-def _pixels(heap: Heap, p: Plan) -> None:
+def _pixels(heap: Heap, p: GenerationPlan) -> None:
     """Put the images on the heap: in float32, as a processor gives them, and in the model's
     dtype."""
     count = p.prompt.batch * p.pixels
     heap.all((4 * count, count * p.prompt.size if p.prompt.size < 4 else 0), "activations")
 
 
-def _encoders(heap: Heap, subject: Subject, p: Plan) -> None:
+def _encoders(heap: Heap, subject: Subject, p: GenerationPlan) -> None:
     """Towers and the encoder run first; what they give stays."""
     for tower in subject.body.towers:
         if p.items.get(tower.kind):
@@ -217,15 +221,15 @@ def _encoders(heap: Heap, subject: Subject, p: Plan) -> None:
     encoder = subject.body.encoder
     if encoder is not None:
         s = replace(p.prompt, tokens=p.prompt.encoder, past=0, hidden=encoder.hidden)
-        states = run(heap, s, Stage.of(encoder, 0, len(encoder.blocks)))
+        states = run(heap, s, ForwardStage.of(encoder, 0, len(encoder.blocks)))
         heap.take(s.wide(encoder.hidden))
         heap.drop(*states)
 
 
-def _step(heap: Heap, s: Step, stage: Stage, p: Plan) -> list[Held]:
+def _step(heap: Heap, s: ForwardStep, stage: ForwardStage, p: GenerationPlan) -> list[LiveTensor]:
     """One forward; the outputs that the caller has."""
     states = run(heap, s, stage)
-    outputs: list[Held] = []
+    outputs: list[LiveTensor] = []
     if stage.last:
         outputs = head(heap, s, stage.body, p.logits_kept, states)
     else:
@@ -242,7 +246,7 @@ def _step(heap: Heap, s: Step, stage: Stage, p: Plan) -> list[Held]:
     return outputs
 
 
-def _grown(heap: Heap, s: Step, stage: Stage) -> None:
+def _grown(heap: Heap, s: ForwardStep, stage: ForwardStage) -> None:
     """Every layer at the length before the last step."""
     sizes = growth(s, stage)
     for block, mixers, kind in zip(stage.blocks, stage.kept, stage.layers.kinds, strict=True):

@@ -12,10 +12,10 @@ Sizes are those of `engines/transformers/caches.py`, which says what each kind o
 from dataclasses import dataclass, field
 
 from weighbridge.arch.mixers import Attention, Mixer
-from weighbridge.components.activations import Heap, Held
-from weighbridge.components.kv_cache import Lengths, Sizes
-from weighbridge.engines.transformers.caches import Setting, of_mixer
-from weighbridge.engines.transformers.step import Step
+from weighbridge.components.activations import Heap, LiveTensor
+from weighbridge.components.kv_cache import CacheBytes, Lengths
+from weighbridge.engines.transformers.caches import TransformersCacheSetting, of_mixer
+from weighbridge.engines.transformers.step import ForwardStep
 from weighbridge.kept import kept
 
 KV = "kv_cache"
@@ -28,15 +28,17 @@ QUANTIZED = ("quanto", "hqq", "fp8")
 class Kept:
     """Tensors on the heap that the cache of one mixer keeps alive."""
 
-    tensors: list[Held] = field(default_factory=list)
-    old: list[Held] = field(default_factory=list)  # which a legacy cache still holds
-    extra: list[Held] = field(default_factory=list)  # alive through this attention only
-    behind: list[Held] = field(default_factory=list)  # storage that kept tensors are views of
-    scores: list[Held] = field(default_factory=list)  # of eager attention: alive through the layer
+    tensors: list[LiveTensor] = field(default_factory=list)
+    old: list[LiveTensor] = field(default_factory=list)  # which a legacy cache still holds
+    extra: list[LiveTensor] = field(default_factory=list)  # alive through this attention only
+    behind: list[LiveTensor] = field(default_factory=list)  # storage that kept tensors are views of
+    scores: list[LiveTensor] = field(
+        default_factory=list
+    )  # of eager attention: alive through the layer
 
 
 def remember(
-    heap: Heap, s: Step, kept: Kept, new: tuple[Held, ...], *, reach: int | None = None
+    heap: Heap, s: ForwardStep, kept: Kept, new: tuple[LiveTensor, ...], *, reach: int | None = None
 ) -> tuple[int, ...]:
     """Stores what this step adds, and drops it. The bytes of what is attended to."""
     if s.cache in QUANTIZED:
@@ -50,7 +52,7 @@ def remember(
 
 
 def _joined(
-    heap: Heap, s: Step, kept: Kept, new: tuple[Held, ...], reach: int | None
+    heap: Heap, s: ForwardStep, kept: Kept, new: tuple[LiveTensor, ...], reach: int | None
 ) -> tuple[int, ...]:
     fresh = []
     for i, held in enumerate(new):
@@ -65,7 +67,7 @@ def _joined(
     return tuple(held.nbytes for held in fresh)
 
 
-def reached(s: Step, reach: int | None) -> int:
+def reached(s: ForwardStep, reach: int | None) -> int:
     """Tokens whose keys a layer holds when it attends: the window, or the prompt if longer."""
     if reach is None or not s.rules.sliding_cache:
         return s.context
@@ -73,7 +75,7 @@ def reached(s: Step, reach: int | None) -> int:
 
 
 def _static(
-    heap: Heap, s: Step, kept: Kept, new: tuple[Held, ...], reach: int | None
+    heap: Heap, s: ForwardStep, kept: Kept, new: tuple[LiveTensor, ...], reach: int | None
 ) -> tuple[int, ...]:
     most = s.longest if reach is None else min(reach, s.longest)
     if not kept.tensors:
@@ -87,7 +89,9 @@ def _static(
     return sizes
 
 
-def _quantized(heap: Heap, s: Step, kept: Kept, new: tuple[Held, ...]) -> tuple[int, ...]:
+def _quantized(
+    heap: Heap, s: ForwardStep, kept: Kept, new: tuple[LiveTensor, ...]
+) -> tuple[int, ...]:
     """Keep keys and values in a quantized cache. Right behind the prompt the plain ones serve;
     later all are unpacked and joined."""
     if not s.prompt:
@@ -100,7 +104,7 @@ def _quantized(heap: Heap, s: Step, kept: Kept, new: tuple[Held, ...]) -> tuple[
     return tuple(held.nbytes for held in new)
 
 
-def attended(heap: Heap, s: Step, kept: Kept, m: Attention) -> None:
+def attended(heap: Heap, s: ForwardStep, kept: Kept, m: Attention) -> None:
     """The kernel has run: what only it needed goes; a quantized cache is packed anew."""
     if s.cache in QUANTIZED:
         nbytes = stored(s, m).kv
@@ -110,18 +114,18 @@ def attended(heap: Heap, s: Step, kept: Kept, m: Attention) -> None:
     kept.extra = []
 
 
-def stored(s: Step, m: Mixer) -> Sizes:
+def stored(s: ForwardStep, m: Mixer) -> CacheBytes:
     """What this layer keeps after the step."""
     return of_mixer(m, setting(s))
 
 
-def setting(s: Step) -> Setting:
+def setting(s: ForwardStep) -> TransformersCacheSetting:
     """The step as the rules of caches see it."""
     return kept(s, ("setting",), lambda: _setting(s))
 
 
-def _setting(s: Step) -> Setting:
-    return Setting(
+def _setting(s: ForwardStep) -> TransformersCacheSetting:
+    return TransformersCacheSetting(
         lengths=Lengths(context=s.context, encoder=s.encoder),
         model_type=s.kind,
         batch=s.batch,

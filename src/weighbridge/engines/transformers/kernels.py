@@ -18,13 +18,13 @@ models/llama/modeling_llama.py and models/gpt_oss/modeling_gpt_oss.py.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from weighbridge.components.activations import Heap, Held
-from weighbridge.engines.transformers.step import Step
+from weighbridge.components.activations import Heap, LiveTensor
+from weighbridge.engines.transformers.step import ForwardStep
 from weighbridge.kernels.attention import FLASH_MOST
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Heads:
+class KernelHeads:
     """What a kernel is given. `mask` is the elements of its mask, 0 for none; `seen` the keys that
     a query is compared with."""
 
@@ -37,7 +37,9 @@ class Heads:
     own: bool = True  # whether it attends to its own tokens: a bias by distance is for these
 
 
-def attend(heap: Heap, s: Step, h: Heads, keys: int, values: int) -> tuple[Held, ...]:
+def attend(
+    heap: Heap, s: ForwardStep, h: KernelHeads, keys: int, values: int
+) -> tuple[LiveTensor, ...]:
     """What the kernel returns: the output, and scores that the layer has to its end; `keys` and
     `values` are the bytes of what it attends to."""
     repeated = _repeated(heap, s, h, keys, values)
@@ -46,7 +48,7 @@ def attend(heap: Heap, s: Step, h: Heads, keys: int, values: int) -> tuple[Held,
     return made
 
 
-def _kernel(s: Step, h: Heads) -> str:
+def _kernel(s: ForwardStep, h: KernelHeads) -> str:
     """Choose the kernel. With `enable_gqa`, SDPA has a kernel besides math only in 16 bits; without
     it, keys and values are repeated first."""
     if s.kernel != "sdpa" or h.groups == 1:
@@ -54,13 +56,15 @@ def _kernel(s: Step, h: Heads) -> str:
     return "math" if s.style.ungrouped or (s.size == 4 and _told(s, h)) else "sdpa"
 
 
-def _told(s: Step, h: Heads) -> bool:
+def _told(s: ForwardStep, h: KernelHeads) -> bool:
     """Whether the kernel is given fewer heads of keys and values, and told so (enable_gqa)."""
     alike = h.key_dim == h.value_dim <= FLASH_MOST
     return h.groups > 1 and alike and not (h.mask or s.rules.sdpa_repeats or s.style.ungrouped)
 
 
-def _repeated(heap: Heap, s: Step, h: Heads, keys: int, values: int) -> tuple[Held, ...]:
+def _repeated(
+    heap: Heap, s: ForwardStep, h: KernelHeads, keys: int, values: int
+) -> tuple[LiveTensor, ...]:
     """Keys and values copied for all query heads, where the kernel has no groups."""
     if h.groups > 1 and _repeats(s, h):
         both = heap.all((keys * h.groups, values * h.groups), "activations")
@@ -68,14 +72,14 @@ def _repeated(heap: Heap, s: Step, h: Heads, keys: int, values: int) -> tuple[He
     return _copied(heap, s, h, keys, values)
 
 
-def _copied(heap: Heap, s: Step, h: Heads, *others: int) -> tuple[Held, ...]:
+def _copied(heap: Heap, s: ForwardStep, h: KernelHeads, *others: int) -> tuple[LiveTensor, ...]:
     """4.48 to 4.54 made queries contiguous, and keys and values that were not."""
     if s.kernel != "sdpa" or not s.rules.sdpa_copies or s.tokens == 1:
         return ()
     return heap.all((s.wide(h.count * h.key_dim), *others), "activations")
 
 
-def _repeats(s: Step, h: Heads) -> bool:
+def _repeats(s: ForwardStep, h: KernelHeads) -> bool:
     if s.kernel == "flash":
         return s.rules.flash_repeats
     if s.kernel == "eager" or s.rules.sdpa_repeats:
@@ -84,7 +88,7 @@ def _repeats(s: Step, h: Heads) -> bool:
     return not (_told(s, h) or s.style.ungrouped or packed)
 
 
-def _fused(heap: Heap, s: Step, h: Heads) -> tuple[Held, ...]:
+def _fused(heap: Heap, s: ForwardStep, h: KernelHeads) -> tuple[LiveTensor, ...]:
     sums = heap.take(4 * s.rows * h.count)
     biased = s.rows * h.count * h.seen if s.style.biased and h.own else 0
     mask = heap.take(max(h.mask, biased) * s.size)
@@ -93,7 +97,7 @@ def _fused(heap: Heap, s: Step, h: Heads) -> tuple[Held, ...]:
     return (made,)
 
 
-def _math(heap: Heap, s: Step, h: Heads) -> tuple[Held, ...]:
+def _math(heap: Heap, s: ForwardStep, h: KernelHeads) -> tuple[LiveTensor, ...]:
     """Run the math kernel; since torch 2.5 all of it in float32. Fewer heads of keys and values are
     repeated here if `enable_gqa` tells of them; else the product does it, one after the other."""
     cells = 4 * s.rows * h.count * h.seen
@@ -113,7 +117,7 @@ def _math(heap: Heap, s: Step, h: Heads) -> tuple[Held, ...]:
     return (heap.into(s.wide(h.count * h.value_dim), plain),)
 
 
-def _eager(heap: Heap, s: Step, h: Heads) -> tuple[Held, ...]:
+def _eager(heap: Heap, s: ForwardStep, h: KernelHeads) -> tuple[LiveTensor, ...]:
     cells = s.rows * h.count * h.seen
     weights = heap.into(s.size * cells, heap.take(s.size * cells))  # scaled
     if h.mask:
@@ -129,7 +133,7 @@ def _eager(heap: Heap, s: Step, h: Heads) -> tuple[Held, ...]:
     return (made,)
 
 
-def _softmax(heap: Heap, s: Step, cells: int) -> tuple[Held, tuple[Held, ...]]:
+def _softmax(heap: Heap, s: ForwardStep, cells: int) -> tuple[LiveTensor, tuple[LiveTensor, ...]]:
     """Compute the softmax in float32: for float16 in one kernel, for bfloat16 from a copy."""
     copy = heap.take(4 * cells if s.dtype.name == "bfloat16" else 0)
     soft = heap.take(4 * cells)
@@ -137,7 +141,9 @@ def _softmax(heap: Heap, s: Step, cells: int) -> tuple[Held, tuple[Held, ...]]:
     return (heap.into(s.size * cells, soft) if s.size < 4 else soft), ()
 
 
-def _with_sinks(heap: Heap, s: Step, cells: int) -> tuple[Held, tuple[Held, ...]]:
+def _with_sinks(
+    heap: Heap, s: ForwardStep, cells: int
+) -> tuple[LiveTensor, tuple[LiveTensor, ...]]:
     """Scores with one more column, less their maximum, softmax; the product needs a copy without
     that column."""
     joined = heap.take(s.size * cells)
@@ -146,7 +152,7 @@ def _with_sinks(heap: Heap, s: Step, cells: int) -> tuple[Held, tuple[Held, ...]
     return soft, (lowered, heap.take(s.size * cells))
 
 
-KERNELS: Mapping[str, Callable[[Heap, Step, Heads], tuple[Held, ...]]] = {
+KERNELS: Mapping[str, Callable[[Heap, ForwardStep, KernelHeads], tuple[LiveTensor, ...]]] = {
     "math": _math,
     "eager": _eager,
 }

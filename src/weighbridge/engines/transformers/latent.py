@@ -13,13 +13,15 @@ expand_kv), and of 4.51; models/deepseek_v4 (DeepseekV4Attention).
 from typing import NamedTuple
 
 from weighbridge.arch.mixers import Compressed, Latent
-from weighbridge.components.activations import Heap, Held
+from weighbridge.components.activations import Heap, LiveTensor
 from weighbridge.engines.transformers.keeping import KV, Kept, attended, remember, stored
-from weighbridge.engines.transformers.kernels import Heads, attend
-from weighbridge.engines.transformers.step import Step, linear, norm, rotated
+from weighbridge.engines.transformers.kernels import KernelHeads, attend
+from weighbridge.engines.transformers.step import ForwardStep, linear, norm, rotated
 
 
-def latent(heap: Heap, s: Step, m: Latent, kept: Kept, mask: int, query_rank: int) -> Held:
+def latent(
+    heap: Heap, s: ForwardStep, m: Latent, kept: Kept, mask: int, query_rank: int
+) -> LiveTensor:
     queries = _queries(heap, s, m, query_rank)
     both = linear(heap, s, s.hidden, m.rank + m.rotary)
     normed = norm(heap, s, m.rank)
@@ -35,12 +37,12 @@ def latent(heap: Heap, s: Step, m: Latent, kept: Kept, mask: int, query_rank: in
 class Small(NamedTuple):
     """The latent, the rotated key of all heads, and the queries' rotated part."""
 
-    latent: Held
-    key: Held
-    turned: Held
+    latent: LiveTensor
+    key: LiveTensor
+    turned: LiveTensor
 
 
-def _queries(heap: Heap, s: Step, m: Latent, rank: int) -> Held:
+def _queries(heap: Heap, s: ForwardStep, m: Latent, rank: int) -> LiveTensor:
     width = m.heads * (m.nope + m.rotary)
     if not rank:
         return linear(heap, s, s.hidden, width)
@@ -52,8 +54,8 @@ def _queries(heap: Heap, s: Step, m: Latent, rank: int) -> Held:
     return made
 
 
-def _heads(s: Step, m: Latent, mask: int) -> Heads:
-    return Heads(
+def _heads(s: ForwardStep, m: Latent, mask: int) -> KernelHeads:
+    return KernelHeads(
         count=m.heads,
         groups=1,
         key_dim=m.nope + m.rotary,
@@ -64,15 +66,17 @@ def _heads(s: Step, m: Latent, mask: int) -> Heads:
 
 
 def _attended(
-    heap: Heap, s: Step, m: Latent, kept: Kept, mask: int, sizes: tuple[int, int]
-) -> Held:
+    heap: Heap, s: ForwardStep, m: Latent, kept: Kept, mask: int, sizes: tuple[int, int]
+) -> LiveTensor:
     made, *kept.scores = attend(heap, s, _heads(s, m, mask), *sizes)
     out = linear(heap, s, m.heads * m.value_dim, s.hidden)
     heap.drop(made)
     return out
 
 
-def _from_latent(heap: Heap, s: Step, m: Latent, kept: Kept, mask: int, small: Small) -> Held:
+def _from_latent(
+    heap: Heap, s: ForwardStep, m: Latent, kept: Kept, mask: int, small: Small
+) -> LiveTensor:
     remember(heap, s, kept, (small.latent, small.key))
     queries = heap.take(s.wide(m.heads * (m.nope + m.rotary)))
     rows = s.batch * s.context * s.size * m.heads
@@ -83,7 +87,9 @@ def _from_latent(heap: Heap, s: Step, m: Latent, kept: Kept, mask: int, small: S
     return out
 
 
-def _expanded_first(heap: Heap, s: Step, m: Latent, kept: Kept, mask: int, small: Small) -> Held:
+def _expanded_first(
+    heap: Heap, s: ForwardStep, m: Latent, kept: Kept, mask: int, small: Small
+) -> LiveTensor:
     """Values are a view of what the latent was expanded to, keys are made of two parts."""
     expanded = linear(heap, s, m.rank, m.heads * (m.nope + m.value_dim))
     heap.drop(small.latent)
@@ -101,7 +107,9 @@ def _expanded_first(heap: Heap, s: Step, m: Latent, kept: Kept, mask: int, small
     return out
 
 
-def compressed(heap: Heap, s: Step, m: Compressed, kept: Kept, mask: int, query_rank: int) -> Held:
+def compressed(
+    heap: Heap, s: ForwardStep, m: Compressed, kept: Kept, mask: int, query_rank: int
+) -> LiveTensor:
     """Keys serve as values; groups of tokens stand behind the window as one."""
     small = linear(heap, s, s.hidden, query_rank or m.dim)
     queries = linear(heap, s, query_rank or s.hidden, m.heads * m.dim)
@@ -114,7 +122,7 @@ def compressed(heap: Heap, s: Step, m: Compressed, kept: Kept, mask: int, query_
     near = s.context if s.prompt else min(s.context, m.window)
     seen = near + (s.context // m.rate if m.rate > 1 else 0)
     keys = s.batch * seen * m.dim * s.size
-    heads = Heads(
+    heads = KernelHeads(
         count=m.heads, groups=m.heads, key_dim=m.dim, value_dim=m.dim, seen=seen, mask=mask
     )
     made, *kept.scores = attend(heap, s, heads, keys, keys)

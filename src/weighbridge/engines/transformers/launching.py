@@ -15,8 +15,8 @@ from typing import Any
 from weighbridge.engines import lines
 from weighbridge.engines.choosing import ASKED
 from weighbridge.engines.serving import Subject
-from weighbridge.engines.transformers.plan import Plan
-from weighbridge.quantization.on_load import Call, written
+from weighbridge.engines.transformers.plan import GenerationPlan
+from weighbridge.quantization.on_load import ConfigCall, written
 from weighbridge.workload import Infer
 
 FLOATS = ("float32", "float16", "bfloat16")
@@ -31,7 +31,7 @@ CACHES = {"quanto": ("quanto", 4), "hqq": ("hqq", 4)}
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class LaunchLine:
     """A line to paste, or a sentence that says why there is none."""
 
     text: str = ""
@@ -41,10 +41,10 @@ class Line:
         return {"launch": self.text} if self.text else {"launch_note": self.why}
 
 
-def line(s: Subject, w: Infer, p: Plan) -> Line:
+def line(s: Subject, w: Infer, p: GenerationPlan) -> LaunchLine:
     why = unwritten(s, w, p)
     if why:
-        return Line(why=f"no line to paste: {why}")
+        return LaunchLine(why=f"no line to paste: {why}")
     config = _config(s, p)
     names = sorted({_class(s, w), *_drafts(w), *([config.name] if config else [])})
     head = [f"import torch; from transformers import {', '.join(names)}"]
@@ -53,10 +53,10 @@ def line(s: Subject, w: Infer, p: Plan) -> Line:
     head += [
         f"torch.backends.cuda.enable_{name}_sdp(False)" for name in OFF.get(p.prompt.kernel, ())
     ]
-    return Line("; ".join(head) + f"; model = {_loaded(s, w, p, config)}" + _asked(w, p))
+    return LaunchLine("; ".join(head) + f"; model = {_loaded(s, w, p, config)}" + _asked(w, p))
 
 
-def unwritten(s: Subject, w: Infer, p: Plan) -> str:
+def unwritten(s: Subject, w: Infer, p: GenerationPlan) -> str:
     """What transformers cannot be asked for in a line; "" where it can."""
     own, scheme = s.choice, s.choice.scheme
     if own.dtype.name not in FLOATS:
@@ -82,7 +82,7 @@ def _packs(s: Subject) -> bool:
     return not s.part.packed or s.why == ASKED
 
 
-def _config(s: Subject, p: Plan) -> Call | None:
+def _config(s: Subject, p: GenerationPlan) -> ConfigCall | None:
     scheme = s.choice.scheme
     return written(scheme.name, s.choice.dtype.name) if scheme and _packs(s) else None
 
@@ -100,7 +100,7 @@ def _drafts(w: Infer) -> tuple[str, ...]:
     return ("AutoModelForCausalLM",) if w.draft_model else ()
 
 
-def _loaded(s: Subject, w: Infer, p: Plan, config: Call | None) -> str:
+def _loaded(s: Subject, w: Infer, p: GenerationPlan, config: ConfigCall | None) -> str:
     """The keyword was `torch_dtype` before 4.56."""
     where = lines.place(s)
     dtype = "dtype" if p.rules.version >= (4, 56) else "torch_dtype"
@@ -121,7 +121,7 @@ def _loaded(s: Subject, w: Infer, p: Plan, config: Call | None) -> str:
     return f"{_class(s, w)}.from_pretrained({', '.join(given)}){moved}"
 
 
-def _call(c: Call) -> str:
+def _call(c: ConfigCall) -> str:
     given = [_call(c.inner)] if c.inner is not None else []
     given += [f"{name}={_value(value)}" for name, value in c.given.items()]
     given += [f"{name}=torch.{value}" for name, value in c.dtypes.items()]
@@ -132,11 +132,11 @@ def _value(value: Any) -> str:
     return json.dumps(value) if isinstance(value, str) else repr(value)
 
 
-def _asked(w: Infer, p: Plan) -> str:
+def _asked(w: Infer, p: GenerationPlan) -> str:
     return f"; model.generate({', '.join(['**inputs', *_words(w, p)])})" if p.new else ""
 
 
-def _words(w: Infer, p: Plan) -> Iterator[str]:
+def _words(w: Infer, p: GenerationPlan) -> Iterator[str]:
     apart = w.prompt_len is not None or w.max_new_tokens is not None
     yield f"max_new_tokens={p.new}" if apart else f"max_length={p.context}"
     if p.beams > 1:

@@ -10,11 +10,11 @@ driver before torch gives up: they are between the low and the high end.
 from collections.abc import Iterable, Iterator
 
 from weighbridge.components import spelled
-from weighbridge.components.activations import Peak
+from weighbridge.components.activations import LivePeak
 from weighbridge.components.device import cached
 from weighbridge.engines.transformers.holding import Holding
 from weighbridge.engines.transformers.keeping import KV, STATE
-from weighbridge.engines.transformers.plan import Plan
+from weighbridge.engines.transformers.plan import GenerationPlan
 from weighbridge.memory import Bytes, Component, Phase, exactly
 from weighbridge.units import MIB
 
@@ -25,7 +25,7 @@ FOLLOWED, GUESSED = 20, 3  # one part in so many
 SMALL = 8 * MIB
 
 
-def phases(p: Plan, held: Holding, peaks: Iterable[Peak]) -> Iterator[Phase]:
+def phases(p: GenerationPlan, held: Holding, peaks: Iterable[LivePeak]) -> Iterator[Phase]:
     """The phases, each when its step is walked."""
     load = (
         *held.fixed,
@@ -37,7 +37,7 @@ def phases(p: Plan, held: Holding, peaks: Iterable[Peak]) -> Iterator[Phase]:
         yield Phase(name, _moment(p, held, peak, name))
 
 
-def _moment(p: Plan, held: Holding, peak: Peak, name: str) -> tuple[Component, ...]:
+def _moment(p: GenerationPlan, held: Holding, peak: LivePeak, name: str) -> tuple[Component, ...]:
     free = held.free + peak.fragmentation
     return (
         *held.fixed,
@@ -47,7 +47,7 @@ def _moment(p: Plan, held: Holding, peak: Peak, name: str) -> tuple[Component, .
     )
 
 
-def _parts(p: Plan, peak: Peak, phase: str) -> Iterator[Component]:
+def _parts(p: GenerationPlan, peak: LivePeak, phase: str) -> Iterator[Component]:
     for name, nbytes in peak.live.items():
         guessed = name == "activations" and p.guessed
         yield Component(
@@ -66,7 +66,7 @@ SOURCES = {
 }
 
 
-def _interval(p: Plan, name: str, nbytes: int) -> Bytes:
+def _interval(p: GenerationPlan, name: str, nbytes: int) -> Bytes:
     """Activations: the live tensors of tiny models are within 5 % of the programs; small ones that
     a program leaves out are a few MiB. Logits: sampling may copy the last row."""
     if name == "activations":
@@ -77,7 +77,7 @@ def _interval(p: Plan, name: str, nbytes: int) -> Bytes:
     return Bytes(nbytes, nbytes, nbytes + SAMPLING * 4 * p.prompt.batch * p.outputs)
 
 
-def _formula(p: Plan, name: str, phase: str, nbytes: int) -> str:
+def _formula(p: GenerationPlan, name: str, phase: str, nbytes: int) -> str:
     tokens = p.prompt.tokens if phase == "prefill" else p.context
     of = f"{p.prompt.batch:,} x {tokens:,} tokens"
     if name == KV and p.prompt.cache == "dynamic":

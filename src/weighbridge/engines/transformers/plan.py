@@ -23,10 +23,10 @@ from weighbridge.engines.engine import version as nearest
 from weighbridge.engines.serving import Subject
 from weighbridge.engines.subjects import reads_text
 from weighbridge.engines.transformers import ENGINE
-from weighbridge.engines.transformers.caches import Kind
+from weighbridge.engines.transformers.caches import CacheKind
 from weighbridge.engines.transformers.packed import around
-from weighbridge.engines.transformers.rules import Rules, kernel, rules
-from weighbridge.engines.transformers.step import Step, Style, style
+from weighbridge.engines.transformers.rules import TransformersRules, kernel, rules
+from weighbridge.engines.transformers.step import ClassStyle, ForwardStep, style
 from weighbridge.errors import UsageError
 from weighbridge.kept import kept
 from weighbridge.releases import release
@@ -36,18 +36,18 @@ if TYPE_CHECKING:
     from weighbridge.accelerators.budget import Budget
     from weighbridge.accelerators.parts import Part
 
-CACHES: tuple[Kind, ...] = ("dynamic", "static", "quanto", "hqq", "fp8")
+CACHES: tuple[CacheKind, ...] = ("dynamic", "static", "quanto", "hqq", "fp8")
 GUESSED = (Compressed, GatedRecurrence, KimiDelta, LinearAttention, Rwkv)
 # Kinds of cache by what they store: quanto's default is 4 bits.
-STORED: Mapping[str, Kind] = {"fp8": "fp8", "fp8_e4m3": "fp8", "int4": "quanto"}
+STORED: Mapping[str, CacheKind] = {"fp8": "fp8", "fp8_e4m3": "fp8", "int4": "quanto"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class GenerationPlan:
     """`prompt` is the first step; `context` is tokens at the end of the last."""
 
-    rules: Rules
-    prompt: Step
+    rules: TransformersRules
+    prompt: ForwardStep
     context: int
     new: int  # tokens that are written; 0: one forward alone
     logits_kept: int  # tokens of each sequence whose logits are made; 0 is all
@@ -64,7 +64,7 @@ class Plan:
     kinds: Mapping[Mixer, int]  # the language model's mixers, and how many there are of each
     guessed: bool  # whether a layer is of a kind whose live tensors were not followed
 
-    def logits(self, s: Step) -> int:
+    def logits(self, s: ForwardStep) -> int:
         """Bytes of them, as they are handed out."""
         tokens = min(s.tokens, self.logits_kept or s.tokens)
         size = 4 if self.rules.float_logits else s.size
@@ -79,7 +79,7 @@ def _rooms(budget: "Budget | None") -> tuple[int, ...]:
     return tuple(max(0, e.expected - context(c.part).bytes.expected) for e, c in cards)
 
 
-def plan(subject: Subject, w: Infer, budget: "Budget | None") -> Plan:
+def plan(subject: Subject, w: Infer, budget: "Budget | None") -> GenerationPlan:
     number, _ = nearest(ENGINE, w.engine_version)
     at = (number[0], number[1] if len(number) > 1 else 0)
     found = rules(at, subject.model_type, inner=subject.text is not None)
@@ -87,7 +87,7 @@ def plan(subject: Subject, w: Infer, budget: "Budget | None") -> Plan:
     beams, devices = w.num_beams or 1, budget.choice.count if budget else 1
     first = _first(subject, w, found)
     kinds = Counter(m for b in subject.body.blocks for m in b.mixers)
-    return Plan(
+    return GenerationPlan(
         rules=found,
         prompt=replace(
             first,
@@ -114,9 +114,9 @@ def plan(subject: Subject, w: Infer, budget: "Budget | None") -> Plan:
     )
 
 
-def _first(subject: Subject, w: Infer, found: Rules) -> Step:
+def _first(subject: Subject, w: Infer, found: TransformersRules) -> ForwardStep:
     form = subject.choice.scheme
-    return Step(
+    return ForwardStep(
         batch=w.batch_size or 1,
         tokens=1,
         past=0,
@@ -136,7 +136,7 @@ def computing(dtype: DType) -> DType:
     return dtype if dtype.name in ("float32", "float16", "bfloat16") else BFLOAT16
 
 
-def _style(subject: Subject) -> Style:
+def _style(subject: Subject) -> ClassStyle:
     return style(_names(subject.part.blueprint), language(subject))
 
 
@@ -145,7 +145,7 @@ def _names(plan: Blueprint) -> Iterator[str]:
     yield from (b.name for b in plan.buffers)
 
 
-def _cache(w: Infer, dtype: str) -> Kind:
+def _cache(w: Infer, dtype: str) -> CacheKind:
     """The kind that was named, else the one that keeps what was asked for."""
     stored = w.kv_cache_dtype
     if w.cache_implementation is None and stored is not None:
@@ -200,7 +200,7 @@ def language(subject: Subject) -> Config:
     return whole if text is None else Config(text, model_type=subject.model_type)
 
 
-def _logits_kept(subject: Subject, w: Infer, found: Rules) -> int:
+def _logits_kept(subject: Subject, w: Infer, found: TransformersRules) -> int:
     if w.logits_to_keep is not None:
         return w.logits_to_keep
     return 0 if found.whole_logits or not subject.body.causal else 1

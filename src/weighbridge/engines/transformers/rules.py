@@ -30,7 +30,7 @@ TOWERS_KEPT_SINCE: Version = (5, 19)  # generation/utils.py, mm_encoder_outputs;
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rules:
+class TransformersRules:
     """What holds for one class in one version."""
 
     version: Version
@@ -57,13 +57,13 @@ class Rules:
         return ".".join(map(str, self.version))
 
 
-def rules(version: Version, model_type: str, *, inner: bool = False) -> Rules:
+def rules(version: Version, model_type: str, *, inner: bool = False) -> TransformersRules:
     """`model_type` of the language model; parts of one ("gemma3_text") are as their whole. `inner`:
     it is part of a class that sees or hears."""
     kind = model_type.removesuffix("_text")
     held = column("transformers.rotary_tables").get(kind, "never-never").partition("-")
     old_kernel = version < ONE_INTERFACE
-    return Rules(
+    return TransformersRules(
         version=version,
         legacy_cache=version < since("transformers.caches", kind, "4.42"),
         outputs_kept=version < (4, 42),

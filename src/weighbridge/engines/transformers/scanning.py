@@ -30,9 +30,9 @@ from weighbridge.arch.mixers import (
     Rwkv,
     ShortConv,
 )
-from weighbridge.components.activations import Heap, Held
+from weighbridge.components.activations import Heap, LiveTensor
 from weighbridge.engines.transformers.keeping import STATE, Kept, stored
-from weighbridge.engines.transformers.step import Step, linear
+from weighbridge.engines.transformers.step import ForwardStep, linear
 
 CHUNK = 64  # of the delta rule
 COPIES: Mapping[type, int] = {
@@ -42,7 +42,7 @@ COPIES: Mapping[type, int] = {
 Widths = tuple[int, int]  # numbers a token: in the model's dtype, in float32
 
 
-def scan(heap: Heap, s: Step, m: Recurrent, kept: Kept) -> Held:
+def scan(heap: Heap, s: ForwardStep, m: Recurrent, kept: Kept) -> LiveTensor:
     """The output of one layer. Its state stays."""
     narrow, wide = _widths(m, s)
     nbytes = stored(s, m).state
@@ -58,34 +58,34 @@ def scan(heap: Heap, s: Step, m: Recurrent, kept: Kept) -> Held:
     return out
 
 
-def _delta(m: GatedDelta, s: Step) -> Widths:
+def _delta(m: GatedDelta, s: ForwardStep) -> Widths:
     keys, values = m.key_heads * m.key_dim, m.value_heads * m.value_dim
     narrow = 2 * (2 * keys + 2 * values) // 2 + m.channels + values
     chunk = CHUNK if s.prompt else 0
     return narrow, m.value_heads * (3 * chunk + 6 * m.key_dim + 4 * m.value_dim)
 
 
-def _kimi(m: KimiDelta, s: Step) -> Widths:
+def _kimi(m: KimiDelta, s: ForwardStep) -> Widths:
     width = m.heads * m.dim
     return 8 * width, m.heads * (3 * (CHUNK if s.prompt else 0) + 10 * m.dim)
 
 
-def _mamba2(m: Mamba2, s: Step) -> Widths:
+def _mamba2(m: Mamba2, s: ForwardStep) -> Widths:
     mixed = 2 * m.inner + 2 * m.groups * m.state + m.heads
     chunk = s.style.chunk if s.prompt else 0
     return mixed + m.channels, 7 * m.inner + m.heads * (4 * m.state + 3 * chunk)
 
 
-def _mamba1(m: Mamba1, s: Step) -> Widths:
+def _mamba1(m: Mamba1, s: ForwardStep) -> Widths:
     return 4 * m.inner, m.inner * (3 * m.state + 2)
 
 
-def _linear(m: LinearAttention, s: Step) -> Widths:
+def _linear(m: LinearAttention, s: ForwardStep) -> Widths:
     width = m.heads * m.dim
     return 5 * width, 3 * width + (CHUNK * m.heads if s.prompt else 0)
 
 
-def _widths(m: Recurrent, s: Step) -> Widths:
+def _widths(m: Recurrent, s: ForwardStep) -> Widths:
     """Numbers a token that one layer holds while it runs."""
     match m:
         case GatedDelta():

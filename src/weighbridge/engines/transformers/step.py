@@ -14,11 +14,11 @@ from functools import cached_property
 from weighbridge.arch.config import Config
 from weighbridge.arch.roles import role
 from weighbridge.arch.table import differs
-from weighbridge.components.activations import Heap, Held
+from weighbridge.components.activations import Heap, LiveTensor
 from weighbridge.dtypes import DType
-from weighbridge.engines.transformers.caches import Kind
+from weighbridge.engines.transformers.caches import CacheKind
 from weighbridge.engines.transformers.packed import Around
-from weighbridge.engines.transformers.rules import Rules
+from weighbridge.engines.transformers.rules import TransformersRules
 
 # Activations that Python code computes in several operations: tensors alive beside the input.
 # transformers activations.py: NewGELUActivation, FastGELUActivation, QuickGELUActivation.
@@ -29,7 +29,7 @@ LEARNED = (".wpe.", "embed_positions.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Style:
+class ClassStyle:
     """How a class computes what every class computes."""
 
     float_norms: bool = True  # RMS norms written out in float32; LayerNorm is one kernel
@@ -49,13 +49,13 @@ class Style:
     clamped: bool = False  # experts with biases and a gate of their own: gpt-oss
 
 
-def style(names: Iterable[str], config: Config) -> Style:
+def style(names: Iterable[str], config: Config) -> ClassStyle:
     """`names` of parameters and buffers; `config` is the language model's."""
     known = tuple(names)
     roles = {role(name) for name in known}
     kind = config.model_type
     activation = config.get(*ACTIVATIONS) or "silu"
-    return Style(
+    return ClassStyle(
         sinks="sinks" in roles,
         ungrouped=differs(kind, "one_kv_head"),
         clamped=_any(known, ["experts.gate_up_proj_bias"]),
@@ -87,7 +87,7 @@ def _layer_norm(name: str) -> bool:
 
 
 @dataclass(frozen=True, kw_only=True)  # not slotted: it keeps what it has computed
-class Step:
+class ForwardStep:
     """`kernel` is sdpa, or what the user chose."""
 
     batch: int
@@ -96,9 +96,9 @@ class Step:
     hidden: int
     dtype: DType  # of activations
     kernel: str
-    rules: Rules
-    style: Style
-    cache: Kind = "dynamic"
+    rules: TransformersRules
+    style: ClassStyle
+    cache: CacheKind = "dynamic"
     longest: int = 0  # of a static cache
     encoder: int = 0  # tokens that an encoder has read
     packed: Around | None = None  # what a packed matrix needs while it is used
@@ -126,7 +126,7 @@ class Step:
         return self.rows * width * self.size
 
 
-def linear(heap: Heap, s: Step, inputs: int, outputs: int) -> Held:
+def linear(heap: Heap, s: ForwardStep, inputs: int, outputs: int) -> LiveTensor:
     """The product with a matrix, which packed formats first unpack or quantize the input for."""
     if s.packed is None:
         return heap.take(s.wide(outputs))
@@ -138,7 +138,7 @@ def linear(heap: Heap, s: Step, inputs: int, outputs: int) -> Held:
     return made
 
 
-def norm(heap: Heap, s: Step, width: int | None = None) -> Held:
+def norm(heap: Heap, s: ForwardStep, width: int | None = None) -> LiveTensor:
     """A normed copy. RMS norms in Python: a float32 copy, its square, the product, two casts."""
     count = s.rows * (width or s.hidden)
     if not s.style.float_norms:
@@ -157,7 +157,7 @@ def norm(heap: Heap, s: Step, width: int | None = None) -> Held:
     return made
 
 
-def rotated(heap: Heap, nbytes: int) -> Held:
+def rotated(heap: Heap, nbytes: int) -> LiveTensor:
     """x cos + rotate(x) sin: apply_rotary_pos_emb."""
     first = heap.take(nbytes)
     half = heap.take(nbytes // 2)

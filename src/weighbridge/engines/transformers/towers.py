@@ -13,14 +13,14 @@ from dataclasses import replace
 
 from weighbridge.arch.body import Tower
 from weighbridge.arch.mixers import Attention
-from weighbridge.components.activations import Heap, Held
+from weighbridge.components.activations import Heap, LiveTensor
 from weighbridge.engines.transformers.attending import attention
 from weighbridge.engines.transformers.feeding import feed
 from weighbridge.engines.transformers.keeping import Kept
-from weighbridge.engines.transformers.step import Step, Style, norm
+from weighbridge.engines.transformers.step import ClassStyle, ForwardStep, norm
 
 
-def encode(heap: Heap, s: Step, t: Tower, items: int) -> list[Held]:
+def encode(heap: Heap, s: ForwardStep, t: Tower, items: int) -> list[LiveTensor]:
     """What stays behind it: the pixels, and what the language model is given."""
     tower = replace(
         s,
@@ -28,7 +28,7 @@ def encode(heap: Heap, s: Step, t: Tower, items: int) -> list[Held]:
         tokens=t.positions,
         past=0,
         hidden=t.hidden,
-        style=Style(float_norms=False, rotary=False),
+        style=ClassStyle(float_norms=False, rotary=False),
         packed=None,
     )
     pixels = heap.take(4 * tower.rows * t.patch)
@@ -45,7 +45,7 @@ def encode(heap: Heap, s: Step, t: Tower, items: int) -> list[Held]:
     return [pixels, out]
 
 
-def _layer(heap: Heap, s: Step, t: Tower) -> Held:
+def _layer(heap: Heap, s: ForwardStep, t: Tower) -> LiveTensor:
     m = Attention(
         heads=t.heads,
         kv_heads=t.heads,

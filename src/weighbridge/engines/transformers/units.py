@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from weighbridge.accelerators.chips import BFLOAT16_SINCE, FLOAT8_SINCE, MXFP4_SINCE, Version
-from weighbridge.components.weights import Choice
+from weighbridge.components.weights import FormatChoice
 from weighbridge.dtypes import BFLOAT16, DType
 from weighbridge.errors import UnsupportedError
 from weighbridge.model import ModelPart
@@ -53,15 +53,15 @@ def emulated(card: "Part | None", dtype: DType) -> str:
     return f"{told(card, 'bfloat16')}: torch emulates it"
 
 
-def advised(card: "Part | None", choice: Choice) -> str:
+def advised(card: "Part | None", choice: FormatChoice) -> str:
     """The same, and what to do where a model is loaded or served."""
     said = emulated(card, choice.dtype)
     return f"{said}; --dtype float16 takes as much memory" if said else ""
 
 
 def unpacked(
-    choice: Choice, part: ModelPart, card: "Part | None", version: tuple[int, ...]
-) -> tuple[Choice, str]:
+    choice: FormatChoice, part: ModelPart, card: "Part | None", version: tuple[int, ...]
+) -> tuple[FormatChoice, str]:
     """The choice as it is on that card, and what to say. Raises UnsupportedError where
     transformers does."""
     form = choice.scheme
@@ -82,7 +82,7 @@ def unpacked(
             f"{told(card, form.name)}: transformers unpacks the weights into {choice.dtype.name}; "
             "--engine vllm keeps them packed"
         )
-        return Choice(dtype=choice.dtype), said
+        return FormatChoice(dtype=choice.dtype), said
     return choice, ""
 
 

@@ -43,15 +43,15 @@ from weighbridge.arch.mixers import (
 from weighbridge.arch.table import column
 from weighbridge.components import spelled
 from weighbridge.components.kv_cache import (
+    CacheBytes,
     Formats,
     Lengths,
-    Sizes,
     components,
     mixers,
     state,
 )
 from weighbridge.dtypes import BFLOAT16, FLOAT8, FLOAT32, TORCH, DType, torch_dtype
-from weighbridge.engines.caches.blocks import Load, Pool, Spec, pool
+from weighbridge.engines.caches.blocks import CachePool, RequestLoad, Spec, pool
 from weighbridge.engines.caches.formats import FormatNames, field_name
 from weighbridge.engines.caches.sharding import local
 from weighbridge.engines.vllm import ENGINE
@@ -92,7 +92,7 @@ Stateful = Mamba1 | Mamba2 | GatedDelta | KimiDelta | LinearAttention | ShortCon
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Setting:
+class VllmCacheSetting:
     """`context` is max_model_len. None: the engine's default."""
 
     context: int
@@ -118,17 +118,17 @@ class Setting:
         return Lengths(context=self.context, encoder=self.encoder, images=self.images)
 
     @property
-    def load(self) -> Load:
+    def load(self) -> RequestLoad:
         return self.of(self.context, self.max_num_batched_tokens)
 
-    def of(self, context: int, tokens: int) -> Load:
+    def of(self, context: int, tokens: int) -> RequestLoad:
         """A request of another length, in batches of so many tokens."""
         batches = self.pipeline_parallel
         if rules(self.version).in_flight and self.asynchronous:
             batches += 1
         if not rules(self.version).in_flight:
             batches = 1
-        return Load(
+        return RequestLoad(
             context=ceil_div(context, self.context_parallel),
             in_flight=batches * tokens,
             states=(2 if self.align else 1) + self.speculative,
@@ -149,7 +149,7 @@ def ssm_dtype(c: Config) -> DType | None:
 # Pages
 
 
-def _attention(m: Attention, s: Setting, tokens: int) -> Iterator[Spec]:
+def _attention(m: Attention, s: VllmCacheSetting, tokens: int) -> Iterator[Spec]:
     page = tokens * token(m, s)
     if m.chunk is not None and s.hybrid:
         yield Spec(kind="chunked", page=page, tokens=tokens, reach=m.chunk)
@@ -161,7 +161,7 @@ def _attention(m: Attention, s: Setting, tokens: int) -> Iterator[Spec]:
         yield Spec(kind="full", page=tokens * s.dtype.size(m.indexer.dim), tokens=tokens)
 
 
-def _latent(m: Latent, s: Setting, tokens: int) -> Iterator[Spec]:
+def _latent(m: Latent, s: VllmCacheSetting, tokens: int) -> Iterator[Spec]:
     yield Spec(kind="full", page=tokens * token(m, s), tokens=tokens, latent=True)
     if m.indexer:
         yield Spec(kind="full", page=tokens * index_key(m.indexer), tokens=tokens, latent=True)
@@ -172,7 +172,7 @@ def index_key(index: Indexer) -> int:
     return index.dim + index.dim // SCALED * 4
 
 
-def token(m: Attention | Latent | CrossAttention, s: Setting) -> int:
+def token(m: Attention | Latent | CrossAttention, s: VllmCacheSetting) -> int:
     """Bytes of one token in one layer."""
     if not isinstance(m, Latent):
         heads: int = m.kv_heads * NAMES.head(s.kv_cache_dtype, s.dtype, m.key_dim, m.value_dim)
@@ -180,12 +180,12 @@ def token(m: Attention | Latent | CrossAttention, s: Setting) -> int:
     return NAMES.latent(s.kv_cache_dtype, s.dtype, m.rank, m.rotary, sparse=m.indexer is not None)
 
 
-def _cross(m: CrossAttention, s: Setting, tokens: int) -> Iterator[Spec]:
+def _cross(m: CrossAttention, s: VllmCacheSetting, tokens: int) -> Iterator[Spec]:
     page, seen = tokens * token(m, s), s.lengths.crossed(m)
     yield Spec(kind="cross", page=page, tokens=tokens, encoder=seen)
 
 
-def _compressed(m: Compressed, s: Setting, tokens: int) -> Iterator[Spec]:
+def _compressed(m: Compressed, s: VllmCacheSetting, tokens: int) -> Iterator[Spec]:
     """The window, the compressed past, the keys of its indexer, and what waits to be compressed:
     keys and gates in float32, twice as wide where groups overlap."""
 
@@ -211,18 +211,18 @@ def _compressed(m: Compressed, s: Setting, tokens: int) -> Iterator[Spec]:
         yield Spec(kind="sliding", page=waiting, tokens=few, reach=twice * m.rate, latent=True)
 
 
-def _state(m: Stateful, s: Setting) -> Iterator[Spec]:
+def _state(m: Stateful, s: VllmCacheSetting) -> Iterator[Spec]:
     yield Spec(kind="state", page=state(m, _state_formats(m, s)))
 
 
-def _state_formats(m: Stateful, s: Setting) -> Formats:
+def _state_formats(m: Stateful, s: VllmCacheSetting) -> Formats:
     """Kimi's state is float32 unless said otherwise; lightning attention has no other dtype than
     the cache's."""
     own = s.ssm_dtype or (FLOAT32 if isinstance(m, KimiDelta) else s.dtype)
     return Formats(conv=s.dtype, state=s.dtype if isinstance(m, LinearAttention) else own)
 
 
-def _specs(m: Mixer, s: Setting, tokens: int) -> Iterator[Spec]:
+def _specs(m: Mixer, s: VllmCacheSetting, tokens: int) -> Iterator[Spec]:
     """The caches of one mixer, in blocks of `tokens`. Raises UnsupportedError for what vLLM has
     no cache of."""
     match m:
@@ -245,7 +245,7 @@ def _specs(m: Mixer, s: Setting, tokens: int) -> Iterator[Spec]:
             assert_never(m)
 
 
-def block_tokens(found: list[Mixer], s: Setting) -> int:
+def block_tokens(found: list[Mixer], s: VllmCacheSetting) -> int:
     """Tokens of a block: the flag, or the backend's choice, and more where states are larger."""
     latent = any(isinstance(m, Latent) for m in found)
     compressed = any(isinstance(m, Compressed) for m in found)
@@ -259,12 +259,12 @@ def block_tokens(found: list[Mixer], s: Setting) -> int:
     return max(tokens, unit * ceil_div(max(states), unit * max(rows)))
 
 
-def _states_of(m: Mixer, s: Setting) -> Iterator[Spec]:
+def _states_of(m: Mixer, s: VllmCacheSetting) -> Iterator[Spec]:
     if isinstance(m, Stateful):
         yield from _state(m, s)
 
 
-def specs(layers: Iterable[Layer], s: Setting) -> list[Spec]:
+def specs(layers: Iterable[Layer], s: VllmCacheSetting) -> list[Spec]:
     """Every cache of one rank."""
     every = list(mixers(layers))
     found = {m: local(m, s.tensor_parallel) for m in dict.fromkeys(every)}
@@ -282,27 +282,27 @@ def _padded(found: list[Spec]) -> list[Spec]:
     return [replace(p, page=max(page, p.page)) if p.kind == "state" else p for p in found]
 
 
-def plan(layers: Iterable[Layer], s: Setting) -> Pool:
+def plan(layers: Iterable[Layer], s: VllmCacheSetting) -> CachePool:
     found = list(layers)
     packed = any(isinstance(m, Compressed) for m in mixers(found))
     return pool(specs(found, s), packed=packed)
 
 
-def content(layers: Iterable[Layer], s: Setting) -> Sizes:
+def content(layers: Iterable[Layer], s: VllmCacheSetting) -> CacheBytes:
     """What one request's tokens and states themselves are, without blocks: one rank's."""
     return contents(Counter(mixers(layers)), s)
 
 
-def contents(kinds: Mapping[Mixer, int], s: Setting) -> Sizes:
+def contents(kinds: Mapping[Mixer, int], s: VllmCacheSetting) -> CacheBytes:
     """The same of layers that were counted by kind."""
     found = [(local(m, s.tensor_parallel), n) for m, n in kinds.items()]
-    return Sizes(
+    return CacheBytes(
         kv=sum(n * _content(m, s) for m, n in found),
         state=sum(n * p.page for m, n in found for p in _states_of(m, s)),
     )
 
 
-def _content(m: Mixer, s: Setting) -> int:
+def _content(m: Mixer, s: VllmCacheSetting) -> int:
     match m:
         case CrossAttention():
             return _unit(m, s) * s.lengths.crossed(m)
@@ -322,35 +322,37 @@ def _content(m: Mixer, s: Setting) -> int:
             assert_never(m)
 
 
-def _unit(m: Mixer, s: Setting) -> int:
+def _unit(m: Mixer, s: VllmCacheSetting) -> int:
     """Bytes of one token."""
     return sum(p.page for p in _specs(m, s, 1))
 
 
-def needed(layers: Iterable[Layer], s: Setting) -> int:
+def needed(layers: Iterable[Layer], s: VllmCacheSetting) -> int:
     """Bytes of the blocks that all requests draw."""
     held = plan(layers, s)
     return s.sequences * held.request(s.load) * held.block
 
 
-def logged_tokens(layers: Iterable[Layer], s: Setting, available: int) -> int:
+def logged_tokens(layers: Iterable[Layer], s: VllmCacheSetting, available: int) -> int:
     """ "GPU KV cache size: ... tokens", from the bytes available."""
     return logged(plan(layers, s), s, available)
 
 
-def logged(held: Pool, s: Setting, available: int) -> int:
+def logged(held: CachePool, s: VllmCacheSetting, available: int) -> int:
     """The same of layers whose pool is planned."""
     if rules(s.version).logged_by_groups:
         return held.tokens_by_groups(available, s.context) * s.context_parallel
     return int(held.concurrency(available, s.load) * s.context)
 
 
-def caches(layers: Iterable[Layer], s: Setting) -> tuple[Component, ...]:
+def caches(layers: Iterable[Layer], s: VllmCacheSetting) -> tuple[Component, ...]:
     found = tuple(layers)
     return parts(Counter(mixers(found)), plan(found, s), s)
 
 
-def parts(kinds: Mapping[Mixer, int], held: Pool, s: Setting) -> tuple[Component, ...]:
+def parts(
+    kinds: Mapping[Mixer, int], held: CachePool, s: VllmCacheSetting
+) -> tuple[Component, ...]:
     """Tokens, states, and apart from them what whole blocks add: the rest of the last one, tokens
     on their way, pages padded to be equal."""
     own, request = contents(kinds, s).times(s.sequences), held.request(s.load)
@@ -358,7 +360,7 @@ def parts(kinds: Mapping[Mixer, int], held: Pool, s: Setting) -> tuple[Component
     formula = (
         f"{s.sequences} x {request:,} blocks x {held.block:,} bytes in {len(held.groups)} groups"
     )
-    rest = Sizes(kv=max(0, total - own.kv - own.state))
+    rest = CacheBytes(kv=max(0, total - own.kv - own.state))
     here = {local(m, s.tensor_parallel): n for m, n in kinds.items()}
     dtype = s.dtype if s.kv_cache_dtype == "auto" else FLOAT8
     told = spelled.cache(here, own.kv, batch=s.sequences, tokens=(s.context,), dtype=dtype)
@@ -368,7 +370,7 @@ def parts(kinds: Mapping[Mixer, int], held: Pool, s: Setting) -> tuple[Component
     )
 
 
-def alignment(layers: Iterable[Layer], s: Setting) -> tuple[int, int, int]:
+def alignment(layers: Iterable[Layer], s: VllmCacheSetting) -> tuple[int, int, int]:
     """What a hybrid's log says: tokens of a block, bytes of a state, and of its padded page."""
     found = [local(m, s.tensor_parallel) for m in mixers(layers)]
     own = max((p.page for m in found for p in _states_of(m, s)), default=0)

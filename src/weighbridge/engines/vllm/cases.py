@@ -10,11 +10,11 @@ from functools import cached_property, lru_cache
 from operator import attrgetter
 
 from weighbridge.accelerators.budget import Budget
-from weighbridge.engines.serving import Point, Subject
+from weighbridge.engines.serving import SearchPoint, Subject
 from weighbridge.engines.vllm import reserve, setting
-from weighbridge.engines.vllm.reserve import Reserve, Resident, Standing
-from weighbridge.engines.vllm.rules import Rules
-from weighbridge.engines.vllm.setting import Batch, Launch
+from weighbridge.engines.vllm.reserve import RankReserve, Resident, Standing
+from weighbridge.engines.vllm.rules import VllmRules
+from weighbridge.engines.vllm.setting import Batch, VllmLaunch
 from weighbridge.kept import kept
 from weighbridge.units import ceil_div
 from weighbridge.workload import Infer
@@ -25,12 +25,12 @@ SETTINGS = attrgetter(*(f.name for f in fields(Infer) if f.name not in POINT))
 
 
 @dataclass(frozen=True, kw_only=True)  # not slotted: it keeps what it has computed
-class Launched:
+class VllmLaunched:
     """A launch and what it reserves. `share` is of the card, where it is not as asked."""
 
     asked: Infer
     batch: Batch
-    kinds: tuple[Reserve, ...]  # ranks that differ
+    kinds: tuple[RankReserve, ...]  # ranks that differ
     dealt: tuple[int, ...]  # of each rank, which of them it is
     share: float | None = None
 
@@ -39,12 +39,12 @@ class Launched:
         return self.kinds[0].own.at.utilization if self.share is None else self.share
 
     @property
-    def found(self) -> Iterator[Reserve]:
+    def found(self) -> Iterator[RankReserve]:
         """Every rank's."""
         return (self.kinds[i] for i in self.dealt)
 
     @cached_property
-    def at(self) -> Launch:
+    def at(self) -> VllmLaunch:
         first = self.kinds[0]
         return replace(
             first.own.at,
@@ -69,16 +69,16 @@ class Launched:
 
 
 @dataclass(frozen=True, slots=True)
-class Case:
+class VllmCase:
     """`first` is a launch of the first question's context and requests."""
 
-    first: Launch
+    first: VllmLaunch
     usual: tuple[int, int]  # tokens and sequences of a server on this card
     standing: Callable[[int, int, bool], tuple[Standing, ...]]  # by tokens, sequences, eager
     dealt: tuple[int, ...]
     made_of: tuple[Subject, Budget | None]
 
-    def launched(self, w: Infer, point: Point, batch: Batch) -> Launched:
+    def launched(self, w: Infer, point: SearchPoint, batch: Batch) -> VllmLaunched:
         """Raises UsageError for a context that the batch cannot read."""
         first = self.first
         requests = ceil_div(point.batch_size, first.data)
@@ -88,13 +88,13 @@ class Case:
         requests = min(requests, sequences)
         prompts = reserve.prompts(first, w, point, requests)
         kinds = tuple(
-            Reserve(own=own, context=point.context, requests=requests, prompts=prompts)
+            RankReserve(own=own, context=point.context, requests=requests, prompts=prompts)
             for own in self.standing(tokens, sequences, bool(batch.eager))
         )
-        return Launched(asked=w, batch=batch, kinds=kinds, dealt=self.dealt)
+        return VllmLaunched(asked=w, batch=batch, kinds=kinds, dealt=self.dealt)
 
 
-def case(subject: Subject, w: Infer, budget: Budget | None, rules: Rules) -> Case:
+def case(subject: Subject, w: Infer, budget: Budget | None, rules: VllmRules) -> VllmCase:
     return kept(subject.model, _facts(subject, w, budget), lambda: _case(subject, w, budget, rules))
 
 
@@ -109,7 +109,7 @@ def _facts(subject: Subject, w: Infer, budget: Budget | None) -> tuple[Hashable,
     return "vllm case", subject.formats, proposes, card, SETTINGS(w)
 
 
-def _case(subject: Subject, w: Infer, budget: Budget | None, rules: Rules) -> Case:
+def _case(subject: Subject, w: Infer, budget: Budget | None, rules: VllmRules) -> VllmCase:
     first = setting.launch(subject, w, budget, rules)
 
     @lru_cache(maxsize=2)
@@ -123,4 +123,4 @@ def _case(subject: Subject, w: Infer, budget: Budget | None, rules: Rules) -> Ca
         return tuple(reserve.standing(subject, r, at, w, budget) for r in residents(eager)[0])
 
     usual, dealt = setting.tier(budget, rules), residents(first.eager)[1]
-    return Case(first, usual, standing, dealt, made_of=(subject, budget))
+    return VllmCase(first, usual, standing, dealt, made_of=(subject, budget))

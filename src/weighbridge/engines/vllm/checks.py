@@ -20,8 +20,8 @@ from weighbridge.arch.table import column
 from weighbridge.engines.caches.formats import refuse
 from weighbridge.engines.serving import Subject
 from weighbridge.engines.vllm import ENGINE, caches
-from weighbridge.engines.vllm.cases import Launched
-from weighbridge.engines.vllm.reserve import Reserve
+from weighbridge.engines.vllm.cases import VllmLaunched
+from weighbridge.engines.vllm.reserve import RankReserve
 from weighbridge.engines.vllm.rules import ENCODER_DECODERS, Version, registered, rules
 from weighbridge.engines.vllm.setting import attends
 from weighbridge.errors import UnsupportedError, UsageError
@@ -43,7 +43,7 @@ def check(subject: Subject, w: Infer, version: Version) -> None:
         )
 
 
-def warnings(own: Launched, w: Infer) -> Iterator[str]:
+def warnings(own: VllmLaunched, w: Infer) -> Iterator[str]:
     at, r = own.at, max(own.kinds, key=lambda r: r.blocks.request)
     asked = w.batch_size or 1
     if asked > at.sequences * at.data:
@@ -61,7 +61,7 @@ def warnings(own: Launched, w: Infer) -> Iterator[str]:
         )
 
 
-def _too_few_blocks(r: Reserve, blocks: int) -> str:
+def _too_few_blocks(r: RankReserve, blocks: int) -> str:
     return (
         f"--num-gpu-blocks-override {blocks:,}: one stays empty, and a request of "
         f"{r.context:,} tokens takes {r.blocks.request:,}: vLLM does not start, or never "

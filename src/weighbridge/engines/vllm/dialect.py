@@ -6,7 +6,7 @@ from weighbridge.engines.servers import flags as common
 from weighbridge.engines.vllm import ENGINE
 from weighbridge.engines.vllm.flags import FLAGS
 from weighbridge.engines.vllm.rules import Version, rules
-from weighbridge.launch.reading import Reading
+from weighbridge.launch.reading import CommandReading
 from weighbridge.launch.record import Dialect, Value
 
 METHODS = {"draft_model": "draft", "draft": "draft", "eagle": "eagle", "eagle3": "eagle3"}
@@ -24,7 +24,7 @@ ENV = {
 }
 
 
-def finish(r: Reading) -> None:
+def finish(r: CommandReading) -> None:
     common.model(r)
     common.quantization(r, ENGINE)
     _context(r)
@@ -37,7 +37,7 @@ def finish(r: Reading) -> None:
     r.devices = common.world(r) * many
 
 
-def _context(r: Reading) -> None:
+def _context(r: CommandReading) -> None:
     """-1 and auto: the longest that fits (vllm/config/model.py: max_model_len)."""
     said = r.last("context")
     if said is None:
@@ -53,7 +53,7 @@ def _context(r: Reading) -> None:
         r.settings["context"] = r.read("count", name, text)
 
 
-def _lora(r: Reading) -> None:
+def _lora(r: CommandReading) -> None:
     """Slots exist with --enable-lora alone; 1 of rank 16 by default (vllm/config/lora.py)."""
     on = r.last("lora")
     if on is not None and not on[1]:
@@ -67,7 +67,7 @@ def _lora(r: Reading) -> None:
             r.ignored.append(said[0])
 
 
-def _limits(r: Reading) -> None:
+def _limits(r: CommandReading) -> None:
     """Images of one request: {"image": 2}, {"image": {"count": 2, "width": 512, "height": 512}}
     or, before 0.9, image=2."""
     if r.last("limits") is None:
@@ -88,14 +88,14 @@ def _limits(r: Reading) -> None:
             r.settings["image_size"] = f"{width}x{height}"
 
 
-def _old_limits(r: Reading) -> dict[str, str]:
+def _old_limits(r: CommandReading) -> dict[str, str]:
     text = r.said["limits"][-1][1]
     if not isinstance(text, str) or "=" not in text or text.lstrip().startswith("{"):
         return {}
     return dict(pair.split("=", 1) for pair in text.split(",") if "=" in pair)
 
 
-def _graphs(r: Reading) -> None:
+def _graphs(r: CommandReading) -> None:
     _optimization(r)
     captures = r.last("captures")
     if captures is not None:
@@ -114,7 +114,7 @@ def _graphs(r: Reading) -> None:
             r.ignored.append(f"{name}.{key}"[:120])
 
 
-def _compilation(r: Reading) -> dict[str, Any]:
+def _compilation(r: CommandReading) -> dict[str, Any]:
     """JSON, or (until 0.11) a bare level: -O 3."""
     values = r.said.get("compilation", [])
     levels = [v for v in values if isinstance(v[1], str) and v[1].strip().isdigit()]
@@ -124,7 +124,7 @@ def _compilation(r: Reading) -> dict[str, Any]:
     return r.merged("compilation")
 
 
-def _optimization(r: Reading) -> None:
+def _optimization(r: CommandReading) -> None:
     """vllm/config/vllm.py: OPTIMIZATION_LEVEL_00 has no graphs; 1 has fewer than the default."""
     said = r.last("optimization")
     if said is None:
@@ -140,7 +140,7 @@ def _optimization(r: Reading) -> None:
         raise r.wrong(said[0], level, "a level from 0 to 3")
 
 
-def _captures(r: Reading, name: str, sizes: object) -> None:
+def _captures(r: CommandReading, name: str, sizes: object) -> None:
     """The largest counts. --cuda-graph-sizes N alone was the largest too."""
     listed = sizes if isinstance(sizes, list) else [sizes]
     found = [int(r.read("whole", name, size)) for size in listed]
@@ -148,7 +148,7 @@ def _captures(r: Reading, name: str, sizes: object) -> None:
         r.settings["max_cudagraph_capture_size"] = max(found)
 
 
-def _speculative(r: Reading) -> None:
+def _speculative(r: CommandReading) -> None:
     found = r.merged("speculative")
     for what in ("method", "model", "num_speculative_tokens"):
         said = r.last(f"spec_{what}")
@@ -163,7 +163,7 @@ def _speculative(r: Reading) -> None:
         r.ignored.append(f"--speculative-config.{key}"[:120])
 
 
-def _draft(r: Reading, method: str, found: dict[str, Any]) -> None:
+def _draft(r: CommandReading, method: str, found: dict[str, Any]) -> None:
     name = "--speculative-config"
     if method in ("draft", "eagle", "eagle3"):
         if not found.get("model"):
@@ -175,7 +175,7 @@ def _draft(r: Reading, method: str, found: dict[str, Any]) -> None:
         r.settings["num_speculative_tokens"] = number
 
 
-def _method(r: Reading, found: dict[str, Any]) -> str | None:
+def _method(r: CommandReading, found: dict[str, Any]) -> str | None:
     """vllm/config/speculative.py: SpeculativeMethod; every *_mtp is mtp."""
     method, model = str(found.get("method") or "").lower(), str(found.get("model") or "")
     if model.strip("[]") == "ngram" or method in ("ngram", "ngram_gpu", "[ngram]"):
@@ -193,7 +193,7 @@ def _method(r: Reading, found: dict[str, Any]) -> str | None:
     return METHODS.get(method)
 
 
-def _variables(r: Reading) -> None:
+def _variables(r: CommandReading) -> None:
     backend = r.program.env.get("VLLM_ATTENTION_BACKEND")
     if backend:
         r.settings.setdefault("attention_backend", backend)
@@ -201,7 +201,7 @@ def _variables(r: Reading) -> None:
         r.warn("VLLM_USE_V1=0 is not modelled: the rules are those of V1")
 
 
-def _prefill_context(r: Reading) -> int:
+def _prefill_context(r: CommandReading) -> int:
     said = r.last("prefill_context")
     if said is None:
         return 1
@@ -213,7 +213,7 @@ def _prefill_context(r: Reading) -> int:
     return many
 
 
-def defaults(r: Reading) -> tuple[tuple[str, Value, str], ...]:
+def defaults(r: CommandReading) -> tuple[tuple[str, Value, str], ...]:
     """vllm/engine/arg_utils.py: get_batch_defaults; vllm/config/cache.py and scheduler.py."""
     share = rules(_release(r)).utilization
     unless: list[tuple[str, Value, str]] = [
@@ -229,7 +229,7 @@ def defaults(r: Reading) -> tuple[tuple[str, Value, str], ...]:
     return tuple(row for row in unless if row[0] not in r.settings)
 
 
-def _release(r: Reading) -> Version:
+def _release(r: CommandReading) -> Version:
     """Read the version of the image; the newest where it says none."""
     parts = (r.program.version or "").split(".")
     numbers = tuple(int(p) for p in parts[:2] if p.isdigit())

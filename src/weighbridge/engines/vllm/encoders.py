@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from weighbridge.arch.body import Dense, Tower
-from weighbridge.engines.vllm.forward import Share
+from weighbridge.engines.vllm.forward import RankShare
 from weighbridge.units import ceil_div
 
 
@@ -30,7 +30,13 @@ NONE = Encoded(0, 0, "")
 
 
 def encoded(
-    towers: Iterable[Tower], hidden: int, *, tokens: int, context: int, sequences: int, share: Share
+    towers: Iterable[Tower],
+    hidden: int,
+    *,
+    tokens: int,
+    context: int,
+    sequences: int,
+    share: RankShare,
 ) -> Encoded:
     """Estimate what the encoders take while vLLM profiles. It profiles one kind: the one with the
     most tokens an item."""
@@ -52,7 +58,7 @@ def count(tower: Tower, *, tokens: int, context: int, sequences: int) -> int:
     return max(1, min(max(tokens, tower.tokens) // tower.tokens, sequences * each))
 
 
-def _widest(t: Tower, share: Share) -> int:
+def _widest(t: Tower, share: RankShare) -> int:
     attended = ceil_div(4 * t.heads * t.head_dim, share.tensor)
     factor = 3 if isinstance(t.feed, Dense) and t.feed.gated else 2
     return 2 * t.hidden + max(attended, factor * share.width(t.feed))

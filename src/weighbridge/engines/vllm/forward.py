@@ -26,7 +26,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import assert_never
 
-from weighbridge.arch.body import Block, Dense, Experts, Feed
+from weighbridge.arch.body import Dense, Experts, Feed, LayerBlock
 from weighbridge.arch.mixers import (
     Attention,
     Compressed,
@@ -52,7 +52,7 @@ LATENT_BLOCK = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Share:
+class RankShare:
     """How one rank splits heads and widths, and how experts."""
 
     tensor: int = 1
@@ -63,7 +63,7 @@ class Share:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
+class StepWidths:
     """Elements: a token's at the widest moment and at its widest projections, and of the experts'
     workspace."""
 
@@ -77,13 +77,13 @@ class Step:
 class Widths:
     """Elements of a token that the layers of one rank take while they run."""
 
-    step: Step
+    step: StepWidths
     dense: int  # the widest product of a feed-forward without experts
     latent: int  # gathered of an earlier token, and kept for ever
     expanded: int  # of an earlier token in latent attention's trial
 
 
-def widths(blocks: Sequence[Block], hidden: int, share: Share, *, eager: bool) -> Widths:
+def widths(blocks: Sequence[LayerBlock], hidden: int, share: RankShare, *, eager: bool) -> Widths:
     kinds = tuple(dict.fromkeys(blocks))
     latents = [m for b in kinds for m in b.mixers if isinstance(m, Latent)]
     dense = [f for b in kinds for f in b.feeds if isinstance(f, Dense)]
@@ -96,7 +96,7 @@ def widths(blocks: Sequence[Block], hidden: int, share: Share, *, eager: bool) -
     )
 
 
-def step(blocks: Sequence[Block], hidden: int, share: Share, *, eager: bool) -> Step:
+def step(blocks: Sequence[LayerBlock], hidden: int, share: RankShare, *, eager: bool) -> StepWidths:
     moments: list[tuple[int, str]] = [(3 * hidden, "projections")]
     kinds = dict.fromkeys(blocks)
     for block in kinds:
@@ -105,7 +105,7 @@ def step(blocks: Sequence[Block], hidden: int, share: Share, *, eager: bool) -> 
         moments.append((held + given * eager + 3 * hidden + projected, "projections"))
         moments += [(held + _fed(f, hidden, share), _named(f)) for f in block.feeds]
     widest, what = max(moments)
-    return Step(
+    return StepWidths(
         widest=widest,
         projected=max(n for n, what in moments if what == "projections"),
         workspace=max((workspace(f, hidden, share) for b in kinds for f in b.feeds), default=0),
@@ -117,7 +117,7 @@ def _named(f: Feed) -> str:
     return "experts" if isinstance(f, Experts) else "feed-forward"
 
 
-def _fed(f: Feed, hidden: int, share: Share) -> int:
+def _fed(f: Feed, hidden: int, share: RankShare) -> int:
     match f:
         case Dense():
             return 2 * hidden + (3 if f.gated else 2) * share.width(f)
@@ -128,7 +128,7 @@ def _fed(f: Feed, hidden: int, share: Share) -> int:
             assert_never(f)
 
 
-def workspace(f: Feed, hidden: int, share: Share) -> int:
+def workspace(f: Feed, hidden: int, share: RankShare) -> int:
     """Rows by expert: of the second projection's input or output, and of the first's output."""
     match f:
         case Dense():
@@ -144,7 +144,7 @@ def workspace(f: Feed, hidden: int, share: Share) -> int:
 # Mixers: (what it gives, projections and what is rotated)
 
 
-def _mixed(block: Block, blocks: Sequence[Block], ranks: int) -> tuple[int, int]:
+def _mixed(block: LayerBlock, blocks: Sequence[LayerBlock], ranks: int) -> tuple[int, int]:
     found = [_sizes(_local(_owner(m, blocks), ranks), block) for m in block.mixers]
     return sum(given for given, _ in found), sum(projected for _, projected in found)
 
@@ -156,14 +156,14 @@ def _local(m: Mixer, ranks: int) -> Mixer:
     return local(m, ranks)
 
 
-def _owner(m: Mixer, blocks: Sequence[Block]) -> Mixer:
+def _owner(m: Mixer, blocks: Sequence[LayerBlock]) -> Mixer:
     """Layers that share a cache still make queries of their own."""
     if isinstance(m, Shared) and m.owner < len(blocks) and blocks[m.owner].mixers:
         return blocks[m.owner].mixers[0]
     return m
 
 
-def _sizes(m: Mixer, block: Block) -> tuple[int, int]:
+def _sizes(m: Mixer, block: LayerBlock) -> tuple[int, int]:
     match m:
         case Attention() | CrossAttention():
             return _attention(m)
@@ -200,7 +200,7 @@ def _attention(m: Attention | CrossAttention) -> tuple[int, int]:
     return m.heads * m.value_dim, queries + m.key_elements + m.value_elements + rotated
 
 
-def _latent(m: Latent, block: Block) -> tuple[int, int]:
+def _latent(m: Latent, block: LayerBlock) -> tuple[int, int]:
     queries = m.heads * (m.nope + m.rotary)
     given = m.heads * m.value_dim
     return given, 2 * queries + block.query_rank + 2 * m.latent_elements

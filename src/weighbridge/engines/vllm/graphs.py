@@ -23,7 +23,7 @@ config/compilation.py (FULL_AND_PIECEWISE, cudagraph_specialize_lora), config/at
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from weighbridge.arch.body import Block, Experts
+from weighbridge.arch.body import Experts, LayerBlock
 from weighbridge.arch.mixers import Attention, Latent, Mixer
 from weighbridge.engines.caches.sharding import local
 from weighbridge.memory import Bytes
@@ -38,19 +38,19 @@ FLOAT32 = 4
 NONE = Bytes(0, 0, 0)
 
 
-class Captured(NamedTuple):
+class CapturedGraphs(NamedTuple):
     """What they take, and what vLLM expects of them."""
 
     taken: Bytes
     charged: Bytes
 
 
-def kernels(blocks: Sequence[Block], *, adapted: bool = False) -> int:
+def kernels(blocks: Sequence[LayerBlock], *, adapted: bool = False) -> int:
     """Count the kernels that one step through all layers starts."""
     return sum(DENSE + ADAPTED * adapted + _more(b) for b in blocks)
 
 
-def _more(b: Block) -> int:
+def _more(b: LayerBlock) -> int:
     experts = any(isinstance(f, Experts) for f in b.feeds)
     latent = any(isinstance(m, Latent) for m in b.mixers)
     return MIXTURE * experts + LATENT * latent
@@ -62,7 +62,7 @@ def graphs(captures: Sequence[int], sequences: int, length: int, *, full: bool) 
     return len(captures) + decoding
 
 
-def splits(blocks: Sequence[Block], tokens: int, ranks: int) -> int:
+def splits(blocks: Sequence[LayerBlock], tokens: int, ranks: int) -> int:
     """Bytes that attention of `tokens` decoded at once is cut into."""
     widths = (_width(m, ranks) for b in blocks for m in b.mixers)
     return SPLITS * tokens * max(widths, default=0) * FLOAT32
@@ -75,16 +75,18 @@ def _width(m: Mixer, ranks: int) -> int:
     return own.heads * own.value_dim if isinstance(own, Attention) else 0
 
 
-def estimate(blocks: Sequence[Block], counts: tuple[int, int], widest: int, cut: int) -> Captured:
+def estimate(
+    blocks: Sequence[LayerBlock], counts: tuple[int, int], widest: int, cut: int
+) -> CapturedGraphs:
     """What graphs take: `counts` without and with slots for adapters. `widest` are bytes of a layer
     with the largest size, `cut` of splits."""
     count = sum(counts)
     if not count:
-        return Captured(NONE, NONE)
+        return CapturedGraphs(NONE, NONE)
     plain, adapted = counts
     nodes = plain * kernels(blocks) + adapted * kernels(blocks, adapted=True)
     tried, pool = nodes * max(0, count - 2) // count, FIRST + widest
-    return Captured(
+    return CapturedGraphs(
         taken=Bytes(*(pool + cut + nodes * b for b in KERNEL)),
         charged=Bytes(*(max(pool, cut) + tried * b for b in KERNEL)),
     )

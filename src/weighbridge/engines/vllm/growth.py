@@ -29,7 +29,7 @@ from weighbridge.accelerators.parts import chip_of
 from weighbridge.engines.shards import Rank
 from weighbridge.engines.vllm import hardware
 from weighbridge.engines.vllm.sampling import FEW
-from weighbridge.engines.vllm.setting import Launch
+from weighbridge.engines.vllm.setting import VllmLaunch
 from weighbridge.memory import Bytes
 from weighbridge.units import GIB, MIB
 
@@ -39,23 +39,23 @@ UNREAD = Bytes(40 * MIB, 130 * MIB, 352 * MIB)  # since 0.21
 HELD, EIGHTHS = (6, 7, 8), 8  # of the rule
 
 
-class Stack(NamedTuple):
+class ThreadStack(NamedTuple):
     """Bytes of a thread, by whether rows of logits are aligned."""
 
     aligned: Bytes
     odd: int
 
 
-STACKS: Mapping[tuple[int, int], Stack] = {
-    (8, 0): Stack(Bytes(848, 950, 1056), 2824),
-    (8, 9): Stack(Bytes(800, 880, 960), 1864),
-    (9, 0): Stack(Bytes(736, 800, 880), 1888),
+STACKS: Mapping[tuple[int, int], ThreadStack] = {
+    (8, 0): ThreadStack(Bytes(848, 950, 1056), 2824),
+    (8, 9): ThreadStack(Bytes(800, 880, 960), 1864),
+    (9, 0): ThreadStack(Bytes(736, 800, 880), 1888),
 }
-OTHER = Stack(Bytes(736, 850, 1056), 2824)
+OTHER = ThreadStack(Bytes(736, 850, 1056), 2824)
 ALIGNED = 4  # numbers: 16 bytes of float32
 
 
-def growth(at: Launch, rank: Rank, vocabulary: int, budget: Budget | None) -> Bytes:
+def growth(at: VllmLaunch, rank: Rank, vocabulary: int, budget: Budget | None) -> Bytes:
     """Bytes of one rank, communicators aside."""
     if at.rules.sampler == "sort":
         return SORTING

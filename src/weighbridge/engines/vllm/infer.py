@@ -8,10 +8,19 @@ from weighbridge.accelerators.budget import Budget
 from weighbridge.arch.table import column
 from weighbridge.engines import cards, lines
 from weighbridge.engines.engine import version
-from weighbridge.engines.serving import WOULD, Answer, Held, Point, Probe, Serves, Subject, unhelped
+from weighbridge.engines.serving import (
+    WOULD,
+    EngineAnswer,
+    HeldBytes,
+    Probe,
+    SearchPoint,
+    Serves,
+    Subject,
+    unhelped,
+)
 from weighbridge.engines.vllm import ENGINE, checks, launching, parts, serving, setting
-from weighbridge.engines.vllm.cases import Case, Launched, case
-from weighbridge.engines.vllm.reserve import Reserve, share
+from weighbridge.engines.vllm.cases import VllmCase, VllmLaunched, case
+from weighbridge.engines.vllm.reserve import RankReserve, share
 from weighbridge.engines.vllm.rules import rules
 from weighbridge.memory import Device
 from weighbridge.units import human
@@ -22,14 +31,14 @@ BATCH = "--batch-size"
 NEEDS = cards.Needs(ENGINE.name, refuses=True, unstable=frozenset(column("vllm.not_float16")))
 
 
-def infer(subject: Subject, w: Infer, budget: Budget | None) -> Answer:
+def infer(subject: Subject, w: Infer, budget: Budget | None) -> EngineAnswer:
     """Raises UsageError for settings that the engine refuses."""
     subject, found = _met(subject, w, budget)
-    point = Point(subject.context, w.prompt_len, setting.positive(w.batch_size, BATCH) or 1)
+    point = SearchPoint(subject.context, w.prompt_len, setting.positive(w.batch_size, BATCH) or 1)
     own = found.launched(w, point, setting.said(w))
     able = own if budget is None else serving.able(found, own, point, budget)
     sized = own if w.engine_defaults or able is None else able  # a command is taken as it is
-    return Answer(
+    return EngineAnswer(
         devices=_devices(subject, sized, budget),
         settings=sized.at.to_dict(sized.w) | {"dtype": subject.choice.dtype.name},
         derived=_derived(subject, sized, able, budget) | _served(own, able, budget),
@@ -48,8 +57,8 @@ def probe(subject: Subject, w: Infer, budget: Budget) -> Probe:
     """Prepares the numbers of `infer` for searches."""
     subject, found = _met(subject, w, budget)
 
-    def ask(point: Point) -> Held | None:
-        made: Launched | None = found.launched(w, point, setting.said(w))
+    def ask(point: SearchPoint) -> HeldBytes | None:
+        made: VllmLaunched | None = found.launched(w, point, setting.said(w))
         assert made is not None
         if not w.engine_defaults:
             made = serving.surest(found, made, point, budget)
@@ -58,12 +67,12 @@ def probe(subject: Subject, w: Infer, budget: Budget) -> Probe:
         if made is None:
             return None
         kinds = [[p.parts for p in parts.phases(r)] for r in made.kinds]
-        return Held(len(made.dealt), kinds)
+        return HeldBytes(len(made.dealt), kinds)
 
     return ask
 
 
-def _met(subject: Subject, w: Infer, budget: Budget | None) -> tuple[Subject, Case]:
+def _met(subject: Subject, w: Infer, budget: Budget | None) -> tuple[Subject, VllmCase]:
     """The model as vLLM takes it on that card, and what was prepared of it."""
     number, _ = version(ENGINE, w.engine_version)
     subject = cards.suited(subject, w, budget, NEEDS)
@@ -72,7 +81,7 @@ def _met(subject: Subject, w: Infer, budget: Budget | None) -> tuple[Subject, Ca
     return subject, case(subject, w, budget, rules(number))
 
 
-def _devices(subject: Subject, made: Launched, budget: Budget | None) -> tuple[Device, ...]:
+def _devices(subject: Subject, made: VllmLaunched, budget: Budget | None) -> tuple[Device, ...]:
     kinds = [
         (parts.phases(r), None if budget is None else r.taken(_asks(made, budget)))
         for r in made.kinds
@@ -84,18 +93,20 @@ def _devices(subject: Subject, made: Launched, budget: Budget | None) -> tuple[D
     return (*gpus, parts.host(subject, made))
 
 
-def _asks(made: Launched, budget: Budget) -> int:
+def _asks(made: VllmLaunched, budget: Budget) -> int:
     """Bytes of the card that vLLM asks for."""
     return share(made.kinds[0].own.at.rules, made.utilization, budget)
 
 
-def _served(own: Launched, able: Launched | None, budget: Budget | None) -> dict[str, Any]:
+def _served(own: VllmLaunched, able: VllmLaunched | None, budget: Budget | None) -> dict[str, Any]:
     if budget is None:
         return {}
     return {"serves_as_asked": serving.serves(own, budget), "launch_serves": able is not None}
 
 
-def _serves(subject: Subject, own: Launched, able: Launched | None, budget: Budget) -> Serves:
+def _serves(
+    subject: Subject, own: VllmLaunched, able: VllmLaunched | None, budget: Budget
+) -> Serves:
     """A command is taken as it is; else the launch line is what was sized."""
     alike = own.w.engine_defaults
     judged = own if alike or able is None else able
@@ -113,7 +124,7 @@ def _serves(subject: Subject, own: Launched, able: Launched | None, budget: Budg
 
 
 def _derived(
-    subject: Subject, sized: Launched, able: Launched | None, budget: Budget | None
+    subject: Subject, sized: VllmLaunched, able: VllmLaunched | None, budget: Budget | None
 ) -> dict[str, Any]:
     at, kinds = sized.at, sized.kinds
     replica = sized.dealt[: at.tensor * at.pipeline]
@@ -140,18 +151,18 @@ def _derived(
     return facts if budget is None else facts | _of_card(sized, budget)
 
 
-def _line(s: Subject, made: Launched) -> dict[str, str]:
+def _line(s: Subject, made: VllmLaunched) -> dict[str, str]:
     return lines.facts(s, made.w, ENGINE, launching.command(s, made.at, made.w))
 
 
-def _marginal(r: Reserve) -> int:
+def _marginal(r: RankReserve) -> int:
     """Bytes of one more token of a request."""
     context = r.blocks.context
     span = min(SPAN, context - 1) or 1
     return (r.blocks.content(context) - r.blocks.content(context - span)) // span
 
 
-def _of_card(made: Launched, budget: Budget) -> dict[str, Any]:
+def _of_card(made: VllmLaunched, budget: Budget) -> dict[str, Any]:
     """The rank with the fewest blocks decides for all of a replica."""
     asked, kinds, data = _asks(made, budget), made.kinds, made.at.data
     least = min(kinds, key=lambda r: _blocks(r, asked))
@@ -172,28 +183,28 @@ def _of_card(made: Launched, budget: Budget) -> dict[str, Any]:
     }
 
 
-def _blocks(r: Reserve, asked: int) -> float:
+def _blocks(r: RankReserve, asked: int) -> float:
     available = max(0, r.available(asked))
     return r.blocks.pool.count(available) if r.blocks.pool.groups else available
 
 
-def _concurrency(r: Reserve, available: int) -> float:
+def _concurrency(r: RankReserve, available: int) -> float:
     return r.blocks.pool.concurrency(available, r.blocks.setting.load)
 
 
-def _warnings(own: Launched, able: Launched | None, budget: Budget) -> Iterator[str]:
+def _warnings(own: VllmLaunched, able: VllmLaunched | None, budget: Budget) -> Iterator[str]:
     if able is not own:
         yield _lacks(own, budget) + _way(own, able, budget)
 
 
-def _lacks(own: Launched, budget: Budget) -> str:
+def _lacks(own: VllmLaunched, budget: Budget) -> str:
     """What the flags as they were asked leave no room for; "" where they surely serve."""
     asked = _asks(own, budget)
     least = min(own.kinds, key=lambda r: _blocks(r, asked))
     return _refusal(own, least, budget) or _room(own, least, budget) or _nearly(own, least, budget)
 
 
-def _nearly(own: Launched, r: Reserve, budget: Budget) -> str:
+def _nearly(own: VllmLaunched, r: RankReserve, budget: Budget) -> str:
     """What is expected to serve, and may not."""
     if serving.serves(own, budget, serving.WORST):
         return ""
@@ -210,7 +221,7 @@ def _nearly(own: Launched, r: Reserve, budget: Budget) -> str:
     )
 
 
-def _room(own: Launched, r: Reserve, budget: Budget) -> str:
+def _room(own: VllmLaunched, r: RankReserve, budget: Budget) -> str:
     """What there is no room for."""
     asked = _asks(own, budget)
     room = max(0, r.available(asked))
@@ -239,7 +250,7 @@ def _room(own: Launched, r: Reserve, budget: Budget) -> str:
     )
 
 
-def _refusal(own: Launched, r: Reserve, budget: Budget) -> str:
+def _refusal(own: VllmLaunched, r: RankReserve, budget: Budget) -> str:
     asked = _asks(own, budget)
     if not serving.refused(r, asked, budget):
         return ""
@@ -255,7 +266,7 @@ def _ranks(w: Infer) -> int:
     return math.prod(int(size or 1) for size in sizes)
 
 
-def _way(own: Launched, able: Launched | None, budget: Budget) -> str:
+def _way(own: VllmLaunched, able: VllmLaunched | None, budget: Budget) -> str:
     if able is None:
         return f"; {unhelped(budget.choice.count, _ranks(own.w))}"
     changes, would = launching.changes(own.w, able.w), WOULD[serving.surely(able, budget)]

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from weighbridge.engines import lines
 from weighbridge.engines.serving import Subject
 from weighbridge.engines.vllm import ENGINE
-from weighbridge.engines.vllm.setting import Launch
+from weighbridge.engines.vllm.setting import VllmLaunch
 from weighbridge.units import GIB
 from weighbridge.workload import Infer
 
@@ -21,7 +21,7 @@ CHANGED = {
 }
 
 
-def command(subject: Subject, at: Launch, w: Infer) -> str:
+def command(subject: Subject, at: VllmLaunch, w: Infer) -> str:
     where = lines.place(subject)
     words = [*lines.before(subject, ENGINE), "vllm serve", shlex.quote(where.model)]
     if where.revision:
@@ -50,7 +50,7 @@ def _weights(subject: Subject, w: Infer) -> Iterator[tuple[str, object]]:
     yield from ((flag, value) for flag, value in named if value)
 
 
-def _flags(at: Launch, w: Infer) -> Iterator[tuple[str, object]]:
+def _flags(at: VllmLaunch, w: Infer) -> Iterator[tuple[str, object]]:
     yield "--max-model-len", at.context
     numbers = (
         ("--gpu-memory-utilization", at.utilization, w.gpu_memory_utilization is not None),
@@ -79,7 +79,7 @@ def _flags(at: Launch, w: Infer) -> Iterator[tuple[str, object]]:
     yield from ((flag, True) for flag, said in _switches(at, w) if said)
 
 
-def _extras(subject: Subject, at: Launch, w: Infer) -> Iterator[tuple[str, object]]:
+def _extras(subject: Subject, at: VllmLaunch, w: Infer) -> Iterator[tuple[str, object]]:
     if at.speculative:
         found: dict[str, object] = {"method": METHODS.get(at.method, at.method)}
         if w.draft_model:
@@ -90,7 +90,7 @@ def _extras(subject: Subject, at: Launch, w: Infer) -> Iterator[tuple[str, objec
         yield "--limit-mm-per-prompt", shlex.quote(json.dumps({"image": w.images}))
 
 
-def _switches(at: Launch, w: Infer) -> Iterator[tuple[str, bool]]:
+def _switches(at: VllmLaunch, w: Infer) -> Iterator[tuple[str, bool]]:
     yield "--enable-expert-parallel", at.expert_parallel
     yield "--enforce-eager", at.eager
     yield "--language-model-only", at.language_only

@@ -5,11 +5,11 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from weighbridge.components import host as host_memory
-from weighbridge.components.weights import Choice
+from weighbridge.components.weights import FormatChoice
 from weighbridge.engines.serving import Subject
-from weighbridge.engines.vllm.cases import Launched
-from weighbridge.engines.vllm.profile import Moment
-from weighbridge.engines.vllm.reserve import LATER, Reserve, Standing
+from weighbridge.engines.vllm.cases import VllmLaunched
+from weighbridge.engines.vllm.profile import ProfiledMoment
+from weighbridge.engines.vllm.reserve import LATER, RankReserve, Standing
 from weighbridge.kept import kept
 from weighbridge.memory import Basis, Bytes, Component, Device, Phase, exactly
 from weighbridge.units import GIB
@@ -21,7 +21,7 @@ ITEMS = 4 * GIB  # --mm-processor-cache-gb
 RUNNER = "vllm v1/worker/gpu_model_runner.py (profile_run)"
 
 
-def phases(r: Reserve) -> tuple[Phase, ...]:
+def phases(r: RankReserve) -> tuple[Phase, ...]:
     """Pooling models do not decode."""
     standing = kept(r.own, ("parts",), lambda: _Standing.of(r.own))
     held = tuple(_shown((*standing.held, _requests(r), *standing.driver)))
@@ -55,7 +55,7 @@ class _Standing(NamedTuple):
         return cls(tuple(_held(own)), driver, running, tuple(_unseen(own)))
 
 
-def _weights(choice: Choice, nbytes: int) -> str:
+def _weights(choice: FormatChoice, nbytes: int) -> str:
     told = f"every tensor of this rank in {choice.name}, as vLLM's layers hold it"
     size = choice.dtype.size(1)
     if choice.scheme is not None or nbytes % size:
@@ -98,7 +98,7 @@ def _held(own: Standing) -> Iterator[Component]:
     )
 
 
-def _requests(r: Reserve) -> Component:
+def _requests(r: RankReserve) -> Component:
     return _of(
         "buffers",
         r.persistent,
@@ -149,7 +149,7 @@ def _unseen(own: Standing) -> Iterator[Component]:
     )
 
 
-def _late(r: Reserve) -> Iterator[Component]:
+def _late(r: RankReserve) -> Iterator[Component]:
     if r.late:
         yield _of(
             "workspaces",
@@ -160,7 +160,7 @@ def _late(r: Reserve) -> Iterator[Component]:
         )
 
 
-def _images(r: Reserve) -> Iterator[Component]:
+def _images(r: RankReserve) -> Iterator[Component]:
     if r.images:
         yield Component(
             name="activations",
@@ -173,7 +173,7 @@ def _images(r: Reserve) -> Iterator[Component]:
 
 
 @lru_cache(maxsize=64)
-def _moment(m: Moment) -> tuple[Component, ...]:
+def _moment(m: ProfiledMoment) -> tuple[Component, ...]:
     found = (
         Component(
             name="activations",
@@ -209,7 +209,7 @@ def _of(
     )
 
 
-def host(subject: Subject, made: Launched) -> Device:
+def host(subject: Subject, made: VllmLaunched) -> Device:
     """File pages, which the kernel may drop; processes; what is offloaded, pinned."""
     found = [r.own.resident.loaded for r in made.found]
     pages = sum(t.nbytes for p in subject.model.parts for t in p.stored) or sum(

@@ -20,7 +20,7 @@ from weighbridge.engines.caches import blocks
 from weighbridge.engines.serving import Subject
 from weighbridge.engines.shards import Rank
 from weighbridge.engines.vllm import caches as vllm
-from weighbridge.engines.vllm.setting import Launch, has_states
+from weighbridge.engines.vllm.setting import VllmLaunch, has_states
 from weighbridge.memory import Component, exactly
 from weighbridge.workload import Infer
 
@@ -30,8 +30,8 @@ class Cached:
     """The layers of one rank that have caches, and their pool, for any context and batch."""
 
     kinds: Mapping[Mixer, int]  # layers, counted
-    usual: vllm.Setting
-    planned: Callable[[int], blocks.Pool]  # by the encoder's length
+    usual: vllm.VllmCacheSetting
+    planned: Callable[[int], blocks.CachePool]  # by the encoder's length
 
 
 @dataclass(frozen=True, kw_only=True)  # not slotted: it keeps what it has computed
@@ -39,7 +39,7 @@ class Blocks:
     """One rank's, as a launch draws them."""
 
     cached: Cached
-    pool: blocks.Pool
+    pool: blocks.CachePool
     context: int  # of a request, with the tokens that are being proposed
     requests: int
     tokens: int  # of a batch
@@ -47,7 +47,7 @@ class Blocks:
     shared: int  # blocks that requests have in common, and are stored once
 
     @cached_property
-    def setting(self) -> vllm.Setting:
+    def setting(self) -> vllm.VllmCacheSetting:
         return replace(
             self.cached.usual,
             context=self.context,
@@ -109,18 +109,18 @@ class Blocks:
         )
 
 
-def cached(subject: Subject, rank: Rank, at: Launch, w: Infer) -> Cached:
+def cached(subject: Subject, rank: Rank, at: VllmLaunch, w: Infer) -> Cached:
     layers, setting = _layers(subject, rank, at), _setting(subject, at, w)
 
     @lru_cache(maxsize=4)
-    def planned(encoder: int) -> blocks.Pool:
+    def planned(encoder: int) -> blocks.CachePool:
         return vllm.plan(layers, replace(setting, encoder=encoder))
 
     return Cached(Counter(mixers(layers)), setting, planned)
 
 
 def drawn(
-    subject: Subject, cached: Cached, at: Launch, context: int, requests: int, prefix: int
+    subject: Subject, cached: Cached, at: VllmLaunch, context: int, requests: int, prefix: int
 ) -> Blocks:
     """What so many requests draw at this launch; `prefix` are tokens that they have in common."""
     encoder = context if subject.body.encoder is not None else 0
@@ -137,9 +137,9 @@ def drawn(
     )
 
 
-def _setting(subject: Subject, at: Launch, w: Infer) -> vllm.Setting:
+def _setting(subject: Subject, at: VllmLaunch, w: Infer) -> vllm.VllmCacheSetting:
     named = w.mamba_ssm_cache_dtype if w.mamba_ssm_cache_dtype != "auto" else None
-    return vllm.Setting(
+    return vllm.VllmCacheSetting(
         context=at.context,
         dtype=subject.choice.dtype,
         kv_cache_dtype=at.kv_cache_dtype,
@@ -163,7 +163,7 @@ def _ssm(subject: Subject, named: str | None) -> DType | None:
     return vllm.ssm_dtype(subject.config) if subject.config is not None else None
 
 
-def _layers(subject: Subject, rank: Rank, at: Launch) -> tuple[Layer, ...]:
+def _layers(subject: Subject, rank: Rank, at: VllmLaunch) -> tuple[Layer, ...]:
     """Return this rank's layers with a cache. A model that sees all tokens at once remembers
     none."""
     if not subject.body.causal:
@@ -171,11 +171,11 @@ def _layers(subject: Subject, rank: Rank, at: Launch) -> tuple[Layer, ...]:
     return (*rank.layers, *_drafting(subject, rank, at))
 
 
-def _drafting(subject: Subject, rank: Rank, at: Launch) -> tuple[Layer, ...]:
+def _drafting(subject: Subject, rank: Rank, at: VllmLaunch) -> tuple[Layer, ...]:
     return extras.draft_layers(subject, at.method) if at.speculative and rank.last else ()
 
 
-def _shared(pool: blocks.Pool, requests: int, alike: int) -> int:
+def _shared(pool: blocks.CachePool, requests: int, alike: int) -> int:
     """Whole blocks of layers that keep all tokens; windows and states have their own."""
     whole = (g for g in pool.groups if g.specs[0].kind == "full")
     return (requests - 1) * sum(alike // g.tokens for g in whole) if alike else 0

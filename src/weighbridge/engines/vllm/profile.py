@@ -21,13 +21,13 @@ from dataclasses import dataclass
 from weighbridge.accelerators.budget import Budget
 from weighbridge.arch.body import Body
 from weighbridge.engines.vllm import encoders, forward, hardware, sampling
-from weighbridge.engines.vllm.setting import Launch
+from weighbridge.engines.vllm.setting import VllmLaunch
 from weighbridge.memory import Bytes
 from weighbridge.units import MIB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Moment:
+class ProfiledMoment:
     """Bytes by what they are; together they are alive at once."""
 
     name: str
@@ -59,12 +59,12 @@ class Work:
 def moments(
     body: Body,
     widths: forward.Widths,
-    at: Launch,
+    at: VllmLaunch,
     work: Work,
     budget: Budget | None,
     *,
     last: bool,
-) -> tuple[Moment, ...]:
+) -> tuple[ProfiledMoment, ...]:
     seen = encoders.NONE
     if work.items:
         seen = encoders.encoded(
@@ -90,16 +90,16 @@ def moments(
     return tuple(found)
 
 
-def share(at: Launch) -> forward.Share:
+def share(at: VllmLaunch) -> forward.RankShare:
     """How one rank splits what it computes."""
-    return forward.Share(tensor=at.tensor, expert_width=_expert_width(at))
+    return forward.RankShare(tensor=at.tensor, expert_width=_expert_width(at))
 
 
-def peak(found: Sequence[Moment]) -> Moment:
+def peak(found: Sequence[ProfiledMoment]) -> ProfiledMoment:
     return max(found, key=lambda m: m.total.expected)
 
 
-def _expert_width(at: Launch) -> int:
+def _expert_width(at: VllmLaunch) -> int:
     """Replicas of the engine share the experts, too."""
     return 1 if at.expert_parallel else at.tensor * at.data
 
@@ -119,15 +119,15 @@ class _Held:
         return self.seen.held * self.size
 
 
-def _experts(step: forward.Step, at: Launch, work: Work) -> int:
+def _experts(step: forward.StepWidths, at: VllmLaunch, work: Work) -> int:
     """Tokens of all replicas meet at the experts."""
     sized = work.profiled if at.rules.workspace_kept and work.kept else work.tokens
     tokens = sized * at.data
     return step.workspace * min(tokens, at.rules.chunk or tokens) * work.itemsize
 
 
-def _encoding(held: _Held) -> Moment:
-    return Moment(
+def _encoding(held: _Held) -> ProfiledMoment:
+    return ProfiledMoment(
         name="encoding",
         activations=_flat(held.encoder + held.seen.widest * held.size),
         workspaces=held.cublas,
@@ -136,15 +136,15 @@ def _encoding(held: _Held) -> Moment:
 
 
 def _stepping(
-    widths: forward.Widths, at: Launch, work: Work, held: _Held, budget: Budget | None
-) -> Moment:
+    widths: forward.Widths, at: VllmLaunch, work: Work, held: _Held, budget: Budget | None
+) -> ProfiledMoment:
     step = widths.step
     tried = widths.expanded * work.rows
     trial = step.projected * work.tokens + tried if tried else 0
     nbytes = max(step.widest * work.tokens, trial) * work.itemsize + held.encoder
     benchmark = 0 if at.eager else hardware.cache(budget) * MIB
     again = held.again if held.size == sampling.FLOAT32 else 0
-    return Moment(
+    return ProfiledMoment(
         name="step",
         activations=Bytes(nbytes, nbytes + benchmark, nbytes + benchmark + again),
         workspaces=held.cublas + held.experts,
@@ -152,13 +152,15 @@ def _stepping(
     )
 
 
-def _answering(body: Body, at: Launch, work: Work, held: _Held, budget: Budget | None) -> Moment:
+def _answering(
+    body: Body, at: VllmLaunch, work: Work, held: _Held, budget: Budget | None
+) -> ProfiledMoment:
     kept = held.cublas + (held.experts if at.rules.workspace_kept and work.kept else 0)
     rows = min(work.sequences, work.tokens)
     hidden = work.tokens * body.hidden * work.itemsize + held.encoder
     if at.pooling:
         pooled = rows * max(body.hidden, body.labels) * (work.itemsize + sampling.FLOAT32)
-        return Moment(
+        return ProfiledMoment(
             name="pooling",
             activations=_flat(hidden + pooled),
             workspaces=kept,
@@ -170,7 +172,7 @@ def _answering(body: Body, at: Launch, work: Work, held: _Held, budget: Budget |
     kept += sampling.buffer(kind, rows, body.vocab, hardware.multiprocessors(budget))
     found = hidden + copies * rows * body.hidden * work.itemsize
     again = sampling.again(kind, work.itemsize) * rows * sampling.padded(body.vocab)
-    return Moment(
+    return ProfiledMoment(
         name="sampling",
         activations=Bytes(found, found + again, found + again),
         logits=each * rows * sampling.padded(body.vocab),

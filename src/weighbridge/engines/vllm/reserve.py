@@ -25,7 +25,7 @@ from weighbridge.arch.table import column
 from weighbridge.components.device import context
 from weighbridge.engines import arriving, extras
 from weighbridge.engines.communication import STAGES, communication, received
-from weighbridge.engines.serving import Point, Subject
+from weighbridge.engines.serving import SearchPoint, Subject
 from weighbridge.engines.shards import Rank
 from weighbridge.engines.vllm import (
     ENGINE,
@@ -41,8 +41,8 @@ from weighbridge.engines.vllm import (
     talking,
     weights,
 )
-from weighbridge.engines.vllm.rules import Rules
-from weighbridge.engines.vllm.setting import Launch, has_experts
+from weighbridge.engines.vllm.rules import VllmRules
+from weighbridge.engines.vllm.setting import VllmLaunch, has_experts
 from weighbridge.memory import Bytes, Component, exactly, total
 from weighbridge.units import MIB, ceil_div
 from weighbridge.workload import Infer
@@ -61,7 +61,7 @@ class Resident:
     """What one rank holds whatever is asked of it."""
 
     rank: Rank
-    loaded: weights.Loaded
+    loaded: weights.RankWeights
     imported: int  # buffers of kernels, counted with the weights
     adapters: tuple[Component, ...]
     draft: tuple[Component, ...]
@@ -79,13 +79,13 @@ class Standing:
     subject: Subject
     w: Infer
     budget: Budget | None
-    at: Launch  # its context and requests are those of another question
+    at: VllmLaunch  # its context and requests are those of another question
     resident: Resident
     widths: forward.Widths
-    captured: graphs.Captured
+    captured: graphs.CapturedGraphs
     growth: Bytes
     talk_after: tuple[Component, ...]
-    peak: Callable[[int, bool, int], profile.Moment]  # of tokens, with items, of a context
+    peak: Callable[[int, bool, int], profile.ProfiledMoment]  # of tokens, with items, of a context
 
     @cached_property
     def torch(self) -> int:
@@ -170,7 +170,7 @@ class Standing:
 
 
 @dataclass(frozen=True, kw_only=True)  # not slotted: it keeps what it has computed
-class Reserve:
+class RankReserve:
     """One rank, with its requests."""
 
     own: Standing
@@ -196,16 +196,16 @@ class Reserve:
         return self.own.at.rules.second_items or not self.own.at.second_runner
 
     @cached_property
-    def profiled(self) -> profile.Moment:
+    def profiled(self) -> profile.ProfiledMoment:
         return self.own.peak(self.own.at.tokens, self._seen, self.context)
 
     @property
-    def decoding(self) -> profile.Moment:
+    def decoding(self) -> profile.ProfiledMoment:
         at = self.own.at
         return self.own.peak(at.sequences * (1 + at.speculative), False, self.context)
 
     @cached_property
-    def asked(self) -> profile.Moment:
+    def asked(self) -> profile.ProfiledMoment:
         """The widest moment of this workload."""
         again = _again(self)
         return self.own.peak(again or self.prompts, False, self.context)
@@ -272,13 +272,15 @@ class Reserve:
         return Bytes(*(middle + bound - own.expected for bound in own))
 
 
-def share(r: Rules, utilization: float, budget: Budget) -> int:
+def share(r: VllmRules, utilization: float, budget: Budget) -> int:
     """Bytes of the card that vLLM asks for."""
     wanted = hardware.total(budget) * utilization
     return math.ceil(wanted) if r.rounds_up else int(wanted)
 
 
-def resident(subject: Subject, rank: Rank, at: Launch, w: Infer, budget: Budget | None) -> Resident:
+def resident(
+    subject: Subject, rank: Rank, at: VllmLaunch, w: Infer, budget: Budget | None
+) -> Resident:
     adapters = _adapters(subject, rank, at, w, budget)
     draft = _draft(subject, rank, at, budget)
     imported = weights.imported(subject, at, budget)
@@ -298,7 +300,7 @@ def resident(subject: Subject, rank: Rank, at: Launch, w: Infer, budget: Budget 
 
 
 def standing(
-    subject: Subject, found: Resident, at: Launch, w: Infer, budget: Budget | None
+    subject: Subject, found: Resident, at: VllmLaunch, w: Infer, budget: Budget | None
 ) -> Standing:
     rank = found.rank
     widths = forward.widths(rank.blocks, subject.body.hidden, profile.share(at), eager=at.eager)
@@ -317,13 +319,13 @@ def standing(
 
 
 def _peaks(
-    subject: Subject, rank: Rank, at: Launch, widths: forward.Widths, budget: Budget | None
-) -> Callable[[int, bool, int], profile.Moment]:
+    subject: Subject, rank: Rank, at: VllmLaunch, widths: forward.Widths, budget: Budget | None
+) -> Callable[[int, bool, int], profile.ProfiledMoment]:
     """The widest moment of so many tokens, with images and sounds or without, of a context."""
     kept = weights.keeps_workspace(subject, budget)
 
     @lru_cache(maxsize=PEAKS)
-    def widest(tokens: int, items: bool, context: int, rows: int) -> profile.Moment:
+    def widest(tokens: int, items: bool, context: int, rows: int) -> profile.ProfiledMoment:
         work = profile.Work(
             tokens=tokens,
             sequences=at.sequences,
@@ -337,7 +339,7 @@ def _peaks(
         moments = profile.moments(subject.body, widths, at, work, budget, last=rank.last)
         return profile.peak(moments)
 
-    def peak(tokens: int, items: bool, context: int) -> profile.Moment:
+    def peak(tokens: int, items: bool, context: int) -> profile.ProfiledMoment:
         """What does not matter is not told, so that the same is found again."""
         items = items and rank.first and bool(subject.body.towers)
         rows = forward.expanded_rows(context, at.sequences) if widths.expanded else 0
@@ -346,7 +348,7 @@ def _peaks(
     return peak
 
 
-def _again(r: Reserve) -> int:
+def _again(r: RankReserve) -> int:
     """Tokens of one step where requests do not all fit: those that gave up their blocks read what
     they have written as a prompt, as many at once as the cache holds (v1/core/sched/scheduler.py,
     _preempt_request). 0 where none does."""
@@ -360,7 +362,7 @@ def _again(r: Reserve) -> int:
     return held if r.prompts < min(held, at.tokens) else 0
 
 
-def prompts(at: Launch, w: Infer, point: Point, requests: int) -> int:
+def prompts(at: VllmLaunch, w: Infer, point: SearchPoint, requests: int) -> int:
     """Tokens that this workload brings at once; a shared prefix is computed once."""
     prompt = point.prompt_len or point.context
     shared = min(w.shared_prefix or 0, prompt - 1) if at.prefix_caching else 0
@@ -368,7 +370,7 @@ def prompts(at: Launch, w: Infer, point: Point, requests: int) -> int:
 
 
 def _adapters(
-    subject: Subject, rank: Rank, at: Launch, w: Infer, budget: Budget | None
+    subject: Subject, rank: Rank, at: VllmLaunch, w: Infer, budget: Budget | None
 ) -> tuple[Component, ...]:
     if not w.max_loras:
         return ()
@@ -383,7 +385,7 @@ def _adapters(
 
 
 def _draft(
-    subject: Subject, rank: Rank, at: Launch, budget: Budget | None
+    subject: Subject, rank: Rank, at: VllmLaunch, budget: Budget | None
 ) -> tuple[Component, ...]:
     if not at.speculative or not rank.last:
         return ()
@@ -396,7 +398,9 @@ def _draft(
     )
 
 
-def _talk(subject: Subject, rank: Rank, at: Launch, budget: Budget | None) -> tuple[Component, ...]:
+def _talk(
+    subject: Subject, rank: Rank, at: VllmLaunch, budget: Budget | None
+) -> tuple[Component, ...]:
     found = communication(
         talking.collectives(at.rules), body=subject.body, budget=budget, **weights.sizes(at, budget)
     )
@@ -406,11 +410,13 @@ def _talk(subject: Subject, rank: Rank, at: Launch, budget: Budget | None) -> tu
     return (*found, received(at.tokens, subject.body.hidden, itemsize))
 
 
-def _graphs(subject: Subject, rank: Rank, at: Launch, budget: Budget | None) -> graphs.Captured:
+def _graphs(
+    subject: Subject, rank: Rank, at: VllmLaunch, budget: Budget | None
+) -> graphs.CapturedGraphs:
     full = at.rules.full_graphs and not at.pooling
     count = graphs.graphs(at.captures, at.sequences, 1 + at.speculative, full=full)
     step = forward.step(
-        rank.blocks, subject.body.hidden, forward.Share(tensor=at.tensor), eager=False
+        rank.blocks, subject.body.hidden, forward.RankShare(tensor=at.tensor), eager=False
     )
     largest = max(at.captures, default=0)
     cut = 0
@@ -425,7 +431,7 @@ def _graphs(subject: Subject, rank: Rank, at: Launch, budget: Budget | None) -> 
     return graphs.estimate(rank.blocks, _by_adapters(at, count), widest, cut)
 
 
-def _by_adapters(at: Launch, count: int) -> tuple[int, int]:
+def _by_adapters(at: VllmLaunch, count: int) -> tuple[int, int]:
     """Graphs without and with slots for adapters."""
     if not at.adapters:
         return count, 0
@@ -436,7 +442,7 @@ def _outer(subject: Subject) -> str:
     return subject.config.model_type if subject.config is not None else ""
 
 
-def _persistent(r: Reserve) -> int:
+def _persistent(r: RankReserve) -> int:
     """Tables of blocks, inputs as embeddings (of the newer runner where there are towers alone);
     counts of the newer runner."""
     at, subject = r.own.at, r.own.subject
@@ -447,7 +453,7 @@ def _persistent(r: Reserve) -> int:
     return tables + counted + (embedded if subject.body.towers or not at.second_runner else 0)
 
 
-def _late(r: Reserve) -> int:
+def _late(r: RankReserve) -> int:
     """What attention keeps: gathered latents, scratch of Blackwell's kernels."""
     at, latent = r.own.at, r.own.widths.latent
     rows = latent and latent * forward.expanded_rows(r.context, at.sequences)
@@ -457,7 +463,7 @@ def _late(r: Reserve) -> int:
 
 
 def residents(
-    subject: Subject, at: Launch, w: Infer, budget: Budget | None
+    subject: Subject, at: VllmLaunch, w: Infer, budget: Budget | None
 ) -> tuple[tuple[Resident, ...], tuple[int, ...]]:
     """What ranks hold, each kind once; and of each rank, which of them."""
     made: dict[tuple[object, ...], int] = {}
@@ -474,7 +480,7 @@ def residents(
 
 
 def _unpacked(
-    subject: Subject, at: Launch, budget: Budget | None, packed: Sequence[Rank]
+    subject: Subject, at: VllmLaunch, budget: Budget | None, packed: Sequence[Rank]
 ) -> Sequence[tuple[Component, ...]]:
     """What each rank has of 16-bit weights, where the format is made while it loads, or of packed
     ones that are laid out anew."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, Literal
 
-from weighbridge.engines.parallel.kernels import HOPPER, Kernel
+from weighbridge.engines.parallel.kernels import HOPPER, WeightKernel
 from weighbridge.units import KIB
 
 Version = tuple[int, ...]
@@ -23,11 +23,11 @@ Second = Literal["none", "float32", "own", "warm"]
 
 BLOCKS = (1, 8, 16, 32, 64, 128)
 WITH_SCALES = HOPPER._replace(file_scales=True)
-WIDE_COLUMNS = Kernel(columns=256, hidden=256, bias_bytes=4)
+WIDE_COLUMNS = WeightKernel(columns=256, hidden=256, bias_bytes=4)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rules:
+class VllmRules:
     """One version's. `second_runner` are the classes that its newer model runner serves; `second`
     is what that runner's sampler makes of logits while profiling: a float32 copy, nothing, or
     both after a pass with every kind of request."""
@@ -77,11 +77,11 @@ class Rules:
     logged_by_groups: bool = True  # tokens of the cache in the log are by its groups
     in_flight: bool = False  # tokens of batches under way count to a request's
     # Kernels for MXFP4 (parallel/kernels.py)
-    hopper: Kernel = WITH_SCALES
-    blackwell: Kernel = WIDE_COLUMNS
+    hopper: WeightKernel = WITH_SCALES
+    blackwell: WeightKernel = WIDE_COLUMNS
 
 
-FIRST = Rules(version=(0, 9), chunk=64 * KIB, whole_prompts=True, graphs_by_sequences=False)
+FIRST = VllmRules(version=(0, 9), chunk=64 * KIB, whole_prompts=True, graphs_by_sequences=False)
 LLAMA = frozenset(("LlamaForCausalLM", "MistralForCausalLM", "Qwen3ForCausalLM"))
 MIXTURES = frozenset(("DeepseekV2ForCausalLM", "Qwen2MoeForCausalLM", "GraniteMoeForCausalLM"))
 CHANGES: tuple[tuple[Version, dict[str, Any]], ...] = (
@@ -142,7 +142,7 @@ CHANGES: tuple[tuple[Version, dict[str, Any]], ...] = (
 
 
 @cache
-def rules(version: Version) -> Rules:
+def rules(version: Version) -> VllmRules:
     """Return the rules of the newest change that is not newer than `version`."""
     found = FIRST
     for since, changed in CHANGES:

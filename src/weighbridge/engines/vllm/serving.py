@@ -17,10 +17,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from weighbridge.accelerators.budget import Budget
-from weighbridge.engines.serving import Point, Surely
+from weighbridge.engines.serving import SearchPoint, Surely
 from weighbridge.engines.vllm import hardware
-from weighbridge.engines.vllm.cases import Case, Launched
-from weighbridge.engines.vllm.reserve import Reserve, share
+from weighbridge.engines.vllm.cases import VllmCase, VllmLaunched
+from weighbridge.engines.vllm.reserve import RankReserve, share
 from weighbridge.engines.vllm.setting import Batch
 
 STEPS = 1000  # a share is written in thousandths
@@ -28,19 +28,21 @@ BATCHES = (2048, 512)
 WORST, EXPECTED, BEST = range(3)  # of what is free, the bound; of what is taken, the other one
 
 
-def serves(made: Launched, budget: Budget, by: int = EXPECTED) -> bool:
+def serves(made: VllmLaunched, budget: Budget, by: int = EXPECTED) -> bool:
     """`by`: the estimates that are believed."""
     return all(_serves(r, made.utilization, budget, by) for r in made.kinds)
 
 
-def surely(made: Launched, budget: Budget) -> Surely:
+def surely(made: VllmLaunched, budget: Budget) -> Surely:
     """What holds by every estimate, by none, or by some."""
     if serves(made, budget, WORST):
         return "yes"
     return "unknown" if serves(made, budget, BEST) else "no"
 
 
-def able(case: Case, own: Launched, point: Point, budget: Budget) -> Launched | None:
+def able(
+    case: VllmCase, own: VllmLaunched, point: SearchPoint, budget: Budget
+) -> VllmLaunched | None:
     """The nearest launch that surely serves, else one that is expected to; None where none is."""
     sure = surest(case, own, point, budget)
     if sure is not None or _hopeless(own, budget):
@@ -49,7 +51,9 @@ def able(case: Case, own: Launched, point: Point, budget: Budget) -> Launched | 
     return next((made for made in tried if serves(made, budget)), None)
 
 
-def surest(case: Case, own: Launched, point: Point, budget: Budget) -> Launched | None:
+def surest(
+    case: VllmCase, own: VllmLaunched, point: SearchPoint, budget: Budget
+) -> VllmLaunched | None:
     """The nearest that surely serves; None where weights and blocks are more than the card."""
     if serves(own, budget, WORST):
         return own
@@ -59,7 +63,9 @@ def surest(case: Case, own: Launched, point: Point, budget: Budget) -> Launched 
     return next((made for made in tried if serves(made, budget, WORST)), None)
 
 
-def _tries(case: Case, own: Launched, point: Point, budget: Budget) -> Iterator[Launched]:
+def _tries(
+    case: VllmCase, own: VllmLaunched, point: SearchPoint, budget: Budget
+) -> Iterator[VllmLaunched]:
     """Yield other launches, the nearest first."""
     for batch in _ladder(own):
         made = own if batch == own.batch else case.launched(own.asked, point, batch)
@@ -67,12 +73,12 @@ def _tries(case: Case, own: Launched, point: Point, budget: Budget) -> Iterator[
         yield from _narrowed(made, budget)
 
 
-def _hopeless(own: Launched, budget: Budget) -> bool:
+def _hopeless(own: VllmLaunched, budget: Budget) -> bool:
     usable = budget.usable.expected
     return any(r.own.resident.loaded.allocated + r.blocks.nbytes > usable for r in own.kinds)
 
 
-def _ladder(own: Launched) -> Iterator[Batch]:
+def _ladder(own: VllmLaunched) -> Iterator[Batch]:
     at, said = own.kinds[0].own.at, own.batch
     yield said
     requests, changed = own.kinds[0].requests, said
@@ -89,7 +95,7 @@ def _ladder(own: Launched) -> Iterator[Batch]:
         yield changed._replace(eager=True)
 
 
-def _widened(made: Launched, budget: Budget) -> Launched:
+def _widened(made: VllmLaunched, budget: Budget) -> VllmLaunched:
     """The same with the share that it needs, where that is more than vLLM's default."""
     if _given(made):
         return made
@@ -99,7 +105,7 @@ def _widened(made: Launched, budget: Budget) -> Launched:
     return replace(made, share=wanted)
 
 
-def _narrowed(made: Launched, budget: Budget) -> Iterator[Launched]:
+def _narrowed(made: VllmLaunched, budget: Budget) -> Iterator[VllmLaunched]:
     """The same with a share that is less than vLLM's default: the largest that surely leaves all
     that is outside of it, then the largest that is surely free when it starts."""
     if _given(made):
@@ -112,13 +118,13 @@ def _narrowed(made: Launched, budget: Budget) -> Iterator[Launched]:
             yield replace(made, share=wanted)
 
 
-def _given(made: Launched) -> bool:
+def _given(made: VllmLaunched) -> bool:
     """Whether the user has said what the engine may take."""
     said = made.asked.gpu_memory_utilization is not None
     return said or any(r.given is not None for r in made.kinds)
 
 
-def utilization(found: Sequence[Reserve], budget: Budget) -> float | None:
+def utilization(found: Sequence[RankReserve], budget: Budget) -> float | None:
     """The share to ask for; None where no share does."""
     total = hardware.total(budget)
     inside = [r.inside for r in found]
@@ -141,7 +147,7 @@ def _down(nbytes: int, total: int) -> float:
     return math.floor(STEPS * nbytes / total) / STEPS
 
 
-def _serves(r: Reserve, utilization: float, budget: Budget, by: int) -> bool:
+def _serves(r: RankReserve, utilization: float, budget: Budget, by: int) -> bool:
     if r.given is not None:
         taken = r.inside[2 - by] + r.given + r.outside[2 - by]
         return taken <= budget.usable[by] and r.given >= r.blocks.nbytes
@@ -152,17 +158,17 @@ def _serves(r: Reserve, utilization: float, budget: Budget, by: int) -> bool:
     return room >= r.blocks.nbytes and not refused(r, asked, budget, by)
 
 
-def _overdrawn(r: Reserve, utilization: float, asked: int, budget: Budget) -> bool:
+def _overdrawn(r: RankReserve, utilization: float, asked: int, budget: Budget) -> bool:
     """A larger share than vLLM's own that may leave no room for what is outside of it."""
     left = budget.usable.low - asked
     return utilization > r.own.at.rules.utilization and left < r.outside.high
 
 
-def refused(r: Reserve, asked: int, budget: Budget, by: int = EXPECTED) -> bool:
+def refused(r: RankReserve, asked: int, budget: Budget, by: int = EXPECTED) -> bool:
     """`request_memory`: a share that is not free when the worker starts."""
     return r.given is None and asked > at_start(r, budget, by)
 
 
-def at_start(r: Reserve, budget: Budget, by: int = EXPECTED) -> int:
+def at_start(r: RankReserve, budget: Budget, by: int = EXPECTED) -> int:
     """Free once the context and the first communicators are there."""
     return max(0, budget.usable[by] - r.own.before[2 - by])

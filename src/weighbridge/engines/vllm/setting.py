@@ -22,7 +22,7 @@ from weighbridge.arch.table import column
 from weighbridge.components.kv_cache import mixers
 from weighbridge.engines.serving import Subject
 from weighbridge.engines.vllm import hardware
-from weighbridge.engines.vllm.rules import Rules
+from weighbridge.engines.vllm.rules import VllmRules
 from weighbridge.errors import UsageError
 from weighbridge.units import GIB, ceil_div
 from weighbridge.workload import Infer
@@ -33,10 +33,10 @@ GRAPHS, WIDE_GRAPHS = 512, 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Launch:
+class VllmLaunch:
     """Every effective setting of one engine process group."""
 
-    rules: Rules
+    rules: VllmRules
     utilization: float
     context: int  # max_model_len
     requests: int  # at once, of one replica
@@ -97,7 +97,7 @@ class Launch:
         }
 
 
-def launch(subject: Subject, w: Infer, budget: Budget | None, r: Rules) -> Launch:
+def launch(subject: Subject, w: Infer, budget: Budget | None, r: VllmRules) -> VllmLaunch:
     """Raises UsageError for values that the engine refuses."""
     pooling = pools(subject)
     chunked = subject.body.causal and subject.body.encoder is None
@@ -108,7 +108,7 @@ def launch(subject: Subject, w: Infer, budget: Budget | None, r: Rules) -> Launc
     eager = bool(w.enforce_eager)
     speculative = _speculative(w)
     second = not pooling and second_runner(subject, r)
-    return Launch(
+    return VllmLaunch(
         rules=r,
         utilization=_share(w.gpu_memory_utilization, r),
         context=subject.context,
@@ -153,7 +153,7 @@ def positive(value: int | None, flag: str) -> int | None:
     return value
 
 
-def _share(given: float | None, r: Rules) -> float:
+def _share(given: float | None, r: VllmRules) -> float:
     if given is None:
         return r.utilization
     if not 0 < given <= 1:
@@ -165,7 +165,7 @@ def _asynchronous(w: Infer, *, pooling: bool) -> bool:
     return not pooling if w.async_scheduling is None else w.async_scheduling
 
 
-def _caches_prefixes(subject: Subject, w: Infer, r: Rules, *, chunked: bool) -> bool:
+def _caches_prefixes(subject: Subject, w: Infer, r: VllmRules, *, chunked: bool) -> bool:
     """Tell whether prefixes are cached by default: not for models that see all tokens at once, nor
     for states before 0.26, nor where there are states alone."""
     if w.enable_prefix_caching is not None:
@@ -198,7 +198,7 @@ def _speculative(w: Infer) -> int:
 # Batches
 
 
-def tier(budget: Budget | None, r: Rules) -> tuple[int, int]:
+def tier(budget: Budget | None, r: VllmRules) -> tuple[int, int]:
     """(tokens, sequences) of a server on this card."""
     if budget is None:
         return SMALL
@@ -222,7 +222,7 @@ def said(w: Infer) -> Batch:
 
 
 def batch(
-    context: int, requests: int, b: Batch, usual: tuple[int, int], r: Rules, *, chunked: bool
+    context: int, requests: int, b: Batch, usual: tuple[int, int], r: VllmRules, *, chunked: bool
 ) -> tuple[int, int]:
     """(max_num_batched_tokens, max_num_seqs); `usual` are a server's on this card."""
     sequences = positive(b.sequences, "--max-num-seqs") or max(usual[1], requests)
@@ -244,7 +244,13 @@ def batch(
 
 
 def captured(
-    subject: Subject, at: tuple[int, int], w: Infer, budget: Budget | None, r: Rules, *, eager: bool
+    subject: Subject,
+    at: tuple[int, int],
+    w: Infer,
+    budget: Budget | None,
+    r: VllmRules,
+    *,
+    eager: bool,
 ) -> tuple[int, ...]:
     """Tokens of the CUDA graphs, of which there are none where steps are eager."""
     if eager:
@@ -254,7 +260,7 @@ def captured(
 
 
 def captures(
-    at: tuple[int, int], length: int, w: Infer, budget: Budget | None, r: Rules, *, wide: bool
+    at: tuple[int, int], length: int, w: Infer, budget: Budget | None, r: VllmRules, *, wide: bool
 ) -> tuple[int, ...]:
     """Tokens of the CUDA graphs. `at`: of a batch, and sequences; `length` is what one request
     decodes at a time; `wide` models ask for twice as many."""
@@ -272,14 +278,14 @@ def captures(
 # The newer model runner
 
 
-def second_runner(subject: Subject, r: Rules) -> bool:
+def second_runner(subject: Subject, r: VllmRules) -> bool:
     """Whether vLLM takes its newer model runner for this class."""
     if r.second_any or subject.part.blueprint.cls in r.second_runner - _not_plain(subject, r):
         return True
     return r.second_dense and not has_experts(subject) and not has_states(subject)
 
 
-def _not_plain(subject: Subject, r: Rules) -> frozenset[str]:
+def _not_plain(subject: Subject, r: VllmRules) -> frozenset[str]:
     """Return the classes that the newer runner does not serve for this model: all, where it has
     experts or packed weights that this release of the runner has not."""
     plain = subject.choice.scheme is None and not has_experts(subject)

@@ -27,7 +27,7 @@ from weighbridge.arch.table import column
 from weighbridge.engines.serving import Subject
 from weighbridge.engines.shards import Rank
 from weighbridge.engines.vllm.sampling import padded
-from weighbridge.engines.vllm.setting import Launch
+from weighbridge.engines.vllm.setting import VllmLaunch
 from weighbridge.engines.vllm.weights import of_layers
 from weighbridge.memory import Bytes, Component, exactly, total
 from weighbridge.units import GIB, MIB, ceil_div
@@ -38,7 +38,7 @@ NONE = exactly(0)
 SOURCE = "vllm device_allocator/cumem.py, utils/mem_utils.py"
 
 
-def asleep(subject: Subject, rank: Rank, at: Launch) -> tuple[Component, ...]:
+def asleep(subject: Subject, rank: Rank, at: VllmLaunch) -> tuple[Component, ...]:
     """Bytes of this rank that sleep mode puts beyond the share of the card."""
     if not at.sleeps:
         return ()
@@ -64,7 +64,7 @@ def asleep(subject: Subject, rank: Rank, at: Launch) -> tuple[Component, ...]:
     return (pool, phantom) if phantom.bytes.high else (pool,)
 
 
-def _head(subject: Subject, rank: Rank, at: Launch) -> Bytes:
+def _head(subject: Subject, rank: Rank, at: VllmLaunch) -> Bytes:
     """Return the bytes of an output layer that was made, then freed because it was tied. A class
     that was not read does one or the other."""
     head = column("vllm.tied_head").get(subject.model_type)

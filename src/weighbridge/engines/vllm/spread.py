@@ -27,10 +27,10 @@ def bounds(layers: int, ranks: int) -> tuple[int, ...]:
 
 
 @cache
-def spread(version: Version, *, eager: bool = False, towers: bool = True) -> parallel.Rules:
+def spread(version: Version, *, eager: bool = False, towers: bool = True) -> parallel.SplitRules:
     """Return the same object each time: what `shards` keeps is found again by it."""
     r = rules(version)
-    return parallel.Rules(
+    return parallel.SplitRules(
         name=ENGINE.name,
         version=version,
         bounds=bounds,

@@ -14,8 +14,8 @@ from weighbridge.accelerators.budget import Budget
 from weighbridge.accelerators.chips import LINKED
 from weighbridge.engines.communication import Collectives
 from weighbridge.engines.vllm import ENGINE, hardware
-from weighbridge.engines.vllm.rules import Rules
-from weighbridge.engines.vllm.setting import Launch
+from weighbridge.engines.vllm.rules import VllmRules
+from weighbridge.engines.vllm.setting import VllmLaunch
 from weighbridge.memory import Bytes, exactly
 from weighbridge.units import MIB
 
@@ -30,7 +30,7 @@ UNFUSED = (300, 430, 2300)
 SCATTER = 16 * MIB
 
 
-def collectives(r: Rules) -> Collectives:
+def collectives(r: VllmRules) -> Collectives:
     """How this release sums over ranks, after its first look at free memory."""
     return Collectives(
         engine=ENGINE.name,
@@ -43,7 +43,7 @@ def collectives(r: Rules) -> Collectives:
     )
 
 
-def before(at: Launch, budget: Budget | None, *, experts: bool) -> Bytes:
+def before(at: VllmLaunch, budget: Budget | None, *, experts: bool) -> Bytes:
     if at.tensor * at.pipeline * at.data == 1:
         return exactly(0)
     groups = 2 * (at.tensor > 1) + (at.pipeline > 1) + (at.data > 1)

@@ -13,13 +13,13 @@ from weighbridge.accelerators.budget import Budget
 from weighbridge.allocator.filling import filled
 from weighbridge.arch.mixers import Latent
 from weighbridge.components.kv_cache import mixers
-from weighbridge.components.weights import Placed, total
+from weighbridge.components.weights import PlacedTensor, total
 from weighbridge.engines import shards
-from weighbridge.engines.parallel.spread import Sizes
+from weighbridge.engines.parallel.spread import SpreadArgs
 from weighbridge.engines.serving import Subject
 from weighbridge.engines.vllm import hardware
 from weighbridge.engines.vllm.rules import Arrives
-from weighbridge.engines.vllm.setting import Launch
+from weighbridge.engines.vllm.setting import VllmLaunch
 from weighbridge.engines.vllm.spread import spread as spread_by
 from weighbridge.memory import Bytes
 from weighbridge.units import MIB
@@ -31,7 +31,7 @@ OWN_BUFFERS = (9, 10)  # compute capabilities (major) of those kernels
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Loaded:
+class RankWeights:
     """Bytes of one rank."""
 
     weights: int
@@ -41,15 +41,15 @@ class Loaded:
     offloaded: int  # to host memory
 
 
-def ranks(subject: Subject, at: Launch, budget: Budget | None) -> tuple[shards.Rank, ...]:
+def ranks(subject: Subject, at: VllmLaunch, budget: Budget | None) -> tuple[shards.Rank, ...]:
     return shards.ranks(subject, rules=spread(at), **sizes(at, budget))
 
 
-def spread(at: Launch) -> shards.Rules:
+def spread(at: VllmLaunch) -> shards.SplitRules:
     return spread_by(at.rules.version, eager=at.eager, towers=not at.language_only)
 
 
-def imported(subject: Subject, at: Launch, budget: Budget | None) -> int:
+def imported(subject: Subject, at: VllmLaunch, budget: Budget | None) -> int:
     """Bytes that choosing the kernels of latent attention takes: every module that is tried makes
     its buffer. On Kimi-VL-A3B and DeepSeek-V2-Lite 128 MiB were read, on one rank and on two."""
     if not any(isinstance(m, Latent) for m in mixers(subject.layers)):
@@ -57,7 +57,7 @@ def imported(subject: Subject, at: Launch, budget: Budget | None) -> int:
     return LATENT_BUFFER * at.rules.latent_buffers[not hardware.blackwell(budget)]
 
 
-def sizes(at: Launch, budget: Budget | None) -> Sizes:
+def sizes(at: VllmLaunch, budget: Budget | None) -> SpreadArgs:
     """How the model is spread, as `engines/parallel` takes it."""
     return {
         "tensor": at.tensor,
@@ -77,12 +77,12 @@ def keeps_workspace(subject: Subject, budget: Budget | None) -> bool:
     return hardware.capability(budget)[0] not in OWN_BUFFERS
 
 
-def loaded(rank: shards.Rank, at: Launch, extra: Iterable[int]) -> Loaded:
+def loaded(rank: shards.Rank, at: VllmLaunch, extra: Iterable[int]) -> RankWeights:
     """`extra` are further tensors: of a draft model, of slots for adapters, buffers of kernels."""
     allocated, reserved = _replay((*(t.nbytes for t in rank.tensors), *extra))
     weights = total(rank.tensors, "weights")
     offloaded = min(at.offload, total(of_layers(rank), "weights"))
-    return Loaded(
+    return RankWeights(
         weights=weights - offloaded,
         buffers=total(rank.tensors, "buffers"),
         allocated=allocated - offloaded,
@@ -91,7 +91,7 @@ def loaded(rank: shards.Rank, at: Launch, extra: Iterable[int]) -> Loaded:
     )
 
 
-def of_layers(rank: shards.Rank) -> tuple[Placed, ...]:
+def of_layers(rank: shards.Rank) -> tuple[PlacedTensor, ...]:
     """Tensors of numbered layers: what offloading takes (model_executor/models/utils.py,
     make_layers)."""
     return tuple(t for t in rank.tensors if any(p.isdigit() for p in t.module.split(".")))

@@ -16,7 +16,7 @@ from typing import Any
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Program:
+class EvidenceProgram:
     """`home` is "module:function" in this package."""
 
     home: str
@@ -42,13 +42,15 @@ class Program:
 
 
 # By family; helpers of one family share its module.
-PROGRAMS: Mapping[str, Program] = {
-    "xmem_cnn": Program(home="torchvision_nets:xmem", needs=("torchvision",), convolutions=True),
-    "xmem_transformer": Program(home="language_nets:xmem", needs=("transformers",)),
-    "gpumemnet_cnn": Program(
+PROGRAMS: Mapping[str, EvidenceProgram] = {
+    "xmem_cnn": EvidenceProgram(
+        home="torchvision_nets:xmem", needs=("torchvision",), convolutions=True
+    ),
+    "xmem_transformer": EvidenceProgram(home="language_nets:xmem", needs=("transformers",)),
+    "gpumemnet_cnn": EvidenceProgram(
         home="torchvision_nets:gpumemnet", needs=("torchvision",), convolutions=True
     ),
-    "gpumemnet_timm": Program(
+    "gpumemnet_timm": EvidenceProgram(
         home="timm_nets:train",
         needs=("timm", "torchvision"),
         convolutions=True,
@@ -57,20 +59,20 @@ PROGRAMS: Mapping[str, Program] = {
             "convit",
         ),
     ),
-    "gpumemnet_mlp": Program(home="perceptrons:mlp"),
-    "liger_cross_entropy": Program(home="kernels:cross_entropy", needs=("liger_kernel",)),
-    "liger_embedding": Program(home="kernels:embedding"),
-    "liger_experts": Program(home="kernels:experts"),
-    "liger_feed_forward": Program(home="kernels:gated", needs=("transformers",)),
-    "liger_linear_cross_entropy": Program(home="kernels:linear_cross_entropy"),
-    "liger_parallel_cross_entropy": Program(home="kernels:parallel_cross_entropy"),
-    "peft_metamath": Program(
+    "gpumemnet_mlp": EvidenceProgram(home="perceptrons:mlp"),
+    "liger_cross_entropy": EvidenceProgram(home="kernels:cross_entropy", needs=("liger_kernel",)),
+    "liger_embedding": EvidenceProgram(home="kernels:embedding"),
+    "liger_experts": EvidenceProgram(home="kernels:experts"),
+    "liger_feed_forward": EvidenceProgram(home="kernels:gated", needs=("transformers",)),
+    "liger_linear_cross_entropy": EvidenceProgram(home="kernels:linear_cross_entropy"),
+    "liger_parallel_cross_entropy": EvidenceProgram(home="kernels:parallel_cross_entropy"),
+    "peft_metamath": EvidenceProgram(
         home="adapters:metamath",
         needs=("transformers", "peft"),
         settings={"longest": 688},
         seconds=600,
     ),
-    "peft_pictures": Program(
+    "peft_pictures": EvidenceProgram(
         home="adapters:pictures",
         needs=("transformers", "peft", "diffusers"),
         settings={
@@ -84,7 +86,7 @@ PROGRAMS: Mapping[str, Program] = {
         },
         seconds=600,
     ),
-    "agilerl_grpo": Program(
+    "agilerl_grpo": EvidenceProgram(
         home="grpo:learn", needs=("transformers", "peft", "liger_kernel", "triton"), seconds=600
     ),
 }

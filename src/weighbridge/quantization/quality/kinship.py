@@ -26,7 +26,7 @@ FURTHEST = log2(10)
 SAME = 0.15  # of a doubling: sizes as sold are rounded
 
 
-class Named(NamedTuple):
+class NamedModel(NamedTuple):
     """What is known of a model for this."""
 
     name: str  # without its owner, in small letters
@@ -55,16 +55,16 @@ def family(name: str) -> tuple[str, str] | None:
     return None
 
 
-def named(name: str, billions: float | None, *, experts: bool) -> Named | None:
+def named(name: str, billions: float | None, *, experts: bool) -> NamedModel | None:
     """Read a model's name; None where it is of no family that has figures."""
     found = family(name)
     if found is None:
         return None
     parts = re.split(r"[^a-z]+", name.lower())
-    return Named(bare(name), *found, billions, experts, KINDS.intersection(parts))
+    return NamedModel(bare(name), *found, billions, experts, KINDS.intersection(parts))
 
 
-def distance(a: Named, b: Named) -> float | None:
+def distance(a: NamedModel, b: NamedModel) -> float | None:
     """Return how far apart two models are; None where one says nothing of the other."""
     if a.family != b.family:
         return None
@@ -90,7 +90,7 @@ def generations(a: str, b: str) -> float:
     return 1.0 if a.partition(".")[0] == b.partition(".")[0] else OTHER
 
 
-def nearness(a: Named, b: Named) -> Near:
+def nearness(a: NamedModel, b: NamedModel) -> Near:
     """Tell in a word how near two models are."""
     if distance(a, b) == 0:
         return "model"

@@ -13,7 +13,7 @@ from functools import cache
 from typing import Any, NamedTuple
 
 from weighbridge.quantization.quality.kinship import (
-    Named,
+    NamedModel,
     Near,
     distance,
     named,
@@ -24,8 +24,8 @@ from weighbridge.quantization.quality.records import (
     NEVER,
     WEAK,
     Metric,
-    Row,
-    Table,
+    QualityRow,
+    QualityTable,
     tables,
 )
 
@@ -83,10 +83,10 @@ class Finding(NamedTuple):
         return {**found, "unit": UNITS[self.metric]}
 
 
-class _Entry(NamedTuple):
-    table: Table
-    model: Named
-    rows: tuple[Row, ...]
+class _TableEntry(NamedTuple):
+    table: QualityTable
+    model: NamedModel
+    rows: tuple[QualityRow, ...]
 
 
 def published(
@@ -101,7 +101,7 @@ def published(
     return _finding(asked, min(told)[2], form) if told else None
 
 
-def _rank(apart: float, table: Table) -> float:
+def _rank(apart: float, table: QualityTable) -> float:
     metric = METRICS[table.metric]
     weak = WEAKER * (table.caution in WEAK)
     return (
@@ -109,14 +109,14 @@ def _rank(apart: float, table: Table) -> float:
     )
 
 
-def _single(table: Table) -> float:
+def _single(table: QualityTable) -> float:
     if METRICS[table.metric] != "accuracy":
         return 0.0
     text = table.text.lower()
     return next((late for word, late in SINGLE.items() if word in text), TASK)
 
 
-def _finding(asked: Named, entry: _Entry, form: str) -> Finding:
+def _finding(asked: NamedModel, entry: _TableEntry, form: str) -> Finding:
     table = entry.table
     worst = max(entry.rows, key=table.change)
     return Finding(
@@ -136,26 +136,26 @@ def _finding(asked: Named, entry: _Entry, form: str) -> Finding:
     )
 
 
-def usable(table: Table) -> bool:
+def usable(table: QualityTable) -> bool:
     """Whether it says what a format costs."""
     noisy = METRICS[table.metric] == "accuracy" and table.text.lower().startswith(NOISY)
     return table.caution not in NEVER and not noisy
 
 
 @cache
-def entries(family: str) -> Mapping[tuple[str, str], Sequence[_Entry]]:
+def entries(family: str) -> Mapping[tuple[str, str], Sequence[_TableEntry]]:
     """Tables of a family by what they quantize and the format, with their rows of it."""
-    found: dict[tuple[str, str], list[_Entry]] = {}
+    found: dict[tuple[str, str], list[_TableEntry]] = {}
     for table in filter(usable, tables(family)):
         model = named(table.model, table.billions, experts=table.experts)
         for form in dict.fromkeys(form for row in table.rows for form in row.formats):
             assert model is not None
             rows = tuple(row for row in table.rows if form in row.formats)
-            found.setdefault((table.of, form), []).append(_Entry(table, model, rows))
+            found.setdefault((table.of, form), []).append(_TableEntry(table, model, rows))
     return found
 
 
-def scoreboards(name: str, parameters: int, *, experts: bool = False) -> Iterator[Table]:
+def scoreboards(name: str, parameters: int, *, experts: bool = False) -> Iterator[QualityTable]:
     """Tables of weights, those of the nearest models first."""
     asked = named(name, parameters / 1e9, experts=experts)
     kept = []

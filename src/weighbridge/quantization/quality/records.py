@@ -35,7 +35,7 @@ WEAK = ("community post", "private corpus", "small sample", "outdated")  # shown
 NEVER = ("simulated", "trained further", "contradicts itself", "quantized baseline")
 
 
-class Row(NamedTuple):
+class QualityRow(NamedTuple):
     """One figure."""
 
     label: str
@@ -44,7 +44,7 @@ class Row(NamedTuple):
     line: int | None
 
 
-class Table(NamedTuple):
+class QualityTable(NamedTuple):
     """Figures that may be compared: one page, model, text and way of making."""
 
     page: str
@@ -59,9 +59,9 @@ class Table(NamedTuple):
     caution: str
     baseline: float | None
     baseline_name: str
-    rows: tuple[Row, ...]
+    rows: tuple[QualityRow, ...]
 
-    def change(self, row: Row) -> float:
+    def change(self, row: QualityRow) -> float:
         """Percent by which perplexity rises or accuracy falls, or the divergence. A result better
         than its baseline is noise or a tuned model: nothing."""
         return max(0.0, self._change(row.value))
@@ -77,7 +77,7 @@ class Table(NamedTuple):
         ratio = value / self.baseline
         return 100 * (1 - ratio) if self.metric == "accuracy" else 100 * (ratio - 1)
 
-    def source(self, row: Row) -> str:
+    def source(self, row: QualityRow) -> str:
         """The page, and the line of it where it has lines."""
         return f"{self.page}#L{row.line}" if row.line else self.page
 
@@ -98,7 +98,7 @@ def families() -> frozenset[str]:
 
 
 @cache
-def tables(family: str | None = None) -> tuple[Table, ...]:
+def tables(family: str | None = None) -> tuple[QualityTable, ...]:
     """Return the tables of a family, or all, in the order of the file."""
     pages, lines = _lines()
     start = "" if family is None else f'{{"family":"{family}"'
@@ -106,8 +106,8 @@ def tables(family: str | None = None) -> tuple[Table, ...]:
     return tuple(_table(pages[record["page"]], record) for record in read)
 
 
-def _table(page: str, record: Mapping[str, Any]) -> Table:
-    return Table(
+def _table(page: str, record: Mapping[str, Any]) -> QualityTable:
+    return QualityTable(
         page=page,
         family=record["family"],
         model=record["on"],
@@ -124,6 +124,6 @@ def _table(page: str, record: Mapping[str, Any]) -> Table:
     )
 
 
-def _row(label: str, form: str | list[str], value: float, line: int | None = None) -> Row:
+def _row(label: str, form: str | list[str], value: float, line: int | None = None) -> QualityRow:
     named = (form,) if isinstance(form, str) else tuple(form)
-    return Row(label, tuple(filter(None, named)), value, line)
+    return QualityRow(label, tuple(filter(None, named)), value, line)

@@ -4,7 +4,7 @@ torch/csrc/distributed/c10d/reducer.cpp. Three places need help:
 
     numbers on the host   parameters are compared across ranks, and buckets arranged anew after the
                           first backward, by way of small CPU tensors that C++ reads and writes:
-                          `Host` makes those real, and takes what comes back of the device from
+                          `HostMode` makes those real, and takes what comes back of the device from
                           its shadow
     the timer             a Reducer measures times with CUDA events; without a driver there are
                           none. Its registry of timers has CUDA's entry hidden while one is made
@@ -44,13 +44,13 @@ def replicas(recorder: Recorder) -> Iterator[Patch]:
     reducer = dist.Reducer
     yield Patch(reducer, "__init__", _made(reducer.__init__, recorder))
     yield Patch(reducer, "_set_static_graph", _made(reducer._set_static_graph, recorder))
-    yield Patch(reducer, "_rebuild_buckets", _within(Host, reducer._rebuild_buckets, recorder))
-    verify = _within(Host, dist._verify_params_across_processes, recorder)
+    yield Patch(reducer, "_rebuild_buckets", _within(HostMode, reducer._rebuild_buckets, recorder))
+    verify = _within(HostMode, dist._verify_params_across_processes, recorder)
     yield Patch(dist, "_verify_params_across_processes", verify)
     yield Patch(dist.Logger, "set_runtime_stats_and_log", lambda _: None)
 
 
-class Host(TorchDispatchMode):  # type: ignore[misc]
+class HostMode(TorchDispatchMode):  # type: ignore[misc]
     """What is on the CPU alone is computed there."""
 
     def __init__(self, recorder: Recorder) -> None:

@@ -25,9 +25,9 @@ from weighbridge.trace.hidden import (
     reductions,
     vision,
 )
-from weighbridge.trace.hidden.rule import Op, Rule, Version, When
+from weighbridge.trace.hidden.rule import HiddenRule, Op, Version, When
 
-RULES: tuple[Rule, ...] = (
+RULES: tuple[HiddenRule, ...] = (
     *blas.RULES,
     *attention.RULES,
     *indexing.RULES,
@@ -44,7 +44,7 @@ class Hidden:
     def __init__(self, card: Card, version: Version) -> None:
         self.card = card
         self.version = version
-        self.rules: dict[str, list[Rule]] = defaultdict(list)
+        self.rules: dict[str, list[HiddenRule]] = defaultdict(list)
         for rule in RULES:
             if rule.since <= version < rule.until:
                 for name in rule.ops.split():

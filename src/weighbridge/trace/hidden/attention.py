@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterable
 import torch
 
 from weighbridge.kernels import attention as kernels
-from weighbridge.trace.hidden.rule import HALF, Op, Rule, size
+from weighbridge.trace.hidden.rule import HALF, HiddenRule, Op, size
 
 
-def shape(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> kernels.Shape:
+def shape(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> kernels.KernelShape:
     """Sizes of q, k and v, [batch, heads, tokens, dim] each, as kernels read them."""
     batch, heads, queries, dim = q.shape
-    return kernels.Shape(
+    return kernels.KernelShape(
         batch=batch,
         heads=heads,
         kv_heads=k.shape[1],
@@ -71,44 +71,44 @@ FLASH = "aten/src/ATen/native/transformers/cuda/flash_attn/flash_api.cpp"
 EFFICIENT = "aten/src/ATen/native/transformers/cuda/attention_backward.cu, kernel_backward.h"
 
 RULES = (
-    Rule(
+    HiddenRule(
         ops="_scaled_dot_product_flash_attention_backward",
         nbytes=_copies(0, 4),
         source=EFFICIENT,
         when="before",
     ),
-    Rule(
+    HiddenRule(
         ops="_scaled_dot_product_efficient_attention_backward",
         nbytes=_copies(0),
         source=EFFICIENT,
         when="before",
     ),
-    Rule(
+    HiddenRule(
         ops="_scaled_dot_product_flash_attention_backward",
         nbytes=_flash_backward,
         source=f"{FLASH}, mha_bwd",
     ),
-    Rule(
+    HiddenRule(
         ops="_scaled_dot_product_flash_attention",
         nbytes=_flash_forward,
         source=f"{FLASH}, set_params_splitkv",
     ),
-    Rule(
+    HiddenRule(
         ops="_scaled_dot_product_efficient_attention",
         nbytes=_efficient_forward,
         source="mem_eff_attention/kernel_forward.h, kNeedsOutputAccumulatorBuffer",
     ),
-    Rule(
+    HiddenRule(
         ops="_scaled_dot_product_efficient_attention_backward",
         nbytes=_product_for_delta,
         source=f"{EFFICIENT}, kKernelComputesDelta",
     ),
-    Rule(
+    HiddenRule(
         ops="_scaled_dot_product_efficient_attention_backward",
         nbytes=_efficient_backward,
         source=f"{EFFICIENT}, workspace_size",
     ),
-    Rule(
+    HiddenRule(
         ops="_scaled_dot_product_cudnn_attention_backward",
         nbytes=_cudnn_backward,
         source="cudnn SDPA backward accumulates dQ in float32; not measured here",

@@ -12,7 +12,7 @@ import torch
 
 from weighbridge.kernels import cublas
 from weighbridge.trace.card import Card
-from weighbridge.trace.hidden.rule import Op, Rule, Version, size
+from weighbridge.trace.hidden.rule import HiddenRule, Op, Version, size
 from weighbridge.units import KIB
 
 SOURCE = "aten/src/ATen/cuda/CublasHandlePool.cpp"
@@ -53,7 +53,7 @@ def _transient_light(op: Op) -> list[int]:
     return [cublas.LIGHT] if _light("addmm", op) else []
 
 
-def _matrices(first: int) -> Rule:
+def _matrices(first: int) -> HiddenRule:
     """Copies of the two matrices from argument `first` on, where neither rows nor columns are
     dense."""
 
@@ -61,7 +61,7 @@ def _matrices(first: int) -> Rule:
         pair = (op.arg(first), op.arg(first + 1))
         return [size(m) for m in pair if m.dim() > 1 and not _readable(m)]
 
-    return Rule(
+    return HiddenRule(
         ops="mm bmm" if first == 0 else "addmm baddbmm",
         nbytes=nbytes,
         source="aten/src/ATen/native/cuda/Blas.cpp, prepare_matrix_for_cublas",
@@ -77,8 +77,10 @@ def _readable(m: torch.Tensor) -> bool:
 RULES = (
     _matrices(0),
     _matrices(1),
-    Rule(ops=PRODUCTS, nbytes=_transient, source=SOURCE, what=BLAS, since=cublas.TRANSIENT_SINCE),
-    Rule(
+    HiddenRule(
+        ops=PRODUCTS, nbytes=_transient, source=SOURCE, what=BLAS, since=cublas.TRANSIENT_SINCE
+    ),
+    HiddenRule(
         ops="addmm", nbytes=_transient_light, source=SOURCE, what=LT, until=cublas.LIGHT_KEPT_SINCE
     ),
 )

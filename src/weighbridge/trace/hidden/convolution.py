@@ -3,7 +3,7 @@
 import torch
 
 from weighbridge.kernels.convolution import tensor_cores, workspace
-from weighbridge.trace.hidden.rule import HALF, Op, Rule, size
+from weighbridge.trace.hidden.rule import HALF, HiddenRule, Op, size
 
 LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 SOURCE = "published workspaces of cuDNN 9.10 to 9.20 engines; algorithm choice is cuDNN's"
@@ -49,7 +49,7 @@ def _of_weight(op: Op) -> list[int]:
 
 
 RULES = (
-    Rule(ops="convolution", nbytes=_forward, source=SOURCE),
-    Rule(ops="convolution_backward", nbytes=_of_input, source=SOURCE),
-    Rule(ops="convolution_backward", nbytes=_of_weight, source=SOURCE),
+    HiddenRule(ops="convolution", nbytes=_forward, source=SOURCE),
+    HiddenRule(ops="convolution_backward", nbytes=_of_input, source=SOURCE),
+    HiddenRule(ops="convolution_backward", nbytes=_of_weight, source=SOURCE),
 )

@@ -6,7 +6,7 @@ Those of embeddings are in kernels/embedding.py.
 import torch
 
 from weighbridge.kernels.embedding import segments, sorted_bytes, sorts
-from weighbridge.trace.hidden.rule import Op, Rule, accumulated, copied, size
+from weighbridge.trace.hidden.rule import HiddenRule, Op, accumulated, copied, size
 
 IN_PLACE = 4096  # values of a row that are sorted where they are
 EMBEDDING = "aten/src/ATen/native/cuda/Embedding.cu, embedding_dense_backward_cuda"
@@ -67,28 +67,28 @@ def _sampling(op: Op) -> list[int]:
 
 
 RULES = (
-    Rule(ops="embedding_dense_backward", nbytes=_inputs, source=EMBEDDING, when="before"),
-    Rule(ops="embedding_dense_backward", nbytes=_sorted, source=EMBEDDING, when="before"),
-    Rule(ops="embedding_dense_backward", nbytes=_sorting, source=EMBEDDING, when="first"),
-    Rule(
+    HiddenRule(ops="embedding_dense_backward", nbytes=_inputs, source=EMBEDDING, when="before"),
+    HiddenRule(ops="embedding_dense_backward", nbytes=_sorted, source=EMBEDDING, when="before"),
+    HiddenRule(ops="embedding_dense_backward", nbytes=_sorting, source=EMBEDDING, when="first"),
+    HiddenRule(
         ops="embedding_dense_backward",
         nbytes=_segments,
         source="aten/src/ATen/native/cuda/EmbeddingBackwardKernel.cu",
     ),
-    Rule(
+    HiddenRule(
         ops="index_put_ _index_put_impl_ _unsafe_index_put",
         nbytes=_accumulating,
         source="aten/src/ATen/native/cuda/Indexing.cu, index_put_with_sort_kernel",
     ),
     # of gradients, which a GPU writes in place: between it and its zeros nothing may come
-    Rule(
+    HiddenRule(
         ops="index_put",
         nbytes=_accumulating,
         source="aten/src/ATen/native/cuda/Indexing.cu, index_put_with_sort_kernel",
         when="first",
     ),
-    Rule(ops="sort argsort", nbytes=_sort, source="aten/src/ATen/native/cuda/Sort.cpp"),
-    Rule(
+    HiddenRule(ops="sort argsort", nbytes=_sort, source="aten/src/ATen/native/cuda/Sort.cpp"),
+    HiddenRule(
         ops="multinomial",
         nbytes=_sampling,
         source="aten/src/ATen/native/Distributions.cpp, multinomial_out",

@@ -11,7 +11,7 @@ into its type and order on the device that it comes from.
 from collections.abc import Callable
 from math import prod
 
-from weighbridge.trace.hidden.rule import FLOAT, Op, Rule, accumulated, copied
+from weighbridge.trace.hidden.rule import FLOAT, HiddenRule, Op, accumulated, copied
 from weighbridge.units import ceil_div
 
 CHUNK = 65536  # kChunkSize of multi_tensor_apply
@@ -73,34 +73,34 @@ def _moved_to_host(op: Op) -> list[int]:
 LAYER = "aten/src/ATen/native/cuda/layer_norm_kernel.cu"
 
 RULES = (
-    Rule(ops="native_layer_norm_backward", nbytes=_copies(0), source=LAYER),
-    Rule(ops="native_layer_norm_backward", nbytes=_partial_sums, source=LAYER, since=(2, 7)),
-    Rule(ops="native_layer_norm", nbytes=_copies(0), source=LAYER, when="before"),
-    Rule(
+    HiddenRule(ops="native_layer_norm_backward", nbytes=_copies(0), source=LAYER),
+    HiddenRule(ops="native_layer_norm_backward", nbytes=_partial_sums, source=LAYER, since=(2, 7)),
+    HiddenRule(ops="native_layer_norm", nbytes=_copies(0), source=LAYER, when="before"),
+    HiddenRule(
         ops="native_group_norm native_group_norm_backward",
         nbytes=_group_norm,
         source="aten/src/ATen/native/cuda/group_norm_kernel.cu",
     ),
-    Rule(
+    HiddenRule(
         ops="_softmax _log_softmax",
         nbytes=_copies(0),
         source="aten/src/ATen/native/cuda/SoftMax.cu, host_softmax",
         when="before",
     ),
-    Rule(
+    HiddenRule(
         ops="_safe_softmax",
         nbytes=_rows_of_nothing,
         source="aten/src/ATen/native/transformers/attention.cpp, _safe_softmax",
     ),
-    Rule(
+    HiddenRule(
         ops="_softmax_backward_data _log_softmax_backward_data",
         nbytes=_copies(0, 1),
         source="aten/src/ATen/native/cuda/SoftMax.cu, host_softmax_backward",
         when="before",
     ),
-    Rule(ops="copy_", nbytes=_to_host, source="aten/src/ATen/native/cuda/Copy.cu"),
-    Rule(ops="_to_copy", nbytes=_moved_to_host, source="aten/src/ATen/native/cuda/Copy.cu"),
-    Rule(
+    HiddenRule(ops="copy_", nbytes=_to_host, source="aten/src/ATen/native/cuda/Copy.cu"),
+    HiddenRule(ops="_to_copy", nbytes=_moved_to_host, source="aten/src/ATen/native/cuda/Copy.cu"),
+    HiddenRule(
         ops="_foreach_norm",
         nbytes=_foreach_norm,
         source="aten/src/ATen/native/cuda/ForeachReduceOp.cu",

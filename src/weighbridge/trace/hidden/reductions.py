@@ -8,7 +8,7 @@ import torch
 
 from weighbridge.kernels import reductions as kernels
 from weighbridge.trace.card import Card
-from weighbridge.trace.hidden.rule import FLOAT, Op, Rule, size
+from weighbridge.trace.hidden.rule import FLOAT, HiddenRule, Op, size
 
 SOURCE = "aten/src/ATen/native/cuda/Reduce.cuh"
 
@@ -81,7 +81,9 @@ def _paths(op: Op) -> list[int]:
 
 
 RULES = (
-    Rule(ops="sum mean", nbytes=_reduced(1), source=SOURCE),
-    Rule(ops="linalg_vector_norm", nbytes=_reduced(2), source=SOURCE),
-    Rule(ops="_ctc_loss_backward", nbytes=_paths, source="aten/src/ATen/native/cuda/LossCTC.cu"),
+    HiddenRule(ops="sum mean", nbytes=_reduced(1), source=SOURCE),
+    HiddenRule(ops="linalg_vector_norm", nbytes=_reduced(2), source=SOURCE),
+    HiddenRule(
+        ops="_ctc_loss_backward", nbytes=_paths, source="aten/src/ATen/native/cuda/LossCTC.cu"
+    ),
 )

@@ -35,7 +35,7 @@ class Op(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rule:
+class HiddenRule:
     """What some operations take besides their outputs."""
 
     ops: str  # names without overload, in aten, separated by spaces

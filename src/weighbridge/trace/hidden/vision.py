@@ -3,7 +3,7 @@
 nms   boxes in the order of their scores, and a bit for each pair of them
 """
 
-from weighbridge.trace.hidden.rule import Op, Rule, size
+from weighbridge.trace.hidden.rule import HiddenRule, Op, size
 from weighbridge.units import ceil_div
 
 PAIRS = 64  # that one word of 8 bytes has bits for
@@ -18,7 +18,7 @@ def _suppressed(op: Op) -> list[int]:
 
 
 RULES = (
-    Rule(
+    HiddenRule(
         ops="nms",
         nbytes=_suppressed,
         source="torchvision/csrc/ops/cuda/nms_kernel.cu, nms_kernel",

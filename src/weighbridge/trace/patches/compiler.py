@@ -17,7 +17,7 @@ import torch
 NAME = "torch._dynamo"
 
 
-class Settings:
+class CompilerSettings:
     """`torch._dynamo` until somebody imports it."""
 
     def __init__(self, config: ModuleType) -> None:
@@ -37,7 +37,7 @@ def without_compiler(make: Callable[[], Any]) -> Iterator[Any]:
     package.__path__ = [os.path.join(os.path.dirname(torch.__file__), "_dynamo")]
     sys.modules[NAME] = vars(torch)["_dynamo"] = package
     try:
-        made, settings = make(), Settings(import_module(f"{NAME}.config"))
+        made, settings = make(), CompilerSettings(import_module(f"{NAME}.config"))
     finally:
         for name in [m for m in sys.modules if m == NAME or m.startswith(f"{NAME}.")]:
             del sys.modules[name]

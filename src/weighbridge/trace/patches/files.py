@@ -5,18 +5,18 @@ from collections.abc import Iterator
 from weighbridge.trace.notes import Notes
 from weighbridge.trace.patches import Patch
 from weighbridge.trace.patches.arrivals import Patches
-from weighbridge.trace.patches.headers import USERS, Headers
+from weighbridge.trace.patches.headers import USERS, SafetensorsPatches
 from weighbridge.trace.patches.pretrained import Pretrained
 from weighbridge.trace.patches.saving import Marks, Saved
 
 
-class Files:
+class FilePatches:
     """`patches` are of torch, `table` of libraries by module, for when they arrive."""
 
     def __init__(self, notes: Notes) -> None:
         self._marks = Marks()
         self._saved = Saved(notes, self._marks)
-        self._headers = Headers(notes, self._marks)
+        self._headers = SafetensorsPatches(notes, self._marks)
         self._pretrained = Pretrained(notes)
 
     def close(self) -> None:

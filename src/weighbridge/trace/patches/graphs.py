@@ -18,7 +18,7 @@ Pool = tuple[int, int]
 FIRST = 1 << 40  # streams of pools: no other stream has such a number
 
 
-class Captured:
+class FakeGraph:
     """torch.cuda.CUDAGraph"""
 
     tapes: ClassVar[Sequence[Tape]] = ()
@@ -50,12 +50,12 @@ class Captured:
 
 def handle() -> Pool:
     """torch.cuda.graph_pool_handle"""
-    Captured.made += 1
-    return (0, Captured.made)
+    FakeGraph.made += 1
+    return (0, FakeGraph.made)
 
 
 def graphs(recorder: Recorder) -> Iterator[Patch]:
-    captured = type("CUDAGraph", (Captured,), {"tapes": recorder.tapes})
+    captured = type("CUDAGraph", (FakeGraph,), {"tapes": recorder.tapes})
     for owner in (torch.cuda, torch.cuda.graphs):
         yield Patch(owner, "CUDAGraph", captured)
         yield Patch(owner, "graph_pool_handle", handle)

@@ -23,7 +23,7 @@ Look = tuple[tuple[int, ...], torch.dtype]
 USERS = ("transformers.modeling_utils", "accelerate.utils.modeling", "accelerate.utils.other")
 
 
-class Headers:
+class SafetensorsPatches:
     """Functions that a program has imported by name are the library's own again after the end."""
 
     def __init__(self, notes: Notes, marks: Marks) -> None:

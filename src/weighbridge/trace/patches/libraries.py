@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from weighbridge.trace.patches import Patch
 
 
-class Late(NamedTuple):
+class LateImport(NamedTuple):
     module: str
     name: str
     value: Any
@@ -22,7 +22,7 @@ def _no(*_: Any, **__: Any) -> bool:
 
 LATE = (
     # masking_utils keeps 4-D masks and looks for packed sequences where this says yes
-    Late("transformers.utils.import_utils", "is_fake_tensor", _no),
+    LateImport("transformers.utils.import_utils", "is_fake_tensor", _no),
 )
 
 

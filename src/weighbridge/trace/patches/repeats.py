@@ -32,12 +32,12 @@ OWN = ("layer_idx", "training", "is_initialized")
 State = dict[str, Any]
 
 
-class UnlikeError(Exception):
+class NotRepeatedError(Exception):
     """Raised where nothing is known that may be repeated."""
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
+class LayerRequest:
     """A request of the layer; `module` is below the layer."""
 
     nbytes: int
@@ -60,7 +60,7 @@ class Pattern:
     what is released of the cache's older state."""
 
     tape: Tape
-    made: tuple[Made, ...]
+    made: tuple[LayerRequest, ...]
     events: tuple[int | str, ...]
     output: Any
     changes: State
@@ -92,9 +92,9 @@ class Repeats:
         state = _state(layer, args, kwargs)
         try:
             if layer not in self._ran:
-                raise UnlikeError
+                raise NotRepeatedError
             key = (self._look(layer), _seen((args, kwargs)), _described(state))
-        except UnlikeError:
+        except NotRepeatedError:
             self._ran.add(layer)
             return run()
         if key not in self.patterns:
@@ -106,7 +106,7 @@ class Repeats:
         """What a layer is made of; its hooks may come later."""
         for module in layer.modules():
             if module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module):
-                raise UnlikeError
+                raise NotRepeatedError
         if layer not in self._looks:
             self._looks[layer] = tuple(_made_of(layer))
         return self._looks[layer]
@@ -127,7 +127,7 @@ class Repeats:
                 found = _Reading(recorder, tape, starts[after[0]], prefix, older)
                 changes = found.changes(before, state, values)
                 self.patterns[key] = found.pattern(out, changes)
-            except UnlikeError:
+            except NotRepeatedError:
                 return out
         return out
 
@@ -186,7 +186,7 @@ class _Reading:
     ) -> None:
         self.recorder, self.tape, self.prefix = recorder, tape, prefix
         self.slots: dict[int, int] = {}  # numbers of storages -> place in `made`
-        self.made: list[Made] = []
+        self.made: list[LayerRequest] = []
         self.events: list[int | str] = []
         self.kept: set[int] = set()
         names = {number: name for name, number in older.items() if number is not None}
@@ -198,10 +198,10 @@ class _Reading:
         if made:
             s = self.tape.storages[number]
             if not s.module.startswith(self.prefix):
-                raise UnlikeError
+                raise NotRepeatedError
             self.slots[number] = len(self.made)
             below = s.module[len(self.prefix) :]
-            self.made.append(Made(s.nbytes, s.op, below, s.role))
+            self.made.append(LayerRequest(s.nbytes, s.op, below, s.role))
             self.events.append(len(self.made))
             self.kept.add(number)
         elif number in self.slots:
@@ -210,13 +210,13 @@ class _Reading:
         elif number in names:
             self.events.append(names[number])
         else:
-            raise UnlikeError
+            raise NotRepeatedError
 
     def new(self, t: torch.Tensor) -> New:
         number = self.recorder.number(t)
         whole = t.untyped_storage().nbytes() == _extent(t) * t.element_size()
         if number not in self.kept or not whole or shadow(t) is not None or t.storage_offset():
-            raise UnlikeError
+            raise NotRepeatedError
         assert number is not None
         self.kept.discard(number)
         return New(self.slots[number], (tuple(t.shape), t.stride(), t.dtype, t.device))
@@ -224,7 +224,7 @@ class _Reading:
     def changes(self, before: State, after: State, values: State) -> State:
         found: State = {}
         if before.keys() != after.keys():
-            raise UnlikeError
+            raise NotRepeatedError
         for name, value in after.items():
             old = before[name]
             if isinstance(value, torch.Tensor):
@@ -234,7 +234,7 @@ class _Reading:
                     found[name] = _Values(_values(value))
             elif value is not old and value != old:
                 if not isinstance(value, SIMPLE):
-                    raise UnlikeError
+                    raise NotRepeatedError
                 found[name] = value
         return found
 
@@ -244,9 +244,9 @@ class _Reading:
         elif isinstance(out, tuple) and all(o is None or isinstance(o, torch.Tensor) for o in out):
             output = [None if o is None else self.new(o) for o in out]
         else:
-            raise UnlikeError
+            raise NotRepeatedError
         if self.kept:  # a workspace, taken for the first time
-            raise UnlikeError
+            raise NotRepeatedError
         return Pattern(self.tape, tuple(self.made), tuple(self.events), output, changes)
 
 
@@ -308,7 +308,7 @@ def _seen(value: Any) -> Any:
         return tuple((name, _seen(part)) for name, part in sorted(value.items()))
     if isinstance(getattr(value, "layers", None), list):  # a cache: its part is in the state
         return type(value), len(value.layers)
-    raise UnlikeError
+    raise NotRepeatedError
 
 
 def _described(state: State) -> Any:

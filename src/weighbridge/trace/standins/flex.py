@@ -25,7 +25,7 @@ def table() -> dict[str, Patches]:
     return {"torch.nn.attention.flex_attention": _module}
 
 
-class Fused(torch.autograd.Function):  # type: ignore[misc]
+class FlexKernel(torch.autograd.Function):  # type: ignore[misc]
     """The kernel."""
 
     @staticmethod
@@ -60,7 +60,7 @@ def _module(module: ModuleType) -> Iterator[Patch]:
         *,
         return_aux: Any = None,
     ) -> Any:
-        out, lse = Fused.apply(query, key, value)
+        out, lse = FlexKernel.apply(query, key, value)
         if return_aux is not None and auxiliary is not None:
             return out, auxiliary(lse=lse if return_aux.lse else None, max_scores=None)
         return (out, lse / LOG2E) if return_lse else out

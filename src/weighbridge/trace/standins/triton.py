@@ -55,7 +55,7 @@ def _tuning(module: Any) -> Iterator[Patch]:
 
 def _driver(module: Any) -> Iterator[Patch]:
     config = module.driver
-    yield Patch(config, "_active" if "_active" in vars(config) else "active", Driver())
+    yield Patch(config, "_active" if "_active" in vars(config) else "active", TritonDriver())
 
 
 def bench(
@@ -78,7 +78,7 @@ def bench(
     return [0.0] if return_mode == "all" else 0.0
 
 
-class Driver:
+class TritonDriver:
     """triton.runtime.driver.active, of the card that torch.cuda tells of."""
 
     def __init__(self) -> None:

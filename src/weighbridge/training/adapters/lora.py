@@ -16,24 +16,26 @@ from weighbridge.autograd.ops.matrix import linear
 from weighbridge.autograd.ops.packed import Dequantized, Linear4, Linear8
 from weighbridge.autograd.ops.pointwise import add, cast, dropout, mul, scale, shift
 from weighbridge.autograd.ops.shaping import copied
-from weighbridge.autograd.tensors import Param, Tensor
+from weighbridge.autograd.tensors import LeafTensor, Tensor
 from weighbridge.dtypes import DType
 from weighbridge.training.modules import Wrap
 
 
-class Lora:
+class LoraLinear:
     """Stands in for the linear `base`. `packed`: a linear of bitsandbytes, behind which PEFT's own
     layer stands, which casts under autocast alone."""
 
     __slots__ = ("a", "b", "base", "magnitude", "p", "packed", "weight")
 
-    def __init__(self, base: Wrap, weight: Param, a: Param, b: Param, p: float) -> None:
+    def __init__(
+        self, base: Wrap, weight: LeafTensor, a: LeafTensor, b: LeafTensor, p: float
+    ) -> None:
         self.base = base
         self.weight = weight
         self.a = a
         self.b = b
         self.p = p
-        self.magnitude: Param | None = None
+        self.magnitude: LeafTensor | None = None
         converting = isinstance(base, Dequantized) and base.kernel.keeps == "input"
         self.packed = converting or isinstance(base, (Linear4, Linear8))
 
@@ -100,7 +102,7 @@ class Stacked:
 
     __slots__ = ("a", "b")
 
-    def __init__(self, a: Param, b: Param) -> None:
+    def __init__(self, a: LeafTensor, b: LeafTensor) -> None:
         self.a = a
         self.b = b
 
@@ -113,7 +115,7 @@ class Plain:
 
     __slots__ = ("bias", "weight")
 
-    def __init__(self, weight: Param, bias: Param | None) -> None:
+    def __init__(self, weight: LeafTensor, bias: LeafTensor | None) -> None:
         self.weight = weight
         self.bias = bias
 

@@ -19,7 +19,7 @@ from typing import NamedTuple
 from weighbridge.arch.roles import makes_labels, makes_logits
 from weighbridge.arch.table import column
 from weighbridge.errors import UsageError
-from weighbridge.training.tensors import Held
+from weighbridge.training.tensors import ParameterSpec
 
 ALL = "all-linear"
 # transformers 5.23 conversion_mapping.py: the linears that became one parameter, (the first, the
@@ -39,7 +39,9 @@ def usual(model_type: str) -> tuple[str, ...] | None:
     return tuple(names.split(",")) if names else None
 
 
-def matched(params: Iterable[Held], targets: Sequence[str], whole: Sequence[str] = ()) -> list[str]:
+def matched(
+    params: Iterable[ParameterSpec], targets: Sequence[str], whole: Sequence[str] = ()
+) -> list[str]:
     """Paths of the modules, in the class's order; those that are saved `whole` have no adapter.
     Raises UsageError where there are none."""
     weights = [h for h in params if h.name.endswith(".weight")]
@@ -57,7 +59,7 @@ def matched(params: Iterable[Held], targets: Sequence[str], whole: Sequence[str]
     return found
 
 
-class Stack(NamedTuple):
+class ExpertTarget(NamedTuple):
     """A parameter of all experts, or a router's, with how many times the rank it has."""
 
     name: str
@@ -65,8 +67,8 @@ class Stack(NamedTuple):
 
 
 def experts(
-    params: Iterable[Held], model_type: str, targets: Sequence[str]
-) -> tuple[list[Stack], list[str]]:
+    params: Iterable[ParameterSpec], model_type: str, targets: Sequence[str]
+) -> tuple[list[ExpertTarget], list[str]]:
     """(what is adapted as a parameter, targets that are left for linears). Raises UsageError where
     one of two that are joined is named without the other."""
     kind = column("experts_were").get(model_type)
@@ -84,11 +86,11 @@ def experts(
     for h in params:
         leaf = h.name.rpartition(".")[2]
         if leaf == "gate_up_proj" and up[0] in named:
-            found.append(Stack(h.name, 2))
+            found.append(ExpertTarget(h.name, 2))
         elif (leaf == "down_proj" and back in named) or (
             h.name.endswith(".gate.weight") and "gate" in named
         ):
-            found.append(Stack(h.name, 1))
+            found.append(ExpertTarget(h.name, 1))
     rest = [ALL] if everything else [t for t in targets if t not in (*up, back, "gate")]
     return found, rest
 

@@ -18,15 +18,15 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
-from weighbridge.arch.body import Block, Experts
+from weighbridge.arch.body import Experts, LayerBlock
 from weighbridge.arch.mixers import Attention
 from weighbridge.arch.table import column
 from weighbridge.autograd.tensors import Tensor
 from weighbridge.errors import UnsupportedError, UsageError
 from weighbridge.training.losses import LOSSES, Loss
-from weighbridge.training.step import Step
+from weighbridge.training.step import TrainingStep
 
-Net = Callable[[Step], Tensor]
+Net = Callable[[TrainingStep], Tensor]
 
 NETS = column("trains")  # model type -> module and function here
 # Classes that a framework has of its own, for all model types, and losses by their names
@@ -52,7 +52,7 @@ ADAPTERS = re.compile(r"\.(lora_\w+|base_layer)\.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Program:
+class TrainingProgram:
     """How a model is run. `low` and `high`: what it saves may be so many times what it says;
     `said` is why."""
 
@@ -64,8 +64,12 @@ class Program:
 
 
 def program(
-    model_type: str, blocks: Sequence[Block], names: Iterable[str], loss: str, framework: str = ""
-) -> Program:
+    model_type: str,
+    blocks: Sequence[LayerBlock],
+    names: Iterable[str],
+    loss: str,
+    framework: str = "",
+) -> TrainingProgram:
     """Choose a training program by the class's name; else by `names`, those of the parameters of
     its embedding and layers. Raises UsageError for a loss that the class has not, UnsupportedError
     where a framework's class has no such layers."""
@@ -75,15 +79,15 @@ def program(
         if not any(n in EMBEDDINGS for n in names):
             raise UnsupportedError(f"{model_type}: {framework} has no such class; {LEAVE}")
         _attends(model_type, blocks, framework)
-        return Program(forward=_function(f"{framework}.forward"), loss=_loss(kind, loss))
+        return TrainingProgram(forward=_function(f"{framework}.forward"), loss=_loss(kind, loss))
     names = [n for n in names if not ADAPTERS.search(n)]
     if kind in NETS and _mixed(kind, blocks):
-        return Program(forward=_function(NETS[kind]), loss=_loss(kind, loss))
+        return TrainingProgram(forward=_function(NETS[kind]), loss=_loss(kind, loss))
     embedded = [n for n in names if n in EMBEDDINGS]
     alike = bool(embedded) and all(LLAMA.fullmatch(n) or n in embedded for n in names)
     alike = alike and {*NORMS} <= {*names}
     if alike and all(isinstance(b.mixers[0], Attention) for b in blocks if b.mixers):
-        return Program(
+        return TrainingProgram(
             forward=_function("decoders.llama"),
             loss=_by_name(loss),
             low=2 / 3,
@@ -91,7 +95,7 @@ def program(
             said="its layers have the modules of Llama's and were read as such; what they save is "
             "assumed, a third more or less",
         )
-    return Program(
+    return TrainingProgram(
         forward=_function("parts.rough.forward"),
         loss=_function("parts.rough.loss") if loss == "standard" else _by_name(loss),
         low=0.5,
@@ -130,7 +134,7 @@ def _of(kind: str, name: str, otherwise: Any) -> Any:
     return vars(import_module(f"{__name__}.{NETS[kind].partition('.')[0]}")).get(name, otherwise)
 
 
-def _mixed(kind: str, blocks: Sequence[Block]) -> bool:
+def _mixed(kind: str, blocks: Sequence[LayerBlock]) -> bool:
     """Whether each layer mixes tokens by what its program has."""
     wanted, every = _of(kind, "MIXES", Attention), not _of(kind, "ALSO_FEEDS_ALONE", False)
     return all(
@@ -139,7 +143,7 @@ def _mixed(kind: str, blocks: Sequence[Block]) -> bool:
     )
 
 
-def _attends(model_type: str, blocks: Sequence[Block], framework: str) -> None:
+def _attends(model_type: str, blocks: Sequence[LayerBlock], framework: str) -> None:
     if any(isinstance(f, Experts) for b in blocks for f in b.feeds):
         raise UnsupportedError(
             f"{model_type}: experts as {framework} runs them are not covered yet: {LEAVE}"

@@ -21,17 +21,17 @@ from weighbridge.training.nets.parts.encoder import (
 )
 from weighbridge.training.nets.parts.layer import normed, run
 from weighbridge.training.nets.parts.masks import heads
-from weighbridge.training.step import Step
+from weighbridge.training.step import TrainingStep
 
 CLASSIFIER = "classifier_dropout_prob"
 
 
-def forward(s: Step) -> Tensor:
+def forward(s: TrainingStep) -> Tensor:
     never_checkpointed(s)
     return embedder.pair(s, encoded) if bert.headless(s) else encoded(s)
 
 
-def encoded(s: Step) -> Tensor:
+def encoded(s: TrainingStep) -> Tensor:
     """AlbertModel.forward, without its pooler"""
     m, base = s.m, bert.base(s)
     ids = m.new((s.batch, s.length), INT64)
@@ -43,7 +43,9 @@ def encoded(s: Step) -> Tensor:
     return x
 
 
-def group(x: Tensor, s: Step, p: Module, number: int, attention_mask: Tensor | None) -> Tensor:
+def group(
+    x: Tensor, s: TrainingStep, p: Module, number: int, attention_mask: Tensor | None
+) -> Tensor:
     """AlbertLayerGroup.forward"""
     inner = 0
     while p.has(f"albert_layers.{inner}.ffn"):
@@ -52,7 +54,9 @@ def group(x: Tensor, s: Step, p: Module, number: int, attention_mask: Tensor | N
     return x
 
 
-def layer(x: Tensor, s: Step, p: Module, number: int, attention_mask: Tensor | None) -> Tensor:
+def layer(
+    x: Tensor, s: TrainingStep, p: Module, number: int, attention_mask: Tensor | None
+) -> Tensor:
     """AlbertLayer.forward"""
     m = s.m
     attention_output, _ = attention(s, p.at("attention"), x, number, attention_mask)
@@ -61,7 +65,7 @@ def layer(x: Tensor, s: Step, p: Module, number: int, attention_mask: Tensor | N
 
 
 def attention(
-    s: Step, p: Module, x: Tensor, number: int, attention_mask: Tensor | None
+    s: TrainingStep, p: Module, x: Tensor, number: int, attention_mask: Tensor | None
 ) -> tuple[Tensor, Tensor | None]:
     """AlbertAttention.forward"""
     m, rate = s.m, s.rate("attention_probs_dropout_prob")
@@ -72,7 +76,7 @@ def attention(
     return normed(m, add(m, x, out), p, "LayerNorm"), weights
 
 
-def feed(s: Step, p: Module, x: Tensor) -> Tensor:
+def feed(s: TrainingStep, p: Module, x: Tensor) -> Tensor:
     """AlbertLayer.ff_chunk"""
     m = s.m
     x = p.linear(m, x, "ffn")
@@ -80,7 +84,7 @@ def feed(s: Step, p: Module, x: Tensor) -> Tensor:
     return p.linear(m, x, "ffn_output")
 
 
-def loss(s: Step, hidden: Tensor) -> tuple[Tensor, Tensor]:
+def loss(s: TrainingStep, hidden: Tensor) -> tuple[Tensor, Tensor]:
     """AlbertForMaskedLM, AlbertForSequenceClassification, AlbertForTokenClassification"""
     m, root, base = s.m, s.built.root, bert.base(s)
     if bert.headless(s):
@@ -97,7 +101,7 @@ def loss(s: Step, hidden: Tensor) -> tuple[Tensor, Tensor]:
         return by_token(s, _predicted(s, root.at("predictions"), hidden))
 
 
-def _predicted(s: Step, p: Module, hidden: Tensor) -> Tensor:
+def _predicted(s: TrainingStep, p: Module, hidden: Tensor) -> Tensor:
     """AlbertMLMHead.forward"""
     m = s.m
     x = p.linear(m, hidden, "dense")

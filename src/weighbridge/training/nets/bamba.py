@@ -3,7 +3,7 @@
 Source: transformers 5.23 models/bamba/modeling_bamba.py.
 """
 
-from weighbridge.arch.body import Block
+from weighbridge.arch.body import LayerBlock
 from weighbridge.arch.mixers import Attention, Mamba2
 from weighbridge.autograd.ops.norms import rms_norm
 from weighbridge.autograd.tensors import Tensor
@@ -15,19 +15,19 @@ from weighbridge.training.nets.parts.feeds import mlp
 from weighbridge.training.nets.parts.layer import LayerShape, by_weight
 from weighbridge.training.nets.parts.masks import Masks
 from weighbridge.training.nets.parts.rotary import Rotary, part_rotated, rotary_of, turned_width
-from weighbridge.training.step import Step
+from weighbridge.training.step import TrainingStep
 
 MIXES = (Mamba2, Attention)
 
 
-def positions(s: Step) -> Rotary | None:
+def positions(s: TrainingStep) -> Rotary | None:
     """Make the rotary positions of the first layer with attention; None where no layer has it."""
     first = next((i for i, b in enumerate(s.built.body.blocks) if not _scans(b)), None)
     return None if first is None else rotary_of(s, turned_width(s, first))
 
 
 def mixed(
-    s: Step, p: Module, x: Tensor, number: int, positions: Rotary | None, masks: Masks
+    s: TrainingStep, p: Module, x: Tensor, number: int, positions: Rotary | None, masks: Masks
 ) -> tuple[Tensor, Tensor | None]:
     """Mamba-2, or attention."""
     if _scans(s.built.body.blocks[number]):
@@ -35,11 +35,11 @@ def mixed(
     return PART(s, p.at("self_attn"), x, number, positions, masks)
 
 
-def feed(s: Step, p: Module, x: Tensor, _number: int) -> Tensor:
+def feed(s: TrainingStep, p: Module, x: Tensor, _number: int) -> Tensor:
     return mlp(s, p.at("feed_forward"), x)
 
 
-def _scans(block: Block) -> bool:
+def _scans(block: LayerBlock) -> bool:
     return any(isinstance(each, Mamba2) for each in block.mixers)
 
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from weighbridge.arch.table import differs
 from weighbridge.autograd.machine import Machine
-from weighbridge.autograd.ops.attention import Heads
+from weighbridge.autograd.ops.attention import AttentionHeads
 from weighbridge.autograd.ops.losses import embedding
 from weighbridge.autograd.ops.matrix import linear
 from weighbridge.autograd.ops.norms import layer_norm
@@ -28,16 +28,16 @@ from weighbridge.training.nets import INSTEAD, UNCOVERED
 from weighbridge.training.nets.parts import encoder
 from weighbridge.training.nets.parts.encoder import heads_of
 from weighbridge.training.nets.parts.layer import normed, run
-from weighbridge.training.step import Step, entered
+from weighbridge.training.step import TrainingStep, entered
 
 
-class Side(NamedTuple):
+class BartSide(NamedTuple):
     """The encoder or the decoder; `states` and `seen` are of what the decoder reads. `dense`:
     activations lie in the order of their dimensions."""
 
     name: str
     layers: list[Module]
-    h: Heads
+    h: AttentionHeads
     states: Tensor | None = None
     seen: int = 0
     dense: bool = True
@@ -48,7 +48,7 @@ class Masks(NamedTuple):
     other: Tensor | None
 
 
-def forward(s: Step) -> Tensor:
+def forward(s: TrainingStep) -> Tensor:
     """BartModel.forward"""
     m, built = s.m, s.built
     ids = m.new((s.batch, s.length), INT64)
@@ -56,11 +56,11 @@ def forward(s: Step) -> Tensor:
     states = read(s, root.at("encoder"), encoder_side(s, s.length), words(s, root, "encoder", ids))
     s.outputs.append(states)
     shifted = m.new((s.batch, s.length), INT64)
-    side = Side("decoder", built.layers, heads_of(s, built.body, s.length), states, s.length)
+    side = BartSide("decoder", built.layers, heads_of(s, built.body, s.length), states, s.length)
     return write(s, root.at("decoder"), side, words(s, root, "decoder", shifted))
 
 
-def halves(s: Step) -> Module:
+def halves(s: TrainingStep) -> Module:
     """What owns encoder and decoder."""
     if s.built.body.encoder is None:
         raise UnsupportedError(
@@ -70,19 +70,19 @@ def halves(s: Step) -> Module:
     return s.built.root.at(s.built.base.path.removesuffix("decoder.").rstrip("."))
 
 
-def encoder_side(s: Step, length: int) -> Side:
+def encoder_side(s: TrainingStep, length: int) -> BartSide:
     assert s.built.body.encoder is not None
-    return Side("encoder", s.built.encoder, heads_of(s, s.built.body.encoder, length))
+    return BartSide("encoder", s.built.encoder, heads_of(s, s.built.body.encoder, length))
 
 
-def words(s: Step, root: Module, half: str, ids: Tensor) -> Tensor:
+def words(s: TrainingStep, root: Module, half: str, ids: Tensor) -> Tensor:
     """BartScaledWordEmbedding.forward"""
     own = f"{half}.embed_tokens"
     embedded = embedding(s.m, ids, root.weight(own if root.has(own) else "shared"))
     return entered(s, scale(s.m, embedded))
 
 
-def read(s: Step, p: Module, side: Side, inputs_embeds: Tensor) -> Tensor:
+def read(s: TrainingStep, p: Module, side: BartSide, inputs_embeds: Tensor) -> Tensor:
     """BartEncoder.forward"""
     embed_pos = positions(s, p, (s.batch, s.length))
     x = placed(s, p, inputs_embeds, embed_pos)
@@ -92,7 +92,7 @@ def read(s: Step, p: Module, side: Side, inputs_embeds: Tensor) -> Tensor:
     return side_norm(s, p, "layer_norm", x, side) if p.has("layer_norm") else x
 
 
-def write(s: Step, p: Module, side: Side, inputs_embeds: Tensor) -> Tensor:
+def write(s: TrainingStep, p: Module, side: BartSide, inputs_embeds: Tensor) -> Tensor:
     """BartDecoder.forward: nobody passes a mask of what is written, and one of ones is made."""
     m = s.m
     position_ids = m.new((s.length,), INT64)
@@ -106,13 +106,13 @@ def write(s: Step, p: Module, side: Side, inputs_embeds: Tensor) -> Tensor:
     return side_norm(s, p, "layer_norm", x, side) if p.has("layer_norm") else x
 
 
-def causal(s: Step) -> Tensor | None:
+def causal(s: TrainingStep) -> Tensor | None:
     """Eager attention has one."""
     whole = s.batch, 1, s.length, s.length
     return s.m.new(whole, s.dtype) if s.kernel == "eager" else None
 
 
-def placed(s: Step, p: Module, inputs_embeds: Tensor, embed_pos: Tensor) -> Tensor:
+def placed(s: TrainingStep, p: Module, inputs_embeds: Tensor, embed_pos: Tensor) -> Tensor:
     m = s.m
     x = add(m, inputs_embeds, embed_pos)
     if p.has("layernorm_embedding"):
@@ -120,7 +120,7 @@ def placed(s: Step, p: Module, inputs_embeds: Tensor, embed_pos: Tensor) -> Tens
     return dropout(m, x, s.rate("dropout"))
 
 
-def positions(s: Step, p: Module, shape: tuple[int, int]) -> Tensor:
+def positions(s: TrainingStep, p: Module, shape: tuple[int, int]) -> Tensor:
     """BartLearnedPositionalEmbedding, MarianSinusoidalPositionalEmbedding, and
     M2M100SinusoidalPositionalEmbedding, which picks rows of its buffer for every sequence."""
     m = s.m
@@ -131,12 +131,12 @@ def positions(s: Step, p: Module, shape: tuple[int, int]) -> Tensor:
     return embedding(m, ids, weight)
 
 
-def layer(x: Tensor, s: Step, p: Module, side: Side, masks: Masks) -> Tensor:
+def layer(x: Tensor, s: TrainingStep, p: Module, side: BartSide, masks: Masks) -> Tensor:
     """BartEncoderLayer.forward, BartDecoderLayer.forward, and those with norms before"""
     m, h, states = s.m, side.h, side.states
-    x = _attended(s, p, "self_attn", x, To(None, h, masks.own, side))
+    x = _attended(s, p, "self_attn", x, BartAttended(None, h, masks.own, side))
     if states is not None:
-        to = To(states, replace(h, seen=side.seen), masks.other, side)
+        to = BartAttended(states, replace(h, seen=side.seen), masks.other, side)
         x = _attended(s, p, "encoder_attn", x, to)
     before = not differs(s.built.kind, "norms_behind")
     residual = x
@@ -153,20 +153,20 @@ def layer(x: Tensor, s: Step, p: Module, side: Side, masks: Masks) -> Tensor:
     return clamped(m, x) if states is None and x.dtype == FLOAT16 else x
 
 
-class To(NamedTuple):
+class BartAttended(NamedTuple):
     """What is attended to, none being the input itself, how it is hidden, and from where."""
 
     states: Tensor | None
-    h: Heads
+    h: AttentionHeads
     mask: Tensor | None
-    side: Side
+    side: BartSide
 
     @property
     def causal(self) -> bool:
         return self.states is None and self.side.states is not None
 
 
-def _attended(s: Step, p: Module, name: str, x: Tensor, to: To) -> Tensor:
+def _attended(s: TrainingStep, p: Module, name: str, x: Tensor, to: BartAttended) -> Tensor:
     """An attention, its dropout, its residual and its norm."""
     m, before = s.m, not differs(s.built.kind, "norms_behind")
     residual = x
@@ -178,11 +178,13 @@ def _attended(s: Step, p: Module, name: str, x: Tensor, to: To) -> Tensor:
     return x if before else side_norm(s, p, f"{name}_layer_norm", x, to.side)
 
 
-def side_norm(s: Step, p: Module, name: str, x: Tensor, side: Side) -> Tensor:
+def side_norm(s: TrainingStep, p: Module, name: str, x: Tensor, side: BartSide) -> Tensor:
     return layer_norm(s.m, x, p.weight(name), p.bias(name), dense=side.dense)
 
 
-def attention(s: Step, p: Module, x: Tensor, to: To) -> tuple[Tensor, Tensor | None]:
+def attention(
+    s: TrainingStep, p: Module, x: Tensor, to: BartAttended
+) -> tuple[Tensor, Tensor | None]:
     """BartAttention.forward, WhisperAttention.forward"""
     m, h, laid = s.m, to.h, differs(s.built.kind, "laid_heads")
     states = x if to.states is None else to.states
@@ -197,7 +199,7 @@ def attention(s: Step, p: Module, x: Tensor, to: To) -> tuple[Tensor, Tensor | N
     return p.linear(m, out.view(h.batch, h.length, h.heads * h.key_dim), "out_proj"), weights
 
 
-def _query(s: Step, p: Module, x: Tensor) -> Tensor:
+def _query(s: TrainingStep, p: Module, x: Tensor) -> Tensor:
     """Whisper scales it itself."""
     q = p.linear(s.m, x, "q_proj")
     return scale(s.m, q) if differs(s.built.kind, "laid_heads") else q
@@ -207,13 +209,13 @@ def _as_it_is(m: Machine, x: Tensor) -> Tensor:
     return x
 
 
-def head(s: Step, root: Module) -> Tensor:
+def head(s: TrainingStep, root: Module) -> Tensor:
     name = s.built.root.first("lm_head", "proj_out")
     tied = root.first("shared", "decoder.embed_tokens")
     return s.built.root.weight(name) if name else root.weight(tied)
 
 
-def loss(s: Step, hidden: Tensor) -> tuple[Tensor, Tensor]:
+def loss(s: TrainingStep, hidden: Tensor) -> tuple[Tensor, Tensor]:
     """BartForConditionalGeneration: the head is the embedding, and a bias in a buffer is added."""
     m, root = s.m, halves(s)
     if s.built.root.has("classification_head.dense"):

@@ -19,22 +19,22 @@ from weighbridge.training.nets.parts.encoder import by_token, classified, first_
 from weighbridge.training.nets.parts.encoder import self_attention as attend
 from weighbridge.training.nets.parts.layer import normed, run
 from weighbridge.training.nets.parts.masks import heads
-from weighbridge.training.step import Step, entered
+from weighbridge.training.step import TrainingStep, entered
 
 QKV = ("query", "key", "value")
 ENCODER = "encoder."
 
 
-def forward(s: Step) -> Tensor:
+def forward(s: TrainingStep) -> Tensor:
     return embedder.pair(s, encoded) if headless(s) else encoded(s)
 
 
-def headless(s: Step) -> bool:
+def headless(s: TrainingStep) -> bool:
     """Whether the class is the encoder itself."""
     return not base(s).path
 
 
-def encoded(s: Step) -> Tensor:
+def encoded(s: TrainingStep) -> Tensor:
     """BertModel.forward, without its pooler"""
     m, built = s.m, s.built
     ids = m.new((s.batch, s.length), INT64)
@@ -48,12 +48,12 @@ def encoded(s: Step) -> Tensor:
     return x
 
 
-def base(s: Step) -> Module:
+def base(s: TrainingStep) -> Module:
     """The encoder's owner, which has embeddings and pooler."""
     return s.built.root.at(s.built.base.path.removesuffix(ENCODER).rstrip("."))
 
 
-def embeddings(s: Step, p: Module, ids: Tensor) -> Tensor:
+def embeddings(s: TrainingStep, p: Module, ids: Tensor) -> Tensor:
     """BertEmbeddings.forward; positions are a buffer's, types are gathered from one. RoBERTa's
     positions are of each sequence, since padding has none."""
     m = s.m
@@ -75,7 +75,9 @@ def embeddings(s: Step, p: Module, ids: Tensor) -> Tensor:
     return dropout(m, x, s.rate("hidden_dropout_prob"))
 
 
-def layer(x: Tensor, s: Step, p: Module, number: int, attention_mask: Tensor | None) -> Tensor:
+def layer(
+    x: Tensor, s: TrainingStep, p: Module, number: int, attention_mask: Tensor | None
+) -> Tensor:
     """BertLayer.forward"""
     attention_output, _ = attention(s, p.at("attention"), x, number, attention_mask)
     intermediate_output = intermediate(s, p, attention_output)
@@ -83,7 +85,7 @@ def layer(x: Tensor, s: Step, p: Module, number: int, attention_mask: Tensor | N
 
 
 def attention(
-    s: Step, p: Module, x: Tensor, number: int, attention_mask: Tensor | None
+    s: TrainingStep, p: Module, x: Tensor, number: int, attention_mask: Tensor | None
 ) -> tuple[Tensor, Tensor | None]:
     """BertAttention.forward"""
     rate = s.rate("attention_probs_dropout_prob")
@@ -94,7 +96,7 @@ def attention(
     return out, weights
 
 
-def output(s: Step, p: Module, x: Tensor, residual: Tensor) -> Tensor:
+def output(s: TrainingStep, p: Module, x: Tensor, residual: Tensor) -> Tensor:
     """BertSelfOutput.forward, BertOutput.forward"""
     m = s.m
     x = p.linear(m, x, "dense")
@@ -102,13 +104,13 @@ def output(s: Step, p: Module, x: Tensor, residual: Tensor) -> Tensor:
     return normed(m, add(m, x, residual), p, "LayerNorm")
 
 
-def intermediate(s: Step, p: Module, x: Tensor) -> Tensor:
+def intermediate(s: TrainingStep, p: Module, x: Tensor) -> Tensor:
     m = s.m
     x = p.linear(m, x, "intermediate.dense")
     return several(m, x, str(s.built.config.get("hidden_act") or "gelu"))
 
 
-def loss(s: Step, hidden: Tensor) -> tuple[Tensor, Tensor]:
+def loss(s: TrainingStep, hidden: Tensor) -> tuple[Tensor, Tensor]:
     """BertForMaskedLM, BertForTokenClassification, BertForSequenceClassification, RoBERTa's and
     ELECTRA's"""
     m, root = s.m, s.built.root
@@ -135,7 +137,7 @@ def loss(s: Step, hidden: Tensor) -> tuple[Tensor, Tensor]:
 MASKED = ("cls.predictions.transform.dense", "lm_head.dense", "generator_predictions.dense")
 
 
-def _told_apart(s: Step, p: Module, hidden: Tensor) -> tuple[Tensor, Tensor]:
+def _told_apart(s: TrainingStep, p: Module, hidden: Tensor) -> tuple[Tensor, Tensor]:
     """ElectraDiscriminatorPredictions.forward; whether each token was replaced."""
     m = s.m
     x = p.linear(m, hidden, "dense")
@@ -145,7 +147,7 @@ def _told_apart(s: Step, p: Module, hidden: Tensor) -> tuple[Tensor, Tensor]:
     return binary_cross_entropy(m, logits, labels), logits
 
 
-def _predicted(s: Step, name: str, hidden: Tensor) -> Tensor:
+def _predicted(s: TrainingStep, name: str, hidden: Tensor) -> Tensor:
     """BertLMPredictionHead.forward, RobertaLMHead.forward, ElectraGeneratorPredictions.forward"""
     m, root = s.m, s.built.root
     owner, inner = root.at(name.split(".transform")[0].removesuffix(".dense")), name[:-6]
@@ -159,18 +161,18 @@ def _predicted(s: Step, name: str, hidden: Tensor) -> Tensor:
     return linear(m, x, weight, owner.bare("bias"))
 
 
-def _rate(s: Step) -> float:
+def _rate(s: TrainingStep) -> float:
     return s.rate("classifier_dropout", "hidden_dropout_prob")
 
 
-def _pooled(s: Step, hidden: Tensor) -> Tensor:
+def _pooled(s: TrainingStep, hidden: Tensor) -> Tensor:
     """BertPooler.forward, dropout, classifier"""
     m = s.m
     pooled = of_result(m, base(s).linear(m, first_token(m, hidden), "pooler.dense"))
     return s.built.root.linear(m, dropout(m, pooled, _rate(s)), "classifier")
 
 
-def _first(s: Step, p: Module, hidden: Tensor) -> Tensor:
+def _first(s: TrainingStep, p: Module, hidden: Tensor) -> Tensor:
     """RobertaClassificationHead.forward; ELECTRA's has a GELU."""
     m = s.m
     x = dropout(m, first_token(m, hidden), _rate(s))

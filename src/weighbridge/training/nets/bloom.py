@@ -5,7 +5,7 @@ Source: transformers 5.23 models/bloom/modeling_bloom.py.
 """
 
 from weighbridge.autograd.machine import Machine, lower
-from weighbridge.autograd.ops.attention import Heads
+from weighbridge.autograd.ops.attention import AttentionHeads
 from weighbridge.autograd.ops.losses import embedding
 from weighbridge.autograd.ops.matrix import matmul
 from weighbridge.autograd.ops.pointwise import add, bloom_gelu, cast, dropout, of_result
@@ -15,10 +15,10 @@ from weighbridge.dtypes import FLOAT32, INT64
 from weighbridge.training.modules import Module
 from weighbridge.training.nets.parts.layer import normed, run
 from weighbridge.training.nets.parts.masks import heads, mask, written_out
-from weighbridge.training.step import Step, entered
+from weighbridge.training.step import TrainingStep, entered
 
 
-def forward(s: Step) -> Tensor:
+def forward(s: TrainingStep) -> Tensor:
     """BloomModel.forward"""
     m, base = s.m, s.built.base
     written_out(s)
@@ -36,7 +36,7 @@ def forward(s: Step) -> Tensor:
 
 def block(
     x: Tensor,
-    s: Step,
+    s: TrainingStep,
     p: Module,
     number: int,
     biases: tuple[Tensor, Tensor | None],
@@ -62,7 +62,7 @@ def block(
 
 
 def attention(
-    s: Step, p: Module, x: Tensor, number: int, alibi: Tensor, causal_mask: Tensor | None
+    s: TrainingStep, p: Module, x: Tensor, number: int, alibi: Tensor, causal_mask: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """BloomAttention.forward"""
     m, h = s.m, heads(s, number)
@@ -80,7 +80,7 @@ def attention(
     return p.linear(m, context, "dense"), probs
 
 
-def _cut(m: Machine, fused: Tensor, h: Heads) -> Tensor:
+def _cut(m: Machine, fused: Tensor, h: AttentionHeads) -> Tensor:
     """A third of each head; heads before tokens, copied where there are several sequences."""
     part = cut(m, fused, h.heads * h.key_dim).view(h.batch, h.heads, h.length, h.key_dim)
     return copied(m, part) if h.batch > 1 else part

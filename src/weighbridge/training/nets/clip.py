@@ -10,8 +10,8 @@ from typing import NamedTuple
 from weighbridge.arch.body import Tower
 from weighbridge.arch.config import Config
 from weighbridge.autograd.machine import Machine
-from weighbridge.autograd.ops.attention import Heads
-from weighbridge.autograd.ops.conv import Form, conv, rearranges
+from weighbridge.autograd.ops.attention import AttentionHeads
+from weighbridge.autograd.ops.conv import ConvForm, conv, rearranges
 from weighbridge.autograd.ops.losses import cross_entropy, embedding
 from weighbridge.autograd.ops.matrix import matmul
 from weighbridge.autograd.ops.norms import layer_norm
@@ -26,13 +26,13 @@ from weighbridge.training.nets import UNCOVERED
 from weighbridge.training.nets.parts.encoder import first_token
 from weighbridge.training.nets.parts.layer import normed, run
 from weighbridge.training.nets.parts.masks import heads, mask
-from weighbridge.training.step import Step, entered
+from weighbridge.training.step import TrainingStep, entered
 
 
-class Side(NamedTuple):
+class ClipSide(NamedTuple):
     """The texts or the images. `dense`: activations lie in the order of their dimensions."""
 
-    h: Heads
+    h: AttentionHeads
     act: str
     rate: float
     mask: Tensor | None = None
@@ -40,7 +40,7 @@ class Side(NamedTuple):
     dense: bool = True
 
 
-def forward(s: Step) -> Tensor:
+def forward(s: TrainingStep) -> Tensor:
     """CLIPModel.forward up to the last states of the texts; the images' features are kept."""
     root = s.built.root
     if not root.has("visual_projection") or not root.has("text_projection"):
@@ -50,7 +50,7 @@ def forward(s: Step) -> Tensor:
     return read(s, root.at("text_model"))
 
 
-def seen(s: Step, p: Module) -> tuple[Tensor, Tensor]:
+def seen(s: TrainingStep, p: Module) -> tuple[Tensor, Tensor]:
     """CLIPVisionModel.forward, and the projection of what it gives"""
     m, config = s.m, vision(s)
     hidden_states = normed(m, embeddings(s, p.at("embeddings"), config), p, "pre_layrnorm")
@@ -59,27 +59,27 @@ def seen(s: Step, p: Module) -> tuple[Tensor, Tensor]:
     return x, s.built.root.linear(m, pooled_output, "visual_projection")
 
 
-def patches_through(s: Step, p: Module, x: Tensor, config: Config, usual: str) -> Tensor:
+def patches_through(s: TrainingStep, p: Module, x: Tensor, config: Config, usual: str) -> Tensor:
     """CLIPEncoder.forward of images"""
     tower, act = s.built.body.towers[0], str(config.get("hidden_act") or usual)
     dense = p.has("embeddings.class_embedding")  # what is joined with it
-    side = Side(heads_of(s, tower), act, rate(s, config), dense=dense)
+    side = ClipSide(heads_of(s, tower), act, rate(s, config), dense=dense)
     for number in range(tower.layers):
         x = run(s, layer, x, p.at(f"encoder.layers.{number}"), side)
     return x
 
 
-def vision(s: Step) -> Config:
+def vision(s: TrainingStep) -> Config:
     assert s.built.whole is not None
     return s.built.whole.sub("vision_config")
 
 
-def rate(s: Step, config: Config) -> float:
+def rate(s: TrainingStep, config: Config) -> float:
     return config.ratio("attention_dropout", default=0.0) if s.dropout else 0.0
 
 
-def heads_of(s: Step, tower: Tower) -> Heads:
-    return Heads(
+def heads_of(s: TrainingStep, tower: Tower) -> AttentionHeads:
+    return AttentionHeads(
         batch=s.batch,
         length=tower.positions,
         seen=tower.positions,
@@ -90,7 +90,7 @@ def heads_of(s: Step, tower: Tower) -> Heads:
     )
 
 
-def embeddings(s: Step, p: Module, config: Config) -> Tensor:
+def embeddings(s: TrainingStep, p: Module, config: Config) -> Tensor:
     """CLIPVisionEmbeddings.forward"""
     m, size, weight = s.m, config.num("image_size"), p.weight("patch_embedding")
     pixel_values = m.new((s.batch, weight.shape[1], size, size), FLOAT32)
@@ -98,7 +98,7 @@ def embeddings(s: Step, p: Module, config: Config) -> Tensor:
     patches = cast(m, pixel_values, weight.dtype)
     side, width = size // weight.shape[2], weight.shape[0]
     wide = rearranges(patches, m)
-    form = Form((s.batch, width, side, side), rearranged=wide, turned=True)
+    form = ConvForm((s.batch, width, side, side), rearranged=wide, turned=True)
     patch_embeds = conv(m, patches, weight, p.bias("patch_embedding"), form)
     del patches
     x = entered(s, patch_embeds.view(s.batch, side**2, width))
@@ -109,9 +109,9 @@ def embeddings(s: Step, p: Module, config: Config) -> Tensor:
     return add(m, x, embedding(m, position_ids, p.weight("position_embedding")))
 
 
-def read(s: Step, p: Module) -> Tensor:
+def read(s: TrainingStep, p: Module) -> Tensor:
     """CLIPTextModel.forward, but for what it picks"""
-    side = Side(
+    side = ClipSide(
         heads(s, 0),
         str(s.built.config.get("hidden_act") or "quick_gelu"),
         rate(s, s.built.config),
@@ -121,7 +121,7 @@ def read(s: Step, p: Module) -> Tensor:
     return texts_through(s, p, side)
 
 
-def texts_through(s: Step, p: Module, side: Side) -> Tensor:
+def texts_through(s: TrainingStep, p: Module, side: ClipSide) -> Tensor:
     m = s.m
     ids = m.new((s.batch, s.length), INT64)
     inputs_embeds = entered(s, embedding(m, ids, p.weight("embeddings.token_embedding")))
@@ -135,7 +135,7 @@ def texts_through(s: Step, p: Module, side: Side) -> Tensor:
     return normed(m, x, p, "final_layer_norm")
 
 
-def layer(x: Tensor, s: Step, p: Module, side: Side) -> Tensor:
+def layer(x: Tensor, s: TrainingStep, p: Module, side: ClipSide) -> Tensor:
     """CLIPEncoderLayer.forward"""
     m = s.m
     residual = x
@@ -148,11 +148,13 @@ def layer(x: Tensor, s: Step, p: Module, side: Side) -> Tensor:
     return add(m, residual, x)
 
 
-def norm(m: Machine, x: Tensor, p: Module, name: str, side: Side) -> Tensor:
+def norm(m: Machine, x: Tensor, p: Module, name: str, side: ClipSide) -> Tensor:
     return layer_norm(m, x, p.weight(name), p.bias(name), dense=side.dense)
 
 
-def attention(s: Step, p: Module, x: Tensor, side: Side) -> tuple[Tensor, Tensor | None]:
+def attention(
+    s: TrainingStep, p: Module, x: Tensor, side: ClipSide
+) -> tuple[Tensor, Tensor | None]:
     """CLIPAttention.forward"""
     m, h = s.m, side.h
     shape = h.batch, h.length, h.heads, h.key_dim
@@ -170,7 +172,7 @@ def mlp(m: Machine, p: Module, x: Tensor, act: str) -> Tensor:
     return p.linear(m, x, "fc2")
 
 
-def loss(s: Step, hidden: Tensor) -> tuple[Tensor, Tensor]:
+def loss(s: TrainingStep, hidden: Tensor) -> tuple[Tensor, Tensor]:
     """The end of a text stands for it; scores of all pairs of the batch."""
     m, root, rows = s.m, s.built.root, s.rows
     _, image_embeds = s.outputs

@@ -9,7 +9,7 @@ Source: transformers 5.23 models/deberta_v2/modeling_deberta_v2.py.
 
 from typing import NamedTuple
 
-from weighbridge.autograd.ops.attention import Heads, contiguous, own_softmax
+from weighbridge.autograd.ops.attention import AttentionHeads, contiguous, own_softmax
 from weighbridge.autograd.ops.losses import embedding
 from weighbridge.autograd.ops.matrix import linear, matmul
 from weighbridge.autograd.ops.pointwise import (
@@ -24,7 +24,7 @@ from weighbridge.autograd.ops.pointwise import (
 )
 from weighbridge.autograd.ops.scans import interleaved, masked
 from weighbridge.autograd.ops.shaping import first, gathered, turned
-from weighbridge.autograd.tensors import Computed, Param, Tensor
+from weighbridge.autograd.tensors import Computed, LeafTensor, Tensor
 from weighbridge.dtypes import BOOL, FLOAT32, INT64
 from weighbridge.errors import UnsupportedError
 from weighbridge.training.modules import Module
@@ -32,7 +32,7 @@ from weighbridge.training.nets import UNCOVERED, bert
 from weighbridge.training.nets.parts.encoder import classified, first_token
 from weighbridge.training.nets.parts.layer import normed, run
 from weighbridge.training.nets.parts.masks import heads, written_out
-from weighbridge.training.step import Step, entered
+from weighbridge.training.step import TrainingStep, entered
 
 DROPOUT = "hidden_dropout_prob"
 
@@ -44,7 +44,7 @@ class Places(NamedTuple):
     rel_embeddings: Tensor
 
 
-def forward(s: Step) -> Tensor:
+def forward(s: TrainingStep) -> Tensor:
     """DebertaV2Model.forward, DebertaV2Encoder.forward"""
     written_out(s)
     m, p = s.m, bert.base(s)
@@ -64,7 +64,7 @@ def forward(s: Step) -> Tensor:
     return x
 
 
-def embeddings(s: Step, p: Module, ids: tuple[Tensor, Tensor], mask: Tensor) -> Tensor:
+def embeddings(s: TrainingStep, p: Module, ids: tuple[Tensor, Tensor], mask: Tensor) -> Tensor:
     """DebertaV2Embeddings.forward"""
     m = s.m
     inputs_embeds = entered(s, embedding(m, ids[0], p.weight("word_embeddings")))
@@ -84,7 +84,7 @@ def embeddings(s: Step, p: Module, ids: tuple[Tensor, Tensor], mask: Tensor) -> 
     return dropout(m, x, s.rate(DROPOUT))
 
 
-def distances(s: Step) -> Tensor:
+def distances(s: TrainingStep) -> Tensor:
     """build_relative_position, make_log_bucket_position"""
     m, shape = s.m, (s.length, s.length)
     relative_pos = m.new(shape, INT64)
@@ -96,13 +96,15 @@ def distances(s: Step) -> Tensor:
     return found
 
 
-def embedded(s: Step, p: Module) -> Tensor:
+def embedded(s: TrainingStep, p: Module) -> Tensor:
     """DebertaV2Encoder.get_rel_embedding"""
     weight = p.weight("rel_embeddings")
     return normed(s.m, weight, p, "LayerNorm") if p.has("LayerNorm") else weight
 
 
-def layer(x: Tensor, s: Step, p: Module, h: Heads, mask: Tensor, places: Places | None) -> Tensor:
+def layer(
+    x: Tensor, s: TrainingStep, p: Module, h: AttentionHeads, mask: Tensor, places: Places | None
+) -> Tensor:
     """DebertaV2Layer.forward"""
     attention_output = attention(s, p.at("attention"), x, h, mask, places)
     intermediate_output = bert.intermediate(s, p, attention_output)
@@ -110,14 +112,14 @@ def layer(x: Tensor, s: Step, p: Module, h: Heads, mask: Tensor, places: Places 
 
 
 def attention(
-    s: Step, p: Module, x: Tensor, h: Heads, mask: Tensor, places: Places | None
+    s: TrainingStep, p: Module, x: Tensor, h: AttentionHeads, mask: Tensor, places: Places | None
 ) -> Tensor:
     """DebertaV2Attention.forward"""
     return bert.output(s, p.at("output"), disentangled(s, p.at("self"), x, h, mask, places), x)
 
 
 def disentangled(
-    s: Step, p: Module, x: Tensor, h: Heads, mask: Tensor, places: Places | None
+    s: TrainingStep, p: Module, x: Tensor, h: AttentionHeads, mask: Tensor, places: Places | None
 ) -> Tensor:
     """DisentangledSelfAttention.forward: its local variables live to its end."""
     m, shape = s.m, (h.batch * h.heads, h.length, h.key_dim)
@@ -144,7 +146,7 @@ def disentangled(
 
 
 def bias(
-    s: Step, p: Module, h: Heads, layers: tuple[Tensor, Tensor], places: Places
+    s: TrainingStep, p: Module, h: AttentionHeads, layers: tuple[Tensor, Tensor], places: Places
 ) -> Tensor | None:
     """DisentangledSelfAttention.disentangled_attention_bias"""
     m, kinds = s.m, s.built.config.get("pos_att_type") or ()
@@ -172,7 +174,9 @@ def bias(
     return score
 
 
-def placed(s: Step, p: Module, name: str, h: Heads, places: Places) -> Tensor | None:
+def placed(
+    s: TrainingStep, p: Module, name: str, h: AttentionHeads, places: Places
+) -> Tensor | None:
     """Positions through a projection, of every head, repeated for every sequence."""
     if not p.has(name):
         return None
@@ -181,7 +185,7 @@ def placed(s: Step, p: Module, name: str, h: Heads, places: Places) -> Tensor | 
     return interleaved(m, x, (h.batch * h.heads, rows, h.key_dim))
 
 
-def clamped(s: Step, places: Places) -> Tensor:
+def clamped(s: TrainingStep, places: Places) -> Tensor:
     """clamp(distance + span): the sum goes"""
     shape = places.relative_pos.shape
     total = s.m.new(shape, INT64)
@@ -190,7 +194,7 @@ def clamped(s: Step, places: Places) -> Tensor:
     return found
 
 
-def loss(s: Step, hidden: Tensor) -> tuple[Tensor, Tensor]:
+def loss(s: TrainingStep, hidden: Tensor) -> tuple[Tensor, Tensor]:
     """DebertaV2ForSequenceClassification; other heads are as BERT's."""
     m, root, rate = s.m, s.built.root, s.rate("cls_dropout", DROPOUT)
     if not (bert.headless(s) or root.has("pooler.dense")):
@@ -201,7 +205,7 @@ def loss(s: Step, hidden: Tensor) -> tuple[Tensor, Tensor]:
                 f"{s.built.kind}: its class has no head and no loss; it is trained as a classifier "
                 "of sentences, without the weights of its pooler and classifier"
             )
-            weight = Param("classifier", (2, hidden.shape[-1]), hidden.dtype, None)
+            weight = LeafTensor("classifier", (2, hidden.shape[-1]), hidden.dtype, None)
             return classified(s, linear(m, dropout(m, first_token(m, hidden), rate), weight))
         pooled = dropout(m, first_token(m, hidden), s.rate("pooler_dropout"))
         kind = str(s.built.config.get("pooler_hidden_act") or "gelu")

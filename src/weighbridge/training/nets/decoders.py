@@ -26,7 +26,7 @@ from weighbridge.training.nets.parts.feeds import ungated
 from weighbridge.training.nets.parts.layer import BEHIND, LLAMA, LayerShape, by_weight
 from weighbridge.training.nets.parts.masks import Masks, heads, window
 from weighbridge.training.nets.parts.rotary import Rotary, part_rotary, part_rotated
-from weighbridge.training.step import Step
+from weighbridge.training.step import TrainingStep
 
 
 def weightless(m: Machine, x: Tensor, _p: Module, _name: str) -> Tensor:
@@ -53,7 +53,7 @@ def one_more(m: Machine, x: Tensor, p: Module, name: str) -> Tensor:
 
 
 def fused(
-    s: Step, p: Module, x: Tensor, number: int, positions: Rotary, masks: Masks
+    s: TrainingStep, p: Module, x: Tensor, number: int, positions: Rotary, masks: Masks
 ) -> tuple[Tensor, Tensor | None]:
     """Phi3Attention.forward: slices, whose gradients are each put into zeros of the whole."""
     m, h = s.m, heads(s, number)
@@ -67,7 +67,7 @@ def fused(
     return p.linear(m, out.view(h.batch, h.length, h.heads * h.value_dim), "o_proj"), weights
 
 
-def gate_and_up(s: Step, p: Module, x: Tensor, _number: int) -> Tensor:
+def gate_and_up(s: TrainingStep, p: Module, x: Tensor, _number: int) -> Tensor:
     """Phi3MLP.forward: gate and up from one linear."""
     m, p = s.m, p.at("mlp")
     up_states = p.linear(m, x, "gate_up_proj")
@@ -79,7 +79,7 @@ def gate_and_up(s: Step, p: Module, x: Tensor, _number: int) -> Tensor:
 def by_config(key: str, shape: LayerShape, otherwise: LayerShape) -> DecoderNet:
     """A decoder with one of two layers, as `key` of its config says."""
 
-    def layer(s: Step) -> LayerShape:
+    def layer(s: TrainingStep) -> LayerShape:
         return shape if s.built.config.get(key) else otherwise
 
     return DecoderNet(layer=layer, rotary=part_rotary)

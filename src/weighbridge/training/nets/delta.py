@@ -46,7 +46,7 @@ from weighbridge.autograd.tensors import Computed, Shape, Tensor
 from weighbridge.dtypes import BOOL, FLOAT32
 from weighbridge.training.modules import Module
 from weighbridge.training.nets.mamba2 import along
-from weighbridge.training.step import Step
+from weighbridge.training.step import TrainingStep
 from weighbridge.units import ceil_div
 
 CHUNK = 64
@@ -87,7 +87,7 @@ class Delta:
         return self.heads * self.value_dim
 
 
-def delta_of(s: Step, number: int) -> Delta:
+def delta_of(s: TrainingStep, number: int) -> Delta:
     found = next(x for x in s.built.body.blocks[number].mixers if isinstance(x, GatedDelta))
     return Delta(
         batch=s.batch,
@@ -99,7 +99,7 @@ def delta_of(s: Step, number: int) -> Delta:
     )
 
 
-def mixer(s: Step, p: Module, x: Tensor, d: Delta) -> Tensor:
+def mixer(s: TrainingStep, p: Module, x: Tensor, d: Delta) -> Tensor:
     """Qwen3NextGatedDeltaNet.forward, Qwen3_5GatedDeltaNet.forward; local variables live to its
     end."""
     m = s.m
@@ -109,7 +109,7 @@ def mixer(s: Step, p: Module, x: Tensor, d: Delta) -> Tensor:
     del parts
     beta = of_result(m, b)
     g = decays(m, p, a)
-    given = Given(query, key, value, g, beta)
+    given = DeltaInputs(query, key, value, g, beta)
     if s.transformers < SOLVED_SINCE:
         core = delta_rule_by_rows(m, given, d, filled_in_place=s.transformers < TRIANGULAR_SINCE)
     else:
@@ -169,7 +169,7 @@ def decays(m: Machine, p: Module, a: Tensor) -> Tensor:
     return mul(m, rates, softplus(m, add(m, cast(m, a, FLOAT32), p.bare("dt_bias"))))
 
 
-class Given(NamedTuple):
+class DeltaInputs(NamedTuple):
     """What the rule is given."""
 
     query: Tensor
@@ -179,7 +179,7 @@ class Given(NamedTuple):
     beta: Tensor
 
 
-def delta_rule(m: Machine, given: Given, d: Delta) -> Tensor:
+def delta_rule(m: Machine, given: DeltaInputs, d: Delta) -> Tensor:
     """torch_chunk_gated_delta_rule; its local variables live to its end."""
     query, key, value, decay, beta = given
     dtype = query.dtype
@@ -212,7 +212,9 @@ def delta_rule(m: Machine, given: Given, d: Delta) -> Tensor:
     chunk_decay = of_result(m, part(m, cum_decay, *d.lead[:3]))
     carried = [state, core]
     del state, core
-    turns = Turns(new_values, k_cumdecay, query, key, intra, chunk_decay, apart and d.batch > 1)
+    turns = ChunkInputs(
+        new_values, k_cumdecay, query, key, intra, chunk_decay, apart and d.batch > 1
+    )
     repeat(m, d.chunks, lambda carried: turn(m, turns, carried, d), carried)
     core = carried[1]
     carried[:2] = []
@@ -222,7 +224,9 @@ def delta_rule(m: Machine, given: Given, d: Delta) -> Tensor:
     return cast(m, core, dtype).view(d.batch, d.length, d.heads, d.value_dim)
 
 
-def delta_rule_by_rows(m: Machine, given: Given, d: Delta, *, filled_in_place: bool) -> Tensor:
+def delta_rule_by_rows(
+    m: Machine, given: DeltaInputs, d: Delta, *, filled_in_place: bool
+) -> Tensor:
     """The rule before transformers 5.17; its local variables live to its end. Queries and keys are
     normed as they come, and all is laid out with heads before tokens. `filled_in_place`: scores of
     a chunk are masked, which keeps the mask alone."""
@@ -256,7 +260,9 @@ def delta_rule_by_rows(m: Machine, given: Given, d: Delta, *, filled_in_place: b
     mask = upper(m)
     carried = [state, core]
     del state, core
-    rows = Rows(query, key, value, k_cumdecay, g, decay_mask, mask if filled_in_place else None)
+    rows = ChunkRows(
+        query, key, value, k_cumdecay, g, decay_mask, mask if filled_in_place else None
+    )
     repeat(m, d.chunks, lambda carried: row_turn(m, rows, carried, d), carried)
     core = carried[1]
     carried[:] = []
@@ -277,7 +283,7 @@ def decays_between(m: Machine, g: Tensor) -> Tensor:
     return triangle(m, made)
 
 
-class Rows(NamedTuple):
+class ChunkRows(NamedTuple):
     """What the chunks of the older rule are cut from."""
 
     query: Tensor
@@ -289,7 +295,7 @@ class Rows(NamedTuple):
     mask: Tensor | None
 
 
-def row_turn(m: Machine, t: Rows, carried: Carried, d: Delta) -> None:
+def row_turn(m: Machine, t: ChunkRows, carried: Carried, d: Delta) -> None:
     """One chunk; the state and the output go on, and four local variables."""
     state, core = carried[:2]
     rows = d.batch, d.heads, CHUNK
@@ -346,7 +352,7 @@ def between(m: Machine, cum_decay: Tensor, mask: Tensor) -> Tensor:
     return of_result(m, made)
 
 
-class Turns(NamedTuple):
+class ChunkInputs(NamedTuple):
     """What the chunks are cut from."""
 
     new_values: Tensor
@@ -358,7 +364,7 @@ class Turns(NamedTuple):
     apart: bool
 
 
-def turn(m: Machine, t: Turns, carried: Carried, d: Delta) -> None:
+def turn(m: Machine, t: ChunkInputs, carried: Carried, d: Delta) -> None:
     """One chunk; the state and the output go on, and two local variables."""
     state, core = carried[:2]
     rows = d.batch, d.heads, CHUNK

@@ -15,15 +15,15 @@ from weighbridge.training.modules import Module
 from weighbridge.training.nets import vit
 from weighbridge.training.nets.parts.encoder import first_token, self_attention
 from weighbridge.training.nets.parts.layer import normed
-from weighbridge.training.step import Step
+from weighbridge.training.step import TrainingStep
 
 
-def forward(s: Step) -> Tensor:
+def forward(s: TrainingStep) -> Tensor:
     """Dinov2Model.forward"""
     return vit.forward(s, layer)
 
 
-def layer(x: Tensor, s: Step, p: Module, number: int) -> Tensor:
+def layer(x: Tensor, s: TrainingStep, p: Module, number: int) -> Tensor:
     """Dinov2Layer.forward"""
     m = s.m
     residual = x
@@ -38,14 +38,14 @@ def layer(x: Tensor, s: Step, p: Module, number: int) -> Tensor:
     return add(m, drop_path(s, x), residual)
 
 
-def attention(s: Step, p: Module, x: Tensor, number: int) -> tuple[Tensor, Tensor | None]:
+def attention(s: TrainingStep, p: Module, x: Tensor, number: int) -> tuple[Tensor, Tensor | None]:
     """Dinov2Attention.forward"""
     h, rate = vit.heads_of(s, number, x.shape[1]), s.rate("attention_probs_dropout_prob")
     out, weights = self_attention(s, p, x, h, vit.QKV, p=rate, wide=False, own=True)
     return p.linear(s.m, out, "output.dense"), weights
 
 
-def mlp(s: Step, p: Module, x: Tensor) -> Tensor:
+def mlp(s: TrainingStep, p: Module, x: Tensor) -> Tensor:
     """Dinov2MLP.forward"""
     m = s.m
     x = p.linear(m, x, "fc1")
@@ -53,7 +53,7 @@ def mlp(s: Step, p: Module, x: Tensor) -> Tensor:
     return p.linear(m, x, "fc2")
 
 
-def drop_path(s: Step, x: Tensor) -> Tensor:
+def drop_path(s: TrainingStep, x: Tensor) -> Tensor:
     """Dinov2DropPath.forward: of whole images."""
     m = s.m
     if not s.rate("drop_path_rate") or not m.training:
@@ -61,7 +61,7 @@ def drop_path(s: Step, x: Tensor) -> Tensor:
     return mul(m, scale(m, x), m.new((x.shape[0], 1, 1), x.dtype))
 
 
-def loss(s: Step, hidden: Tensor) -> tuple[Tensor, Tensor]:
+def loss(s: TrainingStep, hidden: Tensor) -> tuple[Tensor, Tensor]:
     """Dinov2ForImageClassification"""
     with s.m.making("logits"):
         return vit.labelled(s, _read(s.m, hidden))

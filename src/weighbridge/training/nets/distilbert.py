@@ -19,22 +19,22 @@ from weighbridge.training.nets.parts.encoder import (
 )
 from weighbridge.training.nets.parts.layer import normed, run
 from weighbridge.training.nets.parts.masks import heads
-from weighbridge.training.step import Step, entered
+from weighbridge.training.step import TrainingStep, entered
 
 QKV = ("q_lin", "k_lin", "v_lin")
 ENCODER = "transformer."
 
 
-def forward(s: Step) -> Tensor:
+def forward(s: TrainingStep) -> Tensor:
     return embedder.pair(s, encoded) if headless(s) else encoded(s)
 
 
-def headless(s: Step) -> bool:
+def headless(s: TrainingStep) -> bool:
     """Whether the class is the encoder itself."""
     return not base(s).path
 
 
-def encoded(s: Step) -> Tensor:
+def encoded(s: TrainingStep) -> Tensor:
     """DistilBertModel.forward"""
     m, built = s.m, s.built
     ids = m.new((s.batch, s.length), INT64)
@@ -46,11 +46,11 @@ def encoded(s: Step) -> Tensor:
     return x
 
 
-def base(s: Step) -> Module:
+def base(s: TrainingStep) -> Module:
     return s.built.root.at(s.built.base.path.removesuffix(ENCODER).rstrip("."))
 
 
-def embeddings(s: Step, p: Module, ids: Tensor) -> Tensor:
+def embeddings(s: TrainingStep, p: Module, ids: Tensor) -> Tensor:
     m = s.m
     position_ids = Computed((1, s.length), INT64, None)  # a buffer's
     inputs_embeds = entered(s, embedding(m, ids, p.weight("word_embeddings")))
@@ -60,7 +60,9 @@ def embeddings(s: Step, p: Module, ids: Tensor) -> Tensor:
     return dropout(m, x, s.rate("dropout"))
 
 
-def layer(x: Tensor, s: Step, p: Module, number: int, attention_mask: Tensor | None) -> Tensor:
+def layer(
+    x: Tensor, s: TrainingStep, p: Module, number: int, attention_mask: Tensor | None
+) -> Tensor:
     """TransformerBlock.forward"""
     m = s.m
     attention_output, _ = attention(s, p.at("attention"), x, number, attention_mask)
@@ -70,7 +72,7 @@ def layer(x: Tensor, s: Step, p: Module, number: int, attention_mask: Tensor | N
 
 
 def attention(
-    s: Step, p: Module, x: Tensor, number: int, attention_mask: Tensor | None
+    s: TrainingStep, p: Module, x: Tensor, number: int, attention_mask: Tensor | None
 ) -> tuple[Tensor, Tensor | None]:
     """DistilBertSelfAttention.forward"""
     more = {"mask": attention_mask, "p": s.rate("attention_dropout"), "wide": False, "own": True}
@@ -78,7 +80,7 @@ def attention(
     return p.linear(s.m, out, "out_lin"), weights
 
 
-def feed(s: Step, p: Module, x: Tensor) -> Tensor:
+def feed(s: TrainingStep, p: Module, x: Tensor) -> Tensor:
     """FFN.forward"""
     m = s.m
     x = p.linear(m, x, "lin1")
@@ -87,7 +89,7 @@ def feed(s: Step, p: Module, x: Tensor) -> Tensor:
     return dropout(m, x, s.rate("dropout"))
 
 
-def loss(s: Step, hidden: Tensor) -> tuple[Tensor, Tensor]:
+def loss(s: TrainingStep, hidden: Tensor) -> tuple[Tensor, Tensor]:
     """DistilBertForMaskedLM, DistilBertForSequenceClassification"""
     m, root = s.m, s.built.root
     if headless(s):

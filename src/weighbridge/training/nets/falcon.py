@@ -12,7 +12,7 @@ Source: transformers 5.23 models/falcon/modeling_falcon.py.
 from typing import Any, NamedTuple
 
 from weighbridge.autograd.machine import Grads, Machine, Needs, record
-from weighbridge.autograd.ops.attention import Heads, contiguous
+from weighbridge.autograd.ops.attention import AttentionHeads, contiguous
 from weighbridge.autograd.ops.attention import product as of_heads
 from weighbridge.autograd.ops.losses import embedding
 from weighbridge.autograd.ops.matrix import linear
@@ -34,12 +34,12 @@ from weighbridge.training.modules import Module
 from weighbridge.training.nets.parts.layer import normed, run
 from weighbridge.training.nets.parts.masks import heads, mask
 from weighbridge.training.nets.parts.rotary import Rotary, rotary, rotated
-from weighbridge.training.step import Step, entered
+from weighbridge.training.step import TrainingStep, entered
 
 Held = list[Tensor]  # weights of the layer before, until the next is over
 
 
-class Given(NamedTuple):
+class FalconInputs(NamedTuple):
     """What every layer is given; `alibi` are biases of distance."""
 
     positions: Rotary
@@ -47,7 +47,7 @@ class Given(NamedTuple):
     alibi: Tensor | None
 
 
-def forward(s: Step) -> Tensor:
+def forward(s: TrainingStep) -> Tensor:
     """FalconModel.forward"""
     m, built = s.m, s.built
     ids = m.new((s.batch, s.length), INT64)
@@ -63,7 +63,7 @@ def forward(s: Step) -> Tensor:
     causal_mask = mask(s, None, always=True)
     if alibi is not None and causal_mask is not None:
         causal_mask = with_biases(m, causal_mask, alibi)
-    given = Given(rotary(s), causal_mask, alibi)
+    given = FalconInputs(rotary(s), causal_mask, alibi)
     x = inputs_embeds
     outputs: Held = []
     for i, layer in enumerate(built.layers):
@@ -86,7 +86,9 @@ def with_biases(m: Machine, causal_mask: Tensor, alibi: Tensor) -> Tensor:
     return made
 
 
-def block(x: Tensor, s: Step, p: Module, number: int, given: Given, outputs: Held) -> Tensor:
+def block(
+    x: Tensor, s: TrainingStep, p: Module, number: int, given: FalconInputs, outputs: Held
+) -> Tensor:
     """FalconDecoderLayer.forward"""
     m, after = s.m, p.has("post_attention_layernorm")
     residual = x
@@ -106,7 +108,7 @@ def block(x: Tensor, s: Step, p: Module, number: int, given: Given, outputs: Hel
 
 
 def attention(
-    s: Step, p: Module, x: Tensor, number: int, given: Given
+    s: TrainingStep, p: Module, x: Tensor, number: int, given: FalconInputs
 ) -> tuple[Tensor, Tensor | None]:
     """FalconAttention.forward"""
     m, h, (positions, causal_mask, alibi) = s.m, heads(s, number), given
@@ -130,7 +132,11 @@ def attention(
 
 
 def written(
-    s: Step, three: tuple[Tensor, Tensor, Tensor], h: Heads, given: Given, dtype: DType
+    s: TrainingStep,
+    three: tuple[Tensor, Tensor, Tensor],
+    h: AttentionHeads,
+    given: FalconInputs,
+    dtype: DType,
 ) -> tuple[Tensor, Tensor]:
     """FalconAttention.forward, eager: scaled in place, the softmax in the dtype of the input."""
     m, (query, key, value), (_, causal_mask, alibi) = s.m, three, given
@@ -155,7 +161,7 @@ def written(
     return contiguous(m, out, h), scores
 
 
-def split_heads(s: Step, fused: Tensor, h: Heads) -> tuple[Tensor, Tensor, Tensor]:
+def split_heads(s: TrainingStep, fused: Tensor, h: AttentionHeads) -> tuple[Tensor, Tensor, Tensor]:
     """FalconAttention._split_heads: keys and values are picked by a list, which copies."""
     m, whole = s.m, (h.batch, h.length, h.heads, h.key_dim)
     new, width = s.built.config.get("new_decoder_architecture"), h.heads * h.key_dim
@@ -183,7 +189,7 @@ def picked(m: Machine, x: Tensor, shape: tuple[int, ...]) -> Tensor:
     return out
 
 
-def mlp(s: Step, p: Module, x: Tensor) -> Tensor:
+def mlp(s: TrainingStep, p: Module, x: Tensor) -> Tensor:
     """FalconMLP.forward"""
     m = s.m
     x = product(m, p, x, "dense_h_to_4h")

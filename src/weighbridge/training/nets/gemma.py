@@ -19,12 +19,12 @@ from weighbridge.training.nets.parts.decoder import FINAL
 from weighbridge.training.nets.parts.layer import AROUND, LayerShape, by_weight, run
 from weighbridge.training.nets.parts.masks import mask, window, windows
 from weighbridge.training.nets.parts.rotary import rotary
-from weighbridge.training.step import Step, entered
+from weighbridge.training.step import TrainingStep, entered
 
 CAP = "attn_logit_softcapping"
 
 
-def forward(s: Step) -> Tensor:
+def forward(s: TrainingStep) -> Tensor:
     """Gemma3TextModel.forward: cosines and sines by kind of layer."""
     m, built, shape = s.m, s.built, layer_of(s)
     ids = m.new((s.batch, s.length), INT64)
@@ -47,7 +47,7 @@ FIRST = LayerShape(attend=GEMMA, norm=by_weight(gemma_norm))
 SECOND = replace(AROUND, attend=GEMMA, norm=FIRST.norm)
 
 
-def layer_of(s: Step) -> LayerShape:
+def layer_of(s: TrainingStep) -> LayerShape:
     """Gemma's layer; since Gemma 2 it has four norms. A cap is eager attention's alone."""
     if not s.built.config.get(CAP):
         return SECOND if s.built.layers[0].has("pre_feedforward_layernorm") else FIRST

@@ -15,10 +15,10 @@ from weighbridge.training.modules import Module
 from weighbridge.training.nets.parts.feeds import ungated
 from weighbridge.training.nets.parts.layer import LayerShape, normed, run
 from weighbridge.training.nets.parts.masks import heads, mask
-from weighbridge.training.step import Step, entered
+from weighbridge.training.step import TrainingStep, entered
 
 
-def forward(s: Step) -> Tensor:
+def forward(s: TrainingStep) -> Tensor:
     """GPT2Model.forward"""
     m, built = s.m, s.built
     ids = m.new((s.batch, s.length), INT64)
@@ -34,7 +34,7 @@ def forward(s: Step) -> Tensor:
 
 
 def attention(
-    s: Step, p: Module, x: Tensor, number: int, _: None, causal_mask: Tensor | None
+    s: TrainingStep, p: Module, x: Tensor, number: int, _: None, causal_mask: Tensor | None
 ) -> tuple[Tensor, Tensor | None]:
     """GPT2Attention.forward"""
     m, h = s.m, heads(s, number)

@@ -28,7 +28,7 @@ from weighbridge.training.nets.parts.decoder import DecoderNet
 from weighbridge.training.nets.parts.layer import LayerShape, by_weight
 from weighbridge.training.nets.parts.masks import heads, written_out
 from weighbridge.training.nets.parts.rotary import Rotary, rotary_of
-from weighbridge.training.step import Step
+from weighbridge.training.step import TrainingStep
 
 FLASH = (
     "attention by flash-attention 3 with sinks (kernels-community/vllm-flash-attn3): the sinks "
@@ -36,7 +36,7 @@ FLASH = (
 )
 
 
-def mlp(s: Step, p: Module, x: Tensor, number: int) -> Tensor:
+def mlp(s: TrainingStep, p: Module, x: Tensor, number: int) -> Tensor:
     """GptOssMLP.forward; the router's logits and scores live to its end."""
     m, shape, p = s.m, x.shape, p.at("mlp")
     found = moe.experts_of(s, number)
@@ -50,7 +50,7 @@ def mlp(s: Step, p: Module, x: Tensor, number: int) -> Tensor:
     return out.view(*shape)
 
 
-def gated(s: Step, both: Tensor) -> Tensor:
+def gated(s: TrainingStep, both: Tensor) -> Tensor:
     """GptOssExperts._apply_gate: clamped, (up + 1) * gate * sigmoid(alpha * gate)."""
     m, half = s.m, both.shape[-1] // 2
     gate, up = cut(m, both, half), cut(m, both, half)
@@ -81,7 +81,7 @@ LAYER = LayerShape(
 )
 
 
-def layer(s: Step) -> LayerShape:
+def layer(s: TrainingStep) -> LayerShape:
     """GptOssDecoderLayer, with the attention that there is."""
     if s.kernel == "flash":
         s.assume(FLASH)
@@ -90,7 +90,7 @@ def layer(s: Step) -> LayerShape:
     return LAYER
 
 
-def rotary(s: Step) -> Rotary:
+def rotary(s: TrainingStep) -> Rotary:
     """Cosines and sines as wide as half a head."""
     return rotary_of(s, heads(s, 0).key_dim // 2)
 

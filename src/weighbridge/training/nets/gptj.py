@@ -4,7 +4,7 @@ Source: transformers 5.23 models/gptj/modeling_gptj.py.
 """
 
 from weighbridge.autograd.machine import Machine
-from weighbridge.autograd.ops.attention import How, eager
+from weighbridge.autograd.ops.attention import AttentionOptions, eager
 from weighbridge.autograd.ops.losses import embedding
 from weighbridge.autograd.ops.pointwise import add, cast, dropout, several
 from weighbridge.autograd.ops.shaping import cut, join
@@ -14,10 +14,10 @@ from weighbridge.training.modules import Module
 from weighbridge.training.nets.parts.layer import normed, run
 from weighbridge.training.nets.parts.masks import heads, mask
 from weighbridge.training.nets.parts.rotary import rotated_one
-from weighbridge.training.step import Step, entered
+from weighbridge.training.step import TrainingStep, entered
 
 
-def forward(s: Step) -> Tensor:
+def forward(s: TrainingStep) -> Tensor:
     """GPTJModel.forward"""
     m, base = s.m, s.built.base
     s.kernel = s.kernel or "eager"
@@ -35,7 +35,7 @@ def forward(s: Step) -> Tensor:
 
 def block(
     x: Tensor,
-    s: Step,
+    s: TrainingStep,
     p: Module,
     number: int,
     causal_mask: Tensor | None,
@@ -57,7 +57,7 @@ def block(
 
 
 def attention(
-    s: Step, p: Module, x: Tensor, number: int, causal_mask: Tensor | None
+    s: TrainingStep, p: Module, x: Tensor, number: int, causal_mask: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """GPTJAttention.forward"""
     m, h = s.m, heads(s, number)
@@ -71,7 +71,9 @@ def attention(
     q, *q_parts = _turned(m, q, width)
     wide_q, wide_k = cast(m, q, FLOAT32), cast(m, k, FLOAT32)
     rate = s.rate("attn_pdrop")
-    out, weights = eager(m, wide_q, wide_k, v, h, How(p=rate, mask=causal_mask, wide=False))
+    out, weights = eager(
+        m, wide_q, wide_k, v, h, AttentionOptions(p=rate, mask=causal_mask, wide=False)
+    )
     del table, index, sincos, k_parts, q_parts
     out = p.linear(m, out.view(h.batch, h.length, h.heads * h.key_dim), "out_proj")
     return dropout(m, out, s.rate("resid_pdrop")), weights

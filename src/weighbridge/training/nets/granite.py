@@ -18,12 +18,12 @@ from weighbridge.training.nets.parts.masks import Masks
 from weighbridge.training.nets.parts.moe import experts_of, gated
 from weighbridge.training.nets.parts.rotary import Rotary, rotary_of
 from weighbridge.training.nets.sparse import GRANITE, named_experts
-from weighbridge.training.step import Step
+from weighbridge.training.step import TrainingStep
 
 MIXES = (Mamba2, Attention)
 
 
-def positions(s: Step) -> Rotary | None:
+def positions(s: TrainingStep) -> Rotary | None:
     """Make rotary positions as wide as a head, also where no layer has attention; None without
     RoPE."""
     config = s.built.config
@@ -33,7 +33,7 @@ def positions(s: Step) -> Rotary | None:
 
 
 def mixed(
-    s: Step, p: Module, x: Tensor, number: int, positions: Rotary | None, masks: Masks
+    s: TrainingStep, p: Module, x: Tensor, number: int, positions: Rotary | None, masks: Masks
 ) -> tuple[Tensor, Tensor | None]:
     """Mamba-2, or attention."""
     if any(isinstance(each, Mamba2) for each in s.built.body.blocks[number].mixers):
@@ -41,7 +41,7 @@ def mixed(
     return LLAMA_ATTENTION(s, p.at("self_attn"), x, number, positions, masks)
 
 
-def feed(s: Step, p: Module, x: Tensor, number: int) -> Held:
+def feed(s: TrainingStep, p: Module, x: Tensor, number: int) -> Held:
     """What all tokens go to, and beside it experts, whose output lives to the layer's end."""
     if experts_of(s, number) is None:
         return shared(s, p.at("shared_mlp"), x), None
@@ -49,7 +49,7 @@ def feed(s: Step, p: Module, x: Tensor, number: int) -> Held:
     return add(s.m, moe_x, shared(s, p.at("shared_mlp"), x)), moe_x
 
 
-def shared(s: Step, p: Module, x: Tensor) -> Tensor:
+def shared(s: TrainingStep, p: Module, x: Tensor) -> Tensor:
     """GraniteMoeHybridMLP.forward"""
     x = p.linear(s.m, x, "input_linear")
     return p.linear(s.m, gated(s, x), "output_linear")

@@ -8,7 +8,7 @@ from weighbridge.arch.mixers import Attention, GatedRecurrence
 from weighbridge.arch.rotary import share
 from weighbridge.autograd.loops import Carried, repeat
 from weighbridge.autograd.machine import Machine
-from weighbridge.autograd.ops.conv import Form, conv
+from weighbridge.autograd.ops.conv import ConvForm, conv
 from weighbridge.autograd.ops.losses import embedding
 from weighbridge.autograd.ops.matrix import baddbmm
 from weighbridge.autograd.ops.norms import gemma_norm
@@ -32,12 +32,12 @@ from weighbridge.training.nets.parts.feeds import mlp
 from weighbridge.training.nets.parts.layer import run
 from weighbridge.training.nets.parts.masks import heads, mask, windows
 from weighbridge.training.nets.parts.rotary import part_rotated, rotary_of
-from weighbridge.training.step import Step, entered
+from weighbridge.training.step import TrainingStep, entered
 
 MIXES = (Attention, GatedRecurrence)
 
 
-def forward(s: Step) -> Tensor:
+def forward(s: TrainingStep) -> Tensor:
     """RecurrentGemmaModel.forward"""
     m, built = s.m, s.built
     ids = m.new((s.batch, s.length), INT64)
@@ -51,7 +51,7 @@ def forward(s: Step) -> Tensor:
 
 
 def layer(
-    x: Tensor, s: Step, p: Module, number: int, mask: Tensor | None, _position_ids: Tensor
+    x: Tensor, s: TrainingStep, p: Module, number: int, mask: Tensor | None, _position_ids: Tensor
 ) -> Tensor:
     """RecurrentGemmaDecoderLayer.forward"""
     m, block = s.m, p.at("temporal_block")
@@ -66,11 +66,11 @@ def layer(
     return add(m, hidden, residual)
 
 
-def recurs(s: Step, number: int) -> bool:
+def recurs(s: TrainingStep, number: int) -> bool:
     return any(isinstance(x, GatedRecurrence) for x in s.built.body.blocks[number].mixers)
 
 
-def attention(s: Step, p: Module, x: Tensor, number: int, mask: Tensor | None) -> Tensor:
+def attention(s: TrainingStep, p: Module, x: Tensor, number: int, mask: Tensor | None) -> Tensor:
     """RecurrentGemmaAttention.forward, which makes its own cosines. With one head of keys their
     gradient lies as it should."""
     m, h = s.m, heads(s, number)
@@ -87,7 +87,7 @@ def attention(s: Step, p: Module, x: Tensor, number: int, mask: Tensor | None) -
     return p.linear(m, made.view(*lead, h.heads * h.value_dim), "o_proj")
 
 
-def recurrence(s: Step, p: Module, x: Tensor, number: int) -> Tensor:
+def recurrence(s: TrainingStep, p: Module, x: Tensor, number: int) -> Tensor:
     """RecurrentGemmaRecurrentBlock.forward; its module keeps the last state to its next run,
     and with it what a checkpoint made again for it."""
     m, kept = s.m, s.built.kept
@@ -98,7 +98,7 @@ def recurrence(s: Step, p: Module, x: Tensor, number: int) -> Tensor:
     kept.pop(number, None)
     weight, shape = p.weight("conv_1d"), x_branch.shape
     longer = shape[0], shape[2], shape[1] + weight.shape[-1] - 1
-    x_branch = part(m, conv(m, x_branch, weight, p.bias("conv_1d"), Form(longer)), *shape)
+    x_branch = part(m, conv(m, x_branch, weight, p.bias("conv_1d"), ConvForm(longer)), *shape)
     x_branch, kept[number] = rg_lru(m, p.at("rg_lru"), x_branch)
     hidden = copied(m, mul(m, x_branch, y_branch))
     return p.linear(m, hidden, "linear_out")

@@ -33,14 +33,14 @@ from weighbridge.training.nets.parts import moe
 from weighbridge.training.nets.parts.layer import normed, run
 from weighbridge.training.nets.parts.masks import mask
 from weighbridge.training.nets.parts.rotary import Rotary, rotary_of, rotated
-from weighbridge.training.step import Step, entered
+from weighbridge.training.step import TrainingStep, entered
 
 MIXES = Latent
 
 MOST = 2048  # tokens that are picked, where the config does not say
 
 
-def forward(s: Step) -> Tensor:
+def forward(s: TrainingStep) -> Tensor:
     """DeepseekV32Model.forward"""
     if s.kernel == "flash":
         raise UsageError(
@@ -56,7 +56,7 @@ def forward(s: Step) -> Tensor:
     x, found, layer = inputs_embeds, Picked(), replace(moe.LAYER, attend=attention)
     for i, p in enumerate(s.built.layers):
         before = found.numbers
-        x = run(s, layer, x, p, i, Given(turns, before, found), mask, position_ids)
+        x = run(s, layer, x, p, i, IndexedInputs(turns, before, found), mask, position_ids)
         del before
     found.numbers = None
     return normed(m, x, base, "norm")
@@ -71,7 +71,7 @@ class Picked:
         self.numbers: Tensor | None = None
 
 
-class Given(NamedTuple):
+class IndexedInputs(NamedTuple):
     """What a layer is given: a checkpoint keeps the keys that were picked `before`."""
 
     turns: Rotary
@@ -79,7 +79,7 @@ class Given(NamedTuple):
     found: Picked
 
 
-def causal(s: Step) -> Tensor:
+def causal(s: TrainingStep) -> Tensor:
     """The mask is made even where sdpa could do without."""
     if s.kernel == "eager" or s.padded:
         made = mask(s, None)
@@ -89,7 +89,7 @@ def causal(s: Step) -> Tensor:
 
 
 def attention(
-    s: Step, p: Module, x: Tensor, number: int, given: Given, mask: Tensor
+    s: TrainingStep, p: Module, x: Tensor, number: int, given: IndexedInputs, mask: Tensor
 ) -> tuple[Tensor, Tensor | None]:
     """DeepseekV32Attention.forward, GlmMoeDsaAttention.forward"""
     found = latent.states(s, p, x, number, given.turns)
@@ -107,7 +107,9 @@ def attention(
     return result
 
 
-def indexer(s: Step, p: Module, x: Tensor, found: latent.States, positions: Rotary) -> Tensor:
+def indexer(
+    s: TrainingStep, p: Module, x: Tensor, found: latent.States, positions: Rotary
+) -> Tensor:
     """DeepseekV32Indexer.forward: the numbers of the best keys; its local variables live to its
     end."""
     m, of, turned = s.m, found.a.indexer, found.a.rotary
@@ -143,7 +145,7 @@ def _weighed(m: Machine, weights: Tensor, scores: Tensor) -> Tensor:
     return matmul(m, weights.view(batch, length, 1, heads), scores, seen).view(batch, length, seen)
 
 
-def _best(s: Step, scores: Tensor) -> Tensor:
+def _best(s: TrainingStep, scores: Tensor) -> Tensor:
     m = s.m
     inverse = m.new(scores.shape, BOOL) if s.kernel != "eager" else None
     scores = m.new(scores.shape, FLOAT32)
@@ -155,7 +157,7 @@ def _best(s: Step, scores: Tensor) -> Tensor:
     return cast(m, numbers, INT32)
 
 
-def hidden(s: Step, numbers: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+def hidden(s: TrainingStep, numbers: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     """(which keys are not picked, the mask with them)"""
     m, shape = s.m, (s.batch, s.length, s.length)
     ones = m.new(shape, BOOL)

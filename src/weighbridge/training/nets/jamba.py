@@ -20,13 +20,13 @@ from weighbridge.training.nets.parts.layer import LayerShape, by_weight
 from weighbridge.training.nets.parts.masks import Masks
 from weighbridge.training.nets.parts.moe import experts, experts_of
 from weighbridge.training.nets.parts.rotary import nowhere
-from weighbridge.training.step import Step
+from weighbridge.training.step import TrainingStep
 
 MIXES = (Mamba1, Attention)
 
 
 def mixed(
-    s: Step, p: Module, x: Tensor, number: int, _nowhere: None, masks: Masks
+    s: TrainingStep, p: Module, x: Tensor, number: int, _nowhere: None, masks: Masks
 ) -> tuple[Tensor, Tensor | None]:
     """Attention, or Mamba."""
     if any(isinstance(each, Attention) for each in s.built.body.blocks[number].mixers):
@@ -34,7 +34,7 @@ def mixed(
     return mixer(s, p.at("mamba"), x, number, normed), None
 
 
-def feed(s: Step, p: Module, x: Tensor, number: int) -> Tensor:
+def feed(s: TrainingStep, p: Module, x: Tensor, number: int) -> Tensor:
     """A dense feed-forward, or experts."""
     found, inner = experts_of(s, number), p.at("feed_forward")
     return mlp(s, inner, x) if found is None else sparse(s, inner, x, found)
@@ -44,7 +44,7 @@ def normed(m: Machine, p: Module, x: Tensor, name: str) -> Tensor:
     return rms_norm(m, x, p.weight(name))
 
 
-def sparse(s: Step, p: Module, x: Tensor, e: Experts) -> Tensor:
+def sparse(s: TrainingStep, p: Module, x: Tensor, e: Experts) -> Tensor:
     """JambaSparseMoeBlock.forward"""
     shape = x.shape
     x = x.view(s.rows, shape[-1])
@@ -52,7 +52,7 @@ def sparse(s: Step, p: Module, x: Tensor, e: Experts) -> Tensor:
     return experts(s, p.at("experts"), x, weights, numbers).view(*shape)
 
 
-def router(s: Step, p: Module, x: Tensor, e: Experts) -> tuple[Tensor, Tensor]:
+def router(s: TrainingStep, p: Module, x: Tensor, e: Experts) -> tuple[Tensor, Tensor]:
     """JambaTopKRouter.forward: weights that are not normed"""
     m = s.m
     logits = linear(m, x, p.stacked(m, "router.weight"))

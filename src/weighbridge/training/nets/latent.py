@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from weighbridge.arch.mixers import Latent
 from weighbridge.arch.table import differs
 from weighbridge.autograd.machine import Grads, Machine, Needs, record
-from weighbridge.autograd.ops.attention import Heads
+from weighbridge.autograd.ops.attention import AttentionHeads
 from weighbridge.autograd.ops.norms import rms_norm
 from weighbridge.autograd.ops.pointwise import add, mul, sub
 from weighbridge.autograd.ops.shaping import cut, join, split
@@ -22,17 +22,17 @@ from weighbridge.training.nets.parts import moe, polar
 from weighbridge.training.nets.parts.decoder import DecoderNet
 from weighbridge.training.nets.parts.masks import Masks
 from weighbridge.training.nets.parts.rotary import Rotary, rotary_of, rotated
-from weighbridge.training.step import Step
+from weighbridge.training.step import TrainingStep
 
 MIXES = Latent
 
 
-def of(s: Step, number: int) -> Latent:
+def of(s: TrainingStep, number: int) -> Latent:
     return next(m for m in s.built.body.blocks[number].mixers if isinstance(m, Latent))
 
 
 def attention(
-    s: Step, p: Module, x: Tensor, number: int, positions: Rotary, masks: Masks
+    s: TrainingStep, p: Module, x: Tensor, number: int, positions: Rotary, masks: Masks
 ) -> tuple[Tensor, Tensor | None]:
     """DeepseekV3Attention.forward"""
     found = states(s, p, x, number, positions)
@@ -50,7 +50,7 @@ class States(NamedTuple):
     held: tuple[Tensor, ...]
 
 
-def states(s: Step, p: Module, x: Tensor, number: int, positions: Rotary) -> States:
+def states(s: TrainingStep, p: Module, x: Tensor, number: int, positions: Rotary) -> States:
     m, a = s.m, of(s, number)
     lead, small = (s.batch, s.length), None
     if p.has("q_a_proj"):
@@ -71,10 +71,12 @@ def states(s: Step, p: Module, x: Tensor, number: int, positions: Rotary) -> Sta
     return States(query, key, value, a, small, (q, q_rot, compressed, kv, k_rot))
 
 
-def out(s: Step, p: Module, found: States, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
+def out(
+    s: TrainingStep, p: Module, found: States, mask: Tensor | None
+) -> tuple[Tensor, Tensor | None]:
     """(output, eager attention's weights)"""
     a = found.a
-    h = Heads(
+    h = AttentionHeads(
         batch=s.batch,
         length=s.length,
         seen=s.length,
@@ -89,13 +91,15 @@ def out(s: Step, p: Module, found: States, mask: Tensor | None) -> tuple[Tensor,
     return p.linear(s.m, made, "o_proj"), weights
 
 
-def _turn(s: Step) -> Callable[..., tuple[Tensor, Tensor]]:
+def _turn(s: TrainingStep) -> Callable[..., tuple[Tensor, Tensor]]:
     if differs(s.built.kind, "complex_rotary"):
         return polar.turned
     return rotated if s.built.config.get("rope_interleave") is False else interleaved
 
 
-def expanded(s: Step, p: Module, a: Latent, kv: Tensor, k_rot: Tensor) -> tuple[Tensor, Tensor]:
+def expanded(
+    s: TrainingStep, p: Module, a: Latent, kv: Tensor, k_rot: Tensor
+) -> tuple[Tensor, Tensor]:
     """expand_kv: keys of all heads are copied together from both parts."""
     m = s.m
     both = p.linear(m, kv, "kv_b_proj").view(s.batch, s.length, a.heads, a.nope + a.value_dim)
@@ -147,11 +151,11 @@ def pairs_turned(m: Machine, a: Tensor, b: Tensor, cos: Tensor, sin: Tensor) -> 
     )
 
 
-def rotary(s: Step) -> Rotary:
+def rotary(s: TrainingStep) -> Rotary:
     return rotary_of(s, of(s, 0).rotary)
 
 
-def rotary_2(s: Step) -> Tensor:
+def rotary_2(s: TrainingStep) -> Tensor:
     """Positions of DeepSeek-V2: complex numbers."""
     return polar.rotary(s, of(s, 0).rotary)
 

@@ -26,13 +26,13 @@ from weighbridge.training.nets.parts.decoder import DecoderNet
 from weighbridge.training.nets.parts.hybrid import unpadded, with_padding
 from weighbridge.training.nets.parts.layer import LayerShape, by_weight
 from weighbridge.training.nets.parts.rotary import Rotary, rotary_of
-from weighbridge.training.step import Step
+from weighbridge.training.step import TrainingStep
 
 MIXES = (Attention, ShortConv)
 
 
 def mixed(
-    s: Step, p: Module, x: Tensor, number: int, *seen: Any, padding: Tensor | None
+    s: TrainingStep, p: Module, x: Tensor, number: int, *seen: Any, padding: Tensor | None
 ) -> tuple[Tensor, Tensor | None]:
     """Attention, or a convolution."""
     if p.has("self_attn.q_proj"):
@@ -40,7 +40,7 @@ def mixed(
     return short_conv(s.m, p.at("conv"), unpadded(s.m, x, padding)), None
 
 
-def rotary(s: Step) -> Rotary:
+def rotary(s: TrainingStep) -> Rotary:
     return rotary_of(s, head_dim(s.built.config))
 
 
@@ -55,7 +55,7 @@ def short_conv(m: Machine, p: Module, x: Tensor) -> Tensor:
     return p.linear(m, y, "out_proj")
 
 
-def feed(s: Step, p: Module, x: Tensor, number: int) -> Tensor:
+def feed(s: TrainingStep, p: Module, x: Tensor, number: int) -> Tensor:
     """Lfm2MLP.forward, Lfm2MoeSparseMoeBlock.forward"""
     p = p.at("feed_forward")
     m, found = s.m, moe.experts_of(s, number)
@@ -69,7 +69,7 @@ def feed(s: Step, p: Module, x: Tensor, number: int) -> Tensor:
     return out.view(*x.shape)
 
 
-def routed(s: Step, p: Module, x: Tensor, e: Experts) -> tuple[Tensor, Tensor, Tensor]:
+def routed(s: TrainingStep, p: Module, x: Tensor, e: Experts) -> tuple[Tensor, Tensor, Tensor]:
     """Lfm2MoeTopKRouter.forward: chosen with a bias in float32, weighed without it."""
     m, config = s.m, s.built.config
     logits = linear(m, x, p.stacked(m, "gate.weight"))

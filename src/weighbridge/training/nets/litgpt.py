@@ -12,7 +12,7 @@ fabric/plugins/precision/{half,bitsandbytes}.py (convert_output).
 from typing import Any
 
 from weighbridge.autograd.machine import Grads, Machine, Needs, lower, record
-from weighbridge.autograd.ops.attention import Heads
+from weighbridge.autograd.ops.attention import AttentionHeads
 from weighbridge.autograd.ops.losses import cross_entropy, embedding
 from weighbridge.autograd.ops.norms import layer_norm
 from weighbridge.autograd.ops.pointwise import (
@@ -34,12 +34,12 @@ from weighbridge.training.modules import Module
 from weighbridge.training.nets.litgpt_class import LATER, shape
 from weighbridge.training.nets.parts.layer import run
 from weighbridge.training.nets.parts.masks import heads, window
-from weighbridge.training.step import Step
+from weighbridge.training.step import TrainingStep
 
 CHUNK = 128  # tokens of one product with the head
 
 
-def forward(s: Step) -> Tensor:
+def forward(s: TrainingStep) -> Tensor:
     """GPT.forward up to the head."""
     m, built = s.m, s.built
     ids = m.new((s.batch, s.length), INT64)
@@ -52,7 +52,7 @@ def forward(s: Step) -> Tensor:
     return norm(s, x, built.base, "ln_f")
 
 
-def norm(s: Step, x: Tensor, p: Module, name: str) -> Tensor:
+def norm(s: TrainingStep, x: Tensor, p: Module, name: str) -> Tensor:
     m, w, bias = s.m, p.weight(name), p.bias(name)
     if bias is not None:
         return layer_norm(m, x, w, bias)
@@ -68,7 +68,9 @@ def norm(s: Step, x: Tensor, p: Module, name: str) -> Tensor:
     return mul(m, x_normed, shift(m, w) if unit else w)
 
 
-def block(x: Tensor, s: Step, p: Module, number: int, positions: tuple[Tensor, Tensor]) -> Tensor:
+def block(
+    x: Tensor, s: TrainingStep, p: Module, number: int, positions: tuple[Tensor, Tensor]
+) -> Tensor:
     """Block.forward"""
     m = s.m
     x_normed = norm(s, x, p, "norm_1")
@@ -86,7 +88,7 @@ def block(x: Tensor, s: Step, p: Module, number: int, positions: tuple[Tensor, T
 
 
 def attention(
-    s: Step, p: Module, x: Tensor, number: int, positions: tuple[Tensor, Tensor]
+    s: TrainingStep, p: Module, x: Tensor, number: int, positions: tuple[Tensor, Tensor]
 ) -> Tensor:
     """CausalSelfAttention.forward"""
     m, h = s.m, heads(s, number)
@@ -137,7 +139,9 @@ def rope(m: Machine, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return cast(m, roped, x.dtype)
 
 
-def attended_(s: Step, q: Tensor, k: Tensor, v: Tensor, h: Heads, number: int) -> Tensor:
+def attended_(
+    s: TrainingStep, q: Tensor, k: Tensor, v: Tensor, h: AttentionHeads, number: int
+) -> Tensor:
     """scaled_dot_product_attention; scores that are capped are written out."""
     m = s.m
     capped = bool(s.built.config.get("attn_logit_softcapping"))
@@ -174,7 +178,7 @@ def product(m: Machine, a: Tensor, b: Tensor, shape: Shape) -> Tensor:
     return out
 
 
-def mlp(s: Step, p: Module, x: Tensor) -> Tensor:
+def mlp(s: TrainingStep, p: Module, x: Tensor) -> Tensor:
     m = s.m
     if p.has("fc"):
         x = p.linear(m, x, "fc")
@@ -186,7 +190,7 @@ def mlp(s: Step, p: Module, x: Tensor) -> Tensor:
     return p.linear(m, x, "proj")
 
 
-def loss(s: Step, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
+def loss(s: TrainingStep, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
     """The head, a chunk of tokens of every sequence at a time, and chunked_cross_entropy. The
     loop holds all logits, and the loss with its graph, until it has the next."""
     m, root, before = s.m, s.built.root, s.held[-1:]
@@ -213,7 +217,7 @@ def loss(s: Step, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
         return total, None
 
 
-def pretraining(s: Step, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
+def pretraining(s: TrainingStep, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
     """All logits at once, cast to float32, and the loss of 128 rows at a time."""
     m = s.m
     targets = m.new((s.batch, s.length), INT64)
@@ -236,5 +240,5 @@ def _per(shape: Shape) -> int:
     return shape[1] * shape[2]
 
 
-def _head(s: Step, root: Module, x: Tensor) -> Tensor:
+def _head(s: TrainingStep, root: Module, x: Tensor) -> Tensor:
     return root.linear(s.m, x, "lm_head")

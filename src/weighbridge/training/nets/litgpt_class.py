@@ -23,15 +23,15 @@ from weighbridge.autograd.ops.matrix import linear
 from weighbridge.autograd.ops.packed import Linear4
 from weighbridge.autograd.ops.pointwise import add, dropout, scale
 from weighbridge.autograd.ops.shaping import copied, join, split
-from weighbridge.autograd.tensors import Computed, Param, Shape, Tensor
+from weighbridge.autograd.tensors import Computed, LeafTensor, Shape, Tensor
 from weighbridge.dtypes import FLOAT16, FLOAT32, INT8, INT64
 from weighbridge.engines.transformers.plan import language
 from weighbridge.errors import UnsupportedError, UsageError
 from weighbridge.training.adapters import Adapters
 from weighbridge.training.adapters.lora import Plain
 from weighbridge.training.modules import Module, Wrap
-from weighbridge.training.plan import Plan
-from weighbridge.training.step import Built
+from weighbridge.training.plan import TrainingPlan
+from weighbridge.training.step import BuiltModel
 
 LATER = (0, 4)  # norms whose weight is in float32, and zeros that are filled in place
 BITSANDBYTES_SINCE = (0, 5)  # another than 0.42
@@ -45,7 +45,7 @@ def shape(model_type: str) -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sizes:
+class LitgptSizes:
     """Sizes of one model as litgpt's Config has them. `turned`: numbers of a head that RoPE
     rotates."""
 
@@ -71,7 +71,7 @@ class Sizes:
         return self.h.kv_heads * self.h.key_dim
 
 
-def sizes(p: Plan) -> Sizes:
+def sizes(p: TrainingPlan) -> LitgptSizes:
     subject = p.subject
     body, config = subject.body, language(subject)
     block = body.blocks[0]
@@ -83,7 +83,7 @@ def sizes(p: Plan) -> Sizes:
     specs = [x for x in subject.part.blueprint.counted if not x.tied]
     first = [x for x in specs if ".0." in x.name]
     part = config.get("partial_rotary_factor", "rotary_pct") or 1.0
-    return Sizes(
+    return LitgptSizes(
         layers=len(body.blocks),
         hidden=body.hidden,
         vocab=next(x.shape[0] for x in specs if x.kind == "embedding"),
@@ -106,7 +106,7 @@ def _norm(x: Spec) -> bool:
 # ---- the class in memory
 
 
-def build(m: Machine, p: Plan) -> Built:
+def build(m: Machine, p: TrainingPlan) -> BuiltModel:
     """Linears first where they are made first: the head, then layers."""
     shared = p.sharding.kind not in ("none", "ddp") or p.sharding.tensor * p.sharding.pipeline > 1
     if shared:
@@ -123,7 +123,7 @@ def build(m: Machine, p: Plan) -> Built:
     with m.making("buffers"):
         buffers = [m.new(shape, dtype), m.new(shape, dtype), *making.pieces]
     root = Module(making.params, making.wraps)
-    return Built(
+    return BuiltModel(
         root=root,
         base=root.at("transformer"),
         layers=[root.at(f"transformer.h.{i}") for i in range(z.layers)],
@@ -135,7 +135,7 @@ def build(m: Machine, p: Plan) -> Built:
     )
 
 
-def _layer(making: "_Making", z: Sizes, path: str) -> None:
+def _layer(making: "_Making", z: LitgptSizes, path: str) -> None:
     making.norm(f"{path}.norm_1", z)
     making.qkv(f"{path}.attn.attn", z)
     making.linear(f"{path}.attn.proj", z.hidden, z.queries, biased=z.biased, part=("projection",))
@@ -153,10 +153,10 @@ def _layer(making: "_Making", z: Sizes, path: str) -> None:
 class _Making:
     """Parameters as they are made, and what stands in for linears."""
 
-    def __init__(self, m: Machine, p: Plan) -> None:
+    def __init__(self, m: Machine, p: TrainingPlan) -> None:
         self.m = m
         self.p = p
-        self.params: dict[str, Param] = {}
+        self.params: dict[str, LeafTensor] = {}
         self.wraps: dict[str, Wrap] = {}
         self.pieces: list[Tensor] = []
         scheme = p.subject.choice.scheme
@@ -166,13 +166,13 @@ class _Making:
         if strange:
             raise UsageError(f"--lora-targets {strange[0]}: litgpt has {', '.join(PARTS)}")
 
-    def param(self, name: str, shape: Shape, kind: str) -> Param:
+    def param(self, name: str, shape: Shape, kind: str) -> LeafTensor:
         made = self.m.param(name, shape, self.p.dtype, kind=kind)
         made.trainable = self.p.adapters is None
         self.params[name] = made
         return made
 
-    def norm(self, path: str, z: Sizes) -> None:
+    def norm(self, path: str, z: LitgptSizes) -> None:
         self.param(f"{path}.weight", (z.hidden,), "norm")
         if z.norm_biased:
             self.param(f"{path}.bias", (z.hidden,), "norm")
@@ -183,9 +183,9 @@ class _Making:
         base, a = self._base(path, outside, inside, biased=biased), self.p.adapters
         if a is not None and set(part) & set(a.targets):
             first, second = self._pair(path, a, (a.r, inside), (outside, a.r))
-            self.wraps[path] = Lora(base, first, second, a.dropout)
+            self.wraps[path] = LitgptLora(base, first, second, a.dropout)
 
-    def qkv(self, path: str, z: Sizes) -> None:
+    def qkv(self, path: str, z: LitgptSizes) -> None:
         rows = z.queries, z.keys, z.keys
         base = self._base(path, sum(rows), z.hidden, biased=z.biased)
         a = self.p.adapters
@@ -204,7 +204,9 @@ class _Making:
             later=_later(self.p),
         )
 
-    def _pair(self, path: str, a: Adapters, first: Shape, second: Shape) -> tuple[Param, Param]:
+    def _pair(
+        self, path: str, a: Adapters, first: Shape, second: Shape
+    ) -> tuple[LeafTensor, LeafTensor]:
         made = []
         for name, shape in ((f"{path}.lora_A", first), (f"{path}.lora_B", second)):
             self.params[name] = self.m.param(name, shape, self.p.dtype, component="adapters")
@@ -214,7 +216,7 @@ class _Making:
     def _base(self, path: str, outside: int, inside: int, *, biased: bool) -> Wrap:
         name, shape = f"{path}.weight", (outside, inside)
         if self.form:
-            weight = Param(name, shape, self.p.dtype, None, trainable=False)
+            weight = LeafTensor(name, shape, self.p.dtype, None, trainable=False)
             self.params[name] = weight
             self.pieces += [self.m.new((n,), INT8, "weights") for n in packed(shape, self.form)]
         else:
@@ -245,19 +247,19 @@ def packed(shape: Shape, form: str) -> Iterator[int]:
         yield 4 * (numel // 64)
 
 
-def _later(p: Plan) -> bool:
+def _later(p: TrainingPlan) -> bool:
     return p.release is None or p.release >= LATER
 
 
 # ---- adapters
 
 
-class Lora:
+class LitgptLora:
     """LoRALinear.forward: pretrained + (dropout(x) @ A @ B) * scaling."""
 
     __slots__ = ("a", "b", "base", "p")
 
-    def __init__(self, base: Wrap, a: Param, b: Param, p: float) -> None:
+    def __init__(self, base: Wrap, a: LeafTensor, b: LeafTensor, p: float) -> None:
         self.base = base
         self.a = a
         self.b = b
@@ -274,8 +276,8 @@ class LoraQkv:
     """LoRAQKVLinear.forward: B is a grouped convolution; `rows` of what has adapters."""
 
     base: Wrap
-    a: Param
-    b: Param
+    a: LeafTensor
+    b: LeafTensor
     p: float
     rows: list[int]
     grouped: bool  # fewer keys than queries
@@ -313,7 +315,7 @@ class LoraQkv:
         return scale(m, made)
 
 
-def convolution(m: Machine, x: Tensor, w: Param, outside: int) -> Tensor:
+def convolution(m: Machine, x: Tensor, w: LeafTensor, outside: int) -> Tensor:
     """conv1d over tokens with a width of one, channels before tokens: cuDNN wants its input, and
     in backward the gradient, in one piece."""
     out = m.new((*x.shape[:-1], outside), x.dtype)

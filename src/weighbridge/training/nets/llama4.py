@@ -33,7 +33,7 @@ from weighbridge.training.nets.parts.feeds import Held, mlp
 from weighbridge.training.nets.parts.layer import LayerShape
 from weighbridge.training.nets.parts.masks import Masks, heads, window
 from weighbridge.training.nets.parts.rotary import has_positions
-from weighbridge.training.step import Step
+from weighbridge.training.step import TrainingStep
 
 
 def norm(m: Machine, x: Tensor, p: Module, name: str) -> Tensor:
@@ -42,7 +42,7 @@ def norm(m: Machine, x: Tensor, p: Module, name: str) -> Tensor:
     return x if absent(w) else mul(m, plain_norm(m, x), w)
 
 
-def feed(s: Step, p: Module, x: Tensor, number: int) -> Held:
+def feed(s: TrainingStep, p: Module, x: Tensor, number: int) -> Held:
     """A dense feed-forward, or experts, whose router's logits live to the layer's end."""
     e, p, shape = moe.experts_of(s, number), p.at("feed_forward"), x.shape
     if e is None:
@@ -52,7 +52,7 @@ def feed(s: Step, p: Module, x: Tensor, number: int) -> Held:
 
 
 def attention(
-    s: Step, p: Module, x: Tensor, number: int, freqs_cis: Tensor, masks: Masks
+    s: TrainingStep, p: Module, x: Tensor, number: int, freqs_cis: Tensor, masks: Masks
 ) -> tuple[Tensor, Tensor | None]:
     """Llama4TextAttention.forward"""
     m, h, config = s.m, heads(s, number), s.built.config
@@ -75,7 +75,7 @@ def attention(
     return p.linear(m, made, "o_proj"), weights
 
 
-def experts(s: Step, p: Module, x: Tensor, e: Experts) -> tuple[Tensor, Tensor]:
+def experts(s: TrainingStep, p: Module, x: Tensor, e: Experts) -> tuple[Tensor, Tensor]:
     """Llama4TextMoe.forward: (output, the router's logits)"""
     m, tokens, width = s.m, x.shape[0], x.shape[-1]
     scores, logits = router(m, p, x, e)
@@ -107,7 +107,7 @@ def scattered(m: Machine, value: Tensor, numbers: Tensor, count: int) -> Tensor:
     return out
 
 
-def every_expert(s: Step, p: Module, x: Tensor, e: Experts) -> Tensor:
+def every_expert(s: TrainingStep, p: Module, x: Tensor, e: Experts) -> Tensor:
     """Llama4TextExperts.forward"""
     m, shape = s.m, x.shape
     up_weight, down_weight = p.stacked(m, "gate_up_proj"), p.stacked(m, "down_proj")
@@ -122,7 +122,7 @@ def every_expert(s: Step, p: Module, x: Tensor, e: Experts) -> Tensor:
 LAYER = LayerShape(norm=norm, attend=attention, feed=feed, holds=("attended",))
 
 
-def rotary(s: Step) -> Tensor:
+def rotary(s: TrainingStep) -> Tensor:
     return polar.rotary(s, heads(s, 0).key_dim)
 
 

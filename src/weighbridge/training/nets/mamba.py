@@ -31,7 +31,7 @@ from weighbridge.training.modules import Module
 from weighbridge.training.nets import mamba2
 from weighbridge.training.nets.mamba2 import along
 from weighbridge.training.nets.parts.layer import run
-from weighbridge.training.step import Step, entered
+from weighbridge.training.step import TrainingStep, entered
 
 MIXES = Mamba1
 CAUSAL = True
@@ -40,7 +40,7 @@ loss = mamba2.loss
 Norm = Callable[[Machine, Module, Tensor, str], Tensor]
 
 
-def forward(s: Step) -> Tensor:
+def forward(s: TrainingStep) -> Tensor:
     """MambaModel.forward"""
     m, built = s.m, s.built
     ids = m.new((s.batch, s.length), INT64)
@@ -51,7 +51,7 @@ def forward(s: Step) -> Tensor:
     return rms_norm(m, x, built.base.weight("norm_f"))
 
 
-def block(x: Tensor, s: Step, p: Module, number: int) -> Tensor:
+def block(x: Tensor, s: TrainingStep, p: Module, number: int) -> Tensor:
     """MambaBlock.forward"""
     m, weight = s.m, p.weight("norm")
     residual = x
@@ -67,7 +67,7 @@ def weightless(m: Machine, _p: Module, x: Tensor, _name: str) -> Tensor:
     return plain_norm(m, x)
 
 
-def mixer(s: Step, p: Module, x: Tensor, number: int, norm: Norm | None = None) -> Tensor:
+def mixer(s: TrainingStep, p: Module, x: Tensor, number: int, norm: Norm | None = None) -> Tensor:
     """MambaMixer.forward; what it turns is copied where there are several sequences."""
     m, dtype, f = s.m, x.dtype, mixer_of(s, number)
     projected_states = _views(s, p.linear(m, x, "in_proj"))
@@ -87,15 +87,15 @@ def mixer(s: Step, p: Module, x: Tensor, number: int, norm: Norm | None = None) 
     return _from(s, p, cast(m, scan_output, dtype), "out_proj")
 
 
-def mixer_of(s: Step, number: int) -> Mamba1:
+def mixer_of(s: TrainingStep, number: int) -> Mamba1:
     return next(x for x in s.built.body.blocks[number].mixers if isinstance(x, Mamba1))
 
 
-def _views(s: Step, x: Tensor) -> Tensor:
+def _views(s: TrainingStep, x: Tensor) -> Tensor:
     return turned(s.m, x) if s.batch > 1 else x
 
 
-def _from(s: Step, p: Module, x: Tensor, name: str) -> Tensor:
+def _from(s: TrainingStep, p: Module, x: Tensor, name: str) -> Tensor:
     """A linear of what lies turned."""
     x = lower(s.m, x)
     return p.linear(s.m, copied(s.m, x) if s.batch > 1 else x, name)
@@ -104,7 +104,7 @@ def _from(s: Step, p: Module, x: Tensor, name: str) -> Tensor:
 Given = tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None]
 
 
-def scan(s: Step, p: Module, hidden: Tensor, given: Given, gate: Tensor) -> Tensor:
+def scan(s: TrainingStep, p: Module, hidden: Tensor, given: Given, gate: Tensor) -> Tensor:
     """mamba_selective_scan"""
     m = s.m
     dt, a, b, c, bias = given

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from weighbridge.arch.mixers import Mamba2
 from weighbridge.autograd.machine import Machine
-from weighbridge.autograd.ops.conv import Form, conv
+from weighbridge.autograd.ops.conv import ConvForm, conv
 from weighbridge.autograd.ops.losses import causal_loss, embedding
 from weighbridge.autograd.ops.norms import rms_norm
 from weighbridge.autograd.ops.pointwise import (
@@ -41,7 +41,7 @@ from weighbridge.dtypes import BOOL, FLOAT32, INT64
 from weighbridge.training.losses import head
 from weighbridge.training.modules import Module
 from weighbridge.training.nets.parts.layer import run
-from weighbridge.training.step import Step, entered
+from weighbridge.training.step import TrainingStep, entered
 from weighbridge.units import ceil_div
 
 MIXES = Mamba2
@@ -73,7 +73,7 @@ class Scan:
         return self.batch, self.chunks, self.chunk
 
 
-def scan_of(s: Step, number: int) -> Scan:
+def scan_of(s: TrainingStep, number: int) -> Scan:
     found = next(x for x in s.built.body.blocks[number].mixers if isinstance(x, Mamba2))
     return Scan(
         batch=s.batch,
@@ -86,7 +86,7 @@ def scan_of(s: Step, number: int) -> Scan:
     )
 
 
-def forward(s: Step) -> Tensor:
+def forward(s: TrainingStep) -> Tensor:
     """Mamba2Model.forward"""
     m, built = s.m, s.built
     ids = m.new((s.batch, s.length), INT64)
@@ -97,7 +97,7 @@ def forward(s: Step) -> Tensor:
     return rms_norm(m, x, built.base.weight("norm_f"))
 
 
-def block(x: Tensor, s: Step, p: Module, number: int) -> Tensor:
+def block(x: Tensor, s: TrainingStep, p: Module, number: int) -> Tensor:
     """Mamba2Block.forward"""
     m, weight = s.m, p.weight("norm")
     residual = x
@@ -110,7 +110,7 @@ def block(x: Tensor, s: Step, p: Module, number: int) -> Tensor:
     return add(m, residual, x)
 
 
-def mixer(s: Step, p: Module, x: Tensor, f: Scan) -> Tensor:
+def mixer(s: TrainingStep, p: Module, x: Tensor, f: Scan) -> Tensor:
     """Mamba2Mixer.forward"""
     m, dtype = s.m, x.dtype
     inner, side = f.heads * f.dim, f.groups * f.states
@@ -141,7 +141,7 @@ def convolved(m: Machine, p: Module, x: Tensor, name: str) -> Tensor:
     batch, length, width = x.shape
     longer = batch, width, length + weight.shape[-1] - 1
     return part(
-        m, conv(m, cast(m, x, weight.dtype), weight, bias, Form(longer)), batch, length, width
+        m, conv(m, cast(m, x, weight.dtype), weight, bias, ConvForm(longer)), batch, length, width
     )
 
 
@@ -248,7 +248,7 @@ def gated_norm(m: Machine, x: Tensor, gate: Tensor, w: Tensor, groups: int) -> T
     return mul(m, w, cast(m, x, dtype))
 
 
-def loss(s: Step, hidden: Tensor) -> tuple[Tensor, Tensor]:
+def loss(s: TrainingStep, hidden: Tensor) -> tuple[Tensor, Tensor]:
     """Mamba2ForCausalLM: logits are kept in float32"""
     m = s.m
     labels = m.new((s.batch, s.length), INT64)

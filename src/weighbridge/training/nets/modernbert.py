@@ -7,7 +7,7 @@ Source: transformers 5.23 models/modernbert/modeling_modernbert.py, loss/loss_ut
 """
 
 from weighbridge.autograd.machine import Machine
-from weighbridge.autograd.ops.attention import Heads
+from weighbridge.autograd.ops.attention import AttentionHeads
 from weighbridge.autograd.ops.losses import embedding
 from weighbridge.autograd.ops.matrix import linear
 from weighbridge.autograd.ops.norms import layer_norm
@@ -23,14 +23,14 @@ from weighbridge.training.nets.parts import embedder, encoder
 from weighbridge.training.nets.parts.layer import run
 from weighbridge.training.nets.parts.masks import heads, window, windows
 from weighbridge.training.nets.parts.rotary import Rotary, half, rotary_of
-from weighbridge.training.step import Step, entered
+from weighbridge.training.step import TrainingStep, entered
 
 
-def forward(s: Step) -> Tensor:
+def forward(s: TrainingStep) -> Tensor:
     return embedder.pair(s, encoded) if bert.headless(s) else encoded(s)
 
 
-def encoded(s: Step) -> Tensor:
+def encoded(s: TrainingStep) -> Tensor:
     """ModernBertModel.forward"""
     m, p = s.m, bert.base(s)
     ids = m.new((s.batch, s.length), INT64)
@@ -54,7 +54,7 @@ def norm(m: Machine, x: Tensor, p: Module, name: str) -> Tensor:
     return layer_norm(m, x, p.weight(name), p.bias(name))
 
 
-def mask(s: Step, reach: int | None) -> Tensor | None:
+def mask(s: TrainingStep, reach: int | None) -> Tensor | None:
     """create_bidirectional_sliding_window_mask: half of the window is to either side."""
     if reach is None or s.length < reach // 2 or s.kernel == "flash":
         return encoder.mask(s, s.length)
@@ -65,7 +65,7 @@ def mask(s: Step, reach: int | None) -> Tensor | None:
 
 
 def layer(
-    x: Tensor, s: Step, p: Module, h: Heads, mask: Tensor | None, positions: Rotary
+    x: Tensor, s: TrainingStep, p: Module, h: AttentionHeads, mask: Tensor | None, positions: Rotary
 ) -> Tensor:
     """ModernBertEncoderLayer.forward"""
     m = s.m
@@ -79,7 +79,7 @@ def layer(
 
 
 def attention(
-    s: Step, p: Module, x: Tensor, h: Heads, mask: Tensor | None, positions: Rotary
+    s: TrainingStep, p: Module, x: Tensor, h: AttentionHeads, mask: Tensor | None, positions: Rotary
 ) -> tuple[Tensor, Tensor | None]:
     """ModernBertAttention.forward"""
     m, rate, width = s.m, s.rate("attention_dropout"), h.heads * h.key_dim
@@ -105,7 +105,7 @@ def rotated_one(m: Machine, x: Tensor, positions: Rotary) -> Tensor:
     return add(m, turned, mul(m, half(m, cast(m, x, FLOAT32)), sin))
 
 
-def mlp(s: Step, p: Module, x: Tensor) -> Tensor:
+def mlp(s: TrainingStep, p: Module, x: Tensor) -> Tensor:
     """ModernBertMLP.forward"""
     m, act = s.m, str(s.built.config.get("hidden_activation") or "gelu")
     both = p.linear(m, x, "Wi")
@@ -115,7 +115,7 @@ def mlp(s: Step, p: Module, x: Tensor) -> Tensor:
     return p.linear(m, dropout(m, product, s.rate("mlp_dropout")), "Wo")
 
 
-def loss(s: Step, hidden: Tensor) -> tuple[Tensor, Tensor]:
+def loss(s: TrainingStep, hidden: Tensor) -> tuple[Tensor, Tensor]:
     """ModernBertForMaskedLM, ModernBertForSequenceClassification and
     ModernBertForTokenClassification"""
     m, root, config = s.m, s.built.root, s.built.config
@@ -132,7 +132,7 @@ def loss(s: Step, hidden: Tensor) -> tuple[Tensor, Tensor]:
         return encoder.by_token(s, cast(m, logits, FLOAT32))[0], logits
 
 
-def _labelled(s: Step, hidden: Tensor) -> tuple[Tensor, Tensor]:
+def _labelled(s: TrainingStep, hidden: Tensor) -> tuple[Tensor, Tensor]:
     """Classify sequences by their first token, or by the mean of all tokens."""
     m, root = s.m, s.built.root
     first = encoder.first_token(m, hidden)
@@ -140,7 +140,7 @@ def _labelled(s: Step, hidden: Tensor) -> tuple[Tensor, Tensor]:
     return encoder.classified(s, root.linear(m, pooled, "classifier"))
 
 
-def predicted(s: Step, hidden: Tensor) -> Tensor:
+def predicted(s: TrainingStep, hidden: Tensor) -> Tensor:
     """ModernBertPredictionHead.forward"""
     m, p = s.m, s.built.root.at("head")
     act = str(s.built.config.get("classifier_activation") or "gelu")

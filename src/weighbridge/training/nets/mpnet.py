@@ -4,7 +4,7 @@ sequence and added to the scores of every layer; attention is written out.
 Source: transformers 5.23 models/mpnet/modeling_mpnet.py.
 """
 
-from weighbridge.autograd.ops.attention import Heads, contiguous, own_softmax, product
+from weighbridge.autograd.ops.attention import AttentionHeads, contiguous, own_softmax, product
 from weighbridge.autograd.ops.biases import buckets
 from weighbridge.autograd.ops.losses import embedding
 from weighbridge.autograd.ops.pointwise import add, add_, dropout, scale
@@ -17,18 +17,18 @@ from weighbridge.training.nets.parts import embedder
 from weighbridge.training.nets.parts.encoder import never_checkpointed
 from weighbridge.training.nets.parts.layer import normed, run
 from weighbridge.training.nets.parts.masks import heads, written_out
-from weighbridge.training.step import Step
+from weighbridge.training.step import TrainingStep
 
 loss = bert.loss
 QKV = ("q", "k", "v")
 
 
-def forward(s: Step) -> Tensor:
+def forward(s: TrainingStep) -> Tensor:
     never_checkpointed(s)
     return embedder.pair(s, encoded) if bert.headless(s) else encoded(s)
 
 
-def encoded(s: Step) -> Tensor:
+def encoded(s: TrainingStep) -> Tensor:
     """MPNetModel.forward, without its pooler"""
     written_out(s)
     m, base = s.m, bert.base(s)
@@ -42,7 +42,7 @@ def encoded(s: Step) -> Tensor:
     return x
 
 
-def biases(s: Step, p: Module, h: Heads) -> Tensor:
+def biases(s: TrainingStep, p: Module, h: AttentionHeads) -> Tensor:
     """MPNetEncoder.compute_position_bias"""
     m = s.m
     numbers = buckets(m, h.length, h.seen, causal=False)
@@ -53,7 +53,7 @@ def biases(s: Step, p: Module, h: Heads) -> Tensor:
 
 def layer(
     x: Tensor,
-    s: Step,
+    s: TrainingStep,
     p: Module,
     number: int,
     attention_mask: Tensor | None,
@@ -68,7 +68,12 @@ def layer(
 
 
 def attention(
-    s: Step, p: Module, x: Tensor, h: Heads, attention_mask: Tensor | None, position_bias: Tensor
+    s: TrainingStep,
+    p: Module,
+    x: Tensor,
+    h: AttentionHeads,
+    attention_mask: Tensor | None,
+    position_bias: Tensor,
 ) -> Tensor:
     """MPNetAttention.forward"""
     m = s.m
@@ -77,7 +82,12 @@ def attention(
 
 
 def own(
-    s: Step, p: Module, x: Tensor, h: Heads, attention_mask: Tensor | None, position_bias: Tensor
+    s: TrainingStep,
+    p: Module,
+    x: Tensor,
+    h: AttentionHeads,
+    attention_mask: Tensor | None,
+    position_bias: Tensor,
 ) -> Tensor:
     """MPNetSelfAttention.forward: its local variables live to its end."""
     m, shape = s.m, (h.batch, h.length, h.heads, h.key_dim)

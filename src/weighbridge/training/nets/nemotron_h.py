@@ -18,7 +18,7 @@ from weighbridge.training.nets.parts.masks import Masks
 from weighbridge.training.nets.parts.moe import Form, experts, experts_of
 from weighbridge.training.nets.parts.rotary import nowhere
 from weighbridge.training.nets.parts.routers import by_sigmoid
-from weighbridge.training.step import Step
+from weighbridge.training.step import TrainingStep
 
 MIXES = (Mamba2, Attention)
 CAUSAL = True
@@ -28,7 +28,7 @@ __all__ = ["forward", "loss"]
 
 
 def mixed(
-    s: Step, p: Module, x: Tensor, number: int, _nowhere: None, masks: Masks
+    s: TrainingStep, p: Module, x: Tensor, number: int, _nowhere: None, masks: Masks
 ) -> tuple[Tensor, Tensor | None]:
     """One of the four."""
     mixers = s.built.body.blocks[number].mixers
@@ -47,23 +47,23 @@ def normed(m: Machine, x: Tensor, p: Module, name: str) -> Tensor:
     return float_norm(m, cast(m, x, weight.dtype), weight)
 
 
-def mlp(s: Step, p: Module, x: Tensor) -> Tensor:
+def mlp(s: TrainingStep, p: Module, x: Tensor) -> Tensor:
     """NemotronHMLP.forward"""
     return p.linear(s.m, several(s.m, p.linear(s.m, x, "up_proj"), activation(s)), "down_proj")
 
 
-def activation(s: Step) -> str:
+def activation(s: TrainingStep) -> str:
     return str(s.built.config.get("mlp_hidden_act") or "relu2")
 
 
-def activated(s: Step, x: Tensor) -> Tensor:
+def activated(s: TrainingStep, x: Tensor) -> Tensor:
     return several(s.m, x, activation(s))
 
 
 PLAIN = Form(up="up_proj", gate=activated)  # experts that are not gated
 
 
-def sparse(s: Step, p: Module, x: Tensor, number: int) -> Tensor:
+def sparse(s: TrainingStep, p: Module, x: Tensor, number: int) -> Tensor:
     """NemotronHMoE.forward"""
     m, shape, e = s.m, x.shape, experts_of(s, number)
     assert e is not None

@@ -17,10 +17,10 @@ from weighbridge.training.nets.parts.feeds import ungated
 from weighbridge.training.nets.parts.layer import LayerShape, normed, run
 from weighbridge.training.nets.parts.masks import heads, mask
 from weighbridge.training.nets.parts.rotary import Rotary, part_rotated, rotary_of, turned_width
-from weighbridge.training.step import Step, entered
+from weighbridge.training.step import TrainingStep, entered
 
 
-def forward(s: Step) -> Tensor:
+def forward(s: TrainingStep) -> Tensor:
     """GPTNeoXModel.forward"""
     m, built, shape = s.m, s.built, layer_of(s)
     ids = m.new((s.batch, s.length), INT64)
@@ -35,7 +35,12 @@ def forward(s: Step) -> Tensor:
 
 
 def attention(
-    s: Step, p: Module, x: Tensor, number: int, positions: Rotary, causal_mask: Tensor | None
+    s: TrainingStep,
+    p: Module,
+    x: Tensor,
+    number: int,
+    positions: Rotary,
+    causal_mask: Tensor | None,
 ) -> tuple[Tensor, Tensor | None]:
     """GPTNeoXAttention.forward"""
     m, h = s.m, heads(s, number)
@@ -59,5 +64,5 @@ TURNED = LayerShape(
 BESIDE = replace(TURNED, sums="together")
 
 
-def layer_of(s: Step) -> LayerShape:
+def layer_of(s: TrainingStep) -> LayerShape:
     return TURNED if s.built.config.get("use_parallel_residual") is False else BESIDE

@@ -14,10 +14,10 @@ from weighbridge.training.modules import Module
 from weighbridge.training.nets.parts.feeds import ungated
 from weighbridge.training.nets.parts.layer import LayerShape, normed, run
 from weighbridge.training.nets.parts.masks import heads, mask
-from weighbridge.training.step import Step, entered
+from weighbridge.training.step import TrainingStep, entered
 
 
-def forward(s: Step) -> Tensor:
+def forward(s: TrainingStep) -> Tensor:
     """OPTDecoder.forward"""
     m, base, whole = s.m, s.built.base, (s.batch, s.length)
     shape = layer_of(s)
@@ -39,7 +39,7 @@ def forward(s: Step) -> Tensor:
 
 
 def attention(
-    s: Step, p: Module, x: Tensor, number: int, _: None, causal_mask: Tensor | None
+    s: TrainingStep, p: Module, x: Tensor, number: int, _: None, causal_mask: Tensor | None
 ) -> tuple[Tensor, Tensor | None]:
     """OPTAttention.forward: queries are scaled before."""
     m, h = s.m, heads(s, number)
@@ -60,5 +60,5 @@ BEFORE = LayerShape(
 BEHIND = replace(BEFORE, before=("", ""), last=NORMS)
 
 
-def layer_of(s: Step) -> LayerShape:
+def layer_of(s: TrainingStep) -> LayerShape:
     return BEHIND if s.built.config.get("do_layer_norm_before") is False else BEFORE

@@ -15,11 +15,11 @@ from weighbridge.training.nets.parts.feeds import ungated
 from weighbridge.training.nets.parts.layer import LayerShape
 from weighbridge.training.nets.parts.masks import Masks, heads
 from weighbridge.training.nets.parts.rotary import Rotary, part_rotary, rotated
-from weighbridge.training.step import Step
+from weighbridge.training.step import TrainingStep
 
 
 def attention(
-    s: Step, p: Module, x: Tensor, number: int, positions: Rotary, masks: Masks
+    s: TrainingStep, p: Module, x: Tensor, number: int, positions: Rotary, masks: Masks
 ) -> tuple[Tensor, Tensor | None]:
     """PersimmonAttention.forward"""
     m, h, width = s.m, heads(s, number), positions[0].shape[-1]

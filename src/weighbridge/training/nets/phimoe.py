@@ -20,10 +20,10 @@ from weighbridge.training.modules import Module
 from weighbridge.training.nets.parts import moe
 from weighbridge.training.nets.parts.decoder import DecoderNet
 from weighbridge.training.nets.parts.layer import LayerShape
-from weighbridge.training.step import Step
+from weighbridge.training.step import TrainingStep
 
 
-def feed(s: Step, p: Module, x: Tensor, number: int) -> Tensor:
+def feed(s: TrainingStep, p: Module, x: Tensor, number: int) -> Tensor:
     """PhimoeSparseMoeBlock.forward: noise is multiplied in before the block, and in the router."""
     m, shape, p = s.m, x.shape, p.at("block_sparse_moe")
     noisy = bool(s.built.config.get("input_jitter_noise")) and m.training

@@ -19,10 +19,10 @@ from weighbridge.training.nets.parts.decoder import FINAL
 from weighbridge.training.nets.parts.layer import run
 from weighbridge.training.nets.parts.masks import heads, mask
 from weighbridge.training.nets.parts.rotary import Rotary
-from weighbridge.training.step import Step, entered
+from weighbridge.training.step import TrainingStep, entered
 
 
-def forward(s: Step) -> Tensor:
+def forward(s: TrainingStep) -> Tensor:
     """QWenModel.forward"""
     m, built = s.m, s.built
     ids = m.new((s.batch, s.length), INT64)
@@ -36,7 +36,7 @@ def forward(s: Step) -> Tensor:
 
 
 def layer(
-    x: Tensor, s: Step, p: Module, number: int, positions: Rotary, seen: Tensor | None
+    x: Tensor, s: TrainingStep, p: Module, number: int, positions: Rotary, seen: Tensor | None
 ) -> Tensor:
     """QWenBlock.forward"""
     m = s.m
@@ -48,7 +48,7 @@ def layer(
 
 
 def attention(
-    s: Step, p: Module, x: Tensor, number: int, positions: Rotary, seen: Tensor | None
+    s: TrainingStep, p: Module, x: Tensor, number: int, positions: Rotary, seen: Tensor | None
 ) -> Tensor:
     m, h = s.m, heads(s, number)
     mixed_x_layer = p.linear(m, x, "c_attn")
@@ -79,7 +79,7 @@ def mlp(m: Machine, p: Module, x: Tensor) -> Tensor:
     return p.linear(m, intermediate_parallel, "c_proj")
 
 
-def loss(s: Step, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
+def loss(s: TrainingStep, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
     """Logits are shifted by a copy; autocast takes the loss in float32."""
     m = s.m
     labels = m.new((s.batch, s.length), INT64)

@@ -25,17 +25,17 @@ from weighbridge.training.nets.parts.layer import LayerShape, by_weight
 from weighbridge.training.nets.parts.masks import Masks, heads
 from weighbridge.training.nets.parts.rotary import Rotary, part_rotated, rotary_of
 from weighbridge.training.nets.parts.rotary import angles as cosines
-from weighbridge.training.step import Step
+from weighbridge.training.step import TrainingStep
 
 MIXES = (Attention, GatedDelta)
 
 
-def rotary_width(s: Step) -> int:
+def rotary_width(s: TrainingStep) -> int:
     config = s.built.config
     return int(head_dim(config) * share(config, default=0.25))
 
 
-def rotary_3_5(s: Step) -> Rotary:
+def rotary_3_5(s: TrainingStep) -> Rotary:
     """Qwen3_5TextRotaryEmbedding.forward: times, rows and columns of every sequence, from which one
     set is put together, in place."""
     m, width = s.m, rotary_width(s)
@@ -59,13 +59,13 @@ def angles(m: Machine, axes: Shape) -> Tensor:
     return made
 
 
-def rotary(s: Step) -> Rotary:
+def rotary(s: TrainingStep) -> Rotary:
     """Cosines and sines of Qwen3-Next."""
     return rotary_of(s, rotary_width(s))
 
 
 def mixed(
-    s: Step, p: Module, x: Tensor, number: int, *seen: Any, padding: Tensor | None
+    s: TrainingStep, p: Module, x: Tensor, number: int, *seen: Any, padding: Tensor | None
 ) -> tuple[Tensor, Tensor | None]:
     """Attention, or a gated delta net."""
     if p.has("self_attn.q_proj"):
@@ -75,7 +75,7 @@ def mixed(
 
 
 def attention(
-    s: Step, p: Module, x: Tensor, number: int, positions: Rotary, masks: Masks
+    s: TrainingStep, p: Module, x: Tensor, number: int, positions: Rotary, masks: Masks
 ) -> tuple[Tensor, Tensor | None]:
     """Qwen3NextAttention.forward: the gate lies beside the queries of each head."""
     m, h = s.m, heads(s, number)

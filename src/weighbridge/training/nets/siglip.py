@@ -21,12 +21,12 @@ from weighbridge.training.nets import UNCOVERED, clip
 from weighbridge.training.nets.parts.encoder import first_token, mask
 from weighbridge.training.nets.parts.layer import normed
 from weighbridge.training.nets.parts.masks import heads
-from weighbridge.training.step import Step
+from weighbridge.training.step import TrainingStep
 
 ACT = "gelu_pytorch_tanh"
 
 
-def forward(s: Step) -> Tensor:
+def forward(s: TrainingStep) -> Tensor:
     """SiglipModel.forward up to the last states of the texts; the images' features are kept."""
     root, config = s.built.root, s.built.config
     if not root.has("vision_model.head.probe") or not root.has("text_model.head"):
@@ -34,11 +34,11 @@ def forward(s: Step) -> Tensor:
     states, image_embeds = seen(s, root.at("vision_model"))
     s.outputs.extend((states, image_embeds))
     act = str(config.get("hidden_act") or ACT)
-    side = clip.Side(heads(s, 0), act, clip.rate(s, config), mask(s, s.length))
+    side = clip.ClipSide(heads(s, 0), act, clip.rate(s, config), mask(s, s.length))
     return clip.texts_through(s, root.at("text_model"), side)
 
 
-def seen(s: Step, p: Module) -> tuple[Tensor, Tensor]:
+def seen(s: TrainingStep, p: Module) -> tuple[Tensor, Tensor]:
     """SiglipVisionModel.forward"""
     config = clip.vision(s)
     hidden_states = clip.embeddings(s, p.at("embeddings"), config)
@@ -48,7 +48,7 @@ def seen(s: Step, p: Module) -> tuple[Tensor, Tensor]:
     return x, pooled(s, p.at("head"), x, act)
 
 
-def pooled(s: Step, p: Module, hidden_state: Tensor, act: str) -> Tensor:
+def pooled(s: TrainingStep, p: Module, hidden_state: Tensor, act: str) -> Tensor:
     """SiglipMultiheadAttentionPoolingHead.forward"""
     m, (batch, _, width) = s.m, hidden_state.shape
     probe = interleaved(m, p.bare("probe"), (batch, 1, width))
@@ -59,7 +59,7 @@ def pooled(s: Step, p: Module, hidden_state: Tensor, act: str) -> Tensor:
     return x.view(batch, width)
 
 
-def probed(s: Step, p: Module, probe: Tensor, key: Tensor) -> Tensor:
+def probed(s: TrainingStep, p: Module, probe: Tensor, key: Tensor) -> Tensor:
     """multi_head_attention_forward of one query; keys and values come from one linear and are
     copied apart."""
     m, (batch, tokens, width) = s.m, key.shape
@@ -77,7 +77,7 @@ def probed(s: Step, p: Module, probe: Tensor, key: Tensor) -> Tensor:
     return p.linear(m, out, "out_proj")
 
 
-def loss(s: Step, hidden: Tensor) -> tuple[Tensor, Tensor]:
+def loss(s: TrainingStep, hidden: Tensor) -> tuple[Tensor, Tensor]:
     """The last token of a text stands for it; each score of the batch is told by itself."""
     m, root = s.m, s.built.root
     _, image_embeds = s.outputs

@@ -37,10 +37,10 @@ from weighbridge.training.nets.parts.rotary import (
     wide_rotary,
 )
 from weighbridge.training.nets.parts.routers import router
-from weighbridge.training.step import Step
+from weighbridge.training.step import TrainingStep
 
 
-def qwen2(s: Step) -> Tensor:
+def qwen2(s: TrainingStep) -> Tensor:
     """Qwen2MoeModel.forward: the mask of a window is made for no layer, too."""
     spare = mask(s, 0) if windows(s) == {None} else None
     made = DecoderNet(layer=LayerShape(feed=gated_shared))(s)
@@ -48,12 +48,12 @@ def qwen2(s: Step) -> Tensor:
     return made
 
 
-def some_turned(s: Step) -> Rotary:
+def some_turned(s: TrainingStep) -> Rotary:
     """Cosines and sines of MiniMax-M2."""
     return rotary_of(s, s.built.config.num("rotary_dim", default=0) or turned_width(s))
 
 
-def gated_shared(s: Step, p: Module, x: Tensor, number: int) -> Tensor:
+def gated_shared(s: TrainingStep, p: Module, x: Tensor, number: int) -> Tensor:
     """Qwen2MoeSparseMoeBlock.forward, Qwen3NextSparseMoeBlock.forward"""
     m, e, shape = s.m, moe.experts_of(s, number), x.shape
     if e is None:
@@ -66,7 +66,7 @@ def gated_shared(s: Step, p: Module, x: Tensor, number: int) -> Tensor:
     return add(m, out, shared).view(*shape)
 
 
-def named_experts(s: Step, p: Module, x: Tensor, number: int, form: moe.Form) -> Tensor:
+def named_experts(s: TrainingStep, p: Module, x: Tensor, number: int, form: moe.Form) -> Tensor:
     """GraniteMoeMoE.forward, GraniteMoeHybridMoE.forward, Qwen3VLMoeTextSparseMoeBlock.forward:
     parameters as checkpoints name and turn them."""
     e = moe.experts_of(s, number)
@@ -77,7 +77,7 @@ def named_experts(s: Step, p: Module, x: Tensor, number: int, form: moe.Form) ->
     return moe.experts(s, p, flat, weights, numbers, form).view(*x.shape)
 
 
-def shared_first(s: Step, p: Module, x: Tensor, number: int) -> Tensor:
+def shared_first(s: TrainingStep, p: Module, x: Tensor, number: int) -> Tensor:
     """Ernie4_5_MoeSparseMoeBlock.forward"""
     m, e, shape = s.m, moe.experts_of(s, number), x.shape
     if e is None:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from weighbridge.arch.body import Body
 from weighbridge.arch.table import differs
 from weighbridge.autograd.machine import Machine
-from weighbridge.autograd.ops.attention import Heads
+from weighbridge.autograd.ops.attention import AttentionHeads
 from weighbridge.autograd.ops.biases import buckets, where
 from weighbridge.autograd.ops.losses import embedding
 from weighbridge.autograd.ops.matrix import linear
@@ -29,7 +29,7 @@ from weighbridge.autograd.ops.pointwise import (
     shift,
 )
 from weighbridge.autograd.ops.shaping import copied
-from weighbridge.autograd.tensors import Param, Tensor
+from weighbridge.autograd.tensors import LeafTensor, Tensor
 from weighbridge.dtypes import BOOL, FLOAT32, INT64
 from weighbridge.errors import UnsupportedError
 from weighbridge.training.attend import attended
@@ -38,12 +38,12 @@ from weighbridge.training.nets import INSTEAD
 from weighbridge.training.nets.parts import encoder
 from weighbridge.training.nets.parts.encoder import heads_of
 from weighbridge.training.nets.parts.layer import run
-from weighbridge.training.step import Step, entered
+from weighbridge.training.step import TrainingStep, entered
 
 Weights = Tensor | None
 
 
-class Given(NamedTuple):
+class T5Inputs(NamedTuple):
     """What a layer is given besides its input: masks, and biases of the layers before."""
 
     mask: Tensor | None
@@ -54,7 +54,7 @@ class Given(NamedTuple):
 
 
 @dataclass(slots=True)
-class Made:
+class T5Biases:
     """The biases of the first layer, for all others."""
 
     biases: list[Tensor] = field(default_factory=list)
@@ -65,7 +65,7 @@ class Made:
             self.biases = [b for b in biases if b is not None]
 
 
-def forward(s: Step) -> Tensor:
+def forward(s: TrainingStep) -> Tensor:
     """T5ForConditionalGeneration.forward up to the decoder's states"""
     m, built, body = s.m, s.built, s.built.body
     if body.encoder is None:
@@ -75,13 +75,13 @@ def forward(s: Step) -> Tensor:
         )
     ids = m.new((s.batch, s.length), INT64)
     root = built.root.at(built.base.path.removesuffix("decoder.").rstrip("."))
-    states = stack(s, root, Side("encoder", built.encoder, body.encoder), ids, None)
+    states = stack(s, root, T5Side("encoder", built.encoder, body.encoder), ids, None)
     s.outputs.append(states)
     shifted = m.new((s.batch, s.length), INT64)
-    return stack(s, root, Side("decoder", built.layers, body), shifted, states)
+    return stack(s, root, T5Side("decoder", built.layers, body), shifted, states)
 
 
-class Side(NamedTuple):
+class T5Side(NamedTuple):
     """The encoder or the decoder."""
 
     name: str
@@ -89,7 +89,9 @@ class Side(NamedTuple):
     body: Body
 
 
-def stack(s: Step, root: Module, side: Side, ids: Tensor, states: Tensor | None) -> Tensor:
+def stack(
+    s: TrainingStep, root: Module, side: T5Side, ids: Tensor, states: Tensor | None
+) -> Tensor:
     """T5Stack.forward"""
     m, rate, p = s.m, s.rate("dropout_rate"), root.at(side.name)
     h = heads_of(s, side.body, s.length)
@@ -98,17 +100,17 @@ def stack(s: Step, root: Module, side: Side, ids: Tensor, states: Tensor | None)
     mask = _causal(s) if causal else encoder.mask(s, s.length)
     other = encoder.mask(s, s.length) if causal else None
     x = dropout(m, inputs_embeds, rate)
-    made = Made()
+    made = T5Biases()
     for q in side.layers:
         bias, cross = (*made.biases, None, None)[:2]
-        x = run(s, block, x, q, h, Given(mask, bias, states, other, cross), made)
+        x = run(s, block, x, q, h, T5Inputs(mask, bias, states, other, cross), made)
         del bias, cross
     made.biases.clear()
     x = norm(m, x, p.weight("final_layer_norm"))
     return dropout(m, x, rate)
 
 
-def _causal(s: Step) -> Tensor | None:
+def _causal(s: TrainingStep) -> Tensor | None:
     """Make the decoder's causal mask, which eager attention alone has. Padding is at the end and
     needs no other."""
     whole = s.batch, 1, s.length, s.length
@@ -124,7 +126,9 @@ def norm(m: Machine, x: Tensor, w: Tensor) -> Tensor:
     return mul(m, w, x)
 
 
-def block(x: Tensor, s: Step, p: Module, h: Heads, given: Given, made: Made) -> Tensor:
+def block(
+    x: Tensor, s: TrainingStep, p: Module, h: AttentionHeads, given: T5Inputs, made: T5Biases
+) -> Tensor:
     """T5Block.forward"""
     decoder = given.states is not None
     x, bias, _ = attention_layer(s, p.at("layer.0"), x, h, given)
@@ -137,32 +141,32 @@ def block(x: Tensor, s: Step, p: Module, h: Heads, given: Given, made: Made) -> 
 
 
 def attention_layer(
-    s: Step, p: Module, x: Tensor, h: Heads, given: Given
+    s: TrainingStep, p: Module, x: Tensor, h: AttentionHeads, given: T5Inputs
 ) -> tuple[Tensor, Tensor, Weights]:
     """T5LayerSelfAttention.forward"""
     m = s.m
     normed = norm(m, x, p.weight("layer_norm"))
     causal = given.states is not None
-    to = To(normed, given.mask, given.bias, causal)
+    to = T5Attended(normed, given.mask, given.bias, causal)
     out, bias, weights = attention(s, p.at("SelfAttention"), normed, h, to)
     out = add(m, x, dropout(m, out, s.rate("dropout_rate")))
     return out, bias, weights
 
 
 def cross_layer(
-    s: Step, p: Module, x: Tensor, h: Heads, given: Given
+    s: TrainingStep, p: Module, x: Tensor, h: AttentionHeads, given: T5Inputs
 ) -> tuple[Tensor, Tensor, Weights]:
     """T5LayerCrossAttention.forward"""
     m = s.m
     assert given.states is not None
     normed = norm(m, x, p.weight("layer_norm"))
-    to = To(given.states, given.other_mask, given.other_bias)
+    to = T5Attended(given.states, given.other_mask, given.other_bias)
     out, bias, weights = attention(s, p.at("EncDecAttention"), normed, h, to)
     out = add(m, x, dropout(m, out, s.rate("dropout_rate")))
     return out, bias, weights
 
 
-class To(NamedTuple):
+class T5Attended(NamedTuple):
     """What is attended to, and how it is hidden and shifted."""
 
     states: Tensor
@@ -171,7 +175,9 @@ class To(NamedTuple):
     causal: bool = False
 
 
-def attention(s: Step, p: Module, x: Tensor, h: Heads, to: To) -> tuple[Tensor, Tensor, Weights]:
+def attention(
+    s: TrainingStep, p: Module, x: Tensor, h: AttentionHeads, to: T5Attended
+) -> tuple[Tensor, Tensor, Weights]:
     """T5Attention.forward"""
     states, _, bias, causal = to
     m, shape = s.m, (h.batch, h.length, h.heads, h.key_dim)
@@ -187,7 +193,7 @@ def attention(s: Step, p: Module, x: Tensor, h: Heads, to: To) -> tuple[Tensor, 
     return out, bias, weights
 
 
-def _bias(s: Step, p: Module, h: Heads, q: Tensor, *, causal: bool) -> Tensor:
+def _bias(s: TrainingStep, p: Module, h: AttentionHeads, q: Tensor, *, causal: bool) -> Tensor:
     """Looked up, [1, length, seen, heads] in memory; or zeros, which checkpointing trains."""
     m = s.m
     if p.has("relative_attention_bias"):
@@ -197,10 +203,12 @@ def _bias(s: Step, p: Module, h: Heads, q: Tensor, *, causal: bool) -> Tensor:
     zeros = m.new((1, h.heads, h.length, h.seen), q.dtype)
     if s.checkpointing == "none":
         return zeros
-    return Param("position_bias", zeros.shape, zeros.dtype, zeros.storage)
+    return LeafTensor("position_bias", zeros.shape, zeros.dtype, zeros.storage)
 
 
-def superposed(s: Step, bias: Tensor, h: Heads, to: To, *, looked_up: bool) -> Tensor:
+def superposed(
+    s: TrainingStep, bias: Tensor, h: AttentionHeads, to: T5Attended, *, looked_up: bool
+) -> Tensor:
     """create_position_bias_mask. What was looked up has heads behind, and is copied."""
     m, mask = s.m, to.mask
     if mask is not None:
@@ -216,7 +224,7 @@ def superposed(s: Step, bias: Tensor, h: Heads, to: To, *, looked_up: bool) -> T
     return copied(m, bias) if looked_up else bias
 
 
-def feed(s: Step, p: Module, x: Tensor) -> Tensor:
+def feed(s: TrainingStep, p: Module, x: Tensor) -> Tensor:
     """T5LayerFF.forward"""
     m = s.m
     forwarded = norm(m, x, p.weight("layer_norm"))
@@ -224,7 +232,7 @@ def feed(s: Step, p: Module, x: Tensor) -> Tensor:
     return add(m, x, dropout(m, forwarded, s.rate("dropout_rate")))
 
 
-def dense(s: Step, p: Module, x: Tensor) -> Tensor:
+def dense(s: TrainingStep, p: Module, x: Tensor) -> Tensor:
     """T5DenseActDense.forward, T5DenseGatedActDense.forward; the last weight may be in float32"""
     m, kind = s.m, str(s.built.config.get("feed_forward_proj") or "relu")
     act = "gelu_new" if kind == "gated-gelu" else kind.removeprefix("gated-")
@@ -241,7 +249,7 @@ def dense(s: Step, p: Module, x: Tensor) -> Tensor:
     return p.linear(m, x, "wo")
 
 
-def loss(s: Step, hidden: Tensor) -> tuple[Tensor, Tensor]:
+def loss(s: TrainingStep, hidden: Tensor) -> tuple[Tensor, Tensor]:
     """The head is the embedding or has its own weights; the first is scaled before, but in mT5."""
     m, root, config = s.m, s.built.root, s.built.config
     with m.making("logits"):

@@ -13,7 +13,7 @@ December 2024 (9dec370); components/loss.py (ChunkedLossWrapper, GradAccumulator
 from typing import Any
 
 from weighbridge.autograd.machine import Grads, Machine, Needs, lower, record
-from weighbridge.autograd.ops.attention import Heads
+from weighbridge.autograd.ops.attention import AttentionHeads
 from weighbridge.autograd.ops.losses import cross_entropy
 from weighbridge.autograd.ops.pointwise import cast
 from weighbridge.autograd.tensors import Tensor
@@ -21,18 +21,18 @@ from weighbridge.dtypes import FLOAT32, INT64, DType
 from weighbridge.training.attend import attend
 from weighbridge.training.losses import head, weight_of
 from weighbridge.training.nets.torchtune import CHUNKS, compiled_loss, decoded
-from weighbridge.training.step import Step
+from weighbridge.training.step import TrainingStep
 from weighbridge.units import ceil_div
 
 COMPILES, CHUNKED = (2025, 4, 2), (2026, 4, 27)
 
 
-def forward(s: Step) -> Tensor:
+def forward(s: TrainingStep) -> Tensor:
     """Transformer.forward up to the head"""
     return decoded(s, _sdpa)
 
 
-def _sdpa(s: Step, q: Tensor, k: Tensor, v: Tensor, h: Heads) -> Tensor:
+def _sdpa(s: TrainingStep, q: Tensor, k: Tensor, v: Tensor, h: AttentionHeads) -> Tensor:
     return attend(s, q, k, v, h)
 
 
@@ -41,7 +41,7 @@ def since(release: tuple[int, ...] | None, date: tuple[int, ...]) -> bool:
     return release is None or release >= date
 
 
-def loss(s: Step, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
+def loss(s: TrainingStep, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
     if since(s.release, CHUNKED):
         return _chunks(s, hidden), None
     m = s.m
@@ -56,7 +56,7 @@ def loss(s: Step, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
     return made, None
 
 
-def _chunks(s: Step, hidden: Tensor) -> Tensor:
+def _chunks(s: TrainingStep, hidden: Tensor) -> Tensor:
     """Chunks are alike, so that one is run. The head's gradient is summed in float32, too."""
     m, weight = s.m, weight_of(s)
     hidden, used = lower(m, hidden), lower(m, weight)
@@ -88,7 +88,7 @@ def _chunks(s: Step, hidden: Tensor) -> Tensor:
     return total
 
 
-def _chunk(s: Step, shape: tuple[int, int], dtype: DType) -> Tensor:
+def _chunk(s: TrainingStep, shape: tuple[int, int], dtype: DType) -> Tensor:
     """The gradient of a chunk's logits: of a compiled loss there are these two alone, else float32
     of the logits, their log_softmax and its gradient."""
     m = s.m

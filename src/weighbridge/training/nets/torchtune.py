@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import Any
 
 from weighbridge.autograd.machine import Grads, Machine, Needs, lower, record
-from weighbridge.autograd.ops.attention import Heads
+from weighbridge.autograd.ops.attention import AttentionHeads
 from weighbridge.autograd.ops.losses import cross_entropy, embedding
 from weighbridge.autograd.ops.pointwise import (
     add,
@@ -39,19 +39,19 @@ from weighbridge.training.nets import EMBEDDINGS
 from weighbridge.training.nets.parts.decoder import FINAL
 from weighbridge.training.nets.parts.layer import run
 from weighbridge.training.nets.parts.masks import heads
-from weighbridge.training.step import Step
+from weighbridge.training.step import TrainingStep
 from weighbridge.units import ceil_div
 
-Kernel = Callable[[Step, Tensor, Tensor, Tensor, Heads], Tensor]
+Kernel = Callable[[TrainingStep, Tensor, Tensor, Tensor, AttentionHeads], Tensor]
 CHUNKS = 8  # num_output_chunks
 
 
-def forward(s: Step) -> Tensor:
+def forward(s: TrainingStep) -> Tensor:
     """TransformerDecoder.forward up to the head."""
     return decoded(s, flex)
 
 
-def decoded(s: Step, kernel: Kernel) -> Tensor:
+def decoded(s: TrainingStep, kernel: Kernel) -> Tensor:
     """Run torchtune's decoder with another kernel of attention, for classes of its shape."""
     m, built = s.m, s.built
     tokens = m.new((s.batch, s.length), INT64)
@@ -69,7 +69,9 @@ def norm(m: Machine, x: Tensor, p: Module, name: str) -> Tensor:
     return mul(m, x_normed, p.weight(name))
 
 
-def layer(x: Tensor, s: Step, p: Module, number: int, cache: Tensor, kernel: Kernel) -> Tensor:
+def layer(
+    x: Tensor, s: TrainingStep, p: Module, number: int, cache: Tensor, kernel: Kernel
+) -> Tensor:
     """TransformerSelfAttentionLayer.forward"""
     m = s.m
     h = norm(m, x, p, "input_layernorm")
@@ -79,7 +81,9 @@ def layer(x: Tensor, s: Step, p: Module, number: int, cache: Tensor, kernel: Ker
     return add(m, h, mlp_out)
 
 
-def attention(s: Step, p: Module, x: Tensor, number: int, cache: Tensor, kernel: Kernel) -> Tensor:
+def attention(
+    s: TrainingStep, p: Module, x: Tensor, number: int, cache: Tensor, kernel: Kernel
+) -> Tensor:
     """MultiHeadAttention.forward"""
     m, h = s.m, heads(s, number)
     q = p.linear(m, x, "q_proj").view(h.batch, h.length, h.heads, h.key_dim)
@@ -110,12 +114,12 @@ def rope(m: Machine, x: Tensor, cache: Tensor) -> Tensor:
     return cast(m, x_out, x.dtype)
 
 
-def flex(s: Step, q: Tensor, k: Tensor, v: Tensor, h: Heads) -> Tensor:
+def flex(s: TrainingStep, q: Tensor, k: Tensor, v: Tensor, h: AttentionHeads) -> Tensor:
     """Heads before tokens; what the last linear reads is a copy."""
     return copied(s.m, flex_attention(s.m, q, k, v, h))
 
 
-def flex_attention(m: Machine, q: Tensor, k: Tensor, v: Tensor, h: Heads) -> Tensor:
+def flex_attention(m: Machine, q: Tensor, k: Tensor, v: Tensor, h: AttentionHeads) -> Tensor:
     """Compiled: gradients in the dtype of the inputs, and the rows' sums of the
     output times its gradient."""
     q, k, v = lower(m, q), lower(m, k), lower(m, v)
@@ -144,7 +148,7 @@ def feed_forward(m: Machine, p: Module, x: Tensor) -> Tensor:
 
 
 def compiled_layer(
-    x: Tensor, s: Step, p: Module, number: int, cache: Tensor, kernel: Kernel
+    x: Tensor, s: TrainingStep, p: Module, number: int, cache: Tensor, kernel: Kernel
 ) -> Tensor:
     m = s.m
     h = fused_norm(m, x, p.weight("input_layernorm"))
@@ -156,7 +160,9 @@ def compiled_layer(
     return add(m, h, mlp.linear(m, product, "down_proj"))
 
 
-def compiled_attention(s: Step, p: Module, x: Tensor, number: int, kernel: Kernel) -> Tensor:
+def compiled_attention(
+    s: TrainingStep, p: Module, x: Tensor, number: int, kernel: Kernel
+) -> Tensor:
     m, h = s.m, heads(s, number)
     shape = h.batch, h.length, h.heads, h.key_dim
     q = one_kernel(m, p.linear(m, x, "q_proj"), shape)
@@ -211,7 +217,7 @@ def one_kernel(m: Machine, x: Tensor, shape: tuple[int, ...]) -> Tensor:
 # ---- loss
 
 
-def loss(s: Step, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
+def loss(s: TrainingStep, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
     """CrossEntropyLoss of all logits in float32, which go when it is there."""
     m = s.m
     labels = m.new((s.batch, s.length), INT64)
@@ -220,7 +226,7 @@ def loss(s: Step, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
         return (compiled_loss if s.compiled else cross_entropy)(m, logits, labels), None
 
 
-def chunked(s: Step, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
+def chunked(s: TrainingStep, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
     """CEWithChunkedOutputLoss: the head of each chunk first, then each chunk's loss."""
     m = s.m
     labels = m.new((s.batch, s.length), INT64)
@@ -241,7 +247,7 @@ def chunked(s: Step, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
     return total, None
 
 
-def _loss(s: Step, chunk: Tensor, labels: Tensor) -> Tensor:
+def _loss(s: TrainingStep, chunk: Tensor, labels: Tensor) -> Tensor:
     if s.compiled:
         return compiled_loss(s.m, chunk, labels)
     return cross_entropy(s.m, cast(s.m, chunk, FLOAT32), labels)

@@ -8,12 +8,12 @@ Source: transformers 5.23 models/vit/modeling_vit.py.
 
 from dataclasses import replace
 
-from weighbridge.autograd.ops.attention import Heads
-from weighbridge.autograd.ops.conv import Form, conv, rearranges
+from weighbridge.autograd.ops.attention import AttentionHeads
+from weighbridge.autograd.ops.conv import ConvForm, conv, rearranges
 from weighbridge.autograd.ops.matrix import linear
 from weighbridge.autograd.ops.pointwise import add, cast, dropout, several
 from weighbridge.autograd.ops.shaping import expand, stack
-from weighbridge.autograd.tensors import Param, Tensor
+from weighbridge.autograd.tensors import LeafTensor, Tensor
 from weighbridge.dtypes import FLOAT32
 from weighbridge.errors import UsageError
 from weighbridge.training.modules import Module
@@ -21,13 +21,13 @@ from weighbridge.training.nets.parts import rough
 from weighbridge.training.nets.parts.encoder import classified, first_token, self_attention
 from weighbridge.training.nets.parts.layer import Layer, normed, run
 from weighbridge.training.nets.parts.masks import heads
-from weighbridge.training.step import Step, entered
+from weighbridge.training.step import TrainingStep, entered
 
 QKV = ("attention.query", "attention.key", "attention.value")
 ENCODER = "encoder."
 
 
-def forward(s: Step, own: Layer | None = None) -> Tensor:
+def forward(s: TrainingStep, own: Layer | None = None) -> Tensor:
     """ViTModel.forward; with another layer, that of classes of its shape."""
     m, built = s.m, s.built
     p = built.root.at(built.base.path.removesuffix(ENCODER).rstrip("."))
@@ -42,7 +42,7 @@ def forward(s: Step, own: Layer | None = None) -> Tensor:
     return normed(m, x, p, "layernorm")
 
 
-def pixels(s: Step) -> tuple[int, int, int, int]:
+def pixels(s: TrainingStep) -> tuple[int, int, int, int]:
     """[batch, channels, height, width]"""
     size = s.image_size or s.built.config.get("image_size")
     height, width = size if isinstance(size, list | tuple) else (size, size)
@@ -56,14 +56,14 @@ def pixels(s: Step) -> tuple[int, int, int, int]:
     return s.batch, s.built.config.num("num_channels", default=0) or 3, int(height), int(width)
 
 
-def embeddings(s: Step, p: Module, pixel_values: Tensor) -> Tensor:
+def embeddings(s: TrainingStep, p: Module, pixel_values: Tensor) -> Tensor:
     """ViTEmbeddings.forward"""
     m, name = s.m, "patch_embeddings.projection"
     weight, bias = p.weight(name), p.bias(name)
     rows, columns = (a // b for a, b in zip(pixel_values.shape[2:], weight.shape[2:], strict=True))
     shape = s.batch, weight.shape[0], rows, columns
     wide = rearranges(pixel_values, m)
-    x = conv(m, pixel_values, weight, bias, Form(shape, rearranged=wide, turned=True))
+    x = conv(m, pixel_values, weight, bias, ConvForm(shape, rearranged=wide, turned=True))
     x = entered(s, x.view(s.batch, rows * columns, weight.shape[0]))
     cls_tokens = expand(m, p.bare("cls_token"), s.batch, 1, weight.shape[0])
     x = stack(m, cls_tokens, x)
@@ -71,7 +71,7 @@ def embeddings(s: Step, p: Module, pixel_values: Tensor) -> Tensor:
     return dropout(m, x, s.rate("hidden_dropout_prob"))
 
 
-def positions(s: Step, table: Tensor, x: Tensor) -> Tensor:
+def positions(s: TrainingStep, table: Tensor, x: Tensor) -> Tensor:
     """Return the table of positions, interpolated in float32 if images have another size than the
     class's own."""
     m = s.m
@@ -81,11 +81,11 @@ def positions(s: Step, table: Tensor, x: Tensor) -> Tensor:
     return cast(m, wide, table.dtype)
 
 
-def heads_of(s: Step, number: int, length: int) -> Heads:
+def heads_of(s: TrainingStep, number: int, length: int) -> AttentionHeads:
     return replace(heads(s, number), length=length, seen=length)
 
 
-def layer(x: Tensor, s: Step, p: Module, number: int) -> Tensor:
+def layer(x: Tensor, s: TrainingStep, p: Module, number: int) -> Tensor:
     """ViTLayer.forward"""
     m, rate = s.m, s.rate("hidden_dropout_prob")
     residual = x
@@ -100,27 +100,27 @@ def layer(x: Tensor, s: Step, p: Module, number: int) -> Tensor:
     return add(m, x, residual)
 
 
-def attention(s: Step, p: Module, x: Tensor, number: int) -> tuple[Tensor, Tensor | None]:
+def attention(s: TrainingStep, p: Module, x: Tensor, number: int) -> tuple[Tensor, Tensor | None]:
     """ViTAttention.forward"""
     h, rate = heads_of(s, number, x.shape[1]), s.rate("attention_probs_dropout_prob")
     out, weights = self_attention(s, p, x, h, QKV, p=rate)
     return p.linear(s.m, out, "output.dense"), weights
 
 
-def mlp(s: Step, p: Module, x: Tensor) -> Tensor:
+def mlp(s: TrainingStep, p: Module, x: Tensor) -> Tensor:
     m = s.m
     x = p.linear(m, x, "intermediate.dense")
     x = several(m, x, str(s.built.config.get("hidden_act") or "gelu"))
     return p.linear(m, x, "output.dense")
 
 
-def loss(s: Step, hidden: Tensor) -> tuple[Tensor, Tensor]:
+def loss(s: TrainingStep, hidden: Tensor) -> tuple[Tensor, Tensor]:
     """ViTForImageClassification"""
     with s.m.making("logits"):
         return labelled(s, first_token(s.m, hidden))
 
 
-def labelled(s: Step, pooled: Tensor) -> tuple[Tensor, Tensor]:
+def labelled(s: TrainingStep, pooled: Tensor) -> tuple[Tensor, Tensor]:
     """Apply the class's classifier. A class without one is trained with one of two labels."""
     m, root = s.m, s.built.root
     if root.has("classifier"):
@@ -129,5 +129,5 @@ def labelled(s: Step, pooled: Tensor) -> tuple[Tensor, Tensor]:
         f"{s.built.kind}: its class has no head and no loss; it is trained as a classifier of "
         "images, without the weights of its classifier"
     )
-    weight = Param("classifier", (2, pooled.shape[-1]), pooled.dtype, None)
+    weight = LeafTensor("classifier", (2, pooled.shape[-1]), pooled.dtype, None)
     return classified(s, linear(m, pooled, weight))

@@ -7,7 +7,7 @@ from layer to layer, so that each norm of the encoder copies its input.
 Source: transformers 5.23 models/whisper/modeling_whisper.py.
 """
 
-from weighbridge.autograd.ops.conv import Form, conv, rearranges
+from weighbridge.autograd.ops.conv import ConvForm, conv, rearranges
 from weighbridge.autograd.ops.losses import embedding
 from weighbridge.autograd.ops.pointwise import add, dropout, of_input
 from weighbridge.autograd.ops.shaping import pick
@@ -18,13 +18,13 @@ from weighbridge.training.modules import Module
 from weighbridge.training.nets import UNCOVERED, bart
 from weighbridge.training.nets.parts.encoder import heads_of
 from weighbridge.training.nets.parts.layer import run
-from weighbridge.training.step import Step, entered
+from weighbridge.training.step import TrainingStep, entered
 
 loss = bart.loss
 STRIDE = 2  # of the second convolution
 
 
-def forward(s: Step) -> Tensor:
+def forward(s: TrainingStep) -> Tensor:
     """WhisperModel.forward"""
     m, built = s.m, s.built
     if not built.root.has("model.encoder.conv1"):
@@ -35,11 +35,11 @@ def forward(s: Step) -> Tensor:
     s.outputs.append(states)
     shifted = m.new((s.batch, s.length), INT64)
     h = heads_of(s, built.body, s.length)
-    side = bart.Side("decoder", built.layers, h, states, length)
+    side = bart.BartSide("decoder", built.layers, h, states, length)
     return write(s, root.at("decoder"), side, shifted)
 
 
-def read(s: Step, p: Module, side: bart.Side) -> Tensor:
+def read(s: TrainingStep, p: Module, side: bart.BartSide) -> Tensor:
     """WhisperEncoder.forward"""
     m, length = s.m, side.h.length
     weight = p.weight("conv1")
@@ -57,15 +57,15 @@ def read(s: Step, p: Module, side: bart.Side) -> Tensor:
     return bart.side_norm(s, p, "layer_norm", x, side)
 
 
-def convolved(s: Step, p: Module, name: str, x: Tensor, stride: int) -> Tensor:
+def convolved(s: TrainingStep, p: Module, name: str, x: Tensor, stride: int) -> Tensor:
     """torch.nn.Conv1d of kernel 3"""
     w = p.weight(name)
     shape = s.batch, w.shape[0], x.shape[2] // stride
     wide = rearranges(x, s.m)
-    return conv(s.m, x, w, p.bias(name), Form(shape, rearranged=wide, turned=stride > 1))
+    return conv(s.m, x, w, p.bias(name), ConvForm(shape, rearranged=wide, turned=stride > 1))
 
 
-def write(s: Step, p: Module, side: bart.Side, ids: Tensor) -> Tensor:
+def write(s: TrainingStep, p: Module, side: bart.BartSide, ids: Tensor) -> Tensor:
     """WhisperDecoder.forward"""
     m = s.m
     inputs_embeds = entered(s, embedding(m, ids, p.weight("embed_tokens")))

@@ -7,7 +7,7 @@ Source: transformers 5.23 models/gpt_neo/modeling_gpt_neo.py, models/mpt/modelin
 """
 
 from weighbridge.autograd.machine import Machine, lower
-from weighbridge.autograd.ops.attention import Heads
+from weighbridge.autograd.ops.attention import AttentionHeads
 from weighbridge.autograd.ops.losses import embedding
 from weighbridge.autograd.ops.matrix import matmul
 from weighbridge.autograd.ops.norms import layer_norm
@@ -27,12 +27,12 @@ from weighbridge.dtypes import BOOL, FLOAT32, INT64
 from weighbridge.training.modules import Module
 from weighbridge.training.nets.parts.layer import normed, run
 from weighbridge.training.nets.parts.masks import heads, mask, written_out
-from weighbridge.training.step import Step, entered
+from weighbridge.training.step import TrainingStep, entered
 
 Held = list[Tensor]  # weights of the layer before, until the next is over
 
 
-def gpt_neo(s: Step) -> Tensor:
+def gpt_neo(s: TrainingStep) -> Tensor:
     """GPTNeoModel.forward"""
     m, base = s.m, s.built.base
     written_out(s)
@@ -50,7 +50,7 @@ def gpt_neo(s: Step) -> Tensor:
 
 
 def neo_block(
-    x: Tensor, s: Step, p: Module, number: int, causal_mask: Tensor | None, outputs: Held
+    x: Tensor, s: TrainingStep, p: Module, number: int, causal_mask: Tensor | None, outputs: Held
 ) -> Tensor:
     """GPTNeoBlock.forward"""
     m, rate, inner = s.m, s.rate("resid_dropout"), p.at("mlp")
@@ -68,7 +68,7 @@ def neo_block(
 
 
 def neo_attention(
-    s: Step, p: Module, x: Tensor, number: int, causal_mask: Tensor | None
+    s: TrainingStep, p: Module, x: Tensor, number: int, causal_mask: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """GPTNeoSelfAttention.forward"""
     m, h = s.m, heads(s, number)
@@ -82,7 +82,7 @@ def neo_attention(
 
 
 def _weighed(
-    s: Step, query: Tensor, key: Tensor, value: Tensor, causal_mask: Tensor | None
+    s: TrainingStep, query: Tensor, key: Tensor, value: Tensor, causal_mask: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """GPTNeoSelfAttention._attn"""
     m = s.m
@@ -115,7 +115,7 @@ def _mixed(m: Machine, weights: Tensor, value: Tensor) -> Tensor:
     return copied(m, turned(m, matmul(m, weights, _first(m, value), value.shape[-1])))
 
 
-def mpt(s: Step) -> Tensor:
+def mpt(s: TrainingStep) -> Tensor:
     """MptModel.forward"""
     m, base, longest = s.m, s.built.base, s.built.config.get("max_seq_len")
     written_out(s)
@@ -139,7 +139,7 @@ def plain_norm(m: Machine, x: Tensor, p: Module, name: str) -> Tensor:
 
 
 def mpt_block(
-    x: Tensor, s: Step, p: Module, number: int, biases: tuple[Tensor, Tensor], outputs: Held
+    x: Tensor, s: TrainingStep, p: Module, number: int, biases: tuple[Tensor, Tensor], outputs: Held
 ) -> Tensor:
     """MptBlock.forward"""
     m, inner = s.m, p.at("ffn")
@@ -156,7 +156,7 @@ def mpt_block(
 
 
 def mpt_attention(
-    s: Step, p: Module, x: Tensor, number: int, biases: tuple[Tensor, Tensor]
+    s: TrainingStep, p: Module, x: Tensor, number: int, biases: tuple[Tensor, Tensor]
 ) -> tuple[Tensor, Tensor]:
     """MptAttention.forward"""
     m, h = s.m, heads(s, number)
@@ -171,7 +171,7 @@ def mpt_attention(
     return p.linear(m, context.view(*x.shape), "out_proj"), weights
 
 
-def _cut(s: Step, mixed: Tensor, h: Heads) -> list[Tensor]:
+def _cut(s: TrainingStep, mixed: Tensor, h: AttentionHeads) -> list[Tensor]:
     """Queries, keys and values, clipped where the config says so."""
     m = s.m
     attending = s.built.config.get("attn_config")

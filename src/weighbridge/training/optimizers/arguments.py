@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from weighbridge.autograd.machine import Machine
-from weighbridge.autograd.tensors import Param
+from weighbridge.autograd.tensors import LeafTensor
 from weighbridge.errors import UsageError
 from weighbridge.training.optimizers import plain
 from weighbridge.training.optimizers.row import Optimizer, State
@@ -55,7 +55,7 @@ def _step(foreach: bool, torch: tuple[int, ...]) -> plain.Step:
     return plain.one_copy if torch >= IN_PLACE_SINCE else plain.two_copies
 
 
-def _three(p: Param) -> Iterator[State]:
+def _three(p: LeafTensor) -> Iterator[State]:
     yield from plain.two(p)
     yield State("max_exp_avg_sq", p.shape, p.dtype)
 
@@ -63,7 +63,7 @@ def _three(p: Param) -> Iterator[State]:
 def _decayed(step: plain.Step) -> plain.Step:
     """Sums of all parameters go before the root is taken (torch 2.13), of one they stay."""
 
-    def decayed(m: Machine, params: Sequence[Param]) -> None:
+    def decayed(m: Machine, params: Sequence[LeafTensor]) -> None:
         if step is plain.two_of_each:
             plain.two_of_each(m, params, beside=1)
             return

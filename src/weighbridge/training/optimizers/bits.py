@@ -19,7 +19,7 @@ from dataclasses import replace
 from functools import partial
 
 from weighbridge.autograd.machine import Machine
-from weighbridge.autograd.tensors import Param
+from weighbridge.autograd.tensors import LeafTensor
 from weighbridge.dtypes import FLOAT32, UINT8
 from weighbridge.training.optimizers.plain import nothing
 from weighbridge.training.optimizers.row import Optimizer, State, Where
@@ -32,7 +32,7 @@ BITSANDBYTES = "bitsandbytes optim/optimizer.py"
 TORCHAO = "torchao optim/adam.py"
 
 
-def _states(p: Param, *, count: int, bits: int, paged: bool) -> Iterator[State]:
+def _states(p: LeafTensor, *, count: int, bits: int, paged: bool) -> Iterator[State]:
     """`count` of them, as Optimizer1State and Optimizer2State keep them."""
     where: Where = "managed" if paged and p.numel >= PAGED else "device"
     wide = bits == 32 or p.numel < SMALL or p.kind == "embedding"
@@ -42,7 +42,7 @@ def _states(p: Param, *, count: int, bits: int, paged: bool) -> Iterator[State]:
             yield State(f"absmax{i + 1}", (ceil_div(p.numel, BLOCK),), FLOAT32)
 
 
-def _ademamix(p: Param, *, bits: int, paged: bool) -> Iterator[State]:
+def _ademamix(p: LeafTensor, *, bits: int, paged: bool) -> Iterator[State]:
     """state1 holds two averages in one tensor."""
     where: Where = "managed" if paged and p.numel >= PAGED else "device"
     wide = bits == 32 or p.numel < SMALL or p.kind == "embedding"
@@ -54,7 +54,7 @@ def _ademamix(p: Param, *, bits: int, paged: bool) -> Iterator[State]:
     yield State("state2", p.shape, FLOAT32 if wide else UINT8, where)
 
 
-def _torchao(p: Param, *, bits: int, block: int, values: int) -> Iterator[State]:
+def _torchao(p: LeafTensor, *, bits: int, block: int, values: int) -> Iterator[State]:
     """OptimState8bit, OptimState4bit: codes, scales, and the map of `values`."""
     for name in ("exp_avg", "exp_avg_sq"):
         if p.numel < SMALL or p.numel % block:
@@ -65,7 +65,7 @@ def _torchao(p: Param, *, bits: int, block: int, values: int) -> Iterator[State]
         yield State(f"{name}.qmap", (values,), FLOAT32)
 
 
-def _scaled(m: Machine, params: Sequence[Param]) -> None:
+def _scaled(m: Machine, params: Sequence[LeafTensor]) -> None:
     """The compiled step of one parameter: both averages in float32, which their scales, their codes
     and the update read (single_param_adam)."""
     for p in params:
@@ -77,7 +77,7 @@ TUNING = "clones of the autotuner"  # what they count as
 PINNED_SINCE = (2, 7)  # torch: clones that would raise the peak go to pinned host memory
 
 
-def clones(p: Param, bits: int) -> int:
+def clones(p: LeafTensor, bits: int) -> int:
     """Bytes of what a compiled step changes: the parameter and the codes of both averages."""
     if p.numel < SMALL or p.numel % BLOCK:
         return 0
@@ -95,7 +95,7 @@ def tuned(o: Optimizer, torch: tuple[int, ...]) -> Optimizer:
     return replace(o, step=partial(_tuned, bits=bits))
 
 
-def _tuned(m: Machine, params: Sequence[Param], *, bits: int) -> None:
+def _tuned(m: Machine, params: Sequence[LeafTensor], *, bits: int) -> None:
     for p in params:
         taken = clones(p, bits)
         if taken:
@@ -107,7 +107,7 @@ def _tuned(m: Machine, params: Sequence[Param], *, bits: int) -> None:
 TUNED = {"adamw_torch_8bit": 8, "adamw_torch_4bit": 4}
 
 
-def _row(name: str, states: Callable[[Param], Iterator[State]], formula: str) -> Optimizer:
+def _row(name: str, states: Callable[[LeafTensor], Iterator[State]], formula: str) -> Optimizer:
     ours = "torch" in name
     return Optimizer(
         name=name,

@@ -12,13 +12,13 @@ Source: transformers 5.23 optimization.py (Adafactor.step); lomo_optim 0.1 lomo.
 from collections.abc import Iterator, Sequence
 
 from weighbridge.autograd.machine import Machine
-from weighbridge.autograd.tensors import Param
+from weighbridge.autograd.tensors import LeafTensor
 from weighbridge.dtypes import FLOAT32
 from weighbridge.training.optimizers.plain import none, nothing
 from weighbridge.training.optimizers.row import Optimizer, State
 
 
-def factors(p: Param) -> Iterator[State]:
+def factors(p: LeafTensor) -> Iterator[State]:
     if len(p.shape) < 2:
         yield State("exp_avg_sq", p.shape, FLOAT32)
         return
@@ -26,7 +26,7 @@ def factors(p: Param) -> Iterator[State]:
     yield State("exp_avg_sq_col", (*p.shape[:-2], p.shape[-1]), FLOAT32)
 
 
-def _adafactor(m: Machine, params: Sequence[Param]) -> None:
+def _adafactor(m: Machine, params: Sequence[LeafTensor]) -> None:
     """Local variables of one parameter live until the next one's take their names."""
     grad = wide = update = None
     for p in params:

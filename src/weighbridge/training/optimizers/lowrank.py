@@ -15,7 +15,7 @@ Source: galore_torch 1.0 galore_projector.py, adamw.py; apollo_torch 1.0 apollo.
 from collections.abc import Callable, Iterator, Sequence
 
 from weighbridge.autograd.machine import Machine
-from weighbridge.autograd.tensors import Param
+from weighbridge.autograd.tensors import LeafTensor
 from weighbridge.dtypes import FLOAT32, UINT8, DType
 from weighbridge.training.optimizers.bits import BLOCK
 from weighbridge.training.optimizers.factored import factors
@@ -26,17 +26,17 @@ from weighbridge.units import ceil_div
 GALORE_RANK = 128
 APOLLO_RANK = 128  # transformers trainer_optimizer.py, as GaLore's
 GALORE, APOLLO = "galore_torch adamw.py", "apollo_torch apollo.py"
-States = Callable[[Param], Iterator[State]]
+States = Callable[[LeafTensor], Iterator[State]]
 
 
-def _low(p: Param, rank: int) -> tuple[int, ...]:
+def _low(p: LeafTensor, rank: int) -> tuple[int, ...]:
     """The projected gradient."""
     m, n = p.shape
     return (m, min(rank, n)) if m >= n else (min(rank, m), n)
 
 
 def _projected(rank: int) -> States:
-    def states(p: Param) -> Iterator[State]:
+    def states(p: LeafTensor) -> Iterator[State]:
         if not by_muon(p):
             yield from two(p)
             return
@@ -47,7 +47,7 @@ def _projected(rank: int) -> States:
     return states
 
 
-def _eight(p: Param) -> Iterator[State]:
+def _eight(p: LeafTensor) -> Iterator[State]:
     if not by_muon(p):
         yield from _bytes(p.shape, p.numel)
         return
@@ -62,7 +62,7 @@ def _bytes(shape: tuple[int, ...], count: int) -> Iterator[State]:
         yield State(f"absmax{i}", (ceil_div(count, BLOCK),), FLOAT32)
 
 
-def _factored(p: Param) -> Iterator[State]:
+def _factored(p: LeafTensor) -> Iterator[State]:
     if not by_muon(p):
         yield from factors(p)
         return
@@ -72,8 +72,8 @@ def _factored(p: Param) -> Iterator[State]:
     yield State("exp_avg_sq_col", (n,), FLOAT32)
 
 
-def _stepper(rank: int, *, decomposes: bool) -> Callable[[Machine, Sequence[Param]], None]:
-    def step(m: Machine, params: Sequence[Param]) -> None:
+def _stepper(rank: int, *, decomposes: bool) -> Callable[[Machine, Sequence[LeafTensor]], None]:
+    def step(m: Machine, params: Sequence[LeafTensor]) -> None:
         for p in params:
             if not by_muon(p):
                 m.hidden(p.nbytes, p.nbytes)  # the root, and what is divided by it
@@ -86,7 +86,7 @@ def _stepper(rank: int, *, decomposes: bool) -> Callable[[Machine, Sequence[Para
     return step
 
 
-def _decomposed(m: Machine, p: Param, dtype: DType) -> None:
+def _decomposed(m: Machine, p: LeafTensor, dtype: DType) -> None:
     """torch.linalg.svd(full_matrices=False) of the gradient: U, S, Vh beside a copy."""
     short, long = min(p.shape), max(p.shape)
     copy = dtype.size(short * long) if p.dtype != dtype else 0

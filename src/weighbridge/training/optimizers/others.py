@@ -14,7 +14,7 @@ pytorch_optimizer 4.1 optimizer/soap.py, optimizer/shampoo.py.
 from collections.abc import Iterator, Sequence
 
 from weighbridge.autograd.machine import Machine
-from weighbridge.autograd.tensors import Param
+from weighbridge.autograd.tensors import LeafTensor
 from weighbridge.dtypes import FLOAT32
 from weighbridge.training.optimizers.plain import nothing, one, one_copy, two
 from weighbridge.training.optimizers.row import Optimizer, State
@@ -22,30 +22,30 @@ from weighbridge.training.optimizers.row import Optimizer, State
 LARGEST = 10_000  # max_precondition_dim
 
 
-def _schedule_free(p: Param) -> Iterator[State]:
+def _schedule_free(p: LeafTensor) -> Iterator[State]:
     yield State("z", p.shape, p.dtype)
     yield State("exp_avg_sq", p.shape, p.dtype)
 
 
-def _stable(p: Param) -> Iterator[State]:
+def _stable(p: LeafTensor) -> Iterator[State]:
     yield from two(p)
     yield State("eps_sq", (), p.dtype)
     if p.dtype != FLOAT32:
         yield State("kahan_comp", p.shape, p.dtype)
 
 
-def _grok(p: Param) -> Iterator[State]:
+def _grok(p: LeafTensor) -> Iterator[State]:
     for name in ("exp_avg", "exp_avg_sq", "grok_ema"):
         yield State(name, p.shape, p.dtype, "host")
 
 
-def _grok_step(m: Machine, params: Sequence[Param]) -> None:
+def _grok_step(m: Machine, params: Sequence[LeafTensor]) -> None:
     """Copy each parameter's three averages from the host to the GPU, plus a square root."""
     for p in params:
         m.hidden(*[p.nbytes] * 4)
 
 
-def _squares(p: Param) -> Iterator[State]:
+def _squares(p: LeafTensor) -> Iterator[State]:
     if len(p.shape) < 2:
         return
     for side in p.shape:
@@ -54,17 +54,17 @@ def _squares(p: Param) -> Iterator[State]:
                 yield State(name, (side, side), p.dtype)
 
 
-def _soap(p: Param) -> Iterator[State]:
+def _soap(p: LeafTensor) -> Iterator[State]:
     yield from two(p)
     yield from _squares(p)
 
 
-def _shampoo(p: Param) -> Iterator[State]:
+def _shampoo(p: LeafTensor) -> Iterator[State]:
     yield from one(p)
     yield from _squares(p)
 
 
-def _soap_step(m: Machine, params: Sequence[Param]) -> None:
+def _soap_step(m: Machine, params: Sequence[LeafTensor]) -> None:
     """The projected gradient and average, the root, the product, and what is projected back; every
     so often a decomposition of the largest square."""
     for p in params:

@@ -14,17 +14,17 @@ Source: torch 2.13 torch/optim.
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from weighbridge.autograd.machine import Machine
-from weighbridge.autograd.tensors import Param, Tensor
+from weighbridge.autograd.tensors import LeafTensor, Tensor
 from weighbridge.dtypes import BFLOAT16, FLOAT32
 from weighbridge.training.optimizers.row import Optimizer, State
 
-Step = Callable[[Machine, Sequence[Param]], None]
-States = Callable[[Param], Iterable[State]]
+Step = Callable[[Machine, Sequence[LeafTensor]], None]
+States = Callable[[LeafTensor], Iterable[State]]
 EMBEDDED = ("embedding", "norm", "bias", "router")
 HEADS = ("lm_head", "embed_out", "output_layer", "score", "classifier")
 
 
-def two(p: Param) -> Iterator[State]:
+def two(p: LeafTensor) -> Iterator[State]:
     yield State("exp_avg", p.shape, p.dtype)
     yield State("exp_avg_sq", p.shape, p.dtype)
 
@@ -32,35 +32,35 @@ def two(p: Param) -> Iterator[State]:
 def with_step(states: States) -> States:
     """Fused kernels count steps on the device."""
 
-    def all_states(p: Param) -> Iterator[State]:
+    def all_states(p: LeafTensor) -> Iterator[State]:
         yield State("step", (), FLOAT32)
         yield from states(p)
 
     return all_states
 
 
-def two_fused(p: Param) -> Iterator[State]:
+def two_fused(p: LeafTensor) -> Iterator[State]:
     yield from with_step(two)(p)
 
 
-def one(p: Param) -> Iterator[State]:
+def one(p: LeafTensor) -> Iterator[State]:
     yield State("momentum_buffer", p.shape, p.dtype)
 
 
-def none(p: Param) -> Iterator[State]:
+def none(p: LeafTensor) -> Iterator[State]:
     yield from ()
 
 
-def copies(m: Machine, params: Sequence[Param]) -> list[Tensor]:
+def copies(m: Machine, params: Sequence[LeafTensor]) -> list[Tensor]:
     """Make a tensor like every parameter, all alive together."""
     return [m.new(p.shape, p.dtype) for p in params]
 
 
-def one_copy(m: Machine, params: Sequence[Param]) -> None:
+def one_copy(m: Machine, params: Sequence[LeafTensor]) -> None:
     copies(m, params)
 
 
-def copy_of_each(m: Machine, params: Sequence[Param]) -> None:
+def copy_of_each(m: Machine, params: Sequence[LeafTensor]) -> None:
     """One parameter after the other; the variable holds that of the one before."""
     denom = None
     for p in params:
@@ -68,7 +68,7 @@ def copy_of_each(m: Machine, params: Sequence[Param]) -> None:
     del denom
 
 
-def two_of_each(m: Machine, params: Sequence[Param], beside: int = 0) -> None:
+def two_of_each(m: Machine, params: Sequence[LeafTensor], beside: int = 0) -> None:
     """_single_tensor_adam: (exp_avg_sq.sqrt() / correction).add_(eps), without foreach: the root
     goes when the quotient is there, which stays until there is that of the next parameter. So do
     tensors `beside` them."""
@@ -82,26 +82,26 @@ def two_of_each(m: Machine, params: Sequence[Param], beside: int = 0) -> None:
     del denom, grads
 
 
-def two_copies(m: Machine, params: Sequence[Param]) -> None:
+def two_copies(m: Machine, params: Sequence[LeafTensor]) -> None:
     first = copies(m, params)
     copies(m, params)
     del first
 
 
-def nothing(m: Machine, params: Sequence[Param]) -> None:
+def nothing(m: Machine, params: Sequence[LeafTensor]) -> None:
     """Step in place: nothing is allocated."""
 
 
-def by_muon(p: Param) -> bool:
+def by_muon(p: LeafTensor) -> bool:
     """Matrices between the embedding and the head."""
     return len(p.shape) == 2 and p.kind not in EMBEDDED and not p.name.startswith(HEADS)
 
 
-def _muon(p: Param) -> Iterator[State]:
+def _muon(p: LeafTensor) -> Iterator[State]:
     yield from one(p) if by_muon(p) else two(p)
 
 
-def _muon_step(m: Machine, params: Sequence[Param]) -> None:
+def _muon_step(m: Machine, params: Sequence[LeafTensor]) -> None:
     for p in filter(by_muon, params):
         update = m.new(p.shape, p.dtype)
         _orthogonal(m, p)
@@ -109,7 +109,7 @@ def _muon_step(m: Machine, params: Sequence[Param]) -> None:
     one_copy(m, [p for p in params if not by_muon(p)])
 
 
-def _orthogonal(m: Machine, p: Param) -> None:
+def _orthogonal(m: Machine, p: LeafTensor) -> None:
     """_zeropower_via_newtonschulz: in bfloat16, two square matrices and two like the gradient."""
     short = min(p.shape)
     m.product()

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from weighbridge.autograd.machine import Machine
-from weighbridge.autograd.tensors import Param
+from weighbridge.autograd.tensors import LeafTensor
 from weighbridge.dtypes import DType
 
 Where = Literal["device", "managed", "host"]  # managed: pages that move between them
@@ -27,11 +27,13 @@ class Optimizer:
     `in_backward`: every parameter is stepped when its gradient is there, which goes at once."""
 
     name: str
-    states: Callable[[Param], Iterable[State]]
-    step: Callable[[Machine, Sequence[Param]], None]
+    states: Callable[[LeafTensor], Iterable[State]]
+    step: Callable[[Machine, Sequence[LeafTensor]], None]
     source: str
     formula: str = ""  # states of a parameter, in words
     early: bool = False
     in_backward: bool = False
-    unsure: Callable[[Param], int] | None = None  # bytes of one parameter that it may take besides
+    unsure: Callable[[LeafTensor], int] | None = (
+        None  # bytes of one parameter that it may take besides
+    )
     assumed: bool = False  # read off its source and not followed step by step

@@ -23,7 +23,7 @@ ROOTS_GO = (2, 8)  # torch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rules:
+class AccelerateRules:
     """`widens`: which parts become float32 under mixed precision: all, trained or none."""
 
     widens: str
@@ -31,7 +31,7 @@ class Rules:
     waits: bool
 
 
-def rules(framework: str, version: tuple[int, ...] | None, *, packed: bool) -> Rules:
+def rules(framework: str, version: tuple[int, ...] | None, *, packed: bool) -> AccelerateRules:
     """`packed`: weights are in 4 bits. A version of None is the newest."""
     later = version is None or version >= CARVES
     if framework == "axolotl":
@@ -40,7 +40,7 @@ def rules(framework: str, version: tuple[int, ...] | None, *, packed: bool) -> R
         widens = "all"
     else:
         widens = "trained" if later and not packed else "none"
-    return Rules(
+    return AccelerateRules(
         widens=widens,
         carves=later and framework != "axolotl",
         waits=version is None or version >= WAITS,

@@ -4,13 +4,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, final
 
 from weighbridge.autograd.machine import Grads, Machine, Needs, record
-from weighbridge.autograd.tensors import Computed, Param, Storage, Tensor
+from weighbridge.autograd.tensors import Computed, LeafTensor, Tensor, TensorStorage
 from weighbridge.dtypes import DType
 from weighbridge.training.modules import Module
 
 if TYPE_CHECKING:
-    from weighbridge.training.step import Built
-    from weighbridge.training.tensors import Held
+    from weighbridge.training.step import BuiltModel
+    from weighbridge.training.tensors import ParameterSpec
 
 
 class Around:
@@ -22,26 +22,26 @@ class Around:
     saves = False  # whether saving takes anything
     host = pinned = 0
 
-    def place(self, m: Machine, h: "Held", dtype: DType) -> Param:
+    def place(self, m: Machine, h: "ParameterSpec", dtype: DType) -> LeafTensor:
         """One parameter in memory."""
         return m.param(h.name, h.shape, dtype, kind=h.kind)
 
-    def adapter(self, m: Machine, h: "Held", dtype: DType) -> Param:
+    def adapter(self, m: Machine, h: "ParameterSpec", dtype: DType) -> LeafTensor:
         """One parameter that is trained beside a frozen base."""
         return m.param(h.name, h.shape, dtype, component="adapters", kind=h.kind)
 
-    def placed(self, m: Machine, built: "Built") -> None:
+    def placed(self, m: Machine, built: "BuiltModel") -> None:
         """All of the model is in memory, and what is trained is known."""
 
-    def stepped(self, built: "Built") -> list[Param]:
+    def stepped(self, built: "BuiltModel") -> list[LeafTensor]:
         """What the optimizer of this rank steps on."""
         return [p for p in built.own if p.trainable]
 
-    def starting(self, m: Machine) -> Storage | None:
+    def starting(self, m: Machine) -> TensorStorage | None:
         """What is there while states are made with the optimizer."""
         return None
 
-    def begins(self, m: Machine, built: "Built") -> None:
+    def begins(self, m: Machine, built: "BuiltModel") -> None:
         """A forward begins."""
 
     def layer(self, m: Machine, p: Module, run: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
@@ -52,19 +52,19 @@ class Around:
         """Return the logits unchanged; a strategy may change them behind the head."""
         return logits
 
-    def turns(self, m: Machine, built: "Built", *, last: bool) -> None:
+    def turns(self, m: Machine, built: "BuiltModel", *, last: bool) -> None:
         """The forward of a micro-batch is over, and its backward begins; `last` of the step."""
 
-    def after_backward(self, m: Machine, built: "Built", *, last: bool) -> None:
+    def after_backward(self, m: Machine, built: "BuiltModel", *, last: bool) -> None:
         """The gradients of a micro-batch are there; `last` of the step."""
 
-    def before_step(self, m: Machine, built: "Built") -> None:
+    def before_step(self, m: Machine, built: "BuiltModel") -> None:
         """The optimizer is about to step."""
 
-    def after_step(self, m: Machine, built: "Built") -> None:
+    def after_step(self, m: Machine, built: "BuiltModel") -> None:
         """React to a step of the optimizer; a process alone does nothing."""
 
-    def saving(self, m: Machine, built: "Built") -> None:
+    def saving(self, m: Machine, built: "BuiltModel") -> None:
         """A checkpoint of the whole model is written: one parameter at a time is gathered, and goes
         to the host. Only where `saves` says that anything is."""
         largest = max(built.own, key=lambda p: p.numel)

@@ -13,7 +13,7 @@ from dataclasses import replace
 from weighbridge.arch.table import differs
 from weighbridge.dtypes import FLOAT32, DType
 from weighbridge.training import kbit
-from weighbridge.training.plan import Plan
+from weighbridge.training.plan import TrainingPlan
 from weighbridge.training.sharding import accelerate, fsdp1, fsdp2, zero
 from weighbridge.training.sharding.around import Around, Unshared
 from weighbridge.training.sharding.ddp import Replicated
@@ -22,12 +22,12 @@ CARVES = (2025, 7, 28)  # torchtitan
 LLAMA_3 = 128_256  # outputs
 
 
-def surrounding(p: Plan) -> Around:
+def surrounding(p: TrainingPlan) -> Around:
     s = p.sharding
     if s.kind == "ddp" and s.shares > 1:
         return Replicated()
     if s.kind in ("fsdp2", "hsdp"):
-        return fsdp2.FullyShard(_fsdp2(p))
+        return fsdp2.Fsdp2Rank(_fsdp2(p))
     if s.kind == "fsdp1":
         return fsdp1.FlatShard(_fsdp1(p))
     if s.kind.startswith("zero"):
@@ -35,11 +35,11 @@ def surrounding(p: Plan) -> Around:
     return Unshared()
 
 
-def _zero(p: Plan) -> zero.How:
+def _zero(p: TrainingPlan) -> zero.ZeroOptions:
     s = p.sharding
     own = p.framework.name == "deepspeed"
-    sizes = zero.Sizes() if own else zero.Sizes.auto(p.subject.body.hidden)
-    return zero.How(
+    sizes = zero.ZeroSizes() if own else zero.ZeroSizes.auto(p.subject.body.hidden)
+    return zero.ZeroOptions(
         stage=int(s.kind[-1]),
         ranks=s.shares,
         sizes=replace(sizes, **p.zero.sizes),
@@ -51,11 +51,11 @@ def _zero(p: Plan) -> zero.How:
     )
 
 
-def _fsdp2(p: Plan) -> fsdp2.How:
+def _fsdp2(p: TrainingPlan) -> fsdp2.Fsdp2Options:
     s, titan = p.sharding, p.framework.name == "torchtitan"
     carves = titan and (p.release is None or p.release >= CARVES)
     theirs, apart = _accelerate(p), _of_torchtune(p)
-    return fsdp2.How(
+    return fsdp2.Fsdp2Options(
         ranks=s.shares,
         compute=p.computing,
         reduce=_reduced(p),
@@ -72,7 +72,7 @@ def _fsdp2(p: Plan) -> fsdp2.How:
     )
 
 
-def _of_torchtune(p: Plan) -> bool:
+def _of_torchtune(p: TrainingPlan) -> bool:
     """Whether recipes give embedding and head units of their own: those that train Llama 3 whole
     (custom_sharded_layers of llama3, llama3_1 and llama3_3)."""
     whole = p.framework.name == "torchtune" and p.method == "full"
@@ -80,8 +80,8 @@ def _of_torchtune(p: Plan) -> bool:
     return whole and own
 
 
-def _fsdp1(p: Plan) -> fsdp1.How:
-    return fsdp1.How(
+def _fsdp1(p: TrainingPlan) -> fsdp1.Fsdp1Options:
+    return fsdp1.Fsdp1Options(
         ranks=p.sharding.shares,
         compute=p.computing,
         reduce=_reduced(p),
@@ -91,18 +91,18 @@ def _fsdp1(p: Plan) -> fsdp1.How:
     )
 
 
-def _with_accelerate(p: Plan) -> bool:
+def _with_accelerate(p: TrainingPlan) -> bool:
     return p.framework.accelerate
 
 
-def _accelerate(p: Plan) -> accelerate.Rules | None:
+def _accelerate(p: TrainingPlan) -> accelerate.AccelerateRules | None:
     if not _with_accelerate(p):
         return None
     packed = kbit.four_bits(p.subject.choice.scheme)
     return accelerate.rules(p.framework.name, p.accelerate, packed=packed)
 
 
-def _reduced(p: Plan) -> DType:
+def _reduced(p: TrainingPlan) -> DType:
     """What gradients are reduced in."""
     mixed = p.autocast is not None
     return FLOAT32 if mixed and not _with_accelerate(p) else p.computing

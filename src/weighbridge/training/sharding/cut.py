@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import assert_never
 
-from weighbridge.arch.body import Block, Body
+from weighbridge.arch.body import Body, LayerBlock
 from weighbridge.arch.mixers import (
     Attention,
     Compressed,
@@ -38,13 +38,13 @@ from weighbridge.autograd.tensors import ELSEWHERE
 from weighbridge.engines.parallel.names import WAY_OF
 from weighbridge.errors import UsageError
 from weighbridge.training.sharding.numbers import Sharding, share
-from weighbridge.training.tensors import Held
+from weighbridge.training.tensors import ParameterSpec
 
 WHOLE = ("norm", "router")
 OUTPUTS = ("query", "keys", "fused", "column", "states")
 
 
-def cut(h: Held, s: Sharding, *, vocab: bool) -> Held:
+def cut(h: ParameterSpec, s: Sharding, *, vocab: bool) -> ParameterSpec:
     """The first rank's share of one parameter. `vocab`: embeddings are shared out, too."""
     if h.kind == "experts" and len(h.shape) == 3:
         return h._replace(shape=_experts(h, s))
@@ -60,7 +60,7 @@ def cut(h: Held, s: Sharding, *, vocab: bool) -> Held:
     return h
 
 
-def spread(specs: Sequence[Held], ranks: int) -> None:
+def spread(specs: Sequence[ParameterSpec], ranks: int) -> None:
     """Raises UsageError where experts cannot be shared out among `ranks`."""
     if ranks == 1:
         return
@@ -73,11 +73,11 @@ def spread(specs: Sequence[Held], ranks: int) -> None:
             raise UsageError(f"--expert-parallel-size {ranks} does not divide the {count} experts")
 
 
-def _divided(h: Held, ranks: int, dim: int) -> tuple[int, ...]:
+def _divided(h: ParameterSpec, ranks: int, dim: int) -> tuple[int, ...]:
     return (*h.shape[:dim], share(h.shape[dim], ranks), *h.shape[dim + 1 :])
 
 
-def _experts(h: Held, s: Sharding) -> tuple[int, ...]:
+def _experts(h: ParameterSpec, s: Sharding) -> tuple[int, ...]:
     count, rows, columns = h.shape
     count = share(count, s.expert)
     if h.name.endswith("down_proj"):
@@ -103,7 +103,7 @@ def layers(count: int, stages: int, stage: int) -> tuple[int, int]:
     return start, start + each + (stage < more)
 
 
-def _narrow(b: Block, ranks: int) -> Block:
+def _narrow(b: LayerBlock, ranks: int) -> LayerBlock:
     return replace(b, mixers=tuple(_fewer(m, ranks) for m in b.mixers))
 
 
@@ -149,8 +149,8 @@ def _check(heads: int, ranks: int) -> None:
 
 
 def elsewhere(
-    specs: Sequence[Held], path: str, kept: range, *, first: bool, last: bool
-) -> list[Held]:
+    specs: Sequence[ParameterSpec], path: str, kept: range, *, first: bool, last: bool
+) -> list[ParameterSpec]:
     """`specs` of one stage: layers below `path` with numbers in `kept`; what comes before the
     layers is the first stage's, what comes behind them the last's. An embedding that is the head,
     too, is held by both (Megatron-LM share_embeddings_and_output_weights)."""

@@ -13,12 +13,12 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, final
 
 from weighbridge.autograd.machine import Machine
-from weighbridge.autograd.tensors import Param, Storage
+from weighbridge.autograd.tensors import LeafTensor, TensorStorage
 from weighbridge.training.sharding.around import Around
 from weighbridge.units import MIB
 
 if TYPE_CHECKING:
-    from weighbridge.training.step import Built
+    from weighbridge.training.step import BuiltModel
 
 FIRST, BUCKET = MIB, 25 * MIB
 PIECE = 250 * MIB
@@ -30,35 +30,37 @@ class Replicated(Around):
 
     def __init__(self, *, views: bool = False) -> None:
         self.views = views
-        self._buckets: list[Storage] = []
+        self._buckets: list[TensorStorage] = []
         self._ready = self._arranged = False
 
-    def placed(self, m: Machine, built: "Built") -> None:
+    def placed(self, m: Machine, built: "BuiltModel") -> None:
         mine = self.stepped(built)
         m.hidden(min(PIECE, sum(p.nbytes for p in built.own if p.storage)))
-        self._buckets = [Storage(m.heap, sum(p.nbytes for p in mine), "gradients")]
+        self._buckets = [TensorStorage(m.heap, sum(p.nbytes for p in mine), "gradients")]
         if self.views:
             for p in mine:
                 p.hooks.append(_into_the_bucket)
 
-    def begins(self, m: Machine, built: "Built") -> None:
+    def begins(self, m: Machine, built: "BuiltModel") -> None:
         """Buckets are arranged anew by the order in which gradients came."""
         if self._ready:
             self._ready = False
             self._buckets.clear()
-            self._buckets = [Storage(m.heap, n, "gradients") for n in buckets(self.stepped(built))]
+            self._buckets = [
+                TensorStorage(m.heap, n, "gradients") for n in buckets(self.stepped(built))
+            ]
 
-    def after_backward(self, m: Machine, built: "Built", *, last: bool) -> None:
+    def after_backward(self, m: Machine, built: "BuiltModel", *, last: bool) -> None:
         self._ready, self._arranged = not self._arranged, True
 
 
-def _into_the_bucket(m: Machine, p: Param) -> None:
+def _into_the_bucket(m: Machine, p: LeafTensor) -> None:
     """The gradient is a view from now on."""
     assert p.grad is not None
     p.grad.storage = None
 
 
-def buckets(params: list[Param]) -> Iterator[int]:
+def buckets(params: list[LeafTensor]) -> Iterator[int]:
     """Bytes of each, gradients in the reverse order of their parameters."""
     limit, size = FIRST, 0
     for p in reversed(params):

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, final
 
 from weighbridge.autograd.engine import TEMPORARIES
 from weighbridge.autograd.machine import Machine
-from weighbridge.autograd.tensors import ELSEWHERE, Computed, Param, Storage, Tensor
+from weighbridge.autograd.tensors import ELSEWHERE, Computed, LeafTensor, Tensor, TensorStorage
 from weighbridge.dtypes import FLOAT32, DType
 from weighbridge.training.modules import Module, below
 from weighbridge.training.sharding.around import Around, passing
@@ -28,14 +28,14 @@ from weighbridge.training.sharding.numbers import share
 from weighbridge.units import power_of_two
 
 if TYPE_CHECKING:
-    from weighbridge.training.step import Built
-    from weighbridge.training.tensors import Held
+    from weighbridge.training.step import BuiltModel
+    from weighbridge.training.tensors import ParameterSpec
 
 BEFORE, GATHER, SCATTER = 1, 2, 3  # streams
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class How:
+class Fsdp1Options:
     """`compute` and `reduce` are the dtypes of MixedPrecision."""
 
     ranks: int
@@ -48,15 +48,15 @@ class How:
 
 
 @dataclass(slots=True, eq=False)
-class Unit:
+class Fsdp1Unit:
     """Parameters that are one. `part` is the rank's; none without parameters. `leaf`: adapters
     that come and go with it."""
 
-    leaf: "Unit | None" = None
-    params: list[Param] = field(default_factory=list)
-    part: Param | None = None
-    whole: Storage | None = None
-    grad: Storage | None = None  # of all, where it waits
+    leaf: "Fsdp1Unit | None" = None
+    params: list[LeafTensor] = field(default_factory=list)
+    part: LeafTensor | None = None
+    whole: TensorStorage | None = None
+    grad: TensorStorage | None = None  # of all, where it waits
     done: bool = False
     at: int = 0  # in the order in which forward last ran it
 
@@ -69,33 +69,33 @@ class Unit:
 class FlatShard(Around):
     """One rank of `how.ranks`."""
 
-    def __init__(self, how: How) -> None:
+    def __init__(self, how: Fsdp1Options) -> None:
         self.how = how
         self.early = how.offload
         self.host = self.pinned = 0
-        self.root = Unit()
-        self.layers: dict[str, Unit] = {}
+        self.root = Fsdp1Unit()
+        self.layers: dict[str, Fsdp1Unit] = {}
         self._dtypes: dict[str, DType] = {}
         self._adapters: set[str] = set()
-        self._order: list[Unit] = []
+        self._order: list[Fsdp1Unit] = []
         self._reduces = True
 
     @property
-    def units(self) -> Iterator[Unit]:
+    def units(self) -> Iterator[Fsdp1Unit]:
         for unit in (self.root, *self.layers.values()):
             yield from (u for u in (unit, unit.leaf) if u is not None and u.params)
 
-    def place(self, m: Machine, h: "Held", dtype: DType) -> Param:
+    def place(self, m: Machine, h: "ParameterSpec", dtype: DType) -> LeafTensor:
         self._dtypes[h.name] = dtype
-        return Param(h.name, h.shape, self.how.compute, None, kind=h.kind)
+        return LeafTensor(h.name, h.shape, self.how.compute, None, kind=h.kind)
 
-    def adapter(self, m: Machine, h: "Held", dtype: DType) -> Param:
+    def adapter(self, m: Machine, h: "ParameterSpec", dtype: DType) -> LeafTensor:
         self._adapters.add(h.name)
         return self.place(m, h, dtype)
 
-    def placed(self, m: Machine, built: "Built") -> None:
-        self.layers = {path: Unit(leaf=Unit()) for path in built.stacks}
-        self.root.leaf = Unit()
+    def placed(self, m: Machine, built: "BuiltModel") -> None:
+        self.layers = {path: Fsdp1Unit(leaf=Fsdp1Unit()) for path in built.stacks}
+        self.root.leaf = Fsdp1Unit()
         for p in built.own:
             if p.name in self._dtypes and p.kind != ELSEWHERE:
                 path = below(p.name, self.layers)
@@ -106,14 +106,14 @@ class FlatShard(Around):
         for unit in [*self.units]:
             self._flatten(m, unit)
 
-    def _flatten(self, m: Machine, unit: Unit) -> None:
+    def _flatten(self, m: Machine, unit: Fsdp1Unit) -> None:
         """A unit comes to the device whole, and is copied into the flat parameter."""
         first = unit.params[0].name
         dtype = self._dtypes[first]
         own = share(unit.numel, self.how.ranks)
         trained = any(p.trainable for p in unit.params)
         kept = FLOAT32 if trained and self.how.widens else dtype
-        part = unit.part = Param(f"flat {first}", (own,), kept, None)
+        part = unit.part = LeafTensor(f"flat {first}", (own,), kept, None)
         part.trainable = trained
         if self.how.offload:
             held = 2 if part.trainable else 1  # with its gradient
@@ -123,14 +123,14 @@ class FlatShard(Around):
         sizes = [dtype.size(p.numel) for p in unit.params]
         m.hidden(*sizes, dtype.size(unit.numel), name="weights")
         name = "adapters" if first in self._adapters else "weights"
-        part.storage = Storage(m.heap, part.nbytes, name)
+        part.storage = TensorStorage(m.heap, part.nbytes, name)
 
-    def stepped(self, built: "Built") -> list[Param]:
+    def stepped(self, built: "BuiltModel") -> list[LeafTensor]:
         whole = [p for p in built.own if p.name not in self._dtypes]
         parts = [unit.part for unit in self.units if unit.part is not None]
         return [p for p in (*parts, *whole) if p.trainable]
 
-    def begins(self, m: Machine, built: "Built") -> None:
+    def begins(self, m: Machine, built: "BuiltModel") -> None:
         self._order.clear()
         for unit in self.units:
             unit.done = False
@@ -148,26 +148,26 @@ class FlatShard(Around):
             self._let_go(unit)
         return passing(m, out, lambda: self._pre_backward(m, unit))
 
-    def turns(self, m: Machine, built: "Built", *, last: bool) -> None:
+    def turns(self, m: Machine, built: "BuiltModel", *, last: bool) -> None:
         self._reduces = last or not self.how.waits
         if self.root.params and self._order:
             self._gather(m, self._order[-1])
 
-    def after_backward(self, m: Machine, built: "Built", *, last: bool) -> None:
+    def after_backward(self, m: Machine, built: "BuiltModel", *, last: bool) -> None:
         for unit in self.units:
             self._post_backward(m, unit)
 
-    def _pre_backward(self, m: Machine, unit: Unit) -> None:
+    def _pre_backward(self, m: Machine, unit: Fsdp1Unit) -> None:
         self._gather(m, unit)
         if unit.at:
             self._gather(m, self._order[unit.at - 1])
 
-    def _let_go(self, unit: Unit) -> None:
+    def _let_go(self, unit: Fsdp1Unit) -> None:
         unit.whole = None
         if unit.leaf is not None:
             unit.leaf.whole = None
 
-    def _gather(self, m: Machine, unit: Unit) -> None:
+    def _gather(self, m: Machine, unit: Fsdp1Unit) -> None:
         if unit.leaf is not None:
             self._gather(m, unit.leaf)
         part = unit.part
@@ -175,14 +175,16 @@ class FlatShard(Around):
             return
         how, came, lower = self.how, None, None
         if how.offload:
-            came = Storage(m.heap, part.nbytes, TEMPORARIES, BEFORE)
+            came = TensorStorage(m.heap, part.nbytes, TEMPORARIES, BEFORE)
         if part.dtype != how.compute:
-            lower = Storage(m.heap, how.compute.size(part.numel), TEMPORARIES, BEFORE)
+            lower = TensorStorage(m.heap, how.compute.size(part.numel), TEMPORARIES, BEFORE)
             came = None
-        unit.whole = Storage(m.heap, how.compute.size(part.numel * how.ranks), TEMPORARIES, GATHER)
+        unit.whole = TensorStorage(
+            m.heap, how.compute.size(part.numel * how.ranks), TEMPORARIES, GATHER
+        )
         del came, lower
 
-    def _post_backward(self, m: Machine, unit: Unit) -> None:
+    def _post_backward(self, m: Machine, unit: Fsdp1Unit) -> None:
         if unit.leaf is not None:
             self._post_backward(m, unit.leaf)
         if unit.done:
@@ -194,28 +196,28 @@ class FlatShard(Around):
         if self._reduces and unit.grad is not None:
             self._scatter(m, unit)
 
-    def _join(self, m: Machine, unit: Unit) -> None:
+    def _join(self, m: Machine, unit: Fsdp1Unit) -> None:
         """What autograd gives for views of the flat parameter: all in one."""
-        joined = Storage(m.heap, self.how.compute.size(unit.numel), TEMPORARIES)
+        joined = TensorStorage(m.heap, self.how.compute.size(unit.numel), TEMPORARIES)
         for p in unit.params:
             p.grad = None
         if unit.grad is None:
             unit.grad = joined
             joined.rename(TEMPORARIES if self._reduces else "gradients")
 
-    def _scatter(self, m: Machine, unit: Unit) -> None:
+    def _scatter(self, m: Machine, unit: Fsdp1Unit) -> None:
         how, part = self.how, unit.part
         assert part is not None
         given = [unit.grad]
         if how.reduce != how.compute:
-            given.append(Storage(m.heap, how.reduce.size(unit.numel), TEMPORARIES, SCATTER))
+            given.append(TensorStorage(m.heap, how.reduce.size(unit.numel), TEMPORARIES, SCATTER))
         unit.grad = None
         if unit.numel % how.ranks:
             padded = how.reduce.size(part.numel * how.ranks)
-            given.append(Storage(m.heap, padded, TEMPORARIES, SCATTER))
-        held = Storage(m.heap, how.reduce.size(part.numel), "gradients", SCATTER)
+            given.append(TensorStorage(m.heap, padded, TEMPORARIES, SCATTER))
+        held = TensorStorage(m.heap, how.reduce.size(part.numel), "gradients", SCATTER)
         if how.reduce != part.dtype:
-            held = Storage(m.heap, part.nbytes, "gradients", SCATTER)
+            held = TensorStorage(m.heap, part.nbytes, "gradients", SCATTER)
         if part.grad is None and not how.offload:
             part.grad = Computed(part.shape, part.dtype, held)
         given.clear()

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, final
 from weighbridge.arch.roles import role
 from weighbridge.autograd.engine import TEMPORARIES
 from weighbridge.autograd.machine import Machine
-from weighbridge.autograd.tensors import ELSEWHERE, Computed, Param, Storage, Tensor
+from weighbridge.autograd.tensors import ELSEWHERE, Computed, LeafTensor, Tensor, TensorStorage
 from weighbridge.dtypes import FLOAT32, DType
 from weighbridge.training.modules import Module, below
 from weighbridge.training.sharding.around import Around, passing
@@ -34,14 +34,14 @@ from weighbridge.training.sharding.numbers import share
 from weighbridge.units import power_of_two
 
 if TYPE_CHECKING:
-    from weighbridge.training.step import Built
-    from weighbridge.training.tensors import Held
+    from weighbridge.training.step import BuiltModel
+    from weighbridge.training.tensors import ParameterSpec
 
 GATHER, SCATTER, ACROSS = 1, 2, 3  # streams
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class How:
+class Fsdp2Options:
     """`compute` and `reduce` are the dtypes of MixedPrecisionPolicy; parts stay in their own.
     `carved`: embedding and head are units, `apart`: without the last norm, and the head's goes
     between forward and backward; `waits`: all micro-batches but the last do not
@@ -64,15 +64,17 @@ class How:
 
 
 @dataclass(slots=True, eq=False)
-class Unit:
+class Fsdp2Unit:
     """Parameters that are gathered together, with the rank's own parts."""
 
     stays: bool = False  # gathered from forward to backward
-    params: list[Param] = field(default_factory=list)
-    parts: list[Param] = field(default_factory=list)
-    gathered: Storage | None = None  # all parts in one buffer
-    whole: list[Storage] = field(default_factory=list)  # the parameters, while they are there
-    kept: list[Storage] = field(default_factory=list)  # gradients that wait in the reduce dtype
+    params: list[LeafTensor] = field(default_factory=list)
+    parts: list[LeafTensor] = field(default_factory=list)
+    gathered: TensorStorage | None = None  # all parts in one buffer
+    whole: list[TensorStorage] = field(default_factory=list)  # the parameters, while they are there
+    kept: list[TensorStorage] = field(
+        default_factory=list
+    )  # gradients that wait in the reduce dtype
     used: bool = False  # in this forward
     done: bool = False  # with its backward
     at: int = -1  # in the order in which forward ran
@@ -84,29 +86,29 @@ class Unit:
 
 
 @final
-class FullyShard(Around):
+class Fsdp2Rank(Around):
     """One rank of `how.ranks`."""
 
     saves = True
 
-    def __init__(self, how: How) -> None:
+    def __init__(self, how: Fsdp2Options) -> None:
         self.how = how
         self.early = how.offload
         self.host = self.pinned = 0
-        self.root = Unit(stays=how.root_stays)
-        self.first = Unit()
-        self.last = Unit(stays=not how.apart)
-        self.layers: dict[str, Unit] = {}
-        self._part_of: dict[str, Param] = {}
+        self.root = Fsdp2Unit(stays=how.root_stays)
+        self.first = Fsdp2Unit()
+        self.last = Fsdp2Unit(stays=not how.apart)
+        self.layers: dict[str, Fsdp2Unit] = {}
+        self._part_of: dict[str, LeafTensor] = {}
         self._adapters: set[str] = set()
-        self._copied: Storage | None = None  # the buffer of the unit before, in forward
-        self._scattered: Storage | None = None  # that of the unit before, in backward
-        self._across: list[Storage] = []
-        self._order: list[Unit] = []  # as forward ran
+        self._copied: TensorStorage | None = None  # the buffer of the unit before, in forward
+        self._scattered: TensorStorage | None = None  # that of the unit before, in backward
+        self._across: list[TensorStorage] = []
+        self._order: list[Fsdp2Unit] = []  # as forward ran
         self._reduces = True
 
     @property
-    def units(self) -> Iterator[Unit]:
+    def units(self) -> Iterator[Fsdp2Unit]:
         yield from (self.root, *self.layers.values(), self.first, self.last)
 
     @property
@@ -117,19 +119,19 @@ class FullyShard(Around):
 
     # Placing
 
-    def place(self, m: Machine, h: "Held", dtype: DType) -> Param:
+    def place(self, m: Machine, h: "ParameterSpec", dtype: DType) -> LeafTensor:
         """The rank's part takes memory when units are known; the parameter, when it is gathered."""
         rows, rest = (h.shape[0], h.shape[1:]) if h.shape else (1, ())
         shape = (share(rows, self.how.ranks), *rest)
-        self._part_of[h.name] = Param(h.name, shape, dtype, None, kind=h.kind)
-        return Param(h.name, h.shape, self.how.compute, None, kind=h.kind)
+        self._part_of[h.name] = LeafTensor(h.name, shape, dtype, None, kind=h.kind)
+        return LeafTensor(h.name, h.shape, self.how.compute, None, kind=h.kind)
 
-    def adapter(self, m: Machine, h: "Held", dtype: DType) -> Param:
+    def adapter(self, m: Machine, h: "ParameterSpec", dtype: DType) -> LeafTensor:
         self._adapters.add(h.name)
         return self.place(m, h, dtype)
 
-    def placed(self, m: Machine, built: "Built") -> None:
-        self.layers = {path: Unit(stays=not self.how.reshard) for path in built.stacks}
+    def placed(self, m: Machine, built: "BuiltModel") -> None:
+        self.layers = {path: Fsdp2Unit(stays=not self.how.reshard) for path in built.stacks}
         if self.how.last_stays and self.layers:
             next(reversed(self.layers.values())).stays = True
         heads = (p for name, p in built.params.items() if role(name) == "head")
@@ -145,15 +147,15 @@ class FullyShard(Around):
         for unit in (*self.layers.values(), self.first, self.last, self.root):
             self._share(m, unit)
 
-    def _share(self, m: Machine, unit: Unit) -> None:
+    def _share(self, m: Machine, unit: Fsdp2Unit) -> None:
         """A unit comes to the device whole."""
         pairs = zip(unit.params, unit.parts, strict=True)
-        whole = [Storage(m.heap, part.dtype.size(p.numel), "weights") for p, part in pairs]
+        whole = [TensorStorage(m.heap, part.dtype.size(p.numel), "weights") for p, part in pairs]
         for part in unit.parts:
             if self.how.offload:
                 m.hidden(part.nbytes, name="weights")
             else:
-                part.storage = Storage(m.heap, part.nbytes, self._component(part))
+                part.storage = TensorStorage(m.heap, part.nbytes, self._component(part))
         whole.clear()
         for part in unit.parts:
             self._widen(m, part)
@@ -162,19 +164,19 @@ class FullyShard(Around):
                 self.host += part.nbytes * held
                 self.pinned += power_of_two(part.nbytes) * held
 
-    def _component(self, part: Param) -> str:
+    def _component(self, part: LeafTensor) -> str:
         return "adapters" if part.name in self._adapters else "weights"
 
-    def _widen(self, m: Machine, part: Param) -> None:
+    def _widen(self, m: Machine, part: LeafTensor) -> None:
         how = self.how
         chosen = how.widens == "all" or (how.widens == "trained" and part.trainable)
         if not chosen or part.dtype == FLOAT32:
             return
         part.dtype = FLOAT32
         if not how.offload:
-            part.storage = Storage(m.heap, part.nbytes, self._component(part))
+            part.storage = TensorStorage(m.heap, part.nbytes, self._component(part))
 
-    def _unit(self, p: Param, *, tied: bool) -> Unit:
+    def _unit(self, p: LeafTensor, *, tied: bool) -> Fsdp2Unit:
         prefix = below(p.name, self.layers)
         if prefix:
             return self.layers[prefix]
@@ -183,16 +185,16 @@ class FullyShard(Around):
         return self.first if p.kind == "embedding" and not tied else self.last
 
     @staticmethod
-    def _outer(p: Param) -> bool:
+    def _outer(p: LeafTensor) -> bool:
         return p.kind == "embedding" or role(p.name) == "head"
 
-    def stepped(self, built: "Built") -> list[Param]:
+    def stepped(self, built: "BuiltModel") -> list[LeafTensor]:
         mine = (self._part_of.get(p.name, p) for p in built.own)
         return [p for p in mine if p.trainable]
 
     # Forward
 
-    def begins(self, m: Machine, built: "Built") -> None:
+    def begins(self, m: Machine, built: "BuiltModel") -> None:
         self._order.clear()
         for unit in self.units:
             unit.done = unit.used = False
@@ -222,17 +224,17 @@ class FullyShard(Around):
             return logits
         return self._turned(m, self.last, logits)
 
-    def _enter(self, m: Machine, unit: Unit) -> None:
+    def _enter(self, m: Machine, unit: Fsdp2Unit) -> None:
         unit.used = True
         self._gather(m, unit)
         self._copy_out(m, unit, forward=True)
 
-    def _leave(self, m: Machine, unit: Unit, out: Tensor) -> Tensor:
+    def _leave(self, m: Machine, unit: Fsdp2Unit, out: Tensor) -> Tensor:
         if not unit.stays:
             _given_back(unit.whole)
         return self._turned(m, unit, out)
 
-    def _turned(self, m: Machine, unit: Unit, out: Tensor) -> Tensor:
+    def _turned(self, m: Machine, unit: Fsdp2Unit, out: Tensor) -> Tensor:
         if unit.at < 0:
             unit.at = len(self._order)
             self._order.append(unit)
@@ -240,7 +242,7 @@ class FullyShard(Around):
 
     # Backward
 
-    def turns(self, m: Machine, built: "Built", *, last: bool) -> None:
+    def turns(self, m: Machine, built: "BuiltModel", *, last: bool) -> None:
         self._copied = None
         self._reduces = last or not self.how.waits
         if not self.last.stays:
@@ -252,7 +254,7 @@ class FullyShard(Around):
         if self.root.params:
             self._ahead(m, len(self._order))
 
-    def after_backward(self, m: Machine, built: "Built", *, last: bool) -> None:
+    def after_backward(self, m: Machine, built: "BuiltModel", *, last: bool) -> None:
         for unit in self.units:
             if unit.used:
                 self._post_backward(m, unit)
@@ -260,7 +262,7 @@ class FullyShard(Around):
         self._copied = self._scattered = None
         self._across.clear()
 
-    def _pre_backward(self, m: Machine, unit: Unit) -> None:
+    def _pre_backward(self, m: Machine, unit: Fsdp2Unit) -> None:
         self._gather(m, unit)
         self._copy_out(m, unit, forward=False)
         self._ahead(m, unit.at)
@@ -269,40 +271,40 @@ class FullyShard(Around):
         if at:
             self._gather(m, self._order[at - 1])
 
-    def _gather(self, m: Machine, unit: Unit) -> None:
+    def _gather(self, m: Machine, unit: Fsdp2Unit) -> None:
         if unit.whole or unit.gathered is not None or not unit.parts:
             return
         how = self.how
         own = how.compute.size(unit.padded)
         brought = list(self._brought(m, unit))
-        unit.gathered = Storage(m.heap, own * how.ranks, TEMPORARIES, GATHER)
+        unit.gathered = TensorStorage(m.heap, own * how.ranks, TEMPORARIES, GATHER)
         brought.clear()
 
-    def _brought(self, m: Machine, unit: Unit) -> Iterator[Storage]:
+    def _brought(self, m: Machine, unit: Fsdp2Unit) -> Iterator[TensorStorage]:
         """What is made of the parts before they are gathered."""
         compute = self.how.compute
         if self.how.offload:
             for part in unit.parts:
-                came = Storage(m.heap, part.nbytes, TEMPORARIES, GATHER)
+                came = TensorStorage(m.heap, part.nbytes, TEMPORARIES, GATHER)
                 if part.dtype == compute:
                     yield came
                 else:
-                    yield Storage(m.heap, compute.size(part.numel), TEMPORARIES, GATHER)
+                    yield TensorStorage(m.heap, compute.size(part.numel), TEMPORARIES, GATHER)
             return
         cast = sum(part.numel for part in unit.parts if part.dtype != compute)
         if cast:
-            yield Storage(m.heap, compute.size(cast), TEMPORARIES, GATHER)
+            yield TensorStorage(m.heap, compute.size(cast), TEMPORARIES, GATHER)
 
-    def _copy_out(self, m: Machine, unit: Unit, *, forward: bool) -> None:
+    def _copy_out(self, m: Machine, unit: Fsdp2Unit, *, forward: bool) -> None:
         if unit.gathered is None:
             return
         for part in unit.parts:
             nbytes = self.how.compute.size(part.numel * self.how.ranks)
-            unit.whole.append(Storage(m.heap, nbytes, TEMPORARIES))
+            unit.whole.append(TensorStorage(m.heap, nbytes, TEMPORARIES))
         self._copied = unit.gathered if forward else None
         unit.gathered = None
 
-    def _post_backward(self, m: Machine, unit: Unit) -> None:
+    def _post_backward(self, m: Machine, unit: Fsdp2Unit) -> None:
         if unit.done:
             return
         unit.done = True
@@ -317,7 +319,7 @@ class FullyShard(Around):
         if pairs:
             self._scatter(m, unit, pairs)
 
-    def _wait(self, m: Machine, unit: Unit) -> None:
+    def _wait(self, m: Machine, unit: Fsdp2Unit) -> None:
         """Whole gradients stay; the first are cast to the reduce dtype, later ones added there."""
         how = self.how
         if how.reduce == how.compute:
@@ -325,31 +327,33 @@ class FullyShard(Around):
         first = not unit.kept
         for p in unit.params:
             if p.grad is not None and first:
-                unit.kept.append(Storage(m.heap, how.reduce.size(p.numel), "gradients"))
+                unit.kept.append(TensorStorage(m.heap, how.reduce.size(p.numel), "gradients"))
             p.grad = None
 
-    def _scatter(self, m: Machine, unit: Unit, pairs: list[tuple[Param, Param]]) -> None:
+    def _scatter(
+        self, m: Machine, unit: Fsdp2Unit, pairs: list[tuple[LeafTensor, LeafTensor]]
+    ) -> None:
         how = self.how
         count = sum(part.numel for _, part in pairs)
-        sent = Storage(m.heap, how.reduce.size(count * how.ranks), TEMPORARIES)
+        sent = TensorStorage(m.heap, how.reduce.size(count * how.ranks), TEMPORARIES)
         for p, _ in pairs:
             p.grad = None
         unit.kept.clear()
-        held = Storage(m.heap, how.reduce.size(count), "gradients", SCATTER)
+        held = TensorStorage(m.heap, how.reduce.size(count), "gradients", SCATTER)
         dtype = pairs[0][1].dtype
         if dtype != how.reduce:
             stream = SCATTER
             if how.across:
                 self._across.append(held)
                 stream = ACROSS
-            held = Storage(m.heap, dtype.size(count), "gradients", stream)
+            held = TensorStorage(m.heap, dtype.size(count), "gradients", stream)
         for _, part in pairs:
             if part.grad is None and not how.offload:
                 part.grad = Computed(part.shape, dtype, held)
         self._scattered = sent
 
 
-def _given_back(whole: list[Storage]) -> None:
+def _given_back(whole: list[TensorStorage]) -> None:
     """Give back gathered storages in the order in which they were taken."""
     whole.reverse()
     while whole:

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 
 from weighbridge.accelerators.chips import Links
 from weighbridge.memory import Bytes, Component
-from weighbridge.training.plan import Plan
+from weighbridge.training.plan import TrainingPlan
 from weighbridge.units import MIB
 
 CONNECTION = 12 * MIB
@@ -30,7 +30,7 @@ LAZY_SINCE = (2, 7)  # torch, whose wheels have NCCL 2.26
 SHARP = (256 * MIB, 512 * MIB)  # usually, at most
 
 
-def communication(p: Plan) -> Component:
+def communication(p: TrainingPlan) -> Component:
     """What a rank has for its groups; a size of its own for each, and none for the model's."""
     s = p.sharding
     groups = sum(n > 1 for n in (s.data, s.tensor, s.pipeline, s.context, s.expert))

@@ -27,19 +27,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, final
 
 from weighbridge.autograd.machine import Machine
-from weighbridge.autograd.tensors import ELSEWHERE, Computed, Param, Storage, Tensor
+from weighbridge.autograd.tensors import ELSEWHERE, Computed, LeafTensor, Tensor, TensorStorage
 from weighbridge.dtypes import FLOAT32, DType
 from weighbridge.training.modules import Module, below
 from weighbridge.training.sharding.around import Around, passing
 from weighbridge.units import ceil_div
 
 if TYPE_CHECKING:
-    from weighbridge.training.step import Built
-    from weighbridge.training.tensors import Held
+    from weighbridge.training.step import BuiltModel
+    from weighbridge.training.tensors import ParameterSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sizes:
+class ZeroSizes:
     """Numbers, not bytes: DeepSpeed's own defaults, or the Trainer's."""
 
     reduce: int = 500_000_000
@@ -49,20 +49,20 @@ class Sizes:
     sub_group: int = 1_000_000_000
 
     @classmethod
-    def auto(cls, hidden: int) -> "Sizes":
+    def auto(cls, hidden: int) -> "ZeroSizes":
         square = hidden * hidden
         return cls(reduce=square, prefetch=square * 9 // 10, persistent=10 * hidden)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class How:
+class ZeroOptions:
     """`offload`: none, optimizer, params or nvme. `eager`: states are made with the engine;
     `overlaps`: overlap_comm; `whole_first`: the model is on the device before it is shared out;
     `flattens`: parameters that are trained become one on the device, and not on the host."""
 
     stage: int
     ranks: int
-    sizes: Sizes
+    sizes: ZeroSizes
     offload: str = "none"
     eager: bool = False
     overlaps: bool = False
@@ -82,20 +82,20 @@ class Zero(Around):
 
     apart = True
 
-    def __init__(self, how: How) -> None:
+    def __init__(self, how: ZeroOptions) -> None:
         self.how = how
         self.early = how.eager or how.offload != "none"
         self.saves = how.stage == 3
         self.host = 0
-        self._parts: list[Param] = []
-        self._kept: list[Storage] = []
-        self._buckets: list[Storage] = []
+        self._parts: list[LeafTensor] = []
+        self._kept: list[TensorStorage] = []
+        self._buckets: list[TensorStorage] = []
         self._filled = 0  # numbers in the bucket of stage 3
         self._trained = 0  # numbers of the part
-        self._averaged: Storage | None = None  # of stage 2, and those of this micro-batch
-        self._coming: Storage | None = None
-        self._gathered: dict[str, Storage] = {}  # by path of a layer
-        self._ahead: Storage | None = None
+        self._averaged: TensorStorage | None = None  # of stage 2, and those of this micro-batch
+        self._coming: TensorStorage | None = None
+        self._gathered: dict[str, TensorStorage] = {}  # by path of a layer
+        self._ahead: TensorStorage | None = None
         self._room = 0  # numbers that are not there yet
         self._largest: dict[str, int] = {}  # by path of a layer
         self._knows = False  # the order of modules
@@ -104,27 +104,27 @@ class Zero(Around):
 
     # Placing
 
-    def place(self, m: Machine, h: "Held", dtype: DType) -> Param:
+    def place(self, m: Machine, h: "ParameterSpec", dtype: DType) -> LeafTensor:
         return self._placed(m, h, dtype, "weights")
 
-    def adapter(self, m: Machine, h: "Held", dtype: DType) -> Param:
+    def adapter(self, m: Machine, h: "ParameterSpec", dtype: DType) -> LeafTensor:
         return self._placed(m, h, dtype, "adapters")
 
-    def _placed(self, m: Machine, h: "Held", dtype: DType, component: str) -> Param:
+    def _placed(self, m: Machine, h: "ParameterSpec", dtype: DType, component: str) -> LeafTensor:
         how = self.how
         if how.stage < 3:
             return m.param(h.name, h.shape, dtype, component=component, kind=h.kind)
-        whole = Param(h.name, h.shape, dtype, None, kind=h.kind)
+        whole = LeafTensor(h.name, h.shape, dtype, None, kind=h.kind)
         own = ceil_div(whole.numel, how.ranks)
         if whole.numel <= how.sizes.persistent:
-            self._kept.append(Storage(m.heap, whole.nbytes, component))
+            self._kept.append(TensorStorage(m.heap, whole.nbytes, component))
         if how.offload not in ("params", "nvme"):
-            self._kept.append(Storage(m.heap, dtype.size(own), component))
+            self._kept.append(TensorStorage(m.heap, dtype.size(own), component))
         elif how.offload == "params":
             self.host += dtype.size(own)
         return whole
 
-    def placed(self, m: Machine, built: "Built") -> None:
+    def placed(self, m: Machine, built: "BuiltModel") -> None:
         mine = [p for p in built.own if p.trainable]
         self._share(m, built, mine)
         if not mine:
@@ -135,16 +135,16 @@ class Zero(Around):
         self._parts = list(self._cut(own))
         for part in self._parts:
             if how.offload == "none":
-                part.storage = Storage(m.heap, part.nbytes, "master_weights")
+                part.storage = TensorStorage(m.heap, part.nbytes, "master_weights")
             elif how.offload != "nvme":
                 self.host += part.nbytes
         if how.stage == 3:
-            self._kept.append(Storage(m.heap, dtype.size(own), "gradients"))
-            self._kept.append(Storage(m.heap, dtype.size(how.sizes.reduce), "temporaries"))
+            self._kept.append(TensorStorage(m.heap, dtype.size(own), "gradients"))
+            self._kept.append(TensorStorage(m.heap, dtype.size(how.sizes.reduce), "temporaries"))
         for p in mine:
             p.hooks.append(self._reduced)
 
-    def _share(self, m: Machine, built: "Built", mine: list[Param]) -> None:
+    def _share(self, m: Machine, built: "BuiltModel", mine: list[LeafTensor]) -> None:
         """What is there for a moment before all parameters are in their places."""
         how = self.how
         if how.stage < 3:
@@ -157,35 +157,37 @@ class Zero(Around):
         else:
             m.hidden(max(whole, default=0), name="weights")
 
-    def _cut(self, own: int) -> Iterator[Param]:
+    def _cut(self, own: int) -> Iterator[LeafTensor]:
         """The part is stepped in groups."""
         each = self.how.sizes.sub_group if self.how.stage == 3 else own
         for start in range(0, own, each):
-            yield Param(f"partition {start}", (min(each, own - start),), FLOAT32, None)
+            yield LeafTensor(f"partition {start}", (min(each, own - start),), FLOAT32, None)
 
-    def stepped(self, built: "Built") -> list[Param]:
+    def stepped(self, built: "BuiltModel") -> list[LeafTensor]:
         return self._parts
 
-    def starting(self, m: Machine) -> Storage | None:
+    def starting(self, m: Machine) -> TensorStorage | None:
         if self.how.offload != "none" or not self._parts:
             return None
-        return Storage(m.heap, self._parts[0].nbytes, "gradients")
+        return TensorStorage(m.heap, self._parts[0].nbytes, "gradients")
 
     # Gathering
 
-    def begins(self, m: Machine, built: "Built") -> None:
+    def begins(self, m: Machine, built: "BuiltModel") -> None:
         if self.how.stage < 3 or not built.layers:
             return
         self._measure(built)
         self._ahead = None
         if self._knows:
             lower = built.own[0].dtype
-            self._ahead = Storage(m.heap, lower.size(self._live(built)), "temporaries", GATHER)
+            self._ahead = TensorStorage(
+                m.heap, lower.size(self._live(built)), "temporaries", GATHER
+            )
         self._gather(m, "embedding", self._size(built, self._words))
         self._release("embedding")
         self._knows = True
 
-    def _measure(self, built: "Built") -> None:
+    def _measure(self, built: "BuiltModel") -> None:
         """What is gathered with a layer, and with what stands outside of them."""
         if self._largest:
             return
@@ -202,7 +204,7 @@ class Zero(Around):
         self._head = self._head or self._words
         self._last = next(reversed(stacks))
 
-    def _live(self, built: "Built") -> int:
+    def _live(self, built: "BuiltModel") -> int:
         """Numbers that are there once modules fetch ahead, and with them a bucket that is copied
         where several parameters are fetched at once."""
         sizes, largest = self.how.sizes, max(self._largest.values(), default=0)
@@ -211,12 +213,12 @@ class Zero(Around):
         self._room = total - ahead
         return ahead + (min(ahead, sizes.prefetch) if sizes.prefetch > largest else 0)
 
-    def _large(self, p: Param) -> int:
+    def _large(self, p: LeafTensor) -> int:
         """Numbers, of what is not there all the time."""
         there = p.kind == ELSEWHERE or p.numel <= self.how.sizes.persistent
         return 0 if there else p.numel
 
-    def _size(self, built: "Built", numel: int) -> int:
+    def _size(self, built: "BuiltModel", numel: int) -> int:
         return built.own[0].dtype.size(min(numel, self._room) if self._ahead else numel)
 
     def layer(self, m: Machine, p: Module, run: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
@@ -247,14 +249,14 @@ class Zero(Around):
         self._release(HEAD)
         return passing(m, logits, lambda: self._gather(m, HEAD, nbytes))
 
-    def turns(self, m: Machine, built: "Built", *, last: bool) -> None:
+    def turns(self, m: Machine, built: "BuiltModel", *, last: bool) -> None:
         mine = [p for p in built.own if p.trainable]
         if self.how.stage < 3 and mine:
             nbytes = mine[0].dtype.size(self.how.sizes.reduce)
             count = 2 if self.how.overlaps else 1
-            self._buckets = [Storage(m.heap, nbytes, "temporaries") for _ in range(count)]
+            self._buckets = [TensorStorage(m.heap, nbytes, "temporaries") for _ in range(count)]
 
-    def after_backward(self, m: Machine, built: "Built", *, last: bool) -> None:
+    def after_backward(self, m: Machine, built: "BuiltModel", *, last: bool) -> None:
         mine = [p for p in built.own if p.trainable]
         if self.how.stage == 3 and mine:
             self._scatter(m, mine[0].dtype)
@@ -265,20 +267,20 @@ class Zero(Around):
 
     def _gather(self, m: Machine, path: str, nbytes: int) -> None:
         if path not in self._gathered and nbytes:
-            self._gathered[path] = Storage(m.heap, nbytes, "temporaries", GATHER)
+            self._gathered[path] = TensorStorage(m.heap, nbytes, "temporaries", GATHER)
 
     def _release(self, path: str) -> None:
         self._gathered.pop(path, None)
 
     # Gradients
 
-    def _reduced(self, m: Machine, p: Param) -> None:
+    def _reduced(self, m: Machine, p: LeafTensor) -> None:
         """A gradient goes into the bucket, and the part's own into what is averaged."""
         how = self.how
         if how.stage == 1:
             return
         if how.stage == 2 and self._coming is None and how.offload == "none":
-            self._coming = Storage(m.heap, p.dtype.size(self._trained), "gradients")
+            self._coming = TensorStorage(m.heap, p.dtype.size(self._trained), "gradients")
         if how.stage == 3:
             if self._filled + p.numel > how.sizes.reduce:
                 self._scatter(m, p.dtype)
@@ -289,12 +291,12 @@ class Zero(Around):
         """What is in the bucket is padded and put in the order of ranks, and the part's own cut
         off (reduce_scatter_coalesced)."""
         if self._filled:
-            sent = Storage(m.heap, dtype.size(self._filled), "temporaries", SCATTER)
-            mine = Storage(m.heap, -(-sent.nbytes // self.how.ranks), "temporaries", SCATTER)
+            sent = TensorStorage(m.heap, dtype.size(self._filled), "temporaries", SCATTER)
+            mine = TensorStorage(m.heap, -(-sent.nbytes // self.how.ranks), "temporaries", SCATTER)
             del sent, mine
         self._filled = 0
 
-    def before_step(self, m: Machine, built: "Built") -> None:
+    def before_step(self, m: Machine, built: "BuiltModel") -> None:
         """The gradients of a group of the part, first together, then in float32; on the host where
         states are. Groups follow each other, in the same memory."""
         if not self._parts or self.how.offload != "none":
@@ -307,7 +309,7 @@ class Zero(Around):
         for part in self._parts[1:]:
             part.grad = Computed(part.shape, FLOAT32, None)
 
-    def after_step(self, m: Machine, built: "Built") -> None:
+    def after_step(self, m: Machine, built: "BuiltModel") -> None:
         self._averaged = None
         for p in built.own:
             p.grad = None

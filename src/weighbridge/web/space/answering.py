@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from weighbridge.errors import UsageError
 from weighbridge.requests import Requests, settled
-from weighbridge.web.asks import View, masked, taken_token, view_of
+from weighbridge.web.asks import AnswerView, masked, taken_token, view_of
 from weighbridge.web.screens import screen_of
 from weighbridge.web.space import discussion
 from weighbridge.web.space.admission import admit
@@ -31,7 +31,7 @@ TABLES = ("gpus", "models")
 MANY = 512  # rows of a list, for agents
 
 
-class Desk:
+class SpaceDesk:
     """Answers one request after the other, for strangers."""
 
     def __init__(self, *, cache_dir: str) -> None:
@@ -50,7 +50,7 @@ class Desk:
         if asked.get("task") == "post":
             return _posted(asked, token)
         admit(asked)
-        how = How(view, asked.pop("short", None) is True, token)
+        how = AnswerForm(view, asked.pop("short", None) is True, token)
         if asked.get("task") in TABLES:
             return _table(asked, how)
         if token is None:
@@ -59,23 +59,23 @@ class Desk:
             return _told(Requests(cache_dir=folder, ours=False), asked, how)
 
 
-class How(NamedTuple):
+class AnswerForm(NamedTuple):
     """What an answer is to be."""
 
-    view: View | None
+    view: AnswerView | None
     short: bool
     token: str | None
 
 
-def _told(requests: Requests, asked: dict[str, Any], how: How) -> dict[str, Any]:
+def _told(requests: Requests, asked: dict[str, Any], how: AnswerForm) -> dict[str, Any]:
     """The report, and where a view is asked for, what people see of it."""
-    from weighbridge.view.shown import Page
+    from weighbridge.view.shown import ShownPage
     from weighbridge.web.command import command
 
     found, view = requests.report(asked, how.token), how.view
     if view is None:
-        return _within(found, command(asked, View())) if how.short else found.to_dict()
-    page = Page(sought=asked.get("remedies") is not False)
+        return _within(found, command(asked, AnswerView())) if how.short else found.to_dict()
+    page = ShownPage(sought=asked.get("remedies") is not False)
     told = _seen(screen_of(found, view, page), view)
     told |= {"report": found.to_dict(), "command": command(asked, view)}
     return told | {"draft": _draft(found, told["markdown"])}
@@ -88,12 +88,12 @@ def _within(found: "Report | Fit", line: str) -> dict[str, Any]:
     return told
 
 
-def _seen(screen: "Screen", view: View) -> dict[str, Any]:
-    from weighbridge.render import Look
+def _seen(screen: "Screen", view: AnswerView) -> dict[str, Any]:
+    from weighbridge.render import RenderOptions
     from weighbridge.render.html import part
     from weighbridge.render.markdown import markdown
 
-    look = Look(view.unit, view.details, view.explain, view.lang)
+    look = RenderOptions(view.unit, view.details, view.explain, view.lang)
     return {"html": part(screen), "markdown": markdown(screen, look)}
 
 
@@ -105,10 +105,10 @@ def _draft(found: "Report | Fit", text: str) -> dict[str, str] | None:
     return discussion.draft(model.name, model.revision, text)._asdict()
 
 
-def _table(asked: Mapping[str, Any], how: How) -> dict[str, Any]:
+def _table(asked: Mapping[str, Any], how: AnswerForm) -> dict[str, Any]:
     from weighbridge.web.tables import answered
 
-    report, screen = answered(asked, how.view or View())
+    report, screen = answered(asked, how.view or AnswerView())
     if how.view is None:
         return _few(report) if how.short else report
     return {"report": report, **_seen(screen, how.view)}

@@ -26,9 +26,11 @@ def main(arguments: list[str]) -> None:
     cache, seconds = Path(arguments[0]), int(arguments[1])
     out = _own_stdout()
     _bounded()
-    from weighbridge.web.space.answering import Desk
+    from weighbridge.web.space.answering import SpaceDesk
 
-    serve(sys.stdin.buffer, out, Desk(cache_dir=str(cache)).answer, seconds=seconds, cache=cache)
+    serve(
+        sys.stdin.buffer, out, SpaceDesk(cache_dir=str(cache)).answer, seconds=seconds, cache=cache
+    )
 
 
 def serve(

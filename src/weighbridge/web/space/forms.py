@@ -43,7 +43,7 @@ frame.addEventListener("input", (event) => {
 """
 
 
-class Field(NamedTuple):
+class FormField(NamedTuple):
     """A setting and the component that holds its value; with a slider both stand in a frame."""
 
     setting: Setting
@@ -68,18 +68,18 @@ class Field(NamedTuple):
 class Section(NamedTuple):
     """Fields that belong together; the first section of a tab has no frame that can be closed."""
 
-    fields: tuple[Field, ...]
+    fields: tuple[FormField, ...]
     frame: Any = None
 
 
-class Tab(NamedTuple):
+class SpaceTab(NamedTuple):
     """A tab of the form, in the order of the table."""
 
     name: str
     sections: tuple[Section, ...]
 
     @property
-    def fields(self) -> tuple[Field, ...]:
+    def fields(self) -> tuple[FormField, ...]:
         return tuple(field for section in self.sections for field in section.fields)
 
     @property
@@ -107,7 +107,7 @@ class Tab(NamedTuple):
         return updates
 
     @property
-    def deciding(self) -> tuple[Field, ...]:
+    def deciding(self) -> tuple[FormField, ...]:
         """The fields that others depend on."""
         names = {"engine", *(n for f in self.fields for n in f.setting["when"] or ())}
         return tuple(f for f in self.fields if f.name in names)
@@ -117,15 +117,15 @@ def told(value: Any) -> bool:
     return value not in (None, "", False, [])
 
 
-def conditional(field: Field) -> bool:
+def conditional(field: FormField) -> bool:
     return bool(field.setting["engines"] or field.setting["when"])
 
 
-def unconditional(field: Field) -> bool:
+def unconditional(field: FormField) -> bool:
     return not conditional(field)
 
 
-def meant(field: Field, said: Mapping[str, Any]) -> bool:
+def meant(field: FormField, said: Mapping[str, Any]) -> bool:
     """Whether a setting has a meaning beside those that were said (web.form says how)."""
     engines, when = field.setting["engines"], field.setting["when"]
     if engines and said.get("engine", "transformers") not in engines:
@@ -173,7 +173,7 @@ def sections(tab: str, say: gr.I18n, between: Callable[[], None]) -> Iterator[Se
             between()
         elif shown:
             key = f"{tab}.section.{section['name']}"
-            there = any(meant(Field(s, None), {}) for s in shown)
+            there = any(meant(FormField(s, None), {}) for s in shown)
             place = f"{tab}-{section['name'].replace(' ', '-')}"
             with gr.Accordion(say(key), open=False, visible=there, elem_id=place) as frame:
                 found = tuple(_field(s, tab, say) for s in shown)
@@ -184,16 +184,16 @@ def _here(setting: Setting, tab: str) -> bool:
     return setting["name"] not in CLOSED and not (tab in ASKED and setting["name"] in SHARED)
 
 
-def _field(setting: Setting, tab: str, say: gr.I18n) -> Field:
+def _field(setting: Setting, tab: str, say: gr.I18n) -> FormField:
     key = f"{tab}.{setting['name']}"
     look = {"label": say(key), "info": say(f"{key}.help"), "elem_id": key.replace(".", "-")}
-    visible = meant(Field(setting, None), {})
+    visible = meant(FormField(setting, None), {})
     if setting["slider"] is None:
-        return Field(setting, _component(setting, look | {"visible": visible}))
+        return FormField(setting, _component(setting, look | {"visible": visible}))
     with gr.Group(visible=visible, elem_classes="slid") as frame:
         component = _component(setting, look)
         slider = _slider(setting, key)
-    return Field(setting, component, slider, frame)
+    return FormField(setting, component, slider, frame)
 
 
 def _component(setting: Setting, look: dict[str, Any]) -> Any:

@@ -47,7 +47,7 @@ class Limits(NamedTuple):
     waiting: int = 64  # requests that wait
 
 
-class _Kept:
+class _RecentAnswers:
     """The last answers to requests without a token, for some minutes: the first page of everybody
     is alike, and a slider comes by the same places."""
 
@@ -77,7 +77,7 @@ class Office:
         self.limits = limits
         self._folder = TemporaryDirectory(prefix="weighbridge-", ignore_cleanup_errors=True)
         self._free: LifoQueue[_Clerk] = LifoQueue()  # the last to answer is the warmest
-        self._kept = _Kept()
+        self._kept = _RecentAnswers()
         self._seats = threading.BoundedSemaphore(limits.clerks + limits.waiting)
         self._clerks = [_Clerk(self._home(n), limits.seconds) for n in range(limits.clerks)]
         for clerk in reversed(self._clerks):

@@ -90,7 +90,7 @@ class Top(NamedTuple):
         return [self.model, self.gpu, self.lang, self.details, self.token]
 
 
-class Said(NamedTuple):
+class SharedChoices(NamedTuple):
     """The values of what all tabs share."""
 
     model: str
@@ -100,10 +100,10 @@ class Said(NamedTuple):
     token: str
 
 
-class Shown(NamedTuple):
+class AnswerOutputs(NamedTuple):
     """Where the answer of one tab stands."""
 
-    tab: forms.Tab
+    tab: forms.SpaceTab
     answer: Any
     command: Any = None
     markdown: Any = None
@@ -113,7 +113,7 @@ class Shown(NamedTuple):
         return [self.answer, *([self.command, self.markdown] if self.command else [])]
 
 
-class Told(NamedTuple):
+class PageAnswer(NamedTuple):
     """What an answer puts onto the page."""
 
     html: str
@@ -122,7 +122,7 @@ class Told(NamedTuple):
     draft: dict[str, str] | None = None
     address: str = ""
 
-    def values(self, shown: Shown) -> tuple[str, ...]:
+    def values(self, shown: AnswerOutputs) -> tuple[str, ...]:
         """What goes into the outputs of a tab."""
         return (self.html, self.command, self.markdown)[: len(shown.outputs)]
 
@@ -180,7 +180,7 @@ def _named(name: str, kind: str, say: gr.I18n) -> Any:
     )
 
 
-def _tab(name: str, say: gr.I18n, top: Top, ask: Ask) -> Shown:
+def _tab(name: str, say: gr.I18n, top: Top, ask: Ask) -> AnswerOutputs:
     buttons: list[Any] = []
 
     def button() -> None:
@@ -189,17 +189,17 @@ def _tab(name: str, say: gr.I18n, top: Top, ask: Ask) -> Shown:
 
     with gr.Tab(say(f"{name}.tab"), id=name) as tab, gr.Row():
         with gr.Column(scale=1, min_width=300):
-            found = forms.Tab(name, tuple(forms.sections(name, say, button)))
+            found = forms.SpaceTab(name, tuple(forms.sections(name, say, button)))
         with gr.Column(scale=2, min_width=320):
             shown = _shown(found, say)
     _events(shown, top, ask, [one.click for one in buttons], tab.select)
     return shown
 
 
-def _shown(tab: forms.Tab, say: gr.I18n) -> Shown:
+def _shown(tab: forms.SpaceTab, say: gr.I18n) -> AnswerOutputs:
     answer = gr.HTML("", html_template=SHOWN, elem_id=f"{tab.name}-answer")
     if tab.name in forms.LISTED:
-        return Shown(tab, answer)
+        return AnswerOutputs(tab, answer)
     command = gr.Textbox(
         label=say("command"), buttons=["copy"], interactive=False, elem_id=f"{tab.name}-command"
     )
@@ -207,10 +207,10 @@ def _shown(tab: forms.Tab, say: gr.I18n) -> Shown:
         markdown = gr.Textbox(
             label=say("markdown"), buttons=["copy"], lines=6, max_lines=20, interactive=False
         )
-    return Shown(tab, answer, command, markdown)
+    return AnswerOutputs(tab, answer, command, markdown)
 
 
-def _events(shown: Shown, top: Top, ask: Ask, asked: list[Any], opened: Any) -> None:
+def _events(shown: AnswerOutputs, top: Top, ask: Ask, asked: list[Any], opened: Any) -> None:
     """What makes the answer anew: a button, a change of a setting, and that the tab is opened."""
     tab = shown.tab
     inputs = [*top.asked, *tab.components]
@@ -230,13 +230,13 @@ def _events(shown: Shown, top: Top, ask: Ask, asked: list[Any], opened: Any) -> 
         gr.on(changed, partial(_visible, tab), tab.components, parts, **LIVE)
 
 
-def _changed(field: forms.Field) -> list[Any]:
+def _changed(field: forms.FormField) -> list[Any]:
     """Text is asked about when it is whole."""
     part = field.component
     return [part.submit, part.blur] if field.typed else [part.input]
 
 
-def _visible(tab: forms.Tab, *values: Any) -> dict[Any, Any]:
+def _visible(tab: forms.SpaceTab, *values: Any) -> dict[Any, Any]:
     return tab.shown(tab.said(values))
 
 
@@ -250,29 +250,31 @@ def _turned(name: str, answer: Callable[..., Any], current: str, *values: Any) -
     return gr.skip() if current == name else (*answer(*values), name)
 
 
-def _answered(ask: Ask, shown: Shown, *values: Any) -> tuple[Any, ...]:
-    count = len(Said._fields)
-    said = Said(*values[:count])
+def _answered(ask: Ask, shown: AnswerOutputs, *values: Any) -> tuple[Any, ...]:
+    count = len(SharedChoices._fields)
+    said = SharedChoices(*values[:count])
     if said.lang not in SAID:
         said = said._replace(lang="en")
     told = _told(ask, shown.tab, said, shown.tab.said(values[count:]))
     return (*told.values(shown), told.draft, told.address)
 
 
-def _told(ask: Ask, tab: forms.Tab, said: Said, settings: Mapping[str, Any]) -> Told:
+def _told(
+    ask: Ask, tab: forms.SpaceTab, said: SharedChoices, settings: Mapping[str, Any]
+) -> PageAnswer:
     """The answer to what was filled in, and the address that gives it again."""
     given = tab.given(settings)
     address = _address(tab.name, said, given)
     if tab.name in forms.ASKED and not (said.model or "").strip():
-        return Told(_refused(SAID[said.lang]["empty"]), address=address)
+        return PageAnswer(_refused(SAID[said.lang]["empty"]), address=address)
     found = ask(request(tab.name, said, given))
     if "error" in found:
-        return Told(_refused(found["error"]["message"]), address=address)
+        return PageAnswer(_refused(found["error"]["message"]), address=address)
     told = (found["html"], found.get("command", ""), found["markdown"], found.get("draft"))
-    return Told(*told, address)
+    return PageAnswer(*told, address)
 
 
-def request(tab: str, said: Said, given: Mapping[str, Any]) -> dict[str, Any]:
+def request(tab: str, said: SharedChoices, given: Mapping[str, Any]) -> dict[str, Any]:
     """What the office is asked."""
     asked: dict[str, Any] = {"task": tab, "workload": dict(given)}
     asked["view"] = {"lang": said.lang, "details": bool(said.details)}
@@ -285,7 +287,7 @@ def request(tab: str, said: Said, given: Mapping[str, Any]) -> dict[str, Any]:
 
 def first(lang: str) -> dict[str, Any]:
     """What a first visit asks."""
-    return request(forms.ASKED[0], Said(FIRST["model"], FIRST["gpu"], lang, False, ""), {})
+    return request(forms.ASKED[0], SharedChoices(FIRST["model"], FIRST["gpu"], lang, False, ""), {})
 
 
 def model_of(text: str) -> Any:
@@ -303,7 +305,7 @@ def _refused(message: str) -> str:
     return f'<p role="alert" class="refused">{escape(message)}</p>'
 
 
-def _address(tab: str, said: Said, given: Mapping[str, Any]) -> str:
+def _address(tab: str, said: SharedChoices, given: Mapping[str, Any]) -> str:
     """The query that gives the same answer; never with a token, nor with a whole config."""
     query = {"tab": tab}
     if tab in forms.ASKED:
@@ -315,7 +317,9 @@ def _address(tab: str, said: Said, given: Mapping[str, Any]) -> str:
     return f"?{urlencode(query)}"
 
 
-def _opening(blocks: gr.Blocks, top: Top, tabs: gr.Tabs, made: Sequence[Shown], ask: Ask) -> None:
+def _opening(
+    blocks: gr.Blocks, top: Top, tabs: gr.Tabs, made: Sequence[AnswerOutputs], ask: Ask
+) -> None:
     """What an address says, filled in and answered."""
     outputs: list[Any] = [tabs, top.model, top.gpu, top.lang, top.details, top.current, top.draft]
     for shown in made:
@@ -342,11 +346,11 @@ def _opening(blocks: gr.Blocks, top: Top, tabs: gr.Tabs, made: Sequence[Shown], 
     blocks.load(opened, None, outputs, **QUIET)
 
 
-def _said(query: Mapping[str, str], accepted: str) -> Said:
+def _said(query: Mapping[str, str], accepted: str) -> SharedChoices:
     """What all tabs share, of an address; the first visit has an example."""
     known = FIRST if not query.keys() & FIRST.keys() else {}
     lang = query.get("lang") or ("zh" if accepted.lower().startswith("zh") else "en")
-    return Said(
+    return SharedChoices(
         model=query.get("model", known.get("model", "")),
         gpu=query.get("gpu", known.get("gpu", "")),
         lang=lang if lang in SAID else "en",
@@ -355,7 +359,7 @@ def _said(query: Mapping[str, str], accepted: str) -> Said:
     )
 
 
-def _settings(tab: forms.Tab, query: Mapping[str, str]) -> Iterator[tuple[str, Any]]:
+def _settings(tab: forms.SpaceTab, query: Mapping[str, str]) -> Iterator[tuple[str, Any]]:
     """The settings of an address, those alone that the form can show."""
     for field in tab.fields:
         value = query.get(field.name)
@@ -368,7 +372,7 @@ def _settings(tab: forms.Tab, query: Mapping[str, str]) -> Iterator[tuple[str, A
             yield field.name, value
 
 
-def _filled(tab: forms.Tab, settings: Mapping[str, Any]) -> dict[Any, Any]:
+def _filled(tab: forms.SpaceTab, settings: Mapping[str, Any]) -> dict[Any, Any]:
     """The components with these settings in them, those shown that have a meaning."""
     updates = tab.shown(settings)
     for field in tab.fields:

@@ -13,7 +13,7 @@ The size of a device's buffer is the furthest byte that was ever in use. Source:
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from weighbridge.engines.llama_cpp.ggml.tensor import Tensor, same_layout
+from weighbridge.engines.llama_cpp.ggml.tensor import GgmlTensor, same_layout
 from weighbridge.units import align_up
 
 INPLACE = frozenset(
@@ -23,11 +23,11 @@ INPLACE = frozenset(
     )
 )
 UNBOUNDED = 1 << 62
-Size = Callable[[Tensor], int]  # what a device allocates for a tensor
+Size = Callable[[GgmlTensor], int]  # what a device allocates for a tensor
 
 
 @dataclass(slots=True)
-class Pool:
+class BufferPool:
     """One device's compute buffer: free blocks as [offset, size], by address; the last is open."""
 
     alignment: int
@@ -76,13 +76,13 @@ class Pool:
 
 
 @dataclass(slots=True)
-class Allocator:
-    pools: Sequence[Pool]
+class GraphAllocator:
+    pools: Sequence[BufferPool]
     sizes: Sequence[Size]  # by device
     inplace: frozenset[str] = INPLACE
 
     def run(
-        self, nodes: Sequence[tuple[Tensor, int]], leaves: Sequence[tuple[Tensor, int]]
+        self, nodes: Sequence[tuple[GgmlTensor, int]], leaves: Sequence[tuple[GgmlTensor, int]]
     ) -> None:
         for leaf, device in leaves:
             self._place(leaf, device)
@@ -95,7 +95,7 @@ class Allocator:
             for parent in node.src:
                 self._done(parent)
 
-    def _count(self, nodes: Sequence[tuple[Tensor, int]]) -> None:
+    def _count(self, nodes: Sequence[tuple[GgmlTensor, int]]) -> None:
         for node, device in nodes:
             if node.base is not None and node.op != "none":
                 node.base.views += 1
@@ -106,7 +106,7 @@ class Allocator:
                 if s.input:
                     self._place(s, device)
 
-    def _place(self, t: Tensor, device: int) -> None:
+    def _place(self, t: GgmlTensor, device: int) -> None:
         if t.held or t.base is not None or t.dev is not None:
             return
         t.held = True
@@ -115,7 +115,7 @@ class Allocator:
         t.place = device
         t.offset = self.pools[device].take(self.sizes[device](t))
 
-    def _reuse(self, t: Tensor) -> bool:
+    def _reuse(self, t: GgmlTensor) -> bool:
         """A view is never reused: ggml asks whether the parent itself was allocated."""
         for parent in t.src:
             if not parent.held or parent.kept or not same_layout(t, parent):
@@ -127,7 +127,7 @@ class Allocator:
                 return True
         return False
 
-    def _shrink(self, t: Tensor, owner: Tensor) -> None:
+    def _shrink(self, t: GgmlTensor, owner: GgmlTensor) -> None:
         """What the new owner of a block does not need is free again."""
         pool = self.pools[owner.place]
         size = self.sizes[owner.place]
@@ -135,7 +135,7 @@ class Allocator:
         if whole > now:
             pool.give(owner.offset + now, whole - now)
 
-    def _done(self, parent: Tensor) -> None:
+    def _done(self, parent: GgmlTensor) -> None:
         parent.users -= 1
         if parent.users or parent.views:
             return
@@ -148,7 +148,7 @@ class Allocator:
         if owner.views == 0 and owner.users == 0 and owner.held:
             self._free(owner)
 
-    def _free(self, t: Tensor) -> None:
+    def _free(self, t: GgmlTensor) -> None:
         if t.kept:
             return
         self.pools[t.place].give(t.offset, self.sizes[t.place](t))

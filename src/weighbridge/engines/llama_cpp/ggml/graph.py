@@ -11,8 +11,8 @@ from weighbridge.dtypes import DType
 from weighbridge.engines.llama_cpp.ggml.tensor import (
     F32,
     I32,
+    GgmlTensor,
     Shape,
-    Tensor,
     contiguous,
     elements,
     shape,
@@ -24,19 +24,21 @@ VIEWS = frozenset(("view", "reshape", "permute", "transpose"))
 
 class Graph:
     def __init__(self) -> None:
-        self.nodes: list[Tensor] = []
-        self.leaves: list[Tensor] = []
-        self.kept: dict[int, tuple[Tensor, ...]] = {}  # id of a node: what lives until it is done
+        self.nodes: list[GgmlTensor] = []
+        self.leaves: list[GgmlTensor] = []
+        self.kept: dict[
+            int, tuple[GgmlTensor, ...]
+        ] = {}  # id of a node: what lives until it is done
 
-    def expand(self, *tensors: Tensor) -> None:
+    def expand(self, *tensors: GgmlTensor) -> None:
         for t in tensors:
             self._visit(t)
 
-    def keep(self, tensors: Sequence[Tensor], until: Tensor) -> None:
+    def keep(self, tensors: Sequence[GgmlTensor], until: GgmlTensor) -> None:
         """A GPU computes several nodes at once and reads what the first of them read."""
         self.kept[id(until)] = tuple(tensors)
 
-    def _visit(self, t: Tensor) -> None:
+    def _visit(self, t: GgmlTensor) -> None:
         if t.reached:
             return
         t.reached = True
@@ -49,21 +51,21 @@ class Graph:
 # What is there before the graph
 
 
-def weight(dtype: DType, ne: Sequence[int], dev: int) -> Tensor:
-    t = Tensor("none", dtype, shape(*ne))
+def weight(dtype: DType, ne: Sequence[int], dev: int) -> GgmlTensor:
+    t = GgmlTensor("none", dtype, shape(*ne))
     t.dev, t.weight = dev, True
     return t
 
 
-def cache(dtype: DType, ne: Sequence[int], dev: int) -> Tensor:
-    t = Tensor("none", dtype, shape(*ne))
+def cache(dtype: DType, ne: Sequence[int], dev: int) -> GgmlTensor:
+    t = GgmlTensor("none", dtype, shape(*ne))
     t.dev = dev
     return t
 
 
-def entry(dtype: DType, *ne: int) -> Tensor:
+def entry(dtype: DType, *ne: int) -> GgmlTensor:
     """An input: filled by the host before each step."""
-    t = Tensor("none", dtype, shape(*ne))
+    t = GgmlTensor("none", dtype, shape(*ne))
     t.input = True
     return t
 
@@ -71,9 +73,9 @@ def entry(dtype: DType, *ne: int) -> Tensor:
 # Views
 
 
-def view(t: Tensor, ne: Sequence[int], nb: Sequence[int] = (), op: str = "view") -> Tensor:
+def view(t: GgmlTensor, ne: Sequence[int], nb: Sequence[int] = (), op: str = "view") -> GgmlTensor:
     """`nb` are the strides from the second on; by default those of a contiguous tensor."""
-    v = Tensor(op, t.dtype, shape(*ne), (t,))
+    v = GgmlTensor(op, t.dtype, shape(*ne), (t,))
     if nb:
         given = (t.dtype.nbytes, *nb)
         full = list(given)
@@ -84,13 +86,13 @@ def view(t: Tensor, ne: Sequence[int], nb: Sequence[int] = (), op: str = "view")
     return v
 
 
-def reshape(t: Tensor, *ne: int) -> Tensor:
+def reshape(t: GgmlTensor, *ne: int) -> GgmlTensor:
     return view(t, ne, op="reshape")
 
 
-def permute(t: Tensor, *axes: int) -> Tensor:
+def permute(t: GgmlTensor, *axes: int) -> GgmlTensor:
     """Axis i of `t` becomes axis axes[i]."""
-    v = Tensor("permute", t.dtype, t.ne, (t,))
+    v = GgmlTensor("permute", t.dtype, t.ne, (t,))
     ne, nb = [0] * 4, [0] * 4
     for i, to in enumerate(axes):
         ne[to], nb[to] = t.ne[i], t.nb[i]
@@ -99,30 +101,30 @@ def permute(t: Tensor, *axes: int) -> Tensor:
     return v
 
 
-def transpose(t: Tensor) -> Tensor:
+def transpose(t: GgmlTensor) -> GgmlTensor:
     v = permute(t, 1, 0, 2, 3)
     v.op = "transpose"
     return v
 
 
-def into(t: Tensor, target: Tensor, op: str = "cpy", *more: Tensor) -> Tensor:
+def into(t: GgmlTensor, target: GgmlTensor, op: str = "cpy", *more: GgmlTensor) -> GgmlTensor:
     """Written to memory that is there: a cache, or another tensor."""
-    v = Tensor(op, target.dtype, target.ne, (t, target) if op == "cpy" else (target, t, *more))
+    v = GgmlTensor(op, target.dtype, target.ne, (t, target) if op == "cpy" else (target, t, *more))
     v.nb = target.nb
     v.base = target.base or target
     return v
 
 
-def into_self(op: str, t: Tensor) -> Tensor:
+def into_self(op: str, t: GgmlTensor) -> GgmlTensor:
     """Changed where it is."""
-    v = Tensor(op, t.dtype, t.ne, (t,))
+    v = GgmlTensor(op, t.dtype, t.ne, (t,))
     v.nb = t.nb
     v.base = t.base or t
     return v
 
 
-def set_rows(target: Tensor, rows: Tensor, ids: Tensor) -> Tensor:
-    v = Tensor("set_rows", target.dtype, target.ne, (rows, ids, target))
+def set_rows(target: GgmlTensor, rows: GgmlTensor, ids: GgmlTensor) -> GgmlTensor:
+    v = GgmlTensor("set_rows", target.dtype, target.ne, (rows, ids, target))
     v.nb = target.nb
     v.base = target.base or target
     return v
@@ -131,69 +133,69 @@ def set_rows(target: Tensor, rows: Tensor, ids: Tensor) -> Tensor:
 # Nodes with memory of their own
 
 
-def like(op: str, t: Tensor, *others: Tensor, dtype: DType | None = None) -> Tensor:
+def like(op: str, t: GgmlTensor, *others: GgmlTensor, dtype: DType | None = None) -> GgmlTensor:
     """Make a tensor of the shape of `t`: additions, norms, activations, rotations."""
-    return Tensor(op, dtype or t.dtype, t.ne, (t, *others))
+    return GgmlTensor(op, dtype or t.dtype, t.ne, (t, *others))
 
 
-def mul_mat(w: Tensor, x: Tensor) -> Tensor:
-    return Tensor("mul_mat", F32, (w.ne[1], x.ne[1], x.ne[2], x.ne[3]), (w, x))
+def mul_mat(w: GgmlTensor, x: GgmlTensor) -> GgmlTensor:
+    return GgmlTensor("mul_mat", F32, (w.ne[1], x.ne[1], x.ne[2], x.ne[3]), (w, x))
 
 
-def mul_mat_id(w: Tensor, x: Tensor, ids: Tensor) -> Tensor:
-    return Tensor("mul_mat_id", F32, (w.ne[1], ids.ne[0], x.ne[2], 1), (w, x, ids))
+def mul_mat_id(w: GgmlTensor, x: GgmlTensor, ids: GgmlTensor) -> GgmlTensor:
+    return GgmlTensor("mul_mat_id", F32, (w.ne[1], ids.ne[0], x.ne[2], 1), (w, x, ids))
 
 
-def get_rows(t: Tensor, ids: Tensor) -> Tensor:
+def get_rows(t: GgmlTensor, ids: GgmlTensor) -> GgmlTensor:
     kind = I32 if t.dtype is I32 else F32
-    return Tensor("get_rows", kind, (t.ne[0], ids.ne[0], ids.ne[1], ids.ne[2]), (t, ids))
+    return GgmlTensor("get_rows", kind, (t.ne[0], ids.ne[0], ids.ne[1], ids.ne[2]), (t, ids))
 
 
-def cont(t: Tensor, *ne: int) -> Tensor:
-    return Tensor("cont", t.dtype, shape(*ne) if ne else t.ne, (t,))
+def cont(t: GgmlTensor, *ne: int) -> GgmlTensor:
+    return GgmlTensor("cont", t.dtype, shape(*ne) if ne else t.ne, (t,))
 
 
-def cast(t: Tensor, dtype: DType) -> Tensor:
+def cast(t: GgmlTensor, dtype: DType) -> GgmlTensor:
     """ggml_cast is a copy into memory of its own."""
-    return Tensor("cpy", dtype, t.ne, (t,))
+    return GgmlTensor("cpy", dtype, t.ne, (t,))
 
 
-def half(op: str, t: Tensor) -> Tensor:
+def half(op: str, t: GgmlTensor) -> GgmlTensor:
     """A gate and what it gates in one row: half of its width comes out."""
-    return Tensor(op, t.dtype, (t.ne[0] // 2, *t.ne[1:]), (t,))
+    return GgmlTensor(op, t.dtype, (t.ne[0] // 2, *t.ne[1:]), (t,))
 
 
-def sum_rows(t: Tensor) -> Tensor:
-    return Tensor("sum_rows", t.dtype, (1, *t.ne[1:]), (t,))
+def sum_rows(t: GgmlTensor) -> GgmlTensor:
+    return GgmlTensor("sum_rows", t.dtype, (1, *t.ne[1:]), (t,))
 
 
-def top_k(t: Tensor, k: int) -> Tensor:
+def top_k(t: GgmlTensor, k: int) -> GgmlTensor:
     """The first k of a sorted row of indices."""
-    ordered = Tensor("argsort", I32, t.ne, (t,))
+    ordered = GgmlTensor("argsort", I32, t.ne, (t,))
     return view(ordered, (k, *t.ne[1:]), ordered.nb[1:])
 
 
-def concat(a: Tensor, b: Tensor, axis: int) -> Tensor:
+def concat(a: GgmlTensor, b: GgmlTensor, axis: int) -> GgmlTensor:
     ne = list(a.ne)
     ne[axis] += b.ne[axis]
-    return Tensor("concat", a.dtype, (ne[0], ne[1], ne[2], ne[3]), (a, b))
+    return GgmlTensor("concat", a.dtype, (ne[0], ne[1], ne[2], ne[3]), (a, b))
 
 
-def repeat(t: Tensor, *ne: int) -> Tensor:
-    return Tensor("repeat", t.dtype, shape(*ne), (t,))
+def repeat(t: GgmlTensor, *ne: int) -> GgmlTensor:
+    return GgmlTensor("repeat", t.dtype, shape(*ne), (t,))
 
 
-def made(op: str, ne: Sequence[int], *src: Tensor, dtype: DType = F32) -> Tensor:
+def made(op: str, ne: Sequence[int], *src: GgmlTensor, dtype: DType = F32) -> GgmlTensor:
     """Make any other operation, by the shape of its result."""
-    return Tensor(op, dtype, shape(*ne), src)
+    return GgmlTensor(op, dtype, shape(*ne), src)
 
 
-def flash(q: Tensor, k: Tensor, v: Tensor, *others: Tensor) -> Tensor:
+def flash(q: GgmlTensor, k: GgmlTensor, v: GgmlTensor, *others: GgmlTensor) -> GgmlTensor:
     ne: Shape = (v.ne[0], q.ne[2], q.ne[1], q.ne[3])
-    return Tensor("flash_attn", F32, ne, (q, k, v, *others))
+    return GgmlTensor("flash_attn", F32, ne, (q, k, v, *others))
 
 
-def merged(t: Tensor) -> bool:
+def merged(t: GgmlTensor) -> bool:
     """Whether a row of all heads lies in one piece."""
     return t.nb[2] == strides(t.dtype, t.ne)[2]
 

@@ -17,18 +17,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from weighbridge.engines.llama_cpp.ggml.graph import VIEWS, Graph
-from weighbridge.engines.llama_cpp.ggml.tensor import Tensor
+from weighbridge.engines.llama_cpp.ggml.tensor import GgmlTensor
 
 BATCH = 32
-Supports = Callable[[Tensor, int], bool]
-Step = tuple[Tensor, int]
+Supports = Callable[[GgmlTensor, int], bool]
+Step = tuple[GgmlTensor, int]
 
 
 @dataclass(slots=True)
-class Split:
+class GraphSplit:
     backend: int
     start: int
-    inputs: list[Tensor] = field(default_factory=list)
+    inputs: list[GgmlTensor] = field(default_factory=list)
     end: int = 0
 
 
@@ -41,9 +41,9 @@ class Scheduler:
     copies: int = 1
     offload: bool = True
     all_inputs: bool = True  # a pipeline keeps inputs that no node reads as well
-    batch: Callable[[Tensor], int] = lambda t: 0
-    copied: dict[tuple[int, int], list[Tensor]] = field(default_factory=dict)
-    splits: list[Split] = field(default_factory=list)
+    batch: Callable[[GgmlTensor], int] = lambda t: 0
+    copied: dict[tuple[int, int], list[GgmlTensor]] = field(default_factory=dict)
+    splits: list[GraphSplit] = field(default_factory=list)
 
     def steps(self, g: Graph) -> tuple[list[Step], list[Step]]:
         """(nodes, leaves) in the order of allocation, each with its device."""
@@ -67,7 +67,7 @@ class Scheduler:
         for t in g.nodes:
             self._inherit(t)
 
-    def _from_memory(self, t: Tensor) -> int:
+    def _from_memory(self, t: GgmlTensor) -> int:
         stored = t.dev if t.base is None else t.base.dev
         if stored is not None:
             return stored if self.supports(t, stored) else -1
@@ -77,7 +77,7 @@ class Scheduler:
             return -1
         return next((self._with_weight(t, s) for s in t.src if s.weight), -1)
 
-    def _with_weight(self, t: Tensor, weight: Tensor) -> int:
+    def _with_weight(self, t: GgmlTensor, weight: GgmlTensor) -> int:
         at = weight.dev if weight.dev is not None else self.host
         if at != self.host:
             return at if self.supports(t, at) else -1
@@ -85,7 +85,7 @@ class Scheduler:
             return next((b for b in range(self.host) if self.supports(t, b)), at)
         return at
 
-    def _spread(self, work: Sequence[Tensor], *, gpu: bool) -> None:
+    def _spread(self, work: Sequence[GgmlTensor], *, gpu: bool) -> None:
         current = -1
         for t in work:
             if t.backend >= 0:
@@ -93,18 +93,18 @@ class Scheduler:
             elif current >= 0 and self.supports(t, current):
                 t.backend = current
 
-    def _best(self, t: Tensor) -> int:
+    def _best(self, t: GgmlTensor) -> int:
         """The first device that has most of its sources."""
         able = [b for b in range(self.host + 1) if self.supports(t, b)]
         return max(able, key=lambda b: (sum(self._at(s) == b for s in t.src), -b))
 
-    def _at(self, t: Tensor) -> int:
+    def _at(self, t: GgmlTensor) -> int:
         stored = t.dev if t.base is None else t.base.dev
         if stored is not None:
             return stored
         return t.backend if t.backend >= 0 or t.base is None else t.base.backend
 
-    def _inherit(self, t: Tensor) -> None:
+    def _inherit(self, t: GgmlTensor) -> None:
         if t.backend < 0 and t.base is not None:
             t.backend = t.base.backend
         for s in t.src:
@@ -116,14 +116,14 @@ class Scheduler:
     # Splits
 
     def _cut(self, g: Graph) -> None:
-        split: Split | None = None
+        split: GraphSplit | None = None
         for i, t in enumerate(g.nodes):
             if t.op in VIEWS:
                 continue
             if split is None or t.backend != split.backend or self._frees(t, split):
                 if split is not None:
                     split.end = i
-                split = Split(t.backend, 0 if split is None else i)
+                split = GraphSplit(t.backend, 0 if split is None else i)
                 self.splits.append(split)
             for j, s in enumerate(t.src):
                 if self._at(s) != t.backend:
@@ -131,19 +131,19 @@ class Scheduler:
         if split is not None:
             split.end = len(g.nodes)
 
-    def _frees(self, t: Tensor, split: Split) -> bool:
+    def _frees(self, t: GgmlTensor, split: GraphSplit) -> bool:
         """A weight from elsewhere starts a split, so that the memory of earlier ones is free."""
         return bool(split.inputs) and any(s.weight and s.dev != t.backend for s in t.src)
 
-    def _copy(self, s: Tensor, split: Split) -> Tensor:
+    def _copy(self, s: GgmlTensor, split: GraphSplit) -> GgmlTensor:
         key = (id(s), split.backend)
         if key not in self.copied:
             self.copied[key] = [self._duplicate(s) for _ in range(self.copies)]
             split.inputs.append(s)
         return self.copied[key][0]
 
-    def _duplicate(self, s: Tensor) -> Tensor:
-        c = Tensor("none", s.dtype, s.ne)
+    def _duplicate(self, s: GgmlTensor) -> GgmlTensor:
+        c = GgmlTensor("none", s.dtype, s.ne)
         c.nb = s.nb
         c.input = c.kept = self.copies > 1
         return c
@@ -162,7 +162,7 @@ class Scheduler:
                     result += self._kept_until(g, t)
         return result
 
-    def _kept_until(self, g: Graph, t: Tensor) -> list[Step]:
+    def _kept_until(self, g: Graph, t: GgmlTensor) -> list[Step]:
         return [(_holding(s), t.backend) for s in g.kept.get(id(t), ())]
 
     def _leaves(self, g: Graph) -> list[Step]:
@@ -189,8 +189,8 @@ class Scheduler:
         return result
 
 
-def _holding(s: Tensor) -> Tensor:
+def _holding(s: GgmlTensor) -> GgmlTensor:
     """A node that does nothing but need its source."""
-    t = Tensor("none", s.dtype, s.ne, (s,))
+    t = GgmlTensor("none", s.dtype, s.ne, (s,))
     t.base = s.base or s
     return t

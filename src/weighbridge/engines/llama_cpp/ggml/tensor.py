@@ -15,7 +15,7 @@ F32, F16, I32, I64 = (GGML_BY_NAME[name] for name in ("F32", "F16", "I32", "I64"
 Shape = tuple[int, int, int, int]
 
 
-class Tensor:
+class GgmlTensor:
     """`base` is the tensor that a view looks into, `dev` the device of what is stored already: a
     weight, or a cache. The rest belongs to the scheduler and the allocator."""
 
@@ -41,7 +41,7 @@ class Tensor:
         "weight",
     )  # fmt: skip
 
-    def __init__(self, op: str, dtype: DType, ne: Shape, src: Sequence["Tensor"] = ()) -> None:
+    def __init__(self, op: str, dtype: DType, ne: Shape, src: Sequence["GgmlTensor"] = ()) -> None:
         self.op = op
         self.dtype = dtype
         self.ne = ne
@@ -50,7 +50,7 @@ class Tensor:
         third = second * ne[1]
         self.nb = (first, second, third, third * ne[2])
         self.src = list(src)
-        self.base: Tensor | None = None
+        self.base: GgmlTensor | None = None
         self.dev: int | None = None
         self.weight = self.input = self.kept = self.reached = self.held = False
         self.backend = -1
@@ -76,7 +76,7 @@ def strides(dtype: DType, ne: Shape) -> Shape:
     return first, second, third, third * ne[2]
 
 
-def extent(t: Tensor) -> int:
+def extent(t: GgmlTensor) -> int:
     if 0 in t.ne:
         return 0
     if t.dtype.block == 1:
@@ -90,13 +90,13 @@ def shape(*ne: int) -> Shape:
     return full[0], full[1], full[2], full[3]
 
 
-def elements(t: Tensor) -> int:
+def elements(t: GgmlTensor) -> int:
     return prod(t.ne)
 
 
-def contiguous(t: Tensor) -> bool:
+def contiguous(t: GgmlTensor) -> bool:
     return t.nb == strides(t.dtype, t.ne)
 
 
-def same_layout(a: Tensor, b: Tensor) -> bool:
+def same_layout(a: GgmlTensor, b: GgmlTensor) -> bool:
     return a.ne == b.ne and a.nb == b.nb and a.dtype is b.dtype

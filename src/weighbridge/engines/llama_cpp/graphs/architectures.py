@@ -12,7 +12,7 @@ from weighbridge.arch.cache_layers.gguf import ENCODER_GRAPHS, UNROTATED
 from weighbridge.engines.llama_cpp.graphs.build import Build
 from weighbridge.engines.llama_cpp.graphs.encoder import encoder
 from weighbridge.engines.llama_cpp.graphs.feeds import Act, Routing
-from weighbridge.engines.llama_cpp.graphs.transformer import Style, decoder
+from weighbridge.engines.llama_cpp.graphs.transformer import GraphStyle, decoder
 
 LATE_ROWS = {
     **dict.fromkeys(("gpt-oss", "step35"), "before"),
@@ -20,73 +20,73 @@ LATE_ROWS = {
     **dict.fromkeys(("gemma4", "cohere2moe", "hy-v3", "bailingmoe3"), "after"),
 }
 SIGMOID = Routing(scores="sigmoid", scaled=True)
-LAYER_NORM = Style(norm="norm")
-STYLES: Mapping[str, Style] = {
-    "llama": Style(),
-    "qwen2": Style(),
-    "qwen2vl": Style(),
-    "qwen3": Style(),
-    "qwen3vl": Style(),
-    "qwen2moe": Style(routing=Routing(normed=False)),
-    "qwen3moe": Style(),
-    "qwen3vlmoe": Style(),
-    "qwen3next": Style(early_norm=True, repeats_heads=True),
-    "qwen35": Style(early_norm=True),
-    "qwen35moe": Style(early_norm=True),
-    "olmoe": Style(routing=Routing(normed=False)),
-    "olmo2": Style(),
-    "gemma": Style(scaled_queries=True),
-    "gemma2": Style(scaled_queries=True),
-    "gemma3": Style(scaled_queries=True),
-    "gemma3n": Style(),
-    "gemma4": Style(normed_values=True),
-    "phi2": Style(norm="norm", parallel=True, scaled_queries=True, attention_first=True),
-    "phi3": Style(scaled_queries=True, start_first=(False, True)),
-    "glm4": Style(),
-    "glm4moe": Style(routing=SIGMOID),
-    "chatglm": Style(),
-    "deepseek2": Style(routing=SIGMOID),
-    "deepseek": Style(routing=Routing(normed=False)),
-    "gpt-oss": Style(routing=Routing(scores="late", normed=False), act=Act(rare=True)),
-    "llama4": Style(
+LAYER_NORM = GraphStyle(norm="norm")
+STYLES: Mapping[str, GraphStyle] = {
+    "llama": GraphStyle(),
+    "qwen2": GraphStyle(),
+    "qwen2vl": GraphStyle(),
+    "qwen3": GraphStyle(),
+    "qwen3vl": GraphStyle(),
+    "qwen2moe": GraphStyle(routing=Routing(normed=False)),
+    "qwen3moe": GraphStyle(),
+    "qwen3vlmoe": GraphStyle(),
+    "qwen3next": GraphStyle(early_norm=True, repeats_heads=True),
+    "qwen35": GraphStyle(early_norm=True),
+    "qwen35moe": GraphStyle(early_norm=True),
+    "olmoe": GraphStyle(routing=Routing(normed=False)),
+    "olmo2": GraphStyle(),
+    "gemma": GraphStyle(scaled_queries=True),
+    "gemma2": GraphStyle(scaled_queries=True),
+    "gemma3": GraphStyle(scaled_queries=True),
+    "gemma3n": GraphStyle(),
+    "gemma4": GraphStyle(normed_values=True),
+    "phi2": GraphStyle(norm="norm", parallel=True, scaled_queries=True, attention_first=True),
+    "phi3": GraphStyle(scaled_queries=True, start_first=(False, True)),
+    "glm4": GraphStyle(),
+    "glm4moe": GraphStyle(routing=SIGMOID),
+    "chatglm": GraphStyle(),
+    "deepseek2": GraphStyle(routing=SIGMOID),
+    "deepseek": GraphStyle(routing=Routing(normed=False)),
+    "gpt-oss": GraphStyle(routing=Routing(scores="late", normed=False), act=Act(rare=True)),
+    "llama4": GraphStyle(
         routing=Routing(scores="sigmoid", normed=False, before=True), rope="near", unit_keys=True
     ),
-    "granite": Style(scaled_residual=True),
-    "granitemoe": Style(scaled_residual=True),
-    "granitehybrid": Style(scaled_residual=True, rope="none"),
-    "nemotron_h": Style(rope="none", act=Act(squared=True)),
-    "nemotron_h_moe": Style(rope="none", act=Act(squared=True), routing=SIGMOID),
-    "nemotron": Style(norm="norm", act=Act(squared=True)),
-    "minimax-m2": Style(routing=Routing(scores="sigmoid")),
-    "deci": Style(),
-    "lfm2": Style(start_first=(True, True)),
-    "lfm2moe": Style(start_first=(True, True), routing=Routing(scores="sigmoid")),
-    "mamba": Style(),
-    "mamba2": Style(),
-    "jamba": Style(start_first=(True, True), rope="none", routing=Routing(normed=False)),
-    "falcon-h1": Style(),
-    "falcon": Style(norm="norm", parallel=True),
-    "gptneox": Style(norm="norm", parallel=True),
-    "gpt2": Style(norm="norm", rope="none"),
-    "starcoder": Style(norm="norm", rope="none"),
+    "granite": GraphStyle(scaled_residual=True),
+    "granitemoe": GraphStyle(scaled_residual=True),
+    "granitehybrid": GraphStyle(scaled_residual=True, rope="none"),
+    "nemotron_h": GraphStyle(rope="none", act=Act(squared=True)),
+    "nemotron_h_moe": GraphStyle(rope="none", act=Act(squared=True), routing=SIGMOID),
+    "nemotron": GraphStyle(norm="norm", act=Act(squared=True)),
+    "minimax-m2": GraphStyle(routing=Routing(scores="sigmoid")),
+    "deci": GraphStyle(),
+    "lfm2": GraphStyle(start_first=(True, True)),
+    "lfm2moe": GraphStyle(start_first=(True, True), routing=Routing(scores="sigmoid")),
+    "mamba": GraphStyle(),
+    "mamba2": GraphStyle(),
+    "jamba": GraphStyle(start_first=(True, True), rope="none", routing=Routing(normed=False)),
+    "falcon-h1": GraphStyle(),
+    "falcon": GraphStyle(norm="norm", parallel=True),
+    "gptneox": GraphStyle(norm="norm", parallel=True),
+    "gpt2": GraphStyle(norm="norm", rope="none"),
+    "starcoder": GraphStyle(norm="norm", rope="none"),
     "starcoder2": LAYER_NORM,
-    "bloom": Style(norm="norm", rope="none"),
-    "mpt": Style(norm="norm", rope="none"),
+    "bloom": GraphStyle(norm="norm", rope="none"),
+    "mpt": GraphStyle(norm="norm", rope="none"),
     "stablelm": LAYER_NORM,
-    "command-r": Style(norm="norm", parallel=True),
-    "cohere2": Style(norm="norm", parallel=True, rope="near"),
-    "exaone4": Style(),
-    "smollm3": Style(rope_skips=UNROTATED["smollm3"]),
-    "seed_oss": Style(),
-    "arcee": Style(act=Act(squared=True)),
-    "mistral3": Style(),
-    "bitnet": Style(),
-    "ernie4_5": Style(),
-    "ernie4_5-moe": Style(),
-    "hunyuan-dense": Style(),
-    "hunyuan-moe": Style(),
-    "dots1": Style(routing=SIGMOID),
-    "bailingmoe2": Style(routing=SIGMOID),
+    "command-r": GraphStyle(norm="norm", parallel=True),
+    "cohere2": GraphStyle(norm="norm", parallel=True, rope="near"),
+    "exaone4": GraphStyle(),
+    "smollm3": GraphStyle(rope_skips=UNROTATED["smollm3"]),
+    "seed_oss": GraphStyle(),
+    "arcee": GraphStyle(act=Act(squared=True)),
+    "mistral3": GraphStyle(),
+    "bitnet": GraphStyle(),
+    "ernie4_5": GraphStyle(),
+    "ernie4_5-moe": GraphStyle(),
+    "hunyuan-dense": GraphStyle(),
+    "hunyuan-moe": GraphStyle(),
+    "dots1": GraphStyle(routing=SIGMOID),
+    "bailingmoe2": GraphStyle(routing=SIGMOID),
 }
 
 
@@ -94,8 +94,8 @@ def known(arch: str) -> bool:
     return arch in STYLES or arch in ENCODER_GRAPHS
 
 
-def style_of(b: Build) -> Style:
-    found = STYLES.get(b.net.arch, Style())
+def style_of(b: Build) -> GraphStyle:
+    found = STYLES.get(b.net.arch, GraphStyle())
     late = LATE_ROWS.get(b.net.arch, "") if b.step.rules.late_rows else ""
     return replace(found, late_rows=late)
 

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 
 from weighbridge.arch.mixers import Latent
 from weighbridge.engines.llama_cpp.ggml import graph as g
-from weighbridge.engines.llama_cpp.ggml.tensor import F16, F32, Tensor
+from weighbridge.engines.llama_cpp.ggml.tensor import F16, F32, GgmlTensor
 from weighbridge.engines.llama_cpp.graphs.build import Build
 from weighbridge.units import MIB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Heads:
+class CacheHeads:
     """Key-value heads of one layer's cache, and the sizes of their keys and values."""
 
     kv: int
@@ -30,7 +30,9 @@ class Heads:
     owner: int | None = None  # the layer whose cache it reads, where that is another
 
 
-def attend(b: Build, h: Heads, q: Tensor, k: Tensor | None, v: Tensor | None) -> Tensor:
+def attend(
+    b: Build, h: CacheHeads, q: GgmlTensor, k: GgmlTensor | None, v: GgmlTensor | None
+) -> GgmlTensor:
     """Stores keys and values and attends to the whole cache. [all heads' values, tokens]"""
     q, k, v, back = rotated(b, h, q, k, v)
     order = (q, v, k) if b.step.rules.keys_last else (q, k, v)
@@ -44,14 +46,14 @@ def attend(b: Build, h: Heads, q: Tensor, k: Tensor | None, v: Tensor | None) ->
     return out
 
 
-def store(b: Build, h: Heads, k: Tensor | None, v: Tensor | None) -> None:
+def store(b: Build, h: CacheHeads, k: GgmlTensor | None, v: GgmlTensor | None) -> None:
     if k is not None:
         b.graph.expand(stored_keys(b, h, k))
     if v is not None and not h.latent:
         b.graph.expand(stored_values(b, h, v))
 
 
-def stored_keys(b: Build, h: Heads, k: Tensor) -> Tensor:
+def stored_keys(b: Build, h: CacheHeads, k: GgmlTensor) -> GgmlTensor:
     cache = b.cache(h.layer, "k", h.kv * h.key, h.near)
     if not b.step.rules.set_rows:
         return g.into(k, g.view(cache, (b.step.tokens * h.kv * h.key,)))
@@ -59,13 +61,13 @@ def stored_keys(b: Build, h: Heads, k: Tensor) -> Tensor:
     return g.set_rows(merged_streams(b, cache), rows, b.rows_of("k", h.near))
 
 
-def merged_streams(b: Build, cache: Tensor) -> Tensor:
+def merged_streams(b: Build, cache: GgmlTensor) -> GgmlTensor:
     if b.step.streams == 1:
         return cache
     return g.reshape(cache, cache.ne[0], cache.ne[1] * cache.ne[2])
 
 
-def stored_values(b: Build, h: Heads, v: Tensor) -> Tensor:
+def stored_values(b: Build, h: CacheHeads, v: GgmlTensor) -> GgmlTensor:
     width, tokens = h.kv * h.value, b.step.tokens
     cache = b.cache(h.layer, "v", width_of_values(b, h), h.near)
     if not b.step.rules.set_rows:
@@ -81,7 +83,7 @@ def stored_values(b: Build, h: Heads, v: Tensor) -> Tensor:
     return g.set_rows(single, g.reshape(flat, 1, g.elements(flat)), ids)
 
 
-def old_values(b: Build, h: Heads, v: Tensor, cache: Tensor) -> Tensor:
+def old_values(b: Build, h: CacheHeads, v: GgmlTensor, cache: GgmlTensor) -> GgmlTensor:
     """Store values as builds did before rows were stored by number: a copy to the cells in order,
     turned for the product."""
     width, tokens = h.kv * h.value, b.step.tokens
@@ -92,14 +94,14 @@ def old_values(b: Build, h: Heads, v: Tensor, cache: Tensor) -> Tensor:
     return g.into(g.transpose(flat), target)
 
 
-def width_of_values(b: Build, h: Heads) -> int:
+def width_of_values(b: Build, h: CacheHeads) -> int:
     """Return the width of cached values. Without flash attention all layers have the widest
     (TAG_V_CACHE_VARIABLE)."""
     own = h.kv * h.value
     return own if b.step.flash else max(own, b.widest)
 
 
-def cached_keys(b: Build, h: Heads) -> Tensor:
+def cached_keys(b: Build, h: CacheHeads) -> GgmlTensor:
     at = h.layer if h.owner is None else h.owner
     cache = b.cache(at, "k", h.kv * h.key, h.near)
     row = cache.dtype.size(h.key)
@@ -107,7 +109,7 @@ def cached_keys(b: Build, h: Heads) -> Tensor:
     return g.view(cache, ne, (row, cache.nb[1], cache.nb[2]))
 
 
-def cached_values(b: Build, h: Heads) -> Tensor:
+def cached_values(b: Build, h: CacheHeads) -> GgmlTensor:
     at = h.layer if h.owner is None else h.owner
     cache = b.cache(at, "v", width_of_values(b, h), h.near)
     cells, streams = cache.ne[1], b.step.streams
@@ -119,11 +121,13 @@ def cached_values(b: Build, h: Heads) -> Tensor:
     return g.view(cache, (cells, h.kv, h.value, streams), (row * h.value, row, cache.nb[2]))
 
 
-def latent_values(keys: Tensor, h: Heads) -> Tensor:
+def latent_values(keys: GgmlTensor, h: CacheHeads) -> GgmlTensor:
     return g.view(keys, (h.value, *keys.ne[1:]), keys.nb[1:])
 
 
-def scores(b: Build, q: Tensor, k: Tensor, v: Tensor, mask: Tensor, layer: int) -> Tensor:
+def scores(
+    b: Build, q: GgmlTensor, k: GgmlTensor, v: GgmlTensor, mask: GgmlTensor, layer: int
+) -> GgmlTensor:
     turned = v.nb[1] > v.nb[2]
     streams = k.ne[3]
     per = q.ne[2] // streams
@@ -146,7 +150,9 @@ def scores(b: Build, q: Tensor, k: Tensor, v: Tensor, mask: Tensor, layer: int) 
     return out
 
 
-def _flash(b: Build, q: Tensor, k: Tensor, v: Tensor, mask: Tensor, layer: int) -> Tensor:
+def _flash(
+    b: Build, q: GgmlTensor, k: GgmlTensor, v: GgmlTensor, mask: GgmlTensor, layer: int
+) -> GgmlTensor:
     k, v = (g.cast(t, F16) if t.dtype is F32 else t for t in (k, v))
     sinks = b.of(layer, "attn_sinks")
     out = g.flash(q, k, v, mask, *([sinks] if sinks is not None else []))
@@ -159,18 +165,18 @@ def _flash(b: Build, q: Tensor, k: Tensor, v: Tensor, mask: Tensor, layer: int) 
     return out
 
 
-def _up(b: Build, layer: int) -> Tensor | None:
+def _up(b: Build, layer: int) -> GgmlTensor | None:
     """Latent attention: from the latent to each head's values."""
     latent = any(isinstance(m, Latent) for m in b.net.layers[layer].mixers)
     return b.of(layer, "attn_v_b") if latent else None
 
 
-def _expanded(b: Build, kqv: Tensor, layer: int) -> Tensor:
+def _expanded(b: Build, kqv: GgmlTensor, layer: int) -> GgmlTensor:
     up = _up(b, layer)
     return kqv if up is None else g.mul_mat(up, kqv)
 
 
-def softened(b: Build, kq: Tensor, mask: Tensor) -> Tensor:
+def softened(b: Build, kq: GgmlTensor, mask: GgmlTensor) -> GgmlTensor:
     if not b.net.softcap:
         return g.like("soft_max", kq, mask)
     if b.step.rules.fused:
@@ -181,7 +187,7 @@ def softened(b: Build, kq: Tensor, mask: Tensor) -> Tensor:
 # ik_llama.cpp: scores that are more than -amb MiB are made of one head at a time
 
 
-def in_turns(b: Build, k: Tensor, q: Tensor) -> bool:
+def in_turns(b: Build, k: GgmlTensor, q: GgmlTensor) -> bool:
     if not b.step.largest_batch or k.ne[2] != q.ne[2]:
         return False
     return mib(k.ne[1] * q.ne[1] * q.ne[2] * F32.nbytes) > b.step.largest_batch
@@ -191,8 +197,10 @@ def mib(size: int) -> int:
     return size // MIB
 
 
-def head_by_head(b: Build, q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
-    total: Tensor | None = None
+def head_by_head(
+    b: Build, q: GgmlTensor, k: GgmlTensor, v: GgmlTensor, mask: GgmlTensor
+) -> GgmlTensor:
+    total: GgmlTensor | None = None
     for _ in range(q.ne[2]):
         q1, k1, v1 = (g.view(t, (*t.ne[:2], 1), t.nb[1:3]) for t in (q, k, v))
         one = g.mul_mat(v1, softened(b, g.mul_mat(k1, q1), mask))
@@ -205,8 +213,8 @@ def head_by_head(b: Build, q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Ten
 
 
 def rotated(
-    b: Build, h: Heads, q: Tensor, k: Tensor | None, v: Tensor | None
-) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
+    b: Build, h: CacheHeads, q: GgmlTensor, k: GgmlTensor | None, v: GgmlTensor | None
+) -> tuple[GgmlTensor, GgmlTensor | None, GgmlTensor | None, GgmlTensor | None]:
     if not b.step.rules.rotates_cache:
         return q, k, v, None
     keys = _rotation(b, "k", h.key, h.near) if b.step.type_k.block > 1 else None
@@ -219,7 +227,7 @@ def rotated(
     return q, k, hadamard(v, values) if v is not None else None, values
 
 
-def _rotation(b: Build, kind: str, size: int, near: bool) -> Tensor | None:
+def _rotation(b: Build, kind: str, size: int, near: bool) -> GgmlTensor | None:
     if size % 64:
         return None
     side = 64
@@ -228,7 +236,7 @@ def _rotation(b: Build, kind: str, size: int, near: bool) -> Tensor | None:
     return b.entry(f"{kind}_rot{near}", g.entry(F32, side, side))
 
 
-def hadamard(t: Tensor, matrix: Tensor) -> Tensor:
+def hadamard(t: GgmlTensor, matrix: GgmlTensor) -> GgmlTensor:
     side = matrix.ne[0]
     flat = g.reshape(t, side, g.elements(t) // side)
     return g.reshape(g.mul_mat(matrix, flat), *t.ne)

@@ -6,9 +6,9 @@ from functools import cached_property
 from weighbridge.arch.cache_layers.gguf import UNROTATED
 from weighbridge.arch.mixers import Attention, Latent, Mixer, Shared
 from weighbridge.engines.llama_cpp.ggml import graph as g
-from weighbridge.engines.llama_cpp.ggml.tensor import F16, F32, I32, I64, Tensor
+from weighbridge.engines.llama_cpp.ggml.tensor import F16, F32, I32, I64, GgmlTensor
 from weighbridge.engines.llama_cpp.graphs.network import Network
-from weighbridge.engines.llama_cpp.graphs.step import Placement, Step
+from weighbridge.engines.llama_cpp.graphs.step import GraphStep, Placement
 from weighbridge.errors import UnsupportedError
 from weighbridge.kept import kept
 
@@ -22,16 +22,16 @@ class UnknownGraphError(UnsupportedError):
 class Build:
     """One graph in the making."""
 
-    def __init__(self, net: Network, step: Step, at: Placement) -> None:
+    def __init__(self, net: Network, step: GraphStep, at: Placement) -> None:
         self.net, self.step, self.at = net, step, at
         self.graph = g.Graph()
-        self._weights: dict[str, Tensor] = {}
-        self._inputs: dict[str, Tensor] = {}
-        self._caches: dict[tuple[int, str], Tensor] = {}
+        self._weights: dict[str, GgmlTensor] = {}
+        self._inputs: dict[str, GgmlTensor] = {}
+        self._caches: dict[tuple[int, str], GgmlTensor] = {}
 
     # Leaves
 
-    def weight(self, name: str) -> Tensor | None:
+    def weight(self, name: str) -> GgmlTensor | None:
         if name not in self._weights:
             found = self.net.weights.get(name)
             if found is None:
@@ -39,7 +39,7 @@ class Build:
             self._weights[name] = g.weight(found.dtype, found.ne, self.at.weight(name))
         return self._weights[name]
 
-    def of(self, layer: int, *names: str) -> Tensor | None:
+    def of(self, layer: int, *names: str) -> GgmlTensor | None:
         """The first of these tensors that the layer has; ".weight" unless the name says more."""
         there = self.net.named(layer)
         for name in names:
@@ -47,16 +47,16 @@ class Build:
                 return self.weight(there[name])
         return None
 
-    def must(self, layer: int, *names: str) -> Tensor:
+    def must(self, layer: int, *names: str) -> GgmlTensor:
         found = self.of(layer, *names)
         if found is None:
             raise UnknownGraphError(f"{self.net.arch}: layer {layer} has no tensor {names[0]}")
         return found
 
-    def entry(self, name: str, make: Tensor) -> Tensor:
+    def entry(self, name: str, make: GgmlTensor) -> GgmlTensor:
         return self._inputs.setdefault(name, make)
 
-    def cache(self, layer: int, kind: str, width: int, near: bool) -> Tensor:
+    def cache(self, layer: int, kind: str, width: int, near: bool) -> GgmlTensor:
         """The keys ("k") or values ("v") of a layer, for all cells."""
         s = self.step
         key = (layer, kind)
@@ -66,7 +66,7 @@ class Build:
             self._caches[key] = g.cache(dtype, (width, cells, s.streams), self.at.cache(layer))
         return self._caches[key]
 
-    def state(self, layer: int, kind: str, width: int) -> Tensor:
+    def state(self, layer: int, kind: str, width: int) -> GgmlTensor:
         key = (layer, kind)
         if key not in self._caches:
             self._caches[key] = g.cache(F32, (width, self.step.slots), self.at.cache(layer))
@@ -74,18 +74,18 @@ class Build:
 
     # Inputs
 
-    def positions(self) -> Tensor:
+    def positions(self) -> GgmlTensor:
         return self.entry("pos", g.entry(I32, self.step.tokens * self.net.positions))
 
-    def out_ids(self) -> Tensor:
+    def out_ids(self) -> GgmlTensor:
         return self.entry("out_ids", g.entry(I32, self.step.outputs))
 
-    def rows_of(self, kind: str, near: bool, width: int = 1) -> Tensor:
+    def rows_of(self, kind: str, near: bool, width: int = 1) -> GgmlTensor:
         """Make the tensor that says where this step's keys or values go: a row a token, or an
         element each."""
         return self.entry(f"{kind}_idxs{near}", g.entry(I64, self.step.tokens * width))
 
-    def mask(self, near: bool) -> Tensor:
+    def mask(self, near: bool) -> GgmlTensor:
         s, rules = self.step, self.step.rules
         name = f"mask{near}"
         if name not in self._inputs:
@@ -95,7 +95,7 @@ class Build:
             self._inputs[name] = g.cast(raw, F16) if s.flash and not rules.half_mask else raw
         return self._inputs[name]
 
-    def full_mask(self) -> Tensor:
+    def full_mask(self) -> GgmlTensor:
         """Make the mask of an encoder: every token of the step against every other."""
         s = self.step
         dtype = F16 if s.flash and s.rules.half_mask else F32
@@ -103,18 +103,23 @@ class Build:
 
     # Products and norms
 
-    def mul(self, w: Tensor, x: Tensor) -> Tensor:
+    def mul(self, w: GgmlTensor, x: GgmlTensor) -> GgmlTensor:
         return g.mul_mat(w, x)
 
-    def linear(self, layer: int, name: str, x: Tensor) -> Tensor:
+    def linear(self, layer: int, name: str, x: GgmlTensor) -> GgmlTensor:
         """A matrix and its bias, if it has one."""
         y = g.mul_mat(self.must(layer, name), x)
         bias = self.of(layer, f"{name}.bias")
         return g.like("add", y, bias) if bias is not None else y
 
     def norm(
-        self, x: Tensor, w: Tensor | None, b: Tensor | None, layer: int = -1, kind: str = "rms_norm"
-    ) -> Tensor:
+        self,
+        x: GgmlTensor,
+        w: GgmlTensor | None,
+        b: GgmlTensor | None,
+        layer: int = -1,
+        kind: str = "rms_norm",
+    ) -> GgmlTensor:
         if self.step.rules.fused and kind == "rms_norm" and w is not None:
             y = g.like("fused_rms_norm", x, w)
             return g.like("add", y, b) if b is not None else y
@@ -125,11 +130,13 @@ class Build:
             y = g.like("mul", y, w)
         return g.like("add", y, b) if b is not None else y
 
-    def layer_norm(self, layer: int, name: str, x: Tensor, kind: str = "rms_norm") -> Tensor:
+    def layer_norm(
+        self, layer: int, name: str, x: GgmlTensor, kind: str = "rms_norm"
+    ) -> GgmlTensor:
         """The layer's norm of that name; without the tensor, a norm without a weight."""
         return self.norm(x, self.of(layer, name), self.of(layer, f"{name}.bias"), layer, kind)
 
-    def rope(self, x: Tensor, *factors: Tensor | None) -> Tensor:
+    def rope(self, x: GgmlTensor, *factors: GgmlTensor | None) -> GgmlTensor:
         return g.like("rope", x, self.positions(), *(f for f in factors if f is not None))
 
     def mixer(self, layer: int) -> Mixer:
@@ -140,7 +147,7 @@ class Build:
             raise UnknownGraphError(f"{self.net.arch}: layer {layer} mixes nothing")
         return (attention or found)[0]
 
-    def rope_factors(self, layer: int) -> Tensor | None:
+    def rope_factors(self, layer: int) -> GgmlTensor | None:
         """One tensor in the file, a copy on every device that has layers."""
         found = self.net.weights.get("rope_freqs.weight")
         if found is None:
@@ -180,12 +187,12 @@ class Build:
         turn = layer % UNROTATED.get(self.net.arch, 1)
         return self.net.kind(layer), at, self.at.cache(layer), moved, turn
 
-    def output(self, t: Tensor) -> Tensor:
+    def output(self, t: GgmlTensor) -> GgmlTensor:
         """Keep a tensor to the end of the step, for whoever asks for it."""
         t.kept = self.step.rules.keeps_outputs
         return t
 
-    def add(self, a: Tensor, b: Tensor) -> Tensor:
+    def add(self, a: GgmlTensor, b: GgmlTensor) -> GgmlTensor:
         return g.like("add", a, b)
 
 

@@ -6,7 +6,7 @@ Source: llama.cpp 0c1e57098 src/models/bert.cpp, src/llama-graph.cpp (build_attn
 """
 
 from weighbridge.engines.llama_cpp.ggml import graph as g
-from weighbridge.engines.llama_cpp.ggml.tensor import I32, Tensor
+from weighbridge.engines.llama_cpp.ggml.tensor import I32, GgmlTensor
 from weighbridge.engines.llama_cpp.graphs.attention import scores
 from weighbridge.engines.llama_cpp.graphs.build import Build
 from weighbridge.engines.llama_cpp.graphs.feeds import Act, dense
@@ -24,7 +24,7 @@ def encoder(b: Build) -> None:
     b.graph.expand(x, pooled)
 
 
-def _start(b: Build) -> Tensor:
+def _start(b: Build) -> GgmlTensor:
     x = embedded(b, positions=False)
     types = b.weight("token_types.weight")
     if types is not None:
@@ -37,7 +37,7 @@ def _start(b: Build) -> Tensor:
     return b.norm(x, norm, bias, 0, "norm")
 
 
-def _layer(b: Build, layer: int, x: Tensor, last: bool) -> Tensor:
+def _layer(b: Build, layer: int, x: GgmlTensor, last: bool) -> GgmlTensor:
     y = _attention(b, layer, x)
     if last:
         y, x = picked(b, y, x)
@@ -46,7 +46,7 @@ def _layer(b: Build, layer: int, x: Tensor, last: bool) -> Tensor:
     return b.layer_norm(layer, "layer_output_norm", b.add(out, y), "norm")
 
 
-def _attention(b: Build, layer: int, x: Tensor) -> Tensor:
+def _attention(b: Build, layer: int, x: GgmlTensor) -> GgmlTensor:
     heads = max(1, b.net.heads)
     size, tokens = b.net.hidden // heads, x.ne[1]
     if b.of(layer, "attn_qkv") is not None:

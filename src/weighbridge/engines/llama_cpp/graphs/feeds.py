@@ -11,7 +11,7 @@ Source: llama.cpp 0c1e57098 src/llama-graph.cpp (build_ffn, build_moe_ffn).
 from dataclasses import dataclass
 
 from weighbridge.engines.llama_cpp.ggml import graph as g
-from weighbridge.engines.llama_cpp.ggml.tensor import Tensor
+from weighbridge.engines.llama_cpp.ggml.tensor import GgmlTensor
 from weighbridge.engines.llama_cpp.graphs.build import Build
 
 FUSED = 15  # experts a token whose sum CUDA computes in one go
@@ -26,7 +26,7 @@ class Act:
     rare: bool = False  # gpt-oss: one operation since it is there
 
 
-def dense(b: Build, layer: int, x: Tensor, act: Act, end: str = "") -> Tensor:
+def dense(b: Build, layer: int, x: GgmlTensor, act: Act, end: str = "") -> GgmlTensor:
     """`end` "_shexp": the experts that all tokens use."""
     up_w = b.of(layer, f"ffn_up{end}")
     gate_w = b.of(layer, f"ffn_gate{end}")
@@ -51,13 +51,13 @@ def fused(b: Build, layer: int, end: str) -> bool:
     return up is not None and down is not None and up.ne[1] == 2 * down.ne[0]
 
 
-def gated(b: Build, gate: Tensor, up: Tensor) -> Tensor:
+def gated(b: Build, gate: GgmlTensor, up: GgmlTensor) -> GgmlTensor:
     if b.step.rules.glu:
         return g.like("glu", gate, up)
     return g.like("mul", g.like("unary", gate), up)
 
 
-def halved(b: Build, up: Tensor) -> Tensor:
+def halved(b: Build, up: GgmlTensor) -> GgmlTensor:
     if b.step.rules.glu:
         return g.half("glu", up)
     width = up.ne[0] // 2
@@ -78,7 +78,7 @@ class Routing:
     before: bool = False  # weights are applied to what experts are given: Llama 4
 
 
-def experts(b: Build, layer: int, x: Tensor, r: Routing, act: Act) -> Tensor:
+def experts(b: Build, layer: int, x: GgmlTensor, r: Routing, act: Act) -> GgmlTensor:
     ids, weights = route(b, layer, x, r)
     if b.step.rules.early_weights:
         b.graph.expand(weights)
@@ -97,7 +97,7 @@ def experts(b: Build, layer: int, x: Tensor, r: Routing, act: Act) -> Tensor:
     return total
 
 
-def route(b: Build, layer: int, x: Tensor, r: Routing) -> tuple[Tensor, Tensor]:
+def route(b: Build, layer: int, x: GgmlTensor, r: Routing) -> tuple[GgmlTensor, GgmlTensor]:
     """(which experts, their weights) of each token."""
     logits = b.linear(layer, "ffn_gate_inp", x)
     count, tokens = logits.ne[0], logits.ne[1]
@@ -112,7 +112,7 @@ def route(b: Build, layer: int, x: Tensor, r: Routing) -> tuple[Tensor, Tensor]:
     return ids, _weighed(b, weights, tokens, r)
 
 
-def _weighed(b: Build, weights: Tensor, tokens: int, r: Routing) -> Tensor:
+def _weighed(b: Build, weights: GgmlTensor, tokens: int, r: Routing) -> GgmlTensor:
     k = b.net.top_k
     if r.scores == "late":
         soft = g.like("soft_max", g.reshape(weights, k, tokens))
@@ -126,7 +126,7 @@ def _weighed(b: Build, weights: Tensor, tokens: int, r: Routing) -> Tensor:
     return g.like("scale", weights) if scaled else weights
 
 
-def _grouped(b: Build, probs: Tensor, count: int, tokens: int) -> Tensor:
+def _grouped(b: Build, probs: GgmlTensor, count: int, tokens: int) -> GgmlTensor:
     """DeepSeek-V3: groups of experts first, by their two best; the others are masked out."""
     groups = b.net.groups
     if groups <= 1 or not b.step.rules.groups_experts:
@@ -141,7 +141,7 @@ def _grouped(b: Build, probs: Tensor, count: int, tokens: int) -> Tensor:
     return g.reshape(g.set_rows(blank, rows, chosen), count, tokens)
 
 
-def _inner(b: Build, layer: int, x: Tensor, ids: Tensor, act: Act) -> Tensor:
+def _inner(b: Build, layer: int, x: GgmlTensor, ids: GgmlTensor, act: Act) -> GgmlTensor:
     together = b.of(layer, "ffn_gate_up_exps")
     if together is not None:
         both = _biased(b, layer, "ffn_gate_up_exps", g.mul_mat_id(together, x, ids), ids)
@@ -160,12 +160,12 @@ def _inner(b: Build, layer: int, x: Tensor, ids: Tensor, act: Act) -> Tensor:
     return g.like("glu", gate, up) if act.rare else gated(b, gate, up)
 
 
-def _biased(b: Build, layer: int, name: str, x: Tensor, ids: Tensor) -> Tensor:
+def _biased(b: Build, layer: int, name: str, x: GgmlTensor, ids: GgmlTensor) -> GgmlTensor:
     bias = b.of(layer, f"{name}.bias")
     return g.like("add_id", x, bias, ids) if bias is not None else x
 
 
-def _summed(b: Build, out: Tensor, hidden: int, tokens: int) -> Tensor:
+def _summed(b: Build, out: GgmlTensor, hidden: int, tokens: int) -> GgmlTensor:
     if b.step.rules.fused and b.net.top_k > 2:
         first = g.view(out, (hidden, tokens), (out.nb[2],))
         return g.made("multi_add", (hidden, tokens), first)

@@ -4,11 +4,11 @@ Source: llama.cpp 0c1e57098 src/models/gemma4.cpp.
 """
 
 from weighbridge.engines.llama_cpp.ggml import graph as g
-from weighbridge.engines.llama_cpp.ggml.tensor import I32, Tensor
+from weighbridge.engines.llama_cpp.ggml.tensor import I32, GgmlTensor
 from weighbridge.engines.llama_cpp.graphs.build import Build
 
 
-def inputs_of_layers(b: Build, x: Tensor) -> Tensor | None:
+def inputs_of_layers(b: Build, x: GgmlTensor) -> GgmlTensor | None:
     """[size, tokens, layers]: rows of a second embedding and a projection of the first, added."""
     table, projection = (
         b.weight("per_layer_token_embd.weight"),
@@ -27,7 +27,7 @@ def inputs_of_layers(b: Build, x: Tensor) -> Tensor | None:
     return g.cont(g.permute(total, 0, 2, 1, 3))
 
 
-def with_input(b: Build, layer: int, x: Tensor, every: Tensor | None) -> Tensor:
+def with_input(b: Build, layer: int, x: GgmlTensor, every: GgmlTensor | None) -> GgmlTensor:
     """The layer's own input, gated by what the layer gives."""
     if every is None or b.of(layer, "inp_gate") is None:
         return x

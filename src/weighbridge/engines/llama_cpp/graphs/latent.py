@@ -9,12 +9,12 @@ Source: llama.cpp 0c1e57098 src/models/deepseek2.cpp; b4905 src/llama-model.cpp
 
 from weighbridge.arch.mixers import Attention, Latent
 from weighbridge.engines.llama_cpp.ggml import graph as g
-from weighbridge.engines.llama_cpp.ggml.tensor import Tensor
-from weighbridge.engines.llama_cpp.graphs.attention import Heads, attend
+from weighbridge.engines.llama_cpp.ggml.tensor import GgmlTensor
+from weighbridge.engines.llama_cpp.graphs.attention import CacheHeads, attend
 from weighbridge.engines.llama_cpp.graphs.build import Build
 
 
-def latent_queries(b: Build, layer: int, x: Tensor, size: int, heads: int) -> Tensor:
+def latent_queries(b: Build, layer: int, x: GgmlTensor, size: int, heads: int) -> GgmlTensor:
     if b.of(layer, "attn_q_a") is not None:
         x = b.norm(b.linear(layer, "attn_q_a", x), b.of(layer, "attn_q_a_norm"), None, layer)
         q = b.linear(layer, "attn_q_b", x)
@@ -23,7 +23,9 @@ def latent_queries(b: Build, layer: int, x: Tensor, size: int, heads: int) -> Te
     return g.reshape(q, size, heads, q.ne[1])
 
 
-def compressed(b: Build, layer: int, x: Tensor, rank: int, rotary: int) -> tuple[Tensor, Tensor]:
+def compressed(
+    b: Build, layer: int, x: GgmlTensor, rank: int, rotary: int
+) -> tuple[GgmlTensor, GgmlTensor]:
     """(the latent, its rotated part), of all tokens."""
     both = b.linear(layer, "attn_kv_a_mqa", x)
     small = g.view(both, (rank, x.ne[1]), (both.nb[1],))
@@ -32,7 +34,7 @@ def compressed(b: Build, layer: int, x: Tensor, rank: int, rotary: int) -> tuple
     return b.norm(small, norm, None, layer), turned
 
 
-def absorbed(b: Build, layer: int, m: Latent, x: Tensor) -> Tensor:
+def absorbed(b: Build, layer: int, m: Latent, x: GgmlTensor) -> GgmlTensor:
     tokens = x.ne[1]
     q = latent_queries(b, layer, x, m.nope + m.rotary, m.heads)
     latent, turned = compressed(b, layer, x, m.rank, m.rotary)
@@ -46,11 +48,11 @@ def absorbed(b: Build, layer: int, m: Latent, x: Tensor) -> Tensor:
     pair = (turned, value) if b.step.rules.rotary_first else (value, turned)
     key = g.concat(pair[0], pair[1], 0)
     once = not b.step.rules.latent_values
-    h = Heads(kv=1, key=m.rank + m.rotary, value=m.rank, latent=once, layer=layer)
+    h = CacheHeads(kv=1, key=m.rank + m.rotary, value=m.rank, latent=once, layer=layer)
     return b.linear(layer, "attn_output", attend(b, h, query, key, value))
 
 
-def full_heads(b: Build, layer: int, m: Attention, x: Tensor) -> Tensor:
+def full_heads(b: Build, layer: int, m: Attention, x: GgmlTensor) -> GgmlTensor:
     rotary = b.net.rotary
     nope, tokens = m.key_dim - rotary, x.ne[1]
     q = latent_queries(b, layer, x, m.key_dim, m.heads)
@@ -66,5 +68,5 @@ def full_heads(b: Build, layer: int, m: Attention, x: Tensor) -> Tensor:
         plain = g.view(q, (nope, m.heads, tokens), q.nb[1:3])
         query = g.concat(plain, b.rope(g.view(q, (rotary, m.heads, tokens), q.nb[1:3])), 0)
     key = g.concat(keys, g.repeat(turned, rotary, m.heads, tokens), 0)
-    h = Heads(kv=m.heads, key=m.key_dim, value=m.value_dim, layer=layer)
+    h = CacheHeads(kv=m.heads, key=m.key_dim, value=m.value_dim, layer=layer)
     return b.linear(layer, "attn_output", attend(b, h, query, key, values))

@@ -10,7 +10,7 @@ Source: ik_llama.cpp 8f7bd74af src/llama.cpp (build_deepseek2).
 from weighbridge.arch.mixers import Latent
 from weighbridge.dtypes import DType
 from weighbridge.engines.llama_cpp.ggml import graph as g
-from weighbridge.engines.llama_cpp.ggml.tensor import F16, F32, Tensor
+from weighbridge.engines.llama_cpp.ggml.tensor import F16, F32, GgmlTensor
 from weighbridge.engines.llama_cpp.graphs.attention import mib
 from weighbridge.engines.llama_cpp.graphs.build import Build
 from weighbridge.engines.llama_cpp.graphs.latent import compressed, latent_queries
@@ -18,7 +18,7 @@ from weighbridge.engines.llama_cpp.graphs.latent import compressed, latent_queri
 PROMPT = 128  # tokens from which on keys and values are made of the cache
 
 
-def by_mode(b: Build, layer: int, m: Latent, x: Tensor) -> Tensor:
+def by_mode(b: Build, layer: int, m: Latent, x: GgmlTensor) -> GgmlTensor:
     tokens = x.ne[1]
     q = latent_queries(b, layer, x, m.nope + m.rotary, m.heads)
     plain = g.view(q, (m.nope, m.heads, tokens), q.nb[1:3])
@@ -33,7 +33,7 @@ def by_mode(b: Build, layer: int, m: Latent, x: Tensor) -> Tensor:
     return b.linear(layer, "attn_output", out)
 
 
-def _stored(b: Build, layer: int, m: Latent, x: Tensor) -> tuple[Tensor, Tensor | None]:
+def _stored(b: Build, layer: int, m: Latent, x: GgmlTensor) -> tuple[GgmlTensor, GgmlTensor | None]:
     """The cache, and its transposed twin in the mode that has one."""
     tokens = x.ne[1]
     latent, key = compressed(b, layer, x, m.rank, m.rotary)
@@ -51,7 +51,7 @@ def _stored(b: Build, layer: int, m: Latent, x: Tensor) -> tuple[Tensor, Tensor 
     return g.view(cache, cache.ne[:2]), other
 
 
-def _unfolded(b: Build, layer: int, m: Latent, q: Tensor, cache: Tensor) -> Tensor:
+def _unfolded(b: Build, layer: int, m: Latent, q: GgmlTensor, cache: GgmlTensor) -> GgmlTensor:
     table = b.must(layer, "attn_kv_b")
     cells, each = cache.ne[1], m.nope + m.value_dim
     heads = _heads_at_once(b, m, table.ne[1] * cells * F32.nbytes)
@@ -62,7 +62,7 @@ def _unfolded(b: Build, layer: int, m: Latent, q: Tensor, cache: Tensor) -> Tens
     shared = g.repeat(shared, m.rotary, cells, heads)
     q = g.permute(q, 0, 2, 1, 3)
     b.graph.expand(q)
-    total: Tensor | None = None
+    total: GgmlTensor | None = None
     for _ in range(m.heads // heads):
         part = g.view(table, (m.rank, each * heads), table.nb[1:2])
         both = g.mul_mat(part, small)
@@ -83,7 +83,7 @@ def _unfolded(b: Build, layer: int, m: Latent, q: Tensor, cache: Tensor) -> Tens
     return total
 
 
-def _kind(b: Build, cache: Tensor) -> DType:
+def _kind(b: Build, cache: GgmlTensor) -> DType:
     """A build without GPUs keeps the cache's type."""
     return cache.dtype if b.at.host == 0 else F16
 
@@ -96,7 +96,7 @@ def _heads_at_once(b: Build, m: Latent, size: int) -> int:
     return heads
 
 
-def _at_once(b: Build, layer: int, m: Latent, q: Tensor, cache: Tensor) -> Tensor:
+def _at_once(b: Build, layer: int, m: Latent, q: GgmlTensor, cache: GgmlTensor) -> GgmlTensor:
     """Run latent attention as before build 3590: all heads together, in 32 bits where there are
     GPUs."""
     key, value = (_halves if b.at.host == 0 else _wide_halves)(b, layer, m, cache)
@@ -106,7 +106,7 @@ def _at_once(b: Build, layer: int, m: Latent, q: Tensor, cache: Tensor) -> Tenso
     return g.reshape(out, m.value_dim * m.heads, q.ne[1])
 
 
-def _views(m: Latent, both: Tensor) -> tuple[Tensor, Tensor]:
+def _views(m: Latent, both: GgmlTensor) -> tuple[GgmlTensor, GgmlTensor]:
     """Keys without their rotated part, and values, of all heads."""
     each, cells = m.nope + m.value_dim, both.ne[1]
     nb = (F32.size(each * m.heads), F32.size(each))
@@ -115,7 +115,7 @@ def _views(m: Latent, both: Tensor) -> tuple[Tensor, Tensor]:
     )
 
 
-def _halves(b: Build, layer: int, m: Latent, cache: Tensor) -> tuple[Tensor, Tensor]:
+def _halves(b: Build, layer: int, m: Latent, cache: GgmlTensor) -> tuple[GgmlTensor, GgmlTensor]:
     cells = cache.ne[1]
     small = g.view(cache, (m.rank, cells), cache.nb[1:2])
     views = _views(m, g.mul_mat(b.must(layer, "attn_kv_b"), small))
@@ -127,7 +127,9 @@ def _halves(b: Build, layer: int, m: Latent, cache: Tensor) -> tuple[Tensor, Ten
     return key, value
 
 
-def _wide_halves(b: Build, layer: int, m: Latent, cache: Tensor) -> tuple[Tensor, Tensor]:
+def _wide_halves(
+    b: Build, layer: int, m: Latent, cache: GgmlTensor
+) -> tuple[GgmlTensor, GgmlTensor]:
     cells = cache.ne[1]
     wide = g.cast(cache, F32)
     small = g.view(wide, (m.rank, cells), wide.nb[1:2])
@@ -141,10 +143,10 @@ def _absorbed(
     b: Build,
     layer: int,
     m: Latent,
-    query: tuple[Tensor, Tensor],
-    cache: Tensor,
-    other: Tensor | None,
-) -> Tensor:
+    query: tuple[GgmlTensor, GgmlTensor],
+    cache: GgmlTensor,
+    other: GgmlTensor | None,
+) -> GgmlTensor:
     plain, turned = query
     tokens = plain.ne[2]
     table = b.must(layer, "attn_k_b")
@@ -165,7 +167,7 @@ def _absorbed(
     return g.view(out, (m.value_dim * m.heads, tokens))
 
 
-def _scored(b: Build, q: Tensor, cache: Tensor, turned: Tensor) -> Tensor:
+def _scored(b: Build, q: GgmlTensor, cache: GgmlTensor, turned: GgmlTensor) -> GgmlTensor:
     """Scores of all heads, or of as many as -amb MiB hold."""
     heads = q.ne[2]
     size = mib(cache.ne[1] * q.ne[1] * heads * F32.nbytes)
@@ -173,7 +175,7 @@ def _scored(b: Build, q: Tensor, cache: Tensor, turned: Tensor) -> Tensor:
     if not limit or size <= limit:
         return _scores(b, q, cache, turned)
     each = -(-heads // min(heads, -(-size // limit)))
-    total: Tensor | None = None
+    total: GgmlTensor | None = None
     for start in range(0, heads, each):
         ours = g.view(q, (*q.ne[:2], min(each, heads - start)), q.nb[1:3])
         one = g.mul_mat(turned, g.like("soft_max", g.mul_mat(cache, ours), b.mask(False)))
@@ -183,7 +185,7 @@ def _scored(b: Build, q: Tensor, cache: Tensor, turned: Tensor) -> Tensor:
     return total
 
 
-def _scores(b: Build, q: Tensor, cache: Tensor, turned: Tensor) -> Tensor:
+def _scores(b: Build, q: GgmlTensor, cache: GgmlTensor, turned: GgmlTensor) -> GgmlTensor:
     few = q.ne[1] < PROMPT
     q = g.permute(q, 0, 2, 1, 3) if few else q
     kq = g.mul_mat(cache, q)

@@ -9,11 +9,11 @@ qwen35.cpp, lfm2.cpp; src/llama-graph.cpp (build_rs).
 
 from weighbridge.arch.mixers import GatedDelta, Mamba1, Mamba2, ShortConv
 from weighbridge.engines.llama_cpp.ggml import graph as g
-from weighbridge.engines.llama_cpp.ggml.tensor import I32, Tensor, elements
+from weighbridge.engines.llama_cpp.ggml.tensor import I32, GgmlTensor, elements
 from weighbridge.engines.llama_cpp.graphs.build import Build
 
 
-def read(b: Build, states: Tensor) -> Tensor:
+def read(b: Build, states: GgmlTensor) -> GgmlTensor:
     """Read this step's states; those that nothing changes are copied as they are."""
     flat, main, extra = _rows(b, states)
     out = g.get_rows(flat, main)
@@ -22,7 +22,7 @@ def read(b: Build, states: Tensor) -> Tensor:
     return out
 
 
-def _rows(b: Build, states: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _rows(b: Build, states: GgmlTensor) -> tuple[GgmlTensor, GgmlTensor, GgmlTensor]:
     s = b.step
     flat = g.reshape(states, states.ne[0], states.ne[1])
     b.graph.expand(g.into_self("scale", g.view(flat, (states.ne[0],))))
@@ -32,12 +32,14 @@ def _rows(b: Build, states: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return flat, main, extra
 
 
-def _untouched(b: Build, flat: Tensor, extra: Tensor, states: Tensor) -> None:
+def _untouched(b: Build, flat: GgmlTensor, extra: GgmlTensor, states: GgmlTensor) -> None:
     rest = g.get_rows(flat, extra)
     b.graph.expand(g.into(rest, g.view(states, (states.ne[0], extra.ne[0]), (states.nb[1],))))
 
 
-def convolved(b: Build, layer: int, x: Tensor, channels: int, kernel: int, name: str) -> Tensor:
+def convolved(
+    b: Build, layer: int, x: GgmlTensor, channels: int, kernel: int, name: str
+) -> GgmlTensor:
     """[channels, tokens a request, requests]: state and tokens side by side, then the kernel."""
     s = b.step
     states = b.state(layer, "r", (kernel - 1) * channels)
@@ -50,12 +52,12 @@ def convolved(b: Build, layer: int, x: Tensor, channels: int, kernel: int, name:
     return g.made("ssm_conv", (channels, tokens, s.sequences), both, b.must(layer, name))
 
 
-def folded(b: Build, x: Tensor) -> Tensor:
+def folded(b: Build, x: GgmlTensor) -> GgmlTensor:
     """[width, tokens] -> [width, tokens a request, requests]"""
     return g.reshape(x, x.ne[0], b.step.tokens // b.step.sequences, b.step.sequences)
 
 
-def mamba1(b: Build, layer: int, m: Mamba1, x: Tensor) -> Tensor:
+def mamba1(b: Build, layer: int, m: Mamba1, x: GgmlTensor) -> GgmlTensor:
     s = b.step
     tokens = s.tokens // s.sequences
     xz = g.mul_mat(b.must(layer, "ssm_in"), folded(b, x))
@@ -84,15 +86,20 @@ def mamba1(b: Build, layer: int, m: Mamba1, x: Tensor) -> Tensor:
     return g.reshape(g.mul_mat(b.must(layer, "ssm_out"), out), b.net.hidden, s.tokens)
 
 
-def gate_of(b: Build, z: Tensor, y: Tensor) -> Tensor:
+def gate_of(b: Build, z: GgmlTensor, y: GgmlTensor) -> GgmlTensor:
     if b.step.rules.glu:
         return g.like("glu", z, y)
     return g.like("mul", y, g.like("unary", z))
 
 
 def scanned(
-    b: Build, layer: int, width: int, state: tuple[int, int, int], x: Tensor, *others: Tensor
-) -> Tensor:
+    b: Build,
+    layer: int,
+    width: int,
+    state: tuple[int, int, int],
+    x: GgmlTensor,
+    *others: GgmlTensor,
+) -> GgmlTensor:
     """What the scan gives: all outputs, then the new states. [elements]"""
     s = b.step
     states = b.state(layer, "s", width)
@@ -109,7 +116,7 @@ def scanned(
     return out
 
 
-def mamba2(b: Build, layer: int, m: Mamba2, x: Tensor) -> Tensor:
+def mamba2(b: Build, layer: int, m: Mamba2, x: GgmlTensor) -> GgmlTensor:
     s = b.step
     tokens, size = s.tokens // s.sequences, m.inner // m.heads
     if b.step.rules.flat_projection:
@@ -141,7 +148,7 @@ def mamba2(b: Build, layer: int, m: Mamba2, x: Tensor) -> Tensor:
 # Gated delta net: Qwen3-Next, Qwen3.5
 
 
-def delta(b: Build, layer: int, m: GatedDelta, x: Tensor, *, repeats: bool) -> Tensor:
+def delta(b: Build, layer: int, m: GatedDelta, x: GgmlTensor, *, repeats: bool) -> GgmlTensor:
     s = b.step
     tokens, n = s.tokens // s.sequences, s.sequences
     mixed, z = _mixed(b, layer, m, x)
@@ -164,13 +171,13 @@ def delta(b: Build, layer: int, m: GatedDelta, x: Tensor, *, repeats: bool) -> T
     return g.reshape(g.mul_mat(b.must(layer, "ssm_out"), y), b.net.hidden, s.tokens)
 
 
-def _mixed(b: Build, layer: int, m: GatedDelta, x: Tensor) -> tuple[Tensor, Tensor]:
+def _mixed(b: Build, layer: int, m: GatedDelta, x: GgmlTensor) -> tuple[GgmlTensor, GgmlTensor]:
     """Queries, keys and values in one, and the gate of the output."""
     mixed = folded(b, g.mul_mat(b.must(layer, "attn_qkv"), x))
     return mixed, g.mul_mat(b.must(layer, "attn_gate"), x)
 
 
-def _gates(b: Build, layer: int, m: GatedDelta, x: Tensor) -> tuple[Tensor, Tensor]:
+def _gates(b: Build, layer: int, m: GatedDelta, x: GgmlTensor) -> tuple[GgmlTensor, GgmlTensor]:
     s = b.step
     shape = (1, m.value_heads, s.tokens // s.sequences, s.sequences)
     together = b.of(layer, "ssm_ba")
@@ -189,18 +196,18 @@ def _gates(b: Build, layer: int, m: GatedDelta, x: Tensor) -> tuple[Tensor, Tens
     return g.reshape(beta, *shape), g.reshape(gate, *shape)
 
 
-def convolved_delta(b: Build, layer: int, m: GatedDelta, mixed: Tensor) -> Tensor:
+def convolved_delta(b: Build, layer: int, m: GatedDelta, mixed: GgmlTensor) -> GgmlTensor:
     y = convolved(b, layer, mixed, m.channels, m.kernel, "ssm_conv1d")
     return g.like("unary", y)
 
 
-def _unit(b: Build, t: Tensor) -> Tensor:
+def _unit(b: Build, t: GgmlTensor) -> GgmlTensor:
     if b.step.rules.rms_delta:
         return g.like("scale", g.like("rms_norm", t))
     return g.like("l2_norm", t)
 
 
-def _spread(t: Tensor, m: GatedDelta) -> Tensor:
+def _spread(t: GgmlTensor, m: GatedDelta) -> GgmlTensor:
     """Each key head for all its value heads."""
     size, heads, tokens, n = t.ne
     times = m.value_heads // m.key_heads
@@ -208,7 +215,7 @@ def _spread(t: Tensor, m: GatedDelta) -> Tensor:
     return g.reshape(g.repeat(flat, size, times, heads, tokens * n), size, heads * times, tokens, n)
 
 
-def _delta_rule(b: Build, layer: int, m: GatedDelta, parts: tuple[Tensor, ...]) -> Tensor:
+def _delta_rule(b: Build, layer: int, m: GatedDelta, parts: tuple[GgmlTensor, ...]) -> GgmlTensor:
     s = b.step
     tokens, n = s.tokens // s.sequences, s.sequences
     states = b.state(layer, "s", m.state_elements)
@@ -223,7 +230,7 @@ def _delta_rule(b: Build, layer: int, m: GatedDelta, parts: tuple[Tensor, ...]) 
     return y
 
 
-def short_conv(b: Build, layer: int, m: ShortConv, x: Tensor) -> Tensor:
+def short_conv(b: Build, layer: int, m: ShortConv, x: GgmlTensor) -> GgmlTensor:
     s = b.step
     three = g.mul_mat(b.must(layer, "shortconv.in_proj"), folded(b, x))
     shape = (m.width, *three.ne[1:3])

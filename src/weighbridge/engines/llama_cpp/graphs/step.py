@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 from weighbridge.dtypes import DType
 from weighbridge.engines.llama_cpp.ggml.tensor import F16
-from weighbridge.engines.llama_cpp.rules import Rules
+from weighbridge.engines.llama_cpp.rules import LlamaCppRules
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
+class GraphStep:
     """`tokens` in one micro-batch, of `sequences` requests, of which `outputs` give logits.
     `cells` are those of the cache that attention looks at; `near` those of sliding layers."""
 
@@ -19,7 +19,7 @@ class Step:
     cells: int
     near: int
     flash: bool
-    rules: Rules
+    rules: LlamaCppRules
     streams: int = 1  # parts of the cache, one a request where it is not unified
     slots: int = 1
     type_k: DType = F16

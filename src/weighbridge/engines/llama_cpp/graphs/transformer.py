@@ -1,5 +1,5 @@
 """A decoder of attention and feed-forwards, of any family: what differs is which tensors there
-are, and what `Style` says.
+are, and what `GraphStyle` says.
 
     x + attention(norm(x)), then + feed(norm(...)); norms behind them where there are tensors
 
@@ -26,8 +26,8 @@ from weighbridge.arch.mixers import (
     ShortConv,
 )
 from weighbridge.engines.llama_cpp.ggml import graph as g
-from weighbridge.engines.llama_cpp.ggml.tensor import F32, I32, Tensor
-from weighbridge.engines.llama_cpp.graphs.attention import Heads, attend
+from weighbridge.engines.llama_cpp.ggml.tensor import F32, I32, GgmlTensor
+from weighbridge.engines.llama_cpp.graphs.attention import CacheHeads, attend
 from weighbridge.engines.llama_cpp.graphs.build import Build, UnknownGraphError
 from weighbridge.engines.llama_cpp.graphs.feeds import Act, Routing, dense, experts
 from weighbridge.engines.llama_cpp.graphs.gemma import inputs_of_layers, with_input
@@ -41,7 +41,7 @@ Scanned = Mamba1 | Mamba2 | GatedDelta | ShortConv
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Style:
+class GraphStyle:
     """What the tensors of an architecture do not say."""
 
     norm: str = "rms_norm"
@@ -63,7 +63,7 @@ class Style:
     # the last norm
 
 
-def embedded(b: Build, *, positions: bool = True) -> Tensor:
+def embedded(b: Build, *, positions: bool = True) -> GgmlTensor:
     """Rows of the embedding, which is the host's, and of a table of positions."""
     tokens = b.entry("tokens", g.entry(I32, b.step.tokens))
     table = b.weight("token_embd.weight")
@@ -78,7 +78,7 @@ def embedded(b: Build, *, positions: bool = True) -> Tensor:
     return b.add(x, g.get_rows(places, b.positions())) if places is not None else x
 
 
-def finished(b: Build, x: Tensor, style: Style) -> Tensor:
+def finished(b: Build, x: GgmlTensor, style: GraphStyle) -> GgmlTensor:
     """The last norm and the logits."""
     if style.late_rows == "before":
         x = picked(b, b.output(x))[0]
@@ -101,25 +101,25 @@ def finished(b: Build, x: Tensor, style: Style) -> Tensor:
     return g.like("scale", x) if b.net.logit_scale else x
 
 
-def tied_head(b: Build) -> Tensor:
+def tied_head(b: Build) -> GgmlTensor:
     """A second copy of the embedding, where the output layer is."""
     found = b.net.weights["token_embd.weight"]
     return b.entry("head", g.weight(found.dtype, found.ne, b.at.weight("output.weight")))
 
 
-def picked(b: Build, *tensors: Tensor) -> tuple[Tensor, ...]:
+def picked(b: Build, *tensors: GgmlTensor) -> tuple[GgmlTensor, ...]:
     """The rows that give logits."""
     return tuple(g.get_rows(t, b.out_ids()) for t in tensors)
 
 
-def heads_of(b: Build, layer: int) -> Heads:
+def heads_of(b: Build, layer: int) -> CacheHeads:
     m = b.mixer(layer)
     if isinstance(m, Shared):
         return replace(heads_of(b, m.owner), layer=layer, owner=m.owner)
     if not isinstance(m, Attention):
         raise UnknownGraphError(f"{b.net.arch}: layer {layer} has no attention of its own")
     near = m.reach is not None
-    return Heads(kv=m.kv_heads, key=m.key_dim, value=m.value_dim, near=near, layer=layer)
+    return CacheHeads(kv=m.kv_heads, key=m.key_dim, value=m.value_dim, near=near, layer=layer)
 
 
 def queries(b: Build, layer: int) -> int:
@@ -127,7 +127,9 @@ def queries(b: Build, layer: int) -> int:
     return queries(b, m.owner) if isinstance(m, Shared) else m.heads  # type: ignore[union-attr]
 
 
-def projected(b: Build, layer: int, x: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
+def projected(
+    b: Build, layer: int, x: GgmlTensor
+) -> tuple[GgmlTensor, GgmlTensor | None, GgmlTensor | None]:
     """Queries, keys and values of each head: [size, heads, tokens]."""
     h, n, tokens = heads_of(b, layer), queries(b, layer), x.ne[1]
     if b.of(layer, "attn_qkv") is not None:
@@ -150,7 +152,7 @@ def projected(b: Build, layer: int, x: Tensor) -> tuple[Tensor, Tensor | None, T
     return q, k, g.reshape(b.linear(layer, "attn_v", x), h.value, h.kv, tokens)
 
 
-def _normed_whole(b: Build, layer: int, which: str, x: Tensor) -> Tensor:
+def _normed_whole(b: Build, layer: int, which: str, x: GgmlTensor) -> GgmlTensor:
     """OLMo 2, MiniMax-M2: the norm is over all heads together."""
     y = b.linear(layer, f"attn_{which}", x)
     norm = b.of(layer, f"attn_{which}_norm")
@@ -158,12 +160,12 @@ def _normed_whole(b: Build, layer: int, which: str, x: Tensor) -> Tensor:
     return b.norm(y, norm, None, layer) if whole else y
 
 
-def _normed_heads(b: Build, layer: int, which: str, t: Tensor) -> Tensor:
+def _normed_heads(b: Build, layer: int, which: str, t: GgmlTensor) -> GgmlTensor:
     norm = b.of(layer, f"attn_{which}_norm")
     return b.norm(t, norm, None, layer) if norm is not None and norm.ne[0] == t.ne[0] else t
 
 
-def attention(b: Build, layer: int, x: Tensor, style: Style) -> Tensor:
+def attention(b: Build, layer: int, x: GgmlTensor, style: GraphStyle) -> GgmlTensor:
     h = heads_of(b, layer)
     q, k, v = projected(b, layer, x)
     gate = (
@@ -190,24 +192,26 @@ def attention(b: Build, layer: int, x: Tensor, style: Style) -> Tensor:
     return b.linear(layer, "attn_output", _subnormed(b, layer, out))
 
 
-def _unit(b: Build, q: Tensor, k: Tensor | None, turns: bool) -> tuple[Tensor, Tensor | None]:
+def _unit(
+    b: Build, q: GgmlTensor, k: GgmlTensor | None, turns: bool
+) -> tuple[GgmlTensor, GgmlTensor | None]:
     if turns:
         return g.like("rms_norm", q), g.like("rms_norm", k) if k is not None else None
     return g.like("mul", q, b.entry("attn_scale", g.entry(F32, 1, 1, b.step.tokens))), k
 
 
-def gated(q: Tensor) -> bool:
+def gated(q: GgmlTensor) -> bool:
     """Whether queries are every other piece of what they were made with."""
     return q.nb[1] == 2 * q.dtype.size(q.ne[0])
 
 
-def _subnormed(b: Build, layer: int, x: Tensor) -> Tensor:
+def _subnormed(b: Build, layer: int, x: GgmlTensor) -> GgmlTensor:
     """BitNet: a norm before the way out."""
     norm = b.of(layer, "attn_sub_norm")
     return b.norm(x, norm, None, layer) if norm is not None else x
 
 
-def feed(b: Build, layer: int, x: Tensor, style: Style) -> Tensor:
+def feed(b: Build, layer: int, x: GgmlTensor, style: GraphStyle) -> GgmlTensor:
     if b.of(layer, "ffn_gate_inp") is None:
         return dense(b, layer, x, style.act)
     if b.of(layer, "ffn_up") is not None:  # Gemma 4: both, added
@@ -222,7 +226,7 @@ def feed(b: Build, layer: int, x: Tensor, style: Style) -> Tensor:
     return b.add(out, shared)
 
 
-def mixed(b: Build, layer: int, x: Tensor, style: Style) -> Tensor:
+def mixed(b: Build, layer: int, x: GgmlTensor, style: GraphStyle) -> GgmlTensor:
     """All that mixes tokens in a layer; Falcon-H1 has two side by side."""
     found = b.net.layers[layer].mixers
     if not found:  # Nemotron-NAS: a matrix in attention's place, or nothing
@@ -234,7 +238,7 @@ def mixed(b: Build, layer: int, x: Tensor, style: Style) -> Tensor:
     return total
 
 
-def mix(b: Build, layer: int, m: Mixer, x: Tensor, style: Style) -> Tensor:
+def mix(b: Build, layer: int, m: Mixer, x: GgmlTensor, style: GraphStyle) -> GgmlTensor:
     match m:
         case Latent():
             way = absorbed if b.step.latent_mode is None else by_mode
@@ -252,7 +256,7 @@ def mix(b: Build, layer: int, m: Mixer, x: Tensor, style: Style) -> Tensor:
             assert_never(m)
 
 
-def _scanned(b: Build, layer: int, m: Scanned, x: Tensor, style: Style) -> Tensor:
+def _scanned(b: Build, layer: int, m: Scanned, x: GgmlTensor, style: GraphStyle) -> GgmlTensor:
     match m:
         case Mamba1():
             return mamba1(b, layer, m, x)
@@ -277,7 +281,7 @@ def names(b: Build, layer: int) -> tuple[str, str, str]:
     return after, before, behind
 
 
-def layer_of(b: Build, layer: int, x: Tensor, style: Style, last: bool) -> Tensor:
+def layer_of(b: Build, layer: int, x: GgmlTensor, style: GraphStyle, last: bool) -> GgmlTensor:
     after, before, behind = names(b, layer)
     start = x
     named = b.of(layer, "attn_norm") is not None or style.norm == "norm"
@@ -308,12 +312,12 @@ def layer_of(b: Build, layer: int, x: Tensor, style: Style, last: bool) -> Tenso
     return summed(b, y, middle, style.start_first[1])
 
 
-def summed(b: Build, new: Tensor, old: Tensor, old_first: bool) -> Tensor:
+def summed(b: Build, new: GgmlTensor, old: GgmlTensor, old_first: bool) -> GgmlTensor:
     """The sum takes the place of the first that it may."""
     return b.add(old, new) if old_first else b.add(new, old)
 
 
-def decoder(b: Build, style: Style) -> None:
+def decoder(b: Build, style: GraphStyle) -> None:
     x = embedded(b)
     every = inputs_of_layers(b, x)
     for layer, last in b.order():

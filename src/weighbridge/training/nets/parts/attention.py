@@ -17,7 +17,7 @@ from weighbridge.training.attend import attended
 from weighbridge.training.modules import Module
 from weighbridge.training.nets.parts.masks import Masks, heads, window
 from weighbridge.training.nets.parts.rotary import Rotary, has_positions, rotated
-from weighbridge.training.step import Step
+from weighbridge.training.step import TrainingStep
 
 Norm = Callable[[Machine, Tensor, Tensor], Tensor]
 Rotate = Callable[[Machine, Tensor, Tensor, Rotary], tuple[Tensor, Tensor]]
@@ -46,7 +46,7 @@ class AttentionShape:
 
     def __call__(
         self,
-        s: Step,
+        s: TrainingStep,
         p: Module,
         x: Tensor,
         number: int,

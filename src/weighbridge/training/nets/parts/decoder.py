@@ -15,7 +15,7 @@ from weighbridge.training.nets import EMBEDDINGS
 from weighbridge.training.nets.parts.layer import LLAMA, LayerShape, NormOf, run, scaled
 from weighbridge.training.nets.parts.masks import mask, windows
 from weighbridge.training.nets.parts.rotary import rotary
-from weighbridge.training.step import Step, entered
+from weighbridge.training.step import TrainingStep, entered
 
 FINAL = ("norm", "ln_f", "final_layernorm", "final_layer_norm", "norm_f", "embedding_norm")
 
@@ -30,12 +30,12 @@ class DecoderNet:
     rate      name of the dropout of the embeddings, "" for none
     """
 
-    layer: LayerShape | Callable[[Step], LayerShape] = LLAMA
-    rotary: Callable[[Step], Any] = rotary
+    layer: LayerShape | Callable[[TrainingStep], LayerShape] = LLAMA
+    rotary: Callable[[TrainingStep], Any] = rotary
     norm: NormOf | None = None
     rate: str = ""
 
-    def __call__(self, s: Step) -> Tensor:
+    def __call__(self, s: TrainingStep) -> Tensor:
         """The hidden states that the head reads, [batch, length, width]."""
         layer = self.layer if isinstance(self.layer, LayerShape) else self.layer(s)
         m, built = s.m, s.built

@@ -15,10 +15,10 @@ from weighbridge.autograd.ops.sums import over_tokens
 from weighbridge.autograd.tensors import Tensor
 from weighbridge.dtypes import FLOAT32, INT64
 from weighbridge.training.nets import Net
-from weighbridge.training.step import Step
+from weighbridge.training.step import TrainingStep
 
 
-def pair(s: Step, encode: Net) -> Tensor:
+def pair(s: TrainingStep, encode: Net) -> Tensor:
     """The embeddings of the first sentences; those of the second are kept beside them."""
     s.assume(
         f"{s.built.kind}: its class has no head and no loss; it is trained as "
@@ -31,7 +31,7 @@ def pair(s: Step, encode: Net) -> Tensor:
     return first
 
 
-def sentence(s: Step, token_embeddings: Tensor) -> Tensor:
+def sentence(s: TrainingStep, token_embeddings: Tensor) -> Tensor:
     """Pooling.forward; the features hold the tokens' embeddings until the loss is there."""
     m = s.m
     s.outputs.append(token_embeddings)
@@ -43,7 +43,7 @@ def sentence(s: Step, token_embeddings: Tensor) -> Tensor:
     return cast(m, mul(m, mean_sum, mean_mask), token_embeddings.dtype)
 
 
-def loss(s: Step, first: Tensor) -> tuple[Tensor, Tensor]:
+def loss(s: TrainingStep, first: Tensor) -> tuple[Tensor, Tensor]:
     """Scores of all pairs of the batch, which stand for logits."""
     m, second = s.m, s.outputs[-1]
     with m.making("logits"):

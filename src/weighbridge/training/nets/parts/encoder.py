@@ -9,7 +9,7 @@ from typing import Any
 from weighbridge.arch.body import Body
 from weighbridge.arch.mixers import Attention
 from weighbridge.autograd.machine import Machine
-from weighbridge.autograd.ops.attention import Heads
+from weighbridge.autograd.ops.attention import AttentionHeads
 from weighbridge.autograd.ops.losses import cross_entropy
 from weighbridge.autograd.ops.shaping import cut
 from weighbridge.autograd.tensors import Tensor
@@ -17,12 +17,12 @@ from weighbridge.dtypes import BOOL, INT64
 from weighbridge.errors import UsageError
 from weighbridge.training.attend import attended
 from weighbridge.training.modules import Module
-from weighbridge.training.step import Step
+from weighbridge.training.step import TrainingStep
 
 Names = tuple[str, str, str]
 
 
-def never_checkpointed(s: Step) -> None:
+def never_checkpointed(s: TrainingStep) -> None:
     """Refuse gradient checkpointing for classes whose gradient_checkpointing_enable raises."""
     if s.checkpointing != "none":
         raise UsageError(
@@ -30,10 +30,10 @@ def never_checkpointed(s: Step) -> None:
         )
 
 
-def heads_of(s: Step, body: Body, length: int) -> Heads:
+def heads_of(s: TrainingStep, body: Body, length: int) -> AttentionHeads:
     """Return the heads of an encoder, or of the decoder that reads it; all layers have the same."""
     found = next(x for x in body.blocks[0].mixers if isinstance(x, Attention))
-    return Heads(
+    return AttentionHeads(
         batch=s.batch,
         length=length,
         seen=length,
@@ -44,7 +44,7 @@ def heads_of(s: Step, body: Body, length: int) -> Heads:
     )
 
 
-def mask(s: Step, length: int) -> Tensor | None:
+def mask(s: TrainingStep, length: int) -> Tensor | None:
     """Make the mask of padding; None where nothing is padded, eager attention or not."""
     if not s.padded or s.kernel == "flash":
         return None
@@ -53,10 +53,10 @@ def mask(s: Step, length: int) -> Tensor | None:
 
 
 def self_attention(
-    s: Step,
+    s: TrainingStep,
     p: Module,
     x: Tensor,
-    h: Heads,
+    h: AttentionHeads,
     names: Names,
     /,
     **more: Any,
@@ -77,13 +77,13 @@ def first_token(m: Machine, x: Tensor) -> Tensor:
     return cut(m, x.view(batch, x.numel // batch), width)
 
 
-def classified(s: Step, logits: Tensor) -> tuple[Tensor, Tensor]:
+def classified(s: TrainingStep, logits: Tensor) -> tuple[Tensor, Tensor]:
     """One label an input; cross-entropy in the dtype of the logits."""
     labels = s.m.new((s.batch,), INT64)
     return cross_entropy(s.m, logits, labels), logits
 
 
-def by_token(s: Step, logits: Tensor) -> tuple[Tensor, Tensor]:
+def by_token(s: TrainingStep, logits: Tensor) -> tuple[Tensor, Tensor]:
     """One label a token, none of them shifted."""
     labels = s.m.new((s.batch, s.length), INT64)
     rows = logits.view(labels.numel, logits.shape[-1])

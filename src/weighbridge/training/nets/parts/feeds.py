@@ -5,13 +5,13 @@ from collections.abc import Callable
 from weighbridge.autograd.ops.pointwise import dropout, mul, several
 from weighbridge.autograd.tensors import Tensor
 from weighbridge.training.modules import Module
-from weighbridge.training.step import Step
+from weighbridge.training.step import TrainingStep
 
 Held = tuple[Tensor, Tensor | None]  # states, and what the layer holds to its end besides
-Feed = Callable[[Step, Module, Tensor, int], Tensor | Held]
+Feed = Callable[[TrainingStep, Module, Tensor, int], Tensor | Held]
 
 
-def mlp(s: Step, p: Module, x: Tensor) -> Tensor:
+def mlp(s: TrainingStep, p: Module, x: Tensor) -> Tensor:
     """LlamaMLP.forward; without a gate where the class has none."""
     m = s.m
     kind = str(s.built.config.get("hidden_act", "hidden_activation") or "silu")
@@ -24,11 +24,11 @@ def mlp(s: Step, p: Module, x: Tensor) -> Tensor:
     )
 
 
-def dense(s: Step, p: Module, x: Tensor, _number: int) -> Tensor:
+def dense(s: TrainingStep, p: Module, x: Tensor, _number: int) -> Tensor:
     return mlp(s, p.at("mlp"), x)
 
 
-def dropped_dense(s: Step, p: Module, x: Tensor, _number: int) -> Tensor:
+def dropped_dense(s: TrainingStep, p: Module, x: Tensor, _number: int) -> Tensor:
     """SeedOssMLP.forward; others have no dropout of that name."""
     return dropout(s.m, mlp(s, p.at("mlp"), x), s.rate("residual_dropout"))
 
@@ -48,7 +48,7 @@ def ungated(
     the dropout behind it. It is a function, so that it alone holds what it is handed.
     """
 
-    def feed(s: Step, p: Module, x: Tensor, _number: int) -> Tensor:
+    def feed(s: TrainingStep, p: Module, x: Tensor, _number: int) -> Tensor:
         m, p = s.m, p.at(at)
         x = p.linear(m, x, up)
         x = several(m, x, str(s.built.config.get(act) or usual))

@@ -13,14 +13,14 @@ from weighbridge.autograd.ops.pointwise import cast, mul
 from weighbridge.autograd.tensors import Tensor
 from weighbridge.dtypes import INT64
 from weighbridge.training.nets.parts.layer import LayerShape
-from weighbridge.training.step import Step
+from weighbridge.training.step import TrainingStep
 
 
-def with_padding(shape: LayerShape) -> Callable[[Step], LayerShape]:
+def with_padding(shape: LayerShape) -> Callable[[TrainingStep], LayerShape]:
     """The layer whose `attend` takes `padding` besides, the mask of tokens [batch, length, 1] that
     only mixers other than attention read; None where nothing is padded."""
 
-    def made(s: Step) -> LayerShape:
+    def made(s: TrainingStep) -> LayerShape:
         padding = s.m.new((s.batch, s.length, 1), INT64) if s.padded else None
         return replace(shape, attend=partial(shape.attend, padding=padding))
 

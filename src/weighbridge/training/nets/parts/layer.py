@@ -13,7 +13,7 @@ from weighbridge.autograd.tensors import Tensor
 from weighbridge.training.modules import Module
 from weighbridge.training.nets.parts.attention import LLAMA_ATTENTION, Norm
 from weighbridge.training.nets.parts.feeds import Feed, dense, dropped_dense
-from weighbridge.training.step import Step
+from weighbridge.training.step import TrainingStep
 
 Layer = Callable[..., Tensor]
 NormOf = Callable[[Machine, Tensor, Module, str], Tensor]
@@ -75,7 +75,14 @@ class LayerShape:
     holds: tuple[Local, ...] = ()
 
     def __call__(
-        self, x: Tensor, s: Step, p: Module, number: int, positions: Any, masks: Any, *_more: Any
+        self,
+        x: Tensor,
+        s: TrainingStep,
+        p: Module,
+        number: int,
+        positions: Any,
+        masks: Any,
+        *_more: Any,
     ) -> Tensor:
         if self.sums in ("beside", "together"):
             return self._beside(x, s, p, number, positions, masks)
@@ -103,7 +110,7 @@ class LayerShape:
         x = add(m, residual, scale(m, x) if scales else x)
         return self._normed(m, x, p, self.last[1])
 
-    def _fed(self, s: Step, p: Module, x: Tensor, number: int, held: Locals) -> Tensor:
+    def _fed(self, s: TrainingStep, p: Module, x: Tensor, number: int, held: Locals) -> Tensor:
         """What the feed-forward makes of the states, normed."""
         if self.handed:
             made = self.feed(s, p, self._normed(s.m, x, p, self.before[1]), number)
@@ -117,7 +124,7 @@ class LayerShape:
         return made[0]
 
     def _beside(
-        self, x: Tensor, s: Step, p: Module, number: int, positions: Any, masks: Any
+        self, x: Tensor, s: TrainingStep, p: Module, number: int, positions: Any, masks: Any
     ) -> Tensor:
         """Attention and feed-forward of the same states; the feed-forward may norm them anew."""
         m, residual = s.m, x
@@ -148,16 +155,16 @@ BEHIND = LayerShape(
 AROUND = replace(BEHIND, before=("input_layernorm", "pre_feedforward_layernorm"))
 
 
-def scaled(s: Step, name: str) -> bool:
+def scaled(s: TrainingStep, name: str) -> bool:
     """Granite's classes multiply in any case: by 1 where their configs leave it out."""
     return bool(s.built.config.get(name)) or differs(s.built.kind, "multipliers")
 
 
-def _dropped(s: Step, x: Tensor, name: str) -> Tensor:
+def _dropped(s: TrainingStep, x: Tensor, name: str) -> Tensor:
     return dropout(s.m, x, s.rate(name)) if name else x
 
 
-def run(s: Step, layer: Callable[..., Tensor], x: Tensor, p: Module, *rest: Any) -> Tensor:
+def run(s: TrainingStep, layer: Callable[..., Tensor], x: Tensor, p: Module, *rest: Any) -> Tensor:
     """A layer, under the checkpointing and the sharding of the step."""
     again = s.checkpointing != "none" and s.m.training
 

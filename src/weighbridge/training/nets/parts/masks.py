@@ -1,19 +1,19 @@
 """What a layer's attention sees: its heads, how far back it reaches, and the mask."""
 
 from weighbridge.arch.mixers import Attention
-from weighbridge.autograd.ops.attention import Heads
+from weighbridge.autograd.ops.attention import AttentionHeads
 from weighbridge.autograd.tensors import Tensor
 from weighbridge.dtypes import BOOL
 from weighbridge.errors import UsageError
-from weighbridge.training.step import Step
+from weighbridge.training.step import TrainingStep
 
 Masks = dict[int | None, Tensor | None]  # by how many tokens back are seen
 
 
-def heads(s: Step, number: int) -> Heads:
+def heads(s: TrainingStep, number: int) -> AttentionHeads:
     """Return the heads of the first attention in layer `number`."""
     found = next(x for x in s.built.body.blocks[number].mixers if isinstance(x, Attention))
-    return Heads(
+    return AttentionHeads(
         batch=s.batch,
         length=s.length,
         seen=s.length,
@@ -24,16 +24,16 @@ def heads(s: Step, number: int) -> Heads:
     )
 
 
-def window(s: Step, number: int) -> int | None:
+def window(s: TrainingStep, number: int) -> int | None:
     found = (x for x in s.built.body.blocks[number].mixers if isinstance(x, Attention))
     return next((x.reach for x in found), None)
 
 
-def windows(s: Step) -> set[int | None]:
+def windows(s: TrainingStep) -> set[int | None]:
     return {window(s, i) for i in range(len(s.built.layers))}
 
 
-def mask(s: Step, reach: int | None, *, always: bool = False) -> Tensor | None:
+def mask(s: TrainingStep, reach: int | None, *, always: bool = False) -> Tensor | None:
     """Make the attention masks, each [batch, 1, length, length]. SDPA gets none if nothing is
     padded and the window covers the length, else one bool mask. Eager attention gets one mask in
     the model's dtype. FlashAttention 2 never gets one."""
@@ -49,7 +49,7 @@ def mask(s: Step, reach: int | None, *, always: bool = False) -> Tensor | None:
     return m.new((1, *whole[1:]), BOOL).view(*whole)
 
 
-def written_out(s: Step) -> None:
+def written_out(s: TrainingStep) -> None:
     """Set attention to eager for classes that write it out; other kernels raise UsageError."""
     if s.kernel not in (None, "eager"):
         raise UsageError(

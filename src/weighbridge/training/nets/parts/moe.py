@@ -23,10 +23,10 @@ from weighbridge.training.modules import Module
 from weighbridge.training.nets.parts.feeds import mlp
 from weighbridge.training.nets.parts.layer import LayerShape
 from weighbridge.training.nets.parts.routers import router
-from weighbridge.training.step import Step
+from weighbridge.training.step import TrainingStep
 
 
-def feed(s: Step, p: Module, x: Tensor, number: int) -> Tensor:
+def feed(s: TrainingStep, p: Module, x: Tensor, number: int) -> Tensor:
     """The layer's experts, or its dense feed-forward."""
     found = experts_of(s, number)
     if found is None and not p.has("mlp.up_proj"):
@@ -40,12 +40,12 @@ def feed(s: Step, p: Module, x: Tensor, number: int) -> Tensor:
     return sparse(s, inner, x, found)
 
 
-def experts_of(s: Step, number: int) -> Experts | None:
+def experts_of(s: TrainingStep, number: int) -> Experts | None:
     feeds = s.built.body.blocks[number].feeds
     return next((f for f in feeds if isinstance(f, Experts)), None)
 
 
-def sparse(s: Step, p: Module, x: Tensor, e: Experts) -> Tensor:
+def sparse(s: TrainingStep, p: Module, x: Tensor, e: Experts) -> Tensor:
     """Qwen3MoeSparseMoeBlock.forward, DeepseekV3MoE.forward"""
     m, shape = s.m, x.shape
     residuals = x
@@ -60,7 +60,7 @@ def sparse(s: Step, p: Module, x: Tensor, e: Experts) -> Tensor:
 SHARED = ("shared_experts.up_proj", "shared_expert.up_proj")
 
 
-def gated(s: Step, both: Tensor) -> Tensor:
+def gated(s: TrainingStep, both: Tensor) -> Tensor:
     """_default_apply_gate"""
     m: Machine = s.m
     half = both.shape[-1] // 2
@@ -76,7 +76,7 @@ class Form:
 
     up: str = "gate_up_proj"
     down: str = "down_proj"
-    gate: Callable[[Step, Tensor], Tensor] = gated
+    gate: Callable[[TrainingStep, Tensor], Tensor] = gated
     transposed: bool = False
 
 
@@ -84,7 +84,7 @@ QWEN3 = Form()
 
 
 def experts(
-    s: Step, p: Module, x: Tensor, weights: Tensor, numbers: Tensor, form: Form = QWEN3
+    s: TrainingStep, p: Module, x: Tensor, weights: Tensor, numbers: Tensor, form: Form = QWEN3
 ) -> Tensor:
     """grouped_mm_experts_forward; its local variables live to its end."""
     m = s.m

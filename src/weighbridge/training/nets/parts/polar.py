@@ -15,10 +15,10 @@ from weighbridge.autograd.machine import Grads, Machine, Needs, ahead, record
 from weighbridge.autograd.ops.pointwise import cast
 from weighbridge.autograd.tensors import Tensor
 from weighbridge.dtypes import FLOAT32
-from weighbridge.training.step import Step
+from weighbridge.training.step import TrainingStep
 
 
-def rotary(s: Step, width: int) -> Tensor:
+def rotary(s: TrainingStep, width: int) -> Tensor:
     """DeepseekV2RotaryEmbedding.forward; `width` of a head has positions."""
     m, shape = s.m, (1, s.length, 1, width)
     freqs = m.new((1, s.length, width // 2), FLOAT32)

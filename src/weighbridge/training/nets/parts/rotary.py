@@ -10,18 +10,20 @@ from weighbridge.autograd.ops.shaping import cut, join
 from weighbridge.autograd.tensors import Shape, Tensor
 from weighbridge.dtypes import FLOAT32, DType
 from weighbridge.training.nets.parts.masks import heads, window
-from weighbridge.training.step import Step
+from weighbridge.training.step import TrainingStep
 
 Rotary = tuple[Tensor, Tensor]
 INTERVAL = 4  # of layers, one of which is not turned
 
 
-def rotary(s: Step) -> Rotary:
+def rotary(s: TrainingStep) -> Rotary:
     """Cosines and sines of the step's tokens, in float32 first."""
     return rotary_of(s, heads(s, 0).key_dim)
 
 
-def rotary_of(s: Step, width: int, *, wide: bool = False, dtype: DType | None = None) -> Rotary:
+def rotary_of(
+    s: TrainingStep, width: int, *, wide: bool = False, dtype: DType | None = None
+) -> Rotary:
     """LlamaRotaryEmbedding.forward, for `width` numbers of a head."""
     m, shape, dtype = s.m, (1, s.length, 1, width), dtype or s.dtype
     freqs = m.new((1, s.length, width // 2), FLOAT32)
@@ -35,7 +37,7 @@ def rotary_of(s: Step, width: int, *, wide: bool = False, dtype: DType | None = 
     return lower_cos, lower_sin
 
 
-def turned_width(s: Step, number: int = 0) -> int:
+def turned_width(s: TrainingStep, number: int = 0) -> int:
     """Numbers of a head of that layer that have a position."""
     config = s.built.config
     rope = config.get("rope_parameters", "rope_scaling")
@@ -44,7 +46,7 @@ def turned_width(s: Step, number: int = 0) -> int:
     return int(heads(s, number).key_dim * float(part))
 
 
-def has_positions(s: Step, number: int) -> bool:
+def has_positions(s: TrainingStep, number: int) -> bool:
     """Tell whether a layer has positions. SmolLM3, Llama 4 and Cohere2 (without a window) have
     layers without."""
     config = s.built.config
@@ -101,16 +103,16 @@ def half(m: Machine, x: Tensor) -> Tensor:
     return join(m, scale(m, x2), x1)
 
 
-def nowhere(s: Step) -> None:
+def nowhere(s: TrainingStep) -> None:
     """The positions of classes that have none."""
 
 
-def part_rotary(s: Step) -> Rotary:
+def part_rotary(s: TrainingStep) -> Rotary:
     """Cosines and sines as wide as the part of a head that has a position."""
     return rotary_of(s, turned_width(s))
 
 
-def wide_rotary(s: Step) -> Rotary:
+def wide_rotary(s: TrainingStep) -> Rotary:
     """Cosines and sines that stay in float32."""
     return rotary_of(s, heads(s, 0).key_dim, wide=True)
 
@@ -168,7 +170,7 @@ def scaled_rotated(m: Machine, q: Tensor, k: Tensor, positions: Rotary) -> tuple
     return mul(m, q, cast(m, scale, q.dtype)), k
 
 
-def grids(s: Step) -> Rotary:
+def grids(s: TrainingStep) -> Rotary:
     """Qwen2_5_VLRotaryEmbedding.forward: time, height and width, of every sequence."""
     m, width = s.m, heads(s, 0).key_dim
     half, whole = (3, s.batch, s.length, width // 2), (s.batch, s.length, 1, width)

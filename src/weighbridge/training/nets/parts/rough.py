@@ -17,7 +17,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, assert_never
 
-from weighbridge.arch.body import Block, Experts
+from weighbridge.arch.body import Experts, LayerBlock
 from weighbridge.arch.mixers import (
     Attention,
     Compressed,
@@ -29,13 +29,13 @@ from weighbridge.arch.mixers import (
 )
 from weighbridge.arch.roles import role
 from weighbridge.autograd.machine import Grads, Machine, Needs, record
-from weighbridge.autograd.ops.attention import Heads
+from weighbridge.autograd.ops.attention import AttentionHeads
 from weighbridge.autograd.ops.experts import gathered, grouped, summed_k
 from weighbridge.autograd.ops.losses import embedding
 from weighbridge.autograd.ops.norms import layer_norm, rms_norm
 from weighbridge.autograd.ops.pointwise import add, dropout, mul, several
 from weighbridge.autograd.ops.shaping import shaped
-from weighbridge.autograd.tensors import Computed, Param, Shape, Tensor
+from weighbridge.autograd.tensors import Computed, LeafTensor, Shape, Tensor
 from weighbridge.dtypes import FLOAT32, INT32, INT64
 from weighbridge.training.attend import attend
 from weighbridge.training.losses import standard
@@ -43,7 +43,7 @@ from weighbridge.training.modules import Module
 from weighbridge.training.nets.parts import moe
 from weighbridge.training.nets.parts.layer import run
 from weighbridge.training.nets.parts.masks import mask
-from weighbridge.training.step import Step, entered
+from weighbridge.training.step import TrainingStep, entered
 
 PRODUCTS = ("linear", "conv1d")
 DROPOUTS = ("dropout", "dropout_rate", "resid_pdrop", "hidden_dropout", "hidden_dropout_prob")
@@ -54,11 +54,11 @@ WEIGHT, BIAS = ".weight", ".bias"
 OF_ADAPTERS = (".lora_", "original ")
 
 Branches = dict[str, list[str]]  # by child of the layer: names of its parameters, below the layer
-Mixes = tuple[Heads, Tensor | None]  # with the mask
+Mixes = tuple[AttentionHeads, Tensor | None]  # with the mask
 Seen = dict[int, Tensor]  # by width, what was last made of it
 
 
-def forward(s: Step) -> Tensor:
+def forward(s: TrainingStep) -> Tensor:
     m, built = s.m, s.built
     layers = [*built.encoder, *built.layers]
     inner = [branches(s, p) for p in layers]
@@ -79,7 +79,7 @@ def forward(s: Step) -> Tensor:
     return touched(m, x, [w for w in apart if w is not words])
 
 
-def loss(s: Step, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
+def loss(s: TrainingStep, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
     """Compute the loss of a language model, where there is a head; else one of the hidden
     states."""
     if s.built.body.vocab:
@@ -95,16 +95,16 @@ def loss(s: Step, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
     return made, None
 
 
-def _rows(w: Param) -> int:
+def _rows(w: LeafTensor) -> int:
     return w.shape[0]
 
 
-def _encoding(s: Step, number: int) -> Block:
+def _encoding(s: TrainingStep, number: int) -> LayerBlock:
     assert s.built.body.encoder is not None
     return s.built.body.encoder.blocks[number]
 
 
-def branches(s: Step, p: Module) -> Branches:
+def branches(s: TrainingStep, p: Module) -> Branches:
     found: Branches = {}
     for name in s.built.params:
         if name.startswith(p.path) and not any(word in name for word in OF_ADAPTERS):
@@ -113,7 +113,7 @@ def branches(s: Step, p: Module) -> Branches:
     return found
 
 
-def _apart(s: Step, paths: Iterable[str]) -> Iterator[Param]:
+def _apart(s: TrainingStep, paths: Iterable[str]) -> Iterator[LeafTensor]:
     """Parameters of no layer, but the head's."""
     lead = tuple(paths)
     for name, w in s.built.params.items():
@@ -126,7 +126,7 @@ def _apart(s: Step, paths: Iterable[str]) -> Iterator[Param]:
 
 
 def layer(
-    x: Tensor, s: Step, p: Module, inside: Branches, block: Block, mask: Tensor | None
+    x: Tensor, s: TrainingStep, p: Module, inside: Branches, block: LayerBlock, mask: Tensor | None
 ) -> Tensor:
     m, given = s.m, x
     norms = [names for names in inside.values() if all(_kind(p, n) == "norm" for n in names)]
@@ -149,7 +149,7 @@ def layer(
     return touched(m, x, _unreached(s, p, given, x))
 
 
-def _unreached(s: Step, p: Module, given: Tensor, x: Tensor) -> list[Param]:
+def _unreached(s: TrainingStep, p: Module, given: Tensor, x: Tensor) -> list[LeafTensor]:
     """Parameters of the layer, and of its adapters, that are in nothing between both."""
     if x.node is None:
         return []
@@ -157,7 +157,7 @@ def _unreached(s: Step, p: Module, given: Tensor, x: Tensor) -> list[Param]:
     seen, todo = {given.node, x.node}, [x.node]
     while todo:
         for source, _ in todo.pop().inputs:
-            if isinstance(source, Param):
+            if isinstance(source, LeafTensor):
                 found.add(id(source))
             elif source is not None and source not in seen:
                 seen.add(source)
@@ -167,7 +167,7 @@ def _unreached(s: Step, p: Module, given: Tensor, x: Tensor) -> list[Param]:
 
 
 def branch(
-    s: Step, p: Module, names: list[str], seen: Seen, x: Tensor, mixer: Mixes | None
+    s: TrainingStep, p: Module, names: list[str], seen: Seen, x: Tensor, mixer: Mixes | None
 ) -> Tensor:
     """What its last parameter makes."""
     m = s.m
@@ -184,7 +184,7 @@ def branch(
     return made[-1]
 
 
-def _product(s: Step, p: Module, name: str, seen: Seen, last: Tensor) -> Tensor:
+def _product(s: TrainingStep, p: Module, name: str, seen: Seen, last: Tensor) -> Tensor:
     """Apply the Linear `name`. If an earlier tensor has the output's width, multiply by it (a
     gate); otherwise apply the activation. Outputs as wide as the input pass through."""
     m, w = s.m, p.bare(name)
@@ -199,7 +199,9 @@ def _product(s: Step, p: Module, name: str, seen: Seen, last: Tensor) -> Tensor:
     return seen[width]
 
 
-def attention(s: Step, made: list[Tensor], h: Heads, mask: Tensor | None) -> Tensor:
+def attention(
+    s: TrainingStep, made: list[Tensor], h: AttentionHeads, mask: Tensor | None
+) -> Tensor:
     m = s.m
     q, k, v = (
         grown(m, made, (h.batch, h.length, heads, dim))
@@ -209,7 +211,7 @@ def attention(s: Step, made: list[Tensor], h: Heads, mask: Tensor | None) -> Ten
     return out.view(h.batch, h.length, h.heads * h.value_dim)
 
 
-def dealt(s: Step, p: Module, names: list[str], x: Tensor, k: int) -> Tensor:
+def dealt(s: TrainingStep, p: Module, names: list[str], x: Tensor, k: int) -> Tensor:
     """Tokens to `k` experts each, through their stacks in order."""
     m, flat = s.m, x.view(s.rows, x.shape[-1])
     stacks = [p.stacked(m, n) for n in _of_kind(p, names, "experts")]
@@ -228,7 +230,7 @@ def dealt(s: Step, p: Module, names: list[str], x: Tensor, k: int) -> Tensor:
     return summed_k(m, y, s.rows).view(*x.shape)
 
 
-def one_by_one(s: Step, p: Module, names: list[str], x: Tensor, k: int) -> Tensor:
+def one_by_one(s: TrainingStep, p: Module, names: list[str], x: Tensor, k: int) -> Tensor:
     """The same as transformers 4 runs them: together they see as many pairs, here the first all."""
     m, width = s.m, x.shape[-1]
     given = _of_kind(p, names, "expert")
@@ -284,7 +286,7 @@ def _normed(m: Machine, x: Tensor, p: Module, names: list[str]) -> Tensor:
     return x
 
 
-def _heads(s: Step, mixer: Mixer) -> Heads | None:
+def _heads(s: TrainingStep, mixer: Mixer) -> AttentionHeads | None:
     match mixer:
         case Latent():
             sides = mixer.heads, mixer.heads, mixer.nope + mixer.rotary, mixer.value_dim
@@ -297,7 +299,7 @@ def _heads(s: Step, mixer: Mixer) -> Heads | None:
         case _:
             assert_never(mixer)
     heads, kv_heads, key_dim, value_dim = sides
-    return Heads(
+    return AttentionHeads(
         batch=s.batch,
         length=s.length,
         seen=s.length,
@@ -308,7 +310,7 @@ def _heads(s: Step, mixer: Mixer) -> Heads | None:
     )
 
 
-def _rate(s: Step, names: tuple[str, ...]) -> float:
+def _rate(s: TrainingStep, names: tuple[str, ...]) -> float:
     """Return the highest dropout rate among `names`. The class has one of them; its default is
     found by that."""
     return max(s.rate(name) for name in names)
@@ -328,5 +330,5 @@ def _of_kind(p: Module, names: list[str], kind: str) -> list[str]:
     return [n for n in names if p.bare(n).kind == kind and len(p.bare(n).shape) == wanted]
 
 
-def _top_k(block: Block) -> int:
+def _top_k(block: LayerBlock) -> int:
     return next((f.top_k for f in block.feeds if isinstance(f, Experts)), 1)

@@ -20,13 +20,13 @@ from weighbridge.autograd.ops.pointwise import cast, of_result, scale, shift
 from weighbridge.autograd.tensors import Tensor
 from weighbridge.dtypes import BOOL, FLOAT32, INT64
 from weighbridge.training.modules import Module
-from weighbridge.training.step import Step
+from weighbridge.training.step import TrainingStep
 
 Routed = tuple[Tensor, Tensor, Tensor]
-Router = Callable[[Step, Module, Tensor, Experts], Routed]
+Router = Callable[[TrainingStep, Module, Tensor, Experts], Routed]
 
 
-def router(s: Step) -> Router:
+def router(s: TrainingStep) -> Router:
     """The class's own; a config may say that it is DeepSeek-V3's."""
     if s.built.config.get("scoring_func") == "sigmoid":
         return ROUTERS[column("router").get(s.built.kind, "by_sigmoid")]
@@ -34,7 +34,7 @@ def router(s: Step) -> Router:
     return ROUTERS[own] if own else by_softmax
 
 
-def by_softmax(s: Step, p: Module, x: Tensor, e: Experts) -> Routed:
+def by_softmax(s: TrainingStep, p: Module, x: Tensor, e: Experts) -> Routed:
     """Qwen3MoeTopKRouter.forward"""
     m = s.m
     logits = linear(m, x, p.stacked(m, "gate.weight"))
@@ -46,7 +46,7 @@ def by_softmax(s: Step, p: Module, x: Tensor, e: Experts) -> Routed:
     return logits, value, numbers
 
 
-def mixtral(s: Step, p: Module, x: Tensor, e: Experts) -> Routed:
+def mixtral(s: TrainingStep, p: Module, x: Tensor, e: Experts) -> Routed:
     """MixtralTopKRouter.forward: weights stay in float32, and what they weigh becomes so."""
     m = s.m
     logits = linear(m, x, p.stacked(m, "gate.weight"))
@@ -55,7 +55,7 @@ def mixtral(s: Step, p: Module, x: Tensor, e: Experts) -> Routed:
     return logits, divided_(m, value), numbers
 
 
-def by_sigmoid(s: Step, p: Module, x: Tensor, e: Experts) -> Routed:
+def by_sigmoid(s: TrainingStep, p: Module, x: Tensor, e: Experts) -> Routed:
     """DeepseekV3TopkRouter.forward: in float32, groups of experts chosen first."""
     m, rows = s.m, x.shape[0]
     logits = linear(m, cast(m, x, FLOAT32), cast(m, p.stacked(m, "gate.weight"), FLOAT32))
@@ -72,7 +72,7 @@ def by_sigmoid(s: Step, p: Module, x: Tensor, e: Experts) -> Routed:
     return logits, scale(m, weights), numbers
 
 
-def wide_softmax(s: Step, p: Module, x: Tensor, e: Experts) -> Routed:
+def wide_softmax(s: TrainingStep, p: Module, x: Tensor, e: Experts) -> Routed:
     """DeepseekV2TopkRouter.forward: in float32; groups of experts may be chosen first."""
     m, config = s.m, s.built.config
     logits = linear(m, cast(m, x, FLOAT32), cast(m, p.stacked(m, "gate.weight"), FLOAT32))
@@ -85,7 +85,7 @@ def wide_softmax(s: Step, p: Module, x: Tensor, e: Experts) -> Routed:
     return logits, scale(m, weights), numbers
 
 
-def granite(s: Step, p: Module, x: Tensor, e: Experts) -> Routed:
+def granite(s: TrainingStep, p: Module, x: Tensor, e: Experts) -> Routed:
     """GraniteMoeTopKRouter.forward: the softmax is of the best scores alone."""
     m = s.m
     logits = cast(m, linear(m, x, p.stacked(m, "router.layer.weight")), FLOAT32)
@@ -93,7 +93,7 @@ def granite(s: Step, p: Module, x: Tensor, e: Experts) -> Routed:
     return logits, cast(m, pointwise.softmax(m, value), x.dtype), numbers
 
 
-def minimax(s: Step, p: Module, x: Tensor, e: Experts) -> Routed:
+def minimax(s: TrainingStep, p: Module, x: Tensor, e: Experts) -> Routed:
     """MiniMaxM2TopKRouter.forward: weights stay in float32."""
     m = s.m
     logits = linear(m, cast(m, x, s.dtype), p.stacked(m, "gate.weight"))
@@ -105,7 +105,7 @@ def minimax(s: Step, p: Module, x: Tensor, e: Experts) -> Routed:
     return logits, weights, numbers
 
 
-def ernie(s: Step, p: Module, x: Tensor, e: Experts) -> Routed:
+def ernie(s: TrainingStep, p: Module, x: Tensor, e: Experts) -> Routed:
     """Ernie4_5_MoeTopKRouter.forward: in float32, also under autocast."""
     m = s.m
     with m.casting(None):

@@ -8,24 +8,24 @@ numbers that it took. Its gradient is there when the language model's backward i
 from collections.abc import Iterator
 from dataclasses import replace
 
-from weighbridge.arch.body import Block, Tower
+from weighbridge.arch.body import LayerBlock, Tower
 from weighbridge.arch.mixers import Attention, CrossAttention
 from weighbridge.arch.roles import below_number
-from weighbridge.autograd.tensors import Param, Tensor
+from weighbridge.autograd.tensors import LeafTensor, Tensor
 from weighbridge.dtypes import BOOL, FLOAT32
 from weighbridge.errors import UsageError
 from weighbridge.training.modules import Module
 from weighbridge.training.nets.parts import rough
 from weighbridge.training.nets.parts.layer import run
 from weighbridge.training.sharding import Unshared
-from weighbridge.training.step import Step
+from weighbridge.training.step import TrainingStep
 
 NAME = "towers"  # what their activations count as
 PROJECTED = 2  # what a projector of two linears with an activation between them saves
 PARTS = {"image": "vision tower", "audio": "audio tower"}
 
 
-def outputs(s: Step) -> list[Tensor]:
+def outputs(s: TrainingStep) -> list[Tensor]:
     """Return the output of each tower that the batch has items for. Raises UsageError where the
     items of a sequence have more tokens than it."""
     found = []
@@ -42,7 +42,7 @@ def outputs(s: Step) -> list[Tensor]:
     return found
 
 
-def joined(s: Step, hidden: Tensor, given: list[Tensor]) -> Tensor:
+def joined(s: TrainingStep, hidden: Tensor, given: list[Tensor]) -> Tensor:
     """The hidden states, as what came of the towers' outputs, too."""
     if not given:
         return hidden
@@ -52,19 +52,19 @@ def joined(s: Step, hidden: Tensor, given: list[Tensor]) -> Tensor:
     return rough.touched(s.m, hidden, given, [kept, copy])
 
 
-def _apart(s: Step) -> bool:
+def _apart(s: TrainingStep) -> bool:
     """Whether images are attended to beside the sequence, and not in it."""
     mixers = (x for block in s.built.body.blocks for x in block.mixers)
     return any(isinstance(x, CrossAttention) for x in mixers)
 
 
-def _through(s: Step, tower: Tower, count: int) -> Tensor:
+def _through(s: TrainingStep, tower: Tower, count: int) -> Tensor:
     m, layers = s.m, list(_layers(s, tower))
     inside = replace(s, batch=count, length=tower.positions, padded=False, around=Unshared())
     pixels = [m.new((count, tower.positions, tower.patch), d) for d in (FLOAT32, s.dtype)]
     apart = [w for w in _params(s, tower) if not any(w.name.startswith(p.path) for p in layers)]
     x = rough.touched(m, m.new((count, tower.positions, tower.hidden), s.dtype), apart, pixels)
-    block = Block(mixers=(_attention(tower),), feeds=(tower.feed,))
+    block = LayerBlock(mixers=(_attention(tower),), feeds=(tower.feed,))
     for p in layers:
         x = run(inside, rough.layer, x, p, rough.branches(s, p), block, None)
     x = rough.grown(m, [x], (count, tower.tokens, s.built.body.hidden))
@@ -82,15 +82,15 @@ def _attention(tower: Tower) -> Attention:
     )
 
 
-def _params(s: Step, tower: Tower) -> Iterator[Param]:
+def _params(s: TrainingStep, tower: Tower) -> Iterator[LeafTensor]:
     return _of_part(s, PARTS[tower.kind])
 
 
-def _of_part(s: Step, wanted: str) -> Iterator[Param]:
+def _of_part(s: TrainingStep, wanted: str) -> Iterator[LeafTensor]:
     return (w for n, w in s.built.params.items() if s.built.parts.get(n) == wanted)
 
 
-def _layers(s: Step, tower: Tower) -> Iterator[Module]:
+def _layers(s: TrainingStep, tower: Tower) -> Iterator[Module]:
     """Return the modules of the numbered stack whose length is `tower.layers`."""
     stacks: dict[str, set[int]] = {}
     for w in _params(s, tower):
