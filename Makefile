@@ -17,7 +17,7 @@ fix: $(BIN)/weighbridge ## format, lint what can be mended, regenerate the docs
 	$(BIN)/python tools/docs.py
 	$(BIN)/python -m tools.screens
 
-check: $(BIN)/weighbridge ## the same, and fail on a difference; types
+check: $(BIN)/weighbridge ## the same, and fail on a difference; types, spelling
 	$(BIN)/ruff format --check src tests tools benchmarks
 	$(BIN)/ruff check src tests tools benchmarks
 	$(BIN)/mypy

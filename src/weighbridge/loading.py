@@ -14,8 +14,8 @@ from itertools import compress
 from operator import not_
 from typing import Any, NamedTuple
 
-from weighbridge.arch.blueprint import Blueprint, Buffer, Kind, Param
-from weighbridge.arch.roles import expert
+from weighbridge.arch.blueprint import Blueprint, Buffer, Param
+from weighbridge.arch.roles import expert, kind_of
 from weighbridge.errors import BadFileError
 from weighbridge.inventory import Part
 from weighbridge.quantization.packed import Logical, flat, logical
@@ -50,16 +50,6 @@ MAX_EXPERTS = 65536  # of a layer
 FLAT = frozenset({"bnb 4 bit", "hqq"})
 
 DIGITS = re.compile(r"\d+")
-
-# The kind of a stored parameter, from its name: the first that fits. Only quantization asks.
-KINDS: tuple[tuple[str, Kind], ...] = (
-    (r"bias$", "bias"),
-    (r"norm|(^|\.)ln_|layrnorm|\.bn\d*\.", "norm"),
-    (r"embed|(^|\.)w[tp]e\.|token_type|position", "embedding"),
-    (r"experts\.\d+\.|_exps\.", "expert"),
-    (r"experts", "experts"),
-    (r"(router|gate|gate_inp)\.weight$", "router"),
-)
 
 
 class Split(NamedTuple):
@@ -176,7 +166,7 @@ def from_stored(part: Part, cls: str, notes: list[str]) -> Blueprint:
     found = logical(part.tensors, part.quantization)
     notes += found.notes
     dtypes = {t.name: t.dtype.name for t in part.tensors}
-    kind_of = cache(_kind)
+    kinds = cache(kind_of)
     experts = _routed(part) or _experts(param.name for param in found.params)
     params, buffers = [], []
     for param in found.params:
@@ -186,7 +176,7 @@ def from_stored(part: Part, cls: str, notes: list[str]) -> Blueprint:
             dtype = dtypes.get(param.name, "float32")
             buffers.append(Buffer(param.name, param.shape, dtype, persistent=True))
         else:
-            kind = kind_of(DIGITS.sub("0", param.name), len(param.shape))
+            kind = kinds(DIGITS.sub("0", param.name), len(param.shape))
             kind = "flat" if param.format in FLAT else kind
             routed = experts if kind in ("expert", "experts") else (1, 1)
             params.append(Param(param.name, param.shape, kind, routed=routed))
@@ -219,17 +209,6 @@ def _experts(names: Iterator[str]) -> tuple[int, int]:
     found = (expert(name) for name in names)
     count = 1 + max((one.number for one in found if one is not None and not one.word), default=0)
     return count, count
-
-
-def _kind(name: str, rank: int) -> Kind:
-    """Guess the kind of a parameter with `rank` dimensions. Names that differ in numbers only have
-    the same kind."""
-    for pattern, kind in KINDS:
-        if re.search(pattern, name):
-            return kind if rank > 1 or kind in ("bias", "norm") else "other"
-    if rank == 2 and name.endswith("weight"):
-        return "linear"
-    return "conv" if 3 <= rank <= 5 and name.endswith("weight") else "other"
 
 
 def _blocks(names: Iterator[str]) -> Iterator[str]:

@@ -10,6 +10,7 @@ Layers are not split: each share is uncertain by one. Source: accelerate 1.15 ut
 
 from typing import TYPE_CHECKING
 
+from weighbridge.engines.table import record
 from weighbridge.memory import Bytes, Component, Device, Phase, exactly, total
 from weighbridge.units import ceil_div
 
@@ -30,7 +31,7 @@ def dealt(
     context = total(c.bytes for c in parts if c.level == "driver")
     layer = shared.high if largest_layer is None else largest_layer
     rooms = [max(0, each.low - context.high) for each in budget.each]
-    deal = _by_room if engine == "llama.cpp" else _in_turn
+    deal = _by_room if record(engine).by_room else _in_turn
     return tuple(_holding(i, share, own) for i, share in enumerate(deal(shared, layer, rooms)))
 
 

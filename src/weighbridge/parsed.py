@@ -30,7 +30,7 @@ class Parsed(Mapping[Key, Row], Generic[Key, Written, Row]):
         return len(self._written)
 
 
-class Late(Mapping[Key, Row], Generic[Key, Row]):
+class Deferred(Mapping[Key, Row], Generic[Key, Row]):
     """A table that is made when it is first asked for."""
 
     def __init__(self, make: Callable[[], Mapping[Key, Row]]) -> None:

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+from weighbridge.engines.table import usual
 from weighbridge.errors import (
     BadFileError,
     NotFoundError,
@@ -384,12 +385,12 @@ class Prepared:
             return w
         from weighbridge.quantization.everyday import meant
 
-        engine = getattr(w, "engine", "transformers")
+        engine = getattr(w, "engine", usual().name)
         if form or w.quantization is None:
             return replace(w, quantization=meant(form, engine))
         declared = {(part.quantization or {}).get("quant_method") for part in self.source.parts}
         if declared - {None}:
-            own = w.quantization.lower() in declared and engine == "transformers"
+            own = w.quantization.lower() in declared and engine == usual().name
             return replace(w, quantization=None) if own else w
         return replace(w, quantization=meant(w.quantization, engine))
 

@@ -21,6 +21,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from weighbridge import closeness, sentences
+from weighbridge.engines.table import record
 from weighbridge.judged import Answer, Verdict
 from weighbridge.memory import Bytes, Device, exactly, total
 from weighbridge.units import ceil_div
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
 
 TENTH = 0.1  # of a percent: median errors are told to it
 SHARED = ("weights", "buffers")
-# Who splits a model over devices by layers, and the setting that does it
-SPLITS = {"transformers": 'device_map="auto"', "llama.cpp": "--split-mode layer"}
 
 
 def fits(peak: Bytes, usable: Bytes) -> Answer:
@@ -49,11 +48,12 @@ def verdict(device: Device, budget: "Budget", *, engine: str, largest_layer: int
         return of_each(dealt(device, budget, engine, largest_layer), budget)
     whole, count = device.peak("driver"), budget.choice.count
     each = whole
-    split = count > 1 and engine in SPLITS and fits(whole, budget.usable) != "yes"
+    splits = record(engine).splits
+    split = count > 1 and bool(splits) and fits(whole, budget.usable) != "yes"
     if split:
         each = over(device, count, largest_layer)
     answer = fits(each, budget.usable)
-    reason = sentences.loaded(answer, each, budget, SPLITS[engine] if split else None)
+    reason = sentences.loaded(answer, each, budget, splits if split else None)
     found = _verdict(answer, reason, each, budget, used=count if split else 1)
     if split and answer != "yes":
         return replace(found, tipped_by="weights")

@@ -85,7 +85,6 @@ def test_an_unknown_model_type_is_an_error():
 
 CANNOT = {
     "MiaoshouAI__Florence-2-base-PromptGen-v2.0/config.json": "florence2_language",
-    "fixie-ai__ultravox-v0_6-llama-3_1-8b/config.json": "model type ''",
     "nvidia__GLM-5.3-NVFP4/config.json": "indexer_types",
 }
 

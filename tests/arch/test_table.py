@@ -1,5 +1,6 @@
 """The table of model types: its words are known, each is read, and by one module."""
 
+import ast
 import re
 from pathlib import Path
 
@@ -59,3 +60,65 @@ def test_each_difference_is_one_that_a_class_has_and_another_module_asks_for():
     )
     for word in DIFFERENCES:
         assert any(f'"{word}")' in text for text in TEXTS.values()), word
+
+
+# Files that may spell a model type, and why
+SPELLERS = {
+    "arch/table.py": "the table",
+    "arch/cache_layers/gguf.py": "GGUF architectures, some of which are called as model types",
+    "engines/llama_cpp/graphs/architectures.py": "GGUF architectures",
+    "engines/ollama/rules.py": "GGUF architectures",
+    "formats/mistral_params.py": "turns a params.json into the config of a model type",
+    "catalogue/everyday.py": "everyday names of models",
+    "catalogue/__init__.py": "what transformers calls a network of timm",
+    "golden/__init__.py": "small models are called by what they are",
+    "golden/configs.py": "configs of small models",
+    "golden/vision.py": "small models of images",
+    "evidence/programs/__init__.py": "networks of timm",
+    "evidence/programs/language_nets.py": "the program's own words",
+}
+ORDINARY = {  # model types that are words of another meaning, too
+    "mamba": "the path of a mixer, the kind of a layer",
+    "bitnet": "a format",
+    "opt": "an optimizer",
+    "Klear": "how the names of classes begin",
+}
+PATHS = ("base", "bases")  # keywords whose values are paths of modules, called as the model type
+
+
+def _spelled(tree):
+    """Model types among the words of strings that are not prose or paths, and among keywords."""
+    keywords = [n for n in ast.walk(tree) if isinstance(n, ast.keyword)]
+    paths = {
+        c.value
+        for k in keywords
+        if k.arg in PATHS
+        for c in ast.walk(k.value)
+        if isinstance(c, ast.Constant)
+    }
+    known = set(ROWS) - set(ORDINARY) - paths
+    yield from (k.arg for k in keywords if k.arg in known)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            words = node.value.split()
+            found = [word for word in words if word in known]
+            if 2 * len(found) >= len(words):
+                yield from found
+
+
+def test_model_types_are_spelled_in_the_table():
+    spelled = {
+        str(path.relative_to(SOURCE)): set(_spelled(ast.parse(text)))
+        for path, text in TEXTS.items()
+        if any(word in text for word in ROWS)
+    }
+    spelled = {path: words for path, words in spelled.items() if words}
+    assert {path: words for path, words in spelled.items() if path not in SPELLERS} == {}
+    assert set(spelled) == set(SPELLERS), "a file of the list spells none: take it off"
+
+
+def test_the_test_of_spelling_can_fail():
+    code = (
+        'FEW = "gemma2 qwen3 some"\nmake(base="vit", phi3=1)\nSAY = "gemma2 is what you asked for"'
+    )
+    assert set(_spelled(ast.parse(code))) == {"gemma2", "qwen3", "phi3"}

@@ -4,7 +4,8 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
 
-from tests.engines.answers import answer, part
+from tests.engines.answers import answer, of_config, part
+from weighbridge import catalogue
 from weighbridge.arch.mixers import Attention, GatedDelta, Latent, Mamba1, Mamba2, Shared
 from weighbridge.components.kv_cache import Sizes
 from weighbridge.dtypes import BFLOAT16
@@ -12,6 +13,7 @@ from weighbridge.engines.mlx.caches import PAGE, Setting, cells, of_mixer, paged
 from weighbridge.engines.mlx.flight import Operation, flight
 from weighbridge.engines.mlx.rules import mlx_rules
 from weighbridge.errors import UnsupportedError, UsageError
+from weighbridge.launch import parse
 
 FOUR = "mlx-4bit-g64"
 
@@ -98,6 +100,25 @@ def test_towers_are_not_loaded():
     """mlx-lm's classes drop them (models/gemma3.py, sanitize): 4.30 of 4.97 billion stay."""
     found = asked("gemma-3-4b", quantization=None)
     assert part(found.devices[0].phases[0], "weights") < 2 * 4.31e9
+
+
+def test_checkpoints_that_are_packed_already():
+    """gpt-oss keeps its experts in mxfp4 (utils.py, load_model); DeepSeek's float8 becomes bfloat16
+    (models/deepseek_v3.py, sanitize)."""
+    oss = part(asked("gpt-oss-20b", quantization=None).devices[0].phases[0], "weights")
+    assert 13e9 < oss < 14.5e9
+    deep = part(asked("deepseek-v3", quantization=None).devices[0].phases[0], "weights")
+    assert deep > 2 * 670e9
+
+
+def test_a_checkpoint_of_mlx_lm_declares_itself():
+    """`quantization` in its config.json: packed, and loaded as it is."""
+    raw = dict(catalogue.find("llama-3.2-3b").config)
+    raw["quantization"] = raw["quantization_config"] = {"group_size": 64, "bits": 4}
+    own = answer(of_config(raw), engine="mlx")
+    assert part(own.devices[0].phases[0], "weights") == part(
+        asked("llama-3.2-3b").devices[0].phases[0], "weights"
+    )
 
 
 # Caches
@@ -249,6 +270,47 @@ def test_heads_that_no_kernel_takes_store_their_scores():
 def test_what_mlx_lm_refuses(name, workload, says):
     with pytest.raises((UsageError, UnsupportedError), match=says):
         asked(name, **workload)
+
+
+@pytest.mark.parametrize(
+    ("workload", "settings"),
+    [
+        ({}, {}),
+        ({"prompt_len": 4000, "max_new_tokens": 96}, {"max_new_tokens": 96}),
+        ({"kv_cache_dtype": "4bit"}, {"kv_cache_dtype": "4bit"}),
+        ({"max_kv_size": 512}, {"max_kv_size": 512}),
+        ({"batch_size": 40}, {}),
+        ({"batch_size": 2, "prefill_step_size": 512}, {"prefill_step_size": 512}),
+    ],
+)
+def test_lines_are_read_back(workload, settings):
+    """How long a text is, and how many there are, is no part of a line."""
+    found = parse(asked("qwen3-4b", **workload).derived["launch"])
+    assert (found.model, found.settings) == ("qwen3-4b-4bit-g64", settings)
+    assert (found.engine, found.unknown, found.warnings) == ("mlx", (), ())
+
+
+@pytest.mark.parametrize(
+    ("line", "model", "settings"),
+    [
+        ("python -m mlx_lm.server --model a/b --port 80", "a/b", {}),
+        ("mlx_lm generate --model a/b -m 99", "a/b", {"max_new_tokens": 99}),
+        ("mlx_lm.chat --model a/b --max-kv-size 4096", "a/b", {"max_kv_size": 4096}),
+    ],
+)
+def test_other_lines(line, model, settings):
+    found = parse(line)
+    assert (found.engine, found.model, found.settings) == ("mlx", model, settings)
+
+
+def test_bits_that_begin_later_are_said():
+    found = parse("mlx_lm.generate --model a/b --kv-bits 8")
+    assert "5,000 tokens" in found.warnings[0]
+
+
+def test_a_command_leaves_the_context_open():
+    """Caches grow: the usual 4,096 tokens, not the model's maximum."""
+    assert asked(engine_defaults=True).settings["context"] == 4096
 
 
 def test_a_class_with_caches_of_its_own_has_no_bound():

@@ -4,6 +4,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
 
+import weighbridge
 from tests.engines.answers import answer, part
 from tests.engines.serving import served
 from weighbridge.engines.llama_cpp import answering
@@ -208,6 +209,24 @@ def test_ollama_ps_is_the_buffers_of_the_log():
 # Lines
 
 
+@pytest.mark.parametrize(
+    ("card", "tokens"),
+    [(None, 4096), ("3060", 4096), ("4090", 32_768), ("a100-80gb", 131_072), ("4090:2", 131_072)],
+)
+def test_a_command_leaves_the_context_to_ollama(card, tokens):
+    """No more than the model was made for: Llama 3.1 has 131,072."""
+    found = answer("llama-3.1-8b", engine="ollama", engine_defaults=True, gpu=card)
+    assert found.settings["context"] == tokens
+
+
+def test_tags_are_q4_k_m():
+    plain, named = (
+        answer("llama-3.1-8b", engine="ollama", quantization=q) for q in (None, "Q4_K_M")
+    )
+    assert plain.devices == named.devices
+    assert answer("gpt-oss-20b", engine="ollama").devices != plain.devices  # mxfp4 stays
+
+
 def test_a_line_says_what_was_sized():
     line = asked(batch_size=2, kv_cache_dtype="q8_0", flash_attn="on").derived["launch"]
     assert line == (
@@ -217,6 +236,7 @@ def test_a_line_says_what_was_sized():
     launch = read(line)
     assert launch.model == "llama-3.1-8b:q4_k_m"
     assert launch.settings == {
+        "quantization": "Q4_K_M",
         "context": 4096,
         "parallel": 2,
         "flash_attn": "on",
@@ -231,6 +251,8 @@ def test_a_line_says_what_was_sized():
         ("ollama run llama3.1:8b", "llama3.1:8b", {}),
         ("ollama run llama3.1:latest 'why is the sky blue?'", "llama3.1", {}),
         ("OLLAMA_CONTEXT_LENGTH=8192 ollama run qwen3:4b --verbose", "qwen3:4b", {"context": 8192}),
+        ("ollama run m:8b-instruct-q8_0", "m:8b-instruct-q8_0", {"quantization": "Q8_0"}),
+        ("ollama run m:8b-text-fp16", "m:8b-text-fp16", {"quantization": "F16"}),
         ("ollama run hf.co/a/b-GGUF:Q8_0", "a/b-GGUF:Q8_0", {}),
         ("ollama run hf.co/a/b-GGUF", "a/b-GGUF:Q4_K_M", {}),
         (
@@ -245,6 +267,12 @@ def test_a_line_says_what_was_sized():
 def test_lines_are_read(text, model, settings):
     found = read(text)
     assert (found.model, found.settings) == (model, settings)
+
+
+def test_a_checkpoint_that_is_packed_is_not_packed_again():
+    found = answer("gpt-oss-20b", engine="ollama").derived
+    assert found["launch"].endswith("ollama run gpt-oss-20b")
+    assert "ollama create gpt-oss-20b with" in found["launch_note"]
 
 
 def test_a_variable_that_keeps_nothing_free_is_said():
@@ -266,3 +294,23 @@ def test_parameters_of_a_modelfile():
 def test_values_are_packed_with_flash_attention_alone():
     with pytest.raises(UsageError, match="flash attention"):
         asked(kv_cache_dtype="q8_0", flash_attn="off")
+
+
+@pytest.mark.parametrize(
+    "workload",
+    [
+        {"context": 8192, "gpu": "4090"},
+        {"context": 4096, "gpu": "3090:2", "split_mode": "layer", "kv_cache_dtype": "q8_0"},
+        {"context": 4096, "batch_size": 3, "flash_attn": "off", "quantization": "Q8_0"},
+    ],
+)
+def test_the_line_alone_says_the_same(workload):
+    """Beside it only the requests and the cards."""
+    first = weighbridge.infer("llama-3.1-8b", engine="ollama", **workload)
+    beside = {n: v for n, v in workload.items() if n in ("gpu", "batch_size")}
+    again = weighbridge.infer(command=first.derived["launch"], **beside)
+    assert again.devices == first.devices
+    assert (
+        again.derived["launch"].partition(" ollama run ")[0]
+        == first.derived["launch"].partition(" ollama run ")[0]
+    )

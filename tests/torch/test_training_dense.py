@@ -12,7 +12,7 @@ from tests.torch.cases_training import CLOSE, SMALL, same
 from tests.torch.training_oracle import differences, ours, real, settled
 from weighbridge.autograd.machine import Machine
 from weighbridge.autograd.ops.attention import Heads, How
-from weighbridge.autograd.tensors import Tensor
+from weighbridge.autograd.tensors import Computed
 from weighbridge.components.activations import Heap
 from weighbridge.dtypes import TORCH
 from weighbridge.trace.attention import Call, Chooser
@@ -79,8 +79,8 @@ def test_the_kernel_of_attention_is_torchs_choice(name, dtype):
                     key_dim=dim,
                     value_dim=dim,
                 )
-                q = Tensor((1, 64, 8, dim), TORCH[dtype], None)
-                mask = Tensor((1, 1, 64, 64), TORCH["bool"], None) if masked else None
+                q = Computed((1, 64, 8, dim), TORCH[dtype], None)
+                mask = Computed((1, 1, 64, 64), TORCH["bool"], None) if masked else None
                 here = chosen(step, q, asked, How(mask=mask))
                 assert here == there.choose(call(dtype, asked, masked)), (dim, groups, masked)
 

@@ -9,7 +9,7 @@ torch = pytest.importorskip("torch")
 
 import weighbridge  # noqa: E402
 from weighbridge.autograd.machine import Machine  # noqa: E402
-from weighbridge.autograd.tensors import Tensor  # noqa: E402
+from weighbridge.autograd.tensors import Computed  # noqa: E402
 from weighbridge.components.activations import Heap  # noqa: E402
 from weighbridge.dtypes import TORCH  # noqa: E402
 from weighbridge.training.optimization import Optimization  # noqa: E402
@@ -158,7 +158,7 @@ def test_every_name_of_the_trainer_has_a_row_or_a_reason():
 def test_the_comparison_can_fail():
     seen, mine = real(CASES["adamw_torch"], torch.float32), ours("sgd", "float32")
     assert mine[2][0] != pytest.approx(seen[2][0], abs=SMALL)
-    assert isinstance(Tensor((1,), TORCH["float32"], None).nbytes, int)
+    assert isinstance(Computed((1,), TORCH["float32"], None).nbytes, int)
 
 
 ARGUMENTS = [

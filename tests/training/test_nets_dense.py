@@ -14,7 +14,7 @@ from weighbridge.accelerators.chips import Chip
 from weighbridge.autograd.machine import Machine
 from weighbridge.autograd.ops.attention import Heads, How
 from weighbridge.autograd.ops.sums import over_rows
-from weighbridge.autograd.tensors import Tensor
+from weighbridge.autograd.tensors import Computed
 from weighbridge.components.activations import Heap
 from weighbridge.dtypes import BFLOAT16, BOOL, FLOAT16, FLOAT32
 from weighbridge.training.attend import chosen
@@ -107,7 +107,7 @@ def heads(groups=1, dim=64):
     return Heads(heads=8, kv_heads=8 // groups, **facts)
 
 
-MASK = How(mask=Tensor((1, 1, 64, 64), BOOL, None))
+MASK = How(mask=Computed((1, 1, 64, 64), BOOL, None))
 CHOICES = [
     ((8, 0), BFLOAT16, heads(), How(), "flash"),
     ((8, 0), BFLOAT16, heads(), MASK, "efficient"),
@@ -136,13 +136,13 @@ def on(capability, torch):
 @pytest.mark.parametrize(("capability", "dtype", "h", "how", "kernel"), CHOICES)
 def test_the_first_kernel_that_can(capability, dtype, h, how, kernel):
     s = on(capability, (2, 13))
-    q = Tensor((1, 64, 8, h.key_dim), dtype, None)
+    q = Computed((1, 64, 8, h.key_dim), dtype, None)
     assert chosen(s, q, h, how) == kernel
 
 
 def test_before_torch_2_10_cudnn_is_not_the_first():
     s = on((9, 0), (2, 9))
-    assert chosen(s, Tensor((1, 64, 8, 64), BFLOAT16, None), heads(), How()) == "flash"
+    assert chosen(s, Computed((1, 64, 8, 64), BFLOAT16, None), heads(), How()) == "flash"
 
 
 def peak(found):

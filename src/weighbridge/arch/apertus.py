@@ -17,7 +17,7 @@ from weighbridge.arch.heads import DECODER_HEADS
 from weighbridge.arch.llama import SPANS, Switches, attention, layer
 from weighbridge.arch.modules import Decoder, Submodules, submodule, ungated
 from weighbridge.arch.rotary import head_dim, rotary
-from weighbridge.arch.windows import by, own
+from weighbridge.arch.windows import layer_kinds
 
 
 def biased(c: Config) -> Switches:
@@ -63,7 +63,7 @@ def nanochat(c: Config) -> Submodules:
 
 def like(layer: Callable[[Config], Submodules], last: str = "norm") -> Callable[[Config], Decoder]:
     """A decoder of such layers; without a last norm where it has no name."""
-    return lambda c: tree(c, alike(c, lambda: layer(c)), Names(final=last), kinds=by(own))
+    return lambda c: tree(c, alike(c, lambda: layer(c)), Names(final=last), kinds=layer_kinds)
 
 
 APERTUS = Family(

@@ -10,12 +10,14 @@ from collections.abc import Iterator
 from weighbridge.arch.blueprint import Family, Param, gated_mlp, linear
 from weighbridge.arch.compose import SIDE_BY_SIDE, Inner, composite, nested, text_head
 from weighbridge.arch.config import Config
-from weighbridge.arch.decoder import stack, two_norms
+from weighbridge.arch.decoder import BEFORE, alike, tree
 from weighbridge.arch.heads import DECODER_HEADS
+from weighbridge.arch.llama import Switches, attention
+from weighbridge.arch.modules import Decoder, Submodules, normed, submodule
 from weighbridge.arch.rotary import rotary
-from weighbridge.arch.sparse import Routed, router, stacked
+from weighbridge.arch.sparse import Routed, fed, router, stacked
 from weighbridge.arch.vision import layernorm
-from weighbridge.arch.written import Switches, attention
+from weighbridge.arch.windows import layer_kinds
 
 TEXT = Inner(path="language_model.", config="text_config", label="language model")
 VISION = Inner(
@@ -27,23 +29,25 @@ PROJECTOR = "multi_modal_projector."
 QUERIES = 256  # the larger of AriaConfig's {1225: 128, 4900: 256}
 
 
-def text(c: Config, at: str) -> Iterator[Param]:
+def text(c: Config) -> Decoder:
     e = Routed(
         count=c.num("moe_num_experts"), inner=c.num("intermediate_size"), top_k=c.num("moe_topk")
     )
-    bias = c.flag("attention_bias")
-    switches = Switches(qkv_bias=bias, o_bias=bias)
+    bias, width = c.flag("attention_bias"), c.num("hidden_size")
+    shared = e.inner * c.num("moe_num_shared_experts")
 
-    def layer(c: Config, at: str, _: int) -> Iterator[Param]:
-        width, shared = c.num("hidden_size"), e.inner * c.num("moe_num_shared_experts")
-        yield from attention(c, f"{at}self_attn.", switches)
-        yield from router(f"{at}mlp.router", e.count, width)
-        yield from stacked(f"{at}mlp.experts.fc1.weight", (e.count, width, 2 * e.inner), e)
-        yield from stacked(f"{at}mlp.experts.fc2.weight", (e.count, e.inner, width), e)
-        yield from gated_mlp(f"{at}mlp.shared_experts", width, shared, bias=c.flag("mlp_bias"))
-        yield from two_norms(c, at)
+    def layer() -> Submodules:
+        feed = submodule(
+            router("mlp.router", e.count, width),
+            stacked("mlp.experts.fc1.weight", (e.count, width, 2 * e.inner), e),
+            stacked("mlp.experts.fc2.weight", (e.count, e.inner, width), e),
+            gated_mlp("mlp.shared_experts", width, shared, bias=c.flag("mlp_bias")),
+            feed=fed(e, shared=shared),
+        )
+        one = attention(c, Switches(qkv_bias=bias, o_bias=bias))
+        return (one, feed, normed(width, *BEFORE))
 
-    yield from stack(c, at, layer)
+    return tree(c, alike(c, layer), kinds=layer_kinds)
 
 
 def queries(c: Config) -> int:
@@ -69,7 +73,7 @@ def projector(c: Config, at: str) -> Iterator[Param]:
     yield from linear(f"{path}feed_forward.linear_out", out, out)
 
 
-ARIA_TEXT = Family(body=text, cls="AriaTextForCausalLM", heads=DECODER_HEADS, buffers=rotary)
+ARIA_TEXT = Family(tree=text, cls="AriaTextForCausalLM", heads=DECODER_HEADS, buffers=rotary)
 ARIA = composite(
     TEXT,
     VISION,

@@ -26,7 +26,7 @@ from weighbridge.arch.modules import (
     normed,
     submodule,
 )
-from weighbridge.arch.windows import by, own
+from weighbridge.arch.windows import layer_kinds
 
 
 def packed_layer(c: Config) -> Submodules:
@@ -44,16 +44,16 @@ def packed_layer(c: Config) -> Submodules:
 
 
 def baichuan(c: Config) -> Decoder:
-    return tree(c, alike(c, lambda: packed_layer(c)), kinds=by(own))
+    return tree(c, alike(c, lambda: packed_layer(c)), kinds=layer_kinds)
 
 
 def internlm(c: Config) -> Decoder:
     bias = c.flag("bias", default=True)
-    return decoder(c, Switches(qkv_bias=bias, o_bias=bias), kinds=by(own))
+    return decoder(c, Switches(qkv_bias=bias, o_bias=bias))
 
 
 def orion(c: Config) -> Decoder:
-    return decoder(c, Switches(norm_bias=True), kinds=by(own))
+    return decoder(c, Switches(norm_bias=True))
 
 
 def internlm2_layer(c: Config) -> Submodules:
@@ -68,7 +68,7 @@ def internlm2_layer(c: Config) -> Submodules:
 
 def internlm2(c: Config) -> Decoder:
     layers = alike(c, lambda: internlm2_layer(c))
-    return tree(c, layers, Names(embed="tok_embeddings"), kinds=by(own))
+    return tree(c, layers, Names(embed="tok_embeddings"), kinds=layer_kinds)
 
 
 def reward(c: Config, at: str) -> Iterator[Param]:

@@ -28,7 +28,7 @@ from weighbridge.arch.modules import (
 )
 from weighbridge.arch.rotary import partly_rotary
 from weighbridge.arch.sparse import Routed, after_first, correction, moe, routed
-from weighbridge.arch.windows import by, own
+from weighbridge.arch.windows import layer_kinds
 
 
 def attention(c: Config, *, normalised: bool) -> Submodules:
@@ -57,7 +57,7 @@ def bailing_moe(c: Config, *, normalised: bool) -> Decoder:
         return (*attention(c, normalised=normalised), feed(sparse), normed(width, *BEFORE))
 
     found = by_kind(after_first(c), layer)
-    return tree(c, found, Names(embed="word_embeddings"), kinds=by(own))
+    return tree(c, found, Names(embed="word_embeddings"), kinds=layer_kinds)
 
 
 def balanced(c: Config, at: str) -> Iterator[Buffer]:

@@ -136,11 +136,11 @@ def towers(kind: Kind) -> Body:
     return body
 
 
-def decoder(kind: Kind, *, marian: bool = False) -> Body:
+def decoder(kind: Kind, *, own_words: bool = False) -> Body:
     """The decoder alone, below ForCausalLM."""
 
     def body(c: Config, at: str) -> Iterator[Param]:
-        count = decoder_vocabulary(c) if marian else c.num("vocab_size")
+        count = decoder_vocabulary(c) if own_words else c.num("vocab_size")
         yield from embedding(f"{at}decoder.embed_tokens", count, c.num("d_model"))
         yield from tower(c, at, kind, "decoder")
 
@@ -274,7 +274,7 @@ MARIAN = Family(
     stems=("Marian",),
     classes={
         "MTModel": _MARIAN,
-        "ForCausalLM": replace(alone(Kind(), ()), body=decoder(Kind(), marian=True)),
+        "ForCausalLM": replace(alone(Kind(), ()), body=decoder(Kind(), own_words=True)),
     },
     blocks=(),
 )

@@ -216,14 +216,18 @@ SEQUENCE = dense_project("classifier")
 CHOICE, TOKENS, SPANS = project("classifier", 1), project("classifier"), project("qa_outputs")
 
 BERT = pooled(
-    joined(embeddings, encoder), "bert", "BertModel", pair_heads("bert"), token_heads("bert")
+    joined(embeddings, encoder),
+    base="bert",
+    cls="BertModel",
+    heads=pair_heads("bert"),
+    bare=token_heads("bert"),
 )
 ERNIE = pooled(
     joined(embeddings, ernie_tasks, encoder),
-    "ernie",
-    "ErnieModel",
-    pair_heads("ernie"),
-    token_heads("ernie"),
+    base="ernie",
+    cls="ErnieModel",
+    heads=pair_heads("ernie"),
+    bare=token_heads("ernie"),
 )
 LAYOUTLM = Family(
     body=joined(embeddings, layout_positions, encoder, pooler),

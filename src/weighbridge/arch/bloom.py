@@ -23,7 +23,7 @@ from weighbridge.arch.modules import (
     submodule,
     ungated,
 )
-from weighbridge.arch.windows import by, own
+from weighbridge.arch.windows import layer_kinds
 from weighbridge.errors import UnsupportedError
 
 
@@ -49,7 +49,7 @@ def bloom(c: Config) -> Decoder:
         layers=alike(c, lambda: bloom_layer(c)),
         last=tuple(norm("ln_f", width, bias=True)),
         path="h.",
-        kinds=by(own),
+        kinds=layer_kinds,
     )
 
 
@@ -99,7 +99,7 @@ def mpt(c: Config) -> Decoder:
         layers=alike(c, lambda: mpt_layer(c), "n_layers"),
         last=tuple(norm("norm_f", width, bias=bias)),
         path="blocks.",
-        kinds=by(own),
+        kinds=layer_kinds,
     )
 
 

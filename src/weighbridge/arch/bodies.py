@@ -7,7 +7,6 @@ so a family needs no table of its own here. Layers without a cache (encoders) ha
 from `encoders.py`; a GGUF file has its own metadata in place of a config.
 """
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -23,36 +22,13 @@ from weighbridge.arch.layers import embeds
 from weighbridge.arch.layers import layers as layers_of
 from weighbridge.arch.mixers import Attention, CrossAttention, Layer, Mixer
 from weighbridge.arch.modules import Decoder, Submodules
-from weighbridge.arch.roles import below_number
+from weighbridge.arch.roles import below_number, makes_labels, makes_logits, role, role_of
 from weighbridge.arch.stacks import Layer as Parameters
 from weighbridge.arch.stacks import Stack, sort
 from weighbridge.arch.table import differs
 
 LANGUAGE = "language model"
-# The linear that makes logits, as the classes of all families call it.
-LOGITS = re.compile(
-    r"""(?:^|\.)(?:lm_head(?:\.decoder|\.linear)?|embed_out|output_layer|output_projection|lm_loss
-        |predictions\.decoder|vocab_projector|pred_layer\.proj|transformer\.ff_out)\.weight$
-      |^(?:proj_out|head|decoder|output|generator_lm_head|codec_head|layers\.\d+\.linear)\.weight$""",
-    re.VERBOSE,
-)
-LABELS = re.compile(
-    r"""(?:^|\.)(?:score|classifier(?:\.out_proj|\.linear_out|\.classifier|\.\d)?
-        |classification_head\.out_proj|qa_outputs(?:\.out_proj|\.start_logits\.dense)?|logits_proj
-        |start_logits\.dense|seq_relationship|itm_head|dense_prediction|summary
-        |\w+_classifier|cls\.output)\.weight$
-      |^out_proj\.weight$""",
-    re.VERBOSE,
-)
 WRITERS = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
-QUERY_DOWN = ("q_a_proj", "wq_a", "attn_q_a")  # MLA: from the hidden state to the query's vector
-# From the embedding's width to the model's: ALBERT, ELECTRA, MobileBERT, the smallest OPT.
-INTO = (
-    "embedding_hidden_mapping_in",
-    "embeddings_project",
-    "embedding_transformation",
-    "project_in",
-)
 
 
 def body(
@@ -139,7 +115,7 @@ def _fitting(stack: Stack, count: int) -> Sequence[Parameters]:
 
 
 def _block(parameters: Parameters, layer: Layer) -> Block:
-    down = (i.param.shape[0] for i in parameters if i.name.endswith(QUERY_DOWN))
+    down = (i.param.shape[0] for i in parameters if role(i.name) == "q_a")
     return Block(mixers=layer.mixers, feeds=feeds(parameters), query_rank=next(down, 0))
 
 
@@ -200,7 +176,7 @@ def _encoder(
 
 def _hidden(blocks: Iterable[Block], params: Sequence[Param]) -> int:
     """What embeddings are projected to, else what feed-forwards read, else the embedding's own."""
-    into = next((p for p in params if p.name.removesuffix(".weight").endswith(INTO)), None)
+    into = next((p for p in params if role_of(p) == "into"), None)
     if into is not None:
         return into.shape[0]
     read = Counter(f.inputs for b in blocks for f in b.feeds if isinstance(f, Dense))
@@ -218,7 +194,7 @@ def _embedding(params: Iterable[Param]) -> Param | None:
 def _vocab(plan: Blueprint, params: Sequence[Param], metadata: Mapping[str, Any] | None) -> int:
     """Rows of the head, tied or not. A file does not repeat a matrix that the class ties."""
     last = (*params, *plan.counted[-2:])  # early code numbers the head as a layer
-    head = next((p for p in last if p.shape and LOGITS.search(p.name)), None)
+    head = next((p for p in last if p.shape and makes_logits(p.name)), None)
     if head is not None:
         return head.shape[0]
     table = _embedding(params)
@@ -228,7 +204,7 @@ def _vocab(plan: Blueprint, params: Sequence[Param], metadata: Mapping[str, Any]
 
 
 def _labels(params: Sequence[Param]) -> int:
-    return next((p.shape[0] for p in reversed(params) if LABELS.search(p.name)), 0)
+    return next((p.shape[0] for p in reversed(params) if makes_labels(p.name)), 0)
 
 
 def _reads_at_once(metadata: Mapping[str, Any]) -> bool:

@@ -25,7 +25,7 @@ from weighbridge.arch.modules import (
     submodule,
     ungated,
 )
-from weighbridge.arch.windows import by, nowhere
+from weighbridge.arch.windows import layer_kinds
 
 MEGATRON = ("dense_h_to_4h", "dense_4h_to_h")
 # Halves of a head's numbers are rotated by one frequency each, over half the head (2D positions).
@@ -54,7 +54,7 @@ def first_tree(c: Config) -> Decoder:
         first=tuple(embedding("word_embeddings", c.num("vocab_size"), width)),
         layers=alike(c, lambda: first_layer(c), "num_layers"),
         last=tuple(norm("final_layernorm", width, bias=True)),
-        kinds=by(nowhere),
+        kinds=layer_kinds,
     )
 
 
@@ -98,7 +98,7 @@ def later_tree(c: Config) -> Decoder:
             *linear("output_layer", rows, width),
         ),
         path="encoder.layers.",
-        kinds=by(nowhere),
+        kinds=layer_kinds,
     )
 
 

@@ -4,8 +4,6 @@ Command R+ normalises queries and keys, each head with weights of its own.
 Source: transformers 5.23 models/{cohere,cohere2}/modeling_*.py.
 """
 
-from collections.abc import Callable
-
 from weighbridge.arch.blueprint import Family, Param
 from weighbridge.arch.config import Config
 from weighbridge.arch.decoder import alike, tree
@@ -13,7 +11,7 @@ from weighbridge.arch.heads import DECODER_HEADS
 from weighbridge.arch.llama import Switches, grouped, layer
 from weighbridge.arch.modules import Decoder, Submodules, submodule
 from weighbridge.arch.rotary import rotary
-from weighbridge.arch.windows import Rule, by, own, period
+from weighbridge.arch.windows import layer_kinds
 
 
 def one(c: Config) -> Submodules:
@@ -26,13 +24,13 @@ def one(c: Config) -> Submodules:
     return (*usual, submodule(norms))
 
 
-def cohere(rule: Rule) -> Callable[[Config], Decoder]:
-    return lambda c: tree(c, alike(c, lambda: one(c)), kinds=by(rule))
+def cohere(c: Config) -> Decoder:
+    return tree(c, alike(c, lambda: one(c)), kinds=layer_kinds)
 
 
-COHERE = Family(tree=cohere(own), cls="CohereForCausalLM", heads=DECODER_HEADS, buffers=rotary)
+COHERE = Family(tree=cohere, cls="CohereForCausalLM", heads=DECODER_HEADS, buffers=rotary)
 COHERE2 = Family(
-    tree=cohere(period(4, "sliding_window_pattern")),
+    tree=cohere,
     cls="Cohere2ForCausalLM",
     heads=DECODER_HEADS,
     buffers=rotary,

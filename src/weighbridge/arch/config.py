@@ -245,10 +245,6 @@ class Config:
         self._children.append(child)
         return child
 
-    def with_cls(self, cls: str) -> "Config":
-        """The same keys, for another class of the family."""
-        return Config(self.raw, where=self.where, model_type=self.model_type, cls=cls)
-
     def skip(self, *names: str) -> None:
         """Mark keys that decide nothing about tensors in this family as read."""
         self._seen.update(names)

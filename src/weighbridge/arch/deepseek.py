@@ -186,10 +186,10 @@ V1 = Parts(attention=v1_attention, moe=deepseek_moe, sparse=v1_sparse)
 V2 = Parts(
     attention=v2_attention, moe=v2_moe, sparse=after_first, mlp_bias=lambda c: c.flag("mlp_bias")
 )
-V3 = Parts(attention=latent, moe=deepseek_moe, sparse=after_first, rule=None)
-V32 = Parts(attention=indexed, moe=indexed_moe, sparse=by_kinds_or_first, rule=None)
-LITE = Parts(attention=latent, moe=deepseek_moe, sparse=lambda c: by_kinds(c, 1), rule=None)
-MISTRAL4 = Parts(attention=latent, moe=stacked_moe, sparse=after_first, rule=None)
+V3 = Parts(attention=latent, moe=deepseek_moe, sparse=after_first)
+V32 = Parts(attention=indexed, moe=indexed_moe, sparse=by_kinds_or_first)
+LITE = Parts(attention=latent, moe=deepseek_moe, sparse=lambda c: by_kinds(c, 1))
+MISTRAL4 = Parts(attention=latent, moe=stacked_moe, sparse=after_first)
 
 
 def read(parts: Parts) -> Callable[[Config], Decoder]:

@@ -28,7 +28,6 @@ from weighbridge.arch.llama import Switches, decoder
 from weighbridge.arch.rotary import rotary
 from weighbridge.arch.sam import vision as sam
 from weighbridge.arch.vision import layernorm, scaled
-from weighbridge.arch.windows import by, own
 
 SIGLIP = {"width": 1152, "layers": 27, "patch_size": 14, "image_size": 384, "mlp_ratio": 3.7362}
 SAM = {"num_hidden_layers": 12, "hidden_size": 768, "num_attention_heads": 12, "image_size": 1024}
@@ -183,7 +182,7 @@ def ocr2(c: Config, at: str) -> Iterator[Param]:
     read, small = c.sub("projector_config").num("input_dim"), Config({**QWEN2, "vocab_size": 0})
     yield from text(language(c), at)
     yield from sam_tower(c, f"{at}sam_model.", read)
-    reader = decoder(small, Switches(qkv_bias=True), kinds=by(own))._replace(first=())
+    reader = decoder(small, Switches(qkv_bias=True))._replace(first=())
     yield from reader.tensors(f"{at}qwen2_model.model.model.")
     for name, count in QUERIES.items():
         yield from embedding(f"{at}qwen2_model.{name}", count, small.num("hidden_size"))

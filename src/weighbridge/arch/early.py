@@ -24,7 +24,7 @@ from weighbridge.arch.gpt2 import double_heads
 from weighbridge.arch.heads import DECODER_HEADS, LEGACY_HEADS, labels, lm_called
 from weighbridge.arch.modules import Decoder, Submodules, multi_head, normed, submodule, ungated
 from weighbridge.arch.opt import OFFSET, attention
-from weighbridge.arch.windows import by, own
+from weighbridge.arch.windows import layer_kinds
 
 
 def gpt(c: Config, at: str) -> Iterator[Param]:
@@ -68,7 +68,7 @@ def ctrl(c: Config) -> Decoder:
         layers=alike(c, lambda: ctrl_layer(c), "n_layer"),
         last=tuple(norm("layernorm", width, bias=True)),
         path="h.",
-        kinds=by(own),
+        kinds=layer_kinds,
     )
 
 
@@ -97,7 +97,7 @@ def biogpt_layer(c: Config) -> Submodules:
 def biogpt(c: Config) -> Decoder:
     width, rows = c.num("hidden_size"), c.num("max_position_embeddings") + OFFSET
     names = Names(final="layer_norm", norm_bias=True)
-    found = tree(c, alike(c, lambda: biogpt_layer(c)), names, kinds=by(own))
+    found = tree(c, alike(c, lambda: biogpt_layer(c)), names, kinds=layer_kinds)
     return found._replace(first=(*found.first, *embedding("embed_positions", rows, width)))
 
 

@@ -11,7 +11,7 @@ from weighbridge.arch.decoder import Names, alike, tree
 from weighbridge.arch.heads import DECODER_HEADS
 from weighbridge.arch.llama import grouped
 from weighbridge.arch.modules import Decoder, Submodules, gqa, named_gated, normed
-from weighbridge.arch.windows import by, own
+from weighbridge.arch.windows import layer_kinds
 
 HERE = "attn.attention."
 
@@ -27,7 +27,7 @@ def layer(c: Config) -> Submodules:
 
 def exaone(c: Config) -> Decoder:
     layers = alike(c, lambda: layer(c), "num_layers", "num_hidden_layers")
-    return tree(c, layers, Names(embed="wte", layers="h", final="ln_f"), kinds=by(own))
+    return tree(c, layers, Names(embed="wte", layers="h", final="ln_f"), kinds=layer_kinds)
 
 
 EXAONE = Family(

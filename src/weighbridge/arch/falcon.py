@@ -15,7 +15,7 @@ from weighbridge.arch.heads import LEGACY_HEADS
 from weighbridge.arch.modules import Decoder, Submodules, normed, submodule, ungated
 from weighbridge.arch.rotary import rotary
 from weighbridge.arch.table import differs
-from weighbridge.arch.windows import by, own
+from weighbridge.arch.windows import layer_kinds
 
 
 def heads(c: Config) -> int:
@@ -65,7 +65,7 @@ def layer(c: Config) -> Submodules:
 def falcon(c: Config) -> Decoder:
     layers = alike(c, lambda: layer(c), "num_hidden_layers", "n_layer")
     names = Names(embed="word_embeddings", layers="h", final="ln_f", norm_bias=True)
-    return tree(c, layers, names, kinds=by(own))
+    return tree(c, layers, names, kinds=layer_kinds)
 
 
 FALCON = Family(

@@ -6,54 +6,15 @@ Names say only which matrix leads back; widths are what the shapes say. Experts 
 with a share: a token is routed to k of E of them.
 """
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from math import prod
 
 from weighbridge.arch.body import Dense, Experts, Feed
+from weighbridge.arch.roles import LEADS, every_token, feeding
 from weighbridge.arch.stacks import Layer, Stack
 
-# (the matrix back, those before it), as the modules of all families call them. The first pair of
-# which a module has both decides: Qwen 1 has w1 and w2 before c_proj, Mixtral w1 and w3 before w2.
-PAIRS: Sequence[tuple[str, str]] = (
-    ("down_proj", "gate_proj up_proj gate_up_proj"),
-    ("c_proj", "c_fc w1 w2"),
-    ("w2", "w1 w3 v1"),
-    ("fc2", "fc1 fc11 fc12"),
-    ("fc1", "fc0"),
-    ("dense_4h_to_h", "dense_h_to_4h"),
-    ("fc_out", "fc_in"),
-    ("Wo", "Wi"),
-    ("wo", "wi wi_0 wi_1"),
-    ("output_dense", "intermediate_dense"),
-    ("output_query_dense", "intermediate_query_dense"),
-    ("output_conv1d", "intermediate_conv1d"),
-    ("output", "intermediate"),
-    ("output_linear", "input_linear"),
-    ("linear_fc2", "linear_fc1"),
-    ("lin2", "lin1"),
-    ("ffw_layer_2", "ffw_layer_1"),
-    ("weights_out", "weights_in"),  # the largest of DINOv2
-    ("ff_out", "ff_proj"),
-    ("layer_2", "layer_1"),
-    ("linear_2", "linear_1"),
-    ("ffn_output", "ffn"),
-    ("2", "0"),
-    ("value", "key"),
-    # GGUF: llama.cpp gguf-py/gguf/constants.py (TENSOR_NAMES)
-    ("ffn_down", "ffn_gate ffn_up"),
-    ("ffn_down_exps", "ffn_gate_exps ffn_up_exps ffn_gate_up_exps"),
-    ("ffn_down_shexp", "ffn_gate_shexp ffn_up_shexp"),
-    ("channel_mix_value", "channel_mix_key"),
-)
-LEADS = tuple((down, frozenset(ups.split())) for down, ups in PAIRS)
-# Modules that mix tokens have such names too: the output of BERT's attention, RWKV's keys.
-MIXER = re.compile(r"(?:^|\.)\w*(?:attention|attn|Attention|mamba|rg_lru)\w*(?:\.|$)")
-# Two words for one module: BERT's `intermediate.dense` and `output.dense` lie side by side.
-TWO_WORDS = re.compile(r"(?:^|(?<=\.))(intermediate|output)(_query)?\.(dense|conv1d)$")
-SHARED = re.compile(r"shared_expert|shared_mlp|_shexp")
 ROUTED = frozenset(("expert", "experts"))
 # A file's `ffn_gate` passes for a router, by its name alone.
 MATRICES = ROUTED | {"linear", "conv1d", "conv", "router"}
@@ -66,15 +27,9 @@ def feeds(layer: Layer) -> tuple[Feed, ...]:
         tuple(
             (name, i.param.shape, i.param.kind, i.param.routed)
             for i in layer
-            if i.param.kind in MATRICES and (name := _feeding(i.name)) is not None
+            if i.param.kind in MATRICES and (name := feeding(i.name)) is not None
         )
     )
-
-
-@lru_cache(maxsize=4096)
-def _feeding(name: str) -> str | None:
-    """The name below the layer, two words as one; None in a module that mixes tokens."""
-    return None if MIXER.search(name) else TWO_WORDS.sub(r"\1\2_\3", name)
 
 
 Matrix = tuple[str, tuple[int, ...], str, tuple[int, int]]
@@ -85,8 +40,8 @@ def _feeds(matrices: tuple[Matrix, ...]) -> tuple[Feed, ...]:
     found = list(_found(matrices))
     if not any(isinstance(one, Experts) for _, one in found):
         return tuple(one for _, one in found)
-    for_all = sum(one.width for name, one in found if SHARED.search(name))
-    rest = [one for name, one in found if not SHARED.search(name)]
+    for_all = sum(one.width for name, one in found if every_token(name))
+    rest = [one for name, one in found if not every_token(name)]
     first = next(one for one in rest if isinstance(one, Experts))
     return tuple(replace(one, shared=for_all) if one is first else one for one in rest)
 

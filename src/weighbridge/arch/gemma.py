@@ -15,20 +15,17 @@ from weighbridge.arch.heads import DECODER_HEADS
 from weighbridge.arch.llama import Switches, decoder
 from weighbridge.arch.modules import Decoder
 from weighbridge.arch.rotary import layered_rotary, rotary
-from weighbridge.arch.windows import Rule, by, own, period
 
 AROUND = (*BEFORE, "pre_feedforward_layernorm", "post_feedforward_layernorm")
 
 
-def tree(
-    norms: tuple[str, ...], rule: Rule, *, qk_norm: bool = False
-) -> Callable[[Config], Decoder]:
+def tree(norms: tuple[str, ...], *, qk_norm: bool = False) -> Callable[[Config], Decoder]:
     """Biases of attention are the config's to choose; the MLP has none."""
 
     def read(c: Config) -> Decoder:
         biased = c.flag("attention_bias")
         own = Switches(qkv_bias=biased, o_bias=biased, norms=norms, qk_norm=qk_norm)
-        return decoder(c, own, kinds=by(rule))
+        return decoder(c, own)
 
     return read
 
@@ -48,18 +45,16 @@ def gemma3_buffers(c: Config, at: str) -> Iterator[Buffer]:
     yield from layered_rotary(c, at, period=c.num("sliding_window_pattern", default=6))
 
 
-GEMMA = Family(tree=tree(BEFORE, own), cls="GemmaForCausalLM", heads=DECODER_HEADS, buffers=buffers)
-GEMMA2 = Family(
-    tree=tree(AROUND, period(2)), cls="Gemma2ForCausalLM", heads=DECODER_HEADS, buffers=buffers
-)
+GEMMA = Family(tree=tree(BEFORE), cls="GemmaForCausalLM", heads=DECODER_HEADS, buffers=buffers)
+GEMMA2 = Family(tree=tree(AROUND), cls="Gemma2ForCausalLM", heads=DECODER_HEADS, buffers=buffers)
 VAULTGEMMA = Family(
-    tree=tree(("input_layernorm", "pre_feedforward_layernorm"), period(2)),
+    tree=tree(("input_layernorm", "pre_feedforward_layernorm")),
     cls="VaultGemmaForCausalLM",
     heads=DECODER_HEADS,
     buffers=buffers,
 )
 GEMMA3 = Family(
-    tree=tree(AROUND, period(6, "sliding_window_pattern"), qk_norm=True),
+    tree=tree(AROUND, qk_norm=True),
     cls="Gemma3ForCausalLM",
     heads=DECODER_HEADS,
     buffers=gemma3_buffers,

@@ -9,12 +9,23 @@ Source: transformers 5.23 models/gemma3n/modeling_gemma3n.py (Gemma3nText*).
 
 from collections.abc import Iterator
 
-from weighbridge.arch.blueprint import Buffer, Family, Param, embedding, gated_mlp, linear, norm
+from weighbridge.arch.blueprint import Buffer, Family, Param, embedding, linear, norm
 from weighbridge.arch.config import Config
+from weighbridge.arch.decoder import tree
 from weighbridge.arch.gemma import AROUND, scale
 from weighbridge.arch.heads import DECODER_HEADS
-from weighbridge.arch.rotary import head_dim, layered_rotary
-from weighbridge.arch.written import norms
+from weighbridge.arch.llama import grouped
+from weighbridge.arch.modules import (
+    Decoder,
+    Submodule,
+    Submodules,
+    by_kind,
+    gated,
+    normed,
+    submodule,
+)
+from weighbridge.arch.rotary import layered_rotary
+from weighbridge.arch.windows import layer_kinds
 
 
 def altup(c: Config, at: str) -> Iterator[Param]:
@@ -33,16 +44,21 @@ def laurel(c: Config, at: str) -> Iterator[Param]:
     yield from norm(f"{at}post_laurel_norm", width)
 
 
-def attention(c: Config, at: str, *, shared: bool) -> Iterator[Param]:
-    width, size, bias = c.num("hidden_size"), head_dim(c), c.flag("attention_bias")
-    queries, keys = c.num("num_attention_heads") * size, c.num("num_key_value_heads") * size
-    yield from linear(f"{at}q_proj", queries, width, bias=bias)
-    yield from norm(f"{at}q_norm", size)
-    if not shared:
-        yield from linear(f"{at}k_proj", keys, width, bias=bias)
-        yield from linear(f"{at}v_proj", keys, width, bias=bias)
-        yield from norm(f"{at}k_norm", size)
-    yield from linear(f"{at}o_proj", width, queries, bias=bias)
+def attention(c: Config, *, shared: bool) -> Submodule:
+    width, bias, a, path = c.num("hidden_size"), c.flag("attention_bias"), grouped(c), "self_attn."
+    queries, keys = a.heads * a.key_dim, a.kv_heads * a.key_dim
+    own = (
+        *linear(f"{path}k_proj", keys, width, bias=bias),
+        *linear(f"{path}v_proj", keys, width, bias=bias),
+        *norm(f"{path}k_norm", a.key_dim),
+    )
+    return submodule(
+        linear(f"{path}q_proj", queries, width, bias=bias),
+        norm(f"{path}q_norm", a.key_dim),
+        () if shared else own,
+        linear(f"{path}o_proj", width, queries, bias=bias),
+        mixer=a,
+    )
 
 
 def per_layer_input(c: Config, at: str) -> Iterator[Param]:
@@ -63,26 +79,30 @@ def per_layer_embedding(c: Config, at: str) -> Iterator[Param]:
     yield from norm(f"{at}per_layer_projection_norm", slim)
 
 
-def layer(c: Config, at: str, *, inner: int, shared: bool) -> Iterator[Param]:
-    yield from attention(c, f"{at}self_attn.", shared=shared)
-    yield from gated_mlp(f"{at}mlp", c.num("hidden_size"), inner)
-    yield from norms(c, at, AROUND)
-    yield from altup(c, f"{at}altup.")
-    yield from laurel(c, f"{at}laurel.")
-    yield from per_layer_input(c, at)
-
-
-def body(c: Config, at: str) -> Iterator[Param]:
+def gemma3n(c: Config) -> Decoder:
     width, count = c.num("hidden_size"), c.layers("num_hidden_layers")
-    first_shared = count - c.num("num_kv_shared_layers")
-    yield from embedding(f"{at}embed_tokens", c.num("vocab_size"), width)
-    for i, inner in enumerate(c.per_layer("intermediate_size", count=count)):
-        yield from layer(c, f"{at}layers.{i}.", inner=inner, shared=i >= first_shared)
-    yield from norm(f"{at}norm", width)
-    yield from per_layer_embedding(c, at)
-    for i in range(c.num("altup_num_inputs") - 1):
-        yield from linear(f"{at}altup_projections.{i}", width, width)
-        yield from linear(f"{at}altup_unembed_projections.{i}", width, width)
+    sharing = c.num("num_kv_shared_layers")
+
+    def layer(kind: tuple[int, bool]) -> Submodules:
+        return (
+            attention(c, shared=kind[1]),
+            gated("mlp", width, kind[0]),
+            normed(width, *AROUND),
+            submodule(altup(c, "altup."), laurel(c, "laurel."), per_layer_input(c, "")),
+        )
+
+    inners = c.per_layer("intermediate_size", count=count)
+    layers = by_kind([(f, i >= count - sharing) for i, f in enumerate(inners)], layer)
+    found = tree(c, layers, kinds=layer_kinds)._replace(sharing=sharing)
+    names = ("altup_projections", "altup_unembed_projections")
+    streams = (
+        p
+        for i in range(c.num("altup_num_inputs") - 1)
+        for name in names
+        for p in linear(f"{name}.{i}", width, width)
+    )
+    behind = submodule(found.last, per_layer_embedding(c, ""), streams)
+    return found._replace(last=behind.params)
 
 
 def buffers(c: Config, at: str) -> Iterator[Buffer]:
@@ -95,4 +115,4 @@ def buffers(c: Config, at: str) -> Iterator[Buffer]:
     yield from layered_rotary(c, at, period=5)
 
 
-GEMMA3N = Family(body=body, cls="Gemma3nForCausalLM", heads=DECODER_HEADS, buffers=buffers)
+GEMMA3N = Family(tree=gemma3n, cls="Gemma3nForCausalLM", heads=DECODER_HEADS, buffers=buffers)

@@ -12,22 +12,24 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
-from weighbridge.arch.blueprint import (
-    Buffer,
-    Family,
-    Param,
-    embedding,
-    fused,
-    gated_mlp,
-    linear,
-    norm,
-)
+from weighbridge.arch.attention import Attention
+from weighbridge.arch.blueprint import Buffer, Family, Param, linear, norm
 from weighbridge.arch.config import Config
+from weighbridge.arch.decoder import tree
 from weighbridge.arch.gemma import AROUND, scale
 from weighbridge.arch.gemma3n import per_layer_embedding, per_layer_input
 from weighbridge.arch.heads import DECODER_HEADS
+from weighbridge.arch.modules import (
+    Decoder,
+    Submodule,
+    Submodules,
+    by_kind,
+    gated,
+    normed,
+    submodule,
+)
 from weighbridge.arch.rotary import frequencies, head_dim, layer_types
-from weighbridge.arch.written import norms
+from weighbridge.arch.sparse import fed, routed, router, stacked_pair
 
 GLOBAL_HEAD = 512  # Gemma4TextConfig.__post_init__, where the config does not say
 FULL = "full_attention"
@@ -89,51 +91,65 @@ def plan(c: Config) -> Iterator[Layer]:
         )
 
 
-def attention(c: Config, at: str, one: Layer) -> Iterator[Param]:
-    width, bias = c.num("hidden_size"), c.flag("attention_bias")
-    queries, keys = c.num("num_attention_heads") * one.size, one.kv_heads * one.size
-    yield from linear(f"{at}q_proj", queries, width, bias=bias)
-    yield from norm(f"{at}q_norm", one.size)
-    if not one.shared:
-        yield from norm(f"{at}k_norm", one.size)
-        yield from linear(f"{at}k_proj", keys, width, bias=bias)
-        if one.values:
-            yield from linear(f"{at}v_proj", keys, width, bias=bias)
-    yield from linear(f"{at}o_proj", width, queries, bias=bias)
-
-
-def mixture(c: Config, at: str) -> Iterator[Param]:
-    """Router, stacked experts, and the norms that keep them apart from the dense MLP."""
-    width, inner = c.num("hidden_size"), c.num("moe_intermediate_size")
-    count, top_k = c.num("num_experts"), c.num("top_k_experts")
-    yield Param(f"{at}router.proj.weight", (count, width), "router")
-    yield Param(f"{at}router.scale", (width,), "other")
-    yield Param(f"{at}router.per_expert_scale", (count,), "other")
-    yield from fused(
-        f"{at}experts.gate_up_proj", (count, 2 * inner, width), top_k=top_k, count=count
+def attention(c: Config, one: Layer) -> Submodule:
+    """Keys and values are normalised apart, so that both are stored even where they are equal."""
+    width, bias, path = c.num("hidden_size"), c.flag("attention_bias"), "self_attn."
+    a = Attention(
+        heads=c.num("num_attention_heads"),
+        kv_heads=one.kv_heads,
+        key_dim=one.size,
+        value_dim=one.size,
     )
-    yield from fused(f"{at}experts.down_proj", (count, width, inner), top_k=top_k, count=count)
+    queries, keys = a.heads * one.size, one.kv_heads * one.size
+    own = (
+        *norm(f"{path}k_norm", one.size),
+        *linear(f"{path}k_proj", keys, width, bias=bias),
+        *(linear(f"{path}v_proj", keys, width, bias=bias) if one.values else ()),
+    )
+    return submodule(
+        linear(f"{path}q_proj", queries, width, bias=bias),
+        norm(f"{path}q_norm", one.size),
+        () if one.shared else own,
+        linear(f"{path}o_proj", width, queries, bias=bias),
+        mixer=a,
+    )
+
+
+def mixture(c: Config) -> Submodules:
+    """Router, stacked experts, and the norms that keep them apart from the dense MLP."""
+    width, names = c.num("hidden_size"), ("num_experts", "moe_intermediate_size", "top_k_experts")
+    e = routed(c, *names)
     extra = ("post_feedforward_layernorm_1", "post_feedforward_layernorm_2")
-    yield from norms(c, at, (*extra, "pre_feedforward_layernorm_2"))
+    return (
+        submodule(
+            router("router.proj", e.count, width),
+            [Param("router.scale", (width,), "other")],
+            [Param("router.per_expert_scale", (e.count,), "other")],
+            stacked_pair("experts", width, e),
+            feed=fed(e),
+        ),
+        normed(width, *extra, "pre_feedforward_layernorm_2"),
+    )
 
 
-def layer(c: Config, at: str, one: Layer) -> Iterator[Param]:
-    yield from attention(c, f"{at}self_attn.", one)
-    yield from gated_mlp(f"{at}mlp", c.num("hidden_size"), one.inner)
-    yield from norms(c, at, AROUND)
+def layer(c: Config, one: Layer) -> Submodules:
+    width = c.num("hidden_size")
+    slices = c.num("hidden_size_per_layer_input", default=0)
+    return (
+        attention(c, one),
+        gated("mlp", width, one.inner),
+        normed(width, *AROUND),
+        submodule(per_layer_input(c, "") if slices else ()),
+        *(mixture(c) if c.flag("enable_moe_block") else ()),
+    )
+
+
+def gemma4(c: Config) -> Decoder:
+    layers = by_kind(list(plan(c)), lambda one: layer(c, one))
+    found = tree(c, layers, kinds=kinds)
     if c.num("hidden_size_per_layer_input", default=0):
-        yield from per_layer_input(c, at)
-    if c.flag("enable_moe_block"):
-        yield from mixture(c, at)
-
-
-def body(c: Config, at: str) -> Iterator[Param]:
-    yield from embedding(f"{at}embed_tokens", c.num("vocab_size"), c.num("hidden_size"))
-    for i, one in enumerate(plan(c)):
-        yield from layer(c, f"{at}layers.{i}.", one)
-    yield from norm(f"{at}norm", c.num("hidden_size"))
-    if c.num("hidden_size_per_layer_input", default=0):
-        yield from per_layer_embedding(c, at)
+        found = found._replace(last=(*found.last, *per_layer_embedding(c, "")))
+    return found._replace(sharing=c.num("num_kv_shared_layers", default=0))
 
 
 def buffers(c: Config, at: str) -> Iterator[Buffer]:
@@ -147,5 +163,5 @@ def buffers(c: Config, at: str) -> Iterator[Buffer]:
         yield from frequencies(f"{at}rotary_emb.{kind}_", size)
 
 
-GEMMA4 = Family(body=body, cls="Gemma4ForCausalLM", heads=DECODER_HEADS, buffers=buffers)
+GEMMA4 = Family(tree=gemma4, cls="Gemma4ForCausalLM", heads=DECODER_HEADS, buffers=buffers)
 GEMMA4_UNIFIED = replace(GEMMA4, cls="Gemma4UnifiedForCausalLM")  # without experts

@@ -13,7 +13,6 @@ from weighbridge.arch.heads import DECODER_HEADS
 from weighbridge.arch.llama import Switches, decoder
 from weighbridge.arch.modules import Decoder, fused_gated
 from weighbridge.arch.rotary import partly_rotary
-from weighbridge.arch.windows import by, own
 
 FOUR = (*BEFORE, "post_self_attn_layernorm", "post_mlp_layernorm")
 
@@ -21,7 +20,7 @@ FOUR = (*BEFORE, "post_self_attn_layernorm", "post_mlp_layernorm")
 def glm(norms: tuple[str, ...]) -> Callable[[Config], Decoder]:
     def read(c: Config) -> Decoder:
         one = Switches(qkv_bias=c.flag("attention_bias"), mlp=fused_gated, norms=norms)
-        return decoder(c, one, kinds=by(own))
+        return decoder(c, one)
 
     return read
 

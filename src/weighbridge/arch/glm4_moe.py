@@ -40,7 +40,7 @@ from weighbridge.arch.sparse import (
     router,
     sparse_decoder,
 )
-from weighbridge.arch.windows import by, cohere_prefix, own, pattern, period, upper
+from weighbridge.arch.windows import layer_kinds
 
 
 def choice(c: Config) -> Routed:
@@ -89,9 +89,9 @@ def hy_moe(c: Config) -> Submodule:
 
 
 GLM4 = Parts(attention=glm_attention, moe=glm_moe, sparse=after_first)
-DOTS = Parts(attention=dots_attention, moe=glm_moe, sparse=after_first, rule=upper)
+DOTS = Parts(attention=dots_attention, moe=glm_moe, sparse=after_first)
 SOLAR = Parts(attention=solar_attention, moe=glm_moe, sparse=lambda c: by_kinds(c, 0))
-EXAONE = Parts(attention=exaone_attention, moe=exaone_moe, sparse=by_kinds_or_first, rule=pattern)
+EXAONE = Parts(attention=exaone_attention, moe=exaone_moe, sparse=by_kinds_or_first)
 HY = Parts(
     attention=dots_attention,
     moe=hy_moe,
@@ -131,7 +131,7 @@ def afmoe(c: Config) -> Decoder:
         return (dots_attention(c), gate, normed(width, *four), feed)
 
     found = by_kind(after_first(c, "num_dense_layers"), layer)
-    return tree(c, found, kinds=by(period(4, "global_attn_every_n_layers")))
+    return tree(c, found, kinds=layer_kinds)
 
 
 def afmoe_block(c: Config) -> Submodule:
@@ -154,16 +154,16 @@ def cohere2_moe(c: Config) -> Decoder:
     e = routed(c, "num_experts", "intermediate_size")
     shared = c.num("num_shared_experts", default=0) * e.inner
 
-    def layer(sparse: bool) -> Submodules:
-        inner = c.num("prefix_dense_intermediate_size", default=e.inner)
-        experts = moe("mlp.", width, e, shared=shared or None)
-        return (
-            attention(c, Switches(qkv_bias=bias, o_bias=bias)),
-            normed(width, "input_layernorm"),
-            experts if sparse else gated("mlp", width, inner),
-        )
+    def feed(sparse: bool) -> Submodule:
+        if sparse:
+            return moe("mlp.", width, e, shared=shared or None)
+        return gated("mlp", width, c.num("prefix_dense_intermediate_size", default=e.inner))
 
-    return tree(c, by_kind(by_kinds_or_first(c), layer), kinds=by(cohere_prefix))
+    def layer(sparse: bool) -> Submodules:
+        one = attention(c, Switches(qkv_bias=bias, o_bias=bias))
+        return (one, normed(width, "input_layernorm"), feed(sparse))
+
+    return tree(c, by_kind(by_kinds_or_first(c), layer), kinds=layer_kinds)
 
 
 # ERNIE 4.5
@@ -231,7 +231,7 @@ def hunyuan_moe(c: Config) -> Decoder:
         return (attention(c, s), feed, normed(width, *BEFORE))
 
     found = by_kind(list(zip(counts, ks, strict=True)), layer)
-    return tree(c, shared_keys(c, found), kinds=by(own))
+    return tree(c, shared_keys(c, found), kinds=layer_kinds)
 
 
 GATE = "mlp.gate.e_score_correction_bias"

@@ -14,10 +14,11 @@ from weighbridge.arch.compose import Inner, composite, either, text_head
 from weighbridge.arch.config import Config
 from weighbridge.arch.glm import FOUR
 from weighbridge.arch.heads import DECODER_HEADS
+from weighbridge.arch.llama import Switches, decoder
+from weighbridge.arch.modules import Decoder, fused_gated
 from weighbridge.arch.qwen_vl import patch_embed, rotary
 from weighbridge.arch.rotary import partly_rotary
 from weighbridge.arch.vision import layernorm
-from weighbridge.arch.written import Switches, body, fused_mlp
 
 
 def block(c: Config, at: str) -> Iterator[Param]:
@@ -44,8 +45,8 @@ def vision(c: Config, at: str) -> Iterator[Param]:
     yield from norm(f"{at}post_layernorm", width)
 
 
-def text(c: Config) -> Switches:
-    return Switches(qkv_bias=True, mlp=fused_mlp, norms=FOUR)
+def text(c: Config) -> Decoder:
+    return decoder(c, Switches(qkv_bias=True, mlp=fused_gated, norms=FOUR))
 
 
 def family_of(name: str) -> Family:
@@ -66,7 +67,7 @@ def family_of(name: str) -> Family:
 
 
 GLM4V_TEXT = Family(
-    body=body(text), cls="Glm4vTextModel", heads=DECODER_HEADS, buffers=partly_rotary(1.0)
+    tree=text, cls="Glm4vTextModel", heads=DECODER_HEADS, buffers=partly_rotary(1.0)
 )
 GLM4V_VISION = Family(
     body=vision, cls="Glm4vVisionModel", buffers=rotary("hidden_size"), blocks=("blocks.*",)

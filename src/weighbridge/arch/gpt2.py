@@ -17,7 +17,7 @@ from weighbridge.arch.decoder import alike
 from weighbridge.arch.feed import Dense
 from weighbridge.arch.heads import LEGACY_HEADS, causal_lm
 from weighbridge.arch.modules import Decoder, Submodule, Submodules, multi_head, normed, submodule
-from weighbridge.arch.windows import by, own
+from weighbridge.arch.windows import layer_kinds
 
 Module = Callable[..., Iterator[Param]]  # (path, outputs, inputs, *, bias)
 
@@ -69,7 +69,7 @@ def decoder(c: Config, module: Module, a: Attention) -> Decoder:
         layers=alike(c, lambda: layer(c, module, a), "n_layer"),
         last=tuple(norm("ln_f", width, bias=True)),
         path="h.",
-        kinds=by(own),
+        kinds=layer_kinds,
     )
 
 

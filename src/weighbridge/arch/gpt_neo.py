@@ -13,7 +13,7 @@ from weighbridge.arch.config import Config
 from weighbridge.arch.decoder import alike
 from weighbridge.arch.heads import LEGACY_HEADS
 from weighbridge.arch.modules import Decoder, Submodules, multi_head, normed, submodule, ungated
-from weighbridge.arch.windows import by, nowhere
+from weighbridge.arch.windows import layer_kinds
 
 
 def layer(c: Config) -> Submodules:
@@ -42,7 +42,7 @@ def gpt_neo(c: Config) -> Decoder:
         layers=alike(c, lambda: layer(c), "num_layers"),
         last=tuple(norm("ln_f", width, bias=True)),
         path="h.",
-        kinds=by(nowhere),
+        kinds=layer_kinds,
     )
 
 

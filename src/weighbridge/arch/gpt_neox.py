@@ -24,7 +24,7 @@ from weighbridge.arch.modules import (
     ungated,
 )
 from weighbridge.arch.rotary import frequencies, head_dim, partly_rotary, share
-from weighbridge.arch.windows import by, own
+from weighbridge.arch.windows import layer_kinds
 
 TWO = ("input_layernorm", "post_attention_layernorm")
 NAMES = Names(embed="embed_in", final="final_layer_norm", norm_bias=True)
@@ -46,14 +46,14 @@ def neox(c: Config) -> Decoder:
     def one() -> Submodules:
         return layer(c, "attention.", c.num("intermediate_size"), bias=bias, mlp_bias=True)
 
-    return tree(c, alike(c, one), NAMES, kinds=by(own))
+    return tree(c, alike(c, one), NAMES, kinds=layer_kinds)
 
 
 def japanese(c: Config) -> Decoder:
     width = c.num("hidden_size")
     inner = width * c.num("intermediate_multiple_size")
     one = alike(c, lambda: layer(c, "attention.", inner, bias=False, mlp_bias=False))
-    found = tree(c, one, NAMES, kinds=by(own))
+    found = tree(c, one, NAMES, kinds=layer_kinds)
     last = len(found.layers) - 1
     behind = Param(f"layers.{last}.attention.dense_bias", (width,), "bias")
     return found._replace(last=(*found.last, behind)) if found.layers else found
@@ -70,7 +70,7 @@ def persimmon_layer(c: Config) -> Submodules:
 
 def persimmon(c: Config) -> Decoder:
     names = Names(final="final_layernorm", norm_bias=True)
-    return tree(c, alike(c, lambda: persimmon_layer(c)), names, kinds=by(own))
+    return tree(c, alike(c, lambda: persimmon_layer(c)), names, kinds=layer_kinds)
 
 
 def rotary(c: Config, at: str, *, part: float) -> Iterator[Buffer]:

@@ -14,7 +14,7 @@ from weighbridge.arch.config import Config
 from weighbridge.arch.decoder import alike
 from weighbridge.arch.heads import DECODER_HEADS, labels
 from weighbridge.arch.modules import Decoder, Submodules, multi_head, normed, submodule, ungated
-from weighbridge.arch.windows import by, own
+from weighbridge.arch.windows import layer_kinds
 
 SEPARATE = {"k_proj": 1, "v_proj": 1, "q_proj": 1}  # rows in widths of the model
 TOGETHER = {"qkv_proj": 3}
@@ -43,7 +43,7 @@ def decoder(c: Config, qkv: Mapping[str, int]) -> Decoder:
         layers=alike(c, lambda: layer(c, qkv), "n_layer"),
         last=tuple(norm("ln_f", width, bias=True)),
         path="h.",
-        kinds=by(own),
+        kinds=layer_kinds,
     )
 
 

@@ -8,39 +8,60 @@ Source: transformers 5.23 models/recurrent_gemma/modeling_recurrent_gemma.py.
 
 from collections.abc import Iterator
 
-from weighbridge.arch.blueprint import Buffer, Family, Param, conv, gated_mlp, linear
+from weighbridge.arch.attention import Attention
+from weighbridge.arch.blueprint import Buffer, Family, Param, conv, linear
 from weighbridge.arch.config import Config
-from weighbridge.arch.decoder import Names, stack
+from weighbridge.arch.decoder import Names, tree
 from weighbridge.arch.heads import DECODER_HEADS
+from weighbridge.arch.llama import kv_heads
+from weighbridge.arch.mixers import GatedRecurrence
+from weighbridge.arch.modules import (
+    Decoder,
+    Submodule,
+    Submodules,
+    by_kind,
+    gated,
+    gqa,
+    normed,
+    submodule,
+)
 from weighbridge.arch.rotary import frequencies, share
-from weighbridge.arch.written import kv_heads, norms
 
 
-def recurrence(c: Config, at: str) -> Iterator[Param]:
-    width, heads = c.num("hidden_size"), c.num("num_attention_heads")
-    wide = c.num("lru_width", default=width)
-    size = wide // max(1, heads)
-    yield from linear(f"{at}linear_y", wide, width, bias=True)
-    yield from linear(f"{at}linear_x", wide, width, bias=True)
-    yield from linear(f"{at}linear_out", width, wide, bias=True)
-    yield from conv(f"{at}conv_1d", (wide, 1, c.num("conv1d_width")))
-    yield Param(f"{at}rg_lru.recurrent_param", (wide,), "other")
-    for gate in ("input", "recurrent"):
-        yield Param(f"{at}rg_lru.{gate}_gate_weight", (heads, size, size), "other")
-        yield Param(f"{at}rg_lru.{gate}_gate_bias", (heads, size), "other")
+def recurrence(c: Config) -> Submodule:
+    width, heads, at = c.num("hidden_size"), c.num("num_attention_heads"), "temporal_block."
+    own = GatedRecurrence(width=c.num("lru_width", default=width), kernel=c.num("conv1d_width"))
+    wide, size = own.width, own.width // max(1, heads)
+    return submodule(
+        linear(f"{at}linear_y", wide, width, bias=True),
+        linear(f"{at}linear_x", wide, width, bias=True),
+        linear(f"{at}linear_out", width, wide, bias=True),
+        conv(f"{at}conv_1d", (wide, 1, own.kernel)),
+        [Param(f"{at}rg_lru.recurrent_param", (wide,), "other")],
+        (
+            Param(f"{at}rg_lru.{gate}_gate_{name}", shape, "other")
+            for gate in ("input", "recurrent")
+            for name, shape in (("weight", (heads, size, size)), ("bias", (heads, size)))
+        ),
+        mixer=own,
+    )
 
 
 def head_size(c: Config) -> int:
     return c.num("hidden_size") // max(1, c.num("num_attention_heads"))
 
 
-def attention(c: Config, at: str) -> Iterator[Param]:
-    width, heads, size = c.num("hidden_size"), c.num("num_attention_heads"), head_size(c)
-    bias = c.flag("attention_bias")
-    yield from linear(f"{at}q_proj", heads * size, width, bias=bias)
-    yield from linear(f"{at}k_proj", kv_heads(c) * size, width, bias=bias)
-    yield from linear(f"{at}v_proj", kv_heads(c) * size, width, bias=bias)
-    yield from linear(f"{at}o_proj", width, heads * size, bias=True)
+def attention(c: Config) -> Submodule:
+    """Attention is always local."""
+    heads, bias = c.num("num_attention_heads"), c.flag("attention_bias")
+    a = Attention(
+        heads=heads,
+        kv_heads=kv_heads(c),
+        key_dim=head_size(c),
+        value_dim=head_size(c),
+        window=c.num("attention_window_size"),
+    )
+    return gqa("temporal_block.", c.num("hidden_size"), a, bias=(bias, True))
 
 
 def pattern(c: Config) -> list[str]:
@@ -49,17 +70,14 @@ def pattern(c: Config) -> list[str]:
     return [found[i % len(found)] for i in range(c.layers("num_hidden_layers"))]
 
 
-def recurrent_gemma(c: Config, at: str) -> Iterator[Param]:
-    found = pattern(c)
+def recurrent_gemma(c: Config) -> Decoder:
+    def layer(kind: str) -> Submodules:
+        width, inner = c.num("hidden_size"), c.num("intermediate_size") // 2
+        mixer = recurrence(c) if kind == "recurrent" else attention(c)
+        mlp = gated("mlp_block", width, inner, bias=True)
+        return (mixer, mlp, normed(width, "temporal_pre_norm", "channel_pre_norm"))
 
-    def layer(c: Config, at: str, i: int) -> Iterator[Param]:
-        mixer = recurrence if found[i] == "recurrent" else attention
-        yield from mixer(c, f"{at}temporal_block.")
-        inner = c.num("intermediate_size") // 2
-        yield from gated_mlp(f"{at}mlp_block", c.num("hidden_size"), inner, bias=True)
-        yield from norms(c, at, ("temporal_pre_norm", "channel_pre_norm"))
-
-    yield from stack(c, at, layer, Names(final="final_norm"))
+    return tree(c, by_kind(pattern(c), layer), Names(final="final_norm"))
 
 
 def buffers(c: Config, at: str) -> Iterator[Buffer]:
@@ -72,7 +90,7 @@ def buffers(c: Config, at: str) -> Iterator[Buffer]:
 
 
 RECURRENT_GEMMA = Family(
-    body=recurrent_gemma,
+    tree=recurrent_gemma,
     cls="RecurrentGemmaForCausalLM",
     heads=DECODER_HEADS,
     buffers=buffers,

@@ -10,14 +10,13 @@ from collections.abc import Iterator
 
 from weighbridge.arch.blueprint import Buffer, Family
 from weighbridge.arch.config import Config
-from weighbridge.arch.decoder import alike, tree
-from weighbridge.arch.feed import Experts
+from weighbridge.arch.decoder import BEFORE, alike, tree
 from weighbridge.arch.heads import DECODER_HEADS
-from weighbridge.arch.llama import BEFORE, Switches, attention
-from weighbridge.arch.modules import Decoder, Submodules, normed, submodule
+from weighbridge.arch.llama import Switches, attention
+from weighbridge.arch.modules import Decoder, Submodules, normed
 from weighbridge.arch.rotary import rotary
-from weighbridge.arch.sparse import Routed, block, correction, every, routed
-from weighbridge.arch.windows import RULES, by
+from weighbridge.arch.sparse import Routed, correction, every, moe, routed
+from weighbridge.arch.windows import layer_kinds
 
 FOUR = (*BEFORE, "post_attn_norm", "post_ffn_norm")  # as checkpoints call them
 
@@ -30,16 +29,15 @@ def layer(c: Config) -> Submodules:
     """Attention, experts with one shared MLP beside them, and the norms."""
     width, e = c.num("hidden_size"), choice(c)
     shared = c.num("shared_expert_intermediate_size")
-    feed = Experts(count=e.count, top_k=e.top_k, width=e.inner, shared=shared)
     return (
         attention(c, Switches(qk_norm=True)),
-        submodule(block("mlp.", width, e, shared=shared), feed=feed),
+        moe("mlp.", width, e, shared=shared),
         normed(width, *FOUR),
     )
 
 
 def kolibri(c: Config) -> Decoder:
-    return tree(c, alike(c, lambda: layer(c)), kinds=by(RULES["four_of_5"]))
+    return tree(c, alike(c, lambda: layer(c)), kinds=layer_kinds)
 
 
 def buffers(c: Config, at: str) -> Iterator[Buffer]:

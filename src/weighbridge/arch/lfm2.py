@@ -8,47 +8,52 @@ Source: transformers 5.23 models/{lfm2,lfm2_moe}/{modeling,configuration}_*.py.
 
 from collections.abc import Iterator
 
-from weighbridge.arch.blueprint import Buffer, Family, Param, conv, linear, norm
+from weighbridge.arch.blueprint import Buffer, Family, conv, linear
 from weighbridge.arch.config import Config
-from weighbridge.arch.decoder import Names, kinds, stack
+from weighbridge.arch.decoder import Names, kinds, tree
 from weighbridge.arch.heads import DECODER_HEADS
+from weighbridge.arch.llama import grouped
+from weighbridge.arch.mixers import ShortConv
+from weighbridge.arch.modules import (
+    Decoder,
+    Submodule,
+    Submodules,
+    by_kind,
+    gqa,
+    named_gated,
+    normed,
+    submodule,
+)
 from weighbridge.arch.rotary import frequencies, head_dim, rotary
-from weighbridge.arch.sparse import NUMBERED, correction, each, routed, router
-from weighbridge.arch.written import kv_heads, norms
+from weighbridge.arch.sparse import NUMBERED, correction, each, fed, routed, router
 from weighbridge.units import ceil_div
 
 NAMES = Names(final="embedding_norm")
 
 
-def attention(c: Config, at: str) -> Iterator[Param]:
-    width, size, heads = c.num("hidden_size"), head_dim(c), c.num("num_attention_heads")
-    yield from linear(f"{at}q_proj", heads * size, width)
-    yield from linear(f"{at}k_proj", kv_heads(c) * size, width)
-    yield from linear(f"{at}v_proj", kv_heads(c) * size, width)
-    yield from linear(f"{at}out_proj", width, heads * size)
-    yield from norm(f"{at}q_layernorm", size)
-    yield from norm(f"{at}k_layernorm", size)
-
-
-def short_conv(c: Config, at: str) -> Iterator[Param]:
+def short_conv(c: Config) -> Submodule:
     width, bias = c.num("hidden_size"), c.flag("conv_bias")
-    yield from conv(f"{at}conv", (width, 1, c.num("conv_L_cache")), bias=bias)
-    yield from linear(f"{at}in_proj", 3 * width, width, bias=bias)
-    yield from linear(f"{at}out_proj", width, width, bias=bias)
+    own = ShortConv(width=width, kernel=c.num("conv_L_cache"))
+    return submodule(
+        conv("conv.conv", (width, 1, own.kernel), bias=bias),
+        linear("conv.in_proj", 3 * width, width, bias=bias),
+        linear("conv.out_proj", width, width, bias=bias),
+        mixer=own,
+    )
 
 
-def mixer(c: Config, at: str, kind: str) -> Iterator[Param]:
+def mixer(c: Config, kind: str) -> Submodules:
+    width = c.num("hidden_size")
+    names, norms = ("q_proj", "k_proj", "v_proj", "out_proj"), ("q_layernorm", "k_layernorm")
     if kind == "conv":
-        yield from short_conv(c, f"{at}conv.")
+        found = short_conv(c)
     else:
-        yield from attention(c, f"{at}self_attn.")
-    yield from norms(c, at, ("operator_norm", "ffn_norm"))
+        found = gqa("self_attn.", width, grouped(c), names=names, norms=norms)
+    return (found, normed(width, "operator_norm", "ffn_norm"))
 
 
-def numbered_mlp(at: str, width: int, inner: int) -> Iterator[Param]:
-    yield from linear(f"{at}w1", inner, width)
-    yield from linear(f"{at}w3", inner, width)
-    yield from linear(f"{at}w2", width, inner)
+def numbered_mlp(width: int, inner: int) -> Submodule:
+    return named_gated("feed_forward.", width, inner, NUMBERED)
 
 
 def adjusted(c: Config) -> int:
@@ -73,31 +78,33 @@ def lfm2_kinds(c: Config) -> list[str]:
     )
 
 
-def lfm2(c: Config, at: str) -> Iterator[Param]:
-    found, inner = lfm2_kinds(c), adjusted(c)
+def lfm2(c: Config) -> Decoder:
+    inner = adjusted(c)
     c.skip("block_dim", "conv_dim", "conv_dim_out", "num_heads")  # repeat hidden size and heads
 
-    def layer(c: Config, at: str, i: int) -> Iterator[Param]:
-        yield from mixer(c, at, found[i])
-        yield from numbered_mlp(f"{at}feed_forward.", c.num("hidden_size"), inner)
+    def layer(kind: str) -> Submodules:
+        return (*mixer(c, kind), numbered_mlp(c.num("hidden_size"), inner))
 
-    yield from stack(c, at, layer, NAMES)
+    return tree(c, by_kind(lfm2_kinds(c), layer), NAMES)
 
 
-def lfm2_moe(c: Config, at: str) -> Iterator[Param]:
+def lfm2_moe(c: Config) -> Decoder:
     found, dense = lfm2_kinds(c), c.num("num_dense_layers")
-    e = routed(c, "num_experts", "moe_intermediate_size")
+    e, width = routed(c, "num_experts", "moe_intermediate_size"), c.num("hidden_size")
 
-    def layer(c: Config, at: str, i: int) -> Iterator[Param]:
-        width = c.num("hidden_size")
-        yield from mixer(c, at, found[i])
-        if i < dense:
-            yield from numbered_mlp(f"{at}feed_forward.", width, c.num("intermediate_size"))
-        else:
-            yield from router(f"{at}feed_forward.gate", e.count, width)
-            yield from each(f"{at}feed_forward.experts", width, e, NUMBERED)
+    def feed(sparse: bool) -> Submodule:
+        if not sparse:
+            return numbered_mlp(width, c.num("intermediate_size"))
+        return submodule(
+            router("feed_forward.gate", e.count, width),
+            each("feed_forward.experts", width, e, NUMBERED),
+            feed=fed(e),
+        )
 
-    yield from stack(c, at, layer, NAMES)
+    def layer(kind: tuple[str, bool]) -> Submodules:
+        return (*mixer(c, kind[0]), feed(kind[1]))
+
+    return tree(c, by_kind([(kind, i >= dense) for i, kind in enumerate(found)], layer), NAMES)
 
 
 def lfm2_moe_buffers(c: Config, at: str) -> Iterator[Buffer]:
@@ -113,9 +120,9 @@ def ties(c: Config) -> bool:
     return c.flag("tie_embedding", default=c.flag("tie_word_embeddings", default=True))
 
 
-LFM2 = Family(body=lfm2, cls="Lfm2ForCausalLM", heads=DECODER_HEADS, buffers=rotary, ties=ties)
+LFM2 = Family(tree=lfm2, cls="Lfm2ForCausalLM", heads=DECODER_HEADS, buffers=rotary, ties=ties)
 LFM2_MOE = Family(
-    body=lfm2_moe,
+    tree=lfm2_moe,
     cls="Lfm2MoeForCausalLM",
     heads=DECODER_HEADS,
     buffers=lfm2_moe_buffers,

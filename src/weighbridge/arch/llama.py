@@ -18,7 +18,6 @@ from weighbridge.arch.decoder import BEFORE, Names, alike, tree
 from weighbridge.arch.heads import DECODER_HEADS
 from weighbridge.arch.modules import (
     Decoder,
-    Kinds,
     Submodule,
     Submodules,
     gated,
@@ -30,16 +29,7 @@ from weighbridge.arch.modules import (
 from weighbridge.arch.rotary import frequencies, partly_rotary
 from weighbridge.arch.rotary import head_dim as head_dim
 from weighbridge.arch.rotary import rotary as rotary
-from weighbridge.arch.windows import (
-    Rule,
-    by,
-    everywhere,
-    own,
-    pattern,
-    period,
-    upper,
-    without_positions,
-)
+from weighbridge.arch.windows import layer_kinds
 
 AFTER = ("post_attention_layernorm", "post_feedforward_layernorm")  # after each: OLMo 2, EXAONE 4
 
@@ -89,10 +79,10 @@ def layer(c: Config, s: Switches) -> Submodules:
     )
 
 
-def decoder(c: Config, s: Switches, *, kinds: Kinds, names: Names | None = None) -> Decoder:
+def decoder(c: Config, s: Switches, names: Names | None = None) -> Decoder:
     """Return a decoder with as many equal layers as the config asks for."""
     names = names or Names(norm_bias=s.norm_bias)
-    return tree(c, alike(c, lambda: layer(c, s)), names, kinds=kinds)
+    return tree(c, alike(c, lambda: layer(c, s)), names, kinds=layer_kinds)
 
 
 # c_fc, c_proj, as plain Linears
@@ -181,7 +171,7 @@ def shared_keys(c: Config, layers: Sequence[Submodules]) -> tuple[Submodules, ..
 
 
 def hunyuan_dense(c: Config) -> Decoder:
-    found = decoder(c, hunyuan(c), kinds=by(own))
+    found = decoder(c, hunyuan(c))
     return found._replace(layers=shared_keys(c, found.layers))
 
 
@@ -203,7 +193,7 @@ def granite_swa(c: Config) -> Decoder:
     """Llama's layer, with one learnt logit a head that absorbs attention."""
     sinks = Param("self_attn.sinks", (c.num("num_attention_heads"),), "other")
     layers = alike(c, lambda: (*layer(c, llama(c)), submodule([sinks])))
-    return tree(c, layers, kinds=by(period(4, first=True)))
+    return tree(c, layers, kinds=layer_kinds)
 
 
 def theta_rotary(c: Config, at: str) -> Iterator[Buffer]:
@@ -220,12 +210,9 @@ def theta_rotary(c: Config, at: str) -> Iterator[Buffer]:
 SPANS: Mapping[str, str] = {"ForQuestionAnswering": "transformer"}
 
 
-def relative(
-    cls: str, switches: Callable[[Config], Switches], *, spans: bool = False, rule: Rule = own
-) -> Family:
-    """`rule` says which layers have a window, where the config has no list of them."""
+def relative(cls: str, switches: Callable[[Config], Switches], *, spans: bool = False) -> Family:
     return Family(
-        tree=lambda c: decoder(c, switches(c), kinds=by(rule)),
+        tree=lambda c: decoder(c, switches(c)),
         cls=f"{cls}ForCausalLM",
         heads=DECODER_HEADS,
         bases=SPANS if spans else {},
@@ -234,23 +221,22 @@ def relative(
 
 
 LLAMA = relative("Llama", llama, spans=True)
-MISTRAL = relative("Mistral", mistral, rule=everywhere)
-MINISTRAL = relative("Ministral", mistral, spans=True, rule=everywhere)
-MINISTRAL3 = relative("Ministral3", mistral, rule=everywhere)
-QWEN2 = relative("Qwen2", qwen2, spans=True, rule=upper)
-QWEN3 = relative("Qwen3", qwen3, spans=True, rule=upper)
-QWEN3_VL_TEXT = relative("Qwen3", qwen3, spans=True)
-SMOLLM3 = relative("SmolLM3", llama, spans=True, rule=without_positions)
+MISTRAL = relative("Mistral", mistral)
+MINISTRAL = relative("Ministral", mistral, spans=True)
+MINISTRAL3 = relative("Ministral3", mistral)
+QWEN2 = relative("Qwen2", qwen2, spans=True)
+QWEN3 = relative("Qwen3", qwen3, spans=True)
+SMOLLM3 = relative("SmolLM3", llama, spans=True)
 ERNIE4_5 = relative("Ernie4_5", ernie)
 GRANITE = relative("Granite", llama)
-CWM = relative("Cwm", cwm, rule=period(4, first=True))
+CWM = relative("Cwm", cwm)
 HYPERCLOVAX = relative("HyperCLOVAX", clova)
 SEED_OSS = relative("SeedOss", seed, spans=True)
 ARCEE = relative("Arcee", arcee, spans=True)
 HELIUM = relative("Helium", helium)
 JAIS2 = relative("Jais2", nemotron)
-STARCODER2 = relative("Starcoder2", starcoder2, rule=everywhere)
-EXAONE4 = relative("Exaone4", exaone4, spans=True, rule=pattern)
+STARCODER2 = relative("Starcoder2", starcoder2)
+EXAONE4 = relative("Exaone4", exaone4, spans=True)
 NEMOTRON = replace(relative("Nemotron", nemotron, spans=True), buffers=partly_rotary(0.5))
 HUNYUAN = replace(relative("HunYuanDenseV1", hunyuan), tree=hunyuan_dense)
 GRANITE_SWA = Family(

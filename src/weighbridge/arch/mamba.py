@@ -10,42 +10,15 @@ Source: transformers 5.23 models/{mamba,mamba2,falcon_mamba}/modeling_*.py.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from weighbridge.arch.blueprint import Buffer, Family, Param, conv, linear, norm
 from weighbridge.arch.config import Config
-from weighbridge.arch.decoder import Names, stack
+from weighbridge.arch.decoder import Names, alike, tree
 from weighbridge.arch.heads import DECODER_HEADS
+from weighbridge.arch.mixers import Mamba1, Mamba2
+from weighbridge.arch.modules import Decoder, Submodule, Submodules, normed, submodule
 from weighbridge.units import ceil_div
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Mamba1:
-    width: int
-    inner: int
-    state: int
-    rank: int
-    kernel: int
-    conv_bias: bool
-    bias: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Mamba2:
-    width: int
-    inner: int
-    heads: int
-    groups: int
-    state: int
-    kernel: int
-    conv_bias: bool
-    bias: bool
-    out_bias: bool
-    has_norm: bool = True
-
-    @property
-    def channels(self) -> int:
-        return self.inner + 2 * self.groups * self.state
 
 
 def expanded(c: Config, name: str) -> int:
@@ -66,65 +39,71 @@ def step_rank(c: Config, name: str) -> int:
     return c.num(name)
 
 
-def mamba1(at: str, m: Mamba1) -> Iterator[Param]:
-    yield from conv(f"{at}conv1d", (m.inner, 1, m.kernel), bias=m.conv_bias)
-    yield from linear(f"{at}in_proj", 2 * m.inner, m.width, bias=m.bias)
-    yield from linear(f"{at}x_proj", m.rank + 2 * m.state, m.inner)
-    yield from linear(f"{at}dt_proj", m.inner, m.rank, bias=True)
-    yield Param(f"{at}A_log", (m.inner, m.state), "other")
-    yield Param(f"{at}D", (m.inner,), "other")
-    yield from linear(f"{at}out_proj", m.width, m.inner, bias=m.bias)
+class Biases(NamedTuple):
+    """The linears, and the convolution, of a Mamba layer that have a bias."""
+
+    conv: bool
+    inner: bool  # in_proj
+    out: bool
 
 
-def mamba2(at: str, m: Mamba2) -> Iterator[Param]:
-    yield from conv(f"{at}conv1d", (m.channels, 1, m.kernel), bias=m.conv_bias)
-    yield from linear(f"{at}in_proj", m.inner + m.channels + m.heads, m.width, bias=m.bias)
-    for name in ("dt_bias", "A_log", "D"):
-        yield Param(f"{at}{name}", (m.heads,), "other")
-    if m.has_norm:
-        yield from norm(f"{at}norm", m.inner)
-    yield from linear(f"{at}out_proj", m.width, m.inner, bias=m.out_bias)
+def mamba1(path: str, width: int, m: Mamba1, rank: int, has: Biases) -> Submodule:
+    return submodule(
+        conv(f"{path}conv1d", (m.inner, 1, m.kernel), bias=has.conv),
+        linear(f"{path}in_proj", 2 * m.inner, width, bias=has.inner),
+        linear(f"{path}x_proj", rank + 2 * m.state, m.inner),
+        linear(f"{path}dt_proj", m.inner, rank, bias=True),
+        [Param(f"{path}A_log", (m.inner, m.state), "other")],
+        [Param(f"{path}D", (m.inner,), "other")],
+        linear(f"{path}out_proj", width, m.inner, bias=has.out),
+        mixer=m,
+    )
+
+
+def mamba2(path: str, width: int, m: Mamba2, has: Biases, *, has_norm: bool = True) -> Submodule:
+    rows = m.inner + m.channels + m.heads
+    return submodule(
+        conv(f"{path}conv1d", (m.channels, 1, m.kernel), bias=has.conv),
+        linear(f"{path}in_proj", rows, width, bias=has.inner),
+        (Param(f"{path}{name}", (m.heads,), "other") for name in ("dt_bias", "A_log", "D")),
+        norm(f"{path}norm", m.inner) if has_norm else (),
+        linear(f"{path}out_proj", width, m.inner, bias=has.out),
+        mixer=m,
+    )
 
 
 NAMES = Names(embed="embeddings", final="norm_f")
 
 
-def mamba_body(c: Config, at: str) -> Iterator[Param]:
-    m = Mamba1(
-        width=c.num("hidden_size"),
-        inner=inner_size(c),
-        state=c.num("state_size"),
-        rank=step_rank(c, "time_step_rank"),
-        kernel=c.num("conv_kernel"),
-        conv_bias=c.flag("use_conv_bias"),
-        bias=c.flag("use_bias"),
-    )
-
-    def layer(c: Config, at: str, _: int) -> Iterator[Param]:
-        yield from norm(f"{at}norm", m.width)
-        yield from mamba1(f"{at}mixer.", m)
-
-    yield from stack(c, at, layer, NAMES)
+def biases(c: Config) -> Biases:
+    bias = c.flag("use_bias")
+    return Biases(conv=c.flag("use_conv_bias"), inner=bias, out=bias)
 
 
-def mamba2_body(c: Config, at: str) -> Iterator[Param]:
+def mamba(c: Config) -> Decoder:
+    m = Mamba1(inner=inner_size(c), state=c.num("state_size"), kernel=c.num("conv_kernel"))
+
+    def layer() -> Submodules:
+        width, rank = c.num("hidden_size"), step_rank(c, "time_step_rank")
+        return (normed(width, "norm"), mamba1("mixer.", width, m, rank, biases(c)))
+
+    return tree(c, alike(c, layer), NAMES)
+
+
+def mamba_2(c: Config) -> Decoder:
     m = Mamba2(
-        width=c.num("hidden_size"),
         inner=expanded(c, "expand"),
         heads=c.num("num_heads"),
         groups=c.num("n_groups"),
         state=c.num("state_size"),
         kernel=c.num("conv_kernel"),
-        conv_bias=c.flag("use_conv_bias"),
-        bias=c.flag("use_bias"),
-        out_bias=c.flag("use_bias"),
     )
 
-    def layer(c: Config, at: str, _: int) -> Iterator[Param]:
-        yield from norm(f"{at}norm", m.width)
-        yield from mamba2(f"{at}mixer.", m)
+    def layer() -> Submodules:
+        width = c.num("hidden_size")
+        return (normed(width, "norm"), mamba2("mixer.", width, m, biases(c)))
 
-    yield from stack(c, at, layer, NAMES)
+    return tree(c, alike(c, layer), NAMES)
 
 
 def falcon_buffers(c: Config, at: str) -> Iterator[Buffer]:
@@ -135,10 +114,10 @@ def falcon_buffers(c: Config, at: str) -> Iterator[Buffer]:
             yield Buffer(f"{at}layers.{i}.mixer.{name}_layernorm.weight", (size,), "")
 
 
-MAMBA = Family(body=mamba_body, base="backbone", cls="MambaForCausalLM", heads=DECODER_HEADS)
-MAMBA_2 = Family(body=mamba2_body, base="backbone", cls="Mamba2ForCausalLM", heads=DECODER_HEADS)
+MAMBA = Family(tree=mamba, base="backbone", cls="MambaForCausalLM", heads=DECODER_HEADS)
+MAMBA_2 = Family(tree=mamba_2, base="backbone", cls="Mamba2ForCausalLM", heads=DECODER_HEADS)
 FALCON_MAMBA = Family(
-    body=mamba_body,
+    tree=mamba,
     base="backbone",
     cls="FalconMambaForCausalLM",
     heads=DECODER_HEADS,

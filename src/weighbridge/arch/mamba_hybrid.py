@@ -11,26 +11,31 @@ Source: transformers 5.23 models/{jamba,bamba,falcon_h1,granitemoe,granitemoesha
 granitemoehybrid,nemotron_h}/modeling_*.py and conversion_mapping.py.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
-from weighbridge.arch.blueprint import (
-    Buffer,
-    Family,
-    Param,
-    embedding,
-    experts,
-    gated_mlp,
-    linear,
-    norm,
-)
+from weighbridge.arch.blueprint import Buffer, Family, Param, experts, linear, norm
 from weighbridge.arch.config import Config
-from weighbridge.arch.decoder import MTP, Names, counted, kinds, stack, two_norms
+from weighbridge.arch.decoder import BEFORE, Names, alike, counted, kinds, tree
+from weighbridge.arch.feed import Dense
 from weighbridge.arch.heads import DECODER_HEADS
-from weighbridge.arch.mamba import Mamba1, Mamba2, expanded, mamba1, mamba2, step_rank
+from weighbridge.arch.llama import Switches, attention
+from weighbridge.arch.mamba import Biases, expanded, mamba1, mamba2, step_rank
+from weighbridge.arch.mixers import Mamba1, Mamba2
+from weighbridge.arch.modules import (
+    Decoder,
+    Submodule,
+    Submodules,
+    by_kind,
+    gated,
+    normed,
+    submodule,
+    ungated,
+)
 from weighbridge.arch.rotary import partly_rotary, rotary
-from weighbridge.arch.sparse import Routed, each, routed, router, stacked
-from weighbridge.arch.written import Switches, attention, norms, ungated_mlp
+from weighbridge.arch.sparse import Routed, each, fed, routed, router, stacked
+from weighbridge.arch.windows import layer_kinds
 
 MAMBA, ATTENTION = "linear_attention", "full_attention"
 LAST = Names(final="final_layernorm")
@@ -39,39 +44,44 @@ PRE = ("input_layernorm", "pre_ff_layernorm")
 # Jamba
 
 
-def jamba_mixer(c: Config) -> Mamba1:
-    return Mamba1(
-        width=c.num("hidden_size"),
-        inner=c.num("mamba_expand") * c.num("hidden_size"),
+def jamba_mamba(c: Config) -> Submodule:
+    width, bias = c.num("hidden_size"), c.flag("mamba_proj_bias")
+    m = Mamba1(
+        inner=c.num("mamba_expand") * width,
         state=c.num("mamba_d_state"),
-        rank=step_rank(c, "mamba_dt_rank"),
         kernel=c.num("mamba_d_conv"),
-        conv_bias=c.flag("mamba_conv_bias"),
-        bias=c.flag("mamba_proj_bias"),
     )
+    rank = step_rank(c, "mamba_dt_rank")
+    has = Biases(conv=c.flag("mamba_conv_bias"), inner=bias, out=bias)
+    usual = mamba1("mamba.", width, m, rank, has)
+    sizes = {"dt": rank, "b": m.state, "c": m.state}
+    norms = (p for name, n in sizes.items() for p in norm(f"mamba.{name}_layernorm", n))
+    return submodule(usual.params, norms, mixer=m)
 
 
-def jamba(c: Config, at: str) -> Iterator[Param]:
-    m, e = jamba_mixer(c), routed(c, "num_experts", "intermediate_size")
+def jamba(c: Config) -> Decoder:
+    e, width = routed(c, "num_experts", "intermediate_size"), c.num("hidden_size")
     attends = max(1, c.num("attn_layer_period")), c.num("attn_layer_offset")
     sparse = max(1, c.num("expert_layer_period")), c.num("expert_layer_offset")
 
-    def layer(c: Config, at: str, i: int) -> Iterator[Param]:
-        if i % attends[0] == attends[1]:
-            yield from attention(c, f"{at}self_attn.", Switches())
-        else:
-            yield from mamba1(f"{at}mamba.", m)
-            yield from norm(f"{at}mamba.dt_layernorm", m.rank)
-            yield from norm(f"{at}mamba.b_layernorm", m.state)
-            yield from norm(f"{at}mamba.c_layernorm", m.state)
-        if e.count > 1 and i % sparse[0] == sparse[1]:
-            yield from router(f"{at}feed_forward.router", e.count, m.width)
-            yield from each(f"{at}feed_forward.experts", m.width, e)
-        else:
-            yield from gated_mlp(f"{at}feed_forward", m.width, e.inner)
-        yield from norms(c, at, PRE)
+    def feed(has_experts: bool) -> Submodule:
+        if not has_experts:
+            return gated("feed_forward", width, e.inner)
+        return submodule(
+            router("feed_forward.router", e.count, width),
+            each("feed_forward.experts", width, e),
+            feed=fed(e),
+        )
 
-    yield from stack(c, at, layer, LAST)
+    def layer(kind: tuple[bool, bool]) -> Submodules:
+        mixer = attention(c, Switches()) if kind[0] else jamba_mamba(c)
+        return (mixer, feed(kind[1]), normed(width, *PRE))
+
+    found = [
+        (i % attends[0] == attends[1], e.count > 1 and i % sparse[0] == sparse[1])
+        for i in range(c.layers("num_hidden_layers"))
+    ]
+    return tree(c, by_kind(found, layer), LAST)
 
 
 # Bamba, Falcon-H1 and Granite 4 name Mamba 2's sizes alike.
@@ -79,60 +89,64 @@ def jamba(c: Config, at: str) -> Iterator[Param]:
 
 def prefixed_mixer(c: Config) -> Mamba2:
     return Mamba2(
-        width=c.num("hidden_size"),
         inner=expanded(c, "mamba_expand"),
         heads=c.num("mamba_n_heads"),
         groups=c.num("mamba_n_groups"),
         state=c.num("mamba_d_state"),
         kernel=c.num("mamba_d_conv"),
-        conv_bias=c.flag("mamba_conv_bias"),
-        bias=c.flag("mamba_proj_bias"),
-        out_bias=c.flag("mamba_proj_bias"),
     )
 
 
-def all_bias(c: Config) -> Switches:
+def prefixed_mamba(c: Config) -> Submodule:
+    bias = c.flag("mamba_proj_bias")
+    has = Biases(conv=c.flag("mamba_conv_bias"), inner=bias, out=bias)
+    return mamba2("mamba.", c.num("hidden_size"), prefixed_mixer(c), has)
+
+
+def all_bias(c: Config) -> Submodule:
     bias = c.flag("attention_bias")
-    return Switches(qkv_bias=bias, o_bias=bias)
+    return attention(c, Switches(qkv_bias=bias, o_bias=bias))
 
 
-def bamba(c: Config, at: str) -> Iterator[Param]:
-    m, attends = prefixed_mixer(c), frozenset(c.nums("attn_layer_indices"))
+def forward(c: Config) -> Submodule:
+    inner, bias = c.num("intermediate_size"), c.flag("mlp_bias")
+    return gated("feed_forward", c.num("hidden_size"), inner, bias=bias)
 
-    def layer(c: Config, at: str, i: int) -> Iterator[Param]:
-        if i in attends:
-            yield from attention(c, f"{at}self_attn.", all_bias(c))
-        else:
-            yield from mamba2(f"{at}mamba.", m)
-        inner, bias = c.num("intermediate_size"), c.flag("mlp_bias")
-        yield from gated_mlp(f"{at}feed_forward", m.width, inner, bias=bias)
-        yield from norms(c, at, PRE)
 
-    yield from stack(c, at, layer, LAST)
+def bamba_kinds(c: Config) -> list[str]:
+    attends = frozenset(c.nums("attn_layer_indices"))
+    return kinds(c, "layer_types", lambda i: ATTENTION if i in attends else MAMBA)
+
+
+def bamba(c: Config) -> Decoder:
+    def layer(kind: str) -> Submodules:
+        mixer = prefixed_mamba(c) if kind == MAMBA else all_bias(c)
+        return (mixer, forward(c), normed(c.num("hidden_size"), *PRE))
+
+    return tree(c, by_kind(bamba_kinds(c), layer), LAST)
 
 
 def falcon_h1_mixer(c: Config) -> Mamba2:
     usual = prefixed_mixer(c)
     own = None if c.null("mamba_d_ssm") else c.maybe("mamba_d_ssm")
-    return replace(
-        usual,
-        inner=usual.inner if own is None else own,
-        out_bias=c.flag("projectors_bias"),
-        has_norm=c.flag("mamba_rms_norm"),
-    )
+    return usual if own is None else replace(usual, inner=own)
 
 
-def falcon_h1(c: Config, at: str) -> Iterator[Param]:
-    m = falcon_h1_mixer(c)
+def falcon_h1(c: Config) -> Decoder:
+    """Attention and Mamba side by side in every layer."""
 
-    def layer(c: Config, at: str, _: int) -> Iterator[Param]:
-        inner, bias = c.num("intermediate_size"), c.flag("mlp_bias")
-        yield from gated_mlp(f"{at}feed_forward", m.width, inner, bias=bias)
-        yield from mamba2(f"{at}mamba.", m)
-        yield from attention(c, f"{at}self_attn.", all_bias(c))
-        yield from norms(c, at, PRE)
+    def layer() -> Submodules:
+        width = c.num("hidden_size")
+        has = Biases(
+            conv=c.flag("mamba_conv_bias"),
+            inner=c.flag("mamba_proj_bias"),
+            out=c.flag("projectors_bias"),
+        )
+        has_norm = c.flag("mamba_rms_norm")
+        mamba = mamba2("mamba.", width, falcon_h1_mixer(c), has, has_norm=has_norm)
+        return (forward(c), mamba, all_bias(c), normed(width, *PRE))
 
-    yield from stack(c, at, layer, LAST)
+    return tree(c, alike(c, layer), LAST)
 
 
 def falcon_h1_buffers(c: Config, at: str) -> Iterator[Buffer]:
@@ -147,54 +161,51 @@ def falcon_h1_buffers(c: Config, at: str) -> Iterator[Buffer]:
 # Granite
 
 
-def granite_block(c: Config, at: str) -> Iterator[Param]:
+def granite_feed(c: Config, *, shared: int) -> Submodule:
+    """Experts, where there are any, and the MLP beside them of width `shared`."""
     width, e = c.num("hidden_size"), routed(c, "num_local_experts", "intermediate_size")
-    if e.count:
-        path = f"{at}block_sparse_moe."
-        yield from router(f"{path}router.layer", e.count, width)
-        yield from stacked(f"{path}input_linear.weight", (e.count, 2 * e.inner, width), e)
-        yield from stacked(f"{path}output_linear.weight", (e.count, width, e.inner), e)
+    path = "block_sparse_moe."
+    experts = (
+        *router(f"{path}router.layer", e.count, width),
+        *stacked(f"{path}input_linear.weight", (e.count, 2 * e.inner, width), e),
+        *stacked(f"{path}output_linear.weight", (e.count, width, e.inner), e),
+    )
+    beside = (
+        *linear("shared_mlp.input_linear", 2 * shared, width),
+        *linear("shared_mlp.output_linear", width, shared),
+    )
+    alone = Dense(width=shared, fused=True) if shared else None
+    return submodule(
+        experts if e.count else (),
+        beside if shared else (),
+        feed=fed(e, shared=shared) if e.count else alone,
+    )
 
 
-def granite_shared(c: Config, at: str) -> Iterator[Param]:
-    width, inner = c.num("hidden_size"), c.num("shared_intermediate_size")
-    yield from linear(f"{at}shared_mlp.input_linear", 2 * inner, width)
-    yield from linear(f"{at}shared_mlp.output_linear", width, inner)
+def granite(c: Config, *, shared: bool) -> Decoder:
+    def layer() -> Submodules:
+        inner = c.num("shared_intermediate_size") if shared else 0
+        return (all_bias(c), granite_feed(c, shared=inner), normed(c.num("hidden_size"), *BEFORE))
+
+    return tree(c, alike(c, layer), kinds=layer_kinds)
 
 
-def granitemoe(c: Config, at: str) -> Iterator[Param]:
-    def layer(c: Config, at: str, _: int) -> Iterator[Param]:
-        yield from attention(c, f"{at}self_attn.", all_bias(c))
-        yield from granite_block(c, at)
-        yield from two_norms(c, at)
+def granitemoehybrid(c: Config) -> Decoder:
+    def layer(kind: str) -> Submodules:
+        mixer = prefixed_mamba(c) if kind == MAMBA else all_bias(c)
+        feed = granite_feed(c, shared=c.num("shared_intermediate_size"))
+        return (mixer, feed, normed(c.num("hidden_size"), *BEFORE))
 
-    yield from stack(c, at, layer)
-
-
-def granitemoeshared(c: Config, at: str) -> Iterator[Param]:
-    def layer(c: Config, at: str, _: int) -> Iterator[Param]:
-        yield from attention(c, f"{at}self_attn.", all_bias(c))
-        yield from granite_block(c, at)
-        if c.num("shared_intermediate_size"):
-            yield from granite_shared(c, at)
-        yield from two_norms(c, at)
-
-    yield from stack(c, at, layer)
+    found = kinds(c, "layer_types", lambda _: MAMBA)
+    return tree(c, by_kind(found, layer), kinds=granite_known)
 
 
-def granitemoehybrid(c: Config, at: str) -> Iterator[Param]:
-    m, found = prefixed_mixer(c), kinds(c, "layer_types", lambda _: MAMBA)
-
-    def layer(c: Config, at: str, i: int) -> Iterator[Param]:
-        if found[i] == MAMBA:
-            yield from mamba2(f"{at}mamba.", m)
-        else:
-            yield from attention(c, f"{at}self_attn.", all_bias(c))
-        yield from granite_block(c, at)
-        yield from granite_shared(c, at)
-        yield from two_norms(c, at)
-
-    yield from stack(c, at, layer)
+def granite_known(c: Config) -> Sequence[str]:
+    """Attention that sees all, wherever there is any."""
+    found = kinds(c, "layer_types", lambda _: MAMBA)
+    if "multihead_latent_attention" in found:
+        raise c.error("layer_types", "may hold mamba and attention")
+    return [ATTENTION] * len(found)
 
 
 def granitemoehybrid_buffers(c: Config, at: str) -> Iterator[Buffer]:
@@ -216,19 +227,17 @@ def nemotron_kinds(c: Config) -> list[str]:
     return counted(c, "hybrid_override_pattern", found or [MAMBA, "moe", ATTENTION, "mlp"])
 
 
-def nemotron_mixer(c: Config) -> Mamba2:
-    heads = c.num("mamba_num_heads")
-    return Mamba2(
-        width=c.num("hidden_size"),
+def nemotron_mamba(c: Config) -> Submodule:
+    heads, bias = c.num("mamba_num_heads"), c.flag("use_bias")
+    m = Mamba2(
         inner=heads * c.num("mamba_head_dim"),
         heads=heads,
         groups=c.num("mamba_n_groups", "n_groups"),
         state=c.num("ssm_state_size"),
         kernel=c.num("mamba_d_conv", "conv_kernel"),
-        conv_bias=c.flag("mamba_conv_bias", "use_conv_bias"),
-        bias=c.flag("use_bias"),
-        out_bias=c.flag("use_bias"),
     )
+    has = Biases(conv=c.flag("mamba_conv_bias", "use_conv_bias"), inner=bias, out=bias)
+    return mamba2("mixer.", c.num("hidden_size"), m, has)
 
 
 def latent_size(c: Config) -> int | None:
@@ -236,16 +245,21 @@ def latent_size(c: Config) -> int | None:
     return None if c.null("moe_latent_size") else c.maybe("moe_latent_size")
 
 
-def nemotron_moe(c: Config, at: str) -> Iterator[Param]:
+def nemotron_moe(c: Config) -> Submodule:
     e, width = routed(c, "n_routed_experts", "moe_intermediate_size"), c.num("hidden_size")
     latent, bias = latent_size(c), c.flag("mlp_bias")
-    yield from router(f"{at}gate", e.count, width)
-    yield from ungated_experts(f"{at}experts", latent or width, e)
     shared = c.num("moe_shared_expert_intermediate_size")
-    yield from ungated_mlp(f"{at}shared_experts", width, shared, bias=bias)
-    if latent is not None:
-        yield from linear(f"{at}fc1_latent_proj", latent, width, bias=bias)
-        yield from linear(f"{at}fc2_latent_proj", width, latent, bias=bias)
+    projections = (
+        *linear("mixer.fc1_latent_proj", latent or 0, width, bias=bias),
+        *linear("mixer.fc2_latent_proj", width, latent or 0, bias=bias),
+    )
+    return submodule(
+        router("mixer.gate", e.count, width),
+        ungated_experts("mixer.experts", latent or width, e),
+        ungated("mixer.shared_experts", width, shared, bias=bias).params,
+        projections if latent is not None else (),
+        feed=fed(e, shared=shared, gated=False, inputs=latent or 0),
+    )
 
 
 def ungated_experts(path: str, width: int, e: Routed) -> Iterator[Param]:
@@ -258,27 +272,33 @@ def ungated_experts(path: str, width: int, e: Routed) -> Iterator[Param]:
     yield from experts(f"{path}.", one, top_k=k, count=e.count)
 
 
-def nemotron_layer(c: Config, at: str, kind: str) -> Iterator[Param]:
-    width = c.num("hidden_size")
-    yield from norm(f"{at}norm", width)
-    if kind == MAMBA:
-        yield from mamba2(f"{at}mixer.", nemotron_mixer(c))
-    elif kind == ATTENTION:
-        yield from attention(c, f"{at}mixer.", Switches())
-    elif kind == "mlp":
-        inner, bias = c.num("intermediate_size"), c.flag("mlp_bias")
-        yield from ungated_mlp(f"{at}mixer", width, inner, bias=bias)
-    else:
-        yield from nemotron_moe(c, f"{at}mixer.")
+def nemotron_attention(c: Config) -> Submodule:
+    """A spelling of its own of a head's size is an old one."""
+    return attention(c, Switches(), "mixer.")
 
 
-def nemotron_h(c: Config, at: str) -> Iterator[Param]:
-    c.skip(*MTP, "intermediate_size", "attention_head_dim", "time_step_rank")
-    width = c.num("hidden_size")
-    yield from embedding(f"{at}embeddings", c.num("vocab_size"), width)
-    for i, kind in enumerate(nemotron_kinds(c)):
-        yield from nemotron_layer(c, f"{at}layers.{i}.", kind)
-    yield from norm(f"{at}norm_f", width)
+def nemotron_mlp(c: Config) -> Submodule:
+    inner, bias = c.num("intermediate_size"), c.flag("mlp_bias")
+    return ungated("mixer", c.num("hidden_size"), inner, bias=bias)
+
+
+MADE: Mapping[str, Callable[[Config], Submodule]] = {
+    MAMBA: nemotron_mamba,
+    ATTENTION: nemotron_attention,
+    "mlp": nemotron_mlp,
+}
+
+
+def nemotron_h(c: Config) -> Decoder:
+    c.skip("intermediate_size", "attention_head_dim", "time_step_rank")
+
+    def layer(kind: str) -> Submodules:
+        """One thing a layer: experts, unless it is another."""
+        made = MADE.get(kind, nemotron_moe)
+        return (normed(c.num("hidden_size"), "norm"), made(c))
+
+    names = Names(embed="embeddings", final="norm_f")
+    return tree(c, by_kind(nemotron_kinds(c), layer), names)
 
 
 def nemotron_buffers(c: Config, at: str) -> Iterator[Buffer]:
@@ -294,25 +314,31 @@ def never(_: Config) -> bool:
     return False
 
 
-JAMBA = Family(body=jamba, cls="JambaForCausalLM", heads=DECODER_HEADS)
-BAMBA = Family(body=bamba, cls="BambaForCausalLM", heads=DECODER_HEADS, buffers=partly_rotary(0.5))
+JAMBA = Family(tree=jamba, cls="JambaForCausalLM", heads=DECODER_HEADS)
+BAMBA = Family(tree=bamba, cls="BambaForCausalLM", heads=DECODER_HEADS, buffers=partly_rotary(0.5))
 FALCON_H1 = Family(
-    body=falcon_h1, cls="FalconH1ForCausalLM", heads=DECODER_HEADS, buffers=falcon_h1_buffers
+    tree=falcon_h1, cls="FalconH1ForCausalLM", heads=DECODER_HEADS, buffers=falcon_h1_buffers
 )
 GRANITEMOE = Family(
-    body=granitemoe, cls="GraniteMoeForCausalLM", heads=DECODER_HEADS, buffers=rotary
+    tree=partial(granite, shared=False),
+    cls="GraniteMoeForCausalLM",
+    heads=DECODER_HEADS,
+    buffers=rotary,
 )
 GRANITEMOESHARED = Family(
-    body=granitemoeshared, cls="GraniteMoeSharedForCausalLM", heads=DECODER_HEADS, buffers=rotary
+    tree=partial(granite, shared=True),
+    cls="GraniteMoeSharedForCausalLM",
+    heads=DECODER_HEADS,
+    buffers=rotary,
 )
 GRANITEMOEHYBRID = Family(
-    body=granitemoehybrid,
+    tree=granitemoehybrid,
     cls="GraniteMoeHybridForCausalLM",
     heads=DECODER_HEADS,
     buffers=granitemoehybrid_buffers,
 )
 NEMOTRON_H = Family(
-    body=nemotron_h,
+    tree=nemotron_h,
     base="backbone",
     cls="NemotronHForCausalLM",
     heads=DECODER_HEADS,

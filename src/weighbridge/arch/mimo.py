@@ -10,13 +10,12 @@ from weighbridge.arch.config import Config
 from weighbridge.arch.heads import DECODER_HEADS
 from weighbridge.arch.llama import Switches, decoder, layer
 from weighbridge.arch.modules import Decoder, normed, submodule
-from weighbridge.arch.windows import by, upper
 
 QWEN2 = Switches(qkv_bias=True)
 
 
 def mimo(c: Config) -> Decoder:
-    found, width = decoder(c, QWEN2, kinds=by(upper)), c.num("hidden_size")
+    found, width = decoder(c, QWEN2), c.num("hidden_size")
     more = (
         *layer(c, QWEN2),
         normed(width, "token_layernorm", "hidden_layernorm", "final_layernorm"),

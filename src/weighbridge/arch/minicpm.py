@@ -18,7 +18,7 @@ from weighbridge.arch.heads import DECODER_HEADS
 from weighbridge.arch.llama import Switches, attention
 from weighbridge.arch.modules import Decoder, Submodule, Submodules, gated, normed, submodule
 from weighbridge.arch.sparse import Routed, fed
-from weighbridge.arch.windows import by, everywhere
+from weighbridge.arch.windows import layer_kinds
 
 
 def latent_layer(c: Config) -> Submodules:
@@ -53,7 +53,7 @@ def minicpm_layer(c: Config) -> Submodules:
 
 
 def minicpm(c: Config) -> Decoder:
-    return tree(c, alike(c, lambda: minicpm_layer(c)), kinds=by(everywhere))
+    return tree(c, alike(c, lambda: minicpm_layer(c)), kinds=layer_kinds)
 
 
 def minicpm3_buffers(c: Config, at: str) -> Iterator[Buffer]:

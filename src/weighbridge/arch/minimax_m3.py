@@ -7,15 +7,26 @@ Source: transformers 5.23 models/minimax_m3_vl/{modeling,configuration}_*.py, co
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from weighbridge.arch.blueprint import Buffer, Family, Param, gated_mlp, linear, norm
+from weighbridge.arch.attention import Indexer
+from weighbridge.arch.blueprint import Buffer, Family, gated_mlp, linear, norm
 from weighbridge.arch.config import Config
-from weighbridge.arch.decoder import kinds, stack, two_norms
+from weighbridge.arch.decoder import BEFORE, kinds, tree
 from weighbridge.arch.heads import DECODER_HEADS
+from weighbridge.arch.llama import Switches, attention, grouped
+from weighbridge.arch.modules import (
+    Decoder,
+    Submodule,
+    Submodules,
+    by_kind,
+    gated,
+    normed,
+    submodule,
+)
 from weighbridge.arch.rotary import partly_rotary
-from weighbridge.arch.sparse import NUMBERED, correction, each, routed, router
-from weighbridge.arch.written import Switches, attention
+from weighbridge.arch.sparse import NUMBERED, correction, each, fed, routed, router
 
 INDEXED = "minimax_m3_sparse"
 SIZES = {"index_n_heads": "sparse_num_index_heads", "index_head_dim": "sparse_index_dim"}
@@ -48,38 +59,48 @@ def sparse(c: Config) -> Sequence[bool]:
     return flags(c, "moe_layer_freq", often)
 
 
-def index(c: Config, at: str) -> Iterator[Param]:
+def indexer(c: Config) -> Indexer:
     own = c.sub("sparse_attention_config")
     heads, size = (own.num(old, default=c.num(new, default=0)) for new, old in SIZES.items())
-    width = c.num("hidden_size")
-    yield from linear(f"{at}index_q_proj", heads * size, width)
-    yield from linear(f"{at}index_k_proj", size, width)
-    yield from norm(f"{at}index_q_norm", size)
-    yield from norm(f"{at}index_k_norm", size)
+    return Indexer(heads=heads, dim=size)
 
 
-def moe(c: Config, at: str) -> Iterator[Param]:
+def indexed(c: Config) -> Submodule:
+    """Grouped queries; the index stores a key of its size beside the keys and values."""
+    usual, own = attention(c, Switches(qk_norm=True)), indexer(c)
+    width, path = c.num("hidden_size"), "self_attn.index_"
+    return submodule(
+        usual.params,
+        linear(f"{path}q_proj", own.heads * own.dim, width),
+        linear(f"{path}k_proj", own.dim, width),
+        norm(f"{path}q_norm", own.dim),
+        norm(f"{path}k_norm", own.dim),
+        mixer=replace(grouped(c), indexer=own),
+    )
+
+
+def moe(c: Config) -> Submodule:
     e, width = routed(c, "num_local_experts", "intermediate_size"), c.num("hidden_size")
-    yield from router(f"{at}gate", e.count, width)
-    yield from each(f"{at}experts", width, e, NUMBERED)
-    yield from gated_mlp(f"{at}shared_experts", width, c.num("shared_intermediate_size"))
+    shared, path = c.num("shared_intermediate_size"), "block_sparse_moe."
+    return submodule(
+        router(f"{path}gate", e.count, width),
+        each(f"{path}experts", width, e, NUMBERED),
+        gated_mlp(f"{path}shared_experts", width, shared),
+        feed=fed(e, shared=shared),
+    )
 
 
-def minimax_m3(c: Config, at: str) -> Iterator[Param]:
-    found, has_experts = mixers(c), sparse(c)
+def minimax_m3(c: Config) -> Decoder:
     c.skip("moe_intermediate_size", "n_shared_experts", "rotary_dim", "first_k_dense_replace")
 
-    def layer(c: Config, at: str, i: int) -> Iterator[Param]:
-        yield from attention(c, f"{at}self_attn.", Switches(qk_norm=True))
-        if found[i] == INDEXED:
-            yield from index(c, f"{at}self_attn.")
-        if has_experts[i]:
-            yield from moe(c, f"{at}block_sparse_moe.")
-        else:
-            yield from gated_mlp(f"{at}mlp", c.num("hidden_size"), c.num("dense_intermediate_size"))
-        yield from two_norms(c, at)
+    def layer(kind: tuple[bool, bool]) -> Submodules:
+        width = c.num("hidden_size")
+        mixer = indexed(c) if kind[0] else attention(c, Switches(qk_norm=True))
+        feed = moe(c) if kind[1] else gated("mlp", width, c.num("dense_intermediate_size"))
+        return (mixer, feed, normed(width, *BEFORE))
 
-    yield from stack(c, at, layer)
+    picks = [kind == INDEXED for kind in mixers(c)]
+    return tree(c, by_kind(list(zip(picks, sparse(c), strict=True)), layer))
 
 
 def buffers(c: Config, at: str) -> Iterator[Buffer]:
@@ -89,7 +110,7 @@ def buffers(c: Config, at: str) -> Iterator[Buffer]:
 
 
 MINIMAX_M3 = Family(
-    body=minimax_m3,
+    tree=minimax_m3,
     cls="MiniMaxM3VLForCausalLM",
     stems=("MiniMaxM3",),
     heads=DECODER_HEADS,

@@ -22,7 +22,7 @@ from weighbridge.arch.modules import Decoder, Submodule, Submodules, by_kind, no
 from weighbridge.arch.olmo import wide_norms
 from weighbridge.arch.rotary import frequencies, head_dim, rotary, share
 from weighbridge.arch.sparse import NUMBERED, Routed, correction, each, every, fed, routed, router
-from weighbridge.arch.windows import by, everywhere, nowhere
+from weighbridge.arch.windows import layer_kinds
 
 BLOCK = "block_sparse_moe."
 
@@ -46,7 +46,7 @@ def layer(c: Config, *mixing: Submodule, bias: bool = False) -> Submodules:
 
 
 def mixtral(c: Config) -> Decoder:
-    return tree(c, alike(c, lambda: layer(c, attention(c, Switches()))), kinds=by(everywhere))
+    return tree(c, alike(c, lambda: layer(c, attention(c, Switches()))), kinds=layer_kinds)
 
 
 def phimoe(c: Config) -> Decoder:
@@ -54,7 +54,7 @@ def phimoe(c: Config) -> Decoder:
     bias = c.flag("attention_bias")
     one = Switches(qkv_bias=bias, o_bias=bias)
     layers = alike(c, lambda: layer(c, attention(c, one), bias=True))
-    return tree(c, layers, Names(norm_bias=True), kinds=by(everywhere))
+    return tree(c, layers, Names(norm_bias=True), kinds=layer_kinds)
 
 
 def phimoe_lm(c: Config, at: str) -> Iterator[Param]:
@@ -129,7 +129,7 @@ def minimax_m2(c: Config) -> Decoder:
     def one() -> Submodules:
         return layer(c, attention(c, Switches()), wide_norms(grouped(c)))
 
-    return tree(c, alike(c, one), kinds=by(nowhere))
+    return tree(c, alike(c, one), kinds=layer_kinds)
 
 
 def minimax_m2_buffers(c: Config, at: str) -> Iterator[Buffer]:

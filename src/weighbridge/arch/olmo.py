@@ -6,7 +6,7 @@
 Source: transformers 5.23 models/{olmo,olmo2,olmo3}/modeling_*.py.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from weighbridge.arch.attention import Attention
 from weighbridge.arch.blueprint import Buffer, Family, norm
@@ -16,13 +16,13 @@ from weighbridge.arch.heads import DECODER_HEADS
 from weighbridge.arch.llama import AFTER, Switches, decoder, grouped, layer
 from weighbridge.arch.modules import Decoder, Submodule, submodule
 from weighbridge.arch.rotary import layered_rotary, rotary
-from weighbridge.arch.windows import Rule, by, own, period
+from weighbridge.arch.windows import layer_kinds
 
 
 def olmo(c: Config) -> Decoder:
     bias = c.flag("attention_bias")
     one = Switches(qkv_bias=bias, o_bias=bias, norms=())
-    return decoder(c, one, kinds=by(own), names=Names(final=""))
+    return decoder(c, one, names=Names(final=""))
 
 
 def wide_norms(a: Attention, path: str = "self_attn.") -> Submodule:
@@ -31,14 +31,11 @@ def wide_norms(a: Attention, path: str = "self_attn.") -> Submodule:
     return submodule(*(norm(path + name, n * a.key_dim) for name, n in sizes.items()))
 
 
-def olmo2(rule: Rule) -> Callable[[Config], Decoder]:
-    def read(c: Config) -> Decoder:
-        bias = c.flag("attention_bias")
-        one = Switches(qkv_bias=bias, o_bias=bias, norms=AFTER)
-        layers = alike(c, lambda: (*layer(c, one), wide_norms(grouped(c))))
-        return tree(c, layers, kinds=by(rule))
-
-    return read
+def olmo2(c: Config) -> Decoder:
+    bias = c.flag("attention_bias")
+    one = Switches(qkv_bias=bias, o_bias=bias, norms=AFTER)
+    layers = alike(c, lambda: (*layer(c, one), wide_norms(grouped(c))))
+    return tree(c, layers, kinds=layer_kinds)
 
 
 def olmo3_buffers(c: Config, at: str) -> Iterator[Buffer]:
@@ -52,13 +49,13 @@ OLMO = Family(
     buffers=rotary,
 )
 OLMO2 = Family(
-    tree=olmo2(own),
+    tree=olmo2,
     cls="Olmo2ForCausalLM",
     heads=DECODER_HEADS,
     buffers=rotary,
 )
 OLMO3 = Family(
-    tree=olmo2(period(4)),
+    tree=olmo2,
     cls="Olmo3ForCausalLM",
     heads=DECODER_HEADS,
     buffers=olmo3_buffers,

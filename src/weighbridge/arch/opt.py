@@ -21,7 +21,7 @@ from weighbridge.arch.modules import (
     submodule,
     ungated,
 )
-from weighbridge.arch.windows import by, own
+from weighbridge.arch.windows import layer_kinds
 
 OFFSET = 2  # rows before position 0: both classes' `offset`
 
@@ -70,7 +70,7 @@ def opt(c: Config) -> Decoder:
         layers=alike(c, lambda: opt_layer(c)),
         last=(),
         path="decoder.layers.",
-        kinds=by(own),
+        kinds=layer_kinds,
     )
 
 

@@ -28,7 +28,7 @@ from weighbridge.arch.modules import (
     ungated,
 )
 from weighbridge.arch.rotary import partly_rotary
-from weighbridge.arch.windows import by, everywhere, own
+from weighbridge.arch.windows import layer_kinds
 
 NAMES = ("q_proj", "k_proj", "v_proj", "dense")
 FC = ("fc1", "fc2")
@@ -49,7 +49,7 @@ def phi_layer(c: Config) -> Submodules:
 
 def phi(c: Config) -> Decoder:
     names = Names(final="final_layernorm", norm_bias=True)
-    return tree(c, alike(c, lambda: phi_layer(c)), names, kinds=by(own))
+    return tree(c, alike(c, lambda: phi_layer(c)), names, kinds=layer_kinds)
 
 
 def biased_lm(c: Config, at: str) -> Iterator[Param]:
@@ -67,7 +67,7 @@ def phi3_layer(c: Config) -> Submodules:
 
 
 def phi3(c: Config) -> Decoder:
-    return tree(c, alike(c, lambda: phi3_layer(c)), kinds=by(everywhere))
+    return tree(c, alike(c, lambda: phi3_layer(c)), kinds=layer_kinds)
 
 
 def old_layer(c: Config) -> Submodules:
@@ -96,7 +96,7 @@ def old(c: Config, path: str, embed: str) -> Decoder:
         layers=alike(c, lambda: old_layer(c), "num_hidden_layers", "n_layer"),
         last=(),
         path=path,
-        kinds=by(own),
+        kinds=layer_kinds,
     )
 
 

@@ -14,7 +14,7 @@ from weighbridge.arch.config import Config
 from weighbridge.arch.decoder import alike
 from weighbridge.arch.heads import labels
 from weighbridge.arch.modules import Decoder, Submodules, fused_gqa, named_gated, normed
-from weighbridge.arch.windows import by, own
+from weighbridge.arch.windows import layer_kinds
 from weighbridge.errors import UnsupportedError
 
 
@@ -48,7 +48,7 @@ def qwen(c: Config) -> Decoder:
         layers=alike(c, lambda: layer(c), "num_hidden_layers", "n_layer"),
         last=tuple(norm("ln_f", width)),
         path="h.",
-        kinds=by(own),
+        kinds=layer_kinds,
     )
 
 

@@ -43,7 +43,7 @@ from weighbridge.arch.sparse import (
     routed,
     sparse_decoder,
 )
-from weighbridge.arch.windows import by, everywhere, lower, nowhere, own
+from weighbridge.arch.windows import layer_kinds
 
 
 def choice(c: Config) -> Routed:
@@ -73,11 +73,9 @@ def qwen3_attention(c: Config) -> Submodule:
     return attention(c, Switches(qkv_bias=bias, o_bias=bias, qk_norm=True))
 
 
-QWEN2 = Parts(attention=qwen2_attention, moe=moe_and_shared, sparse=by_step, rule=lower)
-QWEN3 = Parts(attention=qwen3_attention, moe=qwen_moe, sparse=by_step, rule=everywhere)
-MELLUMS = Parts(
-    attention=qwen3_attention, moe=qwen_moe, sparse=lambda c: by_kinds(c, 0), rule=nowhere
-)
+QWEN2 = Parts(attention=qwen2_attention, moe=moe_and_shared, sparse=by_step)
+QWEN3 = Parts(attention=qwen3_attention, moe=qwen_moe, sparse=by_step)
+MELLUMS = Parts(attention=qwen3_attention, moe=qwen_moe, sparse=lambda c: by_kinds(c, 0))
 
 
 # Qwen3-Next and Qwen3.5: three of four layers are gated delta nets.
@@ -128,10 +126,11 @@ def mixers(c: Config) -> list[str]:
 Kind = tuple[str, bool]  # of the mixer; whether the layer has experts
 
 
-def hybrid(c: Config, feed: Callable[[bool], Submodule], sparse: Sequence[bool]) -> Decoder:
+def hybrid(
+    c: Config, feed: Callable[[bool], Submodule], sparse: Sequence[bool], *, fused: bool = False
+) -> Decoder:
     found, width = mixers(c), c.num("hidden_size")
     c.skip("intermediate_size", "mlp_only_layers")
-    fused = c.model_type == "qwen3_next"
 
     def layer(kind: Kind) -> Submodules:
         linear = kind[0] == "linear_attention"
@@ -146,7 +145,10 @@ def dense(c: Config) -> Submodule:
 
 
 def qwen3_next(c: Config) -> Decoder:
-    return hybrid(c, lambda sparse: moe_and_shared(c) if sparse else dense(c), by_step(c))
+    def feed(sparse: bool) -> Submodule:
+        return moe_and_shared(c) if sparse else dense(c)
+
+    return hybrid(c, feed, by_step(c), fused=True)
 
 
 def qwen3_5(c: Config) -> Decoder:
@@ -169,7 +171,7 @@ def olmo_moe(c: Config, norms: tuple[str, ...]) -> Decoder:
         own_attention = attention(c, Switches(qkv_bias=bias, o_bias=bias))
         return (own_attention, wide_norms(grouped(c)), moe("mlp.", width, e), normed(width, *norms))
 
-    return tree(c, alike(c, layer), kinds=by(own))
+    return tree(c, alike(c, layer), kinds=layer_kinds)
 
 
 def mellum_rotary(c: Config, at: str) -> Iterator[Buffer]:

@@ -167,7 +167,7 @@ def names(prefix: str) -> tuple[tuple[str, str], ...]:
     return ((f"{model}language_model.", model), *beside)
 
 
-def thinker_of(name: str, make: str) -> Family:
+def thinker_of(name: str) -> Family:
     text = Inner(
         path="language_model.",
         config="text_config",
@@ -186,7 +186,7 @@ def thinker_of(name: str, make: str) -> Family:
     )
 
 
-def omni(name: str, make: str, voice: Inner, *, whole: bool = False) -> Family:
+def omni(name: str, voice: Inner, *, whole: bool = False) -> Family:
     thinker = Inner(
         path="thinker.",
         config="thinker_config",
@@ -258,11 +258,10 @@ TALKER3 = Family(
     buffers=talker3_rotary,
     blocks=("model.layers.*", "code_predictor"),
 )
-THINKER2_5 = thinker_of("Qwen2_5Omni", "qwen2_5_omni")
-THINKER3 = thinker_of("Qwen3OmniMoe", "qwen3_omni_moe")
+THINKER2_5 = thinker_of("Qwen2_5Omni")
+THINKER3 = thinker_of("Qwen3OmniMoe")
 QWEN2_5_OMNI = omni(
     "Qwen2_5Omni",
-    "qwen2_5_omni",
     Inner(
         path="token2wav.",
         config="token2wav_config",
@@ -274,7 +273,6 @@ QWEN2_5_OMNI = omni(
 )
 QWEN3_OMNI_MOE = omni(
     "Qwen3OmniMoe",
-    "qwen3_omni_moe",
     Inner(
         path="code2wav.",
         config="code2wav_config",

@@ -121,11 +121,15 @@ def relatives(
 
 BLOCKS = ("embeddings", *LAYERS)
 BODY = joined(embeddings, encoder)
-ROBERTA = relatives(BODY, "roberta", "RobertaModel", IDS, BLOCKS)
-CAMEMBERT = relatives(BODY, "roberta", "CamembertModel", IDS, BLOCKS)
-XLM_ROBERTA = relatives(BODY, "roberta", "XLMRobertaModel", IDS, BLOCKS)
-XLM_ROBERTA_XL = relatives(xl, "roberta", "XLMRobertaXLModel", IDS, BLOCKS)
+ROBERTA = relatives(BODY, base="roberta", cls="RobertaModel", buffers=IDS, blocks=BLOCKS)
+CAMEMBERT = relatives(BODY, base="roberta", cls="CamembertModel", buffers=IDS, blocks=BLOCKS)
+XLM_ROBERTA = relatives(BODY, base="roberta", cls="XLMRobertaModel", buffers=IDS, blocks=BLOCKS)
+XLM_ROBERTA_XL = relatives(xl, base="roberta", cls="XLMRobertaXLModel", buffers=IDS, blocks=BLOCKS)
 LONGFORMER = relatives(
-    longformer, "longformer", "LongformerModel", None, ("encoder.layer.*.attention.self",)
+    longformer,
+    base="longformer",
+    cls="LongformerModel",
+    buffers=None,
+    blocks=("encoder.layer.*.attention.self",),
 )
-MPNET = relatives(mpnet, "mpnet", "MPNetModel", ids("position_ids"), ())
+MPNET = relatives(mpnet, base="mpnet", cls="MPNetModel", buffers=ids("position_ids"), blocks=())

@@ -15,11 +15,11 @@ checkpoints; gguf 0.19 gguf/constants.py (TENSOR_NAMES) for the names in GGUF fi
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
-from weighbridge.arch.blueprint import Param
+from weighbridge.arch.blueprint import Kind, Param
 
 ROLES: Mapping[str, str] = {
     # outside of layers
@@ -29,6 +29,9 @@ ROLES: Mapping[str, str] = {
     """,
     "head": "lm_head embed_out output_layer",
     "output": "output head linear transformer.ff_out",  # heads by names that others have too
+    "into": """
+        embedding_hidden_mapping_in embeddings_project embedding_transformation project_in
+    """,  # from the embedding's width to the model's: ALBERT, ELECTRA, MobileBERT, OPT
     # attention
     "q": "q_proj q query query_proj q_lin linear_q attn_q wq q_attn",
     "k": "k_proj k key key_proj k_lin linear_k attn_k wk",
@@ -40,12 +43,12 @@ ROLES: Mapping[str, str] = {
         attn.proj attn.Wo attention.wo attention.dense self_attn.dense self_attention.dense
         attention.output.dense crossattention.output.dense multi_head_attention.dense
     """,
-    "by_head": "output_gate g_proj b_proj index_q_proj",  # so many outputs a query head
-    "sinks": "sinks attn_sink attention_sink_bias",
+    "by_head": "output_gate g_proj b_proj index_q_proj attn_sink",  # so many a query head
+    "sinks": "sinks attention_sink_bias",  # a column of scores
     "q_norm": "q_norm q_layernorm query_layernorm query_norm attn_q_norm",
     "k_norm": "k_norm k_layernorm key_layernorm key_norm attn_k_norm",
     # latent attention: from the hidden state to a small vector (a), from it to heads (b)
-    "q_a": "q_a_proj wq_a",
+    "q_a": "q_a_proj wq_a attn_q_a",
     "q_b": "q_b_proj wq_b",
     "kv_a": "kv_a_proj_with_mqa",
     "kv_b": "kv_b_proj",
@@ -53,9 +56,9 @@ ROLES: Mapping[str, str] = {
     "o_b": "wo_b",
     "index_k": "indexer.wk",
     # feed-forwards
-    "gate": "gate_proj w1 wi_0 ff_proj mlp.w2 ffn_gate v1 fc11",
+    "gate": "gate_proj w1 wi_0 ff_proj mlp.w2 ffn_gate v1 fc12",
     "up": """
-        up_proj w3 wi wi_1 fc1 fc12 c_fc fc_in dense_h_to_4h lin1 intermediate.dense
+        up_proj w3 wi wi_1 fc1 fc11 c_fc fc_in dense_h_to_4h lin1 intermediate.dense
         intermediate_dense mlp.w1 layer_1 linear_fc1 ffn mlp.fc0 merger.mlp ffn_up
     """,
     "gate_up": "gate_up_proj Wi input_linear",
@@ -86,8 +89,8 @@ ROLES: Mapping[str, str] = {
         compressor.wkv compressor.wgate fc1_latent_proj fc2_latent_proj per_layer_input_gate
         per_layer_projection per_layer_model_projection classifier score classifier.out_proj
         qa_outputs lora_A.vision lora_A.speech lora_B.vision lora_B.speech input_proj
-        embedding_hidden_mapping_in eh_proj key_global query_global value_global rel_pos_bias
-        relative_attention_bias embeddings_project project_in project_out vocab_transform
+        eh_proj key_global query_global value_global rel_pos_bias
+        relative_attention_bias project_out vocab_transform
     """,
     "pooler": """
         pooler.dense classifier.dense lm_head.dense transform.dense predictions.dense head.dense
@@ -186,3 +189,120 @@ def expert(name: str) -> Expert | None:
 def unnumbered(name: str) -> str:
     """The name with a star for each number: the same for what layers and experts repeat."""
     return _NUMBERS.sub("*", name)
+
+
+# Heads
+
+
+# The linear that makes logits, as the classes of all families call it.
+_LOGITS = re.compile(
+    r"""(?:^|\.)(?:lm_head(?:\.decoder|\.linear)?|embed_out|output_layer|output_projection|lm_loss
+        |predictions\.decoder|vocab_projector|pred_layer\.proj|transformer\.ff_out)\.weight$
+      |^(?:proj_out|head|decoder|output|generator_lm_head|codec_head|layers\.\d+\.linear)\.weight$""",
+    re.VERBOSE,
+)
+_LABELS = re.compile(
+    r"""(?:^|\.)(?:score|classifier(?:\.out_proj|\.linear_out|\.classifier|\.\d)?
+        |classification_head\.out_proj|qa_outputs(?:\.out_proj|\.start_logits\.dense)?|logits_proj
+        |start_logits\.dense|seq_relationship|itm_head|dense_prediction|summary
+        |\w+_classifier|cls\.output)\.weight$
+      |^out_proj\.weight$""",
+    re.VERBOSE,
+)
+
+
+def makes_logits(name: str) -> bool:
+    """Whether a weight is that of a head that predicts tokens."""
+    return _LOGITS.search(name) is not None
+
+
+def makes_labels(name: str) -> bool:
+    """Whether a weight is that of a classifier, a reranker, or of spans."""
+    return _LABELS.search(name) is not None
+
+
+# Feed-forwards, where two matrices tell by each other's names what they are
+
+
+# (the matrix back, those before it), as the modules of all families call them. The first pair of
+# which a module has both decides: Qwen 1 has w1 and w2 before c_proj, Mixtral w1 and w3 before w2.
+PAIRS: Sequence[tuple[str, str]] = (
+    ("down_proj", "gate_proj up_proj gate_up_proj"),
+    ("c_proj", "c_fc w1 w2"),
+    ("w2", "w1 w3 v1"),
+    ("fc2", "fc1 fc11 fc12"),
+    ("fc1", "fc0"),
+    ("dense_4h_to_h", "dense_h_to_4h"),
+    ("fc_out", "fc_in"),
+    ("Wo", "Wi"),
+    ("wo", "wi wi_0 wi_1"),
+    ("output_dense", "intermediate_dense"),
+    ("output_query_dense", "intermediate_query_dense"),
+    ("output_conv1d", "intermediate_conv1d"),
+    ("output", "intermediate"),
+    ("output_linear", "input_linear"),
+    ("linear_fc2", "linear_fc1"),
+    ("lin2", "lin1"),
+    ("ffw_layer_2", "ffw_layer_1"),
+    ("weights_out", "weights_in"),  # the largest of DINOv2
+    ("ff_out", "ff_proj"),
+    ("layer_2", "layer_1"),
+    ("linear_2", "linear_1"),
+    ("ffn_output", "ffn"),
+    ("2", "0"),
+    ("value", "key"),
+    # GGUF: llama.cpp gguf-py/gguf/constants.py (TENSOR_NAMES)
+    ("ffn_down", "ffn_gate ffn_up"),
+    ("ffn_down_exps", "ffn_gate_exps ffn_up_exps ffn_gate_up_exps"),
+    ("ffn_down_shexp", "ffn_gate_shexp ffn_up_shexp"),
+    ("channel_mix_value", "channel_mix_key"),
+)
+LEADS = tuple((down, frozenset(ups.split())) for down, ups in PAIRS)
+# Modules that mix tokens have such names too: the output of BERT's attention, RWKV's keys.
+_ATTENDS = re.compile(r"(?:^|\.)\w*(?:attention|attn|Attention|mamba|rg_lru)\w*(?:\.|$)")
+# Two words for one module: BERT's `intermediate.dense` and `output.dense` lie side by side.
+_TWO_WORDS = re.compile(r"(?:^|(?<=\.))(intermediate|output)(_query)?\.(dense|conv1d)$")
+_EVERY_TOKEN = re.compile(r"shared_expert|shared_mlp|_shexp")
+# What mixes tokens without attention; a feed-forward of Nemotron-H is a `mixer`, too
+_MIXES = re.compile(r"mixer|(?:^|\.)(?:conv|temporal_block)\.")
+
+
+@lru_cache(maxsize=4096)
+def feeding(name: str) -> str | None:
+    """The name below the layer, two words as one; None in a module that mixes tokens."""
+    return None if _ATTENDS.search(name) else _TWO_WORDS.sub(r"\1\2_\3", name)
+
+
+def every_token(name: str) -> bool:
+    """Whether a feed-forward is an expert that every token uses."""
+    return _EVERY_TOKEN.search(name) is not None
+
+
+def mixes(name: str) -> bool:
+    """Whether a module of attention, or what stands for it, holds the parameter."""
+    return _ATTENDS.search(name) is not None or _MIXES.search(name) is not None
+
+
+# Kinds of modules
+
+
+# The kind of a stored parameter, from its name: the first that fits. Only quantization asks.
+_KINDS: tuple[tuple[str, Kind], ...] = (
+    (r"bias$", "bias"),
+    (r"norm|(^|\.)ln_|layrnorm|\.bn\d*\.", "norm"),
+    (r"embed|(^|\.)w[tp]e\.|token_type|position", "embedding"),
+    (r"experts\.\d+\.|_exps\.", "expert"),
+    (r"experts", "experts"),
+    (r"(router|gate|gate_inp)\.weight$", "router"),
+)
+
+
+def kind_of(name: str, rank: int) -> Kind:
+    """Guess the kind of a parameter with `rank` dimensions. Names that differ in numbers only have
+    the same kind."""
+    for pattern, kind in _KINDS:
+        if re.search(pattern, name):
+            return kind if rank > 1 or kind in ("bias", "norm") else "other"
+    if rank == 2 and name.endswith("weight"):
+        return "linear"
+    return "conv" if 3 <= rank <= 5 and name.endswith("weight") else "other"

@@ -7,11 +7,14 @@
 Source: transformers 5.23 models/rwkv/modeling_rwkv.py; modeling_rwkv5.py of RWKV/rwkv-5-world-3b.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from weighbridge.arch.blueprint import Family, Param, linear, norm
 from weighbridge.arch.config import Config
-from weighbridge.arch.decoder import Names, stack
+from weighbridge.arch.decoder import Names, tree
+from weighbridge.arch.feed import Dense
+from weighbridge.arch.mixers import Rwkv
+from weighbridge.arch.modules import Decoder, Submodule, Submodules, by_kind, normed, submodule
 
 
 def mixes(at: str, width: int, names: tuple[str, ...]) -> Iterator[Param]:
@@ -29,58 +32,61 @@ def attention_size(c: Config) -> int:
     return c.num("attention_hidden_size", default=c.num("hidden_size"))
 
 
-def time_mixing(c: Config, at: str) -> Iterator[Param]:
-    width, inner = c.num("hidden_size"), attention_size(c)
-    yield Param(f"{at}time_decay", (inner,), "other")
-    yield Param(f"{at}time_first", (inner,), "other")
-    yield from mixes(at, width, ("key", "value", "receptance"))
-    yield from projections(at, width, inner, ("key", "value", "receptance"))
+def time_mixing(c: Config) -> Submodule:
+    width, inner, at = c.num("hidden_size"), attention_size(c), "attention."
+    return submodule(
+        [Param(f"{at}time_decay", (inner,), "other"), Param(f"{at}time_first", (inner,), "other")],
+        mixes(at, width, ("key", "value", "receptance")),
+        projections(at, width, inner, ("key", "value", "receptance")),
+        mixer=Rwkv(width=width, inner=inner, head_dim=0),
+    )
 
 
-def time_mixing5(c: Config, at: str) -> Iterator[Param]:
-    width, inner, size = c.num("hidden_size"), attention_size(c), max(1, c.num("head_size"))
-    names = ("key", "value", "receptance", "gate")
-    yield Param(f"{at}time_decay", (inner // size, size), "other")
-    yield Param(f"{at}time_faaaa", (inner // size, size), "other")
-    yield from mixes(at, width, names)
-    yield from projections(at, width, inner, names)
-    yield from norm(f"{at}ln_x", inner, bias=True)
+def time_mixing5(c: Config) -> Submodule:
+    width, inner, at = c.num("hidden_size"), attention_size(c), "attention."
+    size, names = max(1, c.num("head_size")), ("key", "value", "receptance", "gate")
+    heads = (inner // size, size)
+    return submodule(
+        [Param(f"{at}time_decay", heads, "other"), Param(f"{at}time_faaaa", heads, "other")],
+        mixes(at, width, names),
+        projections(at, width, inner, names),
+        norm(f"{at}ln_x", inner, bias=True),
+        mixer=Rwkv(width=width, inner=inner, head_dim=c.num("head_size")),
+    )
 
 
-def channel_mixing(at: str, width: int, inner: int) -> Iterator[Param]:
-    yield from mixes(at, width, ("key", "receptance"))
-    yield from linear(f"{at}key", inner, width)
-    yield from linear(f"{at}receptance", width, width)
-    yield from linear(f"{at}value", width, inner)
+def channel_mixing(width: int, inner: int) -> Submodule:
+    at = "feed_forward."
+    return submodule(
+        mixes(at, width, ("key", "receptance")),
+        linear(f"{at}key", inner, width),
+        linear(f"{at}receptance", width, width),
+        linear(f"{at}value", width, inner),
+        feed=Dense(width=inner, gated=False),
+    )
 
 
 NAMES = Names(embed="embeddings", layers="blocks", final="ln_out", norm_bias=True)
 
 
-def rwkv(c: Config, at: str) -> Iterator[Param]:
-    def layer(c: Config, at: str, i: int) -> Iterator[Param]:
-        width = c.num("hidden_size")
-        for name in ("ln1", "ln2") if i else ("pre_ln", "ln1", "ln2"):
-            yield from norm(f"{at}{name}", width, bias=True)
-        yield from time_mixing(c, f"{at}attention.")
-        inner = c.num("intermediate_size", default=4 * width)
-        yield from channel_mixing(f"{at}feed_forward.", width, inner)
+def mixed(c: Config, time: Callable[[Config], Submodule], usual: int) -> Decoder:
+    """Layers of both mixings; the first has a norm more. `usual` is the width without a word."""
 
-    yield from stack(c, at, layer, NAMES)
+    def layer(is_first: bool) -> Submodules:
+        width, names = c.num("hidden_size"), ("pre_ln", "ln1", "ln2")
+        norms = normed(width, *names[0 if is_first else 1 :], bias=True)
+        return (norms, time(c), channel_mixing(width, c.num("intermediate_size", default=usual)))
+
+    return tree(c, by_kind([i == 0 for i in range(c.layers("num_hidden_layers"))], layer), NAMES)
 
 
-def rwkv5(c: Config, at: str) -> Iterator[Param]:
+def rwkv(c: Config) -> Decoder:
+    return mixed(c, time_mixing, 4 * c.num("hidden_size"))
+
+
+def rwkv5(c: Config) -> Decoder:
     """The feed-forward is 3.5 times as wide as the model, a multiple of 32."""
-
-    def layer(c: Config, at: str, i: int) -> Iterator[Param]:
-        width = c.num("hidden_size")
-        for name in ("ln1", "ln2") if i else ("pre_ln", "ln1", "ln2"):
-            yield from norm(f"{at}{name}", width, bias=True)
-        yield from time_mixing5(c, f"{at}attention.")
-        inner = c.num("intermediate_size", default=width * 7 // 64 * 32)
-        yield from channel_mixing(f"{at}feed_forward.", width, inner)
-
-    yield from stack(c, at, layer, NAMES)
+    return mixed(c, time_mixing5, c.num("hidden_size") * 7 // 64 * 32)
 
 
 def head(c: Config, at: str) -> Iterator[Param]:
@@ -90,14 +96,14 @@ def head(c: Config, at: str) -> Iterator[Param]:
 
 
 RWKV = Family(
-    body=rwkv,
+    tree=rwkv,
     base="rwkv",
     cls="RwkvForCausalLM",
     heads={"ForCausalLM": head},
     blocks=("blocks.*",),
 )
 RWKV_5 = Family(
-    body=rwkv5,
+    tree=rwkv5,
     base="rwkv",
     cls="RwkvForCausalLM",
     heads={"ForCausalLM": head},

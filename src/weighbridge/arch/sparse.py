@@ -24,7 +24,7 @@ from weighbridge.arch.modules import (
     normed,
     submodule,
 )
-from weighbridge.arch.windows import Rule, by, own
+from weighbridge.arch.windows import layer_kinds
 
 GATED = ("gate_proj", "up_proj", "down_proj")
 NUMBERED = ("w1", "w3", "w2")  # Mixtral's names of the same
@@ -138,7 +138,6 @@ class Parts(NamedTuple):
     moe: Callable[[Config], Submodule]
     sparse: Callable[[Config], Sequence[bool]]
     mlp_bias: Callable[[Config], bool] = lambda _: False
-    rule: Rule | None = own  # None: no layer has a window
 
 
 def dense_mlp(c: Config, parts: Parts) -> Submodule:
@@ -155,7 +154,7 @@ def sparse_decoder(c: Config, parts: Parts) -> Decoder:
         feed = parts.moe(c) if has_experts else dense_mlp(c, parts)
         return (parts.attention(c), feed, normed(c.num("hidden_size"), *BEFORE))
 
-    return tree(c, by_kind(sparse, layer), kinds=by(parts.rule) if parts.rule else None)
+    return tree(c, by_kind(sparse, layer), kinds=layer_kinds)
 
 
 def correction(

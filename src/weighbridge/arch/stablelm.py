@@ -15,7 +15,7 @@ from weighbridge.arch.heads import DECODER_HEADS
 from weighbridge.arch.llama import Switches, kv_heads, layer
 from weighbridge.arch.modules import Decoder, Submodules, submodule
 from weighbridge.arch.rotary import partly_rotary
-from weighbridge.arch.windows import by, own
+from weighbridge.arch.windows import layer_kinds
 
 
 def one(c: Config) -> Submodules:
@@ -33,7 +33,7 @@ def each_head(c: Config) -> Iterator[Param]:
 
 
 def stablelm(c: Config) -> Decoder:
-    return tree(c, alike(c, lambda: one(c)), Names(norm_bias=True), kinds=by(own))
+    return tree(c, alike(c, lambda: one(c)), Names(norm_bias=True), kinds=layer_kinds)
 
 
 STABLELM = Family(

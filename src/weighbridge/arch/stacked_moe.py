@@ -8,35 +8,57 @@ Source: transformers 5.23 models/{gpt_oss,llama4,dbrx,jetmoe}/modeling_*.py.
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 
-from weighbridge.arch.blueprint import Buffer, Family, Param, gated_mlp, linear, norm
+from weighbridge.arch.attention import Attention
+from weighbridge.arch.blueprint import Buffer, Family, Param, gated_mlp, linear
 from weighbridge.arch.config import Config
-from weighbridge.arch.decoder import Names, stack, two_norms
+from weighbridge.arch.decoder import BEFORE, Names, alike, tree
 from weighbridge.arch.heads import DECODER_HEADS
+from weighbridge.arch.llama import Switches, attention
+from weighbridge.arch.modules import (
+    Decoder,
+    Submodule,
+    Submodules,
+    by_kind,
+    gated,
+    multi_head,
+    normed,
+    submodule,
+)
 from weighbridge.arch.rotary import frequencies, rotary
-from weighbridge.arch.sparse import Routed, routed, router, stacked, stacked_pair
-from weighbridge.arch.written import Switches, attention
+from weighbridge.arch.sparse import Routed, fed, routed, router, stacked, stacked_pair
+from weighbridge.arch.windows import layer_kinds
+
+
+def all_bias(c: Config) -> Submodule:
+    bias = c.flag("attention_bias")
+    return attention(c, Switches(qkv_bias=bias, o_bias=bias))
+
 
 # gpt-oss
 
 
-def gpt_oss(c: Config, at: str) -> Iterator[Param]:
-    e, bias = routed(c, "num_local_experts", "intermediate_size"), c.flag("attention_bias")
-    s = Switches(qkv_bias=bias, o_bias=bias)
+def gpt_oss(c: Config) -> Decoder:
+    e, width = routed(c, "num_local_experts", "intermediate_size"), c.num("hidden_size")
     c.skip("experts_per_token")  # an older spelling beside num_experts_per_tok
 
-    def layer(c: Config, at: str, _: int) -> Iterator[Param]:
-        width = c.num("hidden_size")
-        yield from attention(c, f"{at}self_attn.", s)
-        yield Param(f"{at}self_attn.sinks", (c.num("num_attention_heads"),), "other")
-        yield from router(f"{at}mlp.router", e.count, width)
-        yield Param(f"{at}mlp.router.bias", (e.count,), "bias")
-        yield from stacked_pair(f"{at}mlp.experts", width, e, transposed=True)
-        yield from stacked(f"{at}mlp.experts.gate_up_proj_bias", (e.count, 2 * e.inner), e)
-        yield from stacked(f"{at}mlp.experts.down_proj_bias", (e.count, width), e)
-        yield from two_norms(c, at)
+    def layer() -> Submodules:
+        return (
+            all_bias(c),
+            submodule([Param("self_attn.sinks", (c.num("num_attention_heads"),), "other")]),
+            submodule(
+                router("mlp.router", e.count, width),
+                [Param("mlp.router.bias", (e.count,), "bias")],
+                stacked_pair("mlp.experts", width, e, transposed=True),
+                stacked("mlp.experts.gate_up_proj_bias", (e.count, 2 * e.inner), e),
+                stacked("mlp.experts.down_proj_bias", (e.count, width), e),
+                feed=fed(e),
+            ),
+            normed(width, *BEFORE),
+        )
 
-    yield from stack(c, at, layer)
+    return tree(c, alike(c, layer), kinds=layer_kinds)
 
 
 # Llama 4: one routed and one shared expert a token
@@ -49,49 +71,67 @@ def moe_layers(c: Config) -> frozenset[int]:
     return frozenset(range(period - 1, c.layers("num_hidden_layers"), period))
 
 
-def llama4(c: Config, at: str) -> Iterator[Param]:
-    sparse, bias = moe_layers(c), c.flag("attention_bias")
-    e = routed(c, "num_local_experts", "intermediate_size")
+def llama4_moe(c: Config) -> Submodule:
+    e, width = routed(c, "num_local_experts", "intermediate_size"), c.num("hidden_size")
+    return submodule(
+        router("feed_forward.router", e.count, width),
+        stacked_pair("feed_forward.experts", width, e, transposed=True),
+        gated_mlp("feed_forward.shared_expert", width, e.inner),
+        feed=fed(e, shared=e.inner),
+    )
 
-    def layer(c: Config, at: str, i: int) -> Iterator[Param]:
-        width = c.num("hidden_size")
-        yield from attention(c, f"{at}self_attn.", Switches(qkv_bias=bias, o_bias=bias))
-        if i in sparse:
-            yield from router(f"{at}feed_forward.router", e.count, width)
-            yield from stacked_pair(f"{at}feed_forward.experts", width, e, transposed=True)
-            yield from gated_mlp(f"{at}feed_forward.shared_expert", width, e.inner)
-        else:
-            yield from gated_mlp(f"{at}feed_forward", width, c.num("intermediate_size_mlp"))
-        yield from two_norms(c, at)
 
-    yield from stack(c, at, layer)
+def llama4(c: Config) -> Decoder:
+    sparse, width = moe_layers(c), c.num("hidden_size")
+
+    def feed(has_experts: bool) -> Submodule:
+        if has_experts:
+            return llama4_moe(c)
+        return gated("feed_forward", width, c.num("intermediate_size_mlp"))
+
+    def layer(has_experts: bool) -> Submodules:
+        return (all_bias(c), feed(has_experts), normed(width, *BEFORE))
+
+    found = [i in sparse for i in range(c.layers("num_hidden_layers"))]
+    return tree(c, by_kind(found, layer), kinds=layer_kinds)
 
 
 # DBRX
 
 
-def dbrx(c: Config, at: str) -> Iterator[Param]:
-    attn, ffn = c.sub("attn_config"), c.sub("ffn_config")
+def dbrx_layer(c: Config) -> Submodules:
+    attn, ffn, width = c.sub("attn_config"), c.sub("ffn_config"), c.num("d_model")
+    path = "norm_attn_norm."
     e = Routed(
         count=ffn.num("moe_num_experts", default=4),
         inner=ffn.num("ffn_hidden_size", default=3584),
         top_k=ffn.num("moe_top_k", default=1),
     )
+    a = multi_head(c.num("n_heads"), width)
+    kv = attn.num("kv_n_heads", default=1)
+    rows = width + 2 * kv * a.key_dim
+    return (
+        normed(width, f"{path}norm_1"),
+        submodule(
+            linear(f"{path}attn.Wqkv", rows, width),
+            linear(f"{path}attn.out_proj", width, width),
+            mixer=replace(a, kv_heads=kv),
+        ),
+        normed(width, f"{path}norm_2"),
+        submodule(
+            router("ffn.router.layer", e.count, width),
+            *(
+                stacked(f"ffn.experts.mlp.{name}", (e.count * e.inner, width), e)
+                for name in ("w1", "v1", "w2")
+            ),
+            feed=fed(e),
+        ),
+    )
 
-    def layer(c: Config, at: str, _: int) -> Iterator[Param]:
-        width, mixer = c.num("d_model"), f"{at}norm_attn_norm."
-        head = width // max(1, c.num("n_heads"))
-        kv = attn.num("kv_n_heads", default=1) * head
-        yield from norm(f"{mixer}norm_1", width)
-        yield from linear(f"{mixer}attn.Wqkv", width + 2 * kv, width)
-        yield from linear(f"{mixer}attn.out_proj", width, width)
-        yield from norm(f"{mixer}norm_2", width)
-        yield from router(f"{at}ffn.router.layer", e.count, width)
-        for name in ("w1", "v1", "w2"):
-            yield from stacked(f"{at}ffn.experts.mlp.{name}", (e.count * e.inner, width), e)
 
-    names = Names(embed="wte", layers="blocks", final="norm_f", count="n_layers")
-    yield from stack(c, at, layer, names)
+def dbrx(c: Config) -> Decoder:
+    names = Names(embed="wte", layers="blocks", final="norm_f")
+    return tree(c, alike(c, lambda: dbrx_layer(c), "n_layers"), names, kinds=layer_kinds)
 
 
 def dbrx_rotary(c: Config, at: str) -> Iterator[Buffer]:
@@ -108,33 +148,40 @@ def jet_experts(at: str, width: int, e: Routed, *, inputs: int) -> Iterator[Para
     yield from router(f"{at}router.layer", e.count, width)
 
 
-def jetmoe(c: Config, at: str) -> Iterator[Param]:
+def jetmoe(c: Config) -> Decoder:
+    """Each expert of a token has queries of its own, over the same keys and values."""
     mlp = routed(c, "num_local_experts", "intermediate_size")
-    inner = c.num("kv_channels") * c.num("num_key_value_heads")
-    heads = Routed(count=mlp.count, inner=inner, top_k=mlp.top_k)
+    width, size, kv = c.num("hidden_size"), c.num("kv_channels"), c.num("num_key_value_heads")
+    inner = size * kv
+    each_has = Routed(count=mlp.count, inner=inner, top_k=mlp.top_k)
+    heads = kv * c.num("num_experts_per_tok", default=1)
 
-    def layer(c: Config, at: str, _: int) -> Iterator[Param]:
-        width = c.num("hidden_size")
-        yield from jet_experts(f"{at}mlp.", width, mlp, inputs=2 * mlp.inner)
-        yield from jet_experts(f"{at}self_attention.experts.", width, heads, inputs=inner)
-        yield from linear(f"{at}self_attention.kv_proj", 2 * inner, width)
-        yield from two_norms(c, at)
+    def layer() -> Submodules:
+        return (
+            submodule(jet_experts("mlp.", width, mlp, inputs=2 * mlp.inner), feed=fed(mlp)),
+            submodule(
+                jet_experts("self_attention.experts.", width, each_has, inputs=inner),
+                linear("self_attention.kv_proj", 2 * inner, width),
+                mixer=Attention(heads=heads, kv_heads=kv, key_dim=size, value_dim=size),
+            ),
+            normed(width, *BEFORE),
+        )
 
-    yield from stack(c, at, layer)
+    return tree(c, alike(c, layer), kinds=layer_kinds)
 
 
 def jetmoe_rotary(c: Config, at: str) -> Iterator[Buffer]:
     yield from frequencies(f"{at}rotary_emb.", c.num("kv_channels"))
 
 
-GPT_OSS = Family(body=gpt_oss, cls="GptOssForCausalLM", heads=DECODER_HEADS, buffers=rotary)
-LLAMA4_TEXT = Family(body=llama4, cls="Llama4ForCausalLM", heads=DECODER_HEADS, buffers=rotary)
+GPT_OSS = Family(tree=gpt_oss, cls="GptOssForCausalLM", heads=DECODER_HEADS, buffers=rotary)
+LLAMA4_TEXT = Family(tree=llama4, cls="Llama4ForCausalLM", heads=DECODER_HEADS, buffers=rotary)
 DBRX = Family(
-    body=dbrx,
+    tree=dbrx,
     base="transformer",
     cls="DbrxForCausalLM",
     heads=DECODER_HEADS,
     buffers=dbrx_rotary,
     blocks=("blocks.*",),
 )
-JETMOE = Family(body=jetmoe, cls="JetMoeForCausalLM", heads=DECODER_HEADS, buffers=jetmoe_rotary)
+JETMOE = Family(tree=jetmoe, cls="JetMoeForCausalLM", heads=DECODER_HEADS, buffers=jetmoe_rotary)

@@ -95,6 +95,9 @@ COLUMNS: Mapping[str, str] = {
     "is by default (engines/vllm/caches.py)",
     "sglang.compressed": "one pool holds compressed tokens, and windows beside them "
     "(engines/sglang/caches.py)",
+    "mlx": "what mlx-lm has: a `class`, which makes its `own_caches` with `windows` (or "
+    "`windows_later`, since Llama's has them), stores `capped` scores, or keys and values of every "
+    "head in place of latents, `expanded` (engines/mlx/rules.py)",
 }
 
 # What `computes` says of a class: each is one `if` in an engine or in a training step
@@ -260,15 +263,16 @@ ROWS: Mapping[str, str] = {
     "dac": "codecs:DAC no_cache=audio heads=pyramid",
     "llama": "llama:LLAMA computes=torchtune_units trains=decoders.llama lora=q_proj,v_proj "
     "litgpt=usual trains_gguf=llama transformers.rotary_tables=4.30-4.41 vllm.adapted_embedding "
-    "vllm.tied_head=freed sglang.every_stage=head",
-    "mistral": "llama:MISTRAL trains=decoders.llama lora=q_proj,v_proj litgpt=usual "
-    "llama_cpp=llama transformers.sdpa=4.37 transformers.rotary_tables=4.34-4.42 "
-    "transformers.flash_repeats vllm.tied_head=freed sglang.every_stage=head",
-    "qwen2": "llama:QWEN2 trains=decoders.llama lora=q_proj,v_proj litgpt=usual "
+    "vllm.tied_head=freed sglang.every_stage=head mlx=class,windows_later",
+    "mistral": "llama:MISTRAL windows=everywhere trains=decoders.llama lora=q_proj,v_proj "
+    "litgpt=usual llama_cpp=llama transformers.sdpa=4.37 transformers.rotary_tables=4.34-4.42 "
+    "transformers.flash_repeats vllm.tied_head=freed sglang.every_stage=head "
+    "mlx=class,windows_later",
+    "qwen2": "llama:QWEN2 windows=upper trains=decoders.llama lora=q_proj,v_proj litgpt=usual "
     "trains_gguf=qwen2 transformers.sdpa=4.37 transformers.rotary_tables=4.37-4.45 "
-    "transformers.flash_repeats vllm.tied_head=shared",
-    "qwen3": "llama:QWEN3 trains=decoders.llama lora=q_proj,v_proj trains_gguf=qwen3 "
-    "vllm.adapted_embedding vllm.tied_head=shared",
+    "transformers.flash_repeats vllm.tied_head=shared mlx=class",
+    "qwen3": "llama:QWEN3 windows=upper trains=decoders.llama lora=q_proj,v_proj "
+    "trains_gguf=qwen3 vllm.adapted_embedding vllm.tied_head=shared mlx=class",
     # dense text decoders
     "PanguEmbedded": "baichuan:PANGU",
     "RefinedWeb": "falcon:REFINED_WEB positions=as_falcon computes=parallel,two_norms "
@@ -276,12 +280,12 @@ ROWS: Mapping[str, str] = {
     "RefinedWebModel": "falcon:REFINED_WEB positions=as_falcon lora=query_key_value "
     "llama_cpp=falcon",
     "apertus": "apertus:APERTUS vllm.adapted_embedding vllm.tied_head=freed "
-    "sglang.every_stage=head",
+    "sglang.every_stage=head mlx=class",
     "arcee": "llama:ARCEE trains=decoders.llama vllm.tied_head=freed sglang.every_stage=head",
     "baichuan": "baichuan:BAICHUAN",
     "biogpt": "early:BIOGPT computes=not_rotary transformers.caches=4.53 "
     "transformers.last_logits=5.0 transformers.sdpa=4.45",
-    "bitnet": "apertus:BITNET",
+    "bitnet": "apertus:BITNET mlx=class",
     "bloom": "bloom:BLOOM computes=not_rotary trains=bloom.forward lora=query_key_value "
     "transformers.caches=4.44 transformers.last_logits=5.0 transformers.sdpa=never "
     "vllm.every_stage=both",
@@ -289,52 +293,53 @@ ROWS: Mapping[str, str] = {
     "codegen": "gptj:CODEGEN computes=parallel lora=qkv_proj transformers.caches=4.45 "
     "transformers.last_logits=5.0 transformers.sdpa=never",
     "cohere": "cohere:COHERE computes=parallel,scaled_logits trains=decoders.cohere "
-    "llama_cpp=command-r transformers.sdpa=4.40 vllm.every_stage=both",
+    "llama_cpp=command-r transformers.sdpa=4.40 vllm.every_stage=both mlx=class",
     "cohere2": "cohere:COHERE2 windows=three_of_4_by_pattern "
     "computes=parallel,scaled_logits,whole_layers_unrotated trains=decoders.cohere "
-    "llama_cpp.windows vllm.every_stage=both",
+    "llama_cpp.windows vllm.every_stage=both mlx=class,own_caches,windows",
     "ctrl": "early:CTRL computes=not_rotary llama_cpp=none transformers.caches=4.55 "
     "transformers.last_logits=5.0 transformers.sdpa=5.1",
-    "cwm": "llama:CWM trains=decoders.llama",
+    "cwm": "llama:CWM windows=last_three_of_4 trains=decoders.llama",
     "diffllama": "apertus:DIFFLLAMA",
-    "ernie4_5": "llama:ERNIE4_5 trains=decoders.ernie4_5",
-    "exaone": "exaone:EXAONE vllm.adapted_embedding",
-    "exaone4": "llama:EXAONE4 computes=whole_layers_unrotated trains=decoders.exaone4 "
-    "llama_cpp.windows vllm.adapted_embedding",
+    "ernie4_5": "llama:ERNIE4_5 trains=decoders.ernie4_5 mlx=class",
+    "exaone": "exaone:EXAONE vllm.adapted_embedding mlx=class",
+    "exaone4": "llama:EXAONE4 windows=pattern computes=whole_layers_unrotated "
+    "trains=decoders.exaone4 llama_cpp.windows vllm.adapted_embedding "
+    "mlx=class,own_caches,windows",
     "falcon": "falcon:FALCON computes=parallel,one_kv_head trains=falcon.forward "
     "lora=query_key_value litgpt=parallel transformers.caches=4.45 transformers.last_logits=4.47 "
     "transformers.rotary_tables=4.34-4.45 transformers.repeated_cache vllm.every_stage=both",
-    "gemma": "gemma:GEMMA trains=gemma.forward lora=q_proj,v_proj litgpt=gemma trains_gguf=gemma "
-    "transformers.sdpa=4.38 vllm.every_stage=both",
-    "gemma2": "gemma:GEMMA2 windows=half trains=gemma.forward lora=q_proj,v_proj litgpt=gemma "
-    "trains_gguf=gemma2 llama_cpp.windows transformers.caches=4.44 transformers.sdpa=never "
-    "vllm.every_stage=both vllm.not_float16",
+    "gemma": "gemma:GEMMA trains=gemma.forward lora=q_proj,v_proj litgpt=unit_norms "
+    "trains_gguf=gemma transformers.sdpa=4.38 vllm.every_stage=both mlx=class",
+    "gemma2": "gemma:GEMMA2 windows=half trains=gemma.forward lora=q_proj,v_proj "
+    "litgpt=unit_norms trains_gguf=gemma2 llama_cpp.windows transformers.caches=4.44 "
+    "transformers.sdpa=never vllm.every_stage=both vllm.not_float16 mlx=class,capped",
     "gemma3_text": "gemma:GEMMA3 windows=five_of_6_by_pattern positions=stretched "
     "computes=rotary_by_window lora=q_proj,v_proj trains_gguf=gemma3 llama_cpp=gemma3 "
     "llama_cpp.windows vllm.every_stage=both vllm.tied_head=freed vllm.not_float16 "
-    "sglang.whole_embedding",
-    "gemma3n_text": "gemma3n:GEMMA3N layers=attention:gemma3n windows=four_of_5 "
-    "positions=stretched llama_cpp=gemma3n llama_cpp.windows sglang.whole_embedding",
-    "gemma4_text": "gemma4:GEMMA4 layers=attention:gemma4 windows=five_of_6 "
-    "computes=keys_as_values llama_cpp=gemma4 llama_cpp.windows vllm.every_stage=both "
-    "vllm.other_kernels vllm.tied_head=freed sglang.whole_embedding sglang.windows=0.5.11 "
-    "sglang.attention=triton",
-    "gemma4_unified_text": "gemma4:GEMMA4_UNIFIED layers=attention:gemma4 windows=five_of_6 "
-    "computes=keys_as_values llama_cpp=gemma4 llama_cpp.windows vllm.other_kernels "
-    "vllm.tied_head=freed sglang.whole_embedding sglang.windows=0.5.13 sglang.attention=triton",
-    "glm": "glm:GLM trains=decoders.glm",
-    "glm4": "glm:GLM4 trains=decoders.glm4 vllm.tied_head=shared vllm.not_float16",
+    "sglang.whole_embedding mlx=class,own_caches,windows",
+    "gemma3n_text": "gemma3n:GEMMA3N windows=four_of_5 positions=stretched llama_cpp=gemma3n "
+    "llama_cpp.windows sglang.whole_embedding mlx=own_caches,windows",
+    "gemma4_text": "gemma4:GEMMA4 windows=five_of_6 computes=keys_as_values llama_cpp=gemma4 "
+    "llama_cpp.windows vllm.every_stage=both vllm.other_kernels vllm.tied_head=freed "
+    "sglang.whole_embedding sglang.windows=0.5.11 sglang.attention=triton "
+    "mlx=class,own_caches,windows",
+    "gemma4_unified_text": "gemma4:GEMMA4_UNIFIED windows=five_of_6 computes=keys_as_values "
+    "llama_cpp=gemma4 llama_cpp.windows vllm.other_kernels vllm.tied_head=freed "
+    "sglang.whole_embedding sglang.windows=0.5.13 sglang.attention=triton",
+    "glm": "glm:GLM trains=decoders.glm mlx=class",
+    "glm4": "glm:GLM4 trains=decoders.glm4 vllm.tied_head=shared vllm.not_float16 mlx=class",
     "gpt2": "gpt2:GPT2 computes=not_rotary trains=gpt2.forward dropouts=pdrop lora=c_attn "
     "transformers.caches=4.53 transformers.last_logits=4.53 transformers.sdpa=4.42 "
-    "vllm.every_stage=both vllm.tied_head=freed",
+    "vllm.every_stage=both vllm.tied_head=freed mlx=class",
     "gpt_bigcode": "gpt2:GPT_BIGCODE computes=not_rotary,wide_scores trains=gpt2.forward "
     "dropouts=pdrop lora=c_attn llama_cpp=starcoder transformers.caches=4.55 "
-    "transformers.last_logits=5.0",
+    "transformers.last_logits=5.0 mlx=class",
     "gpt_neo": "gpt_neo:GPT_NEO windows=nowhere computes=not_rotary trains=written_out.gpt_neo "
     "lora=q_proj,v_proj llama_cpp=none transformers.caches=4.45 transformers.last_logits=5.0",
     "gpt_neox": "gpt_neox:GPT_NEOX computes=parallel trains=neox.forward lora=query_key_value "
     "litgpt=parallel llama_cpp=gptneox transformers.caches=4.45 transformers.last_logits=4.50 "
-    "transformers.sdpa=4.42 transformers.rotary_tables=4.30-4.45",
+    "transformers.sdpa=4.42 transformers.rotary_tables=4.30-4.45 mlx=class",
     "gpt_neox_japanese": "gpt_neox:GPT_NEOX_JAPANESE transformers.caches=4.45 "
     "transformers.last_logits=5.0 transformers.sdpa=never",
     "gpt_neox_reward_model": "gpt_neox:GPT_NEOX_REWARD",
@@ -343,37 +348,38 @@ ROWS: Mapping[str, str] = {
     "transformers.sdpa=never vllm.every_stage=both",
     "granite": "llama:GRANITE computes=scaled_logits,multipliers trains=decoders.llama "
     "transformers.caches=4.45 transformers.last_logits=4.48 vllm.adapted_embedding "
-    "vllm.tied_head=freed",
-    "granite_swa": "llama:GRANITE_SWA computes=multipliers transformers.sdpa=never "
-    "sglang.windows=0.5.23 sglang.attention=triton",
-    "helium": "llama:HELIUM trains=decoders.helium",
-    "hunyuan_v1_dense": "llama:HUNYUAN trains=decoders.llama llama_cpp=hunyuan-dense",
+    "vllm.tied_head=freed mlx=class",
+    "granite_swa": "llama:GRANITE_SWA windows=last_three_of_4 computes=multipliers "
+    "transformers.sdpa=never sglang.windows=0.5.23 sglang.attention=triton",
+    "helium": "llama:HELIUM trains=decoders.helium mlx=class",
+    "hunyuan_v1_dense": "llama:HUNYUAN trains=decoders.llama llama_cpp=hunyuan-dense mlx=class",
     "hyperclovax": "llama:HYPERCLOVAX vllm.adapted_embedding",
     "internlm": "baichuan:INTERNLM llama_cpp=llama",
-    "internlm2": "baichuan:INTERNLM2 vllm.every_stage=both",
-    "internlm3": "llama:INTERNLM3 trains=decoders.llama llama_cpp=llama",
-    "iquestcoder": "llama:IQUEST_CODER",
+    "internlm2": "baichuan:INTERNLM2 vllm.every_stage=both mlx=class",
+    "internlm3": "llama:INTERNLM3 trains=decoders.llama llama_cpp=llama mlx=class",
+    "iquestcoder": "llama:IQUEST_CODER mlx=class",
     "jais2": "llama:JAIS2 trains=decoders.llama",
-    "mimo": "mimo:MIMO windows=upper vllm.tied_head=shared",
+    "mimo": "mimo:MIMO windows=upper vllm.tied_head=shared mlx=class",
     "minicpm": "minicpm:MINICPM windows=everywhere vllm.every_stage=both vllm.adapted_embedding "
-    "vllm.tied_head=freed",
-    "minicpm3": "minicpm:MINICPM3 vllm.every_stage=both vllm.adapted_embedding",
-    "ministral": "llama:MINISTRAL trains=decoders.llama llama_cpp=llama",
-    "ministral3": "llama:MINISTRAL3 trains=decoders.ministral3 llama_cpp=llama",
+    "vllm.tied_head=freed mlx=class",
+    "minicpm3": "minicpm:MINICPM3 vllm.every_stage=both vllm.adapted_embedding mlx=class,expanded",
+    "ministral": "llama:MINISTRAL windows=everywhere trains=decoders.llama llama_cpp=llama",
+    "ministral3": "llama:MINISTRAL3 windows=everywhere trains=decoders.ministral3 "
+    "llama_cpp=llama mlx=class,own_caches,windows",
     "mixformer-sequential": "phi:MIXFORMER",
     "moss": "gptj:MOSS",
     "mpt": "bloom:MPT computes=not_rotary trains=written_out.mpt lora=Wqkv "
     "transformers.caches=4.55 transformers.last_logits=5.0 transformers.sdpa=never",
-    "nanochat": "apertus:NANOCHAT",
+    "nanochat": "apertus:NANOCHAT mlx=class",
     "nemotron": "llama:NEMOTRON trains=decoders.nemotron transformers.caches=4.44 "
-    "vllm.adapted_embedding",
+    "vllm.adapted_embedding mlx=class",
     "nemotron-nas": "deci:DECI layers=attention:deci llama_cpp=deci vllm.adapted_embedding "
-    "vllm.tied_head=freed sglang.every_stage=head",
+    "vllm.tied_head=freed sglang.every_stage=head mlx=class,own_caches",
     "olmo": "olmo:OLMO trains=decoders.olmo transformers.sdpa=4.40 "
-    "transformers.rotary_tables=4.40-4.41",
-    "olmo2": "olmo:OLMO2 trains=decoders.olmo2",
+    "transformers.rotary_tables=4.40-4.41 mlx=class",
+    "olmo2": "olmo:OLMO2 trains=decoders.olmo2 mlx=class",
     "olmo3": "olmo:OLMO3 windows=three_of_4 trains=decoders.olmo2 llama_cpp=olmo2 "
-    "llama_cpp.windows vllm.tied_head=shared",
+    "llama_cpp.windows vllm.tied_head=shared mlx=class,own_caches,windows",
     "openai-gpt": "early:OPENAI_GPT no_cache=without heads=writes "
     "computes=not_rotary,norms_behind llama_cpp=none transformers.caches=4.55 "
     "transformers.last_logits=5.0 transformers.sdpa=never",
@@ -385,21 +391,23 @@ ROWS: Mapping[str, str] = {
     "transformers.sdpa=4.53 transformers.rotary_tables=4.34-4.45",
     "phi": "phi:PHI computes=parallel trains=decoders.phi lora=q_proj,v_proj,fc1,fc2 "
     "litgpt=parallel llama_cpp=phi2 transformers.sdpa=4.40 transformers.rotary_tables=4.36-4.45 "
-    "sglang.every_stage=both",
-    "phi-msft": "phi:PHI_MSFT llama_cpp=phi2",
+    "sglang.every_stage=both mlx=class",
+    "phi-msft": "phi:PHI_MSFT llama_cpp=phi2 mlx=class",
     "phi3": "phi:PHI3 windows=everywhere trains=decoders.phi3 litgpt=usual trains_gguf=phi3 "
     "transformers.sdpa=4.41 transformers.flash_repeats vllm.adapted_embedding "
-    "sglang.every_stage=head",
+    "sglang.every_stage=head mlx=class",
     "phi4": "phi:PHI3 windows=everywhere llama_cpp=phi3",
-    "qwen": "qwen:QWEN trains=qwen.forward",
+    "qwen": "qwen:QWEN trains=qwen.forward mlx=class",
     "seed_oss": "llama:SEED_OSS trains=decoders.llama dropouts=attention_and_residual "
-    "vllm.tied_head=shared",
-    "smollm3": "llama:SMOLLM3 computes=every_fourth_unrotated trains=decoders.llama",
+    "vllm.tied_head=shared mlx=class",
+    "smollm3": "llama:SMOLLM3 windows=without_positions computes=every_fourth_unrotated "
+    "trains=decoders.llama mlx=class",
     "stablelm": "stablelm:STABLELM trains=decoders.stablelm lora=q_proj,v_proj "
-    "transformers.sdpa=4.40 transformers.rotary_tables=4.38-4.45 vllm.every_stage=both",
+    "transformers.sdpa=4.40 transformers.rotary_tables=4.38-4.45 vllm.every_stage=both mlx=class",
     "stablelm_epoch": "stablelm:STABLELM",
-    "starcoder2": "llama:STARCODER2 trains=decoders.starcoder2 transformers.sdpa=4.40 "
-    "transformers.rotary_tables=4.39-4.45 transformers.flash_repeats sglang.every_stage=both",
+    "starcoder2": "llama:STARCODER2 windows=everywhere trains=decoders.starcoder2 "
+    "transformers.sdpa=4.40 transformers.rotary_tables=4.39-4.45 transformers.flash_repeats "
+    "sglang.every_stage=both mlx=class",
     "vaultgemma": "gemma:VAULTGEMMA windows=half llama_cpp=llama transformers.sdpa=never",
     "xglm": "opt:XGLM computes=not_rotary transformers.caches=4.55 transformers.last_logits=5.0 "
     "transformers.sdpa=never",
@@ -444,12 +452,12 @@ ROWS: Mapping[str, str] = {
     "sglang.prefill_graphs=towers",
     "gemma3": "llava:GEMMA3 layers=nested:of_part sees=pooled positions=stretched "
     "computes=rotary_by_window trains=gemma.forward llama_cpp.windows vllm.other_kernels "
-    "vllm.not_float16",
+    "vllm.not_float16 mlx=class,own_caches,windows",
     "internvl": "internvl:INTERNVL layers=nested:of_part sees=internvl "
     "transformers.last_logits=4.53",
     "internvl_vision": "internvl:INTERNVL_VISION no_cache=image beside_patches=1",
     "llava": "llava:LLAVA layers=nested:of_llava sees=patches_alone transformers.caches=4.44 "
-    "transformers.sdpa=4.46",
+    "transformers.sdpa=4.46 mlx=class",
     "llava_llama": "llava:OWN layers=nested:of_flat holds=text_config:llama",
     "llava_mistral": "llava:OWN layers=nested:of_flat holds=text_config:mistral",
     "llava_next": "llava:LLAVA_NEXT layers=nested:of_part sees=llava_next "
@@ -458,60 +466,64 @@ ROWS: Mapping[str, str] = {
     "llava_next_video": "llava:LLAVA_NEXT_VIDEO layers=nested:of_part sees=llava_next",
     "llava_onevision": "llava:LLAVA_ONEVISION layers=nested:of_part sees=llava_next "
     "transformers.caches=4.45",
-    "mistral3": "llava:MISTRAL3 layers=nested:of_part sees=pixtral",
+    "mistral3": "llava:MISTRAL3 layers=nested:of_part sees=pixtral mlx=class",
     "paligemma": "llava:PALIGEMMA layers=nested:of_part sees=native transformers.caches=4.44 "
     "vllm.other_kernels",
-    "pixtral": "pixtral:PIXTRAL no_cache=image",
+    "pixtral": "pixtral:PIXTRAL no_cache=image mlx=class",
     "vipllava": "llava:VIPLLAVA layers=nested:of_part sees=patches_alone "
     "transformers.caches=4.44 transformers.sdpa=4.46",
     "qwen2_vl": "qwen_vl:QWEN2_VL layers=nested:of_flat sees=one_frame trains=decoders.qwen_vl "
     "llama_cpp=qwen2vl transformers.caches=4.45 transformers.last_logits=5.0 "
-    "transformers.sdpa=4.45 vllm.tied_head=shared",
-    "qwen2_vl_text": "llama:QWEN2 llama_cpp=qwen2vl vllm.tied_head=shared",
+    "transformers.sdpa=4.45 vllm.tied_head=shared mlx=class",
+    "qwen2_vl_text": "llama:QWEN2 windows=upper llama_cpp=qwen2vl vllm.tied_head=shared",
     "qwen2_vl_vision": "qwen_vl:VISION2 no_cache=image heads=num_heads,embed_dim",
     "qwen2_5_vl": "qwen_vl:QWEN2_5_VL layers=nested:of_flat sees=one_frame "
     "trains=decoders.qwen_vl llama_cpp=qwen2vl transformers.last_logits=4.55 "
-    "vllm.tied_head=shared",
-    "qwen2_5_vl_text": "llama:QWEN2 llama_cpp=qwen2vl vllm.tied_head=shared",
+    "vllm.tied_head=shared mlx=class",
+    "qwen2_5_vl_text": "llama:QWEN2 windows=upper llama_cpp=qwen2vl vllm.tied_head=shared",
     "qwen2_5_vl_vision": "qwen_vl:VISION2_5 no_cache=image heads=fullatt_block_indexes",
     "qwen3_vl": "qwen_vl:QWEN3_VL layers=nested:of_part sees=one_frame_of_16 "
-    "trains=decoders.qwen_vl vllm.tied_head=shared",
-    "qwen3_vl_text": "llama:QWEN3_VL_TEXT llama_cpp=qwen3vl vllm.tied_head=shared",
+    "trains=decoders.qwen_vl vllm.tied_head=shared mlx=class",
+    "qwen3_vl_text": "llama:QWEN3 llama_cpp=qwen3vl vllm.tied_head=shared",
     "qwen3_vl_vision": "qwen_vl:VISION3 no_cache=image",
     "qwen3_vl_moe": "qwen_vl:QWEN3_VL_MOE layers=nested:of_part sees=one_frame_of_16 "
-    "trains=sparse.three_grids",
+    "trains=sparse.three_grids mlx=class",
     "qwen3_vl_moe_vision": "qwen_vl:VISION3 no_cache=image",
     "qwen3_vl_moe_text": "vl_moe:QWEN3_VL_MOE_TEXT llama_cpp=qwen3vlmoe vllm.every_stage=both",
     "qwen3_5": "qwen_vl:QWEN3_5 layers=nested:of_part sees=one_frame_of_16 "
     "trains=qwen_next.forward_3_5 vllm.tied_head=shared sglang.prefill_graphs=towers "
-    "vllm.states=mamba_ssm_dtype",
+    "vllm.states=mamba_ssm_dtype mlx=class,own_caches",
     "qwen3_5_vision": "qwen_vl:VISION3_5 no_cache=image",
     "qwen3_5_moe": "qwen_vl:QWEN3_5_MOE layers=nested:of_part sees=one_frame_of_16 "
-    "trains=qwen_next.forward_3_5 sglang.prefill_graphs=towers vllm.states=mamba_ssm_dtype",
+    "trains=qwen_next.forward_3_5 sglang.prefill_graphs=towers vllm.states=mamba_ssm_dtype "
+    "mlx=class,own_caches",
     "qwen3_5_moe_vision": "qwen_vl:VISION3_5 no_cache=image",
     "gemma3n": "gemma3n_vl:GEMMA3N layers=nested:of_part sees=always_256 hears=gemma3n "
-    "positions=stretched llama_cpp.windows vllm.library_towers",
+    "positions=stretched llama_cpp.windows vllm.library_towers mlx=class,own_caches,windows",
     "gemma3n_audio": "gemma3n_vl:GEMMA3N_AUDIO no_cache=audio heads=conf_num_attention_heads",
     "gemma3n_vision": "mobilenetv5:MOBILENETV5 no_cache=image heads=pyramid",
     "gemma4": "gemma4_vl:GEMMA4 layers=nested:of_part sees=gemma4 hears=gemma4 llama_cpp.windows "
-    "vllm.library_towers vllm.other_kernels sglang.windows=0.5.11 sglang.attention=triton",
-    "gemma4_unified": "gemma4_unified:GEMMA4_UNIFIED layers=nested:of_part vllm.other_kernels",
+    "vllm.library_towers vllm.other_kernels sglang.windows=0.5.11 sglang.attention=triton "
+    "mlx=class,own_caches,windows",
+    "gemma4_unified": "gemma4_unified:GEMMA4_UNIFIED layers=nested:of_part vllm.other_kernels "
+    "mlx=class,own_caches,windows",
     "gemma4_audio": "gemma4_vl:GEMMA4_AUDIO no_cache=audio",
     "gemma4_vision": "gemma4_vl:GEMMA4_VISION no_cache=image",
     "glm4v": "glm_vl:GLM4V layers=nested:of_part sees=two_frames",
     "glm4v_moe": "glm_vl:GLM4V_MOE layers=nested:of_part sees=two_frames experts_were=gate_up",
     "glm4v_moe_text": "glm4_moe:GLM4_MOE llama_cpp=glm4moe",
     "glm4v_moe_vision": "glm_vl:GLM4V_VISION no_cache=image",
-    "glm4v_text": "glm_vl:GLM4V_TEXT layers=attention:usual llama_cpp=glm4",
+    "glm4v_text": "glm_vl:GLM4V_TEXT llama_cpp=glm4",
     "glm4v_vision": "glm_vl:GLM4V_VISION no_cache=image",
     "glm46v": "glm_vl:GLM46V layers=nested:of_part sees=two_frames",
     "intern_vit_6b": "internvl:INTERN_VIT no_cache=image beside_patches=1",
     "internvl_chat": "internvl:INTERNVL_CHAT layers=nested:of_llm "
     "holds=vision_config:intern_vit_6b sees=internvl",
-    "kimi_k25": "kimi_vl:KIMI_K25 layers=nested:of_part sees=to_16384 sglang.prefill_graphs=towers",
+    "kimi_k25": "kimi_vl:KIMI_K25 layers=nested:of_part sees=to_16384 "
+    "sglang.prefill_graphs=towers mlx=class",
     "kimi_k25_vision": "kimi_vl:KIMI_K25_VISION no_cache=image",
     "kimi_vl": "kimi_vl:KIMI_VL layers=nested:of_part "
-    "holds=text_config:deepseek_v3,vision_config:moonvit sees=to_4096",
+    "holds=text_config:deepseek_v3,vision_config:moonvit sees=to_4096 mlx=class",
     "moonvit": "kimi_vl:MOONVIT no_cache=image",
     "blip": "blip:BLIP layers=sequence:blip sees=native reads=vision_config",
     "blip_vision_model": "blip:BLIP_VISION no_cache=image beside_patches=1",
@@ -532,7 +544,7 @@ ROWS: Mapping[str, str] = {
     "voxtral": "audio_lm:VOXTRAL layers=nested:of_part hears=voxtral",
     "voxtral_encoder": "audio_lm:ENCODER no_cache=audio",
     "aria": "aria:ARIA layers=nested:of_part sees=aria",
-    "aria_text": "aria:ARIA_TEXT layers=attention:usual",
+    "aria_text": "aria:ARIA_TEXT",
     "colpali": "colpali:COLPALI no_cache=embeds seen_by=vlm_config",
     "colqwen2": "colpali:COLQWEN2 no_cache=embeds seen_by=vlm_config",
     "florence2": "florence2:FLORENCE2 layers=nested:of_part sees=always_577 reads=text_config",
@@ -574,7 +586,7 @@ ROWS: Mapping[str, str] = {
     "qwen2_5_omni": "qwen_omni:QWEN2_5_OMNI layers=nested:of_thinker seen_by=thinker_config",
     "qwen2_5_omni_audio_encoder": "qwen_omni:AUDIO2_5 no_cache=audio",
     "qwen2_5_omni_talker": "qwen_omni:TALKER2_5 layers=attention:usual windows=upper",
-    "qwen2_5_omni_text": "llama:QWEN2",
+    "qwen2_5_omni_text": "llama:QWEN2 windows=upper",
     "qwen2_5_omni_thinker": "qwen_omni:THINKER2_5 layers=nested:of_part sees=one_frame "
     "hears=qwen2_5_omni@audio_config/audio_tower",
     "qwen2_5_omni_token2wav": "omni_wave:TOKEN2WAV no_cache=audio heads=pyramid",
@@ -607,7 +619,7 @@ ROWS: Mapping[str, str] = {
     "idefics3_vision": "idefics:VISION_TOWER no_cache=image",
     "llama4": "llama4_vl:LLAMA4 layers=nested:of_part sees=llama4 "
     "computes=every_fourth_unrotated trains=llama4.forward lora=q_proj,v_proj llama_cpp.windows "
-    "sglang.windows=0.5.8 sglang.attention=triton,fa3",
+    "sglang.windows=0.5.8 sglang.attention=triton,fa3 mlx=class,own_caches,windows",
     "llama4_vision_model": "llama4_vl:LLAMA4_VISION no_cache=image beside_patches=1",
     "mllama": "mllama:MLLAMA layers=sequence:mllama sees=mllama reads=vision_config "
     "llama_cpp=none transformers.caches=4.45 transformers.sdpa=4.45",
@@ -619,132 +631,132 @@ ROWS: Mapping[str, str] = {
     "mixtral": "mixtral:MIXTRAL windows=everywhere trains=sparse.qwen3 router=by_mixtral_rule "
     "lora=q_proj,v_proj experts_were=w1_w3 llama_cpp=llama transformers.sdpa=4.37 "
     "transformers.rotary_tables=4.36-4.48 transformers.flash_repeats vllm.every_stage=both "
-    "vllm.adapted_embedding sglang.every_stage=head",
+    "vllm.adapted_embedding sglang.every_stage=head mlx=class",
     "phimoe": "mixtral:PHIMOE windows=everywhere trains=phimoe.forward "
-    "transformers.flash_repeats vllm.every_stage=both vllm.adapted_embedding",
-    "minimax": "mixtral:MINIMAX experts_were=w1_w3",
+    "transformers.flash_repeats vllm.every_stage=both vllm.adapted_embedding mlx=class",
+    "minimax": "mixtral:MINIMAX experts_were=w1_w3 mlx=class",
     "minimax_m1": "mixtral:MINIMAX_M1 windows=nowhere",
     "minimax_text_01": "mixtral:MINIMAX_TEXT_01",
     "minimax_m2": "mixtral:MINIMAX_M2 windows=nowhere trains=sparse.minimax "
-    "router=by_minimax_rule experts_were=w1_w3 llama_cpp=minimax-m2 sglang.every_stage=embedding",
+    "router=by_minimax_rule experts_were=w1_w3 llama_cpp=minimax-m2 sglang.every_stage=embedding "
+    "mlx=class",
     "qwen2_moe": "qwen_moe:QWEN2_MOE windows=lower trains=sparse.qwen2 experts_were=gate_up "
     "trains_gguf=qwen2moe llama_cpp=qwen2moe transformers.rotary_tables=4.40-4.45 "
     "transformers.flash_repeats vllm.every_stage=both vllm.whole_shared_experts "
-    "sglang.every_stage=head",
+    "sglang.every_stage=head mlx=class",
     "qwen3_moe": "qwen_moe:QWEN3_MOE windows=everywhere trains=sparse.qwen3 experts_were=gate_up "
     "trains_gguf=qwen3moe llama_cpp=qwen3moe vllm.every_stage=both vllm.adapted_embedding "
-    "sglang.every_stage=head",
+    "sglang.every_stage=head mlx=class",
     "qwen3_next": "qwen_moe:QWEN3_NEXT trains=qwen_next.forward experts_were=gate_up "
     "llama_cpp=qwen3next vllm.every_stage=both vllm.whole_shared_experts sglang.tracked_states "
-    "sglang.prefill_graphs=0.5.15",
+    "sglang.prefill_graphs=0.5.15 mlx=class,own_caches",
     "qwen3_5_text": "qwen_moe:QWEN3_5 llama_cpp=qwen35 vllm.every_stage=embedding "
     "vllm.adapted_embedding vllm.tied_head=shared sglang.tracked_states "
-    "vllm.states=mamba_ssm_dtype",
+    "vllm.states=mamba_ssm_dtype mlx=own_caches",
     "qwen3_5_moe_text": "qwen_moe:QWEN3_5_MOE llama_cpp=qwen35moe vllm.every_stage=embedding "
     "vllm.whole_shared_experts vllm.adapted_embedding sglang.tracked_states "
-    "vllm.states=mamba_ssm_dtype",
+    "vllm.states=mamba_ssm_dtype mlx=own_caches",
     "olmoe": "qwen_moe:OLMOE trains=sparse.olmoe experts_were=gate_up transformers.caches=4.45 "
-    "transformers.sdpa=4.45 vllm.every_stage=both",
+    "transformers.sdpa=4.45 vllm.every_stage=both mlx=class",
     "flex_olmo": "qwen_moe:FLEX_OLMO experts_were=gate_up",
-    "mellum": "qwen_moe:MELLUM windows=nowhere experts_were=gate_up sglang.windows=0.5.16",
-    "deepseek": "deepseek:DEEPSEEK",
+    "mellum": "qwen_moe:MELLUM windows=nowhere experts_were=gate_up sglang.windows=0.5.16 "
+    "mlx=class,own_caches,windows",
+    "deepseek": "deepseek:DEEPSEEK mlx=class",
     "deepseek_v2": "deepseek:DEEPSEEK_V2 computes=float_routes,complex_rotary "
     "trains=latent.forward_2 router=by_wide_softmax experts_were=gate_up llama_cpp=deepseek2 "
-    "vllm.whole_shared_experts",
+    "vllm.whole_shared_experts mlx=class,expanded",
     "deepseek_v3": "deepseek:DEEPSEEK_V3 trains=latent.forward router=by_sigmoid "
-    "experts_were=gate_up llama_cpp=deepseek2 vllm.whole_shared_experts",
+    "experts_were=gate_up llama_cpp=deepseek2 vllm.whole_shared_experts mlx=class",
     "deepseek_v32": "deepseek:DEEPSEEK_V32 trains=indexed.forward router=by_sigmoid "
-    "experts_were=gate_up vllm.whole_shared_experts sglang.prefill_graphs=0.5.15",
+    "experts_were=gate_up vllm.whole_shared_experts sglang.prefill_graphs=0.5.15 "
+    "mlx=class,own_caches",
     "kimi_k2": "deepseek:KIMI_K2 holds=:deepseek_v3 trains=latent.forward router=by_sigmoid "
-    "llama_cpp=deepseek2 vllm.whole_shared_experts",
+    "llama_cpp=deepseek2 vllm.whole_shared_experts mlx=class",
     "glm4_moe_lite": "deepseek:GLM4_MOE_LITE trains=latent.forward router=by_sigmoid "
-    "experts_were=gate_up llama_cpp=deepseek2 sglang.every_stage=head",
+    "experts_were=gate_up llama_cpp=deepseek2 sglang.every_stage=head mlx=class",
     "glm_moe_dsa": "deepseek:GLM_MOE_DSA computes=shared_picks trains=indexed.forward "
     "router=by_sigmoid experts_were=gate_up vllm.whole_shared_experts "
-    "sglang.prefill_graphs=0.5.15",
+    "sglang.prefill_graphs=0.5.15 mlx=class",
     "mistral4": "deepseek:MISTRAL_4 llama_cpp=deepseek2",
-    "longcat_flash": "deepseek:LONGCAT experts_were=gate_up llama_cpp=none",
+    "longcat_flash": "deepseek:LONGCAT experts_were=gate_up llama_cpp=none mlx=class,own_caches",
     "deepseek_v4": "deepseek_v4:DEEPSEEK_V4 layers=latent:compressed transformers.sdpa=never "
     "sglang.compressed",
     "glm4_moe": "glm4_moe:GLM4_MOE trains=sparse.glm4 router=by_sigmoid experts_were=gate_up "
-    "llama_cpp=glm4moe sglang.every_stage=head",
+    "llama_cpp=glm4moe sglang.every_stage=head mlx=class",
     "dots1": "glm4_moe:DOTS1 windows=upper trains=sparse.qwen3 router=by_sigmoid "
-    "experts_were=gate_up",
-    "solar_open": "glm4_moe:SOLAR_OPEN experts_were=gate_up",
+    "experts_were=gate_up mlx=class",
+    "solar_open": "glm4_moe:SOLAR_OPEN experts_were=gate_up mlx=class",
     "exaone_moe": "glm4_moe:EXAONE_MOE windows=pattern experts_were=gate_up llama_cpp.windows "
-    "vllm.adapted_embedding sglang.every_stage=head",
-    "kolibri1": "kolibri:KOLIBRI experts_were=gate_up",
+    "vllm.adapted_embedding sglang.every_stage=head mlx=class,own_caches,windows",
+    "kolibri1": "kolibri:KOLIBRI windows=four_of_5 experts_were=gate_up",
     "hy_v3": "glm4_moe:HY_V3 vllm.every_stage=both",
-    "afmoe": "glm4_moe:AFMOE windows=three_of_4_by_global experts_were=gate_up llama_cpp.windows",
+    "afmoe": "glm4_moe:AFMOE windows=three_of_4_by_global experts_were=gate_up llama_cpp.windows "
+    "mlx=class,own_caches,windows",
     "cohere2_moe": "glm4_moe:COHERE2_MOE windows=cohere_prefix experts_were=gate_up "
     "llama_cpp.windows vllm.every_stage=both",
     "ernie4_5_moe": "glm4_moe:ERNIE4_5_MOE computes=float_routes trains=sparse.ernie "
-    "router=by_ernie_rule experts_were=gate_up llama_cpp=ernie4_5-moe",
+    "router=by_ernie_rule experts_were=gate_up llama_cpp=ernie4_5-moe mlx=class",
     "hunyuan_v1_moe": "glm4_moe:HUNYUAN_V1_MOE experts_were=gate_up llama_cpp=hunyuan-moe",
     "mimo_v2_flash": "window_moe:MIMO_V2_FLASH llama_cpp.windows transformers.sdpa=never "
-    "sglang.windows=0.5.7",
-    "laguna": "window_moe:LAGUNA windows=nowhere llama_cpp.windows sglang.windows=0.5.12",
+    "sglang.windows=0.5.7 mlx=class,own_caches,windows",
+    "laguna": "window_moe:LAGUNA windows=nowhere llama_cpp.windows sglang.windows=0.5.12 "
+    "mlx=class,own_caches,windows",
     "step3p7_text": "window_moe:STEP3P7_TEXT windows=nowhere llama_cpp.windows "
-    "sglang.windows=0.5.13",
-    "gpt_oss": "stacked_moe:GPT_OSS layers=attention:usual windows=half trains=gpt_oss.forward "
-    "llama_cpp=gpt-oss llama_cpp.windows transformers.last_logits=4.55 transformers.sdpa=never "
+    "sglang.windows=0.5.13 mlx=own_caches",
+    "gpt_oss": "stacked_moe:GPT_OSS windows=half trains=gpt_oss.forward llama_cpp=gpt-oss "
+    "llama_cpp.windows transformers.last_logits=4.55 transformers.sdpa=never "
     "vllm.every_stage=both vllm.wide_graphs sglang.every_stage=head sglang.windows=0.5.8 "
-    "sglang.attention=triton,fa3",
-    "llama4_text": "stacked_moe:LLAMA4_TEXT layers=attention:usual windows=chunks "
-    "computes=every_fourth_unrotated llama_cpp=llama4 llama_cpp.windows "
-    "vllm.whole_shared_experts sglang.windows=0.5.8 sglang.attention=triton,fa3",
-    "dbrx": "stacked_moe:DBRX layers=attention:dbrx transformers.sdpa=4.40 vllm.every_stage=both",
-    "jetmoe": "stacked_moe:JETMOE layers=attention:jetmoe transformers.sdpa=4.41",
-    "mamba": "mamba:MAMBA layers=recurrent:mamba1 positions=endless computes=not_rotary "
-    "trains=mamba.forward transformers.last_logits=5.0 vllm.every_stage=both",
-    "mamba2": "mamba:MAMBA_2 layers=recurrent:mamba2 positions=endless computes=not_rotary "
-    "trains=mamba2.forward transformers.last_logits=5.0 vllm.every_stage=both "
-    "vllm.tied_head=freed",
-    "falcon_mamba": "mamba:FALCON_MAMBA layers=recurrent:mamba1 positions=endless "
-    "computes=not_rotary,unweighted_norms trains=mamba.forward llama_cpp=mamba "
+    "sglang.attention=triton,fa3 mlx=class,own_caches,windows",
+    "llama4_text": "stacked_moe:LLAMA4_TEXT windows=chunks computes=every_fourth_unrotated "
+    "llama_cpp=llama4 llama_cpp.windows vllm.whole_shared_experts sglang.windows=0.5.8 "
+    "sglang.attention=triton,fa3 mlx=class,own_caches,windows",
+    "dbrx": "stacked_moe:DBRX transformers.sdpa=4.40 vllm.every_stage=both mlx=class",
+    "jetmoe": "stacked_moe:JETMOE transformers.sdpa=4.41",
+    "mamba": "mamba:MAMBA positions=endless computes=not_rotary trains=mamba.forward "
+    "transformers.last_logits=5.0 vllm.every_stage=both mlx=class,own_caches",
+    "mamba2": "mamba:MAMBA_2 positions=endless computes=not_rotary trains=mamba2.forward "
+    "transformers.last_logits=5.0 vllm.every_stage=both vllm.tied_head=freed "
+    "mlx=class,own_caches",
+    "falcon_mamba": "mamba:FALCON_MAMBA positions=endless computes=not_rotary,unweighted_norms "
+    "trains=mamba.forward llama_cpp=mamba transformers.last_logits=5.0 mlx=class,own_caches",
+    "jamba": "mamba_hybrid:JAMBA windows=nowhere computes=not_rotary trains=jamba.forward "
+    "transformers.flash_repeats vllm.every_stage=both vllm.adapted_embedding "
+    "mlx=class,own_caches",
+    "bamba": "mamba_hybrid:BAMBA trains=bamba.forward llama_cpp=granitehybrid",
+    "falcon_h1": "mamba_hybrid:FALCON_H1 llama_cpp=falcon-h1 vllm.adapted_embedding "
+    "vllm.tied_head=freed sglang.every_stage=both sglang.tracked_states mlx=class,own_caches",
+    "granitemoe": "mamba_hybrid:GRANITEMOE computes=scaled_logits,multipliers "
+    "trains=sparse.granite router=by_granite_rule transformers.caches=4.45 "
+    "transformers.last_logits=4.53 vllm.every_stage=both vllm.adapted_embedding mlx=class",
+    "granitemoeshared": "mamba_hybrid:GRANITEMOESHARED computes=multipliers llama_cpp=granitemoe "
+    "vllm.every_stage=both vllm.adapted_embedding",
+    "granitemoehybrid": "mamba_hybrid:GRANITEMOEHYBRID computes=scaled_logits,multipliers "
+    "trains=granite.forward router=by_granite_rule llama_cpp=granitehybrid vllm.every_stage=both "
+    "vllm.adapted_embedding sglang.every_stage=head sglang.tracked_states mlx=class,own_caches",
+    "nemotron_h": "mamba_hybrid:NEMOTRON_H computes=not_rotary trains=nemotron_h.forward "
+    "lora=q_proj,k_proj,v_proj,o_proj llama_cpp=nemotron_h_moe vllm.every_stage=both "
+    "vllm.whole_shared_experts vllm.adapted_embedding sglang.tracked_states "
+    "vllm.states=mamba_ssm_cache_dtype,float32 mlx=class,own_caches",
+    "zamba": "zamba:ZAMBA llama_cpp=none transformers.sdpa=5.1",
+    "zamba2": "zamba:ZAMBA_2 llama_cpp=none vllm.tied_head=freed",
+    "rwkv": "rwkv:RWKV positions=endless lora=key,value,receptance,output llama_cpp=none "
     "transformers.last_logits=5.0",
-    "jamba": "mamba_hybrid:JAMBA layers=recurrent:jamba windows=nowhere computes=not_rotary "
-    "trains=jamba.forward transformers.flash_repeats vllm.every_stage=both "
-    "vllm.adapted_embedding",
-    "bamba": "mamba_hybrid:BAMBA layers=recurrent:bamba trains=bamba.forward "
-    "llama_cpp=granitehybrid",
-    "falcon_h1": "mamba_hybrid:FALCON_H1 layers=recurrent:falcon_h1 llama_cpp=falcon-h1 "
-    "vllm.adapted_embedding vllm.tied_head=freed sglang.every_stage=both sglang.tracked_states",
-    "granitemoe": "mamba_hybrid:GRANITEMOE layers=attention:usual "
-    "computes=scaled_logits,multipliers trains=sparse.granite router=by_granite_rule "
-    "transformers.caches=4.45 transformers.last_logits=4.53 vllm.every_stage=both "
-    "vllm.adapted_embedding",
-    "granitemoeshared": "mamba_hybrid:GRANITEMOESHARED layers=attention:usual "
-    "computes=multipliers llama_cpp=granitemoe vllm.every_stage=both vllm.adapted_embedding",
-    "granitemoehybrid": "mamba_hybrid:GRANITEMOEHYBRID layers=recurrent:granite_hybrid "
-    "computes=scaled_logits,multipliers trains=granite.forward router=by_granite_rule "
-    "llama_cpp=granitehybrid vllm.every_stage=both vllm.adapted_embedding "
-    "sglang.every_stage=head sglang.tracked_states",
-    "nemotron_h": "mamba_hybrid:NEMOTRON_H layers=recurrent:nemotron_h computes=not_rotary "
-    "trains=nemotron_h.forward lora=q_proj,k_proj,v_proj,o_proj llama_cpp=nemotron_h_moe "
-    "vllm.every_stage=both vllm.whole_shared_experts vllm.adapted_embedding "
-    "sglang.tracked_states vllm.states=mamba_ssm_cache_dtype,float32",
-    "zamba": "zamba:ZAMBA layers=recurrent:zamba1 llama_cpp=none transformers.sdpa=5.1",
-    "zamba2": "zamba:ZAMBA_2 layers=recurrent:zamba2 llama_cpp=none vllm.tied_head=freed",
-    "rwkv": "rwkv:RWKV layers=recurrent:rwkv4 positions=endless lora=key,value,receptance,output "
-    "llama_cpp=none transformers.last_logits=5.0",
-    "rwkv5": "rwkv:RWKV_5 layers=recurrent:rwkv5 positions=endless",
-    "recurrent_gemma": "griffin:RECURRENT_GEMMA layers=recurrent:recurrent_gemma "
-    "trains=griffin.forward llama_cpp=none transformers.last_logits=5.0 transformers.sdpa=5.1",
-    "lfm2": "lfm2:LFM2 layers=recurrent:short_convs trains=lfm2.forward "
-    "vllm.every_stage=embedding vllm.adapted_embedding vllm.tied_head=freed "
-    "sglang.every_stage=both",
-    "lfm2_moe": "lfm2:LFM2_MOE layers=recurrent:short_convs trains=lfm2.forward "
-    "llama_cpp=lfm2moe vllm.every_stage=embedding vllm.adapted_embedding vllm.tied_head=freed "
-    "sglang.every_stage=both",
-    "kimi_linear": "kimi_linear:KIMI_LINEAR sglang.tracked_states sglang.prefill_graphs=never",
+    "rwkv5": "rwkv:RWKV_5 positions=endless",
+    "recurrent_gemma": "griffin:RECURRENT_GEMMA trains=griffin.forward llama_cpp=none "
+    "transformers.last_logits=5.0 transformers.sdpa=5.1 mlx=class,own_caches,windows",
+    "lfm2": "lfm2:LFM2 trains=lfm2.forward vllm.every_stage=embedding vllm.adapted_embedding "
+    "vllm.tied_head=freed sglang.every_stage=both mlx=class,own_caches",
+    "lfm2_moe": "lfm2:LFM2_MOE trains=lfm2.forward llama_cpp=lfm2moe vllm.every_stage=embedding "
+    "vllm.adapted_embedding vllm.tied_head=freed sglang.every_stage=both mlx=class,own_caches",
+    "kimi_linear": "kimi_linear:KIMI_LINEAR sglang.tracked_states sglang.prefill_graphs=never "
+    "mlx=class,own_caches",
     "bailing_hybrid": "kimi_linear:BAILING_HYBRID sglang.tracked_states "
     "sglang.prefill_graphs=0.5.15",
     "bailing_moe": "bailing:BAILING_MOE computes=float_routes llama_cpp=bailingmoe "
-    "sglang.every_stage=both",
+    "sglang.every_stage=both mlx=class",
     "bailing_moe_v2": "bailing:BAILING_MOE_V2 llama_cpp=bailingmoe2 sglang.every_stage=head",
-    "minimax_m3": "minimax_m3:MINIMAX_M3 layers=latent:minimax_m3",
-    "minimax_m3_vl_text": "minimax_m3:MINIMAX_M3 layers=latent:minimax_m3",
+    "minimax_m3": "minimax_m3:MINIMAX_M3",
+    "minimax_m3_vl_text": "minimax_m3:MINIMAX_M3",
     # known by their headers alone: no family of ours
     "bigbird_pegasus": "llama_cpp=none",
     "step3p7": "llama_cpp.windows sglang.windows=0.5.13",
@@ -760,13 +772,30 @@ ROWS: Mapping[str, str] = {
     "solar": "vllm.adapted_embedding",
     "bagel": "vllm.other_kernels",
     "molmo2": "vllm.other_kernels",
-    "plamo2": "vllm.tied_head=freed vllm.not_float16",
+    "plamo2": "vllm.tied_head=freed vllm.not_float16 mlx=class,own_caches",
     "plamo3": "vllm.tied_head=freed",
-    "step3p5": "sglang.windows=0.5.9",
+    "step3p5": "sglang.windows=0.5.9 mlx=class,own_caches,windows",
     "minimax_m3_vl": "sglang.prefill_graphs=towers",
     "beam": "experts_were=gate_up",
     "idefics_vision": "beside_patches=1",
     "kosmos_2_vision_model": "beside_patches=1",
+    "Klear": "mlx=class",
+    "afm7": "mlx=class,own_caches",
+    "baichuan_m1": "mlx=class,own_caches,windows",
+    "bailing_moe_linear": "mlx=class,own_caches",
+    "hunyuan": "mlx=class",
+    "iquestloopcoder": "mlx=class",
+    "joyai_llm_flash": "mlx=class",
+    "lfm2-vl": "mlx=class",
+    "lille-130m": "mlx=class",
+    "longcat_flash_ngram": "mlx=class",
+    "openelm": "mlx=class",
+    "phi3small": "mlx=class",
+    "phixtral": "mlx=class",
+    "plamo": "mlx=class",
+    "rwkv7": "mlx=class,own_caches",
+    "telechat3": "mlx=class",
+    "youtu_llm": "mlx=class",
 }
 
 

@@ -38,7 +38,7 @@ from weighbridge.arch.sparse import (
     router,
     stacked,
 )
-from weighbridge.arch.windows import by, nowhere
+from weighbridge.arch.windows import layer_kinds
 
 SLIDING = "sliding_attention"
 
@@ -140,7 +140,7 @@ def laguna(c: Config) -> Decoder:
         return (gated_attention(c, kind[0]), feed, normed(width, *BEFORE))
 
     found = by_kind(list(zip(each_layer, by_kinds(c, 1), strict=True)), layer)
-    return tree(c, found, kinds=by(nowhere))
+    return tree(c, found, kinds=layer_kinds)
 
 
 def laguna_buffers(c: Config, at: str) -> Iterator[Buffer]:
@@ -193,7 +193,7 @@ def step(c: Config) -> Decoder:
         return (gated_attention(c, heads.get(kind[0], usual)), feed, normed(width, *BEFORE))
 
     found = by_kind(list(zip(step_kinds(c), step_sparse(c), strict=True)), layer)
-    return tree(c, found, kinds=by(nowhere))
+    return tree(c, found, kinds=layer_kinds)
 
 
 def step_buffers(c: Config, at: str) -> Iterator[Buffer]:

@@ -132,17 +132,8 @@ RULES: Mapping[str, Rule] = {
 
 
 def layer_kinds(c: Config) -> Sequence[str]:
-    """The kind of each layer, by the rule of its model type."""
-    return _listed(c, RULES[column("windows").get(c.model_type, "own")])
-
-
-def by(rule: Rule) -> Rule:
-    """The kind of each layer: the config's list, or the rule's where it has none."""
-    return lambda c: _listed(c, rule)
-
-
-def _listed(c: Config, rule: Rule) -> Sequence[str]:
+    """The kind of each layer: the config's list, or by the rule of its model type."""
     if c.get("layer_types") is None:
-        return rule(c)
+        return RULES[column("windows").get(c.model_type, "own")](c)
     c.skip("sliding_window_pattern", "max_window_layers", "no_rope_layers")
     return kinds(c, "layer_types", lambda _: FULL)

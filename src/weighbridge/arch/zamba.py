@@ -7,22 +7,35 @@
 Source: transformers 5.23 models/{zamba,zamba2}/modeling_*.py.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from weighbridge.arch.blueprint import Buffer, Family, Param, Params, conv, gated_mlp, linear, norm
+from weighbridge.arch.attention import Attention
+from weighbridge.arch.blueprint import Buffer, Family, Param, Params, conv, linear
 from weighbridge.arch.config import Config
-from weighbridge.arch.decoder import Names, kinds, stack
+from weighbridge.arch.decoder import Names, kinds, tree
 from weighbridge.arch.heads import DECODER_HEADS
-from weighbridge.arch.mamba import Mamba2, expanded, mamba2, step_rank
+from weighbridge.arch.mamba import Biases, expanded, mamba2, step_rank
+from weighbridge.arch.mixers import Mamba1, Mamba2
+from weighbridge.arch.modules import (
+    Decoder,
+    Submodule,
+    Submodules,
+    below,
+    by_kind,
+    fused_gated,
+    gated,
+    normed,
+    submodule,
+)
 from weighbridge.arch.rotary import frequencies
 
 NAMES = Names(final="final_layernorm")
 
 
-def shared(params: Params, here: str, owner: str) -> Iterator[Param]:
-    """The tensors of a block below `here`, whose storage the block below `owner` holds."""
+def shared(params: Params, owner: int | None) -> Iterator[Param]:
+    """Yield the tensors of a block whose storage layer `owner` holds; None is this one."""
     for p in params:
-        yield p if here == owner else p._replace(tied=owner + p.name.removeprefix(here))
+        yield p if owner is None else p._replace(tied=f"layers.{owner}.{p.name}")
 
 
 def ties(c: Config) -> bool:
@@ -30,43 +43,65 @@ def ties(c: Config) -> bool:
     return c.flag("tie_word_embeddings", default=True)
 
 
-def wide_attention(c: Config, at: str, wide: int, size: int) -> Iterator[Param]:
+def wide_attention(c: Config, path: str, wide: int, size: int) -> Submodule:
+    """Attention over `wide` numbers a token; what it gives is as wide as the model."""
     heads = c.num("num_attention_heads")
     kv = c.num("num_key_value_heads", default=heads)
-    yield from linear(f"{at}q_proj", heads * size, wide)
-    yield from linear(f"{at}k_proj", kv * size, wide)
-    yield from linear(f"{at}v_proj", kv * size, wide)
-    yield from linear(f"{at}o_proj", c.num("hidden_size"), heads * size)
+    return submodule(
+        linear(f"{path}q_proj", heads * size, wide),
+        linear(f"{path}k_proj", kv * size, wide),
+        linear(f"{path}v_proj", kv * size, wide),
+        linear(f"{path}o_proj", c.num("hidden_size"), heads * size),
+        mixer=Attention(heads=heads, kv_heads=kv, key_dim=size, value_dim=size),
+    )
+
+
+def hybrid(c: Config, block: Submodules, mamba: Submodules, owner: int | None) -> Submodules:
+    """Put the block before a linear and a Mamba layer; the cache of Mamba is the first."""
+    width = c.num("hidden_size")
+    held = submodule(*(shared(part.params, owner) for part in block))
+    feeds = (submodule(feed=part.feed) for part in block if part.feed)
+    mixers = (submodule(mixer=part.mixer) for part in block if part.mixer)
+    inside = (part._replace(params=tuple(below("mamba_decoder.", part))) for part in mamba)
+    return (held, submodule(linear("linear", width, width)), *inside, *mixers, *feeds)
 
 
 # Zamba
 
 
-def zamba_mixer(c: Config, at: str) -> Iterator[Param]:
+def zamba_mamba(c: Config) -> Submodule:
     """Mamba 1 in heads of equal size."""
-    width, state = c.num("hidden_size"), c.num("mamba_d_state")
-    inner, heads = c.num("mamba_expand") * width, c.num("n_mamba_heads")
-    size, rank = inner // max(1, heads), step_rank(c, "mamba_dt_rank")
+    width, heads, at = c.num("hidden_size"), c.num("n_mamba_heads"), "mamba."
+    m = Mamba1(
+        inner=c.num("mamba_expand") * width,
+        state=c.num("mamba_d_state"),
+        kernel=c.num("mamba_d_conv"),
+    )
+    size, rank = m.inner // max(1, heads), step_rank(c, "mamba_dt_rank")
     bias = c.flag("mamba_proj_bias")
-    kernel = (inner, 1, c.num("mamba_d_conv"))
-    yield from conv(f"{at}conv1d", kernel, bias=c.flag("mamba_conv_bias"))
-    yield from linear(f"{at}in_proj", 2 * inner, width, bias=bias)
-    yield Param(f"{at}x_proj_weight", (heads, rank + 2 * state, size), "other")
-    yield Param(f"{at}dt_proj_weight", (heads, size, rank), "other")
-    yield Param(f"{at}dt_proj_bias", (heads, size), "other")
-    yield Param(f"{at}A_log", (heads, size, state), "other", "float32")
-    yield Param(f"{at}D", (heads, size), "other")
-    yield from linear(f"{at}out_proj", width, inner, bias=bias)
+    return submodule(
+        conv(f"{at}conv1d", (m.inner, 1, m.kernel), bias=c.flag("mamba_conv_bias")),
+        linear(f"{at}in_proj", 2 * m.inner, width, bias=bias),
+        [Param(f"{at}x_proj_weight", (heads, rank + 2 * m.state, size), "other")],
+        [Param(f"{at}dt_proj_weight", (heads, size, rank), "other")],
+        [Param(f"{at}dt_proj_bias", (heads, size), "other")],
+        [Param(f"{at}A_log", (heads, size, m.state), "other", "float32")],
+        [Param(f"{at}D", (heads, size), "other")],
+        linear(f"{at}out_proj", width, m.inner, bias=bias),
+        mixer=m,
+    )
 
 
-def zamba_block(c: Config, at: str) -> Iterator[Param]:
-    width, heads = c.num("hidden_size"), c.num("num_attention_heads")
+def zamba_block(c: Config) -> Submodules:
+    width, heads, at = c.num("hidden_size"), c.num("num_attention_heads"), "shared_transf."
     wide = c.num("attention_hidden_size", default=2 * width)
     size = c.num("attention_head_dim", default=2 * width // max(1, heads))
-    yield from wide_attention(c, f"{at}self_attn.", wide, size)
-    yield from gated_mlp(f"{at}feed_forward", width, c.num("intermediate_size"))
-    yield from norm(f"{at}input_layernorm", wide)
-    yield from norm(f"{at}pre_ff_layernorm", width)
+    return (
+        wide_attention(c, f"{at}self_attn.", wide, size),
+        gated(f"{at}feed_forward", width, c.num("intermediate_size")),
+        normed(wide, f"{at}input_layernorm"),
+        normed(width, f"{at}pre_ff_layernorm"),
+    )
 
 
 def zamba_kinds(c: Config) -> list[str]:
@@ -79,42 +114,34 @@ def zamba_kinds(c: Config) -> list[str]:
     return kinds(c, "layers_block_type", rule)
 
 
-def zamba_layer(c: Config, at: str) -> Iterator[Param]:
-    yield from zamba_mixer(c, f"{at}mamba.")
-    yield from norm(f"{at}input_layernorm", c.num("hidden_size"))
+def zamba(c: Config) -> Decoder:
+    found, width = zamba_kinds(c), c.num("hidden_size")
+    first = found.index("hybrid") if "hybrid" in found else 0
 
+    def layer(kind: tuple[str, bool]) -> Submodules:
+        mamba = (zamba_mamba(c), normed(width, "input_layernorm"))
+        if kind[0] != "hybrid":
+            return mamba
+        return hybrid(c, zamba_block(c), mamba, first if kind[1] and ties(c) else None)
 
-def zamba(c: Config, at: str) -> Iterator[Param]:
-    found = zamba_kinds(c)
-    owner = f"{at}layers.{found.index('hybrid') if 'hybrid' in found else 0}.shared_transf."
-
-    def layer(c: Config, at: str, i: int) -> Iterator[Param]:
-        if found[i] != "hybrid":
-            yield from zamba_layer(c, at)
-            return
-        width, here = c.num("hidden_size"), f"{at}shared_transf."
-        yield from shared(zamba_block(c, here), here, owner if ties(c) else here)
-        yield from linear(f"{at}linear", width, width)
-        yield from zamba_layer(c, f"{at}mamba_decoder.")
-
-    yield from stack(c, at, layer, NAMES)
+    keys = [(kind, i != first) for i, kind in enumerate(found)]
+    return tree(c, by_kind(keys, layer), NAMES)
 
 
 # Zamba 2
 
 
-def zamba2_mixer(c: Config) -> Mamba2:
-    return Mamba2(
-        width=c.num("hidden_size"),
+def zamba2_mamba(c: Config) -> Submodules:
+    width, bias = c.num("hidden_size"), c.flag("add_bias_linear")
+    m = Mamba2(
         inner=expanded(c, "mamba_expand"),
         heads=c.num("n_mamba_heads"),
         groups=c.num("mamba_ngroups"),
         state=c.num("mamba_d_state"),
         kernel=c.num("mamba_d_conv"),
-        conv_bias=True,
-        bias=c.flag("add_bias_linear"),
-        out_bias=c.flag("add_bias_linear"),
     )
+    one = mamba2("mamba.", width, m, Biases(conv=True, inner=bias, out=bias))
+    return (one, normed(width, "input_layernorm"))
 
 
 def adapter(path: str, inputs: int, rank: int, outputs: int) -> Iterator[Param]:
@@ -122,22 +149,28 @@ def adapter(path: str, inputs: int, rank: int, outputs: int) -> Iterator[Param]:
     yield from linear(f"{path}.1", outputs, rank)
 
 
-def zamba2_block(c: Config, at: str, uses: list[int]) -> Iterator[Param]:
+def zamba2_adapters(c: Config, at: str, inner: int, uses: Sequence[int]) -> Iterator[Param]:
     """`uses`: the hybrid layers, counted among themselves, that this block is for."""
     width, rank = c.num("hidden_size"), c.num("adapter_rank")
-    inner = c.num("intermediate_size", default=4 * width)
-    wide, heads = 2 * width, c.num("num_attention_heads")
-    bias = c.flag("add_bias_linear")
-    yield from wide_attention(c, f"{at}self_attn.", wide, wide // max(1, heads))
-    yield from linear(f"{at}feed_forward.gate_up_proj", 2 * inner, width, bias=bias)
-    yield from linear(f"{at}feed_forward.down_proj", width, inner, bias=bias)
     for i in uses:
         path = f"{at}feed_forward.gate_up_proj_adapter_list.{i}"
         yield from adapter(path, width, rank, 2 * inner)
         for name in "qkv" if c.flag("use_shared_attention_adapter") else "":
-            yield from adapter(f"{at}self_attn.linear_{name}_adapter_list.{i}", wide, rank, wide)
-    yield from norm(f"{at}input_layernorm", wide)
-    yield from norm(f"{at}pre_ff_layernorm", width)
+            path = f"{at}self_attn.linear_{name}_adapter_list.{i}"
+            yield from adapter(path, 2 * width, rank, 2 * width)
+
+
+def zamba2_block(c: Config, uses: Sequence[int]) -> Submodules:
+    width, wide, at = c.num("hidden_size"), 2 * c.num("hidden_size"), "shared_transformer."
+    inner, bias = c.num("intermediate_size", default=4 * width), c.flag("add_bias_linear")
+    size = wide // max(1, c.num("num_attention_heads"))
+    return (
+        wide_attention(c, f"{at}self_attn.", wide, size),
+        fused_gated(f"{at}feed_forward", width, inner, bias=bias),
+        submodule(zamba2_adapters(c, at, inner, uses)),
+        normed(wide, f"{at}input_layernorm"),
+        normed(width, f"{at}pre_ff_layernorm"),
+    )
 
 
 def zamba2_kinds(c: Config) -> list[str]:
@@ -146,27 +179,21 @@ def zamba2_kinds(c: Config) -> list[str]:
     return kinds(c, "layers_block_type", lambda i: "hybrid" if i in hybrids else "linear_attention")
 
 
-def zamba2(c: Config, at: str) -> Iterator[Param]:
-    m, blocks, found = zamba2_mixer(c), max(1, c.num("num_mem_blocks")), zamba2_kinds(c)
+def zamba2(c: Config) -> Decoder:
+    """Blocks take turns; the first layer that uses one holds it for all others."""
+    blocks, found = max(1, c.num("num_mem_blocks")), zamba2_kinds(c)
     hybrids = [i for i, kind in enumerate(found) if kind == "hybrid"]
-    base = at
 
-    def mamba(at: str) -> Iterator[Param]:
-        yield from mamba2(f"{at}mamba.", m)
-        yield from norm(f"{at}input_layernorm", m.width)
+    def layer(kind: tuple[int, bool] | None) -> Submodules:
+        if kind is None:
+            return zamba2_mamba(c)
+        turn, again = kind
+        block = zamba2_block(c, range(turn, len(hybrids), blocks))
+        owner = hybrids[turn] if again and ties(c) else None
+        return hybrid(c, block, zamba2_mamba(c), owner)
 
-    def layer(c: Config, at: str, i: int) -> Iterator[Param]:
-        if found[i] != "hybrid":
-            yield from mamba(at)
-            return
-        turn = hybrids.index(i) % blocks
-        here, owner = (f"{p}shared_transformer." for p in (at, f"{base}layers.{hybrids[turn]}."))
-        uses = list(range(turn, len(hybrids), blocks))
-        yield from shared(zamba2_block(c, here, uses), here, owner if ties(c) else here)
-        yield from linear(f"{at}linear", m.width, m.width)
-        yield from mamba(f"{at}mamba_decoder.")
-
-    yield from stack(c, at, layer, NAMES)
+    turns = {i: (n % blocks, n >= blocks) for n, i in enumerate(hybrids)}
+    return tree(c, by_kind([turns.get(i) for i in range(len(found))], layer), NAMES)
 
 
 def zamba2_buffers(c: Config, at: str) -> Iterator[Buffer]:
@@ -176,5 +203,5 @@ def zamba2_buffers(c: Config, at: str) -> Iterator[Buffer]:
 
 
 HEADS = {name: DECODER_HEADS[name] for name in ("ForCausalLM", "ForSequenceClassification")}
-ZAMBA = Family(body=zamba, cls="ZambaForCausalLM", heads=HEADS)
-ZAMBA_2 = Family(body=zamba2, cls="Zamba2ForCausalLM", heads=HEADS, buffers=zamba2_buffers)
+ZAMBA = Family(tree=zamba, cls="ZambaForCausalLM", heads=HEADS)
+ZAMBA_2 = Family(tree=zamba2, cls="Zamba2ForCausalLM", heads=HEADS, buffers=zamba2_buffers)

@@ -15,7 +15,7 @@ from weakref import ref
 
 from weighbridge.autograd.engine import backward
 from weighbridge.autograd.machine import Grads, Machine, Needs, record
-from weighbridge.autograd.tensors import Param, Shape, Storage, Tensor
+from weighbridge.autograd.tensors import Computed, Param, Shape, Storage, Tensor
 from weighbridge.dtypes import DType
 
 Layer = Callable[..., Any]
@@ -79,7 +79,7 @@ class Frame:
             self.results.append(out.storage if self.chooses(kind) else None)
             return out
         storage, self.results[number] = self.results[number], None
-        return self.m.new(shape, dtype) if storage is None else Tensor(shape, dtype, storage)
+        return self.m.new(shape, dtype) if storage is None else Computed(shape, dtype, storage)
 
     def pack(self, saved: list[Any]) -> list[Any]:
         """What a node keeps instead: the numbers of its tensors here."""
@@ -176,7 +176,7 @@ def _elsewhere(x: Tensor, storage: Storage | None) -> Tensor:
     computed again saves the same; the graph holds the leaf itself."""
     if isinstance(x, Param):
         return Param(x.name, x.shape, x.dtype, storage, trainable=x.trainable, kind=x.kind)
-    return Tensor(x.shape, x.dtype, storage, x.node, x.slot)
+    return Computed(x.shape, x.dtype, storage, x.node, x.slot)
 
 
 def _reentrant(m: Machine, layer: Layer, args: tuple[Any, ...]) -> Tensor:
@@ -201,7 +201,7 @@ def _reentrant(m: Machine, layer: Layer, args: tuple[Any, ...]) -> Tensor:
             grad.storage.rename(m.name)
         return [grad]
 
-    fresh = Tensor(out.shape, out.dtype, out.storage)
+    fresh = Computed(out.shape, out.dtype, out.storage)
     record(m, back, [x], [x], fresh)
     return fresh
 

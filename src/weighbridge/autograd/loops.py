@@ -10,16 +10,18 @@ A scan whose every turn is read, and not the last one alone, is in ops/recurrenc
 """
 
 from collections.abc import Callable
+from typing import final
 from weakref import ref
 
 from weighbridge.autograd.machine import Grads, Machine, record
-from weighbridge.autograd.tensors import Storage, Tensor
+from weighbridge.autograd.tensors import Computed, Storage, Tensor
 from weighbridge.dtypes import INT8
 
 Carried = list[Tensor]
 RUN, LAST = 5, 2  # turns that are run, and those of them after the ones that are left out
 
 
+@final
 class Pile(Tensor):
     """Tensors that are saved and forgotten together."""
 
@@ -50,7 +52,7 @@ def repeat(m: Machine, count: int, turn: Callable[[Carried], None], carried: Car
 
 
 def _through(m: Machine, x: Tensor, pile: Pile) -> Tensor:
-    out = Tensor(x.shape, x.dtype, x.storage)
+    out = Computed(x.shape, x.dtype, x.storage)
     record(m, _on, [x], [pile], out)
     return out
 

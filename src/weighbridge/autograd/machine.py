@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import ref
 
 from weighbridge.accelerators.chips import ASSUMED
-from weighbridge.autograd.tensors import Param, Shape, Storage, Tensor
+from weighbridge.autograd.tensors import Computed, Param, Shape, Storage, Tensor
 from weighbridge.components.activations import Heap
 from weighbridge.dtypes import FLOAT32, DType
 
@@ -71,7 +71,7 @@ class Machine:
         self._seq = 0
 
     def new(self, shape: Shape, dtype: DType, name: str = "") -> Tensor:
-        tensor = Tensor(shape, dtype, None)
+        tensor = Computed(shape, dtype, None)
         tensor.storage = Storage(self.heap, tensor.nbytes, name or self.name)
         if self._watched is not None:
             self._watched.append(ref(tensor.storage))
@@ -79,7 +79,7 @@ class Machine:
 
     def many(self, count: int, shape: Shape, dtype: DType) -> Tensor:
         """Allocate `count` tensors of one shape, then free them together."""
-        tensor = Tensor((count, *shape), dtype, None)
+        tensor = Computed((count, *shape), dtype, None)
         tensor.storage = Storage(self.heap, tensor.nbytes // count, self.name, count=count)
         return tensor
 

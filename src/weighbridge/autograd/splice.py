@@ -20,7 +20,7 @@ from weighbridge.autograd.engine import GRADIENTS, accumulate
 from weighbridge.autograd.machine import Grads, Machine, Needs, record
 from weighbridge.autograd.sharing import holders, shared
 from weighbridge.autograd.tape import GIVEN, GRAD, INPUT, NAME, TAKE, Event, Tape
-from weighbridge.autograd.tensors import Param, Shape, Storage, Tensor, View
+from weighbridge.autograd.tensors import Computed, Param, Shape, Storage, Tensor, View
 from weighbridge.components.activations import Heap, Held
 from weighbridge.components.course import DROPPED, RENAMED, Course
 from weighbridge.dtypes import DType
@@ -163,7 +163,7 @@ class Walk:
         m, tape, kept = self.m, self.tape, len(self.m.casts)
         self.away = m.away
         before = holders(x)
-        inside = Tensor(x.shape, x.dtype, x.storage)
+        inside = Computed(x.shape, x.dtype, x.storage)
         record(m, self._ends, [x], [], inside)
         with m.heap.watched(tape):
             result = [whole(inside)]
@@ -176,7 +176,7 @@ class Walk:
         if keeps_input:
             tape.know(INPUT, x.storage.held)
         self.kind.forward.note(found, self.layer)
-        made = Tensor(out.shape, out.dtype, out.storage)
+        made = Computed(out.shape, out.dtype, out.storage)
         record(m, self._begins, [out], [], made)
         return made
 
@@ -363,19 +363,19 @@ def _spliced(m: Machine, kind: Kind, params: Sequence[Param], x: Tensor) -> Tens
     for number, slot, shape, dtype, held in found.casts:
         storage = Storage.of(m.heap, slots[slot])
         slots[slot] = storage if held else None
-        m.casts[id(params[number])] = params[number], Tensor(shape, dtype, storage)
+        m.casts[id(params[number])] = params[number], Computed(shape, dtype, storage)
     storage = Storage.of(m.heap, slots[found.result])
     slots[found.result] = storage if found.keeps_result else None
     if found.keeps_input:
         slots[INPUT] = x.storage
     m.away += found.away
     m.most_away = max(m.most_away, m.away)
-    out = Tensor(found.shape, found.dtype, storage)
+    out = Computed(found.shape, found.dtype, storage)
     if found.graph:
         record(m, made.back, [x], [], out)
     return out
 
 
 def _tensor(kind: type[Tensor], shape: Shape, dtype: DType, storage: Storage) -> Tensor:
-    made = Tensor(shape, dtype, storage)
+    made = Computed(shape, dtype, storage)
     return View(made) if kind is View else made

@@ -1,7 +1,7 @@
 """Tensors without numbers: a shape, a dtype, and a storage that others may share."""
 
 from math import prod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, final
 
 from weighbridge.components.activations import Heap, Held
 from weighbridge.dtypes import DType
@@ -62,7 +62,8 @@ class Storage:
 
 
 class Tensor:
-    """`node` made it, as its output `slot`; None where no gradient is asked for."""
+    """What every tensor has; abstract, never made. `node` made it, as its output `slot`; None where
+    no gradient is asked for."""
 
     __slots__ = ("dtype", "node", "shape", "slot", "storage")
 
@@ -99,12 +100,20 @@ class Tensor:
 
     def view(self, *shape: int) -> "Tensor":
         """The same memory and, since no bytes differ, the same place in the graph."""
-        return Tensor(shape, self.dtype, self.storage, self.node, self.slot)
+        return Computed(shape, self.dtype, self.storage, self.node, self.slot)
 
     def detach(self) -> "Tensor":
-        return Tensor(self.shape, self.dtype, self.storage)
+        return Computed(self.shape, self.dtype, self.storage)
 
 
+@final
+class Computed(Tensor):
+    """What an operator made, or something else that sees its memory."""
+
+    __slots__ = ()
+
+
+@final
 class View(Tensor):
     """Holds what it is a view of: nobody adds to it in place."""
 
@@ -115,6 +124,7 @@ class View(Tensor):
         self.base = base
 
 
+@final
 class Param(Tensor):
     """A leaf. Its `storage` may be None: where shards are gathered, whoever gathers holds it."""
 

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from typing import Any, NamedTuple
 
+from weighbridge.engines.table import record
 from weighbridge.memory import Basis
 from weighbridge.parsed import Parsed
 from weighbridge.units import GIB
@@ -25,11 +26,6 @@ CONVOLUTIONS, COMPILED = "convolutions", "compiled"
 BASE = GIB // 4  # shares are of what is expected and this: small runs err by more of themselves
 FLOOR = 0.002  # of what is expected: no kind of runs was ever printed to more digits
 ASSUMED = 0.01  # a width of kin is at least this
-# Engines that are each other's kin: servers that take a share of the card, ggml's, frameworks
-PEERS = {
-    **dict.fromkeys(("vllm", "sglang"), "servers"),
-    **dict.fromkeys(("llama.cpp", "ik_llama.cpp", "ollama"), "ggml"),
-}
 FRAMEWORKS = "frameworks"  # of training
 NAMES = {
     ANY: "all engines",
@@ -130,7 +126,7 @@ def kin(asked: Kind) -> Iterator[Kind]:
     alike = asked._replace(form=ANY, several=ANY)
     yield alike
     peers = alike._replace(
-        engine=FRAMEWORKS if asked.task == "train" else PEERS.get(asked.engine, "")
+        engine=FRAMEWORKS if asked.task == "train" else record(asked.engine).peers
     )
     if peers.engine:
         yield peers._replace(form=asked.form)

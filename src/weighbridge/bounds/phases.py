@@ -14,6 +14,7 @@ from math import ceil
 from typing import Any
 
 from weighbridge.bounds.margin import BASE, FLOOR, KNOWN, PEAK, Margin, Runs, Table, fitted, kind
+from weighbridge.engines.table import record
 from weighbridge.kept import kept
 from weighbridge.memory import (
     LEVEL_OF,
@@ -39,15 +40,6 @@ EXACT = frozenset(
         *("gradients", "optimizer_states", "master_weights"),
     )
 )
-MOVING = ("activations", "logits", "workspaces", "temporaries")
-# Whose allocated bytes nobody published as one figure: the part that logs print, and its components
-PARTS: Mapping[str, tuple[str, tuple[str, ...]]] = {
-    "vllm": ("activation", MOVING),
-    "sglang": ("activation", MOVING),
-    "llama.cpp": ("compute", ("activations",)),
-    "ik_llama.cpp": ("compute", ("activations",)),
-    "ollama": ("compute", ("activations",)),
-}
 
 
 def widened(
@@ -76,16 +68,16 @@ def highest(kinds: Iterable[Iterable[Iterable[Part]]], runs: Runs, *, several: b
 
 def _high(parts: Iterable[Part], runs: Runs, shares: Sequence[float]) -> int:
     """The same sums as of `_phase`."""
-    names = PARTS[runs.engine][1] if runs.engine in PARTS else None
+    names = record(runs.engine).logged[1]
     sums, high, moving = dict.fromkeys(LEVELS, 0), 0, 0
     for name, nbytes in parts:
         high += nbytes.high
         sums[LEVEL_OF[name]] += nbytes.expected
-        moving += nbytes.expected if names is not None and name in names else 0
+        moving += nbytes.expected if name in names else 0
     sizes, below = [], 0
     for level in LEVELS:
         below += sums[level]
-        own = names is not None and level == "allocated"
+        own = bool(names) and level == "allocated"
         sizes.append(moving if own else base(below, level))
     return high + sum(ceil(share * size) for share, size in zip(shares, sizes, strict=True))
 
@@ -143,8 +135,9 @@ def _margins(runs: Runs, table: Table | None, *, several: bool) -> Mapping[Level
 
 
 def _margin(table: Table, runs: Runs, level: Level, *, several: bool) -> Margin:
-    if level == "allocated" and runs.engine in PARTS:
-        return table.of(kind(runs, PARTS[runs.engine][0], "component", several=several))
+    logged, _ = record(runs.engine).logged
+    if level == "allocated" and logged:
+        return table.of(kind(runs, logged, "component", several=several))
     found = table.of(kind(runs, PEAK, level, several=several))
     if found.runs and level not in KNOWN.get(runs.task, ()):
         return found._replace(low=max(FLOOR, found.low), high=max(FLOOR, found.high))
@@ -170,9 +163,9 @@ def _phase(whole: Phase, runs: Runs, margins: Mapping[Level, Margin]) -> Phase:
 
 
 def _size(whole: Phase, runs: Runs, level: Level) -> int:
-    if level != "allocated" or runs.engine not in PARTS:
+    _, names = record(runs.engine).logged
+    if level != "allocated" or not names:
         return base(whole.at(level).expected, level)
-    names = PARTS[runs.engine][1]
     return sum(c.bytes.expected for c in whole.components if c.name in names)
 
 

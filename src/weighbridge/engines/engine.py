@@ -44,12 +44,25 @@ class Engine(NamedTuple):  # not a frozen dataclass: every start makes some
     reads: Literal["any", "text", "gguf"] = "text"  # any model; language models; those in GGUF
     online: Mapping[str, str] = {}  # its own --quantization that packs while loading -> our format
     written: Mapping[str, str] = {}  # our format -> the name that its --quantization has for it
-
+    formats: tuple[str, ...] = ()  # ours that it makes or reads, best first: what remedies offer
     usual: str = ""  # our format of what is downloaded where none is named; "": as it is stored
 
     # What it is like
     metal: bool = False  # its rules are those of Apple's own allocator
+    server: bool = False  # takes a share of a card, and decides what its flags do not say
+    drafts: bool = True  # a draft model is in our rules
     longer: str = ""  # variable of the environment that allows texts beyond the model's maximum
+    length: str = ""  # flag of the longest text, where it is not ours
+    trains: str = "yes"  # else why a question about training is not asked of it
+    splits: str = ""  # what lets it split a model over cards by layers
+    by_room: bool = False  # and it fills a card before it takes the next
+    graphs: str = ""  # setting that switches CUDA graphs off
+    offloads: bool = False  # --cpu-offload-gb leaves weights in host memory
+    small_cache: Mapping[str, str] = {}  # settings for keys and values in 8 bits
+
+    # How far its answers are from published runs (weighbridge.bounds)
+    peers: str = ""  # kind of engines that err alike
+    logged: tuple[str, tuple[str, ...]] = ("", ())  # a part that its logs print, and its components
 
     @property
     def infer(self) -> "Callable[[Subject, Infer, Budget | None], Answer]":

@@ -31,7 +31,6 @@ from weighbridge.errors import UsageError
 from weighbridge.memory import Component, exactly
 
 NOTHING = ("ngram", "suffix")
-OWN_LAYERS = ("mtp", "nextn")
 HEADS = ("eagle", "eagle3")
 PREDICTING = ("num_nextn_predict_layers", "mtp_num_hidden_layers", "num_mtp_modules")
 

@@ -19,15 +19,13 @@ from weighbridge.engines import methods
 from weighbridge.engines.choosing import Decision, Default, by_server, by_transformers, decide
 from weighbridge.engines.engine import Engine, Version
 from weighbridge.engines.serving import Subject
+from weighbridge.engines.table import record
 from weighbridge.errors import BadFileError, UnsupportedError, UsageError
 from weighbridge.kept import kept
 from weighbridge.model import Model, ModelPart
 from weighbridge.workload import Infer
 
 USUAL_CONTEXT = 4096  # tokens, where the user names none: contract of the command line
-LLAMA_CPP = ("llama.cpp", "ik_llama.cpp", "ollama")
-LAUNCHED = ("vllm", "sglang")  # with flags: what those do not say, the engine decides
-SERVERS = (*LAUNCHED, *LLAMA_CPP)  # of language models and text encoders
 # By the bits in another format's name
 NEAR = {8: "Q8_0", 6: "Q6_K", 5: "Q5_K_M", 4: "Q4_K_M, Q4_0, MXFP4_MOE", 3: "Q3_K_M", 2: "Q2_K"}
 LIVE = "torch"  # the library of a module that is at hand
@@ -37,7 +35,8 @@ WORDS = "token_embedding"  # CLIP's, beside the names in arch/roles.py
 def subject(model: Model, w: Infer, engine: Engine, version: Version) -> Subject:
     """Raises UnsupportedError where what the layers remember is not known."""
     part = model.parts[0]
-    if engine.name in SERVERS and part.library == "transformers" and not reads_text(part):
+    serves = engine.server or engine.reads == "gguf"  # language models and text encoders
+    if serves and part.library == "transformers" and not reads_text(part):
         raise UnsupportedError(
             f"{model.reference}: {part.blueprint.cls} reads no text, and {engine.name} serves "
             "language models and text encoders alone; ask --engine transformers"
@@ -51,7 +50,7 @@ def subject(model: Model, w: Infer, engine: Engine, version: Version) -> Subject
         lambda: longest_of_gguf(metadata) if metadata else longest(part.config),
     )
     context, why = asked(w, end, engine)
-    if engine.name not in LLAMA_CPP:  # its cache may be longer than its texts
+    if engine.reads != "gguf":  # its cache may be longer than its texts
         within(part, end, context)
     computes = kept(
         part,
@@ -77,7 +76,7 @@ def subject(model: Model, w: Infer, engine: Engine, version: Version) -> Subject
         context=context,
         context_from=why,
         choices={name: d.choice for name, d in decisions.items()},
-        major=version[0] if engine.name == "transformers" else 5,
+        major=version[0] if engine.reads == "any" else 5,
         guessed=bool(notes),
         notes=(
             *notes,
@@ -131,12 +130,12 @@ def decision(part: ModelPart, w: Infer, engine: Engine, version: Version) -> Dec
     """llama.cpp loads GGUF alone: a model that is none is taken as converted."""
     default: Default = by_server
     floats(w, engine)
-    if engine.name == "transformers":
+    if engine.reads == "any":
         default = by_transformers(version[0])
     if w.engine_defaults and part.packed:  # a launch command only names what the files are in
         w = replace(w, quantization=None)
     w = replace(w, quantization=methods.read(engine, w.quantization, packed=part.packed))
-    if engine.name in LLAMA_CPP and part.library != "gguf":
+    if engine.reads == "gguf" and part.library != "gguf":
         if engine.usual and not (w.quantization or w.dtype or part.packed) and writes(part):
             return downloaded(decide(part, replace(w, quantization=engine.usual), default))
         return converted(decide(part, w, default), w, packed=part.packed)
@@ -166,7 +165,7 @@ def floats(w: Infer, engine: Engine) -> None:
 def converted(found: Decision, w: Infer, *, packed: bool) -> Decision:
     """What the converter writes: 16 bits, but for experts that come in MXFP4, which it keeps."""
     form, dtype = found.choice.scheme, found.choice.dtype
-    if form is not None and form.engine in LLAMA_CPP:
+    if form is not None and record(form.engine).reads == "gguf":
         return found
     kept = packed and form is not None and form.name == "mxfp4"
     if w.quantization and not kept:

@@ -21,7 +21,18 @@ from weighbridge.engines.engine import Engine, Version, version, written
 from weighbridge.errors import UnsupportedError, UsageError
 from weighbridge.parsed import Parsed
 
-__all__ = ["ENGINES", "FOLDERS", "Engine", "Version", "engine", "title", "version", "written"]
+__all__ = [
+    "ENGINES",
+    "FOLDERS",
+    "Engine",
+    "Version",
+    "engine",
+    "record",
+    "title",
+    "usual",
+    "version",
+    "written",
+]
 
 FOLDERS: Mapping[str, str] = {
     "transformers": "transformers",
@@ -50,6 +61,19 @@ NOT_YET = {
     "trt-llm": "vllm",
     "lmdeploy": "vllm",
 }
+
+
+def record(name: str) -> Engine:
+    """Look up an engine by its very name; of what is none, as timm, a record that says nothing."""
+    found = ENGINES.get(name)
+    return found or Engine(name=name, title=name, package="", oldest=(), newest=())
+
+
+def usual(*, gguf: bool = False, server: bool = False) -> Engine:
+    """Return the engine that is asked where none is named: the first of FOLDERS, of those that
+    load GGUF or of the servers."""
+    wanted = (e for e in ENGINES.values() if not server or e.server)
+    return next(e for e in wanted if not gguf or e.reads == "gguf")
 
 
 def title(name: str) -> str:

@@ -9,7 +9,7 @@ from weighbridge import bounds, exact, host_fit, verdicts
 from weighbridge.components.unpacked_experts import told
 from weighbridge.engines.serving import Answer, Held, Point, Subject
 from weighbridge.engines.subjects import subject
-from weighbridge.engines.table import Engine, engine, version, written
+from weighbridge.engines.table import Engine, engine, usual, version, written
 from weighbridge.errors import UnsupportedError
 from weighbridge.estimate import served, uncounted
 from weighbridge.estimate.facts import cautions, facts
@@ -92,7 +92,7 @@ def infer(
 
 
 def _weights_alone(model: Model, w: Infer, kind: Engine, missing: str) -> Report:
-    if kind.name != "transformers":
+    if kind.reads != "any":
         why = uncounted.refuse_to_serve(model.parts[0], kind.name)
         raise UnsupportedError(f"{model.reference}: {why}")
     if w.exact:
@@ -101,7 +101,7 @@ def _weights_alone(model: Model, w: Infer, kind: Engine, missing: str) -> Report
 
 
 def _experts(s: Subject, kind: Engine) -> str:
-    return told(s.part, s.choice, s.major) if kind.name == "transformers" else ""
+    return told(s.part, s.choice, s.major) if kind.reads == "any" else ""
 
 
 def _verdict(
@@ -204,7 +204,7 @@ def widened(answer: Answer, like: bounds.Runs, table: bounds.Table | None = None
 
 def _usual(model: Model) -> str:
     """GGUF files are llama.cpp's."""
-    return "llama.cpp" if model.parts[0].library == "gguf" else "transformers"
+    return usual(gguf=model.parts[0].library == "gguf").name
 
 
 def _subject(

@@ -18,6 +18,7 @@ from weighbridge.components.weights import (
     weight_bytes,
 )
 from weighbridge.engines.choosing import Decision, by_transformers, decide, native_dtype
+from weighbridge.engines.table import record, usual
 from weighbridge.engines.transformers import loading as transformers
 from weighbridge.estimate.facts import cautions, facts
 from weighbridge.kept import kept
@@ -34,8 +35,8 @@ if TYPE_CHECKING:
     from weighbridge.judged import Verdict
 
 BASIS: dict[bool, Basis] = {True: "read", False: "computed"}  # by whether it is as stored
-ONE_BUFFER = ("llama.cpp", "mlx-lm")  # no caching allocator between the tensors and the device
-ENGINES = {"gguf": "llama.cpp", "timm": "timm", "diffusers": "diffusers", "torch": "torch"}
+METAL = "mlx-lm"  # what loads its formats
+OTHERS = ("timm", "diffusers", "torch")  # libraries that load their own
 
 
 def load(
@@ -49,7 +50,7 @@ def load(
     budget = workload.budget()
     card = budget.choice.part if budget is not None else None
     said: list[str] = []
-    if engine(model, decisions[model.parts[0].name].choice.scheme) == "transformers":
+    if engine(model, decisions[model.parts[0].name].choice.scheme) == usual().name:
         decisions, said = _on_card(model, decisions, card, version)
         experts = (told(p, decisions[p.name].choice, major) for p in model.parts)
         said += dict.fromkeys(filter(None, experts))
@@ -165,7 +166,7 @@ def _on_host(
     found = [_process(loader)]
     for part in model.parts:
         choice = decisions[part.name].choice
-        straight = mapped or loader in ONE_BUFFER
+        straight = mapped or one_buffer(loader)
         found += host.while_loading(
             part,
             host.loaded(part, choice, weights[part.name], native_dtype(part)),
@@ -177,7 +178,7 @@ def _on_host(
 
 def _process(loader: str) -> Component:
     """The program that loads: llama.cpp's is small."""
-    if loader in ONE_BUFFER:
+    if one_buffer(loader):
         from weighbridge.engines.llama_cpp.parts import PROCESS  # graphs come with it
 
         return host.processes(1, PROCESS)
@@ -197,7 +198,7 @@ def _on_device(
     if model.rough:
         alone = device.words_alone(model.parameters, first, weights)
         return device.rough(weights, part, alone=alone)
-    if engine(model, form) in ONE_BUFFER:
+    if one_buffer(engine(model, form)):
         return device.in_one_buffer(weights, formula=formula, basis=basis, part=part)
     return device.loaded(settled(), formula=formula, basis=basis, part=part)
 
@@ -211,8 +212,15 @@ def engine(model: Model, form: Scheme | None = None) -> str:
     """Return the engine that loads such files, or such a format."""
     if form is not None and form.engine:
         return form.engine
-    found = (ENGINES.get(part.library) for part in model.parts)
-    return next(filter(None, found), "transformers")
+    kinds = {part.library: None for part in model.parts}
+    if "gguf" in kinds:
+        return usual(gguf=True).name
+    return next((kind for kind in kinds if kind in OTHERS), usual().name)
+
+
+def one_buffer(loader: str) -> bool:
+    """Tell whether no caching allocator stands between the tensors and the device."""
+    return loader == METAL or record(loader).reads == "gguf"
 
 
 def effective(model: Model, workload: Load, decisions: Mapping[str, Decision]) -> dict[str, object]:
@@ -221,7 +229,7 @@ def effective(model: Model, workload: Load, decisions: Mapping[str, Decision]) -
     form = first.choice.scheme
     name = engine(model, form)
     dtypes = dict.fromkeys(d.choice.dtype.name for d in decisions.values())
-    newest = transformers.NEWEST if name == "transformers" else None
+    newest = transformers.NEWEST if record(name).reads == "any" else None
     return {
         "engine": name,
         "engine_version": workload.engine_version or newest,

@@ -33,7 +33,6 @@ COSTS: Mapping[str, str] = {
 }
 SHARES = ("gpu_memory_utilization", "mem_fraction_static")  # of the card, an engine's
 SURE: tuple[Surely, Surely] = ("yes", "unknown")
-LENGTH: Mapping[str, str] = {"vllm": "--max-model-len", "sglang": "--context-length"}
 
 
 def verdict(answer: Answer, w: Infer, engine: str, budget: "Budget") -> Verdict:

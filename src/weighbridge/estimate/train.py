@@ -9,7 +9,7 @@ from weighbridge.components.device import OPEN
 from weighbridge.components.weights import Choice
 from weighbridge.engines.serving import Subject
 from weighbridge.engines.subjects import subject
-from weighbridge.engines.table import engine, version, written
+from weighbridge.engines.table import usual, version, written
 from weighbridge.errors import UnsupportedError, UsageError
 from weighbridge.estimate import uncounted
 from weighbridge.estimate.facts import cautions, facts
@@ -33,7 +33,7 @@ DEQUANTIZED = ("fp8", "mxfp4")
 def train(model: Model, w: Train) -> Report:
     """Raises UnsupportedError where the model is outside our rules, UsageError where settings
     contradict each other."""
-    kind = engine("transformers")
+    kind = usual()
     if w.exact:
         w = replace(w, engine_version=exact.ready(kind.name, w.engine_version))
     number, said = version(kind, w.engine_version)
@@ -121,7 +121,7 @@ class Alone:
 
 def run(model: Model, w: Train) -> Alone:
     """The run without the margins of published ones."""
-    number, _ = version(engine("transformers"), w.engine_version)
+    number, _ = version(usual(), w.engine_version)
     budget = w.budget()
     asked, p = _planned(model, w, number, budget)
     return Alone(answer(p, budget), _runs(asked, p), p, budget)
@@ -174,7 +174,7 @@ def _subject(model: Model, w: Train, number: tuple[int, ...]) -> Subject:
     asked = Infer(
         dtype=dtype,
         quantization=form,
-        engine="transformers",
+        engine=usual().name,
         engine_version=w.engine_version,
         base_model=w.base_model,
         context=w.seq_len,
@@ -182,7 +182,7 @@ def _subject(model: Model, w: Train, number: tuple[int, ...]) -> Subject:
         images=w.images,
         audio_seconds=w.audio_seconds,
     )
-    found = _dequantized(subject(model, asked, engine("transformers"), number), form)
+    found = _dequantized(subject(model, asked, usual(), number), form)
     if w.base_model and found.body.causal:
         raise UsageError(
             "--base-model: the headless class has no logits, and so no loss to train by; leave it "
@@ -218,7 +218,7 @@ def _dequantized(s: Subject, asked: str | None) -> Subject:
 
 def _effective(s: Subject, w: Train, p: Plan, number: str) -> dict[str, Any]:
     return {
-        "engine": "transformers",
+        "engine": usual().name,
         "engine_version": number,
         "dtype": s.choice.dtype.name,
         "quantization": s.choice.scheme.name if s.choice.scheme else None,

@@ -11,14 +11,13 @@ from dataclasses import replace
 from weighbridge.arch import towers
 from weighbridge.arch.table import differs
 from weighbridge.engines.serving import Subject
-from weighbridge.engines.subjects import LAUNCHED
+from weighbridge.engines.table import record
 from weighbridge.judged import Verdict
 from weighbridge.kept import kept
 from weighbridge.model import Model, ModelPart
 from weighbridge.report import Report
 from weighbridge.workload import Infer, Load
 
-DRAFTLESS = ("llama.cpp", "ik_llama.cpp", "ollama", "mlx")  # whose rules have no draft model yet
 PIPELINES = ("diffusers", "timm")
 BESIDE = "sentence-transformers"  # a part that works on one vector a text
 # Modules that `generate` runs behind the text; servers run the language model alone.
@@ -106,12 +105,13 @@ def _of_samples(s: Subject) -> Iterator[str]:
 
 def _of_others(s: Subject, w: Infer) -> Iterator[str]:
     """Models within the class that run before the language model, and behind it."""
-    server = w.engine in LAUNCHED
+    kind = record(w.engine or "")
+    server = kind.server
     asked = {"image": w.images or w.image_size is not None, "audio": bool(w.audio_seconds)}
     for tower in s.body.towers:
         if not tower.layers and s.body.causal and (server or asked[tower.kind]):
             yield f"the convolutions of its tower for {tower.kind}s"
-    if w.engine in DRAFTLESS and s.draft is not None:
+    if not kind.drafts and s.draft is not None:
         yield "the draft model, with a cache and buffers of its own"
     behind = kept(s.part, ("behind",), lambda: _behind(s.part))
     if behind and not server:

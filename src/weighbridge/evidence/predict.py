@@ -14,7 +14,7 @@ from typing import Any
 
 from weighbridge import bounds
 from weighbridge.engines.serving import Answer
-from weighbridge.engines.subjects import LAUNCHED, LLAMA_CPP, subject
+from weighbridge.engines.subjects import subject
 from weighbridge.engines.table import ENGINES, engine, version
 from weighbridge.errors import WeighbridgeError
 from weighbridge.estimate.infer import runs as runs_of
@@ -32,6 +32,7 @@ from weighbridge.trace import levels
 
 ABOVE = 1.01
 GIVEN = ", given"  # what follows the quantity's name
+FILES = tuple(name for name, kind in ENGINES.items() if kind.reads == "gguf")
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +191,7 @@ def _answer(record: Record, given: tuple[tuple[str, int], ...]) -> tuple[Answer,
 def _gpu(record: Record) -> str | None:
     """llama.cpp's buffers are the same on any one card: its name only adds a search for what fits,
     which takes longer than all the rest. Where no layer is on it, it says that there is a card."""
-    alone = record.engine in LLAMA_CPP and record.count == 1
+    alone = ENGINES[record.engine].reads == "gguf" and record.count == 1
     if record.accelerator is None or (alone and record.setting.get("n_gpu_layers") != 0):
         return None
     return f"{record.accelerator}:{record.count}"
@@ -207,7 +208,7 @@ def _run(asked: Asked) -> tuple[Answer, bounds.Runs]:
         answer = Answer(devices=report.devices, settings=report.workload, derived=report.derived)
         form = bounds.form(report.workload["quantization"])
         return answer, bounds.Runs("load", str(report.workload["engine"]), form)
-    served = asked.engine in LAUNCHED
+    served = ENGINES[asked.engine].server
     w = replace(read("infer", settings), engine=asked.engine, engine_defaults=served)
     kind = engine(asked.engine)
     foreign(w, kind.name)
@@ -399,7 +400,7 @@ READERS: Mapping[tuple[str, str], Reader] = {
     ("sglang", "weights"): _loaded,
     ("sglang", "kv_bytes"): _named("kv_cache", ""),
     ("sglang", "kv_tokens_sliding"): _told("swa_max_total_num_tokens"),
-    **{(name, "compute"): _named("activations", "compute buffer") for name in LLAMA_CPP},
-    **{(name, "output"): _named("logits", "output buffer") for name in LLAMA_CPP},
+    **{(name, "compute"): _named("activations", "compute buffer") for name in FILES},
+    **{(name, "output"): _named("logits", "output buffer") for name in FILES},
 }
 WHOLE_DEVICES = (_peak, _decoding)  # margins stand in the devices themselves

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from weighbridge.engines.table import record, usual
 from weighbridge.errors import BadFileError, UnsupportedError, UsageError, WeighbridgeError
 from weighbridge.fitted import NAMES, Accelerator, Fit, Question
 from weighbridge.fitting.asking import DEVICE, PLAIN, Asked, takers, workload
@@ -19,13 +20,7 @@ if TYPE_CHECKING:
 
 DEVICES = frozenset(DEVICE)  # what verdicts are about: remedies may name others
 REFUSED = (UnsupportedError, BadFileError, UsageError)
-TRAINLESS = {
-    "llama.cpp": "llama.cpp trains nothing: leave --engine out to ask about training",
-    "ik_llama.cpp": "ik_llama.cpp trains nothing: leave --engine out to ask about training",
-    "ollama": "Ollama trains nothing: leave --engine out to ask about training",
-    "mlx": "training with mlx is not in our rules: leave --engine out for PyTorch's",
-    "gguf": "GGUF files are not trained: name the repository that they were made from",
-}
+FILES = "GGUF files are not trained: name the repository that they were made from"
 
 
 class Asker(Protocol):
@@ -115,7 +110,7 @@ def _is_about(error: WeighbridgeError | None, name: str, a: Asked) -> bool:
 def inference(asker: Asker, a: Asked) -> str:
     """The engine that inference is asked of."""
     files = asker.model().parts[0].library == "gguf"
-    return a.inference or ("llama.cpp" if files else "transformers")
+    return a.inference or usual(gguf=files).name
 
 
 def answered(asker: Asker, w: Any, **options: Any) -> Report:
@@ -136,11 +131,10 @@ def judged(asker: Asker, w: Any) -> Report:
 
 def _told(asker: Asker, a: Asked, name: str) -> Told:
     engine = inference(asker, a)
-    files = asker.model().parts[0].library
-    if NAMES[name][0] == "train":
-        reason = TRAINLESS.get(engine) or TRAINLESS.get(files)
-        if reason:
-            return Told(Question(name=name, reason=reason))
+    files = asker.model().parts[0].library == "gguf"
+    trains = record(engine).trains
+    if NAMES[name][0] == "train" and (files or trains != "yes"):
+        return Told(Question(name=name, reason=FILES if trains == "yes" else trains))
     try:
         w = workload(name, a, engine)
         helped = a.helped and (name == a.about or not a.solves)

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from weighbridge.engines.table import engine
+from weighbridge.engines.table import engine, record
 from weighbridge.errors import NoCardError, UsageError, WeighbridgeError
 from weighbridge.fitted import NAMES, SMALLEST
 from weighbridge.settings import FIT, INFER, LOAD, TRAIN, read
@@ -160,7 +160,7 @@ def _own(name: str, settings: Mapping[str, Any], inference: str) -> Iterator[tup
     for setting, value in settings.items():
         if setting not in TABLES[task]:
             continue
-        if setting == "engine_version" and task != "infer" and inference != "transformers":
+        if setting == "engine_version" and task != "infer" and record(inference).reads != "any":
             continue
         if task == "infer" and setting in TRAIN and _is_foreign(setting, inference):
             continue

@@ -20,6 +20,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from weighbridge.engines.table import record
 from weighbridge.errors import UsageError
 from weighbridge.fitted import NAMES, Solved
 from weighbridge.fitting.answering import REFUSED, Asker, inference, judged
@@ -169,7 +170,7 @@ def ranks(asker: Asker, a: Asked, count: int) -> dict[str, Any]:
     if task == "train":
         packed = {"bnb_4bit_quant_storage": "bfloat16"} if method == "qlora" else {}
         return {"shard": "fsdp2", **packed}
-    if task == "infer" and inference(asker, a) in ("vllm", "sglang"):
+    if task == "infer" and record(inference(asker, a)).server:
         across = {"pipeline_parallel_size": count // MACHINE} if count > MACHINE else {}
         return {"tensor_parallel_size": min(count, MACHINE), **across}
     return {}

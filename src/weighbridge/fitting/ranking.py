@@ -13,6 +13,7 @@ from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from weighbridge.engines.table import record, usual
 from weighbridge.fitted import Ranking
 from weighbridge.fitting.answering import REFUSED, Asker, inference, judged, reads_text
 from weighbridge.fitting.asking import Asked, workload
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 Row = Mapping[str, Any]
 RANK = {"yes": 0, "unknown": 1, "no": 2}
 LEAST = {"lora": 16, "train": 64}  # bits of a parameter: weights; with gradients and Adam's states
-FILES = "llama.cpp"  # runs smaller formats where kernels of CUDA do not
 STEP = 256  # tokens: contexts of a rank are found to so many
 TASKS = {  # end of a class's name -> what it is for
     "ForCausalLM": "text",
@@ -175,7 +175,7 @@ def _formats(
     asker: Asker, a: Asked, parameters: int, room: "Budget"
 ) -> Iterator[Mapping[str, Any]]:
     """Settings of each format that can fit, best first."""
-    from weighbridge.remedies.formats import BITS, OFFERED, compiled
+    from weighbridge.remedies.formats import BITS, compiled
 
     have = 8 * room.usable.high * room.choice.count
     if parameters * LEAST.get(a.about, 0) > have:
@@ -185,8 +185,8 @@ def _formats(
         return
     engine = inference(asker, a)
     own = room.choice.part.vendor == "Apple" and not compiled(room.choice.part)
-    elsewhere = {"engine": FILES} if own and a.inference is None else {}
-    for form in OFFERED.get(elsewhere.get("engine", engine), ()):
+    elsewhere = {"engine": usual(gguf=True).name} if own and a.inference is None else {}
+    for form in record(elsewhere.get("engine", engine)).formats:
         if parameters * BITS[form] <= have and (not own or form.startswith("Q")):
             yield {"quantization": form, **elsewhere}
 

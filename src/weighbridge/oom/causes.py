@@ -25,7 +25,6 @@ UNUSED = 0.5  # of what was never freed: nothing but weights went to the card so
 SMALL = 2  # a request of one weight
 HIGH = 0.92  # vLLM's own default from 0.12; a share above it was asked for
 LOW = 0.8
-LEAST_SEGMENT = 2 * MIB  # the allocator's smallest: such a request says nothing
 LONG = 16_384  # tokens of a context whose cache is larger than many a model
 
 USUAL = ("weights_too_big", "activations", "other_process", "host_memory")

@@ -13,8 +13,8 @@ import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
-SERVERS = frozenset(("vllm", "sglang"))
-GGUF = frozenset(("llama.cpp", "ik_llama.cpp", "ollama"))
+from weighbridge.engines.table import record
+
 PLAIN = ("fp8", "int8", "int4")  # names of plain dtypes as well, which --dtype takes
 
 
@@ -27,11 +27,12 @@ class Usual(NamedTuple):
     mlx: str = ""
 
     def by(self, engine: str) -> str:
-        if engine == "mlx" and self.mlx:
+        kind = record(engine)
+        if kind.metal and self.mlx:
             return self.mlx
-        if engine in SERVERS:
+        if kind.server:
             return self.server
-        return self.gguf if engine in GGUF else self.plain
+        return self.gguf if kind.reads == "gguf" else self.plain
 
 
 FOUR = Usual("nf4", "awq-4bit-g128", "Q4_K_M", "mlx-4bit-g64")

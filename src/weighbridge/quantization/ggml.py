@@ -69,7 +69,7 @@ class Facts(NamedTuple):
     gqa: int
     experts: int
     tied: bool
-    falcon: bool
+    of_falcon: bool
     kept: str = ""  # the type in which experts come and stay
 
     @property
@@ -121,7 +121,7 @@ def facts(s: Setting, likes: Mapping[str, _Alike]) -> Facts:
         gqa=query_groups(by_role, latent=latent),
         experts=experts,
         tied="output" not in by_role,
-        falcon=s.plan.cls.startswith("Falcon"),
+        of_falcon=s.plan.cls.startswith("Falcon"),
         kept=next((kind for cls, kind in KEPT.items() if s.plan.cls.startswith(cls)), ""),
     )
 
@@ -152,7 +152,7 @@ def query_groups(by_role: Mapping[str, Param], *, latent: bool) -> int:
 def _rules(name: str, known: Facts) -> Mapping[str, Rule]:
     """What a mixture says of each role."""
     rules = MIXTURES[name].rules
-    return {**rules, **FALCON.get(name, {})} if known.falcon else rules
+    return {**rules, **FALCON.get(name, {})} if known.of_falcon else rules
 
 
 def _ruled(name: str) -> Takes | None:
@@ -167,7 +167,7 @@ def _type(p: Param, m: Matrix, name: str, at: Place, known: Facts) -> str:
     rules = _rules(name, known)
     if part == "output" or (part == "embedding" and known.tied):
         whole = m.inputs % GGML_BY_NAME[mix.default].block == 0
-        return mix.output if whole and not known.falcon else "Q8_0"
+        return mix.output if whole and not known.of_falcon else "Q8_0"
     if name == "MXFP4_MOE":
         return "MXFP4" if p.kind in ("expert", "experts") else "Q8_0"
     if part == "embedding":

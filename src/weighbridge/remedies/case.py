@@ -6,6 +6,7 @@ from functools import cached_property
 from math import prod
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from weighbridge.engines.table import record
 from weighbridge.kept import kept
 from weighbridge.memory import Component, Phase
 from weighbridge.report import Report
@@ -13,6 +14,7 @@ from weighbridge.report import Report
 if TYPE_CHECKING:
     from weighbridge.accelerators.budget import Budget
     from weighbridge.accelerators.parts import Part
+    from weighbridge.engines.engine import Engine
     from weighbridge.judged import Verdict
     from weighbridge.remedies.moves import Move
 
@@ -87,6 +89,11 @@ class Case:
     @property
     def engine(self) -> str:
         return str(self.effective.get("engine"))
+
+    @property
+    def kind(self) -> "Engine":
+        """What its record says; of a loader that is no engine, nothing."""
+        return record(self.engine)
 
     def free(self, *names: str) -> bool:
         """Whether the user left all of these open."""

@@ -32,7 +32,6 @@ OF_RANKS = frozenset(
     )
 )
 LARGER = 3  # devices that are tried
-SERVERS = ("vllm", "sglang")
 SHARES = ("fsdp1", "fsdp2", "hsdp", "zero3")  # by which ranks share everything out
 
 
@@ -101,7 +100,7 @@ def _shared(case: Case, count: int) -> Mapping[str, Any] | None:
         if case.effective["shard"] in SHARES:
             return {}
         return {"shard": "fsdp2"} if case.free("shard") else None
-    if case.engine in SERVERS:
+    if case.kind.server:
         free = case.free("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size")
         return {"tensor_parallel_size": count} if free else None
     return {}

@@ -10,19 +10,6 @@ from weighbridge.remedies.moves import Move
 if TYPE_CHECKING:
     from weighbridge.accelerators.parts import Part
 
-GGUF = ("Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q3_K_M", "Q2_K")
-TORCH = ("bnb-int8", "nf4", "awq-4bit-g128", "gptq-4bit-g128")
-MLX = ("mlx-8bit-g64", "mlx-6bit-g64", "mlx-5bit-g64", "mlx-4bit-g64")
-SERVED = ("fp8-tensor", "nf4", "awq-4bit-g128", "gptq-4bit-g128")
-OFFERED: Mapping[str, tuple[str, ...]] = {  # by engine, best first
-    "transformers": TORCH,
-    "vllm": SERVED,
-    "sglang": SERVED,
-    "llama.cpp": GGUF,
-    "ik_llama.cpp": GGUF,
-    "ollama": GGUF,
-    "mlx": MLX,
-}
 USUAL = "Q4_K_M"  # the mixture that most files are in
 BITS: Mapping[str, float] = {  # of a weight, at least
     "bnb-int8": 8,
@@ -38,19 +25,12 @@ BITS: Mapping[str, float] = {  # of a weight, at least
     "Q3_K_M": 3.4375,
     "Q2_K": 2.5625,
 }
-WRITTEN: Mapping[str, Mapping[str, str]] = {  # how an engine's own flag calls a format of ours
-    "vllm": {"fp8-tensor": "fp8", "nf4": "bitsandbytes"},
-    "sglang": {"fp8-tensor": "fp8", "nf4": "bitsandbytes"},
-}
 OF_CHECKPOINTS = ("awq-4bit-g128", "gptq-4bit-g128")
 WEIGHTS = frozenset(("weights",))
 MADE = "a checkpoint that is stored so must be found, or made first"
 PLAIN = {"BF16": 16, "F16": 16, "F32": 32}  # bits of plain dtypes, as files of llama.cpp name them
 WIDTHS = {"float32": 32, "bfloat16": 16, "float16": 16}
-LLAMAS = ("llama.cpp", "ik_llama.cpp", "ollama")
 WIDENED = "fp8"  # checkpoints that llama.cpp's converter unpacks (convert_hf_to_gguf.py)
-# What they hold in float32 they refuse in 16 bits, or narrow by themselves (engines/cards.py)
-OWN_DTYPE = ("vllm", "sglang")
 
 
 def moves(case: Case) -> Iterator[Move]:
@@ -58,14 +38,14 @@ def moves(case: Case) -> Iterator[Move]:
     yield from narrower(case)
     if not case.free("quantization", "dtype") or packed(case):
         return
-    for form in OFFERED.get(case.engine, ()):
+    for form in case.kind.formats:
         if suits(form, case):
             yield quantized(form, case)
 
 
 def quantized(form: str, case: Case) -> Move:
     """The model in that format, under the name that its engine has for it."""
-    name = WRITTEN.get(case.engine, {}).get(form, form)
+    name = case.kind.written.get(form, form)
     return Move(
         kind="quantization",
         change={"quantization": name},
@@ -96,7 +76,8 @@ def narrower(case: Case) -> Iterator[Move]:
     if not case.free("dtype", "quantization") or packed(case):
         return
     dtype = str(case.effective.get("dtype"))  # parts of a pipeline may differ
-    if "float32" not in dtype or case.engine in (*LLAMAS, *OWN_DTYPE):
+    # Servers refuse in 16 bits what they hold in float32, or narrow it by themselves (cards.py)
+    if "float32" not in dtype or case.kind.server or case.kind.reads == "gguf":
         return
     half = has_bfloat16(case) and "float16" not in dtype.split()
     yield Move(
@@ -111,7 +92,7 @@ def narrower(case: Case) -> Iterator[Move]:
 def packed(case: Case) -> bool:
     """Whether the weights are in a format already that is more than a plain dtype."""
     form = str(case.effective.get("quantization") or "BF16")
-    return form not in PLAIN and not (case.engine in LLAMAS and form.startswith(WIDENED))
+    return form not in PLAIN and not (case.kind.reads == "gguf" and form.startswith(WIDENED))
 
 
 def suits(form: str, case: Case) -> bool:
@@ -119,7 +100,7 @@ def suits(form: str, case: Case) -> bool:
     from weighbridge.accelerators.chips import FLOAT8_SINCE
 
     part = case.part
-    if part is None or case.engine in (*LLAMAS, "mlx"):
+    if part is None or case.kind.reads == "gguf" or case.kind.metal:
         return True
     if form == "fp8-tensor":
         return part.capability is not None and part.capability >= FLOAT8_SINCE

@@ -49,12 +49,12 @@ CHANGES: Mapping[str, Cost] = {
         words="keys and values in 8 bits: a small loss",
         source="https://docs.vllm.ai/en/latest/features/quantization/quantized_kvcache/",
     ),
-    "llama.cpp": Cost(
+    "files": Cost(
         price=Price(effort=OTHER),
         words="llama.cpp runs it instead",
         source="https://github.com/ggml-org/llama.cpp",
     ),
-    "vllm": Cost(
+    "server": Cost(
         price=Price(effort=OTHER),
         words="vLLM runs it instead",
         source="https://github.com/vllm-project/vllm",

@@ -2,12 +2,11 @@
 
 from collections.abc import Iterator, Mapping
 
+from weighbridge.engines.table import usual
 from weighbridge.remedies import formats, losses, prices
 from weighbridge.remedies.case import Case
-from weighbridge.remedies.formats import LLAMAS
 from weighbridge.remedies.moves import Move
 
-SERVERS = ("vllm", "sglang")
 ALL = frozenset(("*",))
 STEPS = frozenset(("kv_cache", "activations", "logits"))
 CACHE = frozenset(("kv_cache",))
@@ -18,14 +17,6 @@ AWAY = {"weights": 0.01, "kv_cache": 0.01}  # reckoned from what fits: surely wo
 SHORTEST = 512  # tokens: a shorter context is of little use (assumed)
 SHARES = (2, 4, 8)  # what a context is divided by where nobody looked for the longest
 NEAR = 3  # layers beside the number that an engine's own reckoning gives
-KV: Mapping[str, Mapping[str, str]] = {  # keys and values in 8 bits, by engine
-    "vllm": {"kv_cache_dtype": "fp8"},
-    "sglang": {"kv_cache_dtype": "fp8_e4m3"},
-    "llama.cpp": {"cache_type_k": "q8_0", "cache_type_v": "q8_0"},
-    "ik_llama.cpp": {"cache_type_k": "q8_0", "cache_type_v": "q8_0"},
-    "ollama": {"kv_cache_dtype": "q8_0"},
-}
-GRAPHS = {"vllm": "enforce_eager", "sglang": "disable_cuda_graph"}
 OF_CACHES = ("kv_cache_dtype", "cache_type_k", "cache_type_v", "cache_implementation")
 
 
@@ -46,7 +37,7 @@ def moves(case: Case) -> Iterator[Move]:
 def _shared(case: Case) -> Iterator[Move]:
     """Cards that were named and are not used: in one machine by tensors, between them by layers."""
     names = ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size")
-    if case.engine not in SERVERS or case.count < 2 or not case.free(*names):
+    if not case.kind.server or case.count < 2 or not case.free(*names):
         return
     if any(int(case.effective.get(n) or 1) > 1 for n in names):
         return
@@ -67,13 +58,13 @@ def _parallel(name: str, change: Mapping[str, int], ranks: int) -> Move:
 
 def _cache(case: Case) -> Iterator[Move]:
     """Keys and values in 8 bits."""
-    change = KV.get(case.engine)
-    if change is None or not case.free(*OF_CACHES) or _narrow(case):
+    change = case.kind.small_cache
+    if not change or not case.free(*OF_CACHES) or _narrow(case):
         return
-    if case.engine in SERVERS and not formats.suits("fp8-tensor", case):
+    if case.kind.server and not formats.suits("fp8-tensor", case):
         return
     model = case.report.model
-    cost = prices.CHANGES["kv cache"] if case.engine in SERVERS else losses.cache_in_q8(model)
+    cost = prices.CHANGES["kv cache"] if case.kind.server else losses.cache_in_q8(model)
     yield Move(kind="kv cache", change=change, cost=cost, touches=CACHE | {"activations"})
 
 
@@ -84,14 +75,14 @@ def _narrow(case: Case) -> bool:
 
 
 def _graphs(case: Case) -> Iterator[Move]:
-    name = GRAPHS.get(case.engine)
-    if name is not None and case.free(name) and not case.effective.get(name):
+    name = case.kind.graphs
+    if name and case.free(name) and not case.effective.get(name):
         yield Move(kind="graphs", change={name: True}, cost=prices.CHANGES["eager"])
 
 
 def _attention(case: Case) -> Iterator[Move]:
     """A kernel that writes no scores."""
-    if case.engine != "transformers" or not case.free("attention"):
+    if case.kind.reads != "any" or not case.free("attention"):
         return
     if case.effective.get("attention") in ("eager", "math"):
         cost = prices.CHANGES["attention"]
@@ -135,7 +126,7 @@ def _fewer(case: Case) -> Iterator[Move]:
 
 def _on_host(case: Case) -> Iterator[Move]:
     """Layers, or their experts, in host memory: as few as need be."""
-    if case.engine not in LLAMAS or not case.free("n_gpu_layers", "n_cpu_moe"):
+    if case.kind.reads != "gguf" or not case.free("n_gpu_layers", "n_cpu_moe"):
         return
     derived, whole = case.report.derived, int(case.effective.get("n_gpu_layers") or 1)
     fewest, most = derived.get("n_cpu_moe_that_fits"), derived.get("n_gpu_layers_that_fit")
@@ -167,7 +158,7 @@ def _on_host(case: Case) -> Iterator[Move]:
 
 def _offloaded(case: Case) -> Iterator[Move]:
     """A part of the weights in host memory, read anew in every step."""
-    if case.engine != "vllm" or not case.free("cpu_offload_gb"):
+    if not case.kind.offloads or not case.free("cpu_offload_gb"):
         return
     from weighbridge.units import GIB
 
@@ -184,23 +175,23 @@ def _engines(case: Case) -> Iterator[Move]:
     """Propose another engine, for a card without room."""
     if not case.free("engine", "engine_version", "quantization", "dtype", "attention"):
         return
-    if case.engine != "transformers":
+    if case.kind.reads != "any":
         return
     stored = str(case.effective.get("quantization") or "")
     if not formats.packed(case) or stored.startswith(formats.WIDENED):
-        for form in formats.GGUF:
+        for form in usual(gguf=True).formats:
             yield _llama(form, case)
     elif stored.startswith(KEPT):
-        cost = prices.CHANGES["llama.cpp"]
-        change = {"engine": "llama.cpp"}
+        cost = prices.CHANGES["files"]
+        change = {"engine": usual(gguf=True).name}
         yield Move(kind="engine", change=change, cost=cost, touches=ALL, apart=True)
     if case.count > 1 and formats.compiled(case.part):
         inside = min(case.count, MACHINE)
         yield Move(
             kind="engine",
             apart=True,
-            change={"engine": "vllm", "tensor_parallel_size": inside},
-            cost=prices.together((prices.CHANGES["vllm"], prices.CHANGES["tensor parallel"])),
+            change={"engine": usual(server=True).name, "tensor_parallel_size": inside},
+            cost=prices.together((prices.CHANGES["server"], prices.CHANGES["tensor parallel"])),
             touches=ALL,
         )
 
@@ -209,8 +200,8 @@ def _llama(form: str, case: Case) -> Move:
     return Move(
         kind="engine",
         apart=True,
-        change={"engine": "llama.cpp", "quantization": form},
-        cost=prices.together((prices.CHANGES["llama.cpp"], losses.cost(case.report.model, form))),
+        change={"engine": usual(gguf=True).name, "quantization": form},
+        cost=prices.together((prices.CHANGES["files"], losses.cost(case.report.model, form))),
         touches=ALL if form == formats.USUAL else EXPERTS | STEPS,
         keeps={"weights": (formats.BITS[form] + 1) / formats.width(case)},
         leaves=formats.least(form, case),

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from weighbridge.estimate.served import LENGTH
+from weighbridge.engines.table import record
 from weighbridge.quantization.on_load import written
 from weighbridge.remedies.case import Case
 from weighbridge.training import launching as training
@@ -22,8 +22,8 @@ def flags(change: Mapping[str, Any], engine: str) -> str:
 
 def _flag(name: str, value: Any, engine: str) -> str:
     flag = SHORT.get(name) or f"--{name.replace('_', '-')}"
-    if name == "context" and engine in LENGTH:
-        flag = LENGTH[engine]
+    if name == "context":
+        flag = record(engine).length or flag
     if value is True:
         return flag
     text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
@@ -46,7 +46,7 @@ def _loading(case: Case) -> Line:
     told, cls = case.effective, case.report.model.architecture
     form, dtype = told.get("quantization"), str(told["dtype"])
     config = None if form is None else written(form, dtype)
-    if told.get("engine") != "transformers" or not cls.isidentifier() or not case.loads:
+    if record(told.get("engine", "")).reads != "any" or not cls.isidentifier() or not case.loads:
         return Line(why="no line to paste: transformers does not load this by a name")
     if form is not None and config is None:
         return Line(why=f"no line to paste: {form} is read from a checkpoint that is stored so")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from weighbridge import workload
 from weighbridge.errors import UsageError
-from weighbridge.parsed import Late, Parsed
+from weighbridge.parsed import Deferred, Parsed
 from weighbridge.settings.kinds import KINDS, Kind
 from weighbridge.settings.table import OF_LOAD, TABLE
 from weighbridge.settings.training import TRAINING
@@ -144,12 +144,12 @@ def _asked() -> Mapping[str, Setting]:
 
 _COMMON = _table(TABLE)
 TRAIN: Mapping[str, Setting] = _table(TRAINING)
-INFER: Mapping[str, Setting] = Late(_serving)
+INFER: Mapping[str, Setting] = Deferred(_serving)
 LOAD: Mapping[str, Setting] = Parsed(
     {name: name for name in OF_LOAD},
     lambda name: _COMMON[name] if name in _COMMON else INFER[name],
 )
-FIT: Mapping[str, Setting] = Late(_asked)
+FIT: Mapping[str, Setting] = Deferred(_asked)
 # task -> the name of its record, and its table
 WORKLOADS = {"load": ("Load", LOAD), "infer": ("Infer", INFER), "train": ("Train", TRAIN)}
 

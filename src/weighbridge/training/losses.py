@@ -23,7 +23,7 @@ from weighbridge.autograd.ops.losses import causal_loss, cross_entropy
 from weighbridge.autograd.ops.matrix import linear
 from weighbridge.autograd.ops.pointwise import add, cast, of_result, scale
 from weighbridge.autograd.ops.shaping import copied, part
-from weighbridge.autograd.tensors import Param, Tensor
+from weighbridge.autograd.tensors import Computed, Param, Tensor
 from weighbridge.dtypes import FLOAT32, INT64
 from weighbridge.errors import UnsupportedError
 from weighbridge.training.step import Step
@@ -82,7 +82,7 @@ def trl_chunked(s: Step, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
 def _chunk(x: Tensor, m: Machine, weight: Tensor, labels: Tensor) -> Tensor:
     """h.float() @ w.float().t(): a head that is turned round is no leaf, and autocast casts it for
     each chunk anew. Beside the loss there is the entropy: exp(log_p) and its product with it."""
-    turned = Tensor(weight.shape, weight.dtype, weight.storage)
+    turned = Computed(weight.shape, weight.dtype, weight.storage)
     record(m, _passed, [weight], [], turned)
     logits = cast(m, linear(m, cast(m, x, FLOAT32), cast(m, turned, FLOAT32)), FLOAT32)
     loss = cross_entropy(m, logits, labels)

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 USUAL_LENGTH = 2048  # tokens, where the user names none: contract of the command line
 USUAL_OPTIMIZER = "adamw_torch"
+METHOD, BATCH, NO_EVALUATION, ACCUMULATION = "full", 1, 0, 1  # where the user names none
+RANK, ALPHA = 8, 8  # peft LoraConfig
 FUSES = (2025, 2, 24)  # torchtitan
 TORCH = (2, 13)  # whose sources our rules were read from
 
@@ -106,11 +108,8 @@ def plan(subject: Subject, w: Train, budget: "Budget | None", version: tuple[int
     """The plan of one run; `version` is that of transformers. Raises UsageError where settings
     contradict each other or the card."""
     made, chosen = held(w)
-    part = budget.choice.part if budget else None
-    chip = chip_of(part)
-    shares = sharding(
-        replace(w, shard=w.shard or made.shard), budget.choice.count if budget else None
-    )
+    part, count = (budget.choice.part, budget.choice.count) if budget else (None, None)
+    shares = sharding(replace(w, shard=w.shard or made.shard), count)
     _refuse(subject, w, made, shares)
     _refuse_card(w, chosen, part)
     loaded = subject.choice.dtype
@@ -119,22 +118,22 @@ def plan(subject: Subject, w: Train, budget: "Budget | None", version: tuple[int
         subject=subject,
         framework=made,
         precision=chosen,
-        dtype=FLOAT32 if base.upcast == "peft" else loaded,
+        dtype=_unpacked_dtype(base, loaded),
         loaded=loaded,
         base=base,
         autocast=chosen.autocast,
-        method=w.method or "full",
-        batch=w.batch_size or 1,
-        evaluated=w.eval_batch_size or 0,
+        method=w.method or METHOD,
+        batch=w.batch_size or BATCH,
+        evaluated=w.eval_batch_size or NO_EVALUATION,
         length=subject.context,
         image_size=w.image_size,
-        items={"image": _images(w), "audio": 1 if w.audio_seconds else 0},
-        accumulation=w.gradient_accumulation or 1,
-        optimizer=_stepping(optimizer(w.optimizer or _usual_optimizer(w, made)), w),
-        optim_args=w.optim_args or (),
+        items={"image": _images(w), "audio": int(bool(w.audio_seconds))},
+        accumulation=w.gradient_accumulation or ACCUMULATION,
+        optimizer=_stepping(w, made),
+        optim_args=_optim_args(w),
         checkpointing=w.checkpointing or made.checkpointing,
-        loss=made.losses.get(w.loss or made.loss, w.loss or made.loss),
-        attention=w.attention or made.attention or _usual_attention(subject, version),
+        loss=_loss(w, made),
+        attention=w.attention or _usual_attention(subject, made, version),
         padded=w.padded,
         reentrant=version[0] < 5,
         version=version,
@@ -142,12 +141,12 @@ def plan(subject: Subject, w: Train, budget: "Budget | None", version: tuple[int
         adapters=_adapters(subject, w, made, chosen),
         sharding=shares,
         part=part,
-        chip=chip,
-        torch=_release(w.torch_version) or TORCH,
-        release=_dated(w) if made.dated else _release(w.framework_version),
+        chip=chip_of(part),
+        torch=_torch(w),
+        release=_framework_release(w, made),
         accelerate=numbers(w.accelerate_version),
         zero=_deepspeed(w, made),
-        stored_as_floats=w.bnb_4bit_quant_storage not in (None, "uint8"),
+        stored_as_floats=_stored_as_floats(w),
         compiled=w.compile,
         settings={},
     )
@@ -236,9 +235,27 @@ def _deepspeed(w: Train, made: Framework) -> Deepspeed:
     )
 
 
-def _usual_attention(subject: Subject, version: tuple[int, int]) -> str | None:
-    """eager where the class had nothing else in that version."""
-    return "eager" if rules(version, subject.model_type).attention == "eager" else None
+def _unpacked_dtype(base: kbit.Base, loaded: DType) -> DType:
+    """Weights that are not packed: as they were loaded, unless PEFT prepares them for training
+    (prepare_model_for_kbit_training)."""
+    return FLOAT32 if base.upcast == "peft" else loaded
+
+
+def _stored_as_floats(w: Train) -> bool:
+    """Whether bitsandbytes stores its 4 bits as another dtype than its usual one."""
+    return w.bnb_4bit_quant_storage not in (None, "uint8")
+
+
+def _loss(w: Train, made: Framework) -> str:
+    """The loss that was asked for, or the framework's, by the framework's name of it."""
+    said = w.loss or made.loss
+    return made.losses.get(said, said)
+
+
+def _usual_attention(subject: Subject, made: Framework, version: tuple[int, int]) -> str | None:
+    """The framework's attention; eager where the class had nothing else in that version."""
+    eager = rules(version, subject.model_type).attention == "eager"
+    return made.attention or ("eager" if eager else None)
 
 
 def _images(w: Train) -> int:
@@ -247,12 +264,25 @@ def _images(w: Train) -> int:
     return 0 if w.image_size is None else 1
 
 
-def _stepping(chosen: Optimizer, w: Train) -> Optimizer:
-    """Tune the optimizer to its arguments and torch version; `in_backward` steps each parameter
-    alone."""
-    torch = _release(w.torch_version) or TORCH
-    chosen = tuned(argued(chosen, w.optim_args or (), torch), torch)
+def _optim_args(w: Train) -> tuple[str, ...]:
+    return w.optim_args or ()
+
+
+def _stepping(w: Train, made: Framework) -> Optimizer:
+    """The optimizer that was asked for, or the framework's, tuned to its arguments and torch
+    version; `in_backward` steps each parameter alone."""
+    chosen, torch = optimizer(w.optimizer or _usual_optimizer(w, made)), _torch(w)
+    chosen = tuned(argued(chosen, _optim_args(w), torch), torch)
     return replace(chosen, in_backward=True) if w.optimizer_in_backward else chosen
+
+
+def _torch(w: Train) -> tuple[int, int]:
+    return _release(w.torch_version) or TORCH
+
+
+def _framework_release(w: Train, made: Framework) -> tuple[int, ...] | None:
+    """None is the newest."""
+    return _dated(w) if made.dated else _release(w.framework_version)
 
 
 def _release(written: str | None) -> tuple[int, int] | None:
@@ -285,14 +315,14 @@ def _usual_optimizer(w: Train, made: Framework) -> str:
 
 def _adapters(subject: Subject, w: Train, made: Framework, chosen: Precision) -> Adapters | None:
     """The framework's own defaults, or PEFT's; all linears where it has none for the model type."""
-    if (w.method or "full") == "full":
+    if (w.method or METHOD) == METHOD:
         return None
     lowered = made.lowers_packed and subject.choice.scheme is not None
     stage = (w.shard or made.shard or "").startswith("zero")  # the engine casts the whole module
     wide = made.wide_adapters and not lowered and not stage
     return Adapters(
-        r=w.lora_r or 8,
-        alpha=w.lora_alpha or 8,
+        r=w.lora_r or RANK,
+        alpha=w.lora_alpha or ALPHA,
         targets=w.lora_targets or made.targets or usual(subject.model_type) or (ALL,),
         dropout=w.lora_dropout or 0.0,
         dora=w.method == "dora",

@@ -18,7 +18,7 @@ from weighbridge.autograd.machine import Grads, Machine, Needs, record
 from weighbridge.autograd.ops.packed import DEQUANTIZED
 from weighbridge.autograd.ops.pointwise import cast
 from weighbridge.autograd.splice import Splices, UnlikeError
-from weighbridge.autograd.tensors import Tensor
+from weighbridge.autograd.tensors import Computed, Tensor
 from weighbridge.components.activations import Heap, Peak
 from weighbridge.components.unpacked_experts import MERGES
 from weighbridge.dtypes import FLOAT32
@@ -337,7 +337,7 @@ def _count(p: Plan) -> int:
 
 def _mark(m: Machine, hidden: Tensor, ends: Callable[[str], None]) -> Tensor:
     """Mark the end of the loss: the moment when the gradient of the hidden states is there."""
-    out = Tensor(hidden.shape, hidden.dtype, hidden.storage)
+    out = Computed(hidden.shape, hidden.dtype, hidden.storage)
 
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
         ends("loss")

@@ -11,7 +11,7 @@ from weighbridge.autograd.machine import Machine
 from weighbridge.autograd.tensors import Param, Tensor
 from weighbridge.dtypes import DType
 from weighbridge.training.modules import Module
-from weighbridge.training.sharding import Around
+from weighbridge.training.sharding import Around, Unshared
 
 if TYPE_CHECKING:
     from weighbridge.training.alike import Alike
@@ -80,7 +80,7 @@ class Step:
     dropout: bool = True  # those that the config has
     image_size: tuple[int, int] | None = None  # height, width; None is the config's own
     items: dict[str, int] = field(default_factory=dict)  # images, sounds of a sequence
-    around: Around = field(default_factory=Around)
+    around: Around = field(default_factory=Unshared)
     alike: "Alike | None" = None  # layers, of which few are walked; None walks all
     inputs: list[Tensor] = field(
         default_factory=list

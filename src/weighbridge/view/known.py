@@ -32,6 +32,9 @@ SENTENCES = (  # reasons and warnings that are frequent: keys of their English s
     "known.not_followed",
     "known.peft_casts",
     "known.no_bfloat16",
+    "known.ollama_shapes",
+    "known.ollama_context",
+    "known.mlx_near",
     "known.shapes",
     "known.apple",
 )

@@ -1,6 +1,5 @@
 """Intel's xpu-smi, Huawei's npu-smi, Habana's hl-smi, Google's tpu-info, and torch itself."""
 
-import json
 import re
 from collections.abc import Sequence
 
@@ -197,20 +196,3 @@ def pairs(text: str) -> Seen:
     """Read a printed list of (free, total) pairs in bytes."""
     found = re.findall(r"\((\d{1,15}), (\d{1,15})\)", text)
     return mem_get_info([(exact(a) or 0, exact(b) or 0) for a, b in found])
-
-
-def xpu_json(text: str) -> Seen:
-    """Read `xpu-smi discovery -d N -j`."""
-    try:
-        told = json.loads(text)
-        total = exact(told["memory_physical_size_byte"])
-        found = _xpu(
-            int(told["device_id"]),
-            str(told["device_name"]),
-            "xpu-smi discovery -j",
-            total=total,
-            raw={},
-        )
-    except (ValueError, LookupError, TypeError, RecursionError):
-        return Seen(source="xpu-smi discovery -j", why="it is cut, or names no device")
-    return Seen(source="xpu-smi discovery -j", devices=(found,))

@@ -174,19 +174,6 @@ def qwen1(c: Config) -> tuple[Layer, ...]:
     )
 
 
-def mimo_v2(c: Config) -> tuple[Layer, ...]:
-    """Twice the key-value heads in sliding layers; values of their own size."""
-    from weighbridge.arch.window_moe import mimo_kinds
-
-    full = replace(grouped(c), value_dim=c.num("v_head_dim"))
-    near = replace(full, kv_heads=2 * full.kv_heads)
-    c.skip("attention_chunk_size")
-    return tuple(
-        Layer(mixers=(attention(c, near if kind == SLIDING else full, kind),))
-        for kind in mimo_kinds(c)
-    )
-
-
 def deci(c: Config) -> tuple[Layer, ...]:
     """Nemotron NAS: key-value heads layer by layer, and layers without attention."""
     found = []

@@ -71,6 +71,17 @@ BOTH = frozenset(("falcon-h1",))  # attention and recurrence in every layer
 ENCODERS = frozenset(
     ("bert", "modern-bert", "nomic-bert", "nomic-bert-moe", "jina-bert-v2", "t5encoder", "clip")
 )
+# Those that llama.cpp runs as encoders, by a graph that keeps nothing
+ENCODER_GRAPHS = frozenset(
+    (
+        *("bert", "modern-bert", "nomic-bert", "nomic-bert-moe", "jina-bert-v2", "jina-bert-v3"),
+        *("neo-bert", "eurobert", "t5encoder"),
+    )
+)
+# How the names of architectures begin whose last norm is called as that of the embedding, and of
+# those whose embedding is scaled
+NORM_OF_EMBEDDING, SCALED_EMBEDDING = "lfm2", "gemma"
+UNROTATED = {"smollm3": 4}  # every so many layers has no rotary positions
 
 
 class Keys:

@@ -49,16 +49,6 @@ def indexed(c: Config) -> tuple[Layer, ...]:
     return (Layer(mixers=(latent(c, own_indexer(c)),)),) * c.layers("num_hidden_layers")
 
 
-def glm_indexed(c: Config) -> tuple[Layer, ...]:
-    """Layers whose indexer is "shared" use the choice of an earlier one, and store no keys."""
-    from weighbridge.arch.deepseek import index_kinds
-
-    own = own_indexer(c)
-    return tuple(
-        Layer(mixers=(latent(c, None if kind == "shared" else own),)) for kind in index_kinds(c)
-    )
-
-
 def compressed(c: Config) -> tuple[Layer, ...]:
     from weighbridge.arch.deepseek_v4 import SLIDING, SPARSE, mixers, rate, rotated
 

@@ -31,7 +31,7 @@ from weighbridge.autograd.ops.pointwise import (
 )
 from weighbridge.autograd.ops.shaping import copied, expand, repeat, turned
 from weighbridge.autograd.ops.sinks import with_sink
-from weighbridge.autograd.tensors import Tensor
+from weighbridge.autograd.tensors import Computed, Tensor
 from weighbridge.dtypes import BFLOAT16, BOOL, FLOAT32, INT64, DType
 from weighbridge.kernels import attention as kernels
 from weighbridge.units import align_up
@@ -131,7 +131,7 @@ def flash(m: Machine, q: Tensor, k: Tensor, v: Tensor, h: Heads, how: How = USUA
         del copy
         return made
 
-    kept = [q, k, v, Tensor(out.shape, out.dtype, out.storage), sums, state, offset]
+    kept = [q, k, v, Computed(out.shape, out.dtype, out.storage), sums, state, offset]
     record(m, back, [q, k, v], kept, out)
     if real != h.value_dim:
         return _narrowed(m, out, real)
@@ -186,7 +186,7 @@ def efficient(m: Machine, q: Tensor, k: Tensor, v: Tensor, h: Heads, how: How = 
         m.hidden(*kernels.efficient_backward(asked, p, m.chip))
         return [*made, of_bias]
 
-    kept = [q, k, v, bias, Tensor(out.shape, out.dtype, out.storage), sums, state, offset]
+    kept = [q, k, v, bias, Computed(out.shape, out.dtype, out.storage), sums, state, offset]
     record(m, back, [q, k, v, bias], kept, out)
     return out
 
@@ -234,7 +234,7 @@ def cudnn(m: Machine, q: Tensor, k: Tensor, v: Tensor, h: Heads, how: How = USUA
         m.hidden(*kernels.cudnn_backward(asked))
         return made
 
-    kept = [q, k, v, bias, Tensor(out.shape, out.dtype, out.storage), sums, state, offset]
+    kept = [q, k, v, bias, Computed(out.shape, out.dtype, out.storage), sums, state, offset]
     record(m, back, [q, k, v], kept, out)
     return copied(m, out) if how.first else out
 

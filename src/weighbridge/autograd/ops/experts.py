@@ -13,7 +13,7 @@ from typing import Any
 
 from weighbridge.autograd.machine import Grads, Machine, Needs, ahead, record
 from weighbridge.autograd.ops.pointwise import cast
-from weighbridge.autograd.tensors import Tensor
+from weighbridge.autograd.tensors import Computed, Tensor
 from weighbridge.dtypes import BOOL, FLOAT32, INT64, DType
 
 ITEM = 8  # bytes of a number
@@ -27,7 +27,7 @@ def softmax(m: Machine, x: Tensor, dtype: DType = FLOAT32) -> Tensor:
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
         return [m.new(grads[0].shape, source)]
 
-    record(m, back, [x], [Tensor(out.shape, dtype, out.storage)], out)
+    record(m, back, [x], [Computed(out.shape, dtype, out.storage)], out)
     return out
 
 
@@ -75,7 +75,7 @@ def divided_(m: Machine, x: Tensor) -> Tensor:
     in float32 (autocast_mode.h, fp32_set_opt_dtype)."""
     total = m.new((*x.shape[:-1], 1), x.dtype if m.autocast is None else FLOAT32)
     before = m.new(x.shape, x.dtype)
-    out = Tensor(x.shape, x.dtype, x.storage)
+    out = Computed(x.shape, x.dtype, x.storage)
 
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
         first = m.new(grads[0].shape, grads[0].dtype)

@@ -11,7 +11,7 @@ from typing import Any
 
 from weighbridge.autograd.machine import Grads, Machine, Needs, lower, record
 from weighbridge.autograd.ops.attention import Heads
-from weighbridge.autograd.tensors import Tensor
+from weighbridge.autograd.tensors import Computed, Tensor
 from weighbridge.dtypes import FLOAT32
 from weighbridge.kernels import attention as kernels
 
@@ -29,5 +29,5 @@ def flash3(m: Machine, q: Tensor, k: Tensor, v: Tensor, h: Heads) -> Tensor:
         m.hidden(*kernels.flash3_backward(asked))
         return made
 
-    record(m, back, [q, k, v], [q, k, v, Tensor(out.shape, out.dtype, out.storage), sums], out)
+    record(m, back, [q, k, v], [q, k, v, Computed(out.shape, out.dtype, out.storage), sums], out)
     return out

@@ -10,7 +10,7 @@ from typing import Any
 
 from weighbridge.autograd.machine import Grads, Machine, Needs, record
 from weighbridge.autograd.ops.pointwise import cast, wider
-from weighbridge.autograd.tensors import Param, Tensor, absent
+from weighbridge.autograd.tensors import Computed, Param, Tensor, absent
 from weighbridge.dtypes import FLOAT32, INT64
 from weighbridge.kernels.embedding import segments, sorted_bytes, sorts
 
@@ -46,7 +46,7 @@ def cross_entropy(m: Machine, logits: Tensor, targets: Tensor) -> Tensor:
     def unsoft(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
         return [m.new(shape, dtype)]
 
-    kept = [Tensor(soft.shape, soft.dtype, soft.storage)]
+    kept = [Computed(soft.shape, soft.dtype, soft.storage)]
     record(m, unsoft, [logits], [*kept, logits] if m.softmax_keeps else kept, soft)
     if m.autocast is not None:
         soft = cast(m, soft, FLOAT32)
@@ -85,6 +85,6 @@ def causal_loss(m: Machine, logits: Tensor, labels: Tensor) -> Tensor:
     wide = cast(m, logits, FLOAT32)
     padded = m.new((labels.shape[0], labels.shape[1] + 1), INT64)
     one = labels.shape[0] == 1  # what is cut off is in one piece then, and not copied
-    shifted = Tensor(labels.shape, INT64, padded.storage) if one else m.new(labels.shape, INT64)
+    shifted = Computed(labels.shape, INT64, padded.storage) if one else m.new(labels.shape, INT64)
     del padded
     return cross_entropy(m, wide.view(labels.numel, logits.shape[-1]), shifted)

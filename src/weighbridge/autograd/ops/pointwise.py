@@ -12,7 +12,7 @@ from typing import Any
 
 from weighbridge.autograd.machine import Grads, Machine, Needs, ahead, record
 from weighbridge.autograd.ops.sums import over_rows
-from weighbridge.autograd.tensors import Shape, Tensor
+from weighbridge.autograd.tensors import Computed, Shape, Tensor
 from weighbridge.dtypes import BOOL, FLOAT32, DType
 
 
@@ -88,7 +88,7 @@ def sub(m: Machine, a: Tensor, b: Tensor) -> Tensor:
 
 def add_(m: Machine, a: Tensor, b: Tensor) -> Tensor:
     """Add in place: the result has the memory of `a`."""
-    out = Tensor(a.shape, a.dtype, a.storage)
+    out = Computed(a.shape, a.dtype, a.storage)
     second = (b.shape, b.dtype)
 
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
@@ -154,7 +154,7 @@ def scale(m: Machine, x: Tensor) -> Tensor:
 
 def scale_(m: Machine, x: Tensor) -> Tensor:
     """Multiply by a number in place."""
-    out = Tensor(x.shape, x.dtype, x.storage)
+    out = Computed(x.shape, x.dtype, x.storage)
     record(m, _again, [x], [], out)
     return out
 
@@ -180,7 +180,7 @@ def of_input(m: Machine, x: Tensor) -> Tensor:
 def of_result(m: Machine, x: Tensor) -> Tensor:
     """tanh, sigmoid, exp, relu: from the result."""
     out = m.new(x.shape, x.dtype)
-    record(m, _again, [x], [Tensor(out.shape, out.dtype, out.storage)], out)
+    record(m, _again, [x], [Computed(out.shape, out.dtype, out.storage)], out)
     return out
 
 
@@ -188,7 +188,7 @@ def softmax(m: Machine, x: Tensor) -> Tensor:
     """Compute a softmax. Backward reads the result; older versions of torch keep the input for its
     dtype."""
     out = m.new(x.shape, x.dtype)
-    kept = [Tensor(out.shape, out.dtype, out.storage)]
+    kept = [Computed(out.shape, out.dtype, out.storage)]
     record(m, _again, [x], [*kept, x] if m.softmax_keeps else kept, out)
     return out
 
@@ -237,7 +237,7 @@ def rsqrt(m: Machine, x: Tensor) -> Tensor:
         del first, second
         return [made]
 
-    record(m, back, [x], [Tensor(out.shape, out.dtype, out.storage)], out)
+    record(m, back, [x], [Computed(out.shape, out.dtype, out.storage)], out)
     return out
 
 
@@ -279,7 +279,7 @@ def total(m: Machine, x: Tensor) -> Tensor:
 
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
         g = grads[0]
-        return [Tensor(whole, dtype, g.storage) if g.dtype == dtype else m.new(whole, dtype)]
+        return [Computed(whole, dtype, g.storage) if g.dtype == dtype else m.new(whole, dtype)]
 
     record(m, back, [x], [], out)
     return out

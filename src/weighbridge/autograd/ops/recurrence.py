@@ -16,7 +16,7 @@ from weighbridge.autograd.machine import Grads, Machine, Needs, record
 from weighbridge.autograd.ops.matrix import matmul
 from weighbridge.autograd.ops.pointwise import add, cast, mul
 from weighbridge.autograd.ops.shaping import part
-from weighbridge.autograd.tensors import Tensor
+from weighbridge.autograd.tensors import Computed, Tensor
 from weighbridge.dtypes import DType
 
 FIRST, LAST = 1, 3  # tokens that are run alone
@@ -57,7 +57,7 @@ def _many(m: Machine, state: Tensor, count: int, dtype: DType) -> tuple[Tensor, 
     states = m.many(kept, state.shape, state.dtype)
     lowered = m.many(kept, state.shape, dtype) if dtype != state.dtype else None
     outs = m.many(count, (*state.shape[:2], 1), dtype)
-    state = Tensor(state.shape, state.dtype, states.storage)
+    state = Computed(state.shape, state.dtype, states.storage)
 
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
         return [grads[0]]
@@ -73,7 +73,7 @@ def _stacked(m: Machine, outs: list[Tensor], shape: tuple[int, ...]) -> Tensor:
 
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
         g = grads[0]
-        return [Tensor(each, g.dtype, g.storage) for each in shapes]
+        return [Computed(each, g.dtype, g.storage) for each in shapes]
 
     record(m, back, outs, [], out)
     return out

@@ -18,7 +18,7 @@ from weighbridge.autograd.loops import Pile
 from weighbridge.autograd.machine import Grads, Machine, Needs, lower, record
 from weighbridge.autograd.ops.pointwise import cast, of_input
 from weighbridge.autograd.ops.shaping import copied, turned
-from weighbridge.autograd.tensors import Shape, Tensor
+from weighbridge.autograd.tensors import Computed, Shape, Tensor
 from weighbridge.dtypes import BOOL, FLOAT32
 
 
@@ -107,7 +107,7 @@ def solved(m: Machine, a: Tensor, b: Tensor) -> Tensor:
         del negative
         return [of_system, of_right]
 
-    record(m, back, [a, b], [a, Tensor(out.shape, out.dtype, out.storage)], out)
+    record(m, back, [a, b], [a, Computed(out.shape, out.dtype, out.storage)], out)
     return out
 
 
@@ -168,7 +168,7 @@ def substituted(m: Machine, a: Tensor) -> Tensor:
         m.hidden(square.nbytes, row.nbytes, name=m.name)
         if m.saves and a.requires_grad:
             kept += [row, square]
-    out = Tensor(a.shape, a.dtype, a.storage)
+    out = Computed(a.shape, a.dtype, a.storage)
     whole, last = a.nbytes, square.nbytes
     pile = Pile(kept)
     del kept, row, square

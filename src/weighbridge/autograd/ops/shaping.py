@@ -14,13 +14,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from weighbridge.autograd.machine import Grads, Machine, Needs, record
-from weighbridge.autograd.tensors import Shape, Tensor
+from weighbridge.autograd.tensors import Computed, Shape, Tensor
 from weighbridge.dtypes import INT64
 
 
 def cut(m: Machine, x: Tensor, width: int) -> Tensor:
     """x[..., a:b]: a view; its gradient is zeros of the whole with the piece in it."""
-    out = Tensor((*x.shape[:-1], width), x.dtype, x.storage)
+    out = Computed((*x.shape[:-1], width), x.dtype, x.storage)
     whole = x.shape
 
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
@@ -32,7 +32,7 @@ def cut(m: Machine, x: Tensor, width: int) -> Tensor:
 
 def split(m: Machine, x: Tensor, widths: Sequence[int]) -> tuple[Tensor, ...]:
     """torch.split along the last dimension; gradients that never come are zeros."""
-    outs = tuple(Tensor((*x.shape[:-1], n), x.dtype, x.storage) for n in widths)
+    outs = tuple(Computed((*x.shape[:-1], n), x.dtype, x.storage) for n in widths)
     whole = x.shape
 
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
@@ -59,7 +59,7 @@ def join(m: Machine, *parts: Tensor) -> Tensor:
         return [
             None
             if not needed
-            else Tensor(shape, dtype, g.storage)
+            else Computed(shape, dtype, g.storage)
             if dtype == g.dtype
             else m.new(shape, dtype)
             for (shape, dtype), needed in zip(shapes, needs, strict=True)
@@ -71,7 +71,7 @@ def join(m: Machine, *parts: Tensor) -> Tensor:
 
 def expand(m: Machine, x: Tensor, *shape: int) -> Tensor:
     """A view with dimensions repeated; in backward the sum over them."""
-    out = Tensor(shape, x.dtype, x.storage)
+    out = Computed(shape, x.dtype, x.storage)
     before = x.shape
 
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
@@ -87,7 +87,7 @@ part = expand  # a view of some, along any dimension; in backward zeros of the w
 def written(m: Machine, whole: Tensor, x: Tensor) -> Tensor:
     """whole[..., i] = x, in place (CopySlices): the gradient of what was there is zeros, for a
     moment, before it is put into the copy."""
-    out = Tensor(whole.shape, whole.dtype, whole.storage)
+    out = Computed(whole.shape, whole.dtype, whole.storage)
     before, dtype = x.shape, x.dtype
 
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
@@ -104,11 +104,11 @@ def written(m: Machine, whole: Tensor, x: Tensor) -> Tensor:
 
 def shaped(m: Machine, x: Tensor, *shape: int) -> Tensor:
     """A view of a parameter, which is no leaf itself."""
-    out = Tensor(shape, x.dtype, x.storage)
+    out = Computed(shape, x.dtype, x.storage)
     before = x.shape
 
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
-        return [Tensor(before, grads[0].dtype, grads[0].storage)]
+        return [Computed(before, grads[0].dtype, grads[0].storage)]
 
     record(m, back, [x], [], out)
     return out
@@ -124,7 +124,7 @@ def stack(m: Machine, *parts: Tensor) -> Tensor:
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
         g = grads[0]
         return [
-            Tensor(shape, g.dtype, g.storage) if needed else None
+            Computed(shape, g.dtype, g.storage) if needed else None
             for shape, needed in zip(shapes, needs, strict=True)
         ]
 
@@ -145,7 +145,7 @@ def copied(m: Machine, x: Tensor) -> Tensor:
 
 def turned(m: Machine, x: Tensor) -> Tensor:
     """A view whose gradient comes in another order of dimensions, and is copied to be viewed."""
-    out = Tensor(x.shape, x.dtype, x.storage)
+    out = Computed(x.shape, x.dtype, x.storage)
     record(m, _copied, [x], [], out)
     return out
 

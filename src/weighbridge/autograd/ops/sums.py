@@ -3,7 +3,7 @@
 from typing import Any
 
 from weighbridge.autograd.machine import Grads, Machine, Needs, record
-from weighbridge.autograd.tensors import Tensor
+from weighbridge.autograd.tensors import Computed, Tensor
 from weighbridge.dtypes import FLOAT32
 from weighbridge.kernels.reductions import buffers, columns
 
@@ -22,7 +22,7 @@ def over_tokens(m: Machine, x: Tensor) -> Tensor:
 
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
         if grads[0].dtype == dtype:
-            return [Tensor(before, dtype, grads[0].storage)]
+            return [Computed(before, dtype, grads[0].storage)]
         return [m.new(before, dtype)]
 
     record(m, back, [x], [], out)

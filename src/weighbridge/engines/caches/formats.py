@@ -58,8 +58,8 @@ SPARSE = ("fp8", "fp8_e4m3", "fp8_ds_mla")  # what the sparse kernels store as f
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Names:
-    """Names that an engine has for formats: of a dtype, of four bits with a byte of scale for
+class FormatNames:
+    """FormatNames that an engine has for formats: of a dtype, of four bits with a byte of scale for
     every 16, of one with a scale a head, and those of latents alone."""
 
     name: str

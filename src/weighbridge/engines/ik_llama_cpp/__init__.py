@@ -10,6 +10,7 @@ Layers, placement, scheduler and allocator are llama.cpp's; so are flags of the 
 """
 
 from weighbridge.engines.engine import Engine
+from weighbridge.engines.llama_cpp import ENGINE as LLAMA_CPP
 
 ENGINE = Engine(
     name="ik_llama.cpp",
@@ -21,6 +22,12 @@ ENGINE = Engine(
     sections=("Drafts", "llama.cpp", "ik_llama.cpp"),
     reads="gguf",
     programs={"llama-server": (), "llama-cli": (), "llama-completion": ()},
+    formats=LLAMA_CPP.formats,
+    drafts=False,
+    trains="ik_llama.cpp trains nothing: leave --engine out to ask about training",
+    small_cache=LLAMA_CPP.small_cache,
+    peers=LLAMA_CPP.peers,
+    logged=LLAMA_CPP.logged,
     settings="""
 [ik_llama.cpp |]
 mla_attn -mla                             whole 0..3        How latents are used.

@@ -28,7 +28,7 @@ def ik_launch(
         raise UsageError(f"-mla {mode}: ik_llama.cpp has {', '.join(map(str, MODES))}")
     return replace(
         launch(s, w, budget, common, m),
-        engine="ik_llama.cpp",
+        forked=True,
         latent_mode=mode if latent and mode else None,
         largest_batch=own.largest_batch if w.attn_max_b is None else w.attn_max_b,
         repacks=w.run_time_repack,

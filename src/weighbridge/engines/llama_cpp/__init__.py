@@ -25,6 +25,14 @@ ENGINE = Engine(
     reads="gguf",
     programs={"llama-server": (), "llama-cli": (), "llama-completion": ()},
     images={r"llama\.cpp.*": "llama-server"},
+    formats=("Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q3_K_M", "Q2_K"),
+    drafts=False,
+    trains="llama.cpp trains nothing: leave --engine out to ask about training",
+    splits="--split-mode layer",
+    by_room=True,
+    small_cache={"cache_type_k": "q8_0", "cache_type_v": "q8_0"},
+    peers="ggml",
+    logged=("compute", ("activations",)),
     settings="""
 [llama.cpp |]
 program                                   word server|cli   Which program runs.

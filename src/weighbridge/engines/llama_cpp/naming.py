@@ -7,11 +7,31 @@
 Source: gguf 0.19 gguf/tensor_mapping.py; llama.cpp 0c1e57098 conversion/.
 """
 
-import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-LAYER = re.compile(r"(?:^|\.)(?:layers|layer|h|blocks|block)\.(\d+)\.(.+)$")
-EXPERT = re.compile(r"experts\.\d+\.")
+from weighbridge.arch.roles import below_layer, role
+
+# Of a layer: our role -> GGUF's name
+BY_ROLE: Mapping[str, str] = {
+    "q": "attn_q",
+    "k": "attn_k",
+    "v": "attn_v",
+    "qkv": "attn_qkv",
+    "o": "attn_output",
+    "q_norm": "attn_q_norm",
+    "k_norm": "attn_k_norm",
+    "q_a": "attn_q_a",
+    "q_b": "attn_q_b",
+    "kv_a": "attn_kv_a_mqa",
+    "kv_b": "attn_kv_b",
+    "sinks": "attn_sinks",
+    "gate": "ffn_gate",
+    "up": "ffn_up",
+    "gate_up": "ffn_up",
+    "down": "ffn_down",
+    "router": "ffn_gate_inp",
+    "shared_gate": "ffn_gate_inp_shexp",
+}
 
 # Of a model: the last part of the name -> GGUF's
 WHOLE: Mapping[str, str] = {
@@ -32,30 +52,13 @@ WHOLE: Mapping[str, str] = {
     "per_layer_projection_norm": "per_layer_proj_norm",
 }  # fmt: skip
 
-# Of a layer: how the name ends -> GGUF's. The longest ending decides.
+# Of a layer, what has no role there: how the name ends -> GGUF's. The longest ending decides.
 ENDS: Mapping[str, str] = {
     # attention
-    **dict.fromkeys(("q_proj", "wq", "query", "self.query", "q_lin"), "attn_q"),
-    **dict.fromkeys(("k_proj", "wk", "key", "self.key", "k_lin"), "attn_k"),
-    **dict.fromkeys(("v_proj", "wv", "value", "self.value", "v_lin"), "attn_v"),
-    **dict.fromkeys(
-        ("qkv_proj", "query_key_value", "Wqkv", "attn.c_attn", "W_pack", "in_proj_qkv"), "attn_qkv"
-    ),
-    **dict.fromkeys(
-        ("o_proj", "wo", "self_attn.out_proj", "attn.out_proj", "attn.c_proj", "self_attn.dense",
-         "self_attention.dense", "attention.dense", "attention.output.dense", "attn.Wo",
-         "attention.wo", "attention.out_lin"), "attn_output"),
-    **dict.fromkeys(("q_norm", "q_layernorm", "query_layernorm"), "attn_q_norm"),
-    **dict.fromkeys(("k_norm", "k_layernorm", "key_layernorm"), "attn_k_norm"),
-    "q_a_proj": "attn_q_a",
     "q_a_layernorm": "attn_q_a_norm",
-    "q_b_proj": "attn_q_b",
-    "kv_a_proj_with_mqa": "attn_kv_a_mqa",
     "kv_a_layernorm": "attn_kv_a_norm",
     "k_b": "attn_k_b",
     "v_b": "attn_v_b",
-    "kv_b_proj": "attn_kv_b",
-    "sinks": "attn_sinks",
     "self_attn.attn_sub_norm": "attn_sub_norm",
     "mlp.ffn_sub_norm": "ffn_sub_norm",
     # norms
@@ -73,22 +76,9 @@ ENDS: Mapping[str, str] = {
     **dict.fromkeys(("attention.output.LayerNorm", "sa_layer_norm"), "attn_output_norm"),
     **dict.fromkeys(("output.LayerNorm", "output_layer_norm"), "layer_output_norm"),
     # feed-forwards
-    **dict.fromkeys(
-        ("gate_proj", "feed_forward.w1", "mlp.w1", "gate_up.gate"), "ffn_gate"),
-    **dict.fromkeys(
-        ("up_proj", "gate_up_proj", "feed_forward.w3", "mlp.w3", "c_fc", "fc1", "dense_h_to_4h",
-         "intermediate.dense", "fc_in", "input_linear", "lin1", "mlp.Wi"), "ffn_up"),
     "shared_mlp.input_linear": "ffn_gate_up",
-    **dict.fromkeys(
-        ("down_proj", "feed_forward.w2", "mlp.w2", "mlp.c_proj", "fc2", "dense_4h_to_h",
-         "output.dense", "fc_out", "output_linear", "lin2", "mlp.Wo"), "ffn_down"),
-    **dict.fromkeys(
-        ("mlp.gate", "gate.wg", "mlp.router", "block_sparse_moe.gate", "mixer.gate", "router",
-         "feed_forward.gate", "feed_forward.router", "router.layer", "router.proj"),
-        "ffn_gate_inp"),
     "e_score_correction_bias": "exp_probs_b.bias",
     **dict.fromkeys(("expert_bias", "moe_statics.e_score_correction_bias"), "exp_probs_b.bias"),
-    "shared_expert_gate": "ffn_gate_inp_shexp",
     # recurrences
     "in_proj": "ssm_in",
     "conv1d": "ssm_conv1d",
@@ -102,6 +92,7 @@ ENDS: Mapping[str, str] = {
     "dt_layernorm": "ssm_dt_norm",
     "b_layernorm": "ssm_b_norm",
     "c_layernorm": "ssm_c_norm",
+    "in_proj_qkv": "attn_qkv",
     "in_proj_z": "attn_gate",
     "in_proj_b": "ssm_beta",
     "in_proj_a": "ssm_alpha",
@@ -132,14 +123,11 @@ def gguf_name(name: str, siblings: frozenset[str] = frozenset()) -> str:
     """`siblings` are the endings of the layer's other tensors: a norm's name says what it is only
     beside them. A name that is not in our tables keeps its own."""
     path, ending = _ending(name)
-    found = LAYER.search(path)
+    found = below_layer(path)
     if found is None:
         return _whole(path, ending)
-    number, rest = found[1], found[2]
-    base = _of_layer(rest, siblings)
-    if base in BARE:
-        return f"blk.{number}.{base}"
-    return f"blk.{number}.{base}{ending}"
+    base = _of_layer(found.below, siblings)
+    return f"blk.{found.number}.{base}{'' if base in BARE else ending}"
 
 
 def _ending(name: str) -> tuple[str, str]:
@@ -161,22 +149,24 @@ def _whole(path: str, ending: str) -> str:
 
 def _of_layer(rest: str, siblings: frozenset[str]) -> str:
     if "experts." in rest and "shared_experts" not in rest:
-        last = EXPERT.sub("experts.", rest).rpartition(".")[2]
-        return EXPERTS.get(last, rest)
+        return EXPERTS.get(rest.rpartition(".")[2], rest)
     if rest == "post_attention_layernorm" and "post_feedforward_layernorm" in siblings:
         return "post_attention_norm"
     if "block_sparse_moe" in rest and rest.endswith("_linear"):
         return EXPERTS[rest.rpartition(".")[2]]
     parts = rest.split(".")
-    for count in (3, 2, 1):
-        base = ENDS.get(".".join(parts[-count:]))
-        if base is not None:
-            shared = any("shared_expert" in p or p == "shared_mlp" for p in parts[:-1])
-            return f"{base}_shexp" if shared and base.startswith("ffn_") else base
-    return rest
+    base = _by_ending(parts) or BY_ROLE.get(role(rest), rest)
+    shared = any("shared_expert" in p or p == "shared_mlp" for p in parts[:-1])
+    return f"{base}_shexp" if shared and base.startswith("ffn_") else base
+
+
+def _by_ending(parts: Sequence[str]) -> str | None:
+    """The longest ending decides."""
+    endings = (".".join(parts[-count:]) for count in (3, 2, 1))
+    return next((ENDS[ending] for ending in endings if ending in ENDS), None)
 
 
 def siblings_of(names: list[str]) -> frozenset[str]:
     """Modules that stand in layers themselves."""
-    found = (LAYER.search(_ending(n)[0]) for n in names)
-    return frozenset(m[2] for m in found if m is not None and "." not in m[2])
+    found = (below_layer(_ending(n)[0]) for n in names)
+    return frozenset(at.below for at in found if at is not None and "." not in at.below)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from weighbridge.arch.cache_layers.gguf import MAX_LAYERS, Keys
+from weighbridge.arch.cache_layers.gguf import MAX_LAYERS, SCALED_EMBEDDING, Keys
 from weighbridge.arch.mixers import Compressed, Latent, Layer
 from weighbridge.arch.table import column
 from weighbridge.engines.llama_cpp.graphs.network import Network, Weight, block
@@ -76,7 +76,7 @@ def by_name(found: Iterable[Weight]) -> dict[str, Weight]:
 
 
 def scales_embedding(arch: str, facts: Mapping[str, Any]) -> bool:
-    return bool(facts.get("embedding_scale")) or arch.startswith("gemma")
+    return bool(facts.get("embedding_scale")) or arch.startswith(SCALED_EMBEDDING)
 
 
 def architecture(s: Subject) -> str:

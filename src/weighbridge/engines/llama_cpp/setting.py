@@ -10,7 +10,7 @@ src/llama-context.cpp (llama_context).
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 from weighbridge.accelerators.budget import Budget
 from weighbridge.dtypes import DType
@@ -24,6 +24,7 @@ from weighbridge.workload import Infer
 PROGRAMS = ("server", "cli")
 MODES = ("none", "layer", "row")
 SWITCH = ("on", "off", "auto")
+BATCH, UBATCH = 2048, 512  # tokens
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +57,7 @@ class Launch:
     rules: Rules
     embeds: bool = False
     pooled: bool = False
-    engine: str = "llama.cpp"
+    forked: bool = False  # it has what follows
     latent_mode: int | None = None  # ik_llama.cpp's -mla, -amb and -fmoe
     largest_batch: int = 0
     fused_experts: bool = False
@@ -85,7 +86,7 @@ class Launch:
             "fused_moe": self.fused_experts,
             "run_time_repack": self.repacks,
         }
-        return self._common() | (own if self.engine == "ik_llama.cpp" else {})
+        return self._common() | (own if self.forked else {})
 
     def _common(self) -> dict[str, Any]:
         return {
@@ -113,6 +114,48 @@ class Launch:
         }
 
 
+class BatchSettings(TypedDict):
+    """Settings of requests and of their steps."""
+
+    requests: int
+    slots: int
+    unified: bool
+    n_ctx: int
+    batch: int
+    ubatch: int
+
+
+class AttentionSettings(TypedDict):
+    """Settings of attention and of what it keeps."""
+
+    flash: bool
+    asked_flash: str
+    type_k: DType
+    type_v: DType
+    swa_full: bool
+
+
+class PlaceSettings(TypedDict):
+    """Settings of which device has what."""
+
+    layers: int
+    gpu_layers: int
+    cpu_moe: int
+    split_mode: str
+    tensor_split: tuple[float, ...]
+    main_gpu: int
+    gpus: int
+
+
+class HostSettings(TypedDict):
+    """Settings of host memory."""
+
+    cache_offload: bool
+    mmap: bool
+    cache_ram: int
+    copies: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Model:
     """What of the model the settings depend on."""
@@ -124,42 +167,65 @@ class Model:
 
 
 def launch(s: Subject, w: Infer, budget: Budget | None, rules: Rules, m: Model) -> Launch:
-    gpus = _gpus(w, budget)
-    flash = one_of(w.flash_attn, SWITCH, "--flash-attn") or rules.flash
+    return Launch(
+        program=one_of(w.program, PROGRAMS, "--program") or "server",
+        context=s.context,
+        rules=rules,
+        embeds=m.embeds,
+        pooled=m.embeds,
+        **_batches(s, w, rules, m),
+        **_attention(w, rules, m),
+        **_places(w, _gpus(w, budget), rules, m),
+        **_host(w, rules),
+    )
+
+
+def _batches(s: Subject, w: Infer, rules: Rules, m: Model) -> BatchSettings:
+    """Models without causal attention take a batch in one step."""
     slots, unified = _slots(w, rules)
     requests = w.batch_size or 1
     at_once = min(requests, slots) if shares(w, unified=unified) else slots
     n_ctx = _cells(s.context * at_once, slots, unified=unified)
-    batch = min(w.n_batch or 2048, n_ctx) if m.causal else w.n_batch or 2048
-    ubatch = min(batch, w.ubatch_size or 512)
-    asked = _gpu_layers(w, rules)
-    return Launch(
-        program=one_of(w.program, PROGRAMS, "--program") or "server",
-        n_ctx=n_ctx,
-        context=s.context,
-        requests=requests,
-        slots=slots,
-        unified=unified,
-        batch=batch,
-        ubatch=batch if m.embeds and not m.causal and w.ubatch_size is None else ubatch,
-        flash=flash == "on" or (flash == "auto" and m.flash),
-        asked_flash=flash,
+    asked = w.n_batch or BATCH
+    batch = min(asked, n_ctx) if m.causal else asked
+    whole = m.embeds and not m.causal and w.ubatch_size is None
+    ubatch = batch if whole else min(batch, w.ubatch_size or UBATCH)
+    return BatchSettings(
+        requests=requests, slots=slots, unified=unified, n_ctx=n_ctx, batch=batch, ubatch=ubatch
+    )
+
+
+def _attention(w: Infer, rules: Rules, m: Model) -> AttentionSettings:
+    asked = one_of(w.flash_attn, SWITCH, "--flash-attn") or rules.flash
+    return AttentionSettings(
+        flash=asked == "on" or (asked == "auto" and m.flash),
+        asked_flash=asked,
         type_k=cache_type(w, "k", rules),
-        type_v=_values(w, flash, rules),
+        type_v=_values(w, asked, rules),
         swa_full=w.swa_full or not rules.windows,
-        layers=m.layers + 1,
-        gpu_layers=0 if not gpus else m.layers + 1 if asked is None else min(asked, m.layers + 1),
+    )
+
+
+def _places(w: Infer, gpus: int, rules: Rules, m: Model) -> PlaceSettings:
+    """What is on the GPUs: every layer and the output, where nothing is said."""
+    layers, asked = m.layers + 1, _gpu_layers(w, rules)
+    on_gpus = layers if asked is None else min(asked, layers)
+    return PlaceSettings(
+        layers=layers,
+        gpu_layers=on_gpus if gpus else 0,
         cpu_moe=min(w.n_cpu_moe or 0, m.layers),
         split_mode=one_of(w.split_mode, MODES, "--split-mode") or "layer",
         tensor_split=_split(w, gpus),
         main_gpu=_main(w, gpus),
+        gpus=gpus,
+    )
+
+
+def _host(w: Infer, rules: Rules) -> HostSettings:
+    return HostSettings(
         cache_offload=not w.no_kv_offload,
         mmap=not w.no_mmap,
         cache_ram=rules.cache_ram if w.cache_ram is None else w.cache_ram,
-        gpus=gpus,
-        rules=rules,
-        embeds=m.embeds,
-        pooled=m.embeds,
         copies=rules.copies if w.sched_max_copies is None else w.sched_max_copies,
     )
 

@@ -21,6 +21,9 @@ ENGINE = Engine(
         **dict.fromkeys(("mlx_lm.generate", "mlx_lm.chat", "mlx_lm.server"), ()),
         "mlx_lm": ("generate", "chat", "server"),
     },
+    formats=("mlx-8bit-g64", "mlx-6bit-g64", "mlx-5bit-g64", "mlx-4bit-g64"),
+    drafts=False,
+    trains="training with mlx is not in our rules: leave --engine out for PyTorch's",
     settings="""
 [MLX |]
 max_kv_size                               count 1..         Cells of a cache that rotates, where a model's class has no caches of its own.

@@ -119,8 +119,12 @@ def _mixed(m: Mixer, block: Block, hidden: int, at: Moment) -> Iterator[Operatio
             yield from _recurs(_widths(m), hidden, at)
             scores = m.heads * at.tokens * min(at.tokens, at.scanned)
             yield from (Operation(2 * scores, 2 * scores),) * SCANNED  # in 32 bits
-        case _:
+        case Mamba1() | GatedDelta() | KimiDelta() | LinearAttention() | GatedRecurrence():
             yield from _recurs(_widths(m), hidden, at)
+        case Rwkv() | ShortConv():
+            yield from _recurs(_widths(m), hidden, at)
+        case _:
+            assert_never(m)
 
 
 def _widths(m: Recurrent) -> tuple[int, int]:

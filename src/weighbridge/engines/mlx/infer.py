@@ -16,14 +16,14 @@ from functools import cached_property
 from weighbridge.accelerators.budget import Budget
 from weighbridge.arch.mixers import Attention
 from weighbridge.components.kv_cache import Sizes, components
-from weighbridge.engines.mlx import launching
+from weighbridge.engines.engine import version
+from weighbridge.engines.mlx import ENGINE, launching
 from weighbridge.engines.mlx.caches import paged, sizes
 from weighbridge.engines.mlx.flight import CHUNK, Moment, temporaries
-from weighbridge.engines.mlx.plan import Plan, planned
-from weighbridge.engines.mlx.rules import CAPPED, FUSED, NEAR, STEP, mlx_rules
+from weighbridge.engines.mlx.plan import Plan, planned, unpacked
+from weighbridge.engines.mlx.rules import FUSED, NEAR, STEP, has, mlx_rules
 from weighbridge.engines.serving import Answer, Subject
 from weighbridge.engines.subjects import USUAL_CONTEXT
-from weighbridge.engines.table import ENGINES, version
 from weighbridge.memory import Basis, Bytes, Component, Device, Phase, exactly
 from weighbridge.units import MIB, human
 from weighbridge.workload import Infer
@@ -77,12 +77,12 @@ class Run:
             if isinstance(m, Attention)
         }
         always = self.plan.bits is not None or self.plan.rules.stored_scores
-        return always or self.subject.model_type in CAPPED or not heads <= FUSED
+        return always or has(self.subject.model_type, "capped") or not heads <= FUSED
 
 
 def infer(subject: Subject, w: Infer, budget: Budget | None) -> Answer:
     """Raises UsageError for settings that mlx-lm refuses."""
-    number = version(ENGINES["mlx"], w.engine_version)[0]
+    number, subject = version(ENGINE, w.engine_version)[0], unpacked(subject)
     run = Run(subject=subject, plan=planned(subject, w, budget, mlx_rules(number)))
     return Answer(
         devices=(_gpu(run), _host()),

@@ -7,20 +7,17 @@ does not load and where it does not run.
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from weighbridge.accelerators.budget import Budget
+from weighbridge.components.weights import Choice
 from weighbridge.dtypes import DType
 from weighbridge.engines.mlx.caches import Setting
 from weighbridge.engines.mlx.rules import (
-    EXPANDED,
-    LLAMAS,
-    OWN_CACHES,
     PROMPTS,
-    SERVED,
-    WINDOWED,
     Rules,
+    has,
 )
 from weighbridge.engines.serving import Subject
 from weighbridge.errors import UnsupportedError, UsageError
@@ -28,6 +25,7 @@ from weighbridge.workload import Infer
 
 BITS, GROUP = (2, 3, 4, 5, 6, 8), 64  # of mx.quantize; --kv-group-size
 GENERATE, SERVER = "mlx_lm.generate", "mlx_lm.server"
+TURNED = ("mxfp4", "nvfp4", "awq-4bit", "gptq-4bit")  # into formats of its own, as large
 FLOATS = ("float32", "float16", "bfloat16")
 
 
@@ -92,7 +90,7 @@ def planned(s: Subject, w: Infer, budget: Budget | None, rules: Rules) -> Plan:
     loads(s)
     kind = s.model_type
     bits = _bits(w)
-    windows = kind in WINDOWED or (rules.llama_windows and kind in LLAMAS)
+    windows = has(kind, "windows") or (rules.llama_windows and has(kind, "windows_later"))
     if bits and windows:
         raise UsageError(
             f"--kv-cache-dtype {w.kv_cache_dtype}: mlx-lm quantizes no cache of a sliding window, "
@@ -107,7 +105,7 @@ def planned(s: Subject, w: Infer, budget: Budget | None, rules: Rules) -> Plan:
         bits=bits,
         most=None if _own_caches(kind, rules) else w.max_kv_size,
         windows=windows,
-        expanded=kind in EXPANDED,
+        expanded=has(kind, "expanded"),
         dtype=s.choice.dtype,
     )
 
@@ -137,21 +135,31 @@ def loads(s: Subject) -> None:
             f"{name}: mlx-lm loads safetensors, and a GGUF file is llama.cpp's: --engine llama.cpp"
         )
     kind = s.config.model_type if s.config is not None else ""
-    if kind and not {kind, s.model_type} & SERVED and not s.model.rough:
+    if kind and not (has(kind, "class") or has(s.model_type, "class") or s.model.rough):
         raise UnsupportedError(
             f"{name}: mlx-lm has no class for model type {kind!r:.60}; nearest is --engine "
             "llama.cpp, which runs on Metal"
         )
     form = s.choice.scheme
-    if form is not None and not s.choice.as_stored and form.engine != "mlx-lm":
+    turned = s.part.packed and form is not None and form.name.startswith(TURNED)
+    if form is not None and not (s.choice.as_stored or turned) and form.engine != "mlx-lm":
         raise UsageError(
             f"--quantization {form.name}: mlx-lm makes formats of its own alone: mlx-4bit-g64, "
             "mlx-8bit-g64, mlx-mxfp4, mlx-nvfp4..."
         )
 
 
+def unpacked(s: Subject) -> Subject:
+    """A checkpoint in float8 is loaded in 16 bits (models/deepseek_v3.py, sanitize)."""
+    form = s.choice.scheme
+    if not s.part.packed or form is None or not form.name.startswith("fp8"):
+        return s
+    choices = {name: Choice(dtype=c.dtype) for name, c in s.choices.items()}
+    return replace(s, choice=Choice(dtype=s.choice.dtype), choices=choices)
+
+
 def _own_caches(kind: str, rules: Rules) -> bool:
-    return kind in OWN_CACHES or (rules.llama_windows and kind in LLAMAS)
+    return has(kind, "own_caches") or (rules.llama_windows and has(kind, "windows_later"))
 
 
 def _bits(w: Infer) -> int | None:

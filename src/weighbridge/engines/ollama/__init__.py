@@ -6,6 +6,7 @@ dialect.py   variables and `ollama run`          launching.py  the line to paste
 """
 
 from weighbridge.engines.engine import Engine
+from weighbridge.engines.llama_cpp import ENGINE as LLAMA_CPP
 
 ENGINE = Engine(
     name="ollama",
@@ -20,4 +21,10 @@ ENGINE = Engine(
         *("n_gpu_layers", "n_batch", "parallel", "flash_attn", "split_mode", "main_gpu"),
         *("no_mmap", "mmproj"),
     ),
+    formats=LLAMA_CPP.formats,
+    drafts=False,
+    trains="Ollama trains nothing: leave --engine out to ask about training",
+    small_cache={"kv_cache_dtype": "q8_0"},
+    peers=LLAMA_CPP.peers,
+    logged=LLAMA_CPP.logged,
 )

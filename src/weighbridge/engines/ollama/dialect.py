@@ -37,6 +37,7 @@ ENV: Mapping[str, str] = {
     "HIP_VISIBLE_DEVICES": "",
     "ROCR_VISIBLE_DEVICES": "",
 }
+FORM = re.compile(r"^(?!.*/).*[:-](i?q\d\w*|bf16|fp?16|fp?32)$")  # at the end of a tag
 HUBS = re.compile(r"(?:https?://)?(?:hf\.co|huggingface\.co)/", re.IGNORECASE)
 
 
@@ -87,6 +88,8 @@ def finish(r: Reading) -> None:
     """The model, and what the server's variables say. A prompt may stand behind it."""
     if r.words:
         r.model = _model(r.words[0])
+        if form := FORM.search(r.words[0].lower()):
+            r.settings["quantization"] = form[1].upper().replace("FP", "F")
     for name, setting in COUNTS.items():
         text = r.program.env.get(name, "").strip("\"' ")
         if text and text != "0":

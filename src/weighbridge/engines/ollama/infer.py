@@ -8,17 +8,17 @@ from dataclasses import replace
 from typing import Any
 
 from weighbridge.accelerators.budget import Budget
+from weighbridge.engines.engine import version
 from weighbridge.engines.llama_cpp import answering, probing
 from weighbridge.engines.llama_cpp.held import Held
 from weighbridge.engines.llama_cpp.rules import rules
 from weighbridge.engines.llama_cpp.setting import launch
-from weighbridge.engines.ollama import launching
+from weighbridge.engines.ollama import ENGINE, launching
 from weighbridge.engines.ollama.rules import TIERS, build, usual_context
 from weighbridge.engines.ollama.setting import Asked, asked
 from weighbridge.engines.ollama.shown import shown
 from weighbridge.engines.serving import Answer, Point, Probe, Subject
 from weighbridge.engines.serving import Held as Numbers
-from weighbridge.engines.table import ENGINES, version
 from weighbridge.workload import Infer
 
 
@@ -63,7 +63,7 @@ def probe(subject: Subject, w: Infer, budget: Budget) -> Probe:
 
 def release(w: Infer) -> int:
     """The build of llama.cpp that the release runs."""
-    return build(version(ENGINES["ollama"], w.engine_version)[0])
+    return build(version(ENGINE, w.engine_version)[0])
 
 
 def on_server(s: Subject, w: Infer, budget: Budget | None) -> Asked:

@@ -15,6 +15,8 @@ from weighbridge.engines.serving import Subject
 from weighbridge.workload import Infer
 
 FLASH = {"on": "1", "off": "0"}
+KEPT = ("MXFP4_MOE",)  # what a checkpoint is in already
+FLOATS = ("BF16", "F16", "F32")
 TAG = re.compile(r"[\w.-]+(/[\w.-]+)?:[\w.-]+", re.ASCII)
 
 
@@ -71,12 +73,13 @@ def _tag(s: Subject) -> tuple[str, str]:
     typed, form = s.model.reference.strip(), s.choice.name
     if TAG.fullmatch(typed) and form in (USUAL, typed.rpartition("-")[2].upper()):
         return typed, ""
-    return f"{_plain(s)}:{form.lower()}", f"FROM {lines.place(s).model or s.model.name}"
+    name = _plain(s) if form in KEPT else f"{_plain(s)}:{form.lower()}"
+    return name, f"FROM {lines.place(s).model or s.model.name}"
 
 
 def _create(s: Subject, name: str) -> str:
     form = s.choice.name
-    packs = s.part.library != "gguf" and form not in ("BF16", "F16", "F32")
+    packs = s.part.library != "gguf" and form not in (*KEPT, *FLOATS)
     return f"ollama create {f'-q {form.lower()} ' * packs}{shlex.quote(name)}"
 
 

@@ -16,7 +16,7 @@ llm/server.go (NewLlamaServer), envconfig/config.go, api/types.go (DefaultOption
 
 from collections.abc import Mapping
 
-from weighbridge.engines.table import Version
+from weighbridge.engines.engine import Version
 from weighbridge.units import GIB, MIB
 
 BUILDS: Mapping[Version, int] = {  # LLAMA_CPP_VERSION, from which release on

@@ -8,14 +8,14 @@ from typing import Literal, NamedTuple
 from weighbridge.arch.blueprint import Blueprint, Param
 from weighbridge.arch.body import Body
 from weighbridge.arch.mixers import Mixer, Shared
-from weighbridge.arch.roles import VOCAB, layer_of, role_of, unnumbered
+from weighbridge.arch.roles import VOCAB, layer_of, mixes, role_of, unnumbered
 from weighbridge.arch.table import differs
 from weighbridge.components.weights import Choice, Placed, alive, buffer_size
 from weighbridge.engines.parallel import experts, positions
 from weighbridge.engines.parallel.cuts import Cut, Unit, fits, share
 from weighbridge.engines.parallel.experts import Group, Routed, What
 from weighbridge.engines.parallel.merged import merged
-from weighbridge.engines.parallel.names import Site, cut, mixes
+from weighbridge.engines.parallel.names import Site, cut
 from weighbridge.engines.parallel.pieces import Piece, pieces, sides
 from weighbridge.engines.parallel.rules import Rules
 from weighbridge.engines.serving import Subject

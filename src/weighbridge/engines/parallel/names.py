@@ -11,7 +11,6 @@ vllm 0.33 and 0.19 model_executor/models/*.py, model_executor/layers/mamba/*.py,
 sglang 0.5.23 srt/models/*.py.
 """
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import assert_never
@@ -38,8 +37,6 @@ from weighbridge.engines.parallel.cuts import Cut, Part, Unit, even
 from weighbridge.errors import UnsupportedError
 
 NEVER = ("norm", "router")  # kinds that every rank has whole
-# Of the modules that mix tokens, in a path's parts
-MIXES = re.compile(r"attn|attention|mixer|mamba|(?:^|\.)(?:conv|temporal_block)\.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,11 +88,6 @@ def heads_of(m: Mixer) -> tuple[int, int] | None:
             return None
         case _:
             assert_never(m)
-
-
-def mixes(name: str) -> bool:
-    """Whether a module of attention, or what stands for it, holds the parameter."""
-    return MIXES.search(name) is not None
 
 
 def way(p: Param) -> str:
@@ -202,7 +194,7 @@ WAYS: Mapping[str, str] = {
     "column": "gate up gate_up kv_b o_a states_in",
     "row": "o o_b down states_out",
     "states": "states states_qkv",
-    "whole": "q_a kv_a index_k shared_gate whole pooler",
+    "whole": "into q_a kv_a index_k shared_gate whole pooler",
 }
 WAY_OF = {role: way for way, roles in WAYS.items() for role in roles.split()}
 CUTS: Mapping[str, Callable[[Site], Cut | None]] = {

@@ -36,6 +36,13 @@ ENGINE = Engine(
     },
     written={"fp8-tensor": "fp8", "nf4": "bitsandbytes"},
     longer="SGLANG_ALLOW_OVERWRITE_LONGER_CONTEXT_LEN",
+    formats=("fp8-tensor", "nf4", "awq-4bit-g128", "gptq-4bit-g128"),
+    server=True,
+    length="--context-length",
+    graphs="disable_cuda_graph",
+    small_cache={"kv_cache_dtype": "fp8_e4m3"},
+    peers="servers",
+    logged=("activation", ("activations", "logits", "workspaces", "temporaries")),
     settings="""
 [SGLang |]
 mem_fraction_static                       number 0..1       Share of the free device for weights and caches.

@@ -52,7 +52,7 @@ from weighbridge.arch.mixers import (
 from weighbridge.arch.table import column, since
 from weighbridge.components.kv_cache import Formats, Sizes, components, mixers, state
 from weighbridge.dtypes import BFLOAT16, FLOAT32, DType
-from weighbridge.engines.caches.formats import Names, field_name
+from weighbridge.engines.caches.formats import FormatNames, field_name
 from weighbridge.engines.caches.sharding import local
 from weighbridge.engines.sglang import ENGINE
 from weighbridge.engines.sglang.rules import Rules, rules
@@ -65,7 +65,7 @@ SLOTS_CACHED, SLOTS_TRACKED = 3, 5
 SCALED = 128  # elements of an indexer's key to a float32 scale
 FLOAT32_BYTES = 4
 POSITION = 4  # int32, of a token in the table of requests
-NAMES = Names(
+NAMES = FormatNames(
     name=ENGINE.name,
     plain={
         "bf16": "bfloat16",

@@ -22,6 +22,8 @@ ENGINE = Engine(
     sections=("Torch", "Drafts", "transformers"),
     reads="any",
     snippet=r"\.from_pretrained\s*\(",
+    formats=("bnb-int8", "nf4", "awq-4bit-g128", "gptq-4bit-g128"),
+    splits='device_map="auto"',
     settings="""
 [transformers |]
 device_map                                word auto|cuda    Load straight to the device.

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from weighbridge.arch.config import Config
+from weighbridge.arch.roles import role
 from weighbridge.arch.table import differs
 from weighbridge.components.activations import Heap, Held
 from weighbridge.dtypes import DType
@@ -23,10 +24,7 @@ from weighbridge.engines.transformers.rules import Rules
 # transformers activations.py: NewGELUActivation, FastGELUActivation, QuickGELUActivation.
 SEVERAL = {"gelu_new": 2, "gelu_fast": 2, "quick_gelu": 1, "gelu_accurate": 2}
 ACTIVATIONS = ("hidden_act", "activation_function", "hidden_activation", "ffn_act_fn")
-FUSED = ("qkv_proj", "query_key_value", "c_attn", "Wqkv", "W_pack", "wqkv", "qkv")
-QUERY_NORMS = ("q_norm", "q_layernorm", "query_layernorm", "query_norm")
 AFTER = ("post_feedforward_layernorm", "post_mlp_layernorm", "post_ffw_norm")
-SINKS = (".sinks", ".attention_sink_bias")
 LEARNED = (".wpe.", "embed_positions.")
 
 
@@ -54,17 +52,18 @@ class Style:
 def style(names: Iterable[str], config: Config) -> Style:
     """`names` of parameters and buffers; `config` is the language model's."""
     known = tuple(names)
+    roles = {role(name) for name in known}
     kind = config.model_type
     activation = config.get(*ACTIVATIONS) or "silu"
     return Style(
-        sinks=_any(known, SINKS),
+        sinks="sinks" in roles,
         ungrouped=differs(kind, "one_kv_head"),
         clamped=_any(known, ["experts.gate_up_proj_bias"]),
         float_norms=not any(_layer_norm(name) for name in known),
-        query_norms=_any(known, QUERY_NORMS),
+        query_norms="q_norm" in roles,
         norms_after=_any(known, AFTER),
         parallel=differs(kind, "parallel") and config.get("use_parallel_residual") is not False,
-        fused_queries=_any(known, [f".{word}." for word in FUSED]),
+        fused_queries="qkv" in roles,
         rotary=not differs(kind, "not_rotary"),
         learned=_any(known, LEARNED),
         biased=_any(known, ["relative_attention_bias"]),

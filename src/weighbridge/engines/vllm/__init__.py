@@ -40,6 +40,14 @@ ENGINE = Engine(
     },
     written={"fp8-tensor": "fp8", "nf4": "bitsandbytes"},
     longer="VLLM_ALLOW_LONG_MAX_MODEL_LEN",
+    offloads=True,
+    formats=("fp8-tensor", "nf4", "awq-4bit-g128", "gptq-4bit-g128"),
+    server=True,
+    length="--max-model-len",
+    graphs="enforce_eager",
+    small_cache={"kv_cache_dtype": "fp8"},
+    peers="servers",
+    logged=("activation", ("activations", "logits", "workspaces", "temporaries")),
     settings="""
 [vLLM |]
 gpu_memory_utilization                    number 0..1       Share of the whole device.

@@ -52,7 +52,7 @@ from weighbridge.components.kv_cache import (
 )
 from weighbridge.dtypes import BFLOAT16, FLOAT8, FLOAT32, TORCH, DType, torch_dtype
 from weighbridge.engines.caches.blocks import Load, Pool, Spec, pool
-from weighbridge.engines.caches.formats import Names, field_name
+from weighbridge.engines.caches.formats import FormatNames, field_name
 from weighbridge.engines.caches.sharding import local
 from weighbridge.engines.vllm import ENGINE
 from weighbridge.engines.vllm.rules import Version, rules
@@ -72,7 +72,7 @@ PER_HEAD = {
     "fp8_per_token_head": TORCH["float8_e4m3fn"],
     "int4_per_token_head": TORCH["uint4"],
 }
-NAMES = Names(
+NAMES = FormatNames(
     name=ENGINE.name,
     plain={
         "float16": "float16",

@@ -280,8 +280,8 @@ def second_runner(subject: Subject, r: Rules) -> bool:
 
 
 def _not_plain(subject: Subject, r: Rules) -> frozenset[str]:
-    """Return the classes that the newer runner does not serve for this model: up to 0.23 all, where
-    it has experts or packed weights."""
+    """Return the classes that the newer runner does not serve for this model: all, where it has
+    experts or packed weights that this release of the runner has not."""
     plain = subject.choice.scheme is None and not has_experts(subject)
     return frozenset() if plain or r.second_packed else r.second_runner
 

@@ -16,7 +16,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from weighbridge.arch.bodies import LABELS, LOGITS
+from weighbridge.arch.roles import makes_labels, makes_logits
 from weighbridge.arch.table import column
 from weighbridge.errors import UsageError
 from weighbridge.training.tensors import Held
@@ -112,7 +112,7 @@ def _within(name: str, modules: Sequence[str]) -> bool:
 
 def _head(name: str) -> bool:
     weight = f"{name}.weight"
-    return bool(LOGITS.search(weight) or LABELS.search(weight))
+    return makes_logits(weight) or makes_labels(weight)
 
 
 def _targeted(name: str, targets: Sequence[str]) -> bool:

@@ -19,7 +19,7 @@ from weighbridge.autograd.ops.norms import layer_norm
 from weighbridge.autograd.ops.pointwise import add, dropout, scale, several
 from weighbridge.autograd.ops.scans import clamped
 from weighbridge.autograd.ops.shaping import first
-from weighbridge.autograd.tensors import Tensor
+from weighbridge.autograd.tensors import Computed, Tensor
 from weighbridge.dtypes import FLOAT16, FLOAT32, INT64
 from weighbridge.errors import UnsupportedError
 from weighbridge.training.attend import attended
@@ -226,6 +226,6 @@ def loss(s: Step, hidden: Tensor) -> tuple[Tensor, Tensor]:
     with m.making("logits"):
         lm_logits = linear(m, hidden, head(s, root))
         if not differs(s.built.kind, "unbiased_logits"):
-            bias = Tensor((1, lm_logits.shape[-1]), s.dtype, None)
+            bias = Computed((1, lm_logits.shape[-1]), s.dtype, None)
             lm_logits = add(m, lm_logits, bias)
         return encoder.by_token(s, lm_logits)

@@ -9,7 +9,7 @@ from weighbridge.arch.table import differs
 from weighbridge.autograd.ops.losses import binary_cross_entropy, embedding
 from weighbridge.autograd.ops.matrix import linear
 from weighbridge.autograd.ops.pointwise import add, dropout, of_result, several
-from weighbridge.autograd.tensors import Tensor
+from weighbridge.autograd.tensors import Computed, Tensor
 from weighbridge.dtypes import FLOAT32, INT64
 from weighbridge.errors import UnsupportedError
 from weighbridge.training.modules import Module
@@ -58,13 +58,13 @@ def embeddings(s: Step, p: Module, ids: Tensor) -> Tensor:
     positions are of each sequence, since padding has none."""
     m = s.m
     if differs(s.built.kind, "buffered_positions"):
-        position_ids = Tensor((1, s.length), INT64, None)
+        position_ids: Tensor = Computed((1, s.length), INT64, None)
     else:
         position_ids = m.new(ids.shape, INT64)
     inputs_embeds = entered(s, embedding(m, ids, p.weight("word_embeddings")))
     if p.has("token_type_embeddings"):
         token_type_ids = m.new(position_ids.shape, INT64)
-        types = Tensor(ids.shape, INT64, token_type_ids.storage)
+        types = Computed(ids.shape, INT64, token_type_ids.storage)
         token_type_embeddings = embedding(m, types, p.weight("token_type_embeddings"))
         x = add(m, inputs_embeds, token_type_embeddings)
     else:

@@ -17,7 +17,7 @@ from weighbridge.autograd.ops.matrix import matmul
 from weighbridge.autograd.ops.norms import layer_norm
 from weighbridge.autograd.ops.pointwise import add, cast, mean, mul, of_result, power, several
 from weighbridge.autograd.ops.shaping import expand, pick, stack
-from weighbridge.autograd.tensors import Tensor
+from weighbridge.autograd.tensors import Computed, Tensor
 from weighbridge.dtypes import FLOAT32, INT64
 from weighbridge.errors import UnsupportedError
 from weighbridge.training.attend import attended
@@ -105,7 +105,7 @@ def embeddings(s: Step, p: Module, config: Config) -> Tensor:
     del patch_embeds
     if p.has("class_embedding"):
         x = stack(m, expand(m, p.bare("class_embedding"), s.batch, 1, width), x)
-    position_ids = Tensor((1, x.shape[1]), INT64, None)  # a buffer's
+    position_ids = Computed((1, x.shape[1]), INT64, None)  # a buffer's
     return add(m, x, embedding(m, position_ids, p.weight("position_embedding")))
 
 
@@ -125,7 +125,7 @@ def texts_through(s: Step, p: Module, side: Side) -> Tensor:
     m = s.m
     ids = m.new((s.batch, s.length), INT64)
     inputs_embeds = entered(s, embedding(m, ids, p.weight("embeddings.token_embedding")))
-    position_ids = Tensor((1, s.length), INT64, None)  # a buffer's
+    position_ids = Computed((1, s.length), INT64, None)  # a buffer's
     position_embeddings = embedding(m, position_ids, p.weight("embeddings.position_embedding"))
     hidden_states = add(m, inputs_embeds, position_embeddings)
     del inputs_embeds, position_embeddings

@@ -24,7 +24,7 @@ from weighbridge.autograd.ops.pointwise import (
 )
 from weighbridge.autograd.ops.scans import interleaved, masked
 from weighbridge.autograd.ops.shaping import first, gathered, turned
-from weighbridge.autograd.tensors import Param, Tensor
+from weighbridge.autograd.tensors import Computed, Param, Tensor
 from weighbridge.dtypes import BOOL, FLOAT32, INT64
 from weighbridge.errors import UnsupportedError
 from weighbridge.training.modules import Module
@@ -69,7 +69,7 @@ def embeddings(s: Step, p: Module, ids: tuple[Tensor, Tensor], mask: Tensor) -> 
     m = s.m
     inputs_embeds = entered(s, embedding(m, ids[0], p.weight("word_embeddings")))
     if p.has("position_embeddings"):
-        position_ids = Tensor((1, s.length), INT64, None)  # a buffer's
+        position_ids = Computed((1, s.length), INT64, None)  # a buffer's
         position_embeddings = embedding(m, position_ids, p.weight("position_embeddings"))
         x = add(m, inputs_embeds, position_embeddings)
     else:

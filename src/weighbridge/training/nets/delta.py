@@ -42,7 +42,7 @@ from weighbridge.autograd.ops.scans import (
     triangle,
 )
 from weighbridge.autograd.ops.shaping import copied, join, part, split, turned, written
-from weighbridge.autograd.tensors import Shape, Tensor
+from weighbridge.autograd.tensors import Computed, Shape, Tensor
 from weighbridge.dtypes import BOOL, FLOAT32
 from weighbridge.training.modules import Module
 from weighbridge.training.nets.mamba2 import along
@@ -297,7 +297,7 @@ def row_turn(m: Machine, t: Rows, carried: Carried, d: Delta) -> None:
     q_i, k_i, v_i = part(m, t.query, *keys), part(m, t.key, *keys), part(m, t.value, *values)
     attn = mul(m, matmul(m, q_i, k_i, CHUNK), part(m, t.decay_mask, *rows, CHUNK))
     if t.mask is not None:
-        scores = Tensor(attn.shape, attn.dtype, attn.storage)
+        scores = Computed(attn.shape, attn.dtype, attn.storage)
         record(m, _filled, [attn], [t.mask], scores)
         attn = scores
     carried[2:3] = [attn]

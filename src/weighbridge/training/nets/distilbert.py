@@ -6,7 +6,7 @@ Source: transformers 5.23 models/distilbert/modeling_distilbert.py.
 from weighbridge.autograd.ops.losses import embedding
 from weighbridge.autograd.ops.matrix import linear
 from weighbridge.autograd.ops.pointwise import add, dropout, of_result, several
-from weighbridge.autograd.tensors import Tensor
+from weighbridge.autograd.tensors import Computed, Tensor
 from weighbridge.dtypes import INT64
 from weighbridge.training.modules import Module
 from weighbridge.training.nets.parts import embedder
@@ -52,7 +52,7 @@ def base(s: Step) -> Module:
 
 def embeddings(s: Step, p: Module, ids: Tensor) -> Tensor:
     m = s.m
-    position_ids = Tensor((1, s.length), INT64, None)  # a buffer's
+    position_ids = Computed((1, s.length), INT64, None)  # a buffer's
     inputs_embeds = entered(s, embedding(m, ids, p.weight("word_embeddings")))
     position_embeddings = embedding(m, position_ids, p.weight("position_embeddings"))
     x = add(m, inputs_embeds, position_embeddings)

@@ -15,7 +15,7 @@ from weighbridge.autograd.ops.attention import Heads
 from weighbridge.autograd.ops.norms import rms_norm
 from weighbridge.autograd.ops.pointwise import add, mul, sub
 from weighbridge.autograd.ops.shaping import cut, join, split
-from weighbridge.autograd.tensors import Tensor
+from weighbridge.autograd.tensors import Computed, Tensor
 from weighbridge.training.attend import attended
 from weighbridge.training.modules import Module
 from weighbridge.training.nets.parts import moe, polar
@@ -130,7 +130,7 @@ def interleaved(m: Machine, q: Tensor, k: Tensor, positions: Rotary) -> tuple[Te
     """apply_rotary_pos_emb_interleave"""
     cos, sin = positions
     half = q.shape[-1] // 2
-    cos, sin = (Tensor((*t.shape[:-1], half), t.dtype, t.storage) for t in (cos, sin))
+    cos, sin = (Computed((*t.shape[:-1], half), t.dtype, t.storage) for t in (cos, sin))
     q1, q2 = cut(m, q, half), cut(m, q, half)
     k1, k2 = cut(m, k, half), cut(m, k, half)
     q_embed = pairs_turned(m, q1, q2, cos, sin)

@@ -27,7 +27,7 @@ from weighbridge.autograd.ops.pointwise import (
     shift,
 )
 from weighbridge.autograd.ops.shaping import copied, cut, join, split
-from weighbridge.autograd.tensors import Shape, Tensor
+from weighbridge.autograd.tensors import Computed, Shape, Tensor
 from weighbridge.dtypes import FLOAT32, INT64
 from weighbridge.training.attend import attended
 from weighbridge.training.modules import Module
@@ -44,7 +44,7 @@ def forward(s: Step) -> Tensor:
     m, built = s.m, s.built
     ids = m.new((s.batch, s.length), INT64)
     x = embedding(m, ids, built.base.weight("wte"))
-    if shape(built.kind) == "gemma":
+    if shape(built.kind) == "unit_norms":
         x = scale(m, x)
     cos, sin = built.buffers[:2]
     for i, p in enumerate(built.layers):
@@ -60,7 +60,7 @@ def norm(s: Step, x: Tensor, p: Module, name: str) -> Tensor:
     x = cast(m, x, FLOAT32)
     norm_x = mean(m, mul(m, x, x))
     x_normed = mul(m, x, rsqrt(m, shift(m, norm_x)))
-    unit = shape(s.built.kind) == "gemma"
+    unit = shape(s.built.kind) == "unit_norms"
     if s.release is None or s.release >= LATER:
         weight = cast(m, shift(m, w) if unit else w, FLOAT32)
         return cast(m, mul(m, x_normed, weight), dtype)
@@ -112,7 +112,7 @@ def _expanded(m: Machine, x: Tensor, whole: Shape, *, copy: bool, few: bool) -> 
     some."""
     if not few:
         return x.view(*whole)
-    out = m.new(whole, x.dtype) if copy else Tensor(whole, x.dtype, x.storage)
+    out = m.new(whole, x.dtype) if copy else Computed(whole, x.dtype, x.storage)
     before = x.shape
 
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:

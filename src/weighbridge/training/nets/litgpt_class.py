@@ -23,7 +23,7 @@ from weighbridge.autograd.ops.matrix import linear
 from weighbridge.autograd.ops.packed import Linear4
 from weighbridge.autograd.ops.pointwise import add, dropout, scale
 from weighbridge.autograd.ops.shaping import copied, join, split
-from weighbridge.autograd.tensors import Param, Shape, Tensor
+from weighbridge.autograd.tensors import Computed, Param, Shape, Tensor
 from weighbridge.dtypes import FLOAT16, FLOAT32, INT8, INT64
 from weighbridge.engines.transformers.plan import language
 from weighbridge.errors import UnsupportedError, UsageError
@@ -40,7 +40,7 @@ PARTS = (*QKV, "projection", "mlp", "head")
 
 
 def shape(model_type: str) -> str:
-    """`usual`, `parallel` (attention and feed-forward side by side) or `gemma`; "" is none."""
+    """`usual`, `parallel` (attention beside feed-forward) or `unit_norms` (Gemma); "": none."""
     return column("litgpt").get(model_type, "")
 
 
@@ -296,7 +296,7 @@ class LoraQkv:
             return convolution(m, x, self.b, sum(self.rows))
         count, rank = len(self.rows), x.shape[-1] // len(self.rows)
         parts = split(m, x, [rank] * count)
-        weights = split(m, Tensor((rank, self.b.shape[0]), x.dtype, self.b.storage), self.rows)
+        weights = split(m, Computed((rank, self.b.shape[0]), x.dtype, self.b.storage), self.rows)
         del weights
         made = [convolution(m, part, self.b, n) for part, n in zip(parts, self.rows, strict=True)]
         return join(m, *made)

@@ -14,7 +14,7 @@ from weighbridge.autograd.ops.experts import gather, masked
 from weighbridge.autograd.ops.matrix import linear
 from weighbridge.autograd.ops.pointwise import cast, softmax
 from weighbridge.autograd.ops.shaping import join
-from weighbridge.autograd.tensors import Tensor
+from weighbridge.autograd.tensors import Computed, Tensor
 from weighbridge.dtypes import BOOL, FLOAT32, INT64
 from weighbridge.training.modules import Module
 from weighbridge.training.nets.parts import moe
@@ -40,7 +40,7 @@ def feed(s: Step, p: Module, x: Tensor, number: int) -> Tensor:
 def jittered(m: Machine, x: Tensor) -> Tensor:
     """x *= noise"""
     noise = m.new(x.shape, x.dtype)
-    out = Tensor(x.shape, x.dtype, x.storage)
+    out = Computed(x.shape, x.dtype, x.storage)
 
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
         return [m.new(grads[0].shape, grads[0].dtype)]

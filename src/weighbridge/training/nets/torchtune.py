@@ -31,7 +31,7 @@ from weighbridge.autograd.ops.pointwise import (
     sub,
 )
 from weighbridge.autograd.ops.shaping import copied, cut, join, repeat, split, turned
-from weighbridge.autograd.tensors import Tensor
+from weighbridge.autograd.tensors import Computed, Tensor
 from weighbridge.dtypes import FLOAT32, INT64
 from weighbridge.training.losses import head
 from weighbridge.training.modules import Module
@@ -100,7 +100,7 @@ def rope(m: Machine, x: Tensor, cache: Tensor) -> Tensor:
     """RotaryPositionalEmbeddings.forward: four products of halves."""
     xshaped = cast(m, x, FLOAT32)
     half = x.shape[-1] // 2
-    rows = Tensor((cache.shape[0], 1, half), FLOAT32, cache.storage)
+    rows = Computed((cache.shape[0], 1, half), FLOAT32, cache.storage)
     first, second = cut(m, xshaped, half), cut(m, xshaped, half)
     one = sub(m, mul(m, first, rows), mul(m, second, rows))
     first, second = cut(m, xshaped, half), cut(m, xshaped, half)
@@ -129,7 +129,7 @@ def flex_attention(m: Machine, q: Tensor, k: Tensor, v: Tensor, h: Heads) -> Ten
         del delta
         return made
 
-    record(m, back, [q, k, v], [q, k, v, Tensor(out.shape, out.dtype, out.storage), sums], out)
+    record(m, back, [q, k, v], [q, k, v, Computed(out.shape, out.dtype, out.storage), sums], out)
     return out
 
 
@@ -257,6 +257,6 @@ def compiled_loss(m: Machine, logits: Tensor, labels: Tensor) -> Tensor:
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
         return [m.new(shape, dtype)]
 
-    kept = [Tensor(shape, dtype, logits.storage), largest, sums, labels]
+    kept = [Computed(shape, dtype, logits.storage), largest, sums, labels]
     record(m, back, [logits], kept, out)
     return out

@@ -22,7 +22,7 @@ from weighbridge.autograd.ops.pointwise import (
 )
 from weighbridge.autograd.ops.scans import clamped, masked
 from weighbridge.autograd.ops.shaping import copied, split, turned
-from weighbridge.autograd.tensors import Tensor, absent
+from weighbridge.autograd.tensors import Computed, Tensor, absent
 from weighbridge.dtypes import BOOL, FLOAT32, INT64
 from weighbridge.training.modules import Module
 from weighbridge.training.nets.parts.layer import normed, run
@@ -88,7 +88,7 @@ def _weighed(
     m = s.m
     query, key = cast(m, query, FLOAT32), cast(m, key, FLOAT32)
     weights = matmul(m, _first(m, query), _first(m, key), s.length)
-    reach = Tensor((s.length, s.length), BOOL, None)  # a part of what the class holds
+    reach = Computed((s.length, s.length), BOOL, None)  # a part of what the class holds
     weights = masked(m, weights, reach)
     if causal_mask is not None:
         weights = add(m, weights, causal_mask)
@@ -163,7 +163,7 @@ def mpt_attention(
     query, key, value = _cut(s, p.linear(m, x, "Wqkv"), h)
     scores = scale(m, matmul(m, _first(m, query), _first(m, key), h.seen))
     alibi, causal_mask = biases
-    position_bias = Tensor((h.heads, 1, h.seen), alibi.dtype, alibi.storage)
+    position_bias = Computed((h.heads, 1, h.seen), alibi.dtype, alibi.storage)
     scores = add(m, scores, position_bias)
     scores = masked(m, scores, causal_mask)
     weights = cast(m, softmax(m, cast(m, scores, FLOAT32)), value.dtype)

@@ -8,7 +8,7 @@ zero.py      DeepSpeed's stages
 cut.py       shares of layers and matrices: tensor, pipeline, expert ranks
 """
 
-from weighbridge.training.sharding.around import Around
+from weighbridge.training.sharding.around import Around, Unshared
 from weighbridge.training.sharding.numbers import Sharding
 
-__all__ = ["Around", "Sharding"]
+__all__ = ["Around", "Sharding", "Unshared"]

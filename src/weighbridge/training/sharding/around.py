@@ -1,10 +1,10 @@
-"""What happens around the parameters, layers and gradients of one rank. Here: nothing."""
+"""What happens around the parameters, layers and gradients of one rank."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, final
 
 from weighbridge.autograd.machine import Grads, Machine, Needs, record
-from weighbridge.autograd.tensors import Param, Storage, Tensor
+from weighbridge.autograd.tensors import Computed, Param, Storage, Tensor
 from weighbridge.dtypes import DType
 from weighbridge.training.modules import Module
 
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 
 class Around:
-    """A process alone. `early`: the optimizer's states are made with it; `apart`: it steps one
-    parameter at a time; `host` bytes are kept in host memory, `pinned` bytes where each tensor is
-    in a pinned block of its own."""
+    """The hooks of a run, which do nothing here: abstract, never made. `early`: the states of the
+    optimizer are made with it; `apart`: it steps one parameter at a time; `host` bytes are kept in
+    host memory, `pinned` bytes where each tensor is in a pinned block of its own."""
 
     early = apart = False
     saves = False  # whether saving takes anything
@@ -71,9 +71,14 @@ class Around:
         m.hidden(largest.nbytes, largest.nbytes)
 
 
+@final
+class Unshared(Around):
+    """A process that shares nothing: no hook does anything."""
+
+
 def passing(m: Machine, x: Tensor, call: Callable[[], None]) -> Tensor:
     """`x` itself; `call` when its gradient is there."""
-    out = Tensor(x.shape, x.dtype, x.storage)
+    out = Computed(x.shape, x.dtype, x.storage)
 
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
         call()

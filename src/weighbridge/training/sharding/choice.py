@@ -15,7 +15,7 @@ from weighbridge.dtypes import FLOAT32, DType
 from weighbridge.training import kbit
 from weighbridge.training.plan import Plan
 from weighbridge.training.sharding import accelerate, fsdp1, fsdp2, zero
-from weighbridge.training.sharding.around import Around
+from weighbridge.training.sharding.around import Around, Unshared
 from weighbridge.training.sharding.ddp import Replicated
 
 CARVES = (2025, 7, 28)  # torchtitan
@@ -29,10 +29,10 @@ def surrounding(p: Plan) -> Around:
     if s.kind in ("fsdp2", "hsdp"):
         return fsdp2.FullyShard(_fsdp2(p))
     if s.kind == "fsdp1":
-        return fsdp1.FullyShard(_fsdp1(p))
+        return fsdp1.FlatShard(_fsdp1(p))
     if s.kind.startswith("zero"):
         return zero.Zero(_zero(p))
-    return Around()
+    return Unshared()
 
 
 def _zero(p: Plan) -> zero.How:

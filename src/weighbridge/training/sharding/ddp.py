@@ -10,7 +10,7 @@ Source: torch 2.13 nn/parallel/distributed.py, csrc/distributed/c10d/reducer.cpp
 """
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, final
 
 from weighbridge.autograd.machine import Machine
 from weighbridge.autograd.tensors import Param, Storage
@@ -24,6 +24,7 @@ FIRST, BUCKET = MIB, 25 * MIB
 PIECE = 250 * MIB
 
 
+@final
 class Replicated(Around):
     """`views`: gradients live in the buckets."""
 

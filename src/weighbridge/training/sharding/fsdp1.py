@@ -16,11 +16,11 @@ Source: torch 2.13 distributed/fsdp/{_flat_param,_runtime_utils}.py; accelerate 
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, final
 
 from weighbridge.autograd.engine import TEMPORARIES
 from weighbridge.autograd.machine import Machine
-from weighbridge.autograd.tensors import ELSEWHERE, Param, Storage, Tensor
+from weighbridge.autograd.tensors import ELSEWHERE, Computed, Param, Storage, Tensor
 from weighbridge.dtypes import FLOAT32, DType
 from weighbridge.training.modules import Module, below
 from weighbridge.training.sharding.around import Around, passing
@@ -65,7 +65,8 @@ class Unit:
         return sum(p.numel for p in self.params)
 
 
-class FullyShard(Around):
+@final
+class FlatShard(Around):
     """One rank of `how.ranks`."""
 
     def __init__(self, how: How) -> None:
@@ -216,5 +217,5 @@ class FullyShard(Around):
         if how.reduce != part.dtype:
             held = Storage(m.heap, part.nbytes, "gradients", SCATTER)
         if part.grad is None and not how.offload:
-            part.grad = Tensor(part.shape, part.dtype, held)
+            part.grad = Computed(part.shape, part.dtype, held)
         given.clear()

@@ -21,12 +21,12 @@ _fsdp_param}.py; accelerate 1.6 to 1.15 utils/fsdp_utils.py (fsdp2_prepare_model
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, final
 
 from weighbridge.arch.roles import role
 from weighbridge.autograd.engine import TEMPORARIES
 from weighbridge.autograd.machine import Machine
-from weighbridge.autograd.tensors import ELSEWHERE, Param, Storage, Tensor
+from weighbridge.autograd.tensors import ELSEWHERE, Computed, Param, Storage, Tensor
 from weighbridge.dtypes import FLOAT32, DType
 from weighbridge.training.modules import Module, below
 from weighbridge.training.sharding.around import Around, passing
@@ -83,6 +83,7 @@ class Unit:
         return sum(p.numel for p in self.parts)
 
 
+@final
 class FullyShard(Around):
     """One rank of `how.ranks`."""
 
@@ -344,7 +345,7 @@ class FullyShard(Around):
             held = Storage(m.heap, dtype.size(count), "gradients", stream)
         for _, part in pairs:
             if part.grad is None and not how.offload:
-                part.grad = Tensor(part.shape, dtype, held)
+                part.grad = Computed(part.shape, dtype, held)
         self._scattered = sent
 
 

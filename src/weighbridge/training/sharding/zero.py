@@ -24,10 +24,10 @@ __add_grad_to_ipg_bucket, _prepare_fp32_grad_for_sub_group), partitioned_param_c
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, final
 
 from weighbridge.autograd.machine import Machine
-from weighbridge.autograd.tensors import ELSEWHERE, Param, Storage, Tensor
+from weighbridge.autograd.tensors import ELSEWHERE, Computed, Param, Storage, Tensor
 from weighbridge.dtypes import FLOAT32, DType
 from weighbridge.training.modules import Module, below
 from weighbridge.training.sharding.around import Around, passing
@@ -76,6 +76,7 @@ HEAD = "head"
 GATHER, SCATTER = 1, 2  # streams, whose blocks nothing else takes
 
 
+@final
 class Zero(Around):
     """One rank of `how.ranks`."""
 
@@ -304,7 +305,7 @@ class Zero(Around):
         first.grad = m.new(first.shape, FLOAT32, "gradients")
         del joined
         for part in self._parts[1:]:
-            part.grad = Tensor(part.shape, FLOAT32, None)
+            part.grad = Computed(part.shape, FLOAT32, None)
 
     def after_step(self, m: Machine, built: "Built") -> None:
         self._averaged = None

@@ -8,10 +8,10 @@ Source: llama.cpp 0c1e57098 src/models/.
 from collections.abc import Mapping
 from dataclasses import replace
 
-from weighbridge.engines.llama_cpp.graphs.build import NO_ROPE, Build
+from weighbridge.arch.cache_layers.gguf import ENCODER_GRAPHS, UNROTATED
+from weighbridge.engines.llama_cpp.graphs.build import Build
 from weighbridge.engines.llama_cpp.graphs.encoder import encoder
 from weighbridge.engines.llama_cpp.graphs.feeds import Act, Routing
-from weighbridge.engines.llama_cpp.graphs.network import ENCODERS
 from weighbridge.engines.llama_cpp.graphs.transformer import Style, decoder
 
 LATE_ROWS = {
@@ -76,7 +76,7 @@ STYLES: Mapping[str, Style] = {
     "command-r": Style(norm="norm", parallel=True),
     "cohere2": Style(norm="norm", parallel=True, rope="near"),
     "exaone4": Style(),
-    "smollm3": Style(rope_skips=NO_ROPE["smollm3"]),
+    "smollm3": Style(rope_skips=UNROTATED["smollm3"]),
     "seed_oss": Style(),
     "arcee": Style(act=Act(squared=True)),
     "mistral3": Style(),
@@ -91,7 +91,7 @@ STYLES: Mapping[str, Style] = {
 
 
 def known(arch: str) -> bool:
-    return arch in STYLES or arch in ENCODERS
+    return arch in STYLES or arch in ENCODER_GRAPHS
 
 
 def style_of(b: Build) -> Style:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from functools import cached_property
 
+from weighbridge.arch.cache_layers.gguf import UNROTATED
 from weighbridge.arch.mixers import Attention, Latent, Mixer, Shared
 from weighbridge.engines.llama_cpp.ggml import graph as g
 from weighbridge.engines.llama_cpp.ggml.tensor import F16, F32, I32, I64, Tensor
@@ -11,7 +12,6 @@ from weighbridge.engines.llama_cpp.graphs.step import Placement, Step
 from weighbridge.errors import UnsupportedError
 from weighbridge.kept import kept
 
-NO_ROPE = {"smollm3": 4}  # every so many layers is not rotated
 PERIOD = 8  # layers after which the kinds of a model repeat, at most
 
 
@@ -177,7 +177,7 @@ class Build:
             for w in self.net.of_layer(layer)
             if self.at.weight(w.name) != at
         )
-        turn = layer % NO_ROPE.get(self.net.arch, 1)
+        turn = layer % UNROTATED.get(self.net.arch, 1)
         return self.net.kind(layer), at, self.at.cache(layer), moved, turn
 
     def output(self, t: Tensor) -> Tensor:

@@ -76,7 +76,6 @@ class Routing:
     scaled: bool = False
     normed: bool = True
     before: bool = False  # weights are applied to what experts are given: Llama 4
-    shared_gate: bool = False
 
 
 def experts(b: Build, layer: int, x: Tensor, r: Routing, act: Act) -> Tensor:

@@ -10,14 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
+from weighbridge.arch.cache_layers.gguf import ENCODER_GRAPHS, NORM_OF_EMBEDDING
 from weighbridge.arch.mixers import Attention, Latent, Layer, Mixer
 from weighbridge.dtypes import DType
-
-ENCODERS = frozenset(
-    ("bert", "modern-bert", "nomic-bert", "nomic-bert-moe", "jina-bert-v2", "jina-bert-v3",
-     "neo-bert", "eurobert", "t5encoder")
-)  # fmt: skip
-
 
 ENDINGS = (".weight", ".bias", "ssm_a", "ssm_d")  # the last two are named without an ending
 BLOCK = re.compile(r"blk\.(\d{1,9})\..")
@@ -82,11 +77,11 @@ class Network:
     @property
     def encodes(self) -> bool:
         """An encoder: no cache and no logits."""
-        return self.arch in ENCODERS
+        return self.arch in ENCODER_GRAPHS
 
     @property
     def last_norm(self) -> str:
-        return "token_embd_norm" if self.arch.startswith("lfm2") else "output_norm"
+        return "token_embd_norm" if self.arch.startswith(NORM_OF_EMBEDDING) else "output_norm"
 
     @cached_property
     def mixers(self) -> tuple[Mixer, ...]:

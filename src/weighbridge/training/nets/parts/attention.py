@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from weighbridge.arch.roles import names
 from weighbridge.autograd.machine import Machine
 from weighbridge.autograd.ops.norms import rms_norm
 from weighbridge.autograd.ops.shaping import turned
@@ -20,8 +21,7 @@ from weighbridge.training.step import Step
 
 Norm = Callable[[Machine, Tensor, Tensor], Tensor]
 Rotate = Callable[[Machine, Tensor, Tensor, Rotary], tuple[Tensor, Tensor]]
-QUERY_NORMS = ("q_norm", "query_layernorm", "q_layernorm")
-KEY_NORMS = ("k_norm", "key_layernorm", "k_layernorm")
+QUERY_NORMS, KEY_NORMS = names("q_norm"), names("k_norm")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +81,6 @@ LLAMA_ATTENTION = AttentionShape()
 
 
 def head_norm(m: Machine, x: Tensor, p: Module, norm: Norm, *names: str) -> Tensor:
-    """Where the class has one."""
+    """Normalize queries or keys, where the class has a norm for them."""
     name = p.first(*names)
     return norm(m, x, p.weight(name)) if name else x

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from weighbridge.arch.table import differs
 from weighbridge.autograd.checkpoint import checkpoint, every_second_product
 from weighbridge.autograd.machine import Machine
 from weighbridge.autograd.ops.norms import layer_norm, rms_norm
@@ -149,7 +150,7 @@ AROUND = replace(BEHIND, before=("input_layernorm", "pre_feedforward_layernorm")
 
 def scaled(s: Step, name: str) -> bool:
     """Granite's classes multiply in any case: by 1 where their configs leave it out."""
-    return bool(s.built.config.get(name)) or s.built.kind.startswith("granite")
+    return bool(s.built.config.get(name)) or differs(s.built.kind, "multipliers")
 
 
 def _dropped(s: Step, x: Tensor, name: str) -> Tensor:

@@ -34,10 +34,9 @@ def windows(s: Step) -> set[int | None]:
 
 
 def mask(s: Step, reach: int | None, *, always: bool = False) -> Tensor | None:
-    """[batch, 1, length, length]. sdpa is given none where nothing is padded and all is within
-    reach (masking_utils.py, _ignore_causal_mask_sdpa), and one for all sequences where they are
-    alike; eager has one of the model's dtype for each; flash_attention_2 never. `always`: of a
-    class that skips none."""
+    """Make the attention masks, each [batch, 1, length, length]. SDPA gets none if nothing is
+    padded and the window covers the length, else one bool mask. Eager attention gets one mask in
+    the model's dtype. FlashAttention 2 never gets one."""
     m, whole = s.m, (s.batch, 1, s.length, s.length)
     if s.kernel == "flash":
         return None

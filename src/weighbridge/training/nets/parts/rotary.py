@@ -3,6 +3,7 @@
 Source: transformers 5.23 models/llama/modeling_llama.py, and as each function says.
 """
 
+from weighbridge.arch.table import differs
 from weighbridge.autograd.machine import Machine
 from weighbridge.autograd.ops.pointwise import add, cast, mul, scale
 from weighbridge.autograd.ops.shaping import cut, join
@@ -12,8 +13,7 @@ from weighbridge.training.nets.parts.masks import heads, window
 from weighbridge.training.step import Step
 
 Rotary = tuple[Tensor, Tensor]
-NO_ROPE_WHERE_WHOLE = ("cohere2", "exaone4")
-NO_ROPE_BY_TURNS, INTERVAL = ("smollm3", "llama4"), 4
+INTERVAL = 4  # of layers, one of which is not turned
 
 
 def rotary(s: Step) -> Rotary:
@@ -51,10 +51,11 @@ def has_positions(s: Step, number: int) -> bool:
     listed = config.get("no_rope_layers")
     if isinstance(listed, list) and len(listed) > number:
         return bool(listed[number])
-    if s.built.kind.removesuffix("_text") in NO_ROPE_BY_TURNS:
+    if differs(s.built.kind, "every_fourth_unrotated"):
         interval = config.num("no_rope_layer_interval", default=0) or INTERVAL
         return (number + 1) % interval != 0
-    return not (config.model_type in NO_ROPE_WHERE_WHOLE and window(s, number) is None)
+    whole = differs(config.model_type, "whole_layers_unrotated")
+    return not (whole and window(s, number) is None)
 
 
 def angles(m: Machine, shape: Shape) -> Tensor:

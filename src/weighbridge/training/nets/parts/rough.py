@@ -35,7 +35,7 @@ from weighbridge.autograd.ops.losses import embedding
 from weighbridge.autograd.ops.norms import layer_norm, rms_norm
 from weighbridge.autograd.ops.pointwise import add, dropout, mul, several
 from weighbridge.autograd.ops.shaping import shaped
-from weighbridge.autograd.tensors import Param, Shape, Tensor
+from weighbridge.autograd.tensors import Computed, Param, Shape, Tensor
 from weighbridge.dtypes import FLOAT32, INT32, INT64
 from weighbridge.training.attend import attend
 from weighbridge.training.losses import standard
@@ -66,8 +66,7 @@ def forward(s: Step) -> Tensor:
     words = max((w for w in apart if w.kind == "embedding"), key=_rows, default=None)
     ids = m.new((s.batch, s.length), INT64)
     if words is None:
-        x = Tensor((s.batch, s.length, built.body.hidden), s.dtype, None)
-        x = m.new(x.shape, x.dtype)
+        x = m.new((s.batch, s.length, built.body.hidden), s.dtype)
     else:
         x = entered(s, embedding(m, ids, words))
     if x.shape[-1] != built.body.hidden:
@@ -260,7 +259,7 @@ def grown(m: Machine, given: list[Tensor], shape: Shape) -> Tensor:
 
 def touched(m: Machine, x: Tensor, others: Sequence[Tensor], kept: Sequence[Tensor] = ()) -> Tensor:
     """What comes of others, too, of which nothing is known but their gradients."""
-    out = Tensor(x.shape, x.dtype, x.storage)
+    out = Computed(x.shape, x.dtype, x.storage)
     sizes = [(w.shape, w.dtype) for w in others]
 
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:

@@ -17,7 +17,7 @@ from weighbridge.errors import UsageError
 from weighbridge.training.modules import Module
 from weighbridge.training.nets.parts import rough
 from weighbridge.training.nets.parts.layer import run
-from weighbridge.training.sharding import Around
+from weighbridge.training.sharding import Unshared
 from weighbridge.training.step import Step
 
 NAME = "towers"  # what their activations count as
@@ -60,7 +60,7 @@ def _apart(s: Step) -> bool:
 
 def _through(s: Step, tower: Tower, count: int) -> Tensor:
     m, layers = s.m, list(_layers(s, tower))
-    inside = replace(s, batch=count, length=tower.positions, padded=False, around=Around())
+    inside = replace(s, batch=count, length=tower.positions, padded=False, around=Unshared())
     pixels = [m.new((count, tower.positions, tower.patch), d) for d in (FLOAT32, s.dtype)]
     apart = [w for w in _params(s, tower) if not any(w.name.startswith(p.path) for p in layers)]
     x = rough.touched(m, m.new((count, tower.positions, tower.hidden), s.dtype), apart, pixels)

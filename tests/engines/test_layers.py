@@ -1,0 +1,184 @@
+"""The order of the rooms in engines/, and where facts of one engine may stand."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+import weighbridge
+from weighbridge.engines.table import ENGINES, FOLDERS
+
+HOUSE = Path(weighbridge.__file__).parent
+ENGINE_ROOM = HOUSE / "engines"
+# Low to high: a file imports from its own line and from those before it
+ORDER = (
+    ("engine",),
+    ("table",),
+    ("serving", "choosing"),
+    ("caches",),
+    ("parallel",),
+    ("methods", "lines", "cards", "shards", "communication"),
+    ("arriving", "extras", "subjects", "servers"),
+    tuple(FOLDERS.values()),
+)
+# Engines whose program is another's: they have its rules, but for their own
+FORKS = {"ik_llama_cpp": {"llama_cpp"}, "ollama": {"llama_cpp"}}
+
+
+def rank(name):
+    return next(i for i, line in enumerate(ORDER) if name in line)
+
+
+def home(path):
+    """The room of a file in engines/, or its own name where it is in none."""
+    return path.relative_to(ENGINE_ROOM).parts[0].removesuffix(".py")
+
+
+def imported(path):
+    """What of engines/ a file imports, by the first word."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(
+            "weighbridge.engines"
+        ):
+            below = (node.module or "").split(".")[2:]
+            yield from below[:1] or (alias.name for alias in node.names)
+
+
+def upward(path):
+    here = home(path)
+    for there in imported(path):
+        own = there == here or there in FORKS.get(here, ())
+        another = here in FOLDERS.values() and there in FOLDERS.values()
+        typed = (here, there) == ("engine", "serving")  # names of types alone
+        if not (own or typed) and (rank(there) > rank(here) or another):
+            yield there
+
+
+def files():
+    return [p for p in sorted(ENGINE_ROOM.rglob("*.py")) if p != ENGINE_ROOM / "__init__.py"]
+
+
+def test_imports_within_engines_point_downwards():
+    found = {str(p.relative_to(ENGINE_ROOM)): sorted(upward(p)) for p in files()}
+    assert {name: up for name, up in found.items() if up} == {}
+
+
+def test_the_test_above_can_fail(tmp_path):
+    room = ENGINE_ROOM / "vllm" / "rules.py"
+    text = room.read_text()
+    low = tmp_path / "low.py"
+    low.write_text(text + "\nfrom weighbridge.engines.sglang import card\n")
+    assert set(imported(low)) - set(imported(room)) == {"sglang"}
+
+
+# Names of engines
+
+# The same words name other things there: a library of models, a format of weights, a program
+OTHERS = {
+    "arch/table.py": "the column of GGUF architectures",
+    "catalogue/everyday.py": "a format of weights",
+    "diagnosis.py": "packages that a bug report lists",
+    "launch/programs.py": "programs whose lines are not read",
+    "quantization/declared.py": "a format of weights",
+    "quantization/everyday.py": "a format of weights",
+    "quantization/ggml.py": "whose files the formats are",
+    "quantization/layouts.py": "a format of weights",
+    "web/chinese.py": "a heading of the settings, as it is translated",
+    "web/worker.py": "engines that the page begins with",
+}
+ROOMS = {
+    "evidence": "published runs are of engines",
+    "oom": "error messages are of programs, of which engines are some",
+}
+# "transformers" is the library of a model's classes in every room, so it is not looked for
+NAMES = {name for name in FOLDERS if name != "transformers"} | {
+    folder for name, folder in FOLDERS.items() if name != folder
+}
+
+
+def spelled(path):
+    """Constants of a file that are the very name of an engine."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Constant) and node.value in NAMES:
+            yield node.value
+
+
+def test_an_engine_is_named_in_its_folder_and_in_the_table_alone():
+    found = {}
+    for path in HOUSE.rglob("*.py"):
+        name = str(path.relative_to(HOUSE))
+        own = path.is_relative_to(ENGINE_ROOM) and home(path) in (*FOLDERS.values(), "table")
+        if not own and name.split("/")[0] not in ROOMS:
+            found[name] = set(spelled(path))
+    assert {name for name, spells in found.items() if spells} == set(OTHERS)
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_a_folder_names_no_engine_but_its_own_and_whose_rules_it_has(name):
+    folder = FOLDERS[name]
+    allowed = {name, folder} | FORKS.get(folder, set())
+    allowed |= {known for known, where in FOLDERS.items() if where in allowed}
+    for path in (ENGINE_ROOM / folder).rglob("*.py"):
+        assert set(spelled(path)) <= allowed, path
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_a_record_is_of_its_folder(name):
+    kind = ENGINES[name]
+    assert kind.name == name
+    assert kind.package == f"weighbridge.engines.{FOLDERS[name]}"
+    assert callable(kind.infer)
+    assert not kind.programs or kind.home("dialect").DIALECT.engine == name
+
+
+# Versions of engines
+
+WITH_RULES = ("vllm", "sglang", "llama_cpp", "ik_llama_cpp")
+ASKED = re.compile(r"version|release|build|number")
+
+
+def gates(path):
+    """Lines that compare a version with a number that stands in the line, or in the file."""
+    tree = ast.parse(path.read_text())
+    own = {
+        target.id
+        for node in tree.body
+        if isinstance(node, ast.Assign) and _numbers(node.value)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Compare):
+            sides = (node.left, *node.comparators)
+            asks = any(ASKED.search(ast.unparse(side)) for side in sides)
+            told = any(_numbers(s) or (isinstance(s, ast.Name) and s.id in own) for s in sides)
+            if asks and told:
+                yield node.lineno, ast.unparse(node)
+
+
+def _numbers(node):
+    """(0, 20), as versions are written."""
+    return (
+        isinstance(node, ast.Tuple)
+        and len(node.elts) > 0
+        and all(isinstance(e, ast.Constant) and isinstance(e.value, int) for e in node.elts)
+    )
+
+
+def test_versions_are_compared_in_rules_alone():
+    shared = [p for p in files() if home(p) not in FOLDERS.values()]
+    own = [p for folder in WITH_RULES for p in (ENGINE_ROOM / folder).rglob("*.py")]
+    found = {
+        str(p.relative_to(HOUSE)): list(gates(p))
+        for p in (*shared, *own, *(HOUSE / "launch").rglob("*.py"))
+        if p.name != "rules.py"
+    }
+    assert {name: lines for name, lines in found.items() if lines} == {}
+
+
+def test_the_search_for_versions_can_find(tmp_path):
+    for line in ("r.version >= (0, 24)", "s.version < SINCE"):
+        path = tmp_path / "gated.py"
+        path.write_text(f"SINCE = (0, 20)\nif {line}: ...\n")
+        assert list(gates(path))
