@@ -3,6 +3,7 @@
 import ast
 import pkgutil
 import re
+from collections import defaultdict
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,22 @@ def test_a_docstring_is_understood_without_the_name():
             if text and text.split()[0].strip(":,") in REFUSED:
                 refused.append(f"{path.relative_to(ROOT)}:{node.body[0].lineno} {text[:60]}")
     assert not refused
+
+
+# names that two modules may define, and why; fifteen at most
+TWICE: dict[str, str] = {}
+
+
+def test_a_type_has_a_name_of_its_own():
+    homes = defaultdict(list)
+    for path in (ROOT / "src").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef):
+                homes[node.name].append(str(path.relative_to(ROOT)))
+    twice = {name: found for name, found in homes.items() if len(found) > 1}
+    assert {name: found for name, found in twice.items() if name not in TWICE} == {}
+    assert set(TWICE) <= set(twice)
+    assert len(TWICE) <= 15
 
 
 # ---- docs/words.md
