@@ -484,9 +484,9 @@ def test_a_cache_elsewhere(hub, repo, downloaded, tmp_path):
 
 SCRIPT = """
 import sys
-from weighbridge.sources.base import Options
+from weighbridge.sources.base import SourceOptions
 from weighbridge.sources.opening import open_source, resolve
-source = open_source(resolve(sys.argv[1], catalogue=lambda name: False), Options())
+source = open_source(resolve(sys.argv[1], catalogue=lambda name: False), SourceOptions())
 print(source.revision, len(source.read("config.json", 0, 1 << 20)))
 print(*sys.modules)
 """

@@ -390,7 +390,7 @@ FORKED = """
 import os, socket
 from weighbridge.sources import wire
 server = socket.create_server(("127.0.0.1", 0))
-origin = wire.Origin("http", *server.getsockname())
+origin = wire.UrlOrigin("http", *server.getsockname())
 connection = wire._connected(origin, 1)
 wire.IDLE.give(origin, connection)
 child = os.fork()
