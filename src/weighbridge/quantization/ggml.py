@@ -23,7 +23,7 @@ from weighbridge.arch.roles import below_number, unnumbered
 from weighbridge.dtypes import FLOAT16, FLOAT32, GGML_BY_NAME, DType
 from weighbridge.errors import UnsupportedError
 from weighbridge.quantization.gguf_names import ggml_role
-from weighbridge.quantization.mixtures import ALIASES, FALCON, MIXTURES, Rule, TensorPlace
+from weighbridge.quantization.mixtures import ALIASES, FALCON, MIXTURES, Mixture, Rule, TensorPlace
 from weighbridge.quantization.scheme import (
     LoaderFacts,
     Matrix,
@@ -58,6 +58,7 @@ POSITIONS = ("position", "wpe", "token_type", "pos_emb")
 QUANTIZED = ("linear", "conv1d", "expert", "experts", "embedding")
 LATENT = "kv_b_proj.weight"
 MANY = 128
+MIXTRAL_EXPERTS = 8
 LLAMA_70B_LAYERS = 80  # LLM_TYPE_70B: 80 layers and grouped queries
 
 
@@ -162,22 +163,32 @@ def _ruled(name: str) -> Takes | None:
 
 
 def _type(p: Param, m: Matrix, name: str, at: TensorPlace, known: Facts) -> str:
-    """The type that the rules of `name` choose, before the row is looked at."""
-    mix, part = MIXTURES[name], at.role
-    rules = _rules(name, known)
-    if part == "output" or (part == "embedding" and known.tied):
-        whole = m.inputs % GGML_BY_NAME[mix.default].block == 0
-        return mix.output if whole and not known.of_falcon else "Q8_0"
+    """Choose the type by the rules of `name`, before the length of the row is looked at."""
+    if at.role == "output" or (at.role == "embedding" and known.tied):
+        return _of_logits(m, MIXTURES[name], known)
     if name == "MXFP4_MOE":
         return "MXFP4" if p.kind in ("expert", "experts") else "Q8_0"
-    if part == "embedding":
-        return mix.embedding or mix.default
-    if part in ("v", "k") and known.experts == 8 and not mix.tiny:
+    if at.role == "embedding":
+        return MIXTURES[name].embedding or MIXTURES[name].default
+    return _of_a_layer(name, at, known)
+
+
+def _of_logits(m: Matrix, mix: Mixture, known: Facts) -> str:
+    """Choose the type of the matrix that makes logits, which may be the embedding."""
+    whole = m.inputs % GGML_BY_NAME[mix.default].block == 0
+    return mix.output if whole and not known.of_falcon else "Q8_0"
+
+
+def _of_a_layer(name: str, at: TensorPlace, known: Facts) -> str:
+    """Choose the type of a matrix within a layer. Mixtral's keys and values are small beside its
+    eight experts, and those of Llama 70B beside its 64 heads: both get more bits."""
+    mix = MIXTURES[name]
+    if at.role in ("v", "k") and known.experts == MIXTRAL_EXPERTS and not mix.tiny:
         return "Q8_0"
-    rule = rules.get(part)
+    rule = _rules(name, known).get(at.role)
     chosen = (rule(at) if rule else None) or mix.default
-    small = part == "v" and known.llama_70b and not mix.tiny and chosen in ("Q3_K", "Q4_K")
-    return "Q5_K" if small else chosen
+    larger = at.role == "v" and known.llama_70b and not mix.tiny and chosen in ("Q3_K", "Q4_K")
+    return "Q5_K" if larger else chosen
 
 
 def fitting(name: str, p: Param, inputs: int) -> str:
