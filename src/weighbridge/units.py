@@ -16,6 +16,7 @@ UNITS = {
     "GB": 10**9,
     "TB": 10**12,
 }
+SHOWN = ("GiB", "GB", "MiB")  # units that a person may ask for all sizes to be in
 
 
 def ceil_div(count: int, size: int) -> int:

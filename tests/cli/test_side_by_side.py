@@ -6,9 +6,9 @@ import pytest
 
 import weighbridge
 from weighbridge.cli.menu import run
-from weighbridge.cli.several import MOST, cases
+from weighbridge.cli.several import cases
 from weighbridge.errors import UsageError
-from weighbridge.settings import FIT, INFER, LOAD, TRAIN
+from weighbridge.settings import FIT, INFER, LOAD, MOST_BESIDE, TRAIN
 
 SMALL = "qwen3-0.6b"
 
@@ -92,11 +92,11 @@ def test_an_empty_piece_is_an_error(given):
 
 
 def test_more_than_a_page_is_an_error(capsys):
-    values = ",".join(map(str, range(1, MOST + 2)))
+    values = ",".join(map(str, range(1, MOST_BESIDE + 2)))
     assert run(["infer", SMALL, "--batch-size", values]) == 2
     out, err = capsys.readouterr()
     assert out == ""
-    assert f"{MOST + 1} answers beside each other" in err
+    assert f"{MOST_BESIDE + 1} answers beside each other" in err
     assert "--batch-size" in err
     assert err.count("\n") == 1
 

@@ -16,7 +16,7 @@ from weighbridge.errors import BadFileError, NotFoundError, UsageError
 from weighbridge.formats.strict_json import strict_json
 from weighbridge.gather import GatherOptions
 from weighbridge.requests import MAX_LINE, Requests, settled
-from weighbridge.settings import FIT, INFER, LOAD, TRAIN, Setting
+from weighbridge.settings import FIT, TABLES, Setting
 from weighbridge.wording import printable, safe_json, shown
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 Arguments = Mapping[str, Any]
 LONG = ("model", "command", "explain_oom")  # of any length: a config, a launch line, a log
 LONGEST = 200  # characters of another one
-TABLES = {"load": LOAD, "infer": INFER, "train": TRAIN, "fit": FIT}
 
 
 class AgentAnswer(NamedTuple):

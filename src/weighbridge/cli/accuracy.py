@@ -1,6 +1,5 @@
 """weighbridge accuracy"""
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -8,6 +7,7 @@ import click
 
 from weighbridge.cli.options import FORMS, output_form
 from weighbridge.cli.progress import progress
+from weighbridge.render.as_json import json_text
 
 if TYPE_CHECKING:
     from weighbridge.evidence.accuracy import AccuracyRow, Coverage
@@ -71,7 +71,7 @@ def accuracy(form: str, as_json: bool, quiet: bool, outcomes: bool, **asked: Any
     form = output_form(form, as_json=as_json, quiet=quiet)
     if form == "json":
         body = to_dict(found, apart, by_source=by_source, worst_count=worst, all_records=records)
-        click.echo(json.dumps(body, indent=2, ensure_ascii=False))
+        click.echo(json_text(body), nl=False)
         return
     if form == "quiet":
         click.echo("\n".join(_errors(found)))

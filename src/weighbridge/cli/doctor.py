@@ -1,12 +1,12 @@
 """weighbridge doctor [FILE]"""
 
-import json
 import sys
 from typing import TYPE_CHECKING
 
 import click
 
 from weighbridge.cli.options import SCREENS, look_of, output_form, writable
+from weighbridge.render.as_json import json_text
 
 if TYPE_CHECKING:
     from weighbridge.diagnosis import Diagnosis
@@ -41,9 +41,7 @@ def doctor(
         )
     found = diagnosis(torch=torch) if file is None else of_output(_text(file))
     if form == "json":
-        from weighbridge.wording import safe_json
-
-        click.echo(safe_json(json.dumps(found.to_dict(), indent=2, ensure_ascii=False)))
+        click.echo(json_text(found.to_dict()), nl=False)
     elif form == "quiet":
         _quietly(found)
     else:

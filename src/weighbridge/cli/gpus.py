@@ -1,6 +1,5 @@
 """weighbridge gpus [PATTERN]"""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -8,6 +7,7 @@ import click
 
 from weighbridge.accelerators.listing import SORTS, TYPES
 from weighbridge.cli.options import SCREENS, output_form, writable
+from weighbridge.render.as_json import json_text
 
 if TYPE_CHECKING:
     from weighbridge.accelerators.parts import Instance, Part
@@ -52,7 +52,7 @@ def gpus(pattern: str, form: str, as_json: bool, quiet: bool, **chosen: Any) -> 
     form = output_form(form, as_json=as_json, quiet=quiet)
     found, machines = listing.found(pattern, chosen)
     if form == "json":
-        click.echo(json.dumps(listing.to_dict(found, machines), indent=2, ensure_ascii=False))
+        click.echo(json_text(listing.to_dict(found, machines)), nl=False)
     elif form == "quiet":
         click.echo("\n".join([*(p.id for p in found), *(i.id for i in machines)]))
     else:

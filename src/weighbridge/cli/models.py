@@ -1,6 +1,5 @@
 """weighbridge models [PATTERN]"""
 
-import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -8,6 +7,7 @@ import click
 
 from weighbridge.cli.completion import engine_names, format_names, gpu_names
 from weighbridge.cli.options import FORMS, in_signs, language_option, output_form, writable
+from weighbridge.render.as_json import json_text
 
 if TYPE_CHECKING:
     from weighbridge.catalogue import CatalogueEntry
@@ -87,7 +87,7 @@ def models(
         _ranked([m.name for m in found], form, output, card, lang)
         return
     if form == "json":
-        click.echo(json.dumps(to_dict(found), indent=2))
+        click.echo(json_text(to_dict(found)), nl=False)
         return
     if form == "quiet":
         click.echo("\n".join(m.name for m in found))

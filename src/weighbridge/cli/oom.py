@@ -1,6 +1,5 @@
 """`weighbridge fit [MODEL] --explain-oom FILE|-`: why memory ran out, and what to change."""
 
-import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from weighbridge.cli.options import WHOLE, writable
-from weighbridge.wording import printable, redacted, safe_json
+from weighbridge.render.as_json import json_text
+from weighbridge.wording import printable, redacted
 
 if TYPE_CHECKING:
     from weighbridge.oom import Oom
@@ -67,7 +67,7 @@ def _log(path: str) -> "bytes | Path":
 
 def _drawn(found: "Oom", form: str, look: "RenderOptions") -> str:
     if form == "json":
-        return safe_json(json.dumps(found.to_dict(), indent=2, ensure_ascii=False)) + "\n"
+        return json_text(found.to_dict())
     if form == "quiet":
         return f"{found.cause or 'unknown'}\n"
     from weighbridge.oom.screen import view

@@ -9,6 +9,7 @@ import click
 
 from weighbridge.cli.completion import gpu_names
 from weighbridge.render import RENDERERS
+from weighbridge.units import SHOWN
 
 if TYPE_CHECKING:
     from weighbridge.fitted import Fit
@@ -132,9 +133,7 @@ def output_options(command: F) -> F:
     return _apply(
         command,
         [
-            click.option(
-                "--unit", type=click.Choice(["GiB", "GB", "MiB"]), help="One unit for all sizes."
-            ),
+            click.option("--unit", type=click.Choice(SHOWN), help="One unit for all sizes."),
             click.option(
                 "--details", is_flag=True, help="All components, levels, phases and formats."
             ),

@@ -1,6 +1,5 @@
 """weighbridge accuracy --outcomes"""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -8,6 +7,7 @@ import click
 
 from weighbridge.cli.progress import progress
 from weighbridge.errors import UsageError
+from weighbridge.render.as_json import json_text
 
 if TYPE_CHECKING:
     from weighbridge.evidence.outcomes import Judged
@@ -30,7 +30,7 @@ def told(form: str, asked: Mapping[str, Any]) -> None:
     if form == "json":
         from weighbridge.evidence.outcomes import to_dict
 
-        click.echo(json.dumps(to_dict(found), indent=2, ensure_ascii=False))
+        click.echo(json_text(to_dict(found)), nl=False)
     elif form == "quiet":
         click.echo("\n".join(_short(j) for j in found))
     else:

@@ -11,11 +11,11 @@ from itertools import product
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from weighbridge.errors import UsageError
+from weighbridge.settings import MOST_BESIDE
 
 if TYPE_CHECKING:
     from weighbridge.settings import Setting
 
-MOST = 12  # answers side by side
 LISTS = ("A,B...", "WxH")  # kinds of values that have commas of their own
 PATHS = ("draft_model", "mmproj", "model")  # names of files may hold a comma
 
@@ -39,10 +39,10 @@ def cases(
     count = len(named)
     for found in many.values():
         count *= len(found)
-    if count > MOST:
+    if count > MOST_BESIDE:
         raise UsageError(
-            f"{count} answers beside each other are more than {MOST}: name fewer models, cards or "
-            f"values ({', '.join(_flag(name) for name in many) or 'models'})"
+            f"{count} answers beside each other are more than {MOST_BESIDE}: name fewer models, "
+            f"cards or values ({', '.join(_flag(name) for name in many) or 'models'})"
         )
     alone = {name: found[0] for name, found in values.items() if len(found) == 1}
     if count == 1:

@@ -1,7 +1,6 @@
 """Ranks as they are told: on a screen, as JSON, or written to a file."""
 
 import csv
-import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -10,7 +9,7 @@ import click
 
 from weighbridge.cli.options import writable
 from weighbridge.errors import UsageError
-from weighbridge.wording import safe_json
+from weighbridge.render.as_json import json_text
 
 if TYPE_CHECKING:
     from weighbridge.fitted import Ranking
@@ -38,7 +37,7 @@ def told(ranking: "Ranking", form: str, look: "RenderOptions", output: str | Non
 
 
 def as_json(ranking: "Ranking") -> str:
-    return safe_json(json.dumps(ranking.to_dict(), indent=2, ensure_ascii=False)) + "\n"
+    return json_text(ranking.to_dict())
 
 
 def written(ranking: "Ranking", path: str) -> None:

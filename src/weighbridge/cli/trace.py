@@ -19,6 +19,7 @@ from weighbridge.cli.options import (
     screen_look,
 )
 from weighbridge.cli.options import writable as terminal_text
+from weighbridge.units import SHOWN
 
 
 @click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
@@ -44,7 +45,7 @@ from weighbridge.cli.options import writable as terminal_text
 )
 @chart_option
 @language_option
-@click.option("--unit", type=click.Choice(["GiB", "GB", "MiB"]), help="One unit for all sizes.")
+@click.option("--unit", type=click.Choice(SHOWN), help="One unit for all sizes.")
 @click.option("--format", "form", type=click.Choice(FORMS), default="auto", show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Same as --format json.")
 @click.option("-q", "--quiet", is_flag=True, help="One number: the peak in bytes.")

@@ -1,7 +1,7 @@
 """JSON: bytes stay integers, since whoever reads this is a program."""
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from weighbridge.wording import safe_json
 
@@ -10,4 +10,9 @@ if TYPE_CHECKING:
 
 
 def as_json(report: "Report") -> str:
-    return safe_json(json.dumps(report.to_dict(), indent=2, ensure_ascii=False)) + "\n"
+    return json_text(report.to_dict())
+
+
+def json_text(body: Any) -> str:
+    """Write a JSON document as every command prints one: indented, without control characters."""
+    return safe_json(json.dumps(body, indent=2, ensure_ascii=False)) + "\n"

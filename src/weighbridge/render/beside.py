@@ -1,12 +1,11 @@
 """Several answers in one of the forms; in JSON a list of what each alone would be."""
 
-import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from weighbridge.fitted import Fit
 from weighbridge.render import RenderOptions, draw
-from weighbridge.wording import safe_json
+from weighbridge.render.as_json import json_text
 
 if TYPE_CHECKING:
     from weighbridge.view.records import Screen
@@ -16,7 +15,7 @@ def render(answers: Sequence[Any], labels: Sequence[str], form: str, look: Rende
     """All of them: reports of one command, or answers of `fit`."""
     if form == "json":
         listed = [answer.to_dict() for answer in answers]
-        return safe_json(json.dumps(listed, indent=2, ensure_ascii=False)) + "\n"
+        return json_text(listed)
     if form == "quiet":
         return "".join(_quiet(answer) for answer in answers)
     return draw(_screen(answers, labels, look), form, look)

@@ -1,15 +1,13 @@
 """The answer of `fit` as text: a line for each question."""
 
-import json
-
 from weighbridge.fitted import Fit
 from weighbridge.render import RenderOptions, draw
+from weighbridge.render.as_json import json_text
 from weighbridge.view.fit import screen
-from weighbridge.wording import safe_json
 
 
 def as_json(found: Fit) -> str:
-    return safe_json(json.dumps(found.to_dict(), indent=2, ensure_ascii=False)) + "\n"
+    return json_text(found.to_dict())
 
 
 def quiet(found: Fit) -> str:

@@ -1,14 +1,14 @@
 """A trace's report for people and programs: the peaks, what makes them, the verdict."""
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from weighbridge.render import RenderOptions, draw
+from weighbridge.render.as_json import json_text
 from weighbridge.render.words import FITS, span
 from weighbridge.units import human as size
 from weighbridge.view.trace import screen
-from weighbridge.wording import printable, safe_json, safe_markdown
+from weighbridge.wording import printable, safe_markdown
 
 if TYPE_CHECKING:
     from weighbridge.trace.report import DeviceTrace, Refusal, TraceMoment, TraceReport
@@ -61,7 +61,7 @@ def markdown(report: "TraceReport", unit: str | None = None) -> str:
 
 
 def as_json(report: "TraceReport", _: str | None = None) -> str:
-    return safe_json(json.dumps(report.to_dict(), indent=2, ensure_ascii=False)) + "\n"
+    return json_text(report.to_dict())
 
 
 def quiet(report: "TraceReport", _: str | None = None) -> str:

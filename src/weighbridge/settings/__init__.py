@@ -19,6 +19,7 @@ from weighbridge.settings.training import TRAINING
 if TYPE_CHECKING:
     from weighbridge.workload import Infer
 
+MOST_BESIDE = 12  # answers side by side, on the command line and on the page
 MOST = float(1 << 50)  # a bound on what a stranger's number can make us do
 
 
@@ -150,6 +151,12 @@ LOAD: Mapping[str, Setting] = Parsed(
     lambda name: _COMMON[name] if name in _COMMON else INFER[name],
 )
 FIT: Mapping[str, Setting] = Deferred(_asked)
+TABLES: Mapping[str, Mapping[str, Setting]] = {  # by the task of a request
+    "load": LOAD,
+    "infer": INFER,
+    "train": TRAIN,
+    "fit": FIT,
+}
 # task -> the name of its record, and its table
 WORKLOADS = {"load": ("Load", LOAD), "infer": ("Infer", INFER), "train": ("Train", TRAIN)}
 

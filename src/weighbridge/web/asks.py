@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from weighbridge.errors import UsageError
+from weighbridge.units import SHOWN
 from weighbridge.view.messages import LANGUAGES
 from weighbridge.wording import shown
 
-UNITS = ("GiB", "GB", "MiB")
 LONGEST_TOKEN = 1024  # characters; the Hub's have some 40
 SHORTEST = 8  # of a token that is looked for in answers: a shorter one is a word like others
 MASK = "***"
@@ -34,7 +34,7 @@ def view_of(given: Any) -> AnswerView:
         raise UsageError(f"view has no {shown(unknown[0])}; known: {', '.join(AnswerView._fields)}")
     told = {name: value for name, value in given.items() if value is not None}
     _one_of(told, "lang", LANGUAGES)
-    _one_of(told, "unit", UNITS)
+    _one_of(told, "unit", SHOWN)
     for name in ("details", "explain", "svg"):
         if not isinstance(told.get(name, False), bool):
             raise UsageError(f"view.{name} is true or false, not {shown(told[name])}")

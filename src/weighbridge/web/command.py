@@ -5,18 +5,12 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from weighbridge.errors import UsageError
-from weighbridge.settings import FIT, INFER, LOAD, TRAIN, Setting
+from weighbridge.settings import TABLES, Setting
 from weighbridge.settings.kinds import COUNT, FLAG, IMAGE, SIZE, WHOLE
 
 if TYPE_CHECKING:
     from weighbridge.web.asks import AnswerView
 
-TABLES: Mapping[str, Mapping[str, Setting]] = {
-    "load": LOAD,
-    "infer": INFER,
-    "train": TRAIN,
-    "fit": FIT,
-}
 NUMBERS = (COUNT, WHOLE, SIZE)
 CONFIG = "./config.json"  # the file that a config at hand is taken to be in
 

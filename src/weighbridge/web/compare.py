@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from weighbridge.errors import UsageError, WeighbridgeError
 from weighbridge.fitted import Fit
 from weighbridge.requests import failed
+from weighbridge.settings import MOST_BESIDE
 from weighbridge.view import beside as columns
 from weighbridge.view.labels import labels
 from weighbridge.web.screens import as_json
@@ -15,14 +16,12 @@ if TYPE_CHECKING:
     from weighbridge.web.asks import AnswerView
     from weighbridge.web.protocol import One
 
-MOST = 12  # as on the command line
-
 
 def asks_in(ask: dict[str, Any]) -> list[dict[str, Any]]:
     """The requests of a comparison, without a view of their own. Raises UsageError."""
     asks = ask.get("asks")
-    if not isinstance(asks, list) or not 1 <= len(asks) <= MOST:
-        raise UsageError(f'compare takes "asks": a list of 1 to {MOST} requests')
+    if not isinstance(asks, list) or not 1 <= len(asks) <= MOST_BESIDE:
+        raise UsageError(f'compare takes "asks": a list of 1 to {MOST_BESIDE} requests')
     for one in asks:
         if not isinstance(one, dict):
             raise UsageError(f"a request is an object with task and model, not {shown(one)}")

@@ -13,6 +13,7 @@ from weighbridge.formats.strict_json import MAX_CONFIG, strict_json
 from weighbridge.gather import GatherOptions
 from weighbridge.prepared import Prepared
 from weighbridge.reading import Reader
+from weighbridge.settings import MOST_BESIDE
 from weighbridge.sources.base import SourceFile, inside, span
 from weighbridge.wording import shown
 
@@ -22,7 +23,6 @@ KEYS = frozenset({"name", "size", "head", "key"})
 KEPT = 4  # files that may be named by their key alone
 MOST_NAME = 255  # characters
 MOST_SIZE = 1 << 62
-MOST_ASKS = 12  # requests of a run file: as many as stand beside each other
 
 
 class ShortError(Exception):
@@ -128,9 +128,9 @@ def asks_of(file: Any) -> list[dict[str, Any]]:
         )
     data = head.read(head.name, 0, head.size)
     lines = [line for line in data.splitlines() if line.strip()]
-    if not 1 <= len(lines) <= MOST_ASKS:
+    if not 1 <= len(lines) <= MOST_BESIDE:
         raise UsageError(
-            f"{head.name} holds {len(lines):,} requests, and the page shows 1 to {MOST_ASKS}: "
+            f"{head.name} holds {len(lines):,} requests, and the page shows 1 to {MOST_BESIDE}: "
             "use `weighbridge run`"
         )
     return [_ask(line, f"{head.name}, line {at}") for at, line in enumerate(lines, 1)]

@@ -1,7 +1,6 @@
 """An answer as a file: Markdown, JSON, SVG, CSV, HTML, or the command that gives it."""
 
 import csv
-import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from io import StringIO
@@ -10,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 from weighbridge.errors import UsageError
 from weighbridge.fitted import Fit
 from weighbridge.render import RenderOptions, draw
+from weighbridge.render.as_json import json_text
 from weighbridge.web.command import command
 from weighbridge.web.compare import named
 from weighbridge.web.compare import screen_of as together
 from weighbridge.web.screens import screen_of
-from weighbridge.wording import safe_json, shown
+from weighbridge.wording import shown
 
 if TYPE_CHECKING:
     from weighbridge.report import Report
@@ -66,7 +66,7 @@ def _json(asked: "Sequence[One]", view: "AnswerView") -> str:
     """What the command line prints with --json: a report, or a list of them."""
     told = [one.found.to_dict() for one in asked]
     body = told if len(told) > 1 else told[0]
-    return safe_json(json.dumps(body, indent=2, ensure_ascii=False)) + "\n"
+    return json_text(body)
 
 
 def _svg(asked: "Sequence[One]", view: "AnswerView") -> str:

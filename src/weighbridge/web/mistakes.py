@@ -6,9 +6,9 @@ from typing import Any
 
 from weighbridge.errors import NoCardError, WeighbridgeError
 from weighbridge.requests import failed
+from weighbridge.settings import TABLES
 from weighbridge.view.messages import LANGUAGES
 from weighbridge.web import labels
-from weighbridge.web.command import TABLES
 from weighbridge.web.words import WORDS
 
 FLAG = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]*")
