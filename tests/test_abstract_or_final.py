@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.code import parsed
+
 ROOT = Path(__file__).parent.parent / "src"
 ALLOWED: Mapping[str, str] = {
     "weighbridge.errors.UsageError": "an exception",
@@ -69,7 +71,7 @@ def both(sources: Mapping[str, str]) -> set[str]:
     under: set[str] = set()
     moved: dict[str, str] = {}  # from where a package shows a name to where it is written
     for here, source in sources.items():
-        tree = ast.parse(source)
+        tree = parsed(source)
         known = names(tree, here)
         moved |= {f"{here}.{name}": full for name, full in known.items()}
         called |= {*made(tree, known)}

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.code import parsed
+
 ROOT = Path(__file__).parent.parent
 REFUSED = {"Of", "By", "As", "Those", "Its"}
 DOCUMENTED = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
@@ -21,7 +23,7 @@ def test_a_docstring_is_understood_without_the_name():
     """A docstring begins with a verb or a noun: it does not go on where the name ends."""
     refused = []
     for path in sources():
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(parsed(path.read_text())):
             text = ast.get_docstring(node) if isinstance(node, DOCUMENTED) else None
             if text and text.split()[0].strip(":,") in REFUSED:
                 refused.append(f"{path.relative_to(ROOT)}:{node.body[0].lineno} {text[:60]}")
@@ -35,7 +37,7 @@ TWICE: dict[str, str] = {}
 def test_a_type_has_a_name_of_its_own():
     homes = defaultdict(list)
     for path in (ROOT / "src").rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(parsed(path.read_text())):
             if isinstance(node, ast.ClassDef):
                 homes[node.name].append(str(path.relative_to(ROOT)))
     twice = {name: found for name, found in homes.items() if len(found) > 1}

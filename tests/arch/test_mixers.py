@@ -4,6 +4,7 @@ import ast
 import typing
 from pathlib import Path
 
+from tests.code import parsed
 from weighbridge.arch.body import Feed
 from weighbridge.arch.mixers import Mixer
 
@@ -22,7 +23,7 @@ def ends_in_assert_never(match):
 
 def matches(text):
     """The matches over mixers or feed-forwards, and the mappings by them."""
-    for node in ast.walk(ast.parse(text)):
+    for node in ast.walk(parsed(text)):
         if isinstance(node, ast.Match) and any(classes(c.pattern) & KINDS for c in node.cases):
             yield node, ends_in_assert_never(node)
         elif isinstance(node, ast.Dict):

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import weighbridge
+from tests.code import parsed
 from weighbridge.arch.table import COLUMNS, DIFFERENCES, ROWS, column, since, version
 
 SOURCE = Path(weighbridge.__file__).parent
@@ -108,7 +109,7 @@ def _spelled(tree):
 
 def test_model_types_are_spelled_in_the_table():
     spelled = {
-        str(path.relative_to(SOURCE)): set(_spelled(ast.parse(text)))
+        str(path.relative_to(SOURCE)): set(_spelled(parsed(text)))
         for path, text in TEXTS.items()
         if any(word in text for word in ROWS)
     }
@@ -121,4 +122,4 @@ def test_the_test_of_spelling_can_fail():
     code = (
         'FEW = "gemma2 qwen3 some"\nmake(base="vit", phi3=1)\nSAY = "gemma2 is what you asked for"'
     )
-    assert set(_spelled(ast.parse(code))) == {"gemma2", "qwen3", "phi3"}
+    assert set(_spelled(parsed(code))) == {"gemma2", "qwen3", "phi3"}

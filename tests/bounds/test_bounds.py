@@ -128,6 +128,7 @@ def test_the_host_has_no_margin():
     assert bounds.widened([host], RUNS, table(allocated=(0.1, 0.1))) == (host,)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["transformers", "vllm", "sglang", "llama.cpp", "ik_llama.cpp"])
 def test_no_interval_of_serving_is_nothing(engine):
     form = {"quantization": "Q4_K_M"} if "llama" in engine else {}

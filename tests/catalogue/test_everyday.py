@@ -174,6 +174,7 @@ def test_a_tag_of_ollama_is_the_weights_as_published_unless_it_names_a_format():
         )
 
 
+@pytest.mark.slow
 def test_training_takes_no_format_from_a_name():
     w = {"method": "lora", "seq_len": 128}
     assert (

@@ -60,6 +60,7 @@ def test_a_ranking_of_cards_has_no_chart(tmp_path):
     one_line(done, 2, "--chart", "a rank has -o FILE")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["chart.gif", "chart", "chart.svgz", ".", "svg"])
 def test_another_extension_is_refused(name):
     one_line(

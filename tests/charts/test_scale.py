@@ -52,11 +52,13 @@ def test_the_unit_suits_the_most(most, name):
     assert scale.unit(most, "GB").name == "GB"
 
 
+@pytest.mark.slow
 @given(st.text(max_size=80), st.floats(20, 400))
 def test_what_is_cut_fits(words, room):
     assert width(cut(words, 12, room), 12) <= room
 
 
+@pytest.mark.slow
 @given(st.text(string.ascii_letters + " ", min_size=1, max_size=200), st.floats(60, 400))
 def test_folded_lines_fit_and_are_few(words, room):
     lines = folded(words, 12, room, most=3)

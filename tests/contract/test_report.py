@@ -184,6 +184,7 @@ def test_counts_of_every_kind(folder, kind):
     assert not parts or sum(part["parameters"] for part in parts) == COUNTS[kind]
 
 
+@pytest.mark.slow
 def test_real_formats_are_all_in_the_table():
     found = {row.dtype: row for row in weighbridge.load(LISTED).table}
     n = 8_030_261_248

@@ -31,6 +31,7 @@ def shell(line, **env):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [f"load {LISTED}", f"load {LISTED} --json", "models"])
 def test_a_reader_that_leaves_is_no_error(arguments):
     done = shell(f"$WB {arguments} | head -1")
@@ -47,6 +48,7 @@ def test_closed_streams():
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device of Linux")
 def test_a_full_disk_is_one_line():
     done = shell(f"$WB load {LISTED} -q > /dev/full")
@@ -91,6 +93,7 @@ def test_colour_is_for_terminals_that_want_it():
     assert "\x1b" not in terminal(["load", LISTED, "--json"])[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("columns", [0, 20])
 def test_a_terminal_of_any_width_shows_all(columns):
     """Consoles without a size report 0 columns."""
@@ -126,6 +129,7 @@ def test_progress_is_silent_in_a_pipe(folder, tmp_path):
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.slow
 def test_a_gated_model_names_its_page_and_the_login(folder, tmp_path):
     with Hub(folder, gated={"org/plain": ["hf_good"]}) as hub:
         env = {"HF_ENDPOINT": hub.endpoint, "HF_HOME": str(tmp_path)}
@@ -136,6 +140,7 @@ def test_a_gated_model_names_its_page_and_the_login(folder, tmp_path):
         assert process("load", "org/plain", "-q", env=env | {"HF_TOKEN": "hf_good"}).returncode == 0
 
 
+@pytest.mark.slow
 def test_headers_are_not_in_memory_twice_the_file(tmp_path):
     """A file of 64 GiB of zeros costs no memory: only its header is read."""
     path = tmp_path / "huge.safetensors"

@@ -141,6 +141,7 @@ def config_of(model_id):
     return next((raw for file, raw in configs() if file in files), None)
 
 
+@pytest.mark.slow
 def test_logged_tokens():
     """From the bytes that a log says are free, printed to 0.01 GiB, its tokens and its concurrency
     to that rounding."""

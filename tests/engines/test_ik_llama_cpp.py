@@ -129,6 +129,7 @@ def test_a_build_with_more_copies():
 # Rows that are packed for processors
 
 
+@pytest.mark.slow
 def test_repacked_experts_are_not_copied():
     """-rtr: 256 experts of Q4_K, which a GPU does not multiply once their rows are packed."""
     plain, packed = (

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import weighbridge
+from tests.code import parsed
 from weighbridge.engines.table import ENGINES, FOLDERS
 
 HOUSE = Path(weighbridge.__file__).parent
@@ -37,7 +38,7 @@ def home(path):
 
 def imported(path):
     """What of engines/ a file imports, by the first word."""
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(parsed(path.read_text())):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(
             "weighbridge.engines"
         ):
@@ -99,7 +100,7 @@ NAMES = {name for name in FOLDERS if name != "transformers"} | {
 
 def spelled(path):
     """Constants of a file that are the very name of an engine."""
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(parsed(path.read_text())):
         if isinstance(node, ast.Constant) and node.value in NAMES:
             yield node.value
 
@@ -140,7 +141,7 @@ ASKED = re.compile(r"version|release|build|number")
 
 def gates(path):
     """Lines that compare a version with a number that stands in the line, or in the file."""
-    tree = ast.parse(path.read_text())
+    tree = parsed(path.read_text())
     own = {
         target.id
         for node in tree.body

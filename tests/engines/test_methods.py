@@ -16,6 +16,7 @@ def weights(found):
     return part(found.devices[0].phases[0], "weights")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("engine", "name"), [(engine, name) for engine, kind in ENGINES.items() for name in kind.online]
 )

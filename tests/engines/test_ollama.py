@@ -296,6 +296,7 @@ def test_values_are_packed_with_flash_attention_alone():
         asked(kv_cache_dtype="q8_0", flash_attn="off")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "workload",
     [

@@ -200,6 +200,7 @@ def test_several_chips_without_memory_of_their_own_are_several_machines():
     assert "on one of 4 machines" in weighbridge.train("llama-3.2-1b", **asked).verdict.host.reason
 
 
+@pytest.mark.slow
 def test_the_report_has_both_halves():
     found = weighbridge.load(LLAMA, gpu="4090", ram=64 * GIB)
     half = found.to_dict()["verdict"]["host"]

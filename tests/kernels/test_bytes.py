@@ -39,6 +39,7 @@ def test_flash_splits_the_keys_of_a_single_query():
     assert attention.flash_forward(SHAPE, 0.0, A100) == []
 
 
+@pytest.mark.slow
 @given(st.integers(1, 2000), st.integers(1, 400), st.integers(1, 300))
 def test_splits_never_exceed_what_there_is(blocks, processors, key_blocks):
     n = attention.splits(blocks, processors, key_blocks)

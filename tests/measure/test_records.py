@@ -137,6 +137,7 @@ def test_a_script_that_gives_up(tmp_path, monkeypatch):
 # Processes
 
 
+@pytest.mark.slow
 def test_a_function_apart():
     assert apart("operator:add", 2, 3) == 5
 

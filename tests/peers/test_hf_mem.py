@@ -125,6 +125,7 @@ def header_of(path, size):
         file.truncate(8 + size + size_of(packings.plain()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", range(99_990, 100_011))
 def test_headers_around_the_first_read(hub, size):
     folder = hub.root / "headers" / str(size)

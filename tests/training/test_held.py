@@ -29,6 +29,7 @@ def test_logits_live_through_the_step_where_a_variable_holds_them(framework, eac
     assert held == pytest.approx(each * LOGITS, abs=1024)
 
 
+@pytest.mark.slow
 def test_and_through_the_next_forward():
     plain, trainer = (report(framework=name) for name in ("plain", "trainer"))
     assert part(plain, "forward", "logits") == pytest.approx(2 * LOGITS, abs=1024)
@@ -37,11 +38,13 @@ def test_and_through_the_next_forward():
     assert next(loss) > next(loss)
 
 
+@pytest.mark.slow
 def test_an_accumulation_holds_those_of_the_micro_batch_before():
     found = report(framework="plain", gradient_accumulation=2)
     assert part(found, "backward", "logits") >= 2 * LOGITS
 
 
+@pytest.mark.slow
 def test_lightnings_gradients_live_through_the_next_forward():
     """forward, zero_grad, backward: of all parameters, in float32."""
     late, usual = report(framework="lightning"), report(framework="trainer", precision="fp32")

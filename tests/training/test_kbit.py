@@ -25,6 +25,7 @@ def made(phase):
     return {c.name: c.bytes.expected for c in phase.components if c.name not in blocks}
 
 
+@pytest.mark.slow
 def test_pefts_recipe_doubles_what_is_not_packed():
     cast, plain = report(), report(kbit_upcast="none")
     assert cast.workload["kbit_upcast"] == "peft"

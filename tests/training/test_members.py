@@ -17,6 +17,7 @@ def of(name):
     return prepare(dict(catalogue.find(name).config))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MIXTURES)
 @pytest.mark.parametrize("form", ["nf4", "bnb-int8", "hqq-4bit-g64"])
 @pytest.mark.parametrize("major", [4, 5])

@@ -160,6 +160,7 @@ def test_more_tokens_never_take_less(kind, length, batch):
     assert peak(trained(kind, 1, seq_len=64 * length, batch_size=batch + 1)) >= peak(smaller)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["llama", "qwen3", "gemma3_text", "gpt2", "phi3", "cohere"])
 def test_checkpointing_never_takes_more_than_a_layer_besides(kind):
     more = {"pad_token_id": 0} if kind == "phi3" else {}

@@ -84,6 +84,7 @@ def test_by_hand():
     assert paged_out([Bytes(10, 20, 30)], 50, None) == Bytes(0, 25, 50)
 
 
+@pytest.mark.slow
 def test_margins_come_before_pages():
     """What is paged fills the room that all else leaves with its margins, for a report and for
     published figures."""

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import weighbridge.training
+from tests.code import parsed
 
 ROOT = Path(weighbridge.training.__file__).parent
 PACKAGE = "weighbridge.training."
@@ -31,7 +32,7 @@ def room(name: str) -> str:
 
 def imports(source: str) -> Iterator[str]:
     """What a module imports of training, but for types alone."""
-    tree = ast.parse(source)
+    tree = parsed(source)
     types = {
         inner
         for node in ast.walk(tree)

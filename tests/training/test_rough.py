@@ -72,6 +72,7 @@ def within(name, **settings):
 SETTINGS = ({}, {"method": "lora"}, {"batch_size": 4, "checkpointing": "full"})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
 def test_the_interval_holds_what_a_small_class_takes(settings):
     assert within("gpt2", seq_len=128, **settings)

@@ -137,6 +137,7 @@ def copied(report):
     return sum(c.bytes.low for c in load.components if c.name == "weights")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "settings",
     [
@@ -250,6 +251,7 @@ def test_micro_batches_of_zero_2_have_their_parts_twice():
     assert most(four, "gradients", phase="step") == most(one, "gradients", phase="step")
 
 
+@pytest.mark.slow
 def test_what_zero_3_gathers_has_blocks_of_its_own():
     """A stream's blocks serve no other: an interval of a fifth says what their order may add."""
     report = seven(shard="zero3", precision="bf16-mixed")
@@ -269,6 +271,7 @@ def test_a_model_that_is_on_the_device_before_zero_3_is_whole_there():
     assert most(usual, "weights", phase="load") < 2 * SEVEN / 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shard", ["zero3", "fsdp1", "fsdp2"])
 def test_adapters_are_shared_out_like_the_rest(shard):
     """FSDP has float32 parts, ZeRO-3 16-bit ones with a float32 copy; of each rank an eighth, and
@@ -298,6 +301,7 @@ def test_a_head_that_is_the_embedding_is_one_parameter(shard):
 FULL = {"method": "lora", "lora_targets": ("q_proj",), "shard": "fsdp2", "precision": "bf16-mixed"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("version", "frozen"), [("1.6", 4), ("1.12.0", 4), ("1.13", 2), ("1.14", 2), (None, 2)]
 )

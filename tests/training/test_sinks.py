@@ -37,6 +37,7 @@ def test_flash_grows_with_the_tokens(saved):
     assert saved[None, 2 * LENGTH] > 2.5 * saved[None, LENGTH]
 
 
+@pytest.mark.slow
 def test_the_report_says_that_sinks_are_not_trained():
     assert any("sinks" in said for said in report("flash", 16).warnings)
 

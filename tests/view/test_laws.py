@@ -63,6 +63,7 @@ def test_the_headline_is_the_verdict(report):
         assert head.has == report.verdict.usable_bytes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [60, 80, 120])
 def test_no_line_is_wider_than_the_terminal(report, width):
     found = screen(report)

@@ -36,6 +36,7 @@ def test_a_row_names_the_one_card_that_its_remedies_name(capsys):
     assert "nothing on one card" not in out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("setting", ["optimizer", "optim_args", "lora_targets"])
 def test_a_value_that_every_taker_refuses_is_wrong_whatever_the_exit_code_is_about(small, setting):
     flag = f"--{setting.replace('_', '-')}"
@@ -43,6 +44,7 @@ def test_a_value_that_every_taker_refuses_is_wrong_whatever_the_exit_code_is_abo
         small.fit(gpu="3060", remedies=False, **{setting: "banana"})
 
 
+@pytest.mark.slow
 def test_a_format_that_nobody_knows_is_wrong_though_full_training_does_not_take_it(small):
     with pytest.raises(UsageError, match="'banana' is not a format"):
         small.fit(gpu="3060", remedies=False, quantization="banana", for_="train")

@@ -2,6 +2,7 @@
 
 from io import StringIO
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
@@ -23,6 +24,7 @@ def printed(*things, width):
 TEXT = st.text(alphabet=st.sampled_from("ab cde  fgh-·模😀é"), max_size=60)
 
 
+@pytest.mark.slow
 @given(TEXT, st.integers(2, 50))
 @settings(max_examples=100)
 def test_text_is_broken_where_rich_breaks_it(text, width):

@@ -55,6 +55,7 @@ def answered(desk, path, **workload):
         file = file_of(path, sent[-1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["model.gguf", "model.safetensors", "config.json"])
 def test_the_answer_is_that_of_the_whole_file(folder, tmp_path, name, monkeypatch):
     path = folder / name

@@ -51,6 +51,7 @@ def test_every_form_of_every_answer(desk, of, form):
     assert "/" in found["type"]
 
 
+@pytest.mark.slow
 def test_json_is_what_the_command_line_prints(desk):
     report = json.loads(ask(desk, task="export", of=ONE, form="json")["text"])
     assert report == json.loads(json.dumps(Requests().answer(json.dumps(ONE))))

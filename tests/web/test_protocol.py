@@ -105,6 +105,7 @@ def test_an_answer_that_looked_for_nothing_says_nothing_of_what_helps(desk, task
     assert "No change was found" not in json.dumps(told["screen"])
 
 
+@pytest.mark.slow
 def test_where_a_search_found_nothing_that_is_said(desk):
     workload = {"gpu_memory": "1GiB", "engine": "vllm"}
     told = ask(desk, task="infer", model="llama-3.1-405b", workload=workload)

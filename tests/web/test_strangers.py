@@ -29,6 +29,7 @@ def ask(desk, model, token=None, **workload):
     return desk.answer(json.dumps(told if token is None else {**told, "token": token}))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ours", [True, False])
 def test_a_token_opens_what_it_may_and_only_for_who_has_it(gated, ours):
     desk = AskDesk(ours=ours)
