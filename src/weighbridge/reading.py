@@ -394,7 +394,8 @@ def _short(name: str) -> str:
     path = PurePath(name)
     if not path.is_absolute() and len(path.parts) == 2:
         return name
-    return path.parent.name if path.name in ("config.json", "params.json") else path.name
+    named = path.parent.name if path.name in ("config.json", "params.json") else ""
+    return named or path.name
 
 
 def _is_gguf(entry: SourceFile) -> bool:

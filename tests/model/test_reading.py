@@ -398,3 +398,10 @@ def test_an_encoder_without_its_decoder(tmp_path, names, more, cls):
     assert found.parts[0].blueprint.cls == cls
     held = {p.name.partition(".")[0] for p in found.parts[0].blueprint.counted}
     assert ("decoder" in held) is (cls != "T5EncoderModel")
+
+
+def test_a_config_of_the_current_folder_has_a_name(tmp_path, monkeypatch):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "gpt2"}))
+    monkeypatch.chdir(tmp_path)
+    names = {weighbridge.load(typed).model.name for typed in ("./config.json", "config.json")}
+    assert names == {"config.json"}

@@ -122,7 +122,7 @@ def test_text_inside_a_larger_class(outer, change):
     vision = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
     model = oracle.build({"model_type": outer, "text_config": text, "vision_config": vision}, cls)
     theirs = {n: s for n, s in oracle.tensors(model).items() if n.startswith(at)}
-    params = family(inner).body(Config(text), at)
+    params = family(inner).tensors(Config(text), at)
     ours = {p.name: p.shape for p in told(params)}
     assert ours == {n: s for n, s in theirs.items() if not n.startswith("model.vision")}
     kept = oracle.buffers(model.model.language_model).values()
