@@ -42,7 +42,13 @@ def sentences():
         weighbridge.fit("vit-base-patch16-224", gpu="t4"),
         weighbridge.fit("7B", gpu="4090", max="model-size"),
     ]
-    infers = [weighbridge.infer("resnet-50"), weighbridge.infer("mixtral")]
+    infers = [
+        weighbridge.infer("resnet-50"),
+        weighbridge.infer("mixtral"),
+        weighbridge.infer("llama3.1:8b", engine="ollama", gpu="4090"),
+        weighbridge.infer("llama3.1:8b"),
+        weighbridge.infer("qwen3-8b", engine="mlx", gpu="m4 pro 24gb"),
+    ]
     found = {q.reason for f in fits for q in f.questions}
     found |= {line for f in (*fits, *infers) for line in f.warnings}
     found |= {f.solved.note for f in fits if f.solved is not None}

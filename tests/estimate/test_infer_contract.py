@@ -435,7 +435,7 @@ def test_a_check_needs_a_device(weighbridge):
     ("workload", "words"),
     [
         ({"engine": "vlm"}, ["'vlm'", "vllm"]),
-        ({"engine": "ollama"}, ["not yet", "llama.cpp"]),
+        ({"engine": "lmdeploy"}, ["not yet", "vllm"]),
         ({"engine": "tgi"}, ["not yet", "vllm"]),
         ({"engine_version": "newest"}, ["--engine-version", "'newest'"]),
         ({"engine": "vllm", "n_gpu_layers": 3}, ["--n-gpu-layers", "llama.cpp", "vllm"]),
