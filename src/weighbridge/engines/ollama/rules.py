@@ -51,7 +51,8 @@ ALONE = frozenset(  # architectures that answer one request at a time
         *("lfm2moe", "nemotron_h", "nemotron_h_moe", "nemotron_h_omni"),
     )
 )
-NO_FLASH, FLASH_SINCE = (7, 2), (6, 0)  # ml/device.go (cudaFlashAttentionSupported)
+FLASH_SINCE = (6, 0)  # ml/device.go (cudaFlashAttentionSupported)
+NO_FLASH = (7, 2)  # the same: Xavier, which is newer and has none
 USUAL = "Q4_K_M"  # what a tag without a format names, and `ollama create -q` in its documentation
 
 
