@@ -11,8 +11,9 @@ from weighbridge.arch.compose import Inner, composite
 from weighbridge.arch.config import Config
 from weighbridge.arch.decoder import stack, two_norms
 from weighbridge.arch.heads import DECODER_HEADS
+from weighbridge.arch.llama import LlamaSwitches, attention
+from weighbridge.arch.modules import below
 from weighbridge.arch.rotary import head_dim, rotary
-from weighbridge.arch.written import Switches, attention
 
 VQ = Inner(path="vqmodel.", config="vq_config", label="vision tower")
 
@@ -30,7 +31,7 @@ def text(c: Config, at: str) -> Iterator[Param]:
 
     def layer(c: Config, at: str, _: int) -> Iterator[Param]:
         width, inner = c.num("hidden_size"), c.num("intermediate_size")
-        yield from attention(c, f"{at}self_attn.", Switches(qkv_bias=bias, o_bias=bias))
+        yield from below(at, attention(c, LlamaSwitches(qkv_bias=bias, o_bias=bias)))
         yield from head_norms(c, f"{at}self_attn.")
         yield from gated_mlp(f"{at}mlp", width, inner, bias=mlp_bias)
         yield from two_norms(c, at)

@@ -15,11 +15,12 @@ from weighbridge.arch.compose import Inner, composite, nested, text_head
 from weighbridge.arch.config import Config
 from weighbridge.arch.decoder import stack, two_norms
 from weighbridge.arch.heads import DECODER_HEADS
+from weighbridge.arch.llama import LlamaSwitches, attention
+from weighbridge.arch.modules import below
 from weighbridge.arch.qwen_vl import rotary as vision_rotary
 from weighbridge.arch.rotary import rotary
 from weighbridge.arch.sparse import RoutedExperts, each
 from weighbridge.arch.vision import layernorm, scaled
-from weighbridge.arch.written import Switches, attention
 
 TEXT = Inner(
     path="language_model.",
@@ -81,7 +82,7 @@ def text(c: Config, at: str) -> Iterator[Param]:
 
     def layer(c: Config, at: str, i: int) -> Iterator[Param]:
         width, inner = c.num("hidden_size"), c.num("intermediate_size")
-        yield from attention(c, f"{at}self_attn.", Switches(qkv_bias=bias, o_bias=bias))
+        yield from below(at, attention(c, LlamaSwitches(qkv_bias=bias, o_bias=bias)))
         if sparse[i]:
             yield from moe(c, f"{at}mlp.")
         else:

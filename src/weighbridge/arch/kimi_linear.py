@@ -9,7 +9,7 @@ Source: transformers 5.23 models/{kimi_linear,bailing_hybrid}/modeling_*.py, con
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from weighbridge.arch.blueprint import Buffer, Family, Param, conv, gated_mlp, linear, norm
+from weighbridge.arch.blueprint import Buffer, Family, Param, conv, linear, norm
 from weighbridge.arch.config import Config
 from weighbridge.arch.decoder import BEFORE, DecoderNames, kinds, tree
 from weighbridge.arch.deepseek import latent, latent_rotary
@@ -29,11 +29,8 @@ from weighbridge.arch.sparse import (
     RoutedExperts,
     by_kinds,
     correction,
-    each,
-    fed,
     moe,
     routed,
-    router,
 )
 from weighbridge.errors import UnsupportedError
 
@@ -105,13 +102,8 @@ def kimi_delta(c: Config) -> Submodule:
 
 
 def kimi_moe(c: Config) -> Submodule:
-    width, e, shared, path = c.num("hidden_size"), choice(c), shared_size(c), "block_sparse_moe"
-    return submodule(
-        router(f"{path}.gate", e.count, width),
-        each(f"{path}.experts", width, e, NUMBERED),
-        gated_mlp(f"{path}.shared_experts", width, shared),
-        feed=fed(e, shared=shared),
-    )
+    width, path = c.num("hidden_size"), "block_sparse_moe."
+    return moe(path, width, choice(c), shared=shared_size(c), names=NUMBERED)
 
 
 def kimi_linear(c: Config) -> Decoder:

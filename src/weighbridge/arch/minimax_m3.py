@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from weighbridge.arch.attention import Indexer
-from weighbridge.arch.blueprint import Buffer, Family, gated_mlp, linear, norm
+from weighbridge.arch.blueprint import Buffer, Family, linear, norm
 from weighbridge.arch.config import Config
 from weighbridge.arch.decoder import BEFORE, kinds, tree
 from weighbridge.arch.heads import DECODER_HEADS
@@ -26,7 +26,7 @@ from weighbridge.arch.modules import (
     submodule,
 )
 from weighbridge.arch.rotary import partly_rotary
-from weighbridge.arch.sparse import NUMBERED, correction, each, fed, routed, router
+from weighbridge.arch.sparse import NUMBERED, correction, moe, routed
 
 INDEXED = "minimax_m3_sparse"
 SIZES = {"index_n_heads": "sparse_num_index_heads", "index_head_dim": "sparse_index_dim"}
@@ -79,15 +79,10 @@ def indexed(c: Config) -> Submodule:
     )
 
 
-def moe(c: Config) -> Submodule:
+def experts(c: Config) -> Submodule:
     e, width = routed(c, "num_local_experts", "intermediate_size"), c.num("hidden_size")
-    shared, path = c.num("shared_intermediate_size"), "block_sparse_moe."
-    return submodule(
-        router(f"{path}gate", e.count, width),
-        each(f"{path}experts", width, e, NUMBERED),
-        gated_mlp(f"{path}shared_experts", width, shared),
-        feed=fed(e, shared=shared),
-    )
+    shared = c.num("shared_intermediate_size")
+    return moe("block_sparse_moe.", width, e, shared=shared, names=NUMBERED)
 
 
 def minimax_m3(c: Config) -> Decoder:
@@ -96,7 +91,7 @@ def minimax_m3(c: Config) -> Decoder:
     def layer(kind: tuple[bool, bool]) -> Submodules:
         width = c.num("hidden_size")
         mixer = indexed(c) if kind[0] else attention(c, LlamaSwitches(qk_norm=True))
-        feed = moe(c) if kind[1] else gated("mlp", width, c.num("dense_intermediate_size"))
+        feed = experts(c) if kind[1] else gated("mlp", width, c.num("dense_intermediate_size"))
         return (mixer, feed, normed(width, *BEFORE))
 
     picks = [kind == INDEXED for kind in mixers(c)]

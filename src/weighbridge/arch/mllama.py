@@ -15,9 +15,9 @@ from weighbridge.arch.clip import patch_kernel, side
 from weighbridge.arch.compose import SIDE_BY_SIDE, TEXT, Inner, composite, nested, text_head
 from weighbridge.arch.config import Config
 from weighbridge.arch.heads import causal_lm
-from weighbridge.arch.llama import rotary
+from weighbridge.arch.llama import LlamaSwitches, attention, rotary
+from weighbridge.arch.modules import below
 from weighbridge.arch.vision import layernorm
-from weighbridge.arch.written import Switches, attention
 
 RATIOS = 8  # len(MllamaVisionConfig.supported_aspect_ratios)
 CROSS = (3, 8, 13, 18, 23, 28, 33, 38)  # MllamaTextConfig.__post_init__
@@ -66,11 +66,11 @@ def vision(c: Config, at: str) -> Iterator[Param]:
 def text_layer(c: Config, at: str, *, cross: bool) -> Iterator[Param]:
     width = c.num("hidden_size")
     if cross:
-        yield from attention(c, f"{at}cross_attn.", Switches(qk_norm=True))
+        yield from below(at, attention(c, LlamaSwitches(qk_norm=True), "cross_attn."))
         yield Param(f"{at}cross_attn_attn_gate", (1,), "other")
         yield Param(f"{at}cross_attn_mlp_gate", (1,), "other")
     else:
-        yield from attention(c, f"{at}self_attn.", Switches())
+        yield from below(at, attention(c, LlamaSwitches()))
     yield from gated_mlp(f"{at}mlp", width, c.num("intermediate_size"))
     yield from norm(f"{at}input_layernorm", width)
     yield from norm(f"{at}post_attention_layernorm", width)

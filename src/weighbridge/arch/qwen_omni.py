@@ -23,13 +23,13 @@ from weighbridge.arch.blueprint import (
 from weighbridge.arch.compose import Inner, composite, text_head
 from weighbridge.arch.config import Config
 from weighbridge.arch.decoder import two_norms
+from weighbridge.arch.llama import LlamaSwitches, attention
 from weighbridge.arch.modules import below, gated
 from weighbridge.arch.qwen_moe import moe_and_shared, qwen3_attention
 from weighbridge.arch.qwen_vl import rotary as vision_rotary
 from weighbridge.arch.qwen_vl import vision2_5, vision3
 from weighbridge.arch.rotary import rotary
 from weighbridge.arch.vision import layernorm, nothing
-from weighbridge.arch.written import Switches, attention
 
 # Towers
 
@@ -102,7 +102,7 @@ def talker2_5(c: Config, at: str) -> Iterator[Param]:
     yield from embedding(f"{at}model.embed_tokens", c.num("vocab_size"), read)
     for i in range(c.layers("num_hidden_layers")):
         path = f"{at}model.layers.{i}."
-        yield from attention(c, f"{path}self_attn.", Switches(qkv_bias=True))
+        yield from below(path, attention(c, LlamaSwitches(qkv_bias=True)))
         yield from gated_mlp(f"{path}mlp", width, c.num("intermediate_size"))
         yield from two_norms(c, path)
     yield from norm(f"{at}model.norm", width)

@@ -83,10 +83,17 @@ def stacked_pair(
     yield from stacked(f"{path}.down_proj", down, e)
 
 
-def block(at: str, width: int, e: RoutedExperts, *, shared: int | None = None) -> Iterator[Param]:
+def block(
+    at: str,
+    width: int,
+    e: RoutedExperts,
+    *,
+    shared: int | None = None,
+    names: tuple[str, str, str] = GATED,
+) -> Iterator[Param]:
     """The commonest names: gate, experts.N and, with a size, shared_experts."""
     yield from router(f"{at}gate", e.count, width)
-    yield from each(f"{at}experts", width, e)
+    yield from each(f"{at}experts", width, e, names)
     if shared is not None:
         yield from gated_mlp(f"{at}shared_experts", width, shared)
 
@@ -99,9 +106,17 @@ def fed(e: RoutedExperts, *, shared: int = 0, gated: bool = True, inputs: int = 
     return Experts(count=count, top_k=k, width=e.inner, gated=gated, shared=shared, inputs=inputs)
 
 
-def moe(path: str, width: int, e: RoutedExperts, *, shared: int | None = None) -> Submodule:
+def moe(
+    path: str,
+    width: int,
+    e: RoutedExperts,
+    *,
+    shared: int | None = None,
+    names: tuple[str, str, str] = GATED,
+) -> Submodule:
     """`block` as a part of a layer."""
-    return submodule(block(path, width, e, shared=shared), feed=fed(e, shared=shared or 0))
+    params = block(path, width, e, shared=shared, names=names)
+    return submodule(params, feed=fed(e, shared=shared or 0))
 
 
 # Which layers have experts: the rules that configs use.
