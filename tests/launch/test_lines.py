@@ -462,7 +462,7 @@ def test_what_cannot_be_read_is_one_line(command, says):
 
 
 @pytest.mark.parametrize(
-    "program", ["ollama run x", "text-generation-launcher --model-id a/b", "llama-bench -m x"]
+    "program", ["lmdeploy serve x", "text-generation-launcher --model-id a/b", "llama-bench -m x"]
 )
 def test_other_programs_are_not_yet(program):
     with pytest.raises(UnsupportedError, match="nearest is"):

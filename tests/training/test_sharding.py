@@ -220,6 +220,12 @@ def test_parts_of_zero_3_are_stepped_in_groups():
     assert most(report, "gradients", phase="step") - own == pytest.approx(6 * 10**8, rel=0.001)
 
 
+def test_groups_of_zero_3_that_nobody_can_follow_are_refused():
+    """842 million numbers, 16 at a time, would be 53 million groups and as many tensors."""
+    with pytest.raises(UsageError, match=r"--zero-sub-group-size 16: .*at least 42,115"):
+        seven(zero_sub_group_size=16, shard="zero3", precision="bf16-mixed")
+
+
 @pytest.mark.slow
 def test_states_of_deepspeed_are_made_at_the_first_step():
     """Up to 0.13.1 a step without gradients made them with the engine."""

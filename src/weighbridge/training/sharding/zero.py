@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, final
 from weighbridge.autograd.machine import Machine
 from weighbridge.autograd.tensors import ELSEWHERE, Computed, LeafTensor, Tensor, TensorStorage
 from weighbridge.dtypes import FLOAT32, DType
+from weighbridge.errors import UsageError
 from weighbridge.training.modules import Module, below
 from weighbridge.training.sharding.around import Around, passing
 from weighbridge.units import ceil_div
@@ -72,6 +73,7 @@ class ZeroOptions:
 
 EAGER = (0, 13, 2)  # the first that leaves the states to the first step
 FLATTENS = (0, 19)  # stage_1_and_2.py, since 37e232fa
+MOST_GROUPS = 20_000  # of numbers that are stepped at once: each is followed, in some seconds
 HEAD = "head"
 GATHER, SCATTER = 1, 2  # streams, whose blocks nothing else takes
 
@@ -160,6 +162,12 @@ class Zero(Around):
     def _cut(self, own: int) -> Iterator[LeafTensor]:
         """The part is stepped in groups."""
         each = self.how.sizes.sub_group if self.how.stage == 3 else own
+        if ceil_div(own, each) > MOST_GROUPS:
+            raise UsageError(
+                f"--zero-sub-group-size {each}: {own:,} numbers of a rank are stepped in "
+                f"{ceil_div(own, each):,} groups, {MOST_GROUPS:,} are followed at most; give at "
+                f"least {ceil_div(own, MOST_GROUPS):,}"
+            )
         for start in range(0, own, each):
             yield LeafTensor(f"partition {start}", (min(each, own - start),), FLOAT32, None)
 
