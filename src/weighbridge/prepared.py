@@ -327,8 +327,8 @@ class Prepared:
         found = line(TrainerRun(report.workload, w, self._loads(), report.model.architecture))
         count = 1 if v is None else v.count
         note = found.why or start(count)
-        told = {"launch": found.text or None, "launch_note": note or None}
-        return replace(report, derived={**report.derived, **told})
+        derived = report.derived | {"launch": found.text or None, "launch_note": note or None}
+        return replace(report, derived=derived)
 
     def fit(self, *, remedies: bool = True, **settings: Any) -> "Fit":
         """Whether it fits an accelerator: for loading, inference, LoRA, QLoRA and full training.

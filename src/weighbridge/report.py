@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from weighbridge._version import __version__
+from weighbridge.derived import DerivedFacts
 from weighbridge.memory import LEVELS, Bytes, Component, Device, Exact, Phase, compared
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ class Report:
     model: ModelFacts
     workload: Mapping[str, Any]
     devices: tuple[Device, ...]
-    derived: Mapping[str, Any] = field(default_factory=dict)
+    derived: DerivedFacts = field(default_factory=DerivedFacts)
     table: tuple[Row, ...] = ()
     verdict: "Verdict | None" = None
     warnings: tuple[str, ...] = ()

@@ -4,6 +4,8 @@ The lists are written out here, and not read from the code, so that a change of 
 """
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +13,7 @@ import weighbridge
 from tests import packings
 from tests.contract.conftest import BYTES, LISTED, REPORT, check, made
 from tests.packings import CONFIG, PARAMETERS
+from weighbridge.derived import DerivedFacts
 
 
 def test_keys_and_types(report):
@@ -220,3 +223,9 @@ def test_every_format_can_be_asked_for(name):
 def test_every_plain_dtype_can_be_asked_for(name):
     (weights, *_) = weighbridge.load(CONFIG, dtype=name).devices[0].phases[0].components
     assert weights.bytes.expected == PARAMETERS * PLAIN[name] // 8
+
+
+def test_every_derived_fact_is_documented():
+    page = (Path(__file__).parents[2] / "docs" / "report.md").read_text()
+    named = set(re.findall(r"`(\w+)`", page[page.index("| key of `derived`") :]))
+    assert set(DerivedFacts.__annotations__) - named == set()

@@ -13,6 +13,7 @@ model_executor/layers/quantization/; sglang 0.5.23 srt/configs/model_config.py
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
+from weighbridge.derived import DerivedFacts
 from weighbridge.dtypes import torch_dtype
 from weighbridge.engines.choosing import ASKED
 from weighbridge.engines.engine import Engine
@@ -133,7 +134,7 @@ def unwritten(s: Subject, w: Infer, engine: Engine) -> str:
     return found.why or ("a GGUF file is llama.cpp's" if found.file or found.quant else "")
 
 
-def facts(s: Subject, w: Infer, engine: Engine, line: str) -> dict[str, str]:
+def facts(s: Subject, w: Infer, engine: Engine, line: str) -> DerivedFacts:
     """The line, or why there is none."""
     why = unwritten(s, w, engine)
     return {"launch_note": f"no line to paste: {why}"} if why else {"launch": line}

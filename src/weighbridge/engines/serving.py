@@ -14,6 +14,7 @@ from weighbridge.arch.body import Body
 from weighbridge.arch.config import Config
 from weighbridge.arch.mixers import Layer
 from weighbridge.components.weights import FormatChoice, PlacedTensor, formats, tensors
+from weighbridge.derived import DerivedFacts
 from weighbridge.memory import Device, NamedBytes
 from weighbridge.model import Model, ModelPart
 from weighbridge.workload import Infer
@@ -97,7 +98,7 @@ class EngineAnswer:
 
     devices: tuple[Device, ...]
     settings: Mapping[str, Any]
-    derived: Mapping[str, Any] = field(default_factory=dict)
+    derived: DerivedFacts = field(default_factory=DerivedFacts)
     warnings: tuple[str, ...] = ()
     serves: Serves | None = None  # of an engine that takes a share of the card
 

@@ -107,7 +107,7 @@ def _allowed(report: Report, engine: str, then: Verdict | None) -> Report:
     variable = f"{ENGINES[engine].longer}=1"
     line = report.derived.get("launch")
     if line:
-        told = {**report.derived, "launch": line.removeprefix(f"{variable} ")}
+        told = report.derived | {"launch": line.removeprefix(f"{variable} ")}
         report = replace(report, derived=told)
     if then is None:
         return report

@@ -1,12 +1,13 @@
 """`infer`: what serving a model takes, by the rules of one engine."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
 from weighbridge import bounds, exact, host_fit, verdicts
 from weighbridge.components.unpacked_experts import told
+from weighbridge.derived import DerivedFacts, IntervalName
 from weighbridge.engines.serving import EngineAnswer, HeldBytes, SearchPoint, Subject
 from weighbridge.engines.subjects import subject
 from weighbridge.engines.table import Engine, engine, usual, version, written
@@ -29,7 +30,9 @@ UNBOUNDED = 1 << 20  # tokens: where a model names no end, the search stops here
 Setting = Literal["context", "batch_size"]
 LIMITED: tuple[Setting, ...] = ("context", "batch_size")
 MANY = 1 << 16  # requests: the search for the most at once stops here
-TOLD = {  # intervals beside the devices' own, and the published figure that each is
+TOLD: Mapping[
+    IntervalName, tuple[str, str]
+] = {  # intervals beside the devices' own, and the published figure that each is
     "serving_interval": (bounds.PEAK, "driver"),
     "available_kv_cache_interval": ("kv_available", "component"),
 }
@@ -188,20 +191,19 @@ def widened(
     """Return the answer with the margins of such runs, in devices and in the intervals that follow
     from them."""
     several = sum(d.kind == "gpu" for d in answer.devices) > 1
-    told = {
-        name: list(
-            bounds.around(Bytes(*answer.derived[name]), like, *figure, several=several, table=table)
-        )
-        for name, figure in TOLD.items()
-        if answer.derived.get(name) is not None
-    }
+    told = answer.derived.copy()
+    for name, figure in TOLD.items():
+        own = told.get(name)
+        if own is not None:
+            around = bounds.around(Bytes(*own), like, *figure, several=several, table=table)
+            told[name] = list(around)
     serves = answer.serves
     if serves is not None and serves.changed:
         serves = replace(serves, changed=bounds.widened(serves.changed, like, table))
     return replace(
         answer,
         devices=bounds.widened(answer.devices, like, table),
-        derived={**answer.derived, **told},
+        derived=told,
         serves=serves,
     )
 
@@ -253,7 +255,7 @@ def _effective(s: Subject, w: Infer, kind: Engine, number: str) -> dict[str, Any
     }
 
 
-def _derived(s: Subject, answer: EngineAnswer, missing: tuple[str, ...]) -> dict[str, Any]:
+def _derived(s: Subject, answer: EngineAnswer, missing: tuple[str, ...]) -> DerivedFacts:
     return {
         "dtype_from": s.why,
         "as_stored": s.choice.as_stored,
@@ -271,15 +273,19 @@ def _limits(
     answer: EngineAnswer,
     budget: "Budget | None",
     wanted: Sequence[Setting],
-) -> dict[str, Any]:
+) -> DerivedFacts:
     """How far context and batch can go on the device, each with all else as it was asked; null
     where something is not counted."""
     if budget is None:
         return {}
     own = any(d.taken is not None for d in answer.devices)  # an engine's share decides
     if uncounted.of_subject(s, w):
-        names = ("largest_context", "largest_batch_size", "searched_to")
-        return dict.fromkeys((*names, *(() if own else ("kv_cache_tokens", "max_concurrency"))))
+        unknown: DerivedFacts = {
+            "largest_context": None,
+            "largest_batch_size": None,
+            "searched_to": None,
+        }
+        return unknown if own else unknown | {"kv_cache_tokens": None, "max_concurrency": None}
 
     def longer(n: int) -> bool:
         return _holds(replace(s, context=n), _of_length(w, n), kind, budget)
@@ -292,16 +298,16 @@ def _limits(
     quick = _quick(s, w, kind, budget)
     by_length = None if quick is None else lambda n: quick(SearchPoint(n, _prompt(w, n), batch))
     by_batch = None if quick is None else lambda n: quick(SearchPoint(s.context, w.prompt_len, n))
-    found: dict[str, Any] = {}
+    found: DerivedFacts = {}
     if "context" in wanted:
         found["largest_context"] = largest(longer, tokens, near=s.context, quick=by_length)
     if "batch_size" in wanted:
         found["largest_batch_size"] = largest(more, most, near=batch, quick=by_batch)
     found["searched_to"] = {"context": tokens, "batch_size": most}
-    if own or "batch_size" not in wanted:
-        return found
-    held = found["largest_batch_size"]
-    return found | {"kv_cache_tokens": held * s.context, "max_concurrency": float(held)}
+    held = found.get("largest_batch_size")
+    if not own and held is not None:
+        found |= {"kv_cache_tokens": held * s.context, "max_concurrency": float(held)}
+    return found
 
 
 def _of_length(w: Infer, context: int) -> Infer:

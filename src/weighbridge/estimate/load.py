@@ -17,6 +17,7 @@ from weighbridge.components.weights import (
     volatile_bytes,
     weight_bytes,
 )
+from weighbridge.derived import DerivedFacts
 from weighbridge.engines.choosing import Decision, by_transformers, decide, native_dtype
 from weighbridge.engines.table import record, usual
 from weighbridge.engines.transformers import loading as transformers
@@ -262,7 +263,7 @@ def _download(
     return nbytes
 
 
-def derived(model: Model, decisions: Mapping[str, Decision], major: int) -> dict[str, object]:
+def derived(model: Model, decisions: Mapping[str, Decision], major: int) -> DerivedFacts:
     """What follows from the model and is no setting."""
     unloaded = [t for part in model.parts for t in part.unloaded]
     return {

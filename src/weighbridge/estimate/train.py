@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from weighbridge import bounds, exact, host_fit, verdicts
 from weighbridge.components.device import OPEN
 from weighbridge.components.weights import FormatChoice
+from weighbridge.derived import DerivedFacts
 from weighbridge.engines.serving import Subject
 from weighbridge.engines.subjects import subject
 from weighbridge.engines.table import usual, version, written
@@ -60,7 +61,7 @@ def train(model: Model, w: Train) -> Report:
         model=facts(model),
         workload=_effective(asked, w, p, written(number)) | dict(found.settings),
         devices=found.devices,
-        derived=_derived(asked, missing) | dict(found.derived) | _condition(said_no),
+        derived=_derived(asked, missing) | found.derived | _condition(said_no),
         verdict=host_fit.both(
             judged,
             found.devices,
@@ -75,7 +76,7 @@ def train(model: Model, w: Train) -> Report:
     )
 
 
-def _condition(said: str) -> dict[str, Any]:
+def _condition(said: str) -> DerivedFacts:
     """Return what the verdict rests on where the launch is refused as asked."""
     return {"runs_only": said} if said else {}
 
@@ -263,7 +264,7 @@ def _adapters(p: TrainingPlan) -> dict[str, Any]:
     }
 
 
-def _derived(s: Subject, missing: tuple[str, ...]) -> dict[str, Any]:
+def _derived(s: Subject, missing: tuple[str, ...]) -> DerivedFacts:
     return {
         "dtype_from": s.why,
         "as_stored": s.choice.as_stored,

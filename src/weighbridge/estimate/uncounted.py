@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from weighbridge.arch import towers
 from weighbridge.arch.table import differs
+from weighbridge.derived import DerivedFacts
 from weighbridge.engines.serving import Subject
 from weighbridge.engines.table import record
 from weighbridge.judged import Verdict
@@ -46,14 +47,19 @@ def weights_alone(model: Model, w: Infer, missing: str) -> Report:
     asked = Load(**{name: getattr(w, name) for name in (*names, *where)})
     found = load(model, asked, formats=False)
     settings = {"context": w.context, "batch_size": w.batch_size or 1}
-    derived = {
-        name: found.derived[name] for name in ("dtype_from", "as_stored", "volatile_buffer_bytes")
+    derived: DerivedFacts = {
+        "dtype_from": found.derived["dtype_from"],
+        "as_stored": found.derived["as_stored"],
+        "volatile_buffer_bytes": found.derived["volatile_buffer_bytes"],
+        "context_from": "",
+        "longest_context": None,
+        "not_counted": [missing],
     }
     return replace(
         found,
         task="infer",
         workload={**found.workload, **settings},
-        derived={**derived, "context_from": "", "longest_context": None, "not_counted": [missing]},
+        derived=derived,
         table=(),
         verdict=None if found.verdict is None else judged(found.verdict, (missing,)),
         warnings=(*found.warnings, *warnings((missing,))),

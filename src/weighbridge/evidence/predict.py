@@ -13,6 +13,7 @@ from functools import cache
 from typing import Any
 
 from weighbridge import bounds
+from weighbridge.derived import CountName, IntervalName
 from weighbridge.engines.serving import EngineAnswer
 from weighbridge.engines.subjects import subject
 from weighbridge.engines.table import ENGINES, engine, version
@@ -299,13 +300,13 @@ def _decoding(answer: EngineAnswer, record: PublishedFigure) -> Bytes:
     return _over(answer.devices, record.device, read_decoding)
 
 
-def _told(name: str, of: str = "") -> "Reader":
+def _told(name: CountName, of: IntervalName | None = None) -> "Reader":
     """A number of the engine's own log; its interval is in proportion to that of what it is made
     `of`, where that has one."""
 
     def read_told(answer: EngineAnswer, record: PublishedFigure) -> Bytes:
-        found = int(answer.derived[name])
-        bounds = answer.derived.get(of)
+        found = answer.derived[name] or 0
+        bounds = None if of is None else answer.derived.get(of)
         if bounds is None or not bounds[1]:
             return exactly(found)
         return Bytes(*(found * bound // bounds[1] for bound in bounds))
@@ -399,7 +400,7 @@ TASKS: Mapping[
 }
 Reader = Callable[[EngineAnswer, PublishedFigure], Bytes]
 WHOLE = ("weights", "buffers")
-ROOM = "available_kv_cache_interval"
+ROOM: IntervalName = "available_kv_cache_interval"
 READERS: Mapping[tuple[str, str], Reader] = {
     ("", "weights"): _part(*WHOLE),
     ("", "load"): _peak,

@@ -12,7 +12,7 @@ that fits behind one that does not is not looked for. `searched_to` is where it 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 from weighbridge.errors import UsageError
 from weighbridge.fitted import NAMES, Fit, Question, Solved
@@ -25,7 +25,10 @@ OF_TEXT = ("context", "seq-len", "users")  # what is solved for of a model that 
 UNBOUNDED = 1 << 20  # tokens: where a model names no end, as for the limits of a report
 REQUESTS = 1 << 16  # at once; sequences of a batch, too
 RANKS = 1 << 12  # of an adapter: more than the width of any layer that it is beside
-DERIVED = {"context": "largest_context", "batch_size": "largest_batch_size"}
+DERIVED: Mapping[str, Literal["largest_context", "largest_batch_size"]] = {
+    "context": "largest_context",
+    "batch_size": "largest_batch_size",
+}
 TENTHS = 10**8  # parameters of a step of the model's size: 0.1 B
 LARGEST = 10**5  # of those steps: a model of 10,000 B
 
@@ -128,7 +131,7 @@ def _bounds(report: Report, a: FitRequest, setting: str) -> SearchBounds:
     return SearchBounds(
         most=searched.get(setting, most),
         near=min(near, most),
-        guess=report.derived.get(DERIVED.get(setting, "")),
+        guess=report.derived.get(DERIVED[setting]) if setting in DERIVED else None,
     )
 
 

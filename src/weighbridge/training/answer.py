@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from weighbridge.components.device import context
+from weighbridge.derived import DerivedFacts
 from weighbridge.memory import Device
 from weighbridge.training.host import on_host
 from weighbridge.training.phases import beside, phases
@@ -27,7 +28,7 @@ class TrainingAnswer:
     devices: tuple[Device, ...]
     managed: int = 0  # bytes of states that the driver pages: on no device yet (paged.py)
     settings: Mapping[str, Any]
-    derived: Mapping[str, Any] = field(default_factory=dict)
+    derived: DerivedFacts = field(default_factory=DerivedFacts)
     warnings: tuple[str, ...] = ()
 
 
@@ -97,7 +98,7 @@ def _settings(p: TrainingPlan) -> dict[str, Any]:
     }
 
 
-def _derived(p: TrainingPlan, found: TrainingRun) -> dict[str, Any]:
+def _derived(p: TrainingPlan, found: TrainingRun) -> DerivedFacts:
     first = max(found.first.values(), key=lambda peak: peak.allocated)
     return {
         "trainable_parameters": found.trainable,

@@ -219,8 +219,9 @@ def _of_serving(s: ShownAnswer) -> Iterator[Fact]:
     for remedy in s.report.remedies:
         verdict, peak = s.say(VERDICTS[remedy.fits]), human(remedy.peak_bytes, s.unit)
         yield s.say("fact.remedy"), printable(f"{remedy.flags}: {verdict}, {peak}; {remedy.cost}")
-    if d.get("launch_note"):
-        yield s.say("fact.launch"), printable(d["launch_note"])
+    note = d.get("launch_note")
+    if note:
+        yield s.say("fact.launch"), printable(note)
     yield from _of_command(s, d.get("command"))
 
 
@@ -243,13 +244,13 @@ def _bounds(s: ShownAnswer) -> Iterator[Fact]:
         yield s.say("fact.longest"), s.say(key)
         return
     requests = s.say.some("requests.one", "requests.many", w["batch_size"])
-    tokens = f"{d['largest_context']:,}"
+    tokens, held = f"{d['largest_context']:,}", d["largest_batch_size"] or 0
     yield (
         s.say("fact.longest"),
         s.say(_end(s.report), tokens=tokens, requests=requests) + s.say(_held_by(s)),
     )
-    most = s.say.some("requests.one", "requests.many", d["largest_batch_size"])
-    open_end = d["largest_batch_size"] == d["searched_to"]["batch_size"] != w.get("max_num_seqs")
+    most = s.say.some("requests.one", "requests.many", held)
+    open_end = held == _searched_to(s.report, "batch_size") != w.get("max_num_seqs")
     key = "largest.most.more" if open_end else "largest.most"
     yield (
         s.say("fact.most"),
@@ -257,12 +258,18 @@ def _bounds(s: ShownAnswer) -> Iterator[Fact]:
     )
 
 
+def _searched_to(report: Report, name: str) -> int | None:
+    """Return where the search for the largest value of a setting ended; None where there was
+    none."""
+    return (report.derived.get("searched_to") or {}).get(name)
+
+
 def _end(report: Report) -> str:
     """Whether the longest context is where the model or the search ends."""
     d = report.derived
     if d["largest_context"] == d["longest_context"]:
         return "largest.context.end"
-    if d["largest_context"] == d["searched_to"]["context"]:
+    if d["largest_context"] == _searched_to(report, "context"):
         return "largest.context.more"
     return "largest.context"
 

@@ -75,7 +75,7 @@ def _launch(s: ShownAnswer) -> Iterator[Section]:
     if v is not None and v.fits == "no" and d.get("command") is None and s.report.remedies:
         yield from _changed(s)
         return
-    line, note = (printable(d.get(name) or "") for name in ("launch", "launch_note"))
+    line, note = printable(d.get("launch") or ""), printable(d.get("launch_note") or "")
     told = (Note(note),) if note else ()
     if line:
         kind = ENGINES.get(s.report.workload["engine"])
@@ -120,7 +120,7 @@ def _reserved(s: ShownAnswer) -> Iterator[str]:
         yield s.say("infer.tokens", tokens=tokens)
     else:
         context, requests = f"{w['context']:,}", f"{held:,.1f}"
-        capped = held < d["max_concurrency"]
+        capped = held < (d["max_concurrency"] or 0)
         key = "infer.tokens.capped" if capped else "infer.tokens.requests"
         yield s.say(key, tokens=tokens, requests=requests, context=context)
 

@@ -61,7 +61,8 @@ def _next(s: ShownAnswer) -> Iterator[Section]:
     """The line that trains it so; where no change makes it fit, the question to ask then."""
     if unhelped(s):
         yield (smallest(s),)
-    line, note = (printable(s.report.derived.get(name) or "") for name in ("launch", "launch_note"))
+    d = s.report.derived
+    line, note = printable(d.get("launch") or ""), printable(d.get("launch_note") or "")
     told = (Note(note),) if note else ()
     if line:
         yield (Paste(s.say("paste.run"), line, "python"), *told)

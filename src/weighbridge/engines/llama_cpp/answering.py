@@ -1,10 +1,10 @@
 """The answer: devices and their components, settings, what follows from them, warnings."""
 
 from collections.abc import Iterator
-from typing import Any
 
 from weighbridge.accelerators.budget import Budget
 from weighbridge.arch.mixers import Attention, Latent
+from weighbridge.derived import DerivedFacts
 from weighbridge.engines.llama_cpp import fitting, launching, parts
 from weighbridge.engines.llama_cpp.compute import PAIRS
 from weighbridge.engines.llama_cpp.graphs import architectures
@@ -53,8 +53,8 @@ def free(budget: Budget | None, at: LlamaCppLaunch) -> tuple[int, ...]:
     return tuple(budget.of(d).expected if budget is not None else 1 for d in range(at.gpus))
 
 
-def derived(held: DeviceHoldings, s: Subject, w: Infer, budget: Budget | None) -> dict[str, Any]:
-    facts: dict[str, Any] = {
+def derived(held: DeviceHoldings, s: Subject, w: Infer, budget: Budget | None) -> DerivedFacts:
+    facts: DerivedFacts = {
         "kv_cache_bytes_per_token": fitting.marginal(held, s.context),
         "compute_buffer_bytes": list(held.compute),
         **launching.facts(s, held.at, w),

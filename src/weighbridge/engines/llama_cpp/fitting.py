@@ -8,10 +8,10 @@ experts    layers whose experts go to the host until the rest fits
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 from weighbridge.accelerators.budget import Budget
 from weighbridge.arch.mixers import Attention
+from weighbridge.derived import DerivedFacts
 from weighbridge.engines.llama_cpp.caches import CELLS
 from weighbridge.engines.llama_cpp.held import DeviceHoldings
 from weighbridge.engines.llama_cpp.parts import CONTEXT
@@ -41,9 +41,9 @@ def fixed(h: DeviceHoldings, device: int) -> int:
     return CONTEXT.high + pool(h, device).high + h.compute[device] + h.state(device)
 
 
-def fitting(h: DeviceHoldings, budget: Budget) -> dict[str, Any]:
+def fitting(h: DeviceHoldings, budget: Budget) -> DerivedFacts:
     rooms = [budget.of(d).low for d in range(h.at.gpus)]
-    facts: dict[str, Any] = {"kv_cache_tokens": tokens(h, rooms)}
+    facts: DerivedFacts = {"kv_cache_tokens": tokens(h, rooms)}
     if any(h.weights[d] + h.kv(d) + fixed(h, d) > room for d, room in enumerate(rooms)):
         facts["n_gpu_layers_that_fit"] = layers(h, rooms)
         if any("_exps." in name for name in h.net.weights):

@@ -3,6 +3,7 @@
 import shlex
 from collections.abc import Iterator
 
+from weighbridge.derived import DerivedFacts
 from weighbridge.engines import lines
 from weighbridge.engines.llama_cpp.setting import LlamaCppLaunch
 from weighbridge.engines.serving import Subject
@@ -20,16 +21,16 @@ def command(s: Subject, at: LlamaCppLaunch, w: Infer) -> str:
     return " ".join(words)
 
 
-def facts(s: Subject, at: LlamaCppLaunch, w: Infer) -> dict[str, str]:
+def facts(s: Subject, at: LlamaCppLaunch, w: Infer) -> DerivedFacts:
     """The line, and what has to be made before it; or why there is none."""
     if w.base_model:
         return {"launch_note": "no line to paste: llama.cpp runs the class that a file holds"}
-    found = {"launch": command(s, at, w)}
+    found: DerivedFacts = {"launch": command(s, at, w)}
     if s.part.library == "gguf":
         return found
     note = f"{_file(s)} has to be made first: convert_hf_to_gguf.py {_source(s)} --outfile FILE"
     quantized = s.choice.name not in CONVERTED
-    return found | {"launch_note": note + quantized * f", then llama-quantize to {s.choice.name}"}
+    return {**found, "launch_note": note + quantized * f", then llama-quantize to {s.choice.name}"}
 
 
 def _source(s: Subject) -> str:

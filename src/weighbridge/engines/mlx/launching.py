@@ -8,6 +8,7 @@ import re
 import shlex
 from collections.abc import Iterator
 
+from weighbridge.derived import DerivedFacts
 from weighbridge.engines import lines
 from weighbridge.engines.mlx.plan import GENERATE, GROUP, Plan
 from weighbridge.engines.mlx.rules import DECODED
@@ -17,14 +18,14 @@ from weighbridge.workload import Infer
 AFFINE = re.compile(r"mlx-(\d)bit-g(\d+)")
 
 
-def facts(s: Subject, w: Infer, p: Plan) -> dict[str, str]:
+def facts(s: Subject, w: Infer, p: Plan) -> DerivedFacts:
     """The line, and what has to be made before it; or why there is none."""
     why = unwritten(s, w)
     if why:
         return {"launch_note": f"no line to paste: {why}"}
     line = " ".join((p.program, *_flags(s, w, p)))
     made = converted(s)
-    return {"launch": line} | ({"launch_note": made} if made else {})
+    return {"launch": line, "launch_note": made} if made else {"launch": line}
 
 
 def unwritten(s: Subject, w: Infer) -> str:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from weighbridge.accelerators.budget import Budget
+from weighbridge.derived import DerivedFacts
 from weighbridge.engines.engine import version
 from weighbridge.engines.llama_cpp import answering, probing
 from weighbridge.engines.llama_cpp.held import DeviceHoldings
@@ -96,11 +97,13 @@ def settings(of_server: Mapping[str, Any], number: int) -> dict[str, Any]:
 
 
 def derived(
-    of_server: Mapping[str, Any], h: DeviceHoldings, s: Subject, w: Infer, on: Asked
-) -> dict[str, Any]:
+    of_server: DerivedFacts, h: DeviceHoldings, s: Subject, w: Infer, on: Asked
+) -> DerivedFacts:
     """The server's facts under Ollama's line, and what `ollama ps` shows."""
-    others = ("launch", "launch_note", "n_cpu_moe_that_fits")  # which Ollama has no option for
-    told = {name: value for name, value in of_server.items() if name not in others}
+    told = of_server.copy()
+    told.pop("launch", None)
+    told.pop("launch_note", None)
+    told.pop("n_cpu_moe_that_fits", None)  # Ollama has no option for it
     return told | shown(h) | launching.facts(s, w, on.workload)
 
 

@@ -9,6 +9,7 @@ import re
 import shlex
 from collections.abc import Iterator
 
+from weighbridge.derived import DerivedFacts
 from weighbridge.engines import lines
 from weighbridge.engines.ollama.rules import USUAL
 from weighbridge.engines.serving import Subject
@@ -20,7 +21,7 @@ FLOATS = ("BF16", "F16", "F32")
 TAG = re.compile(r"[\w.-]+(/[\w.-]+)?:[\w.-]+", re.ASCII)
 
 
-def facts(s: Subject, w: Infer, on: Infer) -> dict[str, str]:
+def facts(s: Subject, w: Infer, on: Infer) -> DerivedFacts:
     """The line, and what has to be made before it; or why there is none. `on` is the workload with
     Ollama's defaults."""
     if w.base_model:
@@ -32,7 +33,7 @@ def facts(s: Subject, w: Infer, on: Infer) -> dict[str, str]:
     notes = "; ".join((made, *(f"PARAMETER {p}" for p in told))) if made else ""
     how = _create(s, name) if made else ""
     line = " ".join((*variables(w, on), "ollama serve & ollama run", shlex.quote(name)))
-    found = {"launch": line}
+    found: DerivedFacts = {"launch": line}
     if made:
         found["launch_note"] = f"{name} has to be made first: {how} with a Modelfile of {notes}"
     return found

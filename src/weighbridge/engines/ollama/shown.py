@@ -8,14 +8,13 @@ Source: ollama fb30760 llm/llama_server.go (MemorySize, bufferSizeRegex), cmd/cm
 (ListRunningHandler), format/bytes.go (HumanBytes).
 """
 
-from typing import Any
-
+from weighbridge.derived import DerivedFacts
 from weighbridge.engines.llama_cpp.held import DeviceHoldings
 
 UNITS = ((10**12, "TB"), (10**9, "GB"), (10**6, "MB"), (10**3, "KB"))
 
 
-def shown(h: DeviceHoldings) -> dict[str, Any]:
+def shown(h: DeviceHoldings) -> DerivedFacts:
     """The two columns, and the bytes that they stand for."""
     size, on_gpus = sizes(h)
     return {

@@ -5,9 +5,10 @@ taken     the same with the pools that the fraction makes of the card
 """
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from weighbridge.components import host
+from weighbridge.derived import DerivedFacts
 from weighbridge.engines import cards, lines
 from weighbridge.engines.caches.formats import refuse
 from weighbridge.engines.engine import version
@@ -104,7 +105,7 @@ def _devices(made: SglangLaunched) -> tuple[Device, ...]:
     return (*gpus, _host(v))
 
 
-def _served(own: SglangLaunched, able: SglangLaunched | None) -> dict[str, Any]:
+def _served(own: SglangLaunched, able: SglangLaunched | None) -> DerivedFacts:
     if own.fit is None:
         return {}
     found = able is not None
@@ -141,19 +142,19 @@ def _needs(v: Served, first: int) -> tuple[Phase, ...]:
     return tuple(phases(v, first, v.needed[first], v.running(first)))
 
 
-def _derived(made: SglangLaunched) -> dict[str, Any]:
+def _derived(made: SglangLaunched) -> DerivedFacts:
     v, fit = made.v, made.fit
     cells = [v.case.kinds[first].cells for first in v.case.firsts]
     ratio = v.e.swa_ratio
     marginal = sum(c.full + (ratio * c.sliding if c.full else c.sliding) for c in cells)
     more = v.case.beside * len(cells) // v.e.pipeline
-    found: dict[str, Any] = {"kv_cache_bytes_per_token": (int(marginal) + more) // v.e.groups}
+    found: DerivedFacts = {"kv_cache_bytes_per_token": (int(marginal) + more) // v.e.groups}
     return found if fit is None else found | _of_card(v, fit)
 
 
-def _of_card(v: Served, fit: CardFit) -> dict[str, Any]:
+def _of_card(v: Served, fit: CardFit) -> DerivedFacts:
     held = fit.slots // v.alone.slots if fit.slots else fit.running
-    found = {
+    found: DerivedFacts = {
         "kv_cache_tokens": max(0, fit.tokens) * v.e.pools_of,
         "max_total_num_tokens": max(0, fit.tokens),
         "available_kv_cache_bytes": min(r.available for r in fit.rooms),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from weighbridge.arch.mixers import GatedDelta, KimiDelta, Mamba1, Mamba2
 from weighbridge.components import host
 from weighbridge.components.weights import weight_bytes
+from weighbridge.derived import DerivedFacts
 from weighbridge.engines.choosing import native_dtype
 from weighbridge.engines.serving import Subject
 from weighbridge.engines.transformers import launching
@@ -47,9 +48,9 @@ def facts(
     p: GenerationPlan,
     devices: tuple[Device, ...],
     budget: "Budget | None",
-) -> dict[str, Any]:
+) -> DerivedFacts:
     token = _per_token(subject, p)
-    found: dict[str, Any] = {"kv_cache_bytes_per_token": token}
+    found: DerivedFacts = {"kv_cache_bytes_per_token": token}
     found |= launching.line(subject, w, p).facts()
     if budget is not None and p.new and token:
         tokens = min(_tokens(d, p, budget.of(i)) for i, d in enumerate(devices))

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from weighbridge.derived import DerivedFacts
 from weighbridge.engines import lines
 from weighbridge.engines.choosing import ASKED
 from weighbridge.engines.serving import Subject
@@ -37,7 +38,7 @@ class LaunchLine:
     text: str = ""
     why: str = ""
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> DerivedFacts:
         return {"launch": self.text} if self.text else {"launch_note": self.why}
 
 

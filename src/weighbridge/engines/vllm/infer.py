@@ -2,10 +2,10 @@
 
 import math
 from collections.abc import Iterator
-from typing import Any
 
 from weighbridge.accelerators.budget import Budget
 from weighbridge.arch.table import column
+from weighbridge.derived import DerivedFacts
 from weighbridge.engines import cards, lines
 from weighbridge.engines.engine import version
 from weighbridge.engines.serving import (
@@ -98,7 +98,7 @@ def _asks(made: VllmLaunched, budget: Budget) -> int:
     return share(made.kinds[0].own.at.rules, made.utilization, budget)
 
 
-def _served(own: VllmLaunched, able: VllmLaunched | None, budget: Budget | None) -> dict[str, Any]:
+def _served(own: VllmLaunched, able: VllmLaunched | None, budget: Budget | None) -> DerivedFacts:
     if budget is None:
         return {}
     return {"serves_as_asked": serving.serves(own, budget), "launch_serves": able is not None}
@@ -125,12 +125,12 @@ def _serves(
 
 def _derived(
     subject: Subject, sized: VllmLaunched, able: VllmLaunched | None, budget: Budget | None
-) -> dict[str, Any]:
+) -> DerivedFacts:
     at, kinds = sized.at, sized.kinds
     replica = sized.dealt[: at.tensor * at.pipeline]
     marginal = [_marginal(r) for r in kinds]
     widest = max((r.profiled.total for r in kinds), key=lambda b: b.expected)
-    facts: dict[str, Any] = {
+    facts: DerivedFacts = {
         "dtype_from": subject.why,
         "kv_cache_bytes_per_token": sum(marginal[k] for k in replica),
         "kv_cache_bytes_per_request": sum(
@@ -151,7 +151,7 @@ def _derived(
     return facts if budget is None else facts | _of_card(sized, budget)
 
 
-def _line(s: Subject, made: VllmLaunched) -> dict[str, str]:
+def _line(s: Subject, made: VllmLaunched) -> DerivedFacts:
     return lines.facts(s, made.w, ENGINE, launching.command(s, made.at, made.w))
 
 
@@ -162,12 +162,12 @@ def _marginal(r: RankReserve) -> int:
     return (r.blocks.content(context) - r.blocks.content(context - span)) // span
 
 
-def _of_card(made: VllmLaunched, budget: Budget) -> dict[str, Any]:
+def _of_card(made: VllmLaunched, budget: Budget) -> DerivedFacts:
     """The rank with the fewest blocks decides for all of a replica."""
     asked, kinds, data = _asks(made, budget), made.kinds, made.at.data
     least = min(kinds, key=lambda r: _blocks(r, asked))
     available = max(0, least.available(asked))
-    facts: dict[str, Any] = {
+    facts: DerivedFacts = {
         "available_kv_cache_bytes": available,
         "available_kv_cache_interval": list(least.available_interval(asked)),
         "serving_bytes": max(r.serving(asked) for r in kinds),

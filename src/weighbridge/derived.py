@@ -1,0 +1,86 @@
+"""What follows from an answer, beside its bytes: `derived` of the JSON report (docs/report.md).
+
+Engines, frameworks and tasks each add keys of their own; what reads them reads these names, and the
+type checker knows each. A key that is not there does not apply.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Literal, TypedDict
+
+Interval = list[int]  # [low, expected, high] in bytes
+IntervalName = Literal["serving_interval", "available_kv_cache_interval"]
+CountName = Literal[
+    "kv_cache_tokens",
+    "serving_bytes",
+    "available_kv_cache_bytes",
+    "num_gpu_blocks",
+    "swa_max_total_num_tokens",
+]
+
+
+class FirstRank(TypedDict):
+    """What vLLM's log of its first rank prints, in bytes."""
+
+    profile_peak_bytes: int
+    profile_peak_interval: Interval
+    non_torch_bytes: int
+
+
+class DerivedFacts(TypedDict, total=False):
+    """All keys, by who adds them. A name that ends in `_bytes` counts bytes, `_interval` has their
+    bounds; lengths are in tokens."""
+
+    # Every task
+    dtype_from: str
+    as_stored: bool
+    # load
+    unloaded_tensors: int
+    unloaded_bytes: int
+    volatile_buffer_bytes: int
+    download_estimate_bytes: int | None
+    unavailable_formats: Mapping[str, str]
+    # infer and train
+    context_from: str
+    longest_context: int | None
+    not_counted: list[str]
+    launch: str | None
+    launch_note: str | None
+    command: Mapping[str, Any]  # of --command: what was ignored, unknown, left to the engine
+    # infer, by every engine
+    kv_cache_bytes_per_token: int
+    largest_context: int | None
+    largest_batch_size: int | None
+    searched_to: Mapping[str, int] | None
+    kv_cache_tokens: int | None
+    max_concurrency: float | None
+    exact: Mapping[str, Any]
+    # vLLM and SGLang
+    kv_cache_bytes_per_request: int
+    available_kv_cache_bytes: int
+    available_kv_cache_interval: Interval
+    serves_as_asked: bool
+    launch_serves: bool
+    serving_bytes: int
+    serving_interval: Interval
+    gpu_memory_utilization_needed: float | None
+    num_gpu_blocks: int
+    profile_peak_bytes: int
+    profile_peak_interval: Interval
+    non_torch_bytes: int
+    first_rank: FirstRank
+    cuda_graph_bytes: int
+    cuda_graph_estimate_bytes: int
+    max_total_num_tokens: int
+    max_running_requests: int
+    swa_max_total_num_tokens: int
+    # llama.cpp, ik_llama.cpp and Ollama
+    compute_buffer_bytes: list[int]  # of each device
+    n_gpu_layers_that_fit: int
+    n_cpu_moe_that_fits: int | None
+    ollama_ps_bytes: int
+    ollama_ps: str
+    # train
+    runs_only: str
+    trainable_parameters: int
+    saved_activation_bytes: int
+    first_step_peak_bytes: int
