@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.code import parsed
 from weighbridge import train
 from weighbridge.accelerators.chips import CAPABILITIES, Chip
 from weighbridge.accelerators.names import find
@@ -166,7 +167,7 @@ BY_CAPABILITY = {
 
 def capabilities_in(text):
     """Literals that list two compute capabilities or more."""
-    for node in ast.walk(ast.parse(text)):
+    for node in ast.walk(parsed(text)):
         entries = node.keys if isinstance(node, ast.Dict) else getattr(node, "elts", [])
         if sum(_capability(e) for e in entries) > 1:
             yield ast.unparse(node)

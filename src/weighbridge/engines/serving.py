@@ -1,8 +1,8 @@
 """What an engine is asked, and what it answers.
 
-An engine is a module with one function, `infer(subject, workload, budget) -> Answer`. The subject
-is the model as an engine meets it; `workload` has what the user said, and the engine fills in its
-own defaults and reports them.
+An engine is a folder whose `infer(subject, workload, budget)` gives an EngineAnswer. The subject is
+the model as an engine meets it; `workload` has what the user said, and the engine fills in its own
+defaults and reports them.
 """
 
 from collections.abc import Callable, Hashable, Mapping, Sequence

@@ -1,6 +1,6 @@
 """Margins from the evidence: how wide an interval must be, by the runs that are like an answer.
 
-    fit(ask)                 -> Table      of all figures
+    fit(ask)                 -> MarginTable    of all figures
     left_out(ask, sources)   -> outcomes, each source with margins that were fitted without it
 
 Conformal quantiles of what lies beyond the rules' own interval, as a share of what is expected:

@@ -1,6 +1,6 @@
 """Published outcomes, runs that ran and runs that died, beside our verdict on each.
 
-    judged(case) -> Answered(fits, reason) or Passed(reason)
+    judged(case) -> AnsweredCase(fits, reason) or Passed(reason)
 
 A case is asked as its source states it: a launch command as that very command, else the settings
 by name, with the engine's own defaults for what is not stated. A card that is known by its size

@@ -1,7 +1,7 @@
 """`--exact`: the real class of transformers, from its config, does the same work on a fake GPU.
 
-    answer(subject, w, closed) -> Answer        what was traced, with the closed form beside it
-    trained(subject, w, plan, closed)           the same of a training run
+    answer(subject, w, closed) -> EngineAnswer  what was traced, with the closed form beside it
+    trained(subject, w, plan, closed)          the same of a training run
 
     build.py       the class: its config, dtype and attention; refusals
     inference.py   the requests: a prompt, its answer, a forward alone

@@ -1,6 +1,6 @@
 """Formats that transformers makes while it loads, and the `quantization_config` that asks for each.
 
-    written("nf4", "bfloat16") -> Call("BitsAndBytesConfig", {"load_in_4bit": True, ...})
+    written("nf4", "bfloat16") -> ConfigCall("BitsAndBytesConfig", {"load_in_4bit": True, ...})
     named("HqqConfig", {"nbits": 4, "group_size": 64}) -> "hqq-4bit-g64"
 
 All others are read from checkpoints that are stored so: GPTQ and AWQ need data to calibrate by.

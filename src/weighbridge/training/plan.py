@@ -34,7 +34,7 @@ TORCH = (2, 13)  # whose sources our rules were read from
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deepspeed:
-    """What its configuration says besides the stage. `sizes` by their names in `zero.Sizes`."""
+    """What its configuration says besides the stage. `sizes` by their names in `ZeroSizes`."""
 
     version: tuple[int, ...] | None = None
     sizes: Mapping[str, int] = field(default_factory=dict)

@@ -1,6 +1,6 @@
 """What changed from build to build of llama.cpp, as far as memory sees it: defaults and graphs.
 
-    rules(build) -> Rules: the oldest build's, with every later change up to `build`
+    rules(build) -> LlamaCppRules: the oldest build's, with every later change up to `build`
 
 Dates are those of pull requests; a build's number was read off releases of those days (b5331 9 May
 2025, b6325 30 August 2025, b7394 14 December 2025, b8156 25 February 2026, b9247 20 May, b9512

@@ -119,9 +119,15 @@ def _mixed(m: Mixer, block: LayerBlock, hidden: int, at: Moment) -> Iterator[Ope
             yield from _recurs(_widths(m), hidden, at)
             scores = m.heads * at.tokens * min(at.tokens, at.scanned)
             yield from (Operation(2 * scores, 2 * scores),) * SCANNED  # in 32 bits
-        case Mamba1() | GatedDelta() | KimiDelta() | LinearAttention() | GatedRecurrence():
-            yield from _recurs(_widths(m), hidden, at)
-        case Rwkv() | ShortConv():
+        case (
+            Mamba1()
+            | GatedDelta()
+            | KimiDelta()
+            | LinearAttention()
+            | GatedRecurrence()
+            | Rwkv()
+            | ShortConv()
+        ):
             yield from _recurs(_widths(m), hidden, at)
         case _:
             assert_never(m)

@@ -1,6 +1,6 @@
 """What mlx-lm takes on a Mac: weights, caches that grow, and outputs of steps under way.
 
-    infer(subject, workload, budget) -> Answer
+    infer(subject, workload, budget) -> EngineAnswer
 
 All of it is unified memory, and the verdict is about what Metal recommends a process to have
 (`recommendedMaxWorkingSetSize`, which mlx-lm wires). Freed buffers are kept for later until

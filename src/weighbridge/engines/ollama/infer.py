@@ -1,6 +1,6 @@
 """What a model takes under Ollama: llama.cpp's rules, for the launch that Ollama makes.
 
-infer(subject, workload, budget) -> Answer
+infer(subject, workload, budget) -> EngineAnswer
 """
 
 from collections.abc import Iterator, Mapping
