@@ -167,7 +167,7 @@ def test_the_package_itself_imports_next_to_nothing():
 UNASKED = {  # by a question: what it has no use for
     "load": {
         *("accelerators.chips", "verdicts", "judged", "workload.infer", "workload.train", "launch"),
-        *("engines.serving", "estimate.infer", "estimate.train", "arch.mixers", "arch.bodies"),
+        *("engines.interface", "estimate.infer", "estimate.train", "arch.mixers", "arch.bodies"),
         *("allocator.core", "settings.consistency", "sources.base", "formats", "cli.train"),
     },
     "infer": {

@@ -10,7 +10,7 @@ import weighbridge
 from weighbridge import bounds, verdicts
 from weighbridge.bounds.margin import BASE, LEAST, NONE, PATH, Margin, kin, read, written
 from weighbridge.bounds.phases import DETAIL, NAMES
-from weighbridge.engines.serving import EngineAnswer
+from weighbridge.engines.interface import EngineAnswer
 from weighbridge.estimate.infer import widened
 from weighbridge.evidence import fitting, kept
 from weighbridge.evidence.accuracy import coverage

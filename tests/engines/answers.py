@@ -2,7 +2,7 @@
 
 from functools import cache
 
-from weighbridge.engines.subjects import subject
+from weighbridge.engines.subject import subject
 from weighbridge.engines.table import engine, version
 from weighbridge.gather import GatherOptions, gather, gather_config
 from weighbridge.model import resolve

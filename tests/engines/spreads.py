@@ -2,8 +2,8 @@
 
 from functools import partial
 
-from weighbridge.engines import communication as talk
-from weighbridge.engines import extras, shards
+from weighbridge.engines.servers import communication as talk
+from weighbridge.engines.servers import lora_and_speculation, shards
 from weighbridge.engines.sglang import cases
 from weighbridge.engines.sglang import spread as sglang
 from weighbridge.engines.vllm import rules as releases
@@ -13,8 +13,8 @@ from weighbridge.engines.vllm import talking
 SPREADS = {"vllm": vllm.spread, "sglang": sglang.spread}
 VLLM, SGLANG = vllm.spread((0, 33)), sglang.spread((0, 5, 23))
 ranks = partial(shards.ranks, rules=VLLM)
-draft = partial(extras.draft, rules=VLLM)
-lora = partial(extras.lora, rules=VLLM)
+draft = partial(lora_and_speculation.draft, rules=VLLM)
+lora = partial(lora_and_speculation.lora, rules=VLLM)
 
 
 def rules(engine, version):

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from tests.engines.serving import served
 from tests.engines.spreads import communication
 from weighbridge.accelerators.budget import budget
-from weighbridge.engines.communication import received
+from weighbridge.engines.servers.communication import received
 from weighbridge.memory import total
 from weighbridge.units import GIB, MIB
 

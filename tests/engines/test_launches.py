@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from tests.engines.answers import named
-from weighbridge.engines.subjects import subject
+from weighbridge.engines.subject import subject
 from weighbridge.engines.table import engine, version
 from weighbridge.launch import parse
 from weighbridge.settings import read

@@ -16,11 +16,11 @@ ENGINE_ROOM = HOUSE / "engines"
 ORDER = (
     ("engine",),
     ("table",),
-    ("serving", "choosing"),
+    ("interface", "format_choice"),
     ("caches",),
     ("parallel",),
-    ("methods", "lines", "cards", "shards", "communication"),
-    ("arriving", "extras", "subjects", "servers"),
+    ("quantization_flag", "launch_line"),
+    ("servers", "subject"),
     tuple(FOLDERS.values()),
 )
 # Engines whose program is another's: they have its rules, but for their own
@@ -51,7 +51,7 @@ def upward(path):
     for there in imported(path):
         own = there == here or there in FORKS.get(here, ())
         another = here in FOLDERS.values() and there in FOLDERS.values()
-        typed = (here, there) == ("engine", "serving")  # names of types alone
+        typed = (here, there) == ("engine", "interface")  # names of types alone
         if not (own or typed) and (rank(there) > rank(here) or another):
             yield there
 

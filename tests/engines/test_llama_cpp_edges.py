@@ -12,7 +12,7 @@ from tests.sparse import write_repo
 from weighbridge import catalogue, verdicts
 from weighbridge.engines.llama_cpp import held as holding
 from weighbridge.engines.llama_cpp import infer as llama_cpp
-from weighbridge.engines.subjects import subject
+from weighbridge.engines.subject import subject
 from weighbridge.engines.table import engine, version
 from weighbridge.errors import UnsupportedError, UsageError
 from weighbridge.estimate.infer import infer

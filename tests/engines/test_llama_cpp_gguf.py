@@ -9,7 +9,7 @@ from tests.formats.build_gguf import Writer
 from weighbridge.dtypes import GGML
 from weighbridge.engines.llama_cpp.infer import infer
 from weighbridge.engines.llama_cpp.networks import network
-from weighbridge.engines.subjects import subject
+from weighbridge.engines.subject import subject
 from weighbridge.engines.table import engine, version
 from weighbridge.gather import GatherOptions, gather
 from weighbridge.model import resolve

@@ -11,7 +11,7 @@ from weighbridge.engines.llama_cpp.compute import placement, replayed, step_of
 from weighbridge.engines.llama_cpp.ggml.allocate import BufferPool
 from weighbridge.engines.llama_cpp.held import DeviceHoldings
 from weighbridge.engines.llama_cpp.infer import hold
-from weighbridge.engines.subjects import subject
+from weighbridge.engines.subject import subject
 from weighbridge.engines.table import engine, version
 from weighbridge.memory import LEVELS
 from weighbridge.workload import Infer

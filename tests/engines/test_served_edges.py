@@ -8,7 +8,7 @@ import pytest
 from tests.engines.answers import named
 from weighbridge.accelerators.parts import parts
 from weighbridge.engines.parallel.positions import rows
-from weighbridge.engines.subjects import subject
+from weighbridge.engines.subject import subject
 from weighbridge.engines.table import engine, version
 from weighbridge.errors import BadFileError, UnsupportedError, UsageError
 from weighbridge.gather import GatherOptions, gather

@@ -14,7 +14,7 @@ from tests.engines.spreads import SGLANG, VLLM, draft, ranks, rules, sglang, vll
 from weighbridge.arch.roles import role
 from weighbridge.components.device import replay
 from weighbridge.engines.parallel.names import WAY_OF
-from weighbridge.engines.subjects import subject
+from weighbridge.engines.subject import subject
 from weighbridge.engines.table import ENGINES
 from weighbridge.errors import UnsupportedError, UsageError
 from weighbridge.quantization.schemes import scheme, stored

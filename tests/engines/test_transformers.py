@@ -8,7 +8,7 @@ from weighbridge import catalogue
 from weighbridge.accelerators.budget import budget
 from weighbridge.components.activations import Heap
 from weighbridge.components.weights import PlacedTensor
-from weighbridge.engines.subjects import subject
+from weighbridge.engines.subject import subject
 from weighbridge.engines.table import engine, version
 from weighbridge.engines.transformers.dealing import deal
 from weighbridge.engines.transformers.packed import around

@@ -16,8 +16,8 @@ from dataclasses import dataclass, replace
 from tests.corpus import ROOT
 from tests.engines.test_caches_vllm import config_of, logs
 from weighbridge import catalogue
-from weighbridge.engines.serving import EngineAnswer, Subject
-from weighbridge.engines.subjects import subject
+from weighbridge.engines.interface import EngineAnswer, Subject
+from weighbridge.engines.subject import subject
 from weighbridge.engines.table import engine, version
 from weighbridge.engines.vllm.infer import infer
 from weighbridge.gather import gather_config

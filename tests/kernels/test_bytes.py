@@ -160,7 +160,7 @@ def test_each_kernel_rule_is_written_once(name):
 BY_CAPABILITY = {
     "accelerators/chips.py",
     "kernels/attention.py",
-    "engines/communication.py",
+    "engines/servers/communication.py",
     "engines/vllm/growth.py",
 }
 

@@ -9,7 +9,7 @@ import torch
 import transformers
 
 from tests.torch.storages import watched
-from weighbridge.engines.subjects import subject
+from weighbridge.engines.subject import subject
 from weighbridge.engines.table import engine
 from weighbridge.engines.transformers.infer import peaks
 from weighbridge.engines.transformers.plan import plan

@@ -8,7 +8,7 @@ import weighbridge
 from tests.formats.build_gguf import Writer
 from weighbridge.dtypes import GGML
 from weighbridge.engines.llama_cpp.networks import network
-from weighbridge.engines.subjects import subject
+from weighbridge.engines.subject import subject
 from weighbridge.engines.table import engine, version
 from weighbridge.errors import UnsupportedError, UsageError
 from weighbridge.gather import gather_config

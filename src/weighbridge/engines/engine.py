@@ -13,7 +13,7 @@ from weighbridge.errors import UsageError
 
 if TYPE_CHECKING:
     from weighbridge.accelerators.budget import Budget
-    from weighbridge.engines.serving import EngineAnswer, Probe, Subject
+    from weighbridge.engines.interface import EngineAnswer, Probe, Subject
     from weighbridge.workload import Infer
 
 Version = tuple[int, ...]

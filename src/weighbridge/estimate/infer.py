@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from weighbridge import bounds, exact, host_fit, verdicts
 from weighbridge.components.unpacked_experts import told
 from weighbridge.derived import DerivedFacts, IntervalName
-from weighbridge.engines.serving import EngineAnswer, HeldBytes, SearchPoint, Subject
-from weighbridge.engines.subjects import subject
+from weighbridge.engines.interface import EngineAnswer, HeldBytes, SearchPoint, Subject
+from weighbridge.engines.subject import subject
 from weighbridge.engines.table import Engine, engine, usual, version, written
 from weighbridge.errors import UnsupportedError
 from weighbridge.estimate import served, uncounted

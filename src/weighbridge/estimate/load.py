@@ -18,7 +18,7 @@ from weighbridge.components.weights import (
     weight_bytes,
 )
 from weighbridge.derived import DerivedFacts
-from weighbridge.engines.choosing import Decision, by_transformers, decide, native_dtype
+from weighbridge.engines.format_choice import Decision, by_transformers, decide, native_dtype
 from weighbridge.engines.table import record, usual
 from weighbridge.engines.transformers import loading as transformers
 from weighbridge.estimate.facts import cautions, facts

@@ -8,7 +8,7 @@ table 6, and the Llama family: 32 layers of 4,096 for 6.7 billion). Its keys and
 
 from weighbridge.components.device import ASPECT, rough, words_alone
 from weighbridge.components.weights import total
-from weighbridge.engines.serving import EngineAnswer, Subject
+from weighbridge.engines.interface import EngineAnswer, Subject
 from weighbridge.memory import Bytes, Component, Device, Phase
 from weighbridge.workload import Infer
 

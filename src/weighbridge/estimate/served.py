@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from weighbridge import closeness, verdicts
-from weighbridge.engines.serving import WOULD, EngineAnswer, Surely
+from weighbridge.engines.interface import WOULD, EngineAnswer, Surely
 from weighbridge.judged import Answer as Fits
 from weighbridge.judged import Remedy, Verdict
 from weighbridge.memory import Device, exactly

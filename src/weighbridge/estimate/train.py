@@ -8,8 +8,8 @@ from weighbridge import bounds, exact, host_fit, verdicts
 from weighbridge.components.device import OPEN
 from weighbridge.components.weights import FormatChoice
 from weighbridge.derived import DerivedFacts
-from weighbridge.engines.serving import Subject
-from weighbridge.engines.subjects import subject
+from weighbridge.engines.interface import Subject
+from weighbridge.engines.subject import subject
 from weighbridge.engines.table import usual, version, written
 from weighbridge.errors import UnsupportedError, UsageError
 from weighbridge.estimate import uncounted

@@ -11,7 +11,7 @@ from dataclasses import replace
 from weighbridge.arch import towers
 from weighbridge.arch.table import differs
 from weighbridge.derived import DerivedFacts
-from weighbridge.engines.serving import Subject
+from weighbridge.engines.interface import Subject
 from weighbridge.engines.table import record
 from weighbridge.judged import Verdict
 from weighbridge.kept import kept

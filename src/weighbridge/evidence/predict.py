@@ -14,8 +14,8 @@ from typing import Any
 
 from weighbridge import bounds
 from weighbridge.derived import CountName, IntervalName
-from weighbridge.engines.serving import EngineAnswer
-from weighbridge.engines.subjects import subject
+from weighbridge.engines.interface import EngineAnswer
+from weighbridge.engines.subject import subject
 from weighbridge.engines.table import ENGINES, engine, version
 from weighbridge.errors import WeighbridgeError
 from weighbridge.estimate.infer import runs as runs_of

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from weighbridge.errors import UnsupportedError
 
 if TYPE_CHECKING:
-    from weighbridge.engines.serving import EngineAnswer, Subject
+    from weighbridge.engines.interface import EngineAnswer, Subject
     from weighbridge.training.answer import TrainingAnswer as Trained
     from weighbridge.training.plan import TrainingPlan
     from weighbridge.workload import Infer, Train

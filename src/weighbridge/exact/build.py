@@ -18,7 +18,7 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers.utils import logging as talk
 
-from weighbridge.engines.serving import Subject
+from weighbridge.engines.interface import Subject
 from weighbridge.errors import UnsupportedError
 from weighbridge.trace.gpu import FakeGPU
 from weighbridge.workload import Infer

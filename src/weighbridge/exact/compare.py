@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Protocol, TypeVar
 
-from weighbridge.engines.serving import EngineAnswer
+from weighbridge.engines.interface import EngineAnswer
 from weighbridge.exact.inference import TracedCourse
 from weighbridge.memory import LEVEL_OF, Component, Device, Exact, Phase, exactly
 from weighbridge.trace.tape import TracedStorage

@@ -18,7 +18,7 @@ import transformers
 from torch import nn
 from transformers import GenerationMixin
 
-from weighbridge.engines.serving import Subject
+from weighbridge.engines.interface import Subject
 from weighbridge.engines.transformers.plan import GenerationPlan, plan
 from weighbridge.errors import UnsupportedError, WeighbridgeError
 from weighbridge.exact.build import built, card, kernel, supported

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from weighbridge.arch.body import Tower
-from weighbridge.engines.serving import Subject
+from weighbridge.engines.interface import Subject
 from weighbridge.engines.transformers.plan import GenerationPlan
 from weighbridge.errors import UnsupportedError
 

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from weighbridge.engines.serving import Subject
+from weighbridge.engines.interface import Subject
 from weighbridge.errors import UnsupportedError, WeighbridgeError
 from weighbridge.exact.build import built, card, kernel, supported
 from weighbridge.exact.inference import TracedCourse

@@ -76,7 +76,7 @@ def narrower(case: RemedyCase) -> Iterator[Move]:
     if not case.free("dtype", "quantization") or packed(case):
         return
     dtype = str(case.effective.get("dtype"))  # parts of a pipeline may differ
-    # Servers refuse in 16 bits what they hold in float32, or narrow it by themselves (cards.py)
+    # Servers refuse in 16 bits what they hold in float32, or narrow it (device_support.py)
     if "float32" not in dtype or case.kind.server or case.kind.reads == "gguf":
         return
     half = has_bfloat16(case) and "float16" not in dtype.split()

@@ -27,7 +27,7 @@ from typing import NamedTuple
 
 from weighbridge.components import host
 from weighbridge.components.weights import weight_bytes
-from weighbridge.engines.choosing import native_dtype
+from weighbridge.engines.format_choice import native_dtype
 from weighbridge.memory import Basis, Bytes, Component, Device, Phase, exactly
 from weighbridge.training.plan import TrainingPlan
 from weighbridge.training.run import TrainingRun

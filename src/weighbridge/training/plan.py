@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from weighbridge.accelerators.chips import FLOAT8_SINCE, Chip
 from weighbridge.accelerators.parts import chip_of
 from weighbridge.dtypes import BFLOAT16, FLOAT32, DType
-from weighbridge.engines.serving import Subject
+from weighbridge.engines.interface import Subject
 from weighbridge.engines.transformers.rules import rules
 from weighbridge.errors import UsageError
 from weighbridge.kernels.attention import FLASH_SINCE

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 from weighbridge.accelerators.budget import Budget
 from weighbridge.engines.ik_llama_cpp.rules import Defaults
+from weighbridge.engines.interface import Subject
 from weighbridge.engines.llama_cpp.rules import LlamaCppRules
 from weighbridge.engines.llama_cpp.setting import LlamaCppLaunch, ModelTraits, launch
-from weighbridge.engines.serving import Subject
 from weighbridge.errors import UsageError
 from weighbridge.workload import Infer
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from weighbridge.accelerators.budget import Budget
 from weighbridge.arch.mixers import Attention, Latent
 from weighbridge.derived import DerivedFacts
+from weighbridge.engines.interface import EngineAnswer, Subject
 from weighbridge.engines.llama_cpp import fitting, launching, parts
 from weighbridge.engines.llama_cpp.compute import PAIRS
 from weighbridge.engines.llama_cpp.graphs import architectures
@@ -13,7 +14,6 @@ from weighbridge.engines.llama_cpp.held import DeviceHoldings
 from weighbridge.engines.llama_cpp.networks import network
 from weighbridge.engines.llama_cpp.projector import projector
 from weighbridge.engines.llama_cpp.setting import LlamaCppLaunch, ModelTraits
-from weighbridge.engines.serving import EngineAnswer, Subject
 from weighbridge.kept import kept
 from weighbridge.workload import Infer
 

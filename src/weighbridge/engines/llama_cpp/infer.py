@@ -2,13 +2,13 @@
 
 from weighbridge.accelerators.budget import Budget
 from weighbridge.engines.engine import version
+from weighbridge.engines.interface import EngineAnswer, Probe, Subject
 from weighbridge.engines.llama_cpp import ENGINE, probing
 from weighbridge.engines.llama_cpp.answering import answer, free, known_network, model
 from weighbridge.engines.llama_cpp.held import DeviceHoldings
 from weighbridge.engines.llama_cpp.latents import as_heads
 from weighbridge.engines.llama_cpp.rules import LATENT, NEWEST, rules
 from weighbridge.engines.llama_cpp.setting import launch
-from weighbridge.engines.serving import EngineAnswer, Probe, Subject
 from weighbridge.workload import Infer
 
 

@@ -4,9 +4,9 @@ import shlex
 from collections.abc import Iterator
 
 from weighbridge.derived import DerivedFacts
-from weighbridge.engines import lines
+from weighbridge.engines import launch_line
+from weighbridge.engines.interface import Subject
 from weighbridge.engines.llama_cpp.setting import LlamaCppLaunch
-from weighbridge.engines.serving import Subject
 from weighbridge.reference import HubRef, LocalRef
 from weighbridge.workload import Infer
 
@@ -35,7 +35,7 @@ def facts(s: Subject, at: LlamaCppLaunch, w: Infer) -> DerivedFacts:
 
 def _source(s: Subject) -> str:
     """What the converter is given: it reads folders."""
-    return shlex.quote(lines.place(s).model or s.model.name)
+    return shlex.quote(launch_line.place(s).model or s.model.name)
 
 
 def _file(s: Subject) -> str:
@@ -47,7 +47,7 @@ def _model(s: Subject) -> tuple[str, ...]:
     """A file here, one of a repository, one at a URL, or the one that is made of the model."""
     if s.part.library != "gguf":
         return "-m", _file(s)
-    at = lines.place(s)
+    at = launch_line.place(s)
     if not isinstance(s.model.origin, HubRef):
         name = s.model.reference if isinstance(s.model.origin, LocalRef) else at.model
         return "-mu" if "://" in name else "-m", shlex.quote(name or s.model.loads_as)

@@ -11,9 +11,9 @@ from typing import Any
 from weighbridge.arch.cache_layers.gguf import MAX_LAYERS, SCALED_EMBEDDING, Keys
 from weighbridge.arch.mixers import Compressed, Latent, Layer
 from weighbridge.arch.table import column
+from weighbridge.engines.interface import Subject
 from weighbridge.engines.llama_cpp.graphs.network import Network, Weight, block
 from weighbridge.engines.llama_cpp.tensors import tensors
-from weighbridge.engines.serving import Subject
 from weighbridge.errors import BadFileError, UnsupportedError
 
 FEW_EXPERTS = ("top_k_experts", "num_experts_per_tok", "moe_topk", "num_experts_per_token")

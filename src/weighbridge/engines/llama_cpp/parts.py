@@ -11,10 +11,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from weighbridge.components.kv_cache import components
+from weighbridge.engines.interface import Subject
 from weighbridge.engines.llama_cpp.held import DeviceHoldings
 from weighbridge.engines.llama_cpp.pool import pool
 from weighbridge.engines.llama_cpp.projector import Projector
-from weighbridge.engines.serving import Subject
 from weighbridge.memory import Basis, Bytes, Component, Device, Phase, exactly
 from weighbridge.units import MIB
 

@@ -9,7 +9,7 @@ Source: llama.cpp 0c1e57098 tools/mtmd/clip.cpp (clip_model_loader, warmup: the 
 from dataclasses import dataclass
 
 from weighbridge.arch.body import Dense, Tower
-from weighbridge.engines.serving import Subject
+from weighbridge.engines.interface import Subject
 from weighbridge.memory import Bytes, Component, exactly
 from weighbridge.quantization.schemes import scheme, stored
 from weighbridge.units import MIB, align_up

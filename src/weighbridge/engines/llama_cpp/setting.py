@@ -14,9 +14,9 @@ from typing import Any, TypedDict
 
 from weighbridge.accelerators.budget import Budget
 from weighbridge.dtypes import DType
+from weighbridge.engines.interface import Subject
 from weighbridge.engines.llama_cpp.caches import CELLS, OF_CACHES, OF_IK, ggml
 from weighbridge.engines.llama_cpp.rules import LlamaCppRules
-from weighbridge.engines.serving import Subject
 from weighbridge.errors import UsageError
 from weighbridge.units import align_up
 from weighbridge.workload import Infer

@@ -17,13 +17,13 @@ from weighbridge.accelerators.budget import Budget
 from weighbridge.arch.mixers import Attention
 from weighbridge.components.kv_cache import CacheBytes, components
 from weighbridge.engines.engine import version
+from weighbridge.engines.interface import EngineAnswer, Subject
 from weighbridge.engines.mlx import ENGINE, launching
 from weighbridge.engines.mlx.caches import paged, sizes
 from weighbridge.engines.mlx.flight import CHUNK, Moment, temporaries
 from weighbridge.engines.mlx.plan import Plan, planned, unpacked
 from weighbridge.engines.mlx.rules import FUSED, NEAR, STEP, has, mlx_rules
-from weighbridge.engines.serving import EngineAnswer, Subject
-from weighbridge.engines.subjects import USUAL_CONTEXT
+from weighbridge.engines.subject import USUAL_CONTEXT
 from weighbridge.memory import Basis, Bytes, Component, Device, Phase, exactly
 from weighbridge.units import MIB, human
 from weighbridge.workload import Infer

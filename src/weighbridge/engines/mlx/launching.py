@@ -9,10 +9,10 @@ import shlex
 from collections.abc import Iterator
 
 from weighbridge.derived import DerivedFacts
-from weighbridge.engines import lines
+from weighbridge.engines import launch_line
+from weighbridge.engines.interface import Subject
 from weighbridge.engines.mlx.plan import GENERATE, GROUP, Plan
 from weighbridge.engines.mlx.rules import DECODED
-from weighbridge.engines.serving import Subject
 from weighbridge.workload import Infer
 
 AFFINE = re.compile(r"mlx-(\d)bit-g(\d+)")
@@ -33,7 +33,7 @@ def unwritten(s: Subject, w: Infer) -> str:
         return "mlx-lm runs the class with its head"
     if s.choice.scheme is None and s.choice.dtype.nbytes < 2:
         return f"mlx-lm holds no weights in {s.choice.dtype.name} alike"
-    return lines.place(s).why
+    return launch_line.place(s).why
 
 
 def converted(s: Subject) -> str:
@@ -44,7 +44,7 @@ def converted(s: Subject) -> str:
     affine = AFFINE.fullmatch(form.name)
     bits = f"--q-bits {affine[1]} --q-group-size {affine[2]}" if affine else ""
     how = bits or f"--q-mode {form.name.removeprefix('mlx-')}"
-    model = shlex.quote(lines.place(s).model)
+    model = shlex.quote(launch_line.place(s).model)
     made = f"mlx_lm.convert --hf-path {model} -q {how} --mlx-path {_folder(s)}"
     return f"{_folder(s)} has to be made first: {made}"
 
@@ -55,7 +55,7 @@ def _folder(s: Subject) -> str:
 
 
 def _flags(s: Subject, w: Infer, p: Plan) -> Iterator[str]:
-    yield f"--model {_folder(s) if converted(s) else shlex.quote(lines.place(s).model)}"
+    yield f"--model {_folder(s) if converted(s) else shlex.quote(launch_line.place(s).model)}"
     if p.program != GENERATE:
         if p.batch > DECODED:
             yield f"--decode-concurrency {p.batch}"

@@ -13,13 +13,13 @@ from typing import Any
 from weighbridge.accelerators.budget import Budget
 from weighbridge.components.weights import FormatChoice
 from weighbridge.dtypes import DType
+from weighbridge.engines.interface import Subject
 from weighbridge.engines.mlx.caches import MlxCacheSetting
 from weighbridge.engines.mlx.rules import (
     PROMPTS,
     MlxRules,
     has,
 )
-from weighbridge.engines.serving import Subject
 from weighbridge.errors import UnsupportedError, UsageError
 from weighbridge.workload import Infer
 

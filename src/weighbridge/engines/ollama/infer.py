@@ -10,6 +10,8 @@ from typing import Any
 from weighbridge.accelerators.budget import Budget
 from weighbridge.derived import DerivedFacts
 from weighbridge.engines.engine import version
+from weighbridge.engines.interface import EngineAnswer, Probe, SearchPoint, Subject
+from weighbridge.engines.interface import HeldBytes as Numbers
 from weighbridge.engines.llama_cpp import answering, probing
 from weighbridge.engines.llama_cpp.held import DeviceHoldings
 from weighbridge.engines.llama_cpp.rules import rules
@@ -18,8 +20,6 @@ from weighbridge.engines.ollama import ENGINE, launching
 from weighbridge.engines.ollama.rules import TIERS, build, usual_context
 from weighbridge.engines.ollama.setting import Asked, asked
 from weighbridge.engines.ollama.shown import shown
-from weighbridge.engines.serving import EngineAnswer, Probe, SearchPoint, Subject
-from weighbridge.engines.serving import HeldBytes as Numbers
 from weighbridge.workload import Infer
 
 

@@ -10,9 +10,9 @@ import shlex
 from collections.abc import Iterator
 
 from weighbridge.derived import DerivedFacts
-from weighbridge.engines import lines
+from weighbridge.engines import launch_line
+from weighbridge.engines.interface import Subject
 from weighbridge.engines.ollama.rules import USUAL
-from weighbridge.engines.serving import Subject
 from weighbridge.workload import Infer
 
 FLASH = {"on": "1", "off": "0"}
@@ -63,7 +63,7 @@ def model(s: Subject) -> tuple[str, str]:
     """(what `ollama run` is told, what that has to be made of first or "")"""
     if s.part.library != "gguf":
         return _tag(s)
-    at = lines.place(s)
+    at = launch_line.place(s)
     if at.model and s.model.repo_id and not at.file:
         return f"hf.co/{at.model}{f':{at.quant}' if at.quant else ''}", ""
     return _plain(s), f"FROM {shlex.quote(s.model.reference)}"
@@ -75,7 +75,7 @@ def _tag(s: Subject) -> tuple[str, str]:
     if TAG.fullmatch(typed) and form in (USUAL, typed.rpartition("-")[2].upper()):
         return typed, ""
     name = _plain(s) if form in KEPT else f"{_plain(s)}:{form.lower()}"
-    return name, f"FROM {lines.place(s).model or s.model.name}"
+    return name, f"FROM {launch_line.place(s).model or s.model.name}"
 
 
 def _create(s: Subject, name: str) -> str:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from weighbridge.accelerators.budget import Budget
 from weighbridge.arch.mixers import Attention
+from weighbridge.engines.interface import Subject
 from weighbridge.engines.llama_cpp.graphs.network import Network
 from weighbridge.engines.ollama.rules import (
     ALONE,
@@ -27,7 +28,6 @@ from weighbridge.engines.ollama.rules import (
     SMALL,
     WITHOUT_FLASH,
 )
-from weighbridge.engines.serving import Subject
 from weighbridge.workload import Infer
 
 OF_TAG = "the tag's own"  # a tower that Ollama loads with the model

@@ -1,1 +1,1 @@
-"""How vLLM and SGLang spread a model over devices. See `weighbridge.engines.shards`."""
+"""How vLLM and SGLang spread a model over devices. See `weighbridge.engines.servers.shards`."""

@@ -11,6 +11,7 @@ from weighbridge.arch.mixers import Mixer, Shared
 from weighbridge.arch.roles import VOCAB, layer_of, mixes, role_of, unnumbered
 from weighbridge.arch.table import differs
 from weighbridge.components.weights import FormatChoice, PlacedTensor, alive, buffer_size
+from weighbridge.engines.interface import Subject
 from weighbridge.engines.parallel import experts, positions
 from weighbridge.engines.parallel.cuts import Cut, CutUnit, fits, share
 from weighbridge.engines.parallel.experts import ExpertGroup, ExpertWeight, What
@@ -18,7 +19,6 @@ from weighbridge.engines.parallel.merged import merged
 from weighbridge.engines.parallel.names import Site, cut
 from weighbridge.engines.parallel.pieces import TensorPiece, pieces, sides
 from weighbridge.engines.parallel.rules import SplitRules
-from weighbridge.engines.serving import Subject
 from weighbridge.model import ModelPart
 from weighbridge.quantization.scheme import width
 

@@ -1,1 +1,9 @@
-"""What vLLM and SGLang do alike: ranks that share a model, and a share of each card."""
+"""What vLLM and SGLang do alike: ranks that share a model, and a share of each card.
+
+flags.py                 settings that both spell alike
+device_support.py        whether a server runs on the device, and in which 16 bits
+shards.py                what each device holds of the model
+loading_peak.py          what loading takes beside the weights, and gives back
+lora_and_speculation.py  slots for LoRA, what proposes tokens, shared prefixes
+communication.py         buffers with which ranks talk to each other
+"""

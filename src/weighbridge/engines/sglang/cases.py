@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from weighbridge.components import device
 from weighbridge.components.weights import PlacedTensor
-from weighbridge.engines import arriving, extras, shards
-from weighbridge.engines.communication import Collectives, communication
 from weighbridge.engines.engine import Version
+from weighbridge.engines.interface import Subject
 from weighbridge.engines.parallel.spread import SpreadArgs
-from weighbridge.engines.serving import Subject
+from weighbridge.engines.servers import loading_peak, lora_and_speculation, shards
+from weighbridge.engines.servers.communication import Collectives, communication
 from weighbridge.engines.sglang import ENGINE, caches, kernels, step
 from weighbridge.engines.sglang.effective import Effective, effective, remembered
 from weighbridge.engines.sglang.rules import rules
@@ -165,12 +165,12 @@ class _Replica:
 
     def arriving(self, ranks: tuple[shards.Rank, ...]) -> tuple[tuple[Component, ...], ...]:
         """What each rank has while it loads."""
-        plain, form = arriving.plain(self.s, ENGINE), self.s.choice.scheme
+        plain, form = loading_peak.plain(self.s, ENGINE), self.s.choice.scheme
         if plain is None or form is None:
             return ((),) * len(ranks)
         pairs = zip(ranks, shards.ranks(plain, rules=self.rules, **self.sizes), strict=True)
         at_once = partial(_at_once, form.name)
-        return tuple((arriving.arriving(*p, at_once),) for p in pairs)
+        return tuple((loading_peak.arriving(*p, at_once),) for p in pairs)
 
     def beside(self) -> int:
         one = self.e.pools(1)
@@ -189,7 +189,7 @@ class _Replica:
     def extra(self, rank: shards.Rank) -> tuple[Component, ...]:
         found: tuple[Component, ...] = ()
         if self.e.loras:
-            found += extras.lora(
+            found += lora_and_speculation.lora(
                 self.s,
                 rank,
                 slots=self.e.loras,
@@ -198,7 +198,7 @@ class _Replica:
                 **self.sizes,
             )
         if self.e.algorithm is not None:
-            found += extras.draft(
+            found += lora_and_speculation.draft(
                 self.s,
                 method=self.w.speculative_method or "draft",
                 tokens=self.e.drafted,

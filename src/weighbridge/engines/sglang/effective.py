@@ -16,7 +16,7 @@ from weighbridge.arch.mixers import Layer
 from weighbridge.arch.table import column
 from weighbridge.dtypes import FLOAT32, TORCH, DType
 from weighbridge.engines.engine import Version
-from weighbridge.engines.serving import Subject
+from weighbridge.engines.interface import Subject
 from weighbridge.engines.sglang import card, kernels
 from weighbridge.engines.sglang.caches import COMPRESSED_RUNNING, SglangCacheSetting
 from weighbridge.engines.sglang.rules import rules

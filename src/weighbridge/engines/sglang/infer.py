@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 from weighbridge.components import host
 from weighbridge.derived import DerivedFacts
-from weighbridge.engines import cards, lines
+from weighbridge.engines import launch_line
 from weighbridge.engines.caches.formats import refuse
 from weighbridge.engines.engine import version
-from weighbridge.engines.serving import (
+from weighbridge.engines.interface import (
     WOULD,
     EngineAnswer,
     HeldBytes,
@@ -22,6 +22,7 @@ from weighbridge.engines.serving import (
     Subject,
     unhelped,
 )
+from weighbridge.engines.servers import device_support
 from weighbridge.engines.sglang import ENGINE, caches, serving
 from weighbridge.engines.sglang.cases import SglangCase, case, said
 from weighbridge.engines.sglang.effective import generates, remembered
@@ -37,7 +38,7 @@ from weighbridge.workload import Infer
 if TYPE_CHECKING:
     from weighbridge.accelerators.budget import Budget
 
-NEEDS = cards.Needs(ENGINE.name, oldest=(7, 5))
+NEEDS = device_support.Needs(ENGINE.name, oldest=(7, 5))
 PROCESS = Bytes(GIB, 5 * GIB // 2, 4 * GIB)  # of one rank's process on the host, without weights
 
 
@@ -53,13 +54,13 @@ def infer(s: Subject, w: Infer, budget: "Budget | None") -> EngineAnswer:
         settings=settings(sized.e, sized.w) | {"dtype": s.choice.dtype.name},
         derived=_derived(sized)
         | _served(own, able)
-        | lines.facts(s, line.w, ENGINE, launch(s, line.w, line.e))
+        | launch_line.facts(s, line.w, ENGINE, launch(s, line.w, line.e))
         | {"dtype_from": s.why},
         warnings=(
             *_warnings(own, able),
-            *lines.warnings(s, w, ENGINE),
-            *cards.caution(budget, ENGINE),
-            *cards.packed_alone(s, budget, ENGINE),
+            *launch_line.warnings(s, w, ENGINE),
+            *device_support.caution(budget, ENGINE),
+            *device_support.packed_alone(s, budget, ENGINE),
         ),
         serves=None if own.fit is None else _serves(own, able),
     )
@@ -84,7 +85,7 @@ def probe(s: Subject, w: Infer, budget: "Budget") -> Probe:
 def _met(s: Subject, w: Infer, budget: "Budget | None") -> tuple[Subject, SglangCase]:
     """The model as SGLang takes it on that card, and what was prepared of it."""
     number, _ = version(ENGINE, w.engine_version)
-    s = cards.suited(s, w, budget, NEEDS)
+    s = device_support.suited(s, w, budget, NEEDS)
     if not remembered(s):
         raise UnsupportedError(
             f"{s.model.reference}: its layers are not known, so the pools that sglang makes for "

@@ -5,8 +5,8 @@ import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from weighbridge.engines import lines
-from weighbridge.engines.serving import Subject
+from weighbridge.engines import launch_line
+from weighbridge.engines.interface import Subject
 from weighbridge.engines.sglang import ENGINE
 from weighbridge.engines.sglang.effective import Effective, generates
 from weighbridge.workload import Infer
@@ -52,12 +52,12 @@ def changes(before: Infer, after: Infer) -> str:
 
 
 def launch(s: Subject, w: Infer, e: Effective) -> str:
-    where = lines.place(s)
+    where = launch_line.place(s)
     words = ["python", "-m", "sglang.launch_server", "--model-path", where.model]
     if where.revision:
         words += ["--revision", where.revision]
     words = [shlex.quote(word) for word in (*words, *_flags(s, w, e))]
-    return " ".join((*lines.before(s, ENGINE), *words))
+    return " ".join((*launch_line.before(s, ENGINE), *words))
 
 
 def _flags(s: Subject, w: Infer, e: Effective) -> Iterator[str]:
@@ -78,14 +78,14 @@ def _flags(s: Subject, w: Infer, e: Effective) -> Iterator[str]:
 
 
 def _of_model(s: Subject, w: Infer) -> Iterator[str]:
-    dtype, quantization = lines.dtype(s, w), lines.quantization(s, w, ENGINE)
+    dtype, quantization = launch_line.dtype(s, w), launch_line.quantization(s, w, ENGINE)
     if not generates(s):
         yield "--is-embedding"
     if dtype:
         yield from ("--dtype", dtype)
     if quantization:
         yield from ("--quantization", quantization)
-    if lines.limits_images(s, w):
+    if launch_line.limits_images(s, w):
         yield from ("--limit-mm-data-per-request", json.dumps({"image": w.images}))
 
 

@@ -24,12 +24,12 @@ from typing import NamedTuple
 
 from weighbridge.accelerators.chips import LINKED
 from weighbridge.arch.mixers import Latent
-from weighbridge.engines.serving import Subject
+from weighbridge.engines.interface import Subject
+from weighbridge.engines.servers.shards import Rank
 from weighbridge.engines.sglang import kernels
 from weighbridge.engines.sglang.cases import RankResidents
 from weighbridge.engines.sglang.effective import WHOLE, Effective, classes, generates
 from weighbridge.engines.sglang.step import RankSplit, tower
-from weighbridge.engines.shards import Rank
 from weighbridge.kept import kept
 from weighbridge.kernels import cublas
 from weighbridge.memory import Bytes, Component, exactly, total

@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from weighbridge.allocator.filling import Filling
-from weighbridge.engines import extras
-from weighbridge.engines.serving import SearchPoint
+from weighbridge.engines.interface import SearchPoint
+from weighbridge.engines.servers import lora_and_speculation
 from weighbridge.engines.sglang import caches, outside
 from weighbridge.engines.sglang.cases import RankResidents, SglangCase, StepLimits
 from weighbridge.engines.sglang.effective import Effective, requests
@@ -62,7 +62,7 @@ class Served:
 
     def _setting(self, sequences: int) -> caches.SglangCacheSetting:
         prefix = min(self.asked.shared_prefix or 0, self.point.context)
-        shared = extras.shared_tokens(prefix, sequences, self.e.page)
+        shared = lora_and_speculation.shared_tokens(prefix, sequences, self.e.page)
         shared = shared if self.e.radix else 0
         return self.e.pools(sequences, beside=self.case.beside, shared=shared)
 

@@ -9,8 +9,8 @@ from weighbridge.arch.mixers import GatedDelta, KimiDelta, Mamba1, Mamba2
 from weighbridge.components import host
 from weighbridge.components.weights import weight_bytes
 from weighbridge.derived import DerivedFacts
-from weighbridge.engines.choosing import native_dtype
-from weighbridge.engines.serving import Subject
+from weighbridge.engines.format_choice import native_dtype
+from weighbridge.engines.interface import Subject
 from weighbridge.engines.transformers import launching
 from weighbridge.engines.transformers.caches import of_mixer
 from weighbridge.engines.transformers.keeping import KV, setting

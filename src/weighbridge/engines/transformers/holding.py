@@ -14,7 +14,7 @@ from weighbridge.arch.mixers import Attention
 from weighbridge.components import spelled
 from weighbridge.components.device import Settled, context, settled
 from weighbridge.components.weights import FormatChoice, PlacedTensor, placed, together
-from weighbridge.engines.serving import Subject
+from weighbridge.engines.interface import Subject
 from weighbridge.engines.transformers.dealing import DeviceShare, deal
 from weighbridge.engines.transformers.loading import WARMUP_SINCE, placement_order
 from weighbridge.engines.transformers.plan import GenerationPlan, computing, language

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING
 from weighbridge.arch.body import Body
 from weighbridge.arch.mixers import Attention
 from weighbridge.components.activations import Heap, LivePeak, LiveTensor
-from weighbridge.engines.serving import EngineAnswer, Probe, SearchPoint, Subject
-from weighbridge.engines.serving import HeldBytes as Serving
+from weighbridge.engines.interface import EngineAnswer, Probe, SearchPoint, Subject
+from weighbridge.engines.interface import HeldBytes as Serving
 from weighbridge.engines.transformers import derived, units
 from weighbridge.engines.transformers.forward import (
     DeviceLayers,

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from weighbridge.derived import DerivedFacts
-from weighbridge.engines import lines
-from weighbridge.engines.choosing import ASKED
-from weighbridge.engines.serving import Subject
+from weighbridge.engines import launch_line
+from weighbridge.engines.format_choice import ASKED
+from weighbridge.engines.interface import Subject
 from weighbridge.engines.transformers.plan import GenerationPlan
 from weighbridge.quantization.on_load import ConfigCall, written
 from weighbridge.workload import Infer
@@ -75,7 +75,7 @@ def unwritten(s: Subject, w: Infer, p: GenerationPlan) -> str:
             return f"transformers {p.rules.written} does not have {call.name}"
     if p.prompt.cache == "fp8":
         return "transformers has no cache in fp8 that a line can name"
-    return lines.place(s).why
+    return launch_line.place(s).why
 
 
 def _packs(s: Subject) -> bool:
@@ -103,7 +103,7 @@ def _drafts(w: Infer) -> tuple[str, ...]:
 
 def _loaded(s: Subject, w: Infer, p: GenerationPlan, config: ConfigCall | None) -> str:
     """The keyword was `torch_dtype` before 4.56."""
-    where = lines.place(s)
+    where = launch_line.place(s)
     dtype = "dtype" if p.rules.version >= (4, 56) else "torch_dtype"
     given = [_value(where.model)]
     named = (("revision", where.revision), ("gguf_file", where.file))

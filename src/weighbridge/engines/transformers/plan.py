@@ -20,8 +20,8 @@ from weighbridge.arch.mixers import (
 from weighbridge.components.device import context
 from weighbridge.dtypes import BFLOAT16, DType
 from weighbridge.engines.engine import version as nearest
-from weighbridge.engines.serving import Subject
-from weighbridge.engines.subjects import reads_text
+from weighbridge.engines.interface import Subject
+from weighbridge.engines.subject import reads_text
 from weighbridge.engines.transformers import ENGINE
 from weighbridge.engines.transformers.caches import CacheKind
 from weighbridge.engines.transformers.packed import around

@@ -20,7 +20,7 @@ from weighbridge.model import ModelPart
 
 if TYPE_CHECKING:
     from weighbridge.accelerators.parts import Part
-    from weighbridge.engines.serving import Subject
+    from weighbridge.engines.interface import Subject
 
 # By the beginning of a format's name: its quant_method, and the oldest compute capability
 NEEDS = {"fp8-": ("fp8", FLOAT8_SINCE), "mxfp4": ("mxfp4", MXFP4_SINCE)}

@@ -10,7 +10,7 @@ from functools import cached_property, lru_cache
 from operator import attrgetter
 
 from weighbridge.accelerators.budget import Budget
-from weighbridge.engines.serving import SearchPoint, Subject
+from weighbridge.engines.interface import SearchPoint, Subject
 from weighbridge.engines.vllm import reserve, setting
 from weighbridge.engines.vllm.reserve import RankReserve, Resident, Standing
 from weighbridge.engines.vllm.rules import VllmRules

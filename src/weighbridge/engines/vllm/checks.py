@@ -18,7 +18,7 @@ from collections.abc import Iterator
 
 from weighbridge.arch.table import column
 from weighbridge.engines.caches.formats import refuse
-from weighbridge.engines.serving import Subject
+from weighbridge.engines.interface import Subject
 from weighbridge.engines.vllm import ENGINE, caches
 from weighbridge.engines.vllm.cases import VllmLaunched
 from weighbridge.engines.vllm.reserve import RankReserve

@@ -26,7 +26,7 @@ from typing import NamedTuple
 
 from weighbridge.accelerators.budget import Budget
 from weighbridge.accelerators.parts import chip_of
-from weighbridge.engines.shards import Rank
+from weighbridge.engines.servers.shards import Rank
 from weighbridge.engines.vllm import hardware
 from weighbridge.engines.vllm.sampling import FEW
 from weighbridge.engines.vllm.setting import VllmLaunch

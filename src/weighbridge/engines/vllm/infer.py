@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from weighbridge.accelerators.budget import Budget
 from weighbridge.arch.table import column
 from weighbridge.derived import DerivedFacts
-from weighbridge.engines import cards, lines
+from weighbridge.engines import launch_line
 from weighbridge.engines.engine import version
-from weighbridge.engines.serving import (
+from weighbridge.engines.interface import (
     WOULD,
     EngineAnswer,
     HeldBytes,
@@ -18,6 +18,7 @@ from weighbridge.engines.serving import (
     Subject,
     unhelped,
 )
+from weighbridge.engines.servers import device_support
 from weighbridge.engines.vllm import ENGINE, checks, launching, parts, serving, setting
 from weighbridge.engines.vllm.cases import VllmCase, VllmLaunched, case
 from weighbridge.engines.vllm.reserve import RankReserve, share
@@ -28,7 +29,8 @@ from weighbridge.workload import Infer
 
 SPAN = 256  # tokens over which a marginal byte is measured
 BATCH = "--batch-size"
-NEEDS = cards.Needs(ENGINE.name, refuses=True, unstable=frozenset(column("vllm.not_float16")))
+UNSTABLE = frozenset(column("vllm.not_float16"))
+NEEDS = device_support.Needs(ENGINE.name, refuses=True, unstable=UNSTABLE)
 
 
 def infer(subject: Subject, w: Infer, budget: Budget | None) -> EngineAnswer:
@@ -44,10 +46,10 @@ def infer(subject: Subject, w: Infer, budget: Budget | None) -> EngineAnswer:
         derived=_derived(subject, sized, able, budget) | _served(own, able, budget),
         warnings=(
             *(() if budget is None else _warnings(own, able, budget)),
-            *lines.warnings(subject, w, ENGINE),
+            *launch_line.warnings(subject, w, ENGINE),
             *checks.warnings(sized, w),
-            *cards.caution(budget, ENGINE),
-            *cards.packed_alone(subject, budget, ENGINE),
+            *device_support.caution(budget, ENGINE),
+            *device_support.packed_alone(subject, budget, ENGINE),
         ),
         serves=None if budget is None else _serves(subject, own, able, budget),
     )
@@ -75,7 +77,7 @@ def probe(subject: Subject, w: Infer, budget: Budget) -> Probe:
 def _met(subject: Subject, w: Infer, budget: Budget | None) -> tuple[Subject, VllmCase]:
     """The model as vLLM takes it on that card, and what was prepared of it."""
     number, _ = version(ENGINE, w.engine_version)
-    subject = cards.suited(subject, w, budget, NEEDS)
+    subject = device_support.suited(subject, w, budget, NEEDS)
     subject = subject.without_towers() if w.language_model_only else subject
     checks.check(subject, w, number)
     return subject, case(subject, w, budget, rules(number))
@@ -152,7 +154,7 @@ def _derived(
 
 
 def _line(s: Subject, made: VllmLaunched) -> DerivedFacts:
-    return lines.facts(s, made.w, ENGINE, launching.command(s, made.at, made.w))
+    return launch_line.facts(s, made.w, ENGINE, launching.command(s, made.at, made.w))
 
 
 def _marginal(r: RankReserve) -> int:

@@ -4,8 +4,8 @@ import json
 import shlex
 from collections.abc import Iterator
 
-from weighbridge.engines import lines
-from weighbridge.engines.serving import Subject
+from weighbridge.engines import launch_line
+from weighbridge.engines.interface import Subject
 from weighbridge.engines.vllm import ENGINE
 from weighbridge.engines.vllm.setting import VllmLaunch
 from weighbridge.units import GIB
@@ -22,8 +22,8 @@ CHANGED = {
 
 
 def command(subject: Subject, at: VllmLaunch, w: Infer) -> str:
-    where = lines.place(subject)
-    words = [*lines.before(subject, ENGINE), "vllm serve", shlex.quote(where.model)]
+    where = launch_line.place(subject)
+    words = [*launch_line.before(subject, ENGINE), "vllm serve", shlex.quote(where.model)]
     if where.revision:
         words += ["--revision", shlex.quote(where.revision)]
     for flag, value in (*_weights(subject, w), *_flags(at, w), *_extras(subject, at, w)):
@@ -44,8 +44,8 @@ def changes(before: Infer, after: Infer) -> str:
 
 def _weights(subject: Subject, w: Infer) -> Iterator[tuple[str, object]]:
     named = (
-        ("--dtype", lines.dtype(subject, w)),
-        ("--quantization", lines.quantization(subject, w, ENGINE)),
+        ("--dtype", launch_line.dtype(subject, w)),
+        ("--quantization", launch_line.quantization(subject, w, ENGINE)),
     )
     yield from ((flag, value) for flag, value in named if value)
 
@@ -86,7 +86,7 @@ def _extras(subject: Subject, at: VllmLaunch, w: Infer) -> Iterator[tuple[str, o
             found["model"] = w.draft_model
         found["num_speculative_tokens"] = at.speculative
         yield "--speculative-config", shlex.quote(json.dumps(found))
-    if lines.limits_images(subject, w):
+    if launch_line.limits_images(subject, w):
         yield "--limit-mm-per-prompt", shlex.quote(json.dumps({"image": w.images}))
 
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from weighbridge.components import host as host_memory
 from weighbridge.components.weights import FormatChoice
-from weighbridge.engines.serving import Subject
+from weighbridge.engines.interface import Subject
 from weighbridge.engines.vllm.cases import VllmLaunched
 from weighbridge.engines.vllm.profile import ProfiledMoment
 from weighbridge.engines.vllm.reserve import LATER, RankReserve, Standing

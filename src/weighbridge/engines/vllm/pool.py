@@ -15,10 +15,10 @@ from functools import cached_property, lru_cache
 from weighbridge.arch.mixers import Layer, Mixer
 from weighbridge.components.kv_cache import mixers
 from weighbridge.dtypes import DType, torch_dtype
-from weighbridge.engines import extras
 from weighbridge.engines.caches import blocks
-from weighbridge.engines.serving import Subject
-from weighbridge.engines.shards import Rank
+from weighbridge.engines.interface import Subject
+from weighbridge.engines.servers import lora_and_speculation
+from weighbridge.engines.servers.shards import Rank
 from weighbridge.engines.vllm import caches as vllm
 from weighbridge.engines.vllm.setting import VllmLaunch, has_states
 from weighbridge.memory import Component, exactly
@@ -129,7 +129,7 @@ def drawn(
     return Blocks(
         cached=cached,
         pool=pool,
-        context=context + extras.lookahead(at.method or None, at.speculative),
+        context=context + lora_and_speculation.lookahead(at.method or None, at.speculative),
         requests=requests,
         tokens=at.tokens,
         encoder=encoder,
@@ -172,7 +172,11 @@ def _layers(subject: Subject, rank: Rank, at: VllmLaunch) -> tuple[Layer, ...]:
 
 
 def _drafting(subject: Subject, rank: Rank, at: VllmLaunch) -> tuple[Layer, ...]:
-    return extras.draft_layers(subject, at.method) if at.speculative and rank.last else ()
+    return (
+        lora_and_speculation.draft_layers(subject, at.method)
+        if at.speculative and rank.last
+        else ()
+    )
 
 
 def _shared(pool: blocks.CachePool, requests: int, alike: int) -> int:

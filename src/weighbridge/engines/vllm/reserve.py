@@ -23,10 +23,10 @@ from functools import cached_property, lru_cache
 from weighbridge.accelerators.budget import Budget
 from weighbridge.arch.table import column
 from weighbridge.components.device import context
-from weighbridge.engines import arriving, extras
-from weighbridge.engines.communication import STAGES, communication, received
-from weighbridge.engines.serving import SearchPoint, Subject
-from weighbridge.engines.shards import Rank
+from weighbridge.engines.interface import SearchPoint, Subject
+from weighbridge.engines.servers import loading_peak, lora_and_speculation
+from weighbridge.engines.servers.communication import STAGES, communication, received
+from weighbridge.engines.servers.shards import Rank
 from weighbridge.engines.vllm import (
     ENGINE,
     forward,
@@ -374,7 +374,7 @@ def _adapters(
 ) -> tuple[Component, ...]:
     if not w.max_loras:
         return ()
-    return extras.lora(
+    return lora_and_speculation.lora(
         subject,
         rank,
         slots=w.max_loras,
@@ -389,7 +389,7 @@ def _draft(
 ) -> tuple[Component, ...]:
     if not at.speculative or not rank.last:
         return ()
-    return extras.draft(
+    return lora_and_speculation.draft(
         subject,
         method=at.method,
         tokens=at.speculative,
@@ -484,13 +484,13 @@ def _unpacked(
 ) -> Sequence[tuple[Component, ...]]:
     """What each rank has of 16-bit weights, where the format is made while it loads, or of packed
     ones that are laid out anew."""
-    plain, form = arriving.plain(subject, ENGINE), subject.choice.scheme
+    plain, form = loading_peak.plain(subject, ENGINE), subject.choice.scheme
     if form is None:
         return [()] * len(packed)
     if plain is None:
         capability = hardware.capability(budget)
-        moved = (arriving.laid_out(form.name, capability, rank) for rank in packed)
+        moved = (loading_peak.laid_out(form.name, capability, rank) for rank in packed)
         return [() if c is None else (c,) for c in moved]
     pairs = zip(packed, weights.ranks(plain, at, budget), strict=True)
     at_once = weights.AT_ONCE[at.rules.arrives]
-    return [(arriving.arriving(*pair, at_once),) for pair in pairs]
+    return [(loading_peak.arriving(*pair, at_once),) for pair in pairs]

@@ -61,7 +61,7 @@ class VllmRules:
     second_items: bool = False  # and images and sounds are profiled
     # Sleep mode: free memory counts torch's segments, also those that its pool has given back
     phantom: bool = False
-    # How weights that are packed while they load arrive: see `engines/arriving.py`
+    # How weights that are packed while they load arrive: see `engines/servers/loading_peak.py`
     arrives: Arrives = "whole"
     fuses: bool = False  # the compiler fuses sums of ranks with what follows
     scatters: bool = False  # the custom all-reduce has a larger second buffer

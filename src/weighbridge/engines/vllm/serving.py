@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from weighbridge.accelerators.budget import Budget
-from weighbridge.engines.serving import SearchPoint, Surely
+from weighbridge.engines.interface import SearchPoint, Surely
 from weighbridge.engines.vllm import hardware
 from weighbridge.engines.vllm.cases import VllmCase, VllmLaunched
 from weighbridge.engines.vllm.reserve import RankReserve, share

@@ -20,7 +20,7 @@ from weighbridge.arch.body import Experts
 from weighbridge.arch.mixers import Attention, Latent, Recurrent
 from weighbridge.arch.table import column
 from weighbridge.components.kv_cache import mixers
-from weighbridge.engines.serving import Subject
+from weighbridge.engines.interface import Subject
 from weighbridge.engines.vllm import hardware
 from weighbridge.engines.vllm.rules import VllmRules
 from weighbridge.errors import UsageError

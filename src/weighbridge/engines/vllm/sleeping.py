@@ -24,8 +24,8 @@ Source: vllm 0.26 device_allocator/cumem.py (use_memory_pool), utils/mem_utils.p
 
 from weighbridge.arch.roles import VOCAB, role_of
 from weighbridge.arch.table import column
-from weighbridge.engines.serving import Subject
-from weighbridge.engines.shards import Rank
+from weighbridge.engines.interface import Subject
+from weighbridge.engines.servers.shards import Rank
 from weighbridge.engines.vllm.sampling import padded
 from weighbridge.engines.vllm.setting import VllmLaunch
 from weighbridge.engines.vllm.weights import of_layers

@@ -2,7 +2,7 @@
 
 One communicator a group of ranks, and torch's own: 2 with tensor parallelism, and one more each
 with experts (a group of the same ranks), with a pipeline, with replicas. What the first collectives
-open later is in `engines/communication.py`, and inside the share.
+open later is in `engines/servers/communication.py`, and inside the share.
 
 No source gives a size, so it is assumed: vLLM 0.19 on 2 and 4 H100 held 1.02 and 1.04 GiB beside
 the context with dense models, 1.50 and 1.56 with experts (jgchn/llm-d-planner): 0.51 each.
@@ -12,7 +12,7 @@ Source: vllm 0.33 distributed/parallel_state.py (initialize_model_parallel).
 
 from weighbridge.accelerators.budget import Budget
 from weighbridge.accelerators.chips import LINKED
-from weighbridge.engines.communication import Collectives
+from weighbridge.engines.servers.communication import Collectives
 from weighbridge.engines.vllm import ENGINE, hardware
 from weighbridge.engines.vllm.rules import VllmRules
 from weighbridge.engines.vllm.setting import VllmLaunch

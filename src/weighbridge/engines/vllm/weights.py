@@ -14,9 +14,9 @@ from weighbridge.allocator.filling import filled
 from weighbridge.arch.mixers import Latent
 from weighbridge.components.kv_cache import mixers
 from weighbridge.components.weights import PlacedTensor, total
-from weighbridge.engines import shards
+from weighbridge.engines.interface import Subject
 from weighbridge.engines.parallel.spread import SpreadArgs
-from weighbridge.engines.serving import Subject
+from weighbridge.engines.servers import shards
 from weighbridge.engines.vllm import hardware
 from weighbridge.engines.vllm.rules import Arrives
 from weighbridge.engines.vllm.setting import VllmLaunch

@@ -15,9 +15,9 @@ from typing import NamedTuple
 
 from weighbridge.derived import DerivedFacts
 from weighbridge.dtypes import torch_dtype
-from weighbridge.engines.choosing import ASKED
 from weighbridge.engines.engine import Engine
-from weighbridge.engines.serving import Subject
+from weighbridge.engines.format_choice import ASKED
+from weighbridge.engines.interface import Subject
 from weighbridge.reference import FILES, CatalogueRef, HubRef, LocalRef, Reference, UrlRef
 from weighbridge.workload import Infer
 

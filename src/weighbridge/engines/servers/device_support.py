@@ -19,7 +19,7 @@ from weighbridge.accelerators.chips import BFLOAT16_SINCE, FLOAT8_SINCE
 from weighbridge.components.weights import FormatChoice
 from weighbridge.dtypes import BFLOAT16, FLOAT16, FLOAT32, DType, torch_dtype
 from weighbridge.engines.engine import Engine
-from weighbridge.engines.serving import Subject
+from weighbridge.engines.interface import Subject
 from weighbridge.errors import UnsupportedError, UsageError
 from weighbridge.workload import Infer
 

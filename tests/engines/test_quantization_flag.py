@@ -4,7 +4,7 @@ import pytest
 
 from tests.engines.answers import answer, of_config, part
 from weighbridge import catalogue
-from weighbridge.engines.methods import read
+from weighbridge.engines.quantization_flag import read
 from weighbridge.engines.table import ENGINES
 from weighbridge.errors import UsageError
 from weighbridge.launch import parse

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tests.engines.serving import served
 from tests.engines.spreads import SGLANG, VLLM, draft, lora, ranks, rules
-from weighbridge.engines.extras import draft_layers, lookahead, shared_tokens
+from weighbridge.engines.servers.lora_and_speculation import draft_layers, lookahead, shared_tokens
 from weighbridge.errors import UsageError
 
 

@@ -15,10 +15,10 @@ from weighbridge.arch.mixers import Layer
 from weighbridge.arch.positions import learned
 from weighbridge.arch.roles import VOCAB, role
 from weighbridge.components.weights import DIVISIONS, FormatChoice
-from weighbridge.engines import methods
-from weighbridge.engines.choosing import Decision, Default, by_server, by_transformers, decide
+from weighbridge.engines import quantization_flag
 from weighbridge.engines.engine import Engine, Version
-from weighbridge.engines.serving import Subject
+from weighbridge.engines.format_choice import Decision, Default, by_server, by_transformers, decide
+from weighbridge.engines.interface import Subject
 from weighbridge.engines.table import record
 from weighbridge.errors import BadFileError, UnsupportedError, UsageError
 from weighbridge.kept import kept
@@ -134,7 +134,7 @@ def decision(part: ModelPart, w: Infer, engine: Engine, version: Version) -> Dec
         default = by_transformers(version[0])
     if w.engine_defaults and part.packed:  # a launch command only names what the files are in
         w = replace(w, quantization=None)
-    w = replace(w, quantization=methods.read(engine, w.quantization, packed=part.packed))
+    w = replace(w, quantization=quantization_flag.read(engine, w.quantization, packed=part.packed))
     if engine.reads == "gguf" and part.library != "gguf":
         if engine.usual and not (w.quantization or w.dtype or part.packed) and writes(part):
             return downloaded(decide(part, replace(w, quantization=engine.usual), default))

@@ -31,9 +31,9 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from weighbridge.components.weights import FormatChoice, total
-from weighbridge.engines import shards
 from weighbridge.engines.engine import Engine
-from weighbridge.engines.serving import Subject
+from weighbridge.engines.interface import Subject
+from weighbridge.engines.servers import shards
 from weighbridge.memory import Bytes, Component
 
 BY_TENSOR = "bitsandbytes"

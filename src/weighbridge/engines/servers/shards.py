@@ -19,12 +19,12 @@ from typing import NamedTuple, Unpack
 from weighbridge.arch.body import LayerBlock
 from weighbridge.arch.mixers import Layer
 from weighbridge.components.weights import PlacedTensor
+from weighbridge.engines.interface import Subject
 from weighbridge.engines.parallel.cuts import check
 from weighbridge.engines.parallel.holding import RankPlace, Shard, hold, holding, units
 from weighbridge.engines.parallel.rules import SplitRules
 from weighbridge.engines.parallel.spread import Spread, SpreadArgs
 from weighbridge.engines.parallel.stages import given
-from weighbridge.engines.serving import Subject
 from weighbridge.errors import UsageError
 from weighbridge.kept import kept
 
