@@ -135,7 +135,6 @@ def test_a_record_is_of_its_folder(name):
 
 # Versions of engines
 
-WITH_RULES = ("vllm", "sglang", "llama_cpp", "ik_llama_cpp")
 ASKED = re.compile(r"version|release|build|number")
 
 
@@ -169,7 +168,7 @@ def _numbers(node):
 
 def test_versions_are_compared_in_rules_alone():
     shared = [p for p in files() if home(p) not in FOLDERS.values()]
-    own = [p for folder in WITH_RULES for p in (ENGINE_ROOM / folder).rglob("*.py")]
+    own = [p for folder in FOLDERS.values() for p in (ENGINE_ROOM / folder).rglob("*.py")]
     found = {
         str(p.relative_to(HOUSE)): list(gates(p))
         for p in (*shared, *own, *(HOUSE / "launch").rglob("*.py"))

@@ -59,7 +59,7 @@ def load(
     choices = {name: d.choice for name, d in decisions.items()}
     weights = {p.name: weight_bytes(p, choices[p.name], major=major) for p in model.parts}
     found = facts(model)
-    warm = workload.device_map is not None and version >= transformers.WARMUP_SINCE
+    warm = workload.device_map is not None and _warms_up(version)
     on_device = _on_device(
         model,
         sum(weights.values()),
@@ -90,6 +90,13 @@ def load(
         verdict=_verdict(model, budget, workload.host_memory(), devices, choices, major),
         warnings=(*model.notes, *said, *(() if budget is None else cautions(budget))),
     )
+
+
+def _warms_up(version: tuple[int, int]) -> bool:
+    """Whether the allocator is given its room before the weights."""
+    from weighbridge.engines.transformers.rules import WARMUP_SINCE
+
+    return version >= WARMUP_SINCE
 
 
 def _verdict(

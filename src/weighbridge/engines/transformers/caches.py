@@ -50,12 +50,11 @@ from weighbridge.components.kv_cache import (
     total,
 )
 from weighbridge.dtypes import BFLOAT16, FLOAT32, DType
+from weighbridge.engines.transformers.rules import LATENT_SINCE, SLIDING_SINCE
 from weighbridge.errors import UsageError
 from weighbridge.memory import Component
 from weighbridge.units import ceil_div
 
-LATENT_SINCE = (5, 15)
-SLIDING_SINCE = (4, 56)
 SOURCE = "transformers 5.23 cache_utils.py"
 CacheKind = Literal["dynamic", "static", "quanto", "hqq", "fp8"]
 

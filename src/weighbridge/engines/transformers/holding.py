@@ -16,7 +16,7 @@ from weighbridge.components.device import Settled, context, settled
 from weighbridge.components.weights import FormatChoice, PlacedTensor, placed, together
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.transformers.dealing import DeviceShare, deal
-from weighbridge.engines.transformers.loading import WARMUP_SINCE, placement_order
+from weighbridge.engines.transformers.loading import placement_order
 from weighbridge.engines.transformers.plan import GenerationPlan, computing, language
 from weighbridge.engines.transformers.workspaces import HEADS, gptq, products
 from weighbridge.kept import kept
@@ -48,7 +48,7 @@ class Holding:
 
 def loaded(subject: Subject, p: GenerationPlan) -> tuple[LoadedShare, ...]:
     """Each device's share."""
-    warm = p.device_map is not None and p.rules.version >= WARMUP_SINCE
+    warm = p.device_map is not None and p.rules.warms_up
     rest = ("loaded", subject.formats, subject.major, p.devices, p.rooms, warm)
 
     def compute() -> tuple[LoadedShare, ...]:
@@ -154,7 +154,7 @@ def _tables(subject: Subject, p: GenerationPlan, share: DeviceShare) -> Iterator
 def _tied_apart(subject: Subject, p: GenerationPlan) -> Iterator[Component]:
     """Loaded as a tensor of its own, and given up when weights are tied. Some versions of AutoAWQ
     store it: Qwen2.5's checkpoints have it, Qwen2's do not."""
-    if p.rules.version >= TIED_AT_ONCE:
+    if p.rules.ties_at_once:
         return
     again = sum(t.nbytes for t in subject.part.unloaded if t.name.endswith(HEADS))
     known = bool(subject.part.stored)
@@ -177,7 +177,7 @@ def _second_head(subject: Subject, p: GenerationPlan) -> Iterator[Component]:
     0.6B 234 to 288 of 297; the untied 8B none. What keeps it was not found in the sources; no other
     version was read."""
     again = _tied_head(subject) if _form(subject) == FP8_BLOCK else 0
-    if again and FP8_SINCE <= p.rules.version < TIED_AT_ONCE:
+    if again and p.rules.second_head:
         yield Component(
             name="weights",
             detail="a head beside the embedding that it is tied to",
@@ -188,9 +188,8 @@ def _second_head(subject: Subject, p: GenerationPlan) -> Iterator[Component]:
         )
 
 
-FP8_BLOCK, FP8_SINCE = "fp8-block", (4, 49)
+FP8_BLOCK = "fp8-block"
 STORES_HEADS = "awq-"
-TIED_AT_ONCE = (5, 0)
 
 
 def _form(subject: Subject) -> str:

@@ -104,7 +104,7 @@ def _drafts(w: Infer) -> tuple[str, ...]:
 def _loaded(s: Subject, w: Infer, p: GenerationPlan, config: ConfigCall | None) -> str:
     """The keyword was `torch_dtype` before 4.56."""
     where = launch_line.place(s)
-    dtype = "dtype" if p.rules.version >= (4, 56) else "torch_dtype"
+    dtype = "dtype" if p.rules.says_dtype else "torch_dtype"
     given = [_value(where.model)]
     named = (("revision", where.revision), ("gguf_file", where.file))
     given += [f"{name}={_value(value)}" for name, value in named if value]

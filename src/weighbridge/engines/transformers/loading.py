@@ -19,7 +19,7 @@ from typing import TypeVar
 from weighbridge.errors import UsageError
 
 NEWEST = "5.23.0"  # the version whose sources our rules were read from
-WARMUP_SINCE = (4, 50)  # caching_allocator_warmup: transformers PR 36428
+MAJORS = range(4, 6)  # versions that rules are known of
 
 T = TypeVar("T")
 
@@ -30,7 +30,7 @@ def version(text: str | None) -> tuple[int, int]:
     if not found:
         raise UsageError(f"--engine-version {text!r} is not a version; write it as 5.23 or 4.40")
     number = (int(found[1]), int(found[2] or 0))
-    if not (4, 0) <= number < (6, 0):
+    if number[0] not in MAJORS:
         raise UsageError(f"--engine-version {text!r}: rules are known for transformers 4.x and 5.x")
     return number
 

@@ -18,12 +18,18 @@ from dataclasses import dataclass
 
 from weighbridge.arch.table import column, since
 from weighbridge.arch.table import version as numbers
-from weighbridge.engines.transformers.caches import LATENT_SINCE, SLIDING_SINCE
 from weighbridge.errors import UsageError
 
 Version = tuple[int, int]
 
 ONE_INTERFACE: Version = (4, 48)
+AUTO_GPTQ_UNTIL: Version = (4, 48)  # GPTQModel takes its place
+FP8_SINCE: Version = (4, 49)
+WARMUP_SINCE: Version = (4, 50)  # caching_allocator_warmup: transformers PR 36428
+SLIDING_SINCE: Version = (4, 56)  # cache_utils.py, DynamicSlidingWindowLayer
+TIED_AT_ONCE: Version = (5, 0)  # a tied head is not made a tensor of its own first
+UNPACKS_SINCE: Version = (5, 0)  # float8 on a card without it; before, it is refused
+LATENT_SINCE: Version = (5, 15)  # a latent is kept in place of keys and values
 BATCHED_SINCE: Version = (5, 0)  # generation/utils.py, _optimize_model_for_decode
 INNER_BATCHED_SINCE: Version = (5, 14)  # ... of a language model inside another class
 TOWERS_KEPT_SINCE: Version = (5, 19)  # generation/utils.py, mm_encoder_outputs; 5.16 has it not
@@ -50,6 +56,10 @@ class TransformersRules:
     scores_returned: bool  # eager attention hands its scores to the layer
     batched_experts: bool  # generate multiplies by copies of the experts that were picked
     towers_kept: bool  # generate has the output of a tower for images to its end
+    warms_up: bool  # with a device map, the allocator is given its room before the weights
+    ties_at_once: bool
+    second_head: bool  # of weights in float8 blocks
+    says_dtype: bool  # `dtype=`; before, `torch_dtype=`
     attention: str  # the default: sdpa or eager
 
     @property
@@ -81,6 +91,10 @@ def rules(version: Version, model_type: str, *, inner: bool = False) -> Transfor
         scores_returned=not old_kernel,
         batched_experts=version >= (INNER_BATCHED_SINCE if inner else BATCHED_SINCE),
         towers_kept=version >= TOWERS_KEPT_SINCE,
+        warms_up=version >= WARMUP_SINCE,
+        ties_at_once=version >= TIED_AT_ONCE,
+        second_head=FP8_SINCE <= version < TIED_AT_ONCE,
+        says_dtype=version >= (4, 56),
         attention="sdpa" if version >= since("transformers.sdpa", kind, "4.36") else "eager",
     )
 

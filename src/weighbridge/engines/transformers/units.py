@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from weighbridge.accelerators.chips import BFLOAT16_SINCE, FLOAT8_SINCE, MXFP4_SINCE, Version
 from weighbridge.components.weights import FormatChoice
 from weighbridge.dtypes import BFLOAT16, DType
+from weighbridge.engines.transformers.rules import UNPACKS_SINCE
 from weighbridge.errors import UnsupportedError
 from weighbridge.model import ModelPart
 
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 # By the beginning of a format's name: its quant_method, and the oldest compute capability
 NEEDS = {"fp8-": ("fp8", FLOAT8_SINCE), "mxfp4": ("mxfp4", MXFP4_SINCE)}
 WITHOUT_CAPABILITY = ("AMD", "Intel", "Hygon", "")  # taken to have them, or not known
-UNPACKS_SINCE = 5  # fp8; before, it is refused
 
 
 def lacks(card: "Part | None", since: Version) -> bool:
@@ -73,7 +73,7 @@ def unpacked(
             continue
         if not lacks(card, since):
             continue
-        if theirs == "fp8" and version[0] < UNPACKS_SINCE:
+        if theirs == "fp8" and version < UNPACKS_SINCE:
             raise UnsupportedError(
                 f"{told(card, form.name)}: transformers {'.'.join(map(str, version))} refuses it; "
                 "use --engine-version 5, or --engine vllm"

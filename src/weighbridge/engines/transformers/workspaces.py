@@ -18,6 +18,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from weighbridge.arch.blueprint import Param
+from weighbridge.engines.transformers.rules import AUTO_GPTQ_UNTIL
 from weighbridge.kept import kept
 from weighbridge.kernels import cublas as kernels
 from weighbridge.memory import Bytes, Component
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from weighbridge.accelerators.parts import Part
 
 ROWS = 8 * 2048  # of exllama's second version: sequences x tokens
-AUTO_GPTQ_UNTIL = (4, 48)  # GPTQModel takes its place
 MARLIN = (8, 0)
 
 
