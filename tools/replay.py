@@ -30,7 +30,8 @@ from weighbridge.report import Report
 from weighbridge.units import GIB
 
 KEPT = Path(__file__).parent.parent / "tests" / "replay.jsonl"
-ENGINES = ("transformers", "vllm", "sglang", "llama.cpp", "ik_llama.cpp")
+ENGINES = ("transformers", "vllm", "sglang", "llama.cpp", "ik_llama.cpp", "ollama", "mlx")
+MACS = {"4090": "m3-max-36gb", "h100": "m3-max-128gb", "h100:8": "m3-ultra-512gb"}  # MLX's cards
 CARDS = ((8 * 10**9, "4090"), (36 * 10**9, "h100"))  # parameters up to which one such card is asked
 LARGE = "h100:8"
 SPREAD = ("vllm", "sglang")  # engines that are asked to cut a large model into eight
@@ -85,7 +86,8 @@ def questions(model: Prepared) -> Iterator[tuple[str, str, dict[str, Any]]]:
     for engine in ENGINES:
         yield f"infer {engine}", "infer", {"engine": engine}
         cut = {"tensor_parallel_size": 8} if card == LARGE and engine in SPREAD else {}
-        asked = {"engine": engine, "gpu": card, "batch_size": 8, **cut}
+        place = MACS[card] if engine == "mlx" else card
+        asked = {"engine": engine, "gpu": place, "batch_size": 8, **cut}
         yield f"infer {engine}, card", "infer", asked
     for name, settings in TRAININGS.items():
         yield f"train {name}", "train", dict(settings)
