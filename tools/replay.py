@@ -149,9 +149,11 @@ def read() -> dict[str, dict[str, Kept]]:
 
 
 def write(found: Mapping[str, Mapping[str, Kept]]) -> None:
+    order = [name for name, _, _ in questions(prepare("gpt2"))]
     with KEPT.open("w") as file:
         for name in catalogue.names():
-            answers = {q: one.to_list() for q, one in found.get(name, {}).items()}
+            of_model = found.get(name, {})
+            answers = {q: of_model[q].to_list() for q in order if q in of_model}
             if answers:
                 file.write(json.dumps({"model": name, "answers": answers}) + "\n")
 
