@@ -16,7 +16,7 @@ def test_every_model_and_question_is_kept() -> None:
     asked = [name for name, _, _ in replay.questions(prepare("gpt2"))]
     assert all(list(answers) == asked for answers in kept.values())
     answered = sum(one.parts is not None for answers in kept.values() for one in answers.values())
-    assert answered > 0.65 * len(kept) * len(asked)  # engines of text refuse networks of timm
+    assert answered > 0.6 * len(kept) * len(asked)  # engines of text refuse networks of timm
 
 
 @pytest.mark.parametrize("name", SAMPLE)

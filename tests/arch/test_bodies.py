@@ -517,6 +517,23 @@ def test_every_real_config_has_a_body():
     assert seen > 400
 
 
+def test_a_tree_says_what_its_tensors_say():
+    """Two readings of one class: its modules, and the names and shapes of what they flatten to."""
+    raws = [find(name).config for name in names()] + [raw for _, raw in configs() if known(raw)]
+    seen = 0
+    for raw in raws:
+        try:
+            plan, config = plan_of(raw)
+            remembered = layers(config)
+        except WeighbridgeError:
+            continue
+        if plan.tree is not None:
+            seen += 1
+            read_off = body(replace(plan, tree=None), config, remembered)
+            assert body(plan, config, remembered) == read_off, raw.get("model_type")
+    assert seen > 150
+
+
 # LLaVA's first code keeps the language model's keys beside its own; its caches are read as those
 # of a LLaVA of transformers.
 FLAT_LLAVA = {"intel-ipex-hf_configs__llava/config.json"}
