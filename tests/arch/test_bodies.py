@@ -19,6 +19,7 @@ from weighbridge.arch.families import blueprint, known
 from weighbridge.arch.feeds import feeds
 from weighbridge.arch.layers import layers
 from weighbridge.arch.mixers import Attention, CrossAttention, Latent, Mamba2, Shared
+from weighbridge.arch.roles import role
 from weighbridge.arch.stacks import singly, sort
 from weighbridge.arch.table import column
 from weighbridge.catalogue import find, names
@@ -518,7 +519,8 @@ def test_every_real_config_has_a_body():
 
 
 def test_a_tree_says_what_its_tensors_say():
-    """Two readings of one class: its modules, and the names and shapes of what they flatten to."""
+    """Two readings of one class: its modules, and the names and shapes of what they flatten to.
+    Where a parameter knows its role, its name says no other."""
     raws = [find(name).config for name in names()] + [raw for _, raw in configs() if known(raw)]
     seen = 0
     for raw in raws:
@@ -529,6 +531,8 @@ def test_a_tree_says_what_its_tensors_say():
             continue
         if plan.tree is not None:
             seen += 1
+            told = [p for p in plan.counted if p.role]
+            assert [p.name for p in told if role(p.name) not in ("", p.role)] == []
             read_off = body(replace(plan, tree=None), config, remembered)
             assert body(plan, config, remembered) == read_off, raw.get("model_type")
     assert seen > 150

@@ -233,10 +233,13 @@ def held(p: Param, dtype: DType) -> DType:
     return TORCH[p.dtype] if p.dtype else dtype
 
 
-def linear(path: str, outputs: int, inputs: int, *, bias: bool = False) -> Iterator[Param]:
-    yield Param(f"{path}.weight", (outputs, inputs))
+def linear(
+    path: str, outputs: int, inputs: int, *, bias: bool = False, role: str = ""
+) -> Iterator[Param]:
+    """A weight [outputs, inputs] and, with `bias`, a bias [outputs]. `role` is one of roles.py."""
+    yield Param(f"{path}.weight", (outputs, inputs), role=role)
     if bias:
-        yield Param(f"{path}.bias", (outputs,), "bias")
+        yield Param(f"{path}.bias", (outputs,), "bias", role=role)
 
 
 def conv1d(path: str, outputs: int, inputs: int, *, bias: bool = True) -> Iterator[Param]:
@@ -266,9 +269,9 @@ def norm(path: str, width: int, *, bias: bool = False) -> Iterator[Param]:
 
 def gated_mlp(path: str, width: int, inner: int, *, bias: bool = False) -> Iterator[Param]:
     """gate_proj, up_proj, down_proj: SwiGLU and its relatives."""
-    yield from linear(f"{path}.gate_proj", inner, width, bias=bias)
-    yield from linear(f"{path}.up_proj", inner, width, bias=bias)
-    yield from linear(f"{path}.down_proj", width, inner, bias=bias)
+    yield from linear(f"{path}.gate_proj", inner, width, bias=bias, role="gate")
+    yield from linear(f"{path}.up_proj", inner, width, bias=bias, role="up")
+    yield from linear(f"{path}.down_proj", width, inner, bias=bias, role="down")
 
 
 def experts(

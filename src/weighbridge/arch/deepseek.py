@@ -74,11 +74,12 @@ def queries(c: Config, path: str, m: Latent) -> Iterator[Param]:
     width, rank = c.num("hidden_size"), query_rank(c)
     inner = m.heads * (m.nope + m.rotary)
     if rank is None:
-        yield from linear(f"{path}q_proj", inner, width)
+        yield from linear(f"{path}q_proj", inner, width, role="q")
     else:
-        yield from linear(f"{path}q_a_proj", rank, width, bias=c.flag("attention_bias"))
+        bias = c.flag("attention_bias")
+        yield from linear(f"{path}q_a_proj", rank, width, bias=bias, role="q_a")
         yield from norm(f"{path}q_a_layernorm", rank)
-        yield from linear(f"{path}q_b_proj", inner, rank)
+        yield from linear(f"{path}q_b_proj", inner, rank, role="q_b")
 
 
 def latent(c: Config, path: str = "self_attn.", own: Indexer | None = None) -> Submodule:
@@ -87,10 +88,10 @@ def latent(c: Config, path: str = "self_attn.", own: Indexer | None = None) -> S
     width, bias, m = c.num("hidden_size"), c.flag("attention_bias"), latent_mixer(c, own)
     return submodule(
         queries(c, path, m),
-        linear(f"{path}kv_a_proj_with_mqa", m.rank + m.rotary, width, bias=bias),
+        linear(f"{path}kv_a_proj_with_mqa", m.rank + m.rotary, width, bias=bias, role="kv_a"),
         norm(f"{path}kv_a_layernorm", m.rank),
-        linear(f"{path}kv_b_proj", m.heads * (m.nope + m.value_dim), m.rank),
-        linear(f"{path}o_proj", width, m.heads * m.value_dim, bias=bias),
+        linear(f"{path}kv_b_proj", m.heads * (m.nope + m.value_dim), m.rank, role="kv_b"),
+        linear(f"{path}o_proj", width, m.heads * m.value_dim, bias=bias, role="o"),
         indexer(c, f"{path}indexer.", own) if own else (),
         mixer=m,
         query_rank=query_rank(c) or 0,
@@ -105,7 +106,7 @@ def indexer(c: Config, path: str, own: Indexer) -> Iterator[Param]:
     """The small attention that picks which tokens the large one sees."""
     width = c.num("hidden_size")
     yield from linear(f"{path}wq_b", own.heads * own.dim, c.num("q_lora_rank"))
-    yield from linear(f"{path}wk", own.dim, width)
+    yield from linear(f"{path}wk", own.dim, width, role="index_k")
     yield from norm(f"{path}k_norm", own.dim, bias=True)
     yield from linear(f"{path}weights_proj", own.heads, width)
 

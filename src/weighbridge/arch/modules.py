@@ -110,9 +110,10 @@ def gqa(
     """
     rows = (a.heads * a.key_dim, a.kv_heads * a.key_dim, a.kv_heads * a.value_dim)
     into, back = bias
+    three = zip(("q", "k", "v"), names[:3], rows, strict=True)
     return submodule(
-        *(linear(path + n, r, width, bias=into) for n, r in zip(names[:3], rows, strict=True)),
-        linear(path + names[3], width, a.heads * a.value_dim, bias=back),
+        *(linear(path + name, r, width, bias=into, role=role) for role, name, r in three),
+        linear(path + names[3], width, a.heads * a.value_dim, bias=back, role="o"),
         *(norm(path + name, a.key_dim) for name in norms),
         mixer=a,
     )
@@ -135,8 +136,8 @@ def packed(
 ) -> Submodule:
     """Attention with one linear 3 D x D for queries, keys and values, and one D x D back."""
     return submodule(
-        linear(path + names[0], 3 * width, width, bias=bias),
-        linear(path + names[1], width, width, bias=bias),
+        linear(path + names[0], 3 * width, width, bias=bias, role="qkv"),
+        linear(path + names[1], width, width, bias=bias, role="o"),
         mixer=multi_head(heads, width),
     )
 
@@ -153,8 +154,8 @@ def fused_gqa(
     """The same with one linear for queries, keys and values together; `norms` stand behind it."""
     rows = a.heads * a.key_dim + a.kv_heads * (a.key_dim + a.value_dim)
     return submodule(
-        linear(path + names[0], rows, width, bias=bias[0]),
-        linear(path + names[1], width, a.heads * a.value_dim, bias=bias[1]),
+        linear(path + names[0], rows, width, bias=bias[0], role="qkv"),
+        linear(path + names[1], width, a.heads * a.value_dim, bias=bias[1], role="o"),
         norms,
         mixer=a,
     )
@@ -171,9 +172,9 @@ def named_gated(
     """The same under the names of the gate, the linear beside it and the one back."""
     gate, up, down = names
     return submodule(
-        linear(path + gate, inner, width, bias=bias),
-        linear(path + up, inner, width, bias=bias),
-        linear(path + down, width, inner, bias=bias),
+        linear(path + gate, inner, width, bias=bias, role="gate"),
+        linear(path + up, inner, width, bias=bias, role="up"),
+        linear(path + down, width, inner, bias=bias, role="down"),
         feed=Dense(width=inner),
     )
 
@@ -181,8 +182,8 @@ def named_gated(
 def fused_gated(path: str, width: int, inner: int, *, bias: bool = False) -> Submodule:
     """gate and up in one linear, gate_up_proj 2 F x D: Phi-3, GLM-4."""
     return submodule(
-        linear(f"{path}.gate_up_proj", 2 * inner, width, bias=bias),
-        linear(f"{path}.down_proj", width, inner, bias=bias),
+        linear(f"{path}.gate_up_proj", 2 * inner, width, bias=bias, role="gate_up"),
+        linear(f"{path}.down_proj", width, inner, bias=bias, role="down"),
         feed=Dense(width=inner, fused=True),
     )
 
@@ -198,8 +199,8 @@ def ungated(
     """Two linears: up F x D, down D x F."""
     at = f"{path}." if path else ""
     return submodule(
-        linear(at + names[0], inner, width, bias=bias),
-        linear(at + names[1], width, inner, bias=bias),
+        linear(at + names[0], inner, width, bias=bias, role="up"),
+        linear(at + names[1], width, inner, bias=bias, role="down"),
         feed=Dense(width=inner, gated=False),
     )
 

@@ -12,8 +12,9 @@ from weighbridge.arch.attention import Attention
 from weighbridge.arch.blueprint import Buffer, Family, Param, embedding, linear, norm
 from weighbridge.arch.config import Config
 from weighbridge.arch.decoder import alike
+from weighbridge.arch.feed import Dense
 from weighbridge.arch.heads import labels
-from weighbridge.arch.modules import Decoder, Submodules, fused_gqa, named_gated, normed
+from weighbridge.arch.modules import Decoder, Submodules, fused_gqa, normed, submodule
 from weighbridge.arch.windows import layer_kinds
 from weighbridge.errors import UnsupportedError
 
@@ -36,7 +37,12 @@ def layer(c: Config) -> Submodules:
         normed(width, "ln_1"),
         fused_gqa("attn.", width, a, bias=(True, bias), names=("c_attn", "c_proj")),
         normed(width, "ln_2"),
-        named_gated("mlp.", width, inner, ("w1", "w2", "c_proj"), bias=bias),
+        submodule(
+            linear("mlp.w1", inner, width, bias=bias, role="up"),
+            linear("mlp.w2", inner, width, bias=bias, role="gate"),
+            linear("mlp.c_proj", width, inner, bias=bias, role="down"),
+            feed=Dense(width=inner),
+        ),
     )
 
 

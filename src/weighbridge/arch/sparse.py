@@ -48,7 +48,7 @@ def routed(c: Config, count: str, inner: str, top_k: str = "num_experts_per_tok"
 
 
 def router(path: str, count: int, width: int, *, dtype: str = "") -> Iterator[Param]:
-    yield Param(f"{path}.weight", (count, width), "router", dtype)
+    yield Param(f"{path}.weight", (count, width), "router", dtype, role="router")
 
 
 def each(
@@ -59,9 +59,9 @@ def each(
     k, _ = e.share
 
     def one(at: str) -> Iterator[Param]:
-        yield from linear(f"{at}.{gate}", e.inner, width)
-        yield from linear(f"{at}.{up}", e.inner, width)
-        yield from linear(f"{at}.{down}", width, e.inner)
+        yield from linear(f"{at}.{gate}", e.inner, width, role="gate")
+        yield from linear(f"{at}.{up}", e.inner, width, role="up")
+        yield from linear(f"{at}.{down}", width, e.inner, role="down")
 
     yield from experts(f"{path}.", one, top_k=k, count=e.count)
 
