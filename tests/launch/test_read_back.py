@@ -309,14 +309,14 @@ def test_lines_that_are_none(line, words):
 
 def test_a_gguf_of_a_folder(tmp_path):
     """A header and no layers is enough for the line."""
-    from weighbridge.engines import lines
+    from weighbridge.engines import launch_line
     from weighbridge.reference import HubRef, LocalRef, UrlRef
 
     w = Writer()
     w.key("general.architecture", w.value("str", "llama"))
-    assert lines.of_path(LocalRef(path="/m/x.gguf")) == lines.LoadTarget("/m", file="x.gguf")
-    assert lines.of_path(LocalRef(path="/m/x.safetensors")).why
-    assert lines.of_repository(HubRef(repo_id="o/n", filename="x.gguf")).file == "x.gguf"
-    assert lines.of_repository(HubRef(repo_id="o/n", quant="Q4_K_M")).quant == "Q4_K_M"
-    assert lines.of_repository(HubRef(repo_id="o/n", subfolder="unet")).why
-    assert lines.of_url(UrlRef(url="https://h/x.bin", filename="x.bin"))
+    assert launch_line.of_path(LocalRef(path="/m/x.gguf")) == lines.LoadTarget("/m", file="x.gguf")
+    assert launch_line.of_path(LocalRef(path="/m/x.safetensors")).why
+    assert launch_line.of_repository(HubRef(repo_id="o/n", filename="x.gguf")).file == "x.gguf"
+    assert launch_line.of_repository(HubRef(repo_id="o/n", quant="Q4_K_M")).quant == "Q4_K_M"
+    assert launch_line.of_repository(HubRef(repo_id="o/n", subfolder="unet")).why
+    assert launch_line.of_url(UrlRef(url="https://h/x.bin", filename="x.bin"))
