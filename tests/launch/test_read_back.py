@@ -314,7 +314,9 @@ def test_a_gguf_of_a_folder(tmp_path):
 
     w = Writer()
     w.key("general.architecture", w.value("str", "llama"))
-    assert launch_line.of_path(LocalRef(path="/m/x.gguf")) == lines.LoadTarget("/m", file="x.gguf")
+    assert launch_line.of_path(LocalRef(path="/m/x.gguf")) == launch_line.LoadTarget(
+        "/m", file="x.gguf"
+    )
     assert launch_line.of_path(LocalRef(path="/m/x.safetensors")).why
     assert launch_line.of_repository(HubRef(repo_id="o/n", filename="x.gguf")).file == "x.gguf"
     assert launch_line.of_repository(HubRef(repo_id="o/n", quant="Q4_K_M")).quant == "Q4_K_M"
