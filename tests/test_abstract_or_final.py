@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.code import parsed
+from tests.code import nodes
 
 ROOT = Path(__file__).parent.parent / "src"
 ALLOWED: Mapping[str, str] = {
@@ -24,10 +24,10 @@ def module(path: Path) -> str:
     return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
 
 
-def names(tree: ast.Module, here: str) -> dict[str, str]:
+def names(source: str, here: str) -> dict[str, str]:
     """The full name of what each name of a module stands for."""
     found: dict[str, str] = {}
-    for node in ast.walk(tree):
+    for node in nodes(source, ast.ImportFrom, ast.Import, ast.ClassDef):
         if isinstance(node, ast.ImportFrom) and node.module:
             found |= {a.asname or a.name: f"{node.module}.{a.name}" for a in node.names}
         elif isinstance(node, ast.Import):
@@ -49,20 +49,16 @@ def spelled(node: ast.expr, known: Mapping[str, str]) -> str:
     return ""
 
 
-def bases(tree: ast.Module, known: Mapping[str, str]) -> Iterator[str]:
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ClassDef):
-            yield from (spelled(base, known) for base in node.bases)
+def bases(source: str, known: Mapping[str, str]) -> Iterator[str]:
+    for node in nodes(source, ast.ClassDef):
+        yield from (spelled(base, known) for base in node.bases)
 
 
-def made(tree: ast.Module, known: Mapping[str, str]) -> Iterator[str]:
+def made(source: str, known: Mapping[str, str]) -> Iterator[str]:
     """What is called, or handed on to be called."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Call):
-            yield spelled(node.func, known)
-            yield from (
-                spelled(k.value, known) for k in node.keywords if k.arg == "default_factory"
-            )
+    for node in nodes(source, ast.Call):
+        yield spelled(node.func, known)
+        yield from (spelled(k.value, known) for k in node.keywords if k.arg == "default_factory")
 
 
 def both(sources: Mapping[str, str]) -> set[str]:
@@ -71,11 +67,10 @@ def both(sources: Mapping[str, str]) -> set[str]:
     under: set[str] = set()
     moved: dict[str, str] = {}  # from where a package shows a name to where it is written
     for here, source in sources.items():
-        tree = parsed(source)
-        known = names(tree, here)
+        known = names(source, here)
         moved |= {f"{here}.{name}": full for name, full in known.items()}
-        called |= {*made(tree, known)}
-        under |= {*bases(tree, known)}
+        called |= {*made(source, known)}
+        under |= {*bases(source, known)}
     return {written(x, moved) for x in called} & {written(x, moved) for x in under} - {""}
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.code import parsed
+from tests.code import nodes
 
 ROOT = Path(__file__).parent.parent / "src" / "weighbridge"
 LAYERS = [  # low to high: a module imports only from its own layer and from those before it
@@ -90,10 +90,10 @@ HEAVY = {"torch", "numpy", "rich", "huggingface_hub", "httpx", "requests", "tran
 
 
 def imports(path):
-    for node in ast.walk(parsed(path.read_text())):
+    for node in nodes(path.read_text(), ast.ImportFrom, ast.Import):
         if isinstance(node, ast.ImportFrom):
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
-        elif isinstance(node, ast.Import):
+        else:
             yield from (alias.name for alias in node.names)
 
 
@@ -211,11 +211,10 @@ def test_every_function_is_a_reasonable_length():
     """60 lines at most, its docstring and blank lines aside."""
     long = []
     for path in ROOT.rglob("*.py"):
-        for node in ast.walk(parsed(path.read_text())):
-            if isinstance(node, ast.FunctionDef):
-                lines = node.end_lineno - node.body[0].lineno
-                if lines > 60:
-                    long.append(f"{path.name}:{node.name} {lines}")
+        for node in nodes(path.read_text(), ast.FunctionDef):
+            lines = node.end_lineno - node.body[0].lineno
+            if lines > 60:
+                long.append(f"{path.name}:{node.name} {lines}")
     assert long == []
 
 

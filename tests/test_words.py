@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.code import parsed
+from tests.code import nodes
 
 ROOT = Path(__file__).parent.parent
 REFUSED = {"Of", "By", "As", "Those", "Its"}
-DOCUMENTED = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 def sources():
@@ -23,8 +23,8 @@ def test_a_docstring_is_understood_without_the_name():
     """A docstring begins with a verb or a noun: it does not go on where the name ends."""
     refused = []
     for path in sources():
-        for node in ast.walk(parsed(path.read_text())):
-            text = ast.get_docstring(node) if isinstance(node, DOCUMENTED) else None
+        for node in nodes(path.read_text(), *DOCUMENTED):
+            text = ast.get_docstring(node, clean=False)
             if text and text.split()[0].strip(":,") in REFUSED:
                 refused.append(f"{path.relative_to(ROOT)}:{node.body[0].lineno} {text[:60]}")
     assert not refused
@@ -37,9 +37,8 @@ TWICE: dict[str, str] = {}
 def test_a_type_has_a_name_of_its_own():
     homes = defaultdict(list)
     for path in (ROOT / "src").rglob("*.py"):
-        for node in ast.walk(parsed(path.read_text())):
-            if isinstance(node, ast.ClassDef):
-                homes[node.name].append(str(path.relative_to(ROOT)))
+        for node in nodes(path.read_text(), ast.ClassDef):
+            homes[node.name].append(str(path.relative_to(ROOT)))
     twice = {name: found for name, found in homes.items() if len(found) > 1}
     assert {name: found for name, found in twice.items() if name not in TWICE} == {}
     assert set(TWICE) <= set(twice)

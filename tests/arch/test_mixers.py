@@ -4,7 +4,7 @@ import ast
 import typing
 from pathlib import Path
 
-from tests.code import parsed
+from tests.code import nodes
 from weighbridge.arch.body import Feed
 from weighbridge.arch.mixers import Mixer
 
@@ -23,10 +23,10 @@ def ends_in_assert_never(match):
 
 def matches(text):
     """The matches over mixers or feed-forwards, and the mappings by them."""
-    for node in ast.walk(parsed(text)):
+    for node in nodes(text, ast.Match, ast.Dict):
         if isinstance(node, ast.Match) and any(classes(c.pattern) & KINDS for c in node.cases):
             yield node, ends_in_assert_never(node)
-        elif isinstance(node, ast.Dict):
+        if isinstance(node, ast.Dict):
             keys = {ast.unparse(k) for k in node.keys if k is not None} & KINDS
             if len(keys) > 1:
                 yield node, keys >= KINDS - {"Dense", "Experts"}

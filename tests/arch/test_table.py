@@ -2,14 +2,17 @@
 
 import ast
 import re
+from collections import defaultdict
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 import weighbridge
-from tests.code import parsed
+from tests.code import nodes
 from weighbridge.arch.table import COLUMNS, DIFFERENCES, ROWS, column, since, version
 
+ASKED = re.compile(r'\bcolumn\("([^"]+)"\)|\bsince\("([^"]+)",')
 SOURCE = Path(weighbridge.__file__).parent
 TEXTS = {p: p.read_text(encoding="utf-8") for p in SOURCE.rglob("*.py")}
 
@@ -33,10 +36,19 @@ def test_no_row_says_a_thing_twice():
         assert len(names) == len(set(names)), model_type
 
 
+@cache
+def readers_of():
+    """The files that ask for a column, by its name."""
+    found = defaultdict(list)
+    for path, text in TEXTS.items():
+        for name in {a or b for a, b in ASKED.findall(text)}:
+            found[name].append(path)
+    return found
+
+
 @pytest.mark.parametrize("name", COLUMNS)
 def test_each_fact_is_read_in_one_module(name):
-    asks = re.compile(rf'(?:column\("{re.escape(name)}"\)|since\("{re.escape(name)}",)')
-    readers = [p for p, text in TEXTS.items() if asks.search(text)]
+    readers = readers_of()[name]
     assert len(readers) == 1
     place = str(readers[0].relative_to(SOURCE)).removesuffix("/__init__.py")
     assert f"({place})" in COLUMNS[name].replace("\n", " ")
@@ -87,9 +99,9 @@ ORDINARY = {  # model types that are words of another meaning, too
 PATHS = ("base", "bases")  # keywords whose values are paths of modules, called as the model type
 
 
-def _spelled(tree):
+def _spelled(text):
     """Model types among the words of strings that are not prose or paths, and among keywords."""
-    keywords = [n for n in ast.walk(tree) if isinstance(n, ast.keyword)]
+    keywords = list(nodes(text, ast.keyword))
     paths = {
         c.value
         for k in keywords
@@ -99,8 +111,8 @@ def _spelled(tree):
     }
     known = set(ROWS) - set(ORDINARY) - paths
     yield from (k.arg for k in keywords if k.arg in known)
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+    for node in nodes(text, ast.Constant):
+        if isinstance(node.value, str):
             words = node.value.split()
             found = [word for word in words if word in known]
             if 2 * len(found) >= len(words):
@@ -108,11 +120,7 @@ def _spelled(tree):
 
 
 def test_model_types_are_spelled_in_the_table():
-    spelled = {
-        str(path.relative_to(SOURCE)): set(_spelled(parsed(text)))
-        for path, text in TEXTS.items()
-        if any(word in text for word in ROWS)
-    }
+    spelled = {str(path.relative_to(SOURCE)): set(_spelled(text)) for path, text in TEXTS.items()}
     spelled = {path: words for path, words in spelled.items() if words}
     assert {path: words for path, words in spelled.items() if path not in SPELLERS} == {}
     assert set(spelled) == set(SPELLERS), "a file of the list spells none: take it off"
@@ -122,4 +130,4 @@ def test_the_test_of_spelling_can_fail():
     code = (
         'FEW = "gemma2 qwen3 some"\nmake(base="vit", phi3=1)\nSAY = "gemma2 is what you asked for"'
     )
-    assert set(_spelled(parsed(code))) == {"gemma2", "qwen3", "phi3"}
+    assert set(_spelled(code)) == {"gemma2", "qwen3", "phi3"}

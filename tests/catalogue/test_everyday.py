@@ -91,13 +91,13 @@ def test_the_table_names_entries_and_adds_to_them(name):
     assert everyday.meaning(name).entry.name == entry
 
 
-@pytest.mark.parametrize("name", catalogue.names())
-def test_a_name_of_the_catalogue_means_itself(name):
-    assert everyday.meaning(name.upper()) == (catalogue.find(name), "", "")
-    if not set(name.split("-")) & everyday.TUNES and not catalogue.has(f"{name}-instruct"):
-        assert everyday.meaning(f"{name}-instruct").entry.name.replace("-", "") == name.replace(
-            "-", ""
-        )
+def test_a_name_of_the_catalogue_means_itself():
+    for name in catalogue.names():
+        assert everyday.meaning(name.upper()) == (catalogue.find(name), "", "")
+        if not set(name.split("-")) & everyday.TUNES and not catalogue.has(f"{name}-instruct"):
+            assert everyday.meaning(f"{name}-instruct").entry.name.replace("-", "") == name.replace(
+                "-", ""
+            )
 
 
 @pytest.mark.parametrize(

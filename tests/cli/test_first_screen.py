@@ -3,6 +3,7 @@
 import pytest
 
 import weighbridge
+from tests.cases import each
 from weighbridge.catalogue import search
 from weighbridge.render import RenderOptions, render
 from weighbridge.render.drawing import cells
@@ -31,7 +32,7 @@ def answered(model, task, settings):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("model", "task", "settings"), SAMPLE)
+@pytest.mark.parametrize(("model", "task", "settings"), each(3, SAMPLE))
 @pytest.mark.parametrize("lang", ["en", "zh"])
 def test_the_answer_and_the_next_step_stand_in_eight_lines(model, task, settings, lang):
     report = answered(model, task, settings)

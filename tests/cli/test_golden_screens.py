@@ -72,7 +72,12 @@ ASKED = {
 }
 
 
-@pytest.mark.parametrize("name", ASKED)
+LONG = ("train qlora on a 3060", "host memory decides")  # remedies that are trained one by one
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow) if n in LONG else n for n in ASKED]
+)
 def test_screens_are_what_they_were(name):
     task, model, settings, forms = ASKED[name]
     report = getattr(weighbridge, task)(model, **settings)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import weighbridge
-from tests.code import parsed
+from tests.code import nodes, parsed
 from weighbridge.engines.table import ENGINES, FOLDERS
 
 HOUSE = Path(weighbridge.__file__).parent
@@ -38,10 +38,8 @@ def home(path):
 
 def imported(path):
     """What of engines/ a file imports, by the first word."""
-    for node in ast.walk(parsed(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(
-            "weighbridge.engines"
-        ):
+    for node in nodes(path.read_text(), ast.ImportFrom):
+        if (node.module or "").startswith("weighbridge.engines"):
             below = (node.module or "").split(".")[2:]
             yield from below[:1] or (alias.name for alias in node.names)
 
@@ -100,8 +98,8 @@ NAMES = {name for name in FOLDERS if name != "transformers"} | {
 
 def spelled(path):
     """Constants of a file that are the very name of an engine."""
-    for node in ast.walk(parsed(path.read_text())):
-        if isinstance(node, ast.Constant) and node.value in NAMES:
+    for node in nodes(path.read_text(), ast.Constant):
+        if node.value in NAMES:
             yield node.value
 
 
@@ -140,21 +138,19 @@ ASKED = re.compile(r"version|release|build|number")
 
 def gates(path):
     """Lines that compare a version with a number that stands in the line, or in the file."""
-    tree = parsed(path.read_text())
+    text = path.read_text()
     own = {
         target.id
-        for node in tree.body
+        for node in parsed(text).body
         if isinstance(node, ast.Assign) and _numbers(node.value)
         for target in node.targets
         if isinstance(target, ast.Name)
     }
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Compare):
-            sides = (node.left, *node.comparators)
-            asks = any(ASKED.search(ast.unparse(side)) for side in sides)
-            told = any(_numbers(s) or (isinstance(s, ast.Name) and s.id in own) for s in sides)
-            if asks and told:
-                yield node.lineno, ast.unparse(node)
+    for node in nodes(text, ast.Compare):
+        sides = (node.left, *node.comparators)
+        told = any(_numbers(s) or (isinstance(s, ast.Name) and s.id in own) for s in sides)
+        if told and any(ASKED.search(ast.unparse(side)) for side in sides):
+            yield node.lineno, ast.unparse(node)
 
 
 def _numbers(node):

@@ -5,6 +5,7 @@ import random
 
 import pytest
 
+from tests.cases import each
 from weighbridge import catalogue, prepare
 from weighbridge.engines.table import ENGINES, version
 from weighbridge.errors import WeighbridgeError
@@ -148,11 +149,13 @@ def test_numbers_alone_say_what_answers_say(engine):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("step", each(2, (10, 1)))
 @pytest.mark.parametrize("engine", PROBED)
-def test_numbers_alone_say_what_answers_say_over_the_catalogue(engine):
+def test_numbers_alone_say_what_answers_say_over_the_catalogue(engine, step):
     draw = random.Random(engine)
-    compared = sum(compare(draw, name, engine) for name in catalogue.names() for _ in range(3))
-    assert compared > 1000
+    asked_of = catalogue.names()[::step]
+    compared = sum(compare(draw, name, engine) for name in asked_of for _ in range(3))
+    assert compared > 1000 // step
 
 
 @pytest.mark.parametrize("engine", PROBED)

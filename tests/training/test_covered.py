@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 import weighbridge
+from tests.cases import each
 from weighbridge import catalogue
 from weighbridge.errors import UnsupportedError, UsageError, WeighbridgeError
 from weighbridge.training.nets import NETS
@@ -77,7 +78,7 @@ def test_configs_without_a_step(config, words):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["full", "lora"])
-@pytest.mark.parametrize("name", catalogue.names())
+@pytest.mark.parametrize("name", each(4, catalogue.names()))
 def test_every_model_of_the_catalogue_has_an_answer_or_a_refusal(name, method):
     """Anything else would be what the command line calls a defect."""
     with suppress(WeighbridgeError):

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import weighbridge.training
-from tests.code import parsed
+from tests.code import nodes
 
 ROOT = Path(weighbridge.training.__file__).parent
 PACKAGE = "weighbridge.training."
@@ -32,15 +32,14 @@ def room(name: str) -> str:
 
 def imports(source: str) -> Iterator[str]:
     """What a module imports of training, but for types alone."""
-    tree = parsed(source)
     types = {
         inner
-        for node in ast.walk(tree)
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        for node in nodes(source, ast.If)
+        if ast.unparse(node.test) == "TYPE_CHECKING"
         for inner in ast.walk(node)
     }
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and node not in types:
+    for node in nodes(source, ast.ImportFrom):
+        if node not in types:
             whole = (f"{node.module}.{each.name}" for each in node.names)
             yield from (name.removeprefix(PACKAGE) for name in whole if name.startswith(PACKAGE))
 

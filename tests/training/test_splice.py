@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import weighbridge
+from tests.cases import each
 from weighbridge import catalogue
 from weighbridge.autograd import splice
 from weighbridge.training import answer
@@ -188,14 +189,14 @@ def test_near_the_end_of_the_card_layers_are_walked_anew(monkeypatch):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "name"),
-    [(model, list(ASKED)[i % len(ASKED)]) for i, model in enumerate(catalogue.names())],
+    each(5, ((model, list(ASKED)[i % len(ASKED)]) for i, model in enumerate(catalogue.names()))),
 )
 def test_of_every_class_few_layers_say_what_all_do(monkeypatch, model, name):
     same(monkeypatch, model, **ASKED[name])
 
 
 @pytest.mark.slow
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(
     name=st.sampled_from(list(CONFIGS)),
     asked_for=st.sampled_from(list(ASKED)),

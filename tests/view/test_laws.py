@@ -21,7 +21,10 @@ ASKED = (
     ("infer", "llama-3.1-8b", {"engine": "vllm", "gpu": "4090", "context": 32768}),
     ("infer", "mixtral-8x7b", {"engine": "llama.cpp", "quantization": "Q4_K_M", "gpu": "3090"}),
     ("infer", "7B", {"gpu": "4090"}),
-    ("train", "llama-3.1-8b", {"method": "qlora", "checkpointing": "full", "gpu": "3060"}),
+    pytest.param(
+        ("train", "llama-3.1-8b", {"method": "qlora", "checkpointing": "full", "gpu": "3060"}),
+        marks=pytest.mark.slow,
+    ),
     ("train", "qwen3-0.6b", {"shard": "fsdp2", "gpu": "4090:4"}),
 )
 
