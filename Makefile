@@ -17,18 +17,19 @@ fix: $(BIN)/weighbridge ## format, lint what can be mended, regenerate the docs
 	$(BIN)/python tools/docs.py
 	$(BIN)/python -m tools.screens
 
-check: $(BIN)/weighbridge ## the same, and fail on a difference; types, spelling
+check: $(BIN)/weighbridge ## the same, and fail on a difference; types, spelling, imports, names
 	$(BIN)/ruff format --check src tests tools benchmarks
 	$(BIN)/ruff check src tests tools benchmarks
 	$(BIN)/mypy
 	$(BIN)/typos
+	$(BIN)/pytest -n 2 -m house
 	$(BIN)/python tools/docs.py --check
 	$(BIN)/python -m tools.screens --check
 
 test: $(BIN)/weighbridge ## the torch-free tests
 	$(BIN)/pytest -n 2
 
-test-slow: $(BIN)/weighbridge ## sweeps over records and corpora
+test-slow: $(BIN)/weighbridge ## sweeps over records and corpora, whole
 	$(BIN)/pytest -n 2 -m slow --ignore tests/torch
 
 test-torch: $(BIN)/weighbridge ## the tests whose oracles are torch and transformers

@@ -12,6 +12,8 @@ import pytest
 
 from tests.code import nodes
 
+pytestmark = pytest.mark.house
+
 ROOT = Path(__file__).parent.parent / "src"
 ALLOWED: Mapping[str, str] = {
     "weighbridge.errors.UsageError": "an exception",

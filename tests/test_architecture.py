@@ -117,6 +117,7 @@ def upward(here, path):
                 yield there
 
 
+@pytest.mark.house
 def test_imports_point_downwards():
     rooms = {path: layer(path) for path in sorted(ROOT.rglob("*.py"))}
     assert {here for here in rooms.values() if here not in DOORS} <= set(LAYERS)
@@ -207,6 +208,7 @@ def test_what_is_not_imported_is_there():
             assert path.is_dir() or path.with_suffix(".py").exists(), name
 
 
+@pytest.mark.house
 def test_every_function_is_a_reasonable_length():
     """60 lines at most, its docstring and blank lines aside."""
     long = []
@@ -225,6 +227,7 @@ def ids_in(text):
     return list(ID.findall(text))
 
 
+@pytest.mark.house
 def test_no_model_id_decides_anything():
     """Outside the catalogue nothing in the source may even spell a Hub id as a value."""
     for path in ROOT.rglob("*.py"):

@@ -19,6 +19,7 @@ def sources():
     return sorted(p for room in ("src", "tools", "tests") for p in (ROOT / room).rglob("*.py"))
 
 
+@pytest.mark.house
 def test_a_docstring_is_understood_without_the_name():
     """A docstring begins with a verb or a noun: it does not go on where the name ends."""
     refused = []
@@ -34,6 +35,7 @@ def test_a_docstring_is_understood_without_the_name():
 TWICE: dict[str, str] = {}
 
 
+@pytest.mark.house
 def test_a_type_has_a_name_of_its_own():
     homes = defaultdict(list)
     for path in (ROOT / "src").rglob("*.py"):

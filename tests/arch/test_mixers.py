@@ -4,9 +4,13 @@ import ast
 import typing
 from pathlib import Path
 
+import pytest
+
 from tests.code import nodes
 from weighbridge.arch.body import Feed
 from weighbridge.arch.mixers import Mixer
+
+pytestmark = pytest.mark.house
 
 ROOT = Path(__file__).parents[2] / "src" / "weighbridge"
 KINDS = {kind.__name__ for union in (Mixer, Feed) for kind in typing.get_args(union)}

@@ -47,6 +47,7 @@ def readers_of():
 
 
 @pytest.mark.parametrize("name", COLUMNS)
+@pytest.mark.house
 def test_each_fact_is_read_in_one_module(name):
     readers = readers_of()[name]
     assert len(readers) == 1
@@ -119,6 +120,7 @@ def _spelled(text):
                 yield from found
 
 
+@pytest.mark.house
 def test_model_types_are_spelled_in_the_table():
     spelled = {str(path.relative_to(SOURCE)): set(_spelled(text)) for path, text in TEXTS.items()}
     spelled = {path: words for path, words in spelled.items() if words}

@@ -10,6 +10,8 @@ import weighbridge
 from tests.code import nodes, parsed
 from weighbridge.engines.table import ENGINES, FOLDERS
 
+pytestmark = pytest.mark.house
+
 HOUSE = Path(weighbridge.__file__).parent
 ENGINE_ROOM = HOUSE / "engines"
 # Low to high: a file imports from its own line and from those before it

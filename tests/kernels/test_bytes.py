@@ -57,6 +57,7 @@ def test_efficient_backward_by_shared_memory():
     assert attention.efficient_backward(s, 0.0, L4)[1] == 32 * 4 * (2 * (4 + 64 * 64) + 64 * 256)
 
 
+@pytest.mark.house
 def test_capability_8_7_has_large_tiles():
     """163 KiB of shared memory a block (CUDA C++ programming guide)."""
     orin = Chip((8, 7), 16)
@@ -186,6 +187,7 @@ def _capability(node):
 
 
 @pytest.mark.slow
+@pytest.mark.house
 def test_no_second_table_of_compute_capabilities():
     found = {
         str(path.relative_to(SOURCE)): list(capabilities_in(path.read_text()))

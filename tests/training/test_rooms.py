@@ -5,8 +5,12 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 import weighbridge.training
 from tests.code import nodes
+
+pytestmark = pytest.mark.house
 
 ROOT = Path(weighbridge.training.__file__).parent
 PACKAGE = "weighbridge.training."
