@@ -34,7 +34,7 @@ test-slow: $(BIN)/weighbridge ## sweeps over records and corpora, whole
 
 test-torch: $(BIN)/weighbridge ## the tests whose oracles are torch and transformers
 	$(BIN)/pip install -q -e '.[test-torch]'
-	$(BIN)/pytest -n 2 tests/torch
+	$(BIN)/pytest -n 2 -m "slow or not slow" tests/torch
 
 test-web: $(BIN)/weighbridge ## the page in Chromium, and the types of its modules (npm)
 	$(BIN)/pip install -q -e '.[test-web]'

@@ -11,6 +11,7 @@ ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 MAKEFILE = (ROOT / "Makefile").read_text()
 WORKFLOW = ROOT / ".github" / "workflows" / "ci.yml"
+NIGHTLY = WORKFLOW.with_name("nightly.yml")
 PAGES = [
     *ROOT.glob("*.md"),
     *(ROOT / "docs").rglob("*.md"),
@@ -60,9 +61,16 @@ def test_the_workflow_has_every_python_that_is_promised():
 
 
 def test_actions_of_others_are_pinned():
-    used = re.findall(r"uses: (.+)", WORKFLOW.read_text())
+    used = re.findall(r"uses: (.+)", WORKFLOW.read_text() + NIGHTLY.read_text())
     assert used
     assert all(re.fullmatch(r"[\w/-]+@[0-9a-f]{40} # v[\d.]+", use) for use in used)
+
+
+def test_what_ci_leaves_out_is_run_at_night():
+    job = loaded(NIGHTLY)["jobs"]["whole"]
+    assert job["steps"][-1]["run"] == "make ${{ matrix.verb }}"
+    for verb in job["strategy"]["matrix"]["verb"]:
+        assert re.search(rf"^{verb}:", MAKEFILE, re.M)
 
 
 # ---- make
