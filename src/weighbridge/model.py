@@ -24,7 +24,7 @@ from weighbridge.inventory import Inventory, StoredModel
 from weighbridge.kept import kept
 from weighbridge.reference import Reference
 from weighbridge.tensors import CheckpointTensor, Counted, counted
-from weighbridge.wording import shown
+from weighbridge.wording import UNLISTED, shown
 
 if TYPE_CHECKING:
     from weighbridge.loading import LoadSplit
@@ -278,7 +278,8 @@ def _from_library(
         if part.listed_bytes is not None:
             return _of_index(part, part.listed_bytes // STORED, notes)
         refused = [note.partition("; counted from")[0] for note in notes]
-        raise UnsupportedError("; ".join([*refused, str(error)])) from None
+        told = str(error).rpartition(f"{UNLISTED}; ")[2] if refused else str(error)
+        raise UnsupportedError("; ".join([*refused, told])) from None
 
 
 def _built(part: StoredModel, code: str | None, *, base_model: bool) -> Blueprint:

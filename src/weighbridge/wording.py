@@ -4,6 +4,7 @@ import re
 
 LONGEST = 300  # characters of an error
 SHOWN = 80  # and of one value within it
+UNLISTED = "is not in our tables"  # a class, before what to do about it
 LITTLE = 64  # items of a container that are looked at to show it
 
 # Expressions are compiled when they are first used: here and in what a load imports.

@@ -405,3 +405,14 @@ def test_a_config_of_the_current_folder_has_a_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names = {weighbridge.load(typed).model.name for typed in ("./config.json", "config.json")}
     assert names == {"config.json"}
+
+
+def test_a_class_that_nothing_here_can_build_is_told_once(tmp_path, monkeypatch):
+    def absent(name):
+        raise ImportError(name)
+
+    monkeypatch.setattr(meta, "import_module", absent)
+    path = folder(tmp_path, {"config.json": TINY | {"architectures": ["LlamaForSomething"]}})
+    with pytest.raises(UnsupportedError, match="and 2 more.; to build it") as caught:
+        weigh(path)
+    assert str(caught.value).count("not in our tables") == 1

@@ -83,6 +83,9 @@ def renamed(plan: Blueprint, pairs: Sequence[tuple[str, str]]) -> Blueprint:
     )
 
 
+LISTED = 4  # endings of classes that an error names
+
+
 def stems(kind: Family) -> tuple[str, ...]:
     """How the names of all its classes begin."""
     return kind.stems or (re.split(r"For[A-Z]|Model|(With)?LMHead|DoubleHeads", kind.cls)[0],)
@@ -105,9 +108,11 @@ def _head(kind: Family, c: Config) -> str:
             return suffix
     if c.cls.endswith("Model"):
         return ""
-    classes = ", ".join(f"*{suffix}" for suffix in (*kind.heads, *kind.classes, "Model"))
+    heads = [f"*{suffix}" for suffix in (*kind.heads, *kind.classes, "Model")]
+    more = f" and {len(heads) - LISTED} more" if len(heads) > LISTED else ""
     raise UnsupportedError(
-        f"{c.where}: architectures names {c.cls!r}, which is not in our tables ({classes})"
+        f"{c.where}: architectures names {c.cls!r}, which is not in our tables "
+        f"({', '.join(heads[:LISTED])}{more})"
     )
 
 

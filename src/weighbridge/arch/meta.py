@@ -12,7 +12,7 @@ from typing import Any
 from weighbridge.arch.blueprint import Blueprint
 from weighbridge.arch.live import from_module
 from weighbridge.errors import BadFileError, UnsupportedError, WeighbridgeError
-from weighbridge.wording import shown
+from weighbridge.wording import UNLISTED, shown
 
 
 def _library(name: str, what: str) -> Any:
@@ -21,7 +21,7 @@ def _library(name: str, what: str) -> Any:
         return import_module(name)
     except ImportError as error:
         raise UnsupportedError(
-            f"{what} is not in our tables; to build it on the meta device: "
+            f"{what} {UNLISTED}; to build it on the meta device: "
             f"pip install 'weighbridge[{name}]' ({error})"
         ) from None
 
