@@ -196,15 +196,11 @@ def _models(given: dict[str, Any]) -> tuple[str, dict[str, Any]]:
 
 def _ranking(names: list[str], given: dict[str, Any]) -> Any:
     from weighbridge import api
-    from weighbridge.fitting.asking import asked
-    from weighbridge.fitting.ranking import models as rank
-    from weighbridge.units import parse_count
+    from weighbridge.fitting.ranking import models_for
 
     if "gpu" not in given and "gpu_memory" not in given:
         raise UsageError("name the card to rank models for: gpu (4090, or local) or gpu_memory")
-    least = given.pop("min_context", None)
-    bound = parse_count(str(least)) if least is not None else None
-    return rank(names, api.prepare, asked(given), least=bound)
+    return models_for(names, api.prepare, given)
 
 
 def _text(name: str, given: dict[str, Any]) -> str:

@@ -115,13 +115,9 @@ def ranked(
     """Prints the rank of models for a card, or writes it to a file."""
     from weighbridge import api
     from weighbridge.cli.tables import told
-    from weighbridge.fitting.asking import asked
-    from weighbridge.fitting.ranking import models as rank
-    from weighbridge.units import parse_count
+    from weighbridge.fitting.ranking import models_for
 
-    least = card.pop("min_context", None)
-    least = None if least is None else parse_count(least)
-    ranking = rank(names, api.prepare, asked(card), least=least)
+    ranking = models_for(names, api.prepare, card)
     told(ranking, form, look, output)
     return ranking
 

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 from weighbridge.engines.table import record, usual
 from weighbridge.fitted import Ranking
 from weighbridge.fitting.answering import REFUSED, Asker, inference, judged, reads_text
-from weighbridge.fitting.asking import FitRequest, workload
+from weighbridge.fitting.asking import FitRequest, asked, workload
 from weighbridge.fitting.choosing import cards, weights
 from weighbridge.fitting.solving import UNBOUNDED, SearchBounds, largest, margin_of
 from weighbridge.report import Report
-from weighbridge.units import ceil_div
+from weighbridge.units import ceil_div, parse_count
 
 if TYPE_CHECKING:
     from weighbridge.accelerators.budget import Budget
@@ -114,6 +114,17 @@ def _context(asker: Asker, a: FitRequest, report: Report) -> int | None:
     if end is not None and end >= 0:
         return most
     return asked + (largest(margin, SearchBounds(most=last, fails=last)) - 1) * STEP
+
+
+def models_for(
+    names: list[str], opened: Callable[[str], Asker], given: Mapping[str, Any]
+) -> Ranking:
+    """Models for a card, by settings as they were given: `min_context` and those of `fit`."""
+    least = given.get("min_context")
+    own = {name: value for name, value in given.items() if name != "min_context"}
+    return models(
+        names, opened, asked(own), least=None if least is None else parse_count(str(least))
+    )
 
 
 def models(

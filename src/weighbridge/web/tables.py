@@ -8,7 +8,6 @@ from weighbridge import catalogue
 from weighbridge._version import __version__
 from weighbridge.accelerators import listing
 from weighbridge.errors import NotFoundError, UsageError
-from weighbridge.units import parse_count
 from weighbridge.view.records import Screen
 from weighbridge.web.asks import AnswerView
 from weighbridge.web.screens import as_json
@@ -95,14 +94,11 @@ def _ranked(names: list[str], given: Given, view: AnswerView) -> Answer:
             "are ranked, or use `weighbridge models --gpu`"
         )
     from weighbridge.api import prepare
-    from weighbridge.fitting.asking import asked
-    from weighbridge.fitting.ranking import models
+    from weighbridge.fitting.ranking import models_for
     from weighbridge.view.rank import screen
 
-    own = {name: value for name, value in given.items() if name not in ("pattern", "min_context")}
-    least = given.get("min_context")
-    least = None if least is None else parse_count(least)
-    ranking = models(names, prepare, asked(own), least=least)
+    own = {name: value for name, value in given.items() if name != "pattern"}
+    ranking = models_for(names, prepare, own)
     return ranking.to_dict(), screen(ranking, lang=view.lang, unit=view.unit, full=True, page=True)
 
 
