@@ -12,6 +12,7 @@ import transformers
 from click.testing import CliRunner
 
 import weighbridge
+from tests.cases import each
 from weighbridge import exact
 from weighbridge.cli import infer as command
 from weighbridge.errors import UnsupportedError
@@ -233,7 +234,7 @@ def check(report, distance):
         assert near or held.low <= real <= held.high, f"{closed.name}: {held} beside {real:,}"
 
 
-@pytest.mark.parametrize("name", CAUSAL | OTHERS)
+@pytest.mark.parametrize("name", each(2, CAUSAL | OTHERS))
 def test_the_closed_form_beside_the_class(name):
     report = run(name)
     names = [closed.name for closed, _ in report.devices[0].exact.phases]

@@ -8,6 +8,7 @@ pytest.importorskip("transformers", reason="the oracle is a forward of transform
 
 import torch
 
+from tests.cases import each
 from tests.torch import cases_encoders, cases_moe, cases_multimodal, cases_vision, keeping
 from tests.torch import test_families_dense as dense
 from tests.torch.keeping import BATCH, PROMPT, STEPS
@@ -118,7 +119,7 @@ def own_cache(config):
     return {"past_key_values": DynamicCache(config=config)}
 
 
-@pytest.mark.parametrize(("model_type", "change"), CASES)
+@pytest.mark.parametrize(("model_type", "change"), each(3, CASES))
 def test_dynamic_caches(model_type, change):
     raw = config(model_type, change)
     cache = own_cache if model_type == "recurrent_gemma" else None

@@ -13,6 +13,7 @@ from tools import sweep, sweep_classes, sweep_worker
 from tools.sweep import Row, document
 from tools.sweep_inputs import inputs, on
 
+from tests.cases import each
 from tests.torch.programs import real, recorded
 from weighbridge.trace import guard
 from weighbridge.trace.gpu import FakeGPU
@@ -34,7 +35,7 @@ def _quiet():
         yield
 
 
-@pytest.mark.parametrize("name", FEW)
+@pytest.mark.parametrize("name", each(2, FEW))
 def test_a_step_is_traced(name):
     """Weights, gradients and two states are there at once, in float32 or as the class has them."""
     row = sweep_worker.row("transformers", name)

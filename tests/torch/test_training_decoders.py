@@ -6,6 +6,7 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
+from tests.cases import each
 from tests.torch.cases_training import same
 from tests.torch.training_oracle import differences, ours, real
 
@@ -153,7 +154,7 @@ CASES = [
 
 @pytest.mark.parametrize(
     ("model_type", "config", "settings"),
-    CASES,
+    each(2, CASES),
     ids=[f"{name}-{'-'.join(map(str, s.values()))}-{i}" for i, (name, _, s) in enumerate(CASES)],
 )
 def test_saved_tensors_and_peaks_are_those_of_the_class(model_type, config, settings):

@@ -5,6 +5,7 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
+from tests.cases import each
 from tests.torch.training_oracle import differences, ours, real
 
 SMALL = 1024  # bytes below which tensors are scalars and tables
@@ -132,7 +133,7 @@ CASES = [
 
 @pytest.mark.parametrize(
     ("model_type", "more", "settings"),
-    CASES,
+    each(2, CASES),
     ids=[f"{name}-{'-'.join(map(str, s.values()))}-{i}" for i, (name, _, s) in enumerate(CASES)],
 )
 def test_saved_tensors_and_peaks_are_those_of_the_class(model_type, more, settings):

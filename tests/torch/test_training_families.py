@@ -5,9 +5,10 @@ import pytest
 pytest.importorskip("torch", reason="the oracle trains transformers' classes")
 pytest.importorskip("transformers", reason="the oracle trains transformers' classes")
 
+from tests.cases import each
 from tests.torch.cases_training import CONFIGS, same
 
 
-@pytest.mark.parametrize("kind", CONFIGS)
+@pytest.mark.parametrize("kind", each(2, CONFIGS))
 def test_every_family_in_bfloat16(kind):
     same(kind)
