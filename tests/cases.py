@@ -2,6 +2,7 @@
 
 import pytest
 
+NAMED = type(pytest.param())
 NIGHTLY = (pytest.mark.slow, pytest.mark.nightly)
 
 
@@ -11,4 +12,6 @@ def each(step, cases):
 
 
 def _nightly(case):
+    if isinstance(case, NAMED):
+        return pytest.param(*case.values, marks=(*case.marks, *NIGHTLY), id=case.id)
     return pytest.param(*(case if isinstance(case, tuple) else (case,)), marks=NIGHTLY)
