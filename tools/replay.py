@@ -25,12 +25,12 @@ from pathlib import Path
 from typing import Any
 
 from weighbridge import Prepared, catalogue, prepare
+from weighbridge.engines.table import FOLDERS
 from weighbridge.errors import WeighbridgeError
 from weighbridge.report import Report
 from weighbridge.units import GIB
 
 KEPT = Path(__file__).parent.parent / "tests" / "replay.jsonl"
-ENGINES = ("transformers", "vllm", "sglang", "llama.cpp", "ik_llama.cpp", "ollama", "mlx")
 MACS = {"4090": "m3-max-36gb", "h100": "m3-max-128gb", "h100:8": "m3-ultra-512gb"}  # MLX's cards
 CARDS = ((8 * 10**9, "4090"), (36 * 10**9, "h100"))  # parameters up to which one such card is asked
 LARGE = "h100:8"
@@ -83,7 +83,7 @@ def questions(model: Prepared) -> Iterator[tuple[str, str, dict[str, Any]]]:
     parameters = model.model().parameters
     card = next((name for most, name in CARDS if parameters <= most), LARGE)
     yield "load", "load", {"gpu": card}
-    for engine in ENGINES:
+    for engine in FOLDERS:
         yield f"infer {engine}", "infer", {"engine": engine}
         cut = {"tensor_parallel_size": 8} if card == LARGE and engine in SPREAD else {}
         place = MACS[card] if engine == "mlx" else card
