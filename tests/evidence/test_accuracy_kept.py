@@ -41,34 +41,44 @@ def made(monkeypatch):
 
 
 def test_what_was_kept_comes_back(folder, made):
-    first = stored.outcomes()
-    assert stored.outcomes() == first
+    first = stored.outcomes(records())
+    assert stored.outcomes(records()) == first
     assert len(made) == 1
     assert len(os.listdir(folder)) == 1
 
 
+def test_a_part_is_predicted_alone_until_all_are_kept(folder, made):
+    part = records()[:2]
+    assert stored.outcomes(part) == stored.outcomes(part)
+    assert len(made) == 2
+    assert not folder.exists()
+    stored.outcomes(records())
+    assert len(stored.outcomes(part)) == 2
+    assert len(made) == 3
+
+
 def test_what_is_stale_is_made_again_and_replaced(folder, made, monkeypatch):
-    stored.outcomes()
+    stored.outcomes(records())
     (old,) = os.listdir(folder)
     monkeypatch.setattr(stored, "made_of", lambda folder: "f" * 64)
-    stored.outcomes()
+    stored.outcomes(records())
     (new,) = os.listdir(folder)
     assert old != new
     assert len(made) == 2
 
 
 def test_a_damaged_file_is_made_again(folder, made):
-    stored.outcomes()
+    stored.outcomes(records())
     (name,) = os.listdir(folder)
     (folder / name).write_text("[{]")
-    assert len(stored.outcomes()) == 2
+    assert len(stored.outcomes(records())) == 2
     assert len(made) == 2
 
 
 def test_a_folder_that_cannot_be_written_is_none(tmp_path, monkeypatch, made):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    assert len(stored.outcomes()) == 2
+    assert len(stored.outcomes(records())) == 2
 
 
 def test_the_hash_follows_every_file(tmp_path):

@@ -98,9 +98,7 @@ def _found(asked: dict[str, Any], *, apart: bool) -> "list[Outcome]":
             from weighbridge.evidence.predict import outcomes
 
             return outcomes(figures, peaks(figures))
-        wanted = {r.id for r in figures}
-        every = stored.outcomes(apart=apart, progress=callback)
-        return [o for o in every if o.record.id in wanted]
+        return stored.outcomes(figures, apart=apart, progress=callback)
 
 
 def _held(found: "Sequence[Outcome]", apart: "Sequence[Outcome]", laid: "Laid") -> Iterator[str]:

@@ -1,6 +1,6 @@
 """Predictions of all figures, kept in the user's cache folder by what they follow from.
 
-    outcomes(apart=False)      every figure; with `apart`, each by margins of all other sources
+    outcomes(figures)      these figures; with `apart`, each by margins of all other sources
 
 The file's name holds a hash of every file of this package: another version, rule, record or margin
 has another name, and what is stale is made again and takes its place. A folder that cannot be read
@@ -10,7 +10,7 @@ or written is as if there were none.
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -28,15 +28,23 @@ Progress = Callable[[int, int], None]
 
 
 def outcomes(
-    *, apart: bool = False, progress: Progress = lambda done, total: None
+    figures: Sequence[PublishedFigure],
+    *,
+    apart: bool = False,
+    progress: Progress = lambda done, total: None,
 ) -> list[Outcome]:
-    """Predict what needs no torch; `progress` is told figures done, and how many there are."""
+    """Predict figures that need no torch; `progress` is told how many are done, and of how many.
+
+    Where nothing is kept yet, a part of them is predicted alone, and not kept."""
     path = _path("apart" if apart else "all")
     found = _read(path)
+    if found is None and not apart and len(figures) < len(records()):
+        return predicted(figures, progress=_counting(progress, len(figures)))
     if found is None:
         found = _apart(progress) if apart else _all(progress)
         _write(path, found)
-    return found
+    wanted = {r.id for r in figures}
+    return [o for o in found if o.record.id in wanted]
 
 
 def _all(progress: Progress) -> list[Outcome]:
