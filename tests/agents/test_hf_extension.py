@@ -62,6 +62,7 @@ def hf_with_extensions():
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificate")
 def test_it_is_installed_as_its_users_do_it(tmp_path):
     hf = hf_with_extensions()

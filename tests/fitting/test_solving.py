@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import weighbridge
+from tests.cases import each
 from weighbridge.errors import UsageError
 from weighbridge.fitting.solving import SearchBounds, bare, largest
 
@@ -170,11 +171,14 @@ def test_where_fitting_is_not_monotone_its_neighbour_does_not_fit(holds, seed):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "asked"),
-    [
-        ("llama-3.1-8b", {"for": "infer"}),
-        ("qwen3-0.6b", {"for": "train"}),
-        ("qwen3-30b-a3b", {"for": "infer", "quantization": "Q4_K_M", "engine": "llama.cpp"}),
-    ],
+    each(
+        2,
+        [
+            ("llama-3.1-8b", {"for": "infer"}),
+            ("qwen3-0.6b", {"for": "train"}),
+            ("qwen3-30b-a3b", {"for": "infer", "quantization": "Q4_K_M", "engine": "llama.cpp"}),
+        ],
+    ),
 )
 def test_the_smallest_card_fits_and_no_smaller_one_does(name, asked):
     from weighbridge.accelerators.parts import parts
@@ -194,12 +198,15 @@ def test_the_smallest_card_fits_and_no_smaller_one_does(name, asked):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "asked"),
-    [
-        ("llama-3.1-8b", {"gpu": "t4", "for": "infer"}),
-        ("llama-3.1-8b", {"gpu": "t4", "for": "infer", "engine": "vllm"}),
-        ("llama-3.1-8b", {"gpu": "4090", "for": "lora"}),
-        ("llama-3.1-70b", {"gpu": "a100-80gb", "for": "load"}),
-    ],
+    each(
+        2,
+        [
+            ("llama-3.1-8b", {"gpu": "t4", "for": "infer"}),
+            ("llama-3.1-8b", {"gpu": "t4", "for": "infer", "engine": "vllm"}),
+            ("llama-3.1-8b", {"gpu": "4090", "for": "lora"}),
+            ("llama-3.1-70b", {"gpu": "a100-80gb", "for": "load"}),
+        ],
+    ),
 )
 def test_the_fewest_cards_fit_and_one_less_does_not(name, asked):
     model = prepared(name)

@@ -5,6 +5,7 @@ import shlex
 import pytest
 
 import weighbridge
+from tests.cases import each
 from tests.told import full
 from weighbridge.cli.menu import run
 from weighbridge.launch import parse
@@ -155,12 +156,15 @@ def test_the_launch_line_has_the_verdict_of_what_was_sized(engine, gpu):
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize(
     ("model", "gpu", "more"),
-    [
-        ("llama-3.1-8b", "4090", {}),
-        ("qwen3-8b", "4090", {"prompt_len": 3000, "max_new_tokens": 1000}),
-        ("qwen3-0.6b", "3060", {"batch_size": 7, "context": 1000}),
-        ("gemma-2-9b", "a100-40gb", {"context": 5000}),
-    ],
+    each(
+        2,
+        [
+            ("llama-3.1-8b", "4090", {}),
+            ("qwen3-8b", "4090", {"prompt_len": 3000, "max_new_tokens": 1000}),
+            ("qwen3-0.6b", "3060", {"batch_size": 7, "context": 1000}),
+            ("gemma-2-9b", "a100-40gb", {"context": 5000}),
+        ],
+    ),
 )
 def test_a_maximum_is_maximal(engine, model, gpu, more):
     found = asked(model, engine=engine, gpu=gpu, **more)
