@@ -17,6 +17,7 @@ import pytest
 
 from tests.browser.asked import requests
 from tests.browser.conftest import TOKEN, WATCH, settled, verdict
+from tests.cases import each
 from tests.hub import Fault
 from tests.sparse import write_safetensors
 from weighbridge.web import build, pyodide
@@ -333,9 +334,10 @@ def difference(line, here, there):
     return f"{line[:200]}: {here[at - 60 : at + 60]!r} here, {there[at - 60 : at + 60]!r} there"
 
 
-def test_answers_are_those_of_cpython(browser, site, hub):
+@pytest.mark.parametrize("count", each(2, (60, 200)))
+def test_answers_are_those_of_cpython(browser, site, hub, count):
     tables = [{"task": task} for task in ("accuracy", "gpus", "models", "form")]
-    asked = [*requests(200), *tables]
+    asked = [*requests(count), *tables]
     lines = [json.dumps(request, ensure_ascii=False) for request in asked]
     desk = AskDesk(ours=False)
     here = [json.dumps(desk.answer(line), ensure_ascii=False) for line in lines]
@@ -346,4 +348,4 @@ def test_answers_are_those_of_cpython(browser, site, hub):
     other = [(line, a, b) for line, a, b in zip(lines, here, there, strict=True) if a != b]
     assert not other, f"{len(other)} differ; the first: {difference(*other[0])}"
     answered = sum("report" in json.loads(answer) for answer in here)
-    assert 90 <= answered < len(lines)  # right ones and wrong ones
+    assert count * 4 // 10 <= answered < len(lines)  # right ones and wrong ones
