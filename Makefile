@@ -23,7 +23,6 @@ check: $(BIN)/weighbridge ## the same, and fail on a difference; types, spelling
 	$(BIN)/mypy
 	$(BIN)/typos
 	$(BIN)/pytest -n 2 -m house
-	$(BIN)/python tools/docs.py --check
 	$(BIN)/python -m tools.screens --check
 
 test: $(BIN)/weighbridge ## the torch-free tests
@@ -32,7 +31,7 @@ test: $(BIN)/weighbridge ## the torch-free tests
 test-slow: $(BIN)/weighbridge ## sweeps over records and corpora, whole
 	$(BIN)/pytest -n 2 -m slow --ignore tests/torch
 
-test-torch: $(BIN)/weighbridge ## the tests whose oracles are torch and transformers
+test-torch: $(BIN)/weighbridge ## the tests whose oracles are torch and transformers, whole
 	$(BIN)/pip install -q -e '.[test-torch]'
 	$(BIN)/pytest -n 2 -m "slow or not slow" tests/torch
 

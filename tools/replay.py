@@ -5,7 +5,7 @@ comes with tests/replay.jsonl, answer by answer and component by component.
     python -m tools.replay --only 'infer vllm' questions whose name holds this text
     python -m tools.replay --models 'deepseek' models whose name holds this text
     python -m tools.replay --every 10          each tenth model
-    python -m tools.replay --accept            write what came (of the questions asked)
+    python -m tools.replay --accept            write what came (of the questions asked); exit 0
     python -m tools.replay --show 'infer vllm, card' --models llama-3.1-8b    the whole report
 
 An answer is kept as a hash of its JSON report, its peak, and a hash of each component: all phases
@@ -197,7 +197,8 @@ def main() -> int:
         now = dict(pool.imap_unordered(asked, [(name, typed.only) for name in names]))
     if typed.accept:
         write({n: {**before.get(n, {}), **now.get(n, {})} for n in catalogue.names()})
-    return told(before, {name: now[name] for name in names})
+    changed = told(before, {name: now[name] for name in names})
+    return 0 if typed.accept else changed
 
 
 def shown(names: list[str], question: str) -> int:

@@ -33,10 +33,11 @@ class DerivedFacts(TypedDict, total=False):
     # Every task
     dtype_from: str
     as_stored: bool
+    # load; of a model whose weights alone are known, infer too
+    volatile_buffer_bytes: int
     # load
     unloaded_tensors: int
     unloaded_bytes: int
-    volatile_buffer_bytes: int
     download_estimate_bytes: int | None
     unavailable_formats: Mapping[str, str]
     # infer and train
@@ -53,13 +54,13 @@ class DerivedFacts(TypedDict, total=False):
     searched_to: Mapping[str, int] | None
     kv_cache_tokens: int | None
     max_concurrency: float | None
-    exact: Mapping[str, Any]
     # vLLM and SGLang
-    kv_cache_bytes_per_request: int
     available_kv_cache_bytes: int
-    available_kv_cache_interval: Interval
     serves_as_asked: bool
     launch_serves: bool
+    # vLLM
+    kv_cache_bytes_per_request: int
+    available_kv_cache_interval: Interval
     serving_bytes: int
     serving_interval: Interval
     gpu_memory_utilization_needed: float | None
@@ -70,13 +71,15 @@ class DerivedFacts(TypedDict, total=False):
     first_rank: FirstRank
     cuda_graph_bytes: int
     cuda_graph_estimate_bytes: int
+    # SGLang
     max_total_num_tokens: int
     max_running_requests: int
     swa_max_total_num_tokens: int
     # llama.cpp, ik_llama.cpp and Ollama
-    compute_buffer_bytes: list[int]  # of each device
+    compute_buffer_bytes: list[int]  # of each device, the host last
     n_gpu_layers_that_fit: int
     n_cpu_moe_that_fits: int | None
+    # Ollama
     ollama_ps_bytes: int
     ollama_ps: str
     # train

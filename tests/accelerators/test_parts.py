@@ -126,7 +126,7 @@ def test_readings_are_kept_where_they_were_read():
 
 
 KEYS = {
-    *("id", "name", "vendor", "kind", "gb", "rule", "year"),  # what each has
+    *("id", "name", "vendor", "kind", "gb", "rule", "year"),
     *("aliases", "also_sold_as", "compute", "multiprocessors", "l2_mib", "chip_source"),
     *("driver", "visible", "mig", "slices", "context", "nvlink", "bandwidth"),
 }
@@ -135,7 +135,7 @@ NEEDED = ("id", "name", "vendor", "kind", "gb", "rule")
 
 def test_every_key_of_the_file_is_known():
     for record in RECORDS.values():
-        assert set(record) <= KEYS, f"{record['id']}: parts.jsonl has keys that nothing reads"
+        assert set(record) <= KEYS, f"{record['id']}: parts.jsonl has a key that nobody knows"
         assert set(NEEDED) <= set(record), f"{record['id']}: parts.jsonl lacks a key"
 
 

@@ -457,7 +457,7 @@ def test_every_size_in_the_config_is_read():
         base, _ = CASES[model_type]
         c = Config({**base, "model_type": model_type}, cls=cls)
         blueprint(c)
-        assert c.unread() == []
+        assert c.unread() == [], (model_type, cls)
 
 
 LAYERED = {

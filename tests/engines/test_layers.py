@@ -10,8 +10,6 @@ import weighbridge
 from tests.code import nodes, parsed
 from weighbridge.engines.table import ENGINES, FOLDERS
 
-pytestmark = pytest.mark.house
-
 HOUSE = Path(weighbridge.__file__).parent
 ENGINE_ROOM = HOUSE / "engines"
 # Low to high: a file imports from its own line and from those before it
@@ -22,7 +20,8 @@ ORDER = (
     ("caches",),
     ("parallel",),
     ("quantization_flag", "launch_line"),
-    ("servers", "subject"),
+    ("servers",),
+    ("subject",),
     tuple(FOLDERS.values()),
 )
 # Engines whose program is another's: they have its rules, but for their own
@@ -60,11 +59,13 @@ def files():
     return [p for p in sorted(ENGINE_ROOM.rglob("*.py")) if p != ENGINE_ROOM / "__init__.py"]
 
 
+@pytest.mark.house
 def test_imports_within_engines_point_downwards():
     found = {str(p.relative_to(ENGINE_ROOM)): sorted(upward(p)) for p in files()}
     assert {name: up for name, up in found.items() if up} == {}
 
 
+@pytest.mark.house
 def test_the_test_above_can_fail(tmp_path):
     room = ENGINE_ROOM / "vllm" / "rules.py"
     text = room.read_text()
@@ -105,6 +106,7 @@ def spelled(path):
             yield node.value
 
 
+@pytest.mark.house
 def test_an_engine_is_named_in_its_folder_and_in_the_table_alone():
     found = {}
     for path in HOUSE.rglob("*.py"):
@@ -116,6 +118,7 @@ def test_an_engine_is_named_in_its_folder_and_in_the_table_alone():
 
 
 @pytest.mark.parametrize("name", FOLDERS)
+@pytest.mark.house
 def test_a_folder_names_no_engine_but_its_own_and_whose_rules_it_has(name):
     folder = FOLDERS[name]
     allowed = {name, folder} | FORKS.get(folder, set())
@@ -139,14 +142,20 @@ ASKED = re.compile(r"version|release|build|number")
 
 
 def gates(path):
-    """Lines that compare a version with a number that stands in the line, or in the file."""
+    """Lines that compare a version with a number that stands in the line, in the file, or that
+    comes from a file of rules."""
     text = path.read_text()
     own = {
         target.id
         for node in parsed(text).body
-        if isinstance(node, ast.Assign) and _numbers(node.value)
-        for target in node.targets
+        if isinstance(node, ast.Assign | ast.AnnAssign) and _numbers(node.value)
+        for target in getattr(node, "targets", None) or [node.target]
         if isinstance(target, ast.Name)
+    } | {
+        name.asname or name.name
+        for node in nodes(text, ast.ImportFrom)
+        if (node.module or "").endswith(".rules")
+        for name in node.names
     }
     for node in nodes(text, ast.Compare):
         sides = (node.left, *node.comparators)
@@ -164,6 +173,7 @@ def _numbers(node):
     )
 
 
+@pytest.mark.house
 def test_versions_are_compared_in_rules_alone():
     shared = [p for p in files() if home(p) not in FOLDERS.values()]
     own = [p for folder in FOLDERS.values() for p in (ENGINE_ROOM / folder).rglob("*.py")]
@@ -175,8 +185,10 @@ def test_versions_are_compared_in_rules_alone():
     assert {name: lines for name, lines in found.items() if lines} == {}
 
 
+@pytest.mark.house
 def test_the_search_for_versions_can_find(tmp_path):
-    for line in ("r.version >= (0, 24)", "s.version < SINCE"):
+    head = "from a.rules import THEN\nSINCE = (0, 20)\nLATER: V = (0, 21)\n"
+    for line in ("r.version >= (0, 24)", "s.version < SINCE", "version < LATER", "version < THEN"):
         path = tmp_path / "gated.py"
-        path.write_text(f"SINCE = (0, 20)\nif {line}: ...\n")
+        path.write_text(f"{head}if {line}: ...\n")
         assert list(gates(path))

@@ -510,3 +510,23 @@ def test_a_draft_is_spread_as_the_model_is():
         draft(found, method="mtp", tokens=1, **spread, data=n)[0].bytes.expected for n in (1, 2)
     )
     assert two < 0.65 * one
+
+
+def test_a_role_that_the_class_says_is_shared_out():
+    """EXAONE 3's c_fc_0 and c_fc_1 are columns, though no table has their names: all but the
+    norms (9 x 2,048 numbers) is cut in two."""
+    config = {
+        "model_type": "exaone",
+        "architectures": ["ExaoneForCausalLM"],
+        "vocab_size": 1024,
+        "hidden_size": 2048,
+        "intermediate_size": 7168,
+        "num_layers": 4,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+        "activation_function": "silu",
+        "torch_dtype": "bfloat16",
+    }
+    found = subject(of_config(config), Infer(), ENGINES["vllm"], (0, 33))
+    whole, half = (weights(ranks(found, tensor=n)[0]) for n in (1, 2))
+    assert 2 * half - whole == 2 * 9 * 2048

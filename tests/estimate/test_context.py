@@ -57,7 +57,7 @@ def test_unknown(name):
 def test_every_part_has_an_interval():
     for part in parts().values():
         low, expected, high = context(part).bytes
-        assert 100 * MIB < low < expected < high < 800 * MIB
+        assert 100 * MIB < low < expected < high < 800 * MIB, part.id
 
 
 UNREAD = {"nvidia-l2"}  # of whose multiprocessors no source tells
@@ -65,8 +65,8 @@ UNREAD = {"nvidia-l2"}  # of whose multiprocessors no source tells
 
 def test_every_nvidia_part_has_its_chip():
     for part in (p for p in parts().values() if p.vendor == "NVIDIA"):
-        assert part.capability in CAPABILITIES
-        assert (part.chip is None) == (part.id in UNREAD)
+        assert part.capability in CAPABILITIES, part.id
+        assert (part.chip is None) == (part.id in UNREAD), part.id
         if part.chip:
             assert part.chip.capability == part.capability
             assert 1 <= part.chip.multiprocessors <= 192

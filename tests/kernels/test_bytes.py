@@ -57,7 +57,6 @@ def test_efficient_backward_by_shared_memory():
     assert attention.efficient_backward(s, 0.0, L4)[1] == 32 * 4 * (2 * (4 + 64 * 64) + 64 * 256)
 
 
-@pytest.mark.house
 def test_capability_8_7_has_large_tiles():
     """163 KiB of shared memory a block (CUDA C++ programming guide)."""
     orin = Chip((8, 7), 16)

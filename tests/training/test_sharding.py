@@ -222,7 +222,9 @@ def test_parts_of_zero_3_are_stepped_in_groups():
 
 def test_groups_of_zero_3_that_nobody_can_follow_are_refused():
     """842 million numbers, 16 at a time, would be 53 million groups and as many tensors."""
-    with pytest.raises(UsageError, match=r"--zero-sub-group-size 16: .*at least 42,116"):
+    with pytest.raises(
+        UsageError, match=r"--zero-sub-group-size .sub_group_size. 16: .*at least 42,116"
+    ):
         seven(zero_sub_group_size=16, shard="zero3", precision="bf16-mixed")
 
 

@@ -195,9 +195,7 @@ def test_of_every_class_few_layers_say_what_all_do(monkeypatch, model, name):
     same(monkeypatch, model, **ASKED[name])
 
 
-@pytest.mark.slow
-@settings(max_examples=50, deadline=None)
-@given(
+DEEP = given(
     name=st.sampled_from(list(CONFIGS)),
     asked_for=st.sampled_from(list(ASKED)),
     layers=st.integers(1, 40),
@@ -207,9 +205,24 @@ def test_of_every_class_few_layers_say_what_all_do(monkeypatch, model, name):
     precision=st.sampled_from(["fp32", "bf16", "bf16-mixed"]),
     optimizer=st.sampled_from(["adamw", "sgd", "adafactor", "muon", "adamw_8bit", "lomo"]),
 )
-def test_at_any_depth_and_setting(
-    name, asked_for, layers, width, length, batch, precision, optimizer
-):
+
+
+@pytest.mark.slow
+@settings(max_examples=40, deadline=None)
+@DEEP
+def test_at_any_depth_and_setting(**asked):
+    spliced_alike(**asked)
+
+
+@pytest.mark.slow
+@pytest.mark.nightly
+@settings(max_examples=150, deadline=None)
+@DEEP
+def test_at_many_more_depths_and_settings(**asked):
+    spliced_alike(**asked)
+
+
+def spliced_alike(name, asked_for, layers, width, length, batch, precision, optimizer):
     config = {**CONFIGS[name], "num_hidden_layers": layers, "intermediate_size": width}
     if "layer_types" in config:
         config["layer_types"] = (config["layer_types"] * 2)[:layers]

@@ -236,7 +236,8 @@ def held(p: Param, dtype: DType) -> DType:
 def linear(
     path: str, outputs: int, inputs: int, *, bias: bool = False, role: str = ""
 ) -> Iterator[Param]:
-    """A weight [outputs, inputs] and, with `bias`, a bias [outputs]. `role` is one of roles.py."""
+    """A weight [outputs, inputs] and, with `bias`, a bias [outputs]. `role` is a key of ROLES in
+    roles.py."""
     yield Param(f"{path}.weight", (outputs, inputs), role=role)
     if bias:
         yield Param(f"{path}.bias", (outputs,), "bias", role=role)

@@ -22,7 +22,7 @@ from weighbridge.arch.layers import embeds
 from weighbridge.arch.layers import layers as layers_of
 from weighbridge.arch.mixers import Attention, CrossAttention, Layer, Mixer
 from weighbridge.arch.modules import Decoder, Submodules
-from weighbridge.arch.roles import below_number, makes_labels, makes_logits, role, role_of
+from weighbridge.arch.roles import below_number, makes_labels, makes_logits, role_of
 from weighbridge.arch.stacks import Layer as Parameters
 from weighbridge.arch.stacks import LayerStack, sort
 from weighbridge.arch.table import differs
@@ -115,7 +115,7 @@ def _fitting(stack: LayerStack, count: int) -> Sequence[Parameters]:
 
 
 def _block(parameters: Parameters, layer: Layer) -> LayerBlock:
-    down = (i.param.shape[0] for i in parameters if role(i.name) == "q_a")
+    down = (i.param.shape[0] for i in parameters if role_of(i.param) == "q_a")
     return LayerBlock(mixers=layer.mixers, feeds=feeds(parameters), query_rank=next(down, 0))
 
 

@@ -105,10 +105,10 @@ def own_indexer(c: Config) -> Indexer:
 def indexer(c: Config, path: str, own: Indexer) -> Iterator[Param]:
     """The small attention that picks which tokens the large one sees."""
     width = c.num("hidden_size")
-    yield from linear(f"{path}wq_b", own.heads * own.dim, c.num("q_lora_rank"))
+    yield from linear(f"{path}wq_b", own.heads * own.dim, c.num("q_lora_rank"), role="whole")
     yield from linear(f"{path}wk", own.dim, width, role="index_k")
     yield from norm(f"{path}k_norm", own.dim, bias=True)
-    yield from linear(f"{path}weights_proj", own.heads, width)
+    yield from linear(f"{path}weights_proj", own.heads, width, role="whole")
 
 
 def indexed(c: Config) -> Submodule:

@@ -37,7 +37,7 @@ def layer(c: Config) -> Submodules:
         normed(width, "ln_1"),
         fused_gqa("attn.", width, a, bias=(True, bias), names=("c_attn", "c_proj")),
         normed(width, "ln_2"),
-        submodule(
+        submodule(  # what w2 gives is activated, w1 comes first in the class
             linear("mlp.w1", inner, width, bias=bias, role="up"),
             linear("mlp.w2", inner, width, bias=bias, role="gate"),
             linear("mlp.c_proj", width, inner, bias=bias, role="down"),

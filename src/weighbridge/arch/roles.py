@@ -5,8 +5,8 @@
     expert("model.layers.3.mlp.experts.17.w2.weight")    ("model.layers.3.mlp.experts.", 17, ...)
 
 Whoever divides a matrix among ranks, gives it the name of another format, joins it with its
-neighbours or asks how a class computes, asks `role_of` for the role: a parameter that a tree of
-modules made may know its own, and for all others the name decides.
+neighbours or asks how a class computes, asks `role_of` for the role: what builds a parameter may
+say it, and for all others the name decides.
 
 A name is looked up by its last three words, then two, then the last: "mlp.w2" before "w2".
 

@@ -1,4 +1,5 @@
-"""What a launch line cannot ask for, or asks for otherwise than was meant: of both servers.
+"""Where an engine's launch line finds the model; and what the line of a server cannot ask for, or
+asks for otherwise than was meant:
 
     dtype     float16, bfloat16 and float32 alone; what the card has instead of bfloat16
     formats   made while loading: Engine.written; all others are read from checkpoints stored so

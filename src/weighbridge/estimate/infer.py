@@ -30,9 +30,8 @@ UNBOUNDED = 1 << 20  # tokens: where a model names no end, the search stops here
 Setting = Literal["context", "batch_size"]
 LIMITED: tuple[Setting, ...] = ("context", "batch_size")
 MANY = 1 << 16  # requests: the search for the most at once stops here
-TOLD: Mapping[
-    IntervalName, tuple[str, str]
-] = {  # intervals beside the devices' own, and the published figure that each is
+# Intervals beside the devices' own, and the published figure that each is
+TOLD: Mapping[IntervalName, tuple[str, str]] = {
     "serving_interval": (bounds.PEAK, "driver"),
     "available_kv_cache_interval": ("kv_available", "component"),
 }

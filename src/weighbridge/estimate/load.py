@@ -93,10 +93,9 @@ def load(
 
 
 def _warms_up(version: tuple[int, int]) -> bool:
-    """Whether the allocator is given its room before the weights."""
-    from weighbridge.engines.transformers.rules import WARMUP_SINCE
+    from weighbridge.engines.transformers import rules  # only a device map asks
 
-    return version >= WARMUP_SINCE
+    return rules.warms_up(version)
 
 
 def _verdict(

@@ -305,7 +305,8 @@ def _told(name: CountName, of: IntervalName | None = None) -> "Reader":
     `of`, where that has one."""
 
     def read_told(answer: EngineAnswer, record: PublishedFigure) -> Bytes:
-        found = answer.derived[name] or 0
+        found = answer.derived[name]
+        assert found is not None, f"{record.id}: {name} is not counted"
         bounds = None if of is None else answer.derived.get(of)
         if bounds is None or not bounds[1]:
             return exactly(found)

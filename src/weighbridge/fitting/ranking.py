@@ -99,21 +99,21 @@ def _context(asker: Asker, a: FitRequest, report: Report) -> int | None:
     """The longest context that fits, where the question has one."""
     if a.about != "infer" or not reads_text(asker.model()):
         return None
-    asked = int(report.workload.get("context") or 1)
-    most = max(report.derived.get("longest_context") or UNBOUNDED, asked)
+    given = int(report.workload.get("context") or 1)
+    most = max(report.derived.get("longest_context") or UNBOUNDED, given)
 
     @cache
     def margin(steps: int) -> int | None:
-        n = min(asked + (steps - 1) * STEP, most)
-        if n == asked:
+        n = min(given + (steps - 1) * STEP, most)
+        if n == given:
             return margin_of(report)
         return margin_of(_judged(asker, replace(a, settings={**a.settings, "context": n})))
 
-    last = 1 + ceil_div(most - asked, STEP)
+    last = 1 + ceil_div(most - given, STEP)
     end = margin(last)
     if end is not None and end >= 0:
         return most
-    return asked + (largest(margin, SearchBounds(most=last, fails=last)) - 1) * STEP
+    return given + (largest(margin, SearchBounds(most=last, fails=last)) - 1) * STEP
 
 
 def models_for(

@@ -25,6 +25,7 @@ class ParameterSpec(NamedTuple):
     shape: tuple[int, ...]
     kind: str
     dtype: str = ""  # "" is the model's own
+    role: str = ""  # as a Param's
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,12 +46,14 @@ def members(plan: Blueprint, *, major: int) -> Members:
     return kept(plan, ("members", merged), lambda: _members(plan, merged=merged))
 
 
+def _spec(p: Param) -> ParameterSpec:
+    return ParameterSpec(p.name, p.shape, p.kind, p.dtype, p.role)
+
+
 def _members(plan: Blueprint, *, merged: bool) -> Members:
     params = plan.counted if merged else plan.params
     own = (p for p in params if not p.tied)
-    found = tuple(
-        _stacked(own) if merged else (ParameterSpec(p.name, p.shape, p.kind, p.dtype) for p in own)
-    )
+    found = tuple(_stacked(own) if merged else map(_spec, own))
     modules = (h.name.rpartition(".")[0] for h in found)
     return Members(
         specs=found,
@@ -75,7 +78,7 @@ def _stacked(params: Iterable[Param]) -> Iterator[ParameterSpec]:
         one = expert(p.name) if p.kind == "expert" else None
         if one is None or one.word:
             yield from _flush(seen)
-            yield ParameterSpec(p.name, p.shape, p.kind, p.dtype)
+            yield _spec(p)
         elif one.number == 0:
             seen.setdefault(one.path.removesuffix("."), []).append(p)
     yield from _flush(seen)

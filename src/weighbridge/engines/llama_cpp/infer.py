@@ -7,7 +7,7 @@ from weighbridge.engines.llama_cpp import ENGINE, probing
 from weighbridge.engines.llama_cpp.answering import answer, free, known_network, model
 from weighbridge.engines.llama_cpp.held import DeviceHoldings
 from weighbridge.engines.llama_cpp.latents import as_heads
-from weighbridge.engines.llama_cpp.rules import LATENT, NEWEST, rules
+from weighbridge.engines.llama_cpp.rules import NEWEST, rules
 from weighbridge.engines.llama_cpp.setting import launch
 from weighbridge.workload import Infer
 
@@ -36,10 +36,10 @@ def number(text: str | None) -> int:
 
 
 def hold(s: Subject, w: Infer, budget: Budget | None, build: int) -> DeviceHoldings:
-    net = known_network(s)
-    if build < LATENT:
+    net, own = known_network(s), rules(build)
+    if not own.latents:
         net = as_heads(net)
-    at = launch(s, w, budget, rules(build), model(net, s))
+    at = launch(s, w, budget, own, model(net, s))
     return DeviceHoldings(net=net, at=at, model_type=s.model_type, free=free(budget, at))
 
 

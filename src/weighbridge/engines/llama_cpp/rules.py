@@ -61,6 +61,7 @@ class LlamaCppRules:
     fused_moves: bool = False  # its fused experts are computed on a GPU though they are the host's
     expert_share: bool = False  # if each expert gets enough tokens
     copies: int = 4  # GGML_SCHED_MAX_COPIES, which is compiled in: steps under way in a pipeline
+    latents: bool = False  # are stored as such
     packed_products: frozenset[str] = frozenset()  # types of packed rows that a GPU multiplies
 
     def mask_rows(self, tokens: int) -> int:
@@ -68,8 +69,8 @@ class LlamaCppRules:
 
 
 OLDEST, NEWEST = 4905, 11200  # 17 March 2025; commit 0c1e57098 of 1 October 2026, counted on
-LATENT = 5130  # #12801, 15 April 2025: latents are stored as such
 CHANGES: Mapping[int, Mapping[str, Any]] = {
+    5130: {"latents": True},  # #12801, 15 April 2025
     5432: {"windows": True},  # #13194, 20 May 2025
     5782: {"glu": True, "late_views": True},  # #14158, June 2025; #14753
     5913: {"unified": False, "server_unified": False},  # #14363, 16 July 2025

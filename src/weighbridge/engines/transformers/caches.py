@@ -50,7 +50,7 @@ from weighbridge.components.kv_cache import (
     total,
 )
 from weighbridge.dtypes import BFLOAT16, FLOAT32, DType
-from weighbridge.engines.transformers.rules import LATENT_SINCE, SLIDING_SINCE
+from weighbridge.engines.transformers.rules import keeps_latents, keeps_windows
 from weighbridge.errors import UsageError
 from weighbridge.memory import Component
 from weighbridge.units import ceil_div
@@ -102,7 +102,7 @@ def _length(s: TransformersCacheSetting) -> int:
 def _tokens(m: Attention, s: TransformersCacheSetting) -> int:
     if s.cache == "static":
         return kept(_length(s), m.reach)
-    if s.after == "prefill" or s.version < SLIDING_SINCE:
+    if s.after == "prefill" or not keeps_windows(s.version):
         return s.lengths.context
     return kept(s.lengths.context, m.reach)
 
@@ -126,7 +126,7 @@ def _grouped(count: int, s: TransformersCacheSetting) -> int:
 
 
 def _latent(m: Latent, s: TransformersCacheSetting) -> CacheBytes:
-    if s.version < LATENT_SINCE:
+    if not keeps_latents(s.version):
         return _attention(m.expanded, s)
     index = m.indexer.dim if m.indexer else 0
     tokens = s.batch * _length(s)

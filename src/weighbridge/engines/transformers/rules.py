@@ -23,16 +23,37 @@ from weighbridge.errors import UsageError
 Version = tuple[int, int]
 
 ONE_INTERFACE: Version = (4, 48)
-AUTO_GPTQ_UNTIL: Version = (4, 48)  # GPTQModel takes its place
 FP8_SINCE: Version = (4, 49)
-WARMUP_SINCE: Version = (4, 50)  # caching_allocator_warmup: transformers PR 36428
-SLIDING_SINCE: Version = (4, 56)  # cache_utils.py, DynamicSlidingWindowLayer
 TIED_AT_ONCE: Version = (5, 0)  # a tied head is not made a tensor of its own first
-UNPACKS_SINCE: Version = (5, 0)  # float8 on a card without it; before, it is refused
-LATENT_SINCE: Version = (5, 15)  # a latent is kept in place of keys and values
 BATCHED_SINCE: Version = (5, 0)  # generation/utils.py, _optimize_model_for_decode
 INNER_BATCHED_SINCE: Version = (5, 14)  # ... of a language model inside another class
 TOWERS_KEPT_SINCE: Version = (5, 19)  # generation/utils.py, mm_encoder_outputs; 5.16 has it not
+
+
+def warms_up(version: tuple[int, ...]) -> bool:
+    """Whether, with a device map, the allocator is given its room before the weights:
+    caching_allocator_warmup, transformers PR 36428."""
+    return version >= (4, 50)
+
+
+def keeps_windows(version: tuple[int, ...]) -> bool:
+    """Whether a layer with a window keeps no more than it: DynamicSlidingWindowLayer."""
+    return version >= (4, 56)
+
+
+def keeps_latents(version: tuple[int, ...]) -> bool:
+    """Whether latents are kept in place of keys and values."""
+    return version >= (5, 15)
+
+
+def unpacks_float8(version: tuple[int, ...]) -> bool:
+    """Whether float8 is unpacked on a card without it; before, it is refused."""
+    return version >= (5, 0)
+
+
+def has_auto_gptq(version: tuple[int, ...]) -> bool:
+    """Whether GPTQ runs by AutoGPTQ; GPTQModel takes its place."""
+    return version < (4, 48)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,8 +78,8 @@ class TransformersRules:
     batched_experts: bool  # generate multiplies by copies of the experts that were picked
     towers_kept: bool  # generate has the output of a tower for images to its end
     warms_up: bool  # with a device map, the allocator is given its room before the weights
-    ties_at_once: bool
-    second_head: bool  # of weights in float8 blocks
+    ties_at_once: bool  # a tied head is never a tensor of its own
+    second_head: bool  # a tied head is kept beside the embedding, of weights in float8 blocks
     says_dtype: bool  # `dtype=`; before, `torch_dtype=`
     attention: str  # the default: sdpa or eager
 
@@ -85,13 +106,13 @@ def rules(version: Version, model_type: str, *, inner: bool = False) -> Transfor
         sdpa_copies=ONE_INTERFACE <= version < (4, 55),
         packs_queries=version >= (5, 14),
         copied_prompt=version >= (4, 56),
-        sliding_cache=version >= SLIDING_SINCE,
+        sliding_cache=keeps_windows(version),
         stacked_experts=version >= (5, 0),
-        latent_cache=version >= LATENT_SINCE,
+        latent_cache=keeps_latents(version),
         scores_returned=not old_kernel,
         batched_experts=version >= (INNER_BATCHED_SINCE if inner else BATCHED_SINCE),
         towers_kept=version >= TOWERS_KEPT_SINCE,
-        warms_up=version >= WARMUP_SINCE,
+        warms_up=warms_up(version),
         ties_at_once=version >= TIED_AT_ONCE,
         second_head=FP8_SINCE <= version < TIED_AT_ONCE,
         says_dtype=version >= (4, 56),

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from weighbridge.accelerators.chips import BFLOAT16_SINCE, FLOAT8_SINCE, MXFP4_SINCE, Version
 from weighbridge.components.weights import FormatChoice
 from weighbridge.dtypes import BFLOAT16, DType
-from weighbridge.engines.transformers.rules import UNPACKS_SINCE
+from weighbridge.engines.transformers.rules import unpacks_float8
 from weighbridge.errors import UnsupportedError
 from weighbridge.model import ModelPart
 
@@ -73,7 +73,7 @@ def unpacked(
             continue
         if not lacks(card, since):
             continue
-        if theirs == "fp8" and version < UNPACKS_SINCE:
+        if theirs == "fp8" and not unpacks_float8(version):
             raise UnsupportedError(
                 f"{told(card, form.name)}: transformers {'.'.join(map(str, version))} refuses it; "
                 "use --engine-version 5, or --engine vllm"

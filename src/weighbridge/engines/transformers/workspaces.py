@@ -18,7 +18,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from weighbridge.arch.blueprint import Param
-from weighbridge.engines.transformers.rules import AUTO_GPTQ_UNTIL
+from weighbridge.engines.transformers.rules import has_auto_gptq
 from weighbridge.kept import kept
 from weighbridge.kernels import cublas as kernels
 from weighbridge.memory import Bytes, Component
@@ -77,7 +77,7 @@ def gptq(
 ) -> Component | None:
     if not scheme.startswith("gptq-4bit"):
         return None
-    if version >= AUTO_GPTQ_UNTIL:
+    if not has_auto_gptq(version):
         return _gptqmodel(part, capability)
     largest, widest = _matrices(part)
     given = (part.quantization or {}).get("exllama_config")

@@ -50,8 +50,9 @@ def cut(h: ParameterSpec, s: Sharding, *, vocab: bool) -> ParameterSpec:
         return h._replace(shape=_experts(h, s))
     if s.tensor == 1 or h.kind in WHOLE:
         return h
-    found = WAY_OF.get(role(h.name), "")
-    if found == "vocab" and not (vocab or role(h.name) == "head"):
+    what = h.role or role(h.name)
+    found = WAY_OF.get(what, "")
+    if found == "vocab" and not (vocab or what == "head"):
         return h
     if found in OUTPUTS or found == "vocab":
         return h._replace(shape=_divided(h, s.tensor, 1 if h.kind == "conv1d" else 0))

@@ -164,8 +164,8 @@ class Zero(Around):
         each = self.how.sizes.sub_group if self.how.stage == 3 else own
         if ceil_div(own, each) > MOST_GROUPS:
             raise UsageError(
-                f"--zero-sub-group-size {each}: {own:,} numbers of a rank are stepped in "
-                f"{ceil_div(own, each):,} groups, {MOST_GROUPS:,} are followed at most; give at "
+                f"--zero-sub-group-size (sub_group_size) {each}: {own:,} numbers of a rank are "
+                f"stepped in {ceil_div(own, each):,} groups, {MOST_GROUPS:,} are followed at most; give at "
                 f"least {ceil_div(own, MOST_GROUPS):,}"
             )
         for start in range(0, own, each):
