@@ -162,10 +162,11 @@ class Zero(Around):
     def _cut(self, own: int) -> Iterator[LeafTensor]:
         """The part is stepped in groups."""
         each = self.how.sizes.sub_group if self.how.stage == 3 else own
-        if ceil_div(own, each) > MOST_GROUPS:
+        count = ceil_div(own, each)
+        if count > MOST_GROUPS:
             raise UsageError(
                 f"--zero-sub-group-size (sub_group_size) {each}: {own:,} numbers of a rank are "
-                f"stepped in {ceil_div(own, each):,} groups, {MOST_GROUPS:,} are followed at most; give at "
+                f"stepped in {count:,} groups, {MOST_GROUPS:,} are followed at most; give at "
                 f"least {ceil_div(own, MOST_GROUPS):,}"
             )
         for start in range(0, own, each):
