@@ -155,7 +155,7 @@ def test_chatglm_groups_its_keys():
 
 
 def test_searched_layers_have_heads_of_their_own():
-    block = {"ffn": {}}
+    block = {"ffn": {"ffn_mult": 1.5}}
     raw = {
         **LLAMA,
         "model_type": "nemotron-nas",

@@ -14,9 +14,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from weighbridge.arch.blueprint import Buffer, Family, Param, embedding, linear
 from weighbridge.arch.config import Config
 from weighbridge.arch.decoder import MTP
+from weighbridge.arch.deepseek import own_indexer
 from weighbridge.arch.heads import DECODER_HEADS
+from weighbridge.arch.mixers import Compressed
+from weighbridge.arch.modules import Decoder, Submodule, Submodules, by_kind, submodule
 from weighbridge.arch.rotary import frequencies
-from weighbridge.arch.sparse import NUMBERED, RoutedExperts, each, routed, router
+from weighbridge.arch.sparse import NUMBERED, RoutedExperts, each, fed, routed, router
 
 SPARSE, HEAVY, SLIDING = (
     "compressed_sparse_attention",
@@ -76,35 +79,50 @@ def compressed(c: Config, at: str, kind: str) -> Iterator[Param]:
         yield from linear(f"{at}indexer.weights_proj", heads, c.num("hidden_size"))
 
 
-def attention(c: Config, at: str, kind: str) -> Iterator[Param]:
+def remembered(c: Config, kind: str) -> Compressed:
+    return Compressed(
+        heads=c.num("num_attention_heads"),
+        dim=c.num("head_dim"),
+        rotary=rotated(c),
+        window=c.num("sliding_window"),
+        rate=1 if kind == SLIDING else rate(c, kind),
+        indexer=own_indexer(c) if kind == SPARSE else None,
+    )
+
+
+def attention(c: Config, kind: str) -> Submodule:
     width, size, rank = c.num("hidden_size"), c.num("head_dim"), c.num("q_lora_rank")
     inner, groups = c.num("num_attention_heads") * size, max(1, c.num("o_groups"))
     out = groups * c.num("o_lora_rank")
-    yield from linear(f"{at}wq_a", rank, width)
-    yield Param(f"{at}q_norm.weight", (rank,), "norm", WHOLE)
-    yield from linear(f"{at}wq_b", inner, rank)
-    yield from linear(f"{at}wkv", size, width)
-    yield Param(f"{at}norm.weight", (size,), "norm", WHOLE)
-    yield from linear(f"{at}wo_a", out, inner // groups)
-    yield from linear(f"{at}wo_b", width, out)
-    yield Param(f"{at}attn_sink", (c.num("num_attention_heads"),), "other", WHOLE)
-    yield from compressed(c, at, kind)
+    return submodule(
+        linear("attn.wq_a", rank, width, role="q_a"),
+        (Param("attn.q_norm.weight", (rank,), "norm", WHOLE),),
+        linear("attn.wq_b", inner, rank, role="q_b"),
+        linear("attn.wkv", size, width),
+        (Param("attn.norm.weight", (size,), "norm", WHOLE),),
+        linear("attn.wo_a", out, inner // groups, role="o_a"),
+        linear("attn.wo_b", width, out, role="o_b"),
+        (Param("attn.attn_sink", (c.num("num_attention_heads"),), "other", WHOLE),),
+        compressed(c, "attn.", kind),
+        mixer=remembered(c, kind),
+        query_rank=rank,
+    )
 
 
 def choice(c: Config) -> RoutedExperts:
     return routed(c, "n_routed_experts", "moe_intermediate_size")
 
 
-def moe(c: Config, at: str) -> Iterator[Param]:
+def moe(c: Config) -> Submodule:
     e, width, bias = choice(c), c.num("hidden_size"), c.flag("mlp_bias")
-    yield from router(f"{at}gate", e.count, width)
-    yield from each(f"{at}experts", width, e, NUMBERED)
-    for name, rows, columns in (
-        ("w1", e.inner, width),
-        ("w3", e.inner, width),
-        ("w2", width, e.inner),
-    ):
-        yield from linear(f"{at}shared_experts.{name}", rows, columns, bias=bias)
+    return submodule(
+        router("ffn.gate", e.count, width),
+        each("ffn.experts", width, e, NUMBERED),
+        linear("ffn.shared_experts.w1", e.inner, width, bias=bias, role="gate"),
+        linear("ffn.shared_experts.w3", e.inner, width, bias=bias, role="up"),
+        linear("ffn.shared_experts.w2", width, e.inner, bias=bias, role="down"),
+        feed=fed(e, shared=e.inner),
+    )
 
 
 def hyper_connection(c: Config, at: str) -> Iterator[Param]:
@@ -115,22 +133,29 @@ def hyper_connection(c: Config, at: str) -> Iterator[Param]:
     yield Param(f"{at}_scale", (3,), "other", WHOLE)
 
 
-def deepseek_v4(c: Config, at: str) -> Iterator[Param]:
+def layer(c: Config, kind: str) -> Submodules:
+    norms = (
+        Param(f"{name}.weight", (c.num("hidden_size"),), "norm", WHOLE)
+        for name in ("attn_norm", "ffn_norm")
+    )
+    streams = (hyper_connection(c, name) for name in ("hc_attn", "hc_ffn"))
+    return attention(c, kind), moe(c), submodule(norms, *streams)
+
+
+def deepseek_v4(c: Config) -> Decoder:
     c.skip(*MTP, "qk_nope_head_dim", "num_key_value_heads")
     width, streams = c.num("hidden_size"), c.num("hc_mult")
-    yield from embedding(f"{at}embed", c.num("vocab_size"), width)
-    for i, kind in enumerate(mixers(c)):
-        layer = f"{at}layers.{i}."
-        yield from attention(c, f"{layer}attn.", kind)
-        yield from moe(c, f"{layer}ffn.")
-        yield Param(f"{layer}attn_norm.weight", (width,), "norm", WHOLE)
-        yield Param(f"{layer}ffn_norm.weight", (width,), "norm", WHOLE)
-        yield from hyper_connection(c, f"{layer}hc_attn")
-        yield from hyper_connection(c, f"{layer}hc_ffn")
-    yield Param(f"{at}norm.weight", (width,), "norm", WHOLE)
-    yield Param(f"{at}hc_head_fn", (streams, streams * width), "other", WHOLE)
-    yield Param(f"{at}hc_head_base", (streams,), "other", WHOLE)
-    yield Param(f"{at}hc_head_scale", (1,), "other", WHOLE)
+    return Decoder(
+        width=width,
+        first=tuple(embedding("embed", c.num("vocab_size"), width)),
+        layers=by_kind(mixers(c), lambda kind: layer(c, kind)),
+        last=(
+            Param("norm.weight", (width,), "norm", WHOLE),
+            Param("hc_head_fn", (streams, streams * width), "other", WHOLE),
+            Param("hc_head_base", (streams,), "other", WHOLE),
+            Param("hc_head_scale", (1,), "other", WHOLE),
+        ),
+    )
 
 
 def rotated(c: Config) -> int:
@@ -170,7 +195,7 @@ def head(c: Config, at: str) -> Iterator[Param]:
 
 
 DEEPSEEK_V4 = Family(
-    body=deepseek_v4,
+    tree=deepseek_v4,
     cls="DeepseekV4ForCausalLM",
     heads={**DECODER_HEADS, "ForCausalLM": head},
     buffers=buffers,

@@ -373,7 +373,7 @@ ROWS: Mapping[str, str] = {
     "nanochat": "apertus:NANOCHAT mlx=class",
     "nemotron": "llama:NEMOTRON trains=decoders.nemotron transformers.caches=4.44 "
     "vllm.adapted_embedding mlx=class",
-    "nemotron-nas": "deci:DECI layers=attention:deci llama_cpp=deci vllm.adapted_embedding "
+    "nemotron-nas": "deci:DECI llama_cpp=deci vllm.adapted_embedding "
     "vllm.tied_head=freed sglang.every_stage=head mlx=class,own_caches",
     "olmo": "olmo:OLMO trains=decoders.olmo transformers.sdpa=4.40 "
     "transformers.rotary_tables=4.40-4.41 mlx=class",
@@ -679,8 +679,7 @@ ROWS: Mapping[str, str] = {
     "sglang.prefill_graphs=0.5.15 mlx=class",
     "mistral4": "deepseek:MISTRAL_4 llama_cpp=deepseek2",
     "longcat_flash": "deepseek:LONGCAT experts_were=gate_up llama_cpp=none mlx=class,own_caches",
-    "deepseek_v4": "deepseek_v4:DEEPSEEK_V4 layers=latent:compressed transformers.sdpa=never "
-    "sglang.compressed",
+    "deepseek_v4": "deepseek_v4:DEEPSEEK_V4 transformers.sdpa=never sglang.compressed",
     "glm4_moe": "glm4_moe:GLM4_MOE trains=sparse.glm4 router=by_sigmoid experts_were=gate_up "
     "llama_cpp=glm4moe sglang.every_stage=head mlx=class",
     "dots1": "glm4_moe:DOTS1 windows=upper trains=sparse.qwen3 router=by_sigmoid "

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 
 from weighbridge.arch.config import Config
 from weighbridge.arch.mixers import Attention, Layer, Mixer, Shared
-from weighbridge.arch.rotary import head_dim
 from weighbridge.arch.windows import (
     CHUNKED,
     FULL,
@@ -112,19 +111,6 @@ def kosmos(c: Config) -> tuple[Layer, ...]:
     n = text.num("attention_heads")
     one = attention(text, AttentionSizes(n, n, text.num("embed_dim") // max(1, n)))
     return (Layer(mixers=(one,)),) * text.layers("layers")
-
-
-def deci(c: Config) -> tuple[Layer, ...]:
-    """Nemotron NAS: key-value heads layer by layer, and layers without attention."""
-    found = []
-    for i, raw in enumerate(c.many("block_configs")):
-        block = Config(raw, where=f"{c.where}: block_configs[{i}]").sub("attention")
-        if block.flag("no_op") or block.flag("replace_with_linear"):
-            found.append(Layer())
-            continue
-        kv = heads(c) // max(1, block.num("n_heads_in_group"))
-        found.append(Layer(mixers=(attention(c, AttentionSizes(heads(c), kv, head_dim(c))),)))
-    return tuple(found)
 
 
 # Layers that use the keys and values of others
