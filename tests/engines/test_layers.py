@@ -74,6 +74,22 @@ def test_the_test_above_can_fail(tmp_path):
     assert set(imported(low)) - set(imported(room)) == {"sglang"}
 
 
+# Low to high, as above
+WITHIN_SERVERS = ("communication", "device_support", "flags", "shards")
+WITHIN_SERVERS += ("loading_peak", "lora_and_speculation")
+
+
+@pytest.mark.house
+def test_imports_within_servers_point_downwards():
+    place = "weighbridge.engines.servers"
+    for path in (ENGINE_ROOM / "servers").glob("*.py"):
+        for node in nodes(path.read_text(), ast.ImportFrom):
+            if (node.module or "").startswith(place):
+                below = node.module.removeprefix(place).strip(".")
+                for there in [below] if below else [name.name for name in node.names]:
+                    assert WITHIN_SERVERS.index(there) < WITHIN_SERVERS.index(path.stem), path
+
+
 # Names of engines
 
 # The same words name other things there: a library of models, a format of weights, a program
