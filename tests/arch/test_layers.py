@@ -159,6 +159,7 @@ def test_searched_layers_have_heads_of_their_own():
     raw = {
         **LLAMA,
         "model_type": "nemotron-nas",
+        "vocab_size": 11,
         "block_configs": [
             {**block, "attention": {"n_heads_in_group": 3}},
             {**block, "attention": {"no_op": True}},
