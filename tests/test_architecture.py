@@ -43,7 +43,7 @@ LAYERS = [  # low to high: a module imports only from its own layer and from tho
     "diagnosis",
     "kernels",
     "judged",
-    "derived",
+    "report_keys",
     "report",
     "closeness",
     "sentences",

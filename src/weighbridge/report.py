@@ -1,12 +1,12 @@
 """The answer as one frozen record; renderers and `to_dict` read it, nothing computes from it."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from weighbridge._version import __version__
-from weighbridge.derived import DerivedFacts
 from weighbridge.memory import LEVELS, Bytes, Component, Device, Exact, Phase, compared
+from weighbridge.report_keys import DerivedFacts, EffectiveSettings
 
 if TYPE_CHECKING:
     from weighbridge.judged import HostVerdict, Price, Remedy, Verdict
@@ -51,7 +51,7 @@ class Report:
 
     task: str
     model: ModelFacts
-    workload: Mapping[str, Any]
+    workload: EffectiveSettings
     devices: tuple[Device, ...]
     derived: DerivedFacts = field(default_factory=DerivedFacts)
     table: tuple[Row, ...] = ()
@@ -64,6 +64,10 @@ class Report:
         """Driver-level peak of the fullest accelerator; of the host where there is none."""
         gpus = [d for d in self.devices if d.kind == "gpu"] or self.devices
         return max((d.peak("driver") for d in gpus), key=lambda b: b.expected)
+
+    def setting(self, name: str) -> Any:
+        """Return a setting as it was used; None where there is none of that name."""
+        return self.workload.get(name)
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON report (docs/report.md): bytes are integers."""

@@ -13,7 +13,9 @@ import weighbridge
 from tests import packings
 from tests.contract.conftest import BYTES, LISTED, REPORT, check, made
 from tests.packings import CONFIG, PARAMETERS
-from weighbridge.derived import DerivedFacts
+from weighbridge.engines.table import FOLDERS
+from weighbridge.report_keys import DerivedFacts, EffectiveSettings
+from weighbridge.settings import INFER, LOAD, TRAIN
 
 
 def test_keys_and_types(report):
@@ -242,3 +244,32 @@ def test_every_derived_fact_is_made_by_something(name):
 
 def test_a_report_has_no_other_derived_fact(report):
     assert set(report["derived"]) <= set(DerivedFacts.__annotations__)
+
+
+@pytest.mark.parametrize("engine", FOLDERS)
+def test_what_an_engine_adds_to_a_report_is_known(engine):
+    report = weighbridge.infer("qwen3-0.6b", engine=engine)
+    assert set(report.workload) <= set(EffectiveSettings.__annotations__)
+    assert set(report.derived) <= set(DerivedFacts.__annotations__)
+
+
+def test_what_training_adds_to_a_report_is_known():
+    report = weighbridge.train("qwen3-0.6b", method="lora", seq_len=64)
+    assert set(report.workload) <= set(EffectiveSettings.__annotations__)
+    assert set(report.derived) <= set(DerivedFacts.__annotations__)
+
+
+def test_effective_settings_are_those_of_the_tables():
+    """Others are what an engine calls the same thing, or follow from several."""
+    known = {*LOAD, *INFER, *TRAIN}
+    others = {
+        "engine",
+        "max_model_len",
+        "enable_chunked_prefill",
+        "program",
+        "n_ctx",
+        "llama_cpp_build",
+        "context",
+        "speculative_algorithm",
+    }
+    assert set(EffectiveSettings.__annotations__) - known <= others

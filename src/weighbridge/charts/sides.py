@@ -50,7 +50,7 @@ def peak(report: "Report") -> Bytes:
 
 
 def _values(found: Sequence["Report"], name: str) -> list[object]:
-    return [r.workload.get(name) for r in found]
+    return [r.setting(name) for r in found]
 
 
 def _along(found: Sequence["Report"]) -> str | None:
@@ -92,7 +92,7 @@ def _label(report: "Report", found: Sequence["Report"], *, skip: str = "") -> st
 
 
 def _told(name: str, report: "Report") -> str:
-    value = report.workload[name]
+    value = report.setting(name)
     if name == "gpu" and report.verdict is not None:
         v = report.verdict
         return v.accelerator if v.count == 1 else f"{v.count} x {v.accelerator}"
@@ -110,14 +110,14 @@ def _versus(found: Sequence["Report"], along: str, say: ChartSay, unit: scale.By
     lines = _lines(found, along)
     curves = []
     for i, (label, some) in enumerate(lines.items()):
-        ordered = sorted(some, key=lambda r: r.workload[along])
+        ordered = sorted(some, key=lambda r: r.setting(along))
         curves.append(Curve(Series(str(label), i), tuple(_point(r, along, unit) for r in ordered)))
     limits = tuple(dict.fromkeys(x for r in found if (x := _limit(r, found, say, unit))))
     most = max(p.high for c in curves for p in c.points)
     high = max([most, *(x.high for x in limits)]) * (1.06 if limits else 1)
     plot = LinePlot(
         tuple(curves),
-        scale.given(what, (r.workload[along] for r in found)),
+        scale.given(what, (r.setting(along) for r in found)),
         scale.memory(say("axis.card", unit=unit.name), high, unit),
         limits,
     )
@@ -143,9 +143,7 @@ def _fitting(lines: dict[Hashable, list["Report"]], along: str, say: ChartSay) -
     for label, some in lines.items():
         if any(r.verdict is None for r in some):
             return ""
-        fits = [
-            r.workload[along] for r in some if r.verdict is not None and r.verdict.fits == "yes"
-        ]
+        fits = [r.setting(along) for r in some if r.verdict is not None and r.verdict.fits == "yes"]
         name = str(label) or some[0].model.name
         key = "fits.to" if fits else "fits.none"
         told.append(say(key, name=name, value=f"{max(fits):,}" if fits else ""))
@@ -155,7 +153,7 @@ def _fitting(lines: dict[Hashable, list["Report"]], along: str, say: ChartSay) -
 
 def _point(report: "Report", along: str, unit: scale.ByteUnit) -> CurvePoint:
     b = peak(report)
-    return CurvePoint(report.workload[along], b.low, b.expected, b.high, unit.number(b.expected))
+    return CurvePoint(report.setting(along), b.low, b.expected, b.high, unit.number(b.expected))
 
 
 def _limit(
@@ -176,9 +174,9 @@ def _points(
 ) -> FigureTable:
     ends = say.each(*ENDS)
     rows = (
-        (str(label), f"{r.workload[along]:,}", *cells(r, unit))
+        (str(label), f"{r.setting(along):,}", *cells(r, unit))
         for label, some in lines.items()
-        for r in sorted(some, key=lambda r: int(r.workload[along]))
+        for r in sorted(some, key=lambda r: int(r.setting(along)))
     )
     return FigureTable(
         (say("head.what"), along.replace("_", "-"), *ends),

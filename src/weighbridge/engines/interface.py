@@ -14,9 +14,9 @@ from weighbridge.arch.body import Body
 from weighbridge.arch.config import Config
 from weighbridge.arch.mixers import Layer
 from weighbridge.components.weights import FormatChoice, PlacedTensor, formats, tensors
-from weighbridge.derived import DerivedFacts
 from weighbridge.memory import Device, NamedBytes
 from weighbridge.model import Model, ModelPart
+from weighbridge.report_keys import DerivedFacts, EffectiveSettings
 from weighbridge.workload import Infer
 
 Surely = Literal["yes", "no", "unknown"]
@@ -97,7 +97,7 @@ class EngineAnswer:
     included."""
 
     devices: tuple[Device, ...]
-    settings: Mapping[str, Any]
+    settings: EffectiveSettings
     derived: DerivedFacts = field(default_factory=DerivedFacts)
     warnings: tuple[str, ...] = ()
     serves: Serves | None = None  # of an engine that takes a share of the card

@@ -14,12 +14,12 @@ model_executor/layers/quantization/; sglang 0.5.23 srt/configs/model_config.py
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from weighbridge.derived import DerivedFacts
 from weighbridge.dtypes import torch_dtype
 from weighbridge.engines.engine import Engine
 from weighbridge.engines.format_choice import ASKED
 from weighbridge.engines.interface import Subject
 from weighbridge.reference import FILES, CatalogueRef, HubRef, LocalRef, Reference, UrlRef
+from weighbridge.report_keys import DerivedFacts
 from weighbridge.workload import Infer
 
 GGUF = ".gguf"

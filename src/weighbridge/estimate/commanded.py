@@ -93,7 +93,7 @@ def _of_model(launched: "Launch", model: Model) -> "Iterator[tuple[Stop, str]]":
 
 def _beyond(report: Report, launched: "Launch") -> str:
     """Why the context is refused; "" where it is not."""
-    end, context = report.derived.get("longest_context"), report.workload["context"]
+    end, context = report.derived.get("longest_context"), report.workload.get("context")
     allows = ENGINES[launched.engine].longer
     if not allows or end is None or context is None or context <= end:
         return ""

@@ -3,11 +3,10 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from weighbridge import bounds, exact, host_fit, verdicts
 from weighbridge.components.unpacked_experts import told
-from weighbridge.derived import DerivedFacts, IntervalName
 from weighbridge.engines.interface import EngineAnswer, HeldBytes, SearchPoint, Subject
 from weighbridge.engines.subject import subject
 from weighbridge.engines.table import Engine, engine, usual, version, written
@@ -20,6 +19,7 @@ from weighbridge.judged import Remedy, Verdict
 from weighbridge.memory import Bytes, Device
 from weighbridge.model import Model
 from weighbridge.report import Report
+from weighbridge.report_keys import DerivedFacts, EffectiveSettings, IntervalName
 from weighbridge.settings import foreign
 from weighbridge.workload import Infer
 
@@ -79,7 +79,7 @@ def infer(
     return Report(
         task="infer",
         model=facts(model),
-        workload=_effective(asked, w, kind, written(number)) | dict(answer.settings),
+        workload=_effective(asked, w, kind, written(number)) | answer.settings,
         devices=answer.devices,
         derived=_derived(asked, answer, missing) | far,
         verdict=verdict,
@@ -234,7 +234,7 @@ def _subject(
     return replace(found, projector=projector) if projector is not None else found
 
 
-def _effective(s: Subject, w: Infer, kind: Engine, number: str) -> dict[str, Any]:
+def _effective(s: Subject, w: Infer, kind: Engine, number: str) -> EffectiveSettings:
     """Every setting as it was used; what belongs to the engine it adds itself."""
     form = s.choice.scheme
     return {

@@ -17,7 +17,6 @@ from weighbridge.components.weights import (
     volatile_bytes,
     weight_bytes,
 )
-from weighbridge.derived import DerivedFacts
 from weighbridge.engines.format_choice import Decision, by_transformers, decide, native_dtype
 from weighbridge.engines.table import record, usual
 from weighbridge.engines.transformers import loading as transformers
@@ -27,6 +26,7 @@ from weighbridge.memory import Basis, Component, Device, Phase
 from weighbridge.model import Model
 from weighbridge.quantization.scheme import Scheme
 from weighbridge.report import Report
+from weighbridge.report_keys import DerivedFacts, EffectiveSettings
 from weighbridge.workload import Load
 
 if TYPE_CHECKING:
@@ -230,7 +230,7 @@ def one_buffer(loader: str) -> bool:
     return loader == METAL or record(loader).reads == "gguf"
 
 
-def effective(model: Model, workload: Load, decisions: Mapping[str, Decision]) -> dict[str, object]:
+def effective(model: Model, workload: Load, decisions: Mapping[str, Decision]) -> EffectiveSettings:
     """Every setting as it was used, defaults included. Parts of a pipeline may differ."""
     first = next(iter(decisions.values()))
     form = first.choice.scheme

@@ -8,7 +8,7 @@ A device may have room for what a workload needs while the engine's own share of
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from weighbridge import closeness, verdicts
 from weighbridge.engines.interface import WOULD, EngineAnswer, Surely
@@ -31,7 +31,11 @@ COSTS: Mapping[str, str] = {
     "enforce_eager": "no CUDA graphs: tokens are written more slowly",
     "disable_cuda_graph": "no CUDA graphs: tokens are written more slowly",
 }
-SHARES = ("gpu_memory_utilization", "mem_fraction_static")  # of the card, an engine's
+# Of the card, an engine's
+SHARES: tuple[Literal["gpu_memory_utilization", "mem_fraction_static"], ...] = (
+    "gpu_memory_utilization",
+    "mem_fraction_static",
+)
 SURE: tuple[Surely, Surely] = ("yes", "unknown")
 
 
@@ -54,7 +58,8 @@ def verdict(answer: EngineAnswer, w: Infer, engine: str, budget: "Budget") -> Ve
 def _short_of(answer: EngineAnswer, budget: "Budget") -> str:
     """The component that the engine's own share of the card has no room for: the cache, which is
     made last, unless what comes before it is too much."""
-    share = next((s for name in SHARES if (s := answer.settings.get(name)) is not None), 1.0)
+    given = (answer.settings.get(name) for name in SHARES)
+    share = next((s for s in given if s is not None), 1.0)
     room = round(share * budget.choice.part.total.bytes.high)
     gpus = (d for d in answer.devices if d.kind == "gpu")
     tipped = (closeness.tipped_by(d.phases, exactly(room), surely=True) for d in gpus)

@@ -2,12 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from weighbridge import bounds, exact, host_fit, verdicts
 from weighbridge.components.device import OPEN
 from weighbridge.components.weights import FormatChoice
-from weighbridge.derived import DerivedFacts
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.subject import subject
 from weighbridge.engines.table import usual, version, written
@@ -17,6 +16,7 @@ from weighbridge.estimate.facts import cautions, facts
 from weighbridge.memory import Device, Phase
 from weighbridge.model import Model
 from weighbridge.report import Report
+from weighbridge.report_keys import DerivedFacts, EffectiveSettings
 from weighbridge.training import frameworks, paged
 from weighbridge.training.answer import TrainingAnswer, answer, runs_of
 from weighbridge.training.plan import USUAL_LENGTH, TrainingPlan, plan
@@ -59,7 +59,7 @@ def train(model: Model, w: Train) -> Report:
     return Report(
         task="train",
         model=facts(model),
-        workload=_effective(asked, w, p, written(number)) | dict(found.settings),
+        workload=_effective(asked, w, p, written(number)) | found.settings,
         devices=found.devices,
         derived=_derived(asked, missing) | found.derived | _condition(said_no),
         verdict=host_fit.both(
@@ -221,7 +221,7 @@ def _dequantized(s: Subject, asked: str | None) -> Subject:
     )
 
 
-def _effective(s: Subject, w: Train, p: TrainingPlan, number: str) -> dict[str, Any]:
+def _effective(s: Subject, w: Train, p: TrainingPlan, number: str) -> EffectiveSettings:
     return {
         "engine": usual().name,
         "engine_version": number,
@@ -252,15 +252,24 @@ def _effective(s: Subject, w: Train, p: TrainingPlan, number: str) -> dict[str, 
     }
 
 
-def _adapters(p: TrainingPlan) -> dict[str, Any]:
+def _adapters(p: TrainingPlan) -> EffectiveSettings:
     a = p.adapters
+    if a is None:
+        return {
+            "lora_r": None,
+            "lora_alpha": None,
+            "lora_targets": None,
+            "lora_dropout": None,
+            "use_rslora": False,
+            "modules_to_save": None,
+        }
     return {
-        "lora_r": a and a.r,
-        "lora_alpha": a and a.alpha,
-        "lora_targets": a and list(a.targets),
-        "lora_dropout": a and a.dropout,
-        "use_rslora": bool(a and a.rslora),
-        "modules_to_save": a and list(a.modules_to_save),
+        "lora_r": a.r,
+        "lora_alpha": a.alpha,
+        "lora_targets": list(a.targets),
+        "lora_dropout": a.dropout,
+        "use_rslora": a.rslora,
+        "modules_to_save": list(a.modules_to_save),
     }
 
 

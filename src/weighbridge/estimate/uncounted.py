@@ -10,13 +10,13 @@ from dataclasses import replace
 
 from weighbridge.arch import towers
 from weighbridge.arch.table import differs
-from weighbridge.derived import DerivedFacts
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.table import record
 from weighbridge.judged import Verdict
 from weighbridge.kept import kept
 from weighbridge.model import Model, ModelPart
 from weighbridge.report import Report
+from weighbridge.report_keys import DerivedFacts, EffectiveSettings
 from weighbridge.workload import Infer, Load
 
 PIPELINES = ("diffusers", "timm")
@@ -46,7 +46,7 @@ def weights_alone(model: Model, w: Infer, missing: str) -> Report:
     where = ("gpu", "gpu_memory", "headroom", "ram")
     asked = Load(**{name: getattr(w, name) for name in (*names, *where)})
     found = load(model, asked, formats=False)
-    settings = {"context": w.context, "batch_size": w.batch_size or 1}
+    settings: EffectiveSettings = {"context": w.context, "batch_size": w.batch_size or 1}
     derived: DerivedFacts = {
         "dtype_from": found.derived["dtype_from"],
         "as_stored": found.derived["as_stored"],
@@ -58,7 +58,7 @@ def weights_alone(model: Model, w: Infer, missing: str) -> Report:
     return replace(
         found,
         task="infer",
-        workload={**found.workload, **settings},
+        workload=found.workload | settings,
         derived=derived,
         table=(),
         verdict=None if found.verdict is None else judged(found.verdict, (missing,)),

@@ -13,7 +13,6 @@ from functools import cache
 from typing import Any
 
 from weighbridge import bounds
-from weighbridge.derived import CountName, IntervalName
 from weighbridge.engines.interface import EngineAnswer
 from weighbridge.engines.subject import subject
 from weighbridge.engines.table import ENGINES, engine, version
@@ -27,6 +26,7 @@ from weighbridge.evidence.traced import Failure, Found, Peaks, runs
 from weighbridge.gather import gather_config
 from weighbridge.memory import LEVELS, Bytes, Device, exactly, total
 from weighbridge.model import Model, resolve
+from weighbridge.report_keys import CountName, IntervalName
 from weighbridge.settings import foreign, read
 from weighbridge.settings.table import OF_LOAD
 from weighbridge.trace import levels

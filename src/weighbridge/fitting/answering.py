@@ -150,7 +150,7 @@ def _told(asker: Asker, a: FitRequest, name: str) -> QuestionOutcome:
 def _question(asker: Asker, name: str, w: Any, report: Report) -> Question:
     if not reads_text(asker.model()):
         return Question(name=name, report=report)
-    tokens = report.workload.get("seq_len" if report.task == "train" else "context")
+    tokens = report.setting("seq_len" if report.task == "train" else "context")
     longest = _longest(asker, w, report)
     return Question(name=name, report=report, tokens=tokens, longest=longest)
 

@@ -127,7 +127,7 @@ def _bounds(report: Report, a: FitRequest, setting: str) -> SearchBounds:
         "lora_r": min(RANKS, int(TRAIN["lora_r"].most)),
     }[setting]
     searched = report.derived.get("searched_to") or {}
-    near = int(report.workload.get(setting) or 1)
+    near = int(report.setting(setting) or 1)
     return SearchBounds(
         most=searched.get(setting, most),
         near=min(near, most),

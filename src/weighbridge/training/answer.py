@@ -1,12 +1,12 @@
 """A run in the words of the report: devices, effective settings, what follows from them."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from weighbridge.components.device import context
-from weighbridge.derived import DerivedFacts
 from weighbridge.memory import Device
+from weighbridge.report_keys import DerivedFacts, EffectiveSettings
 from weighbridge.training.host import on_host
 from weighbridge.training.phases import beside, phases
 from weighbridge.training.plan import TrainingPlan
@@ -27,7 +27,7 @@ class TrainingAnswer:
 
     devices: tuple[Device, ...]
     managed: int = 0  # bytes of states that the driver pages: on no device yet (paged.py)
-    settings: Mapping[str, Any]
+    settings: EffectiveSettings
     derived: DerivedFacts = field(default_factory=DerivedFacts)
     warnings: tuple[str, ...] = ()
 
@@ -83,7 +83,7 @@ def capacity(p: TrainingPlan, budget: "Budget | None") -> int | None:
     return max(0, budget.usable.low - context(p.part).bytes.high - loaded)
 
 
-def _settings(p: TrainingPlan) -> dict[str, Any]:
+def _settings(p: TrainingPlan) -> EffectiveSettings:
     return {
         "method": p.method,
         "framework": p.framework.name,
@@ -94,7 +94,6 @@ def _settings(p: TrainingPlan) -> dict[str, Any]:
         "kbit_upcast": p.base.upcast,
         "loss": p.loss,
         "attention": p.attention,
-        **p.settings,
     }
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from weighbridge.accelerators.chips import FLOAT8_SINCE, Chip
 from weighbridge.accelerators.parts import chip_of
@@ -80,7 +80,6 @@ class TrainingPlan:
     accelerate: tuple[int, ...] | None = None
     zero: Deepspeed = Deepspeed()
     stored_as_floats: bool = False  # packed weights
-    settings: dict[str, Any]
 
     @property
     def major(self) -> int:
@@ -150,7 +149,6 @@ def plan(
         zero=_deepspeed(w, made),
         stored_as_floats=_stored_as_floats(w),
         compiled=w.compile,
-        settings={},
     )
 
 

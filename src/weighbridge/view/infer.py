@@ -147,8 +147,8 @@ NONE = {True: "infer.longest.weights", False: "infer.longest.none"}
 def assumes(s: ShownAnswer) -> Iterator[str]:
     """The engine's share of the card."""
     for name in SHARES:
-        if s.report.workload.get(name) is not None:
-            yield s.say("footer.share", share=s.report.workload[name])
+        if s.report.setting(name) is not None:
+            yield s.say("footer.share", share=s.report.setting(name))
 
 
 def _largest(s: ShownAnswer) -> Iterator[str]:

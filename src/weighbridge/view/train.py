@@ -70,11 +70,15 @@ def _next(s: ShownAnswer) -> Iterator[Section]:
 
 def _room(s: ShownAnswer) -> Iterator[Section]:
     """Offer the question that says how much more fits, where there is room."""
-    v, w = s.report.verdict, s.report.workload
+    v = s.report.verdict
     if v is None or s.say.page or v.fits != "yes" or not v.marketed_gb or v.usable_each:
         return
     most = "batch" if s.sees else "seq-len"
-    given = [f"--{n.replace('_', '-')} {w[n]}" for n, usual in USUAL.items() if w[n] != usual]
+    given = [
+        f"--{n.replace('_', '-')} {s.report.setting(n)}"
+        for n, usual in USUAL.items()
+        if s.report.setting(n) != usual
+    ]
     named = " ".join((asks(s.report), *given))
     yield (Paste(s.say("changes.room"), f"{named} --max {most}"),)
 

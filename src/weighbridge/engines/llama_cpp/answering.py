@@ -4,7 +4,6 @@ from collections.abc import Iterator
 
 from weighbridge.accelerators.budget import Budget
 from weighbridge.arch.mixers import Attention, Latent
-from weighbridge.derived import DerivedFacts
 from weighbridge.engines.interface import EngineAnswer, Subject
 from weighbridge.engines.llama_cpp import fitting, launching, parts
 from weighbridge.engines.llama_cpp.compute import PAIRS
@@ -15,6 +14,7 @@ from weighbridge.engines.llama_cpp.networks import network
 from weighbridge.engines.llama_cpp.projector import projector
 from weighbridge.engines.llama_cpp.setting import LlamaCppLaunch, ModelTraits
 from weighbridge.kept import kept
+from weighbridge.report_keys import DerivedFacts
 from weighbridge.workload import Infer
 
 

@@ -11,11 +11,11 @@ from dataclasses import replace
 
 from weighbridge.accelerators.budget import Budget
 from weighbridge.arch.mixers import Attention
-from weighbridge.derived import DerivedFacts
 from weighbridge.engines.llama_cpp.caches import CELLS
 from weighbridge.engines.llama_cpp.held import DeviceHoldings
 from weighbridge.engines.llama_cpp.parts import CONTEXT
 from weighbridge.engines.llama_cpp.pool import pool
+from weighbridge.report_keys import DerivedFacts
 
 
 def marginal(h: DeviceHoldings, context: int) -> int:

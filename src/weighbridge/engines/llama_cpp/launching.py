@@ -3,11 +3,11 @@
 import shlex
 from collections.abc import Iterator
 
-from weighbridge.derived import DerivedFacts
 from weighbridge.engines import launch_line
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.llama_cpp.setting import LlamaCppLaunch
 from weighbridge.reference import HubRef, LocalRef
+from weighbridge.report_keys import DerivedFacts
 from weighbridge.workload import Infer
 
 # What the converter writes by itself

@@ -10,7 +10,7 @@ src/llama-context.cpp (llama_context).
 """
 
 from dataclasses import dataclass
-from typing import Any, TypedDict
+from typing import TypedDict
 
 from weighbridge.accelerators.budget import Budget
 from weighbridge.dtypes import DType
@@ -18,6 +18,7 @@ from weighbridge.engines.interface import Subject
 from weighbridge.engines.llama_cpp.caches import CELLS, OF_CACHES, OF_IK, ggml
 from weighbridge.engines.llama_cpp.rules import LlamaCppRules
 from weighbridge.errors import UsageError
+from weighbridge.report_keys import EffectiveSettings
 from weighbridge.units import align_up
 from weighbridge.workload import Infer
 
@@ -79,16 +80,16 @@ class LlamaCppLaunch:
             return min(self.step_tokens, self.slots)
         return self.step_tokens
 
-    def to_dict(self) -> dict[str, Any]:
-        own = {
+    def to_dict(self) -> EffectiveSettings:
+        own: EffectiveSettings = {
             "mla_attn": self.latent_mode or 0,
             "attn_max_b": self.largest_batch,
             "fused_moe": self.fused_experts,
             "run_time_repack": self.repacks,
         }
-        return self._common() | (own if self.forked else {})
+        return self._common() | own if self.forked else self._common()
 
-    def _common(self) -> dict[str, Any]:
+    def _common(self) -> EffectiveSettings:
         return {
             "program": self.program,
             "context": self.context,

@@ -8,11 +8,11 @@ import re
 import shlex
 from collections.abc import Iterator
 
-from weighbridge.derived import DerivedFacts
 from weighbridge.engines import launch_line
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.mlx.plan import GENERATE, GROUP, Plan
 from weighbridge.engines.mlx.rules import DECODED
+from weighbridge.report_keys import DerivedFacts
 from weighbridge.workload import Infer
 
 AFFINE = re.compile(r"mlx-(\d)bit-g(\d+)")

@@ -8,7 +8,6 @@ does not load and where it does not run.
 
 import re
 from dataclasses import dataclass, replace
-from typing import Any
 
 from weighbridge.accelerators.budget import Budget
 from weighbridge.components.weights import FormatChoice
@@ -21,6 +20,7 @@ from weighbridge.engines.mlx.rules import (
     has,
 )
 from weighbridge.errors import UnsupportedError, UsageError
+from weighbridge.report_keys import EffectiveSettings
 from weighbridge.workload import Infer
 
 BITS, GROUP = (2, 3, 4, 5, 6, 8), 64  # of mx.quantize; --kv-group-size
@@ -73,7 +73,7 @@ class Plan:
             reading=reading,
         )
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> EffectiveSettings:
         return {
             "program": self.program,
             "context": self.context,

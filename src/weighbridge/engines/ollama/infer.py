@@ -3,12 +3,10 @@
 infer(subject, workload, budget) -> EngineAnswer
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
 
 from weighbridge.accelerators.budget import Budget
-from weighbridge.derived import DerivedFacts
 from weighbridge.engines.engine import version
 from weighbridge.engines.interface import EngineAnswer, Probe, SearchPoint, Subject
 from weighbridge.engines.interface import HeldBytes as Numbers
@@ -20,6 +18,7 @@ from weighbridge.engines.ollama import ENGINE, launching
 from weighbridge.engines.ollama.rules import TIERS, build, usual_context
 from weighbridge.engines.ollama.setting import Asked, asked
 from weighbridge.engines.ollama.shown import shown
+from weighbridge.report_keys import DerivedFacts, EffectiveSettings
 from weighbridge.workload import Infer
 
 
@@ -78,7 +77,7 @@ def hold(on: Asked, number: int) -> DeviceHoldings:
     return DeviceHoldings(net=net, at=at, model_type=s.model_type, free=answering.free(budget, at))
 
 
-def settings(of_server: Mapping[str, Any], number: int) -> dict[str, Any]:
+def settings(of_server: EffectiveSettings, number: int) -> EffectiveSettings:
     """What Ollama has a name for, and the build that runs."""
     return {
         "context": of_server["context"],

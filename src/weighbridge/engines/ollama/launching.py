@@ -9,10 +9,10 @@ import re
 import shlex
 from collections.abc import Iterator
 
-from weighbridge.derived import DerivedFacts
 from weighbridge.engines import launch_line
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.ollama.rules import USUAL
+from weighbridge.report_keys import DerivedFacts
 from weighbridge.workload import Infer
 
 FLASH = {"on": "1", "off": "0"}

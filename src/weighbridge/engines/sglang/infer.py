@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from weighbridge.components import host
-from weighbridge.derived import DerivedFacts
 from weighbridge.engines import launch_line
 from weighbridge.engines.caches.formats import refuse
 from weighbridge.engines.engine import version
@@ -32,6 +31,7 @@ from weighbridge.engines.sglang.replica import CardFit, Served
 from weighbridge.engines.sglang.serving import SglangLaunched
 from weighbridge.errors import UnsupportedError
 from weighbridge.memory import Bytes, Component, Device, Phase
+from weighbridge.report_keys import DerivedFacts
 from weighbridge.units import GIB, human
 from weighbridge.workload import Infer
 

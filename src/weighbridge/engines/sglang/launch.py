@@ -3,12 +3,12 @@
 import json
 import shlex
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 from weighbridge.engines import launch_line
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.sglang import ENGINE
 from weighbridge.engines.sglang.effective import Effective, generates
+from weighbridge.report_keys import EffectiveSettings
 from weighbridge.workload import Infer
 
 # Setting -> flag, where the user said something
@@ -89,8 +89,8 @@ def _of_model(s: Subject, w: Infer) -> Iterator[str]:
         yield from ("--limit-mm-data-per-request", json.dumps({"image": w.images}))
 
 
-def settings(e: Effective, w: Infer) -> dict[str, Any]:
-    found: dict[str, Any] = {
+def settings(e: Effective, w: Infer) -> EffectiveSettings:
+    found: EffectiveSettings = {
         "tensor_parallel_size": e.tensor,
         "pipeline_parallel_size": e.pipeline,
         "data_parallel_size": e.pools_of,

@@ -3,12 +3,11 @@
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from weighbridge.arch.mixers import GatedDelta, KimiDelta, Mamba1, Mamba2
 from weighbridge.components import host
 from weighbridge.components.weights import weight_bytes
-from weighbridge.derived import DerivedFacts
 from weighbridge.engines.format_choice import native_dtype
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.transformers import launching
@@ -18,6 +17,7 @@ from weighbridge.engines.transformers.plan import GenerationPlan
 from weighbridge.kept import kept
 from weighbridge.memory import Bytes, Component, Device, Phase
 from weighbridge.model import ModelPart
+from weighbridge.report_keys import DerivedFacts, EffectiveSettings
 from weighbridge.workload import Infer
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ FROM_DRAFT = ("weights", "buffers", "kv_cache", "recurrent_state", "rounding")
 SCANS = (GatedDelta, KimiDelta, Mamba1, Mamba2)
 
 
-def settings(subject: Subject, w: Infer, p: GenerationPlan) -> dict[str, Any]:
+def settings(subject: Subject, w: Infer, p: GenerationPlan) -> EffectiveSettings:
     return {
         "attention": p.prompt.kernel,
         "cache_implementation": p.prompt.cache,

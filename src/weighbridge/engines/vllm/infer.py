@@ -5,7 +5,6 @@ from collections.abc import Iterator
 
 from weighbridge.accelerators.budget import Budget
 from weighbridge.arch.table import column
-from weighbridge.derived import DerivedFacts
 from weighbridge.engines import launch_line
 from weighbridge.engines.engine import version
 from weighbridge.engines.interface import (
@@ -24,6 +23,7 @@ from weighbridge.engines.vllm.cases import VllmCase, VllmLaunched, case
 from weighbridge.engines.vllm.reserve import RankReserve, share
 from weighbridge.engines.vllm.rules import rules
 from weighbridge.memory import Device
+from weighbridge.report_keys import DerivedFacts
 from weighbridge.units import human
 from weighbridge.workload import Infer
 

@@ -13,7 +13,7 @@ _set_default_max_num_seqs_and_batched_tokens_args), config/vllm.py (_set_cudagra
 """
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from weighbridge.accelerators.budget import Budget
 from weighbridge.arch.body import Experts
@@ -24,6 +24,7 @@ from weighbridge.engines.interface import Subject
 from weighbridge.engines.vllm import hardware
 from weighbridge.engines.vllm.rules import VllmRules
 from weighbridge.errors import UsageError
+from weighbridge.report_keys import EffectiveSettings
 from weighbridge.units import GIB, ceil_div
 from weighbridge.workload import Infer
 
@@ -66,7 +67,7 @@ class VllmLaunch:
     adapters: bool = False  # graphs are captured with slots and without
     sleeps: bool = False
 
-    def to_dict(self, w: Infer) -> dict[str, Any]:
+    def to_dict(self, w: Infer) -> EffectiveSettings:
         """Return the settings under the names of vLLM's flags."""
         return {
             "gpu_memory_utilization": self.utilization,
