@@ -22,7 +22,7 @@ check: $(BIN)/weighbridge ## the same, and fail on a difference; types, spelling
 	$(BIN)/ruff check src tests tools benchmarks
 	$(BIN)/mypy
 	$(BIN)/typos
-	$(BIN)/pytest -n 2 -m house
+	$(BIN)/pytest -n 2 -m house --ignore tests/torch
 	$(BIN)/python -m tools.screens --check
 
 test: $(BIN)/weighbridge ## the torch-free tests
