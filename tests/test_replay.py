@@ -15,8 +15,15 @@ def test_every_model_and_question_is_kept() -> None:
     assert list(kept) == list(replay.catalogue.names())
     asked = [name for name, _, _ in replay.questions(prepare("gpt2"))]
     assert all(list(answers) == asked for answers in kept.values())
-    answered = sum(one.parts is not None for answers in kept.values() for one in answers.values())
-    assert answered > 0.6 * len(kept) * len(asked)  # engines of text refuse networks of timm
+    few = [q for q in asked if q.startswith(("infer ollama", "infer mlx"))]  # which refuse more
+    for share, some in ((0.65, set(asked) - {*few}), (0.45, few)):
+        told = [
+            one.parts is not None
+            for found in kept.values()
+            for q, one in found.items()
+            if q in some
+        ]
+        assert sum(told) > share * len(kept) * len(some)  # engines of text refuse networks of timm
 
 
 @pytest.mark.parametrize("name", SAMPLE)

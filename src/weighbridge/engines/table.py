@@ -9,10 +9,9 @@ To add an engine, write its folder and one line in FOLDERS. The folder has
     dialect.py    DIALECT: how its command line is read, where `programs` names any
     rules.py      every fact that differs between its releases
 
-What engines share is in the folders beside, `caches`, `parallel` and `servers`, and in the files of
-`engines`.
-They are given what they need to know, and look up no engine. tests/engines/test_layers.py holds
-both: who may import whom, and that no other room spells an engine's name.
+What engines share is in the folders beside, `caches`, `parallel` and `servers`, and in the files
+here. They are given what they need to know, and look up no engine. tests/engines/test_layers.py
+holds both: who may import whom, and that no other room spells an engine's name.
 """
 
 from collections.abc import Mapping
