@@ -13,7 +13,8 @@ from weighbridge.engines.vllm import encoders, forward, graphs, hardware, sampli
 from weighbridge.engines.vllm.forward import RankShare
 from weighbridge.engines.vllm.rules import rules
 from weighbridge.errors import UnsupportedError, UsageError
-from weighbridge.units import GIB, MIB
+from weighbridge.memory import Bytes
+from weighbridge.units import GIB, KIB, MIB
 
 pytestmark = pytest.mark.slow
 
@@ -109,10 +110,19 @@ def test_a_prompt_that_is_read_at_once_fits_a_batch():
 
 @pytest.mark.parametrize(
     ("version", "sequences", "count", "largest"),
-    [("0.9", 256, 67, 512), ("0.11", 16, 7, 32), ("0.19", 1024, 51, 512), ("0.19", 8, 5, 16)],
+    [
+        ("0.9", 1, 67, 512),
+        ("0.10", 16, 7, 32),
+        ("0.10", 1, 3, 4),
+        ("0.11", 16, 7, 32),
+        ("0.13", 1, 2, 2),
+        ("0.19", 1024, 51, 512),
+        ("0.19", 8, 5, 16),
+    ],
 )
 def test_sizes_of_graphs(version, sequences, count, largest):
-    """51 are in the logs of 0.19; before 0.12 every eighth up to the end."""
+    """51 are in the logs of 0.19; before 0.12 every eighth up to the end, and 1, 2 and 4 always.
+    vllm 0.9.2 and 0.10.0 config.py (SchedulerConfig.cuda_graph_sizes)."""
     w = {"engine_version": version, "max_num_seqs": sequences, "context": 8192}
     found = served("llama-3.1-8b", gpu="H100", **w).settings
     assert found["max_cudagraph_capture_size"] == largest
@@ -383,15 +393,91 @@ def test_as_many_images_as_fit_a_batch():
 def test_graphs_by_kernels():
     dense = LayerBlock(mixers=(HEAD,))
     mixed = LayerBlock(mixers=(HEAD,), feeds=(Experts(count=1, top_k=1, width=1),))
-    assert graphs.kernels((dense, mixed)) == 11 + 18
+    assert graphs.kernels((dense, mixed)) == 11 + 16
     assert graphs.graphs((1, 2, 4, 8), 4, 1, full=True) == 4 + 3
     assert graphs.graphs((1, 2, 4, 8), 4, 1, full=False) == 4
-    assert graphs.estimate((dense,), (0, 0), 999, 0) == (graphs.NONE, graphs.NONE)
-    found = graphs.estimate((dense,), (5, 0), MIB, 100 * MIB)
-    assert found.taken.low == (64 + 1 + 100) * MIB + 5 * 11 * 12 * 1024
-    assert found.charged.low == 100 * MIB + 3 * 11 * 12 * 1024
-    both = graphs.estimate((dense,), (5, 5), MIB, 0)
-    assert both.taken.low == 65 * MIB + 5 * (11 + 19) * 12 * 1024
+    one = graphs.Kind()
+    none = graphs.CapturedGraphs(graphs.NONE, graphs.NONE)
+    assert graphs.estimate((dense,), (0, 0), graphs.Pool(999), one) == none
+    found = graphs.estimate((dense,), (5, 0), graphs.Pool(MIB, 100 * MIB), one)
+    assert found.taken == Bytes(
+        *((first + 1 + 100) * MIB + 5 * 11 * k * KIB for first, k in LOGGED_DENSE)
+    )
+    assert found.charged.low == 100 * MIB + 3 * 11 * 9 * KIB  # splits are more than the pool
+    assert found.charged.high == 181 * MIB + 3 * 11 * 17 * KIB
+    both = graphs.estimate((dense,), (5, 5), graphs.Pool(MIB), one)
+    assert both.taken.low == 65 * MIB + 5 * (11 + 19) * 9 * KIB
+    held = graphs.estimate((dense,), (5, 0), graphs.Pool(MIB, matrices=Bytes(0, 0, 7 * MIB)), one)
+    assert held.taken.high - held.taken.expected == (50 + 7) * MIB + 5 * 11 * 3 * KIB
+
+
+LOGGED_DENSE = ((64, 9), (130, 14), (180, 17))  # MiB of the first capture, KiB of a kernel
+
+
+def test_graphs_of_experts_and_of_many_ranks():
+    """Layers with experts have bytes of their own; with eight ranks before 0.12 a layer took more."""
+    mixed = LayerBlock(mixers=(HEAD,), feeds=(Experts(count=1, top_k=1, width=1),))
+    common = LayerBlock(mixers=(HEAD,), feeds=(Experts(count=1, top_k=1, width=1, shared=1),))
+    assert graphs.kernels((common,)) == 20
+    own, less = (
+        graphs.estimate((mixed,), (5, 0), graphs.Pool(), graphs.Kind(sparse=s)).taken
+        for s in (graphs.SPARSE, graphs.SPARSE_LESS)
+    )
+    assert own.expected - less.expected == 5 * 16 * 8 * KIB
+    assert own.high == less.high
+    assert less.low == 64 * MIB + 5 * 16 * 3 * KIB
+    four, eight, fused = (
+        graphs.estimate((mixed,), (5, 0), graphs.Pool(), graphs.Kind(ranks=n, fused=f)).taken
+        for n, f in ((4, False), (8, False), (8, True))
+    )
+    assert four == own
+    assert eight.expected - own.expected == 5 * 104 * KIB
+    assert (fused.expected, fused.high) == (own.expected, eight.high)
+
+
+@pytest.mark.parametrize(
+    ("name", "w", "gib"),
+    [
+        ("qwen2.5-3b", {"engine_version": "0.10.2", "max_num_seqs": 1, "gpu": "4090"}, 0.14),
+        ("llama-3.1-8b", {"engine_version": "0.17.1", "gpu": "a100-sxm4-80gb"}, 0.50),
+        ("qwen2.5-3b", {"engine_version": "0.17.1", "gpu": "a100-sxm4-80gb"}, 0.51),
+        ("qwen3-30b-a3b", {"engine_version": "0.10.2", "gpu": "h100"}, 0.69),
+        (
+            "qwen3-32b",
+            {"engine_version": "0.10.0", "gpu": "h100:8", "tensor_parallel_size": 8},
+            1.17,
+        ),
+        ("qwen3-vl-30b-a3b", {"engine_version": "0.13.0", "gpu": "h100-nvl"}, 0.66),
+    ],
+)
+def test_graphs_that_were_logged(name, w, gib):
+    """Logs that the constants were not read in are inside of the interval."""
+    found = served(name, context=4096, engine_defaults=True, **w)
+    low, _, high = next(
+        c.bytes
+        for phase in found.devices[0].phases
+        for c in phase.components
+        if c.name == "cuda_graphs"
+    )
+    assert low <= gib * GIB <= high
+
+
+def test_awq_unpacks_a_layer_into_the_pool_of_graphs():
+    """Qwen2.5-14B, --quantization awq, A5000, 0.13: 1.18 GiB. Turing has no other kernel."""
+    packed = {"engine_version": "0.13.0", "dtype": "float16", "context": 8192, "max_num_seqs": 256}
+    ampere, turing, small = (
+        served("qwen2.5-14b", gpu=g, quantization="awq-4bit-g128", **packed | {"max_num_seqs": n})
+        for g, n in (("a5000", 256), ("rtx-8000", 256), ("rtx-8000", 64))
+    )
+    matrices = 3 * 5120 * 13824 * 2
+
+    def graphs_of(answer):
+        phases = answer.devices[0].phases
+        return next(c.bytes for c in phases[1].components if c.name == "cuda_graphs")
+
+    assert graphs_of(ampere).high >= 1.18 * GIB
+    assert graphs_of(turing).expected - graphs_of(ampere).expected == matrices
+    assert graphs_of(small).high < matrices + 180 * MIB
 
 
 @pytest.mark.parametrize(

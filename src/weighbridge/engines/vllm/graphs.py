@@ -2,7 +2,8 @@
 
     pieces     a graph between attentions for each size, and one whole graph for sizes that decode
     kernels    graphs x kernels of all layers x bytes of one (assumed)
-    pool       the widest layer of the largest size, and 64 MiB of the first kernels
+    pool       the widest layer of the largest size; 130 MiB of kernels that load at the first
+               capture (assumed); matrices that AWQ's plain kernel unpacks, from 256 tokens on
     adapters   since 0.12 each size twice: with slots for adapters, and without
     splits     32 partial results of attention in float32, of whole graphs on Hopper
 
@@ -12,27 +13,37 @@
 The estimate is off the cache since 0.20. Splits: FlashAttention 3 may cut contexts in 32, and sets
 room aside for each part: batch x heads x values x 4 bytes (of latent attention its rank).
 
-No source gives the driver's bytes. 27 logs of vLLM 0.19 (H100, 51 or 83 sizes, jgchn/llm-d-planner)
-took 0.67 to 1.84 GiB, which leaves 11.5 to 21 KiB a kernel, in 23 of them 13 to 18.
+No source gives the driver's bytes. 16 logs of dense models of vLLM 0.19 on an H100 (51 or 83 sizes,
+jgchn/llm-d-planner) lie on a line over layers: 130 MiB, and 0.14 to 0.17 MiB a layer and graph.
+A100, 0.17: 0.11 and 0.12; RTX 4090, three graphs of 0.10: 143 MiB in all. With experts 0.21 to 0.35
+in 0.19 and 0.17 in 0.10, but 0.06 to 0.09 in five logs of 0.13, 0.22 and 0.26: why is not known.
+With eight ranks of 0.10, 0.10 and 0.18 more, which two and four of 0.19 do not show.
 
 Source: vllm 0.33 and 0.19 v1/worker/gpu_model_runner.py (profile_cudagraph_memory, capture_model),
 config/compilation.py (FULL_AND_PIECEWISE, cudagraph_specialize_lora), config/attention.py
-(flash_attn_max_num_splits_for_cuda_graph), v1/attention/backends/flash_attn.py.
+(flash_attn_max_num_splits_for_cuda_graph), v1/attention/backends/flash_attn.py; 0.13
+model_executor/layers/quantization/awq.py (apply).
 """
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from weighbridge.arch.body import Experts, LayerBlock
+from weighbridge.arch.body import Dense, Experts, LayerBlock
 from weighbridge.arch.mixers import Attention, Latent, Mixer
 from weighbridge.engines.caches.sharding import local
-from weighbridge.memory import Bytes
+from weighbridge.memory import Bytes, exactly
 from weighbridge.units import KIB, MIB, ceil_div
 
-KERNEL = Bytes(12 * KIB, 15 * KIB + 512, 20 * KIB)
-DENSE, MIXTURE, LATENT = 11, 7, 6  # kernels of a layer, and more for experts and latents
+# Bytes of a kernel, of a layer without experts and with them; of the latter by release
+KERNEL = Bytes(9 * KIB, 14 * KIB, 17 * KIB)
+SPARSE = Bytes(8 * KIB, 14 * KIB, 21 * KIB)
+SPARSE_LESS = Bytes(3 * KIB, 6 * KIB, 21 * KIB)
+# Kernels of a layer, and more with experts, with experts that all tokens share, with latents
+DENSE, MIXTURE, COMMON, LATENT = 11, 5, 4, 6
 ADAPTED = 8  # and more with slots for adapters: four products, each with two kernels
-FIRST = 64 * MIB
+FIRST = Bytes(64 * MIB, 130 * MIB, 180 * MIB)
+MANY = 4  # ranks; with more, a layer and graph take so many bytes more, fused sums or not
+UNFUSED, FUSED = Bytes(0, 104 * KIB, 256 * KIB), Bytes(0, 0, 256 * KIB)
 SPLITS = 32
 FLOAT32 = 4
 NONE = Bytes(0, 0, 0)
@@ -51,9 +62,10 @@ def kernels(blocks: Sequence[LayerBlock], *, adapted: bool = False) -> int:
 
 
 def _more(b: LayerBlock) -> int:
-    experts = any(isinstance(f, Experts) for f in b.feeds)
+    experts = [f for f in b.feeds if isinstance(f, Experts)]
     latent = any(isinstance(m, Latent) for m in b.mixers)
-    return MIXTURE * experts + LATENT * latent
+    common = any(f.shared for f in experts)
+    return MIXTURE * bool(experts) + COMMON * common + LATENT * latent
 
 
 def graphs(captures: Sequence[int], sequences: int, length: int, *, full: bool) -> int:
@@ -75,18 +87,56 @@ def _width(m: Mixer, ranks: int) -> int:
     return own.heads * own.value_dim if isinstance(own, Attention) else 0
 
 
+def unpacked(blocks: Sequence[LayerBlock], hidden: int, ranks: int) -> int:
+    """Numbers of the widest feed-forward's matrices on one rank."""
+    found = (f for b in blocks for f in b.feeds if isinstance(f, Dense))
+    return max(((2 + f.gated) * hidden * ceil_div(f.width, ranks) for f in found), default=0)
+
+
+class Pool(NamedTuple):
+    """Bytes of the private pool."""
+
+    widest: int = 0  # a layer's with the largest size
+    cut: int = 0  # of splits
+    matrices: Bytes = NONE  # that are unpacked for large sizes
+
+
+class Kind(NamedTuple):
+    """What decides what a kernel takes."""
+
+    ranks: int = 1
+    sparse: Bytes = SPARSE  # bytes of a kernel of layers with experts
+    fused: bool = True
+
+
 def estimate(
-    blocks: Sequence[LayerBlock], counts: tuple[int, int], widest: int, cut: int
+    blocks: Sequence[LayerBlock], counts: tuple[int, int], pool: Pool, kind: Kind
 ) -> CapturedGraphs:
-    """What graphs take: `counts` without and with slots for adapters. `widest` are bytes of a layer
-    with the largest size, `cut` of splits."""
+    """What graphs take: `counts` without and with slots for adapters."""
     count = sum(counts)
     if not count:
         return CapturedGraphs(NONE, NONE)
-    plain, adapted = counts
-    nodes = plain * kernels(blocks) + adapted * kernels(blocks, adapted=True)
-    tried, pool = nodes * max(0, count - 2) // count, FIRST + widest
+    nodes, mixed = _nodes(blocks, counts)
+    summed = count * len(blocks) * (kind.ranks > MANY)
+    more = FUSED if kind.fused else UNFUSED
+    each = zip(KERNEL, kind.sparse, more, strict=True)
+    own = Bytes(*(nodes * k + mixed * s + summed * m for k, s, m in each))
+    held = FIRST.plus(pool.matrices).plus(exactly(pool.widest))
+    tried = max(0, count - 2)
     return CapturedGraphs(
-        taken=Bytes(*(pool + cut + nodes * b for b in KERNEL)),
-        charged=Bytes(*(max(pool, cut) + tried * b for b in KERNEL)),
+        taken=own.plus(held).plus(exactly(pool.cut)),
+        charged=Bytes(
+            *(max(h, pool.cut) + n * tried // count for h, n in zip(held, own, strict=True))
+        ),
     )
+
+
+def _nodes(blocks: Sequence[LayerBlock], counts: tuple[int, int]) -> tuple[int, int]:
+    """Kernels of all graphs, of layers without experts and with them."""
+    plain, adapted = counts
+    own: list[LayerBlock] = []
+    mixed: list[LayerBlock] = []
+    for b in blocks:
+        (mixed if any(isinstance(f, Experts) for f in b.feeds) else own).append(b)
+    each = [plain * kernels(part) + adapted * kernels(part, adapted=True) for part in (own, mixed)]
+    return each[0], each[1]

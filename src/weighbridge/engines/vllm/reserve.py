@@ -53,6 +53,8 @@ from weighbridge.workload import Infer
 LATER = Bytes(64 * MIB, 448 * MIB, 704 * MIB)
 FLASHINFER = 394 * MIB  # v1/attention/backends/flashinfer.py: the backend of Blackwell
 TABLE = 4  # bytes of a block's number
+AWQ, MARLIN_SINCE = "awq", (8, 0)
+UNPACKED_FROM = 256  # tokens: model_executor/layers/quantization/awq.py
 PEAKS = 16  # moments that are kept of a launch
 
 
@@ -427,8 +429,35 @@ def _graphs(
     ):
         decoded = min(largest, at.sequences * (1 + at.speculative))
         cut = graphs.splits(rank.blocks, decoded, at.tensor)
-    widest = largest * step.widest * int(subject.choice.dtype.nbytes)
-    return graphs.estimate(rank.blocks, _by_adapters(at, count), widest, cut)
+    return graphs.estimate(
+        rank.blocks,
+        _by_adapters(at, count),
+        graphs.Pool(
+            widest=largest * step.widest * int(subject.choice.dtype.nbytes),
+            cut=cut,
+            matrices=_matrices(subject, rank, at, budget, largest),
+        ),
+        graphs.Kind(
+            ranks=at.tensor,
+            sparse=graphs.SPARSE_LESS if at.rules.sparse_less else graphs.SPARSE,
+            fused=at.rules.fuses,
+        ),
+    )
+
+
+def _matrices(
+    subject: Subject, rank: Rank, at: VllmLaunch, budget: Budget | None, largest: int
+) -> Bytes:
+    """What AWQ's plain kernel unpacks of a layer, and a graph keeps. Cards that Marlin runs on take
+    that kernel only if --quantization awq asks for it (awq_marlin.py, override_quantization_method;
+    get_min_capability)."""
+    scheme = subject.choice.scheme
+    if scheme is None or not scheme.name.startswith(AWQ) or largest < UNPACKED_FROM:
+        return graphs.NONE
+    numbers = graphs.unpacked(rank.blocks, subject.body.hidden, at.tensor)
+    nbytes = numbers * int(subject.choice.dtype.nbytes)
+    plain = hardware.capability(budget) < MARLIN_SINCE
+    return Bytes(nbytes * plain, nbytes * plain, nbytes)
 
 
 def _by_adapters(at: VllmLaunch, count: int) -> tuple[int, int]:

@@ -41,6 +41,8 @@ class VllmRules:
     adapters_apart: bool = False  # each size with slots for adapters, and without
     graph_step: int = 8  # from 256 tokens on
     graphs_by_sequences: bool = True  # up to twice as many tokens as sequences
+    least_graphs: int = 0  # sizes up to it are there for few sequences, too
+    sparse_less: bool = False  # a log's graphs of layers with experts are small: see graphs.py
     wide_graphs: bool = False  # up to 1,024 tokens on data-centre Blackwell
     largest_tier: bool = False  # defaults of their own for cards of 160 GiB
     sampler: Sampler = "sort"
@@ -81,31 +83,37 @@ class VllmRules:
     blackwell: WeightKernel = WIDE_COLUMNS
 
 
-FIRST = VllmRules(version=(0, 9), chunk=64 * KIB, whole_prompts=True, graphs_by_sequences=False)
+FIRST = VllmRules(
+    version=(0, 9), chunk=64 * KIB, whole_prompts=True, graphs_by_sequences=False, least_graphs=4
+)
 LLAMA = frozenset(("LlamaForCausalLM", "MistralForCausalLM", "Qwen3ForCausalLM"))
 MIXTURES = frozenset(("DeepseekV2ForCausalLM", "Qwen2MoeForCausalLM", "GraniteMoeForCausalLM"))
 CHANGES: tuple[tuple[Version, dict[str, Any]], ...] = (
-    ((0, 10), {"latent_buffers": (1, 0), "phantom": True}),
-    ((0, 11), {"communication_inside": False, "full_graphs": True, "graphs_by_sequences": True}),
+    ((0, 10), {"latent_buffers": (1, 0), "phantom": True, "graphs_by_sequences": True}),
+    ((0, 11), {"communication_inside": False, "full_graphs": True}),
     (
         (0, 12),
         {"graph_step": 16, "chunk": 16 * KIB, "whole_prompts": False, "latent_buffers": (2, 1)}
         | {"adapters_apart": True, "fuses": True, "extra_vocabulary": 0}
-        | {"blocks": (*BLOCKS, 256)},
+        | {"blocks": (*BLOCKS, 256), "least_graphs": 0},
     ),
-    ((0, 13), {"arrives": "both"}),
+    ((0, 13), {"arrives": "both", "sparse_less": True}),
     # 0.14 to 0.16 wrote `with pool and config`, which loads outside the pool
     ((0, 14), {"workspace_kept": True, "rounds_up": True, "phantom": False, "wide_latents": True}),
     ((0, 15), {"arrives": "between"}),
     ((0, 16), {"arrives": "streamed"}),
     ((0, 17), {"sampler": "triton", "phantom": True}),
     ((0, 18), {"chunk": None, "blocks": (), "kernel_of_samples": True}),
-    ((0, 19), {"hopper": WITH_SCALES._replace(value_rows=64, value_bytes=64)}),
+    (
+        (0, 19),
+        {"sparse_less": False, "hopper": WITH_SCALES._replace(value_rows=64, value_bytes=64)},
+    ),
     ((0, 20), {"utilization": 0.92, "graphs_inside": True}),
     (
         (0, 22),
         {
             "sampler": "flashinfer",
+            "sparse_less": True,
             "second_runner": frozenset(("Qwen3ForCausalLM",)),
             "second": "float32",
         },

@@ -271,6 +271,7 @@ def captures(
         limit = min(2 * length * sequences, limit)
     if wide and r.full_graphs:
         limit = WIDE_GRAPHS
+    limit = max(limit, r.least_graphs)
     largest = min(w.max_cudagraph_capture_size or limit, tokens)
     sizes = {1, 2, 4, *range(8, 256, 8), *range(256, largest + 1, r.graph_step)}
     return tuple(sorted(n for n in sizes if n <= largest))
