@@ -115,6 +115,7 @@ DIFFERENCES: Mapping[str, str] = {
     "wide_scores": "scores are float32 in eager attention",
     "laid_heads": "queries, keys and values are copied to have heads before tokens",
     "float_routes": "weights of experts stay in float32, and so what they weigh",
+    "every_expert": "every expert works on every token, times 0 where it was not picked: Llama 4",
     "shared_picks": "layers without an indexer attend to what the last one picked",
     "unweighted_norms": "the norms inside a mixer have no weights",
     "multipliers": "sums are multiplied also where the config leaves the factor out, by 1",
@@ -706,9 +707,10 @@ ROWS: Mapping[str, str] = {
     "llama_cpp.windows transformers.last_logits=4.55 transformers.sdpa=never "
     "vllm.every_stage=both vllm.wide_graphs sglang.every_stage=head sglang.windows=0.5.8 "
     "sglang.attention=triton,fa3 mlx=class,own_caches,windows",
-    "llama4_text": "stacked_moe:LLAMA4_TEXT windows=chunks computes=every_fourth_unrotated "
-    "llama_cpp=llama4 llama_cpp.windows vllm.whole_shared_experts sglang.windows=0.5.8 "
-    "sglang.attention=triton,fa3 mlx=class,own_caches,windows",
+    "llama4_text": "stacked_moe:LLAMA4_TEXT windows=chunks "
+    "computes=every_fourth_unrotated,every_expert llama_cpp=llama4 llama_cpp.windows "
+    "vllm.whole_shared_experts sglang.windows=0.5.8 sglang.attention=triton,fa3 "
+    "mlx=class,own_caches,windows",
     "dbrx": "stacked_moe:DBRX transformers.sdpa=4.40 vllm.every_stage=both mlx=class",
     "jetmoe": "stacked_moe:JETMOE transformers.sdpa=4.41",
     "mamba": "mamba:MAMBA positions=endless computes=not_rotary trains=mamba.forward "

@@ -6,10 +6,12 @@
     experts    since 5: tokens are gathered k times, all experts at once (grouped_mm); behind the
                prompt each token with copies of the matrices that it picked (batched_mm);
                before: a loop over experts, each with the tokens that picked it
+    Llama 4    in all versions every expert works on every token, times 0 where it was not picked
 
 Source: transformers 5.23 integrations/moe.py (grouped_mm_experts_forward,
 batched_mm_experts_forward), generation/utils.py (_optimize_model_for_decode), 4.57
-models/qwen3_moe/modeling_qwen3_moe.py; models/llama/modeling_llama.py (LlamaMLP).
+models/qwen3_moe/modeling_qwen3_moe.py; models/llama/modeling_llama.py (LlamaMLP); 5.23 and 4.57
+models/llama4/modeling_llama4.py (Llama4TextMoe, Llama4TextExperts).
 """
 
 from typing import assert_never
@@ -67,6 +69,8 @@ def activated(heap: Heap, s: ForwardStep, nbytes: int) -> LiveTensor:
 
 
 def experts(heap: Heap, s: ForwardStep, f: Experts) -> LiveTensor:
+    if s.style.every_expert:
+        return _everywhere(heap, s, f)
     chosen = _routed(heap, s, f)
     run = _grouped if s.rules.stacked_experts else _looped
     if s.rules.batched_experts and not s.prompt and s.packed is None:
@@ -76,6 +80,29 @@ def experts(heap: Heap, s: ForwardStep, f: Experts) -> LiveTensor:
         beside = dense(heap, s, Dense(width=f.shared, gated=f.gated))
         out = heap.into(s.wide(s.hidden), out, beside)
     heap.drop(*chosen)
+    return out
+
+
+def _everywhere(heap: Heap, s: ForwardStep, f: Experts) -> LiveTensor:
+    """All tokens once for each expert, times its scores; two products of all of these rows. The
+    shared expert runs beside them, and their sum is added to its output in place."""
+    rows = s.rows * f.count
+    hidden, wide = rows * _inputs(s, f) * s.size, rows * f.width * s.size
+    logits, filled = heap.take(s.wide(f.count)), heap.take(s.wide(f.count))
+    sigmoid = heap.into(4 * rows, heap.take(4 * rows), filled)
+    scores = heap.into(s.wide(f.count), sigmoid)
+    repeated = heap.take(hidden)
+    column = heap.take(rows * s.size)
+    routed = heap.into(hidden, repeated, column)
+    both = heap.take(2 * wide if f.gated else wide)
+    product = heap.into(wide, heap.take(wide)) if f.gated else heap.take(wide)
+    made = heap.into(hidden, both, product)
+    out = dense(heap, s, Dense(width=f.shared, gated=f.gated)) if f.shared else None
+    total = heap.into(s.wide(s.hidden), made, routed)
+    heap.drop(logits, scores)
+    if out is None:
+        return total
+    heap.drop(total)
     return out
 
 

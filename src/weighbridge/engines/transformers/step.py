@@ -47,6 +47,7 @@ class ClassStyle:
     sinks: bool = False  # a column of scores that no token has
     ungrouped: bool = False  # key-value heads go to the kernel as they are: Falcon's one
     clamped: bool = False  # experts with biases and a gate of their own: gpt-oss
+    every_expert: bool = False  # all experts work on all tokens: Llama 4
 
 
 def style(names: Iterable[str], config: Config) -> ClassStyle:
@@ -59,6 +60,7 @@ def style(names: Iterable[str], config: Config) -> ClassStyle:
         sinks="sinks" in roles,
         ungrouped=differs(kind, "one_kv_head"),
         clamped=_any(known, ["experts.gate_up_proj_bias"]),
+        every_expert=differs(kind, "every_expert"),
         float_norms=not any(_layer_norm(name) for name in known),
         query_norms="q_norm" in roles,
         norms_after=_any(known, AFTER),

@@ -1,0 +1,198 @@
+"""One forward without gradients, told twice: by the programs that training steps are made of, and by
+those of inference. What a model keeps between tokens is left out of both.
+
+`python -m tests.engines.forwards [NAME ...] [--eager]` prints both, model by model.
+"""
+
+import sys
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import replace
+from unittest.mock import patch
+
+from tests.torch.training_oracle import settled
+from weighbridge import catalogue
+from weighbridge.arch.mixers import Attention
+from weighbridge.components.activations import Heap
+from weighbridge.engines.subject import subject
+from weighbridge.engines.table import engine
+from weighbridge.engines.transformers import forward, infer
+from weighbridge.engines.transformers.plan import plan
+from weighbridge.engines.transformers.step import norm
+from weighbridge.gather import gather_config
+from weighbridge.model import resolve
+from weighbridge.training import run as training
+from weighbridge.training.nets import NETS
+from weighbridge.workload import Infer
+
+TOKENS = 1024
+DEPTHS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "num_decoder_layers")
+DEPTHS += ("encoder_layers", "decoder_layers")
+EACH = ("layer_types", "mlp_layer_types", "no_rope_layers", "moe_layers", "layers_block_type")
+SMALL = {
+    "hidden_size": 2048,
+    "intermediate_size": 6144,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 16,
+    "num_key_value_heads": 4,
+    "head_dim": 128,
+    "vocab_size": 8192,
+    "max_position_embeddings": 4096,
+}
+HALVES = {
+    "d_model": 1024,
+    "encoder_layers": 3,
+    "decoder_layers": 3,
+    "encoder_attention_heads": 16,
+    "decoder_attention_heads": 16,
+    "encoder_ffn_dim": 4096,
+    "decoder_ffn_dim": 4096,
+    "vocab_size": 8192,
+    "max_position_embeddings": 1024,
+}
+MAMBA = {"mamba_n_heads": 64, "mamba_d_head": 64, "mamba_d_state": 128, "mamba_n_groups": 1}
+MIXED = ["mamba", "attention"] * 2
+# Of types that the catalogue has no model of
+OTHERS = {
+    "mbart": ("MBartForConditionalGeneration", HALVES),
+    "marian": ("MarianMTModel", HALVES),
+    "pegasus": ("PegasusForConditionalGeneration", HALVES),
+    "arcee": ("ArceeForCausalLM", SMALL),
+    "cohere2": ("Cohere2ForCausalLM", {**SMALL, "sliding_window": 512}),
+    "cwm": ("CwmForCausalLM", {**SMALL, "sliding_window": 512}),
+    "glm4": ("Glm4ForCausalLM", SMALL),
+    "helium": ("HeliumForCausalLM", SMALL),
+    "hunyuan_v1_dense": ("HunYuanDenseV1ForCausalLM", SMALL),
+    "internlm3": ("InternLM3ForCausalLM", SMALL),
+    "jais2": ("Jais2ForCausalLM", SMALL),
+    "ministral": ("MinistralForCausalLM", SMALL),
+    "nemotron": ("NemotronForCausalLM", SMALL),
+    "seed_oss": ("SeedOssForCausalLM", SMALL),
+    "dots1": (
+        "Dots1ForCausalLM",
+        {
+            **SMALL,
+            "n_routed_experts": 16,
+            "num_experts_per_tok": 4,
+            "moe_intermediate_size": 768,
+            "n_shared_experts": 1,
+            "first_k_dense_replace": 1,
+        },
+    ),
+    "granitemoehybrid": (
+        "GraniteMoeHybridForCausalLM",
+        {
+            **SMALL,
+            **MAMBA,
+            "layer_types": MIXED,
+            "num_local_experts": 16,
+            "num_experts_per_tok": 4,
+            "shared_intermediate_size": 1024,
+        },
+    ),
+}
+OFTEN = (  # a type whose config decides how it runs is here for each way
+    *("falcon-40b", "falcon-7b", "pythia-1.4b", "pythia-1b", "deepseek-v2", "qwen3.5-9b"),
+    *("llama-4-scout", "llama-4-maverick", "gemma-3-27b", "t5-3b", "flan-t5-base", "opt-350m"),
+    *("nemotron-h-56b", "nemotron-3-nano-30b-a3b", "olmo-2-32b", "smollm2-135m"),
+)
+
+
+def cut(raw, most=4):
+    """A config with its first layers alone."""
+    made = deepcopy(raw)
+    made.pop("quantization_config", None)
+    made.update({k: min(v, most) for k, v in raw.items() if k in DEPTHS and isinstance(v, int)})
+    made.update({k: v[:most] for k, v in raw.items() if k in EACH and isinstance(v, list)})
+    if "hybrid_override_pattern" in made:
+        made["hybrid_override_pattern"] = made["hybrid_override_pattern"][:most]
+    made.update({k: cut(v, most) for k, v in raw.items() if isinstance(v, dict)})
+    return made
+
+
+def kind(raw):
+    """The model type whose program of training it has, "" for none."""
+    inner = (v.get("model_type") for v in raw.values() if isinstance(v, dict))
+    kinds = (str(k).removesuffix("_text") for k in (raw.get("model_type"), *inner))
+    return next((k for k in kinds if k in NETS), "")
+
+
+def models():
+    """A config of every model type that has a program of training, by a name."""
+    found = {}
+    for name in catalogue.names():
+        raw = dict(catalogue.find(name).config)
+        if kind(raw) and (kind(raw) not in map(kind, found.values()) or name in OFTEN):
+            found[name] = raw
+    for name, (cls, raw) in OTHERS.items():
+        found[name] = {"model_type": name, "architectures": [cls], **raw}
+    return found
+
+
+def trained(raw, attention, tokens=TOKENS):
+    """Bytes that a forward of the training programs takes at most, beside the weights."""
+    said = {"precision": "bf16", "framework": "plain", "seq_len": tokens, "attention": attention}
+    p = settled(raw, **said)
+    m = training.Machine(Heap())
+    around = training.surrounding(p)
+    built = training._built(m, p, around, 0)
+    m.heap.phase()
+    m.training = False
+    s = replace(training._step(m, p, built, around, None), dropout=False)
+    with training._uncollected(), m.no_grad():
+        training._program(p, built).forward(s)
+    found = m.heap.phase()
+    m.heap.close()
+    return sum(n for name, n in found.live.items() if name not in ("weights", "buffers"))
+
+
+def served(raw, attention, tokens=TOKENS):
+    """The same of the programs of inference."""
+    w = Infer(dtype="bfloat16", context=tokens, attention=attention)
+    found = engine("transformers")
+    s = subject(resolve(gather_config(raw)), w, found, found.newest)
+    p = plan(s, w, None)
+    if s.body.causal:
+        p = replace(p, prompt=replace(p.prompt, tokens=tokens, encoder=tokens))
+    heap = Heap()
+    heap.all([8 * tokens] * 2, "activations")
+    with _forgetful():
+        infer._pixels(heap, p)
+        infer._encoders(heap, s, p)
+        states = forward.run(heap, p.prompt, forward.ForwardStage.of(s.body, 0, len(s.body.blocks)))
+        norm(heap, p.prompt)
+        heap.drop(*states)
+    return sum(heap.phase().live.values())
+
+
+@contextmanager
+def _forgetful():
+    """Nothing is kept behind a layer's mixers."""
+    real = forward.mixed
+
+    def mixed(heap, s, m, kept, *rest):
+        if isinstance(m, Attention):
+            m = replace(m, causal=False)
+        out = real(heap, s, m, kept, *rest)
+        heap.drop(*kept.tensors, *kept.behind)
+        kept.tensors, kept.behind = [], []
+        return out
+
+    with patch.object(forward, "mixed", mixed), patch.object(forward, "grow", lambda *_: None):
+        yield
+
+
+def main(names, attention):
+    for name, raw in models().items():
+        if not names or name in names or kind(raw) in names:
+            try:
+                a, b = trained(raw, attention), served(raw, attention)
+            except Exception as error:
+                print(f"{name}: {error!r:.150}")
+                continue
+            print(f"{b / a - 1:+8.1%} {kind(raw):16} {name:28} {a / 2**20:9.1f} {b / 2**20:9.1f}")
+
+
+if __name__ == "__main__":
+    eager = "eager" if "--eager" in sys.argv else None
+    main([n for n in sys.argv[1:] if not n.startswith("--")], eager)
