@@ -396,18 +396,20 @@ def test_graphs_by_kernels():
     assert graphs.kernels((dense, mixed)) == 11 + 16
     assert graphs.graphs((1, 2, 4, 8), 4, 1, full=True) == 4 + 3
     assert graphs.graphs((1, 2, 4, 8), 4, 1, full=False) == 4
-    one = graphs.Kind()
+    one = graphs.GraphKind()
     none = graphs.CapturedGraphs(graphs.NONE, graphs.NONE)
-    assert graphs.estimate((dense,), (0, 0), graphs.Pool(999), one) == none
-    found = graphs.estimate((dense,), (5, 0), graphs.Pool(MIB, 100 * MIB), one)
+    assert graphs.estimate((dense,), (0, 0), graphs.GraphPool(999), one) == none
+    found = graphs.estimate((dense,), (5, 0), graphs.GraphPool(MIB, 100 * MIB), one)
     assert found.taken == Bytes(
         *((first + 1 + 100) * MIB + 5 * 11 * k * KIB for first, k in LOGGED_DENSE)
     )
     assert found.charged.low == 100 * MIB + 3 * 11 * 9 * KIB  # splits are more than the pool
     assert found.charged.high == 181 * MIB + 3 * 11 * 17 * KIB
-    both = graphs.estimate((dense,), (5, 5), graphs.Pool(MIB), one)
+    both = graphs.estimate((dense,), (5, 5), graphs.GraphPool(MIB), one)
     assert both.taken.low == 65 * MIB + 5 * (11 + 19) * 9 * KIB
-    held = graphs.estimate((dense,), (5, 0), graphs.Pool(MIB, matrices=Bytes(0, 0, 7 * MIB)), one)
+    held = graphs.estimate(
+        (dense,), (5, 0), graphs.GraphPool(MIB, matrices=Bytes(0, 0, 7 * MIB)), one
+    )
     assert held.taken.high - held.taken.expected == (50 + 7) * MIB + 5 * 11 * 3 * KIB
 
 
@@ -420,14 +422,16 @@ def test_graphs_of_experts_and_of_many_ranks():
     common = LayerBlock(mixers=(HEAD,), feeds=(Experts(count=1, top_k=1, width=1, shared=1),))
     assert graphs.kernels((common,)) == 20
     own, less = (
-        graphs.estimate((mixed,), (5, 0), graphs.Pool(), graphs.Kind(sparse=s)).taken
+        graphs.estimate((mixed,), (5, 0), graphs.GraphPool(), graphs.GraphKind(sparse=s)).taken
         for s in (graphs.SPARSE, graphs.SPARSE_LESS)
     )
     assert own.expected - less.expected == 5 * 16 * 8 * KIB
     assert own.high == less.high
     assert less.low == 64 * MIB + 5 * 16 * 3 * KIB
     four, eight, fused = (
-        graphs.estimate((mixed,), (5, 0), graphs.Pool(), graphs.Kind(ranks=n, fused=f)).taken
+        graphs.estimate(
+            (mixed,), (5, 0), graphs.GraphPool(), graphs.GraphKind(ranks=n, fused=f)
+        ).taken
         for n, f in ((4, False), (8, False), (8, True))
     )
     assert four == own

@@ -50,7 +50,9 @@ class Subject:
         """Return the model type of the language model; "" for a GGUF file."""
         if self.config is None:
             return ""
-        inner = None if self.text is None else self.text.get("model_type")
+        if self.text is None:
+            return str(self.config.model_type)
+        inner = self.text.get("model_type") or self.config.held("text_config")
         return str(inner or self.config.model_type)
 
     @property

@@ -9,6 +9,7 @@ talking.py    communicators                          hardware.py  what of a GPU 
 growth.py     kernels while it profiles              sleeping.py  what sleep mode frees
 parts.py      the answer's components                launching.py the command line
 serving.py    flags that make it serve               checks.py    what it refuses, or leaves waiting
+batch_buffers.py    what a class keeps for each token of a batch
 cases.py      what is prepared once for a model      infer.py     the answer
 """
 

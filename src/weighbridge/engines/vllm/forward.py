@@ -83,20 +83,25 @@ class Widths:
     expanded: int  # of an earlier token in latent attention's trial
 
 
-def widths(blocks: Sequence[LayerBlock], hidden: int, share: RankShare, *, eager: bool) -> Widths:
+def widths(
+    blocks: Sequence[LayerBlock], hidden: int, share: RankShare, *, eager: bool, through: int = 0
+) -> Widths:
+    """`through` are elements of a token that live through all layers."""
     kinds = tuple(dict.fromkeys(blocks))
     latents = [m for b in kinds for m in b.mixers if isinstance(m, Latent)]
     dense = [f for b in kinds for f in b.feeds if isinstance(f, Dense)]
     heads = [(ceil_div(m.heads, share.tensor), m.nope + m.value_dim) for m in latents]
     return Widths(
-        step=step(blocks, hidden, share, eager=eager),
+        step=step(blocks, hidden, share, eager=eager, through=through),
         dense=max(map(share.width, dense), default=0),
         latent=max((m.latent_elements for m in latents), default=0),
         expanded=max((count * width for count, width in heads), default=0),
     )
 
 
-def step(blocks: Sequence[LayerBlock], hidden: int, share: RankShare, *, eager: bool) -> StepWidths:
+def step(
+    blocks: Sequence[LayerBlock], hidden: int, share: RankShare, *, eager: bool, through: int = 0
+) -> StepWidths:
     moments: list[tuple[int, str]] = [(3 * hidden, "projections")]
     kinds = dict.fromkeys(blocks)
     for block in kinds:
@@ -106,10 +111,10 @@ def step(blocks: Sequence[LayerBlock], hidden: int, share: RankShare, *, eager: 
         moments += [(held + _fed(f, hidden, share), _named(f)) for f in block.feeds]
     widest, what = max(moments)
     return StepWidths(
-        widest=widest,
-        projected=max(n for n, what in moments if what == "projections"),
+        widest=widest + through,
+        projected=through + max(n for n, what in moments if what == "projections"),
         workspace=max((workspace(f, hidden, share) for b in kinds for f in b.feeds), default=0),
-        formula=f"{widest:,} elements a token at the {what}",
+        formula=f"{widest + through:,} elements a token at the {what}",
     )
 
 

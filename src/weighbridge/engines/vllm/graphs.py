@@ -93,7 +93,7 @@ def unpacked(blocks: Sequence[LayerBlock], hidden: int, ranks: int) -> int:
     return max(((2 + f.gated) * hidden * ceil_div(f.width, ranks) for f in found), default=0)
 
 
-class Pool(NamedTuple):
+class GraphPool(NamedTuple):
     """Bytes of the private pool."""
 
     widest: int = 0  # a layer's with the largest size
@@ -101,7 +101,7 @@ class Pool(NamedTuple):
     matrices: Bytes = NONE  # that are unpacked for large sizes
 
 
-class Kind(NamedTuple):
+class GraphKind(NamedTuple):
     """What decides what a kernel takes."""
 
     ranks: int = 1
@@ -110,7 +110,7 @@ class Kind(NamedTuple):
 
 
 def estimate(
-    blocks: Sequence[LayerBlock], counts: tuple[int, int], pool: Pool, kind: Kind
+    blocks: Sequence[LayerBlock], counts: tuple[int, int], pool: GraphPool, kind: GraphKind
 ) -> CapturedGraphs:
     """What graphs take: `counts` without and with slots for adapters."""
     count = sum(counts)

@@ -74,7 +74,12 @@ def _held(own: Standing) -> Iterator[Component]:
         formula=_weights(choice, loaded.weights),
         source="file headers" if choice.as_stored else "the class's tensors",
     )
-    yield _of("buffers", loaded.buffers, formula="tables of positions and other buffers")
+    yield _of(
+        "buffers",
+        loaded.buffers + own.batch,
+        formula="tables of positions and other buffers, those of a batch's tokens",
+        source="vllm model_executor/models/*.py, layers/rotary_embedding/",
+    )
     yield from there.adapters
     yield from there.draft
     yield _of(

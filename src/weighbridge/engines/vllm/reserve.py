@@ -29,6 +29,7 @@ from weighbridge.engines.servers.communication import STAGES, communication, rec
 from weighbridge.engines.servers.shards import Rank
 from weighbridge.engines.vllm import (
     ENGINE,
+    batch_buffers,
     forward,
     graphs,
     growth,
@@ -86,6 +87,7 @@ class Standing:
     widths: forward.Widths
     captured: graphs.CapturedGraphs
     growth: Bytes
+    batch: int  # buffers for the tokens of a batch, made with the model
     talk_after: tuple[Component, ...]
     peak: Callable[[int, bool, int], profile.ProfiledMoment]  # of tokens, with items, of a context
 
@@ -94,7 +96,7 @@ class Standing:
         """Return the bytes of weights as this version of vLLM counts them: reserved or
         allocated."""
         loaded = self.resident.loaded
-        return loaded.reserved if self.at.rules.consumed else loaded.allocated
+        return self.batch + (loaded.reserved if self.at.rules.consumed else loaded.allocated)
 
     @cached_property
     def estimated(self) -> Bytes:
@@ -305,7 +307,13 @@ def standing(
     subject: Subject, found: Resident, at: VllmLaunch, w: Infer, budget: Budget | None
 ) -> Standing:
     rank = found.rank
-    widths = forward.widths(rank.blocks, subject.body.hidden, profile.share(at), eager=at.eager)
+    widths = forward.widths(
+        rank.blocks,
+        subject.body.hidden,
+        profile.share(at),
+        eager=at.eager,
+        through=batch_buffers.through(subject),
+    )
     return Standing(
         subject=subject,
         w=w,
@@ -315,6 +323,7 @@ def standing(
         widths=widths,
         captured=_graphs(subject, rank, at, budget),
         growth=growth.growth(at, rank, subject.body.vocab, budget),
+        batch=sum(batch_buffers.buffers(subject, at.tokens)),
         talk_after=_talk(subject, rank, at, budget),
         peak=_peaks(subject, rank, at, widths, budget),
     )
@@ -418,7 +427,11 @@ def _graphs(
     full = at.rules.full_graphs and not at.pooling
     count = graphs.graphs(at.captures, at.sequences, 1 + at.speculative, full=full)
     step = forward.step(
-        rank.blocks, subject.body.hidden, forward.RankShare(tensor=at.tensor), eager=False
+        rank.blocks,
+        subject.body.hidden,
+        forward.RankShare(tensor=at.tensor),
+        eager=False,
+        through=batch_buffers.through(subject),
     )
     largest = max(at.captures, default=0)
     cut = 0
@@ -432,12 +445,12 @@ def _graphs(
     return graphs.estimate(
         rank.blocks,
         _by_adapters(at, count),
-        graphs.Pool(
+        graphs.GraphPool(
             widest=largest * step.widest * int(subject.choice.dtype.nbytes),
             cut=cut,
             matrices=_matrices(subject, rank, at, budget, largest),
         ),
-        graphs.Kind(
+        graphs.GraphKind(
             ranks=at.tensor,
             sparse=graphs.SPARSE_LESS if at.rules.sparse_less else graphs.SPARSE,
             fused=at.rules.fuses,

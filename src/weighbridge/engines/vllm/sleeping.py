@@ -15,8 +15,8 @@ tensor that is made and freed whole while loading is thus beyond the share of th
                   with sleep mode than without (vllm-project/vllm issue 40256)
     pool          buffers that are made in the pool after weights were measured, and its segments.
                   No rule is known. Language models had up to 0.2 GiB that nothing else explains,
-                  and Gemma 4 E2B, which has towers, 0.3 to 0.9 (AgileRL/AgileRL,
-                  tools/memory_profiling)
+                  and Gemma 4 E2B and E4B, which see and hear, 610 to 690 MiB alike, by 35 layers
+                  and by 42 (AgileRL/AgileRL, tools/memory_profiling)
 
 Source: vllm 0.26 device_allocator/cumem.py (use_memory_pool), utils/mem_utils.py
 (memory_profiling), model_executor/models/; v1/worker/gpu_worker.py of 0.14 to 0.17 (load_model).
@@ -26,6 +26,7 @@ from weighbridge.arch.roles import VOCAB, role_of
 from weighbridge.arch.table import column
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.servers.shards import Rank
+from weighbridge.engines.vllm import batch_buffers
 from weighbridge.engines.vllm.sampling import padded
 from weighbridge.engines.vllm.setting import VllmLaunch
 from weighbridge.engines.vllm.weights import of_layers
@@ -34,6 +35,7 @@ from weighbridge.units import GIB, MIB, ceil_div
 
 LAYERS = 5  # of packed weights at most: a 70B in four bits has 0.43 GiB a layer
 POOL, POOL_WITH_TOWERS = Bytes(0, 0, 200 * MIB), Bytes(0, GIB // 2, GIB)
+POOL_WITH_SLICES = Bytes(490 * MIB, 640 * MIB, 790 * MIB)  # Gemma 4 E2B and E4B
 NONE = exactly(0)
 SOURCE = "vllm device_allocator/cumem.py, utils/mem_utils.py"
 
@@ -44,7 +46,7 @@ def asleep(subject: Subject, rank: Rank, at: VllmLaunch) -> tuple[Component, ...
         return ()
     pool = Component(
         name="other",
-        bytes=POOL_WITH_TOWERS if subject.body.towers else POOL,
+        bytes=_pool(subject),
         basis="assumed",
         detail="the pool of sleep mode",
         formula="its segments, and buffers that are made in it after weights were measured",
@@ -62,6 +64,12 @@ def asleep(subject: Subject, rank: Rank, at: VllmLaunch) -> tuple[Component, ...
         source=SOURCE,
     )
     return (pool, phantom) if phantom.bytes.high else (pool,)
+
+
+def _pool(subject: Subject) -> Bytes:
+    if not subject.body.towers:
+        return POOL
+    return POOL_WITH_SLICES if batch_buffers.through(subject) else POOL_WITH_TOWERS
 
 
 def _head(subject: Subject, rank: Rank, at: VllmLaunch) -> Bytes:
