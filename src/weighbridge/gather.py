@@ -203,6 +203,7 @@ def _entry(text: str, entry: catalogue.CatalogueEntry) -> Inventory:
         library="timm" if entry.model_type == catalogue.TIMM else "transformers",
         config=entry.config,
         quantization=declared_quantization(entry.config),
+        vouched=True,
     )
     return Inventory(
         reference=text,
@@ -220,6 +221,7 @@ def _pipeline(text: str, found: "CataloguePipeline") -> Inventory:
             library="diffusers" if "_class_name" in config else "transformers",
             config=config,
             where=f"{name}/config.json",
+            vouched=True,
         )
         for name, config in found.parts.items()
     ]

@@ -28,6 +28,7 @@ class StoredModel:
     cls: str = ""  # the class that a pipeline's index names
     listed: tuple[str, ...] = ()  # tensors that an index names, where no header was read
     listed_bytes: int | None = None  # of all of them, as that index says
+    vouched: bool = False  # the catalogue's: its parameters are counted beside it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

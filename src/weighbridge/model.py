@@ -17,8 +17,10 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from weighbridge.arch.blueprint import Blueprint, Param
-from weighbridge.arch.config import Config
+from weighbridge.arch.config import Config, has_sizes
 from weighbridge.arch.families import blueprint, family, known, stems
+from weighbridge.arch.layers import layers
+from weighbridge.arch.possible import contradictions, doubts, impossible
 from weighbridge.errors import BadFileError, UnsupportedError
 from weighbridge.inventory import Inventory, StoredModel
 from weighbridge.kept import kept
@@ -34,6 +36,7 @@ STORED = 2  # bytes of a number in files, where nothing says
 COUNTED = ("counted",)  # what a part keeps its own tensors under
 WIDTH = 4096  # assumed, and only of a bare size: groups and blocks of all formats divide it
 
+MOST_NAMED = 6  # sizes that a note names
 UNREAD = "keys that look like memory and were not read"  # of a config: for --details
 
 
@@ -230,7 +233,39 @@ def _from_tables(part: StoredModel, notes: list[str], *, base_model: bool) -> Bl
     unread = config.unread()
     if unread:
         notes.append(f"{UNREAD}: {', '.join(unread)}")
+    _check_size(plan, part)
+    notes += _agreed(part, config)
     return plan
+
+
+def _agreed(part: StoredModel, config: Config) -> Iterator[str]:
+    """What the config leaves open or says twice, after it was read. Raises BadFileError for what no
+    model can be, and for a config without any size, which is a class and no model."""
+    if not part.tensors and not part.vouched:
+        if not has_sizes(config.raw):
+            raise BadFileError(
+                f"{part.where} has no size of a model of type {config.model_type!r}: no width, no"
+                " number of layers, no vocabulary; give the model's whole config.json"
+            )
+        yield from _assumed(part, config)
+    try:
+        told = impossible(layers(config))
+    except UnsupportedError:  # asked of its weights alone, it has an answer
+        told = None
+    told = next(contradictions(config), None) or (told and f"{part.where}: {told}")
+    if told:
+        raise BadFileError(f"{told}; correct the config")
+    yield from doubts(config)
+
+
+def _assumed(part: StoredModel, config: Config) -> Iterator[str]:
+    found = config.assumed()
+    if found:
+        more = f" and {len(found) - MOST_NAMED} more" if len(found) > MOST_NAMED else ""
+        yield (
+            f"{part.where} does not say all sizes: {', '.join(found[:MOST_NAMED])}{more} "
+            f"{'is the default' if len(found) == 1 else 'are the defaults'} of its class"
+        )
 
 
 def _encoder_alone(part: StoredModel) -> str:

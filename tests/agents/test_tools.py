@@ -293,7 +293,7 @@ def test_a_config_is_the_same_as_text_and_as_an_object(answers):
 
 def test_of_the_hub_alone_no_file_is_read(tmp_path):
     path = tmp_path / "config.json"
-    path.write_text(json.dumps({"model_type": "gpt2"}))
+    path.write_text(json.dumps({"model_type": "gpt2", "n_layer": 12}))
     asked = Answers(offline=True, hub_only=True)
     assert asked.call("load", {"model": str(path)}).failed
     assert "not read here" in asked.call("load", {"model": "https://example.com/a.gguf"}).text

@@ -223,7 +223,7 @@ def test_layers_that_ask_for_a_window_that_is_not_there():
 
 
 def test_a_kind_of_attention_that_nobody_knows():
-    with pytest.raises(UnsupportedError, match="'spiral_attention'"):
+    with pytest.raises(BadFileError, match="'spiral_attention'"):
         of({**LLAMA, "layer_types": ["spiral_attention"] * 4})
 
 

@@ -258,11 +258,12 @@ def test_multi_token_prediction_is_not_loaded():
 
 
 def test_more_experts_a_token_than_there_are():
-    """k is at most E: no more than all can be active."""
-    plan = weigh(
-        {**TINY, "model_type": "mixtral", "num_local_experts": 3} | {"num_experts_per_tok": 9}
-    )
-    assert active(plan.params) == plan.parameters
+    """torch.topk refuses it."""
+    raw = {**TINY, "model_type": "mixtral", "num_local_experts": 3}
+    assert active(weigh(raw | {"num_experts_per_tok": 3}).params)
+    for used in (0, 4):
+        with pytest.raises(BadFileError, match=f"cannot use {used} of 3 experts"):
+            weigh(raw | {"num_experts_per_tok": used})
 
 
 def test_zamba_owns_its_shared_block_once():

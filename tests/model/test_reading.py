@@ -401,7 +401,7 @@ def test_an_encoder_without_its_decoder(tmp_path, names, more, cls):
 
 
 def test_a_config_of_the_current_folder_has_a_name(tmp_path, monkeypatch):
-    (tmp_path / "config.json").write_text(json.dumps({"model_type": "gpt2"}))
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "gpt2", "n_layer": 12}))
     monkeypatch.chdir(tmp_path)
     names = {weighbridge.load(typed).model.name for typed in ("./config.json", "config.json")}
     assert names == {"config.json"}

@@ -11,7 +11,8 @@ from weighbridge import catalogue
 from weighbridge.errors import UnsupportedError, UsageError, WeighbridgeError
 from weighbridge.training.nets import NETS
 
-VIT = {"model_type": "vit", "architectures": ["ViTForImageClassification"]}
+VIT = {"model_type": "vit", "architectures": ["ViTForImageClassification"], "hidden_size": 768}
+MAMBA = {"model_type": "mamba", "hidden_size": 768}
 MIXTRAL = {
     "model_type": "mixtral",
     "architectures": ["MixtralForCausalLM"],
@@ -62,13 +63,13 @@ def test_experts_of_other_frameworks_are_refused(framework):
         (VIT | {"image_size": 0}, "image_size 0"),
         (VIT | {"image_size": 8, "patch_size": 16}, "patch_size 16"),
         (MIXTRAL | {"num_local_experts": 0}, "gate.weight of MixtralForCausalLM would be 0 x"),
-        ({"model_type": "t5", "num_decoder_layers": 0}, ""),
-        ({"model_type": "t5", "d_kv": 1_000_000}, "key_dim 1,000,000"),
-        (MIXTRAL | {"num_experts_per_tok": 0}, "top_k 0"),
+        ({"model_type": "t5", "d_model": 512, "num_decoder_layers": 0}, ""),
+        ({"model_type": "t5", "d_model": 512, "d_kv": 1_000_000}, "keys are 1,000,000"),
+        (MIXTRAL | {"num_experts_per_tok": 0}, "cannot use 0 of 8 experts"),
         (MIXTRAL | {"intermediate_size": 0}, "w1.weight of MixtralForCausalLM would be 0 x"),
         (MIXTRAL | {"hidden_size": 1 << 32}, "has 1.1e+20 parameters, more than any model"),
-        (MIXTRAL | {"num_attention_heads": 5, "num_key_value_heads": 3}, "5 heads over 3"),
-        ({"model_type": "mamba", "expand": 0}, "conv1d.weight of MambaForCausalLM would be 0 x"),
+        (MIXTRAL | {"num_attention_heads": 8, "num_key_value_heads": 3}, "8 heads over 3"),
+        (MAMBA | {"expand": 0}, "conv1d.weight of MambaForCausalLM would be 0 x"),
         ({1: 2, "model_type": "llama"}, "keys of a config are text"),
     ],
 )

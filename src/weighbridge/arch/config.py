@@ -11,7 +11,8 @@ be reported. A value is looked for in three places, in this order:
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -51,6 +52,14 @@ MEMORY_WORDS = (
     "vocab",
     "window",
 )
+# Parts of keys that say how large or how many: a value for these is a size of tensors.
+SIZES = re.compile(
+    r"hidden_size|d_model|n_embd|intermediate|ffn|d_ff|n_inner|_layers?$|heads?$|head_dim|vocab"
+    r"|experts$|_rank$|_dim$|^dim$|depths?$|^layers$"
+)
+# Families have rules for what is left out (4 D, D / N), which are what their configs mean. Of this
+# one, a multiple of the cache hangs on it.
+OF_CACHE = "num_key_value_heads"
 
 
 @cache
@@ -71,6 +80,16 @@ def _held(model_type: str) -> Mapping[str, str]:
     """Key of a nested config -> its model type, of those that the row of `model_type` says."""
     pairs = (pair.partition(":") for pair in column("holds").get(model_type, "").split(","))
     return {key: inner for key, _, inner in pairs}
+
+
+def has_sizes(raw: Mapping[str, Any]) -> bool:
+    """Whether a config, or one within it, says of anything how large or how many it is."""
+    return any(
+        has_sizes(value)
+        if isinstance(value, Mapping)
+        else isinstance(value, int | list) and bool(value) and SIZES.search(key) is not None
+        for key, value in raw.items()
+    )
 
 
 class Config:
@@ -94,6 +113,7 @@ class Config:
         self._defaults: Mapping[str, Any] = known.get("defaults", {})
         self._aliases: Mapping[str, Sequence[str]] = known.get("aliases", {})
         self._seen: set[str] = set()
+        self._sizes: dict[str, int] = {}  # that the file lacks -> the default taken
         self._found: dict[tuple[str, ...], Any] = {}  # what was read: each layer asks again
         self._whole_ones: dict[tuple[str, ...], int] = {}
         self._children: list[Config] = []
@@ -111,8 +131,15 @@ class Config:
             for spelling in spellings:
                 value = known.get(spelling)
                 if value is not None:
+                    if known is not self.raw:
+                        self._take(names[0], value)
                     return value
         return None
+
+    def _take(self, name: str, value: Any) -> None:
+        """Remember a size that the file lacks; 0 is none."""
+        if type(value) is int and value > 0 and SIZES.search(name):
+            self._sizes.setdefault(name, value)
 
     def has(self, name: str) -> bool:
         """Whether the config itself sets `name` to something (class defaults do not count)."""
@@ -132,6 +159,8 @@ class Config:
         if value is None:
             if default is None:
                 raise self.error(names[0], "is missing")
+            if names[0] == OF_CACHE:
+                self._take(OF_CACHE, default)
             return default
         known = self._whole_ones[names] = self._whole(value, names[0])
         return known
@@ -241,7 +270,7 @@ class Config:
     def retyped(self, model_type: str) -> "Config":
         """The same keys, read with the class defaults of another model type."""
         child = Config({**self.raw, "model_type": model_type}, where=self.where, cls=self.cls)
-        child._seen = self._seen
+        child._seen, child._sizes = self._seen, self._sizes
         self._children.append(child)
         return child
 
@@ -262,6 +291,30 @@ class Config:
             and value != self._defaults.get(key)
         ]
         return own + [key for child in self._children for key in child.unread()]
+
+    def tree(self) -> "Iterator[Config]":
+        """This config and those within it that were read, each once."""
+        yield self
+        for child in self._children:
+            yield from child.tree()
+
+    def default(self, name: str) -> Any:
+        """What the class of the model type fills in for a key; None where it fills in nothing."""
+        return self._defaults.get(name)
+
+    def assumed(self) -> list[str]:
+        """Sizes that were read and that the file does not have, each with the default taken."""
+        found = (
+            f"{part._place()}{name} {n:,}"
+            for part in self.tree()
+            for name, n in part._sizes.items()
+        )
+        return list(dict.fromkeys(found))
+
+    def _place(self) -> str:
+        """The keys that lead to this config, with a dot behind; "" for the outermost."""
+        path = self.where.split(": ")[1:]
+        return ".".join((*path, "")) if path else ""
 
     def error(self, name: str, what: str) -> BadFileError:
         return BadFileError(f"{self.where}: {name} {what}")

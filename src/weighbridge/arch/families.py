@@ -129,7 +129,7 @@ def _buffers(c: Config, kind: Family, at: str) -> Iterator[Buffer]:
 
 def _bounded(c: Config, params: Iterator[Param]) -> tuple[Param, ...]:
     found = tuple(islice(params, MAX_TENSORS + 1))
-    over = next((p.routed for p in found if p.routed[0] > p.routed[1]), None)
+    over = next((p.routed for p in found if not 0 < p.routed[0] <= p.routed[1]), None)
     if over is not None:
         raise BadFileError(f"{c.where}: a token cannot use {over[0]} of {over[1]} experts")
     if sum(p.copies for p in found) > MAX_TENSORS:

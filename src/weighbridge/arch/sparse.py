@@ -32,7 +32,7 @@ NUMBERED = ("w1", "w3", "w2")  # Mixtral's names of the same
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoutedExperts:
-    """E experts with feed-forward size F; a token uses k of them (all, if k is larger)."""
+    """E experts with feed-forward size F; a token uses k of them."""
 
     count: int
     inner: int
@@ -40,7 +40,7 @@ class RoutedExperts:
 
     @property
     def share(self) -> tuple[int, int]:
-        return (min(self.top_k, self.count), self.count) if self.count else (1, 1)
+        return (self.top_k, self.count) if self.count else (1, 1)
 
 
 def routed(c: Config, count: str, inner: str, top_k: str = "num_experts_per_tok") -> RoutedExperts:

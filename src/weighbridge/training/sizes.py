@@ -5,10 +5,10 @@ from dataclasses import fields
 
 from weighbridge.arch.body import Body, LayerBlock
 from weighbridge.arch.mixers import Attention
+from weighbridge.arch.possible import wrong_attention
 from weighbridge.errors import UsageError
 
 WIDEST = 1 << 20  # numbers of a hidden state
-HEAD = 1 << 16  # the widest that a kernel of attention has (torch cutlassB.h)
 LAYERS = 2048  # that a step is followed through, one by one; real models have up to 200
 DEEPEST = 8192  # layers, where they repeat each other
 RUNS = 8192  # of layers forward, by all stages of a pipeline and all micro-batches in flight
@@ -66,8 +66,7 @@ def _wrong_layer(block: LayerBlock) -> Iterator[str]:
             value = getattr(part, field.name)
             if field.name in OPTIONAL or isinstance(value, bool) or not isinstance(value, int):
                 continue
-            most = HEAD if field.name in ("key_dim", "value_dim") else WIDEST * WIDEST
-            if not 0 < value <= most:
+            if not 0 < value <= WIDEST * WIDEST:
                 yield f"{type(part).__name__.lower()} with {field.name} {value:,}"
-        if isinstance(part, Attention) and part.heads % part.kv_heads:
-            yield f"{part.heads:,} heads over {part.kv_heads:,} of keys and values"
+        if isinstance(part, Attention):
+            yield from wrong_attention(part)

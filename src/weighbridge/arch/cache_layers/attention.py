@@ -15,7 +15,8 @@ from weighbridge.arch.windows import (
     layer_kinds,
     window,
 )
-from weighbridge.errors import BadFileError, UnsupportedError
+from weighbridge.errors import BadFileError
+from weighbridge.wording import shown
 
 HEADS = ("num_attention_heads", "n_head", "n_heads", "num_heads")
 
@@ -79,7 +80,10 @@ def seen(c: Config, whole: Attention, kind: str) -> Attention:
         return replace(whole, chunk=reach(c, "attention_chunk_size", c.num("attention_chunk_size")))
     if kind == FULL:
         return whole
-    raise UnsupportedError(f"{c.where}: layer_types: {kind!r} is not a kind of attention we know")
+    raise BadFileError(
+        f"{c.where}: layer_types: {shown(kind)} is no kind of attention ({FULL}, {SLIDING},"
+        f" {CHUNKED})"
+    )
 
 
 def reach(c: Config, name: str, found: int | None) -> int:
