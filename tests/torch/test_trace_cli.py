@@ -116,6 +116,7 @@ DIE = """
         print("so far")
         layer = torch.nn.Linear(65536, 65536, device="cuda")
         torch.nn.Sequential(layer)(torch.ones(8, 65536, device="cuda"))
+        print("went on")
     if __name__ == "__main__":
         step()
 """
@@ -231,7 +232,7 @@ def test_a_published_measuring_script_prints_what_its_authors_saw(process, rule,
     assert done.stdout.startswith(f"load 204.03 MB\ntrain {train} MB\ninfer 221.48 MB\n")
     assert "on a fake Tesla T4" in done.stdout
     assert "by the rules of 2.5" in done.stdout
-    assert "\nfits: " in done.stdout
+    assert "\n✓ fits " in done.stdout
 
 
 def test_peaks_add_up_and_the_files_agree(trace, tmp_path):
@@ -290,14 +291,77 @@ def test_a_script_may_catch_out_of_memory_and_go_on(trace):
     assert f"{len(refusals)} requests that did not fit" in found["verdict"]["reason"]
 
 
-def test_out_of_memory_ends_with_where_it_died(trace):
-    done = trace(DIE, options=["--gpu", "t4"])
+@pytest.mark.filterwarnings("default")
+def test_out_of_memory_goes_on_as_on_a_larger_card(trace, tmp_path):
+    """Nobody catches it: so the rest of the run says what it takes."""
+    done = trace(DIE, options=["--gpu", "t4", "--timeline", "t.json", "--chart", "t.svg"])
     assert done.returncode == 1
-    assert done.stdout.startswith("so far\n")
-    assert "does not fit: out of memory in load (aten.empty.memory_format)" in done.stdout
-    assert "OutOfMemoryError: CUDA out of memory. Tried to allocate 16.00 GiB" in done.stderr
-    assert 'script.py", line 5, in step' in done.stderr
-    assert "weighbridge/trace/script.py" not in done.stderr, "no frames of ours"
+    assert done.stdout.startswith("so far\nwent on\n")
+    assert "✗ does not fit" in done.stdout and "needs about 16.2 GiB" in done.stdout
+    assert "out of memory at script.py:5; from there it ran as if" in done.stdout
+    assert "script.py:5: CUDA out of memory. Tried to allocate 16.00 GiB" in done.stderr
+    drawn = json.loads((tmp_path / "t.json").read_text())
+    (refused,) = drawn["devices"][0]["refused"]
+    assert (refused["requested"], refused["place"]) == (65536 * 65536 * 4, "script.py:5")
+    assert max(drawn["devices"][0]["allocated"]) > drawn["memory"]
+    chart = (tmp_path / "t.svg").read_text()
+    assert (
+        "Out of memory: 16.0 GiB more, at script.py:5" in chart and "the card has 14.7 GiB" in chart
+    )
+
+
+CAUGHT = """
+    import torch
+    try:
+        torch.nn.Linear(65536, 65536, device="cuda")
+    except RuntimeError as error:
+        raise_again = "memory" in str(error)
+    if raise_again:
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory. As before")
+"""
+
+
+def test_out_of_memory_that_a_script_handles_is_its_own(trace):
+    """It may do something else then; where it dies of it, no more is known."""
+    found = report(trace(CAUGHT, options=["--gpu", "t4", "--json"]))
+    assert found["program"]["ending"] == "out of memory" and found["program"]["went_on"] is None
+    assert found["program"]["place"] == "script.py:8"
+    assert found["verdict"]["fits"] == "no" and found["verdict"]["margin_bytes"] < 0
+
+
+NOTHING = """
+    import torch
+    torch.nn.Linear(8, 8)(torch.randn(2, 8))
+"""
+
+
+def test_a_run_that_never_used_the_card_does_not_fit_it(trace):
+    done = trace(NOTHING, options=["--gpu", "t4"])
+    assert done.returncode == 0
+    assert "? cannot say" in done.stdout and "✓" not in done.stdout
+    assert "the script put nothing on the card" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("last", "code", "ending"),
+    [
+        ("raise ValueError('no data')", 1, "exception"),
+        ("raise KeyboardInterrupt", 130, "interrupted"),
+        ("raise SystemExit(3)", 3, "exit"),
+    ],
+)
+def test_a_course_that_did_not_end_is_not_said_to_fit(trace, last, code, ending):
+    """What was recorded up to there is whole."""
+    step = "import torch\nm = torch.nn.Linear(512, 1024).cuda()\nm.weight.sum().backward()\n"
+    done = trace(step + last, options=["--gpu", "t4", "--json"])
+    found = report(done)
+    assert done.returncode == code
+    assert (found["program"]["ending"], found["program"]["place"]) == (ending, "script.py:4")
+    assert found["verdict"]["fits"] == "unknown"
+    assert "the course did not end" in found["verdict"]["reason"]
+    assert "at script.py:4" in found["verdict"]["reason"]
+    tensors = found["devices"][0]["allocated"]["tensors"]
+    assert {"script.py:2", "script.py:3"} <= {t["line"] for t in tensors}
 
 
 def test_without_a_card_memory_has_no_end(trace):

@@ -1,5 +1,9 @@
 """One interval of a traced program wherever it is shown, and no certainty within it."""
 
+from dataclasses import replace
+
+import pytest
+
 from weighbridge.evidence.traced import Peaks
 from weighbridge.memory import Bytes
 from weighbridge.trace import levels, report
@@ -29,7 +33,7 @@ def refused(allocated, requested):
     )
 
 
-def verdict(allocated, requested, usable, *, died=True):
+def verdict(allocated, requested, usable, *, ending="out of memory", went_on=None, code=0):
     end = refused(allocated, requested)
     device = report.DeviceTrace(
         index=0,
@@ -41,15 +45,59 @@ def verdict(allocated, requested, usable, *, died=True):
         left=0,
         refusals=(end,),
     )
-    return report.verdict(GPU, Bytes(usable, usable, usable), [device], died=died)
+    program = report.TracedProgram(
+        script="s.py", ending=ending, went_on=went_on, exit_code=code, error="ValueError: no data"
+    )
+    return report.verdict(GPU, Bytes(usable, usable, usable), [device], program)
 
 
 def test_an_out_of_memory_within_the_interval_is_no_certainty():
     """0.1 % more than a card of 12 GiB has; published runs took as much less."""
     near = verdict(11 * GIB, GIB - 240 * MIB, 12 * GIB)
     assert near.fits == "unknown"
-    assert "published programs differ" in near.reason
+    assert near.margin_bytes < 0, "nothing is to spare where it ran out"
     assert verdict(11 * GIB, 4 * GIB, 12 * GIB).fits == "no"
+
+
+@pytest.mark.parametrize(
+    ("how", "fits", "words"),
+    [
+        ({"ending": "finished"}, "yes", "the program went on after one request"),
+        ({"ending": "exit"}, "yes", ""),
+        ({"ending": "exit", "code": 3}, "unknown", "the course did not end: exit code 3"),
+        ({"ending": "exception", "code": 1}, "unknown", "did not end: ValueError: no data"),
+        ({"ending": "interrupted"}, "unknown", "the course did not end: interrupted"),
+        ({"ending": "out of memory"}, "unknown", "out of memory in backward of layer4"),
+        ({"went_on": "finished"}, "unknown", "As if the card were larger, the driver would"),
+        ({"went_on": "exception"}, "unknown", "the course did not end"),
+    ],
+)
+def test_only_a_course_that_ended_fits(how, fits, words):
+    found = verdict(GIB, GIB, 12 * GIB, **how)
+    assert (found.fits, words in found.reason) == (fits, True), found.reason
+
+
+def test_a_course_that_did_not_end_may_not_fit():
+    assert verdict(11 * GIB, 4 * GIB, 12 * GIB, ending="interrupted").fits == "no"
+
+
+def test_of_a_card_that_was_not_used_nothing_is_said():
+    device = report.DeviceTrace(
+        index=0,
+        allocated=NOWHERE,
+        reserved=NOWHERE,
+        driver=CONTEXT,
+        phases=(),
+        allocations=0,
+        left=0,
+        refusals=(),
+    )
+    program = report.TracedProgram(script="s.py")
+    usable = Bytes(12 * GIB, 12 * GIB, 12 * GIB)
+    found = report.verdict(GPU, usable, [device], program)
+    assert (found.fits, found.reason) == ("unknown", report.NOTHING)
+    used = report.verdict(GPU, usable, [replace(device, allocations=1)], program)
+    assert used.fits == "yes"
 
 
 def test_accuracy_and_the_report_say_the_same():

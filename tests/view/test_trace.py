@@ -16,7 +16,7 @@ from weighbridge.trace.report import (
     TraceReport,
     TraceVerdict,
 )
-from weighbridge.units import GIB
+from weighbridge.units import GIB, MIB
 from weighbridge.view.records import Bar, Headline
 from weighbridge.view.trace import screen
 
@@ -31,6 +31,7 @@ TOP = TraceMoment(
     roles=ROLES,
     tensors=(),
 )
+DRIVER = Bytes(10 * GIB, 10 * GIB + GIB // 4, 11 * GIB)
 FITS = TraceVerdict(
     accelerator="GeForce RTX 3060 12GB",
     count=1,
@@ -41,19 +42,23 @@ FITS = TraceVerdict(
 )
 
 
-def report(verdict=FITS, ending="finished"):
+CANNOT = replace(FITS, fits="unknown")
+OUTGREW = {"ending": "out of memory", "place": "t.py:3", "went_on": "finished", "exit_code": 1}
+
+
+def report(verdict=FITS, *, allocations=3, driver=DRIVER, **how):
     device = DeviceTrace(
         index=0,
         allocated=TOP,
         reserved=TOP,
-        driver=Bytes(10 * GIB, 10 * GIB + GIB // 4, 11 * GIB),
+        driver=driver,
         phases=(PhasePeak(name="backward", allocated=TOP.allocated, reserved=10 * GIB),),
-        allocations=3,
+        allocations=allocations,
         left=0,
         refusals=(),
     )
     return TraceReport(
-        program=TracedProgram(script="train.py", arguments=("--x",), ending=ending),
+        program=TracedProgram(script="train.py", arguments=("--x",), **how),
         gpu=Gpu(id="3060", name="GeForce RTX 3060 12GB", count=1, memory=12 * GIB, limited=True),
         torch_version="2.13",
         rules="2.13",
@@ -75,21 +80,46 @@ def test_the_bar_adds_up_to_what_the_driver_shows():
     assert bar.legend.startswith("parameters 6.0 · gradients 2.0")
 
 
+NO = replace(FITS, fits="no", margin_bytes=-GIB)
+CRASHED = {"ending": "exception", "error": "ValueError: no data", "place": "train.py:31"}
+
+
 @pytest.mark.parametrize(
-    ("verdict", "ending", "mark"),
+    ("verdict", "how", "mark", "figures", "reason"),
     [
-        (FITS, "finished", "yes"),
-        (replace(FITS, fits="no", margin_bytes=-GIB), "finished", "no"),
-        (FITS, "out of memory", "no"),
-        (None, "finished", None),
+        (FITS, {}, "yes", "needs about 10.2 GiB; the card has 12.0 GiB", ""),
+        (NO, {}, "no", "needs about", ""),
+        (NO, {"ending": "out of memory", "place": "t.py:3"}, "no", "took about", "not known"),
+        (NO, OUTGREW, "no", "needs about", "out of memory at t.py:3; from there it ran as if"),
+        (CANNOT, CRASHED, "unknown", "took about 10.2 GiB until then", "crashed at train.py:31 (V"),
+        (CANNOT, {"ending": "interrupted"}, "unknown", "took about", "interrupted at train.py:"),
+        (None, {}, None, "on the card", ""),
+        (None, CRASHED, None, "on the card", "no data"),
     ],
 )
-def test_the_headline_is_how_it_ended(verdict, ending, mark):
-    head, bar = blocks(screen(report(verdict, ending)))
+def test_the_headline_is_how_it_ended(verdict, how, mark, figures, reason):
+    head, bar = blocks(screen(report(verdict, **how)))
     assert isinstance(head, Headline)
     assert head.mark == mark
-    assert ("not known" in head.reason) == (ending == "out of memory")
-    assert (bar.margin == "") == (verdict is None or ending == "out of memory")
+    assert head.figures.startswith(figures)
+    assert reason in head.reason and bool(reason) == bool(head.reason)
+    whole = "ending" not in how or "went_on" in how
+    assert (bar.margin == "") == (verdict is None or not whole)
+
+
+def test_a_card_that_was_not_used_has_no_bar():
+    (head,) = blocks(screen(report(CANNOT, allocations=0)))
+    assert (head.mark, head.figures) == ("unknown", "took nothing; the card has 12.0 GiB")
+    assert "nothing on the card" in head.reason
+
+
+def test_each_size_has_the_unit_that_suits_it():
+    """328 MiB beside 14.6 GiB, and not 14,912.00 MiB."""
+    driver = Bytes(300 * MIB, 328 * MIB, 400 * MIB)
+    verdict = replace(FITS, margin_bytes=12 * GIB - driver.expected)
+    head, bar = blocks(screen(report(verdict, driver=driver)))
+    assert head.figures == "needs about 328 MiB; the card has 12.0 GiB"
+    assert bar.margin == "11.7 GiB to spare"
 
 
 @pytest.mark.parametrize("lang", ["en", "zh"])

@@ -13,7 +13,7 @@ from weighbridge.allocator.options import (
     AllocatorOptions,
 )
 from weighbridge.allocator.private import Captures
-from weighbridge.allocator.reserve import DeviceReserve
+from weighbridge.allocator.reserve import UNKNOWN_CARD, DeviceReserve
 from weighbridge.allocator.search import collect_garbage, fit, release_all, release_oversize
 from weighbridge.allocator.streams import Uses
 from weighbridge.errors import OutOfMemoryError
@@ -82,6 +82,10 @@ class Allocator:
     def set_fraction(self, fraction: float) -> None:
         """torch.cuda.set_per_process_memory_fraction"""
         self.allowed = int(fraction * self.reserve.card) if fraction < 1 else None
+
+    def unbounded(self) -> None:
+        """From here the driver has as much as is asked for."""
+        self.reserve.capacity, self.reserve.card, self.allowed = None, UNKNOWN_CARD, None
 
     def malloc(
         self, nbytes: int, stream: int = 0, pool: PoolId = SHARED, *, fresh: bool = False

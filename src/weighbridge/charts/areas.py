@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from weighbridge.charts.canvas import Canvas
-from weighbridge.charts.figure import Areas
+from weighbridge.charts.figure import Areas, Mark
 from weighbridge.charts.frame import HIGH, MARGIN, SMALL, Box
 from weighbridge.charts.text import cut, width
 
@@ -31,6 +31,8 @@ def areas(canvas: Canvas, plot: Areas, y: float) -> float:
     middle = (plot.x.low + plot.x.high) / 2
     if plot.limit is not None:
         box.limit(plot.limit, right=plot.peak.x < middle)
+    if plot.refused is not None:
+        _refused(box, plot.refused)
     _peak(box, plot)
     return _named_line(canvas, plot, box.foot())
 
@@ -100,6 +102,19 @@ def _peak(box: Box, plot: Areas) -> None:
     box.canvas.text(start, above + 10, words, size=SMALL, bold=True)
     circle = f"M{x - 4:.1f} {y:.1f}a4 4 0 1 0 8 0a4 4 0 1 0-8 0Z"
     box.canvas.path(circle, "ink")
+
+
+def _refused(box: Box, mark: Mark) -> None:
+    """An upright line where the card was full, and its words at the foot of the plot."""
+    x, y = box.at(mark.x, mark.y)
+    words = cut(mark.label, SMALL, (box.right - box.left) * 0.8, bold=True)
+    wide = width(words, SMALL, bold=True)
+    start = min(max(x - wide / 2, box.left + 4), box.right - wide - 4)
+    box.canvas.line([(x, box.top), (x, box.bottom)], "rule", ' stroke-width="1"')
+    box.canvas.rect(start - 4, box.bottom - 22, (wide + 8, 17), "page", ' fill-opacity="0.85"')
+    box.canvas.text(start, box.bottom - 9, words, size=SMALL, bold=True)
+    cross = f"M{x - 4:.1f} {y - 4:.1f}l8 8m-8 0l8 -8"
+    box.canvas.path(cross, "rule", ' fill="none" stroke-width="2"')
 
 
 def _named_line(canvas: Canvas, plot: Areas, y: float) -> float:

@@ -107,6 +107,7 @@ class Areas(NamedTuple):
     x: Axis
     y: Axis
     limit: Limit | None = None
+    refused: Mark | None = None  # where the limit was met first
 
 
 class CurvePoint(NamedTuple):

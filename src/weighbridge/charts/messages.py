@@ -77,6 +77,7 @@ WORDS: dict[str, tuple[str, str]] = {
         "阴影:从低估计到高估计。虚线:一个进程可用的显存。",
     ),
     "bands.alone": ("Shaded: from the low to the high estimate.", "阴影:从低估计到高估计。"),
+    "refused.mark": ("Out of memory: {size} more, at {place}", "显存不足:还需 {size},在 {place}"),
     "peak.mark": ("Peak {size}, in {phase}", "峰值 {size},在{phase}"),
     "reserved": ("held by the allocator", "分配器持有"),
     "fake": ("On a simulated {gpu}: memory in use, event by event", "在模拟的 {gpu} 上:逐事件显存"),

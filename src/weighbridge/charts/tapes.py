@@ -33,7 +33,7 @@ def tapes(timeline: Mapping[str, Any], *, unit: str | None = None, lang: str = "
     most = max((max(d["reserved"]) for _, d in devices), default=0)
     one = scale.unit(most, unit)
     plots = tuple(_areas(timeline, label, d, (say, one)) for label, d in devices[:DEVICES])
-    marks = ". ".join(p.peak.label for p in plots)
+    marks = ". ".join(m.label for p in plots for m in (p.peak, p.refused) if m is not None)
     events = sum(d["length"] for _, d in devices)
     return Figure(
         title=say("title.trace", program=timeline["program"]),
@@ -78,7 +78,8 @@ def _areas(
         layers.append(others)
         series.append(Series(say("part.other"), OTHER))
     top = max(d["reserved"])
-    limit = _limit(timeline["memory"], top, say, unit)
+    refused = _refused(d, say, unit)
+    limit = _limit(timeline["memory"], top, say, unit, always=refused is not None)
     high = max(top * 1.18, limit.high * 1.08 if limit else 0)
     return Areas(
         label=label,
@@ -92,6 +93,7 @@ def _areas(
         x=scale.plain(say("axis.events"), 0, max(1, d["length"] - 1)),
         y=scale.memory(say("axis.pytorch", unit=unit.name), high, unit),
         limit=limit,
+        refused=refused,
     )
 
 
@@ -114,10 +116,21 @@ def _names(roles: Mapping[str, Sequence[int]]) -> list[str]:
     return [n for n in roles if n in large]
 
 
-def _limit(memory: int | None, top: int, say: ChartSay, unit: scale.ByteUnit) -> Limit | None:
-    if memory is None or memory > NEAR * top:
+def _limit(
+    memory: int | None, top: int, say: ChartSay, unit: scale.ByteUnit, *, always: bool
+) -> Limit | None:
+    if memory is None or (memory > NEAR * top and not always):
         return None
     return Limit(memory, memory, say("card", size=unit.told(memory)))
+
+
+def _refused(d: Lines, say: ChartSay, unit: scale.ByteUnit) -> Mark | None:
+    """Return the first request that did not fit, at what it would have come to."""
+    first = next(iter(d.get("refused", ())), None)
+    if first is None:
+        return None
+    told = say("refused.mark", size=unit.told(first["requested"]), place=first["place"])
+    return Mark(first["event"], first["reserved"] + first["requested"], told)
 
 
 def _bands(d: Lines, say: ChartSay) -> tuple[AxisBand, ...]:

@@ -53,7 +53,9 @@ def human(report: "TraceReport", unit: str | None = None) -> str:
 
 def markdown(report: "TraceReport", unit: str | None = None) -> str:
     first, *rest = _facts(report)
-    lines = [f"**{safe_markdown(first)}**", "", *(f"{safe_markdown(line)}  " for line in rest), ""]
+    verdict = [f"**{safe_markdown(line)}**" for line in _verdict(report, unit)]
+    lines = [*verdict, "", f"**{safe_markdown(first)}**", ""]
+    lines += [*(f"{safe_markdown(line)}  " for line in rest), ""]
     for table in _tables(report, unit):
         lines += [*_markdown(table), ""]
     closing = (f"- {safe_markdown(line)}" for line in (*_closing(report, unit), *_warnings(report)))
@@ -77,6 +79,8 @@ def _facts(report: "TraceReport") -> Iterator[str]:
     rules = f"torch {report.torch_version} by the rules of {report.rules}"
     yield f"on a fake {cards} with {memory}, {rules}"
     ending = ENDINGS[program.ending].format(code=program.exit_code, error=program.error)
+    if program.went_on == "finished":
+        ending += ", and to its end as if the card were larger,"
     count = sum(d.allocations for d in report.devices)
     yield printable(f"it {ending} after {count:,} allocations")
 
@@ -114,9 +118,9 @@ def _of_device(device: "DeviceTrace", unit: str | None, *, alone: bool) -> Itera
         yield TextTable(f"{what}{which}", ("role", "bytes"), rows)
         yield TextTable(
             "its largest tensors",
-            ("role", "bytes", "how many", "module", "made by"),
+            ("role", "bytes", "how many", "module", "made by", "line"),
             list(_largest(top, unit)),
-            (0, 3, 4),
+            (0, 3, 4, 5),
         )
 
 
@@ -138,23 +142,28 @@ def _where(phase: str, module: str, op: str) -> str:
 def _largest(moment: "TraceMoment | Refusal", unit: str | None) -> Iterator[tuple[str, ...]]:
     for t in moment.tensors[:LARGEST]:
         made = f"{t.op} in {t.phase}" if t.op else t.phase
-        yield t.role, size(t.nbytes, unit), f"{t.count:,}", printable(t.module), printable(made)
+        names = map(printable, (t.module, made, t.line))
+        yield t.role, size(t.nbytes, unit), f"{t.count:,}", *names
     rest = moment.tensors[LARGEST:]
     if rest:
         count, nbytes = sum(t.count for t in rest), sum(t.nbytes for t in rest)
-        yield "others", size(nbytes, unit), f"{count:,}", "", ""
+        yield "others", size(nbytes, unit), f"{count:,}", "", "", ""
 
 
 def _closing(report: "TraceReport", unit: str | None) -> Iterator[str]:
-    """The refusals that the program survived, and the verdict."""
+    """What was refused, and where."""
     for device in report.devices:
         for r in device.refusals:
-            place = _where(r.phase, r.module, r.op)
+            place = _where(r.phase, r.module, r.op) + f" at {r.place}" * bool(r.place)
             yield printable(f"refused   {size(r.requested, unit)} in {place}: {r.message}")
+
+
+def _verdict(report: "TraceReport", unit: str | None) -> Iterator[str]:
     v = report.verdict
     if v is not None:
         left = f"{size(abs(v.margin_bytes), unit)} {'to spare' if v.margin_bytes >= 0 else 'short'}"
-        said = v.reason if v.fits == "no" else f"{left} by the expected estimate; {v.reason}"
+        known = report.used and report.program.ended
+        said = f"{left} by the expected estimate; {v.reason}" if known else v.reason
         yield f"{FITS[v.fits]}: {printable(said)}"
 
 

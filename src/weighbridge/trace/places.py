@@ -12,7 +12,9 @@ import sys
 import sysconfig
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from types import FrameType
+from functools import cache
+from types import FrameType, TracebackType
+from typing import NamedTuple
 
 LONGEST = 80  # signs of a line that is shown
 PATHS = sysconfig.get_paths()
@@ -51,6 +53,41 @@ class ValuePlace:
     @property
     def place(self) -> str:
         return f"{os.path.basename(self.path)}:{self.line}"
+
+
+class ScriptLine(NamedTuple):
+    """A line of the program's own, which is neither in a library nor ours."""
+
+    path: str
+    line: int
+
+    def __str__(self) -> str:
+        return f"{os.path.basename(self.path)}:{self.line}"
+
+
+@cache
+def _own(path: str) -> bool:
+    return not path.startswith((OURS, "<frozen", *LIBRARIES)) and TORCH not in path
+
+
+def line() -> ScriptLine | None:
+    """Return the innermost line of the program's own that runs now."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        if _own(frame.f_code.co_filename):
+            return ScriptLine(frame.f_code.co_filename, frame.f_lineno)
+        frame = frame.f_back
+    return None
+
+
+def ended(trace: TracebackType | None) -> ScriptLine | None:
+    """Return the program's own line that an error came from: the last in its traceback."""
+    found = None
+    while trace is not None:
+        if _own(trace.tb_frame.f_code.co_filename):
+            found = ScriptLine(trace.tb_frame.f_code.co_filename, trace.tb_lineno)
+        trace = trace.tb_next
+    return found
 
 
 def seen() -> ValuePlace:

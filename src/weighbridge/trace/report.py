@@ -27,7 +27,9 @@ Ending = Literal["finished", "exit", "exception", "interrupted", "out of memory"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TracedProgram:
-    """What ran, and how it ended. `error` is the exception's last line."""
+    """What ran, and how it ended. `error` is the exception's last line, `place` the script's line
+    that it came from. A program that the card was too small for may have `went_on` as if it were
+    larger: to which end."""
 
     script: str
     function: str | None = None
@@ -35,6 +37,14 @@ class TracedProgram:
     ending: Ending = "finished"
     exit_code: int = 0
     error: str = ""
+    place: str = ""  # train.py:31
+    went_on: Ending | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Whether its course came to its own end, on this card or a larger one."""
+        ending = self.went_on or self.ending
+        return ending == "finished" or (ending == "exit" and not self.exit_code)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +57,7 @@ class Tensors:
     phase: str  # in which they were made
     count: int
     nbytes: int  # of all of them
+    line: str = ""  # of the script, of large ones: train.py:31
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +96,7 @@ class Refusal:
     roles: Mapping[str, int]
     tensors: tuple[Tensors, ...]
     driver: Bytes  # what the driver would have shown with it
+    place: str = ""  # the script's line
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,9 +152,20 @@ class TraceReport:
         return max(self.devices, key=lambda d: d.driver.expected)
 
     @property
+    def used(self) -> bool:
+        """Whether anything was put on a card."""
+        return any(d.allocations or d.refusals for d in self.devices)
+
+    @property
+    def refusal(self) -> Refusal | None:
+        """The last request that did not fit."""
+        return last_refusal(self.devices)
+
+    @property
     def peak(self) -> Bytes:
-        """Driver-level peak of the fullest device."""
-        return self.fullest.driver
+        """Driver-level peak of the fullest device; where a refusal ended the run, with what it
+        asked for."""
+        return needed(self.devices, self.program)
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON report (docs/trace.md): bytes are integers."""
@@ -199,7 +222,7 @@ def refusal(tape: Tape, refused: Refused, context: Bytes) -> Refusal:
     alive = list(tape.alive(event))
     level = tape.levels[event] if event >= 0 else 0
     reserved = tape.reserves[event] if event >= 0 else 0
-    like, more = levels.runs(convolves=convolves(tape)), asked.nbytes
+    like, more = levels.runs(convolves=convolves(tape)), refused.report.asked
     return Refusal(
         event=event,
         phase=asked.phase,
@@ -211,7 +234,8 @@ def refusal(tape: Tape, refused: Refused, context: Bytes) -> Refusal:
         reserved=reserved,
         roles=roles(alive, level),
         tensors=tensors(alive),
-        driver=levels.held(level + more, reserved + more, context, like).at("driver"),
+        driver=levels.held(level + asked.nbytes, reserved + more, context, like).at("driver"),
+        place=str(asked.line or ""),
     )
 
 
@@ -225,14 +249,22 @@ def roles(alive: Iterable[TracedStorage], allocated: int) -> dict[str, int]:
 
 
 def tensors(alive: Iterable[TracedStorage]) -> tuple[Tensors, ...]:
-    counts: Counter[tuple[str, str, str, str]] = Counter()
-    sums: Counter[tuple[str, str, str, str]] = Counter()
+    counts: Counter[tuple[str, ...]] = Counter()
+    sums: Counter[tuple[str, ...]] = Counter()
     for s in alive:
-        key = (s.role, NUMBER.sub("*", s.module), s.op, s.phase)
+        key = (s.role, NUMBER.sub("*", s.module), s.op, s.phase, str(s.line or ""))
         counts[key] += 1
         sums[key] += s.nbytes
     return tuple(
-        Tensors(role=key[0], module=key[1], op=key[2], phase=key[3], count=counts[key], nbytes=n)
+        Tensors(
+            role=key[0],
+            module=key[1],
+            op=key[2],
+            phase=key[3],
+            count=counts[key],
+            nbytes=n,
+            line=key[4],
+        )
         for key, n in sums.most_common()
     )
 
@@ -250,37 +282,71 @@ def phases(tape: Tape) -> Iterable[PhasePeak]:
         yield PhasePeak(name=name, allocated=allocated, reserved=reserved)
 
 
-def verdict(gpu: Gpu, usable: Bytes, devices: Sequence[DeviceTrace], *, died: bool) -> TraceVerdict:
-    """Say whether a program fits on a card of limited memory. `died`: the last refusal ended it."""
-    fullest = max(devices, key=lambda d: d.driver.expected)
+def needed(devices: Sequence[DeviceTrace], program: TracedProgram) -> Bytes:
+    """Return the most that one device would have shown, as far as it is known."""
+    fullest = max((d.driver for d in devices), key=lambda b: b.expected)
+    last = last_refusal(devices)
+    if program.ending != "out of memory" or last is None:
+        return fullest
+    return Bytes(*(max(pair) for pair in zip(fullest, last.driver, strict=True)))
+
+
+def last_refusal(devices: Sequence[DeviceTrace]) -> Refusal | None:
     ends = [d.refusals[-1] for d in devices if d.refusals]
-    if died and ends:
-        last = max(ends, key=lambda r: r.event)
-        answer: Answer = "no" if last.driver.low > usable.high else "unknown"
-        reason = f"out of memory in {where(last.phase, last.module, last.op)}: {last.message}"
-        if answer == "unknown":
-            low, high = human(last.driver.low), human(last.driver.high)
-            reason += f" But published programs differ: the driver would show {low} to {high}"
-    else:
-        answer = fits(fullest.driver, usable)
-        reason = _compared(fullest, usable, sum(len(d.refusals) for d in devices))
+    return max(ends, key=lambda r: r.event) if ends else None
+
+
+def verdict(
+    gpu: Gpu, usable: Bytes, devices: Sequence[DeviceTrace], program: TracedProgram
+) -> TraceVerdict:
+    """Say whether a program fits on a card of limited memory. Of a course that did not end it can
+    only be said that it does not, and of one that never used the card nothing."""
+    most = needed(devices, program)
+    answer = fits(most, usable)
+    used = any(d.allocations or d.refusals for d in devices)
+    if answer == "yes" and not (used and program.ending != "out of memory" and program.ended):
+        answer = "unknown"
     return TraceVerdict(
         accelerator=gpu.name,
         count=gpu.count,
         usable_bytes=usable.low,
         fits=answer,
-        margin_bytes=usable.low - fullest.driver.expected,
-        reason=reason,
+        margin_bytes=usable.low - most.expected,
+        reason=_reason(devices, program) + _compared(most, usable) if used else NOTHING,
     )
 
 
-def _compared(fullest: DeviceTrace, usable: Bytes, refused: int) -> str:
-    low, _, high = (human(n) for n in fullest.driver)
-    reason = f"the driver would show {low} to {high} of {human(usable.low)}"
-    if refused:
+NOTHING = "the script put nothing on the card"
+
+
+def _reason(devices: Sequence[DeviceTrace], program: TracedProgram) -> str:
+    """How the course ended; "" where it did as it should."""
+    refused, last = sum(len(d.refusals) for d in devices), last_refusal(devices)
+    found = ""
+    if program.ending == "out of memory" and last is not None:
+        found = f"out of memory in {where(last.phase, last.module, last.op)}"
+        found += f" ({last.place})" * bool(last.place)
+        found += f": {last.message} "
+        found += "As if the card were larger, " if program.went_on else "With it, "
+    elif refused:
         times = "one request" if refused == 1 else f"{refused} requests"
-        reason += f"; the program went on after {times} that did not fit"
-    return reason
+        found = f"the program went on after {times} that did not fit; "
+    if not program.ended and (program.went_on or program.ending) != "out of memory":
+        found += f"the course did not end: {stopped(program)}; until then "
+    return found
+
+
+def stopped(program: TracedProgram) -> str:
+    """ "ValueError: no data, at train.py:31" """
+    ending = program.went_on or program.ending
+    words = {"interrupted": "interrupted", "exit": f"exit code {program.exit_code}"}
+    said = words.get(ending, program.error)
+    return f"{said}, at {program.place}" if program.place else said
+
+
+def _compared(most: Bytes, usable: Bytes) -> str:
+    low, _, high = (human(n) for n in most)
+    return f"the driver would show {low} to {high} of {human(usable.low)}"
 
 
 def where(phase: str, module: str, op: str) -> str:

@@ -9,19 +9,21 @@ import re
 import sys
 import traceback
 import types
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from typing import Any
 
 from weighbridge.accelerators.budget import budget
-from weighbridge.allocator import parse
+from weighbridge.allocator import OutOfMemory, parse
 from weighbridge.errors import UnsupportedError, UsageError
-from weighbridge.trace import program
+from weighbridge.trace import handlers, places, program
 from weighbridge.trace.program import Request
 from weighbridge.trace.report import Ending, Gpu, TracedProgram, TraceReport, device, verdict
+from weighbridge.trace.tape import Tape
 from weighbridge.trace.turns import Turns
 
+WENT_ON = "{place}: {message} The run goes on as if the card were larger"
 DEFAULT_GPU = "a100-80gb"  # its kernels, where nobody names a card
 NO_END = "1024TiB"  # of memory, then
 LONGEST = 300  # signs of an error's line
@@ -74,8 +76,11 @@ def trace(asked: Request, card: FakeGpuSettings) -> tuple[TraceReport, Any]:
         with gpu:
             for note in card.notes:
                 gpu.notes(note)
+            for tape in gpu.tapes:
+                tape.goes_on = _larger(gpu.notes)
             turns = Turns()
             ran = _run(asked, main, turns)
+            ran = _outgrown(ran, gpu.tapes)
             for line in turns.lines(gpu.recorder.looks.places.values()):
                 gpu.notes(line)
         return _report(ran, gpu, card, limited=limited), gpu
@@ -126,16 +131,46 @@ def _set(variables: Mapping[str, str]) -> Iterator[None]:
                 os.environ[name] = value
 
 
+def _larger(notes: Callable[[str], None]) -> Callable[[OutOfMemory], bool]:
+    """Whether a run goes on after a request that did not fit: where the program itself would not
+    catch the error, its course after it is what a larger card would see."""
+    import torch
+
+    def goes_on(report: OutOfMemory) -> bool:
+        frame = sys._getframe(1)
+        if handlers.catches(torch.cuda.OutOfMemoryError, frame, program.execute.__code__):
+            return False
+        notes(WENT_ON.format(place=places.line() or "the script", message=report.message))
+        return True
+
+    return goes_on
+
+
+def _outgrown(ran: TracedProgram, tapes: Sequence[Tape]) -> TracedProgram:
+    """A program whose card was too small ran out of memory, however it went on."""
+    refused = next((tape.refused[-1] for tape in tapes if tape.outgrown), None)
+    if refused is None:
+        return ran
+    went_on: Ending = "finished" if ran.ended else ran.ending
+    error = f"torch.OutOfMemoryError: {refused.report.message}"[:LONGEST]
+    place = str(refused.storage.line or "")
+    return replace(
+        ran, ending="out of memory", went_on=went_on, exit_code=1, error=error, place=place
+    )
+
+
 def _run(asked: Request, main: types.ModuleType, turns: Turns) -> TracedProgram:
     ending: Ending = "finished"
-    code, told = 0, ""
+    code, told, place = 0, "", None
     try:
         program.execute(asked, main, turns)
     except SystemExit as end:
-        ending, code = "exit", _status(end)
+        ending, code, place = "exit", _status(end), places.ended(end.__traceback__)
     except KeyboardInterrupt as error:
+        place = places.ended(error.__traceback__)
         ending, code, told = "interrupted", INTERRUPTED, _shown(error)
     except BaseException as error:
+        place = places.ended(error.__traceback__)
         ending, code = "out of memory" if _is_oom(error) else "exception", 1
         told = _shown(error)
     return TracedProgram(
@@ -145,6 +180,7 @@ def _run(asked: Request, main: types.ModuleType, turns: Turns) -> TracedProgram:
         ending=ending,
         exit_code=code,
         error=told,
+        place=str(place or ""),
     )
 
 
@@ -209,7 +245,6 @@ def _report(ran: TracedProgram, gpu: Any, card: FakeGpuSettings, *, limited: boo
     used = [i for i, tape in enumerate(gpu.tapes) if tape.storages or tape is gpu.tape]
     devices = tuple(device(index, gpu.tapes[index], gpu.card.outside) for index in used)
     asked = budget(card.gpu or DEFAULT_GPU, card.gpu_memory, None) if limited else None
-    died = ran.ending == "out of memory"
     return TraceReport(
         program=ran,
         gpu=found,
@@ -217,7 +252,7 @@ def _report(ran: TracedProgram, gpu: Any, card: FakeGpuSettings, *, limited: boo
         rules=".".join(map(str, gpu.version)),
         devices=devices,
         alloc_conf=card.alloc_conf or "",
-        verdict=verdict(found, asked.usable, devices, died=died) if asked else None,
+        verdict=verdict(found, asked.usable, devices, ran) if asked else None,
         warnings=(*gpu.recorder.looks.told, *gpu.notes.told),
         looks=gpu.looks,
     )

@@ -6,7 +6,8 @@ A tape replays the allocator as it goes, so the counters are those of the moment
 `torch.cuda.memory_allocated()` in the middle is answered from here. Torch-free.
 
 `phase`, `stream` and the roles are set from outside. A request that the card cannot serve raises
-the allocator's OutOfMemoryError, is kept in `refused`, and leaves the tape as it was.
+the allocator's OutOfMemoryError, is kept in `refused`, and leaves the tape as it was; but where
+`goes_on` says so, it is served as if the card were larger, and so is all that follows.
 """
 
 from array import array
@@ -15,6 +16,8 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from weighbridge.allocator import Allocator, Block, OutOfMemory, OutOfMemoryError
+from weighbridge.trace.places import ScriptLine, line
+from weighbridge.units import MIB
 
 Role = Literal[
     "weight",
@@ -42,6 +45,7 @@ class TracedStorage:
     role: Role = "temporary"
     died: int | None = None
     freed_in: str = ""  # the phase
+    line: ScriptLine | None = None  # of the program, for what is large
 
 
 class TapePeak(NamedTuple):
@@ -52,6 +56,7 @@ class TapePeak(NamedTuple):
 
 
 NOTHING = TapePeak(0, 0)
+LARGE = MIB  # bytes of a tensor that is told with its line: finding it takes microseconds
 
 
 class Refused(NamedTuple):
@@ -79,6 +84,7 @@ class Tape:
 
     allocator: Allocator = field(default_factory=Allocator)
     begin: Callable[[], None] = lambda: None  # called before the first request
+    goes_on: Callable[[OutOfMemory], bool] = lambda _: False  # after a request that did not fit
     storages: list[TracedStorage] = field(default_factory=list)
     events: list[int] = field(default_factory=list)
     levels: "array[int]" = field(default_factory=_bytes)
@@ -88,6 +94,7 @@ class Tape:
     allocated: TapePeak = NOTHING
     reserved: TapePeak = NOTHING
     refused: list[Refused] = field(default_factory=list)
+    outgrown: bool = False  # the card's end was taken away: nothing is refused any more
     _blocks: dict[int, Block | None] = field(default_factory=dict)
     _grown: tuple[int, int] | None = None  # (new, old): made by an addition that may be in place
 
@@ -157,12 +164,15 @@ class Tape:
         self._blocks[new] = self._blocks.pop(old)
         before, after = self.storages[old], self.storages[new]
         after.born, after.op, after.nbytes = before.born, before.op, before.nbytes
-        after.module, after.phase = before.module, before.phase
+        after.module, after.phase, after.line = before.module, before.phase, before.line
         before.died = before.born - 1
         self.events[before.born] = new + 1
 
     def _storage(self, nbytes: int, op: str, module: str, role: Role) -> int:
-        self.storages.append(TracedStorage(nbytes, op, module, self.phase, len(self.events), role))
+        made = TracedStorage(nbytes, op, module, self.phase, len(self.events), role)
+        if nbytes >= LARGE:
+            made.line = line()
+        self.storages.append(made)
         return len(self.storages) - 1
 
     def _malloc(self, number: int) -> int:
@@ -173,17 +183,28 @@ class Tape:
         try:
             self._blocks[number] = allocator.malloc(storage.nbytes, self.stream)
         except OutOfMemoryError as error:
-            storage.died = storage.born - 1
-            self.refused.append(Refused(storage.born, storage, error.report))
-            for alive in self._blocks:
-                _kept(self.storages[alive])
-            raise
+            self._refuse(number, error)
         self._event(number + 1)
         if allocator.allocated > self.allocated.nbytes:
             self.allocated = TapePeak(storage.born, allocator.allocated)
         if allocator.reserved > self.reserved.nbytes:
             self.reserved = TapePeak(storage.born, allocator.reserved)
         return number
+
+    def _refuse(self, number: int, error: OutOfMemoryError) -> None:
+        """Raise the error; where the run goes on as on a larger card, serve the request there."""
+        storage = self.storages[number]
+        storage.line = line()
+        self.refused.append(Refused(storage.born, storage, error.report))
+        if self.goes_on(error.report):
+            self.outgrown = True
+            self.allocator.unbounded()
+            self._blocks[number] = self.allocator.malloc(storage.nbytes, self.stream)
+            return
+        storage.died = storage.born - 1
+        for alive in self._blocks:
+            _kept(self.storages[alive])
+        raise error
 
     def _free(self, number: int) -> None:
         if number not in self._blocks:

@@ -30,6 +30,16 @@ class PhaseBand:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RefusedMoment:
+    """A request that the card could not serve: what was held before it, and what it asked for."""
+
+    event: int
+    reserved: int
+    requested: int
+    place: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceTimeline:
     """One device: the lists are as long as `events`, and the roles add up to `allocated`."""
 
@@ -41,6 +51,7 @@ class DeviceTimeline:
     roles: dict[str, list[int]]
     modules: list[str]  # where the allocation of the moment was made
     bands: list[PhaseBand]
+    refused: list[RefusedMoment]
 
 
 def timeline(report: TraceReport, tapes: Sequence[Tape]) -> dict[str, Any]:
@@ -77,6 +88,15 @@ def lines(index: int, tape: Tape) -> DeviceTimeline:
         roles=roles,
         modules=[_place(tape, event) for event in chosen],
         bands=list(_bands(tape)),
+        refused=[
+            RefusedMoment(
+                event=min(r.event, len(tape.events) - 1),
+                reserved=r.report.reserved,
+                requested=r.storage.nbytes,
+                place=str(r.storage.line or r.storage.phase),
+            )
+            for r in tape.refused
+        ],
     )
 
 

@@ -6,46 +6,73 @@ from weighbridge.memory import Bytes
 from weighbridge.view.answer import VERDICTS
 from weighbridge.view.messages import Say, say
 from weighbridge.view.parts import LEAST, MOST
-from weighbridge.view.records import Bar, Headline, Mark, Screen, ShownSegment
+from weighbridge.view.records import Bar, Headline, Screen, ShownSegment
 from weighbridge.view.sizes import SizeFormat, apart, sizes
 from weighbridge.wording import printable, redacted
 
 if TYPE_CHECKING:
     from weighbridge.trace.report import DeviceTrace, TraceReport
 
-DIED = "out of memory"  # how a program ended that the card was too small for
-
 
 def screen(report: "TraceReport", *, lang: str = "en", unit: str | None = None) -> Screen:
-    words, device = say(lang), report.fullest
-    scale = sizes(device.driver.expected, unit)
+    words = say(lang)
     gpu = report.gpu.name if report.gpu.count == 1 else f"{report.gpu.count} x {report.gpu.name}"
     program = " ".join((report.program.script, *report.program.arguments))
+    bar = (_bar(report, words, unit),) if report.used else ()
     return Screen(
         title=printable(words("trace.title", program=program, card=gpu.replace("GeForce ", ""))),
-        sections=((_headline(report, words, scale), _bar(report, words, scale)),),
+        sections=((_headline(report, words, unit), *bar),),
         warnings=tuple(printable(redacted(line)) for line in report.warnings),
         lang=lang,
     )
 
 
-def _headline(report: "TraceReport", words: Say, scale: SizeFormat) -> Headline:
-    b, v = report.peak, report.verdict
+def _headline(report: "TraceReport", words: Say, unit: str | None) -> Headline:
+    b, v, reason = report.peak, report.verdict, _reason(report, words)
     if v is None:
-        return Headline(_about(words, scale, b), words("headline.trace"), needs=b.expected)
-    unit = apart(scale, v.margin_bytes)
-    mark: Mark = "no" if report.program.ending == DIED else v.fits
-    needs, has = unit.of(b.expected), sizes(v.usable_bytes, unit.unit).of(v.usable_bytes)
-    reason = words("trace.died") if report.program.ending == DIED else ""
+        about = _about(words, sizes(b.expected, unit), b)
+        return Headline(about, words("headline.trace"), reason=reason, needs=b.expected)
+    needs, has = (apart(sizes(n, unit), v.margin_bytes).of(n) for n in (b.expected, v.usable_bytes))
     return Headline(
-        verdict=words(VERDICTS[mark]),
-        figures=words("figures.no", needs=needs, has=has),
-        mark=mark,
-        margin=_margin(report, words, scale),
+        verdict=words(VERDICTS[v.fits]),
+        figures=words(_figures(report), needs=needs, has=has),
+        mark=v.fits,
+        margin=_margin(report, words, unit),
         reason=reason,
         needs=b.expected,
         has=v.usable_bytes,
     )
+
+
+def _figures(report: "TraceReport") -> str:
+    """Which sentence has the two sizes: what a whole course needs, or what a part of one took."""
+    if not report.used:
+        return "figures.unused"
+    if not report.program.ended:
+        return "figures.so_far"
+    return "figures.no"
+
+
+def _reason(report: "TraceReport", words: Say) -> str:
+    """How it ended, where that is not the end of the script."""
+    program, last = report.program, report.refusal
+    told = []
+    if not report.used:
+        told.append(words("trace.unused"))
+    if program.ending == "out of memory":
+        at = program.place or (last.phase if last else program.script)
+        how = "trace.larger" if program.went_on else "trace.died"
+        told.append(words(how, place=at))
+    ending = program.went_on or program.ending
+    if not program.ended and ending != "out of memory":
+        at, error = program.place or program.script, program.error
+        if program.went_on:
+            error = ""
+        told.append(words(f"trace.{ENDINGS[ending]}", place=at, error=error or ending).strip())
+    return printable("; ".join(told))
+
+
+ENDINGS = {"exception": "crashed", "exit": "left", "interrupted": "interrupted"}
 
 
 def _about(words: Say, scale: SizeFormat, b: Bytes) -> str:
@@ -55,16 +82,18 @@ def _about(words: Say, scale: SizeFormat, b: Bytes) -> str:
     return words("size.range", size=scale.of(b.expected), low=ends[0], high=ends[1])
 
 
-def _margin(report: "TraceReport", words: Say, scale: SizeFormat) -> str:
+def _margin(report: "TraceReport", words: Say, unit: str | None) -> str:
+    """What is left, or lacking; "" where a part of the course alone is known."""
     v = report.verdict
-    if v is None or report.program.ending == DIED:  # what it would have needed is not known
+    if v is None or not report.used or not report.program.ended:
         return ""
     key = "margin.spare" if v.margin_bytes >= 0 else "margin.short"
-    return words(key, size=apart(scale, v.margin_bytes).of(abs(v.margin_bytes)))
+    return words(key, size=sizes(abs(v.margin_bytes), unit).of(abs(v.margin_bytes)))
 
 
-def _bar(report: "TraceReport", words: Say, scale: SizeFormat) -> Bar:
+def _bar(report: "TraceReport", words: Say, unit: str | None) -> Bar:
     device = report.fullest
+    scale = sizes(device.driver.expected, unit)
     found = tuple(
         ShownSegment(key, name, nbytes, scale.bare(nbytes))
         for key, name, nbytes in _parts(device, words)
@@ -79,7 +108,7 @@ def _bar(report: "TraceReport", words: Say, scale: SizeFormat) -> Bar:
         low=device.driver.low,
         high=device.driver.high,
         label=words("bar.peak", phase=printable(device.allocated.phase)),
-        margin=_margin(report, words, scale),
+        margin=_margin(report, words, unit),
         legend=" · ".join(seen),
         words=words("bar.words", parts=listed),
     )

@@ -65,7 +65,7 @@ class Hidden:
             if rule.when == when:
                 sizes = [nbytes for nbytes in rule.nbytes(op) if nbytes]
                 if sizes:
-                    yield rule.what or f"aten.{name} (hidden)", sizes
+                    yield rule.what or f"within aten.{name}", sizes
 
     def kept(self, name: str, op: Op, device: int, *, engine: bool) -> Iterator[tuple[str, int]]:
         """Workspaces that a thread takes now and keeps: what, bytes. On a GPU the autograd engine

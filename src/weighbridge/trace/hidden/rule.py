@@ -41,7 +41,7 @@ class HiddenRule:
     ops: str  # names without overload, in aten, separated by spaces
     nbytes: Callable[[Op], Iterable[int]]
     source: str
-    what: str = ""  # its name on the tape; else that of the operation, "(hidden)"
+    what: str = ""  # its name on the tape; else "within" its operation
     when: When = "after"
     since: Version = (0, 0)
     until: Version = (99, 0)  # no longer in this one

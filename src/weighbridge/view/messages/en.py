@@ -15,6 +15,8 @@ TABLE = {
     "figures.yes": "about {needs} of {has} ({low} to {high})",
     "figures.yes.exact": "about {needs} of {has}",
     "figures.no": "needs about {needs}; the card has {has}",
+    "figures.so_far": "took about {needs} until then; the card has {has}",
+    "figures.unused": "took nothing; the card has {has}",
     "figures.no.each": "needs about {needs}; each of the {count} has {has}",
     "figures.unknown": "needs {low}-{high}, the card has {has}",
     "figures.host": "needs about {needs} of host memory; the machine has {has}",
@@ -177,7 +179,12 @@ TABLE = {
     "train.kept": "Kept for backward: {size} of one micro-batch",
     # trace
     "trace.title": "{program} on a simulated {card}",
-    "trace.died": "it ran out of memory: what it would have needed after that is not known",
+    "trace.died": "out of memory at {place}: what it would have needed after that is not known",
+    "trace.larger": "out of memory at {place}; from there it ran as if the card were larger",
+    "trace.crashed": "it crashed at {place} ({error}): what comes after that is not known",
+    "trace.left": "it left at {place} with an exit code: what would come after that is not known",
+    "trace.interrupted": "it was interrupted at {place}: what comes after that is not known",
+    "trace.unused": "the script put nothing on the card: it has to run on cuda",
     "headline.trace": "on the card (as nvidia-smi shows it)",
     # changes
     "changes.fit": "What would make it fit:",

@@ -15,6 +15,8 @@ TABLE = {
     "figures.yes": "约 {needs},可用 {has}({low} 到 {high})",
     "figures.yes.exact": "约 {needs},可用 {has}",
     "figures.no": "约需 {needs},可用只有 {has}",
+    "figures.so_far": "到此为止约用 {needs};该卡有 {has}",
+    "figures.unused": "没有用到显存;该卡有 {has}",
     "figures.no.each": "约需 {needs},{count} 张卡每张可用只有 {has}",
     "figures.unknown": "需要 {low}-{high},可用 {has}",
     "figures.host": "约需内存 {needs},机器有 {has}",
@@ -174,7 +176,12 @@ TABLE = {
     "train.kept": "为反向保留:每个微批次 {size}",
     # trace
     "trace.title": "{program},模拟的 {card}",
-    "trace.died": "显存用尽:之后还需要多少未知",
+    "trace.died": "在 {place} 显存用尽:之后还需要多少未知",
+    "trace.larger": "在 {place} 显存用尽;此后按更大的显存继续运行",
+    "trace.crashed": "在 {place} 出错({error}):之后的部分未知",
+    "trace.left": "在 {place} 以错误码退出:之后的部分未知",
+    "trace.interrupted": "在 {place} 被中断:之后的部分未知",
+    "trace.unused": "脚本没有在卡上分配任何东西:没有张量移到 cuda",
     "headline.trace": "显存占用(nvidia-smi 口径)",
     # changes
     "changes.fit": "这样改就放得下:",
