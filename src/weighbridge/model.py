@@ -170,6 +170,10 @@ def _part(part: StoredModel, code: str | None, *, base_model: bool) -> tuple[Mod
     _check_size(plan, part)
     stored, unloaded = ((), ()) if files is None else files[:2]
     notes += _mismatch(plan, unloaded)
+    if part.library == "gguf":
+        from weighbridge.arch import gguf_agreement  # rules, which a config does without
+
+        notes += gguf_agreement.check((part.config or {})["gguf"], part.tensors)
     found = ModelPart(
         name=part.name,
         library=part.library,

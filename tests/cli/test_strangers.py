@@ -175,7 +175,7 @@ def test_block_numbers_that_no_model_has(tmp_path, number):
     path = gguf(tmp_path, {}, names, arch="clip")
     begin = time.process_time()
     if number == "30000000":
-        assert "block 30,000,000; a model has at most" in refusal("infer", path, engine="llama.cpp")
+        assert "block 30,000,000" in refusal("infer", path, engine="llama.cpp")
     else:  # a name that is no block's
         assert weighbridge.load(str(path)).model.parameters == 32 * 100 + 32 * 32
     assert time.process_time() - begin < MOST_SECONDS

@@ -4,6 +4,7 @@ import os
 
 import pytest
 
+import weighbridge
 from tests.engines.answers import named
 from tests.formats.build_gguf import Writer
 from weighbridge.dtypes import GGML
@@ -11,6 +12,7 @@ from weighbridge.engines.llama_cpp.infer import infer
 from weighbridge.engines.llama_cpp.networks import network
 from weighbridge.engines.subject import subject
 from weighbridge.engines.table import engine, version
+from weighbridge.errors import BadFileError
 from weighbridge.gather import GatherOptions, gather
 from weighbridge.model import resolve
 from weighbridge.workload import Infer
@@ -117,3 +119,30 @@ def test_one_answer(pair, w):
     ]
     assert sizes[0] == sizes[1]
     assert answers[0].devices[0].phases[0].components[0].basis == "read"
+
+
+def test_a_layer_shares_with_one_that_stores(tmp_path):
+    """Four of one were a recursion without an end."""
+    w = Writer()
+    w.key("general.architecture", w.value("str", "gemma3n"))
+    facts = {"block_count": 1, "embedding_length": 32, "attention.head_count": 4}
+    for key, value in {**facts, "attention.shared_kv_layers": 4}.items():
+        w.key(f"gemma3n.{key}", w.value("u32", value))
+    w.tensor("token_embd.weight", [32, 100])
+    path = tmp_path / "model.gguf"
+    path.write_bytes(w.file())
+    with pytest.raises(BadFileError, match=r"shared_kv_layers is 4 of 1 layers"):
+        weighbridge.infer(path, engine="llama.cpp")
+
+
+def test_an_embedding_without_sizes(tmp_path):
+    w = Writer()
+    w.key("general.architecture", w.value("str", "of-next-year"))
+    facts = {"block_count": 1, "embedding_length": 32, "attention.head_count": 4}
+    for key, value in facts.items():
+        w.key(f"of-next-year.{key}", w.value("u32", value))
+    w.tensor("token_embd.weight", []).tensor("blk.0.attn_q.weight", [32, 32])
+    path = tmp_path / "model.gguf"
+    path.write_bytes(w.file())
+    told = weighbridge.infer(path, engine="llama.cpp").warnings
+    assert any("asks for 32 in token_embd.weight, which has 1" in one for one in told)

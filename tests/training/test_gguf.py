@@ -10,7 +10,7 @@ from weighbridge.dtypes import GGML
 from weighbridge.engines.llama_cpp.networks import network
 from weighbridge.engines.subject import subject
 from weighbridge.engines.table import engine, version
-from weighbridge.errors import UnsupportedError, UsageError
+from weighbridge.errors import BadFileError, UnsupportedError, UsageError
 from weighbridge.gather import gather_config
 from weighbridge.model import resolve
 from weighbridge.workload import Infer
@@ -125,11 +125,16 @@ def test_what_has_no_class_is_refused_in_a_line(tmp_path):
     assert "\n" not in str(raised.value)
 
 
-@pytest.mark.parametrize("lacking", ["feed_forward_length", "attention.head_count_kv"])
-def test_a_class_with_other_parameters_than_the_file_is_none(tmp_path, lacking):
-    """Without its heads of keys a llama has as many as of queries."""
-    path = written(tmp_path / "model.gguf", "llama", without=(lacking,))
+def test_a_class_with_other_parameters_than_the_file_is_none(tmp_path):
+    path = written(tmp_path / "model.gguf", "llama", without=("feed_forward_length",))
     with pytest.raises(UnsupportedError, match="original repository"):
+        weighbridge.train(path)
+
+
+def test_a_file_without_its_heads_of_keys_is_of_two_models(tmp_path):
+    """Without them a llama has as many as of queries, and its tensors have fewer."""
+    path = written(tmp_path / "model.gguf", "llama", without=("attention.head_count_kv",))
+    with pytest.raises(BadFileError, match=r"blk.0.attn_k.weight, which has 64"):
         weighbridge.train(path)
 
 

@@ -153,7 +153,13 @@ def layers_of_gguf(metadata: Mapping[str, Value]) -> tuple[Layer, ...]:
     if k.num("wkv.head_size", default=0):
         return (Layer(mixers=(rwkv(k),)),) * count
     found = _layers(k, count)
-    stored = count - k.num("attention.shared_kv_layers", default=0)
+    shared = k.num("attention.shared_kv_layers", default=0)
+    if shared and shared >= count:
+        raise k.error(
+            "attention.shared_kv_layers",
+            f"is {shared:,} of {count:,} layers: none is left to share from",
+        )
+    stored = count - shared
     return sharing(found, stored) if stored < count else found
 
 

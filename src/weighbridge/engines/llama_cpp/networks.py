@@ -26,7 +26,7 @@ def network(s: Subject) -> Network:
     embedding = found.get("token_embd.weight")
     net = Network(
         arch=architecture(s),
-        hidden=embedding.ne[0] if embedding else s.body.hidden,
+        hidden=embedding.ne[0] if embedding and embedding.ne else s.body.hidden,
         layers=padded(s.layers, found),
         weights=found,
         longest=s.longest or 0,

@@ -1,0 +1,305 @@
+"""Whether the metadata of a GGUF file and its tensors tell of one model.
+
+llama.cpp makes the shape of every tensor from the metadata, and loads no file in which one has
+another shape, is missing, or is left over: nothing ever ran whose size could be told from the
+metadata of such a file. So it is refused, by the key and the tensor that disagree. Of an
+architecture that is in none of our tables it is said only, and so is what llama.cpp does not
+compare: the answer is then the tensors'.
+
+    embedding_length      the width of token_embd, output and output_norm
+    block_count           the blocks that there are; blocks that guess tokens may be left out
+    head_count(_kv)       times key_length, value_length: rows of attn_q, attn_k, attn_v, attn_qkv
+    feed_forward_length   what ffn_down reads, and what ffn_up gives (twice that with gates)
+    expert_count          matrices of each ffn_..._exps, and rows of ffn_gate_inp
+
+Source: llama-cpp-python 0.3.25, vendor/llama.cpp/src: models/*.cpp (load_arch_tensors),
+llama-model.cpp (load_hparams, create_tensor_qkv), llama-model-loader.cpp (check_tensor_dims,
+done_getting_tensors).
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+from weighbridge.arch.cache_layers.gguf import DELTA, MAX_LAYERS, Keys, layers_of_gguf
+from weighbridge.arch.mixers import Attention, Latent, Layer, Mixer
+from weighbridge.arch.table import column
+from weighbridge.errors import BadFileError, UnsupportedError
+from weighbridge.formats.gguf import Array
+from weighbridge.tensors import CheckpointTensor
+
+# Architectures whose rotary positions must be of the whole head (llama-model.cpp, "invalid n_rot")
+WHOLE_ROTATION = frozenset(("llama", "deci", "falcon", "llama-embed"))
+HALVED, OWN_WIDTH = "qwen", "arctic"  # feed-forwards of half the length, and of the model's width
+EXPERTS = "_exps"  # in names of matrices that are stacked
+# Names of those whose second dimension is the model's width: all that read it
+READS_WIDTH = ("attn_q", "attn_k", "attn_v", "attn_qkv", "ffn_up", "ffn_gate")
+
+MOST_SCALED = 1 << 16  # times; what is published scales by at most 160
+
+Shapes = Mapping[str, tuple[int, ...]]
+Rows = tuple[tuple[str, ...], int, tuple[int, ...]]  # keys, the dimension, the sizes it may have
+
+
+class Wanted(NamedTuple):
+    """What a key asks of a tensor: the size of one of its dimensions, in ggml's order."""
+
+    keys: str
+    tensor: str
+    dimension: int
+    sizes: tuple[int, ...]  # any of these
+
+
+def check(metadata: Mapping[str, Any], tensors: Iterable[CheckpointTensor]) -> list[str]:
+    """What is to be said of the file. Raises BadFileError where llama.cpp loads no such file."""
+    if not isinstance(metadata.get("general.architecture"), str):
+        return []
+    k, shapes = Keys(metadata), {t.name: tuple(reversed(t.shape)) for t in tensors}
+    found = list(_disagreements(k, shapes))
+    if not found:
+        return list(_said(k, shapes))
+    more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+    told = f"GGUF: metadata and tensors are of two models: {found[0]}{more}"
+    if not _known(k.arch):
+        return [f"{told}; {k.arch!r} is not in our tables, and the metadata was believed"]
+    raise BadFileError(f"{told}; llama.cpp loads no such file: convert it again")
+
+
+def _known(arch: str) -> bool:
+    return arch in column("family") or arch in column("llama_cpp").values()
+
+
+def _disagreements(k: Keys, shapes: Shapes) -> Iterator[str]:
+    """Each kind once, however many layers have it."""
+    yield from _blocks(k, shapes)
+    yield from _heads(k)
+    told = set[tuple[str, str]]()
+    for wanted in _wanted(k, shapes):
+        have = _size(shapes[wanted.tensor], wanted.dimension)
+        kind = wanted.keys, wanted.tensor.rpartition(".")[0].rpartition(".")[2]
+        if have not in wanted.sizes and kind not in told:
+            told.add(kind)
+            asked = " or ".join(f"{size:,}" for size in dict.fromkeys(wanted.sizes))
+            yield f"{wanted.keys} asks for {asked} in {wanted.tensor}, which has {have:,}"
+
+
+def _size(shape: tuple[int, ...], dimension: int) -> int:
+    """ggml's tensors have four sizes; those that a file lacks are 1."""
+    return shape[dimension] if dimension < len(shape) else 1
+
+
+# Blocks
+
+
+def _blocks(k: Keys, shapes: Shapes) -> Iterator[str]:
+    if k.get("block_count") is None:
+        return
+    count, guessing = k.num("block_count"), k.num("nextn_predict_layers", default=0)
+    numbers = {n for name in shapes if (n := _block(name)) is not None}
+    beyond = sorted(n for n in numbers if n >= count)
+    if beyond:
+        yield f"{k.arch}.block_count is {count:,}, and there are tensors of block {beyond[0]:,}"
+    lacking = (i for i in range(min(count - guessing, MAX_LAYERS)) if i not in numbers)
+    first = next((i for i in lacking if not _empty(k, i, count)), None)
+    if numbers and first is not None:
+        yield f"{k.arch}.block_count is {count:,}, and there are no tensors of block {first:,}"
+
+
+def _block(name: str) -> int | None:
+    kind, _, rest = name.partition(".")
+    number = rest.partition(".")[0]
+    return int(number) if kind == "blk" and number.isdecimal() and len(number) < 10 else None
+
+
+def _empty(k: Keys, layer: int, count: int) -> bool:
+    """Whether the search that made the model left a layer out (models/deci.cpp)."""
+    names = "attention.head_count", "feed_forward_length"
+    return all(
+        isinstance(k.get(name), Array) and k.each(name, count, 0)[layer] == 0 for name in names
+    )
+
+
+# Heads
+
+
+def _heads(k: Keys) -> Iterator[str]:
+    """Queries of a graph are spread over the keys' heads: ggml asserts whole numbers of them."""
+    with suppress(BadFileError):  # what a number cannot be is said where it is read
+        count = k.num("block_count", default=0)
+        heads = k.each("attention.head_count", min(count, MAX_LAYERS), 0)
+        kv = k.each("attention.head_count_kv", min(count, MAX_LAYERS), 0)
+        odd = next(((h, n) for h, n in zip(heads, kv, strict=True) if n and h % n), None)
+        if odd:
+            yield (
+                f"{k.arch}.attention.head_count {odd[0]:,} is no multiple of its "
+                f"head_count_kv {odd[1]:,}"
+            )
+        yield from _rotated(k, max(heads, default=0))
+
+
+def _rotated(k: Keys, heads: int) -> Iterator[str]:
+    rotary = k.num("rope.dimension_count", default=0)
+    if not heads or not rotary or k.arch not in WHOLE_ROTATION:
+        return
+    width = k.num("attention.key_length", default=k.num("embedding_length", default=0) // heads)
+    if width and rotary != width:
+        yield f"{k.arch}.rope.dimension_count is {rotary:,}, and heads have {width:,}"
+
+
+# Shapes
+
+
+def _wanted(k: Keys, shapes: Shapes) -> Iterator[Wanted]:
+    yield from _whole(k, shapes)
+    width, layers = _asked(k, "embedding_length"), _remembered(k)
+    for name in shapes:
+        layer = _block(name)
+        if layer is None or not name.endswith(".weight"):
+            continue
+        role = name.split(".", 2)[2].removesuffix(".weight")
+        if width and role in READS_WIDTH:
+            yield Wanted(f"{k.arch}.embedding_length", name, 0, (width,))
+        yield from _fed(k, name, role, layer)
+        for m in layers[layer].mixers if layer < len(layers) else ():
+            yield from _mixed(k, m, name, role)
+
+
+def _whole(k: Keys, shapes: Shapes) -> Iterator[Wanted]:
+    """What is asked of tensors that are no block's."""
+    width, tokens = _asked(k, "embedding_length"), k.metadata.get("tokenizer.ggml.tokens")
+    for name in ("token_embd.weight", "output.weight", "output_norm.weight"):
+        if width and name in shapes:
+            yield Wanted(f"{k.arch}.embedding_length", name, 0, (width,))
+    name = "token_embd.weight"
+    if isinstance(tokens, Array) and name in shapes and _size(shapes[name], 1) < tokens.length:
+        yield Wanted("tokenizer.ggml.tokens", name, 1, (tokens.length,))
+
+
+def _asked(k: Keys, name: str) -> int:
+    """A size where it is given and a number; else 0: nothing can disagree with it."""
+    with suppress(BadFileError):
+        return k.num(name, default=0)
+    return 0
+
+
+def _remembered(k: Keys) -> tuple[Layer, ...]:
+    """Nothing where the metadata do not say: whoever needs them says what is missing."""
+    if k.get("attention.head_count") is None:
+        return ()
+    with suppress(BadFileError, UnsupportedError):
+        return layers_of_gguf(k.metadata)
+    return ()
+
+
+def _fed(k: Keys, name: str, role: str, layer: int) -> Iterator[Wanted]:
+    """Of rows that are gates and products at once there are twice as many."""
+    count, own = _asked(k, "expert_count"), _length(k, "feed_forward_length", layer)
+    if count and (role.endswith(EXPERTS) or role == "ffn_gate_inp"):
+        dimension = 2 if role.endswith(EXPERTS) else 1
+        yield Wanted(f"{k.arch}.expert_count", name, dimension, (count,))
+    if not own or k.arch == OWN_WIDTH:
+        return
+    if role == "ffn_down_exps":
+        each, used = _length(k, "expert_feed_forward_length", layer), _asked(k, "expert_used_count")
+        # models/qwen2moe.cpp: n_ff / n_expert_used where the experts' own length is not given
+        sizes = (each, own) if each else (own, own // max(1, used))
+        yield Wanted(f"{k.arch}.expert_feed_forward_length", name, 0, sizes)
+    own = own // 2 if k.arch == HALVED else own
+    if role == "ffn_down":
+        yield Wanted(f"{k.arch}.feed_forward_length", name, 0, (own,))
+    if role == "ffn_up":
+        yield Wanted(f"{k.arch}.feed_forward_length", name, 1, (own, 2 * own))
+
+
+def _length(k: Keys, name: str, layer: int) -> int:
+    with suppress(BadFileError):
+        value = k.get(name)
+        return k.each(name, layer + 1, 0)[layer] if isinstance(value, Array) else _asked(k, name)
+    return 0
+
+
+def _mixed(k: Keys, m: Mixer, name: str, role: str) -> Iterator[Wanted]:
+    asked: Mapping[str, Rows] = {}
+    if isinstance(m, Attention):
+        asked = _attends(k, m)
+    elif isinstance(m, Latent):
+        asked = _latent(m)
+    if role in asked:
+        keys, dimension, sizes = asked[role]
+        named = " x ".join((f"{k.arch}.attention.{keys[0]}", *keys[1:]))
+        yield Wanted(named, name, dimension, sizes)
+
+
+def _attends(k: Keys, m: Attention) -> Mapping[str, Rows]:
+    """Layers whose windows are in no table have their own head size, where a file names one."""
+    keys = _dims(k, "attention.key_length_swa", m.key_dim)
+    values = _dims(k, "attention.value_length_swa", m.value_dim)
+    gates = (1, 2) if k.arch in DELTA else (1,)  # beside the queries: models/qwen3next.cpp
+    all_three = [(m.heads + m.kv_heads) * a + m.kv_heads * b for a in keys for b in values]
+    return {
+        "attn_q": (
+            ("head_count", "key_length"),
+            1,
+            tuple(m.heads * dim * n for dim in keys for n in gates),
+        ),
+        "attn_k": (("head_count_kv", "key_length"), 1, tuple(m.kv_heads * dim for dim in keys)),
+        "attn_v": (("head_count_kv", "value_length"), 1, tuple(m.kv_heads * d for d in values)),
+        "attn_output": (("head_count", "value_length"), 0, tuple(m.heads * d for d in values)),
+        "attn_qkv": (("head_count", "head_count_kv", "key_length"), 1, tuple(all_three)),
+    }
+
+
+def _dims(k: Keys, name: str, own: int) -> tuple[int, ...]:
+    near = _asked(k, name)
+    return (own, near) if near and near != own else (own,)
+
+
+def _latent(m: Latent) -> Mapping[str, Rows]:
+    queries: Rows = ("head_count", "key_length_mla"), 1, (m.heads * (m.nope + m.rotary),)
+    return {
+        "attn_kv_a_mqa": (("kv_lora_rank", "rope.dimension_count"), 1, (m.rank + m.rotary,)),
+        "attn_q": queries,
+        "attn_q_b": queries,
+        "attn_output": (("head_count", "value_length_mla"), 0, (m.heads * m.value_dim,)),
+    }
+
+
+# What is only said
+
+
+def _said(k: Keys, shapes: Shapes) -> Iterator[str]:
+    if k.get("context_length") == 0:
+        yield (
+            f"GGUF: {k.arch}.context_length is 0: what it was trained for is not known, and "
+            "llama.cpp starts with -c alone"
+        )
+    rows = _size(shapes.get("token_embd.weight", ()), 1)
+    tokens = k.metadata.get("tokenizer.ggml.tokens")
+    told = (
+        (f"{k.arch}.vocab_size", _asked(k, "vocab_size")),
+        ("tokenizer.ggml.tokens", tokens.length if isinstance(tokens, Array) else 0),
+    )
+    for name, count in told if "token_embd.weight" in shapes else ():
+        if count and count != rows:
+            yield (
+                f"GGUF: {name} has {count:,} tokens, and token_embd.weight {rows:,} rows: the "
+                "tensor was believed"
+            )
+    yield from _stretched(k)
+
+
+def _stretched(k: Keys) -> Iterator[str]:
+    """What scaled positions reach; llama.cpp takes the length as it stands."""
+    original, factor = (
+        k.get(f"rope.scaling.{name}") for name in ("original_context_length", "factor")
+    )
+    length = k.get("context_length")
+    if not isinstance(length, int) or not isinstance(factor, int | float):
+        return
+    if not 0 < factor <= MOST_SCALED:
+        yield f"GGUF: {k.arch}.rope.scaling.factor is {factor:g}, which no positions are scaled by"
+    elif isinstance(original, int) and 0 < original * factor < length:
+        yield (
+            f"GGUF: {k.arch}.context_length is {length:,}, and scaled positions reach "
+            f"{original:,} x {factor:g} = {int(original * factor):,}: the length was believed"
+        )
