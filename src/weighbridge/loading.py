@@ -18,6 +18,7 @@ from weighbridge.arch.blueprint import Blueprint, Buffer, Param
 from weighbridge.arch.roles import expert, kind_of
 from weighbridge.errors import BadFileError
 from weighbridge.inventory import StoredModel
+from weighbridge.quantization.agreement import integers
 from weighbridge.quantization.packed import Logical, flat, logical
 from weighbridge.tensors import EXPERTS, CheckpointTensor, Counted, counted, one_by_one
 
@@ -77,6 +78,7 @@ def split(plan: Blueprint, part: StoredModel, notes: list[str]) -> LoadSplit:
     owners = {name: key(param.name) for param in found.params for name in param.stored}
     own_inside = [(owners.get(t.name) or key(t.name)) in loaded for t in one.first]
     inside = [own_inside[at] for at in one.stands]
+    notes += integers(p for p in found.params if key(p.name) in loaded)
     return LoadSplit(
         tuple(compress(part.tensors, inside)),
         tuple(compress(part.tensors, map(not_, inside))),

@@ -24,6 +24,7 @@ from weighbridge.arch.possible import contradictions, doubts, impossible
 from weighbridge.errors import BadFileError, UnsupportedError
 from weighbridge.inventory import Inventory, StoredModel
 from weighbridge.kept import kept
+from weighbridge.quantization.agreement import told, undeclared, unpacked
 from weighbridge.reference import Reference
 from weighbridge.tensors import CheckpointTensor, Counted, counted
 from weighbridge.wording import UNLISTED, shown
@@ -158,6 +159,7 @@ def resolve(inventory: Inventory, *, base_model: bool = False) -> Model:
 
 def _part(part: StoredModel, code: str | None, *, base_model: bool) -> tuple[ModelPart, list[str]]:
     notes: list[str] = []
+    part = replace(part, quantization=_declared(part, notes))
     kind = (part.config or {}).get("model_type")
     if not isinstance(kind, str | None):
         raise BadFileError(f"{part.where}: model_type must be text, not {shown(kind)}")
@@ -186,6 +188,18 @@ def _part(part: StoredModel, code: str | None, *, base_model: bool) -> tuple[Mod
     if files is not None and files.counted is not None:
         kept(found, COUNTED, lambda: files.counted)
     return found, [f"{part.name}: {note}" if part.name else note for note in notes]
+
+
+def _declared(part: StoredModel, notes: list[str]) -> Mapping[str, Any] | None:
+    """The format of the checkpoint, as far as its files agree with the config."""
+    if part.quantization is None:
+        if part.config is not None and part.library == "transformers":
+            notes += undeclared(part.tensors)
+        return None
+    if not unpacked(part.tensors):
+        return part.quantization
+    notes.append(told(part.quantization))
+    return None
 
 
 def _check_size(plan: Blueprint, part: StoredModel) -> None:

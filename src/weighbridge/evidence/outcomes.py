@@ -38,7 +38,13 @@ FILE = "outcomes.jsonl"
 OUTCOMES = ("runs", "out of memory")
 STRENGTHS = ("measured", "stated", "reported")  # by a source, its maintainers, a user
 EXPECTED: Mapping[str, Answer] = {"runs": "yes", "out of memory": "no"}
-OVER_TRANSFORMERS = ("transformers", "trl", "axolotl", "torchtune", "litgpt")  # steps that we follow
+OVER_TRANSFORMERS = (
+    "transformers",
+    "trl",
+    "axolotl",
+    "torchtune",
+    "litgpt",
+)  # steps that we follow
 FRAMEWORKS = {"transformers": "trainer"}
 # Why a case is not answered: the closed list, in the words of the answer
 REASONS = (

@@ -23,6 +23,7 @@ from typing import Any
 
 from weighbridge.dtypes import BFLOAT16, FLOAT16, DType
 from weighbridge.errors import BadFileError, UnsupportedError, UsageError
+from weighbridge.quantization.fp8 import block_name
 from weighbridge.quantization.scheme import LoaderFacts, Pack, Scheme, module
 from weighbridge.quantization.schemes import scheme
 from weighbridge.wording import shown
@@ -75,7 +76,38 @@ def fallback_dtype(raw: Raw) -> DType:
     return FLOAT16 if raw.get("quant_method") in ("gptq", "awq") else BFLOAT16
 
 
+def _wrong(key: str, value: object, what: str) -> BadFileError:
+    return BadFileError(f"config.json: quantization_config: {key} is {shown(value)}: {what}")
+
+
+def _number(raw: Raw, *keys: str, default: int) -> int:
+    """The first of `keys` that is set, as a number that is no zero; a null is as good as none."""
+    key = next((key for key in keys if raw.get(key) is not None), None)
+    if key is None:
+        return default
+    value = raw[key]
+    if type(value) is not int or value == 0:
+        raise _wrong(key, value, "no checkpoint has that")
+    return value
+
+
+def _block(raw: Raw, key: str) -> str:
+    """The name of FP8 with one scale for each block of a matrix, [rows, columns] as `key` says."""
+    size = raw[key]
+    both = size.split("x") if isinstance(size, str) else size  # older files: "128x128"
+    pair = both if isinstance(both, list | tuple) else ()
+    both = [int(n) if isinstance(n, str) and n.isdecimal() else n for n in pair]
+    if len(both) != 2 or not all(type(n) is int and 0 < n < MOST_OF_BLOCK for n in both):
+        raise _wrong(key, size, f"it must be two numbers of 1 to {MOST_OF_BLOCK - 1:,}")
+    return block_name(*both)
+
+
+MOST_OF_BLOCK = 100_000
+
+
 def _bitsandbytes(raw: Raw) -> str:
+    if raw.get("load_in_8bit") and raw.get("load_in_4bit"):  # transformers refuses it likewise
+        raise _wrong("load_in_4bit", True, "and so is load_in_8bit; only one of them can be")
     if raw.get("load_in_8bit"):
         return "bnb-int8"
     kind = str(raw.get("bnb_4bit_quant_type") or "fp4")
@@ -84,15 +116,16 @@ def _bitsandbytes(raw: Raw) -> str:
 
 def _grouped(family: str) -> Callable[[Raw], str]:
     def name(raw: Raw) -> str:
-        bits = raw.get("bits") or raw.get("w_bit") or 4
-        group = raw.get("group_size") or raw.get("q_group_size") or 128
+        bits = _number(raw, "bits", "w_bit", default=4)
+        group = _number(raw, "group_size", "q_group_size", default=128)
         return f"{family}-{bits}bit-g{group}"
 
     return name
 
 
 def _fp8(raw: Raw) -> str:
-    return "fp8-block" if raw.get("weight_block_size") else "fp8-tensor"
+    named = raw.get("weight_block_size") is not None
+    return _block(raw, "weight_block_size") if named else "fp8-tensor"
 
 
 def _compressed(raw: Raw) -> str:
@@ -105,8 +138,10 @@ def _compressed(raw: Raw) -> str:
         return "mxfp4" if group == 32 else "nvfp4"
     if kind == "float" and group == 32:
         return "mxfp8"
+    if kind == "float" and strategy == "block":
+        return _block(weights, "block_structure") if weights.get("block_structure") else "fp8-block"
     if kind == "float":
-        return {"block": "fp8-block", "channel": "fp8-dynamic"}.get(str(strategy), "fp8-tensor")
+        return "fp8-dynamic" if strategy == "channel" else "fp8-tensor"
     if first.get("input_activations"):
         return "w8a8-int8"
     return f"w{bits}a16-g{group}" if isinstance(group, int) and group > 0 else f"w{bits}a16"

@@ -4,6 +4,7 @@
     fp8-static   ... and input_scale float32 [1]       8
     fp8-dynamic  weight_scale float32 [out, 1]         8 + 32/in    (FP8_DYNAMIC, w8a8-fp8)
     fp8-block    weight_scale_inv float32 [ceil(out/128), ceil(in/128)]   8 + 32/16384
+    fp8-block-AxB                          [ceil(out/A), ceil(in/B)]      8 + 32/(A B)
 
 Source: transformers 5.23 integrations/finegrained_fp8.py (FP8Linear, FP8Experts);
 compressed-tensors 0.20 quantization/lifecycle/initialize.py:initialize_qparams. Files of
@@ -12,6 +13,7 @@ they run, is float32.
 """
 
 from collections.abc import Iterator
+from re import Match
 
 from weighbridge.arch.blueprint import Param
 from weighbridge.dtypes import FLOAT8, FLOAT32
@@ -46,10 +48,20 @@ def per_row(p: Param, m: Matrix) -> Iterator[PackedPiece]:
     yield PackedPiece(f"{p.name}_scale", FLOAT32, (*m.stack, m.outputs, 1))
 
 
-def per_block(p: Param, m: Matrix) -> Iterator[PackedPiece]:
-    scale = (*m.stack, ceil_div(m.outputs, BLOCK), ceil_div(m.inputs, BLOCK))
-    yield PackedPiece(p.name, FLOAT8, p.shape)
-    yield PackedPiece(f"{p.name}_scale_inv", FLOAT32, scale)
+def in_blocks(rows: int, columns: int) -> Pieces:
+    """Return the pieces of a matrix with one scale for each block of that size."""
+
+    def pieces(p: Param, m: Matrix) -> Iterator[PackedPiece]:
+        scale = (*m.stack, ceil_div(m.outputs, rows), ceil_div(m.inputs, columns))
+        yield PackedPiece(p.name, FLOAT8, p.shape)
+        yield PackedPiece(f"{p.name}_scale_inv", FLOAT32, scale)
+
+    return pieces
+
+
+def block_name(rows: int, columns: int) -> str:
+    """What the format with blocks of that size is called: plain where it is the usual one."""
+    return "fp8-block" if rows == columns == BLOCK else f"fp8-block-{rows}x{columns}"
 
 
 def _scheme(name: str, pieces: Pieces) -> Scheme:
@@ -72,6 +84,14 @@ SCHEMES: dict[str, Scheme] = {
         "fp8-static": static,
         "fp8-dynamic": per_row,
         "w8a8-fp8": per_row,
-        "fp8-block": per_block,
+        "fp8-block": in_blocks(BLOCK, BLOCK),
     }.items()
 }
+
+
+def _blocks(found: Match[str]) -> Scheme:
+    rows, columns = int(found["rows"]), int(found["columns"])
+    return _scheme(block_name(rows, columns), in_blocks(rows, columns))
+
+
+PATTERNS = {r"fp8-block-(?P<rows>[1-9]\d{0,4})x(?P<columns>[1-9]\d{0,4})": _blocks}

@@ -151,6 +151,7 @@ TABLE: dict[str, Scheme] = {
     **ggml.SCHEMES,
 }
 PATTERNS = {
+    **fp8.PATTERNS,
     **gptq_awq.PATTERNS,
     **compressed.PATTERNS,
     **hqq_quanto.PATTERNS,
