@@ -132,6 +132,7 @@ class EffectiveSettings(TypedDict, total=False):
     tensor_split: list[float] | None
     torch_version: str | None
     ubatch_size: int
+    use_reentrant: bool | None
     use_rslora: bool
 
 

@@ -2,6 +2,7 @@
 and FSDP2 of a small Llama, their peaks phase by phase; and checkpoints that keep some, or elsewhere."""
 
 import warnings
+from functools import partial
 from types import MethodType
 from unittest.mock import patch
 
@@ -18,6 +19,7 @@ from tests.torch import training_oracle
 from tests.torch.training_oracle import Asked, _Real, named, ours
 from tests.torch.training_oracle import real as plainly
 from weighbridge.trace import guard
+from weighbridge.training.sharding import choice
 
 pytestmark = [
     pytest.mark.skipif(bool(guard.why_not()), reason=guard.why_not()),
@@ -295,6 +297,62 @@ def test_flat_shards(mixed):
     there = real(flat(WIDE if mixed else None), precision=precision[0])
     here = mine("fsdp1", precision=precision[1])
     assert apart(there, here, close=0.05, skip=("load",)) == []
+
+
+DEEP = {**LLAMA, "num_hidden_layers": 8, "vocab_size": 512}
+
+
+class Checkpointed(torch.nn.Module):
+    """A layer under a reentrant checkpoint, as models called them up to transformers 4.51."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x, **given):
+        from torch.utils.checkpoint import checkpoint
+
+        return checkpoint(partial(self.layer, **given), x, use_reentrant=True)
+
+
+def frozen(*, around):
+    """FSDP1 around PEFT's model, with its own policy; reentrant checkpoints around its units, or in
+    them, as layers that checkpoint themselves have them."""
+
+    def wrap(model):
+        import peft
+        from torch.distributed.fsdp import FullyShardedDataParallel
+
+        asked = peft.LoraConfig(r=8, target_modules=["q_proj"])
+        made = peft.get_peft_model(model, asked, autocast_adapter_dtype=False)
+        made.enable_input_require_grads()
+        inner = made.get_base_model().model
+        if not around:
+            made.gradient_checkpointing_enable({"use_reentrant": True})
+        policy = peft.utils.other.fsdp_auto_wrap_policy(made)
+        sharded = FullyShardedDataParallel(
+            made, auto_wrap_policy=policy, device_id=torch.cuda.current_device()
+        )
+        if around:
+            inner.layers = torch.nn.ModuleList(map(Checkpointed, inner.layers))
+        return sharded
+
+    return wrap
+
+
+def test_frozen_units_hold_what_checkpoints_around_them_give(monkeypatch):
+    """The inputs of all layers, and their gradients, to the end of backward."""
+    usual = {"precision": "bf16", "config": DEEP, "seq_len": 1024}
+    again = {"checkpointing": True, "reentrant": True, "method": "lora", "lora_r": 8}
+    most = []
+    for around in (True, False):
+        monkeypatch.setattr(choice, "CHECKPOINTS_WITHIN", (99, 0) if around else (4, 53))
+        there = real(frozen(around=around), **usual)
+        here = mine("fsdp1", lora_targets=("q_proj",), **usual, **again)
+        assert apart(there, here, close=0.06, skip=("load",)) == []
+        most.append([max(m[2] for m in seen.moments if m[0] in STEP) for seen in (there, here)])
+    (there, here), less = most
+    assert here - less[1] == pytest.approx(there - less[0], rel=0.2)
 
 
 # Checkpoints of other kinds

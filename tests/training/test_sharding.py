@@ -74,6 +74,79 @@ def test_the_float32_gradients_of_a_part_are_there_at_the_step():
 KEPT = ("weights", "master_weights", "optimizer_states", "gradients", "temporaries")
 
 
+def growth(settings):
+    """Bytes by which a backward of a 7B is fuller with 1,024 tokens more a sequence."""
+    one, two = (weighbridge.train("llama-2-7b", seq_len=n, **settings) for n in (1024, 2048))
+    return most(two, *LIVE, phase="backward") - most(one, *LIVE, phase="backward")
+
+
+LIVE = ("activations", "temporaries", "gradients", "logits")
+OF_FROZEN = {"shard": "fsdp1", "method": "lora", "precision": "bf16", "checkpointing": "full"}
+OLDER = {"engine_version": "4.45", "torch_version": "2.4"}  # reentrant, around FSDP's units
+
+
+@pytest.mark.parametrize(
+    ("settings", "held"),
+    [
+        (OLDER, True),
+        ({**OLDER, "framework": "trl", "framework_version": "0.11"}, True),
+        ({**OLDER, "torch_version": "2.0"}, False),  # has no hooks on inputs
+        ({**OLDER, "use_reentrant": False}, False),
+        ({**OLDER, "engine_version": "4.57"}, False),  # layers checkpoint themselves
+        ({**OLDER, "method": "full"}, False),
+        ({**OLDER, "shard": "fsdp2"}, False),
+    ],
+)
+def test_gradients_of_inputs_stay_where_reentrant_checkpoints_are_around_frozen_units(
+    settings, held
+):
+    """Those of 32 layers but the last to be run; saved inputs are there at the fullest moment in any
+    case."""
+    usual = {"batch_size": 4, "data_parallel_size": RANKS, **OF_FROZEN, **settings}
+    held_here, free = (growth({**usual, **more}) for more in ({}, {"use_reentrant": False}))
+    more = held_here - free
+    gradients = 31 * 4 * 1024 * 4096 * 2
+    assert more == pytest.approx(gradients if held else 0, rel=0.1, abs=gradients * 0.05)
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"engine_version": "4.57"}, True),
+        ({"engine_version": "5.0"}, False),
+        ({"framework": "trl", "framework_version": "0.26", "engine_version": "4.57"}, True),
+        ({"framework": "trl", "framework_version": "0.27", "engine_version": "4.57"}, False),
+        ({"framework": "trl", "method": "lora", "shard": "zero3"}, True),
+        ({"framework": "trl", "method": "lora", "shard": "zero3", "use_reentrant": False}, True),
+        ({"framework": "trl", "shard": "zero3"}, False),
+        ({"framework": "trl", "method": "lora", "shard": "zero2"}, False),
+        (
+            {
+                "framework": "trl",
+                "framework_version": "0.27",
+                "method": "lora",
+                "shard": "zero3",
+            },
+            False,
+        ),
+        ({"framework": "axolotl"}, True),
+        ({"framework": "torchtune"}, None),
+        ({"checkpointing": "none"}, None),
+    ],
+)
+def test_which_checkpoints_are_reentrant(settings, expected):
+    report = weighbridge.train(CONFIG, **{"checkpointing": "full", **settings})
+    assert report.workload["use_reentrant"] is expected
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"checkpointing": "full", "framework": "torchtune"}, {"framework": "axolotl"}]
+)
+def test_what_no_checkpoint_reads_is_refused(settings):
+    with pytest.raises(UsageError, match="--use-reentrant"):
+        weighbridge.train(CONFIG, use_reentrant=True, **settings)
+
+
 @pytest.mark.parametrize("offload", ["optimizer", "params"])
 def test_what_zero_3_keeps_on_the_host(offload):
     """4 of master copy, 8 of states, 4 of gradients and 2 on their way; with parameters 2 more in

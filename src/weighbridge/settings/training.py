@@ -13,6 +13,7 @@ seq_len                                   count 1..2147483648  Tokens of a seque
 gradient_accumulation                     whole 1..1048576  Micro-batches of a step.
 eval_batch_size                           count 1..1048576  Evaluate with so many sequences on one device (the Trainer's own default is 8).
 checkpointing                             word none|full|selective|offload   What is computed again in backward. Default: none.
+use_reentrant                             flag              Checkpoints run a layer's backward in one of its own (gradient_checkpointing_kwargs). Default: the framework's; of transformers 4 true.
 loss                                      word standard|chunked|liger|trl|trl-chunked|unsloth   Kernel of the head and the loss.
 attention                                 word flash|efficient|cudnn|math|eager   Kernel of attention.
 compile                                   flag              Layers and loss run through torch.compile (torchtune, torchtitan).

@@ -91,6 +91,7 @@ def _settings(p: TrainingPlan) -> EffectiveSettings:
         "optim_args": list(p.optim_args),
         "gradient_accumulation": p.accumulation,
         "checkpointing": p.checkpointing,
+        "use_reentrant": p.reenters,
         "kbit_upcast": p.base.upcast,
         "loss": p.loss,
         "attention": p.attention,

@@ -91,6 +91,7 @@ class Framework:
     float8: bool = False  # accelerate converts linears to torchao's
     float_outputs: bool = False  # accelerate: under mixed precision logits are cast to float32
     upcast: str = "none"  # of what is not packed of a base in 4 or 8 bits (kbit.py)
+    reentrant: bool | None = None  # checkpoints; None: as transformers has it
     copies_logits: bool = False  # behind the forward all logits but the last are copied
     # what was other before a release, the newest first
     older: tuple[tuple[tuple[int, ...], Mapping[str, Any]], ...] = ()
@@ -109,7 +110,7 @@ TRL: tuple[tuple[tuple[int, ...], Mapping[str, Any]], ...] = (
     ((1, 15), {"loss": "trl-chunked"}),
     ((1, 7), {"loss": "standard"}),
     ((1, 6), {"copies_logits": True}),
-    ((0, 27), {"precisions": AS_STORED}),  # loaded in the dtype of its files
+    ((0, 27), {"precisions": AS_STORED, "reentrant": None}),  # loaded in the dtype of its files
     ((0, 26), {"precisions": ALL_WIDE, "upcast": "norms", "lowers_packed": False}),
     ((0, 25), {"upcast": "trl"}),
     ((0, 21), {"checkpointing": "none"}),
@@ -201,13 +202,16 @@ FRAMEWORKS: Mapping[str, Framework] = {
         float8=True,
         float_outputs=True,
         lowers_packed=True,
+        reentrant=False,
         older=TRL,
     ),
     "axolotl": Framework(
         name="axolotl",
         accelerate=True,
-        source="axolotl loaders/model.py (_configure_embedding_dtypes), utils/config (bf16: auto)",
+        source="axolotl loaders/model.py (_configure_embedding_dtypes), utils/config (bf16: auto; "
+        "normalize_config: use_reentrant)",
         precisions=AS_STORED,
+        reentrant=True,
         optimizer="adamw_torch_fused",
         outputs=False,
         float8=True,

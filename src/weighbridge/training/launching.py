@@ -223,6 +223,8 @@ def _arguments(run: TrainerRun) -> Iterator[str]:
     if t["eval_batch_size"]:
         yield f'eval_strategy="steps", per_device_eval_batch_size={t["eval_batch_size"]}'
     yield f"gradient_checkpointing={CHECKPOINTS[t['checkpointing']]}"
+    if run.asked.use_reentrant is not None:
+        yield f"gradient_checkpointing_kwargs={ {'use_reentrant': run.asked.use_reentrant}!r}"
     yield f"optim={json.dumps(t['optimizer'])}"
     yield f"bf16={t['precision'] == 'bf16-mixed'}"
     if t["precision"] == "fp16-mixed":

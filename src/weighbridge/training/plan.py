@@ -29,6 +29,7 @@ USUAL_OPTIMIZER = "adamw_torch"
 METHOD, BATCH, NO_EVALUATION, ACCUMULATION = "full", 1, 0, 1  # where the user names none
 RANK, ALPHA = 8, 8  # peft LoraConfig
 FUSES = (2025, 2, 24)  # torchtitan
+REENTERS_ZERO_3 = (0, 28)  # TRL
 TORCH = (2, 13)  # whose sources our rules were read from
 
 
@@ -67,7 +68,7 @@ class TrainingPlan:
     loss: str
     attention: str | None
     padded: bool
-    reentrant: bool  # checkpoints: the default of transformers 4
+    reentrant: bool  # checkpoints
     adapters: Adapters | None
     sharding: Sharding
     part: "Part | None"
@@ -85,6 +86,12 @@ class TrainingPlan:
     def major(self) -> int:
         """Version 4 or 5 of transformers."""
         return self.version[0]
+
+    @property
+    def reenters(self) -> bool | None:
+        """Whether checkpoints are reentrant; None where there are none of transformers'."""
+        usual = self.checkpointing == "full" and self.framework.loads == "transformers"
+        return self.reentrant if usual else None
 
     @property
     def computing(self) -> DType:
@@ -136,7 +143,7 @@ def plan(
         loss=_loss(w, made),
         attention=w.attention or _usual_attention(subject, made, version),
         padded=w.padded,
-        reentrant=version[0] < 5,
+        reentrant=_reentrant(w, made, shares, version),
         version=version,
         loads_once=w.cpu_ram_efficient_loading,
         adapters=_adapters(subject, w, made, chosen),
@@ -162,6 +169,7 @@ def _refuse(subject: Subject, w: Train, made: Framework, shares: Sharding) -> No
             f"--cpu-ram-efficient-loading: {made.name} reads weights by a loader of its own; leave "
             "it out"
         )
+    _refuse_reentry(w, made)
     form = subject.choice.scheme
     if w.bnb_4bit_quant_storage is not None and not kbit.four_bits(form):
         raise UsageError(
@@ -174,6 +182,18 @@ def _refuse(subject: Subject, w: Train, made: Framework, shares: Sharding) -> No
             f"--context-parallel-size {shares.context} does not divide the {subject.context:,} "
             "tokens of a sequence; change --seq-len"
         )
+
+
+def _refuse_reentry(w: Train, made: Framework) -> None:
+    if w.use_reentrant is None:
+        return
+    if made.loads != "transformers":
+        raise UsageError(
+            f"--use-reentrant is of transformers: {made.name} has checkpoints of its own; "
+            "leave it out"
+        )
+    if (w.checkpointing or made.checkpointing) != "full":
+        raise UsageError("--use-reentrant is of checkpoints: add --checkpointing full")
 
 
 def _refuse_card(w: Train, chosen: Precision, part: "Part | None") -> None:
@@ -256,6 +276,19 @@ def _usual_attention(subject: Subject, made: Framework, version: tuple[int, int]
     """The framework's attention; eager where the class had nothing else in that version."""
     eager = rules(version, subject.model_type).attention == "eager"
     return made.attention or ("eager" if eager else None)
+
+
+def _reentrant(w: Train, made: Framework, shares: Sharding, version: tuple[int, int]) -> bool:
+    """Whether checkpoints are reentrant: as asked, as the framework has it, or transformers (up to
+    4.57 they are: modeling_utils.py, gradient_checkpointing_enable). TRL lets nobody choose for
+    adapters under ZeRO-3 (sft_trainer.py)."""
+    adapted = (w.method or METHOD) != METHOD and shares.kind == "zero3"
+    release = numbers(w.framework_version) or REENTERS_ZERO_3
+    if adapted and made.name == "trl" and release >= REENTERS_ZERO_3:
+        return True
+    if w.use_reentrant is not None:
+        return w.use_reentrant
+    return version[0] < 5 if made.reentrant is None else made.reentrant
 
 
 def _images(w: Train) -> int:

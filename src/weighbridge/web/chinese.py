@@ -165,6 +165,7 @@ loss                              损失的实现              输出头和损�
 compile                           编译                    层和损失经过 torch.compile(torchtune、torchtitan)。
 optimizer_in_backward             反向时更新              梯度一有就更新参数(torchtune、LOMO)。
 padded                            有填充                  一批里的序列长度不同,因此需要掩码。
+use_reentrant                     可重入检查点            检查点在自己的一次反向里跑一层的反向(gradient_checkpointing_kwargs)。默认按框架;transformers 4 为是。
 kbit_upcast                       k-bit 权重转换          训练前把量化基座的哪些部分转成 float32。默认按框架。
 gptq_kernel                       GPTQ 计算核             用什么乘 GPTQ 的基座:torch 保留每个解包的矩阵(GPTQModel),triton 不保留(AutoGPTQ)。默认未知,按 torch 计算。
 bitsandbytes_version              bitsandbytes 版本       版本:0.43.1 及以前,4 位的线性层保留输入。默认:已知的最新版。

@@ -76,6 +76,7 @@ LABELS: Mapping[str, str] = {  # tab.setting, or setting
     "prefill_step_size": "Prompt tokens at once",
     "optim_args": "Optimizer arguments",
     "loss": "Loss kernel",
+    "use_reentrant": "Reentrant checkpoints",
     "kbit_upcast": "Upcast of k-bit weights",
     "gptq_kernel": "GPTQ kernel",
     "bnb_4bit_quant_storage": "4-bit storage",

@@ -32,6 +32,7 @@ class Train(Weighed):
     padded: bool = False  # sequences of unequal length in a batch
     # kernels
     checkpointing: str | None = None
+    use_reentrant: bool | None = None  # of checkpoints (gradient_checkpointing_kwargs)
     loss: str | None = None
     attention: str | None = None
     compile: bool = False

@@ -76,6 +76,18 @@ class Unshared(Around):
     """A process that shares nothing: no hook does anything."""
 
 
+def keeping(m: Machine, x: Tensor, kept: list[Tensor]) -> Tensor:
+    """Return `x` itself; it is in `kept` with its gradient when that is there."""
+    out = Computed(x.shape, x.dtype, x.storage)
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        kept.extend((saved[0], grads[0]))
+        return [grads[0]]
+
+    record(m, back, [x], [x.detach()], out)
+    return out
+
+
 def passing(m: Machine, x: Tensor, call: Callable[[], None]) -> Tensor:
     """`x` itself; `call` when its gradient is there."""
     out = Computed(x.shape, x.dtype, x.storage)

@@ -20,6 +20,9 @@ from weighbridge.training.sharding.ddp import Replicated
 
 CARVES = (2025, 7, 28)  # torchtitan
 LLAMA_3 = 128_256  # outputs
+# transformers modeling_layers.py (GradientCheckpointingLayer); llama and some more since 4.52
+CHECKPOINTS_WITHIN = (4, 53)
+HOOKS_ON_INPUTS = (2, 1)  # torch distributed/fsdp/_runtime_utils.py
 
 
 def surrounding(p: TrainingPlan) -> Around:
@@ -87,8 +90,15 @@ def _fsdp1(p: TrainingPlan) -> fsdp1.Fsdp1Options:
         reduce=_reduced(p),
         waits=_with_accelerate(p),
         widens=_with_accelerate(p) and p.autocast is not None,
+        holds=_checkpoints_around_units(p),
         offload=p.sharding.offload == "params",
     )
+
+
+def _checkpoints_around_units(p: TrainingPlan) -> bool:
+    """Whether checkpoints are reentrant and stand around FSDP's units. Later layers of transformers
+    checkpoint themselves, within their units."""
+    return p.reenters is True and p.version < CHECKPOINTS_WITHIN and p.torch >= HOOKS_ON_INPUTS
 
 
 def _with_accelerate(p: TrainingPlan) -> bool:

@@ -9,9 +9,13 @@ keeps a part.
                 adapters are units of their own (peft: fsdp_auto_wrap_policy), here one of a layer
     widened     under mixed precision accelerate casts the parts that are trained to float32
     waiting     micro-batches that do not reduce (no_sync) keep whole flat gradients
+    held        a frozen unit waits for the gradients of what it is given, by hooks that go at the
+                end of backward. Where a reentrant checkpoint runs the unit again, that is a leaf of
+                the checkpoint's: the layer's saved input, and its gradient, live as long
 
-Source: torch 2.13 distributed/fsdp/{_flat_param,_runtime_utils}.py; accelerate 1.15 accelerator.py
-(prepare_model).
+Source: torch 2.13 distributed/fsdp/{_flat_param,_runtime_utils}.py (for `held`
+_register_post_backward_reshard_only_hook, since 2.1), torch/autograd/graph.py
+(register_multi_grad_hook); accelerate 1.15 accelerator.py (prepare_model).
 """
 
 from collections.abc import Callable, Iterator
@@ -23,7 +27,7 @@ from weighbridge.autograd.machine import Machine
 from weighbridge.autograd.tensors import ELSEWHERE, Computed, LeafTensor, Tensor, TensorStorage
 from weighbridge.dtypes import FLOAT32, DType
 from weighbridge.training.modules import Module, below
-from weighbridge.training.sharding.around import Around, passing
+from weighbridge.training.sharding.around import Around, keeping, passing
 from weighbridge.training.sharding.numbers import share
 from weighbridge.units import power_of_two
 
@@ -44,6 +48,7 @@ class Fsdp1Options:
     reshard: bool = True  # FULL_SHARD; else SHARD_GRAD_OP
     waits: bool = False
     widens: bool = False
+    holds: bool = False  # what frozen units are given, and its gradients
     offload: bool = False
 
 
@@ -64,6 +69,10 @@ class Fsdp1Unit:
     def numel(self) -> int:
         return sum(p.numel for p in self.params)
 
+    @property
+    def frozen(self) -> bool:
+        return self.part is not None and not self.part.trainable
+
 
 @final
 class FlatShard(Around):
@@ -78,6 +87,7 @@ class FlatShard(Around):
         self._dtypes: dict[str, DType] = {}
         self._adapters: set[str] = set()
         self._order: list[Fsdp1Unit] = []
+        self._held: list[Tensor] = []
         self._reduces = True
 
     @property
@@ -143,6 +153,8 @@ class FlatShard(Around):
         self._gather(m, unit)
         unit.at = len(self._order)
         self._order.append(unit)
+        if self.how.holds and unit.frozen:
+            x = keeping(m, x, self._held)
         out = run(passing(m, x, lambda: self._post_backward(m, unit)))
         if self.how.reshard:
             self._let_go(unit)
@@ -156,6 +168,7 @@ class FlatShard(Around):
     def after_backward(self, m: Machine, built: "BuiltModel", *, last: bool) -> None:
         for unit in self.units:
             self._post_backward(m, unit)
+        self._held.clear()
 
     def _pre_backward(self, m: Machine, unit: Fsdp1Unit) -> None:
         self._gather(m, unit)
