@@ -264,6 +264,9 @@ def test_peaks_add_up_and_the_files_agree(trace, tmp_path):
     history = pickle.loads((tmp_path / "memory.pickle").read_bytes())
     asked = [e for e in history["device_traces"][0] if e["action"] == "alloc"]
     assert len(asked) == device["allocations"]
+    frames = [f for e in asked for f in e["frames"] if f["line"]]
+    assert ("script.py", 16) in {(f["name"], f["line"]) for f in frames}, "the line of .to(device)"
+    assert all(f["filename"].endswith(f["name"]) for f in frames)
     weights = sum(e["size"] for e in asked if e.get("category") == "weight")
     assert weights == 4 * 51_008_010  # the perceptron's parameters in float32
 
@@ -299,7 +302,7 @@ def test_out_of_memory_goes_on_as_on_a_larger_card(trace, tmp_path):
     assert done.stdout.startswith("so far\nwent on\n")
     assert "✗ does not fit" in done.stdout and "needs about 16.2 GiB" in done.stdout
     assert "out of memory at script.py:5; from there it ran as if" in done.stdout
-    assert "script.py:5: CUDA out of memory. Tried to allocate 16.00 GiB" in done.stderr
+    assert "refused   16.00 GiB in load (aten.empty.memory_format) at script.py:5" in done.stdout
     drawn = json.loads((tmp_path / "t.json").read_text())
     (refused,) = drawn["devices"][0]["refused"]
     assert (refused["requested"], refused["place"]) == (65536 * 65536 * 4, "script.py:5")

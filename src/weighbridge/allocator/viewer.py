@@ -5,8 +5,9 @@ Only what the viewer's own unpickler knows may be in it (MemoryViz.js: protocols
 text, numbers). Frames are the names that the caller gives for each request.
 """
 
+import os
 import pickle
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from weighbridge.allocator.core import Allocator
@@ -20,10 +21,12 @@ PROTOCOL = 4
 
 
 class RequestOrigin(NamedTuple):
-    """Whence a request: innermost first. `category` colours it."""
+    """Whence a request: innermost first. `category` colours it; `line` is a file's, and its number,
+    that made it."""
 
     frames: Sequence[str] = ()
     category: str = ""
+    line: tuple[str, int] | None = None
 
 
 NOWHERE = RequestOrigin()
@@ -60,10 +63,15 @@ def snapshot(
 
 
 def _frames(origins: Mapping[int, RequestOrigin]) -> dict[int, Frames]:
-    return {
-        request: [{"filename": "", "line": 0, "name": name} for name in origin.frames]
-        for request, origin in origins.items()
-    }
+    return {request: list(_framed(origin)) for request, origin in origins.items()}
+
+
+def _framed(origin: RequestOrigin) -> Iterator[dict[str, Any]]:
+    for name in origin.frames:
+        yield {"filename": "", "line": 0, "name": name}
+    if origin.line is not None:
+        path, line = origin.line
+        yield {"filename": path, "line": line, "name": os.path.basename(path)}
 
 
 def _event(

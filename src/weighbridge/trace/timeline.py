@@ -142,4 +142,5 @@ def _origins(tape: Tape) -> Iterator[tuple[int, RequestOrigin]]:
         storage = refused.get(number) or next(made)
         path = storage.module.split(".") if storage.module else []
         outward = (".".join(path[:n]) for n in range(len(path), 0, -1))
-        yield number, RequestOrigin((storage.op, *outward, storage.phase), storage.role)
+        frames = (storage.op, *outward, storage.phase)
+        yield number, RequestOrigin(frames, storage.role, storage.line)
