@@ -95,3 +95,33 @@ def test_it_is_gone_once_the_model_serves() -> None:
     assert "experts, while they are laid out anew" not in set(after)
     assert found.verdict is not None
     assert found.verdict.fits == "yes", "as its makers say"
+
+
+@pytest.mark.parametrize("engine", ["vllm", "sglang"])
+def test_what_does_not_load_holds_no_tokens(engine: str) -> None:
+    """Qwen3-235B in 16 bits is 109 GiB on each of four cards, whatever share of them is asked for
+    later: one story, in the verdict, in what it serves and in its reason."""
+    found = weighbridge.infer(
+        "qwen3-235b-a22b",
+        engine=engine,
+        engine_version={"vllm": "0.9.2", "sglang": "0.5.23"}[engine],
+        quantization="fp8",
+        gpu="h100-sxm5-80gb:4",
+        context=40_960,
+    )
+    assert found.verdict is not None
+    assert found.verdict.fits == "no"
+    told = found.derived
+    assert (told["kv_cache_tokens"], told["max_concurrency"]) == (0, 0.0)
+    assert not told["serves_as_asked"]
+    assert not told["launch_serves"]
+    assert "cached tokens" not in str(found)
+    if engine == "vllm":
+        assert any(w.startswith("vLLM does not load: that takes 1") for w in found.warnings)
+
+
+def test_the_margin_of_activations_is_not_around_weights_that_load() -> None:
+    """The interval is that of the release: a layer more at most, where all of it is there."""
+    one = arriving(served("vllm", "0.12"))
+    assert one.low == one.expected
+    assert one.high == one.expected + whole("vllm", "0.12") // 48

@@ -62,7 +62,7 @@ def infer(
     answer = _answer(asked, w, kind, budget)
     if w.exact:
         answer = exact.answer(asked, w, answer)
-    answer = widened(answer, bounds.TRACED if w.exact else runs(asked, kind))
+    answer = _unloaded(widened(answer, bounds.TRACED if w.exact else runs(asked, kind)), budget)
     missing = () if w.exact else uncounted.of_subject(asked, w)
     far = _limits(asked, w, kind, answer, budget, limits) if limits else {}
     verdict = host_fit.both(
@@ -110,6 +110,21 @@ def _verdict(
     answer: EngineAnswer, w: Infer, kind: Engine, budget: "Budget", missing: tuple[str, ...]
 ) -> Verdict:
     return uncounted.judged(served.verdict(answer, w, kind.name, budget), missing)
+
+
+def _unloaded(answer: EngineAnswer, budget: "Budget | None") -> EngineAnswer:
+    """An engine that takes a share of the card holds no tokens where loading is surely more than
+    the card: the share says nothing of that."""
+    taking = [d for d in answer.devices if d.kind == "gpu" and d.taken is not None]
+    if budget is None or all(d.phases[0].at("driver").low <= budget.usable.high for d in taking):
+        return answer
+    none: DerivedFacts = {
+        "kv_cache_tokens": 0,
+        "max_concurrency": 0.0,
+        "serves_as_asked": False,
+        "launch_serves": False,
+    }
+    return replace(answer, derived=answer.derived | none)
 
 
 def _remedies(s: Subject, w: Infer, answer: EngineAnswer, budget: "Budget") -> Iterator[Remedy]:

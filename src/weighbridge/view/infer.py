@@ -108,9 +108,10 @@ def _heading(s: ShownAnswer, line: str) -> str:
 
 
 def _reserved(s: ShownAnswer) -> Iterator[str]:
-    """What an engine takes by its own rule, and what runs at once in it."""
+    """What an engine takes by its own rule, and what runs at once in it; nothing where it does not
+    come so far."""
     d, w, taken = s.report.derived, s.report.workload, s.device.taken
-    if taken is None:
+    if taken is None or d.get("kv_cache_tokens") == 0:
         return
     yield s.say("infer.reserves", engine=named(w["engine"]), size=s.size(taken))
     if not d.get("kv_cache_tokens"):

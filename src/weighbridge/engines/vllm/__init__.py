@@ -48,7 +48,7 @@ ENGINE = Engine(
     graphs="enforce_eager",
     small_cache={"kv_cache_dtype": "fp8"},
     peers="servers",
-    logged=("activation", ("activations", "logits", "workspaces", "temporaries")),
+    logged=("activation", ("activations", "logits", "workspaces")),
     settings="""
 [vLLM |]
 gpu_memory_utilization                    number 0..1       Share of the whole device.

@@ -22,7 +22,7 @@ from weighbridge.engines.vllm import ENGINE, checks, launching, parts, serving, 
 from weighbridge.engines.vllm.cases import VllmCase, VllmLaunched, case
 from weighbridge.engines.vllm.reserve import RankReserve, share
 from weighbridge.engines.vllm.rules import rules
-from weighbridge.memory import Device
+from weighbridge.memory import Device, total
 from weighbridge.report_keys import DerivedFacts
 from weighbridge.units import human
 from weighbridge.workload import Infer
@@ -203,7 +203,21 @@ def _lacks(own: VllmLaunched, budget: Budget) -> str:
     """What the flags as they were asked leave no room for; "" where they surely serve."""
     asked = _asks(own, budget)
     least = min(own.kinds, key=lambda r: _blocks(r, asked))
-    return _refusal(own, least, budget) or _room(own, least, budget) or _nearly(own, least, budget)
+    told = (_loading, _refusal, _room, _nearly)
+    return next((said for tell in told if (said := tell(own, least, budget))), "")
+
+
+def _loading(own: VllmLaunched, least: RankReserve, budget: Budget) -> str:
+    """What is there while weights load, where the card has not room for it."""
+    r = max((*own.kinds, least), key=lambda r: r.own.loading.expected)
+    if serving.loads(r, budget):
+        return ""
+    arriving = total(c.bytes for c in r.own.resident.arriving).expected
+    packed = f", {human(arriving)} of it until weights are packed" if arriving else ""
+    return (
+        f"vLLM does not load: that takes {human(r.own.loading.expected)} of each card{packed}, and "
+        f"a process has {human(budget.usable.expected)}"
+    )
 
 
 def _nearly(own: VllmLaunched, r: RankReserve, budget: Budget) -> str:

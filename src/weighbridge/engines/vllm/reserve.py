@@ -168,6 +168,13 @@ class Standing:
         return self.resident.talk_before.plus(self._talk_later)
 
     @cached_property
+    def loading(self) -> Bytes:
+        """Return the bytes of the card that loading takes, whatever the share of it: weights in 16
+        bits, until they are packed, are not inside the share that is asked for later."""
+        arriving = total(c.bytes for c in self.resident.arriving)
+        return self.before.plus(exactly(self.resident.loaded.reserved)).plus(arriving)
+
+    @cached_property
     def before(self) -> Bytes:
         """Return the bytes that are there when vLLM looks at free memory for the first time."""
         return self.resident.context.bytes.plus(self.talk_outside)

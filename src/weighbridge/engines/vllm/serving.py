@@ -54,7 +54,8 @@ def able(
 def surest(
     case: VllmCase, own: VllmLaunched, point: SearchPoint, budget: Budget
 ) -> VllmLaunched | None:
-    """The nearest that surely serves; None where weights and blocks are more than the card."""
+    """The nearest that surely serves; None where weights and blocks are more than the card, or what
+    is there while they load."""
     if serves(own, budget, WORST):
         return own
     if _hopeless(own, budget):
@@ -75,6 +76,8 @@ def _tries(
 
 def _hopeless(own: VllmLaunched, budget: Budget) -> bool:
     usable = budget.usable.expected
+    if not all(loads(r, budget, BEST) for r in own.kinds):
+        return True
     return any(r.own.resident.loaded.allocated + r.blocks.nbytes > usable for r in own.kinds)
 
 
@@ -147,7 +150,14 @@ def _down(nbytes: int, total: int) -> float:
     return math.floor(STEPS * nbytes / total) / STEPS
 
 
+def loads(r: RankReserve, budget: Budget, by: int = EXPECTED) -> bool:
+    """Whether the card has room for what is there while weights are read and packed."""
+    return r.own.loading[2 - by] <= budget.usable[by]
+
+
 def _serves(r: RankReserve, utilization: float, budget: Budget, by: int) -> bool:
+    if not loads(r, budget, by):
+        return False
     if r.given is not None:
         taken = r.inside[2 - by] + r.given + r.outside[2 - by]
         return taken <= budget.usable[by] and r.given >= r.blocks.nbytes
