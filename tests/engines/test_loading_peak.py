@@ -108,6 +108,7 @@ def test_what_does_not_load_holds_no_tokens(engine: str) -> None:
         quantization="fp8",
         gpu="h100-sxm5-80gb:4",
         context=40_960,
+        tensor_parallel_size=4,
     )
     assert found.verdict is not None
     assert found.verdict.fits == "no"
