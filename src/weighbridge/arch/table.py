@@ -97,7 +97,7 @@ COLUMNS: Mapping[str, str] = {
     "(engines/sglang/caches.py)",
     "mlx": "what mlx-lm has: a `class`, which makes its `own_caches` with `windows` (or "
     "`windows_later`, since Llama's has them), stores `capped` scores, or keys and values of every "
-    "head in place of latents, `expanded` (engines/mlx/rules.py)",
+    "head in place of latents, `expanded` (some did so once, or longer: engines/mlx/rules.py)",
 }
 
 # What `computes` says of a class: each is one `if` in an engine or in a training step
@@ -667,19 +667,21 @@ ROWS: Mapping[str, str] = {
     "trains=latent.forward_2 router=by_wide_softmax experts_were=gate_up llama_cpp=deepseek2 "
     "vllm.whole_shared_experts mlx=class,expanded",
     "deepseek_v3": "deepseek:DEEPSEEK_V3 trains=latent.forward router=by_sigmoid "
-    "experts_were=gate_up llama_cpp=deepseek2 vllm.whole_shared_experts mlx=class",
+    "experts_were=gate_up llama_cpp=deepseek2 vllm.whole_shared_experts "
+    "mlx=class,expanded_once",
     "deepseek_v32": "deepseek:DEEPSEEK_V32 trains=indexed.forward router=by_sigmoid "
     "experts_were=gate_up vllm.whole_shared_experts sglang.prefill_graphs=0.5.15 "
-    "mlx=class,own_caches",
+    "mlx=class,own_caches,expanded_once",
     "kimi_k2": "deepseek:KIMI_K2 holds=:deepseek_v3 trains=latent.forward router=by_sigmoid "
-    "llama_cpp=deepseek2 vllm.whole_shared_experts mlx=class",
+    "llama_cpp=deepseek2 vllm.whole_shared_experts mlx=class,expanded_once",
     "glm4_moe_lite": "deepseek:GLM4_MOE_LITE trains=latent.forward router=by_sigmoid "
     "experts_were=gate_up llama_cpp=deepseek2 sglang.every_stage=head mlx=class",
     "glm_moe_dsa": "deepseek:GLM_MOE_DSA computes=shared_picks trains=indexed.forward "
     "router=by_sigmoid experts_were=gate_up vllm.whole_shared_experts "
     "sglang.prefill_graphs=0.5.15 mlx=class",
     "mistral4": "deepseek:MISTRAL_4 llama_cpp=deepseek2",
-    "longcat_flash": "deepseek:LONGCAT experts_were=gate_up llama_cpp=none mlx=class,own_caches",
+    "longcat_flash": "deepseek:LONGCAT experts_were=gate_up llama_cpp=none "
+    "mlx=class,own_caches,expanded_longer",
     "deepseek_v4": "deepseek_v4:DEEPSEEK_V4 transformers.sdpa=never sglang.compressed",
     "glm4_moe": "glm4_moe:GLM4_MOE trains=sparse.glm4 router=by_sigmoid experts_were=gate_up "
     "llama_cpp=glm4moe sglang.every_stage=head mlx=class",
@@ -750,7 +752,7 @@ ROWS: Mapping[str, str] = {
     "lfm2_moe": "lfm2:LFM2_MOE trains=lfm2.forward llama_cpp=lfm2moe vllm.every_stage=embedding "
     "vllm.adapted_embedding vllm.tied_head=freed sglang.every_stage=both mlx=class,own_caches",
     "kimi_linear": "kimi_linear:KIMI_LINEAR sglang.tracked_states sglang.prefill_graphs=never "
-    "mlx=class,own_caches",
+    "mlx=class,own_caches,expanded_longer",
     "bailing_hybrid": "kimi_linear:BAILING_HYBRID sglang.tracked_states "
     "sglang.prefill_graphs=0.5.15",
     "bailing_moe": "bailing:BAILING_MOE computes=float_routes llama_cpp=bailingmoe "

@@ -1,19 +1,22 @@
 """What a step holds beside weights and caches: outputs of operations that are still under way.
 
 MLX runs ahead of the GPU. Operations are put into command buffers; one is committed once it has
-more operations than OPERATIONS, or has read more than ELEMENTS of arrays that differ, and memory of
-its operations is given back when it is through. The host stops when TASKS of them are under way.
-So a step holds at most the outputs of the last eleven command buffers, which `flight` finds by
-walking over layers that are alike. What was published is 0.47 to 1 of that: the GPU is often less
-than eleven behind.
+more operations than a chip's most, or arrays of more elements than a chip's most have gone in and
+come out of them, and memory of its operations is given back when it is through. The host stops when
+TASKS of them are under way. So a step holds at most the outputs of TASKS command buffers and of the
+open one, which `flight` finds by walking over all layers in their order. How far the GPU is behind
+at the worst moment is not known: the interval is of what was published.
 
-Source: mlx 846d176 backend/metal/device.cpp (needs_commit, set_input_array, which counts elements),
-backend/metal/eval.cpp, transforms.cpp (MAX_ACTIVE_TASKS), on chips called Max and Ultra; others
-have 40 for 50.
+A layer whose cache is a slice of a longer array keeps that array to the end of the step: the graph
+makes the slice late, as it is an output (transforms.cpp: eval_impl goes by the graph's breadth).
+
+Source: mlx 846d176 backend/metal/device.cpp (needs_commit; set_input_array counts elements, and
+set_output_array calls it), backend/metal/eval.cpp, transforms.cpp (MAX_ACTIVE_TASKS), fast.cpp
+(scaled_dot_product_attention, whose fallback works in place).
 """
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, assert_never
 
 from weighbridge.arch.body import Dense, Experts, Feed, LayerBlock
@@ -36,17 +39,19 @@ from weighbridge.arch.mixers import (
 )
 from weighbridge.memory import Bytes
 
-OPERATIONS, ELEMENTS, TASKS = 50, 50 << 20, 10
-WALKED = 8  # layers: more than eleven command buffers ever span in what was published
+TASKS = 10  # command buffers under way
 CHUNK, SCANNED = 256, 4  # tokens of a piece of a scan, and matrices of one that live together
-FEWER, USUAL, MORE = 0.4, 0.65, 1.4  # shares of the bound
+FEWER, USUAL, MORE = 0.55, 1.0, 1.35  # shares of it that published peaks have: 0.58 to 1.26
+FLOAT32 = 2  # elements of 16 bits
 
 
 class Operation(NamedTuple):
-    """Elements of arrays that it reads for the first time, and that it makes."""
+    """Elements of arrays that it reads for the first time, that it makes, and that it makes and
+    that live to the end of the step."""
 
     reads: int
     makes: int
+    keeps: int = 0
 
 
 class Moment(NamedTuple):
@@ -56,6 +61,8 @@ class Moment(NamedTuple):
     cells: int
     bits: float = 16  # of a weight; packed ones are read as words of 32
     stored: bool = False  # scores are
+    expanded: bool = False  # latents are keys and values of all heads
+    most: int = 50  # operations of a command buffer, and 2 ** 20 elements that go through it
     scanned: int = CHUNK  # tokens of a piece of a scan
 
     def weight(self, count: int) -> int:
@@ -64,21 +71,24 @@ class Moment(NamedTuple):
 
 
 def temporaries(blocks: Sequence[LayerBlock], hidden: int, at: Moment, itemsize: int) -> Bytes:
-    """Bytes that one step holds at its worst, by the widest layer of a model."""
-    most = max((flight(operations(b, hidden, at)) for b in set(blocks)), default=0) * itemsize
+    """Bytes that one step holds at its worst."""
+    made = {b: operations(b, hidden, at) for b in set(blocks)}
+    most = flight((op for b in blocks for op in made[b]), at.most) * itemsize
     return Bytes(*(int(most * share) for share in (FEWER, USUAL, MORE)))
 
 
-def flight(layer: tuple[Operation, ...]) -> int:
-    """Elements that are alive at most while layers like this one follow each other."""
-    done: deque[int] = deque(maxlen=TASKS + 1)
-    most = read = made = count = 0
-    for op in layer * WALKED:
-        read, made, count = read + op.reads, made + op.makes, count + 1
-        most = max(most, sum(done) + made)
-        if count > OPERATIONS or read > ELEMENTS:
+def flight(step: Iterable[Operation], commits: int) -> int:
+    """Elements that are alive at most while a step's operations follow each other. A command buffer
+    is full beyond `commits` operations, or as many times 2 ** 20 elements."""
+    done: deque[int] = deque(maxlen=TASKS)
+    most = seen = made = count = kept = 0
+    for op in step:
+        seen, made, count = seen + op.reads + op.makes + op.keeps, made + op.makes, count + 1
+        kept += op.keeps
+        most = max(most, kept + sum(done) + made)
+        if count > commits or seen > commits << 20:
             done.append(made)
-            read = made = count = 0
+            seen, made, count = op.makes + op.keeps, 0, 0  # what the next buffer reads of this one
     return most
 
 
@@ -93,7 +103,8 @@ def operations(block: LayerBlock, hidden: int, at: Moment) -> tuple[Operation, .
 
 
 def _norm(hidden: int, at: Moment) -> Operation:
-    return Operation(at.tokens * hidden, at.tokens * hidden)
+    """Of what the operation before it made."""
+    return Operation(0, at.tokens * hidden)
 
 
 def _linear(inputs: int, outputs: int, at: Moment, *, rows: int = 1) -> Operation:
@@ -101,9 +112,14 @@ def _linear(inputs: int, outputs: int, at: Moment, *, rows: int = 1) -> Operatio
     return Operation(at.weight(inputs * outputs), rows * at.tokens * outputs)
 
 
+def _in_place() -> Operation:
+    """An activation in the place of a product (activations.py, compiled)."""
+    return Operation(0, 0)
+
+
 def _sum(hidden: int, at: Moment) -> Operation:
-    """Added in place."""
-    return Operation(2 * at.tokens * hidden, 0)
+    """Added in place to what came into the layer, many operations ago."""
+    return Operation(at.tokens * hidden, 0)
 
 
 def _mixed(m: Mixer, block: LayerBlock, hidden: int, at: Moment) -> Iterator[Operation]:
@@ -111,16 +127,15 @@ def _mixed(m: Mixer, block: LayerBlock, hidden: int, at: Moment) -> Iterator[Ope
         case Attention() | CrossAttention():
             widths = m.heads * m.key_dim, m.key_elements, m.value_elements
             yield from _attends(m.heads, widths, m.heads * m.value_dim, hidden, at)
+        case Latent() if at.expanded:
+            yield from _mixed(m.expanded, block, hidden, at)
         case Latent():
             yield from _latent(m, block, hidden, at)
         case Compressed() | Shared():  # queries alone, as wide as the model
             yield from _attends(1, (hidden, 0, 0), hidden, hidden, at)
-        case Mamba2():
-            yield from _recurs(_widths(m), hidden, at)
-            scores = m.heads * at.tokens * min(at.tokens, at.scanned)
-            yield from (Operation(2 * scores, 2 * scores),) * SCANNED  # in 32 bits
         case (
             Mamba1()
+            | Mamba2()
             | GatedDelta()
             | KimiDelta()
             | LinearAttention()
@@ -128,27 +143,27 @@ def _mixed(m: Mixer, block: LayerBlock, hidden: int, at: Moment) -> Iterator[Ope
             | Rwkv()
             | ShortConv()
         ):
-            yield from _recurs(_widths(m), hidden, at)
+            yield from _recurrent(m, hidden, at)
         case _:
             assert_never(m)
 
 
-def _widths(m: Recurrent) -> tuple[int, int]:
-    """What the projection of a recurrent layer makes of a token, and what its recurrence gives."""
+def _recurrent(m: Recurrent, hidden: int, at: Moment) -> Iterator[Operation]:
     match m:
-        case Mamba2():
-            return m.inner + m.channels, m.inner
-        case Mamba1() | GatedRecurrence():
-            return 2 * m.channels, m.channels
         case GatedDelta():
-            given = m.value_heads * m.value_dim
-            return m.channels + given, 2 * given  # in 32 bits
-        case KimiDelta() | LinearAttention():
-            return 4 * m.heads * m.dim, 2 * m.heads * m.dim
-        case Rwkv():
-            return 4 * m.inner, m.inner
+            yield from _delta(m, hidden, at)
         case ShortConv():
-            return 3 * m.width, m.width
+            yield from _convolves(m, hidden, at)
+        case Mamba2():
+            yield from _recurs((m.inner + m.channels, m.inner), hidden, at)
+            scores = m.heads * at.tokens * min(at.tokens, at.scanned)
+            yield from (Operation(0, FLOAT32 * scores),) * SCANNED
+        case Mamba1() | GatedRecurrence():
+            yield from _recurs((2 * m.channels, m.channels), hidden, at)
+        case KimiDelta() | LinearAttention():
+            yield from _recurs((4 * m.heads * m.dim, 2 * m.heads * m.dim), hidden, at)
+        case Rwkv():
+            yield from _recurs((4 * m.inner, m.inner), hidden, at)
         case _:
             assert_never(m)
 
@@ -161,14 +176,15 @@ def _attends(
     yield _norm(hidden, at)
     for width in widths:
         yield _linear(hidden, width, at)
-    yield Operation(at.tokens * queries, at.tokens * queries)  # rotated
-    yield Operation(at.tokens * keys, at.tokens * keys)
+    yield Operation(0, at.tokens * queries)  # rotated
+    yield Operation(0, at.tokens * keys)
     yield Operation(at.cells * (keys + values), 0)  # written into the cache
     if at.stored:
-        scores = heads * at.tokens * at.cells
-        yield from (Operation(scores, scores),) * 2  # products, and what softmax makes of them
-    yield Operation(at.tokens * queries, at.tokens * given)
-    yield Operation(at.tokens * given, at.tokens * given)  # heads side by side
+        yield Operation(0, at.tokens * at.cells // 2)  # which cells each token sees: a byte each
+        yield Operation(0, heads * at.tokens * at.cells)  # products; masked and softmax in place
+        yield from (_in_place(),) * 2
+        yield Operation(0, at.tokens * given)  # the kernel leaves heads side by side
+    yield Operation(0, at.tokens * given)
     yield _linear(given, hidden, at)
     yield _sum(hidden, at)
 
@@ -187,21 +203,60 @@ def _latent(m: Latent, block: LayerBlock, hidden: int, at: Moment) -> Iterator[O
     if at.tokens > 1:
         yield Operation(0, m.heads * at.cells * m.nope)
         yield Operation(0, m.heads * at.cells * m.value_dim)
-    yield Operation(at.tokens * queries + scores, at.tokens * given)
-    yield Operation(at.tokens * given, at.tokens * given)
+    yield Operation(0, at.tokens * given)
+    yield Operation(0, at.tokens * given)
     yield _linear(given, hidden, at)
     yield _sum(hidden, at)
 
 
 def _recurs(widths: tuple[int, int], hidden: int, at: Moment) -> Iterator[Operation]:
-    """A projection, a convolution over it, the recurrence, and the way back."""
+    """A projection, a convolution over it, the recurrence, and the way back. `widths` are of what
+    the projection makes of a token, and of what the recurrence gives."""
     projected, given = widths
     yield _norm(hidden, at)
     yield _linear(hidden, projected, at)
-    yield Operation(at.tokens * projected, at.tokens * projected)
-    yield Operation(at.tokens * projected, at.tokens * given)
-    yield Operation(at.tokens * given, at.tokens * given)
+    yield Operation(0, at.tokens * projected)
+    yield Operation(0, at.tokens * given)
+    yield Operation(0, at.tokens * given)
     yield _linear(given, hidden, at)
+    yield _sum(hidden, at)
+
+
+def _delta(m: GatedDelta, hidden: int, at: Moment) -> Iterator[Operation]:
+    """models/qwen3_5.py (GatedDeltaNet), gated_delta.py: the convolution's input is the last inputs
+    and the new ones; its output is cut into queries, keys and values, of which values are copied
+    for the kernel; what it gives is normed and gated."""
+    keys, values = m.key_heads * m.key_dim, m.value_heads * m.value_dim
+    yield _norm(hidden, at)
+    for width in (m.channels, values, m.value_heads, m.value_heads):  # z, b, a
+        yield _linear(hidden, width, at)
+    yield Operation(0, 0, keeps=at.tokens * m.channels)
+    yield Operation(0, at.tokens * m.channels)  # convolved
+    yield _in_place()
+    for _ in range(2):  # queries and keys: normed, then scaled
+        yield Operation(0, at.tokens * keys)
+        yield _in_place()
+    yield Operation(0, FLOAT32 * at.tokens * m.value_heads)  # decay, and how much is written
+    yield Operation(0, at.tokens * m.value_heads)
+    yield Operation(0, at.tokens * values)
+    state = FLOAT32 * m.value_heads * m.key_dim * m.value_dim
+    yield Operation(state, at.tokens * values + state)
+    yield Operation(0, at.tokens * values)  # normed
+    yield Operation(0, at.tokens * values)  # gated in 32 bits, and back
+    yield _linear(values, hidden, at)
+    yield _sum(hidden, at)
+
+
+def _convolves(m: ShortConv, hidden: int, at: Moment) -> Iterator[Operation]:
+    """models/lfm2.py (ShortConv)."""
+    width = at.tokens * m.width
+    yield _norm(hidden, at)
+    yield _linear(hidden, 3 * m.width, at)
+    yield Operation(0, width)
+    yield Operation(0, 0, keeps=width)
+    yield Operation(0, width)
+    yield Operation(0, width)
+    yield _linear(m.width, hidden, at)
     yield _sum(hidden, at)
 
 
@@ -218,10 +273,9 @@ def _fed(feed: Feed, hidden: int, at: Moment) -> Iterator[Operation]:
 
 
 def _dense(width: int, hidden: int, at: Moment, *, gated: bool) -> Iterator[Operation]:
-    """Activated in the place of the first product (activations.py, compiled)."""
     for _ in range(2 if gated else 1):
         yield _linear(hidden, width, at)
-    yield Operation((2 if gated else 1) * at.tokens * width, 0)
+    yield _in_place()
     yield _linear(width, hidden, at)
 
 
@@ -231,12 +285,12 @@ def _experts(feed: Experts, hidden: int, at: Moment) -> Iterator[Operation]:
     rows, inputs = feed.top_k, feed.inputs or hidden
     matrix = at.weight(feed.count * feed.width * inputs)
     yield _linear(hidden, feed.count, at)
-    yield Operation(at.tokens * hidden, rows * at.tokens * inputs)
+    yield Operation(0, rows * at.tokens * inputs)
     for _ in range(2 if feed.gated else 1):
-        yield Operation(rows * at.tokens * inputs + matrix, rows * at.tokens * feed.width)
-    yield Operation((2 if feed.gated else 1) * rows * at.tokens * feed.width, 0)
-    yield Operation(rows * at.tokens * feed.width + matrix, rows * at.tokens * inputs)
-    yield Operation(rows * at.tokens * inputs, rows * at.tokens * inputs)  # in the tokens' order
-    yield Operation(rows * at.tokens * inputs, at.tokens * hidden)  # weighed and summed
+        yield Operation(matrix, rows * at.tokens * feed.width)
+    yield _in_place()
+    yield Operation(matrix, rows * at.tokens * inputs)
+    yield Operation(0, rows * at.tokens * inputs)  # in the tokens' order
+    yield Operation(0, at.tokens * hidden)  # weighed and summed
     if feed.shared:
         yield from _dense(feed.shared, hidden, at, gated=feed.gated)

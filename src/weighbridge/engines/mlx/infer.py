@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from weighbridge.accelerators.budget import Budget
-from weighbridge.arch.mixers import Attention
+from weighbridge.arch.mixers import Attention, Latent
 from weighbridge.components.kv_cache import CacheBytes, components
 from weighbridge.engines.engine import version
 from weighbridge.engines.interface import EngineAnswer, Subject
@@ -22,7 +22,14 @@ from weighbridge.engines.mlx import ENGINE, launching
 from weighbridge.engines.mlx.caches import paged, sizes
 from weighbridge.engines.mlx.flight import CHUNK, Moment, temporaries
 from weighbridge.engines.mlx.plan import Plan, planned, unpacked
-from weighbridge.engines.mlx.rules import FUSED, NEAR, STEP, has, mlx_rules
+from weighbridge.engines.mlx.rules import (
+    COMMITS,
+    COMMITS_OF_OTHERS,
+    NEAR,
+    STEP,
+    has,
+    mlx_rules,
+)
 from weighbridge.engines.subject import USUAL_CONTEXT
 from weighbridge.memory import Basis, Bytes, Component, Device, Phase, exactly
 from weighbridge.units import MIB, human
@@ -65,19 +72,23 @@ class Run:
             bits=self.bits,
             stored=self._stored and tokens > 1,
             scanned=tokens if self.plan.rules.whole_scans else CHUNK,
+            expanded=self.plan.expanded,
+            most=COMMITS if self.plan.large else COMMITS_OF_OTHERS,
         )
 
     @property
     def _stored(self) -> bool:
         """Whether scores of a prompt's tokens are arrays of their own."""
+        mixers = [m for layer in self.subject.layers for m in layer.mixers]
+        if self.plan.expanded:
+            mixers = [m.expanded if isinstance(m, Latent) else m for m in mixers]
         heads = {
-            m.key_dim if m.key_dim == m.value_dim else 0
-            for layer in self.subject.layers
-            for m in layer.mixers
-            if isinstance(m, Attention)
+            m.key_dim if m.key_dim == m.value_dim else 0 for m in mixers if isinstance(m, Attention)
         }
         always = self.plan.bits is not None or self.plan.rules.stored_scores
-        return always or has(self.subject.model_type, "capped") or not heads <= FUSED
+        return (
+            always or has(self.subject.model_type, "capped") or not heads <= self.plan.rules.fused
+        )
 
 
 def infer(subject: Subject, w: Infer, budget: Budget | None) -> EngineAnswer:
@@ -134,7 +145,7 @@ def _steps(run: Run, tokens: int, *, last: bool) -> Iterator[Component]:
         temporaries(body.blocks, body.hidden, run.moment(tokens), itemsize),
         "",
         "assumed",
-        f"outputs of the last eleven command buffers of a step of {tokens:,} tokens",
+        f"outputs of eleven command buffers of a step of {tokens:,} tokens",
         "mlx backend/metal/device.cpp (needs_commit), transforms.cpp (MAX_ACTIVE_TASKS)",
     )
     every = last and not run.plan.rules.last_logits

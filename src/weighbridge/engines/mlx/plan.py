@@ -26,6 +26,7 @@ from weighbridge.workload import Infer
 BITS, GROUP = (2, 3, 4, 5, 6, 8), 64  # of mx.quantize; --kv-group-size
 GENERATE, SERVER = "mlx_lm.generate", "mlx_lm.server"
 TURNED = ("mxfp4", "nvfp4", "awq-4bit", "gptq-4bit")  # into formats of its own, as large
+LARGE = frozenset(("Max", "Ultra"))  # chips, by a word of their names
 FLOATS = ("float32", "float16", "bfloat16")
 
 
@@ -42,6 +43,7 @@ class Plan:
     most: int | None
     windows: bool
     expanded: bool
+    large: bool  # a chip called Max or Ultra
     dtype: DType
 
     @property
@@ -105,7 +107,8 @@ def planned(s: Subject, w: Infer, budget: Budget | None, rules: MlxRules) -> Pla
         bits=bits,
         most=None if _own_caches(kind, rules) else w.max_kv_size,
         windows=windows,
-        expanded=has(kind, "expanded"),
+        expanded=any(has(kind, word) for word in rules.expands),
+        large=budget is None or bool(LARGE & set(budget.choice.part.name.split())),
         dtype=s.choice.dtype,
     )
 

@@ -13,6 +13,9 @@ from weighbridge.engines.engine import Version
 
 STEP = 256  # tokens by which a cache grows: models/cache.py (KVCache.step)
 KEPT = 4  # first tokens that --max-kv-size never drops (make_prompt_cache, keep=4)
+# Operations, and 2 ** 20 elements, of one command buffer: of chips called Max and Ultra, and of
+# others (mlx 846d176 backend/metal/device.cpp)
+COMMITS, COMMITS_OF_OTHERS = 50, 40
 PROMPTS = 8  # prompts that the server reads at once (--prompt-concurrency)
 DECODED = 32  # requests that it answers at once (--decode-concurrency)
 QUANTIZED_FROM = 5000  # tokens: --quantized-kv-start of mlx_lm.generate
@@ -21,12 +24,17 @@ NEAR = 0.9  # share of the working set beyond which mlx-lm warns (generate.py, w
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MlxRules:
-    """Defaults of one release."""
+    """Defaults of one release, with the mlx of its day. Scores of a prompt whose heads no kernel
+    takes are stored (mlx backend/metal/scaled_dot_product_attention.cpp, use_fallback, v0.24.0 to
+    v0.32.1)."""
 
     prefill_step: int = 512  # tokens of a prompt that are computed at once
     stored_scores: bool = True  # of a prompt: its mask was an array, which no kernel took
     last_logits: bool = False  # of a prompt's last piece only the last token has logits
     llama_windows: bool = False  # Llama's class keeps windows, and has a cache of its own making
+    # Words of classes that keep keys and values of every head in place of latents
+    expands: frozenset[str] = frozenset(("expanded", "expanded_once", "expanded_longer"))
+    fused: frozenset[int] = frozenset((64, 80, 128))  # heads of a prompt that a kernel takes
     whole_scans: bool = True  # a state-space layer's matrices are of the whole piece
 
 
@@ -38,6 +46,10 @@ CHANGES: Mapping[Version, Mapping[str, Any]] = {
     (0, 27, 1): {"last_logits": True},  # 24fefe3, #406, August 2025
     (0, 28, 2): {"llama_windows": True},  # dcb4b9b, #505, September 2025
     (0, 28, 3): {"whole_scans": False},  # #525, October 2025
+    # DeepSeek-V3's: f18526f, #839; then Kimi Linear's and LongCat's: fd6959d, #853; ca0d1c9, #868
+    (0, 30, 6): {"expands": frozenset(("expanded", "expanded_longer"))},  # February 2026
+    (0, 30, 7): {"expands": frozenset(("expanded",))},
+    (0, 32): {"fused": frozenset((64, 72, 80, 96, 128))},  # mlx 0.32.1, August 2026
 }
 
 
@@ -55,8 +67,3 @@ def has(model_type: str, word: str) -> bool:
     """Whether mlx-lm has `word` for it: a "class" (utils.py MODEL_REMAPPING, mlx_lm/models), caches
     of its own (make_cache), of which some let windows slide (RotatingKVCache)..."""
     return word in column("mlx").get(model_type, "").split(",")
-
-
-# Heads that Metal's kernel of attention takes for a prompt; scores of others are stored (mlx
-# backend/metal/scaled_dot_product_attention.cpp, use_fallback)
-FUSED = frozenset((64, 72, 80, 96, 128))
