@@ -1,12 +1,16 @@
 """llama.cpp's answer: buffers of each device, by hand and against logs of single runs."""
 
+import json
+from importlib.resources import files
+
 import pytest
 
-from tests.engines.answers import answer, part
+from tests.engines.answers import answer, of_config, part
 from weighbridge.engines.llama_cpp import infer as llama_cpp
 from weighbridge.engines.llama_cpp.infer import number
 from weighbridge.engines.llama_cpp.rules import NEWEST, rules
 from weighbridge.errors import UsageError
+from weighbridge.launch import parse
 from weighbridge.units import MIB
 
 LLAMA = {"engine": "llama.cpp", "context": 8_192, "quantization": "Q4_K_M", "program": "cli"}
@@ -257,3 +261,49 @@ def test_the_command_line():
 
 def test_only_questions_are_public():
     assert llama_cpp.__all__ == ["holds", "infer", "probe"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "cells"), [("-np 4 -kvu", "1 x 65,536"), ("-np 4", "4 x 16,384"), ("", "1 x 65,536")]
+)
+def test_slots_of_one_cache_are_one_cache(flags, cells):
+    """tools/server/server.cpp: a number of slots that is named has a cache each unless -kvu."""
+    told = parse(f"llama-server -m llama-3.1-8b.gguf -c 65536 {flags}").settings
+    phase = running(asked(**told), 0)
+    kept = [c for c in phase.components if c.name == "kv_cache"]
+    assert [c.formula.partition(" cells")[0] for c in kept] == [cells]
+    assert kept[0].bytes.expected == 65_536 * 32 * 2 * 8 * 128 * 2
+
+
+# Gemma's embeddings of every layer
+
+
+E4B = next(
+    json.loads(line)
+    for line in files("weighbridge.evidence").joinpath("models.jsonl").read_text().splitlines()
+    if '"google/gemma-4-E4B-it"' in line
+)["config"]
+PER_LAYER = 262_144 * 42 * 256 // 32 * 34  # bytes in Q8_0
+
+
+def of_build(build):
+    return answer(
+        of_config(E4B), engine="llama.cpp", engine_version=build, quantization="Q8_0", context=4096
+    )
+
+
+def test_embeddings_of_layers_went_from_the_device_to_the_host():
+    """google/gemma-4-E4B-it in b8680 (acdtrx/llama-runner, llama-server.log): 680.00 MiB of model
+    with the host, which is the embedding to the byte. Since #21612 they are inputs."""
+    before, after = of_build("b8680"), of_build("b8750")
+    assert weights(before)[1] == 680 * MIB
+    assert weights(after)[1] == 680 * MIB + PER_LAYER
+    assert weights(before)[0] - weights(after)[0] == PER_LAYER
+
+
+def test_builds_between_have_either():
+    between, after = (of_build(b).devices for b in ("b8700", "b8750"))
+    for device, (one, other) in enumerate(zip(between, after, strict=True)):
+        low, expected, high = one.phases[0].components[0].bytes
+        assert expected == other.phases[0].components[0].bytes.expected
+        assert (expected - low, high - expected) == ((0, PER_LAYER), (PER_LAYER, 0))[device]

@@ -84,7 +84,7 @@ def _loaded(
 ) -> Iterator[Component]:
     yield of(
         "weights",
-        exactly(h.weights[device]),
+        _weights(h, device),
         basis=basis(s),
         formula=f"{_layers(h, device)}, each tensor to 128 bytes",
         source=LOADER,
@@ -98,6 +98,15 @@ def _loaded(
         formula="CUDA context, kernels and cuBLAS; readings are 200 to 256 MiB",
         source="GPU, driver and versions decide",
     )
+
+
+def _weights(h: DeviceHoldings, device: int) -> Bytes:
+    """A tensor that some builds leave with the host and some do not is in doubt on both."""
+    size = h.weights[device]
+    if device == h.at.gpus:
+        return Bytes(size - h.placed.moved, size, size)
+    on_it = h.placed.moved if device == h.placed.layer(len(h.net.layers)) else 0
+    return Bytes(size, size, size + on_it)
 
 
 def basis(s: Subject) -> Basis:
@@ -168,7 +177,7 @@ def _stays(h: DeviceHoldings, s: Subject, device: int) -> Iterator[Component]:
     how = "mapped from the file" if h.at.mmap else "read into memory"
     yield of(
         "weights",
-        exactly(h.weights[device]),
+        _weights(h, device),
         basis=basis(s),
         formula=f"{_layers(h, device)} and the embedding, {how}",
         source=LOADER,

@@ -1,6 +1,8 @@
 """Which device has which layer, tensor and cache, and what its buffers take.
 
     token_embd          always the host; a tied output matrix is copied to the output's device
+    per_layer_token_embd    as the output until #21612, and on the host since; what projects it is
+                        with the first layer since then
     layer i             layers from n - ngl + 1 on are on GPUs: by the given split, or by the free
                         memory of each
     -ncmoe N            experts of the first N layers stay on the host
@@ -28,8 +30,11 @@ from weighbridge.units import align_up
 
 INPUT = (
     "token_embd.weight", "position_embd.weight", "token_types.weight",
-    "per_layer_token_embd.weight", "token_embd_norm.weight", "token_embd_norm.bias",
+    "token_embd_norm.weight", "token_embd_norm.bias",
 )  # fmt: skip
+# Gemma 3n's and 4's: src/llama-arch.cpp (LLM_TENSOR_INFOS) in llama-cpp-python 0.3.20 and 0.3.22
+PER_LAYER = "per_layer_token_embd.weight"
+OF_PER_LAYER = ("per_layer_model_proj.weight", "per_layer_proj_norm.weight")
 GPU_ALIGNMENT, HOST_ALIGNMENT, ROW = 128, 32, 512
 
 
@@ -75,7 +80,7 @@ class LayerPlacement:
     def facts(self) -> tuple[Hashable, ...]:
         """What decides where all is."""
         at = self.at
-        split = (at.split_mode, at.tensor_split, at.main_gpu, self.free)
+        split = (at.split_mode, at.tensor_split, at.main_gpu, self.free, at.rules.early_per_layer)
         return (at.gpus, at.layers, at.gpu_layers, at.cpu_moe, *split)
 
     def _deal(self) -> Dealt:
@@ -124,6 +129,10 @@ class LayerPlacement:
     def _weight(self, name: str) -> int:
         if name in INPUT and not name.startswith(self.net.last_norm):
             return self.host
+        if name == PER_LAYER and self.at.rules.early_per_layer != "no":
+            return self.host
+        if name in OF_PER_LAYER and self.at.rules.early_per_layer != "no":
+            return self._layer(0)
         number = self.net.blocks[name] if name in self.net.blocks else block(name)
         if number is None:
             return self._layer(len(self.net.layers))
@@ -169,6 +178,13 @@ class LayerPlacement:
             copy = self.net.weights["token_embd.weight"]
             if self._layer(len(self.net.layers)) != self.host:
                 yield copy, self._layer(len(self.net.layers))
+
+    @property
+    def moved(self) -> int:
+        """Bytes that are on a GPU in some builds of a few dozens, and on the host in others."""
+        found = self.net.weights.get(PER_LAYER)
+        either = self.at.rules.early_per_layer == "perhaps" and self.full and found is not None
+        return found.nbytes if either and found is not None else 0
 
     def buffers(self) -> tuple[int, ...]:
         """Bytes of the model's tensors on each device."""

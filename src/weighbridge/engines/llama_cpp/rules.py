@@ -12,7 +12,7 @@ read whole: those vendored in llama-cpp-python 0.3.9, 0.3.16, 0.3.17 and 0.3.36;
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 from weighbridge.units import align_up
 
@@ -51,6 +51,8 @@ class LlamaCppRules:
     kept_experts: bool = False  # what fused operations of experts read is kept for them
     keeps_outputs: bool = False  # the last hidden states are kept, beside the logits
     all_inputs: bool = False  # a pipeline keeps inputs that no node reads as well
+    # Embeddings of Gemma 3n's and Gemma 4's layers are inputs, which the host keeps
+    early_per_layer: Literal["no", "perhaps", "yes"] = "no"
     late_rows: bool = False  # some models pick the outputs' rows behind the last layer
 
     early_weights: bool = True  # of experts: computed before the experts
@@ -83,6 +85,9 @@ CHANGES: Mapping[int, Mapping[str, Any]] = {
     7700: {"embeds_input": True},  # #18550, January 2026
     7830: {"latent_values": False},  # #19067, 25 January 2026
     8550: {"rotates_cache": True},  # #21038, between 23 March and 3 April 2026
+    # #21612, 8 April 2026: b8680 of the 6th has them on the device (its log), b8942 has not
+    8681: {"early_per_layer": "perhaps"},
+    8750: {"early_per_layer": "yes"},
     9150: {"half_mask": True},  # between 3 April and 1 June 2026
     9470: {"few_outputs": True},  # #23861, 1 June 2026
     9520: {"fattn_copies": True},  # between 1 and 7 June 2026
