@@ -4,7 +4,8 @@ import pytest
 
 import weighbridge
 from weighbridge import catalogue
-from weighbridge.catalogue import everyday
+from weighbridge.arch.longest import longest
+from weighbridge.catalogue import everyday, tunes
 from weighbridge.cli.menu import run
 from weighbridge.errors import NotFoundError
 
@@ -62,8 +63,35 @@ FORMS = {
     "qwen3:32b-q8_0": ("qwen3-32b", "Q8_0"),
     "mistral:7b-instruct-v0.2-q4_0": ("mistral-7b-v0.2", "Q4_0"),
     "llama-3.1-8b-instruct-awq": ("llama-3.1-8b", "awq"),
-    "qwen2.5-7b-instruct-gptq-int4": ("qwen2.5-7b", "gptq"),
+    "qwen2.5-7b-instruct-gptq-int4": ("qwen2.5-7b", "gptq-int4"),
+    "qwen2.5-7b-instruct-gptq-int8": ("qwen2.5-7b", "gptq-int8"),
+    "qwen3-32b-fp8-dynamic": ("qwen3-32b", "fp8-dynamic"),
+    "gemma3:27b-it-qat": ("gemma-3-27b", "Q4_0"),
+    "gemma3:27b-it-q8_0": ("gemma-3-27b", "Q8_0"),
     "llama3.2:3b-instruct-fp16": ("llama-3.2-3b", ""),
+}
+# Names of 2026, and those of which an alias was made that lost the format, the context or the id
+POSITIONS = {
+    "kimi-k2-thinking": 262_144,
+    "qwen3-coder:30b": 262_144,
+    "qwen3-30b-a3b-thinking-2507": 262_144,
+    "qwen3-30b-a3b": 40_960,
+    "qwen2.5-coder:32b": 32_768,
+    "qwen2.5-32b": 131_072,
+    "glm-4.6": 202_752,
+    "glm-4.7": 202_752,
+    "qwen3.6-27b": 262_144,
+    "qwen3.6-35b-a3b": 262_144,
+    "qwen3.8-27b": 262_144,
+    "qwen3-coder-next": 262_144,
+    "gemma-4-e2b": 131_072,
+    "gemma4:e4b": 131_072,
+    "gemma3n:e4b": 32_768,
+    "mistral-small-3.2": 131_072,
+    "devstral": 131_072,
+    "olmo-3-32b": 65_536,
+    "kimi-k2.6": 262_144,
+    "deepseek-v4-flash": 1_048_576,
 }
 STRANGERS = ["llama-3.1-13b", "lama-3.1-8b", "gemma3:270m", "deepseek-r1:1.5b", "llava:7b", "qwen"]
 
@@ -108,12 +136,64 @@ def test_a_name_of_the_catalogue_means_itself():
         ("llama-2-13b-chat", "meta-llama/Llama-2-13b-chat-hf"),
         ("gemma-3-27b-it", "google/gemma-3-27b-it"),
         ("qwen2.5:7b", "Qwen/Qwen2.5-7B-Instruct"),
-        ("qwen2.5-coder:7b", "Qwen/Qwen2.5-7B"),
+        ("qwen2.5-coder:7b", "Qwen/Qwen2.5-Coder-7B-Instruct"),
+        ("qwen3-coder:30b", "Qwen/Qwen3-Coder-30B-A3B-Instruct"),
+        ("deepseek-r1:8b", "deepseek-ai/DeepSeek-R1-0528-Qwen3-8B"),
+        ("Kimi K2 Thinking", "moonshotai/Kimi-K2-Thinking"),
         ("llama-3.1-8b", "meta-llama/Llama-3.1-8B"),
     ],
 )
 def test_the_repository_that_is_loaded(name, repo_id):
     assert everyday.meaning(name).entry.repo_id == repo_id
+
+
+@pytest.mark.parametrize("name", POSITIONS)
+def test_the_positions_of_what_is_meant(name):
+    assert longest(everyday.meaning(name).entry.config) == POSITIONS[name]
+
+
+@pytest.mark.parametrize("name", tunes.TUNES)
+def test_a_tune_has_the_shapes_of_its_base_and_an_id_of_its_own(name):
+    tune = tunes.TUNES[name]
+    found, base = everyday.meaning(name), catalogue.find(tune.base)
+    assert not catalogue.has(name)
+    assert found.entry.repo_id == tune.repo_id != base.repo_id
+    assert longest(found.entry.config) == tune.positions or longest(base.config)
+    changed = {"max_position_embeddings", "text_config"}
+    assert {k: v for k, v in found.entry.config.items() if k not in changed} == {
+        k: v for k, v in base.config.items() if k not in changed
+    }
+    assert f"it is {tune.repo_id}" in found.said
+    assert all(everyday.meaning(s).entry.repo_id == tune.repo_id for s in _short_of(name))
+
+
+def _short_of(name):
+    return [short for short, known in tunes.SHORT.items() if known == name]
+
+
+def test_kimi_k2_thinking_is_in_four_bits():
+    """594 GB, as its card says; the FP8 of Kimi K2 is 1,030 GB."""
+    report = weighbridge.load("Kimi K2 Thinking")
+    assert report.workload["quantization"] == "w4a16-g32"
+    weights = next(c for c in report.devices[0].phases[0].components if c.name == "weights")
+    assert weights.bytes.expected == pytest.approx(594e9, rel=0.001)
+    assert "moonshotai/Kimi-K2-Thinking" in weighbridge.infer("Kimi K2 Thinking").derived["launch"]
+
+
+@pytest.mark.parametrize(
+    ("name", "form"),
+    [
+        ("Qwen/Qwen3-32B-FP8", "fp8-block"),
+        ("Qwen/Qwen3-8B-AWQ", "awq-4bit-g128"),
+        ("Qwen/Qwen2.5-7B-Instruct-GPTQ-Int4", "gptq-4bit-g128"),
+        ("Qwen/Qwen2.5-7B-Instruct-GPTQ-Int8", "gptq-8bit-g128"),
+    ],
+)
+def test_a_repository_in_a_format_of_its_owner(name, form, monkeypatch, tmp_path):
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    report = weighbridge.infer(name, engine="vllm", offline=True)
+    assert report.workload["quantization"] == form
+    assert f"vllm serve {name}" in report.derived["launch"]
 
 
 @pytest.mark.parametrize("name", STRANGERS)
@@ -142,6 +222,7 @@ def test_what_comes_near():
     assert everyday.nearest("lama-3.1-8b")[0] == "llama-3.1-8b"
     assert everyday.nearest("mixtrall")[0] == "mixtral-8x7b"
     assert everyday.nearest("") == []
+    assert everyday.nearest("hunyuan-a13b") == []
 
 
 # In answers
@@ -187,6 +268,6 @@ def test_a_tune_of_a_repository_that_the_catalogue_holds(monkeypatch, tmp_path):
     found = weighbridge.load("Qwen/Qwen3-0.6B-Base", offline=True)
     assert found.model.parameters == 596_049_920
     assert "the shapes of the built-in catalogue's qwen3-0.6b" in found.warnings[0]
-    for other in ("someone/Qwen3-0.6B-Base", "Qwen/Qwen3-0.6B-AWQ"):
+    for other in ("someone/Qwen3-0.6B-Base", "Qwen/Qwen3-0.6B-MLX-4bit"):
         with pytest.raises(weighbridge.errors.WeighbridgeError):
             weighbridge.load(other, offline=True)

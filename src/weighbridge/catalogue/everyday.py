@@ -2,6 +2,7 @@
 
     Llama_3.1 8B, llama3.1-8b            another spelling: hyphens and blanks tell nothing
     llama-3.1-8b-instruct, gemma-3-27b-it   a tune of a base has the base's shapes
+    qwen3-coder-30b, deepseek-r1:8b   a tune with an id and a context of its own (`tunes.py`)
     llama3.1:8b, qwen3:30b, mixtral:latest  tags of Ollama: NAME:SIZE[-VARIANT][-QUANTIZATION]
     mixtral, mistral-7b, phi3    a short table
     vit_b_16, regnet_y_400mf             torchvision's names of networks that timm has too
@@ -16,7 +17,8 @@ from functools import cache
 from typing import NamedTuple
 
 from weighbridge import catalogue
-from weighbridge.catalogue import CatalogueEntry, pipelines
+from weighbridge.catalogue import CatalogueEntry, pipelines, tunes
+from weighbridge.catalogue.tunes import Tune
 
 # Words of tunes and of files: the same shapes with other weights
 OF_TUNES = ("instruct", "it", "chat", "base", "hf", "pt", "text", "thinking", "reasoning", "inst")
@@ -30,6 +32,8 @@ QUANT = re.compile(r"(?:ud-)?i?q\d(?:_[a-z0-9]+)*|bf16|fp16|f16|fp32|f32|mxfp4")
 GGUF = re.compile(r"i?q\d")
 FLOATS = frozenset(("bf16", "fp16", "f16", "fp32", "f32"))  # as published, or nearly
 SIZE = re.compile(r"e?\d+(?:\.\d+)?(?:x\d+(?:\.\d+)?)?[bmt]")
+DYNAMIC = ["fp8", "dynamic"]
+OF_QAT = "q4_0"  # what Google's were trained for, and are at ollama.com/library (gemma3: -it-qat)
 OLLAMAS = "Q4_K_M"  # assumed: what most tags without a quantization are (ollama.com/library)
 
 # Everyday name -> entry. Sizes: what `latest` is at ollama.com/library, read in tags of
@@ -46,7 +50,11 @@ NAMES: dict[str, str] = {
     "mistral": "mistral-7b-v0.3",
     "mistral-7b": "mistral-7b-v0.3",
     "mistral-nemo": "mistral-nemo-12b",
+    "devstral": "devstral-small-24b",
+    "devstral-24b": "devstral-small-24b",
+    "devstral-small": "devstral-small-24b",
     "mistral-small": "mistral-small-24b",
+    "mistral-small-3.2": "mistral-small-3.2-24b",
     "mistral-large": "mistral-large-123b",
     "mixtral": "mixtral-8x7b",
     "qwen2": "qwen2-7b",
@@ -57,9 +65,11 @@ NAMES: dict[str, str] = {
     "gemma": "gemma-7b",
     "gemma2": "gemma-2-9b",
     "gemma3": "gemma-3-4b",
+    "gemma3n": "gemma-3n-e4b",
     "phi3": "phi-3-mini",
     "phi3.5": "phi-3.5-mini",
     "gpt-oss": "gpt-oss-20b",
+    "nemotron-3-nano": "nemotron-3-nano-30b-a3b",
     "falcon": "falcon-7b",
     "codellama": "codellama-7b",
     "tinyllama": "tinyllama-1.1b",
@@ -121,32 +131,6 @@ NAMES: dict[str, str] = {
     "llama3.2-vision-11b": "llama-3.2-11b-vision",
     "llama3.2-vision-90b": "llama-3.2-90b-vision",
     "aya-8b": "aya-23-8b",
-    # tunes by other names, of the same shapes
-    "deepseek-coder-v2": "deepseek-v2-lite",
-    "deepseek-coder-v2-16b": "deepseek-v2-lite",
-    "deepseek-coder-v2-lite": "deepseek-v2-lite",
-    "deepseek-coder-v2-236b": "deepseek-v2",
-    "deepseek-r1-7b": "qwen2.5-7b",
-    "deepseek-r1-8b": "qwen3-8b",
-    "deepseek-r1-14b": "qwen2.5-14b",
-    "deepseek-r1-32b": "qwen2.5-32b",
-    "deepseek-r1-70b": "llama-3.3-70b",
-    "deepseek-r1-distill-llama-8b": "llama-3.1-8b",
-    "deepseek-r1-distill-llama-70b": "llama-3.3-70b",
-    "deepseek-r1-distill-qwen-7b": "qwen2.5-7b",
-    "deepseek-r1-distill-qwen-14b": "qwen2.5-14b",
-    "deepseek-r1-distill-qwen-32b": "qwen2.5-32b",
-    "qwen2.5-coder": "qwen2.5-7b",
-    "qwen3-coder": "qwen3-30b-a3b",
-    "qwen3-coder-30b": "qwen3-30b-a3b",
-    "qwen3-coder-30b-a3b": "qwen3-30b-a3b",
-    "qwq": "qwen2.5-32b",
-    "qwq-32b": "qwen2.5-32b",
-    "vicuna": "llama-2-7b",
-    "vicuna-7b": "llama-2-7b",
-    "vicuna-13b": "llama-2-13b",
-    "zephyr": "mistral-7b-v0.1",
-    "zephyr-7b": "mistral-7b-v0.1",
     # torchvision's names (torchvision 0.28 models/): the same counts, by other names of tensors
     "mobilenet-v2": "mobilenetv2-100",
     "mobilenet-v3-large": "mobilenetv3-large-100",
@@ -176,8 +160,6 @@ NAMES: dict[str, str] = {
     "efficientnet-b7": "tf-efficientnet-b7",
     "efficientnet-b8": "tf-efficientnet-b8",
 }
-CODERS = re.compile(r"qwen2\.5-?coder-?(.*)")  # every size of it has the shapes of Qwen2.5's
-
 
 # Repositories of tunes: a base's id, the word of its tunes, and what that makes of the id. The
 # others keep their base's, which has the same shapes.
@@ -210,12 +192,33 @@ def meaning(text: str) -> Meaning | None:
     if not re.fullmatch(r"[\w.: -]{2,96}", typed, re.ASCII):
         return None
     name, form = _without_form(typed)
-    entry = _entry(name)
+    entry, tune = _entry(name)
     if entry is None:
         return None
     said = _said(text.strip(), entry, form)
     kept = "" if form in FLOATS else form.upper() if GGUF.match(form) else form
-    return Meaning(entry._replace(repo_id=_tuned(typed, entry)), kept, said)
+    if tune is None:
+        return Meaning(entry._replace(repo_id=_tuned(typed, entry)), kept, said)
+    return Meaning(_of_tune(entry, tune), kept, f"{said}{_of_its_own(entry, tune)}")
+
+
+def _of_tune(base: CatalogueEntry, tune: Tune) -> CatalogueEntry:
+    """The base's entry with the id and the positions of a tune."""
+    if tune.positions is None:
+        return base._replace(repo_id=tune.repo_id)
+    changed = {"max_position_embeddings": tune.positions}
+    text = base.config.get("text_config")
+    config = {**base.config, **({"text_config": {**text, **changed}} if text else changed)}
+    return base._replace(repo_id=tune.repo_id, config=config)
+
+
+def _of_its_own(base: CatalogueEntry, tune: Tune) -> str:
+    """What is told of a tune beside its base."""
+    from weighbridge.arch.longest import longest
+
+    known = longest(base.config)
+    longer = tune.positions is not None and tune.positions != known
+    return f"; it is {tune.repo_id}" + (f", of {tune.positions:,} positions" if longer else "")
 
 
 def _without_form(typed: str) -> tuple[str, str]:
@@ -223,22 +226,45 @@ def _without_form(typed: str) -> tuple[str, str]:
     found = re.fullmatch(rf"(.+?)[-:. ]({QUANT.pattern})", typed)
     name, form = (found[1], found[2]) if found else (typed, "")
     words = _words(name)
+    forms = [words.pop(), words.pop()][::-1] if words[-2:] == DYNAMIC else []
     while len(words) > 1 and words[-1] in FORMS and not QUANT.fullmatch(form):
-        form = words.pop()
+        forms.insert(0, words.pop())
+    form = _joined(forms) if forms else form
+    if not form and "qat" in words:
+        form = OF_QAT
     return "-".join(words), form.removeprefix("ud-")
+
+
+def _joined(forms: list[str]) -> str:
+    """Words of one format in the order of the name: gptq-int8 is another than gptq."""
+    from weighbridge.quantization.everyday import known
+
+    whole = "-".join(forms)
+    return whole if known(whole) else forms[0]
 
 
 def _words(name: str) -> list[str]:
     return [word for word in re.split(r"[-_: ]+", name) if word]
 
 
-def _entry(name: str) -> CatalogueEntry | None:
-    """The entry of a name in hyphens: as it is, then without words that tell no shapes."""
+def _entry(name: str) -> tuple[CatalogueEntry | None, Tune | None]:
+    """The entry of a name in hyphens: as it is, then without words that tell no shapes; and the
+    tune, where it has an id of its own."""
     for shorter in _shorter(name):
-        found = _spelled(shorter) or _coder(shorter)
+        found = _spelled(shorter)
         if found is not None:
-            return found
-    return None
+            return found, None
+        tune = _tune(shorter)
+        if tune is not None:
+            return catalogue.find(tune.base), tune
+    return None, None
+
+
+def _tune(name: str) -> Tune | None:
+    key = _key(name)
+    return tunes.find(name) or next(
+        (tunes.find(known) for known in (*tunes.TUNES, *tunes.SHORT) if _key(known) == key), None
+    )
 
 
 def _shorter(name: str) -> Iterator[str]:
@@ -260,11 +286,6 @@ def _spelled(name: str) -> CatalogueEntry | None:
     return None if found is None else catalogue.find(found)
 
 
-def _coder(name: str) -> CatalogueEntry | None:
-    match = CODERS.fullmatch(name)
-    return _spelled(f"qwen2.5-{match[1]}") if match and match[1] else None
-
-
 def _key(name: str) -> str:
     return re.sub(r"[-_ ]", "", name)
 
@@ -278,9 +299,17 @@ def _keys() -> dict[str, str]:
     return found
 
 
+@cache
+def _near() -> dict[str, str]:
+    """What may be meant, by its key: entries, tunes and pipelines."""
+    found = {**_keys(), **{_key(name): name for name in tunes.TUNES}}
+    found |= {_key(name): name for name in pipelines.names()}
+    return found | {_key(name): meant for name, meant in pipelines.NAMES.items()}
+
+
 def _said(typed: str, entry: CatalogueEntry, form: str) -> str:
     """What was made of the name; "" for another spelling of it."""
-    if _key(typed) == _key(entry.name):
+    if _key(typed.lower()) == _key(entry.name):
         return ""
     shapes = f"{typed}: answered with the shapes of {entry.name} ({entry.repo_id})"
     if ":" not in typed or form or not _generates(entry):
@@ -312,6 +341,17 @@ def _generates(entry: CatalogueEntry) -> bool:
 
 # Hub ids
 
+# How owners pack their own models. Source: config.json of Qwen/Qwen3-32B-FP8, Qwen3-30B-A3B-FP8 and
+# Qwen3-235B-A22B-FP8 in github.com/ai-dynamo/aiconfigurator at 095f58a51c4c; the cards of Qwen's
+# repositories in AWQ and GPTQ, and docs/source/quantization of github.com/QwenLM/Qwen2.5.
+PUBLISHED: dict[str, dict[str, dict[str, object]]] = {
+    "qwen": {
+        "fp8": {"quant_method": "fp8", "weight_block_size": [128, 128]},
+        "awq": {"quant_method": "awq", "bits": 4, "group_size": 128},
+        "gptq-int4": {"quant_method": "gptq", "bits": 4, "group_size": 128},
+        "gptq-int8": {"quant_method": "gptq", "bits": 8, "group_size": 128},
+    }
+}
 
 # Repositories without an owner in their id: the first that were on the Hub. Source:
 # docs/source/pretrained_models.rst of github.com/huggingface/transformers at 02ef825be208.
@@ -328,23 +368,33 @@ def may_be_an_id(text: str) -> bool:
 
 def of_owner(repo_id: str) -> Meaning | None:
     """The entry with the shapes of a repository of the same owner: Llama-3.1-8B-Instruct of
-    meta-llama."""
+    meta-llama; in its format, where it is known how that owner packs (Qwen3-32B-FP8)."""
     owner, _, name = repo_id.lower().rpartition("/")
     found = meaning(name) if owner else None
-    same = found is not None and found.entry.repo_id.lower().startswith(f"{owner}/")
-    return found if same and found and not found.quantization else None
+    if found is None or not found.entry.repo_id.lower().startswith(f"{owner}/"):
+        return None
+    if not found.quantization:
+        return found
+    packed = PUBLISHED.get(owner, {}).get(found.quantization)
+    if packed is None or "quantization_config" in found.entry.config:
+        return None
+    config = {**found.entry.config, "quantization_config": packed}
+    return found._replace(entry=found.entry._replace(config=config), quantization="")
 
 
 # What comes near
 
 
+NEAR = 0.75  # likeness of names that begin with other letters
+
+
 def nearest(text: str, most: int = 3) -> list[str]:
     """Names of the catalogue that look like `text`, nearest first."""
-    from difflib import get_close_matches
+    from difflib import SequenceMatcher, get_close_matches
 
     key = _key(re.sub(r"[:/]", "-", text.strip().lower()))[:96]
-    keys = {**_keys(), **{_key(name): name for name in pipelines.names()}}
-    keys |= {_key(name): meant for name, meant in pipelines.NAMES.items()}
+    keys = _near()
     close = get_close_matches(key, keys, n=4 * most, cutoff=0.6)
+    close = [k for k in close if k[0] == key[0] or SequenceMatcher(None, k, key).ratio() > NEAR]
     close += [known for known in keys if key and known.startswith(key)]
     return list(dict.fromkeys(keys[known] for known in close))[:most]
