@@ -126,11 +126,25 @@ def models():
             found[name] = raw
     for name, (cls, raw) in OTHERS.items():
         found[name] = {"model_type": name, "architectures": [cls], **raw}
-    return found
+    return {name: _with_head(raw) for name, raw in found.items()}
 
 
-def trained(raw, attention, tokens=TOKENS):
+def _with_head(raw):
+    """Encoders without a head are trained on pairs of texts: two forwards."""
+    own = kind(raw) in ("bert", "mpnet", "xlm-roberta")
+    named = [cls.replace("Model", "ForMaskedLM") for cls in raw.get("architectures", ())]
+    return {**raw, "architectures": named} if own else raw
+
+
+def length(raw):
+    """Tokens that are compared: as many as a learned table of positions has, at most."""
+    most = raw.get("max_target_positions") or raw.get("max_position_embeddings") or TOKENS
+    return min(TOKENS, most // 64 * 64)
+
+
+def trained(raw, attention):
     """Bytes that a forward of the training programs takes at most, beside the weights."""
+    tokens = length(raw)
     said = {"precision": "bf16", "framework": "plain", "seq_len": tokens, "attention": attention}
     p = settled(raw, **said)
     m = training.Machine(Heap())
@@ -146,14 +160,15 @@ def trained(raw, attention, tokens=TOKENS):
     return sum(n for name, n in found.live.items() if name not in ("weights", "buffers"))
 
 
-def served(raw, attention, tokens=TOKENS):
+def served(raw, attention):
     """The same of the programs of inference."""
+    tokens = length(raw)
     w = Infer(dtype="bfloat16", context=tokens, attention=attention)
     found = engine("transformers")
     s = subject(resolve(gather_config(raw)), w, found, found.newest)
     p = plan(s, w, None)
     if s.body.causal:
-        p = replace(p, prompt=replace(p.prompt, tokens=tokens, encoder=tokens))
+        p = replace(p, prompt=replace(p.prompt, tokens=tokens))
     heap = Heap()
     heap.all([8 * tokens] * 2, "activations")
     with _forgetful():

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from weighbridge import catalogue
 from weighbridge.accelerators.budget import budget
+from weighbridge.accelerators.chips import ASSUMED
 from weighbridge.components.activations import Heap
 from weighbridge.components.weights import PlacedTensor
 from weighbridge.engines.subject import subject
@@ -16,6 +17,7 @@ from weighbridge.engines.transformers.rules import kernel, rules
 from weighbridge.engines.transformers.workspaces import cublas, gptq
 from weighbridge.errors import UsageError
 from weighbridge.gather import GatherOptions, gather, gather_config
+from weighbridge.kernels.attention import KernelShape, flash_forward
 from weighbridge.model import resolve
 from weighbridge.units import GIB, MIB
 from weighbridge.workload import Infer
@@ -359,8 +361,11 @@ def test_more_context_takes_no_less(context, more, number, attention):
     greater = asked(TINY, context=context + more, **given)
     for phase in ("prefill", "decode"):
         assert of(greater, phase, "kv_cache") >= of(less, phase, "kv_cache")
-    # A token more may leave less unused between blocks: 12,358 take 0.05 % less than 12,357
-    assert peak(greater) >= 0.99 * peak(less)
+    # A token more may leave less unused between blocks: 12,358 take 0.05 % less than 12,357; and
+    # flash splits the keys of fewer tokens
+    heads = {"batch": 1, "heads": 8, "kv_heads": 2, "key_dim": 32, "value_dim": 32, "itemsize": 2}
+    split = flash_forward(KernelShape(queries=context, keys=context, **heads), 0.0, ASSUMED)
+    assert peak(greater) >= 0.99 * peak(less) - sum(split)
 
 
 @settings(max_examples=20, deadline=None)

@@ -113,8 +113,14 @@ DIFFERENCES: Mapping[str, str] = {
     "relative_scores": "scores have parts by distance, which take tensors of their own",
     "one_kv_head": "the one key-value head goes to the kernel as it is: Falcon",
     "wide_scores": "scores are float32 in eager attention",
+    "own_softmax": "eager attention has its softmax in the dtype of the scores",
+    "wide_queries": "queries and keys are cast to float32 before their product",
+    "wide_biases": "biases of distance in float32 are added to the scores: MPT",
+    "raw_scores": "scores stay beside what the mask was added to",
+    "lingering_scores": "the weights of a layer live to the end of the next, in eager attention",
     "laid_heads": "queries, keys and values are copied to have heads before tokens",
     "float_routes": "weights of experts stay in float32, and so what they weigh",
+    "narrow_routes": "weights of experts are cast back, in spite of a correction: ERNIE 4.5",
     "every_expert": "every expert works on every token, times 0 where it was not picked: Llama 4",
     "shared_picks": "layers without an indexer attend to what the last one picked",
     "unweighted_norms": "the norms inside a mixer have no weights",
@@ -123,6 +129,8 @@ DIFFERENCES: Mapping[str, str] = {
     "whole_layers_unrotated": "layers without a window have no rotary positions",
     "every_fourth_unrotated": "every fourth layer, or as the config says, has no rotary positions",
     "rotary_by_window": "cosines and sines for each kind of layer",
+    "wide_rotary": "queries and keys are turned in float32, one after the other, and cast back",
+    "float_rotary": "queries and keys are both cast to float32, turned, and cast back: Cohere",
     "complex_rotary": "positions are turned as complex numbers",
     "buffered_positions": "the numbers of positions are a buffer's",
     # the head
@@ -138,50 +146,52 @@ DIFFERENCES: Mapping[str, str] = {
 
 ROWS: Mapping[str, str] = {
     "bert": "bert:BERT no_cache=encoder decodes "
-    "computes=not_rotary,norms_behind,buffered_positions trains=bert.forward dropouts=hidden "
-    "lora=query,value transformers.sdpa=4.41",
-    "ernie": "bert:ERNIE no_cache=encoder decodes computes=norms_behind transformers.sdpa=5.0",
+    "computes=not_rotary,norms_behind,buffered_positions,own_softmax trains=bert.forward "
+    "dropouts=hidden lora=query,value transformers.sdpa=4.41",
+    "ernie": "bert:ERNIE no_cache=encoder decodes computes=norms_behind,own_softmax "
+    "transformers.sdpa=5.0",
     "layoutlm": "bert:LAYOUTLM no_cache=encoder computes=norms_behind lora=query,value "
     "transformers.sdpa=5.1",
     "big_bird": "bert:BIG_BIRD no_cache=encoder llama_cpp=none transformers.sdpa=never",
     "electra": "bert:ELECTRA no_cache=encoder decodes "
-    "computes=not_rotary,norms_behind,buffered_positions,gelu_classifier trains=bert.forward "
-    "dropouts=hidden lora=query,value llama_cpp=none transformers.sdpa=5.0",
-    "roformer": "bert:ROFORMER no_cache=encoder",
+    "computes=not_rotary,norms_behind,buffered_positions,gelu_classifier,own_softmax "
+    "trains=bert.forward dropouts=hidden lora=query,value llama_cpp=none transformers.sdpa=5.0",
+    "roformer": "bert:ROFORMER no_cache=encoder computes=own_softmax",
     "dpr": "bert:DPR no_cache=encoder transformers.sdpa=4.41",
     "roberta": "roberta:ROBERTA no_cache=encoder positions=after_padding decodes "
-    "computes=not_rotary,norms_behind trains=bert.forward dropouts=hidden lora=query,value "
-    "llama_cpp=bert transformers.sdpa=4.45",
+    "computes=not_rotary,norms_behind,own_softmax trains=bert.forward dropouts=hidden "
+    "lora=query,value llama_cpp=bert transformers.sdpa=4.45",
     "camembert": "roberta:CAMEMBERT no_cache=encoder positions=after_padding decodes "
-    "computes=not_rotary,norms_behind trains=bert.forward dropouts=hidden llama_cpp=bert "
-    "transformers.sdpa=4.45",
-    "xlm-roberta": "roberta:XLM_ROBERTA no_cache=encoder positions=after_padding decodes "
-    "computes=not_rotary,norms_behind trains=bert.forward dropouts=hidden lora=query,value "
+    "computes=not_rotary,norms_behind,own_softmax trains=bert.forward dropouts=hidden "
     "llama_cpp=bert transformers.sdpa=4.45",
+    "xlm-roberta": "roberta:XLM_ROBERTA no_cache=encoder positions=after_padding decodes "
+    "computes=not_rotary,norms_behind,own_softmax trains=bert.forward dropouts=hidden "
+    "lora=query,value llama_cpp=bert transformers.sdpa=4.45",
     "xlm-roberta-xl": "roberta:XLM_ROBERTA_XL no_cache=encoder positions=after_padding "
-    "computes=not_rotary transformers.sdpa=4.45",
+    "computes=not_rotary,own_softmax transformers.sdpa=4.45",
     "longformer": "roberta:LONGFORMER no_cache=encoder heads=attention_window "
     "positions=after_padding llama_cpp=none transformers.sdpa=never",
     "mpnet": "roberta:MPNET no_cache=encoder positions=after_padding "
-    "computes=not_rotary,norms_behind trains=mpnet.forward dropouts=hidden llama_cpp=none "
-    "transformers.sdpa=never",
+    "computes=not_rotary,norms_behind,own_softmax trains=mpnet.forward dropouts=hidden "
+    "llama_cpp=none transformers.sdpa=never",
     "deberta": "deberta:DEBERTA no_cache=encoder "
-    "computes=not_rotary,norms_behind,relative_scores lora=in_proj llama_cpp=none "
+    "computes=not_rotary,norms_behind,relative_scores,own_softmax lora=in_proj llama_cpp=none "
     "transformers.sdpa=never",
     "deberta-v2": "deberta:DEBERTA_V2 no_cache=encoder "
-    "computes=not_rotary,norms_behind,relative_scores trains=deberta.forward dropouts=hidden "
-    "lora=query_proj,value_proj llama_cpp=none transformers.sdpa=never",
-    "distilbert": "small_encoders:DISTILBERT no_cache=encoder computes=not_rotary,norms_behind "
-    "trains=distilbert.forward dropouts=with_classifier llama_cpp=bert transformers.sdpa=4.46",
+    "computes=not_rotary,norms_behind,relative_scores,own_softmax trains=deberta.forward "
+    "dropouts=hidden lora=query_proj,value_proj llama_cpp=none transformers.sdpa=never",
+    "distilbert": "small_encoders:DISTILBERT no_cache=encoder "
+    "computes=not_rotary,norms_behind,own_softmax trains=distilbert.forward "
+    "dropouts=with_classifier llama_cpp=bert transformers.sdpa=4.46",
     "albert": "small_encoders:ALBERT no_cache=encoder "
-    "computes=not_rotary,norms_behind,one_layer_for_all,buffered_positions trains=albert.forward "
-    "dropouts=classifier llama_cpp=none transformers.sdpa=4.45",
+    "computes=not_rotary,norms_behind,one_layer_for_all,buffered_positions,own_softmax "
+    "trains=albert.forward dropouts=classifier llama_cpp=none transformers.sdpa=4.45",
     "mobilebert": "small_encoders:MOBILEBERT no_cache=encoder heads=use_bottleneck "
-    "computes=norms_behind transformers.sdpa=5.0",
+    "computes=norms_behind,own_softmax transformers.sdpa=5.0",
     "squeezebert": "small_encoders:SQUEEZEBERT no_cache=encoder transformers.sdpa=never",
     "modernbert": "modernbert:MODERNBERT no_cache=encoder heads=local_attention "
-    "trains=modernbert.forward llama_cpp=modern-bert",
-    "nomic_bert": "modernbert:NOMIC_BERT no_cache=encoder computes=norms_behind "
+    "computes=wide_rotary trains=modernbert.forward llama_cpp=modern-bert",
+    "nomic_bert": "modernbert:NOMIC_BERT no_cache=encoder computes=norms_behind,own_softmax "
     "llama_cpp=nomic-bert transformers.sdpa=5.1",
     "xlnet": "xlnet:XLNET no_cache=without positions=endless computes=relative_scores "
     "llama_cpp=none transformers.last_logits=5.0 transformers.sdpa=never",
@@ -189,70 +199,76 @@ ROWS: Mapping[str, str] = {
     "xlm": "xlm:XLM no_cache=without computes=norms_behind llama_cpp=none "
     "transformers.last_logits=5.0 transformers.sdpa=never",
     "layoutlmv3": "layoutlmv3:LAYOUTLMV3 no_cache=encoder positions=after_padding",
-    "t5": "t5:T5 layers=sequence:t5 heads=d_kv positions=endless computes=not_rotary "
+    "t5": "t5:T5 layers=sequence:t5 heads=d_kv positions=endless computes=not_rotary,own_softmax "
     "trains=t5.forward dropouts=dropout_rate lora=q,v transformers.caches=4.46 "
     "transformers.last_logits=never transformers.sdpa=5.1 vllm.no_encoder_alone",
     "mt5": "t5:MT5 layers=sequence:t5 heads=d_kv positions=endless "
-    "computes=not_rotary,unscaled_head trains=t5.forward dropouts=dropout_rate lora=q,v "
-    "llama_cpp=t5 transformers.caches=4.46 transformers.last_logits=never transformers.sdpa=5.1 "
-    "vllm.no_encoder_alone",
-    "umt5": "t5:UMT5 layers=sequence:t5 heads=d_kv positions=endless computes=not_rotary "
-    "llama_cpp=t5 transformers.caches=4.46 transformers.last_logits=never transformers.sdpa=5.1 "
-    "vllm.no_encoder_alone",
+    "computes=not_rotary,unscaled_head,own_softmax trains=t5.forward dropouts=dropout_rate "
+    "lora=q,v llama_cpp=t5 transformers.caches=4.46 transformers.last_logits=never "
+    "transformers.sdpa=5.1 vllm.no_encoder_alone",
+    "umt5": "t5:UMT5 layers=sequence:t5 heads=d_kv positions=endless "
+    "computes=not_rotary,own_softmax llama_cpp=t5 transformers.caches=4.46 "
+    "transformers.last_logits=never transformers.sdpa=5.1 vllm.no_encoder_alone",
     "longt5": "t5:LONGT5 layers=sequence:t5 heads=local_radius positions=endless "
     "computes=not_rotary transformers.caches=4.46 transformers.sdpa=never vllm.no_encoder_alone",
     "switch_transformers": "t5:SWITCH layers=sequence:t5 heads=d_kv positions=endless "
-    "transformers.caches=4.46 transformers.sdpa=never vllm.no_encoder_alone",
+    "computes=own_softmax transformers.caches=4.46 transformers.sdpa=never vllm.no_encoder_alone",
     "bart": "bart:BART layers=sequence:bart heads=encoder_attention_heads,d_model "
-    "computes=not_rotary,norms_behind trains=bart.forward dropouts=dropout lora=q_proj,v_proj "
-    "llama_cpp=none transformers.caches=4.53 transformers.last_logits=5.0",
+    "computes=not_rotary,norms_behind,own_softmax trains=bart.forward dropouts=dropout "
+    "lora=q_proj,v_proj llama_cpp=none transformers.caches=4.53 transformers.last_logits=5.0",
     "mbart": "bart:MBART layers=sequence:bart heads=encoder_attention_heads,d_model "
-    "computes=not_rotary trains=bart.forward dropouts=dropout llama_cpp=none "
+    "computes=not_rotary,own_softmax trains=bart.forward dropouts=dropout llama_cpp=none "
     "transformers.caches=4.53 transformers.last_logits=5.0 transformers.sdpa=4.45",
     "m2m_100": "bart:M2M_100 layers=sequence:bart heads=encoder_attention_heads,d_model "
-    "computes=not_rotary,unbiased_logits trains=bart.forward dropouts=dropout_and_attention "
-    "llama_cpp=none transformers.caches=4.53 transformers.last_logits=5.0 transformers.sdpa=4.45",
+    "computes=not_rotary,unbiased_logits,own_softmax trains=bart.forward "
+    "dropouts=dropout_and_attention llama_cpp=none transformers.caches=4.53 "
+    "transformers.last_logits=5.0 transformers.sdpa=4.45",
     "marian": "bart:MARIAN layers=sequence:bart heads=encoder_attention_heads,d_model "
-    "computes=not_rotary,norms_behind trains=bart.forward dropouts=dropout "
+    "computes=not_rotary,norms_behind,own_softmax trains=bart.forward dropouts=dropout "
     "frozen=embed_positions llama_cpp=none transformers.caches=4.53 transformers.last_logits=5.0 "
     "transformers.sdpa=4.53",
     "pegasus": "bart:PEGASUS layers=sequence:bart heads=encoder_attention_heads,d_model "
-    "computes=not_rotary trains=bart.forward dropouts=dropout frozen=embed_positions "
+    "computes=not_rotary,own_softmax trains=bart.forward dropouts=dropout frozen=embed_positions "
     "llama_cpp=none transformers.caches=4.53 transformers.last_logits=5.0 transformers.sdpa=4.53",
     "blenderbot": "bart:BLENDERBOT layers=sequence:bart heads=encoder_attention_heads,d_model "
-    "computes=not_rotary llama_cpp=none transformers.caches=4.53 transformers.last_logits=5.0 "
-    "transformers.sdpa=4.53",
+    "computes=not_rotary,own_softmax llama_cpp=none transformers.caches=4.53 "
+    "transformers.last_logits=5.0 transformers.sdpa=4.53",
     "blenderbot-small": "bart:BLENDERBOT_SMALL layers=sequence:bart "
-    "heads=encoder_attention_heads,d_model computes=not_rotary,norms_behind "
+    "heads=encoder_attention_heads,d_model computes=not_rotary,norms_behind,own_softmax "
     "transformers.caches=4.53 transformers.last_logits=5.0 transformers.sdpa=4.53",
-    "led": "bart:LED layers=sequence:bart heads=attention_window llama_cpp=none "
-    "transformers.caches=4.55 transformers.sdpa=never",
+    "led": "bart:LED layers=sequence:bart heads=attention_window computes=own_softmax "
+    "llama_cpp=none transformers.caches=4.55 transformers.sdpa=never",
     "fsmt": "bart:FSMT layers=sequence:bart heads=encoder_attention_heads,d_model "
-    "transformers.caches=4.55 transformers.sdpa=never",
+    "computes=own_softmax transformers.caches=4.55 transformers.sdpa=never",
     "whisper": "whisper:WHISPER layers=sequence:whisper hears=whisper@/encoder "
     "heads=encoder_attention_heads,d_model "
-    "computes=not_rotary,laid_heads,unbiased_logits,own_items trains=whisper.forward "
+    "computes=not_rotary,laid_heads,unbiased_logits,own_items,own_softmax trains=whisper.forward "
     "frozen=encoder.embed_positions llama_cpp=none transformers.caches=4.43 "
     "transformers.last_logits=never",
-    "speech_to_text": "whisper:SPEECH_TO_TEXT layers=sequence:speech "
-    "hears=speech_to_text@/encoder heads=encoder_attention_heads,d_model llama_cpp=none "
+    "speech_to_text": "whisper:SPEECH_TO_TEXT layers=sequence:speech hears=speech_to_text@/encoder "
+    "heads=encoder_attention_heads,d_model computes=own_softmax llama_cpp=none "
     "transformers.caches=4.55",
-    "wav2vec2": "wav2vec2:WAV2VEC2 no_cache=encoder hears=waveform@/ transformers.sdpa=4.41",
-    "wav2vec2-conformer": "wav2vec2:CONFORMER no_cache=encoder hears=waveform@/",
-    "hubert": "wav2vec2:HUBERT no_cache=encoder hears=waveform@/ transformers.sdpa=4.41",
+    "wav2vec2": "wav2vec2:WAV2VEC2 no_cache=encoder hears=waveform@/ computes=own_softmax "
+    "transformers.sdpa=4.41",
+    "wav2vec2-conformer": "wav2vec2:CONFORMER no_cache=encoder hears=waveform@/ "
+    "computes=own_softmax",
+    "hubert": "wav2vec2:HUBERT no_cache=encoder hears=waveform@/ computes=own_softmax "
+    "transformers.sdpa=4.41",
     "wavlm": "wav2vec2:WAVLM no_cache=encoder hears=waveform@/",
-    "unispeech": "wav2vec2:UNISPEECH no_cache=encoder hears=waveform@/ transformers.sdpa=4.41",
-    "unispeech-sat": "wav2vec2:UNISPEECH_SAT no_cache=encoder hears=waveform@/",
+    "unispeech": "wav2vec2:UNISPEECH no_cache=encoder hears=waveform@/ computes=own_softmax "
+    "transformers.sdpa=4.41",
+    "unispeech-sat": "wav2vec2:UNISPEECH_SAT no_cache=encoder hears=waveform@/ "
+    "computes=own_softmax",
     "encoder-decoder": "encoder_decoder:TEXT layers=sequence:TEXT reads=encoder",
     "vision-encoder-decoder": "encoder_decoder:VISION layers=sequence:IMAGE sees=native@encoder "
     "reads=encoder",
     "speech-encoder-decoder": "encoder_decoder:SPEECH layers=sequence:AUDIO "
     "hears=waveform@encoder reads=encoder",
     "prophetnet": "prophetnet:PROPHETNET layers=sequence:prophetnet "
-    "heads=num_encoder_attention_heads llama_cpp=none transformers.caches=4.55 "
-    "transformers.last_logits=never transformers.sdpa=never",
+    "heads=num_encoder_attention_heads computes=own_softmax llama_cpp=none "
+    "transformers.caches=4.55 transformers.last_logits=never transformers.sdpa=never",
     "speecht5": "speecht5:SPEECHT5 layers=sequence:speech hears=waveform@/wrapped_encoder "
-    "heads=encoder_attention_heads transformers.caches=4.55",
+    "heads=encoder_attention_heads computes=own_softmax transformers.caches=4.55",
     "seamless_m4t": "seamless:SEAMLESS layers=sequence:bart "
     "hears=seamless@/speech_encoder.encoder heads=speech_encoder_attention_heads "
     "transformers.caches=4.55 transformers.sdpa=5.1",
@@ -276,40 +292,42 @@ ROWS: Mapping[str, str] = {
     "trains_gguf=qwen3 vllm.adapted_embedding vllm.tied_head=shared mlx=class",
     # dense text decoders
     "PanguEmbedded": "baichuan:PANGU",
-    "RefinedWeb": "falcon:REFINED_WEB positions=as_falcon computes=parallel,two_norms "
-    "lora=query_key_value llama_cpp=falcon transformers.repeated_cache",
-    "RefinedWebModel": "falcon:REFINED_WEB positions=as_falcon lora=query_key_value "
-    "llama_cpp=falcon",
+    "RefinedWeb": "falcon:REFINED_WEB positions=as_falcon "
+    "computes=parallel,two_norms,own_softmax,raw_scores,lingering_scores lora=query_key_value "
+    "llama_cpp=falcon transformers.repeated_cache",
+    "RefinedWebModel": "falcon:REFINED_WEB positions=as_falcon "
+    "computes=own_softmax,raw_scores,lingering_scores lora=query_key_value llama_cpp=falcon",
     "apertus": "apertus:APERTUS vllm.adapted_embedding vllm.tied_head=freed "
     "sglang.every_stage=head mlx=class",
     "arcee": "llama:ARCEE trains=decoders.llama vllm.tied_head=freed sglang.every_stage=head",
     "baichuan": "baichuan:BAICHUAN",
-    "biogpt": "early:BIOGPT computes=not_rotary transformers.caches=4.53 "
+    "biogpt": "early:BIOGPT computes=not_rotary,own_softmax transformers.caches=4.53 "
     "transformers.last_logits=5.0 transformers.sdpa=4.45",
     "bitnet": "apertus:BITNET mlx=class",
-    "bloom": "bloom:BLOOM computes=not_rotary trains=bloom.forward lora=query_key_value "
-    "transformers.caches=4.44 transformers.last_logits=5.0 transformers.sdpa=never "
-    "vllm.every_stage=both",
+    "bloom": "bloom:BLOOM computes=not_rotary,raw_scores,lingering_scores trains=bloom.forward "
+    "lora=query_key_value transformers.caches=4.44 transformers.last_logits=5.0 "
+    "transformers.sdpa=never vllm.every_stage=both",
     "chatglm": "chatglm:CHATGLM windows=nowhere lora=query_key_value vllm.every_stage=both",
-    "codegen": "gptj:CODEGEN computes=parallel lora=qkv_proj transformers.caches=4.45 "
-    "transformers.last_logits=5.0 transformers.sdpa=never",
-    "cohere": "cohere:COHERE computes=parallel,scaled_logits trains=decoders.cohere "
+    "codegen": "gptj:CODEGEN computes=parallel,own_softmax,wide_queries,lingering_scores "
+    "lora=qkv_proj transformers.caches=4.45 transformers.last_logits=5.0 transformers.sdpa=never",
+    "cohere": "cohere:COHERE computes=parallel,scaled_logits,float_rotary trains=decoders.cohere "
     "llama_cpp=command-r transformers.sdpa=4.40 vllm.every_stage=both mlx=class",
     "cohere2": "cohere:COHERE2 windows=three_of_4_by_pattern "
-    "computes=parallel,scaled_logits,whole_layers_unrotated trains=decoders.cohere "
+    "computes=parallel,scaled_logits,whole_layers_unrotated,float_rotary trains=decoders.cohere "
     "llama_cpp.windows vllm.every_stage=both mlx=class,own_caches,windows",
-    "ctrl": "early:CTRL computes=not_rotary llama_cpp=none transformers.caches=4.55 "
+    "ctrl": "early:CTRL computes=not_rotary,own_softmax llama_cpp=none transformers.caches=4.55 "
     "transformers.last_logits=5.0 transformers.sdpa=5.1",
     "cwm": "llama:CWM windows=last_three_of_4 trains=decoders.llama",
     "diffllama": "apertus:DIFFLLAMA",
-    "ernie4_5": "llama:ERNIE4_5 trains=decoders.ernie4_5 mlx=class",
+    "ernie4_5": "llama:ERNIE4_5 computes=wide_rotary trains=decoders.ernie4_5 mlx=class",
     "exaone": "exaone:EXAONE vllm.adapted_embedding mlx=class",
     "exaone4": "llama:EXAONE4 windows=pattern computes=whole_layers_unrotated "
     "trains=decoders.exaone4 llama_cpp.windows vllm.adapted_embedding "
     "mlx=class,own_caches,windows",
-    "falcon": "falcon:FALCON computes=parallel,one_kv_head trains=falcon.forward "
-    "lora=query_key_value litgpt=parallel transformers.caches=4.45 transformers.last_logits=4.47 "
-    "transformers.rotary_tables=4.34-4.45 transformers.repeated_cache vllm.every_stage=both",
+    "falcon": "falcon:FALCON computes=parallel,one_kv_head,own_softmax,raw_scores,lingering_scores "
+    "trains=falcon.forward lora=query_key_value litgpt=parallel transformers.caches=4.45 "
+    "transformers.last_logits=4.47 transformers.rotary_tables=4.34-4.45 "
+    "transformers.repeated_cache vllm.every_stage=both",
     "gemma": "gemma:GEMMA trains=gemma.forward lora=q_proj,v_proj litgpt=unit_norms "
     "trains_gguf=gemma transformers.sdpa=4.38 vllm.every_stage=both mlx=class",
     "gemma2": "gemma:GEMMA2 windows=half trains=gemma.forward lora=q_proj,v_proj "
@@ -330,23 +348,26 @@ ROWS: Mapping[str, str] = {
     "sglang.whole_embedding sglang.windows=0.5.13 sglang.attention=triton",
     "glm": "glm:GLM trains=decoders.glm mlx=class",
     "glm4": "glm:GLM4 trains=decoders.glm4 vllm.tied_head=shared vllm.not_float16 mlx=class",
-    "gpt2": "gpt2:GPT2 computes=not_rotary trains=gpt2.forward dropouts=pdrop lora=c_attn "
-    "transformers.caches=4.53 transformers.last_logits=4.53 transformers.sdpa=4.42 "
+    "gpt2": "gpt2:GPT2 computes=not_rotary,own_softmax trains=gpt2.forward dropouts=pdrop "
+    "lora=c_attn transformers.caches=4.53 transformers.last_logits=4.53 transformers.sdpa=4.42 "
     "vllm.every_stage=both vllm.tied_head=freed mlx=class",
     "gpt_bigcode": "gpt2:GPT_BIGCODE computes=not_rotary,wide_scores trains=gpt2.forward "
     "dropouts=pdrop lora=c_attn llama_cpp=starcoder transformers.caches=4.55 "
     "transformers.last_logits=5.0 mlx=class",
-    "gpt_neo": "gpt_neo:GPT_NEO windows=nowhere computes=not_rotary trains=written_out.gpt_neo "
-    "lora=q_proj,v_proj llama_cpp=none transformers.caches=4.45 transformers.last_logits=5.0",
+    "gpt_neo": "gpt_neo:GPT_NEO windows=nowhere "
+    "computes=not_rotary,own_softmax,wide_queries,lingering_scores trains=written_out.gpt_neo "
+    "lora=q_proj,v_proj llama_cpp=none transformers.caches=4.45 transformers.last_logits=5.0 "
+    "transformers.sdpa=never",
     "gpt_neox": "gpt_neox:GPT_NEOX computes=parallel trains=neox.forward lora=query_key_value "
     "litgpt=parallel llama_cpp=gptneox transformers.caches=4.45 transformers.last_logits=4.50 "
     "transformers.sdpa=4.42 transformers.rotary_tables=4.30-4.45 mlx=class",
     "gpt_neox_japanese": "gpt_neox:GPT_NEOX_JAPANESE transformers.caches=4.45 "
     "transformers.last_logits=5.0 transformers.sdpa=never",
     "gpt_neox_reward_model": "gpt_neox:GPT_NEOX_REWARD",
-    "gptj": "gptj:GPTJ computes=parallel trains=gptj.forward lora=q_proj,v_proj litgpt=parallel "
-    "llama_cpp=none transformers.caches=4.45 transformers.last_logits=5.0 "
-    "transformers.sdpa=never vllm.every_stage=both",
+    "gptj": "gptj:GPTJ computes=parallel,own_softmax,wide_queries,lingering_scores "
+    "trains=gptj.forward lora=q_proj,v_proj litgpt=parallel llama_cpp=none "
+    "transformers.caches=4.45 transformers.last_logits=5.0 transformers.sdpa=never "
+    "vllm.every_stage=both",
     "granite": "llama:GRANITE computes=scaled_logits,multipliers trains=decoders.llama "
     "transformers.caches=4.45 transformers.last_logits=4.48 vllm.adapted_embedding "
     "vllm.tied_head=freed mlx=class",
@@ -369,18 +390,18 @@ ROWS: Mapping[str, str] = {
     "llama_cpp=llama mlx=class,own_caches,windows",
     "mixformer-sequential": "phi:MIXFORMER",
     "moss": "gptj:MOSS",
-    "mpt": "bloom:MPT computes=not_rotary trains=written_out.mpt lora=Wqkv "
-    "transformers.caches=4.55 transformers.last_logits=5.0 transformers.sdpa=never",
+    "mpt": "bloom:MPT computes=not_rotary,wide_biases,lingering_scores trains=written_out.mpt "
+    "lora=Wqkv transformers.caches=4.55 transformers.last_logits=5.0 transformers.sdpa=never",
     "nanochat": "apertus:NANOCHAT mlx=class",
     "nemotron": "llama:NEMOTRON trains=decoders.nemotron transformers.caches=4.44 "
     "vllm.adapted_embedding mlx=class",
     "nemotron-nas": "deci:DECI llama_cpp=deci vllm.adapted_embedding "
     "vllm.tied_head=freed sglang.every_stage=head mlx=class,own_caches",
-    "olmo": "olmo:OLMO trains=decoders.olmo transformers.sdpa=4.40 "
+    "olmo": "olmo:OLMO computes=wide_rotary trains=decoders.olmo transformers.sdpa=4.40 "
     "transformers.rotary_tables=4.40-4.41 mlx=class",
-    "olmo2": "olmo:OLMO2 trains=decoders.olmo2 mlx=class",
-    "olmo3": "olmo:OLMO3 windows=three_of_4 trains=decoders.olmo2 llama_cpp=olmo2 "
-    "llama_cpp.windows vllm.tied_head=shared mlx=class,own_caches,windows",
+    "olmo2": "olmo:OLMO2 computes=wide_rotary trains=decoders.olmo2 mlx=class",
+    "olmo3": "olmo:OLMO3 windows=three_of_4 computes=wide_rotary trains=decoders.olmo2 "
+    "llama_cpp=olmo2 llama_cpp.windows vllm.tied_head=shared mlx=class,own_caches,windows",
     "openai-gpt": "early:OPENAI_GPT no_cache=without heads=writes "
     "computes=not_rotary,norms_behind llama_cpp=none transformers.caches=4.55 "
     "transformers.last_logits=5.0 transformers.sdpa=never",
@@ -410,8 +431,8 @@ ROWS: Mapping[str, str] = {
     "transformers.sdpa=4.40 transformers.rotary_tables=4.39-4.45 transformers.flash_repeats "
     "sglang.every_stage=both mlx=class",
     "vaultgemma": "gemma:VAULTGEMMA windows=half llama_cpp=llama transformers.sdpa=never",
-    "xglm": "opt:XGLM computes=not_rotary transformers.caches=4.55 transformers.last_logits=5.0 "
-    "transformers.sdpa=never",
+    "xglm": "opt:XGLM computes=not_rotary,own_softmax transformers.caches=4.55 "
+    "transformers.last_logits=5.0 transformers.sdpa=never",
     "youtu": "minicpm:YOUTU llama_cpp=deepseek2",
     # images, and images beside text
     "beit": "vit:BEIT no_cache=image sees=native@/ beside_patches=1 transformers.sdpa=4.48",
@@ -428,9 +449,11 @@ ROWS: Mapping[str, str] = {
     "convnextv2": "convnext:CONVNEXT_V2 no_cache=image heads=pyramid",
     "deit": "vit:DEIT no_cache=image sees=native@/ beside_patches=2 transformers.sdpa=4.41",
     "dinov2": "vit:DINOV2 no_cache=image sees=native@/ beside_patches=1 "
-    "computes=own_items,sized_images trains=dinov2.forward transformers.sdpa=4.45",
-    "dinov2_with_registers": "vit:DINOV2_REGISTERS no_cache=image sees=native@/ beside_patches=1",
-    "dinov3_vit": "dinov3:DINOV3 no_cache=image sees=native@/ beside_patches=1",
+    "computes=own_items,sized_images,own_softmax trains=dinov2.forward transformers.sdpa=4.45",
+    "dinov2_with_registers": "vit:DINOV2_REGISTERS no_cache=image sees=native@/ beside_patches=1 "
+    "computes=own_softmax",
+    "dinov3_vit": "dinov3:DINOV3 no_cache=image sees=native@/ beside_patches=1 "
+    "computes=own_softmax",
     "donut-swin": "swin:DONUT no_cache=image heads=pyramid",
     "resnet": "resnet:RESNET no_cache=image heads=pyramid",
     "sam": "sam:SAM no_cache=image sees=native reads=vision_config",
@@ -563,7 +586,8 @@ ROWS: Mapping[str, str] = {
     "ernie4_5_moe_vl": "ernie_vl:ERNIE_VL layers=nested:of_flat "
     "holds=text_config:ernie4_5_vl_moe_text,vision_config:ernie4_5_vl_moe_vision sees=by_ernie",
     "ernie4_5_vl_moe": "ernie_vl:ERNIE_VL layers=nested:of_flat sees=by_ernie",
-    "ernie4_5_vl_moe_text": "ernie_vl:ERNIE_TEXT layers=attention:usual llama_cpp=ernie4_5-moe",
+    "ernie4_5_vl_moe_text": "ernie_vl:ERNIE_TEXT layers=attention:usual computes=wide_rotary "
+    "llama_cpp=ernie4_5-moe",
     "ernie4_5_vl_moe_vision": "ernie_vl:ERNIE_VISION no_cache=image",
     "idefics": "idefics1:IDEFICS layers=attention:multi_head sees=perceived "
     "transformers.caches=4.45 transformers.last_logits=5.0",
@@ -659,7 +683,7 @@ ROWS: Mapping[str, str] = {
     "vllm.states=mamba_ssm_dtype mlx=own_caches",
     "olmoe": "qwen_moe:OLMOE trains=sparse.olmoe experts_were=gate_up transformers.caches=4.45 "
     "transformers.sdpa=4.45 vllm.every_stage=both mlx=class",
-    "flex_olmo": "qwen_moe:FLEX_OLMO experts_were=gate_up",
+    "flex_olmo": "qwen_moe:FLEX_OLMO computes=wide_rotary experts_were=gate_up",
     "mellum": "qwen_moe:MELLUM windows=nowhere experts_were=gate_up sglang.windows=0.5.16 "
     "mlx=class,own_caches,windows",
     "deepseek": "deepseek:DEEPSEEK mlx=class",
@@ -694,9 +718,9 @@ ROWS: Mapping[str, str] = {
     "hy_v3": "glm4_moe:HY_V3 vllm.every_stage=both",
     "afmoe": "glm4_moe:AFMOE windows=three_of_4_by_global experts_were=gate_up llama_cpp.windows "
     "mlx=class,own_caches,windows",
-    "cohere2_moe": "glm4_moe:COHERE2_MOE windows=cohere_prefix experts_were=gate_up "
-    "llama_cpp.windows vllm.every_stage=both",
-    "ernie4_5_moe": "glm4_moe:ERNIE4_5_MOE computes=float_routes trains=sparse.ernie "
+    "cohere2_moe": "glm4_moe:COHERE2_MOE windows=cohere_prefix computes=float_rotary "
+    "experts_were=gate_up llama_cpp.windows vllm.every_stage=both",
+    "ernie4_5_moe": "glm4_moe:ERNIE4_5_MOE computes=narrow_routes,wide_rotary trains=sparse.ernie "
     "router=by_ernie_rule experts_were=gate_up llama_cpp=ernie4_5-moe mlx=class",
     "hunyuan_v1_moe": "glm4_moe:HUNYUAN_V1_MOE experts_were=gate_up llama_cpp=hunyuan-moe",
     "mimo_v2_flash": "window_moe:MIMO_V2_FLASH llama_cpp.windows transformers.sdpa=never "
@@ -710,7 +734,7 @@ ROWS: Mapping[str, str] = {
     "vllm.every_stage=both vllm.wide_graphs sglang.every_stage=head sglang.windows=0.5.8 "
     "sglang.attention=triton,fa3 mlx=class,own_caches,windows",
     "llama4_text": "stacked_moe:LLAMA4_TEXT windows=chunks "
-    "computes=every_fourth_unrotated,every_expert llama_cpp=llama4 llama_cpp.windows "
+    "computes=every_fourth_unrotated,every_expert,own_softmax llama_cpp=llama4 llama_cpp.windows "
     "vllm.whole_shared_experts sglang.windows=0.5.8 sglang.attention=triton,fa3 "
     "mlx=class,own_caches,windows",
     "dbrx": "stacked_moe:DBRX transformers.sdpa=4.40 vllm.every_stage=both mlx=class",
@@ -764,13 +788,14 @@ ROWS: Mapping[str, str] = {
     "bigbird_pegasus": "llama_cpp=none",
     "step3p7": "llama_cpp.windows sglang.windows=0.5.13",
     "udop": "transformers.caches=4.46",
-    "rembert": "transformers.caches=4.55 transformers.last_logits=5.0",
-    "trocr": "computes=not_rotary transformers.caches=4.55 transformers.last_logits=never",
-    "data2vec-audio": "transformers.sdpa=4.41",
-    "sew": "transformers.sdpa=4.41",
-    "data2vec-text": "computes=norms_behind transformers.sdpa=5.0",
+    "rembert": "computes=own_softmax transformers.caches=4.55 transformers.last_logits=5.0",
+    "trocr": "computes=not_rotary,own_softmax transformers.caches=4.55 "
+    "transformers.last_logits=never",
+    "data2vec-audio": "computes=own_softmax transformers.sdpa=4.41",
+    "sew": "computes=own_softmax transformers.sdpa=4.41",
+    "data2vec-text": "computes=norms_behind,own_softmax transformers.sdpa=5.0",
     "data2vec-vision": "transformers.sdpa=5.0",
-    "roc_bert": "transformers.sdpa=5.0",
+    "roc_bert": "computes=own_softmax transformers.sdpa=5.0",
     "olmo_hybrid": "vllm.every_stage=both",
     "solar": "vllm.adapted_embedding",
     "bagel": "vllm.other_kernels",

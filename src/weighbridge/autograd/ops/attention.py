@@ -360,9 +360,12 @@ def _before(m: Machine, x: Tensor, h: AttentionHeads) -> Tensor:
 
 
 def _spread(m: Machine, x: Tensor, h: AttentionHeads, width: int) -> Tensor:
-    """repeat_kv: a copy for every head, heads before tokens. The gradient's order is another."""
+    """repeat_kv: a copy for every head, heads before tokens; of the one head of one sequence a view
+    for all. The gradient's order is another."""
     if h.groups == 1:
         return x
+    if h.kv_heads == 1 and h.batch == 1:
+        return expand(m, x, h.batch, h.heads, h.seen, width)
     return repeat(m, x, h.groups, (h.batch, h.heads, h.seen, width))
 
 

@@ -10,6 +10,7 @@ models/gpt2/modeling_gpt2.py, models/bart/modeling_bart.py.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from weighbridge.arch.body import LayerBlock
 from weighbridge.arch.mixers import Attention, CrossAttention
@@ -21,28 +22,68 @@ from weighbridge.engines.transformers.keeping import (
     reached,
     remember,
 )
-from weighbridge.engines.transformers.kernels import KernelHeads, attend
+from weighbridge.engines.transformers.kernels import attend
+from weighbridge.engines.transformers.scores import KernelHeads
 from weighbridge.engines.transformers.step import ForwardStep, linear, norm, rotated
 
 
 def attention(heap: Heap, s: ForwardStep, m: Attention, kept: Kept, mask: int) -> LiveTensor:
     """The output of one layer; `mask` is the elements of the mask that it is given."""
-    queries, keys, values = _projected(heap, s, m)
+    if s.style.ungrouped and m.kv_heads > 1:
+        fused, three = _for_all(heap, s, m)
+        copied = replace(s, style=replace(s.style, fused_queries=False))
+        out = _attended(heap, copied, replace(m, kv_heads=m.heads), kept, mask, three)
+        heap.drop(fused)
+        return out
+    return _attended(heap, s, m, kept, mask, _projected(heap, s, m))
+
+
+Three = tuple[LiveTensor, LiveTensor, LiveTensor]
+
+
+def _attended(
+    heap: Heap, s: ForwardStep, m: Attention, kept: Kept, mask: int, three: Three
+) -> LiveTensor:
+    queries, keys, values = three
+    plain: tuple[LiveTensor, ...] = ()
     if s.style.rotary:
+        plain = (queries, keys)
         queries, keys = _turned(heap, s, m, queries, keys)
+        if not (s.style.fused_queries or s.style.wide_queries):  # GPT-J's variables hold views
+            heap.drop(*plain)
+            plain = ()
     sizes: tuple[int, ...] = (keys.nbytes, values.nbytes)
     if m.causal:
         sizes = remember(heap, s, kept, (keys, values), reach=m.reach)
+        plain = (*plain, *_still_there(heap, s, three))
     made, *kept.scores = attend(heap, s, _heads(m, reached(s, m.reach), mask), *sizes[:2])
     if m.causal:
         attended(heap, s, kept, m)
     out = linear(heap, s, m.heads * m.value_dim, s.hidden)
-    heap.drop(made, queries)
+    heap.drop(made, queries, *plain)
     if not m.causal:
         heap.drop(keys, values)
     elif s.prompt and s.style.fused_queries and not s.rules.copied_prompt:
         kept.behind = [heap.take(_hidden_behind(s, m), KV)]
     return out
+
+
+def _still_there(heap: Heap, s: ForwardStep, three: Three) -> tuple[LiveTensor, ...]:
+    """Queries, keys and values of one projection are views of it: what was copied to the cache is
+    there to the end."""
+    if not s.style.fused_queries or not (s.rules.copied_prompt or s.past) or s.cache != "dynamic":
+        return ()
+    views = three[2:] if s.style.rotary else three[1:]
+    return heap.all((view.nbytes for view in views), "activations")
+
+
+def _for_all(heap: Heap, s: ForwardStep, m: Attention) -> tuple[LiveTensor, Three]:
+    """Falcon's groups: one projection, which stays, and what each head is given, copied from it."""
+    fused = linear(heap, s, s.hidden, m.heads * m.key_dim + m.key_elements + m.value_elements)
+    picked = heap.all((s.wide(m.key_elements), s.wide(m.value_elements)), "activations")
+    each = [heap.take(s.wide(m.heads * m.key_dim)) for _ in range(3)]
+    heap.drop(*picked)
+    return fused, (each[0], each[1], each[2])
 
 
 def _heads(m: Attention | CrossAttention, seen: int, mask: int) -> KernelHeads:
@@ -85,10 +126,19 @@ def _turned(
 ) -> tuple[LiveTensor, LiveTensor]:
     """Rotate queries and keys. Both results are made before the plain ones go: one function returns
     them together."""
-    first = rotated(heap, queries.nbytes)
-    second = rotated(heap, keys.nbytes)
-    heap.drop(queries, keys)
-    return first, second
+    sizes, width = (queries.nbytes, keys.nbytes), s.style.turned
+    wider = 4 // s.size if s.style.wide_rotary or s.style.float_rotary else 1
+    if s.style.float_rotary and wider > 1:
+        wide = heap.all((wider * n for n in sizes), "activations")
+        made = [rotated(heap, held.nbytes) for held in wide]
+        turned = [heap.into(n, held) for n, held in zip(sizes, made, strict=True)]
+        heap.drop(*wide)
+        return turned[0], turned[1]
+    part = [n * width // m.key_dim if width else n for n in sizes]
+    made = [rotated(heap, n, wider) for n in part]
+    if wider > 1 or part != list(sizes):  # cast back, or joined with what has no position
+        made = [heap.into(n, held) for n, held in zip(sizes, made, strict=True)]
+    return made[0], made[1]
 
 
 def cross(heap: Heap, s: ForwardStep, m: CrossAttention, kept: Kept) -> LiveTensor:

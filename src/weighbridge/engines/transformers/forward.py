@@ -24,6 +24,7 @@ from weighbridge.arch.mixers import (
 )
 from weighbridge.components.activations import Heap, LiveTensor
 from weighbridge.engines.transformers.attending import attention, cross, queries_alone
+from weighbridge.engines.transformers.disentangled import disentangled
 from weighbridge.engines.transformers.feeding import feed
 from weighbridge.engines.transformers.keeping import JOINED, KV, STATE, Kept, stored
 from weighbridge.engines.transformers.latent import compressed, latent
@@ -92,45 +93,68 @@ def run(heap: Heap, s: ForwardStep, stage: ForwardStage) -> list[LiveTensor]:
     embedded = heap.take(s.wide(s.hidden))
     beside = [embedded, *_positions(heap, s, stage)]
     masks, made = _masks(heap, s, stage)
-    x = embedded
+    learned = s.style.learned and stage.first  # positions are added to what was embedded
+    x = heap.take(s.wide(s.hidden)) if learned else embedded
     sizes = growth(s, stage)
+    lingering: list[LiveTensor] = []
     for i, block in enumerate(stage.blocks):
         kept = stage.kept[i]
         if not stage.layers.whole[i]:
             grow(heap, s, block, kept, sizes[stage.layers.kinds[i]])
+            beside += _returned(heap, s)
             continue
         new = layer(heap, s, block, kept, masks)
+        heap.drop(*lingering)
+        lingering = _weights(kept)
         if x is not embedded:
             heap.drop(x)
         elif not stage.first:  # a copy from the device before, which the layer alone had
             heap.drop(beside.pop(0))
+        beside += _returned(heap, s)
         x = new
-    heap.drop(*made)
+    heap.drop(*made, *lingering)
     return beside if x is embedded else [*beside, x]
 
 
+def _returned(heap: Heap, s: ForwardStep) -> tuple[LiveTensor, ...]:
+    """The states that a layer read, where the class returns those of all its layers."""
+    return () if s.style.distances is None else (heap.take(s.wide(s.hidden)),)
+
+
+def _weights(kept: Sequence[Kept]) -> list[LiveTensor]:
+    """What eager attention handed to a layer that is over."""
+    found = [tensor for k in kept for tensor in k.scores]
+    for k in kept:
+        k.scores = []
+    return found
+
+
 def _positions(heap: Heap, s: ForwardStep, stage: ForwardStage) -> list[LiveTensor]:
-    """Cosines and sines of the step's tokens, which all layers share; or what learned positions
-    were added to, and they themselves."""
+    """Cosines and sines of the step's tokens, which all layers share; or learned positions."""
     if s.style.learned and stage.first:
-        whole = s.wide(s.hidden) if stage.body.causal else 0
-        return [heap.take(whole), heap.take(s.tokens * s.hidden * s.size)]
+        return [heap.take(s.tokens * s.hidden * s.size)]
     if s.style.biased:
         return [_bias(heap, s, stage)]
     if not s.style.rotary:
         return []
-    mixers = (m for b in stage.blocks for m in b.mixers)
-    width = next((_turned(m) for m in mixers if _turned(m)), 0)
+    width = next((_turned(m) for m in _mixers(stage) if _turned(m)), 0)
     return [heap.take(2 * s.tokens * width * s.size)]
 
 
 def _bias(heap: Heap, s: ForwardStep, stage: ForwardStage) -> LiveTensor:
-    """A bias a head by distance, whose buckets are counted in 64 bits first, when the first layer
-    has its normed input, queries, keys and values."""
+    """A bias a head by distance, whose buckets are counted in 64 bits first: when the first layer
+    has its normed input, queries, keys and values (T5), which attends across with one of zeros; or
+    before the layers, and for each sequence (MPNet)."""
     cells = s.tokens * s.context
     heap.passing(s.wide(4 * s.hidden), *[8 * cells] * 6, cells)
-    heads = (m.heads for b in stage.blocks for m in b.mixers if isinstance(m, Attention))
-    return heap.take(cells * next(heads, 0) * s.size)
+    heads = next((m.heads for m in _mixers(stage) if isinstance(m, Attention)), 0)
+    across = any(isinstance(m, CrossAttention) for m in _mixers(stage))
+    nbytes = s.tokens * (s.context + (s.encoder if across else 0)) * heads * s.size
+    return heap.take(nbytes * (s.batch if s.style.norms_behind else 1))
+
+
+def _mixers(stage: ForwardStage) -> Iterator[Mixer]:
+    yield from (m for block in stage.blocks for m in block.mixers)
 
 
 def _turned(m: Mixer) -> int:
@@ -154,7 +178,7 @@ def _masks(heap: Heap, s: ForwardStep, stage: ForwardStage) -> tuple[Masks, list
     held = []
     causal = stage.body.causal
     each = s.size if s.kernel == "eager" else 1
-    for reach in dict.fromkeys(_reach(m) for b in stage.blocks for m in b.mixers):
+    for reach in dict.fromkeys(_reach(m) for m in _mixers(stage)):
         found[reach] = _mask(s, reach, causal=causal)
         heap.passing(found[reach] // s.batch * (2 if causal else DISTANCES))
         held.append(heap.take(found[reach] * each))
@@ -189,7 +213,7 @@ def layer(
     """The caller has the input, and drops it."""
     run = _side_by_side if s.style.parallel else _one_by_one
     out = run(heap, s, block, kept, masks)
-    for k in kept:
+    for k in kept if not s.style.lingering else ():
         heap.drop(*k.scores)
         k.scores = []
     return out
@@ -261,6 +285,8 @@ def mixed(
 ) -> LiveTensor:
     """The output of one mixer, of the model's width."""
     match m:
+        case Attention() if s.style.distances is not None:
+            return disentangled(heap, s, m, s.style.distances)
         case Attention():
             return attention(heap, s, m, kept, masks[m.reach])
         case Latent():

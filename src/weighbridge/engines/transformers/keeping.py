@@ -54,15 +54,21 @@ def remember(
 def _joined(
     heap: Heap, s: ForwardStep, kept: Kept, new: tuple[LiveTensor, ...], reach: int | None
 ) -> tuple[int, ...]:
+    """A layer with a window joins keys and values both before it lets the old ones go
+    (DynamicSlidingWindowLayer.update)."""
     fresh = []
+    windowed = reach is not None and s.rules.sliding_cache
+    late: list[LiveTensor] = []
     for i, held in enumerate(new):
         old = [heap.rename(kept.tensors[i], JOINED)] if kept.tensors else []
         fresh.append(heap.take(held.nbytes // s.tokens * reached(s, reach), KV))
         if s.rules.legacy_cache:
             kept.old += old
+        elif windowed:
+            late += old
         else:
             heap.drop(*old)
-    heap.drop(*new, *kept.behind)
+    heap.drop(*new, *kept.behind, *late)
     kept.tensors, kept.behind = fresh, []
     return tuple(held.nbytes for held in fresh)
 

@@ -4,37 +4,26 @@
     efficient        the same; torch makes of a bool mask one of the queries' dtype
     math             float32 copies of queries, keys and values, scaled ones, two float32 score
                      matrices and one of a byte each: of groups in float32, which no other takes
-    eager            scores, their float32 softmax and the copy back: 8 bytes a score in float16,
-                     10 in bfloat16, which is copied to float32 before. With sinks a column more,
-                     and no float32. The scores are returned, and live as long as the layer runs
+    eager            scores written out, as classes do (scores.py)
 
 `sdpa` takes the flash kernel where heads are alike and no mask is given, else the efficient one,
 which makes the same; one head for all, and no word of groups, leaves math. Sources: torch
 aten/native/SoftMax.cpp, aten/native/transformers/attention.cpp, cuda/sdp_utils.cpp, flash_api.cpp;
-transformers integrations/sdpa_attention.py (use_gqa_in_sdpa, pack_gqa), eager_attention_forward of
-models/llama/modeling_llama.py and models/gpt_oss/modeling_gpt_oss.py.
+transformers integrations/sdpa_attention.py (use_gqa_in_sdpa, pack_gqa).
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
+from weighbridge.accelerators.chips import ASSUMED
 from weighbridge.components.activations import Heap, LiveTensor
+from weighbridge.engines.transformers.scores import KernelHeads, eager
 from weighbridge.engines.transformers.step import ForwardStep
-from weighbridge.kernels.attention import FLASH_MOST
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KernelHeads:
-    """What a kernel is given. `mask` is the elements of its mask, 0 for none; `seen` the keys that
-    a query is compared with."""
-
-    count: int
-    groups: int  # query heads that share a key and value
-    key_dim: int
-    value_dim: int
-    seen: int
-    mask: int = 0
-    own: bool = True  # whether it attends to its own tokens: a bias by distance is for these
+from weighbridge.kernels.attention import (
+    FLASH_MOST,
+    KernelShape,
+    efficient_forward,
+    flash_forward,
+)
 
 
 def attend(
@@ -82,7 +71,9 @@ def _copied(heap: Heap, s: ForwardStep, h: KernelHeads, *others: int) -> tuple[L
 def _repeats(s: ForwardStep, h: KernelHeads) -> bool:
     if s.kernel == "flash":
         return s.rules.flash_repeats
-    if s.kernel == "eager" or s.rules.sdpa_repeats:
+    if s.kernel == "eager":
+        return h.groups < h.count or s.batch > 1  # one head of one sequence is broadcast
+    if s.rules.sdpa_repeats:
         return True
     packed = s.tokens == 1 and s.rules.packs_queries
     return not (_told(s, h) or s.style.ungrouped or packed)
@@ -93,8 +84,26 @@ def _fused(heap: Heap, s: ForwardStep, h: KernelHeads) -> tuple[LiveTensor, ...]
     biased = s.rows * h.count * h.seen if s.style.biased and h.own else 0
     mask = heap.take(max(h.mask, biased) * s.size)
     made = heap.take(s.wide(h.count * h.value_dim))
+    heap.passing(*_accumulated(s, h, masked=bool(mask.nbytes)))
     heap.drop(sums, mask)
+    if s.style.turned and s.tokens > 1:  # joined queries have heads first, and so has the output
+        made = heap.into(made.nbytes, made)
     return (made,)
+
+
+def _accumulated(s: ForwardStep, h: KernelHeads, *, masked: bool) -> list[int]:
+    """What the kernel sums up in float32; how often flash splits the keys is an A100's number."""
+    shape = KernelShape(
+        batch=s.batch,
+        heads=h.count,
+        kv_heads=h.count // h.groups,
+        queries=s.tokens,
+        keys=h.seen,
+        key_dim=h.key_dim,
+        value_dim=h.value_dim,
+        itemsize=s.size,
+    )
+    return efficient_forward(shape) if masked else flash_forward(shape, 0.0, ASSUMED)
 
 
 def _math(heap: Heap, s: ForwardStep, h: KernelHeads) -> tuple[LiveTensor, ...]:
@@ -109,7 +118,8 @@ def _math(heap: Heap, s: ForwardStep, h: KernelHeads) -> tuple[LiveTensor, ...]:
     small = (queries, keys // inner, values // inner) if s.size < 4 else ()
     causal = 4 * s.tokens * h.seen if h.own and s.tokens > 1 else 0
     beside = heap.all((*small, causal, *((keys, values) if told else ()), queries), "activations")
-    scores = heap.into(cells, heap.take(keys))  # of keys that are scaled
+    shared = h.groups if s.style.ungrouped and s.batch == 1 else 1  # broadcast by the product
+    scores = heap.into(cells, heap.take(keys // shared))  # of keys that are scaled
     soft = heap.take(cells)
     heap.passing(cells // 4)  # which of them are -inf
     heap.drop(scores)
@@ -117,42 +127,7 @@ def _math(heap: Heap, s: ForwardStep, h: KernelHeads) -> tuple[LiveTensor, ...]:
     return (heap.into(s.wide(h.count * h.value_dim), plain),)
 
 
-def _eager(heap: Heap, s: ForwardStep, h: KernelHeads) -> tuple[LiveTensor, ...]:
-    cells = s.rows * h.count * h.seen
-    weights = heap.into(s.size * cells, heap.take(s.size * cells))  # scaled
-    if h.mask:
-        weights = heap.into(s.size * cells, weights)  # masked
-    soft, behind = (_with_sinks if s.style.sinks else _softmax)(heap, s, cells)
-    heap.drop(weights)
-    plain = heap.take(s.wide(h.count * h.value_dim))
-    made = heap.into(plain.nbytes, plain)  # made contiguous
-    heap.drop(*behind)
-    if s.rules.scores_returned:
-        return made, soft
-    heap.drop(soft)
-    return (made,)
-
-
-def _softmax(heap: Heap, s: ForwardStep, cells: int) -> tuple[LiveTensor, tuple[LiveTensor, ...]]:
-    """Compute the softmax in float32: for float16 in one kernel, for bfloat16 from a copy."""
-    copy = heap.take(4 * cells if s.dtype.name == "bfloat16" else 0)
-    soft = heap.take(4 * cells)
-    heap.drop(copy)
-    return (heap.into(s.size * cells, soft) if s.size < 4 else soft), ()
-
-
-def _with_sinks(
-    heap: Heap, s: ForwardStep, cells: int
-) -> tuple[LiveTensor, tuple[LiveTensor, ...]]:
-    """Scores with one more column, less their maximum, softmax; the product needs a copy without
-    that column."""
-    joined = heap.take(s.size * cells)
-    lowered = heap.into(s.size * cells, joined)
-    soft = heap.take(s.size * cells)
-    return soft, (lowered, heap.take(s.size * cells))
-
-
 KERNELS: Mapping[str, Callable[[Heap, ForwardStep, KernelHeads], tuple[LiveTensor, ...]]] = {
     "math": _math,
-    "eager": _eager,
+    "eager": eager,
 }

@@ -9,6 +9,7 @@ from weighbridge.arch.blueprint import Blueprint
 from weighbridge.arch.body import Tower
 from weighbridge.arch.config import Config
 from weighbridge.arch.mixers import (
+    Attention,
     Compressed,
     CrossAttention,
     GatedRecurrence,
@@ -137,12 +138,25 @@ def computing(dtype: DType) -> DType:
 
 
 def _style(subject: Subject) -> ClassStyle:
-    return style(_names(subject.part.blueprint), language(subject))
+    plan = subject.part.blueprint
+    return style(_names(plan), language(subject), _turned(subject))
+
+
+def _turned(subject: Subject) -> int:
+    """Numbers of a head that have positions, by the frequencies of the class; 0 for all."""
+    widths = {m.key_dim for b in subject.body.blocks for m in b.mixers if isinstance(m, Attention)}
+    plan = subject.part.blueprint
+    found = (b for b in plan.buffers if b.name.endswith("inv_freq"))
+    width = next((2 * b.shape[0] for b in found if plan.part(b.name) == "language model"), 0)
+    width = width or language(subject).num("rotary_dim", default=0)
+    return width if widths and width < min(widths) else 0
 
 
 def _names(plan: Blueprint) -> Iterator[str]:
-    yield from (p.name for p in plan.counted)
-    yield from (b.name for b in plan.buffers)
+    """Those of the language model, and of what has no words."""
+    names = [x.name for x in plan.counted] + [b.name for b in plan.buffers]
+    own = [name for name in names if plan.part(name) == "language model"]
+    yield from own or names
 
 
 def _cache(w: Infer, dtype: str) -> CacheKind:

@@ -21,11 +21,20 @@ from weighbridge.engines.transformers.packed import Around
 from weighbridge.engines.transformers.rules import TransformersRules
 
 # Activations that Python code computes in several operations: tensors alive beside the input.
-# transformers activations.py: NewGELUActivation, FastGELUActivation, QuickGELUActivation.
-SEVERAL = {"gelu_new": 2, "gelu_fast": 2, "quick_gelu": 1, "gelu_accurate": 2}
+# transformers activations.py: NewGELUActivation, FastGELUActivation, QuickGELUActivation,
+# ReLUSquaredActivation.
+SEVERAL = {"gelu_new": 2, "gelu_fast": 2, "quick_gelu": 1, "gelu_accurate": 2, "relu2": 1}
 ACTIVATIONS = ("hidden_act", "activation_function", "hidden_activation", "ffn_act_fn")
 AFTER = ("post_feedforward_layernorm", "post_mlp_layernorm", "post_ffw_norm")
 LEARNED = (".wpe.", "embed_positions.")
+
+
+@dataclass(frozen=True, slots=True)
+class Distances:
+    """Distances that have embeddings, and parts of the scores that are made with them."""
+
+    count: int
+    parts: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +47,9 @@ class ClassStyle:
     parallel: bool = False  # attention and feed-forward read the same normed input
     fused_queries: bool = False  # one linear makes queries, keys and values
     rotary: bool = True
+    turned: int = 0  # numbers of a head that have positions, where not all have
+    wide_rotary: bool = False  # in float32, one after the other, and cast back
+    float_rotary: bool = False  # both are cast to float32 first
     learned: bool = False  # a table of positions is added to the embedding, and kept beside it
     biased: bool = False  # a bias by distance is added to the scores: T5
     norms_behind: bool = False  # the sum is normed, not what a layer reads: BERT
@@ -48,10 +60,17 @@ class ClassStyle:
     ungrouped: bool = False  # key-value heads go to the kernel as they are: Falcon's one
     clamped: bool = False  # experts with biases and a gate of their own: gpt-oss
     every_expert: bool = False  # all experts work on all tokens: Llama 4
+    own_softmax: bool = False  # eager attention has it in the dtype of the scores
+    wide_queries: bool = False  # queries and keys are cast to float32 before their product
+    wide_biases: bool = False  # biases of distance in float32 are added to the scores
+    raw_scores: bool = False  # they stay beside what the mask was added to
+    distances: Distances | None = None  # contents and positions are compared apart: DeBERTa
+    lingering: bool = False  # weights of a layer live to the end of the next
 
 
-def style(names: Iterable[str], config: Config) -> ClassStyle:
-    """`names` of parameters and buffers; `config` is the language model's."""
+def style(names: Iterable[str], config: Config, turned: int = 0) -> ClassStyle:
+    """`names` of parameters and buffers; `config` is the language model's; `turned` numbers of a
+    head have positions."""
     known = tuple(names)
     roles = {role(name) for name in known}
     kind = config.model_type
@@ -61,6 +80,15 @@ def style(names: Iterable[str], config: Config) -> ClassStyle:
         ungrouped=differs(kind, "one_kv_head"),
         clamped=_any(known, ["experts.gate_up_proj_bias"]),
         every_expert=differs(kind, "every_expert"),
+        turned=turned,
+        wide_rotary=differs(kind, "wide_rotary"),
+        float_rotary=differs(kind, "float_rotary"),
+        own_softmax=differs(kind, "own_softmax"),
+        wide_queries=differs(kind, "wide_queries"),
+        wide_biases=differs(kind, "wide_biases"),
+        raw_scores=differs(kind, "raw_scores"),
+        distances=_distances(config),
+        lingering=differs(kind, "lingering_scores"),
         float_norms=not any(_layer_norm(name) for name in known),
         query_norms="q_norm" in roles,
         norms_after=_any(known, AFTER),
@@ -72,8 +100,20 @@ def style(names: Iterable[str], config: Config) -> ClassStyle:
         norms_behind=differs(kind, "norms_behind"),
         several=SEVERAL.get(str(activation), 0),
         chunk=config.num("chunk_size", "mamba_chunk_size", default=256),
-        float_routes=_any(known, ["e_score_correction_bias"]) or differs(kind, "float_routes"),
+        float_routes=differs(kind, "float_routes")
+        or (_any(known, ["e_score_correction_bias"]) and not differs(kind, "narrow_routes")),
     )
+
+
+def _distances(config: Config) -> Distances | None:
+    """DebertaV2Encoder.__init__: buckets, or the longest distance, to both sides."""
+    parts = sum(part in (config.get("pos_att_type") or ()) for part in ("c2p", "p2c"))
+    if not differs(config.model_type, "relative_scores") or not config.get("relative_attention"):
+        return None
+    sides = (config.get(name) for name in ("position_buckets", "max_relative_positions"))
+    side = next((n for n in sides if isinstance(n, int) and n > 0), 0)
+    side = side or config.num("max_position_embeddings", default=512)
+    return Distances(2 * side, parts) if parts else None
 
 
 def _any(names: Iterable[str], words: Iterable[str]) -> bool:
@@ -159,10 +199,11 @@ def norm(heap: Heap, s: ForwardStep, width: int | None = None) -> LiveTensor:
     return made
 
 
-def rotated(heap: Heap, nbytes: int) -> LiveTensor:
-    """x cos + rotate(x) sin: apply_rotary_pos_emb."""
-    first = heap.take(nbytes)
+def rotated(heap: Heap, nbytes: int, wider: int = 1) -> LiveTensor:
+    """x cos + rotate(x) sin: apply_rotary_pos_emb. Products are `wider` times as large where
+    cosines and sines are in float32."""
+    first = heap.take(wider * nbytes)
     half = heap.take(nbytes // 2)
     turned = heap.into(nbytes, half)
-    second = heap.into(nbytes, turned)
-    return heap.into(nbytes, first, second)
+    second = heap.into(wider * nbytes, turned)
+    return heap.into(wider * nbytes, first, second)

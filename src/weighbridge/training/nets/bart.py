@@ -134,10 +134,10 @@ def positions(s: TrainingStep, p: Module, shape: tuple[int, int]) -> Tensor:
 def layer(x: Tensor, s: TrainingStep, p: Module, side: BartSide, masks: Masks) -> Tensor:
     """BartEncoderLayer.forward, BartDecoderLayer.forward, and those with norms before"""
     m, h, states = s.m, side.h, side.states
-    x = _attended(s, p, "self_attn", x, BartAttended(None, h, masks.own, side))
+    x, _ = _attended(s, p, "self_attn", x, BartAttended(None, h, masks.own, side))
     if states is not None:
         to = BartAttended(states, replace(h, seen=side.seen), masks.other, side)
-        x = _attended(s, p, "encoder_attn", x, to)
+        x, _ = _attended(s, p, "encoder_attn", x, to)
     before = not differs(s.built.kind, "norms_behind")
     residual = x
     if before:
@@ -166,16 +166,19 @@ class BartAttended(NamedTuple):
         return self.states is None and self.side.states is not None
 
 
-def _attended(s: TrainingStep, p: Module, name: str, x: Tensor, to: BartAttended) -> Tensor:
-    """An attention, its dropout, its residual and its norm."""
+def _attended(
+    s: TrainingStep, p: Module, name: str, x: Tensor, to: BartAttended
+) -> tuple[Tensor, Tensor | None]:
+    """An attention, its dropout, its residual and its norm; and its weights, which the layer holds
+    until it has the next ones, or to its end."""
     m, before = s.m, not differs(s.built.kind, "norms_behind")
     residual = x
     if before:
         x = side_norm(s, p, f"{name}_layer_norm", x, to.side)
-    x, _ = attention(s, p.at(name), x, to)
+    x, weights = attention(s, p.at(name), x, to)
     x = dropout(m, x, s.rate("dropout"))
     x = add(m, residual, x)
-    return x if before else side_norm(s, p, f"{name}_layer_norm", x, to.side)
+    return (x if before else side_norm(s, p, f"{name}_layer_norm", x, to.side)), weights
 
 
 def side_norm(s: TrainingStep, p: Module, name: str, x: Tensor, side: BartSide) -> Tensor:
