@@ -8,6 +8,8 @@ from weighbridge.arch.longest import longest
 from weighbridge.catalogue import everyday, tunes
 from weighbridge.cli.menu import run
 from weighbridge.errors import NotFoundError
+from weighbridge.quantization.everyday import meant
+from weighbridge.quantization.schemes import scheme
 
 MEANT = {
     # another spelling, of which nothing is said
@@ -169,6 +171,11 @@ def test_a_tune_has_the_shapes_of_its_base_and_an_id_of_its_own(name):
 
 def _short_of(name):
     return [short for short, known in tunes.SHORT.items() if known == name]
+
+
+@pytest.mark.parametrize("form", everyday.FORMS_OF_TWO)
+def test_a_form_of_two_words_is_a_format(form):
+    assert scheme(meant(form)).name
 
 
 def test_kimi_k2_thinking_is_in_four_bits():

@@ -32,6 +32,10 @@ QUANT = re.compile(r"(?:ud-)?i?q\d(?:_[a-z0-9]+)*|bf16|fp16|f16|fp32|f32|mxfp4")
 GGUF = re.compile(r"i?q\d")
 FLOATS = frozenset(("bf16", "fp16", "f16", "fp32", "f32"))  # as published, or nearly
 SIZE = re.compile(r"e?\d+(?:\.\d+)?(?:x\d+(?:\.\d+)?)?[bmt]")
+FORMS_OF_TWO = frozenset(  # words that only together say which format it is
+    ("gptq-4bit", "gptq-8bit", "gptq-int4", "gptq-int8", "awq-4bit", "awq-int4", "bnb-4bit")
+    + ("bnb-8bit", "bnb-nf4", "mlx-4bit", "mlx-8bit", "fp8-dynamic")
+)
 DYNAMIC = ["fp8", "dynamic"]
 OF_QAT = "q4_0"  # what Google's were trained for, and are at ollama.com/library (gemma3: -it-qat)
 OLLAMAS = "Q4_K_M"  # assumed: what most tags without a quantization are (ollama.com/library)
@@ -199,7 +203,7 @@ def meaning(text: str) -> Meaning | None:
     kept = "" if form in FLOATS else form.upper() if GGUF.match(form) else form
     if tune is None:
         return Meaning(entry._replace(repo_id=_tuned(typed, entry)), kept, said)
-    return Meaning(_of_tune(entry, tune), kept, f"{said}{_of_its_own(entry, tune)}")
+    return Meaning(_of_tune(entry, tune), kept, f"{said}{_of_its_own(tune)}")
 
 
 def _of_tune(base: CatalogueEntry, tune: Tune) -> CatalogueEntry:
@@ -212,13 +216,10 @@ def _of_tune(base: CatalogueEntry, tune: Tune) -> CatalogueEntry:
     return base._replace(repo_id=tune.repo_id, config=config)
 
 
-def _of_its_own(base: CatalogueEntry, tune: Tune) -> str:
+def _of_its_own(tune: Tune) -> str:
     """What is told of a tune beside its base."""
-    from weighbridge.arch.longest import longest
-
-    known = longest(base.config)
-    longer = tune.positions is not None and tune.positions != known
-    return f"; it is {tune.repo_id}" + (f", of {tune.positions:,} positions" if longer else "")
+    positions = f", of {tune.positions:,} positions" if tune.positions else ""
+    return f"; it is {tune.repo_id}{positions}"
 
 
 def _without_form(typed: str) -> tuple[str, str]:
@@ -237,10 +238,8 @@ def _without_form(typed: str) -> tuple[str, str]:
 
 def _joined(forms: list[str]) -> str:
     """Words of one format in the order of the name: gptq-int8 is another than gptq."""
-    from weighbridge.quantization.everyday import known
-
     whole = "-".join(forms)
-    return whole if known(whole) else forms[0]
+    return whole if whole in FORMS_OF_TWO else forms[0]
 
 
 def _words(name: str) -> list[str]:

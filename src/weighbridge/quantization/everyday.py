@@ -44,7 +44,6 @@ def everywhere(form: str) -> Usual:
     return Usual(form, form, form)
 
 
-OF_THEIR_OWN = ("fp8-dynamic", "fp8-block")  # names of formats, of words that are formats too
 NAMES: Mapping[str, Usual] = {  # without case, blanks, hyphens and underscores
     **dict.fromkeys(("4bit", "int4", "loadin4bit"), FOUR),
     **dict.fromkeys(("8bit", "int8", "loadin8bit"), EIGHT),
@@ -73,19 +72,10 @@ NAMES: Mapping[str, Usual] = {  # without case, blanks, hyphens and underscores
 }
 
 
-def known(name: str) -> bool:
-    """Whether it is a word for a format, or the name of one."""
-    return _key(name) in NAMES or name in OF_THEIR_OWN
-
-
-def _key(name: str) -> str:
-    return re.sub(r"[\s_-]", "", name.lower())
-
-
 def meant(name: str, engine: str = "transformers") -> str:
     """The usual format that `name` stands for with this engine; `name` itself where it stands for
     none, or where the engine knows it."""
-    found = NAMES.get(_key(name))
+    found = NAMES.get(re.sub(r"[\s_-]", "", name.lower()))
     return (found.by(engine) if found else "") or name
 
 
