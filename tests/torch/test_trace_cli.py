@@ -642,3 +642,60 @@ def test_a_scaler_of_gradients_finds_none_infinite(trace):
         print(scaler.get_scale())
     """)
     assert "65536.0" in done.stdout and "told" not in done.stderr + done.stdout
+
+
+EPOCHS = """
+    import torch
+    model = torch.nn.Linear(512, 512).cuda()
+    optimizer = torch.optim.AdamW(model.parameters())
+    for epoch in range(40):
+        for step in range(100):
+            model(torch.randn(8, 512, device="cuda")).sum().backward()
+            optimizer.step()
+            optimizer.zero_grad()
+    with torch.no_grad():
+        model(torch.randn(65536, 512, device="cuda"))
+    print("epochs", epoch + 1, "steps", step + 1)
+"""
+
+
+@pytest.mark.filterwarnings("ignore:.*the loop was left")
+@pytest.mark.parametrize(
+    ("options", "said", "rounds"),
+    [
+        ([], "epochs 6 steps 5", [("script.py:6", 6), ("script.py:5", 6)]),
+        (["--steps", "2"], "epochs 2 steps 2", [("script.py:6", 2), ("script.py:5", 2)]),
+    ],
+)
+def test_a_training_is_left_when_it_is_steady(trace, options, said, rounds):
+    """And what stands behind it is run."""
+    found = trace(EPOCHS, options=["--json", *options])
+    assert said in found.stderr
+    loops = report(found)["loops"]
+    assert [(one["place"], one["rounds"]) for one in loops] == rounds
+    assert report(found)["devices"][0]["allocated"]["phase"] == "eval"
+
+
+def test_all_steps_are_run_where_somebody_says_so(trace):
+    found = trace(
+        EPOCHS.replace("40", "9").replace("100", "9"), options=["--json", "--steps", "all"]
+    )
+    assert "epochs 9 steps 9" in found.stderr and report(found)["loops"] == []
+
+
+@pytest.mark.parametrize("steps", ["0", "-1", "many", "1.5"])
+def test_a_number_of_steps_that_is_none_is_refused(trace, steps):
+    done = trace("pass", options=["--steps", steps])
+    assert done.returncode == 2 and f"--steps {steps}" in done.stderr
+
+
+def test_a_trainer_ends_when_it_is_steady(process):
+    """It evaluates once more, with more than it trains on."""
+    pytest.importorskip("accelerate")
+    text = TRAINER.replace("max_steps=2, save_steps=1", "max_steps=90, eval_strategy='steps'")
+    text = text.replace("return 8", "return 200").replace("trainer.evaluate()", "")
+    done = process(text, options=["--gpu", "t4", "--json"])
+    assert done.returncode == 0, done.stderr
+    assert "\n6 cuda:0 True\n" in done.stderr and "eval_loss" in done.stderr
+    (left,) = report(done)["loops"]
+    assert (left["place"], left["rounds"]) == ("Trainer.train", 6)

@@ -16,6 +16,7 @@ from weighbridge.trace.report import (
     TraceReport,
     TraceVerdict,
 )
+from weighbridge.trace.steady import LeftLoop
 from weighbridge.units import GIB, MIB
 from weighbridge.view.records import Bar, Headline
 from weighbridge.view.trace import screen
@@ -120,6 +121,14 @@ def test_each_size_has_the_unit_that_suits_it():
     head, bar = blocks(screen(report(verdict, driver=driver)))
     assert head.figures == "needs about 328 MiB; the card has 12.0 GiB"
     assert bar.margin == "11.7 GiB to spare"
+
+
+def test_a_loop_that_was_left_is_said():
+    left = LeftLoop(place="train.py:9", rounds=6), LeftLoop(place="t.py:2", rounds=3, alike=False)
+    _, _, said = blocks(screen(replace(report(), loops=left)))
+    first, second = (cell.text for cell in said.lines)
+    assert first.startswith("train.py:9 was left after 6 rounds, alike") and "--steps all" in first
+    assert second == "t.py:2 was left after 3 rounds"
 
 
 @pytest.mark.parametrize("lang", ["en", "zh"])

@@ -36,6 +36,12 @@ from weighbridge.units import SHOWN
     multiple=True,
     help="A value that the script looks at: loss=1.0, train.py:31=0.5.",
 )
+@click.option(
+    "--steps",
+    metavar="N|all",
+    **ONCE,
+    help="Rounds of each loop that trains; else until they are alike in memory.",
+)
 @click.option("--alloc-conf", metavar="CONF", help="PYTORCH_CUDA_ALLOC_CONF of the run.")
 @click.option(
     "--timeline", metavar="FILE", type=click.Path(), help="Memory over time: .html, .json."
@@ -59,6 +65,9 @@ def trace(script: str, arguments: tuple[str, ...], **options: Any) -> int:
     own. It runs as `python SCRIPT` would, on fake tensors: quickly, without a GPU, without
     weights. torch.cuda answers as the card would. The report follows its output; with --json, -q
     or --format markdown the script's stdout goes to stderr. The exit code is the script's.
+
+    A loop that trains is left when its rounds are alike in memory, which is said; the script goes
+    on behind it.
 
     --torch-version chooses the rules of workspaces, allocator and kernels; the code that runs is
     the installed torch's. Without --gpu memory has no end, and the kernels are an A100's.
@@ -96,6 +105,7 @@ def trace(script: str, arguments: tuple[str, ...], **options: Any) -> int:
         node=launch.node,
         variables=launch.variables,
         assume=dict(map(_assumption, options["assume"])),
+        steps=_steps(options["steps"]),
         notes=launch.notes,
     )
     if settings.rank is not None and settings.world_size is None and settings.processes is None:
@@ -130,6 +140,16 @@ def _files(options: Mapping[str, Any], chart: str | None, report: Any, gpu: Any)
         from weighbridge.trace.timeline import snapshot
 
         write(options["snapshot"], snapshot(gpu.tape))
+
+
+def _steps(text: str | None) -> int | None:
+    from weighbridge.trace.script import ALL
+
+    if text is None or text == "all":
+        return None if text is None else ALL
+    if not (text.isascii() and text.isdecimal() and int(text)):
+        raise click.UsageError(f"--steps {text}: a number from 1 on, or all")
+    return int(text)
 
 
 def _assumption(text: str) -> tuple[str, float]:

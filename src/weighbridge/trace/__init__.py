@@ -18,5 +18,6 @@ Needs torch, and no GPU.
     tape.py       what was recorded, and the allocator's replay of it (torch-free)
     distributed/  one process of many: groups, replicas, shards
     program.py    somebody's script or module, as Python runs it; launchers.py reads their lines
+    steady.py     loops that train end when they repeat; handlers.py: who would catch an error
     report.py     a tape in words; timeline.py over time; script.py of a whole script
 """

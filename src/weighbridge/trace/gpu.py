@@ -36,7 +36,7 @@ from weighbridge.trace.notes import Notes
 from weighbridge.trace.patches import caches, generation, patched, put, stopping
 from weighbridge.trace.patches.arrivals import arriving
 from weighbridge.trace.patches.compiler import without_compiler
-from weighbridge.trace.patches.files import FilePatches
+from weighbridge.trace.patches.files import FilePatches, both
 from weighbridge.trace.patches.graphs import graphs
 from weighbridge.trace.patches.libraries import Libraries
 from weighbridge.trace.patches.modules import modules
@@ -50,6 +50,7 @@ from weighbridge.trace.places import Assume, ValueQuestion
 from weighbridge.trace.recorder import Recorder
 from weighbridge.trace.report import DeviceTrace, device
 from weighbridge.trace.standins import standins
+from weighbridge.trace.steady import Loops
 from weighbridge.trace.tape import Tape
 from weighbridge.trace.watch import ModuleWatch
 
@@ -87,6 +88,7 @@ class FakeGPU:
         self.tapes = [self._tape(index) for index in range(max(count, named, beside))]
         self.recorder = Recorder(self.tapes, Hidden(self.card, self.version), assume)
         self.notes = Notes()
+        self.loops: Loops | None = None  # whose rounds are followed
         self._files = FilePatches(self.notes)
         self._groups = Groups(self.world, self.notes)
         self._stack = contextlib.ExitStack()
@@ -148,7 +150,9 @@ class FakeGPU:
                     REPEATED: repeats.table,
                     caches.MODULE: caches.caches(self.recorder),
                     generation.MODULE: generation.beams,
-                    stopping.MODULE: stopping.stopping(self.notes),
+                    stopping.MODULE: both(
+                        stopping.stopping(self.notes), stopping.steady(lambda: self.loops)
+                    ),
                 }
             )
             enter(arriving(late, undo, self.notes))

@@ -66,7 +66,8 @@ class ScriptLine(NamedTuple):
 
 
 @cache
-def _own(path: str) -> bool:
+def is_own(path: str) -> bool:
+    """Whether a file is the program's: no library's, and not ours."""
     return not path.startswith((OURS, "<frozen", *LIBRARIES)) and TORCH not in path
 
 
@@ -74,7 +75,7 @@ def line() -> ScriptLine | None:
     """Return the innermost line of the program's own that runs now."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
-        if _own(frame.f_code.co_filename):
+        if is_own(frame.f_code.co_filename):
             return ScriptLine(frame.f_code.co_filename, frame.f_lineno)
         frame = frame.f_back
     return None
@@ -84,7 +85,7 @@ def ended(trace: TracebackType | None) -> ScriptLine | None:
     """Return the program's own line that an error came from: the last in its traceback."""
     found = None
     while trace is not None:
-        if _own(trace.tb_frame.f_code.co_filename):
+        if is_own(trace.tb_frame.f_code.co_filename):
             found = ScriptLine(trace.tb_frame.f_code.co_filename, trace.tb_lineno)
         trace = trace.tb_next
     return found

@@ -6,6 +6,7 @@ meanwhile, and as before afterwards. Torch-free.
 """
 
 import ast
+import builtins
 import contextlib
 import gc
 import io
@@ -14,9 +15,12 @@ import sys
 import types
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from importlib.machinery import SourceFileLoader
 from importlib.util import find_spec
 
 from weighbridge.errors import NotFoundError, UsageError
+from weighbridge.trace.places import is_own
+from weighbridge.trace.steady import NAME, Loops
 from weighbridge.trace.turns import SAID, Turns
 
 COLLECT_EVERY = (700, 10, 10)  # Python's own: when cycles are freed decides what they hold
@@ -81,7 +85,12 @@ def as_python(asked: Request) -> Iterator[types.ModuleType]:
         gc.set_threshold(*before[3])
 
 
-def execute(asked: Request, main: types.ModuleType, turns: Turns | None = None) -> None:
+def execute(
+    asked: Request,
+    main: types.ModuleType,
+    turns: Turns | None = None,
+    loops: Loops | None = None,
+) -> None:
     """Raises what the program raises, SystemExit as well."""
     if asked.module:
         exec(_found(asked.script, main), main.__dict__)
@@ -92,10 +101,34 @@ def execute(asked: Request, main: types.ModuleType, turns: Turns | None = None) 
     code = compile(source, path, "exec", dont_inherit=True)
     if turns is not None:
         main.__dict__[SAID] = turns.say
-        code = compile(turns.prepared(source, path), path, "exec", dont_inherit=True)
+        tree = turns.prepared(source, path)
+        code = compile(loops.marked(tree, path) if loops else tree, path, "exec", dont_inherit=True)
     exec(code, main.__dict__)
     if asked.function is not None:
         vars(main)[asked.function]()
+
+
+@contextlib.contextmanager
+def following(loops: Loops) -> Iterator[None]:
+    """The loops of the program's own files are followed inside; what Python keeps compiled of them
+    is neither read nor written."""
+    code_of = SourceFileLoader.get_code
+
+    def get_code(loader: SourceFileLoader, name: str) -> types.CodeType | None:
+        path = loader.get_filename(name)
+        if not is_own(path):
+            return code_of(loader, name)
+        tree = loops.marked(ast.parse(loader.get_data(path), path), path)
+        code: types.CodeType = compile(tree, path, "exec", dont_inherit=True)
+        return code
+
+    setattr(builtins, NAME, loops)
+    setattr(SourceFileLoader, "get_code", get_code)  # noqa: B010  a patch
+    try:
+        yield
+    finally:
+        delattr(SourceFileLoader, "get_code")  # it is its parent's
+        delattr(builtins, NAME)
 
 
 def _real(path: str) -> str:

@@ -59,6 +59,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
         self.tapes = tapes
         self.hidden = hidden
         self.looks = Looks(assume)
+        self.worked = 0, 0  # how often backward has run, and an optimizer has made a step
         self.where: Callable[[Any], str] = _nowhere
         self.replaced: dict[Any, Callable[..., Any]] = {}
         self._kinds: dict[Any, tuple[str, bool, bool]] = {}

@@ -16,6 +16,7 @@ from weighbridge.judged import Answer
 from weighbridge.memory import Bytes
 from weighbridge.trace import levels
 from weighbridge.trace.places import ValueQuestion
+from weighbridge.trace.steady import LeftLoop
 from weighbridge.trace.tape import Refused, Tape, TracedStorage
 from weighbridge.units import human
 from weighbridge.verdicts import fits
@@ -146,6 +147,7 @@ class TraceReport:
     verdict: TraceVerdict | None = None
     warnings: tuple[str, ...] = ()
     looks: tuple[ValueQuestion, ...] = ()
+    loops: tuple[LeftLoop, ...] = ()
 
     @property
     def fullest(self) -> DeviceTrace:

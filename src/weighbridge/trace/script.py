@@ -20,13 +20,16 @@ from weighbridge.errors import UnsupportedError, UsageError
 from weighbridge.trace import handlers, places, program
 from weighbridge.trace.program import Request
 from weighbridge.trace.report import Ending, Gpu, TracedProgram, TraceReport, device, verdict
+from weighbridge.trace.steady import ALIKE, LeftLoop, Loops
 from weighbridge.trace.tape import Tape
 from weighbridge.trace.turns import Turns
 
+SHOWN = 4  # lines of a loop that were not run
 WENT_ON = "{place}: {message} The run goes on as if the card were larger"
 DEFAULT_GPU = "a100-80gb"  # its kernels, where nobody names a card
 NO_END = "1024TiB"  # of memory, then
 LONGEST = 300  # signs of an error's line
+ALL = -1  # rounds
 INTERRUPTED = 130  # 128 + SIGINT
 
 
@@ -46,6 +49,7 @@ class FakeGpuSettings:
     rank: int | None = None
     variables: Mapping[str, str] = field(default_factory=dict)  # of the environment
     assume: Mapping[str, float] = field(default_factory=dict)  # of values
+    steps: int | None = ALL  # rounds of loops that train; None: until they are alike
     notes: tuple[str, ...] = ()  # what a launcher's line had that we do not know
 
 
@@ -62,7 +66,7 @@ def trace(asked: Request, card: FakeGpuSettings) -> tuple[TraceReport, Any]:
     if card.alloc_conf is not None:
         parse(card.alloc_conf, version_of(card.torch_version), name="--alloc-conf")
 
-    limited = card.gpu is not None or card.gpu_memory is not None
+    limited = _limited(card)
     gpu = FakeGPU(
         card.gpu or DEFAULT_GPU,
         gpu_memory=card.gpu_memory if limited else NO_END,
@@ -79,11 +83,20 @@ def trace(asked: Request, card: FakeGpuSettings) -> tuple[TraceReport, Any]:
             for tape in gpu.tapes:
                 tape.goes_on = _larger(gpu.notes)
             turns = Turns()
-            ran = _run(asked, main, turns)
-            ran = _outgrown(ran, gpu.tapes)
+            loops = Loops(gpu.tapes, lambda: gpu.recorder.worked, card.steps)
+            gpu.loops = loops if card.steps != ALL else None
+            with program.following(loops) if gpu.loops else contextlib.nullcontext():
+                ran = _outgrown(_run(asked, main, turns, gpu.loops), gpu.tapes)
+            for left in loops.left.values():
+                gpu.notes(told(left))
             for line in turns.lines(gpu.recorder.looks.places.values()):
                 gpu.notes(line)
-        return _report(ran, gpu, card, limited=limited), gpu
+        return _report(ran, gpu, card, tuple(loops.left.values())), gpu
+
+
+def _limited(card: FakeGpuSettings) -> bool:
+    """Whether the card's memory has an end."""
+    return card.gpu is not None or card.gpu_memory is not None
 
 
 def _said_well(card: FakeGpuSettings) -> None:
@@ -159,11 +172,24 @@ def _outgrown(ran: TracedProgram, tapes: Sequence[Tape]) -> TracedProgram:
     )
 
 
-def _run(asked: Request, main: types.ModuleType, turns: Turns) -> TracedProgram:
+def told(left: LeftLoop) -> str:
+    """What is to be known of a loop that was left early."""
+    times = f"{left.rounds} rounds" + f" ({left.times} times)" * (left.times > 1)
+    why = f"the last {ALIKE} or more were alike in memory" if left.alike else "as --steps says"
+    said = f"{left.place}: the loop was left after {times}: {why}"
+    if left.untaken:
+        said += f"; never run in it: what stands under {', '.join(left.untaken[:SHOWN])}"
+        said += f" and {len(left.untaken) - SHOWN} more" * (len(left.untaken) > SHOWN)
+    return f"{said}. --steps all runs every round"
+
+
+def _run(
+    asked: Request, main: types.ModuleType, turns: Turns, loops: Loops | None
+) -> TracedProgram:
     ending: Ending = "finished"
     code, told, place = 0, "", None
     try:
-        program.execute(asked, main, turns)
+        program.execute(asked, main, turns, loops)
     except SystemExit as end:
         ending, code, place = "exit", _status(end), places.ended(end.__traceback__)
     except KeyboardInterrupt as error:
@@ -232,9 +258,12 @@ def _is_oom(error: BaseException | None) -> bool:
     return False
 
 
-def _report(ran: TracedProgram, gpu: Any, card: FakeGpuSettings, *, limited: bool) -> TraceReport:
+def _report(
+    ran: TracedProgram, gpu: Any, card: FakeGpuSettings, loops: tuple[LeftLoop, ...]
+) -> TraceReport:
     import torch
 
+    limited = _limited(card)
     found = Gpu(
         id=gpu.card.id,
         name=gpu.card.name,
@@ -255,4 +284,5 @@ def _report(ran: TracedProgram, gpu: Any, card: FakeGpuSettings, *, limited: boo
         verdict=verdict(found, asked.usable, devices, ran) if asked else None,
         warnings=(*gpu.recorder.looks.told, *gpu.notes.told),
         looks=gpu.looks,
+        loops=loops,
     )

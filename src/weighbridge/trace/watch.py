@@ -200,6 +200,8 @@ class ModuleWatch:
             self._gradients()
             if not outer:
                 recorder.phase = "step"
+                passes, steps = recorder.worked
+                recorder.worked = passes + 1, steps
 
     def _stepping(self, optimizer: Any, *_: Any) -> None:
         for group in optimizer.param_groups:
@@ -209,6 +211,8 @@ class ModuleWatch:
                     self.recorder.mark(parameter.grad, "gradient")
 
     def _stepped(self, optimizer: Any, *_: Any) -> None:
+        passes, steps = self.recorder.worked
+        self.recorder.worked = passes, steps + 1
         for state in optimizer.state.values():
             for value in state.values() if isinstance(state, dict) else ():
                 if isinstance(value, torch.Tensor):

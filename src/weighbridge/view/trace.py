@@ -6,7 +6,7 @@ from weighbridge.memory import Bytes
 from weighbridge.view.answer import VERDICTS
 from weighbridge.view.messages import Say, say
 from weighbridge.view.parts import LEAST, MOST
-from weighbridge.view.records import Bar, Headline, Screen, ShownSegment
+from weighbridge.view.records import Bar, Headline, Lines, Screen, ShownSegment, lines
 from weighbridge.view.sizes import SizeFormat, apart, sizes
 from weighbridge.wording import printable, redacted
 
@@ -21,7 +21,7 @@ def screen(report: "TraceReport", *, lang: str = "en", unit: str | None = None) 
     bar = (_bar(report, words, unit),) if report.used else ()
     return Screen(
         title=printable(words("trace.title", program=program, card=gpu.replace("GeForce ", ""))),
-        sections=((_headline(report, words, unit), *bar),),
+        sections=((_headline(report, words, unit), *bar, *_left(report, words)),),
         warnings=tuple(printable(redacted(line)) for line in report.warnings),
         lang=lang,
     )
@@ -42,6 +42,15 @@ def _headline(report: "TraceReport", words: Say, unit: str | None) -> Headline:
         needs=b.expected,
         has=v.usable_bytes,
     )
+
+
+def _left(report: "TraceReport", words: Say) -> tuple[Lines, ...]:
+    """Which loops were left early."""
+    told = [
+        words("trace.alike" if loop.alike else "trace.enough", place=loop.place, rounds=loop.rounds)
+        for loop in report.loops[:LOOPS]
+    ]
+    return (lines(*map(printable, told)),) if told else ()
 
 
 def _figures(report: "TraceReport") -> str:
@@ -72,6 +81,7 @@ def _reason(report: "TraceReport", words: Say) -> str:
     return printable("; ".join(told))
 
 
+LOOPS = 3  # that are named
 ENDINGS = {"exception": "crashed", "exit": "left", "interrupted": "interrupted"}
 
 

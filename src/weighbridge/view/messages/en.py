@@ -184,6 +184,8 @@ TABLE = {
     "trace.crashed": "it crashed at {place} ({error}): what comes after that is not known",
     "trace.left": "it left at {place} with an exit code: what would come after that is not known",
     "trace.interrupted": "it was interrupted at {place}: what comes after that is not known",
+    "trace.alike": "{place} was left after {rounds} rounds, alike in memory (--steps all runs all)",
+    "trace.enough": "{place} was left after {rounds} rounds",
     "trace.unused": "the script put nothing on the card: it has to run on cuda",
     "headline.trace": "on the card (as nvidia-smi shows it)",
     # changes

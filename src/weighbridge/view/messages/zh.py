@@ -181,6 +181,8 @@ TABLE = {
     "trace.crashed": "在 {place} 出错({error}):之后的部分未知",
     "trace.left": "在 {place} 以错误码退出:之后的部分未知",
     "trace.interrupted": "在 {place} 被中断:之后的部分未知",
+    "trace.alike": "{place} 运行 {rounds} 轮后离开,各轮显存相同(--steps all 运行全部)",
+    "trace.enough": "{place} 运行 {rounds} 轮后离开",
     "trace.unused": "脚本没有在卡上分配任何东西:没有张量移到 cuda",
     "headline.trace": "显存占用(nvidia-smi 口径)",
     # changes

@@ -1,0 +1,157 @@
+"""Loops that train end when their rounds are alike. No torch: `train(n)` asks the tape for n
+bytes, gives them back, and counts as one backward and a step of an optimizer; `loss(n)` has no
+step."""
+
+import types
+from textwrap import dedent
+
+import pytest
+
+from weighbridge.trace.program import Request, execute, following
+from weighbridge.trace.steady import ALIKE, TURNS, Loops
+from weighbridge.trace.tape import Tape
+from weighbridge.trace.turns import Turns
+
+
+class Program:
+    """What a script does to one device."""
+
+    def __init__(self, tmp_path, text, most=None):
+        self.tape, self.passes, self.steps, self.rounds, self.held = Tape(), 0, 0, [], []
+        path = tmp_path / "s.py"
+        path.write_text(dedent(text).lstrip())
+        main = types.ModuleType("__main__")
+        main.__file__ = str(path)
+        main.__dict__.update(train=self.train, loss=self.loss, use=self.use, keep=self.keep)
+        self.loops = Loops([self.tape], lambda: (self.passes, self.steps), most)
+        with following(self.loops):
+            execute(Request(script=str(path)), main, Turns(), self.loops)
+        self.main = vars(main)
+
+    def use(self, nbytes):
+        self.tape.free(self.tape.malloc(nbytes, op="use"))
+
+    def train(self, nbytes=512):
+        self.loss(nbytes)
+        self.steps += 1
+
+    def loss(self, nbytes=512):
+        self.use(nbytes)
+        self.passes += 1
+        self.rounds.append(nbytes)
+
+    def keep(self, nbytes):
+        self.held.append(self.tape.malloc(nbytes, op="keep"))
+
+
+FOR = "for i in range(100):\n    train()\nend = i"
+WHILE = "i = 0\nwhile i < 100:\n    train()\n    i += 1\nend = i - 1"
+
+
+@pytest.mark.parametrize("text", [FOR, WHILE])
+def test_a_loop_is_left_when_its_rounds_are_alike(tmp_path, text):
+    ran = Program(tmp_path, text)
+    assert len(ran.rounds) == ALIKE and ran.main["end"] == ALIKE - 1
+    (left,) = ran.loops.left.values()
+    assert (left.place, left.rounds, left.times, left.untaken) == (
+        f"s.py:{1 if text is FOR else 2}",
+        ALIKE,
+        1,
+        (),
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "rounds"),
+    [
+        ("for i in range(3):\n    train()", 3),  # is over before
+        ("for i in range(30):\n    train(512 * (i + 1))", 30),  # the peak moves
+        ("for i in range(30):\n    train()\n    keep(512)", 30),  # something stays
+        ("for i in range(30):\n    train()\n    keep(0 if i else 512)", 1 + ALIKE),
+        ("for i in range(90):\n    train(512 * (1 + i % 2))", 5),  # in turns of two
+        ("for i in range(90):\n    [loss, train][i % 8 == 7]()", 16),  # the last of eight steps
+        ("for i in range(200):\n    [loss, train][i % 50 == 49]()", 100),
+        ("for i in range(200):\n    loss()", TURNS),  # a step may be still to come
+        ("def f():\n    for i in range(30):\n        yield i\nfor i in f():\n    train()", 5),
+        ("def f():\n    for i in range(30):\n        train()\n        yield i\nlist(f())", 30),
+        (
+            "def f():\n    while True:\n        train()\n        yield 1\nlist(zip(f(), range(9)))",
+            10,
+        ),
+        ("for e in range(2):\n    for i in range(30):\n        train()", 10),
+        ("for e in range(30):\n    for i in range(2):\n        train()", 10),
+        ("for e in range(30):\n    for i in range(30):\n        train()", 25),
+    ],
+)
+def test_only_what_repeats_is_left(tmp_path, text, rounds):
+    assert len(Program(tmp_path, text).rounds) == rounds
+
+
+def test_a_loop_that_does_not_train_has_all_its_rounds(tmp_path):
+    ran = Program(tmp_path, "seen = []\nfor i in range(50):\n    use(512)\n    seen.append(i)")
+    assert len(ran.main["seen"]) == 50 and not ran.loops.left
+
+
+EVERY = """
+    for i in range(900):
+        train()
+        if i % 100 == 99:
+            use(4096)
+        if i % 300 == 299:
+            print(i)
+        if i > 800:
+            use(8192)
+        elif i == -1:
+            raise ValueError
+        else:
+            use(512)
+"""
+
+
+def test_what_comes_in_every_so_many_rounds_comes_once(tmp_path):
+    """Then the peak has moved, and the rounds are counted anew; other conditions are told."""
+    ran = Program(tmp_path, EVERY)
+    assert max(ran.tape.levels) == 4096
+    (left,) = ran.loops.left.values()
+    assert left.untaken == ("s.py:7",)
+    assert left.rounds == 2 * ALIKE + 1
+
+
+@pytest.mark.parametrize("body", ["break", "raise SystemExit(use(1))", "print(i)"])
+def test_a_way_out_is_not_taken_for_its_own_sake(tmp_path, body):
+    text = f"for i in range(60):\n    train()\n    if i % 50 == 49:\n        {body}\nend = True"
+    ran = Program(tmp_path, text)
+    assert len(ran.rounds) == ALIKE and ran.main["end"]
+
+
+def test_so_many_rounds_as_are_asked_for(tmp_path):
+    ran = Program(tmp_path, "for i in range(30):\n    train(512 * (i + 1))", most=3)
+    assert ran.rounds == [512, 1024, 1536]
+    (left,) = ran.loops.left.values()
+    assert not left.alike and left.rounds == 3
+
+
+def test_files_beside_the_script_are_followed(tmp_path, monkeypatch):
+    (tmp_path / "engine_beside.py").write_text(
+        "def fit(train):\n    for i in range(30):\n        train()"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    ran = Program(tmp_path, "import engine_beside\nengine_beside.fit(train)")
+    assert len(ran.rounds) == ALIKE
+    assert list(ran.loops.left) == ["engine_beside.py:2"]
+    assert not list(tmp_path.rglob("*.pyc")), "nothing that is compiled so is kept"
+
+
+def test_an_iterator_is_not_held(tmp_path):
+    """What a loop goes through is released when the loop's variable is."""
+    text = """
+        import weakref
+        class Thing: pass
+        seen = []
+        for thing in (Thing() for _ in range(3)):
+            train()
+            seen.append(weakref.ref(thing))
+            del thing
+            assert seen[-1]() is None
+    """
+    assert len(Program(tmp_path, text).rounds) == 3
