@@ -569,3 +569,24 @@ def test_answers_obey(batch, context, tensor):
     for name in ("weights", "kv_cache"):
         ranks = sum(part(d.phases[-1], name) for d in found.devices[:-1])
         assert ranks >= part(alone.devices[0].phases[-1], name)
+
+
+def test_weights_in_host_memory():
+    """8 GiB of Llama 3.1 8B's layers: 218.1 million numbers each, so that 19 whole layers and some
+    of the next are away; one layer is copied back while it runs."""
+    plain, away = (
+        served("llama-3.1-8b", cpu_offload_gb=n, gpu="A100 80GB", context=4096) for n in (0, 8)
+    )
+
+    def held(found, name, detail=""):
+        return part(found.devices[0].phases[1], name, detail)
+
+    layer = 2 * (4096 * (4096 * 2 + 1024 * 2) + 3 * 4096 * 14_336 + 2 * 4096)
+    moved = held(plain, "weights") - held(away, "weights")
+    assert 8 * GIB <= moved < 8 * GIB + 2 * 4096 * 2 * 14_336
+    assert held(away, "temporaries", "offloaded") == layer
+    assert held(plain, "temporaries", "offloaded") == 0
+    host = next(c for c in away.devices[-1].phases[0].components if c.detail == "offloaded")
+    assert host.bytes == (moved, 3 * moved // 2, 2 * moved)
+    room = [a.derived["available_kv_cache_bytes"] for a in (plain, away)]
+    assert room[1] - room[0] == pytest.approx(moved, rel=0.01)

@@ -264,3 +264,21 @@ def test_indices_of_sparse_attention_are_a_buffer():
         sum(c.bytes.expected for c in one if (c.name, c.detail) == ("buffers", "")) for one in own
     ]
     assert held[1] - held[0] == 2048 * 2048 * 4
+
+
+def test_a_backend_that_was_named():
+    """FlashInfer has a workspace wherever it runs; FlashAttention alone cuts contexts, on Hopper."""
+
+    def facts(gpu, backend):
+        found = answer(
+            "llama-3.1-8b", engine="vllm", context=4096, gpu=gpu, attention_backend=backend
+        )
+        return part(found.devices[0].phases[1], "workspaces", "attention"), found.derived[
+            "cuda_graph_bytes"
+        ]
+
+    hopper = {b: facts("H100", b) for b in (None, "flash_attn_vllm_v1", "FLASHINFER", "auto")}
+    assert hopper[None] == hopper["flash_attn_vllm_v1"] == hopper["auto"]
+    assert hopper["FLASHINFER"][0] - hopper[None][0] == 394 * MIB
+    assert hopper[None][1] - hopper["FLASHINFER"][1] == 32 * 512 * 4096 * 4
+    assert facts("B200", None)[0] - facts("B200", "TRITON_ATTN")[0] == 394 * MIB

@@ -12,6 +12,7 @@ platforms/cuda.py (supported_dtypes, check_if_supports_dtype); sglang 0.5.23 srt
 model_runner_components/load_model_utils.py (maybe_downgrade_dtype_for_legacy_gpu).
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -36,6 +37,15 @@ class Needs(NamedTuple):
     oldest: tuple[int, int] = (0, 0)  # compute capability that it starts on
     refuses: bool = False  # a bfloat16 that was asked for
     unstable: frozenset[str] = frozenset()  # model types that it holds unstable in float16
+
+
+def unknown_backend(said: str, engine: str, known: Sequence[str]) -> str:
+    """What is said of a backend of attention that no release has."""
+    from difflib import get_close_matches
+
+    close = get_close_matches(said, known, n=1, cutoff=0.6)
+    nearest = f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}"
+    return f"--attention-backend {said!r:.40}: {engine} has no such backend; {nearest}"
 
 
 def suited(subject: Subject, w: Infer, budget: "Budget | None", needs: Needs) -> Subject:

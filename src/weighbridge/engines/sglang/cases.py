@@ -19,7 +19,7 @@ from weighbridge.engines.interface import Subject
 from weighbridge.engines.parallel.spread import SpreadArgs
 from weighbridge.engines.servers import loading_peak, lora_and_speculation, shards
 from weighbridge.engines.servers.communication import Collectives, communication
-from weighbridge.engines.sglang import ENGINE, caches, kernels, step
+from weighbridge.engines.sglang import ENGINE, caches, kernels, offloading, step
 from weighbridge.engines.sglang.effective import Effective, effective, remembered
 from weighbridge.engines.sglang.rules import rules
 from weighbridge.engines.sglang.spread import spread
@@ -74,6 +74,7 @@ class RankResidents:
     held: Bytes  # weights, extra, and what was there before them
     loaded: int  # bytes that come off what pools are made of
     cells: caches.Cells
+    offloaded: int  # bytes of weights in host memory
     runs: caches.Runs
     split: step.RankSplit
     widest: step.Chunk
@@ -214,11 +215,13 @@ class _Replica:
         unpacked: tuple[Component, ...],
         before: Bytes,
     ) -> RankResidents:
+        kept_here, away, moved = offloading.shared_out(rank, self.w.cpu_offload_gb)
         own, drafts = (
-            _loaded(rank.tensors, self.s.choice.as_stored),
+            _loaded(kept_here, self.s.choice.as_stored),
             rules(self.e.version).draft_first,
         )
         counted = [c for c in extra if c.name == "adapters" or drafts]
+        extra += moved  # not counted: there is none of it while free memory is looked at
         layers = rank.layers if rank.layers or self.s.layers else remembered(self.s)
         one, body = self.e.pools(1), self.s.body
         split = step.RankSplit(
@@ -232,6 +235,7 @@ class _Replica:
             held=total(c.bytes for c in (*own, *extra)).plus(before),
             loaded=total(c.bytes for c in (*own, *counted)).expected,
             cells=caches.cells(layers, one),
+            offloaded=away,
             runs=caches.runs(layers, one),
             split=split,
             widest=step.chunk(rank.blocks, body.hidden, split, body.blocks),

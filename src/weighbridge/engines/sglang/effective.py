@@ -108,7 +108,7 @@ class Effective:
 def effective(s: Subject, w: Infer, budget: "Budget | None", version: Version) -> Effective:
     memory = budget.choice.part.total.bytes.expected / MIB if budget else None
     k = _kind(s, budget, version)
-    backend = w.attention_backend or kernels.default(k)
+    backend = kernels.backend(w.attention_backend, k)
     algorithm = _algorithm(w)
     data, groups = _copies(w)
     sized = _sized(s, w, k, memory, groups)

@@ -22,7 +22,7 @@ from weighbridge.engines.interface import (
     unhelped,
 )
 from weighbridge.engines.servers import device_support
-from weighbridge.engines.sglang import ENGINE, caches, serving
+from weighbridge.engines.sglang import ENGINE, caches, offloading, serving
 from weighbridge.engines.sglang.cases import SglangCase, case, said
 from weighbridge.engines.sglang.effective import generates, remembered
 from weighbridge.engines.sglang.launch import change, changes, launch, settings
@@ -241,5 +241,7 @@ def _host(v: Served) -> Device:
     )
     read = host.pages(files, source="sglang 0.5.23 srt/model_loader/weight_utils.py")
     names = ("prefill", "decode") if generates(case.s) else ("prefill",)
-    running = tuple(Phase(name, (process,)) for name in names)
-    return Device(index=0, kind="host", phases=(Phase("load", (process, read)), *running))
+    away = sum(case.kinds[i].offloaded for i in case.firsts) * v.e.data
+    stays = (process, *((offloading.on_the_host(away),) if away else ()))
+    running = tuple(Phase(name, stays) for name in names)
+    return Device(index=0, kind="host", phases=(Phase("load", (*stays, read)), *running))

@@ -20,7 +20,9 @@ from dataclasses import dataclass
 from weighbridge.arch.mixers import Attention, Compressed, Latent, Layer
 from weighbridge.arch.table import column
 from weighbridge.engines.engine import Version
+from weighbridge.engines.servers.device_support import unknown_backend
 from weighbridge.engines.sglang.rules import rules
+from weighbridge.errors import UsageError
 from weighbridge.units import MIB
 
 LARGER = frozenset(
@@ -47,6 +49,16 @@ PAGES: Mapping[str, tuple[tuple[int, ...], int]] = {  # that it takes, and that 
     "dsa": ((64,), 64),
     "dsv4": ((256,), 256),
 }
+
+
+# srt/arg_groups/choices.py (ATTENTION_BACKEND_CHOICES) of 0.5.23, server_args.py of 0.4 and 0.5
+_BACKENDS = """
+triton torch_native flex_attention dsa nsa qsa dsv4 compressed cutlass_mla fa3 fa4 flashinfer
+llada2_cfg_flashinfer flashmla trtllm_mla cutedsl_mla tokenspeed_mla trtllm_mha hpc_ops
+dual_chunk_flash_attn hybrid_linear_attn minicpm_flashattn minicpm_flashinfer aiter wave intel_amx
+ascend intel_xpu
+"""
+BACKENDS = frozenset(_BACKENDS.split())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +116,13 @@ def default(k: BackendCriteria) -> str:
     if few:
         return "fa3" if hopper and "fa3" in few else "triton"
     return "fa3" if hopper else "flashinfer"
+
+
+def backend(said: str | None, k: BackendCriteria) -> str:
+    """The backend that was asked for, or the default. Raises UsageError for a name of none."""
+    if said is not None and said not in BACKENDS:
+        raise UsageError(unknown_backend(said, "sglang", sorted(BACKENDS)))
+    return said or default(k)
 
 
 def page(backend: str, asked: int | None) -> int:

@@ -38,6 +38,7 @@ from weighbridge.engines.vllm import (
     pool,
     profile,
     sampling,
+    setting,
     sleeping,
     talking,
     weights,
@@ -445,6 +446,7 @@ def _graphs(
     if (
         full
         and hardware.splits_contexts(budget)
+        and at.backend in ("", setting.FLASH_ATTN)
         and _outer(subject) not in column("vllm.other_kernels")
     ):
         decoded = min(largest, at.sequences * (1 + at.speculative))
@@ -507,7 +509,9 @@ def _late(r: RankReserve) -> int:
     at, latent = r.own.at, r.own.widths.latent
     rows = latent and latent * forward.expanded_rows(r.context, at.sequences)
     decoding = at.rules.latent_late * weights.LATENT_BUFFER if rows else 0
-    scratch = FLASHINFER + decoding if hardware.blackwell(r.own.budget) else 0
+    usual = hardware.blackwell(r.own.budget)
+    flashinfer = at.backend == setting.FLASHINFER if at.backend else usual
+    scratch = FLASHINFER * flashinfer + decoding * usual
     return rows * int(r.own.subject.choice.dtype.nbytes) + scratch
 
 

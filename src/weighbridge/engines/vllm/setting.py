@@ -21,6 +21,7 @@ from weighbridge.arch.mixers import Attention, Latent, Recurrent
 from weighbridge.arch.table import column
 from weighbridge.components.kv_cache import mixers
 from weighbridge.engines.interface import Subject
+from weighbridge.engines.servers.device_support import unknown_backend
 from weighbridge.engines.vllm import hardware
 from weighbridge.engines.vllm.rules import VllmRules
 from weighbridge.errors import UsageError
@@ -31,6 +32,23 @@ from weighbridge.workload import Infer
 LARGEST, LARGE = 160 * GIB, 70 * GIB
 SMALL = (2048, 256)  # tokens of a batch, sequences
 GRAPHS, WIDE_GRAPHS = 512, 1024
+FLASH_ATTN, FLASHINFER, V1 = "FLASH_ATTN", "FLASHINFER", "_VLLM_V1"
+# v1/attention/backends/registry.py (AttentionBackendEnum) of 0.13 to 0.33; platforms/interface.py
+# (_Backend) of 0.9 and 0.10
+_BACKENDS = """
+FLASH_ATTN FLASH_ATTN_DIFFKV FLASH_ATTN_MLA FLASH_ATTN_MLA_SPARSE FLASH_ATTN_MLA_SPARSE_FA4
+FLASHINFER FLASHINFER_MLA FLASHINFER_MLA_SPARSE FLASHINFER_MLA_SPARSE_DSV4
+FLASHINFER_MLA_SPARSE_DSV41 FLASHINFER_MLA_SPARSE_SM90 FLASHINFER_MLA_SPARSE_SM120 FLASHMLA
+FLASHMLA_SPARSE FLASHMLA_SPARSE_DSV4 FLASHMLA_SPARSE_DSV41 FLASHMLA_MEGA_ATTN_DSV41 FLEX_ATTENTION
+TRITON_ATTN TRITON_ATTN_DIFFKV TRITON_MLA TRITON_MSA CUTLASS_MLA CUTLASS_MSA TREE_ATTN TURBOQUANT
+ULTRAQUANT HPC_ATTN MINIMAX_M3_SPARSE STEP5_DSA TOKENSPEED_MLA B12X TORCH_SDPA XFORMERS CUSTOM
+ROCM_ATTN ROCM_FLASH ROCM_AITER_FA ROCM_AITER_MLA ROCM_AITER_MLA_SPARSE ROCM_AITER_TRITON_MLA
+ROCM_AITER_UNIFIED_ATTN ROCM_FLASHMLA_SPARSE_DSV4 ROCM_FLASHMLA_SPARSE_DSV41 ROCM_SEGMENTED_ATTN
+CPU_ATTN CPU_MLA AMX_MLA XPU_MLA_SPARSE PALLAS IPEX DUAL_CHUNK_FLASH_ATTN
+DIFFERENTIAL_FLASH_ATTN NO_ATTENTION
+"""
+BACKENDS = frozenset(_BACKENDS.split())
+CHOSEN = ("auto", "none")  # by vLLM
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +84,7 @@ class VllmLaunch:
     offload: int  # bytes of weights in host memory
     adapters: bool = False  # graphs are captured with slots and without
     sleeps: bool = False
+    backend: str = ""  # of attention, where one was named
 
     def to_dict(self, w: Infer) -> EffectiveSettings:
         """Return the settings under the names of vLLM's flags."""
@@ -139,7 +158,18 @@ def launch(subject: Subject, w: Infer, budget: Budget | None, r: VllmRules) -> V
         offload=round((w.cpu_offload_gb or 0) * GIB),
         adapters=bool(w.max_loras),
         sleeps=w.enable_sleep_mode,
+        backend=_backend(w.attention_backend),
     )
+
+
+def _backend(said: str | None) -> str:
+    """Its name, as all releases write it. Raises UsageError for a name of none."""
+    if said is None or said.lower() in CHOSEN:
+        return ""
+    name = said.upper().removesuffix(V1)
+    if name not in BACKENDS:
+        raise UsageError(unknown_backend(said, "vllm", sorted(BACKENDS)))
+    return name
 
 
 def pools(subject: Subject) -> bool:
