@@ -100,7 +100,7 @@ OLDER = {"engine_version": "4.45", "torch_version": "2.4"}  # reentrant, around 
 def test_gradients_of_inputs_stay_where_reentrant_checkpoints_are_around_frozen_units(
     settings, held
 ):
-    """Those of 32 layers but the last to be run; saved inputs are there at the fullest moment in any
+    """Gradients of 32 inputs but the last; saved inputs are there at the fullest moment in any
     case."""
     usual = {"batch_size": 4, "data_parallel_size": RANKS, **OF_FROZEN, **settings}
     held_here, free = (growth({**usual, **more}) for more in ({}, {"use_reentrant": False}))
@@ -671,3 +671,85 @@ def test_a_packed_70b_on_two_cards_is_within(offload, measured):
     )
     driver = report.devices[0].peak("driver")
     assert driver.low < measured * 2**30 < driver.high
+
+
+@pytest.mark.parametrize(
+    ("framework", "shard", "checkpoints"),
+    [
+        ("torchtitan", "fsdp2", "none"),
+        ("torchtune", "fsdp2", "none"),
+        ("litgpt", "fsdp1", "full"),
+        ("trainer", "ddp", "none"),
+    ],
+)
+def test_several_ranks_shard_as_the_framework_has_it(framework, shard, checkpoints):
+    """torchtitan's data_parallel_shard_degree is -1: all ranks that are left."""
+    usual = {"framework": framework, "seq_len": 64}
+    one, eight = (weighbridge.train(CONFIG, **usual, gpu=f"h100:{n}") for n in (1, 8))
+    asked = weighbridge.train(CONFIG, **usual, gpu="h100:8", shard="ddp")
+    told = [(r.workload["shard"], r.workload["checkpointing"]) for r in (one, eight, asked)]
+    assert told == [("none", "none"), (shard, checkpoints), ("ddp", "none")]
+
+
+def test_ranks_of_a_sequence_shard_too():
+    report = weighbridge.train(CONFIG, framework="torchtitan", seq_len=64, context_parallel_size=2)
+    assert report.workload["shard"] == "fsdp2"
+    report = weighbridge.train(CONFIG, framework="torchtitan", seq_len=64, tensor_parallel_size=2)
+    assert report.workload["shard"] == "none"
+
+
+def of_titan(**settings):
+    usual = {"framework": "torchtitan", "framework_version": "2024-12-23", "precision": "bf16"}
+    return weighbridge.train("llama-2-7b", **usual, **settings)
+
+
+def test_tensor_ranks_share_the_tokens_that_checkpoints_keep():
+    """Inputs of 32 layers, and what the last norm keeps."""
+    usual = {"tensor_parallel_size": 4, "checkpointing": "full"}
+    one, two = (
+        of_titan(seq_len=n, **usual).derived["saved_activation_bytes"] for n in (2048, 4096)
+    )
+    inputs = 2048 * 4096 * 2 // 4
+    assert two - one == pytest.approx(35 * inputs, rel=0.05)
+    whole = of_titan(seq_len=4096, checkpointing="full").derived["saved_activation_bytes"]
+    assert two < whole / 3
+
+
+def test_the_loss_of_shared_outputs_takes_four_times_float32():
+    """The saved log_softmax, what is less at the labels, the softmax, and their sum."""
+    usual = {"tensor_parallel_size": 8, "checkpointing": "full", "batch_size": 8}
+    one, two = (of_titan(seq_len=n, **usual) for n in (2048, 4096))
+    logits = 8 * 2048 * 32_000 // 8 * 4
+    grown = most(two, "logits", phase="loss") - most(one, "logits", phase="loss")
+    assert grown == pytest.approx(4.5 * logits, rel=0.05)  # with pred in bfloat16
+
+
+# litgpt 8641822, tutorials/resource-tables.md: LoRA on several A100, GB (10^9) of memory allocated
+@pytest.mark.parametrize(
+    ("model", "ranks", "batch", "printed"),
+    [
+        ("llama-2-7b", 2, 1, 22.18),
+        ("llama-2-7b", 2, 4, 23.39),
+        ("llama-2-13b", 4, 1, 35.57),
+    ],
+)
+def test_litgpts_ranks_keep_whole_gradients_of_a_frozen_base(model, ranks, batch, printed):
+    """One flat parameter with adapters in it, and micro-batches that do not reduce."""
+    report = weighbridge.train(
+        model,
+        framework="litgpt",
+        framework_version="0.1",
+        torch_version="2.1",
+        method="lora",
+        lora_dropout=0.05,
+        gpu=f"a100-40gb:{ranks}",
+        seq_len=1304,
+        batch_size=batch,
+        gradient_accumulation=128 // batch // ranks,
+    )
+    assert report.devices[0].peak("allocated").expected == pytest.approx(printed * GB, rel=0.05)
+
+
+def test_litgpt_quantizes_on_one_device_and_shares_no_layers():
+    with pytest.raises(UsageError, match="one device"):
+        weighbridge.train("llama-2-7b", framework="litgpt", method="qlora", gpu="a100-40gb:2")

@@ -23,14 +23,14 @@ Choice = Callable[[str], bool]
 
 
 def every_second_product() -> Choice:
-    """What torchtitan keeps of a layer: attention, and of the products the first, third and so on
-    (models/llama3/infra/parallelize.py, _apply_ac_to_transformer_block)."""
+    """What torchtitan keeps of a layer: attention, sums of ranks, and of the products the first,
+    third and so on (models/llama3/infra/parallelize.py, _apply_ac_to_transformer_block)."""
     products = 0
 
     def keeps(kind: str) -> bool:
         nonlocal products
         products += kind == "product"
-        return kind == "attention" or products % 2 == 1
+        return kind != "product" or products % 2 == 1
 
     return keeps
 

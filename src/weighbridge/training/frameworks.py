@@ -16,6 +16,8 @@
     lightning       float32 by default; gradients of a step live through the next forward
     litgpt          the same by bf16-true; logits cast to float32 by Fabric, held to the next
 
+Several ranks: torchtitan shards over all that are left (data_parallel_shard_degree -1), torchtune's
+distributed recipes and litgpt's (FSDPStrategy) too; the others replicate.
 A frozen base stays in 16 bits whatever the precision (transformers 5 loads in the model's dtype).
 """
 
@@ -86,6 +88,11 @@ class Framework:
     shard: str | None = None
     shards: tuple[str, ...] = ()  # what it shares out at all; anything where there are none
     shares_vocab: bool = False  # embeddings are among what tensor ranks share
+    shares_tokens: bool = False  # tensor ranks share the tokens between layers
+    spreads: str = "ddp"  # what several ranks share out where nobody says
+    sharded_checkpointing: str = ""  # its checkpointing then, where that is another
+    one_flat: bool = False  # FSDP1 has adapters and base in one parameter (use_orig_params)
+    waits: bool = False  # micro-batches but the last do not reduce
     loads: str = "transformers"  # whose loader reads weights, and writes them; "" is its own
     accelerate: bool = False  # it prepares the model, and wraps it in FSDP
     float8: bool = False  # accelerate converts linears to torchao's
@@ -159,6 +166,7 @@ FRAMEWORKS: Mapping[str, Framework] = {
         unsure=4,
         outputs=False,
         wide_adapters=False,
+        spreads="fsdp2",
         shards=("none", "ddp", *FSDP),
     ),
     "litgpt": Framework(
@@ -172,6 +180,11 @@ FRAMEWORKS: Mapping[str, Framework] = {
         targets=("query", "value"),
         unsure=4,
         wide_adapters=False,
+        spreads="fsdp1",
+        sharded_checkpointing="full",
+        one_flat=True,
+        waits=True,
+        shards=("none", "ddp", "fsdp1"),
     ),
     "torchtitan": Framework(
         name="torchtitan",
@@ -189,6 +202,8 @@ FRAMEWORKS: Mapping[str, Framework] = {
         unsure=4,
         outputs=False,
         shares_vocab=True,
+        shares_tokens=True,
+        spreads="fsdp2",
         shards=("none", "ddp", *FSDP),
     ),
     "trl": Framework(

@@ -117,7 +117,7 @@ def plan(
     contradict each other or the card."""
     made, chosen = held(w)
     part, count = (budget.choice.part, budget.choice.count) if budget else (None, None)
-    shares = sharding(replace(w, shard=w.shard or made.shard), count)
+    shares = sharding(replace(w, shard=w.shard or made.shard), count, made.spreads)
     _refuse(subject, w, made, shares)
     _refuse_card(w, chosen, part)
     loaded = subject.choice.dtype
@@ -139,7 +139,7 @@ def plan(
         accumulation=w.gradient_accumulation or ACCUMULATION,
         optimizer=_stepping(w, made),
         optim_args=_optim_args(w),
-        checkpointing=w.checkpointing or made.checkpointing,
+        checkpointing=w.checkpointing or _usual_checkpointing(w, made, shares),
         loss=_loss(w, made),
         attention=w.attention or _usual_attention(subject, made, version),
         padded=w.padded,
@@ -182,6 +182,17 @@ def _refuse(subject: Subject, w: Train, made: Framework, shares: Sharding) -> No
             f"--context-parallel-size {shares.context} does not divide the {subject.context:,} "
             "tokens of a sequence; change --seq-len"
         )
+
+
+def _usual_checkpointing(w: Train, made: Framework, shares: Sharding) -> str:
+    """The framework's, which may be another where it shards. litgpt's pretraining has none
+    (pretrain.py: activation_checkpointing_policy=None)."""
+    tuned = _loss(w, made) == made.loss
+    return (
+        made.sharded_checkpointing
+        if shares.fully and tuned and made.sharded_checkpointing
+        else made.checkpointing
+    )
 
 
 def _refuse_reentry(w: Train, made: Framework) -> None:

@@ -203,7 +203,7 @@ def _built(m: Machine, p: TrainingPlan, around: Around, stage: int) -> BuiltMode
     if p.framework.name == "litgpt":
         from weighbridge.training.nets import litgpt_class
 
-        return litgpt_class.build(m, p)
+        return litgpt_class.build(m, p, around)
     return build(m, p, around, stage)
 
 
@@ -224,6 +224,7 @@ def _step(
         release=p.release,
         transformers=p.version,
         compiled=p.compiled,
+        token_ranks=p.sharding.tensor if p.framework.shares_tokens else 1,
         image_size=p.image_size,
         items={} if differs(p.subject.model_type, "own_items") else dict(p.items),
         around=around,

@@ -73,6 +73,7 @@ class TrainingStep:
     torch: tuple[int, int] = (2, 13)
     checkpointing: str = "none"  # full, selective, offload
     reentrant: bool = False
+    token_ranks: int = 1  # that share the tokens between layers (sequence parallelism)
     compiled: bool = False  # layers and loss, by torch.compile
     release: tuple[int, ...] | None = None  # of the framework; None is the newest
     transformers: tuple[int, int] = (5, 23)

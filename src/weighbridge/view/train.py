@@ -93,6 +93,9 @@ def assumes(s: ShownAnswer) -> Iterator[str]:
     """The run's own settings that matter most."""
     w = s.report.workload
     yield ", ".join((w["framework"], w["optimizer"], w["precision"]))
+    ranks = w["data_parallel_size"] * w["context_parallel_size"]
+    if w["shard"] != "none" and ranks > 1:
+        yield s.say("footer.shard", shard=w["shard"], ranks=ranks)
     few, whole = s.report.derived["trainable_parameters"], s.report.model.parameters
     if few != whole:
         yield s.say("footer.trained", count=human_count(few), whole=human_count(whole))

@@ -31,7 +31,9 @@ from weighbridge.training.adapters import Adapters
 from weighbridge.training.adapters.lora import Plain
 from weighbridge.training.modules import Module, Wrap
 from weighbridge.training.plan import TrainingPlan
+from weighbridge.training.sharding.around import Around
 from weighbridge.training.step import BuiltModel
+from weighbridge.training.tensors import ParameterSpec
 
 LATER = (0, 4)  # norms whose weight is in float32, and zeros that are filled in place
 BITSANDBYTES_SINCE = (0, 5)  # another than 0.42
@@ -106,14 +108,17 @@ def _norm(x: Spec) -> bool:
 # ---- the class in memory
 
 
-def build(m: Machine, p: TrainingPlan) -> BuiltModel:
+def build(m: Machine, p: TrainingPlan, around: Around) -> BuiltModel:
     """Linears first where they are made first: the head, then layers."""
-    shared = p.sharding.kind not in ("none", "ddp") or p.sharding.tensor * p.sharding.pipeline > 1
-    if shared:
+    if p.sharding.tensor * p.sharding.pipeline > 1:
         raise UnsupportedError(
-            "litgpt: its FSDP and shared layers are not modelled; leave out --shard"
+            "litgpt's recipes share no layers among ranks; leave out -tp and -pp"
         )
-    z, making = sizes(p), _Making(m, p)
+    if p.subject.choice.scheme is not None and p.sharding.ranks > 1:
+        raise UsageError(
+            "litgpt quantizes on one device only: leave out --quantization, or name one"
+        )
+    z, making = sizes(p), _Making(m, p, around)
     making.linear("lm_head", z.vocab, z.hidden, biased=z.head_biased, part=("head",))
     making.param("transformer.wte.weight", (z.vocab, z.hidden), "embedding")
     for i in range(z.layers):
@@ -153,9 +158,10 @@ def _layer(making: "_Making", z: LitgptSizes, path: str) -> None:
 class _Making:
     """Parameters as they are made, and what stands in for linears."""
 
-    def __init__(self, m: Machine, p: TrainingPlan) -> None:
+    def __init__(self, m: Machine, p: TrainingPlan, around: Around) -> None:
         self.m = m
         self.p = p
+        self.around = around
         self.params: dict[str, LeafTensor] = {}
         self.wraps: dict[str, Wrap] = {}
         self.pieces: list[Tensor] = []
@@ -167,7 +173,7 @@ class _Making:
             raise UsageError(f"--lora-targets {strange[0]}: litgpt has {', '.join(PARTS)}")
 
     def param(self, name: str, shape: Shape, kind: str) -> LeafTensor:
-        made = self.m.param(name, shape, self.p.dtype, kind=kind)
+        made = self.around.place(self.m, ParameterSpec(name, shape, kind), self.p.dtype)
         made.trainable = self.p.adapters is None
         self.params[name] = made
         return made
@@ -209,7 +215,8 @@ class _Making:
     ) -> tuple[LeafTensor, LeafTensor]:
         made = []
         for name, shape in ((f"{path}.lora_A", first), (f"{path}.lora_B", second)):
-            self.params[name] = self.m.param(name, shape, self.p.dtype, component="adapters")
+            spec = ParameterSpec(name, shape, "linear")
+            self.params[name] = self.around.adapter(self.m, spec, self.p.dtype)
             made.append(self.params[name])
         return made[0], made[1]
 

@@ -5,6 +5,7 @@
     2026-04-27 on    eight chunks of the sequence: of each the head, the loss and its backward at
                      once; the gradient of the hidden states is summed in float32 (786e26f8)
 
+Tensor ranks share the tokens between their layers, and the outputs of the loss (loss_parallel).
 Source: torchtitan models/llama/model.py (Attention, TransformerBlock), train.py (loss_fn) of
 December 2024 (9dec370); components/loss.py (ChunkedLossWrapper, GradAccumulator) of August 2026
 (b5bcd76).
@@ -20,6 +21,7 @@ from weighbridge.autograd.tensors import Tensor
 from weighbridge.dtypes import FLOAT32, INT64, DType
 from weighbridge.training.attend import attend
 from weighbridge.training.losses import head, weight_of
+from weighbridge.training.nets.parts import sequence
 from weighbridge.training.nets.torchtune import CHUNKS, compiled_loss, decoded
 from weighbridge.training.step import TrainingStep
 from weighbridge.units import ceil_div
@@ -47,13 +49,36 @@ def loss(s: TrainingStep, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
     m = s.m
     labels = m.new((s.batch, s.length), INT64)
     with m.making("logits"):
-        pred = head(s, hidden)
+        pred = head(s, sequence.whole(s, hidden))
         if s.compiled and since(s.release, COMPILES):
             made = compiled_loss(m, pred, labels)
         else:
-            made = cross_entropy(m, cast(m, pred, FLOAT32), labels)
+            entropy = loss_parallel if s.token_ranks > 1 else cross_entropy
+            made = entropy(m, cast(m, pred, FLOAT32), labels)
         del pred
     return made, None
+
+
+def loss_parallel(m: Machine, logits: Tensor, labels: Tensor) -> Tensor:
+    """Cross entropy of a part of the outputs. In backward one sum and one product are made of the
+    softmax and of what is less at the labels, each a tensor of its own (torch
+    distributed/tensor/parallel/loss.py, _log_softmax, _nll_loss_and_log_softmax_backward)."""
+    shape = logits.shape
+    shifted = m.new(shape, FLOAT32)
+    m.hidden(shifted.nbytes)
+    soft, loss = m.new(shape, FLOAT32), m.new((), FLOAT32)
+    del shifted
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        less, exp = m.new(shape, FLOAT32), m.new(shape, FLOAT32)
+        summed = m.new(shape, FLOAT32)
+        del exp
+        made = m.new(shape, FLOAT32)
+        del less, summed
+        return [made]
+
+    record(m, back, [logits], [soft, labels], loss)
+    return loss
 
 
 def _chunks(s: TrainingStep, hidden: Tensor) -> Tensor:
@@ -67,6 +92,8 @@ def _chunks(s: TrainingStep, hidden: Tensor) -> Tensor:
         summed = m.new(hidden.shape, FLOAT32) if m.grad else None
         if m.grad and weight.trainable:
             second = m.new(weight.shape, FLOAT32)
+        if s.token_ranks > 1:  # the chunk's states of all tokens
+            m.hidden(hidden.dtype.size(rows * hidden.shape[-1]))
         grad = _chunk(s, (rows, weight.shape[0]), hidden.dtype)
         if m.grad:
             parts = [m.new((rows, hidden.shape[-1]), hidden.dtype)]

@@ -36,6 +36,7 @@ from weighbridge.dtypes import FLOAT32, INT64
 from weighbridge.training.losses import head
 from weighbridge.training.modules import Module
 from weighbridge.training.nets import EMBEDDINGS
+from weighbridge.training.nets.parts import sequence
 from weighbridge.training.nets.parts.decoder import FINAL
 from weighbridge.training.nets.parts.layer import run
 from weighbridge.training.nets.parts.masks import heads
@@ -55,7 +56,8 @@ def decoded(s: TrainingStep, kernel: Kernel) -> Tensor:
     """Run torchtune's decoder with another kernel of attention, for classes of its shape."""
     m, built = s.m, s.built
     tokens = m.new((s.batch, s.length), INT64)
-    h = embedding(m, tokens, built.base.weight(built.base.first(*EMBEDDINGS)))
+    words = built.base.weight(built.base.first(*EMBEDDINGS))
+    h = sequence.cut(s, embedding(m, sequence.own(s, tokens, words), words))
     cache = m.new((s.length, heads(s, 0).key_dim // 2, 2), FLOAT32)
     for i, p in enumerate(built.layers):
         h = run(s, compiled_layer if s.compiled else layer, h, p, i, cache, kernel)
@@ -74,10 +76,11 @@ def layer(
 ) -> Tensor:
     """TransformerSelfAttentionLayer.forward"""
     m = s.m
-    h = norm(m, x, p, "input_layernorm")
-    attn_out = attention(s, p.at("self_attn"), h, number, cache, kernel)
+    h = sequence.whole(s, norm(m, x, p, "input_layernorm"))
+    attn_out = sequence.cut(s, attention(s, p.at("self_attn"), h, number, cache, kernel))
     h = add(m, attn_out, x)
-    mlp_out = feed_forward(m, p.at("mlp"), norm(m, h, p, "post_attention_layernorm"))
+    normed = sequence.whole(s, norm(m, h, p, "post_attention_layernorm"))
+    mlp_out = sequence.cut(s, feed_forward(m, p.at("mlp"), normed))
     return add(m, h, mlp_out)
 
 
@@ -151,13 +154,13 @@ def compiled_layer(
     x: Tensor, s: TrainingStep, p: Module, number: int, cache: Tensor, kernel: Kernel
 ) -> Tensor:
     m = s.m
-    h = fused_norm(m, x, p.weight("input_layernorm"))
-    attn_out = compiled_attention(s, p.at("self_attn"), h, number, kernel)
+    h = sequence.whole(s, fused_norm(m, x, p.weight("input_layernorm")))
+    attn_out = sequence.cut(s, compiled_attention(s, p.at("self_attn"), h, number, kernel))
     h = add(m, attn_out, x)
-    normed = fused_norm(m, h, p.weight("post_attention_layernorm"))
+    normed = sequence.whole(s, fused_norm(m, h, p.weight("post_attention_layernorm")))
     mlp = p.at("mlp")
     product = fused(m, mlp.linear(m, normed, "gate_proj"), mlp.linear(m, normed, "up_proj"))
-    return add(m, h, mlp.linear(m, product, "down_proj"))
+    return add(m, h, sequence.cut(s, mlp.linear(m, product, "down_proj")))
 
 
 def compiled_attention(

@@ -8,6 +8,8 @@ keeps a part.
     units       each layer; what else there is, is the root's, which stays gathered. Factors of
                 adapters are units of their own (peft: fsdp_auto_wrap_policy), here one of a layer
     widened     under mixed precision accelerate casts the parts that are trained to float32
+    one flat    with use_orig_params adapters are in the flat parameter of a layer: gradients are
+                of all of it, frozen or not, and the optimizer steps on views of what is trained
     waiting     micro-batches that do not reduce (no_sync) keep whole flat gradients
     held        a frozen unit waits for the gradients of what it is given, by hooks that go at the
                 end of backward. Where a reentrant checkpoint runs the unit again, that is a leaf of
@@ -48,6 +50,7 @@ class Fsdp1Options:
     reshard: bool = True  # FULL_SHARD; else SHARD_GRAD_OP
     waits: bool = False
     widens: bool = False
+    one_flat: bool = False  # adapters are in the unit of their layer
     holds: bool = False  # what frozen units are given, and its gradients
     offload: bool = False
 
@@ -60,6 +63,7 @@ class Fsdp1Unit:
     leaf: "Fsdp1Unit | None" = None
     params: list[LeafTensor] = field(default_factory=list)
     part: LeafTensor | None = None
+    trained: LeafTensor | None = None  # of the part what the optimizer steps on
     whole: TensorStorage | None = None
     grad: TensorStorage | None = None  # of all, where it waits
     done: bool = False
@@ -110,7 +114,8 @@ class FlatShard(Around):
             if p.name in self._dtypes and p.kind != ELSEWHERE:
                 path = below(p.name, self.layers)
                 unit = self.layers[path] if path else self.root
-                into = unit.leaf if p.name in self._adapters else unit
+                leaf = p.name in self._adapters and not self.how.one_flat
+                into = unit.leaf if leaf else unit
                 assert into is not None
                 into.params.append(p)
         for unit in [*self.units]:
@@ -125,6 +130,10 @@ class FlatShard(Around):
         kept = FLOAT32 if trained and self.how.widens else dtype
         part = unit.part = LeafTensor(f"flat {first}", (own,), kept, None)
         part.trainable = trained
+        unit.trained = part
+        if self.how.one_flat:
+            few = share(sum(p.numel for p in unit.params if p.trainable), self.how.ranks)
+            unit.trained = LeafTensor(f"of {part.name}", (few,), kept, None, trainable=trained)
         if self.how.offload:
             held = 2 if part.trainable else 1  # with its gradient
             self.host += part.nbytes * held
@@ -137,13 +146,15 @@ class FlatShard(Around):
 
     def stepped(self, built: "BuiltModel") -> list[LeafTensor]:
         whole = [p for p in built.own if p.name not in self._dtypes]
-        parts = [unit.part for unit in self.units if unit.part is not None]
+        parts = [unit.trained for unit in self.units if unit.trained is not None]
         return [p for p in (*parts, *whole) if p.trainable]
 
     def begins(self, m: Machine, built: "BuiltModel") -> None:
         self._order.clear()
         for unit in self.units:
             unit.done = False
+            if unit.part is not None and unit.trained is not None and unit.trained.grad is None:
+                unit.part.grad = None  # the optimizer has forgotten its views
         self._gather(m, self.root)
 
     def layer(self, m: Machine, p: Module, run: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
@@ -233,4 +244,6 @@ class FlatShard(Around):
             held = TensorStorage(m.heap, part.nbytes, "gradients", SCATTER)
         if part.grad is None and not how.offload:
             part.grad = Computed(part.shape, part.dtype, held)
+            if unit.trained is not None and unit.trained is not part:
+                unit.trained.grad = Computed(unit.trained.shape, part.dtype, held)
         given.clear()

@@ -47,8 +47,9 @@ class Sharding:
         return min(NODE, among) if self.kind == "hsdp" else among
 
 
-def sharding(w: Train, count: int | None) -> Sharding:
-    """`count` devices, None where none were named. Raises UsageError for contradictions."""
+def sharding(w: Train, count: int | None, spreads: str = "ddp") -> Sharding:
+    """`count` devices, None where none were named; `spreads`: what several share out where nobody
+    says. Raises UsageError for contradictions."""
     model = (w.tensor_parallel_size or 1) * (w.pipeline_parallel_size or 1)
     model *= w.context_parallel_size or 1
     count = count or model
@@ -56,7 +57,7 @@ def sharding(w: Train, count: int | None) -> Sharding:
         raise UsageError(f"{count} devices are no multiple of {model}, which share a model")
     data = w.data_parallel_size or max(1, count // model)
     found = Sharding(
-        kind=w.shard or ("ddp" if data > 1 else "none"),
+        kind=w.shard or (spreads if _shares(w, data, spreads) else "none"),
         data=data,
         tensor=w.tensor_parallel_size or 1,
         pipeline=w.pipeline_parallel_size or 1,
@@ -68,6 +69,11 @@ def sharding(w: Train, count: int | None) -> Sharding:
         if wrong:
             raise UsageError(why)
     return found
+
+
+def _shares(w: Train, data: int, spreads: str) -> bool:
+    """Whether there are ranks that share: those of one sequence do, too, but do not replicate."""
+    return data > 1 or (spreads in FSDP and (w.context_parallel_size or 1) > 1)
 
 
 def _contradictions(s: Sharding) -> tuple[tuple[bool, str], ...]:

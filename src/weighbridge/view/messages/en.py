@@ -322,6 +322,7 @@ TABLE = {
     "footer.share": "share of the card {share}",
     "footer.context": "the model goes to {end} tokens",
     "footer.assumes": "assumes {what}",
+    "footer.shard": "{shard} on {ranks} ranks",
     "footer.more": " · --details, --explain, --json",
     # doctor
     "doctor.title": "weighbridge {version} on this machine",

@@ -435,5 +435,6 @@ TABLE = {
     "footer.share": "显存比例 {share}",
     "footer.context": "模型支持到 {end} token",
     "footer.assumes": "前提:{what}",
+    "footer.shard": "{ranks} 个 rank 的 {shard}",
     "footer.more": " · --details, --explain, --json",
 }
