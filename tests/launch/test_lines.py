@@ -562,3 +562,22 @@ def test_flags_of_one_name_and_two_meanings():
     assert parse("llama-server -dr -m x -mla 3").model == "x"
     with pytest.raises(UnsupportedError):
         parse("llama-server -dr ai/smollm2")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "vllm serve Qwen/Qwen2.5-7B-Instruct --port 8111--gpu-memory-utilization 0.5",
+        "vllm serve Qwen/Qwen2.5-7B-Instruct --port=8111--gpu_memory_utilization=0.5",
+        "vllm serve Qwen/Qwen2.5-7B-Instruct--gpu-memory-utilization 0.5",
+    ],
+)
+def test_a_flag_that_hangs_on_a_value_is_an_error(line):
+    """Its setting was dropped in silence."""
+    with pytest.raises(UsageError, match="a blank is missing in .* before --gpu-memory-utiliza"):
+        parse(line)
+
+
+def test_two_dashes_in_a_value_are_no_flag():
+    found = parse("vllm serve models--org--name --served-model-name a--b --max-model-len 8192")
+    assert (found.model, found.settings["context"]) == ("models--org--name", 8192)

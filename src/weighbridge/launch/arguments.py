@@ -17,7 +17,9 @@ LEVELS = ("0", "1", "2", "3")  # of vLLM's -O
 
 
 def scan(words: Sequence[str], dialect: Dialect, program: str) -> Iterator[GivenFlag]:
-    """Raises UsageError where a flag lacks its value."""
+    """Raises UsageError where a flag lacks its value, or a blank before it."""
+    for word in words:
+        _apart(word, dialect, program)
     rest = deque(words)
     while rest:
         word = rest.popleft()
@@ -30,6 +32,18 @@ def scan(words: Sequence[str], dialect: Dialect, program: str) -> Iterator[Given
         if dialect.dotted and word == "-O" and rest and rest[0] in LEVELS:
             name = "--optimization-level"
         yield _given(name, glued if equals else None, rest, dialect, program)
+
+
+def _apart(word: str, dialect: Dialect, program: str) -> None:
+    """Raises UsageError for a value that a flag hangs on, as in `--port 8111--max-model-len 8192`:
+    the program takes both for one value, and what follows for a word."""
+    own = word.partition("=")[2] if _flaglike(word) else word
+    value, hangs, name = own.partition("--")
+    flag = f"{hangs}{_split(name)[0]}".replace("_", "-")
+    if value.strip("-") and flag in dialect.flags:
+        raise UsageError(
+            f"{program}: a blank is missing in {word!r:.80} before {flag}; write {value} {flag}"
+        )
 
 
 def _flaglike(word: str) -> bool:
