@@ -189,6 +189,7 @@ class DerivedFacts(TypedDict, total=False):
     first_rank: FirstRank
     cuda_graph_bytes: int
     cuda_graph_estimate_bytes: int
+    model_loading_bytes: int
     # SGLang
     max_total_num_tokens: int
     max_running_requests: int

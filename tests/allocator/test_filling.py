@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from weighbridge.allocator import Allocator
 from weighbridge.allocator.filling import Filling
+from weighbridge.allocator.options import AllocatorOptions
 from weighbridge.units import KIB, MIB
 
 SIZES = st.one_of(
@@ -49,3 +50,23 @@ def test_experts_of_two_sizes_are_placed_in_turn():
     filled = Filling()
     filled.place([512, 1536], 1025)
     assert (filled.allocated, filled.reserved) == (1025 * 2048, 4 * MIB)
+
+
+@pytest.mark.slow
+@given(runs=RUNS, mib=st.integers(20, 40))
+def test_filling_where_large_blocks_are_never_split(runs, mib):
+    options = AllocatorOptions(max_split_size_mb=mib)
+    full, filled = Allocator(options=options), Filling(options=options)
+    for sizes, times in runs:
+        filled.place(sizes, times)
+        for _ in range(times):
+            for nbytes in sizes:
+                full.malloc(nbytes)
+    assert (filled.allocated, filled.reserved) == (full.allocated, full.reserved)
+
+
+def test_a_tensor_from_20_mib_on_keeps_its_rest():
+    """20.1 MiB takes 22, and what is below shares segments as before."""
+    filled = Filling(options=AllocatorOptions(max_split_size_mb=20))
+    filled.place([20 * MIB + 100 * KIB, 3 * MIB, 3 * MIB], 1)
+    assert (filled.allocated, filled.reserved) == (28 * MIB, 42 * MIB)

@@ -747,3 +747,26 @@ def test_images_are_profiled():
         pytest.skip("the catalogue has the text model alone")
     found = answer(of_config(raw), **H100, context=8192, engine_version="0.19")
     assert found.derived["profile_peak_bytes"] > 3.85 * GIB
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "mib"),
+    [
+        ("qwen2.5-3b", "0.10.2", 36.6),
+        ("qwen2.5-3b", "0.17.1", 35.0),
+        ("qwen2.5-1.5b", "0.9.2", 4.5),
+        ("qwen2.5-7b", "0.19.1", 58.4),
+        ("qwen2.5-1.5b", "0.20", 3.4),
+        ("qwen2.5-1.5b", "0.21", 94.4),
+        ("qwen2.5-7b", "0.33", 98.8),
+    ],
+)
+def test_what_loading_takes_is_the_weights_and_their_rounding(name, version, mib):
+    """The first four are what logs print above the bare sum of the tensors. Since 0.21 no segment
+    of 20 MiB and more is split while it loads, and its remainders count."""
+    found = served(name, engine_version=version, context=4096)
+    load = found.devices[0].phases[0].components
+    parts = {c.name: c.bytes.expected for c in load if not c.detail}
+    assert parts["rounding"] / MIB == pytest.approx(mib, abs=1.7)
+    whole = parts["weights"] + parts["buffers"] + parts["rounding"]
+    assert found.derived["model_loading_bytes"] == whole

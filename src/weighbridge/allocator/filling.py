@@ -4,15 +4,16 @@ Then only the sizes of free blocks matter, and of equal requests as many as fit 
 block at once: a free one is the smallest that is large enough, and so is what is left of it.
 
     a block of B, n requests of S: min(n, B // S) of them, and a rest that the last may keep
+    max_split_size: a request of so many bytes has a segment of its own, and keeps its rest
 
-The same rules as core.py with default options, which a test compares with it.
+The same rules as core.py, with no other option, which a test compares with it.
 """
 
 from bisect import bisect_left, insort
 from collections.abc import Sequence
 from itertools import groupby
 
-from weighbridge.allocator.options import DEFAULT, MIN_BLOCK, SMALL_SIZE
+from weighbridge.allocator.options import DEFAULT, MIN_BLOCK, SMALL_SIZE, AllocatorOptions
 from weighbridge.units import align_up
 
 
@@ -41,9 +42,10 @@ class _Pool:
 
 
 class Filling:
-    """`freed` bytes were taken first, in one block, and given back."""
+    """`freed` bytes were taken first, in one block, and given back; not beside `options`."""
 
-    def __init__(self, freed: int = 0) -> None:
+    def __init__(self, freed: int = 0, options: AllocatorOptions = DEFAULT) -> None:
+        self._unsplit = options.max_split_size
         self.allocated = 0
         self.reserved = 0
         self._small, self._large = _Pool(), _Pool()
@@ -77,7 +79,7 @@ class Filling:
             at = bisect_left(pool.sizes, size)
             found = at < len(pool.sizes)
             block = pool.sizes[at] if found else DEFAULT.segment_size(size)
-            each = block // size  # of one block
+            each = block // size if size < self._unsplit else 1  # of one block
             blocks = max(1, count // each)
             if found:
                 blocks = min(blocks, pool.counts[block])
@@ -86,7 +88,8 @@ class Filling:
                 self.reserved += block * blocks
             cut = min(count, each)
             rest = block - cut * size
-            if rest >= MIN_BLOCK if small else rest > SMALL_SIZE:
+            splits = rest >= MIN_BLOCK if small else rest > SMALL_SIZE
+            if splits and size < self._unsplit:
                 pool.put(rest, blocks)
                 self.allocated += blocks * cut * size
             else:
@@ -94,8 +97,8 @@ class Filling:
             count -= blocks * cut
 
 
-def filled(sizes: Sequence[int]) -> Filling:
+def filled(sizes: Sequence[int], options: AllocatorOptions = DEFAULT) -> Filling:
     """One after another."""
-    found = Filling()
+    found = Filling(options=options)
     found.place(sizes)
     return found

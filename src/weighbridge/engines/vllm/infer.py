@@ -141,6 +141,7 @@ def _derived(
         "profile_peak_bytes": widest.expected,
         "profile_peak_interval": list(widest),
         "non_torch_bytes": max(r.own.non_torch.expected for r in kinds),
+        "model_loading_bytes": kinds[0].own.loaded,
         "first_rank": {  # which vLLM's log is about; those above are of the fullest
             "profile_peak_bytes": kinds[0].profiled.total.expected,
             "profile_peak_interval": list(kinds[0].profiled.total),

@@ -99,6 +99,12 @@ class Standing:
         loaded = self.resident.loaded
         return self.batch + (loaded.reserved if self.at.rules.consumed else loaded.allocated)
 
+    @property
+    def loaded(self) -> int:
+        """Return what the log calls "Model loading took": tensors, and what the allocator rounds
+        them up by."""
+        return self.resident.loaded.allocated + self.batch
+
     @cached_property
     def estimated(self) -> Bytes:
         """What vLLM expects of graphs: the newer runner's trial returned nothing before 0.29."""

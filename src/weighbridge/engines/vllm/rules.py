@@ -65,6 +65,7 @@ class VllmRules:
     phantom: bool = False
     # How weights that are packed while they load arrive: see `engines/servers/loading_peak.py`
     arrives: Arrives = "whole"
+    unsplit: bool = False  # tensors of 20 MiB and more have segments of their own while it loads
     fuses: bool = False  # the compiler fuses sums of ranks with what follows
     scatters: bool = False  # the custom all-reduce has a larger second buffer
     towers_everywhere: bool = True  # on every pipeline stage; its second runner has the first alone
@@ -109,6 +110,8 @@ CHANGES: tuple[tuple[Version, dict[str, Any]], ...] = (
         {"sparse_less": False, "hopper": WITH_SCALES._replace(value_rows=64, value_bytes=64)},
     ),
     ((0, 20), {"utilization": 0.92, "graphs_inside": True}),
+    # gpu_worker.py: _scoped_allocator_max_split(max_split_size_mb=20)
+    ((0, 21), {"unsplit": True}),
     (
         (0, 22),
         {

@@ -11,6 +11,7 @@ from functools import lru_cache
 
 from weighbridge.accelerators.budget import Budget
 from weighbridge.allocator.filling import filled
+from weighbridge.allocator.options import DEFAULT, AllocatorOptions
 from weighbridge.arch.mixers import Latent
 from weighbridge.components.kv_cache import mixers
 from weighbridge.components.weights import PlacedTensor, total
@@ -25,6 +26,7 @@ from weighbridge.memory import Bytes
 from weighbridge.units import MIB
 
 MXFP4 = "mxfp4"
+UNSPLIT = AllocatorOptions(max_split_size_mb=20)
 INTERLEAVED = 3  # layers that are there at once, where files mix their tensors
 LATENT_BUFFER = 128 * MIB  # v1/attention/backends/mla/: made when the module is imported
 OWN_BUFFERS = (9, 10)  # compute capabilities (major) of those kernels
@@ -79,7 +81,8 @@ def keeps_workspace(subject: Subject, budget: Budget | None) -> bool:
 
 def loaded(rank: shards.Rank, at: VllmLaunch, extra: Iterable[int]) -> RankWeights:
     """`extra` are further tensors: of a draft model, of slots for adapters, buffers of kernels."""
-    allocated, reserved = _replay((*(t.nbytes for t in rank.tensors), *extra))
+    sizes = (*(t.nbytes for t in rank.tensors), *extra)
+    allocated, reserved = _replay(sizes, unsplit=at.rules.unsplit)
     weights = total(rank.tensors, "weights")
     offloaded = min(at.offload, total(of_layers(rank), "weights"))
     return RankWeights(
@@ -98,8 +101,8 @@ def of_layers(rank: shards.Rank) -> tuple[PlacedTensor, ...]:
 
 
 @lru_cache(maxsize=64)
-def _replay(sizes: tuple[int, ...]) -> tuple[int, int]:
-    found = filled(sizes)
+def _replay(sizes: tuple[int, ...], *, unsplit: bool) -> tuple[int, int]:
+    found = filled(sizes, UNSPLIT if unsplit else DEFAULT)
     return found.allocated, found.reserved
 
 
