@@ -6,6 +6,7 @@ import weighbridge
 from weighbridge.autograd.tensors import LeafTensor
 from weighbridge.dtypes import BFLOAT16
 from weighbridge.errors import UsageError
+from weighbridge.memory import exactly
 from weighbridge.training.sharding.ddp import buckets
 from weighbridge.training.sharding.nccl import group
 from weighbridge.units import MIB, ceil_div, power_of_two
@@ -156,6 +157,48 @@ def test_what_zero_3_keeps_on_the_host(offload):
     parameters = power_of_two(int(2 * own)) if offload == "params" else 0
     assert host(report, *KEPT) == pytest.approx(18 * own + parameters, rel=0.002)
     assert most(report, "optimizer_states", "master_weights") == 0
+
+
+def of_host(report, name, detail=""):
+    step = next(p for p in report.devices[-1].phases if p.name == "step")
+    return next(c.bytes for c in step.components if (c.name, c.detail) == (name, detail))
+
+
+def test_blocks_of_single_parameters_are_kept_when_they_have_become_one():
+    """Of a rank 4 MiB for a matrix of attention, 16 for one of the feed-forward (10.75 MiB), 32 for
+    the embedding and the head, 1 KiB for a norm: where parameters are pinned at all."""
+    report = seven(shard="zero3", offload="params", precision="bf16-mixed")
+    kept = of_host(report, "weights", "kept blocks")
+    each = 32 * (4 * 4 + 3 * 16) * MIB + 2 * 32 * MIB + 65 * 1024
+    assert (kept.low, kept.high) == (0, RANKS * each)
+    assert kept.low < kept.expected < kept.high
+
+
+def test_stage_3_pins_a_block_for_each_group():
+    """842 million numbers of a rank, 100 million at a time: eight blocks of 256 MiB, and one of
+    128."""
+    settings = {"offload": "params", "precision": "bf16-mixed", "zero_sub_group_size": 10**8}
+    report = seven(shard="zero3", **settings)
+    assert of_host(report, "weights").low == RANKS * (8 * 256 + 128) * MIB
+    gradients = of_host(report, "gradients")
+    assert gradients.high == RANKS * (8 * 512 + 256) * MIB
+    assert of_host(report, "master_weights") == exactly(4 * SEVEN)
+
+
+def test_a_run_that_was_killed_is_not_said_to_fit():
+    """Qwen2.5-32B in full under ZeRO 3 with parameters on the host, 744 GB: the kernel ended it while
+    it trained (LLaMA-Factory issue 6755)."""
+    report = weighbridge.train(
+        "qwen2.5-32b",
+        shard="zero3",
+        offload="params",
+        precision="bf16-mixed",
+        checkpointing="full",
+        gpu="a100-80gb:8",
+        ram="744GB",
+    )
+    assert report.verdict.fits == "unknown"
+    assert report.verdict.host.fits == "unknown"
 
 
 def test_frozen_parameters_are_in_no_flat_block():

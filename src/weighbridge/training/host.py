@@ -8,16 +8,20 @@
              gathered from the parts of all ranks, on rank 0
 
     ZeRO 1, 2 on the host    4 master (pinned) + 4 gradients + 2 of 16 bits, and the states
-    ZeRO 3                   4 master + 4 gradients + 2 of 16 bits, the states, and with params 2
-                             (pinned) of what is trained
+    ZeRO 3                   4 master + 4 gradients + 2 of 16 bits, the states, and with params 2 of
+                             what is trained, pinned in blocks of sub_group_size numbers
+    kept                     parameters are first pinned one by one; the blocks that they had are
+                             kept by torch's allocator when they have become one
     FSDP                     parts and gradients, pinned, and the states
     nvme                     pinned buffers through which all of it moves
 
-A pinned block is rounded up to a power of two. DeepSpeed pins the rest where `pin_memory` says so:
-its own default is false, and most examples have true.
+A pinned block is rounded up to a power of two, and never goes back to the system. DeepSpeed pins
+the rest where `pin_memory` says so: its own default is false up to August 2026 (7dfa67ae), and most
+examples have true. The master copy of stage 3 is pinned by nobody.
 
 Source: torch 2.13 ATen/core/CachingHostAllocator.h (allocate), distributed/fsdp; DeepSpeed 0.18
-runtime/zero/stage_1_and_2.py, stage3.py, offload_config.py, runtime/swap_tensor; accelerate 1.15
+runtime/zero/stage_1_and_2.py, stage3.py (_move_to_flat_buffer, _create_fp32_partitions),
+partition_parameters.py, offload_config.py, runtime/swap_tensor; accelerate 1.15
 utils/dataclasses.py; transformers 5.23 modeling_utils.py, training_args.py; trl 1.10
 trainer/sft_trainer.py; axolotl loaders/model.py; safetensors 0.8 torch.py (save_file).
 """
@@ -146,46 +150,75 @@ def _states(p: TrainingPlan, found: TrainingRun, ranks: int) -> Iterator[Compone
 def _by_zero(p: TrainingPlan, found: TrainingRun, ranks: int) -> Iterator[Component]:
     own = ceil_div(found.trainable, p.sharding.shares)
     third = p.sharding.kind == "zero3"
+    groups = _groups(p, own) if third else [own]
     yield _of(
         "master_weights",
-        Bytes(*(ranks * b for b in (_unsure if third else _surely)(MASTER * own))),
+        exactly(ranks * (MASTER * own if third else power_of_two(MASTER * own))),
         f"{own:,} numbers a rank in float32",
     )
     yield _of(
         "gradients",
-        Bytes(*(ranks * b for b in _unsure(GRADIENT * own))),
+        _times(ranks, _unsure(GRADIENT * own, _pinned(GRADIENT, groups))),
         "the part's gradients in float32",
     )
     waiting = not third and p.accumulation > 1
     yield _of(
         "gradients",
-        Bytes(*(ranks * (1 + waiting) * b for b in _unsure(LOW * own))),
+        _times(ranks * (1 + waiting), _unsure(LOW * own, power_of_two(LOW * own))),
         "gradients and parameters in 16 bits on their way" + (", summed up" * waiting),
     )
     if p.sharding.offload == "params":
-        whole = found.host - MASTER * own
-        flat = p.method == "full"
-        how = "in one pinned block" if flat else "each its own tensor, where it is frozen"
+        yield from _parameters(p, found, ranks, groups)
+
+
+def _parameters(
+    p: TrainingPlan, found: TrainingRun, ranks: int, groups: list[int]
+) -> Iterator[Component]:
+    """What is trained is copied from blocks of single parameters into one for each group, pinned in
+    any case; what is frozen stays as it is."""
+    if p.method != "full":
+        whole = found.host - MASTER * sum(groups)
         yield _of(
             "weights",
-            Bytes(*(ranks * b for b in (_surely if flat else _unsure)(whole))),
-            f"{whole:,} bytes of parameters a rank, {how}",
+            _times(ranks, _unsure(whole, max(whole, found.pinned))),
+            f"{whole:,} bytes of parameters a rank, each its own tensor where it is frozen",
         )
+        return
+    yield _of(
+        "weights",
+        exactly(ranks * _pinned(LOW, groups)),
+        f"{sum(groups):,} numbers of parameters a rank in {len(groups):,} pinned blocks",
+    )
+    yield _of(
+        "weights",
+        _times(ranks, _unsure(0, found.pinned)),
+        "pinned blocks that single parameters had, which the allocator keeps",
+        detail="kept blocks",
+    )
 
 
-def _surely(nbytes: int) -> Bytes:
-    return exactly(power_of_two(nbytes))
+def _groups(p: TrainingPlan, own: int) -> list[int]:
+    """Numbers of a rank that stage 3 keeps together."""
+    each = p.zero.sizes.get("sub_group", SUB_GROUP)
+    return [min(each, own - start) for start in range(0, own, each)]
 
 
-def _unsure(nbytes: int) -> Bytes:
+def _pinned(width: int, groups: list[int]) -> int:
+    return sum(power_of_two(width * n) for n in groups)
+
+
+def _unsure(nbytes: int, most: int) -> Bytes:
     """Pinned where the configuration says so."""
-    most = power_of_two(nbytes)
     return Bytes(nbytes, (nbytes + most) // 2, most)
+
+
+def _times(ranks: int, each: Bytes) -> Bytes:
+    return Bytes(*(ranks * b for b in each))
 
 
 def _swapped(p: TrainingPlan, found: TrainingRun, ranks: int) -> Component:
     own = ceil_div(found.trainable, p.sharding.shares)
-    states = STATE_BUFFERS * power_of_two(MASTER * min(own, SUB_GROUP))
+    states = STATE_BUFFERS * power_of_two(MASTER * max(_groups(p, own), default=0))
     return _of(
         "temporaries",
         Bytes(*(ranks * b for b in (states, states, states + LOW * PARAMETER_BUFFERS))),
@@ -230,6 +263,14 @@ def _saved(p: TrainingPlan, found: TrainingRun) -> Component | None:
 
 
 def _of(
-    name: str, nbytes: Bytes, formula: str, source: str = ZERO, *, basis: Basis = "computed"
+    name: str,
+    nbytes: Bytes,
+    formula: str,
+    source: str = ZERO,
+    *,
+    basis: Basis = "computed",
+    detail: str = "",
 ) -> Component:
-    return Component(name=name, bytes=nbytes, basis=basis, formula=formula, source=source)
+    return Component(
+        name=name, detail=detail, bytes=nbytes, basis=basis, formula=formula, source=source
+    )

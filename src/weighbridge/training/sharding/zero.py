@@ -32,7 +32,7 @@ from weighbridge.dtypes import FLOAT32, DType
 from weighbridge.errors import UsageError
 from weighbridge.training.modules import Module, below
 from weighbridge.training.sharding.around import Around, passing
-from weighbridge.units import ceil_div
+from weighbridge.units import ceil_div, power_of_two
 
 if TYPE_CHECKING:
     from weighbridge.training.step import BuiltModel
@@ -88,7 +88,7 @@ class Zero(Around):
         self.how = how
         self.early = how.eager or how.offload != "none"
         self.saves = how.stage == 3
-        self.host = 0
+        self.host = self.pinned = 0
         self._parts: list[LeafTensor] = []
         self._kept: list[TensorStorage] = []
         self._buckets: list[TensorStorage] = []
@@ -124,6 +124,7 @@ class Zero(Around):
             self._kept.append(TensorStorage(m.heap, dtype.size(own), component))
         elif how.offload == "params":
             self.host += dtype.size(own)
+            self.pinned += power_of_two(dtype.size(own))
         return whole
 
     def placed(self, m: Machine, built: "BuiltModel") -> None:
