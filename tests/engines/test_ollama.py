@@ -9,6 +9,7 @@ from tests.engines.answers import answer, part
 from tests.engines.serving import served
 from weighbridge.engines.llama_cpp import answering
 from weighbridge.engines.ollama.dialect import read
+from weighbridge.engines.ollama.estimate import Reckoned, place
 from weighbridge.engines.ollama.rules import BUILDS, build, usual_context
 from weighbridge.engines.ollama.setting import _automatic, predicted
 from weighbridge.engines.ollama.shown import human, processor
@@ -68,7 +69,7 @@ def test_a_long_context_has_a_large_batch():
 )
 def test_context_by_memory(gib, tokens):
     """docs/context-length.mdx; 23 and 47 GiB for 24 and 48 (server/routes.go)."""
-    assert usual_context(int(gib * GIB)) == tokens
+    assert usual_context(int(gib * GIB), (0, 33)) == tokens
 
 
 @pytest.mark.parametrize(
@@ -315,3 +316,138 @@ def test_the_line_alone_says_the_same(workload):
         again.derived["launch"].partition(" ollama run ")[0]
         == first.derived["launch"].partition(" ollama run ")[0]
     )
+
+
+# Releases before 0.30
+
+
+def net_of(name, form="Q4_K_M"):
+    return answering.known_network(served(name, "ollama", quantization=form))
+
+
+@pytest.mark.parametrize(
+    ("name", "partial", "full", "cache", "size"),
+    [("llama-3.2-3b", 570.7, 424.0, 896.0, 3.7), ("qwen2.5-0.5b", 405.0, 298.5, 96.0, 1.2)],
+)
+def test_the_formula_of_old_releases(name, partial, full, cache, size):
+    """memory.graph.partial, memory.graph.full and memory.required.kv in MiB, memory.required.full
+    in GiB, of 8,192 tokens for 4 requests on 78.6 GiB (ollama#8098; #9031)."""
+    found = Reckoned(net=net_of(name), context=8192, parallel=4)
+    assert [round(n / MIB, 1) for n in found.graphs] == [partial, full]
+    assert sum(found.caches) == cache * MIB
+    placed = place(found, (int(78.6 * GIB),))
+    assert placed.layers == [len(found.net.layers) + 1]
+    assert round(placed.size / GIB, 1) == size
+
+
+def test_the_formula_on_four_cards():
+    """ollama#9181: 44 of 81 layers on four cards of 22.0 GiB, 21.8 GiB each, 127.4 in all."""
+    found = Reckoned(net=net_of("llama-3.1-70b", "Q8_0"), context=64_000, parallel=1)
+    placed = place(found, (22 * GIB,) * 4)
+    assert placed.layers == [11] * 4
+    assert [round(n / GIB, 1) for n in placed.cards] == [21.8] * 4
+    assert round(placed.size / GIB, 1) == 127.4
+
+
+def test_layers_that_are_asked_for_and_layers_of_none():
+    found = Reckoned(net=net_of("llama-3.2-3b"), context=4096, parallel=1)
+    assert place(found, (80 * GIB,), most=7).layers == [7]
+    none = place(found, (GIB,))
+    assert (none.layers, none.on_cards) == ([0], 0)
+    metal = place(found, (80 * GIB,), metal=True)
+    assert metal.size - place(found, (80 * GIB,)).size == 55 * MIB  # 512 in the place of 457
+
+
+@pytest.mark.parametrize(
+    ("release", "tokens", "slots"),
+    [
+        ("0.6.0", 2048, 4),
+        ("0.6.7", 4096, 4),
+        ("0.6.8", 4096, 2),
+        ("0.9.6", 4096, 2),
+        ("0.10.0", 4096, 1),
+        ("0.15.4", 4096, 1),
+        ("0.15.5", 32_768, 1),
+    ],
+)
+def test_defaults_of_old_releases(release, tokens, slots):
+    """envconfig/config.go, server/sched.go (defaultParallel), server/routes.go."""
+    found = answer(
+        "llama-3.1-8b", engine="ollama", engine_defaults=True, gpu="4090", engine_version=release
+    )
+    assert (found.settings["context"], found.settings["parallel"]) == (tokens, slots)
+    assert found.settings["n_ctx"] == tokens * slots
+    assert found.settings["n_batch"] == 512
+
+
+def test_one_request_where_several_are_not_all_on_the_cards():
+    """Llama 3.1 8B with 16,384 tokens on 8 GiB: twice the cache and its graph are too much."""
+    found = asked(gpu="4090", gpu_memory="8GiB", context=8192, engine_version="0.9.0")
+    assert found.settings["parallel"] == 1
+    assert asked(gpu="4090", context=8192, engine_version="0.9.0").settings["parallel"] == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "release", "asks", "flash"),
+    [
+        ("llama-3.1-8b", "0.9.0", None, "off"),
+        ("llama-3.1-8b", "0.9.0", "on", "on"),
+        ("llama-3.1-8b", "0.13.3", None, "off"),
+        ("llama-3.1-8b", "0.13.4", None, "auto"),
+        ("qwen3-4b", "0.12.3", None, "off"),
+        ("qwen3-4b", "0.12.4", None, "on"),
+        ("gpt-oss-20b", "0.12.0", None, "on"),
+        ("gemma-3-4b", "0.12.5", None, "off"),
+        ("gemma-3-4b", "0.12.6", None, "on"),
+        ("gemma-2-9b", "0.20.0", "on", "off"),
+    ],
+)
+def test_flash_attention_of_old_releases(name, release, asks, flash):
+    found = asked(name, engine_version=release, flash_attn=asks)
+    assert found.settings["flash_attn"] == flash
+
+
+def test_without_it_a_graph_is_context_times_heads():
+    """96 heads x 512 tokens x 262,144 cells x 4 bytes: 48 GiB a card, and what lives beside. The
+    formula's is 12 x the cache / 6, 124 GiB a card: no layer is put on one (ollama#14308)."""
+    model, card = "qwen3-coder-480b-a35b", {"gpu": "h100:4", "context": 262_144}
+    old, new = (asked(model, engine_version=v, **card) for v in ("0.12.3", "0.33"))
+    assert mib(old, "activations")[0] > 48 * 1024 > 8 * mib(new, "activations")[0]
+    assert old.derived["ollama_ps"].endswith("100% CPU")
+    assert any("puts 0 of 63 layers" in said for said in old.warnings)
+
+
+def test_its_own_runner_lets_windows_slide_and_has_a_graph_of_its_own():
+    """Gemma 3 is its own runner's from 0.6 on; Gemma 2 llama.cpp's, whose C interface keeps windows
+    whole (llama_context_default_params, swa_full)."""
+    own = asked("gemma-3-12b", context=32_768, engine_version="0.9.0", parallel=1)
+    phase = own.devices[0].phases[1]
+    assert part(phase, "kv_cache", "sliding") < part(phase, "kv_cache") / 4
+    (compute,) = (c for c in phase.components if c.detail == "compute buffer")
+    assert compute.bytes.high == 3 * compute.bytes.expected
+    assert any("own runner computes gemma3" in said for said in own.warnings)
+    whole = asked("gemma-2-9b", context=8192, engine_version="0.9.0", parallel=1)
+    assert part(whole.devices[0].phases[1], "kv_cache") == 8192 * 42 * 2 * 8 * 256 * 2
+
+
+def test_a_packed_cache_that_is_dropped_is_said():
+    found = asked(kv_cache_dtype="q8_0", engine_version="0.9.0")
+    assert found.settings["kv_cache_dtype"] == "f16"
+    assert any("drops OLLAMA_KV_CACHE_TYPE=q8_0" in said for said in found.warnings)
+    kept = asked(kv_cache_dtype="q8_0", flash_attn="on", engine_version="0.9.0")
+    assert kept.settings["kv_cache_dtype"] == "q8_0"
+
+
+def test_what_ps_showed():
+    """The formula to 0.12.10, of its own runner to 0.11.10; buffers since."""
+    for name, release, formula in (
+        ("llama-3.2-3b", "0.12.10", True),
+        ("llama-3.2-3b", "0.12.11", False),
+        ("gemma-3-4b", "0.11.10", True),
+        ("gemma-3-4b", "0.11.11", False),
+    ):
+        found = asked(name, gpu="4090", engine_version=release, parallel=1)
+        names = ("weights", "kv_cache", "activations")
+        tower = mib(found, "weights", "mmproj")[0] + mib(found, "activations", "mmproj")[0]
+        buffers = int((sum(mib(found, n)[0] for n in names) - tower) * MIB)
+        assert (found.derived["ollama_ps_bytes"] == buffers) != formula

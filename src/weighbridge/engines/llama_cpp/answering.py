@@ -70,6 +70,8 @@ def warnings(held: DeviceHoldings, budget: Budget | None) -> Iterator[str]:
             f"--parallel {held.at.slots}: of {held.at.requests:,} requests {held.at.slots} run at "
             "once, the others wait"
         )
+    if held.foreign:
+        yield f"{held.foreign}, whose graph is not in our rules: its buffer is an interval"
     if held.guessed:
         yield (
             f"llama.cpp's graph of {held.net.arch!r} is not in our tables; its compute buffer is "

@@ -27,6 +27,7 @@ class DeviceHoldings:
     at: LlamaCppLaunch
     model_type: str
     free: tuple[int, ...]
+    foreign: str = ""  # why its graph is another engine's, whose buffer is near this one
 
     @cached_property
     def placed(self) -> LayerPlacement:
@@ -80,6 +81,11 @@ class DeviceHoldings:
         """Why compute buffers are dominant terms alone; "" where the graph is known."""
         return self._replayed[1]
 
+    @property
+    def near_only(self) -> bool:
+        """Whether compute buffers are from half to three times what is said."""
+        return bool(self.guessed or self.foreign)
+
     @cached_property
     def _replayed(self) -> tuple[tuple[int, ...], str]:
         """Compute buffers by device; launches whose graphs are the same have the same."""
@@ -95,7 +101,7 @@ class DeviceHoldings:
     def buffer(self, device: int) -> Bytes:
         """The compute buffer."""
         size = self.compute[device]
-        return Bytes(size // 2, size, 3 * size) if self.guessed else exactly(size)
+        return Bytes(size // 2, size, 3 * size) if self.near_only else exactly(size)
 
     @cached_property
     def numbers(self) -> tuple[int, ...]:

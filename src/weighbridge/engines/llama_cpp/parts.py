@@ -127,11 +127,8 @@ def _running(h: DeviceHoldings, device: int) -> Iterator[Component]:
         "activations",
         h.buffer(device),
         detail="compute buffer",
-        basis="assumed" if h.guessed else "computed",
-        formula="logits, one layer and the mask in 32 bits, from half to three times"
-        if h.guessed
-        else f"the graph of a step of {h.at.step_tokens:,} tokens over {h.at.n_ctx:,} cells, "
-        "its tensors placed as ggml places them",
+        basis="assumed" if h.near_only else "computed",
+        formula=_graph(h),
         source=SCHEDULER,
     )
     yield of(
@@ -142,6 +139,16 @@ def _running(h: DeviceHoldings, device: int) -> Iterator[Component]:
         formula="the largest operation's 8-bit activations or 16-bit copies, in pieces of 2 MiB",
         source="llama.cpp ggml/src/ggml-cuda/ggml-cuda.cu (ggml_cuda_pool_vmm), mmq.cu",
     )
+
+
+def _graph(h: DeviceHoldings) -> str:
+    if h.guessed:
+        return "logits, one layer and the mask in 32 bits, from half to three times"
+    how = (
+        f"the graph of a step of {h.at.step_tokens:,} tokens over {h.at.n_ctx:,} cells, its "
+        "tensors placed as ggml places them"
+    )
+    return f"llama.cpp's: {how}; {h.foreign}: from half to three times" if h.foreign else how
 
 
 def _caches(h: DeviceHoldings, device: int) -> Iterator[Component]:
@@ -226,7 +233,7 @@ def _host_running(h: DeviceHoldings, device: int) -> Iterator[Component]:
         "activations",
         h.buffer(device),
         detail="compute buffer",
-        basis="assumed" if h.guessed else "computed",
+        basis="assumed" if h.near_only else "computed",
         formula="inputs and what the host computes",
         source=SCHEDULER,
     )

@@ -61,7 +61,7 @@ class ProbedBuffers:
 
     def add(self, h: DeviceHoldings) -> None:
         """Rough sizes take no graph, and a GPU without layers may have no part in it."""
-        if h.at.gpu_layers and not h.guessed:
+        if h.at.gpu_layers and not h.near_only:
             self.found.append((_numbers(h), h.compute))
 
     def bounds(self, h: DeviceHoldings) -> tuple[Buffers, Buffers] | None:

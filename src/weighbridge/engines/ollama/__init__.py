@@ -1,6 +1,7 @@
-"""Ollama, since 0.30: llama.cpp's llama-server, launched with flags of Ollama's choosing.
+"""Ollama: llama.cpp with flags of Ollama's choosing, by its llama-server since 0.30.
 
 rules.py     builds by release, and defaults     setting.py    from a question to that launch
+before.py    releases before 0.30                estimate.py   the formula of those to 0.12.10
 shown.py     what `ollama ps` shows              infer.py      the answer
 dialect.py   variables and `ollama run`          launching.py  the line to paste
 """
@@ -12,7 +13,7 @@ ENGINE = Engine(
     name="ollama",
     title="Ollama",
     package=__name__,
-    oldest=(0, 30),
+    oldest=(0, 6),
     newest=(0, 33),
     reads="gguf",
     usual="Q4_K_M",

@@ -1,5 +1,8 @@
 """What a model takes under Ollama: llama.cpp's rules, for the launch that Ollama makes.
 
+Before 0.30 its runners are given that launch; the buffer of a graph of Ollama's own is an interval
+around llama.cpp's.
+
 infer(subject, workload, budget) -> EngineAnswer
 """
 
@@ -7,45 +10,46 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from weighbridge.accelerators.budget import Budget
-from weighbridge.engines.engine import version
+from weighbridge.engines.engine import Version, version
 from weighbridge.engines.interface import EngineAnswer, Probe, SearchPoint, Subject
 from weighbridge.engines.interface import HeldBytes as Numbers
 from weighbridge.engines.llama_cpp import answering, probing
 from weighbridge.engines.llama_cpp.held import DeviceHoldings
+from weighbridge.engines.llama_cpp.latents import as_heads
 from weighbridge.engines.llama_cpp.rules import rules
 from weighbridge.engines.llama_cpp.setting import launch
-from weighbridge.engines.ollama import ENGINE, launching
-from weighbridge.engines.ollama.rules import TIERS, build, usual_context
-from weighbridge.engines.ollama.setting import Asked, asked
-from weighbridge.engines.ollama.shown import shown
+from weighbridge.engines.ollama import ENGINE, before, launching
+from weighbridge.engines.ollama.estimate import Placed
+from weighbridge.engines.ollama.rules import build, usual_context
+from weighbridge.engines.ollama.setting import Asked, asked, by_formula
+from weighbridge.engines.ollama.shown import human, shown, shown_as
 from weighbridge.report_keys import DerivedFacts, EffectiveSettings
 from weighbridge.workload import Infer
 
 
 def infer(subject: Subject, w: Infer, budget: Budget | None) -> EngineAnswer:
     """Raises UsageError for settings that llama-server refuses."""
-    number = release(w)
     on = on_server(subject, w, budget)
-    held = hold(on, number)
+    held = hold(on)
     found = answering.answer(held, on.subject, on.workload, on.budget)
     return replace(
         found,
-        settings=settings(found.settings, number),
+        settings=settings(found.settings, release(w)),
         derived=derived(found.derived, held, subject, w, on),
-        warnings=(*found.warnings, *warnings(subject, w, budget, held)),
+        warnings=(*found.warnings, *warnings(subject, w, budget, held, on)),
     )
 
 
 def holds(subject: Subject, w: Infer, budget: Budget) -> bool:
     """Whether `infer` would say that it surely fits: for searches."""
     on = on_server(subject, w, budget)
-    held = hold(on, release(w))
+    held = hold(on)
     return probing.holds(held, on.subject, on.workload, on.budget or budget)
 
 
 def probe(subject: Subject, w: Infer, budget: Budget) -> Probe:
     """The numbers of `infer` alone, elsewhere: there one card may hold all, or all share it."""
-    number, found = release(w), dict[int, Probe]()
+    found = dict[int, Probe]()
 
     def numbers(at: SearchPoint) -> Numbers | None:
         on = on_server(replace(subject, context=at.context), at.of(w), budget)
@@ -54,7 +58,7 @@ def probe(subject: Subject, w: Infer, budget: Budget) -> Probe:
         if count not in found:
             towers = replace(w, mmproj=on.workload.mmproj)
             found[count] = probing.probe(
-                lambda s, v: hold(on_server(s, v, budget), number), subject, towers, cards
+                lambda s, v: hold(on_server(s, v, budget)), subject, towers, cards
             )
         return found[count](at)
 
@@ -63,18 +67,29 @@ def probe(subject: Subject, w: Infer, budget: Budget) -> Probe:
 
 def release(w: Infer) -> int:
     """The build of llama.cpp that the release runs."""
-    return build(version(ENGINE, w.engine_version)[0])
+    return build(number(w))
+
+
+def number(w: Infer) -> Version:
+    return version(ENGINE, w.engine_version)[0]
 
 
 def on_server(s: Subject, w: Infer, budget: Budget | None) -> Asked:
-    return asked(s, w, budget, answering.known_network(s))
+    return asked(s, w, budget, answering.known_network(s), number(w))
 
 
-def hold(on: Asked, number: int) -> DeviceHoldings:
-    s, budget = on.subject, on.budget
-    net = answering.known_network(s)
-    at = launch(s, on.workload, budget, rules(number), answering.model(net, s))
-    return DeviceHoldings(net=net, at=at, model_type=s.model_type, free=answering.free(budget, at))
+def hold(on: Asked) -> DeviceHoldings:
+    s, w, budget = on.subject, on.workload, on.budget
+    net, since = answering.known_network(s), number(w)
+    own, known = before.own(net.arch, since), rules(build(since))
+    if own:
+        known = replace(known, windows=True)
+    if not known.latents:
+        net = as_heads(net)
+    at = launch(s, w, budget, known, answering.model(net, s))
+    free = answering.free(budget, at)
+    why = f"Ollama's own runner computes {net.arch}" if own else ""
+    return DeviceHoldings(net=net, at=at, model_type=s.model_type, free=free, foreign=why)
 
 
 def settings(of_server: EffectiveSettings, number: int) -> EffectiveSettings:
@@ -103,15 +118,44 @@ def derived(
     told.pop("launch", None)
     told.pop("launch_note", None)
     told.pop("n_cpu_moe_that_fits", None)  # Ollama has no option for it
-    return told | shown(h) | launching.facts(s, w, on.workload)
+    return told | _shown(h, w, on) | launching.facts(s, w, on.workload)
 
 
-def warnings(s: Subject, w: Infer, budget: Budget | None, h: DeviceHoldings) -> Iterator[str]:
+def _shown(h: DeviceHoldings, w: Infer, on: Asked) -> DerivedFacts:
+    """Old releases show what they reckoned, not what is there."""
+    found = estimated(h, w, on)
+    return shown(h) if found is None else shown_as(found.size, found.on_cards)
+
+
+def estimated(h: DeviceHoldings, w: Infer, on: Asked) -> Placed | None:
+    """What the formula of old releases says, where layers went by it."""
+    since, cards = number(w), on.budget
+    old = before.ollama_rules(since)
+    formula = old.own_formula if before.own(h.net.arch, since) else old.formula
+    if not formula or cards is None:
+        return None
+    return by_formula(on.workload, cards, h.net, h.at.slots)
+
+
+def warnings(
+    s: Subject, w: Infer, budget: Budget | None, h: DeviceHoldings, on: Asked
+) -> Iterator[str]:
+    found = estimated(h, w, on)
+    if found is not None and sum(found.layers) < h.at.gpu_layers:
+        yield (
+            f"Ollama {w.engine_version} goes by an estimate of its own, {human(found.size)}, and "
+            f"puts {sum(found.layers)} of {h.at.layers} layers on the cards; all of them were sized"
+        )
+    if w.kv_cache_dtype and not on.workload.kv_cache_dtype:
+        yield (
+            f"Ollama {w.engine_version} drops OLLAMA_KV_CACHE_TYPE={w.kv_cache_dtype.lower()}: it "
+            f"has no flash attention for {h.net.arch}; OLLAMA_FLASH_ATTENTION=1 asks for it"
+        )
     if s.longest is not None and s.context > s.longest:
         yield f"Ollama lowers num_ctx to the {s.longest:,} tokens that the model was made for"
     if w.parallel and w.parallel > 1 and h.at.slots == 1:
         yield f"Ollama answers {h.net.arch} one request at a time, whatever --parallel says"
-    usual = 0 if budget is None else usual_context(memory(budget))
+    usual = 0 if budget is None else usual_context(memory(budget), number(w))
     if usual > s.context:
         yield (
             f"on this machine Ollama gives {min(usual, s.longest or usual):,} tokens by itself; "
@@ -127,5 +171,5 @@ def memory(budget: Budget) -> int:
 def context(w: Infer, end: int) -> tuple[int, str]:
     """(tokens of a request, why) where a command line leaves them to Ollama."""
     budget = w.budget()
-    found = TIERS[-1][1] if budget is None else usual_context(memory(budget))
+    found = usual_context(0 if budget is None else memory(budget), number(w))
     return min(found, end), "Ollama's default for the memory of its cards"

@@ -1,7 +1,7 @@
 """What Ollama decides itself: the build of llama.cpp that each release runs, and its defaults.
 
 Since 0.30 every GGUF model is run by llama.cpp's own llama-server, with flags of Ollama's choosing.
-Before, Ollama had engines and estimates of its own, which are not here.
+Before, Ollama had runners and estimates of its own: before.py, estimate.py.
 
     context   4,096 tokens; 32,768 where cards have 23 GiB together, 262,144 where they have 47
     batch     512 tokens; 1,024 beyond 4,096 tokens of context and 2,048 beyond 32,768, where room
@@ -17,6 +17,7 @@ llm/server.go (NewLlamaServer), envconfig/config.go, api/types.go (DefaultOption
 from collections.abc import Mapping
 
 from weighbridge.engines.engine import Version
+from weighbridge.engines.ollama import before
 from weighbridge.units import GIB, MIB
 
 BUILDS: Mapping[Version, int] = {  # LLAMA_CPP_VERSION, from which release on
@@ -58,9 +59,14 @@ USUAL = "Q4_K_M"  # what a tag without a format names, and `ollama create -q` in
 
 def build(version: Version) -> int:
     """The build of llama.cpp in that release."""
+    if version < before.OWN_SERVER:
+        return before.build(version)
     return max(number for since, number in BUILDS.items() if since <= version)
 
 
-def usual_context(memory: int) -> int:
+def usual_context(memory: int, version: Version) -> int:
     """Tokens of a request where nobody says, by the bytes of all cards."""
+    fixed = before.ollama_rules(version).context
+    if fixed is not None:
+        return fixed
     return next(tokens for least, tokens in TIERS if memory >= least)

@@ -6,14 +6,19 @@
 -ngl           num_gpu, where it is given
 --split-mode   none, and the card with most room, where one holds all
 --mmproj       a tower that the tag has
+
+Before 0.30 there was no such server, and its runners were given the same (`of_runner`).
 """
 
 from dataclasses import dataclass, replace
 
 from weighbridge.accelerators.budget import Budget
 from weighbridge.arch.mixers import Attention
+from weighbridge.engines.engine import Version
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.llama_cpp.graphs.network import Network
+from weighbridge.engines.ollama import before
+from weighbridge.engines.ollama.estimate import ELEMENTS, Placed, Reckoned, place
 from weighbridge.engines.ollama.rules import (
     ALONE,
     BATCH,
@@ -42,14 +47,12 @@ class Asked:
     budget: Budget | None
 
 
-def asked(s: Subject, w: Infer, budget: Budget | None, net: Network) -> Asked:
+def asked(s: Subject, w: Infer, budget: Budget | None, net: Network, release: Version) -> Asked:
+    if release < before.OWN_SERVER:
+        return of_runner(s, w, budget, net, release)
     slots = parallel(s, w, net)
     context = num_ctx(s)
-    flash = flash_attention(w, budget)
     size = batch(s, w, budget, net, slots)
-    alone = placed(w, budget, predicted(net, context * slots))
-    if alone is not None and budget is not None and not budget.mixed:  # the others are hidden
-        budget, alone = replace(budget, choice=replace(budget.choice, count=1)), None
     found = replace(
         w,
         program="server",
@@ -57,13 +60,96 @@ def asked(s: Subject, w: Infer, budget: Budget | None, net: Network) -> Asked:
         parallel=slots,
         n_batch=size,
         ubatch_size=size,
-        flash_attn=flash,
+        flash_attn=flash_attention(w, budget),
+    )
+    alone = placed(w, budget, predicted(net, context * slots))
+    return _on_cards(s, found, budget, alone)
+
+
+def _on_cards(s: Subject, w: Infer, budget: Budget | None, alone: int | None) -> Asked:
+    """`alone` is the card that has all."""
+    if alone is not None and budget is not None and not budget.mixed:  # the others are hidden
+        budget, alone = replace(budget, choice=replace(budget.choice, count=1)), None
+    found = replace(
+        w,
         split_mode="layer" if alone is None else "none",
         main_gpu=alone,
         no_mmap=w.no_mmap or w.n_gpu_layers == 0,
         mmproj=w.mmproj or (OF_TAG if s.body.towers and s.part.library != "gguf" else None),
     )
-    return Asked(replace(s, context=context), found, budget)
+    return Asked(replace(s, context=w.context or s.context), found, budget)
+
+
+# Before 0.30
+
+
+def of_runner(s: Subject, w: Infer, budget: Budget | None, net: Network, release: Version) -> Asked:
+    """A batch is 512 tokens, whatever the context. llama.cpp's C interface keeps windows whole;
+    Ollama's own runner lets them slide."""
+    context = num_ctx(s)
+    flash = before.flash(net.arch, release, _flash_asked(w, budget))
+    found = replace(
+        w,
+        program="server",
+        context=context,
+        n_batch=w.n_batch or min(before.BATCH, context),
+        ubatch_size=w.n_batch or min(before.BATCH, context),
+        flash_attn=flash,
+        kv_cache_dtype=w.kv_cache_dtype if flash == "on" else None,
+        swa_full=not before.own(net.arch, release),
+        cache_ram=0,
+    )
+    slots = _tried(s, found, budget, net, release)
+    found = replace(found, parallel=slots)
+    return _on_cards(s, found, budget, _alone(found, budget, net))
+
+
+def _flash_asked(w: Infer, budget: Budget | None) -> str | None:
+    unable = budget is not None and budget.choice.part.capability == NO_FLASH
+    return "off" if unable else w.flash_attn
+
+
+def reckoned(w: Infer, net: Network, slots: int) -> Reckoned:
+    """What the formula of old releases goes by."""
+    return Reckoned(
+        net=net,
+        context=(w.context or 0) * slots,
+        parallel=slots,
+        element=ELEMENTS.get(w.kv_cache_dtype or "", 2),
+        flash=w.flash_attn == "on",
+    )
+
+
+def by_formula(w: Infer, budget: Budget, net: Network, slots: int, count: int = 0) -> Placed:
+    """Where the layers go on `count` cards, or on all."""
+    rooms = tuple(budget.of(d).expected for d in range(count or budget.choice.count))
+    most = -1 if w.n_gpu_layers is None else w.n_gpu_layers
+    return place(reckoned(w, net, slots), rooms, metal=budget.choice.part.stack == "own", most=most)
+
+
+def _tried(s: Subject, w: Infer, budget: Budget | None, net: Network, release: Version) -> int:
+    """Requests at once: what is asked, else the first number with which all is on the cards."""
+    if s.body.embeds or not s.body.causal or net.arch in ALONE:
+        return 1
+    if w.parallel or w.batch_size:
+        return w.parallel or w.batch_size or 1
+    tries = before.ollama_rules(release).tries
+    if budget is None:
+        return tries[0]
+    whole = len(net.layers) + 1
+    fit = (n for n in tries if sum(by_formula(w, budget, net, n).layers) >= whole)
+    return next(fit, 1)
+
+
+def _alone(w: Infer, budget: Budget | None, net: Network) -> int | None:
+    """The one card that holds all by the formula."""
+    if w.main_gpu is not None or budget is None or budget.choice.count == 1:
+        return w.main_gpu
+    one = by_formula(w, budget, net, w.parallel or 1, count=1)
+    return 0 if w.split_mode != "layer" and sum(one.layers) > len(net.layers) else None
+
+
+# Since 0.30
 
 
 def parallel(s: Subject, w: Infer, net: Network) -> int:

@@ -16,7 +16,10 @@ UNITS = ((10**12, "TB"), (10**9, "GB"), (10**6, "MB"), (10**3, "KB"))
 
 def shown(h: DeviceHoldings) -> DerivedFacts:
     """The two columns, and the bytes that they stand for."""
-    size, on_gpus = sizes(h)
+    return shown_as(*sizes(h))
+
+
+def shown_as(size: int, on_gpus: int) -> DerivedFacts:
     return {
         "ollama_ps_bytes": size,
         "ollama_ps": f"{human(size)}, {processor(size, on_gpus)}",

@@ -1,0 +1,250 @@
+"""How Ollama up to 0.12.10 reckoned where layers go, and what `ollama ps` showed: a closed formula.
+
+    a card    a minimum, one layer more as a buffer, its layers with their caches, and a graph: the
+              full one where every layer is on one card, else the partial one
+    layers    from the last one down, round robin over the cards that have room
+    output    output_norm with output (or token_embd), where room is left
+
+Nothing of it was measured by Ollama: the graph goes by context x heads, with or without flash
+attention. Source: github.com/ollama/ollama v0.9.0 and v0.12.10: llm/memory.go (EstimateGPULayers),
+fs/ggml/ggml.go (GraphSize), discover/gpu.go (MinimumMemory). Logs of it: ollama#8098, #9031, #9181.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from weighbridge.arch.mixers import Attention, Mixer
+from weighbridge.engines.llama_cpp.graphs.network import Network
+from weighbridge.units import MIB
+
+MINIMUM, MINIMUM_ON_METAL = 457 * MIB, 512 * MIB
+BATCH = 512
+ELEMENTS: Mapping[str, float] = {"q8_0": 1, "q4_0": 0.5}  # bytes of a number of the cache; else 2
+SHARED_WITH_ONE = 6  # GQA x cache / 6 where an architecture has no formula
+
+
+@dataclass(frozen=True, kw_only=True)  # not slotted: it keeps what it has computed
+class Reckoned:
+    """A model and a launch in the formula's own numbers. `context` is of all requests together."""
+
+    net: Network
+    context: int
+    parallel: int
+    element: float = 2  # bytes of a number of the cache
+    flash: bool = False
+
+    @property
+    def batch(self) -> int:
+        return min(self.context, BATCH)
+
+    @cached_property
+    def attention(self) -> tuple[Attention, ...]:
+        return tuple(m for m in self.net.mixers if isinstance(m, Attention))
+
+    @cached_property
+    def heads(self) -> int:
+        return max((m.heads for m in self.attention), default=1)
+
+    @cached_property
+    def kv_heads(self) -> int:
+        return max((m.kv_heads for m in self.attention), default=1)
+
+    @cached_property
+    def key_dim(self) -> int:
+        return max((m.key_dim for m in self.attention), default=self.net.hidden // self.heads)
+
+    @cached_property
+    def caches(self) -> tuple[int, ...]:
+        """Bytes of each layer's cache. Windows are those of Gemma 3 and of gpt-oss alone."""
+        return tuple(sum(map(self._cache, la.mixers)) for la in self.net.layers)
+
+    def _cache(self, m: Mixer) -> int:
+        if not isinstance(m, Attention):
+            return 0
+        rows = self.context
+        if m.reach is not None and self.net.arch in ("gemma3", "gptoss", "gpt-oss"):
+            rows = self.parallel * m.reach + self.batch
+        return int(rows * (m.key_elements + m.value_elements) * self.element)
+
+    @cached_property
+    def graphs(self) -> tuple[int, int]:
+        """(of some layers, of all)"""
+        known = GRAPHS.get(self.net.arch)
+        partial, full = known(self) if known else (0, 0)
+        partial = partial or self.heads // self.kv_heads * sum(self.caches) // SHARED_WITH_ONE
+        return partial, full or partial
+
+    def layer(self, i: int) -> int:
+        return sum(w.nbytes for w in self.net.of_layer(i))
+
+    @property
+    def output(self) -> int:
+        head = self.net.head
+        norm = self.net.weights.get("output_norm.weight")
+        return sum(w.nbytes for w in (head, norm) if w is not None)
+
+
+@dataclass(slots=True)
+class Placed:
+    """What each card is given, and what is left over."""
+
+    cards: list[int]
+    layers: list[int]
+    overflow: int = 0
+    with_room: list[int] = field(default_factory=list)
+
+    @property
+    def size(self) -> int:
+        """SIZE of `ollama ps`."""
+        return sum(self.cards) + self.overflow
+
+    @property
+    def on_cards(self) -> int:
+        return sum(self.cards) if any(self.layers) else 0
+
+
+def place(r: Reckoned, free: tuple[int, ...], *, metal: bool = False, most: int = -1) -> Placed:
+    """`free` bytes of each card; `most` layers, or -1."""
+    partial, full = r.graphs
+    if metal:
+        partial = full
+    elif len(free) > 1:
+        full = partial
+    graph, minimum = max(partial, full), MINIMUM_ON_METAL if metal else MINIMUM
+    first = r.layer(0) + (r.caches[0] if r.caches else 0)
+    found = Placed([0] * len(free), [0] * len(free))
+    found.with_room = [i for i, f in enumerate(free) if f >= graph + minimum + 2 * first]
+    for i in found.with_room:
+        found.cards[i] = minimum + first
+    count = len(r.net.layers)
+    for i in reversed(range(count)):
+        _put(found, r.layer(i) + r.caches[i], graph, free, i, limit=most)
+    _last(found, r.output, graph, free, most)
+    if sum(found.layers) <= count:
+        found.overflow += r.output
+        full = partial
+    for i, layers in enumerate(found.layers):
+        found.cards[i] += full if layers else 0
+    return found
+
+
+def _put(p: Placed, size: int, graph: int, free: tuple[int, ...], at: int, *, limit: int) -> None:
+    """One layer to a card that has room; cards without are not asked again."""
+    if limit >= 0 and sum(p.layers) >= limit:
+        p.overflow += size
+        return
+    while p.with_room:
+        turn = at % len(p.with_room)
+        card = p.with_room[turn]
+        if free[card] > p.cards[card] + graph + size:
+            p.cards[card] += size
+            p.layers[card] += 1
+            return
+        del p.with_room[turn]
+    p.overflow += size
+
+
+def _last(p: Placed, size: int, graph: int, free: tuple[int, ...], most: int) -> None:
+    """The output to a card that has room, as one layer more."""
+    placed = sum(p.layers)
+    if 0 <= most <= placed:
+        return
+    for turns in range(len(p.with_room), 0, -1):
+        card = p.with_room[placed % turns]
+        if free[card] > p.cards[card] + graph + size:
+            p.cards[card] += size
+            p.layers[card] += 1
+            return
+
+
+# Graphs: (of some layers, of all), by the formula's architectures
+
+
+def _vocab(r: Reckoned) -> int:
+    """The product with the vocabulary, packed, where it is brought to a card."""
+    return r.net.hidden * r.net.vocab * 105 // 128
+
+
+def _llama(r: Reckoned) -> tuple[int, int]:
+    e, v, b, c, h = r.net.hidden, r.net.vocab, r.batch, r.context, r.heads
+    kv = e // h * r.kv_heads
+    full = max(4 * b * (1 + 4 * e + c * (1 + h)), 4 * b * (e + v))
+    partial = 4 * b * e + max(
+        4 * b * (1 + e + max(c, e)) + e * e * 9 // 16 + 4 * c * (b * h + kv),
+        4 * b * (e + v) + _vocab(r),
+    )
+    experts = r.net.get(0, "ffn_gate_exps.weight")
+    if experts is not None:
+        width = experts.ne[1]
+        partial = max(
+            3 * experts.nbytes + 4 * b * (2 * width + r.kv_heads + e + c + kv),
+            4 * (c * b * h + c * kv + b * 1024 + kv * b),
+        )
+    return partial, full
+
+
+def _gemma(r: Reckoned) -> tuple[int, int]:
+    e, v, b, c, h = r.net.hidden, r.net.vocab, r.batch, r.context, r.heads
+    queries, times = r.key_dim * h, 4 if r.net.arch == "gemma3n" else 1
+    full = max(4 * b * (e + v), 4 * b * (2 + c + c * h + 2 * e + 2 * queries))
+    partial = max(
+        4 * e * b + _vocab(r) + 4 * v * b,
+        4 * b * (2 * e + 1 + 2 * queries + c + c * h)
+        + 4 * r.key_dim * c * 8
+        + e * queries * 9 // 16,
+    )
+    return times * partial, times * full
+
+
+def _command_r(r: Reckoned) -> tuple[int, int]:
+    e, v, b, c, h = r.net.hidden, r.net.vocab, r.batch, r.context, r.heads
+    full = max(4 * b * (e + v), 4 * b * (2 + 4 * e + c * (1 + h)))
+    partial = max(
+        4 * b * (e + v) + _vocab(r),
+        4 * b * (1 + 2 * e + c * (1 + h)) + 4 * e * c + e * e * 9 // 16,
+    )
+    return partial, full
+
+
+def _qwen2(r: Reckoned) -> tuple[int, int]:
+    e, v, b, c, h = r.net.hidden, r.net.vocab, r.batch, r.context, r.heads
+    full = max(4 * b * (e + v), 4 * b * (1 + 2 * e + c + c * h))
+    partial = max(4 * b * (e + v) + _vocab(r), 4 * (b * (1 + 2 * e + c * (1 + h)) + e * (1 + c)))
+    return partial, full
+
+
+def _phi2(r: Reckoned) -> tuple[int, int]:
+    e, v, b, c, h = r.net.hidden, r.net.vocab, r.batch, r.context, r.heads
+    full = max(4 * b * (e + v), 4 * b * (1 + 4 * e + c + c * h))
+    return max(4 * b * (2 * e + v) + _vocab(r), 4 * b * (2 + 3 * e + c + c * h)), full
+
+
+def _stablelm(r: Reckoned) -> tuple[int, int]:
+    e, b, c, h = r.net.hidden, r.batch, r.context, r.heads
+    full = 4 * b * (c * (1 + h) + 3 * e + 2)
+    return max(4 * b * (r.net.vocab + 2 * e), full), full
+
+
+def _gpt_oss(r: Reckoned) -> tuple[int, int]:
+    if r.flash:
+        found = (4 * r.parallel + (r.context >> 10) + 110) * MIB
+    else:
+        found = 2 * r.heads // r.kv_heads * sum(r.caches) // SHARED_WITH_ONE
+    return found, found
+
+
+GRAPHS: Mapping[str, Callable[[Reckoned], tuple[int, int]]] = {
+    "llama": _llama,
+    "llama4": _llama,
+    "gemma": _gemma,
+    "gemma2": _gemma,
+    "gemma3": _gemma,
+    "gemma3n": _gemma,
+    "command-r": _command_r,
+    "qwen2": _qwen2,
+    "phi2": _phi2,
+    "stablelm": _stablelm,
+    "gptoss": _gpt_oss,
+    "gpt-oss": _gpt_oss,
+}
