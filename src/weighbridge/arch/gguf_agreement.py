@@ -41,7 +41,7 @@ Shapes = Mapping[str, tuple[int, ...]]
 Rows = tuple[tuple[str, ...], int, tuple[int, ...]]  # keys, the dimension, the sizes it may have
 
 
-class Wanted(NamedTuple):
+class AskedSize(NamedTuple):
     """What a key asks of a tensor: the size of one of its dimensions, in ggml's order."""
 
     keys: str
@@ -149,7 +149,7 @@ def _rotated(k: Keys, heads: int) -> Iterator[str]:
 # Shapes
 
 
-def _wanted(k: Keys, shapes: Shapes) -> Iterator[Wanted]:
+def _wanted(k: Keys, shapes: Shapes) -> Iterator[AskedSize]:
     yield from _whole(k, shapes)
     width, layers = _asked(k, "embedding_length"), _remembered(k)
     for name in shapes:
@@ -158,21 +158,21 @@ def _wanted(k: Keys, shapes: Shapes) -> Iterator[Wanted]:
             continue
         role = name.split(".", 2)[2].removesuffix(".weight")
         if width and role in READS_WIDTH:
-            yield Wanted(f"{k.arch}.embedding_length", name, 0, (width,))
+            yield AskedSize(f"{k.arch}.embedding_length", name, 0, (width,))
         yield from _fed(k, name, role, layer)
         for m in layers[layer].mixers if layer < len(layers) else ():
             yield from _mixed(k, m, name, role)
 
 
-def _whole(k: Keys, shapes: Shapes) -> Iterator[Wanted]:
+def _whole(k: Keys, shapes: Shapes) -> Iterator[AskedSize]:
     """What is asked of tensors that are no block's."""
     width, tokens = _asked(k, "embedding_length"), k.metadata.get("tokenizer.ggml.tokens")
     for name in ("token_embd.weight", "output.weight", "output_norm.weight"):
         if width and name in shapes:
-            yield Wanted(f"{k.arch}.embedding_length", name, 0, (width,))
+            yield AskedSize(f"{k.arch}.embedding_length", name, 0, (width,))
     name = "token_embd.weight"
     if isinstance(tokens, Array) and name in shapes and _size(shapes[name], 1) < tokens.length:
-        yield Wanted("tokenizer.ggml.tokens", name, 1, (tokens.length,))
+        yield AskedSize("tokenizer.ggml.tokens", name, 1, (tokens.length,))
 
 
 def _asked(k: Keys, name: str) -> int:
@@ -191,24 +191,24 @@ def _remembered(k: Keys) -> tuple[Layer, ...]:
     return ()
 
 
-def _fed(k: Keys, name: str, role: str, layer: int) -> Iterator[Wanted]:
-    """Of rows that are gates and products at once there are twice as many."""
+def _fed(k: Keys, name: str, role: str, layer: int) -> Iterator[AskedSize]:
+    """Asks of feed-forwards. Rows that are gates and products at once are twice as many."""
     count, own = _asked(k, "expert_count"), _length(k, "feed_forward_length", layer)
     if count and (role.endswith(EXPERTS) or role == "ffn_gate_inp"):
         dimension = 2 if role.endswith(EXPERTS) else 1
-        yield Wanted(f"{k.arch}.expert_count", name, dimension, (count,))
+        yield AskedSize(f"{k.arch}.expert_count", name, dimension, (count,))
     if not own or k.arch == OWN_WIDTH:
         return
     if role == "ffn_down_exps":
         each, used = _length(k, "expert_feed_forward_length", layer), _asked(k, "expert_used_count")
         # models/qwen2moe.cpp: n_ff / n_expert_used where the experts' own length is not given
         sizes = (each, own) if each else (own, own // max(1, used))
-        yield Wanted(f"{k.arch}.expert_feed_forward_length", name, 0, sizes)
+        yield AskedSize(f"{k.arch}.expert_feed_forward_length", name, 0, sizes)
     own = own // 2 if k.arch == HALVED else own
     if role == "ffn_down":
-        yield Wanted(f"{k.arch}.feed_forward_length", name, 0, (own,))
+        yield AskedSize(f"{k.arch}.feed_forward_length", name, 0, (own,))
     if role == "ffn_up":
-        yield Wanted(f"{k.arch}.feed_forward_length", name, 1, (own, 2 * own))
+        yield AskedSize(f"{k.arch}.feed_forward_length", name, 1, (own, 2 * own))
 
 
 def _length(k: Keys, name: str, layer: int) -> int:
@@ -218,7 +218,7 @@ def _length(k: Keys, name: str, layer: int) -> int:
     return 0
 
 
-def _mixed(k: Keys, m: Mixer, name: str, role: str) -> Iterator[Wanted]:
+def _mixed(k: Keys, m: Mixer, name: str, role: str) -> Iterator[AskedSize]:
     asked: Mapping[str, Rows] = {}
     if isinstance(m, Attention):
         asked = _attends(k, m)
@@ -227,7 +227,7 @@ def _mixed(k: Keys, m: Mixer, name: str, role: str) -> Iterator[Wanted]:
     if role in asked:
         keys, dimension, sizes = asked[role]
         named = " x ".join((f"{k.arch}.attention.{keys[0]}", *keys[1:]))
-        yield Wanted(named, name, dimension, sizes)
+        yield AskedSize(named, name, dimension, sizes)
 
 
 def _attends(k: Keys, m: Attention) -> Mapping[str, Rows]:

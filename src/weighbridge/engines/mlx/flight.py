@@ -103,7 +103,7 @@ def operations(block: LayerBlock, hidden: int, at: Moment) -> tuple[Operation, .
 
 
 def _norm(hidden: int, at: Moment) -> Operation:
-    """Of what the operation before it made."""
+    """A norm of what the operation before it made."""
     return Operation(0, at.tokens * hidden)
 
 
