@@ -11,6 +11,7 @@ Interval = list[int]  # [low, expected, high] in bytes
 IntervalName = Literal["serving_interval", "available_kv_cache_interval"]
 CountName = Literal[
     "kv_cache_tokens",
+    "model_loading_bytes",
     "serving_bytes",
     "available_kv_cache_bytes",
     "num_gpu_blocks",

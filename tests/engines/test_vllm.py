@@ -770,3 +770,35 @@ def test_what_loading_takes_is_the_weights_and_their_rounding(name, version, mib
     assert parts["rounding"] / MIB == pytest.approx(mib, abs=1.7)
     whole = parts["weights"] + parts["buffers"] + parts["rounding"]
     assert found.derived["model_loading_bytes"] == whole
+
+
+@pytest.mark.parametrize(
+    ("name", "w", "tokens"),
+    [
+        ("gemma-4-26b-a4b", {"gpu": "4090", "engine_version": "0.21"}, 2048),
+        ("gemma-4-26b-a4b", {"gpu": "4090", "engine_version": "0.22"}, 2496),
+        ("gemma-4-26b-a4b", {"gpu": "4090", "max_num_batched_tokens": 2048}, 2048),
+        ("gemma-4-26b-a4b", {"gpu": "4090", "language_model_only": True}, 2048),
+        ("gemma-4-26b-a4b", {"gpu": "H100"}, 8192),
+        ("gemma-3-4b", {"gpu": "4090"}, 2048),
+    ],
+)
+def test_a_batch_has_room_for_a_whole_video(name, w, tokens):
+    """Where its tokens see each other: 32 frames of 78 tokens of Gemma 4."""
+    assert served(name, context=8192, **w).settings["max_num_batched_tokens"] == tokens
+
+
+def test_the_largest_image_is_profiled():
+    """Qwen3-VL-30B, 0.13, H100 NVL: 16,384 tokens of one image, with three levels of deepstack;
+    19.40 GiB were left for the cache, 19.91 by what an image of a megapixel takes."""
+    found = served(
+        "qwen3-vl-30b-a3b",
+        engine_version="0.13.0",
+        gpu="h100-nvl",
+        context=8192,
+        max_num_batched_tokens=8192,
+        gpu_memory_utilization=0.9,
+    )
+    left = found.derived["available_kv_cache_bytes"] / GIB
+    assert left == pytest.approx(19.40, rel=0.006)
+    assert served("gemma-3-4b").derived == served("gemma-3-4b", image_size=(4000, 4000)).derived

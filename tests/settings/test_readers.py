@@ -130,6 +130,7 @@ OWN: Mapping[str, Mapping[str, Question]] = {
     "vllm": {
         "draft_model": (DENSE, {"speculative_method": "draft"}, (SMALL, "llama-3.2-3b")),
         "images": (SEES, {"engine_version": "0.26"}, (0, 4)),
+        "image_size": (SEES, {"engine_version": "0.26", "images": 4}, ("448x448", "1792x1792")),
     },
     "mlx": {
         "quantization": (DENSE, {}, (None, "mlx-4bit-g64")),

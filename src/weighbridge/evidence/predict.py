@@ -242,16 +242,6 @@ def _part(*names: str) -> "Reader":
     return lambda answer, record: _over(answer.devices, record.device, read_part)
 
 
-def _held(*names: str) -> "Reader":
-    """What loading leaves of them: the engine's buffers of requests, which have a detail, aside."""
-
-    def read_held(device: Device) -> Bytes:
-        parts = (c for c in device.phases[0].components if c.name in names and not c.detail)
-        return total(c.bytes for c in parts)
-
-    return lambda answer, record: _over(answer.devices, record.device, read_held)
-
-
 def _named(name: str, detail: str) -> "Reader":
     """One component, in the phase where it is largest."""
 
@@ -410,7 +400,7 @@ READERS: Mapping[tuple[str, str], Reader] = {
     ("", "context"): _part("context"),
     ("", "kv_bytes"): _part("kv_cache", "recurrent_state"),
     ("", "kv_tokens"): _told("kv_cache_tokens", ROOM),
-    ("vllm", "weights"): _held(*WHOLE, "rounding"),
+    ("vllm", "weights"): _told("model_loading_bytes"),
     ("vllm", "peak"): _told("serving_bytes", "serving_interval"),
     ("vllm", "activation"): _profiled,
     ("vllm", "non_torch"): _grown("communication", "other"),

@@ -28,7 +28,7 @@ INT32 = 4
 def buffers(subject: Subject, tokens: int) -> tuple[int, ...]:
     """Bytes of each buffer for batches of so many tokens."""
     itemsize = int(subject.choice.dtype.nbytes)
-    found = [tokens * subject.body.hidden * itemsize] * _levels(subject)
+    found = [tokens * subject.body.hidden * itemsize] * levels(subject)
     if TEXT in _whole(subject):
         found.append(tokens * through(subject) * itemsize)
     found.append(tokens * _count(_text(subject).get(CHOSEN)) * INT32)
@@ -41,8 +41,8 @@ def through(subject: Subject) -> int:
     return len(subject.layers) * _count(_text(subject).get(SLICE))
 
 
-def _levels(subject: Subject) -> int:
-    """Buffers of deepstack: none where the tower is left out."""
+def levels(subject: Subject) -> int:
+    """Buffers of deepstack, and outputs of the tower beside its own: none where it is left out."""
     tower = _whole(subject).get(SEES)
     listed = tower.get(LEVELS) if isinstance(tower, Mapping) and subject.body.towers else None
     return len(listed) if isinstance(listed, list) else 0

@@ -122,5 +122,5 @@ def _case(subject: Subject, w: Infer, budget: Budget | None, rules: VllmRules) -
         at = replace(first, tokens=tokens, sequences=sequences, eager=eager, captures=captures)
         return tuple(reserve.standing(subject, r, at, w, budget) for r in residents(eager)[0])
 
-    usual, dealt = setting.tier(budget, rules), residents(first.eager)[1]
+    usual, dealt = setting.by_default(subject, budget, rules), residents(first.eager)[1]
     return VllmCase(first, usual, standing, dealt, made_of=(subject, budget))

@@ -1,8 +1,11 @@
-"""Images and sounds while vLLM profiles: as many of the largest as one batch may bring.
+"""Images and sounds while vLLM profiles: as many of the largest as one batch may bring, whatever
+requests bring later.
+
+    largest   of shapes that a processor takes whole, the one with the most tokens
 
     items     max(1, min(tokens of a batch // tokens of an item, sequences x items of a prompt))
     inputs    items x positions x numbers of one, kept while the language model runs
-    outputs   items x tokens x D, in the encoder's cache until profiling ends
+    outputs   items x tokens x D (1 + levels of deepstack), kept until profiling ends
     widest    3 D' and the feed-forward of the tower, all items at once
 
 Source: vllm 0.19 multimodal/encoder_budget.py, v1/core/encoder_cache_manager.py
@@ -14,8 +17,14 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from weighbridge.arch.body import Dense, Tower
+from weighbridge.arch.towers import towers
+from weighbridge.engines.interface import Subject
 from weighbridge.engines.vllm.forward import RankShare
+from weighbridge.kept import kept
 from weighbridge.units import ceil_div
+
+# Pixels, height and width: as large as processors take, in shapes that tiles may have
+HUGE = tuple((8960 * h, 8960 * w) for h, w in ((1, 1), (4, 3), (3, 4), (2, 1), (16, 1)))
 
 
 class Encoded(NamedTuple):
@@ -30,7 +39,7 @@ NONE = Encoded(0, 0, "")
 
 
 def encoded(
-    towers: Iterable[Tower],
+    found: Iterable[Tower],
     hidden: int,
     *,
     tokens: int,
@@ -40,7 +49,7 @@ def encoded(
 ) -> Encoded:
     """Estimate what the encoders take while vLLM profiles. It profiles one kind: the one with the
     most tokens an item."""
-    tower = max(towers, key=lambda t: t.tokens, default=None)
+    tower = max(found, key=lambda t: t.tokens, default=None)
     if tower is None or not tower.tokens:
         return NONE
     items = count(tower, tokens=tokens, context=context, sequences=sequences)
@@ -51,6 +60,20 @@ def encoded(
         widest=items * tower.positions * _widest(tower, share),
         formula=f"{items} items of {tower.positions:,} positions and {tower.tokens:,} tokens",
     )
+
+
+def largest(subject: Subject) -> tuple[Tower, ...]:
+    """The towers with the image that gives the language model the most tokens, as
+    get_image_size_with_most_features of each class looks for it."""
+
+    def found() -> tuple[Tower, ...]:
+        plan = subject.part.blueprint
+        tried = [towers(plan, subject.config, image_size=size) for size in HUGE]
+        return max(tried, key=lambda one: max((t.tokens for t in one), default=0))
+
+    if not subject.body.towers:
+        return ()
+    return kept(subject.part, ("largest towers",), found)
 
 
 def count(tower: Tower, *, tokens: int, context: int, sequences: int) -> int:

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from weighbridge.accelerators.budget import Budget
-from weighbridge.arch.body import Body
+from weighbridge.arch.body import Body, Tower
 from weighbridge.engines.vllm import encoders, forward, hardware, sampling
 from weighbridge.engines.vllm.setting import VllmLaunch
 from weighbridge.memory import Bytes
@@ -54,6 +54,8 @@ class Work:
     items: bool = True  # with images and sounds, as many as fit a batch
     kept: bool = True  # the experts' kernel takes what is never freed
     profiled: int = 0  # tokens that it was sized by
+    towers: tuple[Tower, ...] = ()  # of the images and sounds that are encoded
+    levels: int = 0  # outputs of a tower beside its own
 
 
 def moments(
@@ -68,8 +70,8 @@ def moments(
     seen = encoders.NONE
     if work.items:
         seen = encoders.encoded(
-            body.towers,
-            body.hidden,
+            work.towers,
+            body.hidden * (1 + work.levels),
             tokens=work.tokens,
             context=work.context,
             sequences=work.sequences,

@@ -30,6 +30,7 @@ from weighbridge.engines.servers.shards import Rank
 from weighbridge.engines.vllm import (
     ENGINE,
     batch_buffers,
+    encoders,
     forward,
     graphs,
     growth,
@@ -348,6 +349,8 @@ def _peaks(
 ) -> Callable[[int, bool, int], profile.ProfiledMoment]:
     """The widest moment of so many tokens, with images and sounds or without, of a context."""
     kept = weights.keeps_workspace(subject, budget)
+    seen = at.rules.second_items or not at.second_runner
+    towers = encoders.largest(subject) if seen else subject.body.towers
 
     @lru_cache(maxsize=PEAKS)
     def widest(tokens: int, items: bool, context: int, rows: int) -> profile.ProfiledMoment:
@@ -360,6 +363,8 @@ def _peaks(
             items=items,
             kept=kept,
             profiled=at.tokens,
+            towers=towers,
+            levels=batch_buffers.levels(subject),
         )
         moments = profile.moments(subject.body, widths, at, work, budget, last=rank.last)
         return profile.peak(moments)

@@ -65,6 +65,7 @@ class VllmRules:
     phantom: bool = False
     # How weights that are packed while they load arrive: see `engines/servers/loading_peak.py`
     arrives: Arrives = "whole"
+    whole_items: bool = False  # batches have room for the largest video of some models
     unsplit: bool = False  # tensors of 20 MiB and more have segments of their own while it loads
     fuses: bool = False  # the compiler fuses sums of ranks with what follows
     scatters: bool = False  # the custom all-reduce has a larger second buffer
@@ -117,6 +118,7 @@ CHANGES: tuple[tuple[Version, dict[str, Any]], ...] = (
         {
             "sampler": "flashinfer",
             "sparse_less": True,
+            "whole_items": True,
             "second_runner": frozenset(("Qwen3ForCausalLM",)),
             "second": "float32",
         },

@@ -6,7 +6,9 @@
     others, or none named         2,048                           256
 
 A batch is at most sequences x context; without chunked prefill (models that see all tokens at once)
-it is at least a whole prompt. More requests than the default of sequences raise that.
+it is at least a whole prompt, and since 0.22 a whole video of Gemma 4 (gemma4_mm.py:
+get_mm_max_tokens_per_item), where its tokens all see each other. More requests than the default of
+sequences raise that.
 
 Source: vllm 0.33 engine/arg_utils.py (get_batch_defaults,
 _set_default_max_num_seqs_and_batched_tokens_args), config/vllm.py (_set_cudagraph_sizes).
@@ -32,6 +34,7 @@ from weighbridge.workload import Infer
 LARGEST, LARGE = 160 * GIB, 70 * GIB
 SMALL = (2048, 256)  # tokens of a batch, sequences
 GRAPHS, WIDE_GRAPHS = 512, 1024
+VIDEO = 32 * (70 + 2 + 6)  # tokens of Gemma 4's: frames x (soft tokens, two marks, a time)
 FLASH_ATTN, FLASHINFER, V1 = "FLASH_ATTN", "FLASHINFER", "_VLLM_V1"
 # v1/attention/backends/registry.py (AttentionBackendEnum) of 0.13 to 0.33; platforms/interface.py
 # (_Backend) of 0.9 and 0.10
@@ -123,7 +126,7 @@ def launch(subject: Subject, w: Infer, budget: Budget | None, r: VllmRules) -> V
     chunked = subject.body.causal and subject.body.encoder is None
     data = positive(w.data_parallel_size, "--data-parallel-size") or 1
     requests = ceil_div(positive(w.batch_size, "--batch-size") or 1, data)
-    usual = tier(budget, r)
+    usual = by_default(subject, budget, r)
     tokens, sequences = batch(subject.context, requests, said(w), usual, r, chunked=chunked)
     eager = bool(w.enforce_eager)
     speculative = _speculative(w)
@@ -227,6 +230,16 @@ def _speculative(w: Infer) -> int:
 
 
 # Batches
+
+
+def by_default(subject: Subject, budget: Budget | None, r: VllmRules) -> tuple[int, int]:
+    """The same for a model: where all tokens of an image or a video see each other, a batch has
+    room for the largest of them."""
+    tokens, sequences = tier(budget, r)
+    whole = (subject.text or {}).get("use_bidirectional_attention") == "vision"
+    if r.whole_items and whole and subject.body.towers:
+        tokens = max(tokens, VIDEO)
+    return tokens, sequences
 
 
 def tier(budget: Budget | None, r: VllmRules) -> tuple[int, int]:
