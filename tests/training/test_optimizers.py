@@ -78,6 +78,33 @@ def test_galore_of_a_matrix():
     assert kept("galore_adamw", param(m, n)) == 4 * (2 * m * r + n * r)
 
 
+# Bytes of a matrix [m, n] of rank r, m >= n, in float32: two averages, and the projector
+@pytest.mark.parametrize(
+    ("name", "states"),
+    [
+        ("galore_adamw", lambda m, n, r: 4 * 2 * m * r + 4 * n * r),
+        ("galore_adamw_8bit", lambda m, n, r: 2 * (m * r + 4 * m * r // 256) + 4 * n * r),
+        ("galore_adafactor", lambda m, n, r: 4 * (m + r) + 4 * n * r),
+        ("apollo_adamw", lambda m, n, r: 4 * 2 * m * r + 4 * n * r),
+    ],
+)
+@pytest.mark.parametrize("layerwise", [False, True])
+def test_the_rank_of_a_projection_is_an_argument(name, states, layerwise):
+    m, n, p = 4096, 2048, param(4096, 2048)
+    made = optimizer(f"{name}_layerwise" if layerwise else name)
+    for told, r in ((("rank=1024", "scale=0.25"), 1024), ((), 128)):
+        o = argued(made, told, (2, 13))
+        found = sum(s.dtype.size(_numel(s.shape)) for s in o.states(p))
+        assert found == states(m, n, r)
+        assert (o.name, o.in_backward) == (made.name, layerwise)
+
+
+@pytest.mark.parametrize("given", ["rank=0", "rank=x", "fused=True"])
+def test_what_is_no_argument_of_a_projection_is_refused(given):
+    with pytest.raises(UsageError, match="rank=128"):
+        argued(optimizer("galore_adamw"), (given,), (2, 13))
+
+
 def test_muon_keeps_one_copy_of_matrices_and_adam_the_rest():
     assert kept("muon", param(64, 32)) == 4 * 64 * 32
     assert kept("muon", param(64, 32, kind="embedding")) == 8 * 64 * 32

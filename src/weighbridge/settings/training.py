@@ -7,7 +7,7 @@ framework                                 word trainer|trl|accelerate|lightning|
 framework_version                         release           Its version; of torchtitan a date such as 2025-04-02. Default: the newest known.
 precision                                 word bf16-mixed|fp16-mixed|bf16|fp16|fp32|fp8-mixed   Of weights and products. Default: bf16-mixed.
 optimizer                                 word              adamw_torch (default), adamw_8bit, sgd-momentum, muon...
-optim_args                                words             Of Adam and AdamW: foreach=False, fused=True, amsgrad=True, weight_decay=0.01.
+optim_args                                words             Of Adam and AdamW: foreach=False, fused=True, amsgrad=True, weight_decay=0.01; of GaLore and APOLLO: rank=1024.
 batch_size                                count 1..1048576  Sequences of a micro-batch on one device. Default: 1.
 seq_len                                   count 1..2147483648  Tokens of a sequence. Default: 2048, or the model's maximum if smaller.
 gradient_accumulation                     whole 1..1048576  Micro-batches of a step.

@@ -234,7 +234,8 @@ FRAMEWORKS: Mapping[str, Framework] = {
     ),
     "deepspeed": Framework(
         name="deepspeed",
-        source="DeepSpeed runtime/engine.py, runtime/bf16_optimizer.py",
+        source="DeepSpeed runtime/engine.py (also _configure_basic_optimizer), bf16_optimizer.py",
+        optimizer="adamw_torch_fused",  # FusedAdam, as one kernel
         versioned=True,
         precisions={
             **PRECISIONS,

@@ -156,7 +156,7 @@ framework                         框架                    按哪个框架的�
 framework_version                 框架版本                框架的版本;torchtitan 用日期,例如 2025-04-02。默认:已知的最新版。
 precision                         训练精度                权重和乘法的精度。默认 bf16-mixed。
 optimizer                         优化器                  adamw_torch(默认)、adamw_8bit、sgd-momentum、muon……
-optim_args                        优化器参数              Adam 和 AdamW 的参数:foreach=False、fused=True、amsgrad=True、weight_decay=0.01。
+optim_args                        优化器参数              Adam 和 AdamW 的参数:foreach=False、fused=True、amsgrad=True、weight_decay=0.01;GaLore 和 APOLLO 的参数:rank=1024。
 seq_len                           序列长度(token)       一个序列的 token 数。默认 2048;模型的最大长度更短时取最大长度。
 gradient_accumulation             梯度累积                一步有多少个微批。
 eval_batch_size                   评估批大小              评估时一张卡上的序列数(Trainer 自己的默认值是 8)。

@@ -1,10 +1,12 @@
-"""Arguments of torch's Adam and AdamW that change what they keep or what a step takes.
+"""Arguments of optimizers that change what they keep or what a step takes: of Adam and AdamW,
+and the rank of GaLore and APOLLO.
 
     argued(row, ("foreach=False", "amsgrad=True"), (2, 13)) -> Optimizer
 
     foreach=False    one parameter after the other: its root, and the root over a correction
     fused=True       nothing
     amsgrad=True     a third average is kept
+    rank=N           of the projections of GaLore and APOLLO
     weight_decay=X   Adam's, not AdamW's: gradients and decayed parameters are summed into a copy
 
 Source: torch 2.13, 2.0.1 and 1.13.1 optim/adam.py, optim/adamw.py.
@@ -16,12 +18,15 @@ from dataclasses import replace
 from weighbridge.autograd.machine import Machine
 from weighbridge.autograd.tensors import LeafTensor
 from weighbridge.errors import UsageError
-from weighbridge.training.optimizers import plain
+from weighbridge.training.optimizers import lowrank, plain
 from weighbridge.training.optimizers.row import Optimizer, State
 
 ADAMS = ("adam", "adamw_torch", "adamw_torch_fused")
 FLAGS = ("foreach", "fused", "amsgrad")
 DECAY = "weight_decay"
+PROJECTED = tuple(row.name for row in lowrank.ROWS)
+WITHOUT_MEMORY = ("scale", "update_proj_gap")
+MOST_RANK = 1 << 20
 WORDS = {"true": True, "false": False, "none": None}  # torch: None is its own choice
 FOREACH_SINCE = (2, 0)  # by default
 IN_PLACE_SINCE = (2, 1)  # Adam adds eps to the root in place
@@ -29,11 +34,13 @@ IN_PLACE_SINCE = (2, 1)  # Adam adds eps to the root in place
 
 def argued(o: Optimizer, given: Sequence[str], torch: tuple[int, ...]) -> Optimizer:
     """An optimizer as a version of torch steps it with these arguments. Raises UsageError."""
+    if o.name in PROJECTED:
+        return _ranked(o, given)
     if o.name not in ADAMS:
         if given:
             raise UsageError(
-                f"--optim-args {','.join(given)}: they are known of {', '.join(ADAMS)}, not of "
-                f"{o.name}; leave them out"
+                f"--optim-args {','.join(given)}: they are known of {', '.join(ADAMS)}, GaLore and "
+                f"APOLLO, not of {o.name}; leave them out"
             )
         return o
     found = _read(given)
@@ -47,6 +54,21 @@ def argued(o: Optimizer, given: Sequence[str], torch: tuple[int, ...]) -> Optimi
         return replace(o, states=states, step=plain.nothing)
     step = _step(found.get("foreach", torch >= FOREACH_SINCE), torch)
     return replace(o, step=_decayed(step) if found.get(DECAY) and o.name == "adam" else step)
+
+
+def _ranked(o: Optimizer, given: Sequence[str]) -> Optimizer:
+    """With the rank that was given; what else the Trainer hands on takes no memory."""
+    for one in given:
+        name, _, value = one.partition("=")
+        name, value = name.strip(), value.strip()
+        if name == "rank" and value.isdigit() and 1 <= int(value) <= MOST_RANK:
+            o = lowrank.row(o.name, int(value))
+        elif name not in WITHOUT_MEMORY:
+            raise UsageError(
+                f"--optim-args {one!r:.80}: of {o.name} known are rank=128, "
+                f"{', '.join(WITHOUT_MEMORY)}"
+            )
+    return o
 
 
 def _step(foreach: bool, torch: tuple[int, ...]) -> plain.Step:

@@ -5,14 +5,14 @@
 
 GaLore's projector comes from a decomposition of the gradient in float32, APOLLO's is random; both
 work one parameter at a time. Which modules are projected the Trainer is told
-(optim_target_modules); its examples name attention and feed-forwards, which is taken here. The
-ranks are the Trainer's defaults.
+(optim_target_modules); its examples name attention and feed-forwards, which is taken here. The rank
+is the Trainer's default, or its optim_args': papers and scripts take 1024 for a 7B.
 
 Source: galore_torch 1.0 galore_projector.py, adamw.py; apollo_torch 1.0 apollo.py; transformers
 5.23 trainer_optimizer.py.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from weighbridge.autograd.machine import Machine
 from weighbridge.autograd.tensors import LeafTensor
@@ -23,8 +23,7 @@ from weighbridge.training.optimizers.plain import by_muon, two
 from weighbridge.training.optimizers.row import Optimizer, State
 from weighbridge.units import ceil_div
 
-GALORE_RANK = 128
-APOLLO_RANK = 128  # transformers trainer_optimizer.py, as GaLore's
+RANK = 128  # of both: transformers trainer_optimizer.py
 GALORE, APOLLO = "galore_torch adamw.py", "apollo_torch apollo.py"
 States = Callable[[LeafTensor], Iterator[State]]
 
@@ -47,13 +46,16 @@ def _projected(rank: int) -> States:
     return states
 
 
-def _eight(p: LeafTensor) -> Iterator[State]:
-    if not by_muon(p):
-        yield from _bytes(p.shape, p.numel)
-        return
-    yield State("ortho_matrix", (min(p.shape), min(GALORE_RANK, *p.shape)), p.dtype)
-    low = _low(p, GALORE_RANK)
-    yield from _bytes(low, low[0] * low[1])
+def _eight(rank: int) -> States:
+    def states(p: LeafTensor) -> Iterator[State]:
+        if not by_muon(p):
+            yield from _bytes(p.shape, p.numel)
+            return
+        yield State("ortho_matrix", (min(p.shape), min(rank, *p.shape)), p.dtype)
+        low = _low(p, rank)
+        yield from _bytes(low, low[0] * low[1])
+
+    return states
 
 
 def _bytes(shape: tuple[int, ...], count: int) -> Iterator[State]:
@@ -62,14 +64,17 @@ def _bytes(shape: tuple[int, ...], count: int) -> Iterator[State]:
         yield State(f"absmax{i}", (ceil_div(count, BLOCK),), FLOAT32)
 
 
-def _factored(p: LeafTensor) -> Iterator[State]:
-    if not by_muon(p):
-        yield from factors(p)
-        return
-    yield State("ortho_matrix", (min(p.shape), min(GALORE_RANK, *p.shape)), p.dtype)
-    m, n = _low(p, GALORE_RANK)
-    yield State("exp_avg_sq_row", (m,), FLOAT32)
-    yield State("exp_avg_sq_col", (n,), FLOAT32)
+def _factored(rank: int) -> States:
+    def states(p: LeafTensor) -> Iterator[State]:
+        if not by_muon(p):
+            yield from factors(p)
+            return
+        yield State("ortho_matrix", (min(p.shape), min(rank, *p.shape)), p.dtype)
+        m, n = _low(p, rank)
+        yield State("exp_avg_sq_row", (m,), FLOAT32)
+        yield State("exp_avg_sq_col", (n,), FLOAT32)
+
+    return states
 
 
 def _stepper(rank: int, *, decomposes: bool) -> Callable[[Machine, Sequence[LeafTensor]], None]:
@@ -93,8 +98,18 @@ def _decomposed(m: Machine, p: LeafTensor, dtype: DType) -> None:
     m.hidden(copy, dtype.size(short * long), dtype.size(short * short), dtype.size(short * long))
 
 
-def _row(name: str, states: States, rank: int, *, in_backward: bool = False) -> Optimizer:
-    galore = name.startswith("galore")
+KINDS: Mapping[str, Callable[[int], States]] = {
+    "galore_adamw": _projected,
+    "galore_adamw_8bit": _eight,
+    "galore_adafactor": _factored,
+    "apollo_adamw": _projected,
+}
+LAYERWISE = "_layerwise"
+
+
+def row(name: str, rank: int) -> Optimizer:
+    """The optimizer of that name with matrices of this rank."""
+    galore, states = name.startswith("galore"), KINDS[name.removesuffix(LAYERWISE)](rank)
     return Optimizer(
         name=name,
         states=states,
@@ -102,17 +117,8 @@ def _row(name: str, states: States, rank: int, *, in_backward: bool = False) -> 
         source=GALORE if galore else APOLLO,
         formula=f"of matrices two averages and a projector of rank {rank}, of the rest two copies",
         assumed=True,
-        in_backward=in_backward,
+        in_backward=name.endswith(LAYERWISE),
     )
 
 
-ROWS = (
-    _row("galore_adamw", _projected(GALORE_RANK), GALORE_RANK),
-    _row("galore_adamw_8bit", _eight, GALORE_RANK),
-    _row("galore_adafactor", _factored, GALORE_RANK),
-    _row("galore_adamw_layerwise", _projected(GALORE_RANK), GALORE_RANK, in_backward=True),
-    _row("galore_adamw_8bit_layerwise", _eight, GALORE_RANK, in_backward=True),
-    _row("galore_adafactor_layerwise", _factored, GALORE_RANK, in_backward=True),
-    _row("apollo_adamw", _projected(APOLLO_RANK), APOLLO_RANK),
-    _row("apollo_adamw_layerwise", _projected(APOLLO_RANK), APOLLO_RANK, in_backward=True),
-)
+ROWS = tuple(row(f"{name}{how}", RANK) for name in KINDS for how in ("", LAYERWISE))
