@@ -71,6 +71,7 @@ LAYERS = [  # low to high: a module imports only from its own layer and from tho
     "prepared",
     "oom",
     "api",
+    "echoes",
     "requests",
     "jobs",
     "evidence",

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 from weighbridge.engines.table import usual
 from weighbridge.errors import (
@@ -31,13 +31,14 @@ from weighbridge.gather import GatherOptions, gather, gather_config, has_name, n
 from weighbridge.inventory import Inventory
 from weighbridge.model import Model, ModelPart, resolve
 from weighbridge.report import Report
-from weighbridge.settings import checked, read
+from weighbridge.settings import besides, checked, read
 from weighbridge.wording import clipped
 
 if TYPE_CHECKING:
     from weighbridge.estimate.infer import Setting
     from weighbridge.fitted import Fit, Ranking
     from weighbridge.launch import Launch
+    from weighbridge.report_keys import EffectiveSettings
     from weighbridge.workload import Infer, Load, Train
 
 OF_VALUES = (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError)
@@ -424,7 +425,11 @@ def _served(
 
 
 def _said(report: Report, typed: Asked, meant: Asked) -> Report:
-    """The report, with a word on the format that a name was taken as."""
+    """The report, with all that was asked among its settings, and with a word on the format that a
+    name was taken as."""
+    more = besides(report.task, meant, report.workload)
+    if more:
+        report = replace(report, workload=cast("EffectiveSettings", {**report.workload, **more}))
     if meant.quantization in (None, typed.quantization):
         return report
     from weighbridge.quantization.everyday import said

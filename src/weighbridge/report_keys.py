@@ -176,6 +176,7 @@ class DerivedFacts(TypedDict, total=False):
     # vLLM and SGLang
     available_kv_cache_bytes: int
     serves_as_asked: bool
+    serves_by_default: bool  # without a command: with nothing but what was set
     launch_serves: bool
     # vLLM
     kv_cache_bytes_per_request: int

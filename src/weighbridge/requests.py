@@ -13,6 +13,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from weighbridge.echoes import is_echo, question
 from weighbridge.errors import BadFileError, UsageError, WeighbridgeError
 from weighbridge.formats.strict_json import strict_json
 from weighbridge.gather import GatherOptions
@@ -36,6 +37,7 @@ MANY = 64  # models that are kept at once
 COLLECT_AFTER = 128  # answers
 MOST_TENSORS = 1 << 18  # stored and made, of all models that are kept
 MOST_KEPT = MIB  # characters of a config that is kept
+FAILED = '{"error": '  # how the JSON of a failed request begins
 MAX_LINE = 16 * MIB  # the largest config.json that we know of is below 1 MB
 
 
@@ -67,19 +69,20 @@ class Requests:
         model = _model(request, command)
         helped = _remedies(request)
         open_ = partial(self._prepared, token=token)
-        if task == "infer":
-            return _serving(_Served(model, revision, command, given), open_, helped)
         if task == "fit":
             return open_(model, revision).fit(remedies=helped, **given)
-        expected = given.pop("engine", None) if task == "load" else None
-        w = asked(task, None, given)
-        found = open_(model, revision)
-        ask = found.load if task == "load" else found.train
-        report = ask(w, remedies=helped)
-        engine = report.workload["engine"]
-        if expected not in (None, engine):
-            raise UsageError(f"workload.engine is {shown(expected)}, but {engine} loads such files")
-        return report
+
+        def ask(settings: Mapping[str, Any], remedies: bool) -> Report:
+            if task == "infer":
+                served = _Served(model, revision, command, settings)
+                return _serving(served, open_, remedies)
+            return _answered(task, settings, partial(open_, model, revision), remedies)
+
+        echo = request.get("workload") or {}
+        if command is None and is_echo(echo):
+            told = {name: echo[name] for name in echo if name != "revision"}
+            given = question(task, told, lambda settings: ask(settings, False).workload)
+        return ask(given, helped)
 
     def _prepared(self, model: Any, revision: str | None, token: str | None = None) -> Prepared:
         """Read once for all requests that name it alike, with the same token or with none."""
@@ -125,6 +128,21 @@ class Requests:
 
     def _tensors(self) -> int:
         return sum(found.tensors for found in self._kept.values())
+
+
+def _answered(
+    task: str, given: Mapping[str, Any], open_: Callable[[], Prepared], helped: bool
+) -> Report:
+    """A report of `load` or `train`."""
+    settings = dict(given)
+    expected = settings.pop("engine", None) if task == "load" else None
+    w = asked(task, None, settings)
+    found = open_()
+    report = (found.load if task == "load" else found.train)(w, remedies=helped)
+    engine = report.workload["engine"]
+    if expected not in (None, engine):
+        raise UsageError(f"workload.engine is {shown(expected)}, but {engine} loads such files")
+    return report
 
 
 class _Served(NamedTuple):

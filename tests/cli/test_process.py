@@ -222,7 +222,7 @@ def test_requests_are_answered_in_place(tmp_path):
     ]
     done = weighbridge("run", "-", stdin="\n".join(lines))
     answers = [json.loads(line) for line in done.stdout.splitlines()]
-    assert done.returncode == 0
+    assert done.returncode == 2
     assert [a.get("error", {}).get("code") for a in answers] == [None, 2, 2, 2, None]
     assert answers[0]["model"]["parameters"] == PARAMETERS
     assert answers[0]["workload"]["dtype"] == "float16"

@@ -86,8 +86,10 @@ def answers(say, tmp_path, *lines):
         b"\n".join(line if isinstance(line, bytes) else json.dumps(line).encode() for line in lines)
     )
     code, out, err = say("run", path)
-    assert (code, err) == (0, "")
-    return [json.loads(line) for line in out.splitlines()]
+    found = [json.loads(line) for line in out.splitlines()]
+    assert (code, err) == (2 if any("error" in answer for answer in found) else 0, "")
+    assert say("run", path, "--keep-going") == (0, out, "")
+    return found
 
 
 def test_a_request_is_answered_as_the_command_answers(say, tmp_path, folder):

@@ -79,7 +79,8 @@ def test_without_a_command_the_flags_are_said_beside_the_verdict(engine):
     model, context = {"sglang": ("qwen3-8b", 16_384), "vllm": ("llama-3.1-8b", 46_080)}[engine]
     found = asked(model, engine=engine, gpu="4090", context=context)
     assert found.verdict.fits != "no"
-    assert not found.derived["serves_as_asked"]
+    assert found.derived["serves_as_asked"]
+    assert not found.derived["serves_by_default"]
     flags = (
         found.verdict.reason.partition("the line below ")[2]
         .partition(": ")[0]

@@ -32,10 +32,12 @@ QUANT = re.compile(r"(?:ud-)?i?q\d(?:_[a-z0-9]+)*|bf16|fp16|f16|fp32|f32|mxfp4")
 GGUF = re.compile(r"i?q\d")
 FLOATS = frozenset(("bf16", "fp16", "f16", "fp32", "f32"))  # as published, or nearly
 SIZE = re.compile(r"e?\d+(?:\.\d+)?(?:x\d+(?:\.\d+)?)?[bmt]")
-FORMS_OF_TWO = frozenset(  # words that only together say which format it is
-    ("gptq-4bit", "gptq-8bit", "gptq-int4", "gptq-int8", "awq-4bit", "awq-int4", "bnb-4bit")
-    + ("bnb-8bit", "bnb-nf4", "mlx-4bit", "mlx-8bit", "fp8-dynamic")
-)
+# Words that only together say which format it is
+FOUR_AND_EIGHT = ("4bit", "8bit", "int4", "int8")
+FORMS_OF_TWO = frozenset(("awq-4bit", "awq-int4", "bnb-4bit", "bnb-8bit", "bnb-nf4")) | {
+    *("mlx-4bit", "mlx-8bit", "fp8-dynamic"),
+    *(f"gptq-{width}" for width in FOUR_AND_EIGHT),
+}
 DYNAMIC = ["fp8", "dynamic"]
 OF_QAT = "q4_0"  # what Google's were trained for, and are at ollama.com/library (gemma3: -it-qat)
 OLLAMAS = "Q4_K_M"  # assumed: what most tags without a quantization are (ollama.com/library)

@@ -13,6 +13,7 @@ MOST_JOBS = 256
 @click.argument("file", type=click.File("rb"))
 @click.option("--cache-dir", type=click.Path(), help="The Hub cache to read and fill.")
 @click.option("--offline", is_flag=True, help="Use nothing but the Hub cache.")
+@click.option("--keep-going", is_flag=True, help="End with 0 though requests failed.")
 @click.option(
     "--jobs",
     type=click.IntRange(1, MOST_JOBS),
@@ -21,7 +22,7 @@ MOST_JOBS = 256
     metavar="N",
     help="Processes that answer; answers keep their order.",
 )
-def run(file: IO[bytes], cache_dir: str | None, offline: bool, jobs: int) -> None:
+def run(file: IO[bytes], cache_dir: str | None, offline: bool, keep_going: bool, jobs: int) -> None:
     """Answer every request of FILE (- for stdin) with one line, in order.
 
     \b
@@ -29,13 +30,17 @@ def run(file: IO[bytes], cache_dir: str | None, offline: bool, jobs: int) -> Non
     {"task": "load", "model": {"config": {"model_type": "llama", ...}}}
 
     A request that fails is answered in its place with {"error": {"code": 2, "message": "..."}};
-    the others go on.
+    the others go on. Then the exit code is 2, or 0 with --keep-going.
     """
-    from weighbridge.requests import MAX_LINE
+    from weighbridge.requests import FAILED, MAX_LINE
 
     asked = filter(bytes.strip, lines(file, MAX_LINE))
+    failed = False
     for told in answers(asked, jobs, cache_dir=cache_dir, offline=offline):
+        failed |= told.startswith(FAILED)
         click.echo(told)
+    if failed and not keep_going:
+        click.get_current_context().exit(2)
 
 
 def answers(

@@ -81,7 +81,7 @@ def infer(
         model=facts(model),
         workload=_effective(asked, w, kind, written(number)) | answer.settings,
         devices=answer.devices,
-        derived=_derived(asked, answer, missing) | far,
+        derived=served.as_asked(_derived(asked, answer, missing), w, verdict) | far,
         verdict=verdict,
         remedies=remedies,
         warnings=(

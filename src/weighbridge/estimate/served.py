@@ -15,6 +15,7 @@ from weighbridge.engines.interface import WOULD, EngineAnswer, Surely
 from weighbridge.judged import Answer as Fits
 from weighbridge.judged import Remedy, Verdict
 from weighbridge.memory import Device, exactly
+from weighbridge.report_keys import DerivedFacts
 from weighbridge.workload import Infer
 
 if TYPE_CHECKING:
@@ -64,6 +65,19 @@ def _short_of(answer: EngineAnswer, budget: "Budget") -> str:
     gpus = (d for d in answer.devices if d.kind == "gpu")
     tipped = (closeness.tipped_by(d.phases, exactly(room), surely=True) for d in gpus)
     return next(filter(None, tipped), "kv_cache")
+
+
+def as_asked(facts: DerivedFacts, w: Infer, judged: Verdict | None) -> DerivedFacts:
+    """The facts, of which `serves_as_asked` is about what the verdict is about: a command as it is,
+    or else what was set, with the flags of the launch line for what was not."""
+    if "serves_as_asked" not in facts or w.engine_defaults:
+        return facts
+    serves = facts["launch_serves"] and (judged is None or judged.fits != "no")
+    return {
+        **facts,
+        "serves_as_asked": serves,
+        "serves_by_default": facts["serves_as_asked"],
+    }
 
 
 def remedies(answer: EngineAnswer, judge: Judge) -> Iterator[Remedy]:

@@ -185,6 +185,16 @@ def checked(task: str, given: Any) -> Any:
     return replace(given, **{n: table[n].value(v) for n, v in said.items() if v is not None})
 
 
+def besides(task: str, asked: Any, told: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that `asked` says and `told` does not, as JSON has them."""
+    said = {name: getattr(asked, name) for name in TABLES[task] if name not in told}
+    return {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in said.items()
+        if value is not None and value is not False
+    }
+
+
 def _near(name: str, known: Mapping[str, Setting]) -> str:
     from difflib import get_close_matches
 

@@ -136,7 +136,7 @@ def _reason(s: ShownAnswer, v: "Verdict") -> str:
     missing, d = s.report.derived.get("not_counted"), s.report.derived
     if missing:
         return s.say("reason.not_counted", what=told(s.say, printable("; ".join(missing))))
-    if v.fits == "yes" and d.get("launch_serves") and not d.get("serves_as_asked"):
+    if v.fits == "yes" and d.get("launch_serves") and not d.get("serves_by_default", True):
         return s.say("reason.flags" if d.get("launch") else "reason.flags.alone")
     lead = printable(_lead(v))
     return lead or "; ".join(filter(None, (_tipped(s, v), _each(s, v), _nodes(s, v))))

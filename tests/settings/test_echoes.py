@@ -1,0 +1,79 @@
+"""A report's own workload, sent back as a request: the same report, of every engine and framework."""
+
+import json
+
+import pytest
+
+from weighbridge.engines.table import FOLDERS
+from weighbridge.requests import Requests
+from weighbridge.settings import TABLES
+from weighbridge.training.frameworks import FRAMEWORKS
+
+MODEL = "qwen3-0.6b"
+OTHERS = {"litgpt": "tinyllama-1.1b"}  # which has no Qwen 3
+MORE = {  # of the settings that everybody has, and of one engine's own
+    "plain": {},
+    "cards": {"gpu": "4090:2", "headroom": "1GiB", "ram": "64GiB"},
+    "requests": {"context": 8192, "batch_size": 4, "shared_prefix": 256},
+    "lengths": {"prompt_len": 1000, "max_new_tokens": 200, "image_size": 448},
+}
+OWN = {
+    "vllm": {"speculative_method": "ngram", "num_speculative_tokens": 3, "enforce_eager": True},
+    "sglang": {"page_size": 16, "disable_radix_cache": True},
+    "llama.cpp": {"parallel": 2, "flash_attn": "on", "cache_type_k": "q8_0"},
+    "transformers": {"attention": "eager", "quantization": "nf4"},
+}
+SERVED = [("infer", {"engine": engine} | more) for engine in FOLDERS for more in MORE.values()]
+SERVED += [("infer", {"engine": engine} | own) for engine, own in OWN.items()]
+LOADED = [("load", more) for more in ({}, {"device_map": "auto"}, {"quantization": "nf4"})]
+METHODS = ({}, {"method": "qlora", "gpu": "h100"}, {"seq_len": 512, "attention": "eager"})
+TRAINED = [("train", {"framework": name} | more) for name in FRAMEWORKS for more in METHODS]
+SHARDED = ("train", {"shard": "zero3", "gpu": "h100:4", "zero_reduce_bucket_size": 100_000})
+
+
+@pytest.fixture(scope="module")
+def answer():
+    desk = Requests(offline=True)
+
+    def ask(task, workload):
+        model = OTHERS.get(workload.get("framework"), MODEL)
+        request = {"task": task, "model": model, "workload": workload, "remedies": False}
+        return desk.answer(json.dumps(request))
+
+    return ask
+
+
+@pytest.mark.parametrize(("task", "workload"), [*LOADED, *SERVED, *TRAINED, SHARDED])
+def test_a_workload_that_is_sent_back_gives_the_same_report(answer, task, workload):
+    first = answer(task, workload)
+    if "error" in first:
+        pytest.skip(first["error"]["message"])
+    assert answer(task, first["workload"]) == first
+
+
+@pytest.mark.parametrize("engine", FOLDERS)
+def test_every_setting_that_was_asked_is_in_the_report(answer, engine):
+    asked = {"engine": engine, "context": 2048, "shared_prefix": 128, "images": 1}
+    told = answer("infer", asked)["workload"]
+    assert {name: told[name] for name in asked} == asked
+
+
+def test_a_setting_that_is_changed_in_a_workload_is_asked(answer):
+    first = answer("infer", {"engine": "vllm", "gpu": "4090"})
+    second = answer("infer", first["workload"] | {"kv_cache_dtype": "fp8"})
+    assert second["workload"]["kv_cache_dtype"] == "fp8"
+    assert second["devices"] != first["devices"]
+    assert second == answer("infer", {"engine": "vllm", "gpu": "4090", "kv_cache_dtype": "fp8"})
+
+
+@pytest.mark.parametrize(("name", "value"), [("n_ctx", 9999), ("n_batch_of_mine", 1)])
+def test_what_is_no_setting_cannot_be_changed(answer, name, value):
+    first = answer("infer", {"engine": "llama.cpp"})
+    assert name not in TABLES["infer"]
+    said = answer("infer", first["workload"] | {name: value})["error"]["message"]
+    assert f"workload.{name} is {value}, and with the other settings it comes to" in said
+
+
+def test_what_a_person_types_is_not_guessed_at(answer):
+    said = answer("infer", {"engine": "llama.cpp", "n_ctx": 4096})["error"]["message"]
+    assert "infer has no setting 'n_ctx'" in said
