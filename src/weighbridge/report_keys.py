@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any, Literal, TypedDict
 
 Interval = list[int]  # [low, expected, high] in bytes
-IntervalName = Literal["serving_interval", "available_kv_cache_interval"]
+IntervalName = Literal["serving_interval", "available_kv_cache_interval", "profile_peak_interval"]
 CountName = Literal[
     "kv_cache_tokens",
     "model_loading_bytes",

@@ -1,11 +1,13 @@
 """The width of a kind of runs, and of its nearest kin where too few were published.
 
-    Kind    task, engine, quantity and level; the form of weights; one device or several
-    kin     the same without the last, of packed forms alike, of all forms, of peers of the engine
+    Kind    task, engine, quantity and level; the form of weights; its layers; how devices share it
+    kin     the same of peers of the engine, of all layers, on all devices, of packed forms alike,
+            of all forms
 
 A row with "*" is of all that could stand there. The first of the kin that has a row is the nearest;
-a width that is not of the kind itself is `assumed`. Levels nest, so a level at which no peer was
-published has the width of those below it, and ASSUMED.
+a width that is not of the kind itself is `assumed`, and that of the worst of its members: nobody
+knows which of them a newcomer is like. Levels nest, so a level at which no peer was published has
+the width of those below it, and ASSUMED.
 """
 
 import json
@@ -23,9 +25,11 @@ ANY = "*"
 PEAK = "peak"  # everything that a device holds, at most
 PLAIN, PACKED, GGUF = "plain", "packed", "gguf"
 CONVOLUTIONS, COMPILED = "convolutions", "compiled"
+DENSE, EXPERTS, RECURRENT, TOWERS = "dense", "experts", "recurrent", "towers"  # layers
+ONE, SEVERAL = "one", "several"  # devices
 BASE = GIB // 4  # shares are of what is expected and this: small runs err by more of themselves
 FLOOR = 0.002  # of what is expected: no kind of runs was ever printed to more digits
-ASSUMED = 0.01  # a width of kin is at least this
+ASSUMED = 0.01  # what a width of kin has more: printed figures of one kind differ by this
 FRAMEWORKS = "frameworks"  # of training
 NAMES = {
     ANY: "all engines",
@@ -37,13 +41,15 @@ PATH = os.path.join(os.path.dirname(__file__), "margins.jsonl")
 
 
 class RunForm(NamedTuple):
-    """What an answer says of itself: who runs, and what form its weights have. Of a traced program
-    the form is `plain`, or `convolutions` where cuDNN chooses workspaces; of a compiled training
-    step it is `compiled`."""
+    """What an answer says of itself: who runs, what form its weights have, which layers. Of a
+    traced program the form is `plain`, or `convolutions` where cuDNN chooses workspaces; of a
+    compiled training step it is `compiled`."""
 
     task: str  # load, serve, train or trace
     engine: str
     form: str = PLAIN
+    layers: str = DENSE
+    sharing: str = SEVERAL  # by what several devices share it: a word of ours, or `several`
 
 
 TRACED = RunForm("trace", "torch")  # programs and classes that ran on a fake GPU
@@ -57,21 +63,25 @@ class RunGroup(NamedTuple):
     quantity: str
     level: str
     form: str
-    several: str
+    layers: str
+    devices: str
 
     @property
     def words(self) -> str:
-        """ "runs of vllm on one device, gptq weights" """
+        """ "runs of vllm on one device, gptq weights, experts" """
         who = NAMES.get(self.engine, self.engine)
-        where = {"yes": " on several devices", "no": " on one device"}.get(self.several, "")
+        shared = "" if self.devices == ANY else f" that share by {self.devices}"
+        where = {ONE: " on one device", SEVERAL: " on several devices"}.get(self.devices, shared)
         own = {ANY: "", CONVOLUTIONS: " with convolutions", COMPILED: ", compiled"}
         form = own.get(self.form, f", {self.form} weights")
-        return f"{'training ' if self.task == 'train' else ''}runs of {who}{where}{form}"
+        layers = "" if self.layers in (ANY, DENSE) else f", {self.layers}"
+        return f"{'training ' if self.task == 'train' else ''}runs of {who}{where}{form}{layers}"
 
 
 class Margin(NamedTuple):
     """Shares of what is expected, beyond the rules' own interval; below nothing where that is wider
-    than its runs need. `middle` is their median error, as a share of what was expected."""
+    than its runs need, and then it is narrowed. `middle` is their median error, as a share of
+    what was expected."""
 
     low: float
     high: float
@@ -83,15 +93,12 @@ class Margin(NamedTuple):
 
     @property
     def wider(self) -> "Margin":
-        """The same where it may add and not take away; more where it is of kin."""
-        low, high = self.added
-        return self._replace(low=low, high=high)
-
-    @property
-    def added(self) -> tuple[float, float]:
-        """What it adds below and above: nothing at least, and more where it is of kin."""
-        least = 0.0 if self.near or self.of is None else ASSUMED
-        return max(least, self.low), max(least, self.high)
+        """The same for a newcomer: ASSUMED more, and it narrows nothing that one source alone says
+        is too wide."""
+        least = -1.0 if len(self.sources) > 1 else ASSUMED
+        return self._replace(
+            low=max(least, self.low + ASSUMED), high=max(least, self.high + ASSUMED)
+        )
 
     @property
     def basis(self) -> Basis:
@@ -106,7 +113,10 @@ LEAST = Margin(ASSUMED, ASSUMED)  # where no peer was published at the level
 
 
 def kind(runs: RunForm, quantity: str, level: str, *, several: bool) -> RunGroup:
-    return RunGroup(runs.task, runs.engine, quantity, level, runs.form, "yes" if several else "no")
+    devices = runs.sharing if several else ONE
+    return RunGroup(
+        runs.task, runs.engine, quantity, level, form=runs.form, layers=runs.layers, devices=devices
+    )
 
 
 def form(name: str | None) -> str:
@@ -118,22 +128,24 @@ def form(name: str | None) -> str:
 
 
 def kin(asked: RunGroup) -> Iterator[RunGroup]:
-    """The nearest first."""
-    yield asked
-    yield asked._replace(several=ANY)
+    """The nearest first, each once. A framework errs as its peers do that share a model the same
+    way, more than as itself does on one device."""
+    yield from dict.fromkeys(_kin(asked))
+
+
+def _kin(asked: RunGroup) -> Iterator[RunGroup]:
+    peers = FRAMEWORKS if asked.task == "train" else record(asked.engine).peers
+    anywhere = {"layers": ANY, "devices": ANY}
+    for wider in ({}, {"layers": ANY}, anywhere):
+        yield asked._replace(**wider)
+        if peers:
+            yield asked._replace(**wider, engine=peers)
     if asked.form not in (PLAIN, CONVOLUTIONS, COMPILED, ANY):
-        yield asked._replace(form=PACKED, several=ANY)
-    alike = asked._replace(form=ANY, several=ANY)
+        yield asked._replace(form=PACKED, **anywhere)
+    alike = asked._replace(form=ANY, **anywhere)
     yield alike
-    peers = alike._replace(
-        engine=FRAMEWORKS if asked.task == "train" else record(asked.engine).peers
-    )
-    if peers.engine:
-        yield peers._replace(form=asked.form)
-        yield peers
-    if asked.level == "component":
-        yield peers._replace(quantity=ANY)
-        yield peers._replace(engine=ANY, quantity=ANY)
+    if peers:
+        yield alike._replace(engine=peers)
 
 
 class MarginTable(Mapping[RunGroup, Margin]):

@@ -5,18 +5,22 @@
 What published runs took beyond the high estimate is the high end of that component, whose low end
 and expected value are nothing. What they took less is taken from the low ends of components that
 the rules do not know exactly, in proportion: weights, caches, gradients and states stay as they
-are. Engines whose logs print their parts have the margin of the part that is uncertain.
+are. Where runs of the very kind lay closer to what was expected than the rules can say, the ends of
+components that count at the level come closer, too: worst cases of the parts do not meet.
+
+Parts that an engine's logs print have margins of their own, and stand before the levels.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from math import ceil
-from typing import Any
+from typing import Any, NamedTuple
 
 from weighbridge.bounds.margin import (
     BASE,
     FLOOR,
     KNOWN,
+    NONE,
     PEAK,
     Margin,
     MarginTable,
@@ -35,6 +39,7 @@ from weighbridge.memory import (
     Level,
     NamedBytes,
     Phase,
+    total,
 )
 
 DETAIL = "margin"
@@ -58,48 +63,58 @@ def widened(
     """Accelerators with the margins of `runs`; the host as it is. Ranks that are alike share their
     phases before and after."""
     several = sum(d.kind == "gpu" for d in devices) > 1
-    margins = _margins(runs, table, several=several)
+    widths = _widths(runs, table, several=several)
     alike = {id(d.phases): d for d in devices if d.kind == "gpu"}
-    phases = {key: _phases(d, runs, margins) for key, d in alike.items()}
+    phases = {key: _phases(d, runs, widths) for key, d in alike.items()}
     return tuple(replace(d, phases=phases[id(d.phases)]) if d.kind == "gpu" else d for d in devices)
 
 
 def phase(found: Phase, runs: RunForm, table: MarginTable | None = None) -> Phase:
     """One moment of one device alone."""
-    return _phase(found, runs, _margins(runs, table, several=False))
+    return _phase(found, runs, _widths(runs, table, several=False))
 
 
 def highest(
-    kinds: Iterable[Iterable[Iterable[NamedBytes]]], runs: RunForm, *, several: bool
+    kinds: Iterable[Iterable[Iterable[NamedBytes]]],
+    runs: RunForm,
+    *,
+    several: bool,
+    table: MarginTable | None = None,
 ) -> int:
     """The high end of the fullest device once it is `widened`, from the names and bytes of the
     components in each of its phases."""
-    shares = [m.added[1] for m in _margins(runs, None, several=several).values()]
-    return max((_high(parts, runs, shares) for phases in kinds for parts in phases), default=0)
+    widths = _widths(runs, table, several=several)
+    return max((_high(tuple(p), runs, widths) for phases in kinds for p in phases), default=0)
 
 
-def _high(parts: Iterable[NamedBytes], runs: RunForm, shares: Sequence[float]) -> int:
+def _high(parts: Sequence[NamedBytes], runs: RunForm, widths: "Widths") -> int:
     """The same sums as of `_phase`."""
-    names = record(runs.engine).logged[1]
-    sums, high, moving = dict.fromkeys(LEVELS, 0), 0, 0
+    sums, fixed, open_above = (dict.fromkeys(LEVELS, 0) for _ in range(3))
     for name, nbytes in parts:
-        high += nbytes.high
         sums[LEVEL_OF[name]] += nbytes.expected
-        moving += nbytes.expected if name in names else 0
-    sizes, below = [], 0
+        ends = fixed if name in EXACT else open_above
+        ends[LEVEL_OF[name]] += nbytes.high - nbytes.expected
+    for names, margin in widths.parts.items():
+        own = [nbytes for name, nbytes in parts if name in names]
+        size, room = sum(b.expected for b in own), sum(b.high - b.expected for b in own)
+        open_above[LEVEL_OF[names[0]]] += _change(margin.high, size, room, -room)
+    below = above = loose = 0
     for level in LEVELS:
-        below += sums[level]
-        own = bool(names) and level == "allocated"
-        sizes.append(moving if own else base(below, level))
-    return high + sum(ceil(share * size) for share, size in zip(shares, sizes, strict=True))
+        below, above = below + sums[level], above + fixed[level] + open_above[level]
+        margin, size = widths.levels[level], base(below, level)
+        loose += open_above[level]
+        change = _change(margin.high, size, loose, _least(margin, runs, level, size) - above)
+        above += change
+        loose = 0 if margin.near or level == "allocated" else loose + change
+    return below + above
 
 
 def published(devices: Sequence[Device], runs: RunForm) -> dict[str, Any] | None:
     """What is known of runs of the very kind, at the highest level that was published."""
     several = sum(d.kind == "gpu" for d in devices) > 1
-    margins = _margins(runs, None, several=several)
+    levels = _widths(runs, None, several=several).levels
     for level in reversed(LEVELS):
-        found = margins[level]
+        found = levels[level]
         if found.near and found.of is not None and found.of.quantity == PEAK:
             return {
                 "level": level,
@@ -137,62 +152,140 @@ def base(expected: int, level: str) -> int:
     return abs(expected) + (0 if level == "component" else BASE)
 
 
-def _margins(runs: RunForm, table: MarginTable | None, *, several: bool) -> Mapping[Level, Margin]:
+class Widths(NamedTuple):
+    """Margins of one kind of runs: of parts, by the components that they are; of whole devices."""
+
+    parts: Mapping[tuple[str, ...], Margin]
+    levels: Mapping[Level, Margin]
+
+
+def _widths(runs: RunForm, table: MarginTable | None, *, several: bool) -> Widths:
     known = fitted() if table is None else table
 
-    def found() -> Mapping[Level, Margin]:
-        return {level: _margin(known, runs, level, several=several) for level in LEVELS}
+    def found() -> Widths:
+        parts = {
+            names: known.of(kind(runs, quantity, "component", several=several))
+            for quantity, names in record(runs.engine).logged.items()
+        }
+        own = {LEVEL_OF[names[0]] for names in parts} - {"driver"}
+        levels = {
+            level: NONE if level in own else known.of(kind(runs, PEAK, level, several=several))
+            for level in LEVELS
+        }
+        return Widths(parts, levels)
 
-    return kept(known, ("margins", runs, several), found)
-
-
-def _margin(table: MarginTable, runs: RunForm, level: Level, *, several: bool) -> Margin:
-    logged, _ = record(runs.engine).logged
-    if level == "allocated" and logged:
-        return table.of(kind(runs, logged, "component", several=several))
-    found = table.of(kind(runs, PEAK, level, several=several))
-    if found.runs and level not in KNOWN.get(runs.task, ()):
-        return found._replace(low=max(FLOOR, found.low), high=max(FLOOR, found.high))
-    return found
-
-
-def _phases(device: Device, runs: RunForm, margins: Mapping[Level, Margin]) -> tuple[Phase, ...]:
-    return tuple(_phase(one, runs, margins) for one in device.phases)
+    return kept(known, ("widths", runs, several), found)
 
 
-def _phase(whole: Phase, runs: RunForm, margins: Mapping[Level, Margin]) -> Phase:
+def _phases(device: Device, runs: RunForm, widths: Widths) -> tuple[Phase, ...]:
+    return tuple(_phase(one, runs, widths) for one in device.phases)
+
+
+def _phase(whole: Phase, runs: RunForm, widths: Widths) -> Phase:
     """Levels nest: what one adds is in all above it."""
     components = whole.components
+    for names, margin in widths.parts.items():
+        own = frozenset(n for n, c in enumerate(components) if c.name in names)
+        if own:
+            size = sum(components[n].bytes.expected for n in own)
+            components = _margined(components, margin, Widening(names[0], size, own, own, own))
+    loose: tuple[Level, ...] = ()  # levels whose own runs say nothing of their ends
     for level in LEVELS:
-        margin = margins[level]
-        size = _size(whole, runs, level)
-        low, high = (ceil(share * size) for share in margin.added)
-        if low:
-            components = tuple(_lowered(components, level, low, deep=margin.near))
-        if high:
-            components = (*components, _component(level, high, margin))
+        margin, size = widths.levels[level], base(whole.at(level).expected, level)
+        below = LEVELS[: LEVELS.index(level) + 1]
+        own = _places(components, (level,))
+        wide = Widening(
+            name=NAMES[level],
+            size=size,
+            own=own,
+            loose=own | _places(components, loose),
+            counted=_places(components, below),
+            deep=margin.near,
+            least=_least(margin, runs, level, size),
+        )
+        components = _margined(components, margin, wide)
+        loose = () if margin.near or level == "allocated" else (*loose, level)
     return Phase(whole.name, components)
 
 
-def _size(whole: Phase, runs: RunForm, level: Level) -> int:
-    _, names = record(runs.engine).logged
-    if level != "allocated" or not names:
-        return base(whole.at(level).expected, level)
-    return sum(c.bytes.expected for c in whole.components if c.name in names)
+def _places(components: Sequence[Component], levels: Sequence[Level]) -> frozenset[int]:
+    return frozenset(n for n, c in enumerate(components) if c.level in levels)
 
 
-def _lowered(
-    components: Sequence[Component], level: Level, nbytes: int, *, deep: bool
-) -> Iterator[Component]:
-    """Take `nbytes` from the low end, as far as something inexact is there: first from what counts
-    at the level, then, where runs of the kind say so, from what counts below it."""
-    lower = LEVELS[: LEVELS.index(level)] if deep else ()
-    own = [_lowest(c) if c.level == level else 0 for c in components]
-    below = [_lowest(c) if c.level in lower else 0 for c in components]
+def _moving(components: Sequence[Component], places: frozenset[int]) -> frozenset[int]:
+    """Those whose ends may move."""
+    return frozenset(n for n in places if components[n].name not in EXACT)
+
+
+class Widening(NamedTuple):
+    """Where a margin goes. Places of components: `own`, that it is about; `loose`, whose ends it
+    may bring closer; `counted`, that are in the sum: a `deep` one takes from their low ends."""
+
+    name: str  # of the component that has it above
+    size: int  # bytes that it is a share of
+    own: frozenset[int]
+    loose: frozenset[int]
+    counted: frozenset[int]
+    deep: bool = False
+    least: int = 0  # bytes by which an end of the sum stays away from what is expected
+
+
+def _margined(
+    components: tuple[Component, ...], margin: Margin, wide: Widening
+) -> tuple[Component, ...]:
+    loose = _moving(components, wide.loose)
+    below, above = _open(components, loose)
+    all_below, all_above = _open(components, wide.counted)
+    low = _change(margin.low, wide.size, below, wide.least - all_below)
+    high = _change(margin.high, wide.size, above, wide.least - all_above)
+    if low > 0:
+        components = tuple(_lowered(components, wide, low))
+    if low < 0 or high < 0:
+        components = tuple(_narrowed(components, loose, max(0, -low), max(0, -high)))
+    if high > 0:
+        components = (*components, _component(wide.name, high, margin))
+    return components
+
+
+def _change(share: float, size: int, room: int, least: int) -> int:
+    """Bytes by which one end moves away from what is expected; towards it where negative, by `room`
+    at most. `least` is what the end lacks of the nearest that it may be."""
+    return max(ceil(share * size), least, -room)
+
+
+def _least(margin: Margin, runs: RunForm, level: Level, size: int) -> int:
+    """Half of the narrowest interval: no kind of runs was printed to more digits."""
+    known = level in KNOWN.get(runs.task, ()) or not margin.runs
+    return 0 if known else ceil(FLOOR * size)
+
+
+def _open(components: Sequence[Component], places: Iterable[int]) -> tuple[int, int]:
+    """Bytes between what is expected of components and their two ends."""
+    low, expected, most = total(components[n].bytes for n in places)
+    return expected - low, most - expected
+
+
+def _lowered(components: Sequence[Component], wide: Widening, nbytes: int) -> Iterator[Component]:
+    """Take `nbytes` from the low end, as far as something inexact is there: first from what is
+    one's own, then from all that is counted below."""
+    own = [_lowest(c) if n in wide.own else 0 for n, c in enumerate(components)]
+    below = wide.counted - wide.own if wide.deep else frozenset()
+    rest = [_lowest(c) if n in below else 0 for n, c in enumerate(components)]
     first = min(nbytes, sum(own))
-    taken = zip(_dealt(first, own), _dealt(min(nbytes - first, sum(below)), below), strict=True)
+    taken = zip(_dealt(first, own), _dealt(min(nbytes - first, sum(rest)), rest), strict=True)
     for c, less in zip(components, map(sum, taken), strict=True):
         yield replace(c, bytes=c.bytes._replace(low=c.bytes.low - less)) if less else c
+
+
+def _narrowed(
+    components: Sequence[Component], loose: frozenset[int], low: int, high: int
+) -> Iterator[Component]:
+    """Bring both ends closer, of each component in proportion to how far off they are."""
+    below = [c.bytes.expected - c.bytes.low if n in loose else 0 for n, c in enumerate(components)]
+    above = [c.bytes.high - c.bytes.expected if n in loose else 0 for n, c in enumerate(components)]
+    for c, more, less in zip(components, _dealt(low, below), _dealt(high, above), strict=True):
+        least, expected, most = c.bytes
+        yield replace(c, bytes=Bytes(least + more, expected, most - less)) if more or less else c
 
 
 def _lowest(c: Component) -> int:
@@ -208,9 +301,9 @@ def _dealt(nbytes: int, among: Sequence[int]) -> Iterator[int]:
         left, rest = left - share, rest - each
 
 
-def _component(level: Level, high: int, margin: Margin) -> Component:
+def _component(name: str, high: int, margin: Margin) -> Component:
     return Component(
-        name=NAMES[level],
+        name=name,
         detail=DETAIL,
         bytes=Bytes(0, 0, high),
         basis=margin.basis,

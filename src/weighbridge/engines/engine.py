@@ -62,7 +62,7 @@ class Engine(NamedTuple):  # not a frozen dataclass: every start makes some
 
     # How far its answers are from published runs (weighbridge.bounds)
     peers: str = ""  # kind of engines that err alike
-    logged: tuple[str, tuple[str, ...]] = ("", ())  # a part that its logs print, and its components
+    logged: Mapping[str, tuple[str, ...]] = {}  # parts that its logs print -> their components
 
     @property
     def infer(self) -> "Callable[[Subject, Infer, Budget | None], EngineAnswer]":

@@ -3,11 +3,14 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from weighbridge import bounds
+from weighbridge.arch.mixers import Recurrent
 from weighbridge.model import Model
 from weighbridge.report import ModelFacts
 
 if TYPE_CHECKING:
     from weighbridge.accelerators.budget import Budget
+    from weighbridge.engines.interface import Subject
 
 
 def facts(model: Model) -> ModelFacts:
@@ -24,6 +27,15 @@ def facts(model: Model) -> ModelFacts:
         parts=model.part_sizes(),
         rough=model.rough,
     )
+
+
+def layers(s: "Subject") -> str:
+    """The word for a model's layers that its published runs are looked up by: what errs most."""
+    if s.model.active_parameters < s.model.parameters:
+        return bounds.EXPERTS
+    if any(isinstance(mixer, Recurrent) for layer in s.layers for mixer in layer.mixers):
+        return bounds.RECURRENT
+    return bounds.TOWERS if s.body.towers else bounds.DENSE
 
 
 def cautions(budget: "Budget", *, metal: bool = False) -> Iterator[str]:

@@ -12,14 +12,14 @@ from weighbridge.engines.subject import subject
 from weighbridge.engines.table import Engine, engine, usual, version, written
 from weighbridge.errors import UnsupportedError
 from weighbridge.estimate import served, uncounted
-from weighbridge.estimate.facts import cautions, facts
+from weighbridge.estimate.facts import cautions, facts, layers
 from weighbridge.estimate.limits import largest
 from weighbridge.judged import Answer as Fits
 from weighbridge.judged import Remedy, Verdict
 from weighbridge.memory import Bytes, Device
 from weighbridge.model import Model
 from weighbridge.report import Report
-from weighbridge.report_keys import DerivedFacts, EffectiveSettings, IntervalName
+from weighbridge.report_keys import DerivedFacts, EffectiveSettings, Interval, IntervalName
 from weighbridge.settings import foreign
 from weighbridge.workload import Infer
 
@@ -34,6 +34,7 @@ MANY = 1 << 16  # requests: the search for the most at once stops here
 TOLD: Mapping[IntervalName, tuple[str, str]] = {
     "serving_interval": (bounds.PEAK, "driver"),
     "available_kv_cache_interval": ("kv_available", "component"),
+    "profile_peak_interval": ("activation", "component"),
 }
 
 
@@ -196,7 +197,7 @@ def _surely(found: HeldBytes, like: bounds.RunForm, budget: "Budget") -> bool:
 def runs(s: Subject, kind: Engine) -> bounds.RunForm:
     """The published runs that an answer is like."""
     form = s.choice.scheme
-    return bounds.RunForm("serve", kind.name, bounds.form(form.name if form else None))
+    return bounds.RunForm("serve", kind.name, bounds.form(form.name if form else None), layers(s))
 
 
 def widened(
@@ -205,12 +206,19 @@ def widened(
     """Return the answer with the margins of such runs, in devices and in the intervals that follow
     from them."""
     several = sum(d.kind == "gpu" for d in answer.devices) > 1
+
+    def around(name: IntervalName, own: Interval) -> Interval:
+        return list(bounds.around(Bytes(*own), like, *TOLD[name], several=several, table=table))
+
     told = answer.derived.copy()
-    for name, figure in TOLD.items():
+    for name in TOLD:
         own = told.get(name)
         if own is not None:
-            around = bounds.around(Bytes(*own), like, *figure, several=several, table=table)
-            told[name] = list(around)
+            told[name] = around(name, own)
+    first = told.get("first_rank")
+    if first is not None:
+        interval = around("profile_peak_interval", first["profile_peak_interval"])
+        told["first_rank"] = {**first, "profile_peak_interval": interval}
     serves = answer.serves
     if serves is not None and serves.changed:
         serves = replace(serves, changed=bounds.widened(serves.changed, like, table))

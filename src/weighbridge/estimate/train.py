@@ -12,7 +12,7 @@ from weighbridge.engines.subject import subject
 from weighbridge.engines.table import usual, version, written
 from weighbridge.errors import UnsupportedError, UsageError
 from weighbridge.estimate import uncounted
-from weighbridge.estimate.facts import cautions, facts
+from weighbridge.estimate.facts import cautions, facts, layers
 from weighbridge.memory import Device, Phase
 from weighbridge.model import Model
 from weighbridge.report import Report
@@ -156,7 +156,13 @@ def _planned(
 def _runs(s: Subject, p: TrainingPlan) -> bounds.RunForm:
     form = s.choice.scheme
     known = bounds.COMPILED if p.compiled else bounds.form(form.name if form else None)
-    return bounds.RunForm("train", p.framework.name, known)
+    return bounds.RunForm("train", p.framework.name, known, layers(s), _sharing(p))
+
+
+def _sharing(p: TrainingPlan) -> str:
+    """By what several devices share a run, as published runs are told apart."""
+    split = p.sharding.tensor * p.sharding.pipeline * p.sharding.context > 1
+    return "layers in parts" if split else p.sharding.kind
 
 
 def _subject(model: Model, w: Train, number: tuple[int, ...]) -> Subject:

@@ -13,10 +13,12 @@ from functools import cache
 from typing import Any
 
 from weighbridge import bounds
+from weighbridge.bounds.phases import DETAIL
 from weighbridge.engines.interface import EngineAnswer
 from weighbridge.engines.subject import subject
 from weighbridge.engines.table import ENGINES, engine, version
 from weighbridge.errors import WeighbridgeError
+from weighbridge.estimate.infer import TOLD, widened
 from weighbridge.estimate.infer import runs as runs_of
 from weighbridge.estimate.load import load
 from weighbridge.evidence import training
@@ -44,7 +46,7 @@ class Prediction:
     quantity: str
     bytes: Bytes
     resolution: int  # of the figure, and of what is given for it
-    kind: bounds.RunGroup  # of runs, whose margin is in `bytes`
+    kind: bounds.RunGroup | None  # of runs, whose margin is in `bytes`
 
     @property
     def error(self) -> float:
@@ -146,21 +148,30 @@ def _outside(record: PublishedFigure) -> str | None:
 def _predicted(
     record: PublishedFigure, given: Mapping[str, int], table: bounds.MarginTable | None
 ) -> Prediction:
-    answer, like = _answer(record, tuple(sorted(given.items())))
+    told, like = _answer(record, tuple(sorted(given.items())))
     reader = READERS.get((record.engine, record.quantity)) or READERS[("", record.quantity)]
-    several = sum(d.kind == "gpu" for d in answer.devices) > 1
-    quantity = record.quantity + (GIVEN if given else "")
-    if reader in WHOLE_DEVICES:
-        answer = replace(answer, devices=bounds.widened(answer.devices, like, table))
-        value = reader(answer, record)
-        kind = bounds.kind(like, bounds.PEAK, record.level, several=several)
-    else:
-        kind = bounds.kind(like, quantity, record.level, several=several)
+    value = reader(widened(told, like, table), record)
+    several = sum(d.kind == "gpu" for d in told.devices) > 1
+    kind = bounds.kind(like, _margined(record, reader), record.level, several=several)
+    if reader in COUNTED and not given:
         value = bounds.around(
-            reader(answer, record), like, quantity, record.level, several=several, table=table
+            value, like, kind.quantity, record.level, several=several, table=table
         )
     slack = _slack(record, value) if given else 0
-    return Prediction(record, quantity, value, record.resolution + slack, kind)
+    quantity = record.quantity + (GIVEN if given else "")
+    return Prediction(
+        record, quantity, value, record.resolution + slack, kind if kind.quantity else None
+    )
+
+
+def _margined(record: PublishedFigure, reader: "Reader") -> str:
+    """What the margin of a figure is kept under; "" where the report tells the rules' own interval,
+    or one that follows from another figure's."""
+    if reader in WHOLE_DEVICES:
+        return bounds.PEAK
+    own = reader in COUNTED or (record.quantity, record.level) in TOLD.values()
+    own = own or record.quantity in ENGINES[record.engine].logged
+    return record.quantity if own else ""
 
 
 def _slack(record: PublishedFigure, value: Bytes) -> int:
@@ -247,7 +258,7 @@ def _named(name: str, detail: str) -> "Reader":
 
     def read_named(device: Device) -> Bytes:
         return _most(
-            total(c.bytes for c in p.components if (c.name, c.detail) == (name, detail))
+            total(c.bytes for c in p.components if c.name == name and c.detail in (detail, DETAIL))
             for p in device.phases
         )
 
@@ -268,7 +279,7 @@ def _grown(*names: str) -> "Reader":
 
     def read_grown(device: Device) -> Bytes:
         before, after = (
-            total(c.bytes for c in phase.components if c.name in names)
+            total(c.bytes for c in phase.components if c.name in names and c.detail != DETAIL)
             for phase in device.phases[:2]
         )
         return Bytes(*(b - a for a, b in zip(before, after, strict=True)))
@@ -406,11 +417,13 @@ READERS: Mapping[tuple[str, str], Reader] = {
     ("vllm", "non_torch"): _grown("communication", "other"),
     ("vllm", "cuda_graphs"): _part("cuda_graphs"),
     ("vllm", "kv_available"): _told("available_kv_cache_bytes", ROOM),
-    ("vllm", "kv_blocks"): _told("num_gpu_blocks"),
+    ("vllm", "kv_blocks"): _told("num_gpu_blocks", ROOM),
     ("sglang", "weights"): _loaded,
     ("sglang", "kv_bytes"): _named("kv_cache", ""),
+    ("sglang", "kv_tokens"): _told("kv_cache_tokens"),
     ("sglang", "kv_tokens_sliding"): _told("swa_max_total_num_tokens"),
     **{(name, "compute"): _named("activations", "compute buffer") for name in FILES},
     **{(name, "output"): _named("logits", "output buffer") for name in FILES},
 }
 WHOLE_DEVICES = (_peak, _decoding)  # margins stand in the devices themselves
+COUNTED = tuple(READERS["sglang", name] for name in ("kv_tokens", "kv_tokens_sliding", "weights"))

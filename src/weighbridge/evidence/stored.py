@@ -89,7 +89,7 @@ def _outcome(known: Mapping[str, PublishedFigure], line: Mapping[str, Any]) -> O
     record = known[line["id"]]
     if "reason" in line:
         return Skip(record, line["quantity"], line["reason"], line["detail"])
-    kind = bounds.RunGroup(**line["kind"])
+    kind = None if line["kind"] is None else bounds.RunGroup(**line["kind"])
     return Prediction(record, line["quantity"], Bytes(*line["bytes"]), line["resolution"], kind)
 
 
@@ -113,7 +113,8 @@ def _line(o: Outcome) -> dict[str, Any]:
     told = {"id": o.record.id, "quantity": o.quantity}
     if isinstance(o, Skip):
         return {**told, "reason": o.reason, "detail": o.detail}
-    return {**told, "bytes": list(o.bytes), "resolution": o.resolution, "kind": o.kind._asdict()}
+    kind = None if o.kind is None else o.kind._asdict()
+    return {**told, "bytes": list(o.bytes), "resolution": o.resolution, "kind": kind}
 
 
 def _path(what: str) -> str:

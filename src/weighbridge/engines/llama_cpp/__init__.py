@@ -32,7 +32,7 @@ ENGINE = Engine(
     by_room=True,
     small_cache={"cache_type_k": "q8_0", "cache_type_v": "q8_0"},
     peers="ggml",
-    logged=("compute", ("activations",)),
+    logged={"compute": ("activations",), "output": ("logits",)},
     settings="""
 [llama.cpp |]
 program                                   word server|cli   Which program runs.

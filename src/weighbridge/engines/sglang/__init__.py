@@ -42,7 +42,7 @@ ENGINE = Engine(
     graphs="disable_cuda_graph",
     small_cache={"kv_cache_dtype": "fp8_e4m3"},
     peers="servers",
-    logged=("activation", ("activations", "logits", "workspaces")),
+    logged={"activation": ("activations", "logits", "workspaces")},
     settings="""
 [SGLang |]
 mem_fraction_static                       number 0..1       Share of the free device for weights and caches.

@@ -48,7 +48,10 @@ ENGINE = Engine(
     graphs="enforce_eager",
     small_cache={"kv_cache_dtype": "fp8"},
     peers="servers",
-    logged=("activation", ("activations", "logits", "workspaces")),
+    logged={
+        "activation": ("activations", "logits", "workspaces"),
+        "cuda_graphs": ("cuda_graphs",),
+    },
     settings="""
 [vLLM |]
 gpu_memory_utilization                    number 0..1       Share of the whole device.
