@@ -138,11 +138,12 @@ class EffectiveSettings(TypedDict, total=False):
 
 
 class FirstRank(TypedDict):
-    """What vLLM's log of its first rank prints, in bytes."""
+    """What vLLM's log of a rank prints, in bytes."""
 
     profile_peak_bytes: int
     profile_peak_interval: Interval
     non_torch_bytes: int
+    non_torch_interval: Interval
 
 
 class DerivedFacts(TypedDict, total=False):
@@ -189,6 +190,7 @@ class DerivedFacts(TypedDict, total=False):
     profile_peak_interval: Interval
     non_torch_bytes: int
     first_rank: FirstRank
+    stages: list[FirstRank]
     cuda_graph_bytes: int
     cuda_graph_estimate_bytes: int
     model_loading_bytes: int

@@ -139,6 +139,9 @@ def test_a_rank_that_does_not_sample_grows_less():
     first, last = grown(engine_version="0.19", pipeline_parallel_size=2)
     assert (first / MIB, last / MIB) == pytest.approx((75, 255), abs=1)
     assert grown(engine_version="0.19", max_num_seqs=4) == [75 * MIB]
+    for version, sampling in (("0.15", 130), ("0.33", 130)):
+        first, last = grown(engine_version=version, pipeline_parallel_size=2)
+        assert (first / MIB, last / MIB) == pytest.approx((75, sampling), abs=1)
 
 
 def test_stages_talk_after_the_profile():
@@ -155,6 +158,22 @@ def test_stages_talk_after_the_profile():
     first = found.derived["first_rank"]
     assert first["non_torch_bytes"] / MIB == pytest.approx(75, abs=1)
     assert first["profile_peak_bytes"] < found.derived["profile_peak_bytes"]  # samples nothing
+    assert found.derived["stages"][0] == first
+    assert first["non_torch_interval"] == [40 * MIB, 75 * MIB, 128 * MIB]
+
+
+def test_each_stage_has_a_profile_of_its_own():
+    """Behind the first, hidden states and residual are received: two tensors of a batch's tokens,
+    which the first step makes and the rank's log counts."""
+    asked = {"engine_version": "0.19", "gpu": "H100", "max_num_seqs": 8, "context": 4096}
+    told = answer("llama-3.1-8b", engine="vllm", pipeline_parallel_size=2, **asked).derived
+    first, last = told["stages"]
+    more = last["profile_peak_bytes"] - first["profile_peak_bytes"]
+    assert more == 2 * 8192 * 4096 * 2
+    assert told["profile_peak_bytes"] == last["profile_peak_bytes"]
+    alone = answer("llama-3.1-8b", engine="vllm", **asked).derived
+    assert alone["stages"] == [alone["first_rank"]]
+    assert alone["profile_peak_bytes"] == first["profile_peak_bytes"]
 
 
 def test_the_compiler_of_0_11_keeps_no_workspace_for_sums():

@@ -321,6 +321,11 @@ def _profiled(answer: EngineAnswer, record: PublishedFigure) -> Bytes:
     return Bytes(*answer.derived["first_rank"]["profile_peak_interval"])
 
 
+def _outside_torch(answer: EngineAnswer, record: PublishedFigure) -> Bytes:
+    """The same: stages talk to each other after the profile alone."""
+    return Bytes(*answer.derived["first_rank"]["non_torch_interval"])
+
+
 def _over(devices: Sequence[Device], which: str, part: Callable[[Device], Bytes]) -> Bytes:
     cards = [d for d in devices if d.kind == "gpu"]
     if which == "fullest":
@@ -414,7 +419,7 @@ READERS: Mapping[tuple[str, str], Reader] = {
     ("vllm", "weights"): _told("model_loading_bytes"),
     ("vllm", "peak"): _told("serving_bytes", "serving_interval"),
     ("vllm", "activation"): _profiled,
-    ("vllm", "non_torch"): _grown("communication", "other"),
+    ("vllm", "non_torch"): _outside_torch,
     ("vllm", "cuda_graphs"): _part("cuda_graphs"),
     ("vllm", "kv_available"): _told("available_kv_cache_bytes", ROOM),
     ("vllm", "kv_blocks"): _told("num_gpu_blocks", ROOM),

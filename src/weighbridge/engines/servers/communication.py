@@ -65,6 +65,9 @@ SYMMETRIC = {
 }
 
 
+RECEIVED = "received from the stage before"
+
+
 def communication(
     by: Collectives,
     *,
@@ -94,7 +97,7 @@ def received(tokens: int, hidden: int, itemsize: int = 2) -> Component:
     """What a stage behind the first keeps for the hidden states and the residual it is sent."""
     return Component(
         name="workspaces",
-        detail="received from the stage before",
+        detail=RECEIVED,
         bytes=exactly(2 * tokens * hidden * itemsize),
         basis="computed",
         formula=f"2 x {tokens:,} tokens x {hidden:,} x {itemsize} bytes",

@@ -2,7 +2,8 @@
 
     to 0.16      kernels of the model and of a sampler that sorts: 0.13 GiB on an H100, 0.16 before
                  0.11; 0.04 (12 GB card), 0.05 (T4), 0.08 (48 GB) and 0.34 (95 GB Blackwell)
-    to 0.20      kernels of the model, 0.07 GiB on a rank that does not sample; and the local memory
+    always       0.07 GiB of the model's kernels on a rank that does not sample
+    to 0.20      kernels of the model; and the local memory
                  of one kernel for top-k and top-p. One log of 0.17 is still 0.13
     from 0.21    FlashInfer samples, which has no such memory; no log is published
 
@@ -57,11 +58,13 @@ ALIGNED = 4  # numbers: 16 bytes of float32
 
 def growth(at: VllmLaunch, rank: Rank, vocabulary: int, budget: Budget | None) -> Bytes:
     """Bytes of one rank, communicators aside."""
+    if not rank.last or at.pooling:
+        return MODEL
     if at.rules.sampler == "sort":
         return SORTING
     if at.rules.sampler == "flashinfer":
         return UNREAD
-    if not rank.last or at.pooling or at.sequences < FEW:
+    if at.sequences < FEW:
         return MODEL
     with_kernel = MODEL.plus(local(vocabulary, budget))
     if not at.rules.kernel_of_samples:

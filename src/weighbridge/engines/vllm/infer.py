@@ -23,7 +23,7 @@ from weighbridge.engines.vllm.cases import VllmCase, VllmLaunched, case
 from weighbridge.engines.vllm.reserve import RankReserve, share
 from weighbridge.engines.vllm.rules import rules
 from weighbridge.memory import Device, total
-from weighbridge.report_keys import DerivedFacts
+from weighbridge.report_keys import DerivedFacts, FirstRank
 from weighbridge.units import human
 from weighbridge.workload import Infer
 
@@ -131,7 +131,8 @@ def _derived(
     at, kinds = sized.at, sized.kinds
     replica = sized.dealt[: at.tensor * at.pipeline]
     marginal = [_marginal(r) for r in kinds]
-    widest = max((r.profiled.total for r in kinds), key=lambda b: b.expected)
+    widest = max((r.peak for r in kinds), key=lambda b: b.expected)
+    stages = [_logged(kinds[k]) for k in replica[:: at.tensor]]
     facts: DerivedFacts = {
         "dtype_from": subject.why,
         "kv_cache_bytes_per_token": sum(marginal[k] for k in replica),
@@ -142,16 +143,23 @@ def _derived(
         "profile_peak_interval": list(widest),
         "non_torch_bytes": max(r.own.non_torch.expected for r in kinds),
         "model_loading_bytes": kinds[0].own.loaded,
-        "first_rank": {  # which vLLM's log is about; those above are of the fullest
-            "profile_peak_bytes": kinds[0].profiled.total.expected,
-            "profile_peak_interval": list(kinds[0].profiled.total),
-            "non_torch_bytes": kinds[0].own.non_torch.expected,
-        },
+        "first_rank": stages[0],  # which vLLM's log is about; those above are of the fullest
+        "stages": stages,
         "cuda_graph_bytes": max(r.own.captured.taken.expected for r in kinds),
         "cuda_graph_estimate_bytes": max(r.own.estimated.expected for r in kinds),
         **_line(subject, able or sized),
     }
     return facts if budget is None else facts | _of_card(sized, budget)
+
+
+def _logged(r: RankReserve) -> FirstRank:
+    """What a rank's own log prints."""
+    return {
+        "profile_peak_bytes": r.peak.expected,
+        "profile_peak_interval": list(r.peak),
+        "non_torch_bytes": r.own.non_torch.expected,
+        "non_torch_interval": list(r.own.non_torch),
+    }
 
 
 def _line(s: Subject, made: VllmLaunched) -> DerivedFacts:

@@ -25,7 +25,7 @@ from weighbridge.arch.table import column
 from weighbridge.components.device import context
 from weighbridge.engines.interface import SearchPoint, Subject
 from weighbridge.engines.servers import loading_peak, lora_and_speculation
-from weighbridge.engines.servers.communication import STAGES, communication, received
+from weighbridge.engines.servers.communication import RECEIVED, STAGES, communication, received
 from weighbridge.engines.servers.shards import Rank
 from weighbridge.engines.vllm import (
     ENGINE,
@@ -164,6 +164,11 @@ class Standing:
         return self.growth.plus(self.talk_inside)
 
     @property
+    def received(self) -> Bytes:
+        """What torch holds for talking from stage to stage."""
+        return total(c.bytes for c in self.talk_after if c.detail == RECEIVED)
+
+    @property
     def non_torch(self) -> Bytes:
         """The same as the log prints it: without what torch holds for talking."""
         less = total(c.bytes for c in self.talk_after if c.name != "communication")
@@ -217,6 +222,12 @@ class RankReserve:
     @cached_property
     def profiled(self) -> profile.ProfiledMoment:
         return self.own.peak(self.own.at.tokens, self._seen, self.context)
+
+    @cached_property
+    def peak(self) -> Bytes:
+        """Return the growth of torch's peak in the profile, as the log of this rank prints it: what
+        a stage is sent is made by the first step."""
+        return self.profiled.total.plus(self.own.received)
 
     @property
     def decoding(self) -> profile.ProfiledMoment:
