@@ -77,6 +77,10 @@ def test_gates_beside_what_they_gate():
 def test_layers_that_guess_tokens_may_be_left_out():
     facts = FACTS | {"block_count": 3, "nextn_predict_layers": 1}
     assert said(facts, arch="glm4moe") == said(facts, tensors(layers=3), arch="glm4moe") == []
+    alone = [t for t in tensors(layers=3) if not t.name.startswith(("blk.0.", "blk.1."))]
+    assert said(facts, alone, arch="qwen35") == []  # models/qwen35.cpp, mtp_only
+    with pytest.raises(BadFileError, match="no tensors of block 0"):
+        said(FACTS | {"block_count": 3}, alone, arch="qwen3")
 
 
 def test_a_layer_that_was_searched_away():

@@ -259,9 +259,8 @@ def test_a_draft_is_the_one_that_is_named():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("engine", ["llama.cpp", "ik_llama.cpp"])
-def test_a_draft_that_is_not_counted_is_said(engine):
-    asked = {"engine": engine, "quantization": "Q4_K_M", "gpu": "h100"}
+def test_a_draft_that_is_not_counted_is_said():
+    asked = {"engine": "ik_llama.cpp", "quantization": "Q4_K_M", "gpu": "h100"}
     model = prepare("qwen3-8b")
     assert model.infer(**asked).verdict.fits == "yes"
     report = model.infer(draft=prepare("qwen3-0.6b"), **asked)

@@ -145,7 +145,6 @@ OF_LLAMA_CPP = {
     "shared_prefix": NONE_SHARED,
     "image_size": NO_PROJECTOR,
     "images": NO_PROJECTOR,
-    "draft_model": "the answer names it as not counted",
 }
 UNREAD: Mapping[str, Mapping[str, str]] = {  # engine, "" of all -> setting -> why
     "": {
@@ -164,7 +163,11 @@ UNREAD: Mapping[str, Mapping[str, str]] = {  # engine, "" of all -> setting -> w
     "transformers": {"shared_prefix": NONE_SHARED},
     "mlx": {"shared_prefix": NONE_SHARED, "image_size": TEXT_ALONE, "images": TEXT_ALONE},
     "llama.cpp": OF_LLAMA_CPP,
-    "ik_llama.cpp": OF_LLAMA_CPP | {"swa_full": "it keeps windows whole in all releases"},
+    "ik_llama.cpp": {
+        **OF_LLAMA_CPP,
+        "swa_full": "it keeps windows whole in all releases",
+        "draft_model": "the answer names it as not counted",
+    },
     "ollama": {"shared_prefix": NONE_SHARED, "images": "the tag's own tower decides"},
 }
 

@@ -99,9 +99,11 @@ def _blocks(k: Keys, shapes: Shapes) -> Iterator[str]:
     beyond = sorted(n for n in numbers if n >= count)
     if beyond:
         yield f"{k.arch}.block_count is {count:,}, and there are tensors of block {beyond[0]:,}"
-    lacking = (i for i in range(min(count - guessing, MAX_LAYERS)) if i not in numbers)
+    main = count - guessing
+    lacking = (i for i in range(min(main, MAX_LAYERS)) if i not in numbers)
     first = next((i for i in lacking if not _empty(k, i, count)), None)
-    if numbers and first is not None:
+    alone = guessing and numbers and min(numbers) >= main  # a file of what guesses, without others
+    if numbers and first is not None and not alone:
         yield f"{k.arch}.block_count is {count:,}, and there are no tensors of block {first:,}"
 
 

@@ -6,6 +6,7 @@ networks.py   what graphs are built of            placement.py  which device has
 graphs/       the step's graph, by architecture   ggml/         scheduler and graph allocator
 compute.py    compute buffers                     held.py       what each device holds
 latents.py    matrices of latent attention        pool.py       CUDA's pool
+drafting.py   what proposes tokens
 parts.py      the answer's components             fitting.py    what would fit
 probing.py    searches
 answering.py  the answer                          launching.py  the command line
@@ -26,7 +27,7 @@ ENGINE = Engine(
     programs={"llama-server": (), "llama-cli": (), "llama-completion": ()},
     images={r"llama\.cpp.*": "llama-server"},
     formats=("Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q3_K_M", "Q2_K"),
-    drafts=False,
+    also=("speculative_method", "num_speculative_tokens"),
     trains="llama.cpp trains nothing: leave --engine out to ask about training",
     splits="--split-mode layer",
     by_room=True,

@@ -175,10 +175,14 @@ def _context(r: CommandReading) -> None:
 
 def _speculation(r: CommandReading) -> None:
     for name, text in r.every("speculation"):
-        r.ignored.append(name)
-        for kind in str(text).split(","):
-            if SPECULATION.get(kind, "other") not in ("", "draft") and not kind.startswith("ngram"):
-                r.warn(f"{name} {kind!r:.40} is not modelled")
+        for said in str(text).split(","):
+            kind = "ngram" if said.startswith("ngram") else SPECULATION.get(said, "other")
+            if kind in ("draft", "mtp", "ngram"):
+                r.settings["speculative_method"] = kind
+            elif kind:
+                r.warn(f"{name} {said!r:.40} is not modelled")
+            else:
+                r.ignored.append(name)
 
 
 def defaults(

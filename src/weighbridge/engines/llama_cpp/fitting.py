@@ -28,7 +28,8 @@ def marginal(h: DeviceHoldings, context: int) -> int:
         for d in range(h.at.gpus + 1)
         for name in grown
     )
-    return more // (CELLS * h.at.streams)
+    proposing = 0 if h.draft is None else marginal(h.draft.held, context)
+    return more // (CELLS * h.at.streams) + proposing
 
 
 def window(h: DeviceHoldings) -> int:
@@ -38,13 +39,22 @@ def window(h: DeviceHoldings) -> int:
 
 
 def fixed(h: DeviceHoldings, device: int) -> int:
-    return CONTEXT.high + pool(h, device).high + h.compute[device] + h.state(device)
+    beside = h.compute[device] + h.state(device) + h.drafting(device) - _proposed(h, device)
+    return CONTEXT.high + pool(h, device).high + beside
+
+
+def _proposed(h: DeviceHoldings, device: int) -> int:
+    """Bytes of the cache of what proposes tokens, which grows as the model's own."""
+    return 0 if h.draft is None else h.draft.held.kv(device)
 
 
 def fitting(h: DeviceHoldings, budget: Budget) -> DerivedFacts:
     rooms = [budget.of(d).low for d in range(h.at.gpus)]
     facts: DerivedFacts = {"kv_cache_tokens": tokens(h, rooms)}
-    if any(h.weights[d] + h.kv(d) + fixed(h, d) > room for d, room in enumerate(rooms)):
+    if any(
+        h.weights[d] + h.kv(d) + _proposed(h, d) + fixed(h, d) > room
+        for d, room in enumerate(rooms)
+    ):
         facts["n_gpu_layers_that_fit"] = layers(h, rooms)
         if any("_exps." in name for name in h.net.weights):
             facts["n_cpu_moe_that_fits"] = experts(h, rooms)
@@ -56,7 +66,7 @@ def tokens(h: DeviceHoldings, rooms: Sequence[int]) -> int:
     `rooms` are bytes by GPU."""
     found = []
     for d, room in enumerate(rooms):
-        each = h.kv(d) / h.at.n_ctx
+        each = (h.kv(d) + _proposed(h, d)) / h.at.n_ctx
         left = room - h.weights[d] - fixed(h, d)
         if each:
             found.append(max(0, int(left / each)) // CELLS * CELLS)
@@ -103,4 +113,4 @@ def _worst(h: DeviceHoldings) -> int:
 
 
 def _holds(h: DeviceHoldings, left: Sequence[int]) -> bool:
-    return all(h.weights[d] + h.kv(d) <= room for d, room in enumerate(left))
+    return all(h.weights[d] + h.kv(d) + _proposed(h, d) <= room for d, room in enumerate(left))

@@ -100,7 +100,7 @@ TABLE = """
 --fim-qwen-7b-spec                       switch  @preset
 --fim-qwen-14b-spec                      switch  @preset
 --fim-qwen-30b-default                   switch  @preset
---draft --draft-n --draft-max --spec-draft-n-max  value  !logits of proposed tokens
+--draft --draft-n --draft-max --spec-draft-n-max  value  =num_speculative_tokens whole
 [ignored value]
 --server-base -t --threads -tb --threads-batch -C --cpu-mask -Cr --cpu-range
 --cpu-strict --prio --poll -Cb --cpu-mask-batch -Crb --cpu-range-batch --cpu-strict-batch

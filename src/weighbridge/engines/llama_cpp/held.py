@@ -5,6 +5,7 @@ All of it is allocated before the first token, and nothing after: prefill and de
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from weighbridge.arch.mixers import Attention
 from weighbridge.components.kv_cache import CacheBytes
@@ -18,6 +19,9 @@ from weighbridge.engines.llama_cpp.setting import LlamaCppLaunch
 from weighbridge.kept import kept
 from weighbridge.memory import Bytes, exactly
 
+if TYPE_CHECKING:
+    from weighbridge.engines.llama_cpp.drafting import DraftHoldings
+
 
 @dataclass(frozen=True, kw_only=True)  # not slotted: it keeps what it has computed
 class DeviceHoldings:
@@ -27,6 +31,7 @@ class DeviceHoldings:
     at: LlamaCppLaunch
     model_type: str
     free: tuple[int, ...]
+    draft: "DraftHoldings | None" = None  # what proposes tokens
     foreign: str = ""  # why its graph is another engine's, whose buffer is near this one
 
     @cached_property
@@ -51,6 +56,7 @@ class DeviceHoldings:
             model_type=self.model_type,
             latent_values=self.at.rules.latent_values,
             latent_mode=self.at.latent_mode,
+            rollback=self.at.rollback,
         )
 
     @cached_property
@@ -125,6 +131,10 @@ class DeviceHoldings:
 
     def state(self, device: int) -> int:
         return sum(size.state for size in self.caches[device].values())
+
+    def drafting(self, device: int) -> int:
+        """Bytes at most of what proposes tokens."""
+        return 0 if self.draft is None else self.draft.whole(device)
 
     def whole(self, device: int) -> int:
         """Bytes of the buffers alone, without what a process takes beside them."""

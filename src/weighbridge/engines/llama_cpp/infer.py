@@ -1,9 +1,11 @@
 """What llama.cpp allocates for a workload: an answer, and the numbers of searches."""
 
+from dataclasses import replace
+
 from weighbridge.accelerators.budget import Budget
 from weighbridge.engines.engine import version
 from weighbridge.engines.interface import EngineAnswer, Probe, Subject
-from weighbridge.engines.llama_cpp import ENGINE, probing
+from weighbridge.engines.llama_cpp import ENGINE, drafting, probing
 from weighbridge.engines.llama_cpp.answering import answer, free, known_network, model
 from weighbridge.engines.llama_cpp.held import DeviceHoldings
 from weighbridge.engines.llama_cpp.latents import as_heads
@@ -36,6 +38,18 @@ def number(text: str | None) -> int:
 
 
 def hold(s: Subject, w: Infer, budget: Budget | None, build: int) -> DeviceHoldings:
+    """What the launch holds, with what proposes tokens."""
+    kind, h = drafting.method(s, w), model_alone(s, w, budget, build)
+    if kind == "mtp":
+        h = replace(h, at=replace(h.at, rollback=drafting.goes_back(s, w, h.net)))
+        return replace(h, draft=drafting.predicting(s, h))
+    if kind != "draft" or s.draft is None:
+        return h
+    own = replace(s.draft, context=s.context)
+    return replace(h, draft=drafting.of_model(model_alone(own, drafting.plain(w), budget, build)))
+
+
+def model_alone(s: Subject, w: Infer, budget: Budget | None, build: int) -> DeviceHoldings:
     net, own = known_network(s), rules(build)
     if not own.latents:
         net = as_heads(net)

@@ -60,6 +60,9 @@ def _told_apart(at: LlamaCppLaunch) -> bool:
     return at.unified and not at.rules.unified and at.slots != at.rules.server_slots
 
 
+KINDS = {"draft": "draft-simple", "mtp": "draft-mtp", "ngram": "ngram-simple"}
+
+
 def _flags(at: LlamaCppLaunch, w: Infer) -> Iterator[tuple[str, str]]:
     numbers = (
         ("-c", at.n_ctx, True),
@@ -81,6 +84,8 @@ def _flags(at: LlamaCppLaunch, w: Infer) -> Iterator[tuple[str, str]]:
         ("--cache-ram", at.cache_ram, w.cache_ram is not None),
         ("--mmproj", w.mmproj and shlex.quote(w.mmproj), w.mmproj),
         ("-md", w.draft_model and shlex.quote(w.draft_model), w.draft_model),
+        ("--spec-type", KINDS.get(w.speculative_method or "", ""), w.speculative_method in KINDS),
+        ("--draft-max", w.num_speculative_tokens, w.num_speculative_tokens is not None),
         ("-mla", w.mla_attn, w.mla_attn is not None),
         ("-amb", w.attn_max_b, w.attn_max_b is not None),
     )

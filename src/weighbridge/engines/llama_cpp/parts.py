@@ -91,6 +91,7 @@ def _loaded(
     )
     if projector is not None:
         yield projector.weights
+    yield from _proposing(h, device)
     yield of(
         "context",
         CONTEXT,
@@ -121,8 +122,38 @@ def _layers(h: DeviceHoldings, device: int) -> str:
     return f"{mine} of {count} layers{last}{moved}"
 
 
+def _proposing(h: DeviceHoldings, device: int) -> Iterator[Component]:
+    """Weights of what proposes tokens."""
+    if h.draft is not None:
+        size = exactly(h.draft.weights[device])
+        yield of("weights", size, detail=h.draft.what, formula=DRAFT, source=DRAFTING)
+
+
+def _proposed(h: DeviceHoldings, device: int) -> Iterator[Component]:
+    """Caches and buffers of the context that proposes tokens."""
+    if h.draft is None:
+        return
+    own, what = h.draft.held, h.draft.what
+    for name, size in (("kv_cache", own.kv(device)), ("recurrent_state", own.state(device))):
+        if size:
+            yield of(name, exactly(size), detail=what, formula=DRAFT, source=DRAFTING)
+    yield of(
+        "activations",
+        h.draft.buffer(device),
+        detail=f"compute buffer, {what}",
+        basis="assumed" if own.near_only else "computed",
+        formula=DRAFT,
+        source=DRAFTING,
+    )
+
+
+DRAFT = "a context of its own for as many tokens, its cache in f16"
+DRAFTING = "llama.cpp tools/server/server-context.cpp (load_model)"
+
+
 def _running(h: DeviceHoldings, device: int) -> Iterator[Component]:
     yield from _caches(h, device)
+    yield from _proposed(h, device)
     yield of(
         "activations",
         h.buffer(device),
@@ -189,6 +220,7 @@ def _stays(h: DeviceHoldings, s: Subject, device: int) -> Iterator[Component]:
         formula=f"{_layers(h, device)} and the embedding, {how}",
         source=LOADER,
     )
+    yield from _proposing(h, device)
     yield of(
         "other",
         PROCESS,
@@ -222,6 +254,7 @@ def _pages(h: DeviceHoldings, s: Subject) -> Component:
 
 
 def _host_running(h: DeviceHoldings, device: int) -> Iterator[Component]:
+    yield from _proposed(h, device)
     yield of(
         "logits",
         exactly(h.output),

@@ -103,6 +103,12 @@ def _phases(
     ]
     if budget.choice.part.stack != "own":  # others have no such pool
         running.append(("workspaces", pool(h, device)))
+    if h.draft is not None:
+        own = h.draft.held
+        held.append(("weights", exactly(h.draft.weights[device])))
+        running.append(("kv_cache", exactly(own.kv(device))))
+        running.append(("recurrent_state", exactly(own.state(device))))
+        running.append(("activations", h.draft.buffer(device)))
     if tower is not None:
         held.append(("weights", tower.weights.bytes))
         running.append(("activations", tower.compute.bytes))
@@ -131,7 +137,7 @@ def _over(sizes: Sequence[int], budget: Budget) -> int:
 def _beside(h: DeviceHoldings, tower: Projector | None) -> list[int]:
     """What each GPU holds without its compute buffer, at most."""
     found = [
-        CONTEXT.high + h.weights[d] + h.kv(d) + h.state(d) + pool(h, d).high
+        CONTEXT.high + h.weights[d] + h.kv(d) + h.state(d) + pool(h, d).high + h.drafting(d)
         for d in range(h.at.gpus)
     ]
     if tower is not None and found:

@@ -53,6 +53,7 @@ class LlamaCppRules:
     all_inputs: bool = False  # a pipeline keeps inputs that no node reads as well
     # Embeddings of Gemma 3n's and Gemma 4's layers are inputs, which the host keeps
     early_per_layer: Literal["no", "perhaps", "yes"] = "no"
+    predicts: bool = False  # a second context of MTP layers
     late_rows: bool = False  # some models pick the outputs' rows behind the last layer
 
     early_weights: bool = True  # of experts: computed before the experts
@@ -89,6 +90,7 @@ CHANGES: Mapping[int, Mapping[str, Any]] = {
     8681: {"early_per_layer": "perhaps"},
     8750: {"early_per_layer": "yes"},
     9150: {"half_mask": True},  # between 3 April and 1 June 2026
+    9180: {"predicts": True},  # May 2026: in llama-cpp-python 0.3.25, by its days
     9470: {"few_outputs": True},  # #23861, 1 June 2026
     9520: {"fattn_copies": True},  # between 1 and 7 June 2026
     10850: {  # between 17 August and 1 October 2026

@@ -64,6 +64,7 @@ class LlamaCppLaunch:
     fused_experts: bool = False
     repacks: bool = False  # its -rtr
     copies: int = 4  # of inputs, where devices are a pipeline
+    rollback: int = 0  # states kept to go back to, where tokens are proposed
 
     @property
     def streams(self) -> int:

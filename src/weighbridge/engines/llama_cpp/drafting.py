@@ -1,0 +1,170 @@
+"""What proposes tokens: a draft model with a context of its own, or the model's own MTP layers.
+
+    draft model    its weights, a cache in f16 for as many tokens as the model's, a compute buffer
+    MTP            a second context over the model itself: the predicting layers with the matrix
+                   that joins two states, their cache in f16, a compute buffer of theirs; a running
+                   state is kept for each proposed token, to go back to
+    n-grams        nothing
+
+A server before llama.cpp's contexts were one had a draft context a slot, of that slot's tokens: as
+large a cache in all, and that many compute buffers, which stands as the high end.
+
+Source: llama-cpp-python 0.3.25 vendor/llama.cpp tools/server/server-context.cpp (load_model),
+common/common.h (need_n_rs_seq; n_max 3), src/llama-arch.cpp (llm_arch_supports_rs_rollback),
+src/llama-memory-recurrent.cpp, src/models/qwen35.cpp (the MTP block).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from math import prod
+
+from weighbridge.arch.cache_layers.gguf import Keys
+from weighbridge.arch.mixers import Attention, Latent
+from weighbridge.dtypes import GGML_BY_NAME, DType
+from weighbridge.engines.interface import Subject
+from weighbridge.engines.llama_cpp.graphs.network import Network, Weight, block
+from weighbridge.engines.llama_cpp.held import DeviceHoldings
+from weighbridge.errors import UsageError
+from weighbridge.kept import kept
+from weighbridge.memory import Bytes
+from weighbridge.units import align_up
+from weighbridge.workload import Infer
+
+PROPOSED = 3  # tokens, where nobody says (n_max)
+GOES_BACK = ("qwen35", "qwen35moe")  # architectures whose states are kept to go back to
+KINDS = ("draft", "mtp", "ngram")
+PREDICTING = ("num_nextn_predict_layers", "mtp_num_hidden_layers", "num_mtp_modules")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DraftHoldings:
+    """What the proposing context holds beside the model, by device, the host last."""
+
+    held: DeviceHoldings
+    weights: tuple[int, ...]
+    what: str
+
+    def buffer(self, device: int) -> Bytes:
+        """The compute buffer, of one context or of as many as there are slots."""
+        size = self.held.buffer(device)
+        rules, slots = self.held.at.rules, self.held.at.slots
+        return size if rules.few_outputs else Bytes(size.low, size.expected, slots * size.high)
+
+    def whole(self, device: int) -> int:
+        """Bytes at most."""
+        h = self.held
+        return self.weights[device] + h.kv(device) + h.state(device) + self.buffer(device).high
+
+
+def method(s: Subject, w: Infer) -> str:
+    """Raises UsageError for what llama.cpp has not. A draft model is one by being named."""
+    if w.speculative_method is not None and w.speculative_method not in KINDS:
+        raise UsageError(
+            f"--speculative-method {w.speculative_method}: llama.cpp has {', '.join(KINDS)}"
+        )
+    if w.speculative_method == "draft" and s.draft is None:
+        raise UsageError("--speculative-method draft needs a --draft-model")
+    return w.speculative_method or ("draft" if s.draft is not None else "")
+
+
+def goes_back(s: Subject, w: Infer, net: Network) -> int:
+    """States beside the running one."""
+    if method(s, w) != "mtp" or net.arch not in GOES_BACK:
+        return 0
+    return PROPOSED if w.num_speculative_tokens is None else w.num_speculative_tokens
+
+
+def plain(w: Infer) -> Infer:
+    """What a draft model is launched with: all of it on the devices, a cache in f16."""
+    return replace(
+        w,
+        cache_type_k=None,
+        cache_type_v=None,
+        kv_cache_dtype=None,
+        n_gpu_layers=None,
+        n_cpu_moe=None,
+        quantization=None,
+        mmproj=None,
+        speculative_method=None,
+        draft_model=None,
+        main_gpu=None,
+    )
+
+
+def of_model(held: DeviceHoldings) -> DraftHoldings:
+    return DraftHoldings(held=held, weights=held.weights, what="draft model")
+
+
+def predicting(s: Subject, h: DeviceHoldings) -> DraftHoldings:
+    """The context of the model's own MTP layers, which lies where its output does."""
+    if not h.at.rules.predicts:
+        raise UsageError("--speculative-method mtp: llama.cpp has it since May 2026, about b9180")
+    net = kept(h.net, ("predicting",), lambda: _network(s, h.net))
+    device = h.placed.layer(len(h.net.layers))
+    gpus = device < h.at.gpus
+    f16 = GGML_BY_NAME["F16"]
+    at = replace(
+        h.at,
+        layers=len(net.layers) + 1,
+        gpu_layers=len(net.layers) + 1 if gpus else 0,
+        cpu_moe=0,
+        split_mode="none",
+        main_gpu=device if gpus else 0,
+        type_k=f16,
+        type_v=f16,
+        rollback=0,
+        rules=replace(h.at.rules, few_outputs=True),
+    )
+    held = replace(
+        h, net=net, at=at, draft=None, foreign="the graph of MTP layers is not in our rules"
+    )
+    stored = any((block(name) or 0) >= len(h.net.layers) for name in h.net.weights)
+    blocks = (t for name, t in net.weights.items() if block(name) is not None)
+    own = 0 if stored else sum(align_up(t.nbytes, 128) for t in blocks)  # else with the model's
+    return DraftHoldings(
+        held=held,
+        weights=tuple(own * (d == device) for d in range(h.at.gpus + 1)),
+        what="MTP layers",
+    )
+
+
+def _count(s: Subject) -> int:
+    """Predicting layers that the config or the file's metadata name."""
+    metadata = s.part.config.get("gguf")
+    if metadata:
+        return Keys(metadata).num("nextn_predict_layers", default=0)
+    configs = (s.raw, s.text or {})
+    return next((int(c[k]) for c in configs for k in PREDICTING if c.get(k)), 0)
+
+
+def _network(s: Subject, net: Network) -> Network:
+    """The predicting layers, each like the last one with attention over all tokens."""
+    count = _count(s)
+    like = next((i for i in reversed(range(len(net.layers))) if _attends(net, i)), None)
+    if not count or like is None:
+        raise UsageError(
+            f"--speculative-method mtp: {s.model.name} has no layers for multi-token prediction; "
+            "name a --draft-model"
+        )
+    whole = {name: t for name, t in net.weights.items() if block(name) is None}
+    own = {t.name: t for i in range(count) for t in _layer(net, like, i)}
+    return replace(net, layers=(net.layers[like],) * count, weights=whole | own)
+
+
+def _attends(net: Network, i: int) -> bool:
+    return any(
+        (isinstance(m, Attention) and m.reach is None) or isinstance(m, Latent)
+        for m in net.layers[i].mixers
+    )
+
+
+def _layer(net: Network, like: int, i: int) -> Iterator[Weight]:
+    for t in net.of_layer(like):
+        yield replace(t, name=f"blk.{i}.{t.name.split('.', 2)[2]}")
+    kind = _widest(net.of_layer(like))
+    ne = 2 * net.hidden, net.hidden
+    yield Weight(f"blk.{i}.nextn.eh_proj.weight", kind, ne, kind.rows(ne[0], prod(ne)))
+
+
+def _widest(of: tuple[Weight, ...]) -> DType:
+    return max(of, key=lambda t: prod(t.ne)).dtype

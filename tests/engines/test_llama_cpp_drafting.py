@@ -1,0 +1,120 @@
+"""llama.cpp: draft models and layers for multi-token prediction beside the model."""
+
+from dataclasses import replace
+
+import pytest
+
+from tests.engines.answers import answer, named, part
+from weighbridge.engines.interface import SearchPoint
+from weighbridge.engines.llama_cpp.infer import holds, infer, probe
+from weighbridge.engines.subject import subject
+from weighbridge.engines.table import engine, version
+from weighbridge.errors import UsageError
+from weighbridge.estimate import uncounted
+from weighbridge.launch import parse
+from weighbridge.units import GIB, MIB
+from weighbridge.workload import Infer
+
+ASKED = {"engine": "llama.cpp", "quantization": "Q4_K_M", "context": 8192}
+
+
+def drafted(name="qwen3-8b", draft="qwen3-0.6b", **more):
+    w = Infer(**ASKED | more)
+    kind = engine("llama.cpp")
+    number = version(kind, None)[0]
+    own = subject(named(draft), replace(w, quantization="Q8_0"), kind, number)
+    return replace(subject(named(name), w, kind, number), draft=own), w
+
+
+def running(found, device=0):
+    return found.devices[device].phases[1]
+
+
+def test_a_draft_model_has_a_cache_and_a_buffer_of_its_own():
+    """Qwen3 0.6B: 28 layers x 8 heads x 128 x 2 x 2 bytes a token, as many tokens as the model."""
+    s, w = drafted(cache_type_k="q8_0", cache_type_v="q8_0", gpu="4090")
+    found, alone = infer(s, w, w.budget()), answer("qwen3-8b", **ASKED, gpu="4090")
+    assert part(running(found), "kv_cache", "draft") == 8192 * 28 * 8 * 128 * 2 * 2
+    own = answer("qwen3-0.6b", **ASKED | {"quantization": "Q8_0"}, gpu="4090")
+    for name in ("weights", "activations"):
+        assert part(running(found), name, "draft") == part(running(own), name)
+    assert part(running(found), "weights") - part(running(found), "weights", "draft") == part(
+        running(alone), "weights"
+    )
+    assert uncounted.of_subject(s, w) == ()
+
+
+def test_searches_count_it():
+    s, w = drafted(gpu="4090", gpu_memory="7GiB")
+    plain = replace(s, draft=None)
+    assert holds(plain, w, w.budget())
+    assert not holds(s, w, w.budget())
+    w = replace(w, gpu_memory=None)
+    at = SearchPoint(w.context, None, 1)
+    told = (probe(one, w, w.budget())(at).kinds[0][1] for one in (s, plain))
+    bytes_of = [sum(b.expected for _, b in parts) for parts in told]
+    found = [infer(one, w, w.budget()) for one in (s, plain)]
+    sizes = [running(f).at("driver").expected for f in found]
+    assert bytes_of[0] - bytes_of[1] == sizes[0] - sizes[1] > GIB
+    assert found[0].derived["kv_cache_tokens"] < found[1].derived["kv_cache_tokens"]
+    each = [f.derived["kv_cache_bytes_per_token"] for f in found]
+    assert each[0] - each[1] == 28 * 8 * 128 * 2 * 2
+
+
+def test_before_contexts_were_one_each_slot_had_one():
+    s, w = drafted(engine_version="b9000", parallel=4)
+    (buffer,) = (
+        c
+        for c in running(infer(s, w, None)).components
+        if c.name == "activations" and "draft" in c.detail
+    )
+    assert buffer.bytes.high == 4 * buffer.bytes.expected
+
+
+def test_layers_that_predict():
+    """Qwen3.5 27B: one layer with 4 heads x 256 of keys and values, and 2 D x D that joins; a
+    running state for each of 3 proposed tokens beside each slot's own."""
+    plain, found = (
+        running(answer("qwen3.5-27b", **ASKED, parallel=1, speculative_method=m))
+        for m in (None, "mtp")
+    )
+    assert part(found, "kv_cache", "MTP") == 8192 * 4 * 256 * 2 * 2
+    assert part(found, "recurrent_state") == 4 * part(plain, "recurrent_state")
+    assert 150 * MIB < part(found, "weights", "MTP") < 400 * MIB
+    more = running(
+        answer(
+            "qwen3.5-27b",
+            **ASKED,
+            parallel=1,
+            speculative_method="mtp",
+            num_speculative_tokens=7,
+        )
+    )
+    assert part(more, "recurrent_state") == 8 * part(plain, "recurrent_state")
+
+
+@pytest.mark.parametrize(
+    ("name", "more", "says"),
+    [
+        ("qwen3-8b", {"speculative_method": "mtp"}, "no layers for multi-token prediction"),
+        ("qwen3.5-27b", {"speculative_method": "mtp", "engine_version": "b8000"}, "since May 2026"),
+        ("qwen3-8b", {"speculative_method": "eagle3"}, "llama.cpp has draft, mtp, ngram"),
+        ("qwen3-8b", {"speculative_method": "draft"}, "needs a --draft-model"),
+    ],
+)
+def test_what_it_cannot_propose_with(name, more, says):
+    with pytest.raises(UsageError, match=says):
+        answer(name, **ASKED | more)
+
+
+def test_n_grams_take_nothing():
+    kinds = (None, "ngram")
+    plain, found = (answer("qwen3-8b", **ASKED, speculative_method=m).devices for m in kinds)
+    assert plain == found
+
+
+def test_a_line_is_read_and_written():
+    line = answer("qwen3.5-27b", **ASKED, speculative_method="mtp", num_speculative_tokens=2)
+    read = parse(line.derived["launch"]).settings
+    assert (read["speculative_method"], read["num_speculative_tokens"]) == ("mtp", 2)
+    assert "--spec-type draft-mtp --draft-max 2" in line.derived["launch"]
