@@ -173,7 +173,7 @@ def _short_of(name):
     return [short for short, known in tunes.SHORT.items() if known == name]
 
 
-@pytest.mark.parametrize("form", everyday.FORMS_OF_TWO)
+@pytest.mark.parametrize("form", sorted(everyday.FORMS_OF_TWO))
 def test_a_form_of_two_words_is_a_format(form):
     assert scheme(meant(form)).name
 
