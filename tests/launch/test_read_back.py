@@ -219,8 +219,8 @@ def test_versions_have_their_own_words():
     assert check("transformers", {"engine_version": "4.50", "quantization": "nf4"})
     line = weighbridge.infer(MODEL, engine_version="4.50").derived["launch"]
     assert "torch_dtype=torch.float32" in line
-    old = weighbridge.infer(MODEL, engine_version="4.40", quantization="hqq-4bit-g64")
-    assert "4.40 does not have HqqConfig" in old.derived["launch_note"]
+    old = weighbridge.infer(MODEL, engine_version="4.50", quantization="torchao-int8")
+    assert "4.50 does not have TorchAoConfig" in old.derived["launch_note"]
 
 
 # Where a model is

@@ -14,6 +14,7 @@ from weighbridge.errors import UsageError
 if TYPE_CHECKING:
     from weighbridge.accelerators.budget import Budget
     from weighbridge.engines.interface import EngineAnswer, Probe, Subject
+    from weighbridge.engines.reads import Reads
     from weighbridge.workload import Infer
 
 Version = tuple[int, ...]
@@ -79,6 +80,12 @@ class Engine(NamedTuple):  # not a frozen dataclass: every start makes some
     def probe(self) -> "Callable[[Subject, Infer, Budget], Probe] | None":
         """Prepare a search, whose probe says in numbers what `infer` would answer."""
         return getattr(self.home("infer"), "probe", None)
+
+    @property
+    def reading(self) -> "tuple[Reads, ...]":
+        """Return what it reads, by release and card: READS of the folder's formats.py."""
+        found: tuple[Reads, ...] = self.home("formats").READS if self.package else ()
+        return found
 
     def context(self, w: "Infer", end: int) -> tuple[int, str]:
         """(tokens of one request, why) where a launch command leaves them to the engine: `context`

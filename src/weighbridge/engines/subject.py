@@ -15,9 +15,9 @@ from weighbridge.arch.mixers import Layer
 from weighbridge.arch.positions import learned
 from weighbridge.arch.roles import VOCAB, role
 from weighbridge.components.weights import DIVISIONS, FormatChoice
-from weighbridge.engines import quantization_flag
+from weighbridge.engines import quantization_flag, readable
 from weighbridge.engines.engine import Engine, Version
-from weighbridge.engines.format_choice import Decision, Default, by_server, by_transformers, decide
+from weighbridge.engines.format_choice import Decision, by_server, by_transformers, decide
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.table import record
 from weighbridge.errors import BadFileError, UnsupportedError, UsageError
@@ -41,7 +41,10 @@ def subject(model: Model, w: Infer, engine: Engine, version: Version) -> Subject
             f"{model.reference}: {part.blueprint.cls} reads no text, and {engine.name} serves "
             "language models and text encoders alone; ask --engine transformers"
         )
-    decisions = {p.name: decision(p, w, engine, version) for p in model.parts}
+    budget = w.budget()
+    card = None if budget is None else budget.choice.part
+    by = readable.Loader(engine, version, card, model.reference)
+    decisions = {p.name: decision(p, w, by) for p in model.parts}
     config, metadata = of_part(part), part.config.get("gguf")
     found, notes = kept(part, ("remembered",), lambda: remembered(config, metadata, part))
     end = kept(
@@ -126,20 +129,31 @@ def unused(w: Infer, plan: Blueprint, computes: Body, context: int) -> Iterator[
         yield f"--shared-prefix {w.shared_prefix:,} is more than a request's {context:,} tokens"
 
 
-def decision(part: ModelPart, w: Infer, engine: Engine, version: Version) -> Decision:
+def decision(part: ModelPart, w: Infer, by: readable.Loader) -> Decision:
     """llama.cpp loads GGUF alone: a model that is none is taken as converted."""
-    default: Default = by_server
+    engine = by.engine
+    default = by_transformers(by.version[0]) if engine.reads == "any" else by_server
     floats(w, engine)
-    if engine.reads == "any":
-        default = by_transformers(version[0])
     if w.engine_defaults and part.packed:  # a launch command only names what the files are in
         w = replace(w, quantization=None)
-    w = replace(w, quantization=quantization_flag.read(engine, w.quantization, packed=part.packed))
-    if engine.reads == "gguf" and part.library != "gguf":
-        if engine.usual and not (w.quantization or w.dtype or part.packed) and writes(part):
-            return downloaded(decide(part, replace(w, quantization=engine.usual), default))
-        return converted(decide(part, w, default), w, packed=part.packed)
-    return decide(part, w, default)
+    said = w.quantization
+    w = replace(w, quantization=quantization_flag.read(engine, said, packed=part.packed))
+    files = engine.reads == "gguf" and part.library != "gguf"
+    if files and engine.usual and not (w.quantization or w.dtype or part.packed) and writes(part):
+        return downloaded(decide(part, replace(w, quantization=engine.usual), default))
+    found = decide(part, w, default)
+    if files and w.quantization:
+        typed(found, w.quantization, packed=part.packed)
+    readable.check(part, found.choice, w.quantization and said, by)
+    return converted(found, packed=part.packed) if files else found
+
+
+def typed(found: Decision, name: str, *, packed: bool) -> None:
+    """Raises UsageError for a format that is asked for and that GGUF has no type for."""
+    form = found.choice.scheme
+    kept = packed and form is not None and form.name == "mxfp4"
+    if form is not None and record(form.engine).reads != "gguf" and not kept:
+        raise UsageError(not_of_gguf(name))
 
 
 def writes(part: ModelPart) -> bool:
@@ -158,18 +172,16 @@ def floats(w: Infer, engine: Engine) -> None:
     if engine.online and plain is not None and plain.nbytes < 2:
         raise UsageError(
             f"--dtype {w.dtype}: {engine.name} takes float16, bfloat16 and float32; packed weights "
-            "are a format: --quantization fp8, or awq-4bit-g128, gptq-4bit-g128, nf4, w8a16"
+            "are a format: --quantization fp8, or awq-4bit-g128, gptq-4bit-g128, w8a16"
         )
 
 
-def converted(found: Decision, w: Infer, *, packed: bool) -> Decision:
+def converted(found: Decision, *, packed: bool) -> Decision:
     """What the converter writes: 16 bits, but for experts that come in MXFP4, which it keeps."""
     form, dtype = found.choice.scheme, found.choice.dtype
     if form is not None and record(form.engine).reads == "gguf":
         return found
     kept = packed and form is not None and form.name == "mxfp4"
-    if w.quantization and not kept:
-        raise UsageError(not_of_gguf(w.quantization))
     from weighbridge.quantization.schemes import scheme
 
     kind = {"float16": "F16", "float32": "F32"}.get(dtype.name, "BF16")

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Literal
 from weighbridge import bounds, exact, host_fit, verdicts
 from weighbridge.components.unpacked_experts import told
 from weighbridge.engines.interface import EngineAnswer, HeldBytes, SearchPoint, Subject
+from weighbridge.engines.readable import by_default
 from weighbridge.engines.subject import subject
-from weighbridge.engines.table import Engine, engine, usual, version, written
+from weighbridge.engines.table import Engine, engine, version, written
 from weighbridge.errors import UnsupportedError
 from weighbridge.estimate import served, uncounted
 from weighbridge.estimate.facts import cautions, facts, layers
@@ -49,7 +50,7 @@ def infer(
     """Raises UnsupportedError where the model or the engine is outside our rules. `limits` are the
     settings of which somebody looks how far they can go: all that have one, unless it is said."""
     limits = LIMITED if limits is None else limits
-    kind = engine(w.engine or _usual(model))
+    kind = engine(w.engine) if w.engine else _usual(model, w)
     w = replace(w, engine=kind.name)
     foreign(w, kind.name)
     beside = uncounted.beside_weights(model)
@@ -230,9 +231,11 @@ def widened(
     )
 
 
-def _usual(model: Model) -> str:
-    """GGUF files are llama.cpp's."""
-    return usual(gguf=model.parts[0].library == "gguf").name
+def _usual(model: Model, w: Infer) -> Engine:
+    """GGUF files are llama.cpp's, and what transformers does not read is another's."""
+    budget = w.budget()
+    card = None if budget is None else budget.choice.part
+    return by_default(model.parts[0], w.quantization, card)
 
 
 def _subject(

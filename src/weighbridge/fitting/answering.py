@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from weighbridge.engines.table import record, usual
+from weighbridge.engines.readable import by_default
+from weighbridge.engines.table import record
 from weighbridge.errors import BadFileError, UnsupportedError, UsageError, WeighbridgeError
 from weighbridge.fitted import NAMES, Accelerator, Fit, Question
 from weighbridge.fitting.asking import DEVICE, PLAIN, FitRequest, takers, workload
@@ -108,9 +109,16 @@ def _is_about(error: WeighbridgeError | None, name: str, a: FitRequest) -> bool:
 
 
 def inference(asker: Asker, a: FitRequest) -> str:
-    """The engine that inference is asked of."""
-    files = asker.model().parts[0].library == "gguf"
-    return a.inference or usual(gguf=files).name
+    """The engine that inference is asked of: the one that was named, or one that reads the model on
+    that card."""
+    if a.inference is not None:
+        return a.inference
+    from weighbridge.accelerators.budget import budget
+
+    asked, gpu = a.settings.get("quantization"), a.settings.get("gpu")
+    found = None if gpu is None else budget(str(gpu), None, None)
+    card = None if found is None else found.choice.part
+    return by_default(asker.model().parts[0], asked, card).name
 
 
 def answered(asker: Asker, w: Any, **options: Any) -> Report:
@@ -132,7 +140,7 @@ def judged(asker: Asker, w: Any) -> Report:
 def _told(asker: Asker, a: FitRequest, name: str) -> QuestionOutcome:
     engine = inference(asker, a)
     files = asker.model().parts[0].library == "gguf"
-    trains = record(engine).trains
+    trains = record(a.inference).trains if a.inference is not None else "yes"
     if NAMES[name][0] == "train" and (files or trains != "yes"):
         return QuestionOutcome(Question(name=name, reason=FILES if trains == "yes" else trains))
     try:

@@ -13,7 +13,8 @@ from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from weighbridge.engines.table import record, usual
+from weighbridge.engines.reads import offered
+from weighbridge.engines.table import record, usual, version
 from weighbridge.fitted import Ranking
 from weighbridge.fitting.answering import REFUSED, Asker, inference, judged, reads_text
 from weighbridge.fitting.asking import FitRequest, asked, workload
@@ -197,7 +198,9 @@ def _formats(
     engine = inference(asker, a)
     own = room.choice.part.vendor == "Apple" and not compiled(room.choice.part)
     elsewhere = {"engine": usual(gguf=True).name} if own and a.inference is None else {}
-    for form in record(elsewhere.get("engine", engine)).formats:
+    kind = record(elsewhere.get("engine", engine))
+    number, _ = version(kind, None if elsewhere else a.settings.get("engine_version"))
+    for form in offered(kind, number, room.choice.part):
         if parameters * BITS[form] <= have and (not own or form.startswith("Q")):
             yield {"quantization": form, **elsewhere}
 

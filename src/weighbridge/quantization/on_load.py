@@ -60,7 +60,7 @@ def _torchao(inner: str) -> Callable[[re.Match[str], str], ConfigCall]:
 
 def _hqq(found: re.Match[str], computes: str) -> ConfigCall:
     given = {"nbits": int(found[1]), "group_size": int(found[2])}
-    return ConfigCall(name="HqqConfig", given=given, since=(4, 41))
+    return ConfigCall(name="HqqConfig", given=given)
 
 
 BNB, AO = "BitsAndBytesConfig", "TorchAoConfig"
@@ -74,16 +74,16 @@ MAKES: tuple[tuple[str, Callable[[re.Match[str], str], ConfigCall]], ...] = (
     (
         "quanto-(int8|float8|int4|int2)",
         lambda found, computes: ConfigCall(
-            name="QuantoConfig", given={"weights": found[1]}, since=(4, 40)
+            name="QuantoConfig", given={"weights": found[1]}
         ),
     ),
     (
         "eetq",
         lambda found, computes: ConfigCall(
-            name="EetqConfig", given={"weights": "int8"}, since=(4, 41)
+            name="EetqConfig", given={"weights": "int8"}
         ),
     ),
-    ("fp8-block", lambda found, computes: ConfigCall(name="FineGrainedFP8Config", since=(4, 49))),
+    ("fp8-block", lambda found, computes: ConfigCall(name="FineGrainedFP8Config")),
 )
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
+from weighbridge.engines.table import usual, version
 from weighbridge.remedies import losses, prices
 from weighbridge.remedies.case import RemedyCase
 from weighbridge.remedies.moves import Move
@@ -96,15 +97,22 @@ def packed(case: RemedyCase) -> bool:
 
 
 def suits(form: str, case: RemedyCase) -> bool:
-    """Whether the card has what the format's kernels need."""
+    """Whether the engine's release reads the format on that card, and the card has kernels."""
+    from weighbridge.engines.reads import WeightFormat, reads
+
+    kind = case.kind if case.kind.package else usual()  # what is trained is loaded by that one
+    number, _ = version(kind, case.effective.get("engine_version"))
+    if not reads(kind.reading, WeightFormat(form), number, case.part):
+        return False
+    return kind.reads == "gguf" or kind.metal or compiled(case.part)
+
+
+def has_float8(case: RemedyCase) -> bool:
+    """Whether the card multiplies in 8 bits."""
     from weighbridge.accelerators.chips import FLOAT8_SINCE
 
     part = case.part
-    if part is None or case.kind.reads == "gguf" or case.kind.metal:
-        return True
-    if form == "fp8-tensor":
-        return part.capability is not None and part.capability >= FLOAT8_SINCE
-    return compiled(part)
+    return part is None or (part.capability is not None and part.capability >= FLOAT8_SINCE)
 
 
 def compiled(part: "Part | None") -> bool:

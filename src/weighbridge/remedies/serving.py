@@ -61,7 +61,7 @@ def _cache(case: RemedyCase) -> Iterator[Move]:
     change = case.kind.small_cache
     if not change or not case.free(*OF_CACHES) or _narrow(case):
         return
-    if case.kind.server and not formats.suits("fp8-tensor", case):
+    if case.kind.server and not formats.has_float8(case):
         return
     model = case.report.model
     cost = prices.CHANGES["kv cache"] if case.kind.server else losses.cache_in_q8(model)

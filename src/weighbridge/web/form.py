@@ -16,7 +16,7 @@ from weighbridge.accelerators import listing
 from weighbridge.accelerators.names import spellings
 from weighbridge.accelerators.parts import instances, parts
 from weighbridge.catalogue import everyday, pipelines
-from weighbridge.engines.table import ENGINES
+from weighbridge.engines.table import ENGINES, written
 from weighbridge.errors import UsageError
 from weighbridge.fitted import NAMES, SMALLEST
 from weighbridge.fitting.asking import MAX, OF_PACKED
@@ -131,6 +131,8 @@ FILTERS: Mapping[str, tuple[Setting, ...]] = {
 def form(lang: str) -> dict[str, Any]:
     """Everything that the page shows before it has asked anything, in one language."""
     from weighbridge.charts.parts import STYLES
+    from weighbridge.engines.reads import listed
+    from weighbridge.quantization.schemes import NAMES as FORMATS
     from weighbridge.web.words import words
 
     return {
@@ -138,7 +140,12 @@ def form(lang: str) -> dict[str, Any]:
         "models": list(_models()),
         "gpus": list(_gpus()),
         "engines": [
-            {"name": e.name, "newest": ".".join(map(str, e.newest))} for e in ENGINES.values()
+            {
+                "name": e.name,
+                "newest": written(e.newest),
+                "reads": listed(e.reading, FORMATS, e.newest, None),
+            }
+            for e in ENGINES.values()
         ],
         "parts": {name: key.removeprefix("part.") for name, key in PARTS.items()},
         "version": __version__,

@@ -25,7 +25,6 @@ from weighbridge.workload import Infer
 
 BITS, GROUP = (2, 3, 4, 5, 6, 8), 64  # of mx.quantize; --kv-group-size
 GENERATE, SERVER = "mlx_lm.generate", "mlx_lm.server"
-TURNED = ("mxfp4", "nvfp4", "awq-4bit", "gptq-4bit")  # into formats of its own, as large
 LARGE = frozenset(("Max", "Ultra"))  # chips, by a word of their names
 FLOATS = ("float32", "float16", "bfloat16")
 
@@ -130,8 +129,7 @@ def runs_on(budget: Budget | None) -> None:
 
 
 def loads(s: Subject) -> None:
-    """mlx-lm reads safetensors of classes that it has; formats are its own, and what it turns into
-    them (utils.py, load_model)."""
+    """mlx-lm reads safetensors of classes that it has; which formats, formats.py says."""
     name = s.model.reference
     if s.part.library == "gguf":
         raise UnsupportedError(
@@ -142,13 +140,6 @@ def loads(s: Subject) -> None:
         raise UnsupportedError(
             f"{name}: mlx-lm has no class for model type {kind!r:.60}; nearest is --engine "
             "llama.cpp, which runs on Metal"
-        )
-    form = s.choice.scheme
-    turned = s.part.packed and form is not None and form.name.startswith(TURNED)
-    if form is not None and not (s.choice.as_stored or turned) and form.engine != "mlx-lm":
-        raise UsageError(
-            f"--quantization {form.name}: mlx-lm makes formats of its own alone: mlx-4bit-g64, "
-            "mlx-8bit-g64, mlx-mxfp4, mlx-nvfp4..."
         )
 
 

@@ -92,12 +92,17 @@ function Pick({ setting, id, described, wrong, given, set, form }) {
 }
 
 /** @param {ControlProps} props */
-function Text({ setting, id, described, wrong, given, effective, set }) {
-  const suggested = setting.known ?? [];
+function Text({ setting, id, described, wrong, given, effective, set, form }) {
+  const suggested = read(setting, form, String(given.engine || effective.engine)) ?? setting.known ?? [];
   return html`<input type="text" id=${id} autocomplete="off" spellcheck=${false} aria-describedby=${described} aria-invalid=${wrong ? "true" : undefined}
       list=${suggested.length ? `${id}-some` : undefined} value=${given[setting.name] ?? ""} placeholder=${usual(setting, effective)}
       onChange=${(/** @type {Event} */ e) => set(setting.name, valueOf(e).trim())} />
     ${suggested.length ? html`<datalist id=${`${id}-some`}>${suggested.map((one) => html`<option key=${one} value=${one} />`)}</datalist>` : null}`;
+}
+
+/** Formats that an engine reads; of other settings, and where no engine is meant, nothing. @param {Setting} setting @param {Form} form @param {string} engine */
+function read(setting, form, engine) {
+  return setting.name === "quantization" ? form.engines.find((one) => one.name === engine)?.reads : undefined;
 }
 
 /** What holds where nothing is said. @param {Setting} setting @param {Record<string, unknown>} effective */

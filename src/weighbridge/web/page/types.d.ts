@@ -27,7 +27,7 @@ export interface Form {
   tabs: Tab[];
   models: Option[];
   gpus: Option[];
-  engines: { name: string }[];
+  engines: { name: string; reads?: string[] }[];
   version: string;
   words: Words;
   parts: Record<string, string>;

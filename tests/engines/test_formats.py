@@ -1,0 +1,271 @@
+"""The law of formats: what each engine reads, by release and card, held against a table that was
+read in the engines' sources apart from theirs; and what is not read is refused."""
+
+import re
+from functools import cache
+
+import pytest
+
+from tests.engines.answers import answer, of_config
+from weighbridge import catalogue
+from weighbridge.accelerators.names import find
+from weighbridge.engines.readable import Loader, by_default, told
+from weighbridge.engines.reads import WeightFormat, lacking, offered, reads
+from weighbridge.engines.table import ENGINES
+from weighbridge.errors import UnsupportedError
+from weighbridge.quantization.schemes import GGUF, NAMES, scheme
+
+# A device of each compute capability that the sources tell apart
+CARDS = {
+    "6.0": "p100-pcie-16gb",
+    "7.0": "v100-sxm2-32gb",
+    "7.5": "t4",
+    "8.0": "a100-sxm4-80gb",
+    "8.9": "l20",
+    "9.0": "h100-sxm-80gb",
+    "10.0": "b200-sxm-180gb",
+}
+# The least compute capability with which a format can be asked for; "-": not at all, "*": of any.
+# vLLM 0.33, 0.27, 0.23, 0.13, 0.9; SGLang 0.5.23, 0.5.14, 0.5.10, 0.4; transformers 5.23, 4.44;
+# mlx-lm 0.32, 0.26; llama.cpp b11200, b4905; ik_llama.cpp 4840; Ollama 0.33
+COLUMNS = """
+vllm 0.33, vllm 0.27, vllm 0.23, vllm 0.13, vllm 0.9, sglang 0.5.23, sglang 0.5.14, sglang 0.5.10, sglang 0.4,
+transformers 5.23, transformers 4.44, mlx 0.32, mlx 0.26, llama.cpp 11200, llama.cpp 4905,
+ik_llama.cpp 4840, ollama 0.33
+"""
+ASKED = """
+bnb-int8          -    7.0  7.0  7.0  7.0  7.0  7.0  7.0  7.0  *    *    -    -    -    -    -    -
+nf4               -    7.0  7.0  7.0  7.0  7.0  7.0  7.0  7.0  *    *    -    -    -    -    -    -
+nf4-dq            -    7.0  7.0  7.0  7.0  7.0  7.0  7.0  7.0  *    *    -    -    -    -    -    -
+fp4               -    7.0  7.0  7.0  7.0  7.0  7.0  7.0  7.0  *    *    -    -    -    -    -    -
+fp4-dq            -    7.0  7.0  7.0  7.0  7.0  7.0  7.0  7.0  *    *    -    -    -    -    -    -
+gptq-4bit-g128    7.5  7.5  7.5  6.0  6.0  8.0  6.0  6.0  6.0  *    *    -    -    -    -    -    -
+gptq-8bit-g128    7.5  7.5  7.5  6.0  6.0  8.0  6.0  6.0  6.0  *    *    -    -    -    -    -    -
+gptq-3bit-g128    -    -    -    6.0  6.0  -    6.0  6.0  6.0  *    *    -    -    -    -    -    -
+gptq-2bit-g64     -    -    -    6.0  6.0  -    6.0  6.0  6.0  *    *    -    -    -    -    -    -
+awq-4bit-g128     7.5  7.5  7.5  7.5  7.5  7.5  7.5  7.5  7.5  *    *    -    -    -    -    -    -
+fp8-tensor        7.5  7.5  7.5  8.0  8.0  8.0  8.0  8.0  8.0  *    -    -    -    -    -    -    -
+fp8-block         7.5  7.5  7.5  8.0  8.0  8.0  8.0  8.0  8.0  *    -    -    -    -    -    -    -
+fp8-static        7.5  7.5  7.5  8.0  8.0  8.0  8.0  8.0  8.0  *    -    -    -    -    -    -    -
+fp8-dynamic       7.5  7.5  7.5  8.0  8.0  8.0  8.0  8.0  8.0  *    *    -    -    -    -    -    -
+w8a8-fp8          7.5  7.5  7.5  8.0  8.0  8.0  8.0  8.0  8.0  *    -    -    -    -    -    -    -
+mxfp4             8.0  8.0  8.0  8.0  -    8.0  8.0  8.0  -    *    -    -    -    -    -    -    -
+nvfp4             7.5  7.5  7.5  8.0  8.0  8.0  8.0  10.0 -    *    -    -    -    -    -    -    -
+mxfp8             7.5  7.5  7.5  -    -    10.0 10.0 10.0 -    *    -    -    -    -    -    -    -
+w4a16-g128        7.5  7.5  7.5  7.5  8.0  8.0  8.0  8.0  8.0  *    -    -    -    -    -    -    -
+w8a16             7.5  7.5  7.5  7.5  8.0  8.0  8.0  8.0  8.0  *    -    -    -    -    -    -    -
+w3a16-g128        7.5  7.5  -    -    -    -    -    -    -    *    -    -    -    -    -    -    -
+w8a8-int8         7.5  7.5  7.5  7.5  7.5  7.5  7.5  7.5  7.5  *    -    -    -    -    -    -    -
+torchao-int8      7.5  7.5  7.5  7.5  7.5  -    7.5  7.5  7.5  *    -    -    -    -    -    -    -
+torchao-int4-g128 7.5  7.5  7.5  7.5  7.5  -    7.5  7.5  7.5  *    -    -    -    -    -    -    -
+torchao-fp8       7.5  7.5  7.5  7.5  7.5  -    7.5  7.5  7.5  *    -    -    -    -    -    -    -
+hqq-4bit-g64      -    -    -    8.0  8.0  -    -    -    -    *    *    -    -    -    -    -    -
+hqq-2bit-g64      -    -    -    -    -    -    -    -    -    *    *    -    -    -    -    -    -
+quanto-int8       -    -    -    -    -    -    -    -    -    *    *    -    -    -    -    -    -
+quanto-float8     -    -    -    -    -    -    -    -    -    *    *    -    -    -    -    -    -
+quanto-int4       -    -    -    -    -    -    -    -    -    *    *    -    -    -    -    -    -
+quanto-int2       -    -    -    -    -    -    -    -    -    *    *    -    -    -    -    -    -
+eetq              -    -    -    -    -    -    -    -    -    *    *    -    -    -    -    -    -
+mlx-4bit-g64      -    -    -    -    -    -    -    -    -    -    -    *    *    -    -    -    -
+mlx-mxfp4         -    -    -    -    -    -    -    -    -    -    -    *    -    -    -    -    -
+mlx-mxfp8         -    -    -    -    -    -    -    -    -    -    -    *    -    -    -    -    -
+mlx-nvfp4         -    -    -    -    -    -    -    -    -    -    -    *    -    -    -    -    -
+Q4_K_M            -    -    -    -    -    -    -    -    -    *    -    -    -    *    *    *    *
+IQ4_XS            -    -    -    -    -    -    -    -    -    *    -    -    -    *    *    *    *
+TQ1_0             -    -    -    -    -    -    -    -    -    *    -    -    -    *    *    -    *
+Q2_0              -    -    -    -    -    -    -    -    -    *    -    -    -    *    -    -    *
+MXFP4_MOE         -    -    -    -    -    -    -    -    -    *    -    -    -    *    -    *    *
+"""
+# Checkpoints: what they are stored in and under which quant_method
+STORED = """
+GGUF/                          -    -    6.0  6.0  6.0  6.0  6.0  6.0  6.0  *    *    -    -    *    *    *    *
+mlx-4bit-g64/                  -    -    -    -    -    -    -    -    -    -    -    *    *    -    -    -    -
+fp8-dynamic/fbgemm_fp8         7.5  7.5  7.5  8.0  8.0  -    8.0  8.0  8.0  *    *    -    -    -    -    -    -
+fp8-block/fp8                  7.5  7.5  7.5  8.0  8.0  8.0  8.0  8.0  8.0  *    -    *    *    *    *    *    *
+fp8-static/modelopt            8.0  8.0  8.9  8.9  8.9  8.9  8.9  8.9  8.9  -    -    -    -    *    *    *    *
+fp8-dynamic/compressed-tensors 7.5  7.5  7.5  8.0  8.0  8.0  8.0  8.0  8.0  *    -    -    -    *    *    *    *
+nvfp4/modelopt                 7.5  7.5  7.5  8.0  8.0  8.0  8.0  10.0 -    -    -    *    -    *    *    *    *
+nvfp4/compressed-tensors       7.5  7.5  7.5  8.0  8.0  8.0  8.0  10.0 -    *    -    *    -    -    -    -    -
+mxfp4/mxfp4                    8.0  8.0  8.0  8.0  -    8.0  8.0  8.0  -    *    -    *    -    *    *    *    *
+mxfp4/fp8                      9.0  9.0  9.0  -    -    9.0  9.0  -    -    *    -    -    -    *    *    *    *
+mxfp8/mxfp8                    7.5  7.5  7.5  -    -    10.0 10.0 10.0 -    -    -    *    -    -    -    -    -
+w4a16-g32/compressed-tensors   7.5  7.5  7.5  7.5  8.0  8.0  8.0  8.0  8.0  *    -    *    -    *    *    *    *
+w8a16/compressed-tensors       7.5  7.5  7.5  7.5  8.0  8.0  8.0  8.0  8.0  *    -    -    -    -    -    -    -
+awq-4bit-g128/awq              7.5  7.5  7.5  7.5  7.5  7.5  7.5  7.5  7.5  *    *    *    -    -    -    -    -
+gptq-4bit-g128/gptq            7.5  7.5  7.5  6.0  6.0  8.0  6.0  6.0  6.0  *    *    -    -    *    *    *    *
+gptq-3bit-g128/gptq            -    -    -    6.0  6.0  -    6.0  6.0  6.0  *    *    -    -    -    -    -    -
+torchao-int8/torchao           7.5  7.5  7.5  7.5  7.5  -    -    -    -    *    -    -    -    -    -    -    -
+nf4/bitsandbytes               -    7.0  7.0  7.0  7.0  7.0  7.0  7.0  7.0  *    *    -    -    -    -    -    -
+quanto-int4/quanto             -    -    -    -    -    -    -    -    -    *    *    -    -    -    -    -    -
+aqlm/aqlm                      -    -    -    -    6.0  -    -    -    -    *    *    -    -    -    -    -    -
+bitnet/bitnet                  -    -    -    -    -    -    -    -    -    *    -    *    *    *    *    *    *
+spqr/spqr                      -    -    -    -    -    -    -    -    -    *    -    -    -    -    -    -    -
+higgs/higgs                    -    -    -    -    -    -    -    -    -    *    -    -    -    -    -    -    -
+fp_quant/fp_quant              -    -    -    -    -    -    -    -    -    *    -    -    -    -    -    -    -
+quark/quark                    7.0  7.0  7.0  7.0  7.0  7.0  7.0  7.0  -    *    -    -    -    -    -    -    -
+auto-round/auto-round          7.0  7.0  7.0  7.0  7.0  6.0  6.0  6.0  -    *    -    -    -    -    -    -    -
+"""
+
+
+def columns():
+    for column in re.split(r",\s*", COLUMNS.strip()):
+        name, _, number = column.partition(" ")
+        yield name, tuple(map(int, number.split(".")))
+
+
+def rows(table, *, stored):
+    """(format, engine, release, the cell) of each cell."""
+    for line in table.strip().splitlines():
+        told, *cells = line.split()
+        name, _, method = told.partition("/")
+        for (engine, number), cell in zip(columns(), cells, strict=True):
+            yield WeightFormat(name, stored, method), engine, number, cell
+
+
+TRUTH = [*rows(ASKED, stored=False), *rows(STORED, stored=True)]
+
+
+@cache
+def on(capability):
+    return find(CARDS[capability]).part
+
+
+def cell(table, f, number):
+    """What the engine's own rows say, in the words of the truth."""
+    able = [c for c in CARDS if reads(table, f, number, on(c))]
+    if not able:
+        return "-"
+    return "*" if len(able) == len(CARDS) and not oldest(table, f, number) else able[0]
+
+
+def oldest(table, f, number):
+    """Whether some capability is too old: 6.0 is the oldest of CARDS."""
+    return any(r.least > (0, 0) for r in table if r.names(f) and r.released(number))
+
+
+def differences(engine, table):
+    return [
+        (f.name, f.method, number, told)
+        for f, name, number, told in TRUTH
+        if name == engine and cell(table, f, number) != told
+    ]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_each_engine_reads_what_its_sources_say(engine):
+    assert differences(engine, ENGINES[engine].reading) == []
+
+
+def test_the_truth_is_about_every_format_and_the_newest_releases():
+    asked = {f.name for f, *_ in rows(ASKED, stored=False)}
+    assert {n for n in NAMES if n not in GGUF} <= asked
+    newest = {(name, kind.newest) for name, kind in ENGINES.items()}
+    assert newest <= set(columns())
+
+
+# Rows of an engine's own name for --quantization, and of what no release in COLUMNS shows
+ELSEWHERE = re.compile(r"bitsandbytes|fp8|ptpc_fp8|fp8_.*|nvfp4_online|quark_mxfp4|Q2_0")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ENGINES)
+def test_the_law_fails_where_a_fact_is_broken(engine):
+    """Each row in turn is taken out, or asks for a later card."""
+    table = ENGINES[engine].reading
+    for i, row in enumerate(table):
+        if ELSEWHERE.fullmatch(row.forms):
+            continue
+        later = row._replace(least=(row.least[0] + 1, 0))
+        for changed in ((), (later,)):
+            assert differences(engine, (*table[:i], *changed, *table[i + 1 :])), row
+
+
+def test_every_name_of_an_engine_is_read_by_its_newest_release_or_was():
+    for kind in ENGINES.values():
+        for name in kind.online:
+            about = [row for row in kind.reading if re.fullmatch(row.forms, name)]
+            assert about, (kind.name, name)
+            assert all(row.source for row in about)
+
+
+def test_offers_are_read():
+    """What remedies, `fit` and `models` propose."""
+    for kind in ENGINES.values():
+        for card in CARDS:
+            for form in offered(kind, kind.newest, on(card)):
+                assert reads(kind.reading, WeightFormat(form), kind.newest, on(card))
+    assert "nf4" not in offered(ENGINES["vllm"], (0, 33), on("9.0"))
+    assert "nf4" in offered(ENGINES["vllm"], (0, 27), on("9.0"))
+
+
+# Refusals
+
+
+def checkpoint(quantization, name="llama-3.1-8b", **more):
+    raw = {**catalogue.find(name).config, "quantization_config": quantization, **more}
+    return of_config(raw)
+
+
+MLX = {"group_size": 64, "bits": 4}
+
+
+@pytest.mark.parametrize(
+    ("stored", "engine", "says"),
+    [
+        (MLX, "vllm", "stored in mlx-4bit-g64, which vLLM 0.33 does not read.*--engine mlx does"),
+        (MLX, "sglang", "SGLang 0.5.23 does not read"),
+        (MLX, "transformers", "transformers 5.23 does not read"),
+        (MLX, "llama.cpp", "llama.cpp 11200 does not read"),
+        ({"quant_method": "quanto"}, "vllm", "quanto-int8.*--engine transformers does"),
+        ({"quant_method": "eetq"}, "sglang", "eetq.*--engine transformers does"),
+        ({"quant_method": "awq", "bits": 4}, "llama.cpp", "awq-4bit-g128"),
+        ({"quant_method": "gptq", "bits": 3}, "vllm", "it did before 0.22"),
+    ],
+)
+def test_a_checkpoint_that_is_not_read_is_refused(stored, engine, says):
+    with pytest.raises(UnsupportedError, match=says) as caught:
+        answer(checkpoint(stored), engine=engine, context=512)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("form", ["quanto-int4", "eetq", "mlx-4bit-g64", "TQ1_0", "fp4-dq"])
+@pytest.mark.parametrize("engine", ["vllm", "sglang"])
+def test_a_format_that_is_not_read_is_refused(form, engine):
+    if engine == "sglang" and form == "fp4-dq":  # bitsandbytes'
+        return
+    with pytest.raises(UnsupportedError, match=f"--quantization {form}: .* does not read it"):
+        answer("llama-3.1-8b", engine=engine, context=512, quantization=form)
+
+
+def test_cards_decide():
+    with pytest.raises(UnsupportedError, match=r"needs compute capability 8\.0, and T4 has 7.5"):
+        answer("gpt-oss-20b", engine="vllm", context=512, gpu="t4")
+    for engine in ("vllm", "sglang"):  # experts in four bits have kernels for Hopper and later
+        with pytest.raises(
+            UnsupportedError, match=r"needs compute capability 9\.0, and L20 has 8.9"
+        ):
+            answer("deepseek-v4-flash", engine=engine, context=512, gpu="l20:8")
+        assert answer("deepseek-v4-flash", engine=engine, context=512, gpu="h100:8")
+
+
+def test_releases_decide():
+    asked = {"engine": "vllm", "context": 512, "quantization": "bitsandbytes"}
+    with pytest.raises(UnsupportedError, match=r"it did before 0\.28; since then a plug-in"):
+        answer("llama-3.1-8b", **asked)
+    assert answer("llama-3.1-8b", **asked, engine_version="0.27")
+
+
+def test_who_reads_is_named():
+    by = Loader(ENGINES["vllm"], (0, 33), on("9.0"), "m")
+    assert told(WeightFormat("aqlm", stored=True, method="aqlm"), by).endswith("transformers does")
+    assert told(WeightFormat("nothing", stored=True, method="x"), by).endswith(
+        "no engine here reads it"
+    )
+    assert lacking(ENGINES["vllm"].reading, WeightFormat("nothing"), (0, 33), None) == ""
+
+
+def test_the_engine_of_a_question_that_names_none_reads_the_model():
+    part, mac = checkpoint(MLX).parts[0], find("apple-m3-max-64gb").part
+    assert by_default(part, None, mac).name == "mlx"
+    assert by_default(part, None, on("8.9")).name == "transformers"  # which then says who does
+    assert by_default(part, scheme("Q4_K_M").name, mac).name == "transformers"
