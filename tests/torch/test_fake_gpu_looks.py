@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from torch import nn
+from torch import distributions, nn
 
 from weighbridge.trace import guard
 from weighbridge.trace.gpu import FakeGPU
@@ -267,3 +267,44 @@ def test_a_beam_search_gives_back_what_it_found():
         assert model.generate(ids, max_new_tokens=8, **settings).shape == (4, 13)
         several = model.generate(ids, max_new_tokens=8, num_return_sequences=2, **settings)
         assert several.shape == (8, 13)
+
+
+def logits():
+    return torch.randn(8, 4, device="cuda", requires_grad=True)
+
+
+def positive():
+    return nn.functional.softplus(logits())
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: distributions.Categorical(logits=logits()),
+        lambda: distributions.Categorical(probs=logits().softmax(-1)),
+        lambda: distributions.Normal(logits(), positive()),
+        lambda: distributions.Bernoulli(logits=logits()),
+        lambda: distributions.Bernoulli(probs=logits().sigmoid()),
+        lambda: distributions.Beta(positive(), positive()),
+        lambda: distributions.Gamma(positive(), positive()),
+        lambda: distributions.Dirichlet(positive()),
+        lambda: distributions.Binomial(10, logits=logits()),
+        lambda: distributions.OneHotCategorical(logits=logits()),
+        lambda: distributions.Independent(distributions.Normal(logits(), positive()), 1),
+        lambda: distributions.TransformedDistribution(
+            distributions.Normal(logits(), positive()), [distributions.TanhTransform(cache_size=1)]
+        ),
+    ],
+)
+def test_samples_of_a_distribution_are_valid(make):
+    """A policy draws, and learns from how likely that was: nobody is warned."""
+    with FakeGPU("t4"):
+        policy = make()
+        drawn = policy.sample()
+        assert drawn.shape == policy.batch_shape + policy.event_shape
+        policy.log_prob(drawn).sum().backward()
+
+
+def test_arguments_that_are_known_are_checked():
+    with FakeGPU("t4"), pytest.raises(ValueError, match="Expected parameter scale"):
+        distributions.Normal(torch.zeros(2), torch.tensor([1.0, -1.0]))

@@ -6,6 +6,8 @@ _use_cudnn_ctc_loss    no: cuDNN takes targets and lengths on the host alone, fl
                        0 (aten/src/ATen/native/cudnn/LossCTC.cpp); no MIOpen
 _ctc_loss              losses, and the sums over paths: (batch, time, 2 x longest target + 1)
                        (aten/src/ATen/native/cuda/LossCTC.cu)
+_sample_dirichlet      as their first argument, and so do the gradients of draws
+and others             (aten/src/ATen/native/cuda/Distributions.cpp)
 """
 
 from collections.abc import Callable, Iterator
@@ -70,7 +72,7 @@ def _statistics(mode: Any, func: Any, *args: Any, **_: Any) -> tuple[torch.Tenso
         return _channels(args[0]), _channels(args[0])
 
 
-def _normalised(mode: Any, func: Any, *args: Any, **_: Any) -> torch.Tensor:
+def _alike(mode: Any, func: Any, *args: Any, **_: Any) -> torch.Tensor:
     with mode:
         return torch.empty_like(args[0])
 
@@ -93,11 +95,16 @@ NAMES: dict[str, Callable[..., Any]] = {
     "_use_miopen_ctc_loss": _never,
     "_ctc_loss": _ctc,
     "_ctc_loss_backward": _ctc_backward,
+    "binomial": _alike,
+    "_sample_dirichlet": _alike,
+    "_dirichlet_grad": _alike,
+    "_standard_gamma": _alike,
+    "_standard_gamma_grad": _alike,
     "batch_norm_stats": _statistics,
     "batch_norm_gather_stats_with_counts": _statistics,
-    "batch_norm_elemt": _normalised,
+    "batch_norm_elemt": _alike,
     "batch_norm_backward_reduce": _reduced,
-    "batch_norm_backward_elemt": _normalised,
+    "batch_norm_backward_elemt": _alike,
 }
 RULES: dict[Any, Callable[..., Any]] = {
     getattr(getattr(torch.ops.aten, name), overload): rule

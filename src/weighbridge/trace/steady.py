@@ -68,7 +68,7 @@ class Loops:
 
     def marked(self, tree: ast.Module, path: str) -> ast.Module:
         """Put calls of ours at the heads of the loops of a file."""
-        found: ast.Module = _Marker(self.written, path).visit(tree)
+        found: ast.Module = _LoopMarker(self.written, path).visit(tree)
         return ast.fix_missing_locations(found)
 
     def each(self, number: int, items: Iterable[Any]) -> Iterator[Any]:
@@ -181,7 +181,7 @@ class _Each:
         return next(self._items)
 
 
-class _Marker(ast.NodeTransformer):
+class _LoopMarker(ast.NodeTransformer):
     """Adds the calls, but to loops that yield."""
 
     def __init__(self, written: list[Loop], path: str) -> None:

@@ -4,6 +4,8 @@ made       zeros, ones, full and their like
 carried    by views, casts and copies
 computed   by operations element by element, where all that goes in is so
 finite     are all values that are not known: x == x, and x is not infinite
+valid      is what a distribution checks of its arguments and samples: what is not known is taken
+           to lie in its support (torch/distributions/distribution.py, which asks _is_all_true)
 agreed     where numbers that are not known are compared with >= or <=, all of them are so, and
            nobody asks for less: a program checks that all boxes are right, or that none is wrong
 """
@@ -50,6 +52,8 @@ def uniform(func: Any, args: Args, out: torch.Tensor, known: Known) -> torch.Ten
     """The shadow of `out`, which `func` made of `args`; None where it may have several values."""
     name = func.overloadpacket.__name__
     with unset_fake_temporarily():
+        if name == "_is_all_true":
+            return torch.ones((), dtype=torch.bool)
         if _agreed(name, args):
             if name == "all":
                 return torch.ones((), dtype=torch.bool).expand(out.shape)

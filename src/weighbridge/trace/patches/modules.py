@@ -1,5 +1,6 @@
 """Moving modules, pinning, loaders, initialisers and compilers: what they do to fake tensors."""
 
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -13,6 +14,7 @@ from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 from torch.utils.data import _utils
 
 from weighbridge.trace.patches import Patch
+from weighbridge.trace.places import is_own
 
 INITIALISERS = (
     "uniform_",
@@ -96,7 +98,9 @@ def _iterator(loader: Any) -> Any:
 
 
 def _compile(model: Any = None, **_: Any) -> Any:
-    warnings.warn(COMPILED, stacklevel=2)
+    """What a library compiles when it is imported is seldom what runs: that is not told."""
+    if isinstance(model, nn.Module) or is_own(sys._getframe(1).f_code.co_filename):
+        warnings.warn(COMPILED, stacklevel=2)
     return _unchanged if model is None else model
 
 

@@ -1,28 +1,35 @@
 """torch.save and torch.load: a fake tensor has no values, so nothing is written over real files.
 
 What is saved is kept in this process, as a pickle of what tensors look like; loading gives that
-back. Of a real file it gives tensors of the right shapes, and reads none of their data.
+back. Of a real file it gives tensors of the right shapes. Their data is read where a program may
+look at it: integers and truth values, such as the edges of a graph or the slices of a data set,
+and few numbers; not weights.
 
 Programs ask whether a file is there, list folders, and rename them: so a mark stands in the place
-of a file, but of a real one, until the end. It says which content it is.
+of a file, but of a real one, until the end. It says which content it is. It is a zip archive, as
+torch's own files are, for programs that look whether a file is whole. What is saved into a buffer
+is one as well, with the content in it: a program may write that wherever it likes.
 """
 
+import io
 import os
 import pickle
+import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from typing import Any
 
 import torch
 from torch._guards import detect_fake_mode
-from torch._subclasses.fake_tensor import FakeTensor
+from torch._subclasses.fake_tensor import FakeTensor, unset_fake_temporarily
 
+from weighbridge.trace.looks import FEW, WHOLE, cast
 from weighbridge.trace.notes import Notes
 from weighbridge.trace.patches import Patch
 
-MAGIC = b"weighbridge: tensors without values\n"
+ENTRY, CONTENT = "archive/data.pkl", "archive/weighbridge"  # what torch has, and what we add
 WROTE_NOTHING = "tensors are not written to files: they have no values here"
-MARK = b"weighbridge: number of what was saved here\n"
+READ = 1 << 24  # elements of a tensor of integers that are read from a file
 Place = Callable[[torch.device], torch.device]  # where a stored tensor goes
 
 POINTER = torch.UntypedStorage.data_ptr
@@ -30,6 +37,7 @@ REBUILD = torch._utils._rebuild_tensor
 SAVE, LOAD = torch.save, torch.load
 
 _place: ContextVar[Place] = ContextVar("place", default=lambda device: device)
+_file: ContextVar[Any] = ContextVar("file", default=None)  # that is read: a path or a stream
 
 
 class Marks:
@@ -46,7 +54,7 @@ class Marks:
         self.contents.append(content)
         if where in self.made or not os.path.exists(where):
             with open(where, "wb") as file:
-                file.write(MARK + str(self.paths[where]).encode())
+                file.write(archive(str(self.paths[where]).encode()))
             self.made.add(where)
 
     def get(self, path: Any) -> Any:
@@ -74,12 +82,26 @@ def _beside(folder: str) -> list[str]:
 
 def _marked(path: str) -> int | None:
     """The number in a mark."""
+    found = content(path)
+    return int(found) if found is not None and found.isdigit() else None
+
+
+def archive(found: bytes) -> bytes:
+    """Return a file of ours: what torch's own looks like, and what is to be found again in it."""
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w") as file:
+        file.writestr(ENTRY, pickle.dumps({}))
+        file.writestr(CONTENT, found)
+    return made.getvalue()
+
+
+def content(file: Any) -> bytes | None:
+    """Return what is in a file of ours, by path or as a stream; None of any other."""
     try:
-        with open(path, "rb") as file:
-            found = file.read(len(MARK) + 20)
-    except OSError:
+        with zipfile.ZipFile(file) as opened:
+            return opened.read(CONTENT)
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile):
         return None
-    return int(found[len(MARK) :]) if found.startswith(MARK) else None
 
 
 class Saved:
@@ -105,37 +127,37 @@ class Saved:
             return
         self.saving = True
         try:
-            content = pickle.dumps(obj, protocol=pickle.HIGHEST_PROTOCOL)
+            found = pickle.dumps(obj, protocol=pickle.HIGHEST_PROTOCOL)
         finally:
             self.saving = False
         if isinstance(f, str | os.PathLike):
             self.notes(WROTE_NOTHING)
-            self.marks.put(f, content)
+            self.marks.put(f, found)
         else:
-            f.write(MAGIC + content)
+            f.write(archive(found))
 
     def _load(self, f: Any, map_location: Any = None, *args: Any, **kwargs: Any) -> Any:
         if detect_fake_mode() is None:
             return LOAD(f, map_location, *args, **kwargs)
-        token = _place.set(_placed(map_location))
+        place, file = _place.set(_placed(map_location)), _file.set(f)
         try:
             own = self._own(f)
             if own is not None:
                 return pickle.loads(own)
             return LOAD(f, map_location, *args, **kwargs)
         finally:
-            _place.reset(token)
+            _place.reset(place)
+            _file.reset(file)
 
     def _own(self, f: Any) -> bytes | None:
         """What this run has put there."""
         if isinstance(f, str | os.PathLike):
-            content: bytes | None = self.marks.get(f)
-            return content
+            kept: bytes | None = self.marks.get(f)
+            return content(f) if kept is None else kept
         start = f.tell()
-        if f.read(len(MAGIC)) == MAGIC:
-            return bytes(f.read())
+        found = content(f)
         f.seek(start)
-        return None
+        return found
 
 
 def _placed(location: Any) -> Place:
@@ -159,7 +181,41 @@ def _rebuild(storage: Any, offset: int, size: Any, stride: Any) -> torch.Tensor:
         real: torch.Tensor = REBUILD(storage, offset, size, stride)
         return real
     device = torch.device("cpu" if said is None else said)
-    return _empty(size, stride, storage.dtype, _place.get()(device))
+    made = _empty(size, stride, storage.dtype, _place.get()(device))
+    at = getattr(untyped, "_checkpoint_offset", None)
+    if at is not None and _worth(made):
+        known = _read(made, at + offset * made.element_size())
+        if known is not None:
+            cast(made, known)
+    return made
+
+
+def _worth(t: torch.Tensor) -> bool:
+    """Whether a program may look at the values of a tensor."""
+    return t.numel() <= (READ if t.dtype in WHOLE else FEW)
+
+
+def _read(like: torch.Tensor, offset: int) -> torch.Tensor | None:
+    """A tensor as it is in the file that is loaded, from a byte on."""
+    file = _file.get()
+    steps = zip(like.shape, like.stride(), strict=True)
+    count = 1 + sum((size - 1) * step for size, step in steps) if like.numel() else 0
+    if isinstance(file, str | os.PathLike):
+        with open(file, "rb") as opened:
+            opened.seek(offset)
+            data = opened.read(count * like.element_size())
+    else:
+        before = file.tell()
+        file.seek(offset)
+        data = file.read(count * like.element_size())
+        file.seek(before)
+    if len(data) < count * like.element_size():
+        return None
+    with unset_fake_temporarily():
+        if not count:
+            return torch.empty(tuple(like.shape), dtype=like.dtype)
+        flat = torch.frombuffer(bytearray(data), dtype=like.dtype)
+        return flat.as_strided(tuple(like.shape), like.stride())
 
 
 def _reduce(self: FakeTensor, _: int) -> tuple[Any, ...]:
