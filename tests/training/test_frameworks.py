@@ -220,3 +220,63 @@ def test_a_version_that_no_rule_depends_on_is_said_to_change_nothing():
 def test_versions_of_torchtitan_are_dates():
     with pytest.raises(UsageError, match="are dates: write 2025-04-02"):
         weighbridge.train(TITAN, framework="torchtitan", framework_version="2.5", seq_len=64)
+
+
+UNSLOTH = {"framework": "unsloth", "method": "qlora", "lora_r": 32, "optimizer": "adamw_8bit"}
+
+
+def test_unsloth_never_widens_the_base_and_keeps_inputs_on_the_host():
+    told = weighbridge.train("llama-3.1-8b", framework="unsloth", method="qlora").workload
+    assert (told["quantization"], told["kbit_upcast"], told["lora_r"]) == ("nf4-dq", "none", 16)
+    assert (told["checkpointing"], told["loss"]) == ("offload", "unsloth")
+    assert len(told["lora_targets"]) == 7
+
+
+def test_a_loss_of_unsloths_brings_no_upcast_with_it():
+    usual = {"method": "qlora", "framework": "trainer"}
+    found = [
+        weighbridge.train("llama-3.1-8b", **usual, **more).workload["kbit_upcast"]
+        for more in ({}, {"loss": "unsloth"}, {"loss": "unsloth", "kbit_upcast": "peft"})
+    ]
+    assert found == ["peft", "none", "peft"]
+
+
+def test_what_unsloths_layers_keep_without_checkpoints():
+    """Of a token of a 7B in 16 bits: inputs and outputs of two norms, queries, keys, values, what
+    attention gives, gate and up, and nothing that the last linear reads. In float32 two inverse
+    roots, and a sum for each head."""
+    usual = {"framework": "unsloth", "method": "lora", "checkpointing": "none"}
+    one, two = (
+        weighbridge.train("llama-2-7b", seq_len=n, **usual).derived["saved_activation_bytes"]
+        for n in (1024, 2048)
+    )
+    of_layer = 2 * (8 * 4096 + 2 * 11008) + 4 * (2 + 32)
+    assert (two - one) / 1024 == pytest.approx(32 * of_layer, rel=0.01)
+
+
+# Contexts that fit, as unsloth's README of December 2024 has them (batch 1, rank 32)
+@pytest.mark.parametrize(
+    ("model", "tokens", "card"),
+    [
+        ("llama-3.1-8b", 2_972, "8GB"),
+        ("llama-3.1-8b", 21_848, "12GB"),
+        ("llama-3.1-8b", 40_724, "16GB"),
+        ("llama-3.1-8b", 78_475, "24GB"),
+        ("llama-3.3-70b", 12_106, "48GB"),
+        ("llama-3.3-70b", 89_389, "80GB"),
+    ],
+)
+def test_lengths_that_unsloth_fits_are_not_refused(model, tokens, card):
+    report = weighbridge.train(model, seq_len=tokens, attention="flash", **UNSLOTH)
+    peak = report.devices[0].peak("driver")
+    assert peak.expected < int(card[:-2]) * 2**30 < 1.35 * peak.high
+
+
+def test_unsloths_kernels_are_of_adapters():
+    with pytest.raises(UsageError, match="full"):
+        weighbridge.train("llama-2-7b", framework="unsloth")
+
+
+def test_other_classes_under_unsloth_are_read_as_transformers_runs_them():
+    report = weighbridge.train("gemma-2-9b", framework="unsloth", method="qlora")
+    assert any("unsloth compiles" in w for w in report.warnings)

@@ -178,10 +178,10 @@ def _subject(model: Model, w: Train, number: tuple[int, ...]) -> Subject:
             f"{model.reference}: {beside} is not followed, so training it is not answered; "
             "`weighbridge trace` runs the script that does"
         )
-    _, chosen = frameworks.held(w)
+    made, chosen = frameworks.held(w)
     full = (w.method or "full") == "full"
     dtype = w.dtype or (chosen.weights if full else chosen.frozen).name
-    form = w.quantization or ("nf4" if w.method == "qlora" else None)
+    form = w.quantization or (made.packs if w.method == "qlora" else None)
     asked = Infer(
         dtype=dtype,
         quantization=form,

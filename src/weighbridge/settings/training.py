@@ -3,7 +3,7 @@
 TRAINING = """
 [Run]
 method                                    word full|lora|qlora|dora   What is trained. Default: full.
-framework                                 word trainer|trl|accelerate|lightning|torchtune|torchtitan|litgpt|axolotl|deepspeed|megatron|plain   Whose defaults and conventions. Default: trainer.
+framework                                 word trainer|trl|accelerate|lightning|torchtune|torchtitan|litgpt|axolotl|unsloth|deepspeed|megatron|plain   Whose defaults and conventions. Default: trainer.
 framework_version                         release           Its version; of torchtitan a date such as 2025-04-02. Default: the newest known.
 precision                                 word bf16-mixed|fp16-mixed|bf16|fp16|fp32|fp8-mixed   Of weights and products. Default: bf16-mixed.
 optimizer                                 word              adamw_torch (default), adamw_8bit, sgd-momentum, muon...

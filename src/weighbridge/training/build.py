@@ -135,8 +135,14 @@ def adapt(
         weight, bias = params[f"{name}.weight"], params.get(f"{name}.bias")
         inside, outside = weight.shape[::-1] if weight.kind != "conv1d" else weight.shape
         a, b = _factors(make, name, (inside, outside), with_.r)
-        wrap = LoraLinear(wraps.get(name) or Plain(weight, bias), weight, a, b, with_.dropout)
         params[a.name], params[b.name] = a, b
+        base = wraps.get(name) or Plain(weight, bias)
+        if p.framework.fused_adapters and not with_.dora:
+            from weighbridge.training.adapters.fused import FusedLora
+
+            wraps[name] = FusedLora(name, base, a, b, with_.dropout)
+            continue
+        wrap = LoraLinear(base, weight, a, b, with_.dropout)
         if with_.dora:
             path = f"{name}.lora_magnitude_vector.weight"
             wrap.magnitude = make(ParameterSpec(path, (outside,), "linear"))

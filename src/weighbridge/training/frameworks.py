@@ -8,6 +8,8 @@
 
     trl             float32 also where it is frozen; checkpoints; tiles of logits; by release
     axolotl         bf16-mixed: bfloat16 under autocast
+    unsloth         its own kernels and loss, adapters alone: the base stays in 16 bits, inputs of
+                    layers go to the host (use_gradient_checkpointing="unsloth"); nf4 twice packed
     deepspeed       16 bits without autocast, the float32 copy among ranks (BF16_Optimizer)
     torchtitan      float32 parts, gathered in bfloat16 by FSDP2; alone under autocast. Its versions
                     are dates: it has few releases, and users install its main branch
@@ -80,6 +82,10 @@ class Framework:
     forgets_late: bool = False  # gradients go behind the next forward, in front of its backward
     unsure: int = 0  # percent of what a step holds besides weights and states, that kernels may add
     targets: tuple[str, ...] = ()  # of LoRA; PEFT's where there are none
+    packs: str = "nf4"  # the format of qlora
+    rank: int = 8  # of adapters (peft LoraConfig)
+    fused_adapters: bool = False  # are added in place, in the dtype of what they are added to
+    tunes: str = ""  # why it is known for adapters alone; "" where it is not
     wide_adapters: bool = True  # LoRA in float32 (PEFT); else in the dtype of what is frozen
     lowers_packed: bool = False  # beside packed weights LoRA is in the dtype of products after all
     dated: bool = False  # its versions are dates
@@ -124,6 +130,9 @@ TRL: tuple[tuple[tuple[int, ...], Mapping[str, Any]], ...] = (
     ((0, 15), {"copies_logits": False}),
     ((0, 9), {"lowers_packed": True}),
     ((0, 7, 6), {"upcast": "peft", "lowers_packed": False}),
+)
+UNSLOTH_TARGETS = (  # get_peft_model
+    *("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
 )
 FRAMEWORKS: Mapping[str, Framework] = {
     "trainer": Framework(
@@ -231,6 +240,20 @@ FRAMEWORKS: Mapping[str, Framework] = {
         outputs=False,
         float8=True,
         float_outputs=True,
+    ),
+    "unsloth": Framework(
+        name="unsloth",
+        source="unsloth 2026.10.9 models/llama.py, unsloth_zoo 2026.10.9 training_utils.py",
+        checkpointing="offload",
+        loss="unsloth",
+        outputs=False,
+        targets=UNSLOTH_TARGETS,
+        rank=16,
+        packs="nf4-dq",
+        fused_adapters=True,
+        tunes="its kernels are of adapters: near is trl with --checkpointing offload",
+        unsure=4,
+        shards=("none", "ddp"),
     ),
     "deepspeed": Framework(
         name="deepspeed",

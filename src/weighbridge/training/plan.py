@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 USUAL_LENGTH = 2048  # tokens, where the user names none: contract of the command line
 USUAL_OPTIMIZER = "adamw_torch"
 METHOD, BATCH, NO_EVALUATION, ACCUMULATION = "full", 1, 0, 1  # where the user names none
-RANK, ALPHA = 8, 8  # peft LoraConfig
 FUSES = (2025, 2, 24)  # torchtitan
 REENTERS_ZERO_3 = (0, 28)  # TRL
 TORCH = (2, 13)  # whose sources our rules were read from
@@ -170,6 +169,10 @@ def _refuse(subject: Subject, w: Train, made: Framework, shares: Sharding) -> No
             "it out"
         )
     _refuse_reentry(w, made)
+    if made.tunes and (w.method or METHOD) == METHOD:
+        raise UsageError(
+            f"--framework {made.name} with --method full is not modelled: {made.tunes}"
+        )
     form = subject.choice.scheme
     if w.bnb_4bit_quant_storage is not None and not kbit.four_bits(form):
         raise UsageError(
@@ -230,10 +233,11 @@ def _refuse_card(w: Train, chosen: Precision, part: "Part | None") -> None:
 def _base(
     subject: Subject, w: Train, made: Framework, chosen: Precision, shares: Sharding
 ) -> kbit.Base:
+    """Unsloth, whose loss comes with its loader, never calls PEFT's preparation."""
     upcast = kbit.chosen(
         w.kbit_upcast,
         subject.choice.scheme,
-        made.upcast,
+        "none" if _loss(w, made) == "unsloth" else made.upcast,
         lowered=chosen.autocast == BFLOAT16,
         shared=shares.parameters,
     )
@@ -365,8 +369,8 @@ def _adapters(subject: Subject, w: Train, made: Framework, chosen: Precision) ->
     stage = (w.shard or made.shard or "").startswith("zero")  # the engine casts the whole module
     wide = made.wide_adapters and not lowered and not stage
     return Adapters(
-        r=w.lora_r or RANK,
-        alpha=w.lora_alpha or ALPHA,
+        r=w.lora_r or made.rank,
+        alpha=w.lora_alpha or made.rank,
         targets=w.lora_targets or made.targets or usual(subject.model_type) or (ALL,),
         dropout=w.lora_dropout or 0.0,
         dora=w.method == "dora",

@@ -31,6 +31,11 @@ Net = Callable[[TrainingStep], Tensor]
 NETS = column("trains")  # model type -> module and function here
 # Classes that a framework has of its own, for all model types, and losses by their names
 CLASSES = ("litgpt", "torchtune", "torchtitan")
+# Kernels that a framework has for layers of Llama's shape, and what it does with others
+KERNELS = {
+    "unsloth": "unsloth compiles the code of this class; it was read as transformers runs it, "
+    "which keeps more",
+}
 LOOPS = {
     "litgpt": "litgpt.loss",
     "litgpt-pretrain": "litgpt.pretraining",
@@ -81,12 +86,16 @@ def program(
         _attends(model_type, blocks, framework)
         return TrainingProgram(forward=_function(f"{framework}.forward"), loss=_loss(kind, loss))
     names = [n for n in names if not ADAPTERS.search(n)]
+    if framework in KERNELS and _of_llamas_shape(names, blocks):
+        return TrainingProgram(forward=_function(f"{framework}.forward"), loss=_by_name(loss))
+    if framework in KERNELS and kind in NETS and _mixed(kind, blocks):
+        forward = _function(NETS[kind])
+        return TrainingProgram(
+            forward=forward, loss=_loss(kind, loss), low=0.5, said=KERNELS[framework]
+        )
     if kind in NETS and _mixed(kind, blocks):
         return TrainingProgram(forward=_function(NETS[kind]), loss=_loss(kind, loss))
-    embedded = [n for n in names if n in EMBEDDINGS]
-    alike = bool(embedded) and all(LLAMA.fullmatch(n) or n in embedded for n in names)
-    alike = alike and {*NORMS} <= {*names}
-    if alike and all(isinstance(b.mixers[0], Attention) for b in blocks if b.mixers):
+    if _of_llamas_shape(names, blocks):
         return TrainingProgram(
             forward=_function("decoders.llama"),
             loss=_by_name(loss),
@@ -103,6 +112,13 @@ def program(
         said="its layers were read by their parameters alone; what they save is assumed, from half "
         f"to twice as much. For its own: --exact, or {INSTEAD}",
     )
+
+
+def _of_llamas_shape(names: Sequence[str], blocks: Sequence[LayerBlock]) -> bool:
+    embedded = [n for n in names if n in EMBEDDINGS]
+    alike = bool(embedded) and all(LLAMA.fullmatch(n) or n in embedded for n in names)
+    alike = alike and {*NORMS} <= {*names}
+    return alike and all(isinstance(b.mixers[0], Attention) for b in blocks if b.mixers)
 
 
 def _loss(kind: str, name: str) -> Loss:
