@@ -59,6 +59,7 @@ REASONS = (
     "not modelled: a part of a model",
     "not modelled: adapters at load",
     "not modelled: tensors placed by patterns",
+    "not modelled: Vulkan",
     "not modelled: compiled code",
     "not modelled: the program is not published",
     "a bound, not a figure",

@@ -83,7 +83,7 @@ CHANGES: Mapping[int, Mapping[str, Any]] = {
     6730: {"cache_ram": 8192},  # #16391, 9 October 2025
     6927: {"server_slots": 4, "server_unified": True},  # #16736, 3 November 2025
     7000: {"mask_pad": 1, "keys_last": True, "rotary_first": False, "keeps_outputs": True},
-    7700: {"embeds_input": True},  # #18550, January 2026
+    7800: {"embeds_input": True},  # #18550, January 2026: the log of b7780 is without
     7830: {"latent_values": False},  # #19067, 25 January 2026
     8550: {"rotates_cache": True},  # #21038, between 23 March and 3 April 2026
     # #21612, 8 April 2026: b8680 of the 6th has them on the device (its log), b8942 has not
