@@ -1,5 +1,7 @@
 """Buffers of collectives: inside the published readings, nothing where nobody talks."""
 
+from types import SimpleNamespace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,7 +9,8 @@ from hypothesis import strategies as st
 from tests.engines.serving import served
 from tests.engines.spreads import communication
 from weighbridge.accelerators.budget import budget
-from weighbridge.engines.servers.communication import received
+from weighbridge.engines.servers.communication import linked, received
+from weighbridge.engines.vllm import talking
 from weighbridge.memory import total
 from weighbridge.units import GIB, MIB
 
@@ -96,3 +99,30 @@ def test_bounds_are_in_order_and_one_device_is_silent(ranks, card):
     for c in communication("vllm", (0, 33), tensor=ranks, pipeline=2, budget=card):
         assert 0 < c.bytes.low <= c.bytes.expected <= c.bytes.high
     assert communication("vllm", (0, 33), budget=card) == ()
+
+
+@pytest.mark.parametrize(
+    ("gpu", "most"), [("h100-80gb", 1.8), ("a100-80gb", 10), ("a100 pcie 80gb", 110), ("4090", 20)]
+)
+def test_what_a_card_s_links_say(gpu, most):
+    """The interval of all communicators of two ranks; it was 60 times wide on every card of
+    Ampere, whether its board has switches, bridges or neither."""
+    on = budget(gpu, None, None)
+    at = SimpleNamespace(tensor=2, pipeline=1, data=1)
+    own = outside(communication("vllm", (0, 19), tensor=2, budget=on))
+    whole = talking.before(at, on, experts=False).plus(own)
+    assert whole.high <= most * whole.low
+    assert whole.low <= whole.expected <= whole.high
+
+
+def test_communicators_by_channels():
+    """A100 with switches: 16 channels of a connection; NCCL issue 964 has 544 MB. SHARP is
+    Hopper's. Two 3090 talk over PCIe."""
+    a100 = linked(budget("a100-80gb", None, None).choice.part)
+    assert a100 == (8 * 12 * MIB, 16 * 12 * MIB, 2 * 32 * 12 * MIB)
+    assert a100.low < 544e6 < a100.high
+    h100 = linked(H100.choice.part)
+    assert h100.expected - a100.expected == 256 * MIB
+    assert linked(RTX3090.choice.part).high <= 2 * 24 * 12 * MIB
+    three = communication("sglang", (0, 5), tensor=2, budget=budget("a100-80gb", None, None))
+    assert next(c for c in three if c.detail.startswith("NCCL")).bytes.expected == 3 * 192 * MIB

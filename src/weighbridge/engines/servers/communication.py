@@ -1,7 +1,8 @@
 """What ranks need to talk to each other: buffers of NCCL and of the engines' own collectives.
 
-    NCCL              a communicator a group; nothing in its source adds up to what is seen, so it
-                      is an interval around published readings
+    NCCL              a communicator a group, by channels and links (kernels/nccl.py); on Hopper and
+                      newer an interval around published readings, which have more: the workspace of
+                      sums that are fused with what follows (FlashInfer's, sm_90 and newer)
     custom reduce     two buffers of at most 8 MiB a rank outside the allocator (one of 16 MiB in
                       vLLM 0.33, which also scatters), 8 MiB of tables inside it
     symmetric memory  one buffer, by compute capability and number of ranks
@@ -21,15 +22,18 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Unpack
 
-from weighbridge.accelerators.chips import BRIDGED, LINKED, SWITCHED
+from weighbridge.accelerators.chips import LINKED, SWITCHED
 from weighbridge.arch.body import Body, Experts
 from weighbridge.engines.parallel.spread import Spread, SpreadArgs
+from weighbridge.kernels.nccl import communicator
 from weighbridge.memory import Bytes, Component, exactly
 from weighbridge.units import MIB
 
 if TYPE_CHECKING:
     from weighbridge.accelerators.budget import Budget
+    from weighbridge.accelerators.parts import Part
 
+HOPPER = (9, 0)
 MiB = tuple[int, int, int]  # low, expected, high
 
 
@@ -41,6 +45,7 @@ class Collectives:
     # of a group of tensor parallelism on cards with a switch, by ranks; and on cards without
     switched: Mapping[int, MiB]
     plain: MiB
+    groups: int = 1  # communicators that start after free memory was looked at
     most: MiB | None = None  # a bound on both
     scatter: int = 0  # bytes of the second buffer at least, which it scatters with
     always_experts: bool = False  # replicas talk about experts, however those are dealt
@@ -82,7 +87,7 @@ def communication(
     capability = part.capability if part else None
     found: list[Component] = []
     if over.tensor > 1:
-        tensor = _tensor_group(by, over.tensor, capability, known=part is not None)
+        tensor = _tensor_group(by, over.tensor, part)
         found.append(_nccl(_least(tensor, by.most or tensor), "tensor"))
         found += _custom(by, over.tensor, capability)
     if over.pipeline > 1:
@@ -105,17 +110,29 @@ def received(tokens: int, hidden: int, itemsize: int = 2) -> Component:
     )
 
 
-def _tensor_group(
-    by: Collectives, ranks: int, capability: tuple[int, int] | None, *, known: bool
-) -> MiB:
+def linked(part: "Part", *, lazy: bool = True) -> Bytes:
+    """One communicator of NCCL on cards of that kind. Both servers' releases that we read have
+    torch 2.7 or newer, or SGLang's of before."""
+    sharp = (part.capability or (0, 0)) >= HOPPER
+    return communicator(part.nvlink or "", lazy=lazy, sharp=sharp)
+
+
+def _tensor_group(by: Collectives, ranks: int, part: "Part | None") -> MiB:
+    """Readings, where cards reach each other through switches of Hopper's or newer, and where they
+    have no links at all; others by NCCL's own channels. A card that was not named may be any."""
     switched, plain = by.switched, by.plain
+    capability = part.capability if part else None
     size = next((n for n in switched if ranks <= n), max(switched))
     low, expected, high = switched[size]
     if capability in SWITCHED:
         return low, expected, high
-    if capability in BRIDGED or not known:
+    if part is None:
         return plain[0], expected, high
-    return plain
+    if part.nvlink is None:
+        return plain
+    own = linked(part)
+    low, expected, high = (by.groups * n // MIB for n in own)
+    return low, expected, high
 
 
 def _least(one: MiB, other: MiB) -> MiB:

@@ -5,25 +5,26 @@ with experts (a group of the same ranks), with a pipeline, with replicas. What t
 open later is in `engines/servers/communication.py`, and inside the share.
 
 No source gives a size, so it is assumed: vLLM 0.19 on 2 and 4 H100 held 1.02 and 1.04 GiB beside
-the context with dense models, 1.50 and 1.56 with experts (jgchn/llm-d-planner): 0.51 each.
+the context with dense models, 1.50 and 1.56 with experts (jgchn/llm-d-planner): 0.51 each. Cards of
+other generations by NCCL's own channels (kernels/nccl.py).
 
 Source: vllm 0.33 distributed/parallel_state.py (initialize_model_parallel).
 """
 
 from weighbridge.accelerators.budget import Budget
-from weighbridge.accelerators.chips import LINKED
-from weighbridge.engines.servers.communication import Collectives
-from weighbridge.engines.vllm import ENGINE, hardware
+from weighbridge.accelerators.chips import SWITCHED as SWITCHED_CHIPS
+from weighbridge.engines.servers.communication import Collectives, linked
+from weighbridge.engines.vllm import ENGINE
 from weighbridge.engines.vllm.rules import VllmRules
 from weighbridge.engines.vllm.setting import VllmLaunch
 from weighbridge.memory import Bytes, exactly
 from weighbridge.units import MIB
 
-COMMUNICATOR = Bytes(64 * MIB, 520 * MIB, 560 * MIB)
-UNLINKED = Bytes(16 * MIB, 64 * MIB, 520 * MIB)  # cards that talk through host memory
+COMMUNICATOR = Bytes(400 * MIB, 520 * MIB, 640 * MIB)
+UNKNOWN = Bytes(12 * MIB, 520 * MIB, 640 * MIB)  # no card was named
 # By ranks, on cards with a switch: low, expected, high MiB beyond the first communicators
 SWITCHED = {2: (1500, 1780, 2300), 4: (1500, 1930, 2600), 8: (1500, 2150, 3400)}
-PLAIN = (40, 160, 700)
+PLAIN = (40, 160, 560)
 # vLLM 0.11 grew by 0.55 GiB outside torch at two H100 with FP8, 0.13 of it kernels (one log). Its
 # compiler does not fuse sums of ranks with what follows; later ones do, and keep a workspace.
 UNFUSED = (300, 430, 2300)
@@ -48,5 +49,11 @@ def before(at: VllmLaunch, budget: Budget | None, *, experts: bool) -> Bytes:
         return exactly(0)
     groups = 2 * (at.tensor > 1) + (at.pipeline > 1) + (at.data > 1)
     count = max(2, groups + (experts and at.tensor * at.data > 1))
-    each = COMMUNICATOR if hardware.capability(budget) in LINKED else UNLINKED
-    return Bytes(*(count * b for b in each))
+    return Bytes(*(count * b for b in _each(budget)))
+
+
+def _each(budget: Budget | None) -> Bytes:
+    if budget is None:
+        return UNKNOWN
+    part = budget.choice.part
+    return COMMUNICATOR if part.capability in SWITCHED_CHIPS else linked(part)

@@ -1,59 +1,20 @@
-"""Buffers of NCCL, outside of torch's allocator: for each group of ranks its channels, and for each
-channel the connections of its rings and trees.
+"""Buffers of NCCL for each group of ranks: `kernels/nccl.py`."""
 
-    connection   10 MiB where it receives, 2 MiB where it sends, whatever the model is: LL, LL128
-                 and Simple buffers of 0.5, 4.69 and 4 MiB (transport/p2p.cc, init.cc), rounded up
-    channels     2 and few more over PCIe, 12 to 24 over NVLink, 16 to 32 through switches
-    connected    rings, trees and NVLink SHARP with the communicator; since 2.22 (torch 2.7), when
-                 an algorithm is first used, so that the ring may be alone
-    SHARP        2 x 16 channels x 8 ranks x 1 MiB through switches (transport/nvls.cc)
-
-Which algorithm runs is tuned at run time: the figures are assumed. Published: 544 MB for two of
-four A100 with NVLink (NCCL issue 964, 2023), 0.5 GiB on an H100 (start-up logs of vLLM).
-"""
-
-from collections.abc import Mapping
-
-from weighbridge.accelerators.chips import Links
+from weighbridge.kernels.nccl import LAZY_SINCE, SOURCE, communicator
 from weighbridge.memory import Bytes, Component
 from weighbridge.training.plan import TrainingPlan
-from weighbridge.units import MIB
-
-CONNECTION = 12 * MIB
-CHANNELS: Mapping[Links, tuple[int, int, int]] = {
-    "": (1, 2, 4),
-    "bridge": (1, 12, 24),  # boards of one chip have it or not
-    "switch": (8, 16, 32),
-}
-CONNECTED, LAZILY = (1, 2, 3), (1, 1, 2)  # of a channel: at least, usually, at most
-LAZY_SINCE = (2, 7)  # torch, whose wheels have NCCL 2.26
-SHARP = (256 * MIB, 512 * MIB)  # usually, at most
 
 
 def communication(p: TrainingPlan) -> Component:
     """What a rank has for its groups; a size of its own for each, and none for the model's."""
     s = p.sharding
     groups = sum(n > 1 for n in (s.data, s.tensor, s.pipeline, s.context, s.expert))
-    each = group(None if p.part is None else p.chip.links, lazy=p.torch >= LAZY_SINCE)
+    each = communicator(None if p.part is None else p.chip.links, lazy=p.torch >= LAZY_SINCE)
     return Component(
         name="communication",
         detail="NCCL",
         bytes=Bytes(*(groups * n for n in each)),
         basis="assumed",
         formula=f"{groups} kinds of groups; buffers by links and channels, whatever the model is",
-        source="NVIDIA/nccl src/init.cc, src/transport/p2p.cc, src/transport/nvls.cc",
+        source=SOURCE,
     )
-
-
-def group(links: Links | None, *, lazy: bool) -> Bytes:
-    """Bytes of one communicator. `links` of None: any card."""
-    if links is None:
-        known = [group(x, lazy=lazy) for x in CHANNELS]
-        return Bytes(known[0].low, known[1].expected, known[-1].high)
-    times = LAZILY if lazy else CONNECTED
-    low, expected, high = (
-        n * connections * CONNECTION for n, connections in zip(CHANNELS[links], times, strict=True)
-    )
-    if links != "switch":
-        return Bytes(low, expected, high)
-    return Bytes(low, expected + SHARP[0], high + SHARP[1])
