@@ -316,7 +316,8 @@ class Prepared:
             report = self._helped(
                 "train", w, self._remembered(partial(train, model)), remedies, pinned
             )
-            return _said(self._with_line(report, w) if remedies else report, typed, w)
+            report = self._with_line(report, w) if remedies else report
+            return _said(_named_optimizer(report, typed), typed, w)
 
     def _with_line(self, report: Report, w: "Train") -> Report:
         """Add the line of Python that trains it so, unless it is known not to fit."""
@@ -435,6 +436,16 @@ def _said(report: Report, typed: Asked, meant: Asked) -> Report:
     from weighbridge.quantization.everyday import said
 
     line = said(typed.quantization, meant.quantization or "")
+    return replace(report, warnings=(line, *report.warnings)) if line else report
+
+
+def _named_optimizer(report: Report, typed: "Train") -> Report:
+    """The report, with a word on the optimizer that a name was read as."""
+    if typed.optimizer is None:
+        return report
+    from weighbridge.training.optimizers import said
+
+    line = said(typed.optimizer)
     return replace(report, warnings=(line, *report.warnings)) if line else report
 
 

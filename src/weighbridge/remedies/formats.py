@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from weighbridge.engines.table import usual, version
 from weighbridge.remedies import losses, prices
 from weighbridge.remedies.case import RemedyCase
-from weighbridge.remedies.moves import Move
+from weighbridge.remedies.moves import Cost, Move
 
 if TYPE_CHECKING:
     from weighbridge.accelerators.parts import Part
@@ -113,6 +113,24 @@ def has_float8(case: RemedyCase) -> bool:
 
     part = case.part
     return part is None or (part.capability is not None and part.capability >= FLOAT8_SINCE)
+
+
+# Classes that cap their scores, which sdpa does not: transformers 5.23 models/*/modeling_*.py
+# (_supports_sdpa = False, "sdpa does not support softcapping")
+CAPPED = ("Gemma2", "T5Gemma", "VaultGemma")
+
+
+def unscored(case: RemedyCase) -> tuple[str, Cost] | None:
+    """Return the kernel of attention that keeps no scores and computes what the class computes,
+    with its cost; None where there is none."""
+    if not case.report.model.architecture.startswith(CAPPED):
+        return "efficient", prices.CHANGES["attention"]
+    from weighbridge.kernels.attention import FLASH_SINCE
+
+    capability = None if case.part is None else case.part.capability
+    if not compiled(case.part) or (capability is not None and capability < FLASH_SINCE):
+        return None
+    return "flash", prices.CHANGES["flash attention"]
 
 
 def compiled(part: "Part | None") -> bool:

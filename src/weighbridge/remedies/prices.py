@@ -69,6 +69,11 @@ CHANGES: Mapping[str, Cost] = {
         words="a kernel that keeps no scores: the same result",
         source="https://arxiv.org/abs/2112.05682",
     ),
+    "flash attention": Cost(
+        price=Price(effort=1.0),
+        words="a kernel that keeps no scores and caps them likewise (pip install flash-attn)",
+        source="transformers 5.23 integrations/flash_attention.py (softcap)",
+    ),
     # of training
     "liger": Cost(
         price=Price(effort=1.0),

@@ -84,9 +84,9 @@ def _attention(case: RemedyCase) -> Iterator[Move]:
     """A kernel that writes no scores."""
     if case.kind.reads != "any" or not case.free("attention"):
         return
-    if case.effective.get("attention") in ("eager", "math"):
-        cost = prices.CHANGES["attention"]
-        change = {"attention": "efficient"}
+    found = formats.unscored(case)
+    if found is not None and case.effective.get("attention") in ("eager", "math"):
+        change, cost = {"attention": found[0]}, found[1]
         yield Move(kind="attention", change=change, cost=cost, touches=frozenset(("activations",)))
 
 

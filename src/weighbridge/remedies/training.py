@@ -92,13 +92,10 @@ def _kernels(case: RemedyCase) -> Iterator[Move]:
                 cost=prices.CHANGES[name],
                 touches=frozenset(("logits",)),
             )
-    if case.free("attention") and scores(case):
-        yield Move(
-            kind="attention",
-            change={"attention": "efficient"},
-            cost=prices.CHANGES["attention"],
-            touches=SAVED,
-        )
+    found = formats.unscored(case)
+    if found is not None and case.free("attention") and scores(case):
+        change, cost = {"attention": found[0]}, found[1]
+        yield Move(kind="attention", change=change, cost=cost, touches=SAVED)
 
 
 def liger(case: RemedyCase) -> bool:

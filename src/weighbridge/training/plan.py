@@ -8,7 +8,7 @@ from weighbridge.accelerators.chips import FLOAT8_SINCE, Chip
 from weighbridge.accelerators.parts import chip_of
 from weighbridge.dtypes import BFLOAT16, FLOAT32, DType
 from weighbridge.engines.interface import Subject
-from weighbridge.engines.transformers.rules import rules
+from weighbridge.engines.transformers.rules import attends, rules
 from weighbridge.errors import UsageError
 from weighbridge.kernels.attention import FLASH_SINCE
 from weighbridge.releases import dated, numbers, release
@@ -140,7 +140,7 @@ def plan(
         optim_args=_optim_args(w),
         checkpointing=w.checkpointing or _usual_checkpointing(w, made, shares),
         loss=_loss(w, made),
-        attention=w.attention or _usual_attention(subject, made, version),
+        attention=_attention(subject, w, made, version),
         padded=w.padded,
         reentrant=_reentrant(w, made, shares, version),
         version=version,
@@ -287,10 +287,14 @@ def _loss(w: Train, made: Framework) -> str:
     return made.losses.get(said, said)
 
 
-def _usual_attention(subject: Subject, made: Framework, version: tuple[int, int]) -> str | None:
-    """The framework's attention; eager where the class had nothing else in that version."""
-    eager = rules(version, subject.model_type).attention == "eager"
-    return made.attention or ("eager" if eager else None)
+def _attention(subject: Subject, w: Train, made: Framework, version: tuple[int, int]) -> str | None:
+    """The attention that was asked for, or the framework's; eager where the class had nothing else
+    in that version."""
+    found = rules(version, subject.model_type)
+    if made.attention is None:
+        attends(w.attention, found, subject.model_type)
+    eager = found.attention == "eager"
+    return w.attention or made.attention or ("eager" if eager else None)
 
 
 def _reentrant(w: Train, made: Framework, shares: Sharding, version: tuple[int, int]) -> bool:

@@ -26,7 +26,7 @@ from weighbridge.engines.subject import reads_text
 from weighbridge.engines.transformers import ENGINE
 from weighbridge.engines.transformers.caches import CacheKind
 from weighbridge.engines.transformers.packed import around
-from weighbridge.engines.transformers.rules import TransformersRules, kernel, rules
+from weighbridge.engines.transformers.rules import TransformersRules, attends, kernel, rules
 from weighbridge.engines.transformers.step import ClassStyle, ForwardStep, style
 from weighbridge.errors import UsageError
 from weighbridge.kept import kept
@@ -117,6 +117,7 @@ def plan(subject: Subject, w: Infer, budget: "Budget | None") -> GenerationPlan:
 
 def _first(subject: Subject, w: Infer, found: TransformersRules) -> ForwardStep:
     form = subject.choice.scheme
+    attends(w.attention, found, subject.model_type)
     return ForwardStep(
         batch=w.batch_size or 1,
         tokens=1,

@@ -121,6 +121,7 @@ def rules(version: Version, model_type: str, *, inner: bool = False) -> Transfor
 
 
 ATTENTIONS = ("flash", "efficient", "cudnn", "math", "eager")
+OF_SDPA = ("efficient", "cudnn", "math")  # flash is the package of that name
 
 
 def kernel(chosen: str | None, default: str) -> str:
@@ -128,3 +129,18 @@ def kernel(chosen: str | None, default: str) -> str:
     if chosen is not None and chosen not in ATTENTIONS:
         raise UsageError(f"--attention {chosen!r} is not known; use {', '.join(ATTENTIONS)}")
     return chosen or default
+
+
+def attends(chosen: str | None, found: TransformersRules, kind: str) -> None:
+    """Raises UsageError for a kernel of sdpa where the class has no sdpa in that version: it caps
+    scores, adds sinks or positions to them, or is older than the interface.
+
+    transformers 5.23 modeling_utils.py (_sdpa_can_dispatch) and integrations/sdpa_attention.py
+    refuse it; older versions attended without what sdpa cannot do.
+    """
+    if chosen in OF_SDPA and found.attention == "eager":
+        version = ".".join(map(str, found.version))
+        raise UsageError(
+            f"--attention {chosen}: {kind} has no sdpa in transformers {version}, and its eager "
+            "attention is not what sdpa computes; leave it out"
+        )

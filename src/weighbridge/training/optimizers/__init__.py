@@ -11,6 +11,7 @@ lowrank.py    projected gradients: GaLore, APOLLO
 others.py     schedule-free, StableAdamW, GrokAdamW, SOAP, Shampoo
 """
 
+import re
 from collections.abc import Mapping
 
 from weighbridge.errors import UsageError
@@ -19,7 +20,7 @@ from weighbridge.training.optimizers.arguments import argued
 from weighbridge.training.optimizers.bits import tuned
 from weighbridge.training.optimizers.row import Optimizer, State
 
-__all__ = ["NAMES", "Optimizer", "State", "argued", "optimizer", "tuned"]
+__all__ = ["NAMES", "Optimizer", "State", "argued", "optimizer", "said", "tuned"]
 
 TABLE = (*plain.ROWS, *bits.ROWS, *factored.ROWS, *lowrank.ROWS, *others.ROWS)
 ROWS: Mapping[str, Optimizer] = {row.name: row for row in TABLE}
@@ -44,10 +45,19 @@ ELSEWHERE: Mapping[str, str] = {
 NAMES = tuple(ROWS)
 
 
+def _key(name: str) -> str:
+    return re.sub(r"[-_ ]", "", name.strip().lower())
+
+
+# Without hyphens and the like, which people leave out: lion8bit
+KEYS: Mapping[str, str] = {_key(name): name for name in ROWS}
+SPELLED: Mapping[str, str] = {**KEYS, **{_key(name): known for name, known in ALIASES.items()}}
+
+
 def optimizer(name: str) -> Optimizer:
     """Raises UsageError with the nearest names."""
     plain_name = name.strip().lower()
-    known = ALIASES.get(plain_name, plain_name)
+    known = plain_name if plain_name in ROWS else SPELLED.get(_key(name), plain_name)
     if known in ROWS:
         return ROWS[known]
     if known in ELSEWHERE:
@@ -56,3 +66,9 @@ def optimizer(name: str) -> Optimizer:
 
     close = get_close_matches(known, NAMES, n=3, cutoff=0.5) or NAMES
     raise UsageError(f"--optimizer {name!r} is not known; near are {', '.join(close)}")
+
+
+def said(name: str) -> str:
+    """One sentence where a name is read as another one; "" for a spelling of its own."""
+    known = optimizer(name).name
+    return "" if _key(known) == _key(name) else f"--optimizer {name} is taken as {known}"
