@@ -22,7 +22,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Unpack
 
-from weighbridge.accelerators.chips import LINKED, SWITCHED
+from weighbridge.accelerators.chips import LINKED, SWITCHED, Links
 from weighbridge.arch.body import Body, Experts
 from weighbridge.engines.parallel.spread import Spread, SpreadArgs
 from weighbridge.kernels.nccl import communicator
@@ -114,7 +114,8 @@ def linked(part: "Part", *, lazy: bool = True) -> Bytes:
     """One communicator of NCCL on cards of that kind. Both servers' releases that we read have
     torch 2.7 or newer, or SGLang's of before."""
     sharp = (part.capability or (0, 0)) >= HOPPER
-    return communicator(part.nvlink or "", lazy=lazy, sharp=sharp)
+    links: Links = "bridge" if part.nvlink == "direct" else part.nvlink or ""
+    return communicator(links, lazy=lazy, sharp=sharp)
 
 
 def _tensor_group(by: Collectives, ranks: int, part: "Part | None") -> MiB:
