@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from tests.engines.answers import answer, of_config, part
+from tests.engines.answers import answer, load_gib, of_config, part
 from weighbridge import catalogue
 from weighbridge.accelerators.budget import budget
 from weighbridge.arch.body import Dense, Experts, LayerBlock, Tower
@@ -802,3 +802,16 @@ def test_the_largest_image_is_profiled():
     left = found.derived["available_kv_cache_bytes"] / GIB
     assert left == pytest.approx(19.40, rel=0.006)
     assert served("gemma-3-4b").derived == served("gemma-3-4b", image_size=(4000, 4000)).derived
+
+
+def test_marlin_multiplies_gpt_oss_on_hopper_in_0_10_1():
+    """vLLM 0.10.1 read 65.97 GiB on an H100: Marlin's layout, since torch 2.7 lacks what Triton's
+    kernels ask for; 0.10.2 has torch 2.8."""
+    held = {
+        number: load_gib(
+            answer("gpt-oss-120b", engine="vllm", context=512, gpu="h100", engine_version=number)
+        )
+        for number in ("0.10.1", "0.10.2")
+    }
+    assert held["0.10.1"] == pytest.approx(65.97, rel=0.006)
+    assert held["0.10.2"] < held["0.10.1"] - 1

@@ -33,11 +33,12 @@ from dataclasses import replace
 from weighbridge.components.weights import FormatChoice, total
 from weighbridge.engines.engine import Engine
 from weighbridge.engines.interface import Subject
+from weighbridge.engines.parallel.kernels import WeightKernel
 from weighbridge.engines.servers import shards
 from weighbridge.memory import Bytes, Component
 
 BY_TENSOR = "bitsandbytes"
-MXFP4, HOPPER = "mxfp4", (9, 0)
+MXFP4 = "mxfp4"
 # Copies of the largest tensor of experts while it is laid out anew
 SWIZZLED, STACKED = Bytes(1, 9, 10), Bytes(1, 2, 3)
 
@@ -52,13 +53,13 @@ def plain(s: Subject, engine: Engine) -> Subject | None:
     return replace(s, choice=FormatChoice(dtype=s.choice.dtype), choices=choices)
 
 
-def laid_out(form: str, capability: tuple[int, int], packed: shards.Rank) -> Component | None:
-    """What vLLM takes for a moment to lay packed experts out for its kernels."""
+def laid_out(form: str, kernel: WeightKernel, packed: shards.Rank) -> Component | None:
+    """What vLLM takes for a moment to lay packed experts out for the kernel that multiplies by
+    them."""
     experts = [t.nbytes * t.copies for t in packed.tensors if "experts" in t.module]
     if form != MXFP4 or not experts:
         return None
-    hopper = capability == HOPPER
-    copies = SWIZZLED if hopper else STACKED
+    copies = SWIZZLED if kernel.scale_rows > 1 else STACKED
     return Component(
         name="temporaries",
         bytes=Bytes(*(count * max(experts) for count in copies)),

@@ -563,8 +563,8 @@ def _unpacked(
     if form is None:
         return [()] * len(packed)
     if plain is None:
-        capability = hardware.capability(budget)
-        moved = (loading_peak.laid_out(form.name, capability, rank) for rank in packed)
+        kernel = weights.spread(at).kernel(hardware.capability(budget)[0])
+        moved = (loading_peak.laid_out(form.name, kernel, rank) for rank in packed)
         return [() if c is None else (c,) for c in moved]
     pairs = zip(packed, weights.ranks(plain, at, budget), strict=True)
     at_once = weights.AT_ONCE[at.rules.arrives]

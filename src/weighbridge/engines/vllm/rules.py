@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, Literal
 
-from weighbridge.engines.parallel.kernels import HOPPER, WeightKernel
+from weighbridge.engines.parallel.kernels import HOPPER, MARLIN, WeightKernel
 from weighbridge.units import KIB
 
 Version = tuple[int, ...]
@@ -92,6 +92,10 @@ LLAMA = frozenset(("LlamaForCausalLM", "MistralForCausalLM", "Qwen3ForCausalLM")
 MIXTURES = frozenset(("DeepseekV2ForCausalLM", "Qwen2MoeForCausalLM", "GraniteMoeForCausalLM"))
 CHANGES: tuple[tuple[Version, dict[str, Any]], ...] = (
     ((0, 10), {"latent_buffers": (1, 0), "phantom": True, "graphs_by_sequences": True}),
+    # Triton's kernels ask for torch 2.8 (quantization/mxfp4.py, _should_use_marlin), and 0.10.1 is
+    # made for 2.7.1, 0.10.2 for 2.8
+    ((0, 10, 1), {"hopper": MARLIN}),
+    ((0, 10, 2), {"hopper": WITH_SCALES}),
     ((0, 11), {"communication_inside": False, "full_graphs": True}),
     (
         (0, 12),
