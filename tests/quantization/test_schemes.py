@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.engines.answers import named
 from tests.quantization.models import model, one, packed, pieces, plan, total
 from weighbridge.arch.blueprint import Param
 from weighbridge.dtypes import BFLOAT16, FLOAT16
@@ -273,7 +274,7 @@ def test_torchao_and_mlx_skip_what_the_group_does_not_divide():
 @pytest.mark.parametrize("name", ["awq-4bit-g128", "hqq-4bit-g128", "Q8_0", "Q4_0"])
 def test_formats_that_refuse_a_shape_say_so(name):
     with pytest.raises(UnsupportedError, match=r"up_proj\.weight"):
-        total(one(3, 72), name)
+        total(one(8, 72), name)
 
 
 def test_gptq_rounds_up():
@@ -464,3 +465,28 @@ def stack(layers):
 def test_layers_add_up(name, layers):
     step = total(stack(2), name) - total(stack(1), name)
     assert total(stack(layers), name) == total(stack(1), name) + (layers - 1) * step
+
+
+@pytest.mark.parametrize(
+    ("name", "form"),
+    [
+        ("gemma-4-26b-a4b", "awq-4bit-g32"),  # experts of 704, feed-forwards of 2,112
+        ("gpt-oss-20b", "awq-4bit-g32"),  # 2,880 everywhere
+        ("glm-4.5-air", "awq-4bit-g128"),  # 10,944 in its first layer alone
+        ("qwen3.6-35b-a3b", "awq-4bit-g128"),  # a gate of one output in each
+        ("llama-3.1-8b", "awq-4bit-g128"),
+    ],
+)
+def test_awq_is_in_groups_that_divide_the_model(name, form):
+    plan = named(name).parts[0].blueprint
+    asked = scheme("awq-4bit-g128")
+    assert asked.fitted is not None
+    assert asked.fitted(plan).name == form
+    assert total(plan, form) > 0
+
+
+def test_awq_leaves_what_it_cannot_hold():
+    """A gate of one output fills no word; the same of a linear beside it that does."""
+    found = packed(named("qwen3.6-35b-a3b").parts[0].blueprint, "awq-4bit-g128")
+    assert not any(name.endswith("shared_expert_gate.weight") for name in found)
+    assert any(name.endswith("shared_expert.gate_proj.weight") for name in found)

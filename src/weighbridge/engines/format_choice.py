@@ -62,7 +62,10 @@ def decide(part: ModelPart, workload: "Weighed", default: Default) -> Decision:
         from weighbridge.quantization.schemes import scheme  # here and below: of packed weights
 
         dtype, _ = _dtype(part, workload, by_transformers(5))
-        return Decision(FormatChoice(dtype=dtype, scheme=scheme(workload.quantization)), ASKED)
+        asked = scheme(workload.quantization)
+        form = asked.fitted(part.blueprint) if asked.fitted else asked
+        why = ASKED if form is asked else f"{ASKED}: {asked.name} does not divide its widths"
+        return Decision(FormatChoice(dtype=dtype, scheme=form), why)
     if plain is not None:
         return Decision(FormatChoice(dtype=plain), ASKED)
     dtype, why = _dtype(part, workload, default)

@@ -4,17 +4,23 @@
           g_idx int32 [in]                                              b + (16 + b)/g + 32/out
     AWQ   qweight int32 [in, out b/32], qzeros and scales as GPTQ, no g_idx   b + (16 + b)/g
 
-g = -1: all inputs of a column are one group.
+g = -1: all inputs of a column are one group. AWQ's quantizers refuse a matrix that groups do not
+divide (GPTQModel 7.7 looper/awq_processor.py, pseudo_quantize_tensor), and a config has one
+group_size for all: models with 704 or 2,112 inputs are published in groups of 32 (the config of
+Ade7121976/gemma-4-26B-A4B-it-compressed-tensors; SGLang read 9.34 GiB a rank of two for such a
+checkpoint, 9.4 are reckoned of groups of 32, 9.0 of 64).
 Source: GPTQModel 7.7 nn_modules/qlinear/__init__.py:_register_gptq_buffers; AutoAWQ 0.2.9
 awq/modules/linear/gemm.py. Both quantize the Linears of the decoder's layers, experts included.
 """
 
 import re
+from collections import defaultdict
 from collections.abc import Iterator
 from fnmatch import translate
 from re import Match
 
-from weighbridge.arch.blueprint import Param
+from weighbridge.arch.blueprint import Blueprint, Param
+from weighbridge.arch.roles import unnumbered
 from weighbridge.dtypes import FLOAT16, INT32
 from weighbridge.errors import UnsupportedError
 from weighbridge.quantization.scheme import (
@@ -25,13 +31,17 @@ from weighbridge.quantization.scheme import (
     Pieces,
     Scheme,
     Takes,
+    is_weight,
+    matrix,
     module,
     packing,
     published,
+    width,
 )
 from weighbridge.units import ceil_div
 
 WORD = 32
+SMALLER = 32  # values of a group, where the usual 128 do not divide a model's widths
 
 
 def in_layers(s: LoaderFacts) -> Takes:
@@ -58,10 +68,10 @@ def _gptq(bits: int, group: int) -> Pieces:
 def _awq(bits: int, group: int) -> Pieces:
     def pieces(p: Param, m: Matrix) -> Iterator[PackedPiece]:
         size = m.inputs if group == -1 else group
-        if m.inputs % size or m.outputs * bits % WORD:
+        if m.inputs % size:
             raise UnsupportedError(
                 f"awq-{bits}bit-g{group}: {p.name} has {m.inputs} inputs and {m.outputs} outputs, "
-                f"and AWQ needs whole groups of {size} and outputs by {WORD // bits}"
+                f"and AWQ needs whole groups of {size}"
             )
         at, groups, packed = module(p), m.inputs // size, m.outputs * bits // WORD
         yield PackedPiece(f"{at}.qweight", INT32, (*m.stack, m.inputs, packed))
@@ -69,6 +79,37 @@ def _awq(bits: int, group: int) -> Pieces:
         yield PackedPiece(f"{at}.scales", FLOAT16, (*m.stack, groups, m.outputs))
 
     return pieces
+
+
+def _rare(s: LoaderFacts) -> frozenset[str]:
+    """Names of the matrices that few layers have: in less than half as many as the most."""
+    takes, of_kind = in_layers(s), defaultdict(list)
+    for p in s.plan.counted:
+        if takes(p) and is_weight(p):
+            of_kind[unnumbered(p.name)].append(p.name)
+    most = max(map(len, of_kind.values()), default=0)
+    return frozenset(n for names in of_kind.values() if 2 * len(names) < most for n in names)
+
+
+def _packs_awq(s: LoaderFacts, bits: int, group: int) -> Takes:
+    """What AWQ can hold: outputs that fill words, and whole groups of what most layers have. A
+    matrix of few layers that has none stays as it is, among modules_to_not_convert."""
+    takes, rare, size = in_layers(s), _rare(s), width(s.plan)
+
+    def packs(p: Param) -> bool:
+        if not (takes(p) and is_weight(p)):
+            return False
+        m = matrix(p, size)
+        whole = group == -1 or m.inputs % group == 0 or p.name not in rare
+        return whole and m.outputs * bits % WORD == 0
+
+    return packs
+
+
+def _divides(plan: Blueprint, bits: int, group: int) -> bool:
+    s = LoaderFacts(plan=plan, dtype=FLOAT16, major=5)
+    packs, size = _packs_awq(s, bits, group), width(plan)
+    return all(matrix(p, size).inputs % group == 0 for p in plan.counted if packs(p))
 
 
 LEFT = (
@@ -88,13 +129,24 @@ def gptq(found: Match[str]) -> Scheme:
 
 
 def awq(found: Match[str]) -> Scheme:
-    pieces = _awq(int(found["bits"]), int(found["group"] or -1))
+    return _awq_scheme(found[0], int(found["bits"]), int(found["group"] or -1))
+
+
+def _awq_scheme(name: str, bits: int, group: int) -> Scheme:
+    pieces = _awq(bits, group)
 
     def loader(s: LoaderFacts) -> Pack:
-        return packing(in_layers(s), pieces, s)
+        return packing(_packs_awq(s, bits, group), pieces, s)
+
+    def fitted(plan: Blueprint) -> Scheme:
+        """The whole checkpoint has one group_size: where it does not divide, the next usual."""
+        if group <= SMALLER or _divides(plan, bits, group) or not _divides(plan, bits, SMALLER):
+            return own
+        return _awq_scheme(f"awq-{bits}bit-g{SMALLER}", bits, SMALLER)
 
     source = "AutoAWQ 0.2.9 awq/modules/linear/gemm.py"
-    return Scheme(name=found[0], loader=loader, left=LEFT, source=source)
+    own = Scheme(name=name, loader=loader, left=LEFT, source=source, fitted=fitted)
+    return own
 
 
 PATTERNS = {

@@ -46,6 +46,7 @@ class Scheme:
     engine: str = ""  # who alone loads it, where that is not transformers
     by_layer: Takes | None = None  # what two layers may store differently, though it is equal
     by_expert: bool = False  # whether two experts of a layer may
+    fitted: "Callable[[Blueprint], Scheme] | None" = None  # what it is called for a model's shapes
 
 
 class Matrix(NamedTuple):

@@ -80,7 +80,7 @@ def unwritten(s: Subject, w: Infer, p: GenerationPlan) -> str:
 
 def _packs(s: Subject) -> bool:
     """Whether the loader is asked for a format that the checkpoint does not have."""
-    return not s.part.packed or s.why == ASKED
+    return not s.part.packed or s.why.startswith(ASKED)
 
 
 def _config(s: Subject, p: GenerationPlan) -> ConfigCall | None:
