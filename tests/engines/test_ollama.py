@@ -349,6 +349,78 @@ def test_the_formula_on_four_cards():
     assert round(placed.size / GIB, 1) == 127.4
 
 
+@pytest.mark.parametrize(
+    ("name", "tokens", "release", "partial", "full", "cache"),
+    [
+        ("gpt-oss-20b", 8192, (0, 11), 4.0, 2.0, 300 / 1024),  # ollama#11711
+        ("gpt-oss-20b", 8192, (0, 11, 3), 2.0, 2.0, 300 / 1024),
+        ("gpt-oss-120b", 75_000, (0, 11, 5), 13.7, 13.7, 2.7),  # ollama#11982
+    ],
+)
+def test_the_formula_of_gpt_oss(name, tokens, release, partial, full, cache):
+    """memory.graph.partial, memory.graph.full and memory.required.kv, in GiB."""
+    net = net_of(name, "MXFP4_MOE")
+    found = Reckoned(net=net, context=tokens, parallel=1, flash=True, release=release)
+    assert [round(n / GIB, 1) for n in found.graphs] == [partial, full]
+    assert sum(found.caches) / GIB == pytest.approx(cache, abs=0.05)
+    later = Reckoned(net=net, context=tokens, parallel=1, flash=True)
+    assert later.graphs == ((4 + tokens // 1024 + 110) * MIB,) * 2
+
+
+B = 4 * 512  # bytes of a row of a batch in 32 bits
+
+
+@pytest.mark.parametrize(
+    ("name", "tokens", "partial", "full"),
+    [  # fs/ggml/ggml.go (GraphSize), by hand: width, tokens, heads, vocabulary
+        (
+            "gemma-2-9b",
+            8192,
+            B * (3584 + 256_000) + 3584 * 256_000 * 105 // 128,
+            B * (3584 + 256_000),
+        ),
+        (
+            "gemma-2-9b",
+            65_536,
+            B * (2 * 3584 + 1 + 2 * 4096 + 65_536 * 17)
+            + 4 * 256 * 65_536 * 8
+            + 3584 * 4096 * 9 // 16,
+            B * (2 + 65_536 * 17 + 2 * 3584 + 2 * 4096),
+        ),
+        (
+            "mixtral-8x7b",
+            8192,
+            3 * (8 * 14_336 * 4096 * 144 // 256) + B * (2 * 14_336 + 8 + 4096 + 8192 + 1024),
+            B * (1 + 4 * 4096 + 8192 * 33),
+        ),
+        (
+            "mixtral-8x7b",
+            32_768,
+            4 * (32_768 * 512 * 32 + 32_768 * 1024 + 512 * 1024 + 1024 * 512),
+            B * (1 + 4 * 4096 + 32_768 * 33),
+        ),
+        (
+            "phi-2",
+            2048,
+            B * (2 * 2560 + 51_200) + 2560 * 51_200 * 105 // 128,
+            B * (1 + 4 * 2560 + 2048 * 33),
+        ),
+        (
+            "command-r-35b",
+            8192,
+            max(
+                B * (8192 + 256_000) + 8192 * 256_000 * 105 // 128,
+                B * (1 + 2 * 8192 + 8192 * 65) + 4 * 8192 * 8192 + 8192 * 8192 * 9 // 16,
+            ),
+            B * (2 + 4 * 8192 + 8192 * 65),
+        ),
+    ],
+)
+def test_the_formula_by_architecture(name, tokens, partial, full):
+    found = Reckoned(net=net_of(name), context=tokens, parallel=1).graphs
+    assert found == (partial, full)
+
+
 def test_layers_that_are_asked_for_and_layers_of_none():
     found = Reckoned(net=net_of("llama-3.2-3b"), context=4096, parallel=1)
     assert place(found, (80 * GIB,), most=7).layers == [7]

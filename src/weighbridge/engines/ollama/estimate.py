@@ -7,7 +7,8 @@
 
 Nothing of it was measured by Ollama: the graph goes by context x heads, with or without flash
 attention. Source: github.com/ollama/ollama v0.9.0 and v0.12.10: llm/memory.go (EstimateGPULayers),
-fs/ggml/ggml.go (GraphSize), discover/gpu.go (MinimumMemory). Logs of it: ollama#8098, #9031, #9181.
+fs/ggml/ggml.go (GraphSize), discover/gpu.go (MinimumMemory). Logs of it: ollama#8098, #9031, #9181,
+#11711, #11982.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,12 +16,14 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from weighbridge.arch.mixers import Attention, Mixer
+from weighbridge.engines.engine import Version
 from weighbridge.engines.llama_cpp.graphs.network import Network
 from weighbridge.units import MIB
 
 MINIMUM, MINIMUM_ON_METAL = 457 * MIB, 512 * MIB
 BATCH = 512
 ELEMENTS: Mapping[str, float] = {"q8_0": 1, "q4_0": 0.5}  # bytes of a number of the cache; else 2
+GPT_OSS, GPT_OSS_WINDOW = ("gptoss", "gpt-oss"), 4096  # tokens, whatever the model's is
 SHARED_WITH_ONE = 6  # GQA x cache / 6 where an architecture has no formula
 
 
@@ -33,6 +36,7 @@ class Reckoned:
     parallel: int
     element: float = 2  # bytes of a number of the cache
     flash: bool = False
+    release: Version = (0, 12, 10)
 
     @property
     def batch(self) -> int:
@@ -63,7 +67,9 @@ class Reckoned:
         if not isinstance(m, Attention):
             return 0
         rows = self.context
-        if m.reach is not None and self.net.arch in ("gemma3", "gptoss", "gpt-oss"):
+        if m.reach is not None and self.net.arch in GPT_OSS:
+            rows = self.parallel * GPT_OSS_WINDOW + self.batch
+        elif m.reach is not None and self.net.arch == "gemma3" and self.release >= (0, 6, 3):
             rows = self.parallel * m.reach + self.batch
         return int(rows * (m.key_elements + m.value_elements) * self.element)
 
@@ -227,10 +233,20 @@ def _stablelm(r: Reckoned) -> tuple[int, int]:
 
 
 def _gpt_oss(r: Reckoned) -> tuple[int, int]:
-    if r.flash:
+    """From the cache as if no layer had a window (ollama#11711, #11982)."""
+    whole = sum(
+        m.key_elements + m.value_elements
+        for la in r.net.layers
+        for m in la.mixers
+        if isinstance(m, Attention)
+    )
+    shared = r.heads // r.kv_heads * int(r.context * whole * r.element)
+    if r.release < (0, 11, 5):
+        full = 4 * shared // SHARED_WITH_ONE
+        return (2 * full if r.release < (0, 11, 3) else full), full
+    found = 2 * shared // SHARED_WITH_ONE
+    if r.flash and r.release >= (0, 11, 10):
         found = (4 * r.parallel + (r.context >> 10) + 110) * MIB
-    else:
-        found = 2 * r.heads // r.kv_heads * sum(r.caches) // SHARED_WITH_ONE
     return found, found
 
 

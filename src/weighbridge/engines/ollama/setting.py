@@ -14,10 +14,10 @@ from dataclasses import dataclass, replace
 
 from weighbridge.accelerators.budget import Budget
 from weighbridge.arch.mixers import Attention
-from weighbridge.engines.engine import Version
+from weighbridge.engines.engine import Version, version
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.llama_cpp.graphs.network import Network
-from weighbridge.engines.ollama import before
+from weighbridge.engines.ollama import ENGINE, before
 from weighbridge.engines.ollama.estimate import ELEMENTS, Placed, Reckoned, place
 from weighbridge.engines.ollama.rules import (
     ALONE,
@@ -117,6 +117,7 @@ def reckoned(w: Infer, net: Network, slots: int) -> Reckoned:
         parallel=slots,
         element=ELEMENTS.get(w.kv_cache_dtype or "", 2),
         flash=w.flash_attn == "on",
+        release=version(ENGINE, w.engine_version)[0],
     )
 
 
