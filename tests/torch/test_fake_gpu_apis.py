@@ -175,3 +175,67 @@ def test_early_stopping_of_a_trainer_is_said():
             state = SimpleNamespace(global_step=step, max_steps=100)
             Callback().on_evaluate(None, state, control, metrics={})
     assert len(said) == 1 and "ended the training at step 20" in said[0]
+
+
+def test_blocks_of_a_pool_serve_nobody_else():
+    with FakeGPU("t4") as gpu:
+        pool = torch.cuda.MemPool()
+        with torch.cuda.use_mem_pool(pool):
+            torch.empty(1 << 20, device="cuda")  # released at once
+        reserved = gpu.tape.allocator.reserved
+        kept = torch.empty(1 << 20, device="cuda")
+        assert gpu.tape.allocator.reserved > reserved, "not where the pool's block was"
+        with torch.cuda.use_mem_pool(pool):
+            more = torch.empty(1 << 20, device="cuda")
+        assert gpu.tape.allocator.reserved == 2 * reserved
+        del kept, more
+
+
+@pytest.mark.filterwarnings("ignore:torch.profiler")
+def test_a_profiler_is_not_drowned_in_stacks():
+    """A line for each call of a fake tensor's Python would be gigabytes."""
+    from torch.profiler import ProfilerActivity, profile
+
+    with FakeGPU("t4") as gpu:
+        with profile(activities=[ProfilerActivity.CPU], with_stack=True, record_shapes=True) as run:
+            nn.Linear(8, 8).cuda()(torch.randn(2, 8, device="cuda"))
+        assert run.key_averages()
+        assert len(run.events()) < 1000
+        assert "no stacks" in gpu.notes.told[-1]
+
+
+def test_the_driver_answers_of_the_card():
+    nvml = pytest.importorskip("pynvml")
+    with FakeGPU("t4", count=2) as gpu:
+        nvml.nvmlInit()
+        assert nvml.nvmlDeviceGetCount() == 2
+        handle = nvml.nvmlDeviceGetHandleByIndex(0)
+        before = nvml.nvmlDeviceGetMemoryInfo(handle)
+        assert (before.used, before.total) == (0, gpu.card.total_memory)
+        kept = torch.empty(64 << 20, device="cuda")
+        after = nvml.nvmlDeviceGetMemoryInfo(handle)
+        assert after.used == gpu.tape.allocator.reserved + gpu.card.context
+        assert after.free + after.used == after.total
+        assert torch.cuda.device_memory_used() == after.used
+        assert nvml.nvmlDeviceGetName(handle) == "Tesla T4" and torch.cuda.utilization() == 0
+        del kept
+
+
+@pytest.mark.parametrize("shell", [True, False])
+def test_nvidia_smi_answers_of_the_card(shell):
+    command = ["nvidia-smi", "--query-gpu=name,memory.used,memory.total,ecc.mode.current"]
+    form = "--format=csv,noheader,nounits"
+    with FakeGPU("t4", count=2) as gpu:
+        kept = torch.empty(64 << 20, device="cuda:1")
+        args = " ".join([*command, form]) if shell else [*command, form]
+        told = subprocess.run(args, shell=shell, capture_output=True, text=True, check=True)
+        used = (gpu.tapes[1].allocator.reserved + gpu.card.context) >> 20
+        total = gpu.card.total_memory >> 20
+        assert told.stdout.splitlines() == [
+            f"Tesla T4, 0, {total}, [N/A]",
+            f"Tesla T4, {used}, {total}, [N/A]",
+        ]
+        head, first, _ = subprocess.check_output([*command, "--format=csv"], text=True).splitlines()
+        assert head.startswith("name, memory.used") and first.endswith(f"{total} MiB, [N/A]")
+        assert subprocess.check_output([sys.executable, "-c", "print(1)"]) == b"1\n"
+        del kept

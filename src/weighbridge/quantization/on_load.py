@@ -73,15 +73,11 @@ MAKES: tuple[tuple[str, Callable[[re.Match[str], str], ConfigCall]], ...] = (
     (r"torchao-int4-g(\d+)", _torchao("Int4WeightOnlyConfig")),
     (
         "quanto-(int8|float8|int4|int2)",
-        lambda found, computes: ConfigCall(
-            name="QuantoConfig", given={"weights": found[1]}
-        ),
+        lambda found, computes: ConfigCall(name="QuantoConfig", given={"weights": found[1]}),
     ),
     (
         "eetq",
-        lambda found, computes: ConfigCall(
-            name="EetqConfig", given={"weights": "int8"}
-        ),
+        lambda found, computes: ConfigCall(name="EetqConfig", given={"weights": "int8"}),
     ),
     ("fp8-block", lambda found, computes: ConfigCall(name="FineGrainedFP8Config")),
 )

@@ -36,6 +36,7 @@ from weighbridge.trace.notes import Notes
 from weighbridge.trace.patches import caches, generation, patched, put, stopping
 from weighbridge.trace.patches.arrivals import arriving
 from weighbridge.trace.patches.compiler import without_compiler
+from weighbridge.trace.patches.driver import Driver
 from weighbridge.trace.patches.files import FilePatches, both
 from weighbridge.trace.patches.graphs import graphs
 from weighbridge.trace.patches.libraries import Libraries
@@ -136,7 +137,8 @@ class FakeGPU:
             enter(_quiet())
             enter(told(self.world))
             table = *runtime(self.card, self.recorder), *modules(), *values()
-            table = *table, *graphs(self.recorder), *profiling(self.notes)
+            driver = Driver(self.card, self.tapes)
+            table = *table, *graphs(self.recorder), *profiling(self.notes), *driver.patches()
             processes = *self._groups.patches(), *replicas(self.recorder), *devices()
             undo = enter(patched([*table, *processes, *self._files.patches()]))
             self._stack.callback(self._files.close)
@@ -144,6 +146,7 @@ class FakeGPU:
             repeats = Repeats(self.recorder)
             late = (
                 self._files.table()
+                | driver.table()
                 | standins(self.recorder)
                 | sharding(self.notes)
                 | {

@@ -2,7 +2,8 @@
 
     runtime.py     torch.cuda and torch.accelerator below Python: devices, streams, memory
     modules.py     moving modules and pinning, data loaders, initialisers, torch.compile
-    graphs.py      CUDA graphs; profiling.py torch.profiler
+    graphs.py      CUDA graphs and pools; profiling.py torch.profiler
+    driver.py      NVML and nvidia-smi
     values.py      tolist, numpy and format of fake tensors
     threads.py     the program's own threads are recorded as well
     generation.py  beam search goes on to its end

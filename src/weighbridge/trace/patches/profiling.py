@@ -1,4 +1,8 @@
-"""torch.profiler: no kernel runs, so it is told of the host alone."""
+"""torch.profiler: no kernel runs, so it is told of the host alone.
+
+With stacks it notes every call of a Python function, and a fake tensor makes thousands of them for
+each operation: gigabytes of notes, which are sorted where no signal is heard. They are left out.
+"""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -8,6 +12,7 @@ from torch.autograd import profiler
 from weighbridge.trace.notes import Notes
 from weighbridge.trace.patches import Patch
 
+STACKS = "torch.profiler notes no stacks here: they would be of fake tensors"
 HOST = "torch.profiler sees the host alone: no kernel runs here"
 
 
@@ -22,6 +27,8 @@ def _hosted(init: Callable[..., None], notes: Notes) -> Callable[..., None]:
         if asked:
             notes(HOST)
             kwargs["use_cpu"] = True
+        if kwargs.pop("with_stack", None):
+            notes(STACKS)
         init(self, *args, **kwargs)
 
     return made

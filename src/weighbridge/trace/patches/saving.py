@@ -192,7 +192,7 @@ def _rebuild(storage: Any, offset: int, size: Any, stride: Any) -> torch.Tensor:
 
 def _worth(t: torch.Tensor) -> bool:
     """Whether a program may look at the values of a tensor."""
-    return t.numel() <= (READ if t.dtype in WHOLE else FEW)
+    return bool(t.numel() <= (READ if t.dtype in WHOLE else FEW))
 
 
 def _read(like: torch.Tensor, offset: int) -> torch.Tensor | None:
