@@ -38,6 +38,7 @@ def test_a_draft_model_has_a_cache_and_a_buffer_of_its_own():
     own = answer("qwen3-0.6b", **ASKED | {"quantization": "Q8_0"}, gpu="4090")
     for name in ("weights", "activations"):
         assert part(running(found), name, "draft") == part(running(own), name)
+    assert part(running(found, 1), "logits") == 4 * part(running(alone, 1), "logits")
     assert part(running(found), "weights") - part(running(found), "weights", "draft") == part(
         running(alone), "weights"
     )
@@ -107,10 +108,14 @@ def test_what_it_cannot_propose_with(name, more, says):
         answer(name, **ASKED | more)
 
 
-def test_n_grams_take_nothing():
-    kinds = (None, "ngram")
-    plain, found = (answer("qwen3-8b", **ASKED, speculative_method=m).devices for m in kinds)
-    assert plain == found
+def test_logits_are_of_all_proposed_tokens():
+    """4 slots of 1 + 3 or 1 + 48 tokens x 151,936 x 4 bytes (server_n_outputs_max)."""
+    rows = {}
+    for kind, count in ((None, None), ("ngram", 3), ("ngram", None)):
+        found = answer("qwen3-8b", **ASKED, speculative_method=kind, num_speculative_tokens=count)
+        rows[kind, count] = part(running(found, 1), "logits") / 151_936 / 4
+        assert not any("draft" in c.detail for c in running(found).components)
+    assert rows == {(None, None): 4, ("ngram", 3): 16, ("ngram", None): 196}
 
 
 def test_a_line_is_read_and_written():

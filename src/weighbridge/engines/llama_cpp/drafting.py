@@ -4,14 +4,17 @@
     MTP            a second context over the model itself: the predicting layers with the matrix
                    that joins two states, their cache in f16, a compute buffer of theirs; a running
                    state is kept for each proposed token, to go back to
-    n-grams        nothing
+    n-grams        nothing of its own
+
+Each way the model makes logits of all proposed tokens at once, of every slot.
 
 A server before llama.cpp's contexts were one had a draft context a slot, of that slot's tokens: as
 large a cache in all, and that many compute buffers, which stands as the high end.
 
 Source: llama-cpp-python 0.3.25 vendor/llama.cpp tools/server/server-context.cpp (load_model),
-common/common.h (need_n_rs_seq; n_max 3), src/llama-arch.cpp (llm_arch_supports_rs_rollback),
-src/llama-memory-recurrent.cpp, src/models/qwen35.cpp (the MTP block).
+common/common.h (need_n_rs_seq; n_max 3, size_m 48), src/llama-arch.cpp
+(llm_arch_supports_rs_rollback), src/llama-memory-recurrent.cpp, src/models/qwen35.cpp (the MTP
+block); llama.cpp #23861 and #23988 (server_n_outputs_max).
 """
 
 from collections.abc import Iterator
@@ -30,7 +33,7 @@ from weighbridge.memory import Bytes
 from weighbridge.units import align_up
 from weighbridge.workload import Infer
 
-PROPOSED = 3  # tokens, where nobody says (n_max)
+PROPOSED, OF_NGRAMS = 3, 48  # tokens, where nobody says (n_max; size_m)
 GOES_BACK = ("qwen35", "qwen35moe")  # architectures whose states are kept to go back to
 KINDS = ("draft", "mtp", "ngram")
 PREDICTING = ("num_nextn_predict_layers", "mtp_num_hidden_layers", "num_mtp_modules")
@@ -67,11 +70,17 @@ def method(s: Subject, w: Infer) -> str:
     return w.speculative_method or ("draft" if s.draft is not None else "")
 
 
+def proposed(s: Subject, w: Infer) -> int:
+    """Tokens that are proposed at once, of one slot."""
+    kind = method(s, w)
+    if not kind or w.num_speculative_tokens is not None:
+        return (w.num_speculative_tokens or 0) if kind else 0
+    return OF_NGRAMS if kind == "ngram" else PROPOSED
+
+
 def goes_back(s: Subject, w: Infer, net: Network) -> int:
     """States beside the running one."""
-    if method(s, w) != "mtp" or net.arch not in GOES_BACK:
-        return 0
-    return PROPOSED if w.num_speculative_tokens is None else w.num_speculative_tokens
+    return proposed(s, w) if method(s, w) == "mtp" and net.arch in GOES_BACK else 0
 
 
 def plain(w: Infer) -> Infer:
@@ -113,6 +122,7 @@ def predicting(s: Subject, h: DeviceHoldings) -> DraftHoldings:
         type_k=f16,
         type_v=f16,
         rollback=0,
+        proposed=0,
         rules=replace(h.at.rules, few_outputs=True),
     )
     held = replace(

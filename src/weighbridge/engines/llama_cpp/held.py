@@ -118,7 +118,7 @@ class DeviceHoldings:
     @property
     def output_rows(self) -> int:
         spare = self.at.rules.spare_slot and self.at.program == "server"
-        return self.at.slots + spare
+        return self.at.slots * (1 + self.at.proposed) + spare
 
     @property
     def output(self) -> int:

@@ -40,8 +40,11 @@ def number(text: str | None) -> int:
 def hold(s: Subject, w: Infer, budget: Budget | None, build: int) -> DeviceHoldings:
     """What the launch holds, with what proposes tokens."""
     kind, h = drafting.method(s, w), model_alone(s, w, budget, build)
+    if not kind:
+        return h
+    back = drafting.goes_back(s, w, h.net)
+    h = replace(h, at=replace(h.at, proposed=drafting.proposed(s, w), rollback=back))
     if kind == "mtp":
-        h = replace(h, at=replace(h.at, rollback=drafting.goes_back(s, w, h.net)))
         return replace(h, draft=drafting.predicting(s, h))
     if kind != "draft" or s.draft is None:
         return h

@@ -64,6 +64,7 @@ class LlamaCppLaunch:
     fused_experts: bool = False
     repacks: bool = False  # its -rtr
     copies: int = 4  # of inputs, where devices are a pipeline
+    proposed: int = 0  # tokens at once, of one slot
     rollback: int = 0  # states kept to go back to, where tokens are proposed
 
     @property
@@ -78,7 +79,7 @@ class LlamaCppLaunch:
     def outputs(self) -> int:
         """Rows of logits that the reserved step has."""
         if self.program == "server" and self.rules.few_outputs and not self.embeds:
-            return min(self.step_tokens, self.slots)
+            return min(self.step_tokens, self.slots * (1 + self.proposed))
         return self.step_tokens
 
     def to_dict(self) -> EffectiveSettings:
