@@ -118,6 +118,17 @@ def test_qlora_is_offered_what_a_single_change_does_not_give():
     holds("llama-3.1-8b", "train", workload, report)
 
 
+@pytest.mark.parametrize(
+    ("model", "length", "offered"), [("qwen3-vl-8b", 8192, True), ("granite-3.3-8b", 16384, False)]
+)
+def test_liger_is_offered_where_it_fuses_the_head_with_the_loss(model, length, offered):
+    """liger-kernel 0.8.5: for image models as for others, and not for Granite."""
+    workload = {"gpu": "4090", "method": "lora", "checkpointing": "full", "seq_len": length}
+    report = answer(model, "train", workload)
+    assert report.remedies
+    assert any("loss" in c for c in changes(report)) is offered
+
+
 @pytest.mark.slow
 def test_ranks_share_out_what_one_cannot_hold():
     workload = {"gpu": "h100:8", "method": "full"}

@@ -242,7 +242,7 @@ def test_a_loss_of_unsloths_brings_no_upcast_with_it():
 
 
 def test_what_unsloths_layers_keep_without_checkpoints():
-    """Of a token of a 7B in 16 bits: inputs and outputs of two norms, queries, keys, values, what
+    """Bytes of a token of a 7B. In 16 bits inputs and outputs of two norms, queries, keys, values, what
     attention gives, gate and up, and nothing that the last linear reads. In float32 two inverse
     roots, and a sum for each head."""
     usual = {"framework": "unsloth", "method": "lora", "checkpointing": "none"}

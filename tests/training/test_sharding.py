@@ -179,7 +179,7 @@ def of_host(report, name, detail=""):
 
 
 def test_blocks_of_single_parameters_are_kept_when_they_have_become_one():
-    """Of a rank 4 MiB for a matrix of attention, 16 for one of the feed-forward (10.75 MiB), 32 for
+    """Blocks of a rank: 4 MiB for a matrix of attention, 16 for one of the feed-forward (10.75 MiB), 32 for
     the embedding and the head, 1 KiB for a norm: where parameters are pinned at all."""
     report = seven(shard="zero3", offload="params", precision="bf16-mixed")
     kept = of_host(report, "weights", "kept blocks")
@@ -810,3 +810,41 @@ def test_litgpts_ranks_keep_whole_gradients_of_a_frozen_base(model, ranks, batch
 def test_litgpt_quantizes_on_one_device_and_shares_no_layers():
     with pytest.raises(UsageError, match="one device"):
         weighbridge.train("llama-2-7b", framework="litgpt", method="qlora", gpu="a100-40gb:2")
+
+
+def assumed(report, detail):
+    """Bytes that may be there besides, at most."""
+    found = [c.bytes for p in report.devices[0].phases for c in p.components if c.detail == detail]
+    assert all((b.low, b.expected) == (0, 0) for b in found)
+    return max((b.high for b in found), default=0)
+
+
+@pytest.mark.parametrize(
+    ("model", "settings", "twice"),
+    [
+        ("llama-3.2-1b", {"shard": "fsdp2", "method": "lora"}, True),
+        ("llama-3.2-1b", {"shard": "zero3"}, True),
+        ("llama-3.2-1b", {"shard": "fsdp2"}, False),
+        ("llama-3.2-1b", {"shard": "zero2"}, False),
+        ("llama-2-7b", {"shard": "zero3"}, False),  # its head is a matrix of its own
+    ],
+)
+def test_a_tied_embedding_may_be_gathered_once_more(model, settings, twice):
+    report = weighbridge.train(model, data_parallel_size=4, seq_len=64, **settings)
+    assert assumed(report, "tied embedding") == (2 * 128_256 * 2048 if twice else 0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "more"),
+    [
+        ({}, 5 * 10**8 - 4096**2),
+        ({"zero_reduce_bucket_size": 10**6}, 0),
+        ({"zero_overlap_comm": True}, 0),
+        ({"framework": "deepspeed"}, 0),
+    ],
+)
+def test_a_configuration_that_is_not_told_may_have_larger_buckets(settings, more):
+    usual = {"shard": "zero2", "method": "lora", "data_parallel_size": 4, "seq_len": 64}
+    assert (
+        assumed(weighbridge.train("llama-2-7b", **usual, **settings), "larger buckets") == 2 * more
+    )
