@@ -36,6 +36,9 @@ def test_the_declared_dtype_leaks_into_no_row(tmp_path, stored, key, declared):
         }
 
 
+SIZES = {"n_embd": 768, "n_layer": 12, "n_head": 12, "n_positions": 1024, "vocab_size": 50257}
+
+
 def test_training_is_the_sum_of_what_coexists():
     row = rows(weighbridge.load(LLAMA_3_8B))["float16"]
     assert gib(row.training_adam_bytes) == 119.66  # not 55.92
@@ -55,7 +58,7 @@ def test_int8_and_int4_of_bitsandbytes_keep_what_it_keeps():
 
 def test_a_bool_buffer_is_a_byte_a_value():
     """GPT-2 of transformers 4 holds causal masks: 1,024 x 1,024 in each of 12 layers."""
-    gpt2 = {"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"]}
+    gpt2 = {"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"], **SIZES}
     report = weighbridge.load(gpt2, engine_version="4.40")
     masks = 12 * 1024 * 1024
     assert masks <= held(report, "buffers") <= masks + 12 * 512

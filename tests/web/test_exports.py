@@ -92,7 +92,8 @@ def test_the_view_of_an_export_is_that_of_the_ask(desk):
 
 
 def test_a_hostile_name_is_text_in_every_form(desk):
-    config = {"model_type": "gpt2", "_name_or_path": EVIL, "architectures": ["GPT2LMHeadModel"]}
+    sizes = {"n_embd": 64, "n_layer": 2, "n_head": 2, "n_positions": 128, "vocab_size": 100}
+    config = {"model_type": "gpt2", "_name_or_path": EVIL, **sizes}
     of = {"task": "load", "model": {"config": config}, "workload": {"gpu": "t4"}}
     for form in ("html", "svg", "markdown"):
         assert "<img" not in ask(desk, task="export", of=of, form=form)["text"]

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from weighbridge import bounds
-from weighbridge.arch.mixers import Recurrent
 from weighbridge.model import Model
 from weighbridge.report import ModelFacts
 
@@ -33,6 +32,8 @@ def layers(s: "Subject") -> str:
     """The word for a model's layers that its published runs are looked up by: what errs most."""
     if s.model.active_parameters < s.model.parameters:
         return bounds.EXPERTS
+    from weighbridge.arch.mixers import Recurrent  # a question about weights alone has none
+
     if any(isinstance(mixer, Recurrent) for layer in s.layers for mixer in layer.mixers):
         return bounds.RECURRENT
     return bounds.TOWERS if s.body.towers else bounds.DENSE
