@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 from weighbridge.arch.blueprint import Blueprint, Param
 from weighbridge.arch.config import Config, has_sizes
 from weighbridge.arch.families import blueprint, family, known, stems
-from weighbridge.arch.layers import layers
 from weighbridge.arch.possible import contradictions, doubts, impossible
 from weighbridge.errors import BadFileError, UnsupportedError
 from weighbridge.inventory import Inventory, StoredModel
@@ -266,14 +265,20 @@ def _agreed(part: StoredModel, config: Config) -> Iterator[str]:
                 " number of layers, no vocabulary; give the model's whole config.json"
             )
         yield from _assumed(part, config)
-    try:
-        told = impossible(layers(config))
-    except UnsupportedError:  # asked of its weights alone, it has an answer
-        told = None
-    told = next(contradictions(config), None) or (told and f"{part.where}: {told}")
+    layers = None if part.vouched else _impossible(config)
+    told = next(contradictions(config), None) or (layers and f"{part.where}: {layers}")
     if told:
         raise BadFileError(f"{told}; correct the config")
     yield from doubts(config)
+
+
+def _impossible(config: Config) -> str | None:
+    from weighbridge.arch.layers import layers  # a model of the catalogue is asked nothing
+
+    try:
+        return impossible(layers(config))
+    except UnsupportedError:  # asked of its weights alone, it has an answer
+        return None
 
 
 def _assumed(part: StoredModel, config: Config) -> Iterator[str]:

@@ -12,17 +12,22 @@ division leaves has no partner), configuration_utils.py (validate_layer_type).
 """
 
 from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
 
 from weighbridge.arch.config import Config
 from weighbridge.arch.longest import NAMES
-from weighbridge.arch.mixers import Attention, CrossAttention, Layer
 from weighbridge.wording import shown
+
+if TYPE_CHECKING:
+    from weighbridge.arch.mixers import Attention, CrossAttention, Layer
 
 HEAD = 1 << 16  # the widest that a kernel of attention has (torch cutlassB.h)
 
 
-def impossible(layers: Iterable[Layer]) -> str | None:
+def impossible(layers: "Iterable[Layer]") -> str | None:
     """Return what the first layer that cannot be has; None where all can be."""
+    from weighbridge.arch.mixers import Attention, CrossAttention  # whose layers are at hand
+
     told = set[int]()  # like layers are one object
     for number, layer in enumerate(layers):
         if id(layer) in told:
@@ -36,7 +41,7 @@ def impossible(layers: Iterable[Layer]) -> str | None:
     return None
 
 
-def wrong_attention(a: Attention | CrossAttention) -> Iterator[str]:
+def wrong_attention(a: "Attention | CrossAttention") -> Iterator[str]:
     """Sentences about what these sizes cannot be, after "it has"."""
     for size, what in ((a.key_dim, "keys"), (a.value_dim, "values")):
         if not 0 < size <= HEAD:
