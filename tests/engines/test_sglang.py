@@ -590,3 +590,19 @@ def test_weights_in_host_memory():
     assert host.bytes == (moved, 3 * moved // 2, 2 * moved)
     room = [a.derived["available_kv_cache_bytes"] for a in (plain, away)]
     assert room[1] - room[0] == pytest.approx(moved, rel=0.01)
+
+
+def test_experts_in_four_bits_beside_float8_have_scales_in_float32():
+    """Before 0.5.16 0.625 byte a weight, not 0.53125. DeepSeek-V4-Pro on eight ranks of Hopper took
+    125.65 GiB of each under 0.5.14 ("mem usage" of its log)."""
+    asked = {"engine": "sglang", "tensor_parallel_size": 8, "gpu": "h200:8", "context": 4096}
+    old, new = (
+        answer("deepseek-v4-pro", engine_version=number, **asked).devices[0].phases[0]
+        for number in ("0.5.14", "0.5.16")
+    )
+    experts = 61 * 384 * 3 * 7168 * 3072 / 8
+    assert part(old, "weights") - part(new, "weights") == pytest.approx(experts * 3 / 32, rel=1e-3)
+    counted = [c.bytes for c in old.components if c.name in ("weights", "fragmentation")]
+    low, _, high = (sum(bound) / GIB for bound in zip(*counted, strict=True))
+    assert low < 125.65 <= high + 0.2
+    assert part(new, "fragmentation", "made anew") == 0

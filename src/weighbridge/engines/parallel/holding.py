@@ -182,7 +182,8 @@ class _ShardReader:
         self.subject, self.plan, self.rules, self.spread = subject, plan, rules, spread
         self.hidden = width(plan) or subject.body.hidden
         self.behind = False
-        self.mxfp4 = choice.scheme is not None and choice.scheme.name == "mxfp4"
+        form = choice.scheme.name if choice.scheme else ""
+        self.mxfp4, self.mixed = form == "mxfp4", form.endswith("experts mxfp4")
         self.heads: dict[str, int] = {t.kind: t.heads for t in subject.body.towers}
         outer = subject.config.model_type if subject.config else ""
         self.whole_shared = subject.model_type in rules.whole_shared
@@ -215,7 +216,7 @@ class _ShardReader:
         return Shard(
             module=merged(p),
             end=piece.end,
-            nbytes=piece.nbytes,
+            nbytes=self._nbytes(piece, expert),
             copies=piece.copies,
             where=where,
             cut=None if expert else self._cut(p, where, tower=tower),
@@ -227,6 +228,10 @@ class _ShardReader:
             what=_what(piece) if expert and self.mxfp4 else "",
             matrix=_matrix(p, expert),
         )
+
+    def _nbytes(self, piece: TensorPiece, expert: ExpertWeight | None) -> int:
+        scale = expert is not None and self.mixed and _what(piece) == "scales"
+        return piece.nbytes * (self.rules.mixed_scale if scale else 1)
 
     def _where(self, p: Param, *, tower: bool) -> Where:
         if tower:

@@ -40,6 +40,8 @@ class SplitRules:
     towers: bool = True  # are loaded
     hopper: WeightKernel  # that multiplies MXFP4 on compute capability 9
     blackwell: WeightKernel  # and on 10
+    # bytes of a block's scale where experts alone are in MXFP4, beside others in float8
+    mixed_scale: int = 1
     lora_source: str
     lora_ranks: tuple[int, ...] = ()  # those that adapters may have; () is any
     adapted: frozenset[str] = frozenset()  # model types whose embedding and head take adapters

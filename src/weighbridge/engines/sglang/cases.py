@@ -37,6 +37,10 @@ COLLECTIVES = Collectives(  # MiB, beyond a look at free memory before all commu
     plain=(60, 380, 700),
     groups=3,  # torch's, its own, and that of attention: 1.40 GiB at four H100 are three
 )
+# Formats that a whole model in 16 bits is packed into (model_runner.py of 0.5.14, load_model:
+# apply_torchao_config_to_model comes last)
+WHOLE = ("fp8", "torchao")
+MIXED, ROUTED = "experts mxfp4", ".experts."
 LAUNCHES = 16  # settings of steps that are kept of a case
 POINT = ("context", "prompt_len", "max_new_tokens", "batch_size")
 SETTINGS = attrgetter(*(f.name for f in fields(Infer) if f.name not in POINT))
@@ -209,6 +213,25 @@ class _Replica:
             )
         return found
 
+    def remade(self, rank: shards.Rank) -> tuple[Component, ...]:
+        """Blocks' scales in bytes beside the float32 that they are made of, which torch keeps. A
+        log of DeepSeek-V4-Pro (0.5.14, TP 8 on Hopper) has 125.65 GiB where all tensors are 118."""
+        form = self.s.choice.scheme
+        if self.rules.mixed_scale == 1 or form is None or not form.name.endswith(MIXED):
+            return ()
+        experts = sum(t.nbytes * t.copies for t in rank.tensors if ROUTED in f".{t.module}.")
+        scales = experts // (16 + self.rules.mixed_scale)  # half a byte a weight, a scale for 32
+        layer = experts // max(1, len(rank.blocks), len(rank.layers))
+        found = Component(
+            name="fragmentation",
+            bytes=Bytes(0, scales, scales + layer),
+            basis="assumed",
+            detail="scales of experts, made anew",
+            formula="a byte for 32 weights, where freed float32 holds none; at most one layer more",
+            source="sglang 0.5.14 srt/layers/quantization/marlin_utils_fp4.py",
+        )
+        return (found,)
+
     def kind(
         self,
         rank: shards.Rank,
@@ -221,7 +244,8 @@ class _Replica:
             _loaded(kept_here, self.s.choice.as_stored),
             rules(self.e.version).draft_first,
         )
-        counted = [c for c in extra if c.name == "adapters" or drafts]
+        extra += self.remade(rank)
+        counted = [c for c in extra if c.name in ("adapters", "fragmentation") or drafts]
         extra += moved  # not counted: there is none of it while free memory is looked at
         layers = rank.layers if rank.layers or self.s.layers else remembered(self.s)
         one, body = self.e.pools(1), self.s.body
@@ -252,7 +276,7 @@ def _firsts(ranks: tuple[shards.Rank, ...]) -> tuple[int, ...]:
 def _at_once(form: str, packed: int, whole: int, layer: int) -> Bytes:
     """Bytes of 16-bit weights that are there at once, of which `layer` are one layer's."""
     saved = max(0, whole - packed)
-    least = saved if form.startswith("fp8") else min(saved, layer)
+    least = saved if form.startswith(WHOLE) else min(saved, layer)
     return Bytes(least, saved, saved + layer)
 
 
