@@ -56,6 +56,16 @@ def test_one_layer_is_there_at_a_time() -> None:
     assert found.verdict.fits == "yes"
 
 
+def test_torchao_packs_what_is_there_whole() -> None:
+    """--torchao-config of SGLang before 0.5.18: the model is loaded in 16 bits, and packed then."""
+    asked = {"engine": "sglang", "engine_version": "0.5.14", "context": 512, "gpu": "h100"}
+    packed, plain = (
+        weighbridge.infer("llama-3.1-8b", **asked, **form)
+        for form in ({"quantization": "torchao-int4-g128"}, {})
+    )
+    assert arriving(packed).low + weights(packed) == pytest.approx(weights(plain), rel=1e-3)
+
+
 def test_bitsandbytes_packs_each_tensor_alone() -> None:
     assert arriving(served("vllm", "0.13", "bitsandbytes")) == Bytes(0, 0, 0)
 

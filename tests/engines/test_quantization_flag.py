@@ -3,7 +3,7 @@
 import pytest
 
 from tests.engines.answers import answer, of_config, part
-from weighbridge import catalogue
+from weighbridge import catalogue, infer
 from weighbridge.engines.quantization_flag import read
 from weighbridge.engines.table import ENGINES
 from weighbridge.errors import UsageError
@@ -70,3 +70,13 @@ def test_other_names_are_left_as_they_are():
     assert read(ENGINES["transformers"], "fp8", packed=False) == "fp8"
     with pytest.raises(UsageError, match="plain dtype"):
         answer("llama-3.1-8b", engine="transformers", quantization="fp8")
+
+
+@pytest.mark.parametrize(
+    "line", ["vllm serve llama-3.1-8b -q gptq", "sglang serve --model-path llama-3.1-8b -q gptq"]
+)
+@pytest.mark.parametrize("gpu", [None, "t4"])  # no verdict, and one that is no already
+def test_a_name_of_checkpoints_on_a_plain_one_is_never_silent(line, gpu):
+    line = line if "vllm" in line else line.replace("-q", "--quantization")
+    found = infer(command=line, gpu=gpu)
+    assert any("gptq is of a checkpoint that is stored so" in w for w in found.warnings)

@@ -18,6 +18,7 @@ from weighbridge.dtypes import torch_dtype
 from weighbridge.engines.engine import Engine
 from weighbridge.engines.format_choice import ASKED
 from weighbridge.engines.interface import Subject
+from weighbridge.engines.reads import makes
 from weighbridge.reference import FILES, CatalogueRef, HubRef, LocalRef, Reference, UrlRef
 from weighbridge.report_keys import DerivedFacts
 from weighbridge.workload import Infer
@@ -126,6 +127,8 @@ def unwritten(s: Subject, w: Infer, engine: Engine) -> str:
         return f"{name} takes float16, bfloat16 and float32, not --dtype {w.dtype}"
     stored = scheme is not None and not s.part.packed
     if scheme is not None and stored and quantization(s, w, engine) is None:
+        if makes(engine.reading, scheme.name):
+            return f"{name} packs {scheme.name} by --torchao-config, of the model in 16 bits"
         return (
             f"{name} reads {scheme.name} from a checkpoint that is stored so; give that repository"
         )

@@ -90,6 +90,11 @@ def listed(
     return tuple(name for name in names if reads(rows, WeightFormat(name), version, part))
 
 
+def makes(rows: Iterable[Reads], name: str) -> bool:
+    """Whether an engine has a format of checkpoints in 16 bits alone, which it packs."""
+    return any(row.how == "made" and row.names(WeightFormat(name)) for row in rows)
+
+
 def offered(kind: Engine, version: Version, part: "Part | None") -> tuple[str, ...]:
     """Return what remedies may offer of an engine: those of its `formats` that are read there."""
     return listed(kind.reading, kind.formats, version, part)

@@ -53,10 +53,13 @@ def judged(report: Report, launched: "Launch", model: Model) -> Report:
     """Return the report with the verdict that follows from what the engine refuses at its start."""
     name = title(launched.engine)
     beyond = _beyond(report, launched)
-    stops = [*launched.stops, *_of_model(launched, model)]
+    unread = list(_of_model(launched, model))
+    stops = [*launched.stops, *unread]
     if beyond:
         stops.append(("no", beyond))
     was = report.verdict
+    if was is None or was.fits == "no":  # whose reason is another, if it has one
+        report = replace(report, warnings=(*report.warnings, *(text for _, text in unread)))
     if was is not None and stops:
         told = _stopped(was, name, stops)
         report = replace(report, verdict=told, remedies=_left(report.remedies, stops))

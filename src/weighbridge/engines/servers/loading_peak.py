@@ -9,6 +9,8 @@ vLLM     whole; both in 0.13 and 0.14, where tensors are packed as they come, an
          reads them still holds the others; streamed since 0.16; 0.15 is between both and streamed
 SGLang   whole in fp8; formats of 4 bits are between streamed and whole
 
+         --torchao-config packs a model that is there whole, layer by layer
+
 bitsandbytes is packed tensor by tensor by both.
 
 vLLM lays mxfp4 experts out anew once all weights are there, a whole tensor of a layer at a time:
@@ -34,6 +36,7 @@ from weighbridge.components.weights import FormatChoice, total
 from weighbridge.engines.engine import Engine
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.parallel.kernels import WeightKernel
+from weighbridge.engines.reads import makes
 from weighbridge.engines.servers import shards
 from weighbridge.memory import Bytes, Component
 
@@ -47,7 +50,9 @@ def plain(s: Subject, engine: Engine) -> Subject | None:
     """The same model in 16 bits; None where its format is not made of that while it loads."""
     form = s.choice.scheme
     names = {ours for name, ours in engine.online.items() if name != BY_TENSOR}
-    if form is None or s.part.packed or form.name not in names:
+    if form is None or s.part.packed:
+        return None
+    if form.name not in names and not makes(engine.reading, form.name):
         return None
     choices = {name: FormatChoice(dtype=c.dtype) for name, c in s.choices.items()}
     return replace(s, choice=FormatChoice(dtype=s.choice.dtype), choices=choices)
