@@ -815,3 +815,37 @@ def test_marlin_multiplies_gpt_oss_on_hopper_in_0_10_1():
     }
     assert held["0.10.1"] == pytest.approx(65.97, rel=0.006)
     assert held["0.10.2"] < held["0.10.1"] - 1
+
+
+@pytest.mark.parametrize(
+    ("version", "context", "tokens", "room"),
+    [
+        ("0.6.4", 20_000, 20_000, 33_872),  # 31,232 in vllm-project/vllm issue 10517
+        ("0.6.4", 29_000, 29_000, 26_272),  # refused there
+        ("0.6.4", 32_768, 32_768, None),
+        ("0.6.4", 32_769, 512, None),
+        ("0.6.4", 35_000, 512, 41_216),  # runs there
+        ("0.7.3", 35_000, 2048, 41_120),
+        ("0.6.4", 1000, 2048, None),
+        ("0.8.5", 20_000, 2048, 41_120),
+        ("0.9", 20_000, 2048, 41_120),
+    ],
+)
+def test_the_first_engine_reads_whole_prompts(version, context, tokens, room):
+    """Llama 3.1 8B on an RTX 3090: its profile is of the whole prompt, up to 32,768 tokens."""
+    w = {"engine_version": version, "context": context, "gpu": "3090", "engine_defaults": True}
+    found = served("llama-3.1-8b", **w)
+    assert found.settings["max_num_batched_tokens"] == tokens
+    whole = any("reads prompts of up to 32,768 tokens at once" in s for s in found.warnings)
+    assert whole is (version == "0.6.4" and context < 32_769)
+    if room is not None:
+        assert found.derived["kv_cache_tokens"] == room
+        assert (room < context) is (not found.derived["serves_as_asked"])
+
+
+def test_pieces_of_the_first_engine_are_for_text_alone():
+    """Not with images, adapters or windows, however long the context is."""
+    long = {"engine_version": "0.6.4", "context": 40_000}
+    for name, w in (("llama-3.1-8b", {"max_loras": 1, "max_lora_rank": 16}), ("gemma-3-4b", {})):
+        assert served(name, **long, **w).settings["max_num_batched_tokens"] == 40_000
+    assert served("llama-3.1-8b", **long).settings["max_num_batched_tokens"] == 512

@@ -573,7 +573,7 @@ def test_flags_of_one_name_and_two_meanings():
     ],
 )
 def test_a_flag_that_hangs_on_a_value_is_an_error(line):
-    """Its setting was dropped in silence."""
+    """What it sets was dropped in silence."""
     with pytest.raises(UsageError, match=r"a blank is missing in .* before --gpu-memory-utiliza"):
         parse(line)
 

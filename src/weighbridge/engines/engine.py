@@ -107,17 +107,22 @@ def version(kind: Engine, text: str | None) -> tuple[Version, str]:
     """(the version whose rules are used, a warning or ""): the nearest known one."""
     if text is None:
         return kind.newest, ""
-    found = re.fullmatch(r"[vb]?(\d+(?:\.\d+)*)(?:[.+-]?[a-z].*)?", text.strip().lower())
-    if not found:
-        raise UsageError(
-            f"--engine-version {text!r} is not a version; write it as {written(kind.newest)}"
-        )
-    number = tuple(map(int, found[1].split(".")))
+    number = release(kind, text)
     if number[: len(kind.newest)] > kind.newest:
         return kind.newest, _said(kind, text, kind.newest)
     if number < kind.oldest:
         return kind.oldest, _said(kind, text, kind.oldest)
     return number, ""
+
+
+def release(kind: Engine, text: str) -> Version:
+    """Read a release as it was asked for, known or not. Raises UsageError for what is none."""
+    found = re.fullmatch(r"[vb]?(\d+(?:\.\d+)*)(?:[.+-]?[a-z].*)?", text.strip().lower())
+    if not found:
+        raise UsageError(
+            f"--engine-version {text!r} is not a version; write it as {written(kind.newest)}"
+        )
+    return tuple(map(int, found[1].split(".")))
 
 
 def written(number: Version) -> str:

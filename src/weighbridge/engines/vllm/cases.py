@@ -74,7 +74,8 @@ class VllmCase:
 
     first: VllmLaunch
     usual: tuple[int, int]  # tokens and sequences of a server on this card
-    standing: Callable[[int, int, bool], tuple[Standing, ...]]  # by tokens, sequences, eager
+    # by tokens, sequences, whether steps are eager, and prompts read in pieces
+    standing: Callable[[int, int, bool, bool], tuple[Standing, ...]]
     dealt: tuple[int, ...]
     made_of: tuple[Subject, Budget | None]
 
@@ -82,14 +83,15 @@ class VllmCase:
         """Raises UsageError for a context that the batch cannot read."""
         first = self.first
         requests = ceil_div(point.batch_size, first.data)
+        chunked = setting.in_pieces(self.made_of[0], w, point.context, first.rules)
         tokens, sequences = setting.batch(
-            point.context, requests, batch, self.usual, first.rules, chunked=first.chunked
+            point.context, requests, batch, self.usual, first.rules, chunked=chunked
         )
         requests = min(requests, sequences)
         prompts = reserve.prompts(first, w, point, requests)
         kinds = tuple(
             RankReserve(own=own, context=point.context, requests=requests, prompts=prompts)
-            for own in self.standing(tokens, sequences, bool(batch.eager))
+            for own in self.standing(tokens, sequences, bool(batch.eager), chunked)
         )
         return VllmLaunched(asked=w, batch=batch, kinds=kinds, dealt=self.dealt)
 
@@ -117,9 +119,16 @@ def _case(subject: Subject, w: Infer, budget: Budget | None, rules: VllmRules) -
         return reserve.residents(subject, replace(first, eager=eager), w, budget)
 
     @lru_cache(maxsize=STEPS)
-    def standing(tokens: int, sequences: int, eager: bool) -> tuple[Standing, ...]:
+    def standing(tokens: int, sequences: int, eager: bool, chunked: bool) -> tuple[Standing, ...]:
         captures = setting.captured(subject, (tokens, sequences), w, budget, rules, eager=eager)
-        at = replace(first, tokens=tokens, sequences=sequences, eager=eager, captures=captures)
+        at = replace(
+            first,
+            tokens=tokens,
+            sequences=sequences,
+            eager=eager,
+            captures=captures,
+            chunked=chunked,
+        )
         return tuple(reserve.standing(subject, r, at, w, budget) for r in residents(eager)[0])
 
     usual, dealt = setting.by_default(subject, budget, rules), residents(first.eager)[1]

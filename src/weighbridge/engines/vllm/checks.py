@@ -51,6 +51,12 @@ def warnings(own: VllmLaunched, w: Infer) -> Iterator[str]:
             f"{at.sequences * at.data:,} requests run at once by --max-num-seqs or the tokens of a "
             f"batch, of {asked:,}: the cache is counted for those, the others wait"
         )
+    if at.rules.whole_to and not at.chunked:
+        yield (
+            f"vllm before 0.8 reads prompts of up to {at.rules.whole_to:,} tokens at once: its "
+            f"profile is one of {at.tokens:,} tokens, and leaves less for the cache than "
+            "--enable-chunked-prefill, or than a longer --max-model-len, would"
+        )
     if at.blocks is not None and at.blocks - 1 < r.blocks.request:
         yield _too_few_blocks(r, at.blocks)
     lacking = min(at.offload - r.own.resident.loaded.offloaded for r in own.kinds)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from weighbridge.accelerators.budget import Budget
 from weighbridge.arch.table import column
 from weighbridge.engines import launch_line
-from weighbridge.engines.engine import version
+from weighbridge.engines.engine import release, version
 from weighbridge.engines.interface import (
     WOULD,
     EngineAnswer,
@@ -21,7 +21,7 @@ from weighbridge.engines.servers import device_support
 from weighbridge.engines.vllm import ENGINE, checks, launching, parts, serving, setting
 from weighbridge.engines.vllm.cases import VllmCase, VllmLaunched, case
 from weighbridge.engines.vllm.reserve import RankReserve, share
-from weighbridge.engines.vllm.rules import rules
+from weighbridge.engines.vllm.rules import FIRST, older, rules
 from weighbridge.memory import Device, total
 from weighbridge.report_keys import DerivedFacts, FirstRank
 from weighbridge.units import human
@@ -80,7 +80,9 @@ def _met(subject: Subject, w: Infer, budget: Budget | None) -> tuple[Subject, Vl
     subject = device_support.suited(subject, w, budget, NEEDS)
     subject = subject.without_towers() if w.language_model_only else subject
     checks.check(subject, w, number)
-    return subject, case(subject, w, budget, rules(number))
+    asked = number if w.engine_version is None else release(ENGINE, w.engine_version)
+    found = older(asked) if asked < FIRST.version else rules(number)
+    return subject, case(subject, w, budget, found)
 
 
 def _devices(subject: Subject, made: VllmLaunched, budget: Budget | None) -> tuple[Device, ...]:

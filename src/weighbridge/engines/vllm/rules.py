@@ -47,6 +47,9 @@ class VllmRules:
     largest_tier: bool = False  # defaults of their own for cards of 160 GiB
     sampler: Sampler = "sort"
     workspace_kept: bool = False  # of experts: allocated once and never freed
+    # The first engine: contexts that a prompt is read whole up to, and tokens of a piece of others
+    whole_to: int = 0
+    pieces: int = 0
     chunk: int | None = None  # tokens that experts take at a time
     consumed: bool = False  # everything that left free memory counts, reserved as it is
     # Buffers of 128 MiB that modules of latent attention make when they are imported: on Blackwell,
@@ -166,6 +169,19 @@ def rules(version: Version) -> VllmRules:
         if version >= since:
             found = replace(found, **changed)
     return replace(found, version=version)
+
+
+FIRST_ENGINE_TO: Version = (0, 8)
+
+
+def older(version: Version) -> VllmRules:
+    """Return the rules of a release before `FIRST`: its, but for the batches of the first engine,
+    which was the default before 0.8 (0.6.4 engine/arg_utils.py and config.py, 0.8.5 config.py)."""
+    found = rules(FIRST.version)
+    if version >= FIRST_ENGINE_TO:
+        return found
+    pieces = 512 if version < (0, 7) else 2048
+    return replace(found, whole_prompts=False, whole_to=32 * KIB, pieces=pieces)
 
 
 ALWAYS: Version = (999,)

@@ -6,9 +6,9 @@
     others, or none named         2,048                           256
 
 A batch is at most sequences x context; without chunked prefill (models that see all tokens at once)
-it is at least a whole prompt, and since 0.22 a whole video of Gemma 4 (gemma4_mm.py:
-get_mm_max_tokens_per_item), where its tokens all see each other. More requests than the default of
-sequences raise that.
+it is at least a whole prompt; so it is with the first engine and up to 32,768 tokens. Since 0.22 it
+is a whole video of Gemma 4 (gemma4_mm.py: get_mm_max_tokens_per_item), where its tokens all see
+each other. More requests than the default of sequences raise that.
 
 Source: vllm 0.33 engine/arg_utils.py (get_batch_defaults,
 _set_default_max_num_seqs_and_batched_tokens_args), config/vllm.py (_set_cudagraph_sizes).
@@ -123,7 +123,7 @@ class VllmLaunch:
 def launch(subject: Subject, w: Infer, budget: Budget | None, r: VllmRules) -> VllmLaunch:
     """Raises UsageError for values that the engine refuses."""
     pooling = pools(subject)
-    chunked = subject.body.causal and subject.body.encoder is None
+    chunked = in_pieces(subject, w, subject.context, r)
     data = positive(w.data_parallel_size, "--data-parallel-size") or 1
     requests = ceil_div(positive(w.batch_size, "--batch-size") or 1, data)
     usual = by_default(subject, budget, r)
@@ -166,13 +166,26 @@ def launch(subject: Subject, w: Infer, budget: Budget | None, r: VllmRules) -> V
 
 
 def _backend(said: str | None) -> str:
-    """Its name, as all releases write it. Raises UsageError for a name of none."""
+    """Return its name, as all releases write it. Raises UsageError for a name of none."""
     if said is None or said.lower() in CHOSEN:
         return ""
     name = said.upper().removesuffix(V1)
     if name not in BACKENDS:
         raise UsageError(unknown_backend(said, "vllm", sorted(BACKENDS)))
     return name
+
+
+def in_pieces(subject: Subject, w: Infer, context: int, r: VllmRules) -> bool:
+    """Whether prompts are read in pieces: not by models that see all tokens at once, nor by the
+    first engine, unless contexts are long, and text, windows, drafts and adapters let it."""
+    if not subject.body.causal or subject.body.encoder is not None:
+        return False
+    lets = not (subject.body.towers or _speculative(w) or w.max_loras or _slides(subject))
+    return not r.whole_to or (context > r.whole_to and lets)
+
+
+def _slides(subject: Subject) -> bool:
+    return any(getattr(m, "reach", None) for m in mixers(subject.layers))
 
 
 def pools(subject: Subject) -> bool:
@@ -272,7 +285,7 @@ def batch(
     sequences = positive(b.sequences, "--max-num-seqs") or max(usual[1], requests)
     tokens = positive(b.tokens, "--max-num-batched-tokens")
     if tokens is None:
-        tokens = usual[0]
+        tokens = r.pieces if r.whole_to and chunked else usual[0]
         if not chunked:
             tokens = context if r.whole_prompts else max(context, tokens)
         if not r.whole_prompts:
