@@ -17,9 +17,10 @@ from weighbridge.autograd.ops.pointwise import (
     of_result,
     scale,
 )
-from weighbridge.autograd.ops.shaping import cut, join, repeat, split
+from weighbridge.autograd.ops.shaping import cut, cuts, join, repeat, split
 from weighbridge.components.activations import Heap
 from weighbridge.dtypes import BFLOAT16, FLOAT32
+from weighbridge.errors import UsageError
 
 KB = 1024
 ROWS, WIDE = 8, 256  # float32: 8 KiB a tensor, whole blocks of 512 bytes
@@ -270,3 +271,18 @@ def add_all(m, parts):
     for part in parts[1:]:
         total = add(m, total, part)
     return total
+
+
+@pytest.mark.parametrize("widths", [(WIDE, 1), (WIDE - 1,), (WIDE // 2, WIDE // 4)])
+@pytest.mark.parametrize("pieces", [cuts, split])
+def test_pieces_that_are_not_the_whole_are_an_error(pieces, widths):
+    m, _ = machine()
+    with pytest.raises(UsageError, match="do not add up"):
+        pieces(m, m.new((ROWS, WIDE), FLOAT32), widths)
+
+
+def test_no_more_is_cut_than_there_is():
+    m, _ = machine()
+    assert cut(m, m.new((ROWS, WIDE), FLOAT32), WIDE).shape == (ROWS, WIDE)
+    with pytest.raises(UsageError, match="257 of 256"):
+        cut(m, m.new((ROWS, WIDE), FLOAT32), WIDE + 1)

@@ -107,6 +107,9 @@ DIFFERENCES: Mapping[str, str] = {
     "norms_behind": "the sum is normed, not what a layer reads: BERT",
     "parallel": "attention and feed-forward read the same normed input",
     "one_layer_for_all": "one layer stands for several: ALBERT",
+    "holds_normed": "the layer's variables hold what attention has read: StableLM",
+    "holds_attended": "the layer's variables hold what attention has made",
+    "frees_fed": "what a feed-forward has read goes with its first product: OPT",
     "keys_as_values": "full layers have no values of their own, the last layers no keys either",
     "two_norms": "its layers are those of Falcon 40B, where the config does not say",
     "named_resolutions": "attention stands at the resolutions that the config names: Chameleon",
@@ -114,6 +117,7 @@ DIFFERENCES: Mapping[str, str] = {
     "one_kv_head": "the one key-value head goes to the kernel as it is: Falcon",
     "wide_scores": "scores are float32 in eager attention",
     "own_softmax": "eager attention has its softmax in the dtype of the scores",
+    "kept_scores": "scores live beside their softmax: MPNet",
     "wide_queries": "queries and keys are cast to float32 before their product",
     "wide_biases": "biases of distance in float32 are added to the scores: MPT",
     "raw_scores": "scores stay beside what the mask was added to",
@@ -172,7 +176,7 @@ ROWS: Mapping[str, str] = {
     "longformer": "roberta:LONGFORMER no_cache=encoder heads=attention_window "
     "positions=after_padding llama_cpp=none transformers.sdpa=never",
     "mpnet": "roberta:MPNET no_cache=encoder positions=after_padding "
-    "computes=not_rotary,norms_behind,own_softmax trains=mpnet.forward dropouts=hidden "
+    "computes=not_rotary,norms_behind,own_softmax,kept_scores trains=mpnet.forward dropouts=hidden "
     "llama_cpp=none transformers.sdpa=never",
     "deberta": "deberta:DEBERTA no_cache=encoder "
     "computes=not_rotary,norms_behind,relative_scores,own_softmax lora=in_proj llama_cpp=none "
@@ -190,7 +194,7 @@ ROWS: Mapping[str, str] = {
     "computes=norms_behind,own_softmax transformers.sdpa=5.0",
     "squeezebert": "small_encoders:SQUEEZEBERT no_cache=encoder transformers.sdpa=never",
     "modernbert": "modernbert:MODERNBERT no_cache=encoder heads=local_attention "
-    "computes=wide_rotary trains=modernbert.forward llama_cpp=modern-bert",
+    "computes=wide_rotary,holds_attended trains=modernbert.forward llama_cpp=modern-bert",
     "nomic_bert": "modernbert:NOMIC_BERT no_cache=encoder computes=norms_behind,own_softmax "
     "llama_cpp=nomic-bert transformers.sdpa=5.1",
     "xlnet": "xlnet:XLNET no_cache=without positions=endless computes=relative_scores "
@@ -348,11 +352,11 @@ ROWS: Mapping[str, str] = {
     "sglang.whole_embedding sglang.windows=0.5.13 sglang.attention=triton",
     "glm": "glm:GLM trains=decoders.glm mlx=class",
     "glm4": "glm:GLM4 trains=decoders.glm4 vllm.tied_head=shared vllm.not_float16 mlx=class",
-    "gpt2": "gpt2:GPT2 computes=not_rotary,own_softmax trains=gpt2.forward dropouts=pdrop "
-    "lora=c_attn transformers.caches=4.53 transformers.last_logits=4.53 transformers.sdpa=4.42 "
-    "vllm.every_stage=both vllm.tied_head=freed mlx=class",
-    "gpt_bigcode": "gpt2:GPT_BIGCODE computes=not_rotary,wide_scores trains=gpt2.forward "
-    "dropouts=pdrop lora=c_attn llama_cpp=starcoder transformers.caches=4.55 "
+    "gpt2": "gpt2:GPT2 computes=not_rotary,own_softmax,holds_attended trains=gpt2.forward "
+    "dropouts=pdrop lora=c_attn transformers.caches=4.53 transformers.last_logits=4.53 "
+    "transformers.sdpa=4.42 vllm.every_stage=both vllm.tied_head=freed mlx=class",
+    "gpt_bigcode": "gpt2:GPT_BIGCODE computes=not_rotary,wide_scores,holds_attended "
+    "trains=gpt2.forward dropouts=pdrop lora=c_attn llama_cpp=starcoder transformers.caches=4.55 "
     "transformers.last_logits=5.0 mlx=class",
     "gpt_neo": "gpt_neo:GPT_NEO windows=nowhere "
     "computes=not_rotary,own_softmax,wide_queries,lingering_scores trains=written_out.gpt_neo "
@@ -405,9 +409,9 @@ ROWS: Mapping[str, str] = {
     "openai-gpt": "early:OPENAI_GPT no_cache=without heads=writes "
     "computes=not_rotary,norms_behind llama_cpp=none transformers.caches=4.55 "
     "transformers.last_logits=5.0 transformers.sdpa=never",
-    "opt": "opt:OPT computes=not_rotary trains=opt.forward dropouts=dropout lora=q_proj,v_proj "
-    "llama_cpp=none transformers.caches=4.51 transformers.last_logits=5.0 transformers.sdpa=4.46 "
-    "vllm.every_stage=both sglang.every_stage=both",
+    "opt": "opt:OPT computes=not_rotary,frees_fed trains=opt.forward dropouts=dropout "
+    "lora=q_proj,v_proj llama_cpp=none transformers.caches=4.51 transformers.last_logits=5.0 "
+    "transformers.sdpa=4.46 vllm.every_stage=both sglang.every_stage=both",
     "orion": "baichuan:ORION vllm.every_stage=both",
     "persimmon": "gpt_neox:PERSIMMON trains=persimmon.forward llama_cpp=none "
     "transformers.sdpa=4.53 transformers.rotary_tables=4.34-4.45",
@@ -424,8 +428,9 @@ ROWS: Mapping[str, str] = {
     "vllm.tied_head=shared mlx=class",
     "smollm3": "llama:SMOLLM3 windows=without_positions computes=every_fourth_unrotated "
     "trains=decoders.llama mlx=class",
-    "stablelm": "stablelm:STABLELM trains=decoders.stablelm lora=q_proj,v_proj "
-    "transformers.sdpa=4.40 transformers.rotary_tables=4.38-4.45 vllm.every_stage=both mlx=class",
+    "stablelm": "stablelm:STABLELM computes=holds_normed,holds_attended trains=decoders.stablelm "
+    "lora=q_proj,v_proj transformers.sdpa=4.40 transformers.rotary_tables=4.38-4.45 "
+    "vllm.every_stage=both mlx=class",
     "stablelm_epoch": "stablelm:STABLELM",
     "starcoder2": "llama:STARCODER2 windows=everywhere trains=decoders.starcoder2 "
     "transformers.sdpa=4.40 transformers.rotary_tables=4.39-4.45 transformers.flash_repeats "
@@ -734,8 +739,8 @@ ROWS: Mapping[str, str] = {
     "vllm.every_stage=both vllm.wide_graphs sglang.every_stage=head sglang.windows=0.5.8 "
     "sglang.attention=triton,fa3 mlx=class,own_caches,windows",
     "llama4_text": "stacked_moe:LLAMA4_TEXT windows=chunks "
-    "computes=every_fourth_unrotated,every_expert,own_softmax llama_cpp=llama4 llama_cpp.windows "
-    "vllm.whole_shared_experts sglang.windows=0.5.8 sglang.attention=triton,fa3 "
+    "computes=every_fourth_unrotated,every_expert,own_softmax,holds_attended llama_cpp=llama4 "
+    "llama_cpp.windows vllm.whole_shared_experts sglang.windows=0.5.8 sglang.attention=triton,fa3 "
     "mlx=class,own_caches,windows",
     "dbrx": "stacked_moe:DBRX transformers.sdpa=4.40 vllm.every_stage=both mlx=class",
     "jetmoe": "stacked_moe:JETMOE transformers.sdpa=4.41",

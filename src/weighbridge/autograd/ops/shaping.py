@@ -1,6 +1,7 @@
 """Cuts and joins, copies for more heads, and rows that are picked.
 
 cut        views; in backward each piece is put into zeros of the whole, and they are added
+cuts       the same of pieces that are the whole together
 split      views; in backward the pieces are joined in one piece
 join       torch.cat; in backward views
 turned     a transposed view, whose gradient is copied
@@ -16,10 +17,16 @@ from typing import Any
 from weighbridge.autograd.machine import Grads, Machine, Needs, record
 from weighbridge.autograd.tensors import Computed, Shape, Tensor
 from weighbridge.dtypes import INT64
+from weighbridge.errors import UsageError
+
+APART = "sizes of heads or layers in the config do not add up"
 
 
 def cut(m: Machine, x: Tensor, width: int) -> Tensor:
-    """x[..., a:b]: a view; its gradient is zeros of the whole with the piece in it."""
+    """x[..., a:b]: a view; its gradient is zeros of the whole with the piece in it. Raises
+    UsageError for more than there is."""
+    if not 0 <= width <= x.shape[-1]:
+        raise UsageError(f"{width:,} of {x.shape[-1]:,} numbers a token are read: {APART}")
     out = Computed((*x.shape[:-1], width), x.dtype, x.storage)
     whole = x.shape
 
@@ -30,8 +37,22 @@ def cut(m: Machine, x: Tensor, width: int) -> Tensor:
     return out
 
 
+def cuts(m: Machine, x: Tensor, widths: Sequence[int]) -> list[Tensor]:
+    """Slices that are all of `x` together. Raises UsageError where they are not."""
+    _adding_up(x, widths)
+    return [cut(m, x, width) for width in widths]
+
+
+def _adding_up(x: Tensor, widths: Sequence[int]) -> None:
+    if sum(widths) != x.shape[-1]:
+        told = " + ".join(f"{n:,}" for n in widths)
+        raise UsageError(f"{told} numbers a token are no {x.shape[-1]:,}: {APART}")
+
+
 def split(m: Machine, x: Tensor, widths: Sequence[int]) -> tuple[Tensor, ...]:
-    """torch.split along the last dimension; gradients that never come are zeros."""
+    """torch.split along the last dimension; gradients that never come are zeros. Raises UsageError
+    where the widths are not all of it."""
+    _adding_up(x, widths)
     outs = tuple(Computed((*x.shape[:-1], n), x.dtype, x.storage) for n in widths)
     whole = x.shape
 

@@ -35,7 +35,10 @@ def attention(heap: Heap, s: ForwardStep, m: Attention, kept: Kept, mask: int) -
         out = _attended(heap, copied, replace(m, kv_heads=m.heads), kept, mask, three)
         heap.drop(fused)
         return out
-    return _attended(heap, s, m, kept, mask, _projected(heap, s, m))
+    three, stays = _projected(heap, s, m)
+    out = _attended(heap, s, m, kept, mask, three)
+    heap.drop(*stays)
+    return out
 
 
 Three = tuple[LiveTensor, LiveTensor, LiveTensor]
@@ -105,20 +108,21 @@ def _hidden_behind(s: ForwardStep, m: Attention) -> int:
     return s.wide(width)
 
 
-def _projected(
-    heap: Heap, s: ForwardStep, m: Attention
-) -> tuple[LiveTensor, LiveTensor, LiveTensor]:
-    """Queries, keys, values."""
-    made = []
+def _projected(heap: Heap, s: ForwardStep, m: Attention) -> tuple[Three, tuple[LiveTensor, ...]]:
+    """Queries, keys and values; and what of one projection stays behind what is normed of it."""
+    made, stays = [], []
     widths = (m.heads * m.key_dim, m.key_elements, m.value_elements)
     for i, width in enumerate(widths):
         plain = linear(heap, s, s.hidden, width)
         if s.style.query_norms and i < 2:
             normed = norm(heap, s, width)
-            heap.drop(plain)
+            if s.style.fused_queries:
+                stays.append(plain)
+            else:
+                heap.drop(plain)
             plain = normed
         made.append(plain)
-    return made[0], made[1], made[2]
+    return (made[0], made[1], made[2]), tuple(stays)
 
 
 def _turned(

@@ -26,9 +26,9 @@ def disentangled(heap: Heap, s: ForwardStep, m: Attention, to: Distances) -> Liv
     total = heap.into(cells, scores)
     masks = heap.all([s.batch * s.tokens * s.tokens] * 2, "activations")
     masked = heap.into(cells, total)
-    soft = heap.into(cells, masked)
+    soft = heap.take(cells)
     made = heap.into(s.wide(width), heap.take(s.wide(width)))  # made contiguous
-    heap.drop(soft, *bias, *masks, *three)
+    heap.drop(soft, masked, *bias, *masks, *three)
     out = linear(heap, s, width, s.hidden)
     heap.drop(made)
     return out

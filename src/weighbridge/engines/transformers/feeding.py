@@ -14,6 +14,7 @@ models/qwen3_moe/modeling_qwen3_moe.py; models/llama/modeling_llama.py (LlamaMLP
 models/llama4/modeling_llama4.py (Llama4TextMoe, Llama4TextExperts).
 """
 
+from collections.abc import Sequence
 from typing import assert_never
 
 from weighbridge.arch.body import Dense, Experts, Feed
@@ -37,7 +38,8 @@ def _inputs(s: ForwardStep, f: Feed) -> int:
     return f.inputs or s.hidden
 
 
-def dense(heap: Heap, s: ForwardStep, f: Dense) -> LiveTensor:
+def dense(heap: Heap, s: ForwardStep, f: Dense, read: Sequence[LiveTensor] = ()) -> LiveTensor:
+    """The output; what it has `read` goes with it where there is no gate."""
     wide = s.wide(f.width)
     if f.gated and f.fused:
         both = linear(heap, s, _inputs(s, f), 2 * f.width)
@@ -52,11 +54,13 @@ def dense(heap: Heap, s: ForwardStep, f: Dense) -> LiveTensor:
         made_from = [heap.into(wide, active, up)]
     else:
         up = linear(heap, s, _inputs(s, f), f.width)
+        heap.drop(*read)
+        read = ()
         active = activated(heap, s, wide)
         heap.drop(up)
         made_from = [active]
     out = linear(heap, s, f.width, _inputs(s, f))
-    heap.drop(*made_from)
+    heap.drop(*made_from, *read)
     return out
 
 
@@ -71,16 +75,23 @@ def activated(heap: Heap, s: ForwardStep, nbytes: int) -> LiveTensor:
 def experts(heap: Heap, s: ForwardStep, f: Experts) -> LiveTensor:
     if s.style.every_expert:
         return _everywhere(heap, s, f)
+    first = f.shared and s.style.shared_first and s.rules.stacked_experts
+    beside = [_shared(heap, s, f)] if first else []
     chosen = _routed(heap, s, f)
     run = _grouped if s.rules.stacked_experts else _looped
     if s.rules.batched_experts and not s.prompt and s.packed is None:
         run = _batched
     out = run(heap, s, f)
     if f.shared:
-        beside = dense(heap, s, Dense(width=f.shared, gated=f.gated))
-        out = heap.into(s.wide(s.hidden), out, beside)
+        beside = beside or [_shared(heap, s, f)]
+        out = heap.into(s.wide(s.hidden), out, *beside)
     heap.drop(*chosen)
     return out
+
+
+def _shared(heap: Heap, s: ForwardStep, f: Experts) -> LiveTensor:
+    """The output of what all tokens go to."""
+    return dense(heap, s, Dense(width=f.shared, gated=f.gated))
 
 
 def _everywhere(heap: Heap, s: ForwardStep, f: Experts) -> LiveTensor:
@@ -97,7 +108,7 @@ def _everywhere(heap: Heap, s: ForwardStep, f: Experts) -> LiveTensor:
     both = heap.take(2 * wide if f.gated else wide)
     product = heap.into(wide, heap.take(wide)) if f.gated else heap.take(wide)
     made = heap.into(hidden, both, product)
-    out = dense(heap, s, Dense(width=f.shared, gated=f.gated)) if f.shared else None
+    out = _shared(heap, s, f) if f.shared else None
     total = heap.into(s.wide(s.hidden), made, routed)
     heap.drop(logits, scores)
     if out is None:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import assert_never
 
-from weighbridge.arch.body import Body, LayerBlock
+from weighbridge.arch.body import Body, Dense, LayerBlock
 from weighbridge.arch.mixers import (
     Attention,
     Compressed,
@@ -25,7 +25,7 @@ from weighbridge.arch.mixers import (
 from weighbridge.components.activations import Heap, LiveTensor
 from weighbridge.engines.transformers.attending import attention, cross, queries_alone
 from weighbridge.engines.transformers.disentangled import disentangled
-from weighbridge.engines.transformers.feeding import feed
+from weighbridge.engines.transformers.feeding import dense, feed
 from weighbridge.engines.transformers.keeping import JOINED, KV, STATE, Kept, stored
 from weighbridge.engines.transformers.latent import compressed, latent
 from weighbridge.engines.transformers.scanning import scan
@@ -135,6 +135,8 @@ def _positions(heap: Heap, s: ForwardStep, stage: ForwardStage) -> list[LiveTens
         return [heap.take(s.tokens * s.hidden * s.size)]
     if s.style.biased:
         return [_bias(heap, s, stage)]
+    if s.style.distances is not None:  # in 64 bits, and a mask in float32
+        return [heap.take((8 + 4 * s.batch) * s.tokens * s.tokens)]
     if not s.style.rotary:
         return []
     width = next((_turned(m) for m in _mixers(stage) if _turned(m)), 0)
@@ -223,18 +225,25 @@ def _one_by_one(
     heap: Heap, s: ForwardStep, block: LayerBlock, kept: Sequence[Kept], masks: Masks
 ) -> LiveTensor:
     x: list[LiveTensor] = []  # the sum so far, beside the caller's input
+    held: list[LiveTensor] = []  # by the layer's variables, to its end
     for group in _sequence(block, kept):
         normed = _before(heap, s)
         made = [mixed(heap, s, m, k, masks, block) for m, k in group]
-        x = [_added(heap, s, x, made, normed)]
+        if s.style.holds_normed:
+            held, normed = [*held, *normed], []
+        x = [_added(heap, s, x, made, normed, held if s.style.holds_attended else None)]
     for f in block.feeds:
         normed = _before(heap, s)
-        x = [_added(heap, s, x, [feed(heap, s, f)], normed)]
+        if s.style.frees_fed and isinstance(f, Dense):
+            x = [_added(heap, s, x, [dense(heap, s, f, normed)], [])]
+        else:
+            x = [_added(heap, s, x, [feed(heap, s, f)], normed)]
+    heap.drop(*held)
     return x[0] if x else heap.take(s.wide(s.hidden))
 
 
 def _before(heap: Heap, s: ForwardStep) -> list[LiveTensor]:
-    return [] if s.style.norms_behind else [norm(heap, s)]
+    return [norm(heap, s)] if s.style.norms_before else []
 
 
 def _added(
@@ -243,14 +252,23 @@ def _added(
     x: list[LiveTensor],
     made: list[LiveTensor],
     normed: list[LiveTensor],
+    held: list[LiveTensor] | None = None,
 ) -> LiveTensor:
-    """The sum of the residual and what was made, normed where the class norms behind."""
+    """The sum of the residual and what was made, normed where the class norms behind; `held` takes
+    what was made, else it goes."""
     if s.style.norms_after:
-        made.append(norm(heap, s))
+        after = norm(heap, s)
+        heap.drop(*made)
+        made = [after]
     heap.drop(*normed)
+    total = heap.take(4 * s.rows * s.hidden if s.style.wide_stream else s.wide(s.hidden))
+    if held is None:
+        heap.drop(*made)
+    else:
+        held += made
     if not s.style.norms_behind:
-        return heap.into(s.wide(s.hidden), *x, *made)
-    total = heap.into(s.wide(s.hidden), *made)
+        heap.drop(*x)
+        return total
     out = norm(heap, s)
     heap.drop(total, *x)
     return out
@@ -273,10 +291,10 @@ def _crosses(m: Mixer) -> bool:
 def _side_by_side(
     heap: Heap, s: ForwardStep, block: LayerBlock, kept: Sequence[Kept], masks: Masks
 ) -> LiveTensor:
-    normed = norm(heap, s)
+    normed = [norm(heap, s) for _ in range(2 if s.style.two_norms else 1)]
     made = [mixed(heap, s, m, k, masks, block) for m, k in zip(block.mixers, kept, strict=True)]
     made += [feed(heap, s, f) for f in block.feeds]
-    heap.drop(normed)
+    heap.drop(*normed)
     return heap.into(s.wide(s.hidden), *made)
 
 

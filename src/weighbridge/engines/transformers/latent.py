@@ -5,14 +5,17 @@ the whole context; before, the expanded keys and values are made once and cached
 
     hidden -> (small vector ->) queries H (nope + rotary)
     hidden -> r + rotary; its norm r -> cache -> H (nope + v), keys H (nope + rotary) beside it
+    indexer   scores of its own heads with all keys in float32, twice at one time: what is not among
+              the best is masked, so that sdpa is given a mask, and no flash kernel
 
 Source: transformers 5.23 models/deepseek_v3/modeling_deepseek_v3.py (DeepseekV3Attention.forward,
-expand_kv), and of 4.51; models/deepseek_v4 (DeepseekV4Attention).
+expand_kv), and of 4.51; models/deepseek_v32/modeling_deepseek_v32.py (DeepseekV32Indexer);
+models/deepseek_v4 (DeepseekV4Attention).
 """
 
 from typing import NamedTuple
 
-from weighbridge.arch.mixers import Compressed, Latent
+from weighbridge.arch.mixers import Compressed, Indexer, Latent
 from weighbridge.components.activations import Heap, LiveTensor
 from weighbridge.engines.transformers.keeping import KV, Kept, attended, remember, stored
 from weighbridge.engines.transformers.kernels import attend
@@ -33,6 +36,22 @@ def latent(
     out = run(heap, s, m, kept, mask, small)
     heap.drop(queries, both)
     return out
+
+
+def _picked(heap: Heap, s: ForwardStep, of: Indexer) -> tuple[LiveTensor, ...]:
+    """Which keys are not among the best, and the mask with them. The product copies the keys for
+    every query where there are several sequences (DeepseekV32Indexer.forward)."""
+    cells, keys = 4 * s.rows * of.heads * s.context, 4 * s.batch * s.context * of.dim
+    held = heap.all([s.wide(of.heads * of.dim), s.wide(of.dim)] * 2, "activations")
+    wide = heap.all([4 * s.rows * of.heads * of.dim, keys], "activations")
+    copies = heap.take(keys * s.tokens if s.batch > 1 else 0)
+    scores = heap.take(cells)
+    heap.drop(*wide, copies)
+    scores = heap.into(cells, scores)  # scaled
+    scores = heap.into(cells, scores)  # those below zero are zero
+    heap.drop(heap.into(4 * s.rows * s.context, scores), *held)
+    mask = s.rows * s.context
+    return heap.all((mask, mask * (s.size if s.kernel == "eager" else 1)), "activations")
 
 
 class Small(NamedTuple):
@@ -69,9 +88,11 @@ def _heads(s: ForwardStep, m: Latent, mask: int) -> KernelHeads:
 def _attended(
     heap: Heap, s: ForwardStep, m: Latent, kept: Kept, mask: int, sizes: tuple[int, int]
 ) -> LiveTensor:
+    masks = _picked(heap, s, m.indexer) if m.indexer is not None else ()
+    mask = mask or s.rows * s.context * bool(masks)
     made, *kept.scores = attend(heap, s, _heads(s, m, mask), *sizes)
     out = linear(heap, s, m.heads * m.value_dim, s.hidden)
-    heap.drop(made)
+    heap.drop(made, *masks)
     return out
 
 

@@ -18,6 +18,7 @@ from weighbridge.arch.mixers import (
     Mixer,
     Rwkv,
 )
+from weighbridge.arch.roles import role
 from weighbridge.components.device import context
 from weighbridge.dtypes import BFLOAT16, DType
 from weighbridge.engines.engine import version as nearest
@@ -28,7 +29,7 @@ from weighbridge.engines.transformers.caches import CacheKind
 from weighbridge.engines.transformers.packed import around
 from weighbridge.engines.transformers.rules import TransformersRules, attends, kernel, rules
 from weighbridge.engines.transformers.step import ClassStyle, ForwardStep, style
-from weighbridge.errors import UsageError
+from weighbridge.errors import BadFileError, UsageError
 from weighbridge.kept import kept
 from weighbridge.releases import release
 from weighbridge.workload import Infer
@@ -140,7 +141,22 @@ def computing(dtype: DType) -> DType:
 
 def _style(subject: Subject) -> ClassStyle:
     plan = subject.part.blueprint
+    _adding_up(subject)
     return style(_names(plan), language(subject), _turned(subject))
+
+
+def _adding_up(subject: Subject) -> None:
+    """Raises BadFileError where queries, keys and values are not what their projection makes."""
+    plan = subject.part.blueprint
+    mixers = (m for b in subject.body.blocks for m in b.mixers if isinstance(m, Attention))
+    widths = {m.heads * m.key_dim + m.key_elements + m.value_elements for m in mixers}
+    for x in plan.counted:
+        joined = len(x.shape) == 2 and x.name.endswith(".weight") and role(x.name) == "qkv"
+        if widths and joined and plan.part(x.name) == "language model" and not widths & {*x.shape}:
+            raise BadFileError(
+                f"config: queries, keys and values are {min(widths):,} numbers a token, and "
+                f"{x.name} makes {x.shape[0]:,}: sizes of heads in the config do not add up"
+            )
 
 
 def _turned(subject: Subject) -> int:
@@ -154,7 +170,7 @@ def _turned(subject: Subject) -> int:
 
 
 def _names(plan: Blueprint) -> Iterator[str]:
-    """Those of the language model, and of what has no words."""
+    """Yield the names of the language model's tensors; of all, where it is none."""
     names = [x.name for x in plan.counted] + [b.name for b in plan.buffers]
     own = [name for name in names if plan.part(name) == "language model"]
     yield from own or names

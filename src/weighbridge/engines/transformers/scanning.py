@@ -2,18 +2,22 @@
 
 Widths are numbers a token, first in the dtype of the model, then in float32:
 
-    gated delta    2 (2 Hk dk + Hv dv), channels, Hv dv     Hv (3 x 64 + 6 dk + 4 dv)
-    Mamba 2        2 I + 2 G N + H, channels                7 I + H (4 N + 3 x chunk)
-    Mamba 1        2 I, 2 I                                 I (3 N + 2)
+    gated delta    channels, Hv dv; 2 (Hk dk + Hv dv)        Hv (3 x 64 + 6 dk + 4 dv)
+                   where one projection makes all
+    Mamba 2        2 I + 2 G N + H, channels                7 I + H (3 N + 3 x chunk) + I N / chunk
+                                                       or 4 I + H (4 N + 2 x chunk) + 3 I N / chunk
+    Mamba 1        2 I, and four of I                       I (3 N + 2)
     others         three times the channels                 four times the channels
 
 and two copies of the state. The matrices between the tokens of a chunk (64, or `chunk_size`) are
-what weighs; with the kernels of flash-linear-attention or mamba-ssm they stay on the chip. A step
-of one token has no chunks.
+what weighs, and of Mamba 2 a state a chunk; with the kernels of flash-linear-attention or mamba-ssm
+they stay on the chip. A step of one token has no chunks.
 
 Source: transformers 5.23 models/qwen3_next/modeling_qwen3_next.py (torch_chunk_gated_delta_rule),
-models/mamba2 (mamba2_chunk_scan: L, G and M are chunk x chunk a head), models/mamba
-(selective_scan); live tensors of tiny models (tests/torch/test_infer_peaks.py).
+models/qwen3_5/modeling_qwen3_5.py (Qwen3_5GatedDeltaNet), models/mamba2 (mamba2_chunk_scan: L, G
+and M are chunk x chunk a head), models/mamba (mamba_selective_scan: of I are the convolution, the
+steps before and behind their softplus, and the output); the programs of training, which are held
+against the classes (tests/engines/test_forwards.py).
 """
 
 from collections.abc import Mapping
@@ -60,7 +64,7 @@ def scan(heap: Heap, s: ForwardStep, m: Recurrent, kept: Kept) -> LiveTensor:
 
 def _delta(m: GatedDelta, s: ForwardStep) -> Widths:
     keys, values = m.key_heads * m.key_dim, m.value_heads * m.value_dim
-    narrow = 2 * (2 * keys + 2 * values) // 2 + m.channels + values
+    narrow = m.channels + values + (2 * (keys + values) if s.style.joined_gates else 0)
     chunk = CHUNK if s.prompt else 0
     return narrow, m.value_heads * (3 * chunk + 6 * m.key_dim + 4 * m.value_dim)
 
@@ -71,13 +75,17 @@ def _kimi(m: KimiDelta, s: ForwardStep) -> Widths:
 
 
 def _mamba2(m: Mamba2, s: ForwardStep) -> Widths:
+    """Where a chunk's outputs are added, or where its states are made of a copy of what decays."""
     mixed = 2 * m.inner + 2 * m.groups * m.state + m.heads
     chunk = s.style.chunk if s.prompt else 0
-    return mixed + m.channels, 7 * m.inner + m.heads * (4 * m.state + 3 * chunk)
+    states = m.inner * m.state // chunk if chunk else 0
+    outputs = 7 * m.inner + m.heads * (3 * m.state + 3 * chunk) + states
+    made = 4 * m.inner + m.heads * (4 * m.state + 2 * chunk) + 3 * states
+    return mixed + m.channels, max(outputs, made)
 
 
 def _mamba1(m: Mamba1, s: ForwardStep) -> Widths:
-    return 4 * m.inner, m.inner * (3 * m.state + 2)
+    return 6 * m.inner, m.inner * (3 * m.state + 2)
 
 
 def _linear(m: LinearAttention, s: ForwardStep) -> Widths:

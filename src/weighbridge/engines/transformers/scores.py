@@ -84,6 +84,8 @@ def _softmax(
 ) -> tuple[LiveTensor, tuple[LiveTensor, ...]]:
     """Compute the softmax in float32: for float16 in one kernel, for bfloat16 from a copy. Else in
     the dtype of the scores, which go before it is cast."""
+    if s.style.kept_scores:
+        return heap.take(weights.nbytes), (weights,)
     if s.style.own_softmax:
         soft = heap.into(weights.nbytes, weights)
         return (heap.into(s.size * cells, soft) if soft.nbytes > s.size * cells else soft), ()

@@ -9,7 +9,7 @@ from weighbridge.autograd.ops.attention import AttentionHeads
 from weighbridge.autograd.ops.losses import embedding
 from weighbridge.autograd.ops.matrix import matmul
 from weighbridge.autograd.ops.pointwise import add, bloom_gelu, cast, dropout, of_result
-from weighbridge.autograd.ops.shaping import copied, cut
+from weighbridge.autograd.ops.shaping import copied, cuts
 from weighbridge.autograd.tensors import Tensor
 from weighbridge.dtypes import FLOAT32, INT64
 from weighbridge.training.modules import Module
@@ -67,7 +67,8 @@ def attention(
     """BloomAttention.forward"""
     m, h = s.m, heads(s, number)
     fused = p.linear(m, x, "query_key_value")
-    q, k, v = (_cut(m, fused, h) for _ in range(3))
+    thirds = cuts(m, fused, [h.heads * h.key_dim] * 3)
+    q, k, v = (_placed(m, third, h) for third in thirds)
     bias = lower(m, alibi)
     scores = weights = matmul(m, q, k, h.seen).view(*h.scores)
     if causal_mask is not None:
@@ -80,7 +81,7 @@ def attention(
     return p.linear(m, context, "dense"), probs
 
 
-def _cut(m: Machine, fused: Tensor, h: AttentionHeads) -> Tensor:
+def _placed(m: Machine, third: Tensor, h: AttentionHeads) -> Tensor:
     """A third of each head; heads before tokens, copied where there are several sequences."""
-    part = cut(m, fused, h.heads * h.key_dim).view(h.batch, h.heads, h.length, h.key_dim)
+    part = third.view(h.batch, h.heads, h.length, h.key_dim)
     return copied(m, part) if h.batch > 1 else part

@@ -14,7 +14,7 @@ from weighbridge.autograd.ops.norms import (
     wide_norm,
 )
 from weighbridge.autograd.ops.pointwise import cast, mul, several, shift
-from weighbridge.autograd.ops.shaping import cut, split, turned
+from weighbridge.autograd.ops.shaping import cuts, split, turned
 from weighbridge.autograd.tensors import Tensor, absent
 from weighbridge.dtypes import FLOAT32
 from weighbridge.training.attend import attended
@@ -58,9 +58,11 @@ def fused(
     """Phi3Attention.forward: slices, whose gradients are each put into zeros of the whole."""
     m, h = s.m, heads(s, number)
     qkv = p.linear(m, x, "qkv_proj")
-    q = cut(m, qkv, h.heads * h.key_dim).view(h.batch, h.length, h.heads, h.key_dim)
-    k = cut(m, qkv, h.kv_heads * h.key_dim).view(h.batch, h.length, h.kv_heads, h.key_dim)
-    v = cut(m, qkv, h.kv_heads * h.value_dim).view(h.batch, h.length, h.kv_heads, h.value_dim)
+    widths = h.heads * h.key_dim, h.kv_heads * h.key_dim, h.kv_heads * h.value_dim
+    q, k, v = cuts(m, qkv, widths)
+    q = q.view(h.batch, h.length, h.heads, h.key_dim)
+    k = k.view(h.batch, h.length, h.kv_heads, h.key_dim)
+    v = v.view(h.batch, h.length, h.kv_heads, h.value_dim)
     q, k = part_rotated(m, turned(m, q), turned(m, k), positions)
     reach, rate = window(s, number), s.rate("attention_dropout")
     out, weights = attended(s, q, k, v, h, mask=masks[reach], p=rate, first=True)

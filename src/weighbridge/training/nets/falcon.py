@@ -25,7 +25,7 @@ from weighbridge.autograd.ops.pointwise import (
     several,
     softmax,
 )
-from weighbridge.autograd.ops.shaping import copied, cut, expand, shaped
+from weighbridge.autograd.ops.shaping import copied, cut, cuts, expand, shaped
 from weighbridge.autograd.tensors import Tensor
 from weighbridge.dtypes import BOOL, FLOAT32, INT64, DType
 from weighbridge.errors import UsageError
@@ -165,9 +165,10 @@ def split_heads(s: TrainingStep, fused: Tensor, h: AttentionHeads) -> tuple[Tens
     """FalconAttention._split_heads: keys and values are picked by a list, which copies."""
     m, whole = s.m, (h.batch, h.length, h.heads, h.key_dim)
     new, width = s.built.config.get("new_decoder_architecture"), h.heads * h.key_dim
-    own = cut(m, fused, width).view(*whole)
     if h.kv_heads == h.heads and not new:
-        return own, cut(m, fused, width).view(*whole), cut(m, fused, width).view(*whole)
+        own, key, value = (third.view(*whole) for third in cuts(m, fused, [width] * 3))
+        return own, key, value
+    own = cut(m, fused, width).view(*whole)
     shape = h.batch, h.length, h.kv_heads, h.key_dim
     key, value = picked(m, fused, shape), picked(m, fused, shape)
     if not new:

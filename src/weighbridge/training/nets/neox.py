@@ -59,7 +59,6 @@ TURNED = LayerShape(
     feed=ungated("dense_h_to_4h", "dense_4h_to_h"),
     at="attention",
     rates=("hidden_dropout", "hidden_dropout"),
-    handed=True,
 )
 BESIDE = replace(TURNED, sums="together")
 

@@ -6,7 +6,7 @@ Source: transformers 5.23 models/persimmon/modeling_persimmon.py.
 
 from weighbridge.autograd.machine import Machine
 from weighbridge.autograd.ops.norms import layer_norm
-from weighbridge.autograd.ops.shaping import cut, join, turned
+from weighbridge.autograd.ops.shaping import cuts, join, turned
 from weighbridge.autograd.tensors import Tensor
 from weighbridge.training.attend import attended
 from weighbridge.training.modules import Module
@@ -25,12 +25,13 @@ def attention(
     m, h, width = s.m, heads(s, number), positions[0].shape[-1]
     fused = p.linear(m, x, "query_key_value")
     shape = h.batch, h.length, h.heads, h.key_dim
-    query, key, value = (cut(m, fused, h.heads * h.key_dim).view(*shape) for _ in range(3))
+    thirds = cuts(m, fused, [h.heads * h.key_dim] * 3)
+    query, key, value = (third.view(*shape) for third in thirds)
     if p.has("q_layernorm"):
         query = head_norm(m, query, p, "q_layernorm")
         key = head_norm(m, key, p, "k_layernorm")
-    query_rot, query_pass = cut(m, query, width), cut(m, query, h.key_dim - width)
-    key_rot, key_pass = cut(m, key, width), cut(m, key, h.key_dim - width)
+    query_rot, query_pass = cuts(m, query, (width, h.key_dim - width))
+    key_rot, key_pass = cuts(m, key, (width, h.key_dim - width))
     query_rot, key_rot = rotated(m, query_rot, key_rot, positions)
     query, key = join(m, query_rot, query_pass), join(m, key_rot, key_pass)
     rate = s.rate("attention_dropout")

@@ -120,7 +120,7 @@ def mpt(s: TrainingStep) -> Tensor:
     m, base, longest = s.m, s.built.base, s.built.config.get("max_seq_len")
     written_out(s)
     ids = m.new((s.batch, s.length), INT64)
-    x = entered(s, embedding(m, ids, base.weight("wte")))
+    inputs_embeds = x = entered(s, embedding(m, ids, base.weight("wte")))
     alibi = m.new((heads(s, 0).heads, 1, int(longest or s.length)), FLOAT32)
     added = mask(s, None)
     causal_mask = m.new((s.batch, 1, s.length, s.length), BOOL)
@@ -129,6 +129,7 @@ def mpt(s: TrainingStep) -> Tensor:
     for i, p in enumerate(s.built.layers):
         x = run(s, mpt_block, x, p, i, (alibi, causal_mask), outputs)
     outputs.clear()
+    del inputs_embeds
     return plain_norm(m, x, base, "norm_f")
 
 

@@ -133,7 +133,8 @@ class LayerShape:
         if self.before[1]:
             x = residual
         made = _dropped(s, made, self.rates[0])
-        fed = self.feed(s, p, self._normed(m, x, p, self.before[1]), number)
+        read = self._normed(m, x, p, self.before[1])  # which the call of a module holds
+        fed = self.feed(s, p, read, number)
         assert isinstance(fed, Tensor)
         fed = _dropped(s, fed, self.rates[1])
         if self.sums == "together":
