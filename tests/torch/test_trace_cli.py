@@ -699,3 +699,25 @@ def test_a_trainer_ends_when_it_is_steady(process):
     assert "\n6 cuda:0 True\n" in done.stderr and "eval_loss" in done.stderr
     (left,) = report(done)["loops"]
     assert (left["place"], left["rounds"]) == ("Trainer.train", 6)
+
+
+def test_two_runs_are_compared(trace, tmp_path):
+    """A batch of twice the size: what grew, and at which line."""
+    text = """
+        import torch
+        model = torch.nn.Linear(512, 512).cuda()
+        optimizer = torch.optim.AdamW(model.parameters())
+        for rows in (1024, BATCH):
+            model(torch.randn(rows, 512, device="cuda")).square().mean().backward()
+            optimizer.step()
+            optimizer.zero_grad()
+    """
+    (tmp_path / "a.json").write_text(
+        trace(text.replace("BATCH", "1024"), options=["--json"]).stdout
+    )
+    done = trace(text.replace("BATCH", "8192"), options=["--against", "a.json"])
+    assert done.returncode == 0, done.stderr
+    assert "against a.json" in done.stdout and "+14.00 MiB" in done.stdout
+    assert re.search(r"step 2 peaks \S+ MiB above those before: .*\(script.py:6\)", done.stdout)
+    refused = trace("print('ran')", options=["--against", "nowhere.json"])
+    assert refused.returncode == 2 and refused.stdout == ""

@@ -4,6 +4,7 @@ import contextlib
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import click
@@ -49,6 +50,9 @@ from weighbridge.units import SHOWN
 @click.option(
     "--snapshot", metavar="FILE", type=click.Path(), help="For PyTorch's memory viewer: .pickle."
 )
+@click.option(
+    "--against", metavar="FILE", type=click.Path(), help="An earlier --json, to compare with."
+)
 @chart_option
 @language_option
 @click.option("--unit", type=click.Choice(SHOWN), help="One unit for all sizes.")
@@ -82,17 +86,40 @@ def trace(script: str, arguments: tuple[str, ...], **options: Any) -> int:
     weighbridge trace --gpu h100 torchrun --nproc-per-node 8 train.py
     """
     from weighbridge.render.trace import render
-    from weighbridge.trace import launchers
+    from weighbridge.trace import differences, launchers
     from weighbridge.trace import script as scripts
     from weighbridge.trace.program import request
 
+    if options["against"] is not None:
+        differences.against(options["against"], 0, ())  # said before anything runs
     form = output_form(options["form"], as_json=options["as_json"], quiet=options["quiet"])
     _form(options["timeline"])
     for name in ("timeline", "snapshot"):
         writable(f"--{name}", options[name])
     chart = chart_file(options)
     launch = launchers.read([script, *arguments], module=options["module"])
-    settings = scripts.FakeGpuSettings(
+    settings = _settings(options, launch)
+    asked = request(launch.program, launch.arguments, module=launch.module)
+    with contextlib.nullcontext() if form == "human" else stdout_to_stderr():
+        report, gpu = scripts.trace(asked, settings)
+    if options["against"] is not None:
+        top = report.fullest.allocated
+        found = differences.against(options["against"], top.allocated, top.tensors)
+        report = replace(report, against=found)
+    _files(options, chart, report, gpu)
+    sys.stdout.flush()
+    look = screen_look(form)
+    look = look._replace(lang=options["lang"] or look.lang)
+    text = render(report, form, unit=options["unit"], look=look)
+    click.echo(terminal_text(text), nl=False, color=look.color)
+    return report.program.exit_code
+
+
+def _settings(options: Mapping[str, Any], launch: Any) -> Any:
+    """Return what stands in, as the options and a launcher's line have it."""
+    from weighbridge.trace.script import FakeGpuSettings
+
+    settings = FakeGpuSettings(
         gpu=options["gpu"],
         gpu_memory=options["gpu_memory"],
         torch_version=options["torch_version"],
@@ -110,16 +137,7 @@ def trace(script: str, arguments: tuple[str, ...], **options: Any) -> int:
     )
     if settings.rank is not None and settings.world_size is None and settings.processes is None:
         raise click.UsageError(f"--rank {settings.rank}: of how many? (--world-size)")
-    asked = request(launch.program, launch.arguments, module=launch.module)
-    with contextlib.nullcontext() if form == "human" else stdout_to_stderr():
-        report, gpu = scripts.trace(asked, settings)
-    _files(options, chart, report, gpu)
-    sys.stdout.flush()
-    look = screen_look(form)
-    look = look._replace(lang=options["lang"] or look.lang)
-    text = render(report, form, unit=options["unit"], look=look)
-    click.echo(terminal_text(text), nl=False, color=look.color)
-    return report.program.exit_code
+    return settings
 
 
 def _files(options: Mapping[str, Any], chart: str | None, report: Any, gpu: Any) -> None:

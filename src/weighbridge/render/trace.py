@@ -1,5 +1,6 @@
 """A trace's report for people and programs: the peaks, what makes them, the verdict."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -11,6 +12,7 @@ from weighbridge.view.trace import screen
 from weighbridge.wording import printable, safe_markdown
 
 if TYPE_CHECKING:
+    from weighbridge.trace.differences import RunComparison, StepRise
     from weighbridge.trace.report import DeviceTrace, Refusal, TraceMoment, TraceReport
 
 LARGEST = 10  # rows of tensors
@@ -89,6 +91,8 @@ def _tables(report: "TraceReport", unit: str | None) -> Iterator[TextTable]:
     for device in report.devices:
         if device.allocations or len(report.devices) == 1:
             yield from _of_device(device, unit, alone=len(report.devices) == 1)
+    if report.against is not None:
+        yield _compared(report.against, unit)
     if report.looks:
         rows = [
             (
@@ -100,6 +104,21 @@ def _tables(report: "TraceReport", unit: str | None) -> Iterator[TextTable]:
             for k in report.looks[:LARGEST]
         ]
         yield TextTable("values looked at", ("place", "times", "told", "line"), rows, (0, 2, 3))
+
+
+def _compared(found: "RunComparison", unit: str | None) -> TextTable:
+    rows = [("allocated", *_sizes(found.before, found.after, unit), "", "")]
+    rows += [
+        (c.role, *_sizes(c.before, c.after, unit), printable(c.module), printable(c.line))
+        for c in found.changes[:LARGEST]
+    ]
+    head = ("role", "before", "now", "more", "module", "line")
+    return TextTable(f"against {printable(found.file)}", head, rows, (0, 4, 5))
+
+
+def _sizes(before: int, after: int, unit: str | None) -> tuple[str, str, str]:
+    sign = "-" if after < before else "+"
+    return size(before, unit), size(after, unit), sign + size(abs(after - before), unit)
 
 
 def _of_device(device: "DeviceTrace", unit: str | None, *, alone: bool) -> Iterator[TextTable]:
@@ -151,11 +170,26 @@ def _largest(moment: "TraceMoment | Refusal", unit: str | None) -> Iterator[tupl
 
 
 def _closing(report: "TraceReport", unit: str | None) -> Iterator[str]:
-    """What was refused, and where."""
+    """Steps that took more than those before, and what was refused."""
     for device in report.devices:
+        for rise in device.rises[:LARGEST]:
+            yield printable(_rise(rise, unit))
         for r in device.refusals:
             place = _where(r.phase, r.module, r.op) + f" at {r.place}" * bool(r.place)
             yield printable(f"refused   {size(r.requested, unit)} in {place}: {r.message}")
+
+
+def _rise(rise: "StepRise", unit: str | None) -> str:
+    """ "step 2 peaks 8.00 GiB above those before: optimizer state +8.00 GiB (train.py:8)" """
+    sums: Counter[tuple[str, str]] = Counter()
+    for c in rise.because:
+        sums[c.role, c.line] += c.after - c.before
+    why = ", ".join(
+        f"{role} +{size(more, unit)}" + f" ({line})" * bool(line)
+        for (role, line), more in sums.most_common()
+    )
+    above = size(rise.allocated - rise.before, unit)
+    return f"step {rise.step:,} peaks {above} above those before: {why}"
 
 
 def _verdict(report: "TraceReport", unit: str | None) -> Iterator[str]:

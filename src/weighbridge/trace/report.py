@@ -15,13 +15,13 @@ from weighbridge.components.device import CONTEXT
 from weighbridge.judged import Answer
 from weighbridge.memory import Bytes
 from weighbridge.trace import levels
+from weighbridge.trace.differences import SCHEMA, RunComparison, StepRise, Tensors, rises
 from weighbridge.trace.places import ValueQuestion
 from weighbridge.trace.steady import LeftLoop
 from weighbridge.trace.tape import Refused, Tape, TracedStorage
 from weighbridge.units import human
 from weighbridge.verdicts import fits
 
-SCHEMA = "weighbridge.trace/1"
 NUMBER = re.compile(r"(?<![^.])\d+(?![^.])")  # a step of a path: layers.3.mlp
 Ending = Literal["finished", "exit", "exception", "interrupted", "out of memory"]
 
@@ -46,19 +46,6 @@ class TracedProgram:
         """Whether its course came to its own end, on this card or a larger one."""
         ending = self.went_on or self.ending
         return ending == "finished" or (ending == "exit" and not self.exit_code)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tensors:
-    """Storages alike: `*` in a module's path stands for every number."""
-
-    role: str
-    module: str
-    op: str
-    phase: str  # in which they were made
-    count: int
-    nbytes: int  # of all of them
-    line: str = ""  # of the script, of large ones: train.py:31
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +100,7 @@ class DeviceTrace:
     allocations: int
     left: int  # allocated at the end
     refusals: tuple[Refusal, ...]
+    rises: tuple[StepRise, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,6 +136,7 @@ class TraceReport:
     warnings: tuple[str, ...] = ()
     looks: tuple[ValueQuestion, ...] = ()
     loops: tuple[LeftLoop, ...] = ()
+    against: RunComparison | None = None
 
     @property
     def fullest(self) -> DeviceTrace:
@@ -193,6 +182,7 @@ def device(index: int, tape: Tape, context: Bytes = CONTEXT) -> DeviceTrace:
         allocations=sum(event > 0 for event in tape.events),
         left=tape.levels[-1] if tape.levels else 0,
         refusals=tuple(refusal(tape, refused, context) for refused in tape.refused),
+        rises=tuple(rises(tape, tensors)),
     )
 
 
