@@ -849,3 +849,19 @@ def test_pieces_of_the_first_engine_are_for_text_alone():
     for name, w in (("llama-3.1-8b", {"max_loras": 1, "max_lora_rank": 16}), ("gemma-3-4b", {})):
         assert served(name, **long, **w).settings["max_num_batched_tokens"] == 40_000
     assert served("llama-3.1-8b", **long).settings["max_num_batched_tokens"] == 512
+
+
+def test_graphs_that_nobody_counted_may_run_out():
+    """Experts on four A10, 0.8.5: out of memory while capturing, and --enforce-eager starts. The
+    share leaves less than what may be outside of it, which releases that count graphs do not."""
+    asked = {"gpu": "a10:4", "tensor_parallel_size": 4, "context": 8192, "engine_defaults": True}
+
+    def said(**w):
+        found = served("qwen3-30b-a3b", **asked, **w)
+        return found.serves.surely, any(
+            "vLLM may not start: its share" in s for s in found.warnings
+        )
+
+    assert said(engine_version="0.8.5") == ("unknown", True)
+    assert said(engine_version="0.8.5", enforce_eager=True) == ("yes", False)
+    assert said(engine_version="0.33") == ("yes", False)

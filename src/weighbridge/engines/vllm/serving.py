@@ -169,9 +169,13 @@ def _serves(r: RankReserve, utilization: float, budget: Budget, by: int) -> bool
 
 
 def _overdrawn(r: RankReserve, utilization: float, asked: int, budget: Budget) -> bool:
-    """A larger share than vLLM's own that may leave no room for what is outside of it."""
+    """A larger share than vLLM's own that may leave no room for what is outside of it; or its own,
+    where the release does not charge graphs to it, and capturing them may run out (0.8.5 with
+    experts on four A10: vllm-project/vllm issue 17469)."""
     left = budget.usable.low - asked
-    return utilization > r.own.at.rules.utilization and left < r.outside.high
+    larger = utilization > r.own.at.rules.utilization
+    uncharged = bool(r.own.at.captures) and not r.own.charged.expected
+    return (larger or uncharged) and left < r.outside.high
 
 
 def refused(r: RankReserve, asked: int, budget: Budget, by: int = EXPECTED) -> bool:
