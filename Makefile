@@ -1,4 +1,4 @@
-.PHONY: help fix check test test-slow test-torch test-web test-space replay bench docs site golden sweep traced coverage changes hooks
+.PHONY: help fix check test test-slow test-torch test-web test-space replay bench docs site golden sweep traced coverage mutants changes hooks
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
@@ -70,6 +70,10 @@ golden: $(BIN)/weighbridge ## measure the golden suite on the GPU that is here
 traced: $(BIN)/weighbridge ## re-run published training programs on the fake GPU; half an hour
 	$(BIN)/pip install -q -e '.[test-torch]' torchvision timm peft liger-kernel
 	$(BIN)/python tools/pin_accuracy.py --trace
+
+ROOM ?= components
+mutants: $(BIN)/weighbridge ## change a line of ROOM at a time: which does no test hold?
+	$(BIN)/python -m tools.mutants $(ROOM)
 
 changes: $(BIN)/weighbridge ## what changes/ comes to, as the next release will say it
 	$(BIN)/towncrier build --draft --version next
