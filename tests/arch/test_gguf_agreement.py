@@ -115,6 +115,13 @@ def test_what_llama_cpp_loads_no_file_of(key):
     assert words in str(raised.value)
 
 
+@pytest.mark.parametrize("role", ["attn_q", "attn_k", "attn_v", "ffn_up", "ffn_gate"])
+def test_every_matrix_reads_the_width(role):
+    narrow = {**BLOCK, role: (128, BLOCK[role][1])}
+    with pytest.raises(BadFileError, match=f"embedding_length asks for 256 in blk.0.{role}.weight"):
+        said(stored=tensors(narrow))
+
+
 def test_fewer_blocks_than_there_are():
     with pytest.raises(BadFileError, match="block_count is 1, and there are tensors of block 1"):
         said(FACTS | {"block_count": 1})
@@ -175,6 +182,7 @@ def test_of_a_stranger_it_is_said_and_never_silent():
         ({"context_length": 0}, "context_length is 0"),
         ({"vocab_size": 32000}, "32,000 tokens, and token_embd.weight 1,000 rows"),
         ({"rope.scaling.factor": 1e30}, "factor is 1e+30"),
+        ({"rope.scaling.factor": 0.0}, "factor is 0"),
         ({"rope.scaling.factor": float("nan")}, "factor is nan"),
         (
             {"rope.scaling.factor": 2.0, "rope.scaling.original_context_length": 1024},

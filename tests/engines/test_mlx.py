@@ -12,7 +12,7 @@ from weighbridge.components.kv_cache import CacheBytes
 from weighbridge.dtypes import BFLOAT16
 from weighbridge.engines.mlx.caches import PAGE, MlxCacheSetting, cells, of_mixer, paged
 from weighbridge.engines.mlx.flight import Moment, Operation, flight, operations, temporaries
-from weighbridge.engines.mlx.rules import mlx_rules
+from weighbridge.engines.mlx.rules import has, mlx_rules
 from weighbridge.errors import UnsupportedError, UsageError
 from weighbridge.launch import parse
 
@@ -269,6 +269,21 @@ def test_latents_were_stored_as_keys_and_values_of_all_heads():
         for release, gb in (("0.30.5", old), ("0.30.6", new)):
             w = {"prompt_len": length, "max_new_tokens": 128, "engine_version": release}
             assert allocated(asked("deepseek-v3", **w)).expected == pytest.approx(gb, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("release", "name", "expanded"),
+    [
+        ((0, 30, 5), "deepseek_v3", True),
+        ((0, 30, 6), "deepseek_v3", False),
+        ((0, 30, 6), "kimi_linear", True),
+        ((0, 30, 7), "kimi_linear", False),
+        ((0, 32), "deepseek_v2", True),
+    ],
+)
+def test_which_classes_expand(release, name, expanded):
+    """#839, #853 and #868; DeepSeek-V2's still does."""
+    assert any(has(name, word) for word in mlx_rules(release).expands) == expanded
 
 
 def test_heads_of_96_have_a_kernel_since_mlx_0_32_1():

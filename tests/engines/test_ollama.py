@@ -8,6 +8,7 @@ import weighbridge
 from tests.engines.answers import answer, part
 from tests.engines.serving import served
 from weighbridge.engines.llama_cpp import answering
+from weighbridge.engines.ollama.before import own
 from weighbridge.engines.ollama.dialect import read
 from weighbridge.engines.ollama.estimate import Reckoned, place
 from weighbridge.engines.ollama.rules import BUILDS, build, usual_context
@@ -477,6 +478,40 @@ def test_one_request_where_several_are_not_all_on_the_cards():
 def test_flash_attention_of_old_releases(name, release, asks, flash):
     found = asked(name, engine_version=release, flash_attn=asks)
     assert found.settings["flash_attn"] == flash
+
+
+@pytest.mark.parametrize(
+    ("arch", "before_it", "since"),
+    [  # fs/ggml/ggml.go (OllamaEngineRequired) of both releases
+        ("gemma3", None, (0, 6)),
+        ("mistral3", (0, 6, 3), (0, 6, 5)),
+        ("llama4", (0, 6, 5), (0, 6, 8)),
+        ("mllama", (0, 6, 8), (0, 7)),
+        ("qwen25vl", (0, 6, 8), (0, 7)),
+        ("gemma3n", (0, 9), (0, 11)),
+        ("gptoss", (0, 9), (0, 11)),
+        ("gpt-oss", (0, 9), (0, 11)),
+        ("qwen3", (0, 11, 5), (0, 12)),
+        ("qwen3moe", (0, 12), (0, 12, 4)),
+        ("qwen3vl", (0, 12, 6), (0, 12, 7)),
+        ("qwen3vlmoe", (0, 12, 6), (0, 12, 7)),
+        ("deepseek2", (0, 12, 11), (0, 13)),
+        ("nomic-bert", (0, 13), (0, 13, 1)),
+        ("olmo3", (0, 13, 3), (0, 13, 4)),
+        ("bert", (0, 13, 4), (0, 13, 5)),
+        ("lfm2", (0, 14), (0, 15)),
+        ("qwen3next", (0, 15), (0, 15, 5)),
+        ("qwen35", (0, 17), (0, 18)),
+        ("nemotron_h", (0, 17), (0, 18)),
+        ("gemma4", (0, 19), (0, 20)),
+        ("laguna", (0, 21), (0, 22)),
+    ],
+)
+def test_architectures_of_its_own_runner(arch, before_it, since):
+    assert own(arch, since)
+    assert own(arch, (0, 29))
+    assert not own(arch, (0, 30))
+    assert before_it is None or not own(arch, before_it)
 
 
 def test_without_it_a_graph_is_context_times_heads():
