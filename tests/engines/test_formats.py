@@ -248,6 +248,23 @@ def test_cards_decide():
         assert answer("deepseek-v4-flash", engine=engine, context=512, gpu="h100:8")
 
 
+@pytest.mark.parametrize(
+    ("form", "gpu", "packed"),
+    [
+        ("fp8-tensor", "a100-80gb", True),
+        ("fp8-tensor", "l20", False),
+        ("nvfp4", "h100", True),
+        ("nvfp4", "b200-sxm-180gb", False),
+        ("awq-4bit-g128", "a100-80gb", False),  # whose products are in 16 bits everywhere
+    ],
+)
+@pytest.mark.parametrize("engine", ["vllm", "sglang"])
+def test_a_card_that_does_not_multiply_in_a_format_keeps_it_packed(form, gpu, packed, engine):
+    found = answer("llama-3.1-8b", engine=engine, context=512, quantization=form, gpu=gpu)
+    said = [w for w in found.warnings if "keeps the weights packed" in w]
+    assert bool(said) is packed
+
+
 def test_releases_decide():
     asked = {"engine": "vllm", "context": 512, "quantization": "bitsandbytes"}
     with pytest.raises(UnsupportedError, match=r"it did before 0\.28; since then a plug-in"):

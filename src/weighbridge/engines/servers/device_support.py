@@ -12,15 +12,17 @@ platforms/cuda.py (supported_dtypes, check_if_supports_dtype); sglang 0.5.23 srt
 model_runner_components/load_model_utils.py (maybe_downgrade_dtype_for_legacy_gpu).
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
-from weighbridge.accelerators.chips import BFLOAT16_SINCE, FLOAT8_SINCE
+from weighbridge.accelerators.chips import BFLOAT16_SINCE
 from weighbridge.components.weights import FormatChoice
 from weighbridge.dtypes import BFLOAT16, FLOAT16, FLOAT32, DType, torch_dtype
-from weighbridge.engines.engine import Engine
+from weighbridge.engines.engine import Engine, Version
 from weighbridge.engines.interface import Subject
+from weighbridge.engines.reads import FLOAT8, WeightFormat, found
 from weighbridge.errors import UnsupportedError, UsageError
 from weighbridge.workload import Infer
 
@@ -58,16 +60,16 @@ def suited(subject: Subject, w: Infer, budget: "Budget | None", needs: Needs) ->
             f"--gpu {part.name}: our rules for {needs.engine} are those of CUDA and ROCm devices, "
             f"which it is none of{NEAREST.get(part.vendor, '; name such a device')}"
         )
-    found = part.capability
-    if found is None or found >= BFLOAT16_SINCE:
+    number = part.capability
+    if number is None or number >= BFLOAT16_SINCE:
         return subject
-    if found < needs.oldest:
-        oldest, own = (".".join(map(str, n)) for n in (needs.oldest, found))
+    if number < needs.oldest:
+        oldest, own = (".".join(map(str, n)) for n in (needs.oldest, number))
         raise UnsupportedError(
             f"--gpu {part.name}: {needs.engine} starts on compute capability {oldest} and newer, "
             f"and this is {own}; nearest is --engine llama.cpp"
         )
-    return _without_bfloat16(subject, w, needs, "{}.{}".format(*found))
+    return _without_bfloat16(subject, w, needs, "{}.{}".format(*number))
 
 
 def caution(budget: "Budget | None", engine: Engine) -> tuple[str, ...]:
@@ -80,20 +82,27 @@ def caution(budget: "Budget | None", engine: Engine) -> tuple[str, ...]:
     return (said,)
 
 
-def packed_alone(subject: Subject, budget: "Budget | None", engine: Engine) -> tuple[str, ...]:
-    """Weights in float8 on a card that multiplies none: Marlin's kernels unpack them as they go.
-    Source: vllm 0.33 and sglang 0.5.23 layers/quantization/fp8.py (use_marlin)."""
+def packed_alone(
+    subject: Subject, budget: "Budget | None", engine: Engine, version: Version
+) -> tuple[str, ...]:
+    """What to say of weights in a format that the card does not multiply in: Marlin's kernels
+    unpack them as they go."""
     form, card = subject.choice.scheme, budget.choice.part if budget else None
-    if card is None or form is None or not form.name.startswith("fp8"):
+    if card is None or form is None or card.stack != "cuda" or card.capability is None:
         return ()
-    found = card.capability
-    if card.stack != "cuda" or found is None or found >= FLOAT8_SINCE:
+    row = found(engine.reading, WeightFormat(form.name), version, card)
+    if row is None or card.capability >= row.native:
         return ()
+    number = "{}.{}".format(*card.capability)
     said = (
-        f"{card.name} has no float8 hardware (compute capability {found[0]}.{found[1]}): "
+        f"{card.name} has no {_hardware(form.name)} hardware (compute capability {number}): "
         f"{engine.name} keeps the weights packed and multiplies in 16 bits"
     )
     return (said,)
+
+
+def _hardware(form: str) -> str:
+    return "float8" if re.fullmatch(FLOAT8, form) else form
 
 
 def _without_bfloat16(subject: Subject, w: Infer, needs: Needs, number: str) -> Subject:

@@ -60,7 +60,7 @@ def infer(s: Subject, w: Infer, budget: "Budget | None") -> EngineAnswer:
             *_warnings(own, able),
             *launch_line.warnings(s, w, ENGINE),
             *device_support.caution(budget, ENGINE),
-            *device_support.packed_alone(s, budget, ENGINE),
+            *device_support.packed_alone(s, budget, ENGINE, sized.e.version),
         ),
         serves=None if own.fit is None else _serves(own, able),
     )

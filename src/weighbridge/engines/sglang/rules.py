@@ -52,6 +52,10 @@ class SglangRules:
     padded: bool = False  # the slot for padding is part of the budget
     encoded: bool = False  # so is the cache of what towers made
     capped: bool = False  # a limit of requests can size the sliding pool
+    # Bytes of a block's scale where experts in four bits stand beside float8: float32 for each 32
+    # weights, 0.625 byte a weight, then bytes, 0.53125 (srt/layers/quantization/mxfp4_marlin_moe.py
+    # and fp8.py, create_weights: 0.5.12 and 0.5.14, 0.5.16)
+    mixed_scale: int = 4
 
 
 def _sizes(small: Size) -> tuple[Size, ...]:
@@ -88,7 +92,7 @@ CHANGES: Mapping[Version, Mapping[str, Any]] = {
     (0, 5, 10): {"prefill_graphs": True},
     (0, 5, 11): {"drafts": 4, "draft_cached": True, "in_bytes": True},
     (0, 5, 14): {"draft_first": True, "graphs_with_drafts": True, "tracked": True},
-    (0, 5, 15): {"piecewise": False},
+    (0, 5, 15): {"piecewise": False, "mixed_scale": 1},
     (0, 5, 16): {"graphs_with_towers": True},
     (0, 5, 17): {"padded": True},
     (0, 5, 18): {"limited": False, "encoded": True},

@@ -13,11 +13,8 @@ from weighbridge.engines.parallel import rules as parallel
 from weighbridge.engines.parallel import stages
 from weighbridge.engines.parallel.kernels import HOPPER, WeightKernel
 from weighbridge.engines.sglang import ENGINE
+from weighbridge.engines.sglang.rules import rules
 
-# Before, experts in four bits beside float8 had their blocks' scales made as float32, one for 32
-# weights: 0.625 byte a weight, not 0.53125 (mxfp4_marlin_moe.py, mxfp4_flashinfer_trtllm_moe.py and
-# fp8.py of 0.5.12 and 0.5.14, create_weights; bytes in 0.5.16)
-BYTE_SCALES = (0, 5, 15)
 BLACKWELL = WeightKernel(columns=128, hidden=128, bias_bytes=4)
 
 
@@ -46,6 +43,6 @@ def spread(version: Version, *, towers: bool = True) -> parallel.SplitRules:
         towers=towers,
         hopper=HOPPER,
         blackwell=BLACKWELL,
-        mixed_scale=1 if version >= BYTE_SCALES else 4,
+        mixed_scale=rules(version).mixed_scale,
         lora_source="sglang srt/lora/mem_pool.py",
     )

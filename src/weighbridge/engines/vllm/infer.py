@@ -49,7 +49,7 @@ def infer(subject: Subject, w: Infer, budget: Budget | None) -> EngineAnswer:
             *launch_line.warnings(subject, w, ENGINE),
             *checks.warnings(sized, w),
             *device_support.caution(budget, ENGINE),
-            *device_support.packed_alone(subject, budget, ENGINE),
+            *device_support.packed_alone(subject, budget, ENGINE, sized.at.rules.version),
         ),
         serves=None if budget is None else _serves(subject, own, able, budget),
     )
