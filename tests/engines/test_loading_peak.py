@@ -136,3 +136,22 @@ def test_the_margin_of_activations_is_not_around_weights_that_load() -> None:
     one = arriving(served("vllm", "0.12"))
     assert one.low == one.expected
     assert one.high == one.expected + whole("vllm", "0.12") // 48
+
+
+def test_a_repository_in_fp8_is_loaded_as_it_is_stored() -> None:
+    """Qwen3-235B-A22B-FP8, 0.9.2, four H100: it runs, with 178,880 cached tokens."""
+    found = weighbridge.infer(
+        "Qwen3-235B-A22B-FP8",
+        engine="vllm",
+        engine_version="0.9.2",
+        gpu="h100-sxm5-80gb:4",
+        context=40_960,
+        tensor_parallel_size=4,
+    )
+    assert found.verdict is not None
+    assert found.verdict.fits == "yes"
+    assert arriving(found) == Bytes(0, 0, 0)
+    tokens = found.derived["kv_cache_tokens"]
+    assert tokens is not None
+    assert tokens == pytest.approx(178_880, rel=0.05)
+    assert "Qwen/Qwen3-235B-A22B-FP8 " in found.derived["launch"]
