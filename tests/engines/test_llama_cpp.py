@@ -275,6 +275,15 @@ def test_slots_of_one_cache_are_one_cache(flags, cells):
     assert kept[0].bytes.expected == 65_536 * 32 * 2 * 8 * 128 * 2
 
 
+@pytest.mark.parametrize(("build", "mib"), [("b7780", 71.01), ("b7800", 78.01)])
+def test_an_input_of_vectors_is_reserved_since_january_2026(build, mib):
+    """Qwen2.5 Coder 7B in Q8_0 (Kelsidavis/rusteze, llama.log, b7780): 71.01 MiB on the host; 512 x
+    3,584 x 4 bytes more since #18550."""
+    w = {"quantization": "Q8_0", "context": 32_768, "parallel": 1, "program": "server"}
+    found = asked("qwen2.5-7b", **w, engine_version=build, flash_attn="on")
+    assert part(running(found, 1), "activations") / MIB == pytest.approx(mib, abs=0.01)
+
+
 # Gemma's embeddings of every layer
 
 

@@ -64,6 +64,34 @@ def test_searches_count_it():
     assert each[0] - each[1] == 28 * 8 * 128 * 2 * 2
 
 
+@pytest.mark.parametrize("draft", ["qwen3-0.6b", "falcon-mamba-7b"])
+def test_a_search_says_what_the_answer_says(draft):
+    s, w = drafted(draft=draft, gpu="h100")
+    told = probe(s, w, w.budget())(SearchPoint(w.context, None, 1)).kinds[0][1]
+    found = infer(s, w, w.budget())
+    assert sum(b.expected for _, b in told) == running(found).at("driver").expected
+
+
+def test_tokens_that_fit_are_of_both_caches():
+    s, w = drafted(gpu="4090")
+    derived = infer(s, w, w.budget()).derived
+    room = w.budget().of(0).low
+    assert room / 2 < derived["kv_cache_tokens"] * derived["kv_cache_bytes_per_token"] < room
+
+
+def test_layers_that_predict_are_where_the_output_is():
+    found = answer("qwen3.5-27b", **ASKED, gpu="4090:2", speculative_method="mtp")
+    for name in ("weights", "kv_cache"):
+        first, last = (part(running(found, d), name, "MTP") for d in range(2))
+        assert first == 0 < last
+
+
+def test_their_logits_are_of_the_slots_alone():
+    """n_outputs_max of that context: 512 rows of 248,320 would be 485 MiB."""
+    found = answer("qwen3.5-27b", **ASKED, speculative_method="mtp", engine_version="b9200")
+    assert part(running(found), "activations", "MTP") < 300 << 20
+
+
 def test_before_contexts_were_one_each_slot_had_one():
     s, w = drafted(engine_version="b9000", parallel=4)
     (buffer,) = (

@@ -8,7 +8,7 @@ import weighbridge
 from tests.engines.answers import answer, part
 from tests.engines.serving import served
 from weighbridge.engines.llama_cpp import answering
-from weighbridge.engines.ollama.before import own
+from weighbridge.engines.ollama.before import flash, own
 from weighbridge.engines.ollama.dialect import read
 from weighbridge.engines.ollama.estimate import Reckoned, place
 from weighbridge.engines.ollama.rules import BUILDS, build, usual_context
@@ -461,7 +461,7 @@ def test_one_request_where_several_are_not_all_on_the_cards():
 
 
 @pytest.mark.parametrize(
-    ("name", "release", "asks", "flash"),
+    ("name", "release", "asks", "found"),
     [
         ("llama-3.1-8b", "0.9.0", None, "off"),
         ("llama-3.1-8b", "0.9.0", "on", "on"),
@@ -475,9 +475,9 @@ def test_one_request_where_several_are_not_all_on_the_cards():
         ("gemma-2-9b", "0.20.0", "on", "off"),
     ],
 )
-def test_flash_attention_of_old_releases(name, release, asks, flash):
-    found = asked(name, engine_version=release, flash_attn=asks)
-    assert found.settings["flash_attn"] == flash
+def test_flash_attention_of_old_releases(name, release, asks, found):
+    told = asked(name, engine_version=release, flash_attn=asks)
+    assert told.settings["flash_attn"] == found
 
 
 @pytest.mark.parametrize(
@@ -512,6 +512,51 @@ def test_architectures_of_its_own_runner(arch, before_it, since):
     assert own(arch, (0, 29))
     assert not own(arch, (0, 30))
     assert before_it is None or not own(arch, before_it)
+
+
+@pytest.mark.parametrize(
+    ("arch", "before_it", "since"),
+    [  # fs/ggml/ggml.go (FlashAttention) of both releases
+        ("gpt-oss", (0, 11), (0, 12)),
+        ("qwen3moe", (0, 12), (0, 12, 4)),
+        ("gemma3", (0, 12, 4), (0, 12, 6)),
+        ("qwen3vl", (0, 12, 7), (0, 12, 8)),
+        ("mistral3", (0, 13, 1), (0, 13, 2)),
+        ("lfm2", (0, 14), (0, 15)),
+        ("qwen3next", (0, 15), (0, 15, 5)),
+        ("qwen35", (0, 17), (0, 18)),
+        ("gemma4", (0, 20), (0, 21)),
+    ],
+)
+def test_architectures_that_flash_unasked(arch, before_it, since):
+    assert flash(arch, since, None) == flash(arch, (0, 29), None) == "on"
+    assert flash(arch, before_it, None) in ("off", "auto")
+    assert flash(arch, since, "off") == "off"
+
+
+@pytest.mark.parametrize(
+    ("release", "number"),
+    [
+        ((0, 6), 4905),
+        ((0, 6, 7), 5180),
+        ((0, 9), 5354),
+        ((0, 12, 3), 6150),
+        ((0, 12, 4), 6646),
+        ((0, 12, 11), 6840),
+        ((0, 13, 2), 7108),
+        ((0, 24), 7437),
+    ],
+)
+def test_builds_of_old_releases(release, number):
+    """llama/build-info.cpp; b6646, b6840 and b7108 are in the messages of their commits."""
+    assert build(release) == number
+
+
+def test_a_card_without_layers_has_no_graph():
+    found = Reckoned(net=net_of("llama-3.2-3b"), context=4096, parallel=1)
+    placed = place(found, (80 * GIB, GIB))
+    assert placed.layers == [len(found.net.layers) + 1, 0]
+    assert placed.cards[1] == 0
 
 
 def test_without_it_a_graph_is_context_times_heads():
