@@ -272,6 +272,20 @@ def test_releases_decide():
     assert answer("llama-3.1-8b", **asked, engine_version="0.27")
 
 
+def test_the_first_release_without_it_does_not_read_it():
+    table, f = ENGINES["vllm"].reading, WeightFormat("nf4")
+    assert [reads(table, f, n, None) for n in ((0, 27, 1), (0, 28))] == [True, False]
+
+
+def test_whose_libraries_it_needs_decides():
+    amd, table = find("mi300x").part, ENGINES["vllm"].reading
+    f = WeightFormat("hqq-4bit-g64")
+    assert reads(table, f, (0, 13), on("9.0"))
+    assert not reads(table, f, (0, 13), amd)
+    assert "CUDA devices alone" in lacking(table, f, (0, 13), amd)
+    assert reads(table, WeightFormat("fp8-tensor"), (0, 33), amd)
+
+
 def test_who_reads_is_named():
     by = Loader(ENGINES["vllm"], (0, 33), on("9.0"), "m")
     assert told(WeightFormat("aqlm", stored=True, method="aqlm"), by).endswith("transformers does")
