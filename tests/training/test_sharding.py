@@ -6,9 +6,9 @@ import weighbridge
 from weighbridge.autograd.tensors import LeafTensor
 from weighbridge.dtypes import BFLOAT16
 from weighbridge.errors import UsageError
+from weighbridge.kernels.nccl import communicator
 from weighbridge.memory import exactly
 from weighbridge.training.sharding.ddp import buckets
-from weighbridge.training.sharding.nccl import group
 from weighbridge.units import MIB, ceil_div, power_of_two
 
 GB = 10**9
@@ -639,12 +639,16 @@ def test_layers_of_a_tower_are_the_roots(shard):
 def test_nccls_buffers_by_hand():
     """A ring of two channels over PCIe, of sixteen through switches with NVLink SHARP's beside it;
     up to torch 2.6 trees were connected with it."""
-    assert group("", lazy=True).expected == 2 * 12 * MIB
-    assert group("", lazy=False).expected == 2 * 2 * 12 * MIB
-    assert group("switch", lazy=True).expected == (16 * 12 + 256) * MIB
-    assert group("bridge", lazy=False).low <= 544_000_000 <= group("bridge", lazy=False).high
+    assert communicator("", lazy=True).expected == 2 * 12 * MIB
+    assert communicator("", lazy=False).expected == 2 * 2 * 12 * MIB
+    assert communicator("switch", lazy=True).expected == (16 * 12 + 256) * MIB
+    assert (
+        communicator("bridge", lazy=False).low
+        <= 544_000_000
+        <= communicator("bridge", lazy=False).high
+    )
     for links in ("", "bridge", "switch"):
-        known, any_card = group(links, lazy=True), group(None, lazy=True)
+        known, any_card = communicator(links, lazy=True), communicator(None, lazy=True)
         assert any_card.low <= known.low <= known.expected <= known.high <= any_card.high
 
 
@@ -848,3 +852,15 @@ def test_a_configuration_that_is_not_told_may_have_larger_buckets(settings, more
     assert (
         assumed(weighbridge.train("llama-2-7b", **usual, **settings), "larger buckets") == 2 * more
     )
+
+
+@pytest.mark.parametrize("model", ["flan-t5-base", "bart-large"])
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_what_is_attended_to_is_an_input_of_reentrant_checkpoints(model, method):
+    """Of an encoder and a decoder they take what the others take, and its gradient is one tensor."""
+    usual = {"checkpointing": "full", "method": method, "seq_len": 512, "batch_size": 4}
+    one, two = (
+        weighbridge.train(model, use_reentrant=again, **usual).devices[0].peak("allocated")
+        for again in (True, False)
+    )
+    assert one.expected == pytest.approx(two.expected, rel=0.02)

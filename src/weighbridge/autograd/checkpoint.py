@@ -9,7 +9,7 @@ and, in backward, whole and with its own backward at once.
 Source: torch 2.13 torch/utils/checkpoint.py.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 from weakref import ref
 
@@ -180,30 +180,61 @@ def _elsewhere(x: Tensor, storage: TensorStorage | None) -> Tensor:
 
 
 def _reentrant(m: Machine, layer: Layer, args: tuple[Any, ...]) -> Tensor:
-    """One node that keeps the inputs; other arguments than the first are constants."""
+    """One node that keeps the inputs. Of the other arguments those that come of the graph are
+    inputs, too: what is attended to has a gradient from every layer."""
     x, *rest = args
     if not x.requires_grad:  # enable_input_require_grads: nothing would be trained without
         x = _leaf(x)
+    others = list({id(t): t for t in _of_graph(rest)}.values())
     autocast = m.autocast
     with m.no_grad():
         out: Tensor = layer(*args)
     del args
 
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
-        leaf = _leaf(saved[0])
+        leaves = [_leaf(t) for t in saved]
+        again = _replaced(rest, {id(t): new for t, new in zip(others, leaves[1:], strict=True)})
         m.grad, name, m.name = True, m.name, "activations"
         with m.casting(autocast):
-            out = layer(leaf, *rest)
+            out = layer(leaves[0], *again)
         m.grad, m.name = False, name
         backward(m, out, grads[0])
-        grad, leaf.grad = leaf.grad, None
-        if grad is not None and grad.storage is not None:
-            grad.storage.rename(m.name)
-        return [grad]
+        return [_taken(m, leaf) for leaf in leaves]
 
     fresh = Computed(out.shape, out.dtype, out.storage)
-    record(m, back, [x], [x], fresh)
+    record(m, back, [x, *others], [x, *others], fresh)
     return fresh
+
+
+def _taken(m: Machine, leaf: LeafTensor) -> Tensor | None:
+    """The gradient of an input, which is the leaf's no longer."""
+    grad, leaf.grad = leaf.grad, None
+    if grad is not None and grad.storage is not None:
+        grad.storage.rename(m.name)
+    return grad
+
+
+def _of_graph(value: Any) -> Iterator[Tensor]:
+    """Tensors with a node among arguments, and in their tuples."""
+    if isinstance(value, Tensor):
+        if value.node is not None:
+            yield value
+    elif isinstance(value, (list, tuple)):
+        for each in value:
+            yield from _of_graph(each)
+
+
+def _replaced(value: Any, by: Mapping[int, Tensor]) -> Any:
+    """The same arguments with other tensors in the places of some."""
+    if not by:
+        return value
+    if isinstance(value, Tensor):
+        return by.get(id(value), value)
+    if isinstance(value, (list, tuple)):
+        made = [_replaced(each, by) for each in value]
+        plain = type(value) in (list, tuple)
+        return type(value)(made) if plain else type(value)(*made)
+    return value
 
 
 def _leaf(t: Tensor) -> Any:

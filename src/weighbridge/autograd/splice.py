@@ -244,7 +244,8 @@ class Walk:
         if grad is None or grad.storage is None or not tape.whole:
             return None
         result = tape.slot(grad.storage.held)
-        if result is None or {slot for slot, _ in tape.alive.values()} - {result, INPUT}:
+        left = {slot for slot, _ in tape.alive.values()}
+        if result is None or left - {result, INPUT, GIVEN}:  # of the last two others may have more
             return None
         made = tuple(tape.events), tape.count, result, grad.shape, grad.dtype, type(grad)
         return Backward(*made, self.m.away - self.away)
