@@ -36,6 +36,7 @@ STORED = 2  # bytes of a number in files, where nothing says
 COUNTED = ("counted",)  # what a part keeps its own tensors under
 WIDTH = 4096  # assumed, and only of a bare size: groups and blocks of all formats divide it
 
+MOST_UNLIKE = 20_000  # of a class that is known by its files alone; experts are alike
 MOST_NAMED = 6  # sizes that a note names
 UNREAD = "keys that look like memory and were not read"  # of a config: for --details
 
@@ -225,6 +226,11 @@ def _with_headers(
     if plan is not None:
         return plan, loading.split(plan, part, notes)
     made = loading.from_stored(part, loading.class_of(part), notes)
+    if len(made.counted) > MOST_UNLIKE:
+        raise BadFileError(
+            f"{part.where}: its files hold {len(made.counted):,} parameters that are unlike each "
+            f"other, and {made.cls} is not in our tables; the limit is {MOST_UNLIKE:,}"
+        )
     return made, loading.LoadSplit(part.tensors)
 
 

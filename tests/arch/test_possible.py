@@ -6,6 +6,7 @@ import pytest
 
 import weighbridge
 from tests.sparse import write_repo
+from weighbridge import model
 from weighbridge.arch.config import has_sizes
 from weighbridge.arch.mixers import Attention, Layer
 from weighbridge.arch.possible import HEAD, impossible
@@ -119,3 +120,28 @@ def test_tensors_that_agree_with_the_default_need_no_word(tmp_path: Path) -> Non
 
 def test_a_name_of_the_catalogue_is_not_doubted() -> None:
     assert not any("does not say" in w for w in weighbridge.load("gemma-3-4b").warnings)
+
+
+@pytest.mark.parametrize("factor", [1e308, float("inf"), -3, 0, 1 << 21])
+@pytest.mark.parametrize("kind", ["yarn", "linear"])
+def test_positions_cannot_be_stretched_without_end(kind, factor) -> None:
+    scaling = {"rope_type": kind, "factor": factor, "original_max_position_embeddings": 4096}
+    for ask in ASKS[1:3]:
+        with pytest.raises(BadFileError, match="factor"):
+            ask(DENSE | {"rope_scaling": scaling})
+
+
+def test_more_layers_than_are_built_are_refused() -> None:
+    assert weighbridge.load(DENSE | {"num_hidden_layers": 1024}).model.parameters
+    with pytest.raises(BadFileError, match="asks for 1,025 layers; the limit is 1,024"):
+        weighbridge.load(DENSE | {"num_hidden_layers": 1025})
+
+
+def test_parameters_that_are_unlike_are_bounded(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(model, "MOST_UNLIKE", 3)
+    raw = {"model_type": "never_heard_of", "architectures": ["Own"]}
+    write_repo(tmp_path / "a", raw, {f"a{i}.weight": ("BF16", (2, 2)) for i in range(3)})
+    assert weighbridge.load(tmp_path / "a").model.parameters == 12
+    write_repo(tmp_path / "b", raw, {f"a{i}.weight": ("BF16", (2, 2)) for i in range(4)})
+    with pytest.raises(BadFileError, match="4 parameters that are unlike"):
+        weighbridge.load(tmp_path / "b")

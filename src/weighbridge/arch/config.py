@@ -21,7 +21,7 @@ from weighbridge.errors import BadFileError
 from weighbridge.parsed import Parsed
 from weighbridge.wording import shown
 
-MAX_LAYERS = 4096  # a bound on what a stranger's config can make us build
+MAX_LAYERS = 1024  # a bound on what a stranger's config can make us build: real ones have 200
 MAX_SIZE = 1 << 32
 
 # Keys that decide nothing about which tensors there are, though their names look like memory.

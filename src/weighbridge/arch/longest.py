@@ -18,6 +18,8 @@ from typing import Any
 
 from weighbridge.arch.config import Config
 from weighbridge.arch.table import column
+from weighbridge.errors import BadFileError
+from weighbridge.wording import shown
 
 NAMES = (
     "model_max_length",  # Command R: beside the positions of its first training
@@ -43,6 +45,7 @@ PARTS = (
     "decoder_config",
     "talker_config",
 )
+MOST_STRETCHED = 1 << 20  # the largest that is published is some hundred
 STRETCHED = frozenset(("linear", "dynamic", "ntk"))
 YARN = frozenset(("yarn", "deepseek_yarn"))
 
@@ -96,6 +99,10 @@ def _scaled(positions: int, scaling: Mapping[str, Any]) -> int:
     factor, original = scaling.get("factor"), scaling.get("original_max_position_embeddings")
     if isinstance(factor, bool) or not isinstance(factor, int | float):
         return positions
+    if not 0 < factor <= MOST_STRETCHED:
+        raise BadFileError(
+            f"config.json: rope_scaling: factor is {shown(factor)}, outside 0 to {MOST_STRETCHED:,}"
+        )
     if kind in YARN:
         return max(positions, int(original * factor)) if type(original) is int else positions
     return int(positions * max(1, factor)) if kind in STRETCHED else positions
