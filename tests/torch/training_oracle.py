@@ -277,17 +277,22 @@ ABOUT_REAL = ("cls", "reentrant", "head_reads", "kernel", "attention", "checkpoi
 
 def ours(model_type, config, **settings):
     """The same by `weighbridge.training.run.run`; settings as in `Asked`, and those of `train`."""
-    from weighbridge.training import run
-
     made, owner = named(model_type, config, settings.get("cls"))
     raw = {**made.to_dict(), "architectures": [owner.__name__]}
-    said = {"precision": "bf16", "framework": "plain", "batch_size": 2, "seq_len": 256}
-    said |= {RENAMED.get(k, k): v for k, v in settings.items() if k not in ABOUT_REAL}
+    said = {RENAMED.get(k, k): v for k, v in settings.items() if k not in ABOUT_REAL}
     said["attention"] = settings.get("kernel") or settings.get("attention")
     if settings.get("checkpointing"):
         said["checkpointing"] = "full"
+    return stepped(raw, reentrant=settings.get("reentrant", False), **said)
+
+
+def stepped(raw, *, reentrant=False, **said):
+    """The same by a config alone; settings of `train`, but for the size of a batch."""
+    from weighbridge.training import run
+
+    said = {"precision": "bf16", "framework": "plain", "batch_size": 2, "seq_len": 256} | said
     seen = Seen()
-    made_plan = replace(settled(raw, **said), reentrant=settings.get("reentrant", False))
+    made_plan = replace(settled(raw, **said), reentrant=reentrant)
     with _followed(run, seen):
         seen.model = run.run(made_plan)
     return seen

@@ -128,7 +128,7 @@ CHOICES = [
 def on(capability, torch):
     """A step on a card of that capability."""
     s = TrainingStep.__new__(TrainingStep)
-    s.m, s.torch = Machine(Heap(None)), torch
+    s.m, s.torch, s.transformers = Machine(Heap(None)), torch, (5, 23)
     s.m.chip = Chip(capability, 108)
     return s
 

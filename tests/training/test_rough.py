@@ -100,7 +100,7 @@ def test_a_class_without_a_program_is_answered_and_said_to_be_assumed():
 
 @pytest.mark.parametrize("method", ["full", "lora", "qlora"])
 def test_experts_of_transformers_4_run_one_by_one(method):
-    """Together they see as many pairs as the stacks of transformers 5, and hold as much."""
+    """They hold as much as the stacks of transformers 5 do; what they save is the loop's own."""
     old, new = (
         weighbridge.train(
             MIXTRAL,
@@ -111,10 +111,10 @@ def test_experts_of_transformers_4_run_one_by_one(method):
         )
         for version in ("4.50", "5.23")
     )
-    assert any("read by their parameters alone" in said for said in old.warnings)
+    assert not any("read by their parameters alone" in said for said in old.warnings)
     if method != "qlora":  # there the stacks stay in 16 bits, and linears are packed
         assert most(old, ("weights",)) == most(new, ("weights",))
-        assert most(old, MOVING, "low") <= most(new, MOVING) <= most(old, MOVING, "high")
+        assert most(old, MOVING) != most(new, MOVING)
     else:
         assert most(old, ("weights",)) < most(new, ("weights",)) / 2
 

@@ -21,8 +21,9 @@ from weighbridge.autograd.ops.attention import (
     math,
 )
 from weighbridge.autograd.ops.flash3 import flash3
-from weighbridge.autograd.ops.shaping import expand, repeat, turned
+from weighbridge.autograd.ops.shaping import copied, expand, first, repeat, turned
 from weighbridge.autograd.tensors import Tensor
+from weighbridge.engines.transformers.rules import TOLD_OF_SEVERAL, rules
 from weighbridge.kernels import attention as kernels
 from weighbridge.training.step import TrainingStep
 
@@ -54,17 +55,49 @@ def attended(
     if kernel == "eager":
         q, k, v = _views(m, q, k, v, views=how.views)
         return eager(m, q, k, v, h, how)
-    flashes = h.key_dim == h.value_dim <= kernels.FLASH_MOST and kernel != "efficient"
-    whole = how.mask is None and flashes
-    if h.groups > 1 and not whole and not how.shared:
-        k = _for_all(m, k, h, h.key_dim)
-        v = _for_all(m, v if h.kv_heads == 1 else turned(m, v), h, h.value_dim)
-        h = h.repeated
+    q, k, v, h, how = _laid_out(s, (q, k, v), h, how, kernel)
     if kernel == "sdpa":
         kernel = chosen(s, lower(m, q), h, how)
     if kernel == "math":
         q, k, v = _views(m, q, k, v, views=how.views)
     return KERNELS[kernel](m, q, k, v, h, how), None
+
+
+def _laid_out(
+    s: TrainingStep,
+    given: tuple[Tensor, Tensor, Tensor],
+    h: AttentionHeads,
+    how: AttentionOptions,
+    kernel: str,
+) -> tuple[Tensor, Tensor, Tensor, AttentionHeads, AttentionOptions]:
+    """Queries, keys and values as the kernel is given them. sdpa was given repeated heads always up
+    to 4.54, and all of it contiguous."""
+    m, (q, k, v) = s.m, given
+    repeats = copies = False
+    if s.transformers < (5, 0):
+        known = rules(s.transformers, s.built.kind)
+        repeats = known.flash_repeats if kernel == "flash" else known.sdpa_repeats
+        copies = known.sdpa_copies and kernel != "flash"
+    shares = h.key_dim == h.value_dim <= kernels.FLASH_MOST and kernel != "efficient"
+    whole = how.mask is None and shares and not repeats
+    if h.groups > 1 and not whole and not how.shared:
+        k = _for_all(m, k, h, h.key_dim)
+        v = _for_all(m, v if h.kv_heads == 1 else turned(m, v), h, h.value_dim)
+        h = h.repeated
+    elif copies:
+        k, v = copied(m, k), first(m, v)
+    if copies:
+        q, how = copied(m, q), replace(how, first=True)
+    return q, k, v, h, how
+
+
+def _told(s: TrainingStep, how: AttentionOptions) -> bool:
+    """Whether sdpa is told of groups though each head has keys and values of its own: so did some
+    versions where the class counts groups."""
+    if how.mask is not None or s.transformers >= TOLD_OF_SEVERAL:
+        return False
+    counts = s.built.config.get("num_key_value_heads") is not None
+    return counts and rules(s.transformers, s.built.kind).groups_told
 
 
 def _for_all(m: Machine, x: Tensor, h: AttentionHeads, width: int) -> Tensor:
@@ -92,7 +125,7 @@ def chosen(s: TrainingStep, q: Tensor, h: AttentionHeads, how: AttentionOptions)
         masked=how.mask is not None,
         causal=how.causal,
         dropout=how.p,
-        groups=h.groups > 1,  # told where there are any: they were copied for all heads otherwise
+        groups=h.groups > 1 or _told(s, how),  # they were copied for all heads otherwise
         differentiated=s.m.grad,
     )
     order = kernels.order(s.m.chip, s.torch)

@@ -16,10 +16,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from weighbridge.arch.roles import role
-from weighbridge.arch.table import differs
+from weighbridge.arch.table import differs, since
 from weighbridge.autograd.checkpoint import checkpoint
 from weighbridge.autograd.machine import Grads, Machine, Needs, lower, record
-from weighbridge.autograd.ops.losses import causal_loss, cross_entropy
+from weighbridge.autograd.ops.losses import causal_loss, cross_entropy, shifted_loss
 from weighbridge.autograd.ops.matrix import linear
 from weighbridge.autograd.ops.pointwise import add, cast, of_result, scale
 from weighbridge.autograd.ops.shaping import copied, part
@@ -33,18 +33,33 @@ Loss = Callable[
     [TrainingStep, Tensor], "tuple[Tensor, Tensor | None]"
 ]  # (loss, logits that are kept)
 TILE = (4096, 32768)  # tokens, outputs
+PADDED_SINCE = (4, 49)  # transformers loss/loss_utils.py
 MOST = 4_000_000_000  # bytes of Unsloth's chunks
 EACH = 16
 CHUNK = 256  # valid tokens of TRL's chunks (_CHUNKED_LM_HEAD_CHUNK_SIZE)
 
 
 def standard(s: TrainingStep, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
-    """The outputs hold the logits until the caller drops them."""
-    m = s.m
+    """The outputs hold the logits until the caller drops them. Three functions by release:
+
+    to 4.45         the class makes its logits float32, and copies them without the last position
+    4.46 to 4.48    the same in a function of its own: logits in 16 bits are there besides
+    from 4.49       labels are padded instead; nothing is copied
+
+    Some classes changed later. Before they did, GPT-2 and its time took the loss of logits as they
+    are; others still make them float32 first.
+    """
+    m, kind = s.m, s.built.kind.removesuffix("_text")
     labels = m.new((s.batch, s.length), INT64)
+    plain = s.transformers < since("transformers.plain_loss", kind, "0.0")
     with m.making("logits"):
         logits = head(s, hidden)
-        loss = causal_loss(m, logits, labels)
+        if s.transformers < since("transformers.wide_loss", kind, "4.46") and not plain:
+            logits = cast(m, logits, FLOAT32)
+        if s.transformers < PADDED_SINCE or plain:
+            loss = shifted_loss(m, logits, labels, plain=plain)
+        else:
+            loss = causal_loss(m, logits, labels)
     return loss, logits
 
 

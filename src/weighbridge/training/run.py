@@ -11,7 +11,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from weighbridge.allocator import OutOfMemoryError
-from weighbridge.arch.body import Experts
 from weighbridge.arch.table import differs
 from weighbridge.autograd.engine import TEMPORARIES, backward
 from weighbridge.autograd.machine import Grads, Machine, Needs, record
@@ -20,7 +19,6 @@ from weighbridge.autograd.ops.pointwise import cast
 from weighbridge.autograd.splice import Splices, UnlikeLayersError
 from weighbridge.autograd.tensors import Computed, Tensor
 from weighbridge.components.activations import Heap, LivePeak
-from weighbridge.components.unpacked_experts import MERGES
 from weighbridge.dtypes import FLOAT32
 from weighbridge.engines.transformers.workspaces import cublas
 from weighbridge.training.alike import Alike
@@ -193,8 +191,6 @@ def _program(p: TrainingPlan, built: BuiltModel) -> TrainingProgram:
     names = [n.removeprefix(path) for n in built.params if (path := below(n, lead))]
     names.append(built.base.first(*EMBEDDINGS))
     kind, blocks = p.subject.model_type, p.subject.body.blocks
-    if p.major < MERGES and any(isinstance(f, Experts) for b in blocks for f in b.feeds):
-        kind = f"{kind} of transformers {p.major}"  # whose experts run one by one
     return program(kind, blocks, names, p.loss, framework=p.framework.name)
 
 

@@ -3,13 +3,15 @@
     logits.float()    4 N V     log_softmax, saved    4 N V
     backward          nll gradient 4 N V, log_softmax gradient 4 N V, then as the logits are
 
-Source: transformers 5.23 loss/loss_utils.py (ForCausalLMLoss, fixed_cross_entropy).
+Source: transformers 5.23, 4.49 and 4.48.3 loss/loss_utils.py (ForCausalLMLoss,
+fixed_cross_entropy), 4.45.2 models/*/modeling_*.py.
 """
 
 from typing import Any
 
 from weighbridge.autograd.machine import Grads, Machine, Needs, record
 from weighbridge.autograd.ops.pointwise import cast, wider
+from weighbridge.autograd.ops.shaping import copied, part
 from weighbridge.autograd.tensors import Computed, LeafTensor, Tensor, absent
 from weighbridge.dtypes import FLOAT32, INT64
 from weighbridge.kernels.embedding import segments, sorted_bytes, sorts
@@ -88,3 +90,17 @@ def causal_loss(m: Machine, logits: Tensor, labels: Tensor) -> Tensor:
     shifted = Computed(labels.shape, INT64, padded.storage) if one else m.new(labels.shape, INT64)
     del padded
     return cross_entropy(m, wide.view(labels.numel, logits.shape[-1]), shifted)
+
+
+def shifted_loss(m: Machine, logits: Tensor, labels: Tensor, *, plain: bool = False) -> Tensor:
+    """Logits lose their last position, labels their first: copies, but of one sequence. `plain`:
+    logits stay in their own dtype, but under autocast (transformers up to 4.48)."""
+    batch, length, vocab = logits.shape
+    wide = logits if plain else cast(m, logits, FLOAT32)
+    shift_logits = part(m, wide, batch, length - 1, vocab)
+    shift_labels = part(m, labels, batch, length - 1)
+    if batch > 1:
+        shift_logits = copied(m, shift_logits)
+        shift_labels = m.new(shift_labels.shape, INT64)
+    taken = cast(m, shift_logits, FLOAT32) if m.autocast is not None else shift_logits
+    return cross_entropy(m, taken.view(shift_labels.numel, vocab), shift_labels)

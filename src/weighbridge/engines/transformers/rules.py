@@ -23,6 +23,8 @@ from weighbridge.errors import UsageError
 Version = tuple[int, int]
 
 ONE_INTERFACE: Version = (4, 48)
+TOLD_SINCE: Version = (4, 55)  # integrations/sdpa_attention.py, use_gqa_in_sdpa
+TOLD_OF_SEVERAL: Version = (5, 13)  # ... num_key_value_groups > 1
 FP8_SINCE: Version = (4, 49)
 TIED_AT_ONCE: Version = (5, 0)  # a tied head is not made a tensor of its own first
 BATCHED_SINCE: Version = (5, 0)  # generation/utils.py, _optimize_model_for_decode
@@ -69,6 +71,7 @@ class TransformersRules:
     flash_repeats: bool  # flash_attention_2
     sdpa_repeats: bool  # always; since 4.55 only under a mask
     sdpa_copies: bool  # queries, keys and values made contiguous
+    groups_told: bool  # `enable_gqa` is said without a mask, also where no heads are shared
     packs_queries: bool  # a single query attends without repeated heads
     copied_prompt: bool
     sliding_cache: bool  # a layer with a window keeps no more than it
@@ -94,6 +97,7 @@ def rules(version: Version, model_type: str, *, inner: bool = False) -> Transfor
     kind = model_type.removesuffix("_text")
     held = column("transformers.rotary_tables").get(kind, "never-never").partition("-")
     old_kernel = version < ONE_INTERFACE
+    own = version < (5, 0) and kind in column("transformers.own_sdpa")
     return TransformersRules(
         version=version,
         legacy_cache=version < since("transformers.caches", kind, "4.42"),
@@ -102,8 +106,9 @@ def rules(version: Version, model_type: str, *, inner: bool = False) -> Transfor
         float_logits=version < (4, 46),
         rotary_tables=numbers(held[0]) <= version < numbers(held[2]),
         flash_repeats=old_kernel and kind in column("transformers.flash_repeats"),
-        sdpa_repeats=version < (4, 55),
-        sdpa_copies=ONE_INTERFACE <= version < (4, 55),
+        sdpa_repeats=version < TOLD_SINCE or own,
+        sdpa_copies=ONE_INTERFACE <= version < TOLD_SINCE and not own,
+        groups_told=TOLD_SINCE <= version < TOLD_OF_SEVERAL and not own,
         packs_queries=version >= (5, 14),
         copied_prompt=version >= (4, 56),
         sliding_cache=keeps_windows(version),

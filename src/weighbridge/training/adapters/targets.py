@@ -29,7 +29,7 @@ EXPERTS: Mapping[str, tuple[tuple[str, ...], str]] = {
     "gate_up": (("gate_proj", "up_proj"), "down_proj"),
 }
 PATTERN = re.compile(r"[\\^$*+?\[\](){}|]")
-LINEARS = ("linear", "conv1d")
+LINEARS = ("linear", "conv1d", "expert")  # one expert of transformers 4 is made of linears
 
 
 def usual(model_type: str) -> tuple[str, ...] | None:

@@ -17,9 +17,11 @@ from weighbridge.autograd.ops.experts import gathered, grouped, summed_k
 from weighbridge.autograd.ops.pointwise import add, add_, cast, mul, several
 from weighbridge.autograd.ops.shaping import split
 from weighbridge.autograd.tensors import Tensor
+from weighbridge.components.unpacked_experts import MERGES
 from weighbridge.dtypes import INT32, INT64
 from weighbridge.errors import UsageError
 from weighbridge.training.modules import Module
+from weighbridge.training.nets.parts import one_by_one
 from weighbridge.training.nets.parts.feeds import mlp
 from weighbridge.training.nets.parts.layer import LayerShape
 from weighbridge.training.nets.parts.routers import router
@@ -86,7 +88,10 @@ QWEN3 = Form()
 def experts(
     s: TrainingStep, p: Module, x: Tensor, weights: Tensor, numbers: Tensor, form: Form = QWEN3
 ) -> Tensor:
-    """grouped_mm_experts_forward; its local variables live to its end."""
+    """grouped_mm_experts_forward; its local variables live to its end. One by one before
+    transformers 5."""
+    if s.transformers < (MERGES,):
+        return one_by_one.experts(s, p, x, weights, numbers, form)
     m = s.m
     pairs, k = numbers.numel, numbers.shape[-1]
     expert_ids_g, perm = m.new((pairs,), INT64), m.new((pairs,), INT64)

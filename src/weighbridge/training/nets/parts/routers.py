@@ -18,6 +18,7 @@ from weighbridge.autograd.ops.experts import divided, divided_, gather, masked, 
 from weighbridge.autograd.ops.matrix import linear
 from weighbridge.autograd.ops.pointwise import cast, of_result, scale, shift
 from weighbridge.autograd.tensors import Tensor
+from weighbridge.components.unpacked_experts import MERGES
 from weighbridge.dtypes import BOOL, FLOAT32, INT64
 from weighbridge.training.modules import Module
 from weighbridge.training.step import TrainingStep
@@ -47,12 +48,14 @@ def by_softmax(s: TrainingStep, p: Module, x: Tensor, e: Experts) -> Routed:
 
 
 def mixtral(s: TrainingStep, p: Module, x: Tensor, e: Experts) -> Routed:
-    """MixtralTopKRouter.forward: weights stay in float32, and what they weigh becomes so."""
+    """MixtralTopKRouter.forward: weights stay in float32, and what they weigh becomes so; before
+    transformers 5 they are cast back."""
     m = s.m
     logits = linear(m, x, p.stacked(m, "gate.weight"))
     probs = pointwise.softmax(m, cast(m, logits, FLOAT32))
     value, numbers = topk(m, probs, e.top_k)
-    return logits, divided_(m, value), numbers
+    value = divided_(m, value)
+    return logits, cast(m, value, x.dtype) if s.transformers < (MERGES,) else value, numbers
 
 
 def by_sigmoid(s: TrainingStep, p: Module, x: Tensor, e: Experts) -> Routed:
