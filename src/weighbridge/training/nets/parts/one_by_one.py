@@ -23,7 +23,6 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from weighbridge.arch.body import Experts
-from weighbridge.arch.table import column
 from weighbridge.autograd import loops
 from weighbridge.autograd.machine import Grads, Machine, Needs, lower, record
 from weighbridge.autograd.ops.experts import gathered
@@ -34,6 +33,7 @@ from weighbridge.autograd.ops.shaping import part, shaped
 from weighbridge.autograd.tensors import Computed, Shape, Tensor
 from weighbridge.dtypes import BOOL, INT64
 from weighbridge.training.modules import Module
+from weighbridge.training.nets.parts.routers import rule
 from weighbridge.training.step import TrainingStep
 from weighbridge.units import ceil_div
 
@@ -49,7 +49,7 @@ def experts(
     s: TrainingStep, p: Module, x: Tensor, weights: Tensor, numbers: Tensor, form: "Form"
 ) -> Tensor:
     """The sum over the experts of each token of `x`, [tokens, width]."""
-    own = OWN.get(column("router").get(s.built.kind.removesuffix("_text"), ""), usual)
+    own = OWN.get(rule(s), usual)
     return (chosen if form.transposed else own)(s, p, x, weights, numbers, form)
 
 

@@ -29,10 +29,14 @@ Router = Callable[[TrainingStep, Module, Tensor, Experts], Routed]
 
 def router(s: TrainingStep) -> Router:
     """The class's own; a config may say that it is DeepSeek-V3's."""
+    return ROUTERS.get(rule(s), by_softmax)
+
+
+def rule(s: TrainingStep) -> str:
+    """The name of the router; "" for a softmax."""
     if s.built.config.get("scoring_func") == "sigmoid":
-        return ROUTERS[column("router").get(s.built.kind, "by_sigmoid")]
-    own = column("router").get(s.built.kind.removesuffix("_text"))
-    return ROUTERS[own] if own else by_softmax
+        return column("router").get(s.built.kind, "by_sigmoid")
+    return column("router").get(s.built.kind.removesuffix("_text"), "")
 
 
 def by_softmax(s: TrainingStep, p: Module, x: Tensor, e: Experts) -> Routed:
