@@ -293,8 +293,8 @@ ROWS: Mapping[str, str] = {
     "vllm.tied_head=freed sglang.every_stage=head mlx=class,windows_later",
     "mistral": "llama:MISTRAL windows=everywhere trains=decoders.llama lora=q_proj,v_proj "
     "litgpt=usual llama_cpp=llama transformers.sdpa=4.37 transformers.rotary_tables=4.34-4.42 "
-    "transformers.flash_repeats vllm.tied_head=freed sglang.every_stage=head "
-    "mlx=class,windows_later transformers.wide_loss=4.47",
+    "transformers.flash_repeats transformers.wide_loss=4.47 vllm.tied_head=freed "
+    "sglang.every_stage=head mlx=class,windows_later",
     "qwen2": "llama:QWEN2 windows=upper trains=decoders.llama lora=q_proj,v_proj litgpt=usual "
     "trains_gguf=qwen2 transformers.sdpa=4.37 transformers.rotary_tables=4.37-4.45 "
     "transformers.flash_repeats vllm.tied_head=shared mlx=class",
@@ -316,7 +316,7 @@ ROWS: Mapping[str, str] = {
     "bitnet": "apertus:BITNET mlx=class",
     "bloom": "bloom:BLOOM computes=not_rotary,raw_scores,lingering_scores trains=bloom.forward "
     "lora=query_key_value transformers.caches=4.44 transformers.last_logits=5.0 "
-    "transformers.sdpa=never vllm.every_stage=both transformers.plain_loss=4.48",
+    "transformers.sdpa=never transformers.plain_loss=4.48 vllm.every_stage=both",
     "chatglm": "chatglm:CHATGLM windows=nowhere lora=query_key_value vllm.every_stage=both",
     "codegen": "gptj:CODEGEN computes=parallel,own_softmax,wide_queries,lingering_scores "
     "lora=qkv_proj transformers.caches=4.45 transformers.last_logits=5.0 transformers.sdpa=never",
@@ -337,8 +337,8 @@ ROWS: Mapping[str, str] = {
     "falcon": "falcon:FALCON "
     "computes=parallel,one_kv_head,own_softmax,raw_scores,lingering_scores trains=falcon.forward "
     "lora=query_key_value litgpt=parallel transformers.caches=4.45 transformers.last_logits=4.47 "
-    "transformers.rotary_tables=4.34-4.45 transformers.repeated_cache vllm.every_stage=both "
-    "transformers.plain_loss=4.48",
+    "transformers.rotary_tables=4.34-4.45 transformers.plain_loss=4.48 "
+    "transformers.repeated_cache vllm.every_stage=both",
     "gemma": "gemma:GEMMA trains=gemma.forward lora=q_proj,v_proj litgpt=unit_norms "
     "trains_gguf=gemma transformers.sdpa=4.38 vllm.every_stage=both mlx=class",
     "gemma2": "gemma:GEMMA2 windows=half trains=gemma.forward lora=q_proj,v_proj "
@@ -361,19 +361,19 @@ ROWS: Mapping[str, str] = {
     "glm4": "glm:GLM4 trains=decoders.glm4 vllm.tied_head=shared vllm.not_float16 mlx=class",
     "gpt2": "gpt2:GPT2 computes=not_rotary,own_softmax,holds_attended trains=gpt2.forward "
     "dropouts=pdrop lora=c_attn transformers.caches=4.53 transformers.last_logits=4.53 "
-    "transformers.sdpa=4.42 vllm.every_stage=both vllm.tied_head=freed mlx=class "
-    "transformers.plain_loss=4.48",
+    "transformers.sdpa=4.42 transformers.plain_loss=4.48 vllm.every_stage=both "
+    "vllm.tied_head=freed mlx=class",
     "gpt_bigcode": "gpt2:GPT_BIGCODE computes=not_rotary,wide_scores,holds_attended "
     "trains=gpt2.forward dropouts=pdrop lora=c_attn llama_cpp=starcoder transformers.caches=4.55 "
-    "transformers.last_logits=5.0 mlx=class transformers.plain_loss=4.48",
+    "transformers.last_logits=5.0 transformers.plain_loss=4.48 mlx=class",
     "gpt_neo": "gpt_neo:GPT_NEO windows=nowhere "
     "computes=not_rotary,own_softmax,wide_queries,lingering_scores trains=written_out.gpt_neo "
     "lora=q_proj,v_proj llama_cpp=none transformers.caches=4.45 transformers.last_logits=5.0 "
     "transformers.sdpa=never",
     "gpt_neox": "gpt_neox:GPT_NEOX computes=parallel trains=neox.forward lora=query_key_value "
     "litgpt=parallel llama_cpp=gptneox transformers.caches=4.45 transformers.last_logits=4.50 "
-    "transformers.sdpa=4.42 transformers.rotary_tables=4.30-4.45 mlx=class "
-    "transformers.plain_loss=4.49",
+    "transformers.sdpa=4.42 transformers.rotary_tables=4.30-4.45 transformers.plain_loss=4.49 "
+    "mlx=class",
     "gpt_neox_japanese": "gpt_neox:GPT_NEOX_JAPANESE transformers.caches=4.45 "
     "transformers.last_logits=5.0 transformers.sdpa=never",
     "gpt_neox_reward_model": "gpt_neox:GPT_NEOX_REWARD",
@@ -382,8 +382,8 @@ ROWS: Mapping[str, str] = {
     "transformers.caches=4.45 transformers.last_logits=5.0 transformers.sdpa=never "
     "vllm.every_stage=both",
     "granite": "llama:GRANITE computes=scaled_logits,multipliers trains=decoders.llama "
-    "transformers.caches=4.45 transformers.last_logits=4.48 vllm.adapted_embedding "
-    "vllm.tied_head=freed mlx=class transformers.wide_loss=4.48",
+    "transformers.caches=4.45 transformers.last_logits=4.48 transformers.wide_loss=4.48 "
+    "vllm.adapted_embedding vllm.tied_head=freed mlx=class",
     "granite_swa": "llama:GRANITE_SWA windows=last_three_of_4 computes=multipliers "
     "transformers.sdpa=never sglang.windows=0.5.23 sglang.attention=triton",
     "helium": "llama:HELIUM trains=decoders.helium mlx=class",
@@ -408,7 +408,7 @@ ROWS: Mapping[str, str] = {
     "transformers.plain_loss=4.48",
     "nanochat": "apertus:NANOCHAT mlx=class",
     "nemotron": "llama:NEMOTRON trains=decoders.nemotron transformers.caches=4.44 "
-    "vllm.adapted_embedding mlx=class transformers.own_sdpa",
+    "transformers.own_sdpa vllm.adapted_embedding mlx=class",
     "nemotron-nas": "deci:DECI llama_cpp=deci vllm.adapted_embedding "
     "vllm.tied_head=freed sglang.every_stage=head mlx=class,own_caches",
     "olmo": "olmo:OLMO computes=wide_rotary trains=decoders.olmo transformers.sdpa=4.40 "
@@ -421,8 +421,8 @@ ROWS: Mapping[str, str] = {
     "transformers.last_logits=5.0 transformers.sdpa=never",
     "opt": "opt:OPT computes=not_rotary,frees_fed trains=opt.forward dropouts=dropout "
     "lora=q_proj,v_proj llama_cpp=none transformers.caches=4.51 transformers.last_logits=5.0 "
-    "transformers.sdpa=4.46 vllm.every_stage=both sglang.every_stage=both "
-    "transformers.plain_loss=4.48",
+    "transformers.sdpa=4.46 transformers.plain_loss=4.48 vllm.every_stage=both "
+    "sglang.every_stage=both",
     "orion": "baichuan:ORION vllm.every_stage=both",
     "persimmon": "gpt_neox:PERSIMMON trains=persimmon.forward llama_cpp=none "
     "transformers.sdpa=4.53 transformers.rotary_tables=4.34-4.45 transformers.plain_loss=4.48",
@@ -441,11 +441,11 @@ ROWS: Mapping[str, str] = {
     "trains=decoders.llama mlx=class",
     "stablelm": "stablelm:STABLELM computes=holds_normed,holds_attended trains=decoders.stablelm "
     "lora=q_proj,v_proj transformers.sdpa=4.40 transformers.rotary_tables=4.38-4.45 "
-    "vllm.every_stage=both mlx=class transformers.own_sdpa transformers.plain_loss=4.48",
+    "transformers.own_sdpa transformers.plain_loss=4.48 vllm.every_stage=both mlx=class",
     "stablelm_epoch": "stablelm:STABLELM",
     "starcoder2": "llama:STARCODER2 windows=everywhere trains=decoders.starcoder2 "
     "transformers.sdpa=4.40 transformers.rotary_tables=4.39-4.45 transformers.flash_repeats "
-    "sglang.every_stage=both mlx=class transformers.wide_loss=4.47",
+    "transformers.wide_loss=4.47 sglang.every_stage=both mlx=class",
     "vaultgemma": "gemma:VAULTGEMMA windows=half llama_cpp=llama transformers.sdpa=never",
     "xglm": "opt:XGLM computes=not_rotary,own_softmax transformers.caches=4.55 "
     "transformers.last_logits=5.0 transformers.sdpa=never",
@@ -674,7 +674,7 @@ ROWS: Mapping[str, str] = {
     "transformers.rotary_tables=4.36-4.48 transformers.flash_repeats vllm.every_stage=both "
     "vllm.adapted_embedding sglang.every_stage=head mlx=class",
     "phimoe": "mixtral:PHIMOE windows=everywhere trains=phimoe.forward transformers.flash_repeats "
-    "vllm.every_stage=both vllm.adapted_embedding mlx=class transformers.own_sdpa",
+    "transformers.own_sdpa vllm.every_stage=both vllm.adapted_embedding mlx=class",
     "minimax": "mixtral:MINIMAX experts_were=w1_w3 mlx=class",
     "minimax_m1": "mixtral:MINIMAX_M1 windows=nowhere",
     "minimax_text_01": "mixtral:MINIMAX_TEXT_01",
@@ -683,8 +683,8 @@ ROWS: Mapping[str, str] = {
     "mlx=class",
     "qwen2_moe": "qwen_moe:QWEN2_MOE windows=lower trains=sparse.qwen2 experts_were=gate_up "
     "trains_gguf=qwen2moe llama_cpp=qwen2moe transformers.rotary_tables=4.40-4.45 "
-    "transformers.flash_repeats vllm.every_stage=both vllm.whole_shared_experts "
-    "sglang.every_stage=head mlx=class transformers.own_sdpa",
+    "transformers.flash_repeats transformers.own_sdpa vllm.every_stage=both "
+    "vllm.whole_shared_experts sglang.every_stage=head mlx=class",
     "qwen3_moe": "qwen_moe:QWEN3_MOE windows=everywhere trains=sparse.qwen3 experts_were=gate_up "
     "trains_gguf=qwen3moe llama_cpp=qwen3moe vllm.every_stage=both vllm.adapted_embedding "
     "sglang.every_stage=head mlx=class",
@@ -698,7 +698,7 @@ ROWS: Mapping[str, str] = {
     "vllm.whole_shared_experts vllm.adapted_embedding sglang.tracked_states "
     "vllm.states=mamba_ssm_dtype mlx=own_caches",
     "olmoe": "qwen_moe:OLMOE trains=sparse.olmoe experts_were=gate_up transformers.caches=4.45 "
-    "transformers.sdpa=4.45 vllm.every_stage=both mlx=class transformers.own_sdpa",
+    "transformers.sdpa=4.45 transformers.own_sdpa vllm.every_stage=both mlx=class",
     "flex_olmo": "qwen_moe:FLEX_OLMO computes=wide_rotary experts_were=gate_up",
     "mellum": "qwen_moe:MELLUM windows=nowhere experts_were=gate_up sglang.windows=0.5.16 "
     "mlx=class,own_caches,windows",
@@ -753,8 +753,8 @@ ROWS: Mapping[str, str] = {
     "computes=every_fourth_unrotated,every_expert,own_softmax,holds_attended llama_cpp=llama4 "
     "llama_cpp.windows vllm.whole_shared_experts sglang.windows=0.5.8 sglang.attention=triton,fa3 "
     "mlx=class,own_caches,windows",
-    "dbrx": "stacked_moe:DBRX transformers.sdpa=4.40 vllm.every_stage=both mlx=class "
-    "transformers.own_sdpa transformers.plain_loss=4.48",
+    "dbrx": "stacked_moe:DBRX transformers.sdpa=4.40 transformers.own_sdpa "
+    "transformers.plain_loss=4.48 vllm.every_stage=both mlx=class",
     "jetmoe": "stacked_moe:JETMOE transformers.sdpa=4.41 transformers.own_sdpa "
     "transformers.wide_loss=4.55",
     "mamba": "mamba:MAMBA positions=endless computes=not_rotary trains=mamba.forward "
@@ -765,21 +765,21 @@ ROWS: Mapping[str, str] = {
     "falcon_mamba": "mamba:FALCON_MAMBA positions=endless computes=not_rotary,unweighted_norms "
     "trains=mamba.forward llama_cpp=mamba transformers.last_logits=5.0 mlx=class,own_caches",
     "jamba": "mamba_hybrid:JAMBA windows=nowhere computes=not_rotary trains=jamba.forward "
-    "transformers.flash_repeats vllm.every_stage=both vllm.adapted_embedding mlx=class,own_caches "
-    "transformers.own_sdpa",
+    "transformers.flash_repeats transformers.own_sdpa vllm.every_stage=both "
+    "vllm.adapted_embedding mlx=class,own_caches",
     "bamba": "mamba_hybrid:BAMBA trains=bamba.forward llama_cpp=granitehybrid",
     "falcon_h1": "mamba_hybrid:FALCON_H1 llama_cpp=falcon-h1 vllm.adapted_embedding "
     "vllm.tied_head=freed sglang.every_stage=both sglang.tracked_states mlx=class,own_caches",
     "granitemoe": "mamba_hybrid:GRANITEMOE computes=scaled_logits,multipliers "
     "trains=sparse.granite router=by_granite_rule transformers.caches=4.45 "
-    "transformers.last_logits=4.53 vllm.every_stage=both vllm.adapted_embedding mlx=class "
-    "transformers.wide_loss=5.0",
+    "transformers.last_logits=4.53 transformers.wide_loss=5.0 vllm.every_stage=both "
+    "vllm.adapted_embedding mlx=class",
     "granitemoeshared": "mamba_hybrid:GRANITEMOESHARED computes=multipliers llama_cpp=granitemoe "
-    "vllm.every_stage=both vllm.adapted_embedding transformers.wide_loss=5.0",
+    "transformers.wide_loss=5.0 vllm.every_stage=both vllm.adapted_embedding",
     "granitemoehybrid": "mamba_hybrid:GRANITEMOEHYBRID computes=scaled_logits,multipliers "
-    "trains=granite.forward router=by_granite_rule llama_cpp=granitehybrid vllm.every_stage=both "
-    "vllm.adapted_embedding sglang.every_stage=head sglang.tracked_states mlx=class,own_caches "
-    "transformers.wide_loss=5.0",
+    "trains=granite.forward router=by_granite_rule llama_cpp=granitehybrid "
+    "transformers.wide_loss=5.0 vllm.every_stage=both vllm.adapted_embedding "
+    "sglang.every_stage=head sglang.tracked_states mlx=class,own_caches",
     "nemotron_h": "mamba_hybrid:NEMOTRON_H computes=not_rotary trains=nemotron_h.forward "
     "lora=q_proj,k_proj,v_proj,o_proj llama_cpp=nemotron_h_moe vllm.every_stage=both "
     "vllm.whole_shared_experts vllm.adapted_embedding sglang.tracked_states "
@@ -790,8 +790,8 @@ ROWS: Mapping[str, str] = {
     "transformers.last_logits=5.0",
     "rwkv5": "rwkv:RWKV_5 positions=endless",
     "recurrent_gemma": "griffin:RECURRENT_GEMMA trains=griffin.forward llama_cpp=none "
-    "transformers.last_logits=5.0 transformers.sdpa=5.1 mlx=class,own_caches,windows "
-    "transformers.wide_loss=5.0",
+    "transformers.last_logits=5.0 transformers.sdpa=5.1 transformers.wide_loss=5.0 "
+    "mlx=class,own_caches,windows",
     "lfm2": "lfm2:LFM2 trains=lfm2.forward vllm.every_stage=embedding vllm.adapted_embedding "
     "vllm.tied_head=freed sglang.every_stage=both mlx=class,own_caches",
     "lfm2_moe": "lfm2:LFM2_MOE trains=lfm2.forward llama_cpp=lfm2moe vllm.every_stage=embedding "
