@@ -61,8 +61,8 @@ def test_so_they_are_of_a_stream_and_weights_are_not_read(graph):
 
 
 def test_a_checkpoint_that_a_script_writes_by_itself_is_found_again(tmp_path):
-    """As YOLO does: into a buffer, whose bytes it writes to two files; it asks whether they are
-    whole, strips one and saves that again."""
+    """A script of YOLO's kind: bytes of a buffer go into two files; it asks whether they are whole,
+    strips one and saves that again."""
     last, best = tmp_path / "last.pt", tmp_path / "best.pt"
     with FakeGPU("t4"):
         model = torch.nn.Linear(64, 8).cuda()
