@@ -11,6 +11,7 @@ import weighbridge
 from tests.oom.messages import messages, saying
 from weighbridge.cli.menu import run
 from weighbridge.errors import WeighbridgeError
+from weighbridge.oom.explain import from_file
 from weighbridge.oom.text import MOST
 
 SECONDS = 8  # of a log as large as is read, on a slow machine
@@ -22,10 +23,9 @@ SECONDS = 8  # of a log as large as is read, on a slow machine
         (b"", "is empty"),
         (b" \n\t\n", "is empty"),
         (b"\x7fELF\0\0\0", "is binary"),
-        (b"x" * (MOST + 1), "is longer than 4 MiB"),
         (b"loading model\nall is well\n", "no out-of-memory message"),
     ],
-    ids=["nothing", "space", "binary", "too long", "no message"],
+    ids=["nothing", "space", "binary", "no message"],
 )
 def test_no_message(raw, says, tmp_path, capfd):
     with pytest.raises(WeighbridgeError, match=says):
@@ -122,3 +122,20 @@ def test_stdin():
 
     done = CliRunner().invoke(menu, ["fit", "--explain-oom", "-", "-q"], input=saying("kernel-oom"))
     assert done.output == "host_memory\n"
+
+
+def test_a_long_log_is_read_from_its_end(tmp_path):
+    path = tmp_path / "long.log"
+    path.write_bytes(b"step 1\n" * MOST + b"the last line\n")
+    found = from_file(path)
+    assert len(found) <= MOST
+    assert found.startswith(b"step 1\n")
+    assert found.endswith(b"the last line\n")
+    path.write_bytes(b"first\n" + b"x" * (MOST - 6))
+    assert from_file(path).startswith(b"first\n")
+
+
+def test_a_text_that_is_too_long_is_said_to_be():
+    """A file is read from its end; what is handed over as text is not cut."""
+    with pytest.raises(WeighbridgeError, match="is longer than 4 MiB"):
+        weighbridge.explain_oom(b"x" * (MOST + 1))

@@ -110,3 +110,9 @@ def test_the_cache_comes_before_the_catalogue(hub, tmp_path):
     found = weighbridge.load(LISTED, offline=True, cache_dir=str(tmp_path))
     assert found.model.architecture == "LlamaForCausalLM"
     assert said(found) == []
+
+
+def test_an_endpoint_that_is_no_address_is_named(monkeypatch):
+    monkeypatch.setenv("HF_ENDPOINT", "http://[::1")
+    with pytest.raises(weighbridge.errors.UsageError, match=r"HF_ENDPOINT is .*no address"):
+        weighbridge.load("org/name")

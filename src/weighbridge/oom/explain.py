@@ -91,9 +91,15 @@ def _name(text: Text) -> str:
 
 
 def from_file(path: str | os.PathLike[str]) -> bytes:
-    """What a file holds, and no more of it than we read."""
+    """What a file holds, and no more of it than we read: of a longer one the end, where the
+    message is."""
     try:
         with Path(path).open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if size > MOST:  # of what is no file of its own, a pipe, it is 0
+                file.seek(size - MOST)
+                end = file.read(MOST)
+                return end.partition(b"\n")[2] or end
             return file.read(MOST + 1)
     except OSError as error:
         raise NotFoundError(

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from weighbridge.errors import UsageError
 from weighbridge.reference import (
@@ -14,6 +15,7 @@ from weighbridge.reference import (
     UrlRef,
     parse,
 )
+from weighbridge.wording import shown
 
 if TYPE_CHECKING:
     from weighbridge.sources.base import Source, SourceOptions
@@ -35,7 +37,12 @@ def resolve(
 
 def endpoint() -> str:
     """The address of the Hub that is configured."""
-    return os.environ.get("HF_ENDPOINT") or ENDPOINT
+    told = os.environ.get("HF_ENDPOINT") or ENDPOINT
+    try:
+        urlsplit(told)
+    except ValueError as error:
+        raise UsageError(f"HF_ENDPOINT is {shown(told)}, which is no address: {error}") from None
+    return told
 
 
 def open_source(ref: Reference, options: "SourceOptions | None" = None) -> "Source":
