@@ -857,7 +857,7 @@ def test_a_configuration_that_is_not_told_may_have_larger_buckets(settings, more
 @pytest.mark.parametrize("model", ["flan-t5-base", "bart-large"])
 @pytest.mark.parametrize("method", ["lora", "full"])
 def test_what_is_attended_to_is_an_input_of_reentrant_checkpoints(model, method):
-    """Of an encoder and a decoder they take what the others take, and its gradient is one tensor."""
+    """Checkpoints of encoders with decoders take what others take: its gradient is one tensor."""
     usual = {"checkpointing": "full", "method": method, "seq_len": 512, "batch_size": 4}
     one, two = (
         weighbridge.train(model, use_reentrant=again, **usual).devices[0].peak("allocated")
