@@ -100,12 +100,15 @@ OFTEN = (  # a type whose config decides how it runs is here for each way
 
 def cut(raw, most=4):
     """A config with its first layers alone."""
+    raw = {k: v for k, v in raw.items() if k != "quantization_config"}
     made = deepcopy(raw)
-    made.pop("quantization_config", None)
     made.update({k: min(v, most) for k, v in raw.items() if k in DEPTHS and isinstance(v, int)})
     made.update({k: v[:most] for k, v in raw.items() if k in EACH and isinstance(v, list)})
     if "hybrid_override_pattern" in made:
         made["hybrid_override_pattern"] = made["hybrid_override_pattern"][:most]
+    if "attention_types" in raw:
+        made["attention_types"] = [[["global"], most]]
+        made.pop("attention_layers", None)
     made.update({k: cut(v, most) for k, v in raw.items() if isinstance(v, dict)})
     return made
 
@@ -131,9 +134,9 @@ def models():
 
 def _with_head(raw):
     """Encoders without a head are trained on pairs of texts: two forwards."""
-    own = kind(raw) in ("bert", "mpnet", "xlm-roberta")
-    named = [cls.replace("Model", "ForMaskedLM") for cls in raw.get("architectures", ())]
-    return {**raw, "architectures": named} if own else raw
+    heads = dict.fromkeys(("bert", "mpnet", "xlm-roberta"), "ForMaskedLM")
+    head = (heads | {"bart": "ForConditionalGeneration"}).get(kind(raw), "Model")
+    return {**raw, "architectures": [x.replace("Model", head) for x in raw["architectures"]]}
 
 
 def length(raw):

@@ -1,4 +1,5 @@
-"""Peaks of a step of tiny models beside those of our programs, by transformers as installed."""
+"""Peaks of a step beside those of our programs, by transformers as installed: of tiny models, tensor
+by tensor on the CPU; and of every family on the fake GPU, which knows what kernels take besides."""
 
 import pytest
 
@@ -8,6 +9,9 @@ pytest.importorskip("transformers", reason="the oracle is a forward of transform
 import torch
 import transformers
 
+import weighbridge
+from tests.cases import each
+from tests.engines.forwards import cut, kind, models
 from tests.torch.storages import watched
 from weighbridge.engines.subject import subject
 from weighbridge.engines.table import engine
@@ -15,6 +19,7 @@ from weighbridge.engines.transformers.infer import peaks
 from weighbridge.engines.transformers.plan import plan
 from weighbridge.gather import gather_config
 from weighbridge.model import resolve
+from weighbridge.trace import guard
 from weighbridge.workload import Infer
 
 PROMPT = 512
@@ -237,3 +242,50 @@ def test_encoder_and_decoder(raw):
         model(read, decoder_input_ids=torch.zeros(1, 1, dtype=torch.int64), use_cache=True)
     found, _ = peaks(s, p, 0, len(s.body.blocks))
     check(sum(found.live.values()), seen.peak, 0.1)
+
+
+# Every family, of its real widths and with few layers
+
+MODELS = models()
+# What a class asks for besides its config, and what it does not run with
+STARTS = dict.fromkeys(("decoder_start_token_id", "pad_token_id", "eos_token_id"), 0)
+BESIDE = dict.fromkeys(("t5", "mt5", "marian", "mbart", "pegasus"), STARTS)
+WITHOUT = {
+    "clip_text_model": "a class of two towers reads images, too",
+    "siglip_text_model": "a class of two towers reads images, too",
+    "minimax_m2": "generate looks for layers of speculation that the config does not count",
+    "kimi_k2": "transformers has no such type: its configs bring code",
+    "mpt": "its configs keep no cache: generate reads the whole prompt again for each token",
+}
+# Layers, where the first few do not attend
+DEEP = {"jamba": 8, "nemotron_h": 8, "qwen3_next": 4, "qwen3_5": 4, "qwen3_5_moe": 4}
+LEAST = 2 << 20  # bytes: ids, masks of the prompt, and what a step of one token makes
+
+
+@pytest.fixture
+def trusted(monkeypatch):
+    """The trial of torch starts a process, and has a test of its own."""
+    monkeypatch.setattr(guard, "why_not", str)
+
+
+RUN = [
+    name
+    for name, raw in MODELS.items()
+    if kind(raw) not in WITHOUT and hasattr(transformers, raw["architectures"][0])
+]
+LIVE = ("activations", "kv_cache", "recurrent_state", "logits", "temporaries")
+
+
+def live(phase):
+    return sum(c.bytes.expected for c in phase.components if c.name in LIVE)
+
+
+@pytest.mark.parametrize("attention", ["eager", None], ids=("eager", "sdpa"))
+@pytest.mark.parametrize("name", each(8, RUN))
+def test_every_family(name, attention, trusted):
+    raw = cut(MODELS[name], DEEP.get(kind(MODELS[name]), 3)) | BESIDE.get(kind(MODELS[name]), {})
+    given = {"dtype": "bfloat16", "prompt_len": 256, "max_new_tokens": 3, "attention": attention}
+    report = weighbridge.infer(raw, exact=True, **given)
+    for closed, traced in report.devices[0].exact.phases[1:]:
+        ours, real = live(closed), live(traced)
+        assert abs(ours - real) <= 0.05 * real + LEAST, f"{closed.name}: {ours:,} beside {real:,}"

@@ -126,6 +126,7 @@ DIFFERENCES: Mapping[str, str] = {
     "kept_scores": "scores live beside their softmax: MPNet",
     "wide_queries": "queries and keys are cast to float32 before their product",
     "wide_biases": "biases of distance in float32 are added to the scores: MPT",
+    "own_gelu": "a GELU in operations of its own, four tensors at once: BLOOM",
     "raw_scores": "scores stay beside what the mask was added to",
     "lingering_scores": "the weights of a layer live to the end of the next, in eager attention",
     "laid_heads": "queries, keys and values are copied to have heads before tokens",
@@ -314,9 +315,10 @@ ROWS: Mapping[str, str] = {
     "biogpt": "early:BIOGPT computes=not_rotary,own_softmax transformers.caches=4.53 "
     "transformers.last_logits=5.0 transformers.sdpa=4.45",
     "bitnet": "apertus:BITNET mlx=class",
-    "bloom": "bloom:BLOOM computes=not_rotary,raw_scores,lingering_scores trains=bloom.forward "
-    "lora=query_key_value transformers.caches=4.44 transformers.last_logits=5.0 "
-    "transformers.sdpa=never transformers.plain_loss=4.48 vllm.every_stage=both",
+    "bloom": "bloom:BLOOM computes=not_rotary,raw_scores,lingering_scores,own_gelu "
+    "trains=bloom.forward lora=query_key_value transformers.caches=4.44 "
+    "transformers.last_logits=5.0 transformers.sdpa=never transformers.plain_loss=4.48 "
+    "vllm.every_stage=both",
     "chatglm": "chatglm:CHATGLM windows=nowhere lora=query_key_value vllm.every_stage=both",
     "codegen": "gptj:CODEGEN computes=parallel,own_softmax,wide_queries,lingering_scores "
     "lora=qkv_proj transformers.caches=4.45 transformers.last_logits=5.0 transformers.sdpa=never",

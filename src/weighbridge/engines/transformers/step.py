@@ -117,7 +117,7 @@ def style(names: Iterable[str], config: Config, turned: int = 0) -> ClassStyle:
         norms_behind=differs(kind, "norms_behind"),
         wide_stream=config.get("residual_in_fp32") is True,
         joined_gates=_any(known, ["in_proj_qkvz"]),
-        several=SEVERAL.get(str(activation), 0),
+        several=3 if differs(kind, "own_gelu") else SEVERAL.get(str(activation), 0),
         chunk=config.num("chunk_size", "mamba_chunk_size", default=256),
         float_routes=differs(kind, "float_routes")
         or (_any(known, ["e_score_correction_bias"]) and not differs(kind, "narrow_routes")),
