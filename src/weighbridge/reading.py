@@ -21,7 +21,7 @@ from weighbridge.sources.ahead import Ahead
 from weighbridge.sources.base import Progress, Source, SourceFile, read_plan, read_plans, together
 from weighbridge.sources.together import Together
 from weighbridge.tensors import CheckpointTensor
-from weighbridge.wording import redacted
+from weighbridge.wording import redacted, shown
 
 if TYPE_CHECKING:
     from weighbridge.formats.gguf import Gguf
@@ -113,6 +113,13 @@ class Reader:
     def inventory(self) -> Inventory:
         parts = tuple(self._parts())
         if not parts:
+            root = folder(self._entries)
+            alone = next((name for name in BESIDE_WEIGHTS if root.get(name)), None)
+            if alone is not None:
+                raise NotFoundError(
+                    f"{self._source.name} holds {BESIDE_WEIGHTS[alone]}, {alone}, and nothing that "
+                    f"it is of; {_instead(alone, self._json(alone))}"
+                )
             raise NotFoundError(
                 f"{self._source.name} holds neither a config.json nor weights that we can read "
                 f"({', '.join(WEIGHTS)})"
@@ -168,7 +175,7 @@ class Reader:
         raw, name = self._json(path), path.rpartition("/")[2]
         what = "an index of shards" if "weight_map" in raw else BESIDE_WEIGHTS.get(name)
         if what:
-            raise UsageError(f"{path} is {what}; give its folder, or the config.json of a model")
+            raise UsageError(f"{path} is {what}; {_instead(name, raw)}")
         if name == "params.json" or ("dim" in raw and "model_type" not in raw):
             raw = _from_params(raw)
         return StoredModel(
@@ -355,6 +362,17 @@ class Reader:
         found = read_plan(whole(parse, limit), self._source, path)
         self._read.append(path)
         return found
+
+
+def _instead(name: str, raw: Raw) -> str:
+    """What to give in the place of a file that says nothing without others."""
+    if name == "adapter_config.json":
+        base = raw.get("base_model_name_or_path")
+        named = f", or its base, {shown(base)}" if isinstance(base, str) and base else ""
+        return f"give the folder with the adapter's weights as well{named}"
+    if name == "model_index.json":
+        return "give the folder with the parts that it names (unet/config.json and others)"
+    return "give its folder, or the config.json of a model"
 
 
 def _plan(
