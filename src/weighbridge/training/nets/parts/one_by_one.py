@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from weighbridge.training.nets.parts.moe import Form
 
 Expert = Callable[[Machine, Tensor], Tensor]
-HITS = (4, 54)  # the loop is over experts with tokens, and copies each one's row of the mask
+HITS = (4, 53)  # the loop is over experts with tokens, and copies each one's row of the mask
 NAMES = ("gate_proj", "up_proj", "down_proj"), ("w1", "w3", "w2")
 
 
