@@ -105,7 +105,7 @@ def naming(text: str, error: WeighbridgeError) -> WeighbridgeError:
     message, place = str(error), clipped(redacted(text).partition("@")[0], MOST_NAMED)
     if place not in message and repr(place)[1:-1] not in message:
         message = f"{clipped(redacted(text), MOST_NAMED)}: {message}"
-    if isinstance(error, NotFoundError) and NO_NAME not in message:
+    if isinstance(error, AwayError | NotFoundError) and NO_NAME not in message:
         from weighbridge.catalogue import everyday
 
         near = everyday.nearest(place.rpartition("/")[2])

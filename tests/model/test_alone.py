@@ -5,7 +5,8 @@ import json
 import pytest
 
 import weighbridge
-from weighbridge.errors import WeighbridgeError
+from weighbridge.errors import AwayError, GatedError, HubError, WeighbridgeError
+from weighbridge.gather import naming
 
 
 @pytest.mark.parametrize("more", [{}, {"README.md": "words"}])
@@ -22,3 +23,11 @@ def test_a_file_that_is_alone(tmp_path, more, name, raw, says):
     with pytest.raises(WeighbridgeError, match=says) as found:
         weighbridge.load(tmp_path)
     assert "give its folder" not in str(found.value)
+
+
+@pytest.mark.parametrize(
+    ("error", "hinted"), [(GatedError, False), (HubError, False), (AwayError, True)]
+)
+def test_an_answer_of_the_hub_names_no_other_models(error, hinted):
+    said = str(naming("org/llama-3.1-8b", error("it refuses")))
+    assert ("the built-in catalogue has" in said) is hinted
