@@ -1,0 +1,57 @@
+"""Rows of the load table, by hand."""
+
+import pytest
+
+from weighbridge.arch.blueprint import Blueprint, Buffer, Param
+from weighbridge.components.layers import largest_kept_whole
+from weighbridge.components.table import table
+from weighbridge.dtypes import BFLOAT16
+from weighbridge.model import Model, ModelPart
+
+LAYER = (("attn.weight", (10, 10)), ("mlp.weight", (10, 30)))
+PLAN = Blueprint(
+    cls="AnyForCausalLM",
+    params=(
+        Param("embed.weight", (35, 10)),
+        *(Param(f"layers.{n}.{name}", shape) for n in (0, 1) for name, shape in LAYER),
+        Param("head.weight", (35, 10), tied="embed.weight"),
+    ),
+    blocks=("layers.*",),
+    buffers=(Buffer("seen", (1,), "int64", persistent=True),),
+)
+
+
+@pytest.fixture(scope="module")
+def rows():
+    part = ModelPart(name="", blueprint=PLAN, config={})
+    model = Model(reference="any", name="any", revision=None, parts=(part,), read_from=())
+    return {row.dtype: row for row in table(model, {"": BFLOAT16}, major=5).rows}
+
+
+def test_parameters_are_350_and_two_layers_of_400(rows):
+    """1,150 in all and a counter of 8 bytes; the tie is no second table."""
+    totals = {n: rows[n].total_bytes for n in ("float32", "bfloat16", "fp8", "int4")}
+    assert totals == {"float32": 4608, "bfloat16": 2308, "fp8": 1158, "int4": 583}
+
+
+def test_the_largest_layer_is_a_block(rows):
+    assert rows["bfloat16"].largest_layer == "layers.0"
+    assert rows["bfloat16"].largest_layer_bytes == 800
+    assert rows["int4"].largest_layer_bytes == 200
+
+
+def test_adam_is_16_bytes_a_parameter_and_8_in_pure_sixteen_bits(rows):
+    """Weights, gradients and two moments of 4 bytes, or of 2."""
+    assert rows["float32"].training_adam_bytes == 16 * 1150
+    assert rows["bfloat16"].training_adam_bytes == 16 * 1150
+    assert rows["bfloat16"].training_adam_pure_bytes == 8 * 1150
+    assert rows["float32"].training_adam_pure_bytes is None
+    assert rows["int8"].training_adam_bytes is None
+    assert rows["nf4"].training_adam_bytes is None
+
+
+def test_the_largest_that_is_kept_whole_goes_by_the_first_number():
+    modules = [("h.0.attn", 5), ("h.0.mlp.3.up", 6), ("h.1.attn", 7), ("head", 10), ("head", 1)]
+    assert largest_kept_whole(modules) == 11
+    assert largest_kept_whole([("head1", 3), ("h.12.a", 2), ("h.12.b", 2)]) == 4
+    assert largest_kept_whole([]) == 0
