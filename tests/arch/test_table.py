@@ -81,6 +81,8 @@ SPELLERS = {
     "arch/table.py": "the table",
     "arch/cache_layers/gguf.py": "GGUF architectures, some of which are called as model types",
     "engines/llama_cpp/graphs/architectures.py": "GGUF architectures",
+    "engines/ollama/before.py": "GGUF architectures",
+    "engines/ollama/estimate.py": "GGUF architectures, by which its formulas go",
     "engines/ollama/rules.py": "GGUF architectures",
     "formats/mistral_params.py": "turns a params.json into the config of a model type",
     "catalogue/everyday.py": "everyday names of models",

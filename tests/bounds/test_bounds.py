@@ -303,7 +303,7 @@ def test_printed_digits_are_no_error_of_ours():
 
 
 def test_kin_are_as_wide_as_their_worst_member():
-    """Of 131 figures one may lie outside; of a source that has one, none."""
+    """One of 131 figures may lie outside; of a source that has one, none."""
     near = [figure(GIB, GIB)] * 130
     far = [figure(GIB + GIB // 2, GIB, source="another")]
     own = fitting.margin(of("allocated"), [*near, *far])

@@ -42,7 +42,7 @@ def test_nothing_is_expected_to_be_at_its_upper_end(ask, settings):
 
 
 def test_cached_blocks_are_between_nothing_and_one_segment_more():
-    """By the rules alone: runs that were measured bring these ends closer."""
+    """The rules are asked alone: runs that were measured bring these ends closer."""
     alone = run(
         resolve(gather_config(catalogue.find("llama-3.2-1b").config)), Train(seq_len=256)
     ).answer

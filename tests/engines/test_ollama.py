@@ -368,6 +368,23 @@ def test_the_formula_of_gpt_oss(name, tokens, release, partial, full, cache):
     assert later.graphs == ((4 + tokens // 1024 + 110) * MIB,) * 2
 
 
+@pytest.mark.parametrize(
+    ("name", "before_it", "since"),
+    [
+        ("gemma-3-4b", (0, 6, 2), (0, 6, 3)),  # windows of the cache
+        ("gpt-oss-20b", (0, 11, 2), (0, 11, 3)),  # no twice as much where some layers are on cards
+        ("gpt-oss-20b", (0, 11, 4), (0, 11, 5)),  # half as much
+        ("gpt-oss-20b", (0, 11, 9), (0, 11, 10)),  # by the context, with flash attention
+    ],
+)
+def test_the_formula_gets_smaller_with_one_release(name, before_it, since):
+    def reckoned(release):
+        return Reckoned(net=net_of(name), context=65_536, parallel=1, flash=True, release=release)
+
+    old, new = reckoned(before_it), reckoned(since)
+    assert sum(new.caches) + new.graphs[0] < sum(old.caches) + old.graphs[0]
+
+
 B = 4 * 512  # bytes of a row of a batch in 32 bits
 
 

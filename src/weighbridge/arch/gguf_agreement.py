@@ -21,16 +21,22 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from weighbridge.arch.cache_layers.gguf import DELTA, MAX_LAYERS, Keys, layers_of_gguf
+from weighbridge.arch.cache_layers.gguf import (
+    DELTA,
+    FEED_OF_WIDTH,
+    HALVED_FEED,
+    MAX_LAYERS,
+    WHOLE_ROTATION,
+    Keys,
+    is_converted,
+    layers_of_gguf,
+)
+from weighbridge.arch.families import known
 from weighbridge.arch.mixers import Attention, Latent, Layer, Mixer
-from weighbridge.arch.table import column
 from weighbridge.errors import BadFileError, UnsupportedError
 from weighbridge.formats.gguf import Array
 from weighbridge.tensors import CheckpointTensor
 
-# Architectures whose rotary positions must be of the whole head (llama-model.cpp, "invalid n_rot")
-WHOLE_ROTATION = frozenset(("llama", "deci", "falcon", "llama-embed"))
-HALVED, OWN_WIDTH = "qwen", "arctic"  # feed-forwards of half the length, and of the model's width
 EXPERTS = "_exps"  # in names of matrices that are stacked
 # Names of those whose second dimension is the model's width: all that read it
 READS_WIDTH = ("attn_q", "attn_k", "attn_v", "attn_qkv", "ffn_up", "ffn_gate")
@@ -66,7 +72,7 @@ def check(metadata: Mapping[str, Any], tensors: Iterable[CheckpointTensor]) -> l
 
 
 def _known(arch: str) -> bool:
-    return arch in column("family") or arch in column("llama_cpp").values()
+    return known({"model_type": arch}) or is_converted(arch)
 
 
 def _disagreements(k: Keys, shapes: Shapes) -> Iterator[str]:
@@ -199,14 +205,14 @@ def _fed(k: Keys, name: str, role: str, layer: int) -> Iterator[AskedSize]:
     if count and (role.endswith(EXPERTS) or role == "ffn_gate_inp"):
         dimension = 2 if role.endswith(EXPERTS) else 1
         yield AskedSize(f"{k.arch}.expert_count", name, dimension, (count,))
-    if not own or k.arch == OWN_WIDTH:
+    if not own or k.arch == FEED_OF_WIDTH:
         return
     if role == "ffn_down_exps":
         each, used = _length(k, "expert_feed_forward_length", layer), _asked(k, "expert_used_count")
         # models/qwen2moe.cpp: n_ff / n_expert_used where the experts' own length is not given
         sizes = (each, own) if each else (own, own // max(1, used))
         yield AskedSize(f"{k.arch}.expert_feed_forward_length", name, 0, sizes)
-    own = own // 2 if k.arch == HALVED else own
+    own = own // 2 if k.arch == HALVED_FEED else own
     if role == "ffn_down":
         yield AskedSize(f"{k.arch}.feed_forward_length", name, 0, (own,))
     if role == "ffn_up":

@@ -51,8 +51,8 @@ COLUMNS: Mapping[str, str] = {
     "litgpt": "the shape of its layers in litgpt, which has it (training/nets/litgpt_class.py)",
     "trains_gguf": "the GGUF architecture whose files are trained as this type "
     "(training/unpacked.py)",
-    "llama_cpp": "the GGUF architecture that it is converted to, where that is called otherwise; "
-    "`none`: llama.cpp has none (engines/llama_cpp/networks.py)",
+    "gguf": "the GGUF architecture that it is converted to, where that is called otherwise; "
+    "`none`: llama.cpp has none (arch/cache_layers/gguf.py)",
     "llama_cpp.windows": "llama.cpp knows its windows (engines/llama_cpp/caches.py)",
     "transformers.caches": "the first version whose `generate` has caches for it, where that is "
     "later than 4.42 (engines/transformers/rules.py)",
@@ -103,7 +103,7 @@ COLUMNS: Mapping[str, str] = {
     "(engines/sglang/caches.py)",
     "mlx": "what mlx-lm has: a `class`, which makes its `own_caches` with `windows` (or "
     "`windows_later`, since Llama's has them), stores `capped` scores, or keys and values of every "
-    "head in place of latents, `expanded` (some did so once, or longer: engines/mlx/rules.py)",
+    "head in place of latents, `expanded`, which some did once, or longer (engines/mlx/rules.py)",
 }
 
 # What `computes` says of a class: each is one `if` in an engine or in a training step
@@ -163,51 +163,51 @@ ROWS: Mapping[str, str] = {
     "transformers.sdpa=5.0",
     "layoutlm": "bert:LAYOUTLM no_cache=encoder computes=norms_behind lora=query,value "
     "transformers.sdpa=5.1",
-    "big_bird": "bert:BIG_BIRD no_cache=encoder llama_cpp=none transformers.sdpa=never",
+    "big_bird": "bert:BIG_BIRD no_cache=encoder gguf=none transformers.sdpa=never",
     "electra": "bert:ELECTRA no_cache=encoder decodes "
     "computes=not_rotary,norms_behind,buffered_positions,gelu_classifier,own_softmax "
-    "trains=bert.forward dropouts=hidden lora=query,value llama_cpp=none transformers.sdpa=5.0",
+    "trains=bert.forward dropouts=hidden lora=query,value gguf=none transformers.sdpa=5.0",
     "roformer": "bert:ROFORMER no_cache=encoder computes=own_softmax",
     "dpr": "bert:DPR no_cache=encoder transformers.sdpa=4.41",
     "roberta": "roberta:ROBERTA no_cache=encoder positions=after_padding decodes "
     "computes=not_rotary,norms_behind,own_softmax trains=bert.forward dropouts=hidden "
-    "lora=query,value llama_cpp=bert transformers.sdpa=4.45",
+    "lora=query,value gguf=bert transformers.sdpa=4.45",
     "camembert": "roberta:CAMEMBERT no_cache=encoder positions=after_padding decodes "
     "computes=not_rotary,norms_behind,own_softmax trains=bert.forward dropouts=hidden "
-    "llama_cpp=bert transformers.sdpa=4.45",
+    "gguf=bert transformers.sdpa=4.45",
     "xlm-roberta": "roberta:XLM_ROBERTA no_cache=encoder positions=after_padding decodes "
     "computes=not_rotary,norms_behind,own_softmax trains=bert.forward dropouts=hidden "
-    "lora=query,value llama_cpp=bert transformers.sdpa=4.45",
+    "lora=query,value gguf=bert transformers.sdpa=4.45",
     "xlm-roberta-xl": "roberta:XLM_ROBERTA_XL no_cache=encoder positions=after_padding "
     "computes=not_rotary,own_softmax transformers.sdpa=4.45",
     "longformer": "roberta:LONGFORMER no_cache=encoder heads=attention_window "
-    "positions=after_padding llama_cpp=none transformers.sdpa=never",
+    "positions=after_padding gguf=none transformers.sdpa=never",
     "mpnet": "roberta:MPNET no_cache=encoder positions=after_padding "
     "computes=not_rotary,norms_behind,own_softmax,kept_scores trains=mpnet.forward dropouts=hidden "
-    "llama_cpp=none transformers.sdpa=never",
+    "gguf=none transformers.sdpa=never",
     "deberta": "deberta:DEBERTA no_cache=encoder "
-    "computes=not_rotary,norms_behind,relative_scores,own_softmax lora=in_proj llama_cpp=none "
+    "computes=not_rotary,norms_behind,relative_scores,own_softmax lora=in_proj gguf=none "
     "transformers.sdpa=never",
     "deberta-v2": "deberta:DEBERTA_V2 no_cache=encoder "
     "computes=not_rotary,norms_behind,relative_scores,own_softmax trains=deberta.forward "
-    "dropouts=hidden lora=query_proj,value_proj llama_cpp=none transformers.sdpa=never",
+    "dropouts=hidden lora=query_proj,value_proj gguf=none transformers.sdpa=never",
     "distilbert": "small_encoders:DISTILBERT no_cache=encoder "
     "computes=not_rotary,norms_behind,own_softmax trains=distilbert.forward "
-    "dropouts=with_classifier llama_cpp=bert transformers.sdpa=4.46",
+    "dropouts=with_classifier gguf=bert transformers.sdpa=4.46",
     "albert": "small_encoders:ALBERT no_cache=encoder "
     "computes=not_rotary,norms_behind,one_layer_for_all,buffered_positions,own_softmax "
-    "trains=albert.forward dropouts=classifier llama_cpp=none transformers.sdpa=4.45",
+    "trains=albert.forward dropouts=classifier gguf=none transformers.sdpa=4.45",
     "mobilebert": "small_encoders:MOBILEBERT no_cache=encoder heads=use_bottleneck "
     "computes=norms_behind,own_softmax transformers.sdpa=5.0",
     "squeezebert": "small_encoders:SQUEEZEBERT no_cache=encoder transformers.sdpa=never",
     "modernbert": "modernbert:MODERNBERT no_cache=encoder heads=local_attention "
-    "computes=wide_rotary,holds_attended trains=modernbert.forward llama_cpp=modern-bert",
+    "computes=wide_rotary,holds_attended trains=modernbert.forward gguf=modern-bert",
     "nomic_bert": "modernbert:NOMIC_BERT no_cache=encoder computes=norms_behind,own_softmax "
-    "llama_cpp=nomic-bert transformers.sdpa=5.1",
+    "gguf=nomic-bert transformers.sdpa=5.1",
     "xlnet": "xlnet:XLNET no_cache=without positions=endless computes=relative_scores "
-    "llama_cpp=none transformers.last_logits=5.0 transformers.sdpa=never",
-    "funnel": "xlnet:FUNNEL no_cache=encoder heads=d_head llama_cpp=none transformers.sdpa=never",
-    "xlm": "xlm:XLM no_cache=without computes=norms_behind llama_cpp=none "
+    "gguf=none transformers.last_logits=5.0 transformers.sdpa=never",
+    "funnel": "xlnet:FUNNEL no_cache=encoder heads=d_head gguf=none transformers.sdpa=never",
+    "xlm": "xlm:XLM no_cache=without computes=norms_behind gguf=none "
     "transformers.last_logits=5.0 transformers.sdpa=never",
     "layoutlmv3": "layoutlmv3:LAYOUTLMV3 no_cache=encoder positions=after_padding",
     "t5": "t5:T5 layers=sequence:t5 heads=d_kv positions=endless computes=not_rotary,own_softmax "
@@ -215,10 +215,10 @@ ROWS: Mapping[str, str] = {
     "transformers.last_logits=never transformers.sdpa=5.1 vllm.no_encoder_alone",
     "mt5": "t5:MT5 layers=sequence:t5 heads=d_kv positions=endless "
     "computes=not_rotary,unscaled_head,own_softmax trains=t5.forward dropouts=dropout_rate "
-    "lora=q,v llama_cpp=t5 transformers.caches=4.46 transformers.last_logits=never "
+    "lora=q,v gguf=t5 transformers.caches=4.46 transformers.last_logits=never "
     "transformers.sdpa=5.1 vllm.no_encoder_alone",
     "umt5": "t5:UMT5 layers=sequence:t5 heads=d_kv positions=endless "
-    "computes=not_rotary,own_softmax llama_cpp=t5 transformers.caches=4.46 "
+    "computes=not_rotary,own_softmax gguf=t5 transformers.caches=4.46 "
     "transformers.last_logits=never transformers.sdpa=5.1 vllm.no_encoder_alone",
     "longt5": "t5:LONGT5 layers=sequence:t5 heads=local_radius positions=endless "
     "computes=not_rotary transformers.caches=4.46 transformers.sdpa=never vllm.no_encoder_alone",
@@ -226,38 +226,38 @@ ROWS: Mapping[str, str] = {
     "computes=own_softmax transformers.caches=4.46 transformers.sdpa=never vllm.no_encoder_alone",
     "bart": "bart:BART layers=sequence:bart heads=encoder_attention_heads,d_model "
     "computes=not_rotary,norms_behind,own_softmax trains=bart.forward dropouts=dropout "
-    "lora=q_proj,v_proj llama_cpp=none transformers.caches=4.53 transformers.last_logits=5.0",
+    "lora=q_proj,v_proj gguf=none transformers.caches=4.53 transformers.last_logits=5.0",
     "mbart": "bart:MBART layers=sequence:bart heads=encoder_attention_heads,d_model "
-    "computes=not_rotary,own_softmax trains=bart.forward dropouts=dropout llama_cpp=none "
+    "computes=not_rotary,own_softmax trains=bart.forward dropouts=dropout gguf=none "
     "transformers.caches=4.53 transformers.last_logits=5.0 transformers.sdpa=4.45",
     "m2m_100": "bart:M2M_100 layers=sequence:bart heads=encoder_attention_heads,d_model "
     "computes=not_rotary,unbiased_logits,own_softmax trains=bart.forward "
-    "dropouts=dropout_and_attention llama_cpp=none transformers.caches=4.53 "
+    "dropouts=dropout_and_attention gguf=none transformers.caches=4.53 "
     "transformers.last_logits=5.0 transformers.sdpa=4.45",
     "marian": "bart:MARIAN layers=sequence:bart heads=encoder_attention_heads,d_model "
     "computes=not_rotary,norms_behind,own_softmax trains=bart.forward dropouts=dropout "
-    "frozen=embed_positions llama_cpp=none transformers.caches=4.53 transformers.last_logits=5.0 "
+    "frozen=embed_positions gguf=none transformers.caches=4.53 transformers.last_logits=5.0 "
     "transformers.sdpa=4.53",
     "pegasus": "bart:PEGASUS layers=sequence:bart heads=encoder_attention_heads,d_model "
     "computes=not_rotary,own_softmax trains=bart.forward dropouts=dropout frozen=embed_positions "
-    "llama_cpp=none transformers.caches=4.53 transformers.last_logits=5.0 transformers.sdpa=4.53",
+    "gguf=none transformers.caches=4.53 transformers.last_logits=5.0 transformers.sdpa=4.53",
     "blenderbot": "bart:BLENDERBOT layers=sequence:bart heads=encoder_attention_heads,d_model "
-    "computes=not_rotary,own_softmax llama_cpp=none transformers.caches=4.53 "
+    "computes=not_rotary,own_softmax gguf=none transformers.caches=4.53 "
     "transformers.last_logits=5.0 transformers.sdpa=4.53",
     "blenderbot-small": "bart:BLENDERBOT_SMALL layers=sequence:bart "
     "heads=encoder_attention_heads,d_model computes=not_rotary,norms_behind,own_softmax "
     "transformers.caches=4.53 transformers.last_logits=5.0 transformers.sdpa=4.53",
     "led": "bart:LED layers=sequence:bart heads=attention_window computes=own_softmax "
-    "llama_cpp=none transformers.caches=4.55 transformers.sdpa=never",
+    "gguf=none transformers.caches=4.55 transformers.sdpa=never",
     "fsmt": "bart:FSMT layers=sequence:bart heads=encoder_attention_heads,d_model "
     "computes=own_softmax transformers.caches=4.55 transformers.sdpa=never",
     "whisper": "whisper:WHISPER layers=sequence:whisper hears=whisper@/encoder "
     "heads=encoder_attention_heads,d_model "
     "computes=not_rotary,laid_heads,unbiased_logits,own_items,own_softmax trains=whisper.forward "
-    "frozen=encoder.embed_positions llama_cpp=none transformers.caches=4.43 "
+    "frozen=encoder.embed_positions gguf=none transformers.caches=4.43 "
     "transformers.last_logits=never",
     "speech_to_text": "whisper:SPEECH_TO_TEXT layers=sequence:speech hears=speech_to_text@/encoder "
-    "heads=encoder_attention_heads,d_model computes=own_softmax llama_cpp=none "
+    "heads=encoder_attention_heads,d_model computes=own_softmax gguf=none "
     "transformers.caches=4.55",
     "wav2vec2": "wav2vec2:WAV2VEC2 no_cache=encoder hears=waveform@/ computes=own_softmax "
     "transformers.sdpa=4.41",
@@ -276,7 +276,7 @@ ROWS: Mapping[str, str] = {
     "speech-encoder-decoder": "encoder_decoder:SPEECH layers=sequence:AUDIO "
     "hears=waveform@encoder reads=encoder",
     "prophetnet": "prophetnet:PROPHETNET layers=sequence:prophetnet "
-    "heads=num_encoder_attention_heads computes=own_softmax llama_cpp=none "
+    "heads=num_encoder_attention_heads computes=own_softmax gguf=none "
     "transformers.caches=4.55 transformers.last_logits=never transformers.sdpa=never",
     "speecht5": "speecht5:SPEECHT5 layers=sequence:speech hears=waveform@/wrapped_encoder "
     "heads=encoder_attention_heads computes=own_softmax transformers.caches=4.55",
@@ -293,7 +293,7 @@ ROWS: Mapping[str, str] = {
     "litgpt=usual trains_gguf=llama transformers.rotary_tables=4.30-4.41 vllm.adapted_embedding "
     "vllm.tied_head=freed sglang.every_stage=head mlx=class,windows_later",
     "mistral": "llama:MISTRAL windows=everywhere trains=decoders.llama lora=q_proj,v_proj "
-    "litgpt=usual llama_cpp=llama transformers.sdpa=4.37 transformers.rotary_tables=4.34-4.42 "
+    "litgpt=usual gguf=llama transformers.sdpa=4.37 transformers.rotary_tables=4.34-4.42 "
     "transformers.flash_repeats transformers.wide_loss=4.47 vllm.tied_head=freed "
     "sglang.every_stage=head mlx=class,windows_later",
     "qwen2": "llama:QWEN2 windows=upper trains=decoders.llama lora=q_proj,v_proj litgpt=usual "
@@ -305,9 +305,9 @@ ROWS: Mapping[str, str] = {
     "PanguEmbedded": "baichuan:PANGU",
     "RefinedWeb": "falcon:REFINED_WEB positions=as_falcon "
     "computes=parallel,two_norms,own_softmax,raw_scores,lingering_scores lora=query_key_value "
-    "llama_cpp=falcon transformers.repeated_cache",
+    "gguf=falcon transformers.repeated_cache",
     "RefinedWebModel": "falcon:REFINED_WEB positions=as_falcon "
-    "computes=own_softmax,raw_scores,lingering_scores lora=query_key_value llama_cpp=falcon",
+    "computes=own_softmax,raw_scores,lingering_scores lora=query_key_value gguf=falcon",
     "apertus": "apertus:APERTUS vllm.adapted_embedding vllm.tied_head=freed "
     "sglang.every_stage=head mlx=class",
     "arcee": "llama:ARCEE trains=decoders.llama vllm.tied_head=freed sglang.every_stage=head",
@@ -323,11 +323,11 @@ ROWS: Mapping[str, str] = {
     "codegen": "gptj:CODEGEN computes=parallel,own_softmax,wide_queries,lingering_scores "
     "lora=qkv_proj transformers.caches=4.45 transformers.last_logits=5.0 transformers.sdpa=never",
     "cohere": "cohere:COHERE computes=parallel,scaled_logits,float_rotary trains=decoders.cohere "
-    "llama_cpp=command-r transformers.sdpa=4.40 vllm.every_stage=both mlx=class",
+    "gguf=command-r transformers.sdpa=4.40 vllm.every_stage=both mlx=class",
     "cohere2": "cohere:COHERE2 windows=three_of_4_by_pattern "
     "computes=parallel,scaled_logits,whole_layers_unrotated,float_rotary trains=decoders.cohere "
     "llama_cpp.windows vllm.every_stage=both mlx=class,own_caches,windows",
-    "ctrl": "early:CTRL computes=not_rotary,own_softmax llama_cpp=none transformers.caches=4.55 "
+    "ctrl": "early:CTRL computes=not_rotary,own_softmax gguf=none transformers.caches=4.55 "
     "transformers.last_logits=5.0 transformers.sdpa=5.1",
     "cwm": "llama:CWM windows=last_three_of_4 trains=decoders.llama",
     "diffllama": "apertus:DIFFLLAMA transformers.own_sdpa",
@@ -347,17 +347,17 @@ ROWS: Mapping[str, str] = {
     "litgpt=unit_norms trains_gguf=gemma2 llama_cpp.windows transformers.caches=4.44 "
     "transformers.sdpa=never vllm.every_stage=both vllm.not_float16 mlx=class,capped",
     "gemma3_text": "gemma:GEMMA3 windows=five_of_6_by_pattern positions=stretched "
-    "computes=rotary_by_window lora=q_proj,v_proj trains_gguf=gemma3 llama_cpp=gemma3 "
+    "computes=rotary_by_window lora=q_proj,v_proj trains_gguf=gemma3 gguf=gemma3 "
     "llama_cpp.windows vllm.every_stage=both vllm.tied_head=freed vllm.not_float16 "
     "sglang.whole_embedding mlx=class,own_caches,windows",
-    "gemma3n_text": "gemma3n:GEMMA3N windows=four_of_5 positions=stretched llama_cpp=gemma3n "
+    "gemma3n_text": "gemma3n:GEMMA3N windows=four_of_5 positions=stretched gguf=gemma3n "
     "llama_cpp.windows sglang.whole_embedding mlx=own_caches,windows",
-    "gemma4_text": "gemma4:GEMMA4 windows=five_of_6 computes=keys_as_values llama_cpp=gemma4 "
+    "gemma4_text": "gemma4:GEMMA4 windows=five_of_6 computes=keys_as_values gguf=gemma4 "
     "llama_cpp.windows vllm.every_stage=both vllm.other_kernels vllm.tied_head=freed "
     "sglang.whole_embedding sglang.windows=0.5.11 sglang.attention=triton "
     "mlx=class,own_caches,windows",
     "gemma4_unified_text": "gemma4:GEMMA4_UNIFIED windows=five_of_6 computes=keys_as_values "
-    "llama_cpp=gemma4 llama_cpp.windows vllm.other_kernels vllm.tied_head=freed "
+    "gguf=gemma4 llama_cpp.windows vllm.other_kernels vllm.tied_head=freed "
     "sglang.whole_embedding sglang.windows=0.5.13 sglang.attention=triton",
     "glm": "glm:GLM trains=decoders.glm mlx=class",
     "glm4": "glm:GLM4 trains=decoders.glm4 vllm.tied_head=shared vllm.not_float16 mlx=class",
@@ -366,21 +366,21 @@ ROWS: Mapping[str, str] = {
     "transformers.sdpa=4.42 transformers.plain_loss=4.48 vllm.every_stage=both "
     "vllm.tied_head=freed mlx=class",
     "gpt_bigcode": "gpt2:GPT_BIGCODE computes=not_rotary,wide_scores,holds_attended "
-    "trains=gpt2.forward dropouts=pdrop lora=c_attn llama_cpp=starcoder transformers.caches=4.55 "
+    "trains=gpt2.forward dropouts=pdrop lora=c_attn gguf=starcoder transformers.caches=4.55 "
     "transformers.last_logits=5.0 transformers.plain_loss=4.48 mlx=class",
     "gpt_neo": "gpt_neo:GPT_NEO windows=nowhere "
     "computes=not_rotary,own_softmax,wide_queries,lingering_scores trains=written_out.gpt_neo "
-    "lora=q_proj,v_proj llama_cpp=none transformers.caches=4.45 transformers.last_logits=5.0 "
+    "lora=q_proj,v_proj gguf=none transformers.caches=4.45 transformers.last_logits=5.0 "
     "transformers.sdpa=never",
     "gpt_neox": "gpt_neox:GPT_NEOX computes=parallel trains=neox.forward lora=query_key_value "
-    "litgpt=parallel llama_cpp=gptneox transformers.caches=4.45 transformers.last_logits=4.50 "
+    "litgpt=parallel gguf=gptneox transformers.caches=4.45 transformers.last_logits=4.50 "
     "transformers.sdpa=4.42 transformers.rotary_tables=4.30-4.45 transformers.plain_loss=4.49 "
     "mlx=class",
     "gpt_neox_japanese": "gpt_neox:GPT_NEOX_JAPANESE transformers.caches=4.45 "
     "transformers.last_logits=5.0 transformers.sdpa=never",
     "gpt_neox_reward_model": "gpt_neox:GPT_NEOX_REWARD",
     "gptj": "gptj:GPTJ computes=parallel,own_softmax,wide_queries,lingering_scores "
-    "trains=gptj.forward lora=q_proj,v_proj litgpt=parallel llama_cpp=none "
+    "trains=gptj.forward lora=q_proj,v_proj litgpt=parallel gguf=none "
     "transformers.caches=4.45 transformers.last_logits=5.0 transformers.sdpa=never "
     "vllm.every_stage=both",
     "granite": "llama:GRANITE computes=scaled_logits,multipliers trains=decoders.llama "
@@ -389,20 +389,20 @@ ROWS: Mapping[str, str] = {
     "granite_swa": "llama:GRANITE_SWA windows=last_three_of_4 computes=multipliers "
     "transformers.sdpa=never sglang.windows=0.5.23 sglang.attention=triton",
     "helium": "llama:HELIUM trains=decoders.helium mlx=class",
-    "hunyuan_v1_dense": "llama:HUNYUAN trains=decoders.llama llama_cpp=hunyuan-dense mlx=class",
+    "hunyuan_v1_dense": "llama:HUNYUAN trains=decoders.llama gguf=hunyuan-dense mlx=class",
     "hyperclovax": "llama:HYPERCLOVAX vllm.adapted_embedding",
-    "internlm": "baichuan:INTERNLM llama_cpp=llama",
+    "internlm": "baichuan:INTERNLM gguf=llama",
     "internlm2": "baichuan:INTERNLM2 vllm.every_stage=both mlx=class",
-    "internlm3": "llama:INTERNLM3 trains=decoders.llama llama_cpp=llama mlx=class",
+    "internlm3": "llama:INTERNLM3 trains=decoders.llama gguf=llama mlx=class",
     "iquestcoder": "llama:IQUEST_CODER mlx=class",
     "jais2": "llama:JAIS2 trains=decoders.llama",
     "mimo": "mimo:MIMO windows=upper vllm.tied_head=shared mlx=class",
     "minicpm": "minicpm:MINICPM windows=everywhere vllm.every_stage=both vllm.adapted_embedding "
     "vllm.tied_head=freed mlx=class",
     "minicpm3": "minicpm:MINICPM3 vllm.every_stage=both vllm.adapted_embedding mlx=class,expanded",
-    "ministral": "llama:MINISTRAL windows=everywhere trains=decoders.llama llama_cpp=llama",
+    "ministral": "llama:MINISTRAL windows=everywhere trains=decoders.llama gguf=llama",
     "ministral3": "llama:MINISTRAL3 windows=everywhere trains=decoders.ministral3 "
-    "llama_cpp=llama mlx=class,own_caches,windows",
+    "gguf=llama mlx=class,own_caches,windows",
     "mixformer-sequential": "phi:MIXFORMER",
     "moss": "gptj:MOSS",
     "mpt": "bloom:MPT computes=not_rotary,wide_biases,lingering_scores trains=written_out.mpt "
@@ -411,31 +411,31 @@ ROWS: Mapping[str, str] = {
     "nanochat": "apertus:NANOCHAT mlx=class",
     "nemotron": "llama:NEMOTRON trains=decoders.nemotron transformers.caches=4.44 "
     "transformers.own_sdpa vllm.adapted_embedding mlx=class",
-    "nemotron-nas": "deci:DECI llama_cpp=deci vllm.adapted_embedding "
+    "nemotron-nas": "deci:DECI gguf=deci vllm.adapted_embedding "
     "vllm.tied_head=freed sglang.every_stage=head mlx=class,own_caches",
     "olmo": "olmo:OLMO computes=wide_rotary trains=decoders.olmo transformers.sdpa=4.40 "
     "transformers.rotary_tables=4.40-4.41 mlx=class",
     "olmo2": "olmo:OLMO2 computes=wide_rotary trains=decoders.olmo2 mlx=class",
     "olmo3": "olmo:OLMO3 windows=three_of_4 computes=wide_rotary trains=decoders.olmo2 "
-    "llama_cpp=olmo2 llama_cpp.windows vllm.tied_head=shared mlx=class,own_caches,windows",
+    "gguf=olmo2 llama_cpp.windows vllm.tied_head=shared mlx=class,own_caches,windows",
     "openai-gpt": "early:OPENAI_GPT no_cache=without heads=writes "
-    "computes=not_rotary,norms_behind llama_cpp=none transformers.caches=4.55 "
+    "computes=not_rotary,norms_behind gguf=none transformers.caches=4.55 "
     "transformers.last_logits=5.0 transformers.sdpa=never",
     "opt": "opt:OPT computes=not_rotary,frees_fed trains=opt.forward dropouts=dropout "
-    "lora=q_proj,v_proj llama_cpp=none transformers.caches=4.51 transformers.last_logits=5.0 "
+    "lora=q_proj,v_proj gguf=none transformers.caches=4.51 transformers.last_logits=5.0 "
     "transformers.sdpa=4.46 transformers.plain_loss=4.48 vllm.every_stage=both "
     "sglang.every_stage=both",
     "orion": "baichuan:ORION vllm.every_stage=both",
-    "persimmon": "gpt_neox:PERSIMMON trains=persimmon.forward llama_cpp=none "
+    "persimmon": "gpt_neox:PERSIMMON trains=persimmon.forward gguf=none "
     "transformers.sdpa=4.53 transformers.rotary_tables=4.34-4.45 transformers.plain_loss=4.48",
     "phi": "phi:PHI computes=parallel trains=decoders.phi lora=q_proj,v_proj,fc1,fc2 "
-    "litgpt=parallel llama_cpp=phi2 transformers.sdpa=4.40 transformers.rotary_tables=4.36-4.45 "
+    "litgpt=parallel gguf=phi2 transformers.sdpa=4.40 transformers.rotary_tables=4.36-4.45 "
     "sglang.every_stage=both mlx=class",
-    "phi-msft": "phi:PHI_MSFT llama_cpp=phi2 mlx=class",
+    "phi-msft": "phi:PHI_MSFT gguf=phi2 mlx=class",
     "phi3": "phi:PHI3 windows=everywhere trains=decoders.phi3 litgpt=usual trains_gguf=phi3 "
     "transformers.sdpa=4.41 transformers.flash_repeats vllm.adapted_embedding "
     "sglang.every_stage=head mlx=class",
-    "phi4": "phi:PHI3 windows=everywhere llama_cpp=phi3",
+    "phi4": "phi:PHI3 windows=everywhere gguf=phi3",
     "qwen": "qwen:QWEN trains=qwen.forward mlx=class",
     "seed_oss": "llama:SEED_OSS trains=decoders.llama dropouts=attention_and_residual "
     "vllm.tied_head=shared mlx=class",
@@ -448,20 +448,19 @@ ROWS: Mapping[str, str] = {
     "starcoder2": "llama:STARCODER2 windows=everywhere trains=decoders.starcoder2 "
     "transformers.sdpa=4.40 transformers.rotary_tables=4.39-4.45 transformers.flash_repeats "
     "transformers.wide_loss=4.47 sglang.every_stage=both mlx=class",
-    "vaultgemma": "gemma:VAULTGEMMA windows=half llama_cpp=llama transformers.sdpa=never",
+    "vaultgemma": "gemma:VAULTGEMMA windows=half gguf=llama transformers.sdpa=never",
     "xglm": "opt:XGLM computes=not_rotary,own_softmax transformers.caches=4.55 "
     "transformers.last_logits=5.0 transformers.sdpa=never",
-    "youtu": "minicpm:YOUTU llama_cpp=deepseek2",
+    "youtu": "minicpm:YOUTU gguf=deepseek2",
     # images, and images beside text
     "beit": "vit:BEIT no_cache=image sees=native@/ beside_patches=1 transformers.sdpa=4.48",
     "chinese_clip": "clip:CHINESE no_cache=encoder sees=native reads=half",
     "chinese_clip_text_model": "clip:CHINESE_TEXT no_cache=encoder",
     "chinese_clip_vision_model": "clip:CHINESE_VISION no_cache=image sees=native@/ "
     "beside_patches=1",
-    "clip": "clip:CLIP no_cache=encoder sees=native reads=half llama_cpp=none "
-    "transformers.sdpa=4.43",
+    "clip": "clip:CLIP no_cache=encoder sees=native reads=half gguf=none transformers.sdpa=4.43",
     "clip_text_model": "clip:CLIP_TEXT no_cache=encoder heads=causal computes=own_items "
-    "trains=clip.forward llama_cpp=none",
+    "trains=clip.forward gguf=none",
     "clip_vision_model": "clip:CLIP_VISION no_cache=image sees=native@/ beside_patches=1",
     "convnext": "convnext:CONVNEXT no_cache=image heads=pyramid",
     "convnextv2": "convnext:CONVNEXT_V2 no_cache=image heads=pyramid",
@@ -477,12 +476,12 @@ ROWS: Mapping[str, str] = {
     "sam": "sam:SAM no_cache=image sees=native reads=vision_config",
     "sam_vision_model": "sam:SAM_VISION no_cache=image",
     "segformer": "segformer:SEGFORMER no_cache=image heads=pyramid transformers.sdpa=5.1",
-    "siglip": "clip:SIGLIP no_cache=encoder sees=native reads=half llama_cpp=none "
+    "siglip": "clip:SIGLIP no_cache=encoder sees=native reads=half gguf=none "
     "transformers.sdpa=4.43",
     "siglip_text_model": "clip:SIGLIP_TEXT no_cache=encoder computes=own_items "
-    "trains=siglip.forward llama_cpp=none",
+    "trains=siglip.forward gguf=none",
     "siglip_vision_model": "clip:SIGLIP_VISION no_cache=image sees=native@/",
-    "siglip2": "clip:SIGLIP2 no_cache=encoder sees=siglip2 reads=half llama_cpp=none",
+    "siglip2": "clip:SIGLIP2 no_cache=encoder sees=siglip2 reads=half gguf=none",
     "siglip2_text_model": "clip:SIGLIP_TEXT no_cache=encoder",
     "siglip2_vision_model": "clip:SIGLIP2_VISION no_cache=image",
     "swin": "swin:SWIN no_cache=image heads=pyramid transformers.sdpa=5.1",
@@ -515,23 +514,23 @@ ROWS: Mapping[str, str] = {
     "vipllava": "llava:VIPLLAVA layers=nested:of_part sees=patches_alone "
     "transformers.caches=4.44 transformers.sdpa=4.46",
     "qwen2_vl": "qwen_vl:QWEN2_VL layers=nested:of_flat sees=one_frame trains=decoders.qwen_vl "
-    "llama_cpp=qwen2vl transformers.caches=4.45 transformers.last_logits=5.0 "
+    "gguf=qwen2vl transformers.caches=4.45 transformers.last_logits=5.0 "
     "transformers.sdpa=4.45 vllm.tied_head=shared mlx=class",
-    "qwen2_vl_text": "llama:QWEN2 windows=upper llama_cpp=qwen2vl vllm.tied_head=shared",
+    "qwen2_vl_text": "llama:QWEN2 windows=upper gguf=qwen2vl vllm.tied_head=shared",
     "qwen2_vl_vision": "qwen_vl:VISION2 no_cache=image heads=num_heads,embed_dim",
     "qwen2_5_vl": "qwen_vl:QWEN2_5_VL layers=nested:of_flat sees=one_frame "
-    "trains=decoders.qwen_vl llama_cpp=qwen2vl transformers.last_logits=4.55 "
+    "trains=decoders.qwen_vl gguf=qwen2vl transformers.last_logits=4.55 "
     "vllm.tied_head=shared mlx=class",
-    "qwen2_5_vl_text": "llama:QWEN2 windows=upper llama_cpp=qwen2vl vllm.tied_head=shared",
+    "qwen2_5_vl_text": "llama:QWEN2 windows=upper gguf=qwen2vl vllm.tied_head=shared",
     "qwen2_5_vl_vision": "qwen_vl:VISION2_5 no_cache=image heads=fullatt_block_indexes",
     "qwen3_vl": "qwen_vl:QWEN3_VL layers=nested:of_part sees=one_frame_of_16 "
     "trains=decoders.qwen_vl vllm.tied_head=shared mlx=class",
-    "qwen3_vl_text": "llama:QWEN3 llama_cpp=qwen3vl vllm.tied_head=shared",
+    "qwen3_vl_text": "llama:QWEN3 gguf=qwen3vl vllm.tied_head=shared",
     "qwen3_vl_vision": "qwen_vl:VISION3 no_cache=image",
     "qwen3_vl_moe": "qwen_vl:QWEN3_VL_MOE layers=nested:of_part sees=one_frame_of_16 "
     "trains=sparse.three_grids mlx=class",
     "qwen3_vl_moe_vision": "qwen_vl:VISION3 no_cache=image",
-    "qwen3_vl_moe_text": "vl_moe:QWEN3_VL_MOE_TEXT llama_cpp=qwen3vlmoe vllm.every_stage=both",
+    "qwen3_vl_moe_text": "vl_moe:QWEN3_VL_MOE_TEXT gguf=qwen3vlmoe vllm.every_stage=both",
     "qwen3_5": "qwen_vl:QWEN3_5 layers=nested:of_part sees=one_frame_of_16 "
     "trains=qwen_next.forward_3_5 vllm.tied_head=shared sglang.prefill_graphs=towers "
     "vllm.states=mamba_ssm_dtype mlx=class,own_caches",
@@ -553,9 +552,9 @@ ROWS: Mapping[str, str] = {
     "gemma4_vision": "gemma4_vl:GEMMA4_VISION no_cache=image",
     "glm4v": "glm_vl:GLM4V layers=nested:of_part sees=two_frames",
     "glm4v_moe": "glm_vl:GLM4V_MOE layers=nested:of_part sees=two_frames experts_were=gate_up",
-    "glm4v_moe_text": "glm4_moe:GLM4_MOE llama_cpp=glm4moe",
+    "glm4v_moe_text": "glm4_moe:GLM4_MOE gguf=glm4moe",
     "glm4v_moe_vision": "glm_vl:GLM4V_VISION no_cache=image",
-    "glm4v_text": "glm_vl:GLM4V_TEXT llama_cpp=glm4",
+    "glm4v_text": "glm_vl:GLM4V_TEXT gguf=glm4",
     "glm4v_vision": "glm_vl:GLM4V_VISION no_cache=image",
     "glm46v": "glm_vl:GLM46V layers=nested:of_part sees=two_frames",
     "intern_vit_6b": "internvl:INTERN_VIT no_cache=image beside_patches=1",
@@ -605,7 +604,7 @@ ROWS: Mapping[str, str] = {
     "holds=text_config:ernie4_5_vl_moe_text,vision_config:ernie4_5_vl_moe_vision sees=by_ernie",
     "ernie4_5_vl_moe": "ernie_vl:ERNIE_VL layers=nested:of_flat sees=by_ernie",
     "ernie4_5_vl_moe_text": "ernie_vl:ERNIE_TEXT layers=attention:usual computes=wide_rotary "
-    "llama_cpp=ernie4_5-moe",
+    "gguf=ernie4_5-moe",
     "ernie4_5_vl_moe_vision": "ernie_vl:ERNIE_VISION no_cache=image",
     "idefics": "idefics1:IDEFICS layers=attention:multi_head sees=perceived "
     "transformers.caches=4.45 transformers.last_logits=5.0",
@@ -625,7 +624,7 @@ ROWS: Mapping[str, str] = {
     "deepseek_vl_v2": "deepseek_vl:VL2 layers=nested:of_deepseek_vl "
     "holds=language_config:deepseek_v2,tower:sam_vision_model",
     "phi3_v": "phi_vl:PHI3_V layers=attention:usual holds=tower:clip_vision_model "
-    "sees=phi3_v@CLIP_336 windows=everywhere llama_cpp=phi3 vllm.every_stage=both",
+    "sees=phi3_v@CLIP_336 windows=everywhere gguf=phi3 vllm.every_stage=both",
     "qwen2_5_omni": "qwen_omni:QWEN2_5_OMNI layers=nested:of_thinker seen_by=thinker_config",
     "qwen2_5_omni_audio_encoder": "qwen_omni:AUDIO2_5 no_cache=audio",
     "qwen2_5_omni_talker": "qwen_omni:TALKER2_5 layers=attention:usual windows=upper",
@@ -647,10 +646,10 @@ ROWS: Mapping[str, str] = {
     "qwen3_omni_moe_vision_encoder": "qwen_omni:VISION3 no_cache=image",
     "phi4_multimodal": "phi_vl:PHI4_MULTIMODAL layers=attention:usual "
     "holds=tower:siglip_vision_model sees=phi4@SO400M hears=phi4@CONFORMER windows=everywhere "
-    "llama_cpp=phi3",
+    "gguf=phi3",
     "phi4mm": "phi_vl:PHI4MM layers=attention:usual "
     "holds=tower:siglip_vision_model,vision:phi4_multimodal_vision,audio:phi4_multimodal_audio "
-    "sees=phi4@SO400M hears=phi4@CONFORMER windows=everywhere llama_cpp=phi3 "
+    "sees=phi4@SO400M hears=phi4@CONFORMER windows=everywhere gguf=phi3 "
     "vllm.tied_head=freed",
     "paddleocr_vl": "paddleocr:PADDLEOCR_VL layers=nested:of_flat sees=by_paddle",
     "paddleocr_vl_text": "llama:ERNIE4_5",
@@ -665,14 +664,14 @@ ROWS: Mapping[str, str] = {
     "sglang.windows=0.5.8 sglang.attention=triton,fa3 mlx=class,own_caches,windows",
     "llama4_vision_model": "llama4_vl:LLAMA4_VISION no_cache=image beside_patches=1",
     "mllama": "mllama:MLLAMA layers=sequence:mllama sees=mllama reads=vision_config "
-    "llama_cpp=none transformers.caches=4.45 transformers.sdpa=4.45",
-    "mllama_text_model": "mllama:MLLAMA_TEXT layers=sequence:mllama_text llama_cpp=none",
+    "gguf=none transformers.caches=4.45 transformers.sdpa=4.45",
+    "mllama_text_model": "mllama:MLLAMA_TEXT layers=sequence:mllama_text gguf=none",
     "mllama_vision_model": "mllama:MLLAMA_VISION no_cache=image beside_patches=1",
     "smolvlm": "idefics:SMOLVLM layers=nested:of_part sees=idefics3",
     "smolvlm_vision": "idefics:VISION_TOWER no_cache=image",
     # mixtures of experts, hybrids, state spaces
     "mixtral": "mixtral:MIXTRAL windows=everywhere trains=sparse.qwen3 router=by_mixtral_rule "
-    "lora=q_proj,v_proj experts_were=w1_w3 llama_cpp=llama transformers.sdpa=4.37 "
+    "lora=q_proj,v_proj experts_were=w1_w3 gguf=llama transformers.sdpa=4.37 "
     "transformers.rotary_tables=4.36-4.48 transformers.flash_repeats vllm.every_stage=both "
     "vllm.adapted_embedding sglang.every_stage=head mlx=class",
     "phimoe": "mixtral:PHIMOE windows=everywhere trains=phimoe.forward transformers.flash_repeats "
@@ -681,22 +680,22 @@ ROWS: Mapping[str, str] = {
     "minimax_m1": "mixtral:MINIMAX_M1 windows=nowhere",
     "minimax_text_01": "mixtral:MINIMAX_TEXT_01",
     "minimax_m2": "mixtral:MINIMAX_M2 windows=nowhere trains=sparse.minimax "
-    "router=by_minimax_rule experts_were=w1_w3 llama_cpp=minimax-m2 sglang.every_stage=embedding "
+    "router=by_minimax_rule experts_were=w1_w3 gguf=minimax-m2 sglang.every_stage=embedding "
     "mlx=class",
     "qwen2_moe": "qwen_moe:QWEN2_MOE windows=lower trains=sparse.qwen2 experts_were=gate_up "
-    "trains_gguf=qwen2moe llama_cpp=qwen2moe transformers.rotary_tables=4.40-4.45 "
+    "trains_gguf=qwen2moe gguf=qwen2moe transformers.rotary_tables=4.40-4.45 "
     "transformers.flash_repeats transformers.own_sdpa vllm.every_stage=both "
     "vllm.whole_shared_experts sglang.every_stage=head mlx=class",
     "qwen3_moe": "qwen_moe:QWEN3_MOE windows=everywhere trains=sparse.qwen3 experts_were=gate_up "
-    "trains_gguf=qwen3moe llama_cpp=qwen3moe vllm.every_stage=both vllm.adapted_embedding "
+    "trains_gguf=qwen3moe gguf=qwen3moe vllm.every_stage=both vllm.adapted_embedding "
     "sglang.every_stage=head mlx=class",
     "qwen3_next": "qwen_moe:QWEN3_NEXT trains=qwen_next.forward experts_were=gate_up "
-    "llama_cpp=qwen3next vllm.every_stage=both vllm.whole_shared_experts sglang.tracked_states "
+    "gguf=qwen3next vllm.every_stage=both vllm.whole_shared_experts sglang.tracked_states "
     "sglang.prefill_graphs=0.5.15 mlx=class,own_caches",
-    "qwen3_5_text": "qwen_moe:QWEN3_5 llama_cpp=qwen35 vllm.every_stage=embedding "
+    "qwen3_5_text": "qwen_moe:QWEN3_5 gguf=qwen35 vllm.every_stage=embedding "
     "vllm.adapted_embedding vllm.tied_head=shared sglang.tracked_states "
     "vllm.states=mamba_ssm_dtype mlx=own_caches",
-    "qwen3_5_moe_text": "qwen_moe:QWEN3_5_MOE llama_cpp=qwen35moe vllm.every_stage=embedding "
+    "qwen3_5_moe_text": "qwen_moe:QWEN3_5_MOE gguf=qwen35moe vllm.every_stage=embedding "
     "vllm.whole_shared_experts vllm.adapted_embedding sglang.tracked_states "
     "vllm.states=mamba_ssm_dtype mlx=own_caches",
     "olmoe": "qwen_moe:OLMOE trains=sparse.olmoe experts_were=gate_up transformers.caches=4.45 "
@@ -706,27 +705,27 @@ ROWS: Mapping[str, str] = {
     "mlx=class,own_caches,windows",
     "deepseek": "deepseek:DEEPSEEK mlx=class",
     "deepseek_v2": "deepseek:DEEPSEEK_V2 computes=float_routes,complex_rotary "
-    "trains=latent.forward_2 router=by_wide_softmax experts_were=gate_up llama_cpp=deepseek2 "
+    "trains=latent.forward_2 router=by_wide_softmax experts_were=gate_up gguf=deepseek2 "
     "vllm.whole_shared_experts mlx=class,expanded",
     "deepseek_v3": "deepseek:DEEPSEEK_V3 trains=latent.forward router=by_sigmoid "
-    "experts_were=gate_up llama_cpp=deepseek2 vllm.whole_shared_experts "
+    "experts_were=gate_up gguf=deepseek2 vllm.whole_shared_experts "
     "mlx=class,expanded_once",
     "deepseek_v32": "deepseek:DEEPSEEK_V32 trains=indexed.forward router=by_sigmoid "
     "experts_were=gate_up vllm.whole_shared_experts sglang.prefill_graphs=0.5.15 "
     "mlx=class,own_caches,expanded_once",
     "kimi_k2": "deepseek:KIMI_K2 holds=:deepseek_v3 trains=latent.forward router=by_sigmoid "
-    "llama_cpp=deepseek2 vllm.whole_shared_experts mlx=class,expanded_once",
+    "gguf=deepseek2 vllm.whole_shared_experts mlx=class,expanded_once",
     "glm4_moe_lite": "deepseek:GLM4_MOE_LITE trains=latent.forward router=by_sigmoid "
-    "experts_were=gate_up llama_cpp=deepseek2 sglang.every_stage=head mlx=class",
+    "experts_were=gate_up gguf=deepseek2 sglang.every_stage=head mlx=class",
     "glm_moe_dsa": "deepseek:GLM_MOE_DSA computes=shared_picks trains=indexed.forward "
     "router=by_sigmoid experts_were=gate_up vllm.whole_shared_experts "
     "sglang.prefill_graphs=0.5.15 mlx=class",
-    "mistral4": "deepseek:MISTRAL_4 llama_cpp=deepseek2",
-    "longcat_flash": "deepseek:LONGCAT experts_were=gate_up llama_cpp=none "
+    "mistral4": "deepseek:MISTRAL_4 gguf=deepseek2",
+    "longcat_flash": "deepseek:LONGCAT experts_were=gate_up gguf=none "
     "mlx=class,own_caches,expanded_longer",
     "deepseek_v4": "deepseek_v4:DEEPSEEK_V4 transformers.sdpa=never sglang.compressed",
     "glm4_moe": "glm4_moe:GLM4_MOE trains=sparse.glm4 router=by_sigmoid experts_were=gate_up "
-    "llama_cpp=glm4moe sglang.every_stage=head mlx=class",
+    "gguf=glm4moe sglang.every_stage=head mlx=class",
     "dots1": "glm4_moe:DOTS1 windows=upper trains=sparse.qwen3 router=by_sigmoid "
     "experts_were=gate_up mlx=class",
     "solar_open": "glm4_moe:SOLAR_OPEN experts_were=gate_up mlx=class",
@@ -739,20 +738,20 @@ ROWS: Mapping[str, str] = {
     "cohere2_moe": "glm4_moe:COHERE2_MOE windows=cohere_prefix computes=float_rotary "
     "experts_were=gate_up llama_cpp.windows vllm.every_stage=both",
     "ernie4_5_moe": "glm4_moe:ERNIE4_5_MOE computes=narrow_routes,wide_rotary trains=sparse.ernie "
-    "router=by_ernie_rule experts_were=gate_up llama_cpp=ernie4_5-moe mlx=class",
-    "hunyuan_v1_moe": "glm4_moe:HUNYUAN_V1_MOE experts_were=gate_up llama_cpp=hunyuan-moe",
+    "router=by_ernie_rule experts_were=gate_up gguf=ernie4_5-moe mlx=class",
+    "hunyuan_v1_moe": "glm4_moe:HUNYUAN_V1_MOE experts_were=gate_up gguf=hunyuan-moe",
     "mimo_v2_flash": "window_moe:MIMO_V2_FLASH llama_cpp.windows transformers.sdpa=never "
     "sglang.windows=0.5.7 mlx=class,own_caches,windows",
     "laguna": "window_moe:LAGUNA windows=nowhere llama_cpp.windows sglang.windows=0.5.12 "
     "mlx=class,own_caches,windows",
     "step3p7_text": "window_moe:STEP3P7_TEXT windows=nowhere llama_cpp.windows "
     "sglang.windows=0.5.13 mlx=own_caches",
-    "gpt_oss": "stacked_moe:GPT_OSS windows=half trains=gpt_oss.forward llama_cpp=gpt-oss "
+    "gpt_oss": "stacked_moe:GPT_OSS windows=half trains=gpt_oss.forward gguf=gpt-oss "
     "llama_cpp.windows transformers.last_logits=4.55 transformers.sdpa=never "
     "vllm.every_stage=both vllm.wide_graphs sglang.every_stage=head sglang.windows=0.5.8 "
     "sglang.attention=triton,fa3 mlx=class,own_caches,windows",
     "llama4_text": "stacked_moe:LLAMA4_TEXT windows=chunks "
-    "computes=every_fourth_unrotated,every_expert,own_softmax,holds_attended llama_cpp=llama4 "
+    "computes=every_fourth_unrotated,every_expert,own_softmax,holds_attended gguf=llama4 "
     "llama_cpp.windows vllm.whole_shared_experts sglang.windows=0.5.8 sglang.attention=triton,fa3 "
     "mlx=class,own_caches,windows",
     "dbrx": "stacked_moe:DBRX transformers.sdpa=4.40 transformers.own_sdpa "
@@ -765,50 +764,50 @@ ROWS: Mapping[str, str] = {
     "transformers.last_logits=5.0 vllm.every_stage=both vllm.tied_head=freed "
     "mlx=class,own_caches",
     "falcon_mamba": "mamba:FALCON_MAMBA positions=endless computes=not_rotary,unweighted_norms "
-    "trains=mamba.forward llama_cpp=mamba transformers.last_logits=5.0 mlx=class,own_caches",
+    "trains=mamba.forward gguf=mamba transformers.last_logits=5.0 mlx=class,own_caches",
     "jamba": "mamba_hybrid:JAMBA windows=nowhere computes=not_rotary trains=jamba.forward "
     "transformers.flash_repeats transformers.own_sdpa vllm.every_stage=both "
     "vllm.adapted_embedding mlx=class,own_caches",
-    "bamba": "mamba_hybrid:BAMBA trains=bamba.forward llama_cpp=granitehybrid",
-    "falcon_h1": "mamba_hybrid:FALCON_H1 llama_cpp=falcon-h1 vllm.adapted_embedding "
+    "bamba": "mamba_hybrid:BAMBA trains=bamba.forward gguf=granitehybrid",
+    "falcon_h1": "mamba_hybrid:FALCON_H1 gguf=falcon-h1 vllm.adapted_embedding "
     "vllm.tied_head=freed sglang.every_stage=both sglang.tracked_states mlx=class,own_caches",
     "granitemoe": "mamba_hybrid:GRANITEMOE computes=scaled_logits,multipliers "
     "trains=sparse.granite router=by_granite_rule transformers.caches=4.45 "
     "transformers.last_logits=4.53 transformers.wide_loss=5.0 vllm.every_stage=both "
     "vllm.adapted_embedding mlx=class",
-    "granitemoeshared": "mamba_hybrid:GRANITEMOESHARED computes=multipliers llama_cpp=granitemoe "
+    "granitemoeshared": "mamba_hybrid:GRANITEMOESHARED computes=multipliers gguf=granitemoe "
     "transformers.wide_loss=5.0 vllm.every_stage=both vllm.adapted_embedding",
     "granitemoehybrid": "mamba_hybrid:GRANITEMOEHYBRID computes=scaled_logits,multipliers "
-    "trains=granite.forward router=by_granite_rule llama_cpp=granitehybrid "
+    "trains=granite.forward router=by_granite_rule gguf=granitehybrid "
     "transformers.wide_loss=5.0 vllm.every_stage=both vllm.adapted_embedding "
     "sglang.every_stage=head sglang.tracked_states mlx=class,own_caches",
     "nemotron_h": "mamba_hybrid:NEMOTRON_H computes=not_rotary trains=nemotron_h.forward "
-    "lora=q_proj,k_proj,v_proj,o_proj llama_cpp=nemotron_h_moe vllm.every_stage=both "
+    "lora=q_proj,k_proj,v_proj,o_proj gguf=nemotron_h_moe vllm.every_stage=both "
     "vllm.whole_shared_experts vllm.adapted_embedding sglang.tracked_states "
     "vllm.states=mamba_ssm_cache_dtype,float32 mlx=class,own_caches",
-    "zamba": "zamba:ZAMBA llama_cpp=none transformers.sdpa=5.1",
-    "zamba2": "zamba:ZAMBA_2 llama_cpp=none vllm.tied_head=freed",
-    "rwkv": "rwkv:RWKV positions=endless lora=key,value,receptance,output llama_cpp=none "
+    "zamba": "zamba:ZAMBA gguf=none transformers.sdpa=5.1",
+    "zamba2": "zamba:ZAMBA_2 gguf=none vllm.tied_head=freed",
+    "rwkv": "rwkv:RWKV positions=endless lora=key,value,receptance,output gguf=none "
     "transformers.last_logits=5.0",
     "rwkv5": "rwkv:RWKV_5 positions=endless",
-    "recurrent_gemma": "griffin:RECURRENT_GEMMA trains=griffin.forward llama_cpp=none "
+    "recurrent_gemma": "griffin:RECURRENT_GEMMA trains=griffin.forward gguf=none "
     "transformers.last_logits=5.0 transformers.sdpa=5.1 transformers.wide_loss=5.0 "
     "mlx=class,own_caches,windows",
     "lfm2": "lfm2:LFM2 trains=lfm2.forward vllm.every_stage=embedding vllm.adapted_embedding "
     "vllm.tied_head=freed sglang.every_stage=both mlx=class,own_caches",
-    "lfm2_moe": "lfm2:LFM2_MOE trains=lfm2.forward llama_cpp=lfm2moe vllm.every_stage=embedding "
+    "lfm2_moe": "lfm2:LFM2_MOE trains=lfm2.forward gguf=lfm2moe vllm.every_stage=embedding "
     "vllm.adapted_embedding vllm.tied_head=freed sglang.every_stage=both mlx=class,own_caches",
     "kimi_linear": "kimi_linear:KIMI_LINEAR sglang.tracked_states sglang.prefill_graphs=never "
     "mlx=class,own_caches,expanded_longer",
     "bailing_hybrid": "kimi_linear:BAILING_HYBRID sglang.tracked_states "
     "sglang.prefill_graphs=0.5.15",
-    "bailing_moe": "bailing:BAILING_MOE computes=float_routes llama_cpp=bailingmoe "
+    "bailing_moe": "bailing:BAILING_MOE computes=float_routes gguf=bailingmoe "
     "sglang.every_stage=both mlx=class",
-    "bailing_moe_v2": "bailing:BAILING_MOE_V2 llama_cpp=bailingmoe2 sglang.every_stage=head",
+    "bailing_moe_v2": "bailing:BAILING_MOE_V2 gguf=bailingmoe2 sglang.every_stage=head",
     "minimax_m3": "minimax_m3:MINIMAX_M3",
     "minimax_m3_vl_text": "minimax_m3:MINIMAX_M3",
     # known by their headers alone: no family of ours
-    "bigbird_pegasus": "llama_cpp=none",
+    "bigbird_pegasus": "gguf=none",
     "step3p7": "llama_cpp.windows sglang.windows=0.5.13",
     "udop": "transformers.caches=4.46",
     "rembert": "computes=own_softmax transformers.caches=4.55 transformers.last_logits=5.0",

@@ -87,7 +87,7 @@ def highest(
     return max((_high(tuple(p), runs, widths) for phases in kinds for p in phases), default=0)
 
 
-def _high(parts: Sequence[NamedBytes], runs: RunForm, widths: "Widths") -> int:
+def _high(parts: Sequence[NamedBytes], runs: RunForm, widths: "MarginSet") -> int:
     """The same sums as of `_phase`."""
     sums, fixed, open_above = (dict.fromkeys(LEVELS, 0) for _ in range(3))
     for name, nbytes in parts:
@@ -152,17 +152,17 @@ def base(expected: int, level: str) -> int:
     return abs(expected) + (0 if level == "component" else BASE)
 
 
-class Widths(NamedTuple):
+class MarginSet(NamedTuple):
     """Margins of one kind of runs: of parts, by the components that they are; of whole devices."""
 
     parts: Mapping[tuple[str, ...], Margin]
     levels: Mapping[Level, Margin]
 
 
-def _widths(runs: RunForm, table: MarginTable | None, *, several: bool) -> Widths:
+def _widths(runs: RunForm, table: MarginTable | None, *, several: bool) -> MarginSet:
     known = fitted() if table is None else table
 
-    def found() -> Widths:
+    def found() -> MarginSet:
         parts = {
             names: known.of(kind(runs, quantity, "component", several=several))
             for quantity, names in record(runs.engine).logged.items()
@@ -172,16 +172,16 @@ def _widths(runs: RunForm, table: MarginTable | None, *, several: bool) -> Width
             level: NONE if level in own else known.of(kind(runs, PEAK, level, several=several))
             for level in LEVELS
         }
-        return Widths(parts, levels)
+        return MarginSet(parts, levels)
 
     return kept(known, ("widths", runs, several), found)
 
 
-def _phases(device: Device, runs: RunForm, widths: Widths) -> tuple[Phase, ...]:
+def _phases(device: Device, runs: RunForm, widths: MarginSet) -> tuple[Phase, ...]:
     return tuple(_phase(one, runs, widths) for one in device.phases)
 
 
-def _phase(whole: Phase, runs: RunForm, widths: Widths) -> Phase:
+def _phase(whole: Phase, runs: RunForm, widths: MarginSet) -> Phase:
     """Levels nest: what one adds is in all above it."""
     components = whole.components
     for names, margin in widths.parts.items():
@@ -213,7 +213,7 @@ def _places(components: Sequence[Component], levels: Sequence[Level]) -> frozens
 
 
 def _moving(components: Sequence[Component], places: frozenset[int]) -> frozenset[int]:
-    """Those whose ends may move."""
+    """The `places` of components whose ends may move."""
     return frozenset(n for n in places if components[n].name not in EXACT)
 
 

@@ -160,7 +160,7 @@ def _runs(s: Subject, p: TrainingPlan) -> bounds.RunForm:
 
 
 def _sharing(p: TrainingPlan) -> str:
-    """By what several devices share a run, as published runs are told apart."""
+    """The way several devices share a run, by which published runs are told apart."""
     split = p.sharding.tensor * p.sharding.pipeline * p.sharding.context > 1
     return "layers in parts" if split else p.sharding.kind
 

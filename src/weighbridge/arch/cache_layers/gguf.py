@@ -30,6 +30,7 @@ from weighbridge.arch.mixers import (
     Rwkv,
     ShortConv,
 )
+from weighbridge.arch.table import column
 from weighbridge.errors import BadFileError, UnsupportedError
 from weighbridge.formats.gguf import Array, Value
 from weighbridge.wording import shown
@@ -82,6 +83,20 @@ ENCODER_GRAPHS = frozenset(
 # those whose embedding is scaled
 NORM_OF_EMBEDDING, SCALED_EMBEDDING = "lfm2", "gemma"
 UNROTATED = {"smollm3": 4}  # every so many layers has no rotary positions
+# Those whose rotary positions must be of the whole head (llama-model.cpp, "invalid n_rot")
+WHOLE_ROTATION = frozenset(("llama", "deci", "falcon", "llama-embed"))
+# Those whose feed-forwards have half of the length that is written, and the model's width
+HALVED_FEED, FEED_OF_WIDTH = "qwen", "arctic"
+
+
+def architecture(model_type: str) -> str:
+    """The architecture that `model_type` is converted to; `none` where llama.cpp has none."""
+    return column("gguf").get(model_type, model_type)
+
+
+def is_converted(arch: str) -> bool:
+    """Whether a model type of ours is converted to `arch`, which is called otherwise."""
+    return arch in column("gguf").values()
 
 
 class Keys:

@@ -18,7 +18,6 @@ from typing import Any
 
 from weighbridge.engines.engine import Version
 
-OWN_SERVER = (0, 30)  # since then llama.cpp's own server runs every model
 BATCH = 512  # api/types.go (DefaultOptions, NumBatch)
 # llama.cpp by release: b6646, b6840 and b7108 are named in the commits that took them; the others
 # are counted by their days
@@ -78,21 +77,32 @@ NEVER_FLASHING = frozenset(("gemma2",))
 class OllamaRules:
     """Defaults of one release."""
 
+    own_server: bool = False  # llama.cpp's own runs every model
     context: int | None = 2048  # tokens; None: by the memory of all cards
     tries: tuple[int, ...] = (4, 1)  # requests at once: the first with which all is on the cards
     flash: str = "off"  # of the llama runner
     formula: bool = True  # layers are placed by an estimate; else by the buffers that are made
     own_formula: bool = True  # also those of its own runner
+    # What the formula (estimate.py) takes into account
+    gemma3_windows: bool = False  # of the caches of Gemma 3
+    gpt_oss_share: int = 4  # of its cache / 6, for the graph of all layers
+    gpt_oss_doubled: bool = True  # twice that for the graph of some
+    gpt_oss_flash: bool = False  # its graph goes by the context, with flash attention
 
 
 CHANGES: Mapping[Version, Mapping[str, Any]] = {
+    (0, 6, 3): {"gemma3_windows": True},
     (0, 6, 7): {"context": 4096},
     (0, 6, 8): {"tries": (2, 1)},
     (0, 10): {"tries": (1,)},
+    (0, 11, 3): {"gpt_oss_doubled": False},
+    (0, 11, 5): {"gpt_oss_share": 2},
+    (0, 11, 10): {"gpt_oss_flash": True},
     (0, 11, 11): {"own_formula": False},  # eb10390de, September 2025
     (0, 12, 11): {"formula": False},  # f560bd077, November 2025
     (0, 13, 4): {"flash": "auto"},
     (0, 15, 5): {"context": None},
+    (0, 30): {"own_server": True},
 }
 
 
@@ -118,7 +128,7 @@ def build(release: Version) -> int:
 
 def own(arch: str, release: Version) -> bool:
     """Whether Ollama's own runner computes it."""
-    return release < OWN_SERVER and arch in of_release(OWN, release)
+    return not ollama_rules(release).own_server and arch in of_release(OWN, release)
 
 
 def flash(arch: str, release: Version, asked: str | None) -> str:

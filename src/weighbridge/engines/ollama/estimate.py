@@ -18,6 +18,7 @@ from functools import cached_property
 from weighbridge.arch.mixers import Attention, Mixer
 from weighbridge.engines.engine import Version
 from weighbridge.engines.llama_cpp.graphs.network import Network
+from weighbridge.engines.ollama.before import OllamaRules, ollama_rules
 from weighbridge.units import MIB
 
 MINIMUM, MINIMUM_ON_METAL = 457 * MIB, 512 * MIB
@@ -37,6 +38,10 @@ class Reckoned:
     element: float = 2  # bytes of a number of the cache
     flash: bool = False
     release: Version = (0, 12, 10)
+
+    @property
+    def rules(self) -> OllamaRules:
+        return ollama_rules(self.release)
 
     @property
     def batch(self) -> int:
@@ -69,7 +74,7 @@ class Reckoned:
         rows = self.context
         if m.reach is not None and self.net.arch in GPT_OSS:
             rows = self.parallel * GPT_OSS_WINDOW + self.batch
-        elif m.reach is not None and self.net.arch == "gemma3" and self.release >= (0, 6, 3):
+        elif m.reach is not None and self.net.arch == "gemma3" and self.rules.gemma3_windows:
             rows = self.parallel * m.reach + self.batch
         return int(rows * (m.key_elements + m.value_elements) * self.element)
 
@@ -241,13 +246,10 @@ def _gpt_oss(r: Reckoned) -> tuple[int, int]:
         if isinstance(m, Attention)
     )
     shared = r.heads // r.kv_heads * int(r.context * whole * r.element)
-    if r.release < (0, 11, 5):
-        full = 4 * shared // SHARED_WITH_ONE
-        return (2 * full if r.release < (0, 11, 3) else full), full
-    found = 2 * shared // SHARED_WITH_ONE
-    if r.flash and r.release >= (0, 11, 10):
-        found = (4 * r.parallel + (r.context >> 10) + 110) * MIB
-    return found, found
+    full = r.rules.gpt_oss_share * shared // SHARED_WITH_ONE
+    if r.flash and r.rules.gpt_oss_flash:
+        full = (4 * r.parallel + (r.context >> 10) + 110) * MIB
+    return (2 * full if r.rules.gpt_oss_doubled else full), full
 
 
 GRAPHS: Mapping[str, Callable[[Reckoned], tuple[int, int]]] = {

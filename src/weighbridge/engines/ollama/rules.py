@@ -59,7 +59,7 @@ USUAL = "Q4_K_M"  # what a tag without a format names, and `ollama create -q` in
 
 def build(version: Version) -> int:
     """The build of llama.cpp in that release."""
-    if version < before.OWN_SERVER:
+    if not before.ollama_rules(version).own_server:
         return before.build(version)
     return max(number for since, number in BUILDS.items() if since <= version)
 

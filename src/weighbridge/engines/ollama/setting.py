@@ -48,7 +48,7 @@ class Asked:
 
 
 def asked(s: Subject, w: Infer, budget: Budget | None, net: Network, release: Version) -> Asked:
-    if release < before.OWN_SERVER:
+    if not before.ollama_rules(release).own_server:
         return of_runner(s, w, budget, net, release)
     slots = parallel(s, w, net)
     context = num_ctx(s)
