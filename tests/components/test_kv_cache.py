@@ -100,7 +100,7 @@ def test_states_are_no_cache_and_do_not_grow():
     ],
 )
 def test_what_is_attended_to_beside_the_text(source, length, positions):
-    """Of three images each has its own; an encoder's input is one."""
+    """Each of three images has its own; an encoder's input is one."""
     crossed = CrossAttention(**GQA, source=source, length=length)
     found = bytes_of(crossed, 1000, encoder=50, images=3)
     assert found == CacheBytes(kv=positions * 3072)
