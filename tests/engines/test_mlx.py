@@ -6,8 +6,20 @@ from hypothesis import given, settings
 
 from tests.engines.answers import answer, of_config, part
 from weighbridge import catalogue
-from weighbridge.arch.body import Dense, LayerBlock
-from weighbridge.arch.mixers import Attention, GatedDelta, Latent, Mamba1, Mamba2, Shared
+from weighbridge.arch.body import Dense, Experts, LayerBlock
+from weighbridge.arch.mixers import (
+    Attention,
+    GatedDelta,
+    GatedRecurrence,
+    KimiDelta,
+    Latent,
+    LinearAttention,
+    Mamba1,
+    Mamba2,
+    Rwkv,
+    Shared,
+    ShortConv,
+)
 from weighbridge.components.kv_cache import CacheBytes
 from weighbridge.dtypes import BFLOAT16
 from weighbridge.engines.mlx.caches import PAGE, MlxCacheSetting, cells, of_mixer, paged
@@ -261,6 +273,118 @@ def test_the_input_of_a_convolution_stays_in_every_layer():
     at = Moment(tokens=2048, cells=2048)
     kept = sum(op.keeps for op in operations(LayerBlock(mixers=(m,)), 5120, at))
     assert kept == 2048 * 10_240
+
+
+# Operations of one layer, worked by hand: (read, made), and what is kept
+
+
+def of_layer(*mixers, hidden=7, feeds=(), query_rank=0, **more):
+    block = LayerBlock(mixers=mixers, feeds=feeds, query_rank=query_rank)
+    at = Moment(**{"tokens": 4, "cells": 8} | more)
+    return [tuple(op)[: 3 if op.keeps else 2] for op in operations(block, hidden, at)]
+
+
+IN_PLACE = (0, 0)
+
+
+def test_operations_of_attention_whose_scores_are_stored():
+    """models/llama.py: two heads of 3 and 5 numbers, one of keys and values, 4 tokens, 8 cells."""
+    m = Attention(heads=2, kv_heads=1, key_dim=3, value_dim=5)
+    into = [(0, 28), (42, 24), (21, 12), (35, 20), (0, 24), (0, 12), (64, 0)]
+    scores = [(0, 16), (0, 64), IN_PLACE, IN_PLACE, (0, 40)]
+    out = [(0, 40), (70, 28), (28, 0)]
+    assert of_layer(m, stored=True) == into + scores + out
+    assert of_layer(m) == into + out
+
+
+def test_operations_of_latents():
+    """models/deepseek_v3.py: scores of positions are the mask; keys and values are made of every
+    cell for a prompt alone."""
+    m = Latent(heads=2, rank=6, rotary=3, nope=5, value_dim=7)
+    into = [(0, 40), (40, 16), (64, 64), (90, 36), (72, 64)]
+    made, out = [(0, 80), (0, 112)], [(0, 56), (0, 56), (140, 40), (40, 0)]
+    assert of_layer(m, hidden=10, query_rank=4) == into + made + out
+    straight = of_layer(m, hidden=10, tokens=1)
+    assert straight[:4] == [(0, 10), (160, 16), (90, 9), (72, 16)]
+    assert straight[4:] == [(0, 14), (0, 14), (140, 10), (10, 0)]
+
+
+def test_operations_of_a_gated_delta_net():
+    """gated_delta.py: states, decays and what is written in 32 bits, twice the numbers."""
+    m = GatedDelta(key_heads=1, value_heads=2, key_dim=3, value_dim=5, kernel=4)
+    into = [(0, 28), (112, 64), (70, 40), (14, 8), (14, 8), (0, 0, 64), (0, 64), IN_PLACE]
+    normed = [(0, 12), IN_PLACE] * 2
+    state = [(0, 16), (0, 8), (0, 40), (60, 100)]
+    assert of_layer(m) == into + normed + state + [(0, 40), (0, 40), (70, 28), (28, 0)]
+
+
+def test_operations_of_a_short_convolution():
+    """models/lfm2.py: one linear makes three widths."""
+    made = [(0, 20), (0, 0, 20), (0, 20), (0, 20)]
+    assert of_layer(ShortConv(width=5, kernel=3)) == [
+        *((0, 28), (105, 60)),
+        *made,
+        *((35, 28), (28, 0)),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("m", "projected", "given"),
+    [
+        (Mamba1(inner=5, state=4, kernel=4), 10, 5),
+        (GatedRecurrence(width=5, kernel=4), 10, 5),
+        (KimiDelta(heads=2, dim=3, kernel=4), 24, 12),
+        (LinearAttention(heads=2, dim=3), 24, 12),
+        (Rwkv(width=7, inner=5, head_dim=5), 20, 5),
+    ],
+)
+def test_operations_of_other_recurrences(m, projected, given):
+    """A projection of so many numbers a token, a convolution, the recurrence, the way back."""
+    into = [(0, 28), (7 * projected, 4 * projected), (0, 4 * projected)]
+    assert of_layer(m) == [*into, *[(0, 4 * given)] * 2, (7 * given, 28), (28, 0)]
+
+
+@pytest.mark.parametrize(("scanned", "scores"), [(2, 16), (3, 24), (256, 32)])
+def test_operations_of_mamba_2(scanned, scores):
+    """Twelve channels of a convolution beside six inner; and four matrices in 32 bits of two heads
+    x 4 tokens x as many as a piece has."""
+    m = Mamba2(inner=6, heads=2, groups=1, state=3, kernel=4)
+    plain = [(0, 28), (126, 72), (0, 72), (0, 24), (0, 24), (42, 28), (28, 0)]
+    assert of_layer(m, scanned=scanned) == plain + [(0, 2 * scores)] * 4
+
+
+def test_operations_of_feed_forwards():
+    """Experts of 5: two of eight for each of four tokens; all eight matrices are read."""
+    up, down = (35, 20), (35, 28)
+    gated = [(0, 28), up, up, IN_PLACE, down, (28, 0)]
+    assert of_layer(feeds=(Dense(width=5, gated=True),)) == gated
+    assert of_layer(feeds=(Dense(width=5, gated=False),)) == gated[:1] + gated[2:]
+    into = [(0, 28), (56, 32), (0, 56)]
+    out = [IN_PLACE, (280, 56), (0, 56), (0, 28)]
+    shared = [(21, 12), (21, 12), IN_PLACE, (21, 28)]
+    mixed = Experts(count=8, top_k=2, width=5, gated=True, shared=3)
+    assert of_layer(feeds=(mixed,)) == [*into, *[(280, 40)] * 2, *out, *shared, (28, 0)]
+    plain = Experts(count=8, top_k=2, width=5, gated=False)
+    assert of_layer(feeds=(plain,)) == [*into, (280, 40), *out, (28, 0)]
+
+
+def test_packed_matrices_are_read_as_words_of_32_bits():
+    """64 weights of 4.5 bits are 288 bits, nine words; in 16 bits as many arrays' elements."""
+    assert [Moment(tokens=1, cells=1, bits=b).weight(64) for b in (4.5, 16)] == [9, 64]
+
+
+def test_a_committed_buffers_last_output_is_read_by_the_next():
+    """Of 26 Mi each: the first buffer holds two, each later one, with what it reads, is full after
+    one. While the first of ten runs, and one is open, that is twelve."""
+    assert flight((Operation(0, 26 << 20),) * 30, 50) == 12 * (26 << 20)
+
+
+def test_shares_of_what_is_under_way():
+    """A norm, one number a token, and the product back, 100 x (8 + 1 + 8) numbers of two bytes:
+    0.55, 1 and 1.35 of 3,400."""
+    block = LayerBlock(mixers=(), feeds=(Dense(width=1, gated=False),))
+    at = Moment(tokens=100, cells=100)
+    assert temporaries((block,), 8, at, 2) == (1870, 3400, 4590)
 
 
 def test_latents_were_stored_as_keys_and_values_of_all_heads():
