@@ -16,8 +16,6 @@ from weighbridge.engines.sglang.step import RankSplit, chunk, tower
 from weighbridge.errors import UnsupportedError, UsageError
 from weighbridge.units import GIB, MIB
 
-pytestmark = pytest.mark.slow
-
 
 def served(model, **workload):
     return answer(model, engine="sglang", **workload)
@@ -202,6 +200,7 @@ QWEN_32B = QWEN_7B | {
 }
 
 
+@pytest.mark.slow
 def test_logged_weights():
     """One card, and one of four: 12.5 MiB matrices take 14 MiB segments there."""
     alone = served(of_config(QWEN_7B), engine_version="0.4.2", context=131_072)
@@ -210,6 +209,7 @@ def test_logged_weights():
     assert load_gib(shared) == pytest.approx(15.54, rel=0.002)
 
 
+@pytest.mark.slow
 def test_logged_from_nothing():
     """Model, flags and card alone: 442,750 tokens on an H100."""
     found = served("llama-3.1-8b", gpu="h100", context=131_072, engine_version="0.4.5")
@@ -218,6 +218,7 @@ def test_logged_from_nothing():
     assert found.settings["mem_fraction_static"] == 0.88
 
 
+@pytest.mark.slow
 def test_gemma_embeds_on_every_rank():
     """torch's own Embedding: 262,144 rows of 2,816 are whole on both ranks."""
     alone = served("gemma-4-26b-a4b")
@@ -420,6 +421,7 @@ def test_adapters():
         served("llama-3.1-8b", max_loras=2)
 
 
+@pytest.mark.slow
 def test_formats_of_the_cache():
     """The checkpoint's own format is modelopt's alone; DeepSeek-V3.2's depends on the card."""
     assert served("deepseek-v3.2", gpu="b200:8", tensor_parallel_size=8).settings == (
@@ -538,6 +540,7 @@ def test_tower_by_hand():
 # Laws
 
 
+@pytest.mark.slow
 @given(
     layers=st.lists(st.builds(Layer, mixers=st.tuples(PLAIN | SLIDING)), min_size=1, max_size=6),
     gib=st.integers(1, 40),
@@ -555,6 +558,7 @@ def test_pools_stay_within_what_is_available(layers, gib, page):
     assert sum(buffers(layers, s, found)) == found.sizes(c, page).kv
 
 
+@pytest.mark.slow
 @given(batch=st.integers(1, 8), context=st.integers(1, 5000), tensor=st.sampled_from((1, 2, 4, 8)))
 @settings(max_examples=25, deadline=None)
 def test_answers_obey(batch, context, tensor):
@@ -592,6 +596,7 @@ def test_weights_in_host_memory():
     assert room[1] - room[0] == pytest.approx(moved, rel=0.01)
 
 
+@pytest.mark.slow
 def test_experts_in_four_bits_beside_float8_have_scales_in_float32():
     """Before 0.5.16 0.625 byte a weight, not 0.53125. DeepSeek-V4-Pro on eight ranks of Hopper took
     125.65 GiB of each under 0.5.14 ("mem usage" of its log)."""

@@ -22,8 +22,6 @@ from weighbridge.tensors import CheckpointTensor
 from weighbridge.units import GIB
 from weighbridge.workload import Infer
 
-pytestmark = pytest.mark.slow
-
 
 def held(rank, name=""):
     return sum(t.nbytes for t in rank.tensors if name in t.module)
@@ -76,6 +74,7 @@ LOGGED = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "quantization", "tensor", "version", "gib"), LOGGED)
 def test_weights_as_vllm_logged_them(name, quantization, tensor, version, gib):
     """The log counts what torch has allocated: whole blocks."""
@@ -126,6 +125,7 @@ KIMI_VL = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("tensor", "gib"), [(1, 30.74), (2, 15.53)])
 def test_a_tower_is_split_as_well(tmp_path, tensor, gib):
     """Kimi-VL-A3B in the same logs (0.19)."""
@@ -161,6 +161,7 @@ def test_vocabulary_of_sglang_grows_until_it_divides():
     assert held(rank, "wte") == 158 * 64 * 1280 * 2
 
 
+@pytest.mark.slow
 def test_latents_are_on_every_rank():
     """DeepSeek-V3: what makes latents is whole, what expands them is split."""
     one, eight = (ranks(served("deepseek-v3"), tensor=n)[0] for n in (1, 8))
@@ -178,6 +179,7 @@ def test_experts_by_number():
     assert len(found) == 16
 
 
+@pytest.mark.slow
 def test_shared_experts_where_tokens_are_shared_out():
     """DeepSeek-V3: split over eight ranks, but whole once replicas route to each other's experts.
     GLM-4.5 splits them all the same; SGLang's replicas are apart."""
@@ -289,6 +291,7 @@ def test_scales_follow_their_side():
     assert held(two, down) * 2 > held(one, down) >= 2 * held(two, down) - 16
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "form"),
     [
@@ -404,6 +407,7 @@ NAMES = (
 SIZES = st.sampled_from((1, 2, 4, 8))
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=60)
 @given(st.sampled_from(NAMES), SIZES, st.integers(1, 4), st.sampled_from((VLLM, SGLANG)))
 def test_ranks_together_hold_at_least_the_whole(name, tensor, pipeline, r):
@@ -415,6 +419,7 @@ def test_ranks_together_hold_at_least_the_whole(name, tensor, pipeline, r):
     assert sum(len(x.layers) for x in found) == tensor * len(subject.layers)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=40)
 @given(st.sampled_from(NAMES), SIZES, SIZES)
 def test_more_ranks_hold_no_more_each(name, few, many):
@@ -450,6 +455,7 @@ def test_it_is_fast():
 # Gemma: what engines hold beyond the checkpoint
 
 
+@pytest.mark.slow
 def test_values_that_equal_keys_are_held_apart():
     """Gemma 4 31B: 10 full layers of 4 key-value heads of 512, 5,376 wide, K once more as V."""
     found = served("gemma-4-31b")

@@ -22,8 +22,6 @@ from weighbridge.model import resolve
 from weighbridge.units import GIB, MIB
 from weighbridge.workload import Infer
 
-pytestmark = pytest.mark.slow
-
 KIND = engine("transformers")
 TINY = {
     "model_type": "llama",
@@ -76,6 +74,7 @@ PUBLISHED = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("model", "number", "form", "prompt", "count", "printed"), PUBLISHED)
 def test_published_peaks(model, number, form, prompt, count, printed):
     answer = asked(
@@ -96,6 +95,7 @@ def test_published_peaks(model, number, form, prompt, count, printed):
 # A cache and what it is beside
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "context", "gib"),
     [("llama-3-8b", 32768, 4.0), ("llama-2-7b", 4096, 2.0), ("deepseek-v3", 32768, 2.1445)],
@@ -106,6 +106,7 @@ def test_a_cache_is_exact_when_all_is_written(model, context, gib):
     )
 
 
+@pytest.mark.slow
 def test_a_window_holds_the_whole_prompt_until_the_first_step():
     answer = asked("gemma-3-27b", context=32768)
     assert of(answer, "prefill", "kv_cache") / GIB == pytest.approx(15.5, abs=0.01)
@@ -173,6 +174,7 @@ def test_logits_as_asked():
     assert of(answer, "prefill", "logits") == 2 * 20_000 * 151936
 
 
+@pytest.mark.slow
 def test_a_latent_is_expanded_for_the_whole_context():
     """DeepSeek-V3: 128 heads x (128 + 128 + 128 + 64) x 2 bytes a token at each step; before 5.15
     it was cached."""
@@ -244,6 +246,7 @@ def test_gptqmodel_keeps_buffers_on_older_cards():
     assert gptq(part, "gptq-8bit-g128", (5, 0), (7, 5)) is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "version", "form", "head"),
     [
@@ -335,6 +338,7 @@ def test_every_device_of_several():
     assert answer.devices[-1].kind == "host"
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None)
 @given(devices=st.integers(2, 6), context=st.integers(64, 5000))
 def test_devices_together_hold_at_least_the_whole(devices, context):
@@ -348,6 +352,7 @@ def test_devices_together_hold_at_least_the_whole(devices, context):
 # Laws
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None)
 @given(
     context=st.integers(2, 20_000),
@@ -368,6 +373,7 @@ def test_more_context_takes_no_less(context, more, number, attention):
     assert peak(greater) >= 0.99 * peak(less) - sum(split)
 
 
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None)
 @given(batch=st.integers(1, 40), beams=st.integers(1, 4))
 def test_a_cache_is_linear_in_sequences(batch, beams):
@@ -377,6 +383,7 @@ def test_a_cache_is_linear_in_sequences(batch, beams):
     assert of(many, "decode", "kv_cache") == ratio * of(one, "decode", "kv_cache")
 
 
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None)
 @given(context=st.integers(2, 3000))
 def test_a_window_that_covers_the_context_is_no_window(context):

@@ -16,8 +16,6 @@ from weighbridge.errors import UnsupportedError, UsageError
 from weighbridge.memory import Bytes
 from weighbridge.units import GIB, KIB, MIB
 
-pytestmark = pytest.mark.slow
-
 H100 = {"engine": "vllm", "gpu": "H100"}
 
 
@@ -28,6 +26,7 @@ def served(name, **asked):
 # Versions
 
 
+@pytest.mark.slow
 def test_the_share_of_the_card():
     """0.90 before 0.20; 81,086 MiB that a process sees on an H100."""
     old, new = (served("llama-3.1-8b", gpu="H100", engine_version=v) for v in ("0.19", "0.33"))
@@ -214,6 +213,7 @@ def loaded_gib(found):
     return sum(c.bytes.expected for c in own) / GIB
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("ranks", "gib"), [(1, 30.74), (2, 15.53)])
 def test_kimi_vl_as_logged_by_0_19(ranks, gib):
     """llm-d-planner's logs of Kimi-VL-A3B-Instruct. The buffer is whole on each of two ranks."""
@@ -223,6 +223,7 @@ def test_kimi_vl_as_logged_by_0_19(ranks, gib):
     assert part(found.devices[0].phases[0], "workspaces", "latent") == 128 * MIB
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("version", "gpu", "mib"),
     [
@@ -439,6 +440,7 @@ def test_graphs_of_experts_and_of_many_ranks():
     assert (fused.expected, fused.high) == (own.expected, eight.high)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "w", "gib"),
     [
@@ -567,6 +569,7 @@ def test_blocks_as_given():
     assert not many.derived["serves_as_asked"]
 
 
+@pytest.mark.slow
 def test_towers_may_be_left_out():
     """Gemma 3 4B: 416,866,032 parameters of its tower, 2,950,272 of the projector."""
     raw = {**catalogue.find("gemma-3-4b").config, "_name_or_path": "org/gemma"}
@@ -688,6 +691,7 @@ def test_an_encoder_remembers_nothing():
     assert "kv_cache_tokens" not in found.derived
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["bert-base-uncased", "modernbert-base", "nomic-embed-text-v1.5"])
 @pytest.mark.parametrize("kind", ["vllm", "sglang"])
 def test_encoders_do_not_decode_whatever_head_they_have(kind, name):
@@ -709,6 +713,7 @@ def test_clip_reads_text():
     assert answer("clip-vit-base-patch32", engine="vllm").devices
 
 
+@pytest.mark.slow
 def test_states_take_two_blocks_where_prefixes_are_kept():
     """Since 0.26, for hybrids: one for the request, one for what the next may start from."""
     old, new = (
@@ -772,6 +777,7 @@ def test_what_loading_takes_is_the_weights_and_their_rounding(name, version, mib
     assert found.derived["model_loading_bytes"] == whole
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "w", "tokens"),
     [
