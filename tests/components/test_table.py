@@ -8,12 +8,12 @@ from weighbridge.components.table import table
 from weighbridge.dtypes import BFLOAT16
 from weighbridge.model import Model, ModelPart
 
-LAYER = (("attn.weight", (10, 10)), ("mlp.weight", (10, 30)))
+LAYER = (("attn", (10, 10), 1), ("mlp.experts.0.up", (10, 15), 2))
 PLAN = Blueprint(
     cls="AnyForCausalLM",
     params=(
         Param("embed.weight", (35, 10)),
-        *(Param(f"layers.{n}.{name}", shape) for n in (0, 1) for name, shape in LAYER),
+        *(Param(f"layers.{n}.{m}.weight", s, copies=k) for n in (0, 1) for m, s, k in LAYER),
         Param("head.weight", (35, 10), tied="embed.weight"),
     ),
     blocks=("layers.*",),

@@ -1,0 +1,156 @@
+"""Other devices that are offered, by hand, and what a case surely or perhaps holds after a change."""
+
+import pytest
+
+from tests.remedies.made import case, of_kind
+from weighbridge.accelerators.names import find
+from weighbridge.memory import Bytes, Component, Device, Phase
+from weighbridge.remedies import prices
+from weighbridge.remedies.devices import moves
+from weighbridge.remedies.moves import Move
+from weighbridge.units import GIB
+
+
+def larger(**settings):
+    return [m.change["gpu"] for m in of_kind(moves(case(**settings)), "larger device")]
+
+
+def more(**settings):
+    return [dict(m.change) for m in of_kind(moves(case(**settings)), "more devices")]
+
+
+def counts(**settings):
+    return [int(c["gpu"].partition(":")[2]) for c in more(**settings)]
+
+
+def test_the_next_three_that_have_more_memory_than_is_needed():
+    assert larger(gpu="3060", needs=GIB) == [
+        "geforce-rtx-4060-ti-16gb",
+        "geforce-rtx-4090",
+        "geforce-rtx-5090",
+    ]
+    assert larger(gpu="3060", needs=40 * GIB) == [
+        "l40s",
+        "a100-sxm4-80gb",
+        "h200-sxm-141gb",
+    ]
+    assert larger(gpu="b200", needs=GIB) == []
+    assert larger(gpu="3060:2", needs=100 * GIB) == ["h200-sxm-141gb:2", "b200-sxm-180gb:2"]
+
+
+def test_as_much_as_is_needed_is_not_more():
+    l40s = find("l40s").part.visible.bytes.low
+    assert larger(gpu="3060", needs=l40s - 1)[0] == "l40s"
+    assert larger(gpu="3060", needs=l40s)[0] == "a100-sxm4-80gb"
+
+
+def test_each_maker_has_its_own_ladder():
+    assert larger(gpu="m4-24gb", needs=GIB) == ["m4-pro-48gb", "m4-max-64gb", "m4-max-128gb"]
+    assert larger(gpu="mi210", needs=GIB)[0] == "instinct-mi300x"
+    assert more(gpu="m4-24gb", needs=30 * GIB) == []
+
+
+def test_a_larger_card_costs_60_points_a_doubling():
+    first, *_ = of_kind(moves(case(gpu="a100-40gb:2", needs=70 * GIB)), "larger device")
+    assert first.change == {"gpu": "a100-sxm4-80gb:2"}
+    assert first.points == pytest.approx(60, rel=0.02)
+    assert first.cost.words.startswith("2 x A100 SXM4 80GB instead")
+    one, *_ = of_kind(moves(case(gpu="a100-40gb", needs=70 * GIB)), "larger device")
+    assert one.cost.words.startswith("A100 SXM4 80GB instead")
+
+
+def test_more_of_the_same_up_to_a_machine_or_four_times_as_many():
+    shares = {"shard": "fsdp2", "needs": GIB}
+    assert counts(gpu="a100-80gb", **shares) == [2, 4, 8]
+    assert counts(gpu="a100-80gb:2", **shares) == [4, 8]
+    assert counts(gpu="a100-80gb:3", **shares) == [4, 8]
+    assert counts(gpu="a100-80gb:8", **shares) == [16, 32]
+    assert counts(gpu="a100-80gb:16", **shares) == [32, 64]
+
+
+def test_so_many_as_can_hold_it_together():
+    """90 GiB on each of two that share: three of 80 GiB could hold that, so four are the next."""
+    assert counts(shard="fsdp2", needs=90 * GIB, used=1) == [2, 4, 8]
+    assert counts(shard="fsdp2", needs=90 * GIB, used=2) == [4, 8]
+    assert counts(shard="fsdp2", needs=90 * GIB, used=0) == [2, 4, 8]
+    assert counts(shard="none", needs=90 * GIB, used=8) == [2, 4, 8], "each holds a copy"
+    room = case().budget.usable.expected
+    assert counts(shard="fsdp2", needs=2 * room) == [2, 4, 8]
+    assert counts(shard="fsdp2", needs=2 * room + 1) == [4, 8]
+
+
+@pytest.mark.parametrize(
+    ("settings", "change"),
+    [
+        ({"shard": "fsdp2"}, {}),
+        ({"shard": "zero3"}, {}),
+        ({"shard": "none"}, {"shard": "fsdp2"}),
+        ({"shard": "none", "pinned": ("shard",)}, None),
+        ({"task": "infer", "engine": "vllm"}, {"tensor_parallel_size": 2}),
+        ({"task": "infer", "engine": "vllm", "pinned": ("data_parallel_size",)}, None),
+        ({"task": "infer"}, {}),
+        ({"task": "load"}, {}),
+    ],
+)
+def test_how_they_share_it(settings, change):
+    found = more(needs=90 * GIB, **settings)
+    assert (found[0] if found else None) == (
+        None if change is None else {"gpu": "a100-sxm4-80gb:2", **change}
+    )
+
+
+def test_no_other_device_runs_what_has_no_kernels():
+    assert list(moves(case(gpu="m4-24gb", method="qlora", quantization="nf4"))) == []
+
+
+# What remains
+
+
+def held(*phases):
+    """A device with components of (name, low, high), by phase."""
+    return Device(
+        index=0,
+        kind="gpu",
+        phases=tuple(
+            Phase(
+                "step",
+                tuple(Component(name=n, bytes=Bytes(a, a, b), basis="computed") for n, a, b in p),
+            )
+            for p in phases
+        ),
+    )
+
+
+def move(**more_):
+    return Move(kind="any", change={}, cost=prices.CHANGES["eager"], **more_)
+
+
+def test_the_fullest_phase_after_a_change():
+    """Halved weights leave 50 + 30 of large components surely; a context is not one of them."""
+    device = held(
+        [("weights", 100, 200), ("activations", 30, 40), ("context", 500, 600)],
+        [("weights", 100, 200)],
+    )
+    asked = case(devices=(device,))
+    halved = move(touches=frozenset(("weights",)), leaves={"weights": 0.5}, keeps={"weights": 0.6})
+    assert asked.least(()) == 130
+    assert asked.least((halved,)) == 80
+    assert asked.least((halved, halved)) == 55
+    assert asked.guessed(()) == 630
+    assert asked.guessed((halved,)) == pytest.approx(590)
+
+
+def test_what_is_fragmented_is_no_guess():
+    device = held([("weights", 100, 100), ("fragmentation", 50, 50)])
+    asked = case(
+        devices=(device, Device(index=0, kind="host", phases=held([("other", 999, 999)]).phases))
+    )
+    assert asked.guessed(()) == 100
+    assert case().least(()) == 0
+
+
+def test_loading_is_told_of_all_devices_as_one():
+    room = case("infer", gpu="a100-80gb").room
+    assert case("infer", gpu="a100-80gb:2").room == room
+    assert case("load", gpu="a100-80gb:2").room == 2 * room
+    assert case("load", gpu="a100-80gb:2").count == 2

@@ -1,0 +1,190 @@
+"""Changes of serving, each by hand: when it is offered, what it changes, what it leaves."""
+
+import pytest
+
+from tests.remedies.made import case, of_kind
+from weighbridge.remedies.serving import moves
+from weighbridge.units import GIB
+
+GPU = "a100-80gb"
+
+
+def found(kind, **settings):
+    return of_kind(moves(case("infer", **settings)), kind)
+
+
+def offered(kind, **settings):
+    return [dict(m.change) for m in found(kind, **settings)]
+
+
+TENSOR, PIPELINE = "tensor_parallel_size", "pipeline_parallel_size"
+
+
+@pytest.mark.parametrize(
+    ("count", "changes"),
+    [
+        (1, []),
+        (2, [{TENSOR: 2}, {PIPELINE: 2}]),
+        (8, [{TENSOR: 8}, {PIPELINE: 8}]),
+        (12, [{TENSOR: 8}, {PIPELINE: 8}]),
+        (16, [{TENSOR: 8}, {TENSOR: 8, PIPELINE: 2}]),
+    ],
+)
+def test_cards_that_are_there_are_used(count, changes):
+    """By tensors within a machine of eight, by layers between machines."""
+    asked = {"gpu": f"{GPU}:{count}", "engine": "vllm"}
+    assert offered("parallel", **asked) == changes
+    assert offered("parallel", **asked, pinned=(TENSOR,)) == []
+    assert offered("parallel", **asked, tensor_parallel_size=2) == []
+    assert offered("parallel", **{**asked, "engine": "transformers"}) == []
+
+
+def test_what_ranks_hold_each():
+    tensor, pipeline = found("parallel", gpu=f"{GPU}:16", engine="vllm")
+    assert tensor.keeps == dict.fromkeys(("weights", "kv_cache", "logits", "activations"), 1 / 8)
+    assert pipeline.keeps["weights"] == 1 / 16
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"engine": "vllm", "gpu": "4090"}, True),
+        ({"engine": "vllm", "gpu": "a100-80gb"}, False),  # no float8: 8.0
+        ({"engine": "llama.cpp"}, True),
+        ({"engine": "llama.cpp", "cache_type_k": "f16"}, True),
+        ({"engine": "llama.cpp", "cache_type_k": "q8_0"}, False),
+        ({"engine": "vllm", "gpu": "4090", "kv_cache_dtype": "auto"}, True),
+        ({"engine": "vllm", "gpu": "4090", "kv_cache_dtype": "fp8"}, False),
+        ({"engine": "llama.cpp", "cache_type_v": "q4_0"}, False),
+        ({"engine": "llama.cpp", "pinned": ("cache_type_v",)}, False),
+    ],
+)
+def test_keys_and_values_in_eight_bits(settings, said):
+    assert bool(found("kv cache", **settings)) is said
+
+
+def test_graphs_can_be_left_out_once():
+    assert offered("graphs", engine="vllm") == [{"enforce_eager": True}]
+    assert offered("graphs", engine="vllm", enforce_eager=True) == []
+    assert offered("graphs", engine="vllm", pinned=("enforce_eager",)) == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "changes"),
+    [
+        ({"attention": "eager"}, [{"attention": "efficient"}]),
+        ({"attention": "flash"}, []),
+        ({"attention": "eager", "engine": "vllm"}, []),
+        ({"attention": "math", "architecture": "Gemma2ForCausalLM"}, [{"attention": "flash"}]),
+    ],
+)
+def test_attention_without_scores(settings, changes):
+    assert offered("attention", **settings) == changes
+
+
+@pytest.mark.parametrize(
+    ("context", "known", "shorter"),
+    [
+        (8192, None, [4096, 2048, 1024]),
+        (2048, None, [1024, 512]),
+        (1023, None, []),
+        (8192, 5000, [5000]),
+        (8192, 512, [512]),
+        (8192, 511, []),
+        (8192, 8192, []),
+    ],
+)
+def test_contexts_of_512_tokens_at_least(context, known, shorter):
+    derived = {} if known is None else {"largest_context": known}
+    assert offered("context", context=context, derived=derived) == [{"context": n} for n in shorter]
+    assert offered("context", context=context, derived=derived, pinned=("prompt_len",)) == []
+
+
+@pytest.mark.parametrize(
+    ("batch", "known", "fewer"),
+    [(8, None, [4, 2, 1]), (3, None, [1]), (1, None, []), (8, 5, [5]), (8, 0, []), (8, 8, [])],
+)
+def test_fewer_requests(batch, known, fewer):
+    derived = {} if known is None else {"largest_batch_size": known}
+    assert offered("batch", batch_size=batch, derived=derived) == [{"batch_size": n} for n in fewer]
+    assert offered("batch", batch_size=None) == []
+
+
+LLAMA = {"engine": "llama.cpp", "n_gpu_layers": 32}
+
+
+@pytest.mark.parametrize(
+    ("fewest", "experts"),
+    [(10, [10, 11, 12]), (30, [30, 31]), (32, []), (None, []), (1, [1, 2, 3])],
+)
+def test_experts_on_the_host(fewest, experts):
+    """As few layers' as fit, and two more; all of them are no change of experts alone."""
+    derived = {"n_cpu_moe_that_fits": fewest}
+    assert [c["n_cpu_moe"] for c in offered("experts", **LLAMA, derived=derived)] == experts
+
+
+@pytest.mark.parametrize(("most", "layers"), [(10, [10, 9, 8]), (2, [2, 1]), (0, []), (None, [])])
+def test_layers_on_the_host(most, layers):
+    """As many layers on the card as fit, and up to two less."""
+    derived = {"n_gpu_layers_that_fit": most}
+    found_ = found("layers", **LLAMA, derived=derived)
+    assert [m.change["n_gpu_layers"] for m in found_] == layers
+    assert offered("layers", **LLAMA, derived=derived, pinned=("n_cpu_moe",)) == []
+    assert offered("layers", n_gpu_layers=32, derived=derived) == []
+
+
+def test_what_the_host_takes():
+    (first, *_) = found("layers", **LLAMA, derived={"n_gpu_layers_that_fit": 24})
+    assert first.keeps == {"weights": 0.01, "kv_cache": 0.01}
+    assert first.points == 20, "8 of 32 layers, 400 % slower where all are there"
+    (first, *_) = found("experts", **LLAMA, derived={"n_cpu_moe_that_fits": 8})
+    assert first.points == 7.5, "150 % slower"
+
+
+@pytest.mark.parametrize(
+    ("needs", "away"), [(90, [11.0, 13.0]), (80, [1.0, 3.0]), (70, [1.0, 3.0]), (81, [2.0, 4.0])]
+)
+def test_what_is_lacking_goes_to_the_host(needs, away):
+    """Of 80 GiB: what is too much, whole GiB of it, and one or three more."""
+    moves_ = found("offload", engine="vllm", needs=needs * GIB)
+    assert [m.change["cpu_offload_gb"] for m in moves_] == away
+    assert offered("offload", engine="vllm", pinned=("cpu_offload_gb",)) == []
+    assert offered("offload", engine="transformers") == []
+
+
+def test_what_crosses_the_bus():
+    """11 of 90 GiB for every token: 800 % slower where all of it does, so 97.8 %; and of a device
+    with next to nothing on it all."""
+    first, _ = found("offload", engine="vllm", needs=90 * GIB)
+    assert first.points == pytest.approx(160 * 11 / 90)
+    first, _ = found("offload", engine="vllm", needs=1)
+    assert first.points == 160
+
+
+def test_files_of_llama_cpp_run_what_the_card_has_no_room_for():
+    forms = [c["quantization"] for c in offered("engine")]
+    assert forms[0].startswith("Q8")
+    assert "Q4_K_M" in forms
+    assert offered("engine", quantization="mxfp4") == [{"engine": "llama.cpp"}]
+    assert offered("engine", quantization="nf4") == []
+    assert "Q4_K_M" in [c.get("quantization") for c in offered("engine", quantization="fp8-block")]
+    assert offered("engine", engine="vllm") == []
+    assert offered("engine", pinned=("dtype",)) == []
+
+
+def test_what_files_leave():
+    """The mixture that is usual is asked in any case; of another surely its bits of 16 remain."""
+    by_form = {m.change["quantization"]: m for m in found("engine")}
+    assert by_form["Q4_K_M"].leaves == {}
+    assert by_form["Q4_K_M"].touches == {"*"}
+    assert by_form["Q4_K_M"].keeps == {"weights": 5.5 / 16}
+    assert by_form["Q8_0"].leaves == {"weights": 8.5 / 16}
+    assert by_form["Q8_0"].keeps == {"weights": 9.5 / 16}
+    assert "*" not in by_form["Q8_0"].touches
+
+
+@pytest.mark.parametrize(("count", "ranks"), [(1, None), (2, 2), (16, 8)])
+def test_cards_that_share_a_model_under_a_server(count, ranks):
+    servers = [c for c in offered("engine", gpu=f"{GPU}:{count}") if TENSOR in c]
+    assert servers == ([{"engine": "vllm", TENSOR: ranks}] if ranks else [])
+    assert [c for c in offered("engine", gpu="m4-24gb") if TENSOR in c] == []

@@ -1,0 +1,252 @@
+"""Sets of changes, with an estimator made by hand: which are asked, and which are told."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+
+from tests.remedies.made import case
+from weighbridge.judged import Price
+from weighbridge.memory import Component, Device, Phase, exactly
+from weighbridge.remedies import search
+from weighbridge.remedies.moves import Cost, Move
+from weighbridge.remedies.sets import (
+    MoveSet,
+    Search,
+    _beats,
+    _dear,
+    _matters,
+    _within,
+    changed,
+    hopeless,
+)
+from weighbridge.units import GIB
+
+
+def move(kind, points=1.0, money=0.0, **more):
+    price = Price(quality=points, money=money)
+    change = more.pop("change", {kind: "other"})
+    return Move(kind=kind, change=change, cost=Cost(price=price, words=kind, source="s"), **more)
+
+
+def card(kind, money):
+    return move(kind, 0, money=money, touches=frozenset(("*",)))
+
+
+def node(*some, peak=GIB, of=None):
+    asked = of or case()
+    report = SimpleNamespace(peak=exactly(peak), verdict=asked.report.verdict)
+    return MoveSet(some, replace(asked, report=report))
+
+
+def test_lora_of_a_base_in_nf4_is_qlora():
+    lora, nf4 = move("method", change={"method": "lora"}), move("q", change={"quantization": "nf4"})
+    assert changed((lora, nf4)) == {"method": "qlora"}
+    int8 = move("q", change={"quantization": "bnb-int8"})
+    assert changed((lora, int8)) == {"method": "lora", "quantization": "bnb-int8"}
+    full = move("method", change={"method": "full"})
+    assert changed((full, nf4)) == {"method": "full", "quantization": "nf4"}
+
+
+def test_the_order_in_which_people_say_them():
+    found = node(
+        *(move(k) for k in ("other", "checkpointing", "precision", "quantization", "engine"))
+    )
+    assert [m.kind for m in found.in_order] == [
+        "engine",
+        "quantization",
+        "precision",
+        "checkpointing",
+        "other",
+    ]
+    assert found.place == (13.0, 5), "five points, and two for each change after the first"
+
+
+def test_a_change_is_dear_above_80_points_without_money():
+    assert not _dear(node(move("a", 80)))
+    assert _dear(node(move("a", 80.5)))
+    assert not _dear(node(move("a", 80, money=500)))
+
+
+def test_what_beats_another():
+    """As cheap in every kind, and as small."""
+    cheap, dear = move("a", 1), move("b", 2)
+    assert _beats(node(cheap), node(dear))
+    assert _beats(node(cheap), node(cheap))
+    assert not _beats(node(dear), node(cheap))
+    assert not _beats(node(cheap, peak=GIB + 1), node(dear))
+
+
+def test_more_changes_or_dearer_steps_of_what_is_enough():
+    length = move("seq_len", 5, change={"seq_len": 512}, graded=True)
+    shorter = move("seq_len", 9, change={"seq_len": 256}, graded=True)
+    other = move("loss", 1)
+    enough = node(length)
+    assert _within(enough, (length, other), 8)
+    assert _within(enough, (shorter,), 9)
+    assert _within(enough, (shorter,), 5)
+    assert not _within(enough, (shorter,), 4)
+    assert not _within(enough, (other,), 9)
+    assert not _within(node(move("loss", 1)), (move("loss", 1, change={"loss": "b"}),), 9)
+
+
+def device(nbytes):
+    held = Component(name="weights", bytes=exactly(nbytes), basis="computed")
+    return Device(index=0, kind="gpu", phases=(Phase("step", (held,)),))
+
+
+def test_what_is_left_alone_may_be_too_large():
+    room = case().room
+    half = move("a", touches=frozenset(("weights",)), leaves={"weights": 0.5})
+    assert not hopeless(case(devices=(device(room),)), ())
+    assert hopeless(case(devices=(device(room + 1),)), ())
+    assert not hopeless(case(devices=(device(2 * room),)), (half,))
+    assert hopeless(case(devices=(device(2 * room + 4),)), (half,))
+
+
+@pytest.mark.parametrize(("keeps", "felt"), [(0.98, True), (0.985, True), (0.99, False)])
+def test_a_change_that_leaves_98_and_a_half_percent_is_felt(keeps, felt):
+    asked = case(devices=(device(1000),))
+    assert _matters(asked, move("a", keeps={"weights": keeps})) is felt
+
+
+# Searches, over changes that are made up
+
+
+@pytest.fixture
+def world(monkeypatch):
+    """Changes of 100 GiB that divide it; a card with 80."""
+
+    class World:
+        moves = ()
+        devices = ()
+        asked = ()
+
+    found = World()
+    monkeypatch.setattr("weighbridge.remedies.sets.moves", lambda c: iter(found.moves))
+    monkeypatch.setattr("weighbridge.remedies.sets.devices", lambda c: iter(found.devices))
+    monkeypatch.setattr(
+        "weighbridge.remedies.sets.written",
+        SimpleNamespace(
+            paste=lambda c: SimpleNamespace(text="", why="none"), flags=lambda change, engine: ""
+        ),
+    )
+    shares = {}
+
+    def ask(sets, parent, added):
+        whole = (*parent.moves, *added)
+        found.asked = (*found.asked, tuple(m.kind for m in whole))
+        share = 1.0
+        for m in whole:
+            share *= shares[m.kind]
+        return answer(parent.case, whole, int(100 * GIB * share))
+
+    def answer(of, whole, peak):
+        fits = "yes" if peak <= 80 * GIB else "unknown" if peak <= 85 * GIB else "no"
+        verdict = SimpleNamespace(
+            fits=fits, margin_bytes=80 * GIB - peak, per_device=exactly(peak), host=None
+        )
+        report = SimpleNamespace(
+            peak=exactly(peak),
+            verdict=verdict,
+            devices=(device(peak),),
+            derived={},
+            workload=of.effective,
+            model=of.report.model,
+            remedies=(),
+        )
+        return MoveSet(whole, replace(of, report=report))
+
+    monkeypatch.setattr(
+        "weighbridge.remedies.sets.asked", lambda parent, added: ask(None, parent, added)
+    )
+
+    def run(task="infer", devices=(), **by_kind):
+        """by_kind: (share that remains, points)."""
+        shares.update({k: v[0] for k, v in by_kind.items()})
+        shares.update({m.kind: len(m.kind) / 100 for m in devices})
+        found.moves = tuple(
+            move(k, v[1], keeps={"weights": v[0]}, touches=frozenset(("*",)))
+            for k, v in by_kind.items()
+        )
+        found.devices = devices
+        found.asked = ()
+        start = answer(case(task), (), 100 * GIB)
+        return search(start.case)
+
+    run.world = found
+    return run
+
+
+def kinds(remedies):
+    return [tuple(sorted(r.change)) for r in remedies]
+
+
+def test_the_cheapest_single_change_is_named_first(world):
+    assert kinds(world(a=(0.5, 3), b=(0.6, 1), c=(0.99, 0))) == [("b",), ("a",)]
+
+
+def test_two_are_asked_where_no_cheap_one_is_enough(world):
+    """Of 100 GiB two leave 77; or two leave 84 and the third takes the rest."""
+    assert kinds(world(a=(0.9, 1), b=(0.86, 1), c=(0.97, 1))) == [("a", "b")]
+    three, *others = world(a=(0.9, 1), b=(0.93, 1), c=(0.95, 1))
+    assert kinds([three]) == [("a", "b", "c")]
+    assert all(r.fits == "unknown" for r in others)
+
+
+def test_a_cheap_single_change_leaves_sets_of_more_points_alone(world):
+    world(a=(0.5, 20), b=(0.9, 15), c=(0.85, 15))
+    assert ("b", "c") not in world.world.asked
+    world(a=(0.5, 20.5), b=(0.9, 15), c=(0.85, 15))
+    assert ("b", "c") in world.world.asked
+
+
+def test_changes_that_leave_nearly_all_are_not_built_upon(world):
+    world(a=(0.9, 1), b=(0.99, 1))
+    assert ("a", "b") not in world.world.asked
+    world(a=(0.9, 1), b=(0.98, 1))
+    assert ("a", "b") in world.world.asked
+
+
+def test_no_more_than_six_are_told(world):
+    every = {f"k{n}": (0.5 + n / 100, 10 - n) for n in range(9)}
+    assert len(world(**every)) == 6
+
+
+def test_what_may_fit_is_told_where_nothing_surely_does(world):
+    """83 of 80 GiB."""
+    found = world(a=(0.83, 3), b=(0.99, 2), c=(0.99, 1))
+    assert [(r.fits, r.kind) for r in found] == [("unknown", "a")]
+
+
+def test_of_devices_the_first_that_is_enough_is_told(world):
+    cards = tuple(card(*c) for c in (("larger", 60), ("larger", 90), ("more", 60)))
+    found = world(devices=cards, a=(0.99, 1))
+    assert [r.kind for r in found] == ["larger", "more"]
+    assert world.world.asked.count(("larger",)) == 1
+
+
+def test_other_devices_are_left_out_where_there_is_a_choice(world):
+    cards = (card("larger", 60),)
+    world(devices=cards, **{f"k{n}": (0.5 + n / 100, 5 - n) for n in range(3)})
+    assert ("larger",) in world.world.asked
+    world(devices=cards, **{f"k{n}": (0.5 + n / 100, 5 - n) for n in range(4)})
+    assert ("larger",) not in world.world.asked
+
+
+def test_of_one_kind_two_are_told(world):
+    found = world(a=(0.5, 1))
+    assert len(found) == 1
+    search_ = Search(case(), 6)
+    steps = [node(move("a", n, change={"a": n}), peak=GIB - n) for n in (1.0, 2.0, 3.0)]
+    search_.good = steps
+    assert [n.change["a"] for n in search_._chosen()] == [1.0, 2.0]
+
+
+def test_a_search_of_training_asks_14_questions(world):
+    """And one of serving 48."""
+    every = {f"k{n}": (0.985 - n / 1000, 1) for n in range(20)}
+    world("train", **every)
+    assert len(world.world.asked) == 14
+    world("infer", **{f"k{n}": (0.97 - n / 1000, 1) for n in range(60)})
+    assert len(world.world.asked) == 48

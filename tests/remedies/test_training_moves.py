@@ -1,0 +1,294 @@
+"""Changes of training, each by hand: when it is offered, what it changes, what it leaves."""
+
+import pytest
+
+from tests.remedies.made import case, of_kind
+from weighbridge.remedies.training import moves, runnable
+
+GPU = "a100-80gb"
+
+
+def found(kind, **settings):
+    return of_kind(moves(case("train", **settings)), kind)
+
+
+def offered(kind, **settings):
+    return [dict(m.change) for m in found(kind, **settings)]
+
+
+@pytest.mark.parametrize(
+    ("settings", "changes"),
+    [
+        ({"loss": "standard"}, [{"loss": "liger"}]),
+        ({"loss": "standard", "framework": "torchtune"}, [{"loss": "chunked"}]),
+        ({"loss": "standard", "framework": "unsloth"}, []),
+        ({"loss": "standard", "architecture": "GraniteForCausalLM"}, []),
+        ({"loss": "standard", "pinned": ("loss",)}, []),
+        ({"loss": "liger"}, []),
+    ],
+)
+def test_a_loss_without_logits(settings, changes):
+    assert offered("loss", **settings) == changes
+
+
+@pytest.mark.parametrize(
+    ("settings", "changes"),
+    [
+        ({"attention": "eager"}, [{"attention": "efficient"}]),
+        ({"attention": "math"}, [{"attention": "efficient"}]),
+        ({"attention": "flash"}, []),
+        ({"attention": "eager", "architecture": "Gemma2ForCausalLM"}, [{"attention": "flash"}]),
+        ({"attention": "eager", "architecture": "Gemma2ForCausalLM", "gpu": "t4"}, []),
+        ({"attention": "eager", "architecture": "Gemma2ForCausalLM", "gpu": "m4-24gb"}, []),
+        ({"attention": "eager", "pinned": ("attention",)}, []),
+    ],
+)
+def test_attention_without_scores(settings, changes):
+    """Flash attention caps scores, from compute capability 8.0 on."""
+    assert offered("attention", **settings) == changes
+
+
+def test_checkpoints():
+    assert offered("checkpointing", checkpointing="none") == [{"checkpointing": "full"}]
+    assert offered("checkpointing") == []
+    (move,) = found("checkpointing", checkpointing="none")
+    assert (move.remains("activations"), move.remains("weights")) == (0.15, 1.0)
+
+
+def test_smaller_states_of_adam_alone():
+    names = [c["optimizer"] for c in offered("optimizer", optimizer="adamw_torch")]
+    assert names == ["adamw_8bit", "paged_adamw_8bit", "adafactor"]
+    assert offered("optimizer", optimizer="adamw_torch", gpu="m4-24gb") == [
+        {"optimizer": "adafactor"}
+    ]
+    assert offered("optimizer", optimizer="sgd") == []
+    assert offered("optimizer", optimizer="adamw", pinned=("optim_args",)) == []
+
+
+def test_a_batch_is_halved_while_it_is_even():
+    """12 sequences are 6 x 2 or 3 x 4, and no eighths of them."""
+    changes = offered("batch", batch_size=12, gradient_accumulation=5)
+    assert changes == [
+        {"batch_size": 6, "gradient_accumulation": 10},
+        {"batch_size": 3, "gradient_accumulation": 20},
+    ]
+    sizes = [c["batch_size"] for c in offered("batch", batch_size=64)]
+    assert sizes == [32, 16, 8, 4, 2], "pieces of 2 to 32"
+    pieces = [c["gradient_accumulation"] for c in offered("batch", batch_size=2)]
+    assert pieces == [2]
+    assert (
+        offered("batch", batch_size=2, gradient_accumulation=None)[0]["gradient_accumulation"] == 2
+    )
+    assert offered("batch", batch_size=3) == []
+    assert offered("batch", batch_size=4, pinned=("gradient_accumulation",)) == []
+
+
+def test_what_micro_batches_leave():
+    """A quarter of what a step holds, four fifths of that surely; 1 point for each halving."""
+    _, four = found("batch", batch_size=4)
+    assert four.leaves == {"activations": 0.2, "logits": 0.2}
+    assert four.keeps == {"activations": 0.25, "logits": 0.25}
+    assert four.points == 2
+    assert "4 times as many micro-batches of 1" in four.cost.words
+
+
+@pytest.mark.parametrize(
+    ("length", "shorter"),
+    [(2048, [1024, 512, 256]), (2047, [1023, 511]), (512, [256]), (511, []), (1, [])],
+)
+def test_sequences_of_256_tokens_at_least(length, shorter):
+    assert [c["seq_len"] for c in offered("seq_len", seq_len=length)] == shorter
+    assert offered("seq_len", seq_len=length, pinned=("seq_len",)) == []
+
+
+def test_what_shorter_sequences_leave():
+    """In proportion to the length, with scores to its square; four fifths of it surely."""
+    half, quarter, _ = found("seq_len", seq_len=4096)
+    assert half.leaves == {"activations": 0.4, "logits": 0.4}
+    assert quarter.keeps == {"activations": 0.25, "logits": 0.25}
+    half, quarter, _ = found("seq_len", seq_len=4096, attention="eager")
+    assert half.leaves == {"activations": pytest.approx(0.2), "logits": pytest.approx(0.2)}
+    assert quarter.leaves["logits"] == pytest.approx(0.05)
+
+
+@pytest.mark.parametrize(
+    ("settings", "methods"),
+    [
+        ({"method": "full"}, ["lora", "qlora"]),
+        ({"method": "lora"}, ["qlora"]),
+        ({"method": "dora"}, ["qlora"]),
+        ({"method": "qlora"}, []),
+        ({"method": "lora", "quantization": "bnb-int8"}, []),
+        ({"method": "full", "gpu": "m4-24gb"}, ["lora"]),
+        ({"method": "full", "pinned": ("dtype",)}, []),
+    ],
+)
+def test_methods_that_train_less(settings, methods):
+    assert [c["method"] for c in offered("method", **settings)] == methods
+
+
+def test_what_adapters_leave():
+    """A frozen base of 32 bits in 16, 2 % of the gradients and states; in nf4 5 of 16 bits."""
+    lora, qlora = found("method", method="full")
+    assert lora.keeps == {
+        "weights": 0.5,
+        "gradients": 0.02,
+        "optimizer_states": 0.02,
+        "master_weights": 0.0,
+    }
+    assert qlora.keeps["weights"] == 5 / 16
+    (alone,) = found("method", method="lora", dtype="float32")
+    assert alone.keeps["weights"] == 5 / 32
+    assert qlora.points == pytest.approx(lora.points + alone.points + 2)
+
+
+def test_an_upcast_can_be_left_out():
+    upcast = {"method": "qlora", "quantization": "nf4", "kbit_upcast": "peft"}
+    (move,) = found("upcast", **upcast)
+    assert move.change == {"kbit_upcast": "none"}
+    assert move.keeps == {"activations": 0.6, "weights": 0.8}
+    assert move.leaves == {"weights": 0.5, "activations": 0.25, "logits": 0.25}
+    assert found("upcast", **{**upcast, "kbit_upcast": "none"}) == []
+    assert found("upcast", **upcast, pinned=("kbit_upcast",)) == []
+    assert found("upcast", **{**upcast, "method": "full"}) == []
+
+
+def test_a_frozen_base_in_fewer_bits():
+    """nf4 under its own name where the method is pinned: QLoRA is another method."""
+    assert offered("quantization", method="lora") == [{"quantization": "bnb-int8"}]
+    int8, nf4 = found("quantization", method="lora", pinned=("method",))
+    assert nf4.change == {"quantization": "nf4"}
+    assert (int8.leaves["weights"], int8.keeps["weights"]) == (8 / 16, 9 / 16)
+    assert (nf4.leaves["weights"], nf4.keeps["weights"]) == (4 / 16, 5 / 16)
+    assert (int8.alone, nf4.alone) == (True, False)
+    assert offered("quantization", method="full") == []
+    assert offered("quantization", method="lora", quantization="nf4") == []
+    assert offered("quantization", method="lora", gpu="m4-24gb") == []
+
+
+@pytest.mark.parametrize(("rank", "smaller"), [(9, [8]), (8, []), (None, []), (64, [8])])
+def test_ranks_of_eight_at_least(rank, smaller):
+    assert [c["lora_r"] for c in offered("rank", method="lora", lora_r=rank)] == smaller
+
+
+def test_a_smaller_rank_costs_a_point_for_each_halving():
+    """64 to 8 are three of them, and 2 points of scope."""
+    (move,) = found("rank", method="lora", lora_r=64)
+    assert move.points == 5
+    assert move.keeps == {
+        "adapters": 0.3,
+        "gradients": 0.3,
+        "optimizer_states": 0.3,
+        "activations": 0.8,
+    }
+    assert "weights" not in move.touches
+    assert "logits" in move.touches
+
+
+@pytest.mark.parametrize(
+    ("targets", "fewer"),
+    [
+        (("q_proj", "k_proj", "v_proj"), True),
+        (("q_proj", "v_proj"), False),
+        (("q_proj", "k_proj", "o_proj"), False),
+    ],
+)
+def test_queries_and_values_alone(targets, fewer):
+    changes = offered("targets", method="lora", lora_r=4, lora_targets=targets)
+    assert changes == ([{"lora_targets": ("q_proj", "v_proj")}] if fewer else [])
+
+
+@pytest.mark.parametrize(
+    ("settings", "precisions"),
+    [
+        ({"precision": "fp32"}, ["bf16-mixed", "bf16"]),
+        ({"precision": "fp32", "method": "lora"}, ["bf16-mixed"]),
+        ({"precision": "bf16-mixed"}, ["bf16"]),
+        ({"precision": "fp16-mixed"}, ["bf16"]),
+        ({"precision": "bf16"}, []),
+        ({"precision": "fp32", "gpu": "t4"}, []),
+        ({"precision": "fp32", "pinned": ("dtype",)}, []),
+    ],
+)
+def test_precisions(settings, precisions):
+    assert [c["precision"] for c in offered("precision", **settings)] == precisions
+
+
+def test_what_pure_sixteen_bits_leave():
+    """Half of all that was in 32; of activations surely two fifths."""
+    (move,) = found("precision", precision="bf16-mixed")
+    assert move.leaves == {"weights": 0.5, "gradients": 0.5, "activations": 0.4}
+    halved = ("weights", "gradients", "optimizer_states", "temporaries")
+    assert move.keeps == dict.fromkeys(halved, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("settings", "shards"),
+    [
+        ({}, []),
+        ({"gpu": f"{GPU}:2"}, ["zero2", "fsdp2", "zero3"]),
+        ({"gpu": f"{GPU}:2", "shard": "ddp"}, ["zero2", "fsdp2", "zero3"]),
+        ({"gpu": f"{GPU}:2", "shard": "zero1"}, ["zero2", "fsdp2", "zero3"]),
+        ({"gpu": f"{GPU}:2", "shard": "zero2"}, ["fsdp2", "zero3"]),
+        ({"gpu": f"{GPU}:2", "shard": "zero3"}, []),
+        ({"gpu": f"{GPU}:2", "pinned": ("tensor_parallel_size",)}, []),
+    ],
+)
+def test_what_ranks_share_out(settings, shards):
+    assert [c["shard"] for c in offered("sharding", **settings)] == shards
+
+
+def test_what_four_ranks_hold_each():
+    two, every, _ = found("sharding", gpu=f"{GPU}:4")
+    assert two.leaves == {"weights": 0.4}, "whole, in 16 bits where they were in 32"
+    parts = ("gradients", "optimizer_states", "master_weights", "temporaries")
+    assert two.keeps == dict.fromkeys(parts, 0.25)
+    assert every.keeps == dict.fromkeys(("weights", *parts), 0.25)
+    assert every.leaves == {}
+
+
+@pytest.mark.parametrize(
+    ("storage", "quantization", "said"),
+    [(None, "nf4", True), ("uint8", "nf4", True), ("bfloat16", "nf4", False), (None, "fp4", False)],
+)
+def test_fsdp_shares_packed_weights_that_are_stored_as_floats(storage, quantization, said):
+    settings = {"quantization": quantization, "bnb_4bit_quant_storage": storage}
+    _, fsdp, zero = offered("sharding", gpu=f"{GPU}:2", method="qlora", **settings)
+    assert fsdp.get("bnb_4bit_quant_storage") == ("bfloat16" if said else None)
+    assert "bnb_4bit_quant_storage" not in zero
+
+
+@pytest.mark.parametrize(
+    ("settings", "changes"),
+    [
+        (
+            {},
+            [{"shard": "zero2", "offload": "optimizer"}, {"shard": "zero3", "offload": "params"}],
+        ),
+        ({"shard": "zero3"}, [{"offload": "optimizer"}, {"offload": "params"}]),
+        ({"shard": "zero2", "pinned": ("shard",)}, [{"offload": "optimizer"}]),
+        ({"shard": "fsdp2", "pinned": ("shard",)}, []),
+        ({"offload": "params"}, []),
+        ({"method": "lora"}, []),
+        ({"gpu": "m4-24gb"}, []),
+        ({"pinned": ("optimizer",)}, []),
+    ],
+)
+def test_states_and_parameters_on_the_host(settings, changes):
+    assert offered("offload", **settings) == changes
+
+
+def test_what_stays_on_the_device():
+    states, params = found("offload")
+    assert states.keeps == {"optimizer_states": 0.0, "master_weights": 0.0, "weights": 0.5}
+    assert params.keeps["weights"] == params.keeps["optimizer_states"] == 0.1
+
+
+def test_a_base_without_kernels_has_no_changes():
+    """bitsandbytes has none for Metal."""
+    assert list(moves(case(gpu="m4-24gb", method="qlora", quantization="nf4"))) == []
+
+
+def test_a_precision_that_the_card_has():
+    assert runnable(case()).change == {"precision": "fp16-mixed"}
+    assert runnable(case(pinned=("precision",))) is None
