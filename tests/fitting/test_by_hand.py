@@ -1,0 +1,473 @@
+"""Searches and choices of `fit`, over answers that are made by hand."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from weighbridge.fitting import choosing, ranking
+from weighbridge.fitting.asking import FitRequest
+from weighbridge.fitting.choosing import COUNTS, ranks, weights
+from weighbridge.fitting.ranking import purpose
+from weighbridge.fitting.sharded import SHARED, _change, _enough, _guess, _sums, sharded
+from weighbridge.fitting.solving import (
+    LARGEST,
+    SearchBounds,
+    _between,
+    _bounds,
+    _bracket,
+    _size,
+    _stands,
+    bare,
+    largest,
+    margin_of,
+)
+from weighbridge.memory import Bytes, Component, Device, Phase, exactly
+from weighbridge.units import GIB
+
+
+def up_to(n, calls=None):
+    """Bytes to spare of a number: ten for each below n, none at it."""
+
+    def margin(k):
+        if calls is not None:
+            calls.append(k)
+        return 10 * (n - k) if k <= n else -10 * (k - n)
+
+    return margin
+
+
+# Numbers
+
+
+@pytest.mark.parametrize("n", [0, 1, 2, 3, 7, 8, 9, 63, 64, 65, 99, 100, 101])
+@pytest.mark.parametrize("near", [1, 8, 64, 100])
+def test_the_largest_that_fits(n, near):
+    assert largest(up_to(n), SearchBounds(most=100, near=near)) == min(n, 100)
+
+
+def test_a_guess_that_stands_is_asked_with_its_neighbour_alone():
+    calls = []
+    assert largest(up_to(42, calls), SearchBounds(most=100, guess=42)) == 42
+    assert calls == [42, 43]
+    assert largest(up_to(42), SearchBounds(most=100, guess=41)) == 42
+    assert largest(up_to(42), SearchBounds(most=100, guess=43)) == 42
+    assert largest(up_to(200), SearchBounds(most=100, guess=100)) == 100
+
+
+@pytest.mark.parametrize(
+    ("n", "fits", "stands"),
+    [(0, 0, True), (0, 1, False), (5, 5, True), (5, 6, False), (5, 4, False), (9, 12, True)],
+)
+def test_what_stands(n, fits, stands):
+    """It fits, or is 0, and one more does not, or is not searched; the search ends at 9."""
+    assert _stands(lambda k: k <= fits, n, 9) is stands
+
+
+@pytest.mark.parametrize(
+    ("fits", "bounds", "ends"),
+    [
+        (0, SearchBounds(most=100, near=5), (0, 5)),
+        (5, SearchBounds(most=100, near=5), (5, 10)),
+        (10, SearchBounds(most=100, near=5), (10, 40)),
+        (40, SearchBounds(most=100, near=5), (40, 100)),
+        (99, SearchBounds(most=100, near=5), (40, 100)),
+        (100, SearchBounds(most=100, near=5), (100, 101)),
+        (100, SearchBounds(most=100, near=100), (100, 101)),
+        (8, SearchBounds(most=100, near=5, fails=9), (5, 9)),
+    ],
+)
+def test_ends_are_twice_and_then_four_times_as_far(fits, bounds, ends):
+    assert _bracket(lambda k: k <= fits, bounds) == ends
+
+
+def test_the_straight_line_through_both_ends():
+    """30 to spare at 10, 10 lacking at 50: none at 40. Never an end itself."""
+    assert _between({10: 30, 50: -10}.get, 10, 50) == 40
+    assert _between({10: 0, 50: -10}.get, 10, 50) == 11
+    assert _between({10: 1000, 50: -1}.get, 10, 50) == 49
+    assert _between({50: -10}.get, 0, 50) == 25
+    assert _between({10: 30}.get, 10, 51) == 30
+
+
+def test_a_search_never_creeps():
+    """Where all but the last step has the same bytes to spare, halves bound the questions."""
+    calls = []
+
+    def margin(n):
+        calls.append(n)
+        return 1 if n <= 777 else -(10**9)
+
+    assert largest(margin, SearchBounds(most=1 << 20)) == 777
+    assert len(set(calls)) < 40
+
+
+@pytest.mark.parametrize(
+    ("fits", "low", "high", "margin"),
+    [
+        ("yes", 100, 90, 10),
+        ("yes", 100, 110, 0),
+        ("unknown", 100, 90, -1),
+        ("unknown", 100, 100, -1),
+        ("no", 100, 110, -10),
+    ],
+)
+def test_bytes_to_spare(fits, low, high, margin):
+    """By the least that can be used and the most that may be held; below 0 where it is no yes."""
+    verdict = SimpleNamespace(fits=fits, usable=Bytes(low, 200, 200), per_device=Bytes(1, 2, high))
+    assert margin_of(SimpleNamespace(verdict=verdict)) == margin
+    assert margin_of(SimpleNamespace(verdict=None)) is margin_of(None) is None
+
+
+def told(**derived):
+    return SimpleNamespace(derived=derived, setting=lambda name: {"batch_size": 4}.get(name))
+
+
+def request(**settings):
+    about = settings.pop("about", "infer")
+    return FitRequest(settings=settings, about=about)
+
+
+def test_where_a_search_looks():
+    assert _bounds(told(), request(), "context") == SearchBounds(most=1 << 20)
+    assert _bounds(told(longest_context=512), request(), "seq_len").most == 512
+    batch = _bounds(told(largest_batch_size=9), request(), "batch_size")
+    assert batch == SearchBounds(most=1 << 16, near=4, guess=9)
+    assert _bounds(told(), request(max_num_seqs=3), "batch_size") == SearchBounds(most=3, near=3)
+    assert _bounds(told(), request(), "lora_r").most == 4096
+    assert _bounds(told(searched_to={"context": 77}), request(), "context").most == 77
+
+
+@pytest.mark.parametrize(
+    ("tenths", "name"),
+    [(1, "0.1B"), (70, "7B"), (135, "13.5B"), (10**5, "10000B"), (10**6, "100000B")],
+)
+def test_bare_sizes(tenths, name):
+    assert bare(tenths) == name
+
+
+def test_sizes_are_found_to_a_tenth_of_a_billion(monkeypatch):
+    """Up to 10,000 B; what fits is asked of by its name."""
+    margin = lambda report: up_to(83)(report)  # noqa: E731
+    monkeypatch.setattr("weighbridge.fitting.solving.margin_of", margin)
+    monkeypatch.setattr(
+        "weighbridge.fitting.solving._asked", lambda asker, *rest: round(float(asker[:-1]) * 10)
+    )
+    found = _size(request(), lambda name: name)
+    assert (found.value, found.searched_to) == (8_300_000_000, 10**13)
+    assert found.note.startswith("8.3B, rough")
+    assert LARGEST == 100_000
+
+
+# Hardware
+
+
+def on_devices(*phases_of_devices, kind="gpu"):
+    return tuple(
+        Device(
+            index=n,
+            kind=kind,
+            phases=tuple(
+                Phase(
+                    f"p{k}",
+                    tuple(
+                        Component(name=name, bytes=size, basis="computed")
+                        for name, size in components.items()
+                    ),
+                )
+                for k, components in enumerate(phases)
+            ),
+        )
+        for n, phases in enumerate(phases_of_devices)
+    )
+
+
+def test_counts_are_all_of_a_machine_and_then_whole_machines():
+    assert COUNTS[:8] == (1, 2, 3, 4, 5, 6, 7, 8)
+    assert COUNTS[8:] == (16, 24, 32, 48, 64, 96, 128, 192, 256, 512, 1024)
+
+
+def test_weights_at_least_over_phases():
+    parts = on_devices(
+        [{"weights": Bytes(5, 6, 7), "logits": exactly(90)}, {"weights": Bytes(3, 6, 7)}]
+    )
+    hosts = on_devices([{"weights": exactly(1)}], kind="host")
+    assert weights(SimpleNamespace(devices=(*parts, *hosts))) == 3
+    assert weights(SimpleNamespace(devices=hosts)) == 0
+
+
+@pytest.mark.parametrize(
+    ("about", "engine", "count", "settings"),
+    [
+        ("infer", "vllm", 1, {}),
+        ("infer", "vllm", 2, {"tensor_parallel_size": 2}),
+        ("infer", "vllm", 8, {"tensor_parallel_size": 8}),
+        ("infer", "vllm", 24, {"tensor_parallel_size": 8, "pipeline_parallel_size": 3}),
+        ("infer", "transformers", 2, {}),
+        ("load", "vllm", 2, {}),
+        ("train", "transformers", 2, {"shard": "fsdp2"}),
+        ("lora", "transformers", 2, {"shard": "fsdp2"}),
+        ("qlora", "transformers", 2, {"shard": "fsdp2", "bnb_4bit_quant_storage": "bfloat16"}),
+        ("train", "transformers", 1, {}),
+    ],
+)
+def test_how_cards_share_a_model(about, engine, count, settings):
+    asked = FitRequest(settings={}, about=about, inference=engine)
+    assert ranks(None, asked, count) == settings
+    said = FitRequest(settings={"shard": "zero2"}, about=about, inference=engine)
+    assert ranks(None, said, count) == {}
+
+
+def fake_part(name, gib, kind="gpu"):
+    memory = SimpleNamespace(bytes=exactly(gib * GIB))
+    return SimpleNamespace(id=name, name=name, kind=kind, visible=memory, marketed_gb=gib)
+
+
+def test_the_first_that_fits_is_chosen_and_what_weights_rule_out_is_not_asked(monkeypatch):
+    """20 GiB of weights: 16 GiB are not asked, 20 may do and do not, 24 do."""
+    asked = []
+
+    def answer(asker, a, change):
+        gpu = change.get("gpu")
+        asked.append(gpu)
+        held = on_devices([{"weights": exactly(20 * GIB)}])
+        fits = "yes" if gpu in ("c", "d") else "no"
+        return SimpleNamespace(
+            devices=held,
+            verdict=SimpleNamespace(fits=fits),
+            peak=exactly(21 * GIB),
+            derived={},
+        )
+
+    parts = {n: fake_part(n, g) for n, g in (("d", 80), ("c", 24), ("b", 20), ("a", 16))}
+    monkeypatch.setattr(choosing, "_asked", answer)
+    monkeypatch.setattr("weighbridge.accelerators.parts.parts", lambda: parts)
+    found = choosing.smallest(None, FitRequest(settings={}, smallest="gpu"))
+    assert asked == [None, "b", "c"]
+    assert (found.solved.value, found.solved.note) == ("c", "1 x c")
+    assert found.solved.peak_bytes == 21 * GIB
+    parts.pop("c")
+    parts.pop("d")
+    assert choosing.smallest(None, FitRequest(settings={}, smallest="gpu")).solved.note == (
+        "no card of the catalogue surely fits it as asked"
+    )
+
+
+def test_cards_that_are_sold_as_such():
+    kinds = [("a", "gpu"), ("b modified", "gpu"), ("c", "soc")]
+    assert [p.id for p in choosing.cards(fake_part(n, 1, k) for n, k in kinds)] == ["a"]
+
+
+# Large cards that share everything out
+
+
+def trained(shared, rest):
+    """A report of one phase: bytes that ranks share out, and all others."""
+    half = shared // 2
+    parts = {"weights": exactly(half), "gradients": exactly(shared - half)}
+    return SimpleNamespace(devices=on_devices([{**parts, "context": exactly(rest)}]))
+
+
+def test_what_ranks_share_out():
+    phase = trained(10, 7).devices[0].phases[0]
+    assert _sums(phase) == (10, 7)
+    assert {"weights", "gradients", "optimizer_states", "master_weights"} <= SHARED
+
+
+def test_a_first_number_of_cards():
+    """Four fifths of a card are for what is shared: 800 of 100 each are ten."""
+    assert _guess(trained(800, 5), 100) == 10
+    assert _guess(trained(10, 5), 100) == 1
+    assert _guess(trained(840, 5), 100) == 10  # 10.5 to the even one
+    assert _guess(trained(850, 5), 100) == 11
+
+
+def test_the_number_that_is_enough():
+    """4 ranks hold 90 each of what is shared and 40 of all else: 360 in rooms of 60 are six."""
+    assert _enough(trained(90, 40), 100, 4) == 6
+    assert _enough(trained(90, 99), 100, 4) == 360
+    assert _enough(trained(90, 100), 100, 4) is None
+    assert _enough(trained(91, 40), 100, 4) == 7
+
+
+def test_one_card_shares_nothing():
+    free = frozenset()
+    assert _change(1, free) == {"gpu": "h100-sxm", "checkpointing": "full"}
+    assert _change(4, free) == {"gpu": "h100-sxm:4", "shard": "fsdp2", "checkpointing": "full"}
+    assert _change(4, frozenset(["checkpointing"])) == {"gpu": "h100-sxm:4", "shard": "fsdp2"}
+
+
+class Trains:
+    """Answers for cards of 80 GB: `shared` bytes by rank, and the same `rest` on each."""
+
+    def __init__(self, shared, rest, refuses=0):
+        self.shared, self.rest, self.asked, self.refuses = shared, rest, [], refuses
+
+    def train(self, w, **options):
+        from weighbridge.accelerators.budget import budget
+
+        count = int(w.gpu.partition(":")[2] or 1)
+        self.asked.append(count)
+        room = budget("h100-sxm", None, None).usable.low
+        found = trained(self.shared // count, self.rest)
+        held = self.shared // count + self.rest
+        found.verdict = SimpleNamespace(
+            fits="yes" if held <= room else "no",
+            times=f"{count} x ",
+            accelerator="H100",
+            per_device=exactly(held),
+            margin_bytes=room - held,
+        )
+        return found
+
+
+def large(shared, rest, first=None):
+    from weighbridge.settings import read
+
+    asker = Trains(shared * GIB, rest * GIB)
+    w = read("train", {"gpu": "3060"})
+    start = trained((first or shared) * GIB, rest * GIB)
+    return asker, sharded(asker, w, start, frozenset())
+
+
+def test_the_fewest_large_cards_by_hand():
+    """1,000 GiB in rooms of 79.2 less 10 are 15 cards; 0.8 of 79.2 for them gives 16 first."""
+    asker, found = large(1000, 10)
+    assert asker.asked == [16, 15]
+    assert found.change["gpu"] == "h100-sxm:15"
+    assert found.fits == "yes"
+
+
+def test_where_a_first_number_is_too_few():
+    asker, found = large(1000, 40)
+    assert asker.asked[0] == 16
+    assert found.change["gpu"] == f"h100-sxm:{asker.asked[1]}" == "h100-sxm:26"
+
+
+def test_no_number_is_enough_for_what_is_not_shared():
+    asker, found = large(1000, 81)
+    assert found is None
+    assert len(asker.asked) == 1
+
+
+def test_more_than_1024_cards_are_not_asked():
+    asker, found = large(100 * 1024, 1)
+    assert found is None
+    assert asker.asked == []
+
+
+# Ranks
+
+
+@pytest.mark.parametrize(
+    ("cls", "said"), [("LlamaForCausalLM", "text"), ("ViTForImageClassification", "images")]
+)
+def test_what_a_class_is_for(cls, said):
+    assert purpose(cls) == said
+
+
+def asker_of(longest, monkeypatch, most_that_fits):
+    """A model of text whose contexts fit up to a number."""
+    monkeypatch.setattr(ranking, "reads_text", lambda model: True)
+    asked = []
+
+    def judged(asker, a):
+        asked.append(a.settings["context"])
+        return a.settings["context"]
+
+    def margin(report):
+        n = report if isinstance(report, int) else report.workload["context"]
+        return most_that_fits - n if n <= most_that_fits else most_that_fits - n
+
+    monkeypatch.setattr(ranking, "_judged", judged)
+    monkeypatch.setattr(ranking, "margin_of", margin)
+    report = SimpleNamespace(workload={"context": 100}, derived={"longest_context": longest})
+    return asked, report
+
+
+@pytest.mark.parametrize(
+    ("longest", "fits", "found"),
+    [
+        (5000, 9999, 5000),
+        (5000, 5000, 5000),
+        (5000, 4999, 100 + 19 * 256),
+        (5000, 100 + 256, 356),
+        (5000, 355, 100),
+        (5000, 100, 100),
+        (100, 9999, 100),
+        (50, 9999, 100),
+        (None, 1 << 30, 1 << 20),
+    ],
+)
+def test_contexts_of_a_rank_are_steps_of_256_from_what_was_asked(monkeypatch, longest, fits, found):
+    _, report = asker_of(longest, monkeypatch, fits)
+    asker = SimpleNamespace(model=lambda: None)
+    assert ranking._context(asker, request(), report) == found
+    assert ranking._context(asker, request(about="load"), report) is None
+
+
+def room(usable, count=1):
+    part = SimpleNamespace(vendor="NVIDIA", stack="cuda", name="any")
+    choice = SimpleNamespace(part=part, count=count)
+    return SimpleNamespace(usable=exactly(usable), choice=choice)
+
+
+@pytest.mark.parametrize(
+    ("about", "usable", "count", "formats"),
+    [
+        ("infer", 1000, 1, [8, 4]),
+        ("infer", 999, 1, [4]),
+        ("infer", 500, 1, [4]),
+        ("infer", 499, 1, []),
+        ("infer", 500, 2, [8, 4]),
+        ("lora", 2000, 1, []),
+        ("lora", 1999, 1, None),
+        ("train", 8000, 1, []),
+        ("train", 7999, 1, None),
+    ],
+)
+def test_formats_whose_bare_bits_a_card_has(monkeypatch, about, usable, count, formats):
+    """1,000 parameters in 8 and 4 bits; adapters beside 16, and 64 with gradients and Adam's
+    states."""
+    monkeypatch.setattr(ranking, "inference", lambda asker, a: "transformers")
+    monkeypatch.setattr(ranking, "offered", lambda *a: ("bnb-int8", "nf4"))
+    bits = {"bnb-int8": 8, "nf4": 4}
+    found = list(ranking._formats(None, request(about=about), 1000, room(usable, count)))
+    if formats is None:
+        assert found == []
+        return
+    assert found[0] == {}
+    assert [bits[f["quantization"]] for f in found[1:]] == formats
+
+
+def test_formats_for_a_mac_are_files(monkeypatch):
+    monkeypatch.setattr(ranking, "inference", lambda asker, a: "transformers")
+    monkeypatch.setattr(ranking, "offered", lambda *a: ("Q8_0", "mlx-4bit-g64", "Q4_K_M"))
+    mac = room(10_000)
+    mac.choice.part.vendor, mac.choice.part.stack = "Apple", "own"
+    _, *found = ranking._formats(None, request(), 1000, mac)
+    assert found == [{"quantization": f, "engine": "llama.cpp"} for f in ("Q8_0", "Q4_K_M")]
+    said = FitRequest(settings={}, about="infer", inference="llama.cpp")
+    _, *found = ranking._formats(None, said, 1000, mac)
+    assert found == [{"quantization": "Q8_0"}, {"quantization": "Q4_K_M"}]
+    pinned = request(dtype="bfloat16")
+    assert list(ranking._formats(None, pinned, 1000, mac)) == [{}]
+
+
+def test_what_fits_comes_first_then_what_may(monkeypatch):
+    """Of models those with the most parameters, of cards those with the least memory; by name then."""
+    rows = {
+        "a": ("no", 9),
+        "b": ("yes", 1),
+        "c": ("unknown", 5),
+        "d": ("yes", 3),
+        "e": ("yes", 3),
+    }
+
+    def row(asker, a, room_, name):
+        return {"name": name, "fits": rows[name][0], "parameters": rows[name][1]}
+
+    monkeypatch.setattr(ranking, "_model", row)
+    asked = FitRequest(settings={"gpu": "4090"}, about="infer")
+    found = ranking.models(list("edcba"), lambda name: None, asked)
+    assert [r["name"] for r in found.rows] == ["d", "e", "b", "c", "a"]
+    assert found.count == 1
