@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "src" / "weighbridge"
-TESTS = {"autograd": ("training",)}  # else its name
+TESTS = {"autograd": ("training",), "web": ("web", "space")}  # else its name
 COMPARED: Mapping[type[ast.cmpop], tuple[str, str]] = {
     ast.Lt: ("<", "<="),
     ast.LtE: ("<=", "<"),

@@ -376,7 +376,7 @@ def asker_of(longest, monkeypatch, most_that_fits):
 
     def margin(report):
         n = report if isinstance(report, int) else report.workload["context"]
-        return most_that_fits - n if n <= most_that_fits else most_that_fits - n
+        return most_that_fits - n
 
     monkeypatch.setattr(ranking, "_judged", judged)
     monkeypatch.setattr(ranking, "margin_of", margin)
