@@ -13,7 +13,6 @@ from weighbridge.bounds.margin import (
     BASE,
     FLOOR,
     LEAST,
-    NONE,
     PATH,
     Margin,
     kin,
@@ -88,12 +87,12 @@ def test_a_width_of_kin_is_assumed_and_a_hundredth_more():
     assert (found.low, found.high, found.basis) == (0.11, pytest.approx(0.21), "assumed")
     assert known.of(packed).basis == "measured"
     assert known.of(of("driver")) == LEAST  # the level below is in it
-    assert known.of(of("component")) == NONE
+    assert known.of(of("component")) == LEAST
 
 
-def test_kin_of_one_source_narrow_nothing():
+def test_kin_of_few_sources_narrow_nothing():
     packed = of("allocated", form="packed", layers="*", devices="*")
-    for held, low in ((("a",), ASSUMED), (("a", "b"), -0.19)):
+    for held, low in ((("a", "b"), ASSUMED), (("a", "b", "c"), -0.19)):
         known = bounds.MarginTable({packed: Margin(-0.2, 0.0, runs=30, sources=held)})
         assert known.of(of("allocated")).low == pytest.approx(low)
 

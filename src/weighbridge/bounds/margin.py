@@ -37,6 +37,7 @@ NAMES = {
     FRAMEWORKS: "all frameworks",
     "ggml": "llama.cpp and its forks",
 }
+ENOUGH = 3  # sources that agree
 PATH = os.path.join(os.path.dirname(__file__), "margins.jsonl")
 
 
@@ -93,9 +94,9 @@ class Margin(NamedTuple):
 
     @property
     def wider(self) -> "Margin":
-        """The same for a newcomer: ASSUMED more, and it narrows nothing that one source alone says
-        is too wide."""
-        least = -1.0 if len(self.sources) > 1 else ASSUMED
+        """The same for a newcomer: ASSUMED more, and it narrows nothing that fewer than ENOUGH
+        sources say is too wide."""
+        least = -1.0 if len(self.sources) >= ENOUGH else ASSUMED
         return self._replace(
             low=max(least, self.low + ASSUMED), high=max(least, self.high + ASSUMED)
         )
@@ -171,7 +172,7 @@ class MarginTable(Mapping[RunGroup, Margin]):
             if one in self._rows:
                 found = self._rows[one]._replace(of=one, near=one == asked)
                 return found if found.near else found.wider
-        if asked.level in KNOWN.get(asked.task, ("component",)):
+        if asked.level in KNOWN.get(asked.task, ()):
             return NONE
         return REPLAYED if asked.task in KNOWN else LEAST
 

@@ -90,22 +90,24 @@ def highest(
 def _high(parts: Sequence[NamedBytes], runs: RunForm, widths: "MarginSet") -> int:
     """The same sums as of `_phase`."""
     sums, fixed, open_above = (dict.fromkeys(LEVELS, 0) for _ in range(3))
+    settled = {name for names, margin in widths.parts.items() if margin.runs for name in names}
     for name, nbytes in parts:
         sums[LEVEL_OF[name]] += nbytes.expected
-        ends = fixed if name in EXACT else open_above
+        ends = fixed if name in EXACT or name in settled else open_above
         ends[LEVEL_OF[name]] += nbytes.high - nbytes.expected
     for names, margin in widths.parts.items():
         own = [nbytes for name, nbytes in parts if name in names]
         size, room = sum(b.expected for b in own), sum(b.high - b.expected for b in own)
-        open_above[LEVEL_OF[names[0]]] += _change(margin.high, size, room, -room)
+        ends = fixed if margin.runs else open_above
+        ends[LEVEL_OF[names[0]]] += _change(margin.high, size, room, -room)
     below = above = loose = 0
     for level in LEVELS:
         below, above = below + sums[level], above + fixed[level] + open_above[level]
         margin, size = widths.levels[level], base(below, level)
-        loose += open_above[level]
-        change = _change(margin.high, size, loose, _least(margin, runs, level, size) - above)
+        room = open_above[level] + (loose if margin.near else 0)
+        change = _change(margin.high, size, room, _least(margin, runs, level, size) - above)
         above += change
-        loose = 0 if margin.near or level == "allocated" else loose + change
+        loose = 0 if margin.near or level == "allocated" else loose + open_above[level] + change
     return below + above
 
 
@@ -189,16 +191,18 @@ def _phase(whole: Phase, runs: RunForm, widths: MarginSet) -> Phase:
         if own:
             size = sum(components[n].bytes.expected for n in own)
             components = _margined(components, margin, Widening(names[0], size, own, own, own))
-    loose: tuple[Level, ...] = ()  # levels whose own runs say nothing of their ends
+    loose: tuple[Level, ...] = ()  # levels below whose own runs say nothing of their ends
+    settled = {name for names, margin in widths.parts.items() if margin.runs for name in names}
     for level in LEVELS:
         margin, size = widths.levels[level], base(whole.at(level).expected, level)
         below = LEVELS[: LEVELS.index(level) + 1]
         own = _places(components, (level,))
+        free = own | (_places(components, loose) if margin.near else frozenset())
         wide = Widening(
             name=NAMES[level],
             size=size,
             own=own,
-            loose=own | _places(components, loose),
+            loose=frozenset(n for n in free if components[n].name not in settled),
             counted=_places(components, below),
             deep=margin.near,
             least=_least(margin, runs, level, size),

@@ -16,7 +16,7 @@ from weighbridge import bounds
 from weighbridge.estimate.train import Alone, run
 from weighbridge.evidence.records import PublishedFigure, config, origins
 from weighbridge.gather import gather_config
-from weighbridge.memory import LEVELS, Bytes, Level, exactly, total
+from weighbridge.memory import LEVELS, Bytes, Device, Level, exactly, total
 from weighbridge.model import Model, resolve
 from weighbridge.settings import read
 from weighbridge.units import MIB
@@ -38,17 +38,25 @@ class TrainingRunKey:
 def peak(record: PublishedFigure, table: bounds.MarginTable | None) -> Bytes:
     """Raises WeighbridgeError where our rules refuse it."""
     level: Level = next(known for known in LEVELS if known == record.level)
-    if "context" in record.given:
-        level = "reserved"
     found = _run(_asked(record))
     devices = [d for d in found.devices(table) if d.kind == "gpu"]
-    peaks = [d.peak(level) for d in devices]
-    most = total(peaks) if record.device == "gpus" else max(peaks, key=lambda b: b.expected)
     context = record.given.get("context")
-    if context is None:
-        return most
-    beside = most.plus(Bytes(context, context, context + LIBRARIES))
-    return bounds.around(beside, found.like, bounds.PEAK, record.level, table=table)
+    if context is not None:
+        return max((_beside(d, context) for d in devices), key=lambda b: b.expected)
+    peaks = [d.peak(level) for d in devices]
+    return total(peaks) if record.device == "gpus" else max(peaks, key=lambda b: b.expected)
+
+
+def _beside(device: Device, context: int) -> Bytes:
+    """Return the peak with the context that was read, and what was loaded later, for ours."""
+    given = Bytes(context, context, context + LIBRARIES)
+    return max(
+        (
+            total((*(c.bytes for c in phase.components if c.name != "context"), given))
+            for phase in device.phases
+        ),
+        key=lambda b: b.expected,
+    )
 
 
 def first(record: PublishedFigure, table: bounds.MarginTable | None) -> Bytes:
