@@ -180,6 +180,64 @@ def test_the_older_name_wins_and_the_newer_is_read_since_2_9():
     assert from_environment(newer, (2, 8)) == AllocatorOptions()
 
 
+# First release of each key: the headers of the wheels (c10/core/AllocatorConfig.h, c10/cuda/
+# CUDAAllocatorConfig.h) and, before 2.1, the release notes
+SINCE = {
+    (1, 10): ("max_split_size_mb",),
+    (1, 12): ("garbage_collection_threshold", "roundup_power2_divisions"),
+    (2, 1): ("expandable_segments",),
+    (2, 2): (
+        *("release_lock_on_cudamalloc", "release_lock_on_hipmalloc"),
+        *("pinned_use_cuda_host_register", "pinned_use_hip_host_register"),
+        "pinned_num_register_threads",
+    ),
+    (2, 6): ("max_non_split_rounding_mb", "pinned_use_background_threads"),
+    (2, 10): ("per_process_memory_fraction", "pinned_reserve_segment_size_mb"),
+    (2, 11): ("large_segment_size_mb",),
+    (2, 12): ("pinned_free_catch_all", "throw_on_cudamalloc_oom"),
+    (2, 13): ("pinned_max_round_threshold_mb", "pinned_max_cached_size_mb"),
+    (2, 15): ("expandable_segments_reserve", "expandable_segments_reserve_by_class"),
+}
+
+
+def test_every_key_is_there_from_its_first_release_on():
+    found = {key: since for key, (since, _) in READ.items()} | WITHOUT_EFFECT
+    assert found == {key: since for since, keys in SINCE.items() for key in keys}
+
+
+def test_ends_of_shares_and_thresholds():
+    """A share of 0 or 1 is taken; a threshold is between them. Its error counts words from 0."""
+    for value in (0, 1):
+        text_ = f"per_process_memory_fraction:{value}"
+        assert parse(text_).per_process_memory_fraction == value
+        with pytest.raises(UsageError, match="is invalid"):
+            parse(f"garbage_collection_threshold:{value}")
+    with pytest.raises(UsageError, match="is invalid"):
+        parse("per_process_memory_fraction:-0.1")
+    with pytest.raises(UsageError, match="at index 6, but got 'yes'"):
+        parse("backend:native,expandable_segments:yes")
+
+
+def test_the_largest_sizes():
+    """64 bits without a sign: 2^64 - 1 is read, 2^64 is not; no more megabytes than they hold."""
+    most = (1 << 64) - 1
+    assert parse(f"max_split_size_mb:{most}").max_split_size_mb == most // MIB
+    assert parse("max_split_size_mb:-1").max_split_size_mb == most // MIB
+    with pytest.raises(UsageError, match="stoull"):
+        parse(f"max_split_size_mb:{most + 1}")
+
+
+def test_intervals_by_hand():
+    """ ">" is for all above the last that was named; beyond the sixteenth is the sixteenth."""
+    read = lambda told: parse(f"roundup_power2_divisions:[{told}]").roundup_power2_divisions  # noqa: E731
+    assert read(">:4") == (0, *(4,) * 15)
+    assert read("1:2,>:4") == (2, *(4,) * 15)
+    assert read("32768:2") == (2,) * 16
+    assert read("65536:2") == (2,) * 16
+    assert read("2:1,1:8") == (8, 1, *(0,) * 14)
+    assert read("2:0,>:0") == (0,) * 16
+
+
 def test_every_key_has_a_version_that_exists():
     assert all(since <= LATEST for since, _ in READ.values())
     assert all(since <= LATEST for since in WITHOUT_EFFECT.values())

@@ -471,3 +471,54 @@ def test_what_fits_comes_first_then_what_may(monkeypatch):
     found = ranking.models(list("edcba"), lambda name: None, asked)
     assert [r["name"] for r in found.rows] == ["d", "e", "b", "c", "a"]
     assert found.count == 1
+
+
+# Questions
+
+
+def test_each_workload_is_asked_its_own_way():
+    from weighbridge.fitting.answering import answered, judged
+    from weighbridge.settings import read
+
+    class Asker:
+        def __getattr__(self, name):
+            return lambda w, **options: (name, options)
+
+    asker = Asker()
+    works = {
+        "load": read("load", {}),
+        "infer": read("infer", {}),
+        "train": read("train", {}),
+    }
+    for task, w in works.items():
+        assert answered(asker, w) == (task, {"remedies": False})
+        assert answered(asker, w, remedies=True, pinned=()) == (
+            task,
+            {"remedies": True, "pinned": ()},
+        )
+        own = ("briefly", {}) if task == "infer" else (task, {"remedies": False})
+        assert judged(asker, w) == own
+
+
+class Stubborn(Trains):
+    """Says no to fewer than `least` cards, though bytes say yes: only a number more is left."""
+
+    def __init__(self, least):
+        super().__init__(1000 * GIB, 10 * GIB)
+        self.least = least
+
+    def train(self, w, **options):
+        found = super().train(w, **options)
+        if self.asked[-1] < self.least:
+            found.verdict.fits = "no"
+        return found
+
+
+def test_after_a_no_the_next_number_is_larger():
+    from weighbridge.settings import read
+
+    asker = Stubborn(18)
+    w = read("train", {"gpu": "3060"})
+    found = sharded(asker, w, trained(1000 * GIB, 10 * GIB), frozenset())
+    assert asker.asked == [16, 17, 18]
+    assert found.change["gpu"] == "h100-sxm:18"

@@ -193,3 +193,15 @@ def test_shares_that_remain():
     )
     assert [guessed.remains(n) for n in ("weights", "logits")] == [0.7, 1.0]
     assert move.points == 4
+
+
+@pytest.mark.parametrize(("active", "experts"), [(999_999, True), (1_000_000, False)])
+def test_figures_of_models_with_experts_are_apart(monkeypatch, active, experts):
+    from weighbridge.remedies import losses
+
+    asked = []
+    monkeypatch.setattr(losses, "published", lambda *a, **k: asked.append(k))
+    model = case().report.model
+    model.active_parameters = active
+    losses.of_model(model, "nf4")
+    assert asked == [{"experts": experts, "of": "weights"}]

@@ -250,3 +250,15 @@ def test_a_search_of_training_asks_14_questions(world):
     assert len(world.world.asked) == 14
     world("infer", **{f"k{n}": (0.97 - n / 1000, 1) for n in range(60)})
     assert len(world.world.asked) == 48
+
+
+@pytest.mark.parametrize(("share", "asked"), [(0.91, True), (0.96, False)])
+def test_sets_that_are_guessed_to_take_a_seventh_more_than_a_device_are_not_asked(
+    world, share, asked
+):
+    """100 GiB; two changes that keep that share of what 98 % leave. A device has 80 GiB and less,
+    and 1.15 times of it are below 92."""
+    room = case("infer").room
+    assert 90 * GIB < 1.15 * room < 92 * GIB
+    world(a=(0.98, 1), b=(share, 1))
+    assert (("a", "b") in world.world.asked or ("b", "a") in world.world.asked) is asked

@@ -1,0 +1,84 @@
+"""What torch's viewer is told of a replay, and errors with sizes as torch writes them."""
+
+import pytest
+
+from weighbridge.allocator import Allocator, AllocatorOptions, Journal
+from weighbridge.allocator.oom import format_size
+from weighbridge.allocator.viewer import RequestOrigin, pickled, snapshot
+from weighbridge.units import GIB, KIB, MIB
+
+
+def told(options=None, device=0, **more):
+    allocator = Allocator(
+        options or AllocatorOptions(), journal=Journal(history=True), device=device
+    )
+    first, second = allocator.malloc(3000), allocator.malloc(5000)
+    allocator.free(first)
+    return snapshot(allocator, more.get("origins")), allocator, second
+
+
+def test_blocks_of_a_segment():
+    """3,072 bytes are free again, 5,120 in use: 5,000 were asked for."""
+    found, _, second = told()
+    (segment,) = found["segments"]
+    assert (segment["total_size"], segment["segment_type"]) == (2 * MIB, "small")
+    assert segment["allocated_size"] == segment["active_size"] == 5120
+    assert segment["requested_size"] == 5000
+    states = [(b["size"], b["state"], b["requested_size"]) for b in segment["blocks"]]
+    assert states == [
+        (3072, "inactive", 0),
+        (5120, "active_allocated", 5000),
+        (2 * MIB - 8192, "inactive", 0),
+    ]
+
+
+def test_where_requests_came_from():
+    origins = {1: RequestOrigin(frames=("a", "b"), category="weights", line=("x/y.py", 7))}
+    found, _, second = told(origins=origins)
+    frames = [
+        (f["filename"], f["line"], f["name"]) for f in found["segments"][0]["blocks"][1]["frames"]
+    ]
+    assert frames == [("", 0, "a"), ("", 0, "b"), ("x/y.py", 7, "y.py")]
+    assert [b["frames"] for b in found["segments"][0]["blocks"]][0] == []
+    events = found["device_traces"][0]
+    named = [e for e in events if e.get("category") == "weights"]
+    assert [e["action"] for e in named] == ["alloc"]
+    assert [e["time_us"] for e in events] == list(range(len(events)))
+
+
+def test_traces_stand_at_their_device():
+    found, *_ = told(device=2)
+    assert [bool(t) for t in found["device_traces"]] == [False, False, True]
+
+
+def test_settings():
+    assert told()[0]["allocator_settings"]["max_split_size"] == -1
+    split = AllocatorOptions(max_split_size_mb=100)
+    found = told(split)[0]["allocator_settings"]
+    assert (found["max_split_size"], found["PYTORCH_CUDA_ALLOC_CONF"]) == (
+        100 * MIB,
+        "max_split_size_mb:100",
+    )
+    assert list(found["roundup_power2_divisions"])[:3] == ["1", "2", "4"]
+
+
+def test_the_protocol_is_the_fourth():
+    """MemoryViz.js reads 2 to 4: a pickle begins with 0x80 and its number."""
+    assert pickled(told()[1])[:2] == bytes((0x80, 4))
+
+
+@pytest.mark.parametrize(
+    ("nbytes", "text"),
+    [
+        (0, "0 bytes"),
+        (KIB, "1024 bytes"),
+        (KIB + 1, "1.00 KiB"),
+        (MIB, "1024.00 KiB"),
+        (MIB + 1, "1.00 MiB"),
+        (GIB, "1024.00 MiB"),
+        (5 * GIB // 2, "2.50 GiB"),
+    ],
+)
+def test_sizes_as_torch_writes_them(nbytes, text):
+    """format_size, c10/core/CachingDeviceAllocator.cpp: up to 1,024 of a unit are in that unit."""
+    assert format_size(nbytes) == text

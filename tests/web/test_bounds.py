@@ -1,0 +1,301 @@
+"""How much a page, a server and a file may ask: each bound at its last value and one beyond."""
+
+from base64 import b64encode
+from types import SimpleNamespace
+
+import pytest
+
+from weighbridge.errors import BadFileError, NotFoundError, UsageError
+from weighbridge.settings import INFER, TRAIN
+from weighbridge.units import GIB, KIB, MIB
+from weighbridge.web import build, packed, pyodide, server, tables
+from weighbridge.web.asks import AnswerView, masked, taken_token
+from weighbridge.web.command import command
+from weighbridge.web.compare import asks_in
+from weighbridge.web.dropped import Dropped, Head, ShortError, asks_of, head_of
+from weighbridge.web.exports import _cell, _stem
+from weighbridge.web.form import SLIDERS, _bound, default
+from weighbridge.web.labels import setting
+from weighbridge.web.protocol import MOST
+
+# Dropped files
+
+
+def file(name="a.gguf", size=3, head=b"abc"):
+    return {"name": name, "size": size, "head": b64encode(head).decode()}
+
+
+@pytest.mark.parametrize(
+    ("given", "taken"),
+    [
+        (file(), True),
+        (file("a" * 250 + ".gguf"), True),
+        (file("a" * 251 + ".gguf"), False),
+        (file(size=2), False),
+        (file(size=0, head=b""), True),
+        (file(size=-1, head=b""), False),
+        (file(size=1 << 62), True),
+        (file(size=(1 << 62) + 1), False),
+        (file(size=True), False),
+        (file("a\n.gguf"), False),
+        (file("b/a.gguf"), False),
+        (file("a.txt"), False),
+    ],
+)
+def test_names_and_sizes_of_dropped_files(given, taken):
+    """255 signs, as file systems have it."""
+    if taken:
+        assert head_of(given).size == given["size"]
+        return
+    with pytest.raises(UsageError):
+        head_of(given)
+
+
+@pytest.mark.parametrize(("size", "asked"), [(5, 5), (MIB, MIB), (MIB + 1, MIB), (GIB, MIB)])
+def test_the_first_mebibyte_is_asked_for_first(size, asked):
+    with pytest.raises(ShortError) as short:
+        head_of({"name": "a.gguf", "size": size})
+    assert short.value.nbytes == asked
+
+
+def test_bytes_that_were_not_sent_are_asked_for():
+    head = Head("a.gguf", 10, b"abcde")
+    assert head.read("a.gguf", 1, 5) == b"bcde"
+    with pytest.raises(ShortError) as short:
+        head.read("a.gguf", 1, 6)
+    assert short.value.nbytes == 6
+    with pytest.raises(NotFoundError):
+        head.read("b.gguf", 0, 1)
+
+
+def test_keys_tell_files_apart():
+    one = Head("a.gguf", 10, b"abcde")
+    others = (
+        Head("b.gguf", 10, b"abcde"),
+        Head("a.gguf", 11, b"abcde"),
+        Head("a.gguf", 10, b"abc"),
+    )
+    assert one.key not in {other.key for other in others}
+    assert one.key == Head("a.gguf", 10, b"abcde").key
+
+
+def test_four_files_are_kept(monkeypatch):
+    monkeypatch.setattr(
+        "weighbridge.web.dropped.Reader", lambda *a: SimpleNamespace(inventory=lambda: None)
+    )
+    monkeypatch.setattr("weighbridge.web.dropped.Prepared", lambda name, *a: name)
+    kept = Dropped()
+    keys = [kept.prepared(file(f"{n}.gguf"))[1] for n in range(4)]
+    assert kept.prepared({"key": keys[0]}) == ("0.gguf", keys[0])
+    kept.prepared(file("4.gguf"))
+    assert kept.prepared({"key": keys[0]})[0] == "0.gguf", "which was asked for last"
+    with pytest.raises(UsageError):
+        kept.prepared({"key": keys[1]})
+    assert kept.prepared({"key": keys[2]})[0] == "2.gguf"
+
+
+def run_of(count):
+    lines = b'{"task": "load", "model": "7B"}\n\n' * count
+    return file("a.jsonl", len(lines), lines)
+
+
+def test_a_run_file_has_as_many_requests_as_stand_beside_each_other():
+    from weighbridge.settings import MOST_BESIDE
+
+    assert len(asks_of(run_of(1))) == 1
+    assert len(asks_of(run_of(MOST_BESIDE))) == MOST_BESIDE
+    for count in (0, MOST_BESIDE + 1):
+        with pytest.raises(UsageError, match=f"1 to {MOST_BESIDE}"):
+            asks_of(run_of(count))
+    bad = b'{"task": "load"}\n\n{"task"'
+    with pytest.raises(BadFileError, match="line 2"):
+        asks_of(file("a.jsonl", len(bad), bad))
+
+
+def test_comparisons_are_of_so_many():
+    from weighbridge.settings import MOST_BESIDE
+
+    one = {"task": "load", "model": "7B", "view": {"lang": "zh"}}
+    assert asks_in({"asks": [one]}) == [{"task": "load", "model": "7B"}]
+    assert len(asks_in({"asks": [one] * MOST_BESIDE})) == MOST_BESIDE
+    for count in (0, MOST_BESIDE + 1):
+        with pytest.raises(UsageError):
+            asks_in({"asks": [one] * count})
+
+
+# Tokens
+
+
+@pytest.mark.parametrize(("length", "taken"), [(1024, True), (1025, False)])
+def test_tokens_of_1024_characters(length, taken):
+    if taken:
+        assert taken_token({"token": "x" * length}) == "x" * length
+        return
+    with pytest.raises(UsageError):
+        taken_token({"token": "x" * length})
+
+
+def test_the_first_token_counts_and_all_are_taken_out():
+    ask = {"token": "", "asks": [{"token": "first"}, {"token": "second"}]}
+    assert taken_token(ask) == "first"
+    assert ask == {"asks": [{}, {}]}
+
+
+def test_tokens_of_eight_characters_are_masked():
+    assert masked({"a12345678": ["b12345678", 1]}, "12345678") == {"a***": ["b***", 1]}
+    assert masked("1234567", "1234567") == "1234567"
+    assert masked("12345678", None) == "12345678"
+
+
+# Servers and sites
+
+
+def test_what_the_server_allows():
+    """A header of 64 MiB in base64 is four thirds of that; 64 KiB are for the rest of the ask."""
+    assert (server.PORT, server.PATIENCE, server.BUSY, server.CROWD) == (7860, 30, 120, 64)
+    assert server.SECRET == 24, "192 bits, more than anybody guesses"
+    assert MOST == 64 * MIB * 4 // 3 + 64 * KIB
+
+
+def gate(path="/secret/ask", method="POST", **headers):
+    own = {
+        "Host": "127.0.0.1:80",
+        "Origin": "http://127.0.0.1:80",
+        "Content-Type": "application/json; charset=utf-8",
+        **{name.replace("_", "-"): value for name, value in headers.items()},
+    }
+    return server.Gate(80, "secret").entered(server.PageRequest(method, path, own))
+
+
+def test_who_enters():
+    assert gate() == "ask"
+    assert gate(Sec_Fetch_Site="Same-Origin") == "ask"
+    assert gate("/secret/a/b?c=/d", "GET") == "a/b"
+    assert gate("/secret/", "GET", Origin="http://elsewhere") == ""
+    refused = [
+        (421, {"Host": "127.0.0.1:81"}),
+        (404, {"path": "/secret"}),
+        (404, {"path": "/other/ask"}),
+        (403, {"Origin": "http://elsewhere"}),
+        (403, {"Sec_Fetch_Site": "cross-site"}),
+        (415, {"Content_Type": "text/plain"}),
+    ]
+    for status, given in refused:
+        with pytest.raises(server.RefusedRequestError) as error:
+            gate(**given)
+        assert error.value.status == status
+
+
+def test_patience_with_other_programs():
+    assert (build.SNAPSHOT_SECONDS, build.MOST_SNAPSHOTS) == (900, 3)
+    assert (pyodide.SECONDS, pyodide.MOST) == (300, 64 * MIB)
+
+
+def test_an_engine_file_is_named_by_twelve_signs_of_its_contents():
+    name = build.EngineFile("worker", "js", b"x").path
+    assert name == f"engine/worker.{name.split('.')[1]}.js"
+    assert len(name.split(".")[1]) == 12
+
+
+def test_archives_tell_no_time():
+    """The header of gzip (RFC 1952): bytes 4 to 7 are the time, byte 8 is 2 of the best packing."""
+    found = packed.gzipped(b"abc" * 100)
+    assert found[4:9] == bytes((0, 0, 0, 0, 2))
+    assert packed.wanted("exact/__init__.py")
+    assert not packed.wanted("exact/run.py")
+    assert not packed.wanted("cli/menu.py")
+    assert not packed.wanted("jobs.py")
+    assert packed.wanted("clip.py")
+
+
+# Tables
+
+
+def test_filters_of_200_characters():
+    assert tables._filters("gpus", {"pattern": "x" * 200, "vendor": "", "sort": None}) == {
+        "pattern": "x" * 200
+    }
+    for wrong in ({"pattern": "x" * 201}, {"pattern": 1}, {"nvlink": 1}, {"other": "x"}):
+        with pytest.raises(UsageError):
+            tables._filters("gpus", wrong)
+    assert tables._filters("gpus", {"nvlink": True}) == {"nvlink": True}
+
+
+def test_60_models_are_ranked(monkeypatch):
+    rank = SimpleNamespace(to_dict=lambda: "told")
+    asked = []
+    monkeypatch.setattr(
+        "weighbridge.fitting.ranking.models_for",
+        lambda names, opened, own: (asked.append(own), rank)[1],
+    )
+    monkeypatch.setattr("weighbridge.view.rank.screen", lambda *a, **k: "screen")
+    given = {"gpu": "4090", "pattern": "x"}
+    assert tables._ranked(["m"] * 60, given, AnswerView()) == ("told", "screen")
+    assert asked == [{"gpu": "4090"}], "what matched is no setting"
+    with pytest.raises(UsageError, match="61 models match"):
+        tables._ranked(["m"] * 61, given, AnswerView())
+    with pytest.raises(UsageError, match="name the card"):
+        tables._ranked(["m"], {"pattern": "x"}, AnswerView())
+
+
+# Files and forms
+
+
+def one(name, task="load"):
+    found = SimpleNamespace(model=SimpleNamespace(name=name))
+    return SimpleNamespace(request={"task": task}, found=found)
+
+
+def test_names_of_files():
+    assert _stem([one("org/A model")]) == "weighbridge-load-org-A-model"
+    assert _stem([one("x" * 61)]) == "weighbridge-load-" + "x" * 60
+    assert _stem([one("a"), one("b")]) == "weighbridge-compare-a"
+    assert _stem([one("...")]) == "weighbridge-load"
+
+
+def test_cells_that_a_spreadsheet_would_run():
+    assert [_cell(v) for v in ("=1", "a=1", "-1", -1, "@x")] == ["'=1", "a=1", "'-1", -1, "'@x"]
+
+
+def test_ends_of_sliders():
+    """Powers of two that people have use for; lengths begin at 128 tokens."""
+    ends = {name: (s[0], s[1]) for name, s in SLIDERS.items()}
+    assert ends == {
+        "context": (128, 1_048_576),
+        "seq_len": (128, 262_144),
+        "parallel": (1, 256),
+        **dict.fromkeys(
+            ("batch_size", "max_num_seqs", "max_running_requests", "lora_r"), (1, 1024)
+        ),
+    }
+
+
+def test_bounds_and_defaults_of_a_form():
+    assert _bound(TRAIN["lora_r"], 8.0) == 8
+    assert _bound(TRAIN["lora_dropout"], 0.5) == 0.5
+    assert _bound(INFER["gpu"], 1.0) is None
+    assert default(TRAIN["batch_size"]) in (None, 1)
+
+
+def test_names_of_settings():
+    assert setting("kv_unified", "infer", "en") == "KV unified"
+    assert setting("enforce_eager", "infer", "en") == "Enforce eager"
+    assert setting("batch_size", "train", "en") == "Batch size per GPU"
+    assert setting("batch_size", "infer", "en") == "Requests at once (users)"
+
+
+def line(workload, task="infer", model="7B", **view):
+    return command({"task": task, "model": model, "workload": workload}, AnswerView(**view))
+
+
+def test_commands():
+    assert line({"gpu": "4090", "ram": None}) == "weighbridge infer 7B --gpu 4090"
+    assert line({}, model="-x") == "weighbridge infer -- -x"
+    assert line({"engine": "vllm"}, task="load") == "weighbridge load 7B"
+    assert line({"engine": "vllm"}) == "weighbridge infer 7B --engine vllm"
+    assert line({"gpu": "4090,8"}) == "weighbridge infer 7B --gpu 4090,8"
+    assert line({"gpu": "4090,t4"}) == "weighbridge infer 7B --gpu 4090:t4"
+    assert line({}, unit="GB", lang="zh", details=True, explain=True) == (
+        "weighbridge infer 7B --unit GB --lang zh --details --explain"
+    )
+    assert line({}, model={"file": {"name": "a.gguf"}}) == "weighbridge infer ./a.gguf"
