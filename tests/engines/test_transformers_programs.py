@@ -1,5 +1,7 @@
 """Forwards of transformers' layers, by hand: the most that one program holds at a time."""
 
+from dataclasses import replace
+
 import pytest
 
 from weighbridge.arch.feed import Dense, Experts
@@ -19,6 +21,7 @@ from weighbridge.dtypes import BFLOAT16, FLOAT16, FLOAT32
 from weighbridge.engines.transformers.disentangled import disentangled
 from weighbridge.engines.transformers.feeding import feed
 from weighbridge.engines.transformers.keeping import Kept, stored
+from weighbridge.engines.transformers.kernels import KERNELS, attend
 from weighbridge.engines.transformers.rules import rules
 from weighbridge.engines.transformers.scanning import scan
 from weighbridge.engines.transformers.scores import KernelHeads, eager
@@ -106,6 +109,52 @@ def test_contents_and_positions_apart():
     assert left == 8 * KIB
     alone = most(disentangled, step(), m, Distances(128, 1))[0]
     assert alone == (24 + 32 + 16 + 64 + 32 + 32) * KIB
+
+
+@pytest.mark.parametrize(
+    ("how", "peak"),
+    [
+        # queries, keys and values in float32 (3 x 16), which tokens see which (16), scaled queries
+        # (16), scores and their softmax (2 x 64), and which of them are -inf (16)
+        ({}, 3 * 16 + 16 + 16 + 2 * 64 + 16),
+        ({"dtype": FLOAT32}, 16 + 16 + 2 * 64 + 16),  # nothing is cast
+        # of one token scores are small: while they are made of scaled keys (16) there are keys and
+        # values in float32 (2 x 16), and queries twice (0.5 each, as blocks are)
+        ({"tokens": 1, "past": 63}, 2 * 16 + 2 * 0.5 + 16 + 1),
+    ],
+)
+def test_the_math_kernel(how, peak):
+    """aten transformers/attention.cpp (_scaled_dot_product_attention_math), in KiB."""
+    assert most(KERNELS["math"], step(**how), HEADS)[0] == peak * KIB
+
+
+@pytest.mark.parametrize(
+    ("how", "peak"),
+    [
+        ({}, 1 + 8),  # sums of each row and head, and the output
+        ({"turned": 8}, 8 + 8),  # the output has heads first, and is copied
+        ({"biased": True}, 1 + 32 + 8),  # biases by distance of every head
+    ],
+)
+def test_the_fused_kernel(how, peak):
+    s = replace(step(**how), kernel="sdpa")
+    assert most(attend, s, HEADS, OUT, OUT) == (peak * KIB, 8 * KIB)
+
+
+@pytest.mark.parametrize(
+    ("version", "tokens", "peak"),
+    [
+        # two heads of keys and values (4 each) for four queries', in KiB
+        ((4, 47), 64, 16 + 9),  # repeated for all
+        ((4, 50), 64, 16 + 8 + 9),  # and queries are copied
+        ((5, 23), 64, 9),  # enable_gqa tells of them
+    ],
+)
+def test_heads_that_share_keys(version, tokens, peak):
+    """integrations/sdpa_attention.py: repeated where the kernel is not told of groups."""
+    s = replace(step(version, tokens=tokens), kernel="sdpa")
+    shared = KernelHeads(count=4, groups=2, key_dim=16, value_dim=16, seen=TOKENS)
+    assert most(attend, s, shared, 4 * KIB, 4 * KIB)[0] == peak * KIB
 
 
 # Feed-forwards: 64 tokens, 64 numbers in and out (8 KiB), 256 inside (32 KiB)
