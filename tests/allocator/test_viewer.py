@@ -19,7 +19,7 @@ def told(options=None, device=0, **more):
 
 def test_blocks_of_a_segment():
     """3,072 bytes are free again, 5,120 in use: 5,000 were asked for."""
-    found, _, second = told()
+    found, _, _second = told()
     (segment,) = found["segments"]
     assert (segment["total_size"], segment["segment_type"]) == (2 * MIB, "small")
     assert segment["allocated_size"] == segment["active_size"] == 5120
@@ -34,12 +34,12 @@ def test_blocks_of_a_segment():
 
 def test_where_requests_came_from():
     origins = {1: RequestOrigin(frames=("a", "b"), category="weights", line=("x/y.py", 7))}
-    found, _, second = told(origins=origins)
+    found, _, _second = told(origins=origins)
     frames = [
         (f["filename"], f["line"], f["name"]) for f in found["segments"][0]["blocks"][1]["frames"]
     ]
     assert frames == [("", 0, "a"), ("", 0, "b"), ("x/y.py", 7, "y.py")]
-    assert [b["frames"] for b in found["segments"][0]["blocks"]][0] == []
+    assert next(b["frames"] for b in found["segments"][0]["blocks"]) == []
     events = found["device_traces"][0]
     named = [e for e in events if e.get("category") == "weights"]
     assert [e["action"] for e in named] == ["alloc"]

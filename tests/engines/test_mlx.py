@@ -374,8 +374,8 @@ def test_packed_matrices_are_read_as_words_of_32_bits():
 
 
 def test_a_committed_buffers_last_output_is_read_by_the_next():
-    """Of 26 Mi each: the first buffer holds two, each later one, with what it reads, is full after
-    one. While the first of ten runs, and one is open, that is twelve."""
+    """Blocks of 26 Mi each: the first buffer holds two, each later one, with what it reads, is full
+    after one. While the first of ten runs, and one is open, that is twelve."""
     assert flight((Operation(0, 26 << 20),) * 30, 50) == 12 * (26 << 20)
 
 

@@ -112,7 +112,7 @@ def test_a_search_never_creeps():
     ],
 )
 def test_bytes_to_spare(fits, low, high, margin):
-    """By the least that can be used and the most that may be held; below 0 where it is no yes."""
+    """Room by the least that can be used and the most that may be held; below 0 where it is no yes."""
     verdict = SimpleNamespace(fits=fits, usable=Bytes(low, 200, 200), per_device=Bytes(1, 2, high))
     assert margin_of(SimpleNamespace(verdict=verdict)) == margin
     assert margin_of(SimpleNamespace(verdict=None)) is margin_of(None) is None
@@ -454,7 +454,7 @@ def test_formats_for_a_mac_are_files(monkeypatch):
 
 
 def test_what_fits_comes_first_then_what_may(monkeypatch):
-    """Of models those with the most parameters, of cards those with the least memory; by name then."""
+    """First of models those with the most parameters, of cards those with the least memory; by name then."""
     rows = {
         "a": ("no", 9),
         "b": ("yes", 1),

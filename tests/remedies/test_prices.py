@@ -137,7 +137,7 @@ def test_formats_whose_points_are_published(form, speed, effort):
 
 
 def test_three_points_for_each_percent_of_perplexity():
-    """Of Llama 3 8B by llama.cpp's table (tools/quantize/README.md, without an imatrix): 6.23316 in
+    """Figures of Llama 3 8B by llama.cpp's table (tools/quantize/README.md, without an imatrix): 6.23316 in
     F16, 6.407115 in Q4_K_M, 6.253382 in Q6_K."""
     assert points("Q4_K_M") == pytest.approx(300 * (6.407115 / 6.23316 - 1), rel=0.02)
     assert points("Q6_K") == pytest.approx(300 * (6.253382 / 6.23316 - 1), rel=0.02)

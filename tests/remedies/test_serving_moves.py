@@ -31,7 +31,7 @@ TENSOR, PIPELINE = "tensor_parallel_size", "pipeline_parallel_size"
     ],
 )
 def test_cards_that_are_there_are_used(count, changes):
-    """By tensors within a machine of eight, by layers between machines."""
+    """Share by tensors within a machine of eight, by layers between machines."""
     asked = {"gpu": f"{GPU}:{count}", "engine": "vllm"}
     assert offered("parallel", **asked) == changes
     assert offered("parallel", **asked, pinned=(TENSOR,)) == []
@@ -118,14 +118,14 @@ LLAMA = {"engine": "llama.cpp", "n_gpu_layers": 32}
     [(10, [10, 11, 12]), (30, [30, 31]), (32, []), (None, []), (1, [1, 2, 3])],
 )
 def test_experts_on_the_host(fewest, experts):
-    """As few layers' as fit, and two more; all of them are no change of experts alone."""
+    """Try as few layers' as fit, and two more; all of them are no change of experts alone."""
     derived = {"n_cpu_moe_that_fits": fewest}
     assert [c["n_cpu_moe"] for c in offered("experts", **LLAMA, derived=derived)] == experts
 
 
 @pytest.mark.parametrize(("most", "layers"), [(10, [10, 9, 8]), (2, [2, 1]), (0, []), (None, [])])
 def test_layers_on_the_host(most, layers):
-    """As many layers on the card as fit, and up to two less."""
+    """Try as many layers on the card as fit, and up to two less."""
     derived = {"n_gpu_layers_that_fit": most}
     found_ = found("layers", **LLAMA, derived=derived)
     assert [m.change["n_gpu_layers"] for m in found_] == layers
@@ -145,7 +145,7 @@ def test_what_the_host_takes():
     ("needs", "away"), [(90, [11.0, 13.0]), (80, [1.0, 3.0]), (70, [1.0, 3.0]), (81, [2.0, 4.0])]
 )
 def test_what_is_lacking_goes_to_the_host(needs, away):
-    """Of 80 GiB: what is too much, whole GiB of it, and one or three more."""
+    """A card of 80 GiB lacks what is too much, whole GiB of it, and one or three more."""
     moves_ = found("offload", engine="vllm", needs=needs * GIB)
     assert [m.change["cpu_offload_gb"] for m in moves_] == away
     assert offered("offload", engine="vllm", pinned=("cpu_offload_gb",)) == []

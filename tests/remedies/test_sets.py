@@ -69,7 +69,7 @@ def test_a_change_is_dear_above_80_points_without_money():
 
 
 def test_what_beats_another():
-    """As cheap in every kind, and as small."""
+    """One as cheap in every kind, and as small."""
     cheap, dear = move("a", 1), move("b", 2)
     assert _beats(node(cheap), node(dear))
     assert _beats(node(cheap), node(cheap))
@@ -187,7 +187,7 @@ def test_the_cheapest_single_change_is_named_first(world):
 
 
 def test_two_are_asked_where_no_cheap_one_is_enough(world):
-    """Of 100 GiB two leave 77; or two leave 84 and the third takes the rest."""
+    """From 100 GiB two leave 77; or two leave 84 and the third takes the rest."""
     assert kinds(world(a=(0.9, 1), b=(0.86, 1), c=(0.97, 1))) == [("a", "b")]
     three, *others = world(a=(0.9, 1), b=(0.93, 1), c=(0.95, 1))
     assert kinds([three]) == [("a", "b", "c")]

@@ -299,3 +299,65 @@ def test_commands():
         "weighbridge infer 7B --unit GB --lang zh --details --explain"
     )
     assert line({}, model={"file": {"name": "a.gguf"}}) == "weighbridge infer ./a.gguf"
+
+
+# The Space
+
+
+def test_what_the_space_allows():
+    from weighbridge.web.space import clerk, discussion, guard
+
+    assert (guard.MOST_BODY, guard.MOST_QUERY, guard.MOST_CLIENTS) == (2 * MIB, 16_384, 10_000)
+    assert guard.Rates() == (60, 120)
+    assert (clerk.MOST_MEMORY, clerk.MOST_CACHE) == (4 * GIB, 256 * MIB)
+    told = (discussion.MOST_TEXT, discussion.MOST_LISTED, discussion.MOST_READ, discussion.SECONDS)
+    assert told == (60_000, 5_000, 64, 45)
+
+
+@pytest.mark.parametrize(
+    ("told", "nbytes"), [(b"7", 7), (b"9" * 19, int("9" * 19)), (b"9" * 20, 0), (b"-7", 0)]
+)
+def test_lengths_that_a_client_tells(told, nbytes):
+    """Nineteen digits are below 2^64; more are no length."""
+    from weighbridge.web.space.guard import _length
+
+    assert _length({"headers": [(b"Content-Length", told)]}) == nbytes
+
+
+def test_a_bucket_is_filled_again_at_so_many_a_minute(monkeypatch):
+    """Two at once, and then one each half a second at 120 a minute."""
+    from weighbridge.web.space import guard
+
+    now = [100.0]
+    monkeypatch.setattr(guard.time, "monotonic", lambda: now[0])
+    held = guard.Guard(None, guard.Rates(burst=2, per_minute=120))
+    assert [held._may("a") for _ in range(3)] == [True, True, False]
+    now[0] += 0.5
+    assert [held._may("a") for _ in range(2)] == [True, False]
+    now[0] += 60
+    assert [held._may("a") for _ in range(3)] == [True, True, False]
+    monkeypatch.setattr(guard, "MOST_CLIENTS", 1)
+    held._may("b")
+    assert list(held._buckets) == ["b"], "the one that was not there for the longest time goes"
+
+
+def test_versions_of_a_site_are_sixteen_signs():
+    listed = build._list({"b": b"x", "a": b"yz"})
+    assert len(listed["version"]) == 16
+    assert [(n, f["bytes"]) for n, f in listed["files"].items()] == [("a", 2), ("b", 1)]
+
+
+def test_a_comparison_is_a_list_of_reports():
+    from weighbridge.web.exports import _json
+
+    asked = SimpleNamespace(found=SimpleNamespace(to_dict=lambda: {"a": 1}))
+    assert _json([asked], AnswerView()).strip().startswith("{")
+    assert _json([asked, asked], AnswerView()).strip().startswith("[")
+
+
+def test_a_run_file_of_the_largest_size(monkeypatch):
+    line = b'{"task": "load"}'
+    monkeypatch.setattr("weighbridge.web.dropped.MAX_CONFIG", len(line))
+    assert asks_of(file("a.jsonl", len(line), line)) == [{"task": "load"}]
+    with pytest.raises(BadFileError, match="larger than"):
+        asks_of(file("a.jsonl", len(line) + 1, line + b" "))
