@@ -73,6 +73,7 @@ def most(program, *given):
         ({"own_softmax": True, "wide_queries": True}, 8, 32 * KIB),  # queries and keys in float32
         ({"own_softmax": True, "wide_queries": True, "dtype": FLOAT32}, 8, 0),
         ({"wide_biases": True, "biased": True}, 10, 0),
+        ({"wide_biases": True, "biased": True, "dtype": BFLOAT16}, 10, 0),  # in float32 already
         ({"raw_scores": True, "biased": True}, 10, 0),
         ({"raw_scores": True}, 8, 0),  # nothing is added
         ({"sinks": True}, 6, 0),
