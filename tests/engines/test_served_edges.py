@@ -171,8 +171,9 @@ def test_formats_of_checkpoints_are_said(kind):
     assert warned(found, "reads gptq-4bit-g128 from a checkpoint")
     assert "launch" not in found.derived, "a line for the unquantized model is another answer"
     assert "gptq-4bit-g128" in found.derived["launch_note"]
+    known = {"vllm": "0.27", "sglang": None}[kind]  # vLLM reads bitsandbytes to 0.27
     for scheme, flag in (("fp8-tensor", "fp8"), ("nf4", "bitsandbytes")):
-        made = answer(LLAMA, kind, quantization=scheme)
+        made = answer(LLAMA, kind, quantization=scheme, engine_version=known)
         assert f"--quantization {flag}" in made.derived["launch"]
         assert not made.warnings
 

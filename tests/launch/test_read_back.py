@@ -67,6 +67,7 @@ SOURCES = (
     "context_from",
     "command",
     "launch_note",
+    "serves_by_default",
 )
 OF_LARGEST = ("kv_cache_tokens", "max_concurrency")  # of engines without a share
 

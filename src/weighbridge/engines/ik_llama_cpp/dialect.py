@@ -46,6 +46,7 @@ TABLE = """
 --prefetch-experts                       switch  !experts are read when they are needed
 -thp --transparent-huge-pages            switch  !pages of the host are larger
 -draft --draft-params                    value   !the draft has the model's settings
+--draft --draft-n --draft-max --spec-draft-n-max  value  !logits of proposed tokens
 -ctx-ckpt --ctx-checkpoints              value   !checkpoints of a slot in host memory unless 0
 -op --offload-policy                     value   !large products of weights in host memory are done on the device
 [ignored value]
