@@ -198,7 +198,8 @@ def settings_of(engine):
 def test_every_setting(engine, gpu):
     carried = 0
     for name, workload in settings_of(engine):
-        many = {} if gpu is None else {"gpu": f"{gpu}:4" if "parallel" in name else gpu}
+        several = "parallel" in name or "tensor_parallel_size" in workload
+        many = {} if gpu is None else {"gpu": f"{gpu}:4" if several else gpu}
         try:
             carried += check(engine, workload | many)
         except UsageError:  # the engine has no such value
