@@ -18,4 +18,5 @@ def model(name):
 def served(name, kind="vllm", **asked):
     """The subject of a catalogue name (or a path), as a server meets it."""
     found = engine(kind)
-    return subject(model(name), Infer(**asked), found, version(found, None)[0])
+    w = Infer(**asked)
+    return subject(model(name), w, found, version(found, w.engine_version)[0])

@@ -151,7 +151,8 @@ def test_a_tower_of_convolutions_matters_where_there_is_an_image(asked):
     from tests.arch.published_multimodal import PUBLISHED
 
     kind, cls, config, _ = PUBLISHED["google/gemma-3n-E4B-it"]
-    config = config | {"model_type": kind, "architectures": [cls]}
+    sizes = {"text_config": {"hidden_size": 2048, "num_hidden_layers": 35}}  # the class's own
+    config = config | sizes | {"model_type": kind, "architectures": [cls]}
     found = weighbridge.infer(config, gpu=CARD, **asked)
     assert found.verdict.fits == ("unknown" if asked else "yes")
 
