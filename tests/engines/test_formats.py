@@ -246,6 +246,11 @@ def test_cards_decide():
         ):
             answer("deepseek-v4-flash", engine=engine, context=512, gpu="l20:8")
         assert answer("deepseek-v4-flash", engine=engine, context=512, gpu="h100:8")
+    with pytest.raises(UnsupportedError) as caught:  # no format but plain weights
+        answer("qwen3-30b-a3b", engine="vllm", context=512, gpu="v100", quantization="nvfp4")
+    assert str(caught.value).count("it needs compute capability 7.5") == 1
+    assert "8.0" not in str(caught.value), "one threshold is enough"
+    assert "it reads nothing but plain weights there" in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -69,8 +69,9 @@ def told(f: WeightFormat, by: Loader) -> str:
         what = f"--quantization {f.name}: {who} does not read it"
     why = lacking(by.engine.reading, f, by.version, by.card)
     others = ", ".join(name for name in read(by) if name != f.name)
+    beside = f"it reads {others}" if others else "it reads nothing but plain weights there"
     elsewhere = who_reads(f, by) or ("" if why else "no engine here reads it")
-    return f"{what}{why and ': '}{why}; it reads {others}{elsewhere and '; '}{elsewhere}"
+    return f"{what}{why and ': '}{why}; {beside}{elsewhere and '; '}{elsewhere}"
 
 
 def read(by: Loader) -> tuple[str, ...]:

@@ -104,8 +104,10 @@ def lacking(rows: Iterable[Reads], f: WeightFormat, version: Version, part: "Par
     """Say what a format that is not read would need: another release, another card; "" where no
     release reads it on any."""
     about = [row for row in rows if row.names(f)]
-    there = [row for row in about if row.released(version)]
-    return "; ".join(dict.fromkeys(_needs(there or about, version, part)))
+    there = [row for row in about if row.released(version)] or about
+    nearest = min((row.least for row in there), default=(0, 0))  # one threshold is enough
+    there = [row for row in there if row.least == nearest]
+    return "; ".join(dict.fromkeys(_needs(there, version, part)))
 
 
 def _needs(rows: Iterable[Reads], version: Version, part: "Part | None") -> Iterator[str]:
