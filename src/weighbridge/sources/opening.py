@@ -3,7 +3,6 @@
 import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from weighbridge.errors import UsageError
 from weighbridge.reference import (
@@ -37,6 +36,8 @@ def resolve(
 
 def endpoint() -> str:
     """The address of the Hub that is configured."""
+    from urllib.parse import urlsplit  # a question of the catalogue opens nothing
+
     told = os.environ.get("HF_ENDPOINT") or ENDPOINT
     try:
         urlsplit(told)
