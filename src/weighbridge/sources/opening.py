@@ -36,9 +36,11 @@ def resolve(
 
 def endpoint() -> str:
     """The address of the Hub that is configured."""
-    from urllib.parse import urlsplit  # a question of the catalogue opens nothing
+    told = os.environ.get("HF_ENDPOINT")
+    if not told:
+        return ENDPOINT
+    from urllib.parse import urlsplit  # the usual address needs no check
 
-    told = os.environ.get("HF_ENDPOINT") or ENDPOINT
     try:
         urlsplit(told)
     except ValueError as error:
