@@ -325,7 +325,12 @@ def test_the_file_reads_as_it_was_written():
 
 # ---- how it holds
 
-HELD = {"component": None, "allocated": 0.06, "driver": 0.12}  # level -> median width at most
+HELD = {
+    "component": None,
+    "reserved": None,
+    "allocated": 0.06,
+    "driver": 0.12,
+}  # level -> median width at most
 
 
 @pytest.fixture(scope="module")
@@ -374,7 +379,8 @@ def test_intervals_hold(ask, whole):
 
 @pytest.mark.slow
 def test_intervals_hold_for_a_source_that_they_were_not_fitted_to(ask):
-    for one in coverage(fitting.left_out(ask, sources())):
+    apart = [one for one in coverage(fitting.left_out(ask, sources())) if one.level != "reserved"]
+    for one in apart:  # what was reserved one source alone printed: it has no other
         assert one.inside >= 0.87, one
         assert one.above <= 0.05, one
         assert one.width <= (HELD[one.level] or 1) + 0.03, one

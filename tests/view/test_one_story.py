@@ -66,7 +66,8 @@ def test_a_warning_about_the_asked_layout_does_not_deny_its_remedies(engine, cap
     words = ("infer", "llama-3.1-70b", "--engine", engine, "--gpu", "a100-80gb:2")
     _, out, err = _asked(capsys, *words)
     assert "each of the 2 has 79.3" in out
-    assert "2" in out.partition("What would make it fit")[2].splitlines()[1]
+    offered = out.partition("What would make it fit")[2].partition("Run it")[0]
+    assert any("-parallel-size 2" in line or "--tp-size 2" in line for line in offered.splitlines())
     assert "as asked, on 1 of 2 cards, no default" in err
 
 
