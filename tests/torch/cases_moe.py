@@ -129,7 +129,11 @@ EXPERTS = {"num_local_experts": 3, "num_experts_per_tok": 2}
 
 # model type: (stem of its classes, small config, what the variants change)
 TYPES = {
-    "mixtral": ("Mixtral", BASE | EXPERTS, (*USUAL, WIDE, {"num_local_experts": 1})),
+    "mixtral": (
+        "Mixtral",
+        BASE | EXPERTS,
+        (*USUAL, WIDE, {"num_local_experts": 1, "num_experts_per_tok": 1}),
+    ),
     "phimoe": ("Phimoe", BASE | EXPERTS, (*USUAL, BIAS, {"lm_head_bias": True})),
     "minimax": (
         "MiniMax",
