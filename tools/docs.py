@@ -18,7 +18,7 @@ import click
 
 from weighbridge import catalogue, prepare
 from weighbridge.accelerators.parts import instances, parts
-from weighbridge.accelerators.rules import KEPT, RULES
+from weighbridge.accelerators.rules import KEPT, METAL, RULES
 from weighbridge.agents import skill as told
 from weighbridge.arch.config import Config
 from weighbridge.arch.families import blueprint, family
@@ -173,6 +173,9 @@ def gpus() -> Iterator[str]:
         yield f"| {name} | {_share(rule.total)} | {seen} | {rule.source} |"
     sizes = "; ".join(f"up to {gib} GiB {low} to {high} MiB" for gib, low, high in KEPT[:-1])
     yield f"\nWhat NVIDIA's driver keeps: {sizes}; above {KEPT[-1][1]} to {KEPT[-1][2]} MiB.\n"
+    sizes = "; ".join(f"up to {gib} GB {_share((old, old, new))}" for gib, old, new in METAL[:-1])
+    yield f"What Metal recommends of a Mac's memory, before macOS 26 and there: {sizes}; above "
+    yield f"{_share((METAL[-1][1], 0, METAL[-1][2]))}.\n"
     yield f"## {len(parts())} parts\n"
     page = screen(list(parts().values()), [], full=True)
     table = next(block for block in page.blocks if isinstance(block, Grid))

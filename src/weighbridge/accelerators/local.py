@@ -173,9 +173,8 @@ def _shared(device: DetectedDevice, part: Part | None, machine: HostMemory) -> C
     elif part is not None and abs(machine.total - part.marketed_gb * GIB) <= NEAR * machine.total:
         idle = _at_most(part.visible.bytes, machine.total)
     else:
-        large = machine.total >= 60 * GIB  # as parts.jsonl has it: from 64 GB on
-        rule = ("apple large" if large else "apple small") if device.kind == "mps" else "shared"
-        idle = rules.visible(rule, exactly(machine.total), 0)
+        rule = "apple" if device.kind == "mps" else "shared"
+        idle = rules.visible(rule, exactly(machine.total), round(machine.total / GIB))
     free = None if machine.left is None else _at_most(idle, machine.left)
     base = part or generic(device, machine.total)
     return _card(replace(base, total=total), idle, free, device.source)

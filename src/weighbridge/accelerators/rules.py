@@ -37,15 +37,27 @@ RULES: dict[str, MemoryRule] = {
     "shared": MemoryRule(
         ALL, (900, 935, 960), "memory shared with the CPU: 0.931 to 0.935 were read"
     ),
-    "apple small": MemoryRule(
-        ALL, (666, 705, 750), "recommendedMaxWorkingSetSize: 2/3 to 3/4 of RAM"
-    ),
-    "apple large": MemoryRule(
-        ALL, (750, 800, 840), "recommendedMaxWorkingSetSize: 3/4 to 0.84 of RAM"
+    "apple": MemoryRule(
+        ALL, (666, 786, 907), "recommendedMaxWorkingSetSize of logs: by the size and by macOS"
     ),
     "other": MemoryRule((900, 950, 1000), ALL, "Ascend devices read 0.901 and 0.953"),
     "mig": MemoryRule((870, 950, 1000), ALL, "slices of 10 GB read 0.950 and 0.963"),
 }
+
+# (up to this many GiB of RAM, per mille of it that Metal's recommendedMaxWorkingSetSize was before
+# macOS 26, and there). Lines of ggml-metal in public logs, MB of 1,000,000 bytes:
+#   16 GB  11453.25, 12713.12    36 GB  28991.03, 30150.67     128 GB  103079.22, 115448.73
+#   18 GB            14302.25    48 GB  38654.71, 40200.90     512 GB             498216.21
+#   24 GB  17179.89, 19069.67    64 GB  51539.61, 55662.79
+#   32 GB  22906.50, 26800.60    (8, 96, 192 and 256 GB: shares of their neighbours, assumed)
+METAL = (
+    (24, 666, 740),
+    (32, 666, 780),
+    (48, 750, 780),
+    (64, 750, 810),
+    (128, 750, 840),
+    (1 << 20, 750, 907),
+)
 
 # (up to this many GiB, MiB that the driver keeps at least, at most): nvidia-smi less torch, Linux
 KEPT = ((16, 100, 475), (32, 220, 510), (96, 460, 770), (1 << 20, 600, 930))
@@ -57,12 +69,18 @@ def total(rule: str, gb: int) -> Bytes:
 
 def visible(rule: str, of: Bytes, gb: int) -> Bytes:
     """What a process can have of a device whose driver shows `of`."""
-    share = RULES[rule].visible
+    share = _metal(gb) if rule == "apple" else RULES[rule].visible
     if share is not None:
         return _share(of, share)
     least, most = next((low, high) for size, low, high in KEPT if gb <= size)
     middle = (least + most) // 2
     return Bytes(of.low - most * MIB, of.expected - middle * MIB, of.high - least * MIB)
+
+
+def _metal(gb: int) -> tuple[int, int, int]:
+    """Per mille of `gb` of RAM that Metal recommends at most: of either macOS, and their middle."""
+    before, since = next((old, new) for size, old, new in METAL if gb <= size)
+    return before, (before + since) // 2, since
 
 
 def _share(of: Bytes, share: tuple[int, int, int]) -> Bytes:
