@@ -27,10 +27,7 @@ FULL = {"checkpointing": True}
 
 @pytest.mark.parametrize("settings", [MIXED, {"precision": "fp32"}, FULL], ids=str)
 @pytest.mark.parametrize("kind", NAMED)
-def test_a_step_has_the_classs_saved_tensors_and_peaks(request, kind, settings):
-    if (kind, settings) == ("gpt_neox", MIXED):
-        open_ = "known gap: a tensor of its eager attention is told twice under autocast"
-        request.applymarker(pytest.mark.xfail(reason=open_, strict=False))
+def test_a_step_has_the_classs_saved_tensors_and_peaks(kind, settings):
     same(kind, **settings)
 
 

@@ -3,6 +3,7 @@ loop over tokens is reckoned."""
 
 import pytest
 
+import weighbridge
 from tests.torch.training_oracle import settled
 from weighbridge.components.activations import Heap
 from weighbridge.training.run import run
@@ -63,3 +64,11 @@ def test_many_tensors_are_allocated_as_one_by_one(count, nbytes):
     assert together.reserved == pytest.approx(apart.reserved, rel=0.25)
     alike.drop(held)
     assert alike.phase() and alike.phase().allocated == 0
+
+
+def test_dora_has_a_norm_for_each_output_of_gpt2():
+    """Its linears' weights lie the other way round. By PEFT: over all linears of its 12 layers
+    r (in + out) numbers and one for each output."""
+    report = weighbridge.train("gpt2", method="dora", lora_r=8, lora_targets=("all-linear",))
+    sides = ((768, 2304), (768, 768), (768, 3072), (3072, 768))
+    assert report.derived["trainable_parameters"] == 12 * sum(8 * (i + o) + o for i, o in sides)

@@ -146,6 +146,7 @@ def adapt(
         if with_.dora:
             path = f"{name}.lora_magnitude_vector.weight"
             wrap.magnitude = make(ParameterSpec(path, (outside,), "linear"))
+            wrap.biased = bias is not None
             params[path] = wrap.magnitude
         wraps[name] = wrap
     if not with_.modules_to_save:

@@ -25,7 +25,7 @@ class LoraLinear:
     """Stands in for the linear `base`. `packed`: a linear of bitsandbytes, behind which PEFT's own
     layer stands, which casts under autocast alone."""
 
-    __slots__ = ("a", "b", "base", "magnitude", "p", "packed", "weight")
+    __slots__ = ("a", "b", "base", "biased", "magnitude", "p", "packed", "weight")
 
     def __init__(
         self, base: Wrap, weight: LeafTensor, a: LeafTensor, b: LeafTensor, p: float
@@ -36,6 +36,7 @@ class LoraLinear:
         self.b = b
         self.p = p
         self.magnitude: LeafTensor | None = None
+        self.biased = False  # DoRA takes the bias off what the base gave
         converting = isinstance(base, Dequantized) and base.kernel.keeps == "input"
         self.packed = converting or isinstance(base, (Linear4, Linear8))
 
@@ -72,6 +73,8 @@ class LoraLinear:
         lora_result = linear(m, linear(m, x, self.a), self.b)
         if self.p and m.training:
             base_result = linear(m, x, weight)
+        elif self.biased:
+            base_result = shift(m, base_result)
         inner = add(
             m,
             mul(m, shift(m, share), base_result),
@@ -92,7 +95,7 @@ class LoraLinear:
         scaled = m.new(low.shape, low.dtype)
         whole = m.new(weight.shape, weight.dtype)
         del scaled
-        norm = m.new((weight.shape[0],), weight.dtype)
+        norm = m.new((self.b.shape[0],), weight.dtype)  # one an output, however the weight lies
         del whole
         return norm
 

@@ -136,6 +136,7 @@ class LayerShape:
         read = self._normed(m, x, p, self.before[1])  # which the call of a module holds
         fed = self.feed(s, p, read, number)
         assert isinstance(fed, Tensor)
+        del read
         fed = _dropped(s, fed, self.rates[1])
         if self.sums == "together":
             return add(m, add(m, made, fed), residual)
