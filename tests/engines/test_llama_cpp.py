@@ -9,7 +9,7 @@ from tests.engines.answers import answer, of_config, part
 from weighbridge.engines.llama_cpp import infer as llama_cpp
 from weighbridge.engines.llama_cpp.infer import number
 from weighbridge.engines.llama_cpp.rules import NEWEST, rules
-from weighbridge.errors import UsageError
+from weighbridge.errors import UnsupportedError, UsageError
 from weighbridge.launch import parse
 from weighbridge.units import MIB
 
@@ -26,6 +26,44 @@ def running(found, device):
 
 def weights(found):
     return [part(d.phases[0], "weights") for d in found.devices]
+
+
+# Types without a kernel
+
+LLAMA_LAYERS = 32 * (2 * 4096 * 4096 + 2 * 4096 * 1024 + 3 * 4096 * 14_336)  # values of matrices
+
+
+@pytest.mark.parametrize(("form", "block"), [("TQ1_0", 54), ("TQ2_0", 66)])
+def test_ternary_matrices_stay_with_the_processor(form, block):
+    """CUDA multiplies neither type: the layers' matrices are the host's, the output is the GPU's,
+    and nothing of them is copied to the GPU for a long prompt."""
+    found = asked(quantization=form, gpu="4090")
+    device, host = weights(found)
+    embedded = 128_256 * 4096 // 256 * 144
+    assert host == LLAMA_LAYERS // 256 * block + embedded
+    assert device == 128_256 * 4096 // 256 * 210 + 65 * 4096 * 4  # Q6_K, norms
+    assert part(running(found, 0), "activations") < 300 * MIB
+    assert f"no GPU kernel for {form}: 1." in next(w for w in found.warnings if "kernel" in w)
+    assert not any("kernel" in w for w in asked(quantization="Q2_K", gpu="4090").warnings)
+
+
+def test_a_kernel_came_with_a_build():
+    """Q2_0's for CUDA is of July 2026."""
+    before, since = (
+        asked(quantization="Q2_0", gpu="4090", engine_version=b) for b in ("10299", "10300")
+    )
+    assert weights(before)[1] > 1.5e9 > weights(since)[1]
+
+
+def test_metal_aborts_where_it_has_no_kernel():
+    for form, build in (("TQ1_0", "11200"), ("TQ2_0", "10769"), ("Q2_0", "10299")):
+        with pytest.raises(
+            UnsupportedError, match=f"{form}: llama.cpp {build} has no Metal kernel"
+        ):
+            asked(quantization=form, gpu="m3 max 36gb", engine_version=build)
+    for form, build in (("TQ2_0", "10770"), ("Q2_0", "10300")):
+        found = asked(quantization=form, gpu="m3 max 36gb", engine_version=build)
+        assert weights(found)[0] > 1.5e9 > weights(found)[1]
 
 
 # One GPU

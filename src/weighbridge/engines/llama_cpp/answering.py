@@ -12,9 +12,17 @@ from weighbridge.engines.llama_cpp.graphs.network import Network
 from weighbridge.engines.llama_cpp.held import DeviceHoldings
 from weighbridge.engines.llama_cpp.networks import network
 from weighbridge.engines.llama_cpp.projector import projector
+from weighbridge.engines.llama_cpp.rules import (
+    LlamaCppRules,
+    aborts_on_metal,
+    rules,
+    rules_on_metal,
+)
 from weighbridge.engines.llama_cpp.setting import LlamaCppLaunch, ModelTraits
+from weighbridge.errors import UnsupportedError
 from weighbridge.kept import kept
 from weighbridge.report_keys import DerivedFacts
+from weighbridge.units import human
 from weighbridge.workload import Infer
 
 
@@ -49,6 +57,28 @@ def model(net: Network, s: Subject) -> ModelTraits:
     )
 
 
+def on_device(net: Network, build: int, budget: Budget | None) -> LlamaCppRules:
+    """A build's rules on such a card. Raises UnsupportedError for types that it aborts on."""
+    part = budget.choice.part if budget is not None else None
+    if part is None or part.vendor != "Apple":
+        return rules(build)
+    bad = aborts_on_metal((t.dtype.name for t in net.weights.values()), build)
+    if bad:
+        raise UnsupportedError(
+            f"{', '.join(bad)}: llama.cpp {build} has no Metal kernel for it, and aborts at the "
+            f"first token on {part.name}; take a type such as Q2_K or IQ2_M"
+        )
+    return rules_on_metal(build)
+
+
+def _left_to_the_host(held: DeviceHoldings) -> Iterator[str]:
+    for name, nbytes in held.placed.unmultiplied.items():
+        yield (
+            f"llama.cpp has no GPU kernel for {name}: {human(nbytes)} of weights stay in host "
+            "memory, and the processor multiplies them, which is slow"
+        )
+
+
 def free(budget: Budget | None, at: LlamaCppLaunch) -> tuple[int, ...]:
     return tuple(budget.of(d).expected if budget is not None else 1 for d in range(at.gpus))
 
@@ -70,6 +100,7 @@ def warnings(held: DeviceHoldings, budget: Budget | None) -> Iterator[str]:
             f"--parallel {held.at.slots}: of {held.at.requests:,} requests {held.at.slots} run at "
             "once, the others wait"
         )
+    yield from _left_to_the_host(held)
     if held.foreign:
         yield f"{held.foreign}, whose graph is not in our rules: its buffer is an interval"
     if held.guessed:

@@ -141,8 +141,11 @@ MULTIPLY = ("mul_mat", "mul_mat_id", "moe_up_gate")
 
 
 def _multiplies(weight: GgmlTensor, s: GraphStep, host: int) -> bool:
-    """Rows that are packed for a processor are for it alone, but for some types."""
+    """Types without a kernel, and rows that are packed for a processor (but for some types), are
+    for it alone."""
     name = weight.dtype.name
+    if name in s.rules.no_kernel:
+        return False
     if s.repacks and weight.dev == host:
         name = repacked(name, weight.ne[1])
     return not name.endswith(PACKED) or name in s.rules.packed_products

@@ -6,10 +6,10 @@ from weighbridge.accelerators.budget import Budget
 from weighbridge.engines.engine import version
 from weighbridge.engines.interface import EngineAnswer, Probe, Subject
 from weighbridge.engines.llama_cpp import ENGINE, drafting, probing
-from weighbridge.engines.llama_cpp.answering import answer, free, known_network, model
+from weighbridge.engines.llama_cpp.answering import answer, free, known_network, model, on_device
 from weighbridge.engines.llama_cpp.held import DeviceHoldings
 from weighbridge.engines.llama_cpp.latents import as_heads
-from weighbridge.engines.llama_cpp.rules import NEWEST, rules
+from weighbridge.engines.llama_cpp.rules import NEWEST
 from weighbridge.engines.llama_cpp.setting import launch
 from weighbridge.workload import Infer
 
@@ -53,7 +53,8 @@ def hold(s: Subject, w: Infer, budget: Budget | None, build: int) -> DeviceHoldi
 
 
 def model_alone(s: Subject, w: Infer, budget: Budget | None, build: int) -> DeviceHoldings:
-    net, own = known_network(s), rules(build)
+    net = known_network(s)
+    own = on_device(net, build, budget)
     if not own.latents:
         net = as_heads(net)
     at = launch(s, w, budget, own, model(net, s))

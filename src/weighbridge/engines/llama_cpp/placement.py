@@ -7,10 +7,12 @@
                         memory of each
     -ncmoe N            experts of the first N layers stay on the host
     row split           each matrix over all GPUs by rows; all else of it on the main one
+    no kernel           a matrix whose type the GPU cannot multiply is on the host, which then does
     a tensor            padded to 128 bytes on a GPU, a quantized row to whole 512 values; 32 on
                         the host
 
-Source: llama.cpp 0c1e57098 src/llama-model.cpp (load_tensors, create_tensor), common/arg.cpp
+Source: llama.cpp 0c1e57098 src/llama-model.cpp (load_tensors, create_tensor; select_weight_buft:
+the first kind of buffer whose device supports the product), common/arg.cpp
 (--n-cpu-moe), ggml/src/ggml-cuda/ggml-cuda.cu (buffer_type_get_alloc_size, split buffers).
 """
 
@@ -81,6 +83,7 @@ class LayerPlacement:
         """What decides where all is."""
         at = self.at
         split = (at.split_mode, at.tensor_split, at.main_gpu, self.free, at.rules.early_per_layer)
+        split = (*split, at.rules.no_kernel)
         return (at.gpus, at.layers, at.gpu_layers, at.cpu_moe, *split)
 
     def _deal(self) -> Dealt:
@@ -133,12 +136,27 @@ class LayerPlacement:
             return self.host
         if name in OF_PER_LAYER and self.at.rules.early_per_layer != "no":
             return self._layer(0)
+        if self._unmultiplied(name):
+            return self.host
         number = self.net.blocks[name] if name in self.net.blocks else block(name)
         if number is None:
             return self._layer(len(self.net.layers))
         if "_exps." in name and number < self.at.cpu_moe:
             return self.host
         return self._layer(number)
+
+    def _unmultiplied(self, name: str) -> bool:
+        found = self.net.weights.get(name)
+        return found is not None and found.dtype.name in self.at.rules.no_kernel
+
+    @cached_property
+    def unmultiplied(self) -> Mapping[str, int]:
+        """Bytes by type that the host keeps because no GPU could multiply them."""
+        found: Counter[str] = Counter()
+        for name, t in self.net.weights.items():
+            if self.at.gpu_layers and self._unmultiplied(name) and name not in INPUT:
+                found[t.dtype.name] += t.nbytes
+        return found
 
     def cache(self, i: int) -> int:
         return self.layer(i) if self.at.cache_offload else self.host
@@ -176,7 +194,8 @@ class LayerPlacement:
             yield t, weights[name]
         if self.net.tied and "token_embd.weight" in self.net.weights and not self.net.encodes:
             copy = self.net.weights["token_embd.weight"]
-            if self._layer(len(self.net.layers)) != self.host:
+            able = copy.dtype.name not in self.at.rules.no_kernel
+            if able and self._layer(len(self.net.layers)) != self.host:
                 yield copy, self._layer(len(self.net.layers))
 
     @property

@@ -9,7 +9,7 @@ read whole: those vendored in llama-cpp-python 0.3.9, 0.3.16, 0.3.17 and 0.3.36;
 0.3.20, 0.3.24, 0.3.28, 0.3.34, 0.3.35.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, Literal
@@ -66,6 +66,9 @@ class LlamaCppRules:
     copies: int = 4  # GGML_SCHED_MAX_COPIES, which is compiled in: steps under way in a pipeline
     latents: bool = False  # are stored as such
     packed_products: frozenset[str] = frozenset()  # types of packed rows that a GPU multiplies
+    # Types that CUDA does not multiply: ggml/src/ggml-cuda/ggml-cuda.cu (supports_op) in
+    # llama-cpp-python 0.3.25; ggml-org/llama.cpp#11183 is open, #28769 was closed
+    no_kernel: frozenset[str] = frozenset(("TQ1_0", "TQ2_0", "Q2_0"))
 
     def mask_rows(self, tokens: int) -> int:
         return align_up(tokens, self.mask_pad)
@@ -93,6 +96,7 @@ CHANGES: Mapping[int, Mapping[str, Any]] = {
     9180: {"predicts": True},  # May 2026: in llama-cpp-python 0.3.25, by its days
     9470: {"few_outputs": True},  # #23861, 1 June 2026
     9520: {"fattn_copies": True},  # between 1 and 7 June 2026
+    10300: {"no_kernel": frozenset(("TQ1_0", "TQ2_0"))},  # #25707, 30 July 2026: Q2_0
     10850: {  # between 17 August and 1 October 2026
         "kept_experts": True,
         "whole_rope": True,
@@ -102,6 +106,11 @@ CHANGES: Mapping[int, Mapping[str, Any]] = {
         "all_inputs": True,
     },
 }
+# The first build whose Metal backend multiplies a type; None: no build so far. It takes any type
+# for one that it has (ggml-metal-device.m, supports_op) and aborts at the first product of another:
+# ggml-org/llama.cpp#24477 of 11 June 2026, PrismML-Eng/llama.cpp#141 of 1 September 2026 (which
+# has TQ2_0's kernels; builds between are taken not to have them), #25419 of July 2026
+ON_METAL: Mapping[str, int | None] = {"TQ1_0": None, "TQ2_0": 10770, "Q2_0": 10300}
 
 
 @cache
@@ -111,3 +120,15 @@ def rules(build: int) -> LlamaCppRules:
         if build >= since:
             found = replace(found, **change)
     return found
+
+
+@cache
+def rules_on_metal(build: int) -> LlamaCppRules:
+    """Those of a Mac: no product is left to the processor for its type."""
+    return replace(rules(build), no_kernel=frozenset())
+
+
+def aborts_on_metal(types: Iterable[str], build: int) -> list[str]:
+    """Types of weights whose product ends the process on a Mac."""
+    first = ((name, ON_METAL[name]) for name in sorted(set(types)) if name in ON_METAL)
+    return [name for name, since in first if since is None or build < since]

@@ -16,7 +16,6 @@ from weighbridge.engines.interface import HeldBytes as Numbers
 from weighbridge.engines.llama_cpp import answering, probing
 from weighbridge.engines.llama_cpp.held import DeviceHoldings
 from weighbridge.engines.llama_cpp.latents import as_heads
-from weighbridge.engines.llama_cpp.rules import rules
 from weighbridge.engines.llama_cpp.setting import launch
 from weighbridge.engines.ollama import ENGINE, before, launching
 from weighbridge.engines.ollama.estimate import Placed
@@ -81,7 +80,8 @@ def on_server(s: Subject, w: Infer, budget: Budget | None) -> Asked:
 def hold(on: Asked) -> DeviceHoldings:
     s, w, budget = on.subject, on.workload, on.budget
     net, since = answering.known_network(s), number(w)
-    own, known = before.own(net.arch, since), rules(build(since))
+    own = before.own(net.arch, since)
+    known = answering.on_device(net, build(since), budget)
     if own:
         known = replace(known, windows=True)
     if not known.latents:
