@@ -170,6 +170,7 @@ class DerivedFacts(TypedDict, total=False):
     # infer, by every engine
     kv_cache_bytes_per_token: int
     largest_context: int | None
+    largest_context_flags: str  # what its launch has beside what was set, of a share of the card
     largest_batch_size: int | None
     searched_to: Mapping[str, int] | None
     kv_cache_tokens: int | None

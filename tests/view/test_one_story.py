@@ -122,3 +122,37 @@ def test_what_is_to_be_tried_next_can_be_typed(capsys):
     assert "Try: --max context · --smallest gpu without --gpu ·" in out
     _, out, _ = _asked(capsys, "fit", "vit-base-patch16-224", "--gpu", "3060")
     assert "--max context" not in out
+
+
+def test_the_longest_context_names_the_flags_it_was_found_under(capsys):
+    """44,432 tokens are cached by default, and a context of 57,616 needs another share."""
+    found = weighbridge.infer("llama-3.1-8b", engine="vllm", gpu="4090", context=4096).derived
+    length, flags = found["largest_context"], found["largest_context_flags"]
+    assert "--enforce-eager" in flags
+    line = "vllm serve meta-llama/Llama-3.1-8B --max-model-len"
+    assert found["launch"] == f"{line} 4096"
+    for more, fits in ((flags, "✓ fits"), ("", "✗ does not fit")):
+        command = f"{line} {length} {more}"
+        assert fits in _asked(capsys, "infer", "--gpu", "4090", "--command", command)[1]
+    _, out, _ = _asked(capsys, "infer", "llama-3.1-8b", "--gpu", "4090", "--engine", "vllm")
+    assert f"Longest context: {length:,} tokens for 1 request, with {flags}" in " ".join(
+        out.split()
+    )
+    roomy = weighbridge.infer("llama-3.1-8b", engine="vllm", gpu="h200", context=4096).derived
+    assert (roomy["largest_context"], roomy["largest_context_flags"]) == (131_072, "")
+
+
+@pytest.mark.parametrize(
+    ("room", "told"),
+    [
+        ("4.75GiB", "Longest context that surely fits: none, however short"),
+        ("5GiB", "Longest context that surely fits: 256 tokens for 1 request"),
+        ("6GiB", "Longest context: 8,192 tokens for 1 request"),
+        ("4GiB", "Longest context: none, the weights alone are too big"),
+    ],
+)
+def test_what_may_fit_is_not_denied_by_the_longest_context(capsys, room, told):
+    words = ("--engine", "llama.cpp", "--quantization", "Q4_K_M", "--gpu-memory", room)
+    _, out, _ = _asked(capsys, "infer", "llama-3.1-8b", *words, "--context", "1024")
+    assert ("cannot say" in out) == ("surely" in told)
+    assert told in out

@@ -325,7 +325,9 @@ def _limits(
     by_batch = None if quick is None else lambda n: quick(SearchPoint(s.context, w.prompt_len, n))
     found: DerivedFacts = {}
     if "context" in wanted:
-        found["largest_context"] = largest(longer, tokens, near=s.context, quick=by_length)
+        length = largest(longer, tokens, near=s.context, quick=by_length)
+        found["largest_context"] = length
+        found |= _flags(s, w, length, kind, budget) if own else {}
     if "batch_size" in wanted:
         found["largest_batch_size"] = largest(more, most, near=batch, quick=by_batch)
     found["searched_to"] = {"context": tokens, "batch_size": most}
@@ -333,6 +335,14 @@ def _limits(
     if not own and held is not None:
         found |= {"kv_cache_tokens": held * s.context, "max_concurrency": float(held)}
     return found
+
+
+def _flags(s: Subject, w: Infer, context: int, kind: Engine, budget: "Budget") -> DerivedFacts:
+    """What a launch of that context has beside what was set; "" where nothing holds."""
+    if not context:
+        return {"largest_context_flags": ""}
+    serves = _answer(replace(s, context=context), _of_length(w, context), kind, budget).serves
+    return {"largest_context_flags": serves.flags if serves is not None else ""}
 
 
 def _of_length(w: Infer, context: int) -> Infer:

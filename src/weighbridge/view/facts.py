@@ -241,6 +241,7 @@ def _bounds(s: ShownAnswer) -> Iterator[Fact]:
         return
     if not d["largest_context"] and not d["largest_batch_size"]:
         key = "largest.none" if weights_too_big(s) else "largest.none.short"
+        key = "largest.none.sure" if v is not None and v.fits == "unknown" else key
         yield s.say("fact.longest"), s.say(key)
         return
     requests = s.say.some("requests.one", "requests.many", w["batch_size"])

@@ -1,6 +1,7 @@
 """`infer` on a screen: what an engine reserves, how far it goes, and the line that runs it."""
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from weighbridge.engines.table import ENGINES
 from weighbridge.engines.table import title as named
@@ -11,6 +12,9 @@ from weighbridge.view.load import form, ram
 from weighbridge.view.records import Language, Note, Paste, Section, lines
 from weighbridge.view.shown import ShownAnswer
 from weighbridge.wording import printable
+
+if TYPE_CHECKING:
+    from weighbridge.judged import Verdict
 
 SHARES = ("gpu_memory_utilization", "mem_fraction_static")
 THOUSAND = 1000  # tokens
@@ -152,6 +156,14 @@ def assumes(s: ShownAnswer) -> Iterator[str]:
             yield s.say("footer.share", share=s.report.setting(name))
 
 
+def _end(s: ShownAnswer, v: "Verdict") -> str:
+    """Whether it is the model's end; or what surely fits, beside a length of which nobody knows."""
+    d = s.report.derived
+    if d["largest_context"] == d["longest_context"]:
+        return "infer.longest.end"
+    return "infer.longest.sure" if v.fits == "unknown" else "infer.longest"
+
+
 def _largest(s: ShownAnswer) -> Iterator[str]:
     """How far one setting goes with the others as they were asked."""
     d, w, v = s.report.derived, s.report.workload, s.report.verdict
@@ -159,13 +171,14 @@ def _largest(s: ShownAnswer) -> Iterator[str]:
         return
     longest, most = d["largest_context"], d["largest_batch_size"]
     if not longest:
-        yield s.say(NONE[weights_too_big(s)])
+        yield s.say("infer.longest.unsure" if v.fits == "unknown" else NONE[weights_too_big(s)])
         return
     if s.sees:
         yield s.say("infer.most.images", images=f"{most:,}")
         return
-    key = "infer.longest.end" if longest == d["longest_context"] else "infer.longest"
     number = s.say.some("requests.one", "requests.many", w["batch_size"])
-    yield s.say(key, tokens=f"{longest:,}", requests=number)
+    line = s.say(_end(s, v), tokens=f"{longest:,}", requests=number)
+    flags = printable(d.get("largest_context_flags") or "")
+    yield s.say("infer.longest.flags", longest=line, flags=flags) if flags else line
     if s.device.taken is None and most:
         yield s.say("infer.most", requests=f"{most:,}", context=f"{w['context']:,}")
