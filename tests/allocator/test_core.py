@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from weighbridge.allocator import Allocator
+from weighbridge.allocator import Allocator, parse
 from weighbridge.units import MIB, align_up
 
 sizes = st.lists(st.integers(1, 64 * MIB), max_size=60)
@@ -99,3 +99,17 @@ def test_live_blocks_never_overlap(requests):
     _, blocks = replay(requests)
     runs = sorted((b.address, b.address + b.size) for b in blocks)
     assert all(end <= start for (_, end), (start, _) in pairwise(runs))
+
+
+def test_a_request_takes_a_hole_of_just_its_size():
+    """Three pages of 20 MiB; the second goes back, and its place serves what has its size, whereas
+    what is a page larger goes behind the third."""
+    pages = 20 * MIB
+    settings = parse("expandable_segments:True")
+    for nbytes, place in ((pages, 1), (2 * pages, 3)):
+        allocator = Allocator(settings)
+        first, second, _ = (allocator.malloc(pages) for _ in range(3))
+        allocator.free(second)
+        allocator.empty_cache()
+        assert allocator.reserved == 2 * pages
+        assert allocator.malloc(nbytes).address == first.address + place * pages

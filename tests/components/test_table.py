@@ -55,3 +55,25 @@ def test_the_largest_that_is_kept_whole_goes_by_the_first_number():
     assert largest_kept_whole(modules) == 11
     assert largest_kept_whole([("head1", 3), ("h.12.a", 2), ("h.12.b", 2)]) == 4
     assert largest_kept_whole([]) == 0
+
+
+def test_a_file_of_q4_k_m_counts_the_experts_of_each_layer():
+    """Four experts of 256 x 256 in each of eight layers: Q6_K (210 bytes for 256) in layers 0, 3, 6
+    and 7, Q4_K (144) in the others; the head is in Q6_K. llama-quant.cpp (use_more_bits)."""
+    down = "mlp.experts.0.down_proj.weight"
+    plan = Blueprint(
+        cls="MixtralForCausalLM",
+        params=(
+            Param("model.embed_tokens.weight", (512, 256)),
+            *(Param(f"model.layers.{n}.{down}", (256, 256), copies=4) for n in range(8)),
+            *(Param(f"model.layers.{n}.self_attn.q_proj.weight", (256, 256)) for n in range(8)),
+            Param("lm_head.weight", (512, 256)),
+        ),
+        blocks=("model.layers.*",),
+    )
+    part = ModelPart(name="", blueprint=plan, config={})
+    model = Model(reference="any", name="any", revision=None, parts=(part,), read_from=())
+    (row,) = (r for r in table(model, {"": BFLOAT16}, major=5).rows if r.dtype == "Q4_K_M")
+    four, six = 256 * 144, 256 * 210
+    assert row.total_bytes == 2 * four + 2 * six + 8 * four + 4 * 4 * (four + six)
+    assert (row.largest_layer, row.largest_layer_bytes) == ("model.layers.0", 4 * six + four)

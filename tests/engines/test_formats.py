@@ -163,6 +163,114 @@ def test_the_truth_is_about_every_format_and_the_newest_releases():
     assert newest <= set(columns())
 
 
+# What changes with a release: the least capability before it and from it on; "hip": ROCm alone.
+# Rows of a name of --quantization that never changes stand with the newest release.
+CHANGES = """
+vllm            nf4                            0.28     7.0  -
+vllm            bitsandbytes                   0.28     7.0  -
+vllm            gptq-3bit-g128                 0.22     6.0  -
+vllm            gptq-8bit-g128                 0.22     6.0  7.5
+vllm            fp8-block/fp8                  0.14     8.0  7.5
+vllm            fp8-static/modelopt            0.27     8.9  8.0
+vllm            fp8                            0.33     7.5  7.5
+vllm            ptpc_fp8                       0.19     hip  -
+vllm            fp8_per_block                  0.20     -    7.5
+vllm            fp8_per_channel                0.24     -    7.5
+vllm            mxfp4/mxfp4                    0.10.1   -    8.0
+vllm            mxfp4/fp8                      0.20     -    9.0
+vllm            nvfp4                          0.16     8.0  7.5
+vllm            mxfp8                          0.20     -    7.5
+vllm            w4a16-g128                     0.12     8.0  7.5
+vllm            w3a16-g128                     0.25     -    7.5
+vllm            hqq-4bit-g64                   0.15     8.0  -
+vllm            GGUF/                          0.24     6.0  -
+vllm            aqlm/aqlm                      0.10.1   6.0  -
+sglang          bitsandbytes                   0.5.23   7.0  7.0
+sglang          fp8                            0.5.23   8.0  8.0
+sglang          gptq-3bit-g128                 0.5.20   6.0  -
+sglang          gptq-4bit-g128                 0.5.20   6.0  8.0
+sglang          fp8-dynamic/fbgemm_fp8         0.5.16   8.0  -
+sglang          mxfp4/mxfp4                    0.5      -    8.0
+sglang          mxfp4/fp8                      0.5.12   -    9.0
+sglang          quark_mxfp4                    0.5.14   -    hip
+sglang          nvfp4                          0.4.6    -    10.0
+sglang          nvfp4                          0.5.14   10.0 8.0
+sglang          nvfp4_online                   0.5.14   -    10.0
+sglang          mxfp8                          0.5.9    -    10.0
+sglang          torchao-int8                   0.5.18   7.5  -
+sglang          quark/quark                    0.5.2    -    7.0
+sglang          auto-round/auto-round          0.5.5    -    6.0
+transformers    gptq-4bit-g128                 4.32     -    *
+transformers    awq-4bit-g128                  4.35     -    *
+transformers    aqlm/aqlm                      4.38     -    *
+transformers    quanto-int8                    4.39     -    *
+transformers    hqq-4bit-g64                   4.41     -    *
+transformers    eetq                           4.41     -    *
+transformers    GGUF/                          4.41     -    *
+transformers    fp8-dynamic/fbgemm_fp8         4.43     -    *
+transformers    fp8-static/compressed-tensors  4.45     -    *
+transformers    w4a16-g128                     4.45     -    *
+transformers    nvfp4/compressed-tensors       4.45     -    *
+transformers    torchao-int8                   4.45     -    *
+transformers    bitnet/bitnet                  4.46     -    *
+transformers    vptq/vptq                      4.48     -    *
+transformers    spqr/spqr                      4.49     -    *
+transformers    fp8-block/fp8                  4.49     -    *
+transformers    quark/quark                    4.50     -    *
+transformers    auto-round/auto-round          4.52     -    *
+transformers    fp_quant/fp_quant              4.54     -    *
+transformers    mxfp4                          4.55     -    *
+transformers    Q4_K_M                         5.18     -    *
+mlx             bitnet/bitnet                  0.26     -    *
+mlx             mlx-mxfp4                      0.27     -    *
+mlx             mxfp4/mxfp4                    0.27     -    *
+mlx             mlx-nvfp4                      0.30     -    *
+mlx             w4a16-g32/compressed-tensors   0.30     -    *
+mlx             awq-4bit-g128/awq              0.30     -    *
+mlx             nvfp4/modelopt                 0.32     -    *
+mlx             mxfp8/mxfp8                    0.32     -    *
+llama.cpp       MXFP4_MOE                      6096     -    *
+llama.cpp       Q2_0                           9512     -    *
+ik_llama.cpp    MXFP4_MOE                      3834     -    *
+ollama          Q2_0                           0.30.9   -    *
+"""
+
+
+def changes(engine):
+    """(format, release, cell before it, cell from it on)"""
+    for line in CHANGES.strip().splitlines():
+        name, told, number, *cells = line.split()
+        form, slash, method = told.partition("/")
+        if name == engine:
+            f = WeightFormat(form, bool(slash), method)
+            yield f, tuple(map(int, number.split("."))), *cells
+
+
+def cell_or_hip(table, f, number):
+    told = cell(table, f, number)
+    return "hip" if told == "-" and reads(table, f, number, find("mi300x").part) else told
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_each_change_comes_with_its_release(engine):
+    """Both sides of every boundary of every row."""
+    table, told = ENGINES[engine].reading, list(changes(engine))
+    for f, first, before, since in told:
+        last = (*first[:-1], first[-1] - 1, 99)
+        found = tuple(cell_or_hip(table, f, n) for n in (last, first))
+        assert found == (before, since), (f, first)
+    for row in table:
+        known = {first for f, first, *_ in told if row.names(f)}
+        assert {row.since, row.until} - {()} <= known, row
+
+
+def test_the_first_card_with_units_for_a_format():
+    """Ada multiplies in fp8; the formats with a scale for each block came with Blackwell."""
+    for name, kind in ENGINES.items():
+        for row in kind.reading:
+            own = (10, 0) if re.match("nvfp4|mxfp8", row.forms) else (8, 9)
+            assert row.native in ((0, 0), own), (name, row)
+
 # Rows of an engine's own name for --quantization, and of what no release in COLUMNS shows
 ELSEWHERE = re.compile(r"bitsandbytes|fp8|ptpc_fp8|fp8_.*|nvfp4_online|quark_mxfp4|Q2_0")
 

@@ -500,6 +500,34 @@ def test_each_workload_is_asked_its_own_way():
         assert judged(asker, w) == own
 
 
+@pytest.mark.parametrize(
+    ("settings", "refused", "plainly", "asked"),
+    [
+        ({"gpu": "4090"}, False, False, []),  # nothing but the device is set
+        ({"gpu": "4090", "context": 9}, False, True, [{"gpu": "4090"}]),
+        ({"gpu": "4090", "context": 9}, True, False, [{"gpu": "4090"}]),
+        ({"context": 9}, False, True, [{}]),
+    ],
+)
+def test_whether_settings_are_wrong_or_the_model(monkeypatch, settings, refused, plainly, asked):
+    from weighbridge.errors import UnsupportedError
+    from weighbridge.fitting import answering
+
+    found = []
+
+    def answered(asker, w):
+        found.append(w)
+        if refused:
+            raise UnsupportedError("no engine reads it")
+
+    monkeypatch.setattr(answering, "answered", answered)
+    monkeypatch.setattr(answering, "inference", lambda asker, a: a.inference)
+    monkeypatch.setattr(answering, "workload", lambda name, a, engine: dict(a.settings))
+    a = FitRequest(settings=settings, about="infer", inference="vllm")
+    assert answering._answers_plainly(None, a, "infer") is plainly
+    assert found == asked
+
+
 class Stubborn(Trains):
     """Says no to fewer than `least` cards, though bytes say yes: only a number more is left."""
 

@@ -201,6 +201,13 @@ def test_a_cheap_single_change_leaves_sets_of_more_points_alone(world):
     assert ("b", "c") in world.world.asked
 
 
+@pytest.mark.parametrize(("points", "waits"), [(20, False), (20.5, True)])
+def test_a_single_change_of_training_above_20_points_waits_for_cheap_sets(world, points, waits):
+    world("train", a=(0.9, 1), b=(0.95, 1), c=(0.5, points))
+    asked = world.world.asked
+    assert (asked.index(("c",)) > asked.index(("a", "b"))) is waits
+
+
 def test_changes_that_leave_nearly_all_are_not_built_upon(world):
     world(a=(0.9, 1), b=(0.99, 1))
     assert ("a", "b") not in world.world.asked
