@@ -14,6 +14,7 @@ from functools import cache
 from math import prod
 
 from tests.corpus import MODELS, ROOT
+from weighbridge import catalogue
 from weighbridge.dtypes import GGML_BY_NAME
 from weighbridge.engines.ik_llama_cpp import infer as ik_llama_cpp
 from weighbridge.engines.llama_cpp import infer as llama_cpp
@@ -26,7 +27,7 @@ from weighbridge.units import MIB
 from weighbridge.workload import Infer
 
 FILES = ("llamacpp_ik", "llamacpp_misc")
-R1, QWEN, SMALL = "deepseek-ai__DeepSeek-R1", "Qwen__Qwen3-32B", "Qwen__Qwen3-0.6B"
+R1, QWEN, SMALL = "deepseek-r1", "qwen3-32b", "qwen3-0.6b"
 LLAMA_LIKE = {"rms_norm_eps": 1e-5, "torch_dtype": "bfloat16"}
 WRITTEN = {  # configs that the corpus lacks
     "GLM-Z1-32B": LLAMA_LIKE
@@ -203,9 +204,9 @@ RUNS = (
         ids="ik-270..272", weights=False, compute=False, format="Q2_K",
         asked={"context": 16_384, "ubatch_size": 1024, "mla_attn": 3, **FMOE, **MOVED},
     ),
-    Run(ids="lc-017", engine="llama.cpp", build=11200, model="Qwen__Qwen3-8B", asked={"context": 8_192}),
+    Run(ids="lc-017", engine="llama.cpp", build=11200, model="qwen3-8b", asked={"context": 8_192}),
     Run(
-        ids="lc-018", engine="llama.cpp", build=11200, model="Qwen__Qwen3-8B",
+        ids="lc-018", engine="llama.cpp", build=11200, model="qwen3-8b",
         asked={"context": 8_192, **BOTH},
     ),
     Run(
@@ -263,6 +264,8 @@ def records() -> dict[str, dict]:
 def model(name: str):
     if name in WRITTEN:
         return resolve(gather_config(WRITTEN[name]))
+    if name in catalogue.names():
+        return resolve(gather_config(catalogue.find(name).config))
     return resolve(gather_config(json.loads((MODELS / name / "config.json").read_text())))
 
 

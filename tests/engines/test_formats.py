@@ -271,6 +271,7 @@ def test_the_first_card_with_units_for_a_format():
             own = (10, 0) if re.match("nvfp4|mxfp8", row.forms) else (8, 9)
             assert row.native in ((0, 0), own), (name, row)
 
+
 # Rows of an engine's own name for --quantization, and of what no release in COLUMNS shows
 ELSEWHERE = re.compile(r"bitsandbytes|fp8|ptpc_fp8|fp8_.*|nvfp4_online|quark_mxfp4|Q2_0")
 
