@@ -12,6 +12,7 @@ from weighbridge.arch.body import Dense, Experts, LayerBlock, Tower
 from weighbridge.arch.mixers import Attention, Latent, Layer, Shared, ShortConv
 from weighbridge.engines.sglang import caches, card, effective, kernels
 from weighbridge.engines.sglang.caches import Pools, SglangCacheSetting, buffers, cells, fitting
+from weighbridge.engines.sglang.rules import rules
 from weighbridge.engines.sglang.step import RankSplit, chunk, tower
 from weighbridge.errors import UnsupportedError, UsageError
 from weighbridge.units import GIB, MIB
@@ -60,7 +61,9 @@ def test_share_with_towers():
     """A ViT of 24 layers of 1,024 costs a twentieth; one four times as large a third more."""
     assert card.with_towers((0, 5, 23), 0.8, 24, 1024) == pytest.approx(0.76)
     assert card.with_towers((0, 5, 23), 0.8, 96, 1024) == pytest.approx(0.8 * 0.95 * 0.8)
+    assert card.with_towers((0, 4, 10), 0.8, 24, 1024) == pytest.approx(0.76)
     assert card.with_towers((0, 4, 9), 0.8, 96, 1024) == pytest.approx(0.72)
+    assert card.with_towers((0, 4, 4), 0.8, 96, 1024) == pytest.approx(0.76)
 
 
 @pytest.mark.parametrize(
@@ -389,6 +392,45 @@ def test_tokens_of_all_groups_meet_at_the_experts():
     block = LayerBlock(mixers=(), feeds=(Dense(width=16),))
     assert chunk((block,), 8, RankSplit(tensor=2)).widest == 24 + 24
     assert chunk((block,), 8, RankSplit(tensor=2, groups=2)).widest == 24 + 2 * 24 + 8
+
+
+def test_the_table_of_a_long_context_is_what_a_run_died_of():
+    """Llama 4 Scout, whose context is 10,485,760 tokens, on eight H100: "Tried to allocate 80.04
+    GiB" (sgl-project/sglang issue 5755)."""
+    found = served("llama-4-scout", gpu="h100", engine_version="0.4.6", context=10_485_760)
+    table = part(found.devices[0].phases[-1], "kv_cache", "table of requests")
+    assert round(table / GIB, 2) == 80.04
+
+
+@pytest.mark.parametrize(
+    ("version", "chunked", "windows", "count"),
+    [
+        ((0, 4, 5), True, False, 2),
+        ((0, 4, 6), True, False, 3),
+        ((0, 4, 6), False, False, 2),
+        ((0, 5, 2), False, True, 2),
+        ((0, 5, 3), False, True, 1),
+        ((0, 5, 8), False, True, 2),
+        ((0, 5, 8), True, True, 3),
+    ],
+)
+def test_tables_of_pages_of_captured_batches(version, chunked, windows, count):
+    """srt/layers/attention/flashattention_backend.py, init_cuda_graph_state, of each release."""
+    asked = {"chunked": chunked, "windows": windows}
+    assert kernels.tables(rules(version), "fa3", **asked) == count
+    assert kernels.tables(rules(version), "flashinfer", **asked) == 1
+    assert kernels.rows("fa3", 160, 1001, 4, count) == count * 160 * 251 * 4
+
+
+def test_chunks_and_windows_have_tables_of_their_own():
+    setting = {"gpu": "h100-80gb:8", "context": 131_072, "tensor_parallel_size": 8}
+    for version, tables in (("0.5.2", 3), ("0.5.9", 3), ("0.5.5", 2)):
+        found = served("llama-4-scout", engine_version=version, **setting)
+        batches = next(
+            c for c in found.devices[0].phases[-1].components if c.detail == "captured batches"
+        )
+        requests = int(batches.formula.split()[0])
+        assert f"contexts {tables * requests * 131_072 * 4:,}," in batches.formula, version
 
 
 def test_towers_may_be_left_out():

@@ -12,9 +12,11 @@ from weighbridge.arch.mixers import Attention, Latent, Mamba2
 from weighbridge.engines.vllm import encoders, forward, graphs, hardware, sampling
 from weighbridge.engines.vllm.forward import RankShare
 from weighbridge.engines.vllm.rules import rules
+from weighbridge.engines.vllm.setting import captures
 from weighbridge.errors import UnsupportedError, UsageError
 from weighbridge.memory import Bytes
 from weighbridge.units import GIB, KIB, MIB
+from weighbridge.workload import Infer
 
 H100 = {"engine": "vllm", "gpu": "H100"}
 
@@ -138,6 +140,16 @@ def test_gpt_oss_asks_for_more_graphs():
     found = served("gpt-oss-20b", gpu="H100", engine_version="0.19", context=8192)
     assert found.settings["max_cudagraph_capture_size"] == 1024
     assert len(sizes(1024, rules((0, 19)))) == 83
+
+
+@pytest.mark.parametrize(
+    ("version", "count", "largest"), [("0.10.1", 83, 1024), ("0.11", 81, 992), ("0.12", 83, 1024)]
+)
+def test_gpt_oss_has_always_asked_for_them(version, count, largest):
+    """The counts stand in vllm/model_executor/models/config.py (GptOssForCausalLMConfig)."""
+    r = rules(tuple(map(int, version.split("."))))
+    assert len(captures((8192, 16), 1, Infer(), None, r, wide=True)) == count
+    assert captures((8192, 16), 1, Infer(), None, r, wide=True)[-1] == largest
 
 
 def test_eager_has_no_graphs():

@@ -19,7 +19,6 @@ from weighbridge.engines.engine import Version
 from weighbridge.engines.sglang.rules import ANY, GIB, Share, Size, rules
 
 UNKNOWN = 0.88, 0.95  # shares without a card, before and since 0.5.20
-VLM_TENTH = 0.9  # of the share, before 0.5.2
 
 
 NO_CARD = Size(ANY, 4096, 160, 160)
@@ -55,7 +54,7 @@ def fraction(a: ShareCriteria) -> float:
 def with_towers(version: Version, share: float, layers: int, hidden: int) -> float:
     """Lower the share by the size of the vision encoder: 0.95 for one of 24 layers of 1,024."""
     if not rules(version).towers_by_size:
-        return share * VLM_TENTH
+        return share * rules(version).towers
     larger = layers * hidden**2 / (24 * 1024**2)
     return share * 0.95 * max(0.8, min(1.05, 1 - 0.1 * (larger - 1)))
 

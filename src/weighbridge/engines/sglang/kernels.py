@@ -8,8 +8,8 @@
     triton        none         any                    sinks, Gemma 4, latents elsewhere
 
 Each also keeps, for every request of the largest captured batch, a row of the whole context: int32
-indices, of flashinfer a byte of mask beside, of triton int64. Sources: sglang 0.5.23
-srt/arg_groups/model_override_base.py (get_default_attn_backend), srt/arg_groups/overrides.py
+indices, of flashinfer a byte of mask beside, of triton int64; fa3 up to three such tables. Sources:
+sglang 0.5.23 srt/arg_groups/model_override_base.py (get_default_attn_backend), srt/arg_groups/overrides.py
 (_mla_backend_page_constraints, _fa4_page_constraint), srt/layers/attention/*_backend.py,
 srt/arg_groups/model_overrides/; 0.4.0 to 0.5.10 srt/model_executor/model_runner.py.
 """
@@ -21,7 +21,7 @@ from weighbridge.arch.mixers import Attention, Compressed, Latent, Layer
 from weighbridge.arch.table import column
 from weighbridge.engines.engine import Version
 from weighbridge.engines.servers.device_support import unknown_backend
-from weighbridge.engines.sglang.rules import rules
+from weighbridge.engines.sglang.rules import SglangRules, rules
 from weighbridge.errors import UsageError
 from weighbridge.units import MIB
 
@@ -136,8 +136,18 @@ def workspace(backend: str, classes: tuple[str, ...]) -> int:
     return 512 * MIB if found == FLASHINFER and LARGER.intersection(classes) else found
 
 
-def rows(backend: str, batch: int, context: int, page: int) -> int:
+def tables(r: SglangRules, backend: str, *, chunked: bool, windows: bool) -> int:
+    """Count the tables of pages that are kept for captured batches (init_cuda_graph_state of
+    srt/layers/attention/flashattention_backend.py). `chunked`: attention within chunks of the
+    context, whose tables are as wide as the context together."""
+    if backend != "fa3":
+        return 1
+    own = r.table_of_drafts, r.table_of_chunks and chunked, r.table_of_windows and windows
+    return 1 + sum(own)
+
+
+def rows(backend: str, batch: int, context: int, page: int, tables: int = 1) -> int:
     """Bytes of what is kept for captured batches."""
     if backend in ROW:
         return batch * context * ROW[backend]
-    return batch * -(-context // page) * 4
+    return tables * batch * -(-context // page) * 4

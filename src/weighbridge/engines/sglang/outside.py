@@ -29,6 +29,7 @@ from weighbridge.engines.servers.shards import Rank
 from weighbridge.engines.sglang import kernels
 from weighbridge.engines.sglang.cases import RankResidents
 from weighbridge.engines.sglang.effective import WHOLE, Effective, classes, generates
+from weighbridge.engines.sglang.rules import rules
 from weighbridge.engines.sglang.step import RankSplit, tower
 from weighbridge.kept import kept
 from weighbridge.kernels import cublas
@@ -145,10 +146,16 @@ def standing(
 def _captured(s: Subject, kind: RankResidents, e: Effective) -> tuple[int, int, int]:
     tokens = e.largest * max(1, e.drafted)
     return (
-        kernels.rows(e.backend, e.largest, e.context, e.page),
+        kernels.rows(e.backend, e.largest, e.context, e.page, _tables(s, kind, e)),
         tokens * s.body.vocab * 4 if kind.rank.last else 0,
         tokens * kind.widest.widest * _itemsize(s),
     )
+
+
+def _tables(s: Subject, kind: RankResidents, e: Effective) -> int:
+    chunked = bool((s.text or {}).get("attention_chunk_size"))
+    windows = kind.cells.sliding > 0
+    return kernels.tables(rules(e.version), e.backend, chunked=chunked, windows=windows)
 
 
 def _batches(e: Effective, found: Amounts) -> Iterator[Component]:

@@ -1,6 +1,6 @@
 """What changed between releases of SGLang.
 
-Read in 0.4.0, 0.4.1, 0.4.6 to 0.4.8, 0.5.2, 0.5.3, 0.5.5 and 0.5.7 to 0.5.23: srt/server_args.py
+Read in 0.4.0 to 0.4.10, 0.5.2, 0.5.3, 0.5.5 and 0.5.7 to 0.5.23: srt/server_args.py
 (_handle_gpu_memory_settings, _handle_piecewise_cuda_graph), srt/arg_groups/{memory_hook,
 cuda_graph_hook,model_override_base}.py, srt/model_executor/{model_runner,pool_configurator}.py,
 srt/managers/scheduler.py.
@@ -34,6 +34,7 @@ class SglangRules:
 
     sizes: tuple[Size, ...] = (Size(25_000, 2048, 8, 8), Size(ANY, 8192, 160, 160))
     share: Share = "by ranks"  # how mem_fraction_static comes about: see card.py
+    towers: float = 0.95  # of it, for models with towers
     towers_by_size: bool = False  # towers take by their size of that; all of them need a config
     standalone: int = 2  # GiB that a draft model of its own takes of it, at least
     drafts: int = 2  # GiB of other drafts
@@ -51,6 +52,11 @@ class SglangRules:
     tracked: bool = False  # states of a request are followed in two slots more
     padded: bool = False  # the slot for padding is part of the budget
     encoded: bool = False  # so is the cache of what towers made
+    # Tables of pages that FlashAttention 3 keeps for captured batches, beside the first: of drafts,
+    # of attention in chunks, of windows with a pool of their own
+    table_of_drafts: bool = True
+    table_of_chunks: bool = False
+    table_of_windows: bool = False
     capped: bool = False  # a limit of requests can size the sliding pool
     # Bytes of a block's scale where experts in four bits stand beside float8: float32 for each 32
     # weights, 0.625 byte a weight, then bytes, 0.53125 (srt/layers/quantization/mxfp4_marlin_moe.py
@@ -81,13 +87,19 @@ SIZES_0_4_8 = (
 )
 CHANGES: Mapping[Version, Mapping[str, Any]] = {
     (0, 4, 1): {"sizes": (Size(25_000, 2048, 8, 80), Size(ANY, 8192, 160, 160))},
-    (0, 4, 6): {"share": "less 13 GiB", "hopper_fa3": True},
+    (0, 4, 5): {"towers": 0.9},
+    (0, 4, 6): {"share": "less 13 GiB", "hopper_fa3": True, "table_of_chunks": True},
     (0, 4, 7): {"share": "by card", "sizes": SIZES_0_4_7},
     (0, 4, 8): {"share": "less a table", "sizes": SIZES_0_4_8},
-    (0, 5, 2): {"standalone": 6, "towers_by_size": True},
-    (0, 5, 3): {"share": "less a sum", "sizes": _sizes(Size(35 * GIB, 2048, 16, 80))},
+    (0, 4, 10): {"towers_by_size": True},
+    (0, 5, 2): {"standalone": 6},
+    (0, 5, 3): {
+        "share": "less a sum",
+        "sizes": _sizes(Size(35 * GIB, 2048, 16, 80)),
+        "table_of_drafts": False,
+    },
     (0, 5, 5): {"sizes": _sizes(Size(35 * GIB, 2048, 24, 80))},
-    (0, 5, 8): {"by_tokens": True},
+    (0, 5, 8): {"by_tokens": True, "table_of_windows": True},
     (0, 5, 9): {"trtllm": True},
     (0, 5, 10): {"prefill_graphs": True},
     (0, 5, 11): {"drafts": 4, "draft_cached": True, "in_bytes": True},

@@ -44,6 +44,7 @@ class VllmRules:
     least_graphs: int = 0  # sizes up to it are there for few sequences, too
     sparse_less: bool = False  # a log's graphs of layers with experts are small: see graphs.py
     wide_graphs: bool = False  # up to 1,024 tokens on data-centre Blackwell
+    widest_graphs: int = 1024  # of the classes that ask for more than others do
     largest_tier: bool = False  # defaults of their own for cards of 160 GiB
     sampler: Sampler = "sort"
     workspace_kept: bool = False  # of experts: allocated once and never freed
@@ -99,12 +100,12 @@ CHANGES: tuple[tuple[Version, dict[str, Any]], ...] = (
     # made for 2.7.1, 0.10.2 for 2.8
     ((0, 10, 1), {"hopper": MARLIN}),
     ((0, 10, 2), {"hopper": WITH_SCALES}),
-    ((0, 11), {"communication_inside": False, "full_graphs": True}),
+    ((0, 11), {"communication_inside": False, "full_graphs": True, "widest_graphs": 992}),
     (
         (0, 12),
         {"graph_step": 16, "chunk": 16 * KIB, "whole_prompts": False, "latent_buffers": (2, 1)}
         | {"adapters_apart": True, "fuses": True, "extra_vocabulary": 0}
-        | {"blocks": (*BLOCKS, 256), "least_graphs": 0},
+        | {"blocks": (*BLOCKS, 256), "least_graphs": 0, "widest_graphs": 1024},
     ),
     ((0, 13), {"arrives": "both", "sparse_less": True}),
     # 0.14 to 0.16 wrote `with pool and config`, which loads outside the pool

@@ -34,6 +34,7 @@ from weighbridge.workload import Infer
 LARGEST, LARGE = 160 * GIB, 70 * GIB
 SMALL = (2048, 256)  # tokens of a batch, sequences
 GRAPHS, WIDE_GRAPHS = 512, 1024
+WIDE_STEP = 16  # between them, in all releases (model_executor/models/config.py)
 VIDEO = 32 * (70 + 2 + 6)  # tokens of Gemma 4's: frames x (soft tokens, two marks, a time)
 FLASH_ATTN, FLASHINFER, V1 = "FLASH_ATTN", "FLASHINFER", "_VLLM_V1"
 # v1/attention/backends/registry.py (AttentionBackendEnum) of 0.13 to 0.33; platforms/interface.py
@@ -325,11 +326,12 @@ def captures(
     limit = WIDE_GRAPHS if r.wide_graphs and hardware.blackwell(budget) else GRAPHS
     if r.graphs_by_sequences:
         limit = min(2 * length * sequences, limit)
-    if wide and r.full_graphs:
-        limit = WIDE_GRAPHS
+    if wide:
+        limit = r.widest_graphs
     limit = max(limit, r.least_graphs)
     largest = min(w.max_cudagraph_capture_size or limit, tokens)
-    sizes = {1, 2, 4, *range(8, 256, 8), *range(256, largest + 1, r.graph_step)}
+    step = WIDE_STEP if wide else r.graph_step
+    sizes = {1, 2, 4, *range(8, 256, 8), *range(256, largest + 1, step)}
     return tuple(sorted(n for n in sizes if n <= largest))
 
 
