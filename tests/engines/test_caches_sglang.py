@@ -185,6 +185,14 @@ def test_pools_of_deepseek_v4():
     made = fitting(FLASH, s, 10 << 30)
     assert made.slots == 257
     c = cells(FLASH, s)
+    assert (
+        fitting(
+            FLASH,
+            SglangCacheSetting(context=4096, **{**V4, "max_running_requests": None}),
+            10 << 30,
+        )
+        == made
+    )
     left = (10 << 30) - 258 * c.state
     assert made.full == int(left / (c.full + 0.1 * c.sliding)) // 256 * 256
     assert made.sliding == made.full // 10 // 256 * 256

@@ -8,8 +8,10 @@ from weighbridge.engines.mlx.rules import mlx_rules
 from weighbridge.engines.ollama.before import ollama_rules
 from weighbridge.engines.servers.communication import BESIDE_SYMMETRIC, SYMMETRIC
 from weighbridge.engines.sglang.rules import rules as sglang
+from weighbridge.engines.vllm import setting
 from weighbridge.engines.vllm.rules import rules as vllm
-from weighbridge.units import MIB
+from weighbridge.units import GIB, MIB
+from weighbridge.workload import Infer
 
 OF_SGLANG = [(0, 4, n) for n in range(12)] + [(0, 5, n) for n in range(24)]
 OF_VLLM = [(0, n, m) for n in range(9, 34) for m in range(3)]
@@ -111,6 +113,44 @@ def test_defaults_of_vllm():
     assert [vllm((0, n)).least_graphs for n in (11, 12)] == [4, 0]
     assert vllm((0, 11)).blocks == (1, 8, 16, 32, 64, 128)
     assert vllm((0, 12)).blocks == (1, 8, 16, 32, 64, 128, 256)
+
+
+@pytest.mark.parametrize(
+    ("gib", "release", "usual"),
+    [
+        # usage_context of EngineArgs: a batch's tokens and sequences
+        (None, (0, 33), (2048, 256)),
+        (24, (0, 33), (2048, 256)),
+        (69, (0, 33), (2048, 256)),
+        (70, (0, 33), (8192, 1024)),
+        (159, (0, 33), (8192, 1024)),
+        (160, (0, 33), (16_384, 1024)),
+        (160, (0, 20), (8192, 1024)),
+    ],
+)
+def test_a_batch_of_vllm_by_the_memory_of_a_card(monkeypatch, gib, release, usual):
+    monkeypatch.setattr(setting.hardware, "total", lambda budget: gib * GIB)
+    monkeypatch.setattr(setting.hardware, "small_for_its_memory", lambda budget: False)
+    assert setting.tier(None if gib is None else object(), vllm(release)) == usual
+
+
+@pytest.mark.parametrize(
+    ("release", "blackwell", "tokens", "sequences", "wide", "largest"),
+    [
+        ((0, 33), False, 8192, 1024, False, 512),
+        ((0, 33), False, 8192, 100, False, 200),  # twice as many as sequences
+        ((0, 33), False, 64, 1024, False, 64),  # no more than a batch has
+        ((0, 33), True, 8192, 1024, False, 1024),
+        ((0, 33), False, 8192, 1024, True, 1024),
+        ((0, 10), True, 8192, 1024, False, 512),
+    ],
+)
+def test_the_largest_graph_of_vllm(
+    monkeypatch, release, blackwell, tokens, sequences, wide, largest
+):
+    monkeypatch.setattr(setting.hardware, "blackwell", lambda budget: blackwell)
+    w, at = Infer(), (tokens, sequences)
+    assert setting.captures(at, 1, w, None, vllm(release), wide=wide)[-1] == largest
 
 
 def test_buffers_of_symmetric_memory():

@@ -1,0 +1,89 @@
+"""Tables by release, from both sides of each of their boundaries, listed by hand."""
+
+from itertools import pairwise
+
+import pytest
+
+from weighbridge.engines.ollama import before
+from weighbridge.engines.ollama.rules import build
+from weighbridge.engines.vllm.rules import ENCODER_DECODERS, registered
+
+
+def number(text):
+    return tuple(map(int, text.split(".")))
+
+
+def last_before(release):
+    return (*release[:-1], release[-1] - 1, 99)
+
+
+# LLAMA_CPP_VERSION of ollama/ollama, where a tag changed it; before 0.30 see ollama/before.py
+OLLAMA = """
+0.6 4905  0.6.6 5122  0.6.7 5180  0.6.8 5230  0.7 5354  0.11.5 6150  0.12.4 6646  0.12.6 6753
+0.12.11 6840  0.13.2 7108  0.13.3 7340  0.13.5 7437
+0.30 9452  0.30.1 9479  0.30.4 9493  0.30.5 9509  0.30.9 9626  0.30.10 9672  0.30.11 9781
+0.31 9840  0.31.2 9888  0.32.2 10069  0.32.3 10091  0.32.6 10242  0.32.8 10353  0.32.10 10380
+0.32.14 10434  0.32.15 10488
+"""
+
+
+def test_builds_of_ollama():
+    words = OLLAMA.split()
+    told = [(number(r), int(b)) for r, b in zip(words[::2], words[1::2], strict=True)]
+    assert [build(release) for release, _ in told] == [of for _, of in told]
+    assert [build(last_before(new)) for _, (new, _) in pairwise(told)] == [
+        of for _, of in told[:-1]
+    ]
+
+
+# The first release with an architecture: of Ollama's own runner, and with flash attention unasked
+OWN = """
+gemma3 0.6  mistral3 0.6.5  llama4 0.6.8  mllama 0.7  qwen25vl 0.7  gemma3n 0.11  gptoss 0.11
+gpt-oss 0.11  qwen3 0.12  qwen3moe 0.12.4  qwen3vl 0.12.7  qwen3vlmoe 0.12.7  deepseekocr 0.13
+deepseek2 0.13  nomic-bert 0.13.1  olmo3 0.13.4  bert 0.13.5  glm4moelite 0.15  lfm2 0.15
+glmocr 0.15.5  qwen3next 0.15.5  lfm2moe 0.18  nemotron_h 0.18  nemotron_h_moe 0.18  qwen35 0.18
+qwen35moe 0.18  gemma4 0.20  laguna 0.22  nemotron_h_omni 0.22
+"""
+FLASHING = """
+gptoss 0.12  gpt-oss 0.12  qwen3 0.12.4  qwen3moe 0.12.4  gemma3 0.12.6  qwen3vl 0.12.8
+qwen3vlmoe 0.12.8  mistral3 0.13.2  olmo3 0.13.4  bert 0.13.5  glm4moelite 0.15  lfm2 0.15
+glmocr 0.15.5  qwen3next 0.15.5  lfm2moe 0.18  nemotron_h 0.18  nemotron_h_moe 0.18  qwen35 0.18
+qwen35moe 0.18  gemma4 0.21  nemotron_h_omni 0.22
+"""
+
+
+@pytest.mark.parametrize(("table", "text"), [(before.OWN, OWN), (before.FLASHING, FLASHING)])
+def test_architectures_of_ollama(table, text):
+    words = text.split()
+    told = {arch: number(release) for arch, release in zip(words[::2], words[1::2], strict=True)}
+    assert before.of_release(table, (0, 29)) == set(told)
+    for arch, first in told.items():
+        assert arch in before.of_release(table, first), arch
+        assert arch not in before.of_release(table, last_before(first)), arch
+
+
+# Classes of an encoder and a decoder in model_executor/models/registry.py of vLLM: the first
+# release with each, and the first without ("-": the newest has it)
+VLLM = """
+BartModel                             0.9     0.11
+BartForConditionalGeneration          0.9     0.11
+CohereAsrForConditionalGeneration     0.19    -
+DonutForConditionalGeneration         0.10.1  0.11
+FireRedASR2ForConditionalGeneration   0.17    -
+Florence2ForConditionalGeneration     0.9     0.11
+MBartForConditionalGeneration         0.10.1  0.11
+MllamaForConditionalGeneration        0.9     0.11
+NemotronParseForConditionalGeneration 0.14    -
+WhisperForConditionalGeneration       0.9     -
+"""
+
+
+def test_encoders_and_decoders_of_vllm():
+    told = [line.split() for line in VLLM.strip().splitlines()]
+    assert {cls for cls, *_ in told} == set(ENCODER_DECODERS)
+    for cls, first, ended in told:
+        assert registered(cls, number(first)), cls
+        assert not registered(cls, last_before(number(first))), cls
+        assert registered(cls, (0, 33) if ended == "-" else last_before(number(ended))), cls
+        assert ended == "-" or not registered(cls, number(ended)), cls
+    assert not registered("T5ForConditionalGeneration", (0, 33))

@@ -1,0 +1,152 @@
+"""Small rules of transformers' engine, by hand: which layers are run, who has which, packed products."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from tests.engines.answers import answer
+from weighbridge.arch.config import Config
+from weighbridge.arch.mixers import Attention
+from weighbridge.components.activations import Heap, LivePeak
+from weighbridge.dtypes import FLOAT16, FLOAT32
+from weighbridge.engines.transformers import attending, forward
+from weighbridge.engines.transformers.dealing import _numbers
+from weighbridge.engines.transformers.forward import DeviceLayers
+from weighbridge.engines.transformers.infer import told_apart
+from weighbridge.engines.transformers.packed import AROUND
+from weighbridge.engines.transformers.rules import rules
+from weighbridge.engines.transformers.step import ClassStyle, Distances, ForwardStep, _distances
+from weighbridge.units import KIB
+
+
+def step(batch=1, dtype=FLOAT16, **how):
+    """64 tokens of 64 numbers."""
+    return ForwardStep(
+        batch=batch,
+        tokens=64,
+        past=0,
+        hidden=64,
+        dtype=dtype,
+        kernel="eager",
+        rules=rules((5, 23), "llama"),
+        style=ClassStyle(**how),
+    )
+
+
+def test_of_each_kind_the_first_two_and_the_last_are_run():
+    found = DeviceLayers.found(tuple("aaabababbb"))
+    assert found.kinds == (0, 0, 0, 3, 0, 3, 0, 3, 3, 3)
+    assert found.whole == (True, True, False, True, False, True, True, False, False, True)
+    assert list(found.different) == [(0, "a", 5), (3, "b", 5)]
+    assert DeviceLayers.found(tuple("abc")).whole == (True,) * 3
+
+
+def test_layers_of_the_language_model_are_the_last_run_of_as_many():
+    """An encoder of images has as many blocks as the language model, another one has fewer."""
+    runs = ("vision.blocks", "model.layers")
+    units = ["a.0", *(f"{stem}.{n}" for stem in runs for n in (0, 1)), "lm_head"]
+    assert _numbers(units, 2) == {"model.layers.0": 0, "model.layers.1": 1}
+    assert _numbers(units, 1) == {"a.0": 0}
+    assert _numbers(units, 3) == {}
+
+
+@pytest.mark.parametrize(
+    ("config", "distances"),
+    [
+        ({"position_buckets": 256, "pos_att_type": ["c2p", "p2c"]}, Distances(512, 2)),
+        ({"max_relative_positions": 100, "pos_att_type": ["p2c"]}, Distances(200, 1)),
+        # not above 0: as many as there are positions (DebertaV2Encoder.__init__)
+        ({"max_relative_positions": -1, "pos_att_type": ["c2p"]}, Distances(1024, 1)),
+        ({"max_position_embeddings": 300, "pos_att_type": ["c2p"]}, Distances(600, 1)),
+        ({"position_buckets": 256, "pos_att_type": []}, None),
+        ({"relative_attention": False, "pos_att_type": ["c2p"]}, None),
+    ],
+)
+def test_distances_to_both_sides(config, distances):
+    raw = {"model_type": "deberta-v2", "relative_attention": True, **config}
+    assert _distances(Config(raw)) == distances
+
+
+def biases(*mixers, **more):
+    heap = Heap()
+    stage = SimpleNamespace(blocks=[SimpleNamespace(mixers=mixers)])
+    kept = forward._bias(heap, step(biased=True, **more), stage)
+    return heap.most, kept.nbytes
+
+
+def test_biases_by_distance():
+    """64 x 64 pairs: six tables of 8 bytes and one of one, beside four of the width (T5's normed
+    input, queries, keys and values); what is left is a number a pair and head."""
+    own = Attention(heads=4, kv_heads=4, key_dim=16, value_dim=16)
+    pair, width = 64 * 64, 4 * 64 * 64 * 2
+    assert biases(own) == (width + (6 * 8 + 1) * pair, pair * 4 * 2)
+    assert biases(own, batch=2)[1] == pair * 4 * 2
+    assert biases(own, batch=2, norms_behind=True)[1] == 2 * pair * 4 * 2  # MPNet's
+
+
+@pytest.mark.parametrize(
+    ("how", "total"),
+    [({}, 8), ({"wide_stream": True}, 16), ({"dtype": FLOAT32}, 16)],
+)
+def test_the_sum_of_a_residual(how, total):
+    """64 x 64 numbers, in KiB: in float32 where layers hand on float32 (Mamba)."""
+    s, heap = step(**how), Heap()
+    assert forward._added(heap, s, [], [], []).nbytes == total * KIB
+
+
+def test_queries_and_keys_are_normed_and_values_are_not(monkeypatch):
+    found = []
+    norm = attending.norm
+    monkeypatch.setattr(attending, "norm", lambda h, s, w: (found.append(w), norm(h, s, w))[1])
+    m = Attention(heads=4, kv_heads=2, key_dim=16, value_dim=8)
+    attending._projected(Heap(), step(query_norms=True), m)
+    assert found == [64, 32]
+
+
+@pytest.mark.parametrize(
+    ("form", "rows", "size", "before"),
+    [
+        ("nf4", 2, 2, (400,)),
+        ("nf4", 1, 2, ()),  # a kernel of its own (gemv_4bit)
+        ("fp4", 1, 2, (40, 80)),
+        ("fp4", 2, 2, (400, 800, 240)),
+        ("fp4", 2, 4, (800, 0, 240)),
+        ("bnb-int8", 3, 2, (30, 12, 240)),
+        ("mxfp4", 1, 2, (400,)),
+    ],
+)
+def test_what_stands_before_a_packed_product_of_10_by_20(form, rows, size, before):
+    assert AROUND[form](rows, 10, 20, size) == (before, ())
+
+
+@pytest.mark.parametrize(("inputs", "scales"), [(128, 12), (129, 24)])
+def test_rows_in_float8_have_a_scale_for_128(inputs, scales):
+    assert AROUND["fp8-block"](3, inputs, 20, 2) == ((3 * inputs, scales), ())
+
+
+@pytest.mark.parametrize(
+    ("live", "told"),
+    [
+        ({"kv_cache": 6, "temporaries": 5}, {"kv_cache": 10, "temporaries": 1}),
+        ({"kv_cache": 6, "temporaries": 4}, {"kv_cache": 10}),
+        ({"kv_cache": 6}, {"kv_cache": 6}),  # less than the cache: as it was
+    ],
+)
+def test_what_is_beyond_a_cache_of_ten_bytes_is_temporary(live, told):
+    peak = LivePeak(live={**live, "logits": 5}, allocated=15, reserved=15)
+    assert told_apart(peak, 10).live == {**told, "logits": 5}
+
+
+def test_requests_at_once_are_those_whose_caches_fit():
+    """Qwen3 0.6B: 28 layers of 8 heads, a key and a value of 128 in 16 bits."""
+    found = answer("qwen3-0.6b", engine="transformers", context=4096, gpu="4090").derived
+    assert found["kv_cache_bytes_per_token"] == 28 * 8 * 2 * 128 * 2
+    assert found["max_concurrency"] == found["kv_cache_tokens"] // 4096 > 1
+
+
+def test_each_component_says_what_it_is_of():
+    found = answer("qwen3-0.6b", engine="transformers", context=4096, gpu="4090")
+    (decode,) = (p for p in found.devices[0].phases if p.name == "decode")
+    said = {c.name: c.formula for c in decode.components}
+    assert said["kv_cache"].startswith("28 layers x")
+    assert said["activations"].startswith("one layer of a step: ")
