@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
-from weighbridge.engines.table import usual
+from weighbridge.engines.table import record, usual
 from weighbridge.errors import (
     BadFileError,
     NotFoundError,
@@ -386,12 +386,13 @@ class Prepared:
         model's own name says (llama3.1:8b-q8_0), which is of serving. What a packed checkpoint
         declares is not packed again under its own name."""
         form = self.source.form if isinstance(self.source, Inventory) and not trained else ""
+        engine = getattr(w, "engine", usual().name)
         form = form if w.quantization is None and w.dtype is None else ""
+        form = "" if _published(form, engine) else form
         if w.quantization is None and not form:
             return w
         from weighbridge.quantization.everyday import meant
 
-        engine = getattr(w, "engine", usual().name)
         if form or w.quantization is None:
             return replace(w, quantization=meant(form, engine))
         declared = {(part.quantization or {}).get("quant_method") for part in self.source.parts}
@@ -399,6 +400,14 @@ class Prepared:
             own = w.quantization.lower() in declared and engine == usual().name
             return replace(w, quantization=None) if own else w
         return replace(w, quantization=meant(w.quantization, engine))
+
+
+def _published(form: str, engine: str) -> bool:
+    """Whether a name's format is that of plain checkpoints (-fp16), which only files of GGUF tell
+    apart."""
+    from weighbridge.catalogue.everyday import FLOATS
+
+    return form in FLOATS.values() and record(engine).reads != "gguf"
 
 
 def _served(

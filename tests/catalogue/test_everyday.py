@@ -70,7 +70,8 @@ FORMS = {
     "qwen3-32b-fp8-dynamic": ("qwen3-32b", "fp8-dynamic"),
     "gemma3:27b-it-qat": ("gemma-3-27b", "Q4_0"),
     "gemma3:27b-it-q8_0": ("gemma-3-27b", "Q8_0"),
-    "llama3.2:3b-instruct-fp16": ("llama-3.2-3b", ""),
+    "llama3.2:3b-instruct-fp16": ("llama-3.2-3b", "F16"),
+    "qwen3:235b": ("qwen3-235b-a22b", ""),
 }
 # Names of 2026, and those of which an alias was made that lost the format, the context or the id
 POSITIONS = {
@@ -78,6 +79,12 @@ POSITIONS = {
     "qwen3-coder:30b": 262_144,
     "qwen3-30b-a3b-thinking-2507": 262_144,
     "qwen3-30b-a3b": 40_960,
+    "qwen3:30b": 262_144,  # its tag was moved to the build of July 2025, as the other two below
+    "qwen3:4b": 262_144,
+    "qwen3:235b": 262_144,
+    "qwen3:4b-q4_K_M": 40_960,
+    "qwen3:8b": 40_960,
+    "qwen3-4b": 40_960,
     "qwen2.5-coder:32b": 32_768,
     "qwen2.5-32b": 131_072,
     "glm-4.6": 202_752,
@@ -240,7 +247,7 @@ def test_a_tune_is_answered_with_its_base_and_it_is_said():
     assert found.peak == base.peak
     assert found.model.parameters == 8_030_261_248
     assert found.warnings[0] == (
-        "llama-3.1-8b-instruct: answered with the shapes of llama-3.1-8b (meta-llama/Llama-3.1-8B)"
+        "llama-3.1-8b-instruct is sized as llama-3.1-8b (meta-llama/Llama-3.1-8B)"
     )
     line = weighbridge.infer("llama-3.1-8b-instruct", engine="vllm").derived["launch"]
     assert "vllm serve meta-llama/Llama-3.1-8B-Instruct" in line
@@ -249,7 +256,7 @@ def test_a_tune_is_answered_with_its_base_and_it_is_said():
 def test_a_tag_of_ollama_is_the_weights_as_published_unless_it_names_a_format():
     plain, base = weighbridge.load("qwen3:0.6b"), weighbridge.load("qwen3-0.6b")
     assert plain.peak == base.peak
-    assert "what Ollama downloads is usually Q4_K_M" in plain.warnings[0]
+    assert "with --engine ollama in Q4_K_M" in plain.warnings[0]
     packed = weighbridge.load("qwen3:0.6b-q8_0")
     assert packed.peak == weighbridge.load("qwen3-0.6b", quantization="Q8_0").peak
     assert packed.warnings[0] == (

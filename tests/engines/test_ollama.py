@@ -620,3 +620,23 @@ def test_what_ps_showed():
         tower = mib(found, "weights", "mmproj")[0] + mib(found, "activations", "mmproj")[0]
         buffers = int((sum(mib(found, n)[0] for n in names) - tower) * MIB)
         assert (found.derived["ollama_ps_bytes"] == buffers) != formula
+
+
+@pytest.mark.parametrize(
+    ("tag", "form"),
+    [
+        ("gemma3:27b-it-qat", "Q4_0"),
+        ("gpt-oss:20b", "MXFP4_MOE"),
+        ("llama3.1:8b-instruct-fp16", "F16"),
+        ("llama3.1:8b", "Q4_K_M"),
+        ("deepseek-r1:671b", "Q4_K_M"),  # published in fp8
+    ],
+)
+def test_a_tag_is_sized_and_run_in_its_own_format(tag, form):
+    found = weighbridge.infer(tag, engine="ollama")
+    assert found.workload["quantization"] == form
+    assert found.derived["launch"].endswith(f"ollama run {tag}")
+    assert "launch_note" not in found.derived
+    other = weighbridge.infer(tag, engine="ollama", quantization="Q6_K").derived
+    assert tag not in other["launch"]
+    assert "has to be made first" in other["launch_note"]

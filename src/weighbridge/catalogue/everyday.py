@@ -30,7 +30,8 @@ FORMS = frozenset(
 )
 QUANT = re.compile(r"(?:ud-)?i?q\d(?:_[a-z0-9]+)*|bf16|fp16|f16|fp32|f32|mxfp4")
 GGUF = re.compile(r"i?q\d")
-FLOATS = frozenset(("bf16", "fp16", "f16", "fp32", "f32"))  # as published, or nearly
+# As published, or nearly: GGUF's name of each
+FLOATS = {"bf16": "BF16", "fp16": "F16", "f16": "F16", "fp32": "F32", "f32": "F32"}
 SIZE = re.compile(r"e?\d+(?:\.\d+)?(?:x\d+(?:\.\d+)?)?[bmt]")
 # Words that only together say which format it is
 FOUR_AND_EIGHT = ("4bit", "8bit", "int4", "int8")
@@ -198,11 +199,11 @@ def meaning(text: str) -> Meaning | None:
     if not re.fullmatch(r"[\w.: -]{2,96}", typed, re.ASCII):
         return None
     name, form = _without_form(typed)
-    entry, tune = _entry(name)
+    entry, tune = _entry(typed, name, form)
     if entry is None:
         return None
     said = _said(text.strip(), entry, form)
-    kept = "" if form in FLOATS else form.upper() if GGUF.match(form) else form
+    kept = FLOATS.get(form) or (form.upper() if GGUF.match(form) else form)
     if tune is None:
         return Meaning(entry._replace(repo_id=_tuned(typed, entry)), kept, said)
     return Meaning(_of_tune(entry, tune), kept, f"{said}{_of_its_own(tune)}")
@@ -248,9 +249,12 @@ def _words(name: str) -> list[str]:
     return [word for word in re.split(r"[-_: ]+", name) if word]
 
 
-def _entry(name: str) -> tuple[CatalogueEntry | None, Tune | None]:
-    """The entry of a name in hyphens: as it is, then without words that tell no shapes; and the
-    tune, where it has an id of its own."""
+def _entry(typed: str, name: str, form: str) -> tuple[CatalogueEntry | None, Tune | None]:
+    """The entry of a tag that is a tune, or of a name in hyphens: as it is, then without words that
+    tell no shapes; and the tune, where it has an id of its own."""
+    if not form and typed in tunes.TAGS:
+        tune = tunes.TUNES[tunes.TAGS[typed]]
+        return catalogue.find(tune.base), tune
     for shorter in _shorter(name):
         found = _spelled(shorter)
         if found is not None:
@@ -283,7 +287,8 @@ def _spelled(name: str) -> CatalogueEntry | None:
     found = NAMES.get(name) or (_keys().get(key) if key else None)
     if found is None and SIZE.fullmatch(_words(name)[-1] if name else ""):
         mixtures = [n for k, n in _keys().items() if re.fullmatch(rf"{re.escape(key)}a\d.*", k)]
-        found = mixtures[0] if len(mixtures) == 1 else None
+        plain = [n for n in mixtures if not _without_form(n)[1]]  # of -fp8 and the same in 16 bits
+        found = plain[0] if len(plain) == 1 else None
     return None if found is None else catalogue.find(found)
 
 
@@ -312,12 +317,11 @@ def _said(typed: str, entry: CatalogueEntry, form: str) -> str:
     """What was made of the name; "" for another spelling of it."""
     if _key(typed.lower()) == _key(entry.name):
         return ""
-    shapes = f"{typed}: answered with the shapes of {entry.name} ({entry.repo_id})"
+    shapes = f"{typed} is sized as {entry.name} ({entry.repo_id})"
     if ":" not in typed or form or not _generates(entry):
         return shapes
     return (
-        f"{shapes}, and its weights as published but for --engine ollama: what Ollama downloads is "
-        f"usually {OLLAMAS}"
+        f"{shapes}: with --engine ollama in {OLLAMAS}, as its tags usually are, else as published"
     )
 
 
@@ -334,10 +338,11 @@ def _tuned(typed: str, entry: CatalogueEntry) -> str:
 
 
 def _generates(entry: CatalogueEntry) -> bool:
-    """Whether it writes text, and its weights are not packed as they are published."""
+    """Whether it writes text, and is not published in MXFP4, which Ollama's tags of it are in."""
     named = entry.config.get("architectures") or ("",)
     writes = str(named[0]).endswith(("ForCausalLM", "ForConditionalGeneration"))
-    return writes and "quantization_config" not in entry.config
+    packed = entry.config.get("quantization_config") or {}
+    return writes and packed.get("quant_method") != "mxfp4"
 
 
 # Hub ids
@@ -374,8 +379,8 @@ def of_owner(repo_id: str) -> Meaning | None:
     found = meaning(name) if owner else None
     if found is None or not found.entry.repo_id.lower().startswith(f"{owner}/"):
         return None
-    if not found.quantization:
-        return found
+    if not found.quantization or found.quantization in FLOATS.values():
+        return found._replace(quantization="")
     packed = PUBLISHED.get(owner, {}).get(found.quantization)
     if packed is None or "quantization_config" in found.entry.config:
         return None

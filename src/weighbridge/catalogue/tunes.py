@@ -82,6 +82,18 @@ TUNES: Mapping[str, Tune] = {
     "zephyr-7b": Tune("mistral-7b-v0.1", "HuggingFaceH4/zephyr-7b-beta"),
 }
 
+# Tags of Ollama's library -> what they have been since August 2025. Read of 30b-a3b: README.md of
+# github.com/QwenLM/Qwen3 ("points to qwen3:30b-a3b-thinking-2507-q4_K_M as of August 2025"); of the
+# other sizes that have such a build it is assumed. Tags with a format (qwen3:30b-a3b-q4_K_M) and
+# sizes without one (8b, 14b, 32b) are the models of April
+TAGS: Mapping[str, str] = {
+    "qwen3:4b": "qwen3-4b-thinking-2507",
+    "qwen3:30b": "qwen3-30b-a3b-thinking-2507",
+    "qwen3:30b-a3b": "qwen3-30b-a3b-thinking-2507",
+    "qwen3:235b": "qwen3-235b-a22b-thinking-2507",
+    "qwen3:235b-a22b": "qwen3-235b-a22b-thinking-2507",
+}
+
 # Everyday name of a tune -> its name above. Sizes: what `latest` is at ollama.com/library.
 SHORT: Mapping[str, str] = {
     "deepseek-coder-v2": "deepseek-coder-v2-lite",

@@ -139,7 +139,7 @@ def decision(part: ModelPart, w: Infer, by: readable.Loader) -> Decision:
     said = w.quantization
     w = replace(w, quantization=quantization_flag.read(engine, said, packed=part.packed))
     files = engine.reads == "gguf" and part.library != "gguf"
-    if files and engine.usual and not (w.quantization or w.dtype or part.packed) and writes(part):
+    if files and engine.usual and not (w.quantization or w.dtype or kept_packed(part)):
         return downloaded(decide(part, replace(w, quantization=engine.usual), default))
     found = decide(part, w, default)
     if files and w.quantization:
@@ -159,6 +159,16 @@ def typed(found: Decision, name: str, *, packed: bool) -> None:
 def writes(part: ModelPart) -> bool:
     """Whether it is a class that writes text."""
     return part.blueprint.cls.endswith(("ForCausalLM", "ForConditionalGeneration"))
+
+
+def kept_packed(part: ModelPart) -> bool:
+    """Whether an engine whose models are downloaded in a usual format has this one in its own: what
+    writes no text, MXFP4, and a packed checkpoint of which files are at hand."""
+    if not writes(part):
+        return True
+    if not part.packed:
+        return False
+    return bool(part.stored) or readable.declared_name(part) == "mxfp4"
 
 
 def downloaded(found: Decision) -> Decision:

@@ -9,6 +9,7 @@ import re
 import shlex
 from collections.abc import Iterator
 
+from weighbridge.catalogue import everyday
 from weighbridge.engines import launch_line
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.ollama.rules import USUAL
@@ -72,10 +73,22 @@ def model(s: Subject) -> tuple[str, str]:
 def _tag(s: Subject) -> tuple[str, str]:
     """A tag of its library as it was typed; else one that is made of the checkpoint."""
     typed, form = s.model.reference.strip(), s.choice.name
-    if TAG.fullmatch(typed) and form in (USUAL, typed.rpartition("-")[2].upper()):
+    if TAG.fullmatch(typed) and form in _of_tag(typed):
         return typed, ""
     name = _plain(s) if form in KEPT else f"{_plain(s)}:{form.lower()}"
     return name, f"FROM {launch_line.place(s).model or s.model.name}"
+
+
+def _of_tag(typed: str) -> tuple[str, ...]:
+    """Formats that a tag may be stored in: what its name says, else how its model is published or
+    the library's usual one."""
+    known = everyday.meaning(typed)
+    if known is None:
+        return USUAL, typed.rpartition("-")[2].upper()
+    if known.quantization:
+        return (known.quantization.upper(),)
+    packed = known.entry.config.get("quantization_config") or {}
+    return KEPT if packed.get("quant_method") == "mxfp4" else (USUAL,)
 
 
 def _create(s: Subject, name: str) -> str:

@@ -418,13 +418,13 @@ TABLE = {
     "as PEFT's prepare_model_for_kbit_training leaves them; without that call: --kbit-upcast none",
     "known.no_bfloat16": "{card} has no bfloat16 hardware{number}: torch emulates it, and the "
     "Trainer refuses it; use --precision fp16-mixed",
-    "known.ollama_shapes": "{typed}: answered with the shapes of {name}, and its weights as "
-    "published but for --engine ollama: what Ollama downloads is usually {form}",
+    "known.ollama_shapes": "{typed} is sized as {name}: with --engine ollama in {form}, as its "
+    "tags usually are, else as published",
     "known.ollama_context": "on this machine Ollama gives {tokens} tokens by itself; "
     "OLLAMA_CONTEXT_LENGTH={context} is what was sized",
     "known.mlx_near": "weights of {size} are close to the {room} that Metal recommends: mlx-lm "
     "warns that this can be slow",
-    "known.shapes": "{typed}: answered with the shapes of {name}",
+    "known.shapes": "{typed} is sized as {name}",
     "known.apple": "{card}: tensors are counted as on a CUDA device; the allocator of Apple's own "
     "stack differs",
     # side by side, and ranks

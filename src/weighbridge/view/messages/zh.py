@@ -394,12 +394,12 @@ TABLE = {
     "prepare_model_for_kbit_training 一致;不调用它时用 --kbit-upcast none",
     "known.no_bfloat16": "{card} 没有 bfloat16 硬件{number}:torch 用模拟实现,Trainer 会拒绝;"
     "请用 --precision fp16-mixed",
-    "known.ollama_shapes": "{typed}:按 {name} 的形状回答;除 --engine ollama 外按发布时的权重:"
-    "Ollama 下载的通常是 {form}",
+    "known.ollama_shapes": "{typed} 按 {name} 计算:用 --engine ollama 时为 {form}"
+    "(Ollama 的标签通常如此),其他引擎按发布时的格式",
     "known.ollama_context": "在这台机器上 Ollama 自己会取 {tokens} 个 token;这里按 "
     "OLLAMA_CONTEXT_LENGTH={context} 估算",
     "known.mlx_near": "权重 {size} 接近 Metal 建议的 {room}:mlx-lm 会提醒可能变慢",
-    "known.shapes": "{typed}:按 {name} 的形状回答",
+    "known.shapes": "{typed} 按 {name} 计算",
     "known.apple": "{card}:张量按 CUDA 设备计算;Apple 自己的分配器有所不同",
     # side by side, and ranks
     "beside.one": "{model},{count} 种方案",
