@@ -152,7 +152,7 @@ def _repository(text: str, ref: HubRef, options: GatherOptions) -> Inventory:
         shapes = "" if found.repo_id == _own_id(found.name) else "the shapes of "
         note = (
             f"{text}: answered from {shapes}the built-in catalogue's {found.name}, not from the "
-            f"Hub: no file was read ({why})"
+            f"Hub: no file was read ({why}){''.join(found.notes)}"
         )
         return replace(found, notes=(note,))
 
@@ -168,7 +168,10 @@ def _held(text: str, ref: HubRef) -> Inventory | None:
     if pipeline is not None:
         return _pipeline(text, pipeline)
     tuned = everyday.of_owner(ref.repo_id)
-    return replace(_entry(text, tuned.entry), repo_id=ref.repo_id) if tuned else None
+    if tuned is None:
+        return None
+    notes = (tuned.said,) if tuned.said else ()
+    return replace(_entry(text, tuned.entry), repo_id=ref.repo_id, notes=notes)
 
 
 def _own_id(name: str) -> str | None:

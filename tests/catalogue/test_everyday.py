@@ -7,7 +7,7 @@ from weighbridge import catalogue
 from weighbridge.arch.longest import longest
 from weighbridge.catalogue import everyday, tunes
 from weighbridge.cli.menu import run
-from weighbridge.errors import NotFoundError
+from weighbridge.errors import AwayError, NotFoundError
 from weighbridge.quantization.everyday import meant
 from weighbridge.quantization.schemes import scheme
 
@@ -208,6 +208,40 @@ def test_a_repository_in_a_format_of_its_owner(name, form, monkeypatch, tmp_path
     report = weighbridge.infer(name, engine="vllm", offline=True)
     assert report.workload["quantization"] == form
     assert f"vllm serve {name}" in report.derived["launch"]
+
+
+@pytest.mark.parametrize(
+    ("name", "form"),
+    [
+        ("RedHatAI/Meta-Llama-3.1-8B-Instruct-FP8-dynamic", "fp8-dynamic"),
+        ("RedHatAI/Qwen3-8B-FP8", "fp8-tensor"),
+        ("RedHatAI/Qwen2.5-7B-Instruct-quantized.w4a16", "w4a16-g128"),
+        ("RedHatAI/Qwen2.5-7B-Instruct-quantized.w8a8", "w8a8-int8"),
+        ("hugging-quants/Meta-Llama-3.1-70B-Instruct-AWQ-INT4", "awq-4bit-g128"),
+        ("TheBloke/Mistral-7B-Instruct-v0.2-GPTQ", "gptq-4bit-g128"),
+        ("nvidia/Llama-3.1-8B-Instruct-FP8", "fp8-static"),
+        ("nvidia/Qwen3-30B-A3B-FP4", "nvfp4"),
+    ],
+)
+def test_a_packed_copy_has_the_shapes_of_its_base(name, form, monkeypatch, tmp_path):
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    report = weighbridge.infer(name, engine="vllm", offline=True)
+    assert report.workload["quantization"] == form
+    assert f"vllm serve {name} " in report.derived["launch"]
+    assert "its format is what such a name usually means" in report.warnings[0]
+
+
+@pytest.mark.parametrize("name", ["me/qwen3-8b", "me/mine-AWQ", "me/deepseek-r1-FP8"])
+def test_copies_that_no_name_tells(name, monkeypatch, tmp_path):
+    """Another's fine-tune, a base that nobody knows, and one that is packed already."""
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(AwayError):
+        weighbridge.load(name, offline=True)
+
+
+@pytest.mark.parametrize("form", sorted(everyday.FORMS))
+def test_a_form_of_one_word_is_a_format(form):
+    assert scheme(meant(form)).name
 
 
 @pytest.mark.parametrize("name", STRANGERS)

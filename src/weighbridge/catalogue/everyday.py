@@ -27,7 +27,7 @@ TUNES = frozenset((*OF_TUNES, *OF_FILES))
 DATE, VERSION = re.compile(r"\d{4}"), re.compile(r"v\d(?:\.\d)?")  # releases: 2407, v0.1
 FORMS = frozenset(
     ("awq", "gptq", "fp8", "4bit", "8bit", "bnb", "nf4", "int4", "int8", "mlx", "mxfp4", "nvfp4")
-)
+) | {"fp4", "quantized.w4a16", "quantized.w8a16", "quantized.w8a8"}
 QUANT = re.compile(r"(?:ud-)?i?q\d(?:_[a-z0-9]+)*|bf16|fp16|f16|fp32|f32|mxfp4")
 GGUF = re.compile(r"i?q\d")
 # As published, or nearly: GGUF's name of each
@@ -359,12 +359,64 @@ PUBLISHED: dict[str, dict[str, dict[str, object]]] = {
     }
 }
 
+# What a packed copy of a 16-bit model is called -> how such copies are usually packed: assumed, for
+# owners of whose config nothing is known. -FP8-dynamic: config.json of
+# RedHatAI/Llama-4-Scout-17B-16E-Instruct-FP8-dynamic; -quantized.w4a16: the recipes on its owner's
+# cards (GPTQModifier, groups of 128; lm_head and towers left alone); bnb-4bit: nf4, doubly packed
+LEFT_ALONE = ("lm_head", "re:.*vision.*", "re:.*visual.*", "re:.*multi_modal_projector.*")
+
+
+def _compressed(bits: int, kind: str, *, inputs: bool, **weights: object) -> dict[str, object]:
+    """A quantization_config of compressed-tensors with one group."""
+    group: dict[str, object] = {
+        "targets": ["Linear"],
+        "weights": {"num_bits": bits, "type": kind, **weights},
+        "input_activations": {"num_bits": bits, "type": kind} if inputs else None,
+    }
+    groups = {"group_0": group}
+    return {
+        "quant_method": "compressed-tensors",
+        "config_groups": groups,
+        "ignore": list(LEFT_ALONE),
+    }
+
+
+NF4 = {"bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True, "load_in_4bit": True}
+NVFP4 = {"quant_method": "modelopt", "quant_algo": "NVFP4", "ignore": list(LEFT_ALONE)}
+AWQ, GPTQ = PUBLISHED["qwen"]["awq"], PUBLISHED["qwen"]["gptq-int4"]
+USUALLY: dict[str, dict[str, object]] = {
+    "fp8": _compressed(8, "float", inputs=True, strategy="tensor"),
+    "fp8-dynamic": _compressed(8, "float", inputs=True, strategy="channel"),
+    **dict.fromkeys(("awq", "awq-4bit", "awq-int4"), AWQ),
+    **dict.fromkeys(("gptq", "gptq-4bit", "gptq-int4"), GPTQ),
+    **dict.fromkeys(("gptq-8bit", "gptq-int8"), PUBLISHED["qwen"]["gptq-int8"]),
+    "bnb-4bit": {"quant_method": "bitsandbytes", **NF4},
+    "quantized.w4a16": _compressed(4, "int", inputs=False, strategy="group", group_size=128),
+    "quantized.w8a16": _compressed(8, "int", inputs=False, strategy="channel"),
+    "quantized.w8a8": _compressed(8, "int", inputs=True, strategy="channel"),
+}
+OF_OWNERS: dict[str, dict[str, dict[str, object]]] = {
+    **PUBLISHED,
+    "nvidia": {
+        "fp8": NVFP4 | {"quant_algo": "FP8"},
+        "fp4": NVFP4,
+        "nvfp4": NVFP4,
+    },
+    "mlx-community": {
+        "4bit": {"group_size": 64, "bits": 4},
+        "8bit": {"group_size": 64, "bits": 8},
+    },
+}
+
 # Repositories without an owner in their id: the first that were on the Hub. Source:
 # docs/source/pretrained_models.rst of github.com/huggingface/transformers at 02ef825be208.
 FIRST = re.compile(
     r"(?:albert|bert|camembert|ctrl|distil(?:bert|gpt2|roberta)|gpt2|openai-gpt|roberta|t5|"
     r"transfo-xl|xlm|xlnet)(?:[-@:].*)?"
 )
+
+
+ASSUMED = "; its format is what such a name usually means"
 
 
 def may_be_an_id(text: str) -> bool:
@@ -374,18 +426,21 @@ def may_be_an_id(text: str) -> bool:
 
 def of_owner(repo_id: str) -> Meaning | None:
     """The entry with the shapes of a repository of the same owner: Llama-3.1-8B-Instruct of
-    meta-llama; in its format, where it is known how that owner packs (Qwen3-32B-FP8)."""
+    meta-llama; or of a copy that its name says is packed (RedHatAI's ...-FP8-dynamic), with what is
+    to be said of the format."""
     owner, _, name = repo_id.lower().rpartition("/")
     found = meaning(name) if owner else None
-    if found is None or not found.entry.repo_id.lower().startswith(f"{owner}/"):
+    if found is None:
         return None
     if not found.quantization or found.quantization in FLOATS.values():
-        return found._replace(quantization="")
-    packed = PUBLISHED.get(owner, {}).get(found.quantization)
+        theirs = found.entry.repo_id.lower().startswith(f"{owner}/")
+        return found._replace(quantization="") if theirs else None
+    packed = OF_OWNERS.get(owner, {}).get(found.quantization) or USUALLY.get(found.quantization)
     if packed is None or "quantization_config" in found.entry.config:
         return None
+    said = "" if found.quantization in PUBLISHED.get(owner, {}) else ASSUMED
     config = {**found.entry.config, "quantization_config": packed}
-    return found._replace(entry=found.entry._replace(config=config), quantization="")
+    return Meaning(found.entry._replace(config=config), said=said)
 
 
 # What comes near

@@ -62,6 +62,9 @@ NAMES: Mapping[str, Usual] = {  # without case, blanks, hyphens and underscores
     **dict.fromkeys(("mlx8bit", "mlx8"), everywhere("mlx-8bit-g64")),
     "torchao": everywhere("torchao-int4-g128"),
     "w8a8": everywhere("w8a8-int8"),
+    "quantized.w8a8": everywhere("w8a8-int8"),  # how Red Hat AI's repositories end
+    "quantized.w8a16": everywhere("w8a16"),
+    "quantized.w4a16": everywhere("w4a16-g128"),
     "gguf": everywhere("Q4_K_M"),
     **dict.fromkeys(("q2", "q2k"), everywhere("Q2_K")),
     **dict.fromkeys(("q3", "q3k"), everywhere("Q3_K_M")),
