@@ -31,7 +31,7 @@ class EffectiveSettings(TypedDict, total=False):
     base_model: bool
     batch_size: int
     block_size: int | None
-    cache_implementation: str
+    cache_implementation: str | None
     cache_ram: int
     cache_type_k: str
     cache_type_v: str

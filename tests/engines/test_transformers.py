@@ -444,6 +444,31 @@ def test_an_encoder_decoder_crosses_to_what_was_read():
     assert 0 < of(answer, "decode", "kv_cache") - crossed < crossed / 10
 
 
+def test_a_class_without_a_cache_reads_all_again_for_each_token():
+    """MPT's config has use_cache off (models/mpt/configuration_mpt.py): the last of three new
+    tokens is a prompt of two more."""
+    plain = asked("mpt-7b", prompt_len=1000, max_new_tokens=3)
+    longer = asked("mpt-7b", prompt_len=1002, max_new_tokens=1)
+    for phase in ("prefill", "decode"):
+        assert of(plain, phase, "kv_cache") == of(plain, phase, "temporaries") == 0
+    made = of(longer, "prefill", "activations")
+    assert of(plain, "decode", "activations") == pytest.approx(made, rel=0.001)
+    assert plain.derived["kv_cache_bytes_per_token"] == 0
+    assert "keeps no cache" in plain.warnings[0]
+    assert "use_cache" not in plain.derived["launch"]
+
+
+def test_a_cache_that_is_asked_for_is_kept():
+    kept = asked("mpt-7b", prompt_len=1000, max_new_tokens=3, cache_implementation="dynamic")
+    assert of(kept, "decode", "kv_cache") == 2 * 32 * 4096 * 2 * 1003
+    assert "use_cache=True" in kept.derived["launch"]
+    assert not kept.warnings
+    config = {**catalogue.find("mpt-7b").config, "use_cache": True}
+    assert of(asked(config, prompt_len=8, max_new_tokens=2), "decode", "kv_cache")
+    with pytest.raises(UsageError, match="--cache-implementation 'none'"):
+        asked(TINY, cache_implementation="none")
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [

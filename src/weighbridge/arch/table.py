@@ -126,6 +126,7 @@ DIFFERENCES: Mapping[str, str] = {
     "kept_scores": "scores live beside their softmax: MPNet",
     "wide_queries": "queries and keys are cast to float32 before their product",
     "wide_biases": "biases of distance in float32 are added to the scores: MPT",
+    "no_cache": "generate keeps no cache unless it is asked to: MPT",
     "own_gelu": "a GELU in operations of its own, four tensors at once: BLOOM",
     "raw_scores": "scores stay beside what the mask was added to",
     "lingering_scores": "the weights of a layer live to the end of the next, in eager attention",
@@ -405,9 +406,9 @@ ROWS: Mapping[str, str] = {
     "gguf=llama mlx=class,own_caches,windows",
     "mixformer-sequential": "phi:MIXFORMER",
     "moss": "gptj:MOSS",
-    "mpt": "bloom:MPT computes=not_rotary,wide_biases,lingering_scores trains=written_out.mpt "
-    "lora=Wqkv transformers.caches=4.55 transformers.last_logits=5.0 transformers.sdpa=never "
-    "transformers.plain_loss=4.48",
+    "mpt": "bloom:MPT computes=not_rotary,wide_biases,lingering_scores,no_cache "
+    "trains=written_out.mpt lora=Wqkv transformers.caches=4.55 transformers.last_logits=5.0 "
+    "transformers.sdpa=never transformers.plain_loss=4.48",
     "nanochat": "apertus:NANOCHAT mlx=class",
     "nemotron": "llama:NEMOTRON trains=decoders.nemotron transformers.caches=4.44 "
     "transformers.own_sdpa vllm.adapted_embedding mlx=class",

@@ -9,9 +9,10 @@
 
 Each also keeps, for every request of the largest captured batch, a row of the whole context: int32
 indices, of flashinfer a byte of mask beside, of triton int64; fa3 up to three such tables. Sources:
-sglang 0.5.23 srt/arg_groups/model_override_base.py (get_default_attn_backend), srt/arg_groups/overrides.py
-(_mla_backend_page_constraints, _fa4_page_constraint), srt/layers/attention/*_backend.py,
-srt/arg_groups/model_overrides/; 0.4.0 to 0.5.10 srt/model_executor/model_runner.py.
+sglang 0.5.23 srt/arg_groups/model_override_base.py (get_default_attn_backend),
+srt/arg_groups/overrides.py (_mla_backend_page_constraints, _fa4_page_constraint),
+srt/layers/attention/*_backend.py, srt/arg_groups/model_overrides/; 0.4.0 to 0.5.10
+srt/model_executor/model_runner.py.
 """
 
 from collections.abc import Mapping

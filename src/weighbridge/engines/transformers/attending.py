@@ -56,15 +56,16 @@ def _attended(
             heap.drop(*plain)
             plain = ()
     sizes: tuple[int, ...] = (keys.nbytes, values.nbytes)
-    if m.causal:
+    keeps = m.causal and s.cache != "none"
+    if keeps:
         sizes = remember(heap, s, kept, (keys, values), reach=m.reach)
         plain = (*plain, *_still_there(heap, s, three))
     made, *kept.scores = attend(heap, s, _heads(m, reached(s, m.reach), mask), *sizes[:2])
-    if m.causal:
+    if keeps:
         attended(heap, s, kept, m)
     out = linear(heap, s, m.heads * m.value_dim, s.hidden)
     heap.drop(made, queries, *plain)
-    if not m.causal:
+    if not keeps:
         heap.drop(keys, values)
     elif s.prompt and s.style.fused_queries and not s.rules.copied_prompt:
         kept.behind = [heap.take(_hidden_behind(s, m), KV)]

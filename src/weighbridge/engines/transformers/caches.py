@@ -56,7 +56,7 @@ from weighbridge.memory import Component
 from weighbridge.units import ceil_div
 
 SOURCE = "transformers 5.23 cache_utils.py"
-CacheKind = Literal["dynamic", "static", "quanto", "hqq", "fp8"]
+CacheKind = Literal["none", "dynamic", "static", "quanto", "hqq", "fp8"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

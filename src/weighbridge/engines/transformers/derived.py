@@ -30,7 +30,7 @@ SCANS = (GatedDelta, KimiDelta, Mamba1, Mamba2)
 def settings(subject: Subject, w: Infer, p: GenerationPlan) -> EffectiveSettings:
     return {
         "attention": p.prompt.kernel,
-        "cache_implementation": p.prompt.cache,
+        "cache_implementation": None if p.prompt.cache == "none" else p.prompt.cache,
         "device_map": p.device_map,
         "num_beams": p.beams,
         "logits_to_keep": p.logits_kept,
@@ -60,6 +60,8 @@ def facts(
 
 def _per_token(subject: Subject, p: GenerationPlan) -> int:
     """Return the cache bytes that one more token of one sequence takes, over all devices."""
+    if p.prompt.cache == "none":
+        return 0
     one = replace(p.prompt, batch=1, tokens=1, past=p.context - 1, cache="dynamic", longest=0)
     before = replace(one, past=max(1, p.context - 2))
     counts = Counter(m for la in subject.layers for m in la.mixers)
@@ -132,6 +134,11 @@ def _warnings(subject: Subject, p: GenerationPlan) -> Iterator[str]:
         yield (
             "recurrent layers are counted as transformers' own Python code runs them; with "
             "flash-linear-attention or mamba-ssm installed the prompt takes less"
+        )
+    if p.prompt.cache == "none" and p.new:
+        yield (
+            "the class keeps no cache by itself: generate reads all tokens again for each new one; "
+            "--cache-implementation dynamic asks about use_cache=True, which is faster"
         )
     if p.rules.whole_logits and p.new and p.prompt.tokens > 1:
         yield (f"transformers {p.rules.written} makes logits of the whole prompt for this class")

@@ -333,7 +333,7 @@ def growth(s: ForwardStep, stage: ForwardStage) -> Mapping[int, tuple[Growth, ..
 
 
 def _growth(s: ForwardStep, m: Mixer) -> Growth:
-    if isinstance(m, Attention) and not m.causal:
+    if s.cache == "none" or (isinstance(m, Attention) and not m.causal):
         return ()
     nbytes = stored(s, m)
     own = m.expanded if isinstance(m, Latent) and not s.rules.latent_cache else m

@@ -173,6 +173,10 @@ def peaks(subject: Subject, p: GenerationPlan, start: int, end: int) -> Iterator
     if outputs:  # generate's variables have the last row in float32 until there is another
         heap.take(4 * prompt.batch * subject.body.vocab, "logits")
     yield heap.phase()
+    if prompt.cache == "none":
+        heap.drop(*_step(heap, replace(prompt, tokens=max(1, p.context - 1)), stage, p))
+        yield heap.phase()
+        return
     first = _second(heap, prompt, stage, p)
     last = replace(prompt, tokens=1, past=p.context - 1)
     _grown(heap, replace(last, past=max(1, p.context - 2)), stage)

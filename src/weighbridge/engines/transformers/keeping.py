@@ -1,5 +1,6 @@
 """What a layer keeps from step to step, and how it grows.
 
+    none       nothing: each token is read again with all before it (use_cache=False)
     dynamic    the old and the new tensor live together while they are joined: keys, then values
     legacy     a step's old tensors live to its end, of all layers (tuples: rules.py)
     static     made once, of the largest length; rows are written in place

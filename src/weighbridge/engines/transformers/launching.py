@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from weighbridge.arch.table import differs
 from weighbridge.engines import launch_line
 from weighbridge.engines.format_choice import ASKED
 from weighbridge.engines.interface import Subject
@@ -54,7 +55,7 @@ def line(s: Subject, w: Infer, p: GenerationPlan) -> LaunchLine:
     head += [
         f"torch.backends.cuda.enable_{name}_sdp(False)" for name in OFF.get(p.prompt.kernel, ())
     ]
-    return LaunchLine("; ".join(head) + f"; model = {_loaded(s, w, p, config)}" + _asked(w, p))
+    return LaunchLine("; ".join(head) + f"; model = {_loaded(s, w, p, config)}" + _asked(s, w, p))
 
 
 def unwritten(s: Subject, w: Infer, p: GenerationPlan) -> str:
@@ -133,11 +134,11 @@ def _value(value: Any) -> str:
     return json.dumps(value) if isinstance(value, str) else repr(value)
 
 
-def _asked(w: Infer, p: GenerationPlan) -> str:
-    return f"; model.generate({', '.join(['**inputs', *_words(w, p)])})" if p.new else ""
+def _asked(s: Subject, w: Infer, p: GenerationPlan) -> str:
+    return f"; model.generate({', '.join(['**inputs', *_words(s, w, p)])})" if p.new else ""
 
 
-def _words(w: Infer, p: GenerationPlan) -> Iterator[str]:
+def _words(s: Subject, w: Infer, p: GenerationPlan) -> Iterator[str]:
     apart = w.prompt_len is not None or w.max_new_tokens is not None
     yield f"max_new_tokens={p.new}" if apart else f"max_length={p.context}"
     if p.beams > 1:
@@ -146,8 +147,10 @@ def _words(w: Infer, p: GenerationPlan) -> Iterator[str]:
         backend, bits = CACHES[p.prompt.cache]
         yield 'cache_implementation="quantized"'
         yield f'cache_config={{"backend": "{backend}", "nbits": {bits}}}'
-    elif p.prompt.cache != "dynamic":
+    elif p.prompt.cache not in ("none", "dynamic"):
         yield f'cache_implementation="{p.prompt.cache}"'
+    if p.prompt.cache != "none" and differs(s.model_type, "no_cache"):
+        yield "use_cache=True"
     if w.logits_to_keep is not None:
         yield f"logits_to_keep={w.logits_to_keep}"
     if w.draft_model:

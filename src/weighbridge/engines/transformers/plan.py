@@ -19,6 +19,7 @@ from weighbridge.arch.mixers import (
     Rwkv,
 )
 from weighbridge.arch.roles import role
+from weighbridge.arch.table import differs
 from weighbridge.components.device import context
 from weighbridge.dtypes import BFLOAT16, DType
 from weighbridge.engines.engine import version as nearest
@@ -128,7 +129,7 @@ def _first(subject: Subject, w: Infer, found: TransformersRules) -> ForwardStep:
         kernel=kernel(w.attention, found.attention),
         rules=found,
         style=kept(subject.part, ("style",), lambda: _style(subject)),
-        cache=_cache(w, computing(subject.choice.dtype).name),
+        cache=_cache(w, computing(subject.choice.dtype).name, _usual(subject)),
         packed=around(form.name) if form else None,
         kind=subject.model_type,
     )
@@ -176,7 +177,14 @@ def _names(plan: Blueprint) -> Iterator[str]:
     yield from own or names
 
 
-def _cache(w: Infer, dtype: str) -> CacheKind:
+def _usual(subject: Subject) -> CacheKind:
+    """The cache where none is named: of a class whose config has `use_cache` off by itself, none
+    (models/mpt/configuration_mpt.py; generation_config.json of its repositories says so, too)."""
+    off = differs(subject.model_type, "no_cache")
+    return "none" if off and language(subject).get("use_cache") is not True else "dynamic"
+
+
+def _cache(w: Infer, dtype: str, usual: CacheKind) -> CacheKind:
     """The kind that was named, else the one that keeps what was asked for."""
     stored = w.kv_cache_dtype
     if w.cache_implementation is None and stored is not None:
@@ -186,8 +194,8 @@ def _cache(w: Infer, dtype: str) -> CacheKind:
                 f"{', '.join(STORED)}"
             )
         return STORED.get(stored, "dynamic")
-    name = w.cache_implementation or "dynamic"
-    for known in CACHES:
+    name = w.cache_implementation or usual
+    for known in (*CACHES, usual):
         if name == known:
             return known
     raise UsageError(f"--cache-implementation {name!r}: use {', '.join(CACHES)}")

@@ -35,13 +35,16 @@ from weighbridge.arch.mixers import (
     ShortConv,
 )
 from weighbridge.components.activations import Heap, LiveTensor
+from weighbridge.dtypes import FLOAT32
 from weighbridge.engines.transformers.keeping import STATE, Kept, stored
 from weighbridge.engines.transformers.step import ForwardStep, linear
 
 CHUNK = 64  # of the delta rule
-COPIES: Mapping[type, int] = {
-    Mamba1: 2
-}  # of the state in a step of one token: decayed, added to, summed
+# As wide as the state in a step of one token, in its own float32: what decays, decayed, summed
+COPIES: Mapping[type, int] = {Mamba1: 2}
+# And in the dtype of activations: B with its step, and times what is read (mamba2_selective_
+# state_update, transformers 5.23)
+NARROW_COPIES: Mapping[type, int] = {Mamba2: 2}
 
 Widths = tuple[int, int]  # numbers a token: in the model's dtype, in float32
 
@@ -55,11 +58,19 @@ def scan(heap: Heap, s: ForwardStep, m: Recurrent, kept: Kept) -> LiveTensor:
     fresh = heap.take(nbytes, STATE)
     heap.drop(*kept.tensors)
     kept.tensors = [fresh]
-    heap.passing(*[nbytes] * (1 if s.prompt else COPIES.get(type(m), 3)))
+    heap.passing(*_copies(m, s, nbytes))
     heap.drop(floats)
     out = linear(heap, s, m.channels, s.hidden)
     heap.drop(held)
     return out
+
+
+def _copies(m: Recurrent, s: ForwardStep, nbytes: int) -> list[int]:
+    """Bytes of each tensor as wide as the state, while it is made anew."""
+    if s.prompt:
+        return [nbytes]
+    narrow = nbytes * s.size // int(FLOAT32.nbytes)
+    return [nbytes] * COPIES.get(type(m), 3) + [narrow] * NARROW_COPIES.get(type(m), 0)
 
 
 def _delta(m: GatedDelta, s: ForwardStep) -> Widths:
