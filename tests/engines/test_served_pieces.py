@@ -1,0 +1,169 @@
+"""Small rules of the servers' engines, by hand."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from tests.engines.answers import answer
+from weighbridge.arch.mixers import Compressed, Indexer
+from weighbridge.components.activations import LivePeak
+from weighbridge.dtypes import BFLOAT16
+from weighbridge.engines.llama_cpp import compute, parts
+from weighbridge.engines.llama_cpp.ggml import graph as g
+from weighbridge.engines.llama_cpp.ggml.tensor import F16, F32
+from weighbridge.engines.parallel.cuts import SIZES
+from weighbridge.engines.sglang import caches as sglang_caches
+from weighbridge.engines.sglang import effective, replica
+from weighbridge.engines.transformers import phases
+from weighbridge.engines.vllm import caches as vllm_caches
+from weighbridge.engines.vllm import serving
+from weighbridge.engines.vllm.caches import VllmCacheSetting
+from weighbridge.memory import Bytes
+from weighbridge.units import MIB
+
+
+def test_numbers_of_devices_that_are_proposed():
+    """Up to four, and five to eight with their doubles up to 64."""
+    assert list(SIZES) == sorted({1, 2, 3, 4} | {n << k for n in (5, 6, 7, 8) for k in range(4)})
+
+
+# llama.cpp
+
+
+@pytest.mark.parametrize("size", [40, 64, 72, 80, 96, 112, 128, 256, 512])
+def test_heads_that_cuda_has_flash_attention_for(size):
+    """ggml-cuda/fattn.cu: these sizes, and three pairs of unequal ones."""
+    flash = compute.KERNELS["flash_attn"]
+
+    def of(key, value):
+        return g.flash(*(g.entry(F16, n, 8, 8) for n in (key, key, value)))
+
+    assert flash(of(size, size))
+    assert not flash(of(size + 1, size + 1))
+    assert not flash(of(size, size + 8))
+    assert all(flash(of(*pair)) for pair in ((576, 512), (192, 128), (320, 256)))
+
+
+@pytest.mark.parametrize(
+    ("state", "head", "heads", "runs"),
+    [
+        # Mamba 1: 16 numbers a channel, in blocks of 128 channels (ssm-scan.cu)
+        (16, 1, 256, True),
+        (16, 1, 200, False),
+        (32, 1, 256, False),
+        # Mamba 2: heads in sixteens
+        *((n, 16, 64, True) for n in (96, 128, 256)),
+        (64, 16, 64, False),
+        (128, 20, 64, False),
+    ],
+)
+def test_scans_that_cuda_has(state, head, heads, runs):
+    node = g.made("ssm_scan", (1,), g.entry(F32, state, head, heads))
+    assert compute.KERNELS["ssm_scan"](node) is runs
+
+
+@pytest.mark.parametrize(("channels", "runs"), [(128, True), (200, False), (256, True)])
+def test_convolutions_that_cuda_has(channels, runs):
+    node = g.made("ssm_conv", (channels, 1), g.entry(F32, 4, channels))
+    assert compute.KERNELS["ssm_conv"](node) is runs
+
+
+@pytest.mark.parametrize(("said", "limit"), [(1, MIB), (8192, 8192 * MIB), (-1, 32 * 66)])
+def test_prompts_that_a_server_keeps(said, limit):
+    """MiB as said; without a limit a slot has 32 checkpoints of what all devices hold."""
+    at = SimpleNamespace(program="server", cache_ram=said, gpus=2)
+    h = SimpleNamespace(at=at, kv=lambda d: 10 * (d + 1), state=lambda d: 2)
+    (kept,) = parts._kept(h)
+    assert kept.bytes == Bytes(0, 0, limit)
+    at.program = "cli"
+    assert list(parts._kept(h)) == []
+
+
+# SGLang
+
+
+@pytest.mark.parametrize(
+    ("full", "sliding", "page", "nbytes"),
+    [
+        (640, 0, 64, 8 * 10),
+        (640, 128, 64, 8 * (12 + 704)),  # the map from all tokens, and a page of padding
+        (0, 128, 64, 8 * 2),
+    ],
+)
+def test_lists_of_free_pages(full, sliding, page, nbytes):
+    pools = sglang_caches.Pools(full=full, sliding=sliding, slots=0)
+    assert replica._lists(SimpleNamespace(e=SimpleNamespace(page=page)), pools) == nbytes
+
+
+def test_a_row_of_requests_has_four_positions_more():
+    v = SimpleNamespace(e=SimpleNamespace(context=1000, drafted=3))
+    assert replica._table(v, 9) == 10 * 1007 * 4
+
+
+# vLLM
+
+
+@pytest.mark.parametrize(
+    ("context", "rate", "indexed", "nbytes"),
+    [
+        # a row: 448 in fp8, 64 in bfloat16, 7 scales in 8 bytes; a key: 128 and a scale
+        (100, 4, True, 100 * 584 + 25 * (584 + 132)),
+        (1000, 4, True, 128 * 584 + 250 * (584 + 132)),
+        (1000, 128, False, 128 * 584 + 7 * 584),
+        (1000, 1, False, 128 * 584),
+    ],
+)
+def test_what_deepseek_v4_keeps_of_a_request(context, rate, indexed, nbytes):
+    index = Indexer(heads=64, dim=128) if indexed else None
+    m = Compressed(heads=64, dim=512, rotary=64, window=128, rate=rate, indexer=index)
+    found = vllm_caches.contents({m: 3}, VllmCacheSetting(context=context, dtype=BFLOAT16))
+    assert found.kv == 3 * nbytes
+
+
+@pytest.mark.parametrize(("blocks", "hopeless"), [(40, False), (41, True)])
+def test_weights_and_blocks_that_are_more_than_a_card(monkeypatch, blocks, hopeless):
+    monkeypatch.setattr(serving, "loads", lambda *a: True)
+    held = SimpleNamespace(resident=SimpleNamespace(loaded=SimpleNamespace(allocated=60)))
+    rank = SimpleNamespace(own=held, blocks=SimpleNamespace(nbytes=blocks))
+    budget = SimpleNamespace(usable=Bytes(90, 100, 110))
+    assert serving._hopeless(SimpleNamespace(kinds=[rank]), budget) is hopeless
+
+
+# transformers
+
+
+@pytest.mark.parametrize(
+    ("name", "new", "guessed", "sides"),
+    [
+        ("kv_cache", True, False, (0, 0)),
+        ("activations", True, False, (5 * MIB, 5 * MIB + 8 * MIB)),  # a twentieth
+        ("activations", True, True, (100 * MIB // 3, 100 * MIB // 3 + 8 * MIB)),
+        ("logits", False, False, (0, 0)),
+        ("logits", True, False, (0, 6 * 4 * 3 * 7)),  # six copies in float32
+    ],
+)
+def test_how_sure_a_moment_is(name, new, guessed, sides):
+    p = SimpleNamespace(new=new, guessed=guessed, outputs=7, prompt=SimpleNamespace(batch=3))
+    low, high = sides
+    expected = 100 * MIB
+    assert phases._interval(p, name, expected) == Bytes(expected - low, expected, expected + high)
+
+
+def test_components_of_a_moment_are_labelled():
+    prompt = SimpleNamespace(batch=1, tokens=2, cache="static", dtype=BFLOAT16)
+    facts = {"prompt": prompt, "context": 3, "outputs": 1, "logits_kept": 0, "new": True}
+    for guessed in (False, True):
+        p = SimpleNamespace(guessed=guessed, **facts)
+        peak = LivePeak(live={"activations": 1, "logits": 1}, allocated=2, reserved=2)
+        found = {c.name: c.basis for c in phases._parts(p, peak, "prefill")}
+        assert found == {"activations": "assumed" if guessed else "computed", "logits": "computed"}
+
+
+@pytest.mark.parametrize(("said", "reckoned"), [(4096, 4096), (16_384, 16_384), (-1, 16_384)])
+def test_the_chunk_by_which_sglang_reckons_its_share(monkeypatch, said, reckoned):
+    """server_args.py: as of 16,384 tokens where prompts are not cut."""
+    found = []
+    share = effective._share
+    monkeypatch.setattr(effective, "_share", lambda s, w, a: (found.append(a), share(s, w, a))[1])
+    answer("qwen3-0.6b", engine="sglang", gpu="h100", context=3000, chunked_prefill_size=said)
+    assert {a.chunk for a in found} == {reckoned}
