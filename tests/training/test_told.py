@@ -1,0 +1,162 @@
+"""What a training answer says beside its bytes, by hand: lines of sharding, intervals, masks."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from weighbridge.components.activations import LivePeak
+from weighbridge.dtypes import BFLOAT16, BOOL, FLOAT32
+from weighbridge.memory import Bytes
+from weighbridge.training import launching, phases
+from weighbridge.training.nets import unsloth
+from weighbridge.training.nets.parts.masks import mask
+from weighbridge.training.sharding.zero import ZeroSizes
+from weighbridge.units import MIB
+
+# Lines (training_args.py of transformers 5.23: fsdp, fsdp_config, deepspeed)
+
+
+@pytest.mark.parametrize(
+    ("shard", "offload", "efficient", "said"),
+    [
+        ("none", "none", True, []),
+        ("ddp", "none", True, []),
+        ("fsdp2", "none", False, ["fsdp=True, fsdp_config={'version': 2}"]),
+        ("fsdp2", "params", False, ["fsdp=True, fsdp_config={'version': 2, 'cpu_offload': True}"]),
+        (
+            *("fsdp2", "none", True),
+            ["fsdp=True, fsdp_config={'version': 2, 'cpu_ram_efficient_loading': True}"],
+        ),
+    ],
+)
+def test_how_a_line_shares_a_model_out(shard, offload, efficient, said):
+    told = {"shard": shard, "offload": offload, "cpu_ram_efficient_loading": efficient}
+    assert list(launching._shards(SimpleNamespace(told=told, zero=False))) == said
+
+
+@pytest.mark.parametrize(
+    ("shard", "offload", "share"),
+    [
+        ("zero1", "none", {"stage": 1}),
+        ("zero2", "optimizer", {"stage": 2, "offload_optimizer": {"device": "cpu"}}),
+        (
+            *("zero3", "params"),
+            {
+                "stage": 3,
+                "stage3_prefetch_bucket_size": "auto",
+                "stage3_param_persistence_threshold": "auto",
+                "offload_optimizer": {"device": "cpu"},
+                "offload_param": {"device": "cpu"},
+            },
+        ),
+    ],
+)
+def test_a_configuration_of_deepspeed(shard, offload, share):
+    made = launching._deepspeed(SimpleNamespace(told={"shard": shard, "offload": offload}))
+    assert made["zero_optimization"] == {"reduce_bucket_size": "auto", **share}
+    assert made["bf16"] == made["fp16"] == {"enabled": "auto"}
+    assert made["train_batch_size"] == made["gradient_accumulation_steps"] == "auto"
+
+
+# Intervals
+
+
+def test_gathered_parameters_may_take_a_fifth_more():
+    peak = LivePeak(live={}, allocated=1000, reserved=1000)
+    assert phases._pieces(peak).bytes == Bytes(0, 0, 200)
+
+
+def plan(kind, *, said=None, framework="trainer", hidden=1000, overlaps=False):
+    sizes = {} if said is None else {"reduce": said}
+    return SimpleNamespace(
+        sharding=SimpleNamespace(kind=kind),
+        zero=SimpleNamespace(sizes=sizes, overlaps=overlaps),
+        framework=SimpleNamespace(name=framework),
+        computing=BFLOAT16,
+        subject=SimpleNamespace(body=SimpleNamespace(hidden=hidden)),
+    )
+
+
+@pytest.mark.parametrize(
+    ("asked", "name", "more"),
+    [
+        # 5e8 numbers of DeepSpeed's default in place of hidden x hidden of "auto", in 16 bits
+        (plan("zero1"), "backward", [2 * (500_000_000 - 1_000_000)]),
+        (plan("zero2"), "backward", [2 * (500_000_000 - 1_000_000)]),
+        (plan("zero2", hidden=22_360), "backward", [2 * (500_000_000 - 22_360**2)]),
+        (plan("zero2", hidden=22_361), "backward", []),  # "auto" is more
+        (plan("zero2"), "step", []),
+        (plan("zero3"), "backward", []),
+        (plan("zero2", said=7), "backward", []),
+        (plan("zero2", overlaps=True), "backward", []),
+        (plan("zero2", framework="deepspeed"), "backward", []),
+    ],
+)
+def test_buckets_that_a_configuration_may_have(asked, name, more):
+    assert [c.bytes for c in phases._other_buckets(asked, name)] == [Bytes(0, 0, n) for n in more]
+
+
+def test_sizes_that_the_trainer_fills_in():
+    """transformers integrations/deepspeed.py (trainer_config_finalize), of 1,000 wide."""
+    found = ZeroSizes.auto(1000)
+    assert (found.reduce, found.prefetch, found.persistent) == (1_000_000, 900_000, 10_000)
+    assert (found.live, found.sub_group) == (10**9, 10**9)
+
+
+# Masks (transformers 5.23 masking_utils.py)
+
+
+class Tensor(tuple):
+    def view(self, *shape):
+        return Tensor((*self, shape))
+
+
+@pytest.mark.parametrize(
+    ("how", "reach", "always", "made"),
+    [
+        ({"kernel": "flash", "padded": True}, None, True, None),
+        ({"kernel": "eager"}, None, False, ((3, 1, 8, 8), FLOAT32)),
+        ({"padded": True}, None, False, ((3, 1, 8, 8), BOOL)),
+        ({}, None, False, None),
+        ({}, 9, False, None),  # a window that covers the length
+        # one for all sequences
+        ({}, 8, False, ((1, 1, 8, 8), BOOL, (3, 1, 8, 8))),
+        ({}, None, True, ((1, 1, 8, 8), BOOL, (3, 1, 8, 8))),
+    ],
+)
+def test_masks_of_three_sequences_of_eight(how, reach, always, made):
+    m = SimpleNamespace(new=lambda shape, dtype: Tensor((shape, dtype)))
+    s = SimpleNamespace(
+        **{
+            "m": m,
+            "batch": 3,
+            "length": 8,
+            "kernel": None,
+            "padded": False,
+            "dtype": FLOAT32,
+            **how,
+        }
+    )
+    assert mask(s, reach, always=always) == made
+
+
+# Unsloth
+
+
+@pytest.mark.parametrize(
+    ("nbytes", "way", "there"),
+    [(2 * MIB, "offload", False), (2 * MIB + 1, "offload", True), (9 * MIB, "full", False)],
+)
+def test_inputs_of_more_than_2_mib_are_offloaded(monkeypatch, nbytes, way, there):
+    """unsloth_zoo gradient_checkpointing.py (MINIMUM_SIZE)"""
+    x = SimpleNamespace(nbytes=nbytes, shape=(1,), dtype=BFLOAT16)
+    monkeypatch.setattr(unsloth, "embedding", lambda *a: x)
+    monkeypatch.setattr(unsloth, "entered", lambda s, x: x)
+    monkeypatch.setattr(unsloth, "norm", lambda *a: x)
+    base = SimpleNamespace(weight=lambda n: None, first=lambda *n: None)
+    built = SimpleNamespace(base=base, layers=(), kept={})
+    s = SimpleNamespace(
+        m=SimpleNamespace(new=lambda *a: a), built=built, batch=1, length=1, checkpointing=way
+    )
+    assert unsloth.forward(s) is x
+    assert bool(built.kept) is there
