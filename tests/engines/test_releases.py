@@ -25,7 +25,7 @@ OF_MLX = [(0, n, m) for n in range(20, 34) for m in range(8)]
         (
             sglang,
             OF_SGLANG,
-            [(0, 4, n) for n in (1, 6, 7, 8)]
+            [(0, 4, n) for n in (1, 5, 6, 7, 8, 10)]
             + [(0, 5, n) for n in (2, 3, 5, 8, 9, 10, 11, 14, 15, 16, 17, 18, 20, 21)],
         ),
         (
