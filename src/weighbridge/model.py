@@ -10,6 +10,7 @@ Four ways, in this order, and the report says which was taken:
 Where 1 and headers are both at hand, stored tensors that the class does not load are told apart.
 """
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -26,7 +27,7 @@ from weighbridge.kept import kept
 from weighbridge.quantization.agreement import told, undeclared, unpacked
 from weighbridge.reference import Reference
 from weighbridge.tensors import CheckpointTensor, Counted, counted
-from weighbridge.wording import UNLISTED, shown
+from weighbridge.wording import UNLISTED, printable, shown
 
 if TYPE_CHECKING:
     from weighbridge.loading import LoadSplit
@@ -202,13 +203,29 @@ def _declared(part: StoredModel, notes: list[str]) -> Mapping[str, Any] | None:
     return None
 
 
+NO_SIZES = "drop|prob|token|std|image|patch|window"  # may be 0, whatever else their names say
+SIZES = re.compile(rf"(?!.*({NO_SIZES}))(.*(size|dim|head|width|channel)|d_model|d_ff|n_embd)")
+
+
+def zeros(config: Mapping[str, Any], within: str = "") -> Iterator[str]:
+    """Keys of a config that are sizes by their names, and 0."""
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            yield from zeros(value, f"{within}{key}.")
+        elif type(value) is int and value == 0 and SIZES.match(key):
+            yield printable(f"{within}{key}")
+
+
 def _check_size(plan: Blueprint, part: StoredModel) -> None:
     """Raises BadFileError for sizes that no model has."""
     empty = next((p for p in plan.counted if 0 in p.shape), None)
     if empty is not None:
+        keys = list(zeros(part.config or {}))
+        those = f"{', '.join(keys)}, which {'is' if len(keys) == 1 else 'are'} 0"
         raise BadFileError(
             f"{part.where}: {empty.name} of {plan.cls} would be "
-            f"{' x '.join(map(str, empty.shape))}: correct the size that is 0"
+            f"{' x '.join(map(str, empty.shape))}: "
+            f"correct {those if keys else 'the size that is 0'}"
         )
     if plan.parameters > MOST_PARAMETERS:
         largest = max(plan.counted, key=lambda p: p.numel)

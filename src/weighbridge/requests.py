@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from weighbridge.fitted import Fit
 
 KEYS = frozenset({"task", "model", "workload", "remedies"})
+OF_ANSWERS = frozenset({"schema", "version"})  # what every answer begins with
 BESIDE = {
     "load": ("revision",),
     "infer": ("revision", "command"),
@@ -241,6 +242,11 @@ def _checked(request: dict[str, Any]) -> None:
     misplaced = sorted((request.keys() - KEYS) & (INFER.keys() | TRAIN.keys()))
     if misplaced:
         raise UsageError(f'{misplaced[0]!r} is a setting: write it under "workload"')
+    if request.keys() >= OF_ANSWERS:
+        raise UsageError(
+            "this is a whole report: send its task, model (by its reference) and workload, and "
+            "nothing else of it"
+        )
     _only(request, KEYS, "a request")
     task = request.get("task")
     if not isinstance(task, str) or task not in BESIDE:

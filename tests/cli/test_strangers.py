@@ -223,7 +223,10 @@ def test_sizes_that_no_model_has(tmp_path):
     told = refusal("load", written(tmp_path, nothing))
     assert "model.embed_tokens.weight of LlamaForCausalLM would be 0 x 0" in told
     told = refusal("infer", written(tmp_path, {**TINY, "vocab_size": 0}))
-    assert "would be 0 x 256: correct the size that is 0" in told
+    assert "would be 0 x 256: correct vocab_size, which is 0" in told
+    heads = {**TINY, "num_attention_heads": 0, "hidden_dropout_size_prob": 0, "head_dim": 64}
+    told = refusal("infer", written(tmp_path, heads))
+    assert told.endswith("correct num_attention_heads, which is 0")
 
 
 @pytest.mark.parametrize("engine", ["vllm", "sglang"])

@@ -161,6 +161,13 @@ def test_a_failed_request_is_a_line_and_the_others_go_on(say, tmp_path, name):
     assert "defect" not in failed["error"]["message"]
 
 
+def test_a_whole_report_says_what_of_it_is_a_request(say, tmp_path):
+    code, report, _ = say("load", LISTED, "--json")
+    assert code == 0
+    (found,) = answers(say, tmp_path, json.loads(report))
+    assert "send its task, model (by its reference) and workload" in found["error"]["message"]
+
+
 def test_a_request_that_needs_an_absent_hub_has_code_3(say, tmp_path):
     (failed,) = answers(say, tmp_path, {"task": "load", "model": "org/name"})
     assert failed["error"]["code"] == 3

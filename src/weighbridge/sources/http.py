@@ -27,7 +27,7 @@ from weighbridge.sources.answers import (
     within,
 )
 from weighbridge.units import MIB
-from weighbridge.wording import shown
+from weighbridge.wording import printable, shown
 
 Get = Callable[[str, Mapping[str, str], float, float], Response]
 
@@ -178,7 +178,19 @@ def _opened(get: Get, url: str, headers: Mapping[str, str], timeout: float) -> I
         finally:
             response.close()
     except OSError as error:
-        raise _TransientError(f"cannot be reached ({said(error)})") from None
+        raise _TransientError(f"cannot be reached{_through(url)} ({said(error)})") from None
+
+
+def _through(url: str) -> str:
+    """The proxy that requests to an address go through, without what it is given to log in."""
+    from urllib.request import getproxies, proxy_bypass
+
+    address, host = urlsplit(url), _host(url)
+    proxies = getproxies()
+    proxy = proxies.get(address.scheme) or proxies.get("all")
+    if not proxy or surroundings.IN_BROWSER or proxy_bypass(address.hostname or host):
+        return ""
+    return f" through the proxy {printable(proxy.rpartition('@')[2].rpartition('//')[2])}"
 
 
 def _chunks(response: Response, count: int) -> Iterator[bytes]:
