@@ -18,6 +18,7 @@ from weighbridge.engines.transformers.workspaces import cublas, gptq
 from weighbridge.errors import UsageError
 from weighbridge.gather import GatherOptions, gather, gather_config
 from weighbridge.kernels.attention import KernelShape, flash_forward
+from weighbridge.launch import parse
 from weighbridge.model import resolve
 from weighbridge.units import GIB, MIB
 from weighbridge.workload import Infer
@@ -463,6 +464,12 @@ def test_a_cache_that_is_asked_for_is_kept():
     assert of(kept, "decode", "kv_cache") == 2 * 32 * 4096 * 2 * 1003
     assert "use_cache=True" in kept.derived["launch"]
     assert not kept.warnings
+    line = kept.derived["launch"]
+    assert parse(line).settings["cache_implementation"] == "dynamic"
+    static = line.replace("generate(", 'generate(cache_implementation="static", ')
+    assert parse(static).settings["cache_implementation"] == "static"
+    told = parse(line.replace("use_cache=True", "use_cache=False")).warnings
+    assert told == ("use_cache: its value is not read; the default is counted",)
     config = {**catalogue.find("mpt-7b").config, "use_cache": True}
     assert of(asked(config, prompt_len=8, max_new_tokens=2), "decode", "kv_cache")
     with pytest.raises(UsageError, match="--cache-implementation 'none'"):

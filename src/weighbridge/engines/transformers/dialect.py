@@ -38,9 +38,9 @@ def read(text: str) -> Launch:
     settings: dict[str, Value] = {}
     warnings: list[str] = []
     model = _text(load.args[0], "the model")
-    for call in (load, *(c for c in calls if _name(c) == ASKS)):
-        for word in call.keywords:
-            _take(word, settings, warnings)
+    words = [w for c in (load, *(c for c in calls if _name(c) == ASKS)) for w in c.keywords]
+    for word in sorted(words, key=lambda w: w.arg != KEEPS):  # a kind of cache says more
+        _take(word, settings, warnings)
     off = {name for c in calls if (name := _switched_off(c))}
     for kernel, names in OFF.items():
         if off == set(names):
@@ -174,6 +174,12 @@ def _cache(node: ast.AST) -> Iterator[tuple[str, Value]]:
         yield "cache_implementation", value
 
 
+def _kept(node: ast.AST) -> Iterator[tuple[str, Value]]:
+    """Yield the plain cache, which some classes keep only where it is asked for."""
+    if _value(node) is True:
+        yield "cache_implementation", "dynamic"
+
+
 def _backend(node: ast.AST) -> Iterator[tuple[str, Value]]:
     value = _value(node)
     for ours, (backend, bits) in CACHES.items():
@@ -187,6 +193,7 @@ def _draft(node: ast.AST) -> Iterator[tuple[str, Value]]:
         yield "draft_model", _text(node.args[0], "the draft model")
 
 
+KEEPS = "use_cache"
 HELD = ("assistant_model",)  # models within the call of another
 WORDS: Mapping[str, Read] = {
     "dtype": _dtype,
@@ -199,6 +206,7 @@ WORDS: Mapping[str, Read] = {
     "max_length": _plain("context"),
     "max_new_tokens": _plain("max_new_tokens"),
     "num_beams": _plain("num_beams"),
+    KEEPS: _kept,
     "cache_implementation": _cache,
     "cache_config": _backend,
     "logits_to_keep": _plain("logits_to_keep"),
