@@ -640,3 +640,15 @@ def test_a_tag_is_sized_and_run_in_its_own_format(tag, form):
     other = weighbridge.infer(tag, engine="ollama", quantization="Q6_K").derived
     assert tag not in other["launch"]
     assert "has to be made first" in other["launch_note"]
+
+
+@pytest.mark.parametrize("release", ["0.6", "0.9", "0.12", "0.29", "0.33"])
+def test_a_command_of_any_release_has_all_layers_on_the_card(release):
+    """Ollama tells its runner how many; the default of the build within, none, is not its own."""
+    command = "OLLAMA_CONTEXT_LENGTH=4096 ollama run llama3.1:8b"
+    found = weighbridge.infer(command=command, engine_version=release, gpu="4090")
+    asked = weighbridge.infer(
+        "llama3.1:8b", engine="ollama", engine_version=release, gpu="4090", context=4096
+    )
+    assert found.peak == asked.peak
+    assert found.setting("n_gpu_layers") == 33

@@ -156,3 +156,26 @@ def test_what_may_fit_is_not_denied_by_the_longest_context(capsys, room, told):
     _, out, _ = _asked(capsys, "infer", "llama-3.1-8b", *words, "--context", "1024")
     assert ("cannot say" in out) == ("surely" in told)
     assert told in out
+
+
+def test_the_range_of_ram_is_the_process_and_prompts_that_are_kept_are_told_apart(capsys):
+    words = ("infer", "llama-3.1-8b", "--engine", "llama.cpp", "--quantization", "Q4_K_M")
+    _, out, _ = _asked(capsys, *words, "--gpu", "4090")
+    assert "RAM while serving: about 504 MiB (364 to 904); old prompts add up to 8.0 GiB\n" in out
+    _, out, _ = _asked(capsys, *words, "--gpu", "4090", "--cache-ram", "0")
+    assert "RAM while serving: about 504 MiB (364 to 904)\n" in out
+
+
+@pytest.mark.parametrize(
+    ("flags", "title"),
+    [
+        (("--parallel", "4"), "1 request x 4,096 tokens, 4 slots\n"),
+        (("--parallel", "4", "--batch-size", "4"), "4 requests x 4,096 tokens\n"),
+        (("--parallel", "4", "--kv-unified"), "1 request x 4,096 tokens\n"),
+        ((), "1 request x 4,096 tokens\n"),
+    ],
+)
+def test_slots_with_a_cache_each_stand_in_the_first_line(capsys, flags, title):
+    words = ("infer", "llama-3.1-8b", "--engine", "llama.cpp", "--quantization", "Q4_K_M")
+    _, out, _ = _asked(capsys, *words, "--gpu", "4090", *flags)
+    assert out.splitlines(keepends=True)[0].endswith(title)

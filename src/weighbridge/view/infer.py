@@ -39,7 +39,16 @@ def _requests(s: ShownAnswer) -> str:
     if s.sees:
         return s.say.some("images.one", "images.many", w["batch_size"])
     number = s.say.some("requests.one", "requests.many", w["batch_size"])
-    return s.say("title.requests", requests=number, context=f"{w['context']:,}")
+    told = s.say("title.requests", requests=number, context=f"{w['context']:,}")
+    slots = _own_slots(s.report)
+    return s.say("title.slots", requests=told, slots=slots) if slots else told
+
+
+def _own_slots(report: Report) -> int:
+    """Slots that each have a cache of the whole context, where they are more than the requests; 0
+    where they are not, or share one."""
+    w, slots, cells = report.workload, report.setting("parallel") or 1, report.setting("n_ctx") or 0
+    return slots if slots > w["batch_size"] and cells >= slots * w["context"] else 0
 
 
 def sections(s: ShownAnswer) -> Iterator[Section]:

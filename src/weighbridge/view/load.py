@@ -18,6 +18,7 @@ from weighbridge.wording import printable
 
 if TYPE_CHECKING:
     from weighbridge.judged import Remedy, Verdict
+    from weighbridge.memory import Component
 
 FORMAT = "quantization"
 HALF = "float16"  # shown where what was asked is wider
@@ -179,6 +180,11 @@ def _download(s: ShownAnswer) -> str:
     return s.say("load.download.both", size=s.size(nbytes), decimal=decimal)
 
 
+def _grows(c: "Component") -> bool:
+    """Whether it is empty at first and fills with use: prompts that a server keeps in RAM."""
+    return not c.bytes.expected and c.bytes.high > 0 and not c.droppable
+
+
 def ram(s: ShownAnswer) -> str:
     """What the host needs, in the phase that needs most."""
     host = next((d for d in s.report.devices if d.kind == "host"), None)
@@ -187,7 +193,14 @@ def ram(s: ShownAnswer) -> str:
     phase = max(host.phases, key=lambda p: p.needed.high)
     if not phase.needed.high:
         return ""
-    size = about(s, sizes(phase.needed.expected, s.unit), phase.needed)
+    grows = sum(c.bytes.high for c in phase.components if _grows(c))
+    size = about(
+        s,
+        sizes(phase.needed.expected, s.unit),
+        phase.needed._replace(high=phase.needed.high - grows),
+    )
+    if grows:
+        size = s.say("host.ram.grows", size=size, more=s.size(grows))
     when = s.say(WHEN.get(phase.name, "when.serving"))
     half = None if s.report.verdict is None else s.report.verdict.host
     if half is None or half.available is None:

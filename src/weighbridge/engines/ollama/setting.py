@@ -74,6 +74,7 @@ def _on_cards(s: Subject, w: Infer, budget: Budget | None, alone: int | None) ->
         w,
         split_mode="layer" if alone is None else "none",
         main_gpu=alone,
+        n_gpu_layers=-1 if w.n_gpu_layers is None else w.n_gpu_layers,  # not its build's own
         no_mmap=w.no_mmap or w.n_gpu_layers == 0,
         mmproj=w.mmproj or (OF_TAG if s.body.towers and s.part.library != "gguf" else None),
     )

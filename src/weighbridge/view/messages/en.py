@@ -134,6 +134,7 @@ TABLE = {
     "title.parameters.about": "{count} parameters",
     "title.active": ", {count} active per token",
     "title.on": "{model} on {engine}",
+    "title.slots": "{requests}, {slots} slots",
     "title.requests": "{requests} x {context} tokens",
     "title.weights_alone": "weights alone",
     "title.sequences": "{batch} x {length} tokens",
@@ -159,6 +160,7 @@ TABLE = {
     "load.download": "Download {size}",
     "load.download.both": "Download {size} ({decimal})",
     "host.ram": "RAM {when}: {size}",
+    "host.ram.grows": "{size}; old prompts add up to {more}",
     "host.ram.of": "RAM {when}: {size}; the machine has {has}",
     "host.pages": ", beside {size} of file pages that the kernel may drop",
     # infer

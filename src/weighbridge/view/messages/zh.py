@@ -131,6 +131,7 @@ TABLE = {
     "title.parameters.about": "参数量 {count}",
     "title.active": ",每个 token 激活 {count}",
     "title.on": "{model},{engine}",
+    "title.slots": "{requests},{slots} 个槽位",
     "title.requests": "{requests} x {context} token",
     "title.weights_alone": "只有权重",
     "title.sequences": "{batch} x {length} token",
@@ -156,6 +157,7 @@ TABLE = {
     "load.download": "下载 {size}",
     "load.download.both": "下载 {size}({decimal})",
     "host.ram": "内存({when}):{size}",
+    "host.ram.grows": "{size};旧提示词另占最多 {more}",
     "host.ram.of": "内存({when}):{size},机器有 {has}",
     "host.pages": ",另有 {size} 文件页,内核可以回收",
     # infer
