@@ -11,6 +11,7 @@ from weighbridge.dtypes import BFLOAT16
 from weighbridge.engines.llama_cpp import compute, parts
 from weighbridge.engines.llama_cpp.ggml import graph as g
 from weighbridge.engines.llama_cpp.ggml.tensor import F16, F32
+from weighbridge.engines.parallel import positions
 from weighbridge.engines.parallel.cuts import SIZES
 from weighbridge.engines.sglang import caches as sglang_caches
 from weighbridge.engines.sglang import effective, replica
@@ -18,6 +19,7 @@ from weighbridge.engines.transformers import phases
 from weighbridge.engines.vllm import caches as vllm_caches
 from weighbridge.engines.vllm import serving
 from weighbridge.engines.vllm.caches import VllmCacheSetting
+from weighbridge.errors import BadFileError
 from weighbridge.memory import Bytes
 from weighbridge.units import MIB
 
@@ -167,3 +169,66 @@ def test_the_chunk_by_which_sglang_reckons_its_share(monkeypatch, said, reckoned
     monkeypatch.setattr(effective, "_share", lambda s, w, a: (found.append(a), share(s, w, a))[1])
     answer("qwen3-0.6b", engine="sglang", gpu="h100", context=3000, chunked_prefill_size=said)
     assert {a.chunk for a in found} == {reckoned}
+
+
+@pytest.mark.parametrize(
+    ("rate", "indexed", "pages"),
+    [
+        # 64 rows of 584 bytes, in multiples of 576: 65; of 256 tokens 64 rows or 2. What waits:
+        # four tokens, or eight, with keys and gates in float32, twice as wide behind an indexer
+        (1, False, [65 * 576]),
+        (4, True, [65 * 576, 65 * 576, 15 * 576, 57 * 576, 15 * 576]),
+        (128, False, [65 * 576, 3 * 576, 57 * 576]),
+    ],
+)
+def test_pages_of_deepseek_v4(rate, indexed, pages):
+    index = Indexer(heads=64, dim=128) if indexed else None
+    m = Compressed(heads=64, dim=512, rotary=64, window=128, rate=rate, indexer=index)
+    s = VllmCacheSetting(context=4096, dtype=BFLOAT16)
+    found = list(vllm_caches._compressed(m, s, 256))
+    assert [spec.page for spec in found] == pages
+    assert [spec.reach for spec in found if spec.kind == "sliding"][1:] == (
+        [8, 8] if indexed else [128] * (rate > 1)
+    )
+
+
+@pytest.mark.parametrize(("free", "wanted"), [(0, []), (1, [0.01]), (50, [0.5]), (90, [])])
+def test_a_share_below_the_default_is_above_none(monkeypatch, free, wanted):
+    """Of 100 bytes, where 0.9 is the default."""
+    monkeypatch.setattr(serving.hardware, "total", lambda budget: 100)
+    monkeypatch.setattr(serving, "at_start", lambda r, budget, worst: free)
+    monkeypatch.setattr(serving, "replace", lambda made, share: share)
+    rank = SimpleNamespace(outside=SimpleNamespace(high=0), given=None)
+    asked = SimpleNamespace(gpu_memory_utilization=None)
+    made = SimpleNamespace(kinds=[rank], asked=asked, utilization=0.9)
+    budget = SimpleNamespace(usable=Bytes(100, 100, 100))
+    assert sorted(set(serving._narrowed(made, budget))) == wanted
+
+
+@pytest.mark.parametrize(
+    ("text", "rope", "rows"),
+    [
+        ({}, {}, 8192),
+        ({"max_position_embeddings": 100}, {"mrope_section": [1]}, 400),
+        ({"max_position_embeddings": 100}, {"rope_type": "linear", "factor": 3}, 300),
+        (
+            {"max_position_embeddings": 400},
+            {"rope_type": "yarn", "factor": 4, "original_max_position_embeddings": 50},
+            200,
+        ),
+        (
+            {"max_position_embeddings": 100, "original_max_position_embeddings": 30},
+            {"type": "longrope"},
+            130,
+        ),
+        ({"max_position_embeddings": 1 << 28}, {}, 1 << 28),
+        ({"max_position_embeddings": (1 << 28) + 1}, {}, None),
+    ],
+)
+def test_positions_of_a_rotary_table(text, rope, rows):
+    """vllm rotary_embedding/; of more than 2^28 positions no table is made."""
+    if rows is None:
+        with pytest.raises(BadFileError, match="268,435,456"):
+            positions.rows(text, rope)
+    else:
+        assert positions.rows(text, rope) == rows

@@ -269,3 +269,21 @@ def test_sets_that_are_guessed_to_take_a_seventh_more_than_a_device_are_not_aske
     assert 90 * GIB < 1.15 * room < 92 * GIB
     world(a=(0.98, 1), b=(share, 1))
     assert (("a", "b") in world.world.asked or ("b", "a") in world.world.asked) is asked
+
+
+@pytest.mark.parametrize(
+    ("task", "sets", "singles", "done"),
+    [
+        ("infer", 2, 3, False),
+        ("infer", 3, 0, True),
+        ("train", 0, 2, False),
+        ("train", 1, 0, True),
+        ("load", 2, 0, False),
+        ("load", 3, 0, True),
+    ],
+)
+def test_sets_of_two_after_which_nothing_dearer_is_looked_for(task, sets, singles, done):
+    search_ = Search(case(task), 99)
+    search_.good = [node(move("a", 30), move("b", 30))] * sets + [node(move("a", 30))] * singles
+    assert search_._done(99, larger=True) is done
+    assert not search_._done(99, larger=False)

@@ -1,12 +1,13 @@
 """What a training answer says beside its bytes, by hand: lines of sharding, intervals, masks."""
 
+from itertools import islice
 from types import SimpleNamespace
 
 import pytest
 
 from weighbridge.components.activations import LivePeak
 from weighbridge.dtypes import BFLOAT16, BOOL, FLOAT32
-from weighbridge.memory import Bytes
+from weighbridge.memory import Bytes, exactly
 from weighbridge.training import launching, phases
 from weighbridge.training.nets import unsloth
 from weighbridge.training.nets.parts.masks import mask
@@ -101,6 +102,15 @@ def test_sizes_that_the_trainer_fills_in():
     found = ZeroSizes.auto(1000)
     assert (found.reduce, found.prefetch, found.persistent) == (1_000_000, 900_000, 10_000)
     assert (found.live, found.sub_group) == (10**9, 10**9)
+
+
+@pytest.mark.parametrize(("reserved", "free"), [(1000, 0), (999, 0), (1001, 1)])
+def test_what_is_free_in_segments(reserved, free):
+    found = SimpleNamespace(reserved={"load": reserved}, bounded=False)
+    peak = LivePeak(live={}, allocated=1000, reserved=0)
+    rounding, room = islice(phases._components(plan("none"), found, "load", peak), 2)
+    assert (rounding.name, rounding.bytes) == ("rounding", exactly(1000))
+    assert (room.name, room.bytes.high) == ("fragmentation", free)
 
 
 # Masks (transformers 5.23 masking_utils.py)

@@ -1,0 +1,29 @@
+"""The process that answers for the Space: a line for a line, and a time for each."""
+
+import json
+from io import BytesIO
+
+import pytest
+
+from weighbridge.units import MIB
+from weighbridge.web.space import clerk
+
+
+def test_every_line_is_answered_and_has_its_time(monkeypatch, tmp_path):
+    alarms, out = [], BytesIO()
+    monkeypatch.setattr(clerk.signal, "alarm", alarms.append, raising=False)
+    lines = BytesIO(b'{"a": 1}\n{"a": 2}\n')
+    clerk.serve(lines, out, lambda asked: {"b": asked["a"]}, seconds=7, cache=tmp_path)
+    assert [json.loads(line) for line in out.getvalue().splitlines()] == [{"b": 1}, {"b": 2}]
+    assert out.getvalue().endswith(b"\n")
+    assert alarms == [7, 0, 7, 0], "none runs while nothing is asked"
+
+
+@pytest.mark.parametrize(("nbytes", "kept"), [(MIB, True), (MIB + 1, False)])
+def test_a_cache_that_is_full_goes(monkeypatch, tmp_path, nbytes, kept):
+    monkeypatch.setattr(clerk, "MOST_CACHE", MIB)
+    (tmp_path / "of").mkdir()
+    (tmp_path / "of" / "it").write_bytes(b"0" * nbytes)
+    clerk._tidied(tmp_path)
+    assert (tmp_path / "of").exists() is kept
+    assert tmp_path.exists()
