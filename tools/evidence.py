@@ -33,7 +33,7 @@ PAGE = ROOT / "docs" / "accuracy.md"
 SCATTER, COVERAGE = "accuracy-scatter.svg", "accuracy-coverage.svg"
 START, END = "<!-- evidence: written by tools/evidence.py -->", "<!-- evidence: end -->"
 COMMANDS = {"load": 5, "infer": 1, "train": 0, "trace": 4}  # the style of each
-BASES = ("measured", "assumed")  # filled, hollow
+BASES = ("measured", "assumed", "computed")  # filled, hollow, filled
 DOT = "m-2.4 0a2.4 2.4 0 1 0 4.8 0a2.4 2.4 0 1 0-4.8 0Z"
 ODDS = 2.0  # the ratios that are drawn go from one half to this
 Place = Callable[[Prediction], tuple[float, float]]  # where a figure stands in a plot
@@ -76,8 +76,9 @@ def evidence() -> Evidence:
 
 
 def basis(p: Prediction) -> str:
-    """How the width of its interval is known: of runs of its kind, or of their nearest kin."""
-    return str(fitted().of(p.kind).basis)
+    """How the width of its interval is known: of runs of its kind, of their nearest kin, or by the
+    rules alone."""
+    return "computed" if p.kind is None else str(fitted().of(p.kind).basis)
 
 
 def by_command(found: Iterable[Prediction]) -> list[Group]:
@@ -183,10 +184,10 @@ def _key(canvas: Canvas, told: Sequence[Prediction], y: float) -> float:
 
 def _path(canvas: Canvas, like: Prediction, d: str) -> None:
     style = COMMANDS[like.record.task]
-    if basis(like) == "measured":
-        canvas.path(d, f"s{style}", ' fill-opacity="0.75"')
-    else:
+    if basis(like) == "assumed":
         canvas.path(d, f"l{style}", ' fill="none" stroke-width="1.1"')
+    else:
+        canvas.path(d, f"s{style}", ' fill-opacity="0.75"')
 
 
 def _dots(box: Box, told: Sequence[Prediction], at: Place) -> None:
@@ -263,8 +264,8 @@ def _answer(told: Evidence) -> Iterator[str]:
 
 def _commands(told: Evidence) -> Iterator[str]:
     yield "*Basis* says how we know the width of an interval: it was `measured` on runs of its"
-    yield "kind, or it is `assumed` from runs of the nearest kind. `weighbridge accuracy --records`"
-    yield "lists every figure.\n"
+    yield "kind, it is `assumed` from runs of the nearest kind, or it is `computed` by the rules alone."
+    yield "`weighbridge accuracy --records` lists every figure.\n"
     yield _row("command, basis", "figures", "inside", "above", "error, p50", "error, p95", "width")
     yield _rule(7)
     for g in (*by_command(told.found), Group("all", told.found)):
