@@ -264,8 +264,8 @@ def _answer(told: Evidence) -> Iterator[str]:
 
 def _commands(told: Evidence) -> Iterator[str]:
     yield "*Basis* says how we know the width of an interval: it was `measured` on runs of its"
-    yield "kind, it is `assumed` from runs of the nearest kind, or it is `computed` by the rules alone."
-    yield "`weighbridge accuracy --records` lists every figure.\n"
+    yield "kind, it is `assumed` from runs of the nearest kind, or it is `computed` by the rules"
+    yield "alone. `weighbridge accuracy --records` lists every figure.\n"
     yield _row("command, basis", "figures", "inside", "above", "error, p50", "error, p95", "width")
     yield _rule(7)
     for g in (*by_command(told.found), Group("all", told.found)):

@@ -76,7 +76,9 @@ def test_experts_are_stacked_since_5(version, copied):
     assert found(part(("a.safetensors", 2000), params=EXPERTS), version) == (copied, 2000)
 
 
-@pytest.mark.parametrize(("params", "copied"), [((), 0), ((Param("w", (1,), kind="expert"),), 2000)])
+@pytest.mark.parametrize(
+    ("params", "copied"), [((), 0), ((Param("w", (1,), kind="expert"),), 2000)]
+)
 def test_a_part_of_one_parameter_or_of_none(params, copied):
     """All of it is the one expert's."""
     assert found(part(("a.safetensors", 2000), params=params), (5, 0)) == (copied, 2000)

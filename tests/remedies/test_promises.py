@@ -118,6 +118,7 @@ def test_qlora_is_offered_what_a_single_change_does_not_give():
     holds("llama-3.1-8b", "train", workload, report)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "length", "offered"), [("qwen3-vl-8b", 8192, True), ("granite-3.3-8b", 16384, False)]
 )

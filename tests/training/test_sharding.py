@@ -3,6 +3,7 @@
 import pytest
 
 import weighbridge
+from tests.cases import some
 from weighbridge.autograd.tensors import LeafTensor
 from weighbridge.dtypes import BFLOAT16
 from weighbridge.errors import UsageError
@@ -102,15 +103,18 @@ OLDER = {"engine_version": "4.45", "torch_version": "2.4"}  # reentrant, around 
 
 @pytest.mark.parametrize(
     ("settings", "held"),
-    [
-        (OLDER, True),
-        ({**OLDER, "framework": "trl", "framework_version": "0.11"}, True),
-        ({**OLDER, "torch_version": "2.0"}, False),  # has no hooks on inputs
-        ({**OLDER, "use_reentrant": False}, False),
-        ({**OLDER, "engine_version": "4.57"}, False),  # layers checkpoint themselves
-        ({**OLDER, "method": "full"}, False),
-        ({**OLDER, "shard": "fsdp2"}, False),
-    ],
+    some(
+        3,
+        [
+            (OLDER, True),
+            ({**OLDER, "framework": "trl", "framework_version": "0.11"}, True),
+            ({**OLDER, "torch_version": "2.0"}, False),  # has no hooks on inputs
+            ({**OLDER, "use_reentrant": False}, False),
+            ({**OLDER, "engine_version": "4.57"}, False),  # layers checkpoint themselves
+            ({**OLDER, "method": "full"}, False),
+            ({**OLDER, "shard": "fsdp2"}, False),
+        ],
+    ),
 )
 def test_gradients_of_inputs_stay_where_reentrant_checkpoints_are_around_frozen_units(
     settings, held
@@ -199,6 +203,7 @@ def test_stage_3_pins_a_block_for_each_group():
     assert of_host(report, "master_weights") == exactly(4 * SEVEN)
 
 
+@pytest.mark.slow
 def test_a_run_that_was_killed_is_not_said_to_fit():
     """Qwen2.5-32B in full under ZeRO 3 with parameters on the host, 744 GB: the kernel ended it while
     it trained (LLaMA-Factory issue 6755)."""
@@ -786,6 +791,7 @@ def test_the_loss_of_shared_outputs_takes_four_times_float32():
 
 
 # litgpt 8641822, tutorials/resource-tables.md: LoRA on several A100, GB (10^9) of memory allocated
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "ranks", "batch", "printed"),
     [
@@ -854,6 +860,7 @@ def test_a_configuration_that_is_not_told_may_have_larger_buckets(settings, more
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["flan-t5-base", "bart-large"])
 @pytest.mark.parametrize("method", ["lora", "full"])
 def test_what_is_attended_to_is_an_input_of_reentrant_checkpoints(model, method):
