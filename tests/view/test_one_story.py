@@ -179,3 +179,18 @@ def test_slots_with_a_cache_each_stand_in_the_first_line(capsys, flags, title):
     words = ("infer", "llama-3.1-8b", "--engine", "llama.cpp", "--quantization", "Q4_K_M")
     _, out, _ = _asked(capsys, *words, "--gpu", "4090", *flags)
     assert out.splitlines(keepends=True)[0].endswith(title)
+
+
+def test_a_change_to_a_format_whose_file_has_to_be_made_says_so(capsys):
+    words = ("infer", "llama-3.1-8b", "--gpu", "3060", "--engine")
+    _, out, _ = _asked(capsys, *words, "llama.cpp")
+    assert "--quantization Q8_0  (hardly any loss; file made first)" in out
+    line = "llama-server -m llama-3.1-8b-Q8_0.gguf -c 4096\n"
+    made = "convert_hf_to_gguf.py --remote meta-llama/Llama-3.1-8B --outfile FILE --outtype q8_0"
+    told = out.partition(line)[2]
+    assert " ".join(told.split()).startswith(
+        f"llama-3.1-8b-Q8_0.gguf has to be made first: {made} "
+    )
+    _, out, _ = _asked(capsys, *words, "vllm")
+    assert "(quality: small loss; file made first)" in " ".join(out.split())
+    assert "--quantization fp8 --enforce-eager  (~20% slower)" in out

@@ -28,6 +28,7 @@ SCOPES: Mapping[str, str] = {  # the setting that was made smaller -> the words
     "batch_size": "cost.batch_size",
 }
 MOST = 2  # that are named
+FIRST = "made first"  # in the note of a format that no loader makes and no file at hand is in
 
 
 def few(words: Say, r: "Remedy") -> str:
@@ -37,7 +38,9 @@ def few(words: Say, r: "Remedy") -> str:
     found = sorted(_parts(r.price, r), key=lambda part: -part[0])
     told = [words(key, percent=f"{r.price.slower:.0f}") for _, key in found[:MOST]]
     free = "cost.quality.least" if r.price.quality else "cost.free"
-    return words("cost.and").join(told) or words(free)
+    cost = words("cost.and").join(told) or words(free)
+    made = "quantization" in r.change and FIRST in r.note
+    return words("cost.made", cost=cost) if made else cost
 
 
 def _parts(p: "Price", r: "Remedy") -> Iterator[tuple[float, str]]:

@@ -105,7 +105,7 @@ def _changed(s: ShownAnswer) -> Iterator[Section]:
     for r in changes.found(s):
         found = changes.paste(s, r)
         if found is not None:
-            yield (found,)
+            yield (found, *((Note(printable(r.note)),) if r.note else ()))
             return
 
 

@@ -6,12 +6,14 @@ from collections.abc import Iterator
 from weighbridge.engines import launch_line
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.llama_cpp.setting import LlamaCppLaunch
-from weighbridge.reference import HubRef, LocalRef
+from weighbridge.reference import CatalogueRef, HubRef, LocalRef
 from weighbridge.report_keys import DerivedFacts
 from weighbridge.workload import Infer
 
-# What the converter writes by itself
-CONVERTED = ("F32", "F16", "BF16", "Q8_0", "MXFP4_MOE")
+# What the converter writes by itself, and as which --outtype (convert_hf_to_gguf.py in
+# llama-cpp-python 0.3.25); MXFP4 is kept unasked. --remote reads a repository, not a folder
+CONVERTED = {name: name.lower() for name in ("F32", "F16", "BF16", "Q8_0")}
+KEPT = "MXFP4_MOE"
 PROGRAM = {"server": "llama-server", "cli": "llama-cli"}
 
 
@@ -28,14 +30,17 @@ def facts(s: Subject, at: LlamaCppLaunch, w: Infer) -> DerivedFacts:
     found: DerivedFacts = {"launch": command(s, at, w)}
     if s.part.library == "gguf":
         return found
-    note = f"{_file(s)} has to be made first: convert_hf_to_gguf.py {_source(s)} --outfile FILE"
-    quantized = s.choice.name not in CONVERTED
-    return {**found, "launch_note": note + quantized * f", then llama-quantize to {s.choice.name}"}
+    form = s.choice.name
+    made = f"convert_hf_to_gguf.py {_source(s)} --outfile FILE"
+    made += f" --outtype {CONVERTED[form]}" if form in CONVERTED else ""
+    made += f", then llama-quantize to {form}" if form not in (*CONVERTED, KEPT) else ""
+    return {**found, "launch_note": f"{_file(s)} has to be made first: {made}"}
 
 
 def _source(s: Subject) -> str:
-    """What the converter is given: it reads folders."""
-    return shlex.quote(launch_line.place(s).model or s.model.name)
+    """What the converter is given: a folder, or a repository that it reads from afar."""
+    name = shlex.quote(launch_line.place(s).model or s.model.name)
+    return f"--remote {name}" if isinstance(s.model.origin, HubRef | CatalogueRef) else name
 
 
 def _file(s: Subject) -> str:

@@ -203,6 +203,7 @@ TABLE = {
     "cost.and": ", ",
     "cost.more": "more cards",
     "cost.larger": "a larger card",
+    "cost.made": "{cost}; file made first",
     "cost.engine": "another program",
     "cost.quality.least": "hardly any loss",
     "cost.quality.small": "quality: small loss",

@@ -200,6 +200,7 @@ TABLE = {
     "cost.and": ",",
     "cost.more": "需要更多显卡",
     "cost.larger": "需要更大的显卡",
+    "cost.made": "{cost};需先制作文件",
     "cost.engine": "换一个程序",
     "cost.quality.least": "质量几乎无损",
     "cost.quality.small": "质量略有损失",
