@@ -168,11 +168,12 @@ MODELS = (
     *("gemma-3-1b", "gemma-4-e2b", "bge-m3", "mixtral-8x7b", "gpt-oss-20b", "llama-4-scout"),
     *("nemotron-nano-12b-v2", "lfm2-1.2b", "qwen3-next-80b-a3b", "qwen3.5-27b"),
 )
+SOME = ("gpt-oss-20b", "gemma-3-1b", "lfm2-1.2b", "qwen3.5-27b")
 LATENT = ("deepseek-v2-lite",)
 OFF = {"flash_attn": "off"}
 ASKED = (
     ("llama.cpp", 11200, {}, MODELS),
-    ("llama.cpp", 11200, {**OFF, "cache_type_k": "q8_0", "parallel": 3}, MODELS),
+    ("llama.cpp", 11200, {**OFF, "cache_type_k": "q8_0", "parallel": 3}, (*OLDER, *SOME)),
     ("llama.cpp", 4905, {}, OLDER),
     ("ik_llama.cpp", 4840, {"fused_moe": True}, OLDER),
     *(
