@@ -13,10 +13,12 @@ from tests.engines.serving import served
 from tests.engines.spreads import SGLANG, VLLM, draft, ranks, rules, sglang, vllm
 from weighbridge.arch.roles import role
 from weighbridge.components.device import replay
+from weighbridge.engines.parallel.cuts import Cut, CutPart, CutUnit, fits, in_blocks
 from weighbridge.engines.parallel.names import WAY_OF
 from weighbridge.engines.subject import subject
 from weighbridge.engines.table import ENGINES
 from weighbridge.errors import UnsupportedError, UsageError
+from weighbridge.quantization.fp8 import block_of
 from weighbridge.quantization.schemes import scheme, stored
 from weighbridge.tensors import CheckpointTensor
 from weighbridge.units import GIB
@@ -360,6 +362,48 @@ def test_tables_of_positions():
 def test_sizes_that_do_not_divide(name, tensor, message):
     with pytest.raises(UsageError, match=message):
         ranks(served(name), tensor=tensor)
+
+
+@pytest.mark.parametrize("rules", [VLLM, SGLANG], ids=("vllm", "sglang"))
+@pytest.mark.parametrize(
+    ("name", "tensor", "sizes"),
+    [
+        # 192 and 64 columns a rank: "is not divisible by weight quantization block_n = 128"
+        ("qwen3-235b-a22b-fp8", 8, " 1, 2, 3, 4, 6, 12; or share"),
+        ("deepseek-v3", 32, " 1, 2, 4, 8, 16$"),
+        ("deepseek-v4-pro", 16, " 1, 2, (3, )?4, (6, )?8"),  # of shared experts: 192
+    ],
+)
+def test_a_share_of_fp8_is_whole_blocks(name, tensor, sizes, rules):
+    with pytest.raises(UsageError, match=f"in blocks of 128.*{sizes}"):
+        ranks(served(name), tensor=tensor, rules=rules)
+    assert ranks(served(name), tensor=tensor // 2, rules=rules)
+
+
+def test_blocks_are_no_matter_where_experts_are_whole():
+    s = served("qwen3-235b-a22b-fp8")
+    assert len(ranks(s, tensor=8, expert_parallel=True)) == 8
+    assert len(ranks(served("qwen3-235b-a22b"), tensor=8)) == 8  # 16 bits have no blocks
+    exchanged = {"tensor": 16, "groups": 16, "rules": SGLANG}
+    assert ranks(served("deepseek-v4-pro"), **exchanged, expert_parallel=True)
+    with pytest.raises(UsageError, match="3,072"):
+        ranks(served("deepseek-v4-pro"), **exchanged)
+
+
+def test_a_block_is_as_large_as_the_format_says():
+    """12 heads of 64 and 2 of keys over four: 192 rows of queries each, 64 of keys."""
+    assert block_of("fp8-block") == (128, 128)
+    assert block_of("fp8-block-64x32") == (64, 32)
+    assert block_of("fp8-tensor") is block_of("fp8-blockwise") is None
+    heads, keys = CutUnit(12, "heads"), CutUnit(2, "keys", "repeat")
+    made = Cut("out", (CutPart(768, heads), CutPart(128, keys)))
+    for rows, able in ((64, [True, True]), (128, [False, False]), (192, [True, False])):
+        found = list(in_blocks(made, (rows, 1)))
+        assert [fits(u, 4, grows=True) for u in found] == able
+        assert all(fits(u, 1, grows=True) for u in found)
+    read = list(in_blocks(made._replace(side="in"), (1, 64)))
+    assert [u.block for u in read] == [64, 64]
+    assert "columns in blocks of 64" in read[0].what
 
 
 def test_a_name_that_is_not_known():

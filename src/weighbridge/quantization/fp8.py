@@ -13,7 +13,7 @@ they run, is float32.
 """
 
 from collections.abc import Iterator
-from re import Match
+from re import Match, match
 
 from weighbridge.arch.blueprint import Param
 from weighbridge.dtypes import FLOAT8, FLOAT32
@@ -62,6 +62,14 @@ def in_blocks(rows: int, columns: int) -> Pieces:
 def block_name(rows: int, columns: int) -> str:
     """What the format with blocks of that size is called: plain where it is the usual one."""
     return "fp8-block" if rows == columns == BLOCK else f"fp8-block-{rows}x{columns}"
+
+
+def block_of(name: str) -> tuple[int, int] | None:
+    """Return the rows and columns of a block that has one scale, of formats that have such."""
+    found = match(r"fp8-block(?:-(\d+)x(\d+))?(?![\w-])", name)
+    if found is None:
+        return None
+    return (int(found[1]), int(found[2])) if found[1] else (BLOCK, BLOCK)
 
 
 def _scheme(name: str, pieces: Pieces) -> Scheme:

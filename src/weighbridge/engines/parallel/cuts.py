@@ -4,13 +4,18 @@
     repeat    units / ranks, at least one         key-value heads, groups of Mamba 2
     pad       units up to a multiple of 64, / ranks               rows of the vocabulary
 
+Where blocks of a matrix have one scale (FP8 in blocks of 128 x 128), a share is whole blocks.
+
 A side may be several parts one after the other: queries, then keys and values.
 
 Source: vllm 0.33 model_executor/layers/linear.py (divide, QKVParallelLinear) and
-vocab_parallel_embedding.py (DEFAULT_VOCAB_PADDING_SIZE); sglang 0.5.23 srt/layers, same files.
+vocab_parallel_embedding.py (DEFAULT_VOCAB_PADDING_SIZE); sglang 0.5.23 srt/layers, same files;
+blocks: model_executor/layers/quantization/fp8.py and utils/fp8_utils.py of vllm 0.8.5 to 0.33,
+srt/layers/quantization/fp8.py of sglang 0.4.6 to 0.5.23 ("is not divisible by weight quantization
+block_n = 128", "block_k = 128").
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from weighbridge.errors import UsageError
@@ -31,6 +36,8 @@ class CutUnit(NamedTuple):
     number: int
     what: str
     how: How = "split"
+    each: int = 1  # rows or columns of one
+    block: int = 1  # rows or columns that have a scale in common
 
 
 class CutPart(NamedTuple):
@@ -52,6 +59,8 @@ def even(side: Side, size: int, count: int, what: str, how: How = "split") -> Cu
 
 def fits(unit: CutUnit, ranks: int, *, grows: bool) -> bool:
     """`grows`: the engine pads the vocabulary further, to 64 a rank, where 64 does not do."""
+    if ranks > 1 and unit.block > 1 and held(unit, ranks) * unit.each % unit.block:
+        return False
     if unit.how == "pad":
         return grows or align_up(unit.number, VOCABULARY) % ranks == 0
     if unit.how == "repeat" and ranks > unit.number:
@@ -82,8 +91,21 @@ def share(cut: Cut, ranks: int) -> "Fraction":
     return Fraction(mine) / whole if whole else Fraction(1)
 
 
-def check(units: Iterable[CutUnit], ranks: int, *, grows: bool, flag: str) -> None:
-    """Raises UsageError for the first unit that does not divide, with the sizes that work."""
+def in_blocks(cut: Cut, block: tuple[int, int]) -> Iterator[CutUnit]:
+    """Yield what is cut, where so many rows and columns have a scale in common."""
+    size, side = (block[0], "rows") if cut.side == "out" else (block[1], "columns")
+    for p in cut.parts:
+        if p.size and p.unit.how != "pad":
+            what = f"{p.unit.what}, {side} in blocks of {size} with one scale each,"
+            each = p.size // p.unit.number
+            yield p.unit._replace(what=what, each=each, block=size)
+
+
+def check(
+    units: Iterable[CutUnit], ranks: int, *, grows: bool, flag: str, instead: str = ""
+) -> None:
+    """Raises UsageError for the first unit that does not divide, with the sizes that work, and with
+    what may be said `instead`."""
     kinds = set(units)
     bad = [u for u in kinds if not fits(u, ranks, grows=grows)]
     if not bad:
@@ -92,5 +114,5 @@ def check(units: Iterable[CutUnit], ranks: int, *, grows: bool, flag: str) -> No
     able = [str(n) for n in SIZES if all(fits(u, n, grows=grows) for u in kinds)]
     raise UsageError(
         f"{flag} {ranks}: {first.number:,} {first.what} cannot be split evenly; "
-        f"sizes that work: {', '.join(able)}"
+        f"sizes that work: {', '.join(able)}{instead}"
     )

@@ -13,13 +13,14 @@ from weighbridge.arch.table import differs
 from weighbridge.components.weights import FormatChoice, PlacedTensor, alive, buffer_size
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.parallel import experts, positions
-from weighbridge.engines.parallel.cuts import Cut, CutUnit, fits, share
+from weighbridge.engines.parallel.cuts import Cut, CutUnit, even, fits, in_blocks, share
 from weighbridge.engines.parallel.experts import ExpertGroup, ExpertWeight, What
 from weighbridge.engines.parallel.merged import merged
 from weighbridge.engines.parallel.names import Site, cut
 from weighbridge.engines.parallel.pieces import TensorPiece, pieces, sides
 from weighbridge.engines.parallel.rules import SplitRules
 from weighbridge.model import ModelPart
+from weighbridge.quantization.fp8 import block_of
 from weighbridge.quantization.scheme import width
 
 # Engines have a Linear for every expert, as transformers had up to version 4.
@@ -30,6 +31,7 @@ TOWERS = {"vision tower": "image", "audio tower": "audio"}
 UP = "kv_b_proj.weight"
 NO_CUT = Fraction(1)
 KEYS, VALUES = ".k_proj.", ".v_proj."
+SCALES = "weight_scale"  # of blocks, with and without _inv
 MATRICES = ("linear", "conv1d", "expert", "experts", "router", "embedding")
 
 
@@ -60,6 +62,8 @@ class Shard(NamedTuple):
     shared: bool = False  # an expert that every token uses, whole where tokens are shared out
     what: What = ""  # of MXFP4
     matrix: tuple[int, int] | None = None  # (outputs, inputs) of a weight that multiplies
+    block: tuple[int, int] | None = None  # (rows, columns) of a matrix that one of these scales has
+    common: bool = False  # an expert that every token uses
 
 
 class RankPlace(NamedTuple):
@@ -87,14 +91,27 @@ def holding(subject: Subject, rules: SplitRules, spread: bool) -> tuple[Shard, .
     )
 
 
-def units(found: Sequence[Shard]) -> tuple[set[CutUnit], set[CutUnit], set[CutUnit]]:
+def units(
+    found: Sequence[Shard], *, whole_shared: bool = False
+) -> tuple[set[CutUnit], set[CutUnit], set[CutUnit]]:
     """What must divide: by the ranks that share attention, by the tensor ranks, and by those that
     split experts. A tower whose heads do not divide is whole."""
-    cuts = [(h.attends, h.cut) for h in found if h.cut and not h.tower]
+    split = [h for h in found if h.cut and not (h.tower or (h.common and whole_shared))]
+    cuts = [(h.attends, h.cut) for h in split if h.cut]
     attention = {p.unit for attends, c in cuts if attends for p in c.parts}
     dense = {p.unit for attends, c in cuts if not attends for p in c.parts}
-    widths = {h.expert.width for h in found if h.expert and h.expert.width}
-    return attention, dense, {CutUnit(size, "columns of each expert") for size in widths}
+    for h in split:
+        if h.block and h.cut:
+            (attention if h.attends else dense).update(in_blocks(h.cut, h.block))
+    return attention, dense, {u for h in found if h.expert for u in _columns(h.expert, h.block)}
+
+
+def _columns(e: ExpertWeight, block: tuple[int, int] | None) -> Iterator[CutUnit]:
+    """What of an expert is cut: the rows of its first matrices, the columns of its last."""
+    if e.width:
+        own = even("in" if e.down else "out", e.width, e.width, "columns of each expert")
+        yield from (p.unit for p in own.parts)
+        yield from in_blocks(own, block) if block else ()
 
 
 def hold(found: Sequence[Shard], place: RankPlace) -> tuple[PlacedTensor, ...]:
@@ -184,6 +201,7 @@ class _ShardReader:
         self.behind = False
         form = choice.scheme.name if choice.scheme else ""
         self.mxfp4, self.mixed = form == "mxfp4", form.endswith("experts mxfp4")
+        self.block = block_of(form)
         self.heads: dict[str, int] = {t.kind: t.heads for t in subject.body.towers}
         outer = subject.config.model_type if subject.config else ""
         self.whole_shared = subject.model_type in rules.whole_shared
@@ -224,10 +242,16 @@ class _ShardReader:
             sides=sides(piece),
             tower=tower,
             attends=not tower and expert is None and (mixes(p.name) or self._embeds(p, where)),
-            shared="shared_expert" in p.name and self.whole_shared,
+            shared=_common(p) and self.whole_shared,
+            common=_common(p),
             what=_what(piece) if expert and self.mxfp4 else "",
             matrix=_matrix(p, expert),
+            block=self._block(piece, expert),
         )
+
+    def _block(self, piece: TensorPiece, expert: ExpertWeight | None) -> tuple[int, int] | None:
+        scales = piece.end.startswith(SCALES) and len(piece.shape) > 1
+        return self.block if scales and not (expert and self.mixed) else None
 
     def _nbytes(self, piece: TensorPiece, expert: ExpertWeight | None) -> int:
         scale = expert is not None and self.mixed and _what(piece) == "scales"
@@ -275,6 +299,10 @@ class _ShardReader:
 
     def _whole(self, p: Param, where: Where) -> bool:
         return self.subject.model_type in self.rules.whole_embedding and self._embeds(p, where)
+
+
+def _common(p: Param) -> bool:
+    return "shared_expert" in p.name
 
 
 def _matrix(p: Param, expert: ExpertWeight | None) -> tuple[int, int] | None:

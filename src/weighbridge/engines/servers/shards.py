@@ -30,6 +30,7 @@ from weighbridge.kept import kept
 
 __all__ = ["Rank", "SplitRules", "Spread", "ranks"]
 FLAG = "--tensor-parallel-size"
+INSTEAD = "; or share experts out whole, with --enable-expert-parallel"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,12 +119,15 @@ def _bounds(spread: Spread, layers: int, rules: SplitRules) -> tuple[int, ...]:
 def _check(found: Sequence[Shard], spread: Spread, rules: SplitRules) -> None:
     """Refuses as the engine does."""
     group = spread.group(rules)
-    attention, dense, widths = units(found)
+    # SGLang's exchanges of experts leave the shared ones whole (srt/models/deepseek_v2.py,
+    # DeepseekV2MoE: tp_size=1), and which exchange there is has no setting of ours
+    exchanged = spread.expert_parallel and spread.groups > 1
+    attention, dense, widths = units(found, whole_shared=spread.tokens_shared or exchanged)
     shared = FLAG if spread.groups == 1 else f"{FLAG} over --data-parallel-size:"
     check(attention, spread.attention, grows=rules.grows, flag=shared)
     check(dense, spread.tensor, grows=rules.grows, flag=FLAG)
     together = FLAG if spread.data == 1 else f"{FLAG} times --data-parallel-size"
-    check(widths, group.width, grows=rules.grows, flag=together)
+    check(widths, group.width, grows=rules.grows, flag=together, instead=INSTEAD)
 
 
 def _shares(
