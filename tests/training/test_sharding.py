@@ -87,6 +87,23 @@ def test_one_card_steps_with_22_bytes_a_number(stage):
     assert report.workload["optimizer"] == "adamw_torch_fused"
 
 
+def test_what_does_not_fit_says_the_least_that_it_ends_on(monkeypatch):
+    """An allocator without an end keeps a quarter of what ZeRO-2 on one card takes as blocks that
+    nothing lives in; a card that is a little larger than the tensors has them given back."""
+    asked = {"seq_len": 16, "shard": "zero2"}
+    free, full = (
+        weighbridge.train("llama-2-7b", **asked, **card).devices[0]
+        for card in ({}, {"gpu": "h100"})
+    )
+    assert free.peak("reserved").expected > 1.25 * free.peak("allocated").expected
+    assert full.peak("reserved").expected < 1.15 * full.peak("allocated").expected
+    found = [x.peak("allocated").expected for x in (free, full)]
+    assert found[0] == pytest.approx(found[1], rel=0.001)  # blocks are cut elsewhere
+    monkeypatch.setattr("weighbridge.training.run.LEAST", (1.0, 1.001))  # the run ends on neither
+    alone = weighbridge.train("llama-2-7b", **asked, gpu="h100").devices[0]
+    assert alone.peak("reserved").expected == free.peak("reserved").expected
+
+
 KEPT = ("weights", "master_weights", "optimizer_states", "gradients", "temporaries")
 
 

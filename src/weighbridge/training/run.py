@@ -36,6 +36,9 @@ from weighbridge.training.sizes import LAYERS, depth, unrepeated
 from weighbridge.training.step import BuiltModel, TrainingStep
 
 STEPS = 2
+# Of what tensors take at most: where more is reserved than the last, a run that does not fit is
+# tried with as much, in turn
+LEAST = (1.02, 1.15)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -71,7 +74,8 @@ def run(
     p: TrainingPlan, capacity: int | None = None, stage: int = 0, *, splices: bool = True
 ) -> TrainingRun:
     """One rank of a stage. `capacity` is what the allocator can have of the card: cached blocks go
-    back to the driver there. Where tensors alone are more, the run is shown without an end.
+    back to the driver there. Where tensors alone are more, the run is shown on the least card that
+    we found it to end on, or without an end.
     `splices`: few layers of each kind are walked, where the others repeat them."""
     return StageRuns(p, stage, splices=splices).within(capacity)
 
@@ -101,14 +105,30 @@ class StageRuns:
         if self._free is None:
             self._free = self._run(None)
         found = self._free
-        if capacity is None or max(x.allocated for x in found.moments.values()) > capacity:
+        if capacity is None:
             return found
+        tensors = max(x.allocated for x in found.moments.values())
+        if tensors > capacity:
+            return self._least(found, tensors)
         if max(found.reserved.values()) > capacity:
             try:
                 found = self._run(capacity)
             except OutOfMemoryError:
                 return found
         return replace(found, bounded=True)
+
+    def _least(self, found: TrainingRun, tensors: int) -> TrainingRun:
+        """What does not fit, where cached blocks need not stay: what an allocator without an end
+        keeps of them says little of the card that the run needs."""
+        kept = max(found.reserved.values())
+        for times in LEAST:
+            if kept <= LEAST[-1] * tensors:
+                break
+            try:
+                return replace(self._run(int(times * tensors)), bounded=True)
+            except OutOfMemoryError:
+                continue
+        return found
 
     def _run(self, capacity: int | None) -> TrainingRun:
         return _run(self._p, capacity, self._stage, Splices() if self._splices else None)
