@@ -166,6 +166,16 @@ def test_the_range_of_ram_is_the_process_and_prompts_that_are_kept_are_told_apar
     assert "RAM while serving: about 504 MiB (364 to 904)\n" in out
 
 
+def test_the_range_of_ram_in_training_says_when_and_of_what(capsys):
+    """Of one process nothing is said; what is read in a step is no serving."""
+    guessed = "(4.0 to 32.0), most of the width a guess of what a process of Python takes"
+    words = ("train", "llama-3.1-8b", "--framework", "torchtitan", "--gpu")
+    assert guessed in " ".join(_asked(capsys, *words, "h100:8")[1].split())
+    assert "a guess of what" not in " ".join(_asked(capsys, *words, "b200")[1].split())
+    words = ("train", "llama-3.1-8b", "--framework", "unsloth", "--method", "qlora")
+    assert "RAM in a step: about 2.0 GiB (1.0 to 4.5)\n" in _asked(capsys, *words)[1]
+
+
 @pytest.mark.parametrize(
     ("flags", "title"),
     [

@@ -1,6 +1,6 @@
 """`load` on a screen: the formats to load it in, and what loading costs beside the device."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from weighbridge.report import Report, Row
@@ -18,7 +18,7 @@ from weighbridge.wording import printable
 
 if TYPE_CHECKING:
     from weighbridge.judged import Remedy, Verdict
-    from weighbridge.memory import Component
+    from weighbridge.memory import Component, Device, Phase
 
 FORMAT = "quantization"
 HALF = "float16"  # shown where what was asked is wider
@@ -201,6 +201,8 @@ def ram(s: ShownAnswer) -> str:
     )
     if grows:
         size = s.say("host.ram.grows", size=size, more=s.size(grows))
+    elif _of_processes(s.report.devices, phase):
+        size = s.say("host.ram.processes", size=size)
     when = s.say(WHEN.get(phase.name, "when.serving"))
     half = None if s.report.verdict is None else s.report.verdict.host
     if half is None or half.available is None:
@@ -208,10 +210,17 @@ def ram(s: ShownAnswer) -> str:
     return s.say("host.ram.of", when=when, size=size, has=s.size(half.available))
 
 
+def _of_processes(devices: "Sequence[Device]", phase: "Phase") -> bool:
+    """Whether what several processes of Python take, a guess, is most of the width."""
+    width = phase.needed.high - phase.needed.low
+    theirs = sum(c.bytes.high - c.bytes.low for c in phase.components if c.detail == "processes")
+    return sum(d.kind == "gpu" for d in devices) > 1 and 2 * theirs > width
+
+
 WHEN: Mapping[str, str] = {
     "load": "when.load",
     "save": "when.save",
-    "step": "when.step",
+    **dict.fromkeys(("forward", "loss", "backward", "step", "evaluation"), "when.step"),
     "prefill": "when.serving",
     "decode": "when.serving",
 }

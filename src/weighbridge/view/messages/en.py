@@ -161,6 +161,7 @@ TABLE = {
     "load.download.both": "Download {size} ({decimal})",
     "host.ram": "RAM {when}: {size}",
     "host.ram.grows": "{size}; old prompts add up to {more}",
+    "host.ram.processes": "{size}, most of the width a guess of what a process of Python takes",
     "host.ram.of": "RAM {when}: {size}; the machine has {has}",
     "host.pages": ", beside {size} of file pages that the kernel may drop",
     # infer

@@ -158,6 +158,7 @@ TABLE = {
     "load.download.both": "下载 {size}({decimal})",
     "host.ram": "内存({when}):{size}",
     "host.ram.grows": "{size};旧提示词另占最多 {more}",
+    "host.ram.processes": "{size},其宽度大半来自对每个 Python 进程占用的估计",
     "host.ram.of": "内存({when}):{size},机器有 {has}",
     "host.pages": ",另有 {size} 文件页,内核可以回收",
     # infer
