@@ -6,13 +6,17 @@ down here apart from the graphs; a product of 32 by 33 aborts there, and here.
 
 import re
 from math import prod
+from types import SimpleNamespace
 
 import pytest
 
 from tests.engines.answers import named
 from weighbridge.engines.ik_llama_cpp.infer import hold as of_ik
 from weighbridge.engines.llama_cpp import compute
+from weighbridge.engines.llama_cpp.ggml import graph as g
+from weighbridge.engines.llama_cpp.ggml.tensor import F16, F32
 from weighbridge.engines.llama_cpp.graphs.architectures import build as graph_of
+from weighbridge.engines.llama_cpp.graphs.attention import in_turns
 from weighbridge.engines.llama_cpp.infer import hold as of_llama_cpp
 from weighbridge.engines.subject import subject
 from weighbridge.engines.table import engine, version
@@ -176,6 +180,7 @@ ASKED = (
     ("llama.cpp", 11200, {**OFF, "cache_type_k": "q8_0", "parallel": 3}, (*OLDER, *SOME)),
     ("llama.cpp", 4905, {}, OLDER),
     ("ik_llama.cpp", 4840, {"fused_moe": True}, OLDER),
+    ("ik_llama.cpp", 4840, {**OFF, "attn_max_b": 1}, ("qwen1.5-moe-a2.7b",)),  # a head at a time
     *(
         ("ik_llama.cpp", build, {"mla_attn": mode, "attn_max_b": 1, "flash_attn": flash}, LATENT)
         for build in (3576, 4840)
@@ -230,3 +235,25 @@ def test_every_operation_takes_what_it_is_given(monkeypatch, name, kind, build, 
         for t in b.graph.nodes:
             told = (t.op, t.ne, [s.ne for s in t.src])
             assert RULES[t.op](t, *t.src), told
+
+
+@pytest.mark.parametrize(
+    ("most", "cells", "tokens", "heads", "of_keys", "turns"),
+    [
+        # 4 bytes x 1,024 cells x 256 tokens x heads are a MiB a head
+        (3, 1024, 256, 4, 4, True),
+        (4, 1024, 256, 4, 4, False),
+        (4, 1024, 256, 5, 5, True),
+        (3, 1024, 256, 4, 2, False),  # heads that share keys are never apart
+        (0, 1024, 256, 4, 4, False),
+        (4, 2048, 256, 4, 4, True),
+        (4, 1024, 512, 4, 4, True),
+    ],
+)
+def test_scores_of_more_than_so_many_mib_are_made_head_by_head(
+    most, cells, tokens, heads, of_keys, turns
+):
+    """ik_llama.cpp -amb (src/llama-build-context.cpp, llm_build_kqv)."""
+    b = SimpleNamespace(step=SimpleNamespace(largest_batch=most))
+    keys, queries = g.entry(F16, 64, cells, of_keys), g.entry(F32, 64, tokens, heads)
+    assert in_turns(b, keys, queries) is turns
