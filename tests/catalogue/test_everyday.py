@@ -72,6 +72,17 @@ FORMS = {
     "gemma3:27b-it-q8_0": ("gemma-3-27b", "Q8_0"),
     "llama3.2:3b-instruct-fp16": ("llama-3.2-3b", "F16"),
     "qwen3:235b": ("qwen3-235b-a22b", ""),
+    "magistral": ("mistral-small-24b", ""),
+    "magistral:24b-small-2506-q8_0": ("mistral-small-24b", "Q8_0"),
+    "granite-4": ("granite-4.0-micro", ""),
+    "granite4:small-h": ("granite-4.0-h-small", ""),
+    "granite4:tiny-h": ("granite-4.0-h-tiny", ""),
+    "hunyuan-a13b-instruct": ("hunyuan-a13b", ""),
+    "gemma3n:e2b": ("gemma-3n-e2b", ""),
+    "starcoder2:15b": ("starcoder2-15b", ""),
+    "olmo-3:32b-think": ("olmo-3-32b", ""),
+    "nemotron-nano": ("nemotron-3-nano-30b-a3b", ""),
+    "nemotron-nano:9b-v2": ("nemotron-nano-9b-v2", ""),
 }
 # Names of 2026, and those of which an alias was made that lost the format, the context or the id
 POSITIONS = {
@@ -270,7 +281,7 @@ def test_what_comes_near():
     assert everyday.nearest("lama-3.1-8b")[0] == "llama-3.1-8b"
     assert everyday.nearest("mixtrall")[0] == "mixtral-8x7b"
     assert everyday.nearest("") == []
-    assert everyday.nearest("hunyuan-a13b") == []
+    assert everyday.nearest("zzzz-a13b") == []
 
 
 # In answers

@@ -21,8 +21,8 @@ from weighbridge.catalogue import CatalogueEntry, pipelines, tunes
 from weighbridge.catalogue.tunes import Tune
 
 # Words of tunes and of files: the same shapes with other weights
-OF_TUNES = ("instruct", "it", "chat", "base", "hf", "pt", "text", "thinking", "reasoning", "inst")
-OF_FILES = ("preview", "qat", "sft", "dpo", "latest", "gguf", "beta", "meta")
+OF_TUNES = ("instruct", "it", "chat", "base", "hf", "pt", "text", "thinking", "think", "reasoning")
+OF_FILES = ("inst", "preview", "qat", "sft", "dpo", "latest", "gguf", "beta", "meta")
 TUNES = frozenset((*OF_TUNES, *OF_FILES))
 DATE, VERSION = re.compile(r"\d{4}"), re.compile(r"v\d(?:\.\d)?")  # releases: 2407, v0.1
 FORMS = frozenset(
@@ -77,6 +77,10 @@ NAMES: dict[str, str] = {
     "phi3.5": "phi-3.5-mini",
     "gpt-oss": "gpt-oss-20b",
     "nemotron-3-nano": "nemotron-3-nano-30b-a3b",
+    "nemotron-nano": "nemotron-3-nano-30b-a3b",  # the newest of that name
+    "granite4": "granite-4.0-micro",
+    "granite-4": "granite-4.0-micro",
+    "granite-4.0": "granite-4.0-micro",
     "falcon": "falcon-7b",
     "codellama": "codellama-7b",
     "tinyllama": "tinyllama-1.1b",
@@ -133,6 +137,20 @@ NAMES: dict[str, str] = {
     "phi-4-mini-3.8b": "phi-4-mini",
     "phi-3-mini-4k": "phi-3-mini",
     "starcoder-15b": "starcoder",
+    "granite4-3b": "granite-4.0-micro",
+    "granite4-micro": "granite-4.0-micro",
+    "granite-4-micro": "granite-4.0-micro",
+    "granite4-tiny-h": "granite-4.0-h-tiny",
+    "granite4-7b-a1b-h": "granite-4.0-h-tiny",
+    "granite-4-h-tiny": "granite-4.0-h-tiny",
+    "granite-4-tiny": "granite-4.0-h-tiny",
+    "granite4-small-h": "granite-4.0-h-small",
+    "granite4-32b-a9b-h": "granite-4.0-h-small",
+    "granite-4-h-small": "granite-4.0-h-small",
+    "granite-4-small": "granite-4.0-h-small",
+    "hunyuan-80b-a13b": "hunyuan-a13b",
+    "nemotron-nano-9b": "nemotron-nano-9b-v2",
+    "nemotron-nano-12b": "nemotron-nano-12b-v2",
     # another order of words
     "llama3.2-vision": "llama-3.2-11b-vision",
     "llama3.2-vision-11b": "llama-3.2-11b-vision",

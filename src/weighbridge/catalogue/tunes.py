@@ -46,6 +46,10 @@ TUNES: Mapping[str, Tune] = {
     "glm-5.2": Tune("glm-5", "zai-org/GLM-5.2", 1_048_576),
     "minimax-m2.5": Tune("minimax-m2", "MiniMaxAI/MiniMax-M2.5"),
     "minimax-m2.7": Tune("minimax-m2", "MiniMaxAI/MiniMax-M2.7", 204_800),
+    # their cards: on Mistral Small 3.1's text decoder, which has the shapes of 2501, to 40,960
+    # tokens; the later one on Mistral Small 3.2, with its tower
+    "magistral-small-2506": Tune("mistral-small-24b", "mistralai/Magistral-Small-2506", 40_960),
+    "magistral-small-2509": Tune("mistral-small-3.2-24b", "mistralai/Magistral-Small-2509"),
     # its card: an update of 3.1, whose shapes it has
     "mistral-small-3.1-24b": Tune(
         "mistral-small-3.2-24b", "mistralai/Mistral-Small-3.1-24B-Instruct-2503"
@@ -103,6 +107,12 @@ SHORT: Mapping[str, str] = {
     "deepseek-r1-14b": "deepseek-r1-distill-qwen-14b",
     "deepseek-r1-32b": "deepseek-r1-distill-qwen-32b",
     "deepseek-r1-70b": "deepseek-r1-distill-llama-70b",
+    "magistral": "magistral-small-2506",  # of 2506, as Ollama's tags (24b)
+    "magistral-24b": "magistral-small-2506",
+    "magistral-24b-small-2506": "magistral-small-2506",
+    "magistral-24b-small-2509": "magistral-small-2509",
+    "magistral-small": "magistral-small-2509",  # the newest
+    "magistral-small-24b": "magistral-small-2509",
     "mistral-small-3.1": "mistral-small-3.1-24b",
     "qwen2.5-coder": "qwen2.5-coder-7b",
     "qwen3-4b-2507": "qwen3-4b-instruct-2507",
