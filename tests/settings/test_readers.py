@@ -5,6 +5,7 @@ what is reserved, room, numbers of the engine's log. A question that is refused 
 only printed in the launch line, or echoed among the settings, was not.
 """
 
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
@@ -20,6 +21,7 @@ from weighbridge.settings import INFER, foreign, read
 
 Question = tuple[str, dict[str, Any], tuple[Any, ...]]  # a model, what is asked, values
 
+READ = read
 USUAL = {"context": 8192, "batch_size": 4, "gpu": "a100-80gb"}
 DENSE, SMALL = "llama-3.1-8b", "llama-3.2-1b"
 SEES, MIXTURE, SLIDES = "qwen2.5-vl-7b", "qwen3-30b-a3b", "gemma-3-4b"
@@ -236,6 +238,23 @@ def test_a_setting_is_read(engine_name: str, setting: str) -> None:
     found = answers(engine_name, setting, question(engine_name, setting))
     assert not any(one.startswith("refused") for one in found), found
     assert (len(set(found)) == len(found)) is not bool(why), why or f"{setting} is not read"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("engine_name", "setting"), [o for o in declared() if not reason(*o)])
+def test_the_law_fails_where_a_setting_is_forgotten(
+    engine_name: str, setting: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somewhere between the question and the engine it is lost: the two answers are one."""
+
+    def forgetful(task: str, asked: Mapping[str, Any]) -> Any:
+        return READ(task, {name: v for name, v in asked.items() if name != setting})
+
+    monkeypatch.setattr(sys.modules[__name__], "read", forgetful, raising=True)
+    model, beside, values = question(engine_name, setting)
+    each = ({**USUAL, **beside, setting: v} for v in values)
+    found = {answered.__wrapped__(engine_name, model, tuple(sorted(w.items()))) for w in each}
+    assert len(found) == 1
 
 
 @pytest.mark.parametrize("engine_name", ["vllm", "sglang"])
