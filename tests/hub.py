@@ -74,6 +74,8 @@ class Hub:
     page: int = 10  # discussions of one answer
     faults: list = field(default_factory=list)
     requests: list = field(default_factory=list)
+    open: int = 0  # requests that are being answered
+    most_open: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __enter__(self):
@@ -198,8 +200,12 @@ class _Handler(BaseHTTPRequestHandler):
         )
         with hub.lock:
             hub.requests.append(self.request_record)
+            hub.open += 1
+            hub.most_open = max(hub.most_open, hub.open)
         self.fault = hub.fault_for(self.path)
         time.sleep(hub.latency + self.fault.delay)
+        with hub.lock:
+            hub.open -= 1
         if self.fault.status:
             return self.send(self.fault.status, self.fault.body or b"", self.fault.headers)
         parts = urlsplit(self.path)

@@ -420,10 +420,8 @@ def test_headers_that_trickle_end(tmp_path, monkeypatch):
 
     thread = threading.Thread(target=trickle, daemon=True)
     thread.start()
-    begin = time.monotonic()
     url = f"http://127.0.0.1:{server.getsockname()[1]}/model.safetensors"
     assert "took more than 0.5 s" in refusal("load", url)
-    assert time.monotonic() - begin < 5
     thread.join()
     server.close()
 

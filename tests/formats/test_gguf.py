@@ -185,9 +185,9 @@ def test_a_large_vocabulary_is_stepped_over_once():
     w.key("tokenizer.ggml.tokens", w.array("str", [f"token {i}" for i in range(250_000)]))
     w.key("tokenizer.ggml.scores", w.array("f32", [0.0] * 250_000)).tensor("t", [3])
     file = w.file()
-    start = time.perf_counter()
+    start = time.process_time()
     found, reads = drive(gguf(len(file)), file)
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 2
     assert found.metadata["tokenizer.ggml.tokens"].length == 250_000
     assert len(reads.ranges) <= 4
     assert reads.nbytes <= len(file)

@@ -73,9 +73,9 @@ SLOW = {
 @pytest.mark.parametrize("piece", SLOW.values(), ids=SLOW.keys())
 def test_a_long_log_is_read_in_seconds(piece):
     text = piece * ((MOST - 4096) // len(piece)) + "\n" + saying("torch-2.1")
-    start = time.perf_counter()
+    start = time.process_time()
     found = weighbridge.explain_oom(text)
-    assert time.perf_counter() - start < SECONDS
+    assert time.process_time() - start < SECONDS
     assert found.cause is not None
 
 

@@ -134,15 +134,13 @@ def test_a_model_of_163_shards(hub):
     weight_map = {name: names[int(name.split(".")[1])] for name in tensors}
     write_repo(hub.root / "org/large", CONFIG, tensors, weight_map=weight_map)
     hub.latency, hub.cdn, hub.static = 0.05, False, True
-    begin = time.monotonic()
     opened = source("org/large")
     shards = [entry for entry in opened.list() if entry.path in set(names)]
     headers = read_plans(lambda entry: two_reads(entry.size), opened, shards)
-    elapsed = time.monotonic() - begin
     assert sum(len(json.loads(header)) - 1 for header in headers) == len(tensors)
     assert len(hub.asked("/resolve/")) == 2 * 163
     assert hub.sent < 3_000_000, "of 220 GB"
-    assert elapsed < 4, "two rounds of 163 requests of 50 ms by 16 at a time are 1.1 s, not 16"
+    assert hub.most_open > 8, "16 at a time, not one after the other"
 
 
 def two_reads(size):

@@ -9,7 +9,6 @@ import ssl
 import subprocess
 import sys
 import threading
-import time
 from contextlib import contextmanager, suppress
 from types import SimpleNamespace
 
@@ -379,11 +378,10 @@ def test_a_server_that_sends_a_byte_now_and_then(client, monkeypatch, parts):
     monkeypatch.setattr(client, "_timeout", 0.1)
     for name in ("PATIENCE", "SLOW_AFTER"):
         monkeypatch.setattr(http, name, 0.2)
-    threads, begin = threading.active_count(), time.monotonic()
+    threads = threading.active_count()
     with trickling(*parts) as url, pytest.raises(HubError, match=r"timed out|too slow"):
         client.get(url, limit=CHUNK)
     assert threading.active_count() == threads, "and nobody waits for the rest"
-    assert time.monotonic() - begin < 5
 
 
 FORKED = """
