@@ -421,12 +421,13 @@ def _served(
     from weighbridge.estimate.infer import infer
 
     w, launched = question.workload, question.launched
-    sought = launched is not None and launched.longest and w.context is None
-    report = infer(model, w, **beside, limits=None if sought else limits)
     if launched is None:
-        return report
+        return infer(model, w, **beside, limits=limits)
     from weighbridge.estimate import commanded
 
+    w = commanded.as_it_is(w, launched, model)
+    sought = launched.longest and w.context is None
+    report = infer(model, w, **beside, limits=None if sought else limits)
     length = commanded.longest(report, w, launched)
     if length is not None:
         again = infer(model, replace(w, context=length), **beside, limits=limits)

@@ -481,19 +481,29 @@ def test_graphs_that_were_logged(name, w, gib):
 
 
 def test_awq_unpacks_a_layer_into_the_pool_of_graphs():
-    """Qwen2.5-14B, --quantization awq, A5000, 0.13: 1.18 GiB. Turing has no other kernel."""
+    """Qwen2.5-14B, --quantization awq, A5000, 0.13: 1.18 GiB. Turing has no other kernel, and since
+    0.24 the flag does not choose one."""
+    quantized = {"quant_method": "awq", "bits": 4, "group_size": 128, "version": "gemm"}
+    model = of_config({**catalogue.find("qwen2.5-14b").config, "quantization_config": quantized})
     packed = {"engine_version": "0.13.0", "dtype": "float16", "context": 8192, "max_num_seqs": 256}
-    ampere, turing, small = (
-        served("qwen2.5-14b", gpu=g, quantization="awq-4bit-g128", **packed | {"max_num_seqs": n})
-        for g, n in (("a5000", 256), ("rtx-8000", 256), ("rtx-8000", 64))
-    )
+
+    def on(gpu, said=None, **more):
+        return served(model, gpu=gpu, quantization=said, **packed | more)
+
+    ampere, plain, turing = on("a5000"), on("a5000", "awq"), on("rtx-8000")
+    small = on("rtx-8000", max_num_seqs=64)
     matrices = 3 * 5120 * 13824 * 2
 
     def graphs_of(answer):
         phases = answer.devices[0].phases
         return next(c.bytes for c in phases[1].components if c.name == "cuda_graphs")
 
-    assert graphs_of(ampere).high >= 1.18 * GIB
+    assert graphs_of(plain).expected == pytest.approx(1.18 * GIB, rel=0.01)
+    assert graphs_of(plain).expected - graphs_of(ampere).expected == matrices
+    assert graphs_of(plain).high - graphs_of(ampere).high == matrices
+    assert graphs_of(on("a5000", "awq_marlin")) == graphs_of(ampere)
+    newer = {"engine_version": "0.24"}
+    assert graphs_of(on("a5000", "awq", **newer)) == graphs_of(on("a5000", **newer))
     assert graphs_of(turing).expected - graphs_of(ampere).expected == matrices
     assert graphs_of(small).high < matrices + 180 * MIB
 

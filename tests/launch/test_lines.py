@@ -581,3 +581,14 @@ def test_a_flag_that_hangs_on_a_value_is_an_error(line):
 def test_two_dashes_in_a_value_are_no_flag():
     found = parse("vllm serve models--org--name --served-model-name a--b --max-model-len 8192")
     assert (found.model, found.settings["context"]) == ("models--org--name", 8192)
+
+
+def test_awq_of_a_line_chooses_its_kernels():
+    """vllm quantization/awq_marlin.py: awq forces them, awq_marlin and no word do not."""
+    line = "vllm serve Qwen/Qwen2.5-72B-Instruct-AWQ --quantization"
+    assert parse(f"{line} AWQ").settings["quantization"] == "awq"
+    assert "--quantization" not in parse(f"{line} awq").ignored
+    other = parse(f"{line} awq_marlin")
+    assert "quantization" not in other.settings
+    assert "--quantization" in other.ignored
+    assert other.stored_as == "--quantization awq_marlin"

@@ -18,6 +18,7 @@ from weighbridge.dtypes import torch_dtype
 from weighbridge.engines.engine import Engine
 from weighbridge.engines.format_choice import ASKED
 from weighbridge.engines.interface import Subject
+from weighbridge.engines.quantization_flag import SAID_OF_IT
 from weighbridge.engines.reads import makes
 from weighbridge.reference import FILES, CatalogueRef, HubRef, LocalRef, Reference, UrlRef
 from weighbridge.report_keys import DerivedFacts
@@ -108,11 +109,12 @@ def dtype(subject: Subject, w: Infer) -> str | None:
 
 
 def quantization(subject: Subject, w: Infer, engine: Engine) -> str | None:
-    """The value of --quantization, of checkpoints that are not packed themselves: the engine's own
-    name where it was asked by that."""
+    """The value of --quantization: of checkpoints that are not packed themselves the engine's own
+    name where it was asked by that; of others what was said of them, which may choose kernels."""
     scheme = subject.choice.scheme
     if scheme is None or subject.part.packed:
-        return None
+        said = (w.quantization or "").lower()
+        return said if said in SAID_OF_IT else None
     if w.quantization and engine.makes(w.quantization) == scheme.name:
         return w.quantization.lower()
     return engine.written.get(scheme.name)

@@ -33,6 +33,14 @@ _CONFIGURES = """
 CONFIGURES = frozenset(_CONFIGURES.split())
 
 
+def as_it_is(w: Infer, launched: "Launch", model: Model) -> Infer:
+    """Return the question without a format that the line says of a checkpoint, where that one is
+    not in it: what is there is sized, and `judged` says that the engine refuses."""
+    said = str(launched.settings.get("quantization", ""))
+    wrong = launched.stored_as.endswith(f" {said}") and not model.parts[0].packed
+    return replace(w, quantization=None) if said and wrong and w.quantization == said else w
+
+
 def longest(report: Report, w: Infer, launched: "Launch") -> int | None:
     """The longest context that surely serves, where it was left to the engine and the model's own
     maximum does not."""

@@ -6,6 +6,7 @@ from weighbridge.engines.servers import flags as common
 from weighbridge.engines.vllm import ENGINE
 from weighbridge.engines.vllm.flags import FLAGS
 from weighbridge.engines.vllm.rules import Version, rules
+from weighbridge.engines.vllm.setting import PLAIN_AWQ
 from weighbridge.launch.reading import CommandReading
 from weighbridge.launch.record import Dialect, Value
 
@@ -27,6 +28,7 @@ ENV = {
 def finish(r: CommandReading) -> None:
     common.model(r)
     common.quantization(r, ENGINE)
+    _kernels(r)
     _context(r)
     _lora(r)
     _limits(r)
@@ -35,6 +37,14 @@ def finish(r: CommandReading) -> None:
     _variables(r)
     many = _prefill_context(r)
     r.devices = common.world(r) * many
+
+
+def _kernels(r: CommandReading) -> None:
+    """awq asks for AWQ's own kernels (quantization/awq_marlin.py, override_quantization_method)."""
+    said = r.last("quantization")
+    if said is not None and str(said[1]).lower() == PLAIN_AWQ:
+        r.settings["quantization"] = PLAIN_AWQ
+        r.ignored.remove(said[0])
 
 
 def _context(r: CommandReading) -> None:

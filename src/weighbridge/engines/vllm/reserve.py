@@ -494,14 +494,14 @@ def _matrices(
 ) -> Bytes:
     """What AWQ's plain kernel unpacks of a layer, and a graph keeps. Cards that Marlin runs on take
     that kernel only if --quantization awq asks for it (awq_marlin.py, override_quantization_method;
-    get_min_capability)."""
+    get_min_capability), and since 0.24 not then (auto_awq.py, get_quant_method)."""
     scheme = subject.choice.scheme
     if scheme is None or not scheme.name.startswith(AWQ) or largest < UNPACKED_FROM:
         return graphs.NONE
     numbers = graphs.unpacked(rank.blocks, subject.body.hidden, at.tensor)
     nbytes = numbers * int(subject.choice.dtype.nbytes)
-    plain = hardware.capability(budget) < MARLIN_SINCE
-    return Bytes(nbytes * plain, nbytes * plain, nbytes)
+    plain = at.plain_awq or hardware.capability(budget) < MARLIN_SINCE
+    return exactly(nbytes * plain)
 
 
 def _by_adapters(at: VllmLaunch, count: int) -> tuple[int, int]:

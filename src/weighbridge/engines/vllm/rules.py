@@ -84,6 +84,7 @@ class VllmRules:
     second_packed: bool = False  # the newer runner has experts and packed weights, too
     logged_by_groups: bool = True  # tokens of the cache in the log are by its groups
     in_flight: bool = False  # tokens of batches under way count to a request's
+    plain_awq: bool = True  # --quantization awq has kernels of its own where others would run, too
     # Kernels for MXFP4 (parallel/kernels.py)
     hopper: WeightKernel = WITH_SCALES
     blackwell: WeightKernel = WIDE_COLUMNS
@@ -134,7 +135,8 @@ CHANGES: tuple[tuple[Version, dict[str, Any]], ...] = (
     ((0, 23), {"second_runner": LLAMA}),
     (
         (0, 24),
-        {"second_runner": LLAMA | MIXTURES, "second_packed": True, "logged_by_groups": False},
+        {"second_runner": LLAMA | MIXTURES, "second_packed": True, "logged_by_groups": False}
+        | {"plain_awq": False},  # quantization/auto_awq.py
     ),
     (
         (0, 25),

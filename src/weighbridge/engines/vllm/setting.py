@@ -34,6 +34,7 @@ from weighbridge.workload import Infer
 LARGEST, LARGE = 160 * GIB, 70 * GIB
 SMALL = (2048, 256)  # tokens of a batch, sequences
 GRAPHS, WIDE_GRAPHS = 512, 1024
+PLAIN_AWQ = "awq"  # of --quantization; awq_marlin and nothing are Marlin where a card has it
 WIDE_STEP = 16  # between them, in all releases (model_executor/models/config.py)
 VIDEO = 32 * (70 + 2 + 6)  # tokens of Gemma 4's: frames x (soft tokens, two marks, a time)
 FLASH_ATTN, FLASHINFER, V1 = "FLASH_ATTN", "FLASHINFER", "_VLLM_V1"
@@ -89,6 +90,7 @@ class VllmLaunch:
     adapters: bool = False  # graphs are captured with slots and without
     sleeps: bool = False
     backend: str = ""  # of attention, where one was named
+    plain_awq: bool = False  # its kernels were asked for, and this release takes them
 
     def to_dict(self, w: Infer) -> EffectiveSettings:
         """Return the settings under the names of vLLM's flags."""
@@ -163,6 +165,7 @@ def launch(subject: Subject, w: Infer, budget: Budget | None, r: VllmRules) -> V
         adapters=bool(w.max_loras),
         sleeps=w.enable_sleep_mode,
         backend=_backend(w.attention_backend),
+        plain_awq=r.plain_awq and (w.quantization or "").lower() == PLAIN_AWQ,
     )
 
 
