@@ -271,8 +271,8 @@ def _entry(typed: str, name: str, form: str) -> tuple[CatalogueEntry | None, Tun
     """The entry of a tag that is a tune, or of a name in hyphens: as it is, then without words that
     tell no shapes; and the tune, where it has an id of its own."""
     if not form and typed in tunes.TAGS:
-        tune = tunes.TUNES[tunes.TAGS[typed]]
-        return catalogue.find(tune.base), tune
+        moved = tunes.TUNES[tunes.TAGS[typed]]
+        return catalogue.find(moved.base), moved
     for shorter in _shorter(name):
         found = _spelled(shorter)
         if found is not None:
@@ -400,7 +400,11 @@ def _compressed(bits: int, kind: str, *, inputs: bool, **weights: object) -> dic
 
 
 NF4 = {"bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True, "load_in_4bit": True}
-NVFP4 = {"quant_method": "modelopt", "quant_algo": "NVFP4", "ignore": list(LEFT_ALONE)}
+NVFP4: dict[str, object] = {
+    "quant_method": "modelopt",
+    "quant_algo": "NVFP4",
+    "ignore": [*LEFT_ALONE],
+}
 AWQ, GPTQ = PUBLISHED["qwen"]["awq"], PUBLISHED["qwen"]["gptq-int4"]
 USUALLY: dict[str, dict[str, object]] = {
     "fp8": _compressed(8, "float", inputs=True, strategy="tensor"),

@@ -47,8 +47,9 @@ def _requests(s: ShownAnswer) -> str:
 def _own_slots(report: Report) -> int:
     """Slots that each have a cache of the whole context, where they are more than the requests; 0
     where they are not, or share one."""
-    w, slots, cells = report.workload, report.setting("parallel") or 1, report.setting("n_ctx") or 0
-    return slots if slots > w["batch_size"] and cells >= slots * w["context"] else 0
+    asked, slots = report.workload["batch_size"], report.setting("parallel") or 1
+    cells, context = report.setting("n_ctx") or 0, report.workload["context"] or 0
+    return slots if slots > asked and cells >= slots * context else 0
 
 
 def sections(s: ShownAnswer) -> Iterator[Section]:

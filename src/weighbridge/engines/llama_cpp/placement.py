@@ -82,9 +82,9 @@ class LayerPlacement:
     def facts(self) -> tuple[Hashable, ...]:
         """What decides where all is."""
         at = self.at
-        split = (at.split_mode, at.tensor_split, at.main_gpu, self.free, at.rules.early_per_layer)
-        split = (*split, at.rules.no_kernel)
-        return (at.gpus, at.layers, at.gpu_layers, at.cpu_moe, *split)
+        split = (at.split_mode, at.tensor_split, at.main_gpu, self.free)
+        rules = (at.rules.early_per_layer, at.rules.no_kernel)
+        return (at.gpus, at.layers, at.gpu_layers, at.cpu_moe, *split, *rules)
 
     def _deal(self) -> Dealt:
         weights = {name: self._weight(name) for name in self.net.weights}

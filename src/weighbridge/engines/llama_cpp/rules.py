@@ -124,7 +124,7 @@ def rules(build: int) -> LlamaCppRules:
 
 @cache
 def rules_on_metal(build: int) -> LlamaCppRules:
-    """Those of a Mac: no product is left to the processor for its type."""
+    """Rules of a build on a Mac: no product is left to the processor for its type."""
     return replace(rules(build), no_kernel=frozenset())
 
 
