@@ -1,18 +1,24 @@
 """Small rules of the servers' engines, by hand."""
 
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
 
 from tests.engines.answers import answer
-from weighbridge.arch.mixers import Compressed, Indexer
+from weighbridge.arch.blueprint import Param
+from weighbridge.arch.feed import Dense
+from weighbridge.arch.mixers import Compressed, Indexer, Mamba2
 from weighbridge.components.activations import LivePeak
-from weighbridge.dtypes import BFLOAT16
-from weighbridge.engines.llama_cpp import compute, parts
+from weighbridge.dtypes import BFLOAT16, GGML_BY_NAME
+from weighbridge.engines.llama_cpp import compute, networks, parts, projector
 from weighbridge.engines.llama_cpp.ggml import graph as g
 from weighbridge.engines.llama_cpp.ggml.tensor import F16, F32
-from weighbridge.engines.parallel import positions
+from weighbridge.engines.llama_cpp.repacking import products
+from weighbridge.engines.ollama import estimate
+from weighbridge.engines.parallel import names, positions
 from weighbridge.engines.parallel.cuts import SIZES
+from weighbridge.engines.parallel.names import Site
 from weighbridge.engines.sglang import caches as sglang_caches
 from weighbridge.engines.sglang import effective, replica
 from weighbridge.engines.transformers import phases
@@ -79,6 +85,81 @@ def test_prompts_that_a_server_keeps(said, limit):
     assert kept.bytes == Bytes(0, 0, limit)
     at.program = "cli"
     assert list(parts._kept(h)) == []
+
+
+@pytest.mark.parametrize(
+    ("dtype", "rows", "repacks", "device", "build", "runs"),
+    [
+        ("Q4_K", 8, False, 1, 3682, True),
+        ("Q4_K", 8, True, 1, 3682, False),  # packed in fours, for the processor alone
+        ("Q4_K", 6, True, 1, 3682, True),  # rows that are no multiple of four stay
+        ("Q4_K", 8, True, 0, 3682, True),  # what a card holds is never packed
+        ("Q8_0", 8, True, 1, 3682, False),  # in eights
+        ("Q8_0", 12, True, 1, 3682, True),
+        ("IQ4_K", 8, True, 1, 3713, False),
+        ("IQ4_K", 8, True, 1, 3714, True),  # multiplied by cards since then (#461)
+    ],
+)
+def test_which_packed_rows_a_card_multiplies(dtype, rows, repacks, device, build, runs):
+    """ik_llama.cpp -rtr; the host is the second device, and experts are three."""
+    w = g.weight(GGML_BY_NAME[dtype], (256, rows, 3), device)
+    step = SimpleNamespace(
+        repacks=repacks, rules=SimpleNamespace(packed_products=products(build), no_kernel=())
+    )
+    assert compute._multiplies(w, step, 1) is runs
+
+
+def test_a_tower_keeps_six_of_its_width_and_three_of_its_feed_forward():
+    tower = {"positions": 10, "hidden": 7}
+    plain = SimpleNamespace(feed=Dense(width=5, gated=False), **tower)
+    routed = SimpleNamespace(feed=SimpleNamespace(width=5, top_k=2), **tower)
+    assert projector._layer(plain) == 4 * 10 * (6 * 7 + 3 * 5)
+    assert projector._layer(routed) == 4 * 10 * (6 * 7 + 3 * 10)
+    body = SimpleNamespace(towers=[plain, routed])
+    found = projector._compute(SimpleNamespace(body=body))
+    assert found.bytes == Bytes(4 * 10 * 72 // 2, 4 * 10 * 72, 3 * 4 * 10 * 72)
+    none = projector._compute(SimpleNamespace(body=SimpleNamespace(towers=[])))
+    assert none.bytes.expected == 64 * MIB
+
+
+def test_files_of_a_projector_are_in_blocks_of_128_bytes():
+    stored = [SimpleNamespace(nbytes=n) for n in (1, 128, 129)]
+    s = SimpleNamespace(projector=SimpleNamespace(parts=[SimpleNamespace(stored=stored)]))
+    assert projector.of_file(s) == 128 + 128 + 256
+
+
+@pytest.mark.parametrize(
+    ("used", "held", "wrong"), [(4, 4, False), (1, 4, False), (5, 4, True), (0, 4, True)]
+)
+def test_a_token_uses_no_more_experts_than_there_are(used, held, wrong):
+    up = SimpleNamespace(name="blk.0.ffn_up_exps.weight", ne=(8, 8, held))
+    net = SimpleNamespace(weights={up.name: up}, arch="x")
+    with pytest.raises(BadFileError) if wrong else nullcontext():
+        networks._enough(net, used)
+
+
+def test_tensors_of_one_name_are_all_kept():
+    same = [networks.Weight("a", F16, (1,), n) for n in (1, 2, 3)]
+    found = networks.by_name(same)
+    assert {name: w.nbytes for name, w in found.items()} == {"a": 1, "a.more": 2, "a.more.more": 3}
+    assert [w.name for w in found.values()] == list(found)
+
+
+# Devices that share a model out (tensor parallel)
+
+
+def test_mamba_2_is_cut_by_heads_and_groups():
+    """In: z, x and dt by heads, B and C (2 x 2 groups x 16) by groups; out: a number a head."""
+    m = Mamba2(inner=64, heads=8, groups=2, state=16, kernel=4)
+
+    def parts(rows):
+        site = Site(param=Param("a.in_proj.weight", (rows, 32)), mixers=(m,))
+        return [(p.size, p.unit.number, p.unit.how) for p in names._mamba2(site, m).parts]
+
+    assert parts(64 + 64 + 64 + 8) == [(136, 8, "split"), (64, 2, "repeat")]
+    assert parts(65) == [(1, 8, "split"), (64, 2, "repeat")]
+    assert parts(64) == [(64, 8, "split")]
+    assert parts(8) == [(8, 8, "split")]
 
 
 # SGLang
@@ -232,3 +313,36 @@ def test_positions_of_a_rotary_table(text, rope, rows):
             positions.rows(text, rope)
     else:
         assert positions.rows(text, rope) == rows
+
+
+# Ollama's estimate of graphs (fs/ggml/ggml.go, GraphSize): of some layers, of all
+
+
+@pytest.mark.parametrize(
+    ("arch", "vocab", "more", "sizes"),
+    [
+        # 8 wide, 4 heads of which 2 have keys, 2 tokens of 32: scores decide, or the vocabulary
+        ("llama", 16, {}, (64 + 328 + 36 + 1536, 1544)),
+        ("llama", 1000, {}, (64 + 8064 + 6562, 8064)),
+        ("llama", 16, {"context": 4}, (64 + 136 + 36 + 192, 424)),  # fewer than it is wide
+        ("llama", 16, {"experts": 100}, (4 * (256 + 128 + 2048 + 8), 1544)),
+        ("llama", 16, {"experts": 10_000}, (30_000 + 528, 1544)),
+        ("gemma2", 16, {}, (1608 + 3072 + 54, 1616)),
+        ("gemma2", 1000, {}, (64 + 6562 + 8000, 8064)),
+        ("gemma3n", 1000, {}, (4 * (64 + 6562 + 8000), 4 * 8064)),
+        ("command-r", 16, {}, (1416 + 1024 + 36, 1552)),
+        ("command-r", 1000, {}, (8064 + 6562, 8064)),
+        ("qwen2", 16, {}, (4 * (354 + 264), 1416)),
+        ("qwen2", 1000, {}, (8064 + 6562, 8064)),
+        ("phi2", 16, {}, (1488, 1544)),
+        ("phi2", 1000, {}, (8128 + 6562, 8064)),
+        ("stablelm", 16, {}, (1488, 1488)),
+        ("stablelm", 1000, {}, (8128, 1488)),
+    ],
+)
+def test_graphs_of_ollama_of_a_small_model(arch, vocab, more, sizes):
+    experts = SimpleNamespace(ne=(8, 10), nbytes=more.pop("experts", 0))
+    net = SimpleNamespace(hidden=8, vocab=vocab, arch=arch, get=None)
+    net.get = lambda *a: experts if experts.nbytes else None
+    facts = {"batch": 2, "context": 32, "heads": 4, "kv_heads": 2, "key_dim": 3, **more}
+    assert estimate.GRAPHS[arch](SimpleNamespace(net=net, **facts)) == sizes
