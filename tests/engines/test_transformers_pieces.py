@@ -1,5 +1,6 @@
 """Small rules of transformers' engine, by hand: which layers are run, who has which, packed products."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -150,3 +151,27 @@ def test_each_component_says_what_it_is_of():
     said = {c.name: c.formula for c in decode.components}
     assert said["kv_cache"].startswith("28 layers x")
     assert said["activations"].startswith("one layer of a step: ")
+
+
+@pytest.mark.parametrize(
+    ("how", "reach", "causal", "elements"),
+    [
+        # a prompt of 64 tokens; a step behind 63
+        ({"kernel": "flash"}, None, True, 0),
+        ({"kernel": "eager"}, None, True, 64 * 64),
+        ({"kernel": "eager"}, None, False, 0),
+        ({"kernel": "sdpa"}, None, True, 0),
+        ({"kernel": "sdpa"}, 65, True, 0),
+        ({"kernel": "sdpa"}, 64, True, 64 * 64),
+        ({"kernel": "sdpa", "tokens": 1, "past": 63}, 64, True, 64),
+        ({"kernel": "sdpa", "tokens": 1, "past": 63}, 10, True, 10),
+        ({"kernel": "sdpa", "cache": "static"}, 64, True, 0),
+        ({"kernel": "sdpa", "cache": "static"}, 63, True, 64 * 64),
+        ({"kernel": "sdpa", "cache": "static"}, None, True, 0),
+        ({"kernel": "sdpa", "cache": "static", "tokens": 1, "longest": 99}, None, True, 99),
+    ],
+)
+def test_masks_of_a_step(how, reach, causal, elements):
+    """masking_utils.py: none where the kernel knows by itself."""
+    s = replace(step(), **how)
+    assert forward._mask(s, reach, causal=causal) == elements
