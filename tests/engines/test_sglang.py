@@ -13,6 +13,7 @@ from weighbridge.arch.mixers import Attention, Latent, Layer, Shared, ShortConv
 from weighbridge.engines.sglang import caches, card, effective, kernels
 from weighbridge.engines.sglang.caches import Pools, SglangCacheSetting, buffers, cells, fitting
 from weighbridge.engines.sglang.rules import rules
+from weighbridge.engines.sglang.spread import spread
 from weighbridge.engines.sglang.step import RankSplit, chunk, tower
 from weighbridge.errors import UnsupportedError, UsageError
 from weighbridge.units import GIB, MIB
@@ -636,6 +637,26 @@ def test_weights_in_host_memory():
     assert host.bytes == (moved, 3 * moved // 2, 2 * moved)
     room = [a.derived["available_kv_cache_bytes"] for a in (plain, away)]
     assert room[1] - room[0] == pytest.approx(moved, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("version", "major", "nbytes"),
+    [((0, 5, 14), 9, 4), ((0, 5, 23), 9, 1), ((0, 5, 23), 12, 1), ((0, 5, 23), 10, 4)],
+)
+def test_scales_of_experts_in_four_bits_by_card(version, major, nbytes):
+    """srt/layers/quantization/mxfp4_flashinfer_{cutlass,trtllm}_moe.py, create_weights."""
+    assert spread(version, major=major).mixed_scale == nbytes
+
+
+def test_a_blackwell_card_holds_scales_in_float32():
+    asked = {"tensor_parallel_size": 4, "context": 4096, "engine_version": "0.5.23"}
+    hopper, blackwell = (
+        served("deepseek-v4-flash", gpu=f"{gpu}:4", **asked).devices[0].phases[0]
+        for gpu in ("h200", "b200")
+    )
+    experts = 43 * 256 * 3 * 4096 * 2048 / 4
+    more = part(blackwell, "weights") - part(hopper, "weights")
+    assert more == pytest.approx(experts * 3 / 32, rel=0.01)
 
 
 @pytest.mark.slow

@@ -149,7 +149,8 @@ class _Replica:
 
     @property
     def rules(self) -> shards.SplitRules:
-        return spread(self.e.version, towers=not self.w.language_model_only)
+        major = kernels.major(self.budget.choice.part.capability if self.budget else None)
+        return spread(self.e.version, towers=not self.w.language_model_only, major=major)
 
     @cached_property
     def sizes(self) -> SpreadArgs:

@@ -60,8 +60,10 @@ class SglangRules:
     capped: bool = False  # a limit of requests can size the sliding pool
     # Bytes of a block's scale where experts in four bits stand beside float8: float32 for each 32
     # weights, 0.625 byte a weight, then bytes, 0.53125 (srt/layers/quantization/mxfp4_marlin_moe.py
-    # and fp8.py, create_weights: 0.5.12 and 0.5.14, 0.5.16)
+    # and fp8.py, create_weights: 0.5.12 and 0.5.14, 0.5.16); data-centre Blackwell's kernel still
+    # has float32 (mxfp4_flashinfer_trtllm_moe.py, 0.5.12 to 0.5.23)
     mixed_scale: int = 4
+    mixed_scale_blackwell: int = 4
 
 
 def _sizes(small: Size) -> tuple[Size, ...]:

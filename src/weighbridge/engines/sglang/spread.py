@@ -15,6 +15,7 @@ from weighbridge.engines.parallel.kernels import HOPPER, WeightKernel
 from weighbridge.engines.sglang import ENGINE
 from weighbridge.engines.sglang.rules import rules
 
+DATA_CENTRE = 10  # compute capability of Blackwell with TensorRT-LLM's kernels
 BLACKWELL = WeightKernel(columns=128, hidden=128, bias_bytes=4)
 
 
@@ -25,8 +26,10 @@ def bounds(layers: int, ranks: int) -> tuple[int, ...]:
 
 
 @cache
-def spread(version: Version, *, towers: bool = True) -> parallel.SplitRules:
-    """Return the same object each time: what `shards` keeps is found again by it."""
+def spread(version: Version, *, towers: bool = True, major: int = 0) -> parallel.SplitRules:
+    """Return the same object each time: what `shards` keeps is found again by it. `major`: of the
+    card's compute capability."""
+    r = rules(version)
     return parallel.SplitRules(
         name=ENGINE.name,
         version=version,
@@ -43,6 +46,6 @@ def spread(version: Version, *, towers: bool = True) -> parallel.SplitRules:
         towers=towers,
         hopper=HOPPER,
         blackwell=BLACKWELL,
-        mixed_scale=rules(version).mixed_scale,
+        mixed_scale=r.mixed_scale_blackwell if major == DATA_CENTRE else r.mixed_scale,
         lora_source="sglang srt/lora/mem_pool.py",
     )
