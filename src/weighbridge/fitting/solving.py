@@ -81,9 +81,20 @@ def _setting(asker: Asker, a: FitRequest, q: Question, setting: str) -> Solved:
         question=q.name,
         searched_to=bounds.most,
         workload={setting: value} if value else None,
-        note="" if value else f"not even 1 of --{setting.replace('_', '-')} fits",
+        note=_under(report, setting, value)
+        if value
+        else f"not even 1 of --{setting.replace('_', '-')} fits",
         peak_bytes=_peak(_asked(asker, a, q.name, {setting: value})) if value else None,
     )
+
+
+def _under(report: Report, setting: str, value: int) -> str:
+    """The flags under which the longest context was found, beside those that were set."""
+    found = report.derived
+    if setting != "context" or found.get("largest_context") != value:
+        return ""
+    flags = found.get("largest_context_flags")
+    return f"with {flags}" if flags else ""
 
 
 def _unsayable(q: Question) -> str:
