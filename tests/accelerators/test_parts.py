@@ -208,6 +208,12 @@ def test_macs_are_held_by_what_metal_recommends(gb, megabytes):
     assert card is not None and card.part.visible.bytes == macs[0].visible.bytes
 
 
+@pytest.mark.parametrize(("gb", "megabytes"), [(18, 14302.25), (512, 498216.21)])
+def test_macs_of_which_one_reading_was_found(gb, megabytes):
+    (high,) = {p.visible.bytes.high for p in EVERY if p.vendor == "Apple" and p.marketed_gb == gb}
+    assert high == pytest.approx(megabytes * 1e6, rel=0.0015)
+
+
 def unusual(record):
     """Readings on Windows, and a chip whose BIOS decides."""
     return "Windows)" in record["visible"]["source"] or "BIOS" in record["visible"]["source"]

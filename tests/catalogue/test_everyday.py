@@ -191,6 +191,12 @@ def _short_of(name):
     return [short for short, known in tunes.SHORT.items() if known == name]
 
 
+def test_a_name_in_16_bits_is_the_model_as_published_but_for_files_of_gguf():
+    name = "llama3.2:1b-instruct-fp16"
+    assert weighbridge.infer(name, engine="vllm").workload["quantization"] is None
+    assert weighbridge.infer(name, engine="llama.cpp").workload["quantization"] == "F16"
+
+
 @pytest.mark.parametrize("form", sorted(everyday.FORMS_OF_TWO))
 def test_a_form_of_two_words_is_a_format(form):
     assert scheme(meant(form)).name

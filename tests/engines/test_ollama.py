@@ -1,12 +1,15 @@
 """Ollama: buffers that its llama-server logged, its defaults by hand, its lines, and laws."""
 
+from dataclasses import replace
+
 import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
 
 import weighbridge
-from tests.engines.answers import answer, part
+from tests.engines.answers import answer, named, part
 from tests.engines.serving import served
+from weighbridge import catalogue
 from weighbridge.engines.llama_cpp import answering
 from weighbridge.engines.ollama.before import flash, own
 from weighbridge.engines.ollama.dialect import read
@@ -14,6 +17,7 @@ from weighbridge.engines.ollama.estimate import Reckoned, place
 from weighbridge.engines.ollama.rules import BUILDS, build, usual_context
 from weighbridge.engines.ollama.setting import _automatic, predicted
 from weighbridge.engines.ollama.shown import human, processor
+from weighbridge.engines.subject import kept_packed
 from weighbridge.errors import UsageError
 from weighbridge.units import GIB, MIB
 
@@ -652,3 +656,13 @@ def test_a_command_of_any_release_has_all_layers_on_the_card(release):
     )
     assert found.peak == asked.peak
     assert found.setting("n_gpu_layers") == 33
+
+
+def test_a_folder_in_fp8_is_imported_as_it_is_and_no_tag():
+    """ollama create unpacks it; what Ollama's library has of the model is another file."""
+    fp8 = {"quant_method": "fp8", "weight_block_size": [128, 128]}
+    config = {**catalogue.find("qwen3-0.6b").config, "quantization_config": fp8}
+    assert weighbridge.infer(config, engine="ollama").workload["quantization"] == "Q4_K_M"
+    stored = replace(named("qwen3-0.6b").parts[0], quantization=fp8, stored=(object(),))
+    assert kept_packed(stored)
+    assert not kept_packed(replace(stored, stored=()))
