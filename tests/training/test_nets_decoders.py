@@ -4,13 +4,24 @@ loop over tokens is reckoned."""
 import pytest
 
 import weighbridge
-from tests.torch.training_oracle import settled
+from tests.torch.training_oracle import settled, stepped
 from weighbridge.components.activations import Heap
 from weighbridge.training.run import run
 
 MAMBA = {"hidden_size": 128, "state_size": 16, "vocab_size": 512, "conv_kernel": 4, "expand": 2}
 FALCON = {"hidden_size": 256, "num_attention_heads": 4, "vocab_size": 512, "bias": False}
 NEO = {"hidden_size": 256, "num_heads": 4, "vocab_size": 512, "max_position_embeddings": 1024}
+LLAMA_4 = {
+    "hidden_size": 128,
+    "intermediate_size": 64,
+    "intermediate_size_mlp": 256,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 32,
+    "num_local_experts": 4,
+    "num_experts_per_tok": 1,
+    "vocab_size": 512,
+}
 INNER, STATES, RANK = 256, 16, 8
 
 
@@ -67,8 +78,19 @@ def test_many_tensors_are_allocated_as_one_by_one(count, nbytes):
 
 
 def test_dora_has_a_norm_for_each_output_of_gpt2():
-    """Its linears' weights lie the other way round. By PEFT: over all linears of its 12 layers
+    """The weights of linears lie the other way round. By PEFT: over all linears of its 12 layers
     r (in + out) numbers and one for each output."""
     report = weighbridge.train("gpt2", method="dora", lora_r=8, lora_targets=("all-linear",))
     sides = ((768, 2304), (768, 768), (768, 3072), (3072, 768))
     assert report.derived["trainable_parameters"] == 12 * sum(8 * (i + o) + o for i, o in sides)
+
+
+@pytest.mark.parametrize(
+    ("turns", "scales"), [([1, 1, 1, 1], 0), ([1, 1, 1, 0], 1), ([0, 0, 1, 0], 3)]
+)
+def test_layers_of_llama_4_without_positions_have_a_scale_a_token(turns, scales):
+    """attn_temperature_tuning of modeling_llama4.py: [1, 91, 1, 1] in float32, one for all
+    sequences, which the product with the queries saves."""
+    raw = {"model_type": "llama4_text", "num_hidden_layers": 4, "no_rope_layers": turns, **LLAMA_4}
+    found = stepped(raw, precision="bf16", seq_len=91, batch_size=2).saved
+    assert found[4 * 91] == scales

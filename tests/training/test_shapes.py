@@ -74,8 +74,6 @@ LLAMA = {
     **WIDE,
 }
 MHA = {**LLAMA, "num_key_value_heads": 8}
-OLD = {"n_embd": 128, "n_layer": 2, "n_head": 8, "n_positions": 512, "vocab_size": 512}
-BERT = {"hidden_size": 128, "intermediate_size": 384, "max_position_embeddings": 512, **WIDE}
 FEW = {"num_local_experts": 8, "num_experts_per_tok": 2}
 LORA = {"method": "lora"}
 TWO = {"gpu": "h100:2"}
@@ -98,11 +96,6 @@ CASES = (
     (LLAMA, {"framework": "trainer", "loss": "liger"}),
     (LLAMA, {"framework": "axolotl", **LORA}),
     *((LLAMA, {**TWO, "shard": shard}) for shard in ("fsdp2", "zero2", "zero3", "ddp")),
-    (of("gptj", "GPTJForCausalLM", {**OLD, "rotary_dim": 8}), {}),
-    (of("opt", "OPTForCausalLM", {**BERT, "ffn_dim": 384, "word_embed_proj_dim": 64}), {}),
-    (of("persimmon", "PersimmonForCausalLM", BERT), {}),
-    (of("albert", "AlbertForMaskedLM", {**BERT, "embedding_size": 64}), {}),
-    (of("distilbert", "DistilBertForMaskedLM", {"dim": 128, "hidden_dim": 384, **WIDE}), {}),
     ({**LLAMA, **FEW, **of("mixtral", "MixtralForCausalLM", {})}, {}),
 )
 

@@ -5,13 +5,14 @@ from types import SimpleNamespace
 
 import pytest
 
-from weighbridge.components.activations import LivePeak
+from weighbridge.components.activations import Heap, LivePeak
 from weighbridge.components.device import cached
 from weighbridge.dtypes import BFLOAT16, BOOL, FLOAT32
 from weighbridge.memory import Bytes, exactly
 from weighbridge.training import launching, phases
 from weighbridge.training.nets import unsloth
 from weighbridge.training.nets.parts.masks import mask
+from weighbridge.training.sharding import zero
 from weighbridge.training.sharding.zero import ZeroSizes
 from weighbridge.units import MIB
 
@@ -171,3 +172,30 @@ def test_inputs_of_more_than_2_mib_are_offloaded(monkeypatch, nbytes, way, there
     )
     assert unsloth.forward(s) is x
     assert bool(built.kept) is there
+
+
+# ZeRO
+
+
+@pytest.mark.parametrize(
+    ("offload", "parts", "nbytes"),
+    [("none", [12, 8], 512), ("none", [1024, 8], 1024), ("optimizer", [12], 0), ("none", [], 0)],
+)
+def test_gradients_of_the_first_group_are_there_before_its_step(offload, parts, nbytes):
+    """DeepSpeed stage3.py: of the first group of a rank, on the device where it is stepped there."""
+    leaves = [SimpleNamespace(nbytes=n) for n in parts]
+    rank = SimpleNamespace(how=SimpleNamespace(offload=offload), _parts=leaves)
+    heap = Heap()
+    held = zero.Zero.starting(rank, SimpleNamespace(heap=heap))
+    assert heap.allocator.allocated == nbytes
+    assert (held is None) is (nbytes == 0)
+
+
+@pytest.mark.parametrize(
+    ("stage", "own", "sizes"),
+    [(3, 25, [10, 10, 5]), (3, 20, [10, 10]), (3, 9, [9]), (2, 25, [25]), (1, 25, [25])],
+)
+def test_a_rank_is_stepped_in_groups_in_stage_3_alone(stage, own, sizes):
+    how = SimpleNamespace(stage=stage, sizes=SimpleNamespace(sub_group=10))
+    groups = zero.Zero._cut(SimpleNamespace(how=how), own)
+    assert [leaf.numel for leaf in groups] == sizes
