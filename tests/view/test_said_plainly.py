@@ -8,6 +8,7 @@ from click import UsageError as ClickUsageError
 from weighbridge import infer, load, train
 from weighbridge.accelerators.names import find
 from weighbridge.accelerators.ram import Ram
+from weighbridge.cli.menu import run
 from weighbridge.cli.options import output_form
 from weighbridge.engines.table import ENGINES, version
 from weighbridge.errors import UsageError
@@ -119,3 +120,27 @@ def test_two_forms_contradict_each_other() -> None:
     with pytest.raises(ClickUsageError, match="--json and --format markdown"):
         output_form("markdown", as_json=True, quiet=False)
     assert output_form("auto", as_json=True, quiet=False) == "json"
+
+
+@pytest.mark.parametrize(
+    ("engine", "asked", "rules"),
+    [("vllm", "0.2", "0.9"), ("transformers", "3.0", "4.30"), ("vllm", "99", None)],
+)
+def test_a_release_that_is_not_known_is_said_first(
+    engine: str, asked: str, rules: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rules = rules or ".".join(map(str, ENGINES[engine].newest))
+    said = ["infer", "qwen3-0.6b", "--engine", engine, "--context", "512", "--engine-version"]
+    assert run([*said, asked]) == 0
+    out, warned = capsys.readouterr()
+    title = " ".join(out.split("\n\n")[0].split())
+    assert f"{asked} (not known; by the rules of {rules})" in title
+    warnings = [line for line in warned.splitlines() if line.startswith("warning: ")]
+    assert f"those of {rules} are used" in warnings[0]
+    assert run([*said, rules]) == 0
+    assert "not known" not in capsys.readouterr().out
+
+
+def test_training_says_so_first_too() -> None:
+    found = train("qwen3-0.6b", engine_version="3.0")
+    assert "those of 4.30 are used" in found.warnings[0]

@@ -87,9 +87,9 @@ def infer(
         verdict=verdict,
         remedies=remedies,
         warnings=(
+            *([said] if said else ()),
             *_warnings(model, asked, answer, kind, budget),
             *filter(None, (_experts(asked, kind),)),
-            *([said] if said else ()),
             *uncounted.warnings(missing),
         ),
     )

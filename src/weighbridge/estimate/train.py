@@ -290,9 +290,7 @@ def _derived(s: Subject, missing: tuple[str, ...]) -> DerivedFacts:
 
 
 def _warnings(s: Subject, found: TrainingAnswer, said: str, budget: "Budget | None") -> list[str]:
-    told = [*s.model.notes, *s.notes, *found.warnings]
-    if said:
-        told.append(said)
+    told = [*filter(None, (said,)), *s.model.notes, *s.notes, *found.warnings]
     if s.longest is not None and s.context > s.longest:
         told.append(
             f"{s.context:,} tokens are more than the {s.longest:,} that the model was made for"

@@ -3,7 +3,9 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from weighbridge.engines.table import ENGINES
+from weighbridge.engines.engine import written
+from weighbridge.engines.table import ENGINES, version
+from weighbridge.engines.table import engine as record
 from weighbridge.engines.table import title as named
 from weighbridge.report import Report
 from weighbridge.view.answer import VERDICTS, weights_too_big
@@ -27,8 +29,17 @@ def engine(report: Report) -> str:
     return f"{name} {w['engine_version']}" if w["engine_version"] else name
 
 
+def by_rules(s: ShownAnswer) -> str:
+    """The engine, and whose rules it is answered by where its own release is not known."""
+    w, told = s.report.workload, engine(s.report)
+    if w["engine"] not in ENGINES:  # of a pipeline, which has no rules
+        return told
+    nearest, unknown = version(record(w["engine"]), w["engine_version"])
+    return s.say("title.rules", engine=told, version=written(nearest)) if unknown else told
+
+
 def title(s: ShownAnswer) -> str:
-    what = s.say("title.on", model=printable(s.report.model.name), engine=engine(s.report))
+    what = s.say("title.on", model=printable(s.report.model.name), engine=by_rules(s))
     return " · ".join(filter(None, (what, form(s.report), _requests(s))))
 
 

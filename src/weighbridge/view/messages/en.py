@@ -134,6 +134,7 @@ TABLE = {
     "title.parameters.about": "{count} parameters",
     "title.active": ", {count} active per token",
     "title.on": "{model} on {engine}",
+    "title.rules": "{engine} (not known; by the rules of {version})",
     "title.slots": "{requests}, {slots} slots",
     "title.requests": "{requests} x {context} tokens",
     "title.weights_alone": "weights alone",

@@ -131,6 +131,7 @@ TABLE = {
     "title.parameters.about": "参数量 {count}",
     "title.active": ",每个 token 激活 {count}",
     "title.on": "{model},{engine}",
+    "title.rules": "{engine}(未知版本,按 {version} 的规则)",
     "title.slots": "{requests},{slots} 个槽位",
     "title.requests": "{requests} x {context} token",
     "title.weights_alone": "只有权重",
