@@ -30,6 +30,12 @@ def test_no_english_sentence_is_left(path):
         assert [line for line in prose(screen) if ENGLISH.search(line)] == []
 
 
+@pytest.mark.parametrize("name", ["qwen3:30b", "deepseek-r1:70b", "magistral", "magistral-small"])
+def test_what_a_name_was_taken_for_is_chinese(name):
+    (line,) = (w for w in weighbridge.load(name).warnings if "is sized as" in w)
+    assert not ENGLISH.search(FLAGS.sub("", told(say("zh"), line)))
+
+
 def test_the_test_can_fail():
     assert ENGLISH.search(prose("what tips it over: logits")[0])
 

@@ -425,6 +425,12 @@ TABLE = {
     "Trainer refuses it; use --precision fp16-mixed",
     "known.ollama_shapes": "{typed} is sized as {name}: with --engine ollama in {form}, as its "
     "tags usually are, else as published",
+    "known.ollama_longer": "{typed} is sized as {name}: with --engine ollama in {form}, as its "
+    "tags usually are, else as published; it is {repo}, of {positions} positions",
+    "known.ollama_tune": "{typed} is sized as {name}: with --engine ollama in {form}, as its "
+    "tags usually are, else as published; it is {repo}",
+    "known.longer": "{typed} is sized as {name}; it is {repo}, of {positions} positions",
+    "known.tune": "{typed} is sized as {name}; it is {repo}",
     "known.ollama_context": "on this machine Ollama gives {tokens} tokens by itself; "
     "OLLAMA_CONTEXT_LENGTH={context} is what was sized",
     "known.mlx_near": "weights of {size} are close to the {room} that Metal recommends: mlx-lm "

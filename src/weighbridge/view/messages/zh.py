@@ -401,6 +401,12 @@ TABLE = {
     "请用 --precision fp16-mixed",
     "known.ollama_shapes": "{typed} 按 {name} 计算:用 --engine ollama 时为 {form}"
     "(Ollama 的标签通常如此),其他引擎按发布时的格式",
+    "known.ollama_longer": "{typed} 按 {name} 计算:用 --engine ollama 时为 {form}"
+    "(Ollama 的标签通常如此),其他引擎按发布时的格式;它是 {repo},最长 {positions} 个位置",
+    "known.ollama_tune": "{typed} 按 {name} 计算:用 --engine ollama 时为 {form}"
+    "(Ollama 的标签通常如此),其他引擎按发布时的格式;它是 {repo}",
+    "known.longer": "{typed} 按 {name} 计算;它是 {repo},最长 {positions} 个位置",
+    "known.tune": "{typed} 按 {name} 计算;它是 {repo}",
     "known.ollama_context": "在这台机器上 Ollama 自己会取 {tokens} 个 token;这里按 "
     "OLLAMA_CONTEXT_LENGTH={context} 估算",
     "known.mlx_near": "权重 {size} 接近 Metal 建议的 {room}:mlx-lm 会提醒可能变慢",
