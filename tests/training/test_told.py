@@ -1,18 +1,22 @@
 """What a training answer says beside its bytes, by hand: lines of sharding, intervals, masks."""
 
+from collections import Counter
 from itertools import islice
 from types import SimpleNamespace
 
 import pytest
 
+from weighbridge.autograd.machine import Machine
 from weighbridge.components.activations import Heap, LivePeak
 from weighbridge.components.device import cached
 from weighbridge.dtypes import BFLOAT16, BOOL, FLOAT32
 from weighbridge.memory import Bytes, exactly
 from weighbridge.training import launching, phases
-from weighbridge.training.nets import unsloth
+from weighbridge.training.nets import litgpt, unsloth
+from weighbridge.training.nets.litgpt_class import packed
 from weighbridge.training.nets.parts.masks import mask
 from weighbridge.training.sharding import zero
+from weighbridge.training.sharding.numbers import Sharding
 from weighbridge.training.sharding.zero import ZeroSizes
 from weighbridge.units import MIB
 
@@ -199,3 +203,82 @@ def test_a_rank_is_stepped_in_groups_in_stage_3_alone(stage, own, sizes):
     how = SimpleNamespace(stage=stage, sizes=SimpleNamespace(sub_group=10))
     groups = zero.Zero._cut(SimpleNamespace(how=how), own)
     assert [leaf.numel for leaf in groups] == sizes
+
+
+@pytest.mark.parametrize(
+    ("kind", "data", "context", "shares"),
+    [
+        ("fsdp2", 16, 1, 16),
+        ("fsdp2", 8, 4, 32),  # ranks of a sequence hold the same, and count
+        ("hsdp", 16, 2, 8),  # within a node
+        ("hsdp", 4, 1, 4),
+        ("zero3", 16, 1, 16),
+    ],
+)
+def test_ranks_that_share_a_model_out(kind, data, context, shares):
+    found = Sharding(kind=kind, data=data, tensor=2, pipeline=3, context=context)
+    assert found.shares == shares
+    assert found.ranks == 6 * data * context
+
+
+# LitGPT
+
+
+@pytest.mark.parametrize(
+    ("form", "shape", "sizes"),
+    [
+        ("nf4", (128, 256), [16_384, 4 * 512]),
+        ("nf4-dq", (128, 256), [16_384, 512, 4 * 2]),
+        ("nf4-dq", (64, 300), [9600, 300, 4 * 2]),  # 1.17 blocks of blocks
+    ],
+)
+def test_a_matrix_in_four_bits(form, shape, sizes):
+    """bitsandbytes: codes; a scale in float32 for 64 numbers, or a byte, and a scale for 256."""
+    assert list(packed(shape, form)) == sizes
+
+
+@pytest.mark.parametrize(("tokens", "pieces"), [(127, [127]), (128, [128]), (300, [128, 128, 44])])
+def test_logits_of_litgpt_are_in_chunks_of_128_tokens(monkeypatch, tokens, pieces):
+    """litgpt utils.py (chunked_cross_entropy), where the head is not chunked: of all rows."""
+    found = []
+    m = Machine(Heap())
+    monkeypatch.setattr(
+        litgpt, "cross_entropy", lambda m, x, targets: (found.append(x.shape), x.view(x.numel))[1]
+    )
+    monkeypatch.setattr(litgpt, "add", lambda m, total, one: total)
+    monkeypatch.setattr(litgpt, "_head", lambda s, root, x: x)
+    s = SimpleNamespace(
+        m=m, batch=1, length=tokens, built=SimpleNamespace(root=None, kept={}), held=[]
+    )
+    litgpt.pretraining(s, m.new((1, tokens, 10), FLOAT32))
+    assert found == [(n, 10) for n in pieces]
+
+
+@pytest.mark.parametrize(
+    ("kind", "release", "shifts", "floats"),
+    [
+        ("llama", None, 1, 2),  # eps is added; input and weight are cast
+        ("gemma", None, 2, 2),  # and one to the weight (add_unit_offset)
+        ("llama", (0, 3), 1, 1),
+        ("gemma", (0, 3), 2, 1),
+        ("gemma", (0, 4), 2, 2),
+    ],
+)
+def test_norms_of_litgpt(monkeypatch, kind, release, shifts, floats):
+    """litgpt/model.py (RMSNorm): the weight is in float32 since 0.4."""
+    found = Counter()
+    for name in ("shift", "cast"):
+        own = getattr(litgpt, name)
+
+        def counted(m, x, *rest, own=own, name=name):
+            found[name, *rest] += 1
+            return own(m, x, *rest)
+
+        monkeypatch.setattr(litgpt, name, counted)
+    m = Machine(Heap())
+    weight = m.param("ln_f.weight", (64,), BFLOAT16, trainable=True)
+    p = SimpleNamespace(weight=lambda name: weight, bias=lambda name: None)
+    s = SimpleNamespace(m=m, built=SimpleNamespace(kind=kind), release=release)
+    x = m.new((1, 8, 64), BFLOAT16)
+    assert litgpt.norm(s, x, p, "ln_f").dtype == BFLOAT16
+    assert (found["shift",], found["cast", FLOAT32]) == (shifts, floats)
