@@ -79,6 +79,24 @@ OTHERS = {
             "first_k_dense_replace": 1,
         },
     ),
+    "flex_olmo": (
+        "FlexOlmoForCausalLM",
+        {**SMALL, "num_experts": 16, "num_experts_per_tok": 4, "intermediate_size": 768},
+    ),
+    "hunyuan_v1_moe": (
+        "HunYuanMoEV1ForCausalLM",
+        {**SMALL, "num_experts": 16, "moe_topk": 4, "intermediate_size": 768},
+    ),
+    "granitemoeshared": (
+        "GraniteMoeSharedForCausalLM",
+        {
+            **SMALL,
+            "num_local_experts": 16,
+            "num_experts_per_tok": 4,
+            "intermediate_size": 768,
+            "shared_intermediate_size": 1024,
+        },
+    ),
     "granitemoehybrid": (
         "GraniteMoeHybridForCausalLM",
         {

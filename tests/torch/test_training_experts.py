@@ -19,6 +19,7 @@ SHARED = {
 EXPERTS = {"moe_intermediate_size": 192, "intermediate_size": 448, "num_experts_per_tok": 4}
 NARROW = {"intermediate_size": 192, "num_experts_per_tok": 4}
 GROUPED = {"num_key_value_heads": 2, "head_dim": 48}
+PADS = {"pad_token_id": 0}
 NO_TOKENS = {"bos_token_id": None, "eos_token_id": None}
 GPT_OSS = {
     **SHARED,
@@ -94,6 +95,22 @@ CONFIGS = {
             "deepstack_visual_indexes": [0],
         },
     },
+    "flex_olmo": {**SHARED, **NARROW, "num_key_value_heads": 2, "num_experts": 16, **PADS},
+    "granitemoeshared": {
+        **SHARED,
+        **NARROW,
+        "num_key_value_heads": 2,
+        "num_local_experts": 8,
+        "shared_intermediate_size": 320,
+    },
+    "hunyuan_v1_moe": {
+        **SHARED,
+        **NARROW,
+        **GROUPED,
+        **PADS,
+        "num_experts": 16,
+        "moe_topk": 4,
+    },
     "ernie4_5_moe": {
         **SHARED,
         **EXPERTS,
@@ -103,7 +120,16 @@ CONFIGS = {
         "moe_num_shared_experts": 2,
     },
 }
-OTHERS = ("qwen2_moe", "olmoe", "granitemoe", "minimax_m2", "ernie4_5_moe")
+OTHERS = (
+    "qwen2_moe",
+    "olmoe",
+    "granitemoe",
+    "minimax_m2",
+    "ernie4_5_moe",
+    "flex_olmo",
+    "granitemoeshared",
+    "hunyuan_v1_moe",
+)
 BF16 = {"precision": "bf16", "seq_len": 200}
 FP32 = {"precision": "fp32", "checkpointing": True}
 HEAD = {"head_reads": "model"}  # its class is its own base model

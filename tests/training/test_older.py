@@ -55,6 +55,21 @@ CASES = {
     "mixtral": ({**SIZES, **FEW}, (8, 2), (*LOOPS, PLAIN)),
     "qwen2_moe": ({**SIZES, **FINE, "shared_expert_intermediate_size": 256}, (16, 4), LOOPS),
     "qwen3_moe": ({**WIDE, **FINE, "norm_topk_prob": True}, (16, 4), (*LOOPS, OF_EXPERTS)),
+    "hunyuan_v1_moe": (
+        {**WIDE, "num_experts": 16, "moe_topk": 4, "pad_token_id": 0},
+        (16, 4),
+        LOOPS,
+    ),
+    "flex_olmo": (
+        {**SIZES, "num_experts": 16, "num_experts_per_tok": 4, "pad_token_id": 0},
+        (16, 4),
+        LOOPS,
+    ),
+    "granitemoeshared": (
+        {**SIZES, **FEW, "shared_intermediate_size": 320},
+        (8, 2),
+        (*LOOPS, PLAIN),
+    ),
     "qwen3_next": (
         {
             **WIDE,

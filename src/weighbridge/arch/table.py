@@ -701,7 +701,8 @@ ROWS: Mapping[str, str] = {
     "vllm.states=mamba_ssm_dtype mlx=own_caches",
     "olmoe": "qwen_moe:OLMOE trains=sparse.olmoe experts_were=gate_up transformers.caches=4.45 "
     "transformers.sdpa=4.45 transformers.own_sdpa vllm.every_stage=both mlx=class",
-    "flex_olmo": "qwen_moe:FLEX_OLMO computes=wide_rotary experts_were=gate_up",
+    "flex_olmo": "qwen_moe:FLEX_OLMO computes=wide_rotary trains=sparse.flex_olmo "
+    "experts_were=gate_up",
     "mellum": "qwen_moe:MELLUM windows=nowhere experts_were=gate_up sglang.windows=0.5.16 "
     "mlx=class,own_caches,windows",
     "deepseek": "deepseek:DEEPSEEK mlx=class",
@@ -740,7 +741,8 @@ ROWS: Mapping[str, str] = {
     "experts_were=gate_up llama_cpp.windows vllm.every_stage=both",
     "ernie4_5_moe": "glm4_moe:ERNIE4_5_MOE computes=narrow_routes,wide_rotary trains=sparse.ernie "
     "router=by_ernie_rule experts_were=gate_up gguf=ernie4_5-moe mlx=class",
-    "hunyuan_v1_moe": "glm4_moe:HUNYUAN_V1_MOE experts_were=gate_up gguf=hunyuan-moe",
+    "hunyuan_v1_moe": "glm4_moe:HUNYUAN_V1_MOE computes=float_routes trains=sparse.hunyuan "
+    "router=by_hunyuan_rule experts_were=gate_up gguf=hunyuan-moe",
     "mimo_v2_flash": "window_moe:MIMO_V2_FLASH llama_cpp.windows transformers.sdpa=never "
     "sglang.windows=0.5.7 mlx=class,own_caches,windows",
     "laguna": "window_moe:LAGUNA windows=nowhere llama_cpp.windows sglang.windows=0.5.12 "
@@ -776,7 +778,8 @@ ROWS: Mapping[str, str] = {
     "trains=sparse.granite router=by_granite_rule transformers.caches=4.45 "
     "transformers.last_logits=4.53 transformers.wide_loss=5.0 vllm.every_stage=both "
     "vllm.adapted_embedding mlx=class",
-    "granitemoeshared": "mamba_hybrid:GRANITEMOESHARED computes=multipliers gguf=granitemoe "
+    "granitemoeshared": "mamba_hybrid:GRANITEMOESHARED computes=scaled_logits,multipliers "
+    "trains=granite.beside router=by_granite_rule gguf=granitemoe "
     "transformers.wide_loss=5.0 vllm.every_stage=both vllm.adapted_embedding",
     "granitemoehybrid": "mamba_hybrid:GRANITEMOEHYBRID computes=scaled_logits,multipliers "
     "trains=granite.forward router=by_granite_rule gguf=granitehybrid "

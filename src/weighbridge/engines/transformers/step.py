@@ -88,7 +88,8 @@ def style(names: Iterable[str], config: Config, turned: int = 0) -> ClassStyle:
         sinks="sinks" in roles,
         ungrouped=differs(kind, "one_kv_head"),
         clamped=_any(known, ["experts.gate_up_proj_bias"]),
-        shared_first=_any(known, ["shared_expert_gate"]) or differs(kind, "narrow_routes"),
+        shared_first=_any(known, ["shared_expert_gate", "gate.wg"])
+        or differs(kind, "narrow_routes"),
         kept_scores=differs(kind, "kept_scores"),
         every_expert=differs(kind, "every_expert"),
         turned=turned,

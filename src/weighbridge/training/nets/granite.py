@@ -1,7 +1,8 @@
 """Granite 4: Mamba-2 or attention in each layer, and beside experts, where there are some, a
 feed-forward for all tokens.
 
-Source: transformers 5.23 models/granitemoehybrid/modeling_granitemoehybrid.py.
+Source: transformers 5.23 models/granitemoehybrid/modeling_granitemoehybrid.py,
+models/granitemoeshared/modeling_granitemoeshared.py (attention in every layer).
 """
 
 from weighbridge.arch.mixers import Attention, Mamba2
@@ -46,6 +47,8 @@ def feed(s: TrainingStep, p: Module, x: Tensor, number: int) -> Held:
     if experts_of(s, number) is None:
         return shared(s, p.at("shared_mlp"), x), None
     moe_x = named_experts(s, p, x, number, GRANITE)
+    if not p.has("shared_mlp.input_linear"):
+        return moe_x
     return add(s.m, moe_x, shared(s, p.at("shared_mlp"), x)), moe_x
 
 
@@ -57,3 +60,4 @@ def shared(s: TrainingStep, p: Module, x: Tensor) -> Tensor:
 
 LAYER = LayerShape(attend=mixed, norm=by_weight(rms_norm), feed=feed, at="")
 forward = DecoderNet(layer=LAYER, rotary=positions)
+beside = DecoderNet(layer=LayerShape(norm=by_weight(rms_norm), feed=feed))

@@ -7,6 +7,8 @@
     MiniMax-M2     normed whole, and a part of each head has positions; scores are sigmoids
     Qwen3-VL-MoE   positions in three grids, which are made for every sequence
     ERNIE 4.5      positions in float32, by pairs; the shared experts run first
+    Hunyuan-MoE    one shared expert, which runs first; queries and keys are normed once turned
+    FlexOLMo       OLMo 2's layers
     GLM-4 MoE      a part of each head has positions
 
 Source: transformers 5.23 models/*/modeling_*.py.
@@ -20,6 +22,7 @@ from weighbridge.autograd.ops.norms import rms_norm
 from weighbridge.autograd.ops.pointwise import add, cast, mul, of_result
 from weighbridge.autograd.tensors import Tensor
 from weighbridge.training.modules import Module
+from weighbridge.training.nets.decoders import olmo2
 from weighbridge.training.nets.parts import moe
 from weighbridge.training.nets.parts.attention import AttentionShape
 from weighbridge.training.nets.parts.decoder import DecoderNet
@@ -91,6 +94,19 @@ def shared_first(s: TrainingStep, p: Module, x: Tensor, number: int) -> Tensor:
     return cast(m, out.view(*shape), flat.dtype)
 
 
+def shared_mlp(s: TrainingStep, p: Module, x: Tensor, number: int) -> Tensor:
+    """HunYuanMoEV1Moe.forward"""
+    m, e = s.m, moe.experts_of(s, number)
+    if e is None:
+        return moe.feed(s, p, x, number)
+    p = p.at("mlp")
+    hidden_states_mlp = mlp(s, p.at("shared_mlp"), x)
+    flat = x.view(s.rows, x.shape[-1])
+    _, weights, numbers = router(s)(s, p, flat, e)
+    out = moe.experts(s, p.at("experts"), flat, weights, numbers).view(*x.shape)
+    return add(m, out, hidden_states_mlp)
+
+
 def whole_norm(m: Machine, x: Tensor, w: Tensor) -> Tensor:
     """Normalize x, [batch, length, heads, size], over all heads together."""
     whole = x.view(x.shape[0], x.shape[1], x.shape[2] * x.shape[3])
@@ -116,6 +132,8 @@ ernie = DecoderNet(
     layer=LayerShape(attend=AttentionShape(rotate=products_in_float), feed=shared_first),
     rotary=wide_rotary,
 )
+hunyuan = DecoderNet(layer=LayerShape(feed=shared_mlp))
+flex_olmo = replace(olmo2, layer=replace(olmo2.layer, feed=moe.feed))
 glm4 = DecoderNet(  # what has positions is joined with the rest
     layer=replace(moe.LAYER, attend=AttentionShape(rotate=part_rotated, late=True, first=True)),
     rotary=part_rotary,

@@ -124,11 +124,22 @@ def ernie(s: TrainingStep, p: Module, x: Tensor, e: Experts) -> Routed:
     return logits, cast(m, weights, x.dtype), numbers
 
 
+def hunyuan(s: TrainingStep, p: Module, x: Tensor, e: Experts) -> Routed:
+    """HunYuanMoEV1Gate.forward: in float32 where its linear is, and what its weights weigh becomes
+    so; before transformers 5 they are cast back."""
+    m, w = s.m, p.weight("gate.wg")
+    logits = p.linear(m, cast(m, x, FLOAT32) if w.dtype == FLOAT32 else x, "gate.wg")
+    value, numbers = topk(m, pointwise.softmax(m, cast(m, logits, FLOAT32)), e.top_k)
+    dtype = x.dtype if s.transformers < (MERGES,) else logits.dtype
+    return logits, cast(m, divided_(m, value), dtype), numbers
+
+
 ROUTERS: Mapping[str, Router] = {
     "by_sigmoid": by_sigmoid,
     "by_wide_softmax": wide_softmax,
     "by_ernie_rule": ernie,
     "by_granite_rule": granite,
+    "by_hunyuan_rule": hunyuan,
     "by_minimax_rule": minimax,
     "by_mixtral_rule": mixtral,
 }
