@@ -97,6 +97,12 @@ GLM = LayerShape(
     feed=gate_and_up,
 )
 
+OLMO2_LAYER = replace(
+    BEHIND,
+    attend=AttentionShape(norm=of_all_heads, rotate=rotary.narrowed),
+    norm=by_weight(wide_norm),
+)
+
 llama = DecoderNet()
 ernie4_5 = DecoderNet(
     layer=replace(LLAMA, attend=AttentionShape(rotate=rotary.products_in_float)),
@@ -121,14 +127,7 @@ olmo = DecoderNet(
     layer=LayerShape(attend=AttentionShape(rotate=rotary.narrowed), norm=weightless),
     rotary=rotary.wide_rotary,
 )
-olmo2 = DecoderNet(
-    layer=replace(
-        BEHIND,
-        attend=AttentionShape(norm=of_all_heads, rotate=rotary.narrowed),
-        norm=by_weight(wide_norm),
-    ),
-    rotary=rotary.wide_rotary,
-)
+olmo2 = DecoderNet(layer=OLMO2_LAYER, rotary=rotary.wide_rotary)
 cohere = DecoderNet(
     layer=LayerShape(
         attend=AttentionShape(norm=cohere_norm, late=True, rotate=rotary.in_float),

@@ -48,7 +48,7 @@ def feed(s: TrainingStep, p: Module, x: Tensor, number: int) -> Held:
         return shared(s, p.at("shared_mlp"), x), None
     moe_x = named_experts(s, p, x, number, GRANITE)
     if not p.has("shared_mlp.input_linear"):
-        return moe_x
+        return moe_x, None
     return add(s.m, moe_x, shared(s, p.at("shared_mlp"), x)), moe_x
 
 

@@ -22,7 +22,7 @@ from weighbridge.autograd.ops.norms import rms_norm
 from weighbridge.autograd.ops.pointwise import add, cast, mul, of_result
 from weighbridge.autograd.tensors import Tensor
 from weighbridge.training.modules import Module
-from weighbridge.training.nets.decoders import olmo2
+from weighbridge.training.nets.decoders import OLMO2_LAYER, olmo2
 from weighbridge.training.nets.parts import moe
 from weighbridge.training.nets.parts.attention import AttentionShape
 from weighbridge.training.nets.parts.decoder import DecoderNet
@@ -133,7 +133,7 @@ ernie = DecoderNet(
     rotary=wide_rotary,
 )
 hunyuan = DecoderNet(layer=LayerShape(feed=shared_mlp))
-flex_olmo = replace(olmo2, layer=replace(olmo2.layer, feed=moe.feed))
+flex_olmo = replace(olmo2, layer=replace(OLMO2_LAYER, feed=moe.feed))
 glm4 = DecoderNet(  # what has positions is joined with the rest
     layer=replace(moe.LAYER, attend=AttentionShape(rotate=part_rotated, late=True, first=True)),
     rotary=part_rotary,
