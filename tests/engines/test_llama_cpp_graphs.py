@@ -188,7 +188,12 @@ ASKED = (
         for flash in ("on", "off")
     ),
 )
-CASES = [(name, *asked) for *asked, names in ASKED for name in names]
+HEAVY = ("llama-4-scout", "qwen3.5-27b", "command-r", "starcoder2-3b")
+CASES = [
+    pytest.param(name, *asked, marks=[pytest.mark.slow] if name in HEAVY else [])
+    for *asked, names in ASKED
+    for name in names
+]
 
 
 def graphs_of(monkeypatch, name, kind, build, more):

@@ -6,6 +6,7 @@ the number of the issue, the pull request or the discussion.
 
 import pytest
 
+from tests.cases import each
 from tests.engines.llama_cpp_records import RUNS, held
 from weighbridge.units import MIB
 
@@ -41,7 +42,9 @@ lc-019..021  575    448.00  1.16  -         300.75
 LINES = [line.split() for line in PRINTED.strip().splitlines()]
 
 
-@pytest.mark.parametrize(("ids", "thread", "told"), [(a, b, rest) for a, b, *rest in LINES])
+@pytest.mark.parametrize(
+    ("ids", "thread", "told"), each(2, [(a, b, rest) for a, b, *rest in LINES])
+)
 def test_what_a_thread_shows(ids, thread, told):
     (run,) = (r for r in RUNS if r.ids == ids)
     h = held(run)

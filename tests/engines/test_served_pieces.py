@@ -6,10 +6,11 @@ from types import SimpleNamespace
 import pytest
 
 from tests.engines.answers import answer
-from weighbridge.arch.blueprint import Param
+from weighbridge.arch.blueprint import Blueprint, Param
 from weighbridge.arch.feed import Dense
 from weighbridge.arch.mixers import Compressed, Indexer, Mamba2
 from weighbridge.components.activations import LivePeak
+from weighbridge.components.weights import FormatChoice
 from weighbridge.dtypes import BFLOAT16, GGML_BY_NAME
 from weighbridge.engines.llama_cpp import compute, networks, parts, projector
 from weighbridge.engines.llama_cpp.ggml import graph as g
@@ -126,6 +127,16 @@ def test_files_of_a_projector_are_in_blocks_of_128_bytes():
     stored = [SimpleNamespace(nbytes=n) for n in (1, 128, 129)]
     s = SimpleNamespace(projector=SimpleNamespace(parts=[SimpleNamespace(stored=stored)]))
     assert projector.of_file(s) == 128 + 128 + 256
+
+
+def test_tensors_of_a_class_that_are_not_the_language_models_are_of_a_projector():
+    """In 16 bits, in blocks of 128 bytes: 2 x 60 bytes are one, 2 x 65 are two."""
+    names = ("vision.a.weight", "vision.b.weight", "model.c.weight")
+    shapes = ((6, 10), (5, 13), (7, 7))
+    params = tuple(Param(n, s) for n, s in zip(names, shapes, strict=True))
+    plan = Blueprint(cls="AnyModel", params=params, parts=(("vision", "tower"),))
+    s = SimpleNamespace(part=SimpleNamespace(blueprint=plan), choice=FormatChoice(dtype=BFLOAT16))
+    assert projector.of_class(s) == 128 + 256
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ v0.19.0/logs: --max-num-batched-tokens 8192, --max-num-seqs 1024, no prefix cach
 
 import pytest
 
+from tests.cases import each
 from tests.engines.answers import answer
 from weighbridge.units import GIB
 
@@ -34,7 +35,9 @@ CLOSE = 0.019  # GiB: two printed digits, and blocks of the allocator
 MORE = 0.006  # of the tokens
 
 
-@pytest.mark.parametrize("line", LOGGED.strip().splitlines(), ids=lambda line: line.split()[0])
+@pytest.mark.parametrize(
+    "line", each(2, LOGGED.strip().splitlines()), ids=lambda line: line.split()[0]
+)
 def test_what_a_log_shows(line):
     name, form, context, share, ranks, *printed, tokens = line.split()
     found = answer(

@@ -20,7 +20,19 @@ def named(x):
     return f"{x['config']['model_type']}-{said}"
 
 
-@pytest.mark.parametrize("x", LINES, ids=map(named, LINES))
+# Of these the fast suite has others that run nearly the same lines
+HEAVY = ("clip", "gemma", "gemma2", "granitemoehybrid", "minimax_m2", "olmo2", "qwen3_5_text")
+
+
+def slow(x):
+    again = x["settings"].get("framework") == "trainer" or "lora_r" in x["settings"]
+    return again or x["config"]["model_type"] in HEAVY
+
+
+@pytest.mark.parametrize(
+    "x",
+    [pytest.param(x, id=named(x), marks=[pytest.mark.slow] if slow(x) else []) for x in LINES],
+)
 def test_a_step_takes_what_the_class_takes(x):
     said = {k: tuple(v) if isinstance(v, list) else v for k, v in x["settings"].items()}
     found = stepped(x["config"], reentrant=x.get("reentrant", False), **said)
