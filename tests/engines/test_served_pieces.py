@@ -24,9 +24,9 @@ from weighbridge.engines.sglang import caches as sglang_caches
 from weighbridge.engines.sglang import effective, replica
 from weighbridge.engines.transformers import phases
 from weighbridge.engines.vllm import caches as vllm_caches
-from weighbridge.engines.vllm import serving
+from weighbridge.engines.vllm import reserve, serving
 from weighbridge.engines.vllm.caches import VllmCacheSetting
-from weighbridge.errors import BadFileError
+from weighbridge.errors import BadFileError, UnsupportedError
 from weighbridge.memory import Bytes
 from weighbridge.units import MIB
 
@@ -357,3 +357,49 @@ def test_graphs_of_ollama_of_a_small_model(arch, vocab, more, sizes):
     net.get = lambda *a: experts if experts.nbytes else None
     facts = {"batch": 2, "context": 32, "heads": 4, "kv_heads": 2, "key_dim": 3, **more}
     assert estimate.GRAPHS[arch](SimpleNamespace(net=net, **facts)) == sizes
+
+
+@pytest.mark.parametrize(
+    ("rows_of", "backend", "blackwell", "late", "sizes"),
+    [
+        # of latents 3 numbers for each of 20 rows, in 16 bits
+        (3, "", False, False, (120, 0, 0)),
+        (0, "", False, True, (0, 0, 0)),  # no latents, no buffer of theirs
+        (0, "", True, False, (0, 1, 0)),  # FlashInfer's scratch, on Blackwell unasked
+        (0, "FLASHINFER", False, False, (0, 1, 0)),
+        (0, "FLASH_ATTN", True, False, (0, 0, 0)),
+        (3, "", True, True, (120, 1, 1)),
+        (3, "", False, True, (120, 0, 0)),
+    ],
+)
+def test_what_attention_of_vllm_keeps(monkeypatch, rows_of, backend, blackwell, late, sizes):
+    monkeypatch.setattr(reserve.hardware, "blackwell", lambda budget: blackwell)
+    monkeypatch.setattr(reserve.forward, "expanded_rows", lambda context, sequences: 20)
+    at = SimpleNamespace(rules=SimpleNamespace(latent_late=late), backend=backend, sequences=1)
+    subject = SimpleNamespace(choice=SimpleNamespace(dtype=BFLOAT16))
+    own = SimpleNamespace(
+        at=at, widths=SimpleNamespace(latent=rows_of), budget=None, subject=subject
+    )
+    rows, scratch, buffers = sizes
+    found = reserve._late(SimpleNamespace(own=own, context=7))
+    assert found == rows + scratch * reserve.FLASHINFER + buffers * reserve.weights.LATENT_BUFFER
+
+
+@pytest.mark.parametrize(
+    ("library", "kinds", "refused"),
+    [
+        ("transformers", ("deberta",), True),
+        ("gguf", ("deberta",), False),  # a file names its architecture
+        ("transformers", ("llama",), False),
+    ],
+)
+def test_what_cannot_be_converted_is_refused(monkeypatch, library, kinds, refused):
+    monkeypatch.setattr(
+        networks.gguf, "architecture", lambda kind: "none" if kind == "deberta" else kind
+    )
+    part = SimpleNamespace(library=library, blueprint=SimpleNamespace(cls="AnyModel"))
+    s = SimpleNamespace(
+        part=part, model_type=kinds[0], config=None, layers=(), model=SimpleNamespace(reference="m")
+    )
+    with pytest.raises(UnsupportedError, match="no architecture") if refused else nullcontext():
+        networks.refuse(s)

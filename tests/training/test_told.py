@@ -14,11 +14,12 @@ from weighbridge.memory import Bytes, exactly
 from weighbridge.training import launching, phases
 from weighbridge.training.nets import litgpt, unsloth
 from weighbridge.training.nets.litgpt_class import packed
+from weighbridge.training.nets.parts import sequence
 from weighbridge.training.nets.parts.masks import mask
 from weighbridge.training.sharding import zero
 from weighbridge.training.sharding.numbers import Sharding
 from weighbridge.training.sharding.zero import ZeroSizes
-from weighbridge.units import MIB
+from weighbridge.units import KIB, MIB
 
 # Lines (training_args.py of transformers 5.23: fsdp, fsdp_config, deepspeed)
 
@@ -282,3 +283,31 @@ def test_norms_of_litgpt(monkeypatch, kind, release, shifts, floats):
     x = m.new((1, 8, 64), BFLOAT16)
     assert litgpt.norm(s, x, p, "ln_f").dtype == BFLOAT16
     assert (found["shift",], found["cast", FLOAT32]) == (shifts, floats)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "kib"),
+    [
+        (1024, 512, 128 + 64),  # reduced: what went in is copied whole
+        (512, 1024, 128 + 128),  # gathered: what comes out is
+        (512, 512, 64 + 64),
+    ],
+)
+def test_a_collective_copies_the_longer_side(before, after, kib):
+    """Tokens of 64 numbers in 16 bits, between layers of ranks that share them."""
+    m = Machine(Heap())
+    x = m.new((1, before, 64), BFLOAT16)
+    taken = m.heap.allocator.allocated
+    out = sequence._one(m, x, (1, after, 64))
+    assert out.shape == (1, after, 64)
+    assert m.heap.most - taken == kib * KIB
+    assert m.heap.allocator.allocated - taken == after * 64 * 2
+
+
+@pytest.mark.parametrize(("turned", "own"), [(64, True), (16, False)])
+def test_the_turned_part_of_a_head_of_litgpt(turned, own):
+    m = Machine(Heap())
+    x, cos = m.new((1, 4, 32, 64), BFLOAT16), m.new((1, 32, turned), BFLOAT16)
+    found = litgpt._first(m, x, cos)
+    assert (found is x) is own
+    assert found.shape == (1, 4, 32, turned)
