@@ -15,14 +15,15 @@ OTHERS = {"litgpt": "tinyllama-1.1b"}  # which has no Qwen 3
 MORE = {  # of the settings that everybody has, and of one engine's own
     "plain": {},
     "cards": {"gpu": "4090:2", "headroom": "1GiB", "ram": "64GiB"},
-    "requests": {"context": 8192, "batch_size": 4, "shared_prefix": 256},
-    "lengths": {"prompt_len": 1000, "max_new_tokens": 200, "image_size": 448},
+    "requests": {"context": 8192, "batch_size": 4},
+    "lengths": {"prompt_len": 1000, "max_new_tokens": 200},
 }
 OWN = {
-    "vllm": {"speculative_method": "ngram", "num_speculative_tokens": 3, "enforce_eager": True},
-    "sglang": {"page_size": 16, "disable_radix_cache": True},
+    "vllm": {"speculative_method": "ngram", "num_speculative_tokens": 3, "enforce_eager": True}
+    | {"shared_prefix": 256, "context": 8192},
+    "sglang": {"page_size": 16, "shared_prefix": 256, "context": 8192},
     "llama.cpp": {"parallel": 2, "flash_attn": "on", "cache_type_k": "q8_0"},
-    "transformers": {"attention": "eager", "quantization": "nf4"},
+    "transformers": {"attention": "eager", "quantization": "nf4", "image_size": 448},
 }
 SERVED = [("infer", {"engine": engine} | more) for engine in FOLDERS for more in MORE.values()]
 SERVED += [("infer", {"engine": engine} | own) for engine, own in OWN.items()]
@@ -54,7 +55,9 @@ def test_a_workload_that_is_sent_back_gives_the_same_report(answer, task, worklo
 
 @pytest.mark.parametrize("engine", FOLDERS)
 def test_every_setting_that_was_asked_is_in_the_report(answer, engine):
-    asked = {"engine": engine, "context": 2048, "shared_prefix": 128, "images": 1}
+    asked = {"engine": engine, "context": 2048, "batch_size": 2}
+    asked |= {"shared_prefix": 128} if engine in ("vllm", "sglang") else {}
+    asked |= {} if engine == "mlx" else {"images": 1}
     told = answer("infer", asked)["workload"]
     assert {name: told[name] for name in asked} == asked
 

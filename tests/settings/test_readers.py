@@ -140,11 +140,8 @@ OWN: Mapping[str, Mapping[str, Question]] = {
     },
 }
 OF_A_CARD = "the card and the host, of which estimate/ and accelerators/ judge"
-NONE_SHARED = "each request has a cache of its own, whatever it has in common with others"
 NO_PROJECTOR = "--mmproj names the tower's file, and nothing else here does"
-TEXT_ALONE = "mlx-lm has no towers: mlx-vlm does, and is not modelled"
 OF_LLAMA_CPP = {
-    "shared_prefix": NONE_SHARED,
     "image_size": NO_PROJECTOR,
     "images": NO_PROJECTOR,
 }
@@ -162,15 +159,13 @@ UNREAD: Mapping[str, Mapping[str, str]] = {  # engine, "" of all -> setting -> w
         "mmproj": "a file: tests/engines/test_llama_cpp_gguf.py",
         "exact": "runs the class itself: tests/torch",
     },
-    "transformers": {"shared_prefix": NONE_SHARED},
-    "mlx": {"shared_prefix": NONE_SHARED, "image_size": TEXT_ALONE, "images": TEXT_ALONE},
     "llama.cpp": OF_LLAMA_CPP,
     "ik_llama.cpp": {
         **OF_LLAMA_CPP,
         "swa_full": "it keeps windows whole in all releases",
         "draft_model": "the answer names it as not counted",
     },
-    "ollama": {"shared_prefix": NONE_SHARED, "images": "the tag's own tower decides"},
+    "ollama": {"images": "the tag's own tower decides"},
 }
 
 
@@ -255,6 +250,25 @@ def test_the_law_fails_where_a_setting_is_forgotten(
     each = ({**USUAL, **beside, setting: v} for v in values)
     found = {answered.__wrapped__(engine_name, model, tuple(sorted(w.items()))) for w in each}
     assert len(found) == 1
+
+
+@pytest.mark.parametrize(
+    ("engine_name", "setting", "value"),
+    [
+        *((name, "shared_prefix", 64) for name in ("transformers", "llama.cpp", "mlx", "ollama")),
+        *(("mlx", name, value) for name, value in (("images", 1), ("image_size", "448x448"))),
+    ],
+)
+def test_a_setting_that_an_engine_cannot_read_is_refused(
+    engine_name: str, setting: str, value: object
+) -> None:
+    """Each request has a cache of its own there, whatever it has in common with others; mlx-lm has
+    no towers."""
+    model = SMALL if engine_name != "ollama" else "llama-3.2-1b"
+    (found,) = answers(engine_name, setting, (model, {}, (value,)))
+    flag = f"--{setting.replace('_', '-')}"
+    assert found.startswith(f"refused: {flag} is a setting of ")
+    assert found.endswith(f"not of {engine_name}")
 
 
 @pytest.mark.parametrize("engine_name", ["vllm", "sglang"])

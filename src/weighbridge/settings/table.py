@@ -13,9 +13,6 @@ context --max-model-len                   count 1..2147483648  Tokens of one req
 prompt_len                                count             Tokens of the prompt; with --max-new-tokens they are the context.
 max_new_tokens                            count             Tokens of the answer.
 batch_size                                count 1..1048576  Requests at once. Default: 1.
-shared_prefix                             count             Tokens at the start that all requests have in common.
-image_size                                image             Pixels of an image. Default: what the tower was made for.
-images                                    whole 0..10000    Images of one request.
 audio_seconds                             number 0..1e6     Length of the sound of one request.
 
 [Weights]
@@ -32,6 +29,13 @@ ram                                       memory            Host memory that pro
 
 [Caches and attention]
 kv_cache_dtype                            word              Of keys and values: auto, fp8, q8_0... Default: the model's dtype.
+
+[Sight |]
+image_size                                image             Pixels of an image. Default: what the tower was made for.
+images                                    whole 0..10000    Images of one request.
+
+[Prefixes |]
+shared_prefix                             count             Tokens at the start that all requests have in common.
 
 [Cards |]
 tensor_parallel_size -tp                  whole 1..1024     Devices that share every layer.

@@ -22,6 +22,8 @@ SECTIONS: Mapping[str, str] = {
     "Weights": "权重",
     "Device": "设备",
     "Caches and attention": "缓存与注意力",
+    "Sight": "图像",
+    "Prefixes": "共同前缀",
     "Cards": "多卡",
     "Torch": "torch",
     "Drafts": "草稿模型",

@@ -21,7 +21,7 @@ ENGINE = Engine(
     package=__name__,
     oldest=(0, 4),
     newest=(0, 5, 23),
-    sections=("Cards", "Drafts", "SGLang"),
+    sections=("Sight", "Prefixes", "Cards", "Drafts", "SGLang"),
     programs={
         "sglang": ("serve",),
         "sglang.launch_server": (),

@@ -21,7 +21,7 @@ ENGINE = Engine(
     package=__name__,
     oldest=(0, 9),
     newest=(0, 33),
-    sections=("Cards", "Drafts", "vLLM"),
+    sections=("Sight", "Prefixes", "Cards", "Drafts", "vLLM"),
     programs={
         "vllm": ("serve",),
         "vllm.entrypoints.openai.api_server": (),
