@@ -286,7 +286,7 @@ def test_pages_of_deepseek_v4(rate, indexed, pages):
 
 @pytest.mark.parametrize(("free", "wanted"), [(0, []), (1, [0.01]), (50, [0.5]), (90, [])])
 def test_a_share_below_the_default_is_above_none(monkeypatch, free, wanted):
-    """Of 100 bytes, where 0.9 is the default."""
+    """The card has 100 bytes, and 0.9 is the default."""
     monkeypatch.setattr(serving.hardware, "total", lambda budget: 100)
     monkeypatch.setattr(serving, "at_start", lambda r, budget, worst: free)
     monkeypatch.setattr(serving, "replace", lambda made, share: share)

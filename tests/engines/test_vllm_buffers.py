@@ -55,7 +55,7 @@ def test_a_whole_video_of_gemma_4():
 
 
 def test_matrices_that_are_unpacked():
-    """Of the widest feed-forward: gate, up and down; 100 columns on eight ranks are 13."""
+    """The widest feed-forward has them: gate, up and down; 100 columns on eight ranks are 13."""
     gated = LayerBlock(mixers=(), feeds=(Dense(width=100, gated=True),))
     plain = LayerBlock(mixers=(), feeds=(Dense(width=100, gated=False),))
     assert graphs.unpacked((plain, gated), 64, 8) == 3 * 64 * 13

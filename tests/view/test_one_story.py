@@ -171,7 +171,7 @@ def test_the_range_of_ram_is_the_process_and_prompts_that_are_kept_are_told_apar
 
 
 def test_the_range_of_ram_in_training_says_when_and_of_what(capsys):
-    """Of one process nothing is said; what is read in a step is no serving."""
+    """Nothing is said of one process; what is read in a step is no serving."""
     guessed = "(4.0 to 32.0), most of the width a guess of what a process of Python takes"
     words = ("train", "llama-3.1-8b", "--framework", "torchtitan", "--gpu")
     assert guessed in " ".join(_asked(capsys, *words, "h100:8")[1].split())
