@@ -205,6 +205,23 @@ def test_experts_before_5_one_after_another():
     assert most(feed, step((4, 57)), MIXED) == (peak * KIB, 8 * KIB)
 
 
+@pytest.mark.parametrize(
+    ("clamped", "peak"),
+    [
+        (True, 64 + 512 + 5 * 256),  # both halves clamped, the gate, up and one, their product
+        (False, 64 + 512 + 2 * 256),  # the activation and the product
+    ],
+)
+def test_experts_on_repeated_tokens_before_5(clamped, peak):
+    """gpt-oss and Qwen3-VL-MoE in inference, 512 rows: states (64), gate and up (512). Beside the
+    real blocks of transformers 4.57.6 on a fake A100, 512 tokens of 256 numbers: 20,463,616 bytes
+    there (8 experts of 320) and 20,989,952 here; 18,927,616 (16 of 192) and 18,911,232."""
+    s = step((4, 57), clamped=clamped, repeated_experts=True)
+    assert most(feed, s, MIXED) == ((ROUTED + peak) * KIB, 8 * KIB)
+    now = step(clamped=clamped, repeated_experts=True)
+    assert most(feed, now, MIXED) == most(feed, step(clamped=clamped), MIXED)
+
+
 def test_every_expert_works_on_every_token():
     """Llama 4, 512 rows: scores twice (2), what was routed (64); gate and up (512), the activation
     and the product (256 each)."""

@@ -134,6 +134,7 @@ DIFFERENCES: Mapping[str, str] = {
     "float_routes": "weights of experts stay in float32, and so what they weigh",
     "narrow_routes": "weights of experts are cast back, in spite of a correction: ERNIE 4.5",
     "every_expert": "every expert works on every token, times 0 where it was not picked: Llama 4",
+    "repeated_experts": "the same in inference before transformers 5: tokens once for each expert",
     "shared_picks": "layers without an indexer attend to what the last one picked",
     "unweighted_norms": "the norms inside a mixer have no weights",
     "multipliers": "sums are multiplied also where the config leaves the factor out, by 1",
@@ -531,7 +532,8 @@ ROWS: Mapping[str, str] = {
     "qwen3_vl_moe": "qwen_vl:QWEN3_VL_MOE layers=nested:of_part sees=one_frame_of_16 "
     "trains=sparse.three_grids mlx=class",
     "qwen3_vl_moe_vision": "qwen_vl:VISION3 no_cache=image",
-    "qwen3_vl_moe_text": "vl_moe:QWEN3_VL_MOE_TEXT gguf=qwen3vlmoe vllm.every_stage=both",
+    "qwen3_vl_moe_text": "vl_moe:QWEN3_VL_MOE_TEXT computes=repeated_experts gguf=qwen3vlmoe "
+    "vllm.every_stage=both",
     "qwen3_5": "qwen_vl:QWEN3_5 layers=nested:of_part sees=one_frame_of_16 "
     "trains=qwen_next.forward_3_5 vllm.tied_head=shared sglang.prefill_graphs=towers "
     "vllm.states=mamba_ssm_dtype mlx=class,own_caches",
@@ -749,7 +751,8 @@ ROWS: Mapping[str, str] = {
     "mlx=class,own_caches,windows",
     "step3p7_text": "window_moe:STEP3P7_TEXT windows=nowhere llama_cpp.windows "
     "sglang.windows=0.5.13 mlx=own_caches",
-    "gpt_oss": "stacked_moe:GPT_OSS windows=half trains=gpt_oss.forward gguf=gpt-oss "
+    "gpt_oss": "stacked_moe:GPT_OSS windows=half computes=repeated_experts trains=gpt_oss.forward "
+    "gguf=gpt-oss "
     "llama_cpp.windows transformers.last_logits=4.55 transformers.sdpa=never "
     "vllm.every_stage=both vllm.wide_graphs sglang.every_stage=head sglang.windows=0.5.8 "
     "sglang.attention=triton,fa3 mlx=class,own_caches,windows",

@@ -6,12 +6,14 @@
     experts    since 5: tokens are gathered k times, all experts at once (grouped_mm); behind the
                prompt each token with copies of the matrices that it picked (batched_mm);
                before: a loop over experts, each with the tokens that picked it
+    repeated   gpt-oss and Qwen3-VL-MoE before 5: in inference every expert works on every token
     Llama 4    in all versions every expert works on every token, times 0 where it was not picked
 
 Source: transformers 5.23 integrations/moe.py (grouped_mm_experts_forward,
-batched_mm_experts_forward), generation/utils.py (_optimize_model_for_decode), 4.57
-models/qwen3_moe/modeling_qwen3_moe.py; models/llama/modeling_llama.py (LlamaMLP); 5.23 and 4.57
-models/llama4/modeling_llama4.py (Llama4TextMoe, Llama4TextExperts).
+batched_mm_experts_forward), generation/utils.py (_optimize_model_for_decode); 4.57
+models/qwen3_moe/modeling_qwen3_moe.py, models/gpt_oss/modeling_gpt_oss.py (GptOssExperts),
+models/qwen3_vl_moe/modeling_qwen3_vl_moe.py (Qwen3VLMoeTextExperts); models/llama/modeling_llama.py
+(LlamaMLP); 5.23 and 4.57 models/llama4/modeling_llama4.py (Llama4TextMoe, Llama4TextExperts).
 """
 
 from collections.abc import Sequence
@@ -79,6 +81,8 @@ def experts(heap: Heap, s: ForwardStep, f: Experts) -> LiveTensor:
     beside = [_shared(heap, s, f)] if first else []
     chosen = _routed(heap, s, f)
     run = _grouped if s.rules.stacked_experts else _looped
+    if s.style.repeated_experts and not s.rules.stacked_experts and s.packed is None:
+        run = _repeated
     if s.rules.batched_experts and not s.prompt and s.packed is None:
         run = _batched
     out = run(heap, s, f)
@@ -167,6 +171,28 @@ def _batched(heap: Heap, s: ForwardStep, f: Experts) -> LiveTensor:
     heap.drop(up, wide)
     out = heap.into(s.wide(_inputs(s, f)), gathered)
     heap.drop(down)
+    return out
+
+
+def _repeated(heap: Heap, s: ForwardStep, f: Experts) -> LiveTensor:
+    """Tokens once for each expert through two batched products; local variables live to the end."""
+    rows = s.rows * f.count * s.size
+    hidden, wide = rows * _inputs(s, f), rows * f.width
+    repeated, both = heap.take(hidden), heap.take(2 * wide)
+    if s.style.clamped:
+        both = heap.into(2 * wide, both)
+        halves = heap.all((wide, wide), "activations")
+        sigmoid = heap.into(wide, heap.take(wide))
+        glu = heap.into(wide, sigmoid)
+        product = heap.into(wide, heap.take(wide))
+        held = (*halves, glu)
+    else:
+        held, product = (), heap.into(wide, activated(heap, s, wide))
+    down = heap.into(hidden, product)
+    for _ in range(2 if s.style.clamped else 1):  # a bias, and weights
+        down = heap.into(hidden, down)
+    out = heap.into(s.wide(_inputs(s, f)), down)
+    heap.drop(repeated, both, *held)
     return out
 
 

@@ -69,6 +69,7 @@ class ClassStyle:
     shared_first: bool = False  # the shared expert runs before the others, since 5
     kept_scores: bool = False  # scores live beside their softmax: MPNet
     every_expert: bool = False  # all experts work on all tokens: Llama 4
+    repeated_experts: bool = False  # the same before transformers 5 alone
     own_softmax: bool = False  # eager attention has it in the dtype of the scores
     wide_queries: bool = False  # queries and keys are cast to float32 before their product
     wide_biases: bool = False  # biases of distance in float32 are added to the scores
@@ -92,6 +93,7 @@ def style(names: Iterable[str], config: Config, turned: int = 0) -> ClassStyle:
         or differs(kind, "narrow_routes"),
         kept_scores=differs(kind, "kept_scores"),
         every_expert=differs(kind, "every_expert"),
+        repeated_experts=differs(kind, "repeated_experts"),
         turned=turned,
         wide_rotary=differs(kind, "wide_rotary"),
         float_rotary=differs(kind, "float_rotary"),
