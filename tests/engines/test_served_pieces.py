@@ -22,6 +22,7 @@ from weighbridge.engines.parallel.cuts import SIZES
 from weighbridge.engines.parallel.names import Site
 from weighbridge.engines.sglang import caches as sglang_caches
 from weighbridge.engines.sglang import effective, replica
+from weighbridge.engines.sglang import infer as sglang_infer
 from weighbridge.engines.transformers import phases
 from weighbridge.engines.vllm import caches as vllm_caches
 from weighbridge.engines.vllm import reserve, serving
@@ -403,3 +404,14 @@ def test_what_cannot_be_converted_is_refused(monkeypatch, library, kinds, refuse
     )
     with pytest.raises(UnsupportedError, match="no architecture") if refused else nullcontext():
         networks.refuse(s)
+
+
+@pytest.mark.parametrize(
+    ("available", "says"),
+    [(0, "it would have to be above 0.900"), (-5, "above 0.950"), (-20, "no fraction would")],
+)
+def test_what_a_fraction_of_sglang_lacks(available, says):
+    """The card has 100 bytes free, of which 90 were asked for."""
+    launched = SimpleNamespace(serves=lambda: False, v=None, e=SimpleNamespace(share=0.9))
+    fit = SimpleNamespace(rooms=[SimpleNamespace(available=available, free=100)])
+    assert says in sglang_infer._lacking(launched, fit)

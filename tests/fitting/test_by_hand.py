@@ -355,6 +355,14 @@ def test_more_than_1024_cards_are_not_asked():
     assert asker.asked == []
 
 
+@pytest.mark.parametrize(("guess", "asked"), [(1024, [1024]), (1025, []), (1, [1]), (0, [])])
+def test_from_one_card_to_1024(monkeypatch, guess, asked):
+    monkeypatch.setattr("weighbridge.fitting.sharded._guess", lambda report, room: guess)
+    monkeypatch.setattr("weighbridge.fitting.sharded._enough", lambda report, room, number: None)
+    asker, _ = large(1000, 10)
+    assert asker.asked == asked
+
+
 # Ranks
 
 

@@ -2,11 +2,13 @@
 
 import json
 from io import BytesIO
+from types import SimpleNamespace
 
 import pytest
 
 from weighbridge.units import MIB
 from weighbridge.web.space import clerk
+from weighbridge.web.space.office import _Clerk
 
 
 def test_every_line_is_answered_and_has_its_time(monkeypatch, tmp_path):
@@ -27,3 +29,18 @@ def test_a_cache_that_is_full_goes(monkeypatch, tmp_path, nbytes, kept):
     clerk._tidied(tmp_path)
     assert (tmp_path / "of").exists() is kept
     assert tmp_path.exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [(TimeoutError, "no answer within 7 s"), (OSError, "the process that answered died")],
+)
+def test_a_clerk_that_does_not_answer_is_replaced(error, says):
+    def asked(line):
+        raise error
+
+    stopped = []
+    one = SimpleNamespace(_asked=asked, _seconds=7, stop=lambda: stopped.append(True))
+    told = json.loads(_Clerk.ask(one, b"{}"))["error"]
+    assert (told["message"].startswith(says), told["code"]) == (True, 3)
+    assert stopped == [True]
