@@ -96,6 +96,7 @@ CASES = (
     (LLAMA, {"framework": "trainer", "loss": "liger"}),
     (LLAMA, {"framework": "axolotl", **LORA}),
     *((LLAMA, {**TWO, "shard": shard}) for shard in ("fsdp2", "zero2", "zero3", "ddp")),
+    ({**LLAMA, **FEW, "head_dim": 16, **of("llama4_text", "Llama4ForCausalLM", {})}, {}),
     ({**LLAMA, **FEW, **of("mixtral", "MixtralForCausalLM", {})}, {}),
 )
 
