@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import weighbridge
 from weighbridge import catalogue
 from weighbridge.accelerators.budget import budget
 from weighbridge.accelerators.chips import ASSUMED
@@ -500,3 +501,19 @@ def test_rules_by_version():
     assert rules((4, 46), "qwen2").flash_repeats
     assert not rules((4, 48), "qwen2").flash_repeats
     assert kernel(None, "sdpa") == "sdpa"
+
+
+@pytest.mark.parametrize(
+    ("gpu", "device"),
+    [
+        ("m3-max-64gb", "mps"),
+        ("arc b580", "xpu"),
+        ("mi300x", "cuda"),
+        ("4090", "cuda"),
+        (None, "cuda"),
+    ],
+)
+def test_a_line_puts_the_model_where_torch_names_the_device(gpu, device):
+    asked = {"engine": "transformers", "gpu": gpu}
+    report = weighbridge.infer("qwen3-0.6b", **asked)
+    assert f'.to("{device}")' in report.derived["launch"]

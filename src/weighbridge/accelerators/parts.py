@@ -25,6 +25,8 @@ Link = Literal["switch", "bridge", "direct"]  # between cards of a machine
 SoftwareStack = Literal["cuda", "hip", "own"]
 # By vendor; "" is a device of a given size
 STACKS: Mapping[str, SoftwareStack] = {"NVIDIA": "cuda", "": "cuda", "AMD": "hip"}
+# What torch calls them; AMD's are "cuda" to it
+TORCH_DEVICES = {("Apple", "soc"): "mps", ("Intel", "gpu"): "xpu", ("Intel", "hpu"): "hpu"}
 PROFILE = re.compile(r"\d+g\.(\d+)gb")
 
 
@@ -67,6 +69,11 @@ class Part:
         """Tell whose libraries torch runs on: ROCm's are made like CUDA's, others are of their
         own."""
         return STACKS.get(self.vendor, "own")
+
+    @property
+    def torch_device(self) -> str:
+        """Name the device as a line of Python hands it to torch."""
+        return TORCH_DEVICES.get((self.vendor, self.kind), "cuda")
 
     @property
     def shares_host(self) -> bool:

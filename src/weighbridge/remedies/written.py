@@ -56,6 +56,7 @@ def _loading(case: RemedyCase) -> TrainingLine:
     given = [json.dumps(case.loads), f"dtype=torch.{dtype}"]
     given += [f"quantization_config={call(config)}"] if config is not None else []
     given += [f'device_map="{told["device_map"]}"'] if told.get("device_map") else []
-    moved = "" if config is not None or told.get("device_map") else '.to("cuda")'
+    device = case.budget.choice.part.torch_device if case.budget is not None else "cuda"
+    moved = "" if config is not None or told.get("device_map") else f'.to("{device}")'
     made = f"model = {cls}.from_pretrained({', '.join(given)}){moved}"
     return TrainingLine(f"import torch; from transformers import {', '.join(names)}; {made}")

@@ -119,7 +119,8 @@ def _loaded(s: Subject, w: Infer, p: GenerationPlan, config: ConfigCall | None) 
         implementation = "sdpa"
     if implementation:
         given.append(f'attn_implementation="{implementation}"')
-    moved = "" if p.device_map or config is not None else '.to("cuda")'
+    device = p.part.torch_device if p.part is not None else "cuda"
+    moved = "" if p.device_map or config is not None else f'.to("{device}")'
     return f"{_class(s, w)}.from_pretrained({', '.join(given)}){moved}"
 
 
