@@ -388,7 +388,7 @@ class Prepared:
         form = self.source.form if isinstance(self.source, Inventory) and not trained else ""
         engine = getattr(w, "engine", usual().name)
         form = form if w.quantization is None and w.dtype is None else ""
-        form = "" if _published(form, engine) else form
+        form = "" if form and _published(form, engine) else form
         if w.quantization is None and not form:
             return w
         from weighbridge.quantization.everyday import meant
