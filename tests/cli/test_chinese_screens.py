@@ -30,7 +30,10 @@ def test_no_english_sentence_is_left(path):
         assert [line for line in prose(screen) if ENGLISH.search(line)] == []
 
 
-@pytest.mark.parametrize("name", ["qwen3:30b", "deepseek-r1:70b", "magistral", "magistral-small"])
+TUNES = ("qwen3:30b", "deepseek-r1:70b", "magistral", "magistral-small")
+
+
+@pytest.mark.parametrize("name", TUNES)
 def test_what_a_name_was_taken_for_is_chinese(name):
     (line,) = (w for w in weighbridge.load(name).warnings if "is sized as" in w)
     assert not ENGLISH.search(FLAGS.sub("", told(say("zh"), line)))
@@ -54,10 +57,15 @@ def sentences():
         weighbridge.infer("llama3.1:8b", engine="ollama", gpu="4090"),
         weighbridge.infer("llama3.1:8b"),
         weighbridge.infer("qwen3-8b", engine="mlx", gpu="m4 pro 24gb"),
+        weighbridge.infer("qwen3-8b", engine="mlx", quantization="mlx-4bit-g64"),
+        weighbridge.infer("qwen3-8b", engine="llama.cpp", quantization="Q4_K_M"),
+        weighbridge.infer("olmo-2-7b", engine="ollama"),
     ]
     found = {q.reason for f in fits for q in f.questions}
     found |= {line for f in (*fits, *infers) for line in f.warnings}
     found |= {f.solved.note for f in fits if f.solved is not None}
+    found |= {line for name in TUNES for line in weighbridge.load(name).warnings}
+    found |= {r.derived["launch_note"] for r in infers if r.derived.get("launch_note")}
     return found | {what for r in infers for what in r.derived["not_counted"] or ()}
 
 

@@ -10,6 +10,7 @@ from weighbridge.engines.table import title as named
 from weighbridge.report import Report
 from weighbridge.view.answer import VERDICTS, weights_too_big
 from weighbridge.view.further import smallest, unhelped
+from weighbridge.view.known import told
 from weighbridge.view.load import form, ram
 from weighbridge.view.records import Language, Note, Paste, Section, lines
 from weighbridge.view.shown import ShownAnswer
@@ -100,14 +101,14 @@ def _launch(s: ShownAnswer) -> Iterator[Section]:
     if v is not None and v.fits == "no" and d.get("command") is None and s.report.remedies:
         yield from _changed(s)
         return
-    line, note = printable(d.get("launch") or ""), printable(d.get("launch_note") or "")
-    told = (Note(note),) if note else ()
+    line, note = printable(d.get("launch") or ""), _note(s, d.get("launch_note") or "")
+    before = (Note(note),) if note else ()
     if line:
         kind = ENGINES.get(s.report.workload["engine"])
         language: Language = "python" if kind is not None and kind.snippet else "sh"
-        yield (Paste(_heading(s, line), line, language), *told)
-    elif told:
-        yield told
+        yield (Paste(_heading(s, line), line, language), *before)
+    elif before:
+        yield before
 
 
 def _changed(s: ShownAnswer) -> Iterator[Section]:
@@ -117,8 +118,13 @@ def _changed(s: ShownAnswer) -> Iterator[Section]:
     for r in changes.found(s):
         found = changes.paste(s, r)
         if found is not None:
-            yield (found, *((Note(printable(r.note)),) if r.note else ()))
+            yield (found, *((Note(_note(s, r.note)),) if r.note else ()))
             return
+
+
+def _note(s: ShownAnswer, text: str) -> str:
+    """What has to be done before a line runs, in the language of the screen."""
+    return told(s.say, printable(text))
 
 
 def _heading(s: ShownAnswer, line: str) -> str:

@@ -41,6 +41,9 @@ SENTENCES = (  # reasons and warnings that are frequent: keys of their English s
     "known.mlx_near",
     "known.shapes",
     "known.apple",
+    "known.made_then",
+    "known.made_from",
+    "known.made",
 )
 
 

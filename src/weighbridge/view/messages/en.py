@@ -436,6 +436,9 @@ TABLE = {
     "known.mlx_near": "weights of {size} are close to the {room} that Metal recommends: mlx-lm "
     "warns that this can be slow",
     "known.shapes": "{typed} is sized as {name}",
+    "known.made_then": "{file} has to be made first: {made}, then llama-quantize to {form}",
+    "known.made_from": "{file} has to be made first: {made} with a Modelfile of {lines}",
+    "known.made": "{file} has to be made first: {made}",
     "known.apple": "{card}: tensors are counted as on a CUDA device; the allocator of Apple's own "
     "stack differs",
     # side by side, and ranks

@@ -411,6 +411,9 @@ TABLE = {
     "OLLAMA_CONTEXT_LENGTH={context} 估算",
     "known.mlx_near": "权重 {size} 接近 Metal 建议的 {room}:mlx-lm 会提醒可能变慢",
     "known.shapes": "{typed} 按 {name} 计算",
+    "known.made_then": "{file} 要先制作:{made},再用 llama-quantize 转成 {form}",
+    "known.made_from": "{file} 要先制作:{made},Modelfile 内容为 {lines}",
+    "known.made": "{file} 要先制作:{made}",
     "known.apple": "{card}:张量按 CUDA 设备计算;Apple 自己的分配器有所不同",
     # side by side, and ranks
     "beside.one": "{model},{count} 种方案",
