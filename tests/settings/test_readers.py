@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.cases import each
 from tests.engines.answers import named
 from weighbridge.engines.subject import subject
 from weighbridge.engines.table import ENGINES, engine, version
@@ -236,7 +237,9 @@ def test_a_setting_is_read(engine_name: str, setting: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("engine_name", "setting"), [o for o in declared() if not reason(*o)])
+@pytest.mark.parametrize(
+    ("engine_name", "setting"), each(6, [o for o in declared() if not reason(*o)])
+)
 def test_the_law_fails_where_a_setting_is_forgotten(
     engine_name: str, setting: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
