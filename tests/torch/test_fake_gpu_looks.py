@@ -305,9 +305,9 @@ def test_samples_of_a_distribution_are_valid(make):
         policy.log_prob(drawn).sum().backward()
 
 
-@pytest.mark.xfail(
-    reason="known gap: a test before may leave validation of torch.distributions off", strict=False
-)
-def test_arguments_that_are_known_are_checked():
+def test_arguments_that_are_known_are_checked(monkeypatch):
+    """Importing torch's compiler turns these checks off for the process, as another test may have
+    done (torch/_dynamo/eval_frame.py, TorchPatcher.patch)."""
+    monkeypatch.setattr(distributions.Distribution, "_validate_args", True)
     with FakeGPU("t4"), pytest.raises(ValueError, match="Expected parameter scale"):
         distributions.Normal(torch.zeros(2), torch.tensor([1.0, -1.0]))
