@@ -14,6 +14,7 @@ from weighbridge.engines.llama_cpp.infer import hold
 from weighbridge.engines.subject import subject
 from weighbridge.engines.table import engine, version
 from weighbridge.memory import LEVELS
+from weighbridge.units import MIB
 from weighbridge.workload import Infer
 
 pytestmark = pytest.mark.slow
@@ -92,7 +93,7 @@ def test_more_context_never_takes_less(name, w):
     devices = range(one.at.gpus + 1)
     assert all(two.kv(d) + two.state(d) >= one.kv(d) + one.state(d) for d in devices)
     if w["n_gpu_layers"] is None and w["n_cpu_moe"] is None:
-        assert sum(two.compute) >= 0.98 * sum(one.compute)
+        assert sum(two.compute) >= 0.98 * sum(one.compute) - 4 * MIB  # of a context of one token
 
 
 @pytest.mark.parametrize("name", MODELS)

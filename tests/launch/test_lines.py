@@ -307,7 +307,8 @@ def test_tables_are_whole(engine, least):
 
 def test_vllm_q_is_quantization():
     assert parse("vllm serve a/b -q bitsandbytes").settings == {"quantization": "nf4"}
-    assert parse("vllm serve a/b -q awq").ignored == ("-q",)
+    assert parse("vllm serve a/b -q awq").settings == {"quantization": "awq"}
+    assert parse("vllm serve a/b -q gptq").ignored == ("-q",)
     assert "mystery" in parse("vllm serve a/b -q mystery").warnings[0]
 
 
