@@ -200,6 +200,7 @@ DISTANCE = 0.015
 FARTHER = {
     "gpt2": 0.025,  # remainders of blocks, by the order in which they are taken
     "phi3": 0.02,
+    "whisper": 0.02,  # 1.4 MiB of decode that were not found
     "deepseek_v2": 0.025,
     "deepseek_v3": 0.025,
     "falcon": 0.025,

@@ -250,7 +250,8 @@ MODELS = models()
 # What a class asks for besides its config, and what it does not run with
 STARTS = dict.fromkeys(("decoder_start_token_id", "pad_token_id", "eos_token_id"), 0)
 BESIDE = dict.fromkeys(("t5", "mt5", "marian", "mbart", "pegasus"), STARTS) | {
-    "glm4": {"pad_token_id": 0}  # its own is of a larger vocabulary
+    "glm4": {"pad_token_id": 0},  # its own is of a larger vocabulary
+    "flex_olmo": {"pad_token_id": 0},
 }
 WITHOUT = {
     "clip_text_model": "a class of two towers reads images, too",
