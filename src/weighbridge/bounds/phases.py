@@ -90,10 +90,9 @@ def highest(
 def _high(parts: Sequence[NamedBytes], runs: RunForm, widths: "MarginSet") -> int:
     """The same sums as of `_phase`."""
     sums, fixed, open_above = (dict.fromkeys(LEVELS, 0) for _ in range(3))
-    settled = {name for names, margin in widths.parts.items() if margin.runs for name in names}
     for name, nbytes in parts:
         sums[LEVEL_OF[name]] += nbytes.expected
-        ends = fixed if name in EXACT or name in settled else open_above
+        ends = fixed if name in EXACT or name in widths.settled else open_above
         ends[LEVEL_OF[name]] += nbytes.high - nbytes.expected
     for names, margin in widths.parts.items():
         own = [nbytes for name, nbytes in parts if name in names]
@@ -160,6 +159,11 @@ class MarginSet(NamedTuple):
     parts: Mapping[tuple[str, ...], Margin]
     levels: Mapping[Level, Margin]
 
+    @property
+    def settled(self) -> frozenset[str]:
+        """Components whose ends their own margin has said."""
+        return frozenset(n for names, margin in self.parts.items() if margin.runs for n in names)
+
 
 def _widths(runs: RunForm, table: MarginTable | None, *, several: bool) -> MarginSet:
     known = fitted() if table is None else table
@@ -192,7 +196,6 @@ def _phase(whole: Phase, runs: RunForm, widths: MarginSet) -> Phase:
             size = sum(components[n].bytes.expected for n in own)
             components = _margined(components, margin, Widening(names[0], size, own, own, own))
     loose: tuple[Level, ...] = ()  # levels below whose own runs say nothing of their ends
-    settled = {name for names, margin in widths.parts.items() if margin.runs for name in names}
     for level in LEVELS:
         margin, size = widths.levels[level], base(whole.at(level).expected, level)
         below = LEVELS[: LEVELS.index(level) + 1]
@@ -202,7 +205,7 @@ def _phase(whole: Phase, runs: RunForm, widths: MarginSet) -> Phase:
             name=NAMES[level],
             size=size,
             own=own,
-            loose=frozenset(n for n in free if components[n].name not in settled),
+            loose=frozenset(n for n in free if components[n].name not in widths.settled),
             counted=_places(components, below),
             deep=margin.near,
             least=_least(margin, runs, level, size),

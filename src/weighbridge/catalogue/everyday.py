@@ -359,8 +359,13 @@ def _generates(entry: CatalogueEntry) -> bool:
     """Whether it writes text, and is not published in MXFP4, which Ollama's tags of it are in."""
     named = entry.config.get("architectures") or ("",)
     writes = str(named[0]).endswith(("ForCausalLM", "ForConditionalGeneration"))
+    return writes and not in_mxfp4(entry)
+
+
+def in_mxfp4(entry: CatalogueEntry) -> bool:
+    """Whether a model is published in MXFP4, which its files of GGUF keep."""
     packed = entry.config.get("quantization_config") or {}
-    return writes and packed.get("quant_method") != "mxfp4"
+    return packed.get("quant_method") == "mxfp4"
 
 
 # Hub ids

@@ -192,11 +192,11 @@ class LayerPlacement:
         """Every tensor and its device; the output matrix of a tied pair is one more."""
         for name, t in self.net.weights.items():
             yield t, weights[name]
-        if self.net.tied and "token_embd.weight" in self.net.weights and not self.net.encodes:
-            copy = self.net.weights["token_embd.weight"]
-            able = copy.dtype.name not in self.at.rules.no_kernel
-            if able and self._layer(len(self.net.layers)) != self.host:
-                yield copy, self._layer(len(self.net.layers))
+        embedding = "token_embd.weight"
+        if self.net.tied and embedding in self.net.weights and not self.net.encodes:
+            output = self._layer(len(self.net.layers))
+            if output != self.host and not self._unmultiplied(embedding):
+                yield self.net.weights[embedding], output
 
     @property
     def moved(self) -> int:

@@ -87,8 +87,7 @@ def _of_tag(typed: str) -> tuple[str, ...]:
         return USUAL, typed.rpartition("-")[2].upper()
     if known.quantization:
         return (known.quantization.upper(),)
-    packed = known.entry.config.get("quantization_config") or {}
-    return KEPT if packed.get("quant_method") == "mxfp4" else (USUAL,)
+    return KEPT if everyday.in_mxfp4(known.entry) else (USUAL,)
 
 
 def _create(s: Subject, name: str) -> str:

@@ -1,5 +1,5 @@
 // The page: a form, an answer, and the address that holds both.
-import { html, render, useEffect, useMemo, useRef, useState } from "./vendor/htm-preact.js";
+import { html, render, useEffect, useLayoutEffect, useMemo, useRef, useState } from "./vendor/htm-preact.js";
 import { Combobox } from "./combobox.js";
 import { Beside } from "./compare.js";
 import { answered, engine as made, Lane } from "./engine.js";
@@ -76,7 +76,7 @@ function Page({ form, formLang, state, setState, engine, progress }) {
   const setting = (name, value) => setState((old) => ({ ...old, strange: [], given: { ...old.given, [name]: value } }));
   const address = write(state, form);
   const task = useRef(state.task);
-  useEffect(() => {
+  useLayoutEffect(() => { // what is drawn and the address never tell two questions
     if (address === location.hash) return;
     const how = task.current === state.task ? "replaceState" : "pushState";
     history[how](null, "", address);
