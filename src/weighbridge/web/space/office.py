@@ -114,17 +114,21 @@ class Office:
         if not self._seats.acquire(blocking=False):
             yield None
             return
-        try:
-            clerk = self._free.get(timeout=self.limits.patience)
-        except Empty:
-            yield None
-            return
+        try:  # a seat is for as long as the request is here
+            clerk = self._next()
+            try:
+                yield clerk
+            finally:
+                if clerk is not None:
+                    self._free.put(clerk)
         finally:
             self._seats.release()
+
+    def _next(self) -> "_Clerk | None":
         try:
-            yield clerk
-        finally:
-            self._free.put(clerk)
+            return self._free.get(timeout=self.limits.patience)
+        except Empty:
+            return None
 
     def close(self) -> None:
         atexit.unregister(self.close)
