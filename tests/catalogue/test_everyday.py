@@ -336,3 +336,15 @@ def test_a_tune_of_a_repository_that_the_catalogue_holds(monkeypatch, tmp_path):
     for other in ("someone/Qwen3-0.6B-Base", "Qwen/Qwen3-0.6B-MLX-4bit"):
         with pytest.raises(weighbridge.errors.WeighbridgeError):
             weighbridge.load(other, offline=True)
+
+
+def test_copies_in_groups_of_a_width_that_no_cards_share_are_padded():
+    """QwenLM/Qwen3 issue 578: 29,568 = 231 groups of 128; the owner's copies have 29,696."""
+    for name in ("qwen2.5-72b-instruct-awq", "qwen2.5-72b-gptq-int4"):
+        assert everyday.meaning(name).entry.config["intermediate_size"] == 29_696
+    for name in ("qwen2.5-72b-instruct", "qwen2.5-72b-fp8", "qwen2.5-7b-awq"):
+        assert everyday.meaning(name).entry.config["intermediate_size"] != 29_696
+    assert (
+        everyday.of_owner("Qwen/Qwen2.5-72B-Instruct-AWQ").entry.config["intermediate_size"]
+        == 29_696
+    )

@@ -390,6 +390,40 @@ def test_blocks_are_no_matter_where_experts_are_whole():
         ranks(served("deepseek-v4-pro"), **exchanged)
 
 
+GROUPS_OF = {"gptq": "gptq-4bit-g{}", "awq": "awq-4bit-g{}", "compressed": "w4a16-g{}"}
+
+
+@pytest.mark.parametrize("rules", [VLLM, SGLANG], ids=("vllm", "sglang"))
+@pytest.mark.parametrize("form", GROUPS_OF.values(), ids=GROUPS_OF)
+def test_a_share_of_packed_inputs_is_whole_groups(form, rules):
+    """29,568 = 231 groups of 128: "The input size is not aligned with the quantized weight shape",
+    github.com/QwenLM/Qwen3 issue 578; and one card reads whole groups alone, too."""
+    s = served("qwen2.5-72b", quantization=form.format(128))
+    assert len(ranks(s, tensor=1, rules=rules)) == 1
+    with pytest.raises(UsageError, match=r"groups of 128.*sizes that work: 1; .*smaller groups"):
+        ranks(s, tensor=2, rules=rules)
+    assert ranks(served("qwen2.5-72b", quantization=form.format(32)), tensor=4, rules=rules)
+    assert ranks(served("qwen2.5-72b"), tensor=8, rules=rules)
+
+
+@pytest.mark.parametrize("form", ["gptq-4bit-g128", "w4a16-g128"])
+def test_inputs_of_one_card_are_whole_groups_too(form):
+    """Falcon's 4,544 are 35.5 groups."""
+    with pytest.raises(UnsupportedError, match=r"4,544 inputs, and vllm reads .*groups of 128"):
+        ranks(served("falcon-7b", quantization=form), tensor=1)
+    assert ranks(served("falcon-7b", quantization=form.replace("128", "64")), tensor=1)
+    assert ranks(served("falcon-7b", quantization="gptq-4bit"), tensor=1)  # a column is one group
+
+
+def test_experts_in_groups_are_read_in_smaller_ones():
+    """768 columns over four ranks are 1.5 groups of 128; the kernels halve them, down to 32."""
+    for form in ("gptq-4bit-g128", "awq-4bit-g128", "w4a16-g128"):
+        assert ranks(served("qwen3-30b-a3b", quantization=form), tensor=4)
+    with pytest.raises(UsageError, match="groups of 32"):
+        ranks(served("qwen3-30b-a3b", quantization="gptq-4bit-g128"), tensor=16)
+    assert ranks(served("qwen3-30b-a3b", quantization="w4a16-g128"), tensor=16)
+
+
 def test_a_block_is_as_large_as_the_format_says():
     """12 heads of 64 and 2 of keys over four: 192 rows of queries each, 64 of keys."""
     assert block_of("fp8-block") == (128, 128)
@@ -403,7 +437,8 @@ def test_a_block_is_as_large_as_the_format_says():
         assert all(fits(u, 1, grows=True) for u in found)
     read = list(in_blocks(made._replace(side="in"), (1, 64)))
     assert [u.block for u in read] == [64, 64]
-    assert "columns in blocks of 64" in read[0].what
+    assert "columns in groups of 64" in read[0].what
+    assert not list(in_blocks(made, (1, 64)))  # outputs have scales of their own
 
 
 def test_a_name_that_is_not_known():

@@ -222,9 +222,19 @@ def meaning(text: str) -> Meaning | None:
         return None
     said = _said(text.strip(), entry, form)
     kept = FLOATS.get(form) or (form.upper() if GGUF.match(form) else form)
+    entry = _padded(entry, form)
     if tune is None:
         return Meaning(entry._replace(repo_id=_tuned(typed, entry)), kept, said)
     return Meaning(_of_tune(entry, tune), kept, f"{said}{_of_its_own(tune)}")
+
+
+def _padded(entry: CatalogueEntry, form: str) -> CatalogueEntry:
+    """The entry of a packed copy, with the widths that its owner gave it."""
+    owner, width = entry.repo_id.partition("/")[0], entry.config.get("intermediate_size")
+    wider = PADDED.get(owner, {}).get(width) if form.startswith(("awq", "gptq")) else None
+    if wider is None:
+        return entry
+    return entry._replace(config={**entry.config, "intermediate_size": wider})
 
 
 def _of_tune(base: CatalogueEntry, tune: Tune) -> CatalogueEntry:
@@ -381,6 +391,10 @@ PUBLISHED: dict[str, dict[str, dict[str, object]]] = {
         "gptq-int8": {"quant_method": "gptq", "bits": 8, "group_size": 128},
     }
 }
+
+# intermediate_size of a model -> of its copies in AWQ and GPTQ, with zeros added, so that several
+# cards can share groups of 128: issue 578 of github.com/QwenLM/Qwen3, 230 and 231 of .../Qwen3-VL
+PADDED: dict[str, dict[object, int]] = {"Qwen": {29_568: 29_696}}
 
 # What a packed copy of a 16-bit model is called -> how such copies are usually packed: assumed, for
 # owners of whose config nothing is known. -FP8-dynamic: config.json of

@@ -42,6 +42,13 @@ from weighbridge.units import ceil_div
 
 WORD = 32
 SMALLER = 32  # values of a group, where the usual 128 do not divide a model's widths
+GROUPED = re.compile(r"(?:gptq|awq)-\d+bit-g(?P<group>\d+)|w\d+a16-g(?P<of_words>\d+)")
+
+
+def group_of(name: str) -> int | None:
+    """Return how many inputs have one scale, of formats in groups along the inputs."""
+    found = GROUPED.fullmatch(name)
+    return int(found["group"] or found["of_words"]) if found else None
 
 
 def in_layers(s: LoaderFacts) -> Takes:

@@ -4,7 +4,8 @@
     repeat    units / ranks, at least one         key-value heads, groups of Mamba 2
     pad       units up to a multiple of 64, / ranks               rows of the vocabulary
 
-Where blocks of a matrix have one scale (FP8 in blocks of 128 x 128), a share is whole blocks.
+Where blocks of a matrix have one scale (FP8 in blocks of 128 x 128, GPTQ and AWQ in groups of
+inputs), a share is whole blocks.
 
 A side may be several parts one after the other: queries, then keys and values.
 
@@ -12,7 +13,8 @@ Source: vllm 0.33 model_executor/layers/linear.py (divide, QKVParallelLinear) an
 vocab_parallel_embedding.py (DEFAULT_VOCAB_PADDING_SIZE); sglang 0.5.23 srt/layers, same files;
 blocks: model_executor/layers/quantization/fp8.py and utils/fp8_utils.py of vllm 0.8.5 to 0.33,
 srt/layers/quantization/fp8.py of sglang 0.4.6 to 0.5.23 ("is not divisible by weight quantization
-block_n = 128", "block_k = 128").
+block_n = 128", "block_k = 128"); groups: gptq.py, awq.py and marlin.py of the same ("The input size
+is not aligned with the quantized weight shape").
 """
 
 from collections.abc import Iterable, Iterator
@@ -94,9 +96,10 @@ def share(cut: Cut, ranks: int) -> "Fraction":
 def in_blocks(cut: Cut, block: tuple[int, int]) -> Iterator[CutUnit]:
     """Yield what is cut, where so many rows and columns have a scale in common."""
     size, side = (block[0], "rows") if cut.side == "out" else (block[1], "columns")
+    kind = "groups" if block[0] == 1 else "blocks"
     for p in cut.parts:
-        if p.size and p.unit.how != "pad":
-            what = f"{p.unit.what}, {side} in blocks of {size} with one scale each,"
+        if size > 1 and p.size and p.unit.how != "pad":
+            what = f"{p.unit.what}, {side} in {kind} of {size} with one scale each,"
             each = p.size // p.unit.number
             yield p.unit._replace(what=what, each=each, block=size)
 

@@ -19,8 +19,10 @@ from weighbridge.engines.parallel.merged import merged
 from weighbridge.engines.parallel.names import Site, cut
 from weighbridge.engines.parallel.pieces import TensorPiece, pieces, sides
 from weighbridge.engines.parallel.rules import SplitRules
+from weighbridge.errors import UnsupportedError
 from weighbridge.model import ModelPart
 from weighbridge.quantization.fp8 import block_of
+from weighbridge.quantization.gptq_awq import group_of
 from weighbridge.quantization.scheme import width
 
 # Engines have a Linear for every expert, as transformers had up to version 4.
@@ -31,7 +33,10 @@ TOWERS = {"vision tower": "image", "audio tower": "audio"}
 UP = "kv_b_proj.weight"
 NO_CUT = Fraction(1)
 KEYS, VALUES = ".k_proj.", ".v_proj."
-SCALES = "weight_scale"  # of blocks, with and without _inv
+SCALES = ("weight_scale", "scales")  # of blocks, with and without _inv, and of groups
+# GPTQ's and AWQ's kernels of experts halve groups that do not divide, down to this; those of
+# compressed-tensors take what there is (vllm 0.33 moe_wna16.py, sglang 0.5.23 the same)
+HALVED = 32
 MATRICES = ("linear", "conv1d", "expert", "experts", "router", "embedding")
 
 
@@ -201,7 +206,7 @@ class _ShardReader:
         self.behind = False
         form = choice.scheme.name if choice.scheme else ""
         self.mxfp4, self.mixed = form == "mxfp4", form.endswith("experts mxfp4")
-        self.block = block_of(form)
+        self.block, self.group, self.form = block_of(form), group_of(form), form
         self.heads: dict[str, int] = {t.kind: t.heads for t in subject.body.towers}
         outer = subject.config.model_type if subject.config else ""
         self.whole_shared = subject.model_type in rules.whole_shared
@@ -251,7 +256,25 @@ class _ShardReader:
 
     def _block(self, piece: TensorPiece, expert: ExpertWeight | None) -> tuple[int, int] | None:
         scales = piece.end.startswith(SCALES) and len(piece.shape) > 1
+        if scales and self.group is not None:
+            return self._in_groups(piece, expert, self.group)
         return self.block if scales and not (expert and self.mixed) else None
+
+    def _in_groups(
+        self, piece: TensorPiece, expert: ExpertWeight | None, size: int
+    ) -> tuple[int, int] | None:
+        """Raises UnsupportedError for inputs that are no whole groups, on one device too."""
+        if expert is not None and self.form.startswith("w"):
+            return None
+        size = min(size, HALVED) if expert else size
+        matrix = _matrix(piece.param, expert)
+        if matrix is None or matrix[1] % size == 0:
+            return matrix and (1, size)
+        raise UnsupportedError(
+            f"{self.subject.model.reference}: {piece.param.name} has {matrix[1]:,} inputs, and "
+            f"{self.rules.name} reads {self.form} in whole groups of {size} alone; quantize it in "
+            f"groups that divide {matrix[1]:,}"
+        )
 
     def _nbytes(self, piece: TensorPiece, expert: ExpertWeight | None) -> int:
         scale = expert is not None and self.mixed and _what(piece) == "scales"
