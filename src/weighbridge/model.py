@@ -198,9 +198,17 @@ def _declared(part: StoredModel, notes: list[str]) -> Mapping[str, Any] | None:
             notes += undeclared(part.tensors)
         return None
     if not unpacked(part.tensors):
+        notes += _untold(part.quantization)
         return part.quantization
     notes.append(told(part.quantization))
     return None
+
+
+def _untold(quantization: Mapping[str, Any]) -> list[str]:
+    from weighbridge.quantization.declared import untold  # of packed weights
+
+    note = untold(quantization)
+    return [note] if note else []
 
 
 NO_SIZES = "drop|prob|token|std|image|patch|window"  # may be 0, whatever else their names say

@@ -5,15 +5,18 @@ import time
 
 import pytest
 
+import weighbridge
 from tests.packings import CONFIG
+from weighbridge import catalogue
 from weighbridge.arch.config import Config
 from weighbridge.arch.families import blueprint
 from weighbridge.dtypes import BFLOAT16
 from weighbridge.errors import BadFileError, UnsupportedError
-from weighbridge.quantization.declared import _named, declared
+from weighbridge.quantization.declared import _named, declared, untold
 from weighbridge.quantization.schemes import stored
 
 PLAN = blueprint(Config(CONFIG))
+HQQ = {"nbits": 8, "group_size": 32}
 LINEARS = {p.name for p in PLAN.params if p.kind == "linear"}
 
 
@@ -112,3 +115,34 @@ def test_floats_of_8_bits_in_groups_are_mxfp8():
     weights = {"num_bits": 8, "type": "float", "strategy": "group", "group_size": 32}
     raw = {"quant_method": "compressed-tensors", "config_groups": {"0": {"weights": weights}}}
     assert declared(raw).name == "mxfp8"
+
+
+@pytest.mark.parametrize(
+    ("raw", "name", "said"),
+    [
+        ({"quant_method": "awq"}, "awq-4bit-g128", "no bits and no group_size: bits 4 and group_"),
+        ({"quant_method": "awq", "w_bit": 4}, "awq-4bit-g128", "no group_size: group_size 128 is"),
+        ({"quant_method": "gptq", "bits": 8}, "gptq-8bit-g128", "no group_size"),
+        ({"quant_method": "gptq", "group_size": 32}, "gptq-4bit-g32", "no bits: bits 4 is taken"),
+        ({"group_size": 32}, "mlx-4bit-g32", "mlx has no bits"),
+        ({"quant_method": "mlx"}, "mlx-4bit-g64", "group_size 64"),
+        ({"quant_method": "hqq"}, "hqq-4bit-g64", "no nbits and no group_size"),
+        ({"quant_method": "compressed-tensors"}, "w4a16", "no num_bits: num_bits 4"),
+        ({"quant_method": "awq", "w_bit": 4, "q_group_size": 64}, "awq-4bit-g64", ""),
+        (
+            {"quant_method": "hqq", "quant_config": {"weight_quant_params": HQQ}},
+            "hqq-8bit-g32",
+            "",
+        ),
+        ({"quant_method": "fp8"}, "fp8-tensor", ""),
+    ],
+)
+def test_a_size_that_no_config_names_is_told(raw, name, said):
+    assert declared(raw).name == name
+    assert said in untold(raw) if said else not untold(raw)
+
+
+def test_what_is_taken_is_a_warning_of_the_answer():
+    config = {**catalogue.find("qwen3-0.6b").config, "quantization_config": {"quant_method": "awq"}}
+    report = weighbridge.load(config)
+    assert [w for w in report.warnings if "bits 4 and group_size 128 are taken" in w]

@@ -19,7 +19,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from weighbridge.dtypes import BFLOAT16, FLOAT16, DType
 from weighbridge.errors import BadFileError, UnsupportedError, UsageError
@@ -32,9 +32,13 @@ Raw = Mapping[str, Any]
 SKIPS = ("modules_to_not_convert", "llm_int8_skip_modules", "ignore", "exclude_modules")
 
 
+def method_of(raw: Raw) -> str:
+    return str(raw.get("quant_method") or ("mlx" if "group_size" in raw else "")).lower()
+
+
 def declared(raw: Raw) -> Scheme:
     """Raises UnsupportedError for a method that we do not know."""
-    method = str(raw.get("quant_method") or ("mlx" if "group_size" in raw else "")).lower()
+    method = method_of(raw)
     name = METHODS.get(method)
     if name is None:
         known = ", ".join(METHODS)
@@ -114,10 +118,48 @@ def _bitsandbytes(raw: Raw) -> str:
     return f"{kind}-dq" if raw.get("bnb_4bit_use_double_quant") else kind
 
 
+class Size(NamedTuple):
+    """A size that a method's config has under one of `keys`, and what most such files have."""
+
+    keys: tuple[str, ...]
+    usual: int
+
+    def read(self, raw: Raw) -> int:
+        return _number(raw, *self.keys, default=self.usual)
+
+
+# Usual: AwqConfig of transformers 5.23 and GPTQModel's QuantizeConfig; mlx.core.quantize; hqq's
+# BaseQuantizeConfig; compressed-tensors' presets. vLLM refuses a GPTQ or AWQ file without
+# (get_from_keys of layers/quantization/base_config.py).
+BITS, GROUP = Size(("bits", "w_bit"), 4), Size(("group_size", "q_group_size"), 128)
+SIZES: dict[str, tuple[Size, ...]] = {
+    "gptq": (BITS, GROUP),
+    "awq": (BITS, GROUP),
+    "mlx": (BITS, GROUP._replace(usual=64)),
+    "hqq": (Size(("nbits",), 4), Size(("group_size",), 64)),
+    "compressed-tensors": (Size(("num_bits",), 4),),
+}
+
+
+def untold(raw: Raw) -> str:
+    """Name the sizes that decide and that a config does not give, with what is taken for them; ""
+    where it gives them all."""
+    method = method_of(raw)
+    where = WITHIN[method](raw) if method in WITHIN else raw
+    lacking = [s for s in SIZES.get(method, ()) if all(where.get(key) is None for key in s.keys)]
+    if not lacking:
+        return ""
+    names = " and ".join(f"no {size.keys[0]}" for size in lacking)
+    taken = " and ".join(f"{size.keys[0]} {size.usual}" for size in lacking)
+    return (
+        f"quantization_config of {method} has {names}: {taken} {'are' if lacking[1:] else 'is'} "
+        "taken, as most such files have; loaders may refuse it"
+    )
+
+
 def _grouped(family: str) -> Callable[[Raw], str]:
     def name(raw: Raw) -> str:
-        bits = _number(raw, "bits", "w_bit", default=4)
-        group = _number(raw, "group_size", "q_group_size", default=128)
+        bits, group = (size.read(raw) for size in SIZES[family])
         return f"{family}-{bits}bit-g{group}"
 
     return name
@@ -128,11 +170,16 @@ def _fp8(raw: Raw) -> str:
     return _block(raw, "weight_block_size") if named else "fp8-tensor"
 
 
-def _compressed(raw: Raw) -> str:
+def _first_group(raw: Raw) -> Raw:
     groups = _object(raw, "config_groups")
-    first = _object(groups, next(iter(groups), ""))
+    return _object(groups, next(iter(groups), ""))
+
+
+def _compressed(raw: Raw) -> str:
+    first = _first_group(raw)
     weights = _object(first, "weights")
-    bits, kind = weights.get("num_bits", 4), weights.get("type", "int")
+    (size,) = SIZES["compressed-tensors"]
+    bits, kind = weights.get("num_bits", size.usual), weights.get("type", "int")
     strategy, group = weights.get("strategy"), weights.get("group_size")
     if kind == "float" and bits == 4:
         return "mxfp4" if group == 32 else "nvfp4"
@@ -159,16 +206,25 @@ def _torchao(raw: Raw) -> str:
     return "torchao-fp8" if "float8" in kind.lower() else "torchao-int8"
 
 
-def _hqq(raw: Raw) -> str:
+def _hqq_sizes(raw: Raw) -> Raw:
     inner = _object(raw, "quant_config") or raw
-    weights = _object(inner, "weight_quant_params") or inner
-    return f"hqq-{weights.get('nbits', 4)}bit-g{weights.get('group_size', 64)}"
+    return _object(inner, "weight_quant_params") or inner
+
+
+def _hqq(raw: Raw) -> str:
+    weights, (bits, group) = _hqq_sizes(raw), SIZES["hqq"]
+    return f"hqq-{weights.get('nbits', bits.usual)}bit-g{weights.get('group_size', group.usual)}"
 
 
 def _quanto(raw: Raw) -> str:
     return f"quanto-{raw.get('weights') or 'int8'}"
 
 
+# The object in which a method has its sizes, where that is not the outermost
+WITHIN: dict[str, Callable[[Raw], Raw]] = {
+    "hqq": _hqq_sizes,
+    "compressed-tensors": lambda raw: _object(_first_group(raw), "weights"),
+}
 METHODS: dict[str, Callable[[Raw], str]] = {
     "bitsandbytes": _bitsandbytes,
     "gptq": _grouped("gptq"),
