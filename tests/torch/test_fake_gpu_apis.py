@@ -239,3 +239,55 @@ def test_nvidia_smi_answers_of_the_card(shell):
         assert head.startswith("name, memory.used") and first.endswith(f"{total} MiB, [N/A]")
         assert subprocess.check_output([sys.executable, "-c", "print(1)"]) == b"1\n"
         del kept
+
+
+class Noted:
+    """What is no tensor itself, and has a `__dict__` of its own."""
+
+    def __init__(self, note=None):
+        self.note = note
+
+
+class Image(Noted, torch.Tensor):
+    """A tensor that carries something along, in the way of MONAI's MetaTensor."""
+
+    @staticmethod
+    def __new__(cls, x, note=None):
+        return torch.as_tensor(x).as_subclass(cls)
+
+    def __init__(self, x, note=None):
+        super().__init__(note)
+
+    def new_empty(self, size, **kwargs):
+        return type(self)(self.as_subclass(torch.Tensor).new_empty(size, **kwargs))
+
+    @classmethod
+    def __torch_function__(cls, func, types, args=(), kwargs=None):
+        out = super().__torch_function__(func, types, args, kwargs or {})
+        if isinstance(out, Image):
+            first = next((a for a in args if isinstance(a, Image)), out)
+            out.__dict__ = first.__dict__.copy()
+        return out
+
+
+def test_a_tensor_carries_attributes_along():
+    with FakeGPU("t4") as gpu:
+        host = Image(torch.arange(64.0).reshape(1, 1, 8, 8), note="seen")
+        image = host.cuda()
+        assert isinstance(image, Image) and image.note == "seen"
+        assert (image.device.type, host.device.type, image.cpu().device.type) == (
+            "cuda",
+            "cpu",
+            "cpu",
+        )
+        assert (host + 1).flatten().tolist() == [n + 1.0 for n in range(64)]
+        assert gpu.tape.allocated.nbytes == 512  # an alias takes nothing more
+        net = nn.Conv2d(1, 4, 3, padding=1).cuda()
+        made = net(image)
+        made.square().mean().backward()
+        assert isinstance(made, Image) and made.note == "seen"
+        assert net.weight.grad.device.type == made.device.type == "cuda"
+        plain = made.as_subclass(torch.Tensor)
+        assert not isinstance(plain, Image) and plain.device.type == "cuda"
+        made.__dict__ = {"note": "other"}
+        assert vars(made) == {"note": "other"} and made.device.type == "cuda"

@@ -24,6 +24,7 @@ from weighbridge.releases import release
 from weighbridge.trace import guard
 from weighbridge.trace.attention import Chooser
 from weighbridge.trace.card import card
+from weighbridge.trace.carriers import carried
 from weighbridge.trace.distributed.collectives import collectives
 from weighbridge.trace.distributed.devices import devices
 from weighbridge.trace.distributed.groups import Groups
@@ -136,7 +137,7 @@ class FakeGPU:
             enter(_as_before())
             enter(_quiet())
             enter(told(self.world))
-            table = *runtime(self.card, self.recorder), *modules(), *values()
+            table = *runtime(self.card, self.recorder), *modules(), *values(), *carried()
             driver = Driver(self.card, self.tapes)
             table = *table, *graphs(self.recorder), *profiling(self.notes), *driver.patches()
             processes = *self._groups.patches(), *replicas(self.recorder), *devices()

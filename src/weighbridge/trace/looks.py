@@ -29,7 +29,7 @@ from torch.utils._pytree import tree_flatten, tree_iter, tree_map_only, tree_unf
 
 from weighbridge.trace.places import COMPARED, Assume, ValuePlace, ValueQuestion, assumed, seen
 from weighbridge.trace.refusals import refused
-from weighbridge.trace.uniform import LARGE, MADE, VIEWS, is_uniform, uniform
+from weighbridge.trace.uniform import LARGE, MADE, VIEWS, aside, is_uniform, uniform
 
 Args = tuple[Any, ...]
 EXCEPTIONS = (DataDependentOutputException, DynamicOutputShapeException)
@@ -141,7 +141,7 @@ def shadow(t: torch.Tensor) -> torch.Tensor | None:
         return t if t.device.type == "cpu" and _small(t) else None
     if t.constant is not None:
         return t.constant
-    known: torch.Tensor | None = vars(t).get("shadow")
+    known: torch.Tensor | None = aside(t).get("shadow")
     if known is not None and getattr(known.untyped_storage(), "lost", False):
         return None
     return known
@@ -161,15 +161,15 @@ def _bounded(func: Any, args: Args, kwargs: dict[str, Any], out: torch.Tensor) -
     if name in ("clamp", "clamp_min"):
         least = args[1] if len(args) > 1 else kwargs.get("min")
         if isinstance(least, int | float):
-            vars(out)["least"] = least
+            aside(out)["least"] = least
     elif name in COMPARED and out.numel() == 1:
         other = _number(args[1])
         if other is not None:
-            vars(out)["compared"] = name, other
+            aside(out)["compared"] = name, other
     elif name in KEEPING or name in VIEWS:
-        least = vars(args[0]).get("least") if isinstance(args[0], FakeTensor) else None
+        least = aside(args[0]).get("least") if isinstance(args[0], FakeTensor) else None
         if least is not None:
-            vars(out)["least"] = least
+            aside(out)["least"] = least
 
 
 def _number(value: Any) -> float | None:
@@ -184,13 +184,13 @@ def _number(value: Any) -> float | None:
 def _told(t: torch.Tensor) -> Any:
     """0, or the least that it can be."""
     zero = nothing(t.dtype)
-    least = vars(t).get("least", 0) if isinstance(t, FakeTensor) else 0
+    least = aside(t).get("least", 0) if isinstance(t, FakeTensor) else 0
     return type(zero)(least) if least > 0 else zero
 
 
 def _as(t: torch.Tensor, value: float) -> Any:
     """What the user says, as Python has a tensor's value; a comparison is made with it."""
-    compared = vars(t).get("compared") if isinstance(t, FakeTensor) else None
+    compared = aside(t).get("compared") if isinstance(t, FakeTensor) else None
     if compared is not None:
         name, other = compared
         return COMPARED[name](value, other)
@@ -226,12 +226,12 @@ def _tensor(func: Any, out: Any) -> bool:
 def cast(t: torch.Tensor, known: torch.Tensor) -> None:
     """Gives `t` its shadow."""
     if isinstance(t, FakeTensor):
-        vars(t)["shadow"] = known
+        aside(t)["shadow"] = known
 
 
 def lost(t: torch.Tensor) -> None:
     """`t` was written with unknown values: so were all that share its shadow's storage."""
-    known = vars(t).get("shadow") if isinstance(t, FakeTensor) else None
+    known = aside(t).get("shadow") if isinstance(t, FakeTensor) else None
     if known is not None:
         known.untyped_storage().lost = True
 
@@ -299,7 +299,7 @@ def _usable(func: Any, known: torch.Tensor) -> bool:
 
 def _written(t: torch.Tensor) -> torch.Tensor | None:
     """The shadow of what is about to be overwritten: all of it, or its values must be known."""
-    known: torch.Tensor | None = vars(t).get("shadow") if isinstance(t, FakeTensor) else None
+    known: torch.Tensor | None = aside(t).get("shadow") if isinstance(t, FakeTensor) else None
     if known is None or known.numel() * known.element_size() != known.untyped_storage().nbytes():
         return shadow(t)
     known.untyped_storage().lost = False

@@ -23,6 +23,7 @@ from torch.utils._python_dispatch import (
 from torch.utils._pytree import tree_iter
 
 from weighbridge.allocator import OutOfMemoryError
+from weighbridge.trace.carriers import Carrier, bare
 from weighbridge.trace.hidden import Hidden
 from weighbridge.trace.looks import EXCEPTIONS, Looks
 from weighbridge.trace.places import Assume
@@ -150,6 +151,9 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
     ) -> Any:
         if not self._plain.issuperset(types) and self._wrapped(types):
             return NotImplemented  # the subclass does it with the tensors inside, which come here
+        if any(issubclass(t, Carrier) for t in types):
+            with self._one, bare(args, kwargs):
+                return self._done(func, args, kwargs or {})
         with self._one:
             return self._done(func, args, kwargs or {})
 

@@ -22,6 +22,8 @@ Args = tuple[Any, ...]
 Known = Callable[[torch.Tensor], torch.Tensor | None]
 LARGE = 1 << 20  # elements up to which what follows from all of them is computed
 
+KEPT: Any = vars(torch.Tensor)["__dict__"]
+
 LISTED = """alias detach view _unsafe_view _reshape_alias reshape expand slice select transpose t
 permute unsqueeze squeeze unfold diagonal as_strided narrow movedim flatten"""
 VIEWS = frozenset(LISTED.split())
@@ -43,6 +45,12 @@ MADE: dict[str, Callable[[Args], Any]] = {
 }
 
 
+def aside(t: torch.Tensor) -> dict[str, Any]:
+    """Return what torch and we keep with a tensor, whatever its class shows as its `__dict__`."""
+    kept: dict[str, Any] = KEPT.__get__(t)
+    return kept
+
+
 def is_uniform(known: torch.Tensor) -> bool:
     """Whether a shadow is one value, expanded: it must not be written to, but as a whole."""
     return known.dim() > 0 and not any(known.stride())
@@ -57,7 +65,7 @@ def uniform(func: Any, args: Args, out: torch.Tensor, known: Known) -> torch.Ten
         if _agreed(name, args):
             if name == "all":
                 return torch.ones((), dtype=torch.bool).expand(out.shape)
-            vars(out)["agreed"] = True
+            aside(out)["agreed"] = True
         if name in MADE:
             value: torch.Tensor | None = torch.full((), MADE[name](args), dtype=out.dtype)
         else:
@@ -105,7 +113,7 @@ def _agreed(name: str, args: Args) -> bool:
     tensors = [t for t in args if isinstance(t, torch.Tensor)]
     if name in ("ge", "le"):
         return len(tensors) > 1 and all(t.is_floating_point() for t in tensors)
-    return all(vars(t).get("agreed", False) for t in tensors)
+    return all(aside(t).get("agreed", False) for t in tensors)
 
 
 def _single(t: torch.Tensor, known: Known) -> torch.Tensor | None:

@@ -9,6 +9,7 @@ from torch._subclasses.fake_tensor import FakeTensor, unset_fake_temporarily
 
 from weighbridge.trace.looks import shadow
 from weighbridge.trace.patches import Patch
+from weighbridge.trace.uniform import aside
 
 DATA = torch._C.TensorBase.data
 
@@ -27,9 +28,9 @@ def _set_data(self: FakeTensor, new: torch.Tensor) -> None:
     results on the host would follow."""
     known = shadow(new)
     DATA.__set__(self, new)
-    vars(self).pop("shadow", None)
+    aside(self).pop("shadow", None)
     if known is not None:
-        vars(self)["shadow"] = known
+        aside(self)["shadow"] = known
     if isinstance(new, FakeTensor):
         self.fake_device = new.fake_device
         self.constant = None

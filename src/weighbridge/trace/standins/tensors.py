@@ -1,19 +1,20 @@
 """Subclasses of tensors, and addresses of data: what C++ refuses a fake tensor.
 
 `Tensor._make_subclass(Params4bit, data)` makes a tensor of another class that has the data of the
-first. Of a fake tensor it makes one that is no longer fake; here it gets a class that is both.
+first. C++ refuses a fake tensor; here it gets a class that is both (carriers.py).
 
 Addresses are given out only to code whose C functions are replaced: any other would read there.
 """
 
 import inspect
 from collections.abc import Callable
-from functools import cache, wraps
+from functools import wraps
 from typing import Any
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensor
 
+from weighbridge.trace.carriers import becomes
 from weighbridge.trace.patches import Patch, patched
 
 MAKE = torch.Tensor._make_subclass
@@ -40,17 +41,7 @@ def _made(cls: Any, data: Any, require_grad: bool = False, **kwargs: Any) -> Any
     if not isinstance(data, FakeTensor):
         return MAKE(cls, data, require_grad, **kwargs)
     made: Any = data.detach().requires_grad_(require_grad)
-    made.__class__ = both(cls)
-    return made
-
-
-@cache
-def both(cls: Any) -> Any:
-    """`cls` of fake tensors. Libraries ask for its name, and make more of it."""
-    if issubclass(cls, FakeTensor):
-        return cls
-    space = {"__module__": cls.__module__, "__qualname__": cls.__qualname__}
-    return type(cls)(cls.__name__, (cls, FakeTensor), space)
+    return becomes(made, cls)
 
 
 def addressed(function: Callable[..., Any]) -> Callable[..., Any]:
