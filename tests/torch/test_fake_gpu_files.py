@@ -98,3 +98,15 @@ def test_a_file_of_somebody_else_is_left_alone(tmp_path):
     with FakeGPU("t4"):
         torch.save({"a": torch.ones(3)}, tmp_path / "a.pt")
     assert [p.name for p in tmp_path.iterdir()] == ["other.zip"]
+
+
+def test_functions_that_a_library_keeps_write_for_the_gpu_that_stands_in_now(tmp_path):
+    """Imported by name under an earlier one; each counts its files from 0."""
+    safetensors = pytest.importorskip("safetensors.torch")
+    with FakeGPU("t4"):
+        save_file = safetensors.save_file
+    with FakeGPU("t4"):
+        torch.save({"step": 1}, tmp_path / "step.pt")
+        save_file({"w": torch.ones(2, device="cuda")}, tmp_path / "w.safetensors")
+        assert safetensors.load_file(tmp_path / "w.safetensors")["w"].shape == (2,)
+        assert torch.load(tmp_path / "step.pt") == {"step": 1}

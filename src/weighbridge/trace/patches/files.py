@@ -15,8 +15,8 @@ class FilePatches:
 
     def __init__(self, notes: Notes) -> None:
         self._marks = Marks()
-        self._saved = Saved(notes, self._marks)
-        self._headers = SafetensorsPatches(notes, self._marks)
+        self._saved = Saved(notes)
+        self._headers = SafetensorsPatches(notes)
         self._pretrained = Pretrained(notes)
 
     def close(self) -> None:
@@ -24,6 +24,7 @@ class FilePatches:
         self._marks.close()
 
     def patches(self) -> Iterator[Patch]:
+        Marks.running = self._marks
         yield from self._saved.patches()
         yield from self._pretrained.patches()
 

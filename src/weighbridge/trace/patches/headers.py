@@ -26,9 +26,8 @@ USERS = ("transformers.modeling_utils", "accelerate.utils.modeling", "accelerate
 class SafetensorsPatches:
     """Functions that a program has imported by name are the library's own again after the end."""
 
-    def __init__(self, notes: Notes, marks: Marks) -> None:
+    def __init__(self, notes: Notes) -> None:
         self.notes = notes
-        self.marks = marks
         self.original: dict[str, Any] = {}
 
     def package(self, module: ModuleType) -> Iterator[Patch]:
@@ -59,7 +58,7 @@ class SafetensorsPatches:
             return
         self.notes(WROTE_NOTHING)
         looks = {name: (tuple(t.shape), t.dtype) for name, t in tensors.items()}
-        self.marks.put(filename, (looks, dict(metadata or {})))
+        Marks.running.put(filename, (looks, dict(metadata or {})))
 
     def _load_file(self, filename: Any, device: Any = "cpu", **known: Any) -> dict[str, Any]:
         if detect_fake_mode() is None:
@@ -72,7 +71,7 @@ class SafetensorsPatches:
         if detect_fake_mode() is None:
             return self.original["safe_open"](filename, framework, device, **known)
         where = torch.device("cuda", device) if isinstance(device, int) else torch.device(device)
-        looks, metadata = self.marks.get(filename) or _header(filename)
+        looks, metadata = Marks.running.get(filename) or _header(filename)
         return Opened(looks, metadata, where)
 
 

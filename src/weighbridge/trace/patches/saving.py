@@ -17,7 +17,7 @@ import pickle
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch._guards import detect_fake_mode
@@ -42,6 +42,8 @@ _file: ContextVar[Any] = ContextVar("file", default=None)  # that is read: a pat
 
 class Marks:
     """What was saved under a file's name, or under the name that this was given afterwards."""
+
+    running: ClassVar["Marks"]  # of this fake GPU: libraries keep functions of an earlier one
 
     def __init__(self) -> None:
         self.contents: list[Any] = []
@@ -108,9 +110,8 @@ class Saved:
     """What this run has saved. A program may keep these functions after the
     end, where it has imported them by name: then they are torch's own."""
 
-    def __init__(self, notes: Notes, marks: Marks) -> None:
+    def __init__(self, notes: Notes) -> None:
         self.notes = notes
-        self.marks = marks
         self.saving = False  # a real tensor in a pickle saves its storage by torch.save
 
     def patches(self) -> Iterator[Patch]:
@@ -132,7 +133,7 @@ class Saved:
             self.saving = False
         if isinstance(f, str | os.PathLike):
             self.notes(WROTE_NOTHING)
-            self.marks.put(f, found)
+            Marks.running.put(f, found)
         else:
             f.write(archive(found))
 
@@ -152,7 +153,7 @@ class Saved:
     def _own(self, f: Any) -> bytes | None:
         """What this run has put there."""
         if isinstance(f, str | os.PathLike):
-            kept: bytes | None = self.marks.get(f)
+            kept: bytes | None = Marks.running.get(f)
             return content(f) if kept is None else kept
         start = f.tell()
         found = content(f)
