@@ -11,6 +11,7 @@ from tests.engines.answers import answer, named, part
 from tests.engines.serving import served
 from weighbridge import catalogue
 from weighbridge.engines.llama_cpp import answering
+from weighbridge.engines.ollama import library
 from weighbridge.engines.ollama.before import flash, own
 from weighbridge.engines.ollama.dialect import read
 from weighbridge.engines.ollama.estimate import Reckoned, place
@@ -237,12 +238,11 @@ def test_a_line_says_what_was_sized():
     line = asked(batch_size=2, kv_cache_dtype="q8_0", flash_attn="on").derived["launch"]
     assert line == (
         "OLLAMA_CONTEXT_LENGTH=4096 OLLAMA_NUM_PARALLEL=2 OLLAMA_FLASH_ATTENTION=1 "
-        "OLLAMA_KV_CACHE_TYPE=q8_0 ollama serve & ollama run llama-3.1-8b:q4_k_m"
+        "OLLAMA_KV_CACHE_TYPE=q8_0 ollama serve & ollama run llama3.1:8b"
     )
     launch = read(line)
-    assert launch.model == "llama-3.1-8b:q4_k_m"
+    assert launch.model == "llama3.1:8b"
     assert launch.settings == {
-        "quantization": "Q4_K_M",
         "context": 4096,
         "parallel": 2,
         "flash_attn": "on",
@@ -276,9 +276,10 @@ def test_lines_are_read(text, model, settings):
 
 
 def test_a_checkpoint_that_is_packed_is_not_packed_again():
-    found = answer("gpt-oss-20b", engine="ollama").derived
-    assert found["launch"].endswith("ollama run gpt-oss-20b")
-    assert "ollama create gpt-oss-20b with" in found["launch_note"]
+    found = answer("gpt-oss-20b", engine="ollama", n_gpu_layers=4).derived
+    assert found["launch"].endswith("ollama run gpt-oss-20b-own")
+    assert "ollama create gpt-oss-20b-own with" in found["launch_note"]
+    assert answer("gpt-oss-20b", engine="ollama").derived["launch"].endswith("run gpt-oss:20b")
 
 
 def test_a_variable_that_keeps_nothing_free_is_said():
@@ -666,3 +667,54 @@ def test_a_folder_in_fp8_is_imported_as_it_is_and_no_tag():
     stored = replace(named("qwen3-0.6b").parts[0], quantization=fp8, stored=(object(),))
     assert kept_packed(stored)
     assert not kept_packed(replace(stored, stored=()))
+
+
+@pytest.mark.parametrize(
+    ("name", "tag"),
+    [
+        ("magistral", "magistral:24b"),
+        ("qwen3-8b", "qwen3:8b"),
+        ("llama-3.1-8b", "llama3.1:8b"),
+        ("llama-3.1-8b-instruct", "llama3.1:8b"),
+        ("gpt-oss-20b", "gpt-oss:20b"),
+        ("qwen3-30b-a3b", "qwen3:30b-a3b-q4_K_M"),  # 30b is the build of July 2025
+        ("gemma3", "gemma3:4b"),
+    ],
+)
+def test_a_name_with_a_tag_is_run_by_it(name, tag):
+    found = weighbridge.infer(name, engine="ollama")
+    assert found.derived["launch"].endswith(f" ollama run {tag}")
+    assert "launch_note" not in found.derived
+    assert found.peak == weighbridge.infer(tag, engine="ollama").peak
+
+
+@pytest.mark.parametrize("name", ["llama-2-7b", "qwen3-8b-q8_0", "qwen3-14b-awq", "mixtral-8x7b"])
+def test_a_name_without_such_a_tag_is_made(name):
+    """What Ollama's library has of Llama 2 and Mixtral is Q4_0."""
+    assert not library.tag_of(name)
+
+
+def test_every_tag_of_the_library_is_one_model_of_ours():
+    tags = list(library.tags())
+    assert len({library.tag_of(tag.replace(":", "-")) for tag in tags}) > 80
+    assert len(set(library._by_model().values())) == len(tags) == 85
+
+
+def test_a_repository_is_fetched_before_a_model_is_made_of_it():
+    """FROM takes no id of the Hub: a folder, a file, or a model of Ollama's."""
+    derived = weighbridge.infer("llama-2-7b", engine="ollama").derived
+    assert derived["launch_note"].endswith(
+        "hf download meta-llama/Llama-2-7b-hf --local-dir Llama-2-7b-hf; "
+        "ollama create -q q4_k_m llama-2-7b:q4_k_m with a Modelfile of FROM ./Llama-2-7b-hf"
+    )
+    own = weighbridge.infer("mistral", engine="ollama", n_gpu_layers=10).derived["launch_note"]
+    assert own.endswith(
+        "ollama create mistral-7b-v0.3-own with a Modelfile of FROM mistral:7b; "
+        "PARAMETER num_gpu 10"
+    )
+
+
+def test_a_config_alone_makes_no_model():
+    derived = weighbridge.infer(catalogue.find("qwen3-0.6b").config, engine="ollama").derived
+    assert "launch" not in derived
+    assert derived["launch_note"].startswith("no line to paste: ")

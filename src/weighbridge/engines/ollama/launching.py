@@ -12,13 +12,16 @@ from collections.abc import Iterator
 from weighbridge.catalogue import everyday
 from weighbridge.engines import launch_line
 from weighbridge.engines.interface import Subject
+from weighbridge.engines.ollama import library
 from weighbridge.engines.ollama.rules import USUAL
+from weighbridge.reference import LocalRef
 from weighbridge.report_keys import DerivedFacts
 from weighbridge.workload import Infer
 
 FLASH = {"on": "1", "off": "0"}
 KEPT = ("MXFP4_MOE",)  # what a checkpoint is in already
 FLOATS = ("BF16", "F16", "F32")
+REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
 TAG = re.compile(r"[\w.-]+(/[\w.-]+)?:[\w.-]+", re.ASCII)
 
 
@@ -28,11 +31,17 @@ def facts(s: Subject, w: Infer, on: Infer) -> DerivedFacts:
     if w.base_model:
         return {"launch_note": "no line to paste: Ollama runs the class that a file holds"}
     name, made = model(s)
-    told = tuple(parameters(w))
+    why = launch_line.place(s).why if made else ""
+    if why:
+        return {"launch_note": f"no line to paste: {why}"}
+    told, packs = tuple(parameters(w)), bool(made)
     if told and not made:
         name, made = f"{_plain(s)}-own", f"FROM {name}"
     notes = "; ".join((made, *(f"PARAMETER {p}" for p in told))) if made else ""
-    how = _create(s, name) if made else ""
+    how = _create(s, name, packs=packs) if made else ""
+    fetched = _fetched(s) if made.startswith("FROM ./") else ""
+    if fetched:
+        how = f"hf download {fetched} --local-dir {fetched.rpartition('/')[2]}; {how}"
     line = " ".join((*variables(w, on), "ollama serve & ollama run", shlex.quote(name)))
     found: DerivedFacts = {"launch": line}
     if made:
@@ -71,12 +80,24 @@ def model(s: Subject) -> tuple[str, str]:
 
 
 def _tag(s: Subject) -> tuple[str, str]:
-    """A tag of its library as it was typed; else one that is made of the checkpoint."""
+    """A tag of its library, as it was typed or the one of the same model; else one that is made of
+    the checkpoint."""
     typed, form = s.model.reference.strip(), s.choice.name
-    if TAG.fullmatch(typed) and form in _of_tag(typed):
-        return typed, ""
+    tag = typed if TAG.fullmatch(typed) else library.tag_of(typed)
+    if tag and form in _of_tag(tag):
+        return tag, ""
     name = _plain(s) if form in KEPT else f"{_plain(s)}:{form.lower()}"
-    return name, f"FROM {launch_line.place(s).model or s.model.name}"
+    fetched = _fetched(s)
+    folder = f"./{fetched.rpartition('/')[2]}" if fetched else launch_line.place(s).model
+    return name, f"FROM {folder or s.model.name}"
+
+
+def _fetched(s: Subject) -> str:
+    """The repository whose files have to be fetched before: a Modelfile's FROM is a folder, a file
+    or a model of Ollama's own (docs/modelfile.mdx of ollama 0.33)."""
+    local = s.part.library == "gguf" or isinstance(s.model.origin, LocalRef)
+    found = "" if local else launch_line.place(s).model
+    return found if REPOSITORY.fullmatch(found) else ""
 
 
 def _of_tag(typed: str) -> tuple[str, ...]:
@@ -90,9 +111,10 @@ def _of_tag(typed: str) -> tuple[str, ...]:
     return KEPT if everyday.in_mxfp4(known.entry) else (USUAL,)
 
 
-def _create(s: Subject, name: str) -> str:
+def _create(s: Subject, name: str, *, packs: bool) -> str:
+    """`packs`: it is made of floats, not of a model that Ollama has."""
     form = s.choice.name
-    packs = s.part.library != "gguf" and form not in (*KEPT, *FLOATS)
+    packs = packs and s.part.library != "gguf" and form not in (*KEPT, *FLOATS)
     return f"ollama create {f'-q {form.lower()} ' * packs}{shlex.quote(name)}"
 
 
