@@ -118,7 +118,7 @@ def _bitsandbytes(raw: Raw) -> str:
     return f"{kind}-dq" if raw.get("bnb_4bit_use_double_quant") else kind
 
 
-class Size(NamedTuple):
+class PackedSize(NamedTuple):
     """A size that a method's config has under one of `keys`, and what most such files have."""
 
     keys: tuple[str, ...]
@@ -131,13 +131,13 @@ class Size(NamedTuple):
 # Usual: AwqConfig of transformers 5.23 and GPTQModel's QuantizeConfig; mlx.core.quantize; hqq's
 # BaseQuantizeConfig; compressed-tensors' presets. vLLM refuses a GPTQ or AWQ file without
 # (get_from_keys of layers/quantization/base_config.py).
-BITS, GROUP = Size(("bits", "w_bit"), 4), Size(("group_size", "q_group_size"), 128)
-SIZES: dict[str, tuple[Size, ...]] = {
+BITS, GROUP = PackedSize(("bits", "w_bit"), 4), PackedSize(("group_size", "q_group_size"), 128)
+SIZES: dict[str, tuple[PackedSize, ...]] = {
     "gptq": (BITS, GROUP),
     "awq": (BITS, GROUP),
     "mlx": (BITS, GROUP._replace(usual=64)),
-    "hqq": (Size(("nbits",), 4), Size(("group_size",), 64)),
-    "compressed-tensors": (Size(("num_bits",), 4),),
+    "hqq": (PackedSize(("nbits",), 4), PackedSize(("group_size",), 64)),
+    "compressed-tensors": (PackedSize(("num_bits",), 4),),
 }
 
 
