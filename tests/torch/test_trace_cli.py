@@ -701,6 +701,62 @@ def test_a_trainer_ends_when_it_is_steady(process):
     assert (left["place"], left["rounds"]) == ("Trainer.train", 6)
 
 
+TUNE = """
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM, Trainer, TrainingArguments
+
+    class Zeros(torch.utils.data.Dataset):
+        def __len__(self):
+            return 64
+        def __getitem__(self, i):
+            ids = torch.zeros(512, dtype=torch.long)
+            return {"input_ids": ids, "labels": ids}
+
+    model = LlamaForCausalLM(LlamaConfig(
+        vocab_size=32000, hidden_size=256, intermediate_size=1024, num_hidden_layers=2,
+        num_attention_heads=4))
+    ADAPTED
+    arguments = TrainingArguments("out", per_device_train_batch_size=8, max_steps=2, report_to=[],
+                                  bf16=True, save_strategy="no", optim="adamw_torch")
+    Trainer(model, arguments, train_dataset=Zeros()).train()
+"""
+
+
+@pytest.mark.parametrize(
+    ("adapted", "said"),
+    [
+        ("", "--method full --precision bf16-mixed --optimizer adamw_torch"),
+        (
+            (
+                "import peft; lora = peft.LoraConfig(r=4, target_modules=['v_proj', 'q_proj']);"
+                "model = peft.get_peft_model(model, lora)"
+            ),
+            "--method lora --lora-r 4 --lora-alpha 8 --lora-targets q_proj,v_proj",
+        ),
+    ],
+    ids=["full", "lora"],
+)
+def test_a_trainer_that_does_not_fit_is_told_what_would_help(process, adapted, said):
+    """The estimator answers the same run: as much as the trace found, and what to change."""
+    pytest.importorskip("accelerate")
+    text = TUNE.replace("ADAPTED", adapted)
+    done = process(text, options=["--gpu-memory", "2GiB", "--json"])
+    found = report(done)
+    assert found["verdict"]["fits"] == "no", done.stderr
+    advice = found["advice"]
+    assert said in advice["flags"] and "--batch-size 8 --seq-len 512" in advice["flags"]
+    peak = found["devices"][0]["driver"]["expected"]
+    assert advice["needs"]["low"] <= peak <= advice["needs"]["high"]
+    fits = [c for c in advice["changes"] if c["fits"] == "yes"]
+    assert any("--loss liger" in c["flags"] for c in fits), advice
+    assert all(c["peak_bytes"] <= 2 * 2**30 for c in fits)
+
+
+def test_no_advice_where_it_fits_or_nobody_trains(process):
+    for text, memory in ((TUNE.replace("ADAPTED", ""), "80GiB"), (DIE, "1GiB")):
+        assert report(process(text, options=["--gpu-memory", memory, "--json"]))["advice"] is None
+
+
 def test_two_runs_are_compared(trace, tmp_path):
     """A batch of twice the size: what grew, and at which line."""
     text = """

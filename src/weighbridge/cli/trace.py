@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -20,7 +20,11 @@ from weighbridge.cli.options import (
     screen_look,
 )
 from weighbridge.cli.options import writable as terminal_text
+from weighbridge.errors import WeighbridgeError
 from weighbridge.units import SHOWN
+
+if TYPE_CHECKING:
+    from weighbridge.trace.report import TraceReport
 
 
 @click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
@@ -102,6 +106,7 @@ def trace(script: str, arguments: tuple[str, ...], **options: Any) -> int:
     asked = request(launch.program, launch.arguments, module=launch.module)
     with contextlib.nullcontext() if form == "human" else stdout_to_stderr():
         report, gpu = scripts.trace(asked, settings)
+    report = _advised(report, gpu, settings)
     if options["against"] is not None:
         top = report.fullest.allocated
         found = differences.against(options["against"], top.allocated, top.tensors)
@@ -113,6 +118,32 @@ def trace(script: str, arguments: tuple[str, ...], **options: Any) -> int:
     text = render(report, form, unit=options["unit"], look=look)
     click.echo(terminal_text(text), nl=False, color=look.color)
     return report.program.exit_code
+
+
+def _advised(report: "TraceReport", gpu: Any, card: Any) -> "TraceReport":
+    """The report, with what `train` would change: of one process that trained with a Trainer, and
+    that does not surely fit."""
+    run = gpu.trained.run
+    if run is None or gpu.world is not None or report.verdict is None:
+        return report
+    if report.verdict.fits == "yes":
+        return report
+    from weighbridge import api
+    from weighbridge.remedies.written import flags
+    from weighbridge.trace.trainers import KEPT, TrainingAdvice, TrainingChange
+
+    asked = {"gpu": card.gpu, "gpu_memory": card.gpu_memory, "torch_version": card.torch_version}
+    try:
+        answer = api.prepare(dict(run.config)).train(pinned=KEPT, **run.settings, **asked)
+    except WeighbridgeError:  # a model, or arguments, that train does not know
+        return report
+    changes = tuple(
+        TrainingChange(flags=r.flags, peak_bytes=r.peak_bytes, fits=r.fits, cost=r.cost)
+        for r in answer.remedies
+    )
+    said = flags(run.settings, run.settings["framework"])
+    found = TrainingAdvice(flags=said, needs=answer.peak, changes=changes)
+    return replace(report, advice=found) if changes else report
 
 
 def _settings(options: Mapping[str, Any], launch: Any) -> Any:

@@ -14,6 +14,7 @@ from weighbridge.wording import printable, safe_markdown
 if TYPE_CHECKING:
     from weighbridge.trace.differences import RunComparison, StepRise
     from weighbridge.trace.report import DeviceTrace, Refusal, TraceMoment, TraceReport
+    from weighbridge.trace.trainers import TrainingAdvice
 
 LARGEST = 10  # rows of tensors
 ENDINGS = {
@@ -91,6 +92,8 @@ def _tables(report: "TraceReport", unit: str | None) -> Iterator[TextTable]:
     for device in report.devices:
         if device.allocations or len(report.devices) == 1:
             yield from _of_device(device, unit, alone=len(report.devices) == 1)
+    if report.advice is not None:
+        yield _advised(report.advice, unit)
     if report.against is not None:
         yield _compared(report.against, unit)
     if report.looks:
@@ -104,6 +107,16 @@ def _tables(report: "TraceReport", unit: str | None) -> Iterator[TextTable]:
             for k in report.looks[:LARGEST]
         ]
         yield TextTable("values looked at", ("place", "times", "told", "line"), rows, (0, 2, 3))
+
+
+def _advised(advice: "TrainingAdvice", unit: str | None) -> TextTable:
+    rows = [
+        (printable(c.flags), FITS[c.fits], size(c.peak_bytes, unit), printable(c.cost))
+        for c in advice.changes
+    ]
+    return TextTable(
+        "what would help", ("change", "verdict", "needs", "what it costs"), rows, (0, 1, 3)
+    )
 
 
 def _compared(found: "RunComparison", unit: str | None) -> TextTable:
@@ -170,13 +183,17 @@ def _largest(moment: "TraceMoment | Refusal", unit: str | None) -> Iterator[tupl
 
 
 def _closing(report: "TraceReport", unit: str | None) -> Iterator[str]:
-    """Steps that took more than those before, and what was refused."""
+    """Steps that took more than those before, what was refused, and who says what would help."""
     for device in report.devices:
         for rise in device.rises[:LARGEST]:
             yield printable(_rise(rise, unit))
         for r in device.refusals:
             place = _where(r.phase, r.module, r.op) + f" at {r.place}" * bool(r.place)
             yield printable(f"refused   {size(r.requested, unit)} in {place}: {r.message}")
+    if report.advice is not None:
+        needs = span(report.advice.needs, unit)
+        asked = f"weighbridge train {report.advice.flags}"
+        yield printable(f"What would help is answered by `{asked}`, which says {needs} of this run")
 
 
 def _rise(rise: "StepRise", unit: str | None) -> str:

@@ -54,6 +54,8 @@ from weighbridge.trace.report import DeviceTrace, device
 from weighbridge.trace.standins import standins
 from weighbridge.trace.steady import Loops
 from weighbridge.trace.tape import Tape
+from weighbridge.trace.trainers import MODULE as TRAINER
+from weighbridge.trace.trainers import Trained
 from weighbridge.trace.watch import ModuleWatch
 
 
@@ -91,6 +93,7 @@ class FakeGPU:
         self.recorder = Recorder(self.tapes, Hidden(self.card, self.version), assume)
         self.notes = Notes()
         self.loops: Loops | None = None  # whose rounds are followed
+        self.trained = Trained()
         self._files = FilePatches(self.notes)
         self._groups = Groups(self.world, self.notes)
         self._stack = contextlib.ExitStack()
@@ -154,6 +157,7 @@ class FakeGPU:
                     REPEATED: repeats.table,
                     caches.MODULE: caches.caches(self.recorder),
                     generation.MODULE: generation.beams,
+                    TRAINER: self.trained.patches,
                     stopping.MODULE: both(
                         stopping.stopping(self.notes), stopping.steady(lambda: self.loops)
                     ),

@@ -19,6 +19,7 @@ from weighbridge.trace.differences import SCHEMA, RunComparison, StepRise, Tenso
 from weighbridge.trace.places import ValueQuestion
 from weighbridge.trace.steady import LeftLoop
 from weighbridge.trace.tape import Refused, Tape, TracedStorage
+from weighbridge.trace.trainers import TrainingAdvice
 from weighbridge.units import human
 from weighbridge.verdicts import fits
 
@@ -137,6 +138,7 @@ class TraceReport:
     looks: tuple[ValueQuestion, ...] = ()
     loops: tuple[LeftLoop, ...] = ()
     against: RunComparison | None = None
+    advice: TrainingAdvice | None = None
 
     @property
     def fullest(self) -> DeviceTrace:
@@ -165,6 +167,8 @@ class TraceReport:
             told["driver"] = device.driver._asdict()
             for one, refused in zip(told["refusals"], device.refusals, strict=True):
                 one["driver"] = refused.driver._asdict()
+        if self.advice is not None:
+            plain["advice"]["needs"] = self.advice.needs._asdict()
         return {"schema": SCHEMA, "version": __version__, **plain}
 
 

@@ -274,6 +274,7 @@ def _report(
     used = [i for i, tape in enumerate(gpu.tapes) if tape.storages or tape is gpu.tape]
     devices = tuple(device(index, gpu.tapes[index], gpu.card.outside) for index in used)
     asked = budget(card.gpu or DEFAULT_GPU, card.gpu_memory, None) if limited else None
+    judged = verdict(found, asked.usable, devices, ran) if asked else None
     return TraceReport(
         program=ran,
         gpu=found,
@@ -281,7 +282,7 @@ def _report(
         rules=".".join(map(str, gpu.version)),
         devices=devices,
         alloc_conf=card.alloc_conf or "",
-        verdict=verdict(found, asked.usable, devices, ran) if asked else None,
+        verdict=judged,
         warnings=(*gpu.recorder.looks.told, *gpu.notes.told),
         looks=gpu.looks,
         loops=loops,
