@@ -187,6 +187,7 @@ class Prepared:
             ask=ask,
             pinned=said(workload) if pinned is None else frozenset(pinned),
             loads=self._loads(),
+            packed=self._packed(),
         )
         return replace(report, remedies=search(case))
 
@@ -194,6 +195,14 @@ class Prepared:
         """What a line of Python is told to load; "" of a config that is at hand."""
         named = self.source.repo_id or self.source.reference
         return named if isinstance(self.given, str | os.PathLike) else ""
+
+    def _packed(self) -> tuple[str, str]:
+        """The format that the files are packed in, and the quant_method of their config; "" of
+        plain ones."""
+        from weighbridge.engines.readable import declared_name, method_of
+
+        part = self.model().parts[0]
+        return declared_name(part), method_of(part)
 
     def infer(
         self,
@@ -326,7 +335,8 @@ class Prepared:
             return report
         from weighbridge.training.launching import TrainerRun, line, start
 
-        found = line(TrainerRun(report.workload, w, self._loads(), report.model.architecture))
+        cls, packed = report.model.architecture, self._packed()
+        found = line(TrainerRun(report.workload, w, self._loads(), cls, *packed))
         count = 1 if v is None else v.count
         note = found.why or start(count)
         derived = report.derived | {"launch": found.text or None, "launch_note": note or None}

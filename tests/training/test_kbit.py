@@ -2,9 +2,12 @@
 
 import pytest
 
-from weighbridge import api
+import weighbridge
+from weighbridge import api, catalogue
 from weighbridge.errors import UsageError
 from weighbridge.training.frameworks import FRAMEWORKS
+from weighbridge.training.launching import TrainerRun, line
+from weighbridge.workload import Train
 
 LLAMA = 2 * 128_256 * 4096 + 65 * 4096  # numbers of Llama-3.1-8B that are not packed
 SHORT = {"method": "qlora", "seq_len": 256}
@@ -132,3 +135,60 @@ def test_a_framework_is_what_it_was():
     assert not trl.at((1, 6)).copies_logits
     assert trl.at((1, 5)).copies_logits
     assert trl.at((0, 20)).checkpointing == "none"
+
+
+PACKED = {
+    "awq": {"quant_method": "awq", "bits": 4, "group_size": 128},
+    "gptq": {"quant_method": "gptq", "bits": 4, "group_size": 128},
+    "hqq": {"quant_method": "hqq", "quant_config": {"nbits": 4, "group_size": 64}},
+    "bnb": {"quant_method": "bitsandbytes", "load_in_4bit": True, "bnb_4bit_quant_type": "nf4"},
+    "fp8": {"quant_method": "fp8", "weight_block_size": [128, 128]},
+}
+TINY = catalogue.find("qwen3-0.6b").config
+
+
+def trained(form, **settings):
+    config = {**TINY, "quantization_config": PACKED[form]}
+    return weighbridge.train(config, seq_len=256, **settings)
+
+
+@pytest.mark.parametrize("form", ["awq", "gptq", "hqq", "bnb"])
+def test_qlora_of_a_packed_checkpoint_is_beside_its_own_weights(form):
+    """transformers packs no model twice (quantizers/auto.py, merge_quantization_configs)."""
+    found, plain = trained(form, method="qlora"), trained(form, method="lora")
+    assert found.workload["quantization"] == plain.workload["quantization"]
+    again = trained(form, method="qlora", quantization="bnb-int8")
+    assert again.workload["quantization"] == "bnb-int8"
+    assert any("does not pack again" in w and "leave out" in w for w in again.warnings)
+
+
+def test_qlora_of_weights_that_are_unpacked_to_be_trained_is_of_a_copy():
+    found, alone = trained("fp8", method="qlora"), trained("fp8", method="lora")
+    assert found.workload["quantization"] == "nf4"
+    assert any("a copy of it in 16 bits, packed in nf4" in w for w in found.warnings)
+    assert alone.workload["quantization"] is None
+    assert not any("copy" in w for w in alone.warnings)
+    own = trained("fp8", method="qlora", framework="unsloth")  # fetches such a copy itself
+    assert not any("copy" in w for w in own.warnings)
+
+
+@pytest.mark.parametrize(
+    ("stored", "method", "form", "said"),
+    [
+        ("mxfp4", "mxfp4", None, "quantization_config=Mxfp4Config(dequantize=True)"),
+        ("fp8-block", "fp8", None, "quantization_config=FineGrainedFP8Config(dequantize=True)"),
+        ("fp8-block", "fbgemm_fp8", None, "no switch that unpacks fp8-block"),
+        ("awq-4bit-g128", "awq", "awq-4bit-g128", '"org/name"'),
+        ("mxfp4", "mxfp4", "nf4", "packed in mxfp4 already, and is not packed again"),
+        ("", "", "nf4", "quantization_config=BitsAndBytesConfig("),
+        ("", "", "awq-4bit-g128", "is read from a checkpoint that is stored so"),
+    ],
+)
+@pytest.mark.parametrize(("framework", "loss"), [("trainer", "standard"), ("trl", "trl")])
+def test_a_line_packs_nothing_twice(framework, loss, stored, method, form, said):
+    about = weighbridge.train(TINY, method="lora", seq_len=256).workload
+    told = about | {"framework": framework, "quantization": form, "loss": loss}
+    run = TrainerRun(told, Train(method="lora"), "org/name", "Qwen3ForCausalLM", stored, method)
+    found = line(run)
+    assert said in found.text + found.why
+    assert ("quantization_config" in found.text) == (form != stored and not found.why)

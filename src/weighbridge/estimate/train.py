@@ -8,6 +8,7 @@ from weighbridge import bounds, exact, host_fit, verdicts
 from weighbridge.components.device import OPEN
 from weighbridge.components.weights import FormatChoice
 from weighbridge.engines.interface import Subject
+from weighbridge.engines.readable import declared_name
 from weighbridge.engines.subject import subject
 from weighbridge.engines.table import usual, version, written
 from weighbridge.errors import UnsupportedError, UsageError
@@ -181,7 +182,7 @@ def _subject(model: Model, w: Train, number: tuple[int, ...]) -> Subject:
     made, chosen = frameworks.held(w)
     full = (w.method or "full") == "full"
     dtype = w.dtype or (chosen.weights if full else chosen.frozen).name
-    form = w.quantization or (made.packs if w.method == "qlora" else None)
+    form, note = _packed_as(model, w, made)
     asked = Infer(
         dtype=dtype,
         quantization=form,
@@ -194,6 +195,7 @@ def _subject(model: Model, w: Train, number: tuple[int, ...]) -> Subject:
         audio_seconds=w.audio_seconds,
     )
     found = _dequantized(subject(model, asked, usual(), number), form)
+    found = replace(found, notes=(*found.notes, note)) if note else found
     if w.base_model and found.body.causal:
         raise UsageError(
             "--base-model: the headless class has no logits, and so no loss to train by; leave it "
@@ -208,6 +210,24 @@ def _subject(model: Model, w: Train, number: tuple[int, ...]) -> Subject:
         length = min(USUAL_LENGTH, found.longest or USUAL_LENGTH)
         found = replace(found, context=length, context_from="the usual default")
     return found
+
+
+def _packed_as(model: Model, w: Train, made: frameworks.Framework) -> tuple[str | None, str]:
+    """(the format that the frozen base is asked for in; what is to be said of it). Adapters are
+    trained beside most packed formats as they are stored; FP8 and MXFP4 are unpacked to be trained,
+    and no loader of transformers packs a packed checkpoint another way."""
+    form = w.quantization or (made.packs if w.method == "qlora" else None)
+    stored = declared_name(model.parts[0])
+    if form in (None, stored) or not stored or made.own_copies or made.loads != "transformers":
+        return form, ""
+    unpacked_first = stored.startswith(DEQUANTIZED)
+    if w.quantization is None and not unpacked_first:
+        return None, f"QLoRA trains adapters beside weights in {stored}, as they are stored"
+    lora = "--method lora trains it unpacked" if unpacked_first else "leave out --quantization"
+    return form, (
+        f"{model.reference} is stored in {stored}, which transformers does not pack again: this is "
+        f"a copy of it in 16 bits, packed in {form}; {lora}"
+    )
 
 
 def _dequantized(s: Subject, asked: str | None) -> Subject:

@@ -37,6 +37,13 @@ def written(form: str, computes: str) -> ConfigCall | None:
     return None
 
 
+def dequantizing(method: str) -> ConfigCall | None:
+    """The config that unpacks a checkpoint of such a quant_method while it is loaded; None where
+    there is none."""
+    name = DEQUANTIZES.get(method)
+    return None if name is None else ConfigCall(name=name, given={"dequantize": True})
+
+
 def named(name: str, given: Mapping[str, Any], inner: str = "") -> str | None:
     """The format that a config makes; None where we have none of its kind."""
     reader = READS.get(name)
@@ -63,6 +70,12 @@ def _hqq(found: re.Match[str], computes: str) -> ConfigCall:
     return ConfigCall(name="HqqConfig", given=given)
 
 
+# Methods whose config has `dequantize` among its loading attributes
+DEQUANTIZES: Mapping[str, str] = {
+    "mxfp4": "Mxfp4Config",
+    "fp8": "FineGrainedFP8Config",
+    "compressed-tensors": "CompressedTensorsConfig",
+}
 BNB, AO = "BitsAndBytesConfig", "TorchAoConfig"
 MAKES: tuple[tuple[str, Callable[[re.Match[str], str], ConfigCall]], ...] = (
     ("(nf4|fp4)(-dq)?", _bits4),
@@ -107,5 +120,5 @@ READS: Mapping[str, Callable[[Mapping[str, Any], str], str | None]] = {
     "HqqConfig": lambda g, _: f"hqq-{g.get('nbits', 4)}bit-g{g.get('group_size', 64)}",
     "QuantoConfig": lambda g, _: f"quanto-{g.get('weights', 'int8')}",
     "EetqConfig": lambda g, _: "eetq",
-    "FineGrainedFP8Config": lambda g, _: "fp8-block",
+    "FineGrainedFP8Config": lambda g, _: None if g.get("dequantize") else "fp8-block",
 }

@@ -48,6 +48,7 @@ class RemedyCase:
     ask: Estimator
     pinned: frozenset[str]
     loads: str = ""  # what a line of Python is told to load
+    packed: tuple[str, str] = ("", "")  # the format of its files and the method of their config
 
     @property
     def verdict(self) -> "Verdict":

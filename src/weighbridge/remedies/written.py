@@ -34,7 +34,8 @@ def paste(case: RemedyCase) -> TrainingLine:
     """The whole line that does what was sized, or why there is none."""
     if case.task == "train":
         about, cls = case.report.workload, case.report.model.architecture
-        return training.line(training.TrainerRun(about, case.workload, case.loads, cls))
+        run = training.TrainerRun(about, case.workload, case.loads, cls, *case.packed)
+        return training.line(run)
     if case.task == "load":
         return _loading(case)
     derived = case.report.derived

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from weighbridge.engines.transformers.launching import IMPLEMENTATIONS, OFF
-from weighbridge.quantization.on_load import ConfigCall, written
+from weighbridge.quantization.on_load import ConfigCall, dequantizing, written
 from weighbridge.workload import Train
 
 WRITES = ("trainer", "trl")
@@ -66,6 +66,8 @@ class TrainerRun:
     asked: Train
     model: str  # what from_pretrained is given
     cls: str
+    stored: str = ""  # the format that its files are packed in, and the quant_method of its config
+    method: str = ""
 
     @property
     def framework(self) -> str:
@@ -77,9 +79,12 @@ class TrainerRun:
 
     @property
     def packs(self) -> ConfigCall | None:
-        """The config of bitsandbytes and others, where the loader packs."""
+        """The config of bitsandbytes and others where the loader packs, or the one that unpacks
+        what is stored packed."""
         form = self.told["quantization"]
-        return None if form is None else written(form, self._computes)
+        if form is None:
+            return dequantizing(self.method) if self.stored else None
+        return None if form == self.stored else written(form, self._computes)
 
     @property
     def _computes(self) -> str:
@@ -134,9 +139,21 @@ def _beside(run: TrainerRun) -> str:
         return "ranks that share a layer or a sequence are accelerate's own settings"
     if run.told["offload"] == "optimizer" and not run.zero:
         return "only DeepSpeed keeps states alone on the host"
-    if run.told["quantization"] is not None and run.packs is None:
-        return f"{run.told['quantization']} is read from a checkpoint that is stored so"
-    return ""
+    return _packed(run)
+
+
+def _packed(run: TrainerRun) -> str:
+    """Why no loader gives the format of a run; "" where one does. What is packed is not packed
+    again: transformers raises ValueError since 4.56 (quantizers/auto.py,
+    merge_quantization_configs), and kept the checkpoint's own format before."""
+    form = run.told["quantization"]
+    if form == (run.stored or None):
+        return ""
+    if form is None:
+        return "" if run.packs else f"transformers has no switch that unpacks {run.stored}"
+    if run.stored:
+        return f"the checkpoint is packed in {run.stored} already, and is not packed again"
+    return "" if run.packs else f"{form} is read from a checkpoint that is stored so"
 
 
 def _imports(run: TrainerRun) -> Iterator[str]:
