@@ -1,0 +1,186 @@
+"""Host memory of a training run, by hand: 1,000 numbers on three ranks are 334 each."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from weighbridge.dtypes import BFLOAT16, FLOAT32
+from weighbridge.memory import exactly
+from weighbridge.training import host
+from weighbridge.training.sharding.numbers import Sharding
+
+
+def plan(kind="zero2", offload="optimizer", **more):
+    """Of a model of 1,000 numbers; stage 3 keeps 100 together."""
+    usual = {
+        "sharding": Sharding(kind=kind, data=3, offload=offload),
+        "accumulation": 1,
+        "method": "full",
+        "zero": SimpleNamespace(sizes={"sub_group": 100}),
+        "optimizer": SimpleNamespace(name="adamw", source="torch"),
+        "framework": SimpleNamespace(loads="transformers", name="trainer", source="it"),
+        "dtype": FLOAT32,
+        "activations": BFLOAT16,
+        "major": 5,
+        "batch": 2,
+        "length": 5,
+        "loads_once": False,
+        "subject": SimpleNamespace(
+            model=SimpleNamespace(parameters=1000), body=SimpleNamespace(hidden=5)
+        ),
+    }
+    return SimpleNamespace(**usual | more)
+
+
+def ran(**more):
+    usual = {"trainable": 1000, "host": 5000, "pinned": 6000, "elsewhere": {"host": 70}, "away": 0}
+    return SimpleNamespace(**usual | more)
+
+
+def told(components):
+    return [(c.name, tuple(c.bytes)) for c in components]
+
+
+def three(*each):
+    """The bytes of three ranks."""
+    return tuple(3 * n for n in each)
+
+
+STATES = ("optimizer_states", three(70, 70, 70))
+
+
+@pytest.mark.parametrize(("steps", "twice"), [(1, 1), (2, 2)])
+def test_zero_2_on_the_host(steps, twice):
+    """A part in float32, pinned in a power of two; its gradients in float32; and in 16 bits what is
+    on its way, once more where it is summed up (stage_1_and_2.py)."""
+    found = told(host._kept(plan(accumulation=steps), ran(), 3))
+    assert found == [
+        STATES,
+        ("master_weights", three(2048, 2048, 2048)),  # 1,336 bytes
+        ("gradients", three(1336, 1692, 2048)),
+        ("gradients", three(*(twice * n for n in (668, 846, 1024)))),
+    ]
+
+
+def test_zero_3_on_the_host():
+    """Three groups of 100 numbers and one of 34; the master copy is pinned by nobody (stage3.py)."""
+    found = told(host._kept(plan("zero3", accumulation=2), ran(), 3))
+    assert found == [
+        STATES,
+        ("master_weights", three(1336, 1336, 1336)),
+        ("gradients", three(1336, 1564, 1792)),  # 3 x 512 and 256
+        ("gradients", three(668, 846, 1024)),
+    ]
+
+
+def test_parameters_on_the_host():
+    """In blocks of 16 bits, 3 x 256 and 128 bytes, and the blocks that each had before; of adapters
+    all that is there beside the master copy, each tensor its own."""
+    found = told(host._kept(plan("zero3", "params"), ran(), 3))
+    assert found[4:] == [("weights", three(896, 896, 896)), ("weights", three(0, 3000, 6000))]
+    (lora,) = told(host._kept(plan("zero3", "params", method="lora"), ran(), 3))[4:]
+    assert lora == ("weights", three(3664, 4832, 6000))  # 5,000 - 4 x 334
+    (lora,) = told(host._kept(plan("zero3", "params", method="lora"), ran(pinned=9), 3))[4:]
+    assert lora == ("weights", three(3664, 3664, 3664))
+
+
+def test_groups_are_of_a_billion_numbers_where_nobody_says():
+    """sub_group_size (runtime/zero/config.py)."""
+    p = plan("zero3", zero=SimpleNamespace(sizes={}))
+    assert host._groups(p, 2 * 10**9 + 1) == [10**9, 10**9, 1]
+    assert host._groups(p, 10**9) == [10**9]
+
+
+def test_what_moves_to_the_disk():
+    """Four buffers of the largest group in float32; of parameters none to five of 10^8 numbers in 16
+    bits (offload_config.py). States are not on the host."""
+    found = told(host._kept(plan("zero3", "nvme"), ran(), 3))
+    states = 4 * 512
+    assert found == [
+        ("optimizer_states", (0, 0, 0)),
+        ("temporaries", three(states, states, states + 2 * 5 * 10**8)),
+    ]
+
+
+def test_parts_of_fsdp_are_pinned():
+    found = told(host._kept(plan("fsdp2", "params"), ran(), 3))
+    assert found == [STATES, ("weights", three(6000, 6000, 6000))]
+    assert told(host._kept(plan("fsdp2", "none"), ran(), 3)) == [STATES]
+
+
+def test_inputs_of_layers():
+    """Three of 2 x 5 x 5 numbers in 16 bits, pinned in 128 bytes each or not."""
+    one = host._inputs(plan(), ran(away=300), 3)
+    assert told([one]) == [("activations", three(300, 342, 384))]
+
+
+@pytest.mark.parametrize(
+    ("kind", "more", "nbytes"),
+    [
+        ("ddp", {}, (4000,) * 3),  # a file holds all of it
+        ("zero2", {"dtype": BFLOAT16}, (2000,) * 3),
+        ("zero3", {}, (0, 1000, 2000)),  # gathered in 16 bits, or parts are saved
+        ("fsdp1", {}, (0, 2000, 4000)),  # in its own dtype
+        ("ddp", {"method": "lora"}, None),
+        ("ddp", {"framework": SimpleNamespace(loads="torchtune", name="torchtune")}, None),
+    ],
+)
+def test_what_is_saved(kind, more, nbytes):
+    found = host._saved(plan(kind, "none", **more), ran())
+    assert (None if found is None else tuple(found.bytes)) == nbytes
+
+
+@pytest.mark.parametrize(("major", "gigabytes"), [(4, 5), (5, 50), (6, 50)])
+def test_files_that_are_written(major, gigabytes):
+    """max_shard_size of save_pretrained: 5GB, 50GB since transformers 5."""
+    large = SimpleNamespace(model=SimpleNamespace(parameters=10**11))
+    found = host._saved(plan("ddp", "none", major=major, subject=large), ran())
+    assert found.bytes == exactly(gigabytes * 10**9)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "ranks", "more", "processes", "straight"),
+    [
+        ("trainer", "ddp", 3, {}, 3, False),
+        ("trl", "none", 1, {}, 1, True),  # device_map="auto"
+        ("trl", "ddp", 3, {}, 3, False),
+        ("axolotl", "ddp", 3, {}, 3, True),
+        ("axolotl", "none", 1, {}, 1, True),
+        ("axolotl", "fsdp2", 3, {}, 3, False),
+        ("trainer", "zero3", 3, {}, 3, True),  # zero.Init
+        ("trainer", "fsdp2", 3, {"loads_once": True}, 1, False),  # cpu_ram_efficient_loading
+    ],
+)
+def test_who_copies_while_it_loads(name, kind, ranks, more, processes, straight):
+    p = plan(
+        sharding=Sharding(kind=kind, data=ranks),
+        framework=SimpleNamespace(name=name),
+        **more,
+    )
+    p.subject.choice = SimpleNamespace(scheme=None)
+    assert host._reading(p, ranks) == (processes, straight)
+
+
+def test_ranks_of_a_tensor_cut_what_they_load():
+    p = plan(sharding=Sharding(tensor=2))
+    p.subject.choice = SimpleNamespace(scheme=None)
+    assert host._reading(p, 2).straight
+
+
+def test_recipes_copy_none_to_all():
+    one = host._by_recipe(plan(), 3, SimpleNamespace(weights=100))
+    assert told([one]) == [("weights", three(0, 50, 100))]
+
+
+@pytest.mark.parametrize(("data", "ranks"), [(3, 3), (8, 8), (16, 8)])
+@pytest.mark.parametrize("away", [0, 300])
+def test_a_machine_has_eight_ranks_at_most(data, ranks, away, monkeypatch):
+    """Inputs of layers are there in backward alone, and what is saved at the end."""
+    monkeypatch.setattr(host, "_loading", lambda p, ranks: ())
+    p = plan(sharding=Sharding(kind="ddp", data=data))
+    found = host.on_host(p, ran(away=away))
+    names = ["load", *(["backward"] if away else []), "step", "save"]
+    assert [phase.name for phase in found.phases] == names
+    (states,) = (c for c in found.phases[-2].components if c.name == "optimizer_states")
+    assert states.bytes == exactly(ranks * 70)
+    assert (found.index, found.kind) == (0, "host")
