@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from weighbridge.autograd.machine import Machine
 from weighbridge.autograd.tensors import LeafTensor
 from weighbridge.dtypes import FLOAT32, UINT8, DType
-from weighbridge.training.optimizers.bits import BLOCK
+from weighbridge.training.optimizers.bits import BLOCK, SMALL
 from weighbridge.training.optimizers.factored import factors
 from weighbridge.training.optimizers.plain import by_muon, two
 from weighbridge.training.optimizers.row import Optimizer, State
@@ -59,9 +59,11 @@ def _eight(rank: int) -> States:
 
 
 def _bytes(shape: tuple[int, ...], count: int) -> Iterator[State]:
+    """As bitsandbytes makes them (init_state), whose rule for small tensors is GaLore's, too."""
     for i in (1, 2):
-        yield State(f"state{i}", shape, UINT8)
-        yield State(f"absmax{i}", (ceil_div(count, BLOCK),), FLOAT32)
+        yield State(f"state{i}", shape, FLOAT32 if count < SMALL else UINT8)
+        if count >= SMALL:
+            yield State(f"absmax{i}", (ceil_div(count, BLOCK),), FLOAT32)
 
 
 def _factored(rank: int) -> States:
