@@ -13,7 +13,6 @@ from weighbridge.engines.llama_cpp.ggml.tensor import (
     I32,
     GgmlTensor,
     Shape,
-    contiguous,
     elements,
     shape,
     strides,
@@ -201,7 +200,7 @@ def merged(t: GgmlTensor) -> bool:
 
 
 __all__ = [
-    "VIEWS", "Graph", "cache", "cast", "concat", "cont", "contiguous", "elements", "entry", "flash",
+    "VIEWS", "Graph", "cache", "cast", "concat", "cont", "elements", "entry", "flash",
     "get_rows", "half", "into", "into_self", "like", "made", "merged", "mul_mat", "mul_mat_id",
     "permute", "repeat", "reshape", "set_rows", "sum_rows", "top_k", "transpose", "view", "weight",
 ]  # fmt: skip

@@ -94,9 +94,5 @@ def elements(t: GgmlTensor) -> int:
     return prod(t.ne)
 
 
-def contiguous(t: GgmlTensor) -> bool:
-    return t.nb == strides(t.dtype, t.ne)
-
-
 def same_layout(a: GgmlTensor, b: GgmlTensor) -> bool:
     return a.ne == b.ne and a.nb == b.nb and a.dtype is b.dtype
