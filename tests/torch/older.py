@@ -10,10 +10,11 @@ each expert: that is what our programs take for granted, and a fake GPU cannot k
 import json
 from contextlib import ExitStack, contextmanager
 from importlib.metadata import version
+from math import ceil
 from pathlib import Path
 from unittest.mock import patch
 
-from tests.training.test_older import CASES, RECORDED
+from tests.training.test_older import CASES, RECORDED, off
 
 
 @contextmanager
@@ -89,7 +90,8 @@ def main():
         for settings in runs if kind in names else ():
             made = run(kind, config, experts, settings)
             said = {"model_type": kind, "architectures": [names[kind]], **config}
-            lines.append(here | {"config": said, "settings": settings, "moments": made})
+            line = here | {"config": said, "settings": settings, "moments": made}
+            lines.append(line | {"off": ceil(1e4 * off(line) + 1) / 1e4})
             print(kind, settings)
     lines.sort(key=lambda x: (x["transformers"], x["config"]["model_type"]))
     RECORDED.write_text("".join(json.dumps(x) + "\n" for x in lines))

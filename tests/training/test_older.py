@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.cases import some
 from tests.torch.training_oracle import stepped
 
 RECORDED = Path(__file__).with_name("older.jsonl")
@@ -124,27 +123,17 @@ def named(x):
     return f"{x['transformers']}-{x['config']['model_type']}-{said}"
 
 
-# Stacks stand for experts that the class has one by one: their gradients are there at once, and
-# blocks of more than a mebibyte are not split to the end (training/nets/parts/one_by_one.py).
-STACKS = {"mixtral": 0.03}
-CLOSE = 0.01
-# Buffers that older classes held in each layer are not counted in training yet: masks of GPT-NeoX,
-# and cosines and sines of all positions; Granite's attention came to the common one after 4.48.
-APART = {
-    ("4.45.2", "gpt2"): 0.015,
-    ("4.45.2", "gpt_neox"): 0.21,
-    ("4.48.3", "gpt_neox"): 0.21,
-    ("4.57.6", "gpt_neox"): 0.02,
-    ("4.45.2", "mixtral"): 0.03,
-    ("4.48.3", "granitemoe"): 0.02,
-}
+# `off` is how far our peaks were from the class's when it was recorded. Where it is much: stacks
+# stand for experts that the class has one by one, whose gradients are there at once, and blocks of
+# more than a mebibyte are not split to the end (training/nets/parts/one_by_one.py); older classes
+# held buffers in each layer that are not counted in training yet, masks of GPT-NeoX, and cosines and
+# sines of all positions; Granite's attention came to the common one after 4.48.
+# Of each program one runs with every test
+FAST = ("gpt_oss", "ernie4_5_moe", "dots1", "hunyuan_v1_moe", "deepseek_v2", "granitemoe")
 
 
-@pytest.mark.parametrize("x", some(6, recorded()), ids=named)
-def test_a_step_takes_what_the_class_of_that_release_took(x):
-    kind = x["config"]["model_type"]
-    close = CLOSE if "lora_targets" in x["settings"] else STACKS.get(kind, CLOSE)
-    close = max(close, APART.get((x["transformers"], kind), 0))
+def ours(x):
+    """Our moments of the same two steps."""
     said = dict(x["settings"])
     if said.pop("checkpointing", False):
         said["checkpointing"] = "full"
@@ -154,7 +143,29 @@ def test_a_step_takes_what_the_class_of_that_release_took(x):
             "lora_r": 8,
             "lora_targets": tuple(said["lora_targets"].split(",")),
         }
-    found = stepped(x["config"], engine_version=x["transformers"], **said).moments
+    return stepped(x["config"], engine_version=x["transformers"], **said).moments
+
+
+def off(x):
+    """How far our peaks and what is left behind them are from the class's."""
+    pairs = zip(x["moments"], ours(x), strict=True)
+    return max(abs(b / a - 1) for x, y in pairs for a, b in zip(x[1:3], y[1:3], strict=True))
+
+
+def chosen():
+    """Lines for `parametrize`, of which the fast suite has each sixth, and one of each of FAST."""
+    lines, seen = recorded(), set()
+    for i, x in enumerate(lines):
+        kind = x["config"]["model_type"]
+        newest = x["transformers"] == lines[-1]["transformers"]
+        first = kind in FAST and newest and kind not in seen
+        seen.update([kind] if first else ())
+        yield x if first or i % 6 == 0 else pytest.param(x, marks=[pytest.mark.slow])
+
+
+@pytest.mark.parametrize("x", list(chosen()), ids=named)
+def test_a_step_takes_what_the_class_of_that_release_took(x, all_read):
+    found = ours(x)
     assert [name for name, *_ in found] == [name for name, *_ in x["moments"]]
-    for (name, _, ours, _), (_, _, seen) in zip(found, x["moments"], strict=True):
-        assert ours == pytest.approx(seen, rel=close), name
+    for (name, *ends, _), (_, *seen) in zip(found, x["moments"], strict=True):
+        assert ends == pytest.approx(seen, rel=x["off"]), name

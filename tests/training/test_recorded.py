@@ -21,7 +21,7 @@ def named(x):
 
 
 # Of these the fast suite has others that run nearly the same lines
-HEAVY = ("clip", "gemma", "gemma2", "granitemoehybrid", "minimax_m2", "olmo2", "qwen3_5_text")
+HEAVY = ("gemma", "gemma2", "granitemoehybrid", "olmo2")
 
 
 def slow(x):
@@ -33,7 +33,7 @@ def slow(x):
     "x",
     [pytest.param(x, id=named(x), marks=[pytest.mark.slow] if slow(x) else []) for x in LINES],
 )
-def test_a_step_takes_what_the_class_takes(x):
+def test_a_step_takes_what_the_class_takes(x, all_read):
     said = {k: tuple(v) if isinstance(v, list) else v for k, v in x["settings"].items()}
     found = stepped(x["config"], reentrant=x.get("reentrant", False), **said)
     assert [name for name, *_ in found.moments] == [name for name, *_ in x["moments"]]

@@ -102,7 +102,7 @@ CASES = (
 
 
 @pytest.mark.parametrize(("config", "said"), CASES)
-def test_shapes_fit(asserted, config, said):
+def test_shapes_fit(asserted, all_read, config, said):
     asked = {"batch_size": 2, "seq_len": 64, **said}
     if "framework" not in said:
         asked["precision"] = "bf16"

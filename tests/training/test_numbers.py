@@ -1,0 +1,76 @@
+"""Ranks of each kind, and what cannot be: both sides of each bound."""
+
+import pytest
+
+from weighbridge.errors import UsageError
+from weighbridge.training.sharding.numbers import Sharding, share, sharding
+from weighbridge.workload import Train
+
+
+@pytest.mark.parametrize(
+    ("asked", "count", "data", "kind"),
+    [
+        ({}, None, 1, "none"),
+        ({}, 1, 1, "none"),
+        ({}, 8, 8, "ddp"),
+        ({"tensor_parallel_size": 2}, None, 1, "none"),
+        ({"tensor_parallel_size": 2, "pipeline_parallel_size": 2}, 8, 2, "ddp"),
+        ({"context_parallel_size": 4}, 8, 2, "ddp"),
+        ({"tensor_parallel_size": 4, "data_parallel_size": 3}, 8, 3, "ddp"),
+        ({"shard": "zero3"}, 1, 1, "zero3"),
+        ({"expert_parallel_size": 4}, 8, 8, "ddp"),
+        ({"expert_parallel_size": 8}, 8, 8, "ddp"),
+        ({"data_parallel_size": 65_536}, None, 65_536, "ddp"),
+        ({"shard": "zero1", "pipeline_parallel_size": 2}, 4, 2, "zero1"),
+        ({"shard": "zero2", "offload": "optimizer"}, 4, 4, "zero2"),
+        ({"shard": "fsdp2", "offload": "params"}, 4, 4, "fsdp2"),
+    ],
+)
+def test_ranks(asked, count, data, kind):
+    found = sharding(Train(**asked), count)
+    assert (found.data, found.kind) == (data, kind)
+    model = [asked.get(f"{way}_parallel_size", 1) for way in ("tensor", "pipeline", "context")]
+    assert [found.tensor, found.pipeline, found.context] == model
+    assert found.ranks == data * model[0] * model[1] * model[2]
+
+
+@pytest.mark.parametrize(
+    ("asked", "count", "says"),
+    [
+        ({"tensor_parallel_size": 2}, 7, "no multiple of 2"),
+        ({"tensor_parallel_size": 2, "context_parallel_size": 2}, 6, "no multiple of 4"),
+        ({"data_parallel_size": 65_537}, None, "65,536 are weighed at most"),
+        ({"data_parallel_size": 2, "tensor_parallel_size": 1 << 16}, None, "131,072 ranks"),
+        ({"shard": "none"}, 2, "2 unsharded runs"),
+        ({"shard": "zero2", "pipeline_parallel_size": 2}, 4, "stage 1 at most"),
+        ({"shard": "zero3", "pipeline_parallel_size": 2}, 4, "stage 1 at most"),
+        ({"expert_parallel_size": 9}, 8, "more than the 8 ranks"),
+        ({"expert_parallel_size": 3}, 8, "does not divide the 8"),
+        ({"expert_parallel_size": 3, "tensor_parallel_size": 2}, 8, "does not divide the 8"),
+        ({"shard": "zero2", "offload": "nvme"}, 2, "needs --shard zero3"),
+        ({"shard": "fsdp2", "offload": "nvme"}, 2, "is DeepSpeed's"),
+        ({"shard": "ddp", "offload": "params"}, 2, "needs --shard zero3"),
+    ],
+)
+def test_what_cannot_be(asked, count, says):
+    with pytest.raises(UsageError, match=says):
+        sharding(Train(**asked), count)
+
+
+def test_ranks_of_a_sequence_share_only_by_fsdp():
+    two = Train(context_parallel_size=2)
+    assert sharding(two, 2, "fsdp2").kind == "fsdp2"
+    assert sharding(two, 2, "ddp").kind == "none"
+    assert sharding(Train(), 1, "fsdp2").kind == "none"
+
+
+@pytest.mark.parametrize(
+    ("kind", "data", "context", "shares"),
+    [("hsdp", 16, 1, 8), ("hsdp", 2, 2, 4), ("hsdp", 8, 2, 8), ("zero1", 16, 2, 32)],
+)
+def test_hsdp_shares_within_a_node_of_eight(kind, data, context, shares):
+    assert Sharding(kind=kind, data=data, context=context).shares == shares
+
+
+def test_the_first_rank_has_the_largest_part():
+    assert [share(7, n) for n in (1, 2, 3, 7, 8)] == [7, 4, 3, 1, 1]
