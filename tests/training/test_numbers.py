@@ -3,7 +3,7 @@
 import pytest
 
 from weighbridge.errors import UsageError
-from weighbridge.training.sharding.numbers import Sharding, share, sharding
+from weighbridge.training.sharding.numbers import Sharding, sharding, share
 from weighbridge.workload import Train
 
 
