@@ -95,7 +95,7 @@ def test_who_shares_a_cache_has_the_owners_widths():
 
 
 def test_feed_forwards():
-    """Of 100: gate, up and their product, or two; of experts with 48 in vLLM the router's numbers of 8
+    """Widths of 100: gate, up and their product, or two; of experts with 48 in vLLM the router's numbers of 8
     and the larger of hidden size and what all tokens share (3 x 5)."""
     for gated, times in ((True, 3), (False, 2)):
         dense = Dense(width=100, gated=gated)

@@ -11,7 +11,7 @@ from weighbridge.training.sharding.numbers import Sharding
 
 
 def plan(kind="zero2", offload="optimizer", **more):
-    """Of a model of 1,000 numbers; stage 3 keeps 100 together."""
+    """A plan for a model of 1,000 numbers, of which stage 3 keeps 100 together."""
     usual = {
         "sharding": Sharding(kind=kind, data=3, offload=offload),
         "accumulation": 1,

@@ -59,7 +59,7 @@ def _eight(rank: int) -> States:
 
 
 def _bytes(shape: tuple[int, ...], count: int) -> Iterator[State]:
-    """As bitsandbytes makes them (init_state), whose rule for small tensors is GaLore's, too."""
+    """States as bitsandbytes makes them (init_state): small tensors are not GaLore's own case."""
     for i in (1, 2):
         yield State(f"state{i}", shape, FLOAT32 if count < SMALL else UINT8)
         if count >= SMALL:
