@@ -5,6 +5,7 @@
     │   ├── NoCardError           nobody named an accelerator where one is needed
     │   ├── NotFoundError         no such file, repository, revision, catalogue name or GPU
     │   └── UnsupportedError      understood, and not something that we can answer (yet)
+    │       └── NotServedError    ... by one engine; another may
     ├── BadFileError (2)          a file or config that is cut, contradictory or hostile
     ├── HubError (3)              the Hub (or a URL) refuses or cannot be reached
     │   ├── GatedError            ... until the user has accepted a licence or logged in
@@ -44,6 +45,15 @@ class NotFoundError(UsageError):
 
 class UnsupportedError(UsageError):
     pass
+
+
+class NotServedError(UnsupportedError):
+    """One engine does not read or run a model: `said` is why, and `elsewhere` is where to go by the
+    engine's own rules; who is asked by a person tries the others (estimate/elsewhere.py)."""
+
+    def __init__(self, said: str, elsewhere: str = "", engine: str = "") -> None:
+        super().__init__(f"{said}; {elsewhere}" if elsewhere else said)
+        self.said, self.elsewhere, self.engine = said, elsewhere, engine
 
 
 class BadFileError(WeighbridgeError):

@@ -23,6 +23,7 @@ from weighbridge.engines.table import record, usual
 from weighbridge.errors import (
     BadFileError,
     NotFoundError,
+    NotServedError,
     UnsupportedError,
     UsageError,
     WeighbridgeError,
@@ -263,7 +264,12 @@ class Prepared:
 
         with following(self.given):
             again = partial(answer, limits=())
-            report = self._helped("infer", w, answer, remedies, pinned, again)
+            try:
+                report = self._helped("infer", w, answer, remedies, pinned, again)
+            except NotServedError as error:
+                from weighbridge.estimate import elsewhere  # asks engines, which answers do without
+
+                raise elsewhere.told(error, model, w) from None
             return _said(report, typed, w)
 
     def briefly(self, workload: "Infer", *limits: "Setting") -> Report:

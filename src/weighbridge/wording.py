@@ -3,6 +3,7 @@
 import re
 
 LONGEST = 300  # characters of an error
+WORD = 30  # characters of a word that is left out rather than cut
 SHOWN = 80  # and of one value within it
 UNLISTED = "is not in our tables"  # a class, before what to do about it
 LITTLE = 64  # items of a container that are looked at to show it
@@ -41,8 +42,16 @@ def clipped(text: str, most: int = SHOWN) -> str:
 
 
 def one_line(text: str) -> str:
-    """An error as it is told: one line, of at most LONGEST characters, without secrets."""
-    return clipped(redacted(" ".join(text.split())), LONGEST)
+    """An error as it is told: one line, of at most LONGEST characters, without secrets. What is
+    left out are whole words, where words are short."""
+    line = redacted(" ".join(text.split()))
+    cut = clipped(line, LONGEST)
+    if cut is line:
+        return line
+    head, _, tail = cut.partition("...")
+    before, after = head.rpartition(" ")[0], tail.partition(" ")[2]
+    short = len(head) - len(before) < WORD and len(tail) - len(after) < WORD
+    return f"{before} ... {after}" if short and before and after else cut
 
 
 def shown(value: object) -> str:

@@ -6,14 +6,16 @@ from functools import cache
 
 import pytest
 
+import weighbridge
 from tests.engines.answers import answer, of_config
 from weighbridge import catalogue
 from weighbridge.accelerators.names import find
-from weighbridge.engines.readable import Loader, by_default, told
+from weighbridge.engines.readable import Loader, by_default, elsewhere, told
 from weighbridge.engines.reads import WeightFormat, lacking, offered, reads
 from weighbridge.engines.table import ENGINES
 from weighbridge.errors import UnsupportedError
 from weighbridge.quantization.schemes import GGUF, NAMES, scheme
+from weighbridge.wording import one_line
 
 # A device of each compute capability that the sources tell apart
 CARDS = {
@@ -402,10 +404,10 @@ def test_whose_libraries_it_needs_decides():
 
 def test_who_reads_is_named():
     by = Loader(ENGINES["vllm"], (0, 33), on("9.0"), "m")
-    assert told(WeightFormat("aqlm", stored=True, method="aqlm"), by).endswith("transformers does")
-    assert told(WeightFormat("nothing", stored=True, method="x"), by).endswith(
-        "no engine here reads it"
-    )
+    aqlm, nothing = (WeightFormat(n, stored=True, method=n) for n in ("aqlm", "nothing"))
+    assert elsewhere(aqlm, by) == "--engine transformers does"
+    assert elsewhere(nothing, by) == "no engine here reads it"
+    assert told(aqlm, by).endswith("fp8-tensor, mxfp4, nvfp4 and 5 kinds more")
     assert lacking(ENGINES["vllm"].reading, WeightFormat("nothing"), (0, 33), None) == ""
 
 
@@ -414,3 +416,48 @@ def test_the_engine_of_a_question_that_names_none_reads_the_model():
     assert by_default(part, None, mac).name == "mlx"
     assert by_default(part, None, on("8.9")).name == "transformers"  # which then says who does
     assert by_default(part, scheme("Q4_K_M").name, mac).name == "transformers"
+
+
+V4 = "deepseek-v4-flash"  # FP8 with experts in MXFP4
+
+
+@pytest.mark.parametrize("engine", ["vllm", "sglang", "llama.cpp", "ollama", "mlx"])
+def test_no_refusal_sends_in_a_ring(engine):
+    """On an A100 no server has its kernels and our rules of llama.cpp lack its caches: what is left
+    is the one that unpacks it."""
+    with pytest.raises(UnsupportedError, match=r"; --engine transformers does$"):
+        weighbridge.infer(V4, engine=engine, gpu="a100-80gb:8", context=4096)
+
+
+def test_a_refusal_names_the_checkpoints_own_format():
+    with pytest.raises(UnsupportedError, match="stored in fp8-block, experts mxfp4, which vLLM"):
+        weighbridge.infer(V4, engine="vllm", gpu="a100-80gb:8")
+    with pytest.raises(
+        UnsupportedError, match=r"stored in mxfp4, .* needs compute capability 8\.0"
+    ):
+        weighbridge.infer("gpt-oss-20b", engine="vllm", gpu="v100")
+
+
+def test_where_no_engine_answers_it_is_said(monkeypatch):
+    monkeypatch.setattr("weighbridge.estimate.elsewhere._answers", lambda *asked: False)
+    with pytest.raises(UnsupportedError, match=r"; no engine here does on Tesla V100 SXM2 16GB"):
+        weighbridge.infer("gpt-oss-20b", engine="vllm", gpu="Tesla V100 SXM2 16GB")
+    with pytest.raises(UnsupportedError, match=r"--engine mlx does on a Mac$"):
+        weighbridge.infer("qwen3-0.6b", engine="vllm", gpu="4090", quantization="mlx-4bit-g64")
+
+
+def test_a_server_is_said_to_keep_what_it_reads_there():
+    said = weighbridge.infer(V4, engine="transformers", gpu="a100-80gb:8").warnings
+    assert any(w.endswith("unpacks the weights into bfloat16") for w in said)
+    fp8 = weighbridge.infer("qwen3-235b-a22b-fp8", engine="transformers", gpu="a100-80gb:8")
+    assert any("--engine vllm keeps them packed" in w for w in fp8.warnings)
+
+
+def test_a_long_error_is_cut_between_words():
+    names = ", ".join(f"format-{n}bit-g128" for n in range(40))
+    cut = one_line(f"it reads {names}; give one of them")
+    head, _, tail = cut.partition(" ... ")
+    assert len(cut) <= 300
+    assert head.split(", ")[-1].rstrip(",") in names
+    assert tail.split(",")[0] in names
+    assert "..." in one_line("x" * 400)  # one long word has no better place

@@ -8,12 +8,13 @@ from weighbridge.components.weights import FormatChoice
 from weighbridge.engines.engine import Engine, Version, written
 from weighbridge.engines.reads import FILE, WeightFormat, lacking, listed, reads
 from weighbridge.engines.table import ENGINES, usual
-from weighbridge.errors import BadFileError, UnsupportedError
+from weighbridge.errors import BadFileError, NotServedError, UnsupportedError
 from weighbridge.model import ModelPart
 
 if TYPE_CHECKING:
     from weighbridge.accelerators.parts import Part
 
+LISTED = 5  # formats that a refusal names
 TOGETHER = ", experts "  # between the formats of a mixed checkpoint: quantization/declared.py
 
 
@@ -27,11 +28,12 @@ class Loader(NamedTuple):
 
 
 def check(part: ModelPart, choice: FormatChoice, asked: str | None, by: Loader) -> None:
-    """Raises UnsupportedError for a format that is not read. `asked` is what --quantization said,
+    """Raises NotServedError for a format that is not read. `asked` is what --quantization said,
     None where the checkpoint decides."""
     for f in formats(part, choice, asked):
         if not reads(by.engine.reading, f, by.version, by.card):
-            raise UnsupportedError(told(f, by))
+            whole = choice.scheme.name if choice.scheme and f.stored else f.name
+            raise NotServedError(told(f, by, whole), elsewhere(f, by), by.engine.name)
 
 
 def formats(part: ModelPart, choice: FormatChoice, asked: str | None) -> Iterator[WeightFormat]:
@@ -60,18 +62,26 @@ def method_of(part: ModelPart) -> str:
     return str((part.quantization or {}).get("quant_method") or "").lower()
 
 
-def told(f: WeightFormat, by: Loader) -> str:
-    """One line: what is not read and why, what is, and who reads it."""
+def told(f: WeightFormat, by: Loader, whole: str = "") -> str:
+    """One line: what is not read and why, and what is. `whole` names a mixed checkpoint."""
     who = f"{by.engine.title} {written(by.version)}"
     if f.stored:
-        what = f"{by.reference}: its weights are stored in {f.name}, which {who} does not read"
+        form = whole or f.name
+        what = f"{by.reference}: its weights are stored in {form}, which {who} does not read"
     else:
         what = f"--quantization {f.name}: {who} does not read it"
     why = lacking(by.engine.reading, f, by.version, by.card)
-    others = ", ".join(name for name in read(by) if name != f.name)
-    beside = f"it reads {others}" if others else "it reads nothing but plain weights there"
-    elsewhere = who_reads(f, by) or ("" if why else "no engine here reads it")
-    return f"{what}{why and ': '}{why}; {beside}{elsewhere and '; '}{elsewhere}"
+    others = [name for name in read(by) if name != f.name]
+    more = f" and {len(others) - LISTED} kinds more" if len(others) > LISTED else ""
+    known = f"it reads {', '.join(others[:LISTED])}{more}"
+    beside = known if others else "it reads nothing but plain weights there"
+    return f"{what}{why and ': '}{why}; {beside}"
+
+
+def elsewhere(f: WeightFormat, by: Loader) -> str:
+    """Who reads it, by formats alone; "" where another release or card of the engine does."""
+    why = lacking(by.engine.reading, f, by.version, by.card)
+    return who_reads(f, by) or ("" if why else "no engine here reads it")
 
 
 def read(by: Loader) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ from weighbridge.engines.engine import Engine, Version
 from weighbridge.engines.format_choice import Decision, by_server, by_transformers, decide
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.table import record
-from weighbridge.errors import BadFileError, UnsupportedError, UsageError
+from weighbridge.errors import BadFileError, NotServedError, UnsupportedError, UsageError
 from weighbridge.kept import kept
 from weighbridge.model import Model, ModelPart
 from weighbridge.workload import Infer
@@ -37,9 +37,10 @@ def subject(model: Model, w: Infer, engine: Engine, version: Version) -> Subject
     part = model.parts[0]
     serves = engine.server or engine.reads == "gguf"  # language models and text encoders
     if serves and part.library == "transformers" and not reads_text(part):
-        raise UnsupportedError(
+        raise NotServedError(
             f"{model.reference}: {part.blueprint.cls} reads no text, and {engine.name} serves "
-            "language models and text encoders alone; ask --engine transformers"
+            "language models and text encoders alone",
+            "ask --engine transformers",
         )
     budget = w.budget()
     card = None if budget is None else budget.choice.part

@@ -35,7 +35,7 @@ from weighbridge.arch.mixers import (
 )
 from weighbridge.components.kv_cache import Format
 from weighbridge.dtypes import TORCH, DType
-from weighbridge.errors import UnsupportedError, UsageError
+from weighbridge.errors import NotServedError, UsageError
 from weighbridge.units import align_up, ceil_div
 
 FIELD: Mapping[type[Mixer], str] = {
@@ -112,9 +112,10 @@ def refuse(reference: str, engine: str, layers: Iterable[Layer], lacked: UnionTy
     kinds = get_args(lacked)
     found = {field_name(m) for layer in layers for m in layer.mixers if type(m) in kinds}
     if found:
-        raise UnsupportedError(
+        raise NotServedError(
             f"{reference}: {engine} has no cache of {' and '.join(sorted(found))}, or our rules "
-            "do not; nearest is --engine transformers"
+            "do not",
+            "nearest is --engine transformers",
         )
 
 

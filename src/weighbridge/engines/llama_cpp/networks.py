@@ -14,7 +14,7 @@ from weighbridge.arch.mixers import Compressed, Latent, Layer
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.llama_cpp.graphs.network import Network, Weight, block
 from weighbridge.engines.llama_cpp.tensors import tensors
-from weighbridge.errors import BadFileError, UnsupportedError
+from weighbridge.errors import BadFileError, NotServedError
 
 FEW_EXPERTS = ("top_k_experts", "num_experts_per_tok", "moe_topk", "num_experts_per_token")
 
@@ -53,14 +53,15 @@ def refuse(s: Subject) -> None:
     kinds = (s.model_type, s.config.model_type if s.config is not None else "")
     converted = [gguf.architecture(kind) for kind in kinds]
     if s.part.library != "gguf" and "none" in converted:
-        raise UnsupportedError(
+        raise NotServedError(
             f"{s.model.reference}: llama.cpp has no architecture for {s.part.blueprint.cls} "
-            f"({s.model_type}), so that it cannot be converted to GGUF; ask --engine transformers"
+            f"({s.model_type}), so that it cannot be converted to GGUF",
+            "ask --engine transformers",
         )
     if any(isinstance(m, Compressed) for la in s.layers for m in la.mixers):
-        raise UnsupportedError(
-            f"{s.model.reference}: our rules for llama.cpp do not cover DeepSeek-V4's caches yet; "
-            "ask --engine vllm or sglang"
+        raise NotServedError(
+            f"{s.model.reference}: our rules for llama.cpp do not cover DeepSeek-V4's caches yet",
+            "ask --engine vllm or sglang",
         )
 
 

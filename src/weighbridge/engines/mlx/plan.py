@@ -19,7 +19,7 @@ from weighbridge.engines.mlx.rules import (
     MlxRules,
     has,
 )
-from weighbridge.errors import UnsupportedError, UsageError
+from weighbridge.errors import NotServedError, UnsupportedError, UsageError
 from weighbridge.report_keys import EffectiveSettings
 from weighbridge.workload import Infer
 
@@ -137,9 +137,9 @@ def loads(s: Subject) -> None:
         )
     kind = s.config.model_type if s.config is not None else ""
     if kind and not (has(kind, "class") or has(s.model_type, "class") or s.model.rough):
-        raise UnsupportedError(
-            f"{name}: mlx-lm has no class for model type {kind!r:.60}; nearest is --engine "
-            "llama.cpp, which runs on Metal"
+        raise NotServedError(
+            f"{name}: mlx-lm has no class for model type {kind!r:.60}",
+            "nearest is --engine llama.cpp, which runs on Metal",
         )
 
 

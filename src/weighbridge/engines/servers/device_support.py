@@ -23,13 +23,13 @@ from weighbridge.dtypes import BFLOAT16, FLOAT16, FLOAT32, DType, torch_dtype
 from weighbridge.engines.engine import Engine, Version
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.reads import FLOAT8, WeightFormat, found
-from weighbridge.errors import UnsupportedError, UsageError
+from weighbridge.errors import NotServedError, UsageError
 from weighbridge.workload import Infer
 
 if TYPE_CHECKING:
     from weighbridge.accelerators.budget import Budget
 
-NEAREST = {"Apple": "; nearest is --engine llama.cpp, which runs on Metal"}
+NEAREST = {"Apple": "nearest is --engine llama.cpp, which runs on Metal"}
 
 
 class Needs(NamedTuple):
@@ -56,18 +56,20 @@ def suited(subject: Subject, w: Infer, budget: "Budget | None", needs: Needs) ->
         return subject
     part = budget.choice.part
     if part.stack == "own":
-        raise UnsupportedError(
+        raise NotServedError(
             f"--gpu {part.name}: our rules for {needs.engine} are those of CUDA and ROCm devices, "
-            f"which it is none of{NEAREST.get(part.vendor, '; name such a device')}"
+            "which it is none of",
+            NEAREST.get(part.vendor, "name such a device"),
         )
     number = part.capability
     if number is None or number >= BFLOAT16_SINCE:
         return subject
     if number < needs.oldest:
         oldest, own = (".".join(map(str, n)) for n in (needs.oldest, number))
-        raise UnsupportedError(
+        raise NotServedError(
             f"--gpu {part.name}: {needs.engine} starts on compute capability {oldest} and newer, "
-            f"and this is {own}; nearest is --engine llama.cpp"
+            f"and this is {own}",
+            "nearest is --engine llama.cpp",
         )
     return _without_bfloat16(subject, w, needs, "{}.{}".format(*number))
 

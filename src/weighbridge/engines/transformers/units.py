@@ -59,6 +59,19 @@ def advised(card: "Part | None", choice: FormatChoice) -> str:
     return f"{said}; --dtype float16 takes as much memory" if said else ""
 
 
+def _kept_by(part: ModelPart, form: str, card: "Part") -> str:
+    """The server that has kernels for them there, if one has."""
+    from weighbridge.engines.readable import stored
+    from weighbridge.engines.reads import reads
+    from weighbridge.engines.table import ENGINES
+
+    packed = tuple(stored(part, form))
+    for kind in ENGINES.values():
+        if kind.server and all(reads(kind.reading, f, kind.newest, card) for f in packed):
+            return f"; --engine {kind.name} keeps them packed"
+    return ""
+
+
 def unpacked(
     choice: FormatChoice, part: ModelPart, card: "Part | None", version: tuple[int, ...]
 ) -> tuple[FormatChoice, str]:
@@ -79,8 +92,8 @@ def unpacked(
                 "use --engine-version 5, or --engine vllm"
             )
         said = (
-            f"{told(card, form.name)}: transformers unpacks the weights into {choice.dtype.name}; "
-            "--engine vllm keeps them packed"
+            f"{told(card, form.name)}: transformers unpacks the weights into {choice.dtype.name}"
+            f"{_kept_by(part, form.name, card)}"
         )
         return FormatChoice(dtype=choice.dtype), said
     return choice, ""

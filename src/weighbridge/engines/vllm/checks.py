@@ -24,7 +24,7 @@ from weighbridge.engines.vllm.cases import VllmLaunched
 from weighbridge.engines.vllm.reserve import RankReserve
 from weighbridge.engines.vllm.rules import ENCODER_DECODERS, Version, registered, rules
 from weighbridge.engines.vllm.setting import attends
-from weighbridge.errors import UnsupportedError, UsageError
+from weighbridge.errors import NotServedError, UsageError
 from weighbridge.units import human
 from weighbridge.workload import Infer
 
@@ -81,9 +81,9 @@ def _registered(subject: Subject, version: Version) -> None:
     if not decodes and subject.model_type not in column("vllm.no_encoder_alone"):
         return
     if not registered(cls, version):
-        raise UnsupportedError(
-            f"{subject.model.reference}: vllm {'.'.join(map(str, version))} does not have {cls}; "
-            "nearest is --engine transformers"
+        raise NotServedError(
+            f"{subject.model.reference}: vllm {'.'.join(map(str, version))} does not have {cls}",
+            "nearest is --engine transformers",
         )
 
 

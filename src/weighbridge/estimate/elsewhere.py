@@ -1,0 +1,56 @@
+"""Which other engines answer a question that one refuses: each is asked, so that no refusal sends
+to an engine that refuses it too."""
+
+from collections.abc import Iterator
+
+from weighbridge.accelerators.parts import Part
+from weighbridge.engines.engine import Engine
+from weighbridge.engines.readable import runs_on
+from weighbridge.engines.table import ENGINES
+from weighbridge.errors import NotServedError, UnsupportedError, WeighbridgeError
+from weighbridge.estimate.infer import infer
+from weighbridge.model import Model
+from weighbridge.workload import Infer
+
+
+def told(error: NotServedError, model: Model, w: Infer) -> UnsupportedError:
+    """The refusal with the engines that answer the same question on the same device; as it was
+    where another device would have to be named."""
+    budget = w.budget()
+    card = None if budget is None else budget.choice.part
+    able = tuple(_answering(error, model, w, card))
+    if able:
+        *more, last = able
+        names = f"{', '.join(more)} or {last}" if more else last
+        return UnsupportedError(f"{error.said}; --engine {names} does")
+    if error.elsewhere.endswith(AWAY):
+        return UnsupportedError(error)
+    where = "" if card is None else f" on {card.name}"
+    return UnsupportedError(f"{error.said}; no engine here does{where}")
+
+
+AWAY = ("on a Mac", "elsewhere")
+
+
+def _answering(error: NotServedError, model: Model, w: Infer, card: Part | None) -> Iterator[str]:
+    asked = (w.engine, error.engine)
+    others = (k for k in ENGINES.values() if k.name not in asked and runs_on(k, card))
+    yield from (kind.name for kind in others if _answers(kind, model, w))
+
+
+def _answers(kind: Engine, model: Model, w: Infer) -> bool:
+    """Whether it gives a number, in whatever settings are its own."""
+    asked = Infer(
+        engine=kind.name,
+        dtype=w.dtype,
+        quantization=w.quantization,
+        context=w.context,
+        batch_size=w.batch_size,
+        gpu=w.gpu,
+        gpu_memory=w.gpu_memory,
+    )
+    try:
+        infer(model, asked, limits=())
+    except WeighbridgeError:
+        return False
+    return True
