@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
-from weighbridge.engines.table import record, usual
+from weighbridge.engines.table import engine, record, usual
 from weighbridge.errors import (
     BadFileError,
     NotFoundError,
@@ -63,10 +63,25 @@ def serving(workload: "Infer | None", command: str | None, settings: Mapping[str
         return Serving(found)
     if workload is not None:
         raise UsageError("give settings beside a command by name, not as a workload")
+    _one_engine(launched, settings.get("engine"))
     given = {"engine": launched.engine, **launched.settings, **settings}
     found = replace(read("infer", given), engine_defaults=True)
     found.check()
     return Serving(found, launched)
+
+
+def _one_engine(launched: "Launch", asked: Any) -> None:
+    """Raises UsageError where a command launches another engine than the one that was asked for; a
+    fork has its parent's programs."""
+    if not isinstance(asked, str):
+        return
+    kind = engine(asked)
+    program = launched.program.partition(" ")[0]
+    if kind.name != launched.engine and program not in kind.programs:
+        raise UsageError(
+            f"the command launches {launched.engine}, and --engine says {kind.name}: leave one of "
+            "them out"
+        )
 
 
 def asked(task: str, workload: Any, settings: Mapping[str, Any]) -> Any:

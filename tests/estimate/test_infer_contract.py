@@ -11,7 +11,9 @@ import pytest
 import weighbridge as package
 from weighbridge.catalogue import find
 from weighbridge.cli.menu import run as menu
+from weighbridge.errors import UsageError
 from weighbridge.launch import parse
+from weighbridge.prepared import _one_engine
 from weighbridge.requests import Requests
 
 pytestmark = pytest.mark.slow
@@ -705,3 +707,15 @@ def test_a_bare_size_is_answered_and_marked_rough():
     assert found["model"]["rough"] is True
     assert found["workload"]["context"] == 8192
     assert any(c["basis"] == "assumed" for c in components(found, "weights"))
+
+
+def test_a_command_and_an_engine_that_differ_are_refused():
+    """A fork has its parent's programs, and a spelling is a name."""
+    line = "vllm serve Qwen/Qwen3-0.6B"
+    with pytest.raises(UsageError, match="the command launches vllm, and --engine says sglang"):
+        package.infer(command=line, engine="sglang")
+    assert package.infer(command=line, engine="VLLM").workload["engine"] == "vllm"
+    of_parent = "llama-server -m qwen3-0.6b.gguf"
+    _one_engine(parse(of_parent), "ik_llama.cpp")
+    with pytest.raises(UsageError, match=r"launches llama\.cpp"):
+        _one_engine(parse(of_parent), "ollama")

@@ -15,7 +15,7 @@ from weighbridge.oom import causes, rows
 from weighbridge.oom import messages as sentences
 from weighbridge.oom.causes import judge
 from weighbridge.oom.changes import changes, figures
-from weighbridge.oom.figures import own_process, share_between
+from weighbridge.oom.figures import contradictions, own_process, share_between
 from weighbridge.oom.messages import en, zh
 from weighbridge.oom.reading import read
 from weighbridge.oom.record import CAUSES
@@ -377,3 +377,50 @@ def test_one_run_and_one_model(capfd, tmp_path):
     assert asked(capfd, tmp_path, text, "llama-3.1-8b", "--gpu", "4090", "--gpu", "3060")[0] == 2
     assert asked(capfd, tmp_path, text, "llama-3.1-8b", "qwen3-8b")[0] == 2
     assert asked(capfd, tmp_path, text, "qwen3-0.6b", "--gpu", "4090")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("figures", "said"),
+    [
+        (
+            {"capacity": "10.00", "free": "50.00 GiB", "allocated": "8.00"},
+            "50.00 GiB free of 10.00 GiB",
+        ),
+        ({"free": "9.00 GiB"}, "9.00 GiB free and 20.50 GiB held of 24.00"),
+        ({"free": "4.00 GiB"}, ""),  # rounded figures may come to a little more
+    ],
+)
+def test_figures_that_cannot_be_are_doubted(figures, said):
+    warnings = weighbridge.explain_oom(printed("2.00 GiB", **figures)).warnings
+    assert [said in w and "which cannot be" in w for w in warnings] == [True] * bool(said)
+
+
+def test_more_held_than_there_is_may_be_moved_to_the_host():
+    """Windows does, and counts it as the device's."""
+    found = weighbridge.explain_oom(printed("2.00 GiB", allocated="26.00", free="1.00 GiB"))
+    assert found.warnings == ()
+
+
+def test_no_message_that_people_posted_contradicts_itself():
+    assert not [m for m in messages() if contradictions(read(m["message"]))]
+
+
+@pytest.mark.parametrize(
+    ("line", "asked", "named"),
+    [
+        ("vllm serve meta-llama/Llama-3.1-70B-Instruct --max-model-len 8192", "qwen3-0.6b", True),
+        ("non-default args: {'model': 'x'}, --model=meta-llama/Llama-3.1-70B", "qwen3-0.6b", True),
+        ('AutoModel.from_pretrained("Qwen/Qwen3-8B")', "qwen3-0.6b", True),
+        ("sglang.launch_server --model-path Qwen/Qwen3-0.6B-GPTQ-Int4", "qwen3-0.6b", False),
+        ("vllm serve /data/models/mine", "qwen3-0.6b", False),  # a folder may be of any model
+        ("vllm serve Qwen/Qwen3-8B\nvllm serve Qwen/Qwen3-4B", "qwen3-0.6b", False),
+        ("an earlier model=of/others", "qwen3-0.6b", True),
+    ],
+)
+def test_a_log_of_another_model_is_named(line, asked, named):
+    text = f"{line}\n{printed('2.00 GiB')}"
+    found = weighbridge.explain_oom(text, asked)
+    assert any(
+        "the log is of" in w and "Qwen/Qwen3-0.6B was asked" in w for w in found.warnings
+    ) is (named)
+    assert weighbridge.explain_oom(text).warnings == ()

@@ -10,6 +10,7 @@ from weighbridge.gather import GatherOptions
 from weighbridge.judged import Remedy
 from weighbridge.oom.causes import judge
 from weighbridge.oom.changes import changes
+from weighbridge.oom.figures import contradictions
 from weighbridge.oom.reading import read
 from weighbridge.oom.record import Change, Judged, Match, Oom, OomReading
 from weighbridge.oom.text import MOST, decoded
@@ -36,14 +37,15 @@ def explained(text: Text, model: Any, options: GatherOptions, settings: Mapping[
     found = read(_text(text), _name(text))
     judged = judge(found, settings)
     if model is None:
-        return Oom(found=found, judged=judged, remedies=changes(found, judged, settings))
+        rows = changes(found, judged, settings)
+        return Oom(found=found, judged=judged, remedies=rows, warnings=contradictions(found))
     prepared = model if isinstance(model, Prepared) else opened(model, options)
     return _beside(prepared, found, judged, settings)
 
 
 def _beside(model: Prepared, found: OomReading, judged: Judged, settings: Mapping[str, Any]) -> Oom:
     """The answer with the estimate of the model."""
-    from weighbridge.oom.question import answered, question
+    from weighbridge.oom.question import answered, other_model, question
     from weighbridge.oom.reconcile import matches, mismatch, rejudged
 
     asked = question(found, settings)
@@ -56,7 +58,13 @@ def _beside(model: Prepared, found: OomReading, judged: Judged, settings: Mappin
         remedies=_together(report.remedies, changes(found, final, settings), final),
         estimate=report,
         explained=told,
-        warnings=(*asked.warnings, *warnings, *mismatch(found, report)),
+        warnings=(
+            *contradictions(found),
+            *other_model(found.model, model),
+            *asked.warnings,
+            *warnings,
+            *mismatch(found, report),
+        ),
     )
 
 

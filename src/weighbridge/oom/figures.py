@@ -1,6 +1,7 @@
 """Sums of a message's figures: what the allocator holds, what others hold, what was left over."""
 
 from weighbridge.oom.record import OomReading
+from weighbridge.units import human
 
 
 def unallocated(found: OomReading) -> int | None:
@@ -54,6 +55,24 @@ def spilled(found: OomReading) -> bool:
     """Whether more is allocated than the device has: Windows moves it to host memory."""
     capacity, allocated = found.size("capacity"), found.size("allocated")
     return capacity is not None and allocated is not None and allocated > capacity
+
+
+def contradictions(found: OomReading) -> tuple[str, ...]:
+    """Say which figures of a message cannot both be true: more free than there is, or more free and
+    held together. Windows moves what is held to host memory."""
+    capacity, free, mine = found.size("capacity"), found.size("free"), held(found) or 0
+    if not capacity or free is None:
+        return ()
+    if free > capacity:
+        told = f"{human(free)} free of {human(capacity)}"
+    elif free + mine > capacity * MOST_HELD // 100 and not spilled(found):
+        told = f"{human(free)} free and {human(mine)} held of {human(capacity)}"
+    else:
+        return ()
+    return (f"the message says {told}, which cannot be: check what was pasted",)
+
+
+MOST_HELD = 105  # percent of a device that figures, rounded as they are, may come to
 
 
 def share_between(found: OomReading) -> int | None:

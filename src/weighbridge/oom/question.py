@@ -7,6 +7,7 @@ they do not take is left out with a warning.
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from weighbridge.catalogue import everyday
 from weighbridge.errors import UsageError
 from weighbridge.oom.record import OomReading
 from weighbridge.prepared import Prepared
@@ -86,6 +87,23 @@ def _stated(found: OomReading, task: str, engine: str) -> dict[str, Any]:
 
 def _share(engine: str) -> str:
     return "mem_fraction_static" if engine == "sglang" else "gpu_memory_utilization"
+
+
+def other_model(named: str, model: Prepared) -> tuple[str, ...]:
+    """Say that a log names another model than the one that was asked about: of both the shapes, or
+    the last word of the name, are known to differ."""
+    asked = model.source.repo_id or model.reference
+    if not named or not asked or _model(named) == _model(asked):
+        return ()
+    return (f"the log is of {named}, and {asked} was asked about: the estimate is of the latter",)
+
+
+def _model(name: str) -> str:
+    """What two names of one model have in common: the entry of the catalogue, else the last word
+    of the path."""
+    last = name.rstrip("/").rpartition("/")[2].lower()
+    known = everyday.meaning(last)
+    return known.entry.name if known is not None else last
 
 
 def answered(model: Prepared, asked: OomQuestion) -> tuple[Report, tuple[str, ...]]:

@@ -7,7 +7,7 @@ from typing import Any
 from weighbridge.errors import BadFileError
 from weighbridge.oom.record import ALWAYS, OomReading
 from weighbridge.oom.sizes import read_size
-from weighbridge.oom.surroundings import engine_of, place_of, stated_in
+from weighbridge.oom.surroundings import engine_of, model_in, place_of, stated_in
 from weighbridge.oom.text import Log, log
 from weighbridge.oom.wordings import (
     FIELDS,
@@ -54,6 +54,7 @@ def read(text: str, name: str = "the text") -> OomReading:
         hint=next((name for name in RESERVE if name in message), ""),
         stated=stated_in(lines),
         message=message,
+        model=model_in(lines),
     )
 
 

@@ -61,6 +61,7 @@ class OomReading:
     hint: str = ""  # the variable that the message names for the allocator
     stated: Mapping[str, Any] = field(default_factory=dict)  # settings that the log states
     message: str = ""  # the text around the match, packed
+    model: str = ""  # what the log says that it loads
 
     def size(self, name: str) -> int | None:
         """A figure of the message, or None where it does not say."""

@@ -82,6 +82,7 @@ STATED: tuple[tuple[str, Callable[[str], Any], tuple[str, ...], str], ...] = (
     ("batch_size", int, ("per_device_train_batch_size", "micro_batch_size"), COUNT),
     ("seq_len", int, ("max_seq_length", "cutoff_len"), COUNT),
 )
+MOST_SEARCHED = 200_000  # characters of a log in which a model is looked for
 MOST_PLACES = 50  # of one word that are looked at
 
 
@@ -105,6 +106,20 @@ def stated_in(lines: str) -> Mapping[str, Any]:
         if value is not None:
             found[name] = kind(value)
     return found
+
+
+# What is loaded: words of commands, of engines' first lines and of Python, before a Hub id
+LOADS = r"""(?x)
+    (?: vllm\ serve\  | --model(?:-path|-name-or-path|_name_or_path)?[= ] | \bmodel(?:_path)?=
+      | from_pretrained\( | \bollama\ run\  )
+    ['"]? ([\w.-]{1,96}/[\w.-]{1,96}) (?![\w./-])
+"""
+
+
+def model_in(lines: str) -> str:
+    """The Hub id of the model that the log says is loaded; "" where it names none, or several."""
+    named = dict.fromkeys(re.findall(LOADS, lines[-MOST_SEARCHED:]))
+    return next(iter(named)) if len(named) == 1 else ""
 
 
 def _after(lines: str, word: str, pattern: str) -> str | None:
