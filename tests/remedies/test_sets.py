@@ -287,3 +287,13 @@ def test_sets_of_two_after_which_nothing_dearer_is_looked_for(task, sets, single
     search_.good = [node(move("a", 30), move("b", 30))] * sets + [node(move("a", 30))] * singles
     assert search_._done(99, larger=True) is done
     assert not search_._done(99, larger=False)
+
+
+def test_a_set_begins_behind_what_it_has_to_have():
+    """Two changes, of which one is what nothing runs without, are a single one."""
+    root = node(move("root", 1))
+    search_ = Search(case("train"), 99, root=root)
+    search_.good = [node(move("root", 1), move("a", 30))]
+    assert not search_._done(99, larger=True)
+    search_.good = [node(move("root", 1), move("a", 30), move("b", 30))]
+    assert search_._done(99, larger=True)

@@ -3,8 +3,8 @@
     PYTHONPATH=src python -m pytest -p tests.torch.recording tests/torch/test_training_moe.py
 
 appends a line for each step of a test that passed to recorded.jsonl here: our config and settings,
-the moments and saved tensors of the class, and how far ours were off. tests/training/recorded.jsonl
-is chosen of such lines.
+the moments and saved tensors of the class, what it took in each phase, and how far ours were off.
+tests/training/recorded.jsonl is chosen of such lines.
 """
 
 import json
@@ -54,6 +54,9 @@ def _line(there, ours):
     if there.saved == here.saved:
         line["saved"] = [there.saved.total(), there.saved_bytes]
     line["moments"] = [moment[:3] for moment in there.moments]
+    taken = [there.taken, here.taken]
+    line["taken"] = there.taken
+    line["apart"] = [abs(a - b) for a, b in zip(*taken, strict=True)]
     pairs = zip(there.moments, here.moments, strict=True)
     line["off"] = max(abs(b / a - 1) for x, y in pairs for a, b in zip(x[1:3], y[1:3], strict=True))
     return line

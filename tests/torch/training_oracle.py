@@ -45,6 +45,11 @@ class Seen:
     def saved_bytes(self):
         return sum(n * count for n, count in self.saved.items())
 
+    @property
+    def taken(self):
+        """Bytes of all tensors that are made in each phase, however short they live."""
+        return [sum(nbytes for nbytes, _ in told if nbytes > 0) for told in self.tape]
+
 
 def named(model_type, config, cls=None):
     """The config with the class that is trained; a class may be named for kinds with several."""

@@ -1,7 +1,8 @@
 """Steps of real classes of transformers 5.23 beside our programs, as torch 2.13 ran them.
 
 tests/torch/recording.py writes such lines while the tests of tests/torch run; of those here each
-runs lines of the programs that no other does. `off` is how far our peaks were from the class's.
+runs lines of the programs that no other does. `off` is how far our peaks were from the class's, and
+`apart` how many bytes more or less we took in each phase: in most not one.
 """
 
 import json
@@ -41,3 +42,7 @@ def test_a_step_takes_what_the_class_takes(x, all_read):
         assert [left, most] == pytest.approx(seen, rel=x["off"]), name
     if "saved" in x:  # tensors that live at the end of the first forward
         assert [found.saved.total(), found.saved_bytes] == x["saved"]
+    for (name, *_), ours, there, apart in zip(
+        x["moments"], found.taken, x.get("taken", ()), x.get("apart", ()), strict=False
+    ):  # also of tensors that are gone when the peak comes
+        assert abs(ours - there) <= apart, name

@@ -158,3 +158,26 @@ def test_every_process_makes_the_same_form():
         for seed in ("1", "2", "3")
     }
     assert len(seen) == 1
+
+
+def test_what_has_values_of_others_offers_them():
+    """Formats and optimizers have names of their own; every other word is typed, or a choice."""
+    named = {
+        tab["name"]: {
+            one["name"] for part in tab["sections"] for one in part["settings"] if one["known"]
+        }
+        for tab in form("en")["tabs"]
+    }
+    both = {"quantization", "optimizer"}
+    assert named == {
+        "fit": both,
+        "load": {"quantization"},
+        "infer": {"quantization"},
+        "train": both,
+        "compare": set(),
+        "gpus": {"vendor"},
+        "models": {"quantization"},
+        "accuracy": {"engine", "source"},
+    }
+    assert {"nf4", "Q4_K_M"} <= set(setting("load", "quantization")["known"])
+    assert {"adamw_torch", "adamw_8bit"} <= set(setting("train", "optimizer")["known"])
