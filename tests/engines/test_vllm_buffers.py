@@ -7,7 +7,7 @@ import pytest
 from weighbridge.arch.body import Dense, LayerBlock
 from weighbridge.arch.mixers import Attention, Latent
 from weighbridge.dtypes import BFLOAT16
-from weighbridge.engines.vllm import batch_buffers, graphs, setting, talking
+from weighbridge.engines.vllm import batch_buffers, graphs, setting, sleeping, talking
 from weighbridge.engines.vllm.rules import rules
 from weighbridge.units import MIB
 
@@ -100,3 +100,35 @@ def test_sums_of_ranks_by_release():
     assert (old.scatter, new.scatter) == (0, 16 * MIB)
     assert old.plain == new.plain == (40, 160, 560)
     assert [new.switched[n][1] for n in (2, 4, 8)] == [1780, 1930, 2150]
+
+
+@pytest.mark.parametrize(
+    ("raw", "towers", "least", "most_"),
+    [
+        # MiB beyond all else that NVML showed with vLLM 0.23 and 0.26 (AgileRL/AgileRL,
+        # tools/memory_profiling): language models up to 0.2 GiB, Gemma 4 E2B and E4B 610 to 690
+        ({}, False, 0, 200),
+        ({"text_config": {"hidden_size_per_layer_input": 256}}, True, 610, 690),
+    ],
+)
+def test_the_pool_of_sleep_mode_covers_what_was_measured(raw, towers, least, most_):
+    low, expected, high = sleeping._pool(subject(raw, towers=towers))
+    assert low <= least * MIB < most_ * MIB <= high
+    assert low <= expected <= high
+    assert high <= (most_ + 100) * MIB
+
+
+def test_weights_that_are_packed_anew_leave_a_layers_at_most_five():
+    """A layer's of four of 100 bytes each is 200, and at least none."""
+    tensors = tuple(
+        SimpleNamespace(nbytes=50, copies=2, module=f"model.layers.{i}.mlp") for i in range(4)
+    )
+    rank = SimpleNamespace(layers=range(2), tensors=tensors)
+    packed = SimpleNamespace(
+        choice=SimpleNamespace(scheme="awq"), part=SimpleNamespace(packed=False)
+    )
+    assert sleeping._repacked(packed, rank) == (0, 200, 1000)
+    plain = SimpleNamespace(choice=SimpleNamespace(scheme=None), part=SimpleNamespace(packed=False))
+    assert sleeping._repacked(plain, rank) == (0, 0, 0)
+    stored = SimpleNamespace(choice=SimpleNamespace(scheme=None), part=SimpleNamespace(packed=True))
+    assert sleeping._repacked(stored, rank) == (0, 200, 1000)
