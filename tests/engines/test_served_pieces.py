@@ -1,12 +1,13 @@
 """Small rules of the servers' engines, by hand."""
 
 from contextlib import nullcontext
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 
 from tests.engines.answers import answer
-from weighbridge.arch.blueprint import Blueprint, Param
+from weighbridge.arch.blueprint import Blueprint, CountedParams, Param
 from weighbridge.arch.feed import Dense
 from weighbridge.arch.mixers import Compressed, Indexer, Mamba2
 from weighbridge.components.activations import LivePeak
@@ -29,6 +30,7 @@ from weighbridge.engines.vllm import reserve, serving
 from weighbridge.engines.vllm.caches import VllmCacheSetting
 from weighbridge.errors import BadFileError, UnsupportedError
 from weighbridge.memory import Bytes
+from weighbridge.quantization import schemes
 from weighbridge.units import MIB
 
 
@@ -138,6 +140,26 @@ def test_tensors_of_a_class_that_are_not_the_language_models_are_of_a_projector(
     plan = Blueprint(cls="AnyModel", params=params, parts=(("vision", "tower"),))
     s = SimpleNamespace(part=SimpleNamespace(blueprint=plan), choice=FormatChoice(dtype=BFLOAT16))
     assert projector.of_class(s) == 128 + 256
+
+
+def test_experts_alike_are_packed_once_to_find_the_towers_of_a_class(monkeypatch):
+    """Of 384 experts one: of a hundred thousand names each takes as long as a tower's tensor."""
+    packed = []
+    of_f16 = schemes.scheme("F16")
+
+    def loader(setting):
+        pack = of_f16.loader(setting)
+        return lambda p: packed.append(p.name) or pack(p)
+
+    monkeypatch.setattr(projector, "scheme", lambda name: replace(of_f16, loader=loader))
+    tower = Param("vision.a.weight", (6, 10))
+    expert = Param("model.layers.0.mlp.experts.0.w1.weight", (8, 8), "expert", copies=384)
+    plan = Blueprint(
+        cls="AnyModel", params=CountedParams((tower, expert)), parts=(("vision", "tower"),)
+    )
+    s = SimpleNamespace(part=SimpleNamespace(blueprint=plan), choice=FormatChoice(dtype=BFLOAT16))
+    assert projector.of_class(s) == 128
+    assert packed == [tower.name, expert.name]
 
 
 @pytest.mark.parametrize(

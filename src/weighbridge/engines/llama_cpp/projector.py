@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from weighbridge.arch.body import Dense, Tower
 from weighbridge.engines.interface import Subject
 from weighbridge.memory import Bytes, Component, exactly
-from weighbridge.quantization.schemes import scheme, stored
+from weighbridge.quantization.schemes import counted, scheme
 from weighbridge.units import MIB, align_up
 from weighbridge.workload import Infer
 
@@ -49,8 +49,9 @@ def of_file(s: Subject) -> int:
 
 def of_class(s: Subject) -> int:
     plan = s.part.blueprint
-    found = stored(plan, scheme("F16"), dtype=s.choice.dtype)
-    return sum(align_up(t.nbytes, 128) for t in found if plan.part(t.source) != "language model")
+    found = counted(plan, scheme("F16"), dtype=s.choice.dtype)
+    beside = ((t, n) for t, n in found if plan.part(t.source) != "language model")
+    return sum(align_up(t.nbytes, 128) * n for t, n in beside)
 
 
 def _compute(s: Subject) -> Component:
