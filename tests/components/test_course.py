@@ -4,6 +4,7 @@ import pytest
 
 from weighbridge.components.activations import Heap
 from weighbridge.components.course import DROPPED, RENAMED, HeapCourse
+from weighbridge.units import MIB
 
 NAMES = {0: ("weights", 5000)}
 MOVES = [
@@ -57,6 +58,32 @@ def test_the_fullest_moment_by_hand():
     peak = heap.phase()
     assert peak.live == {"weights": 5000, "activations": 3000, "logits": 9000}
     assert heap.phase().live == {"activations": 1000, "gradients": 3000}
+
+
+@pytest.mark.parametrize("nbytes", [700 * 1024, 5 * MIB - 100], ids=["as they are", "at once"])
+def test_tensors_alike_are_one_move(nbytes):
+    """Thirteen that are made there, and eight that are there before: one of them counts as much as
+    all do by hand."""
+    course = HeapCourse(
+        [(1, nbytes, 0, "logits"), (0, DROPPED, 0, ""), (1, RENAMED, 0, "gradients")],
+        {0: ("weights", nbytes)},
+        {0: 8, 1: 13},
+    )
+    at_once, by_hand = Heap(), Heap()
+    slots = [at_once.many(8, nbytes, "weights"), None]
+    assert course.run(at_once, slots)
+    there = by_hand.many(8, nbytes, "weights")
+    held = by_hand.many(13, nbytes, "logits")
+    by_hand.drop(there)
+    held = by_hand.rename(held, "gradients")
+    assert at_once.phase() == by_hand.phase()
+    assert (slots[0], slots[1][:2], slots[1].alike) == (None, held[:2], 13)
+    assert slots[1].spare == held.spare
+    for heap, left in ((at_once, slots[1]), (by_hand, held)):
+        heap.drop(left)
+        assert (heap.live("gradients"), heap.allocator.allocated) == (0, 0)
+    assert at_once.allocator.reserved == by_hand.allocator.reserved
+    assert not course.run(at_once, [at_once.many(7, nbytes, "weights"), None])
 
 
 def test_it_runs_on_what_it_was_made_for_alone():

@@ -2,12 +2,12 @@
 
 import pytest
 
+from weighbridge.allocator import sequence
 from weighbridge.autograd import loops
 from weighbridge.autograd.checkpoint import checkpoint
 from weighbridge.autograd.engine import backward
 from weighbridge.autograd.machine import Machine
 from weighbridge.autograd.ops.pointwise import mul, of_result, scale
-from weighbridge.components import activations
 from weighbridge.components.activations import Heap
 from weighbridge.dtypes import FLOAT32
 
@@ -37,9 +37,9 @@ def run(*, again):
 
 
 @pytest.mark.parametrize("again", [False, True])
-@pytest.mark.parametrize("few", [0, activations.FEW])
+@pytest.mark.parametrize("few", [0, sequence.FEW])
 def test_turns_that_are_left_out_keep_what_those_that_run_keep(monkeypatch, again, few):
-    monkeypatch.setattr(activations, "FEW", few)
+    monkeypatch.setattr(sequence, "FEW", few)
     some = run(again=again)
     monkeypatch.setattr(loops, "RUN", TURNS)
     assert some == run(again=again)

@@ -2,18 +2,24 @@
 nothing bends what serves a request, without asking at each of them whether something does.
 
 Most of the time of a training step is spent here, hence one loop: a request takes the first free
-block that is large enough and cuts it; a release joins it with free neighbours.
+block that is large enough and cuts it; a release joins it with free neighbours. Tensors alike that
+come and go together are served as one move.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from weighbridge.allocator.blocks import Block
 from weighbridge.allocator.core import Allocator
 from weighbridge.allocator.options import MIN_BLOCK, SMALL_SIZE
+from weighbridge.units import MIB, align_up, ceil_div
+
+FEW = 64 * MIB  # up to which tensors alike are asked for as they are
 
 Op = tuple[int, int, int]  # a request (slot, bytes, stream), or a release (slot, 0, 0)
-# (slot, rounded bytes, bytes, stream, what is split off at least)
+# (slot, rounded bytes, bytes, stream, what is split off at least); of several alike, 0 rounded
+# bytes and their count in the last place, and in both where they go
 Ready = tuple[int, int, int, int, int]
 
 
@@ -25,17 +31,54 @@ class RequestOps:
     requests: int
 
 
-def ready(a: Allocator, ops: Iterable[Op]) -> RequestOps:
+class AlikeBlocks(NamedTuple):
+    """What is held for tensors alike, with `spare` bytes that are not theirs."""
+
+    spare: int
+    blocks: tuple[Block | None, ...]
+
+
+Slot = Block | AlikeBlocks | None
+
+
+def several(a: Allocator, count: int, nbytes: int) -> AlikeBlocks:
+    """`count` tensors of `nbytes` each, which the allocator counts without what is spare. Asking
+    for thousands takes long: where there are many, one block is as large as their segments, and
+    what they leave of it is reserved alone."""
+    each = align_up(nbytes, MIN_BLOCK)
+    segment = a.options.segment_size(each)
+    sizes = [ceil_div(count, segment // each) * segment]
+    if each * count <= FEW:
+        most = max(1, SMALL_SIZE // each)
+        sizes = [each * min(most, count - n) for n in range(0, count, most)]
+    before = a.allocated
+    blocks = tuple([a.malloc(size) for size in sizes])
+    spare = a.allocated - before - each * count
+    a.allocated -= spare
+    return AlikeBlocks(spare, blocks)
+
+
+def give_back(a: Allocator, held: AlikeBlocks) -> None:
+    a.allocated += held.spare
+    for block in held.blocks:
+        a.free(block)
+
+
+def ready(a: Allocator, ops: Iterable[Op], alike: Mapping[int, int] | None = None) -> RequestOps:
+    """`alike` says of which slots how many tensors come and go."""
     made: list[Ready] = []
     for slot, nbytes, stream in ops:
+        if alike is not None and slot in alike:
+            made.append((slot, 0, nbytes, stream, alike[slot]))
+            continue
         size = a.rounded(nbytes) if nbytes else 0
         least = MIN_BLOCK if size <= SMALL_SIZE else SMALL_SIZE + 1
         made.append((slot, size, nbytes, stream, least))
-    return RequestOps(tuple(made), sum(op[2] > 0 for op in made))
+    return RequestOps(tuple(made), sum(op[1] > 0 for op in made))
 
 
 def follow(
-    a: Allocator, sequence: RequestOps, slots: list[Block | None], most: int
+    a: Allocator, sequence: RequestOps, slots: list[Slot], most: int
 ) -> tuple[int, int | None]:
     """(the most that was allocated, the slot whose request made it); `most` and None where it was
     never more. The allocator has to be `plain`."""
@@ -44,9 +87,15 @@ def follow(
     for slot, size, nbytes, stream, least in sequence.ops:
         if not size:
             gone = slots[slot]
-            assert gone is not None
-            allocated -= gone.size
-            gone.pool.free[gone.stream].settle(gone)
+            if type(gone) is Block:
+                allocated -= gone.size
+                gone.pool.free[gone.stream].settle(gone)
+                continue
+            a.allocated = allocated
+            slots[slot] = _of_several(a, gone, nbytes, least)
+            allocated = a.allocated
+            if allocated > most:
+                most, fullest = allocated, slot
             continue
         free = (small if size <= SMALL_SIZE else large)[stream]
         block = free.take(size, least)
@@ -64,3 +113,12 @@ def follow(
     a.peak_allocated = max(a.peak_allocated, most)
     a.requests += sequence.requests
     return most, fullest
+
+
+def _of_several(a: Allocator, held: Slot, nbytes: int, count: int) -> AlikeBlocks | None:
+    """Several alike that are asked for, or that go."""
+    if nbytes:
+        return several(a, count, nbytes)
+    assert isinstance(held, AlikeBlocks)
+    give_back(a, held)
+    return None

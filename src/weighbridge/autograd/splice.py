@@ -330,16 +330,15 @@ def _alone(slots: Slots, slot: int) -> bool:
 
 
 def _course(events: Iterable[Event], slots: Slots, fresh: bool) -> HeapCourse | None:
-    """Return the moves of a spliced layer; None where what is there before does not go, or many are
-    taken at once. Gradients that are `fresh` stay, others are added to what is there, and go."""
+    """Return the moves of a spliced layer; None where what is there before does not go. Gradients
+    that are `fresh` stay, others are added to what is there, and go."""
     steps: list[tuple[int, int, int, str]] = []
+    several: dict[int, int] = {}
     taken: set[int] = set()
     left: set[int] = set()
     for what, slot, *rest in events:
         if what == TAKE:
-            nbytes, name, stream, alike = rest
-            if alike > 1:
-                return None
+            nbytes, name, stream, several[slot] = rest
             steps.append((slot, nbytes, stream, name))
             taken.add(slot)
             continue
@@ -349,9 +348,11 @@ def _course(events: Iterable[Event], slots: Slots, fresh: bool) -> HeapCourse | 
         if slot not in taken:
             (left.add if stays else left.discard)(slot)
     before = {slot: _held(slots[slot]) for slot, *_ in steps if slot not in taken}
-    if left or any(held.alike > 1 for held in before.values()):
+    if left:
         return None
-    return HeapCourse(steps, {slot: held[:2] for slot, held in before.items()})
+    several |= {slot: held.alike for slot, held in before.items()}
+    alike = {slot: count for slot, count in several.items() if count > 1}
+    return HeapCourse(steps, {slot: held[:2] for slot, held in before.items()}, alike)
 
 
 def _held(there: Any) -> LiveTensor:

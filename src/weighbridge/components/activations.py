@@ -14,10 +14,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from weighbridge.allocator import Allocator, Block
-from weighbridge.allocator.options import MIN_BLOCK, SMALL_SIZE
-from weighbridge.units import MIB, align_up, ceil_div
-
-FEW = 64 * MIB  # up to which tensors alike are asked for as they are
+from weighbridge.allocator.sequence import AlikeBlocks, give_back, several
 
 
 class LiveTensor(NamedTuple):
@@ -34,6 +31,16 @@ class LiveTensor(NamedTuple):
     @property
     def total(self) -> int:
         return self.nbytes * self.alike
+
+    @property
+    def together(self) -> AlikeBlocks:
+        """What is held for all of the tensors alike."""
+        return AlikeBlocks(self.spare, (self.block, *self.others))
+
+    @classmethod
+    def of(cls, name: str, nbytes: int, alike: int, held: AlikeBlocks) -> "LiveTensor":
+        block, *others = held.blocks
+        return cls(name, nbytes, block, alike, held.spare, tuple(others))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,20 +96,10 @@ class Heap:
             self._at_most = self._live.copy()
 
     def many(self, count: int, nbytes: int, name: str = "activations") -> LiveTensor:
-        """`count` tensors of `nbytes` each. Asking for thousands takes long: where there are many,
-        one block is as large as their segments, and what they leave of it is reserved alone."""
-        each, allocator = align_up(nbytes, MIN_BLOCK), self.allocator
-        segment = allocator.options.segment_size(each)
-        sizes = [ceil_div(count, segment // each) * segment]
-        if each * count <= FEW:
-            most = max(1, SMALL_SIZE // each)
-            sizes = [each * min(most, count - n) for n in range(0, count, most)]
-        before = allocator.allocated
-        block, *others = (allocator.malloc(size) for size in sizes)
-        spare = allocator.allocated - before - each * count
-        allocator.allocated -= spare
+        """`count` tensors of `nbytes` each, that come and go together."""
+        made = several(self.allocator, count, nbytes)
         self._count(name, nbytes * count)
-        held = LiveTensor(name, nbytes, block, count, spare, tuple(others))
+        held = LiveTensor.of(name, nbytes, count, made)
         if self.watch is not None:
             self.watch.taken(held, 0)
         return held
@@ -123,9 +120,10 @@ class Heap:
         for held in gone:
             if self.watch is not None:
                 self.watch.dropped(held)
-            self.allocator.allocated += held.spare
-            for block in (held.block, *held.others):
-                self.allocator.free(block)
+            if held.others or held.spare:
+                give_back(self.allocator, held.together)
+            else:
+                self.allocator.free(held.block)
             self._live[held.name] -= held.total
 
     def close(self) -> None:
