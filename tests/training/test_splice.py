@@ -74,6 +74,7 @@ ASKED = {
     "away": {"checkpointing": "offload", "precision": "bf16-mixed", "eval_batch_size": 2},
     "lora": {"method": "lora", "checkpointing": "full", "loss": "standard"},
     "qlora": {"method": "qlora", "framework": "trl", "checkpointing": "full"},
+    "int8": {"method": "lora", "quantization": "bnb-int8", "gradient_accumulation": 2},
     "layerwise": {"optimizer": "galore_adamw_layerwise", "precision": "bf16"},
     "ddp": {"shard": "ddp", "gpu": "a100-80gb:4"},
     "fsdp1": {"shard": "fsdp1", "gpu": "a100-80gb:4", "gradient_accumulation": 2},
@@ -184,6 +185,20 @@ def test_layers_that_were_taken_for_alike_and_are_not_are_all_walked(monkeypatch
     monkeypatch.setattr(training, "has_positions", lambda s, number: True)
     assert asked(config) == whole
     assert len(walks) == 3
+
+
+def test_what_nodes_hold_to_the_end_of_the_graph_does_not_make_layers_unlike(monkeypatch):
+    """A linear of bitsandbytes' 8 bits has its input as an attribute of its node."""
+    walks = []
+
+    def bounded(*given, **named):
+        walks.append(1)
+        return walk(*given, **named)
+
+    walk = training.StageRuns._bounded
+    monkeypatch.setattr(training.StageRuns, "_bounded", bounded)
+    assert same(monkeypatch, LLAMA, **ASKED["int8"], seq_len=96)
+    assert len(walks) == 2, "one run of few layers, and the one of all that it is compared with"
 
 
 @pytest.mark.slow

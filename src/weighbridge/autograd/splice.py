@@ -5,7 +5,8 @@
     spliced     those between: one node of the graph each, which asks for the same again
 
 A kind repeats where two of its layers in a row left the same tape, on which nothing stands
-but what the layer took itself, its input, its result and their gradients. All layers that
+but what the layer took itself, its input, its result and their gradients. What nodes of the graph
+have as attributes stays until the graph goes, of a layer that is spliced as well. All layers that
 are walked must leave that tape, but for two: the first of the kind, which is the last to let
 go what all of them read, and the last of all layers, which is given another gradient.
 Otherwise `UnlikeLayersError` says that the step must be walked whole. Where parameters have hooks,
@@ -13,11 +14,11 @@ their gradients are handed over one by one, and the hooks run as they do behind 
 is walked. Without hooks, the allocator is asked for all gradients at once.
 """
 
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from weighbridge.autograd.engine import GRADIENTS, accumulate
-from weighbridge.autograd.machine import Grads, Machine, Needs, record
+from weighbridge.autograd.machine import GradNode, Grads, Machine, Needs, record
 from weighbridge.autograd.sharing import holders, shared
 from weighbridge.autograd.tape import GIVEN, GRAD, INPUT, NAME, TAKE, Event, SpliceTape
 from weighbridge.autograd.tensors import (
@@ -68,7 +69,8 @@ class Forward(NamedTuple):
 
 
 class Backward(NamedTuple):
-    """`type` of the gradient of the input: a view is not added to in place."""
+    """`type` of the gradient of the input: a view is not added to in place. `stays`: slots of what
+    is there as long as the graph."""
 
     events: tuple[Event, ...]
     slots: int
@@ -76,6 +78,7 @@ class Backward(NamedTuple):
     shape: Shape
     dtype: DType
     type: type[Tensor]
+    stays: tuple[int, ...]
     away: int
 
 
@@ -167,6 +170,7 @@ class Walk:
         self.layer = layer
         self.tape = SpliceTape({id(p): i for i, p in enumerate(layer.params)})
         self.away = 0
+        self.attributes: set[int] = set()  # slots of what nodes hold to the end of the graph
 
     def run(self, whole: Whole, x: Tensor) -> Tensor:
         m, tape, kept = self.m, self.tape, len(self.m.casts)
@@ -176,6 +180,7 @@ class Walk:
         record(m, self._ends, [x], [], inside)
         with m.heap.watched(tape):
             result = [whole(inside)]
+        begun = inside.node
         del inside
         assert x.storage is not None
         keeps_input = holders(x) > before
@@ -184,6 +189,9 @@ class Walk:
         found = self._forward(out, tuple(self._casts(kept)), (keeps_input, keeps_result))
         if keeps_input:
             tape.know(INPUT, x.storage.held)
+        found_slots = (tape.slot(t.storage.held) for t in _attributes(out.node, begun))
+        self.attributes = {slot for slot in found_slots if slot is not None}
+        del begun
         self.kind.forward.note(found, self.layer)
         made = Computed(out.shape, out.dtype, out.storage)
         record(m, self._begins, [out], [], made)
@@ -245,21 +253,37 @@ class Walk:
             return None
         result = tape.slot(grad.storage.held)
         left = {slot for slot, _ in tape.alive.values()}
-        if result is None or left - {result, INPUT, GIVEN}:  # of the last two others may have more
+        stays = left & self.attributes - {result, GIVEN}
+        # of the last two others may have more
+        if result is None or left - stays - {result, INPUT, GIVEN}:
             return None
         made = tuple(tape.events), tape.count, result, grad.shape, grad.dtype, type(grad)
-        return Backward(*made, self.m.away - self.away)
+        return Backward(*made, tuple(sorted(stays)), self.m.away - self.away)
+
+
+def _attributes(node: GradNode | None, end: GradNode | None) -> Iterator[Tensor]:
+    """Yield the attributes of all nodes from one down to the end."""
+    seen = {end}
+    todo: list[Any] = [node]
+    while todo:
+        node = todo.pop()
+        if isinstance(node, GradNode) and node not in seen:
+            seen.add(node)
+            yield from node.attributes
+            todo += [source for source, _ in node.inputs]
 
 
 class Spliced:
-    """What one layer keeps for its backward: tensors by their slots."""
+    """What one layer keeps for its backward: tensors by their slots. What `stays` goes with the
+    graph."""
 
-    __slots__ = ("kind", "params", "slots")
+    __slots__ = ("kind", "params", "slots", "stays")
 
     def __init__(self, kind: AlikeLayers, params: Sequence[LeafTensor], slots: Slots) -> None:
         self.kind = kind
         self.params = params
         self.slots = slots
+        self.stays: list[TensorStorage] = []
 
     def back(self, m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
         found: Backward = self.kind.backward.use()
@@ -272,6 +296,7 @@ class Spliced:
         self._again(m, self.kind.backward, found.events)
         m.away += found.away
         storage = TensorStorage.of(m.heap, slots[found.result])
+        self.stays = [TensorStorage.of(m.heap, slots[slot]) for slot in found.stays]
         slots.clear()
         if through:
             return grads[:]
