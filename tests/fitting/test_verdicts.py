@@ -449,3 +449,27 @@ def test_no_remedy_helps_a_line_that_the_engine_refuses():
     (unsure,) = weighbridge.infer(command=f"{TIGHT} --foo", gpu="4090").remedies
     assert (unsure.flags, unsure.fits) == (remedy.flags, "unknown")
     assert weighbridge.infer(command=f"{TIGHT} --quantization awq", gpu="4090").remedies == ()
+
+
+def test_too_few_devices_have_nothing_to_spare():
+    """Each of the two would have room; the remedy is a second card, which the ranks need."""
+    found = weighbridge.infer("qwen3-8b", engine="vllm", tensor_parallel_size=2, gpu="4090")
+    shown = " ".join(str(found).split())
+    assert "it needs 2 devices, and 1 is named" in shown
+    assert "on each of 2" in shown
+    assert "to spare" not in shown
+    assert dict(found.remedies[0].change) == {"gpu": "geforce-rtx-4090:2"}
+    assert found.remedies[0].fits == "yes"
+
+
+def test_a_larger_card_is_offered_as_often_as_ranks_need_it():
+    found = weighbridge.infer("llama-3.1-70b", engine="vllm", tensor_parallel_size=4, gpu="4090:2")
+    assert "short by" in str(found)
+    assert dict(found.remedies[0].change) == {"gpu": "l40s:4"}
+
+
+def test_loading_and_serving_by_other_programs_are_told_apart():
+    told = "load: as transformers loads it, in bfloat16; Ollama serves it in Q4_K_M"
+    assert told in str(weighbridge.fit("qwen3-14b", engine="ollama", gpu="4090"))
+    assert told not in str(weighbridge.fit("qwen3-14b", engine="ollama", gpu="a100-80gb"))
+    assert "loads it" not in str(weighbridge.fit("qwen3-14b", engine="vllm", gpu="4090"))

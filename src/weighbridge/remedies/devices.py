@@ -54,13 +54,15 @@ def _larger(case: RemedyCase) -> Iterator[Move]:
     ladder = [known[f"{here.vendor.lower()}-{name}"] for name in LADDERS.get(here.vendor, ())]
     large = [p for p in ladder if p.visible.bytes.low > max(here.visible.bytes.low, need)]
     for part in large[:LARGER]:
-        count = case.count
+        count = max(case.count, case.verdict.devices_used)
         words = f"{count} x {part.name}" if count > 1 else part.name
         words += f" instead of {here.name}"
         yield Move(
             kind="larger device",
             change={"gpu": _named(part.id, count)},
-            cost=prices.hardware(here.total.bytes.expected, part.total.bytes.expected, words),
+            cost=prices.hardware(
+                here.total.bytes.expected * case.count, part.total.bytes.expected * count, words
+            ),
             touches=ALL,
         )
 
@@ -73,7 +75,17 @@ def _more(case: RemedyCase) -> Iterator[Move]:
     assert case.budget is not None
     if here.vendor in ALONE:
         return
-    need, room = _needed(case), case.budget.usable.expected
+    used, room = case.verdict.devices_used, case.budget.usable.expected
+    if (
+        used > case.count and case.verdict.per_device.expected <= room
+    ):  # ranks that were asked for, of which there are too few devices
+        words = f"{used} x {here.name}"
+        cost = prices.hardware(case.count, used, words)
+        yield Move(
+            kind="more devices", change={"gpu": _named(here.id, used)}, cost=cost, touches=ALL
+        )
+        return
+    need = _needed(case)
     most = max(MACHINE, 4 * case.count)
     for count in COUNTS:
         shared = _shared(case, count)

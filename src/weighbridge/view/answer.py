@@ -77,6 +77,9 @@ def about(s: ShownAnswer, unit: SizeFormat, b: Bytes) -> str:
 def _figures(s: ShownAnswer, v: "Verdict") -> str:
     """What is needed beside what there is."""
     unit = apart(s.sizes, v.margin_bytes)
+    if _too_few(v):
+        needs = unit.of(v.per_device.expected)
+        return s.say("figures.devices", needs=needs, count=v.devices_used)
     if compared(v) == "unknown":
         return _overlap(s, unit, v)
     has = _same(unit, v.usable_bytes)
@@ -90,6 +93,11 @@ def _figures(s: ShownAnswer, v: "Verdict") -> str:
     if ends is None:
         return s.say("figures.yes.exact", **told)
     return s.say("figures.yes", **told, low=ends[0], high=ends[1])
+
+
+def _too_few(v: "Verdict") -> bool:
+    """Whether a device has room, and there are not as many as it takes: nothing is to spare."""
+    return v.devices_used > v.count and v.margin_bytes >= 0
 
 
 def _overlap(s: ShownAnswer, unit: SizeFormat, v: "Verdict") -> str:
@@ -116,7 +124,7 @@ def compared(v: "Verdict") -> str:
 def margin(s: ShownAnswer) -> str:
     """What is left, or lacking; which share of the range fits where nobody can say."""
     v = s.report.verdict
-    if v is None or not v.count:
+    if v is None or not v.count or _too_few(v):
         return ""
     if compared(v) == "unknown" and v.share_that_fits is not None:
         share = min(99, max(1, round(100 * v.share_that_fits)))  # it is neither none nor all
@@ -129,7 +137,8 @@ def margin(s: ShownAnswer) -> str:
 def _reason(s: ShownAnswer, v: "Verdict") -> str:
     """What decides, where the numbers beside it do not."""
     if v.devices_used > v.count:
-        return s.say("reason.devices", needs=v.devices_used, count=v.count)
+        key = "reason.devices.one" if v.count == 1 else "reason.devices"
+        return s.say(key, needs=v.devices_used, count=v.count)
     if _by_host(v):
         assert v.host is not None
         return _host(s, v.host)

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator, Mapping
 from itertools import islice
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from weighbridge.engines.table import record
 from weighbridge.fitted import NAMES, SMALLEST, Fit, Question, Solved
 from weighbridge.judged import Remedy
 from weighbridge.units import GIB, KIB, human_count
@@ -224,7 +225,27 @@ def _reasons(found: Fit, words: Say) -> Lines:
     for q in found.questions:
         if q.report is None:
             told.setdefault(known(words, printable(q.reason)), []).append(name(q, words))
-    return lines(*(f"{', '.join(names)}: {reason}" for reason, names in told.items()))
+    rows = (f"{', '.join(names)}: {reason}" for reason, names in told.items())
+    return lines(*rows, *_loaded_otherwise(found, words))
+
+
+def _loaded_otherwise(found: Fit, words: Say) -> Iterator[str]:
+    """Why loading does not fit where inference does: another program loads it, another way."""
+    load, infer = found.question("load"), found.question("infer")
+    if load.fits == "yes" or infer.fits != "yes" or load.report is None or infer.report is None:
+        return
+    about = infer.report.workload
+    yield words(
+        "fit.load.other",
+        load=name(load, words),
+        form=_form(load.report.workload),
+        engine=record(str(about["engine"])).title,
+        own=_form(about),
+    )
+
+
+def _form(about: Mapping[str, Any]) -> str:
+    return printable(str(about["quantization"] or about["dtype"]))
 
 
 def _costs(found: Fit, words: Say) -> Lines:

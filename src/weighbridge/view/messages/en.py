@@ -12,6 +12,7 @@ TABLE = {
     "headline.host": "of host memory; nothing is on a device",
     "size.alone": "about {size}",
     "size.range": "about {size} ({low} to {high})",
+    "figures.devices": "about {needs} on each of {count}",
     "figures.yes": "about {needs} of {has} ({low} to {high})",
     "figures.yes.exact": "about {needs} of {has}",
     "figures.no": "needs about {needs}; the card has {has}",
@@ -24,6 +25,7 @@ TABLE = {
     "margin.share": "{share} % of the range fits",
     "margin.short": "short by {size}",
     "reason.devices": "it needs {needs} devices, and {count} are named",
+    "reason.devices.one": "it needs {needs} devices, and 1 is named",
     "reason.host.no": "host memory: needs about {needs}, the machine has {has}, short by {short}",
     "reason.host.unknown": "host memory is too close to call: needs {low}-{high}, the machine has "
     "{has}",
@@ -396,6 +398,7 @@ TABLE = {
     "fit.train": "full {tokens}",
     "fit.fits": "up to {tokens} tokens",
     "fit.below": "cannot say: see below",
+    "fit.load.other": "{load}: as transformers loads it, in {form}; {engine} serves it in {own}",
     "fit.none": "no change found that fits",
     "fit.context": "{tokens} tokens fit",
     "fit.code.yes": "Exit code 0: {question} fits",
