@@ -218,10 +218,11 @@ def test_the_class_is_the_one_that_was_sized(model):
 
 
 def test_versions_have_their_own_words():
-    assert check("transformers", {"engine_version": "4.50", "quantization": "nf4"})
-    line = weighbridge.infer(MODEL, engine_version="4.50").derived["launch"]
+    model = "llama-3.2-1b"  # which that release knows
+    assert check("transformers", {"engine_version": "4.50", "quantization": "nf4"}, model)
+    line = weighbridge.infer(model, engine_version="4.50").derived["launch"]
     assert "torch_dtype=torch.float32" in line
-    old = weighbridge.infer(MODEL, engine_version="4.50", quantization="torchao-int8")
+    old = weighbridge.infer(model, engine_version="4.50", quantization="torchao-int8")
     assert "4.50 does not have TorchAoConfig" in old.derived["launch_note"]
 
 

@@ -130,7 +130,7 @@ def test_a_release_that_is_not_known_is_said_first(
     engine: str, asked: str, rules: str | None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rules = rules or ".".join(map(str, ENGINES[engine].newest))
-    said = ["infer", "qwen3-0.6b", "--engine", engine, "--context", "512", "--engine-version"]
+    said = ["infer", "gpt2", "--engine", engine, "--context", "512", "--engine-version"]
     assert run([*said, asked]) == 0
     out, warned = capsys.readouterr()
     title = " ".join(out.split("\n\n")[0].split())
@@ -142,5 +142,5 @@ def test_a_release_that_is_not_known_is_said_first(
 
 
 def test_training_says_so_first_too() -> None:
-    found = train("qwen3-0.6b", engine_version="3.0")
+    found = train("gpt2", engine_version="3.0")
     assert "those of 4.30 are used" in found.warnings[0]

@@ -14,6 +14,7 @@ from weighbridge.errors import UsageError
 if TYPE_CHECKING:
     from weighbridge.accelerators.budget import Budget
     from weighbridge.engines.interface import EngineAnswer, Probe, Subject
+    from weighbridge.engines.knows import Backend, Known
     from weighbridge.engines.reads import Reads
     from weighbridge.workload import Infer
 
@@ -86,6 +87,17 @@ class Engine(NamedTuple):  # not a frozen dataclass: every start makes some
         """Return what it reads, by release and card: READS of the folder's formats.py."""
         found: tuple[Reads, ...] = self.home("formats").READS if self.package else ()
         return found
+
+    @property
+    def knowing(self) -> "tuple[Known, ...]":
+        """Return the classes that came to it, by release: KNOWS of the folder's classes.py."""
+        found: tuple[Known, ...] = self.home("classes").KNOWS if self.package else ()
+        return found
+
+    @property
+    def backend(self) -> "Backend | None":
+        """Return how it runs classes of transformers; None: it does not."""
+        return getattr(self.home("classes"), "BACKEND", None)
 
     def context(self, w: "Infer", end: int) -> tuple[int, str]:
         """(tokens of one request, why) where a launch command leaves them to the engine: `context`

@@ -15,7 +15,7 @@ from weighbridge.arch.mixers import Layer
 from weighbridge.arch.positions import learned
 from weighbridge.arch.roles import VOCAB, role
 from weighbridge.components.weights import DIVISIONS, FormatChoice
-from weighbridge.engines import quantization_flag, readable
+from weighbridge.engines import classes, quantization_flag, readable
 from weighbridge.engines.engine import Engine, Version
 from weighbridge.engines.format_choice import Decision, by_server, by_transformers, decide
 from weighbridge.engines.interface import Subject
@@ -45,6 +45,7 @@ def subject(model: Model, w: Infer, engine: Engine, version: Version) -> Subject
     budget = w.budget()
     card = None if budget is None else budget.choice.part
     by = readable.Loader(engine, version, card, model.reference)
+    replaced = classes.check(part, by)
     decisions = {p.name: decision(p, w, by) for p in model.parts}
     config, metadata = of_part(part), part.config.get("gguf")
     found, notes = kept(part, ("remembered",), lambda: remembered(config, metadata, part))
@@ -84,6 +85,7 @@ def subject(model: Model, w: Infer, engine: Engine, version: Version) -> Subject
         guessed=bool(notes),
         notes=(
             *notes,
+            *filter(None, (replaced,)),
             *(unused(w, part.blueprint, computes, context) if reads_text(part) else _textless(w)),
         ),
     )

@@ -1,0 +1,179 @@
+"""The law of classes: what a release does not know yet, held against a table that was read in the
+engines' sources apart from theirs; it is refused, or runs as a class of transformers."""
+
+import re
+
+import pytest
+
+from tests.engines.answers import answer, named, of_config
+from weighbridge import catalogue
+from weighbridge.engines.classes import check
+from weighbridge.engines.knows import Known, row_of
+from weighbridge.engines.readable import Loader
+from weighbridge.engines.table import ENGINES
+from weighbridge.errors import UnsupportedError
+from weighbridge.estimate.infer import infer
+from weighbridge.estimate.train import train
+from weighbridge.workload import Infer, Train
+
+# engine, name -> the first release that was read and has it, the last that has not
+TRUTH = """
+vllm          Gemma3nForConditionalGeneration    0.9.2    0.9.1
+vllm          NemotronHForCausalLM               0.9.1    0.9
+vllm          Exaone4ForCausalLM                 0.10     0.9.2
+vllm          Glm4MoeForCausalLM                 0.10     0.9.2
+vllm          GptOssForCausalLM                  0.10.1   0.10.0
+vllm          SmolLM3ForCausalLM                 0.10.1   0.10.0
+vllm          Qwen3NextForCausalLM               0.10.2   0.10.1
+vllm          SeedOssForCausalLM                 0.10.2   0.10.1
+vllm          DeepseekV32ForCausalLM             0.11     0.10.2
+vllm          Qwen3VLForConditionalGeneration    0.11     0.10.2
+vllm          Olmo3ForCausalLM                   0.11     0.10.2
+vllm          MiniMaxM2ForCausalLM               0.11.1   0.11.0
+vllm          Glm4MoeLiteForCausalLM             0.15     0.14
+vllm          KimiK25ForConditionalGeneration    0.15     0.14
+vllm          Qwen3_5ForConditionalGeneration    0.17     0.16
+vllm          Qwen3_5MoeForConditionalGeneration 0.17     0.16
+vllm          Gemma4ForConditionalGeneration     0.19     0.18
+vllm          DeepseekV4ForCausalLM              0.20     0.19
+vllm          KimiK3ForConditionalGeneration     0.27     0.26
+sglang        Gemma3ForConditionalGeneration     0.4.4    0.4.3
+sglang        Qwen3ForCausalLM                   0.4.6    0.4.4
+sglang        Glm4MoeForCausalLM                 0.4.9    0.4.8
+sglang        GptOssForCausalLM                  0.5      0.4.10
+sglang        Qwen3NextForCausalLM               0.5.2    0.5.1
+sglang        DeepseekV32ForCausalLM             0.5.3    0.5.2
+sglang        MiniMaxM2ForCausalLM               0.5.4    0.5.3
+sglang        Qwen3_5ForConditionalGeneration    0.5.9    0.5.8
+sglang        DeepseekV4ForCausalLM              0.5.12   0.5.11
+transformers  mistral                            4.34     4.33
+transformers  qwen2                              4.37     4.36
+transformers  gemma2                             4.42     4.41
+transformers  olmo2                              4.47     4.46
+transformers  qwen2_5_vl                         4.49     4.48
+transformers  gemma3                             4.50     4.49
+transformers  qwen3                              4.51     4.50
+transformers  llama4                             4.51     4.50
+transformers  deepseek_v3                        4.51     4.50
+transformers  glm4                               4.52     4.51
+transformers  smollm3                            4.53     4.52
+transformers  glm4_moe                           4.54     4.53
+transformers  gpt_oss                            4.55     4.54
+transformers  qwen3_next                         4.57     4.56
+transformers  olmo3                              4.57     4.56
+transformers  minimax_m2                         5.0      4.57
+transformers  qwen3_5                            5.2      5.1
+transformers  nemotron_h                         5.3      5.2
+transformers  gemma4                             5.5      5.4
+transformers  deepseek_v4                        5.8      5.7
+llama.cpp     qwen3                              5122     4905
+llama.cpp     gpt-oss                            6096     6095
+llama.cpp     glm4moe                            6150     5354
+llama.cpp     minimax-m2                         7340     6840
+ollama        qwen3                              0.6.6    0.6.5
+ollama        gemma3n                            0.9.3    0.9.2
+ollama        gpt-oss                            0.11     0.10.1
+ollama        qwen35                             0.17.1   0.17
+ollama        gemma4                             0.20     0.19
+"""
+
+
+def number(text):
+    return tuple(map(int, text.split(".")))
+
+
+def truth():
+    for line in TRUTH.strip().splitlines():
+        engine, name, since, before = line.split()
+        yield engine, name, number(since), number(before)
+
+
+@pytest.mark.parametrize(("engine", "name", "since", "before"), list(truth()))
+def test_each_class_comes_with_its_release(engine, name, since, before):
+    """Both sides of the boundary."""
+    row = row_of(ENGINES[engine].knowing, name)
+    assert row is not None
+    assert (row.lacking(since), row.lacking(before)) == (False, True), row
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_rows_stand_in_order_and_name_each_class_once(engine):
+    kind = ENGINES[engine]
+    names = [name for row in kind.knowing for name in row.names.split()]
+    assert sorted(names) == sorted(set(names))
+    for row in kind.knowing:
+        assert row.before < row.since <= (*kind.newest, 99), row
+        assert not row.lacking(kind.newest), row  # the newest release knows them all
+
+
+def test_between_two_releases_that_were_read_nothing_is_said():
+    row = Known((0, 9, 3), (0, 9, 1), "X")
+    told = [row.lacking(n) for n in ((0, 9), (0, 9, 1), (0, 9, 1, 1), (0, 9, 2), (0, 9, 3))]
+    assert told == [True, True, True, False, False]
+
+
+REFUSED = [
+    ("gemma-4-e4b", "vllm", "0.9", "Gemma4ForConditionalGeneration: 0.19 does"),
+    ("qwen3.6-27b", "vllm", "0.16.0", "Qwen3_5ForConditionalGeneration: 0.17 does"),
+    ("qwen3.6-27b", "sglang", "0.4", "Qwen3_5ForConditionalGeneration: 0.5.9 does"),
+    ("qwen3-8b", "transformers", "4.45", "qwen3: 4.51 does"),
+    ("gpt-oss-20b", "llama.cpp", "b4000", "gpt-oss: 6096 does"),
+    ("gpt-oss-20b", "ollama", "0.5", "gpt-oss: 0.11 does"),
+]
+
+
+@pytest.mark.parametrize(("model", "engine", "release", "says"), REFUSED)
+def test_a_class_that_is_not_known_is_refused(model, engine, release, says):
+    with pytest.raises(UnsupportedError, match=f"does not know {re.escape(says)}") as caught:
+        answer(model, engine=engine, engine_version=release, context=512)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("model", "engine", "release"),
+    [("qwen3.6-27b", "vllm", "0.17"), ("qwen3-8b", "sglang", "0.4.6.post1"),
+     ("qwen3-8b", "transformers", "4.51"), ("gpt-oss-20b", "llama.cpp", "b6096"),
+     ("gpt-oss-20b", "ollama", "0.11"), ("llama-3.1-8b", "vllm", "0.9")],
+)  # fmt: skip
+def test_a_class_that_is_known_is_answered(model, engine, release):
+    found = infer(named(model), Infer(engine=engine, engine_version=release, context=512))
+    assert not [w for w in found.warnings if "class of transformers" in w]
+
+
+@pytest.mark.parametrize(
+    ("name", "since", "release", "runs"),
+    [
+        ("XForCausalLM", (4, 55), (0, 9), True),
+        ("XForConditionalGeneration", (4, 55), (0, 9, 2), False),  # of text alone until 0.10
+        ("XForConditionalGeneration", (4, 55), (0, 10), True),
+        ("XForCausalLM", (5, 2), (0, 19), False),  # transformers 5 since 0.20
+        ("XForCausalLM", (5, 2), (0, 20), True),
+    ],
+)
+def test_vllm_may_run_the_class_of_transformers(name, since, release, runs):
+    assert ENGINES["vllm"].backend.runs(release, name, since) is runs
+
+
+def test_sglang_takes_one_transformers():
+    backend = ENGINES["sglang"].backend
+    told = [backend.runs(n, "XForCausalLM", (4, 55)) for n in ((0, 4, 10), (0, 5))]
+    assert told == [False, True]
+    assert not backend.runs((0, 4, 6), "XForCausalLM", ())
+
+
+def test_a_class_of_transformers_in_its_place_is_said():
+    found = infer(named("smollm3-3b"), Infer(engine="vllm", engine_version="0.10", context=512))
+    assert [w for w in found.warnings if "SmolLM3ForCausalLM, which 0.10.1 has" in w]
+
+
+def test_training_asks_transformers():
+    asked = {"method": "qlora", "seq_len": 512}
+    with pytest.raises(UnsupportedError, match=r"does not know qwen3: 4\.51 does"):
+        train(named("qwen3-8b"), Train(**asked, engine_version="4.50"))
+    assert train(named("qwen3-8b"), Train(**asked, engine_version="4.51"))
+
+
+def test_code_of_its_own_is_known_to_every_release_of_transformers():
+    raw = {**catalogue.find("qwen3-8b").config, "auto_map": {"AutoModelForCausalLM": "x.Y"}}
+    by = Loader(ENGINES["transformers"], (4, 45))
+    assert check(of_config(raw).parts[0], by) == ""
