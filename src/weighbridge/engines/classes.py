@@ -20,7 +20,7 @@ def check(part: ModelPart, by: Loader) -> str:
     if replaced(part, by, name):
         return (
             f"{who} has no class of its own for {name}, which {first} has: the class of "
-            "transformers runs in its place, if it can, and takes more than is counted here"
+            "transformers runs in its place, if it can, and its own memory is not counted here"
         )
     raise UnsupportedError(
         f"{by.reference}: {who} does not know {name}: {first} does; give --engine-version {first} "
