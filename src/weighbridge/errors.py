@@ -5,7 +5,8 @@
     │   ├── NoCardError           nobody named an accelerator where one is needed
     │   ├── NotFoundError         no such file, repository, revision, catalogue name or GPU
     │   └── UnsupportedError      understood, and not something that we can answer (yet)
-    │       └── NotServedError    ... by one engine; another may
+    │       ├── NotServedError    ... by one engine; another may
+    │       └── ReleaseError      ... of a release that is older than the model's class
     ├── BadFileError (2)          a file or config that is cut, contradictory or hostile
     ├── HubError (3)              the Hub (or a URL) refuses or cannot be reached
     │   ├── GatedError            ... until the user has accepted a licence or logged in
@@ -54,6 +55,10 @@ class NotServedError(UnsupportedError):
     def __init__(self, said: str, elsewhere: str = "", engine: str = "") -> None:
         super().__init__(f"{said}; {elsewhere}" if elsewhere else said)
         self.said, self.elsewhere, self.engine = said, elsewhere, engine
+
+
+class ReleaseError(UnsupportedError):
+    pass
 
 
 class BadFileError(WeighbridgeError):

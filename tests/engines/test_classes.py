@@ -2,6 +2,7 @@
 engines' sources apart from theirs; it is refused, or runs as a class of transformers."""
 
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -19,7 +20,7 @@ from weighbridge.workload import Infer, Train
 # engine, name -> the first release that was read and has it, the last that has not
 TRUTH = """
 vllm          Gemma3nForConditionalGeneration    0.9.2    0.9.1
-vllm          NemotronHForCausalLM               0.9.1    0.9
+vllm          NemotronHForCausalLM               0.9.1    0.9.0
 vllm          Exaone4ForCausalLM                 0.10     0.9.2
 vllm          Glm4MoeForCausalLM                 0.10     0.9.2
 vllm          GptOssForCausalLM                  0.10.1   0.10.0
@@ -30,12 +31,13 @@ vllm          DeepseekV32ForCausalLM             0.11     0.10.2
 vllm          Qwen3VLForConditionalGeneration    0.11     0.10.2
 vllm          Olmo3ForCausalLM                   0.11     0.10.2
 vllm          MiniMaxM2ForCausalLM               0.11.1   0.11.0
-vllm          Glm4MoeLiteForCausalLM             0.15     0.14
+vllm          Glm4MoeLiteForCausalLM             0.15     0.14.1
+vllm          Step3p5ForCausalLM                 0.15.1   0.15.0
 vllm          KimiK25ForConditionalGeneration    0.15     0.14
 vllm          Qwen3_5ForConditionalGeneration    0.17     0.16
 vllm          Qwen3_5MoeForConditionalGeneration 0.17     0.16
 vllm          Gemma4ForConditionalGeneration     0.19     0.18
-vllm          DeepseekV4ForCausalLM              0.20     0.19
+vllm          DeepseekV4ForCausalLM              0.20     0.19.1
 vllm          KimiK3ForConditionalGeneration     0.27     0.26
 sglang        Gemma3ForConditionalGeneration     0.4.4    0.4.3
 sglang        Qwen3ForCausalLM                   0.4.6    0.4.4
@@ -54,16 +56,13 @@ transformers  qwen2_5_vl                         4.49     4.48
 transformers  gemma3                             4.50     4.49
 transformers  qwen3                              4.51     4.50
 transformers  llama4                             4.51     4.50
-transformers  deepseek_v3                        4.51     4.50
-transformers  glm4                               4.52     4.51
+transformers  glm4                               4.51.3   4.51.0
 transformers  smollm3                            4.53     4.52
 transformers  glm4_moe                           4.54     4.53
 transformers  gpt_oss                            4.55     4.54
 transformers  qwen3_next                         4.57     4.56
 transformers  olmo3                              4.57     4.56
-transformers  minimax_m2                         5.0      4.57
 transformers  qwen3_5                            5.2      5.1
-transformers  nemotron_h                         5.3      5.2
 transformers  gemma4                             5.5      5.4
 transformers  deepseek_v4                        5.8      5.7
 llama.cpp     qwen3                              5122     4905
@@ -73,7 +72,7 @@ llama.cpp     minimax-m2                         7340     6840
 ollama        qwen3                              0.6.6    0.6.5
 ollama        gemma3n                            0.9.3    0.9.2
 ollama        gpt-oss                            0.11     0.10.1
-ollama        qwen35                             0.17.1   0.17
+ollama        qwen35                             0.17.1   0.17.0
 ollama        gemma4                             0.20     0.19
 """
 
@@ -103,13 +102,19 @@ def test_rows_stand_in_order_and_name_each_class_once(engine):
     assert sorted(names) == sorted(set(names))
     for row in kind.knowing:
         assert row.before < row.since <= (*kind.newest, 99), row
+        assert len(row.before) == 1 or len(row.before) > 2, row  # written in full
         assert not row.lacking(kind.newest), row  # the newest release knows them all
 
 
 def test_between_two_releases_that_were_read_nothing_is_said():
     row = Known((0, 9, 3), (0, 9, 1), "X")
-    told = [row.lacking(n) for n in ((0, 9), (0, 9, 1), (0, 9, 1, 1), (0, 9, 2), (0, 9, 3))]
-    assert told == [True, True, True, False, False]
+    told = [row.lacking(n) for n in ((0, 8, 5), (0, 9, 1), (0, 9, 1, 1), (0, 9, 2), (0, 9, 3))]
+    assert told == [True, True, False, False, False]
+
+
+def test_a_release_written_short_is_any_of_its_series():
+    row = Known((0, 9, 3), (0, 9, 1), "X")
+    assert [row.lacking(n) for n in ((0, 8), (0, 9), (0,), (0, 9, 0))] == [True, False, False, True]
 
 
 REFUSED = [
@@ -162,8 +167,46 @@ def test_sglang_takes_one_transformers():
 
 
 def test_a_class_of_transformers_in_its_place_is_said():
-    found = infer(named("smollm3-3b"), Infer(engine="vllm", engine_version="0.10", context=512))
+    found = infer(named("smollm3-3b"), Infer(engine="vllm", engine_version="0.10.0", context=512))
     assert [w for w in found.warnings if "SmolLM3ForCausalLM, which 0.10.1 has" in w]
+
+
+def renamed(model, **keys):
+    """The part of a model whose config says other classes."""
+    part = named(model).parts[0]
+    return replace(part, config={**part.config, **keys})
+
+
+def test_one_class_of_several_is_enough():
+    """vLLM takes the first name of `architectures` that it has."""
+    by = Loader(ENGINES["vllm"], (0, 16, 0))
+    both = ["Qwen3_5ForConditionalGeneration", "Qwen3ForCausalLM"]
+    assert check(renamed("qwen3.6-27b", architectures=both), by) == ""
+    with pytest.raises(UnsupportedError):
+        check(renamed("qwen3.6-27b", architectures=both[:1]), by)
+
+
+def test_the_class_with_the_other_ending_may_run_in_its_place():
+    part = renamed("qwen3.6-27b", architectures=["Qwen3_5ForCausalLM"])  # its own since 0.27
+    assert check(part, Loader(ENGINES["vllm"], (0, 18, 0))) == ""
+    with pytest.raises(UnsupportedError, match=r"0\.27 does"):
+        check(part, Loader(ENGINES["vllm"], (0, 16, 0)))
+
+
+@pytest.mark.parametrize(
+    ("model", "engine", "release"),
+    [
+        ("deepseek-v3", "transformers", "4.45"),  # code of its own
+        ("phi-3-mini", "transformers", "4.38"),
+        ("falcon-7b", "transformers", "4.30"),
+        ("devstral-2-123b", "vllm", "0.13"),  # Mistral's own format
+        ("granite-4.0-micro", "llama.cpp", "b5000"),  # converted to granite
+        ("mistral-small-3.2-24b", "ollama", "0.6.0"),  # as a file of llama
+    ],
+)
+def test_what_may_run_is_not_refused(model, engine, release):
+    by = Loader(ENGINES[engine], number(release.strip("b")))
+    assert check(named(model).parts[0], by) == ""
 
 
 def test_training_asks_transformers():

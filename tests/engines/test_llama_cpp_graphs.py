@@ -179,6 +179,7 @@ ASKED = (
     ("llama.cpp", 11200, {}, MODELS),
     ("llama.cpp", 11200, {**OFF, "cache_type_k": "q8_0", "parallel": 3}, (*OLDER, *SOME)),
     ("llama.cpp", 4905, {}, OLDER),
+    ("llama.cpp", 5122, {}, ("qwen3-0.6b",)),  # the first that has it
     ("ik_llama.cpp", 4840, {"fused_moe": True}, OLDER),
     ("ik_llama.cpp", 4840, {**OFF, "attn_max_b": 1}, ("qwen1.5-moe-a2.7b",)),  # a head at a time
     *(

@@ -1,6 +1,7 @@
 """`fit`: one answer for five questions, the same from all doors."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -8,7 +9,7 @@ import pytest
 
 import weighbridge
 from weighbridge.cli.menu import run
-from weighbridge.errors import UsageError
+from weighbridge.errors import ReleaseError, UsageError
 from weighbridge.requests import Requests
 
 GPU = "4090"
@@ -188,6 +189,16 @@ def test_a_value_that_no_question_can_read_is_an_error_of_the_whole(model):
         model.fit(gpu=GPU, lora_r=0)
     with pytest.raises(UsageError, match="--checkpointing is one of"):
         model.fit(gpu=GPU, checkpointing="some")
+
+
+def test_a_release_older_than_the_class_is_a_row_beside_the_others(model):
+    told = r"SGLang 0\.4\.3 does not know Qwen3ForCausalLM: 0\.4\.5 does"
+    release = {"engine": "sglang", "engine_version": "0.4.3"}
+    found = {q.name: q for q in model.fit(gpu=GPU, **release).questions}
+    assert re.search(told, found["infer"].reason)
+    assert all(found[name].verdict for name in ("load", "lora", "qlora", "train"))
+    with pytest.raises(ReleaseError, match=told):  # no card mends it
+        model.fit(smallest="gpu", **release)
 
 
 @pytest.mark.slow

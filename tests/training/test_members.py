@@ -58,8 +58,8 @@ def test_what_was_asked_before_decides_nothing():
     """Versions 4 and 5 hold other parameters of one class."""
     asked = of("granite-3.1-1b-a400m")
     questions = [
-        {"method": "lora", "lora_targets": "all-linear", "engine_version": "4.40"},
-        {"method": "qlora", "engine_version": "4.40"},
+        {"method": "lora", "lora_targets": "all-linear", "engine_version": "4.45"},
+        {"method": "qlora", "engine_version": "4.45"},
         {},
         {"method": "lora", "lora_targets": "q_proj"},
         {"shard": "fsdp2", "gpu": "h100:8"},

@@ -1,46 +1,58 @@
 """Refuses models whose class an engine's release does not know yet, with the release that does."""
 
-from weighbridge.arch.cache_layers.gguf import architecture
 from weighbridge.engines.engine import Engine, written
 from weighbridge.engines.knows import Known, row_of
 from weighbridge.engines.readable import Loader
 from weighbridge.engines.table import usual
-from weighbridge.errors import UnsupportedError
+from weighbridge.errors import ReleaseError
 from weighbridge.model import ModelPart
+
+ENDINGS = ("ForCausalLM", "ForConditionalGeneration")
 
 
 def check(part: ModelPart, by: Loader) -> str:
     """Return a warning where the class of transformers may run in the place of the engine's own,
-    "" where all is well. Raises UnsupportedError where nothing runs the model."""
-    name = named(part, by.engine)
-    row = row_of(by.engine.knowing, name) if name else None
-    if row is None or not row.lacking(by.version):
+    "" where all is well. Raises ReleaseError where nothing runs the model."""
+    names = named(part, by.engine)
+    rows = [row_of(by.engine.knowing, name) for name in names]
+    lacked = [row for row in rows if row is not None and row.lacking(by.version)]
+    if not names or len(lacked) < len(names):  # it takes the first of them that it has
         return ""
+    name, row = min(zip(names, lacked, strict=True), key=lambda found: found[1].since)
     who, first = f"{by.engine.title} {written(by.version)}", written(row.since)
     if replaced(part, by, name):
         return (
             f"{who} has no class of its own for {name}, which {first} has: the class of "
             "transformers runs in its place, if it can, and its own memory is not counted here"
         )
-    raise UnsupportedError(
+    if counterpart(name, by):
+        return ""
+    raise ReleaseError(
         f"{by.reference}: {who} does not know {name}: {first} does; give --engine-version {first} "
         "or later"
     )
 
 
-def named(part: ModelPart, engine: Engine) -> str:
-    """What an engine knows a model by; "" where it runs code of the model's own, or what is no
-    model of transformers."""
+def named(part: ModelPart, engine: Engine) -> tuple[str, ...]:
+    """What an engine knows a model by, the first first; () where it runs code of the model's own,
+    or what is no model of transformers."""
     if engine.reads == "gguf":
-        metadata = part.config.get("gguf")
-        return str(metadata.get("general.architecture")) if metadata else architecture(kind(part))
+        return (of_gguf(part),)
     if part.library != "transformers":
-        return ""
+        return ()
     if engine.name == usual().name:
-        return "" if part.config.get("auto_map") else kind(part)
+        return () if part.config.get("auto_map") else (kind(part),)
     classes = part.config.get("architectures")
-    first = classes[0] if isinstance(classes, list) and classes else part.blueprint.cls
-    return str(first)
+    told = classes if isinstance(classes, list) and classes else [part.blueprint.cls]
+    return tuple(map(str, told))
+
+
+def of_gguf(part: ModelPart) -> str:
+    """The architecture of a file, or the one that a model is converted to."""
+    from weighbridge.arch.cache_layers.gguf import architecture
+
+    metadata = part.config.get("gguf")
+    return str(metadata.get("general.architecture")) if metadata else architecture(kind(part))
 
 
 def kind(part: ModelPart) -> str:
@@ -53,4 +65,15 @@ def replaced(part: ModelPart, by: Loader, name: str) -> bool:
     if backend is None:
         return False
     row: Known | None = row_of(usual().knowing, kind(part))
-    return backend.runs(by.version, name, row.since if row else ())
+    own = row is None or part.config.get("auto_map")
+    return backend.runs(by.version, name, () if own or row is None else row.since)
+
+
+def counterpart(name: str, by: Loader) -> bool:
+    """Whether the release may have the class of the same model with the other ending, which vLLM
+    since 0.10.1 takes in its place (registry.py: _normalize_arch)."""
+    if by.engine.backend is None:
+        return False
+    stem, ending = next(((name.removesuffix(e), e) for e in ENDINGS if name.endswith(e)), ("", ""))
+    others = (row_of(by.engine.knowing, stem + e) for e in ENDINGS if stem and e != ending)
+    return any(row is not None and not row.lacking(by.version) for row in others)

@@ -16,13 +16,13 @@ class Known(NamedTuple):
     """Names that came between two releases that were read."""
 
     since: Version  # the first that was read and has them
-    before: Version  # the last that was read and has not
+    before: Version  # the last that was read and has not, written in full (0.19.1)
     names: str
 
     def lacking(self, version: Version) -> bool:
-        """Whether a release surely has them not; of one between the two, no. What a release was
-        mended to (0.10.2.1 of 0.10.2) is like it."""
-        return version < self.since and version[: len(self.before)] <= self.before
+        """Whether a release surely has them not. One between the two may have them, and so may one
+        written short (0.10) of whose series the first with them is (0.10.1)."""
+        return version <= self.before and version != self.since[: len(version)]
 
 
 class Backend(NamedTuple):

@@ -15,7 +15,7 @@ from weighbridge.arch.mixers import Layer
 from weighbridge.arch.positions import learned
 from weighbridge.arch.roles import VOCAB, role
 from weighbridge.components.weights import DIVISIONS, FormatChoice
-from weighbridge.engines import classes, quantization_flag, readable
+from weighbridge.engines import quantization_flag, readable
 from weighbridge.engines.engine import Engine, Version
 from weighbridge.engines.format_choice import Decision, by_server, by_transformers, decide
 from weighbridge.engines.interface import Subject
@@ -45,7 +45,7 @@ def subject(model: Model, w: Infer, engine: Engine, version: Version) -> Subject
     budget = w.budget()
     card = None if budget is None else budget.choice.part
     by = readable.Loader(engine, version, card, model.reference)
-    replaced = classes.check(part, by)
+    replaced = _replaced(part, by)
     decisions = {p.name: decision(p, w, by) for p in model.parts}
     config, metadata = of_part(part), part.config.get("gguf")
     found, notes = kept(part, ("remembered",), lambda: remembered(config, metadata, part))
@@ -89,6 +89,16 @@ def subject(model: Model, w: Infer, engine: Engine, version: Version) -> Subject
             *(unused(w, part.blueprint, computes, context) if reads_text(part) else _textless(w)),
         ),
     )
+
+
+def _replaced(part: ModelPart, by: readable.Loader) -> str:
+    """A warning where a class of transformers may run in the place of the engine's own. The newest
+    release has every class of our tables: they are imported for others alone."""
+    if by.version >= by.engine.newest:
+        return ""
+    from weighbridge.engines import classes
+
+    return classes.check(part, by)
 
 
 def within(part: ModelPart, end: int | None, context: int) -> None:

@@ -6,7 +6,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from weighbridge.engines.readable import by_default
 from weighbridge.engines.table import record
-from weighbridge.errors import BadFileError, UnsupportedError, UsageError, WeighbridgeError
+from weighbridge.errors import (
+    BadFileError,
+    ReleaseError,
+    UnsupportedError,
+    UsageError,
+    WeighbridgeError,
+)
 from weighbridge.fitted import NAMES, Accelerator, Fit, Question
 from weighbridge.fitting.asking import DEVICE, PLAIN, FitRequest, takers, workload
 from weighbridge.report import Report
@@ -150,7 +156,10 @@ def _told(asker: Asker, a: FitRequest, name: str) -> QuestionOutcome:
         found = replace(_question(asker, name, w, report), sought=helped)
         return QuestionOutcome(_elsewhere(asker, a, w, found) if helped else found)
     except REFUSED as error:
-        if name == a.about and isinstance(error, UsageError) and _answers_plainly(asker, a, name):
+        # A row by itself, of which the other questions are not: they may be of other engines
+        old = isinstance(error, ReleaseError) and a.smallest is None
+        wrong = name == a.about and isinstance(error, UsageError) and not old
+        if wrong and _answers_plainly(asker, a, name):
             raise
         return QuestionOutcome(Question(name=name, reason=str(error)), error)
 

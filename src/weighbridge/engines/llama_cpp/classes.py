@@ -2,7 +2,8 @@
 nor have those since b7437, whose builds were not read.
 
 Source: src/llama-arch.cpp of the builds that Ollama 0.6 to 0.13.5 took in (engines/ollama/before.py
-has their numbers), so that a row lies between two of them; gpt-oss: pull request 15091.
+has their numbers), so that a row lies between two of them; gpt-oss: pull request 15091. No row:
+granitehybrid, whose models without recurrent layers are converted to granite.
 """
 
 from weighbridge.engines.knows import Known
@@ -27,8 +28,7 @@ KNOWS: tuple[Known, ...] = (
         (6150,),
         (5354,),
         "arcee dots1 dream ernie4_5 ernie4_5-moe exaone4 falcon-h1 gemma3n glm4moe "
-        "granitehybrid hunyuan-dense hunyuan-moe jamba lfm2 llada mamba2 neo-bert plamo2 "
-        "smallthinker smollm3",
+        "hunyuan-dense hunyuan-moe jamba lfm2 llada mamba2 neo-bert plamo2 smallthinker smollm3",
     ),
     Known(
         (6646,),

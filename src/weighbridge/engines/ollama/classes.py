@@ -2,17 +2,13 @@
 have those that came with llama.cpp's own server (0.30).
 
 Source: github.com/ollama/ollama, every tag v0.6.0 to v0.24.0: llama/llama.cpp/src/llama-arch.cpp
-and model.Register of model/models/ (gpt-oss is registered as gptoss).
+and model.Register of model/models/ (gpt-oss is registered as gptoss). No row: mistral3,
+granitehybrid and nemotron_h_moe, whose models may also be files of llama, granite and nemotron_h.
 """
 
 from weighbridge.engines.knows import Known
 
 KNOWS: tuple[Known, ...] = (
-    Known(
-        (0, 6, 5),
-        (0, 6, 4),
-        "mistral3",
-    ),
     Known(
         (0, 6, 6),
         (0, 6, 5),
@@ -36,8 +32,8 @@ KNOWS: tuple[Known, ...] = (
     Known(
         (0, 11, 5),
         (0, 11, 4),
-        "arcee dots1 dream ernie4_5 ernie4_5-moe exaone4 falcon-h1 glm4moe granitehybrid "
-        "hunyuan-dense hunyuan-moe jamba lfm2 llada mamba2 neo-bert plamo2 smallthinker smollm3",
+        "arcee dots1 dream ernie4_5 ernie4_5-moe exaone4 falcon-h1 glm4moe hunyuan-dense "
+        "hunyuan-moe jamba lfm2 llada mamba2 neo-bert plamo2 smallthinker smollm3",
     ),
     Known(
         (0, 12, 4),
@@ -72,7 +68,7 @@ KNOWS: tuple[Known, ...] = (
     Known(
         (0, 13, 4),
         (0, 13, 3),
-        "nemotron_h_moe olmo3",
+        "olmo3",
     ),
     Known(
         (0, 14, 3),

@@ -1,8 +1,9 @@
 """Classes that SGLang has come to know since 0.4, by release; those of 0.4 have no row.
 
-Later builds of a release (0.4.6.post5) count as that release.
-Source: wheels of sglang 0.4.0 to 0.5.23, the first or last build of each, EntryClass of
-sglang/srt/models/*.py; the transformers that each takes is Requires-Dist of its METADATA.
+Later builds of a release (0.4.6.post5) count as that release. LlavaForConditionalGeneration has no
+row either: those before 0.4.6 run LLaVA under other names (LlavaLlamaForCausalLM).
+Source: wheels of sglang 0.4.0 to 0.5.23, the last build of each and the first of some, EntryClass
+of sglang/srt/models/*.py; the transformers that each takes is Requires-Dist of its METADATA.
 """
 
 from weighbridge.engines.knows import Backend, Known
@@ -10,7 +11,7 @@ from weighbridge.engines.knows import Backend, Known
 KNOWS: tuple[Known, ...] = (
     Known(
         (0, 4, 1),
-        (0, 4),
+        (0, 4, 0),
         "DeepseekV3ForCausalLM InternLM3ForCausalLM",
     ),
     Known(
@@ -36,8 +37,7 @@ KNOWS: tuple[Known, ...] = (
     Known(
         (0, 4, 6),
         (0, 4, 5),
-        "KimiVLForConditionalGeneration LlavaForConditionalGeneration MiMoForCausalLM "
-        "Mistral3ForConditionalGeneration",
+        "KimiVLForConditionalGeneration MiMoForCausalLM Mistral3ForConditionalGeneration",
     ),
     Known(
         (0, 4, 7),
@@ -70,7 +70,7 @@ KNOWS: tuple[Known, ...] = (
     ),
     Known(
         (0, 5, 1),
-        (0, 5),
+        (0, 5, 0),
         "DeciLMForCausalLM",
     ),
     Known(
