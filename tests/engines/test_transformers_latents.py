@@ -84,6 +84,21 @@ def test_one_vector_for_key_and_value(past, rate, rank, seen):
     assert peak == small + turned + keys + 2 * cells + soft
 
 
+@pytest.mark.parametrize(
+    ("rate", "peak"),
+    [
+        # Its numbers and 64 turned queries of two sequences (4, 16), what is kept (8), which all four
+        # heads have for themselves, as keys and as values (16 each); scores, softmax and copy
+        (1, 4 + 16 + 8 + 2 * 16 + 64 + 128 + 64),
+        # 80 keys; groups (1), and keys and gates of all tokens (4) beside the window's (8)
+        (4, 4 + 16 + 13 + 2 * 20 + 80 + 160 + 80),
+    ],
+)
+def test_that_vector_is_repeated_for_two_sequences(rate, peak):
+    m = Compressed(heads=4, dim=16, rotary=8, window=32, rate=rate)
+    assert most(compressed, replace(step(), batch=2), m, Kept(), 0, 0)[0] == peak * KIB
+
+
 # Towers: four items of 16 positions, 48 numbers of a patch (12 KiB in float32)
 
 TOWER = Tower(
