@@ -207,3 +207,20 @@ def test_deepseek_v4_is_answered():
     assert found.settings["max_running_requests"] == 256
     assert found.settings["swa_full_tokens_ratio"] == 0.1
     assert part(found.devices[0].phases[0], "weights") / GIB == pytest.approx(36.94, abs=0.01)
+
+
+@pytest.mark.parametrize("asked", [{}, {"page_size": 16, "tensor_parallel": 2}])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("llama-3.1-8b", "gemma-3-4b", "gpt-oss-20b", "deepseek-v3", "qwen3-next-80b-a3b"),
+        *("falcon-mamba-7b", "nemotron-nano-12b-v2", "llama-4-scout", "gemma-4-e2b"),
+        "deepseek-v4-flash",
+    ],
+)
+def test_tensors_are_what_the_pools_are_said_to_take(name, asked):
+    """Layer by layer, and by the bytes of a token, of one in a window and of a slot."""
+    of, s = named(name), SglangCacheSetting(context=4096, sequences=3, **asked)
+    for pools in (Pools(full=5000, sliding=700, slots=5), Pools(full=64, sliding=64, slots=1)):
+        whole = pools.sizes(cells(of, s), s.page_size)
+        assert sum(buffers(of, s, pools)) == whole.kv + whole.state
