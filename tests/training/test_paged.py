@@ -7,10 +7,10 @@ from weighbridge import bounds
 from weighbridge.bounds.margin import Margin
 from weighbridge.estimate.train import run, train
 from weighbridge.gather import GatherOptions, gather
-from weighbridge.memory import Bytes
+from weighbridge.memory import Bytes, exactly
 from weighbridge.model import resolve
 from weighbridge.training.optimizers import NAMES
-from weighbridge.training.paged import paged_out
+from weighbridge.training.paged import _here, paged_out
 from weighbridge.units import GIB
 from weighbridge.workload import Train
 
@@ -98,3 +98,25 @@ def test_margins_come_before_pages():
         device = alone.devices(table)[0]
         assert paged(device).high > 0
         assert device.peak("driver").high <= 8 * GIB
+
+
+@pytest.mark.parametrize(
+    ("usable", "here"),
+    [
+        (None, Bytes(0, 50, 100)),  # how much room there is nobody has said
+        (Bytes(80, 90, 95), exactly(50)),  # what is surely left beside 30 at most
+        (Bytes(300, 300, 300), exactly(100)),
+        (Bytes(20, 90, 95), exactly(0)),
+    ],
+)
+def test_what_is_on_the_device(usable, here):
+    assert _here(Bytes(10, 20, 30), 100, usable) == here
+
+
+def test_what_is_paged_out():
+    """The fullest phase and 100 bytes are more than there is room for: the most where there is least."""
+    rests = [Bytes(10, 20, 30), Bytes(15, 18, 25)]
+    assert paged_out(rests, 100, Bytes(80, 90, 95)) == Bytes(20, 30, 50)
+    assert paged_out(rests, 100, Bytes(10, 10, 10)) == Bytes(100, 100, 100)
+    assert paged_out(rests, 100, Bytes(200, 200, 200)) == Bytes(0, 0, 0)
+    assert paged_out(rests, 100, None) == Bytes(0, 50, 100)

@@ -7,10 +7,12 @@ import pytest
 from weighbridge.autograd.engine import backward
 from weighbridge.autograd.machine import Machine
 from weighbridge.components.activations import Heap
-from weighbridge.dtypes import BFLOAT16, BOOL, FLOAT32
+from weighbridge.dtypes import BFLOAT16, BOOL, FLOAT32, INT64
 from weighbridge.training.losses import liger, trl, unsloth
 from weighbridge.training.nets.falcon import with_biases
+from weighbridge.training.nets.parts import polar
 from weighbridge.training.nets.parts.rotary import half, in_float, narrowed, part_rotated
+from weighbridge.training.nets.torchtune import compiled_loss
 from weighbridge.units import KIB, align_up
 
 LENGTH, WIDTH = 64, 64
@@ -107,3 +109,26 @@ def test_biases_by_distance_of_every_head(dtype, mask, made):
     out = with_biases(m, given, alibi)
     assert (out.shape, out.dtype) == ((1, 4, LENGTH, LENGTH), BFLOAT16)
     assert m.heap.most - before == (made + 0.5 + 4 + 32) * KIB
+
+
+def test_a_compiled_loss_keeps_two_numbers_a_row():
+    """torchtune's kernels: the largest of a row and its sum in float32, and the loss; the logits are
+    kept as they are."""
+    m = Machine(Heap())
+    logits, labels = m.new((1, LENGTH, 1000), BFLOAT16), m.new((1, LENGTH), INT64)
+    before = m.heap.phase().allocated
+    compiled_loss(m, logits, labels)
+    assert m.heap.phase().allocated - before == 3 * 512  # of 256 bytes twice, and 4, in blocks
+    wide = m.new((1, 1024, 4), BFLOAT16)
+    before = m.heap.phase().allocated
+    compiled_loss(m, wide, labels)
+    assert m.heap.phase().allocated - before == 2 * 4 * 1024 + 512
+
+
+def test_positions_as_complex_numbers():
+    """DeepSeek-V2, 64 tokens of 64 numbers (16 KiB): angles of half as many and ones as large beside
+    the numbers, which are scaled."""
+    m = Machine(Heap())
+    made = polar.rotary(SimpleNamespace(m=m, length=LENGTH), 64)
+    assert made.shape == (1, LENGTH, 1, 64)
+    assert m.heap.most == (8 + 16 + 16) * KIB
