@@ -83,6 +83,7 @@ class Framework:
     unsure: int = 0  # percent of what a step holds besides weights and states, that kernels may add
     targets: tuple[str, ...] = ()  # of LoRA; PEFT's where there are none
     packs: str = "nf4"  # the format of qlora
+    lowers: bool = False  # bfloat16 becomes float16 on a card without it
     own_copies: bool = False  # fetches a copy of the model that is packed so
     rank: int = 8  # of adapters (peft LoraConfig)
     fused_adapters: bool = False  # are added in place, in the dtype of what they are added to
@@ -251,6 +252,7 @@ FRAMEWORKS: Mapping[str, Framework] = {
         targets=UNSLOTH_TARGETS,
         rank=16,
         packs="nf4-dq",
+        lowers=True,  # unsloth/models/loader.py: dtype None, or bfloat16 that is not supported
         own_copies=True,  # unsloth/models/loader_utils.py: get_model_name
         fused_adapters=True,
         tunes="its kernels are of adapters: near is trl with --checkpointing offload",

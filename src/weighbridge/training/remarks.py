@@ -19,9 +19,21 @@ def remarks(p: TrainingPlan) -> list[str]:
 
 
 def _emulated(p: TrainingPlan) -> str:
-    """transformers' Trainer refuses bf16=True there (training_args.py); torch emulates it."""
+    """What becomes of bfloat16 on a card without units for it."""
     said = units.emulated(p.part, p.computing)
-    return f"{said}, and the Trainer refuses it; use --precision fp16-mixed" if said else ""
+    if not said:
+        return ""
+    if p.framework.lowers and p.part is not None:
+        return f"{units.told(p.part, 'bfloat16')}: {p.framework.name} takes float16 by itself"
+    if refused(p):
+        return f"{said}, and the Trainer refuses it; use --precision fp16-mixed"
+    return f"{said}, which is slow; --precision fp16-mixed takes as much memory"
+
+
+# torch.cuda.is_bf16_supported, which transformers' Trainer asks (utils/import_utils.py,
+# is_torch_bf16_gpu_available): False on a V100 with 2.2.2 (pytorch issue 124996), True where torch
+# emulates it since (a T4: issue 387 of github.com/MakazhanAlpamys/Soup); of 2.3 it is assumed
+EMULATES = (2, 4)
 
 
 def refused(p: TrainingPlan) -> str:
@@ -29,7 +41,7 @@ def refused(p: TrainingPlan) -> str:
     trainers = ("trainer", "trl", "axolotl")
     if p.framework.name not in trainers or p.precision.name not in ("bf16", "bf16-mixed"):
         return ""
-    if not units.emulated(p.part, p.computing):
+    if p.torch >= EMULATES or not units.emulated(p.part, p.computing):
         return ""
     return "only with --precision fp16-mixed: the Trainer refuses bfloat16 on this card"
 

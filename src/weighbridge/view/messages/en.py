@@ -424,8 +424,8 @@ TABLE = {
     "known.not_followed": "what {cls} computes: its layers are of no kind that is followed",
     "known.peft_casts": "QLoRA: weights that are not packed, and hidden states, count in float32, "
     "as PEFT's prepare_model_for_kbit_training leaves them; without that call: --kbit-upcast none",
-    "known.no_bfloat16": "{card} has no bfloat16 hardware{number}: torch emulates it, and the "
-    "Trainer refuses it; use --precision fp16-mixed",
+    "known.no_bfloat16": "{card} has no bfloat16 hardware{number}: torch emulates it, which is "
+    "slow; --precision fp16-mixed takes as much memory",
     "known.ollama_shapes": "{typed} is sized as {name}: with --engine ollama in {form}, as its "
     "tags usually are, else as published",
     "known.ollama_longer": "{typed} is sized as {name}: with --engine ollama in {form}, as its "

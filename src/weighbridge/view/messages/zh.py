@@ -400,8 +400,8 @@ TABLE = {
     "known.not_followed": "{cls} 的计算:它的层不在支持之列",
     "known.peft_casts": "QLoRA:未量化的权重和隐藏状态按 float32 计算,与 PEFT 的 "
     "prepare_model_for_kbit_training 一致;不调用它时用 --kbit-upcast none",
-    "known.no_bfloat16": "{card} 没有 bfloat16 硬件{number}:torch 用模拟实现,Trainer 会拒绝;"
-    "请用 --precision fp16-mixed",
+    "known.no_bfloat16": "{card} 没有 bfloat16 硬件{number}:torch 用模拟实现,很慢;"
+    "--precision fp16-mixed 占用一样多的显存",
     "known.ollama_shapes": "{typed} 按 {name} 计算:用 --engine ollama 时为 {form}"
     "(Ollama 的标签通常如此),其他引擎按发布时的格式",
     "known.ollama_longer": "{typed} 按 {name} 计算:用 --engine ollama 时为 {form}"
