@@ -176,3 +176,7 @@ def test_a_text_is_bounded():
     found = draft(text="x" * 10**6)
     assert len(found.text) <= discussion.MOST_TEXT + 20
     assert discussion.MARK.format(revision=SHA) in found.text
+
+
+def test_a_foot_names_the_revision_by_twelve_digits():
+    assert f"at revision `{SHA[:12]}`" in draft().text

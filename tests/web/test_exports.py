@@ -207,3 +207,12 @@ def test_accuracy_has_the_rows_that_are_pinned(desk):
 )
 def test_what_no_table_has_is_one_line(desk, told):
     assert error(desk, **told)
+
+
+def test_rows_of_several_answers_begin_with_their_names(desk):
+    """Of a single one with nothing: the first column tells answers apart."""
+    for asks, names in ((SIDES[:1], {""}), (SIDES[:2], {"t4", "4090"})):
+        of = {"task": "compare", "asks": asks} if len(asks) > 1 else asks[0]
+        text = ask(desk, task="export", form="csv", of=of)["text"]
+        first = [next(iter(row.values())) for row in csv.DictReader(StringIO(text))]
+        assert set(first) == names

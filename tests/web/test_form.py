@@ -181,3 +181,22 @@ def test_what_has_values_of_others_offers_them():
     }
     assert {"nf4", "Q4_K_M"} <= set(setting("load", "quantization")["known"])
     assert {"adamw_torch", "adamw_8bit"} <= set(setting("train", "optimizer")["known"])
+
+
+def test_each_language_has_its_own_names():
+    """English is of ASCII; in Chinese only names that are nobody's words are."""
+    for name in labels.TABS:
+        assert labels.tab(name, "en").isascii() and not labels.tab(name, "zh").isascii()
+    for title in ("Main", "Weights", "Device"):
+        assert labels.section(title, "en") == title
+        assert not labels.section(title, "zh").isascii()
+    assert labels.setting("batch_size", "train", "zh") == chinese.LABELS["train.batch_size"]
+    assert labels.setting("context", "infer", "zh") == chinese.LABELS["context"]
+
+
+def test_a_card_is_one_and_a_machine_has_several():
+    offered = {gpu["name"]: gpu for gpu in form("en")["gpus"]}
+    assert all(offered[name]["count"] == 1 for name in parts())
+    for name, machine in instances().items():
+        assert offered[name]["count"] == machine.count
+        assert offered[name]["memory"] == parts()[machine.part].visible.bytes.low
