@@ -149,9 +149,10 @@ def _repository(text: str, ref: HubRef, options: GatherOptions) -> Inventory:
         if found is None:
             raise
         why = "--offline is set" if options.offline else str(error).partition(", and ")[0]
-        shapes = "" if found.repo_id == _own_id(found.name) else "the shapes of "
+        base = _base(found.name)
+        shapes = "" if found.repo_id == _own_id(base) else "the shapes of "
         note = (
-            f"{text}: answered from {shapes}the built-in catalogue's {found.name}, not from the "
+            f"{text}: answered from {shapes}the built-in catalogue's {base}, not from the "
             f"Hub: no file was read ({why}){''.join(found.notes)}"
         )
         return replace(found, notes=(note,))
@@ -171,7 +172,15 @@ def _held(text: str, ref: HubRef) -> Inventory | None:
     if tuned is None:
         return None
     notes = (tuned.said,) if tuned.said else ()
-    return replace(_entry(text, tuned.entry), repo_id=ref.repo_id, notes=notes)
+    made = replace(_entry(text, tuned.entry), name=tuned.name)
+    return replace(made, repo_id=ref.repo_id, notes=notes)
+
+
+def _base(name: str) -> str:
+    """The entry whose shapes a model has: a tune's base, else its own."""
+    from weighbridge.catalogue import tunes
+
+    return tunes.TUNES[name].base if name in tunes.TUNES else name
 
 
 def _own_id(name: str) -> str | None:
@@ -198,7 +207,8 @@ def _catalogued(text: str, ref: Any, options: GatherOptions) -> Inventory:
     found = everyday.meaning(ref.name)
     assert found is not None  # or it were another kind of reference
     notes = (found.said,) if found.said else ()
-    return replace(_entry(text, found.entry), notes=notes, form=found.quantization)
+    made = replace(_entry(text, found.entry), name=found.name)
+    return replace(made, notes=notes, form=found.quantization)
 
 
 def _entry(text: str, entry: catalogue.CatalogueEntry) -> Inventory:

@@ -141,7 +141,7 @@ def test_the_table_names_entries_and_adds_to_them(name):
 
 def test_a_name_of_the_catalogue_means_itself():
     for name in catalogue.names():
-        assert everyday.meaning(name.upper()) == (catalogue.find(name), "", "")
+        assert everyday.meaning(name.upper()) == (catalogue.find(name), "", "", "")
         if not set(name.split("-")) & everyday.TUNES and not catalogue.has(f"{name}-instruct"):
             assert everyday.meaning(f"{name}-instruct").entry.name.replace("-", "") == name.replace(
                 "-", ""
@@ -348,3 +348,25 @@ def test_copies_in_groups_of_a_width_that_no_cards_share_are_padded():
         everyday.of_owner("Qwen/Qwen2.5-72B-Instruct-AWQ").entry.config["intermediate_size"]
         == 29_696
     )
+
+
+@pytest.mark.parametrize(
+    ("typed", "name"),
+    [
+        ("glm-4.7", "glm-4.7"),
+        ("magistral", "magistral-small-2506"),
+        ("qwen3:30b", "qwen3-30b-a3b-thinking-2507"),
+        ("llama-3.1-8b-instruct", "llama-3.1-8b"),  # the entry has both
+    ],
+)
+def test_an_answer_is_headed_by_the_model_that_was_asked_for(typed, name):
+    """A tune is sized as its base, and is not called so."""
+    report = weighbridge.load(typed)
+    assert report.model.name == name
+    assert everyday.meaning(typed).entry.config["model_type"]
+
+
+def test_a_tune_that_is_not_fetched_names_the_shapes_that_it_has():
+    report = weighbridge.load("zai-org/GLM-4.7", offline=True)
+    assert report.model.name == "glm-4.7"
+    assert "the shapes of the built-in catalogue's glm-4.5" in report.warnings[0]

@@ -202,6 +202,11 @@ class Meaning(NamedTuple):
     entry: CatalogueEntry
     quantization: str = ""
     said: str = ""
+    tune: str = ""  # the name of a tune, whose entry is its base's
+
+    @property
+    def name(self) -> str:
+        return self.tune or self.entry.name
 
 
 def has(text: str) -> bool:
@@ -225,7 +230,8 @@ def meaning(text: str) -> Meaning | None:
     entry = _padded(entry, form)
     if tune is None:
         return Meaning(entry._replace(repo_id=_tuned(typed, entry)), kept, said)
-    return Meaning(_of_tune(entry, tune), kept, f"{said}{_of_its_own(tune)}")
+    named = next(name for name, known in tunes.TUNES.items() if known is tune)
+    return Meaning(_of_tune(entry, tune), kept, f"{said}{_of_its_own(tune)}", named)
 
 
 def _padded(entry: CatalogueEntry, form: str) -> CatalogueEntry:
@@ -481,7 +487,7 @@ def of_owner(repo_id: str) -> Meaning | None:
         return None
     said = "" if found.quantization in PUBLISHED.get(owner, {}) else ASSUMED
     config = {**found.entry.config, "quantization_config": packed}
-    return Meaning(found.entry._replace(config=config), said=said)
+    return Meaning(found.entry._replace(config=config), said=said, tune=found.tune)
 
 
 # What comes near
