@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+import weighbridge
 from weighbridge import api
 from weighbridge.arch.body import Body, LayerBlock
 from weighbridge.components.device import context
@@ -219,3 +220,18 @@ def test_the_allocator_has_what_phases_leave_it(card, kernels):
     loaded = 0 if found is None else found.bytes.expected
     usable = alone.budget.usable.low - context(alone.plan.part).bytes.high
     assert capacity(alone.plan, alone.budget) == usable - loaded
+
+
+@pytest.mark.parametrize("framework", ["litgpt", "torchtitan"])
+def test_dora_is_refused_where_a_framework_has_lora_alone(framework):
+    with pytest.raises(UsageError, match=f"--method dora: {framework} has LoRA alone"):
+        weighbridge.train("llama-3.1-8b", framework=framework, method="dora")
+    found = weighbridge.train("llama-3.1-8b", framework="torchtune", method="dora", seq_len=256)
+    assert found.workload["method"] == "dora"
+
+
+def test_a_class_of_litgpt_that_is_not_in_our_rules_says_where_to_go():
+    with pytest.raises(
+        UsageError, match=r"class for qwen3 is not in our rules.*framework trainer$"
+    ):
+        weighbridge.train("qwen3-0.6b", framework="litgpt", method="lora", seq_len=256)

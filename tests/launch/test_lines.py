@@ -593,3 +593,27 @@ def test_awq_of_a_line_chooses_its_kernels():
     assert "quantization" not in other.settings
     assert "--quantization" in other.ignored
     assert other.stored_as == "--quantization awq_marlin"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "vllm serve a/b {}",
+        "python -m sglang.launch_server --model-path a/b {}",
+        "llama-server -hf a/b {}",
+        "ollama run a:b {}",
+        "mlx_lm.generate --model a/b {}",
+    ],
+)
+def test_a_flag_that_is_not_known_is_told_alike(command):
+    found = parse(command.format("--qqqqqqqqq"))
+    said = f"--qqqqqqqqq is no flag of {found.engine} that we know"
+    assert said in found.warnings
+    assert ("unknown", said) in found.stops
+
+
+def test_a_flag_that_is_nearly_known_is_asked_about():
+    found = parse("vllm serve a/b --max-modl-len 3")
+    assert found.warnings == (
+        "--max-modl-len is no flag of vllm that we know; did you mean --max-model-len?",
+    )

@@ -107,7 +107,8 @@ def _complain(error: Exception) -> int:
     elif isinstance(error, click.ClickException):
         line, code = error.format_message(), 2
         if isinstance(error, click.UsageError) and error.ctx is not None:
-            line = f"{line.rstrip('.')}. See `{error.ctx.command_path} --help`."
+            ended = line if line.endswith(("?", ".")) else f"{line}."
+            line = f"{ended} See `{error.ctx.command_path} --help`."
     elif isinstance(error, OSError):  # a full disk behind stdout, most likely
         line, code = f"{error.filename or 'the output'}: {error.strerror}", 2
     else:

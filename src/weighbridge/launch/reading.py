@@ -125,10 +125,10 @@ class CommandReading:
         close: list[str] = []
         if len(self.unknown) <= TOLD:
             close = get_close_matches(name, list(self.dialect.flags), n=1, cutoff=0.6)
-        nearest = f"; nearest is {close[0]}" if close else ""
-        self.warn(f"{name!r:.80} is no flag of {self.dialect.engine} that we know{nearest}")
         meant = f"; did you mean {close[0]}?" if close else ""
-        self.stops.append(("unknown", f"{name:.80} is no flag that we know{meant}"))
+        said = f"{name:.80} is no flag of {self.dialect.engine} that we know{meant}"
+        self.warn(said)
+        self.stops.append(("unknown", said))
 
     def unused(self) -> None:
         """Flags that mean something only beside another one, which is not there."""

@@ -87,6 +87,7 @@ class Framework:
     own_copies: bool = False  # fetches a copy of the model that is packed so
     rank: int = 8  # of adapters (peft LoraConfig)
     fused_adapters: bool = False  # are added in place, in the dtype of what they are added to
+    decomposes: bool = True  # has DoRA
     tunes: str = ""  # why it is known for adapters alone; "" where it is not
     wide_adapters: bool = True  # LoRA in float32 (PEFT); else in the dtype of what is frozen
     lowers_packed: bool = False  # beside packed weights LoRA is in the dtype of products after all
@@ -184,6 +185,7 @@ FRAMEWORKS: Mapping[str, Framework] = {
         name="litgpt",
         loads="",
         source="litgpt finetune/lora.py, finetune/full.py, utils.py; lightning fabric plugins",
+        decomposes=False,  # 0.5.13 lora.py
         versioned=True,
         precision="bf16",
         loss="litgpt",
@@ -202,6 +204,7 @@ FRAMEWORKS: Mapping[str, Framework] = {
         loads="",
         source="torchtitan 9dec370 to b5bcd76 train.py, components/loss.py, parallelize_llama.py",
         dated=True,
+        decomposes=False,  # 0.3.0 components/lora.py
         versioned=True,
         precisions={
             **PRECISIONS,

@@ -169,6 +169,10 @@ def _refuse(subject: Subject, w: Train, made: Framework, shares: Sharding) -> No
             "it out"
         )
     _refuse_reentry(w, made)
+    if w.method == "dora" and not made.decomposes:
+        raise UsageError(
+            f"--method dora: {made.name} has LoRA alone; nearest is --framework trainer"
+        )
     if made.tunes and (w.method or METHOD) == METHOD:
         raise UsageError(
             f"--framework {made.name} with --method full is not modelled: {made.tunes}"

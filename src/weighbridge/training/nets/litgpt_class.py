@@ -80,7 +80,10 @@ def sizes(p: TrainingPlan) -> LitgptSizes:
     attention, feed = block.mixers[0], block.feeds[0] if block.feeds else None
     known = column("litgpt")
     if subject.model_type not in known or not isinstance(attention, Attention):
-        raise UnsupportedError(f"litgpt: {subject.model_type} is not among {', '.join(known)}")
+        raise UnsupportedError(
+            f"--framework litgpt: its class for {subject.model_type} is not in our rules, which "
+            f"have {', '.join(known)}; nearest is --framework trainer"
+        )
     assert isinstance(feed, Dense)
     specs = [x for x in subject.part.blueprint.counted if not x.tied]
     first = [x for x in specs if ".0." in x.name]
