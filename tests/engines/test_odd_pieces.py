@@ -9,9 +9,10 @@ from tests.engines.test_transformers_programs import most, step
 from weighbridge.arch.body import LayerBlock
 from weighbridge.arch.mixers import Attention, Compressed, CrossAttention, Indexer, Shared
 from weighbridge.components.kv_cache import Lengths
-from weighbridge.dtypes import BFLOAT16
+from weighbridge.dtypes import BFLOAT16, FLOAT16
 from weighbridge.engines.sglang import effective
 from weighbridge.engines.sglang.caches import _whole
+from weighbridge.engines.transformers import units
 from weighbridge.engines.transformers.attending import cross, queries_alone
 from weighbridge.engines.transformers.caches import TransformersCacheSetting, of_mixer
 from weighbridge.engines.transformers.keeping import Kept
@@ -141,3 +142,33 @@ def test_who_has_no_keys_makes_queries_alone():
     for block in (LayerBlock(mixers=(own,)), LayerBlock(mixers=(Shared(owner=0),))):
         assert most(queries_alone, step(), block, {}) == (4 * 8 * KIB, 8 * KIB)
         assert most(queries_alone, plain, block, {}) == (3 * 8 * KIB, 8 * KIB)
+
+
+@pytest.mark.parametrize(
+    ("name", "capability", "stack", "vendor", "lacking"),
+    [
+        ("T4", (7, 5), "cuda", "NVIDIA", {"bfloat16", "fp8"}),
+        ("V100", (7, 0), "cuda", "NVIDIA", {"bfloat16", "fp8", "mxfp4"}),
+        ("A100", (8, 0), "cuda", "NVIDIA", {"fp8"}),
+        ("L4", (8, 9), "cuda", "NVIDIA", set()),
+        ("MI300X", None, "hip", "AMD", set()),  # other makers' are not known
+        ("M3 Max", None, "own", "Apple", {"fp8", "mxfp4"}),
+    ],
+)
+def test_units_that_a_card_lacks(name, capability, stack, vendor, lacking):
+    """transformers quantizers: FineGrainedFP8Config from 8.9 on, Mxfp4Config from 7.5; torch's
+    bfloat16 from 8.0."""
+    card = SimpleNamespace(name=name, capability=capability, stack=stack, vendor=vendor)
+    said = units.emulated(card, BFLOAT16)
+    assert bool(said) == ("bfloat16" in lacking)
+    if said:
+        number = "{}.{}".format(*capability)
+        assert said.startswith(f"{name} has no bfloat16 hardware (compute capability {number})")
+    assert units.emulated(card, FLOAT16) == ""
+    for what, since in units.NEEDS.values():
+        assert units.lacks(card, since) == (what in lacking)
+
+
+def test_no_card_lacks_nothing():
+    assert units.emulated(None, BFLOAT16) == ""
+    assert not units.lacks(None, (9, 9))

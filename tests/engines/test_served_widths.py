@@ -191,6 +191,7 @@ def test_shares_by_ranks(ranks, share):
         # 0.4.7: cards of more than 96 GiB keep 18 GiB, or 20 where they draft
         (asked((0, 4, 7), 80 * GIB + 1, tensor=16), 0.88),
         (asked((0, 4, 7), 96 * GIB), 0.88),
+        (asked((0, 4, 7), 96 * GIB, algorithm="EAGLE"), 0.88 * 0.95),
         (asked((0, 4, 7), 96 * GIB + 1), 1 - 18 * GIB / (96 * GIB + 1)),
         (asked((0, 4, 7), 143_771), 1 - 18 * GIB / 143_771),
         (asked((0, 4, 7), 143_771, algorithm="EAGLE"), 1 - 20 * GIB / 143_771),

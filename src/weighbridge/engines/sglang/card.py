@@ -94,12 +94,12 @@ def _less_13(a: ShareCriteria) -> float:
 
 
 def _card(a: ShareCriteria) -> float:
+    """Above 96 GiB it has a second bound, which is less on cards of more than 198 GiB alone."""
     share = _by_ranks(a.tensor * a.pipeline) if a.card <= 80 * GIB else 0.88
     if a.card > 180_000:
         return 0.79
     if a.card > 96 * GIB:
-        kept = 20 * GIB if a.algorithm else 18 * GIB
-        return min(share + 48 * GIB * (1 - share) / a.card, (a.card - kept) / a.card)
+        return 1 - (20 if a.algorithm else 18) * GIB / a.card
     return share * 0.95 if a.algorithm else share
 
 
