@@ -1,5 +1,7 @@
 """One weight in each format: worked numbers, exact tensors, and what each format leaves alone."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,6 +11,7 @@ from tests.quantization.models import model, one, packed, pieces, plan, total
 from weighbridge.arch.blueprint import Param
 from weighbridge.dtypes import BFLOAT16, FLOAT16
 from weighbridge.errors import UnsupportedError, UsageError
+from weighbridge.quantization import gptq_awq
 from weighbridge.quantization.gguf_names import ggml_role
 from weighbridge.quantization.schemes import NAMES, describe, scheme, stored
 
@@ -483,6 +486,21 @@ def test_awq_is_in_groups_that_divide_the_model(name, form):
     assert asked.fitted is not None
     assert asked.fitted(plan).name == form
     assert total(plan, form) > 0
+
+
+def test_whether_groups_divide_is_found_once_for_a_model(monkeypatch):
+    """A search asks in one format again and again."""
+    asked = []
+
+    def divides(*facts):
+        asked.append(facts)
+        return True
+
+    monkeypatch.setattr(gptq_awq, "_divides", divides)
+    plan = replace(named("qwen3-0.6b").parts[0].blueprint)  # of which nothing is known yet
+    for _ in range(3):
+        assert scheme("awq-4bit-g128").fitted(plan).name == "awq-4bit-g128"
+    assert asked == [(plan, 4, 128)]
 
 
 def test_awq_leaves_what_it_cannot_hold():

@@ -17,12 +17,14 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator
 from fnmatch import translate
+from functools import cache, partial
 from re import Match
 
 from weighbridge.arch.blueprint import Blueprint, Param
 from weighbridge.arch.roles import unnumbered
 from weighbridge.dtypes import FLOAT16, INT32
 from weighbridge.errors import UnsupportedError
+from weighbridge.kept import kept
 from weighbridge.quantization.scheme import (
     LoaderFacts,
     Matrix,
@@ -101,13 +103,13 @@ def _rare(s: LoaderFacts) -> frozenset[str]:
 def _packs_awq(s: LoaderFacts, bits: int, group: int) -> Takes:
     """What AWQ can hold: outputs that fill words, and whole groups of what most layers have. A
     matrix of few layers that has none stays as it is, among modules_to_not_convert."""
-    takes, rare, size = in_layers(s), _rare(s), width(s.plan)
+    takes, rare, size = in_layers(s), cache(partial(_rare, s)), width(s.plan)
 
     def packs(p: Param) -> bool:
         if not (takes(p) and is_weight(p)):
             return False
         m = matrix(p, size)
-        whole = group == -1 or m.inputs % group == 0 or p.name not in rare
+        whole = group == -1 or m.inputs % group == 0 or p.name not in rare()
         return whole and m.outputs * bits % WORD == 0
 
     return packs
@@ -145,9 +147,12 @@ def _awq_scheme(name: str, bits: int, group: int) -> Scheme:
     def loader(s: LoaderFacts) -> Pack:
         return packing(_packs_awq(s, bits, group), pieces, s)
 
+    def fits(plan: Blueprint) -> bool:
+        return _divides(plan, bits, group) or not _divides(plan, bits, SMALLER)
+
     def fitted(plan: Blueprint) -> Scheme:
         """The whole checkpoint has one group_size: where it does not divide, the next usual."""
-        if group <= SMALLER or _divides(plan, bits, group) or not _divides(plan, bits, SMALLER):
+        if group <= SMALLER or kept(plan, ("awq", bits, group), lambda: fits(plan)):
             return own
         return _awq_scheme(f"awq-{bits}bit-g{SMALLER}", bits, SMALLER)
 

@@ -193,8 +193,8 @@ def checkpoint_linears(s: LoaderFacts, *, kinds: tuple[ParamKind, ...]) -> Takes
     tied = {p.tied for p in s.plan.counted if p.tied}
 
     def takes(p: Param) -> bool:
-        plain = p.name not in tied and not head(p) and not in_tower(s.plan, p)
-        return p.kind in kinds and plain
+        known = p.kind in kinds and p.name not in tied
+        return known and not head(p) and not in_tower(s.plan, p)
 
     return takes
 

@@ -17,7 +17,8 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from weighbridge.arch.body import Dense, Tower
-from weighbridge.arch.towers import towers
+from weighbridge.arch.stacks import sort
+from weighbridge.arch.towers import of_stacks
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.vllm.forward import RankShare
 from weighbridge.kept import kept
@@ -67,8 +68,8 @@ def largest(subject: Subject) -> tuple[Tower, ...]:
     get_image_size_with_most_features of each class looks for it."""
 
     def found() -> tuple[Tower, ...]:
-        plan = subject.part.blueprint
-        tried = [towers(plan, subject.config, image_size=size) for size in HUGE]
+        stacks = sort(subject.part.blueprint)
+        tried = [of_stacks(*stacks, subject.config, image_size=size) for size in HUGE]
         return max(tried, key=lambda one: max((t.tokens for t in one), default=0))
 
     if not subject.body.towers:
