@@ -28,6 +28,11 @@ CONFIG = {
 }
 
 
+def trained(model, **settings):
+    """What it takes, without a search for what would make it fit."""
+    return weighbridge.prepare(model).train(remedies=False, **settings)
+
+
 def most(report, *names, phase=None):
     """Bytes of these components together, at their most."""
     return max(
@@ -50,7 +55,7 @@ def most_of(device, name):
 
 def seven(**settings):
     """Few tokens: what is told is of weights, gradients and states."""
-    return weighbridge.train("llama-2-7b", seq_len=16, data_parallel_size=RANKS, **settings)
+    return trained("llama-2-7b", seq_len=16, data_parallel_size=RANKS, **settings)
 
 
 # (2 + 2 + 12) bytes a parameter, by what is in parts: the ZeRO paper's figure 1, for N = 8
@@ -81,7 +86,7 @@ def test_the_float32_gradients_of_a_part_are_there_at_the_step():
 @pytest.mark.parametrize("stage", ["zero1", "zero2"])
 def test_one_card_steps_with_22_bytes_a_number(stage):
     """2 of weights, 2 of gradients and 2 of them in one, 4 of them in float32, 12 of Adam."""
-    report = weighbridge.train("llama-2-7b", seq_len=16, shard=stage, framework="deepspeed")
+    report = trained("llama-2-7b", seq_len=16, shard=stage, framework="deepspeed")
     found = report.devices[0].peak("allocated").expected
     assert found == pytest.approx(22 * SEVEN, rel=0.01)
     assert report.workload["optimizer"] == "adamw_torch_fused"
@@ -92,15 +97,14 @@ def test_what_does_not_fit_says_the_least_that_it_ends_on(monkeypatch):
     nothing lives in; a card that is a little larger than the tensors has them given back."""
     asked = {"seq_len": 16, "shard": "zero2"}
     free, full = (
-        weighbridge.train("llama-2-7b", **asked, **card).devices[0]
-        for card in ({}, {"gpu": "h100"})
+        trained("llama-2-7b", **asked, **card).devices[0] for card in ({}, {"gpu": "h100"})
     )
     assert free.peak("reserved").expected > 1.25 * free.peak("allocated").expected
     assert full.peak("reserved").expected < 1.15 * full.peak("allocated").expected
     found = [x.peak("allocated").expected for x in (free, full)]
     assert found[0] == pytest.approx(found[1], rel=0.001)  # blocks are cut elsewhere
     monkeypatch.setattr("weighbridge.training.run.LEAST", (1.0, 1.001))  # the run ends on neither
-    alone = weighbridge.train("llama-2-7b", **asked, gpu="h100").devices[0]
+    alone = trained("llama-2-7b", **asked, gpu="h100").devices[0]
     assert alone.peak("reserved").expected == free.peak("reserved").expected
 
 
@@ -109,7 +113,7 @@ KEPT = ("weights", "master_weights", "optimizer_states", "gradients", "temporari
 
 def growth(settings):
     """Bytes by which a backward of a 7B is fuller with 1,024 tokens more a sequence."""
-    one, two = (weighbridge.train("llama-2-7b", seq_len=n, **settings) for n in (1024, 2048))
+    one, two = (trained("llama-2-7b", seq_len=n, **settings) for n in (1024, 2048))
     return most(two, *LIVE, phase="backward") - most(one, *LIVE, phase="backward")
 
 
@@ -171,7 +175,7 @@ def test_gradients_of_inputs_stay_where_reentrant_checkpoints_are_around_frozen_
     ],
 )
 def test_which_checkpoints_are_reentrant(settings, expected):
-    report = weighbridge.train(CONFIG, **{"checkpointing": "full", **settings})
+    report = trained(CONFIG, **{"checkpointing": "full", **settings})
     assert report.workload["use_reentrant"] is expected
 
 
@@ -180,7 +184,7 @@ def test_which_checkpoints_are_reentrant(settings, expected):
 )
 def test_what_no_checkpoint_reads_is_refused(settings):
     with pytest.raises(UsageError, match="--use-reentrant"):
-        weighbridge.train(CONFIG, use_reentrant=True, **settings)
+        trained(CONFIG, use_reentrant=True, **settings)
 
 
 @pytest.mark.parametrize("offload", ["optimizer", "params"])
@@ -224,7 +228,7 @@ def test_stage_3_pins_a_block_for_each_group():
 def test_a_run_that_was_killed_is_not_said_to_fit():
     """Qwen2.5-32B in full under ZeRO 3 with parameters on the host, 744 GB: the kernel ended it while
     it trained (LLaMA-Factory issue 6755)."""
-    report = weighbridge.train(
+    report = trained(
         "qwen2.5-32b",
         shard="zero3",
         offload="params",
@@ -279,7 +283,7 @@ def test_every_rank_of_a_machine_copies_the_model_unless_one_reads_for_all():
     """Float32 copies of a float16 checkpoint, by eight processes; sixteen ranks are two machines."""
     usual = {"shard": "fsdp2", "precision": "bf16-mixed"}
     each, once = seven(**usual), seven(**usual, cpu_ram_efficient_loading=True)
-    machines = weighbridge.train("llama-2-7b", seq_len=16, data_parallel_size=16, **usual)
+    machines = trained("llama-2-7b", seq_len=16, data_parallel_size=16, **usual)
     assert [copied(r) for r in (each, once, machines)] == [32 * SEVEN, 4 * SEVEN, 32 * SEVEN]
 
 
@@ -450,7 +454,7 @@ def test_a_head_that_is_the_embedding_is_one_parameter(shard):
     tied = {**CONFIG, "tie_word_embeddings": True}
     usual = {"shard": shard, "data_parallel_size": RANKS, "seq_len": 16, "method": "lora"}
     without, on = (
-        weighbridge.train(tied, lora_targets=targets, **usual)
+        trained(tied, lora_targets=targets, **usual)
         for targets in (("q_proj",), ("q_proj", "lm_head"))
     )
     assert most(on, "weights", phase="step") == most(without, "weights", phase="step")
@@ -506,7 +510,7 @@ def test_a_root_gives_its_parameters_back_since_torch_2_8():
 )
 def test_settings_of_deepspeed_are_refused_with_others(setting):
     with pytest.raises(UsageError, match="is DeepSpeed's: use --shard zero1"):
-        weighbridge.train(CONFIG, shard="fsdp2", **setting)
+        trained(CONFIG, shard="fsdp2", **setting)
 
 
 def test_buckets_are_written_as_deepspeed_writes_them():
@@ -525,10 +529,8 @@ def test_buckets_by_hand():
 
 def test_replicas_have_gradients_twice():
     """Autograd's gradients, and their buckets."""
-    alone = weighbridge.train(CONFIG, precision="fp32", seq_len=64)
-    shared = weighbridge.train(
-        CONFIG, precision="fp32", seq_len=64, shard="ddp", data_parallel_size=2
-    )
+    alone = trained(CONFIG, precision="fp32", seq_len=64)
+    shared = trained(CONFIG, precision="fp32", seq_len=64, shard="ddp", data_parallel_size=2)
     assert most(shared, "gradients") == pytest.approx(2 * most(alone, "gradients"), rel=0.001)
 
 
@@ -540,14 +542,14 @@ def test_fully_sharded_parts_of_a_7b(shard):
     report = seven(**usual)
     assert most(report, "weights", phase="step") == pytest.approx(4 * SEVEN / RANKS, rel=0.001)
     assert most(report, "optimizer_states") == pytest.approx(8 * SEVEN / RANKS, rel=0.001)
-    twice = weighbridge.train("llama-2-7b", seq_len=16, **usual | {"data_parallel_size": 16})
+    twice = trained("llama-2-7b", seq_len=16, **usual | {"data_parallel_size": 16})
     shares = most(report, "optimizer_states") / most(twice, "optimizer_states")
     assert shares == pytest.approx(1 if shard == "hsdp" else 2, rel=0.001)
 
 
 def test_rows_that_do_not_divide_are_rounded_up():
     """FSDP2 cuts the first dimension of each parameter: 1000 rows among 7 are 143."""
-    report = weighbridge.train(
+    report = trained(
         CONFIG | {"vocab_size": 1000},
         shard="fsdp2",
         data_parallel_size=7,
@@ -585,9 +587,7 @@ def test_micro_batches_of_the_trainer_keep_whole_gradients():
 
 def test_checkpoints_on_the_host():
     """One input a layer and sequence: 32 of 16 tokens x 4096 numbers of 4 bytes."""
-    alone = weighbridge.train(
-        "llama-2-7b", seq_len=16, checkpointing="offload", precision="bf16-mixed"
-    )
+    alone = trained("llama-2-7b", seq_len=16, checkpointing="offload", precision="bf16-mixed")
     backward = next(p for p in alone.devices[-1].phases if p.name == "backward")
     found = next(c.bytes for c in backward.components if c.name == "activations")
     assert found.exact
@@ -598,7 +598,7 @@ def test_checkpoints_on_the_host():
 def test_checkpoints_in_the_order_of_what_they_keep(length):
     kinds = ("offload", "full", "selective", "none")
     saved = [
-        weighbridge.train(CONFIG, precision="bf16", seq_len=length, checkpointing=kind).derived[
+        trained(CONFIG, precision="bf16", seq_len=length, checkpointing=kind).derived[
             "saved_activation_bytes"
         ]
         for kind in kinds
@@ -619,19 +619,19 @@ def test_checkpoints_in_the_order_of_what_they_keep(length):
 )
 def test_what_contradicts_itself_is_one_line(settings, says):
     with pytest.raises(UsageError, match=says) as error:
-        weighbridge.train(CONFIG, **settings)
+        trained(CONFIG, **settings)
     assert "\n" not in str(error.value)
 
 
 def test_gated_recurrences_are_whole_on_every_rank():
     with pytest.raises(UsageError, match="gated recurrences are not shared out"):
-        weighbridge.train("recurrentgemma-2b", tensor_parallel_size=2)
+        trained("recurrentgemma-2b", tensor_parallel_size=2)
 
 
 def test_a_tied_embedding_is_on_the_first_stage_and_the_last():
     tied = {**CONFIG, "tie_word_embeddings": True}
-    whole = most(weighbridge.train(tied, seq_len=16), "weights")
-    report = weighbridge.train(tied, seq_len=16, pipeline_parallel_size=3)
+    whole = most(trained(tied, seq_len=16), "weights")
+    report = trained(tied, seq_len=16, pipeline_parallel_size=3)
     stages = [most_of(d, "weights") for d in report.devices if d.kind == "gpu"]
     embedding = 2048 * 256 * 4  # in float32
     assert sum(stages) == whole + embedding
@@ -643,8 +643,8 @@ def test_a_tied_embedding_is_on_the_first_stage_and_the_last():
 @pytest.mark.parametrize("name", ["bart-base", "t5-base", "all-mpnet-base-v2"])
 def test_all_layers_are_gathered_one_by_one(name, shard):
     """Layers of an encoder that is attended to, and of classes that never checkpoint, too."""
-    report = weighbridge.train(name, seq_len=16, shard=shard, data_parallel_size=RANKS)
-    alone = weighbridge.train(name, seq_len=16)
+    report = trained(name, seq_len=16, shard=shard, data_parallel_size=RANKS)
+    alone = trained(name, seq_len=16)
     assert most(report, "optimizer_states") < most(alone, "optimizer_states") / 4
     gathered = most(report, "temporaries", phase="forward")
     assert 0 < gathered < most(alone, "weights")
@@ -653,8 +653,8 @@ def test_all_layers_are_gathered_one_by_one(name, shard):
 @pytest.mark.slow
 @pytest.mark.parametrize("shard", ["fsdp1", "fsdp2"])
 def test_layers_of_a_tower_are_the_roots(shard):
-    report = weighbridge.train("clip-vit-base-patch32", shard=shard, data_parallel_size=RANKS)
-    alone = weighbridge.train("clip-vit-base-patch32")
+    report = trained("clip-vit-base-patch32", shard=shard, data_parallel_size=RANKS)
+    alone = trained("clip-vit-base-patch32")
     assert most(report, "optimizer_states") < most(alone, "optimizer_states") / 4
 
 
@@ -678,8 +678,8 @@ def test_nccls_buffers_by_hand():
 @pytest.mark.parametrize("name", ["tensor_parallel_size", "pipeline_parallel_size"])
 def test_two_ranks_take_more_than_one_card_by_what_they_talk_through_alone(name):
     """Buffers of a connection are as large for a tiny model as for any."""
-    alone = weighbridge.train(CONFIG, seq_len=64, gpu="4090").devices[0].peak("driver").expected
-    shared = weighbridge.train(CONFIG, seq_len=64, gpu="4090:2", **{name: 2})
+    alone = trained(CONFIG, seq_len=64, gpu="4090").devices[0].peak("driver").expected
+    shared = trained(CONFIG, seq_len=64, gpu="4090:2", **{name: 2})
     for device in (d for d in shared.devices if d.kind == "gpu"):
         talking = most_of(device, "communication")
         assert talking == 2 * 12 * MIB
@@ -692,7 +692,7 @@ def test_torchtunes_llama_3_gathers_embedding_and_head_apart():
     in an 8B; recipes of LoRA leave them to the root, which stays."""
     usual = {"framework": "torchtune", "seq_len": 16, "data_parallel_size": RANKS, "shard": "fsdp2"}
     whole, lora = (
-        weighbridge.train("llama-3.1-8b", **usual, **more)
+        trained("llama-3.1-8b", **usual, **more)
         for more in ({}, {"method": "lora", "lora_targets": ("q_proj",)})
     )
     outer, layer = 2 * 128_256 * 4096, 2 * 218_112_000  # bytes
@@ -728,7 +728,7 @@ def test_packed_weights_that_are_stored_as_floats_are_shared_out(shard):
 
 def test_how_packed_weights_are_stored_is_of_packed_weights():
     with pytest.raises(UsageError, match="use --method qlora"):
-        weighbridge.train(CONFIG, bnb_4bit_quant_storage="bfloat16")
+        trained(CONFIG, bnb_4bit_quant_storage="bfloat16")
 
 
 @pytest.mark.slow
@@ -737,7 +737,7 @@ def test_a_packed_70b_on_two_cards_is_within(offload, measured):
     """PEFT 0.10 docs/source/accelerate/fsdp.md: QLoRA of Llama-2-70B on two cards, in GiB of each;
     the settings are those of its run_peft_qlora_fsdp.sh. Whether hidden states were in float32
     there is not told, so it is in the interval."""
-    report = weighbridge.train(
+    report = trained(
         "llama-2-70b",
         framework="trl",
         framework_version="0.9",
@@ -768,22 +768,22 @@ def test_a_packed_70b_on_two_cards_is_within(offload, measured):
 def test_several_ranks_shard_as_the_framework_has_it(framework, shard, checkpoints):
     """torchtitan's data_parallel_shard_degree is -1: all ranks that are left."""
     usual = {"framework": framework, "seq_len": 64}
-    one, eight = (weighbridge.train(CONFIG, **usual, gpu=f"h100:{n}") for n in (1, 8))
-    asked = weighbridge.train(CONFIG, **usual, gpu="h100:8", shard="ddp")
+    one, eight = (trained(CONFIG, **usual, gpu=f"h100:{n}") for n in (1, 8))
+    asked = trained(CONFIG, **usual, gpu="h100:8", shard="ddp")
     told = [(r.workload["shard"], r.workload["checkpointing"]) for r in (one, eight, asked)]
     assert told == [("none", "none"), (shard, checkpoints), ("ddp", "none")]
 
 
 def test_ranks_of_a_sequence_shard_too():
-    report = weighbridge.train(CONFIG, framework="torchtitan", seq_len=64, context_parallel_size=2)
+    report = trained(CONFIG, framework="torchtitan", seq_len=64, context_parallel_size=2)
     assert report.workload["shard"] == "fsdp2"
-    report = weighbridge.train(CONFIG, framework="torchtitan", seq_len=64, tensor_parallel_size=2)
+    report = trained(CONFIG, framework="torchtitan", seq_len=64, tensor_parallel_size=2)
     assert report.workload["shard"] == "none"
 
 
 def of_titan(**settings):
     usual = {"framework": "torchtitan", "framework_version": "2024-12-23", "precision": "bf16"}
-    return weighbridge.train("llama-2-7b", **usual, **settings)
+    return trained("llama-2-7b", **usual, **settings)
 
 
 def test_tensor_ranks_share_the_tokens_that_checkpoints_keep():
@@ -819,7 +819,7 @@ def test_the_loss_of_shared_outputs_takes_four_times_float32():
 )
 def test_litgpts_ranks_keep_whole_gradients_of_a_frozen_base(model, ranks, batch, printed):
     """One flat parameter with adapters in it, and micro-batches that do not reduce."""
-    report = weighbridge.train(
+    report = trained(
         model,
         framework="litgpt",
         framework_version="0.1",
@@ -836,7 +836,7 @@ def test_litgpts_ranks_keep_whole_gradients_of_a_frozen_base(model, ranks, batch
 
 def test_litgpt_quantizes_on_one_device_and_shares_no_layers():
     with pytest.raises(UsageError, match="one device"):
-        weighbridge.train("llama-2-7b", framework="litgpt", method="qlora", gpu="a100-40gb:2")
+        trained("llama-2-7b", framework="litgpt", method="qlora", gpu="a100-40gb:2")
 
 
 def assumed(report, detail):
@@ -857,7 +857,7 @@ def assumed(report, detail):
     ],
 )
 def test_a_tied_embedding_may_be_gathered_once_more(model, settings, twice):
-    report = weighbridge.train(model, data_parallel_size=4, seq_len=64, **settings)
+    report = trained(model, data_parallel_size=4, seq_len=64, **settings)
     assert assumed(report, "tied embedding") == (2 * 128_256 * 2048 if twice else 0)
 
 
@@ -872,9 +872,7 @@ def test_a_tied_embedding_may_be_gathered_once_more(model, settings, twice):
 )
 def test_a_configuration_that_is_not_told_may_have_larger_buckets(settings, more):
     usual = {"shard": "zero2", "method": "lora", "data_parallel_size": 4, "seq_len": 64}
-    assert (
-        assumed(weighbridge.train("llama-2-7b", **usual, **settings), "larger buckets") == 2 * more
-    )
+    assert assumed(trained("llama-2-7b", **usual, **settings), "larger buckets") == 2 * more
 
 
 @pytest.mark.slow
@@ -884,7 +882,7 @@ def test_what_is_attended_to_is_an_input_of_reentrant_checkpoints(model, method)
     """Checkpoints of encoders with decoders take what others take: its gradient is one tensor."""
     usual = {"checkpointing": "full", "method": method, "seq_len": 512, "batch_size": 4}
     one, two = (
-        weighbridge.train(model, use_reentrant=again, **usual).devices[0].peak("allocated")
+        trained(model, use_reentrant=again, **usual).devices[0].peak("allocated")
         for again in (True, False)
     )
     assert one.expected == pytest.approx(two.expected, rel=0.02)

@@ -133,7 +133,12 @@ class Free:
                 following.previous = rest
             block.next = rest
             block.size = size
-            self.insert(rest)
+            places = self.places[rest.size]
+            if places:
+                insort(places, (rest.address, rest))
+            else:
+                insort(sizes, rest.size)
+                places.append((rest.address, rest))
         return block
 
     def settle(self, block: Block) -> Block:
