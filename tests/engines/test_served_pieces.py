@@ -143,7 +143,7 @@ def test_tensors_of_a_class_that_are_not_the_language_models_are_of_a_projector(
 
 
 def test_experts_alike_are_packed_once_to_find_the_towers_of_a_class(monkeypatch):
-    """Of 384 experts one: of a hundred thousand names each takes as long as a tower's tensor."""
+    """One of 384 is packed: each of a hundred thousand names takes as long as a tower's tensor."""
     packed = []
     of_f16 = schemes.scheme("F16")
 

@@ -189,8 +189,8 @@ class Walk:
         found = self._forward(out, tuple(self._casts(kept)), (keeps_input, keeps_result))
         if keeps_input:
             tape.know(INPUT, x.storage.held)
-        found_slots = (tape.slot(t.storage.held) for t in _attributes(out.node, begun))
-        self.attributes = {slot for slot in found_slots if slot is not None}
+        attributes = [t.storage.held for t in _attributes(out.node, begun) if t.storage]
+        self.attributes = {slot for slot in map(tape.slot, attributes) if slot is not None}
         del begun
         self.kind.forward.note(found, self.layer)
         made = Computed(out.shape, out.dtype, out.storage)
