@@ -1,9 +1,12 @@
 """Tables by release, from both sides of each of their boundaries, listed by hand."""
 
+from importlib import import_module
 from itertools import pairwise
 
 import pytest
 
+from weighbridge.engines.llama_cpp.rules import aborts_on_metal
+from weighbridge.engines.llama_cpp.rules import rules as of_build
 from weighbridge.engines.ollama import before
 from weighbridge.engines.ollama.rules import build
 from weighbridge.engines.vllm.rules import ENCODER_DECODERS, registered
@@ -87,3 +90,65 @@ def test_encoders_and_decoders_of_vllm():
         assert registered(cls, (0, 33) if ended == "-" else last_before(number(ended))), cls
         assert ended == "-" or not registered(cls, number(ended)), cls
     assert not registered("T5ForConditionalGeneration", (0, 33))
+
+
+# The first build of llama.cpp with each of these, by the pull requests that llama_cpp/rules.py names
+LLAMA_CPP = """
+latents 5130  windows 5432  glu 5782  late_views 5782  set_rows 6060  slots_in_graph 6410
+groups_experts 6410  clamps_weights 6410  keys_last 7000  keeps_outputs 7000  embeds_input 7800
+rotates_cache 8550  half_mask 9150  predicts 9180  few_outputs 9470  fattn_copies 9520
+kept_experts 10850  whole_rope 10850  flat_projection 10850  rms_delta 10850  late_rows 10850
+all_inputs 10850
+"""
+
+
+def test_builds_of_llama_cpp():
+    words = LLAMA_CPP.split()
+    for name, since in zip(words[::2], map(int, words[1::2]), strict=True):
+        assert [getattr(of_build(n), name) for n in (since - 1, since)] == [False, True], name
+
+
+@pytest.mark.parametrize(
+    ("since", "name", "before_it", "then"),
+    [
+        (5913, "unified", True, False),  # each slot has its part, until a server counts them itself
+        (6325, "flash", "off", "auto"),
+        (6325, "gpu_layers", 0, None),
+        (6730, "cache_ram", 0, 8192),
+        (6927, "server_slots", 1, 4),
+        (6927, "server_unified", False, True),
+        (7000, "mask_pad", 64, 1),
+        (7000, "rotary_first", True, False),
+        (7830, "latent_values", True, False),
+        (8681, "early_per_layer", "no", "perhaps"),
+        (8750, "early_per_layer", "perhaps", "yes"),
+        (10_300, "no_kernel", {"TQ1_0", "TQ2_0", "Q2_0"}, {"TQ1_0", "TQ2_0"}),
+    ],
+)
+def test_defaults_of_llama_cpp(since, name, before_it, then):
+    assert [getattr(of_build(n), name) for n in (since - 1, since)] == [before_it, then]
+
+
+@pytest.mark.parametrize(
+    ("build_", "types", "aborts"),
+    [
+        (99_999, ["TQ1_0"], ["TQ1_0"]),
+        (10_769, ["Q4_0", "TQ2_0"], ["TQ2_0"]),
+        (10_770, ["TQ2_0"], []),
+        (10_299, ["Q2_0"], ["Q2_0"]),
+        (10_300, ["Q2_0", "Q4_0"], []),
+    ],
+)
+def test_products_that_end_a_process_on_a_mac(build_, types, aborts):
+    assert aborts_on_metal(types, build_) == aborts
+
+
+@pytest.mark.parametrize("kind", ["transformers", "sglang", "vllm", "mlx", "ollama"])
+def test_releases_with_a_class_follow_each_other(kind):
+    """A row has the first release with its names, and the last that was read without them, which is
+    not before the first of the row above; no name comes twice."""
+    rows = import_module(f"weighbridge.engines.{kind}.classes").KNOWS
+    assert all(row.before < row.since for row in rows)
+    assert all(above.since <= below.before for above, below in pairwise(rows))
+    names = [name for row in rows for name in row.names.split()]
+    assert len(names) == len(set(names))

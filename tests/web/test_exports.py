@@ -210,7 +210,7 @@ def test_what_no_table_has_is_one_line(desk, told):
 
 
 def test_rows_of_several_answers_begin_with_their_names(desk):
-    """Of a single one with nothing: the first column tells answers apart."""
+    """The first column tells answers apart; of a single one there is nothing in it."""
     for asks, names in ((SIDES[:1], {""}), (SIDES[:2], {"t4", "4090"})):
         of = {"task": "compare", "asks": asks} if len(asks) > 1 else asks[0]
         text = ask(desk, task="export", form="csv", of=of)["text"]
