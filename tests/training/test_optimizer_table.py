@@ -156,3 +156,18 @@ def test_what_a_step_takes_in_16_bits(name):
 )
 def test_a_vector_is_not_projected(name, numbers):
     assert taken(name, FLOAT32, (5000,), kind="norm") == 4 * numbers * 5000
+
+
+@pytest.mark.parametrize("name", ["adafactor", "adalomo"])
+def test_rows_and_columns_of_each_expert(name):
+    """Of [4, 96, 128] numbers: sums over the last side, and over the last but one (Adafactor.step)."""
+    stack = LeafTensor("experts", (4, 96, 128), BFLOAT16, None, kind="experts")
+    assert kept(optimizer(name), stack) == 4 * 4 * (96 + 128)
+
+
+@pytest.mark.parametrize("name", ["soap", "shampoo"])
+def test_squares_of_sides_up_to_10000(name):
+    averages = 2 if name == "soap" else 1
+    for side, squares in ((10_000, 2 * (10_000**2 + 2**2)), (10_001, 2 * 2**2)):
+        p = LeafTensor("a", (side, 2), FLOAT32, None)
+        assert kept(optimizer(name), p) == 4 * (averages * 2 * side + squares)
