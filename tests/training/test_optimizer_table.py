@@ -160,7 +160,7 @@ def test_a_vector_is_not_projected(name, numbers):
 
 @pytest.mark.parametrize("name", ["adafactor", "adalomo"])
 def test_rows_and_columns_of_each_expert(name):
-    """Of [4, 96, 128] numbers: sums over the last side, and over the last but one (Adafactor.step)."""
+    """Sums of [4, 96, 128] numbers over the last side, and over the last but one (Adafactor.step)."""
     stack = LeafTensor("experts", (4, 96, 128), BFLOAT16, None, kind="experts")
     assert kept(optimizer(name), stack) == 4 * 4 * (96 + 128)
 
