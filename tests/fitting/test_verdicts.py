@@ -9,6 +9,7 @@ import weighbridge
 from tests.cases import each
 from tests.told import full
 from weighbridge.cli.menu import run
+from weighbridge.errors import UsageError
 from weighbridge.launch import parse
 from weighbridge.memory import Bytes, Component, Device, Phase
 
@@ -474,3 +475,47 @@ def test_loading_and_serving_by_other_programs_are_told_apart():
     assert told in str(weighbridge.fit("qwen3-14b", engine="ollama", gpu="4090"))
     assert told not in str(weighbridge.fit("qwen3-14b", engine="ollama", gpu="a100-80gb"))
     assert "loads it" not in str(weighbridge.fit("qwen3-14b", engine="vllm", gpu="4090"))
+
+
+@pytest.mark.parametrize(
+    ("engine", "asked", "sizes"),
+    [
+        ("vllm", {"gpu": "h100:2"}, (2, 1)),
+        ("sglang", {"gpu": "h100:2"}, (2, 1)),
+        ("vllm", {"gpu": "h100"}, (1, 1)),
+        ("vllm", {"gpu": "h100:2", "tensor_parallel_size": 1}, (1, 1)),
+        ("vllm", {"gpu": "h100:2", "pipeline_parallel_size": 2}, (1, 2)),
+        ("vllm", {"gpu": "h100:3"}, (1, 3)),  # 16 heads are not three shares, layers are
+    ],
+)
+def test_a_server_uses_the_cards_that_were_named(engine, asked, sizes):
+    """Every layer over all of them, as people start it; else layers in stages."""
+    found = weighbridge.infer("qwen3-0.6b", engine=engine, **asked)
+    told = (found.setting("tensor_parallel_size"), found.setting("pipeline_parallel_size"))
+    assert told == sizes
+    assert sum(d.kind == "gpu" for d in found.devices) == sizes[0] * sizes[1]
+    again = weighbridge.infer("qwen3-0.6b", **{"engine": engine, **asked, **parallel(sizes)})
+    assert again.peak == found.peak
+
+
+def parallel(sizes):
+    return dict(zip(("tensor_parallel_size", "pipeline_parallel_size"), sizes, strict=True))
+
+
+def test_what_needs_two_cards_is_answered_on_two():
+    found = weighbridge.infer("llama-3.1-70b", engine="vllm", gpu="h100:2")
+    assert found.verdict.fits == "yes"
+    assert "--tensor-parallel-size 2" in found.derived["launch"]
+    one = weighbridge.infer("llama-3.1-70b", engine="vllm", gpu="h100:2", tensor_parallel_size=1)
+    assert one.verdict.fits == "no"
+
+
+def test_a_command_is_judged_as_it_stands():
+    found = of_command("vllm serve qwen3-0.6b", gpu="h100:2")
+    assert found.setting("tensor_parallel_size") == 1
+
+
+@pytest.mark.parametrize("wrong", [{"max_num_batched_tokens": 8, "max_num_seqs": 64}])
+def test_what_is_refused_however_it_is_spread_says_why(wrong):
+    with pytest.raises(UsageError, match="max-num-batched-tokens"):
+        weighbridge.infer("qwen3-0.6b", engine="vllm", gpu="h100:2", **wrong)

@@ -11,7 +11,7 @@ from weighbridge.engines.interface import EngineAnswer, HeldBytes, SearchPoint, 
 from weighbridge.engines.readable import by_default
 from weighbridge.engines.subject import subject
 from weighbridge.engines.table import Engine, engine, version, written
-from weighbridge.errors import UnsupportedError
+from weighbridge.errors import UnsupportedError, UsageError
 from weighbridge.estimate import served, uncounted
 from weighbridge.estimate.facts import cautions, facts, layers
 from weighbridge.estimate.limits import largest
@@ -49,9 +49,42 @@ def infer(
 ) -> Report:
     """Raises UnsupportedError where the model or the engine is outside our rules. `limits` are the
     settings of which somebody looks how far they can go: all that have one, unless it is said."""
-    limits = LIMITED if limits is None else limits
     kind = engine(w.engine) if w.engine else _usual(model, w)
     w = replace(w, engine=kind.name)
+    *first, last = _spread(w, kind)
+    for spread in first:
+        try:
+            return _infer(model, spread, kind, draft, projector, limits)
+        except UsageError as error:
+            if isinstance(error, UnsupportedError):
+                raise
+    return _infer(model, last, kind, draft, projector, limits)
+
+
+RANKS = ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size")
+
+
+def _spread(w: Infer, kind: Engine) -> Iterator[Infer]:
+    """Yield the ways in which a server is spread over the cards that were named, where nobody says:
+    each layer over all of them, else layers in stages, else one card. A command stands as it is."""
+    budget = w.budget()
+    count = 1 if budget is None else budget.choice.count
+    open_ = kind.server and not w.engine_defaults and all(getattr(w, n) is None for n in RANKS)
+    if open_ and count > 1:
+        yield replace(w, tensor_parallel_size=count)
+        yield replace(w, pipeline_parallel_size=count)
+    yield w
+
+
+def _infer(
+    model: Model,
+    w: Infer,
+    kind: Engine,
+    draft: Model | None,
+    projector: Model | None,
+    limits: Sequence[Setting] | None,
+) -> Report:
+    limits = LIMITED if limits is None else limits
     foreign(w, kind.name)
     beside = uncounted.beside_weights(model)
     if beside:
