@@ -59,7 +59,7 @@ def sentences():
         weighbridge.infer("qwen3-8b", engine="mlx", gpu="m4 pro 24gb"),
         weighbridge.infer("qwen3-8b", engine="mlx", quantization="mlx-4bit-g64"),
         weighbridge.infer("qwen3-8b", engine="llama.cpp", quantization="Q4_K_M"),
-        weighbridge.infer("olmo-2-7b", engine="ollama"),
+        weighbridge.infer("llama-2-7b", engine="ollama"),
     ]
     found = {q.reason for f in fits for q in f.questions}
     found |= {line for f in (*fits, *infers) for line in f.warnings}
