@@ -4,7 +4,7 @@ A trace tells what one script takes. What to change is known to the estimator, w
 that it knows: a model of transformers, whole or with LoRA, that a Trainer trains. Each change is
 answered by `train`, not by the trace.
 
-Source: transformers 4.57 and 5.23 trainer.py (training_step), training_args.py; PEFT 0.21
+Source: transformers 5.23 trainer.py (training_step), training_args.py; PEFT 0.21
 tuners/lora/config.py; transformers quantizers/quantizer_bnb_4bit.py.
 """
 
