@@ -164,7 +164,7 @@ def chosen():
 
 
 @pytest.mark.parametrize("x", list(chosen()), ids=named)
-def test_a_step_takes_what_the_class_of_that_release_took(x, all_read):
+def test_a_step_takes_what_the_class_of_that_release_took(x, all_read, fits):
     found = ours(x)
     assert [name for name, *_ in found] == [name for name, *_ in x["moments"]]
     for (name, *ends, _), (_, *seen) in zip(found, x["moments"], strict=True):

@@ -7,7 +7,7 @@ from weighbridge.autograd.machine import Machine
 from weighbridge.autograd.tensors import LeafTensor
 from weighbridge.components.activations import Heap
 from weighbridge.dtypes import BFLOAT16, FLOAT32
-from weighbridge.training.optimizers import NAMES, optimizer
+from weighbridge.training.optimizers import NAMES, bits, optimizer
 
 N, V = 96 * 128, 128  # numbers of the matrix and of the norm
 EIGHT = N + 4 * N // 256  # a byte a number, a float32 for 256
@@ -88,6 +88,15 @@ def test_what_is_kept(name, dtype):
     assert [kept(o, those[0], where) for where in ("host", "managed")] == [away, 0]
     assert o.in_backward == (name in ("lomo", "adalomo") or name.endswith("layerwise"))
     assert o.early == (name == "adagrad")
+
+
+@pytest.mark.parametrize("name", [row.name for row in bits.ROWS])
+def test_words_say_how_wide_averages_are(name):
+    width = {"8bit": "a byte", "4bit": "half a byte"}.get(name.rsplit("_", 1)[-1], "a float32")
+    averages = 3 if "ademamix" in name else 2 if "adamw" in name else 1
+    words = optimizer(name).formula
+    assert words.startswith(f"{width} ")
+    assert f"for each of {averages} averages" in words
 
 
 @pytest.mark.parametrize(("count", "managed"), [(99_999, 0), (100_000, 1)])

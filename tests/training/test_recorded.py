@@ -34,7 +34,7 @@ def slow(x):
     "x",
     [pytest.param(x, id=named(x), marks=[pytest.mark.slow] if slow(x) else []) for x in LINES],
 )
-def test_a_step_takes_what_the_class_takes(x, all_read):
+def test_a_step_takes_what_the_class_takes(x, all_read, fits):
     said = {k: tuple(v) if isinstance(v, list) else v for k, v in x["settings"].items()}
     found = stepped(x["config"], reentrant=x.get("reentrant", False), **said)
     assert [name for name, *_ in found.moments] == [name for name, *_ in x["moments"]]

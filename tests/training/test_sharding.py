@@ -674,6 +674,16 @@ def test_nccls_buffers_by_hand():
         assert any_card.low <= known.low <= known.expected <= known.high <= any_card.high
 
 
+@pytest.mark.parametrize(
+    ("cards", "torch", "connections"),
+    [("4090", "2.7", 0), ("4090:2", "2.7", 1), ("4090:2", "2.6", 2)],
+)
+def test_two_ranks_talk_and_connect_trees_late_since_torch_2_7(cards, torch, connections):
+    """NCCL 2.22 connects when an algorithm is first used; torch 2.6 has 2.21, 2.7 has 2.26."""
+    found = trained(CONFIG, seq_len=16, gpu=cards, torch_version=torch)
+    assert most(found, "communication") == connections * 2 * 12 * MIB
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["tensor_parallel_size", "pipeline_parallel_size"])
 def test_two_ranks_take_more_than_one_card_by_what_they_talk_through_alone(name):
