@@ -152,3 +152,25 @@ def test_releases_with_a_class_follow_each_other(kind):
     assert all(above.since <= below.before for above, below in pairwise(rows))
     names = [name for row in rows for name in row.names.split()]
     assert len(names) == len(set(names))
+
+
+# The last of each series on PyPI
+LAST = {
+    "transformers": """
+4.30.2 4.31.0 4.32.1 4.33.3 4.34.1 4.35.2 4.36.2 4.37.2 4.38.2 4.39.3 4.40.2 4.41.2 4.42.4 4.43.4
+4.44.2 4.45.2 4.46.3 4.47.1 4.48.3 4.49.0 4.50.3 4.51.3 4.52.4 4.53.3 4.54.1 4.55.4 4.56.2 4.57.6
+5.0.0 5.1.0 5.2.0 5.3.0 5.4.0 5.5.4 5.6.2 5.7.0 5.8.1 5.9.0 5.10.4 5.11.0 5.12.1 5.13.1 5.14.1
+5.15.1 5.16.1 5.17.0 5.18.0 5.19.0 5.20.2 5.21.1 5.22.2
+""",
+    "vllm": """
+0.9.2 0.10.2 0.11.2 0.12.0 0.13.0 0.14.1 0.15.1 0.16.0 0.17.1 0.18.1 0.19.1 0.20.2 0.21.0 0.22.1
+0.23.0 0.24.0 0.25.1 0.26.0 0.27.1 0.28.0 0.29.0 0.30.0 0.31.0 0.32.0
+""",
+}
+
+
+@pytest.mark.parametrize("kind", LAST)
+def test_a_release_without_a_class_was_published(kind):
+    last = {release[:2]: release for release in map(number, LAST[kind].split())}
+    rows = import_module(f"weighbridge.engines.{kind}.classes").KNOWS
+    assert [row for row in rows if not row.before <= last[row.before[:2]]] == []

@@ -430,7 +430,7 @@ def test_what_cannot_be_converted_is_refused(monkeypatch, library, kinds, refuse
 
 @pytest.mark.parametrize(
     ("available", "says"),
-    [(0, "it would have to be above 0.900"), (-5, "above 0.950"), (-20, "no fraction would")],
+    [(0, "it would have to be above 0.900"), (-5, "above 0.950"), (-10, "no fraction would")],
 )
 def test_what_a_fraction_of_sglang_lacks(available, says):
     """The card has 100 bytes free, of which 90 were asked for."""

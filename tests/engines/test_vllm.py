@@ -777,6 +777,18 @@ def test_images_are_profiled():
 
 
 @pytest.mark.parametrize(
+    ("version", "images", "told"),
+    [("0.26", 0, False), ("0.26", 1, True), ("0.26", 2, True), ("0.27", 1, False)],
+)
+def test_images_that_the_newer_runner_does_not_profile(version, images, told):
+    """Until 0.27 its profile_run sees text alone; one image is encoded as well as two."""
+    found = served("qwen2.5-vl-7b", gpu="H100", engine_version=version, context=8192, images=images)
+    parts = [c for p in found.devices[0].phases for c in p.components if "not profile" in c.detail]
+    assert bool(parts) == told
+    assert all(c.bytes.expected > 100 * MIB for c in parts)
+
+
+@pytest.mark.parametrize(
     ("name", "version", "mib"),
     [
         ("qwen2.5-3b", "0.10.2", 36.6),

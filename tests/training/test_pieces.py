@@ -10,7 +10,7 @@ from weighbridge.components.activations import Heap
 from weighbridge.dtypes import BFLOAT16, BOOL, FLOAT32, INT64
 from weighbridge.training.losses import liger, trl, unsloth
 from weighbridge.training.nets.falcon import with_biases
-from weighbridge.training.nets.parts import polar
+from weighbridge.training.nets.parts import polar, rotary
 from weighbridge.training.nets.parts.rotary import half, in_float, narrowed, part_rotated
 from weighbridge.training.nets.torchtune import compiled_loss
 from weighbridge.units import KIB, align_up
@@ -80,6 +80,17 @@ def test_a_part_of_each_head_has_positions():
     assert [t.shape for t in out] == [q.shape] * 2
     assert m.heap.allocator.allocated - before == 2 * 64 * KIB
     assert m.heap.most - before == (2 * 64 + 16) * KIB
+
+
+def test_positions_in_time_height_and_width(monkeypatch):
+    """Qwen2.5-VL's: angles, two of their doubles, cosines and sines are there at once, for 64 tokens."""
+    monkeypatch.setattr(rotary, "heads", lambda s, number: SimpleNamespace(key_dim=64))
+    m = Machine(Heap())
+    made = rotary.grids(SimpleNamespace(m=m, batch=1, length=LENGTH, dtype=BFLOAT16))
+    assert [t.shape for t in made] == [(1, LENGTH, 1, 64)] * 2
+    angles, whole = 3 * 8 * KIB, 16 * KIB  # 32 numbers a token in each of three; 64
+    assert m.heap.most == 3 * angles + 2 * whole
+    assert m.heap.allocator.allocated == whole  # both in 16 bits
 
 
 def test_half_of_a_head_is_turned():
