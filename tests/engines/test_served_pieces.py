@@ -24,6 +24,7 @@ from weighbridge.engines.parallel.names import Site
 from weighbridge.engines.sglang import caches as sglang_caches
 from weighbridge.engines.sglang import effective, replica
 from weighbridge.engines.sglang import infer as sglang_infer
+from weighbridge.engines.sglang.cases import _Replica
 from weighbridge.engines.transformers import phases
 from weighbridge.engines.vllm import caches as vllm_caches
 from weighbridge.engines.vllm import reserve, serving
@@ -437,3 +438,29 @@ def test_what_a_fraction_of_sglang_lacks(available, says):
     launched = SimpleNamespace(serves=lambda: False, v=None, e=SimpleNamespace(share=0.9))
     fit = SimpleNamespace(rooms=[SimpleNamespace(available=available, free=100)])
     assert says in sglang_infer._lacking(launched, fit)
+
+
+@pytest.mark.parametrize(
+    ("name", "scale", "layers", "told"),
+    [
+        ("experts mxfp4", 4, 1, Bytes(0, 1 * MIB, 21 * MIB)),
+        ("experts mxfp4", 4, 4, Bytes(0, 1 * MIB, 6 * MIB)),
+        ("experts mxfp4", 1, 4, None),  # made in bytes at once, since 0.5.15
+        ("fp8", 4, 4, None),
+    ],
+)
+def test_scales_of_experts_that_are_made_anew(name, scale, layers, told):
+    """32 weights are 16 bytes and a scale in float32, for which a byte is kept besides. The layer
+    that is made anew is there once more at most."""
+    scheme = SimpleNamespace(name=name)
+    of = SimpleNamespace(
+        s=SimpleNamespace(choice=SimpleNamespace(scheme=scheme)),
+        rules=SimpleNamespace(mixed_scale=scale),
+    )
+    tensors = [
+        SimpleNamespace(nbytes=5 * MIB, copies=4, module="model.layers.0.mlp.experts"),
+        SimpleNamespace(nbytes=5 * MIB, copies=4, module="model.layers.0.mlp.gate"),
+    ]
+    rank = SimpleNamespace(tensors=tensors, blocks=range(layers), layers=())
+    found = _Replica.remade(of, rank)
+    assert [c.bytes for c in found] == ([told] if told else [])
