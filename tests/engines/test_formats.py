@@ -446,6 +446,7 @@ def test_where_no_engine_answers_it_is_said(monkeypatch):
         weighbridge.infer("qwen3-0.6b", engine="vllm", gpu="4090", quantization="mlx-4bit-g64")
 
 
+@pytest.mark.slow
 def test_a_server_is_said_to_keep_what_it_reads_there():
     said = weighbridge.infer(V4, engine="transformers", gpu="a100-80gb:8").warnings
     assert any(w.endswith("unpacks the weights into bfloat16") for w in said)

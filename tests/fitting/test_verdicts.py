@@ -464,12 +464,14 @@ def test_too_few_devices_have_nothing_to_spare():
     assert found.remedies[0].fits == "yes"
 
 
+@pytest.mark.slow
 def test_a_larger_card_is_offered_as_often_as_ranks_need_it():
     found = weighbridge.infer("llama-3.1-70b", engine="vllm", tensor_parallel_size=4, gpu="4090:2")
     assert "short by" in str(found)
     assert dict(found.remedies[0].change) == {"gpu": "l40s:4"}
 
 
+@pytest.mark.slow
 def test_loading_and_serving_by_other_programs_are_told_apart():
     told = "load: as transformers loads it, in bfloat16; Ollama serves it in Q4_K_M"
     assert told in str(weighbridge.fit("qwen3-14b", engine="ollama", gpu="4090"))
