@@ -378,6 +378,7 @@ def test_intervals_hold(ask, whole):
 
 
 @pytest.mark.slow
+@pytest.mark.nightly  # four minutes
 def test_intervals_hold_for_a_source_that_they_were_not_fitted_to(ask):
     apart = [one for one in coverage(fitting.left_out(ask, sources())) if one.level != "reserved"]
     for one in apart:  # what was reserved one source alone printed: it has no other

@@ -90,18 +90,22 @@ def test_experts_on_the_host_are_offered_under_another_engine_too():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("gpu", ["a100-80gb:2", "h100:2"])
-def test_two_cards_are_offered_nf4_and_tensor_parallel(gpu):
-    workload = {"gpu": gpu, "engine": "vllm", "engine_version": "0.27"}  # which reads it
-    report = answer("llama-3.1-70b", "infer", workload)
+def test_a_command_on_one_of_two_cards_is_offered_nf4_and_tensor_parallel(gpu):
+    command = "vllm serve meta-llama/Llama-3.1-70B --max-model-len 4096"
+    asked = {"gpu": gpu, "engine_version": "0.27"}  # which reads it
+    report = weighbridge.infer(command=command, **asked)
     assert {"tensor_parallel_size": 2} in changes(report)
     assert {"quantization": "bitsandbytes"} in changes(report)
-    holds("llama-3.1-70b", "infer", workload, report)
+    for remedy in report.remedies:
+        again = weighbridge.infer(command=command, **asked, **remedy.change)
+        assert (again.peak.expected, again.verdict.fits) == (remedy.peak_bytes, remedy.fits)
 
 
 @pytest.mark.slow
 def test_two_small_cards_are_offered_four_bits_that_both_hold():
     report = answer("llama-3.1-70b", "infer", {"gpu": "4090:2", "engine": "vllm"})
-    shared = [r for r in report.remedies if r.change.get("tensor_parallel_size") == 2]
+    assert report.workload["tensor_parallel_size"] == 2
+    shared = [r for r in report.remedies if "gpu" not in r.change]
     offered = {r.change.get("quantization") for r in shared}
     assert {"awq-4bit-g128", "gptq-4bit-g128"} & offered
     assert "bitsandbytes" not in offered  # which left vLLM with 0.28

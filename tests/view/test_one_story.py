@@ -60,11 +60,17 @@ def test_a_value_that_one_question_takes_is_a_reason_of_the_others_alone(small):
     assert "fp8-mixed" in partly.question("lora").reason
 
 
+# A command stands as it is; a name alone would be spread over both cards
+COMMANDS = {
+    "vllm": "vllm serve meta-llama/Llama-3.1-70B --max-model-len 4096",
+    "sglang": "python -m sglang.launch_server --model-path meta-llama/Llama-3.1-70B",
+}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", ["vllm", "sglang"])
 def test_a_warning_about_the_asked_layout_does_not_deny_its_remedies(engine, capsys):
-    words = ("infer", "llama-3.1-70b", "--engine", engine, "--gpu", "a100-80gb:2")
-    _, out, err = _asked(capsys, *words)
+    _, out, err = _asked(capsys, "infer", "--command", COMMANDS[engine], "--gpu", "a100-80gb:2")
     assert "each of the 2 has 79.3" in out
     offered = out.partition("What would make it fit")[2].partition("Run it")[0]
     assert any("-parallel-size 2" in line or "--tp-size 2" in line for line in offered.splitlines())

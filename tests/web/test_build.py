@@ -140,6 +140,7 @@ def test_the_archive_is_the_same_bytes_and_holds_what_a_page_asks():
 NEVER = {  # imports of what stays out that no page reaches: torch, a terminal, or the doors
     ("render/trace.py", "trace.report"),
     ("render/trace.py", "trace.differences"),
+    ("render/trace.py", "trace.trainers"),
     ("view/trace.py", "trace.report"),
     ("charts/pairs.py", "measure.record"),
     ("__init__.py", "trace.gpu"),
