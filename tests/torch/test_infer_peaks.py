@@ -10,7 +10,7 @@ import torch
 import transformers
 
 import weighbridge
-from tests.cases import each
+from tests.cases import NIGHTLY, each
 from tests.engines.forwards import cut, kind, models
 from tests.torch.storages import watched
 from weighbridge.engines.subject import subject
@@ -260,7 +260,8 @@ WITHOUT = {
     "kimi_k2": "transformers has no such type: its configs bring code",
 }
 # Layers, where the first few do not attend
-DEEP = {"jamba": 8, "nemotron_h": 8, "qwen3_next": 4, "qwen3_5": 4, "qwen3_5_moe": 4}
+DEEP = {"jamba": 8, "nemotron_h": 8, "granitemoehybrid": 6}  # to the first that attends
+DEEP |= dict.fromkeys(("qwen3_next", "qwen3_5", "qwen3_5_moe"), 4)
 LEAST = 2 << 20  # bytes: ids, masks of the prompt, and what a step of one token makes
 
 
@@ -275,6 +276,9 @@ RUN = [
     for name, raw in MODELS.items()
     if kind(raw) not in WITHOUT and hasattr(transformers, raw["architectures"][0])
 ]
+LOOPS = {"mamba", "falcon_mamba"}  # their classes go token by token: a minute each, at night
+FAMILIES = each(8, [name for name in RUN if kind(MODELS[name]) not in LOOPS])
+FAMILIES += [pytest.param(n, marks=NIGHTLY) for n in RUN if kind(MODELS[n]) in LOOPS]
 LIVE = ("activations", "kv_cache", "recurrent_state", "logits", "temporaries")
 
 
@@ -283,7 +287,7 @@ def live(phase):
 
 
 @pytest.mark.parametrize("attention", ["eager", None], ids=("eager", "sdpa"))
-@pytest.mark.parametrize("name", each(8, RUN))
+@pytest.mark.parametrize("name", FAMILIES)
 def test_every_family(name, attention, trusted):
     raw = cut(MODELS[name], DEEP.get(kind(MODELS[name]), 3)) | BESIDE.get(kind(MODELS[name]), {})
     given = {"dtype": "bfloat16", "prompt_len": 256, "max_new_tokens": 3, "attention": attention}
