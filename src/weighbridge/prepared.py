@@ -203,7 +203,7 @@ class Prepared:
             ask=ask,
             pinned=said(workload) if pinned is None else frozenset(pinned),
             loads=self._loads(),
-            packed=self._packed(),
+            packed=self._packed,
         )
         return replace(report, remedies=search(case))
 
@@ -212,6 +212,7 @@ class Prepared:
         named = self.source.repo_id or self.source.reference
         return named if isinstance(self.given, str | os.PathLike) else ""
 
+    @cached_property
     def _packed(self) -> tuple[str, str]:
         """The format that the files are packed in, and the quant_method of their config; "" of
         plain ones."""
@@ -356,7 +357,7 @@ class Prepared:
             return report
         from weighbridge.training.launching import TrainerRun, line, start
 
-        cls, packed = report.model.architecture, self._packed()
+        cls, packed = report.model.architecture, self._packed
         found = line(TrainerRun(report.workload, w, self._loads(), cls, *packed))
         count = 1 if v is None else v.count
         note = found.why or start(count)

@@ -1,6 +1,7 @@
 """Words of strangers within lines of ours: bounded, without control characters, without secrets."""
 
 import re
+from collections.abc import Iterable
 
 LONGEST = 300  # characters of an error
 WORD = 30  # characters of a word that is left out rather than cut
@@ -22,6 +23,12 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def either(names: Iterable[str]) -> str:
+    """Names as a sentence has them: "a, b or c"."""
+    *more, last = names
+    return f"{', '.join(more)} or {last}" if more else last
 
 
 def redacted(text: str) -> str:

@@ -18,7 +18,7 @@ PAGE = (Path(__file__).parents[2] / "docs" / "space.md").read_text(encoding="utf
 
 
 class Clerk:
-    """One that answers at once, and counts."""
+    """A worker that answers at once, and keeps what it was asked."""
 
     def __init__(self, answer=b'{"report": 1}\n'):
         self.answer, self.asked = answer, []

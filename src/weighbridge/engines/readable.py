@@ -10,6 +10,7 @@ from weighbridge.engines.reads import FILE, WeightFormat, lacking, listed, reads
 from weighbridge.engines.table import ENGINES, usual
 from weighbridge.errors import BadFileError, NotServedError, UnsupportedError
 from weighbridge.model import ModelPart
+from weighbridge.wording import either
 
 if TYPE_CHECKING:
     from weighbridge.accelerators.parts import Part
@@ -126,8 +127,7 @@ def who_reads(f: WeightFormat, by: Loader) -> str:
     here = [kind for kind in here if reads(kind.reading, f, kind.newest, by.card)]
     if not reading:
         return ""
-    *more, last = [kind.name for kind in here or reading]
-    named = f"{', '.join(more)} or {last}" if more else last
+    named = either(kind.name for kind in here or reading)
     macs = " on a Mac" if all(kind.metal for kind in reading) else " elsewhere"
     return f"--engine {named} does{'' if here else macs}"
 

@@ -10,6 +10,7 @@ from weighbridge.engines.table import ENGINES
 from weighbridge.errors import NotServedError, UnsupportedError, WeighbridgeError
 from weighbridge.estimate.infer import infer
 from weighbridge.model import Model
+from weighbridge.wording import either
 from weighbridge.workload import Infer
 
 
@@ -20,9 +21,7 @@ def told(error: NotServedError, model: Model, w: Infer) -> UnsupportedError:
     card = None if budget is None else budget.choice.part
     able = tuple(_answering(error, model, w, card))
     if able:
-        *more, last = able
-        names = f"{', '.join(more)} or {last}" if more else last
-        return UnsupportedError(f"{error.said}; --engine {names} does")
+        return UnsupportedError(f"{error.said}; --engine {either(able)} does")
     if error.elsewhere.endswith(AWAY):
         return UnsupportedError(error)
     where = "" if card is None else f" on {card.name}"

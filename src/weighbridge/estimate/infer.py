@@ -22,7 +22,7 @@ from weighbridge.model import Model
 from weighbridge.report import Report
 from weighbridge.report_keys import DerivedFacts, EffectiveSettings, Interval, IntervalName
 from weighbridge.settings import foreign
-from weighbridge.workload import Infer
+from weighbridge.workload import SPREAD, Infer
 
 if TYPE_CHECKING:
     from weighbridge.accelerators.budget import Budget
@@ -61,15 +61,12 @@ def infer(
     return _infer(model, last, kind, draft, projector, limits)
 
 
-RANKS = ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size")
-
-
 def _spread(w: Infer, kind: Engine) -> Iterator[Infer]:
     """Yield the ways in which a server is spread over the cards that were named, where nobody says:
     each layer over all of them, else layers in stages, else one card. A command stands as it is."""
     budget = w.budget()
     count = 1 if budget is None else budget.choice.count
-    open_ = kind.server and not w.engine_defaults and all(getattr(w, n) is None for n in RANKS)
+    open_ = kind.server and not w.engine_defaults and all(getattr(w, n) is None for n in SPREAD)
     if open_ and count > 1:
         yield replace(w, tensor_parallel_size=count)
         yield replace(w, pipeline_parallel_size=count)

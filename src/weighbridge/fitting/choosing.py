@@ -26,13 +26,14 @@ from weighbridge.fitted import NAMES, Solved
 from weighbridge.fitting.answering import REFUSED, Asker, inference, judged
 from weighbridge.fitting.asking import DEVICE, FitRequest, workload
 from weighbridge.report import Report
+from weighbridge.workload import SPREAD
 
 if TYPE_CHECKING:
     from weighbridge.accelerators.parts import Part
 
 MACHINE = 8  # devices of a usual machine: tensor parallel stays within
 COUNTS = (*range(1, MACHINE + 1), 16, 24, 32, 48, 64, 96, 128, 192, 256, 512, 1024)
-RANKS = ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size", "shard")
+RANKS = (*SPREAD, "shard")
 
 
 class Tried(NamedTuple):

@@ -16,6 +16,7 @@ from weighbridge.engines.table import ENGINES
 from weighbridge.errors import UnsupportedError, UsageError
 from weighbridge.launch.record import Dialect, LaunchedProgram
 from weighbridge.launch.shell import ASSIGNED, Command, commands
+from weighbridge.wording import either
 
 # program -> the engines that it may be of, the first where nothing tells
 PROGRAMS: Mapping[str, tuple[Engine, ...]] = {
@@ -208,8 +209,7 @@ def _image(image: str) -> tuple[str, str | None]:
 
 
 def _listed() -> str:
-    *names, last = (e.title for e in ENGINES.values() if e.images)
-    return f"{', '.join(names)} or {last}"
+    return either(e.title for e in ENGINES.values() if e.images)
 
 
 def _devices_of(gpus: str) -> int | None:

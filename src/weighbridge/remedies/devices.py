@@ -7,6 +7,7 @@ from weighbridge.remedies import prices
 from weighbridge.remedies.case import RemedyCase
 from weighbridge.remedies.formats import unrunnable
 from weighbridge.remedies.moves import Move
+from weighbridge.workload import SPREAD
 
 # What is sold and rented most of each size, by maker (assumed)
 LADDERS: Mapping[str, tuple[str, ...]] = {
@@ -113,7 +114,7 @@ def _shared(case: RemedyCase, count: int) -> Mapping[str, Any] | None:
             return {}
         return {"shard": "fsdp2"} if case.free("shard") else None
     if case.kind.server:
-        free = case.free("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size")
+        free = case.free(*SPREAD)
         return {"tensor_parallel_size": count} if free else None
     return {}
 

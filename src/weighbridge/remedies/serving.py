@@ -6,6 +6,7 @@ from weighbridge.engines.table import usual
 from weighbridge.remedies import formats, losses, prices
 from weighbridge.remedies.case import RemedyCase
 from weighbridge.remedies.moves import Move
+from weighbridge.workload import SPREAD
 
 ALL = frozenset(("*",))
 STEPS = frozenset(("kv_cache", "activations", "logits"))
@@ -36,12 +37,11 @@ def moves(case: RemedyCase) -> Iterator[Move]:
 
 def _shared(case: RemedyCase) -> Iterator[Move]:
     """Cards that were named and are not used: in one machine by tensors, between them by layers."""
-    names = ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size")
-    if not case.kind.server or case.count < 2 or not case.free(*names):
+    if not case.kind.server or case.count < 2 or not case.free(*SPREAD):
         return
-    if any(int(case.effective.get(n) or 1) > 1 for n in names):
+    if any(int(case.effective.get(n) or 1) > 1 for n in SPREAD):
         return
-    tensor, pipeline, _ = names
+    tensor, pipeline, _ = SPREAD
     inside, machines = min(case.count, MACHINE), case.count // MACHINE
     yield _parallel("tensor parallel", {tensor: inside}, inside)
     if machines > 1 and case.count % MACHINE == 0:

@@ -15,6 +15,7 @@ from weighbridge.parsed import Deferred, Parsed
 from weighbridge.settings.kinds import KINDS, ValueKind
 from weighbridge.settings.table import OF_LOAD, TABLE
 from weighbridge.settings.training import TRAINING
+from weighbridge.wording import either
 
 if TYPE_CHECKING:
     from weighbridge.workload import Infer
@@ -116,8 +117,8 @@ def _engines() -> str:
     """Name all engines in a sentence; the first is the default."""
     from weighbridge.engines.table import FOLDERS
 
-    first, *others, last = FOLDERS
-    return f"{', '.join((f'{first} (default)', *others))} or {last}"
+    first, *others = FOLDERS
+    return either((f"{first} (default)", *others))
 
 
 def _bounds(rule: str) -> dict[str, Any]:

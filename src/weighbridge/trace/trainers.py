@@ -14,17 +14,20 @@ from functools import wraps
 from types import ModuleType
 from typing import Any
 
+from weighbridge.engines.transformers.launching import IMPLEMENTATIONS
 from weighbridge.judged import Answer
 from weighbridge.memory import Bytes
 from weighbridge.quantization.declared import declared
 from weighbridge.trace.patches import Patch
 
 MODULE = "transformers.trainer"
-KERNELS = {"eager": "eager", "flash_attention_2": "flash"}  # else what sdpa chooses
+KERNELS = {name: kernel for kernel, name in IMPLEMENTATIONS.items()}  # else what sdpa chooses
 LORA = {"r": "lora_r", "lora_alpha": "lora_alpha", "lora_dropout": "lora_dropout"}  # PEFT's names
 # What a script trains, and on what: a change of these is another training
-KEPT = ("framework", "seq_len", "attention", "dtype", "quantization", *LORA.values())
-KEPT = (*KEPT, "use_rslora", "lora_targets", "modules_to_save", "torch_version")
+KEPT = (
+    *("framework", "seq_len", "attention", "dtype", "quantization", "torch_version"),
+    *(*LORA.values(), "use_rslora", "lora_targets", "modules_to_save"),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

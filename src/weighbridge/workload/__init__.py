@@ -13,9 +13,11 @@ if TYPE_CHECKING:
     from weighbridge.workload.train import Train
     from weighbridge.workload.weighed import Load, Weighed
 
+# Settings by which a server is spread over devices
+SPREAD = ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size")
 FSDP = ("fsdp1", "fsdp2", "hsdp")  # values of `shard` by which all that a rank holds is in parts
 
-__all__ = ["FSDP", "Infer", "Load", "Train", "Weighed"]
+__all__ = ["FSDP", "SPREAD", "Infer", "Load", "Train", "Weighed"]
 
 if not TYPE_CHECKING:  # or a type checker would take any name of this package for an object
     __getattr__ = lazily.named(
