@@ -417,10 +417,9 @@ class Prepared:
         """The workload with the format that an everyday name of one stands for, or that the
         model's own name says (llama3.1:8b-q8_0), which is of serving. What a packed checkpoint
         declares is not packed again under its own name."""
-        form = self.source.form if isinstance(self.source, Inventory) and not trained else ""
         engine = getattr(w, "engine", usual().name)
-        form = form if w.quantization is None and w.dtype is None else ""
-        form = "" if form and _published(form, engine) else form
+        named = w.quantization is not None or w.dtype is not None or trained
+        form = "" if named else self._named_form(engine)
         if w.quantization is None and not form:
             return w
         from weighbridge.quantization.everyday import meant
@@ -432,6 +431,16 @@ class Prepared:
             own = w.quantization.lower() in declared and engine == usual().name
             return replace(w, quantization=None) if own else w
         return replace(w, quantization=meant(w.quantization, engine))
+
+    def _named_form(self, engine: str) -> str:
+        """The format that a name alone means to an engine; "" for what it takes by itself."""
+        if not isinstance(self.source, Inventory):
+            return ""
+        if self.source.form:
+            return "" if _published(self.source.form, engine) else self.source.form
+        kind = record(engine)
+        tagged = kind.tagged(self.source.name) if self.source.parts[0].vouched else ""
+        return "" if tagged == kind.usual else tagged
 
 
 def _published(form: str, engine: str) -> bool:

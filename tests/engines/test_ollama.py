@@ -10,6 +10,7 @@ import weighbridge
 from tests.engines.answers import answer, named, part
 from tests.engines.serving import served
 from weighbridge import catalogue
+from weighbridge.catalogue import ollama_tags
 from weighbridge.engines.llama_cpp import answering
 from weighbridge.engines.ollama import library
 from weighbridge.engines.ollama.before import flash, own
@@ -635,6 +636,11 @@ def test_what_ps_showed():
         ("llama3.1:8b-instruct-fp16", "F16"),
         ("llama3.1:8b", "Q4_K_M"),
         ("deepseek-r1:671b", "Q4_K_M"),  # published in fp8
+        ("llama2:13b", "Q4_0"),  # tags of before 2025
+        ("llama2:7b-chat", "Q4_0"),
+        ("llama3.2:1b", "Q8_0"),
+        ("smollm2:360m", "F16"),
+        ("nomic-embed-text:v1.5", "F16"),
     ],
 )
 def test_a_tag_is_sized_and_run_in_its_own_format(tag, form):
@@ -679,6 +685,8 @@ def test_a_folder_in_fp8_is_imported_as_it_is_and_no_tag():
         ("gpt-oss-20b", "gpt-oss:20b"),
         ("qwen3-30b-a3b", "qwen3:30b-a3b-q4_K_M"),  # 30b is the build of July 2025
         ("gemma3", "gemma3:4b"),
+        ("llama-2-7b", "llama2:7b"),
+        ("mixtral-8x7b", "mixtral:8x7b"),
     ],
 )
 def test_a_name_with_a_tag_is_run_by_it(name, tag):
@@ -688,24 +696,46 @@ def test_a_name_with_a_tag_is_run_by_it(name, tag):
     assert found.peak == weighbridge.infer(tag, engine="ollama").peak
 
 
-@pytest.mark.parametrize("name", ["llama-2-7b", "qwen3-8b-q8_0", "qwen3-14b-awq", "mixtral-8x7b"])
+@pytest.mark.parametrize("name", ["llama-7b", "qwen3-8b-q8_0", "qwen3-14b-awq"])
 def test_a_name_without_such_a_tag_is_made(name):
-    """What Ollama's library has of Llama 2 and Mixtral is Q4_0."""
     assert not library.tag_of(name)
 
 
 def test_every_tag_of_the_library_is_one_model_of_ours():
-    tags = list(library.tags())
+    tags = list(ollama_tags.tags())
     assert len({library.tag_of(tag.replace(":", "-")) for tag in tags}) > 80
-    assert len(set(library._by_model().values())) == len(tags) == 85
+    assert len(set(library._by_model().values())) == len(tags) == 130
+
+
+# Sizes of tags in GB: src/ollama_models.py of github.com/Jeffser/Alpaca at 1ddb62fe5946
+@pytest.mark.parametrize(
+    ("tag", "size"),
+    [
+        ("llama2:7b", 3.8),
+        ("mixtral:8x22b", 80),
+        ("gemma2:9b", 5.4),
+        ("starcoder2:15b", 9.1),
+        ("phi3:3.8b", 2.2),
+        ("smollm2:1.7b", 1.8),
+        ("llama3.2:1b", 1.3),
+        ("all-minilm:22m", 0.046),
+        ("llama3.1:8b", 4.9),
+    ],
+)
+def test_a_tag_is_as_large_as_its_library_lists_it(tag, size):
+    """A file holds tied embeddings once; a card and its host have a copy each."""
+    form = weighbridge.infer(tag, engine="ollama").workload["quantization"]
+    phase = weighbridge.load(tag, quantization=form).devices[0].phases[-1]
+    weights = sum(c.bytes.expected for c in phase.components if c.name == "weights")
+    assert weights == pytest.approx(size * 1e9, rel=0.03)
 
 
 def test_a_repository_is_fetched_before_a_model_is_made_of_it():
     """FROM takes no id of the Hub: a folder, a file, or a model of Ollama's."""
-    derived = weighbridge.infer("llama-2-7b", engine="ollama").derived
+    derived = weighbridge.infer("llama-7b", engine="ollama").derived
     assert derived["launch_note"].endswith(
-        "hf download meta-llama/Llama-2-7b-hf --local-dir Llama-2-7b-hf; "
-        "ollama create -q q4_k_m llama-2-7b:q4_k_m with a Modelfile of FROM ./Llama-2-7b-hf"
+        "hf download huggyllama/llama-7b --local-dir llama-7b; "
+        "ollama create -q q4_k_m llama-7b:q4_k_m with a Modelfile of FROM ./llama-7b"
     )
     own = weighbridge.infer("mistral", engine="ollama", n_gpu_layers=10).derived["launch_note"]
     assert own.endswith(

@@ -17,7 +17,7 @@ from functools import cache
 from typing import NamedTuple
 
 from weighbridge import catalogue
-from weighbridge.catalogue import CatalogueEntry, pipelines, tunes
+from weighbridge.catalogue import CatalogueEntry, ollama_tags, pipelines, tunes
 from weighbridge.catalogue.tunes import Tune
 
 # Words of tunes and of files: the same shapes with other weights
@@ -41,7 +41,6 @@ FORMS_OF_TWO = frozenset(("awq-4bit", "awq-int4", "bnb-4bit", "bnb-8bit", "bnb-n
 }
 DYNAMIC = ["fp8", "dynamic"]
 OF_QAT = "q4_0"  # what Google's were trained for, and are at ollama.com/library (gemma3: -it-qat)
-OLLAMAS = "Q4_K_M"  # assumed: what most tags without a quantization are (ollama.com/library)
 
 # Everyday name -> entry. Sizes: what `latest` is at ollama.com/library, read in tags of
 # github.com/ollama/ollama's README (August 2026) and of the models' own pages; the others: cards of
@@ -354,9 +353,8 @@ def _said(typed: str, entry: CatalogueEntry, form: str) -> str:
     shapes = f"{typed} is sized as {entry.name} ({entry.repo_id})"
     if ":" not in typed or form or not _generates(entry):
         return shapes
-    return (
-        f"{shapes}: with --engine ollama in {OLLAMAS}, as its tags usually are, else as published"
-    )
+    form = ollama_tags.format_of(entry.name)
+    return f"{shapes}: with --engine ollama in {form}, as its tags usually are, else as published"
 
 
 def _tuned(typed: str, entry: CatalogueEntry) -> str:

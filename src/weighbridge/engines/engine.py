@@ -48,6 +48,7 @@ class Engine(NamedTuple):  # not a frozen dataclass: every start makes some
     written: Mapping[str, str] = {}  # our format -> the name that its --quantization has for it
     formats: tuple[str, ...] = ()  # ours that it makes or reads, best first: what remedies offer
     usual: str = ""  # our format of what is downloaded where none is named; "": as it is stored
+    tagged: Callable[[str], str] = lambda _: ""  # the same of an entry of the catalogue
 
     # What it is like
     metal: bool = False  # its rules are those of Apple's own allocator

@@ -9,11 +9,10 @@ import re
 import shlex
 from collections.abc import Iterator
 
-from weighbridge.catalogue import everyday
+from weighbridge.catalogue import everyday, ollama_tags
 from weighbridge.engines import launch_line
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.ollama import library
-from weighbridge.engines.ollama.rules import USUAL
 from weighbridge.reference import LocalRef
 from weighbridge.report_keys import DerivedFacts
 from weighbridge.workload import Infer
@@ -105,10 +104,12 @@ def _of_tag(typed: str) -> tuple[str, ...]:
     the library's usual one."""
     known = everyday.meaning(typed)
     if known is None:
-        return USUAL, typed.rpartition("-")[2].upper()
+        return ollama_tags.USUAL, typed.rpartition("-")[2].upper()
     if known.quantization:
         return (known.quantization.upper(),)
-    return KEPT if everyday.in_mxfp4(known.entry) else (USUAL,)
+    if everyday.in_mxfp4(known.entry):
+        return KEPT
+    return (ollama_tags.format_of(known.entry.name),)
 
 
 def _create(s: Subject, name: str, *, packs: bool) -> str:

@@ -54,7 +54,6 @@ ALONE = frozenset(  # architectures that answer one request at a time
 )
 FLASH_SINCE = (6, 0)  # ml/device.go (cudaFlashAttentionSupported)
 NO_FLASH = (7, 2)  # the same: Xavier, which is newer and has none
-USUAL = "Q4_K_M"  # what a tag without a format names, and `ollama create -q` in its documentation
 
 
 def build(version: Version) -> int:
