@@ -59,13 +59,17 @@ def sentences():
         weighbridge.infer("qwen3-8b", engine="mlx", gpu="m4 pro 24gb"),
         weighbridge.infer("qwen3-8b", engine="mlx", quantization="mlx-4bit-g64"),
         weighbridge.infer("qwen3-8b", engine="llama.cpp", quantization="Q4_K_M"),
-        weighbridge.infer("llama-2-7b", engine="ollama"),
+        weighbridge.infer("llama-7b", engine="ollama"),
+    ]
+    trains = [
+        weighbridge.train("qwen3-0.6b", seq_len=512, gpu="h100:2", shard="ddp"),
+        weighbridge.train("qwen2.5-0.5b", seq_len=512, framework="litgpt"),
     ]
     found = {q.reason for f in fits for q in f.questions}
     found |= {line for f in (*fits, *infers) for line in f.warnings}
     found |= {f.solved.note for f in fits if f.solved is not None}
     found |= {line for name in TUNES for line in weighbridge.load(name).warnings}
-    found |= {r.derived["launch_note"] for r in infers if r.derived.get("launch_note")}
+    found |= {r.derived["launch_note"] for r in (*infers, *trains) if r.derived.get("launch_note")}
     return found | {what for r in infers for what in r.derived["not_counted"] or ()}
 
 

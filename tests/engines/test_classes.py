@@ -14,8 +14,9 @@ from weighbridge.engines.readable import Loader
 from weighbridge.engines.table import ENGINES
 from weighbridge.errors import UnsupportedError
 from weighbridge.estimate.infer import infer
+from weighbridge.estimate.load import load
 from weighbridge.estimate.train import train
-from weighbridge.workload import Infer, Train
+from weighbridge.workload import Infer, Load, Train
 
 # engine, name -> the first release that was read and has it, the last that has not
 TRUTH = """
@@ -214,6 +215,12 @@ def test_training_asks_transformers():
     with pytest.raises(UnsupportedError, match=r"does not know qwen3: 4\.51 does"):
         train(named("qwen3-8b"), Train(**asked, engine_version="4.50"))
     assert train(named("qwen3-8b"), Train(**asked, engine_version="4.51"))
+
+
+def test_loading_asks_transformers():
+    with pytest.raises(UnsupportedError, match=r"does not know qwen3: 4\.51 does"):
+        load(named("qwen3-8b"), Load(engine_version="4.50"))
+    assert load(named("qwen3-8b"), Load(engine_version="4.51"))
 
 
 def test_code_of_its_own_is_known_to_every_release_of_transformers():

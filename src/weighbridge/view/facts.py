@@ -7,6 +7,7 @@ from weighbridge.judged import HostVerdict, Verdict
 from weighbridge.memory import Bytes, Device, Phase
 from weighbridge.report import Report
 from weighbridge.units import human, human_count
+from weighbridge.view import known
 from weighbridge.view.answer import VERDICTS, weights_too_big
 from weighbridge.view.known import why
 from weighbridge.view.load import WHEN
@@ -221,7 +222,7 @@ def _of_serving(s: ShownAnswer) -> Iterator[Fact]:
         yield s.say("fact.remedy"), printable(f"{remedy.flags}: {verdict}, {peak}; {remedy.cost}")
     note = d.get("launch_note")
     if note:
-        yield s.say("fact.launch"), printable(note)
+        yield s.say("fact.launch"), known.told(s.say, printable(note))
     yield from _of_command(s, d.get("command"))
 
 

@@ -44,6 +44,8 @@ SENTENCES = (  # reasons and warnings that are frequent: keys of their English s
     "known.made_then",
     "known.made_from",
     "known.made",
+    "known.torchrun",
+    "known.no_line",
 )
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 
 from weighbridge.units import human_count
+from weighbridge.view import known
 from weighbridge.view.further import asks, smallest, unhelped
 from weighbridge.view.load import ram
 from weighbridge.view.phases import phases
@@ -62,10 +63,13 @@ def _next(s: ShownAnswer) -> Iterator[Section]:
     if unhelped(s):
         yield (smallest(s),)
     d = s.report.derived
-    line, note = printable(d.get("launch") or ""), printable(d.get("launch_note") or "")
-    told = (Note(note),) if note else ()
+    line, note = (
+        printable(d.get("launch") or ""),
+        known.told(s.say, printable(d.get("launch_note") or "")),
+    )
+    before = (Note(note),) if note else ()
     if line:
-        yield (Paste(s.say("paste.run"), line, "python"), *told)
+        yield (Paste(s.say("paste.run"), line, "python"), *before)
 
 
 def _room(s: ShownAnswer) -> Iterator[Section]:

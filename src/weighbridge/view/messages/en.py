@@ -442,6 +442,8 @@ TABLE = {
     "known.made_then": "{file} has to be made first: {made}, then llama-quantize to {form}",
     "known.made_from": "{file} has to be made first: {made} with a Modelfile of {lines}",
     "known.made": "{file} has to be made first: {made}",
+    "known.torchrun": "start it with torchrun --nproc-per-node {count}",
+    "known.no_line": "no line to paste: {reason}",
     "known.apple": "{card}: tensors are counted as on a CUDA device; the allocator of Apple's own "
     "stack differs",
     # side by side, and ranks

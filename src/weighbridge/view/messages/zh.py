@@ -417,6 +417,8 @@ TABLE = {
     "known.made_then": "{file} 要先制作:{made},再用 llama-quantize 转成 {form}",
     "known.made_from": "{file} 要先制作:{made},Modelfile 内容为 {lines}",
     "known.made": "{file} 要先制作:{made}",
+    "known.torchrun": "用 torchrun --nproc-per-node {count} 启动",
+    "known.no_line": "没有可直接粘贴的命令:{reason}",
     "known.apple": "{card}:张量按 CUDA 设备计算;Apple 自己的分配器有所不同",
     # side by side, and ranks
     "beside.one": "{model},{count} 种方案",
