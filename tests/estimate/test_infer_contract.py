@@ -415,6 +415,15 @@ def test_four_small_devices_are_not_one_large():
     assert spread["verdict"]["fits"] in ("yes", "unknown")
 
 
+@pytest.mark.parametrize(
+    ("cards", "tensor", "stages"), [(2, 2, 1), (8, 8, 1), (16, 8, 2), (24, 8, 3)]
+)
+def test_machines_are_stages_and_cards_within_one_share_tensors(cards, tensor, stages):
+    workload = report("deepseek-v3", engine="vllm", gpu=f"h100:{cards}")["workload"]
+    assert workload["tensor_parallel_size"] == tensor
+    assert workload["pipeline_parallel_size"] == stages
+
+
 def test_exit_codes_of_a_check(weighbridge):
     peak = gpus(report("llama-3.1-8b"))[0]["peak"]["driver"]
     assert peak["low"] < peak["expected"] < peak["high"]

@@ -13,6 +13,7 @@ from functools import cache
 from weighbridge.accelerators.parts import Part, instances
 from weighbridge.units import ceil_div
 
+MACHINE = 8  # devices of one machine where no rule says how many (assumed)
 BOARD = 8  # GPUs of an HGX or OAM baseboard
 HGX = "an NVIDIA HGX board: nvidia.com/en-us/data-center/hgx"
 TRAY = "a compute tray of NVL72: nvidia.com/en-us/data-center/gb300-nvl72"

@@ -63,11 +63,17 @@ def infer(
 
 def _spread(w: Infer, kind: Engine) -> Iterator[Infer]:
     """Yield the ways in which a server is spread over the cards that were named, where nobody says:
-    each layer over all of them, else layers in stages, else one card. A command stands as it is."""
+    each layer over all of them, or over those of one machine with a stage a machine, else layers in
+    stages, else one card. A command stands as it is."""
     budget = w.budget()
     count = 1 if budget is None else budget.choice.count
     open_ = kind.server and not w.engine_defaults and all(getattr(w, n) is None for n in SPREAD)
     if open_ and count > 1:
+        from weighbridge.accelerators.machines import MACHINE
+
+        if count > MACHINE and count % MACHINE == 0:
+            stages = count // MACHINE
+            yield replace(w, tensor_parallel_size=MACHINE, pipeline_parallel_size=stages)
         yield replace(w, tensor_parallel_size=count)
         yield replace(w, pipeline_parallel_size=count)
     yield w

@@ -20,6 +20,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from weighbridge.accelerators.machines import MACHINE
 from weighbridge.engines.table import record
 from weighbridge.errors import UsageError
 from weighbridge.fitted import NAMES, Solved
@@ -31,7 +32,6 @@ from weighbridge.workload import SPREAD
 if TYPE_CHECKING:
     from weighbridge.accelerators.parts import Part
 
-MACHINE = 8  # devices of a usual machine: tensor parallel stays within
 COUNTS = (*range(1, MACHINE + 1), 16, 24, 32, 48, 64, 96, 128, 192, 256, 512, 1024)
 RANKS = (*SPREAD, "shard")
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from weighbridge.accelerators.machines import MACHINE
 from weighbridge.remedies import prices
 from weighbridge.remedies.case import RemedyCase
 from weighbridge.remedies.formats import unrunnable
@@ -23,7 +24,6 @@ LADDERS: Mapping[str, tuple[str, ...]] = {
 }
 ALONE = frozenset(("Apple",))  # makers whose device is a whole computer: nobody adds another
 COUNTS = (2, 4, 8, 16, 32, 64)
-MACHINE = 8  # devices of one machine (assumed)
 ALL = frozenset(("*",))
 # What ranks of one step share out: each has its own sequences
 OF_RANKS = frozenset(

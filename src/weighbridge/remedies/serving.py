@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 
+from weighbridge.accelerators.machines import MACHINE
 from weighbridge.engines.table import usual
 from weighbridge.remedies import formats, losses, prices
 from weighbridge.remedies.case import RemedyCase
@@ -13,7 +14,6 @@ STEPS = frozenset(("kv_cache", "activations", "logits"))
 CACHE = frozenset(("kv_cache",))
 EXPERTS = frozenset(("weights", "activations"))
 KEPT = "mxfp4"  # what files of llama.cpp hold as it is
-MACHINE = 8  # cards that one machine has at most (assumed)
 AWAY = {"weights": 0.01, "kv_cache": 0.01}  # reckoned from what fits: surely worth asking
 SHORTEST = 512  # tokens: a shorter context is of little use (assumed)
 SHARES = (2, 4, 8)  # what a context is divided by where nobody looked for the longest
