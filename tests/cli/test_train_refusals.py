@@ -191,15 +191,15 @@ def test_the_same_ranks_are_added_up_and_written_out_once():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("storage", ["uint8", "bfloat16"])
-@pytest.mark.parametrize("form", ["bnb-int8", "gptq-4bit-g128", "awq-4bit-g128"])
+@pytest.mark.parametrize("form", ["gptq-4bit-g128", "awq-4bit-g128"])
 def test_storage_as_floats_is_of_bitsandbytes_four_bits(form, storage):
-    """Other formats are whole on every rank, and no setting shares them out."""
+    """Buffers are whole on every rank, and no setting shares them out."""
     settings = {"method": "qlora", "quantization": form, "shard": "fsdp1", "seq_len": 64}
     settings |= {"data_parallel_size": 8, "offline": True}
     with pytest.raises(UsageError, match=f"weights are in {form}"):
         api.train("llama-3.1-8b", bnb_4bit_quant_storage=storage, **settings)
     warnings = api.train("llama-3.1-8b", **settings).warnings
-    assert any("FSDP leaves whole" in w for w in warnings)
+    assert any("FSDP leaves them whole" in w for w in warnings)
     assert not any("--bnb-4bit-quant-storage" in w for w in warnings)
 
 

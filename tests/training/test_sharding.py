@@ -721,21 +721,6 @@ def test_deepspeed_casts_a_frozen_base_too(framework, shard):
     assert most(report, "weights", phase="step") == pytest.approx(2 * SEVEN / shares, rel=0.001)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("shard", ["fsdp1", "fsdp2"])
-def test_packed_weights_that_are_stored_as_floats_are_shared_out(shard):
-    """Codes are parameters to FSDP then, their scales stay whole; integers are whole on each."""
-    settings = {"method": "qlora", "shard": shard, "lora_targets": ("q_proj",)}
-    whole, parts = (
-        seven(bnb_4bit_quant_storage=kind, **settings) for kind in ("uint8", "bfloat16")
-    )
-    codes = 32 * (4 * 4096**2 + 3 * 4096 * 11008) // 2
-    held = [most(r, "weights", phase="step") for r in (whole, parts)]
-    assert held[0] - held[1] == pytest.approx(codes * (1 - 1 / RANKS), rel=0.001)
-    assert any("--bnb-4bit-quant-storage bfloat16" in w for w in whole.warnings)
-    assert not any("--bnb-4bit-quant-storage" in w for w in parts.warnings)
-
-
 def test_how_packed_weights_are_stored_is_of_packed_weights():
     with pytest.raises(UsageError, match="use --method qlora"):
         trained(CONFIG, bnb_4bit_quant_storage="bfloat16")

@@ -237,17 +237,20 @@ def _one_by_one(
 def _pieces(
     m: Machine, p: TrainingPlan, packed: Packed, params: dict[str, LeafTensor], around: Around
 ) -> Iterator[Tensor]:
-    """Codes that are stored as floats are parameters like all others to FSDP; scales and maps are
-    attributes of them, and whole."""
-    shared = p.stored_as_floats and p.sharding.fully
+    """Codes that ranks share out are parameters like all others; scales and maps are attributes of
+    them, and whole."""
+    whole = p.sharding.kind == "zero3" and not p.stored_as_floats  # of what is cut
+    dtype = INT8 if whole else p.computing
     for source, sizes in packed.items():
         for number, nbytes in enumerate(sizes):
-            if number or not shared:
+            held = "whole" if number and p.codes != "all" else p.codes
+            if held in ("whole", "both"):
                 yield m.new((nbytes,), INT8, "weights")
+            if held == "whole":
                 continue
-            count = ceil_div(nbytes, p.computing.size(1))
-            codes = ParameterSpec(f"{source} (packed)", (count,), CODES)
-            params[codes.name] = around.place(m, codes, p.computing)
+            count, which = ceil_div(nbytes, dtype.size(1)), f" {number}" if number else ""
+            codes = ParameterSpec(f"{source} (packed{which})", (count,), CODES)
+            params[codes.name] = around.place(m, codes, dtype)
             params[codes.name].trainable = False
 
 

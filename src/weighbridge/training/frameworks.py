@@ -27,6 +27,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from weighbridge.components.unpacked_experts import FOUR_BITS
 from weighbridge.dtypes import BFLOAT16, FLOAT16, FLOAT32, DType
 from weighbridge.errors import UsageError
 from weighbridge.releases import numbers
@@ -83,6 +84,7 @@ class Framework:
     unsure: int = 0  # percent of what a step holds besides weights and states, that kernels may add
     targets: tuple[str, ...] = ()  # of LoRA; PEFT's where there are none
     packs: str = "nf4"  # the format of qlora
+    stores: str = "uint8"  # its 4 bits (bnb_4bit_quant_storage)
     lowers: bool = False  # bfloat16 becomes float16 on a card without it
     own_copies: bool = False  # fetches a copy of the model that is packed so
     rank: int = 8  # of adapters (peft LoraConfig)
@@ -169,7 +171,9 @@ FRAMEWORKS: Mapping[str, Framework] = {
     "torchtune": Framework(
         name="torchtune",
         loads="",
-        source="torchtune 0.4 recipes/{full,lora}_finetune_single_device.py",
+        source="torchtune 0.4 recipes/{full,lora}_finetune_single_device.py, "
+        "modules/peft/lora.py (to_nf4, which packs scales too)",
+        packs="nf4-dq",
         precision="bf16",
         optimizer="adamw_torch_fused",
         loss="chunked",
@@ -237,8 +241,10 @@ FRAMEWORKS: Mapping[str, Framework] = {
     "axolotl": Framework(
         name="axolotl",
         accelerate=True,
-        source="axolotl loaders/model.py (_configure_embedding_dtypes), utils/config (bf16: auto; "
-        "normalize_config: use_reentrant)",
+        source="axolotl loaders/model.py (_configure_embedding_dtypes, _set_quantization_config), "
+        "utils/config (bf16: auto; normalize_config: use_reentrant)",
+        packs="nf4-dq",
+        stores="bfloat16",
         precisions=AS_STORED,
         reentrant=True,
         optimizer="adamw_torch_fused",
@@ -310,10 +316,17 @@ def held(w: Train) -> tuple[Framework, Precision]:
     chosen = precision(made, w.precision)
     if (w.shard or "").startswith("zero") and chosen.autocast is not None:
         chosen = Precision(weights=chosen.autocast, frozen=chosen.autocast, name=chosen.name)
-    stored = STORAGE.get(w.bnb_4bit_quant_storage or "")
-    if stored is not None:  # one flat parameter has one dtype
-        chosen = replace(chosen, frozen=stored)
+    floats = stored(w, made)
+    if floats is not None:  # one flat parameter has one dtype
+        chosen = replace(chosen, frozen=floats)
     return made, chosen
+
+
+def stored(w: Train, made: Framework) -> DType | None:
+    """The float that bitsandbytes stores its 4 bits as; None where they are integers."""
+    packs = w.method == "qlora" and (w.quantization or made.packs).startswith(FOUR_BITS)
+    usual = made.stores if packs else ""
+    return STORAGE.get(w.bnb_4bit_quant_storage or usual)
 
 
 def precision(f: Framework, name: str | None) -> Precision:

@@ -15,8 +15,9 @@ from weighbridge.releases import dated, numbers, release
 from weighbridge.training import kbit
 from weighbridge.training.adapters import Adapters
 from weighbridge.training.adapters.targets import ALL, usual
-from weighbridge.training.frameworks import FRAMEWORKS, Framework, Precision, held
+from weighbridge.training.frameworks import FRAMEWORKS, Framework, Precision, held, stored
 from weighbridge.training.optimizers import Optimizer, argued, optimizer, tuned
+from weighbridge.training.sharding import packed
 from weighbridge.training.sharding.numbers import Sharding, sharding
 from weighbridge.workload import Train
 
@@ -79,6 +80,7 @@ class TrainingPlan:
     loads_once: bool = False  # one rank of a machine reads the weights for all
     accelerate: tuple[int, ...] | None = None
     zero: Deepspeed = Deepspeed()
+    codes: packed.Held = "whole"  # how much of packed weights a rank has
     stored_as_floats: bool = False  # packed weights
 
     @property
@@ -121,6 +123,7 @@ def plan(
     _refuse_card(w, chosen, part)
     loaded = subject.choice.dtype
     base = _base(subject, w, made, chosen, shares)
+    floats = stored(w, made) is not None
     return TrainingPlan(
         subject=subject,
         framework=made,
@@ -153,7 +156,8 @@ def plan(
         release=_framework_release(w, made),
         accelerate=numbers(w.accelerate_version),
         zero=_deepspeed(w, made),
-        stored_as_floats=_stored_as_floats(w),
+        codes=packed.held(subject.choice.scheme, shares, _of_packed(w, made, floats=floats)),
+        stored_as_floats=floats,
         compiled=w.compile,
     )
 
@@ -280,9 +284,14 @@ def _unpacked_dtype(base: kbit.Base, loaded: DType) -> DType:
     return FLOAT32 if base.upcast == "peft" else loaded
 
 
-def _stored_as_floats(w: Train) -> bool:
-    """Whether bitsandbytes stores its 4 bits as another dtype than its usual one."""
-    return w.bnb_4bit_quant_storage not in (None, "uint8")
+def _of_packed(w: Train, made: Framework, *, floats: bool) -> packed.PackedRun:
+    return packed.PackedRun(
+        framework=made.name,
+        prepares=made.accelerate,
+        floats=floats,
+        torch=_torch(w),
+        accelerate=numbers(w.accelerate_version),
+    )
 
 
 def _loss(w: Train, made: Framework) -> str:

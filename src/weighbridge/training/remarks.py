@@ -131,13 +131,19 @@ def _of_a_batch(p: TrainingPlan, given: set[str]) -> str:
 
 
 def _whole(p: TrainingPlan) -> str:
-    """accelerate 1.14 utils/fsdp_utils.py leaves integers out of what is shared."""
-    form = p.subject.choice.scheme
-    if form is None or p.stored_as_floats or not p.sharding.fully:
+    """Say which packed weights are whole on each rank (sharding/packed.py)."""
+    form, s = p.subject.choice.scheme, p.sharding
+    if form is None or p.codes in ("parts", "all") or not s.parameters:
         return ""
-    said = "packed weights are integers, which FSDP leaves whole on every rank"
-    instead = ": --bnb-4bit-quant-storage bfloat16 shares them out"
-    return said + instead * four_bits(form)
+    by = "FSDP" if s.fully else "ZeRO-3"
+    if four_bits(form):
+        return (
+            f"packed weights are integers, which accelerate leaves whole on every rank under {by}: "
+            "--bnb-4bit-quant-storage bfloat16 shares them out"
+        )
+    if p.codes == "both":
+        return f"bitsandbytes keeps weights in 8 bits whole on every rank, beside {by}'s parts"
+    return f"packed weights in {form.name} are no parameters: {by} leaves them whole on every rank"
 
 
 def _version(p: TrainingPlan) -> str:

@@ -49,7 +49,7 @@ def _zero(p: TrainingPlan) -> zero.ZeroOptions:
         offload=s.offload,
         eager=zero.eager(p.zero.version),
         overlaps=p.zero.overlaps,
-        whole_first=p.zero.whole_first,
+        whole_first=p.zero.whole_first or p.subject.choice.scheme is not None,
         flattens=zero.flattens(p.zero.version),
     )
 
@@ -67,12 +67,18 @@ def _fsdp2(p: TrainingPlan) -> fsdp2.Fsdp2Options:
         carved=apart or carves or (theirs is not None and theirs.carves),
         apart=apart,
         outside=p.framework.name in ("torchtune", "torchtitan"),
-        root_stays=theirs is None or theirs.carves or p.torch < accelerate.ROOTS_GO,
+        root_stays=not _tells_roots(p, theirs) or p.torch < accelerate.ROOTS_GO,
         widens=theirs.widens if theirs is not None and p.autocast is not None else "none",
         waits=theirs is not None and theirs.waits,
         offload=s.offload == "params",
         across=s.kind == "hsdp" and s.data * s.context > s.shares,
     )
+
+
+def _tells_roots(p: TrainingPlan, theirs: accelerate.AccelerateRules | None) -> bool:
+    """Whether the root is told reshard_after_forward: by torchtune (training/_distributed.py,
+    shard_model, 0.3 to 0.6), and by accelerate before it made units of embedding and head."""
+    return p.framework.name == "torchtune" or (theirs is not None and not theirs.carves)
 
 
 def _of_torchtune(p: TrainingPlan) -> bool:

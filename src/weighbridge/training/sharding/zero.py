@@ -90,6 +90,7 @@ class Zero(Around):
         self.early = how.eager or how.offload != "none"
         self.saves = how.stage == 3
         self.host = self.pinned = 0
+        self._cut_up: set[str] = set()  # names
         self._parts: list[LeafTensor] = []
         self._kept: list[TensorStorage] = []
         self._buckets: list[TensorStorage] = []
@@ -99,10 +100,10 @@ class Zero(Around):
         self._coming: TensorStorage | None = None
         self._gathered: dict[str, TensorStorage] = {}  # by path of a layer
         self._ahead: TensorStorage | None = None
-        self._room = 0  # numbers that are not there yet
-        self._largest: dict[str, int] = {}  # by path of a layer
+        self._room = 0  # bytes that are not there yet
+        self._largest: dict[str, int] = {}  # bytes, by path of a layer
         self._knows = False  # the order of modules
-        self._head = self._words = 0  # numbers
+        self._head = self._words = 0  # bytes
         self._last = ""
 
     # Placing
@@ -117,6 +118,7 @@ class Zero(Around):
         how = self.how
         if how.stage < 3:
             return m.param(h.name, h.shape, dtype, component=component, kind=h.kind)
+        self._cut_up.add(h.name)
         whole = LeafTensor(h.name, h.shape, dtype, None, kind=h.kind)
         own = ceil_div(whole.numel, how.ranks)
         if whole.numel <= how.sizes.persistent:
@@ -155,7 +157,7 @@ class Zero(Around):
             if how.flattens:
                 m.hidden(sum(p.nbytes for p in mine), name="weights")
             return
-        whole = [p.nbytes for p in built.own if p.kind != ELSEWHERE]
+        whole = [p.nbytes for p in built.own if p.name in self._cut_up and p.kind != ELSEWHERE]
         if how.whole_first:
             m.hidden(max(0, sum(whole) - sum(s.nbytes for s in self._kept)), name="weights")
         else:
@@ -190,11 +192,8 @@ class Zero(Around):
         self._measure(built)
         self._ahead = None
         if self._knows:
-            lower = built.own[0].dtype
-            self._ahead = TensorStorage(
-                m.heap, lower.size(self._live(built)), "temporaries", GATHER
-            )
-        self._gather(m, "embedding", self._size(built, self._words))
+            self._ahead = TensorStorage(m.heap, self._live(built), "temporaries", GATHER)
+        self._gather(m, "embedding", min(self._words, self._room) if self._ahead else self._words)
         self._release("embedding")
         self._knows = True
 
@@ -216,30 +215,32 @@ class Zero(Around):
         self._last = next(reversed(stacks))
 
     def _live(self, built: "BuiltModel") -> int:
-        """Numbers that are there once modules fetch ahead, and with them a bucket that is copied
-        where several parameters are fetched at once."""
-        sizes, largest = self.how.sizes, max(self._largest.values(), default=0)
-        total = sum(self._large(p) for p in built.own)
-        ahead = min(total, sizes.live) if sizes.prefetch else 0
+        """Bytes that are there once modules fetch ahead, and with them a bucket that is copied
+        where several parameters are fetched at once. Sizes are in numbers of whatever dtype."""
+        sizes, stacks = self.how.sizes, built.stacks
+        gone = [p for p in built.own if self._large(p)]
+        total, numel = sum(p.nbytes for p in gone), sum(p.numel for p in gone)
+        largest = max((p.numel for p in gone if below(p.name, stacks)), default=0)
+
+        def limited(most: int) -> int:
+            return total * min(numel, most) // max(numel, 1)
+
+        ahead = limited(sizes.live) if sizes.prefetch else 0
         self._room = total - ahead
-        return ahead + (min(ahead, sizes.prefetch) if sizes.prefetch > largest else 0)
+        return ahead + (min(ahead, limited(sizes.prefetch)) if sizes.prefetch > largest else 0)
 
     def _large(self, p: LeafTensor) -> int:
-        """Numbers, of what is not there all the time."""
+        """Bytes, of what is cut and not there all the time."""
         there = p.kind == ELSEWHERE or p.numel <= self.how.sizes.persistent
-        return 0 if there else p.numel
-
-    def _size(self, built: "BuiltModel", numel: int) -> int:
-        return built.own[0].dtype.size(min(numel, self._room) if self._ahead else numel)
+        return 0 if there or p.name not in self._cut_up else p.nbytes
 
     def layer(self, m: Machine, p: Module, run: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         if self.how.stage < 3:
             return run(x)
-        path, dtype = p.path, next(iter(p.params.values())).dtype
-        room = self._room if self._ahead else None
+        path, room = p.path, self._room if self._ahead else None
 
-        def sized(numel: int) -> int:
-            return dtype.size(numel if room is None else min(numel, room))
+        def sized(nbytes: int) -> int:
+            return nbytes if room is None else min(nbytes, room)
 
         own = sized(self._largest.get(path, 0))
         self._gather(m, path, own)
