@@ -98,6 +98,10 @@ POSITIONS = {
     "qwen3-4b": 40_960,
     "qwen2.5-coder:32b": 32_768,
     "qwen2.5-32b": 131_072,
+    "qwen2.5-32b-instruct": 32_768,  # fewer than its base
+    "qwen2.5:7b": 32_768,
+    "qwen2.5:7b-base": 131_072,
+    "qwen2.5-72b-instruct-awq": 32_768,
     "glm-4.6": 202_752,
     "glm-4.7": 202_752,
     "qwen3.6-27b": 262_144,

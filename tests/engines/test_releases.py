@@ -104,6 +104,7 @@ def test_defaults_of_vllm():
     assert [vllm((0, n)).utilization for n in (19, 20)] == [0.90, 0.92]
     assert [vllm((0, n)).chunk for n in (9, 12, 17, 18)] == [65_536, 16_384, 16_384, None]
     assert [vllm((0, n)).extra_vocabulary for n in (11, 12)] == [256, 0]
+    assert [vllm((0, n)).scales for n in (9, 27, 28)] == [7, 7, 4]
     assert [vllm((0, n)).latent_buffers for n in (9, 10, 12, 25)] == [
         (0, 0),
         (1, 0),

@@ -256,7 +256,8 @@ def test_kernels_that_are_tried_by_version(version, gpu, mib):
 
 
 def test_compiled_code_keeps_rotary_tables_in_the_models_dtype():
-    """DeepSeek-V2-Lite: 163,840 rows of 64; in float32 where FlashInfer rotates, without graphs."""
+    """DeepSeek-V2-Lite: 163,840 rows of 64; in float32 where FlashInfer rotates, without graphs.
+    Beside them the scales of 27 layers: 4 numbers each, 7 before 0.28."""
     found = [
         part(
             served("deepseek-v2-lite", engine_version=v, context=512, enforce_eager=e)
@@ -274,7 +275,25 @@ def test_compiled_code_keeps_rotary_tables_in_the_models_dtype():
         for v, e in (("0.33", None), ("0.33", True), ("0.13", True))
     ]
     table = 163_840 * 64
-    assert found == [2 * table, 4 * table, 2 * table]
+    scales, before = 27 * 4 * 4, 27 * 7 * 4
+    assert found == [2 * table + scales, 4 * table + scales, 2 * table + before]
+
+
+@pytest.mark.parametrize(
+    ("name", "asked", "printed"),
+    [
+        ("qwen3-30b-a3b-thinking-2507", {"context": 6144, "engine_version": "0.10.2"}, 56.9342),
+        ("qwen2.5-3b", {"dtype": "float16", "engine_version": "0.10.2"}, 5.7916),
+        ("qwen3-32b", {"tensor_parallel_size": 8, "engine_version": "0.10.0"}, 7.6871),
+    ],
+)
+def test_what_is_loaded_is_as_logged_to_a_tenth_of_a_mebibyte(name, asked, printed):
+    """Logs of vLLM (Model loading took): kolyangg/mlops-assignment at 4854374d41e3,
+    ShanghaoLi0913/memory-aware_RLHF at 6942bb45efe6, DaisukeTakai/eval_dataset at f200e1cdc361."""
+    found = served(name, **asked).devices[0].phases[0]
+    requests = part(found, "buffers", "requests")
+    loaded = sum(part(found, n) for n in ("weights", "buffers", "rounding")) - requests
+    assert loaded / GIB == pytest.approx(printed, abs=0.00011)
 
 
 def test_inputs_as_embeddings_are_kept_by_the_older_runner():

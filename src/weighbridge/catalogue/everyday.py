@@ -224,13 +224,20 @@ def meaning(text: str) -> Meaning | None:
     entry, tune = _entry(typed, name, form)
     if entry is None:
         return None
-    said = _said(text.strip(), entry, form)
     kept = FLOATS.get(form) or (form.upper() if GGUF.match(form) else form)
-    entry = _padded(entry, form)
-    if tune is None:
-        return Meaning(entry._replace(repo_id=_tuned(typed, entry)), kept, said)
-    named = next(name for name, known in tunes.TUNES.items() if known is tune)
-    return Meaning(_of_tune(entry, tune), kept, f"{said}{_of_its_own(tune)}", named)
+    named = next((name for name, known in tunes.TUNES.items() if known is tune), "")
+    instructed = tune or _instructed(typed, entry)
+    made = _of_tune(_padded(entry, form), instructed)
+    said = _said(text.strip(), named or entry.name, entry, form)
+    if tune or instructed.positions:
+        said = f"{said or _shapes(text.strip(), entry)}{_of_its_own(instructed)}"
+    return Meaning(made, kept, said, named)
+
+
+def _instructed(typed: str, entry: CatalogueEntry) -> Tune:
+    """The repository that a name of an entry means, with the positions of its own."""
+    repo_id = _tuned(typed, entry)
+    return Tune(entry.name, repo_id, tunes.POSITIONS.get(repo_id))
 
 
 def _padded(entry: CatalogueEntry, form: str) -> CatalogueEntry:
@@ -346,14 +353,18 @@ def _near() -> dict[str, str]:
     return found | {_key(name): meant for name, meant in pipelines.NAMES.items()}
 
 
-def _said(typed: str, entry: CatalogueEntry, form: str) -> str:
-    """What was made of the name; "" for another spelling of it."""
+def _shapes(typed: str, entry: CatalogueEntry) -> str:
+    return f"{typed} is sized as {entry.name} ({entry.repo_id})"
+
+
+def _said(typed: str, name: str, entry: CatalogueEntry, form: str) -> str:
+    """What was made of a model's name; "" for another spelling of it."""
     if _key(typed.lower()) == _key(entry.name):
         return ""
-    shapes = f"{typed} is sized as {entry.name} ({entry.repo_id})"
+    shapes = _shapes(typed, entry)
     if ":" not in typed or form or not _generates(entry):
         return shapes
-    form = ollama_tags.format_of(entry.name)
+    form = ollama_tags.format_of(name)
     return f"{shapes}: with --engine ollama in {form}, as its tags usually are, else as published"
 
 

@@ -86,6 +86,12 @@ TUNES: Mapping[str, Tune] = {
     "zephyr-7b": Tune("mistral-7b-v0.1", "HuggingFaceH4/zephyr-7b-beta"),
 }
 
+# Instructed models with fewer positions than their base: config.json of Qwen/Qwen2.5-72B-Instruct
+# says 32,768, and so do the cards of all; logs of vLLM have tables of as many for 7B and 14B
+POSITIONS: Mapping[str, int] = dict.fromkeys(
+    (f"Qwen/Qwen2.5-{size}B-Instruct" for size in ("1.5", "7", "14", "32", "72")), 32_768
+)
+
 # Tags of Ollama's library -> what they have been since August 2025. Read of 30b-a3b: README.md of
 # github.com/QwenLM/Qwen3 ("points to qwen3:30b-a3b-thinking-2507-q4_K_M as of August 2025"); of the
 # other sizes that have such a build it is assumed. Tags with a format (qwen3:30b-a3b-q4_K_M) and

@@ -109,7 +109,7 @@ def _of_tag(typed: str) -> tuple[str, ...]:
         return (known.quantization.upper(),)
     if everyday.in_mxfp4(known.entry):
         return KEPT
-    return (ollama_tags.format_of(known.entry.name),)
+    return (ollama_tags.format_of(known.name),)
 
 
 def _create(s: Subject, name: str, *, packs: bool) -> str:

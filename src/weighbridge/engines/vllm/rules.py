@@ -70,6 +70,9 @@ class VllmRules:
     # How weights that are packed while they load arrive: see `engines/servers/loading_peak.py`
     arrives: Arrives = "whole"
     whole_items: bool = False  # batches have room for the largest video of some models
+    # Numbers that attention keeps on the card (attention/layer.py): scales of queries, keys, values
+    # and probabilities, and until 0.28 the ranges of the first three
+    scales: int = 7
     unsplit: bool = False  # tensors of 20 MiB and more have segments of their own while it loads
     fuses: bool = False  # the compiler fuses sums of ranks with what follows
     scatters: bool = False  # the custom all-reduce has a larger second buffer
@@ -149,7 +152,7 @@ CHANGES: tuple[tuple[Version, dict[str, Any]], ...] = (
     ),
     ((0, 26), {"second": "own", "prefixes_of_states": True, "in_flight": True}),
     ((0, 27), {"consumed": True, "second_items": True, "phantom": False}),
-    ((0, 28), {"largest_tier": True, "wide_graphs": True}),
+    ((0, 28), {"largest_tier": True, "wide_graphs": True, "scales": 4}),
     ((0, 29), {"second_any": True, "second_charged": True}),
     ((0, 30), {"towers_everywhere": False, "shared_hold": False}),
     (

@@ -12,9 +12,10 @@ from functools import lru_cache
 from weighbridge.accelerators.budget import Budget
 from weighbridge.allocator.filling import filled
 from weighbridge.allocator.options import DEFAULT, AllocatorOptions
-from weighbridge.arch.mixers import Latent
+from weighbridge.arch.mixers import Latent, Recurrent
 from weighbridge.components.kv_cache import mixers
 from weighbridge.components.weights import PlacedTensor, total
+from weighbridge.dtypes import FLOAT32
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.parallel.spread import SpreadArgs
 from weighbridge.engines.servers import shards
@@ -81,13 +82,15 @@ def keeps_workspace(subject: Subject, budget: Budget | None) -> bool:
 
 def loaded(rank: shards.Rank, at: VllmLaunch, extra: Iterable[int]) -> RankWeights:
     """`extra` are further tensors: of a draft model, of slots for adapters, buffers of kernels."""
-    sizes = (*(t.nbytes for t in rank.tensors), *extra)
+    attention = sum(not isinstance(m, Recurrent) for m in mixers(rank.layers))
+    scales = (FLOAT32.size(1),) * (at.rules.scales * attention)
+    sizes = (*(t.nbytes for t in rank.tensors), *extra, *scales)
     allocated, reserved = _replay(sizes, unsplit=at.rules.unsplit)
     weights = total(rank.tensors, "weights")
     offloaded = min(at.offload, total(of_layers(rank), "weights"))
     return RankWeights(
         weights=weights - offloaded,
-        buffers=total(rank.tensors, "buffers"),
+        buffers=total(rank.tensors, "buffers") + sum(scales),
         allocated=allocated - offloaded,
         reserved=reserved - offloaded,
         offloaded=offloaded,
