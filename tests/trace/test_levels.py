@@ -120,8 +120,8 @@ def test_a_card_with_less_to_spare_than_the_interval_is_not_said_to_fit():
 
 
 def test_a_process_that_computes_has_loaded_kernels_beside_its_context():
-    """As in `train` (components/device.py): 384 MiB, 64 to 960. Before it computes it has none, and
-    the driver says so (patches/driver.py)."""
+    """Kernels are 384 MiB, 64 to 960, in `train` too (components/device.py). Before it computes it
+    has none, and the driver says so (patches/driver.py)."""
     found, _ = card("a100-80gb")
     alone = context(find("a100-80gb").part).bytes
     assert found.context == alone.expected
