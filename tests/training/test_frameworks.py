@@ -254,6 +254,38 @@ def test_what_unsloths_layers_keep_without_checkpoints():
     assert (two - one) / 1024 == pytest.approx(32 * of_layer, rel=0.01)
 
 
+def kept(tokens=1024, model="llama-2-7b", **settings):
+    """Bytes of a token that one layer keeps."""
+    usual = {"framework": "unsloth", "checkpointing": "none", "lora_r": 8}
+    one, two = (
+        weighbridge.train(model, seq_len=n, **usual, **settings).derived["saved_activation_bytes"]
+        for n in (tokens, 2 * tokens)
+    )
+    return (two - one) / tokens / 32
+
+
+def test_unsloth_fuses_linears_that_all_have_adapters_without_bias_or_dora():
+    """Else PEFT's run, and transformers' feed-forward: silu(gate) is kept, too, in 16 bits, and
+    what each adapter reads."""
+    every = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+    fused = kept(method="lora", lora_targets=every)
+    assert kept(method="lora", lora_targets=every[:-1]) > fused + 2 * 11008
+    without_keys = (every[0], *every[2:])
+    assert kept(method="lora", lora_targets=without_keys) > fused + 2 * 4096
+    assert kept(method="dora", lora_targets=every) > fused + 2 * (2 * 11008 + 2 * 4096)
+
+
+def test_a_linear_with_a_bias_is_not_fused():
+    from weighbridge.training.adapters.fused import fuses
+
+    names = [f"a.{x}" for x in ("q_proj", "k_proj", "v_proj", "o_proj")]
+    assert all(fuses(x, names, {}) for x in names)
+    assert not any(fuses(x, names, {"a.k_proj.bias": None}) for x in names[:3])
+    assert fuses("a.o_proj", names, {"a.k_proj.bias": None})
+    assert not fuses("a.o_proj", names, {"a.o_proj.bias": None})
+    assert not fuses("lm_head", ["lm_head"], {})
+
+
 # Contexts that fit, as unsloth's README of December 2024 has them (batch 1, rank 32)
 @pytest.mark.parametrize(
     ("model", "tokens", "card"),

@@ -138,10 +138,11 @@ def adapt(
         params[a.name], params[b.name] = a, b
         base = wraps.get(name) or Plain(weight, bias)
         if p.framework.fused_adapters and not with_.dora:
-            from weighbridge.training.adapters.fused import FusedLora
+            from weighbridge.training.adapters.fused import FusedLora, fuses
 
-            wraps[name] = FusedLora(name, base, a, b, with_.dropout)
-            continue
+            if fuses(name, found, params):
+                wraps[name] = FusedLora(name, base, a, b, with_.dropout)
+                continue
         wrap = LoraLinear(base, weight, a, b, with_.dropout)
         if with_.dora:
             path = f"{name}.lora_magnitude_vector.weight"

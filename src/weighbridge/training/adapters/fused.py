@@ -4,9 +4,14 @@
 
 Nothing as wide as x is made but what the base gives. x is kept once, whatever reads it; what the
 last linear of a feed-forward reads is not, for it is made again in backward. Dropout keeps a mask.
-Source: unsloth 2026.10.9 kernels/fast_lora.py, kernels/utils.py (matmul_lora).
+
+It is so where all linears that one kernel runs have adapters and none of them a bias: others, and
+DoRA, run as PEFT's (adapters/lora.py), the feed-forward among them as transformers'.
+Source: unsloth 2026.10.9 kernels/fast_lora.py, kernels/utils.py (matmul_lora), models/llama.py
+(patch_peft_model).
 """
 
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from weighbridge.autograd.machine import Grads, Machine, Needs, record
@@ -15,6 +20,14 @@ from weighbridge.dtypes import UINT8
 from weighbridge.training.modules import Wrap
 
 MADE_AGAIN = "down_proj"
+TOGETHER = (("q_proj", "k_proj", "v_proj"), ("o_proj",), ("gate_proj", "up_proj", MADE_AGAIN))
+
+
+def fuses(name: str, adapted: Collection[str], params: Mapping[str, LeafTensor]) -> bool:
+    """Whether one of Unsloth's kernels runs the linear `name`."""
+    path, _, last = name.rpartition(".")
+    beside = [f"{path}.{x}" for names in TOGETHER if last in names for x in names]
+    return bool(beside) and all(x in adapted and f"{x}.bias" not in params for x in beside)
 
 
 class FusedLora:

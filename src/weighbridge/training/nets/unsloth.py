@@ -3,7 +3,8 @@
     norms        keep their input and a number a row; the gradient is written over the one given
     positions    turned in place
     feed         keeps the outputs of gate and up, into which backward writes; what down reads is
-                 made again in the place of its gradient
+                 made again in the place of its gradient. Transformers' own where its linears are
+                 not fused with their adapters
     adapters     added in place to what the base gives, in its dtype (adapters/fused.py)
     offload      inputs of layers are in host memory; they come back through a buffer that stays
 
@@ -18,10 +19,12 @@ from weighbridge.autograd.ops.losses import embedding
 from weighbridge.autograd.ops.pointwise import add
 from weighbridge.autograd.tensors import Computed, Tensor
 from weighbridge.dtypes import FLOAT32, INT64
+from weighbridge.training.adapters.fused import FusedLora
 from weighbridge.training.attend import attend
 from weighbridge.training.modules import Module
 from weighbridge.training.nets import EMBEDDINGS
 from weighbridge.training.nets.parts.decoder import FINAL
+from weighbridge.training.nets.parts.feeds import mlp
 from weighbridge.training.nets.parts.layer import run
 from weighbridge.training.nets.parts.masks import heads
 from weighbridge.training.step import TrainingStep, entered
@@ -46,9 +49,11 @@ def layer(x: Tensor, s: TrainingStep, p: Module, number: int) -> Tensor:
     """LlamaDecoderLayer_fast_forward"""
     m = s.m
     h = add(m, x, attention(s, p.at("self_attn"), norm(m, x, _weight(p, 0)), number))
-    normed, mlp = norm(m, h, _weight(p, 1)), p.at("mlp")
-    gate, up = mlp.linear(m, normed, "gate_proj"), mlp.linear(m, normed, "up_proj")
-    return add(m, h, mlp.linear(m, gated(m, gate, up), "down_proj"))
+    normed, inner = norm(m, h, _weight(p, 1)), p.at("mlp")
+    if not isinstance(inner.wraps.get(f"{inner.path}down_proj"), FusedLora):
+        return add(m, h, mlp(s, inner, normed))
+    gate, up = inner.linear(m, normed, "gate_proj"), inner.linear(m, normed, "up_proj")
+    return add(m, h, inner.linear(m, gated(m, gate, up), "down_proj"))
 
 
 def _weight(p: Module, number: int) -> Tensor:
