@@ -134,6 +134,15 @@ def _catalogued(t: _Typed) -> Reference | None:
     return CatalogueRef(name=t.text)
 
 
+def _config_text(t: _Typed) -> Reference | None:
+    """Refuse the text of a config in the place of its file's name."""
+    if t.text.startswith(("{", "[")):
+        raise UsageError(
+            f"{_shown(t.text)} is the text of a config: save it as a file, and give the file's path"
+        )
+    return None
+
+
 def _size(t: _Typed) -> Reference | None:
     found = re.fullmatch(r"(\d{1,6}(?:\.\d{1,6})?) ?([KMBT])", t.text, re.ASCII | re.IGNORECASE)
     if found is None:
@@ -194,6 +203,7 @@ def _repository(t: _Typed) -> Reference | None:
 READERS: tuple[Callable[[_Typed], Reference | None], ...] = (
     _existing,
     _catalogued,
+    _config_text,
     _size,
     _schemed,
     _bare_host,

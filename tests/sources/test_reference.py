@@ -164,6 +164,7 @@ def test_plain_urls():
         ("org/name:", "no quantization"),
         ("org/name:Q4 K", "no quantization"),
         ("0B", "without parameters"),
+        ('{"model_type": "llama"}', "text of a config"),
     ],
 )
 def test_errors_are_one_line(text, word):
