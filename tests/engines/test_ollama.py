@@ -10,7 +10,9 @@ import weighbridge
 from tests.engines.answers import answer, named, part
 from tests.engines.serving import served
 from weighbridge import catalogue
-from weighbridge.catalogue import ollama_tags
+from weighbridge.catalogue import everyday, ollama_tags
+from weighbridge.components.weights import FormatChoice, weight_bytes
+from weighbridge.dtypes import BFLOAT16
 from weighbridge.engines.llama_cpp import answering
 from weighbridge.engines.ollama import library
 from weighbridge.engines.ollama.before import flash, own
@@ -21,6 +23,8 @@ from weighbridge.engines.ollama.setting import _automatic, predicted
 from weighbridge.engines.ollama.shown import human, processor
 from weighbridge.engines.subject import kept_packed
 from weighbridge.errors import UsageError
+from weighbridge.quantization.ggml import by_ollama
+from weighbridge.quantization.schemes import scheme
 from weighbridge.units import GIB, MIB
 
 
@@ -704,7 +708,7 @@ def test_a_name_without_such_a_tag_is_made(name):
 def test_every_tag_of_the_library_is_one_model_of_ours():
     tags = list(ollama_tags.tags())
     assert len({library.tag_of(tag.replace(":", "-")) for tag in tags}) > 80
-    assert len(set(library._by_model().values())) == len(tags) == 130
+    assert len(set(library._by_model().values())) == len(tags) == 132
 
 
 # Sizes of tags in GB: src/ollama_models.py of github.com/Jeffser/Alpaca at 1ddb62fe5946
@@ -720,14 +724,50 @@ def test_every_tag_of_the_library_is_one_model_of_ours():
         ("llama3.2:1b", 1.3),
         ("all-minilm:22m", 0.046),
         ("llama3.1:8b", 4.9),
+        ("deepseek-v3.1:671b", 404),
+        ("qwen3-coder-next:q4_K_M", 52),  # ways down of all experts in Q6_K
+        ("qwen3.5:122b", 81),
+        ("gemma4:e2b", 7.2),  # embeddings of each layer in 16 bits
+        ("gemma4:e4b", 9.6),
     ],
 )
 def test_a_tag_is_as_large_as_its_library_lists_it(tag, size):
-    """A file holds tied embeddings once; a card and its host have a copy each."""
+    """Files of Ollama's own quantizer, which is not llama.cpp's."""
     form = weighbridge.infer(tag, engine="ollama").workload["quantization"]
-    phase = weighbridge.load(tag, quantization=form).devices[0].phases[-1]
-    weights = sum(c.bytes.expected for c in phase.components if c.name == "weights")
-    assert weights == pytest.approx(size * 1e9, rel=0.03)
+    choice = FormatChoice(dtype=BFLOAT16, scheme=by_ollama(scheme(form)))
+    part = named(everyday.meaning(tag).entry.name).parts[0]
+    assert weight_bytes(part, choice, major=5) == pytest.approx(size * 1e9, rel=0.016)
+
+
+@pytest.mark.parametrize(
+    ("name", "of_ollama", "of_llama_cpp"),
+    [
+        ("qwen3.6-35b-a3b", 22.20, 20.87),
+        ("glm-4.7-flash", 18.20, 17.95),
+        ("llama-3.1-8b", 4.62, 4.62),
+    ],
+)
+def test_what_is_on_the_card_is_by_who_made_the_file(name, of_ollama, of_llama_cpp):
+    """GB on the card, of one name: neither is told the other's."""
+    asked = {"ollama": {}, "llama.cpp": {"quantization": "Q4_K_M"}}
+    found = {
+        engine: weighbridge.infer(name, engine=engine, **settings).devices[0].phases[-1]
+        for engine, settings in asked.items()
+    }
+    held = {
+        engine: sum(
+            c.bytes.expected for c in phase.components if c.name == "weights" and not c.detail
+        )
+        for engine, phase in found.items()
+    }
+    assert held["ollama"] / 1e9 == pytest.approx(of_ollama, abs=0.01)
+    assert held["llama.cpp"] / 1e9 == pytest.approx(of_llama_cpp, abs=0.01)
+
+
+def test_gemma_3n_has_no_towers_there():
+    """convert/convert_gemma3n.go of ollama leaves them out: gemma3n:e4b is 7.5 GB."""
+    phase = weighbridge.infer("gemma3n:e4b", engine="ollama").devices[0].phases[-1]
+    assert not any(c.detail == "mmproj" for c in phase.components)
 
 
 def test_a_repository_is_fetched_before_a_model_is_made_of_it():

@@ -1,8 +1,7 @@
 """Tags of Ollama's library that are models of the catalogue, and the format of their files.
 
-Those alone whose file is as large as ours in a format, within 3 % (gemma3n's within 10, its
-embeddings being kept in 16 bits): of most tags that is Q4_K_M, of those of before 2025 Q4_0, and of
-small models 16 or 8 bits.
+Those alone whose file is as large as ours in a format, within 4 %: of most tags that is Q4_K_M, of
+those of before 2025 Q4_0, and of small models 16 or 8 bits.
 
 Source: src/ollama_models.py of github.com/Jeffser/Alpaca at 1ddb62fe5946 (2026), which lists
 ollama.com/library with sizes; of tags with a format: README.md of github.com/QwenLM/Qwen3.
@@ -29,7 +28,7 @@ gemma                7b
 gemma2               2b 9b 27b
 gemma3               12b 1b 27b 4b
 gemma3n              e2b e4b
-gemma4               26b 31b
+gemma4               26b 31b e2b e4b
 glm-4.7-flash        q4_K_M
 glm4                 9b
 gpt-oss              20b 120b

@@ -60,8 +60,9 @@ class FormatChoice:
 
     @property
     def facts(self) -> tuple[Hashable, ...]:
-        """Return what, with a part, says what is loaded of it: it has one scheme of a name."""
-        return (self.name, self.dtype.name, self.as_stored)
+        """Return what, with a part, says what is loaded of it: a maker has one scheme of a name."""
+        maker = self.scheme.maker if self.scheme else ""
+        return (self.name, self.dtype.name, self.as_stored, maker)
 
 
 Choices = Mapping[str, FormatChoice]  # of the parts of a model, by name

@@ -90,6 +90,13 @@ class Engine(NamedTuple):  # not a frozen dataclass: every start makes some
         return found
 
     @property
+    def quantizer(self) -> Callable[[Any], Any] | None:
+        """Return what makes a Scheme of GGUF the one of its own quantizer, where it has one:
+        QUANTIZER of the folder's formats.py."""
+        found: Callable[[Any], Any] | None = None
+        return getattr(self.home("formats"), "QUANTIZER", found) if self.package else found
+
+    @property
     def knowing(self) -> "tuple[Known, ...]":
         """Return the classes that came to it, by release: KNOWS of the folder's classes.py."""
         found: tuple[Known, ...] = self.home("classes").KNOWS if self.package else ()

@@ -153,12 +153,22 @@ def decision(part: ModelPart, w: Infer, by: readable.Loader) -> Decision:
     w = replace(w, quantization=quantization_flag.read(engine, said, packed=part.packed))
     files = engine.reads == "gguf" and part.library != "gguf"
     if files and engine.usual and not (w.quantization or w.dtype or kept_packed(part)):
-        return downloaded(decide(part, replace(w, quantization=engine.usual), default))
+        return downloaded(
+            _made(decide(part, replace(w, quantization=engine.usual), default), engine)
+        )
     found = decide(part, w, default)
     if files and w.quantization:
         typed(found, w.quantization, packed=part.packed)
     readable.check(part, found.choice, w.quantization and said, by)
-    return converted(found, packed=part.packed) if files else found
+    return converted(_made(found, engine), packed=part.packed) if files else found
+
+
+def _made(found: Decision, engine: Engine) -> Decision:
+    """The same format by the engine's own quantizer."""
+    form = found.choice.scheme
+    if engine.quantizer is None or form is None or record(form.engine).reads != "gguf":
+        return found
+    return found._replace(choice=replace(found.choice, scheme=engine.quantizer(form)))
 
 
 def typed(found: Decision, name: str, *, packed: bool) -> None:

@@ -15,7 +15,7 @@ tensor_allows_quantization); gguf-py and convert_hf_to_gguf.py for what is F32.
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from weighbridge.arch.blueprint import Param
@@ -23,7 +23,17 @@ from weighbridge.arch.roles import below_number, unnumbered
 from weighbridge.dtypes import FLOAT16, FLOAT32, GGML_BY_NAME, DType
 from weighbridge.errors import UnsupportedError
 from weighbridge.quantization.gguf_names import ggml_role
-from weighbridge.quantization.mixtures import ALIASES, FALCON, MIXTURES, Mixture, Rule, TensorPlace
+from weighbridge.quantization.mixtures import (
+    ALIASES,
+    FALCON,
+    MIXTURES,
+    OF_OLLAMA,
+    Mixture,
+    OllamaRules,
+    Rule,
+    TensorPlace,
+    ollama_rules,
+)
 from weighbridge.quantization.scheme import (
     LoaderFacts,
     Matrix,
@@ -51,6 +61,7 @@ FALLBACK = {
 PLAIN = ("F32", "F16", "BF16")
 # In the source's own 16 bits: small matrices that llama-quantize passes by.
 PASSED_BY = ("altup", "laurel", "per_layer_model_projection", "indexer.k_proj", "indexer.q_proj")
+PER_LAYER = "embed_tokens_per_layer"  # Ollama's quantizer passes it by
 # Released with quantized experts: the converter takes them as they are, and llama-quantize refuses
 # to convert them again ("requantizing from type mxfp4 is disabled").
 KEPT = {"GptOss": "MXFP4"}
@@ -72,6 +83,7 @@ class Facts(NamedTuple):
     tied: bool
     of_falcon: bool
     kept: str = ""  # the type in which experts come and stay
+    ollama: OllamaRules | None = None  # what its own quantizer does with the class, if it made it
 
     @property
     def llama_70b(self) -> bool:
@@ -88,14 +100,14 @@ class _Alike:
     matrix: Matrix
 
 
-def _alike(s: LoaderFacts) -> Callable[[Param], _Alike]:
+def _alike(s: LoaderFacts, maker: str) -> Callable[[Param], _Alike]:
     found: dict[tuple[str, tuple[int, ...], str, str], _Alike] = {}
     size = width(s.plan)
 
     def alike(p: Param) -> _Alike:
         key = (unnumbered(p.name), p.shape, p.kind, s.plan.part(p.name))
         if key not in found:
-            plain = left_alone(s, p)
+            plain = left_alone(s, p, maker)
             seen = matrix(p, size) if plain is None else Matrix(0, 0)
             found[key] = _Alike(not in_tower(s.plan, p), ggml_role(p), plain, seen)
         return found[key]
@@ -103,7 +115,7 @@ def _alike(s: LoaderFacts) -> Callable[[Param], _Alike]:
     return alike
 
 
-def facts(s: LoaderFacts, likes: Mapping[str, _Alike]) -> Facts:
+def facts(s: LoaderFacts, likes: Mapping[str, _Alike], maker: str) -> Facts:
     by_role: dict[str, Param] = {}
     values, last, experts, latent = 0, 0, 1, False
     for p in s.plan.counted:
@@ -124,6 +136,7 @@ def facts(s: LoaderFacts, likes: Mapping[str, _Alike]) -> Facts:
         tied="output" not in by_role,
         of_falcon=s.plan.cls.startswith("Falcon"),
         kept=next((kind for cls, kind in KEPT.items() if s.plan.cls.startswith(cls)), ""),
+        ollama=ollama_rules(s.plan.cls) if maker else None,
     )
 
 
@@ -162,8 +175,19 @@ def _ruled(name: str) -> Takes | None:
     return (lambda p: ggml_role(p) in roles) if roles else None
 
 
+def _chosen(p: Param, m: Matrix, name: str, at: TensorPlace, known: Facts) -> str:
+    """Choose the type, before the length of the row is looked at."""
+    if known.kept and p.kind in ("expert", "experts"):
+        return known.kept
+    if known.ollama is not None and name in OF_OLLAMA:
+        own = known.ollama(p.name, p.kind, at.role)
+        if own is not None:
+            return own
+    return MIXTURES[name].default if name in PLAIN else _type(p, m, name, at, known)
+
+
 def _type(p: Param, m: Matrix, name: str, at: TensorPlace, known: Facts) -> str:
-    """Choose the type by the rules of `name`, before the length of the row is looked at."""
+    """Choose the type by the rules of `name`."""
     if at.role == "output" or (at.role == "embedding" and known.tied):
         return _of_logits(m, MIXTURES[name], known)
     if name == "MXFP4_MOE":
@@ -204,11 +228,12 @@ def fitting(name: str, p: Param, inputs: int) -> str:
     return other if inputs % GGML_BY_NAME[other].block == 0 else "F16"
 
 
-def left_alone(s: LoaderFacts, p: Param) -> DType | None:
+def left_alone(s: LoaderFacts, p: Param, maker: str = "") -> DType | None:
     """The dtype of what a mixture does not reach; None for what it does."""
     if in_tower(s.plan, p):
         return FLOAT16 if len(p.shape) > 1 else FLOAT32
-    if any(word in p.name for word in PASSED_BY) and len(p.shape) > 1:
+    passed_by = (*PASSED_BY, PER_LAYER) if maker else PASSED_BY
+    if any(word in p.name for word in passed_by) and len(p.shape) > 1:
         return s.dtype
     positions = p.kind == "embedding" and any(word in p.name for word in POSITIONS)
     gate = p.name.endswith("shared_expert_gate.weight")
@@ -216,11 +241,11 @@ def left_alone(s: LoaderFacts, p: Param) -> DType | None:
     return FLOAT32 if other or positions or gate else None
 
 
-def _loader(name: str) -> Callable[[LoaderFacts], Pack]:
+def _loader(name: str, maker: str = "") -> Callable[[LoaderFacts], Pack]:
     def loader(s: LoaderFacts) -> Pack:
-        alike = _alike(s)
+        alike = _alike(s, maker)
         likes = {p.name: alike(p) for p in s.plan.counted if not p.tied}
-        known = facts(s, likes)
+        known = facts(s, likes, maker)
         shapes = {p.name: p.shape for p in s.plan.counted}
         rules = _rules(name, known)
         seen: Counter[str] = Counter()  # tensors of a role so far: the index of the next
@@ -231,10 +256,7 @@ def _loader(name: str) -> Callable[[LoaderFacts], Pack]:
             index = _layer(p) if known.experts > 1 and part != "v" else seen[part]
             count = known.values if part == "v" else known.layers
             at = TensorPlace(part, index or 0, count, known.gqa, known.experts)
-            kind = (
-                MIXTURES[name].default if name in PLAIN else _type(p, like.matrix, name, at, known)
-            )
-            return known.kept if known.kept and p.kind in ("expert", "experts") else kind
+            return _chosen(p, like.matrix, name, at, known)
 
         def ends(p: Param, like: _Alike) -> Ends:
             if like in settled:
@@ -299,6 +321,13 @@ def _scheme(name: str) -> Scheme:
         left="norms, biases, routers, convolutions and positions are F32, vision and audio parts "
         "F16; the mixture's rules give the rest",
         source="llama.cpp src/llama-quant.cpp:llama_tensor_get_type_impl",
+    )
+
+
+def by_ollama(form: Scheme) -> Scheme:
+    """A file type as Ollama's own quantizer makes it."""
+    return replace(
+        form, maker="ollama", loader=_loader(ALIASES.get(form.name, form.name), "ollama")
     )
 
 

@@ -198,3 +198,32 @@ FALCON: dict[str, dict[str, Rule]] = {
     "Q4_K_M": {"down": first(16, "Q6_K", more_bits("Q5_K", "Q4_K"))},
     "Q4_K_S": {"down": lambda at: None},
 }
+
+# What Ollama's own quantizer, which made the files of its library, does otherwise in these types:
+# a type by a tensor's name, kind and role, or None: llama.cpp's rules stay.
+# Source: ollama 0.23 server/quantization.go (qwen3LinearAttnQuantType, getTensorNewType); 0.30 and
+# later start llama-quantize, with flags for the latter (llamaQuantizeArgs).
+OF_OLLAMA = ("Q4_K_M", "Q4_K_S")
+OllamaRules = Callable[[str, str, str], str | None]
+LATENT_MATRICES = ("q_a_proj.", "q_b_proj.", "kv_a_proj_with_mqa.", "kv_b_proj.")
+
+
+def _of_delta_rule(name: str, kind: str, role: str) -> str | None:
+    """Qwen3-Next and Qwen3.5: the ways down of all experts have more bits in every layer."""
+    if role == "down" and (kind in ("expert", "experts") or "shared_expert" in name):
+        return "Q6_K"
+    if role == "v":
+        return "Q4_K" if "qkv" in name else "Q6_K"
+    return "Q4_K" if role == "out" else None
+
+
+def _of_latents(name: str, kind: str, role: str) -> str | None:
+    """GLM-4.7-Flash: the small matrices around its latents."""
+    return "Q8_0" if any(word in name for word in LATENT_MATRICES) else None
+
+
+def ollama_rules(cls: str) -> OllamaRules | None:
+    """Return what Ollama does with a class of transformers."""
+    if cls.startswith(("Qwen3Next", "Qwen3_5")):
+        return _of_delta_rule
+    return _of_latents if cls.startswith("Glm4MoeLite") else None

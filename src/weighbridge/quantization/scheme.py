@@ -44,6 +44,7 @@ class Scheme:
     left: str
     source: str
     engine: str = ""  # who alone loads it, where that is not transformers
+    maker: str = ""  # whose quantizer makes it, where another makes one of that name
     by_layer: Takes | None = None  # what two layers may store differently, though it is equal
     by_expert: bool = False  # whether two experts of a layer may
     fitted: "Callable[[Blueprint], Scheme] | None" = None  # what it is called for a model's shapes

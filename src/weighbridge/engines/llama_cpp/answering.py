@@ -39,7 +39,7 @@ def answer(held: DeviceHoldings, subject: Subject, w: Infer, budget: Budget | No
 
 def known_network(s: Subject) -> Network:
     """The model's, whatever the context."""
-    facts = ("llama.cpp", s.choice.name, s.choice.dtype.name, s.choice.as_stored)
+    facts = ("llama.cpp", *s.choice.facts)
     return kept(s.part, facts, lambda: network(s))
 
 

@@ -36,6 +36,7 @@ from weighbridge.engines.ollama.rules import (
 from weighbridge.workload import Infer
 
 OF_TAG = "the tag's own"  # a tower that Ollama loads with the model
+TEXT_ALONE = ("gemma3n",)  # types without their towers: convert/convert_gemma3n.go
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +77,15 @@ def _on_cards(s: Subject, w: Infer, budget: Budget | None, alone: int | None) ->
         main_gpu=alone,
         n_gpu_layers=-1 if w.n_gpu_layers is None else w.n_gpu_layers,  # not its build's own
         no_mmap=w.no_mmap or w.n_gpu_layers == 0,
-        mmproj=w.mmproj or (OF_TAG if s.body.towers and s.part.library != "gguf" else None),
+        mmproj=w.mmproj or _of_tag(s),
     )
     return Asked(replace(s, context=w.context or s.context), found, budget)
+
+
+def _of_tag(s: Subject) -> str | None:
+    """The tower of a model that is made of a checkpoint, or that has a tag."""
+    made = s.part.library != "gguf" and s.part.config.get("model_type") not in TEXT_ALONE
+    return OF_TAG if s.body.towers and made else None
 
 
 # Before 0.30
