@@ -1,157 +1,231 @@
-"""Change one sign, comparison or number of a room at a time, and see whether its tests notice.
+"""Change one sign, comparison or number of a room at a time, and see whether a fast test notices.
 
-    python -m tools.mutants components              20 mutants, by the tests of the room
+    python -m tools.mutants components              60 mutants, by the tests of the room
     python -m tools.mutants engines/mlx --count 8 --seed 3
-    python -m tools.mutants fitting --suite         survivors meet the whole fast suite, too
+    python -m tools.mutants fitting remedies --suite    by the whole fast suite
+    python -m tools.mutants --from sample.jsonl     those that an earlier --write listed
 
-A survivor is a line of code that no test holds. Mutants are written to a copy of the package, one
-after another; the checkout stays as it is. Exit code 1 where more than `--allowed` survive.
+A survivor is a line of code that no test holds. All mutants are written into one copy of the
+package, each behind a switch, and one run of the tests notes which test comes by which switch. Then
+each mutant is switched on in a child of a process that has collected the tests, and asked of those
+that come by it, cheap ones first (`tools/mutant_judge.py`); what runs on import, as tables do, gets
+a process of its own. The checkout stays as it is. Exit code 1 where more than `--allowed` survive.
 """
 
 import argparse
 import ast
+import copy
+import json
 import os
 import random
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "src" / "weighbridge"
 TESTS = {"autograd": ("training",), "web": ("web", "space")}  # else its name
-COMPARED: Mapping[type[ast.cmpop], tuple[str, str]] = {
-    ast.Lt: ("<", "<="),
-    ast.LtE: ("<=", "<"),
-    ast.Gt: (">", ">="),
-    ast.GtE: (">=", ">"),
-    ast.Eq: ("==", "!="),
-    ast.NotEq: ("!=", "=="),
+COMPARED: Mapping[type[ast.cmpop], type[ast.cmpop]] = {
+    ast.Lt: ast.LtE,
+    ast.LtE: ast.Lt,
+    ast.Gt: ast.GtE,
+    ast.GtE: ast.Gt,
+    ast.Eq: ast.NotEq,
+    ast.NotEq: ast.Eq,
 }
-SIGNS: Mapping[type[ast.operator], tuple[str, str]] = {
-    ast.Add: ("+", "-"),
-    ast.Sub: ("-", "+"),
-    ast.Mult: ("*", "+"),
-    ast.FloorDiv: ("//", "*"),
-    ast.Div: ("/", "*"),
-    ast.Mod: ("%", "*"),
+SIGNS: Mapping[type[ast.operator], type[ast.operator]] = {
+    ast.Add: ast.Sub,
+    ast.Sub: ast.Add,
+    ast.Mult: ast.Add,
+    ast.FloorDiv: ast.Mult,
+    ast.Div: ast.Mult,
+    ast.Mod: ast.Mult,
 }
-PATIENCE = 600  # seconds for one run: a mutant that never ends is noticed
+SWITCHES = '''"""Which mutant is switched on, and who came by which."""
+import os
+ACTIVE = int(os.environ.get("MUTANT", "-1"))
+NOTES = os.environ.get("MUTANT_NOTES", "")
+seen = set()
+def on(number):
+    if NOTES:
+        passed = (number, os.environ.get("PYTEST_CURRENT_TEST", ""))
+        if passed not in seen:
+            seen.add(passed)
+            with open(NOTES, "a") as file:
+                file.write(f"{number} {passed[1]}\\n")
+    return number == ACTIVE
+'''
 
 
 class Mutant(NamedTuple):
-    """One change: what stands between two offsets of a file, and what stands there instead."""
+    """One change of an expression, which stands in a file as the so-maniest that can be changed."""
 
-    path: Path
+    file: str  # below the package
+    place: int
     line: int
-    start: int
-    end: int
     was: str
     becomes: str
 
     def __str__(self) -> str:
-        where = self.path.relative_to(PACKAGE)
-        return f"{where}:{self.line}  {self.was!r} -> {self.becomes!r}"
+        return f"{self.file}:{self.line}  {self.was}  ->  {self.becomes}"
 
 
-class Source:
-    """The text of one module, and where its pieces stand in bytes."""
+class Changed(ast.NodeTransformer):
+    """Finds each expression that can be changed, and puts switches where they are asked for.
 
-    def __init__(self, path: Path) -> None:
-        self.path, self.raw = path, path.read_bytes()
-        self.starts = [0]
-        for line in self.raw.splitlines(keepends=True):
-            self.starts.append(self.starts[-1] + len(line))
+    Annotations, texts and the patterns of `match` stay as they are.
+    """
 
-    def begin(self, node: ast.expr) -> int:
-        return self.starts[node.lineno - 1] + node.col_offset
+    def __init__(self, file: str, switches: Mapping[int, int]) -> None:
+        self.file, self.switches = file, switches  # the number of the switch at a place
+        self.found: list[Mutant] = []
 
-    def end(self, node: ast.expr) -> int:
-        return self.starts[(node.end_lineno or 1) - 1] + (node.end_col_offset or 0)
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST:
+        node.value = self.visit(node.value) if node.value else None
+        return node
 
-    def mutants(self) -> Iterator[Mutant]:
-        """Yield every change. Docstrings, annotations and texts are no code."""
-        for node in ast.walk(ast.parse(self.raw)):
-            if isinstance(node, ast.BinOp) and type(node.op) in SIGNS and not _is_text(node):
-                yield from self._between(node.left, node.right, *SIGNS[type(node.op)])
-            elif isinstance(node, ast.Compare) and type(node.ops[0]) in COMPARED:
-                yield from self._between(
-                    node.left, node.comparators[0], *COMPARED[type(node.ops[0])]
-                )
-            elif isinstance(node, ast.Constant) and type(node.value) in (int, float):
-                start, end = self.begin(node), self.end(node)
-                was = self.raw[start:end].decode()
-                yield Mutant(self.path, node.lineno, start, end, was, f"({was} + 1)")
+    def visit_arguments(self, node: ast.arguments) -> ast.AST:
+        node.defaults = [self.visit(one) for one in node.defaults]
+        node.kw_defaults = [one and self.visit(one) for one in node.kw_defaults]
+        return node
 
-    def _between(self, left: ast.expr, right: ast.expr, was: str, new: str) -> Iterator[Mutant]:
-        found = self.raw.find(was.encode(), self.end(left), self.begin(right))
-        if found >= 0:
-            yield Mutant(self.path, right.lineno, found, found + len(was), was, new)
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
+        returns, node.returns = node.returns, None
+        self.generic_visit(node)
+        node.returns = returns
+        return node
+
+    def visit_JoinedStr(self, node: ast.JoinedStr) -> ast.AST:
+        return node
+
+    def visit_match_case(self, node: ast.match_case) -> ast.AST:
+        node.guard = node.guard and self.visit(node.guard)
+        node.body = [self.visit(one) for one in node.body]
+        return node
+
+    def visit_Constant(self, node: ast.Constant) -> ast.AST:
+        if type(node.value) not in (int, float):
+            return node
+        return self._switched(node, ast.Constant(node.value + 1))
+
+    def visit_BinOp(self, node: ast.BinOp) -> ast.AST:
+        if type(node.op) not in SIGNS or any(_is_text(one) for one in (node.left, node.right)):
+            return self.generic_visit(node)
+        return self._switched(node, ast.BinOp(node.left, SIGNS[type(node.op)](), node.right))
+
+    def visit_Compare(self, node: ast.Compare) -> ast.AST:
+        first = type(node.ops[0])
+        if first not in COMPARED:
+            return self.generic_visit(node)
+        others = [COMPARED[first](), *node.ops[1:]]
+        return self._switched(node, ast.Compare(node.left, others, node.comparators))
+
+    def _switched(self, node: ast.expr, other: ast.expr) -> ast.AST:
+        place = len(self.found)
+        was, becomes = (ast.unparse(one).replace("\n", " ")[:60] for one in (node, other))
+        self.found.append(Mutant(self.file, place, node.lineno, was, becomes))
+        inner = self.generic_visit(node)
+        number = self.switches.get(place)
+        if number is None:
+            return inner
+        test = ast.Call(ast.Name("_mutant", ast.Load()), [ast.Constant(number)], [])
+        return ast.IfExp(test, copy.deepcopy(other), inner)
 
 
-def _is_text(node: ast.BinOp) -> bool:
-    """Tell whether two texts are put together: a change of their sign is no more than an error."""
-    sides = (node.left, node.right)
-    return any(isinstance(s, ast.JoinedStr) or _text(s) for s in sides)
+def _is_text(node: ast.expr) -> bool:
+    """Tell whether a side of a sum is a text: a change of its sign is no more than an error."""
+    return isinstance(node, ast.JoinedStr) or (
+        isinstance(node, ast.Constant) and isinstance(node.value, str)
+    )
 
 
-def _text(node: ast.expr) -> bool:
-    return isinstance(node, ast.Constant) and isinstance(node.value, str)
+def mutants(path: Path) -> list[Mutant]:
+    """Every change of a file."""
+    changed = Changed(str(path.relative_to(PACKAGE)), {})
+    changed.visit(ast.parse(path.read_bytes()))
+    return changed.found
 
 
-def survives(mutant: Mutant, copy: Path, tests: Sequence[str]) -> bool:
-    """Run the tests over a copy of the package that has the change alone."""
-    place = copy / "weighbridge" / mutant.path.relative_to(PACKAGE)
-    whole = mutant.path.read_bytes()
-    place.write_bytes(whole[: mutant.start] + mutant.becomes.encode() + whole[mutant.end :])
-    try:
-        line = [sys.executable, "-m", "pytest", "-q", "-x", "-n", "0", "-p", "no:cacheprovider"]
-        done = subprocess.run(
-            [*line, *tests],
-            cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            timeout=PATIENCE,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        return False
-    finally:
-        place.write_bytes(whole)
-    return done.returncode == 0
+def with_switches(path: Path, switches: Mapping[int, int]) -> str:
+    """The text of a module that has switches at some places."""
+    tree = ast.parse(path.read_bytes())
+    tree = Changed(str(path.relative_to(PACKAGE)), switches).visit(tree)
+    first = next((i for i, one in enumerate(tree.body) if not _stays_first(one)), 0)
+    tree.body[first:first] = ast.parse("from weighbridge._switches import on as _mutant").body
+    return ast.unparse(ast.fix_missing_locations(tree))
+
+
+def _stays_first(node: ast.stmt) -> bool:
+    docstring = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+    return docstring or (isinstance(node, ast.ImportFrom) and node.module == "__future__")
+
+
+def drawn(rooms: Sequence[str], count: int, seed: int) -> list[Mutant]:
+    """A sample of the rooms' mutants."""
+    every: list[Mutant] = []
+    for room in rooms:
+        place = PACKAGE / room
+        files = sorted(place.rglob("*.py")) if place.is_dir() else [place.with_suffix(".py")]
+        every += [one for path in files for one in mutants(path)]
+    return random.Random(seed).sample(every, min(count, len(every)))
+
+
+def copied(chosen: Sequence[Mutant], folder: Path) -> None:
+    """Writes the package with all switches."""
+    package = folder / "weighbridge"
+    shutil.copytree(PACKAGE, package, ignore=shutil.ignore_patterns("__pycache__"))
+    (package / "_switches.py").write_text(SWITCHES)
+    for file in {one.file for one in chosen}:
+        switches = {one.place: n for n, one in enumerate(chosen) if one.file == file}
+        (package / file).write_text(with_switches(PACKAGE / file, switches))
+
+
+def judged(chosen: Sequence[Mutant], tests: Sequence[str], seconds: float) -> int:
+    """How many survive; each is told when it is known."""
+    with tempfile.TemporaryDirectory() as folder:
+        copied(chosen, Path(folder))
+        (Path(folder) / "chosen.json").write_text(json.dumps([[*map(str, one)] for one in chosen]))
+        line = [sys.executable, "-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider"]
+        env = {
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join((folder, str(ROOT))),
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "MUTANTS": folder,
+            "MUTANT_NOTES": f"{folder}/notes.txt",
+            "MUTANT_SECONDS": str(seconds),
+        }
+        judge = [*line, "-p", "tools.mutant_judge", *tests]
+        subprocess.run(judge, cwd=ROOT, env=env, check=True)
+        return int((Path(folder) / "survivors").read_text())
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
-    parser.add_argument("room", help="a folder of src/weighbridge, or a module")
-    parser.add_argument("--count", type=int, default=20)
+    parser.add_argument("room", nargs="*", help="folders of src/weighbridge, or modules")
+    parser.add_argument("--count", type=int, default=60)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--tests", nargs="*", help="files and folders of tests/; else the room's")
-    parser.add_argument("--suite", action="store_true", help="survivors meet the fast suite, too")
+    parser.add_argument("--from", dest="listed", type=Path, help="a list that --write wrote")
+    parser.add_argument("--write", type=Path, help="list the mutants there, and ask no test")
+    parser.add_argument("--tests", nargs="*", help="files and folders of tests/; else the rooms'")
+    parser.add_argument("--suite", action="store_true", help="ask the whole fast suite")
+    parser.add_argument("--seconds", type=float, default=600, help="of tests a mutant at most")
     parser.add_argument("--allowed", type=int, default=0, help="survivors without exit code 1")
     asked = parser.parse_args()
-    place = PACKAGE / asked.room
-    files = sorted(place.rglob("*.py")) if place.is_dir() else [place.with_suffix(".py")]
-    every = [one for path in files for one in Source(path).mutants()]
-    chosen = random.Random(asked.seed).sample(every, min(asked.count, len(every)))
-    room = asked.room.split("/")[0].removesuffix(".py")
-    tests = asked.tests or [f"tests/{name}" for name in TESTS.get(room, (room,))]
-    left = []
-    with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder)
-        shutil.copytree(PACKAGE, copy / "weighbridge", ignore=shutil.ignore_patterns("__pycache__"))
-        for one in chosen:
-            alive = survives(one, copy, tests) and (
-                not asked.suite or survives(one, copy, ["tests"])
-            )
-            left += [one] if alive else []
-            print(f"{'SURVIVES' if alive else 'noticed '}  {one}", flush=True)
-    print(f"{asked.room}: {len(chosen) - len(left)} of {len(chosen)} noticed")
-    sys.exit(len(left) > asked.allowed)
+    chosen = drawn(asked.room, asked.count, asked.seed) if asked.room else []
+    if asked.listed:
+        chosen = [Mutant(*json.loads(line)) for line in asked.listed.read_text().splitlines()]
+    if asked.write:
+        asked.write.write_text("".join(f"{json.dumps(one)}\n" for one in chosen))
+        return
+    rooms = dict.fromkeys(Path(one.file).parts[0].removesuffix(".py") for one in chosen)
+    tests = asked.tests or [f"tests/{t}" for room in rooms for t in TESTS.get(room, (room,))]
+    left = judged(chosen, ["tests"] if asked.suite else tests, asked.seconds)
+    print(f"{len(chosen) - left} of {len(chosen)} noticed")
+    sys.exit(left > asked.allowed)
 
 
 if __name__ == "__main__":
