@@ -32,6 +32,41 @@ def test_loads_are_the_same_to_the_byte(name: str) -> None:
     assert found["load"] == replay.read()[name]["load"]
 
 
+def test_every_corner_is_kept_and_none_twice() -> None:
+    corners = replay.read_corners()
+    assert len({(one.model, one.question) for one in corners}) == len(corners) > 200
+    assert {one.model for one in corners} <= {*replay.catalogue.names()}
+    refused = sum(one.kept is not None and one.kept.parts is None for one in corners)
+    assert all(one.kept for one in corners)
+    assert refused < len(corners) / 20  # a sentence holds little
+
+
+def test_corners_are_what_no_question_of_the_catalogue_names() -> None:
+    named = {name for one in replay.read_corners() for name in one.request.get("workload", {})}
+    assert {"engine_version", "torch_version", "images", "max_loras", "speculative_method"} <= named
+    assert {"framework_version", "offload", "optimizer", "attention", "quantization"} <= named
+
+
+def test_corners_are_written_as_they_were_read(tmp_path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    before = replay.CORNERS.read_text()
+    corners = replay.read_corners()
+    monkeypatch.setattr(replay, "CORNERS", tmp_path / "corners.jsonl")
+    replay.write_corners(corners)
+    assert replay.CORNERS.read_text() == before
+
+
+def test_a_corner_holds_words_and_is_told_as_it_was_asked() -> None:
+    request = {"task": "infer", "model": "gpt2", "workload": {"engine": "vllm", "max_num_seqs": 3}}
+    (one,) = replay.asked_again([replay.Corner(request, None)])
+    assert one.question == "infer vllm max_num_seqs=3"
+    assert one.kept is not None
+    assert one.kept.parts is not None
+    assert [*one.kept.parts][-2:] == ["words", "tensors"]
+    other = replace(one.kept, parts={**one.kept.parts, "words": ""})
+    found = replay.changed({"gpt2": {one.question: other}}, replay.answers([one]))
+    assert found == ["gpt2 | infer vllm max_num_seqs=3 | words"]
+
+
 def test_a_change_is_told_by_its_component_and_the_peak() -> None:
     before = replay.Kept("a", 1 << 30, {"weights": "1", "kv_cache": "2"})
     now = replay.Kept("b", 3 << 30, {"weights": "1", "kv_cache": "3"})

@@ -1,5 +1,5 @@
-"""Did any answer change? Asks the built-in catalogue a fixed list of questions and compares what
-comes with tests/replay.jsonl, answer by answer and component by component.
+"""Did any answer change? Asks the built-in catalogue a list of questions, and then the corners, and
+compares what comes with what is kept, answer by answer and component by component.
 
     python -m tools.replay                     0 of N answers changed, or which did; exit 1 then
     python -m tools.replay --only 'infer vllm' questions whose name holds this text
@@ -7,10 +7,18 @@ comes with tests/replay.jsonl, answer by answer and component by component.
     python -m tools.replay --every 10          each tenth model
     python -m tools.replay --accept            write what came (of the questions asked); exit 0
     python -m tools.replay --show 'infer vllm, card' --models llama-3.1-8b    the whole report
+    python -m tools.replay --corners           the corners alone
+
+tests/replay.jsonl has the same questions for every model. tests/corners.jsonl has what those never
+name (old releases, two ranks, images, adapters, optimizers, rare settings and families): requests
+of `weighbridge run`, a line each, chosen so that together they feel as many changes of a sign, a
+number or a comparison as a minute allows. To add one, write it with `"answer": null`, and --accept.
 
 An answer is kept as a hash of its JSON report, its peak, and a hash of each component: all phases
 and devices in which that name stands. Sentences are left out (WORDS): numbers, names and bases are
-what is held. An answer that is refused is kept as its message.
+what is held. Of corners formulas, warnings and reasons are held, too, as a part named "words", and
+as one named "tensors" each size that a program over the model makes on the way, at the peak or not.
+An answer that is refused is kept as its message.
 """
 
 import argparse
@@ -18,19 +26,30 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
 from multiprocessing import Pool
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+from unittest.mock import patch
 
 from weighbridge import Prepared, catalogue, prepare
+from weighbridge.components.activations import Heap
+from weighbridge.engines.llama_cpp.ggml.tensor import GgmlTensor
+from weighbridge.engines.mlx import flight
 from weighbridge.engines.table import FOLDERS
 from weighbridge.errors import WeighbridgeError
 from weighbridge.report import Report
+from weighbridge.requests import Requests
 from weighbridge.units import GIB
 
+if TYPE_CHECKING:
+    from weighbridge.fitted import Fit
+
 KEPT = Path(__file__).parent.parent / "tests" / "replay.jsonl"
+CORNERS = KEPT.with_name("corners.jsonl")
 MACS = {"4090": "m3-max-36gb", "h100": "m3-max-128gb", "h100:8": "m3-ultra-512gb"}  # MLX's cards
 CARDS = ((8 * 10**9, "4090"), (36 * 10**9, "h100"))  # parameters up to which one such card is asked
 LARGE = "h100:8"
@@ -53,6 +72,14 @@ TRAININGS: Mapping[str, Mapping[str, Any]] = {
 }
 PRINTED = 40  # changes that are told one by one
 WORDS = frozenset({"formula", "source", "reason", "warnings", "version"})
+HELD_WORDS = frozenset({"formula", "reason", "warnings"})  # of corners
+PROGRAMS: tuple[tuple[Any, str, Callable[..., Any]], ...] = (  # what each call of theirs makes
+    (Heap, "take", lambda made, heap, nbytes, *of: (nbytes, *of)),
+    (Heap, "many", lambda made, heap, count, nbytes, *of: (count, nbytes, *of)),
+    (GgmlTensor, "__init__", lambda made, tensor, op, dtype, ne, *of: (op, dtype.name, ne)),
+    (flight, "operations", lambda made, *of: [tuple(one) for one in made]),
+)
+Answers = Mapping[str, Mapping[str, "Kept"]]  # of each model to each question
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,17 +120,84 @@ def questions(model: Prepared) -> Iterator[tuple[str, str, dict[str, Any]]]:
         yield f"train {name}", "train", dict(settings)
 
 
+class Corner(NamedTuple):
+    """One request of tests/corners.jsonl."""
+
+    request: dict[str, Any]
+    kept: "Kept | None"
+
+    @property
+    def model(self) -> str:
+        return str(self.request["model"])
+
+    @property
+    def question(self) -> str:
+        """The request in words, as changes are told."""
+        asked = dict(self.request.get("workload", {}))
+        names = [self.request["task"], asked.pop("engine", ""), asked.pop("command", "")]
+        helped = ["with remedies"] if self.request.get("remedies") else []
+        return " ".join([*filter(None, names), *(f"{k}={v}" for k, v in asked.items()), *helped])
+
+
 def answer(model: Prepared, task: str, settings: Mapping[str, Any]) -> Report:
     ask = {"load": model.load, "infer": model.infer, "train": model.train}[task]
     return ask(**settings, remedies=False)
 
 
-def kept(model: Prepared, task: str, settings: Mapping[str, Any]) -> Kept:
+def kept(ask: Callable[[], "Report | Fit"]) -> Kept:
+    """What is remembered of the answer that `ask` gives."""
     try:
-        report = answer(model, task, settings)
+        report = ask()
     except WeighbridgeError as error:
         return Kept("refused", message=str(error))
     told = numbers(report.to_dict())
+    if isinstance(report, Report):
+        parts, peak = components(told), report.peak.expected
+    else:  # several questions at once: a part each
+        parts, peak = {name: [told[name]] for name in told}, 0
+    hashes = {name: digest(found)[:4] for name, found in parts.items()}
+    return Kept(digest(told)[:12], peak, hashes)
+
+
+def kept_whole(request: Mapping[str, Any]) -> Kept:
+    """What is remembered of a corner: its words, and all tensors on the way, too."""
+    told: list[Any] = []
+
+    def ask() -> "Report | Fit":
+        report = Requests(offline=True).report(dict(request))
+        told.extend(sentences(report.to_dict()))
+        return report
+
+    with tensors() as made:
+        found = kept(ask)
+    if found.parts is None:
+        return found
+    more = {"words": digest(told)[:4], "tensors": made.hexdigest()[:4]}
+    return replace(found, parts={**found.parts, **more})
+
+
+@contextmanager
+def tensors() -> Iterator["hashlib._Hash"]:
+    """A hash of each size that programs over a model make from now on."""
+    made = hashlib.sha256()
+
+    def noting(real: Callable[..., Any], told: Callable[..., Any]) -> Callable[..., Any]:
+        def noted(*given: Any, **named: Any) -> Any:
+            result = real(*given, **named)
+            made.update(repr(told(result, *given, **named)).encode())
+            return result
+
+        return noted
+
+    with ExitStack() as all_of_them:
+        for owner, name, told in PROGRAMS:
+            found = noting(getattr(owner, name), told)
+            all_of_them.enter_context(patch.object(owner, name, found))
+        yield made
+
+
+def components(told: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """All places of each component, by its name."""
     parts: dict[str, list[Any]] = {}
     for device in told["devices"]:
         for phase in device["phases"]:
@@ -111,8 +205,7 @@ def kept(model: Prepared, task: str, settings: Mapping[str, Any]) -> Kept:
                 name = "-".join(component["name"].split())
                 place = (device["kind"], device["index"], phase["name"])
                 parts.setdefault(name, []).append((place, component))
-    hashes = {name: digest(found)[:4] for name, found in parts.items()}
-    return Kept(digest(told)[:12], report.peak.expected, hashes)
+    return parts
 
 
 def numbers(told: Any) -> Any:
@@ -120,6 +213,16 @@ def numbers(told: Any) -> Any:
     if isinstance(told, dict):
         return {key: numbers(value) for key, value in told.items() if key not in WORDS}
     return [numbers(one) for one in told] if isinstance(told, list | tuple) else told
+
+
+def sentences(told: Any) -> Iterator[Any]:
+    """Yield the formulas, warnings and reasons of a report, in its order."""
+    if isinstance(told, dict):
+        for key, value in told.items():
+            yield from [value] if key in HELD_WORDS else sentences(value)
+    elif isinstance(told, list | tuple):
+        for one in told:
+            yield from sentences(one)
 
 
 def digest(value: Any) -> str:
@@ -131,9 +234,29 @@ def asked(job: tuple[str, str]) -> tuple[str, dict[str, Kept]]:
     name, only = job
     model = prepare(name)
     return name, {
-        question: kept(model, task, settings)
+        question: kept(partial(answer, model, task, settings))
         for question, task, settings in questions(model)
         if only in question
+    }
+
+
+def asked_again(found: list[Corner]) -> list[Corner]:
+    """The corners of one model with what they are answered now."""
+    return [one._replace(kept=kept_whole(one.request)) for one in found]
+
+
+def by_model(found: Iterable[Corner]) -> dict[str, list[Corner]]:
+    models: dict[str, list[Corner]] = {}
+    for one in found:
+        models.setdefault(one.model, []).append(one)
+    return models
+
+
+def answers(found: Iterable[Corner]) -> Answers:
+    """What is kept of corners, by model and question."""
+    return {
+        model: {one.question: one.kept for one in some if one.kept is not None}
+        for model, some in by_model(found).items()
     }
 
 
@@ -148,14 +271,28 @@ def read() -> dict[str, dict[str, Kept]]:
         }
 
 
-def write(found: Mapping[str, Mapping[str, Kept]]) -> None:
+def write(found: Answers) -> None:
     order = [name for name, _, _ in questions(prepare("gpt2"))]
     with KEPT.open("w") as file:
         for name in catalogue.names():
             of_model = found.get(name, {})
-            answers = {q: of_model[q].to_list() for q in order if q in of_model}
-            if answers:
-                file.write(json.dumps({"model": name, "answers": answers}) + "\n")
+            told = {q: of_model[q].to_list() for q in order if q in of_model}
+            if told:
+                file.write(json.dumps({"model": name, "answers": told}) + "\n")
+
+
+def read_corners() -> list[Corner]:
+    with CORNERS.open() as lines:
+        found = map(json.loads, lines)
+        return [Corner(one["request"], one["answer"] and from_list(one["answer"])) for one in found]
+
+
+def write_corners(found: Iterable[Corner]) -> None:
+    with CORNERS.open("w") as file:
+        for some in by_model(found).values():
+            for one in some:
+                told = one.kept and one.kept.to_list()
+                file.write(json.dumps({"request": one.request, "answer": told}) + "\n")
 
 
 def difference(before: Kept | None, now: Kept) -> str:
@@ -188,20 +325,34 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, metavar="N")
     parser.add_argument("--accept", action="store_true")
     parser.add_argument("--show", metavar="QUESTION")
+    parser.add_argument("--corners", action="store_true")
     typed = parser.parse_args()
     names = [name for name in catalogue.names() if typed.models in name][:: typed.every]
     if typed.show is not None:
         return shown(names, typed.show)
-    before = read()
+    before, corners = read(), read_corners()
+    chosen = [c for c in corners if typed.models in c.model and typed.only in c.question]
     with Pool(typed.jobs) as pool:
-        now = dict(pool.imap_unordered(asked, [(name, typed.only) for name in names]))
+        again = pool.imap_unordered(asked_again, by_model(chosen).values())
+        jobs = [] if typed.corners else [(name, typed.only) for name in names]
+        now = dict(pool.imap_unordered(asked, jobs))
+        came = [one for some in again for one in some]
     if typed.accept:
         write({n: {**before.get(n, {}), **now.get(n, {})} for n in catalogue.names()})
-    changed = told(before, {name: now[name] for name in names})
-    return 0 if typed.accept else changed
+        fresh = {(one.model, one.question): one for one in came}
+        write_corners(fresh.get((c.model, c.question), c) for c in corners)
+    changes = [
+        *changed(before, {name: now[name] for name in names if name in now}),
+        *changed(answers(corners), answers(came)),
+    ]
+    told(changes, sum(map(len, now.values())) + len(came))
+    return 1 if changes and not typed.accept else 0
 
 
 def shown(names: list[str], question: str) -> int:
+    for one in read_corners():
+        if one.model in names and one.question == question:
+            print(json.dumps(Requests(offline=True).report(one.request).to_dict(), indent=1))
     for name in names:
         model = prepare(name)
         for known, task, settings in questions(model):
@@ -210,20 +361,23 @@ def shown(names: list[str], question: str) -> int:
     return 0
 
 
-def told(before: Mapping[str, Mapping[str, Kept]], now: Mapping[str, Mapping[str, Kept]]) -> int:
-    """Prints what changed; the exit status."""
-    changes = [
+def changed(before: Answers, now: Answers) -> list[str]:
+    """A line for each answer that is another one than before."""
+    return [
         f"{name} | {question} | {what}"
-        for name, answers in now.items()
-        for question, one in answers.items()
+        for name, found in now.items()
+        for question, one in found.items()
         if (what := difference(before.get(name, {}).get(question), one))
     ]
+
+
+def told(changes: list[str], asked: int) -> None:
+    """Prints what changed, of so many answers."""
     for line in changes[:PRINTED]:
         print(line)
     if len(changes) > PRINTED:
         print(f"... and {len(changes) - PRINTED} more")
-    print(f"{len(changes)} of {sum(map(len, now.values()))} answers changed")
-    return 1 if changes else 0
+    print(f"{len(changes)} of {asked} answers changed")
 
 
 if __name__ == "__main__":
