@@ -727,6 +727,8 @@ def test_every_tag_of_the_library_is_one_model_of_ours():
         ("deepseek-v3.1:671b", 404),
         ("qwen3-coder-next:q4_K_M", 52),  # ways down of all experts in Q6_K
         ("qwen3.5:122b", 81),
+        ("gpt-oss:20b", 13.8),  # beside the experts in 16 bits
+        ("gpt-oss:120b", 65),
         ("gemma4:e2b", 7.2),  # embeddings of each layer in 16 bits
         ("gemma4:e4b", 9.6),
     ],
@@ -745,11 +747,13 @@ def test_a_tag_is_as_large_as_its_library_lists_it(tag, size):
         ("qwen3.6-35b-a3b", 22.20, 20.87),
         ("glm-4.7-flash", 18.20, 17.95),
         ("llama-3.1-8b", 4.62, 4.62),
+        ("gpt-oss-20b", 12.62, 11.49),
     ],
 )
 def test_what_is_on_the_card_is_by_who_made_the_file(name, of_ollama, of_llama_cpp):
     """GB on the card, of one name: neither is told the other's."""
-    asked = {"ollama": {}, "llama.cpp": {"quantization": "Q4_K_M"}}
+    form = "MXFP4_MOE" if name == "gpt-oss-20b" else "Q4_K_M"
+    asked = {"ollama": {}, "llama.cpp": {"quantization": form}}
     found = {
         engine: weighbridge.infer(name, engine=engine, **settings).devices[0].phases[-1]
         for engine, settings in asked.items()

@@ -160,7 +160,7 @@ def decision(part: ModelPart, w: Infer, by: readable.Loader) -> Decision:
     if files and w.quantization:
         typed(found, w.quantization, packed=part.packed)
     readable.check(part, found.choice, w.quantization and said, by)
-    return converted(_made(found, engine), packed=part.packed) if files else found
+    return _made(converted(found, packed=part.packed), engine) if files else found
 
 
 def _made(found: Decision, engine: Engine) -> Decision:

@@ -25,9 +25,9 @@ from weighbridge.errors import UnsupportedError
 from weighbridge.quantization.gguf_names import ggml_role
 from weighbridge.quantization.mixtures import (
     ALIASES,
+    EXPERTS,
     FALCON,
     MIXTURES,
-    OF_OLLAMA,
     Mixture,
     OllamaRules,
     Rule,
@@ -83,7 +83,7 @@ class Facts(NamedTuple):
     tied: bool
     of_falcon: bool
     kept: str = ""  # the type in which experts come and stay
-    ollama: OllamaRules | None = None  # what its own quantizer does with the class, if it made it
+    ollama: OllamaRules | None = None  # of a file that Ollama makes
 
     @property
     def llama_70b(self) -> bool:
@@ -115,7 +115,7 @@ def _alike(s: LoaderFacts, maker: str) -> Callable[[Param], _Alike]:
     return alike
 
 
-def facts(s: LoaderFacts, likes: Mapping[str, _Alike], maker: str) -> Facts:
+def facts(s: LoaderFacts, likes: Mapping[str, _Alike], ollama: OllamaRules | None = None) -> Facts:
     by_role: dict[str, Param] = {}
     values, last, experts, latent = 0, 0, 1, False
     for p in s.plan.counted:
@@ -136,7 +136,7 @@ def facts(s: LoaderFacts, likes: Mapping[str, _Alike], maker: str) -> Facts:
         tied="output" not in by_role,
         of_falcon=s.plan.cls.startswith("Falcon"),
         kept=next((kind for cls, kind in KEPT.items() if s.plan.cls.startswith(cls)), ""),
-        ollama=ollama_rules(s.plan.cls) if maker else None,
+        ollama=ollama,
     )
 
 
@@ -177,12 +177,11 @@ def _ruled(name: str) -> Takes | None:
 
 def _chosen(p: Param, m: Matrix, name: str, at: TensorPlace, known: Facts) -> str:
     """Choose the type, before the length of the row is looked at."""
-    if known.kept and p.kind in ("expert", "experts"):
+    if known.kept and p.kind in EXPERTS:
         return known.kept
-    if known.ollama is not None and name in OF_OLLAMA:
-        own = known.ollama(p.name, p.kind, at.role)
-        if own is not None:
-            return own
+    own = None if known.ollama is None else known.ollama(p.name, p.kind, at.role)
+    if own is not None:
+        return own
     return MIXTURES[name].default if name in PLAIN else _type(p, m, name, at, known)
 
 
@@ -191,7 +190,7 @@ def _type(p: Param, m: Matrix, name: str, at: TensorPlace, known: Facts) -> str:
     if at.role == "output" or (at.role == "embedding" and known.tied):
         return _of_logits(m, MIXTURES[name], known)
     if name == "MXFP4_MOE":
-        return "MXFP4" if p.kind in ("expert", "experts") else "Q8_0"
+        return "MXFP4" if p.kind in EXPERTS else "Q8_0"
     if at.role == "embedding":
         return MIXTURES[name].embedding or MIXTURES[name].default
     return _of_a_layer(name, at, known)
@@ -245,7 +244,7 @@ def _loader(name: str, maker: str = "") -> Callable[[LoaderFacts], Pack]:
     def loader(s: LoaderFacts) -> Pack:
         alike = _alike(s, maker)
         likes = {p.name: alike(p) for p in s.plan.counted if not p.tied}
-        known = facts(s, likes, maker)
+        known = facts(s, likes, ollama_rules(s.plan.cls, name) if maker else None)
         shapes = {p.name: p.shape for p in s.plan.counted}
         rules = _rules(name, known)
         seen: Counter[str] = Counter()  # tensors of a role so far: the index of the next

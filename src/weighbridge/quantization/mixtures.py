@@ -199,18 +199,20 @@ FALCON: dict[str, dict[str, Rule]] = {
     "Q4_K_S": {"down": lambda at: None},
 }
 
-# What Ollama's own quantizer, which made the files of its library, does otherwise in these types:
-# a type by a tensor's name, kind and role, or None: llama.cpp's rules stay.
+# What Ollama does otherwise: its own quantizer, which made the files of its library, and its
+# converter, which leaves the rest of gpt-oss in 16 bits. A type by a tensor's name, kind and role,
+# or None: llama.cpp's rules stay.
 # Source: ollama 0.23 server/quantization.go (qwen3LinearAttnQuantType, getTensorNewType); 0.30 and
-# later start llama-quantize, with flags for the latter (llamaQuantizeArgs).
-OF_OLLAMA = ("Q4_K_M", "Q4_K_S")
+# later start llama-quantize, with flags for the latter (llamaQuantizeArgs). gpt-oss:
+# convert/convert_gptoss.go.
 OllamaRules = Callable[[str, str, str], str | None]
+EXPERTS = ("expert", "experts")
 LATENT_MATRICES = ("q_a_proj.", "q_b_proj.", "kv_a_proj_with_mqa.", "kv_b_proj.")
 
 
 def _of_delta_rule(name: str, kind: str, role: str) -> str | None:
     """Qwen3-Next and Qwen3.5: the ways down of all experts have more bits in every layer."""
-    if role == "down" and (kind in ("expert", "experts") or "shared_expert" in name):
+    if role == "down" and (kind in EXPERTS or "shared_expert" in name):
         return "Q6_K"
     if role == "v":
         return "Q4_K" if "qkv" in name else "Q6_K"
@@ -222,8 +224,20 @@ def _of_latents(name: str, kind: str, role: str) -> str | None:
     return "Q8_0" if any(word in name for word in LATENT_MATRICES) else None
 
 
-def ollama_rules(cls: str) -> OllamaRules | None:
-    """Return what Ollama does with a class of transformers."""
-    if cls.startswith(("Qwen3Next", "Qwen3_5")):
-        return _of_delta_rule
-    return _of_latents if cls.startswith("Glm4MoeLite") else None
+def _beside_mxfp4(name: str, kind: str, role: str) -> str | None:
+    """gpt-oss: experts come in MXFP4."""
+    return None if kind in EXPERTS else "BF16"
+
+
+KS = ("Q4_K_M", "Q4_K_S")
+OLLAMA: Mapping[tuple[str, str], OllamaRules] = {
+    **{(cls, name): _of_delta_rule for cls in ("Qwen3Next", "Qwen3_5") for name in KS},
+    **{("Glm4MoeLite", name): _of_latents for name in KS},
+    ("GptOss", "MXFP4_MOE"): _beside_mxfp4,
+}
+
+
+def ollama_rules(cls: str, name: str) -> OllamaRules | None:
+    """Return what Ollama does with a class of transformers in a file type."""
+    of_name = {of: rules for (of, kind), rules in OLLAMA.items() if kind == name}
+    return next((rules for of, rules in of_name.items() if cls.startswith(of)), None)
