@@ -110,6 +110,24 @@ CASES = {
         LOOPS,
     ),
     "granitemoe": ({**SIZES, **FEW}, (8, 2), (PLAIN,)),
+    "dbrx": (
+        {
+            "d_model": 256,
+            "n_heads": 4,
+            "n_layers": 3,
+            "max_seq_len": 512,
+            "vocab_size": 1000,
+            "attn_config": {"kv_n_heads": 2, "clip_qkv": 8.0},
+            "ffn_config": {"ffn_hidden_size": 384, "moe_num_experts": 8, "moe_top_k": 2},
+        },
+        (8, 2),
+        (
+            PLAIN,
+            MIXED,
+            {**PLAIN, "lora_targets": "Wqkv,out_proj"},
+            {**PLAIN, "lora_targets": "Wqkv,out_proj", "checkpointing": True},
+        ),
+    ),
     "gpt_oss": ({**WIDE, **FEW, "sliding_window": 64}, (8, 2), (PLAIN, ATTENTION)),
 }
 
@@ -129,7 +147,7 @@ def named(x):
 # held buffers in each layer that are not counted in training yet, masks of GPT-NeoX, and cosines and
 # sines of all positions; Granite's attention came to the common one after 4.48.
 # Of each program one runs with every test
-FAST = ("gpt_oss", "ernie4_5_moe", "dots1", "hunyuan_v1_moe", "deepseek_v2", "granitemoe")
+FAST = ("gpt_oss", "ernie4_5_moe", "dots1", "hunyuan_v1_moe", "deepseek_v2", "granitemoe", "dbrx")
 
 
 def ours(x):

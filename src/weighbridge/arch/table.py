@@ -134,6 +134,7 @@ DIFFERENCES: Mapping[str, str] = {
     "float_routes": "weights of experts stay in float32, and so what they weigh",
     "narrow_routes": "weights of experts are cast back, in spite of a correction: ERNIE 4.5",
     "every_expert": "every expert works on every token, times 0 where it was not picked: Llama 4",
+    "looped_experts": "experts run one after the other in transformers 5, too: DBRX",
     "repeated_experts": "the same in inference before transformers 5: tokens once for each expert",
     "shared_picks": "layers without an indexer attend to what the last one picked",
     "unweighted_norms": "the norms inside a mixer have no weights",
@@ -760,8 +761,8 @@ ROWS: Mapping[str, str] = {
     "computes=every_fourth_unrotated,every_expert,own_softmax,holds_attended gguf=llama4 "
     "llama_cpp.windows vllm.whole_shared_experts sglang.windows=0.5.8 sglang.attention=triton,fa3 "
     "mlx=class,own_caches,windows",
-    "dbrx": "stacked_moe:DBRX transformers.sdpa=4.40 transformers.own_sdpa "
-    "transformers.plain_loss=4.48 vllm.every_stage=both mlx=class",
+    "dbrx": "stacked_moe:DBRX computes=looped_experts trains=dbrx.forward transformers.sdpa=4.40 "
+    "transformers.own_sdpa transformers.plain_loss=4.48 vllm.every_stage=both mlx=class",
     "jetmoe": "stacked_moe:JETMOE transformers.sdpa=4.41 transformers.own_sdpa "
     "transformers.wide_loss=4.55",
     "mamba": "mamba:MAMBA positions=endless computes=not_rotary trains=mamba.forward "

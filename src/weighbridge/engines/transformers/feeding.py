@@ -80,10 +80,11 @@ def experts(heap: Heap, s: ForwardStep, f: Experts) -> LiveTensor:
     first = f.shared and s.style.shared_first and s.rules.stacked_experts
     beside = [_shared(heap, s, f)] if first else []
     chosen = _routed(heap, s, f)
-    run = _grouped if s.rules.stacked_experts else _looped
+    stacked = s.rules.stacked_experts and not s.style.looped_experts
+    run = _grouped if stacked else _looped
     if s.style.repeated_experts and not s.rules.stacked_experts and s.packed is None:
         run = _repeated
-    if s.rules.batched_experts and not s.prompt and s.packed is None:
+    if s.rules.batched_experts and stacked and not s.prompt and s.packed is None:
         run = _batched
     out = run(heap, s, f)
     if f.shared:

@@ -69,7 +69,8 @@ class ClassStyle:
     shared_first: bool = False  # the shared expert runs before the others, since 5
     kept_scores: bool = False  # scores live beside their softmax: MPNet
     every_expert: bool = False  # all experts work on all tokens: Llama 4
-    repeated_experts: bool = False  # the same before transformers 5 alone
+    looped_experts: bool = False  # run one after the other, in transformers 5 too: DBRX
+    repeated_experts: bool = False  # all on all tokens, before transformers 5 alone
     own_softmax: bool = False  # eager attention has it in the dtype of the scores
     wide_queries: bool = False  # queries and keys are cast to float32 before their product
     wide_biases: bool = False  # biases of distance in float32 are added to the scores
@@ -93,6 +94,7 @@ def style(names: Iterable[str], config: Config, turned: int = 0) -> ClassStyle:
         or differs(kind, "narrow_routes"),
         kept_scores=differs(kind, "kept_scores"),
         every_expert=differs(kind, "every_expert"),
+        looped_experts=differs(kind, "looped_experts"),
         repeated_experts=differs(kind, "repeated_experts"),
         turned=turned,
         wide_rotary=differs(kind, "wide_rotary"),
