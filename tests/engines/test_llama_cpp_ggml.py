@@ -1,8 +1,11 @@
 """ggml replayed: graphs in order, splits between devices, blocks of memory; by hand."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from weighbridge.dtypes import GGML_BY_NAME
+from weighbridge.engines.llama_cpp.compute import gpu_size
 from weighbridge.engines.llama_cpp.ggml import graph as g
 from weighbridge.engines.llama_cpp.ggml.allocate import BufferPool, GraphAllocator
 from weighbridge.engines.llama_cpp.ggml.schedule import Scheduler
@@ -27,6 +30,15 @@ def allocated(graph, **more):
 
 
 # Shapes
+
+
+@pytest.mark.parametrize(("columns", "padded"), [(512, 512), (544, 1024), (32, 512)])
+def test_quantized_rows_are_padded_on_a_gpu(columns, padded):
+    """ggml-cuda.cu (ggml_backend_cuda_buffer_type_get_alloc_size): the last row, to 512 numbers."""
+    size = gpu_size(SimpleNamespace(rules=SimpleNamespace(fattn_copies=True)))
+    row = columns // 32 * 34
+    assert size(g.weight(Q8, (columns, 3), GPU)) == 3 * row + (padded - columns) // 32 * 34
+    assert size(g.weight(F16, (columns, 3), GPU)) == 3 * columns * 2
 
 
 def test_rows_of_blocks():

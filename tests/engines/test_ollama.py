@@ -196,7 +196,18 @@ def test_a_tag_has_its_tower():
 
 @pytest.mark.parametrize(
     ("nbytes", "text"),
-    [(999, "999 B"), (2_750_000_000, "2.8 GB"), (42_900_000_000, "42 GB"), (3 * 10**9, "3 GB")],
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1000, "1 KB"),
+        (1_500_000, "1.5 MB"),
+        (999_999_999, "999 MB"),
+        (2_750_000_000, "2.8 GB"),
+        (3 * 10**9, "3 GB"),
+        (42_900_000_000, "42 GB"),
+        (10**12 - 1, "999 GB"),
+        (10**12, "1 TB"),
+    ],
 )
 def test_sizes_as_it_writes_them(nbytes, text):
     """format/bytes.go (HumanBytes)."""

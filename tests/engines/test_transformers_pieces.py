@@ -6,16 +6,18 @@ from types import SimpleNamespace
 import pytest
 
 from tests.engines.answers import answer
+from weighbridge.accelerators.names import find
 from weighbridge.arch.config import Config
 from weighbridge.arch.mixers import Attention
 from weighbridge.components.activations import Heap, LivePeak
 from weighbridge.dtypes import FLOAT16, FLOAT32
-from weighbridge.engines.transformers import attending, forward
+from weighbridge.engines.transformers import attending, forward, kernels, workspaces
 from weighbridge.engines.transformers.dealing import _numbers
 from weighbridge.engines.transformers.forward import DeviceLayers
 from weighbridge.engines.transformers.infer import told_apart
 from weighbridge.engines.transformers.packed import AROUND
 from weighbridge.engines.transformers.rules import rules
+from weighbridge.engines.transformers.scores import KernelHeads
 from weighbridge.engines.transformers.step import ClassStyle, Distances, ForwardStep, _distances
 from weighbridge.units import KIB
 
@@ -175,3 +177,22 @@ def test_masks_of_a_step(how, reach, causal, elements):
     """masking_utils.py: none where the kernel knows by itself."""
     s = replace(step(), **how)
     assert forward._mask(s, reach, causal=causal) == elements
+
+
+@pytest.mark.parametrize(
+    ("gpu", "library"),
+    [(None, ["cuBLAS"]), ("h100", ["cuBLAS"]), ("mi300x", ["hipBLAS"]), ("m1 16gb", [])],
+)
+def test_whose_library_multiplies(gpu, library):
+    part = None if gpu is None else find(gpu).part
+    found = workspaces.products(part, (2, 13))
+    assert [one.detail for one in found] == library
+
+
+def test_one_query_splits_its_keys():
+    """4 heads on the 216 halves of an A100's 108 multiprocessors: 32 blocks of 256 keys are split
+    in as many parts; a part has a logsumexp and an output of 64 numbers in float32."""
+    one = replace(step(), tokens=1, past=8191)
+    heads = KernelHeads(count=4, groups=1, key_dim=64, value_dim=64, seen=8192)
+    sums = kernels._accumulated(one, heads, masked=False)
+    assert sums == [32 * 4 * 4, 32 * 4 * 4 * 64]
