@@ -29,11 +29,11 @@ test: $(BIN)/weighbridge ## the torch-free tests
 	$(BIN)/pytest -n 2
 
 test-slow: $(BIN)/weighbridge ## sweeps over records and corpora, whole
-	$(BIN)/pytest -n 2 -m slow --ignore tests/torch
+	WEIGHBRIDGE_NIGHT=1 $(BIN)/pytest -n 2 -m slow --ignore tests/torch
 
 test-torch: $(BIN)/weighbridge ## the tests whose oracles are torch and transformers, whole
 	$(BIN)/pip install -q -e '.[test-torch]'
-	$(BIN)/pytest -n 2 -m "slow or not slow" tests/torch
+	WEIGHBRIDGE_NIGHT=1 $(BIN)/pytest -n 2 -m "slow or not slow" tests/torch
 
 test-web: $(BIN)/weighbridge ## the page in Chromium, and the types of its modules (npm)
 	$(BIN)/pip install -q -e '.[test-web]'

@@ -150,6 +150,7 @@ def ours(modules):
     }
 
 
+@pytest.mark.slow
 def test_core_starts_cold():
     assert imported("import weighbridge, weighbridge.api, weighbridge.cli.menu") & HEAVY == set()
 
@@ -193,6 +194,7 @@ SLOW = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["human", "json"])
 @pytest.mark.parametrize("task", UNASKED)
 def test_a_question_imports_what_it_needs(task, form):

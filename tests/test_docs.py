@@ -62,6 +62,7 @@ def test_generated_pages_are_current():
     assert done.returncode == 0, done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "more",
     [["--without", "fit", "train"], pytest.param([], marks=pytest.mark.slow)],

@@ -26,6 +26,7 @@ def test_every_model_and_question_is_kept() -> None:
         assert sum(told) > share * len(kept) * len(some)  # engines of text refuse networks of timm
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SAMPLE)
 def test_loads_are_the_same_to_the_byte(name: str) -> None:
     _, found = replay.asked((name, "load"))
@@ -77,6 +78,7 @@ def test_a_change_is_told_by_its_component_and_the_peak() -> None:
     assert replay.difference(before, refused) == "answered -> no such class"
 
 
+@pytest.mark.slow
 def test_what_is_written_is_read_back(tmp_path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
     before = replay.read()
     monkeypatch.setattr(replay, "KEPT", tmp_path / "replay.jsonl")

@@ -13,6 +13,7 @@ import pytest
 from tools import evidence, gallery, site
 from tools.screens import FIRST
 
+from tests.cases import all_of
 from weighbridge import catalogue
 from weighbridge.accelerators.names import find
 from weighbridge.cli.menu import run
@@ -117,7 +118,7 @@ def test_commands_of_the_first_pages_run(line, tmp_path, monkeypatch, capsys):
 # ---- what a newcomer reads first
 
 
-@pytest.mark.parametrize("name", sorted(set(texts(DOCS)) - {"index.md"}))
+@all_of("name", sorted(set(texts(DOCS)) - {"index.md"}))
 def test_a_page_says_who_needs_it_and_shows_a_command(name):
     if name.startswith(("adr/", "zh/")):
         return

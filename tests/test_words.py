@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.cases import all_of
 from tests.code import nodes
 
 ROOT = Path(__file__).parent.parent
@@ -57,6 +58,6 @@ def test_forty_words_have_one_meaning_each():
     assert len(WORDS) == len({word for word, _, _ in WORDS}) == 40
 
 
-@pytest.mark.parametrize("name", sorted({name for _, _, name in WORDS}))
+@all_of("name", sorted({name for _, _, name in WORDS}))
 def test_the_code_of_a_word_is_there(name):
     assert pkgutil.resolve_name(name)

@@ -6,6 +6,7 @@ import json
 import pytest
 
 from tests.accelerators.published_outputs import RECORDS, text
+from tests.cases import all_of
 from weighbridge.accelerators import ram, rules
 from weighbridge.accelerators.detected import (
     amd,
@@ -49,7 +50,7 @@ def told(device):
     return {name: value for name, value in found.items() if value != DEFAULTS[name]}
 
 
-@pytest.mark.parametrize("name", READ)
+@all_of("name", READ)
 def test_an_output_is_understood_as_it_was_meant(name):
     expected = RECORDS[name]["tells"]
     seen = outputs.read(text(name))
@@ -520,6 +521,7 @@ def test_names_cannot_command_a_terminal():
     assert all(d.name.isprintable() for d in outputs.read(evil).devices)
 
 
+@pytest.mark.slow
 def test_thousands_of_rows_are_cut():
     row = "|   0  NVIDIA H200                    On  |   0 Off |      0 |\n"
     assert len(nvidia.smi("| NVIDIA-SMI 590.48.01 |\n" + row * 5000).devices) == 256

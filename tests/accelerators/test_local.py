@@ -224,6 +224,7 @@ def test_load_infer_and_train_take_local(machine_with):
         assert any("others use 1.01 GiB now" in line for line in report.warnings)
 
 
+@pytest.mark.slow
 def test_others_are_named_where_they_are_why_it_does_not_fit(machine_with):
     machine_with("nvidia_smi_xml_t4")
     now = weighbridge.load(LLAMA, gpu="local").verdict
@@ -408,6 +409,7 @@ def test_llama_cpp_splits_by_what_each_has():
     assert report.verdict.fits == "yes"
 
 
+@pytest.mark.slow
 def test_what_llama_cpp_says_that_fits_does_fit():
     found = weighbridge.infer(LLAMA, engine="llama.cpp", gpu="3090+3060", context=8192)
     most = found.derived["largest_context"]

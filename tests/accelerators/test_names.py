@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.cases import all_of
 from tests.corpus import ROOT
 from weighbridge.accelerators.names import _bare, _joined, _key, _normal, find, search
 from weighbridge.accelerators.parts import instances, parts
@@ -112,7 +113,7 @@ TYPED = {
 }
 
 
-@pytest.mark.parametrize(("text", "meant"), TYPED.items())
+@all_of(("text", "meant"), TYPED.items())
 def test_names_as_people_type_them(text, meant):
     found = find(text)
     assert (found.part.id, found.count) == meant
@@ -285,6 +286,7 @@ def test_any_text_is_a_part_or_one_line(text):
 ONE = [text for text, (_, count) in TYPED.items() if count == 1 and "\u5361" not in text]
 
 
+@pytest.mark.slow
 @given(st.sampled_from(ONE), st.integers(1, 16_384))
 def test_counts_multiply(text, count):
     assert find(f"{text}:{count}").count == count

@@ -153,6 +153,7 @@ def _peak(report):
     return max(peaks, key=lambda peak: peak["expected"])
 
 
+@pytest.mark.slow
 def test_the_verdict_comes_first(ask):
     told = ask("infer", {"model": "llama-3.1-8b", "gpu": "3060", **SHORTEST})
     title, verdict = told.text.split("\n\n")[:2]
@@ -301,11 +302,13 @@ def test_of_the_hub_alone_no_file_is_read(tmp_path):
     assert not Answers(offline=True).call("load", {"model": str(path)}).failed
 
 
+@pytest.mark.slow
 def test_what_says_nothing_is_left_out(answers):
     told = answers.call("infer", {"model": "llama-3.1-8b", "gpu": 4090, "engine": "", "ram": None})
     assert told.numbers == answers.call("infer", {"model": "llama-3.1-8b", "gpu": "4090"}).numbers
 
 
+@pytest.mark.slow
 def test_a_model_is_prepared_once():
     asked = Answers(offline=True)
     for context in (1024, 2048, 4096):

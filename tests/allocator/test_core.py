@@ -94,6 +94,7 @@ def test_what_is_freed_can_be_had_again(requests, random):
     assert allocator.reserved == reserved
 
 
+@pytest.mark.slow
 @given(sizes)
 def test_live_blocks_never_overlap(requests):
     _, blocks = replay(requests)

@@ -111,6 +111,7 @@ def test_data_from_elsewhere_is_refused():
         read(b"\x80\x02U\x01xQ.")
 
 
+@pytest.mark.slow
 @given(st.integers(0, 10_000))
 def test_a_cut_snapshot_is_refused(length):
     data = pickled(used()[0])

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.arch.test_moe_laws import small_moes
+from tests.cases import all_of
 from tests.corpus import configs
 from tests.torch import cases_encoders, cases_moe, cases_multimodal
 from weighbridge.arch import encoders
@@ -220,7 +221,7 @@ def test_an_embedding_model_that_looks_both_ways():
 LM = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration", "ForMaskedLM")
 
 
-@pytest.mark.parametrize("model_type", sorted(column("family")))
+@all_of("model_type", sorted(column("family")))
 def test_a_head_that_writes_has_a_vocabulary(model_type):
     """And no other class has one."""
     from weighbridge.arch.families import family, stems
@@ -306,7 +307,7 @@ def queries(layer):
     return [i.param.shape[0] for i in layer if i.name.endswith(QUERIES) and "cross" not in i.name]
 
 
-@pytest.mark.parametrize("model_type", sorted(cases_encoders.CASES))
+@all_of("model_type", sorted(cases_encoders.CASES))
 def test_heads_of_encoders_are_those_of_their_matrices(model_type):
     """Rows of a query matrix are heads times their size."""
     raw = {**cases_encoders.CASES[model_type][0], "model_type": model_type}
@@ -380,7 +381,7 @@ def lays_out(raw):
     return len(found) == 1 and next(iter(found)).endswith("layers")
 
 
-@pytest.mark.parametrize("model_type", sorted(set(column("layers")) - NEEDS_MORE))
+@all_of("model_type", sorted(set(column("layers")) - NEEDS_MORE))
 def test_widths_account_for_all_weights(model_type):
     raw = {"model_type": model_type}
     if lays_out(raw):
@@ -388,7 +389,7 @@ def test_widths_account_for_all_weights(model_type):
         assert model_type in MORE or left <= {0}
 
 
-@pytest.mark.parametrize("model_type", sorted(cases_moe.TYPES))
+@all_of("model_type", sorted(cases_moe.TYPES))
 def test_widths_account_for_all_weights_of_small_models(model_type):
     raw = {**cases_moe.TYPES[model_type][1], "model_type": model_type}
     if lays_out(raw):
@@ -396,7 +397,7 @@ def test_widths_account_for_all_weights_of_small_models(model_type):
         assert model_type in MORE or left <= {0}
 
 
-@pytest.mark.parametrize("model_type", sorted(set(cases_moe.TYPES) - {"jetmoe"}))
+@all_of("model_type", sorted(set(cases_moe.TYPES) - {"jetmoe"}))
 def test_experts_account_for_what_does_not_work(model_type):
     """Parameters less active ones are the experts that a token does not use."""
     raw = {**cases_moe.TYPES[model_type][1], "model_type": model_type}
@@ -474,7 +475,7 @@ def test_two_sets_of_experts_in_a_layer():
 # Everything we know
 
 
-@pytest.mark.parametrize("name", sorted(names()))
+@all_of("name", sorted(names()))
 def test_every_model_of_the_catalogue(name):
     raw = find(name).config
     if raw.get("model_type") in (None, "timm_wrapper") or not known(raw):
@@ -491,7 +492,7 @@ def test_every_model_of_the_catalogue(name):
         assert found.towers
 
 
-@pytest.mark.parametrize("case", cases_multimodal.CASES, ids=lambda case: f"{case[0]}-{case[1]}")
+@all_of("case", cases_multimodal.CASES, ids=lambda case: f"{case[0]}-{case[1]}")
 def test_small_models_that_see_and_hear(case):
     model_type, cls, raw = case
     found = of({**raw, "model_type": model_type}, cls)

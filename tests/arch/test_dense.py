@@ -7,6 +7,7 @@ total includes stored masks, the entry says so.
 
 import pytest
 
+from tests.cases import all_of
 from weighbridge.arch.config import Config
 from weighbridge.arch.families import blueprint
 from weighbridge.errors import BadFileError, UnsupportedError
@@ -174,7 +175,7 @@ PUBLISHED = {
 }
 
 
-@pytest.mark.parametrize("name", PUBLISHED)
+@all_of("name", PUBLISHED)
 def test_published_counts(name):
     raw, count = PUBLISHED[name]
     assert blueprint(Config(raw)).parameters == count

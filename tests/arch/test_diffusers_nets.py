@@ -33,6 +33,7 @@ def test_every_pipeline_is_counted_here():
     assert set(pipelines.NAMES.values()) == FACTS.keys()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["SDXL", "sdxl_base", "stable diffusion xl", "sd-xl"])
 def test_everyday_names(name):
     assert pipelines.find(name).name == "sdxl"
@@ -45,6 +46,7 @@ def test_a_name_near_a_pipeline(capsys):
     assert "did you mean sdxl" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_its_repository_where_the_hub_is_away(monkeypatch, tmp_path):
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     found = weighbridge.load("stabilityai/stable-diffusion-xl-base-1.0", offline=True)
@@ -56,6 +58,7 @@ def config(**changes):
     return {**pipelines.find("sdxl").parts["unet"], **changes}
 
 
+@pytest.mark.slow
 def test_the_largest_module_that_is_never_split():
     """1,206,568,960 numbers in up_blocks.0, as accelerate 1.15 finds it."""
     rows = {row.dtype: row for row in weighbridge.load("sdxl").table}

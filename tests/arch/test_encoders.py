@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.cases import all_of
 from tests.torch.cases_encoders import (
     BART,
     BERT,
@@ -442,7 +443,7 @@ ALL = list(every_class())
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("model_type", "cls"), ALL)
+@all_of(("model_type", "cls"), ALL)
 def test_names_are_unique_and_views_have_owners(model_type, cls):
     base, variants = CASES[model_type]
     for variant in ({}, *variants):
@@ -452,6 +453,7 @@ def test_names_are_unique_and_views_have_owners(model_type, cls):
         assert {p.tied for p in found.params if p.tied} <= {p.name for p in stored(found)}
 
 
+@pytest.mark.slow
 def test_every_size_in_the_config_is_read():
     for model_type, cls in ALL:
         base, _ = CASES[model_type]

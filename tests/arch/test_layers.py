@@ -65,6 +65,7 @@ def windows(raw):
 # Every family
 
 
+@pytest.mark.slow
 def test_every_model_type_is_read_or_has_a_reason():
     """A model type is read by its tree of modules, by the reader that its row names, or has no
     cache: one of them."""
@@ -89,6 +90,7 @@ CANNOT = {
 }
 
 
+@pytest.mark.slow
 def test_every_real_config_is_read():
     found = [(file, raw) for file, raw in configs() if known(raw)]
     if not found:

@@ -121,6 +121,7 @@ def test_of_gguf(metadata, expected):
     assert longest_of_gguf(metadata) == expected
 
 
+@pytest.mark.slow
 def test_of_real_configs():
     """None is for what has no end, what is silent, and for towers."""
     raws = list(configs())

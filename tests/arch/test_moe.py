@@ -189,6 +189,7 @@ def test_mixtral_by_hand():
     assert plan.parameters - active(plan.params) == 32 * 6 * 3 * 4096 * 14336
 
 
+@pytest.mark.slow
 def test_shared_experts_are_never_at_rest():
     """V3's 58 sparse layers rest 248 of 256 experts, 3 x 7168 x 2048 each, and nothing else."""
     plan = weigh(V3)

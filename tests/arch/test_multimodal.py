@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.arch.published_multimodal import PUBLISHED
+from tests.cases import all_of
 from tests.corpus import MODELS
 from tests.torch.cases_multimodal import CASES
 from tests.torch.cases_towers import VIT
@@ -41,7 +42,7 @@ def names(plan):
 # Published numbers
 
 
-@pytest.mark.parametrize("model", PUBLISHED)
+@all_of("model", PUBLISHED)
 def test_published_counts(model):
     model_type, cls, config, parameters = PUBLISHED[model]
     assert weigh(model_type, cls, config).parameters == parameters
@@ -162,7 +163,7 @@ def label(case):
     return case[1]
 
 
-@pytest.mark.parametrize("case", CASES, ids=label)
+@all_of("case", CASES, ids=label)
 def test_a_whole_is_its_parts(case):
     plan = weigh(*case)
     counts = by_part(plan)
@@ -172,7 +173,7 @@ def test_a_whole_is_its_parts(case):
     assert {what for _, what in plan.parts if what == "projector"} <= used | {"projector"}
 
 
-@pytest.mark.parametrize("case", CASES, ids=label)
+@all_of("case", CASES, ids=label)
 def test_names_are_unique_and_views_point_at_owners(case):
     plan = weigh(*case)
     counted = Counter(p.name for p in plan.params)
@@ -183,7 +184,7 @@ def test_names_are_unique_and_views_point_at_owners(case):
             assert owners[p.tied].shape == p.shape
 
 
-@pytest.mark.parametrize("case", CASES, ids=label)
+@all_of("case", CASES, ids=label)
 def test_blocks_are_modules_that_hold_something(case):
     plan = weigh(*case)
     held = {n.rsplit(".", i)[0] for n in names(plan) for i in range(1, n.count(".") + 1)}
@@ -192,9 +193,7 @@ def test_blocks_are_modules_that_hold_something(case):
             assert any(fnmatchcase(module, pattern) for module in held), pattern
 
 
-@pytest.mark.parametrize(
-    "case", [c for c in CASES if {"text_config", "vision_config"} <= set(c[2])], ids=label
-)
+@all_of("case", [c for c in CASES if {"text_config", "vision_config"} <= set(c[2])], ids=label)
 def test_a_layer_of_the_language_model_changes_no_tower(case):
     model_type, cls, config = case
     if "num_hidden_layers" not in config["text_config"] or "layer_types" in config["text_config"]:

@@ -97,6 +97,7 @@ def test_a_class_without_any_size_is_no_model(ask, raw) -> None:
         ask(raw)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "default"), [("num_hidden_layers", 32), ("vocab_size", 151_936)])
 def test_a_size_that_the_file_lacks_is_named_with_the_default(name, default) -> None:
     raw = {key: value for key, value in DENSE.items() if key != name}
@@ -131,6 +132,7 @@ def test_positions_cannot_be_stretched_without_end(kind, factor) -> None:
             ask(DENSE | {"rope_scaling": scaling})
 
 
+@pytest.mark.slow
 def test_more_layers_than_are_built_are_refused() -> None:
     assert weighbridge.load(DENSE | {"num_hidden_layers": 1024}).model.parameters
     with pytest.raises(BadFileError, match="asks for 1,025 layers; the limit is 1,024"):

@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.cases import all_of
 from weighbridge.arch import roles
 from weighbridge.arch.blueprint import Param
 from weighbridge.arch.config import Config
@@ -69,7 +70,7 @@ def test_numbers_become_stars_and_words_stay():
     assert roles.unnumbered("layers.3.experts.17.w1") == "layers.*.experts.*.w1"
 
 
-@pytest.mark.parametrize("model", sorted(names())[::8])
+@all_of("model", sorted(names())[::8])
 def test_every_matrix_of_a_decoder_has_a_role(model):
     """What attends and feeds forward in the layers of language models: none is unknown."""
     plan = blueprint(Config(find(model).config))

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import weighbridge
+from tests.cases import all_of
 from tests.code import nodes
 from weighbridge.arch.table import COLUMNS, DIFFERENCES, ROWS, column, since, version
 
@@ -46,7 +47,7 @@ def readers_of():
     return found
 
 
-@pytest.mark.parametrize("name", COLUMNS)
+@all_of("name", COLUMNS)
 @pytest.mark.house
 def test_each_fact_is_read_in_one_module(name):
     readers = readers_of()[name]

@@ -5,6 +5,7 @@ from math import prod
 
 import pytest
 
+from tests.cases import all_of
 from weighbridge import catalogue
 from weighbridge.arch import timm_nets
 from weighbridge.arch.config import Config
@@ -82,7 +83,7 @@ def largest(plan):
     return max(modules.values())
 
 
-@pytest.mark.parametrize("name", FACTS)
+@all_of("name", FACTS)
 def test_parameters_largest_module_and_buffers(name):
     plan = timm_nets.blueprint(name)
     buffers = sum(prod(b.shape) for b in plan.buffers)
@@ -156,9 +157,7 @@ def test_the_wrapper_and_its_headless_class():
         blueprint(wrapped(architecture="resnet51"))
 
 
-@pytest.mark.parametrize(
-    "name", [n for n in catalogue.names() if catalogue.find(n).repo_id.startswith("timm/")]
-)
+@all_of("name", [n for n in catalogue.names() if catalogue.find(n).repo_id.startswith("timm/")])
 def test_an_entry_of_the_catalogue_is_named_as_timm_names_it(name):
     entry = catalogue.find(name)
     architecture = entry.config["architecture"]

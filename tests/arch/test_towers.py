@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.arch.test_bodies import of, plan_of
+from tests.cases import all_of
 from tests.torch import cases_multimodal
 from weighbridge.arch.body import Dense
 from weighbridge.arch.config import Config
@@ -92,7 +93,7 @@ def test_every_rule_is_there_and_for_a_model_that_we_know():
     assert all(callable(look.rule) for model_type in towered for look in looks(model_type))
 
 
-@pytest.mark.parametrize("case", cases_multimodal.CASES, ids=lambda case: f"{case[0]}-{case[1]}")
+@all_of("case", cases_multimodal.CASES, ids=lambda case: f"{case[0]}-{case[1]}")
 def test_towers_of_small_models(case):
     """A class whose parts name a tower has one, but for those listed."""
     model_type, cls, raw = case
@@ -127,7 +128,7 @@ def test_a_huge_image_tells_the_most():
 # One image of each family
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("rule", "size", "tower", "whole", "expected"),
     [
         (images.patches_alone, (9, 9), CLIP, {}, (577, 576, None)),
@@ -333,6 +334,7 @@ def test_tiles_are_whole(rule, high, wide):
     assert 0 < tokens <= positions <= 17 * window
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(st.sampled_from((sounds.voxtral, sounds.gemma4, sounds.qwen3_omni, sounds.phi4)))
 def test_longer_sounds_take_no_less(rule):

@@ -7,6 +7,7 @@ from importlib import resources
 
 import pytest
 
+from tests.cases import all_of
 from weighbridge import catalogue
 from weighbridge.arch.config import Config
 from weighbridge.arch.families import blueprint
@@ -181,7 +182,7 @@ BASES = {
 }
 
 
-@pytest.mark.parametrize("name", FACTS)
+@all_of("name", FACTS)
 def test_the_published_number_of_parameters(name):
     assert weighed(name)[0] == FACTS[name]
 
@@ -201,17 +202,17 @@ def test_there_are_many_of_many_kinds():
     assert kinds <= column("family").keys()
 
 
-@pytest.mark.parametrize("name", NAMES)
+@all_of("name", NAMES)
 def test_every_entry_builds(name):
     assert weighed(name)[0] > 0
 
 
-@pytest.mark.parametrize("name", {catalogue.find(n).model_type: n for n in NAMES}.values())
+@all_of("name", {catalogue.find(n).model_type: n for n in NAMES}.values())
 def test_one_of_every_kind_builds_without_its_head(name):
     assert headless(name) > 0
 
 
-@pytest.mark.parametrize("name", NAMES)
+@all_of("name", NAMES)
 def test_no_key_that_looks_like_memory_is_left_unread(name):
     assert weighed(name)[1] == []
 
@@ -222,7 +223,7 @@ def test_a_key_that_nobody_reads_is_seen():
     assert c.unread() == ["config.json: memory_vocab_size"]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@all_of("name", NAMES)
 def test_numbers_of_one_config_fit_each_other(name):
     for raw in nested(catalogue.find(name).config):
         heads, groups = raw.get("num_attention_heads"), raw.get("num_key_value_heads")
@@ -251,13 +252,13 @@ def test_each_line_has_the_same_keys():
     assert {tuple(line) for line in lines()} == {("name", "repo_id", "config", "source")}
 
 
-@pytest.mark.parametrize("name", NAMES)
+@all_of("name", NAMES)
 def test_a_name_is_neither_an_id_nor_a_size(name):
     assert re.fullmatch(r"[a-z0-9][a-z0-9.-]*", name)
     assert not re.fullmatch(r"[\d.]+[kmbt]?", name)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@all_of("name", NAMES)
 def test_whose_config_it_is_and_where_it_was_read(name):
     entry = catalogue.find(name)
     assert re.fullmatch(r"[\w.-]+/[\w.-]+", entry.repo_id)

@@ -3,6 +3,7 @@
 import pytest
 
 import weighbridge
+from tests.cases import all_of
 from weighbridge import catalogue
 from weighbridge.arch.longest import longest
 from weighbridge.catalogue import everyday, tunes
@@ -120,7 +121,7 @@ POSITIONS = {
 STRANGERS = ["llama-3.1-13b", "lama-3.1-8b", "gemma3:270m", "deepseek-r1:1.5b", "llava:7b", "qwen"]
 
 
-@pytest.mark.parametrize("name", MEANT)
+@all_of("name", MEANT)
 def test_what_is_meant(name):
     found = everyday.meaning(name)
     assert found.entry.name == MEANT[name]
@@ -135,7 +136,7 @@ def test_a_format_in_a_name(name):
     assert (found.entry.name, found.quantization) == FORMS[name]
 
 
-@pytest.mark.parametrize("name", everyday.NAMES)
+@all_of("name", everyday.NAMES)
 def test_the_table_names_entries_and_adds_to_them(name):
     entry = everyday.NAMES[name]
     assert catalogue.has(entry)
@@ -176,7 +177,7 @@ def test_the_positions_of_what_is_meant(name):
     assert longest(everyday.meaning(name).entry.config) == POSITIONS[name]
 
 
-@pytest.mark.parametrize("name", tunes.TUNES)
+@all_of("name", tunes.TUNES)
 def test_a_tune_has_the_shapes_of_its_base_and_an_id_of_its_own(name):
     tune = tunes.TUNES[name]
     found, base = everyday.meaning(name), catalogue.find(tune.base)
@@ -206,6 +207,7 @@ def test_a_form_of_two_words_is_a_format(form):
     assert scheme(meant(form)).name
 
 
+@pytest.mark.slow
 def test_kimi_k2_thinking_is_in_four_bits():
     """594 GB, as its card says; the FP8 of Kimi K2 is 1,030 GB."""
     report = weighbridge.load("Kimi K2 Thinking")
@@ -297,6 +299,7 @@ def test_what_comes_near():
 # In answers
 
 
+@pytest.mark.slow
 def test_a_tune_is_answered_with_its_base_and_it_is_said():
     found, base = weighbridge.load("llama-3.1-8b-instruct"), weighbridge.load("llama-3.1-8b")
     assert found.peak == base.peak
@@ -308,6 +311,7 @@ def test_a_tune_is_answered_with_its_base_and_it_is_said():
     assert "vllm serve meta-llama/Llama-3.1-8B-Instruct" in line
 
 
+@pytest.mark.slow
 def test_a_tag_of_ollama_is_the_weights_as_published_unless_it_names_a_format():
     plain, base = weighbridge.load("qwen3:0.6b"), weighbridge.load("qwen3-0.6b")
     assert plain.peak == base.peak
@@ -354,6 +358,7 @@ def test_copies_in_groups_of_a_width_that_no_cards_share_are_padded():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("typed", "name"),
     [
@@ -370,6 +375,7 @@ def test_an_answer_is_headed_by_the_model_that_was_asked_for(typed, name):
     assert everyday.meaning(typed).entry.config["model_type"]
 
 
+@pytest.mark.slow
 def test_a_tune_that_is_not_fetched_names_the_shapes_that_it_has():
     report = weighbridge.load("zai-org/GLM-4.7", offline=True)
     assert report.model.name == "glm-4.7"

@@ -55,6 +55,7 @@ def test_values_of_one_setting_are_a_line(tmp_path):
     assert {"1,024", "2,048", "4,096", "context, tokens"} <= set(texts(picture))
 
 
+@pytest.mark.slow
 def test_a_ranking_of_cards_has_no_chart(tmp_path):
     done = weighbridge("fit", "qwen3-0.6b", "--all-gpus", "--chart", tmp_path / "a.svg")
     one_line(done, 2, "--chart", "a rank has -o FILE")
@@ -68,16 +69,19 @@ def test_another_extension_is_refused(name):
     )
 
 
+@pytest.mark.slow
 def test_a_folder_is_no_file(tmp_path):
     (tmp_path / "a.svg").mkdir()
     one_line(weighbridge("load", "llama-3.1-8b", "--chart", tmp_path / "a.svg"), 2, "is a folder")
 
 
+@pytest.mark.slow
 def test_a_folder_that_is_not_there_is_said_before_the_work(tmp_path):
     done = weighbridge("load", "no/such-model", "--chart", tmp_path / "no" / "a.svg")
     one_line(done, 2, "there is no folder")
 
 
+@pytest.mark.slow
 def test_a_model_that_is_not_there_leaves_the_old_file(tmp_path):
     path = tmp_path / "a.svg"
     path.write_text("before")

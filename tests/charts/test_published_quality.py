@@ -15,6 +15,7 @@ def drawn(name):
     return figure(weighbridge.prepare(name), PLAIN, "en")
 
 
+@pytest.mark.slow
 def test_the_axis_is_the_loss_of_the_page_and_the_size_of_this_model():
     found = drawn("llama-3.1-8b")
     (plot,) = found.plots
@@ -26,6 +27,7 @@ def test_the_axis_is_the_loss_of_the_page_and_the_size_of_this_model():
     assert dots["Q4_K_M"].x == pytest.approx(row.total_bytes, rel=0.001)
 
 
+@pytest.mark.slow
 def test_one_page_and_one_model_are_in_a_picture():
     for name in ("llama-3.1-8b", "llama-2-7b"):
         found = drawn(name)
@@ -43,6 +45,7 @@ def test_nothing_published_is_nothing_drawn(name, tmp_path):
     assert not file.exists()
 
 
+@pytest.mark.slow
 def test_a_picture_of_quality_has_a_file_and_one_model(tmp_path):
     done = CliRunner().invoke(load, ["llama-3.1-8b", "--chart-of", "quality"])
     assert done.exit_code == 2

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.cases import all_of
 from weighbridge.charts import scale
 from weighbridge.charts.messages import LANGUAGES, WORDS, ChartSay
 from weighbridge.charts.text import cut, folded, width
@@ -28,6 +29,7 @@ def test_ticks_are_round_numbers_of_the_unit(most, told):
     assert [t.text for t in axis.ticks] == told
 
 
+@pytest.mark.slow
 @given(sizes)
 def test_an_axis_holds_what_it_is_made_for(most):
     unit = scale.unit(most)
@@ -37,6 +39,7 @@ def test_an_axis_holds_what_it_is_made_for(most):
     assert all(0 <= scale.place(axis, t.value) <= 1 for t in axis.ticks)
 
 
+@pytest.mark.slow
 @given(st.floats(1e-3, 1e6), st.floats(1.3, 1e4))
 def test_ratios_have_equal_lengths(low, times):
     axis = scale.ratios("", low, low * times)
@@ -76,7 +79,7 @@ def placeholders(words):
     return {name for _, name, _, _ in string.Formatter().parse(words) if name}
 
 
-@pytest.mark.parametrize("key", WORDS)
+@all_of("key", WORDS)
 def test_both_languages_say_the_same_things(key):
     english, chinese = WORDS[key]
     assert placeholders(english) == placeholders(chinese)

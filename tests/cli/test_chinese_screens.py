@@ -33,6 +33,7 @@ def test_no_english_sentence_is_left(path):
 TUNES = ("qwen3:30b", "deepseek-r1:70b", "magistral", "magistral-small")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TUNES)
 def test_what_a_name_was_taken_for_is_chinese(name):
     (line,) = (w for w in weighbridge.load(name).warnings if "is sized as" in w)

@@ -64,6 +64,7 @@ def online(hub, tmp_path):
     return {"HF_ENDPOINT": hub.endpoint, "HF_HOME": str(tmp_path / "home")}
 
 
+@pytest.mark.slow
 def test_a_hub_model_is_read_from_its_headers(hub, online):
     done = weighbridge("load", "org/tiny", "--json", env=online)
     report = json.loads(done.stdout)
@@ -120,6 +121,7 @@ def test_markdown_and_quiet(online):
     assert int(quiet) == report["devices"][0]["peak"]["driver"]["expected"]
 
 
+@pytest.mark.slow
 def test_explain_shows_the_arithmetic(online):
     assert (
         f"{PARAMETERS:,} parameters in bfloat16"
@@ -127,6 +129,7 @@ def test_explain_shows_the_arithmetic(online):
     )
 
 
+@pytest.mark.slow
 def test_no_escape_codes_in_a_pipe(online):
     assert "\x1b" not in weighbridge("load", "org/tiny", env=online).stdout
 
@@ -134,6 +137,7 @@ def test_no_escape_codes_in_a_pipe(online):
 # What goes wrong: one line, and the right code
 
 
+@pytest.mark.slow
 def test_missing_repository(online):
     one_line(weighbridge("load", "org/none", env=online), 2, "org/none")
 
@@ -145,6 +149,7 @@ def test_gated_repository(hub, online):
     assert done.returncode == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("status", "code"), [(401, 3), (403, 3), (429, 3), (500, 3), (404, 2)])
 def test_refusals(hub, online, status, code):
     hub.faults.append(
@@ -159,6 +164,7 @@ def test_no_network(tmp_path):
     one_line(weighbridge("load", "org/tiny", env=env), 3)
 
 
+@pytest.mark.slow
 def test_offline_without_a_cache(tmp_path):
     one_line(
         weighbridge("load", "org/tiny", "--offline", env={"HF_HOME": str(tmp_path)}), 3, "org/tiny"
@@ -172,12 +178,14 @@ def test_a_connection_cut_inside_a_header(hub, online):
     one_line(weighbridge("load", "org/tiny", env=online), 3, "safetensors")
 
 
+@pytest.mark.slow
 def test_a_server_without_ranges(hub, online):
     hub.faults.append(Fault(match=r"safetensors$", ranges=False))
     done = weighbridge("load", "org/tiny", "-q", env=online)
     assert done.returncode == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -274,10 +282,12 @@ def test_completion_of_cards_formats_and_engines(complete, typed, found):
     assert len(set(names)) == len(names)
 
 
+@pytest.mark.slow
 def test_completion_script():
     assert "_WEIGHBRIDGE_COMPLETE" in weighbridge("completion", "bash").stdout
 
 
+@pytest.mark.slow
 def test_completing_a_catalogue_name():
     env = {
         "_WEIGHBRIDGE_COMPLETE": "bash_complete",
@@ -291,6 +301,7 @@ def test_completing_a_catalogue_name():
     assert "llama-3.1-70b" in done.stdout
 
 
+@pytest.mark.slow
 def test_help_of_every_command():
     from weighbridge.cli.menu import COMMANDS
 
@@ -300,6 +311,7 @@ def test_help_of_every_command():
         assert done.stdout.startswith("Usage: weighbridge")
 
 
+@pytest.mark.slow
 def test_a_traceback_only_when_asked():
     quiet = weighbridge("load", "./nowhere")
     loud = weighbridge("load", "./nowhere", env={"WEIGHBRIDGE_DEBUG": "1"})

@@ -49,7 +49,7 @@ def test_several_models_and_cards(capsys, task):
 
 @pytest.mark.slow
 def test_fits_stand_beside_each_other(capsys):
-    found = json.loads(told(capsys, "fit", SMALL, "--gpu", "t4,4090", "--json"))
+    found = json.loads(told(capsys, "fit", SMALL, "--for", "load", "--gpu", "t4,4090", "--json"))
     assert [f["accelerators"][0]["name"] for f in found] == ["T4", "GeForce RTX 4090"]
     assert all(f["schema"] == "weighbridge.fit/1" for f in found)
 
@@ -59,8 +59,9 @@ def test_the_exit_code_is_that_of_the_worst(capsys):
     arguments = ["load", "llama-3.1-8b", "--gpu", "3060", "--gpu", "4090"]
     assert run(arguments) == 0
     assert run([*arguments, "--check"]) == 1
-    assert run(["fit", "llama-3.1-8b", "--gpu", "3060", "--gpu", "4090"]) == 1
-    assert run(["fit", SMALL, "--gpu", "3060", "--gpu", "4090"]) == 0
+    asked = ["--for", "load", "--gpu", "3060", "--gpu", "4090"]
+    assert run(["fit", "llama-3.1-8b", *asked]) == 1
+    assert run(["fit", SMALL, *asked]) == 0
 
 
 @pytest.mark.parametrize(

@@ -119,6 +119,7 @@ def test_a_list_that_is_copied_for_each_recall_is_refused(tmp_path):
     assert "copies more than" in refusal("load", path)
 
 
+@pytest.mark.slow
 def test_a_long_key_that_is_recalled_for_each_tensor_is_refused(tmp_path):
     tensor = build_torch.tensor("0", (2, 3))
     name = build_torch.text("x" * 4000) + b"q\x07"
@@ -270,6 +271,7 @@ def test_what_could_not_be_followed_is_one_line_and_a_defect_of_ours_in_the_cata
         weighbridge.load("gpt2")
 
 
+@pytest.mark.slow
 def test_ranks_that_are_alike_are_listed_up_to_a_limit():
     report = weighbridge.train({**TINY}, shard="fsdp2", data_parallel_size=65_536, seq_len=64)
     assert len([d for d in report.devices if d.kind == "gpu"]) == 4096
@@ -512,7 +514,7 @@ def test_random_requests_keep_the_laws():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("requests", each(2, (40, 150)))
+@pytest.mark.parametrize("requests", each(2, (20, 150)))
 def test_more_random_requests_keep_the_laws(requests):
     answered, _, wrong = asking.run(requests, 6)
     assert wrong == {}

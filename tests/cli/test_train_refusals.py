@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 import weighbridge
+from tests.cases import all_of
 from weighbridge import api
 from weighbridge.arch.body import Body, LayerBlock
 from weighbridge.components.device import context
@@ -24,7 +25,7 @@ from weighbridge.workload import Train
 MODEL = resolve(gather("qwen3-0.6b", GatherOptions(offline=True)))
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("settings", "says"),
     [
         ({"torch_version": "99"}, "--torch-version is a version such as 2.5"),
@@ -122,11 +123,13 @@ def test_images_that_are_attended_to_take_no_tokens():
     assert ("activations", "towers") in names
 
 
+@pytest.mark.slow
 def test_reports_tell_their_settings():
     said = api.train("qwen3-0.6b", offline=True, method="lora", precision="fp16-mixed").workload
     assert (said["precision"], said["lora_r"], said["shard"]) == ("fp16-mixed", 8, "none")
 
 
+@pytest.mark.slow
 def test_choices_are_read_in_any_case():
     said = api.train("qwen3-0.6b", offline=True, method="LoRA", shard="DDP")
     assert said.workload["method"] == "lora"
@@ -209,6 +212,7 @@ def test_a_card_without_a_compute_capability_is_not_refused_for_one(settings):
     assert api.train("qwen3-0.6b", offline=True, gpu="mi300x", seq_len=64, **settings).verdict
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("card", "kernels"), [("gaudi3", False), ("mi300x", True)])
 def test_the_allocator_has_what_phases_leave_it(card, kernels):
     """Kernels of CUDA's libraries are loaded on no other stack."""
@@ -222,6 +226,7 @@ def test_the_allocator_has_what_phases_leave_it(card, kernels):
     assert capacity(alone.plan, alone.budget) == usable - loaded
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("framework", ["litgpt", "torchtitan"])
 def test_dora_is_refused_where_a_framework_has_lora_alone(framework):
     with pytest.raises(UsageError, match=f"--method dora: {framework} has LoRA alone"):

@@ -131,6 +131,7 @@ def contexts(report):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["transformers", "vllm", "sglang"])
 def test_engines_and_load_agree(engine):
     of_part = context(find("l4").part).bytes

@@ -61,6 +61,7 @@ def test_exit_codes_are_in_the_help(say):
         assert words in flat
 
 
+@pytest.mark.slow
 def test_forms_of_one_answer(say):
     _, out, _ = say("load", LISTED, "--json")
     report = json.loads(out)
@@ -284,6 +285,7 @@ def test_names_of_strangers_do_not_drive_the_terminal(say, tmp_path):
     assert (code, "\x1b" in err) == (2, False)
 
 
+@pytest.mark.slow
 def test_a_hub_out_of_reach_is_code_3_and_says_what_needs_none(say):
     complains(say("load", "org/Llama-3.1-8B"), 3, "localhost:9", LISTED, "config.json")
     complains(say("load", "org/nothing-like-it"), 3, "org/nothing-like-it", "config.json")

@@ -41,6 +41,7 @@ def cells(out):
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "flags",
     [
@@ -92,6 +93,7 @@ def answers(say, tmp_path, *lines):
     return found
 
 
+@pytest.mark.slow
 def test_a_request_is_answered_as_the_command_answers(say, tmp_path, folder):
     workload = {
         "dtype": "float16",

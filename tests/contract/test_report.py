@@ -11,6 +11,7 @@ import pytest
 
 import weighbridge
 from tests import packings
+from tests.cases import all_of
 from tests.contract.conftest import BYTES, LISTED, REPORT, check, made
 from tests.packings import CONFIG, PARAMETERS
 from weighbridge.engines.table import FOLDERS
@@ -214,7 +215,7 @@ OTHER_GROUPS = (
 MIXTURES = ("Q2_K", "Q3_K_M", "Q4_0", "Q4_K_S", "Q5_K_M", "Q6_K", "Q8_0", "IQ4_XS", "q4_k_m")
 
 
-@pytest.mark.parametrize("name", [*FORMATS, *OTHER_GROUPS, *MIXTURES])
+@all_of("name", [*FORMATS, *OTHER_GROUPS, *MIXTURES])
 def test_every_format_can_be_asked_for(name):
     report = weighbridge.load(CONFIG, quantization=name)
     assert report.workload["quantization"].lower() == name.lower()
@@ -234,7 +235,7 @@ def test_every_derived_fact_is_documented():
     assert sorted(named) == sorted(DerivedFacts.__annotations__)
 
 
-@pytest.mark.parametrize("name", DerivedFacts.__annotations__)
+@all_of("name", DerivedFacts.__annotations__)
 def test_every_derived_fact_is_made_by_something(name):
     package = Path(weighbridge.__file__).parent
     rooms = (package / room for room in ("engines", "estimate", "training"))

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from tests.cases import all_of
 from tests.engines.answers import answer, named, of_config
 from weighbridge import catalogue
 from weighbridge.engines.classes import check
@@ -88,7 +89,7 @@ def truth():
         yield engine, name, number(since), number(before)
 
 
-@pytest.mark.parametrize(("engine", "name", "since", "before"), list(truth()))
+@all_of(("engine", "name", "since", "before"), list(truth()))
 def test_each_class_comes_with_its_release(engine, name, since, before):
     """Both sides of the boundary."""
     row = row_of(ENGINES[engine].knowing, name)
@@ -210,6 +211,7 @@ def test_what_may_run_is_not_refused(model, engine, release):
     assert check(named(model).parts[0], by) == ""
 
 
+@pytest.mark.slow
 def test_training_asks_transformers():
     asked = {"method": "qlora", "seq_len": 512}
     with pytest.raises(UnsupportedError, match=r"does not know qwen3: 4\.51 does"):

@@ -7,6 +7,7 @@ from functools import cache
 import pytest
 
 import weighbridge
+from tests.cases import each
 from tests.engines.answers import answer, of_config
 from weighbridge import catalogue
 from weighbridge.accelerators.names import find
@@ -153,6 +154,7 @@ def differences(engine, table):
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ENGINES)
 def test_each_engine_reads_what_its_sources_say(engine):
     assert differences(engine, ENGINES[engine].reading) == []
@@ -279,7 +281,7 @@ ELSEWHERE = re.compile(r"bitsandbytes|fp8|ptpc_fp8|fp8_.*|nvfp4_online|quark_mxf
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", each(3, ENGINES))
 def test_the_law_fails_where_a_fact_is_broken(engine):
     """Each row in turn is taken out, or asks for a later card."""
     table = ENGINES[engine].reading
@@ -348,6 +350,7 @@ def test_a_format_that_is_not_read_is_refused(form, engine):
         answer("llama-3.1-8b", engine=engine, context=512, quantization=form)
 
 
+@pytest.mark.slow
 def test_cards_decide():
     with pytest.raises(UnsupportedError, match=r"needs compute capability 8\.0, and T4 has 7.5"):
         answer("gpt-oss-20b", engine="vllm", context=512, gpu="t4")
@@ -421,6 +424,7 @@ def test_the_engine_of_a_question_that_names_none_reads_the_model():
 V4 = "deepseek-v4-flash"  # FP8 with experts in MXFP4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["vllm", "sglang", "llama.cpp", "ollama", "mlx"])
 def test_no_refusal_sends_in_a_ring(engine):
     """On an A100 no server has its kernels and our rules of llama.cpp lack its caches: what is left
@@ -429,6 +433,7 @@ def test_no_refusal_sends_in_a_ring(engine):
         weighbridge.infer(V4, engine=engine, gpu="a100-80gb:8", context=4096)
 
 
+@pytest.mark.slow
 def test_a_refusal_names_the_checkpoints_own_format():
     with pytest.raises(UnsupportedError, match="stored in fp8-block, experts mxfp4, which vLLM"):
         weighbridge.infer(V4, engine="vllm", gpu="a100-80gb:8")

@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.cases import each
 from tests.engines.serving import served
 from tests.engines.spreads import SGLANG, VLLM
 from weighbridge import catalogue
@@ -36,7 +37,7 @@ def test_layers_that_are_alike_are_held_alike(name, rules):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", catalogue.names())
+@pytest.mark.parametrize("name", each(3, catalogue.names()))
 def test_layers_that_are_alike_are_held_alike_throughout(name):
     assert same(name, None, VLLM, spread=True)
     assert same(name, None, SGLANG, spread=False)

@@ -37,6 +37,7 @@ def computing(found):
 # Latent attention: 61 layers of 576 values a token
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("mode", "flash", "types", "mib"),
     [
@@ -53,6 +54,7 @@ def test_what_modes_store(mode, flash, types, mib):
     assert found.derived["kv_cache_bytes_per_token"] == mib * MIB / 32_768
 
 
+@pytest.mark.slow
 def test_a_smaller_batch_of_heads_takes_less():
     """All 128 heads unfolded: 256 values of 32,768 tokens in 32 bits, 4,096 MiB, and copies."""
     few, all_ = (
@@ -63,11 +65,13 @@ def test_a_smaller_batch_of_heads_takes_less():
     assert all_ > 4_096 + 1_024
 
 
+@pytest.mark.slow
 def test_without_the_mode_scores_decide():
     """128 heads x 512 tokens x 32,768 cells x 4 bytes: 8 GiB."""
     assert computing(asked(mla_attn=0, flash_attn="off", engine_version="3682")) > 8_192
 
 
+@pytest.mark.slow
 def test_matrices_that_a_file_lacks_are_made_at_load():
     """k_b in 8 bits and v_b beside kv_b: of 128 heads, 128 x 512 each."""
     found = asked(engine_version="3682", quantization="Q8_0")
@@ -79,6 +83,7 @@ def test_matrices_that_a_file_lacks_are_made_at_load():
 # Builds
 
 
+@pytest.mark.slow
 def test_defaults_changed():
     before, after = (asked(engine_version=v).settings for v in ("3682", "4000"))
     assert (before["mla_attn"], after["mla_attn"]) == (0, 3)
@@ -174,6 +179,7 @@ def test_versions():
     assert version(kind, "9999")[1]
 
 
+@pytest.mark.slow
 def test_a_server_had_a_row_more():
     rows = [
         part(asked(engine_version=v, program="server").devices[1].phases[1], "logits")

@@ -222,6 +222,7 @@ def test_without_a_budget_one_gpu_is_assumed():
     assert not asked(gpu="h100").warnings
 
 
+@pytest.mark.slow
 def test_gemma_3_27b_with_four_slots():
     """4.33 GiB of cache with four slots, 3.11 with one."""
     four, one = (
@@ -235,6 +236,7 @@ def test_gemma_3_27b_with_four_slots():
 # Builds
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "older", "newer"),
     [
@@ -248,6 +250,7 @@ def test_caches_shrank(name, older, newer):
     assert part(running(before, 0), "kv_cache") > part(running(after, 0), "kv_cache")
 
 
+@pytest.mark.slow
 def test_latents_of_deepseek_v3_before_and_after_january_2026():
     """ik-267: 1,098 MiB of keys and 976 of values for 16,384 tokens; the values are in the keys."""
     deepseek = {"context": 16_384, "n_cpu_moe": 99}
@@ -339,6 +342,7 @@ def of_build(build):
     )
 
 
+@pytest.mark.slow
 def test_embeddings_of_layers_went_from_the_device_to_the_host():
     """google/gemma-4-E4B-it in b8680 (acdtrx/llama-runner, llama-server.log): 680.00 MiB of model
     with the host, which is the embedding to the byte. Since #21612 they are inputs."""
@@ -348,6 +352,7 @@ def test_embeddings_of_layers_went_from_the_device_to_the_host():
     assert weights(before)[0] - weights(after)[0] == PER_LAYER
 
 
+@pytest.mark.slow
 def test_builds_between_have_either():
     between, after = (of_build(b).devices for b in ("b8700", "b8750"))
     for device, (one, other) in enumerate(zip(between, after, strict=True)):

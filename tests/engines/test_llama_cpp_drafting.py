@@ -79,6 +79,7 @@ def test_tokens_that_fit_are_of_both_caches():
     assert room / 2 < derived["kv_cache_tokens"] * derived["kv_cache_bytes_per_token"] < room
 
 
+@pytest.mark.slow
 def test_layers_that_predict_are_where_the_output_is():
     found = answer("qwen3.5-27b", **ASKED, gpu="4090:2", speculative_method="mtp")
     for name in ("weights", "kv_cache"):
@@ -102,6 +103,7 @@ def test_before_contexts_were_one_each_slot_had_one():
     assert buffer.bytes.high == 4 * buffer.bytes.expected
 
 
+@pytest.mark.slow
 def test_layers_that_predict():
     """Qwen3.5 27B: one layer with 4 heads x 256 of keys and values, and 2 D x D that joins; a
     running state for each of 3 proposed tokens beside each slot's own."""

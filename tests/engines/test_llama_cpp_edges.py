@@ -7,6 +7,7 @@ import pytest
 
 import weighbridge
 from tests import packings
+from tests.cases import each
 from tests.engines.answers import answer, named, of_config, part
 from tests.sparse import write_repo
 from weighbridge import catalogue, verdicts
@@ -154,7 +155,14 @@ def told(name):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
-    [n for n in catalogue.names() if catalogue.find(n).config.get("model_type") != "timm_wrapper"],
+    each(
+        3,
+        (
+            n
+            for n in catalogue.names()
+            if catalogue.find(n).config.get("model_type") != "timm_wrapper"
+        ),
+    ),
 )
 def test_every_name_of_the_catalogue_is_answered_or_refused(name):
     said, found = told(name)

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from tests.cases import some
 from tests.engines.answers import named
 from weighbridge.engines.ik_llama_cpp.infer import hold as of_ik
 from weighbridge.engines.llama_cpp import compute
@@ -228,7 +229,7 @@ def unread(b):
     return there - of - {"rope_freqs.weight"}
 
 
-@pytest.mark.parametrize(("name", "kind", "build", "more"), CASES)
+@pytest.mark.parametrize(("name", "kind", "build", "more"), some(4, CASES))
 def test_every_operation_takes_what_it_is_given(monkeypatch, name, kind, build, more):
     try:
         found = graphs_of(monkeypatch, name, kind, build, more)

@@ -30,6 +30,7 @@ def whole(engine: str, version: str) -> int:
     return weights(weighbridge.infer(MIXTURE, engine=engine, engine_version=version))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("engine", "version"), [("vllm", "0.12"), ("sglang", "0.5.5"), ("sglang", "0.5.23")]
 )
@@ -48,6 +49,7 @@ def test_both_are_there_and_80_gb_do_not_surely_hold_them(version: str) -> None:
     assert found.devices[0].peak("driver").expected > 80 * 10**9
 
 
+@pytest.mark.slow
 def test_one_layer_is_there_at_a_time() -> None:
     found = served("vllm", "0.33")
     assert arriving(found).expected == whole("vllm", "0.33") // 48
@@ -56,6 +58,7 @@ def test_one_layer_is_there_at_a_time() -> None:
     assert found.verdict.fits == "yes"
 
 
+@pytest.mark.slow
 def test_torchao_packs_what_is_there_whole() -> None:
     """--torchao-config of SGLang before 0.5.18: the model is loaded in 16 bits, and packed then."""
     asked = {"engine": "sglang", "engine_version": "0.5.14", "context": 512, "gpu": "h100"}
@@ -66,6 +69,7 @@ def test_torchao_packs_what_is_there_whole() -> None:
     assert arriving(packed).low + weights(packed) == pytest.approx(weights(plain), rel=1e-3)
 
 
+@pytest.mark.slow
 def test_bitsandbytes_packs_each_tensor_alone() -> None:
     assert arriving(served("vllm", "0.13", "bitsandbytes")) == Bytes(0, 0, 0)
 
@@ -79,6 +83,7 @@ def laid_out(model: str, gpu: str, **settings: int) -> Bytes:
     return parts.get("experts, while they are laid out anew", Bytes(0, 0, 0))
 
 
+@pytest.mark.slow
 def test_experts_in_mxfp4_are_laid_out_anew() -> None:
     """TensorRT-LLM's pull request 16125 read 9.3 GiB for gpt-oss-120b on a Hopper card: eight
     temporaries and copies of one tensor of 128 x 5,760 x 1,440 bytes."""
@@ -107,6 +112,7 @@ def test_it_is_gone_once_the_model_serves() -> None:
     assert found.verdict.fits == "yes", "as its makers say"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["vllm", "sglang"])
 def test_what_does_not_load_holds_no_tokens(engine: str) -> None:
     """Qwen3-235B in 16 bits is 109 GiB on each of four cards, whatever share of them is asked for
@@ -131,6 +137,7 @@ def test_what_does_not_load_holds_no_tokens(engine: str) -> None:
         assert any(w.startswith("vLLM does not load: that takes 1") for w in found.warnings)
 
 
+@pytest.mark.slow
 def test_the_margin_of_activations_is_not_around_weights_that_load() -> None:
     """The interval is that of the release: a layer more at most, where all of it is there."""
     one = arriving(served("vllm", "0.12"))
@@ -138,6 +145,7 @@ def test_the_margin_of_activations_is_not_around_weights_that_load() -> None:
     assert one.high == one.expected + whole("vllm", "0.12") // 48
 
 
+@pytest.mark.slow
 def test_a_repository_in_fp8_is_loaded_as_it_is_stored() -> None:
     """Qwen3-235B-A22B-FP8, 0.9.2, four H100: it runs, with 178,880 cached tokens."""
     found = weighbridge.infer(

@@ -197,6 +197,7 @@ def test_latents_and_states():
     assert of_mixer(Shared(owner=0), setting()) == CacheBytes()
 
 
+@pytest.mark.slow
 @given(
     m=st.sampled_from((LLAMA, NEAR)),
     tokens=st.integers(2, 50_000),
@@ -248,6 +249,7 @@ def test_what_a_cache_is_a_slice_of_stays():
     assert flight(step, 50) == 100 * 5 + flight((Operation(0, 0), Operation(0, 3)) * 100, 50)
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(st.integers(0, 1 << 27), st.integers(0, 1 << 20)), min_size=1))
 @settings(deadline=None)
 def test_laws_of_flight(pairs):

@@ -113,6 +113,7 @@ def test_batches_by_hand(tokens, needed, room, batch):
     assert _automatic(tokens, int(needed * GIB), room * GIB) == batch
 
 
+@pytest.mark.slow
 @given(
     st.integers(1, 1 << 18),
     st.integers(1, 100 * GIB),
@@ -163,6 +164,7 @@ def test_flash_attention_and_batch_by_card(card, workload, flash, batch):
     assert (found["flash_attn"], found["n_batch"]) == (flash, batch)
 
 
+@pytest.mark.slow
 def test_one_card_holds_what_fits_it():
     """Within 80 % of one card's free memory; OLLAMA_SCHED_SPREAD shares it out all the same."""
     cards = [
@@ -597,6 +599,7 @@ def test_a_card_without_layers_has_no_graph():
     assert placed.cards[1] == 0
 
 
+@pytest.mark.slow
 def test_without_it_a_graph_is_context_times_heads():
     """96 heads x 512 tokens x 262,144 cells x 4 bytes: 48 GiB a card, and what lives beside. The
     formula's is 12 x the cache / 6, 124 GiB a card: no layer is put on one (ollama#14308)."""
@@ -607,6 +610,7 @@ def test_without_it_a_graph_is_context_times_heads():
     assert any("puts 0 of 63 layers" in said for said in old.warnings)
 
 
+@pytest.mark.slow
 def test_its_own_runner_lets_windows_slide_and_has_a_graph_of_its_own():
     """Gemma 3 is its own runner's from 0.6 on; Gemma 2 llama.cpp's, whose C interface keeps windows
     whole (llama_context_default_params, swa_full)."""
@@ -628,6 +632,7 @@ def test_a_packed_cache_that_is_dropped_is_said():
     assert kept.settings["kv_cache_dtype"] == "q8_0"
 
 
+@pytest.mark.slow
 def test_what_ps_showed():
     """The formula to 0.12.10, of its own runner to 0.11.10; buffers since."""
     for name, release, formula in (
@@ -643,6 +648,7 @@ def test_what_ps_showed():
         assert (found.derived["ollama_ps_bytes"] == buffers) != formula
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("tag", "form"),
     [
@@ -668,6 +674,7 @@ def test_a_tag_is_sized_and_run_in_its_own_format(tag, form):
     assert "has to be made first" in other["launch_note"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("release", ["0.6", "0.9", "0.12", "0.29", "0.33"])
 def test_a_command_of_any_release_has_all_layers_on_the_card(release):
     """Ollama tells its runner how many; the default of the build within, none, is not its own."""
@@ -690,6 +697,7 @@ def test_a_folder_in_fp8_is_imported_as_it_is_and_no_tag():
     assert not kept_packed(replace(stored, stored=()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "tag"),
     [

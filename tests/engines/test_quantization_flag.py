@@ -72,6 +72,7 @@ def test_other_names_are_left_as_they_are():
         answer("llama-3.1-8b", engine="transformers", quantization="fp8")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "line", ["vllm serve llama-3.1-8b -q gptq", "sglang serve --model-path llama-3.1-8b -q gptq"]
 )

@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import pytest
 
+from tests.cases import all_of
 from tests.engines.test_sglang import asked
 from weighbridge.arch.body import Dense, Experts, LayerBlock, Tower
 from weighbridge.arch.mixers import (
@@ -184,7 +185,7 @@ def test_shares_by_ranks(ranks, share):
     assert card.fraction(asked((0, 4, 7), 80 * GIB, pipeline=ranks)) == share
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("question", "share"),
     [
         (asked((0, 4, 6), 80 * GIB + 1), 1 - 13 * GIB / (80 * GIB + 1)),

@@ -7,6 +7,7 @@ from functools import cache
 
 import pytest
 
+from tests.cases import all_of
 from tests.corpus import MODELS, ROOT
 from tests.engines.answers import answer, load_gib, of_config
 from weighbridge.arch.config import Config
@@ -74,7 +75,7 @@ def test_the_records_are_all_here():
     assert (len(POOLS), len(WEIGHTS)) == (42, 21)
 
 
-@pytest.mark.parametrize("record", POOLS, ids=lambda r: r["id"])
+@all_of("record", POOLS, ids=lambda r: r["id"])
 def test_pools_of_what_is_free(record):
     flags, log = record["engine"], record["components"]
     after, took = free_of_weights()[record["source"]["path"]]

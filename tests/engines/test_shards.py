@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.cases import all_of
 from tests.engines.answers import of_config
 from tests.engines.serving import served
 from tests.engines.spreads import SGLANG, VLLM, draft, ranks, rules, sglang, vllm
@@ -77,7 +78,7 @@ LOGGED = [
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "quantization", "tensor", "version", "gib"), LOGGED)
+@all_of(("name", "quantization", "tensor", "version", "gib"), LOGGED)
 def test_weights_as_vllm_logged_them(name, quantization, tensor, version, gib):
     """The log counts what torch has allocated: whole blocks."""
     found = ranks(
@@ -227,6 +228,7 @@ def test_mxfp4_of_each_card():
     assert hopper == 24 * 32 * 3 * 2880**2 // 2 + scales + 2 * bias
 
 
+@pytest.mark.slow
 def test_pipeline_stages():
     """80 layers over three stages: vLLM gives the last one fewer, SGLang more."""
     assert vllm.bounds(80, 3) == (0, 27, 54, 80)
@@ -364,6 +366,7 @@ def test_sizes_that_do_not_divide(name, tensor, message):
         ranks(served(name), tensor=tensor)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rules", [VLLM, SGLANG], ids=("vllm", "sglang"))
 @pytest.mark.parametrize(
     ("name", "tensor", "sizes"),
@@ -380,6 +383,7 @@ def test_a_share_of_fp8_is_whole_blocks(name, tensor, sizes, rules):
     assert ranks(served(name), tensor=tensor // 2, rules=rules)
 
 
+@pytest.mark.slow
 def test_blocks_are_no_matter_where_experts_are_whole():
     s = served("qwen3-235b-a22b-fp8")
     assert len(ranks(s, tensor=8, expert_parallel=True)) == 8
@@ -393,6 +397,7 @@ def test_blocks_are_no_matter_where_experts_are_whole():
 GROUPS_OF = {"gptq": "gptq-4bit-g{}", "awq": "awq-4bit-g{}", "compressed": "w4a16-g{}"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rules", [VLLM, SGLANG], ids=("vllm", "sglang"))
 @pytest.mark.parametrize("form", GROUPS_OF.values(), ids=GROUPS_OF)
 def test_a_share_of_packed_inputs_is_whole_groups(form, rules):
@@ -415,6 +420,7 @@ def test_inputs_of_one_card_are_whole_groups_too(form):
     assert ranks(served("falcon-7b", quantization="gptq-4bit"), tensor=1)  # a column is one group
 
 
+@pytest.mark.slow
 def test_experts_in_groups_are_read_in_smaller_ones():
     """768 columns over four ranks are 1.5 groups of 128; the kernels halve them, down to 32."""
     for form in ("gptq-4bit-g128", "awq-4bit-g128", "w4a16-g128"):

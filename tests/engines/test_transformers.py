@@ -503,6 +503,7 @@ def test_rules_by_version():
     assert kernel(None, "sdpa") == "sdpa"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("gpu", "device"),
     [

@@ -595,6 +595,7 @@ def test_bytes_of_the_cache_as_given():
     assert found.devices[0].taken < usual.devices[0].taken
 
 
+@pytest.mark.slow
 def test_blocks_as_given():
     """100 blocks of 2 MiB and the tokens in them, whatever the card has; no more than it has."""
     w = {"gpu": "H100", "context": 1024, "num_gpu_blocks_override": 100}

@@ -176,6 +176,7 @@ def test_each_stage_has_a_profile_of_its_own():
     assert alone["profile_peak_bytes"] == first["profile_peak_bytes"]
 
 
+@pytest.mark.slow
 def test_the_compiler_of_0_11_keeps_no_workspace_for_sums():
     old, new = (
         answer("llama-3.1-8b", engine="vllm", gpu="H100", engine_version=v, tensor_parallel_size=2)

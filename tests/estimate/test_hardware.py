@@ -36,6 +36,7 @@ def test_bfloat16_is_emulated_before_ampere(task, gpu, told):
     assert all("float16" in line or "fp16-mixed" in line for line in found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ["load", "infer"])
 def test_float16_has_units_everywhere(task):
     assert not said(ASK[task](SMALL, gpu="t4", dtype="float16"), "units")
@@ -98,6 +99,7 @@ def test_servers_keep_float8_packed_and_say_how_they_multiply(engine):
 # Libraries
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ASK)
 @pytest.mark.parametrize("gpu", ["m3 max 64gb", "gaudi2", "arc b580"])
 def test_rows_of_cuda_are_on_no_other_stack(task, gpu):
@@ -108,6 +110,7 @@ def test_rows_of_cuda_are_on_no_other_stack(task, gpu):
     assert ("other", f"{vendor}'s runtime") in found
 
 
+@pytest.mark.slow
 def test_llama_cpp_on_metal_has_no_pool_of_cuda():
     found = names(weighbridge.infer(SMALL, engine="llama.cpp", gpu="m3 max 64gb"))
     assert not any("CUDA" in detail for _, detail in found)

@@ -215,6 +215,7 @@ def test_laws_of_the_levels_and_of_the_table(layers, heads, vocab):
     assert found["nf4-dq"].total_bytes <= found["bnb-int8"].total_bytes + 2048 * 7 * layers
 
 
+@pytest.mark.slow
 @settings(max_examples=20)
 @given(layers=small)
 def test_phases_never_exceed_the_peak(layers):

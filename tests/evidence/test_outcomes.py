@@ -3,6 +3,7 @@
 import json
 import re
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -45,9 +46,14 @@ def case(name):
     return next(c for c in cases() if c.id == name)
 
 
+@cache
+def answered(name):
+    return judged(case(name))
+
+
 @pytest.fixture(scope="module")
 def every():
-    return [judged(c) for c in cases()]
+    return [answered(c.id) for c in cases()]
 
 
 # ---- the evidence
@@ -106,7 +112,7 @@ def test_every_model_resolves():
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "answer"), SAMPLE.items())
 def test_a_sample(name, answer):
-    found = judged(case(name))
+    found = answered(name)
     assert isinstance(found, AnsweredCase), found
     assert found.fits == answer, found.verdict.reason
     assert (found.verdict.share_that_fits in (0, None)) or answer != "no"
@@ -148,6 +154,7 @@ def test_a_case_without_a_card_is_passed_over():
     assert found == Passed(found.case, "the card is not named")
 
 
+@pytest.mark.slow
 def test_an_answer_is_right_wrong_or_open():
     ran, died = case("litgpt-rt-53"), case("litgpt-rt-62")
     verdict = judged(ran).verdict

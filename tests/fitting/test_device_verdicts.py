@@ -195,6 +195,7 @@ def rank(**settings):
     return ORDER[said(**settings).fits]
 
 
+@pytest.mark.slow
 @given(weights=sizes, context=spans, a=sizes, b=sizes, count=counts, layer=sizes)
 def test_more_memory_is_never_worse(weights, context, a, b, count, layer):
     settings = {
@@ -238,6 +239,7 @@ def test_more_devices_are_never_worse(weights, context, memory, a, b, layer):
     assert rank(count=min(a, b), **settings) <= rank(count=max(a, b), **settings)
 
 
+@pytest.mark.slow
 @given(weights=sizes, context=spans, count=counts, layer=sizes)
 def test_devices_together_hold_at_least_the_whole(weights, context, count, layer):
     each = over(device(weights, context=context), count, min(layer, weights))
@@ -246,6 +248,7 @@ def test_devices_together_hold_at_least_the_whole(weights, context, count, layer
     assert each.high <= weights + context.high
 
 
+@pytest.mark.slow
 @given(peak=spans, usable=spans)
 def test_fitting_and_not_fitting_exclude_each_other(peak, usable):
     answer = fits(peak, usable)

@@ -60,6 +60,7 @@ def test_the_json_is_that_of_the_contract(model):
     json.dumps(found)
 
 
+@pytest.mark.slow
 def test_all_doors_give_the_same_answer(capsys):
     asked = {"gpu": GPU, "context": 2048, "for": "qlora"}
     line = json.dumps({"task": "fit", "model": "qwen3-0.6b", "workload": asked})
@@ -95,6 +96,7 @@ def test_what_cannot_be_said_has_a_code_of_its_own(capsys):
     assert "no layers to train" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -191,6 +193,7 @@ def test_a_value_that_no_question_can_read_is_an_error_of_the_whole(model):
         model.fit(gpu=GPU, checkpointing="some")
 
 
+@pytest.mark.slow
 def test_a_release_older_than_the_class_is_a_row_beside_the_others(model):
     told = r"SGLang 0\.4\.3 does not know Qwen3ForCausalLM: 0\.4\.5 does"
     release = {"engine": "sglang", "engine_version": "0.4.3"}

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import weighbridge
-from tests.cases import each
+from tests.cases import each, examples
 from weighbridge.errors import UsageError
 from weighbridge.fitting.solving import SearchBounds, bare, largest
 
@@ -39,7 +39,7 @@ def workloads(seed, count):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "asked"), [*workloads(seed=13, count=8)])
+@pytest.mark.parametrize(("name", "asked"), each(2, workloads(seed=13, count=8)))
 def test_a_context_that_was_solved_for_fits_and_one_more_does_not(name, asked):
     model = prepared(name)
     try:
@@ -73,13 +73,16 @@ def test_so_many_users_fit_and_one_more_does_not(unknown, engine, context):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("unknown", "about", "setting", "asked"),
-    [
-        ("batch", "lora", "batch_size", {"gpu": "4090", "checkpointing": "full"}),
-        ("batch", "train", "batch_size", {"gpu": "a100-80gb:2", "shard": "fsdp2"}),
-        ("seq-len", "qlora", "seq_len", {"gpu": "t4"}),
-        ("seq-len", "train", "seq_len", {"gpu": "4090"}),
-        ("lora-r", "lora", "lora_r", {"gpu": "t4", "seq_len": 640}),
-    ],
+    each(
+        2,
+        [
+            ("batch", "lora", "batch_size", {"gpu": "4090", "checkpointing": "full"}),
+            ("batch", "train", "batch_size", {"gpu": "a100-80gb:2", "shard": "fsdp2"}),
+            ("seq-len", "qlora", "seq_len", {"gpu": "t4"}),
+            ("seq-len", "train", "seq_len", {"gpu": "4090"}),
+            ("lora-r", "lora", "lora_r", {"gpu": "t4", "seq_len": 640}),
+        ],
+    ),
 )
 def test_what_training_takes_at_most(unknown, about, setting, asked):
     model = prepared("qwen3-0.6b")
@@ -92,6 +95,7 @@ def test_what_training_takes_at_most(unknown, about, setting, asked):
     assert found.workload == {setting: found.value}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("quantization", [None, "nf4"])
 def test_the_largest_model_is_a_bare_size(quantization):
     asked = {"gpu": "3060", "quantization": quantization}
@@ -143,7 +147,7 @@ def test_what_is_not_counted_is_not_solved_for():
 
 @pytest.mark.slow
 @given(st.integers(0, 5000), st.integers(1, 5000), st.integers(1, 5000), st.integers(1, 97))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(100, night=300), deadline=None)
 def test_a_step_is_found_from_anywhere(last, most, near, slope):
     """A margin that is a straight line, a staircase or flat, as caches make it."""
     last, near = min(last, most), min(near, most)
@@ -157,7 +161,7 @@ def test_a_step_is_found_from_anywhere(last, most, near, slope):
 
 @pytest.mark.slow
 @given(st.lists(st.booleans(), min_size=2, max_size=200), st.integers(0, 10**6))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(100, night=300), deadline=None)
 def test_where_fitting_is_not_monotone_its_neighbour_does_not_fit(holds, seed):
     most = len(holds) - 1
     margin = lambda n: 5 if holds[n] else -5  # noqa: E731
@@ -172,7 +176,7 @@ def test_where_fitting_is_not_monotone_its_neighbour_does_not_fit(holds, seed):
 @pytest.mark.parametrize(
     ("name", "asked"),
     each(
-        2,
+        4,
         [
             ("llama-3.1-8b", {"for": "infer"}),
             ("qwen3-0.6b", {"for": "train"}),
@@ -199,7 +203,7 @@ def test_the_smallest_card_fits_and_no_smaller_one_does(name, asked):
 @pytest.mark.parametrize(
     ("name", "asked"),
     each(
-        2,
+        4,
         [
             ("llama-3.1-8b", {"gpu": "t4", "for": "infer"}),
             ("llama-3.1-8b", {"gpu": "t4", "for": "infer", "engine": "vllm"}),

@@ -66,6 +66,7 @@ def test_layers_that_the_card_holds_are_a_remedy(engine):
     assert asked("llama-3.1-8b", **w).remedies == ()
 
 
+@pytest.mark.slow
 def test_what_the_command_says_stays():
     """A share that was written is not changed: a smaller model serves within it."""
     found = weighbridge.infer(
@@ -77,6 +78,7 @@ def test_what_the_command_says_stays():
     assert all("gpu_memory_utilization" not in r.change for r in found.remedies)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", SERVERS)
 def test_without_a_command_the_flags_are_said_beside_the_verdict(engine):
     model, context = {"sglang": ("qwen3-8b", 16_384), "vllm": ("llama-3.1-8b", 46_080)}[engine]
@@ -252,6 +254,7 @@ def of_command(command, gpu="a100-80gb:2"):
     return weighbridge.infer(command=command, gpu=gpu)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "flag", "meant"),
     [
@@ -296,6 +299,7 @@ def test_another_kind_of_device_is_not_judged():
     assert of_command("vllm serve qwen3-8b --device cuda").verdict.fits == "yes"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("variable", "command"),
     [
@@ -326,6 +330,7 @@ def test_a_config_of_its_own_may_have_another_maximum():
     assert of_command(command).verdict.fits == "yes"
 
 
+@pytest.mark.slow
 def test_the_longest_context_that_fits_is_sized():
     command = "vllm serve qwen3-8b --max-model-len auto"
     found, whole = of_command(command, "4090"), of_command(command, "a100-80gb")
@@ -389,7 +394,7 @@ def test_what_may_be_refused_is_not_said_to_be():
     line = "vllm serve qwen3-0.6b --max-model-len 2048 --gpu-memory-utilization {}"
     words = {"unknown": "vLLM may refuse", "no": "vLLM refuses"}
     told = set()
-    for thousandths in range(970, 1001):
+    for thousandths in range(970, 1001, 3):
         v = weighbridge.infer(command=line.format(thousandths / 1000), gpu="a100-80gb").verdict
         if "refuse" in v.reason:
             told.add(v.fits)
@@ -453,6 +458,7 @@ def test_no_remedy_helps_a_line_that_the_engine_refuses():
     assert weighbridge.infer(command=f"{TIGHT} --quantization awq", gpu="4090").remedies == ()
 
 
+@pytest.mark.slow
 def test_too_few_devices_have_nothing_to_spare():
     """Each of the two would have room; the remedy is a second card, which the ranks need."""
     found = weighbridge.infer("qwen3-8b", engine="vllm", tensor_parallel_size=2, gpu="4090")
@@ -479,6 +485,7 @@ def test_loading_and_serving_by_other_programs_are_told_apart():
     assert "loads it" not in str(weighbridge.fit("qwen3-14b", engine="vllm", gpu="4090"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("engine", "asked", "sizes"),
     [
@@ -504,6 +511,7 @@ def parallel(sizes):
     return dict(zip(("tensor_parallel_size", "pipeline_parallel_size"), sizes, strict=True))
 
 
+@pytest.mark.slow
 def test_what_needs_two_cards_is_answered_on_two():
     found = weighbridge.infer("llama-3.1-70b", engine="vllm", gpu="h100:2")
     assert found.verdict.fits == "yes"

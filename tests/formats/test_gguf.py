@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.cases import all_of
 from tests.formats.build_gguf import CODES, Writer, small
 from tests.formats.drive import drive, parse
 from weighbridge.dtypes import GGML
@@ -114,7 +115,7 @@ def test_every_type_of_value(kind):
     assert found["none"] == Array(found["many"].kind, 0, ())
 
 
-@pytest.mark.parametrize("number", GGML)
+@all_of("number", GGML)
 def test_every_type_of_tensor(number):
     d = GGML[number]
     found = parse(gguf(), Writer().tensor("t", [d.block * 2, 3], number).head())
@@ -134,6 +135,7 @@ def test_long_arrays_keep_their_length_only():
     assert (found["nested"].length, found["after"]) == (1, 7)
 
 
+@pytest.mark.slow
 def test_values_kept_are_bounded_in_all():
     w = Writer()
     for i in range(300):
@@ -163,6 +165,7 @@ def test_a_part_says_which_it_is():
 # Laws
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(st.integers(0, 2000), st.booleans())
 def test_any_first_read_gives_the_same_tensors(first, known):
@@ -172,7 +175,7 @@ def test_any_first_read_gives_the_same_tensors(first, known):
     assert all(a.stop == b.start for a, b in zip(reads.ranges, reads.ranges[1:], strict=False))
 
 
-@pytest.mark.parametrize("cut", range(0, 620, 7))
+@all_of("cut", range(0, 620, 7))
 def test_every_truncation_is_refused(cut):
     file, head = small().file(), len(small().head())
     refuses(file[:cut], "ends after" if cut < head else "", size=None) if cut < head else None

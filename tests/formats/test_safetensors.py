@@ -7,6 +7,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from tests.cases import all_of
 from tests.formats.drive import drive, parse
 from weighbridge.dtypes import SAFETENSORS
 from weighbridge.errors import BadFileError
@@ -122,6 +123,7 @@ def test_around_the_first_read(nbytes):
 # Laws
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(size=st.integers(100, 3000), first=st.integers(0, 4000))
 @example(size=100, first=100)
@@ -163,6 +165,7 @@ def test_what_was_written_is_read(model):
     assert found.file_bytes == len(file)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=50)
 @given(st.data())
 def test_every_truncation_is_refused(data):
@@ -301,7 +304,7 @@ def with_a(**changes):
     return {"a": {"dtype": "U8", "shape": [2], "data_offsets": [0, 2]} | changes}
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("text", "words"),
     [
         (b"", "is not JSON"),

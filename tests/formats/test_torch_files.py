@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.cases import all_of
 from tests.formats.build_torch import (
     call,
     legacy,
@@ -82,6 +83,7 @@ def test_every_storage(kind):
     assert rows(found) == [("t", STORAGES[kind].name, (5,), nbytes)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("build", [zip_model, legacy_model])
 def test_every_truncation_is_refused(build):
     file = build()
@@ -169,7 +171,7 @@ def test_old_opcodes():
     assert isinstance(load(b"(cmodule\nname\nK\x01o."), PickledCall)
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("raw", "words"),
     [
         (b"", "ends after 0 bytes"),

@@ -126,6 +126,7 @@ def test_a_rearranged_convolution():
     assert not convolution.tensor_cores(turing, half=True, float16=False)
 
 
+@pytest.mark.slow
 def test_training_reads_the_cards_own_multiprocessors():
     """OPT-125M, 8 x 512: sums of biases' gradients meet in buffers that follow the processors; an
     RTX 4060 has 24, an RTX 4090 of the same capability 128."""

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.cases import all_of
 from weighbridge.engines.table import ENGINES
 from weighbridge.errors import UnsupportedError, UsageError
 from weighbridge.launch import parse
@@ -222,7 +223,7 @@ POSTED = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("command", "engine", "model", "settings", "devices"), POSTED)
+@all_of(("command", "engine", "model", "settings", "devices"), POSTED)
 def test_as_posted(command, engine, model, settings, devices):
     found = parse(command)
     assert (found.engine, found.model, found.devices) == (engine, model, devices)
@@ -230,7 +231,7 @@ def test_as_posted(command, engine, model, settings, devices):
     assert found.unknown == ()
 
 
-@pytest.mark.parametrize("command", [row[0] for row in POSTED])
+@all_of("command", [row[0] for row in POSTED])
 def test_settings_are_ours_and_the_engines(command):
     """Every one has a row in our table, a value that it takes, and belongs to the engine."""
     found = parse(command)

@@ -8,6 +8,7 @@ import pytest
 
 import weighbridge
 from tests import packings
+from tests.cases import some
 from tests.formats.build_gguf import Writer
 from tests.sparse import write_repo
 from weighbridge.cli.menu import run
@@ -193,8 +194,8 @@ def settings_of(engine):
             yield name, {name: value(setting, engine), **WITH.get(name, {})}
 
 
-@pytest.mark.parametrize("engine", ENGINES)
-@pytest.mark.parametrize("gpu", [None, pytest.param("a100-80gb", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("engine", some(5, ENGINES))
+@pytest.mark.parametrize("gpu", some(2, [None, "a100-80gb"]))
 def test_every_setting(engine, gpu):
     carried = 0
     for name, workload in settings_of(engine):
@@ -217,6 +218,7 @@ def test_the_class_is_the_one_that_was_sized(model):
     assert check("transformers", {"context": 64}, model)
 
 
+@pytest.mark.slow
 def test_versions_have_their_own_words():
     model = "llama-3.2-1b"  # which that release knows
     assert check("transformers", {"engine_version": "4.50", "quantization": "nf4"}, model)

@@ -9,6 +9,7 @@ from string import Formatter
 import pytest
 
 import weighbridge
+from tests.cases import all_of, some
 from tests.oom.messages import messages, saying
 from weighbridge.cli.menu import run
 from weighbridge.oom import causes, rows
@@ -107,7 +108,7 @@ def changes_of(text, **settings):
     return changes(found, judge(found, settings), settings)
 
 
-@pytest.mark.parametrize("row", messages(), ids=lambda r: r["source"][19:])
+@all_of("row", messages(), ids=lambda r: r["source"][19:])
 def test_every_cause_has_something_to_change(row):
     found = read(row["message"])
     told = changes(found, judge(found, {}), {})
@@ -164,6 +165,7 @@ def fields(text):
     return sorted(name for _, name, _, _ in Formatter().parse(text) if name)
 
 
+@pytest.mark.slow
 def test_every_cause_reason_change_and_cost_has_its_words():
     assert {f"cause.{c}" for c in CAUSES} <= en.TABLE.keys()
     source = ast.parse(Path(causes.__file__).read_text())
@@ -197,6 +199,7 @@ def needs(gib, available, length=131072):
     )
 
 
+@pytest.mark.slow
 def test_the_cache_that_vllm_names_is_the_models():
     found = weighbridge.explain_oom(needs("16.00", "5.32"), "llama-3.1-8b", gpu="4090")
     assert found.estimate is not None
@@ -261,7 +264,7 @@ def one_of_each_wording():
     return list({row["wording"]: row for row in messages()}.values())
 
 
-@pytest.mark.parametrize("row", one_of_each_wording(), ids=lambda r: r["wording"])
+@pytest.mark.parametrize("row", some(6, one_of_each_wording()), ids=lambda r: r["wording"])
 def test_every_wording_beside_a_model(row, prepared):
     found = weighbridge.explain_oom(row["message"], prepared)
     assert found.estimate is not None
@@ -331,7 +334,7 @@ def test_json_with_a_model(capfd, tmp_path):
     assert json.loads(out)["estimate"]["schema"] == "weighbridge.report/1"
 
 
-@pytest.mark.parametrize("row", messages(), ids=lambda r: r["source"][19:])
+@all_of("row", messages(), ids=lambda r: r["source"][19:])
 def test_a_screen_answers_first_and_is_80_columns_wide(row):
     lines = str(weighbridge.explain_oom(row["message"])).splitlines()
     assert lines[2][0] in "✗?"
@@ -352,6 +355,7 @@ def test_the_size_of_the_smallest_segment_says_nothing_of_a_model():
     assert found.found.size("requested") == 20 * MIB
 
 
+@pytest.mark.slow
 def test_several_ranks_are_not_judged_as_one_device():
     text = f"tensor_parallel_size=2\nvllm/worker.py\n{printed('1.00 GiB', allocated='22.50')}"
     found = weighbridge.explain_oom(text, "llama-3.1-8b")
@@ -372,6 +376,7 @@ def test_weights_that_the_settings_would_not_have_loaded_are_a_warning():
     assert weighbridge.explain_oom(text, "llama-3.1-8b", method="lora").warnings == ()
 
 
+@pytest.mark.slow
 def test_one_run_and_one_model(capfd, tmp_path):
     text = saying("torch-2.1")
     assert asked(capfd, tmp_path, text, "llama-3.1-8b", "--gpu", "4090", "--gpu", "3060")[0] == 2
@@ -401,10 +406,12 @@ def test_more_held_than_there_is_may_be_moved_to_the_host():
     assert found.warnings == ()
 
 
+@pytest.mark.slow
 def test_no_message_that_people_posted_contradicts_itself():
     assert not [m for m in messages() if contradictions(read(m["message"]))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("line", "asked", "named"),
     [

@@ -99,6 +99,7 @@ def answered(pasted):
         return None
 
 
+@pytest.mark.slow
 @given(st.binary(max_size=300))
 def test_any_bytes(raw):
     found = answered(raw)
@@ -124,6 +125,7 @@ def test_stdin():
     assert done.output == "host_memory\n"
 
 
+@pytest.mark.slow
 def test_a_long_log_is_read_from_its_end(tmp_path):
     path = tmp_path / "long.log"
     path.write_bytes(b"step 1\n" * MOST + b"the last line\n")

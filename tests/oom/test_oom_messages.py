@@ -5,6 +5,7 @@ from collections import Counter
 
 import pytest
 
+from tests.cases import all_of
 from tests.oom.messages import heldout, messages
 from weighbridge.oom.causes import judge
 from weighbridge.oom.reading import read
@@ -21,7 +22,7 @@ def identity(row):
     return f"{row['wording']}-{row['source'].removeprefix('https://github.com/')}"
 
 
-EVERY = pytest.mark.parametrize("row", [*messages(), *heldout()], ids=identity)
+EVERY = all_of("row", [*messages(), *heldout()], ids=identity)
 
 
 @EVERY

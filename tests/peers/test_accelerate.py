@@ -86,6 +86,7 @@ def test_a_stored_bool_mask_is_a_byte_a_value(tmp_path):
     assert report.model.stored_bytes == 4 * (9 * 8 + 16 * 8 + 16) + 256
 
 
+@pytest.mark.slow
 def test_gib_is_never_written_gb(capsys):
     assert run(["estimate-memory", "llama-3.1-8b", "--dtypes", "float16"]) == 0
     text = capsys.readouterr().out
@@ -124,6 +125,7 @@ def test_code_of_a_repository_is_neither_fetched_nor_run(hub, tmp_path):
 
 
 # accelerate: docs/source/usage_guides/model_size_estimator.md, where MB and GB are MiB and GiB
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("typed", "float32"),
     [
@@ -145,6 +147,7 @@ def test_the_three_examples_of_accelerates_tutorial(capsys, hub, typed, float32)
     assert tuple(cell.strip() for cell in row.strip("│").split("│"))[1:] == float32
 
 
+@pytest.mark.slow
 def test_what_accelerate_would_print_is_said(capsys):
     assert run(["estimate-memory", "bert-base-cased"]) == 0
     said = capsys.readouterr()

@@ -76,6 +76,7 @@ def test_tied_embeddings_are_counted_once():
     assert parameters(two_layers) == 961_564_672  # not 1,486,901,248
 
 
+@pytest.mark.slow
 def test_a_head_stored_twice_is_counted_once(tmp_path):
     """Qwen3-0.6B on the Hub: 751,632,384 stored values, 596,049,920 parameters."""
     names = {p.name: ("BF16", p.shape) for p in blueprint(Config(QWEN3_06B)).params if not p.tied}
@@ -171,6 +172,7 @@ def test_every_form_of_a_model_gives_one_answer(hub):
 
 
 # Red Hat training_hub, hf-mem: whose weights are fetched?
+@pytest.mark.slow
 def test_weights_are_never_downloaded(hub, tmp_path):
     big = LLAMA_2_7B | {"num_hidden_layers": 1}
     shapes = {

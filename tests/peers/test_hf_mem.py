@@ -384,6 +384,7 @@ def test_gguf_data_is_aligned_to_32_bytes_where_nothing_is_said(tmp_path):
         weighbridge.load(str(path))
 
 
+@pytest.mark.slow
 def test_one_gguf_of_a_repository_by_its_quantization(hub):
     folder = hub.root / "org" / "gguf"
     folder.mkdir(exist_ok=True)
@@ -396,6 +397,7 @@ def test_one_gguf_of_a_repository_by_its_quantization(hub):
         weighbridge.load("org/gguf:Q8_0")
 
 
+@pytest.mark.slow
 def test_a_gguf_by_its_address(hub):
     folder = hub.root / "org" / "address"
     folder.mkdir(exist_ok=True)

@@ -8,6 +8,7 @@ from tests.peers.conftest import parameters
 
 
 # hf-mem, accelerate 1.15.0: where a model may be
+@pytest.mark.slow
 def test_mirrors_are_honoured(hub):
     assert parameters("org/plain") == PARAMETERS
     assert {r.host for r in hub.requests} <= {f"localhost:{hub.port}", f"127.0.0.1:{hub.port}"}
@@ -40,6 +41,7 @@ def test_home_links_and_dots(hub, monkeypatch, tmp_path):
     assert parameters(".") == PARAMETERS
 
 
+@pytest.mark.slow
 def test_a_folder_of_the_hub_cache(hub, tmp_path):
     from huggingface_hub import snapshot_download
 
@@ -48,6 +50,7 @@ def test_a_folder_of_the_hub_cache(hub, tmp_path):
     assert parameters(str(tmp_path / "cache" / "models--org--plain")) == PARAMETERS
 
 
+@pytest.mark.slow
 def test_offline_from_the_cache(hub, tmp_path):
     from huggingface_hub import snapshot_download
 

@@ -54,6 +54,7 @@ def test_patterns(pattern, expected):
     assert left_alone(pattern) == expected
 
 
+@pytest.mark.slow
 def test_many_names_are_found_as_one_by_one():
     """A name stands between dots, but where a star is at that end of it."""
     rng = random.Random(7)

@@ -67,6 +67,7 @@ def test_a_plain_dtype_stays_a_division():
     assert "--dtype int8 is the plain division" in packed.warnings[0]
 
 
+@pytest.mark.slow
 def test_adapters_over_everyday_names():
     found = weighbridge.train("qwen3-0.6b", method="lora", quantization="4bit")
     assert found.workload["quantization"] == "nf4"

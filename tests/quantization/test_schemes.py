@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.cases import all_of
 from tests.engines.answers import named
 from tests.quantization.models import model, one, packed, pieces, plan, total
 from weighbridge.arch.blueprint import Param
@@ -414,7 +415,7 @@ def test_latent_attention_splits_the_keys_from_the_values():
 # Names
 
 
-@pytest.mark.parametrize("name", [*NAMES, "q4_k_m", "NF4", "gptq-2bit-g-1", "mlx-8bit-g32"])
+@all_of("name", [*NAMES, "q4_k_m", "NF4", "gptq-2bit-g-1", "mlx-8bit-g32"])
 def test_known_names(name):
     found = scheme(name)
     assert found.left in describe(found)
@@ -438,6 +439,7 @@ def test_unknown_names_get_the_nearest(name, hint):
 # Laws
 
 
+@pytest.mark.slow
 @given(
     name=st.sampled_from(CONTRACT),
     outputs=st.integers(1, 40).map(lambda n: n * 32),
@@ -464,12 +466,14 @@ def stack(layers):
     )
 
 
+@pytest.mark.slow
 @given(name=st.sampled_from(PLACELESS), layers=st.integers(1, 5))
 def test_layers_add_up(name, layers):
     step = total(stack(2), name) - total(stack(1), name)
     assert total(stack(layers), name) == total(stack(1), name) + (layers - 1) * step
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "form"),
     [
@@ -503,6 +507,7 @@ def test_whether_groups_divide_is_found_once_for_a_model(monkeypatch):
     assert asked == [(plan, 4, 128)]
 
 
+@pytest.mark.slow
 def test_awq_leaves_what_it_cannot_hold():
     """A gate of one output fills no word; the same of a linear beside it that does."""
     found = packed(named("qwen3.6-35b-a3b").parts[0].blueprint, "awq-4bit-g128")

@@ -24,6 +24,7 @@ def test_a_class_without_sdpa_is_not_run_by_its_kernels(name, kernel):
             ask(name, attention=kernel)
 
 
+@pytest.mark.slow
 def test_a_class_with_sdpa_is():
     for ask in (weighbridge.infer, weighbridge.train):
         assert ask("gemma-3-1b", attention="efficient").workload["attention"] == "efficient"
@@ -38,6 +39,7 @@ def offered(report):
     return {kernel for kernel in found if kernel is not None}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("card", "kernels"), [("3060", {"flash"}), ("t4", set())])
 def test_capped_scores_are_left_to_a_kernel_that_caps_them(card, kernels):
     """sdpa does not; flash attention does, from compute capability 8.0 on."""
@@ -58,6 +60,7 @@ def test_classes_that_cap_their_scores_have_no_sdpa():
     assert {"Gemma2", "VaultGemma"} <= set(CAPPED)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("typed", "read"),
     [

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 import weighbridge
 from tests import trainer_lines
+from tests.cases import each, examples
 from weighbridge.errors import WeighbridgeError
 from weighbridge.launch import parse
 from weighbridge.remedies import RemedyCase, said
@@ -18,7 +19,7 @@ from weighbridge.requests import Requests
 
 MOST = 6
 SOME = settings(
-    max_examples=8,
+    max_examples=examples(3, night=8),
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
@@ -279,14 +280,17 @@ def trained(model, workload, remedy):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "workload",
-    [
-        {"gpu": "3060", "method": "qlora"},
-        {"gpu": "3060", "framework": "trl", "method": "lora"},
-        {"gpu": "h100:2", "method": "full"},
-        {"gpu": "4090", "method": "full", "seq_len": 512},
-        {"gpu": "4090", "method": "lora", "attention": "eager", "batch_size": 4},
-        {"gpu": "a100-40gb:4", "framework": "trl"},
-    ],
+    each(
+        2,
+        [
+            {"gpu": "3060", "method": "qlora"},
+            {"gpu": "3060", "framework": "trl", "method": "lora"},
+            {"gpu": "h100:2", "method": "full"},
+            {"gpu": "4090", "method": "full", "seq_len": 512},
+            {"gpu": "4090", "method": "lora", "attention": "eager", "batch_size": 4},
+            {"gpu": "a100-40gb:4", "framework": "trl"},
+        ],
+    ),
     ids=str,
 )
 def test_lines_for_trainers_are_read_back(workload):
@@ -321,7 +325,6 @@ def case_of(model, task, workload):
 
 GRID = [
     (model, task, {**more, "gpu": gpu})
-    for gpu in ("3060", "a100-40gb")
     for model, task, more in (
         ("llama-3.1-8b", "infer", {"engine": "transformers", "context": 32_768}),
         ("llama-3.1-8b", "infer", {"engine": "vllm", "batch_size": 32}),
@@ -330,11 +333,12 @@ GRID = [
         ("qwen3-0.6b", "train", {"batch_size": 8, "seq_len": 4096}),
         ("llama-3.1-8b", "train", {"method": "lora", "seq_len": 1024}),
     )
+    for gpu in ("3060", "a100-40gb")
 ]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("model", "task", "workload"), GRID, ids=str)
+@pytest.mark.parametrize(("model", "task", "workload"), each(2, GRID), ids=str)
 def test_no_cheaper_single_change_is_left_out(model, task, workload):
     """Brute force: every single change is asked, those that the search thought hopeless too."""
     case = case_of(model, task, workload)
@@ -405,6 +409,7 @@ def test_pinned_may_be_named_apart():
     assert not any("method" in c for c in changes(kept))
 
 
+@pytest.mark.slow
 def test_a_request_may_leave_them_out():
     request = {"task": "infer", "model": "llama-3.1-8b", "workload": {"gpu": "3060"}}
     told = Requests().answer(json.dumps(request))["remedies"]
@@ -417,6 +422,7 @@ def test_a_request_may_leave_them_out():
     assert refused["error"] == {"code": 2, "message": "remedies is true or false, not 'no'"}
 
 
+@pytest.mark.slow
 def test_a_command_keeps_its_own_flags():
     line = "vllm serve llama-3.1-8b --max-model-len 8192"
     report = weighbridge.infer(command=line, gpu="3060")
@@ -463,6 +469,7 @@ def test_flags_are_joined_with_larger_cards_where_neither_is_enough():
         assert again.verdict.fits != "yes", flag
 
 
+@pytest.mark.slow
 def test_the_parts_of_a_pipeline_are_loaded_in_sixteen_bits():
     workload = {"gpu": "3060"}
     report = answer("sdxl", "load", workload)
@@ -471,6 +478,7 @@ def test_the_parts_of_a_pipeline_are_loaded_in_sixteen_bits():
     assert not any("dtype" in c for c in changes(answer("sdxl", "load", {"gpu": "t4:2"})))
 
 
+@pytest.mark.slow
 def test_cards_that_share_a_model_are_offered_its_packed_formats():
     workload = {"gpu": "4090:4"}
     report = answer("llama-3.1-70b", "load", workload)
@@ -518,6 +526,7 @@ def test_models_for_a_mac_are_ranked_in_files_of_llama_cpp():
     assert rows[0]["engine"] == "transformers"
 
 
+@pytest.mark.slow
 def test_what_crosses_the_bus_is_never_nothing():
     workload = {"engine": "vllm", "tensor_parallel_size": 2, "quantization": "awq-4bit-g128"}
     report = answer("llama-3.1-70b", "infer", {**workload, "gpu": "4090:2", "context": 12288})

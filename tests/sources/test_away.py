@@ -31,6 +31,7 @@ def said(report):
     return [line for line in report.warnings if "built-in catalogue" in line]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reference", [LISTED, LISTED.lower(), f"hf://{LISTED}", f"{LISTED}@main"])
 def test_a_full_id_is_answered_from_the_catalogue(away, reference):
     found, known = weighbridge.load(reference), weighbridge.load(NAME)
@@ -42,6 +43,7 @@ def test_a_full_id_is_answered_from_the_catalogue(away, reference):
     assert said(known) == []
 
 
+@pytest.mark.slow
 def test_a_dead_proxy_is_named(monkeypatch, tmp_path):
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setenv("HTTPS_PROXY", "http://me:secret@127.0.0.1:9")

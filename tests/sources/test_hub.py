@@ -274,6 +274,7 @@ def test_a_renamed_model_is_followed_and_said(hub, repo):
 # When it does not work.
 
 
+@pytest.mark.slow
 def test_transient_failures_are_tried_again(hub, repo):
     hub.faults = [
         Fault("/api/", status=503, times=1),
@@ -330,6 +331,7 @@ def test_a_server_without_ranges(hub, repo):
         opened.read(SHARDS[0], -10, 0)
 
 
+@pytest.mark.slow
 def test_a_server_that_sends_another_range(hub, repo):
     hub.faults = [
         Fault("/cdn/", status=206, headers={"Content-Range": "bytes 7-9/100"}, body=b"abc")
@@ -419,12 +421,14 @@ def test_a_current_snapshot_is_read_from_disk(hub, repo, downloaded):
     assert downloaded.endswith(opened.revision)
 
 
+@pytest.mark.slow
 def test_an_old_snapshot_is_not(hub, repo, downloaded):
     (repo / "config.json").write_text('{"model_type": "newer"}')
     assert b"newer" in source().read("config.json", 0, 1 << 20)
     assert b"llama" in source(offline=True).read("config.json", 0, 1 << 20)
 
 
+@pytest.mark.slow
 def test_a_part_of_a_snapshot_is_completed_from_the_network(hub, repo, downloaded):
     os.unlink(f"{downloaded}/{SHARDS[0]}")
     opened = source()
@@ -433,6 +437,7 @@ def test_a_part_of_a_snapshot_is_completed_from_the_network(hub, repo, downloade
     assert len(hub.asked("/cdn/")) == 1
 
 
+@pytest.mark.slow
 def test_offline_asks_nobody(hub, repo, downloaded, monkeypatch):
     from huggingface_hub import constants
 
@@ -454,6 +459,7 @@ def test_offline_asks_nobody(hub, repo, downloaded, monkeypatch):
     assert not hub.requests
 
 
+@pytest.mark.slow
 def test_without_a_network_the_cache_serves_and_says_so(hub, repo, downloaded):
     hub.faults = [Fault("/api/", status=503)]
     opened = source()
@@ -463,6 +469,7 @@ def test_without_a_network_the_cache_serves_and_says_so(hub, repo, downloaded):
     assert "read from the cache" in note
 
 
+@pytest.mark.slow
 def test_no_network_and_no_cache(repo, monkeypatch):
     from huggingface_hub import constants
 
@@ -472,6 +479,7 @@ def test_no_network_and_no_cache(repo, monkeypatch):
     fails(HubError, "no-such-host.invalid cannot be reached")
 
 
+@pytest.mark.slow
 def test_a_cache_elsewhere(hub, repo, downloaded, tmp_path):
     opened = HubSource(HubRef(repo_id="org/name"), SourceOptions(cache_dir=str(tmp_path / "other")))
     assert opened.read("config.json", 0, 1 << 20)

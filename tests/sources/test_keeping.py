@@ -54,6 +54,7 @@ def tree(folder):
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("revision", [None, "main", "v1", "refs/pr/1", "commit"])
 def test_it_is_what_the_client_would_have_kept(hub, repo, home, tmp_path, revision, monkeypatch):
     from huggingface_hub import hf_hub_download
@@ -90,6 +91,7 @@ def test_offline_finds_them(hub, repo):
     assert not hub.requests
 
 
+@pytest.mark.slow
 def test_a_download_that_offline_relies_on_stays_the_one_that_is_referred_to(hub, repo, home):
     folder = cache.repository(home, "org/name")
     old = folder / "snapshots" / ("0" * 40)
@@ -200,6 +202,7 @@ def test_the_hub_is_asked_before_the_next_module_is_imported(hub, repo, monkeypa
     assert len(told) == 1, "nothing is waited for there"
 
 
+@pytest.mark.slow
 def test_a_link_that_leads_to_nothing_is_made_again(hub, repo, home):
     weighbridge.load("org/name")
     before = tree(home)

@@ -163,6 +163,7 @@ def test_no_path_leaves_the_root(tmp_path, path):
         LocalSource(tmp_path).read(path, 0, 1)
 
 
+@pytest.mark.slow
 @given(st.binary(max_size=20), st.integers(-30, 30), st.integers(0, 30))
 def test_a_read_is_a_slice(data, start, length):
     stop = 0 if start < 0 else start + length

@@ -9,6 +9,7 @@ from huggingface_hub.utils import validate_repo_id
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.cases import all_of
 from weighbridge.errors import NotFoundError, UsageError
 from weighbridge.reference import (
     CatalogueRef,
@@ -128,7 +129,7 @@ def test_plain_urls():
     assert read("http://[::1]:80/a%20b.safetensors").filename == "a b.safetensors"
 
 
-@pytest.mark.parametrize(
+@all_of(
     ("text", "word"),
     [
         ("", "names no model"),

@@ -398,6 +398,7 @@ print(os.waitpid(child, 0)[1], wire.IDLE.take(origin) is connection)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
 def test_a_child_process_does_not_speak_on_its_parents_connections():
     done = subprocess.run(

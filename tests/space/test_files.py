@@ -56,6 +56,7 @@ def test_the_command_writes_them(tmp_path):
     assert {p.name for p in place.iterdir()} == set(files.FILES)
 
 
+@pytest.mark.slow
 def test_a_missing_extra_is_one_line(tmp_path):
     """Gradio is not installed."""
     hidden = "import sys; sys.modules['gradio'] = None; from importlib import util\n"

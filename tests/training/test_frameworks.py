@@ -32,6 +32,7 @@ def peak(found, level="allocated"):
     return found.devices[0].peak(level).expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "r", "targets", "trainable"),
     [
@@ -46,6 +47,7 @@ def test_litgpts_adapters_are_on_one_linear_of_three(model, r, targets, trainabl
     assert found.derived["trainable_parameters"] == trainable
 
 
+@pytest.mark.slow
 def test_litgpt_holds_the_embedding_and_the_head_apart():
     """Gemma's are one matrix for others: 256,000 x 2,048 in 16 bits more."""
     theirs = report("gemma-2b", **LITGPT, seq_len=16, lora_targets=QV)
@@ -94,6 +96,7 @@ def test_every_frameworks_loss_is_known():
             assert name in LOSSES or name in LOOPS, f.name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("settings", "printed"),
     [
@@ -147,6 +150,7 @@ def test_torch_1_keeps_zeroed_gradients_and_inputs_of_softmax():
     assert forward[1] - forward[2] == pytest.approx(4 * 335_174_458, rel=0.01)
 
 
+@pytest.mark.slow
 def test_older_torchs_take_more_or_less_for_a_step():
     """Adam's root and its denominator together in 2.0; one parameter at a time before."""
     settings = {"precision": "fp32", "seq_len": 16, "optimizer": "adamw_torch"}
@@ -225,6 +229,7 @@ def test_versions_of_torchtitan_are_dates():
 UNSLOTH = {"framework": "unsloth", "method": "qlora", "lora_r": 32, "optimizer": "adamw_8bit"}
 
 
+@pytest.mark.slow
 def test_unsloth_never_widens_the_base_and_keeps_inputs_on_the_host():
     told = weighbridge.train("llama-3.1-8b", framework="unsloth", method="qlora").workload
     assert (told["quantization"], told["kbit_upcast"], told["lora_r"]) == ("nf4-dq", "none", 16)
@@ -232,6 +237,7 @@ def test_unsloth_never_widens_the_base_and_keeps_inputs_on_the_host():
     assert len(told["lora_targets"]) == 7
 
 
+@pytest.mark.slow
 def test_a_loss_of_unsloths_brings_no_upcast_with_it():
     usual = {"method": "qlora", "framework": "trainer"}
     found = [
@@ -241,6 +247,7 @@ def test_a_loss_of_unsloths_brings_no_upcast_with_it():
     assert found == ["peft", "none", "peft"]
 
 
+@pytest.mark.slow
 def test_what_unsloths_layers_keep_without_checkpoints():
     """Bytes of a token of a 7B. In 16 bits inputs and outputs of two norms, queries, keys, values, what
     attention gives, gate and up, and nothing that the last linear reads. In float32 two inverse
@@ -287,6 +294,7 @@ def test_a_linear_with_a_bias_is_not_fused():
 
 
 # Contexts that fit, as unsloth's README of December 2024 has them (batch 1, rank 32)
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "tokens", "card"),
     [
@@ -309,6 +317,7 @@ def test_unsloths_kernels_are_of_adapters():
         weighbridge.train("llama-2-7b", framework="unsloth")
 
 
+@pytest.mark.slow
 def test_other_classes_under_unsloth_are_read_as_transformers_runs_them():
     report = weighbridge.train("gemma-2-9b", framework="unsloth", method="qlora")
     assert any("unsloth compiles" in w for w in report.warnings)

@@ -20,6 +20,7 @@ def part(found, phase, name):
     return sum(c.bytes.expected for c in phases[phase].components if c.name == name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("framework", "each"), [("plain", 2), ("accelerate", 4), ("trainer", 0), ("lightning", 0)]
 )
@@ -54,6 +55,7 @@ def test_lightnings_gradients_live_through_the_next_forward():
     assert late.workload["precision"] == "fp32"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("release", "copied"), [("0.14", 0), ("1.5", 2), ("1.6", 0)])
 def test_trl_copied_all_logits_but_the_last(monkeypatch, release, copied):
     """outputs.logits[..., :-1, :].contiguous(), in float32, once a step."""

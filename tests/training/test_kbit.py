@@ -36,6 +36,7 @@ def test_pefts_recipe_doubles_what_is_not_packed():
     assert any("prepare_model_for_kbit_training" in said for said in cast.warnings)
 
 
+@pytest.mark.slow
 def test_a_tied_head_is_cast_once():
     cast, plain = (report("llama-3.2-1b", kbit_upcast=how) for how in ("peft", "none"))
     grown = part(cast, "step", "weights") - part(plain, "step", "weights")
@@ -53,6 +54,7 @@ def test_hidden_states_are_in_float32_as_those_of_a_base_in_float32(form, checkp
         assert made(one) == made(other), one.name
 
 
+@pytest.mark.slow
 def test_while_it_is_cast_a_matrix_exists_twice():
     """The head, the last large one: 4 bytes a number beside the 2 that it had."""
     found = report()
@@ -152,6 +154,7 @@ def trained(form, **settings):
     return weighbridge.train(config, seq_len=256, **settings)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["awq", "gptq", "hqq", "bnb"])
 def test_qlora_of_a_packed_checkpoint_is_beside_its_own_weights(form):
     """transformers packs no model twice (quantizers/auto.py, merge_quantization_configs)."""
@@ -162,6 +165,7 @@ def test_qlora_of_a_packed_checkpoint_is_beside_its_own_weights(form):
     assert any("does not pack again" in w and "leave out" in w for w in again.warnings)
 
 
+@pytest.mark.slow
 def test_qlora_of_weights_that_are_unpacked_to_be_trained_is_of_a_copy():
     found, alone = trained("fp8", method="qlora"), trained("fp8", method="lora")
     assert found.workload["quantization"] == "nf4"
@@ -172,6 +176,7 @@ def test_qlora_of_weights_that_are_unpacked_to_be_trained_is_of_a_copy():
     assert not any("copy" in w for w in own.warnings)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("stored", "method", "form", "said"),
     [

@@ -114,6 +114,7 @@ def rounding(report):
     return held(report, "rounding")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("less", "more"),
     [

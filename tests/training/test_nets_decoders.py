@@ -40,6 +40,7 @@ def of_a_token(kind, config, **more):
     return (long - short) / 256
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["mamba", "falcon_mamba"])
 def test_a_token_of_mamba_saves_its_state_in_both_dtypes(kind):
     """Beside decays, steps and states in float32, all of the inner size times the states."""
@@ -48,11 +49,13 @@ def test_a_token_of_mamba_saves_its_state_in_both_dtypes(kind):
     assert states < of_a_token(kind, config) < 1.4 * states
 
 
+@pytest.mark.slow
 def test_a_scan_under_checkpoints_keeps_no_states():
     config = MAMBA | {"time_step_rank": RANK}
     assert of_a_token("mamba", config, checkpointing="full") < 16 * MAMBA["hidden_size"]
 
 
+@pytest.mark.slow
 def test_one_head_of_keys_leaves_falcon_the_math_kernel():
     """Scores of all tokens are saved: more a token, the more there are."""
     new = {"new_decoder_architecture": True, "num_kv_heads": 2}
@@ -77,6 +80,7 @@ def test_many_tensors_are_allocated_as_one_by_one(count, nbytes):
     assert alike.phase() and alike.phase().allocated == 0
 
 
+@pytest.mark.slow
 def test_dora_has_a_norm_for_each_output_of_gpt2():
     """The weights of linears lie the other way round. By PEFT: over all linears of its 12 layers
     r (in + out) numbers and one for each output."""
@@ -85,6 +89,7 @@ def test_dora_has_a_norm_for_each_output_of_gpt2():
     assert report.derived["trainable_parameters"] == 12 * sum(8 * (i + o) + o for i, o in sides)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("turns", "scales"), [([1, 1, 1, 1], 0), ([1, 1, 1, 0], 1), ([0, 0, 1, 0], 3)]
 )

@@ -97,6 +97,7 @@ def _scan(chunk):
     return inside + states + (4 * HEADS + 2) * (chunks + 1) ** 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", CONFIGS)
 def test_checkpointing_never_takes_more_than_a_layer_besides(kind):
     without, with_it = (trained(kind, 3, checkpointing=c) for c in ("none", "full"))

@@ -181,6 +181,7 @@ def chosen():
         yield x if first or i % 6 == 0 else pytest.param(x, marks=[pytest.mark.slow])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("x", list(chosen()), ids=named)
 def test_a_step_takes_what_the_class_of_that_release_took(x, all_read, fits):
     found = ours(x)

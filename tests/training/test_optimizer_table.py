@@ -3,6 +3,7 @@ a step takes besides. Sources stand in the modules of weighbridge.training.optim
 
 import pytest
 
+from tests.cases import all_of
 from weighbridge.autograd.machine import Machine
 from weighbridge.autograd.tensors import LeafTensor
 from weighbridge.components.activations import Heap
@@ -149,7 +150,7 @@ def taken(name, dtype, *shapes, kind="linear"):
     return sum(n for part, n in live.items() if part != "workspaces") - before
 
 
-@pytest.mark.parametrize("name", NAMES)
+@all_of("name", NAMES)
 def test_what_a_step_takes(name):
     own = TAKEN.get(name.removesuffix("_layerwise"), 0)
     assert taken(name, FLOAT32, (1000, 64), (10, 64), (800, 64)) == own

@@ -84,12 +84,14 @@ def test_the_kernel_settles_it():
     assert dequantized(report("gptq-4bit-g128", gptq_kernel="triton"), "loss") is None
 
 
+@pytest.mark.slow
 def test_checkpoints_keep_one_layers():
     found = report("gptq-4bit-g128", checkpointing="full")
     assert dequantized(found, "loss") is None
     assert dequantized(found, "backward").expected <= 2 * EACH
 
 
+@pytest.mark.slow
 def test_a_kernel_that_was_not_read_is_in_the_high_estimate():
     found = dequantized(report("quanto-int8"), "loss")
     assert (found.low, found.expected, found.high) == (0, 0, 2 * LAYERS * EACH)

@@ -64,6 +64,7 @@ def test_what_a_device_has_no_room_for_is_on_the_host():
     assert found.verdict.per_device.high <= 8 * GIB
 
 
+@pytest.mark.slow
 def test_all_of_it_is_on_a_device_with_room():
     found = trained("paged_adamw_32bit", gpu="h100")
     here, there = (paged(d) for d in found.devices)

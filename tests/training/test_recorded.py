@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.cases import some
 from tests.torch.training_oracle import stepped
 
 RECORDED = Path(__file__).with_name("recorded.jsonl")
@@ -32,7 +33,10 @@ def slow(x):
 
 @pytest.mark.parametrize(
     "x",
-    [pytest.param(x, id=named(x), marks=[pytest.mark.slow] if slow(x) else []) for x in LINES],
+    [
+        *some(3, [pytest.param(x, id=named(x)) for x in LINES if not slow(x)]),
+        *(pytest.param(x, id=named(x), marks=pytest.mark.slow) for x in LINES if slow(x)),
+    ],
 )
 def test_a_step_takes_what_the_class_takes(x, all_read, fits):
     said = {k: tuple(v) if isinstance(v, list) else v for k, v in x["settings"].items()}

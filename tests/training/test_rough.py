@@ -98,6 +98,7 @@ def test_a_class_without_a_program_is_answered_and_said_to_be_assumed():
     assert any("read by their parameters alone" in said for said in report.warnings)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["full", "lora", "qlora"])
 def test_experts_of_transformers_4_run_one_by_one(method):
     """They hold as much as the stacks of transformers 5 do; what they save is the loop's own."""
@@ -120,6 +121,7 @@ def test_experts_of_transformers_4_run_one_by_one(method):
         assert most(old, ("weights",)) < most(new, ("weights",)) / 2
 
 
+@pytest.mark.slow
 def test_more_tokens_take_more():
     saved = [
         weighbridge.train("xlnet-base-cased", seq_len=n).derived["saved_activation_bytes"]

@@ -59,6 +59,7 @@ def seven(**settings):
 
 
 # (2 + 2 + 12) bytes a parameter, by what is in parts: the ZeRO paper's figure 1, for N = 8
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("stage", "weights", "gradients"),
     [(1, 2.0, 2.0), (2, 2.0, 2 / RANKS), (3, 2 / RANKS, 2 / RANKS)],
@@ -72,6 +73,7 @@ def test_the_papers_bytes_of_a_7b(stage, weights, gradients):
     assert most(report, "master_weights") == pytest.approx(4 * SEVEN / RANKS, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_the_float32_gradients_of_a_part_are_there_at_the_step():
     """For a moment beside what was averaged, and the same in one: 8 bytes. When the optimizer steps
     these are gone, so that its root of the second averages (4 bytes) makes it no fuller."""
@@ -83,6 +85,7 @@ def test_the_float32_gradients_of_a_part_are_there_at_the_step():
     assert peaks[0] == pytest.approx(peaks[1], rel=0.001)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["zero1", "zero2"])
 def test_one_card_steps_with_22_bytes_a_number(stage):
     """2 of weights, 2 of gradients and 2 of them in one, 4 of them in float32, 12 of Adam."""
@@ -92,6 +95,7 @@ def test_one_card_steps_with_22_bytes_a_number(stage):
     assert report.workload["optimizer"] == "adamw_torch_fused"
 
 
+@pytest.mark.slow
 def test_what_does_not_fit_says_the_least_that_it_ends_on(monkeypatch):
     """An allocator without an end keeps a quarter of what ZeRO-2 on one card takes as blocks that
     nothing lives in; a card that is a little larger than the tensors has them given back."""
@@ -122,6 +126,7 @@ OF_FROZEN = {"shard": "fsdp1", "method": "lora", "precision": "bf16", "checkpoin
 OLDER = {"engine_version": "4.45", "torch_version": "2.4"}  # reentrant, around FSDP's units
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("settings", "held"),
     some(
@@ -187,6 +192,7 @@ def test_what_no_checkpoint_reads_is_refused(settings):
         trained(CONFIG, use_reentrant=True, **settings)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("offload", ["optimizer", "params"])
 def test_what_zero_3_keeps_on_the_host(offload):
     """4 of master copy, 8 of states, 4 of gradients and 2 on their way; with parameters 2 more in
@@ -203,6 +209,7 @@ def of_host(report, name, detail=""):
     return next(c.bytes for c in step.components if (c.name, c.detail) == (name, detail))
 
 
+@pytest.mark.slow
 def test_blocks_of_single_parameters_are_kept_when_they_have_become_one():
     """Blocks of a rank: 4 MiB for a matrix of attention, 16 for one of the feed-forward (10.75 MiB), 32 for
     the embedding and the head, 1 KiB for a norm: where parameters are pinned at all."""
@@ -213,6 +220,7 @@ def test_blocks_of_single_parameters_are_kept_when_they_have_become_one():
     assert kept.low < kept.expected < kept.high
 
 
+@pytest.mark.slow
 def test_stage_3_pins_a_block_for_each_group():
     """842 million numbers of a rank, 100 million at a time: eight blocks of 256 MiB, and one of
     128."""
@@ -241,6 +249,7 @@ def test_a_run_that_was_killed_is_not_said_to_fit():
     assert report.verdict.host.fits == "unknown"
 
 
+@pytest.mark.slow
 def test_frozen_parameters_are_in_no_flat_block():
     """16 bits of a base that is not trained, pinned where the configuration says so."""
     report = seven(shard="zero3", offload="params", method="lora")
@@ -250,6 +259,7 @@ def test_frozen_parameters_are_in_no_flat_block():
     assert found.low < found.expected < found.high
 
 
+@pytest.mark.slow
 def test_what_is_on_a_disk_is_not_on_the_host():
     """Four pinned buffers of a part in float32, and nothing that grows with it beside."""
     report = seven(shard="zero3", offload="nvme", precision="bf16-mixed")
@@ -271,6 +281,7 @@ def test_what_the_earlier_stages_keep_on_the_host(stage):
     assert host(two, *KEPT) - host(one, *KEPT) == pytest.approx(2 * own, rel=0.002)
 
 
+@pytest.mark.slow
 def test_pinned_blocks_are_between_what_is_asked_for_and_twice_that():
     report = seven(shard="zero3", offload="optimizer", precision="bf16-mixed")
     step = next(p for p in report.devices[-1].phases if p.name == "step")
@@ -311,6 +322,7 @@ def test_one_reads_for_all_only_where_there_is_such_a_setting():
         seven(shard="zero3", cpu_ram_efficient_loading=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("version", "file"), [("4.57", 5 * GB), ("5.23", 4 * SEVEN)])
 def test_saving_copies_a_file(version, file):
     """save_pretrained's shards: 5 GB, and 50 GB since 5."""
@@ -368,6 +380,7 @@ def test_modules_of_zero_3_fetch_ahead_until_so_many_parameters_are_live():
     assert forward[2] == pytest.approx(2 * head, rel=0.001)
 
 
+@pytest.mark.slow
 def test_parts_of_zero_3_are_stepped_in_groups():
     """A rank steps 1e8 of its 842 million numbers at a time: those have gradients in float32."""
     usual = {"shard": "zero3", "precision": "bf16-mixed", "optimizer": "adamw_torch_fused"}
@@ -475,6 +488,7 @@ def test_what_accelerate_casts_to_float32(version, frozen):
     assert most(report, "weights", phase="step") == pytest.approx(frozen * SEVEN / 8, rel=0.001)
 
 
+@pytest.mark.slow
 def test_axolotl_casts_nothing_and_has_units_of_layers_alone():
     report = seven(framework="axolotl", accelerate_version="1.12", **FULL)
     assert most(report, "weights", phase="step") == pytest.approx(2 * SEVEN / 8, rel=0.001)
@@ -513,6 +527,7 @@ def test_settings_of_deepspeed_are_refused_with_others(setting):
         trained(CONFIG, shard="fsdp2", **setting)
 
 
+@pytest.mark.slow
 def test_buckets_are_written_as_deepspeed_writes_them():
     assert seven(shard="zero3", zero_reduce_bucket_size="5e8").workload is not None
     with pytest.raises(UsageError, match="--zero-reduce-bucket-size is"):
@@ -564,6 +579,7 @@ def test_rows_that_do_not_divide_are_rounded_up():
     assert most(report, "weights", phase="step") == 2 * total
 
 
+@pytest.mark.slow
 def test_parameters_of_fsdp_on_the_host():
     """Parameters and gradients in pinned blocks of their own, and the states beside them: rows of
     4096 x 4096 / 8 are a power of two, those of 11008 x 4096 / 8 (22.5e6 bytes) and of the
@@ -585,6 +601,7 @@ def test_micro_batches_of_the_trainer_keep_whole_gradients():
     assert most(each, "gradients") < 2 * SEVEN
 
 
+@pytest.mark.slow
 def test_checkpoints_on_the_host():
     """One input a layer and sequence: 32 of 16 tokens x 4096 numbers of 4 bytes."""
     alone = trained("llama-2-7b", seq_len=16, checkpointing="offload", precision="bf16-mixed")
@@ -594,6 +611,7 @@ def test_checkpoints_on_the_host():
     assert found.low == 32 * 16 * 4096 * 4  # pinned or not: it is a power of two
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("length", [256, 512])
 def test_checkpoints_in_the_order_of_what_they_keep(length):
     kinds = ("offload", "full", "selective", "none")
@@ -711,6 +729,7 @@ def test_torchtunes_llama_3_gathers_embedding_and_head_apart():
     assert gathered[1] == pytest.approx(4 * outer + 2 * layer, rel=0.001)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("framework", ["trainer", "trl"])
 @pytest.mark.parametrize("shard", ["zero2", "zero3"])
 def test_deepspeed_casts_a_frozen_base_too(framework, shard):
@@ -751,6 +770,7 @@ def test_a_packed_70b_on_two_cards_is_within(offload, measured):
     assert driver.low < measured * 2**30 < driver.high
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("framework", "shard", "checkpoints"),
     [
@@ -781,6 +801,7 @@ def of_titan(**settings):
     return trained("llama-2-7b", **usual, **settings)
 
 
+@pytest.mark.slow
 def test_tensor_ranks_share_the_tokens_that_checkpoints_keep():
     """Inputs of 32 layers, and what the last norm keeps."""
     usual = {"tensor_parallel_size": 4, "checkpointing": "full"}
@@ -793,6 +814,7 @@ def test_tensor_ranks_share_the_tokens_that_checkpoints_keep():
     assert two < whole / 3
 
 
+@pytest.mark.slow
 def test_the_loss_of_shared_outputs_takes_four_times_float32():
     """The saved log_softmax, what is less at the labels, the softmax, and their sum."""
     usual = {"tensor_parallel_size": 8, "checkpointing": "full", "batch_size": 8}
@@ -841,6 +863,7 @@ def assumed(report, detail):
     return max((b.high for b in found), default=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "settings", "twice"),
     [
@@ -856,6 +879,7 @@ def test_a_tied_embedding_may_be_gathered_once_more(model, settings, twice):
     assert assumed(report, "tied embedding") == (2 * 128_256 * 2048 if twice else 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("settings", "more"),
     [

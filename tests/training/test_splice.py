@@ -163,6 +163,7 @@ def test_layers_that_hand_on_more_than_their_result_are_all_walked(monkeypatch):
     assert not same(monkeypatch, "albert-base-v2")
 
 
+@pytest.mark.slow
 def test_layers_of_a_small_decoder_are_not_all_walked(monkeypatch):
     assert same(monkeypatch, {**LLAMA, "num_hidden_layers": 8})
 
@@ -187,6 +188,7 @@ def test_layers_that_were_taken_for_alike_and_are_not_are_all_walked(monkeypatch
     assert len(walks) == 3
 
 
+@pytest.mark.slow
 def test_what_nodes_hold_to_the_end_of_the_graph_does_not_make_layers_unlike(monkeypatch):
     """A linear of bitsandbytes' 8 bits has its input as an attribute of its node."""
     walks = []
@@ -224,7 +226,7 @@ def test_near_the_end_of_the_card_layers_are_walked_anew(monkeypatch):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "name"),
-    each(5, ((model, list(ASKED)[i % len(ASKED)]) for i, model in enumerate(catalogue.names()))),
+    each(10, ((model, list(ASKED)[i % len(ASKED)]) for i, model in enumerate(catalogue.names()))),
 )
 def test_of_every_class_few_layers_say_what_all_do(monkeypatch, model, name):
     same(monkeypatch, model, **ASKED[name])
@@ -243,7 +245,7 @@ DEEP = given(
 
 
 @pytest.mark.slow
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @DEEP
 def test_at_any_depth_and_setting(**asked):
     spliced_alike(**asked)

@@ -26,6 +26,7 @@ def seven():
     return weighbridge.train("llama-2-7b", precision="fp32", seq_len=16)
 
 
+@pytest.mark.slow
 def test_a_7b_in_float32(seven):
     """28 GB of weights, 112 with gradients and two moments, 140 in the middle of a foreach step:
     figures of blogs and of the Trainer's documentation, for 7.0 billion parameters."""
@@ -36,6 +37,7 @@ def test_a_7b_in_float32(seven):
     assert seven.devices[0].peak_phase == "step"
 
 
+@pytest.mark.slow
 def test_a_fused_step_takes_nothing_more():
     report = weighbridge.train(
         "llama-2-7b", precision="fp32", seq_len=16, optimizer="adamw_torch_fused"
@@ -43,12 +45,14 @@ def test_a_fused_step_takes_nothing_more():
     assert at(report, "step") == pytest.approx(16 * SEVEN / GB, rel=0.005)
 
 
+@pytest.mark.slow
 def test_pure_bfloat16_takes_half(seven):
     half = weighbridge.train("llama-2-7b", precision="bf16", seq_len=16)
     for phase in ("load", "step"):
         assert at(half, phase) == pytest.approx(at(seven, phase) / 2, rel=0.005)
 
 
+@pytest.mark.slow
 def test_mixed_precision_has_the_states_of_float32_and_copies_of_weights():
     """16 bytes a parameter, and 2 more from forward to the layer's backward: never 18 at the
     step."""
@@ -63,6 +67,7 @@ def test_mixed_precision_has_the_states_of_float32_and_copies_of_weights():
     assert part(mixed, "loss", "activations") / GB == pytest.approx(copies, rel=0.02)
 
 
+@pytest.mark.slow
 def test_llama_recipes_quickstart_in_int8():
     """One A100-40GB, LoRA (r 8, q_proj and v_proj), int8, checkpointing, batch 2: its users saw
     14 GB allocated. It calls PEFT's prepare_model_for_int8_training, so that hidden states are in
@@ -102,6 +107,7 @@ def test_llama_recipes_in_float16_without_checkpointing_fills_the_card():
     assert full.peak.expected > 80 * GB  # what training all of it would have needed
 
 
+@pytest.mark.slow
 def test_bitsandbytes_puts_linears_in_place_of_conv1d():
     """The other layout is as wide outside as Conv1D's; adapters stand around all of them."""
     found = {

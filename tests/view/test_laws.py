@@ -6,6 +6,7 @@ from html.parser import HTMLParser
 import pytest
 
 import weighbridge
+from tests.cases import all_of
 from weighbridge.catalogue import search
 from weighbridge.cli.menu import run
 from weighbridge.cli.options import language
@@ -80,6 +81,7 @@ def drawn(report, **look):
     return draw(screen(report, lang=look.pop("lang", "en")), "human", RenderOptions(**look))
 
 
+@pytest.mark.slow
 def test_the_answer_is_in_the_first_eight_lines(report):
     """Verdict, bar and reason; without a device the size. At 80 columns."""
     found = screen(report)
@@ -91,6 +93,7 @@ def test_the_answer_is_in_the_first_eight_lines(report):
         assert " ".join(head.reason.split()) in " ".join(" ".join(first).split())
 
 
+@pytest.mark.slow
 def test_marks_are_signs_and_words(report):
     """Without colour and without signs of Unicode the verdict is the same."""
     signs = {"yes": "OK ", "tight": "OK ", "no": "NO ", "unknown": "?? "}
@@ -197,7 +200,7 @@ def test_json_is_english_whatever_is_asked(capsys):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [m.name for m in search("")][::7])
+@all_of("name", [m.name for m in search("")][::7])
 def test_laws_hold_over_the_catalogue(name):
     for task, settings in (("load", {"gpu": "4090"}), ("infer", {"gpu": "4090"}), ("load", {})):
         found = getattr(weighbridge, task)(name, **settings)

@@ -141,6 +141,7 @@ def test_what_is_to_be_tried_next_can_be_typed(capsys):
     assert "--max context" not in out
 
 
+@pytest.mark.slow
 def test_the_longest_context_names_the_flags_it_was_found_under(capsys):
     """44,432 tokens are cached by default, and a context of 57,616 needs another share."""
     found = weighbridge.infer("llama-3.1-8b", engine="vllm", gpu="4090", context=4096).derived
@@ -163,6 +164,7 @@ def test_the_longest_context_names_the_flags_it_was_found_under(capsys):
     assert (roomy["largest_context"], roomy["largest_context_flags"]) == (131_072, "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("room", "told"),
     [
@@ -179,6 +181,7 @@ def test_what_may_fit_is_not_denied_by_the_longest_context(capsys, room, told):
     assert told in out
 
 
+@pytest.mark.slow
 def test_the_range_of_ram_is_the_process_and_prompts_that_are_kept_are_told_apart(capsys):
     words = ("infer", "llama-3.1-8b", "--engine", "llama.cpp", "--quantization", "Q4_K_M")
     _, out, _ = _asked(capsys, *words, "--gpu", "4090")
@@ -187,6 +190,7 @@ def test_the_range_of_ram_is_the_process_and_prompts_that_are_kept_are_told_apar
     assert "RAM while serving: about 504 MiB (364 to 904)\n" in out
 
 
+@pytest.mark.slow
 def test_the_range_of_ram_in_training_says_when_and_of_what(capsys):
     """Nothing is said of one process; what is read in a step is no serving."""
     guessed = "(4.0 to 32.0), most of the width a guess of what a process of Python takes"
@@ -197,6 +201,7 @@ def test_the_range_of_ram_in_training_says_when_and_of_what(capsys):
     assert "RAM in a step: about 2.0 GiB (1.0 to 4.5)\n" in _asked(capsys, *words)[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("flags", "title"),
     [
@@ -212,6 +217,7 @@ def test_slots_with_a_cache_each_stand_in_the_first_line(capsys, flags, title):
     assert out.splitlines(keepends=True)[0].endswith(title)
 
 
+@pytest.mark.slow
 def test_a_change_to_a_format_whose_file_has_to_be_made_says_so(capsys):
     words = ("infer", "llama-3.1-8b", "--gpu", "3060", "--engine")
     _, out, _ = _asked(capsys, *words, "llama.cpp")
@@ -227,6 +233,7 @@ def test_a_change_to_a_format_whose_file_has_to_be_made_says_so(capsys):
     assert "--quantization fp8 --enforce-eager  (~20% slower)" in out
 
 
+@pytest.mark.slow
 def test_bfloat16_that_torch_emulates_is_one_story():
     """Since torch 2.4 the Trainer asks a torch that says yes; unsloth takes float16 by itself."""
     short = {"gpu": "t4", "method": "lora", "seq_len": 256}

@@ -27,6 +27,7 @@ def test_a_division_is_no_format_that_fits(dtype: str) -> None:
     assert "none holds every weight alike" in found.verdict.reason
 
 
+@pytest.mark.slow
 def test_16_bits_are_no_division() -> None:
     found = infer("qwen2.5-7b", dtype="bfloat16", gpu="rtx 4090")
     assert found.verdict is not None
@@ -141,6 +142,7 @@ def test_a_release_that_is_not_known_is_said_first(
     assert "not known" not in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_training_says_so_first_too() -> None:
     found = train("gpt2", engine_version="3.0")
     assert "those of 4.30 are used" in found.warnings[0]

@@ -69,6 +69,7 @@ def test_a_row_of_fit_does_what_it_says(desk):
         assert again["report"]["verdict"]["fits"] in MARKS[mark], (row, action)
 
 
+@pytest.mark.slow
 def test_cards_and_models_are_buttons(desk):
     for task, pattern, key in (("gpus", "4090", "gpu"), ("models", "qwen3-0.6b", "model")):
         told = {"task": task, "workload": {"pattern": pattern}}

@@ -71,6 +71,7 @@ def test_the_answer_is_that_of_the_whole_file(folder, tmp_path, name, monkeypatc
         assert sent[-1] < path.stat().st_size
 
 
+@pytest.mark.slow
 def test_a_file_is_named_again_by_its_key(folder):
     desk = AskDesk(offline=True)
     found, _ = answered(desk, folder / "model.gguf")
@@ -79,6 +80,7 @@ def test_a_file_is_named_again_by_its_key(folder):
     assert "need" in ask(AskDesk(), named)  # another desk has never seen it
 
 
+@pytest.mark.slow
 def test_few_files_are_kept(folder):
     desk = AskDesk(offline=True)
     first, _ = answered(desk, folder / "config.json")

@@ -61,6 +61,7 @@ def test_json_is_what_the_command_line_prints(desk):
     assert [r["workload"]["gpu"] for r in several] == ["t4", "4090", "3060"]
 
 
+@pytest.mark.slow
 def test_csv_has_every_component_once_and_adds_up(desk):
     text = ask(desk, task="export", of=ONE, form="csv")["text"]
     rows = list(csv.DictReader(StringIO(text)))
@@ -71,6 +72,7 @@ def test_csv_has_every_component_once_and_adds_up(desk):
         assert sum(int(r["expected"]) for r in own) == phase["bytes"]["expected"]
 
 
+@pytest.mark.slow
 def test_svg_is_the_chart_of_the_command_line(desk):
     text = ask(desk, task="export", of=ONE, form="svg")["text"]
     assert text == bar_svg(Requests().report(parsed(json.dumps(ONE))))
@@ -151,6 +153,7 @@ def test_what_is_no_export_is_one_line(desk, told):
     assert error(desk, task="export", **told)
 
 
+@pytest.mark.slow
 def test_the_tables_are_those_of_the_command_line(desk, capsys):
     from weighbridge.cli.menu import menu
 

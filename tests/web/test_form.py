@@ -145,6 +145,7 @@ def test_what_stands_in_one_answer_has_colours_of_its_own():
     assert len(set(trained)) == len(trained)
 
 
+@pytest.mark.slow
 def test_every_process_makes_the_same_form():
     """Sets of texts have another order in each process; nothing that is shown may follow it."""
     program = "from weighbridge.web.form import form; print(form('en'))"

@@ -72,6 +72,7 @@ def test_an_ask_of_anything(ask):
     one_object(json.dumps(ask))
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(st.binary(max_size=60))
 def test_a_line_of_anything(line):
@@ -98,6 +99,7 @@ def test_lines_that_were_thought_of(line):
     assert '"error"' in one_object(line)
 
 
+@pytest.mark.slow
 def test_a_line_that_is_too_long_is_not_parsed():
     assert "longer than" in one_object(b" " * (MOST + 1))
 

@@ -90,6 +90,7 @@ def test_fit_without_remedies_has_the_same_verdicts_and_looks_for_none(desk):
     assert "no change found" not in json.dumps(bare["screen"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("task", "model", "workload"),
     [

@@ -328,6 +328,7 @@ def test_the_command_prints_the_address_and_ends_quietly():
         assert secret not in err
 
 
+@pytest.mark.slow
 def test_the_command_says_that_a_port_is_taken(server):
     with command("--port", str(server.gate.port), "--no-open") as running:
         out, err = running.communicate(timeout=20)

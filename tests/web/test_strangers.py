@@ -42,6 +42,7 @@ def test_a_token_opens_what_it_may_and_only_for_who_has_it(gated, ours):
     assert len(gated.requests) == asked  # kept with the token's mark
 
 
+@pytest.mark.slow
 def test_what_a_strangers_token_opened_is_in_no_cache(gated, client_home):
     assert "report" in ask(AskDesk(ours=False), GATED, TOKEN)
     assert not list(client_home.rglob("config.json"))

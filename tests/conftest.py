@@ -1,0 +1,32 @@
+"""What a run of all tests does once: it shares out what is to be compiled, and lets the collector of
+garbage pass by what every test keeps."""
+
+import gc
+import importlib
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parent
+
+
+def pytest_sessionstart(session):
+    """Let each of several workers import a part of the test modules first. On a fresh checkout an
+    import rewrites and compiles them, most of what it takes to collect them, and what one worker has
+    written the others read."""
+    worker = getattr(session.config, "workerinput", None)
+    if worker is None or session.config.args != session.config.getini("testpaths"):
+        return
+    here, count = int(worker["workerid"].removeprefix("gw")), worker["workercount"]
+    paths = [path for path in TESTS.rglob("test_*.py") if path.parent.name != "torch"]
+    for path in sorted(paths)[here::count]:
+        name = ".".join(path.relative_to(TESTS.parent).with_suffix("").parts)
+        try:
+            importlib.import_module(name)
+        except (Exception, pytest.skip.Exception):  # collecting it says so
+            continue
+
+
+def pytest_collection_finish():
+    gc.collect()
+    gc.freeze()
