@@ -63,10 +63,22 @@ def ours(raw, cls=None, base_model=False):
     return blueprint(Config(raw, cls=cls or ""), base_model=base_model)
 
 
+LAST = {}  # the class that was compared last: its tensors are asked first, and then its buffers
+
+
+def compared(raw, cls):
+    """The class, to look at alone."""
+    asked = repr((raw, cls))
+    if asked not in LAST:
+        LAST.clear()
+        LAST[asked] = build(raw, cls)
+    return LAST[asked]
+
+
 def differences(raw, cls=None):
     """Lines that say where our blueprint and the class differ; none when they agree."""
     plan = ours(raw, cls)
-    model = build(raw, cls or plan.cls)
+    model = compared(raw, cls or plan.cls)
     want, got = tensors(model), {p.name: tuple(p.shape) for p in plan.params if not p.tied}
     lines = []
     if numel(model) != plan.parameters:
@@ -86,7 +98,7 @@ def differences(raw, cls=None):
 def buffer_differences(raw, cls=None):
     """Buffers compared by shape, dtype and persistence; their names are the modules' own."""
     plan = ours(raw, cls)
-    model = build(raw, cls or plan.cls)
+    model = compared(raw, cls or plan.cls)
     default = "float32"
     want = Counter(buffers(model).values())
     got = Counter(

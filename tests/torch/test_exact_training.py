@@ -8,6 +8,7 @@ pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 import weighbridge
+from tests.cases import each
 from weighbridge.errors import UnsupportedError
 from weighbridge.requests import Requests
 
@@ -28,13 +29,16 @@ CLOSE = 0.02  # the closed form and the trace, of each phase
 
 @pytest.mark.parametrize(
     "settings",
-    [
-        {"precision": "bf16"},
-        {"checkpointing": "full", "optimizer": "adamw_torch_fused"},
-        {"method": "lora", "lora_targets": ("all-linear",), "gradient_accumulation": 2},
-        {"precision": "fp32", "framework": "plain", "optimizer": "sgd-momentum"},
-    ],
-    ids=["bf16", "mixed-checkpointed", "lora-accumulated", "plain-momentum"],
+    each(
+        2,
+        [
+            {"checkpointing": "full", "optimizer": "adamw_torch_fused"},
+            {"precision": "bf16"},
+            {"method": "lora", "lora_targets": ("all-linear",), "gradient_accumulation": 2},
+            {"precision": "fp32", "framework": "plain", "optimizer": "sgd-momentum"},
+        ],
+    ),
+    ids=["mixed-checkpointed", "bf16", "lora-accumulated", "plain-momentum"],
 )
 def test_every_phase_is_what_the_class_takes(settings):
     report = weighbridge.train(CONFIG, seq_len=512, batch_size=2, exact=True, **settings)

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from tests.cases import each
 from weighbridge.trace import guard
 from weighbridge.trace.gpu import FakeGPU
 
@@ -236,8 +237,7 @@ def test_from_pretrained(folder, bits, settings, nbytes):
     )
 
 
-@pytest.mark.parametrize("bits", [4, 8])
-@pytest.mark.parametrize("dora", [False, True])
+@pytest.mark.parametrize(("dora", "bits"), each(2, [(True, 4), (False, 4), (False, 8), (True, 8)]))
 def test_adapters_train_on_it(folder, bits, dora):
     peft = pytest.importorskip("peft")
     model = quantized(folder, **{f"load_in_{bits}bit": True})

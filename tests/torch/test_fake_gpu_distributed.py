@@ -10,6 +10,7 @@ import torch
 from torch import distributed as dist
 from torch import nn
 
+from tests.cases import each
 from tests.torch.programs import WIDTH, Block, real, recorded
 from weighbridge.errors import UsageError
 from weighbridge.trace import guard
@@ -157,14 +158,17 @@ def test_buckets_by_hand():
 
 @pytest.mark.parametrize(
     "settings",
-    [
-        {},
-        {"gradient_as_bucket_view": True},
-        {"static_graph": True},
-        {"find_unused_parameters": True},
-        {"bucket_cap_mb": 4, "gradient_as_bucket_view": True},
-        {"accumulate": 2},
-    ],
+    each(
+        2,
+        [
+            {},
+            {"gradient_as_bucket_view": True},
+            {"bucket_cap_mb": 4, "gradient_as_bucket_view": True},
+            {"static_graph": True},
+            {"accumulate": 2},
+            {"find_unused_parameters": True},
+        ],
+    ),
     ids=lambda settings: ", ".join(settings) or "plain",
 )
 def test_replicas_allocate_as_in_a_real_run(settings, alone):

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import distributions, nn
 
+from tests.cases import each
 from weighbridge.trace import guard
 from weighbridge.trace.gpu import FakeGPU
 
@@ -203,7 +204,9 @@ def test_a_parameter_that_moves_keeps_what_is_known_of_it_and_its_device():
         assert layer[0].exp().item() == pytest.approx(2)
 
 
-@pytest.mark.parametrize("settings", [{"num_beams": 4}, {"num_beams": 2, "do_sample": True}, {}])
+@pytest.mark.parametrize(
+    "settings", each(2, [{"num_beams": 2, "do_sample": True}, {"num_beams": 4}, {}])
+)
 @pytest.mark.filterwarnings("ignore:the program looks")
 def test_generation_goes_on_to_its_length(settings):
     ran = []

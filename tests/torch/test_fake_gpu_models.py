@@ -1,7 +1,6 @@
 """A large model's training step, traced: its figures by hand, and what it costs."""
 
 import resource
-import time
 
 import pytest
 import torch
@@ -22,7 +21,7 @@ LLAMA = {
 
 
 def step(layers, *, tokens=4096, checkpointing=False, steps=1):
-    """The tape of training steps in bfloat16 with AdamW, and seconds of the processor a step."""
+    """The tape of training steps in bfloat16 with AdamW."""
     config = transformers.LlamaConfig(num_hidden_layers=layers, use_cache=False, **LLAMA)
     with FakeGPU("b300", torch_version="2.13") as gpu:
         with torch.device("cuda"):
@@ -33,13 +32,11 @@ def step(layers, *, tokens=4096, checkpointing=False, steps=1):
         model.train()
         optimizer = torch.optim.AdamW(model.parameters())
         ids = torch.zeros(1, tokens, dtype=torch.long).cuda()
-        began = time.process_time()
         for _ in range(steps):
             model(ids, labels=ids).loss.backward()
             optimizer.step()
             optimizer.zero_grad()
-        taken = (time.process_time() - began) / steps
-    return gpu.tape, taken
+    return gpu.tape
 
 
 def at_peak(tape):
@@ -52,7 +49,7 @@ def at_peak(tape):
 def test_llama_8b_trains():
     """Weights 8.03e9 x 2, as much of gradients and of each of two states; at the step's peak
     torch's foreach AdamW holds one more list, of square roots."""
-    tape, seconds = step(32, checkpointing=True)
+    tape = step(32, checkpointing=True)
     weights = 2 * 8_030_261_248
     roles = at_peak(tape)
     assert roles["weight"] == roles["gradient"] == weights
@@ -60,7 +57,6 @@ def test_llama_8b_trains():
     assert roles["temporary"] == pytest.approx(weights, rel=0.001)
     assert tape.storages[tape.events[tape.allocated.event] - 1].op == "aten._foreach_sqrt.default"
     assert tape.allocated.nbytes == pytest.approx(5 * weights, rel=0.002)
-    assert seconds < 20  # 3 on an idle machine
 
 
 def test_activations_of_a_layer_by_hand():
@@ -70,7 +66,7 @@ def test_activations_of_a_layer_by_hand():
     attention   q, k, v rotated or not, output, lse       2H + 2K + 2K + 2H + 4 heads
     MLP         gate, act, up, product                    4 x 2F
     """
-    tapes = [step(n, tokens=1024)[0] for n in (1, 2)]
+    tapes = [step(n, tokens=1024) for n in (1, 2)]
     saved = [sum(s.nbytes for s in tape.storages if s.role == "saved activation") for tape in tapes]
     layer = (saved[1] - saved[0]) / 1024
     hidden, feed, keys = 4096, 14336, 1024
@@ -83,7 +79,7 @@ def test_activations_of_a_layer_by_hand():
 
 def test_cost_is_linear_in_layers_and_small():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    few, many = (len(step(n)[0].events) for n in (4, 8))
-    more = len(step(12)[0].events)
+    few, many = (len(step(n).events) for n in (4, 8))
+    more = len(step(12).events)
     assert more - many == many - few
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < GIB >> 10

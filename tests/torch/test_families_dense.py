@@ -8,6 +8,7 @@ import pytest
 pytest.importorskip("torch", reason="the oracle is transformers' own build, which needs torch")
 pytest.importorskip("transformers", reason="the oracle is transformers' own build")
 
+from tests.cases import plain_and_each
 from tests.torch import oracle
 
 LLAMA = {
@@ -303,11 +304,14 @@ def config(model_type, change=None, cls=None):
     return {key: value for key, value in raw.items() if value != ABSENT}
 
 
-VARIANTS = [
-    pytest.param(model_type, change, id=f"{model_type}-{i}")
-    for model_type, (_, _, changes) in TYPES.items()
-    for i, change in enumerate(({}, *changes))
-]
+VARIANTS = plain_and_each(
+    2,
+    [
+        pytest.param(model_type, change, id=f"{model_type}-{i}")
+        for model_type, (_, _, changes) in TYPES.items()
+        for i, change in enumerate(({}, *changes))
+    ],
+)
 
 
 @pytest.mark.parametrize(("model_type", "change"), VARIANTS)

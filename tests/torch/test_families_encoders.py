@@ -101,7 +101,7 @@ def separate_head(raw):
 
 
 @pytest.mark.skipif(not corpus.MODELS.exists(), reason="the corpus of real configs is not here")
-@pytest.mark.parametrize("raw", list(real()))
+@pytest.mark.parametrize("raw", each(3, real()))
 def test_real_configs(raw):
     lines = oracle.differences(raw)
     if separate_head(raw):

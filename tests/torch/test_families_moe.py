@@ -10,14 +10,18 @@ import pytest
 pytest.importorskip("torch", reason="the oracle is transformers' own build, which needs torch")
 pytest.importorskip("transformers", reason="the oracle is transformers' own build")
 
+from tests.cases import plain_and_each
 from tests.torch import oracle
 from tests.torch.cases_moe import INSIDE, TYPES, V4, V4_CHANGES
 
-CASES = [
-    pytest.param(model_type, change, id=f"{model_type}-{i}")
-    for model_type, (_, _, changes) in TYPES.items()
-    for i, change in enumerate(({}, *changes))
-]
+CASES = plain_and_each(
+    2,
+    [
+        pytest.param(model_type, change, id=f"{model_type}-{i}")
+        for model_type, (_, _, changes) in TYPES.items()
+        for i, change in enumerate(({}, *changes))
+    ],
+)
 
 
 def config(model_type, change):
@@ -30,14 +34,10 @@ NO_SHARED = "ignore:Initializing zero-element tensors"  # n_shared_experts 0: th
 
 @pytest.mark.filterwarnings(NO_SHARED)
 @pytest.mark.parametrize(("model_type", "change"), CASES)
-def test_tensors_are_those_of_the_class(model_type, change):
-    assert oracle.differences(config(model_type, change)) == []
-
-
-@pytest.mark.filterwarnings(NO_SHARED)
-@pytest.mark.parametrize(("model_type", "change"), CASES)
-def test_buffers_are_those_of_the_class(model_type, change):
-    assert oracle.buffer_differences(config(model_type, change)) == []
+def test_tensors_and_buffers_are_those_of_the_class(model_type, change):
+    raw = config(model_type, change)
+    assert oracle.differences(raw) == []
+    assert oracle.buffer_differences(raw) == []
 
 
 @pytest.mark.parametrize("model_type", TYPES)

@@ -86,31 +86,22 @@ def label(case):
     return f"{case[1]}"
 
 
-@pytest.fixture(scope="module")
-def built():
-    """The class and our plan of a case, kept while the tests ask for them."""
-    kept = {}
-
-    def get(case):
-        if case in TIMM:
-            pytest.importorskip("timm", reason="the class takes its tower from timm")
-        if id(case) not in kept:
-            model_type, cls, config = case
-            raw = {"model_type": model_type, "architectures": [cls], **config}
-            kept.clear()
-            kept[id(case)] = oracle.build(raw), oracle.ours(raw)
-        return kept[id(case)]
-
-    return get
+@pytest.fixture(scope="module", params=CASES, ids=label)
+def built(request):
+    """A case, its class and our plan: all tests of one case come before those of the next."""
+    if request.param in TIMM:
+        pytest.importorskip("timm", reason="the class takes its tower from timm")
+    model_type, cls, config = request.param
+    raw = {"model_type": model_type, "architectures": [cls], **config}
+    return request.param, oracle.build(raw), oracle.ours(raw)
 
 
 def listed(pairs):
     return sorted(f"{name} {shape}" for name, shape in pairs)
 
 
-@pytest.mark.parametrize("case", CASES, ids=label)
-def test_tensors(case, built):
-    model, plan = built(case)
+def test_tensors(built):
+    case, model, plan = built
     want = listed(
         (checkpoint_name(*case[:2], n), checkpoint_shape(case[0], n, s))
         for n, s in oracle.tensors(model).items()
@@ -119,9 +110,8 @@ def test_tensors(case, built):
     assert plan.parameters == oracle.numel(model)
 
 
-@pytest.mark.parametrize("case", CASES, ids=label)
-def test_buffers(case, built):
-    model, plan = built(case)
+def test_buffers(built):
+    _, model, plan = built
     want = sorted(map(str, oracle.buffers(model).values()))
     got = [(b.shape, b.dtype or "float32", b.persistent) for b in plan.buffers if b.until is None]
     assert sorted(map(str, got)) == want
@@ -154,11 +144,10 @@ def planned(plan):
     )
 
 
-@pytest.mark.parametrize("case", CASES, ids=label)
-def test_blocks(case, built):
+def test_blocks(built):
     """There are as many modules as transformers never splits (their names differ from
     checkpoints')."""
-    model, plan = built(case)
+    case, model, plan = built
     if case[0] in SPREAD:
         pytest.skip("a block is spread over several lists in the checkpoint")
     assert len(planned(plan)) == len(whole(model))

@@ -23,6 +23,7 @@ from weighbridge.trace import guard
 from weighbridge.workload import Infer
 
 PROMPT = 512
+PROMPTS = {"mamba": 128}  # its class goes token by token
 SHARED = {"vocab_size": 1024, "max_position_embeddings": 2048}
 SMALL = {
     "hidden_size": 256,
@@ -91,7 +92,8 @@ STATES = ("mamba", "mamba2")  # a step is the states and some copies of one: a f
 
 
 def ours(raw, new=2, dtype="bfloat16", **settings):
-    w = Infer(dtype=dtype, prompt_len=PROMPT, max_new_tokens=new, **settings)
+    length = PROMPTS.get(raw["model_type"], PROMPT)
+    w = Infer(dtype=dtype, prompt_len=length, max_new_tokens=new, **settings)
     kind = engine("transformers")
     s = subject(resolve(gather_config(raw)), w, kind, kind.newest)
     return s, plan(s, w, None)
@@ -108,7 +110,8 @@ def built(raw, attention, dtype=torch.bfloat16):
 
 def steps(model, batch=1):
     """(peak of the prompt's step, of the two behind it), in bytes beside the weights."""
-    ids = torch.zeros(batch, PROMPT, dtype=torch.int64)
+    length = PROMPTS.get(model.config.model_type, PROMPT)
+    ids = torch.zeros(batch, length, dtype=torch.int64)
     with watched(model) as seen:
         out = model(ids, use_cache=True, logits_to_keep=1)
         prefill = seen.phase()
@@ -277,7 +280,7 @@ RUN = [
     if kind(raw) not in WITHOUT and hasattr(transformers, raw["architectures"][0])
 ]
 LOOPS = {"mamba", "falcon_mamba"}  # their classes go token by token: a minute each, at night
-FAMILIES = each(8, [name for name in RUN if kind(MODELS[name]) not in LOOPS])
+FAMILIES = each(24, [name for name in RUN if kind(MODELS[name]) not in LOOPS])
 FAMILIES += [pytest.param(n, marks=NIGHTLY) for n in RUN if kind(MODELS[n]) in LOOPS]
 LIVE = ("activations", "kv_cache", "recurrent_state", "logits", "temporaries")
 

@@ -35,7 +35,7 @@ def _quiet():
         yield
 
 
-@pytest.mark.parametrize("name", each(2, FEW))
+@pytest.mark.parametrize("name", each(4, FEW))
 def test_a_step_is_traced(name):
     """Weights, gradients and two states are there at once, in float32 or as the class has them."""
     row = sweep_worker.row("transformers", name)
@@ -105,7 +105,7 @@ def steps(model, given):
         optimizer.zero_grad()
 
 
-@pytest.mark.parametrize("name", LIKE_THE_CPU)
+@pytest.mark.parametrize("name", each(3, LIKE_THE_CPU))
 def test_the_same_events_as_a_real_run(name):
     """Every request and release of 4 KiB and more, in order."""
     there = prepared(name, "cpu")

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import pytest
 
+from tests.cases import each
 from weighbridge.cli.menu import run
 
 torch = pytest.importorskip("torch")
@@ -225,7 +226,7 @@ def report(done):
     return json.loads(done.stdout)
 
 
-@pytest.mark.parametrize(("rule", "train"), [("sgd", "425.51"), ("adam", "833.58")])
+@pytest.mark.parametrize(("rule", "train"), each(2, [("adam", "833.58"), ("sgd", "425.51")]))
 def test_a_published_measuring_script_prints_what_its_authors_saw(process, rule, train):
     done = process(MEASURE, rule, options=["--gpu", "t4", "--torch-version", "2.5"])
     assert done.returncode == 0, done.stderr

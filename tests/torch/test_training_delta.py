@@ -89,7 +89,7 @@ def names(cases):
     return [f"{name}-{'-'.join(map(str, s.values()))}-{i}" for i, (name, _, s) in enumerate(cases)]
 
 
-@pytest.mark.parametrize(("model_type", "config", "settings"), each(2, CASES), ids=names(CASES))
+@pytest.mark.parametrize(("model_type", "config", "settings"), each(4, CASES), ids=names(CASES))
 def test_saved_tensors_and_peaks_are_those_of_the_class(model_type, config, settings):
     settings = {"seq_len": 200, **settings}
     seen = real(model_type, config, **settings)

@@ -159,7 +159,7 @@ CASES = [
 
 @pytest.mark.parametrize(
     ("model_type", "more", "settings"),
-    each(4, CASES),
+    each(8, CASES),
     ids=[f"{name}-{'-'.join(map(str, s.values()))}-{i}" for i, (name, _, s) in enumerate(CASES)],
 )
 def test_saved_tensors_and_peaks_are_those_of_the_class(model_type, more, settings):

@@ -9,6 +9,6 @@ from tests.cases import each
 from tests.torch.cases_training import CONFIGS, same
 
 
-@pytest.mark.parametrize("kind", each(2, CONFIGS))
+@pytest.mark.parametrize("kind", each(4, CONFIGS))
 def test_every_family_in_bfloat16(kind):
     same(kind)

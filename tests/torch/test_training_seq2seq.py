@@ -91,7 +91,7 @@ def sounds(precision):
 
 @pytest.mark.parametrize(
     ("name", "settings"),
-    each(2, CASES),
+    each(4, CASES),
     ids=[f"{n}-{'-'.join(map(str, s.values()))}" for n, s in CASES],
 )
 def test_saved_tensors_and_peaks_are_those_of_the_class(name, settings):

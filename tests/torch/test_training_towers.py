@@ -204,7 +204,7 @@ CASES = [
 
 @pytest.mark.parametrize(
     ("name", "settings"),
-    each(4, CASES),
+    each(8, CASES),
     ids=[f"{n}-{'-'.join(map(str, s.values()))}" for n, s in CASES],
 )
 def test_saved_tensors_and_peaks_are_those_of_the_class(name, settings):
