@@ -51,6 +51,8 @@ def all_of(names, cases, ids=repr):
         @functools.wraps(test)
         def all_of_them(**fixtures):
             failed = []
+            if not cases:
+                pytest.skip("nothing of it is here")
             for case in cases:
                 values = case.values if isinstance(case, NAMED) else case
                 values = values if len(names) > 1 or isinstance(case, NAMED) else (values,)
@@ -68,7 +70,6 @@ def all_of(names, cases, ids=repr):
         return all_of_them
 
     cases = list(cases)
-    assert cases
     return around
 
 

@@ -80,7 +80,7 @@ def pytest_runtestloop(session: pytest.Session) -> bool:
     for number, (file, _, line, was, becomes) in enumerate(chosen):
         tests = passed.get(number, [])
         if "" in tests:
-            code, asked = _alone(number, _near(file, items), broken), len(items)
+            code, asked = _alone(session, number, _near(file, items), broken), len(items)
         else:
             order = _order(tests, spent)
             asked = len(order)
@@ -162,10 +162,11 @@ def _near(file: str, items: dict[str, pytest.Item]) -> list[str]:
     return sorted(files, key=lambda one: stem not in Path(one).read_text())
 
 
-def _alone(number: int, files: list[str], broken: list[str]) -> int:
+def _alone(session: pytest.Session, number: int, files: list[str], broken: list[str]) -> int:
     """Asks in a process that imports the package with the switch on."""
     without = [f"--deselect={one}" for one in broken]
     line = [sys.executable, "-m", "pytest", "-q", "-x", "-n", "0", "-p", "no:cacheprovider"]
+    line += ["-m", session.config.option.markexpr]
     env = {**os.environ, "MUTANT": str(number)}
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     try:

@@ -1,4 +1,4 @@
-"""Change one sign, comparison or number of a room at a time, and see whether a fast test notices.
+"""Change one sign, comparison or number of a room at a time, and see whether a test notices.
 
     python -m tools.mutants components              60 mutants, by the tests of the room
     python -m tools.mutants engines/mlx --count 8 --seed 3
@@ -7,9 +7,10 @@
 
 A survivor is a line of code that no test holds. All mutants are written into one copy of the
 package, each behind a switch, and one run of the tests notes which test comes by which switch. Then
-each mutant is switched on in a child of a process that has collected the tests, and asked of those
-that come by it, cheap ones first (`tools/mutant_judge.py`); what runs on import, as tables do, gets
-a process of its own. The checkout stays as it is. Exit code 1 where more than `--allowed` survive.
+each mutant is switched on in a child of a process that has collected the tests, slow ones too, and
+asked of those that come by it, cheap ones first (`tools/mutant_judge.py`); what runs on import, as
+tables do, gets a process of its own. The checkout stays as it is. Exit code 1 where more than
+`--allowed` survive.
 """
 
 import argparse
@@ -198,7 +199,8 @@ def judged(chosen: Sequence[Mutant], tests: Sequence[str], seconds: float) -> in
             "MUTANT_NOTES": f"{folder}/notes.txt",
             "MUTANT_SECONDS": str(seconds),
         }
-        judge = [*line, "-p", "tools.mutant_judge", *tests]
+        marks = [] if tests == ["tests"] else ["-m", "not house and not nightly"]
+        judge = [*line, *marks, "-p", "tools.mutant_judge", *tests]
         subprocess.run(judge, cwd=ROOT, env=env, check=True)
         return int((Path(folder) / "survivors").read_text())
 
