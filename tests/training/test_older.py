@@ -46,6 +46,7 @@ MIXED = {"precision": "bf16-mixed"}
 AGAIN = {**ATTENTION, "checkpointing": True}
 OF_EXPERTS = {"precision": "bf16", "lora_targets": "gate_proj,up_proj,down_proj"}
 LOOPS = (ATTENTION, AGAIN)
+INSIDE = {"head_reads": "model"}  # its class is its own base model
 # (config, (experts, those of a token), settings)
 CASES = {
     "llama": (SIZES, (0, 0), (PLAIN, MIXED)),
@@ -109,7 +110,7 @@ CASES = {
         (16, 4),
         LOOPS,
     ),
-    "granitemoe": ({**SIZES, **FEW}, (8, 2), (PLAIN,)),
+    "granitemoe": ({**SIZES, **FEW}, (8, 2), (PLAIN, MIXED)),
     "dbrx": (
         {
             "d_model": 256,
@@ -126,6 +127,25 @@ CASES = {
             MIXED,
             {**PLAIN, "lora_targets": "Wqkv,out_proj"},
             {**PLAIN, "lora_targets": "Wqkv,out_proj", "checkpointing": True},
+        ),
+    ),
+    "jetmoe": (
+        {
+            "hidden_size": 256,
+            "intermediate_size": 384,
+            "num_hidden_layers": 3,
+            "num_key_value_heads": 2,
+            "kv_channels": 64,
+            "num_local_experts": 8,
+            "num_experts_per_tok": 2,
+            "max_position_embeddings": 512,
+            "vocab_size": 1000,
+        },
+        (8, 2),
+        (
+            {**PLAIN, **INSIDE},
+            {**MIXED, **INSIDE},
+            {**PLAIN, **INSIDE, "lora_targets": "kv_proj"},
         ),
     ),
     "gpt_oss": ({**WIDE, **FEW, "sliding_window": 64}, (8, 2), (PLAIN, ATTENTION)),
@@ -152,7 +172,7 @@ FAST = ("gpt_oss", "ernie4_5_moe", "dots1", "hunyuan_v1_moe", "deepseek_v2", "gr
 
 def ours(x):
     """Our moments of the same two steps."""
-    said = dict(x["settings"])
+    said = {k: v for k, v in x["settings"].items() if k not in INSIDE}
     if said.pop("checkpointing", False):
         said["checkpointing"] = "full"
     if "lora_targets" in said:

@@ -763,8 +763,8 @@ ROWS: Mapping[str, str] = {
     "mlx=class,own_caches,windows",
     "dbrx": "stacked_moe:DBRX computes=looped_experts trains=dbrx.forward transformers.sdpa=4.40 "
     "transformers.own_sdpa transformers.plain_loss=4.48 vllm.every_stage=both mlx=class",
-    "jetmoe": "stacked_moe:JETMOE transformers.sdpa=4.41 transformers.own_sdpa "
-    "transformers.wide_loss=4.55",
+    "jetmoe": "stacked_moe:JETMOE trains=jetmoe.forward transformers.sdpa=4.41 "
+    "transformers.own_sdpa transformers.wide_loss=4.55",
     "mamba": "mamba:MAMBA positions=endless computes=not_rotary trains=mamba.forward "
     "transformers.last_logits=5.0 vllm.every_stage=both mlx=class,own_caches",
     "mamba2": "mamba:MAMBA_2 positions=endless computes=not_rotary trains=mamba2.forward "

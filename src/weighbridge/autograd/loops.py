@@ -10,7 +10,8 @@ A scan whose every turn is read, and not the last one alone, is in ops/recurrenc
 """
 
 from collections.abc import Callable
-from typing import final
+from contextlib import AbstractContextManager
+from typing import Any, final
 from weakref import ref
 
 from weighbridge.autograd.machine import Grads, Machine, record
@@ -49,6 +50,36 @@ def repeat(m: Machine, count: int, turn: Callable[[Carried], None], carried: Car
     carried[0] = _through(m, carried[0], pile)
     for _ in range(LAST):
         turn(carried)
+
+
+@final
+class Left:
+    """Turns like the one that is run within, which are left out: what it keeps for backward besides
+    its result, `count` times."""
+
+    def __init__(self, m: Machine, count: int) -> None:
+        self._m = m
+        self._count = count
+        self._made: list[ref[TensorStorage]] = []
+        self._watch: AbstractContextManager[None] = m.watching(self._made)
+
+    def __enter__(self) -> "Left":
+        if self._count:
+            self._watch.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        if self._count:
+            self._watch.__exit__(*error)
+
+    def kept(self, result: Tensor) -> Tensor:
+        """The result, behind what the turns that were left out keep."""
+        storages = (found for found in (weak() for weak in self._made) if found is not None)
+        alive = [one.nbytes for one in storages if one is not result.storage]
+        if not alive:
+            return result
+        held = [self._m.many(self._count, (nbytes,), INT8) for nbytes in alive]
+        return _through(self._m, result, Pile(held))
 
 
 def _through(m: Machine, x: Tensor, pile: Pile) -> Tensor:

@@ -136,7 +136,8 @@ def _other_buckets(p: TrainingPlan, name: str) -> Iterator[Component]:
 def _tied_twice(p: TrainingPlan, name: str) -> Iterator[Component]:
     """A tied embedding may be there twice, for itself and for the head: published runs of adapters
     under FSDP2 and of ZeRO 3 took 10 to 20 % more than what was followed, about its size. Why was
-    not found: in the sources both are one parameter."""
+    not found: in the sources of accelerate, DeepSpeed, PEFT 0.21 (whose wrap policy the Trainer
+    gives to FSDP1 alone) and transformers both are one parameter."""
     s = p.sharding
     shared = s.kind == "zero3" or (s.kind in ("fsdp2", "hsdp") and p.adapters is not None)
     tied = any(x.tied and x.kind == "linear" for x in p.subject.part.blueprint.counted)

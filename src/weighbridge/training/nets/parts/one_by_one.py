@@ -144,7 +144,11 @@ def each_linear(m: Machine, x: Tensor, stack: Tensor) -> Tensor:
     rows = ceil_div(x.shape[0], each)
     turns = min(each, loops.RUN)
     lists = [shaped(m, t, rows, inside) for t in split_rows(m, x, turns)]
-    made = [linear(m, t, part(m, stack, outside, inside)) for t in lists]
+    made: list[Tensor] = []
+    for number, t in enumerate(lists):
+        with loops.Left(m, each - turns if number == 1 else 0) as left:
+            made.append(linear(m, t, part(m, stack, outside, inside)))
+        made[-1] = left.kept(made[-1])
     rest = m.many(each - turns, made[0].shape, made[0].dtype) if each > turns else None
     out = stacked(m, made, (x.shape[0], outside))
     del rest
