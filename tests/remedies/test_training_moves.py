@@ -249,7 +249,14 @@ def test_what_four_ranks_hold_each():
 
 @pytest.mark.parametrize(
     ("storage", "quantization", "said"),
-    [(None, "nf4", True), ("uint8", "nf4", True), ("bfloat16", "nf4", False), (None, "fp4", False)],
+    [
+        (None, "nf4", True),
+        (None, "nf4-dq", True),
+        (None, "fp4", True),
+        (None, "hqq-4bit-g64", False),
+        ("uint8", "nf4", True),
+        ("bfloat16", "nf4", False),
+    ],
 )
 def test_fsdp_shares_packed_weights_that_are_stored_as_floats(storage, quantization, said):
     settings = {"quantization": quantization, "bnb_4bit_quant_storage": storage}

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from weighbridge.components.unpacked_experts import FOUR_BITS
 from weighbridge.remedies import formats, prices
 from weighbridge.remedies.case import RemedyCase
 from weighbridge.remedies.moves import Move
@@ -298,7 +299,8 @@ def _shards(case: RemedyCase) -> Iterator[Move]:
 def _storage(case: RemedyCase, shard: str) -> Mapping[str, str]:
     """FSDP shares out what is stored as floats: packed weights too, if they are stored so."""
     e, stored = case.effective, "bnb_4bit_quant_storage"
-    packed = e.get("quantization") == "nf4" and shard == "fsdp2" and case.free(stored)
+    four = str(e.get("quantization") or "").startswith(FOUR_BITS)
+    packed = four and shard == "fsdp2" and case.free(stored)
     return {stored: "bfloat16"} if packed and e.get(stored) in (None, "uint8") else {}
 
 
