@@ -38,6 +38,7 @@ def test_every_corner_is_kept_and_none_twice() -> None:
     assert len({(one.model, one.question) for one in corners}) == len(corners) > 200
     sizes = {one.model for one in corners} - {*replay.catalogue.names()}
     assert all(name.endswith("B") and float(name[:-1]) for name in sizes)  # such as 7B
+    assert not any("local" in one.question for one in corners), "which is another on each machine"
     refused = sum(one.kept is not None and one.kept.parts is None for one in corners)
     assert all(one.kept for one in corners)
     assert refused < len(corners) / 20  # a sentence holds little

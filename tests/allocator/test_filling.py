@@ -70,3 +70,11 @@ def test_a_tensor_from_20_mib_on_keeps_its_rest():
     filled = Filling(options=AllocatorOptions(max_split_size_mb=20))
     filled.place([20 * MIB + 100 * KIB, 3 * MIB, 3 * MIB], 1)
     assert (filled.allocated, filled.reserved) == (28 * MIB, 42 * MIB)
+
+
+def test_what_was_freed_serves_sizes_of_its_kind():
+    """A block of 1 MiB is the largest of the small ones, which lie in segments of 2 MiB."""
+    for freed, size, reserved in ((MIB, 512, 2), (MIB + 512, 512, 22), (MIB + 512, 2 * MIB, 20)):
+        filled = Filling(freed=freed)
+        filled.place([size])
+        assert (filled.allocated, filled.reserved) == (size, reserved * MIB)

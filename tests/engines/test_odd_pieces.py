@@ -10,10 +10,12 @@ from weighbridge.arch.body import LayerBlock
 from weighbridge.arch.mixers import Attention, Compressed, CrossAttention, Indexer, Shared
 from weighbridge.components.kv_cache import Lengths
 from weighbridge.dtypes import BFLOAT16, FLOAT16
+from weighbridge.engines.llama_cpp.graphs import transformer
+from weighbridge.engines.llama_cpp.roughly import widest
 from weighbridge.engines.sglang import effective
 from weighbridge.engines.sglang.caches import _whole
 from weighbridge.engines.transformers import units
-from weighbridge.engines.transformers.attending import cross, queries_alone
+from weighbridge.engines.transformers.attending import _hidden_behind, cross, queries_alone
 from weighbridge.engines.transformers.caches import TransformersCacheSetting, of_mixer
 from weighbridge.engines.transformers.keeping import Kept
 from weighbridge.engines.vllm.weights import AT_ONCE
@@ -172,3 +174,40 @@ def test_units_that_a_card_lacks(name, capability, stack, vendor, lacking):
 def test_no_card_lacks_nothing():
     assert units.emulated(None, BFLOAT16) == ""
     assert not units.lacks(None, (9, 9))
+
+
+# llama.cpp, where no model of the catalogue goes
+
+
+@pytest.mark.parametrize(
+    ("mixers", "out"), [("", "x"), ("a", "a"), ("ab", "b+a"), ("abc", "c+b+a")]
+)
+def test_mixers_side_by_side_are_added(mixers, out, monkeypatch):
+    """Falcon-H1 has two in a layer, and Nemotron-NAS layers without any."""
+    monkeypatch.setattr(transformer, "mix", lambda b, layer, mixer, x, style: mixer)
+    net = SimpleNamespace(layers=[SimpleNamespace(mixers=tuple(mixers))])
+    build = SimpleNamespace(net=net, add=lambda a, b: f"{a}+{b}", of=lambda *what: None)
+    assert transformer.mixed(build, 0, "x", None) == out
+
+
+@pytest.mark.parametrize(
+    ("ne", "name", "width"),
+    [
+        ((64, 200, 1, 1), "blk.0.ffn_up.weight", 200),
+        ((64, 32, 500, 1), "blk.0.ffn_up_exps.weight", 128),
+        ((64, 900, 1, 1), "output.weight", 48),
+        ((900, 1), "blk.0.norm", 900),
+    ],
+)
+def test_the_widest_side_of_a_layer(ne, name, width):
+    """Two of 500 experts are a token's; a table of words is no layer."""
+    weights = {name: SimpleNamespace(name=name, ne=ne)}
+    assert widest(SimpleNamespace(weights=weights, top_k=2, hidden=48)) == width
+
+
+@pytest.mark.parametrize(("turned", "numbers"), [(True, 4 * 16 + 2 * 16), (False, 4 * 16)])
+def test_what_cached_views_keep(turned, numbers):
+    """The queries of a fused projection, and the keys where rotary positions made new ones."""
+    m = Attention(heads=4, kv_heads=2, key_dim=16, value_dim=16)
+    s = SimpleNamespace(style=SimpleNamespace(rotary=turned), wide=lambda width: width)
+    assert _hidden_behind(s, m) == numbers

@@ -13,6 +13,7 @@ from weighbridge.training.nets.falcon import with_biases
 from weighbridge.training.nets.parts import polar, rotary
 from weighbridge.training.nets.parts.rotary import half, in_float, narrowed, part_rotated
 from weighbridge.training.nets.torchtune import compiled_loss
+from weighbridge.training.step import DROPOUTS
 from weighbridge.units import KIB, align_up
 
 LENGTH, WIDTH = 64, 64
@@ -143,3 +144,10 @@ def test_positions_as_complex_numbers():
     made = polar.rotary(SimpleNamespace(m=m, length=LENGTH), 64)
     assert made.shape == (1, LENGTH, 1, 64)
     assert m.heap.most == (8 + 16 + 16) * KIB
+
+
+def test_dropouts_are_rates():
+    """Of configuration classes: a tenth, and a fifth before a classifier of BART."""
+    rates = {(name, rate) for classes in DROPOUTS.values() for name, rate in classes.items()}
+    assert {rate for name, rate in rates if name != "seq_classif_dropout"} == {0.1}
+    assert dict(rates)["seq_classif_dropout"] == 0.2
