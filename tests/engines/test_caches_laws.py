@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.cases import examples
 from tests.engines.kinds import (
     ATTENTIONS,
     COMPRESSED,
@@ -101,7 +102,7 @@ ENGINES = {
     "sglang": (of_sglang, BY_SGLANG),
 }
 EACH = pytest.mark.parametrize("name", ENGINES)
-PLAN = settings(deadline=None, max_examples=60)
+PLAN = settings(deadline=None, max_examples=examples(20, night=60))
 
 
 @EACH

@@ -6,6 +6,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 
+from tests.cases import each
 from tests.engines.answers import answer, named
 from weighbridge.engines.classes import of_gguf
 from weighbridge.engines.knows import row_of
@@ -127,7 +128,7 @@ def test_buffers_are_whole_blocks(name, w):
         assert size % (32 if d == h.at.gpus else 128) == 0
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", each(3, MODELS))
 @pytest.mark.parametrize(
     "w",
     [

@@ -74,7 +74,7 @@ def test_so_many_users_fit_and_one_more_does_not(unknown, engine, context):
 @pytest.mark.parametrize(
     ("unknown", "about", "setting", "asked"),
     each(
-        2,
+        3,
         [
             ("batch", "lora", "batch_size", {"gpu": "4090", "checkpointing": "full"}),
             ("batch", "train", "batch_size", {"gpu": "a100-80gb:2", "shard": "fsdp2"}),

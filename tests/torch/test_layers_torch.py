@@ -119,7 +119,7 @@ def own_cache(config):
     return {"past_key_values": DynamicCache(config=config)}
 
 
-@pytest.mark.parametrize(("model_type", "change"), each(3, CASES))
+@pytest.mark.parametrize(("model_type", "change"), each(6, CASES))
 def test_dynamic_caches(model_type, change):
     raw = config(model_type, change)
     cache = own_cache if model_type == "recurrent_gemma" else None
@@ -224,7 +224,7 @@ SPEAKS = ("ForConditionalGeneration", "ForCausalLM")
 
 
 @pytest.mark.filterwarnings("ignore:Casting complex values")  # Llama 4's rotary numbers
-@pytest.mark.parametrize("model_type", WITHIN)
+@pytest.mark.parametrize("model_type", each(2, WITHIN))
 def test_language_models_within(model_type):
     cls, small = next(
         (cls, raw)

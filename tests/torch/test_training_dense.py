@@ -8,6 +8,7 @@ pytest.importorskip("transformers", reason="the oracle trains transformers' clas
 
 import torch
 
+from tests.cases import each
 from tests.torch.cases_training import CLOSE, SMALL, same
 from tests.torch.training_oracle import differences, ours, real, settled
 from weighbridge.autograd.machine import Machine
@@ -26,7 +27,7 @@ FULL = {"checkpointing": True}
 
 
 @pytest.mark.parametrize("settings", [MIXED, {"precision": "fp32"}, FULL], ids=str)
-@pytest.mark.parametrize("kind", NAMED)
+@pytest.mark.parametrize("kind", each(2, NAMED))
 def test_a_step_has_the_classs_saved_tensors_and_peaks(kind, settings):
     same(kind, **settings)
 

@@ -8,6 +8,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 import weighbridge  # noqa: E402
+from tests.cases import each  # noqa: E402
 from weighbridge.autograd.machine import Machine  # noqa: E402
 from weighbridge.autograd.tensors import Computed  # noqa: E402
 from weighbridge.components.activations import Heap  # noqa: E402
@@ -42,12 +43,12 @@ class Both:
         self.all = all_of_them
 
     def step(self):
-        for each in self.all:
-            each.step()
+        for one in self.all:
+            one.step()
 
     def zero_grad(self):
-        for each in self.all:
-            each.zero_grad()
+        for one in self.all:
+            one.zero_grad()
 
 
 def of(module, name, **options):
@@ -133,7 +134,7 @@ LOOSE = {"nadam": 0.02, "radam": 0.5, "adadelta": 0.02, "muon": 0.05}
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", each(2, CASES))
 def test_a_row_is_what_the_optimizer_takes(name, dtype):
     seen = real(CASES[name], getattr(torch, dtype))
     mine = ours(name, dtype)

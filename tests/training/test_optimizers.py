@@ -1,9 +1,10 @@
 """States of optimizers: published sizes, edges worked by hand, laws."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.cases import examples
 from weighbridge import api
 from weighbridge.autograd.machine import Machine
 from weighbridge.autograd.tensors import LeafTensor
@@ -117,6 +118,7 @@ def test_soap_leaves_out_sides_above_10000():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
+@settings(max_examples=examples(25, night=100))
 @given(
     shape=st.lists(st.integers(1, 300), min_size=1, max_size=3),
     kind=st.sampled_from(["linear", "embedding", "norm", "experts"]),

@@ -5,6 +5,7 @@ from unittest.mock import patch
 import pytest
 
 import weighbridge
+from tests.cases import each
 from weighbridge.training import run
 from weighbridge.training.nets import program
 
@@ -79,7 +80,7 @@ def test_the_interval_holds_what_a_small_class_takes(settings):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", FEW)
+@pytest.mark.parametrize("name", each(2, FEW))
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
 def test_the_interval_holds_what_the_class_takes(name, settings):
     assert within(name, seq_len=512, **settings)

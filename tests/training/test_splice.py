@@ -226,7 +226,7 @@ def test_near_the_end_of_the_card_layers_are_walked_anew(monkeypatch):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "name"),
-    each(10, ((model, list(ASKED)[i % len(ASKED)]) for i, model in enumerate(catalogue.names()))),
+    each(20, ((model, list(ASKED)[i % len(ASKED)]) for i, model in enumerate(catalogue.names()))),
 )
 def test_of_every_class_few_layers_say_what_all_do(monkeypatch, model, name):
     same(monkeypatch, model, **ASKED[name])
