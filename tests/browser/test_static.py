@@ -334,7 +334,7 @@ def difference(line, here, there):
     return f"{line[:200]}: {here[at - 60 : at + 60]!r} here, {there[at - 60 : at + 60]!r} there"
 
 
-@pytest.mark.parametrize("count", each(2, (60, 200)))
+@pytest.mark.parametrize("count", each(2, (30, 200)))
 def test_answers_are_those_of_cpython(browser, site, hub, count):
     tables = [{"task": task} for task in ("accuracy", "gpus", "models", "form")]
     asked = [*requests(count), *tables]
