@@ -147,7 +147,7 @@ def test_positions_as_complex_numbers():
 
 
 def test_dropouts_are_rates():
-    """Of configuration classes: a tenth, and a fifth before a classifier of BART."""
+    """Rates of configuration classes are a tenth, and a fifth before a classifier of BART."""
     rates = {(name, rate) for classes in DROPOUTS.values() for name, rate in classes.items()}
     assert {rate for name, rate in rates if name != "seq_classif_dropout"} == {0.1}
     assert dict(rates)["seq_classif_dropout"] == 0.2
