@@ -129,6 +129,31 @@ CASES = {
             {**PLAIN, "lora_targets": "Wqkv,out_proj", "checkpointing": True},
         ),
     ),
+    "longcat_flash": (
+        {
+            "hidden_size": 256,
+            "ffn_hidden_size": 384,
+            "expert_ffn_hidden_size": 192,
+            "num_layers": 2,
+            "num_attention_heads": 4,
+            "n_routed_experts": 12,
+            "zero_expert_num": 4,
+            "moe_topk": 4,
+            "q_lora_rank": 96,
+            "kv_lora_rank": 64,
+            "qk_rope_head_dim": 32,
+            "qk_nope_head_dim": 64,
+            "v_head_dim": 64,
+            "head_dim": 32,
+            "max_position_embeddings": 512,
+            "vocab_size": 1000,
+        },
+        (16, 4),
+        (
+            {**PLAIN, "lora_targets": "o_proj"},
+            {**PLAIN, "lora_targets": "o_proj", "checkpointing": True},
+        ),
+    ),
     "jetmoe": (
         {
             "hidden_size": 256,

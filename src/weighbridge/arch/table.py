@@ -134,7 +134,7 @@ DIFFERENCES: Mapping[str, str] = {
     "float_routes": "weights of experts stay in float32, and so what they weigh",
     "narrow_routes": "weights of experts are cast back, in spite of a correction: ERNIE 4.5",
     "every_expert": "every expert works on every token, times 0 where it was not picked: Llama 4",
-    "looped_experts": "experts run one after the other in transformers 5, too: DBRX",
+    "looped_experts": "experts run one after the other in transformers 5, too: DBRX, LongCat",
     "repeated_experts": "the same in inference before transformers 5: tokens once for each expert",
     "shared_picks": "layers without an indexer attend to what the last one picked",
     "unweighted_norms": "the norms inside a mixer have no weights",
@@ -726,7 +726,8 @@ ROWS: Mapping[str, str] = {
     "router=by_sigmoid experts_were=gate_up vllm.whole_shared_experts "
     "sglang.prefill_graphs=0.5.15 mlx=class",
     "mistral4": "deepseek:MISTRAL_4 gguf=deepseek2",
-    "longcat_flash": "deepseek:LONGCAT experts_were=gate_up gguf=none "
+    "longcat_flash": "deepseek:LONGCAT computes=looped_experts trains=longcat.forward "
+    "router=by_longcat_rule experts_were=gate_up gguf=none "
     "mlx=class,own_caches,expanded_longer",
     "deepseek_v4": "deepseek_v4:DEEPSEEK_V4 transformers.sdpa=never sglang.compressed",
     "glm4_moe": "glm4_moe:GLM4_MOE trains=sparse.glm4 router=by_sigmoid experts_were=gate_up "

@@ -10,6 +10,7 @@ use_gqa_in_sdpa) and copies keys and values for all heads elsewhere.
 from dataclasses import replace
 from typing import Any
 
+from weighbridge.arch.mixers import Latent
 from weighbridge.autograd.machine import Machine, lower
 from weighbridge.autograd.ops.attention import (
     AttentionHeads,
@@ -96,7 +97,8 @@ def _told(s: TrainingStep, how: AttentionOptions) -> bool:
     versions where the class counts groups."""
     if how.mask is not None or s.transformers >= TOLD_OF_SEVERAL:
         return False
-    counts = s.built.config.get("num_key_value_heads") is not None
+    latent = any(isinstance(x, Latent) for b in s.built.body.blocks for x in b.mixers)
+    counts = latent or s.built.config.get("num_key_value_heads") is not None
     return counts and rules(s.transformers, s.built.kind).groups_told
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from weighbridge.arch.body import Experts
+from weighbridge.arch.table import differs
 from weighbridge.autograd.machine import Machine
 from weighbridge.autograd.ops.experts import gathered, grouped, summed_k
 from weighbridge.autograd.ops.pointwise import add, add_, cast, mul, several
@@ -90,7 +91,7 @@ def experts(
 ) -> Tensor:
     """grouped_mm_experts_forward; its local variables live to its end. One by one before
     transformers 5."""
-    if s.transformers < (MERGES,):
+    if s.transformers < (MERGES,) or differs(s.built.kind, "looped_experts"):
         return one_by_one.experts(s, p, x, weights, numbers, form)
     m = s.m
     pairs, k = numbers.numel, numbers.shape[-1]

@@ -81,12 +81,14 @@ def usual(
 def wide(
     s: TrainingStep, p: Module, x: Tensor, weights: Tensor, numbers: Tensor, form: "Form"
 ) -> Tensor:
-    """DeepseekV3MoE.moe; its local variables live to its end."""
+    """DeepseekV3MoE.moe, LongcatFlashMoE.moe, where some experts do nothing; its local variables
+    live to its end."""
     m, pairs = s.m, numbers.numel
     each, run = _run(s, p)
-    rows = ceil_div(pairs, each)
+    idle = s.built.config.num("zero_expert_num", default=0)
+    rows = ceil_div(pairs, each + idle)
     final = m.new(x.shape, weights.dtype)
-    mask = one_hot(m, pairs * each)
+    mask = one_hot(m, pairs * (each + idle))
 
     def turn(held: list[Any]) -> None:
         held[1] = numbers = found(m, rows)
@@ -96,9 +98,20 @@ def wide(
         held[5] = mul(m, held[4], own)
         held[0] = index_added(m, held[0], held[5], numbers)
 
-    out = cast(m, _all(m, each, p, turn, [final, None, None, None, None, None]), x.dtype)
+    held: list[Any] = [final, None, None, None, None, None]
+    _all(m, each, p, turn, held)
+    run = _idle
+    loops.repeat(m, idle, turn, held)
+    total: Tensor = held[0]
+    held.clear()
+    out = cast(m, total, x.dtype)
     del mask
     return out
+
+
+def _idle(_m: Machine, x: Tensor) -> Tensor:
+    """nn.Identity"""
+    return x
 
 
 def in_order(
@@ -198,6 +211,7 @@ def _product(m: Machine, x: Tensor, stack: Tensor, p: Module, name: str) -> Tens
 
 OWN = {
     "by_sigmoid": wide,
+    "by_longcat_rule": wide,
     "by_wide_softmax": in_order,
     "by_granite_rule": grouped,
 }

@@ -134,12 +134,23 @@ def hunyuan(s: TrainingStep, p: Module, x: Tensor, e: Experts) -> Routed:
     return logits, cast(m, divided_(m, value), dtype), numbers
 
 
+def longcat(s: TrainingStep, p: Module, x: Tensor, e: Experts) -> Routed:
+    """LongcatFlashTopkRouter.forward: in float32, of experts that do nothing too."""
+    m = s.m
+    weight = cast(m, p.stacked(m, "router.classifier.weight"), FLOAT32)
+    logits = linear(m, cast(m, x, FLOAT32), weight)
+    scores = softmax(m, logits)
+    numbers = topk(m, shift(m, scores.detach()), e.top_k)[1]
+    return logits, scale(m, gather(m, scores, numbers)), numbers
+
+
 ROUTERS: Mapping[str, Router] = {
     "by_sigmoid": by_sigmoid,
     "by_wide_softmax": wide_softmax,
     "by_ernie_rule": ernie,
     "by_granite_rule": granite,
     "by_hunyuan_rule": hunyuan,
+    "by_longcat_rule": longcat,
     "by_minimax_rule": minimax,
     "by_mixtral_rule": mixtral,
 }
