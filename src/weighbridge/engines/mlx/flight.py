@@ -72,7 +72,7 @@ class Moment(NamedTuple):
 
 def temporaries(blocks: Sequence[LayerBlock], hidden: int, at: Moment, itemsize: int) -> Bytes:
     """Bytes that one step holds at its worst."""
-    made = {b: operations(b, hidden, at) for b in set(blocks)}
+    made = {b: operations(b, hidden, at) for b in dict.fromkeys(blocks)}
     most = flight((op for b in blocks for op in made[b]), at.most) * itemsize
     return Bytes(*(int(most * share) for share in (FEWER, USUAL, MORE)))
 
