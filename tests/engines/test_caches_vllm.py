@@ -74,6 +74,8 @@ def test_a_logged_hybrid():
     tokens, state, page = vllm.alignment(model, VllmCacheSetting(context=4096, ssm_dtype=FLOAT32))
     assert (tokens, state) == (544, 1_085_440)
     assert round(100 * (page - state) / state, 2) == 2.64
+    attends = vllm.alignment(model[-1:], VllmCacheSetting(context=4096))
+    assert attends == (16, 0, 0), "without states nothing is padded"
 
 
 @pytest.mark.parametrize(("ssm", "tokens"), [(None, 544), (FLOAT32, 1056)])
