@@ -11,7 +11,7 @@ from weighbridge.arch.config import Config
 from weighbridge.arch.mixers import Attention
 from weighbridge.components.activations import Heap, LivePeak
 from weighbridge.dtypes import FLOAT16, FLOAT32
-from weighbridge.engines.transformers import attending, forward, kernels, workspaces
+from weighbridge.engines.transformers import attending, forward, kernels, plan, workspaces
 from weighbridge.engines.transformers.dealing import _numbers
 from weighbridge.engines.transformers.forward import DeviceLayers
 from weighbridge.engines.transformers.infer import told_apart
@@ -19,6 +19,7 @@ from weighbridge.engines.transformers.packed import AROUND
 from weighbridge.engines.transformers.rules import rules
 from weighbridge.engines.transformers.scores import KernelHeads
 from weighbridge.engines.transformers.step import ClassStyle, Distances, ForwardStep, _distances
+from weighbridge.errors import BadFileError
 from weighbridge.units import KIB
 
 
@@ -177,6 +178,24 @@ def test_masks_of_a_step(how, reach, causal, elements):
     """masking_utils.py: none where the kernel knows by itself."""
     s = replace(step(), **how)
     assert forward._mask(s, reach, causal=causal) == elements
+
+
+def fused(width):
+    """A layer of 4 heads of 16 and 2 of keys and values, whose projection makes `width` numbers."""
+    m = Attention(heads=4, kv_heads=2, key_dim=16, value_dim=8)
+    joined = SimpleNamespace(name="h.0.attn.c_attn.weight", shape=(width, 50))
+    made = SimpleNamespace(counted=(joined,), part=lambda name: "language model")
+    body = SimpleNamespace(blocks=(SimpleNamespace(mixers=(m,)),))
+    return SimpleNamespace(part=SimpleNamespace(blueprint=made), body=body)
+
+
+@pytest.mark.parametrize("width", [64 + 32 + 16, 64, 64 - 32 + 16, 64 + 32, 64 + 16])
+def test_queries_keys_and_values_add_up(width):
+    if width == 112:
+        plan._adding_up(fused(width))
+        return
+    with pytest.raises(BadFileError, match="112 numbers a token"):
+        plan._adding_up(fused(width))
 
 
 @pytest.mark.parametrize(

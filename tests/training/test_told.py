@@ -231,6 +231,7 @@ def test_ranks_that_share_a_model_out(kind, data, context, shares):
         ("nf4", (128, 256), [16_384, 4 * 512]),
         ("nf4-dq", (128, 256), [16_384, 512, 4 * 2]),
         ("nf4-dq", (64, 300), [9600, 300, 4 * 2]),  # 1.17 blocks of blocks
+        ("nf4-dq", (4096, 4096), [8 << 20, 1 << 18, 4 << 10]),
     ],
 )
 def test_a_matrix_in_four_bits(form, shape, sizes):

@@ -191,6 +191,23 @@ def test_patience_with_other_programs():
     assert (pyodide.SECONDS, pyodide.MOST) == (300, 64 * MIB)
 
 
+@pytest.mark.parametrize(("nbytes", "names"), [(MIB, ["a"]), (MIB + 1, None)])
+def test_a_list_of_a_site_has_a_mebibyte_at_most(nbytes, names, tmp_path):
+    """The page's own is some kilobytes."""
+    told = '{"made_by": "weighbridge web build", "files": {"a": {}}'
+    (tmp_path / "site.json").write_text(told + " " * (nbytes - len(told) - 1) + "}")
+    assert build._read_list(tmp_path / "site.json") == names
+
+
+def test_nobody_waits_to_hear_whether_a_client_is_there(monkeypatch):
+    waited = []
+    monkeypatch.setattr(
+        server.select, "select", lambda r, w, x, seconds: waited.append(seconds) or ([], [], [])
+    )
+    assert not server.Gone(None)()
+    assert waited == [0]
+
+
 def test_an_engine_file_is_named_by_twelve_signs_of_its_contents():
     name = build.EngineFile("worker", "js", b"x").path
     assert name == f"engine/worker.{name.split('.')[1]}.js"
