@@ -189,6 +189,8 @@ vllm            w3a16-g128                     0.25     -    7.5
 vllm            hqq-4bit-g64                   0.15     8.0  -
 vllm            GGUF/                          0.24     6.0  -
 vllm            aqlm/aqlm                      0.10.1   6.0  -
+sglang          bitsandbytes                   0.5.5    7.0  -
+sglang          bitsandbytes                   0.5.7    -    7.0
 sglang          bitsandbytes                   0.5.23   7.0  7.0
 sglang          fp8                            0.5.23   8.0  8.0
 sglang          gptq-3bit-g128                 0.5.20   6.0  -

@@ -296,7 +296,8 @@ def test_formats_of_the_cache_are_each_engines_own():
 
 @pytest.mark.parametrize("kind", BOTH)
 def test_images_and_the_context(kind):
-    assert warned(answer(QWEN, kind, images=50, context=4096), "50 images take")
-    assert not warned(answer(QWEN, kind, images=1, context=4096), "images take")
+    with pytest.raises(UsageError, match="--images 50: they take"):
+        answer(QWEN, kind, images=50, context=4096)
+    assert answer(QWEN, kind, images=1, context=4096).devices
     assert "limit-mm" in answer(QWEN, kind, images=1).derived["launch"]
     assert "limit-mm" not in answer(LLAMA, kind, images=1).derived["launch"]

@@ -1,6 +1,7 @@
 """What one answer says in several places is one story: rows and remedies, warnings and remedies."""
 
 import json
+import shlex
 
 import pytest
 
@@ -246,3 +247,31 @@ def test_bfloat16_that_torch_emulates_is_one_story():
     older = weighbridge.train("qwen3-0.6b", torch_version="2.3", **short)
     assert older.verdict.reason.startswith("only with --precision fp16-mixed")
     assert not any("refuses" in w for w in (*found.warnings, *own))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "--method lora --lora-r 64 --lora-targets all-linear",
+        "--method qlora --kbit-upcast none --batch-size 2",
+        "--method qlora --framework unsloth",
+        "--method full --framework trl --gradient-accumulation 2",
+    ],
+)
+def test_the_line_for_what_more_fits_asks_about_the_same_run(typed, capsys):
+    asked = ["train", "qwen3-0.6b", "--gpu", "h100", *typed.split()]
+    assert run(asked) == 0
+    screen = capsys.readouterr().out
+    (line,) = (text.strip() for text in screen.splitlines() if "weighbridge fit" in text)
+    assert run([*asked, "--json"]) == 0
+    peak = json.loads(capsys.readouterr().out)["devices"][0]["peak"]
+    assert run([*shlex.split(line)[1:], "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    method = typed.split()[1]
+    (same,) = (
+        q["report"]
+        for q in told["questions"]
+        if q["report"] and q["report"]["workload"].get("method") == method
+    )
+    assert same["devices"][0]["peak"] == peak

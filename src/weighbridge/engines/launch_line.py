@@ -20,6 +20,7 @@ from weighbridge.engines.format_choice import ASKED
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.quantization_flag import SAID_OF_IT
 from weighbridge.engines.reads import makes
+from weighbridge.errors import UsageError
 from weighbridge.reference import FILES, CatalogueRef, HubRef, LocalRef, Reference, UrlRef
 from weighbridge.report_keys import DerivedFacts
 from weighbridge.workload import Infer
@@ -151,15 +152,16 @@ def limits_images(subject: Subject, w: Infer) -> bool:
 
 
 def warnings(subject: Subject, w: Infer, engine: Engine) -> Iterator[str]:
-    name = engine.title
+    """Say why there is no line. Raises UsageError for images that are more than a request holds."""
     why = unwritten(subject, w, engine)
     if why:
         yield f"no line to paste: {why}"
     tokens = (w.images or 0) * _image_tokens(subject)
     if tokens > subject.context:
-        yield (
-            f"{w.images:,} images take {tokens:,} tokens, more than the context of "
-            f"{subject.context:,}: {name} refuses such a request; give a larger --context"
+        raise UsageError(
+            f"--images {w.images:,}: they take {tokens:,} tokens, more than the context of "
+            f"{subject.context:,}, and {engine.title} refuses such a request; give --context "
+            f"{tokens} or more"
         )
 
 

@@ -1,5 +1,6 @@
 """`train` on a screen: the phases of a step, and what would leave more room."""
 
+import shlex
 from collections.abc import Iterator, Mapping
 
 from weighbridge.units import human_count
@@ -12,12 +13,20 @@ from weighbridge.view.shown import ShownAnswer
 from weighbridge.wording import printable
 
 USUAL: Mapping[str, str] = {  # settings that say how far it goes -> their defaults
+    "framework": "trainer",
+    "batch_size": "1",
+    "gradient_accumulation": "1",
     "checkpointing": "none",
     "optimizer": "adamw_torch",
     "precision": "bf16-mixed",
     "loss": "standard",
     "shard": "none",
     "offload": "none",
+    "lora_r": "8",
+    "lora_targets": "q_proj,v_proj",
+    "lora_dropout": "0.0",
+    "modules_to_save": "",
+    "images": "0",
 }
 METHODS: Mapping[str, str] = {
     "full": "method.full",
@@ -78,13 +87,21 @@ def _room(s: ShownAnswer) -> Iterator[Section]:
     if v is None or s.say.page or v.fits != "yes" or not v.marketed_gb or v.usable_each:
         return
     most = "batch" if s.sees else "seq-len"
-    given = [
-        f"--{n.replace('_', '-')} {s.report.setting(n)}"
-        for n, usual in USUAL.items()
-        if s.report.setting(n) != usual
-    ]
-    named = " ".join((asks(s.report), *given))
+    named = " ".join((asks(s.report), *_given(s)))
     yield (Paste(s.say("changes.room"), f"{named} --max {most}"),)
+
+
+def _given(s: ShownAnswer) -> Iterator[str]:
+    """Settings that are not a plain run's, as they are typed."""
+    packs = s.report.workload["method"] == "qlora"
+    usual = {**USUAL, "kbit_upcast": "peft" if packs else "none"}
+    if not s.report.derived["as_stored"]:
+        usual["quantization"] = "nf4" if packs else ""
+    for name, default in usual.items():
+        value = s.report.setting(name)
+        text = ",".join(value) if isinstance(value, list) else str(value)
+        if value is not None and text != default and not (s.sees and name == "batch_size"):
+            yield f"--{name.replace('_', '-')} {shlex.quote(text)}"
 
 
 def _facts(s: ShownAnswer) -> Iterator[str]:

@@ -5,7 +5,8 @@
     before 8.0        no bfloat16: vLLM's "auto" and SGLang take float16 where the model is in it;
                       vLLM takes float32 for the families that it holds float16 to be unstable in,
                       and refuses a bfloat16 that was asked for
-    before 7.5        SGLang does not start
+    before 7.5        SGLang does not start; before 7.0 vLLM does not (CUDA_SUPPORTED_ARCHS of its
+                      CMakeLists.txt)
 
 Source: vllm 0.33 and 0.19 config/model.py (_resolve_auto_dtype, _FLOAT16_NOT_SUPPORTED_MODELS),
 platforms/cuda.py (supported_dtypes, check_if_supports_dtype); sglang 0.5.23 srt/model_executor/

@@ -12,7 +12,9 @@ of these that differ are taken for the earlier.
 from weighbridge.engines.reads import BITSANDBYTES, FILE, FLOAT8, TORCHAO, Reads
 
 READS: tuple[Reads, ...] = (
-    Reads(f"{BITSANDBYTES}|bitsandbytes", "bitsandbytes.py", least=(7, 0)),
+    # Pull request 12268 took it out, and 15325 of December 2025 brought it back
+    Reads(f"{BITSANDBYTES}|bitsandbytes", "bitsandbytes.py", until=(0, 5, 5), least=(7, 0)),
+    Reads(f"{BITSANDBYTES}|bitsandbytes", "bitsandbytes.py", since=(0, 5, 7), least=(7, 0)),
     Reads(r"gptq-[2348]bit(-g.*)?", "gptq.py (GPTQConfig)", until=(0, 5, 20), least=(6, 0)),
     Reads(
         r"gptq-[48]bit(-g.*)?", "gptq/gptq.py (GPTQMarlinConfig)", since=(0, 5, 20), least=(8, 0)

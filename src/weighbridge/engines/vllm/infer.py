@@ -30,7 +30,7 @@ from weighbridge.workload import Infer
 SPAN = 256  # tokens over which a marginal byte is measured
 BATCH = "--batch-size"
 UNSTABLE = frozenset(column("vllm.not_float16"))
-NEEDS = device_support.Needs(ENGINE.name, refuses=True, unstable=UNSTABLE)
+NEEDS = device_support.Needs(ENGINE.name, oldest=(7, 0), refuses=True, unstable=UNSTABLE)
 
 
 def infer(subject: Subject, w: Infer, budget: Budget | None) -> EngineAnswer:
