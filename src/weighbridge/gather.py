@@ -153,9 +153,9 @@ def _repository(text: str, ref: HubRef, options: GatherOptions) -> Inventory:
         shapes = "" if found.repo_id == _own_id(base) else "the shapes of "
         note = (
             f"{text}: answered from {shapes}the built-in catalogue's {base}, not from the "
-            f"Hub: no file was read ({why}){''.join(found.notes)}"
+            f"Hub: no file was read ({why})"
         )
-        return replace(found, notes=(note,))
+        return replace(found, notes=(note, *found.notes))
 
 
 def _held(text: str, ref: HubRef) -> Inventory | None:

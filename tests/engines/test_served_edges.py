@@ -5,6 +5,7 @@ from functools import cache
 
 import pytest
 
+import weighbridge
 from tests.engines.answers import named
 from weighbridge.accelerators.parts import parts
 from weighbridge.engines.parallel.positions import rows
@@ -301,3 +302,20 @@ def test_images_and_the_context(kind):
     assert answer(QWEN, kind, images=1, context=4096).devices
     assert "limit-mm" in answer(QWEN, kind, images=1).derived["launch"]
     assert "limit-mm" not in answer(LLAMA, kind, images=1).derived["launch"]
+
+
+# Draft models
+
+
+@pytest.mark.parametrize(
+    ("kind", "word"),
+    [
+        ("vllm", '"model": "meta-llama/Llama-3.2-1B"'),
+        ("sglang", "--speculative-draft-model-path meta-llama/Llama-3.2-1B"),
+        ("transformers", 'from_pretrained("meta-llama/Llama-3.2-1B")'),
+        ("llama.cpp", "-md llama-3.2-1b-BF16.gguf"),
+    ],
+)
+def test_a_line_names_what_the_draft_is_loaded_from(kind, word):
+    found = weighbridge.infer("llama-3.1-8b", engine=kind, draft_model="llama-3.2-1b")
+    assert word in found.derived["launch"]

@@ -57,6 +57,12 @@ def test_efficient_backward_by_shared_memory():
     assert attention.efficient_backward(s, 0.0, L4)[1] == 32 * 4 * (2 * (4 + 64 * 64) + 64 * 256)
 
 
+def test_heads_beyond_every_tile_have_the_widest():
+    wide, narrow = (replace(SHAPE, key_dim=1 << n) for n in (31, 16))
+    assert attention._tile(wide, 0.0, A100) == attention._tile(narrow, 0.0, A100)
+    assert attention._tile(wide, 0.0, L4) == attention._tile(narrow, 0.0, L4)
+
+
 def test_capability_8_7_has_large_tiles():
     """163 KiB of shared memory a block (CUDA C++ programming guide)."""
     orin = Chip((8, 7), 16)

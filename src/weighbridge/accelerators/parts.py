@@ -26,7 +26,13 @@ SoftwareStack = Literal["cuda", "hip", "own"]
 # By vendor; "" is a device of a given size
 STACKS: Mapping[str, SoftwareStack] = {"NVIDIA": "cuda", "": "cuda", "AMD": "hip"}
 # What torch calls them; AMD's are "cuda" to it
-TORCH_DEVICES = {("Apple", "soc"): "mps", ("Intel", "gpu"): "xpu", ("Intel", "hpu"): "hpu"}
+TORCH_DEVICES = {
+    ("Apple", "soc"): "mps",
+    ("Intel", "gpu"): "xpu",
+    ("Intel", "hpu"): "hpu",
+    ("Huawei", "npu"): "npu",
+    ("Google", "tpu"): "xla",
+}
 PROFILE = re.compile(r"\d+g\.(\d+)gb")
 
 

@@ -49,6 +49,11 @@ def place(s: Subject) -> LoadTarget:
     return LoadTarget(why="a config alone has no weights to load; give a repository or a folder")
 
 
+def draft(s: Subject, w: Infer) -> str:
+    """What the model that proposes tokens is loaded from; "" where there is none."""
+    return (s.draft and place(s.draft).model) or w.draft_model or ""
+
+
 def _place(origin: Reference, s: Subject) -> LoadTarget:
     match origin:
         case HubRef():

@@ -244,7 +244,8 @@ def _tile(s: KernelShape, dropout: float, chip: Chip) -> Tile:
         tiles = LARGE_HALF if s.half else LARGE_FLOAT
     if large and dropout and s.half:
         tiles = (SMALL[2], LARGE_HALF[3])
-    return next(tile for tile in tiles if tile.dim >= max(s.key_dim, s.value_dim))
+    widest = max(s.key_dim, s.value_dim)
+    return next((tile for tile in tiles if tile.dim >= widest), tiles[-1])
 
 
 def efficient_backward(

@@ -19,7 +19,7 @@ PROGRAM = {"server": "llama-server", "cli": "llama-cli"}
 
 def command(s: Subject, at: LlamaCppLaunch, w: Infer) -> str:
     words = [PROGRAM[at.program], *_model(s)]
-    words += [word for flag, value in _flags(at, w) for word in (flag, value) if word]
+    words += [word for flag, value in _flags(s, at, w) for word in (flag, value) if word]
     return " ".join(words)
 
 
@@ -48,6 +48,12 @@ def _file(s: Subject) -> str:
     return shlex.quote(f"{name}-{s.choice.name}.gguf")
 
 
+def _draft(s: Subject, w: Infer) -> str:
+    """The file of the model that proposes tokens: one here, or the one that is made of it."""
+    made = s.draft is not None and s.draft.part.library != "gguf"
+    return _file(s.draft) if s.draft and made else shlex.quote(w.draft_model or "")
+
+
 def _model(s: Subject) -> tuple[str, ...]:
     """A file here, one of a repository, one at a URL, or the one that is made of the model."""
     if s.part.library != "gguf":
@@ -68,7 +74,7 @@ def _told_apart(at: LlamaCppLaunch) -> bool:
 KINDS = {"draft": "draft-simple", "mtp": "draft-mtp", "ngram": "ngram-simple"}
 
 
-def _flags(at: LlamaCppLaunch, w: Infer) -> Iterator[tuple[str, str]]:
+def _flags(s: Subject, at: LlamaCppLaunch, w: Infer) -> Iterator[tuple[str, str]]:
     numbers = (
         ("-c", at.n_ctx, True),
         (
@@ -88,7 +94,7 @@ def _flags(at: LlamaCppLaunch, w: Infer) -> Iterator[tuple[str, str]]:
         ("-mg", at.main_gpu, w.main_gpu),
         ("--cache-ram", at.cache_ram, w.cache_ram is not None),
         ("--mmproj", w.mmproj and shlex.quote(w.mmproj), w.mmproj),
-        ("-md", w.draft_model and shlex.quote(w.draft_model), w.draft_model),
+        ("-md", _draft(s, w), w.draft_model),
         ("--spec-type", KINDS.get(w.speculative_method or "", ""), w.speculative_method in KINDS),
         ("--draft-max", w.num_speculative_tokens, w.num_speculative_tokens is not None),
         ("-mla", w.mla_attn, w.mla_attn is not None),

@@ -70,7 +70,7 @@ def _flags(s: Subject, w: Infer, e: Effective) -> Iterator[str]:
         yield "--enable-lora"
     yield from _of_model(s, w)
     for name, flag in FLAGS.items():
-        asked = getattr(w, name)
+        asked = launch_line.draft(s, w) if name == "draft_model" else getattr(w, name)
         if asked is True:
             yield flag
         elif asked or (asked == 0 and name in ZEROS):

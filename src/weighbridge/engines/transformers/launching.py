@@ -154,5 +154,6 @@ def _words(s: Subject, w: Infer, p: GenerationPlan) -> Iterator[str]:
         yield "use_cache=True"
     if w.logits_to_keep is not None:
         yield f"logits_to_keep={w.logits_to_keep}"
-    if w.draft_model:
-        yield f"assistant_model=AutoModelForCausalLM.from_pretrained({_value(w.draft_model)})"
+    drafts = launch_line.draft(s, w)
+    if drafts:
+        yield f"assistant_model=AutoModelForCausalLM.from_pretrained({_value(drafts)})"

@@ -83,7 +83,7 @@ def _extras(subject: Subject, at: VllmLaunch, w: Infer) -> Iterator[tuple[str, o
     if at.speculative:
         found: dict[str, object] = {"method": METHODS.get(at.method, at.method)}
         if w.draft_model:
-            found["model"] = w.draft_model
+            found["model"] = launch_line.draft(subject, w)
         found["num_speculative_tokens"] = at.speculative
         yield "--speculative-config", shlex.quote(json.dumps(found))
     if launch_line.limits_images(subject, w):

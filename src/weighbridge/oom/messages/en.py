@@ -209,7 +209,7 @@ TABLE = {
     "do.loss": "a loss that does not hold all logits",
     "do.logits_to_keep": "logits of the last token alone",
     "do.foreach": "one tensor at a time in the optimizer",
-    "do.optimizer": "an optimizer in 8 bits",
+    "do.optimizer": "an optimizer with smaller states",
     "do.method": "adapters instead of all weights",
     "do.state_dict": "another way to save",
     "do.vae": "decode in tiles",

@@ -172,7 +172,7 @@ TABLE = {
     "do.loss": "不保存全部 logits 的损失",
     "do.logits_to_keep": "只要最后一个 token 的 logits",
     "do.foreach": "优化器逐个张量更新",
-    "do.optimizer": "8 位优化器",
+    "do.optimizer": "状态更小的优化器",
     "do.method": "训练适配器而非全部权重",
     "do.state_dict": "换一种保存方式",
     "do.vae": "分块解码",
