@@ -204,8 +204,14 @@ class Prepared:
             pinned=said(workload) if pinned is None else frozenset(pinned),
             loads=self._loads(),
             packed=self._packed,
+            tensors=self._followed(workload) if task == "train" else 0,
         )
         return replace(report, remedies=search(case))
+
+    def _followed(self, w: "Train") -> int:
+        from weighbridge.estimate.train import followed
+
+        return followed(self.model(base_model=w.base_model), w)
 
     def _loads(self) -> str:
         """What a line of Python is told to load; "" of a config that is at hand."""

@@ -5,7 +5,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from tests.engines.answers import named
 from tests.remedies.made import case
+from weighbridge.estimate.train import followed
 from weighbridge.judged import Price
 from weighbridge.memory import Component, Device, Phase, exactly
 from weighbridge.remedies import search
@@ -19,8 +21,10 @@ from weighbridge.remedies.sets import (
     _within,
     changed,
     hopeless,
+    questions,
 )
 from weighbridge.units import GIB
+from weighbridge.workload import Train
 
 
 def move(kind, points=1.0, money=0.0, **more):
@@ -297,3 +301,35 @@ def test_a_set_begins_behind_what_it_has_to_have():
     assert not search_._done(99, larger=True)
     search_.good = [node(move("root", 1), move("a", 30), move("b", 30))]
     assert search_._done(99, larger=True)
+
+
+@pytest.mark.parametrize(
+    ("task", "tensors", "most"),
+    [
+        ("train", 0, 14),
+        ("train", 1500, 14),
+        ("train", 1501, 13),
+        ("train", 3000, 7),
+        ("train", 18_867, 2),
+        ("infer", 0, 48),
+    ],
+)
+def test_fewer_questions_are_asked_of_a_model_of_many_tensors(task, tensors, most):
+    asked = replace(case(task), tensors=tensors)
+    assert questions(asked) == Search(asked, 6).left == most
+
+
+def test_of_a_model_of_many_tensors_one_device_is_asked(world, monkeypatch):
+    cards = tuple(card(kind, 60 + n) for n, kind in enumerate(("larger", "more", "other")))
+    world(devices=cards, a=(0.95, 1))
+    assert sum("a" not in kinds for kinds in world.world.asked) == 3
+    monkeypatch.setattr("weighbridge.remedies.sets.questions", lambda _: 2)
+    world(devices=cards, a=(0.95, 1))
+    assert sum("a" not in kinds for kinds in world.world.asked) == 1
+
+
+def test_experts_are_followed_one_by_one_before_transformers_5():
+    """48 layers: 128 experts of three matrices; beside them 435."""
+    model = named("qwen3-30b-a3b")
+    assert followed(model, Train(engine_version="4.57")) == 48 * 128 * 3 + 435
+    assert followed(model, Train()) == 48 * 3 + 435

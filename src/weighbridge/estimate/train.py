@@ -77,6 +77,15 @@ def train(model: Model, w: Train) -> Report:
     )
 
 
+def followed(model: Model, w: Train) -> int:
+    """Parameters that a run follows one by one: before transformers 5 each expert has its own."""
+    number, _ = version(usual(), w.engine_version)
+    apart = number < (5,)
+    return sum(
+        p.routed[1] if apart and p.kind == "expert" else 1 for p in model.parts[0].blueprint.counted
+    )
+
+
 def _condition(said: str) -> DerivedFacts:
     """Return what the verdict rests on where the launch is refused as asked."""
     return {"runs_only": said} if said else {}

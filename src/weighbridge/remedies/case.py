@@ -49,6 +49,7 @@ class RemedyCase:
     pinned: frozenset[str]
     loads: str = ""  # what a line of Python is told to load
     packed: tuple[str, str] = ("", "")  # the format of its files and the method of their config
+    tensors: int = 0  # parameters that an answer follows one by one: what it takes grows with them
 
     @property
     def verdict(self) -> "Verdict":

@@ -30,6 +30,8 @@ ENOUGH: Mapping[str, int] = {"load": 3, "infer": 3, "train": 1}
 FEW = 3  # remedies: with no more of them other devices are looked for
 OF_A_KIND = 2  # remedies of the same kinds that are told
 ASKS: Mapping[str, int] = {"load": 40, "infer": 48, "train": 14}  # questions of one search
+MANY = 1500  # tensors: a search over more of them asks less, but for FEWEST questions (assumed)
+FEWEST = 2
 POPPED = 4000  # sets that are looked at, asked or not
 HOPEFUL = 1.15  # of a device: sets that are guessed to take more are not asked (assumed)
 _FIRST = ("engine", "method", "quantization", "dtype", "precision", "checkpointing")
@@ -99,7 +101,7 @@ class Search:
         self.case, self.most, self.only = case, most, only
         self.root = root or MoveSet((), case)
         self._base = len(self.root.moves)
-        self.left = ASKS[case.task]
+        self.left = questions(case)
         self.good: list[MoveSet] = []
         self.maybe: list[MoveSet] = []
         self._queue: list[tuple[bool, float, int, MoveSet, tuple[Move, ...]]] = []
@@ -199,11 +201,13 @@ class Search:
 
     def _hardware(self) -> None:
         """Try more or other devices: the first of each kind that is enough."""
-        if not self.good and self.case.task in SLOW:
+        large = questions(self.case) < ASKS[self.case.task]
+        if not self.good and self.case.task in SLOW and not large:
             self.good += together(self.case)
+        self.left = 1 if large else ASKS[self.case.task]
         found: set[str] = set()
         for move in devices(self.case):
-            if move.kind in found or hopeless(self.case, (move,)):
+            if self.left <= 0 or move.kind in found or hopeless(self.case, (move,)):
                 continue
             node = self._asked(MoveSet((), self.case), (move,))
             if node is not None and node.case.verdict.fits == "yes":
@@ -219,6 +223,12 @@ class Search:
             if alike < OF_A_KIND and not beaten and not (kept and _dear(node)):
                 kept.append(node)
         yield from kept[: self.most]
+
+
+def questions(case: RemedyCase) -> int:
+    """How many a search may ask: fewer of a model whose answers take their time."""
+    most = ASKS[case.task]
+    return max(FEWEST, min(most, most * MANY // max(1, case.tensors)))
 
 
 def together(case: RemedyCase) -> Iterator[MoveSet]:
