@@ -4,12 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from weighbridge.accelerators.names import find
-from weighbridge.components.device import context
 from weighbridge.evidence.traced import Peaks
-from weighbridge.memory import Bytes, exactly
+from weighbridge.memory import Bytes
 from weighbridge.trace import levels, report
-from weighbridge.trace.card import card
 from weighbridge.units import GIB, MIB
 
 CONTEXT = Bytes(200 * MIB, 250 * MIB, 300 * MIB)
@@ -104,7 +101,7 @@ def test_of_a_card_that_was_not_used_nothing_is_said():
 
 
 def test_accuracy_and_the_report_say_the_same():
-    peaks = Peaks(GIB, GIB + 400 * MIB, exactly(0), CONTEXT)
+    peaks = Peaks(GIB, GIB + 400 * MIB, CONTEXT)
     for convolves in (False, True):
         like = levels.runs(convolves=convolves)
         of_report = levels.held(peaks.allocated, peaks.reserved, CONTEXT, like)
@@ -117,12 +114,3 @@ def test_a_card_with_less_to_spare_than_the_interval_is_not_said_to_fit():
     like = levels.runs(convolves=True)
     held = levels.held(11 * GIB, 11 * GIB, CONTEXT, like).at("driver")
     assert held.high - held.expected > 249 * MIB
-
-
-def test_a_process_that_computes_has_loaded_kernels_beside_its_context():
-    """Kernels are 384 MiB, 64 to 960, in `train` too (components/device.py). Before it computes it
-    has none, and the driver says so (patches/driver.py)."""
-    found, _ = card("a100-80gb")
-    alone = context(find("a100-80gb").part).bytes
-    assert found.context == alone.expected
-    assert found.outside == alone.plus(Bytes(64 * MIB, 384 * MIB, 960 * MIB))

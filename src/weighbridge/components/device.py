@@ -11,8 +11,7 @@ The four published readings that name their part are within 3 % of what is recko
 (488), H100 522 (536), L4 226 (223), RTX 3090 256 (259); 616 MiB were read on a node of eight data
 centre cards. All are of lazy loading of kernels (CUDA 11.7 and newer).
 
-    libraries(torch, part)  kernels that a process which computes loads beside it, in `train` and
-                            `trace` alike; on a stack of its own none are told apart
+    libraries(torch)        kernels that a training step loads beside it
 
         lazy         from torch 1.13 on, which sets CUDA_MODULE_LOADING=LAZY: what cuBLAS, cuDNN and
                      attention use. 0.1 to 0.4 GB of a step by maintainers' estimates; 940 MiB over
@@ -147,11 +146,8 @@ def context(part: "Part | None" = None) -> Component:
     return _context(_around(reckoned, 4), "assumed", told, "four published readings agree in 3 %")
 
 
-def libraries(torch: tuple[int, int], part: "Part | None" = None) -> Component | None:
-    """Kernels that are loaded beside a context while a program computes; None on a stack of its
-    own, whose runtime has them."""
-    if part is not None and part.stack == "own":
-        return None
+def libraries(torch: tuple[int, int], part: "Part | None" = None) -> Component:
+    """Kernels that are loaded beside a context while a model is trained."""
     eager = torch < LAZY_SINCE
     hip = part is not None and part.stack == "hip"
     named = "rocBLAS, MIOpen, attention" if hip else "cuBLAS, cuDNN, attention"

@@ -26,7 +26,6 @@ from weighbridge.evidence.programs import PROGRAMS
 from weighbridge.evidence.records import PublishedFigure
 from weighbridge.memory import LEVELS, Bytes
 from weighbridge.trace import levels
-from weighbridge.trace.card import outside
 
 CARD = "a100-80gb"  # where none is printed
 
@@ -44,29 +43,23 @@ class TracedRun:
 @dataclass(frozen=True, slots=True)
 class Peaks:
     """Peaks in bytes since the last reset of torch's counters; `context` is the card's CUDA
-    context, `outside` that and kernels of libraries."""
+    context."""
 
     allocated: int
     reserved: int
     context: Bytes
-    outside: Bytes
 
     def at(
         self, level: str, like: bounds.RunForm, table: bounds.MarginTable | None = None
     ) -> Bytes:
         """Tell a level as a report of a trace does."""
         known = next(one for one in LEVELS if one == level)
-        return levels.held(self.allocated, self.reserved, self.outside, like, table).at(known)
+        return levels.held(self.allocated, self.reserved, self.context, like, table).at(known)
 
     def growth(self) -> Bytes:
-        """Return what was added at driver level: kernels are loaded by the first step, the context
-        was there before, or not yet."""
-        own, outside = self.at("reserved", levels.runs(), bounds.NOTHING), self.outside
-        return Bytes(
-            own.low + outside.low - self.context.low,
-            own.expected + outside.expected - self.context.expected,
-            own.high + outside.high,
-        )
+        """Return what was added at driver level. The context was there before, or not yet."""
+        own = self.at("reserved", levels.runs(), bounds.NOTHING)
+        return Bytes(own.low, own.expected, own.high + self.context.high)
 
     def beyond(self, less: "Peaks", level: str) -> Bytes:
         """Return how much these peaks exceed those of a smaller run. The context is in both and
@@ -128,8 +121,7 @@ def peaks(records: Iterable[PublishedFigure], *, workers: int = 2) -> Found:
 def peaks_of(one: TracedRun, allocated: int, reserved: int) -> Peaks:
     chosen = budget(one.gpu, None, None)
     assert chosen
-    part = chosen.choice.part
-    return Peaks(allocated, reserved, context(part).bytes, outside(part))
+    return Peaks(allocated, reserved, context(chosen.choice.part).bytes)
 
 
 def _traced(record: PublishedFigure) -> bool:

@@ -3,8 +3,7 @@
 name          as the driver prints it: an alias that begins so, else "NVIDIA ..."
 memory        what a process can have of it: `accelerators`
 chip          its multiprocessors and what they hold: accelerators/chips.py
-outside       what a process has outside the allocator, its context and kernels of libraries:
-              components/device.py
+context       what a process has outside the allocator: components/device.py
 """
 
 import re
@@ -14,9 +13,9 @@ from weighbridge.accelerators.budget import budget
 from weighbridge.accelerators.chips import Chip
 from weighbridge.accelerators.names import find
 from weighbridge.accelerators.parts import Part
-from weighbridge.components.device import LAZY_SINCE, context, libraries
+from weighbridge.components.device import context
 from weighbridge.errors import UnsupportedError
-from weighbridge.memory import Bytes, exactly
+from weighbridge.memory import Bytes
 
 PREFIXES = ("NVIDIA ", "Tesla ")  # drivers from 450 on say NVIDIA but for the oldest Teslas
 UNSAID = re.compile(r" \d+GB\b.*| \(.*\)")
@@ -30,8 +29,11 @@ class Card:
     name: str
     chip: Chip
     total_memory: int
-    context: int  # bytes that a process takes of the card before it computes, as expected
-    outside: Bytes  # what it takes outside the allocator once it has computed
+    outside: Bytes  # what a process takes of the card outside the allocator
+
+    @property
+    def context(self) -> int:
+        return self.outside.expected
 
     @property
     def capability(self) -> tuple[int, int]:
@@ -48,16 +50,9 @@ def card(name: str, gpu_memory: str | None = None) -> tuple[Card, int]:
         name=_said(part if chosen.choice.cards else find(name).part),  # not with a given memory
         chip=_chip(part),
         total_memory=part.visible.bytes.expected,
-        context=context(part).bytes.expected,
-        outside=outside(part),
+        outside=context(part).bytes,
     )
     return found, chosen.choice.count
-
-
-def outside(part: Part) -> Bytes:
-    """Bytes beside the allocator of a process that computes, with a torch that can be traced."""
-    kernels = libraries(LAZY_SINCE, part)
-    return context(part).bytes.plus(exactly(0) if kernels is None else kernels.bytes)
 
 
 def _chip(part: Part) -> Chip:

@@ -118,7 +118,7 @@ class FakeGPU:
     def _tape(self, index: int) -> Tape:
         """The allocator reads its settings at the first request, as torch's does."""
         allocator = Allocator(
-            capacity=self.card.total_memory - self.card.outside.expected,
+            capacity=self.card.total_memory - self.card.context,
             card=self.card.total_memory,
             journal=Journal(history=self.history),
             device=index,

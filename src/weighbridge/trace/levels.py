@@ -3,7 +3,7 @@
     allocated    a count
     reserved     and the free room inside segments: it depends on the order of releases and on
                  workspaces that libraries choose by timing, so it may be a quarter less or more
-    driver       and what the process has outside the allocator (Card.outside)
+    driver       and the context
 
 Each with the margin of published programs that were re-run.
 """
@@ -22,7 +22,7 @@ def runs(*, convolves: bool = False) -> bounds.RunForm:
 def held(
     allocated: int,
     reserved: int,
-    outside: Bytes,
+    context: Bytes,
     like: bounds.RunForm,
     table: bounds.MarginTable | None = None,
 ) -> Phase:
@@ -31,7 +31,7 @@ def held(
     parts = (
         ("temporaries", exactly(allocated)),
         ("fragmentation", Bytes(free - free // SPARE, free, free + free // SPARE)),
-        ("context", outside),
+        ("context", context),
     )
     phase = Phase("peak", tuple(Component(name=n, bytes=b, basis="traced") for n, b in parts))
     return bounds.phase(phase, like, table)

@@ -1,7 +1,7 @@
 """What a trace found, as one frozen record (schema `weighbridge.trace/1`): the peaks of each
 device, the moment of each and the tensors that make it, and whether it fits.
 
-    driver = reserved + outside         an interval: levels.py
+    driver = reserved + context         an interval: levels.py
 """
 
 import re
@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from weighbridge._version import __version__
+from weighbridge.components.device import CONTEXT
 from weighbridge.judged import Answer
 from weighbridge.memory import Bytes
 from weighbridge.trace import levels
@@ -89,8 +90,8 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceTrace:
-    """One card. `driver` adds what is outside the allocator to the peak of what was reserved, and
-    the margin of published programs."""
+    """One card. `driver` adds the context to the peak of what was reserved, and the margin of
+    published programs."""
 
     index: int
     allocated: TraceMoment
@@ -171,8 +172,8 @@ class TraceReport:
         return {"schema": SCHEMA, "version": __version__, **plain}
 
 
-def device(index: int, tape: Tape, outside: Bytes) -> DeviceTrace:
-    """What one tape says. Phases are in the order of their first allocation. `outside` is what the
+def device(index: int, tape: Tape, context: Bytes = CONTEXT) -> DeviceTrace:
+    """What one tape says. Phases are in the order of their first allocation. `context` is what the
     process has outside the allocator: Card.outside."""
     reserved, like = max(tape.reserves, default=0), levels.runs(convolves=convolves(tape))
     allocated = max(tape.levels, default=0)
@@ -180,11 +181,11 @@ def device(index: int, tape: Tape, outside: Bytes) -> DeviceTrace:
         index=index,
         allocated=moment(tape, tape.allocated.event),
         reserved=moment(tape, tape.reserved.event),
-        driver=levels.held(allocated, reserved, outside, like).at("driver"),
+        driver=levels.held(allocated, reserved, context, like).at("driver"),
         phases=tuple(phases(tape)),
         allocations=sum(event > 0 for event in tape.events),
         left=tape.levels[-1] if tape.levels else 0,
-        refusals=tuple(refusal(tape, refused, outside) for refused in tape.refused),
+        refusals=tuple(refusal(tape, refused, context) for refused in tape.refused),
         rises=tuple(rises(tape, tensors)),
     )
 
@@ -212,7 +213,7 @@ def moment(tape: Tape, event: int) -> TraceMoment:
     )
 
 
-def refusal(tape: Tape, refused: Refused, outside: Bytes) -> Refusal:
+def refusal(tape: Tape, refused: Refused, context: Bytes) -> Refusal:
     asked, event = refused.storage, refused.event - 1
     alive = list(tape.alive(event))
     level = tape.levels[event] if event >= 0 else 0
@@ -229,7 +230,7 @@ def refusal(tape: Tape, refused: Refused, outside: Bytes) -> Refusal:
         reserved=reserved,
         roles=roles(alive, level),
         tensors=tensors(alive),
-        driver=levels.held(level + asked.nbytes, reserved + more, outside, like).at("driver"),
+        driver=levels.held(level + asked.nbytes, reserved + more, context, like).at("driver"),
         place=str(asked.line or ""),
     )
 

@@ -93,7 +93,7 @@ def _components(
 
 def beside(p: TrainingPlan) -> Component | None:
     """Kernels of libraries that are loaded beside a context; None on a stack of its own."""
-    return libraries(p.torch, p.part)
+    return libraries(p.torch, p.part) if p.part is None or p.part.stack != "own" else None
 
 
 # percent: what ZeRO-3 has gathered goes parameter by parameter, in an order that the host's lead
