@@ -155,7 +155,7 @@ def _repository(text: str, ref: HubRef, options: GatherOptions) -> Inventory:
             f"{text}: answered from {shapes}the built-in catalogue's {base}, not from the "
             f"Hub: no file was read ({why})"
         )
-        return replace(found, notes=(note, *found.notes))
+        return replace(found, notes=_joined(note, found.notes))
 
 
 def _held(text: str, ref: HubRef) -> Inventory | None:
@@ -189,6 +189,12 @@ def _own_id(name: str) -> str | None:
 
     pipeline = pipelines.find(name)
     return catalogue.find(name).repo_id if pipeline is None else pipeline.repo_id
+
+
+def _joined(first: str, notes: tuple[str, ...]) -> tuple[str, ...]:
+    """Notes with those that go on with the first one's sentence put behind it."""
+    behind = "".join(note for note in notes if note.startswith(";"))
+    return first + behind, *(note for note in notes if not note.startswith(";"))
 
 
 def _whole(ref: HubRef) -> bool:

@@ -37,7 +37,7 @@ QUESTIONS: Mapping[str, Question] = {
     "batch_size": (DENSE, {}, (1, 16)),
     "shared_prefix": (DENSE, {}, (0, 4096)),
     "image_size": (SEES, {"images": 40}, ("448x448", "1792x1792")),
-    "images": ("gemma-3-4b", {}, (0, 40)),
+    "images": ("gemma-3-4b", {"context": 16_384}, (0, 40)),
     "dtype": (DENSE, {}, ("float32", "bfloat16")),
     "quantization": (DENSE, {}, (None, "awq-4bit-g128")),
     "kv_cache_dtype": (DENSE, {}, ("auto", "fp8")),
@@ -128,11 +128,16 @@ OWN: Mapping[str, Mapping[str, Question]] = {
         "kv_cache_dtype": (DENSE, {}, ("auto", "fp8_e5m2")),
         "attention_backend": (DENSE, {}, ("triton", "flashinfer")),
         "draft_model": (DENSE, {"speculative_method": "draft"}, (SMALL, "llama-3.2-3b")),
+        "image_size": (SEES, {"images": 4, "context": 32_768}, ("448x448", "1792x1792")),
     },
     "vllm": {
         "draft_model": (DENSE, {"speculative_method": "draft"}, (SMALL, "llama-3.2-3b")),
         "images": (SEES, {"engine_version": "0.26"}, (0, 4)),
-        "image_size": (SEES, {"engine_version": "0.26", "images": 4}, ("448x448", "1792x1792")),
+        "image_size": (
+            SEES,
+            {"engine_version": "0.26", "images": 4, "context": 32_768},
+            ("448x448", "1792x1792"),
+        ),
     },
     "mlx": {
         "quantization": (DENSE, {}, (None, "mlx-4bit-g64")),
