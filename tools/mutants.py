@@ -63,7 +63,7 @@ def on(number):
 
 
 class Mutant(NamedTuple):
-    """One change of an expression, which stands in a file as the so-maniest that can be changed."""
+    """One change of an expression, by its number among those of its file."""
 
     file: str  # below the package
     place: int
