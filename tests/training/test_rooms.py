@@ -16,7 +16,7 @@ ROOT = Path(weighbridge.training.__file__).parent
 PACKAGE = "weighbridge.training."
 ROOMS = (
     *("frameworks", "kbit", "modules", "optimizers", "sizes", "tensors"),
-    *("adapters", "optimization", "sharding.numbers", "plan"),
+    *("adapters", "optimization", "sharding.numbers", "sharding.packed", "plan"),
     *("sharding", "paged", "step", "attend", "losses", "alike"),
     "nets",  # which program a model type has
     "nets.parts",  # what programs are put together from
@@ -31,7 +31,8 @@ def room(name: str) -> str:
     if first == "nets" and rest:
         known = (ROOT / "nets" / f"{rest.split('.')[0]}.py").exists()
         return "nets.parts" if rest.startswith("parts") else "nets.families" if known else "nets"
-    return "sharding.numbers" if name.startswith("sharding.numbers") else first
+    before = ("sharding.numbers", "sharding.packed")  # what a plan asks of sharding
+    return next((found for found in before if name.startswith(found)), first)
 
 
 def imports(source: str) -> Iterator[str]:

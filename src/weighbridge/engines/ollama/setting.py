@@ -36,7 +36,7 @@ from weighbridge.engines.ollama.rules import (
 from weighbridge.workload import Infer
 
 OF_TAG = "the tag's own"  # a tower that Ollama loads with the model
-TEXT_ALONE = ("gemma3n",)  # types without their towers: convert/convert_gemma3n.go
+TEXT_ALONE = "Gemma3n"  # classes without their towers: convert/convert_gemma3n.go
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ def _on_cards(s: Subject, w: Infer, budget: Budget | None, alone: int | None) ->
 
 def _of_tag(s: Subject) -> str | None:
     """The tower of a model that is made of a checkpoint, or that has a tag."""
-    made = s.part.library != "gguf" and s.part.config.get("model_type") not in TEXT_ALONE
+    made = s.part.library != "gguf" and not s.part.blueprint.cls.startswith(TEXT_ALONE)
     return OF_TAG if s.body.towers and made else None
 
 

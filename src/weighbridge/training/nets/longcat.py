@@ -16,7 +16,7 @@ from weighbridge.training.nets import latent
 from weighbridge.training.nets.parts import moe
 from weighbridge.training.nets.parts.decoder import DecoderNet
 from weighbridge.training.nets.parts.feeds import mlp
-from weighbridge.training.nets.parts.layer import LayerShape
+from weighbridge.training.nets.parts.layer import Layer, normed
 from weighbridge.training.nets.parts.masks import Masks
 from weighbridge.training.nets.parts.rotary import Rotary
 from weighbridge.training.nets.parts.routers import router
@@ -55,34 +55,33 @@ def experts(s: TrainingStep, p: Module, x: Tensor, number: int) -> Tensor:
     return moe.experts(s, p.at("experts"), flat, weights, numbers).view(*x.shape)
 
 
-class Halves(LayerShape):
+def halves(
+    x: Tensor,
+    s: TrainingStep,
+    p: Module,
+    number: int,
+    positions: Rotary,
+    masks: Masks,
+    *_more: Tensor,
+) -> Tensor:
     """LongcatFlashDecoderLayer.forward"""
-
-    __slots__ = ()
-
-    def __call__(
-        self,
-        x: Tensor,
-        s: TrainingStep,
-        p: Module,
-        number: int,
-        positions: Rotary,
-        masks: Masks,
-        *_more: Tensor,
-    ) -> Tensor:
-        m, shortcut = s.m, None
-        for half in ("0", "1"):
-            residual = x
-            x = self.norm(m, x, p, f"input_layernorm.{half}")
-            x, _ = attention(s, p.at(f"self_attn.{half}"), x, number, positions, masks)
-            x = residual = add(m, residual, x)
-            x = self.norm(m, x, p, f"post_attention_layernorm.{half}")
-            if shortcut is None:
-                shortcut = experts(s, p, x, number)
-            x = mlp(s, p.at(f"mlps.{half}"), x)
-            x = add(m, residual, x)
-        assert shortcut is not None
-        return add(m, x, shortcut)
+    m, shortcut = s.m, None
+    for half in ("0", "1"):
+        residual = x
+        x = normed(m, x, p, f"input_layernorm.{half}")
+        x, _ = attention(s, p.at(f"self_attn.{half}"), x, number, positions, masks)
+        x = residual = add(m, residual, x)
+        x = normed(m, x, p, f"post_attention_layernorm.{half}")
+        if shortcut is None:
+            shortcut = experts(s, p, x, number)
+        x = mlp(s, p.at(f"mlps.{half}"), x)
+        x = add(m, residual, x)
+    assert shortcut is not None
+    return add(m, x, shortcut)
 
 
-forward = DecoderNet(layer=Halves(), rotary=latent.rotary)
+def _layer(_: TrainingStep) -> Layer:
+    return halves
+
+
+forward = DecoderNet(layer=_layer, rotary=latent.rotary, norm=normed)

@@ -12,7 +12,15 @@ from weighbridge.autograd.ops.pointwise import dropout, scale
 from weighbridge.autograd.tensors import Tensor
 from weighbridge.dtypes import INT64
 from weighbridge.training.nets import EMBEDDINGS
-from weighbridge.training.nets.parts.layer import LLAMA, LayerShape, NormOf, run, scaled
+from weighbridge.training.nets.parts.layer import (
+    LLAMA,
+    Layer,
+    LayerShape,
+    NormOf,
+    normed,
+    run,
+    scaled,
+)
 from weighbridge.training.nets.parts.masks import mask, windows
 from weighbridge.training.nets.parts.rotary import rotary
 from weighbridge.training.step import TrainingStep, entered
@@ -30,7 +38,7 @@ class DecoderNet:
     rate      name of the dropout of the embeddings, "" for none
     """
 
-    layer: LayerShape | Callable[[TrainingStep], LayerShape] = LLAMA
+    layer: LayerShape | Callable[[TrainingStep], LayerShape | Layer] = LLAMA
     rotary: Callable[[TrainingStep], Any] = rotary
     norm: NormOf | None = None
     rate: str = ""
@@ -50,4 +58,5 @@ class DecoderNet:
         x = dropout(m, inputs_embeds, s.rate(self.rate) if self.rate else 0.0)
         for i, p in enumerate(built.layers):
             x = run(s, layer, x, p, i, positions, masks, position_ids)
-        return (self.norm or layer.norm)(m, x, built.base, built.base.first(*FINAL))
+        norm = self.norm or (layer.norm if isinstance(layer, LayerShape) else normed)
+        return norm(m, x, built.base, built.base.first(*FINAL))
