@@ -22,6 +22,7 @@ from weighbridge.engines.ollama.rules import BUILDS, build, usual_context
 from weighbridge.engines.ollama.setting import _automatic, predicted
 from weighbridge.engines.ollama.shown import human, processor
 from weighbridge.engines.subject import kept_packed
+from weighbridge.engines.table import record
 from weighbridge.errors import UsageError
 from weighbridge.quantization.ggml import by_ollama
 from weighbridge.quantization.schemes import scheme
@@ -725,6 +726,7 @@ def test_a_name_without_such_a_tag_is_made(name):
 
 
 def test_every_tag_of_the_library_is_one_model_of_ours():
+    assert record("ollama").usual == ollama_tags.USUAL
     tags = list(ollama_tags.tags())
     assert len({library.tag_of(tag.replace(":", "-")) for tag in tags}) > 80
     assert len(set(library._by_model().values())) == len(tags) == 132

@@ -298,8 +298,8 @@ def test_formats_of_the_cache_are_each_engines_own():
 @pytest.mark.parametrize("kind", BOTH)
 def test_images_and_the_context(kind):
     with pytest.raises(UsageError, match="--images 50: they take"):
-        answer(QWEN, kind, images=50, context=4096)
-    assert answer(QWEN, kind, images=1, context=4096).devices
+        weighbridge.infer(QWEN, engine=kind, images=50, context=4096)
+    assert weighbridge.infer(QWEN, engine=kind, images=1, context=4096).devices
     assert "limit-mm" in answer(QWEN, kind, images=1).derived["launch"]
     assert "limit-mm" not in answer(LLAMA, kind, images=1).derived["launch"]
 

@@ -322,7 +322,10 @@ def test_the_command_prints_the_address_and_ends_quietly():
         assert "report" in json.loads(line.getresponse().read())
         line.close()
         running.send_signal(signal.SIGINT if os.name != "nt" else signal.CTRL_C_EVENT)
-        out, err = running.communicate(timeout=20)
+        try:
+            out, err = running.communicate(timeout=20)
+        finally:
+            running.kill()
         assert (running.returncode, out) == (0, "")
         assert "Traceback" not in err
         assert secret not in err

@@ -48,7 +48,6 @@ class Engine(NamedTuple):  # not a frozen dataclass: every start makes some
     written: Mapping[str, str] = {}  # our format -> the name that its --quantization has for it
     formats: tuple[str, ...] = ()  # ours that it makes or reads, best first: what remedies offer
     usual: str = ""  # our format of what is downloaded where none is named; "": as it is stored
-    tagged: Callable[[str], str] = lambda _: ""  # the same of an entry of the catalogue
 
     # What it is like
     metal: bool = False  # its rules are those of Apple's own allocator
@@ -87,6 +86,12 @@ class Engine(NamedTuple):  # not a frozen dataclass: every start makes some
     def reading(self) -> "tuple[Reads, ...]":
         """Return what it reads, by release and card: READS of the folder's formats.py."""
         found: tuple[Reads, ...] = self.home("formats").READS if self.package else ()
+        return found
+
+    def tagged(self, name: str) -> str:
+        """Our format of what is downloaded of an entry of the catalogue: `format_of` of the
+        folder's library.py, where it has a usual one."""
+        found: str = self.home("library").format_of(name) if self.usual else ""
         return found
 
     @property

@@ -156,11 +156,8 @@ def limits_images(subject: Subject, w: Infer) -> bool:
     return w.images is not None and bool(_image_tokens(subject))
 
 
-def warnings(subject: Subject, w: Infer, engine: Engine) -> Iterator[str]:
-    """Say why there is no line. Raises UsageError for images that are more than a request holds."""
-    why = unwritten(subject, w, engine)
-    if why:
-        yield f"no line to paste: {why}"
+def holds_images(subject: Subject, w: Infer, engine: Engine) -> None:
+    """Raises UsageError for images that are more than a request holds."""
     tokens = (w.images or 0) * _image_tokens(subject)
     if tokens > subject.context:
         raise UsageError(
@@ -168,6 +165,12 @@ def warnings(subject: Subject, w: Infer, engine: Engine) -> Iterator[str]:
             f"{subject.context:,}, and {engine.title} refuses such a request; give --context "
             f"{tokens} or more"
         )
+
+
+def warnings(subject: Subject, w: Infer, engine: Engine) -> Iterator[str]:
+    why = unwritten(subject, w, engine)
+    if why:
+        yield f"no line to paste: {why}"
 
 
 def _image_tokens(subject: Subject) -> int:

@@ -97,6 +97,10 @@ def _infer(
     number, said = version(kind, w.engine_version)
     budget = w.budget()
     asked = _subject(model, w, kind, number, draft, projector)
+    if w.images and kind.server:
+        from weighbridge.engines import launch_line
+
+        launch_line.holds_images(asked, w, kind)
     answer = _answer(asked, w, kind, budget)
     if w.exact:
         answer = exact.answer(asked, w, answer)

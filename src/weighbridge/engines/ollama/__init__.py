@@ -6,7 +6,6 @@ shown.py     what `ollama ps` shows              infer.py      the answer
 dialect.py   variables and `ollama run`          launching.py  the line to paste
 """
 
-from weighbridge.catalogue import ollama_tags
 from weighbridge.engines.engine import Engine
 from weighbridge.engines.llama_cpp import ENGINE as LLAMA_CPP
 
@@ -17,8 +16,7 @@ ENGINE = Engine(
     oldest=(0, 6),
     newest=(0, 33),
     reads="gguf",
-    usual=ollama_tags.USUAL,
-    tagged=ollama_tags.format_of,
+    usual="Q4_K_M",
     sections=("Sight",),
     snippet=r"\bollama(?:\.exe)?\s+(?:run|serve)\b",
     also=(

@@ -4,6 +4,8 @@ from functools import cache
 
 from weighbridge.catalogue import CatalogueEntry, everyday, ollama_tags, tunes
 
+format_of = ollama_tags.format_of
+
 
 def tag_of(name: str) -> str:
     """Return the tag that is the model of an everyday name; "" where none is known to be, or where
