@@ -366,8 +366,8 @@ def test_more_context_takes_no_less(context, more, number, attention):
     given = {"engine_version": number, "attention": attention, "dtype": "bfloat16"}
     less = asked(TINY, context=context, **given)
     greater = asked(TINY, context=context + more, **given)
-    for phase in ("prefill", "decode"):
-        assert of(greater, phase, "kv_cache") >= of(less, phase, "kv_cache")
+    # What a prefill shows is that of its fullest moment, where few layers may have a cache yet
+    assert of(greater, "decode", "kv_cache") >= of(less, "decode", "kv_cache")
     # A token more may leave less unused between blocks: 12,358 take 0.05 % less than 12,357; and
     # flash splits the keys of fewer tokens
     heads = {"batch": 1, "heads": 8, "kv_heads": 2, "key_dim": 32, "value_dim": 32, "itemsize": 2}
