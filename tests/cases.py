@@ -50,7 +50,7 @@ def all_of(names, cases, ids=repr):
     def around(test):
         @functools.wraps(test)
         def all_of_them(**fixtures):
-            failed = []
+            failed, skipped = [], 0
             if not cases:
                 pytest.skip("nothing of it is here")
             for case in cases:
@@ -59,9 +59,11 @@ def all_of(names, cases, ids=repr):
                 try:
                     test(**dict(zip(names, values, strict=True)), **fixtures)
                 except pytest.skip.Exception:
-                    continue
+                    skipped += 1
                 except Exception as error:
                     failed.append(f"{_named(case, ids)}: {type(error).__name__} {error}")
+            if skipped == len(cases):
+                pytest.skip("every case is skipped")
             assert not failed, f"{len(failed)} of {len(cases)}:\n" + "\n".join(failed)
 
         about = inspect.signature(test)

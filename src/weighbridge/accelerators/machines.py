@@ -50,6 +50,11 @@ def machine(part: Part) -> LargestMachine | None:
     return _rented().get(part.id)
 
 
+def filled(count: int) -> int:
+    """Return the machines that so many devices fill; 0 where one is enough, or some are left."""
+    return count // MACHINE if count > MACHINE and count % MACHINE == 0 else 0
+
+
 def nodes(part: Part, count: int) -> int:
     """Machines that so many devices are in, at least; 1 where no rule says."""
     one = machine(part)

@@ -98,8 +98,7 @@ class Engine(NamedTuple):  # not a frozen dataclass: every start makes some
     def quantizer(self) -> Callable[[Any], Any] | None:
         """Return what makes a Scheme of GGUF the one of its own quantizer, where it has one:
         QUANTIZER of the folder's formats.py."""
-        found: Callable[[Any], Any] | None = None
-        return getattr(self.home("formats"), "QUANTIZER", found) if self.package else found
+        return getattr(self.home("formats"), "QUANTIZER", None) if self.package else None
 
     @property
     def knowing(self) -> "tuple[Known, ...]":

@@ -153,9 +153,8 @@ def decision(part: ModelPart, w: Infer, by: readable.Loader) -> Decision:
     w = replace(w, quantization=quantization_flag.read(engine, said, packed=part.packed))
     files = engine.reads == "gguf" and part.library != "gguf"
     if files and engine.usual and not (w.quantization or w.dtype or kept_packed(part)):
-        return downloaded(
-            _made(decide(part, replace(w, quantization=engine.usual), default), engine)
-        )
+        found = decide(part, replace(w, quantization=engine.usual), default)
+        return _made(downloaded(found), engine)
     found = decide(part, w, default)
     if files and w.quantization:
         typed(found, w.quantization, packed=part.packed)

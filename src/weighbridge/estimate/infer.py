@@ -69,10 +69,10 @@ def _spread(w: Infer, kind: Engine) -> Iterator[Infer]:
     count = 1 if budget is None else budget.choice.count
     open_ = kind.server and not w.engine_defaults and all(getattr(w, n) is None for n in SPREAD)
     if open_ and count > 1:
-        from weighbridge.accelerators.machines import MACHINE
+        from weighbridge.accelerators.machines import MACHINE, filled
 
-        if count > MACHINE and count % MACHINE == 0:
-            stages = count // MACHINE
+        stages = filled(count)
+        if stages:
             yield replace(w, tensor_parallel_size=MACHINE, pipeline_parallel_size=stages)
         yield replace(w, tensor_parallel_size=count)
         yield replace(w, pipeline_parallel_size=count)

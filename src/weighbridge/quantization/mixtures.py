@@ -230,14 +230,15 @@ def _beside_mxfp4(name: str, kind: str, role: str) -> str | None:
 
 
 KS = ("Q4_K_M", "Q4_K_S")
-OLLAMA: Mapping[tuple[str, str], OllamaRules] = {
-    **{(cls, name): _of_delta_rule for cls in ("Qwen3Next", "Qwen3_5") for name in KS},
-    **{("Glm4MoeLite", name): _of_latents for name in KS},
-    ("GptOss", "MXFP4_MOE"): _beside_mxfp4,
-}
+OLLAMA: tuple[tuple[tuple[str, ...], tuple[str, ...], OllamaRules], ...] = (  # of classes, in types
+    (("Qwen3Next", "Qwen3_5"), KS, _of_delta_rule),
+    (("Glm4MoeLite",), KS, _of_latents),
+    (("GptOss",), ("MXFP4_MOE",), _beside_mxfp4),
+)
 
 
 def ollama_rules(cls: str, name: str) -> OllamaRules | None:
     """Return what Ollama does with a class of transformers in a file type."""
-    of_name = {of: rules for (of, kind), rules in OLLAMA.items() if kind == name}
-    return next((rules for of, rules in of_name.items() if cls.startswith(of)), None)
+    return next(
+        (rules for of, kinds, rules in OLLAMA if cls.startswith(of) and name in kinds), None
+    )

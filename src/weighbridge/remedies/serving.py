@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 
-from weighbridge.accelerators.machines import MACHINE
+from weighbridge.accelerators.machines import MACHINE, filled
 from weighbridge.engines.table import usual
 from weighbridge.remedies import formats, losses, prices
 from weighbridge.remedies.case import RemedyCase
@@ -42,9 +42,9 @@ def _shared(case: RemedyCase) -> Iterator[Move]:
     if any(int(case.effective.get(n) or 1) > 1 for n in SPREAD):
         return
     tensor, pipeline, _ = SPREAD
-    inside, machines = min(case.count, MACHINE), case.count // MACHINE
+    inside, machines = min(case.count, MACHINE), filled(case.count)
     yield _parallel("tensor parallel", {tensor: inside}, inside)
-    if machines > 1 and case.count % MACHINE == 0:
+    if machines:
         yield _parallel("pipeline parallel", {tensor: inside, pipeline: machines}, case.count)
     else:
         yield _parallel("pipeline parallel", {pipeline: inside}, inside)

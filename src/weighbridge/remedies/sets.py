@@ -204,10 +204,10 @@ class Search:
         large = questions(self.case) < ASKS[self.case.task]
         if not self.good and self.case.task in SLOW and not large:
             self.good += together(self.case)
-        self.left = 1 if large else ASKS[self.case.task]
+        able = (move for move in devices(self.case) if not hopeless(self.case, (move,)))
         found: set[str] = set()
-        for move in devices(self.case):
-            if self.left <= 0 or move.kind in found or hopeless(self.case, (move,)):
+        for move in islice(able, 1 if large else None):
+            if move.kind in found:
                 continue
             node = self._asked(MoveSet((), self.case), (move,))
             if node is not None and node.case.verdict.fits == "yes":

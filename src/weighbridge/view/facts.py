@@ -222,7 +222,7 @@ def _of_serving(s: ShownAnswer) -> Iterator[Fact]:
         yield s.say("fact.remedy"), printable(f"{remedy.flags}: {verdict}, {peak}; {remedy.cost}")
     note = d.get("launch_note")
     if note:
-        yield s.say("fact.launch"), known.told(s.say, printable(note))
+        yield s.say("fact.launch"), known.note(s.say, note)
     yield from _of_command(s, d.get("command"))
 
 

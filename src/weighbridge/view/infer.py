@@ -8,9 +8,9 @@ from weighbridge.engines.table import ENGINES, version
 from weighbridge.engines.table import engine as record
 from weighbridge.engines.table import title as named
 from weighbridge.report import Report
+from weighbridge.view import known
 from weighbridge.view.answer import VERDICTS, weights_too_big
 from weighbridge.view.further import smallest, unhelped
-from weighbridge.view.known import told
 from weighbridge.view.load import form, ram
 from weighbridge.view.records import Language, Note, Paste, Section, lines
 from weighbridge.view.shown import ShownAnswer
@@ -101,7 +101,7 @@ def _launch(s: ShownAnswer) -> Iterator[Section]:
     if v is not None and v.fits == "no" and d.get("command") is None and s.report.remedies:
         yield from _changed(s)
         return
-    line, note = printable(d.get("launch") or ""), _note(s, d.get("launch_note") or "")
+    line, note = printable(d.get("launch") or ""), known.note(s.say, d.get("launch_note"))
     before = (Note(note),) if note else ()
     if line:
         kind = ENGINES.get(s.report.workload["engine"])
@@ -118,13 +118,8 @@ def _changed(s: ShownAnswer) -> Iterator[Section]:
     for r in changes.found(s):
         found = changes.paste(s, r)
         if found is not None:
-            yield (found, *((Note(_note(s, r.note)),) if r.note else ()))
+            yield (found, *((Note(known.note(s.say, r.note)),) if r.note else ()))
             return
-
-
-def _note(s: ShownAnswer, text: str) -> str:
-    """What has to be done before a line runs, in the language of the screen."""
-    return told(s.say, printable(text))
 
 
 def _heading(s: ShownAnswer, line: str) -> str:

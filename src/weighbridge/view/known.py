@@ -60,6 +60,11 @@ def told(words: Say, text: str) -> str:
     return text
 
 
+def note(words: Say, text: str | None) -> str:
+    """What has to be done before a line runs, in the language of the screen."""
+    return told(words, printable(text or ""))
+
+
 @cache
 def _pattern(key: str) -> re.Pattern[str]:
     """What reads the English sentence of a key."""

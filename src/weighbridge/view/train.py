@@ -72,10 +72,7 @@ def _next(s: ShownAnswer) -> Iterator[Section]:
     if unhelped(s):
         yield (smallest(s),)
     d = s.report.derived
-    line, note = (
-        printable(d.get("launch") or ""),
-        known.told(s.say, printable(d.get("launch_note") or "")),
-    )
+    line, note = printable(d.get("launch") or ""), known.note(s.say, d.get("launch_note"))
     before = (Note(note),) if note else ()
     if line:
         yield (Paste(s.say("paste.run"), line, "python"), *before)

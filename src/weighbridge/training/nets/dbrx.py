@@ -31,7 +31,7 @@ from weighbridge.training.nets.parts.decoder import DecoderNet
 from weighbridge.training.nets.parts.layer import LayerShape
 from weighbridge.training.nets.parts.masks import Masks, heads, window
 from weighbridge.training.nets.parts.one_by_one import found, index_added, one_hot, split_rows
-from weighbridge.training.nets.parts.rotary import Rotary, rotary, rotated
+from weighbridge.training.nets.parts.rotary import Rotary, rotary, rotated, shared_rotary
 from weighbridge.training.nets.phimoe import jittered
 from weighbridge.training.step import TrainingStep
 from weighbridge.units import ceil_div
@@ -47,11 +47,6 @@ def unbiased(m: Machine, x: Tensor, p: Module, name: str) -> Tensor:
 
 def older(s: TrainingStep) -> bool:
     return s.transformers < (MERGES,)
-
-
-def positions(s: TrainingStep) -> Rotary | None:
-    """What all layers share; nothing where each makes its own."""
-    return None if older(s) else rotary(s)
 
 
 def attention(
@@ -183,6 +178,6 @@ forward = DecoderNet(
         before=("norm_attn_norm.norm_1", "norm_attn_norm.norm_2"),
         rates=("resid_pdrop", "resid_pdrop"),
     ),
-    rotary=positions,
+    rotary=shared_rotary,
     rate="emb_pdrop",
 )

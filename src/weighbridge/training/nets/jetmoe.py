@@ -13,7 +13,6 @@ from weighbridge.autograd.ops.experts import gathered, topk
 from weighbridge.autograd.ops.pointwise import add, cast, mul, softmax
 from weighbridge.autograd.ops.shaping import repeat, split, turned
 from weighbridge.autograd.tensors import Tensor
-from weighbridge.components.unpacked_experts import MERGES
 from weighbridge.dtypes import FLOAT32, INT64
 from weighbridge.training.attend import attended
 from weighbridge.training.modules import Module
@@ -22,17 +21,12 @@ from weighbridge.training.nets.parts.decoder import DecoderNet
 from weighbridge.training.nets.parts.layer import LayerShape
 from weighbridge.training.nets.parts.masks import Masks, heads, window
 from weighbridge.training.nets.parts.one_by_one import each_linear, index_added
-from weighbridge.training.nets.parts.rotary import Rotary, rotary, rotated
+from weighbridge.training.nets.parts.rotary import Rotary, rotary, rotated, shared_rotary
 from weighbridge.training.step import TrainingStep
 
 IN, OUT = "input_linear.weight", "output_linear.weight"
 # (numbers of pairs in the order of their experts, of their tokens; their weights; all scores)
 Sorted = tuple[Tensor, Tensor, Tensor, Tensor]
-
-
-def positions(s: TrainingStep) -> Rotary | None:
-    """What all layers share; nothing before transformers 5, where each makes its own."""
-    return None if s.transformers < (MERGES,) else rotary(s)
 
 
 def routed(s: TrainingStep, p: Module, x: Tensor, k: int) -> Sorted:
@@ -108,5 +102,5 @@ def mapped(m: Machine, p: Module, x: Tensor, topology: Sorted, inner: int) -> Te
 
 
 forward = DecoderNet(
-    layer=LayerShape(attend=attention, feed=feed, at="self_attention"), rotary=positions
+    layer=LayerShape(attend=attention, feed=feed, at="self_attention"), rotary=shared_rotary
 )

@@ -8,6 +8,7 @@ from weighbridge.autograd.machine import Machine
 from weighbridge.autograd.ops.pointwise import add, cast, mul, scale
 from weighbridge.autograd.ops.shaping import cut, join
 from weighbridge.autograd.tensors import Shape, Tensor
+from weighbridge.components.unpacked_experts import MERGES
 from weighbridge.dtypes import FLOAT32, DType
 from weighbridge.training.nets.parts.masks import heads, window
 from weighbridge.training.step import TrainingStep
@@ -19,6 +20,12 @@ INTERVAL = 4  # of layers, one of which is not turned
 def rotary(s: TrainingStep) -> Rotary:
     """Cosines and sines of the step's tokens, in float32 first."""
     return rotary_of(s, heads(s, 0).key_dim)
+
+
+def shared_rotary(s: TrainingStep) -> Rotary | None:
+    """What all layers share; nothing before transformers 5, where each of such classes makes its
+    own."""
+    return None if s.transformers < (MERGES,) else rotary(s)
 
 
 def rotary_of(
