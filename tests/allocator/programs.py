@@ -7,11 +7,11 @@ and wrote down what it returned, counted and kept.
 import base64
 import gzip
 import json
+import pickle
 from pathlib import Path
 
 from weighbridge.allocator import Allocator, OutOfMemoryError, parse
 from weighbridge.allocator.reserve import FIRST_ADDRESS
-from weighbridge.allocator.snapshot import read
 
 FILE = Path(__file__).parent / "recorded.json.gz"
 PROGRAMS = json.loads(gzip.decompress(FILE.read_bytes()))["programs"]
@@ -73,9 +73,20 @@ def moved(program):
     return (RANGES if "expandable" in program["settings"] else SEGMENTS) - FIRST_ADDRESS
 
 
-def snapshot_bytes(program):
-    return base64.b64decode(program["snapshot"])
-
-
 def snapshot_of(program):
-    return read(snapshot_bytes(program))
+    """What torch.cuda.memory._snapshot() returned in the end."""
+    return pickle.loads(base64.b64decode(program["snapshot"]))
+
+
+def memory_stats(journal):
+    """torch.cuda.memory_stats(): the nested counters under names with dots."""
+    return dict(flat("", journal.nested()))
+
+
+def flat(prefix, value):
+    if not isinstance(value, dict):
+        yield prefix, value
+        return
+    for key, inner in value.items():
+        name = "_".join(map(str, key)) if isinstance(key, tuple) else key
+        yield from flat(f"{prefix}.{name}" if prefix else name, inner)

@@ -7,11 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.allocator.programs import memory_stats
 from weighbridge.allocator import Allocator, AllocatorOptions, Journal, OutOfMemoryError, every
-from weighbridge.allocator.history import replay
-from weighbridge.allocator.layout import segments
-from weighbridge.allocator.snapshot import read
-from weighbridge.allocator.viewer import pickled
+from weighbridge.allocator.snapshot import segments
 from weighbridge.units import MIB, align_up
 
 pytestmark = pytest.mark.slow
@@ -229,7 +227,7 @@ def test_all_goes_back_in_the_end(program, options, random):
     assert allocator.allocated == 0
     allocator.empty_cache()
     assert allocator.reserved == 0
-    stats = allocator.journal.memory_stats()
+    stats = memory_stats(allocator.journal)
     current = {k: v for k, v in stats.items() if k.endswith(".current")}
     assert len(current) > 20
     assert set(current.values()) == {0}
@@ -266,15 +264,6 @@ def test_a_card_that_holds_the_peak_is_as_good_as_none(program, options):
         free.peak_allocated,
         free.peak_reserved,
     )
-
-
-@given(programs, bends)
-def test_an_own_snapshot_replays_to_itself(program, options):
-    allocator = Allocator(options, capacity=300 * MIB, journal=Journal(history=True))
-    finished(program, allocator)
-    found = replay(read(pickled(allocator)), card=300 * MIB)
-    assert found.differences == ()
-    assert found.allocator.allocated == allocator.allocated
 
 
 @given(programs, bends)

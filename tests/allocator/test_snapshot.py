@@ -1,22 +1,15 @@
-"""Snapshots: torch's are read without running anything in them, ours are what torch's viewer reads."""
+"""A replay as torch's memory snapshot, which torch's viewer reads; sizes as torch writes them."""
 
-import os
-import pickle
 import pickletools
-from collections import Counter
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from tests.allocator.programs import PROGRAMS, snapshot_bytes
-from weighbridge.allocator import SHARED, Allocator, AllocatorOptions, Journal, JournalEvent
-from weighbridge.allocator.history import replay
-from weighbridge.allocator.layout import segments
-from weighbridge.allocator.snapshot import read
-from weighbridge.allocator.viewer import RequestOrigin, pickled, snapshot
-from weighbridge.errors import BadFileError, UnsupportedError, UsageError
-from weighbridge.units import MIB
+from tests.allocator.programs import PROGRAMS, snapshot_of
+from weighbridge.allocator import Allocator, AllocatorOptions, Journal
+from weighbridge.allocator.journal import format_size
+from weighbridge.allocator.snapshot import RequestOrigin, pickled, snapshot
+from weighbridge.errors import UsageError
+from weighbridge.units import GIB, KIB, MIB
 
 # What the unpickler of MemoryViz.js knows (torch/utils/viz, the cases of its switch)
 VIEWER = {
@@ -44,148 +37,6 @@ def used(options=None, **more):
     return allocator, second
 
 
-# Real ones
-
-
-def test_a_snapshot_of_torch():
-    found = read(snapshot_bytes(PROGRAMS[0]))
-    counts = Counter(event.action for event in found.histories[0])
-    assert counts["alloc"] == PROGRAMS[0]["stats"]["allocation.all.allocated"]
-    assert counts["oom"] == PROGRAMS[0]["stats"]["num_ooms"]
-    assert sum(s.size for s in found.segments) == PROGRAMS[0]["stats"]["reserved_bytes.all.current"]
-    active = [b for s in found.segments for b in s.blocks if b.state == "active_allocated"]
-    assert sum(b.size for b in active) == PROGRAMS[0]["stats"]["allocated_bytes.all.current"]
-    assert found.options == AllocatorOptions()
-
-
-def test_its_settings_are_read():
-    program = next(p for p in PROGRAMS if "max_non_split" in p["settings"])
-    found = read(snapshot_bytes(program)).options
-    assert (found.max_split_size_mb, found.max_non_split_rounding_mb) == (64, 30)
-
-
-# Older ones: fewer keys
-
-
-def test_segments_alone_as_before_2_0():
-    block = {"size": 2 * MIB, "state": "inactive"}
-    old = [
-        {
-            "device": 0,
-            "address": 4096,
-            "total_size": 2 * MIB,
-            "stream": 0,
-            "segment_type": "small",
-            "blocks": [block],
-        }
-    ]
-    found = read(pickle.dumps(old))
-    assert (found.histories, len(found.segments)) == ((), 1)
-    assert found.segments[0].pool == SHARED
-    assert not found.segments[0].expandable
-
-
-def test_events_without_a_pool_as_before_2_13():
-    event = {"action": "segment_alloc", "addr": 4096, "size": 2 * MIB, "stream": 0}
-    found = read(pickle.dumps({"segments": [], "device_traces": [[event]]}))
-    assert found.histories == ((JournalEvent("segment_alloc", 4096, 2 * MIB),),)
-
-
-# Hostile and broken ones
-
-
-class Runs:
-    def __reduce__(self):
-        return os.system, ("echo it ran > /dev/stderr; exit 1",)
-
-
-def test_nothing_in_it_is_run(capfd):
-    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
-        with pytest.raises(BadFileError, match=r"wants to import (posix|nt)\.system"):
-            read(pickle.dumps({"segments": [Runs()]}, protocol=protocol))
-    assert "it ran" not in capfd.readouterr().err
-
-
-def test_data_from_elsewhere_is_refused():
-    with pytest.raises(BadFileError, match="outside"):
-        read(b"\x80\x02U\x01xQ.")
-
-
-@pytest.mark.slow
-@given(st.integers(0, 10_000))
-def test_a_cut_snapshot_is_refused(length):
-    data = pickled(used()[0])
-    if length < len(data):
-        with pytest.raises(BadFileError):
-            read(data[:length])
-
-
-GOOD = {
-    "device": 0,
-    "address": 4096,
-    "total_size": MIB,
-    "stream": 0,
-    "segment_type": "large",
-    "blocks": [],
-}
-EVENT = {"action": "alloc", "addr": 4096, "size": 512, "stream": 0}
-
-
-@pytest.mark.parametrize(
-    ("found", "said"),
-    [
-        (3, "no list of segments"),
-        ({}, "no list of segments"),
-        ({"segments": {}}, "the snapshot.segments is missing or a dict"),
-        ({"segments": [3]}, r"segments\[0\] is a int"),
-        (
-            {"segments": [GOOD, {**GOOD, "address": "x"}]},
-            r"segments\[1\].address is missing or a str",
-        ),
-        ({"segments": [{**GOOD, "stream": True}]}, r"segments\[0\].stream is missing or a bool"),
-        (
-            {"segments": [{**GOOD, "blocks": [{"size": 1, "state": "odd"}]}]},
-            "state is 'odd'; known: active_allocated",
-        ),
-        ({"segments": [], "device_traces": [3]}, "device_traces holds a int"),
-        (
-            {"segments": [], "device_traces": [[{**EVENT, "action": "odd"}]]},
-            r"device_traces\[0\]\[0\].action is 'odd'",
-        ),
-        (
-            {"segments": [], "device_traces": [[{**EVENT, "pool_id": (1,)}]]},
-            "pool_id is not a pair",
-        ),
-        (
-            {"segments": [], "device_traces": [[{"action": "oom", "size": 1, "stream": 0}]]},
-            "device_free is missing",
-        ),
-    ],
-)
-def test_what_is_wrong_is_named(found, said):
-    with pytest.raises(BadFileError, match=said):
-        read(pickle.dumps(found))
-
-
-def test_a_history_that_lost_its_beginning():
-    lost = {**EVENT, "action": "free_requested"}
-    with pytest.raises(UnsupportedError, match="never allocated: record from the start"):
-        replay(read(pickle.dumps({"segments": [], "device_traces": [[lost]]})))
-
-
-# Ours
-
-
-@pytest.mark.parametrize("expandable", [False, True])
-def test_what_is_written_is_read(expandable):
-    allocator, _ = used(AllocatorOptions(expandable_segments=expandable, max_split_size_mb=40))
-    found = read(pickled(allocator))
-    assert found.segments == segments(allocator)
-    assert found.histories == (tuple(e._replace(request=-1) for e in allocator.journal.events),)
-    assert found.options == allocator.options
-    assert replay(found).differences == ()
-
-
 def test_only_what_the_viewer_can_unpickle():
     allocator, block = used(AllocatorOptions(garbage_collection_threshold=0.5), device=1)
     allocator.free(block)
@@ -197,7 +48,7 @@ def test_only_what_the_viewer_can_unpickle():
 
 
 def test_keys_are_those_of_torch():
-    theirs = pickle.loads(snapshot_bytes(PROGRAMS[0]))
+    theirs = snapshot_of(PROGRAMS[0])
     ours = snapshot(used()[0])
     assert ours.keys() <= theirs.keys()
     for level in ("segments", "blocks", "device_traces"):
@@ -229,3 +80,79 @@ def test_names_of_requests_become_frames_and_categories():
 def test_a_snapshot_needs_a_history():
     with pytest.raises(UsageError, match="history=True"):
         snapshot(Allocator(journal=Journal()))
+
+
+def told(options=None, device=0, **more):
+    allocator = Allocator(
+        options or AllocatorOptions(), journal=Journal(history=True), device=device
+    )
+    first, second = allocator.malloc(3000), allocator.malloc(5000)
+    allocator.free(first)
+    return snapshot(allocator, more.get("origins")), allocator, second
+
+
+def test_blocks_of_a_segment():
+    """3,072 bytes are free again, 5,120 in use: 5,000 were asked for."""
+    found, _, _second = told()
+    (segment,) = found["segments"]
+    assert (segment["total_size"], segment["segment_type"]) == (2 * MIB, "small")
+    assert segment["allocated_size"] == segment["active_size"] == 5120
+    assert segment["requested_size"] == 5000
+    states = [(b["size"], b["state"], b["requested_size"]) for b in segment["blocks"]]
+    assert states == [
+        (3072, "inactive", 0),
+        (5120, "active_allocated", 5000),
+        (2 * MIB - 8192, "inactive", 0),
+    ]
+
+
+def test_where_requests_came_from():
+    origins = {1: RequestOrigin(frames=("a", "b"), category="weights", line=("x/y.py", 7))}
+    found, _, _second = told(origins=origins)
+    frames = [
+        (f["filename"], f["line"], f["name"]) for f in found["segments"][0]["blocks"][1]["frames"]
+    ]
+    assert frames == [("", 0, "a"), ("", 0, "b"), ("x/y.py", 7, "y.py")]
+    assert next(b["frames"] for b in found["segments"][0]["blocks"]) == []
+    events = found["device_traces"][0]
+    named = [e for e in events if e.get("category") == "weights"]
+    assert [e["action"] for e in named] == ["alloc"]
+    assert [e["time_us"] for e in events] == list(range(len(events)))
+
+
+def test_traces_stand_at_their_device():
+    found, *_ = told(device=2)
+    assert [bool(t) for t in found["device_traces"]] == [False, False, True]
+
+
+def test_settings():
+    assert told()[0]["allocator_settings"]["max_split_size"] == -1
+    split = AllocatorOptions(max_split_size_mb=100)
+    found = told(split)[0]["allocator_settings"]
+    assert (found["max_split_size"], found["PYTORCH_CUDA_ALLOC_CONF"]) == (
+        100 * MIB,
+        "max_split_size_mb:100",
+    )
+    assert list(found["roundup_power2_divisions"])[:3] == ["1", "2", "4"]
+
+
+def test_the_protocol_is_the_fourth():
+    """MemoryViz.js reads 2 to 4: a pickle begins with 0x80 and its number."""
+    assert pickled(told()[1])[:2] == bytes((0x80, 4))
+
+
+@pytest.mark.parametrize(
+    ("nbytes", "text"),
+    [
+        (0, "0 bytes"),
+        (KIB, "1024 bytes"),
+        (KIB + 1, "1.00 KiB"),
+        (MIB, "1024.00 KiB"),
+        (MIB + 1, "1.00 MiB"),
+        (GIB, "1024.00 MiB"),
+        (5 * GIB // 2, "2.50 GiB"),
+    ],
+)
+def test_sizes_as_torch_writes_them(nbytes, text):
+    """format_size, c10/core/CachingDeviceAllocator.cpp: up to 1,024 of a unit are in that unit."""
+    assert format_size(nbytes) == text

@@ -11,7 +11,7 @@ torch = pytest.importorskip("torch")
 from torch.cuda import _memory_viz as viz  # noqa: E402
 
 from weighbridge.allocator import Allocator, AllocatorOptions, Journal, parse  # noqa: E402
-from weighbridge.allocator.viewer import RequestOrigin, snapshot  # noqa: E402
+from weighbridge.allocator.snapshot import RequestOrigin, snapshot  # noqa: E402
 from weighbridge.errors import UsageError  # noqa: E402
 from weighbridge.units import MIB  # noqa: E402
 

@@ -9,9 +9,9 @@
     free     merges with free neighbours of the same segment; the segment stays reserved
     full     oversize blocks go back, then all that is wholly free, then out of memory
 
-`options` says what PYTORCH_ALLOC_CONF changes of that, `settings` reads it, `expandable` replaces
-segments by pages, `sequence` makes many requests in one go, `snapshot` reads and writes torch's own
-records.
+`options` says what PYTORCH_ALLOC_CONF changes of that, `settings` reads it, `reserve` has segments
+and pages, `private` the pools of CUDA graphs, `sequence` makes many requests in one go, `filling`
+only takes, `journal` counts, and `snapshot` writes torch's own records.
 
 Source: c10/cuda/CUDACachingAllocator.cpp (class DeviceCachingAllocator), read in the state of
 PyTorch 2.11 to 2.15, and compared with the one of 2.15 as it runs
@@ -24,8 +24,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from weighbridge.allocator.blocks import SHARED, Block, PoolId
     from weighbridge.allocator.core import Allocator
-    from weighbridge.allocator.journal import Journal, JournalEvent
-    from weighbridge.allocator.oom import OutOfMemory
+    from weighbridge.allocator.journal import Journal, JournalEvent, OutOfMemory
     from weighbridge.allocator.options import AllocatorOptions, every
     from weighbridge.allocator.settings import from_environment, parse
     from weighbridge.errors import OutOfMemoryError
@@ -56,7 +55,7 @@ if not TYPE_CHECKING:  # or a type checker would take any name of this package f
             "JournalEvent": "journal",
             "Journal": "journal",
             "AllocatorOptions": "options",
-            "OutOfMemory": "oom",
+            "OutOfMemory": "journal",
             "OutOfMemoryError": "core",
             "PoolId": "blocks",
             "every": "options",

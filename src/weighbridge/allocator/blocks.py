@@ -9,6 +9,8 @@ from bisect import bisect_left, insort
 from collections import defaultdict
 from collections.abc import Iterator
 
+from weighbridge.allocator.options import AllocatorOptions
+
 PoolId = tuple[int, int]  # MempoolId_t
 SHARED: PoolId = (0, 0)  # the pools that serve whoever captures nothing
 
@@ -25,7 +27,7 @@ class AddressRange:
 
 
 class Block:
-    """A run of bytes in a segment; neighbours are linked. `free`: it waits in its pool."""
+    """A run of bytes in a segment, linked with its neighbours. A `free` one waits in its pool."""
 
     __slots__ = (
         "address",
@@ -64,7 +66,7 @@ Place = tuple[int, Block]  # no two blocks have one address, so blocks are never
 
 
 def cut(block: Block, size: int) -> Block:
-    """Shortens `block` to `size`; the rest of it, of the same pool and in no list."""
+    """Shorten `block` to `size` bytes. Return the rest, of the same pool and in no list."""
     rest = Block(block.size - size, block.address + size, block.pool, block.stream, block.range)
     rest.previous, rest.next = block, block.next
     if block.next is not None:
@@ -75,7 +77,7 @@ def cut(block: Block, size: int) -> Block:
 
 
 def join(first: Block, second: Block) -> Block:
-    """`first` with its neighbour `second` in it."""
+    """Merge `second` into `first`, which it follows, and return that."""
     first.size += second.size
     first.next = second.next
     if second.next is not None:
@@ -84,9 +86,9 @@ def join(first: Block, second: Block) -> Block:
 
 
 class Free:
-    """Free blocks of one stream. Thousands of them have a few dozen sizes: what comes and goes
-    moves only its own kind. `sizes` are those that there are, ascending; `places` of a size ascend
-    by address, and may be none."""
+    """Free blocks of one stream, by size: thousands of blocks have a few dozen sizes, so that what
+    comes and goes moves only its own kind. `sizes` ascend; the `places` of a size ascend by
+    address, and are empty where the size is not among `sizes`."""
 
     __slots__ = ("places", "sizes")
 
@@ -112,18 +114,18 @@ class Free:
             del self.sizes[bisect_left(self.sizes, size)]
 
     def take(self, size: int, least: int) -> Block | None:
-        """The first that has room for `size`, cut to it where that leaves `least` or more. Here and
-        in `settle` most of the time of a training step is spent: hence no calls of `cut`, `insert`
-        and `join`, which say the same."""
+        """Take the first block that has room for `size` bytes, cut to them where that leaves
+        `least` or more; None where there is none. Here and in `settle` most of the time of a
+        training step is spent: hence no calls of `cut`, `insert` and `join`, which say the same."""
         sizes = self.sizes
-        at = bisect_left(sizes, size)
-        if at == len(sizes):
+        index = bisect_left(sizes, size)
+        if index == len(sizes):
             return None
-        room = sizes[at]
+        room = sizes[index]
         places = self.places[room]
         block = places.pop(0)[1]
         if not places:
-            del sizes[at]
+            del sizes[index]
         block.free = False
         if room - size >= least:
             following = block.next
@@ -143,7 +145,7 @@ class Free:
 
     def settle(self, block: Block) -> Block:
         """Free a block that nobody has any more, and merge it with its free neighbours
-        (free_block)."""
+        (free_block). Return the merged one."""
         previous, following = block.previous, block.next
         if following is not None and following.free:
             self.remove(following)
@@ -170,8 +172,8 @@ class Free:
 
     def blocks(self, size: int = 0) -> Iterator[Block]:
         """Yield free blocks of at least `size` bytes, sorted by size, then by address."""
-        for at in range(bisect_left(self.sizes, size), len(self.sizes)):
-            for _, block in self.places[self.sizes[at]]:
+        for index in range(bisect_left(self.sizes, size), len(self.sizes)):
+            for _, block in self.places[self.sizes[index]]:
                 yield block
 
 
@@ -209,12 +211,27 @@ class Pool:
             if following is not None:
                 self.ages.pop(following, None)
 
+    def fit(self, size: int, stream: int, options: AllocatorOptions) -> Block | None:
+        """Take the best fit for `size` bytes under options that bend it; None where a segment of
+        its own serves the request better (get_free_block)."""
+        blocks, limit = self.free[stream].blocks(size), options.max_split_size
+        if options.expandable_segments:
+            block = _expanding(blocks)
+        else:
+            block = next((block for block in blocks if block.range is None), None)
+        if block is None:
+            return None
+        if block.size >= (limit if size < limit else size + options.max_non_split_rounding):
+            return None
+        self.remove(block)
+        return block
+
     def age(self, block: Block) -> int:
-        """How many searches it has sat through (gc_count)."""
+        """Return how many searches a free block has sat through (gc_count)."""
         return self.searches - self.ages.get(block, 0)
 
     def blocks(self) -> list[Block]:
-        """All free ones: by stream, size, address."""
+        """Return all free blocks, sorted by stream, size and address."""
         return [block for stream in sorted(self.free) for block in self.free[stream].blocks()]
 
     def insert_hole(self, hole: Block) -> None:
@@ -226,4 +243,21 @@ class Pool:
 
     @property
     def cached(self) -> int:
+        """Bytes of all free blocks."""
         return sum(block.size for free in self.free.values() for block in free.blocks())
+
+
+def _expanding(blocks: Iterator[Block]) -> Block | None:
+    """Choose among blocks in ascending size. The size of a block before a hole is the one it can
+    grow to, so a larger one may fit better."""
+    best = next(blocks, None)
+    for block in blocks:
+        if best is None or best.range is None or _can_grow_to(block) >= _can_grow_to(best):
+            break
+        best = block
+    return best
+
+
+def _can_grow_to(block: Block) -> int:
+    following = block.next
+    return block.size + (following.size if following is not None and not following.mapped else 0)

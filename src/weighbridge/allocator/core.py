@@ -1,9 +1,14 @@
-"""The allocator itself: malloc, free, and what else a program can ask of it."""
+"""The allocator itself: malloc, free, and what else a program can ask of it.
 
-from weighbridge.allocator import expandable
-from weighbridge.allocator.blocks import SHARED, Block, Pool, PoolId, cut
-from weighbridge.allocator.journal import Journal
-from weighbridge.allocator.oom import OutOfMemory
+Source of what `record_stream` holds back: recordStream, insert_events,
+insert_events_deferred_until_no_capture, process_events and synchronize_and_free_events of
+c10/cuda/CUDACachingAllocator.cpp.
+"""
+
+from collections import defaultdict
+
+from weighbridge.allocator.blocks import Block, Pool, PoolId, cut
+from weighbridge.allocator.journal import Journal, OutOfMemory
 from weighbridge.allocator.options import (
     DEFAULT,
     MIN_BLOCK,
@@ -13,9 +18,14 @@ from weighbridge.allocator.options import (
     AllocatorOptions,
 )
 from weighbridge.allocator.private import Captures
-from weighbridge.allocator.reserve import UNKNOWN_CARD, DeviceReserve
-from weighbridge.allocator.search import collect_garbage, fit, release_all, release_oversize
-from weighbridge.allocator.streams import Uses
+from weighbridge.allocator.reserve import (
+    UNKNOWN_CARD,
+    DeviceReserve,
+    allocate,
+    collect_garbage,
+    release_all,
+    release_oversize,
+)
 from weighbridge.errors import OutOfMemoryError
 
 
@@ -57,17 +67,17 @@ class Allocator:
 
     @property
     def plain(self) -> bool:
-        """Whether nothing bends what serves a request: no option, no capture, no other stream that
-        still uses a block."""
+        """True where nothing bends what serves a request: no option, no capture, no other stream
+        that still uses a block."""
         bent = self.uses.any or self.captures.underway or self.journal is not None
         return self._plain and not bent
 
     def rounded(self, nbytes: int) -> int:
-        """What is taken for a request of so many bytes, where it is cut off."""
+        """Return the bytes that a request of `nbytes` takes of a block that is cut."""
         return self._round(nbytes)
 
     def configure(self, options: AllocatorOptions) -> None:
-        """Settings may change while it runs, but the fraction has its own call."""
+        """Change the settings, also while it runs; the fraction has its own call."""
         self.options = options
         divided = any(options.roundup_power2_divisions)
         self._round = options.round_size if divided else _to_blocks
@@ -84,17 +94,11 @@ class Allocator:
         self.allowed = int(fraction * self.reserve.card) if fraction < 1 else None
 
     def unbounded(self) -> None:
-        """From here the driver has as much as is asked for."""
+        """Let the driver have as much as is asked for, from here on."""
         self.reserve.capacity, self.reserve.card, self.allowed = None, UNKNOWN_CARD, None
 
-    def malloc(
-        self, nbytes: int, stream: int = 0, pool: PoolId = SHARED, *, fresh: bool = False
-    ) -> Block | None:
-        """A block for `nbytes`; None for zero bytes, which take no memory.
-
-        `pool` names a private pool; while one captures, it is found by itself. `fresh` memory
-        comes from the driver, whatever is cached.
-        """
+    def malloc(self, nbytes: int, stream: int = 0) -> Block | None:
+        """Return a block for `nbytes`; None for zero bytes, which take no memory."""
         if nbytes == 0:
             return None
         if self.uses.any:
@@ -102,9 +106,9 @@ class Allocator:
         self.requests += 1
         size = self._round(nbytes)
         home = self.small if size <= SMALL_SIZE else self.large
-        if pool != SHARED or self.captures.underway:
-            home = self.captures.home(home, stream, pool)
-        block = None if fresh else self._cached(home, size, stream)
+        if self.captures.underway:
+            home = self.captures.home(home, stream)
+        block = self._cached(home, size, stream)
         if block is None:
             block = self._grow(home, size, stream, nbytes)
         rest = None
@@ -130,7 +134,7 @@ class Allocator:
             self._settle(block)
 
     def empty_cache(self) -> None:
-        """torch.cuda.empty_cache(): waits for other streams, then gives back what is wholly free;
+        """torch.cuda.empty_cache(): wait for other streams, then give back what is wholly free;
         nothing but abandoned private pools while a graph is captured (release_cached_blocks)."""
         if not self.captures.capturing:
             if self.journal is not None:
@@ -153,29 +157,24 @@ class Allocator:
             self.uses.add(block, stream, capturing=bool(self.captures.capturing))
 
     def synchronize(self, stream: int | None = None) -> None:
-        """The program waits for `stream`, or for all. Blocks that waited for it are free from the
-        next request on (process_events)."""
+        """Wait for `stream`, or for all. Blocks that waited for it are free from the next request
+        on (process_events)."""
         self.uses.complete(stream)
-
-    def complete(self, block: Block) -> None:
-        """A freed block waits no longer."""
-        for done in self.uses.release(block):
-            self._settle(done)
 
     def begin_pool(
         self, pool: PoolId, streams: frozenset[int] | None = None, *, capture: bool = True
     ) -> None:
-        """From here requests (of `streams`) are served by a private pool.
+        """Serve requests (of `streams`) by a private pool from here on.
 
-        `capture`: by a graph that is captured, while nothing can be waited for nor given back.
-        For `torch.cuda.use_mem_pool` it is False since torch 2.13 (markCaptureBegin)."""
+        With `capture` a graph is captured, while nothing can be waited for nor given back. For
+        `torch.cuda.use_mem_pool` it is False since torch 2.13 (markCaptureBegin)."""
         self.captures.begin(pool, streams, capture=capture)
 
     def end_pool(self, pool: PoolId) -> None:
         self.captures.end(pool)
 
     def release_pool(self, pool: PoolId) -> None:
-        """One graph less uses the pool; without any, empty_cache and retries may free it."""
+        """Count one graph less that uses the pool; without any, empty_cache and retries free it."""
         self.captures.release(pool)
 
     def reset_peak(self) -> None:
@@ -188,7 +187,7 @@ class Allocator:
         if not self._plain:
             if self._collects:
                 home.searches += 1
-            return fit(home, size, stream, self.options)
+            return home.fit(size, stream, self.options)
         least = MIN_BLOCK if home.small else SMALL_SIZE + 1
         if self.journal is not None or home.searches:
             least = UNLIMITED  # what is split off is told to them
@@ -215,7 +214,8 @@ class Allocator:
         return self.allowed is not None and self.options.garbage_collection_threshold > 0
 
     def _grow(self, home: Pool, size: int, stream: int, nbytes: int) -> Block:
-        """Memory from the driver; what is cached goes back to it step by step when it refuses."""
+        """Take memory from the driver, to which what is cached goes back step by step when it
+        refuses."""
         options, reserve = self.options, self.reserve
         if self.allowed is not None and self._collects:
             limit = int(options.garbage_collection_threshold * self.allowed)
@@ -240,7 +240,7 @@ class Allocator:
             return None
         if self.options.expandable_segments:
             page = SMALL_SEGMENT if home.small else self.options.large_segment
-            return expandable.allocate(self.reserve, home, size, stream, page)
+            return allocate(self.reserve, home, size, stream, page)
         return self.reserve.segment(home, asked, stream)
 
     def _refused(self, home: Pool, size: int, stream: int, nbytes: int) -> OutOfMemory:
@@ -264,3 +264,82 @@ class Allocator:
 def _to_blocks(nbytes: int) -> int:
     """round_size without divisions."""
     return (nbytes + MIN_BLOCK - 1) // MIN_BLOCK * MIN_BLOCK
+
+
+class Uses:
+    """Blocks that other streams still use: `record_stream` holds a freed one back. `any` is False
+    while nothing is recorded, and then nobody need ask further."""
+
+    __slots__ = ("_captured", "_deferred", "_done", "_events", "_streams", "_waiting", "any")
+
+    def __init__(self) -> None:
+        self.any = False
+        self._streams: dict[Block, set[int]] = {}
+        self._captured: dict[Block, set[int]] = {}  # recorded while a graph was captured
+        self._deferred: list[Block] = []  # freed while a graph was captured
+        self._events: defaultdict[int, list[Block]] = defaultdict(list)
+        self._done: list[Block] = []  # one for each event that came to pass
+        self._waiting: dict[Block, int] = {}  # for how many events
+
+    def add(self, block: Block, stream: int, *, capturing: bool) -> None:
+        self.any = True
+        self._streams.setdefault(block, set()).add(stream)
+        if capturing:
+            self._captured.setdefault(block, set()).add(stream)
+
+    def wait(self, block: Block, *, capturing: bool) -> bool:
+        """Let a freed block wait for the streams that use it; False where none does."""
+        if block not in self._streams:
+            return False
+        if capturing:
+            self._deferred.append(block)
+        else:
+            self._captured.pop(block, None)
+            self._record(block)
+        return True
+
+    def waits(self, block: Block) -> bool:
+        return block in self._waiting or block in self._deferred
+
+    def complete(self, stream: int | None) -> None:
+        """Note that what runs on `stream` (on all) has finished."""
+        for finished in list(self._events) if stream is None else [stream]:
+            self._done += self._events.pop(finished, [])
+
+    def synchronized(self) -> list[Block]:
+        """Return all blocks that waited, once the allocator has waited for every stream."""
+        free = self._undefer()
+        self.complete(None)
+        return free + self.collect()
+
+    def collect(self) -> list[Block]:
+        """Return the blocks that are free now."""
+        free = self._undefer()
+        for block in self._done:
+            self._waiting[block] -= 1
+            if not self._waiting[block]:
+                del self._waiting[block]
+                free.append(block)
+        self._done = []
+        self.any = bool(self._streams or self._waiting)
+        return free
+
+    def _undefer(self) -> list[Block]:
+        """Return the blocks that waited for a capture to end: uses in it are over, those from
+        before it have events now."""
+        free = []
+        for block in self._deferred:
+            self._streams[block] -= self._captured.pop(block, set())
+            if not self._record(block):
+                free.append(block)
+        self._deferred = []
+        return free
+
+    def _record(self, block: Block) -> int:
+        """Record an event on each stream that uses the block. Return how many."""
+        streams = self._streams.pop(block)
+        for stream in sorted(streams):
+            self._events[stream].append(block)
+        if streams:
+            self._waiting[block] = len(streams)
+        return len(streams)

@@ -1,4 +1,4 @@
-"""What the allocator holds when blocks are taken one after another and none is given back.
+"""Bytes that the allocator holds when blocks are taken one after another and none is given back.
 
 Then only the sizes of free blocks matter, and of equal requests as many as fit are cut from one
 block at once: a free one is the smallest that is large enough, and so is what is left of it.
@@ -33,16 +33,17 @@ class _Pool:
         insort(self.sizes, size)
         self.counts[size] = count
 
-    def pop(self, at: int, count: int) -> None:
-        """Blocks of the size at that place are no longer free."""
-        size = self.sizes[at]
+    def pop(self, index: int, count: int) -> None:
+        """Take `count` blocks of the size at that place."""
+        size = self.sizes[index]
         self.counts[size] -= count
         if not self.counts[size]:
-            del self.counts[size], self.sizes[at]
+            del self.counts[size], self.sizes[index]
 
 
 class Filling:
-    """`freed` bytes were taken first, in one block, and given back; not beside `options`."""
+    """An allocator that is filled. `freed` bytes were taken first, in one block, and given back;
+    not beside `options`."""
 
     def __init__(self, freed: int = 0, options: AllocatorOptions = DEFAULT) -> None:
         self._unsplit = options.max_split_size
@@ -55,11 +56,11 @@ class Filling:
             (self._small if size <= SMALL_SIZE else self._large).put(self.reserved, 1)
 
     def place(self, sizes: Sequence[int], times: int = 1) -> None:
-        """All of `sizes` in their order, again and again."""
+        """Take blocks of `sizes` bytes in their order, `times` over."""
         rounded = [align_up(nbytes, MIN_BLOCK) for nbytes in sizes]
         for small in (True, False):  # neither pool sees what the other does
-            own = groupby(size for size in rounded if (size <= SMALL_SIZE) is small)
-            runs = [(size, sum(1 for _ in equal)) for size, equal in own]
+            groups = groupby(size for size in rounded if (size <= SMALL_SIZE) is small)
+            runs = [(size, sum(1 for _ in equal)) for size, equal in groups]
             if len(runs) == 1:
                 self._take(runs[0][0], runs[0][1] * times)
                 continue
@@ -68,7 +69,7 @@ class Filling:
                     self._take(size, count)
 
     def _take(self, size: int, count: int) -> None:
-        """`count` blocks of `size`; nothing takes no memory."""
+        """Take `count` blocks of `size` bytes; nothing takes no memory."""
         if size < 0:
             raise ValueError(f"a block of {size:,} bytes")
         if not size:
@@ -76,14 +77,14 @@ class Filling:
         small = size <= SMALL_SIZE
         pool = self._small if small else self._large
         while count:
-            at = bisect_left(pool.sizes, size)
-            found = at < len(pool.sizes)
-            block = pool.sizes[at] if found else DEFAULT.segment_size(size)
+            index = bisect_left(pool.sizes, size)
+            cached = index < len(pool.sizes)
+            block = pool.sizes[index] if cached else DEFAULT.segment_size(size)
             each = block // size if size < self._unsplit else 1  # of one block
             blocks = max(1, count // each)
-            if found:
+            if cached:
                 blocks = min(blocks, pool.counts[block])
-                pool.pop(at, blocks)
+                pool.pop(index, blocks)
             else:
                 self.reserved += block * blocks
             cut = min(count, each)
@@ -98,7 +99,7 @@ class Filling:
 
 
 def filled(sizes: Sequence[int], options: AllocatorOptions = DEFAULT) -> Filling:
-    """One after another."""
-    found = Filling(options=options)
-    found.place(sizes)
-    return found
+    """Return an allocator with blocks of `sizes` bytes, taken one after another."""
+    filling = Filling(options=options)
+    filling.place(sizes)
+    return filling

@@ -1,16 +1,19 @@
-"""What happened in the allocator, for who asks: the counters of `torch.cuda.memory_stats()`, and
-the history of `torch.cuda.memory._record_memory_history()`.
+"""What happened in the allocator, for who asks: the counters of `torch.cuda.memory_stats()`, the
+history of `torch.cuda.memory._record_memory_history()`, and a request that was refused.
 
 Source: DeviceStats and TraceEntry of c10/core/CachingDeviceAllocator.h; where each is counted,
 c10/cuda/CUDACachingAllocator.cpp (alloc_found_block, free, free_block, alloc_block, map_block,
-release_block, unmap_block).
+release_block, unmap_block); the TORCH_CHECK_WITH(OutOfMemoryError, ...) of its malloc, and
+format_size of c10/core/CachingDeviceAllocator.cpp.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from weighbridge.allocator.blocks import SHARED, Block, PoolId
 from weighbridge.allocator.options import UNLIMITED
+from weighbridge.units import GIB, KIB, MIB
 
 Action = Literal[
     "alloc",
@@ -38,17 +41,12 @@ class JournalEvent(NamedTuple):
 
 
 class Stat:
-    """A quantity over time. Its properties and fields are those of torch.cuda.memory_stats()."""
+    """A quantity over time. Its fields are those of torch.cuda.memory_stats()."""
 
-    __slots__ = ("_before", "current", "freed", "peak")
+    __slots__ = ("current", "freed", "peak")
 
     def __init__(self) -> None:
         self.current = self.peak = self.freed = 0
-        self._before = 0  # at the last reset
-
-    @property
-    def allocated(self) -> int:
-        return self.current + self.freed - self._before
 
     def add(self, amount: int) -> None:
         self.current += amount
@@ -65,17 +63,11 @@ class Stat:
         elif amount < 0:
             self.remove(-amount)
 
-    def reset_peak(self) -> None:
-        self.peak = self.current
-
-    def reset_accumulated(self) -> None:
-        self.freed, self._before = 0, self.current
-
     def as_dict(self) -> dict[str, int]:
         return {
             "current": self.current,
             "peak": self.peak,
-            "allocated": self.allocated,
+            "allocated": self.current + self.freed,
             "freed": self.freed,
         }
 
@@ -98,6 +90,51 @@ EVENTS = (
     "num_device_alloc",
     "num_device_free",
 )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutOfMemory:
+    """One refused request, after everything that could be freed was. Its message reads as torch's,
+    because programs look for its words; torch's advice at its end is left out."""
+
+    request: int  # which one: allocations are numbered from 0
+    requested: int  # by the program
+    asked: int  # of the driver: the segment it would have taken
+    allocated: int
+    reserved: int
+    in_private_pools: int  # cached there, out of reach
+    free: int  # what the driver had left
+    card: int
+    allowed: int | None  # per_process_memory_fraction
+    stream: int
+    device: int
+
+    @property
+    def message(self) -> str:
+        used = self.allocated + self.in_private_pools
+        private = (
+            f"with {format_size(self.in_private_pools)} allocated in private pools "
+            "(e.g., CUDA Graphs), "
+            if self.in_private_pools
+            else ""
+        )
+        allowed = "" if self.allowed is None else f"{format_size(self.allowed)} allowed; "
+        return (
+            f"CUDA out of memory. Tried to allocate {format_size(self.asked)}. "
+            f"GPU {self.device} has a total capacity of {format_size(self.card)} of which "
+            f"{format_size(self.free)} is free. {allowed}Of the allocated memory "
+            f"{format_size(used)} is allocated by PyTorch, {private}and "
+            f"{format_size(self.reserved - used)} is reserved by PyTorch but unallocated."
+        )
+
+
+def format_size(nbytes: int) -> str:
+    if nbytes <= KIB:
+        return f"{nbytes} bytes"
+    for unit, size in (("KiB", KIB), ("MiB", MIB)):
+        if nbytes <= size * 1024:
+            return f"{nbytes / size:.2f} {unit}"
+    return f"{nbytes / GIB:.2f} GiB"
 
 
 class PoolStats:
@@ -136,17 +173,14 @@ class PoolStats:
         self.requested_bytes.remove(requested)
 
     def split(self, count: int, nbytes: int) -> None:
-        """What cannot go back to the driver because a neighbour is in use."""
+        """Count what cannot go back to the driver because a neighbour is in use."""
         self.inactive_split.change(count)
         self.inactive_split_bytes.change(nbytes)
 
-    def stats(self) -> Iterator[tuple[str, Stat]]:
-        for name in NAMES:
-            yield name, getattr(self, name)
-
 
 class Journal:
-    """Give one to an Allocator. With `history`, `events` holds every event in order."""
+    """The counters of an Allocator that it is given to. With `history`, `events` holds every event
+    in order."""
 
     def __init__(self, *, history: bool = False) -> None:
         self.all, self.small, self.large = PoolStats(), PoolStats(), PoolStats()
@@ -161,11 +195,11 @@ class Journal:
     # Blocks
 
     def taken(self, block: Block, rest: Block | None) -> None:
-        """`rest`: what was split off."""
-        own = self.small if block.pool.small else self.large
+        """Count a block that was given out; `rest` was split off it."""
+        group = self.small if block.pool.small else self.large
         size = block.size
         self.all.taken(size, block.requested)
-        own.taken(size, block.requested)
+        group.taken(size, block.requested)
         if block.range is None:
             following = block.next if rest is None else rest.next
             if block.previous is None and following is None:
@@ -174,7 +208,7 @@ class Journal:
                 change = (-1, -size) if rest is None else (0, -size)
             if change != (0, 0):
                 self.all.split(*change)
-                own.split(*change)
+                group.split(*change)
         if size >= self.max_split_size:
             self.oversize_allocations.add(1)
         if self.events is not None:
@@ -192,13 +226,13 @@ class Journal:
 
     def completed(self, block: Block) -> None:
         """Record that a block is free, before it merges with its neighbours."""
-        own = self.small if block.pool.small else self.large
+        group = self.small if block.pool.small else self.large
         self.all.completed(block.size, block.requested)
-        own.completed(block.size, block.requested)
+        group.completed(block.size, block.requested)
         if block.range is None:
             change = _split_by_freeing(block)
             self.all.split(*change)
-            own.split(*change)
+            group.split(*change)
         if self.events is not None:
             self._note("free_completed", block.address, block.requested, block)
             del self._request[block]
@@ -233,8 +267,8 @@ class Journal:
         small = block.pool.small
         stats = [self.all.reserved_bytes, (self.small if small else self.large).reserved_bytes]
         if block.pool.owner != SHARED:
-            own = self.by_pool.setdefault(block.pool.owner, (Stat(), Stat(), Stat()))
-            stats += [own[0], own[1 if small else 2]]
+            private = self.by_pool.setdefault(block.pool.owner, (Stat(), Stat(), Stat()))
+            stats += [private[0], private[1 if small else 2]]
         for stat in stats:
             stat.change(change)
         self.happened["num_device_alloc" if change > 0 else "num_device_free"] += 1
@@ -266,8 +300,8 @@ class Journal:
                 for name in NAMES
             },
             "reserved_bytes_by_private_pools": {
-                pool: {kind: stat.as_dict() for kind, stat in zip(groups, own, strict=True)}
-                for pool, own in self.by_pool.items()
+                pool: {kind: stat.as_dict() for kind, stat in zip(groups, stats, strict=True)}
+                for pool, stats in self.by_pool.items()
             },
             "oversize_allocations": self.oversize_allocations.as_dict(),
             "oversize_segments": self.oversize_segments.as_dict(),
@@ -276,23 +310,15 @@ class Journal:
             "max_split_size": limit,
         }
 
-    def memory_stats(self) -> dict[str, int]:
-        """torch.cuda.memory_stats()."""
-        return dict(sorted(_flat("", self.nested())))
-
     def reset_peak(self) -> None:
+        """torch.cuda.reset_peak_memory_stats"""
         for stat in self._stats():
-            stat.reset_peak()
-
-    def reset_accumulated(self) -> None:
-        for stat in self._stats():
-            stat.reset_accumulated()
-        self.happened = dict.fromkeys(EVENTS, 0)
+            stat.peak = stat.current
 
     def _stats(self) -> Iterator[Stat]:
         for group in (self.all, self.small, self.large):
-            yield from (stat for _, stat in group.stats())
-        yield from (stat for own in self.by_pool.values() for stat in own)
+            yield from (getattr(group, name) for name in NAMES)
+        yield from (stat for stats in self.by_pool.values() for stat in stats)
         yield from (self.oversize_allocations, self.oversize_segments)
 
 
@@ -309,12 +335,3 @@ def _split_by_freeing(block: Block) -> tuple[int, int]:
     if before is None and after is None:
         return -swallowed, -nbytes
     return 1 - swallowed, block.size
-
-
-def _flat(prefix: str, value: Any) -> Iterator[tuple[str, int]]:
-    if not isinstance(value, dict):
-        yield prefix, value
-        return
-    for key, inner in value.items():
-        name = "_".join(map(str, key)) if isinstance(key, tuple) else key
-        yield from _flat(f"{prefix}.{name}" if prefix else name, inner)

@@ -44,9 +44,9 @@ class AllocatorOptions(NamedTuple):
 
     @property
     def max_non_split_rounding(self) -> int:
-        """How much larger an oversize block may be than the request that takes it whole."""
-        given = self.max_non_split_rounding_mb
-        return (self.large_segment_size_mb if given is None else given) * MIB
+        """Bytes that an oversize block may have beyond the request that takes it whole."""
+        megabytes = self.max_non_split_rounding_mb
+        return (self.large_segment_size_mb if megabytes is None else megabytes) * MIB
 
     @property
     def large_segment(self) -> int:
@@ -64,14 +64,14 @@ class AllocatorOptions(NamedTuple):
         return align_up(nbytes, MIN_BLOCK)
 
     def segment_size(self, size: int) -> int:
-        """What the driver is asked for when no cached block serves `size`."""
+        """Bytes that the driver is asked for when no cached block serves `size`."""
         if size <= SMALL_SIZE:
             return SMALL_SEGMENT
         return self.large_segment if size < MIN_LARGE else align_up(size, ROUND_LARGE)
 
 
 def every(divisions: int) -> tuple[int, ...]:
-    """One number of divisions for all sizes."""
+    """Return one number of divisions for all sizes, as `roundup_power2_divisions` has it."""
     return (divisions,) * INTERVALS
 
 

@@ -52,22 +52,21 @@ class Captures:
             raise UsageError(f"no graph uses a private pool {pool}")
         self.pools[pool].users -= 1
 
-    def home(self, shared: Pool, stream: int, pool: PoolId) -> Pool:
-        """The private counterpart of a shared pool, or itself where no capture claims `stream`."""
-        for begun, streams in reversed(self.underway):
-            if pool == SHARED and (streams is None or stream in streams):
-                pool = begun
-        if pool == SHARED:
-            return shared
-        own = self._pool(pool)
-        return own.small if shared.small else own.large
+    def home(self, shared: Pool, stream: int) -> Pool:
+        """Return the private counterpart of a shared pool; the shared one itself where no capture
+        claims `stream`."""
+        for pool, streams in reversed(self.underway):
+            if streams is None or stream in streams:
+                private = self._pool(pool)
+                return private.small if shared.small else private.large
+        return shared
 
     def abandoned(self) -> Iterator[PrivatePool]:
-        """Pools of graphs that are gone."""
+        """Return the pools of graphs that are gone."""
         return (pool for pool in self.pools.values() if not pool.users)
 
     def forget(self, heads: Iterable[Block]) -> None:
-        """Abandoned pools without a segment are no more."""
+        """Drop abandoned pools without a segment; `heads` are the first blocks of all segments."""
         gone = {owner for owner, pool in self.pools.items() if not pool.users}
         for owner in gone - {head.pool.owner for head in heads}:
             del self.pools[owner]

@@ -25,14 +25,14 @@ Ready = tuple[int, int, int, int, int]
 
 @dataclass(frozen=True, slots=True)
 class RequestOps:
-    """What `follow` takes, and how many of it are requests."""
+    """Operations that `follow` carries out, and how many of them are requests."""
 
     ops: tuple[Ready, ...]
     requests: int
 
 
 class AlikeBlocks(NamedTuple):
-    """What is held for tensors alike, with `spare` bytes that are not theirs."""
+    """Blocks that are held for tensors alike, with `spare` bytes in them that are not theirs."""
 
     spare: int
     blocks: tuple[Block | None, ...]
@@ -41,49 +41,51 @@ class AlikeBlocks(NamedTuple):
 Slot = Block | AlikeBlocks | None
 
 
-def several(a: Allocator, count: int, nbytes: int) -> AlikeBlocks:
-    """`count` tensors of `nbytes` each, which the allocator counts without what is spare. Asking
-    for thousands takes long: where there are many, one block is as large as their segments, and
-    what they leave of it is reserved alone."""
+def several(allocator: Allocator, count: int, nbytes: int) -> AlikeBlocks:
+    """Ask for `count` tensors of `nbytes` each, which the allocator counts without what is spare.
+    Asking for thousands takes long: where there are many, one block is as large as their segments,
+    and what they leave of it is reserved alone."""
     each = align_up(nbytes, MIN_BLOCK)
-    segment = a.options.segment_size(each)
+    segment = allocator.options.segment_size(each)
     sizes = [ceil_div(count, segment // each) * segment]
     if each * count <= FEW:
         most = max(1, SMALL_SIZE // each)
         sizes = [each * min(most, count - n) for n in range(0, count, most)]
-    before = a.allocated
-    blocks = tuple([a.malloc(size) for size in sizes])
-    spare = a.allocated - before - each * count
-    a.allocated -= spare
+    before = allocator.allocated
+    blocks = tuple([allocator.malloc(size) for size in sizes])
+    spare = allocator.allocated - before - each * count
+    allocator.allocated -= spare
     return AlikeBlocks(spare, blocks)
 
 
-def give_back(a: Allocator, held: AlikeBlocks) -> None:
-    a.allocated += held.spare
+def give_back(allocator: Allocator, held: AlikeBlocks) -> None:
+    allocator.allocated += held.spare
     for block in held.blocks:
-        a.free(block)
+        allocator.free(block)
 
 
-def ready(a: Allocator, ops: Iterable[Op], alike: Mapping[int, int] | None = None) -> RequestOps:
-    """`alike` says of which slots how many tensors come and go."""
-    made: list[Ready] = []
+def ready(
+    allocator: Allocator, ops: Iterable[Op], alike: Mapping[int, int] | None = None
+) -> RequestOps:
+    """Prepare operations for `follow`; `alike` says of which slots how many tensors come and go."""
+    prepared: list[Ready] = []
     for slot, nbytes, stream in ops:
         if alike is not None and slot in alike:
-            made.append((slot, 0, nbytes, stream, alike[slot]))
+            prepared.append((slot, 0, nbytes, stream, alike[slot]))
             continue
-        size = a.rounded(nbytes) if nbytes else 0
+        size = allocator.rounded(nbytes) if nbytes else 0
         least = MIN_BLOCK if size <= SMALL_SIZE else SMALL_SIZE + 1
-        made.append((slot, size, nbytes, stream, least))
-    return RequestOps(tuple(made), sum(op[1] > 0 for op in made))
+        prepared.append((slot, size, nbytes, stream, least))
+    return RequestOps(tuple(prepared), sum(op[1] > 0 for op in prepared))
 
 
 def follow(
-    a: Allocator, sequence: RequestOps, slots: list[Slot], most: int
+    allocator: Allocator, sequence: RequestOps, slots: list[Slot], most: int
 ) -> tuple[int, int | None]:
-    """(the most that was allocated, the slot whose request made it); `most` and None where it was
-    never more. The allocator has to be `plain`."""
-    small, large = a.small.free, a.large.free
-    allocated, fullest = a.allocated, None
+    """Carry out a sequence. Return the most that was allocated in bytes, and the slot whose request
+    made it; `most` and None where it was never more. The allocator has to be `plain`."""
+    small, large = allocator.small.free, allocator.large.free
+    allocated, fullest = allocator.allocated, None
     for slot, size, nbytes, stream, least in sequence.ops:
         if not size:
             gone = slots[slot]
@@ -91,9 +93,9 @@ def follow(
                 allocated -= gone.size
                 gone.pool.free[gone.stream].settle(gone)
                 continue
-            a.allocated = allocated
-            slots[slot] = _of_several(a, gone, nbytes, least)
-            allocated = a.allocated
+            allocator.allocated = allocated
+            slots[slot] = _of_several(allocator, gone, nbytes, least)
+            allocated = allocator.allocated
             if allocated > most:
                 most, fullest = allocated, slot
             continue
@@ -103,22 +105,22 @@ def follow(
             allocated += block.size
             slots[slot] = block
         else:
-            a.allocated = allocated
-            slots[slot] = a.malloc(nbytes, stream)
-            a.requests -= 1
-            allocated = a.allocated
+            allocator.allocated = allocated
+            slots[slot] = allocator.malloc(nbytes, stream)
+            allocator.requests -= 1
+            allocated = allocator.allocated
         if allocated > most:
             most, fullest = allocated, slot
-    a.allocated = allocated
-    a.peak_allocated = max(a.peak_allocated, most)
-    a.requests += sequence.requests
+    allocator.allocated = allocated
+    allocator.peak_allocated = max(allocator.peak_allocated, most)
+    allocator.requests += sequence.requests
     return most, fullest
 
 
-def _of_several(a: Allocator, held: Slot, nbytes: int, count: int) -> AlikeBlocks | None:
-    """Several alike that are asked for, or that go."""
+def _of_several(allocator: Allocator, held: Slot, nbytes: int, count: int) -> AlikeBlocks | None:
+    """Ask for `count` tensors alike of `nbytes` each; of zero bytes, give back what is `held`."""
     if nbytes:
-        return several(a, count, nbytes)
+        return several(allocator, count, nbytes)
     assert isinstance(held, AlikeBlocks)
-    give_back(a, held)
+    give_back(allocator, held)
     return None

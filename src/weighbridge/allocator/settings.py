@@ -32,8 +32,8 @@ REAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
 
 
 def from_environment(env: Mapping[str, str], torch: Version = LATEST) -> AllocatorOptions:
-    """The variable that decides: PYTORCH_CUDA_ALLOC_CONF, and where it is not set the newer name
-    (CUDAAllocatorConfig::instance)."""
+    """Read the variable that decides: PYTORCH_CUDA_ALLOC_CONF, and where it is not set the newer
+    name (CUDAAllocatorConfig::instance)."""
     names = ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF")
     for name in names if torch >= SHARED_NAME else names[:1]:
         if name in env:
@@ -44,7 +44,7 @@ def from_environment(env: Mapping[str, str], torch: Version = LATEST) -> Allocat
 def parse(
     text: str, torch: Version = LATEST, *, name: str = "PYTORCH_ALLOC_CONF"
 ) -> AllocatorOptions:
-    """The options of one text. Errors say what torch says, and where."""
+    """Read the options of one text. Errors say what torch says, and where."""
     words = WORD.findall(re.sub(r"\s", "", text))
     options = DEFAULT
     for size in (True, False):  # of segments: it bounds other options, so it is read before them
@@ -66,11 +66,11 @@ class _WordReader:
         self.words = words
         self.torch = torch
         self.name = name
-        self.at = 0
+        self.position = 0
 
     @property
     def more(self) -> bool:
-        return self.at < len(self.words)
+        return self.position < len(self.words)
 
     def fail(self, problem: str) -> UsageError:
         return UsageError(f"{self.name}: {problem}")
@@ -79,11 +79,11 @@ class _WordReader:
         if not self.more:
             last = self.words[-1]
             raise self.fail(f"Index out of bounds: it ends after {last!r}, a value must follow")
-        self.at += 1
-        return self.words[self.at - 1]
+        self.position += 1
+        return self.words[self.position - 1]
 
     def separator(self) -> None:
-        self.at += 1
+        self.position += 1
 
     def value(self) -> str:
         """The word behind a key and its colon."""
@@ -98,25 +98,27 @@ class _WordReader:
     def boolean(self) -> bool:
         word = self.value()
         if word not in ("True", "False"):
-            raise self.fail(f"Expected 'True' or 'False' at index {self.at - 1}, but got {word!r}")
+            raise self.fail(
+                f"Expected 'True' or 'False' at index {self.position - 1}, but got {word!r}"
+            )
         return word == "True"
 
     def size(self, word: str) -> int:
         """std::stoull: negative numbers wrap."""
-        found = INTEGER.match(word)
-        if found is None or abs(int(found[0])) > SIZE_MAX:
+        digits = INTEGER.match(word)
+        if digits is None or abs(int(digits[0])) > SIZE_MAX:
             raise self.fail(f"stoull: {word!r} is not a number that it can hold")
-        return int(found[0]) % (SIZE_MAX + 1)
+        return int(digits[0]) % (SIZE_MAX + 1)
 
     def megabytes(self) -> int:
         return min(self.size(self.value()), MAX_MB)
 
     def real(self) -> float:
         word = self.value()
-        found = REAL.match(word)
-        if found is None:
+        digits = REAL.match(word)
+        if digits is None:
             raise self.fail(f"stod: {word!r} is not a number")
-        return float(found[0])
+        return float(digits[0])
 
 
 def _key(reader: _WordReader, key: str, options: AllocatorOptions) -> AllocatorOptions:
@@ -205,7 +207,7 @@ def _divisions(reader: _WordReader, options: AllocatorOptions) -> tuple[int, ...
 
 
 def _intervals(reader: _WordReader) -> tuple[int, ...]:
-    """[256:1,512:2,>:4]: the first also holds for what is smaller, ">" for what is left."""
+    """Read [256:1,512:2,>:4]: the first also holds for what is smaller, ">" for what is left."""
     table, last, first = [0] * INTERVALS, 0, True
     while (word := reader.word()) != "]":
         value = reader.size(reader.value())
@@ -220,7 +222,7 @@ def _intervals(reader: _WordReader) -> tuple[int, ...]:
             last = _interval(reader, word)
             table[0 : last if first else 0] = [value] * (last if first else 0)
             table[last], first = value, False
-        if reader.more and reader.words[reader.at] != "]":
+        if reader.more and reader.words[reader.position] != "]":
             reader.separator()
     return tuple(table)
 
@@ -264,12 +266,12 @@ WITHOUT_EFFECT: dict[str, Version] = {  # on the device's memory: locks, host me
 
 
 def text(options: AllocatorOptions) -> str:
-    """What would be read as `options`."""
-    found = {
+    """Write `options` as they would be read."""
+    changed = {
         name: value for name, value in options._asdict().items() if value != getattr(DEFAULT, name)
     }
-    divisions = found.pop("roundup_power2_divisions", None)
-    words = [f"{key}:{value}" for key, value in found.items()]
+    divisions = changed.pop("roundup_power2_divisions", None)
+    words = [f"{key}:{value}" for key, value in changed.items()]
     if divisions is not None:
         each = ",".join(f"{1 << n}:{value}" for n, value in enumerate(divisions))
         words.append(f"roundup_power2_divisions:[{each}]")

@@ -1,150 +1,217 @@
-"""torch's memory snapshots: `torch.cuda.memory._dump_snapshot()` writes them, and
-pytorch.org/memory_viz shows them.
+"""A replay as one of torch's memory snapshots: pytorch.org/memory_viz and torch.cuda._memory_viz
+open it.
 
-A snapshot is a pickle of dicts, lists, tuples, text and numbers, so it is read by an unpickler that
-knows no class and no function. Its history is what the process asked of the allocator, and what
-the allocator did: `history` replays it.
+Only what the viewer's own unpickler knows may be in it (MemoryViz.js: protocols 2 to 4, containers,
+text, numbers). Frames are the names that the caller gives for each request.
 
-Source: _memory_snapshot_pickled of torch/csrc/cuda/memory_snapshot.cpp, and the TypedDicts in the
-docstring of torch.cuda.memory._snapshot, PyTorch 2.15. What older ones lack: pool ids of events
-(before 2.13), addresses of blocks (before 2.1), is_expandable, and all but the list of segments.
+Source: snapshot() of c10/cuda/CUDACachingAllocator.cpp, one entry for each segment, and for each
+run of mapped pages of an expandable one; the TypedDicts in the docstring of
+torch.cuda.memory._snapshot, PyTorch 2.15.
 """
 
-import io
+import os
 import pickle
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn, get_args
+from typing import Any, Literal, NamedTuple
 
-from weighbridge.allocator.blocks import SHARED, PoolId
-from weighbridge.allocator.journal import Action, JournalEvent
-from weighbridge.allocator.layout import HeldBlock, Segment, State
-from weighbridge.allocator.options import AllocatorOptions
-from weighbridge.allocator.settings import parse
-from weighbridge.errors import BadFileError
+from weighbridge.allocator.blocks import SHARED, Block, PoolId
+from weighbridge.allocator.core import Allocator
+from weighbridge.allocator.journal import JournalEvent
+from weighbridge.allocator.options import UNLIMITED
+from weighbridge.allocator.settings import text
+from weighbridge.errors import UsageError
 
-ACTIONS = frozenset(get_args(Action))
-STATES = frozenset(get_args(State))
-AWAITING = {"active_awaiting_free": "active_pending_free"}  # as the docstring calls it
+PROTOCOL = 4
+State = Literal["active_allocated", "active_pending_free", "inactive"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Snapshot:
-    """`histories` by device; `options` of the process, where the snapshot has them."""
+class HeldBlock:
+    """One block. Of an inactive one nothing is requested."""
 
-    segments: tuple[Segment, ...]
-    histories: tuple[tuple[JournalEvent, ...], ...]
-    options: AllocatorOptions
-
-    def of(self, device: int) -> tuple[Segment, ...]:
-        """Return the segments of one device, sorted by address."""
-        own = (segment for segment in self.segments if segment.device == device)
-        return tuple(sorted(own, key=lambda segment: segment.address))
+    address: int
+    size: int
+    requested: int
+    state: State
 
 
-class _Plain(pickle.Unpickler):
-    """Knows containers, text and numbers: what would import anything is refused."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Segment:
+    address: int
+    size: int
+    stream: int
+    small: bool
+    expandable: bool
+    blocks: tuple[HeldBlock, ...]
+    pool: PoolId = SHARED
+    device: int = 0
 
-    def find_class(self, module: str, name: str) -> NoReturn:
-        raise BadFileError(
-            f"is no memory snapshot: the pickle wants to import {module}.{name}, "
-            "a snapshot imports nothing"
+
+def segments(allocator: Allocator) -> tuple[Segment, ...]:
+    """Return the allocator's segments, sorted by address."""
+    runs = (run for head in allocator.reserve.heads.values() for run in _runs(head))
+    found = (
+        Segment(
+            address=run[0].address,
+            size=sum(block.size for block in run),
+            stream=run[0].stream,
+            small=run[0].pool.small,
+            expandable=run[0].range is not None,
+            blocks=tuple(_held(block, allocator) for block in run),
+            pool=run[0].pool.owner,
+            device=allocator.device,
         )
-
-    def persistent_load(self, found: Any) -> NoReturn:
-        raise BadFileError("is no memory snapshot: the pickle refers to data outside of itself")
-
-
-def read(data: bytes) -> Snapshot:
-    """The snapshot in a file's bytes; nothing in it is executed."""
-    try:
-        found = _Plain(io.BytesIO(data)).load()
-    except BadFileError:
-        raise
-    except Exception as broken:  # a damaged pickle makes the machine fail in any way it can
-        raise BadFileError(f"is no memory snapshot: a broken pickle ({broken})") from None
-    if isinstance(found, list):  # before 2.0: memory_snapshot(), segments alone
-        found = {"segments": found}
-    if not isinstance(found, dict) or "segments" not in found:
-        raise BadFileError("is no memory snapshot: it has no list of segments")
-    settings = found.get("allocator_settings") or {}
-    text = _get(settings, "PYTORCH_CUDA_ALLOC_CONF", str, "allocator_settings", "")
-    return Snapshot(
-        segments=tuple(
-            _segment(entry, f"segments[{n}]")
-            for n, entry in enumerate(_get(found, "segments", list, "the snapshot"))
-        ),
-        histories=tuple(
-            tuple(_event(entry, f"device_traces[{d}][{n}]") for n, entry in enumerate(_list(trace)))
-            for d, trace in enumerate(_get(found, "device_traces", list, "the snapshot", []))
-        ),
-        options=parse(text, name="allocator_settings"),
+        for run in runs
     )
+    return tuple(sorted(found, key=lambda segment: segment.address))
 
 
-def _segment(entry: Any, where: str) -> Segment:
-    address = _get(entry, "address", int, where)
-    kind = _get(entry, "segment_type", str, where)
-    return Segment(
-        address=address,
-        size=_get(entry, "total_size", int, where),
-        stream=_get(entry, "stream", int, where),
-        small=kind == "small",
-        expandable=_get(entry, "is_expandable", bool, where, False),
-        blocks=_blocks(_get(entry, "blocks", list, where), address, where),
-        pool=_pool(entry, "segment_pool_id", where),
-        device=_get(entry, "device", int, where, 0),
-    )
+def _runs(head: Block) -> Iterator[list[Block]]:
+    """Yield each run of blocks that have memory, in one segment."""
+    run: list[Block] = []
+    block: Block | None = head
+    while block is not None:
+        if block.mapped:
+            run.append(block)
+        elif run:
+            yield run
+            run = []
+        block = block.next
+    if run:
+        yield run
 
 
-def _blocks(entries: list[Any], address: int, where: str) -> tuple[HeldBlock, ...]:
-    found = []
-    for n, entry in enumerate(entries):
-        place = f"{where}.blocks[{n}]"
-        size = _get(entry, "size", int, place)
-        state = _get(entry, "state", str, place)
-        state = AWAITING.get(state, state)
-        if state not in STATES:
-            raise BadFileError(f"{place}.state is {state!r}; known: {', '.join(sorted(STATES))}")
-        requested = 0 if state == "inactive" else _get(entry, "requested_size", int, place, size)
-        found.append(HeldBlock(address=address, size=size, requested=requested, state=state))
-        address += size
-    return tuple(found)
+def _held(block: Block, allocator: Allocator) -> HeldBlock:
+    requested, state = block.requested, _state(block, allocator)
+    if state == "inactive":
+        requested = 0
+    return HeldBlock(address=block.address, size=block.size, requested=requested, state=state)
 
 
-def _event(entry: Any, where: str) -> JournalEvent:
-    action = _get(entry, "action", str, where)
-    if action not in ACTIONS:
-        known = ", ".join(sorted(ACTIONS))
-        raise BadFileError(f"{where}.action is {action!r}; known: {known}")
-    return JournalEvent(
-        action,
-        _get(entry, "device_free" if action == "oom" else "addr", int, where),
-        _get(entry, "size", int, where),
-        _get(entry, "stream", int, where),
-        _pool(entry, "pool_id", where),
-    )
+def _state(block: Block, allocator: Allocator) -> State:
+    if block.free:
+        return "inactive"
+    return "active_pending_free" if allocator.uses.waits(block) else "active_allocated"
 
 
-def _pool(entry: Any, key: str, where: str) -> PoolId:
-    found = tuple(_get(entry, key, tuple | list, where, SHARED))
-    if len(found) != 2 or not all(isinstance(part, int) for part in found):
-        raise BadFileError(f"{where}.{key} is not a pair of numbers")
-    return found
+# As torch writes it
 
 
-def _list(found: Any) -> list[Any]:
-    if not isinstance(found, list):
-        raise BadFileError(
-            f"device_traces holds a {type(found).__name__}, a list of lists expected"
-        )
-    return found
+class RequestOrigin(NamedTuple):
+    """Whence a request came: frames, the innermost first. `category` colours it; `line` is the file
+    and the number of the line that made it."""
+
+    frames: Sequence[str] = ()
+    category: str = ""
+    line: tuple[str, int] | None = None
 
 
-def _get(entry: Any, key: str, kind: Any, where: str, default: Any = None) -> Any:
-    """`entry[key]`, where it is a dict and that is a `kind`."""
-    if not isinstance(entry, dict):
-        raise BadFileError(f"{where} is a {type(entry).__name__}, a dict expected")
-    value = entry.get(key, default)
-    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        raise BadFileError(f"{where}.{key} is missing or a {type(value).__name__}")
-    return value
+NOWHERE = RequestOrigin()
+Frames = list[dict[str, Any]]
+
+
+def pickled(allocator: Allocator, origins: Mapping[int, RequestOrigin] | None = None) -> bytes:
+    """Return the bytes of a `snapshot.pickle`, with `origins` by number of the request."""
+    return pickle.dumps(snapshot(allocator, origins), protocol=PROTOCOL)
+
+
+def snapshot(
+    allocator: Allocator, origins: Mapping[int, RequestOrigin] | None = None
+) -> dict[str, Any]:
+    """Return what `torch.cuda.memory._snapshot()` would, with `origins` by number of the request.
+    The allocator needs a Journal(history=True)."""
+    journal = allocator.journal
+    if journal is None or journal.events is None:
+        raise UsageError("a snapshot needs Allocator(journal=Journal(history=True))")
+    frames = _frames(origins or {})
+    last = {event.address: event.request for event in journal.events if event.action == "alloc"}
+    by_address = {address: frames.get(request, []) for address, request in last.items()}
+    traces: list[list[dict[str, Any]]] = [[] for _ in range(allocator.device + 1)]
+    traces[allocator.device] = [
+        _event(event, time, frames, origins or {}) for time, event in enumerate(journal.events)
+    ]
+    return {
+        "segments": [_segment(segment, by_address) for segment in segments(allocator)],
+        "device_traces": traces,
+        "allocator_settings": _settings(allocator),
+        "external_annotations": [],
+    }
+
+
+def _frames(origins: Mapping[int, RequestOrigin]) -> dict[int, Frames]:
+    return {request: list(_framed(origin)) for request, origin in origins.items()}
+
+
+def _framed(origin: RequestOrigin) -> Iterator[dict[str, Any]]:
+    for name in origin.frames:
+        yield {"filename": "", "line": 0, "name": name}
+    if origin.line is not None:
+        path, line = origin.line
+        yield {"filename": path, "line": line, "name": os.path.basename(path)}
+
+
+def _event(
+    event: JournalEvent,
+    time: int,
+    frames: Mapping[int, Frames],
+    origins: Mapping[int, RequestOrigin],
+) -> dict[str, Any]:
+    category = origins.get(event.request, NOWHERE).category
+    return {
+        "action": event.action,
+        "device_free" if event.action == "oom" else "addr": event.address,
+        "size": event.size,
+        "stream": event.stream,
+        "time_us": time,
+        "compile_context": "N/A",
+        "user_metadata": "",
+        "pool_id": event.pool,
+        "frames": frames.get(event.request, []),
+        **({"category": category} if category else {}),
+    }
+
+
+def _segment(segment: Segment, frames: Mapping[int, Frames]) -> dict[str, Any]:
+    def total(*states: str) -> int:
+        return sum(block.size for block in segment.blocks if block.state in states)
+
+    return {
+        "device": segment.device,
+        "address": segment.address,
+        "total_size": segment.size,
+        "allocated_size": total("active_allocated"),
+        "active_size": total("active_allocated", "active_pending_free"),
+        "requested_size": sum(block.requested for block in segment.blocks),
+        "stream": segment.stream,
+        "segment_type": "small" if segment.small else "large",
+        "segment_pool_id": segment.pool,
+        "is_expandable": segment.expandable,
+        "frames": [],
+        "blocks": [_block(block, frames) for block in segment.blocks],
+    }
+
+
+def _block(block: HeldBlock, frames: Mapping[int, Frames]) -> dict[str, Any]:
+    active = block.state != "inactive"
+    return {
+        "address": block.address,
+        "size": block.size,
+        "requested_size": block.requested,
+        "state": block.state,
+        "frames": frames.get(block.address, []) if active else [],
+    }
+
+
+def _settings(allocator: Allocator) -> dict[str, Any]:
+    options = allocator.options
+    limit = options.max_split_size
+    return {
+        "PYTORCH_CUDA_ALLOC_CONF": text(options),
+        "max_split_size": -1 if limit == UNLIMITED else limit,
+        "garbage_collection_threshold": options.garbage_collection_threshold,
+        "expandable_segments": options.expandable_segments,
+        "roundup_power2_divisions": {
+            str(1 << n): value for n, value in enumerate(options.roundup_power2_divisions)
+        },
+    }

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from weighbridge.allocator.viewer import RequestOrigin, pickled
+from weighbridge.allocator.snapshot import RequestOrigin, pickled
 from weighbridge.trace.report import TraceReport
 from weighbridge.trace.tape import Tape
 from weighbridge.units import ceil_div

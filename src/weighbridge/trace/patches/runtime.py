@@ -12,7 +12,7 @@ import torch
 from torch._subclasses import fake_tensor
 
 from weighbridge.allocator import Journal
-from weighbridge.allocator.viewer import snapshot
+from weighbridge.allocator.snapshot import snapshot
 from weighbridge.trace.card import Card
 from weighbridge.trace.patches import Patch
 from weighbridge.trace.patches.streams import Event, Generator, Stream
