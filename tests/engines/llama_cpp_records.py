@@ -299,7 +299,7 @@ def readings(run: Run) -> Iterator[Reading]:
             yield Reading(name, quantity, sum(h.weights) / MIB, record["value"])
         elif quantity == "kv":
             yield Reading(
-                name, quantity, sum(map(h.kv, range(h.at.gpus + 1))) / MIB, record["value"]
+                name, quantity, sum(map(h.kv, range(h.launch.gpus + 1))) / MIB, record["value"]
             )
         elif quantity == "output_buffer":
             yield Reading(name, quantity, h.output / MIB, record["value"])

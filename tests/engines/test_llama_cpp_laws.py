@@ -59,7 +59,7 @@ def held(name: str, **settings_: object) -> DeviceHoldings:
 
 
 def total(h: DeviceHoldings) -> int:
-    return sum(map(h.whole, range(h.at.gpus + 1)))
+    return sum(map(h.whole, range(h.launch.gpus + 1)))
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -114,7 +114,7 @@ def test_more_context_never_takes_less(name, w):
 def test_no_layers_put_nothing_but_computing_on_gpus(name, w):
     assume(knows(name, w))
     h = held(name, **w | {"n_gpu_layers": 0})
-    for d in range(h.at.gpus):
+    for d in range(h.launch.gpus):
         assert (h.weights[d], h.kv(d), h.state(d)) == (0, 0, 0)
 
 
@@ -125,7 +125,7 @@ def test_buffers_are_whole_blocks(name, w):
     assume(knows(name, w))
     h = held(name, **w)
     for d, size in enumerate(h.compute):
-        assert size % (32 if d == h.at.gpus else 128) == 0
+        assert size % (32 if d == h.launch.gpus else 128) == 0
 
 
 @pytest.mark.parametrize("name", each(3, MODELS))
@@ -146,11 +146,11 @@ def test_layers_that_repeat_change_nothing(name, w):
     if not knows(name, w):
         pytest.skip("the build does not know the architecture")
     h = held(name, context=4_096, parallel=1, program="cli", **w)
-    few = step_of(h.at, h.near)
+    few = step_of(h.launch, h.near)
     parts = [replayed(h.placed, replace(few, whole=whole)) for whole in (False, True)]
     for short, long in zip(*parts, strict=True):
         assert short == pytest.approx(long, rel=0.005)
-    assert placement(h.placed).host == h.at.gpus
+    assert placement(h.placed).host == h.launch.gpus
 
 
 # The allocator

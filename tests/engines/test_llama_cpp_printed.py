@@ -48,7 +48,7 @@ LINES = [line.split() for line in PRINTED.strip().splitlines()]
 def test_what_a_thread_shows(ids, thread, told):
     (run,) = (r for r in RUNS if r.ids == ids)
     h = held(run)
-    found = (sum(map(h.kv, range(h.at.gpus + 1))), h.output)
+    found = (sum(map(h.kv, range(h.launch.gpus + 1))), h.output)
     if told[2:] != ["-", "-"]:
         found = (*found, h.compute[0], h.compute[-1])
     for nbytes, printed in zip(found, told, strict=False):

@@ -85,7 +85,7 @@ def test_convolutions_that_cuda_has(channels, runs):
 def test_prompts_that_a_server_keeps(said, limit):
     """MiB as said; without a limit a slot has 32 checkpoints of what all devices hold."""
     at = SimpleNamespace(program="server", cache_ram=said, gpus=2)
-    h = SimpleNamespace(at=at, kv=lambda d: 10 * (d + 1), state=lambda d: 2)
+    h = SimpleNamespace(launch=at, kv=lambda d: 10 * (d + 1), state=lambda d: 2)
     (kept,) = parts._kept(h)
     assert kept.bytes == Bytes(0, 0, limit)
     at.program = "cli"
@@ -210,11 +210,11 @@ def test_mamba_2_is_cut_by_heads_and_groups():
 )
 def test_lists_of_free_pages(full, sliding, page, nbytes):
     pools = sglang_caches.Pools(full=full, sliding=sliding, slots=0)
-    assert replica._lists(SimpleNamespace(e=SimpleNamespace(page=page)), pools) == nbytes
+    assert replica._lists(SimpleNamespace(settings=SimpleNamespace(page=page)), pools) == nbytes
 
 
 def test_a_row_of_requests_has_four_positions_more():
-    v = SimpleNamespace(e=SimpleNamespace(context=1000, drafted=3))
+    v = SimpleNamespace(settings=SimpleNamespace(context=1000, drafted=3))
     assert replica._table(v, 9) == 10 * 1007 * 4
 
 
@@ -242,7 +242,7 @@ def test_what_deepseek_v4_keeps_of_a_request(context, rate, indexed, nbytes):
 def test_weights_and_blocks_that_are_more_than_a_card(monkeypatch, blocks, hopeless):
     monkeypatch.setattr(serving, "loads", lambda *a: True)
     held = SimpleNamespace(resident=SimpleNamespace(loaded=SimpleNamespace(allocated=60)))
-    rank = SimpleNamespace(own=held, blocks=SimpleNamespace(nbytes=blocks))
+    rank = SimpleNamespace(standing=held, blocks=SimpleNamespace(nbytes=blocks))
     budget = SimpleNamespace(usable=Bytes(90, 100, 110))
     assert serving._hopeless(SimpleNamespace(kinds=[rank]), budget) is hopeless
 
@@ -402,10 +402,10 @@ def test_what_attention_of_vllm_keeps(monkeypatch, rows_of, backend, blackwell, 
     at = SimpleNamespace(rules=SimpleNamespace(latent_late=late), backend=backend, sequences=1)
     subject = SimpleNamespace(choice=SimpleNamespace(dtype=BFLOAT16))
     own = SimpleNamespace(
-        at=at, widths=SimpleNamespace(latent=rows_of), budget=None, subject=subject
+        launch=at, widths=SimpleNamespace(latent=rows_of), budget=None, subject=subject
     )
     rows, scratch, buffers = sizes
-    found = reserve._late(SimpleNamespace(own=own, context=7))
+    found = reserve._late(SimpleNamespace(standing=own, context=7))
     assert found == rows + scratch * reserve.FLASHINFER + buffers * reserve.weights.LATENT_BUFFER
 
 
@@ -435,7 +435,9 @@ def test_what_cannot_be_converted_is_refused(monkeypatch, library, kinds, refuse
 )
 def test_what_a_fraction_of_sglang_lacks(available, says):
     """The card has 100 bytes free, of which 90 were asked for."""
-    launched = SimpleNamespace(serves=lambda: False, v=None, e=SimpleNamespace(share=0.9))
+    launched = SimpleNamespace(
+        serves=lambda: False, served=None, settings=SimpleNamespace(share=0.9)
+    )
     fit = SimpleNamespace(rooms=[SimpleNamespace(available=available, free=100)])
     assert says in sglang_infer._lacking(launched, fit)
 
@@ -454,7 +456,7 @@ def test_scales_of_experts_that_are_made_anew(name, scale, layers, told):
     that is made anew is there once more at most."""
     scheme = SimpleNamespace(name=name)
     of = SimpleNamespace(
-        s=SimpleNamespace(choice=SimpleNamespace(scheme=scheme)),
+        subject=SimpleNamespace(choice=SimpleNamespace(scheme=scheme)),
         rules=SimpleNamespace(mixed_scale=scale),
     )
     tensors = [

@@ -18,7 +18,7 @@ def check(part: ModelPart, by: Loader) -> str:
     lacked = [row for row in rows if row is not None and row.lacking(by.version)]
     if not names or len(lacked) < len(names):  # it takes the first of them that it has
         return ""
-    name, row = min(zip(names, lacked, strict=True), key=lambda found: found[1].since)
+    name, row = min(zip(names, lacked, strict=True), key=lambda pair: pair[1].since)
     who, first = f"{by.engine.title} {written(by.version)}", written(row.since)
     if replaced(part, by, name):
         return (
@@ -43,8 +43,8 @@ def named(part: ModelPart, engine: Engine) -> tuple[str, ...]:
     if engine.name == usual().name:
         return () if part.config.get("auto_map") else (kind(part),)
     classes = part.config.get("architectures")
-    told = classes if isinstance(classes, list) and classes else [part.blueprint.cls]
-    return tuple(map(str, told))
+    names = classes if isinstance(classes, list) and classes else [part.blueprint.cls]
+    return tuple(map(str, names))
 
 
 def of_gguf(part: ModelPart) -> str:
@@ -65,8 +65,8 @@ def replaced(part: ModelPart, by: Loader, name: str) -> bool:
     if backend is None:
         return False
     row: Known | None = row_of(usual().knowing, kind(part))
-    own = row is None or part.config.get("auto_map")
-    return backend.runs(by.version, name, () if own or row is None else row.since)
+    unlisted = row is None or part.config.get("auto_map")
+    return backend.runs(by.version, name, () if unlisted or row is None else row.since)
 
 
 def counterpart(name: str, by: Loader) -> bool:

@@ -69,8 +69,8 @@ class Engine(NamedTuple):  # not a frozen dataclass: every start makes some
     @property
     def infer(self) -> "Callable[[Subject, Infer, Budget | None], EngineAnswer]":
         """Answer a question: `infer` of the folder's infer.py."""
-        found: Callable[[Subject, Infer, Budget | None], EngineAnswer] = self.home("infer").infer
-        return found
+        answer: Callable[[Subject, Infer, Budget | None], EngineAnswer] = self.home("infer").infer
+        return answer
 
     @property
     def holds(self) -> "Callable[[Subject, Infer, Budget], bool] | None":
@@ -85,14 +85,14 @@ class Engine(NamedTuple):  # not a frozen dataclass: every start makes some
     @property
     def reading(self) -> "tuple[Reads, ...]":
         """Return what it reads, by release and card: READS of the folder's formats.py."""
-        found: tuple[Reads, ...] = self.home("formats").READS if self.package else ()
-        return found
+        rows: tuple[Reads, ...] = self.home("formats").READS if self.package else ()
+        return rows
 
     def tagged(self, name: str) -> str:
         """Our format of what is downloaded of an entry of the catalogue: `format_of` of the
         folder's library.py, where it has a usual one."""
-        found: str = self.home("library").format_of(name) if self.usual else ""
-        return found
+        name_of_format: str = self.home("library").format_of(name) if self.usual else ""
+        return name_of_format
 
     @property
     def quantizer(self) -> Callable[[Any], Any] | None:
@@ -103,8 +103,8 @@ class Engine(NamedTuple):  # not a frozen dataclass: every start makes some
     @property
     def knowing(self) -> "tuple[Known, ...]":
         """Return the classes that came to it, by release: KNOWS of the folder's classes.py."""
-        found: tuple[Known, ...] = self.home("classes").KNOWS if self.package else ()
-        return found
+        rows: tuple[Known, ...] = self.home("classes").KNOWS if self.package else ()
+        return rows
 
     @property
     def backend(self) -> "Backend | None":
@@ -114,9 +114,9 @@ class Engine(NamedTuple):  # not a frozen dataclass: every start makes some
     def context(self, w: "Infer", end: int) -> tuple[int, str]:
         """(tokens of one request, why) where a launch command leaves them to the engine: `context`
         of the folder's infer.py, or the model's maximum."""
-        own = getattr(self.home("infer"), "context", None)
-        told: tuple[int, str] = (end, LONGEST) if own is None else own(w, end)
-        return told
+        rule = getattr(self.home("infer"), "context", None)
+        tokens: tuple[int, str] = (end, LONGEST) if rule is None else rule(w, end)
+        return tokens
 
     def makes(self, quantization: str | None) -> str | None:
         """Our format that the engine makes under its own name of it; None where it makes none."""
@@ -141,12 +141,12 @@ def version(kind: Engine, text: str | None) -> tuple[Version, str]:
 
 def release(kind: Engine, text: str) -> Version:
     """Read a release as it was asked for, known or not. Raises UsageError for what is none."""
-    found = re.fullmatch(r"[vb]?(\d+(?:\.\d+)*)(?:[.+-]?[a-z].*)?", text.strip().lower())
-    if not found:
+    match = re.fullmatch(r"[vb]?(\d+(?:\.\d+)*)(?:[.+-]?[a-z].*)?", text.strip().lower())
+    if not match:
         raise UsageError(
             f"--engine-version {text!r} is not a version; write it as {written(kind.newest)}"
         )
-    return tuple(map(int, found[1].split(".")))
+    return tuple(map(int, match[1].split(".")))
 
 
 def written(number: Version) -> str:

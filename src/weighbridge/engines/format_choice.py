@@ -55,9 +55,9 @@ def decide(part: ModelPart, workload: "Weighed", default: Default) -> Decision:
     plain = DIVISIONS.get(workload.dtype or "")
     divided = plain is not None and plain.nbytes < 2  # fp8, int8, int4: every weight alike
     if part.packed and not divided:
-        own = _packed(part, workload, default)
-        if workload.quantization in (None, own.choice.scheme and own.choice.scheme.name):
-            return own
+        packed = _packed(part, workload, default)
+        if workload.quantization in (None, packed.choice.scheme and packed.choice.scheme.name):
+            return packed
     if workload.quantization:
         from weighbridge.quantization.schemes import scheme  # here and below: of packed weights
 

@@ -42,10 +42,10 @@ class LoadTarget(NamedTuple):
 
 def place(s: Subject) -> LoadTarget:
     origin = s.model.origin
-    found = _place(origin, s) if origin is not None else _unread(s)
-    held = s.part.stored or s.model.repo_id or isinstance(origin, HubRef)
-    if found.why or held or origin is None:
-        return found
+    target = _place(origin, s) if origin is not None else _unread(s)
+    stored = s.part.stored or s.model.repo_id or isinstance(origin, HubRef)
+    if target.why or stored or origin is None:
+        return target
     return LoadTarget(why="a config alone has no weights to load; give a repository or a folder")
 
 
@@ -69,21 +69,25 @@ def _place(origin: Reference, s: Subject) -> LoadTarget:
     return LoadTarget(why=f"{s.model.reference} is no checkpoint")
 
 
-def of_repository(at: HubRef) -> LoadTarget:
-    if at.subfolder:
-        return LoadTarget(why=f"{at.subfolder} is a folder within a repository")
-    if at.filename and not at.filename.endswith(GGUF):
-        return LoadTarget(why=f"{at.filename} is one file of a repository; give the repository")
-    return LoadTarget(at.repo_id, at.revision, at.filename or "", at.quant or "")
+def of_repository(reference: HubRef) -> LoadTarget:
+    if reference.subfolder:
+        return LoadTarget(why=f"{reference.subfolder} is a folder within a repository")
+    if reference.filename and not reference.filename.endswith(GGUF):
+        return LoadTarget(
+            why=f"{reference.filename} is one file of a repository; give the repository"
+        )
+    return LoadTarget(
+        reference.repo_id, reference.revision, reference.filename or "", reference.quant or ""
+    )
 
 
-def of_path(at: LocalRef) -> LoadTarget:
-    if at.path.endswith(GGUF):
-        folder, _, name = at.path.rpartition("/")
+def of_path(reference: LocalRef) -> LoadTarget:
+    if reference.path.endswith(GGUF):
+        folder, _, name = reference.path.rpartition("/")
         return LoadTarget(folder or ".", file=name)
-    if at.path.endswith(FILES):
-        return LoadTarget(why=f"{at.path} is one file; give its folder")
-    return LoadTarget(at.path, at.revision)
+    if reference.path.endswith(FILES):
+        return LoadTarget(why=f"{reference.path} is one file; give its folder")
+    return LoadTarget(reference.path, reference.revision)
 
 
 def of_url(origin: UrlRef) -> str:
@@ -119,8 +123,8 @@ def quantization(subject: Subject, w: Infer, engine: Engine) -> str | None:
     name where it was asked by that; of others what was said of them, which may choose kernels."""
     scheme = subject.choice.scheme
     if scheme is None or subject.part.packed:
-        said = (w.quantization or "").lower()
-        return said if said in SAID_OF_IT else None
+        name = (w.quantization or "").lower()
+        return name if name in SAID_OF_IT else None
     if w.quantization and engine.makes(w.quantization) == scheme.name:
         return w.quantization.lower()
     return engine.written.get(scheme.name)
@@ -142,8 +146,8 @@ def unwritten(s: Subject, w: Infer, engine: Engine) -> str:
         )
     if s.part.packed and w.quantization and s.why == ASKED:
         return f"the checkpoint is packed already, and is not packed again as {w.quantization}"
-    found = place(s)
-    return found.why or ("a GGUF file is llama.cpp's" if found.file or found.quant else "")
+    target = place(s)
+    return target.why or ("a GGUF file is llama.cpp's" if target.file or target.quant else "")
 
 
 def facts(s: Subject, w: Infer, engine: Engine, line: str) -> DerivedFacts:

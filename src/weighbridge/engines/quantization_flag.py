@@ -29,9 +29,9 @@ def read(engine: Engine, name: str | None, *, packed: bool) -> str | None:
     a name of checkpoints where this one is not packed."""
     if name is None or not engine.online:
         return name
-    made, plain = engine.makes(name), name.lower()
-    if made is not None:
-        return None if packed else made
+    ours, plain = engine.makes(name), name.lower()
+    if ours is not None:
+        return None if packed else ours
     if plain not in OF_THE_CHECKPOINT - OURS_TOO:
         return name
     if packed or plain in PLAIN:

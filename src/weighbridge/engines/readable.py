@@ -79,10 +79,10 @@ def told(f: WeightFormat, by: Loader, whole: str = "") -> str:
     return f"{what}{why and ': '}{why}; {beside}"
 
 
-def elsewhere(f: WeightFormat, by: Loader) -> str:
+def elsewhere(form: WeightFormat, by: Loader) -> str:
     """Who reads it, by formats alone; "" where another release or card of the engine does."""
-    why = lacking(by.engine.reading, f, by.version, by.card)
-    return who_reads(f, by) or ("" if why else "no engine here reads it")
+    why = lacking(by.engine.reading, form, by.version, by.card)
+    return who_reads(form, by) or ("" if why else "no engine here reads it")
 
 
 def read(by: Loader) -> tuple[str, ...]:
@@ -91,8 +91,8 @@ def read(by: Loader) -> tuple[str, ...]:
 
     kinds = (listed((row,), NAMES, by.version, by.card) for row in by.engine.reading)
     first = dict.fromkeys(names[0] for names in kinds if names)
-    own = tuple(name for name in first if name not in GGUF)
-    return own if len(own) == len(first) else (*own, "types of GGUF (Q4_K_M...)")
+    others = tuple(name for name in first if name not in GGUF)
+    return others if len(others) == len(first) else (*others, "types of GGUF (Q4_K_M...)")
 
 
 def by_default(part: ModelPart, asked: str | None, card: "Part | None") -> Engine:
@@ -119,12 +119,12 @@ def declared_name(part: ModelPart) -> str:
         return ""
 
 
-def who_reads(f: WeightFormat, by: Loader) -> str:
+def who_reads(form: WeightFormat, by: Loader) -> str:
     """Name engines whose newest release reads it, on that device where they run there."""
     others = [kind for kind in ENGINES.values() if kind.name != by.engine.name]
-    reading = [kind for kind in others if reads(kind.reading, f, kind.newest, None)]
+    reading = [kind for kind in others if reads(kind.reading, form, kind.newest, None)]
     here = [kind for kind in reading if runs_on(kind, by.card)]
-    here = [kind for kind in here if reads(kind.reading, f, kind.newest, by.card)]
+    here = [kind for kind in here if reads(kind.reading, form, kind.newest, by.card)]
     if not reading:
         return ""
     named = either(kind.name for kind in here or reading)

@@ -40,14 +40,14 @@ class Reads(NamedTuple):
     how: How = "loaded"
     note: str = ""  # what else is said where it is not read
 
-    def names(self, f: "WeightFormat") -> bool:
+    def names(self, form: "WeightFormat") -> bool:
         """Whether the row is about such a format, whatever the release and the device."""
-        if re.fullmatch(self.forms, f.name) is None:
+        if re.fullmatch(self.forms, form.name) is None:
             return False
-        if not f.stored:
+        if not form.stored:
             return self.how != "unpacked"
-        kept = self.how != "made"
-        return kept and (not self.methods or bool(re.fullmatch(self.methods, f.method)))
+        stored = self.how != "made"
+        return stored and (not self.methods or bool(re.fullmatch(self.methods, form.method)))
 
     def released(self, version: Version) -> bool:
         return self.since <= version and not (self.until and version >= self.until)
@@ -69,17 +69,17 @@ class WeightFormat(NamedTuple):
     method: str = ""
 
 
-def reads(rows: Iterable[Reads], f: WeightFormat, version: Version, part: "Part | None") -> bool:
+def reads(rows: Iterable[Reads], form: WeightFormat, version: Version, part: "Part | None") -> bool:
     """Whether an engine of that release reads the format on that device."""
-    return found(rows, f, version, part) is not None
+    return found(rows, form, version, part) is not None
 
 
 def found(
-    rows: Iterable[Reads], f: WeightFormat, version: Version, part: "Part | None"
+    rows: Iterable[Reads], form: WeightFormat, version: Version, part: "Part | None"
 ) -> Reads | None:
     """Find the row by which the format is read; None where it is not."""
     fitting = (row for row in rows if row.released(version) and row.runs(part))
-    return next((row for row in fitting if row.names(f)), None)
+    return next((row for row in fitting if row.names(form)), None)
 
 
 def listed(
@@ -100,10 +100,12 @@ def offered(kind: Engine, version: Version, part: "Part | None") -> tuple[str, .
     return listed(kind.reading, kind.formats, version, part)
 
 
-def lacking(rows: Iterable[Reads], f: WeightFormat, version: Version, part: "Part | None") -> str:
+def lacking(
+    rows: Iterable[Reads], form: WeightFormat, version: Version, part: "Part | None"
+) -> str:
     """Say what a format that is not read would need: another release, another card; "" where no
     release reads it on any."""
-    about = [row for row in rows if row.names(f)]
+    about = [row for row in rows if row.names(form)]
     there = [row for row in about if row.released(version)] or about
     nearest = min((row.least for row in there), default=(0, 0))  # one threshold is enough
     there = [row for row in there if row.least == nearest]
@@ -119,8 +121,8 @@ def _needs(rows: Iterable[Reads], version: Version, part: "Part | None") -> Iter
         elif part is not None and part.stack not in row.stacks:
             yield f"on {_devices(row.stacks)} alone"
         elif part is not None and part.capability is not None:
-            own, least = _written(part.capability), _written(row.least)
-            yield f"it needs compute capability {least}, and {part.name} has {own}"
+            has, least = _written(part.capability), _written(row.least)
+            yield f"it needs compute capability {least}, and {part.name} has {has}"
         if row.note:
             yield row.note
 

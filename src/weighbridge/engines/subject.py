@@ -48,7 +48,7 @@ def subject(model: Model, w: Infer, engine: Engine, version: Version) -> Subject
     replaced = _replaced(part, by)
     decisions = {p.name: decision(p, w, by) for p in model.parts}
     config, metadata = of_part(part), part.config.get("gguf")
-    found, notes = kept(part, ("remembered",), lambda: remembered(config, metadata, part))
+    layers, notes = kept(part, ("remembered",), lambda: remembered(config, metadata, part))
     end = kept(
         part,
         ("longest",),
@@ -63,7 +63,7 @@ def subject(model: Model, w: Infer, engine: Engine, version: Version) -> Subject
         lambda: body(
             part.blueprint,
             config,
-            found,
+            layers,
             metadata=metadata,
             image_size=w.image_size,
             audio_seconds=w.audio_seconds,
@@ -75,7 +75,7 @@ def subject(model: Model, w: Infer, engine: Engine, version: Version) -> Subject
         choice=decisions[part.name].choice,
         why=decisions[part.name].why,
         config=config,
-        layers=found if computes.causal else (),  # the encoder of T5 alone generates nothing
+        layers=layers if computes.causal else (),  # the encoder of T5 alone generates nothing
         body=computes,
         longest=end,
         context=context,
@@ -131,11 +131,11 @@ def unused(w: Infer, plan: Blueprint, computes: Body, context: int) -> Iterator[
     kinds = {t.kind for t in computes.towers}
     seen = w.images is not None or w.image_size is not None
     towers = {label for _, label in plan.parts}
-    for said, kind, word in (
+    for given, kind, word in (
         (seen, "image", "image"),
         (w.audio_seconds is not None, "audio", "sound"),
     ):
-        if said and kind not in kinds:
+        if given and kind not in kinds:
             why = f"what {word}s take is not in our tables" if towers else "it reads none"
             yield f"{plan.cls}: the {word} is not counted; {why}"
     if w.shared_prefix is not None and w.shared_prefix > context:
@@ -149,32 +149,32 @@ def decision(part: ModelPart, w: Infer, by: readable.Loader) -> Decision:
     floats(w, engine)
     if w.engine_defaults and part.packed:  # a launch command only names what the files are in
         w = replace(w, quantization=None)
-    said = w.quantization
-    w = replace(w, quantization=quantization_flag.read(engine, said, packed=part.packed))
+    asked_format = w.quantization
+    w = replace(w, quantization=quantization_flag.read(engine, asked_format, packed=part.packed))
     files = engine.reads == "gguf" and part.library != "gguf"
     if files and engine.usual and not (w.quantization or w.dtype or kept_packed(part)):
-        found = decide(part, replace(w, quantization=engine.usual), default)
-        return _made(downloaded(found), engine)
-    found = decide(part, w, default)
+        decision = decide(part, replace(w, quantization=engine.usual), default)
+        return _made(downloaded(decision), engine)
+    decision = decide(part, w, default)
     if files and w.quantization:
-        typed(found, w.quantization, packed=part.packed)
-    readable.check(part, found.choice, w.quantization and said, by)
-    return _made(converted(found, packed=part.packed), engine) if files else found
+        typed(decision, w.quantization, packed=part.packed)
+    readable.check(part, decision.choice, w.quantization and asked_format, by)
+    return _made(converted(decision, packed=part.packed), engine) if files else decision
 
 
-def _made(found: Decision, engine: Engine) -> Decision:
+def _made(decision: Decision, engine: Engine) -> Decision:
     """The same format by the engine's own quantizer."""
-    form = found.choice.scheme
+    form = decision.choice.scheme
     if engine.quantizer is None or form is None or record(form.engine).reads != "gguf":
-        return found
-    return found._replace(choice=replace(found.choice, scheme=engine.quantizer(form)))
+        return decision
+    return decision._replace(choice=replace(decision.choice, scheme=engine.quantizer(form)))
 
 
-def typed(found: Decision, name: str, *, packed: bool) -> None:
+def typed(decision: Decision, name: str, *, packed: bool) -> None:
     """Raises UsageError for a format that is asked for and that GGUF has no type for."""
-    form = found.choice.scheme
-    kept = packed and form is not None and form.name == "mxfp4"
-    if form is not None and record(form.engine).reads != "gguf" and not kept:
+    form = decision.choice.scheme
+    kept_packed = packed and form is not None and form.name == "mxfp4"
+    if form is not None and record(form.engine).reads != "gguf" and not kept_packed:
         raise UsageError(not_of_gguf(name))
 
 
@@ -193,9 +193,9 @@ def kept_packed(part: ModelPart) -> bool:
     return bool(part.stored) or readable.declared_name(part) == "mxfp4"
 
 
-def downloaded(found: Decision) -> Decision:
+def downloaded(decision: Decision) -> Decision:
     """The format that nobody named."""
-    return found._replace(why="as it is usually downloaded")
+    return decision._replace(why="as it is usually downloaded")
 
 
 def floats(w: Infer, engine: Engine) -> None:
@@ -208,17 +208,17 @@ def floats(w: Infer, engine: Engine) -> None:
         )
 
 
-def converted(found: Decision, *, packed: bool) -> Decision:
+def converted(decision: Decision, *, packed: bool) -> Decision:
     """What the converter writes: 16 bits, but for experts that come in MXFP4, which it keeps."""
-    form, dtype = found.choice.scheme, found.choice.dtype
+    form, dtype = decision.choice.scheme, decision.choice.dtype
     if form is not None and record(form.engine).reads == "gguf":
-        return found
-    kept = packed and form is not None and form.name == "mxfp4"
+        return decision
+    kept_mxfp4 = packed and form is not None and form.name == "mxfp4"
     from weighbridge.quantization.schemes import scheme
 
     kind = {"float16": "F16", "float32": "F32"}.get(dtype.name, "BF16")
-    why = f"as converted to GGUF, {found.why}"
-    if kept:
+    why = f"as converted to GGUF, {decision.why}"
+    if kept_mxfp4:
         kind, why = "MXFP4_MOE", "as converted to GGUF, experts in mxfp4 as the config declares"
     elif form is not None:
         why = f"as converted to GGUF from {form.name}"
@@ -265,30 +265,30 @@ def remembered(
         return layers(config), ()
     except UnsupportedError as error:
         try:
-            found = usual(config)
+            layers_of = usual(config)
         except BadFileError:
             raise error from None
-        return found, (f"{error}; taken as usual attention, every token kept",)
+        return layers_of, (f"{error}; taken as usual attention, every token kept",)
 
 
 def asked(w: Infer, end: int | None, engine: Engine) -> tuple[int, str]:
     """(tokens of one request, why). Never the model's maximum in silence."""
     both = w.prompt_len is not None and w.max_new_tokens is not None
-    told = (w.prompt_len or 0) + (w.max_new_tokens or 0)
-    if w.context is not None and (told > w.context or (both and told != w.context)):
+    tokens = (w.prompt_len or 0) + (w.max_new_tokens or 0)
+    if w.context is not None and (tokens > w.context or (both and tokens != w.context)):
         raise UsageError(
             f"--context {w.context:,} is not what --prompt-len and --max-new-tokens make, "
-            f"{told:,}; leave one of them out"
+            f"{tokens:,}; leave one of them out"
         )
     if both:
-        return told, "prompt and new tokens"
+        return tokens, "prompt and new tokens"
     if w.context is None and w.prompt_len is not None:
-        return told, "the prompt alone"
+        return tokens, "the prompt alone"
     if w.context is not None:
         return w.context, "as you asked"
     if w.engine_defaults and end is not None:
         return engine.context(w, end)
-    usual = max(USUAL_CONTEXT, told)
+    usual = max(USUAL_CONTEXT, tokens)
     if end is not None and end < usual:
-        return max(end, told), "the model's maximum"
+        return max(end, tokens), "the model's maximum"
     return usual, "the usual default"

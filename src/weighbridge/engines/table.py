@@ -46,8 +46,8 @@ FOLDERS: Mapping[str, str] = {
 
 
 def _record(folder: str) -> Engine:
-    found: Engine = import_module(f"weighbridge.engines.{folder}").ENGINE
-    return found
+    engine: Engine = import_module(f"weighbridge.engines.{folder}").ENGINE
+    return engine
 
 
 ENGINES: Mapping[str, Engine] = Parsed(FOLDERS, _record)
@@ -65,8 +65,8 @@ NOT_YET = {
 
 def record(name: str) -> Engine:
     """Look up an engine by its very name; of what is none, as timm, a record that says nothing."""
-    found = ENGINES.get(name)
-    return found or Engine(name=name, title=name, package="", oldest=(), newest=())
+    engine = ENGINES.get(name)
+    return engine or Engine(name=name, title=name, package="", oldest=(), newest=())
 
 
 def usual(*, gguf: bool = False, server: bool = False) -> Engine:

@@ -189,14 +189,14 @@ def _packed(specs: Sequence[Spec]) -> Iterable[CacheGroup]:
 
 
 def _buckets(specs: Sequence[Spec]) -> list[list[Spec]]:
-    found: list[list[Spec]] = []
+    buckets: list[list[Spec]] = []
     for spec in specs:
-        home = next((bucket for bucket in found if spec.fits_with(bucket[0])), None)
+        home = next((bucket for bucket in buckets if spec.fits_with(bucket[0])), None)
         if home is None:
-            found.append([spec])
+            buckets.append([spec])
         else:
             home.append(spec)
-    return found
+    return buckets
 
 
 def _pages(bucket: Sequence[Spec]) -> Counter[int]:

@@ -68,16 +68,16 @@ class FormatNames:
     per_head: Mapping[str, DType] = field(default_factory=dict)
     latents: tuple[str, ...] = ()
 
-    def head(self, kind: str, own: DType, key: int, value: int) -> int:
+    def head(self, kind: str, model_dtype: DType, key: int, value: int) -> int:
         """Bytes of one head's key and value."""
         if kind in self.fours:
             return _four(key) + _four(value)
-        f = self.format(kind, own)
+        f = self.format(kind, model_dtype)
         return f.size(key) + f.size(value)
 
-    def format(self, kind: str, own: DType) -> Format:
+    def format(self, kind: str, model_dtype: DType) -> Format:
         if kind == "auto":
-            return Format(dtype=own)
+            return Format(dtype=model_dtype)
         if kind in self.per_head:
             return Format(dtype=self.per_head[kind], beside=4)
         if kind in self.plain:
@@ -85,7 +85,7 @@ class FormatNames:
         known = ", ".join(("auto", *self.plain, *self.per_head, *self.fours, *self.latents))
         raise UsageError(f"--kv-cache-dtype {kind!r} of {self.name} is not known; known: {known}")
 
-    def latent(self, kind: str, own: DType, rank: int, rotary: int, *, sparse: bool) -> int:
+    def latent(self, kind: str, model_dtype: DType, rank: int, rotary: int, *, sparse: bool) -> int:
         """Bytes of a latent and its rotary part."""
         if kind in self.latents:
             return _four(rank) + rotary
@@ -93,7 +93,7 @@ class FormatNames:
             return rank + ceil_div(rank, 128) * 4 + 2 * rotary
         if kind in self.fours:
             return _four(rank + rotary)
-        return self.format(kind, own).size(rank + rotary)
+        return self.format(kind, model_dtype).size(rank + rotary)
 
     def packed_row(self, dim: int, rotary: int) -> int:
         """DeepSeek-V4: fp8 with a byte of scale for every 64, in eights; rotary in bfloat16."""
@@ -110,10 +110,10 @@ def refuse(reference: str, engine: str, layers: Iterable[Layer], lacked: UnionTy
     """Raise UnsupportedError for layers with one of the mixers that the engine has no cache of:
     `lacked` is a union of them."""
     kinds = get_args(lacked)
-    found = {field_name(m) for layer in layers for m in layer.mixers if type(m) in kinds}
-    if found:
+    names = {field_name(m) for layer in layers for m in layer.mixers if type(m) in kinds}
+    if names:
         raise NotServedError(
-            f"{reference}: {engine} has no cache of {' and '.join(sorted(found))}, or our rules "
+            f"{reference}: {engine} has no cache of {' and '.join(sorted(names))}, or our rules "
             "do not",
             "nearest is --engine transformers",
         )

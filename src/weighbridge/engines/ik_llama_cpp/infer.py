@@ -35,9 +35,11 @@ def number(w: Infer) -> int:
 
 def hold(s: Subject, w: Infer, budget: Budget | None, build: int) -> DeviceHoldings:
     net = known_network(s)
-    at = ik_launch(s, w, budget, ik_rules(build), model(net, s), latent=net.latent)
-    net = complete(net) if at.latent_mode else all_heads(net)
-    return DeviceHoldings(net=net, at=at, model_type=s.model_type, free=free(budget, at))
+    settings = ik_launch(s, w, budget, ik_rules(build), model(net, s), latent=net.latent)
+    net = complete(net) if settings.latent_mode else all_heads(net)
+    return DeviceHoldings(
+        net=net, launch=settings, model_type=s.model_type, free=free(budget, settings)
+    )
 
 
 __all__ = ["holds", "infer", "probe"]

@@ -57,13 +57,15 @@ BASE = LlamaCppRules(
 @cache
 def ik_rules(build: int) -> tuple[LlamaCppRules, Defaults]:
     """(llama.cpp's rules as they are here, defaults of what is its own)"""
-    own = Defaults()
+    defaults = Defaults()
     for since, change in CHANGES.items():
         if build >= since:
-            own = replace(own, **change)
+            defaults = replace(defaults, **change)
     base = BASE
     for since, graph in GRAPHS.items():
         if build >= since:
             base = replace(base, **graph)
     packed = products(build)
-    return replace(base, flash=own.flash, cache_ram=own.cache_ram, packed_products=packed), own
+    return replace(
+        base, flash=defaults.flash, cache_ram=defaults.cache_ram, packed_products=packed
+    ), defaults

@@ -26,14 +26,14 @@ from weighbridge.units import human
 from weighbridge.workload import Infer
 
 
-def answer(held: DeviceHoldings, subject: Subject, w: Infer, budget: Budget | None) -> EngineAnswer:
+def answer(h: DeviceHoldings, subject: Subject, w: Infer, budget: Budget | None) -> EngineAnswer:
     part = budget.choice.part if budget is not None else None
-    gpus = parts.gpus(held, subject, projector(subject, w), part)
+    gpus = parts.gpus(h, subject, projector(subject, w), part)
     return EngineAnswer(
-        devices=(*gpus, parts.host(held, subject)),
-        settings=held.at.to_dict(),
-        derived=derived(held, subject, w, budget),
-        warnings=tuple(warnings(held, budget)),
+        devices=(*gpus, parts.host(h, subject)),
+        settings=h.launch.to_dict(),
+        derived=derived(h, subject, w, budget),
+        warnings=tuple(warnings(h, budget)),
     )
 
 
@@ -71,53 +71,54 @@ def on_device(net: Network, build: int, budget: Budget | None) -> LlamaCppRules:
     return rules_on_metal(build)
 
 
-def _left_to_the_host(held: DeviceHoldings) -> Iterator[str]:
-    for name, nbytes in held.placed.unmultiplied.items():
+def _left_to_the_host(h: DeviceHoldings) -> Iterator[str]:
+    for name, nbytes in h.placed.unmultiplied.items():
         yield (
             f"llama.cpp has no GPU kernel for {name}: {human(nbytes)} of weights stay in host "
             "memory, and the processor multiplies them, which is slow"
         )
 
 
-def free(budget: Budget | None, at: LlamaCppLaunch) -> tuple[int, ...]:
-    return tuple(budget.of(d).expected if budget is not None else 1 for d in range(at.gpus))
+def free(budget: Budget | None, settings: LlamaCppLaunch) -> tuple[int, ...]:
+    return tuple(budget.of(d).expected if budget is not None else 1 for d in range(settings.gpus))
 
 
-def derived(held: DeviceHoldings, s: Subject, w: Infer, budget: Budget | None) -> DerivedFacts:
+def derived(h: DeviceHoldings, s: Subject, w: Infer, budget: Budget | None) -> DerivedFacts:
     facts: DerivedFacts = {
-        "kv_cache_bytes_per_token": fitting.marginal(held, s.context),
-        "compute_buffer_bytes": list(held.compute),
-        **launching.facts(s, held.at, w),
+        "kv_cache_bytes_per_token": fitting.marginal(h, s.context),
+        "compute_buffer_bytes": list(h.compute),
+        **launching.facts(s, h.launch, w),
     }
-    return facts | (fitting.fitting(held, budget) if budget is not None and held.at.gpus else {})
+    return facts | (fitting.fitting(h, budget) if budget is not None and h.launch.gpus else {})
 
 
-def warnings(held: DeviceHoldings, budget: Budget | None) -> Iterator[str]:
-    if budget is None and held.at.gpus:
+def warnings(h: DeviceHoldings, budget: Budget | None) -> Iterator[str]:
+    if budget is None and h.launch.gpus:
         yield "without --gpu one GPU is assumed that takes all layers; name one to see what fits"
-    if held.at.requests > held.at.slots:
+    if h.launch.requests > h.launch.slots:
         yield (
-            f"--parallel {held.at.slots}: of {held.at.requests:,} requests {held.at.slots} run at "
+            f"--parallel {h.launch.slots}: of {h.launch.requests:,} requests {h.launch.slots} run "
+            "at "
             "once, the others wait"
         )
-    yield from _left_to_the_host(held)
-    if held.foreign:
-        yield f"{held.foreign}, whose graph is not in our rules: its buffer is an interval"
-    if held.guessed:
+    yield from _left_to_the_host(h)
+    if h.foreign:
+        yield f"{h.foreign}, whose graph is not in our rules: its buffer is an interval"
+    if h.guessed:
         yield (
-            f"llama.cpp's graph of {held.net.arch!r} is not in our tables; its compute buffer is "
+            f"llama.cpp's graph of {h.net.arch!r} is not in our tables; its compute buffer is "
             "assumed from the widest layer, from half to three times as much"
         )
-    elif not architectures.known(held.net.arch):
+    elif not architectures.known(h.net.arch):
         yield (
-            f"llama.cpp's graph of {held.net.arch!r} is not in our tables; its compute buffer is "
+            f"llama.cpp's graph of {h.net.arch!r} is not in our tables; its compute buffer is "
             "that of a Llama with the same tensors"
         )
-    if held.placed.many_copies:
+    if h.placed.many_copies:
         yield (
-            f"this build keeps {held.at.copies} copies of every weight that the host lends a GPU, "
+            f"this build keeps {h.launch.copies} copies of every weight that the host lends a GPU, "
             "which such runs fail with: build with -DGGML_SCHED_MAX_COPIES=1 and ask again with "
             "--sched-max-copies 1, or take build 3873 or newer"
         )
-    if held.at.asked_flash == "on" and not held.at.flash:
+    if h.launch.asked_flash == "on" and not h.launch.flash:
         yield "flash attention has no CUDA kernel for these heads; it runs on the host"

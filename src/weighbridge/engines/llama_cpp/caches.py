@@ -84,90 +84,104 @@ def ggml(name: str, flag: str, known: tuple[str, ...] = OF_CACHES) -> DType:
     return GGML_BY_NAME[name.upper()]
 
 
-def _window(m: Attention, s: LlamaCppCacheSetting) -> int | None:
+def _window(m: Attention, setting: LlamaCppCacheSetting) -> int | None:
     """The layer's window, where llama.cpp knows those of the model type; Phi-3's are off."""
-    return m.reach if not s.model_type or s.model_type in column("llama_cpp.windows") else None
+    return (
+        m.reach
+        if not setting.model_type or setting.model_type in column("llama_cpp.windows")
+        else None
+    )
 
 
-def cells(m: Attention, s: LlamaCppCacheSetting) -> int:
-    window = _window(m, s)
-    return s.streams * (s.per_slot if window is None else s.near(window))
+def cells(m: Attention, setting: LlamaCppCacheSetting) -> int:
+    window = _window(m, setting)
+    return setting.streams * (setting.per_slot if window is None else setting.near(window))
 
 
-def _attention(m: Attention, s: LlamaCppCacheSetting, widest: int) -> int:
-    values = m.value_elements if s.flash_attention else widest
-    row = ggml(s.type_k, "--cache-type-k", OF_IK).size(m.key_elements)
-    return cells(m, s) * (row + ggml(s.type_v, "--cache-type-v", OF_IK).size(values))
+def _attention(m: Attention, setting: LlamaCppCacheSetting, widest: int) -> int:
+    values = m.value_elements if setting.flash_attention else widest
+    row = ggml(setting.type_k, "--cache-type-k", OF_IK).size(m.key_elements)
+    return cells(m, setting) * (row + ggml(setting.type_v, "--cache-type-v", OF_IK).size(values))
 
 
-def _latent(m: Latent, s: LlamaCppCacheSetting) -> int:
-    kind = ggml(s.type_k, "--cache-type-k", OF_IK)
-    if s.latent_mode is not None and not s.flash_attention:
-        return s.per_slot * _unflashed(m, s)
+def _latent(m: Latent, setting: LlamaCppCacheSetting) -> int:
+    kind = ggml(setting.type_k, "--cache-type-k", OF_IK)
+    if setting.latent_mode is not None and not setting.flash_attention:
+        return setting.per_slot * _unflashed(m, setting)
     index = kind.size(m.indexer.dim) if m.indexer else 0
-    values = ggml(s.type_v, "--cache-type-v", OF_IK).size(m.rank) if s.latent_values else 0
-    return s.streams * s.per_slot * (kind.size(m.latent_elements) + index + values)
+    values = (
+        ggml(setting.type_v, "--cache-type-v", OF_IK).size(m.rank) if setting.latent_values else 0
+    )
+    return setting.streams * setting.per_slot * (kind.size(m.latent_elements) + index + values)
 
 
-def _unflashed(m: Latent, s: LlamaCppCacheSetting) -> int:
+def _unflashed(m: Latent, setting: LlamaCppCacheSetting) -> int:
     """ik_llama.cpp without flash attention: mode 1 has a transposed copy of the latent as well."""
-    keys, values = ggml(s.type_k, "--cache-type-k", OF_IK), ggml(s.type_v, "--cache-type-v", OF_IK)
-    if s.latent_mode == 1:
+    keys, values = (
+        ggml(setting.type_k, "--cache-type-k", OF_IK),
+        ggml(setting.type_v, "--cache-type-v", OF_IK),
+    )
+    if setting.latent_mode == 1:
         return keys.size(m.latent_elements) + values.size(m.rank)
     return values.size(m.latent_elements)
 
 
-def _of(m: Mixer, s: LlamaCppCacheSetting, widest: int) -> tuple[str, CacheBytes]:
+def _of(m: Mixer, setting: LlamaCppCacheSetting, widest: int) -> tuple[str, CacheBytes]:
     """Return the buffer that keeps a mixer's cache, and its bytes."""
     match m:
         case Attention():
-            near = _window(m, s) is not None
-            return "sliding" if near else "", CacheBytes(kv=_attention(m, s, widest))
+            near = _window(m, setting) is not None
+            return "sliding" if near else "", CacheBytes(kv=_attention(m, setting, widest))
         case Latent():
-            return "", CacheBytes(kv=_latent(m, s))
+            return "", CacheBytes(kv=_latent(m, setting))
         case Compressed():
             raise UnsupportedError("our rules for llama.cpp do not cover DeepSeek-V4's caches yet")
         case Shared() | CrossAttention():
             return "", CacheBytes()
         case _ if isinstance(m, Recurrent):
-            rows = s.slots * (1 + s.rollback)
+            rows = setting.slots * (1 + setting.rollback)
             return "", CacheBytes(state=rows * state(m, Formats(conv=FLOAT32, state=FLOAT32)))
         case _:
             assert_never(m)
 
 
 def buffers(
-    layers: Iterable[Layer], s: LlamaCppCacheSetting, *, among: Iterable[Layer] = ()
+    layers: Iterable[Layer], setting: LlamaCppCacheSetting, *, among: Iterable[Layer] = ()
 ) -> dict[str, CacheBytes]:
     """The cache of all tokens ("") and that of sliding layers, as the log has them. Layers of one
     device stand `among` all of the model, whose widest values decide."""
-    found = tuple(mixers(layers))
-    return counted(Counter(found), s, among=(*found, *mixers(among)))
+    every = tuple(mixers(layers))
+    return counted(Counter(every), setting, among=(*every, *mixers(among)))
 
 
 def counted(
-    found: Mapping[Mixer, int], s: LlamaCppCacheSetting, *, among: Iterable[Mixer]
+    counts: Mapping[Mixer, int], setting: LlamaCppCacheSetting, *, among: Iterable[Mixer]
 ) -> dict[str, CacheBytes]:
     """The same of mixers with how many there are of each."""
     widest = max((m.value_elements for m in among if isinstance(m, Attention)), default=0)
     result: dict[str, CacheBytes] = {"": CacheBytes(), "sliding": CacheBytes()}
-    for m, count in found.items():
-        name, size = _of(m, s, widest)
+    for m, count in counts.items():
+        name, size = _of(m, setting, widest)
         result[name] = result[name].plus(size.times(count))
     return result
 
 
-def sizes(layers: Iterable[Layer], s: LlamaCppCacheSetting) -> CacheBytes:
-    parts = buffers(layers, s)
+def sizes(layers: Iterable[Layer], setting: LlamaCppCacheSetting) -> CacheBytes:
+    parts = buffers(layers, setting)
     return parts[""].plus(parts["sliding"])
 
 
-def caches(layers: Iterable[Layer], s: LlamaCppCacheSetting) -> tuple[Component, ...]:
-    found = tuple(layers)
-    parts = buffers(found, s)
-    near = {cells(m, s) for m in mixers(found) if isinstance(m, Attention) and _window(m, s)}
-    types = f"{s.type_k}/{s.type_v}"
-    whole = f"{s.streams} x {s.per_slot:,} cells in {types}; {s.slots} rows of states in f32"
+def caches(layers: Iterable[Layer], setting: LlamaCppCacheSetting) -> tuple[Component, ...]:
+    every = tuple(layers)
+    parts = buffers(every, setting)
+    near = {
+        cells(m, setting) for m in mixers(every) if isinstance(m, Attention) and _window(m, setting)
+    }
+    types = f"{setting.type_k}/{setting.type_v}"
+    whole = (
+        f"{setting.streams} x {setting.per_slot:,} cells in {types}; {setting.slots} rows of "
+        "states in f32"
+    )
     local = f"{', '.join(f'{n:,}' for n in sorted(near))} cells in {types}"
     return (
         *components(parts[""], formula=whole, source=SOURCE),

@@ -31,65 +31,65 @@ SQUARE = (40, 64, 72, 80, 96, 112, 128, 256, 512)
 PAIRS = frozenset(((576, 512), (192, 128), (320, 256), *((n, n) for n in SQUARE)))
 
 
-def reserved(p: LayerPlacement, near: int) -> tuple[int, ...]:
+def reserved(layers: LayerPlacement, near: int) -> tuple[int, ...]:
     """Bytes by device, the host last. `near` are the cells of sliding layers."""
-    s = step_of(p.at, near)
-    large = replayed(p, s)
-    small = replayed(p, replace(s, tokens=s.sequences, outputs=s.sequences))
+    s = step_of(layers.launch, near)
+    large = replayed(layers, s)
+    small = replayed(layers, replace(s, tokens=s.sequences, outputs=s.sequences))
     return tuple(max(pair) for pair in zip(large, small, strict=True))
 
 
-def step_of(at: LlamaCppLaunch, near: int) -> GraphStep:
-    sequences = at.slots if at.rules.slots_in_graph else 1
-    tokens = align_up(at.step_tokens, sequences)
+def step_of(launch: LlamaCppLaunch, near: int) -> GraphStep:
+    sequences = launch.slots if launch.rules.slots_in_graph else 1
+    tokens = align_up(launch.step_tokens, sequences)
     return GraphStep(
         tokens=tokens,
         sequences=sequences,
-        outputs=min(at.outputs, tokens),
-        cells=at.n_ctx // at.streams,
+        outputs=min(launch.outputs, tokens),
+        cells=launch.n_ctx // launch.streams,
         near=near,
-        flash=at.flash,
-        rules=at.rules,
-        streams=at.streams if at.rules.slots_in_graph else 1,
-        slots=at.slots,
-        type_k=at.type_k,
-        type_v=at.type_v,
-        embeds=at.embeds,
-        latent_mode=at.latent_mode,
-        largest_batch=at.largest_batch,
-        fused_experts=at.fused_experts,
-        repacks=at.repacks,
+        flash=launch.flash,
+        rules=launch.rules,
+        streams=launch.streams if launch.rules.slots_in_graph else 1,
+        slots=launch.slots,
+        type_k=launch.type_k,
+        type_v=launch.type_v,
+        embeds=launch.embeds,
+        latent_mode=launch.latent_mode,
+        largest_batch=launch.largest_batch,
+        fused_experts=launch.fused_experts,
+        repacks=launch.repacks,
     )
 
 
-def replayed(p: LayerPlacement, s: GraphStep) -> tuple[int, ...]:
-    b = Build(p.net, s, placement(p))
+def replayed(layers: LayerPlacement, step: GraphStep) -> tuple[int, ...]:
+    b = Build(layers.net, step, placement(layers))
     build(b)
-    host = p.host
+    host = layers.host
     scheduler = Scheduler(
         host=host,
-        supports=supports(host, s),
-        copies=p.copies,
-        batch=_fork_batch(s.rules) if s.rules.fused else batch,
-        all_inputs=s.rules.all_inputs,
+        supports=supports(host, step),
+        copies=layers.copies,
+        batch=_fork_batch(step.rules) if step.rules.fused else batch,
+        all_inputs=step.rules.all_inputs,
     )
     nodes, leaves = scheduler.steps(b.graph)
     pools = [BufferPool(GPU_ALIGNMENT) for _ in range(host)] + [BufferPool(HOST_ALIGNMENT)]
-    sizes = [gpu_size(s)] * host + [host_size]
+    sizes = [gpu_size(step)] * host + [host_size]
     GraphAllocator(pools, sizes).run(nodes, leaves)
     return tuple(pool.high for pool in pools)
 
 
-def placement(p: LayerPlacement) -> Placement:
+def placement(layers: LayerPlacement) -> Placement:
     return Placement(
-        host=p.host,
-        weight=p.weight,
-        layer=p.layer,
-        cache=p.cache,
-        pinned=p.full,
-        copies=p.copies,
-        cache_offload=p.at.cache_offload,
-        facts=(*p.facts, p.at.cache_offload),
+        host=layers.host,
+        weight=layers.weight,
+        layer=layers.layer,
+        cache=layers.cache,
+        pinned=layers.full,
+        copies=layers.copies,
+        cache_offload=layers.launch.cache_offload,
+        facts=(*layers.facts, layers.launch.cache_offload),
     )
 
 
@@ -120,7 +120,7 @@ def _fork_batch(rules: LlamaCppRules) -> Callable[[GgmlTensor], int]:
     return count
 
 
-def supports(host: int, s: GraphStep) -> Callable[[GgmlTensor, int], bool]:
+def supports(host: int, step: GraphStep) -> Callable[[GgmlTensor, int], bool]:
     """A GPU computes with its own weights and caches, where it has a kernel."""
 
     def known(t: GgmlTensor, device: int) -> bool:
@@ -131,7 +131,7 @@ def supports(host: int, s: GraphStep) -> Callable[[GgmlTensor, int], bool]:
             if stored is not None and stored != device and stored != host:
                 return False
         if t.op in MULTIPLY:
-            return all(_multiplies(w, s, host) for w in t.src if w.weight)
+            return all(_multiplies(w, step, host) for w in t.src if w.weight)
         return KERNELS.get(t.op, _always)(t)
 
     return known
@@ -140,15 +140,15 @@ def supports(host: int, s: GraphStep) -> Callable[[GgmlTensor, int], bool]:
 MULTIPLY = ("mul_mat", "mul_mat_id", "moe_up_gate")
 
 
-def _multiplies(weight: GgmlTensor, s: GraphStep, host: int) -> bool:
+def _multiplies(weight: GgmlTensor, step: GraphStep, host: int) -> bool:
     """Types without a kernel, and rows that are packed for a processor (but for some types), are
     for it alone."""
     name = weight.dtype.name
-    if name in s.rules.no_kernel:
+    if name in step.rules.no_kernel:
         return False
-    if s.repacks and weight.dev == host:
+    if step.repacks and weight.dev == host:
         name = repacked(name, weight.ne[1])
-    return not name.endswith(PACKED) or name in s.rules.packed_products
+    return not name.endswith(PACKED) or name in step.rules.packed_products
 
 
 def _always(t: GgmlTensor) -> bool:
@@ -177,11 +177,11 @@ def host_size(t: GgmlTensor) -> int:
     return t.nbytes
 
 
-def gpu_size(s: GraphStep) -> Callable[[GgmlTensor], int]:
+def gpu_size(step: GraphStep) -> Callable[[GgmlTensor], int]:
     """A quantized row is padded; flash attention has 16-bit copies of a quantized cache with it."""
 
     def size(t: GgmlTensor) -> int:
-        if t.op == "flash_attn" and s.rules.fattn_copies and t.src[0].ne[1] > 2:
+        if t.op == "flash_attn" and step.rules.fattn_copies and t.src[0].ne[1] > 2:
             return _with_copies(t)
         if t.dtype.block > 1 and t.ne[0] % ROW:
             return t.nbytes + t.dtype.size(ROW - t.ne[0] % ROW)

@@ -50,7 +50,7 @@ class DraftHoldings:
     def buffer(self, device: int) -> Bytes:
         """The compute buffer, of one context or of as many as there are slots."""
         size = self.held.buffer(device)
-        rules, slots = self.held.at.rules, self.held.at.slots
+        rules, slots = self.held.launch.rules, self.held.launch.slots
         return size if rules.few_outputs else Bytes(size.low, size.expected, slots * size.high)
 
     def whole(self, device: int) -> int:
@@ -100,20 +100,20 @@ def plain(w: Infer) -> Infer:
     )
 
 
-def of_model(held: DeviceHoldings) -> DraftHoldings:
-    return DraftHoldings(held=held, weights=held.weights, what="draft model")
+def of_model(holdings: DeviceHoldings) -> DraftHoldings:
+    return DraftHoldings(held=holdings, weights=holdings.weights, what="draft model")
 
 
 def predicting(s: Subject, h: DeviceHoldings) -> DraftHoldings:
     """The context of the model's own MTP layers, which lies where its output does."""
-    if not h.at.rules.predicts:
+    if not h.launch.rules.predicts:
         raise UsageError("--speculative-method mtp: llama.cpp has it since May 2026, about b9180")
     net = kept(h.net, ("predicting",), lambda: _network(s, h.net))
     device = h.placed.layer(len(h.net.layers))
-    gpus = device < h.at.gpus
+    gpus = device < h.launch.gpus
     f16 = GGML_BY_NAME["F16"]
-    at = replace(
-        h.at,
+    launch = replace(
+        h.launch,
         layers=len(net.layers) + 1,
         gpu_layers=len(net.layers) + 1 if gpus else 0,
         cpu_moe=0,
@@ -123,17 +123,17 @@ def predicting(s: Subject, h: DeviceHoldings) -> DraftHoldings:
         type_v=f16,
         rollback=0,
         proposed=0,
-        rules=replace(h.at.rules, few_outputs=True),
+        rules=replace(h.launch.rules, few_outputs=True),
     )
-    held = replace(
-        h, net=net, at=at, draft=None, foreign="the graph of MTP layers is not in our rules"
+    holdings = replace(
+        h, net=net, launch=launch, draft=None, foreign="the graph of MTP layers is not in our rules"
     )
     stored = any((block(name) or 0) >= len(h.net.layers) for name in h.net.weights)
     blocks = (t for name, t in net.weights.items() if block(name) is not None)
-    own = 0 if stored else sum(align_up(t.nbytes, 128) for t in blocks)  # else with the model's
+    nbytes = 0 if stored else sum(align_up(t.nbytes, 128) for t in blocks)  # else with the model's
     return DraftHoldings(
-        held=held,
-        weights=tuple(own * (d == device) for d in range(h.at.gpus + 1)),
+        held=holdings,
+        weights=tuple(nbytes * (d == device) for d in range(h.launch.gpus + 1)),
         what="MTP layers",
     )
 
@@ -157,8 +157,8 @@ def _network(s: Subject, net: Network) -> Network:
             "name a --draft-model"
         )
     whole = {name: t for name, t in net.weights.items() if block(name) is None}
-    own = {t.name: t for i in range(count) for t in _layer(net, like, i)}
-    return replace(net, layers=(net.layers[like],) * count, weights=whole | own)
+    copied = {t.name: t for i in range(count) for t in _layer(net, like, i)}
+    return replace(net, layers=(net.layers[like],) * count, weights=whole | copied)
 
 
 def _attends(net: Network, i: int) -> bool:

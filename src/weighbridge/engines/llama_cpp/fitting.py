@@ -21,21 +21,21 @@ from weighbridge.report_keys import DerivedFacts
 def marginal(h: DeviceHoldings, context: int) -> int:
     """Bytes of one more token of the cache, over all devices. Sliding layers add nothing once
     their window is full: the spare cells of other slots and of a step are not a token's."""
-    longer = replace(h, at=replace(h.at, n_ctx=h.at.n_ctx + CELLS * h.at.streams))
-    grown = ("", "sliding") if h.at.swa_full or context < window(h) else ("",)
+    longer = replace(h, launch=replace(h.launch, n_ctx=h.launch.n_ctx + CELLS * h.launch.streams))
+    grown = ("", "sliding") if h.launch.swa_full or context < window(h) else ("",)
     more = sum(
         longer.caches[d][name].kv - h.caches[d][name].kv
-        for d in range(h.at.gpus + 1)
+        for d in range(h.launch.gpus + 1)
         for name in grown
     )
     proposing = 0 if h.draft is None else marginal(h.draft.held, context)
-    return more // (CELLS * h.at.streams) + proposing
+    return more // (CELLS * h.launch.streams) + proposing
 
 
 def window(h: DeviceHoldings) -> int:
     """The widest of sliding layers."""
-    found = (m.reach or 0 for la in h.net.layers for m in la.mixers if isinstance(m, Attention))
-    return max(found, default=0)
+    widths = (m.reach or 0 for la in h.net.layers for m in la.mixers if isinstance(m, Attention))
+    return max(widths, default=0)
 
 
 def fixed(h: DeviceHoldings, device: int) -> int:
@@ -49,7 +49,7 @@ def _proposed(h: DeviceHoldings, device: int) -> int:
 
 
 def fitting(h: DeviceHoldings, budget: Budget) -> DerivedFacts:
-    rooms = [budget.of(d).low for d in range(h.at.gpus)]
+    rooms = [budget.of(d).low for d in range(h.launch.gpus)]
     facts: DerivedFacts = {"kv_cache_tokens": tokens(h, rooms)}
     if any(
         h.weights[d] + h.kv(d) + _proposed(h, d) + fixed(h, d) > room
@@ -64,13 +64,13 @@ def fitting(h: DeviceHoldings, budget: Budget) -> DerivedFacts:
 def tokens(h: DeviceHoldings, rooms: Sequence[int]) -> int:
     """Return how many cached tokens fit, in whole cells: those of the GPU that is full first.
     `rooms` are bytes by GPU."""
-    found = []
+    counts = []
     for d, room in enumerate(rooms):
-        each = (h.kv(d) + _proposed(h, d)) / h.at.n_ctx
+        each = (h.kv(d) + _proposed(h, d)) / h.launch.n_ctx
         left = room - h.weights[d] - fixed(h, d)
         if each:
-            found.append(max(0, int(left / each)) // CELLS * CELLS)
-    return min(found, default=0)
+            counts.append(max(0, int(left / each)) // CELLS * CELLS)
+    return min(counts, default=0)
 
 
 def layers(h: DeviceHoldings, rooms: Sequence[int]) -> int:
@@ -80,9 +80,9 @@ def layers(h: DeviceHoldings, rooms: Sequence[int]) -> int:
     left = [room - worst for room in rooms]
 
     def too_many(count: int) -> bool:
-        return not _holds(replace(h, at=replace(h.at, gpu_layers=count)), left)
+        return not _holds(replace(h, launch=replace(h.launch, gpu_layers=count)), left)
 
-    return bisect_left(range(1, h.at.layers + 1), True, key=too_many)
+    return bisect_left(range(1, h.launch.layers + 1), True, key=too_many)
 
 
 def experts(h: DeviceHoldings, rooms: Sequence[int]) -> int | None:
@@ -92,12 +92,12 @@ def experts(h: DeviceHoldings, rooms: Sequence[int]) -> int | None:
     left = [room - beside for room in rooms]
 
     def enough(count: int) -> bool:
-        at = replace(h.at, gpu_layers=h.at.layers, cpu_moe=count)
-        return _holds(replace(h, at=at), left)
+        launch = replace(h.launch, gpu_layers=h.launch.layers, cpu_moe=count)
+        return _holds(replace(h, launch=launch), left)
 
     count = len(h.net.layers)
-    found = bisect_left(range(count + 1), True, key=enough)
-    return found if found <= count else None
+    least = bisect_left(range(count + 1), True, key=enough)
+    return least if least <= count else None
 
 
 def _copy(h: DeviceHoldings) -> int:
@@ -109,7 +109,7 @@ def _copy(h: DeviceHoldings) -> int:
 def _worst(h: DeviceHoldings) -> int:
     """Return the most bytes that a GPU needs besides its layers; one more layer does not change
     it."""
-    return max(fixed(h, d) for d in range(h.at.gpus))
+    return max(fixed(h, d) for d in range(h.launch.gpus))
 
 
 def _holds(h: DeviceHoldings, left: Sequence[int]) -> bool:

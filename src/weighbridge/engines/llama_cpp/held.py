@@ -28,7 +28,7 @@ class DeviceHoldings:
     """What each device holds, the host last: weights, caches and compute buffers."""
 
     net: Network
-    at: LlamaCppLaunch
+    launch: LlamaCppLaunch
     model_type: str
     free: tuple[int, ...]
     draft: "DraftHoldings | None" = None  # what proposes tokens
@@ -36,7 +36,7 @@ class DeviceHoldings:
 
     @cached_property
     def placed(self) -> LayerPlacement:
-        return LayerPlacement(net=self.net, at=self.at, free=self.free)
+        return LayerPlacement(net=self.net, launch=self.launch, free=self.free)
 
     @cached_property
     def weights(self) -> tuple[int, ...]:
@@ -45,18 +45,18 @@ class DeviceHoldings:
     @cached_property
     def setting(self) -> caches.LlamaCppCacheSetting:
         return caches.LlamaCppCacheSetting(
-            context=self.at.n_ctx,
-            slots=self.at.slots,
-            unified=self.at.unified,
-            ubatch=self.at.ubatch,
-            type_k=self.at.type_k.name.lower(),
-            type_v=self.at.type_v.name.lower(),
-            flash_attention=self.at.flash,
-            swa_full=self.at.swa_full,
+            context=self.launch.n_ctx,
+            slots=self.launch.slots,
+            unified=self.launch.unified,
+            ubatch=self.launch.ubatch,
+            type_k=self.launch.type_k.name.lower(),
+            type_v=self.launch.type_v.name.lower(),
+            flash_attention=self.launch.flash,
+            swa_full=self.launch.swa_full,
             model_type=self.model_type,
-            latent_values=self.at.rules.latent_values,
-            latent_mode=self.at.latent_mode,
-            rollback=self.at.rollback,
+            latent_values=self.launch.rules.latent_values,
+            latent_mode=self.launch.latent_mode,
+            rollback=self.launch.rollback,
         )
 
     @cached_property
@@ -65,18 +65,18 @@ class DeviceHoldings:
         layers."""
         return tuple(
             caches.counted(self.placed.cached(d), self.setting, among=self.net.mixers)
-            for d in range(self.at.gpus + 1)
+            for d in range(self.launch.gpus + 1)
         )
 
     @cached_property
     def near(self) -> int:
         """Cells of sliding layers, of one stream."""
-        found = [
+        cells = [
             caches.cells(m, self.setting) // self.setting.streams
             for m in self.net.mixers
             if isinstance(m, Attention) and m.reach is not None
         ]
-        return min(found, default=self.setting.per_slot)
+        return min(cells, default=self.setting.per_slot)
 
     @property
     def compute(self) -> tuple[int, ...]:
@@ -95,7 +95,7 @@ class DeviceHoldings:
     @cached_property
     def _replayed(self) -> tuple[tuple[int, ...], str]:
         """Compute buffers by device; launches whose graphs are the same have the same."""
-        plain = replace(self.at, n_ctx=0, context=0, requests=0, slots=0, batch=0, ubatch=0)
+        plain = replace(self.launch, n_ctx=0, context=0, requests=0, slots=0, batch=0, ubatch=0)
         return kept(self.net, ("compute", plain, self.free, self.numbers), self._buffers)
 
     def _buffers(self) -> tuple[tuple[int, ...], str]:
@@ -112,18 +112,25 @@ class DeviceHoldings:
     @cached_property
     def numbers(self) -> tuple[int, ...]:
         """What contexts and batches change of the step's graph."""
-        at = self.at
-        return at.n_ctx, at.n_ctx // at.streams, self.near, at.slots, at.step_tokens, at.outputs
+        launch = self.launch
+        return (
+            launch.n_ctx,
+            launch.n_ctx // launch.streams,
+            self.near,
+            launch.slots,
+            launch.step_tokens,
+            launch.outputs,
+        )
 
     @property
     def output_rows(self) -> int:
-        spare = self.at.rules.spare_slot and self.at.program == "server"
-        return self.at.slots * (1 + self.at.proposed) + spare
+        spare = self.launch.rules.spare_slot and self.launch.program == "server"
+        return self.launch.slots * (1 + self.launch.proposed) + spare
 
     @property
     def output(self) -> int:
         """Logits that are handed out, and vectors where they are asked for, in host memory."""
-        width = self.net.vocab + (self.net.hidden if self.at.embeds else 0)
+        width = self.net.vocab + (self.net.hidden if self.launch.embeds else 0)
         return 4 * width * self.output_rows
 
     def kv(self, device: int) -> int:

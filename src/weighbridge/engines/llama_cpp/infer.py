@@ -43,22 +43,24 @@ def hold(s: Subject, w: Infer, budget: Budget | None, build: int) -> DeviceHoldi
     if not kind:
         return h
     back = drafting.goes_back(s, w, h.net)
-    h = replace(h, at=replace(h.at, proposed=drafting.proposed(s, w), rollback=back))
+    h = replace(h, launch=replace(h.launch, proposed=drafting.proposed(s, w), rollback=back))
     if kind == "mtp":
         return replace(h, draft=drafting.predicting(s, h))
     if kind != "draft" or s.draft is None:
         return h
-    own = replace(s.draft, context=s.context)
-    return replace(h, draft=drafting.of_model(model_alone(own, drafting.plain(w), budget, build)))
+    draft = replace(s.draft, context=s.context)
+    return replace(h, draft=drafting.of_model(model_alone(draft, drafting.plain(w), budget, build)))
 
 
 def model_alone(s: Subject, w: Infer, budget: Budget | None, build: int) -> DeviceHoldings:
     net = known_network(s)
-    own = on_device(net, build, budget)
-    if not own.latents:
+    rules = on_device(net, build, budget)
+    if not rules.latents:
         net = as_heads(net)
-    at = launch(s, w, budget, own, model(net, s))
-    return DeviceHoldings(net=net, at=at, model_type=s.model_type, free=free(budget, at))
+    settings = launch(s, w, budget, rules, model(net, s))
+    return DeviceHoldings(
+        net=net, launch=settings, model_type=s.model_type, free=free(budget, settings)
+    )
 
 
 __all__ = ["holds", "infer", "probe"]

@@ -41,19 +41,19 @@ def _once(net: Network, name: str, make: Callable[[Network], Network]) -> Networ
 
 
 def _as_heads(net: Network) -> Network:
-    found = dict(complete(net).weights)
+    weights = dict(complete(net).weights)
     for i, m in latents(net):
         for name in ("attn_k_b", "attn_v_b"):
-            found.pop(f"blk.{i}.{name}.weight", None)
+            weights.pop(f"blk.{i}.{name}.weight", None)
         net = replace(net, rotary=m.rotary)
-    return replace(net, layers=tuple(map(_unfolded, net.layers)), weights=found)
+    return replace(net, layers=tuple(map(_unfolded, net.layers)), weights=weights)
 
 
 def _complete(net: Network) -> Network:
-    found = dict(net.weights)
+    weights = dict(net.weights)
     for i, m in latents(net):
-        found |= {w.name: w for w in _missing(net, i, m)}
-    return replace(net, weights=found)
+        weights |= {w.name: w for w in _missing(net, i, m)}
+    return replace(net, weights=weights)
 
 
 def latents(net: Network) -> list[tuple[int, Latent]]:

@@ -123,11 +123,11 @@ def gguf_name(name: str, siblings: frozenset[str] = frozenset()) -> str:
     """`siblings` are the endings of the layer's other tensors: a norm's name says what it is only
     beside them. A name that is not in our tables keeps its own."""
     path, ending = _ending(name)
-    found = below_layer(path)
-    if found is None:
+    position = below_layer(path)
+    if position is None:
         return _whole(path, ending)
-    base = _of_layer(found.below, siblings)
-    return f"blk.{found.number}.{base}{'' if base in BARE else ending}"
+    base = _of_layer(position.below, siblings)
+    return f"blk.{position.number}.{base}{'' if base in BARE else ending}"
 
 
 def _ending(name: str) -> tuple[str, str]:
@@ -168,5 +168,9 @@ def _by_ending(parts: Sequence[str]) -> str | None:
 
 def siblings_of(names: list[str]) -> frozenset[str]:
     """Modules that stand in layers themselves."""
-    found = (below_layer(_ending(n)[0]) for n in names)
-    return frozenset(at.below for at in found if at is not None and "." not in at.below)
+    positions = (below_layer(_ending(n)[0]) for n in names)
+    return frozenset(
+        position.below
+        for position in positions
+        if position is not None and "." not in position.below
+    )

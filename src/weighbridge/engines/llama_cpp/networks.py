@@ -22,13 +22,13 @@ FEW_EXPERTS = ("top_k_experts", "num_experts_per_tok", "moe_topk", "num_experts_
 def network(s: Subject) -> Network:
     metadata = s.part.config.get("gguf")
     refuse(s)
-    found = by_name(tensors(s))
-    embedding = found.get("token_embd.weight")
+    weights = by_name(tensors(s))
+    embedding = weights.get("token_embd.weight")
     net = Network(
         arch=architecture(s),
         hidden=embedding.ne[0] if embedding and embedding.ne else s.body.hidden,
-        layers=padded(s.layers, found),
-        weights=found,
+        layers=padded(s.layers, weights),
+        weights=weights,
         longest=s.longest or 0,
     )
     facts = from_metadata(metadata) if metadata else from_config(s)
@@ -41,10 +41,10 @@ def network(s: Subject) -> Network:
 def _enough(net: Network, used: int) -> None:
     """Raises BadFileError where a token uses more experts than the tensors hold, or none of them,
     which llama.cpp refuses as well (src/llama-model.cpp, load_hparams)."""
-    held = [w.ne[2] for w in net.weights.values() if "_exps." in w.name and len(w.ne) > 2]
-    if held and not 0 < used <= max(held):
+    counts = [w.ne[2] for w in net.weights.values() if "_exps." in w.name and len(w.ne) > 2]
+    if counts and not 0 < used <= max(counts):
         raise BadFileError(
-            f"{net.arch}: a token cannot use {used:,} experts of {max(held):,}: correct "
+            f"{net.arch}: a token cannot use {used:,} experts of {max(counts):,}: correct "
             "expert_used_count"
         )
 
@@ -65,10 +65,10 @@ def refuse(s: Subject) -> None:
         )
 
 
-def by_name(found: Iterable[Weight]) -> dict[str, Weight]:
+def by_name(weights: Iterable[Weight]) -> dict[str, Weight]:
     """Encoders and decoders of one model may have tensors of the same name; none is lost."""
     result: dict[str, Weight] = {}
-    for w in found:
+    for w in weights:
         name = w.name
         while name in result:
             name += ".more"
@@ -87,11 +87,11 @@ def architecture(s: Subject) -> str:
     return gguf.architecture(s.model_type)
 
 
-def padded(layers: tuple[Layer, ...], found: Mapping[str, object]) -> tuple[Layer, ...]:
+def padded(layers: tuple[Layer, ...], weights: Mapping[str, object]) -> tuple[Layer, ...]:
     """An encoder remembers nothing, yet has layers."""
     if layers:
         return layers
-    last = max((number for name in found if (number := block(name)) is not None), default=-1)
+    last = max((number for name in weights if (number := block(name)) is not None), default=-1)
     if last >= MAX_LAYERS:
         raise BadFileError(
             f"GGUF: a tensor is of block {last:,}; a model has at most {MAX_LAYERS:,} blocks"
@@ -123,8 +123,8 @@ def scales(value: float | None) -> bool | None:
 
 def _number(value: object) -> float | None:
     """A number of a config; of a list, one for each layer, the largest; None of anything else."""
-    found = value if isinstance(value, list) else [value]
-    return max((v for v in found if isinstance(v, int | float)), default=None)
+    values = value if isinstance(value, list) else [value]
+    return max((v for v in values if isinstance(v, int | float)), default=None)
 
 
 def from_config(s: Subject) -> dict[str, Any]:

@@ -33,50 +33,50 @@ Name = Literal["load", "prefill", "decode"]
 
 
 def gpu(h: DeviceHoldings, s: Subject, device: int, projector: Projector | None) -> Device:
-    first = device == h.at.main_gpu
-    held = tuple(_loaded(h, s, device, projector if first else None))
-    running = (*held, *_running(h, device), *_clip(projector if first else None))
-    return Device(index=device, kind="gpu", phases=phases(h, held, running))
+    first = device == h.launch.main_gpu
+    loaded = tuple(_loaded(h, s, device, projector if first else None))
+    running = (*loaded, *_running(h, device), *_clip(projector if first else None))
+    return Device(index=device, kind="gpu", phases=phases(h, loaded, running))
 
 
 def gpus(
     h: DeviceHoldings, s: Subject, projector: Projector | None, part: "Part | None"
 ) -> tuple[Device, ...]:
     """List the GPUs that hold a layer, or compute what the host's tensors are brought for."""
-    used = [d for d in range(h.at.gpus) if h.at.gpu_layers > 0 or h.compute[d] > 0]
+    used = [d for d in range(h.launch.gpus) if h.launch.gpu_layers > 0 or h.compute[d] > 0]
     return tuple(on_stack(gpu(h, s, d, projector), part) for d in used)
 
 
-def on_stack(found: Device, part: "Part | None") -> Device:
+def on_stack(device: Device, part: "Part | None") -> Device:
     """The rows that are CUDA's, under the names of the part's own libraries. ROCm's backend is
     ggml-cuda, compiled for it; others have no such pool."""
-    if part is None or part.stack == "cuda" or found.kind != "gpu":
-        return found
+    if part is None or part.stack == "cuda" or device.kind != "gpu":
+        return device
     renamed = (
         Phase(phase.name, tuple(filter(None, (_renamed(c, part) for c in phase.components))))
-        for phase in found.phases
+        for phase in device.phases
     )
-    return replace(found, phases=tuple(renamed))
+    return replace(device, phases=tuple(renamed))
 
 
 def _renamed(c: Component, part: "Part") -> Component | None:
     if part.stack == "hip":
-        told = c.formula.replace("CUDA", "HIP").replace("cuBLAS", "hipBLAS")
-        return replace(c, detail=c.detail.replace("CUDA", "HIP"), formula=told)
+        formula = c.formula.replace("CUDA", "HIP").replace("cuBLAS", "hipBLAS")
+        return replace(c, detail=c.detail.replace("CUDA", "HIP"), formula=formula)
     if c.name == "context":
-        told = "its runtime and compiled kernels: no reading is published, so as CUDA's"
-        return replace(c, name="other", detail=f"{part.vendor}'s runtime", formula=told)
+        formula = "its runtime and compiled kernels: no reading is published, so as CUDA's"
+        return replace(c, name="other", detail=f"{part.vendor}'s runtime", formula=formula)
     return None if c.detail == POOL else c
 
 
 def phases(
-    h: DeviceHoldings, held: tuple[Component, ...], running: tuple[Component, ...]
+    h: DeviceHoldings, loaded: tuple[Component, ...], running: tuple[Component, ...]
 ) -> tuple[Phase, ...]:
-    held, running = (tuple(c for c in parts if c.bytes.high) for parts in (held, running))
-    found = [Phase("load", held), Phase("prefill", running)]
-    if not h.at.pooled:
-        found.append(Phase("decode", running))
-    return tuple(found)
+    loaded, running = (tuple(c for c in parts if c.bytes.high) for parts in (loaded, running))
+    phases_of = [Phase("load", loaded), Phase("prefill", running)]
+    if not h.launch.pooled:
+        phases_of.append(Phase("decode", running))
+    return tuple(phases_of)
 
 
 def _loaded(
@@ -104,7 +104,7 @@ def _loaded(
 def _weights(h: DeviceHoldings, device: int) -> Bytes:
     """A tensor that some builds leave with the host and some do not is in doubt on both."""
     size = h.weights[device]
-    if device == h.at.gpus:
+    if device == h.launch.gpus:
         return Bytes(size - h.placed.moved, size, size)
     on_it = h.placed.moved if device == h.placed.layer(len(h.net.layers)) else 0
     return Bytes(size, size, size + on_it)
@@ -118,7 +118,7 @@ def _layers(h: DeviceHoldings, device: int) -> str:
     count = len(h.net.layers)
     mine = sum(h.placed.layer(i) == device for i in range(count))
     last = " and the output" if h.placed.layer(count) == device else ""
-    moved = f", without the experts of {h.at.cpu_moe}" if h.at.cpu_moe else ""
+    moved = f", without the experts of {h.launch.cpu_moe}" if h.launch.cpu_moe else ""
     return f"{mine} of {count} layers{last}{moved}"
 
 
@@ -133,15 +133,18 @@ def _proposed(h: DeviceHoldings, device: int) -> Iterator[Component]:
     """Caches and buffers of the context that proposes tokens."""
     if h.draft is None:
         return
-    own, what = h.draft.held, h.draft.what
-    for name, size in (("kv_cache", own.kv(device)), ("recurrent_state", own.state(device))):
+    holdings, what = h.draft.held, h.draft.what
+    for name, size in (
+        ("kv_cache", holdings.kv(device)),
+        ("recurrent_state", holdings.state(device)),
+    ):
         if size:
             yield of(name, exactly(size), detail=what, formula=DRAFT, source=DRAFTING)
     yield of(
         "activations",
         h.draft.buffer(device),
         detail=f"compute buffer, {what}",
-        basis="assumed" if own.near_only else "computed",
+        basis="assumed" if holdings.near_only else "computed",
         formula=DRAFT,
         source=DRAFTING,
     )
@@ -176,7 +179,8 @@ def _graph(h: DeviceHoldings) -> str:
     if h.guessed:
         return "logits, one layer and the mask in 32 bits, from half to three times"
     how = (
-        f"the graph of a step of {h.at.step_tokens:,} tokens over {h.at.n_ctx:,} cells, its "
+        f"the graph of a step of {h.launch.step_tokens:,} tokens over {h.launch.n_ctx:,} cells, "
+        "its "
         "tensors placed as ggml places them"
     )
     return f"llama.cpp's: {how}; {h.foreign}: from half to three times" if h.foreign else how
@@ -204,7 +208,7 @@ def _clip(projector: Projector | None) -> Iterator[Component]:
 
 
 def host(h: DeviceHoldings, s: Subject) -> Device:
-    device = h.at.gpus
+    device = h.launch.gpus
     stays = tuple(_stays(h, s, device))
     loading = (*stays, _pages(h, s))
     running = (*stays, *_caches(h, device), *_host_running(h, device), *_kept(h))
@@ -212,7 +216,7 @@ def host(h: DeviceHoldings, s: Subject) -> Device:
 
 
 def _stays(h: DeviceHoldings, s: Subject, device: int) -> Iterator[Component]:
-    how = "mapped from the file" if h.at.mmap else "read into memory"
+    how = "mapped from the file" if h.launch.mmap else "read into memory"
     yield of(
         "weights",
         _weights(h, device),
@@ -235,7 +239,7 @@ def _pages(h: DeviceHoldings, s: Subject) -> Component:
     """Estimate what loading tensors to GPUs takes on the host: mapped pages, or a staging buffer of
     the largest tensor."""
     moved = sum(h.weights[:-1])
-    if h.at.mmap:
+    if h.launch.mmap:
         size, formula = Bytes(0, moved, moved), "pages of the file, which the kernel may drop"
     else:
         largest = max((t.nbytes for t in h.net.weights.values()), default=0)
@@ -243,14 +247,14 @@ def _pages(h: DeviceHoldings, s: Subject) -> Component:
             Bytes(min(4 * MIB, moved), min(4 * MIB, moved), min(largest, moved)),
             ("four pinned buffers of 1 MiB, or the largest tensor"),
         )
-    found = of(
+    component = of(
         "temporaries",
         size,
         detail="while loading",
         formula=formula,
         source="llama.cpp src/llama-model-loader.cpp (load_all_data)",
     )
-    return replace(found, droppable=h.at.mmap)
+    return replace(component, droppable=h.launch.mmap)
 
 
 def _host_running(h: DeviceHoldings, device: int) -> Iterator[Component]:
@@ -274,24 +278,24 @@ def _host_running(h: DeviceHoldings, device: int) -> Iterator[Component]:
 
 def _kept(h: DeviceHoldings) -> Iterator[Component]:
     """Grows with use, up to its limit; a workload needs none of it."""
-    if h.at.program != "server":
+    if h.launch.program != "server":
         return
-    if h.at.cache_ram:
+    if h.launch.cache_ram:
         limit = _limit(h)
         yield of(
             "other",
             Bytes(0, 0, limit),
             detail="prompts of earlier requests",
             basis="assumed",
-            formula=f"--cache-ram {h.at.cache_ram:,} MiB at most; empty at first",
+            formula=f"--cache-ram {h.launch.cache_ram:,} MiB at most; empty at first",
             source="llama.cpp common/common.h (cache_ram_mib)",
         )
 
 
 def _limit(h: DeviceHoldings) -> int:
-    if h.at.cache_ram > 0:
-        return h.at.cache_ram * MIB
-    return sum(h.kv(d) + h.state(d) for d in range(h.at.gpus + 1)) * CHECKPOINTS
+    if h.launch.cache_ram > 0:
+        return h.launch.cache_ram * MIB
+    return sum(h.kv(d) + h.state(d) for d in range(h.launch.gpus + 1)) * CHECKPOINTS
 
 
 def of(

@@ -44,7 +44,7 @@ Product = tuple[bool, bool, DType, tuple[int, ...]]  # logits, experts, type, sh
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Dealt:
+class Allotment:
     """Where all is, whatever the context."""
 
     layers: tuple[int, ...]  # the last is the output
@@ -59,41 +59,41 @@ class LayerPlacement:
     """Devices by number, the host last."""
 
     net: Network
-    at: LlamaCppLaunch
+    launch: LlamaCppLaunch
     free: tuple[int, ...]  # bytes of each GPU; equal where they are not known
 
     @property
     def host(self) -> int:
-        return self.at.gpus
+        return self.launch.gpus
 
     @cached_property
     def ends(self) -> Sequence[float]:
         """Return cumulative shares: up to which part of the layers each GPU goes."""
-        shares = self.at.tensor_split or self.free
-        shares = (*shares, *(0.0,) * (self.at.gpus - len(shares)))
+        shares = self.launch.tensor_split or self.free
+        shares = (*shares, *(0.0,) * (self.launch.gpus - len(shares)))
         whole = sum(shares) or 1
         return [x / whole for x in accumulate(shares)]
 
     @cached_property
-    def dealt(self) -> Dealt:
-        return kept(self.net, ("dealt", *self.facts), self._deal)
+    def allotment(self) -> Allotment:
+        return kept(self.net, ("allotment", *self.facts), self._deal)
 
     @property
     def facts(self) -> tuple[Hashable, ...]:
         """What decides where all is."""
-        at = self.at
-        split = (at.split_mode, at.tensor_split, at.main_gpu, self.free)
-        rules = (at.rules.early_per_layer, at.rules.no_kernel)
-        return (at.gpus, at.layers, at.gpu_layers, at.cpu_moe, *split, *rules)
+        launch = self.launch
+        split = (launch.split_mode, launch.tensor_split, launch.main_gpu, self.free)
+        rules = (launch.rules.early_per_layer, launch.rules.no_kernel)
+        return (launch.gpus, launch.layers, launch.gpu_layers, launch.cpu_moe, *split, *rules)
 
-    def _deal(self) -> Dealt:
+    def _deal(self) -> Allotment:
         weights = {name: self._weight(name) for name in self.net.weights}
         pairs = tuple(self._held(weights))
-        kinds: list[set[Product]] = [set() for _ in range(self.at.gpus + 1)]
+        kinds: list[set[Product]] = [set() for _ in range(self.launch.gpus + 1)]
         for t, device in pairs:
             logits = t.name.startswith(("output", "token_embd"))
             kinds[device].add((logits, "_exps" in t.name, t.dtype, t.ne))
-        return Dealt(
+        return Allotment(
             layers=tuple(self._layer(i) for i in range(len(self.net.layers) + 1)),
             weights=weights,
             buffers=self._buffers(pairs),
@@ -102,91 +102,93 @@ class LayerPlacement:
         )
 
     def _mixers(self) -> tuple[Mapping[Mixer, int], ...]:
-        found: list[Counter[Mixer]] = [Counter() for _ in range(self.at.gpus + 1)]
+        counts: list[Counter[Mixer]] = [Counter() for _ in range(self.launch.gpus + 1)]
         for i, la in enumerate(self.net.layers):
-            found[self._layer(i)].update(la.mixers)
-        return tuple(found)
+            counts[self._layer(i)].update(la.mixers)
+        return tuple(counts)
 
     def cached(self, device: int) -> Mapping[Mixer, int]:
         """The mixers whose caches that device has."""
-        if self.at.cache_offload:
-            return self.dealt.mixers[device]
+        if self.launch.cache_offload:
+            return self.allotment.mixers[device]
         return Counter(m for la in self.net.layers for m in la.mixers if device == self.host)
 
     def layer(self, i: int) -> int:
         """Layer n is the output."""
-        return self.dealt.layers[i]
+        return self.allotment.layers[i]
 
     def weight(self, name: str) -> int:
-        found = self.dealt.weights.get(name)
-        return self._weight(name) if found is None else found
+        device = self.allotment.weights.get(name)
+        return self._weight(name) if device is None else device
 
     def _layer(self, i: int) -> int:
-        first = max(0, self.at.layers - self.at.gpu_layers)
-        if i < first or not self.at.gpus or not self.at.gpu_layers:
+        first = max(0, self.launch.layers - self.launch.gpu_layers)
+        if i < first or not self.launch.gpus or not self.launch.gpu_layers:
             return self.host
-        if self.at.split_mode != "layer" or self.at.gpus == 1:
-            return self.at.main_gpu
-        return min(bisect_right(self.ends, (i - first) / self.at.gpu_layers), self.at.gpus - 1)
+        if self.launch.split_mode != "layer" or self.launch.gpus == 1:
+            return self.launch.main_gpu
+        return min(
+            bisect_right(self.ends, (i - first) / self.launch.gpu_layers), self.launch.gpus - 1
+        )
 
     def _weight(self, name: str) -> int:
         if name in INPUT and not name.startswith(self.net.last_norm):
             return self.host
-        if name == PER_LAYER and self.at.rules.early_per_layer != "no":
+        if name == PER_LAYER and self.launch.rules.early_per_layer != "no":
             return self.host
-        if name in OF_PER_LAYER and self.at.rules.early_per_layer != "no":
+        if name in OF_PER_LAYER and self.launch.rules.early_per_layer != "no":
             return self._layer(0)
         if self._unmultiplied(name):
             return self.host
         number = self.net.blocks[name] if name in self.net.blocks else block(name)
         if number is None:
             return self._layer(len(self.net.layers))
-        if "_exps." in name and number < self.at.cpu_moe:
+        if "_exps." in name and number < self.launch.cpu_moe:
             return self.host
         return self._layer(number)
 
     def _unmultiplied(self, name: str) -> bool:
-        found = self.net.weights.get(name)
-        return found is not None and found.dtype.name in self.at.rules.no_kernel
+        weight = self.net.weights.get(name)
+        return weight is not None and weight.dtype.name in self.launch.rules.no_kernel
 
     @cached_property
     def unmultiplied(self) -> Mapping[str, int]:
         """Bytes by type that the host keeps because no GPU could multiply them."""
-        found: Counter[str] = Counter()
+        nbytes: Counter[str] = Counter()
         for name, t in self.net.weights.items():
-            if self.at.gpu_layers and self._unmultiplied(name) and name not in INPUT:
-                found[t.dtype.name] += t.nbytes
-        return found
+            if self.launch.gpu_layers and self._unmultiplied(name) and name not in INPUT:
+                nbytes[t.dtype.name] += t.nbytes
+        return nbytes
 
     def cache(self, i: int) -> int:
-        return self.layer(i) if self.at.cache_offload else self.host
+        return self.layer(i) if self.launch.cache_offload else self.host
 
     @property
     def full(self) -> bool:
         """Whether the output layer is on a GPU, and so all the others."""
-        return self.at.gpu_layers >= self.at.layers and self.at.gpus > 0
+        return self.launch.gpu_layers >= self.launch.layers and self.launch.gpus > 0
 
     @property
     def pipelined(self) -> bool:
         """Inputs are kept as often as steps are under way."""
         return (
-            self.at.gpus > 1
+            self.launch.gpus > 1
             and self.full
-            and self.at.split_mode == "layer"
-            and self.at.cache_offload
-            and (self.at.rules.always_pipelined or not self.at.cpu_moe)
+            and self.launch.split_mode == "layer"
+            and self.launch.cache_offload
+            and (self.launch.rules.always_pipelined or not self.launch.cpu_moe)
         )
 
     @property
     def copies(self) -> int:
         """How many there are of each input, and of what is copied from device to device."""
-        return self.at.copies if self.pipelined else 1
+        return self.launch.copies if self.pipelined else 1
 
     @property
     def many_copies(self) -> bool:
         """Whether weights of the host are on a device several times at once: copies of a pipeline
         are inputs, whose memory is not used again."""
-        return self.copies > 1 and bool(self.at.cpu_moe)
+        return self.copies > 1 and bool(self.launch.cpu_moe)
 
     def _held(self, weights: Mapping[str, int]) -> Iterator[tuple[Weight, int]]:
         """Every tensor and its device; the output matrix of a tied pair is one more."""
@@ -201,39 +203,41 @@ class LayerPlacement:
     @property
     def moved(self) -> int:
         """Bytes that are on a GPU in some builds of a few dozens, and on the host in others."""
-        found = self.net.weights.get(PER_LAYER)
-        either = self.at.rules.early_per_layer == "perhaps" and self.full and found is not None
-        return found.nbytes if either and found is not None else 0
+        embedding = self.net.weights.get(PER_LAYER)
+        either = (
+            self.launch.rules.early_per_layer == "perhaps" and self.full and embedding is not None
+        )
+        return embedding.nbytes if either and embedding is not None else 0
 
     def buffers(self) -> tuple[int, ...]:
         """Bytes of the model's tensors on each device."""
-        return self.dealt.buffers
+        return self.allotment.buffers
 
     def _buffers(self, pairs: Sequence[tuple[Weight, int]]) -> tuple[int, ...]:
-        sizes = [0] * (self.at.gpus + 1)
+        sizes = [0] * (self.launch.gpus + 1)
         for t, device in pairs:
             for d, nbytes in self._pieces(t, device):
                 sizes[d] += nbytes
         return tuple(sizes)
 
-    def _pieces(self, t: Weight, device: int) -> Iterator[tuple[int, int]]:
+    def _pieces(self, weight: Weight, device: int) -> Iterator[tuple[int, int]]:
         if device == self.host:
-            yield device, align_up(t.nbytes, HOST_ALIGNMENT)
-        elif self.at.split_mode == "row" and self.at.gpus > 1 and len(t.ne) == 2:
-            yield from self._rows(t)
+            yield device, align_up(weight.nbytes, HOST_ALIGNMENT)
+        elif self.launch.split_mode == "row" and self.launch.gpus > 1 and len(weight.ne) == 2:
+            yield from self._rows(weight)
         else:
-            yield device, align_up(t.nbytes + padding(t), GPU_ALIGNMENT)
+            yield device, align_up(weight.nbytes + padding(weight), GPU_ALIGNMENT)
 
-    def _rows(self, t: Weight) -> Iterator[tuple[int, int]]:
+    def _rows(self, weight: Weight) -> Iterator[tuple[int, int]]:
         """Row by row over the GPUs, to multiples of what their kernels need: taken as even."""
         begin = 0.0
         for d, end in enumerate(self.ends):
-            yield d, align_up(int(t.nbytes * (end - begin)), GPU_ALIGNMENT)
+            yield d, align_up(int(weight.nbytes * (end - begin)), GPU_ALIGNMENT)
             begin = end
 
 
-def padding(t: Weight) -> int:
+def padding(weight: Weight) -> int:
     """CUDA reads quantized rows in whole 512 values."""
-    if t.dtype.block == 1 or t.ne[0] % ROW == 0:
+    if weight.dtype.block == 1 or weight.ne[0] % ROW == 0:
         return 0
-    return t.dtype.size(ROW - t.ne[0] % ROW)
+    return weight.dtype.size(ROW - weight.ne[0] % ROW)

@@ -21,9 +21,9 @@ BLOCK, BLOCK_BYTES = 32, 36
 
 
 def pool(h: DeviceHoldings, device: int) -> Bytes:
-    if not h.at.gpu_layers:
+    if not h.launch.gpu_layers:
         return Bytes(0, 0, 0)
-    need = max((_product(h, kind) for kind in h.placed.dealt.products[device]), default=0)
+    need = max((_product(h, kind) for kind in h.placed.allotment.products[device]), default=0)
     need = max(need, _attention(h, device))
     expected = align_up(need, PIECE)
     return Bytes(expected // 2, expected, 2 * expected + 16 * MIB)
@@ -33,7 +33,7 @@ def _product(h: DeviceHoldings, kind: Product) -> int:
     logits, experts, dtype, ne = kind
     if len(ne) < 2 or min(ne) < 2:
         return 0
-    tokens = h.at.outputs if logits else h.at.step_tokens
+    tokens = h.launch.outputs if logits else h.launch.step_tokens
     rows = tokens * h.net.top_k if experts else tokens
     if dtype.block > 1:
         return rows * align_up(ne[0], ROW) // BLOCK * BLOCK_BYTES
@@ -44,7 +44,7 @@ def _product(h: DeviceHoldings, kind: Product) -> int:
 
 def _attention(h: DeviceHoldings, device: int) -> int:
     """One layer's keys and values in 16 bits, where they are stored in fewer."""
-    s = h.at
+    s = h.launch
     if (s.type_k.block == 1 and s.type_v.block == 1) or (s.flash and s.rules.fattn_copies):
         return 0
     widths = [

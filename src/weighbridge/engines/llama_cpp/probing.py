@@ -29,23 +29,23 @@ def probe(hold: Hold, s: Subject, w: Infer, budget: Budget) -> Probe:
     """How `infer` answers elsewhere, by what holds the launch there."""
     tower, known = projector(s, w), ProbedBuffers()
 
-    def numbers(at: SearchPoint) -> Numbers | None:
-        h = hold(replace(s, context=at.context), at.of(w))
-        if h.at.requests > h.at.slots:  # the others wait
+    def numbers(point: SearchPoint) -> Numbers | None:
+        h = hold(replace(s, context=point.context), point.of(w))
+        if h.launch.requests > h.launch.slots:  # the others wait
             return None
         beside = _over(_beside(h, tower), budget)
         if beside:
-            return Numbers(h.at.gpus, [[[("weights", exactly(beside))]]])
+            return Numbers(h.launch.gpus, [[[("weights", exactly(beside))]]])
         bounds = known.bounds(h)
         if bounds is None:
             return exact(h)
         least, most = (_kinds(h, tower, budget, list(map(exactly, sizes))) for sizes in bounds)
-        return Numbers(h.at.gpus, most, bounds=HeldBounds(least, lambda: exact(h)))
+        return Numbers(h.launch.gpus, most, bounds=HeldBounds(least, lambda: exact(h)))
 
     def exact(h: DeviceHoldings) -> Numbers:
         known.add(h)
         most = _beyond(h, tower, budget)
-        kinds = _kinds(h, tower, budget, [h.buffer(d) for d in range(h.at.gpus)])
+        kinds = _kinds(h, tower, budget, [h.buffer(d) for d in range(h.launch.gpus)])
         if most:
             kinds = [[[("weights", exactly(most))]]]
         return Numbers(len(kinds), kinds)
@@ -57,19 +57,19 @@ def probe(hold: Hold, s: Subject, w: Infer, budget: Budget) -> Probe:
 class ProbedBuffers:
     """Compute buffers of launches whose graphs were replayed in one search."""
 
-    found: list[tuple[tuple[int, ...], Buffers]] = field(default_factory=list)
+    replayed: list[tuple[tuple[int, ...], Buffers]] = field(default_factory=list)
 
     def add(self, h: DeviceHoldings) -> None:
         """Rough sizes take no graph, and a GPU without layers may have no part in it."""
-        if h.at.gpu_layers and not h.near_only:
-            self.found.append((_numbers(h), h.compute))
+        if h.launch.gpu_layers and not h.near_only:
+            self.replayed.append((_numbers(h), h.compute))
 
     def bounds(self, h: DeviceHoldings) -> tuple[Buffers, Buffers] | None:
         """Return a lower and an upper bound of the buffers; None where one of the two is not
         known."""
         mine = _numbers(h)
-        below = [sizes for other, sizes in self.found if _within(other, mine)]
-        above = [sizes for other, sizes in self.found if _within(mine, other)]
+        below = [sizes for other, sizes in self.replayed if _within(other, mine)]
+        above = [sizes for other, sizes in self.replayed if _within(mine, other)]
         if not below or not above:
             return None
         return tuple(map(max, zip(*below, strict=True))), tuple(map(min, zip(*above, strict=True)))
@@ -77,7 +77,7 @@ class ProbedBuffers:
 
 def _numbers(h: DeviceHoldings) -> tuple[int, ...]:
     """What the step's graph grows with; tokens are a whole number for each slot."""
-    return (*h.numbers, step_of(h.at, h.near).tokens)
+    return (*h.numbers, step_of(h.launch, h.near).tokens)
 
 
 def _within(small: Iterable[int], large: Iterable[int]) -> bool:
@@ -88,14 +88,16 @@ def _kinds(
     h: DeviceHoldings, tower: Projector | None, budget: Budget, compute: Sequence[Bytes]
 ) -> list[list[list[NamedBytes]]]:
     """Loading and running on each GPU that has a part in it, as `parts` says it."""
-    used = (d for d in range(h.at.gpus) if h.at.gpu_layers > 0 or compute[d].high)
-    return [_phases(h, tower if d == h.at.main_gpu else None, budget, d, compute[d]) for d in used]
+    used = (d for d in range(h.launch.gpus) if h.launch.gpu_layers > 0 or compute[d].high)
+    return [
+        _phases(h, tower if d == h.launch.main_gpu else None, budget, d, compute[d]) for d in used
+    ]
 
 
 def _phases(
     h: DeviceHoldings, tower: Projector | None, budget: Budget, device: int, compute: Bytes
 ) -> list[list[NamedBytes]]:
-    held: list[NamedBytes] = [("weights", exactly(h.weights[device])), ("context", CONTEXT)]
+    loaded: list[NamedBytes] = [("weights", exactly(h.weights[device])), ("context", CONTEXT)]
     running: list[NamedBytes] = [
         ("kv_cache", exactly(h.kv(device))),
         ("recurrent_state", exactly(h.state(device))),
@@ -104,20 +106,20 @@ def _phases(
     if budget.choice.part.stack != "own":  # others have no such pool
         running.append(("workspaces", pool(h, device)))
     if h.draft is not None:
-        own = h.draft.held
-        held.append(("weights", exactly(h.draft.weights[device])))
-        running.append(("kv_cache", exactly(own.kv(device))))
-        running.append(("recurrent_state", exactly(own.state(device))))
+        draft = h.draft.held
+        loaded.append(("weights", exactly(h.draft.weights[device])))
+        running.append(("kv_cache", exactly(draft.kv(device))))
+        running.append(("recurrent_state", exactly(draft.state(device))))
         running.append(("activations", h.draft.buffer(device)))
     if tower is not None:
-        held.append(("weights", tower.weights.bytes))
+        loaded.append(("weights", tower.weights.bytes))
         running.append(("activations", tower.compute.bytes))
-    return [held, [*held, *running]]
+    return [loaded, [*loaded, *running]]
 
 
 def holds(h: DeviceHoldings, s: Subject, w: Infer, budget: Budget) -> bool:
     """Whether all requests run at once and every GPU surely has room for its high estimate."""
-    return h.at.requests <= h.at.slots and not _beyond(h, projector(s, w), budget)
+    return h.launch.requests <= h.launch.slots and not _beyond(h, projector(s, w), budget)
 
 
 def _beyond(h: DeviceHoldings, tower: Projector | None, budget: Budget) -> int:
@@ -136,10 +138,10 @@ def _over(sizes: Sequence[int], budget: Budget) -> int:
 
 def _beside(h: DeviceHoldings, tower: Projector | None) -> list[int]:
     """What each GPU holds without its compute buffer, at most."""
-    found = [
+    sizes = [
         CONTEXT.high + h.weights[d] + h.kv(d) + h.state(d) + pool(h, d).high + h.drafting(d)
-        for d in range(h.at.gpus)
+        for d in range(h.launch.gpus)
     ]
-    if tower is not None and found:
-        found[h.at.main_gpu] += tower.weights.bytes.high + tower.compute.bytes.high
-    return found
+    if tower is not None and sizes:
+        sizes[h.launch.main_gpu] += tower.weights.bytes.high + tower.compute.bytes.high
+    return sizes

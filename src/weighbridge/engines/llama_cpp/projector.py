@@ -49,8 +49,8 @@ def of_file(s: Subject) -> int:
 
 def of_class(s: Subject) -> int:
     plan = s.part.blueprint
-    found = counted(plan, scheme("F16"), dtype=s.choice.dtype)
-    beside = ((t, n) for t, n in found if plan.part(t.source) != "language model")
+    tensors = counted(plan, scheme("F16"), dtype=s.choice.dtype)
+    beside = ((t, n) for t, n in tensors if plan.part(t.source) != "language model")
     return sum(align_up(t.nbytes, 128) * n for t, n in beside)
 
 
@@ -66,7 +66,9 @@ def _compute(s: Subject) -> Component:
     )
 
 
-def _layer(t: Tower) -> int:
+def _layer(tower: Tower) -> int:
     """What one layer of a tower keeps at once, in 32 bits."""
-    feed = t.feed.width if isinstance(t.feed, Dense) else t.feed.width * t.feed.top_k
-    return 4 * t.positions * (6 * t.hidden + 3 * feed)
+    feed = (
+        tower.feed.width if isinstance(tower.feed, Dense) else tower.feed.width * tower.feed.top_k
+    )
+    return 4 * tower.positions * (6 * tower.hidden + 3 * feed)

@@ -16,20 +16,22 @@ from weighbridge.engines.llama_cpp.setting import LlamaCppLaunch
 from weighbridge.kept import kept
 
 
-def roughly(p: LayerPlacement) -> tuple[int, ...]:
+def roughly(placement: LayerPlacement) -> tuple[int, ...]:
     """Bytes by device, the host last: the expected ones."""
-    mask = F32.size(p.at.step_tokens * p.at.n_ctx // p.at.streams)
-    whole = mask + working(p.net, p.at)
-    layers = {p.layer(i) for i in range(len(p.net.layers) + 1)}
-    inputs = mask + F32.size(p.at.step_tokens * p.net.hidden)
-    gpus = tuple(whole if d in layers else 0 for d in range(p.at.gpus))
-    return (*gpus, whole if p.host in layers else inputs)
+    mask = F32.size(
+        placement.launch.step_tokens * placement.launch.n_ctx // placement.launch.streams
+    )
+    whole = mask + working(placement.net, placement.launch)
+    layers = {placement.layer(i) for i in range(len(placement.net.layers) + 1)}
+    inputs = mask + F32.size(placement.launch.step_tokens * placement.net.hidden)
+    gpus = tuple(whole if d in layers else 0 for d in range(placement.launch.gpus))
+    return (*gpus, whole if placement.host in layers else inputs)
 
 
-def working(net: Network, at: LlamaCppLaunch) -> int:
-    logits = at.outputs * net.rows
-    layer = at.step_tokens * (4 * net.hidden + 3 * widest(net))
-    scores = 0 if at.flash else at.step_tokens * at.n_ctx // at.streams * heads(net)
+def working(net: Network, launch: LlamaCppLaunch) -> int:
+    logits = launch.outputs * net.rows
+    layer = launch.step_tokens * (4 * net.hidden + 3 * widest(net))
+    scores = 0 if launch.flash else launch.step_tokens * launch.n_ctx // launch.streams * heads(net)
     return F32.size(logits + layer + scores)
 
 
@@ -49,5 +51,5 @@ def widest(net: Network) -> int:
 
 
 def heads(net: Network) -> int:
-    found = [m.heads for m in net.mixers if isinstance(m, Attention)]
-    return max(found, default=net.heads or 1)
+    counts = [m.heads for m in net.mixers if isinstance(m, Attention)]
+    return max(counts, default=net.heads or 1)

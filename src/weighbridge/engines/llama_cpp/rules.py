@@ -115,11 +115,11 @@ ON_METAL: Mapping[str, int | None] = {"TQ1_0": None, "TQ2_0": 10770, "Q2_0": 103
 
 @cache
 def rules(build: int) -> LlamaCppRules:
-    found = LlamaCppRules()
+    result = LlamaCppRules()
     for since, change in CHANGES.items():
         if build >= since:
-            found = replace(found, **change)
-    return found
+            result = replace(result, **change)
+    return result
 
 
 @cache

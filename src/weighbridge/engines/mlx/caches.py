@@ -70,55 +70,59 @@ def paged(nbytes: int) -> int:
     return align_up(nbytes, PAGE) if nbytes > PAGE else nbytes
 
 
-def cells(reach: int | None, s: MlxCacheSetting) -> int:
+def cells(reach: int | None, setting: MlxCacheSetting) -> int:
     """Cells of one layer, of one request."""
-    reach = s.most if reach is None or not s.windows else reach
+    reach = setting.most if reach is None or not setting.windows else reach
     if reach is None:
-        return align_up(s.read if s.reading else s.tokens, STEP)
-    if s.reading:
-        return s.read if s.read <= s.piece else min(s.read, reach - 1 + s.piece)
-    grown = s.read + align_up(max(0, s.tokens - s.read), STEP)
+        return align_up(setting.read if setting.reading else setting.tokens, STEP)
+    if setting.reading:
+        return (
+            setting.read
+            if setting.read <= setting.piece
+            else min(setting.read, reach - 1 + setting.piece)
+        )
+    grown = setting.read + align_up(max(0, setting.tokens - setting.read), STEP)
     return min(reach, grown)
 
 
-def arrays(elements: int, rows: int, s: MlxCacheSetting) -> Iterator[int]:
+def arrays(elements: int, rows: int, setting: MlxCacheSetting) -> Iterator[int]:
     """Bytes of the arrays of keys, or of values: `elements` a cell."""
-    if s.bits is None or s.most is not None:
-        yield paged(rows * s.dtype.size(elements))
+    if setting.bits is None or setting.most is not None:
+        yield paged(rows * setting.dtype.size(elements))
         return
-    yield paged(rows * elements * s.bits // WORD * 4)
-    yield from (paged(rows * s.dtype.size(elements // s.group)),) * 2
+    yield paged(rows * elements * setting.bits // WORD * 4)
+    yield from (paged(rows * setting.dtype.size(elements // setting.group)),) * 2
 
 
-def of_mixer(m: Mixer, s: MlxCacheSetting) -> CacheBytes:
+def of_mixer(m: Mixer, setting: MlxCacheSetting) -> CacheBytes:
     match m:
         case Attention():
-            return CacheBytes(kv=_kept((m.key_elements, m.value_elements), m.reach, s))
-        case Latent() if s.expanded:
-            return of_mixer(m.expanded, s)
+            return CacheBytes(kv=_kept((m.key_elements, m.value_elements), m.reach, setting))
+        case Latent() if setting.expanded:
+            return of_mixer(m.expanded, setting)
         case Latent():
             index = (m.indexer.dim,) if m.indexer else ()
-            return CacheBytes(kv=_kept((m.rank, m.rotary, *index), None, s))
+            return CacheBytes(kv=_kept((m.rank, m.rotary, *index), None, setting))
         case Shared() | CrossAttention() | Compressed():
             return CacheBytes()
         case Mamba1() | Rwkv():
-            return _recurrent(m, s, s.dtype)
+            return _recurrent(m, setting, setting.dtype)
         case Mamba2() | GatedDelta() | KimiDelta() | LinearAttention():
-            return _recurrent(m, s, FLOAT32)
+            return _recurrent(m, setting, FLOAT32)
         case ShortConv() | GatedRecurrence():
-            return _recurrent(m, s, FLOAT32)
+            return _recurrent(m, setting, FLOAT32)
         case _:
             assert_never(m)
 
 
-def _kept(widths: Iterable[int], reach: int | None, s: MlxCacheSetting) -> int:
-    rows = s.batch * cells(reach, s)
-    return sum(nbytes for width in widths for nbytes in arrays(width, rows, s))
+def _kept(widths: Iterable[int], reach: int | None, setting: MlxCacheSetting) -> int:
+    rows = setting.batch * cells(reach, setting)
+    return sum(nbytes for width in widths for nbytes in arrays(width, rows, setting))
 
 
-def _recurrent(m: Recurrent, s: MlxCacheSetting, kind: DType) -> CacheBytes:
-    return CacheBytes(state=s.batch * state(m, Formats(conv=s.dtype, state=kind)))
+def _recurrent(m: Recurrent, setting: MlxCacheSetting, kind: DType) -> CacheBytes:
+    return CacheBytes(state=setting.batch * state(m, Formats(conv=setting.dtype, state=kind)))
 
 
-def sizes(layers: Iterable[Layer], s: MlxCacheSetting) -> CacheBytes:
-    return total(of_mixer(m, s) for m in mixers(layers))
+def sizes(layers: Iterable[Layer], setting: MlxCacheSetting) -> CacheBytes:
+    return total(of_mixer(m, setting) for m in mixers(layers))

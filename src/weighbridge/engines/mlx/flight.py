@@ -70,10 +70,10 @@ class Moment(NamedTuple):
         return int(count * self.bits) // 32 if self.bits < 16 else count
 
 
-def temporaries(blocks: Sequence[LayerBlock], hidden: int, at: Moment, itemsize: int) -> Bytes:
+def temporaries(blocks: Sequence[LayerBlock], hidden: int, step: Moment, itemsize: int) -> Bytes:
     """Bytes that one step holds at its worst."""
-    made = {b: operations(b, hidden, at) for b in dict.fromkeys(blocks)}
-    most = flight((op for b in blocks for op in made[b]), at.most) * itemsize
+    operations_of = {b: operations(b, hidden, step) for b in dict.fromkeys(blocks)}
+    most = flight((op for b in blocks for op in operations_of[b]), step.most) * itemsize
     return Bytes(*(int(most * share) for share in (FEWER, USUAL, MORE)))
 
 
@@ -81,35 +81,39 @@ def flight(step: Iterable[Operation], commits: int) -> int:
     """Elements that are alive at most while a step's operations follow each other. A command buffer
     is full beyond `commits` operations, or as many times 2 ** 20 elements."""
     done: deque[int] = deque(maxlen=TASKS)
-    most = seen = made = count = kept = 0
+    most = seen = written = count = lasting = 0
     for op in step:
-        seen, made, count = seen + op.reads + op.makes + op.keeps, made + op.makes, count + 1
-        kept += op.keeps
-        most = max(most, kept + sum(done) + made)
+        seen, written, count = seen + op.reads + op.makes + op.keeps, written + op.makes, count + 1
+        lasting += op.keeps
+        most = max(most, lasting + sum(done) + written)
         if count > commits or seen > commits << 20:
-            done.append(made)
-            seen, made, count = op.makes + op.keeps, 0, 0  # what the next buffer reads of this one
+            done.append(written)
+            seen, written, count = (
+                op.makes + op.keeps,
+                0,
+                0,
+            )  # what the next buffer reads of this one
     return most
 
 
-def operations(block: LayerBlock, hidden: int, at: Moment) -> tuple[Operation, ...]:
+def operations(block: LayerBlock, hidden: int, step: Moment) -> tuple[Operation, ...]:
     """One layer's, in order: its mixers, and its feed-forwards."""
-    found: list[Operation] = []
+    result: list[Operation] = []
     for m in block.mixers:
-        found += _mixed(m, block, hidden, at)
+        result += _mixed(m, block, hidden, step)
     for feed in block.feeds:
-        found += _fed(feed, hidden, at)
-    return tuple(found)
+        result += _fed(feed, hidden, step)
+    return tuple(result)
 
 
-def _norm(hidden: int, at: Moment) -> Operation:
+def _norm(hidden: int, step: Moment) -> Operation:
     """A norm of what the operation before it made."""
-    return Operation(0, at.tokens * hidden)
+    return Operation(0, step.tokens * hidden)
 
 
-def _linear(inputs: int, outputs: int, at: Moment, *, rows: int = 1) -> Operation:
+def _linear(inputs: int, outputs: int, step: Moment, *, rows: int = 1) -> Operation:
     """A product, whose input was read by the operation before it."""
-    return Operation(at.weight(inputs * outputs), rows * at.tokens * outputs)
+    return Operation(step.weight(inputs * outputs), rows * step.tokens * outputs)
 
 
 def _in_place() -> Operation:
@@ -117,22 +121,22 @@ def _in_place() -> Operation:
     return Operation(0, 0)
 
 
-def _sum(hidden: int, at: Moment) -> Operation:
+def _sum(hidden: int, step: Moment) -> Operation:
     """Added in place to what came into the layer, many operations ago."""
-    return Operation(at.tokens * hidden, 0)
+    return Operation(step.tokens * hidden, 0)
 
 
-def _mixed(m: Mixer, block: LayerBlock, hidden: int, at: Moment) -> Iterator[Operation]:
+def _mixed(m: Mixer, block: LayerBlock, hidden: int, step: Moment) -> Iterator[Operation]:
     match m:
         case Attention() | CrossAttention():
             widths = m.heads * m.key_dim, m.key_elements, m.value_elements
-            yield from _attends(m.heads, widths, m.heads * m.value_dim, hidden, at)
-        case Latent() if at.expanded:
-            yield from _mixed(m.expanded, block, hidden, at)
+            yield from _attends(m.heads, widths, m.heads * m.value_dim, hidden, step)
+        case Latent() if step.expanded:
+            yield from _mixed(m.expanded, block, hidden, step)
         case Latent():
-            yield from _latent(m, block, hidden, at)
+            yield from _latent(m, block, hidden, step)
         case Compressed() | Shared():  # queries alone, as wide as the model
-            yield from _attends(1, (hidden, 0, 0), hidden, hidden, at)
+            yield from _attends(1, (hidden, 0, 0), hidden, hidden, step)
         case (
             Mamba1()
             | Mamba2()
@@ -143,154 +147,158 @@ def _mixed(m: Mixer, block: LayerBlock, hidden: int, at: Moment) -> Iterator[Ope
             | Rwkv()
             | ShortConv()
         ):
-            yield from _recurrent(m, hidden, at)
+            yield from _recurrent(m, hidden, step)
         case _:
             assert_never(m)
 
 
-def _recurrent(m: Recurrent, hidden: int, at: Moment) -> Iterator[Operation]:
+def _recurrent(m: Recurrent, hidden: int, step: Moment) -> Iterator[Operation]:
     match m:
         case GatedDelta():
-            yield from _delta(m, hidden, at)
+            yield from _delta(m, hidden, step)
         case ShortConv():
-            yield from _convolves(m, hidden, at)
+            yield from _convolves(m, hidden, step)
         case Mamba2():
-            yield from _recurs((m.inner + m.channels, m.inner), hidden, at)
-            scores = m.heads * at.tokens * min(at.tokens, at.scanned)
+            yield from _recurs((m.inner + m.channels, m.inner), hidden, step)
+            scores = m.heads * step.tokens * min(step.tokens, step.scanned)
             yield from (Operation(0, FLOAT32 * scores),) * SCANNED
         case Mamba1() | GatedRecurrence():
-            yield from _recurs((2 * m.channels, m.channels), hidden, at)
+            yield from _recurs((2 * m.channels, m.channels), hidden, step)
         case KimiDelta() | LinearAttention():
-            yield from _recurs((4 * m.heads * m.dim, 2 * m.heads * m.dim), hidden, at)
+            yield from _recurs((4 * m.heads * m.dim, 2 * m.heads * m.dim), hidden, step)
         case Rwkv():
-            yield from _recurs((4 * m.inner, m.inner), hidden, at)
+            yield from _recurs((4 * m.inner, m.inner), hidden, step)
         case _:
             assert_never(m)
 
 
 def _attends(
-    heads: int, widths: tuple[int, int, int], given: int, hidden: int, at: Moment
+    heads: int, widths: tuple[int, int, int], given: int, hidden: int, step: Moment
 ) -> Iterator[Operation]:
     """`widths` of queries, keys and values; `given` is what attention gives."""
     queries, keys, values = widths
-    yield _norm(hidden, at)
+    yield _norm(hidden, step)
     for width in widths:
-        yield _linear(hidden, width, at)
-    yield Operation(0, at.tokens * queries)  # rotated
-    yield Operation(0, at.tokens * keys)
-    yield Operation(at.cells * (keys + values), 0)  # written into the cache
-    if at.stored:
-        yield Operation(0, at.tokens * at.cells // 2)  # which cells each token sees: a byte each
-        yield Operation(0, heads * at.tokens * at.cells)  # products; masked and softmax in place
+        yield _linear(hidden, width, step)
+    yield Operation(0, step.tokens * queries)  # rotated
+    yield Operation(0, step.tokens * keys)
+    yield Operation(step.cells * (keys + values), 0)  # written into the cache
+    if step.stored:
+        yield Operation(
+            0, step.tokens * step.cells // 2
+        )  # which cells each token sees: a byte each
+        yield Operation(
+            0, heads * step.tokens * step.cells
+        )  # products; masked and softmax in place
         yield from (_in_place(),) * 2
-        yield Operation(0, at.tokens * given)  # the kernel leaves heads side by side
-    yield Operation(0, at.tokens * given)
-    yield _linear(given, hidden, at)
-    yield _sum(hidden, at)
+        yield Operation(0, step.tokens * given)  # the kernel leaves heads side by side
+    yield Operation(0, step.tokens * given)
+    yield _linear(given, hidden, step)
+    yield _sum(hidden, step)
 
 
-def _latent(m: Latent, block: LayerBlock, hidden: int, at: Moment) -> Iterator[Operation]:
+def _latent(m: Latent, block: LayerBlock, hidden: int, step: Moment) -> Iterator[Operation]:
     """Keys and values of all heads are made of every cell, and rotary scores are the mask."""
     queries = m.heads * (m.nope + m.rotary)
     given = m.heads * m.value_dim
-    yield _norm(hidden, at)
+    yield _norm(hidden, step)
     if block.query_rank:
-        yield _linear(hidden, block.query_rank, at)
-    yield _linear(block.query_rank or hidden, queries, at)
-    yield _linear(hidden, m.latent_elements, at)
-    scores = m.heads * at.tokens * at.cells
-    yield Operation(at.cells * m.latent_elements, scores)
-    if at.tokens > 1:
-        yield Operation(0, m.heads * at.cells * m.nope)
-        yield Operation(0, m.heads * at.cells * m.value_dim)
-    yield Operation(0, at.tokens * given)
-    yield Operation(0, at.tokens * given)
-    yield _linear(given, hidden, at)
-    yield _sum(hidden, at)
+        yield _linear(hidden, block.query_rank, step)
+    yield _linear(block.query_rank or hidden, queries, step)
+    yield _linear(hidden, m.latent_elements, step)
+    scores = m.heads * step.tokens * step.cells
+    yield Operation(step.cells * m.latent_elements, scores)
+    if step.tokens > 1:
+        yield Operation(0, m.heads * step.cells * m.nope)
+        yield Operation(0, m.heads * step.cells * m.value_dim)
+    yield Operation(0, step.tokens * given)
+    yield Operation(0, step.tokens * given)
+    yield _linear(given, hidden, step)
+    yield _sum(hidden, step)
 
 
-def _recurs(widths: tuple[int, int], hidden: int, at: Moment) -> Iterator[Operation]:
+def _recurs(widths: tuple[int, int], hidden: int, step: Moment) -> Iterator[Operation]:
     """A projection, a convolution over it, the recurrence, and the way back. `widths` are of what
     the projection makes of a token, and of what the recurrence gives."""
     projected, given = widths
-    yield _norm(hidden, at)
-    yield _linear(hidden, projected, at)
-    yield Operation(0, at.tokens * projected)
-    yield Operation(0, at.tokens * given)
-    yield Operation(0, at.tokens * given)
-    yield _linear(given, hidden, at)
-    yield _sum(hidden, at)
+    yield _norm(hidden, step)
+    yield _linear(hidden, projected, step)
+    yield Operation(0, step.tokens * projected)
+    yield Operation(0, step.tokens * given)
+    yield Operation(0, step.tokens * given)
+    yield _linear(given, hidden, step)
+    yield _sum(hidden, step)
 
 
-def _delta(m: GatedDelta, hidden: int, at: Moment) -> Iterator[Operation]:
+def _delta(m: GatedDelta, hidden: int, step: Moment) -> Iterator[Operation]:
     """models/qwen3_5.py (GatedDeltaNet), gated_delta.py: the convolution's input is the last inputs
     and the new ones; its output is cut into queries, keys and values, of which values are copied
     for the kernel; what it gives is normed and gated."""
     keys, values = m.key_heads * m.key_dim, m.value_heads * m.value_dim
-    yield _norm(hidden, at)
+    yield _norm(hidden, step)
     for width in (m.channels, values, m.value_heads, m.value_heads):  # z, b, a
-        yield _linear(hidden, width, at)
-    yield Operation(0, 0, keeps=at.tokens * m.channels)
-    yield Operation(0, at.tokens * m.channels)  # convolved
+        yield _linear(hidden, width, step)
+    yield Operation(0, 0, keeps=step.tokens * m.channels)
+    yield Operation(0, step.tokens * m.channels)  # convolved
     yield _in_place()
     for _ in range(2):  # queries and keys: normed, then scaled
-        yield Operation(0, at.tokens * keys)
+        yield Operation(0, step.tokens * keys)
         yield _in_place()
-    yield Operation(0, FLOAT32 * at.tokens * m.value_heads)  # decay, and how much is written
-    yield Operation(0, at.tokens * m.value_heads)
-    yield Operation(0, at.tokens * values)
+    yield Operation(0, FLOAT32 * step.tokens * m.value_heads)  # decay, and how much is written
+    yield Operation(0, step.tokens * m.value_heads)
+    yield Operation(0, step.tokens * values)
     state = FLOAT32 * m.value_heads * m.key_dim * m.value_dim
-    yield Operation(state, at.tokens * values + state)
-    yield Operation(0, at.tokens * values)  # normed
-    yield Operation(0, at.tokens * values)  # gated in 32 bits, and back
-    yield _linear(values, hidden, at)
-    yield _sum(hidden, at)
+    yield Operation(state, step.tokens * values + state)
+    yield Operation(0, step.tokens * values)  # normed
+    yield Operation(0, step.tokens * values)  # gated in 32 bits, and back
+    yield _linear(values, hidden, step)
+    yield _sum(hidden, step)
 
 
-def _convolves(m: ShortConv, hidden: int, at: Moment) -> Iterator[Operation]:
+def _convolves(m: ShortConv, hidden: int, step: Moment) -> Iterator[Operation]:
     """models/lfm2.py (ShortConv)."""
-    width = at.tokens * m.width
-    yield _norm(hidden, at)
-    yield _linear(hidden, 3 * m.width, at)
+    width = step.tokens * m.width
+    yield _norm(hidden, step)
+    yield _linear(hidden, 3 * m.width, step)
     yield Operation(0, width)
     yield Operation(0, 0, keeps=width)
     yield Operation(0, width)
     yield Operation(0, width)
-    yield _linear(m.width, hidden, at)
-    yield _sum(hidden, at)
+    yield _linear(m.width, hidden, step)
+    yield _sum(hidden, step)
 
 
-def _fed(feed: Feed, hidden: int, at: Moment) -> Iterator[Operation]:
-    yield _norm(hidden, at)
+def _fed(feed: Feed, hidden: int, step: Moment) -> Iterator[Operation]:
+    yield _norm(hidden, step)
     match feed:
         case Dense():
-            yield from _dense(feed.width, feed.inputs or hidden, at, gated=feed.gated)
+            yield from _dense(feed.width, feed.inputs or hidden, step, gated=feed.gated)
         case Experts():
-            yield from _experts(feed, hidden, at)
+            yield from _experts(feed, hidden, step)
         case _:
             assert_never(feed)
-    yield _sum(hidden, at)
+    yield _sum(hidden, step)
 
 
-def _dense(width: int, hidden: int, at: Moment, *, gated: bool) -> Iterator[Operation]:
+def _dense(width: int, hidden: int, step: Moment, *, gated: bool) -> Iterator[Operation]:
     for _ in range(2 if gated else 1):
-        yield _linear(hidden, width, at)
+        yield _linear(hidden, width, step)
     yield _in_place()
-    yield _linear(width, hidden, at)
+    yield _linear(width, hidden, step)
 
 
-def _experts(feed: Experts, hidden: int, at: Moment) -> Iterator[Operation]:
+def _experts(feed: Experts, hidden: int, step: Moment) -> Iterator[Operation]:
     """Rows sorted by expert and back (switch_layers.py, SwitchGLU): each token as often as it has
     experts. Every product reads the matrices of all experts."""
     rows, inputs = feed.top_k, feed.inputs or hidden
-    matrix = at.weight(feed.count * feed.width * inputs)
-    yield _linear(hidden, feed.count, at)
-    yield Operation(0, rows * at.tokens * inputs)
+    matrix = step.weight(feed.count * feed.width * inputs)
+    yield _linear(hidden, feed.count, step)
+    yield Operation(0, rows * step.tokens * inputs)
     for _ in range(2 if feed.gated else 1):
-        yield Operation(matrix, rows * at.tokens * feed.width)
+        yield Operation(matrix, rows * step.tokens * feed.width)
     yield _in_place()
-    yield Operation(matrix, rows * at.tokens * inputs)
-    yield Operation(0, rows * at.tokens * inputs)  # in the tokens' order
-    yield Operation(0, at.tokens * hidden)  # weighed and summed
+    yield Operation(matrix, rows * step.tokens * inputs)
+    yield Operation(0, rows * step.tokens * inputs)  # in the tokens' order
+    yield Operation(0, step.tokens * hidden)  # weighed and summed
     if feed.shared:
-        yield from _dense(feed.shared, hidden, at, gated=feed.gated)
+        yield from _dense(feed.shared, hidden, step, gated=feed.gated)

@@ -115,8 +115,10 @@ def _gpu(run: Run) -> Device:
 
 
 def _host() -> Device:
-    held = (_component("other", PROCESS, "process", "assumed", "Python, tokenizer, libraries", ""),)
-    phases = tuple(Phase(name, held) for name in ("load", "prefill", "decode"))
+    components_of = (
+        _component("other", PROCESS, "process", "assumed", "Python, tokenizer, libraries", ""),
+    )
+    phases = tuple(Phase(name, components_of) for name in ("load", "prefill", "decode"))
     return Device(index=0, kind="host", phases=phases)
 
 
@@ -184,10 +186,10 @@ def _warnings(run: Run, w: Infer, budget: Budget | None) -> Iterator[str]:
         )
     if budget is None:
         return
-    room, held = budget.choice.part.visible.bytes.expected, sum(run.tensors)
-    if NEAR * room < held <= room:
+    room, weights = budget.choice.part.visible.bytes.expected, sum(run.tensors)
+    if NEAR * room < weights <= room:
         yield (
-            f"weights of {human(held)} are close to the {human(room)} that Metal recommends: "
+            f"weights of {human(weights)} are close to the {human(room)} that Metal recommends: "
             "mlx-lm warns that this can be slow"
         )
 

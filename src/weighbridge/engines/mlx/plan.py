@@ -157,11 +157,11 @@ def _own_caches(kind: str, rules: MlxRules) -> bool:
 
 
 def _bits(w: Infer) -> int | None:
-    said = (w.kv_cache_dtype or "auto").lower()
-    if said in ("auto", *FLOATS):
+    name = (w.kv_cache_dtype or "auto").lower()
+    if name in ("auto", *FLOATS):
         return None
-    found = re.fullmatch(r"(?:int|q)?([2-8])(?:-?bits?)?", said)
-    if not found or int(found[1]) not in BITS:
+    match = re.fullmatch(r"(?:int|q)?([2-8])(?:-?bits?)?", name)
+    if not match or int(match[1]) not in BITS:
         raise UsageError(
             f"--kv-cache-dtype {w.kv_cache_dtype!r:.40}: mlx-lm has {', '.join(map(str, BITS))} "
             "bits (8bit, 4bit...), or auto"
@@ -176,4 +176,4 @@ def _bits(w: Infer) -> int | None:
             f"--kv-cache-dtype {w.kv_cache_dtype} with --max-kv-size {w.max_kv_size}: mlx-lm "
             "quantizes no rotating cache; leave one of them out"
         )
-    return int(found[1])
+    return int(match[1])

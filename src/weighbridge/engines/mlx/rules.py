@@ -56,11 +56,11 @@ CHANGES: Mapping[Version, Mapping[str, Any]] = {
 @cache
 def mlx_rules(version: Version) -> MlxRules:
     """The oldest release's rules with every change up to `version`."""
-    found = MlxRules()
+    rules = MlxRules()
     for since, change in CHANGES.items():
         if version >= since:
-            found = replace(found, **change)
-    return found
+            rules = replace(rules, **change)
+    return rules
 
 
 def has(model_type: str, word: str) -> bool:

@@ -109,11 +109,11 @@ CHANGES: Mapping[Version, Mapping[str, Any]] = {
 @cache
 def ollama_rules(release: Version) -> OllamaRules:
     """The oldest release's rules with every change up to `release`."""
-    found = OllamaRules()
+    rules = OllamaRules()
     for since, change in CHANGES.items():
         if release >= since:
-            found = replace(found, **change)
-    return found
+            rules = replace(rules, **change)
+    return rules
 
 
 def of_release(table: Mapping[Version, frozenset[str]], release: Version) -> frozenset[str]:

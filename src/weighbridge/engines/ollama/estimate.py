@@ -115,141 +115,177 @@ class Placed:
         return sum(self.cards) if any(self.layers) else 0
 
 
-def place(r: Reckoned, free: tuple[int, ...], *, metal: bool = False, most: int = -1) -> Placed:
+def place(
+    reckoned: Reckoned, free: tuple[int, ...], *, metal: bool = False, most: int = -1
+) -> Placed:
     """`free` bytes of each card; `most` layers, or -1."""
-    partial, full = r.graphs
+    partial, full = reckoned.graphs
     if metal:
         partial = full
     elif len(free) > 1:
         full = partial
     graph, minimum = max(partial, full), MINIMUM_ON_METAL if metal else MINIMUM
-    first = r.layer(0) + (r.caches[0] if r.caches else 0)
-    found = Placed([0] * len(free), [0] * len(free))
-    found.with_room = [i for i, f in enumerate(free) if f >= graph + minimum + 2 * first]
-    for i in found.with_room:
-        found.cards[i] = minimum + first
-    count = len(r.net.layers)
+    first = reckoned.layer(0) + (reckoned.caches[0] if reckoned.caches else 0)
+    placed = Placed([0] * len(free), [0] * len(free))
+    placed.with_room = [i for i, f in enumerate(free) if f >= graph + minimum + 2 * first]
+    for i in placed.with_room:
+        placed.cards[i] = minimum + first
+    count = len(reckoned.net.layers)
     for i in reversed(range(count)):
-        _put(found, r.layer(i) + r.caches[i], graph, free, i, limit=most)
-    _last(found, r.output, graph, free, most)
-    if sum(found.layers) <= count:
-        found.overflow += r.output
+        _put(placed, reckoned.layer(i) + reckoned.caches[i], graph, free, i, limit=most)
+    _last(placed, reckoned.output, graph, free, most)
+    if sum(placed.layers) <= count:
+        placed.overflow += reckoned.output
         full = partial
-    for i, layers in enumerate(found.layers):
-        found.cards[i] += full if layers else 0
-    return found
+    for i, layers in enumerate(placed.layers):
+        placed.cards[i] += full if layers else 0
+    return placed
 
 
-def _put(p: Placed, size: int, graph: int, free: tuple[int, ...], at: int, *, limit: int) -> None:
+def _put(
+    placed: Placed, size: int, graph: int, free: tuple[int, ...], layer: int, *, limit: int
+) -> None:
     """One layer to a card that has room; cards without are not asked again."""
-    if limit >= 0 and sum(p.layers) >= limit:
-        p.overflow += size
+    if limit >= 0 and sum(placed.layers) >= limit:
+        placed.overflow += size
         return
-    while p.with_room:
-        turn = at % len(p.with_room)
-        card = p.with_room[turn]
-        if free[card] > p.cards[card] + graph + size:
-            p.cards[card] += size
-            p.layers[card] += 1
+    while placed.with_room:
+        turn = layer % len(placed.with_room)
+        card = placed.with_room[turn]
+        if free[card] > placed.cards[card] + graph + size:
+            placed.cards[card] += size
+            placed.layers[card] += 1
             return
-        del p.with_room[turn]
-    p.overflow += size
+        del placed.with_room[turn]
+    placed.overflow += size
 
 
-def _last(p: Placed, size: int, graph: int, free: tuple[int, ...], most: int) -> None:
+def _last(placed: Placed, size: int, graph: int, free: tuple[int, ...], most: int) -> None:
     """The output to a card that has room, as one layer more."""
-    placed = sum(p.layers)
-    if 0 <= most <= placed:
+    count = sum(placed.layers)
+    if 0 <= most <= count:
         return
-    for turns in range(len(p.with_room), 0, -1):
-        card = p.with_room[placed % turns]
-        if free[card] > p.cards[card] + graph + size:
-            p.cards[card] += size
-            p.layers[card] += 1
+    for turns in range(len(placed.with_room), 0, -1):
+        card = placed.with_room[count % turns]
+        if free[card] > placed.cards[card] + graph + size:
+            placed.cards[card] += size
+            placed.layers[card] += 1
             return
 
 
 # Graphs: (of some layers, of all), by the formula's architectures
 
 
-def _vocab(r: Reckoned) -> int:
+def _vocab(reckoned: Reckoned) -> int:
     """The product with the vocabulary, packed, where it is brought to a card."""
-    return r.net.hidden * r.net.vocab * 105 // 128
+    return reckoned.net.hidden * reckoned.net.vocab * 105 // 128
 
 
-def _llama(r: Reckoned) -> tuple[int, int]:
-    e, v, b, c, h = r.net.hidden, r.net.vocab, r.batch, r.context, r.heads
-    kv = e // h * r.kv_heads
+def _llama(reckoned: Reckoned) -> tuple[int, int]:
+    e, v, b, c, h = (
+        reckoned.net.hidden,
+        reckoned.net.vocab,
+        reckoned.batch,
+        reckoned.context,
+        reckoned.heads,
+    )
+    kv = e // h * reckoned.kv_heads
     full = max(4 * b * (1 + 4 * e + c * (1 + h)), 4 * b * (e + v))
     partial = 4 * b * e + max(
         4 * b * (1 + e + max(c, e)) + e * e * 9 // 16 + 4 * c * (b * h + kv),
-        4 * b * (e + v) + _vocab(r),
+        4 * b * (e + v) + _vocab(reckoned),
     )
-    experts = r.net.get(0, "ffn_gate_exps.weight")
+    experts = reckoned.net.get(0, "ffn_gate_exps.weight")
     if experts is not None:
         width = experts.ne[1]
         partial = max(
-            3 * experts.nbytes + 4 * b * (2 * width + r.kv_heads + e + c + kv),
+            3 * experts.nbytes + 4 * b * (2 * width + reckoned.kv_heads + e + c + kv),
             4 * (c * b * h + c * kv + b * 1024 + kv * b),
         )
     return partial, full
 
 
-def _gemma(r: Reckoned) -> tuple[int, int]:
-    e, v, b, c, h = r.net.hidden, r.net.vocab, r.batch, r.context, r.heads
-    queries, times = r.key_dim * h, 4 if r.net.arch == "gemma3n" else 1
+def _gemma(reckoned: Reckoned) -> tuple[int, int]:
+    e, v, b, c, h = (
+        reckoned.net.hidden,
+        reckoned.net.vocab,
+        reckoned.batch,
+        reckoned.context,
+        reckoned.heads,
+    )
+    queries, times = reckoned.key_dim * h, 4 if reckoned.net.arch == "gemma3n" else 1
     full = max(4 * b * (e + v), 4 * b * (2 + c + c * h + 2 * e + 2 * queries))
     partial = max(
-        4 * e * b + _vocab(r) + 4 * v * b,
+        4 * e * b + _vocab(reckoned) + 4 * v * b,
         4 * b * (2 * e + 1 + 2 * queries + c + c * h)
-        + 4 * r.key_dim * c * 8
+        + 4 * reckoned.key_dim * c * 8
         + e * queries * 9 // 16,
     )
     return times * partial, times * full
 
 
-def _command_r(r: Reckoned) -> tuple[int, int]:
-    e, v, b, c, h = r.net.hidden, r.net.vocab, r.batch, r.context, r.heads
+def _command_r(reckoned: Reckoned) -> tuple[int, int]:
+    e, v, b, c, h = (
+        reckoned.net.hidden,
+        reckoned.net.vocab,
+        reckoned.batch,
+        reckoned.context,
+        reckoned.heads,
+    )
     full = max(4 * b * (e + v), 4 * b * (2 + 4 * e + c * (1 + h)))
     partial = max(
-        4 * b * (e + v) + _vocab(r),
+        4 * b * (e + v) + _vocab(reckoned),
         4 * b * (1 + 2 * e + c * (1 + h)) + 4 * e * c + e * e * 9 // 16,
     )
     return partial, full
 
 
-def _qwen2(r: Reckoned) -> tuple[int, int]:
-    e, v, b, c, h = r.net.hidden, r.net.vocab, r.batch, r.context, r.heads
+def _qwen2(reckoned: Reckoned) -> tuple[int, int]:
+    e, v, b, c, h = (
+        reckoned.net.hidden,
+        reckoned.net.vocab,
+        reckoned.batch,
+        reckoned.context,
+        reckoned.heads,
+    )
     full = max(4 * b * (e + v), 4 * b * (1 + 2 * e + c + c * h))
-    partial = max(4 * b * (e + v) + _vocab(r), 4 * (b * (1 + 2 * e + c * (1 + h)) + e * (1 + c)))
+    partial = max(
+        4 * b * (e + v) + _vocab(reckoned), 4 * (b * (1 + 2 * e + c * (1 + h)) + e * (1 + c))
+    )
     return partial, full
 
 
-def _phi2(r: Reckoned) -> tuple[int, int]:
-    e, v, b, c, h = r.net.hidden, r.net.vocab, r.batch, r.context, r.heads
+def _phi2(reckoned: Reckoned) -> tuple[int, int]:
+    e, v, b, c, h = (
+        reckoned.net.hidden,
+        reckoned.net.vocab,
+        reckoned.batch,
+        reckoned.context,
+        reckoned.heads,
+    )
     full = max(4 * b * (e + v), 4 * b * (1 + 4 * e + c + c * h))
-    return max(4 * b * (2 * e + v) + _vocab(r), 4 * b * (2 + 3 * e + c + c * h)), full
+    return max(4 * b * (2 * e + v) + _vocab(reckoned), 4 * b * (2 + 3 * e + c + c * h)), full
 
 
-def _stablelm(r: Reckoned) -> tuple[int, int]:
-    e, b, c, h = r.net.hidden, r.batch, r.context, r.heads
+def _stablelm(reckoned: Reckoned) -> tuple[int, int]:
+    e, b, c, h = reckoned.net.hidden, reckoned.batch, reckoned.context, reckoned.heads
     full = 4 * b * (c * (1 + h) + 3 * e + 2)
-    return max(4 * b * (r.net.vocab + 2 * e), full), full
+    return max(4 * b * (reckoned.net.vocab + 2 * e), full), full
 
 
-def _gpt_oss(r: Reckoned) -> tuple[int, int]:
+def _gpt_oss(reckoned: Reckoned) -> tuple[int, int]:
     """From the cache as if no layer had a window (ollama#11711, #11982)."""
     whole = sum(
         m.key_elements + m.value_elements
-        for la in r.net.layers
+        for la in reckoned.net.layers
         for m in la.mixers
         if isinstance(m, Attention)
     )
-    shared = r.heads // r.kv_heads * int(r.context * whole * r.element)
-    full = r.rules.gpt_oss_share * shared // SHARED_WITH_ONE
-    if r.flash and r.rules.gpt_oss_flash:
-        full = (4 * r.parallel + (r.context >> 10) + 110) * MIB
-    return (2 * full if r.rules.gpt_oss_doubled else full), full
+    shared = reckoned.heads // reckoned.kv_heads * int(reckoned.context * whole * reckoned.element)
+    full = reckoned.rules.gpt_oss_share * shared // SHARED_WITH_ONE
+    if reckoned.flash and reckoned.rules.gpt_oss_flash:
+        full = (4 * reckoned.parallel + (reckoned.context >> 10) + 110) * MIB
+    return (2 * full if reckoned.rules.gpt_oss_doubled else full), full
 
 
 GRAPHS: Mapping[str, Callable[[Reckoned], tuple[int, int]]] = {

@@ -29,37 +29,37 @@ from weighbridge.workload import Infer
 def infer(subject: Subject, w: Infer, budget: Budget | None) -> EngineAnswer:
     """Raises UsageError for settings that llama-server refuses."""
     on = on_server(subject, w, budget)
-    held = hold(on)
-    found = answering.answer(held, on.subject, on.workload, on.budget)
+    h = hold(on)
+    answer = answering.answer(h, on.subject, on.workload, on.budget)
     return replace(
-        found,
-        settings=settings(found.settings, release(w)),
-        derived=derived(found.derived, held, subject, w, on),
-        warnings=(*found.warnings, *warnings(subject, w, budget, held, on)),
+        answer,
+        settings=settings(answer.settings, release(w)),
+        derived=derived(answer.derived, h, subject, w, on),
+        warnings=(*answer.warnings, *warnings(subject, w, budget, h, on)),
     )
 
 
 def holds(subject: Subject, w: Infer, budget: Budget) -> bool:
     """Whether `infer` would say that it surely fits: for searches."""
     on = on_server(subject, w, budget)
-    held = hold(on)
-    return probing.holds(held, on.subject, on.workload, on.budget or budget)
+    h = hold(on)
+    return probing.holds(h, on.subject, on.workload, on.budget or budget)
 
 
 def probe(subject: Subject, w: Infer, budget: Budget) -> Probe:
     """The numbers of `infer` alone, elsewhere: there one card may hold all, or all share it."""
-    found = dict[int, Probe]()
+    probes = dict[int, Probe]()
 
-    def numbers(at: SearchPoint) -> Numbers | None:
-        on = on_server(replace(subject, context=at.context), at.of(w), budget)
+    def numbers(point: SearchPoint) -> Numbers | None:
+        on = on_server(replace(subject, context=point.context), point.of(w), budget)
         cards = on.budget or budget
         count = cards.choice.count
-        if count not in found:
+        if count not in probes:
             towers = replace(w, mmproj=on.workload.mmproj)
-            found[count] = probing.probe(
+            probes[count] = probing.probe(
                 lambda s, v: hold(on_server(s, v, budget)), subject, towers, cards
             )
-        return found[count](at)
+        return probes[count](point)
 
     return numbers
 
@@ -80,16 +80,16 @@ def on_server(s: Subject, w: Infer, budget: Budget | None) -> Asked:
 def hold(on: Asked) -> DeviceHoldings:
     s, w, budget = on.subject, on.workload, on.budget
     net, since = answering.known_network(s), number(w)
-    own = before.own(net.arch, since)
+    own_runner = before.own(net.arch, since)
     known = answering.on_device(net, build(since), budget)
-    if own:
+    if own_runner:
         known = replace(known, windows=True)
     if not known.latents:
         net = as_heads(net)
-    at = launch(s, w, budget, known, answering.model(net, s))
-    free = answering.free(budget, at)
-    why = f"Ollama's own runner computes {net.arch}" if own else ""
-    return DeviceHoldings(net=net, at=at, model_type=s.model_type, free=free, foreign=why)
+    settings = launch(s, w, budget, known, answering.model(net, s))
+    free = answering.free(budget, settings)
+    why = f"Ollama's own runner computes {net.arch}" if own_runner else ""
+    return DeviceHoldings(net=net, launch=settings, model_type=s.model_type, free=free, foreign=why)
 
 
 def settings(of_server: EffectiveSettings, number: int) -> EffectiveSettings:
@@ -114,17 +114,17 @@ def derived(
     of_server: DerivedFacts, h: DeviceHoldings, s: Subject, w: Infer, on: Asked
 ) -> DerivedFacts:
     """The server's facts under Ollama's line, and what `ollama ps` shows."""
-    told = of_server.copy()
-    told.pop("launch", None)
-    told.pop("launch_note", None)
-    told.pop("n_cpu_moe_that_fits", None)  # Ollama has no option for it
-    return told | _shown(h, w, on) | launching.facts(s, w, on.workload)
+    facts = of_server.copy()
+    facts.pop("launch", None)
+    facts.pop("launch_note", None)
+    facts.pop("n_cpu_moe_that_fits", None)  # Ollama has no option for it
+    return facts | _shown(h, w, on) | launching.facts(s, w, on.workload)
 
 
 def _shown(h: DeviceHoldings, w: Infer, on: Asked) -> DerivedFacts:
     """Old releases show what they reckoned, not what is there."""
-    found = estimated(h, w, on)
-    return shown(h) if found is None else shown_as(found.size, found.on_cards)
+    placed = estimated(h, w, on)
+    return shown(h) if placed is None else shown_as(placed.size, placed.on_cards)
 
 
 def estimated(h: DeviceHoldings, w: Infer, on: Asked) -> Placed | None:
@@ -134,17 +134,18 @@ def estimated(h: DeviceHoldings, w: Infer, on: Asked) -> Placed | None:
     formula = old.own_formula if before.own(h.net.arch, since) else old.formula
     if not formula or cards is None:
         return None
-    return by_formula(on.workload, cards, h.net, h.at.slots)
+    return by_formula(on.workload, cards, h.net, h.launch.slots)
 
 
 def warnings(
     s: Subject, w: Infer, budget: Budget | None, h: DeviceHoldings, on: Asked
 ) -> Iterator[str]:
-    found = estimated(h, w, on)
-    if found is not None and sum(found.layers) < h.at.gpu_layers:
+    placed = estimated(h, w, on)
+    if placed is not None and sum(placed.layers) < h.launch.gpu_layers:
         yield (
-            f"Ollama {w.engine_version} goes by an estimate of its own, {human(found.size)}, and "
-            f"puts {sum(found.layers)} of {h.at.layers} layers on the cards; all of them were sized"
+            f"Ollama {w.engine_version} goes by an estimate of its own, {human(placed.size)}, and "
+            f"puts {sum(placed.layers)} of {h.launch.layers} layers on the cards; all of them were "
+            "sized"
         )
     if w.kv_cache_dtype and not on.workload.kv_cache_dtype:
         yield (
@@ -153,7 +154,7 @@ def warnings(
         )
     if s.longest is not None and s.context > s.longest:
         yield f"Ollama lowers num_ctx to the {s.longest:,} tokens that the model was made for"
-    if w.parallel and w.parallel > 1 and h.at.slots == 1:
+    if w.parallel and w.parallel > 1 and h.launch.slots == 1:
         yield f"Ollama answers {h.net.arch} one request at a time, whatever --parallel says"
     usual = 0 if budget is None else usual_context(memory(budget), number(w))
     if usual > s.context:
@@ -171,5 +172,5 @@ def memory(budget: Budget) -> int:
 def context(w: Infer, end: int) -> tuple[int, str]:
     """(tokens of a request, why) where a command line leaves them to Ollama."""
     budget = w.budget()
-    found = usual_context(0 if budget is None else memory(budget), number(w))
-    return min(found, end), "Ollama's default for the memory of its cards"
+    tokens = usual_context(0 if budget is None else memory(budget), number(w))
+    return min(tokens, end), "Ollama's default for the memory of its cards"

@@ -17,12 +17,12 @@ def tag_of(name: str) -> str:
 @cache
 def _by_model() -> dict[str, str]:
     """The first tag of each model."""
-    found: dict[str, str] = {}
+    tags: dict[str, str] = {}
     for tag in ollama_tags.tags():
         known = everyday.meaning(tag)
         assert known is not None, tag
-        found.setdefault(_model(known.entry), tag)
-    return found
+        tags.setdefault(_model(known.entry), tag)
+    return tags
 
 
 def _model(entry: CatalogueEntry) -> str:

@@ -28,10 +28,10 @@ def shown_as(size: int, on_gpus: int) -> DerivedFacts:
 
 def sizes(h: DeviceHoldings) -> tuple[int, int]:
     """(bytes of all buffers, of those on GPUs)"""
-    on_gpus = sum(h.whole(d) for d in range(h.at.gpus))
+    on_gpus = sum(h.whole(d) for d in range(h.launch.gpus))
     if h.placed.full:
         return on_gpus, on_gpus
-    return on_gpus + h.whole(h.at.gpus) + h.output, on_gpus
+    return on_gpus + h.whole(h.launch.gpus) + h.output, on_gpus
 
 
 def processor(size: int, on_gpus: int) -> str:

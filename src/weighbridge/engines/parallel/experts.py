@@ -53,7 +53,7 @@ def routed(param: Param, hidden: int) -> ExpertWeight | None:
 
 @cache
 def part(
-    e: ExpertWeight,
+    expert: ExpertWeight,
     sides: tuple[bool, bool],
     group: ExpertGroup,
     *,
@@ -65,28 +65,28 @@ def part(
     outputs, inputs = sides
     result = Fraction(1)
     if what:
-        result = _in_kernel(e, group, what)
-    elif e.width and (inputs if e.down else outputs):
-        result = Fraction(ceil_div(e.width, group.width), e.width)
-    return result * Fraction(e.number // group.number + more, e.number)
+        result = _in_kernel(expert, group, what)
+    elif expert.width and (inputs if expert.down else outputs):
+        result = Fraction(ceil_div(expert.width, group.width), expert.width)
+    return result * Fraction(expert.number // group.number + more, expert.number)
 
 
-def _in_kernel(e: ExpertWeight, group: ExpertGroup, what: What) -> Fraction:
+def _in_kernel(expert: ExpertWeight, group: ExpertGroup, what: What) -> Fraction:
     """What MXFP4 takes as the kernel has it, over what the file stores."""
     k = group.kernel
-    hidden = align_up(e.hidden, k.hidden)
-    width = align_up(ceil_div(e.width, group.width), k.columns)
-    rows, columns = (hidden, width) if e.down else (2 * width, hidden)
-    stored = e.hidden if e.down else 2 * e.width
+    hidden = align_up(expert.hidden, k.hidden)
+    width = align_up(ceil_div(expert.width, group.width), k.columns)
+    rows, columns = (hidden, width) if expert.down else (2 * width, hidden)
+    stored = expert.hidden if expert.down else 2 * expert.width
     if what == "bias":
         return Fraction(rows * k.bias_bytes, stored * 2)
-    stored *= e.width if e.down else e.hidden
+    stored *= expert.width if expert.down else expert.hidden
     if what == "values":
-        held = align_up(rows, k.value_rows) * align_up(columns // 2, k.value_bytes)
-        return Fraction(2 * held, stored)
-    held = align_up(rows, k.scale_rows) * align_up(columns // MX, k.scale_columns)
-    held += k.file_scales * rows * columns // MX
-    return Fraction(MX * held, stored)
+        scales = align_up(rows, k.value_rows) * align_up(columns // 2, k.value_bytes)
+        return Fraction(2 * scales, stored)
+    scales = align_up(rows, k.scale_rows) * align_up(columns // MX, k.scale_columns)
+    scales += k.file_scales * rows * columns // MX
+    return Fraction(MX * scales, stored)
 
 
 def _width(param: Param, hidden: int, *, down: bool) -> int:

@@ -84,9 +84,9 @@ class RankPlace(NamedTuple):
     whole_shared: bool = False  # tokens are shared out over ranks
     groups: int = 1  # of ranks, which have attention each
 
-    def ranks(self, h: Shard) -> int:
+    def ranks(self, shard: Shard) -> int:
         """Count the ranks among which `h` is split."""
-        return self.tensor // self.groups if h.attends else self.tensor
+        return self.tensor // self.groups if shard.attends else self.tensor
 
 
 def holding(subject: Subject, rules: SplitRules, spread: bool) -> tuple[Shard, ...]:
@@ -97,33 +97,35 @@ def holding(subject: Subject, rules: SplitRules, spread: bool) -> tuple[Shard, .
 
 
 def units(
-    found: Sequence[Shard], *, whole_shared: bool = False
+    shards: Sequence[Shard], *, whole_shared: bool = False
 ) -> tuple[set[CutUnit], set[CutUnit], set[CutUnit]]:
     """What must divide: by the ranks that share attention, by the tensor ranks, and by those that
     split experts. A tower whose heads do not divide is whole."""
-    split = [h for h in found if h.cut and not (h.tower or (h.common and whole_shared))]
+    split = [h for h in shards if h.cut and not (h.tower or (h.common and whole_shared))]
     cuts = [(h.attends, h.cut) for h in split if h.cut]
     attention = {p.unit for attends, c in cuts if attends for p in c.parts}
     dense = {p.unit for attends, c in cuts if not attends for p in c.parts}
     for h in split:
         if h.block and h.cut:
             (attention if h.attends else dense).update(in_blocks(h.cut, h.block))
-    return attention, dense, {u for h in found if h.expert for u in _columns(h.expert, h.block)}
+    return attention, dense, {u for h in shards if h.expert for u in _columns(h.expert, h.block)}
 
 
-def _columns(e: ExpertWeight, block: tuple[int, int] | None) -> Iterator[CutUnit]:
+def _columns(expert: ExpertWeight, block: tuple[int, int] | None) -> Iterator[CutUnit]:
     """What of an expert is cut: the rows of its first matrices, the columns of its last."""
-    if e.width:
-        own = even("in" if e.down else "out", e.width, e.width, "columns of each expert")
-        yield from (p.unit for p in own.parts)
-        yield from in_blocks(own, block) if block else ()
+    if expert.width:
+        cut_of_width = even(
+            "in" if expert.down else "out", expert.width, expert.width, "columns of each expert"
+        )
+        yield from (p.unit for p in cut_of_width.parts)
+        yield from in_blocks(cut_of_width, block) if block else ()
 
 
-def hold(found: Sequence[Shard], place: RankPlace) -> tuple[PlacedTensor, ...]:
+def hold(shards: Sequence[Shard], place: RankPlace) -> tuple[PlacedTensor, ...]:
     """Place the tensors of one rank in the order of the checkpoint; a fused tensor stands where its
     first part does."""
     sums: dict[tuple[str, str, str], int] = {}
-    for h in found:
+    for h in shards:
         if present(h.where, place):
             part = _part_of(h, place)
             nbytes = -(-h.nbytes * h.copies * part.numerator // part.denominator)
@@ -142,22 +144,24 @@ def present(where: Where, place: RankPlace) -> bool:
     return place.last if where.behind else place.first
 
 
-def side(h: Shard, place: RankPlace, which: Literal["out", "in"]) -> Fraction:
+def side(shard: Shard, place: RankPlace, which: Literal["out", "in"]) -> Fraction:
     """How much of one side of a matrix that is no expert's a device has."""
-    if h.cut is None or h.cut.side != which or (h.shared and place.whole_shared):
+    if shard.cut is None or shard.cut.side != which or (shard.shared and place.whole_shared):
         return NO_CUT
-    return _share(h.cut, place.ranks(h))
+    return _share(shard.cut, place.ranks(shard))
 
 
-def _part_of(h: Shard, place: RankPlace) -> Fraction:
-    if h.expert is not None:
-        return experts.part(h.expert, h.sides, place.group, what=h.what, more=place.more)
-    if h.cut is None or not h.sides[h.cut.side == "in"]:
+def _part_of(shard: Shard, place: RankPlace) -> Fraction:
+    if shard.expert is not None:
+        return experts.part(
+            shard.expert, shard.sides, place.group, what=shard.what, more=place.more
+        )
+    if shard.cut is None or not shard.sides[shard.cut.side == "in"]:
         return NO_CUT
-    ranks = place.ranks(h)
-    if (h.tower and not _divides(h.cut, ranks)) or (h.shared and place.whole_shared):
+    ranks = place.ranks(shard)
+    if (shard.tower and not _divides(shard.cut, ranks)) or (shard.shared and place.whole_shared):
         return NO_CUT
-    return _share(h.cut, ranks)
+    return _share(shard.cut, ranks)
 
 
 _share = cache(share)
@@ -280,61 +284,61 @@ class _ShardReader:
         scale = expert is not None and self.mixed and _what(piece) == "scales"
         return piece.nbytes * (self.rules.mixed_scale if scale else 1)
 
-    def _where(self, p: Param, *, tower: bool) -> Where:
+    def _where(self, param: Param, *, tower: bool) -> Where:
         if tower:
             return Where(everywhere=self.rules.towers_everywhere)
-        layer = layer_of(p.name)
+        layer = layer_of(param.name)
         if layer is not None:
             self.behind = True
             return Where(layer=layer)
         everywhere = False
-        if role_of(p) in VOCAB:
+        if role_of(param) in VOCAB:
             kinds = self.rules.head if self.behind else self.rules.embedding
             everywhere = self.subject.model_type in kinds
         return Where(behind=self.behind, everywhere=everywhere)
 
-    def _embeds(self, p: Param, where: Where) -> bool:
-        return role_of(p) in VOCAB and not self.behind and where.layer is None
+    def _embeds(self, param: Param, where: Where) -> bool:
+        return role_of(param) in VOCAB and not self.behind and where.layer is None
 
     def doubled(self, piece: TensorPiece) -> Iterator[Shard]:
         """Values beside keys that they are equal to: engines have room for both."""
         p = piece.param
         if not self.equal_values or KEYS not in p.name:
             return
-        held = self.held(piece)
-        if held.tower:
+        shard = self.held(piece)
+        if shard.tower:
             return
-        self.keys.setdefault(held.where.layer, []).append(held)
+        self.keys.setdefault(shard.where.layer, []).append(shard)
         if p.name.replace(KEYS, VALUES) not in self.values:
-            yield held._replace(end=f"{held.end} of values")
+            yield shard._replace(end=f"{shard.end} of values")
 
-    def _cut(self, p: Param, where: Where, *, tower: bool) -> Cut | None:
-        alone = not self.spread and role_of(p) not in VOCAB
-        if alone or (tower and self.library_tower) or self._whole(p, where):
+    def _cut(self, param: Param, where: Where, *, tower: bool) -> Cut | None:
+        alone = not self.spread and role_of(param) not in VOCAB
+        if alone or (tower and self.library_tower) or self._whole(param, where):
             return None
         site = Site(
-            param=p,
-            mixers=() if tower else mixers(self.subject, p.name, where.layer),
+            param=param,
+            mixers=() if tower else mixers(self.subject, param.name, where.layer),
             tower=tower,
-            tower_heads=self.heads.get(TOWERS.get(self.plan.part(p.name), ""), 0),
+            tower_heads=self.heads.get(TOWERS.get(self.plan.part(param.name), ""), 0),
         )
         return cut(site)
 
-    def _whole(self, p: Param, where: Where) -> bool:
-        return self.subject.model_type in self.rules.whole_embedding and self._embeds(p, where)
+    def _whole(self, param: Param, where: Where) -> bool:
+        return self.subject.model_type in self.rules.whole_embedding and self._embeds(param, where)
 
 
-def _common(p: Param) -> bool:
-    return "shared_expert" in p.name
+def _common(param: Param) -> bool:
+    return "shared_expert" in param.name
 
 
-def _matrix(p: Param, expert: ExpertWeight | None) -> tuple[int, int] | None:
-    if p.kind not in MATRICES or len(p.shape) < 2 or p.name.endswith("bias"):
+def _matrix(param: Param, expert: ExpertWeight | None) -> tuple[int, int] | None:
+    if param.kind not in MATRICES or len(param.shape) < 2 or param.name.endswith("bias"):
         return None
-    if expert is None or p.kind == "expert":
-        site = Site(param=p)
+    if expert is None or param.kind == "expert":
+        site = Site(param=param)
         return site.outputs, site.inputs
-    inner = p.numel // expert.number // max(1, expert.hidden)
+    inner = param.numel // expert.number // max(1, expert.hidden)
     return (expert.hidden, inner) if expert.down else (inner, expert.hidden)
 
 
@@ -364,8 +368,8 @@ def _absorbed(reader: _ShardReader, piece: TensorPiece, choice: FormatChoice) ->
         return
     whole = choice.dtype.size(p.numel)
     if reader.rules.absorbs or piece.nbytes != whole:
-        held = reader.held(piece)
-        yield held._replace(end="absorbed", nbytes=whole, sides=(True, True))
+        shard = reader.held(piece)
+        yield shard._replace(end="absorbed", nbytes=whole, sides=(True, True))
 
 
 def _of_sharing(reader: _ShardReader) -> Iterator[Shard]:
@@ -374,11 +378,11 @@ def _of_sharing(reader: _ShardReader) -> Iterator[Shard]:
         return
     for i, layer in enumerate(reader.subject.layers):
         owner = next((m.owner for m in layer.mixers if isinstance(m, Shared)), None)
-        for held in reader.keys.get(owner, ()) if owner is not None else ():
-            module = held.module.replace(f".{owner}.", f".{i}.")
-            one = held._replace(module=module, where=Where(layer=i))
+        for shard in reader.keys.get(owner, ()) if owner is not None else ():
+            module = shard.module.replace(f".{owner}.", f".{i}.")
+            one = shard._replace(module=module, where=Where(layer=i))
             yield one
-            yield one._replace(end=f"{held.end} of values")
+            yield one._replace(end=f"{shard.end} of values")
 
 
 def _copies(reader: _ShardReader, choice: FormatChoice) -> Iterator[Shard]:
@@ -388,5 +392,5 @@ def _copies(reader: _ShardReader, choice: FormatChoice) -> Iterator[Shard]:
     for p in reader.plan.counted:
         if p.tied and role_of(p) in VOCAB and p.kind in ("linear", "embedding"):
             nbytes = choice.dtype.size(p.numel)
-            held = reader.held(TensorPiece(p, "weight", p.shape, nbytes, 1))
-            yield held._replace(where=Where(copy=True))
+            shard = reader.held(TensorPiece(p, "weight", p.shape, nbytes, 1))
+            yield shard._replace(where=Where(copy=True))

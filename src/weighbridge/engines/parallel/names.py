@@ -70,8 +70,8 @@ class Site:
         crossing = any(word in self.param.name for word in ("cross", "encoder_attn", "EncDec"))
         first: type[Mixer] = CrossAttention if crossing else Attention
         for m in sorted(self.mixers, key=lambda m: not isinstance(m, first)):
-            if (found := heads_of(m)) is not None:
-                return found
+            if (heads := heads_of(m)) is not None:
+                return heads
         return 0, 0
 
 
@@ -90,9 +90,9 @@ def heads_of(m: Mixer) -> tuple[int, int] | None:
             assert_never(m)
 
 
-def way(p: Param) -> str:
+def way(param: Param) -> str:
     """Which way a parameter is split; "" where our tables do not say."""
-    return WAY_OF.get(role_of(p), "")
+    return WAY_OF.get(role_of(param), "")
 
 
 def cut(site: Site) -> Cut | None:
@@ -100,9 +100,9 @@ def cut(site: Site) -> Cut | None:
     UnsupportedError for a matrix whose name is not known."""
     if site.param.kind in NEVER:
         return None
-    found = way(site.param)
-    if found:
-        return CUTS[found](site)
+    way_of_it = way(site.param)
+    if way_of_it:
+        return CUTS[way_of_it](site)
     if site.tower or site.param.kind not in ("linear", "conv1d", "expert", "experts"):
         return None
     raise UnsupportedError(

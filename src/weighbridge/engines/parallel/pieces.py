@@ -75,8 +75,8 @@ def sides(piece: TensorPiece) -> tuple[bool, bool]:
 
 def unnumbered(name: str) -> str:
     """The name without the expert's number."""
-    head, found, tail = name.partition("experts.")
-    return f"{head}experts.{tail.partition('.')[2]}" if found and tail[:1].isdigit() else name
+    head, experts, tail = name.partition("experts.")
+    return f"{head}experts.{tail.partition('.')[2]}" if experts and tail[:1].isdigit() else name
 
 
 def _stored(part: ModelPart) -> Iterator[TensorPiece]:
@@ -84,10 +84,10 @@ def _stored(part: ModelPart) -> Iterator[TensorPiece]:
     for t in part.stored:
         alike.setdefault((unnumbered(t.name), t.nbytes), []).append(t)
     known = _by_name(part.blueprint)
-    for (name, _), found in alike.items():
-        first = found[0]
+    for (name, _), tensors in alike.items():
+        first = tensors[0]
         param = _param(name, known) or Param(first.name, first.shape, "other")
-        yield TensorPiece(param, _end(first.name), first.shape, first.nbytes, len(found))
+        yield TensorPiece(param, _end(first.name), first.shape, first.nbytes, len(tensors))
 
 
 def _by_name(plan: Blueprint) -> dict[str, Param]:

@@ -52,13 +52,13 @@ def tables(
 def settings(text: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
     """Return the RoPE settings of one kind of layer. Newer configs have a record for each kind; in
     Gemma 3's older ones they scale full attention only."""
-    found = text.get("rope_parameters") or text.get("rope_scaling") or {}
-    if not isinstance(found, Mapping):
+    record = text.get("rope_parameters") or text.get("rope_scaling") or {}
+    if not isinstance(record, Mapping):
         return {}
-    if kind and isinstance(found.get(kind), Mapping):
-        own: Mapping[str, Any] = found[kind]
-        return own
-    return {} if kind.startswith("sliding") else found
+    if kind and isinstance(record.get(kind), Mapping):
+        record_of_kind: Mapping[str, Any] = record[kind]
+        return record_of_kind
+    return {} if kind.startswith("sliding") else record
 
 
 def rows(text: Mapping[str, Any], rope: Mapping[str, Any]) -> int:
@@ -70,19 +70,19 @@ def rows(text: Mapping[str, Any], rope: Mapping[str, Any]) -> int:
     scale = MROPE if "mrope_section" in rope else 1
     match rope_type(rope):
         case "linear":
-            found = known * factor
+            count = known * factor
         case "yarn":
-            found = int(original * factor) * scale
+            count = int(original * factor) * scale
         case "longrope" | "su":
-            found = known + (_whole(text, "original_max_position_embeddings") or original)
+            count = known + (_whole(text, "original_max_position_embeddings") or original)
         case _:
-            found = known * scale
-    if found > MOST:
+            count = known * scale
+    if count > MOST:
         raise BadFileError(
-            f"config.json: max_position_embeddings and rope_scaling ask for {found:,.0f} rotary "
+            f"config.json: max_position_embeddings and rope_scaling ask for {count:,.0f} rotary "
             f"positions, and the engine makes a table of them all; the most we take is {MOST:,}"
         )
-    return int(found)
+    return int(count)
 
 
 def _whole(record: Mapping[str, Any], name: str, within: str = "") -> int:

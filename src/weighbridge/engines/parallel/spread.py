@@ -54,10 +54,10 @@ class Spread:
         config/parallel.py (use_sequence_parallel_moe)."""
         return self.expert_parallel and self.tensor > 1 and self.data > 1
 
-    def group(self, r: SplitRules) -> ExpertGroup:
+    def group(self, rules: SplitRules) -> ExpertGroup:
         """The ranks that share the experts."""
-        ranks = self.tensor * (self.data if r.replicas_share else 1)
-        kernel = r.kernel(self.capability)
+        ranks = self.tensor * (self.data if rules.replicas_share else 1)
+        kernel = rules.kernel(self.capability)
         if self.expert_parallel:
             return ExpertGroup(number=ranks, kernel=kernel)
         return ExpertGroup(width=ranks, kernel=kernel)

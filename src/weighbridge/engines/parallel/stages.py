@@ -39,4 +39,4 @@ def bounds(sizes: list[int]) -> tuple[int, ...]:
 
 def every_stage(known: Mapping[str, str], what: str) -> frozenset[str]:
     """Find the model types whose class makes its "embedding", or its "head", on every stage."""
-    return frozenset(kind for kind, made in known.items() if made in (what, "both"))
+    return frozenset(kind for kind, part in known.items() if part in (what, "both"))

@@ -85,17 +85,17 @@ def communication(
     over = Spread(**sizes)
     part = budget.choice.part if budget else None
     capability = part.capability if part else None
-    found: list[Component] = []
+    components: list[Component] = []
     if over.tensor > 1:
         tensor = _tensor_group(by, over.tensor, part)
-        found.append(_nccl(_least(tensor, by.most or tensor), "tensor"))
-        found += _custom(by, over.tensor, capability)
+        components.append(_nccl(_least(tensor, by.most or tensor), "tensor"))
+        components += _custom(by, over.tensor, capability)
     if over.pipeline > 1:
-        found.append(_nccl(BETWEEN_STAGES, PIPELINE))
+        components.append(_nccl(BETWEEN_STAGES, PIPELINE))
     sparse = body is not None and any(isinstance(f, Experts) for b in body.blocks for f in b.feeds)
     if sparse and over.data > 1 and (over.expert_parallel or by.always_experts):
-        found.append(_nccl(ALL_TO_ALL, "experts"))
-    return tuple(found)
+        components.append(_nccl(ALL_TO_ALL, "experts"))
+    return tuple(components)
 
 
 def received(tokens: int, hidden: int, itemsize: int = 2) -> Component:
@@ -131,8 +131,8 @@ def _tensor_group(by: Collectives, ranks: int, part: "Part | None") -> MiB:
         return plain[0], expected, high
     if part.nvlink is None:
         return plain
-    own = linked(part)
-    low, expected, high = (by.groups * n // MIB for n in own)
+    by_channels = linked(part)
+    low, expected, high = (by.groups * n // MIB for n in by_channels)
     return low, expected, high
 
 
@@ -184,8 +184,8 @@ def _custom(by: Collectives, ranks: int, capability: tuple[int, int] | None) -> 
         formula="8 MiB of addresses of registered buffers",
         source=source,
     )
-    at = SYMMETRIC.get(capability, {}) if capability and by.symmetric else {}
-    symmetric = at.get(ranks)
+    sizes = SYMMETRIC.get(capability, {}) if capability and by.symmetric else {}
+    symmetric = sizes.get(ranks)
     if symmetric:
         yield Component(
             name="communication",

@@ -42,13 +42,13 @@ class Needs(NamedTuple):
     unstable: frozenset[str] = frozenset()  # model types that it holds unstable in float16
 
 
-def unknown_backend(said: str, engine: str, known: Sequence[str]) -> str:
+def unknown_backend(name: str, engine: str, known: Sequence[str]) -> str:
     """What is said of a backend of attention that no release has."""
     from difflib import get_close_matches
 
-    close = get_close_matches(said, known, n=1, cutoff=0.6)
+    close = get_close_matches(name, known, n=1, cutoff=0.6)
     nearest = f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}"
-    return f"--attention-backend {said!r:.40}: {engine} has no such backend; {nearest}"
+    return f"--attention-backend {name!r:.40}: {engine} has no such backend; {nearest}"
 
 
 def suited(subject: Subject, w: Infer, budget: "Budget | None", needs: Needs) -> Subject:
@@ -66,10 +66,10 @@ def suited(subject: Subject, w: Infer, budget: "Budget | None", needs: Needs) ->
     if number is None or number >= BFLOAT16_SINCE:
         return subject
     if number < needs.oldest:
-        oldest, own = (".".join(map(str, n)) for n in (needs.oldest, number))
+        oldest, has = (".".join(map(str, n)) for n in (needs.oldest, number))
         raise NotServedError(
             f"--gpu {part.name}: {needs.engine} starts on compute capability {oldest} and newer, "
-            f"and this is {own}",
+            f"and this is {has}",
             "nearest is --engine llama.cpp",
         )
     return _without_bfloat16(subject, w, needs, "{}.{}".format(*number))
@@ -78,11 +78,11 @@ def suited(subject: Subject, w: Infer, budget: "Budget | None", needs: Needs) ->
 def caution(budget: "Budget | None", engine: Engine) -> tuple[str, ...]:
     if budget is None or budget.choice.part.stack != "hip":
         return ()
-    said = (
+    warning = (
         f"{budget.choice.part.name}: what {engine.name} keeps beside weights and cache is reckoned "
         "as on a CUDA device; ROCm's kernels, graphs and context differ"
     )
-    return (said,)
+    return (warning,)
 
 
 def packed_alone(
@@ -97,11 +97,11 @@ def packed_alone(
     if row is None or card.capability >= row.native:
         return ()
     number = "{}.{}".format(*card.capability)
-    said = (
+    warning = (
         f"{card.name} has no {_hardware(form.name)} hardware (compute capability {number}): "
         f"{engine.name} keeps the weights packed and multiplies in 16 bits"
     )
-    return (said,)
+    return (warning,)
 
 
 def _hardware(form: str) -> str:

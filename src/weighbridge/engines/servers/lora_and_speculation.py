@@ -61,8 +61,8 @@ def lora(
     )
     plain = FormatChoice(dtype=subject.choice.dtype)
     unpacked = replace(subject, choice=plain, choices={})
-    found = tensors_of(unpacked, rules, spread=named)
-    width = sum(_sides(h, place, subject, rules) for h in found if present(h.where, place))
+    shards = tensors_of(unpacked, rules, spread=named)
+    width = sum(_sides(h, place, subject, rules) for h in shards if present(h.where, place))
     nbytes = slots * plain.dtype.size(lora_rank * width)
     return (
         Component(
@@ -125,33 +125,33 @@ def shared_tokens(prefix: int, requests: int, block: int) -> int:
 def predicting(subject: Subject, method: str) -> int:
     """Layers for multi-token prediction in the subject's own checkpoint."""
     configs = (subject.raw, subject.text or {})
-    found = next((int(c[k]) for c in configs for k in PREDICTING if c.get(k)), 0)
-    if not found:
+    count = next((int(c[k]) for c in configs for k in PREDICTING if c.get(k)), 0)
+    if not count:
         raise UsageError(
             f"--speculative-method {method}: {subject.model.name} has no layers for multi-token "
             "prediction; name a --draft-model"
         )
-    return found
+    return count
 
 
-def _sides(h: Shard, place: RankPlace, subject: Subject, rules: SplitRules) -> int:
+def _sides(shard: Shard, place: RankPlace, subject: Subject, rules: SplitRules) -> int:
     """Inputs and outputs that the adapters of one matrix have on this device, over its experts."""
-    if h.matrix is None or h.tower:
+    if shard.matrix is None or shard.tower:
         return 0
-    outputs, inputs = h.matrix
-    if h.expert is not None:
-        return _of_experts(h, place.group)
-    if role(h.module) in VOCAB:
+    outputs, inputs = shard.matrix
+    if shard.expert is not None:
+        return _of_experts(shard, place.group)
+    if role(shard.module) in VOCAB:
         return (outputs + inputs + rules.extra_vocabulary) * (subject.model_type in rules.adapted)
-    mine = outputs * side(h, place, "out") + inputs * side(h, place, "in")
+    mine = outputs * side(shard, place, "out") + inputs * side(shard, place, "in")
     return int(mine)
 
 
-def _of_experts(h: Shard, group: ExpertGroup) -> int:
-    assert h.expert is not None
-    assert h.matrix is not None
-    e = h.expert
-    outputs, inputs = h.matrix
+def _of_experts(shard: Shard, group: ExpertGroup) -> int:
+    assert shard.expert is not None
+    assert shard.matrix is not None
+    e = shard.expert
+    outputs, inputs = shard.matrix
     width = experts.part(e._replace(number=1), (not e.down, e.down), ExpertGroup(width=group.width))
     cut = inputs if e.down else outputs
     return e.number // group.number * int(cut * width + (outputs if e.down else inputs))
@@ -169,8 +169,8 @@ def _draft_model(model: Subject, method: str, spread: Spread, rules: SplitRules)
     )[0].tensors
     if method not in HEADS:
         return total(tensors, "weights") + total(tensors, "buffers")
-    own = _vocabulary(model) if method == "eagle3" else ()
-    return sum(t.nbytes for t in tensors if role(t.module) not in VOCAB or t.module in own)
+    names = _vocabulary(model) if method == "eagle3" else ()
+    return sum(t.nbytes for t in tensors if role(t.module) not in VOCAB or t.module in names)
 
 
 def _vocabulary(model: Subject) -> Iterable[str]:
@@ -181,8 +181,8 @@ def _vocabulary(model: Subject) -> Iterable[str]:
 
 def _predicting_layer(subject: Subject, spread: Spread, rules: SplitRules) -> int:
     number, tensor = _attending(subject), spread.tensor
-    found = tensors_of(subject, rules, spread=tensor > 1)
-    inside = [h for h in found if h.where.layer == number]
+    shards = tensors_of(subject, rules, spread=tensor > 1)
+    inside = [h for h in shards if h.where.layer == number]
     place = RankPlace(False, False, range(number, number + 1), tensor, spread.group(rules))
     place = place._replace(whole_shared=spread.tokens_shared, groups=spread.groups)
     joined = subject.choice.dtype.size(2 * subject.body.hidden**2)

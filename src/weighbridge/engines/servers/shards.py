@@ -59,11 +59,11 @@ def ranks(subject: Subject, *, rules: SplitRules, **sizes: Unpack[SpreadArgs]) -
     spread = Spread(**sizes)
     bounds = _bounds(spread, max(len(subject.layers), len(subject.body.blocks)), rules)
     named = spread.tensor > 1
-    found = tensors_of(subject, rules, spread=named)
+    shards = tensors_of(subject, rules, spread=named)
     shares: _Shares = kept(
         subject.model,
         ("shares", *_facts(subject, rules, spread=named), spread, bounds),
-        lambda: _shares(found, spread, bounds, rules),
+        lambda: _shares(shards, spread, bounds, rules),
     )
     return tuple(
         Rank(
@@ -117,15 +117,15 @@ def _bounds(spread: Spread, layers: int, rules: SplitRules) -> tuple[int, ...]:
     return rules.bounds(layers, spread.pipeline)
 
 
-def _check(found: Sequence[Shard], spread: Spread, rules: SplitRules) -> None:
+def _check(shards: Sequence[Shard], spread: Spread, rules: SplitRules) -> None:
     """Refuses as the engine does."""
     group = spread.group(rules)
     # SGLang's exchanges of experts leave the shared ones whole (srt/models/deepseek_v2.py,
     # DeepseekV2MoE: tp_size=1), and which exchange there is has no setting of ours
     exchanged = spread.expert_parallel and spread.groups > 1
-    attention, dense, widths = units(found, whole_shared=spread.tokens_shared or exchanged)
+    attention, dense, widths = units(shards, whole_shared=spread.tokens_shared or exchanged)
     shared = FLAG if spread.groups == 1 else f"{FLAG} over --data-parallel-size:"
-    smaller = SMALLER if any(h.block and h.block[0] == 1 for h in found) else ""
+    smaller = SMALLER if any(h.block and h.block[0] == 1 for h in shards) else ""
     if spread.attention == spread.tensor:
         attention, dense = attention | dense, set()
     check(attention, spread.attention, grows=rules.grows, flag=shared, instead=smaller)
@@ -135,11 +135,11 @@ def _check(found: Sequence[Shard], spread: Spread, rules: SplitRules) -> None:
 
 
 def _shares(
-    found: Sequence[Shard], spread: Spread, bounds: tuple[int, ...], rules: SplitRules
+    shards: Sequence[Shard], spread: Spread, bounds: tuple[int, ...], rules: SplitRules
 ) -> _Shares:
-    _check(found, spread, rules)
+    _check(shards, spread, rules)
     group = spread.group(rules)
-    experts = max((h.expert.number for h in found if h.expert), default=0)
+    experts = max((h.expert.number for h in shards if h.expert), default=0)
     more = experts % group.number
     if more and not rules.uneven:
         raise UsageError(
@@ -159,7 +159,7 @@ def _shares(
         for stage in range(spread.pipeline)
     ]
     return _Shares(
-        usual=tuple(hold(found, place) for place in places),
-        larger=tuple(hold(found, place._replace(more=True)) for place in places if more),
+        usual=tuple(hold(shards, place) for place in places),
+        larger=tuple(hold(shards, place._replace(more=True)) for place in places if more),
         more=more,
     )

@@ -137,36 +137,39 @@ class Cells:
     window: int = 0  # the widest
 
 
-def cells(layers: Iterable[Layer], s: SglangCacheSetting) -> Cells:
-    found = [(local(m, s.tensor_parallel), n) for m, n in Counter(mixers(layers)).items()]
-    near = [(m, n) for m, n in found if isinstance(m, Attention) and _near(m, s)]
-    rest = [(m, n) for m, n in found if isinstance(m, Attention | Latent) and not _near(m, s)]
-    packed = [(m, n) for m, n in found if isinstance(m, Compressed)]
+def cells(layers: Iterable[Layer], setting: SglangCacheSetting) -> Cells:
+    shares = [(local(m, setting.tensor_parallel), n) for m, n in Counter(mixers(layers)).items()]
+    near = [(m, n) for m, n in shares if isinstance(m, Attention) and _near(m, setting)]
+    rest = [
+        (m, n) for m, n in shares if isinstance(m, Attention | Latent) and not _near(m, setting)
+    ]
+    packed = [(m, n) for m, n in shares if isinstance(m, Compressed)]
     return Cells(
-        full=sum(n * token(m, s) for m, n in rest) + ceil(sum(n * _past(m, s) for m, n in packed)),
-        sliding=sum(n * token(m, s) for m, n in near)
-        + ceil(sum(n * _window(m, s) for m, n in packed)),
-        state=sum(n * _state(m, s) for m, n in found),
+        full=sum(n * token(m, setting) for m, n in rest)
+        + ceil(sum(n * _past(m, setting) for m, n in packed)),
+        sliding=sum(n * token(m, setting) for m, n in near)
+        + ceil(sum(n * _window(m, setting) for m, n in packed)),
+        state=sum(n * _state(m, setting) for m, n in shares),
         window=max((m.reach or 0 for m, _ in near), default=0),
     )
 
 
-def _past(m: Compressed, s: SglangCacheSetting) -> Fraction:
+def _past(m: Compressed, setting: SglangCacheSetting) -> Fraction:
     """Bytes of one token beyond the window: a row for every `rate`, and the indexer's key."""
     if m.rate == 1:
         return Fraction(0)
     key = m.indexer.dim + m.indexer.dim // SCALED * 4 if m.indexer else 0
-    return (_row(m, max(1, s.page_size // m.rate)) + key) / m.rate
+    return (_row(m, max(1, setting.page_size // m.rate)) + key) / m.rate
 
 
-def _window(m: Compressed, s: SglangCacheSetting) -> Fraction:
+def _window(m: Compressed, setting: SglangCacheSetting) -> Fraction:
     """Bytes of one token in the window, with what waits to be compressed by four: keys and gates,
     twice as wide since groups overlap."""
     waiting = 0
     if m.overlaps:
         width = m.dim + (m.indexer.dim if m.indexer else 0)
         waiting = RING[4] * 2 * 2 * width * FLOAT32_BYTES
-    return _row(m, s.page_size) + Fraction(waiting, s.page_size)
+    return _row(m, setting.page_size) + Fraction(waiting, setting.page_size)
 
 
 def _row(m: Compressed, page: int) -> Fraction:
@@ -175,21 +178,27 @@ def _row(m: Compressed, page: int) -> Fraction:
     return Fraction(align_up(page * row, PAGE_ALIGNMENT), page)
 
 
-def _near(m: Mixer, s: SglangCacheSetting) -> bool:
+def _near(m: Mixer, setting: SglangCacheSetting) -> bool:
     """Whether it is in the second pool."""
-    second = not s.model_type or s.version >= since("sglang.windows", s.model_type, "never")
+    second = not setting.model_type or setting.version >= since(
+        "sglang.windows", setting.model_type, "never"
+    )
     return second and isinstance(m, Attention) and m.reach is not None
 
 
-def token(m: Attention | Latent, s: SglangCacheSetting) -> int:
+def token(m: Attention | Latent, setting: SglangCacheSetting) -> int:
     index = m.indexer.dim + m.indexer.dim // SCALED * 4 if m.indexer else 0
     if isinstance(m, Latent):
         sparse = m.indexer is not None
-        return index + NAMES.latent(s.kv_cache_dtype, s.dtype, m.rank, m.rotary, sparse=sparse)
-    return index + m.kv_heads * NAMES.head(s.kv_cache_dtype, s.dtype, m.key_dim, m.value_dim)
+        return index + NAMES.latent(
+            setting.kv_cache_dtype, setting.dtype, m.rank, m.rotary, sparse=sparse
+        )
+    return index + m.kv_heads * NAMES.head(
+        setting.kv_cache_dtype, setting.dtype, m.key_dim, m.value_dim
+    )
 
 
-def _state(m: Mixer, s: SglangCacheSetting) -> int:
+def _state(m: Mixer, setting: SglangCacheSetting) -> int:
     match m:
         case Attention() | Latent() | Shared():
             return 0
@@ -198,7 +207,7 @@ def _state(m: Mixer, s: SglangCacheSetting) -> int:
         case _ if isinstance(m, LACKED):
             raise UnsupportedError(f"our rules for sglang have no cache of {field_name(m)}")
         case _ if isinstance(m, Stateful):
-            return state(m, Formats(conv=BFLOAT16, state=s.ssm_dtype))
+            return state(m, Formats(conv=BFLOAT16, state=setting.ssm_dtype))
         case _:
             assert_never(m)
 
@@ -211,72 +220,76 @@ class Pools:
     sliding: int
     slots: int
 
-    def sizes(self, c: Cells, page: int) -> CacheBytes:
-        full = (self.full + page) * c.full
-        sliding = (self.sliding + page) * c.sliding
-        return CacheBytes(kv=full + sliding, state=(self.slots + 1) * c.state if c.state else 0)
+    def sizes(self, cell: Cells, page: int) -> CacheBytes:
+        full = (self.full + page) * cell.full
+        sliding = (self.sliding + page) * cell.sliding
+        return CacheBytes(
+            kv=full + sliding, state=(self.slots + 1) * cell.state if cell.state else 0
+        )
 
 
-def needed(layers: Iterable[Layer], s: SglangCacheSetting) -> tuple[Pools, Cells]:
+def needed(layers: Iterable[Layer], setting: SglangCacheSetting) -> tuple[Pools, Cells]:
     """The pools that hold all requests, and what they are made of."""
-    c = cells(layers, s)
-    return holding(c, s), c
+    c = cells(layers, setting)
+    return holding(c, setting), c
 
 
-def holding(c: Cells, s: SglangCacheSetting) -> Pools:
+def holding(cell: Cells, setting: SglangCacheSetting) -> Pools:
     """The pools of such cells that hold all requests. A sliding one follows the full one by its
     ratio."""
-    tokens = s.sequences * align_up(s.context, s.page_size) - s.shared
-    slots = s.sequences * s.slots + s.compressed
-    return Pools(full=tokens, sliding=_beside(c, s, tokens), slots=slots)
+    tokens = setting.sequences * align_up(setting.context, setting.page_size) - setting.shared
+    slots = setting.sequences * setting.slots + setting.compressed
+    return Pools(full=tokens, sliding=_beside(cell, setting, tokens), slots=slots)
 
 
-def _beside(c: Cells, s: SglangCacheSetting, tokens: int) -> int:
+def _beside(cell: Cells, setting: SglangCacheSetting, tokens: int) -> int:
     """The sliding pool of requests that have so many tokens."""
-    if not c.sliding:
+    if not cell.sliding:
         return 0
-    cap = _cap(c, s)
-    near = min(cap, tokens) if cap else _paged(tokens * s.swa_full_tokens_ratio, s)
-    return near if c.full else tokens
+    cap = _cap(cell, setting)
+    near = min(cap, tokens) if cap else _paged(tokens * setting.swa_full_tokens_ratio, setting)
+    return near if cell.full else tokens
 
 
-def _cap(c: Cells, s: SglangCacheSetting) -> int:
+def _cap(cell: Cells, setting: SglangCacheSetting) -> int:
     """Tokens that all requests together can hold in a window, with two chunks on their way; 0 where
     the ratio rules."""
-    limited = s.max_running_requests is not None and s.chunked_prefill_size is not None
-    if s.radix_cache or not limited or not c.window or not s.rules.capped:
+    limited = setting.max_running_requests is not None and setting.chunked_prefill_size is not None
+    if setting.radix_cache or not limited or not cell.window or not setting.rules.capped:
         return 0
-    each = c.window + EVICTED + 2 * s.page_size
-    chunks = 2 * (s.chunked_prefill_size or 0)
-    return align_up(each * (s.max_running_requests or 0) + chunks + s.page_size, s.page_size)
+    each = cell.window + EVICTED + 2 * setting.page_size
+    chunks = 2 * (setting.chunked_prefill_size or 0)
+    return align_up(
+        each * (setting.max_running_requests or 0) + chunks + setting.page_size, setting.page_size
+    )
 
 
-def _paged(tokens: int | Fraction, s: SglangCacheSetting) -> int:
-    return int(tokens) // s.page_size * s.page_size
+def _paged(tokens: int | Fraction, setting: SglangCacheSetting) -> int:
+    return int(tokens) // setting.page_size * setting.page_size
 
 
-def fitting(layers: Iterable[Layer], s: SglangCacheSetting, available: int) -> Pools:
+def fitting(layers: Iterable[Layer], setting: SglangCacheSetting, available: int) -> Pools:
     """The pools that SGLang makes of `available` bytes."""
-    return filling(cells(layers, s), s, available)
+    return filling(cells(layers, setting), setting, available)
 
 
-def filling(c: Cells, s: SglangCacheSetting, available: int) -> Pools:
+def filling(cell: Cells, setting: SglangCacheSetting, available: int) -> Pools:
     """The same of such cells; of a hybrid, states take their share first."""
-    slots = _slots(c, s, available)
-    if c.state:
-        available -= (slots + _padding(s)) * c.state
-    if c.sliding and not s.rules.in_bytes:
-        available -= available % (c.full + c.sliding)
-    draft = s.beside if s.rules.draft_cached else 0
-    cap = _cap(c, s)
-    if cap and c.full:
-        tokens = _paged(max(0, available - cap * c.sliding) // (c.full + draft), s)
+    slots = _slots(cell, setting, available)
+    if cell.state:
+        available -= (slots + _padding(setting)) * cell.state
+    if cell.sliding and not setting.rules.in_bytes:
+        available -= available % (cell.full + cell.sliding)
+    draft = setting.beside if setting.rules.draft_cached else 0
+    cap = _cap(cell, setting)
+    if cap and cell.full:
+        tokens = _paged(max(0, available - cap * cell.sliding) // (cell.full + draft), setting)
         return Pools(full=tokens, sliding=cap, slots=slots)
-    unit = _token(c, s) + draft
-    tokens = _paged(_whole(available, unit), s) if unit else s.context
-    if not c.full:
-        return Pools(full=0, sliding=tokens if c.sliding else 0, slots=slots)
-    near = _paged(tokens * s.swa_full_tokens_ratio, s) if c.sliding else 0
+    unit = _token(cell, setting) + draft
+    tokens = _paged(_whole(available, unit), setting) if unit else setting.context
+    if not cell.full:
+        return Pools(full=0, sliding=tokens if cell.sliding else 0, slots=slots)
+    near = _paged(tokens * setting.swa_full_tokens_ratio, setting) if cell.sliding else 0
     return Pools(full=tokens, sliding=near, slots=slots)
 
 
@@ -287,85 +300,87 @@ def _whole(available: int, unit: int | Fraction) -> int:
     return int(Fraction(available) / unit)
 
 
-def _token(c: Cells, s: SglangCacheSetting) -> int | Fraction:
+def _token(cell: Cells, setting: SglangCacheSetting) -> int | Fraction:
     """Bytes of a token, and of as much of one in the sliding pool."""
-    if c.full and c.sliding:
-        return c.full + s.swa_full_tokens_ratio * c.sliding
-    return c.full + c.sliding
+    if cell.full and cell.sliding:
+        return cell.full + setting.swa_full_tokens_ratio * cell.sliding
+    return cell.full + cell.sliding
 
 
-def _slots(c: Cells, s: SglangCacheSetting, available: int) -> int:
-    if not c.state:
+def _slots(cell: Cells, setting: SglangCacheSetting, available: int) -> int:
+    if not cell.state:
         return 0
-    if s.compressed:  # a ring a request, whatever there is room for; and one more
-        return (s.max_running_requests or COMPRESSED_RUNNING) + 1
-    if not s.radix_cache and s.max_running_requests is not None:
-        return s.max_running_requests
-    ratio = s.mamba_full_memory_ratio
+    if setting.compressed:  # a ring a request, whatever there is room for; and one more
+        return (setting.max_running_requests or COMPRESSED_RUNNING) + 1
+    if not setting.radix_cache and setting.max_running_requests is not None:
+        return setting.max_running_requests
+    ratio = setting.mamba_full_memory_ratio
     budget = int(available * ratio / (1 + ratio))
-    return max(0, budget // c.state - _padding(s))
+    return max(0, budget // cell.state - _padding(setting))
 
 
-def _padding(s: SglangCacheSetting) -> int:
+def _padding(setting: SglangCacheSetting) -> int:
     """Slots that the budget counts beside those that requests use."""
-    return 1 if s.rules.padded else 0
+    return 1 if setting.rules.padded else 0
 
 
-def buffers(layers: Iterable[Layer], s: SglangCacheSetting, pools: Pools) -> Iterator[int]:
+def buffers(layers: Iterable[Layer], setting: SglangCacheSetting, pools: Pools) -> Iterator[int]:
     """Bytes of each tensor of the pools."""
-    for sizes, times in tensors(runs(layers, s), s, pools):
+    for sizes, times in tensors(runs(layers, setting), setting, pools):
         yield from sizes * times
 
 
 Runs = Sequence[tuple[Mixer, int]]  # of equal layers in their order, as one rank has them
 
 
-def runs(layers: Iterable[Layer], s: SglangCacheSetting) -> Runs:
-    return tuple((local(m, s.tensor_parallel), len(list(n))) for m, n in groupby(mixers(layers)))
+def runs(layers: Iterable[Layer], setting: SglangCacheSetting) -> Runs:
+    return tuple(
+        (local(m, setting.tensor_parallel), len(list(n))) for m, n in groupby(mixers(layers))
+    )
 
 
 def tensors(
-    found: Runs, s: SglangCacheSetting, pools: Pools
+    runs_of_layers: Runs, setting: SglangCacheSetting, pools: Pools
 ) -> Iterator[tuple[tuple[int, ...], int]]:
     """Bytes of the tensors of a layer, and how many such layers follow: keys and values apart, all
     states together at the end."""
     conv = recurrence = 0
-    for m, times in found:
+    for m, times in runs_of_layers:
         if isinstance(m, Attention | Latent):
-            tokens = (pools.sliding if _near(m, s) else pools.full) + s.page_size
-            nbytes = tokens * token(m, s)
+            tokens = (pools.sliding if _near(m, setting) else pools.full) + setting.page_size
+            nbytes = tokens * token(m, setting)
             halves = (nbytes // 2, nbytes - nbytes // 2)
             yield (nbytes,) if isinstance(m, Latent) else halves, times
         elif isinstance(m, Compressed):
-            window = ceil((pools.sliding + s.page_size) * _window(m, s))
-            past = ceil((pools.full + s.page_size) * _past(m, s))
-            yield (window, past, (pools.slots + 1) * _state(m, s)), times
+            window = ceil((pools.sliding + setting.page_size) * _window(m, setting))
+            past = ceil((pools.full + setting.page_size) * _past(m, setting))
+            yield (window, past, (pools.slots + 1) * _state(m, setting)), times
         elif isinstance(m, Stateful):
-            whole = _state(m, s)
-            part = state(m, Formats(conv=BFLOAT16, state=s.ssm_dtype), columns=0)
+            whole = _state(m, setting)
+            part = state(m, Formats(conv=BFLOAT16, state=setting.ssm_dtype), columns=0)
             conv, recurrence = conv + times * (whole - part), recurrence + times * part
         elif not isinstance(m, Shared | LACKED):
             assert_never(m)
     yield tuple((pools.slots + 1) * nbytes for nbytes in (conv, recurrence) if nbytes), 1
 
 
-def request_table(s: SglangCacheSetting) -> int:
+def request_table(setting: SglangCacheSetting) -> int:
     """`req_to_token`: a component of its own, of the context and not of what is in it."""
-    rows = s.max_running_requests or s.sequences
-    return (rows + 1) * (s.context + s.beyond) * POSITION
+    rows = setting.max_running_requests or setting.sequences
+    return (rows + 1) * (setting.context + setting.beyond) * POSITION
 
 
-def caches(layers: Iterable[Layer], s: SglangCacheSetting) -> tuple[Component, ...]:
-    pools, c = needed(layers, s)
+def caches(layers: Iterable[Layer], setting: SglangCacheSetting) -> tuple[Component, ...]:
+    pools, c = needed(layers, setting)
     formula = (
         f"{pools.full:,} tokens x {c.full:,} bytes, {pools.sliding:,} x {c.sliding:,} in sliding "
         f"layers, {pools.slots} slots of states; a page and a slot for padding"
     )
     return (
-        *components(pools.sizes(c, s.page_size), formula=formula, source=SOURCE),
+        *components(pools.sizes(c, setting.page_size), formula=formula, source=SOURCE),
         *components(
-            CacheBytes(kv=request_table(s)),
-            formula=f"(requests + 1) x {s.context + s.beyond:,} x {POSITION} bytes",
+            CacheBytes(kv=request_table(setting)),
+            formula=f"(requests + 1) x {setting.context + setting.beyond:,} x {POSITION} bytes",
             source="sglang 0.5.23 srt/mem_cache/memory_pool.py (ReqToTokenPool)",
             detail="table of requests",
         ),

@@ -46,9 +46,9 @@ def size(version: Version, card: float | None) -> Size:
     return next(s for s in rules(version).sizes if card < s.below)
 
 
-def fraction(a: ShareCriteria) -> float:
+def fraction(criteria: ShareCriteria) -> float:
     """`mem_fraction_static`, of a model without towers."""
-    return SHARES[rules(a.version).share](a)
+    return SHARES[rules(criteria.version).share](criteria)
 
 
 def with_towers(version: Version, share: float, layers: int, hidden: int) -> float:
@@ -67,8 +67,8 @@ def decodes(largest: int, *, speculative: bool) -> tuple[int, ...]:
     else:
         steps = [1, 2, 4, 8, 12, *range(16, 257, 8), *range(272, 512, 16)]
         steps += range(512, largest + 1, 32)
-    found = {s for s in steps if s <= largest}
-    return tuple(sorted(found | {largest})) if largest else ()
+    captured = {s for s in steps if s <= largest}
+    return tuple(sorted(captured | {largest})) if largest else ()
 
 
 def prefills(longest: int) -> tuple[int, ...]:
@@ -85,47 +85,56 @@ def _by_ranks(ranks: int) -> float:
     return next((share for least, share in table if ranks >= least), 0.88)
 
 
-def _ranks(a: ShareCriteria) -> float:
-    return _by_ranks(a.tensor)
+def _ranks(criteria: ShareCriteria) -> float:
+    return _by_ranks(criteria.tensor)
 
 
-def _less_13(a: ShareCriteria) -> float:
-    return _by_ranks(a.tensor) if a.card <= 80 * GIB else (a.card - 13 * GIB) / a.card
+def _less_13(criteria: ShareCriteria) -> float:
+    return (
+        _by_ranks(criteria.tensor)
+        if criteria.card <= 80 * GIB
+        else (criteria.card - 13 * GIB) / criteria.card
+    )
 
 
-def _card(a: ShareCriteria) -> float:
+def _card(criteria: ShareCriteria) -> float:
     """Above 96 GiB it has a second bound, which is less on cards of more than 198 GiB alone."""
-    share = _by_ranks(a.tensor * a.pipeline) if a.card <= 80 * GIB else 0.88
-    if a.card > 180_000:
+    share = _by_ranks(criteria.tensor * criteria.pipeline) if criteria.card <= 80 * GIB else 0.88
+    if criteria.card > 180_000:
         return 0.79
-    if a.card > 96 * GIB:
-        return 1 - (20 if a.algorithm else 18) * GIB / a.card
-    return share * 0.95 if a.algorithm else share
+    if criteria.card > 96 * GIB:
+        return 1 - (20 if criteria.algorithm else 18) * GIB / criteria.card
+    return share * 0.95 if criteria.algorithm else share
 
 
-def _table(a: ShareCriteria) -> float:
-    ranks = a.tensor * a.pipeline
+def _table(criteria: ShareCriteria) -> float:
+    ranks = criteria.tensor * criteria.pipeline
     table = ((35 * GIB, 2.8 + ranks / 10), (90 * GIB, 9.5 + ranks / 2), (160 * GIB, 12 + ranks / 2))
-    kept = next((gib for below, gib in table if a.card < below), 32.0)
-    if a.algorithm:
-        kept += rules(a.version).standalone if a.algorithm == "STANDALONE" else 2
-    if a.groups > 1:
-        kept += 4
-    return round((a.card - kept * GIB) / a.card, 3)
+    reserved = next((gib for below, gib in table if criteria.card < below), 32.0)
+    if criteria.algorithm:
+        reserved += rules(criteria.version).standalone if criteria.algorithm == "STANDALONE" else 2
+    if criteria.groups > 1:
+        reserved += 4
+    return round((criteria.card - reserved * GIB) / criteria.card, 3)
 
 
-def _sum(a: ShareCriteria) -> float:
-    r = rules(a.version)
-    reserved = 512 + 1.5 * max(a.chunk, 2048) + 2 * a.largest + a.tensor * a.pipeline / 8 * GIB
-    if a.groups > 1:
-        reserved += a.largest * a.groups * (4.5 if a.largest > 300 else 3)
-    if a.prefills:
-        reserved += 1.5 * GIB if a.latent and r.prefill_graphs else 8 * a.prefills
-    if a.card > 60 * GIB:
+def _sum(criteria: ShareCriteria) -> float:
+    r = rules(criteria.version)
+    reserved = (
+        512
+        + 1.5 * max(criteria.chunk, 2048)
+        + 2 * criteria.largest
+        + criteria.tensor * criteria.pipeline / 8 * GIB
+    )
+    if criteria.groups > 1:
+        reserved += criteria.largest * criteria.groups * (4.5 if criteria.largest > 300 else 3)
+    if criteria.prefills:
+        reserved += 1.5 * GIB if criteria.latent and r.prefill_graphs else 8 * criteria.prefills
+    if criteria.card > 60 * GIB:
         reserved = max(reserved, 10 * GIB)
-    if a.algorithm not in (None, "NGRAM") and not r.draft_first:
-        reserved += (r.standalone if a.algorithm == "STANDALONE" else r.drafts) * GIB
-    return round((a.card - reserved) / a.card, 3)
+    if criteria.algorithm not in (None, "NGRAM") and not r.draft_first:
+        reserved += (r.standalone if criteria.algorithm == "STANDALONE" else r.drafts) * GIB
+    return round((criteria.card - reserved) / criteria.card, 3)
 
 
 SHARES: Mapping[Share, Callable[[ShareCriteria], float]] = {

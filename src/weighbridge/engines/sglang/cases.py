@@ -58,13 +58,13 @@ def said(w: Infer) -> StepLimits:
     return StepLimits(w.max_running_requests, w.chunked_prefill_size, w.disable_cuda_graph)
 
 
-def saying(w: Infer, told: StepLimits) -> Infer:
+def saying(w: Infer, limits: StepLimits) -> Infer:
     """The workload with that said."""
     return replace(
         w,
-        max_running_requests=told.running,
-        chunked_prefill_size=told.chunk,
-        disable_cuda_graph=told.without_graphs,
+        max_running_requests=limits.running,
+        chunked_prefill_size=limits.chunk,
+        disable_cuda_graph=limits.without_graphs,
     )
 
 
@@ -87,7 +87,7 @@ class RankResidents:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SglangCase:
-    s: Subject  # its context is that of the first question
+    subject: Subject  # its context is that of the first question
     budget: "Budget | None"
     kinds: Mapping[int, RankResidents]  # by the first rank that holds it
     firsts: tuple[int, ...]  # of each rank of a replica
@@ -117,21 +117,25 @@ def _facts(s: Subject, w: Infer, budget: "Budget | None") -> tuple[Hashable, ...
 
 def _case(s: Subject, w: Infer, budget: "Budget | None", version: Version) -> SglangCase:
     @lru_cache(maxsize=LAUNCHES)
-    def settled(told: StepLimits) -> Effective:
-        return effective(s, saying(w, told), budget, version)
+    def settled(limits: StepLimits) -> Effective:
+        return effective(s, saying(w, limits), budget, version)
 
-    at = _Replica(s, w, settled(said(w)), budget)
-    ranks = shards.ranks(s, rules=at.rules, **at.sizes)
+    replica = _Replica(s, w, settled(said(w)), budget)
+    ranks = shards.ranks(s, rules=replica.rules, **replica.sizes)
     firsts = _firsts(ranks)
-    extra = {i: at.extra(ranks[i]) for i in sorted(set(firsts))}
-    beside, unpacked, before = at.beside(), at.arriving(ranks), total(c.bytes for c in at.driver)
-    kinds = {i: at.kind(ranks[i], more, unpacked[i], before) for i, more in extra.items()}
+    extra = {i: replica.extra(ranks[i]) for i in sorted(set(firsts))}
+    beside, unpacked, before = (
+        replica.beside(),
+        replica.arriving(ranks),
+        total(c.bytes for c in replica.driver),
+    )
+    kinds = {i: replica.kind(ranks[i], more, unpacked[i], before) for i, more in extra.items()}
     return SglangCase(
-        s=s,
+        subject=s,
         budget=budget,
         kinds=kinds,
         firsts=firsts,
-        driver=at.driver,
+        driver=replica.driver,
         before=before,
         beside=beside,
         settled=settled,
@@ -142,37 +146,37 @@ def _case(s: Subject, w: Infer, budget: "Budget | None", version: Version) -> Sg
 class _Replica:
     """How one replica is spread, of which a case is made; the others are the same."""
 
-    s: Subject
+    subject: Subject
     w: Infer
-    e: Effective
+    settings: Effective
     budget: "Budget | None"
 
     @property
     def rules(self) -> shards.SplitRules:
         major = kernels.major(self.budget.choice.part.capability if self.budget else None)
-        return spread(self.e.version, towers=not self.w.language_model_only, major=major)
+        return spread(self.settings.version, towers=not self.w.language_model_only, major=major)
 
     @cached_property
     def sizes(self) -> SpreadArgs:
         compute = self.budget.choice.part.capability if self.budget else None
         return {
-            "tensor": self.e.tensor,
-            "pipeline": self.e.pipeline,
-            "expert_parallel": self.e.experts,
-            "groups": self.e.groups,
+            "tensor": self.settings.tensor,
+            "pipeline": self.settings.pipeline,
+            "expert_parallel": self.settings.experts,
+            "groups": self.settings.groups,
             "capability": kernels.major(compute) or HOPPER,
         }
 
     @cached_property
     def driver(self) -> tuple[Component, ...]:
-        sizes: SpreadArgs = {**self.sizes, "data": self.e.pools_of}
-        talk = communication(COLLECTIVES, body=self.s.body, budget=self.budget, **sizes)
+        sizes: SpreadArgs = {**self.sizes, "data": self.settings.pools_of}
+        talk = communication(COLLECTIVES, body=self.subject.body, budget=self.budget, **sizes)
         part = self.budget.choice.part if self.budget else None
         return (device.context(part), *talk)
 
     def arriving(self, ranks: tuple[shards.Rank, ...]) -> tuple[tuple[Component, ...], ...]:
         """What each rank has while it loads."""
-        plain, form = loading_peak.plain(self.s, ENGINE), self.s.choice.scheme
+        plain, form = loading_peak.plain(self.subject, ENGINE), self.subject.choice.scheme
         if plain is None or form is None:
             return ((),) * len(ranks)
         pairs = zip(ranks, shards.ranks(plain, rules=self.rules, **self.sizes), strict=True)
@@ -180,50 +184,50 @@ class _Replica:
         return tuple((loading_peak.arriving(*p, at_once),) for p in pairs)
 
     def beside(self) -> int:
-        one = self.e.pools(1)
-        if self.s.draft is not None:
+        one = self.settings.pools(1)
+        if self.subject.draft is not None:
             # the draft's windows have no second pool of their own
-            c = caches.cells(remembered(self.s.draft), replace(one, model_type="draft"))
+            c = caches.cells(remembered(self.subject.draft), replace(one, model_type="draft"))
             return c.full + c.sliding
-        if self.e.algorithm not in ("NEXTN", "EAGLE", "EAGLE3"):
+        if self.settings.algorithm not in ("NEXTN", "EAGLE", "EAGLE3"):
             return 0
-        layers = remembered(self.s)
-        raw = self.s.config.raw if self.s.config is not None else {}
+        layers = remembered(self.subject)
+        raw = self.subject.config.raw if self.subject.config is not None else {}
         drafts = int(raw.get("num_nextn_predict_layers") or 1)
         c = caches.cells(layers, one)
         return (c.full + c.sliding) * drafts // max(1, len(layers))
 
     def extra(self, rank: shards.Rank) -> tuple[Component, ...]:
-        found: tuple[Component, ...] = ()
-        if self.e.loras:
-            found += lora_and_speculation.lora(
-                self.s,
+        components: tuple[Component, ...] = ()
+        if self.settings.loras:
+            components += lora_and_speculation.lora(
+                self.subject,
                 rank,
-                slots=self.e.loras,
-                lora_rank=self.e.lora_rank,
+                slots=self.settings.loras,
+                lora_rank=self.settings.lora_rank,
                 rules=self.rules,
                 **self.sizes,
             )
-        if self.e.algorithm is not None:
-            found += lora_and_speculation.draft(
-                self.s,
+        if self.settings.algorithm is not None:
+            components += lora_and_speculation.draft(
+                self.subject,
                 method=self.w.speculative_method or "draft",
-                tokens=self.e.drafted,
+                tokens=self.settings.drafted,
                 rules=self.rules,
                 **self.sizes,
             )
-        return found
+        return components
 
     def remade(self, rank: shards.Rank) -> tuple[Component, ...]:
         """Blocks' scales in bytes beside the float32 that they are made of, which torch keeps. A
         log of DeepSeek-V4-Pro (0.5.14, TP 8 on Hopper) has 125.65 GiB where all tensors are 118."""
-        form = self.s.choice.scheme
+        form = self.subject.choice.scheme
         if self.rules.mixed_scale == 1 or form is None or not form.name.endswith(MIXED):
             return ()
         experts = sum(t.nbytes * t.copies for t in rank.tensors if ROUTED in f".{t.module}.")
         scales = experts // (16 + self.rules.mixed_scale)  # half a byte a weight, a scale for 32
         layer = experts // max(1, len(rank.blocks), len(rank.layers))
-        found = Component(
+        component = Component(
             name="fragmentation",
             bytes=Bytes(0, scales, scales + layer),
             basis="assumed",
@@ -231,7 +235,7 @@ class _Replica:
             formula="a byte for 32 weights, where freed float32 holds none; at most one layer more",
             source="sglang 0.5.14 srt/layers/quantization/marlin_utils_fp4.py",
         )
-        return (found,)
+        return (component,)
 
     def kind(
         self,
@@ -241,25 +245,27 @@ class _Replica:
         before: Bytes,
     ) -> RankResidents:
         kept_here, away, moved = offloading.shared_out(rank, self.w.cpu_offload_gb)
-        own, drafts = (
-            _loaded(kept_here, self.s.choice.as_stored),
-            rules(self.e.version).draft_first,
+        weights, drafts = (
+            _loaded(kept_here, self.subject.choice.as_stored),
+            rules(self.settings.version).draft_first,
         )
         extra += self.remade(rank)
         counted = [c for c in extra if c.name in ("adapters", "fragmentation") or drafts]
         extra += moved  # not counted: there is none of it while free memory is looked at
-        layers = rank.layers if rank.layers or self.s.layers else remembered(self.s)
-        one, body = self.e.pools(1), self.s.body
+        layers = rank.layers if rank.layers or self.subject.layers else remembered(self.subject)
+        one, body = self.settings.pools(1), self.subject.body
         split = step.RankSplit(
-            tensor=self.e.tensor, expert_parallel=self.e.experts, groups=self.e.groups
+            tensor=self.settings.tensor,
+            expert_parallel=self.settings.experts,
+            groups=self.settings.groups,
         )
         return RankResidents(
             rank=rank,
-            weights=own,
+            weights=weights,
             extra=extra,
             arriving=unpacked,
-            held=total(c.bytes for c in (*own, *extra)).plus(before),
-            loaded=total(c.bytes for c in (*own, *counted)).expected,
+            held=total(c.bytes for c in (*weights, *extra)).plus(before),
+            loaded=total(c.bytes for c in (*weights, *counted)).expected,
             cells=caches.cells(layers, one),
             offloaded=away,
             runs=caches.runs(layers, one),

@@ -178,37 +178,37 @@ class _Sized(NamedTuple):
 
 
 def _sized(
-    s: Subject, w: Infer, k: kernels.BackendCriteria, memory: float | None, groups: int
+    s: Subject, w: Infer, criteria: kernels.BackendCriteria, memory: float | None, groups: int
 ) -> _Sized:
     """A chunk is shared by the groups; the share of memory is reckoned before that."""
     tensor, algorithm = w.tensor_parallel_size or 1, _algorithm(w)
-    preset = card.size(k.version, memory)
+    preset = card.size(criteria.version, memory)
     chunk = preset.chunk if w.chunked_prefill_size is None else w.chunked_prefill_size or WHOLE
     largest = _largest(w, preset.many if tensor >= 4 else preset.few, _running(w), s)
-    captures = _captures(s, w, k, k.version, algorithm)
+    captures = _captures(s, w, criteria, criteria.version, algorithm)
     share = w.mem_fraction_static
     if share is None and memory is not None:
         share = _share(
             s,
             w,
             card.ShareCriteria(
-                version=k.version,
+                version=criteria.version,
                 card=memory,
                 chunk=chunk if chunk > 0 else 16_384,
                 largest=largest,
                 prefills=len(card.prefills(chunk)) if captures else 0,
                 tensor=tensor,
                 pipeline=w.pipeline_parallel_size or 1,
-                latent=k.latent,
+                latent=criteria.latent,
                 algorithm=algorithm,
                 groups=groups,
             ),
         )
-    own = chunk // groups if chunk > 0 else chunk
+    share_of_group = chunk // groups if chunk > 0 else chunk
     return _Sized(
-        chunk=own,
+        chunk=share_of_group,
         captured=card.decodes(largest, speculative=algorithm is not None),
-        prefills=card.prefills(own) if captures else (),
+        prefills=card.prefills(share_of_group) if captures else (),
         share=share,
     )
 
@@ -248,10 +248,10 @@ def _usable(share: float | None) -> float | None:
 
 
 def _ratio(asked: float | None, otherwise: float, flag: str) -> float:
-    found = otherwise if asked is None else asked
-    if not 0 < found <= 1:
-        raise UsageError(f"--{flag} {found}: sglang takes more than 0 and at most 1")
-    return found
+    ratio = otherwise if asked is None else asked
+    if not 0 < ratio <= 1:
+        raise UsageError(f"--{flag} {ratio}: sglang takes more than 0 and at most 1")
+    return ratio
 
 
 def _algorithm(w: Infer) -> str | None:
@@ -283,23 +283,23 @@ def _largest(w: Infer, preset: int, running: int | None, s: Subject) -> int:
 
 
 def _captures(
-    s: Subject, w: Infer, k: kernels.BackendCriteria, version: Version, algorithm: str | None
+    s: Subject, w: Infer, criteria: kernels.BackendCriteria, version: Version, algorithm: str | None
 ) -> bool:
     """Whether prefill runs from graphs. None of the reasons against is a setting of its own."""
     r = rules(version)
-    first = column("sglang.prefill_graphs").get(k.model_type, "")
+    first = column("sglang.prefill_graphs").get(criteria.model_type, "")
     towers = has_towers(s, w) and (not r.graphs_with_towers or first != "towers")
     against = (
         not r.prefill_graphs,
         w.disable_cuda_graph,
         (w.pipeline_parallel_size or 1) > 1,
         towers,
-        k.compressed or first == "never",
-        r.piecewise and (k.sparse or first == "0.5.15"),
+        criteria.compressed or first == "never",
+        r.piecewise and (criteria.sparse or first == "0.5.15"),
         algorithm is not None and not r.graphs_with_drafts,
-        k.latent and not r.piecewise and r.limited,
+        criteria.latent and not r.piecewise and r.limited,
         bool(_loras(w)) and r.limited,
-        k.vendor not in ("NVIDIA", ""),
+        criteria.vendor not in ("NVIDIA", ""),
     )
     return not any(against)
 
@@ -311,16 +311,16 @@ def _share(s: Subject, w: Infer, asked: card.ShareCriteria) -> float:
         rules(asked.version).towers_by_size and not isinstance(raw, Mapping)
     ):
         return share
-    own: Mapping[str, Any] = raw if isinstance(raw, Mapping) else {}
-    layers, hidden = own.get("num_hidden_layers"), own.get("hidden_size")
+    vision: Mapping[str, Any] = raw if isinstance(raw, Mapping) else {}
+    layers, hidden = vision.get("num_hidden_layers"), vision.get("hidden_size")
     return card.with_towers(asked.version, share, layers or 24, hidden or 1024)
 
 
-def _kv(s: Subject, w: Infer, k: kernels.BackendCriteria) -> str:
+def _kv(s: Subject, w: Infer, criteria: kernels.BackendCriteria) -> str:
     if w.kv_cache_dtype not in (None, "auto"):
         return str(w.kv_cache_dtype)
-    if k.sparse and k.latent:
-        return "fp8_e4m3" if kernels.major(k.compute) >= 10 else "bfloat16"
+    if criteria.sparse and criteria.latent:
+        return "fp8_e4m3" if kernels.major(criteria.compute) >= 10 else "bfloat16"
     return "fp8_e4m3" if _declares_fp8(s.part.quantization or {}) else "auto"
 
 
@@ -329,24 +329,28 @@ def _declares_fp8(raw: Mapping[str, Any]) -> bool:
     checkpoints."""
     if not str(raw.get("quant_method", "")).startswith("modelopt"):
         return False
-    own = raw.get("kv_cache_scheme")
-    floats = isinstance(own, Mapping) and own.get("type") == "float" and own.get("num_bits") == 8
+    scheme = raw.get("kv_cache_scheme")
+    floats = (
+        isinstance(scheme, Mapping)
+        and scheme.get("type") == "float"
+        and scheme.get("num_bits") == 8
+    )
     return floats or str(raw.get("kv_cache_quant_algo", "")).upper() == "FP8"
 
 
 def _ssm(s: Subject, w: Infer) -> DType:
-    own = (s.text or {}).get("mamba_ssm_dtype")
-    named = w.mamba_ssm_cache_dtype or own or s.raw.get("mamba_ssm_dtype")
+    dtype = (s.text or {}).get("mamba_ssm_dtype")
+    named = w.mamba_ssm_cache_dtype or dtype or s.raw.get("mamba_ssm_dtype")
     return TORCH.get(str(named), FLOAT32)
 
 
-def requests(e: Effective, tokens: int, slots: int | None, each: int) -> int:
+def requests(settings: Effective, tokens: int, slots: int | None, each: int) -> int:
     """How many run at once in a pool of `tokens`: --max-running-requests, else by the context.
     `each`: slots of one of them."""
-    usual = min(4096, max(2048, int(tokens / e.context * 512)))
-    found = ceil_div(e.running, e.pools_of) if e.running else usual
-    if rules(e.version).by_tokens:
-        found = min(found, max(1, tokens // 2))
+    usual = min(4096, max(2048, int(tokens / settings.context * 512)))
+    count = ceil_div(settings.running, settings.pools_of) if settings.running else usual
+    if rules(settings.version).by_tokens:
+        count = min(count, max(1, tokens // 2))
     if slots is not None:
-        found = min(found, slots // each)
-    return max(1, found)
+        count = min(count, slots // each)
+    return max(1, count)

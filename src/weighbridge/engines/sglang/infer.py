@@ -43,41 +43,41 @@ PROCESS = Bytes(GIB, 5 * GIB // 2, 4 * GIB)  # of one rank's process on the host
 
 
 def infer(s: Subject, w: Infer, budget: "Budget | None") -> EngineAnswer:
-    s, found = _met(s, w, budget)
+    s, case_of = _met(s, w, budget)
     point = SearchPoint(s.context, w.prompt_len, w.batch_size or 1)
-    own = SglangLaunched(v=Served(case=found, asked=w, told=said(w), point=point))
-    able = serving.able(own)
-    line = own if able is None else able
-    sized = own if w.engine_defaults else line  # a command is taken as it is
+    asked = SglangLaunched(served=Served(case=case_of, asked=w, limits=said(w), point=point))
+    able = serving.able(asked)
+    line = asked if able is None else able
+    sized = asked if w.engine_defaults else line  # a command is taken as it is
     return EngineAnswer(
         devices=_devices(sized),
-        settings=settings(sized.e, sized.w) | {"dtype": s.choice.dtype.name},
+        settings=settings(sized.settings, sized.w) | {"dtype": s.choice.dtype.name},
         derived=_derived(sized)
-        | _served(own, able)
-        | launch_line.facts(s, line.w, ENGINE, launch(s, line.w, line.e))
+        | _served(asked, able)
+        | launch_line.facts(s, line.w, ENGINE, launch(s, line.w, line.settings))
         | {"dtype_from": s.why},
         warnings=(
-            *_warnings(own, able),
+            *_warnings(asked, able),
             *launch_line.warnings(s, w, ENGINE),
             *device_support.caution(budget, ENGINE),
-            *device_support.packed_alone(s, budget, ENGINE, sized.e.version),
+            *device_support.packed_alone(s, budget, ENGINE, sized.settings.version),
         ),
-        serves=None if own.fit is None else _serves(own, able),
+        serves=None if asked.fit is None else _serves(asked, able),
     )
 
 
 def probe(s: Subject, w: Infer, budget: "Budget") -> Probe:
     """Prepares the numbers of `infer` for searches."""
-    _, found = _met(s, w, budget)
+    _, case_of = _met(s, w, budget)
 
     def ask(point: SearchPoint) -> HeldBytes | None:
-        own = SglangLaunched(v=Served(case=found, asked=w, told=said(w), point=point))
-        made = serving.surest(own) if not w.engine_defaults else own if own.sure else None
-        if made is None:
+        asked = SglangLaunched(served=Served(case=case_of, asked=w, limits=said(w), point=point))
+        launched = serving.surest(asked) if not w.engine_defaults else asked if asked.sure else None
+        if launched is None:
             return None
-        v = made.v
-        kinds = [[p.parts for p in _needs(v, i)] for i in found.kinds]
-        return HeldBytes(len(found.firsts) * v.e.data, kinds)
+        served = launched.served
+        kinds = [[p.parts for p in _needs(served, i)] for i in case_of.kinds]
+        return HeldBytes(len(case_of.firsts) * served.settings.data, kinds)
 
     return ask
 
@@ -96,95 +96,103 @@ def _met(s: Subject, w: Infer, budget: "Budget | None") -> tuple[Subject, Sglang
     return s, case(s, w, budget, number)
 
 
-def _devices(made: SglangLaunched) -> tuple[Device, ...]:
-    v = made.v
-    kinds = {i: _device(made, i) for i in v.case.kinds}
+def _devices(launched: SglangLaunched) -> tuple[Device, ...]:
+    served = launched.served
+    kinds = {i: _device(launched, i) for i in served.case.kinds}
     gpus = (
         Device(index=i, kind="gpu", phases=kinds[first][0], taken=kinds[first][1])
-        for i, first in enumerate(v.case.firsts * v.e.data)
+        for i, first in enumerate(served.case.firsts * served.settings.data)
     )
-    return (*gpus, _host(v))
+    return (*gpus, _host(served))
 
 
-def _served(own: SglangLaunched, able: SglangLaunched | None) -> DerivedFacts:
-    if own.fit is None:
+def _served(asked: SglangLaunched, able: SglangLaunched | None) -> DerivedFacts:
+    if asked.fit is None:
         return {}
-    found = able is not None
-    return {"serves_as_asked": found and own.serves(), "launch_serves": found}
+    serves = able is not None
+    return {"serves_as_asked": serves and asked.serves(), "launch_serves": serves}
 
 
-def _serves(own: SglangLaunched, able: SglangLaunched | None) -> Serves:
+def _serves(asked: SglangLaunched, able: SglangLaunched | None) -> Serves:
     """A command is taken as it is; else the launch line is what was sized."""
-    alike = own.v.asked.engine_defaults
-    judged = own if alike or able is None else able
+    alike = asked.served.asked.engine_defaults
+    judged = asked if alike or able is None else able
     assert judged.fit is not None
     lacks = "" if judged.surely == "yes" else _lacking(judged, judged.fit)
-    if able is own or able is None:
-        return Serves(surely=own.surely, lacks=lacks)
+    if able is asked or able is None:
+        return Serves(surely=asked.surely, lacks=lacks)
     return Serves(
         surely=judged.surely,
         lacks=lacks,
-        flags=changes(own.w, able.w),
-        change=change(own.w, able.w),
+        flags=changes(asked.w, able.w),
+        change=change(asked.w, able.w),
         changed=_devices(able) if alike else (),
         then=able.surely,
     )
 
 
-def _device(made: SglangLaunched, first: int) -> tuple[tuple[Phase, ...], int | None]:
-    needed, fit = _needs(made.v, first), made.fit
+def _device(launched: SglangLaunched, first: int) -> tuple[tuple[Phase, ...], int | None]:
+    needed, fit = _needs(launched.served, first), launched.fit
     if fit is None or fit.tokens <= 0:
         return needed, None
-    return needed, taken(made.v, first, fit).expected
+    return needed, taken(launched.served, first, fit).expected
 
 
-def _needs(v: Served, first: int) -> tuple[Phase, ...]:
+def _needs(served: Served, first: int) -> tuple[Phase, ...]:
     """Return the phases with the smallest pools that hold the workload."""
-    return tuple(phases(v, first, v.needed[first], v.running(first)))
+    return tuple(phases(served, first, served.needed[first], served.running(first)))
 
 
-def _derived(made: SglangLaunched) -> DerivedFacts:
-    v, fit = made.v, made.fit
-    cells = [v.case.kinds[first].cells for first in v.case.firsts]
-    ratio = v.e.swa_ratio
+def _derived(launched: SglangLaunched) -> DerivedFacts:
+    served, fit = launched.served, launched.fit
+    cells = [served.case.kinds[first].cells for first in served.case.firsts]
+    ratio = served.settings.swa_ratio
     marginal = sum(c.full + (ratio * c.sliding if c.full else c.sliding) for c in cells)
-    more = v.case.beside * len(cells) // v.e.pipeline
-    found: DerivedFacts = {"kv_cache_bytes_per_token": (int(marginal) + more) // v.e.groups}
-    return found if fit is None else found | _of_card(v, fit)
+    more = served.case.beside * len(cells) // served.settings.pipeline
+    facts: DerivedFacts = {
+        "kv_cache_bytes_per_token": (int(marginal) + more) // served.settings.groups
+    }
+    return facts if fit is None else facts | _of_card(served, fit)
 
 
-def _of_card(v: Served, fit: CardFit) -> DerivedFacts:
-    held = fit.slots // v.alone.slots if fit.slots else fit.running
-    found: DerivedFacts = {
-        "kv_cache_tokens": max(0, fit.tokens) * v.e.pools_of,
+def _of_card(served: Served, fit: CardFit) -> DerivedFacts:
+    at_once = fit.slots // served.alone.slots if fit.slots else fit.running
+    facts: DerivedFacts = {
+        "kv_cache_tokens": max(0, fit.tokens) * served.settings.pools_of,
         "max_total_num_tokens": max(0, fit.tokens),
         "available_kv_cache_bytes": min(r.available for r in fit.rooms),
         "max_running_requests": fit.running,
-        "max_concurrency": min(fit.tokens / v.e.context, fit.running, held) * v.e.pools_of,
+        "max_concurrency": min(fit.tokens / served.settings.context, fit.running, at_once)
+        * served.settings.pools_of,
     }
     if fit.sliding:
-        found["swa_max_total_num_tokens"] = fit.sliding
-    return found
+        facts["swa_max_total_num_tokens"] = fit.sliding
+    return facts
 
 
-def _warnings(own: SglangLaunched, able: SglangLaunched | None) -> Iterator[str]:
-    v, fit = own.v, own.fit
-    if fit is None and v.e.tokens is not None and v.e.tokens < v.e.context:
+def _warnings(asked: SglangLaunched, able: SglangLaunched | None) -> Iterator[str]:
+    served, fit = asked.served, asked.fit
+    if (
+        fit is None
+        and served.settings.tokens is not None
+        and served.settings.tokens < served.settings.context
+    ):
         yield (
-            f"--max-total-tokens {v.e.tokens:,}: SGLang refuses requests of {v.e.context:,} "
+            f"--max-total-tokens {served.settings.tokens:,}: SGLang refuses requests of "
+            f"{served.settings.context:,} "
             "tokens, which the pool does not hold"
         )
-    if fit is not None and able is not own:
-        yield f"{_lacking(own, fit)}; {_way(own, able)}"
-    budget, ranks = v.case.budget, len(v.case.firsts) * v.e.data
+    if fit is not None and able is not asked:
+        yield f"{_lacking(asked, fit)}; {_way(asked, able)}"
+    budget, ranks = served.case.budget, len(served.case.firsts) * served.settings.data
     if budget is not None and budget.choice.count < ranks:
         yield (f"{ranks} devices are needed, {budget.choice.count} were named")
 
 
-def _lacking(own: SglangLaunched, fit: CardFit) -> str:
-    v, share = own.v, own.e.share
-    if own.serves() and v.case.budget is not None:
-        return _nearly(own, v.case.budget)
+def _lacking(launched: SglangLaunched, fit: CardFit) -> str:
+    served, share = launched.served, launched.settings.share
+    if launched.serves() and served.case.budget is not None:
+        return _nearly(launched, served.case.budget)
     least = min(fit.rooms, key=lambda r: r.available)
     if least.available <= 0:
         above = share - least.available / least.free if share else 1.0
@@ -194,43 +202,49 @@ def _lacking(own: SglangLaunched, fit: CardFit) -> str:
             f"mem_fraction_static {share:.3f} leaves nothing for the KV cache"
             f"{more if above < 1 else none}"
         )
-    need = max(max(p.full, p.sliding) for p in v.needed.values())
-    capped = v.e.tokens is not None and v.e.tokens < need
-    by = f"--max-total-tokens {v.e.tokens:,}" if capped else f"mem_fraction_static {share:.3f}"
+    need = max(max(p.full, p.sliding) for p in served.needed.values())
+    capped = served.settings.tokens is not None and served.settings.tokens < need
+    by = (
+        f"--max-total-tokens {served.settings.tokens:,}"
+        if capped
+        else f"mem_fraction_static {share:.3f}"
+    )
     return (
         f"{by} leaves room for {fit.tokens:,} tokens and "
-        f"{fit.running:,} requests, and {v.load.requests:,} of {v.e.context:,} tokens take "
+        f"{fit.running:,} requests, and {served.load.requests:,} of {served.settings.context:,} "
+        "tokens take "
         f"{need:,}"
     )
 
 
-def _nearly(own: SglangLaunched, budget: "Budget") -> str:
+def _nearly(launched: SglangLaunched, budget: "Budget") -> str:
     """What is expected to serve, and may not."""
-    low, high = human(own.whole.low), human(own.whole.high)
+    low, high = human(launched.whole.low), human(launched.whole.high)
     return (
-        f"mem_fraction_static {own.e.share:.3f} makes pools with which the card would hold {low} "
+        f"mem_fraction_static {launched.settings.share:.3f} makes pools with which the card would "
+        f"hold {low} "
         f"to {high} of the {human(budget.usable.low)} that a process can have, or too few tokens"
     )
 
 
-def _way(own: SglangLaunched, able: SglangLaunched | None) -> str:
+def _way(asked: SglangLaunched, able: SglangLaunched | None) -> str:
     if able is None:
-        return unhelped(_named(own), len(own.v.case.firsts) * own.v.e.data)
-    changed = changes(own.w, able.w)
+        return unhelped(_named(asked), len(asked.served.case.firsts) * asked.served.settings.data)
+    changed = changes(asked.w, able.w)
     return f"the launch line asks for {changed}, which {WOULD[able.surely]} do"
 
 
-def _named(own: SglangLaunched) -> int:
-    budget = own.v.case.budget
+def _named(asked: SglangLaunched) -> int:
+    budget = asked.served.case.budget
     return 1 if budget is None else budget.choice.count
 
 
-def _host(v: Served) -> Device:
+def _host(served: Served) -> Device:
     """One process a rank, and the files of the weights while they are read."""
-    case, ranks = v.case, len(v.case.firsts) * v.e.data
-    own = (c for i in case.firsts for c in case.kinds[i].weights if c.name == "weights")
-    held = sum(c.bytes.expected for c in own)
-    files = sum(t.nbytes for part in case.s.model.parts for t in part.stored) or held
+    case, ranks = served.case, len(served.case.firsts) * served.settings.data
+    weights = (c for i in case.firsts for c in case.kinds[i].weights if c.name == "weights")
+    loaded = sum(c.bytes.expected for c in weights)
+    files = sum(t.nbytes for part in case.subject.model.parts for t in part.stored) or loaded
     process = Component(
         name="other",
         bytes=Bytes(*(ranks * b for b in PROCESS)),
@@ -240,8 +254,8 @@ def _host(v: Served) -> Device:
         source="no rule is published",
     )
     read = host.pages(files, source="sglang 0.5.23 srt/model_loader/weight_utils.py")
-    names = ("prefill", "decode") if generates(case.s) else ("prefill",)
-    away = sum(case.kinds[i].offloaded for i in case.firsts) * v.e.data
+    names = ("prefill", "decode") if generates(case.subject) else ("prefill",)
+    away = sum(case.kinds[i].offloaded for i in case.firsts) * served.settings.data
     stays = (process, *((offloading.on_the_host(away),) if away else ()))
     running = tuple(Phase(name, stays) for name in names)
     return Device(index=0, kind="host", phases=(Phase("load", (*stays, read)), *running))

@@ -82,15 +82,15 @@ def kind(
     model_type: str,
     layers: tuple[Layer, ...],
 ) -> BackendCriteria:
-    found = [m for layer in layers for m in layer.mixers]
+    mixers = [m for layer in layers for m in layer.mixers]
     return BackendCriteria(
         version=version,
         compute=compute,
         vendor=vendor,
         model_type=model_type,
-        latent=any(isinstance(m, Latent | Compressed) for m in found),
-        sparse=any(m.indexer for m in found if isinstance(m, Attention | Latent)),
-        compressed=any(isinstance(m, Compressed) for m in found),
+        latent=any(isinstance(m, Latent | Compressed) for m in mixers),
+        sparse=any(m.indexer for m in mixers if isinstance(m, Attention | Latent)),
+        compressed=any(isinstance(m, Compressed) for m in mixers),
     )
 
 
@@ -100,30 +100,30 @@ def major(compute: tuple[int, int] | None) -> int:
     return compute[0] if compute else 0
 
 
-def default(k: BackendCriteria) -> str:
-    newest = major(k.compute)
-    hopper = newest == 9 and rules(k.version).hopper_fa3
-    if k.compressed:
+def default(criteria: BackendCriteria) -> str:
+    newest = major(criteria.compute)
+    hopper = newest == 9 and rules(criteria.version).hopper_fa3
+    if criteria.compressed:
         return "dsv4"
-    if k.latent:
-        if k.sparse:
+    if criteria.latent:
+        if criteria.sparse:
             return "dsa"
         return "fa3" if hopper else ("flashinfer" if newest == 10 else "triton")
-    if k.vendor == "AMD":
+    if criteria.vendor == "AMD":
         return "aiter"
-    if newest == 10 and rules(k.version).trtllm:
+    if newest == 10 and rules(criteria.version).trtllm:
         return "trtllm_mha"
-    few = column("sglang.attention").get(k.model_type, "")
+    few = column("sglang.attention").get(criteria.model_type, "")
     if few:
         return "fa3" if hopper and "fa3" in few else "triton"
     return "fa3" if hopper else "flashinfer"
 
 
-def backend(said: str | None, k: BackendCriteria) -> str:
+def backend(asked: str | None, criteria: BackendCriteria) -> str:
     """The backend that was asked for, or the default. Raises UsageError for a name of none."""
-    if said is not None and said not in BACKENDS:
-        raise UsageError(unknown_backend(said, "sglang", sorted(BACKENDS)))
-    return said or default(k)
+    if asked is not None and asked not in BACKENDS:
+        raise UsageError(unknown_backend(asked, "sglang", sorted(BACKENDS)))
+    return asked or default(criteria)
 
 
 def page(backend: str, asked: int | None) -> int:
@@ -133,18 +133,22 @@ def page(backend: str, asked: int | None) -> int:
 
 
 def workspace(backend: str, classes: tuple[str, ...]) -> int:
-    found = WORKSPACE.get(backend, 0)
-    return 512 * MIB if found == FLASHINFER and LARGER.intersection(classes) else found
+    nbytes = WORKSPACE.get(backend, 0)
+    return 512 * MIB if nbytes == FLASHINFER and LARGER.intersection(classes) else nbytes
 
 
-def tables(r: SglangRules, backend: str, *, chunked: bool, windows: bool) -> int:
+def tables(rules: SglangRules, backend: str, *, chunked: bool, windows: bool) -> int:
     """Count the tables of pages that are kept for captured batches (init_cuda_graph_state of
     srt/layers/attention/flashattention_backend.py). `chunked`: attention within chunks of the
     context, whose tables are as wide as the context together."""
     if backend != "fa3":
         return 1
-    own = r.table_of_drafts, r.table_of_chunks and chunked, r.table_of_windows and windows
-    return 1 + sum(own)
+    more = (
+        rules.table_of_drafts,
+        rules.table_of_chunks and chunked,
+        rules.table_of_windows and windows,
+    )
+    return 1 + sum(more)
 
 
 def rows(backend: str, batch: int, context: int, page: int, tables: int = 1) -> int:

@@ -54,9 +54,9 @@ class ReplicaLoad:
     requests: int
     images: int = 1
 
-    def rows(self, e: Effective) -> int:
+    def rows(self, settings: Effective) -> int:
         """Logits of a step: of every proposed token, while speculating."""
-        return self.requests * max(1, e.drafted)
+        return self.requests * max(1, settings.drafted)
 
 
 class Amounts(NamedTuple):
@@ -77,104 +77,113 @@ class Amounts(NamedTuple):
         return tuple(both.plus(one) for one in moments)
 
 
-def amounts(s: Subject, kind: RankResidents, e: Effective, load: ReplicaLoad) -> Amounts:
-    tokens, size, widest = prefilled(e, load), _itemsize(s), kind.widest
+def amounts(s: Subject, kind: RankResidents, settings: Effective, load: ReplicaLoad) -> Amounts:
+    tokens, size, widest = prefilled(settings, load), _itemsize(s), kind.widest
     each = (widest.widest, widest.widest, widest.with_cached)
     prefill = Bytes(*(tokens * n * size for n in each))
     encoded = _encoded(s, load, kind.split) if kind.rank.first else 0
     writing = None
     if generates(s):
         # captured prefill keeps its activations; decoding runs in the same pool
-        step = load.rows(e) * widest.widest * size
-        writing = prefill if e.prefills else exactly(step)
+        step = load.rows(settings) * widest.widest * size
+        writing = prefill if settings.prefills else exactly(step)
     return Amounts(
         tokens=tokens,
         reading=Bytes(*(max(b, encoded) for b in prefill)),
         encoding=prefill.expected < encoded,
         writing=writing,
-        captured=_captured(s, kind, e) if e.largest else None,
-        logits=_logits(s, kind.rank, e, load),
+        captured=_captured(s, kind, settings) if settings.largest else None,
+        logits=_logits(s, kind.rank, settings, load),
     )
 
 
 def components(
     s: Subject,
     kind: RankResidents,
-    e: Effective,
+    settings: Effective,
     load: ReplicaLoad,
     compute: tuple[int, int] | None,
 ) -> dict[str, tuple[Component, ...]]:
     """Return what is allocated beyond weights and cache, by phase: prefill, and decode where there
     is one."""
-    found, rows = amounts(s, kind, e, load), load.rows(e)
-    workspaces, graphs, _ = standing(s, kind, e, compute)
-    always = (*workspaces, *_batches(e, found), *graphs)
-    answers = () if found.logits is None else (_answers(s, found.logits, rows),)
-    read = f"{found.tokens:,} tokens x {_itemsize(s)} bytes of {kind.widest.formula}"
-    what = "the encoder's widest layer" if found.encoding else read
-    phases = {"prefill": (*always, _part("activations", found.reading, what), *answers)}
-    if found.writing is not None:
-        what = "as prefill captured them" if e.prefills else f"{rows:,} rows"
-        phases["decode"] = (*always, _part("activations", found.writing, what), *answers)
+    amounts_of, rows = amounts(s, kind, settings, load), load.rows(settings)
+    workspaces, graphs, _ = standing(s, kind, settings, compute)
+    always = (*workspaces, *_batches(settings, amounts_of), *graphs)
+    answers = () if amounts_of.logits is None else (_answers(s, amounts_of.logits, rows),)
+    read = f"{amounts_of.tokens:,} tokens x {_itemsize(s)} bytes of {kind.widest.formula}"
+    what = "the encoder's widest layer" if amounts_of.encoding else read
+    phases = {"prefill": (*always, _part("activations", amounts_of.reading, what), *answers)}
+    if amounts_of.writing is not None:
+        what = "as prefill captured them" if settings.prefills else f"{rows:,} rows"
+        phases["decode"] = (*always, _part("activations", amounts_of.writing, what), *answers)
     return phases
 
 
-def prefilled(e: Effective, load: ReplicaLoad) -> int:
+def prefilled(settings: Effective, load: ReplicaLoad) -> int:
     """Tokens of one step of prefill. Captured lengths are as long as a chunk can be."""
-    whole = load.requests * e.context
-    if e.chunk == WHOLE:
-        return min(whole, max(PROMPTS, e.context))
-    return e.chunk if e.prefills else min(whole, e.chunk)
+    whole = load.requests * settings.context
+    if settings.chunk == WHOLE:
+        return min(whole, max(PROMPTS, settings.context))
+    return settings.chunk if settings.prefills else min(whole, settings.chunk)
 
 
 Standing = tuple[tuple[Component, ...], tuple[Component, ...], Bytes]
 
 
 def standing(
-    s: Subject, kind: RankResidents, e: Effective, compute: tuple[int, int] | None
+    s: Subject, kind: RankResidents, settings: Effective, compute: tuple[int, int] | None
 ) -> Standing:
     """What no context changes: workspaces, graphs, and the bytes of both."""
 
     def made() -> Standing:
-        spaces = tuple(_workspaces(s, kind.rank, e, compute))
-        graphs = (_graphs(kind.rank, e, compute),) if e.largest else ()
+        spaces = tuple(_workspaces(s, kind.rank, settings, compute))
+        graphs = (_graphs(kind.rank, settings, compute),) if settings.largest else ()
         return spaces, graphs, total(c.bytes for c in (*spaces, *graphs))
 
-    return kept(kind, ("outside", e.backend, e.captured, e.prefills), made)
+    return kept(kind, ("outside", settings.backend, settings.captured, settings.prefills), made)
 
 
-def _captured(s: Subject, kind: RankResidents, e: Effective) -> tuple[int, int, int]:
-    tokens = e.largest * max(1, e.drafted)
+def _captured(s: Subject, kind: RankResidents, settings: Effective) -> tuple[int, int, int]:
+    tokens = settings.largest * max(1, settings.drafted)
     return (
-        kernels.rows(e.backend, e.largest, e.context, e.page, _tables(s, kind, e)),
+        kernels.rows(
+            settings.backend,
+            settings.largest,
+            settings.context,
+            settings.page,
+            _tables(s, kind, settings),
+        ),
         tokens * s.body.vocab * 4 if kind.rank.last else 0,
         tokens * kind.widest.widest * _itemsize(s),
     )
 
 
-def _tables(s: Subject, kind: RankResidents, e: Effective) -> int:
+def _tables(s: Subject, kind: RankResidents, settings: Effective) -> int:
     chunked = bool((s.text or {}).get("attention_chunk_size"))
     windows = kind.cells.sliding > 0
-    return kernels.tables(rules(e.version), e.backend, chunked=chunked, windows=windows)
+    return kernels.tables(
+        rules(settings.version), settings.backend, chunked=chunked, windows=windows
+    )
 
 
-def _batches(e: Effective, found: Amounts) -> Iterator[Component]:
-    if found.captured is not None:
-        rows, logits, wide = found.captured
+def _batches(settings: Effective, amounts: Amounts) -> Iterator[Component]:
+    if amounts.captured is not None:
+        rows, logits, wide = amounts.captured
         yield _part(
             "workspaces",
             exactly(rows + logits + wide),
-            f"{e.largest} requests: rows of contexts {rows:,}, logits {logits:,}, a layer {wide:,}",
+            f"{settings.largest} requests: rows of contexts {rows:,}, logits {logits:,}, a layer "
+            f"{wide:,}",
             detail="captured batches",
         )
 
 
 def _workspaces(
-    s: Subject, rank: Rank, e: Effective, compute: tuple[int, int] | None
+    s: Subject, rank: Rank, settings: Effective, compute: tuple[int, int] | None
 ) -> Iterator[Component]:
-    workspace = kernels.workspace(e.backend, classes(s))
+    workspace = kernels.workspace(settings.backend, classes(s))
     if workspace:
-        yield _part("workspaces", exactly(workspace), f"of {e.backend}", detail="attention")
+        yield _part("workspaces", exactly(workspace), f"of {settings.backend}", detail="attention")
     size = cublas.workspace(kernels.major(compute))
     unsure = Bytes(cublas.USUAL, size, cublas.LARGE) if compute is None else exactly(size)
     yield _part("workspaces", unsure, "one handle and stream", detail="cuBLAS")
@@ -182,20 +191,20 @@ def _workspaces(
         yield _part("temporaries", IMAGES, "kept for prefixes", detail="encoded images")
 
 
-def _graphs(rank: Rank, e: Effective, compute: tuple[int, int] | None) -> Component:
-    each = len(e.captured) * len(rank.blocks)
+def _graphs(rank: Rank, settings: Effective, compute: tuple[int, int] | None) -> Component:
+    each = len(settings.captured) * len(rank.blocks)
     linked = compute is None or compute in LINKED  # they reduce without NCCL
     talking = GRAPH_TALKING if linked else GRAPH_NCCL
-    own = GRAPH if e.tensor == 1 else talking
-    prefills = Bytes(*(len(e.prefills) * b for b in PREFILL_GRAPH))
-    if e.prefills and e.backend in ("dsa", "fa3", "flashmla") and _latent(rank):
+    each_graph = GRAPH if settings.tensor == 1 else talking
+    prefills = Bytes(*(len(settings.prefills) * b for b in PREFILL_GRAPH))
+    if settings.prefills and settings.backend in ("dsa", "fa3", "flashmla") and _latent(rank):
         prefills = LATENT_GRAPHS
     return Component(
         name="cuda_graphs",
-        bytes=Bytes(*(each * b for b in own)).plus(GRAPHS).plus(prefills),
+        bytes=Bytes(*(each * b for b in each_graph)).plus(GRAPHS).plus(prefills),
         basis="assumed",
-        formula=f"{len(e.captured)} batches x {len(rank.blocks)} layers x "
-        f"{own.expected / MIB:.2f} MiB, and {len(e.prefills)} lengths of prefill",
+        formula=f"{len(settings.captured)} batches x {len(rank.blocks)} layers x "
+        f"{each_graph.expected / MIB:.2f} MiB, and {len(settings.prefills)} lengths of prefill",
         source="published start-up logs; sglang srt/arg_groups/memory_hook.py",
     )
 
@@ -209,11 +218,11 @@ def _encoded(s: Subject, load: ReplicaLoad, split: RankSplit) -> int:
     return max((items * tower(t, split) * _itemsize(s) for t in s.body.towers), default=0)
 
 
-def _logits(s: Subject, rank: Rank, e: Effective, load: ReplicaLoad) -> Bytes | None:
+def _logits(s: Subject, rank: Rank, settings: Effective, load: ReplicaLoad) -> Bytes | None:
     if not (rank.last and s.body.vocab and generates(s)):
         return None
-    rows, size = load.rows(e), _itemsize(s)
-    gathered = 2 * size if e.tensor > 1 else size
+    rows, size = load.rows(settings), _itemsize(s)
+    gathered = 2 * size if settings.tensor > 1 else size
     return Bytes(*(rows * s.body.vocab * b for b in (size + 4, gathered + 8, gathered + 16)))
 
 

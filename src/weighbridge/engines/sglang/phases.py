@@ -10,19 +10,19 @@ from weighbridge.engines.sglang.replica import CardFit, Served, pool_parts, pool
 from weighbridge.memory import Bytes, Phase, exactly, total
 
 
-def phases(v: Served, first: int, pools: caches.Pools, running: int) -> Iterator[Phase]:
-    kind = v.case.kinds[first]
-    held = (*kind.weights, *kind.extra, *v.case.driver)
-    yield Phase("load", (*held, *kind.arriving))
-    cached = pool_parts(v, kind, pools, running)
-    for name, parts in v.steps[first].items():
-        yield Phase(name, (*held, *cached, *(p for p in parts if p.bytes.high)))
+def phases(served: Served, first: int, pools: caches.Pools, running: int) -> Iterator[Phase]:
+    kind = served.case.kinds[first]
+    held_bytes = (*kind.weights, *kind.extra, *served.case.driver)
+    yield Phase("load", (*held_bytes, *kind.arriving))
+    cached = pool_parts(served, kind, pools, running)
+    for name, parts in served.steps[first].items():
+        yield Phase(name, (*held_bytes, *cached, *(p for p in parts if p.bytes.high)))
 
 
-def taken(v: Served, first: int, fit: CardFit) -> Bytes:
+def taken(served: Served, first: int, fit: CardFit) -> Bytes:
     """What the driver shows with the pools of the card."""
-    kind = v.case.kinds[first]
-    cached = exactly(sum(pool_sizes(v, kind, fit.pools[first], fit.running)))
+    kind = served.case.kinds[first]
+    cached = exactly(sum(pool_sizes(served, kind, fit.pools[first], fit.running)))
     loading = kind.held.plus(total(c.bytes for c in kind.arriving))
-    whole = (loading, *(moment.plus(cached) for moment in v.moments[first]))
+    whole = (loading, *(moment.plus(cached) for moment in served.moments[first]))
     return Bytes(*(max(bounds) for bounds in zip(*whole, strict=True)))

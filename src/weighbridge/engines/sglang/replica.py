@@ -36,18 +36,18 @@ class Served:
 
     case: SglangCase
     asked: Infer
-    told: StepLimits
+    limits: StepLimits
     point: SearchPoint
 
     @cached_property
-    def e(self) -> Effective:
-        found = self.case.settled(self.told)
-        same = found.context == self.point.context
-        return found if same else replace(found, context=self.point.context)
+    def settings(self) -> Effective:
+        settings = self.case.settled(self.limits)
+        same = settings.context == self.point.context
+        return settings if same else replace(settings, context=self.point.context)
 
     @cached_property
     def load(self) -> outside.ReplicaLoad:
-        batch = ceil_div(self.point.batch_size, self.e.pools_of)
+        batch = ceil_div(self.point.batch_size, self.settings.pools_of)
         images = 1 if self.asked.images is None else self.asked.images
         return outside.ReplicaLoad(requests=batch, images=images)
 
@@ -62,9 +62,9 @@ class Served:
 
     def _setting(self, sequences: int) -> caches.SglangCacheSetting:
         prefix = min(self.asked.shared_prefix or 0, self.point.context)
-        shared = lora_and_speculation.shared_tokens(prefix, sequences, self.e.page)
-        shared = shared if self.e.radix else 0
-        return self.e.pools(sequences, beside=self.case.beside, shared=shared)
+        shared = lora_and_speculation.shared_tokens(prefix, sequences, self.settings.page)
+        shared = shared if self.settings.radix else 0
+        return self.settings.pools(sequences, beside=self.case.beside, shared=shared)
 
     @cached_property
     def needed(self) -> Mapping[int, caches.Pools]:
@@ -81,14 +81,14 @@ class Served:
         return self.at_once(max(pools.full, pools.sliding), pools.slots if self.states else None)
 
     def at_once(self, tokens: int, slots: int | None) -> int:
-        return requests(self.e, tokens, slots, self.alone.slots)
+        return requests(self.settings, tokens, slots, self.alone.slots)
 
     @cached_property
     def steps(self) -> Mapping[int, Mapping[str, tuple[Component, ...]]]:
         """What lies outside the fraction, by kind of rank and phase."""
         case = self.case
         return {
-            i: outside.components(case.s, kind, self.e, self.load, case.compute)
+            i: outside.components(case.subject, kind, self.settings, self.load, case.compute)
             for i, kind in case.kinds.items()
         }
 
@@ -99,9 +99,9 @@ class Served:
 
     def _moments(self, kind: RankResidents) -> tuple[Bytes, ...]:
         case = self.case
-        *_, there = outside.standing(case.s, kind, self.e, case.compute)
-        found = outside.amounts(case.s, kind, self.e, self.load)
-        return found.sums(there.plus(kind.held))
+        *_, there = outside.standing(case.subject, kind, self.settings, case.compute)
+        amounts = outside.amounts(case.subject, kind, self.settings, self.load)
+        return amounts.sums(there.plus(kind.held))
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,14 +112,14 @@ class Room:
     available: int
 
 
-def room(v: Served, kind: RankResidents, share: float | None, by: int) -> Room | None:
+def room(served: Served, kind: RankResidents, share: float | None, by: int) -> Room | None:
     """`by`: the bound of what is free that is believed."""
-    budget = v.case.budget
+    budget = served.case.budget
     if budget is None or share is None:
         return None
-    free = budget.usable[by] - v.case.before[2 - by]
-    kept = ENCODED if v.e.towers and rules(v.e.version).encoded else 0
-    return Room(free, free - kind.loaded - int(free * (1 - share)) - kept)
+    free = budget.usable[by] - served.case.before[2 - by]
+    encoded = ENCODED if served.settings.towers and rules(served.settings.version).encoded else 0
+    return Room(free, free - kind.loaded - int(free * (1 - share)) - encoded)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,73 +134,79 @@ class CardFit:
     running: int
 
 
-def fitted(v: Served, share: float | None, by: int = EXPECTED) -> CardFit | None:
+def fitted(served: Served, share: float | None, by: int = EXPECTED) -> CardFit | None:
     """The pools on the card; every rank has those of the poorest. None without a card."""
-    kinds = v.case.kinds
-    rooms = tuple(r for r in (room(v, k, share, by) for k in kinds.values()) if r is not None)
+    kinds = served.case.kinds
+    rooms = tuple(r for r in (room(served, k, share, by) for k in kinds.values()) if r is not None)
     if not rooms:
         return None
-    made = [
-        caches.filling(kind.cells, v.alone, max(0, r.available))
+    pools_of_rank = [
+        caches.filling(kind.cells, served.alone, max(0, r.available))
         for kind, r in zip(kinds.values(), rooms, strict=True)
     ]
-    tokens = min((p.full or p.sliding for p in made if p.full or p.sliding), default=0)
-    kept = any(k.cells.full + k.cells.sliding for k in kinds.values())
-    if all(r.available > 0 for r in rooms) and not kept:
-        tokens = v.e.context  # states alone: a request is as long as its context
-    if v.e.tokens is not None:
-        tokens = min(tokens, v.e.tokens // v.e.page * v.e.page)
-    pools = {i: _capped(v, p, tokens) for i, p in zip(kinds, made, strict=True)}
-    slots = min((p.slots for p in made if p.slots), default=None)
+    tokens = min((p.full or p.sliding for p in pools_of_rank if p.full or p.sliding), default=0)
+    caches_tokens = any(k.cells.full + k.cells.sliding for k in kinds.values())
+    if all(r.available > 0 for r in rooms) and not caches_tokens:
+        tokens = served.settings.context  # states alone: a request is as long as its context
+    if served.settings.tokens is not None:
+        tokens = min(tokens, served.settings.tokens // served.settings.page * served.settings.page)
+    pools = {i: _capped(served, p, tokens) for i, p in zip(kinds, pools_of_rank, strict=True)}
+    slots = min((p.slots for p in pools_of_rank if p.slots), default=None)
     return CardFit(
         pools=pools,
         rooms=rooms,
         tokens=tokens,
         sliding=min(p.sliding for p in pools.values()),
         slots=slots,
-        running=v.at_once(tokens, slots),
+        running=served.at_once(tokens, slots),
     )
 
 
-def _capped(v: Served, p: caches.Pools, tokens: int) -> caches.Pools:
-    if not p.full:
-        return caches.Pools(full=0, sliding=min(p.sliding, tokens), slots=p.slots)
-    if tokens == p.full:
-        return p
-    near = int(tokens * v.e.swa_ratio) // v.e.page * v.e.page if p.sliding else 0
-    return caches.Pools(full=tokens, sliding=near, slots=p.slots)
+def _capped(served: Served, pools: caches.Pools, tokens: int) -> caches.Pools:
+    if not pools.full:
+        return caches.Pools(full=0, sliding=min(pools.sliding, tokens), slots=pools.slots)
+    if tokens == pools.full:
+        return pools
+    near = (
+        int(tokens * served.settings.swa_ratio) // served.settings.page * served.settings.page
+        if pools.sliding
+        else 0
+    )
+    return caches.Pools(full=tokens, sliding=near, slots=pools.slots)
 
 
 def pool_sizes(
-    v: Served, kind: RankResidents, pools: caches.Pools, running: int
+    served: Served, kind: RankResidents, pools: caches.Pools, running: int
 ) -> tuple[int, ...]:
     """Bytes of tokens, of states, of a draft's tokens, of tables, of lists, and between them."""
-    return (*_pool_sizes(v, kind, pools, running), _unused(v, kind, pools))
+    return (*_pool_sizes(served, kind, pools, running), _unused(served, kind, pools))
 
 
 def _pool_sizes(
-    v: Served, kind: RankResidents, pools: caches.Pools, running: int
+    served: Served, kind: RankResidents, pools: caches.Pools, running: int
 ) -> tuple[int, ...]:
-    sizes = pools.sizes(kind.cells, v.e.page)
+    sizes = pools.sizes(kind.cells, served.settings.page)
     return (
         sizes.kv,
         sizes.state,
-        (pools.full + v.e.page) * v.case.beside,
-        _table(v, running),
-        _lists(v, pools),
+        (pools.full + served.settings.page) * served.case.beside,
+        _table(served, running),
+        _lists(served, pools),
     )
 
 
-def least_pools(v: Served, first: int) -> int:
+def least_pools(served: Served, first: int) -> int:
     """Bytes of the smallest pools that hold the workload, at least."""
-    return sum(_pool_sizes(v, v.case.kinds[first], v.needed[first], v.load.requests))
+    return sum(
+        _pool_sizes(served, served.case.kinds[first], served.needed[first], served.load.requests)
+    )
 
 
 def pool_parts(
-    v: Served, kind: RankResidents, pools: caches.Pools, running: int
+    served: Served, kind: RankResidents, pools: caches.Pools, running: int
 ) -> tuple[Component, ...]:
-    c, beside = kind.cells, v.case.beside
-    told = (
+    c, beside = kind.cells, served.case.beside
+    labels = (
         ("kv_cache", "", _told(pools, c)),
         ("recurrent_state", "", f"{pools.slots} + 1 slots x {c.state:,} bytes"),
         ("kv_cache", "draft model", f"{beside:,} a token"),
@@ -218,31 +224,35 @@ def pool_parts(
             source=caches.SOURCE,
         )
         for nbytes, (name, detail, formula) in zip(
-            pool_sizes(v, kind, pools, running), told, strict=True
+            pool_sizes(served, kind, pools, running), labels, strict=True
         )
         if nbytes
     )
 
 
-def _told(pools: caches.Pools, c: caches.Cells) -> str:
-    told = f"{pools.full:,} tokens x {c.full:,} bytes"
-    return f"{told}, {pools.sliding:,} x {c.sliding:,} in sliding layers" if c.sliding else told
+def _told(pools: caches.Pools, cell: caches.Cells) -> str:
+    formula = f"{pools.full:,} tokens x {cell.full:,} bytes"
+    return (
+        f"{formula}, {pools.sliding:,} x {cell.sliding:,} in sliding layers"
+        if cell.sliding
+        else formula
+    )
 
 
-def _table(v: Served, running: int) -> int:
-    return (running + 1) * (v.e.context + 4 + v.e.drafted) * caches.POSITION
+def _table(served: Served, running: int) -> int:
+    return (running + 1) * (served.settings.context + 4 + served.settings.drafted) * caches.POSITION
 
 
-def _lists(v: Served, pools: caches.Pools) -> int:
+def _lists(served: Served, pools: caches.Pools) -> int:
     """Estimate the lists of free pages, and the map from tokens of the full pool to the sliding
     one, in bytes."""
-    mapped = pools.full + v.e.page if pools.sliding and pools.full else 0
-    return INDEX * ((pools.full + pools.sliding) // v.e.page + mapped)
+    mapped = pools.full + served.settings.page if pools.sliding and pools.full else 0
+    return INDEX * ((pools.full + pools.sliding) // served.settings.page + mapped)
 
 
-def _unused(v: Served, kind: RankResidents, pools: caches.Pools) -> int:
-    found, used = Filling(), 0
-    for sizes, times in caches.tensors(kind.runs, v.together, pools):
-        found.place(sizes, times)
+def _unused(served: Served, kind: RankResidents, pools: caches.Pools) -> int:
+    filling, used = Filling(), 0
+    for sizes, times in caches.tensors(kind.runs, served.together, pools):
+        filling.place(sizes, times)
         used += times * sum(sizes)
-    return found.reserved - used
+    return filling.reserved - used

@@ -118,8 +118,8 @@ CHANGES: Mapping[Version, Mapping[str, Any]] = {
 @cache
 def rules(version: Version) -> SglangRules:
     """Return the rules of the newest change that is not newer than `version`."""
-    found = SglangRules()
+    result = SglangRules()
     for since, changed in CHANGES.items():
         if version >= since:
-            found = replace(found, **changed)
-    return found
+            result = replace(result, **changed)
+    return result

@@ -90,20 +90,20 @@ def _named(f: Feed) -> str:
     return "the experts" if isinstance(f, Experts) else "the feed-forward"
 
 
-def _mixing(m: Mixer, b: LayerBlock, every: Sequence[LayerBlock], split: RankSplit) -> int:
+def _mixing(m: Mixer, block: LayerBlock, every: Sequence[LayerBlock], split: RankSplit) -> int:
     if isinstance(m, Shared):
-        found = every[m.owner].mixers if m.owner < len(every) else ()
-        own = (o for o in found if not isinstance(o, Shared))
-        return max((_mixing(o, b, every, split) for o in own), default=0)
-    whole = _whole(m, b)
+        mixers = every[m.owner].mixers if m.owner < len(every) else ()
+        owners = (o for o in mixers if not isinstance(o, Shared))
+        return max((_mixing(o, block, every, split) for o in owners), default=0)
+    whole = _whole(m, block)
     return ceil_div(_widths(m), split.attention) + whole
 
 
-def _whole(m: Mixer, b: LayerBlock) -> int:
+def _whole(m: Mixer, block: LayerBlock) -> int:
     """What every rank computes alike."""
     if isinstance(m, Latent):
-        return m.latent_elements + b.query_rank
-    return m.dim + b.query_rank if isinstance(m, Compressed) else 0
+        return m.latent_elements + block.query_rank
+    return m.dim + block.query_rank if isinstance(m, Compressed) else 0
 
 
 def _attended(m: Attention | CrossAttention) -> int:
@@ -167,8 +167,8 @@ def _sharing(f: Experts, hidden: int, split: RankSplit) -> int:
     return rows + 2 * f.count + ceil_div(3 * f.shared, split.tensor) + hidden * bool(f.shared)
 
 
-def tower(t: Tower, split: RankSplit) -> int:
+def tower(tower: Tower, split: RankSplit) -> int:
     """Elements that the encoder of one item keeps alive at its widest."""
-    attended = ceil_div(4 * t.heads * t.head_dim, split.tensor)
-    fed = _feeding(t.feed, t.hidden, split)
-    return t.positions * (3 * t.hidden + max(attended, fed) + t.patch)
+    attended = ceil_div(4 * tower.heads * tower.head_dim, split.tensor)
+    fed = _feeding(tower.feed, tower.hidden, split)
+    return tower.positions * (3 * tower.hidden + max(attended, fed) + tower.patch)

@@ -28,11 +28,11 @@ INT32 = 4
 def buffers(subject: Subject, tokens: int) -> tuple[int, ...]:
     """Bytes of each buffer for batches of so many tokens."""
     itemsize = int(subject.choice.dtype.nbytes)
-    found = [tokens * subject.body.hidden * itemsize] * levels(subject)
+    sizes = [tokens * subject.body.hidden * itemsize] * levels(subject)
     if TEXT in _whole(subject):
-        found.append(tokens * through(subject) * itemsize)
-    found.append(tokens * _count(_text(subject).get(CHOSEN)) * INT32)
-    return tuple(n for n in found if n)
+        sizes.append(tokens * through(subject) * itemsize)
+    sizes.append(tokens * _count(_text(subject).get(CHOSEN)) * INT32)
+    return tuple(n for n in sizes if n)
 
 
 def through(subject: Subject) -> int:
@@ -59,5 +59,5 @@ def _text(subject: Subject) -> Mapping[str, Any]:
     return inner if isinstance(inner, Mapping) else whole
 
 
-def _count(said: Any) -> int:
-    return said if isinstance(said, int) and said > 0 else 0
+def _count(value: Any) -> int:
+    return value if isinstance(value, int) and value > 0 else 0

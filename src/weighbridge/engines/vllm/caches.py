@@ -149,20 +149,20 @@ def ssm_dtype(c: Config) -> DType | None:
 # Pages
 
 
-def _attention(m: Attention, s: VllmCacheSetting, tokens: int) -> Iterator[Spec]:
-    page = tokens * token(m, s)
-    if m.chunk is not None and s.hybrid:
+def _attention(m: Attention, setting: VllmCacheSetting, tokens: int) -> Iterator[Spec]:
+    page = tokens * token(m, setting)
+    if m.chunk is not None and setting.hybrid:
         yield Spec(kind="chunked", page=page, tokens=tokens, reach=m.chunk)
-    elif m.window is not None and s.hybrid:
+    elif m.window is not None and setting.hybrid:
         yield Spec(kind="sliding", page=page, tokens=tokens, reach=m.window)
     else:
         yield Spec(kind="full", page=page, tokens=tokens)
     if m.indexer:
-        yield Spec(kind="full", page=tokens * s.dtype.size(m.indexer.dim), tokens=tokens)
+        yield Spec(kind="full", page=tokens * setting.dtype.size(m.indexer.dim), tokens=tokens)
 
 
-def _latent(m: Latent, s: VllmCacheSetting, tokens: int) -> Iterator[Spec]:
-    yield Spec(kind="full", page=tokens * token(m, s), tokens=tokens, latent=True)
+def _latent(m: Latent, setting: VllmCacheSetting, tokens: int) -> Iterator[Spec]:
+    yield Spec(kind="full", page=tokens * token(m, setting), tokens=tokens, latent=True)
     if m.indexer:
         yield Spec(kind="full", page=tokens * index_key(m.indexer), tokens=tokens, latent=True)
 
@@ -172,20 +172,24 @@ def index_key(index: Indexer) -> int:
     return index.dim + index.dim // SCALED * 4
 
 
-def token(m: Attention | Latent | CrossAttention, s: VllmCacheSetting) -> int:
+def token(m: Attention | Latent | CrossAttention, setting: VllmCacheSetting) -> int:
     """Bytes of one token in one layer."""
     if not isinstance(m, Latent):
-        heads: int = m.kv_heads * NAMES.head(s.kv_cache_dtype, s.dtype, m.key_dim, m.value_dim)
+        heads: int = m.kv_heads * NAMES.head(
+            setting.kv_cache_dtype, setting.dtype, m.key_dim, m.value_dim
+        )
         return heads
-    return NAMES.latent(s.kv_cache_dtype, s.dtype, m.rank, m.rotary, sparse=m.indexer is not None)
+    return NAMES.latent(
+        setting.kv_cache_dtype, setting.dtype, m.rank, m.rotary, sparse=m.indexer is not None
+    )
 
 
-def _cross(m: CrossAttention, s: VllmCacheSetting, tokens: int) -> Iterator[Spec]:
-    page, seen = tokens * token(m, s), s.lengths.crossed(m)
+def _cross(m: CrossAttention, setting: VllmCacheSetting, tokens: int) -> Iterator[Spec]:
+    page, seen = tokens * token(m, setting), setting.lengths.crossed(m)
     yield Spec(kind="cross", page=page, tokens=tokens, encoder=seen)
 
 
-def _compressed(m: Compressed, s: VllmCacheSetting, tokens: int) -> Iterator[Spec]:
+def _compressed(m: Compressed, setting: VllmCacheSetting, tokens: int) -> Iterator[Spec]:
     """The window, the compressed past, the keys of its indexer, and what waits to be compressed:
     keys and gates in float32, twice as wide where groups overlap."""
 
@@ -211,109 +215,113 @@ def _compressed(m: Compressed, s: VllmCacheSetting, tokens: int) -> Iterator[Spe
         yield Spec(kind="sliding", page=waiting, tokens=few, reach=twice * m.rate, latent=True)
 
 
-def _state(m: Stateful, s: VllmCacheSetting) -> Iterator[Spec]:
-    yield Spec(kind="state", page=state(m, _state_formats(m, s)))
+def _state(m: Stateful, setting: VllmCacheSetting) -> Iterator[Spec]:
+    yield Spec(kind="state", page=state(m, _state_formats(m, setting)))
 
 
-def _state_formats(m: Stateful, s: VllmCacheSetting) -> Formats:
+def _state_formats(m: Stateful, setting: VllmCacheSetting) -> Formats:
     """Kimi's state is float32 unless said otherwise; lightning attention has no other dtype than
     the cache's."""
-    own = s.ssm_dtype or (FLOAT32 if isinstance(m, KimiDelta) else s.dtype)
-    return Formats(conv=s.dtype, state=s.dtype if isinstance(m, LinearAttention) else own)
+    state_dtype = setting.ssm_dtype or (FLOAT32 if isinstance(m, KimiDelta) else setting.dtype)
+    return Formats(
+        conv=setting.dtype, state=setting.dtype if isinstance(m, LinearAttention) else state_dtype
+    )
 
 
-def _specs(m: Mixer, s: VllmCacheSetting, tokens: int) -> Iterator[Spec]:
+def _specs(m: Mixer, setting: VllmCacheSetting, tokens: int) -> Iterator[Spec]:
     """The caches of one mixer, in blocks of `tokens`. Raises UnsupportedError for what vLLM has
     no cache of."""
     match m:
         case Attention():
-            return _attention(m, s, tokens)
+            return _attention(m, setting, tokens)
         case Latent():
-            return _latent(m, s, tokens)
+            return _latent(m, setting, tokens)
         case Compressed():
-            return _compressed(m, s, tokens)
+            return _compressed(m, setting, tokens)
         case CrossAttention():
-            return _cross(m, s, tokens)
+            return _cross(m, setting, tokens)
         case Shared():
             return iter(())
         case _ if isinstance(m, LACKED):
-            release = f"{s.version[0]}.{s.version[1]}"
+            release = f"{setting.version[0]}.{setting.version[1]}"
             raise UnsupportedError(f"vllm {release} has no cache of {field_name(m)}")
         case _ if isinstance(m, Stateful):
-            return _state(m, s)
+            return _state(m, setting)
         case _:
             assert_never(m)
 
 
-def block_tokens(found: list[Mixer], s: VllmCacheSetting) -> int:
+def block_tokens(mixers_of_rank: list[Mixer], setting: VllmCacheSetting) -> int:
     """Tokens of a block: the flag, or the backend's choice, and more where states are larger."""
-    latent = any(isinstance(m, Latent) for m in found)
-    compressed = any(isinstance(m, Compressed) for m in found)
+    latent = any(isinstance(m, Latent) for m in mixers_of_rank)
+    compressed = any(isinstance(m, Compressed) for m in mixers_of_rank)
     usual = COMPRESSED_BLOCK if compressed else LATENT_BLOCK if latent else BLOCK
-    tokens = s.block_size or usual
-    rows = [token(m, s) for m in found if isinstance(m, Attention | Latent)]
-    states = [p.page for m in found for p in _states_of(m, s)]
+    tokens = setting.block_size or usual
+    rows = [token(m, setting) for m in mixers_of_rank if isinstance(m, Attention | Latent)]
+    states = [p.page for m in mixers_of_rank for p in _states_of(m, setting)]
     if not rows or not states:
         return tokens
     unit = max(tokens, LATENT_ALIGNMENT if latent else BLOCK)
     return max(tokens, unit * ceil_div(max(states), unit * max(rows)))
 
 
-def _states_of(m: Mixer, s: VllmCacheSetting) -> Iterator[Spec]:
+def _states_of(m: Mixer, setting: VllmCacheSetting) -> Iterator[Spec]:
     if isinstance(m, Stateful):
-        yield from _state(m, s)
+        yield from _state(m, setting)
 
 
-def specs(layers: Iterable[Layer], s: VllmCacheSetting) -> list[Spec]:
+def specs(layers: Iterable[Layer], setting: VllmCacheSetting) -> list[Spec]:
     """Every cache of one rank."""
     every = list(mixers(layers))
-    found = {m: local(m, s.tensor_parallel) for m in dict.fromkeys(every)}
-    tokens = block_tokens(list(found.values()), s)
-    made = {m: tuple(_specs(own, s, tokens)) for m, own in found.items()}
-    return _padded([spec for m in every for spec in made[m]])
+    shares = {m: local(m, setting.tensor_parallel) for m in dict.fromkeys(every)}
+    tokens = block_tokens(list(shares.values()), setting)
+    specs_of = {m: tuple(_specs(share, setting, tokens)) for m, share in shares.items()}
+    return _padded([spec for m in every for spec in specs_of[m]])
 
 
-def _padded(found: list[Spec]) -> list[Spec]:
+def _padded(specs_of: list[Spec]) -> list[Spec]:
     """States as large as a page of attention."""
-    pages = [spec.page for spec in found if spec.kind != "state"]
-    if not pages or len(pages) == len(found):
-        return found
+    pages = [spec.page for spec in specs_of if spec.kind != "state"]
+    if not pages or len(pages) == len(specs_of):
+        return specs_of
     page = max(pages)
-    return [replace(p, page=max(page, p.page)) if p.kind == "state" else p for p in found]
+    return [replace(p, page=max(page, p.page)) if p.kind == "state" else p for p in specs_of]
 
 
-def plan(layers: Iterable[Layer], s: VllmCacheSetting) -> CachePool:
-    found = list(layers)
-    packed = any(isinstance(m, Compressed) for m in mixers(found))
-    return pool(specs(found, s), packed=packed)
+def plan(layers: Iterable[Layer], setting: VllmCacheSetting) -> CachePool:
+    every = list(layers)
+    packed = any(isinstance(m, Compressed) for m in mixers(every))
+    return pool(specs(every, setting), packed=packed)
 
 
-def content(layers: Iterable[Layer], s: VllmCacheSetting) -> CacheBytes:
+def content(layers: Iterable[Layer], setting: VllmCacheSetting) -> CacheBytes:
     """What one request's tokens and states themselves are, without blocks: one rank's."""
-    return contents(Counter(mixers(layers)), s)
+    return contents(Counter(mixers(layers)), setting)
 
 
-def contents(kinds: Mapping[Mixer, int], s: VllmCacheSetting) -> CacheBytes:
+def contents(kinds: Mapping[Mixer, int], setting: VllmCacheSetting) -> CacheBytes:
     """The same of layers that were counted by kind."""
-    found = [(local(m, s.tensor_parallel), n) for m, n in kinds.items()]
+    shares = [(local(m, setting.tensor_parallel), n) for m, n in kinds.items()]
     return CacheBytes(
-        kv=sum(n * _content(m, s) for m, n in found),
-        state=sum(n * p.page for m, n in found for p in _states_of(m, s)),
+        kv=sum(n * _content(m, setting) for m, n in shares),
+        state=sum(n * p.page for m, n in shares for p in _states_of(m, setting)),
     )
 
 
-def _content(m: Mixer, s: VllmCacheSetting) -> int:
+def _content(m: Mixer, setting: VllmCacheSetting) -> int:
     match m:
         case CrossAttention():
-            return _unit(m, s) * s.lengths.crossed(m)
+            return _unit(m, setting) * setting.lengths.crossed(m)
         case Attention():
-            return _unit(m, s) * (s.context if m.reach is None else min(s.context, m.reach))
+            return _unit(m, setting) * (
+                setting.context if m.reach is None else min(setting.context, m.reach)
+            )
         case Latent():
-            return _unit(m, s) * s.context
+            return _unit(m, setting) * setting.context
         case Compressed():
             row, key = NAMES.packed_row(m.dim, m.rotary), index_key(m.indexer) if m.indexer else 0
-            past = s.context // m.rate * (row + key) if m.rate > 1 else 0
-            return min(s.context, m.window) * row + past
+            past = setting.context // m.rate * (row + key) if m.rate > 1 else 0
+            return min(setting.context, m.window) * row + past
         case Shared():
             return 0
         case _ if isinstance(m, Recurrent):
@@ -322,57 +330,67 @@ def _content(m: Mixer, s: VllmCacheSetting) -> int:
             assert_never(m)
 
 
-def _unit(m: Mixer, s: VllmCacheSetting) -> int:
+def _unit(m: Mixer, setting: VllmCacheSetting) -> int:
     """Bytes of one token."""
-    return sum(p.page for p in _specs(m, s, 1))
+    return sum(p.page for p in _specs(m, setting, 1))
 
 
-def needed(layers: Iterable[Layer], s: VllmCacheSetting) -> int:
+def needed(layers: Iterable[Layer], setting: VllmCacheSetting) -> int:
     """Bytes of the blocks that all requests draw."""
-    held = plan(layers, s)
-    return s.sequences * held.request(s.load) * held.block
+    pool_of = plan(layers, setting)
+    return setting.sequences * pool_of.request(setting.load) * pool_of.block
 
 
-def logged_tokens(layers: Iterable[Layer], s: VllmCacheSetting, available: int) -> int:
+def logged_tokens(layers: Iterable[Layer], setting: VllmCacheSetting, available: int) -> int:
     """ "GPU KV cache size: ... tokens", from the bytes available."""
-    return logged(plan(layers, s), s, available)
+    return logged(plan(layers, setting), setting, available)
 
 
-def logged(held: CachePool, s: VllmCacheSetting, available: int) -> int:
+def logged(planned: CachePool, setting: VllmCacheSetting, available: int) -> int:
     """The same of layers whose pool is planned."""
-    if rules(s.version).logged_by_groups:
-        return held.tokens_by_groups(available, s.context) * s.context_parallel
-    return int(held.concurrency(available, s.load) * s.context)
+    if rules(setting.version).logged_by_groups:
+        return planned.tokens_by_groups(available, setting.context) * setting.context_parallel
+    return int(planned.concurrency(available, setting.load) * setting.context)
 
 
-def caches(layers: Iterable[Layer], s: VllmCacheSetting) -> tuple[Component, ...]:
-    found = tuple(layers)
-    return parts(Counter(mixers(found)), plan(found, s), s)
+def caches(layers: Iterable[Layer], setting: VllmCacheSetting) -> tuple[Component, ...]:
+    every = tuple(layers)
+    return parts(Counter(mixers(every)), plan(every, setting), setting)
 
 
 def parts(
-    kinds: Mapping[Mixer, int], held: CachePool, s: VllmCacheSetting
+    kinds: Mapping[Mixer, int], planned: CachePool, setting: VllmCacheSetting
 ) -> tuple[Component, ...]:
     """Tokens, states, and apart from them what whole blocks add: the rest of the last one, tokens
     on their way, pages padded to be equal."""
-    own, request = contents(kinds, s).times(s.sequences), held.request(s.load)
-    total = s.sequences * request * held.block
-    formula = (
-        f"{s.sequences} x {request:,} blocks x {held.block:,} bytes in {len(held.groups)} groups"
+    content_of, request = (
+        contents(kinds, setting).times(setting.sequences),
+        planned.request(setting.load),
     )
-    rest = CacheBytes(kv=max(0, total - own.kv - own.state))
-    here = {local(m, s.tensor_parallel): n for m, n in kinds.items()}
-    dtype = s.dtype if s.kv_cache_dtype == "auto" else FLOAT8
-    told = spelled.cache(here, own.kv, batch=s.sequences, tokens=(s.context,), dtype=dtype)
+    total = setting.sequences * request * planned.block
+    formula = (
+        f"{setting.sequences} x {request:,} blocks x {planned.block:,} bytes in "
+        f"{len(planned.groups)} groups"
+    )
+    rest = CacheBytes(kv=max(0, total - content_of.kv - content_of.state))
+    here = {local(m, setting.tensor_parallel): n for m, n in kinds.items()}
+    dtype = setting.dtype if setting.kv_cache_dtype == "auto" else FLOAT8
+    formula_of_tokens = spelled.cache(
+        here, content_of.kv, batch=setting.sequences, tokens=(setting.context,), dtype=dtype
+    )
     return (
-        *components(own, formula=told or f"{s.sequences} x {s.context:,} tokens", source=SOURCE),
+        *components(
+            content_of,
+            formula=formula_of_tokens or f"{setting.sequences} x {setting.context:,} tokens",
+            source=SOURCE,
+        ),
         *components(rest, formula=formula, source=SOURCE, detail="whole blocks and padding"),
     )
 
 
-def alignment(layers: Iterable[Layer], s: VllmCacheSetting) -> tuple[int, int, int]:
+def alignment(layers: Iterable[Layer], setting: VllmCacheSetting) -> tuple[int, int, int]:
     """What a hybrid's log says: tokens of a block, bytes of a state, and of its padded page."""
-    found = [local(m, s.tensor_parallel) for m in mixers(layers)]
-    own = max((p.page for m in found for p in _states_of(m, s)), default=0)
-    padded = max((p.page for p in specs(layers, s) if p.kind == "state"), default=0)
-    return block_tokens(found, s), own, padded
+    mixers_of_rank = [local(m, setting.tensor_parallel) for m in mixers(layers)]
+    state_bytes = max((p.page for m in mixers_of_rank for p in _states_of(m, setting)), default=0)
+    padded = max((p.page for p in specs(layers, setting) if p.kind == "state"), default=0)
+    return block_tokens(mixers_of_rank, setting), state_bytes, padded

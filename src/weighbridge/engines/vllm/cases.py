@@ -31,23 +31,23 @@ class VllmLaunched:
     asked: Infer
     batch: Batch
     kinds: tuple[RankReserve, ...]  # ranks that differ
-    dealt: tuple[int, ...]  # of each rank, which of them it is
+    kind_of: tuple[int, ...]  # of each rank, which of them it is
     share: float | None = None
 
     @property
     def utilization(self) -> float:
-        return self.kinds[0].own.at.utilization if self.share is None else self.share
+        return self.kinds[0].standing.launch.utilization if self.share is None else self.share
 
     @property
-    def found(self) -> Iterator[RankReserve]:
+    def ranks(self) -> Iterator[RankReserve]:
         """Every rank's."""
-        return (self.kinds[i] for i in self.dealt)
+        return (self.kinds[i] for i in self.kind_of)
 
     @cached_property
-    def at(self) -> VllmLaunch:
+    def launch(self) -> VllmLaunch:
         first = self.kinds[0]
         return replace(
-            first.own.at,
+            first.standing.launch,
             context=first.context,
             requests=first.requests,
             utilization=self.utilization,
@@ -58,13 +58,13 @@ class VllmLaunched:
         """Return the request with what differs from vLLM's defaults."""
         if self.share is None and self.batch == setting.said(self.asked):
             return self.asked
-        own = self.asked.gpu_memory_utilization
+        utilization = self.asked.gpu_memory_utilization
         return replace(
             self.asked,
             max_num_seqs=self.batch.sequences,
             max_num_batched_tokens=self.batch.tokens,
             enforce_eager=self.batch.eager,
-            gpu_memory_utilization=own if self.share is None else self.share,
+            gpu_memory_utilization=utilization if self.share is None else self.share,
         )
 
 
@@ -76,7 +76,7 @@ class VllmCase:
     usual: tuple[int, int]  # tokens and sequences of a server on this card
     # by tokens, sequences, whether steps are eager, and prompts read in pieces
     standing: Callable[[int, int, bool, bool], tuple[Standing, ...]]
-    dealt: tuple[int, ...]
+    kind_of: tuple[int, ...]
     made_of: tuple[Subject, Budget | None]
 
     def launched(self, w: Infer, point: SearchPoint, batch: Batch) -> VllmLaunched:
@@ -90,10 +90,12 @@ class VllmCase:
         requests = min(requests, sequences)
         prompts = reserve.prompts(first, w, point, requests)
         kinds = tuple(
-            RankReserve(own=own, context=point.context, requests=requests, prompts=prompts)
-            for own in self.standing(tokens, sequences, bool(batch.eager), chunked)
+            RankReserve(
+                standing=standing, context=point.context, requests=requests, prompts=prompts
+            )
+            for standing in self.standing(tokens, sequences, bool(batch.eager), chunked)
         )
-        return VllmLaunched(asked=w, batch=batch, kinds=kinds, dealt=self.dealt)
+        return VllmLaunched(asked=w, batch=batch, kinds=kinds, kind_of=self.kind_of)
 
 
 def case(subject: Subject, w: Infer, budget: Budget | None, rules: VllmRules) -> VllmCase:
@@ -121,7 +123,7 @@ def _case(subject: Subject, w: Infer, budget: Budget | None, rules: VllmRules) -
     @lru_cache(maxsize=STEPS)
     def standing(tokens: int, sequences: int, eager: bool, chunked: bool) -> tuple[Standing, ...]:
         captures = setting.captured(subject, (tokens, sequences), w, budget, rules, eager=eager)
-        at = replace(
+        launch = replace(
             first,
             tokens=tokens,
             sequences=sequences,
@@ -129,7 +131,7 @@ def _case(subject: Subject, w: Infer, budget: Budget | None, rules: VllmRules) -
             captures=captures,
             chunked=chunked,
         )
-        return tuple(reserve.standing(subject, r, at, w, budget) for r in residents(eager)[0])
+        return tuple(reserve.standing(subject, r, launch, w, budget) for r in residents(eager)[0])
 
-    usual, dealt = setting.by_default(subject, budget, rules), residents(first.eager)[1]
-    return VllmCase(first, usual, standing, dealt, made_of=(subject, budget))
+    usual, kind_of = setting.by_default(subject, budget, rules), residents(first.eager)[1]
+    return VllmCase(first, usual, standing, kind_of, made_of=(subject, budget))

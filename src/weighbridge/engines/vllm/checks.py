@@ -43,23 +43,29 @@ def check(subject: Subject, w: Infer, version: Version) -> None:
         )
 
 
-def warnings(own: VllmLaunched, w: Infer) -> Iterator[str]:
-    at, r = own.at, max(own.kinds, key=lambda r: r.blocks.request)
+def warnings(launched: VllmLaunched, w: Infer) -> Iterator[str]:
+    launch, fullest = (
+        launched.launch,
+        max(launched.kinds, key=lambda fullest: fullest.blocks.request),
+    )
     asked = w.batch_size or 1
-    if asked > at.sequences * at.data:
+    if asked > launch.sequences * launch.data:
         yield (
-            f"{at.sequences * at.data:,} requests run at once by --max-num-seqs or the tokens of a "
+            f"{launch.sequences * launch.data:,} requests run at once by --max-num-seqs or the "
+            "tokens of a "
             f"batch, of {asked:,}: the cache is counted for those, the others wait"
         )
-    if at.rules.whole_to and not at.chunked:
+    if launch.rules.whole_to and not launch.chunked:
         yield (
-            f"vllm before 0.8 reads prompts of up to {at.rules.whole_to:,} tokens at once: its "
-            f"profile is one of {at.tokens:,} tokens, and leaves less for the cache than "
+            f"vllm before 0.8 reads prompts of up to {launch.rules.whole_to:,} tokens at once: its "
+            f"profile is one of {launch.tokens:,} tokens, and leaves less for the cache than "
             "--enable-chunked-prefill, or than a longer --max-model-len, would"
         )
-    if at.blocks is not None and at.blocks - 1 < r.blocks.request:
-        yield _too_few_blocks(r, at.blocks)
-    lacking = min(at.offload - r.own.resident.loaded.offloaded for r in own.kinds)
+    if launch.blocks is not None and launch.blocks - 1 < fullest.blocks.request:
+        yield _too_few_blocks(fullest, launch.blocks)
+    lacking = min(
+        launch.offload - fullest.standing.resident.loaded.offloaded for fullest in launched.kinds
+    )
     if lacking > 0:
         yield (
             f"--cpu-offload-gb asks for {human(lacking)} more than the layers of a device have; "
@@ -67,10 +73,11 @@ def warnings(own: VllmLaunched, w: Infer) -> Iterator[str]:
         )
 
 
-def _too_few_blocks(r: RankReserve, blocks: int) -> str:
+def _too_few_blocks(reserve: RankReserve, blocks: int) -> str:
     return (
         f"--num-gpu-blocks-override {blocks:,}: one stays empty, and a request of "
-        f"{r.context:,} tokens takes {r.blocks.request:,}: vLLM does not start, or never "
+        f"{reserve.context:,} tokens takes {reserve.blocks.request:,}: vLLM does not start, or "
+        "never "
         "schedules it"
     )
 

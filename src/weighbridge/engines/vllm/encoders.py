@@ -40,7 +40,7 @@ NONE = Encoded(0, 0, "")
 
 
 def encoded(
-    found: Iterable[Tower],
+    towers: Iterable[Tower],
     hidden: int,
     *,
     tokens: int,
@@ -50,7 +50,7 @@ def encoded(
 ) -> Encoded:
     """Estimate what the encoders take while vLLM profiles. It profiles one kind: the one with the
     most tokens an item."""
-    tower = max(found, key=lambda t: t.tokens, default=None)
+    tower = max(towers, key=lambda t: t.tokens, default=None)
     if tower is None or not tower.tokens:
         return NONE
     items = count(tower, tokens=tokens, context=context, sequences=sequences)
@@ -82,7 +82,7 @@ def count(tower: Tower, *, tokens: int, context: int, sequences: int) -> int:
     return max(1, min(max(tokens, tower.tokens) // tower.tokens, sequences * each))
 
 
-def _widest(t: Tower, share: RankShare) -> int:
-    attended = ceil_div(4 * t.heads * t.head_dim, share.tensor)
-    factor = 3 if isinstance(t.feed, Dense) and t.feed.gated else 2
-    return 2 * t.hidden + max(attended, factor * share.width(t.feed))
+def _widest(tower: Tower, share: RankShare) -> int:
+    attended = ceil_div(4 * tower.heads * tower.head_dim, share.tensor)
+    factor = 3 if isinstance(tower.feed, Dense) and tower.feed.gated else 2
+    return 2 * tower.hidden + max(attended, factor * share.width(tower.feed))

@@ -106,9 +106,9 @@ def step(
     kinds = dict.fromkeys(blocks)
     for block in kinds:
         given, projected = _mixed(block, blocks, share.tensor)
-        held = 0 if eager else given
-        moments.append((held + given * eager + 3 * hidden + projected, "projections"))
-        moments += [(held + _fed(f, hidden, share), _named(f)) for f in block.feeds]
+        attended = 0 if eager else given
+        moments.append((attended + given * eager + 3 * hidden + projected, "projections"))
+        moments += [(attended + _fed(f, hidden, share), _named(f)) for f in block.feeds]
     widest, what = max(moments)
     return StepWidths(
         widest=widest + through,
@@ -150,8 +150,8 @@ def workspace(f: Feed, hidden: int, share: RankShare) -> int:
 
 
 def _mixed(block: LayerBlock, blocks: Sequence[LayerBlock], ranks: int) -> tuple[int, int]:
-    found = [_sizes(_local(_owner(m, blocks), ranks), block) for m in block.mixers]
-    return sum(given for given, _ in found), sum(projected for _, projected in found)
+    sizes = [_sizes(_local(_owner(m, blocks), ranks), block) for m in block.mixers]
+    return sum(given for given, _ in sizes), sum(projected for _, projected in sizes)
 
 
 def _local(m: Mixer, ranks: int) -> Mixer:

@@ -61,9 +61,9 @@ def kernels(blocks: Sequence[LayerBlock], *, adapted: bool = False) -> int:
     return sum(DENSE + ADAPTED * adapted + _more(b) for b in blocks)
 
 
-def _more(b: LayerBlock) -> int:
-    experts = [f for f in b.feeds if isinstance(f, Experts)]
-    latent = any(isinstance(m, Latent) for m in b.mixers)
+def _more(block: LayerBlock) -> int:
+    experts = [f for f in block.feeds if isinstance(f, Experts)]
+    latent = any(isinstance(m, Latent) for m in block.mixers)
     common = any(f.shared for f in experts)
     return MIXTURE * bool(experts) + COMMON * common + LATENT * latent
 
@@ -83,14 +83,14 @@ def splits(blocks: Sequence[LayerBlock], tokens: int, ranks: int) -> int:
 def _width(m: Mixer, ranks: int) -> int:
     if isinstance(m, Latent):
         return ceil_div(m.heads, ranks) * m.rank
-    own = local(m, ranks)
-    return own.heads * own.value_dim if isinstance(own, Attention) else 0
+    share = local(m, ranks)
+    return share.heads * share.value_dim if isinstance(share, Attention) else 0
 
 
 def unpacked(blocks: Sequence[LayerBlock], hidden: int, ranks: int) -> int:
     """Numbers of the widest feed-forward's matrices on one rank."""
-    found = (f for b in blocks for f in b.feeds if isinstance(f, Dense))
-    return max(((2 + f.gated) * hidden * ceil_div(f.width, ranks) for f in found), default=0)
+    feeds = (f for b in blocks for f in b.feeds if isinstance(f, Dense))
+    return max(((2 + f.gated) * hidden * ceil_div(f.width, ranks) for f in feeds), default=0)
 
 
 class GraphPool(NamedTuple):
@@ -120,13 +120,16 @@ def estimate(
     summed = count * len(blocks) * (kind.ranks > MANY)
     more = FUSED if kind.fused else UNFUSED
     each = zip(KERNEL, kind.sparse, more, strict=True)
-    own = Bytes(*(nodes * k + mixed * s + summed * m for k, s, m in each))
-    held = FIRST.plus(pool.matrices).plus(exactly(pool.widest))
+    nodes_bytes = Bytes(*(nodes * k + mixed * s + summed * m for k, s, m in each))
+    pool_bytes = FIRST.plus(pool.matrices).plus(exactly(pool.widest))
     tried = max(0, count - 2)
     return CapturedGraphs(
-        taken=own.plus(held).plus(exactly(pool.cut)),
+        taken=nodes_bytes.plus(pool_bytes).plus(exactly(pool.cut)),
         charged=Bytes(
-            *(max(h, pool.cut) + n * tried // count for h, n in zip(held, own, strict=True))
+            *(
+                max(h, pool.cut) + n * tried // count
+                for h, n in zip(pool_bytes, nodes_bytes, strict=True)
+            )
         ),
     )
 
@@ -134,9 +137,12 @@ def estimate(
 def _nodes(blocks: Sequence[LayerBlock], counts: tuple[int, int]) -> tuple[int, int]:
     """Kernels of all graphs, of layers without experts and with them."""
     plain, adapted = counts
-    own: list[LayerBlock] = []
+    plain_blocks: list[LayerBlock] = []
     mixed: list[LayerBlock] = []
     for b in blocks:
-        (mixed if any(isinstance(f, Experts) for f in b.feeds) else own).append(b)
-    each = [plain * kernels(part) + adapted * kernels(part, adapted=True) for part in (own, mixed)]
+        (mixed if any(isinstance(f, Experts) for f in b.feeds) else plain_blocks).append(b)
+    each = [
+        plain * kernels(part) + adapted * kernels(part, adapted=True)
+        for part in (plain_blocks, mixed)
+    ]
     return each[0], each[1]

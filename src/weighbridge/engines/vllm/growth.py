@@ -56,18 +56,18 @@ OTHER = ThreadStack(Bytes(736, 850, 1056), 2824)
 ALIGNED = 4  # numbers: 16 bytes of float32
 
 
-def growth(at: VllmLaunch, rank: Rank, vocabulary: int, budget: Budget | None) -> Bytes:
+def growth(launch: VllmLaunch, rank: Rank, vocabulary: int, budget: Budget | None) -> Bytes:
     """Bytes of one rank, communicators aside."""
-    if not rank.last or at.pooling:
+    if not rank.last or launch.pooling:
         return MODEL
-    if at.rules.sampler == "sort":
+    if launch.rules.sampler == "sort":
         return SORTING
-    if at.rules.sampler == "flashinfer":
+    if launch.rules.sampler == "flashinfer":
         return UNREAD
-    if at.sequences < FEW:
+    if launch.sequences < FEW:
         return MODEL
     with_kernel = MODEL.plus(local(vocabulary, budget))
-    if not at.rules.kernel_of_samples:
+    if not launch.rules.kernel_of_samples:
         return Bytes(SORTING.low, SORTING.expected, with_kernel.high)
     return with_kernel
 
@@ -75,8 +75,8 @@ def growth(at: VllmLaunch, rank: Rank, vocabulary: int, budget: Budget | None) -
 def local(vocabulary: int, budget: Budget | None) -> Bytes:
     """Memory that the driver keeps for stacks of the kernel."""
     threads = chip_of(budget.choice.part if budget else None).resident
-    found = stack(vocabulary, hardware.capability(budget))
-    shares = zip(found, HELD, strict=True)
+    stack_bytes = stack(vocabulary, hardware.capability(budget))
+    shares = zip(stack_bytes, HELD, strict=True)
     return Bytes(*(nbytes * threads * share // EIGHTHS for nbytes, share in shares))
 
 

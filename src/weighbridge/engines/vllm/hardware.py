@@ -22,8 +22,8 @@ def multiprocessors(budget: Budget | None) -> int:
 
 def cache(budget: Budget | None) -> int:
     """MiB of L2."""
-    found = budget.choice.part.chip if budget else None
-    return CACHE if found is None or found.cache is None else found.cache
+    chip = budget.choice.part.chip if budget else None
+    return CACHE if chip is None or chip.cache is None else chip.cache
 
 
 def cublas(budget: Budget | None) -> int:
@@ -33,8 +33,8 @@ def cublas(budget: Budget | None) -> int:
 
 def capability(budget: Budget | None) -> tuple[int, int]:
     """Hopper's where no part is named, or none of CUDA's."""
-    found = budget.choice.part.capability if budget else None
-    return HOPPER if found is None else found
+    number = budget.choice.part.capability if budget else None
+    return HOPPER if number is None else number
 
 
 def total(budget: Budget) -> int:

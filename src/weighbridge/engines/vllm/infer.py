@@ -35,41 +35,41 @@ NEEDS = device_support.Needs(ENGINE.name, oldest=(7, 0), refuses=True, unstable=
 
 def infer(subject: Subject, w: Infer, budget: Budget | None) -> EngineAnswer:
     """Raises UsageError for settings that the engine refuses."""
-    subject, found = _met(subject, w, budget)
+    subject, case_of = _met(subject, w, budget)
     point = SearchPoint(subject.context, w.prompt_len, setting.positive(w.batch_size, BATCH) or 1)
-    own = found.launched(w, point, setting.said(w))
-    able = own if budget is None else serving.able(found, own, point, budget)
-    sized = own if w.engine_defaults or able is None else able  # a command is taken as it is
+    asked = case_of.launched(w, point, setting.said(w))
+    able = asked if budget is None else serving.able(case_of, asked, point, budget)
+    sized = asked if w.engine_defaults or able is None else able  # a command is taken as it is
     return EngineAnswer(
         devices=_devices(subject, sized, budget),
-        settings=sized.at.to_dict(sized.w) | {"dtype": subject.choice.dtype.name},
-        derived=_derived(subject, sized, able, budget) | _served(own, able, budget),
+        settings=sized.launch.to_dict(sized.w) | {"dtype": subject.choice.dtype.name},
+        derived=_derived(subject, sized, able, budget) | _served(asked, able, budget),
         warnings=(
-            *(() if budget is None else _warnings(own, able, budget)),
+            *(() if budget is None else _warnings(asked, able, budget)),
             *launch_line.warnings(subject, w, ENGINE),
             *checks.warnings(sized, w),
             *device_support.caution(budget, ENGINE),
-            *device_support.packed_alone(subject, budget, ENGINE, sized.at.rules.version),
+            *device_support.packed_alone(subject, budget, ENGINE, sized.launch.rules.version),
         ),
-        serves=None if budget is None else _serves(subject, own, able, budget),
+        serves=None if budget is None else _serves(subject, asked, able, budget),
     )
 
 
 def probe(subject: Subject, w: Infer, budget: Budget) -> Probe:
     """Prepares the numbers of `infer` for searches."""
-    subject, found = _met(subject, w, budget)
+    subject, case_of = _met(subject, w, budget)
 
     def ask(point: SearchPoint) -> HeldBytes | None:
-        made: VllmLaunched | None = found.launched(w, point, setting.said(w))
-        assert made is not None
+        launched: VllmLaunched | None = case_of.launched(w, point, setting.said(w))
+        assert launched is not None
         if not w.engine_defaults:
-            made = serving.surest(found, made, point, budget)
-        elif not serving.serves(made, budget, serving.WORST):
-            made = None
-        if made is None:
+            launched = serving.surest(case_of, launched, point, budget)
+        elif not serving.serves(launched, budget, serving.WORST):
+            launched = None
+        if launched is None:
             return None
-        kinds = [[p.parts for p in parts.phases(r)] for r in made.kinds]
-        return HeldBytes(len(made.dealt), kinds)
+        kinds = [[p.parts for p in parts.phases(r)] for r in launched.kinds]
+        return HeldBytes(len(launched.kind_of), kinds)
 
     return ask
 
@@ -80,48 +80,48 @@ def _met(subject: Subject, w: Infer, budget: Budget | None) -> tuple[Subject, Vl
     subject = device_support.suited(subject, w, budget, NEEDS)
     subject = subject.without_towers() if w.language_model_only else subject
     checks.check(subject, w, number)
-    asked = number if w.engine_version is None else release(ENGINE, w.engine_version)
-    found = older(asked) if asked < FIRST.version else rules(number)
-    return subject, case(subject, w, budget, found)
+    release_asked = number if w.engine_version is None else release(ENGINE, w.engine_version)
+    rules_of = older(release_asked) if release_asked < FIRST.version else rules(number)
+    return subject, case(subject, w, budget, rules_of)
 
 
-def _devices(subject: Subject, made: VllmLaunched, budget: Budget | None) -> tuple[Device, ...]:
+def _devices(subject: Subject, launched: VllmLaunched, budget: Budget | None) -> tuple[Device, ...]:
     kinds = [
-        (parts.phases(r), None if budget is None else r.taken(_asks(made, budget)))
-        for r in made.kinds
+        (parts.phases(r), None if budget is None else r.taken(_asks(launched, budget)))
+        for r in launched.kinds
     ]
     gpus = (
         Device(index=i, kind="gpu", phases=kinds[k][0], taken=kinds[k][1])
-        for i, k in enumerate(made.dealt)
+        for i, k in enumerate(launched.kind_of)
     )
-    return (*gpus, parts.host(subject, made))
+    return (*gpus, parts.host(subject, launched))
 
 
-def _asks(made: VllmLaunched, budget: Budget) -> int:
+def _asks(launched: VllmLaunched, budget: Budget) -> int:
     """Bytes of the card that vLLM asks for."""
-    return share(made.kinds[0].own.at.rules, made.utilization, budget)
+    return share(launched.kinds[0].standing.launch.rules, launched.utilization, budget)
 
 
-def _served(own: VllmLaunched, able: VllmLaunched | None, budget: Budget | None) -> DerivedFacts:
+def _served(asked: VllmLaunched, able: VllmLaunched | None, budget: Budget | None) -> DerivedFacts:
     if budget is None:
         return {}
-    return {"serves_as_asked": serving.serves(own, budget), "launch_serves": able is not None}
+    return {"serves_as_asked": serving.serves(asked, budget), "launch_serves": able is not None}
 
 
 def _serves(
-    subject: Subject, own: VllmLaunched, able: VllmLaunched | None, budget: Budget
+    subject: Subject, asked: VllmLaunched, able: VllmLaunched | None, budget: Budget
 ) -> Serves:
     """A command is taken as it is; else the launch line is what was sized."""
-    alike = own.w.engine_defaults
-    judged = own if alike or able is None else able
+    alike = asked.w.engine_defaults
+    judged = asked if alike or able is None else able
     surely, lacks = serving.surely(judged, budget), _lacks(judged, budget)
-    if able is own or able is None:
+    if able is asked or able is None:
         return Serves(surely=surely, lacks=lacks)
     return Serves(
         surely=surely,
         lacks=lacks,
-        flags=launching.changes(own.w, able.w),
-        change=launching.change(own.w, able.w),
+        flags=launching.changes(asked.w, able.w),
+        change=launching.change(asked.w, able.w),
         changed=_devices(subject, able, budget) if alike else (),
         then=serving.surely(able, budget),
     )
@@ -130,11 +130,11 @@ def _serves(
 def _derived(
     subject: Subject, sized: VllmLaunched, able: VllmLaunched | None, budget: Budget | None
 ) -> DerivedFacts:
-    at, kinds = sized.at, sized.kinds
-    replica = sized.dealt[: at.tensor * at.pipeline]
+    launch, kinds = sized.launch, sized.kinds
+    replica = sized.kind_of[: launch.tensor * launch.pipeline]
     marginal = [_marginal(r) for r in kinds]
     widest = max((r.peak for r in kinds), key=lambda b: b.expected)
-    stages = [_logged(kinds[k]) for k in replica[:: at.tensor]]
+    stages = [_logged(kinds[k]) for k in replica[:: launch.tensor]]
     facts: DerivedFacts = {
         "dtype_from": subject.why,
         "kv_cache_bytes_per_token": sum(marginal[k] for k in replica),
@@ -143,48 +143,50 @@ def _derived(
         ),
         "profile_peak_bytes": widest.expected,
         "profile_peak_interval": list(widest),
-        "non_torch_bytes": max(r.own.non_torch.expected for r in kinds),
-        "model_loading_bytes": kinds[0].own.loaded,
+        "non_torch_bytes": max(r.standing.non_torch.expected for r in kinds),
+        "model_loading_bytes": kinds[0].standing.loaded,
         "first_rank": stages[0],  # which vLLM's log is about; those above are of the fullest
         "stages": stages,
-        "cuda_graph_bytes": max(r.own.captured.taken.expected for r in kinds),
-        "cuda_graph_estimate_bytes": max(r.own.estimated.expected for r in kinds),
+        "cuda_graph_bytes": max(r.standing.captured.taken.expected for r in kinds),
+        "cuda_graph_estimate_bytes": max(r.standing.estimated.expected for r in kinds),
         **_line(subject, able or sized),
     }
     return facts if budget is None else facts | _of_card(sized, budget)
 
 
-def _logged(r: RankReserve) -> FirstRank:
+def _logged(reserve: RankReserve) -> FirstRank:
     """What a rank's own log prints."""
     return {
-        "profile_peak_bytes": r.peak.expected,
-        "profile_peak_interval": list(r.peak),
-        "non_torch_bytes": r.own.non_torch.expected,
-        "non_torch_interval": list(r.own.non_torch),
+        "profile_peak_bytes": reserve.peak.expected,
+        "profile_peak_interval": list(reserve.peak),
+        "non_torch_bytes": reserve.standing.non_torch.expected,
+        "non_torch_interval": list(reserve.standing.non_torch),
     }
 
 
-def _line(s: Subject, made: VllmLaunched) -> DerivedFacts:
-    return launch_line.facts(s, made.w, ENGINE, launching.command(s, made.at, made.w))
+def _line(s: Subject, launched: VllmLaunched) -> DerivedFacts:
+    return launch_line.facts(
+        s, launched.w, ENGINE, launching.command(s, launched.launch, launched.w)
+    )
 
 
-def _marginal(r: RankReserve) -> int:
+def _marginal(reserve: RankReserve) -> int:
     """Bytes of one more token of a request."""
-    context = r.blocks.context
+    context = reserve.blocks.context
     span = min(SPAN, context - 1) or 1
-    return (r.blocks.content(context) - r.blocks.content(context - span)) // span
+    return (reserve.blocks.content(context) - reserve.blocks.content(context - span)) // span
 
 
-def _of_card(made: VllmLaunched, budget: Budget) -> DerivedFacts:
+def _of_card(launched: VllmLaunched, budget: Budget) -> DerivedFacts:
     """The rank with the fewest blocks decides for all of a replica."""
-    asked, kinds, data = _asks(made, budget), made.kinds, made.at.data
-    least = min(kinds, key=lambda r: _blocks(r, asked))
-    available = max(0, least.available(asked))
+    share_bytes, kinds, data = _asks(launched, budget), launched.kinds, launched.launch.data
+    least = min(kinds, key=lambda r: _blocks(r, share_bytes))
+    available = max(0, least.available(share_bytes))
     facts: DerivedFacts = {
         "available_kv_cache_bytes": available,
-        "available_kv_cache_interval": list(least.available_interval(asked)),
-        "serving_bytes": max(r.serving(asked) for r in kinds),
-        "serving_interval": list(max(r.serving_interval(asked) for r in kinds)),
+        "available_kv_cache_interval": list(least.available_interval(share_bytes)),
+        "serving_bytes": max(r.serving(share_bytes) for r in kinds),
+        "serving_interval": list(max(r.serving_interval(share_bytes) for r in kinds)),
         "gpu_memory_utilization_needed": serving.utilization(kinds, budget),
     }
     if not least.blocks.pool.groups:
@@ -196,95 +198,101 @@ def _of_card(made: VllmLaunched, budget: Budget) -> DerivedFacts:
     }
 
 
-def _blocks(r: RankReserve, asked: int) -> float:
-    available = max(0, r.available(asked))
-    return r.blocks.pool.count(available) if r.blocks.pool.groups else available
+def _blocks(reserve: RankReserve, share_bytes: int) -> float:
+    available = max(0, reserve.available(share_bytes))
+    return reserve.blocks.pool.count(available) if reserve.blocks.pool.groups else available
 
 
-def _concurrency(r: RankReserve, available: int) -> float:
-    return r.blocks.pool.concurrency(available, r.blocks.setting.load)
+def _concurrency(reserve: RankReserve, available: int) -> float:
+    return reserve.blocks.pool.concurrency(available, reserve.blocks.setting.load)
 
 
-def _warnings(own: VllmLaunched, able: VllmLaunched | None, budget: Budget) -> Iterator[str]:
-    if able is not own:
-        yield _lacks(own, budget) + _way(own, able, budget)
+def _warnings(asked: VllmLaunched, able: VllmLaunched | None, budget: Budget) -> Iterator[str]:
+    if able is not asked:
+        yield _lacks(asked, budget) + _way(asked, able, budget)
 
 
-def _lacks(own: VllmLaunched, budget: Budget) -> str:
+def _lacks(asked: VllmLaunched, budget: Budget) -> str:
     """What the flags as they were asked leave no room for; "" where they surely serve."""
-    asked = _asks(own, budget)
-    least = min(own.kinds, key=lambda r: _blocks(r, asked))
-    told = (_loading, _refusal, _room, _nearly)
-    return next((said for tell in told if (said := tell(own, least, budget))), "")
+    share_bytes = _asks(asked, budget)
+    least = min(asked.kinds, key=lambda r: _blocks(r, share_bytes))
+    reasons = (_loading, _refusal, _room, _nearly)
+    return next((reason for tell in reasons if (reason := tell(asked, least, budget))), "")
 
 
-def _loading(own: VllmLaunched, least: RankReserve, budget: Budget) -> str:
+def _loading(asked: VllmLaunched, least: RankReserve, budget: Budget) -> str:
     """What is there while weights load, where the card has not room for it."""
-    r = max((*own.kinds, least), key=lambda r: r.own.loading.expected)
+    r = max((*asked.kinds, least), key=lambda r: r.standing.loading.expected)
     if serving.loads(r, budget):
         return ""
-    arriving = total(c.bytes for c in r.own.resident.arriving).expected
+    arriving = total(c.bytes for c in r.standing.resident.arriving).expected
     packed = f", {human(arriving)} of it until weights are packed" if arriving else ""
     return (
-        f"vLLM does not load: that takes {human(r.own.loading.expected)} of each card{packed}, and "
-        f"a process has {human(budget.usable.expected)}"
+        f"vLLM does not load: that takes {human(r.standing.loading.expected)} of each card"
+        f"{packed}, and a process has {human(budget.usable.expected)}"
     )
 
 
-def _nearly(own: VllmLaunched, r: RankReserve, budget: Budget) -> str:
+def _nearly(asked: VllmLaunched, reserve: RankReserve, budget: Budget) -> str:
     """What is expected to serve, and may not."""
-    if serving.serves(own, budget, serving.WORST):
+    if serving.serves(asked, budget, serving.WORST):
         return ""
-    if r.given is not None:
+    if reserve.given is not None:
         return (
-            f"{human(r.given)} of cache were asked for; with all else they take up to "
-            f"{human(r.inside.high + r.given + r.outside.high)} of the card"
+            f"{human(reserve.given)} of cache were asked for; with all else they take up to "
+            f"{human(reserve.inside.high + reserve.given + reserve.outside.high)} of the card"
         )
-    low, _, high = r.available_interval(_asks(own, budget))
+    low, _, high = reserve.available_interval(_asks(asked, budget))
     return (
-        f"vLLM may not start: its share of {own.utilization:g} leaves {human(low)} to "
-        f"{human(high)} for blocks, of which {human(r.blocks.nbytes)} are needed, and "
-        f"{human(r.outside.low)} to {human(r.outside.high)} are outside of it"
+        f"vLLM may not start: its share of {asked.utilization:g} leaves {human(low)} to "
+        f"{human(high)} for blocks, of which {human(reserve.blocks.nbytes)} are needed, and "
+        f"{human(reserve.outside.low)} to {human(reserve.outside.high)} are outside of it"
     )
 
 
-def _room(own: VllmLaunched, r: RankReserve, budget: Budget) -> str:
+def _room(asked: VllmLaunched, reserve: RankReserve, budget: Budget) -> str:
     """What there is no room for."""
-    asked = _asks(own, budget)
-    room = max(0, r.available(asked))
-    if r.available(asked) < 0:
+    share_bytes = _asks(asked, budget)
+    room = max(0, reserve.available(share_bytes))
+    if reserve.available(share_bytes) < 0:
         return (
             f"vLLM will not start: weights, the profile run and graphs take "
-            f"{human(r.inside.expected)}, and its share, {own.utilization:g} of the card, is "
-            f"{human(asked)}"
+            f"{human(reserve.inside.expected)}, and its share, {asked.utilization:g} of the card, "
+            "is "
+            f"{human(share_bytes)}"
         )
-    if r.given is not None and r.taken(asked) > budget.usable.expected:
+    if reserve.given is not None and reserve.taken(share_bytes) > budget.usable.expected:
         return (
-            f"{human(r.given)} of cache were asked for, and with all else they take "
-            f"{human(r.taken(asked))} of the {human(budget.usable.expected)} that a process has"
+            f"{human(reserve.given)} of cache were asked for, and with all else they take "
+            f"{human(reserve.taken(share_bytes))} of the {human(budget.usable.expected)} that a "
+            "process has"
         )
-    if room >= r.blocks.nbytes:
+    if room >= reserve.blocks.nbytes:
         return ""
-    if room < r.blocks.request * r.blocks.pool.block:
+    if room < reserve.blocks.request * reserve.blocks.pool.block:
         return (
-            f"vLLM will not start: one request of {r.context:,} tokens takes "
-            f"{human(r.blocks.request * r.blocks.pool.block)} of blocks, and "
+            f"vLLM will not start: one request of {reserve.context:,} tokens takes "
+            f"{human(reserve.blocks.request * reserve.blocks.pool.block)} of blocks, and "
             f"{human(room)} are left for them"
         )
     return (
-        f"{r.requests:,} requests of {r.context:,} tokens do not run at once: there is room "
-        f"for {_concurrency(r, room):.2f}; the others wait"
+        f"{reserve.requests:,} requests of {reserve.context:,} tokens do not run at once: there is "
+        "room "
+        f"for {_concurrency(reserve, room):.2f}; the others wait"
     )
 
 
-def _refusal(own: VllmLaunched, r: RankReserve, budget: Budget) -> str:
-    asked = _asks(own, budget)
-    if not serving.refused(r, asked, budget):
+def _refusal(asked: VllmLaunched, reserve: RankReserve, budget: Budget) -> str:
+    share_bytes = _asks(asked, budget)
+    if not serving.refused(reserve, share_bytes, budget):
         return ""
-    refuses = "refuses" if serving.refused(r, asked, budget, serving.BEST) else "may refuse"
+    refuses = (
+        "refuses" if serving.refused(reserve, share_bytes, budget, serving.BEST) else "may refuse"
+    )
     return (
-        f"--gpu-memory-utilization {own.utilization:g} asks for {human(asked)}, and "
-        f"{human(serving.at_start(r, budget))} are free once the context is there: vLLM {refuses}"
+        f"--gpu-memory-utilization {asked.utilization:g} asks for {human(share_bytes)}, and "
+        f"{human(serving.at_start(reserve, budget))} are free once the context is there: vLLM "
+        f"{refuses}"
     )
 
 
@@ -293,8 +301,8 @@ def _ranks(w: Infer) -> int:
     return math.prod(int(size or 1) for size in sizes)
 
 
-def _way(own: VllmLaunched, able: VllmLaunched | None, budget: Budget) -> str:
+def _way(asked: VllmLaunched, able: VllmLaunched | None, budget: Budget) -> str:
     if able is None:
-        return f"; {unhelped(budget.choice.count, _ranks(own.w))}"
-    changes, would = launching.changes(own.w, able.w), WOULD[serving.surely(able, budget)]
+        return f"; {unhelped(budget.choice.count, _ranks(asked.w))}"
+    changes, would = launching.changes(asked.w, able.w), WOULD[serving.surely(able, budget)]
     return f"; the launch line asks for {changes}, which {would} do"

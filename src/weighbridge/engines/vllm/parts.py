@@ -21,23 +21,23 @@ ITEMS = 4 * GIB  # --mm-processor-cache-gb
 RUNNER = "vllm v1/worker/gpu_model_runner.py (profile_run)"
 
 
-def phases(r: RankReserve) -> tuple[Phase, ...]:
+def phases(reserve: RankReserve) -> tuple[Phase, ...]:
     """Pooling models do not decode."""
-    standing = kept(r.own, ("parts",), lambda: _Standing.of(r.own))
-    held = tuple(_shown((*standing.held, _requests(r), *standing.driver)))
-    cached = (*r.blocks.components(), *_late(r), *standing.running)
-    running = (*held, *_shown((*cached, *_images(r), *standing.unseen)))
-    found = [
-        Phase("load", (*held, *r.own.resident.arriving)),
-        Phase("prefill", (*running, *_moment(r.profiled))),
+    standing = kept(reserve.standing, ("parts",), lambda: _Standing.of(reserve.standing))
+    loaded = tuple(_shown((*standing.held, _requests(reserve), *standing.driver)))
+    cached = (*reserve.blocks.components(), *_late(reserve), *standing.running)
+    running = (*loaded, *_shown((*cached, *_images(reserve), *standing.unseen)))
+    result = [
+        Phase("load", (*loaded, *reserve.standing.resident.arriving)),
+        Phase("prefill", (*running, *_moment(reserve.profiled))),
     ]
-    if not r.own.at.pooling:
-        found.append(Phase("decode", (*running, *_moment(r.decoding))))
-    return tuple(found)
+    if not reserve.standing.launch.pooling:
+        result.append(Phase("decode", (*running, *_moment(reserve.decoding))))
+    return tuple(result)
 
 
-def _shown(found: Iterable[Component]) -> Iterator[Component]:
-    return (c for c in found if c.bytes.high)
+def _shown(every: Iterable[Component]) -> Iterator[Component]:
+    return (c for c in every if c.bytes.high)
 
 
 class _Standing(NamedTuple):
@@ -49,22 +49,22 @@ class _Standing(NamedTuple):
     unseen: tuple[Component, ...]
 
     @classmethod
-    def of(cls, own: Standing) -> "_Standing":
-        driver = (own.resident.context, _communication(own))
-        running = (_graphs(own), *own.talk_after, *own.resident.asleep)
-        return cls(tuple(_held(own)), driver, running, tuple(_unseen(own)))
+    def of(cls, standing: Standing) -> "_Standing":
+        driver = (standing.resident.context, _communication(standing))
+        running = (_graphs(standing), *standing.talk_after, *standing.resident.asleep)
+        return cls(tuple(_held(standing)), driver, running, tuple(_unseen(standing)))
 
 
 def _weights(choice: FormatChoice, nbytes: int) -> str:
-    told = f"every tensor of this rank in {choice.name}, as vLLM's layers hold it"
+    formula = f"every tensor of this rank in {choice.name}, as vLLM's layers hold it"
     size = choice.dtype.size(1)
     if choice.scheme is not None or nbytes % size:
-        return told
+        return formula
     return f"{nbytes // size:,} numbers of this rank x {size} B ({choice.name})"
 
 
-def _held(own: Standing) -> Iterator[Component]:
-    choice, there = own.subject.choice, own.resident
+def _held(standing: Standing) -> Iterator[Component]:
+    choice, there = standing.subject.choice, standing.resident
     loaded = there.loaded
     extra = sum(c.bytes.expected for c in (*there.adapters, *there.draft))
     yield _of(
@@ -76,7 +76,7 @@ def _held(own: Standing) -> Iterator[Component]:
     )
     yield _of(
         "buffers",
-        loaded.buffers + own.batch,
+        loaded.buffers + standing.batch,
         formula="tables of positions and other buffers, those of a batch's tokens",
         source="vllm model_executor/models/*.py, layers/rotary_embedding/",
     )
@@ -97,43 +97,43 @@ def _held(own: Standing) -> Iterator[Component]:
     )
     yield _of(
         "fragmentation",
-        own.spread,
+        standing.spread,
         formula="free room in segments of 2 MiB, 20 MiB or a tensor's own",
         source="c10/cuda/CUDACachingAllocator.cpp, replayed tensor by tensor",
     )
 
 
-def _requests(r: RankReserve) -> Component:
+def _requests(reserve: RankReserve) -> Component:
     return _of(
         "buffers",
-        r.persistent,
+        reserve.persistent,
         detail="requests",
         formula="tables of blocks, inputs of a batch, counts of the sampler",
         source="vllm v1/worker/gpu_input_batch.py, v1/worker/gpu/sample/penalties.py",
     )
 
 
-def _communication(own: Standing) -> Component:
+def _communication(standing: Standing) -> Component:
     return Component(
         name="communication",
-        bytes=own.resident.talk_before,
+        bytes=standing.resident.talk_before,
         basis="assumed",
         formula="communicators of NCCL, one a group of ranks; 0.50 GiB each on an H100",
         source="logs of vLLM 0.19 on 2 and 4 H100",
     )
 
 
-def _graphs(own: Standing) -> Component:
+def _graphs(standing: Standing) -> Component:
     return Component(
         name="cuda_graphs",
-        bytes=own.captured.taken,
+        bytes=standing.captured.taken,
         basis="assumed",
         formula="sizes x kernels x 9 to 21 KiB, the pool of the largest, splits of attention",
         source="35 logs of vLLM 0.10 to 0.19: 0.14 to 2.6 GiB",
     )
 
 
-def _unseen(own: Standing) -> Iterator[Component]:
+def _unseen(standing: Standing) -> Iterator[Component]:
     """Yield what is taken outside torch after vLLM's first look at free memory."""
     yield Component(
         name="context",
@@ -145,7 +145,7 @@ def _unseen(own: Standing) -> Iterator[Component]:
     )
     yield Component(
         name="other",
-        bytes=own.growth,
+        bytes=standing.growth,
         basis="assumed",
         detail="kernels and handles",
         formula="growth outside torch while profiling: kernels, and stacks of one that filters "
@@ -154,22 +154,22 @@ def _unseen(own: Standing) -> Iterator[Component]:
     )
 
 
-def _late(r: RankReserve) -> Iterator[Component]:
-    if r.late:
+def _late(reserve: RankReserve) -> Iterator[Component]:
+    if reserve.late:
         yield _of(
             "workspaces",
-            r.late,
+            reserve.late,
             detail="attention",
             formula="latents gathered from the cache, scratch of the backend",
             source="vllm model_executor/layers/attention/mla_attention.py",
         )
 
 
-def _images(r: RankReserve) -> Iterator[Component]:
-    if r.images:
+def _images(reserve: RankReserve) -> Iterator[Component]:
+    if reserve.images:
         yield Component(
             name="activations",
-            bytes=Bytes(0, r.images, r.images),
+            bytes=Bytes(0, reserve.images, reserve.images),
             basis="computed",
             detail="images and sounds, which this version does not profile",
             formula="what encoding a batch of them takes beyond the profile's peak",
@@ -179,7 +179,7 @@ def _images(r: RankReserve) -> Iterator[Component]:
 
 @lru_cache(maxsize=64)
 def _moment(m: ProfiledMoment) -> tuple[Component, ...]:
-    found = (
+    rows = (
         Component(
             name="activations",
             bytes=m.activations,
@@ -197,7 +197,7 @@ def _moment(m: ProfiledMoment) -> tuple[Component, ...]:
             source=RUNNER,
         ),
     )
-    return tuple(c for c in found if c.bytes.high)
+    return tuple(c for c in rows if c.bytes.high)
 
 
 def _of(
@@ -214,14 +214,14 @@ def _of(
     )
 
 
-def host(subject: Subject, made: VllmLaunched) -> Device:
+def host(subject: Subject, launched: VllmLaunched) -> Device:
     """File pages, which the kernel may drop; processes; what is offloaded, pinned."""
-    found = [r.own.resident.loaded for r in made.found]
+    ranks = [r.standing.resident.loaded for r in launched.ranks]
     pages = sum(t.nbytes for p in subject.model.parts for t in p.stored) or sum(
-        one.weights + one.offloaded for one in found
+        one.weights + one.offloaded for one in ranks
     )
-    offloaded = sum(one.offloaded for one in found)
-    kept = Component(
+    offloaded = sum(one.offloaded for one in ranks)
+    pinned = Component(
         name="weights",
         bytes=Bytes(offloaded, 3 * offloaded // 2, 2 * offloaded),
         basis="assumed",
@@ -230,14 +230,14 @@ def host(subject: Subject, made: VllmLaunched) -> Device:
         source="vllm model_executor/offloader/uva.py; torch ATen/core/CachingHostAllocator.h",
     )
     components = (
-        *((kept,) if offloaded else ()),
+        *((pinned,) if offloaded else ()),
         host_memory.pages(pages, source="safetensors are mapped"),
         Component(
             name="other",
-            bytes=Bytes(*(s + len(found) * b for s, b in zip(SERVER, WORKER, strict=True))),
+            bytes=Bytes(*(s + len(ranks) * b for s, b in zip(SERVER, WORKER, strict=True))),
             basis="assumed",
             detail="processes",
-            formula=f"a server, and {len(found)} workers",
+            formula=f"a server, and {len(ranks)} workers",
             source="no rule is published",
         ),
     )

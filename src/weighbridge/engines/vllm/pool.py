@@ -72,8 +72,8 @@ class Blocks:
 
     def content(self, tokens: int) -> int:
         """Bytes of a request of so many tokens, without blocks."""
-        own = replace(self.setting, context=tokens)
-        return vllm.contents(self.cached.kinds, own).kv
+        setting = replace(self.setting, context=tokens)
+        return vllm.contents(self.cached.kinds, setting).kv
 
     def logged(self, available: int) -> int:
         """The tokens that vLLM says there is room for."""
@@ -109,8 +109,8 @@ class Blocks:
         )
 
 
-def cached(subject: Subject, rank: Rank, at: VllmLaunch, w: Infer) -> Cached:
-    layers, setting = _layers(subject, rank, at), _setting(subject, at, w)
+def cached(subject: Subject, rank: Rank, launch: VllmLaunch, w: Infer) -> Cached:
+    layers, setting = _layers(subject, rank, launch), _setting(subject, launch, w)
 
     @lru_cache(maxsize=4)
     def planned(encoder: int) -> blocks.CachePool:
@@ -120,39 +120,39 @@ def cached(subject: Subject, rank: Rank, at: VllmLaunch, w: Infer) -> Cached:
 
 
 def drawn(
-    subject: Subject, cached: Cached, at: VllmLaunch, context: int, requests: int, prefix: int
+    subject: Subject, cached: Cached, launch: VllmLaunch, context: int, requests: int, prefix: int
 ) -> Blocks:
     """What so many requests draw at this launch; `prefix` are tokens that they have in common."""
     encoder = context if subject.body.encoder is not None else 0
     pool = cached.planned(encoder)
-    alike = min(prefix, context) if at.prefix_caching else 0
+    alike = min(prefix, context) if launch.prefix_caching else 0
     return Blocks(
         cached=cached,
         pool=pool,
-        context=context + lora_and_speculation.lookahead(at.method or None, at.speculative),
+        context=context + lora_and_speculation.lookahead(launch.method or None, launch.speculative),
         requests=requests,
-        tokens=at.tokens,
+        tokens=launch.tokens,
         encoder=encoder,
         shared=_shared(pool, requests, alike),
     )
 
 
-def _setting(subject: Subject, at: VllmLaunch, w: Infer) -> vllm.VllmCacheSetting:
+def _setting(subject: Subject, launch: VllmLaunch, w: Infer) -> vllm.VllmCacheSetting:
     named = w.mamba_ssm_cache_dtype if w.mamba_ssm_cache_dtype != "auto" else None
     return vllm.VllmCacheSetting(
-        context=at.context,
+        context=launch.context,
         dtype=subject.choice.dtype,
-        kv_cache_dtype=at.kv_cache_dtype,
-        version=at.rules.version,
-        block_size=at.block_size,
-        asynchronous=at.asynchronous,
-        tensor_parallel=at.tensor,
-        pipeline_parallel=at.pipeline,
+        kv_cache_dtype=launch.kv_cache_dtype,
+        version=launch.rules.version,
+        block_size=launch.block_size,
+        asynchronous=launch.asynchronous,
+        tensor_parallel=launch.tensor,
+        pipeline_parallel=launch.pipeline,
         ssm_dtype=_ssm(subject, named),
-        align=at.prefix_caching and has_states(subject),
-        speculative=at.speculative,
-        context_parallel=at.context_parallel,
-        hybrid=at.hybrid,
+        align=launch.prefix_caching and has_states(subject),
+        speculative=launch.speculative,
+        context_parallel=launch.context_parallel,
+        hybrid=launch.hybrid,
         images=w.images or 1,
     )
 
@@ -163,18 +163,18 @@ def _ssm(subject: Subject, named: str | None) -> DType | None:
     return vllm.ssm_dtype(subject.config) if subject.config is not None else None
 
 
-def _layers(subject: Subject, rank: Rank, at: VllmLaunch) -> tuple[Layer, ...]:
+def _layers(subject: Subject, rank: Rank, launch: VllmLaunch) -> tuple[Layer, ...]:
     """Return this rank's layers with a cache. A model that sees all tokens at once remembers
     none."""
     if not subject.body.causal:
         return ()
-    return (*rank.layers, *_drafting(subject, rank, at))
+    return (*rank.layers, *_drafting(subject, rank, launch))
 
 
-def _drafting(subject: Subject, rank: Rank, at: VllmLaunch) -> tuple[Layer, ...]:
+def _drafting(subject: Subject, rank: Rank, launch: VllmLaunch) -> tuple[Layer, ...]:
     return (
-        lora_and_speculation.draft_layers(subject, at.method)
-        if at.speculative and rank.last
+        lora_and_speculation.draft_layers(subject, launch.method)
+        if launch.speculative and rank.last
         else ()
     )
 

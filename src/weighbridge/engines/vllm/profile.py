@@ -61,7 +61,7 @@ class Work:
 def moments(
     body: Body,
     widths: forward.Widths,
-    at: VllmLaunch,
+    launch: VllmLaunch,
     work: Work,
     budget: Budget | None,
     *,
@@ -75,35 +75,35 @@ def moments(
             tokens=work.tokens,
             context=work.context,
             sequences=work.sequences,
-            share=share(at),
+            share=share(launch),
         )
-    held = _Held(
+    constant = _Held(
         cublas=hardware.cublas(budget),
         seen=seen,
-        experts=_experts(widths.step, at, work),
+        experts=_experts(widths.step, launch, work),
         size=work.itemsize,
         again=widths.dense * work.tokens * work.itemsize,
     )
-    found = [_stepping(widths, at, work, held, budget)]
+    result = [_stepping(widths, launch, work, constant, budget)]
     if seen.widest:
-        found.insert(0, _encoding(held))
+        result.insert(0, _encoding(constant))
     if last:
-        found.append(_answering(body, at, work, held, budget))
-    return tuple(found)
+        result.append(_answering(body, launch, work, constant, budget))
+    return tuple(result)
 
 
-def share(at: VllmLaunch) -> forward.RankShare:
+def share(launch: VllmLaunch) -> forward.RankShare:
     """How one rank splits what it computes."""
-    return forward.RankShare(tensor=at.tensor, expert_width=_expert_width(at))
+    return forward.RankShare(tensor=launch.tensor, expert_width=_expert_width(launch))
 
 
-def peak(found: Sequence[ProfiledMoment]) -> ProfiledMoment:
-    return max(found, key=lambda m: m.total.expected)
+def peak(every: Sequence[ProfiledMoment]) -> ProfiledMoment:
+    return max(every, key=lambda m: m.total.expected)
 
 
-def _expert_width(at: VllmLaunch) -> int:
+def _expert_width(launch: VllmLaunch) -> int:
     """Replicas of the engine share the experts, too."""
-    return 1 if at.expert_parallel else at.tensor * at.data
+    return 1 if launch.expert_parallel else launch.tensor * launch.data
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,64 +121,66 @@ class _Held:
         return self.seen.held * self.size
 
 
-def _experts(step: forward.StepWidths, at: VllmLaunch, work: Work) -> int:
+def _experts(step: forward.StepWidths, launch: VllmLaunch, work: Work) -> int:
     """Tokens of all replicas meet at the experts."""
-    sized = work.profiled if at.rules.workspace_kept and work.kept else work.tokens
-    tokens = sized * at.data
-    return step.workspace * min(tokens, at.rules.chunk or tokens) * work.itemsize
+    sized = work.profiled if launch.rules.workspace_kept and work.kept else work.tokens
+    tokens = sized * launch.data
+    return step.workspace * min(tokens, launch.rules.chunk or tokens) * work.itemsize
 
 
-def _encoding(held: _Held) -> ProfiledMoment:
+def _encoding(constant: _Held) -> ProfiledMoment:
     return ProfiledMoment(
         name="encoding",
-        activations=_flat(held.encoder + held.seen.widest * held.size),
-        workspaces=held.cublas,
-        formula=held.seen.formula,
+        activations=_flat(constant.encoder + constant.seen.widest * constant.size),
+        workspaces=constant.cublas,
+        formula=constant.seen.formula,
     )
 
 
 def _stepping(
-    widths: forward.Widths, at: VllmLaunch, work: Work, held: _Held, budget: Budget | None
+    widths: forward.Widths, launch: VllmLaunch, work: Work, constant: _Held, budget: Budget | None
 ) -> ProfiledMoment:
     step = widths.step
     tried = widths.expanded * work.rows
     trial = step.projected * work.tokens + tried if tried else 0
-    nbytes = max(step.widest * work.tokens, trial) * work.itemsize + held.encoder
-    benchmark = 0 if at.eager else hardware.cache(budget) * MIB
-    again = held.again if held.size == sampling.FLOAT32 else 0
+    nbytes = max(step.widest * work.tokens, trial) * work.itemsize + constant.encoder
+    benchmark = 0 if launch.eager else hardware.cache(budget) * MIB
+    again = constant.again if constant.size == sampling.FLOAT32 else 0
     return ProfiledMoment(
         name="step",
         activations=Bytes(nbytes, nbytes + benchmark, nbytes + benchmark + again),
-        workspaces=held.cublas + held.experts,
+        workspaces=constant.cublas + constant.experts,
         formula=f"{work.tokens:,} tokens, {step.formula}",
     )
 
 
 def _answering(
-    body: Body, at: VllmLaunch, work: Work, held: _Held, budget: Budget | None
+    body: Body, launch: VllmLaunch, work: Work, constant: _Held, budget: Budget | None
 ) -> ProfiledMoment:
-    kept = held.cublas + (held.experts if at.rules.workspace_kept and work.kept else 0)
+    workspaces = constant.cublas + (
+        constant.experts if launch.rules.workspace_kept and work.kept else 0
+    )
     rows = min(work.sequences, work.tokens)
-    hidden = work.tokens * body.hidden * work.itemsize + held.encoder
-    if at.pooling:
+    hidden = work.tokens * body.hidden * work.itemsize + constant.encoder
+    if launch.pooling:
         pooled = rows * max(body.hidden, body.labels) * (work.itemsize + sampling.FLOAT32)
         return ProfiledMoment(
             name="pooling",
             activations=_flat(hidden + pooled),
-            workspaces=kept,
+            workspaces=workspaces,
             formula=f"{work.tokens:,} tokens of {body.hidden:,}, {rows:,} answers",
         )
-    kind = at.rules.second if at.second_runner else at.rules.sampler
+    kind = launch.rules.second if launch.second_runner else launch.rules.sampler
     each = sampling.entry(kind, work.itemsize, rows)
-    copies = 1 if at.second_runner else 2
-    kept += sampling.buffer(kind, rows, body.vocab, hardware.multiprocessors(budget))
-    found = hidden + copies * rows * body.hidden * work.itemsize
+    copies = 1 if launch.second_runner else 2
+    workspaces += sampling.buffer(kind, rows, body.vocab, hardware.multiprocessors(budget))
+    activations = hidden + copies * rows * body.hidden * work.itemsize
     again = sampling.again(kind, work.itemsize) * rows * sampling.padded(body.vocab)
     return ProfiledMoment(
         name="sampling",
-        activations=Bytes(found, found + again, found + again),
+        activations=Bytes(activations, activations + again, activations + again),
         logits=each * rows * sampling.padded(body.vocab),
-        workspaces=kept,
+        workspaces=workspaces,
         formula=f"{rows:,} rows x {sampling.padded(body.vocab):,} x {each} bytes",
     )
 

@@ -84,7 +84,7 @@ class Standing:
     subject: Subject
     w: Infer
     budget: Budget | None
-    at: VllmLaunch  # its context and requests are those of another question
+    launch: VllmLaunch  # its context and requests are those of another question
     resident: Resident
     widths: forward.Widths
     captured: graphs.CapturedGraphs
@@ -98,7 +98,7 @@ class Standing:
         """Return the bytes of weights as this version of vLLM counts them: reserved or
         allocated."""
         loaded = self.resident.loaded
-        return self.batch + (loaded.reserved if self.at.rules.consumed else loaded.allocated)
+        return self.batch + (loaded.reserved if self.launch.rules.consumed else loaded.allocated)
 
     @property
     def loaded(self) -> int:
@@ -109,13 +109,13 @@ class Standing:
     @cached_property
     def estimated(self) -> Bytes:
         """What vLLM expects of graphs: the newer runner's trial returned nothing before 0.29."""
-        tried = self.at.rules.second_charged or not self.at.second_runner
+        tried = self.launch.rules.second_charged or not self.launch.second_runner
         return self.captured.charged if tried else graphs.NONE
 
     @cached_property
     def charged(self) -> Bytes:
         """Off the cache for graphs."""
-        return self.estimated if self.at.rules.graphs_inside else graphs.NONE
+        return self.estimated if self.launch.rules.graphs_inside else graphs.NONE
 
     @cached_property
     def inside(self) -> Bytes:
@@ -126,9 +126,15 @@ class Standing:
     @cached_property
     def outside(self) -> Bytes:
         """Return the bytes outside the share, without buffers and images."""
-        own = self.resident.context.bytes.plus(LATER).plus(self.talk_outside)
-        own = own.plus(total(c.bytes for c in self.resident.asleep)).plus(self._graphs_outside)
-        return own if self.at.rules.consumed else own.plus(exactly(self.spread))
+        outside_bytes = self.resident.context.bytes.plus(LATER).plus(self.talk_outside)
+        outside_bytes = outside_bytes.plus(total(c.bytes for c in self.resident.asleep)).plus(
+            self._graphs_outside
+        )
+        return (
+            outside_bytes
+            if self.launch.rules.consumed
+            else outside_bytes.plus(exactly(self.spread))
+        )
 
     @property
     def _graphs_outside(self) -> Bytes:
@@ -144,7 +150,7 @@ class Standing:
     @property
     def talk_inside(self) -> Bytes:
         """NCCL started after the first look before 0.11."""
-        if self.at.rules.communication_inside:
+        if self.launch.rules.communication_inside:
             return self._talk_profiled.plus(self._talk_later).plus(self.resident.talk_before)
         return self._talk_profiled
 
@@ -176,7 +182,7 @@ class Standing:
 
     @cached_property
     def talk_outside(self) -> Bytes:
-        if self.at.rules.communication_inside:
+        if self.launch.rules.communication_inside:
             return exactly(0)
         return self.resident.talk_before.plus(self._talk_later)
 
@@ -197,55 +203,55 @@ class Standing:
 class RankReserve:
     """One rank, with its requests."""
 
-    own: Standing
+    standing: Standing
     context: int
     requests: int
     prompts: int  # tokens that the workload brings at once
 
     @cached_property
     def blocks(self) -> pool.Blocks:
-        own = self.own
+        standing = self.standing
         return pool.drawn(
-            own.subject,
-            own.resident.cached,
-            own.at,
+            standing.subject,
+            standing.resident.cached,
+            standing.launch,
             self.context,
             self.requests,
-            own.w.shared_prefix or 0,
+            standing.w.shared_prefix or 0,
         )
 
     @property
     def _seen(self) -> bool:
         """Whether images and sounds are profiled."""
-        return self.own.at.rules.second_items or not self.own.at.second_runner
+        return self.standing.launch.rules.second_items or not self.standing.launch.second_runner
 
     @cached_property
     def profiled(self) -> profile.ProfiledMoment:
-        return self.own.peak(self.own.at.tokens, self._seen, self.context)
+        return self.standing.peak(self.standing.launch.tokens, self._seen, self.context)
 
     @cached_property
     def peak(self) -> Bytes:
         """Return the growth of torch's peak in the profile, as the log of this rank prints it: what
         a stage is sent is made by the first step."""
-        return self.profiled.total.plus(self.own.received)
+        return self.profiled.total.plus(self.standing.received)
 
     @property
     def decoding(self) -> profile.ProfiledMoment:
-        at = self.own.at
-        return self.own.peak(at.sequences * (1 + at.speculative), False, self.context)
+        launch = self.standing.launch
+        return self.standing.peak(launch.sequences * (1 + launch.speculative), False, self.context)
 
     @cached_property
     def asked(self) -> profile.ProfiledMoment:
         """The widest moment of this workload."""
         again = _again(self)
-        return self.own.peak(again or self.prompts, False, self.context)
+        return self.standing.peak(again or self.prompts, False, self.context)
 
     @cached_property
     def images(self) -> int:
         """What they take beyond the profile's peak."""
-        if self._seen or self.own.w.images == 0:
+        if self._seen or self.standing.w.images == 0:
             return 0
-        items = self.own.peak(self.own.at.tokens, True, self.context)
+        items = self.standing.peak(self.standing.launch.tokens, True, self.context)
         return max(0, items.total.expected - self.profiled.total.expected)
 
     @cached_property
@@ -260,21 +266,25 @@ class RankReserve:
 
     @cached_property
     def inside(self) -> Bytes:
-        own = self.own.inside.plus(self.profiled.total)
-        return own.plus(exactly(self.persistent)) if self.own.at.rules.consumed else own
+        inside_bytes = self.standing.inside.plus(self.profiled.total)
+        return (
+            inside_bytes.plus(exactly(self.persistent))
+            if self.standing.launch.rules.consumed
+            else inside_bytes
+        )
 
     @cached_property
     def outside(self) -> Bytes:
-        before = 0 if self.own.at.rules.consumed else self.persistent
-        low, expected, high = self.own.outside.plus(exactly(before + self.late))
+        before = 0 if self.standing.launch.rules.consumed else self.persistent
+        low, expected, high = self.standing.outside.plus(exactly(before + self.late))
         return Bytes(low, expected + self.images, high + self.images)
 
     @property
     def given(self) -> int | None:
         """Bytes for blocks that were asked for, whatever there is room for."""
-        if self.own.at.blocks is not None and self.blocks.pool.groups:
-            return self.own.at.blocks * self.blocks.pool.block
-        return self.own.at.kv_cache_bytes
+        if self.standing.launch.blocks is not None and self.blocks.pool.groups:
+            return self.standing.launch.blocks * self.blocks.pool.block
+        return self.standing.launch.kv_cache_bytes
 
     def available(self, share: int) -> int:
         """Bytes for blocks, of a share of so many; below zero where not even the weights fit."""
@@ -298,120 +308,120 @@ class RankReserve:
 
     def serving_interval(self, share: int) -> Bytes:
         """The same: the share is exact, what is outside of it is not."""
-        middle, own = self.serving(share), self.outside
-        return Bytes(*(middle + bound - own.expected for bound in own))
+        middle, outside_bytes = self.serving(share), self.outside
+        return Bytes(*(middle + bound - outside_bytes.expected for bound in outside_bytes))
 
 
-def share(r: VllmRules, utilization: float, budget: Budget) -> int:
+def share(rules: VllmRules, utilization: float, budget: Budget) -> int:
     """Bytes of the card that vLLM asks for."""
     wanted = hardware.total(budget) * utilization
-    return math.ceil(wanted) if r.rounds_up else int(wanted)
+    return math.ceil(wanted) if rules.rounds_up else int(wanted)
 
 
 def resident(
-    subject: Subject, rank: Rank, at: VllmLaunch, w: Infer, budget: Budget | None
+    subject: Subject, rank: Rank, launch: VllmLaunch, w: Infer, budget: Budget | None
 ) -> Resident:
-    adapters = _adapters(subject, rank, at, w, budget)
-    draft = _draft(subject, rank, at, budget)
-    imported = weights.imported(subject, at, budget)
+    adapters = _adapters(subject, rank, launch, w, budget)
+    draft = _draft(subject, rank, launch, budget)
+    imported = weights.imported(subject, launch, budget)
     extra = tuple(c.bytes.expected for c in (*adapters, *draft))
     return Resident(
         rank=rank,
-        loaded=weights.loaded(rank, at, (*extra, imported)),
+        loaded=weights.loaded(rank, launch, (*extra, imported)),
         imported=imported,
         adapters=adapters,
         draft=draft,
-        cached=pool.cached(subject, rank, at, w),
+        cached=pool.cached(subject, rank, launch, w),
         context=context(budget.choice.part if budget else None),
-        talk_before=talking.before(at, budget, experts=has_experts(subject)),
-        asleep=sleeping.asleep(subject, rank, at),
+        talk_before=talking.before(launch, budget, experts=has_experts(subject)),
+        asleep=sleeping.asleep(subject, rank, launch),
         arriving=(),
     )
 
 
 def standing(
-    subject: Subject, found: Resident, at: VllmLaunch, w: Infer, budget: Budget | None
+    subject: Subject, resident_of: Resident, launch: VllmLaunch, w: Infer, budget: Budget | None
 ) -> Standing:
-    rank = found.rank
+    rank = resident_of.rank
     widths = forward.widths(
         rank.blocks,
         subject.body.hidden,
-        profile.share(at),
-        eager=at.eager,
+        profile.share(launch),
+        eager=launch.eager,
         through=batch_buffers.through(subject),
     )
     return Standing(
         subject=subject,
         w=w,
         budget=budget,
-        at=at,
-        resident=found,
+        launch=launch,
+        resident=resident_of,
         widths=widths,
-        captured=_graphs(subject, rank, at, budget),
-        growth=growth.growth(at, rank, subject.body.vocab, budget),
-        batch=sum(batch_buffers.buffers(subject, at.tokens)),
-        talk_after=_talk(subject, rank, at, budget),
-        peak=_peaks(subject, rank, at, widths, budget),
+        captured=_graphs(subject, rank, launch, budget),
+        growth=growth.growth(launch, rank, subject.body.vocab, budget),
+        batch=sum(batch_buffers.buffers(subject, launch.tokens)),
+        talk_after=_talk(subject, rank, launch, budget),
+        peak=_peaks(subject, rank, launch, widths, budget),
     )
 
 
 def _peaks(
-    subject: Subject, rank: Rank, at: VllmLaunch, widths: forward.Widths, budget: Budget | None
+    subject: Subject, rank: Rank, launch: VllmLaunch, widths: forward.Widths, budget: Budget | None
 ) -> Callable[[int, bool, int], profile.ProfiledMoment]:
     """The widest moment of so many tokens, with images and sounds or without, of a context."""
-    kept = weights.keeps_workspace(subject, budget)
-    seen = at.rules.second_items or not at.second_runner
+    kept_workspace = weights.keeps_workspace(subject, budget)
+    seen = launch.rules.second_items or not launch.second_runner
     towers = encoders.largest(subject) if seen else subject.body.towers
 
     @lru_cache(maxsize=PEAKS)
     def widest(tokens: int, items: bool, context: int, rows: int) -> profile.ProfiledMoment:
         work = profile.Work(
             tokens=tokens,
-            sequences=at.sequences,
+            sequences=launch.sequences,
             context=context,
             rows=rows,
             itemsize=int(subject.choice.dtype.nbytes),
             items=items,
-            kept=kept,
-            profiled=at.tokens,
+            kept=kept_workspace,
+            profiled=launch.tokens,
             towers=towers,
             levels=batch_buffers.levels(subject),
         )
-        moments = profile.moments(subject.body, widths, at, work, budget, last=rank.last)
+        moments = profile.moments(subject.body, widths, launch, work, budget, last=rank.last)
         return profile.peak(moments)
 
     def peak(tokens: int, items: bool, context: int) -> profile.ProfiledMoment:
         """What does not matter is not told, so that the same is found again."""
         items = items and rank.first and bool(subject.body.towers)
-        rows = forward.expanded_rows(context, at.sequences) if widths.expanded else 0
-        return widest(max(1, min(tokens, at.tokens)), items, context if items else 0, rows)
+        rows = forward.expanded_rows(context, launch.sequences) if widths.expanded else 0
+        return widest(max(1, min(tokens, launch.tokens)), items, context if items else 0, rows)
 
     return peak
 
 
-def _again(r: RankReserve) -> int:
+def _again(reserve: RankReserve) -> int:
     """Tokens of one step where requests do not all fit: those that gave up their blocks read what
     they have written as a prompt, as many at once as the cache holds (v1/core/sched/scheduler.py,
     _preempt_request). 0 where none does."""
-    at, budget = r.own.at, r.own.budget
-    if budget is None or not r.blocks.pool.groups or r.requests < 2:
+    launch, budget = reserve.standing.launch, reserve.standing.budget
+    if budget is None or not reserve.blocks.pool.groups or reserve.requests < 2:
         return 0
-    room = max(0, r.available(share(at.rules, at.utilization, budget)))
-    if room >= r.blocks.nbytes:
+    room = max(0, reserve.available(share(launch.rules, launch.utilization, budget)))
+    if room >= reserve.blocks.nbytes:
         return 0
-    held = r.blocks.logged(room)
-    return held if r.prompts < min(held, at.tokens) else 0
+    tokens = reserve.blocks.logged(room)
+    return tokens if reserve.prompts < min(tokens, launch.tokens) else 0
 
 
-def prompts(at: VllmLaunch, w: Infer, point: SearchPoint, requests: int) -> int:
+def prompts(launch: VllmLaunch, w: Infer, point: SearchPoint, requests: int) -> int:
     """Tokens that this workload brings at once; a shared prefix is computed once."""
     prompt = point.prompt_len or point.context
-    shared = min(w.shared_prefix or 0, prompt - 1) if at.prefix_caching else 0
+    shared = min(w.shared_prefix or 0, prompt - 1) if launch.prefix_caching else 0
     return shared + requests * (prompt - shared)
 
 
 def _adapters(
-    subject: Subject, rank: Rank, at: VllmLaunch, w: Infer, budget: Budget | None
+    subject: Subject, rank: Rank, launch: VllmLaunch, w: Infer, budget: Budget | None
 ) -> tuple[Component, ...]:
     if not w.max_loras:
         return ()
@@ -420,77 +430,80 @@ def _adapters(
         rank,
         slots=w.max_loras,
         lora_rank=w.max_lora_rank or launching.LORA_RANK,
-        rules=weights.spread(at),
-        **weights.sizes(at, budget),
+        rules=weights.spread(launch),
+        **weights.sizes(launch, budget),
     )
 
 
 def _draft(
-    subject: Subject, rank: Rank, at: VllmLaunch, budget: Budget | None
+    subject: Subject, rank: Rank, launch: VllmLaunch, budget: Budget | None
 ) -> tuple[Component, ...]:
-    if not at.speculative or not rank.last:
+    if not launch.speculative or not rank.last:
         return ()
     return lora_and_speculation.draft(
         subject,
-        method=at.method,
-        tokens=at.speculative,
-        rules=weights.spread(at),
-        **weights.sizes(at, budget),
+        method=launch.method,
+        tokens=launch.speculative,
+        rules=weights.spread(launch),
+        **weights.sizes(launch, budget),
     )
 
 
 def _talk(
-    subject: Subject, rank: Rank, at: VllmLaunch, budget: Budget | None
+    subject: Subject, rank: Rank, launch: VllmLaunch, budget: Budget | None
 ) -> tuple[Component, ...]:
-    found = communication(
-        talking.collectives(at.rules), body=subject.body, budget=budget, **weights.sizes(at, budget)
+    groups = communication(
+        talking.collectives(launch.rules),
+        body=subject.body,
+        budget=budget,
+        **weights.sizes(launch, budget),
     )
     if rank.first:
-        return found
+        return groups
     itemsize = int(subject.choice.dtype.nbytes)
-    return (*found, received(at.tokens, subject.body.hidden, itemsize))
+    return (*groups, received(launch.tokens, subject.body.hidden, itemsize))
 
 
 def _graphs(
-    subject: Subject, rank: Rank, at: VllmLaunch, budget: Budget | None
+    subject: Subject, rank: Rank, launch: VllmLaunch, budget: Budget | None
 ) -> graphs.CapturedGraphs:
-    full = at.rules.full_graphs and not at.pooling
-    count = graphs.graphs(at.captures, at.sequences, 1 + at.speculative, full=full)
+    full = launch.rules.full_graphs and not launch.pooling
+    count = graphs.graphs(launch.captures, launch.sequences, 1 + launch.speculative, full=full)
     step = forward.step(
         rank.blocks,
         subject.body.hidden,
-        forward.RankShare(tensor=at.tensor),
+        forward.RankShare(tensor=launch.tensor),
         eager=False,
         through=batch_buffers.through(subject),
     )
-    largest = max(at.captures, default=0)
+    largest = max(launch.captures, default=0)
     cut = 0
     if (
         full
         and hardware.splits_contexts(budget)
-        and at.backend in ("", setting.FLASH_ATTN)
+        and launch.backend in ("", setting.FLASH_ATTN)
         and _outer(subject) not in column("vllm.other_kernels")
     ):
-        decoded = min(largest, at.sequences * (1 + at.speculative))
-        cut = graphs.splits(rank.blocks, decoded, at.tensor)
+        decoded = min(largest, launch.sequences * (1 + launch.speculative))
+        cut = graphs.splits(rank.blocks, decoded, launch.tensor)
     return graphs.estimate(
         rank.blocks,
-        _by_adapters(at, count),
+        _by_adapters(launch, count),
         graphs.GraphPool(
             widest=largest * step.widest * int(subject.choice.dtype.nbytes),
             cut=cut,
-            matrices=_matrices(subject, rank, at, budget, largest),
+            matrices=_matrices(subject, rank, launch, budget, largest),
         ),
         graphs.GraphKind(
-            ranks=at.tensor,
-            sparse=graphs.SPARSE_LESS if at.rules.sparse_less else graphs.SPARSE,
-            fused=at.rules.fuses,
+            ranks=launch.tensor,
+            sparse=graphs.SPARSE_LESS if launch.rules.sparse_less else graphs.SPARSE,
+            fused=launch.rules.fuses,
         ),
     )
 
 
 def _matrices(
-    subject: Subject, rank: Rank, at: VllmLaunch, budget: Budget | None, largest: int
+    subject: Subject, rank: Rank, launch: VllmLaunch, budget: Budget | None, largest: int
 ) -> Bytes:
     """What AWQ's plain kernel unpacks of a layer, and a graph keeps. Cards that Marlin runs on take
     that kernel only if --quantization awq asks for it (awq_marlin.py, override_quantization_method;
@@ -498,64 +511,66 @@ def _matrices(
     scheme = subject.choice.scheme
     if scheme is None or not scheme.name.startswith(AWQ) or largest < UNPACKED_FROM:
         return graphs.NONE
-    numbers = graphs.unpacked(rank.blocks, subject.body.hidden, at.tensor)
+    numbers = graphs.unpacked(rank.blocks, subject.body.hidden, launch.tensor)
     nbytes = numbers * int(subject.choice.dtype.nbytes)
-    plain = at.plain_awq or hardware.capability(budget) < MARLIN_SINCE
+    plain = launch.plain_awq or hardware.capability(budget) < MARLIN_SINCE
     return exactly(nbytes * plain)
 
 
-def _by_adapters(at: VllmLaunch, count: int) -> tuple[int, int]:
+def _by_adapters(launch: VllmLaunch, count: int) -> tuple[int, int]:
     """Graphs without and with slots for adapters."""
-    if not at.adapters:
+    if not launch.adapters:
         return count, 0
-    return (count, count) if at.rules.adapters_apart else (0, count)
+    return (count, count) if launch.rules.adapters_apart else (0, count)
 
 
 def _outer(subject: Subject) -> str:
     return subject.config.model_type if subject.config is not None else ""
 
 
-def _persistent(r: RankReserve) -> int:
+def _persistent(reserve: RankReserve) -> int:
     """Tables of blocks, inputs as embeddings (of the newer runner where there are towers alone);
     counts of the newer runner."""
-    at, subject = r.own.at, r.own.subject
-    columns = sum(ceil_div(r.context, g.tokens or r.context) for g in r.blocks.pool.groups)
-    tables = TABLE * at.sequences * columns
-    embedded = at.tokens * subject.body.hidden * int(subject.choice.dtype.nbytes)
-    counted = sampling.counts(at.sequences, subject.body.vocab) if at.second_runner else 0
-    return tables + counted + (embedded if subject.body.towers or not at.second_runner else 0)
+    launch, subject = reserve.standing.launch, reserve.standing.subject
+    columns = sum(
+        ceil_div(reserve.context, g.tokens or reserve.context) for g in reserve.blocks.pool.groups
+    )
+    tables = TABLE * launch.sequences * columns
+    embedded = launch.tokens * subject.body.hidden * int(subject.choice.dtype.nbytes)
+    counted = sampling.counts(launch.sequences, subject.body.vocab) if launch.second_runner else 0
+    return tables + counted + (embedded if subject.body.towers or not launch.second_runner else 0)
 
 
-def _late(r: RankReserve) -> int:
+def _late(reserve: RankReserve) -> int:
     """What attention keeps: gathered latents, scratch of Blackwell's kernels."""
-    at, latent = r.own.at, r.own.widths.latent
-    rows = latent and latent * forward.expanded_rows(r.context, at.sequences)
-    decoding = at.rules.latent_late * weights.LATENT_BUFFER if rows else 0
-    usual = hardware.blackwell(r.own.budget)
-    flashinfer = at.backend == setting.FLASHINFER if at.backend else usual
+    launch, latent = reserve.standing.launch, reserve.standing.widths.latent
+    rows = latent and latent * forward.expanded_rows(reserve.context, launch.sequences)
+    decoding = launch.rules.latent_late * weights.LATENT_BUFFER if rows else 0
+    usual = hardware.blackwell(reserve.standing.budget)
+    flashinfer = launch.backend == setting.FLASHINFER if launch.backend else usual
     scratch = FLASHINFER * flashinfer + decoding * usual
-    return rows * int(r.own.subject.choice.dtype.nbytes) + scratch
+    return rows * int(reserve.standing.subject.choice.dtype.nbytes) + scratch
 
 
 def residents(
-    subject: Subject, at: VllmLaunch, w: Infer, budget: Budget | None
+    subject: Subject, launch: VllmLaunch, w: Infer, budget: Budget | None
 ) -> tuple[tuple[Resident, ...], tuple[int, ...]]:
     """What ranks hold, each kind once; and of each rank, which of them."""
-    made: dict[tuple[object, ...], int] = {}
+    number_of: dict[tuple[object, ...], int] = {}
     kinds: list[Resident] = []
     dealt: list[int] = []
-    own = weights.ranks(subject, at, budget)
-    for rank, unpacked in zip(own, _unpacked(subject, at, budget, own), strict=True):
+    ranks = weights.ranks(subject, launch, budget)
+    for rank, unpacked in zip(ranks, _unpacked(subject, launch, budget, ranks), strict=True):
         key = (id(rank.tensors), rank.layers, rank.first, rank.last)
-        if key not in made:
-            made[key] = len(kinds)
-            kinds.append(replace(resident(subject, rank, at, w, budget), arriving=unpacked))
-        dealt.append(made[key])
+        if key not in number_of:
+            number_of[key] = len(kinds)
+            kinds.append(replace(resident(subject, rank, launch, w, budget), arriving=unpacked))
+        dealt.append(number_of[key])
     return tuple(kinds), tuple(dealt)
 
 
 def _unpacked(
-    subject: Subject, at: VllmLaunch, budget: Budget | None, packed: Sequence[Rank]
+    subject: Subject, launch: VllmLaunch, budget: Budget | None, packed: Sequence[Rank]
 ) -> Sequence[tuple[Component, ...]]:
     """What each rank has of 16-bit weights, where the format is made while it loads, or of packed
     ones that are laid out anew."""
@@ -563,9 +578,9 @@ def _unpacked(
     if form is None:
         return [()] * len(packed)
     if plain is None:
-        kernel = weights.spread(at).kernel(hardware.capability(budget)[0])
+        kernel = weights.spread(launch).kernel(hardware.capability(budget)[0])
         moved = (loading_peak.laid_out(form.name, kernel, rank) for rank in packed)
         return [() if c is None else (c,) for c in moved]
-    pairs = zip(packed, weights.ranks(plain, at, budget), strict=True)
-    at_once = weights.AT_ONCE[at.rules.arrives]
+    pairs = zip(packed, weights.ranks(plain, launch, budget), strict=True)
+    at_once = weights.AT_ONCE[launch.rules.arrives]
     return [(loading_peak.arriving(*pair, at_once),) for pair in pairs]

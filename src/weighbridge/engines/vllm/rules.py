@@ -170,11 +170,11 @@ CHANGES: tuple[tuple[Version, dict[str, Any]], ...] = (
 @cache
 def rules(version: Version) -> VllmRules:
     """Return the rules of the newest change that is not newer than `version`."""
-    found = FIRST
+    result = FIRST
     for since, changed in CHANGES:
         if version >= since:
-            found = replace(found, **changed)
-    return replace(found, version=version)
+            result = replace(result, **changed)
+    return replace(result, version=version)
 
 
 FIRST_ENGINE_TO: Version = (0, 8)
@@ -183,11 +183,11 @@ FIRST_ENGINE_TO: Version = (0, 8)
 def older(version: Version) -> VllmRules:
     """Return the rules of a release before `FIRST`: its, but for the batches of the first engine,
     which was the default before 0.8 (0.6.4 engine/arg_utils.py and config.py, 0.8.5 config.py)."""
-    found = rules(FIRST.version)
+    first = rules(FIRST.version)
     if version >= FIRST_ENGINE_TO:
-        return found
+        return first
     pieces = 512 if version < (0, 7) else 2048
-    return replace(found, whole_prompts=False, whole_to=32 * KIB, pieces=pieces)
+    return replace(first, whole_prompts=False, whole_to=32 * KIB, pieces=pieces)
 
 
 ALWAYS: Version = (999,)

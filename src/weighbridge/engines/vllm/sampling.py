@@ -56,8 +56,8 @@ def buffer(kind: str, rows: int, vocabulary: int, processors: int) -> int:
     if kind != "triton" or rows < FEW:
         return 0
     programs = min(processors, rows)
-    held = min(1 << (programs - 1).bit_length(), processors)
-    return held * vocabulary * FLOAT32
+    rows_held = min(1 << (programs - 1).bit_length(), processors)
+    return rows_held * vocabulary * FLOAT32
 
 
 def counts(sequences: int, vocabulary: int) -> int:

@@ -28,118 +28,118 @@ BATCHES = (2048, 512)
 WORST, EXPECTED, BEST = range(3)  # of what is free, the bound; of what is taken, the other one
 
 
-def serves(made: VllmLaunched, budget: Budget, by: int = EXPECTED) -> bool:
+def serves(launched: VllmLaunched, budget: Budget, by: int = EXPECTED) -> bool:
     """`by`: the estimates that are believed."""
-    return all(_serves(r, made.utilization, budget, by) for r in made.kinds)
+    return all(_serves(r, launched.utilization, budget, by) for r in launched.kinds)
 
 
-def surely(made: VllmLaunched, budget: Budget) -> Surely:
+def surely(launched: VllmLaunched, budget: Budget) -> Surely:
     """What holds by every estimate, by none, or by some."""
-    if serves(made, budget, WORST):
+    if serves(launched, budget, WORST):
         return "yes"
-    return "unknown" if serves(made, budget, BEST) else "no"
+    return "unknown" if serves(launched, budget, BEST) else "no"
 
 
 def able(
-    case: VllmCase, own: VllmLaunched, point: SearchPoint, budget: Budget
+    case: VllmCase, asked: VllmLaunched, point: SearchPoint, budget: Budget
 ) -> VllmLaunched | None:
     """The nearest launch that surely serves, else one that is expected to; None where none is."""
-    sure = surest(case, own, point, budget)
-    if sure is not None or _hopeless(own, budget):
+    sure = surest(case, asked, point, budget)
+    if sure is not None or _hopeless(asked, budget):
         return sure
-    tried = (own, *_tries(case, own, point, budget))
-    return next((made for made in tried if serves(made, budget)), None)
+    tried = (asked, *_tries(case, asked, point, budget))
+    return next((launched for launched in tried if serves(launched, budget)), None)
 
 
 def surest(
-    case: VllmCase, own: VllmLaunched, point: SearchPoint, budget: Budget
+    case: VllmCase, asked: VllmLaunched, point: SearchPoint, budget: Budget
 ) -> VllmLaunched | None:
     """The nearest that surely serves; None where weights and blocks are more than the card, or what
     is there while they load."""
-    if serves(own, budget, WORST):
-        return own
-    if _hopeless(own, budget):
+    if serves(asked, budget, WORST):
+        return asked
+    if _hopeless(asked, budget):
         return None
-    tried = _tries(case, own, point, budget)
-    return next((made for made in tried if serves(made, budget, WORST)), None)
+    tried = _tries(case, asked, point, budget)
+    return next((launched for launched in tried if serves(launched, budget, WORST)), None)
 
 
 def _tries(
-    case: VllmCase, own: VllmLaunched, point: SearchPoint, budget: Budget
+    case: VllmCase, asked: VllmLaunched, point: SearchPoint, budget: Budget
 ) -> Iterator[VllmLaunched]:
     """Yield other launches, the nearest first."""
-    for batch in _ladder(own):
-        made = own if batch == own.batch else case.launched(own.asked, point, batch)
-        yield _widened(made, budget)
-        yield from _narrowed(made, budget)
+    for batch in _ladder(asked):
+        launched = asked if batch == asked.batch else case.launched(asked.asked, point, batch)
+        yield _widened(launched, budget)
+        yield from _narrowed(launched, budget)
 
 
-def _hopeless(own: VllmLaunched, budget: Budget) -> bool:
+def _hopeless(asked: VllmLaunched, budget: Budget) -> bool:
     usable = budget.usable.expected
-    if not all(loads(r, budget, BEST) for r in own.kinds):
+    if not all(loads(r, budget, BEST) for r in asked.kinds):
         return True
-    return any(r.own.resident.loaded.allocated + r.blocks.nbytes > usable for r in own.kinds)
+    return any(r.standing.resident.loaded.allocated + r.blocks.nbytes > usable for r in asked.kinds)
 
 
-def _ladder(own: VllmLaunched) -> Iterator[Batch]:
-    at, said = own.kinds[0].own.at, own.batch
-    yield said
-    requests, changed = own.kinds[0].requests, said
-    if said.sequences is None and requests < at.sequences:
+def _ladder(asked: VllmLaunched) -> Iterator[Batch]:
+    launch, batch = asked.kinds[0].standing.launch, asked.batch
+    yield batch
+    requests, changed = asked.kinds[0].requests, batch
+    if batch.sequences is None and requests < launch.sequences:
         changed = changed._replace(sequences=requests)
         yield changed
-    least = 1 if at.chunked else own.kinds[0].context
+    least = 1 if launch.chunked else asked.kinds[0].context
     for tokens in BATCHES:
-        smaller = max(tokens, least, changed.sequences or at.sequences)
-        if said.tokens is None and smaller < at.tokens:
+        smaller = max(tokens, least, changed.sequences or launch.sequences)
+        if batch.tokens is None and smaller < launch.tokens:
             changed = changed._replace(tokens=smaller)
             yield changed
-    if said.eager is None:
+    if batch.eager is None:
         yield changed._replace(eager=True)
 
 
-def _widened(made: VllmLaunched, budget: Budget) -> VllmLaunched:
+def _widened(launched: VllmLaunched, budget: Budget) -> VllmLaunched:
     """The same with the share that it needs, where that is more than vLLM's default."""
-    if _given(made):
-        return made
-    wanted = utilization(made.kinds, budget)
-    if wanted is None or wanted <= made.utilization:
-        return made
-    return replace(made, share=wanted)
+    if _given(launched):
+        return launched
+    wanted = utilization(launched.kinds, budget)
+    if wanted is None or wanted <= launched.utilization:
+        return launched
+    return replace(launched, share=wanted)
 
 
-def _narrowed(made: VllmLaunched, budget: Budget) -> Iterator[VllmLaunched]:
+def _narrowed(launched: VllmLaunched, budget: Budget) -> Iterator[VllmLaunched]:
     """The same with a share that is less than vLLM's default: the largest that surely leaves all
     that is outside of it, then the largest that is surely free when it starts."""
-    if _given(made):
+    if _given(launched):
         return
     total = hardware.total(budget)
-    start = min(_down(at_start(r, budget, WORST), total) for r in made.kinds)
-    whole = min(_down(budget.usable.low - r.outside.high, total) for r in made.kinds)
+    start = min(_down(at_start(r, budget, WORST), total) for r in launched.kinds)
+    whole = min(_down(budget.usable.low - r.outside.high, total) for r in launched.kinds)
     for wanted in (min(start, whole), start):
-        if 0 < wanted < made.utilization:
-            yield replace(made, share=wanted)
+        if 0 < wanted < launched.utilization:
+            yield replace(launched, share=wanted)
 
 
-def _given(made: VllmLaunched) -> bool:
+def _given(launched: VllmLaunched) -> bool:
     """Whether the user has said what the engine may take."""
-    said = made.asked.gpu_memory_utilization is not None
-    return said or any(r.given is not None for r in made.kinds)
+    share_given = launched.asked.gpu_memory_utilization is not None
+    return share_given or any(r.given is not None for r in launched.kinds)
 
 
-def utilization(found: Sequence[RankReserve], budget: Budget) -> float | None:
+def utilization(reserves: Sequence[RankReserve], budget: Budget) -> float | None:
     """The share to ask for; None where no share does."""
     total = hardware.total(budget)
-    inside = [r.inside for r in found]
-    blocks = [r.blocks.nbytes for r in found]
+    inside = [r.inside for r in reserves]
+    blocks = [r.blocks.nbytes for r in reserves]
     free = budget.usable.expected
     least = max(_up(i.expected + b, total) for i, b in zip(inside, blocks, strict=True))
     wanted = max(_up(i.high + b, total) for i, b in zip(inside, blocks, strict=True))
-    kept = min(_down(free - r.outside.expected, total) for r in found)
-    most = min(_down(free - r.outside.low, total) for r in found)
+    leaves = min(_down(free - r.outside.expected, total) for r in reserves)
+    most = min(_down(free - r.outside.low, total) for r in reserves)
     if least > min(most, 1.0):
         return None
-    return max(least, min(wanted, kept))
+    return max(least, min(wanted, leaves))
 
 
 def _up(nbytes: int, total: int) -> float:
@@ -150,39 +150,39 @@ def _down(nbytes: int, total: int) -> float:
     return math.floor(STEPS * nbytes / total) / STEPS
 
 
-def loads(r: RankReserve, budget: Budget, by: int = EXPECTED) -> bool:
+def loads(reserve: RankReserve, budget: Budget, by: int = EXPECTED) -> bool:
     """Whether the card has room for what is there while weights are read and packed."""
-    return r.own.loading[2 - by] <= budget.usable[by]
+    return reserve.standing.loading[2 - by] <= budget.usable[by]
 
 
-def _serves(r: RankReserve, utilization: float, budget: Budget, by: int) -> bool:
-    if not loads(r, budget, by):
+def _serves(reserve: RankReserve, utilization: float, budget: Budget, by: int) -> bool:
+    if not loads(reserve, budget, by):
         return False
-    if r.given is not None:
-        taken = r.inside[2 - by] + r.given + r.outside[2 - by]
-        return taken <= budget.usable[by] and r.given >= r.blocks.nbytes
-    asked = share(r.own.at.rules, utilization, budget)
-    if by == WORST and _overdrawn(r, utilization, asked, budget):
+    if reserve.given is not None:
+        taken = reserve.inside[2 - by] + reserve.given + reserve.outside[2 - by]
+        return taken <= budget.usable[by] and reserve.given >= reserve.blocks.nbytes
+    share_bytes = share(reserve.standing.launch.rules, utilization, budget)
+    if by == WORST and _overdrawn(reserve, utilization, share_bytes, budget):
         return False
-    room = asked - r.inside[2 - by]
-    return room >= r.blocks.nbytes and not refused(r, asked, budget, by)
+    room = share_bytes - reserve.inside[2 - by]
+    return room >= reserve.blocks.nbytes and not refused(reserve, share_bytes, budget, by)
 
 
-def _overdrawn(r: RankReserve, utilization: float, asked: int, budget: Budget) -> bool:
+def _overdrawn(reserve: RankReserve, utilization: float, share_bytes: int, budget: Budget) -> bool:
     """A larger share than vLLM's own that may leave no room for what is outside of it; or its own,
     where the release does not charge graphs to it, and capturing them may run out (0.8.5 with
     experts on four A10: vllm-project/vllm issue 17469)."""
-    left = budget.usable.low - asked
-    larger = utilization > r.own.at.rules.utilization
-    uncharged = bool(r.own.at.captures) and not r.own.charged.expected
-    return (larger or uncharged) and left < r.outside.high
+    left = budget.usable.low - share_bytes
+    larger = utilization > reserve.standing.launch.rules.utilization
+    uncharged = bool(reserve.standing.launch.captures) and not reserve.standing.charged.expected
+    return (larger or uncharged) and left < reserve.outside.high
 
 
-def refused(r: RankReserve, asked: int, budget: Budget, by: int = EXPECTED) -> bool:
+def refused(reserve: RankReserve, share_bytes: int, budget: Budget, by: int = EXPECTED) -> bool:
     """`request_memory`: a share that is not free when the worker starts."""
-    return r.given is None and asked > at_start(r, budget, by)
+    return reserve.given is None and share_bytes > at_start(reserve, budget, by)
 
 
-def at_start(r: RankReserve, budget: Budget, by: int = EXPECTED) -> int:
+def at_start(reserve: RankReserve, budget: Budget, by: int = EXPECTED) -> int:
     """Free once the context and the first communicators are there."""
-    return max(0, budget.usable[by] - r.own.before[2 - by])
+    return max(0, budget.usable[by] - reserve.standing.before[2 - by])

@@ -40,9 +40,9 @@ NONE = exactly(0)
 SOURCE = "vllm device_allocator/cumem.py, utils/mem_utils.py"
 
 
-def asleep(subject: Subject, rank: Rank, at: VllmLaunch) -> tuple[Component, ...]:
+def asleep(subject: Subject, rank: Rank, launch: VllmLaunch) -> tuple[Component, ...]:
     """Bytes of this rank that sleep mode puts beyond the share of the card."""
-    if not at.sleeps:
+    if not launch.sleeps:
         return ()
     pool = Component(
         name="other",
@@ -52,11 +52,11 @@ def asleep(subject: Subject, rank: Rank, at: VllmLaunch) -> tuple[Component, ...
         formula="its segments, and buffers that are made in it after weights were measured",
         source="NVML beside vLLM 0.23 and 0.26 (AgileRL/AgileRL, tools/memory_profiling)",
     )
-    if not at.rules.phantom:
+    if not launch.rules.phantom:
         return (pool,)
     phantom = Component(
         name="other",
-        bytes=total((_head(subject, rank, at), _repacked(subject, rank))),
+        bytes=total((_head(subject, rank, launch), _repacked(subject, rank))),
         basis="computed" if subject.model_type in column("vllm.tied_head") else "assumed",
         detail="freed while loading, and given to the cache",
         formula="a head that is made and then tied, weights that are packed anew: vLLM takes free "
@@ -72,14 +72,14 @@ def _pool(subject: Subject) -> Bytes:
     return POOL_WITH_SLICES if batch_buffers.through(subject) else POOL_WITH_TOWERS
 
 
-def _head(subject: Subject, rank: Rank, at: VllmLaunch) -> Bytes:
+def _head(subject: Subject, rank: Rank, launch: VllmLaunch) -> Bytes:
     """Return the bytes of an output layer that was made, then freed because it was tied. A class
     that was not read does one or the other."""
     head = column("vllm.tied_head").get(subject.model_type)
     if not rank.last or head == "shared" or not _tied(subject):
         return NONE
     body = subject.body
-    rows = ceil_div(padded(body.vocab), at.tensor)
+    rows = ceil_div(padded(body.vocab), launch.tensor)
     nbytes = int(subject.choice.dtype.size(rows * body.hidden))
     return exactly(nbytes) if head == "freed" else Bytes(0, nbytes // 2, nbytes)
 

@@ -31,24 +31,24 @@ UNFUSED = (300, 430, 2300)
 SCATTER = 16 * MIB
 
 
-def collectives(r: VllmRules) -> Collectives:
+def collectives(rules: VllmRules) -> Collectives:
     """How this release sums over ranks, after its first look at free memory."""
     return Collectives(
         engine=ENGINE.name,
         switched=SWITCHED,
         plain=PLAIN,
-        most=None if r.fuses else UNFUSED,
-        scatter=SCATTER if r.scatters else 0,
+        most=None if rules.fuses else UNFUSED,
+        scatter=SCATTER if rules.scatters else 0,
         always_experts=True,
         symmetric=True,
     )
 
 
-def before(at: VllmLaunch, budget: Budget | None, *, experts: bool) -> Bytes:
-    if at.tensor * at.pipeline * at.data == 1:
+def before(launch: VllmLaunch, budget: Budget | None, *, experts: bool) -> Bytes:
+    if launch.tensor * launch.pipeline * launch.data == 1:
         return exactly(0)
-    groups = 2 * (at.tensor > 1) + (at.pipeline > 1) + (at.data > 1)
-    count = max(2, groups + (experts and at.tensor * at.data > 1))
+    groups = 2 * (launch.tensor > 1) + (launch.pipeline > 1) + (launch.data > 1)
+    count = max(2, groups + (experts and launch.tensor * launch.data > 1))
     return Bytes(*(count * b for b in _each(budget)))
 
 

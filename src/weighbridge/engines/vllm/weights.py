@@ -44,29 +44,29 @@ class RankWeights:
     offloaded: int  # to host memory
 
 
-def ranks(subject: Subject, at: VllmLaunch, budget: Budget | None) -> tuple[shards.Rank, ...]:
-    return shards.ranks(subject, rules=spread(at), **sizes(at, budget))
+def ranks(subject: Subject, launch: VllmLaunch, budget: Budget | None) -> tuple[shards.Rank, ...]:
+    return shards.ranks(subject, rules=spread(launch), **sizes(launch, budget))
 
 
-def spread(at: VllmLaunch) -> shards.SplitRules:
-    return spread_by(at.rules.version, eager=at.eager, towers=not at.language_only)
+def spread(launch: VllmLaunch) -> shards.SplitRules:
+    return spread_by(launch.rules.version, eager=launch.eager, towers=not launch.language_only)
 
 
-def imported(subject: Subject, at: VllmLaunch, budget: Budget | None) -> int:
+def imported(subject: Subject, launch: VllmLaunch, budget: Budget | None) -> int:
     """Bytes that choosing the kernels of latent attention takes: every module that is tried makes
     its buffer. On Kimi-VL-A3B and DeepSeek-V2-Lite 128 MiB were read, on one rank and on two."""
     if not any(isinstance(m, Latent) for m in mixers(subject.layers)):
         return 0
-    return LATENT_BUFFER * at.rules.latent_buffers[not hardware.blackwell(budget)]
+    return LATENT_BUFFER * launch.rules.latent_buffers[not hardware.blackwell(budget)]
 
 
-def sizes(at: VllmLaunch, budget: Budget | None) -> SpreadArgs:
+def sizes(launch: VllmLaunch, budget: Budget | None) -> SpreadArgs:
     """How the model is spread, as `engines/parallel` takes it."""
     return {
-        "tensor": at.tensor,
-        "pipeline": at.pipeline,
-        "data": at.data,
-        "expert_parallel": at.expert_parallel,
+        "tensor": launch.tensor,
+        "pipeline": launch.pipeline,
+        "data": launch.data,
+        "expert_parallel": launch.expert_parallel,
         "capability": hardware.capability(budget)[0],
     }
 
@@ -80,14 +80,14 @@ def keeps_workspace(subject: Subject, budget: Budget | None) -> bool:
     return hardware.capability(budget)[0] not in OWN_BUFFERS
 
 
-def loaded(rank: shards.Rank, at: VllmLaunch, extra: Iterable[int]) -> RankWeights:
+def loaded(rank: shards.Rank, launch: VllmLaunch, extra: Iterable[int]) -> RankWeights:
     """`extra` are further tensors: of a draft model, of slots for adapters, buffers of kernels."""
     attention = sum(not isinstance(m, Recurrent) for m in mixers(rank.layers))
-    scales = (FLOAT32.size(1),) * (at.rules.scales * attention)
+    scales = (FLOAT32.size(1),) * (launch.rules.scales * attention)
     sizes = (*(t.nbytes for t in rank.tensors), *extra, *scales)
-    allocated, reserved = _replay(sizes, unsplit=at.rules.unsplit)
+    allocated, reserved = _replay(sizes, unsplit=launch.rules.unsplit)
     weights = total(rank.tensors, "weights")
-    offloaded = min(at.offload, total(of_layers(rank), "weights"))
+    offloaded = min(launch.offload, total(of_layers(rank), "weights"))
     return RankWeights(
         weights=weights - offloaded,
         buffers=total(rank.tensors, "buffers") + sum(scales),
@@ -105,8 +105,8 @@ def of_layers(rank: shards.Rank) -> tuple[PlacedTensor, ...]:
 
 @lru_cache(maxsize=64)
 def _replay(sizes: tuple[int, ...], *, unsplit: bool) -> tuple[int, int]:
-    found = filled(sizes, UNSPLIT if unsplit else DEFAULT)
-    return found.allocated, found.reserved
+    filling = filled(sizes, UNSPLIT if unsplit else DEFAULT)
+    return filling.allocated, filling.reserved
 
 
 def _whole(packed: int, whole: int, layer: int) -> Bytes:

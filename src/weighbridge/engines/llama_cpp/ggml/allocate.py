@@ -63,8 +63,8 @@ class BufferPool:
                 block[0], block[1] = offset, block[1] + size
                 self._join(i - 1)
                 return
-        at = next((i for i, b in enumerate(self.free) if b[0] >= offset), len(self.free))
-        self.free.insert(at, [offset, size])
+        index = next((i for i, b in enumerate(self.free) if b[0] >= offset), len(self.free))
+        self.free.insert(index, [offset, size])
 
     def _join(self, i: int) -> None:
         if i < 0 or i + 1 >= len(self.free):

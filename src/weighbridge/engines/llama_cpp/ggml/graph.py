@@ -137,12 +137,12 @@ def like(op: str, t: GgmlTensor, *others: GgmlTensor, dtype: DType | None = None
     return GgmlTensor(op, dtype or t.dtype, t.ne, (t, *others))
 
 
-def mul_mat(w: GgmlTensor, x: GgmlTensor) -> GgmlTensor:
-    return GgmlTensor("mul_mat", F32, (w.ne[1], x.ne[1], x.ne[2], x.ne[3]), (w, x))
+def mul_mat(weight: GgmlTensor, x: GgmlTensor) -> GgmlTensor:
+    return GgmlTensor("mul_mat", F32, (weight.ne[1], x.ne[1], x.ne[2], x.ne[3]), (weight, x))
 
 
-def mul_mat_id(w: GgmlTensor, x: GgmlTensor, ids: GgmlTensor) -> GgmlTensor:
-    return GgmlTensor("mul_mat_id", F32, (w.ne[1], ids.ne[0], x.ne[2], 1), (w, x, ids))
+def mul_mat_id(weight: GgmlTensor, x: GgmlTensor, ids: GgmlTensor) -> GgmlTensor:
+    return GgmlTensor("mul_mat_id", F32, (weight.ne[1], ids.ne[0], x.ne[2], 1), (weight, x, ids))
 
 
 def get_rows(t: GgmlTensor, ids: GgmlTensor) -> GgmlTensor:

@@ -78,12 +78,12 @@ class Scheduler:
         return next((self._with_weight(t, s) for s in t.src if s.weight), -1)
 
     def _with_weight(self, t: GgmlTensor, weight: GgmlTensor) -> int:
-        at = weight.dev if weight.dev is not None else self.host
-        if at != self.host:
-            return at if self.supports(t, at) else -1
+        device = weight.dev if weight.dev is not None else self.host
+        if device != self.host:
+            return device if self.supports(t, device) else -1
         if self.offload and self.batch(t) >= BATCH:
-            return next((b for b in range(self.host) if self.supports(t, b)), at)
-        return at
+            return next((b for b in range(self.host) if self.supports(t, b)), device)
+        return device
 
     def _spread(self, work: Sequence[GgmlTensor], *, gpu: bool) -> None:
         current = -1
@@ -135,16 +135,16 @@ class Scheduler:
         """A weight from elsewhere starts a split, so that the memory of earlier ones is free."""
         return bool(split.inputs) and any(s.weight and s.dev != t.backend for s in t.src)
 
-    def _copy(self, s: GgmlTensor, split: GraphSplit) -> GgmlTensor:
-        key = (id(s), split.backend)
+    def _copy(self, source: GgmlTensor, split: GraphSplit) -> GgmlTensor:
+        key = (id(source), split.backend)
         if key not in self.copied:
-            self.copied[key] = [self._duplicate(s) for _ in range(self.copies)]
-            split.inputs.append(s)
+            self.copied[key] = [self._duplicate(source) for _ in range(self.copies)]
+            split.inputs.append(source)
         return self.copied[key][0]
 
-    def _duplicate(self, s: GgmlTensor) -> GgmlTensor:
-        c = GgmlTensor("none", s.dtype, s.ne)
-        c.nb = s.nb
+    def _duplicate(self, source: GgmlTensor) -> GgmlTensor:
+        c = GgmlTensor("none", source.dtype, source.ne)
+        c.nb = source.nb
         c.input = c.kept = self.copies > 1
         return c
 
@@ -189,8 +189,8 @@ class Scheduler:
         return result
 
 
-def _holding(s: GgmlTensor) -> GgmlTensor:
+def _holding(source: GgmlTensor) -> GgmlTensor:
     """A node that does nothing but need its source."""
-    t = GgmlTensor("none", s.dtype, s.ne, (s,))
-    t.base = s.base or s
+    t = GgmlTensor("none", source.dtype, source.ne, (source,))
+    t.base = source.base or source
     return t

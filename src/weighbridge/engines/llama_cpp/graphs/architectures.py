@@ -95,9 +95,9 @@ def known(arch: str) -> bool:
 
 
 def style_of(b: Build) -> GraphStyle:
-    found = STYLES.get(b.net.arch, GraphStyle())
+    style = STYLES.get(b.net.arch, GraphStyle())
     late = LATE_ROWS.get(b.net.arch, "") if b.step.rules.late_rows else ""
-    return replace(found, late_rows=late)
+    return replace(style, late_rows=late)
 
 
 def build(b: Build) -> None:

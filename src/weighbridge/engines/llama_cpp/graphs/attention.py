@@ -31,34 +31,34 @@ class CacheHeads:
 
 
 def attend(
-    b: Build, h: CacheHeads, q: GgmlTensor, k: GgmlTensor | None, v: GgmlTensor | None
+    b: Build, heads: CacheHeads, q: GgmlTensor, k: GgmlTensor | None, v: GgmlTensor | None
 ) -> GgmlTensor:
     """Stores keys and values and attends to the whole cache. [all heads' values, tokens]"""
-    q, k, v, back = rotated(b, h, q, k, v)
+    q, k, v, back = rotated(b, heads, q, k, v)
     order = (q, v, k) if b.step.rules.keys_last else (q, k, v)
     b.graph.expand(*(t for t in order if t is not None))
-    store(b, h, k, v)
-    keys = cached_keys(b, h)
-    values = latent_values(keys, h) if h.latent else cached_values(b, h)
-    out = scores(b, q, keys, values, b.mask(h.near), h.layer)
+    store(b, heads, k, v)
+    keys = cached_keys(b, heads)
+    values = latent_values(keys, heads) if heads.latent else cached_values(b, heads)
+    out = scores(b, q, keys, values, b.mask(heads.near), heads.layer)
     if back is not None:
         out = hadamard(out, back)
     return out
 
 
-def store(b: Build, h: CacheHeads, k: GgmlTensor | None, v: GgmlTensor | None) -> None:
+def store(b: Build, heads: CacheHeads, k: GgmlTensor | None, v: GgmlTensor | None) -> None:
     if k is not None:
-        b.graph.expand(stored_keys(b, h, k))
-    if v is not None and not h.latent:
-        b.graph.expand(stored_values(b, h, v))
+        b.graph.expand(stored_keys(b, heads, k))
+    if v is not None and not heads.latent:
+        b.graph.expand(stored_values(b, heads, v))
 
 
-def stored_keys(b: Build, h: CacheHeads, k: GgmlTensor) -> GgmlTensor:
-    cache = b.cache(h.layer, "k", h.kv * h.key, h.near)
+def stored_keys(b: Build, heads: CacheHeads, k: GgmlTensor) -> GgmlTensor:
+    cache = b.cache(heads.layer, "k", heads.kv * heads.key, heads.near)
     if not b.step.rules.set_rows:
-        return g.into(k, g.view(cache, (b.step.tokens * h.kv * h.key,)))
-    rows = g.view(k, (h.kv * h.key, b.step.tokens), (k.nb[2],))
-    return g.set_rows(merged_streams(b, cache), rows, b.rows_of("k", h.near))
+        return g.into(k, g.view(cache, (b.step.tokens * heads.kv * heads.key,)))
+    rows = g.view(k, (heads.kv * heads.key, b.step.tokens), (k.nb[2],))
+    return g.set_rows(merged_streams(b, cache), rows, b.rows_of("k", heads.near))
 
 
 def merged_streams(b: Build, cache: GgmlTensor) -> GgmlTensor:
@@ -67,26 +67,26 @@ def merged_streams(b: Build, cache: GgmlTensor) -> GgmlTensor:
     return g.reshape(cache, cache.ne[0], cache.ne[1] * cache.ne[2])
 
 
-def stored_values(b: Build, h: CacheHeads, v: GgmlTensor) -> GgmlTensor:
-    width, tokens = h.kv * h.value, b.step.tokens
-    cache = b.cache(h.layer, "v", width_of_values(b, h), h.near)
+def stored_values(b: Build, heads: CacheHeads, v: GgmlTensor) -> GgmlTensor:
+    width, tokens = heads.kv * heads.value, b.step.tokens
+    cache = b.cache(heads.layer, "v", width_of_values(b, heads), heads.near)
     if not b.step.rules.set_rows:
-        return old_values(b, h, v, cache)
+        return old_values(b, heads, v, cache)
     if b.step.flash:
         rows = g.view(v, (width, tokens), (v.nb[2],))
-        return g.set_rows(merged_streams(b, cache), rows, b.rows_of("v", h.near))
+        return g.set_rows(merged_streams(b, cache), rows, b.rows_of("v", heads.near))
     flat = g.reshape(v, width, tokens) if g.merged(v) else g.cont(v, width, tokens)
     if width < cache.ne[0]:
         flat = g.made("pad", (cache.ne[0], tokens), flat)
     single = g.reshape(cache, 1, g.elements(cache))
-    ids = b.rows_of("v", h.near, cache.ne[0])
+    ids = b.rows_of("v", heads.near, cache.ne[0])
     return g.set_rows(single, g.reshape(flat, 1, g.elements(flat)), ids)
 
 
-def old_values(b: Build, h: CacheHeads, v: GgmlTensor, cache: GgmlTensor) -> GgmlTensor:
+def old_values(b: Build, heads: CacheHeads, v: GgmlTensor, cache: GgmlTensor) -> GgmlTensor:
     """Store values as builds did before rows were stored by number: a copy to the cells in order,
     turned for the product."""
-    width, tokens = h.kv * h.value, b.step.tokens
+    width, tokens = heads.kv * heads.value, b.step.tokens
     flat = g.reshape(v, width, tokens)
     if b.step.flash:
         return g.into(flat, g.view(cache, (width * tokens,)))
@@ -94,35 +94,37 @@ def old_values(b: Build, h: CacheHeads, v: GgmlTensor, cache: GgmlTensor) -> Ggm
     return g.into(g.transpose(flat), target)
 
 
-def width_of_values(b: Build, h: CacheHeads) -> int:
+def width_of_values(b: Build, heads: CacheHeads) -> int:
     """Return the width of cached values. Without flash attention all layers have the widest
     (TAG_V_CACHE_VARIABLE)."""
-    own = h.kv * h.value
-    return own if b.step.flash else max(own, b.widest)
+    width = heads.kv * heads.value
+    return width if b.step.flash else max(width, b.widest)
 
 
-def cached_keys(b: Build, h: CacheHeads) -> GgmlTensor:
-    at = h.layer if h.owner is None else h.owner
-    cache = b.cache(at, "k", h.kv * h.key, h.near)
-    row = cache.dtype.size(h.key)
-    ne = (h.key, h.kv, cache.ne[1], b.step.streams)
+def cached_keys(b: Build, heads: CacheHeads) -> GgmlTensor:
+    owner = heads.layer if heads.owner is None else heads.owner
+    cache = b.cache(owner, "k", heads.kv * heads.key, heads.near)
+    row = cache.dtype.size(heads.key)
+    ne = (heads.key, heads.kv, cache.ne[1], b.step.streams)
     return g.view(cache, ne, (row, cache.nb[1], cache.nb[2]))
 
 
-def cached_values(b: Build, h: CacheHeads) -> GgmlTensor:
-    at = h.layer if h.owner is None else h.owner
-    cache = b.cache(at, "v", width_of_values(b, h), h.near)
+def cached_values(b: Build, heads: CacheHeads) -> GgmlTensor:
+    owner = heads.layer if heads.owner is None else heads.owner
+    cache = b.cache(owner, "v", width_of_values(b, heads), heads.near)
     cells, streams = cache.ne[1], b.step.streams
     if b.step.flash:
-        row = cache.dtype.size(h.value)
-        ne = (h.value, h.kv, cells, streams)
+        row = cache.dtype.size(heads.value)
+        ne = (heads.value, heads.kv, cells, streams)
         return g.view(cache, ne, (row, cache.nb[1], cache.nb[2]))
     row = cache.dtype.size(cells)
-    return g.view(cache, (cells, h.kv, h.value, streams), (row * h.value, row, cache.nb[2]))
+    return g.view(
+        cache, (cells, heads.kv, heads.value, streams), (row * heads.value, row, cache.nb[2])
+    )
 
 
-def latent_values(keys: GgmlTensor, h: CacheHeads) -> GgmlTensor:
-    return g.view(keys, (h.value, *keys.ne[1:]), keys.nb[1:])
+def latent_values(keys: GgmlTensor, heads: CacheHeads) -> GgmlTensor:
+    return g.view(keys, (heads.value, *keys.ne[1:]), keys.nb[1:])
 
 
 def scores(
@@ -144,8 +146,8 @@ def scores(
     kqv = _expanded(b, kqv, layer)
     out = g.permute(kqv, 0, 2, 1, 3)
     out = g.cont(out, out.ne[0] * out.ne[1], out.ne[2] * out.ne[3])
-    if not b.at.cache_offload:
-        out.backend = b.at.host
+    if not b.placement.cache_offload:
+        out.backend = b.placement.host
     b.graph.expand(out)
     return out
 
@@ -213,16 +215,16 @@ def head_by_head(
 
 
 def rotated(
-    b: Build, h: CacheHeads, q: GgmlTensor, k: GgmlTensor | None, v: GgmlTensor | None
+    b: Build, heads: CacheHeads, q: GgmlTensor, k: GgmlTensor | None, v: GgmlTensor | None
 ) -> tuple[GgmlTensor, GgmlTensor | None, GgmlTensor | None, GgmlTensor | None]:
     if not b.step.rules.rotates_cache:
         return q, k, v, None
-    keys = _rotation(b, "k", h.key, h.near) if b.step.type_k.block > 1 else None
-    if keys is not None and not h.latent:
+    keys = _rotation(b, "k", heads.key, heads.near) if b.step.type_k.block > 1 else None
+    if keys is not None and not heads.latent:
         q = hadamard(q, keys)
         k = hadamard(k, keys) if k is not None else None
-    values = _rotation(b, "v", h.value, h.near) if b.step.type_v.block > 1 else None
-    if values is None or h.latent:
+    values = _rotation(b, "v", heads.value, heads.near) if b.step.type_v.block > 1 else None
+    if values is None or heads.latent:
         return q, k, v, None
     return q, k, hadamard(v, values) if v is not None else None, values
 

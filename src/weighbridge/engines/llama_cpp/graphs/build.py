@@ -22,8 +22,8 @@ class UnknownGraphError(UnsupportedError):
 class Build:
     """One graph in the making."""
 
-    def __init__(self, net: Network, step: GraphStep, at: Placement) -> None:
-        self.net, self.step, self.at = net, step, at
+    def __init__(self, net: Network, step: GraphStep, placement: Placement) -> None:
+        self.net, self.step, self.placement = net, step, placement
         self.graph = g.Graph()
         self._weights: dict[str, GgmlTensor] = {}
         self._inputs: dict[str, GgmlTensor] = {}
@@ -33,10 +33,10 @@ class Build:
 
     def weight(self, name: str) -> GgmlTensor | None:
         if name not in self._weights:
-            found = self.net.weights.get(name)
-            if found is None:
+            stored = self.net.weights.get(name)
+            if stored is None:
                 return None
-            self._weights[name] = g.weight(found.dtype, found.ne, self.at.weight(name))
+            self._weights[name] = g.weight(stored.dtype, stored.ne, self.placement.weight(name))
         return self._weights[name]
 
     def of(self, layer: int, *names: str) -> GgmlTensor | None:
@@ -48,10 +48,10 @@ class Build:
         return None
 
     def must(self, layer: int, *names: str) -> GgmlTensor:
-        found = self.of(layer, *names)
-        if found is None:
+        tensor = self.of(layer, *names)
+        if tensor is None:
             raise UnknownGraphError(f"{self.net.arch}: layer {layer} has no tensor {names[0]}")
-        return found
+        return tensor
 
     def entry(self, name: str, make: GgmlTensor) -> GgmlTensor:
         return self._inputs.setdefault(name, make)
@@ -63,13 +63,15 @@ class Build:
         if key not in self._caches:
             dtype = s.type_k if kind == "k" else s.type_v
             cells = s.near if near else s.cells
-            self._caches[key] = g.cache(dtype, (width, cells, s.streams), self.at.cache(layer))
+            self._caches[key] = g.cache(
+                dtype, (width, cells, s.streams), self.placement.cache(layer)
+            )
         return self._caches[key]
 
     def state(self, layer: int, kind: str, width: int) -> GgmlTensor:
         key = (layer, kind)
         if key not in self._caches:
-            self._caches[key] = g.cache(F32, (width, self.step.slots), self.at.cache(layer))
+            self._caches[key] = g.cache(F32, (width, self.step.slots), self.placement.cache(layer))
         return self._caches[key]
 
     # Inputs
@@ -103,8 +105,8 @@ class Build:
 
     # Products and norms
 
-    def mul(self, w: GgmlTensor, x: GgmlTensor) -> GgmlTensor:
-        return g.mul_mat(w, x)
+    def mul(self, weight: GgmlTensor, x: GgmlTensor) -> GgmlTensor:
+        return g.mul_mat(weight, x)
 
     def linear(self, layer: int, name: str, x: GgmlTensor) -> GgmlTensor:
         """A matrix and its bias, if it has one."""
@@ -124,8 +126,8 @@ class Build:
             y = g.like("fused_rms_norm", x, w)
             return g.like("add", y, b) if b is not None else y
         y = g.like(kind, x)
-        if (w is not None or b is not None) and layer >= 0 and self.at.pinned:
-            y.backend = self.at.layer(layer)
+        if (w is not None or b is not None) and layer >= 0 and self.placement.pinned:
+            y.backend = self.placement.layer(layer)
         if w is not None:
             y = g.like("mul", y, w)
         return g.like("add", y, b) if b is not None else y
@@ -141,19 +143,19 @@ class Build:
 
     def mixer(self, layer: int) -> Mixer:
         """The attention of a layer, which may have a recurrence beside it."""
-        found = self.net.layers[layer].mixers
-        attention = [m for m in found if isinstance(m, Attention | Shared | Latent)]
-        if not found:
+        mixers = self.net.layers[layer].mixers
+        attention = [m for m in mixers if isinstance(m, Attention | Shared | Latent)]
+        if not mixers:
             raise UnknownGraphError(f"{self.net.arch}: layer {layer} mixes nothing")
-        return (attention or found)[0]
+        return (attention or mixers)[0]
 
     def rope_factors(self, layer: int) -> GgmlTensor | None:
         """One tensor in the file, a copy on every device that has layers."""
-        found = self.net.weights.get("rope_freqs.weight")
-        if found is None:
+        stored = self.net.weights.get("rope_freqs.weight")
+        if stored is None:
             return None
-        device = self.at.layer(layer)
-        return self.entry(f"rope_freqs{device}", g.weight(found.dtype, found.ne, device))
+        device = self.placement.layer(layer)
+        return self.entry(f"rope_freqs{device}", g.weight(stored.dtype, stored.ne, device))
 
     @cached_property
     def widest(self) -> int:
@@ -171,21 +173,24 @@ class Build:
         count = len(self.net.layers)
         if self.step.whole:
             return [(i, i == count - 1) for i in range(count)]
-        return [(i, i == count - 1) for i in kept(self.net, ("order", *self.at.facts), self._order)]
+        return [
+            (i, i == count - 1)
+            for i in kept(self.net, ("order", *self.placement.facts), self._order)
+        ]
 
     def _order(self) -> list[int]:
         return thinned([self._kind(i) for i in range(len(self.net.layers))])
 
     def _kind(self, layer: int) -> object:
         """What of a layer the graph and its placement depend on."""
-        at = self.at.layer(layer)
+        device = self.placement.layer(layer)
         moved = tuple(
             (w.name.partition(".")[2].partition(".")[2], w.nbytes)
             for w in self.net.of_layer(layer)
-            if self.at.weight(w.name) != at
+            if self.placement.weight(w.name) != device
         )
         turn = layer % UNROTATED.get(self.net.arch, 1)
-        return self.net.kind(layer), at, self.at.cache(layer), moved, turn
+        return self.net.kind(layer), device, self.placement.cache(layer), moved, turn
 
     def output(self, t: GgmlTensor) -> GgmlTensor:
         """Keep a tensor to the end of the step, for whoever asks for it."""
@@ -200,7 +205,7 @@ def thinned(kinds: Sequence[object]) -> list[int]:
     """Layers that decide the buffers: of a stretch whose kinds repeat, its start and its end. What
     the allocator does settles within a few turns, often to every other one, so an even number of
     turns is left out."""
-    kept: list[int] = []
+    chosen: list[int] = []
     i = 0
     while i < len(kinds):
         period, stretch = max(
@@ -209,12 +214,12 @@ def thinned(kinds: Sequence[object]) -> list[int]:
         start = max(4, 2 * period)
         spare = (stretch - start - period) // (2 * period) * 2 * period
         if spare <= 0:
-            kept.append(i)
+            chosen.append(i)
             i += 1
             continue
-        kept += range(i, i + start)
+        chosen += range(i, i + start)
         i += start + spare
-    return kept
+    return chosen
 
 
 def _stretch(kinds: Sequence[object], i: int, period: int) -> int:

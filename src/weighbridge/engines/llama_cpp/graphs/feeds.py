@@ -78,51 +78,51 @@ class Routing:
     before: bool = False  # weights are applied to what experts are given: Llama 4
 
 
-def experts(b: Build, layer: int, x: GgmlTensor, r: Routing, act: Act) -> GgmlTensor:
-    ids, weights = route(b, layer, x, r)
+def experts(b: Build, layer: int, x: GgmlTensor, routing: Routing, act: Act) -> GgmlTensor:
+    ids, weights = route(b, layer, x, routing)
     if b.step.rules.early_weights:
         b.graph.expand(weights)
     hidden, tokens = x.ne[0], x.ne[1]
     x = g.reshape(x, hidden, 1, tokens)
-    if r.before:
+    if routing.before:
         x = g.like("mul", g.repeat(x, hidden, b.net.top_k, tokens), weights)
     out = g.mul_mat_id(b.must(layer, "ffn_down_exps"), _inner(b, layer, x, ids, act), ids)
     out = _biased(b, layer, "ffn_down_exps", out, ids)
-    kept = () if r.before else (out, weights)
-    if not r.before:
+    inputs = () if routing.before else (out, weights)
+    if not routing.before:
         out = g.like("mul", out, weights)
     total = _summed(b, out, hidden, tokens)
     if b.step.rules.kept_experts and 2 <= b.net.top_k <= FUSED:
-        b.graph.keep(kept, total)
+        b.graph.keep(inputs, total)
     return total
 
 
-def route(b: Build, layer: int, x: GgmlTensor, r: Routing) -> tuple[GgmlTensor, GgmlTensor]:
+def route(b: Build, layer: int, x: GgmlTensor, routing: Routing) -> tuple[GgmlTensor, GgmlTensor]:
     """(which experts, their weights) of each token."""
     logits = b.linear(layer, "ffn_gate_inp", x)
     count, tokens = logits.ne[0], logits.ne[1]
-    kind = {"softmax": "soft_max", "sigmoid": "unary"}.get(r.scores)
+    kind = {"softmax": "soft_max", "sigmoid": "unary"}.get(routing.scores)
     probs = g.like(kind, logits) if kind else logits
     bias = b.of(layer, "exp_probs_b.bias", "exp_probs_b")
     picked = g.like("add", probs, bias) if bias is not None else probs
-    picked = logits if r.before else picked
+    picked = logits if routing.before else picked
     picked = _grouped(b, picked, count, tokens)
     ids = g.top_k(picked, b.net.top_k)
     weights = g.get_rows(g.reshape(probs, 1, count, tokens), ids)
-    return ids, _weighed(b, weights, tokens, r)
+    return ids, _weighed(b, weights, tokens, routing)
 
 
-def _weighed(b: Build, weights: GgmlTensor, tokens: int, r: Routing) -> GgmlTensor:
+def _weighed(b: Build, weights: GgmlTensor, tokens: int, routing: Routing) -> GgmlTensor:
     k = b.net.top_k
-    if r.scores == "late":
+    if routing.scores == "late":
         soft = g.like("soft_max", g.reshape(weights, k, tokens))
         weights = g.reshape(soft, 1, k, tokens)
-    if r.normed if b.net.normed_weights is None else b.net.normed_weights:
+    if routing.normed if b.net.normed_weights is None else b.net.normed_weights:
         flat = g.reshape(weights, k, tokens)
         total = g.sum_rows(flat)
         total = g.like("clamp", total) if b.step.rules.clamps_weights else total
         weights = g.reshape(g.like("div", flat, total), 1, k, tokens)
-    scaled = r.scaled if b.net.scaled_weights is None else b.net.scaled_weights
+    scaled = routing.scaled if b.net.scaled_weights is None else b.net.scaled_weights
     return g.like("scale", weights) if scaled else weights
 
 

@@ -32,6 +32,6 @@ def with_input(b: Build, layer: int, x: GgmlTensor, every: GgmlTensor | None) ->
     if every is None or b.of(layer, "inp_gate") is None:
         return x
     gate = g.like("unary", g.mul_mat(b.must(layer, "inp_gate"), x))
-    own = g.view(every, every.ne[:2], (every.nb[1],))
-    y = g.mul_mat(b.must(layer, "proj"), g.like("mul", gate, own))
+    input_of_layer = g.view(every, every.ne[:2], (every.nb[1],))
+    y = g.mul_mat(b.must(layer, "proj"), g.like("mul", gate, input_of_layer))
     return b.add(x, b.norm(y, b.of(layer, "post_norm"), None, layer))

@@ -85,7 +85,7 @@ def _unfolded(b: Build, layer: int, m: Latent, q: GgmlTensor, cache: GgmlTensor)
 
 def _kind(b: Build, cache: GgmlTensor) -> DType:
     """A build without GPUs keeps the cache's type."""
-    return cache.dtype if b.at.host == 0 else F16
+    return cache.dtype if b.placement.host == 0 else F16
 
 
 def _heads_at_once(b: Build, m: Latent, size: int) -> int:
@@ -99,7 +99,7 @@ def _heads_at_once(b: Build, m: Latent, size: int) -> int:
 def _at_once(b: Build, layer: int, m: Latent, q: GgmlTensor, cache: GgmlTensor) -> GgmlTensor:
     """Run latent attention as before build 3590: all heads together, in 32 bits where there are
     GPUs."""
-    key, value = (_halves if b.at.host == 0 else _wide_halves)(b, layer, m, cache)
+    key, value = (_halves if b.placement.host == 0 else _wide_halves)(b, layer, m, cache)
     q = g.permute(q, 0, 2, 1, 3)
     b.graph.expand(q)
     out = g.flash(q, key, value, b.mask(False))

@@ -20,8 +20,8 @@ BLOCK = re.compile(r"blk\.(\d{1,9})\..")
 
 def block(name: str) -> int | None:
     """The number of the block that a tensor belongs to; None where it belongs to none."""
-    found = BLOCK.match(name)
-    return int(found[1]) if found else None
+    match = BLOCK.match(name)
+    return int(match[1]) if match else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +58,8 @@ class Network:
 
     @cached_property
     def vocab(self) -> int:
-        found = self.weights.get("token_embd.weight")
-        return _rows(found) if found else 0
+        embedding = self.weights.get("token_embd.weight")
+        return _rows(embedding) if embedding else 0
 
     @cached_property
     def rows(self) -> int:
@@ -106,12 +106,12 @@ class Network:
 
     @cached_property
     def _by_layer(self) -> dict[int, tuple[Weight, ...]]:
-        found: dict[int, list[Weight]] = {}
+        weights: dict[int, list[Weight]] = {}
         for name, w in self.weights.items():
             number = self.blocks[name]
             if number is not None:
-                found.setdefault(number, []).append(w)
-        return {i: tuple(ws) for i, ws in found.items()}
+                weights.setdefault(number, []).append(w)
+        return {i: tuple(ws) for i, ws in weights.items()}
 
     def of_layer(self, layer: int) -> tuple[Weight, ...]:
         return self._by_layer.get(layer, ())
@@ -122,17 +122,17 @@ class Network:
 
     @cached_property
     def _named(self) -> dict[int, dict[str, str]]:
-        found: dict[int, dict[str, str]] = {}
+        names: dict[int, dict[str, str]] = {}
         for i, weights in self._by_layer.items():
-            own = found[i] = {}
+            names_of_layer = names[i] = {}
             for w in weights:
                 name = w.name.split(".", 2)[2]
                 short = name.removesuffix(".weight")
                 if name.endswith(ENDINGS):
-                    own[name] = w.name
+                    names_of_layer[name] = w.name
                 if not short.endswith(ENDINGS) and short != name:
-                    own[short] = w.name
-        return found
+                    names_of_layer[short] = w.name
+        return names
 
     @cached_property
     def _kinds(self) -> tuple[object, ...]:
@@ -146,6 +146,6 @@ class Network:
         return self._kinds[layer]
 
 
-def _rows(w: Weight) -> int:
+def _rows(weight: Weight) -> int:
     """The second size of a tensor: ggml's have four, and those that a file lacks are 1."""
-    return (*w.ne, 1, 1)[1]
+    return (*weight.ne, 1, 1)[1]

@@ -103,8 +103,10 @@ def finished(b: Build, x: GgmlTensor, style: GraphStyle) -> GgmlTensor:
 
 def tied_head(b: Build) -> GgmlTensor:
     """A second copy of the embedding, where the output layer is."""
-    found = b.net.weights["token_embd.weight"]
-    return b.entry("head", g.weight(found.dtype, found.ne, b.at.weight("output.weight")))
+    embedding = b.net.weights["token_embd.weight"]
+    return b.entry(
+        "head", g.weight(embedding.dtype, embedding.ne, b.placement.weight("output.weight"))
+    )
 
 
 def picked(b: Build, *tensors: GgmlTensor) -> tuple[GgmlTensor, ...]:
@@ -228,10 +230,10 @@ def feed(b: Build, layer: int, x: GgmlTensor, style: GraphStyle) -> GgmlTensor:
 
 def mixed(b: Build, layer: int, x: GgmlTensor, style: GraphStyle) -> GgmlTensor:
     """All that mixes tokens in a layer; Falcon-H1 has two side by side."""
-    found = b.net.layers[layer].mixers
-    if not found:  # Nemotron-NAS: a matrix in attention's place, or nothing
+    mixers = b.net.layers[layer].mixers
+    if not mixers:  # Nemotron-NAS: a matrix in attention's place, or nothing
         return b.linear(layer, "attn_output", x) if b.of(layer, "attn_output") is not None else x
-    outs = [mix(b, layer, m, x, style) for m in found[::-1]]
+    outs = [mix(b, layer, m, x, style) for m in mixers[::-1]]
     total = outs[0]
     for one in outs[1:]:
         total = b.add(total, one)
