@@ -16,8 +16,8 @@ from math import prod
 from tests.corpus import MODELS, ROOT, configs, manifest
 from weighbridge.arch.config import Config
 from weighbridge.arch.families import blueprint, known
+from weighbridge.checkpoint.inventory import declared_quantization
 from weighbridge.errors import WeighbridgeError
-from weighbridge.inventory import declared_quantization
 
 BYTES = ("index_total_size_bytes", "lfs_pointer_file_sizes", "peft_trainable_params")
 ROUNDED = ("curated", "rounded", "estimate")

@@ -21,11 +21,11 @@ from weighbridge.charts.canvas import Canvas, block, number, whole
 from weighbridge.charts.figure import Axis, Tick
 from weighbridge.charts.frame import MARGIN, SMALL, WIDE, Box
 from weighbridge.charts.text import folded
-from weighbridge.evidence import kept
-from weighbridge.evidence.accuracy import percentile
-from weighbridge.evidence.fitting import left_out
-from weighbridge.evidence.predict import Prediction, outcomes
-from weighbridge.evidence.records import records, sources
+from weighbridge.lab.evidence import kept
+from weighbridge.lab.evidence.accuracy import percentile
+from weighbridge.lab.evidence.fitting import left_out
+from weighbridge.lab.evidence.predict import Prediction, outcomes
+from weighbridge.lab.evidence.records import records, sources
 from weighbridge.units import GIB, MIB
 
 ROOT = Path(__file__).parent.parent

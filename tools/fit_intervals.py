@@ -12,11 +12,11 @@ import sys
 from pathlib import Path
 
 from weighbridge.bounds.margin import PATH, MarginTable, written
-from weighbridge.evidence import kept
-from weighbridge.evidence.accuracy import Coverage, coverage
-from weighbridge.evidence.fitting import fit, left_out
-from weighbridge.evidence.predict import Outcome, outcomes
-from weighbridge.evidence.records import records, sources
+from weighbridge.lab.evidence import kept
+from weighbridge.lab.evidence.accuracy import Coverage, coverage
+from weighbridge.lab.evidence.fitting import fit, left_out
+from weighbridge.lab.evidence.predict import Outcome, outcomes
+from weighbridge.lab.evidence.records import records, sources
 
 TRACED = Path(__file__).parent.parent / "tests" / "traced.jsonl"
 

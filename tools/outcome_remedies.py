@@ -10,8 +10,8 @@ import argparse
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
-from weighbridge.evidence.outcomes import AnsweredCase, PublishedCase, cases, judged, remedied
-from weighbridge.judged import Remedy
+from weighbridge.lab.evidence.outcomes import AnsweredCase, PublishedCase, cases, judged, remedied
+from weighbridge.report.verdict import Remedy
 
 
 def kinds(found: Iterable[Remedy]) -> set[str]:

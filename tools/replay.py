@@ -41,12 +41,12 @@ from weighbridge.engines.llama_cpp.ggml.tensor import GgmlTensor
 from weighbridge.engines.mlx import flight
 from weighbridge.engines.table import FOLDERS
 from weighbridge.errors import WeighbridgeError
+from weighbridge.questions.requests import Requests
 from weighbridge.report import Report
-from weighbridge.requests import Requests
 from weighbridge.units import GIB
 
 if TYPE_CHECKING:
-    from weighbridge.fitted import Fit
+    from weighbridge.report.fit import Fit
 
 KEPT = Path(__file__).parent.parent / "tests" / "replay.jsonl"
 CORNERS = KEPT.with_name("corners.jsonl")

@@ -27,11 +27,11 @@ if TYPE_CHECKING:
         UsageError,
         WeighbridgeError,
     )
-    from weighbridge.fitted import Fit
+    from weighbridge.lab.trace.gpu import FakeGPU as FakeGPU
     from weighbridge.oom import Oom
-    from weighbridge.prepared import Prepared
+    from weighbridge.questions.prepared import Prepared
     from weighbridge.report import Report
-    from weighbridge.trace.gpu import FakeGPU as FakeGPU
+    from weighbridge.report.fit import Fit
     from weighbridge.workload import Infer, Load, Train
 
 _HOMES = {
@@ -42,13 +42,13 @@ _HOMES = {
     "prepare": "api",
     "explain_oom": "api",
     "Oom": "oom",
-    "Prepared": "prepared",
+    "Prepared": "questions.prepared",
     "Load": "workload",
     "Infer": "workload",
     "Train": "workload",
     "Report": "report",
-    "Fit": "fitted",
-    "FakeGPU": "trace.gpu",
+    "Fit": "report.fit",
+    "FakeGPU": "lab.trace.gpu",
     "WeighbridgeError": "errors",
     "UsageError": "errors",
     "NotFoundError": "errors",

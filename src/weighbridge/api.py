@@ -3,16 +3,16 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from weighbridge.checkpoint.gather import GatherOptions
 from weighbridge.errors import UsageError
-from weighbridge.gather import GatherOptions
-from weighbridge.prepared import Prepared, asked, one_model, opened, serving
+from weighbridge.questions.prepared import Prepared, asked, one_model, opened, serving
 from weighbridge.report import Report
 
 if TYPE_CHECKING:
     import os
 
-    from weighbridge.fitted import Fit
     from weighbridge.oom import Oom
+    from weighbridge.report.fit import Fit
     from weighbridge.workload import Infer, Train
 
 Progress = Callable[[int, int], None]

@@ -7,7 +7,6 @@ import pytest
 
 import weighbridge
 from tests.accelerators.published_outputs import RECORDS, text
-from weighbridge import mixed
 from weighbridge.accelerators import local, ram
 from weighbridge.accelerators.budget import Budget, budget
 from weighbridge.accelerators.detected import here, outputs
@@ -16,8 +15,9 @@ from weighbridge.accelerators.names import find
 from weighbridge.accelerators.parts import parts
 from weighbridge.cli.menu import run
 from weighbridge.errors import UsageError
-from weighbridge.trace.card import card
+from weighbridge.lab.trace.card import card
 from weighbridge.units import GIB, MIB
+from weighbridge.verdict import mixed
 
 LLAMA = "llama-3.1-8b"
 MACHINE = local.HostMemory(total=128 * GIB, left=100 * GIB)

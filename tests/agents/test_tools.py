@@ -12,7 +12,7 @@ from weighbridge.agents.tools import SLOW, tools
 from weighbridge.agents.whole import MOST
 from weighbridge.cli.mcp import TOOLS, _line
 from weighbridge.cli.menu import run
-from weighbridge.requests import BESIDE, Requests
+from weighbridge.questions.requests import BESIDE, Requests
 from weighbridge.settings import FIT, INFER, LOAD, TRAIN
 from weighbridge.settings import MOST as UNBOUNDED
 

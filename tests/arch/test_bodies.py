@@ -24,8 +24,8 @@ from weighbridge.arch.roles import role
 from weighbridge.arch.stacks import singly, sort
 from weighbridge.arch.table import column
 from weighbridge.catalogue import find, names
+from weighbridge.checkpoint.model import active
 from weighbridge.errors import WeighbridgeError
-from weighbridge.model import active
 
 pytestmark = pytest.mark.slow
 

@@ -5,12 +5,12 @@ import pytest
 from tests.arch.test_bodies import LLAMA, of
 from tests.arch.test_layers_gguf import array, gguf
 from tests.torch import cases_moe
-from weighbridge import loading
 from weighbridge.arch.bodies import body
 from weighbridge.arch.body import Dense
 from weighbridge.arch.cache_layers.gguf import layers_of_gguf
+from weighbridge.checkpoint import loading
+from weighbridge.checkpoint.inventory import StoredModel
 from weighbridge.dtypes import FLOAT16
-from weighbridge.inventory import StoredModel
 from weighbridge.tensors import CheckpointTensor
 
 HEADS = {

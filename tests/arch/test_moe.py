@@ -11,8 +11,8 @@ import pytest
 from weighbridge.arch import families
 from weighbridge.arch.config import Config
 from weighbridge.arch.families import blueprint
+from weighbridge.checkpoint.model import active
 from weighbridge.errors import BadFileError, UnsupportedError
-from weighbridge.model import active
 
 
 def weigh(raw):

@@ -6,10 +6,10 @@ import pytest
 
 import weighbridge
 from tests.sparse import write_repo
-from weighbridge import model
 from weighbridge.arch.config import has_sizes
 from weighbridge.arch.mixers import Attention, Layer
 from weighbridge.arch.possible import HEAD, impossible
+from weighbridge.checkpoint import model
 from weighbridge.errors import BadFileError
 
 DENSE = {

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import weighbridge
-from weighbridge import bounds, verdicts
+from weighbridge import bounds
 from weighbridge.bounds.margin import (
     ASSUMED,
     BASE,
@@ -22,11 +22,12 @@ from weighbridge.bounds.margin import (
 from weighbridge.bounds.phases import DETAIL, NAMES
 from weighbridge.engines.interface import EngineAnswer
 from weighbridge.estimate.infer import widened
-from weighbridge.evidence import fitting
-from weighbridge.evidence.predict import Prediction
-from weighbridge.evidence.records import PublishedFigure
+from weighbridge.lab.evidence import fitting
+from weighbridge.lab.evidence.predict import Prediction
+from weighbridge.lab.evidence.records import PublishedFigure
 from weighbridge.memory import LEVELS, Bytes, Component, Device, Phase, exactly
 from weighbridge.units import GIB, MIB
+from weighbridge.verdict import on_devices
 
 RUNS = bounds.RunForm("serve", "transformers", "gptq")
 
@@ -260,7 +261,7 @@ def test_a_verdict_cites_runs_of_its_kind_alone():
     assert found.published["runs"] >= fitting.NEAR
     assert f"expected at the median ({found.published['runs']} published)" in found.reason
     told = {"level": "driver", "runs": 31, "median": 0.05, "sources": ["a"]}
-    said = verdicts.cited(found, told).reason
+    said = on_devices.cited(found, told).reason
     assert said.endswith("took 5.0 % more than expected at the median (31 published)")
     assert found.published["sources"]
     nobody = weighbridge.infer("qwen3-0.6b", engine="llama.cpp", quantization="Q4_K_M", gpu="l4")

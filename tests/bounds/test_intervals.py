@@ -4,10 +4,10 @@ import pytest
 
 import weighbridge
 from weighbridge import catalogue
+from weighbridge.checkpoint.gather import gather_config
+from weighbridge.checkpoint.model import resolve
 from weighbridge.estimate.train import run
-from weighbridge.gather import gather_config
 from weighbridge.memory import LEVELS
-from weighbridge.model import resolve
 from weighbridge.workload import Train
 
 ASKED = [

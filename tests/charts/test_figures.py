@@ -6,14 +6,14 @@ from tests.charts import made
 from tests.charts.made import GIB
 from weighbridge.charts.figure import OTHER
 from weighbridge.charts.fits import fits
-from weighbridge.charts.pairs import pairs
 from weighbridge.charts.quality import Quality, loss, quality
 from weighbridge.charts.reports import bars, ranges
 from weighbridge.charts.sides import sides
 from weighbridge.charts.tapes import COLUMNS, tapes
 from weighbridge.errors import UsageError
-from weighbridge.fitted import Accelerator, Fit, Question
-from weighbridge.judged import Remedy
+from weighbridge.lab.measure.chart import pairs
+from weighbridge.report.fit import Accelerator, Fit, Question
+from weighbridge.report.verdict import Remedy
 
 
 def rows(figure, plot=0):

@@ -23,13 +23,13 @@ from weighbridge.charts.figure import (
     Series,
 )
 from weighbridge.charts.html import html
-from weighbridge.charts.pairs import pairs
 from weighbridge.charts.quality import Quality, quality
 from weighbridge.charts.reports import bars
 from weighbridge.charts.scale import ByteUnit, memory
 from weighbridge.charts.sides import sides
 from weighbridge.charts.svg import svg
 from weighbridge.charts.tapes import tapes
+from weighbridge.lab.measure.chart import pairs
 from weighbridge.memory import LEVEL_OF
 
 GOLDEN = Path(__file__).parent / "golden"

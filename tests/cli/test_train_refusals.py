@@ -10,12 +10,12 @@ import weighbridge
 from tests.cases import all_of
 from weighbridge import api
 from weighbridge.arch.body import Body, LayerBlock
+from weighbridge.checkpoint.gather import GatherOptions, gather, gather_config
+from weighbridge.checkpoint.model import resolve
 from weighbridge.components.device import context
 from weighbridge.errors import UsageError
 from weighbridge.estimate.train import run
 from weighbridge.estimate.train import train as learn
-from weighbridge.gather import GatherOptions, gather, gather_config
-from weighbridge.model import resolve
 from weighbridge.settings.consistency import consistent
 from weighbridge.training.answer import capacity
 from weighbridge.training.phases import beside

@@ -3,6 +3,7 @@
 import pytest
 
 from weighbridge.arch.blueprint import Blueprint, Param
+from weighbridge.checkpoint.model import ModelPart
 from weighbridge.components.host import (
     LoadedPart,
     loaded,
@@ -14,7 +15,6 @@ from weighbridge.components.host import (
 from weighbridge.components.weights import FormatChoice
 from weighbridge.dtypes import BFLOAT16, FLOAT32
 from weighbridge.memory import Bytes
-from weighbridge.model import ModelPart
 from weighbridge.quantization.schemes import scheme
 from weighbridge.tensors import CheckpointTensor
 from weighbridge.units import GIB

@@ -3,10 +3,10 @@
 import pytest
 
 from weighbridge.arch.blueprint import Blueprint, Param
+from weighbridge.checkpoint.model import ModelPart
 from weighbridge.components.unpacked_experts import told
 from weighbridge.components.weights import FormatChoice
 from weighbridge.dtypes import BFLOAT16
-from weighbridge.model import ModelPart
 from weighbridge.quantization.schemes import scheme
 
 

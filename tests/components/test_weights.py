@@ -1,6 +1,7 @@
 """Tensors of a part, by hand: ties, copies, buffers, and what follows the model's dtype."""
 
 from weighbridge.arch.blueprint import Blueprint, Buffer, Param
+from weighbridge.checkpoint.model import ModelPart
 from weighbridge.components.weights import (
     DIVISIONS,
     FormatChoice,
@@ -15,7 +16,6 @@ from weighbridge.components.weights import (
     weight_bytes,
 )
 from weighbridge.dtypes import BFLOAT16
-from weighbridge.model import ModelPart
 from weighbridge.tensors import CheckpointTensor
 
 PLAN = Blueprint(

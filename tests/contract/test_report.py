@@ -15,7 +15,7 @@ from tests.cases import all_of
 from tests.contract.conftest import BYTES, LISTED, REPORT, check, made
 from tests.packings import CONFIG, PARAMETERS
 from weighbridge.engines.table import FOLDERS
-from weighbridge.report_keys import DerivedFacts, EffectiveSettings
+from weighbridge.report.keys import DerivedFacts, EffectiveSettings
 from weighbridge.settings import INFER, LOAD, TRAIN
 
 

@@ -2,10 +2,10 @@
 
 from functools import cache
 
+from weighbridge.checkpoint.gather import GatherOptions, gather, gather_config
+from weighbridge.checkpoint.model import resolve
 from weighbridge.engines.subject import subject
 from weighbridge.engines.table import engine, version
-from weighbridge.gather import GatherOptions, gather, gather_config
-from weighbridge.model import resolve
 from weighbridge.units import GIB
 from weighbridge.workload import Infer
 

@@ -13,14 +13,14 @@ from unittest.mock import patch
 from tests.torch.training_oracle import settled
 from weighbridge import catalogue
 from weighbridge.arch.mixers import Attention
+from weighbridge.checkpoint.gather import gather_config
+from weighbridge.checkpoint.model import resolve
 from weighbridge.components.activations import Heap
 from weighbridge.engines.subject import subject
 from weighbridge.engines.table import engine
 from weighbridge.engines.transformers import forward, infer
 from weighbridge.engines.transformers.plan import plan
 from weighbridge.engines.transformers.step import norm
-from weighbridge.gather import gather_config
-from weighbridge.model import resolve
 from weighbridge.training import run as training
 from weighbridge.training.nets import NETS
 from weighbridge.workload import Infer

@@ -15,14 +15,14 @@ from math import prod
 
 from tests.corpus import MODELS, ROOT
 from weighbridge import catalogue
+from weighbridge.checkpoint.gather import gather_config
+from weighbridge.checkpoint.model import resolve
 from weighbridge.dtypes import GGML_BY_NAME
 from weighbridge.engines.ik_llama_cpp import infer as ik_llama_cpp
 from weighbridge.engines.llama_cpp import infer as llama_cpp
 from weighbridge.engines.llama_cpp.held import DeviceHoldings
 from weighbridge.engines.subject import subject
 from weighbridge.engines.table import engine, version
-from weighbridge.gather import gather_config
-from weighbridge.model import resolve
 from weighbridge.units import MIB
 from weighbridge.workload import Infer
 

@@ -330,7 +330,7 @@ def test_an_input_of_vectors_is_reserved_since_january_2026(build, mib):
 
 E4B = next(
     json.loads(line)
-    for line in files("weighbridge.evidence").joinpath("models.jsonl").read_text().splitlines()
+    for line in files("weighbridge.lab.evidence").joinpath("models.jsonl").read_text().splitlines()
     if '"google/gemma-4-E4B-it"' in line
 )["config"]
 PER_LAYER = 262_144 * 42 * 256 // 32 * 34  # bytes in Q8_0

@@ -10,7 +10,7 @@ from tests import packings
 from tests.cases import each
 from tests.engines.answers import answer, named, of_config, part
 from tests.sparse import write_repo
-from weighbridge import catalogue, verdicts
+from weighbridge import catalogue
 from weighbridge.engines.llama_cpp import held as holding
 from weighbridge.engines.llama_cpp import infer as llama_cpp
 from weighbridge.engines.subject import subject
@@ -20,6 +20,7 @@ from weighbridge.estimate.infer import infer
 from weighbridge.launch import parse
 from weighbridge.settings import read
 from weighbridge.units import GIB, KIB, MIB
+from weighbridge.verdict import on_devices
 from weighbridge.workload import Infer
 
 pytestmark = pytest.mark.slow
@@ -56,7 +57,7 @@ def test_a_search_answers_as_the_answer_does(kind, name, gpu, quantization):
             engine=kind, context=context, batch_size=batch, gpu=gpu, quantization=quantization
         )
         s, budget = subject(named(name), w, made, number), w.budget()
-        full = verdicts.serving(made.infer(s, w, budget).devices, budget).fits == "yes"
+        full = on_devices.serving(made.infer(s, w, budget).devices, budget).fits == "yes"
         assert made.holds(s, w, budget) == full
 
 

@@ -8,13 +8,13 @@ import pytest
 import weighbridge
 from tests.engines.answers import named
 from weighbridge.accelerators.parts import parts
+from weighbridge.checkpoint.gather import GatherOptions, gather
+from weighbridge.checkpoint.model import resolve
 from weighbridge.engines.parallel.positions import rows
 from weighbridge.engines.subject import subject
 from weighbridge.engines.table import engine, version
 from weighbridge.errors import BadFileError, UnsupportedError, UsageError
-from weighbridge.gather import GatherOptions, gather
 from weighbridge.launch import parse
-from weighbridge.model import resolve
 from weighbridge.workload import Infer
 
 pytestmark = pytest.mark.slow

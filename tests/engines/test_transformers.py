@@ -8,6 +8,8 @@ import weighbridge
 from weighbridge import catalogue
 from weighbridge.accelerators.budget import budget
 from weighbridge.accelerators.chips import ASSUMED
+from weighbridge.checkpoint.gather import GatherOptions, gather, gather_config
+from weighbridge.checkpoint.model import resolve
 from weighbridge.components.activations import Heap
 from weighbridge.components.weights import PlacedTensor
 from weighbridge.engines.subject import subject
@@ -17,10 +19,8 @@ from weighbridge.engines.transformers.packed import around
 from weighbridge.engines.transformers.rules import kernel, rules
 from weighbridge.engines.transformers.workspaces import cublas, gptq
 from weighbridge.errors import UsageError
-from weighbridge.gather import GatherOptions, gather, gather_config
 from weighbridge.kernels.attention import KernelShape, flash_forward
 from weighbridge.launch import parse
-from weighbridge.model import resolve
 from weighbridge.units import GIB, MIB
 from weighbridge.workload import Infer
 

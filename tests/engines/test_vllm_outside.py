@@ -5,7 +5,7 @@ import pytest
 from tests.engines.answers import answer, of_config, part
 from weighbridge.accelerators.budget import budget
 from weighbridge.engines.vllm import growth
-from weighbridge.evidence import predict, records
+from weighbridge.lab.evidence import predict, records
 from weighbridge.launch import parse
 from weighbridge.units import MIB
 

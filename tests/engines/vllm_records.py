@@ -16,12 +16,12 @@ from dataclasses import dataclass, replace
 from tests.corpus import ROOT
 from tests.engines.test_caches_vllm import config_of, logs
 from weighbridge import catalogue
+from weighbridge.checkpoint.gather import gather_config
+from weighbridge.checkpoint.model import resolve
 from weighbridge.engines.interface import EngineAnswer, Subject
 from weighbridge.engines.subject import subject
 from weighbridge.engines.table import engine, version
 from weighbridge.engines.vllm.infer import infer
-from weighbridge.gather import gather_config
-from weighbridge.model import resolve
 from weighbridge.units import GIB
 from weighbridge.workload import Infer
 

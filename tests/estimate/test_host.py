@@ -13,10 +13,10 @@ from weighbridge.accelerators.ram import Ram, here, ram
 from weighbridge.cli.menu import run
 from weighbridge.components.host import PROCESS
 from weighbridge.errors import UnsupportedError, UsageError
-from weighbridge.host_fit import both, judged
 from weighbridge.memory import Bytes, Component, Device, Phase, exactly
-from weighbridge.requests import Requests
+from weighbridge.questions.requests import Requests
 from weighbridge.units import GIB, KIB, parse_size
+from weighbridge.verdict.on_host import both, judged
 
 LLAMA = "llama-3.1-8b"
 PARAMETERS = 8_030_261_248

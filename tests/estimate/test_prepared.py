@@ -18,11 +18,12 @@ from weakref import ref
 import pytest
 
 import weighbridge
-from weighbridge import Infer, Load, Train, jobs, prepare, requests
+from weighbridge import Infer, Load, Train, prepare
 from weighbridge.components.activations import Heap
 from weighbridge.errors import NotFoundError, UnsupportedError, UsageError
-from weighbridge.jobs import Worker, answers
-from weighbridge.requests import Requests
+from weighbridge.questions import jobs, requests
+from weighbridge.questions.jobs import Worker, answers
+from weighbridge.questions.requests import Requests
 
 QUESTIONS = [
     ("load", {}),
@@ -322,7 +323,7 @@ def test_processes_end_with_the_one_that_asks(tmp_path):
     program = tmp_path / "parent.py"
     program.write_text(
         "import sys, time\n"
-        "from weighbridge.jobs import Worker\n"
+        "from weighbridge.questions.jobs import Worker\n"
         "if __name__ == '__main__':\n"
         "    worker = Worker(None, True)\n"
         "    worker.ask(b'{}').result()\n"

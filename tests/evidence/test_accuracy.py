@@ -11,9 +11,11 @@ import pytest
 from weighbridge import bounds, catalogue
 from weighbridge.accelerators.parts import parts
 from weighbridge.bounds.margin import PATH, written
-from weighbridge.evidence import fitting, kept
-from weighbridge.evidence import records as evidence
-from weighbridge.evidence.accuracy import (
+from weighbridge.checkpoint.gather import gather_config
+from weighbridge.checkpoint.model import resolve
+from weighbridge.lab.evidence import fitting, kept
+from weighbridge.lab.evidence import records as evidence
+from weighbridge.lab.evidence.accuracy import (
     coverage,
     percentile,
     rows,
@@ -22,10 +24,10 @@ from weighbridge.evidence.accuracy import (
     to_dict,
     worst,
 )
-from weighbridge.evidence.outcomes import cases
-from weighbridge.evidence.predict import GIVEN, TASKS, Prediction, Skip, outcomes
-from weighbridge.evidence.programs import PROGRAMS
-from weighbridge.evidence.records import (
+from weighbridge.lab.evidence.outcomes import cases
+from weighbridge.lab.evidence.predict import GIVEN, TASKS, Prediction, Skip, outcomes
+from weighbridge.lab.evidence.programs import PROGRAMS
+from weighbridge.lab.evidence.records import (
     PublishedFigure,
     chosen,
     cited,
@@ -34,10 +36,8 @@ from weighbridge.evidence.records import (
     records,
     sources,
 )
-from weighbridge.evidence.traced import Peaks, TracedRun, runs
-from weighbridge.gather import gather_config
+from weighbridge.lab.evidence.traced import Peaks, TracedRun, runs
 from weighbridge.memory import Bytes
-from weighbridge.model import resolve
 from weighbridge.settings import read
 
 pytestmark = pytest.mark.slow

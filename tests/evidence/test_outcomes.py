@@ -10,15 +10,23 @@ import pytest
 from tools.outcome_remedies import helped, kinds
 
 from weighbridge.accelerators.names import find
+from weighbridge.checkpoint.gather import gather_config
+from weighbridge.checkpoint.model import resolve
 from weighbridge.cli.menu import run
 from weighbridge.errors import NotFoundError
-from weighbridge.evidence import outcomes
-from weighbridge.evidence.outcomes import AnsweredCase, Passed, cases, cited, counts, judged, passed
-from weighbridge.evidence.records import config, origins
-from weighbridge.gather import gather_config
-from weighbridge.judged import Remedy
+from weighbridge.lab.evidence import outcomes
+from weighbridge.lab.evidence.outcomes import (
+    AnsweredCase,
+    Passed,
+    cases,
+    cited,
+    counts,
+    judged,
+    passed,
+)
+from weighbridge.lab.evidence.records import config, origins
 from weighbridge.launch import parse
-from weighbridge.model import resolve
+from weighbridge.report.verdict import Remedy
 from weighbridge.settings import read
 
 # Of every kind: what decides, and what we say of it

@@ -5,14 +5,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import weighbridge
-from weighbridge import sentences
 from weighbridge.accelerators.machines import machine, nodes
 from weighbridge.accelerators.names import find
-from weighbridge.closeness import passes, share, tight
 from weighbridge.estimate import train
 from weighbridge.memory import Bytes, exactly
 from weighbridge.units import GIB, MIB
-from weighbridge.verdicts import fits
+from weighbridge.verdict import reasons
+from weighbridge.verdict.closeness import passes, share, tight
+from weighbridge.verdict.on_devices import fits
 
 LLAMA = "llama-3.1-8b"  # 8,030,261,248 parameters, 14.957 GiB in bfloat16
 intervals = st.lists(st.integers(0, 1000), min_size=3, max_size=3).map(lambda b: Bytes(*sorted(b)))
@@ -172,7 +172,7 @@ def test_four_cards_are_no_larger_card():
 
 
 def test_sentences_by_hand():
-    said = sentences.compared
+    said = reasons.compared
     card = exactly(12 * GIB)
     assert said("no", exactly(16 * GIB), card, "the card") == (
         "needs about 16.0 GiB; the card has 12.0 GiB for you: short by 4.0 GiB"

@@ -11,7 +11,7 @@ from weighbridge.components.layers import largest_kept_whole
 from weighbridge.errors import UsageError
 from weighbridge.memory import Bytes, Component, Device, Phase, exactly
 from weighbridge.units import GIB, MIB
-from weighbridge.verdicts import fits, over, verdict
+from weighbridge.verdict.on_devices import fits, over, verdict
 
 LLAMA = "llama-3.1-8b"  # 8,030,261,248 parameters, 14.957 GiB in bfloat16
 

@@ -10,7 +10,7 @@ import pytest
 import weighbridge
 from weighbridge.cli.menu import run
 from weighbridge.errors import ReleaseError, UsageError
-from weighbridge.requests import Requests
+from weighbridge.questions.requests import Requests
 
 GPU = "4090"
 NAMES = ["load", "infer", "lora", "qlora", "train"]

@@ -6,9 +6,9 @@ from textwrap import dedent
 import pytest
 
 from weighbridge.errors import NotFoundError, UnsupportedError, UsageError
-from weighbridge.trace import program
-from weighbridge.trace.distributed.world import told, world
-from weighbridge.trace.launchers import EVERY_CARD, TraceLaunch, read
+from weighbridge.lab.trace import program
+from weighbridge.lab.trace.distributed.world import told, world
+from weighbridge.lab.trace.launchers import EVERY_CARD, TraceLaunch, read
 
 
 def launch(line, **options):

@@ -315,7 +315,7 @@ def test_lines_that_are_none(line, words):
 def test_a_gguf_of_a_folder(tmp_path):
     """A header and no layers is enough for the line."""
     from weighbridge.engines import launch_line
-    from weighbridge.reference import HubRef, LocalRef, UrlRef
+    from weighbridge.sources.reference import HubRef, LocalRef, UrlRef
 
     w = Writer()
     w.key("general.architecture", w.value("str", "llama"))

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 from weighbridge.cli import menu
 from weighbridge.errors import BadFileError, NotFoundError, UnsupportedError, UsageError
-from weighbridge.golden import NEEDS, PROGRAMS, find
-from weighbridge.golden.phases import listening, phase, steps
-from weighbridge.measure import history, run
-from weighbridge.measure.apart import apart
-from weighbridge.measure.record import (
+from weighbridge.lab.golden import NEEDS, PROGRAMS, find
+from weighbridge.lab.golden.phases import listening, phase, steps
+from weighbridge.lab.measure import history, run
+from weighbridge.lab.measure.apart import apart
+from weighbridge.lab.measure.record import (
     DONE,
     OOM,
     Levels,
@@ -27,8 +27,8 @@ from weighbridge.measure.record import (
     errors,
     from_dict,
 )
-from weighbridge.measure.target import Target, targets
-from weighbridge.trace.tape import Tape
+from weighbridge.lab.measure.target import Target, targets
+from weighbridge.lab.trace.tape import Tape
 
 MIB = 1 << 20
 DOCS = Path(__file__).parents[2] / "docs" / "measure.md"
@@ -145,7 +145,7 @@ def test_a_function_apart():
 @pytest.mark.slow
 def test_errors_come_back():
     with pytest.raises(NotFoundError, match="did you mean"):
-        apart("weighbridge.golden:find", "perceptron-sdg")
+        apart("weighbridge.lab.golden:find", "perceptron-sdg")
     with pytest.raises(UnsupportedError, match="ZeroDivisionError: "):
         apart("operator:truediv", 1, 0)
     with pytest.raises(UnsupportedError, match="no_such_module is not installed: pip install"):

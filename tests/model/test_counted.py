@@ -14,6 +14,7 @@ from weighbridge.arch.blueprint import (
     linear,
     told,
 )
+from weighbridge.checkpoint.model import ModelPart
 from weighbridge.components.device import replay
 from weighbridge.components.weights import (
     FormatChoice,
@@ -26,7 +27,6 @@ from weighbridge.components.weights import (
 from weighbridge.dtypes import BFLOAT16
 from weighbridge.engines.transformers.dealing import deal
 from weighbridge.engines.transformers.loading import placement_order
-from weighbridge.model import ModelPart
 from weighbridge.quantization.declared import declared
 from weighbridge.quantization.schemes import counted, stored
 from weighbridge.units import MIB

@@ -10,9 +10,9 @@ from tests.sparse import as_tensors, write_repo, write_safetensors
 from weighbridge.arch import meta
 from weighbridge.arch.config import Config
 from weighbridge.arch.families import blueprint
+from weighbridge.checkpoint.gather import GatherOptions, gather
+from weighbridge.checkpoint.model import resolve
 from weighbridge.errors import UnsupportedError
-from weighbridge.gather import GatherOptions, gather
-from weighbridge.model import resolve
 
 TINY = {
     "model_type": "llama",

@@ -6,15 +6,15 @@ from math import prod
 
 import pytest
 
-from weighbridge import loading
 from weighbridge.arch.config import Config
 from weighbridge.arch.families import blueprint
+from weighbridge.checkpoint import loading
+from weighbridge.checkpoint.inventory import StoredModel
+from weighbridge.checkpoint.model import Model, ModelPart
 from weighbridge.components import weights
 from weighbridge.components.device import settled
 from weighbridge.dtypes import BFLOAT16, FLOAT8, FLOAT16, FLOAT32, INT32, TORCH
 from weighbridge.engines.transformers.loading import placement_order
-from weighbridge.inventory import StoredModel
-from weighbridge.model import Model, ModelPart
 from weighbridge.tensors import CheckpointTensor, counted, one_by_one
 
 EXPERTS, LAYERS = 12, 3

@@ -3,11 +3,11 @@
 import pytest
 
 from tests.remedies.made import case
-from weighbridge.judged import Price
 from weighbridge.remedies import prices
 from weighbridge.remedies.losses import cache_in_q8, cost, points, words
 from weighbridge.remedies.moves import Cost, Move
 from weighbridge.remedies.prices import CHANGES, crossing, hardware, less, micro, on_host, shorter
+from weighbridge.report.verdict import Price
 
 # (quality, speed, scope, effort): 3 for each percent of perplexity, 1 for each 5 percent slower,
 # 1 for each 2 percent given up, 5 for a checkpoint, 6 for another program; less for less

@@ -12,10 +12,10 @@ from tests import trainer_lines
 from tests.cases import each, examples
 from weighbridge.errors import WeighbridgeError
 from weighbridge.launch import parse
+from weighbridge.questions.requests import Requests
 from weighbridge.remedies import RemedyCase, said
 from weighbridge.remedies.sets import ASKS, MoveSet, asked, hopeless
 from weighbridge.remedies.table import moves
-from weighbridge.requests import Requests
 
 MOST = 6
 SOME = settings(
@@ -317,7 +317,7 @@ def case_of(model, task, workload):
     record = weighbridge.settings.read(task, workload)
 
     def ask(changed):
-        given = weighbridge.prepared.asked(task, changed, {})
+        given = weighbridge.questions.prepared.asked(task, changed, {})
         return getattr(prepared(model), task)(given, remedies=False)
 
     return RemedyCase(task=task, workload=record, report=report, ask=ask, pinned=said(record))

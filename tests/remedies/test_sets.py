@@ -8,7 +8,6 @@ import pytest
 from tests.engines.answers import named
 from tests.remedies.made import case
 from weighbridge.estimate.train import followed
-from weighbridge.judged import Price
 from weighbridge.memory import Component, Device, Phase, exactly
 from weighbridge.remedies import search
 from weighbridge.remedies.moves import Cost, Move
@@ -23,6 +22,7 @@ from weighbridge.remedies.sets import (
     hopeless,
     questions,
 )
+from weighbridge.report.verdict import Price
 from weighbridge.units import GIB
 from weighbridge.workload import Train
 

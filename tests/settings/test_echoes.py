@@ -6,7 +6,7 @@ import pytest
 
 from tests.cases import some
 from weighbridge.engines.table import FOLDERS
-from weighbridge.requests import Requests
+from weighbridge.questions.requests import Requests
 from weighbridge.settings import TABLES
 from weighbridge.training.frameworks import FRAMEWORKS
 

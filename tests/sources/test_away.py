@@ -12,7 +12,7 @@ from tests.hub import Fault
 from tests.sparse import write_repo
 from weighbridge.cli.menu import run
 from weighbridge.errors import GatedError, HubError, NotFoundError
-from weighbridge.requests import Requests
+from weighbridge.questions.requests import Requests
 
 LISTED, NAME = "Qwen/Qwen3-8B", "qwen3-8b"
 README = Path(__file__).parents[2] / "README.md"

@@ -15,11 +15,11 @@ from tests.hub import Fault
 from tests.sparse import beginning, write_repo, write_safetensors
 from weighbridge.errors import BadFileError, GatedError, HubError, NotFoundError, WeighbridgeError
 from weighbridge.formats import ByteRange
-from weighbridge.reference import HubRef
 from weighbridge.sources import bare, http
 from weighbridge.sources import hub as hub_module
 from weighbridge.sources.base import SourceFile, SourceOptions, read_plans
 from weighbridge.sources.hub import HubSource
+from weighbridge.sources.reference import HubRef
 
 CONFIG = {"model_type": "llama"}
 SHARDS = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")

@@ -14,10 +14,10 @@ from tests.hub import Fault
 from tests.sparse import as_tensors, write_repo
 from weighbridge.arch.config import Config
 from weighbridge.arch.families import blueprint
-from weighbridge.reference import HubRef
 from weighbridge.sources import cache
 from weighbridge.sources.base import SourceOptions
 from weighbridge.sources.hub import HubSource
+from weighbridge.sources.reference import HubRef
 
 TINY = {
     "model_type": "llama",
@@ -183,7 +183,7 @@ def test_several_processes_keep_the_same_at_once(tmp_path):
 
 def test_the_hub_is_asked_before_the_next_module_is_imported(hub, repo, monkeypatch):
     """The import, which here waits for the request, is what the wait is used for."""
-    from weighbridge import gather
+    from weighbridge.checkpoint import gather
 
     told = []
 

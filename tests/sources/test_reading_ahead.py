@@ -10,9 +10,9 @@ import pytest
 from tests.sparse import INDEX, as_tensors, write_repo, write_safetensors
 from weighbridge.arch.config import Config
 from weighbridge.arch.families import blueprint
+from weighbridge.checkpoint.layouts import shards
+from weighbridge.checkpoint.reading import Reader
 from weighbridge.errors import WeighbridgeError
-from weighbridge.layouts import shards
-from weighbridge.reading import Reader
 from weighbridge.sources import base
 from weighbridge.sources.base import SourceFile
 from weighbridge.sources.local import LocalSource
@@ -91,7 +91,7 @@ def test_a_shard_beside_the_index_that_it_does_not_name(tmp_path):
 
 
 def test_limits_count_each_header_once(tmp_path, monkeypatch):
-    from weighbridge import reading
+    from weighbridge.checkpoint import reading
 
     monkeypatch.setattr(reading, "MAX_TENSORS", len(TENSORS))
     test_a_shard_beside_the_index_that_it_does_not_name(tmp_path)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.cases import all_of
 from weighbridge.errors import NotFoundError, UsageError
-from weighbridge.reference import (
+from weighbridge.sources.reference import (
     CatalogueRef,
     HubRef,
     LocalRef,
@@ -247,7 +247,7 @@ def test_any_text_is_a_record_or_one_error(text):
 
 
 def test_nothing_heavy_is_imported():
-    code = "import sys, weighbridge.reference, weighbridge.sources.opening; print(*sys.modules)"
+    code = "import sys, weighbridge.sources.reference, weighbridge.sources.opening; print(*sys.modules)"
     loaded = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )

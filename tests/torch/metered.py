@@ -1,13 +1,13 @@
 """Programs on a fake GPU in a process of their own, and traces beside records."""
 
-from weighbridge.measure import history
-from weighbridge.measure.record import FakeCard
-from weighbridge.measure.target import Target
+from weighbridge.lab.measure import history
+from weighbridge.lab.measure.record import FakeCard
+from weighbridge.lab.measure.target import Target
 
 
 def once(name, card="a100-80gb", events=False):
-    from weighbridge.measure import sides
-    from weighbridge.trace import guard
+    from weighbridge.lab.measure import sides
+    from weighbridge.lab.trace import guard
 
     guard.why_not = str  # its trial starts a process, and has a test of its own
     return sides.fake(Target(name=name), FakeCard(name=card), events)

@@ -13,12 +13,12 @@ from click.testing import CliRunner
 
 import weighbridge
 from tests.cases import each
-from weighbridge import exact
 from weighbridge.cli import infer as command
 from weighbridge.errors import UnsupportedError
-from weighbridge.exact.inference import grow
-from weighbridge.requests import Requests
-from weighbridge.trace import guard
+from weighbridge.estimate import exact
+from weighbridge.lab.exact.inference import grow
+from weighbridge.lab.trace import guard
+from weighbridge.questions.requests import Requests
 
 WIDE = {
     "hidden_size": 512,

@@ -10,7 +10,7 @@ pytest.importorskip("transformers")
 import weighbridge
 from tests.cases import each
 from weighbridge.errors import UnsupportedError
-from weighbridge.requests import Requests
+from weighbridge.questions.requests import Requests
 
 CONFIG = {
     "architectures": ["Qwen3ForCausalLM"],

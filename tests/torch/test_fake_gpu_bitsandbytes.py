@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from tests.cases import each
-from weighbridge.trace import guard
-from weighbridge.trace.gpu import FakeGPU
+from weighbridge.lab.trace import guard
+from weighbridge.lab.trace.gpu import FakeGPU
 
 bitsandbytes = pytest.importorskip(
     "bitsandbytes", reason="needs bitsandbytes", exc_type=ImportError

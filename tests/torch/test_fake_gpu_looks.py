@@ -5,8 +5,8 @@ import torch
 from torch import distributions, nn
 
 from tests.cases import each
-from weighbridge.trace import guard
-from weighbridge.trace.gpu import FakeGPU
+from weighbridge.lab.trace import guard
+from weighbridge.lab.trace.gpu import FakeGPU
 
 pytestmark = pytest.mark.skipif(bool(guard.why_not()), reason=guard.why_not())
 

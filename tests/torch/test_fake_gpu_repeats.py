@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from tests.cases import each
-from weighbridge.trace import guard
-from weighbridge.trace.gpu import FakeGPU
-from weighbridge.trace.patches import repeats
+from weighbridge.lab.trace import guard
+from weighbridge.lab.trace.gpu import FakeGPU
+from weighbridge.lab.trace.patches import repeats
 
 pytestmark = [
     pytest.mark.skipif(bool(guard.why_not()), reason=guard.why_not()),

@@ -15,12 +15,12 @@ pytest.importorskip("transformers")
 
 from tests.torch import metered
 from weighbridge.cli import menu
-from weighbridge.golden import PROGRAMS, find
-from weighbridge.measure import history
-from weighbridge.measure.apart import apart
-from weighbridge.measure.record import FakeCard, from_dict
-from weighbridge.measure.run import traced
-from weighbridge.measure.target import Target
+from weighbridge.lab.golden import PROGRAMS, find
+from weighbridge.lab.measure import history
+from weighbridge.lab.measure.apart import apart
+from weighbridge.lab.measure.record import FakeCard, from_dict
+from weighbridge.lab.measure.run import traced
+from weighbridge.lab.measure.target import Target
 
 pytestmark = pytest.mark.slow
 

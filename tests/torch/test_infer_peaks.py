@@ -13,13 +13,13 @@ import weighbridge
 from tests.cases import NIGHTLY, each
 from tests.engines.forwards import cut, kind, models
 from tests.torch.storages import watched
+from weighbridge.checkpoint.gather import gather_config
+from weighbridge.checkpoint.model import resolve
 from weighbridge.engines.subject import subject
 from weighbridge.engines.table import engine
 from weighbridge.engines.transformers.infer import peaks
 from weighbridge.engines.transformers.plan import plan
-from weighbridge.gather import gather_config
-from weighbridge.model import resolve
-from weighbridge.trace import guard
+from weighbridge.lab.trace import guard
 from weighbridge.workload import Infer
 
 PROMPT = 512

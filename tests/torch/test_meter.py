@@ -11,11 +11,11 @@ pytest.importorskip("torch")
 
 import torch
 
-from weighbridge.measure import driver, machine
-from weighbridge.measure.driver import DriverMeter
-from weighbridge.measure.meter import Meter
-from weighbridge.measure.record import Levels
-from weighbridge.trace.gpu import FakeGPU
+from weighbridge.lab.measure import driver, machine
+from weighbridge.lab.measure.driver import DriverMeter
+from weighbridge.lab.measure.meter import Meter
+from weighbridge.lab.measure.record import Levels
+from weighbridge.lab.trace.gpu import FakeGPU
 
 MIB = 1 << 20
 CONTEXT = 300 * MIB

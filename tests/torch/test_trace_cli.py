@@ -586,7 +586,7 @@ def test_what_cannot_be_traced_is_said_in_our_words(trace):
     ],
 )
 def test_what_torch_says_of_devices_is_translated(raw, said):
-    from weighbridge.trace.refusals import told
+    from weighbridge.lab.trace.refusals import told
 
     assert told(RuntimeError(raw)).startswith(said)
     assert told(RuntimeError("mat1 and mat2 shapes cannot be multiplied")) == ""

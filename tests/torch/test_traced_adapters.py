@@ -15,8 +15,8 @@ if not all(map(find_spec, ("torch", "transformers", "peft", "diffusers"))):
 import torch
 
 from weighbridge import FakeGPU
-from weighbridge.evidence import records as evidence
-from weighbridge.evidence.programs import PROGRAMS, adapters, grpo
+from weighbridge.lab.evidence import records as evidence
+from weighbridge.lab.evidence.programs import PROGRAMS, adapters, grpo
 from weighbridge.units import MIB
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")

@@ -12,10 +12,10 @@ import pytest
 if find_spec("torch") is None:
     pytest.skip("torch is not installed", allow_module_level=True)
 
-from weighbridge.evidence import kept, traced
-from weighbridge.evidence.predict import Prediction, outcomes
-from weighbridge.evidence.records import records
-from weighbridge.evidence.traced import Failure, Peaks, ProgramWorker, TracedRun
+from weighbridge.lab.evidence import kept, traced
+from weighbridge.lab.evidence.predict import Prediction, outcomes
+from weighbridge.lab.evidence.records import records
+from weighbridge.lab.evidence.traced import Failure, Peaks, ProgramWorker, TracedRun
 from weighbridge.units import MIB
 
 KEPT = kept.read(str(Path(__file__).parent.parent / "traced.jsonl"))

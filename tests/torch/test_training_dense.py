@@ -16,8 +16,8 @@ from weighbridge.autograd.ops.attention import AttentionHeads, AttentionOptions
 from weighbridge.autograd.tensors import Computed
 from weighbridge.components.activations import Heap
 from weighbridge.dtypes import TORCH
-from weighbridge.trace.attention import Chooser, SdpaCall
-from weighbridge.trace.card import card
+from weighbridge.lab.trace.attention import Chooser, SdpaCall
+from weighbridge.lab.trace.card import card
 from weighbridge.training.attend import chosen
 from weighbridge.training.step import TrainingStep
 

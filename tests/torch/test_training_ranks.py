@@ -18,7 +18,7 @@ import weighbridge
 from tests.torch import training_oracle
 from tests.torch.training_oracle import Asked, _Real, named, ours
 from tests.torch.training_oracle import real as plainly
-from weighbridge.trace import guard
+from weighbridge.lab.trace import guard
 from weighbridge.training.sharding import choice
 
 pytestmark = [

@@ -398,10 +398,10 @@ def _where():
 
 def settled(raw, **settings):
     """The plan of a config and the settings of `train`."""
+    from weighbridge.checkpoint.gather import gather_config
+    from weighbridge.checkpoint.model import resolve
     from weighbridge.engines.table import engine, version
     from weighbridge.estimate.train import _subject
-    from weighbridge.gather import gather_config
-    from weighbridge.model import resolve
     from weighbridge.settings import read
     from weighbridge.training.plan import plan
 

@@ -5,9 +5,9 @@ import json
 import pytest
 
 from weighbridge.errors import BadFileError, NotFoundError
-from weighbridge.trace.differences import STEPS, Tensors, against, changes, rises
-from weighbridge.trace.report import moment, tensors
-from weighbridge.trace.tape import Tape
+from weighbridge.lab.trace.differences import STEPS, Tensors, against, changes, rises
+from weighbridge.lab.trace.report import moment, tensors
+from weighbridge.lab.trace.tape import Tape
 from weighbridge.units import MIB
 
 

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from weighbridge.evidence.traced import Peaks
+from weighbridge.lab.evidence.traced import Peaks
+from weighbridge.lab.trace import levels, report
 from weighbridge.memory import Bytes
-from weighbridge.trace import levels, report
 from weighbridge.units import GIB, MIB
 
 CONTEXT = Bytes(200 * MIB, 250 * MIB, 300 * MIB)

@@ -7,10 +7,10 @@ from textwrap import dedent
 
 import pytest
 
-from weighbridge.trace.program import Request, execute, following
-from weighbridge.trace.steady import ALIKE, TURNS, Loops
-from weighbridge.trace.tape import Tape
-from weighbridge.trace.turns import Turns
+from weighbridge.lab.trace.program import Request, execute, following
+from weighbridge.lab.trace.steady import ALIKE, TURNS, Loops
+from weighbridge.lab.trace.tape import Tape
+from weighbridge.lab.trace.turns import Turns
 
 
 class Program:

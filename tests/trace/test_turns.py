@@ -6,9 +6,9 @@ from textwrap import dedent
 
 import pytest
 
-from weighbridge.trace.places import ValuePlace, ValueQuestion, assumed
-from weighbridge.trace.program import Request, execute
-from weighbridge.trace.turns import Turns
+from weighbridge.lab.trace.places import ValuePlace, ValueQuestion, assumed
+from weighbridge.lab.trace.program import Request, execute
+from weighbridge.lab.trace.turns import Turns
 
 
 def ran(tmp_path, text, *lines):

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 import weighbridge
 from weighbridge.errors import UsageError
-from weighbridge.requests import Requests
+from weighbridge.questions.requests import Requests
 
 LAW = pytest.mark.slow  # sweeps; the single cases below run with every test
 CONFIG = {

@@ -5,10 +5,10 @@ import pytest
 import weighbridge
 from weighbridge import bounds
 from weighbridge.bounds.margin import Margin
+from weighbridge.checkpoint.gather import GatherOptions, gather
+from weighbridge.checkpoint.model import resolve
 from weighbridge.estimate.train import run, train
-from weighbridge.gather import GatherOptions, gather
 from weighbridge.memory import Bytes, exactly
-from weighbridge.model import resolve
 from weighbridge.training.optimizers import NAMES
 from weighbridge.training.paged import _here, paged_out
 from weighbridge.units import GIB

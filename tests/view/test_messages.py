@@ -9,8 +9,9 @@ import pytest
 from weighbridge.view.messages import LANGUAGES, en, say, zh
 from weighbridge.view.messages.page import PAGE
 
-VIEW = Path(__file__).parents[2] / "src" / "weighbridge" / "view"
-SOURCES = "\n".join(p.read_text() for p in VIEW.rglob("*.py") if p.parent.name != "messages")
+PACKAGE = Path(__file__).parents[2] / "src" / "weighbridge"
+SPEAKING = [*(PACKAGE / "view").rglob("*.py"), PACKAGE / "lab" / "trace" / "screen.py"]
+SOURCES = "\n".join(p.read_text() for p in SPEAKING if p.parent.name != "messages")
 
 
 def placeholders(sentence):

@@ -8,7 +8,7 @@ import pytest
 import weighbridge
 from weighbridge.cli.menu import run
 from weighbridge.errors import UsageError
-from weighbridge.requests import Requests
+from weighbridge.questions.requests import Requests
 
 
 @pytest.fixture(scope="module")

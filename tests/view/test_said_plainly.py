@@ -12,10 +12,10 @@ from weighbridge.cli.menu import run
 from weighbridge.cli.options import output_form
 from weighbridge.engines.table import ENGINES, version
 from weighbridge.errors import UsageError
-from weighbridge.host_fit import judged
 from weighbridge.memory import Bytes, Component, Device, Phase
 from weighbridge.report import Report
 from weighbridge.units import GIB
+from weighbridge.verdict.on_host import judged
 
 
 @pytest.mark.slow

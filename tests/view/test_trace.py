@@ -4,10 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from weighbridge.memory import Bytes
-from weighbridge.render import RenderOptions
-from weighbridge.render.trace import render
-from weighbridge.trace.report import (
+from weighbridge.lab.trace.render import render
+from weighbridge.lab.trace.report import (
     DeviceTrace,
     Gpu,
     PhasePeak,
@@ -16,10 +14,12 @@ from weighbridge.trace.report import (
     TraceReport,
     TraceVerdict,
 )
-from weighbridge.trace.steady import LeftLoop
+from weighbridge.lab.trace.screen import screen
+from weighbridge.lab.trace.steady import LeftLoop
+from weighbridge.memory import Bytes
+from weighbridge.render import RenderOptions
 from weighbridge.units import GIB, MIB
 from weighbridge.view.records import Bar, Headline
-from weighbridge.view.trace import screen
 
 ROLES = {"parameters": 6 * GIB, "gradients": 2 * GIB, "activations": GIB, "buffers": GIB // 2}
 TOP = TraceMoment(

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from weighbridge.fitted import NAMES
+from weighbridge.report.fit import NAMES
 from weighbridge.web.protocol import AskDesk
 
 MARKS = {"yes": ("yes", "tight"), "no": ("no",), "unknown": ("unknown",)}

@@ -218,10 +218,10 @@ def test_archives_tell_no_time():
     """The header of gzip (RFC 1952): bytes 4 to 7 are the time, byte 8 is 2 of the best packing."""
     found = packed.gzipped(b"abc" * 100)
     assert found[4:9] == bytes((0, 0, 0, 0, 2))
-    assert packed.wanted("exact/__init__.py")
-    assert not packed.wanted("exact/run.py")
+    assert packed.wanted("lab/trace/levels.py")
+    assert not packed.wanted("lab/trace/gpu.py")
     assert not packed.wanted("cli/menu.py")
-    assert not packed.wanted("jobs.py")
+    assert not packed.wanted("questions/jobs.py")
     assert packed.wanted("clip.py")
 
 

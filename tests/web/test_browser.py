@@ -12,9 +12,9 @@ from tests.hub import Fault, Hub
 from tests.sparse import write_repo
 from weighbridge.arch.config import Config
 from weighbridge.arch.families import blueprint
+from weighbridge.checkpoint.gather import GatherOptions, gather
 from weighbridge.errors import GatedError, HubError, NotFoundError
 from weighbridge.formats import ByteRange
-from weighbridge.gather import GatherOptions, gather
 from weighbridge.sources import answers, browser, http, surroundings, together, wire
 
 TINY = {

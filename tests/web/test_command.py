@@ -10,7 +10,7 @@ from tests.cases import each
 from tests.web.asked import SMALL, requests
 from weighbridge.cli.menu import menu
 from weighbridge.errors import WeighbridgeError
-from weighbridge.requests import Requests
+from weighbridge.questions.requests import Requests
 from weighbridge.web.asks import AnswerView
 from weighbridge.web.command import command
 

@@ -10,7 +10,7 @@ from tests.sparse import as_tensors, write_safetensors
 from weighbridge import catalogue
 from weighbridge.arch.config import Config
 from weighbridge.arch.families import blueprint
-from weighbridge.requests import Requests
+from weighbridge.questions.requests import Requests
 from weighbridge.web.protocol import AskDesk
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from weighbridge.charts import bar_svg
-from weighbridge.requests import Requests, parsed
+from weighbridge.questions.requests import Requests, parsed
 from weighbridge.web.exports import FORMS
 from weighbridge.web.protocol import AskDesk
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from weighbridge.requests import Requests
+from weighbridge.questions.requests import Requests
 from weighbridge.web.protocol import AskDesk
 
 ASKS = (

@@ -2,8 +2,9 @@
 
     Answers().call("infer", {"model": "llama-3.1-8b", "gpu": "4090"}).text
 
-Models are read once for all questions about them (weighbridge.requests). What is wrong with the
-arguments is an answer too, of one line that says what to do next: an agent reads it and asks again.
+Models are read once for all questions about them (weighbridge.questions.requests). What is wrong
+with the arguments is an answer too, of one line that says what to do next: an agent reads it and
+asks again.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -12,16 +13,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from weighbridge.agents import brief, whole
 from weighbridge.agents.tools import DETAILS, FORMS, OUTPUT, SLOW, Tool, tools
+from weighbridge.checkpoint.gather import GatherOptions
 from weighbridge.errors import BadFileError, NotFoundError, UsageError
 from weighbridge.formats.strict_json import strict_json
-from weighbridge.gather import GatherOptions
-from weighbridge.requests import MAX_LINE, Requests, settled
+from weighbridge.questions.requests import MAX_LINE, Requests, settled
 from weighbridge.settings import FIT, TABLES, Setting
 from weighbridge.wording import printable, safe_json, shown
 
 if TYPE_CHECKING:
-    from weighbridge.fitted import Fit
     from weighbridge.report import Report
+    from weighbridge.report.fit import Fit
 
 Arguments = Mapping[str, Any]
 LONG = ("model", "command", "explain_oom")  # of any length: a config, a launch line, a log
@@ -163,7 +164,7 @@ def _model(given: Any) -> Any:
 
 
 def _brief(found: "Report | Fit") -> tuple[str, dict[str, Any]]:
-    from weighbridge.fitted import Fit
+    from weighbridge.report.fit import Fit
 
     return brief.of_fit(found) if isinstance(found, Fit) else brief.of_report(found)
 

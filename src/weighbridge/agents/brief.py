@@ -11,10 +11,10 @@ from typing import Any
 from weighbridge.accelerators.abilities import abilities
 from weighbridge.accelerators.parts import Instance, Part
 from weighbridge.catalogue import CatalogueEntry
-from weighbridge.fitted import Fit, Question, Ranking, Solved
-from weighbridge.judged import Remedy, Verdict
 from weighbridge.render.markdown import MARKS, drawn
 from weighbridge.report import Report
+from weighbridge.report.fit import Fit, Question, Ranking, Solved
+from weighbridge.report.verdict import Remedy, Verdict
 from weighbridge.view import screen
 from weighbridge.view.changes import found as cheapest
 from weighbridge.view.changes import held

@@ -5,12 +5,12 @@ from typing import Any
 
 from weighbridge.agents.brief import numbers_told, text
 from weighbridge.agents.whole import MOST, dumped
+from weighbridge.checkpoint.gather import GatherOptions
 from weighbridge.errors import UsageError
-from weighbridge.fitted import NAMES
-from weighbridge.gather import GatherOptions
 from weighbridge.oom import Oom, explained
 from weighbridge.oom.screen import view
 from weighbridge.render import RenderOptions, draw
+from weighbridge.report.fit import NAMES
 from weighbridge.view.records import Headline
 from weighbridge.wording import one_line, printable
 

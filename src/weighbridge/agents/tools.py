@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from weighbridge.accelerators.listing import SORTS, TYPES
-from weighbridge.fitted import NAMES, SMALLEST
 from weighbridge.fitting.asking import MAX
-from weighbridge.requests import BESIDE
+from weighbridge.questions.requests import BESIDE
+from weighbridge.report.fit import NAMES, SMALLEST
 from weighbridge.settings import FIT, INFER, LOAD, MOST, TRAIN, Setting
 from weighbridge.settings.kinds import KINDS, ValueKind
 

@@ -7,10 +7,10 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from weighbridge.fitted import NAMES, Fit
 from weighbridge.render import RenderOptions, render
 from weighbridge.render.fit import drawn
 from weighbridge.report import Report
+from weighbridge.report.fit import NAMES, Fit
 from weighbridge.wording import safe_json
 
 MOST = 40_000  # characters: some 13,000 tokens; Claude Code shows 25,000 (docs/agents.md)

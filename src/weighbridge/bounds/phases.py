@@ -29,7 +29,7 @@ from weighbridge.bounds.margin import (
     kind,
 )
 from weighbridge.engines.table import record
-from weighbridge.kept import kept
+from weighbridge.memo import memo
 from weighbridge.memory import (
     LEVEL_OF,
     LEVELS,
@@ -139,7 +139,7 @@ def around(
     worst cases do not meet."""
     known = fitted() if table is None else table
     asked = kind(runs, quantity, level, several=several)
-    found = kept(known, ("around", asked), lambda: known.of(asked))
+    found = memo(known, ("around", asked), lambda: known.of(asked))
     size = base(value.expected, level)
     least = ceil(FLOOR * size) if found.runs and level != "component" else 0
     low = min(value.low - ceil(found.low * size), value.expected - least)
@@ -180,7 +180,7 @@ def _widths(runs: RunForm, table: MarginTable | None, *, several: bool) -> Margi
         }
         return MarginSet(parts, levels)
 
-    return kept(known, ("widths", runs, several), found)
+    return memo(known, ("widths", runs, several), found)
 
 
 def _phases(device: Device, runs: RunForm, widths: MarginSet) -> tuple[Phase, ...]:

@@ -19,8 +19,8 @@ from weighbridge.charts.messages import ChartSay
 from weighbridge.charts.sides import ENDS, cells, held_in, peak, peak_phase
 
 if TYPE_CHECKING:
-    from weighbridge.fitted import Fit, Question
     from weighbridge.report import Report
+    from weighbridge.report.fit import Fit, Question
 
 CHANGED = 1  # the style of what is needed after a change
 CUT = 4  # times the card: longer bars are cut, and say how long they are

@@ -18,8 +18,8 @@ from weighbridge.charts.messages import ChartSay
 from weighbridge.memory import Bytes, Device, Phase
 
 if TYPE_CHECKING:
-    from weighbridge.judged import Verdict
     from weighbridge.report import Report
+    from weighbridge.report.verdict import Verdict
 
 ROWS = 24  # that are drawn; the table has all
 AXES = {"gpu": "axis.card", "host": "axis.host", "disk": "axis.disk"}

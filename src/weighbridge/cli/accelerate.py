@@ -21,7 +21,7 @@ from weighbridge.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from weighbridge.prepared import Prepared
+    from weighbridge.questions.prepared import Prepared
     from weighbridge.report import Report
 
 DTYPES = ("float32", "float16", "int8", "int4")

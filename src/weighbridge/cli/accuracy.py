@@ -10,8 +10,8 @@ from weighbridge.cli.progress import progress
 from weighbridge.render.as_json import json_text
 
 if TYPE_CHECKING:
-    from weighbridge.evidence.accuracy import AccuracyRow, Coverage
-    from weighbridge.evidence.predict import Outcome
+    from weighbridge.lab.evidence.accuracy import AccuracyRow, Coverage
+    from weighbridge.lab.evidence.predict import Outcome
 
 HEAD = (
     *("engine", "quantity", "level", "n", "p50", "p95", "median", "max"),
@@ -58,7 +58,7 @@ def accuracy(form: str, as_json: bool, quiet: bool, outcomes: bool, **asked: Any
     weighbridge accuracy --trace --source xmem
     weighbridge accuracy --json | jq '.rows[] | select(.p95 > 0.1)'
     """
-    from weighbridge.evidence.accuracy import rows, to_dict
+    from weighbridge.lab.evidence.accuracy import rows, to_dict
 
     if outcomes:
         from weighbridge.cli.outcomes import told
@@ -87,15 +87,15 @@ def accuracy(form: str, as_json: bool, quiet: bool, outcomes: bool, **asked: Any
 
 def _found(asked: dict[str, Any], *, apart: bool) -> "list[Outcome]":
     """Return the outcomes: run now with --trace, else kept from the last time."""
-    from weighbridge.evidence import stored
-    from weighbridge.evidence.records import chosen
-    from weighbridge.evidence.traced import peaks
+    from weighbridge.lab.evidence import stored
+    from weighbridge.lab.evidence.records import chosen
+    from weighbridge.lab.evidence.traced import peaks
 
     figures = chosen(engine=asked["engine"], source=asked["source"])
     what, counted = ("margins", "sources") if apart else ("the evidence", "figures")
     with progress(what, counted) as callback:
         if asked["trace"] and not apart:
-            from weighbridge.evidence.predict import outcomes
+            from weighbridge.lab.evidence.predict import outcomes
 
             return outcomes(figures, peaks(figures))
         return stored.outcomes(figures, apart=apart, progress=callback)
@@ -103,7 +103,7 @@ def _found(asked: dict[str, Any], *, apart: bool) -> "list[Outcome]":
 
 def _held(found: "Sequence[Outcome]", apart: "Sequence[Outcome]", laid: "Laid") -> Iterator[str]:
     """How well intervals hold, of all figures, and of each source by margins of the others."""
-    from weighbridge.evidence.accuracy import coverage
+    from weighbridge.lab.evidence.accuracy import coverage
 
     yield "intervals of all figures"
     yield from laid([HELD, *(_covered(c, "all") for c in coverage(found))], WORDS)
@@ -148,8 +148,8 @@ def markdown(table: Sequence[Sequence[str]], words: int) -> Iterator[str]:
 
 def _rest(found: "Sequence[Outcome]", *, worst: int, records: bool) -> Iterator[str]:
     """What was not predicted, the worst figures, and all of them."""
-    from weighbridge.evidence.accuracy import skipped
-    from weighbridge.evidence.accuracy import worst as furthest
+    from weighbridge.lab.evidence.accuracy import skipped
+    from weighbridge.lab.evidence.accuracy import worst as furthest
 
     missed = skipped(found)
     if missed:
@@ -165,8 +165,8 @@ def _rest(found: "Sequence[Outcome]", *, worst: int, records: bool) -> Iterator[
 
 
 def _line(o: "Outcome") -> str:
-    from weighbridge.evidence.predict import Skip
-    from weighbridge.evidence.records import cited
+    from weighbridge.lab.evidence.predict import Skip
+    from weighbridge.lab.evidence.records import cited
 
     r = o.record
     start = f"{r.id}  {r.engine} {r.version or ''}  {r.model}  {o.quantity}"
@@ -179,7 +179,7 @@ def _line(o: "Outcome") -> str:
 
 
 def _errors(found: "Sequence[Outcome]") -> Iterator[str]:
-    from weighbridge.evidence.predict import Prediction
+    from weighbridge.lab.evidence.predict import Prediction
 
     for o in found:
         if isinstance(o, Prediction):

@@ -9,7 +9,7 @@ from weighbridge.cli.options import SCREENS, look_of, output_form, writable
 from weighbridge.render.as_json import json_text
 
 if TYPE_CHECKING:
-    from weighbridge.diagnosis import Diagnosis
+    from weighbridge.accelerators.diagnosis import Diagnosis
 
 
 @click.command()
@@ -32,7 +32,7 @@ def doctor(
     weighbridge doctor --json | jq '.accelerators[].usable_bytes'
     ssh node nvidia-smi -q -x | weighbridge doctor -
     """
-    from weighbridge.diagnosis import diagnosis, of_output
+    from weighbridge.accelerators.diagnosis import diagnosis, of_output
 
     form = output_form(form, as_json=as_json, quiet=quiet)
     if file is not None and torch:

@@ -27,8 +27,8 @@ from weighbridge.cli.several import asked, cases
 from weighbridge.settings import FIT
 
 if TYPE_CHECKING:
-    from weighbridge.fitted import Fit
     from weighbridge.render import RenderOptions
+    from weighbridge.report.fit import Fit
 
 ANY = "7B"  # a bare size, where the model is what is looked for
 

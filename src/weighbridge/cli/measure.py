@@ -11,7 +11,7 @@ from weighbridge.cli.options import FORMS, chart_file, chart_option, output_form
 from weighbridge.wording import safe_json
 
 if TYPE_CHECKING:
-    from weighbridge.measure.record import Measurement
+    from weighbridge.lab.measure.record import Measurement
 
 LEVELS = ("allocated", "reserved", "driver")
 HEAD = ("phase", "level", "measured", "predicted", "error")
@@ -39,9 +39,9 @@ def measure(form: str, as_json: bool, quiet: bool, **asked: Any) -> int:
     weighbridge measure --history llama-1b-lora
     weighbridge measure -o records golden
     """
-    from weighbridge.measure.record import Measurement
-    from weighbridge.measure.run import measure as measured
-    from weighbridge.measure.target import targets
+    from weighbridge.lab.measure.record import Measurement
+    from weighbridge.lab.measure.run import measure as measured
+    from weighbridge.lab.measure.target import targets
 
     chart = chart_file(asked)
     chosen = targets(asked["target"], asked["arguments"])
@@ -58,8 +58,8 @@ def measure(form: str, as_json: bool, quiet: bool, **asked: Any) -> int:
     if form in ("human", "markdown") and records:
         click.echo("\n".join(_shown(records, form)))
     if chart is not None and records:
-        from weighbridge.charts.pairs import pairs
         from weighbridge.cli.chart import draw
+        from weighbridge.lab.measure.chart import pairs
 
         draw(chart, pairs(records))
     return code
@@ -79,7 +79,7 @@ def _arrived(record: "Measurement", form: str, output: str | None, *, alone: boo
 
 def write(folder: str, record: "Measurement") -> None:
     """FOLDER/CARD/TARGET.json, and the allocations beside it where they were kept."""
-    from weighbridge.measure import history
+    from weighbridge.lab.measure import history
 
     place = os.path.join(folder, record.machine.card or "unknown")
     os.makedirs(place, exist_ok=True)
@@ -115,7 +115,7 @@ def _one(record: "Measurement", form: str) -> Iterator[str]:
 
 
 def _rows(record: "Measurement") -> Iterator[tuple[str, ...]]:
-    from weighbridge.measure.record import errors
+    from weighbridge.lab.measure.record import errors
 
     ours = record.predicted.phases if record.predicted else ()
     for i, phase in enumerate(record.measured.phases):

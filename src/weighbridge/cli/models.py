@@ -11,8 +11,8 @@ from weighbridge.render.as_json import json_text
 
 if TYPE_CHECKING:
     from weighbridge.catalogue import CatalogueEntry
-    from weighbridge.fitted import Ranking
     from weighbridge.render import RenderOptions
+    from weighbridge.report.fit import Ranking
 
 
 @click.command()

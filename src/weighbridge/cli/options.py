@@ -12,9 +12,9 @@ from weighbridge.render import RENDERERS
 from weighbridge.units import SHOWN
 
 if TYPE_CHECKING:
-    from weighbridge.fitted import Fit
     from weighbridge.render import RenderOptions
     from weighbridge.report import Report
+    from weighbridge.report.fit import Fit
     from weighbridge.view.records import Screen
 
 F = TypeVar("F", bound=Callable[..., Any])

@@ -10,7 +10,7 @@ from weighbridge.errors import UsageError
 from weighbridge.render.as_json import json_text
 
 if TYPE_CHECKING:
-    from weighbridge.evidence.outcomes import Judged
+    from weighbridge.lab.evidence.outcomes import Judged
 
 # Answers as columns, in order
 HEAD = ("it", "cases", "fits", "does not fit", "cannot say", "not answered")
@@ -28,7 +28,7 @@ def told(form: str, asked: Mapping[str, Any]) -> None:
         raise UsageError(f"{flag} is of measured figures; leave it out, or --outcomes")
     found = _found(asked["engine"])
     if form == "json":
-        from weighbridge.evidence.outcomes import to_dict
+        from weighbridge.lab.evidence.outcomes import to_dict
 
         click.echo(json_text(to_dict(found)), nl=False)
     elif form == "quiet":
@@ -38,7 +38,7 @@ def told(form: str, asked: Mapping[str, Any]) -> None:
 
 
 def _found(engine: str | None) -> "list[Judged]":
-    from weighbridge.evidence.outcomes import chosen, judged
+    from weighbridge.lab.evidence.outcomes import chosen, judged
 
     cases = chosen(engine)
     with progress("the outcomes", "cases") as callback:
@@ -51,7 +51,7 @@ def _found(engine: str | None) -> "list[Judged]":
 
 def _text(found: "Sequence[Judged]", form: str, *, records: bool) -> Iterator[str]:
     from weighbridge.cli.accuracy import columns, markdown
-    from weighbridge.evidence.outcomes import counts, passed, wrong
+    from weighbridge.lab.evidence.outcomes import counts, passed, wrong
 
     table: list[Sequence[str]] = [HEAD]
     for outcome, row in counts(found).items():
@@ -71,7 +71,7 @@ def _text(found: "Sequence[Judged]", form: str, *, records: bool) -> Iterator[st
 
 def _line(j: "Judged") -> str:
     """One case: what was tried, how it went, what we say."""
-    from weighbridge.evidence.outcomes import AnsweredCase, cited
+    from weighbridge.lab.evidence.outcomes import AnsweredCase, cited
 
     c = j.case
     card = c.accelerator or c.memory or " or ".join(c.between) or "a card without a name"
@@ -85,7 +85,7 @@ def _line(j: "Judged") -> str:
 
 
 def _short(j: "Judged") -> str:
-    from weighbridge.evidence.outcomes import AnsweredCase
+    from weighbridge.lab.evidence.outcomes import AnsweredCase
 
     said = SAID[j.fits] if isinstance(j, AnsweredCase) else "not answered"
     return f"{j.case.id} {DIED[j.case.outcome]}: {said}"

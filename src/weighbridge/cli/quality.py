@@ -10,7 +10,7 @@ from weighbridge.quantization.quality.records import QualityRow, QualityTable
 
 if TYPE_CHECKING:
     from weighbridge.charts.figure import Figure
-    from weighbridge.prepared import Prepared
+    from weighbridge.questions.prepared import Prepared
 
 MANY = 4  # formats that a table has at least, to be worth a picture
 PERPLEXITY = "perplexity"  # the metric that a picture is of

@@ -32,7 +32,7 @@ def run(file: IO[bytes], cache_dir: str | None, offline: bool, keep_going: bool,
     A request that fails is answered in its place with {"error": {"code": 2, "message": "..."}};
     the others go on. Then the exit code is 2, or 0 with --keep-going.
     """
-    from weighbridge.requests import FAILED, MAX_LINE
+    from weighbridge.questions.requests import FAILED, MAX_LINE
 
     asked = filter(bytes.strip, lines(file, MAX_LINE))
     failed = False
@@ -48,11 +48,11 @@ def answers(
 ) -> Iterator[str]:
     """A line of JSON for each request, by this process or by several."""
     if jobs > 1:
-        from weighbridge import jobs as processes  # and what runs them
+        from weighbridge.questions import jobs as processes  # and what runs them
 
         yield from processes.answers(asked, jobs, cache_dir=cache_dir, offline=offline)
         return
-    from weighbridge.requests import Requests
+    from weighbridge.questions.requests import Requests
 
     requests = Requests(cache_dir=cache_dir, offline=offline)
     for line in asked:

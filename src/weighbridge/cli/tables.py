@@ -12,8 +12,8 @@ from weighbridge.errors import UsageError
 from weighbridge.render.as_json import json_text
 
 if TYPE_CHECKING:
-    from weighbridge.fitted import Ranking
     from weighbridge.render import RenderOptions
+    from weighbridge.report.fit import Ranking
 
 Rows = Sequence[Mapping[str, Any]]
 

@@ -24,7 +24,7 @@ from weighbridge.errors import WeighbridgeError
 from weighbridge.units import SHOWN
 
 if TYPE_CHECKING:
-    from weighbridge.trace.report import TraceReport
+    from weighbridge.lab.trace.report import TraceReport
 
 
 @click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
@@ -89,10 +89,10 @@ def trace(script: str, arguments: tuple[str, ...], **options: Any) -> int:
     weighbridge trace --gpu 4090 --timeline memory.html train.py:step
     weighbridge trace --gpu h100 torchrun --nproc-per-node 8 train.py
     """
-    from weighbridge.render.trace import render
-    from weighbridge.trace import differences, launchers
-    from weighbridge.trace import script as scripts
-    from weighbridge.trace.program import request
+    from weighbridge.lab.trace import differences, launchers
+    from weighbridge.lab.trace import script as scripts
+    from weighbridge.lab.trace.program import request
+    from weighbridge.lab.trace.render import render
 
     if options["against"] is not None:
         differences.against(options["against"], 0, ())  # said before anything runs
@@ -129,8 +129,8 @@ def _advised(report: "TraceReport", gpu: Any, card: Any) -> "TraceReport":
     if report.verdict.fits == "yes":
         return report
     from weighbridge import api
+    from weighbridge.lab.trace.trainers import KEPT, TrainingAdvice, TrainingChange
     from weighbridge.remedies.written import flags
-    from weighbridge.trace.trainers import KEPT, TrainingAdvice, TrainingChange
 
     asked = {"gpu": card.gpu, "gpu_memory": card.gpu_memory, "torch_version": card.torch_version}
     try:
@@ -148,7 +148,7 @@ def _advised(report: "TraceReport", gpu: Any, card: Any) -> "TraceReport":
 
 def _settings(options: Mapping[str, Any], launch: Any) -> Any:
     """Return what stands in, as the options and a launcher's line have it."""
-    from weighbridge.trace.script import FakeGpuSettings
+    from weighbridge.lab.trace.script import FakeGpuSettings
 
     settings = FakeGpuSettings(
         gpu=options["gpu"],
@@ -175,7 +175,7 @@ def _files(options: Mapping[str, Any], chart: str | None, report: Any, gpu: Any)
     """Memory over time, in the forms that were asked for."""
     drawn = _form(options["timeline"])
     if drawn is not None or chart is not None:
-        from weighbridge.trace.timeline import timeline
+        from weighbridge.lab.trace.timeline import timeline
 
         told = timeline(report, gpu.tapes)
         if drawn is not None:
@@ -186,13 +186,13 @@ def _files(options: Mapping[str, Any], chart: str | None, report: Any, gpu: Any)
 
             draw(chart, tapes(told, unit=options["unit"]))
     if options["snapshot"] is not None:
-        from weighbridge.trace.timeline import snapshot
+        from weighbridge.lab.trace.timeline import snapshot
 
         write(options["snapshot"], snapshot(gpu.tape))
 
 
 def _steps(text: str | None) -> int | None:
-    from weighbridge.trace.script import ALL
+    from weighbridge.lab.trace.script import ALL
 
     if text is None or text == "all":
         return None if text is None else ALL

@@ -21,11 +21,11 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from weighbridge.arch.blueprint import Blueprint
+from weighbridge.checkpoint.model import ModelPart
 from weighbridge.components.weights import FLOATING, FormatChoice
 from weighbridge.dtypes import DType
-from weighbridge.kept import kept
+from weighbridge.memo import memo
 from weighbridge.memory import Bytes, Component, exactly
-from weighbridge.model import ModelPart
 from weighbridge.quantization.scheme import Scheme
 from weighbridge.tensors import CheckpointTensor
 from weighbridge.units import GIB
@@ -129,7 +129,7 @@ def _copies(part: ModelPart, to: LoadedPart, version: tuple[int, ...]) -> tuple[
     if version < (5, 0):
         return 0, ""
     plan = part.blueprint
-    experts = kept(part, ("experts",), lambda: _of_experts(plan))
+    experts = memo(part, ("experts",), lambda: _of_experts(plan))
     return to.weights * experts // max(1, plan.parameters), "experts are stacked, a copy"
 
 
@@ -148,7 +148,7 @@ class _Files(NamedTuple):
 
 
 def _files(part: ModelPart) -> _Files:
-    return kept(part, ("files",), lambda: _read(part.stored))
+    return memo(part, ("files",), lambda: _read(part.stored))
 
 
 def _read(stored: Iterable[CheckpointTensor]) -> _Files:

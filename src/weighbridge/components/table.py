@@ -13,12 +13,12 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from weighbridge.arch.blueprint import Blueprint, Param
+from weighbridge.checkpoint.model import Model, ModelPart
 from weighbridge.components.layers import Composition, LayerIndex
 from weighbridge.components.weights import DIVISIONS, divided, persistent_bytes
 from weighbridge.dtypes import DType
 from weighbridge.errors import UnsupportedError
-from weighbridge.kept import kept
-from weighbridge.model import Model, ModelPart
+from weighbridge.memo import memo
 from weighbridge.quantization.quality.lookup import Finding, published
 from weighbridge.quantization.scheme import Scheme
 from weighbridge.quantization.schemes import USUAL, scheme, weighed
@@ -81,7 +81,7 @@ class LoadTable(NamedTuple):
 def table(model: Model, dtypes: Mapping[str, DType], *, major: int) -> LoadTable:
     """`dtypes` is the dtype of each part, by name."""
     facts = ("table", tuple((name, dtype.name) for name, dtype in dtypes.items()), major)
-    return kept(model, facts, lambda: _table(model, dtypes, major))
+    return memo(model, facts, lambda: _table(model, dtypes, major))
 
 
 def _table(model: Model, dtypes: Mapping[str, DType], major: int) -> LoadTable:

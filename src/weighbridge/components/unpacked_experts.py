@@ -1,8 +1,8 @@
 """Experts that bitsandbytes leaves as they are: since transformers 5 they are parameters of three
 dimensions, and it packs linears alone (integrations/bitsandbytes.py)."""
 
+from weighbridge.checkpoint.model import ModelPart
 from weighbridge.components.weights import FormatChoice
-from weighbridge.model import ModelPart
 
 MERGES = 5  # the version of transformers that holds the experts of a layer in stacks
 FOUR_BITS = ("nf4", "fp4")

@@ -16,9 +16,9 @@ from math import prod
 from typing import TYPE_CHECKING, NamedTuple
 
 from weighbridge.arch.blueprint import Blueprint, Buffer, alike, expert_path, held
+from weighbridge.checkpoint.model import Model, ModelPart
 from weighbridge.dtypes import FLOAT16, FLOAT32, TORCH, DType
-from weighbridge.kept import kept
-from weighbridge.model import Model, ModelPart
+from weighbridge.memo import memo
 
 if TYPE_CHECKING:
     from weighbridge.quantization.scheme import Scheme
@@ -80,13 +80,13 @@ def tensors(model: Model, choices: Choices, *, major: int) -> tuple[PlacedTensor
         parts = [placed(part, choices[part.name], major=major) for part in model.parts]
         return parts[0] if len(parts) == 1 else tuple(t for part in parts for t in part)
 
-    return kept(model, ("tensors", formats(choices), major), found)
+    return memo(model, ("tensors", formats(choices), major), found)
 
 
 def placed(part: ModelPart, choice: FormatChoice, *, major: int) -> tuple[PlacedTensor, ...]:
     """Every tensor that one part puts on the device, parameters first; ties once."""
     facts = ("placed", *choice.facts, major)
-    return kept(part, facts, lambda: tuple(_placed(part, choice, major)))
+    return memo(part, facts, lambda: tuple(_placed(part, choice, major)))
 
 
 def by_module(model: Model, choices: Choices, *, major: int) -> tuple[PlacedTensor, ...]:
@@ -114,9 +114,9 @@ def _counted(part: ModelPart) -> Iterator[tuple[str, int, int]]:
 def weight_bytes(part: ModelPart, choice: FormatChoice, *, major: int) -> int:
     """Bytes of a part's weights, without its buffers."""
     if choice.as_stored:
-        return kept(part, ("stored",), lambda: sum(t.nbytes for t in part.stored))
+        return memo(part, ("stored",), lambda: sum(t.nbytes for t in part.stored))
     facts = ("weights", *choice.facts, major)
-    return kept(part, facts, lambda: total(placed(part, choice, major=major), "weights"))
+    return memo(part, facts, lambda: total(placed(part, choice, major=major), "weights"))
 
 
 def _placed(part: ModelPart, choice: FormatChoice, major: int) -> Iterator[PlacedTensor]:
@@ -201,7 +201,7 @@ def volatile_bytes(part: ModelPart, major: int) -> int:
         alone = (b for b in alive(part.blueprint, major) if not b.persistent)
         return sum(buffer_size(b, FLOAT32) for b in alone)
 
-    return kept(part, ("volatile", major), found)
+    return memo(part, ("volatile", major), found)
 
 
 def _follows(buffer: Buffer) -> bool:

@@ -1,11 +1,11 @@
 """Refuses models whose class an engine's release does not know yet, with the release that does."""
 
+from weighbridge.checkpoint.model import ModelPart
 from weighbridge.engines.engine import Engine, written
 from weighbridge.engines.knows import Known, row_of
 from weighbridge.engines.readable import Loader
 from weighbridge.engines.table import usual
 from weighbridge.errors import ReleaseError
-from weighbridge.model import ModelPart
 
 ENDINGS = ("ForCausalLM", "ForConditionalGeneration")
 

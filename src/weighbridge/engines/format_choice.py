@@ -7,10 +7,10 @@ leaves alone.
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
+from weighbridge.checkpoint.model import ModelPart
 from weighbridge.components.weights import DIVISIONS, FLOATING, FormatChoice
 from weighbridge.dtypes import BFLOAT16, FLOAT32, DType, torch_dtype
 from weighbridge.errors import UnsupportedError, UsageError
-from weighbridge.model import ModelPart
 
 if TYPE_CHECKING:
     from weighbridge.workload import Weighed

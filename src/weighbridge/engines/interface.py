@@ -13,10 +13,10 @@ from typing import Any, Literal, NamedTuple
 from weighbridge.arch.body import Body
 from weighbridge.arch.config import Config
 from weighbridge.arch.mixers import Layer
+from weighbridge.checkpoint.model import Model, ModelPart
 from weighbridge.components.weights import FormatChoice, PlacedTensor, formats, tensors
 from weighbridge.memory import Device, NamedBytes
-from weighbridge.model import Model, ModelPart
-from weighbridge.report_keys import DerivedFacts, EffectiveSettings
+from weighbridge.report.keys import DerivedFacts, EffectiveSettings
 from weighbridge.workload import Infer
 
 Surely = Literal["yes", "no", "unknown"]

@@ -21,8 +21,8 @@ from weighbridge.engines.interface import Subject
 from weighbridge.engines.quantization_flag import SAID_OF_IT
 from weighbridge.engines.reads import makes
 from weighbridge.errors import UsageError
-from weighbridge.reference import FILES, CatalogueRef, HubRef, LocalRef, Reference, UrlRef
-from weighbridge.report_keys import DerivedFacts
+from weighbridge.report.keys import DerivedFacts
+from weighbridge.sources.reference import FILES, CatalogueRef, HubRef, LocalRef, Reference, UrlRef
 from weighbridge.workload import Infer
 
 GGUF = ".gguf"

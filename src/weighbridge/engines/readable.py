@@ -4,12 +4,12 @@ does and with the engines that read it."""
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
+from weighbridge.checkpoint.model import ModelPart
 from weighbridge.components.weights import FormatChoice
 from weighbridge.engines.engine import Engine, Version, written
 from weighbridge.engines.reads import FILE, WeightFormat, lacking, listed, reads
 from weighbridge.engines.table import ENGINES, usual
 from weighbridge.errors import BadFileError, NotServedError, UnsupportedError
-from weighbridge.model import ModelPart
 from weighbridge.wording import either
 
 if TYPE_CHECKING:

@@ -14,6 +14,7 @@ from weighbridge.arch.longest import longest, longest_of_gguf
 from weighbridge.arch.mixers import Layer
 from weighbridge.arch.positions import learned
 from weighbridge.arch.roles import VOCAB, role
+from weighbridge.checkpoint.model import Model, ModelPart
 from weighbridge.components.weights import DIVISIONS, FormatChoice
 from weighbridge.engines import quantization_flag, readable
 from weighbridge.engines.engine import Engine, Version
@@ -21,8 +22,7 @@ from weighbridge.engines.format_choice import Decision, by_server, by_transforme
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.table import record
 from weighbridge.errors import BadFileError, NotServedError, UnsupportedError, UsageError
-from weighbridge.kept import kept
-from weighbridge.model import Model, ModelPart
+from weighbridge.memo import memo
 from weighbridge.workload import Infer
 
 USUAL_CONTEXT = 4096  # tokens, where the user names none: contract of the command line
@@ -48,8 +48,8 @@ def subject(model: Model, w: Infer, engine: Engine, version: Version) -> Subject
     replaced = _replaced(part, by)
     decisions = {p.name: decision(p, w, by) for p in model.parts}
     config, metadata = of_part(part), part.config.get("gguf")
-    layers, notes = kept(part, ("remembered",), lambda: remembered(config, metadata, part))
-    end = kept(
+    layers, notes = memo(part, ("remembered",), lambda: remembered(config, metadata, part))
+    end = memo(
         part,
         ("longest",),
         lambda: longest_of_gguf(metadata) if metadata else longest(part.config),
@@ -57,7 +57,7 @@ def subject(model: Model, w: Infer, engine: Engine, version: Version) -> Subject
     context, why = asked(w, end, engine)
     if engine.reads != "gguf":  # its cache may be longer than its texts
         within(part, end, context)
-    computes = kept(
+    computes = memo(
         part,
         ("body", w.image_size, w.audio_seconds),
         lambda: body(
@@ -117,7 +117,7 @@ def reads_text(part: ModelPart) -> bool:
         named = (p.name for p in part.blueprint.counted if p.kind == "embedding")
         return any(role(name) in VOCAB or WORDS in name for name in named)
 
-    return kept(part, ("reads text",), found)
+    return memo(part, ("reads text",), found)
 
 
 def _textless(w: Infer) -> Iterator[str]:

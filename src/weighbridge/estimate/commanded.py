@@ -13,10 +13,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from weighbridge.checkpoint.model import Model
 from weighbridge.engines.table import ENGINES, title
-from weighbridge.judged import Remedy, Verdict
-from weighbridge.model import Model
 from weighbridge.report import Report
+from weighbridge.report.verdict import Remedy, Verdict
 from weighbridge.workload import Infer
 
 if TYPE_CHECKING:

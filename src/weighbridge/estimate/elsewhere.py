@@ -4,12 +4,12 @@ to an engine that refuses it too."""
 from collections.abc import Iterator
 
 from weighbridge.accelerators.parts import Part
+from weighbridge.checkpoint.model import Model
 from weighbridge.engines.engine import Engine
 from weighbridge.engines.readable import runs_on
 from weighbridge.engines.table import ENGINES
 from weighbridge.errors import NotServedError, UnsupportedError, WeighbridgeError
 from weighbridge.estimate.infer import infer
-from weighbridge.model import Model
 from weighbridge.wording import either
 from weighbridge.workload import Infer
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from weighbridge import bounds
-from weighbridge.model import Model
+from weighbridge.checkpoint.model import Model
 from weighbridge.report import ModelFacts
 
 if TYPE_CHECKING:

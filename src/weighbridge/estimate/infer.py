@@ -5,23 +5,24 @@ from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Literal
 
-from weighbridge import bounds, exact, host_fit, verdicts
+from weighbridge import bounds
+from weighbridge.checkpoint.model import Model
 from weighbridge.components.unpacked_experts import told
 from weighbridge.engines.interface import EngineAnswer, HeldBytes, SearchPoint, Subject
 from weighbridge.engines.readable import by_default
 from weighbridge.engines.subject import subject
 from weighbridge.engines.table import Engine, engine, version, written
 from weighbridge.errors import UnsupportedError, UsageError
-from weighbridge.estimate import served, uncounted
+from weighbridge.estimate import exact, served, uncounted
 from weighbridge.estimate.facts import cautions, facts, layers
 from weighbridge.estimate.limits import largest
-from weighbridge.judged import Answer as Fits
-from weighbridge.judged import Remedy, Verdict
 from weighbridge.memory import Bytes, Device
-from weighbridge.model import Model
 from weighbridge.report import Report
-from weighbridge.report_keys import DerivedFacts, EffectiveSettings, Interval, IntervalName
+from weighbridge.report.keys import DerivedFacts, EffectiveSettings, Interval, IntervalName
+from weighbridge.report.verdict import Answer as Fits
+from weighbridge.report.verdict import Remedy, Verdict
 from weighbridge.settings import foreign
+from weighbridge.verdict import on_devices, on_host
 from weighbridge.workload import SPREAD, Infer
 
 if TYPE_CHECKING:
@@ -107,8 +108,8 @@ def _infer(
     answer = _unloaded(widened(answer, bounds.TRACED if w.exact else runs(asked, kind)), budget)
     missing = () if w.exact else uncounted.of_subject(asked, w)
     far = _limits(asked, w, kind, answer, budget, limits) if limits else {}
-    verdict = host_fit.both(
-        verdicts.cited(
+    verdict = on_host.both(
+        on_devices.cited(
             None if budget is None else _verdict(answer, w, kind, budget, missing),
             bounds.published(answer.devices, runs(asked, kind)),
         ),
@@ -174,8 +175,8 @@ def _remedies(s: Subject, w: Infer, answer: EngineAnswer, budget: "Budget") -> I
     missing = () if w.exact else uncounted.of_subject(s, w)
 
     def judge(devices: tuple[Device, ...]) -> Fits:
-        found = uncounted.judged(verdicts.serving(devices, budget), missing)
-        both = host_fit.both(found, devices, w.host_memory(), shared=budget.shares_host)
+        found = uncounted.judged(on_devices.serving(devices, budget), missing)
+        both = on_host.both(found, devices, w.host_memory(), shared=budget.shares_host)
         return found.fits if both is None else both.fits
 
     yield from served.remedies(answer, judge)
@@ -229,10 +230,10 @@ def _surely(found: HeldBytes, like: bounds.RunForm, budget: "Budget") -> bool:
     """Whether the verdict is yes, with the margins of such runs."""
     if budget.mixed and len(found.kinds) == found.gpus == budget.choice.count:
         each = enumerate(bounds.highest([k], like, several=found.gpus > 1) for k in found.kinds)
-        rooms = all(verdicts.surely(high, 1, budget.alone(i)) for i, high in each)
+        rooms = all(on_devices.surely(high, 1, budget.alone(i)) for i, high in each)
         return found.surely == "yes" and rooms
     high = bounds.highest(found.kinds, like, several=found.gpus > 1)
-    return found.surely == "yes" and verdicts.surely(high, found.gpus, budget)
+    return found.surely == "yes" and on_devices.surely(high, found.gpus, budget)
 
 
 def runs(s: Subject, kind: Engine) -> bounds.RunForm:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from weighbridge import bounds
+from weighbridge.checkpoint.model import Model
 from weighbridge.components import device, host, spelled
 from weighbridge.components.layers import largest_kept_whole
 from weighbridge.components.table import table
@@ -21,19 +22,18 @@ from weighbridge.engines.format_choice import Decision, by_transformers, decide,
 from weighbridge.engines.table import record, usual
 from weighbridge.engines.transformers import loading as transformers
 from weighbridge.estimate.facts import cautions, facts
-from weighbridge.kept import kept
+from weighbridge.memo import memo
 from weighbridge.memory import Basis, Component, Device, Phase
-from weighbridge.model import Model
 from weighbridge.quantization.scheme import Scheme
 from weighbridge.report import Report
-from weighbridge.report_keys import DerivedFacts, EffectiveSettings
+from weighbridge.report.keys import DerivedFacts, EffectiveSettings
 from weighbridge.workload import Load
 
 if TYPE_CHECKING:
     from weighbridge.accelerators.budget import Budget
     from weighbridge.accelerators.parts import Part
     from weighbridge.accelerators.ram import Ram
-    from weighbridge.judged import Verdict
+    from weighbridge.report.verdict import Verdict
 
 BASIS: dict[bool, Basis] = {True: "read", False: "computed"}  # by whether it is as stored
 METAL = "mlx-lm"  # what loads its formats
@@ -122,17 +122,14 @@ def _verdict(
     """What is said of the devices and of the host; None where neither was named."""
     if budget is None and ram is None:
         return None
-    from weighbridge import (  # here and below: what the plain question does without
-        host_fit,
-        verdicts,
-    )
+    from weighbridge.verdict import on_devices, on_host
 
     if budget is None:
-        return host_fit.both(None, devices, ram)
+        return on_host.both(None, devices, ram)
     largest = _largest(model, choices, major) if budget.choice.count > 1 else None
     loader = engine(model, choices[model.parts[0].name].scheme)
-    found = verdicts.verdict(devices[0], budget, engine=loader, largest_layer=largest)
-    return host_fit.both(found, devices, ram, shared=budget.shares_host)
+    found = on_devices.verdict(devices[0], budget, engine=loader, largest_layer=largest)
+    return on_host.both(found, devices, ram, shared=budget.shares_host)
 
 
 def _largest(model: Model, choices: Choices, major: int) -> int | None:
@@ -142,7 +139,7 @@ def _largest(model: Model, choices: Choices, major: int) -> int | None:
         placed = tensors(model, choices, major=major)
         return largest_kept_whole((t.module, t.nbytes * t.copies) for t in placed)
 
-    return None if model.rough else kept(model, ("largest", formats(choices), major), found)
+    return None if model.rough else memo(model, ("largest", formats(choices), major), found)
 
 
 def _settled(model: Model, choices: Choices, major: int, *, warm: bool) -> device.Settled:
@@ -150,7 +147,7 @@ def _settled(model: Model, choices: Choices, major: int, *, warm: bool) -> devic
     order = None if warm else transformers.placement_order
     facts = ("settled", formats(choices), major, warm)
     held = tensors if warm else by_module
-    return kept(model, facts, lambda: device.settled(held(model, choices, major=major), order))
+    return memo(model, facts, lambda: device.settled(held(model, choices, major=major), order))
 
 
 def _on_card(

@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from weighbridge import closeness, verdicts
 from weighbridge.engines.interface import WOULD, EngineAnswer, Surely
-from weighbridge.judged import Answer as Fits
-from weighbridge.judged import Remedy, Verdict
 from weighbridge.memory import Device, exactly
-from weighbridge.report_keys import DerivedFacts
+from weighbridge.report.keys import DerivedFacts
+from weighbridge.report.verdict import Answer as Fits
+from weighbridge.report.verdict import Remedy, Verdict
+from weighbridge.verdict import closeness, on_devices
 from weighbridge.workload import Infer
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ SURE: tuple[Surely, Surely] = ("yes", "unknown")
 
 def verdict(answer: EngineAnswer, w: Infer, engine: str, budget: "Budget") -> Verdict:
     """Whether the devices hold what was sized, and the engine serves it by these flags."""
-    found, serves = verdicts.serving(answer.devices, budget), answer.serves
+    found, serves = on_devices.serving(answer.devices, budget), answer.serves
     if serves is None or found.fits == "no":
         return found
     if serves.surely == "no" or (serves.surely == "unknown" and found.fits == "yes"):

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from weighbridge import bounds, exact, host_fit, verdicts
+from weighbridge import bounds
+from weighbridge.checkpoint.model import Model
 from weighbridge.components.device import OPEN
 from weighbridge.components.weights import FormatChoice
 from weighbridge.engines.interface import Subject
@@ -12,18 +13,18 @@ from weighbridge.engines.readable import declared_name
 from weighbridge.engines.subject import subject
 from weighbridge.engines.table import usual, version, written
 from weighbridge.errors import UnsupportedError, UsageError
-from weighbridge.estimate import uncounted
+from weighbridge.estimate import exact, uncounted
 from weighbridge.estimate.facts import cautions, facts, layers
 from weighbridge.memory import Device, Phase
-from weighbridge.model import Model
 from weighbridge.report import Report
-from weighbridge.report_keys import DerivedFacts, EffectiveSettings
+from weighbridge.report.keys import DerivedFacts, EffectiveSettings
 from weighbridge.training import frameworks, paged
 from weighbridge.training.answer import TrainingAnswer, answer, runs_of
 from weighbridge.training.plan import USUAL_LENGTH, TrainingPlan, plan
 from weighbridge.training.remarks import refused, remarks
 from weighbridge.training.run import StageRuns
 from weighbridge.training.unpacked import unpacked
+from weighbridge.verdict import on_devices, on_host
 from weighbridge.workload import Infer, Train
 
 if TYPE_CHECKING:
@@ -52,18 +53,18 @@ def train(model: Model, w: Train) -> Report:
     missing = () if w.exact else uncounted.of_training(asked)
     judged = None
     if budget is not None:
-        judged = uncounted.judged(verdicts.serving(found.devices, budget), missing)
+        judged = uncounted.judged(on_devices.serving(found.devices, budget), missing)
     said_no = refused(p)
     if judged is not None and said_no:
         judged = judged.turned(judged.fits, f"{said_no}; {judged.reason}")
-    judged = verdicts.cited(judged, bounds.published(found.devices, _runs(asked, p)))
+    judged = on_devices.cited(judged, bounds.published(found.devices, _runs(asked, p)))
     return Report(
         task="train",
         model=facts(model),
         workload=_effective(asked, w, p, written(number)) | found.settings,
         devices=found.devices,
         derived=_derived(asked, missing) | found.derived | _condition(said_no),
-        verdict=host_fit.both(
+        verdict=on_host.both(
             judged,
             found.devices,
             w.host_memory(),
@@ -102,7 +103,7 @@ def _given_back(
     open whether the run fits, it is run again with only what all else surely leaves of the card:
     if it comes to its end there, it fits."""
     usable = budget.usable.low
-    if verdicts.serving(found.devices, budget).fits != "unknown":
+    if on_devices.serving(found.devices, budget).fits != "unknown":
         return found
     most = usable - max(
         _beside_tensors(x) for d in found.devices if d.kind == "gpu" for x in d.phases
@@ -111,7 +112,7 @@ def _given_back(
         return found
     again = answer(p, budget, most, stages)
     again = replace(again, devices=_widened(again, p, budget, like))
-    return again if verdicts.serving(again.devices, budget).fits == "yes" else found
+    return again if on_devices.serving(again.devices, budget).fits == "yes" else found
 
 
 def _beside_tensors(phase: Phase) -> int:

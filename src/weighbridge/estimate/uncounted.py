@@ -10,13 +10,13 @@ from dataclasses import replace
 
 from weighbridge.arch import towers
 from weighbridge.arch.table import differs
+from weighbridge.checkpoint.model import Model, ModelPart
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.table import record
-from weighbridge.judged import Verdict
-from weighbridge.kept import kept
-from weighbridge.model import Model, ModelPart
+from weighbridge.memo import memo
 from weighbridge.report import Report
-from weighbridge.report_keys import DerivedFacts, EffectiveSettings
+from weighbridge.report.keys import DerivedFacts, EffectiveSettings
+from weighbridge.report.verdict import Verdict
 from weighbridge.workload import Infer, Load
 
 PIPELINES = ("diffusers", "timm")
@@ -119,7 +119,7 @@ def _of_others(s: Subject, w: Infer) -> Iterator[str]:
             yield f"the convolutions of its tower for {tower.kind}s"
     if not kind.drafts and s.draft is not None:
         yield "the draft model, with a cache and buffers of its own"
-    behind = kept(s.part, ("behind",), lambda: _behind(s.part))
+    behind = memo(s.part, ("behind",), lambda: _behind(s.part))
     if behind and not server:
         yield f"what its {_listed(sorted(behind))} makes of the text"
 

@@ -13,16 +13,16 @@ from weighbridge.errors import (
     UsageError,
     WeighbridgeError,
 )
-from weighbridge.fitted import NAMES, Accelerator, Fit, Question
 from weighbridge.fitting.asking import DEVICE, PLAIN, FitRequest, takers, workload
 from weighbridge.report import Report
+from weighbridge.report.fit import NAMES, Accelerator, Fit, Question
 from weighbridge.settings import FIT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from weighbridge.checkpoint.model import Model
     from weighbridge.estimate.infer import Setting
-    from weighbridge.model import Model
     from weighbridge.workload import Infer, Load, Train
 
 DEVICES = frozenset(DEVICE)  # what verdicts are about: remedies may name others

@@ -14,7 +14,7 @@ from typing import Any
 
 from weighbridge.engines.table import engine, record
 from weighbridge.errors import NoCardError, UsageError, WeighbridgeError
-from weighbridge.fitted import NAMES, SMALLEST
+from weighbridge.report.fit import NAMES, SMALLEST
 from weighbridge.settings import FIT, INFER, LOAD, TRAIN, read
 from weighbridge.settings.consistency import OF_ADAPTERS, consistent
 

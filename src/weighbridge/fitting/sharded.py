@@ -10,9 +10,9 @@ from math import ceil
 from typing import TYPE_CHECKING, Any, Protocol
 
 from weighbridge.errors import WeighbridgeError
-from weighbridge.judged import Remedy
 from weighbridge.memory import Bytes, Device, Phase
 from weighbridge.report import Report
+from weighbridge.report.verdict import Remedy
 
 if TYPE_CHECKING:
     from weighbridge.workload import Train

@@ -15,10 +15,10 @@ from functools import cache
 from typing import Any, Literal
 
 from weighbridge.errors import UsageError
-from weighbridge.fitted import NAMES, Fit, Question, Solved
 from weighbridge.fitting.answering import REFUSED, Asker, inference, judged, reads_text
 from weighbridge.fitting.asking import MAX, FitRequest, workload
 from weighbridge.report import Report
+from weighbridge.report.fit import NAMES, Fit, Question, Solved
 from weighbridge.settings import TRAIN
 
 OF_TEXT = ("context", "seq-len", "users")  # what is solved for of a model that reads text

@@ -5,16 +5,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from weighbridge.checkpoint.gather import GatherOptions
 from weighbridge.errors import NotFoundError
-from weighbridge.gather import GatherOptions
-from weighbridge.judged import Remedy
 from weighbridge.oom.causes import judge
 from weighbridge.oom.changes import changes
 from weighbridge.oom.figures import contradictions
 from weighbridge.oom.reading import read
 from weighbridge.oom.record import Change, Judged, Match, Oom, OomReading
 from weighbridge.oom.text import MOST, decoded
-from weighbridge.prepared import Prepared, opened
+from weighbridge.questions.prepared import Prepared, opened
+from weighbridge.report.verdict import Remedy
 
 SEARCHED = 3  # changes that were computed; rows of the table come behind them
 TOLD = 5

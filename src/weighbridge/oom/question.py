@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from weighbridge.catalogue import everyday
 from weighbridge.errors import UsageError
 from weighbridge.oom.record import OomReading
-from weighbridge.prepared import Prepared
+from weighbridge.questions.prepared import Prepared
 from weighbridge.report import Report
 from weighbridge.settings import INFER, TRAIN
 

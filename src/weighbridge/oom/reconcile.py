@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
+from weighbridge.checkpoint.model import Model
 from weighbridge.memory import Component, Device
-from weighbridge.model import Model
 from weighbridge.oom.record import Judged, Match, OomReading
 from weighbridge.report import Report
 from weighbridge.units import GIB, KIB, MIB, align_up, human

@@ -8,8 +8,8 @@ remedy's numbers are those that the changed question gives. Changes come cheapes
 Where no single cheap change fits, sets of two and then of three are tried.
 """
 
-from weighbridge.judged import Remedy
 from weighbridge.remedies.case import RemedyCase, said
+from weighbridge.report.verdict import Remedy
 
 __all__ = ["RemedyCase", "said", "search"]
 

@@ -7,7 +7,7 @@ from math import prod
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from weighbridge.engines.table import record
-from weighbridge.kept import kept
+from weighbridge.memo import memo
 from weighbridge.memory import Component, Phase
 from weighbridge.report import Report
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from weighbridge.accelerators.budget import Budget
     from weighbridge.accelerators.parts import Part
     from weighbridge.engines.engine import Engine
-    from weighbridge.judged import Verdict
     from weighbridge.remedies.moves import Move
+    from weighbridge.report.verdict import Verdict
 
 Made = TypeVar("Made")
 
@@ -124,9 +124,9 @@ class RemedyCase:
     def part(self) -> "Part | None":
         return None if self.budget is None else self.budget.choice.part
 
-    def kept(self, what: str, make: Callable[[], Made]) -> Made:
+    def memo(self, what: str, make: Callable[[], Made]) -> Made:
         """What was made of this case before, or is made now."""
-        return kept(self, (what,), make)
+        return memo(self, (what,), make)
 
 
 # What no change takes away by the way: all else may follow from others

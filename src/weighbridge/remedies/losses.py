@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from functools import cache
 from typing import NamedTuple
 
-from weighbridge.judged import A_POINT, Price
 from weighbridge.quantization.quality.lookup import Finding, published
 from weighbridge.remedies.moves import Cost
 from weighbridge.report import ModelFacts
+from weighbridge.report.verdict import A_POINT, Price
 
 POINTS = 3.0  # for each percent by which perplexity rises (assumed: the exchange)
 SLOWER = 1 / A_POINT  # points for each percent

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from weighbridge.judged import Price
+from weighbridge.report.verdict import Price
 
 USUALLY = 0.3  # what remains of a component where nobody guessed better (assumed)
 

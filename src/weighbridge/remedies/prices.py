@@ -13,9 +13,9 @@ formats cost stands in losses.py.
 from collections.abc import Mapping
 from math import log2
 
-from weighbridge.judged import Price
 from weighbridge.remedies.losses import SLOWER, points
 from weighbridge.remedies.moves import Cost
+from weighbridge.report.verdict import Price
 
 PART, OTHER, DOUBLE = 1 / 2, 6.0, 60.0
 ON_HOST = {  # its flag, and percent slower where all of them are there (assumed)

@@ -11,13 +11,13 @@ from itertools import count, islice
 from typing import Any
 
 from weighbridge.errors import WeighbridgeError
-from weighbridge.judged import Remedy, Verdict
 from weighbridge.memory import Bytes
 from weighbridge.remedies import prices, written
 from weighbridge.remedies.case import RemedyCase
 from weighbridge.remedies.moves import Cost, Move
 from weighbridge.remedies.table import devices, moves, runnable
 from weighbridge.report import Report
+from weighbridge.report.verdict import Remedy, Verdict
 from weighbridge.training.launching import start
 from weighbridge.units import human
 
@@ -149,7 +149,7 @@ class Search:
         if any(m.alone for m in before) or (before and self.only is not None):
             return
         used = {m.kind for m in before}
-        for move in node.case.kept("moves", lambda: tuple(moves(node.case))):
+        for move in node.case.memo("moves", lambda: tuple(moves(node.case))):
             if self.only not in (None, move.kind):
                 continue
             if move.kind in used or (before and (move.alone or not _matters(node.case, move))):

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from weighbridge.fitted import Fit
 from weighbridge.render import RenderOptions, draw
 from weighbridge.render.as_json import json_text
+from weighbridge.report.fit import Fit
 
 if TYPE_CHECKING:
     from weighbridge.view.records import Screen

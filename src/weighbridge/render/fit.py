@@ -1,8 +1,8 @@
 """The answer of `fit` as text: a line for each question."""
 
-from weighbridge.fitted import Fit
 from weighbridge.render import RenderOptions, draw
 from weighbridge.render.as_json import json_text
+from weighbridge.report.fit import Fit
 from weighbridge.view.fit import screen
 
 

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from weighbridge.errors import UsageError
-from weighbridge.releases import dated, release
 from weighbridge.units import parse_count, parse_size
+from weighbridge.versions import dated, release
 
 
 class ValueKind(NamedTuple):  # not a frozen dataclass: every start makes it

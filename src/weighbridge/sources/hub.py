@@ -25,12 +25,12 @@ from weighbridge.errors import (
 )
 from weighbridge.formats import ByteRange
 from weighbridge.formats.strict_json import strict_object
-from weighbridge.reference import HubRef, check_repo_id
 from weighbridge.sources import cache, select, surroundings
 from weighbridge.sources.answers import UnreachableError
 from weighbridge.sources.base import MAX_ENTRIES, SourceFile, SourceOptions, inside, span
 from weighbridge.sources.http import Client, RefusedAnswerError
 from weighbridge.sources.local import LocalSource
+from weighbridge.sources.reference import HubRef, check_repo_id
 from weighbridge.sources.refusals import HubRequest, explain
 from weighbridge.units import MIB
 from weighbridge.wording import shown

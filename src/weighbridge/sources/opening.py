@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from weighbridge.errors import UsageError
-from weighbridge.reference import (
+from weighbridge.sources.reference import (
     ENDPOINT,
     HubRef,
     LocalRef,

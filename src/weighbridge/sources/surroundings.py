@@ -8,7 +8,7 @@ import os
 import sys
 from typing import Any
 
-from weighbridge.reference import ENDPOINT
+from weighbridge.sources.reference import ENDPOINT
 
 IN_BROWSER = sys.platform == "emscripten"
 NOWHERE = os.devnull + "/none"  # a folder that cannot be: nothing is kept between two visits

@@ -9,11 +9,11 @@ from urllib.parse import urlsplit
 
 from weighbridge.errors import HubError, NotFoundError
 from weighbridge.formats import ByteRange
-from weighbridge.reference import UrlRef
 from weighbridge.sources import select, surroundings
 from weighbridge.sources.base import SourceFile, SourceOptions, span
 from weighbridge.sources.http import Client, HttpResponse, RefusedAnswerError
 from weighbridge.sources.hub import MAX_READ
+from weighbridge.sources.reference import UrlRef
 from weighbridge.wording import redacted
 
 FIRST = 100_000  # the size that parsers ask for first

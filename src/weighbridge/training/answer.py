@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from weighbridge.components.device import context
 from weighbridge.memory import Device
-from weighbridge.report_keys import DerivedFacts, EffectiveSettings
+from weighbridge.report.keys import DerivedFacts, EffectiveSettings
 from weighbridge.training.host import on_host
 from weighbridge.training.phases import beside, phases
 from weighbridge.training.plan import TrainingPlan

@@ -14,7 +14,7 @@ from weighbridge.components.weights import alive
 from weighbridge.dtypes import INT8, TORCH, DType
 from weighbridge.engines.transformers.plan import language
 from weighbridge.errors import UnsupportedError, UsageError
-from weighbridge.kept import kept
+from weighbridge.memo import memo
 from weighbridge.quantization.scheme import Scheme
 from weighbridge.quantization.schemes import counted
 from weighbridge.training import kbit
@@ -212,7 +212,7 @@ def _packed(p: TrainingPlan) -> Packed:
     if form is None:
         return {}
     facts = ("packed", *choice.facts, p.loaded.name, p.major)
-    return dict(_one_by_one(kept(p.subject.part, facts, lambda: _several(p, form))))
+    return dict(_one_by_one(memo(p.subject.part, facts, lambda: _several(p, form))))
 
 
 def _several(p: TrainingPlan, form: Scheme) -> dict[tuple[str, int], tuple[int, ...]]:

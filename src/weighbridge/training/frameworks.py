@@ -30,7 +30,7 @@ from typing import Any
 from weighbridge.components.unpacked_experts import FOUR_BITS
 from weighbridge.dtypes import BFLOAT16, FLOAT16, FLOAT32, DType
 from weighbridge.errors import UsageError
-from weighbridge.releases import numbers
+from weighbridge.versions import numbers
 from weighbridge.workload import FSDP, Train
 
 

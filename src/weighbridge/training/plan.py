@@ -11,7 +11,6 @@ from weighbridge.engines.interface import Subject
 from weighbridge.engines.transformers.rules import attends, rules
 from weighbridge.errors import UsageError
 from weighbridge.kernels.attention import FLASH_SINCE
-from weighbridge.releases import dated, numbers, release
 from weighbridge.training import kbit
 from weighbridge.training.adapters import Adapters
 from weighbridge.training.adapters.targets import ALL, usual
@@ -19,6 +18,7 @@ from weighbridge.training.frameworks import FRAMEWORKS, Framework, Precision, he
 from weighbridge.training.optimizers import Optimizer, argued, optimizer, tuned
 from weighbridge.training.sharding import packed
 from weighbridge.training.sharding.numbers import Sharding, sharding
+from weighbridge.versions import dated, numbers, release
 from weighbridge.workload import Train
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from weighbridge.arch.blueprint import Blueprint, Param
 from weighbridge.arch.roles import below_number, expert, role_of
 from weighbridge.components.unpacked_experts import MERGES
 from weighbridge.engines.transformers.loading import placement_order
-from weighbridge.kept import kept
+from weighbridge.memo import memo
 
 LANGUAGE = "language model"
 
@@ -43,7 +43,7 @@ def members(plan: Blueprint, *, major: int) -> Members:
     """Return the class's parameters in its order, tied ones once. They are made once for a
     class."""
     merged = major >= MERGES
-    return kept(plan, ("members", merged), lambda: _members(plan, merged=merged))
+    return memo(plan, ("members", merged), lambda: _members(plan, merged=merged))
 
 
 def _spec(p: Param) -> ParameterSpec:

@@ -19,8 +19,8 @@ from weighbridge.arch.blueprint import Blueprint
 from weighbridge.arch.config import Config
 from weighbridge.arch.families import blueprint, family
 from weighbridge.arch.table import column
+from weighbridge.checkpoint.model import Model, ModelPart
 from weighbridge.errors import BadFileError, UnsupportedError, UsageError
-from weighbridge.model import Model, ModelPart
 from weighbridge.workload import Train
 
 LIBRARY = "gguf"

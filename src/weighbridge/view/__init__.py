@@ -16,7 +16,7 @@ from importlib import import_module
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from weighbridge.model import UNREAD
+from weighbridge.checkpoint.model import UNREAD
 from weighbridge.view.answer import headline, margin
 from weighbridge.view.known import told
 from weighbridge.view.messages import say

@@ -17,7 +17,7 @@ from weighbridge.view.sizes import SizeFormat, apart, sizes
 from weighbridge.wording import printable
 
 if TYPE_CHECKING:
-    from weighbridge.judged import HostVerdict, Verdict
+    from weighbridge.report.verdict import HostVerdict, Verdict
 
 VERDICTS: Mapping[Mark, str] = {
     "yes": "verdict.yes",

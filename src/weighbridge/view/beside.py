@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 
-from weighbridge.fitted import SMALLEST, Fit
 from weighbridge.report import Report
+from weighbridge.report.fit import SMALLEST, Fit
 from weighbridge.view.answer import mark
 from weighbridge.view.fit import flags, length, name
 from weighbridge.view.messages import Say, say

@@ -6,7 +6,7 @@ screen, in sentences with `--details`, which end where one does.
 
 from collections.abc import Iterable
 
-from weighbridge.judged import Remedy
+from weighbridge.report.verdict import Remedy
 from weighbridge.view.costs import few
 from weighbridge.view.records import Cell, Column, Grid, Language, Paste
 from weighbridge.view.shown import ShownAnswer

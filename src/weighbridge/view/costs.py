@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from weighbridge.view.messages import Say
 
 if TYPE_CHECKING:
-    from weighbridge.judged import Price, Remedy
+    from weighbridge.report.verdict import Price, Remedy
 
 LEAST = 0.4  # points: below it nothing is told
 QUALITY = (  # points, from which on -> the words (assumed: about 3 for each percent of perplexity)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from weighbridge.diagnosis import DiagnosedDevice, Diagnosis, Extra
+from weighbridge.accelerators.diagnosis import DiagnosedDevice, Diagnosis, Extra
 from weighbridge.units import GIB, human
 from weighbridge.view.messages import Say, say
 from weighbridge.view.records import (

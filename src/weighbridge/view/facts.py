@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from weighbridge.judged import HostVerdict, Verdict
 from weighbridge.memory import Bytes, Device, Phase
 from weighbridge.report import Report
+from weighbridge.report.verdict import HostVerdict, Verdict
 from weighbridge.units import human, human_count
 from weighbridge.view import known
 from weighbridge.view.answer import VERDICTS, weights_too_big

@@ -5,8 +5,8 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from weighbridge.engines.table import record
-from weighbridge.fitted import NAMES, SMALLEST, Fit, Question, Solved
-from weighbridge.judged import Remedy
+from weighbridge.report.fit import NAMES, SMALLEST, Fit, Question, Solved
+from weighbridge.report.verdict import Remedy
 from weighbridge.units import GIB, KIB, human_count
 from weighbridge.view.answer import VERDICTS, mark
 from weighbridge.view.costs import few

@@ -17,7 +17,7 @@ from weighbridge.view.shown import ShownAnswer
 from weighbridge.wording import printable
 
 if TYPE_CHECKING:
-    from weighbridge.judged import Verdict
+    from weighbridge.report.verdict import Verdict
 
 SHARES = ("gpu_memory_utilization", "mem_fraction_static")
 THOUSAND = 1000  # tokens

@@ -17,8 +17,8 @@ from weighbridge.view.sizes import FINEST, SizeFormat, sizes
 from weighbridge.wording import printable
 
 if TYPE_CHECKING:
-    from weighbridge.judged import Remedy, Verdict
     from weighbridge.memory import Component, Device, Phase
+    from weighbridge.report.verdict import Remedy, Verdict
 
 FORMAT = "quantization"
 HALF = "float16"  # shown where what was asked is wider

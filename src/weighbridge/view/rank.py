@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from weighbridge.fitted import Ranking
+from weighbridge.report.fit import Ranking
 from weighbridge.units import human_count
 from weighbridge.view.messages import Say, say
 from weighbridge.view.records import Cell, Column, Grid, Mark, Screen, lines

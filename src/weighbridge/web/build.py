@@ -22,8 +22,8 @@ from urllib.parse import urlsplit
 
 from weighbridge._version import __version__
 from weighbridge.errors import BadFileError, UsageError
-from weighbridge.reference import ENDPOINT
 from weighbridge.sources.browser import HOSTS
+from weighbridge.sources.reference import ENDPOINT
 from weighbridge.web import packed, pyodide
 from weighbridge.web.server import PAGE, POLICY
 from weighbridge.wording import clipped, shown

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from weighbridge.errors import UsageError, WeighbridgeError
-from weighbridge.fitted import Fit
-from weighbridge.requests import failed
+from weighbridge.questions.requests import failed
+from weighbridge.report.fit import Fit
 from weighbridge.settings import MOST_BESIDE
 from weighbridge.view import beside as columns
 from weighbridge.view.labels import labels

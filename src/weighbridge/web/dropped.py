@@ -8,11 +8,11 @@ from collections import OrderedDict
 from hashlib import sha256
 from typing import Any, NamedTuple
 
+from weighbridge.checkpoint.gather import GatherOptions
+from weighbridge.checkpoint.reading import Reader
 from weighbridge.errors import BadFileError, NotFoundError, UsageError
 from weighbridge.formats.strict_json import MAX_CONFIG, strict_json
-from weighbridge.gather import GatherOptions
-from weighbridge.prepared import Prepared
-from weighbridge.reading import Reader
+from weighbridge.questions.prepared import Prepared
 from weighbridge.settings import MOST_BESIDE
 from weighbridge.sources.base import SourceFile, inside, span
 from weighbridge.wording import shown

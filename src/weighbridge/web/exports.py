@@ -7,9 +7,9 @@ from io import StringIO
 from typing import TYPE_CHECKING, Any
 
 from weighbridge.errors import UsageError
-from weighbridge.fitted import Fit
 from weighbridge.render import RenderOptions, draw
 from weighbridge.render.as_json import json_text
+from weighbridge.report.fit import Fit
 from weighbridge.web.command import command
 from weighbridge.web.compare import named
 from weighbridge.web.compare import screen_of as together

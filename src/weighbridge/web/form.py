@@ -18,8 +18,8 @@ from weighbridge.accelerators.parts import instances, parts
 from weighbridge.catalogue import everyday, pipelines
 from weighbridge.engines.table import ENGINES, written
 from weighbridge.errors import UsageError
-from weighbridge.fitted import NAMES, SMALLEST
 from weighbridge.fitting.asking import MAX, OF_PACKED
+from weighbridge.report.fit import NAMES, SMALLEST
 from weighbridge.settings import FIT, INFER, LOAD, MOST, TRAIN, Setting
 from weighbridge.settings.consistency import OF_ADAPTERS, OF_ZERO
 from weighbridge.settings.kinds import COUNT, KINDS, NUMBER, WHOLE, WORD
@@ -259,7 +259,7 @@ def _known(s: Setting, tab: str) -> Iterator[str]:
     elif s.name == "vendor":
         yield from sorted({part.vendor for part in parts().values()})
     elif tab == "accuracy" and s.name in ("engine", "source"):
-        from weighbridge.evidence import pinned
+        from weighbridge.lab.evidence import pinned
 
         yield from pinned.names(s.name)
 

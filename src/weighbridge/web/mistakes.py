@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from weighbridge.errors import NoCardError, WeighbridgeError
-from weighbridge.requests import failed
+from weighbridge.questions.requests import failed
 from weighbridge.settings import TABLES
 from weighbridge.view.messages import LANGUAGES
 from weighbridge.web import labels

@@ -13,16 +13,16 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parent.parent
 OUT = (
-    *("cli", "golden", "measure", "jobs.py", "__main__.py", "py.typed"),
+    *("cli", "lab/golden", "lab/measure", "lab/exact", "measure.py", "questions/jobs.py"),
+    *("__main__.py", "py.typed"),
     "render/timeline.html",
     *("web/page", "web/server.py", "web/build.py", "web/pyodide.py", "web/packed.py", "web/space"),
     *("web/snapshot.mjs", "agents"),
     *("sources/session.py", "sources/wire.py", "sources/bare.py"),  # other ways to ask over HTTP
 )
 ONLY = {  # of these folders nothing but this
-    "exact": ("__init__.py",),
-    "trace": ("__init__.py", "levels.py"),
-    "evidence": ("__init__.py", "pinned.py", "rows.json"),
+    "lab/trace": ("__init__.py", "levels.py"),
+    "lab/evidence": ("__init__.py", "pinned.py", "rows.json"),
 }
 
 

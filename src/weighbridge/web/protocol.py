@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from weighbridge.errors import UsageError, WeighbridgeError
 from weighbridge.formats.gguf import MAX_READ
-from weighbridge.requests import BESIDE, Requests, failed, parsed, settled
+from weighbridge.questions.requests import BESIDE, Requests, failed, parsed, settled
 from weighbridge.view.shown import ShownPage
 from weighbridge.web.asks import masked, taken_token, view_of
 from weighbridge.web.command import command
@@ -23,8 +23,8 @@ from weighbridge.web.screens import as_json, prices, screen_of
 from weighbridge.wording import shown
 
 if TYPE_CHECKING:
-    from weighbridge.fitted import Fit
     from weighbridge.report import Report
+    from weighbridge.report.fit import Fit
 
 MOST = MAX_READ * 4 // 3 + (1 << 16)  # bytes of an ask: a dropped header in base64
 

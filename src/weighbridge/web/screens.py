@@ -6,15 +6,15 @@ from weighbridge.view.records import Block, Screen
 from weighbridge.view.shown import ShownPage
 
 if TYPE_CHECKING:
-    from weighbridge.fitted import Fit
     from weighbridge.report import Report
+    from weighbridge.report.fit import Fit
     from weighbridge.web.asks import AnswerView
 
 
 def screen_of(found: "Report | Fit", view: "AnswerView", page: ShownPage | None) -> Screen:
     """The screen of one answer; without `page` that of the command line."""
     told: dict[str, Any] = {"lang": view.lang, "unit": view.unit, "details": view.details}
-    from weighbridge.fitted import Fit
+    from weighbridge.report.fit import Fit
 
     if isinstance(found, Fit):
         from weighbridge.view import fit
@@ -27,7 +27,7 @@ def screen_of(found: "Report | Fit", view: "AnswerView", page: ShownPage | None)
 
 def prices(found: "Report | Fit", lang: str) -> list[list[str]]:
     """What each remedy of each question of `fit` costs, in a few words."""
-    from weighbridge.fitted import Fit
+    from weighbridge.report.fit import Fit
     from weighbridge.view.costs import few
     from weighbridge.view.messages import say
 

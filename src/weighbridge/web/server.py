@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 
 from weighbridge._version import __version__
 from weighbridge.errors import UsageError
-from weighbridge.requests import failed
+from weighbridge.questions.requests import failed
 from weighbridge.web.protocol import MOST, AskDesk
 
 ADDRESS = "127.0.0.1"

@@ -103,7 +103,7 @@ def _ranked(names: list[str], given: Given, view: AnswerView) -> Answer:
 
 
 def _accuracy(given: Given, view: AnswerView) -> Answer:
-    from weighbridge.evidence import pinned
+    from weighbridge.lab.evidence import pinned
     from weighbridge.view.accuracy import screen
 
     rows = pinned.rows(**given)

@@ -20,8 +20,8 @@ from weighbridge.engines.llama_cpp.rules import (
 )
 from weighbridge.engines.llama_cpp.setting import LlamaCppLaunch, ModelTraits
 from weighbridge.errors import UnsupportedError
-from weighbridge.kept import kept
-from weighbridge.report_keys import DerivedFacts
+from weighbridge.memo import memo
+from weighbridge.report.keys import DerivedFacts
 from weighbridge.units import human
 from weighbridge.workload import Infer
 
@@ -40,7 +40,7 @@ def answer(h: DeviceHoldings, subject: Subject, w: Infer, budget: Budget | None)
 def known_network(s: Subject) -> Network:
     """The model's, whatever the context."""
     facts = ("llama.cpp", *s.choice.facts)
-    return kept(s.part, facts, lambda: network(s))
+    return memo(s.part, facts, lambda: network(s))
 
 
 def model(net: Network, s: Subject) -> ModelTraits:

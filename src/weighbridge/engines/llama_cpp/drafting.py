@@ -28,7 +28,7 @@ from weighbridge.engines.interface import Subject
 from weighbridge.engines.llama_cpp.graphs.network import Network, Weight, block
 from weighbridge.engines.llama_cpp.held import DeviceHoldings
 from weighbridge.errors import UsageError
-from weighbridge.kept import kept
+from weighbridge.memo import memo
 from weighbridge.memory import Bytes
 from weighbridge.units import align_up
 from weighbridge.workload import Infer
@@ -108,7 +108,7 @@ def predicting(s: Subject, h: DeviceHoldings) -> DraftHoldings:
     """The context of the model's own MTP layers, which lies where its output does."""
     if not h.launch.rules.predicts:
         raise UsageError("--speculative-method mtp: llama.cpp has it since May 2026, about b9180")
-    net = kept(h.net, ("predicting",), lambda: _network(s, h.net))
+    net = memo(h.net, ("predicting",), lambda: _network(s, h.net))
     device = h.placed.layer(len(h.net.layers))
     gpus = device < h.launch.gpus
     f16 = GGML_BY_NAME["F16"]

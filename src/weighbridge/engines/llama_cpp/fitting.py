@@ -15,7 +15,7 @@ from weighbridge.engines.llama_cpp.caches import CELLS
 from weighbridge.engines.llama_cpp.held import DeviceHoldings
 from weighbridge.engines.llama_cpp.parts import CONTEXT
 from weighbridge.engines.llama_cpp.pool import pool
-from weighbridge.report_keys import DerivedFacts
+from weighbridge.report.keys import DerivedFacts
 
 
 def marginal(h: DeviceHoldings, context: int) -> int:

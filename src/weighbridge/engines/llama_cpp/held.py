@@ -16,7 +16,7 @@ from weighbridge.engines.llama_cpp.graphs.network import Network
 from weighbridge.engines.llama_cpp.placement import LayerPlacement
 from weighbridge.engines.llama_cpp.roughly import roughly
 from weighbridge.engines.llama_cpp.setting import LlamaCppLaunch
-from weighbridge.kept import kept
+from weighbridge.memo import memo
 from weighbridge.memory import Bytes, exactly
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ class DeviceHoldings:
     def _replayed(self) -> tuple[tuple[int, ...], str]:
         """Compute buffers by device; launches whose graphs are the same have the same."""
         plain = replace(self.launch, n_ctx=0, context=0, requests=0, slots=0, batch=0, ubatch=0)
-        return kept(self.net, ("compute", plain, self.free, self.numbers), self._buffers)
+        return memo(self.net, ("compute", plain, self.free, self.numbers), self._buffers)
 
     def _buffers(self) -> tuple[tuple[int, ...], str]:
         try:

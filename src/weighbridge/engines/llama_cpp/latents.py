@@ -16,7 +16,7 @@ from math import prod
 from weighbridge.arch.mixers import Latent, Layer
 from weighbridge.dtypes import GGML_BY_NAME, DType
 from weighbridge.engines.llama_cpp.graphs.network import Network, Weight
-from weighbridge.kept import kept
+from weighbridge.memo import memo
 
 Q8 = GGML_BY_NAME["Q8_0"]
 
@@ -37,7 +37,7 @@ def complete(net: Network) -> Network:
 
 
 def _once(net: Network, name: str, make: Callable[[Network], Network]) -> Network:
-    return kept(net, (name,), lambda: make(net))
+    return memo(net, (name,), lambda: make(net))
 
 
 def _as_heads(net: Network) -> Network:

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from weighbridge.engines import launch_line
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.llama_cpp.setting import LlamaCppLaunch
-from weighbridge.reference import CatalogueRef, HubRef, LocalRef
-from weighbridge.report_keys import DerivedFacts
+from weighbridge.report.keys import DerivedFacts
+from weighbridge.sources.reference import CatalogueRef, HubRef, LocalRef
 from weighbridge.workload import Infer
 
 # What the converter writes by itself, and as which --outtype (convert_hf_to_gguf.py in

@@ -27,7 +27,7 @@ from weighbridge.arch.mixers import Mixer
 from weighbridge.dtypes import DType
 from weighbridge.engines.llama_cpp.graphs.network import Network, Weight, block
 from weighbridge.engines.llama_cpp.setting import LlamaCppLaunch
-from weighbridge.kept import kept
+from weighbridge.memo import memo
 from weighbridge.units import align_up
 
 INPUT = (
@@ -76,7 +76,7 @@ class LayerPlacement:
 
     @cached_property
     def allotment(self) -> Allotment:
-        return kept(self.net, ("allotment", *self.facts), self._deal)
+        return memo(self.net, ("allotment", *self.facts), self._deal)
 
     @property
     def facts(self) -> tuple[Hashable, ...]:

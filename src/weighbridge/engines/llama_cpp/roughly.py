@@ -13,7 +13,7 @@ from weighbridge.engines.llama_cpp.ggml.tensor import F32
 from weighbridge.engines.llama_cpp.graphs.network import Network
 from weighbridge.engines.llama_cpp.placement import LayerPlacement
 from weighbridge.engines.llama_cpp.setting import LlamaCppLaunch
-from weighbridge.kept import kept
+from weighbridge.memo import memo
 
 
 def roughly(placement: LayerPlacement) -> tuple[int, ...]:
@@ -47,7 +47,7 @@ def widest(net: Network) -> int:
         )
         return max(widths, default=net.hidden)
 
-    return kept(net, ("widest",), found)
+    return memo(net, ("widest",), found)
 
 
 def heads(net: Network) -> int:

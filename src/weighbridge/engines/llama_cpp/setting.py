@@ -18,7 +18,7 @@ from weighbridge.engines.interface import Subject
 from weighbridge.engines.llama_cpp.caches import CELLS, OF_CACHES, OF_IK, ggml
 from weighbridge.engines.llama_cpp.rules import LlamaCppRules
 from weighbridge.errors import UsageError
-from weighbridge.report_keys import EffectiveSettings
+from weighbridge.report.keys import EffectiveSettings
 from weighbridge.units import align_up
 from weighbridge.workload import Infer
 

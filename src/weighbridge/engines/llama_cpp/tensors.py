@@ -13,12 +13,12 @@ from math import prod
 from typing import TypeVar
 
 from weighbridge.arch.mixers import GatedDelta, Latent, Layer, Mamba2, Mixer
+from weighbridge.checkpoint.model import ModelPart
 from weighbridge.components.weights import FormatChoice
 from weighbridge.dtypes import FLOAT32, GGML_BY_NAME, DType
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.llama_cpp.graphs.network import Weight
 from weighbridge.engines.llama_cpp.naming import gguf_name, siblings_of
-from weighbridge.model import ModelPart
 from weighbridge.quantization.scheme import Scheme
 from weighbridge.quantization.schemes import scheme, stored
 

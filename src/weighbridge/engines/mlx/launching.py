@@ -12,7 +12,7 @@ from weighbridge.engines import launch_line
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.mlx.plan import GENERATE, GROUP, Plan
 from weighbridge.engines.mlx.rules import DECODED
-from weighbridge.report_keys import DerivedFacts
+from weighbridge.report.keys import DerivedFacts
 from weighbridge.workload import Infer
 
 AFFINE = re.compile(r"mlx-(\d)bit-g(\d+)")

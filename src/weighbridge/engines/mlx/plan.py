@@ -20,7 +20,7 @@ from weighbridge.engines.mlx.rules import (
     has,
 )
 from weighbridge.errors import NotServedError, UnsupportedError, UsageError
-from weighbridge.report_keys import EffectiveSettings
+from weighbridge.report.keys import EffectiveSettings
 from weighbridge.workload import Infer
 
 BITS, GROUP = (2, 3, 4, 5, 6, 8), 64  # of mx.quantize; --kv-group-size

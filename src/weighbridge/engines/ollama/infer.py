@@ -22,7 +22,7 @@ from weighbridge.engines.ollama.estimate import Placed
 from weighbridge.engines.ollama.rules import build, usual_context
 from weighbridge.engines.ollama.setting import Asked, asked, by_formula
 from weighbridge.engines.ollama.shown import human, shown, shown_as
-from weighbridge.report_keys import DerivedFacts, EffectiveSettings
+from weighbridge.report.keys import DerivedFacts, EffectiveSettings
 from weighbridge.workload import Infer
 
 

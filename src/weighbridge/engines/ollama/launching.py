@@ -13,8 +13,8 @@ from weighbridge.catalogue import everyday, ollama_tags
 from weighbridge.engines import launch_line
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.ollama import library
-from weighbridge.reference import LocalRef
-from weighbridge.report_keys import DerivedFacts
+from weighbridge.report.keys import DerivedFacts
+from weighbridge.sources.reference import LocalRef
 from weighbridge.workload import Infer
 
 FLASH = {"on": "1", "off": "0"}

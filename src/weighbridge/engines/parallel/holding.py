@@ -10,6 +10,7 @@ from weighbridge.arch.body import Body
 from weighbridge.arch.mixers import Mixer, Shared
 from weighbridge.arch.roles import VOCAB, layer_of, mixes, role_of, unnumbered
 from weighbridge.arch.table import differs
+from weighbridge.checkpoint.model import ModelPart
 from weighbridge.components.weights import FormatChoice, PlacedTensor, alive, buffer_size
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.parallel import experts, positions
@@ -20,7 +21,6 @@ from weighbridge.engines.parallel.names import Site, cut
 from weighbridge.engines.parallel.pieces import TensorPiece, pieces, sides
 from weighbridge.engines.parallel.rules import SplitRules
 from weighbridge.errors import UnsupportedError
-from weighbridge.model import ModelPart
 from weighbridge.quantization.fp8 import block_of
 from weighbridge.quantization.gptq_awq import group_of
 from weighbridge.quantization.scheme import width

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from weighbridge.arch.blueprint import Blueprint, Param, held
+from weighbridge.checkpoint.model import ModelPart
 from weighbridge.components.weights import FormatChoice
-from weighbridge.model import ModelPart
 from weighbridge.quantization.scheme import LoaderFacts
 from weighbridge.tensors import CheckpointTensor
 

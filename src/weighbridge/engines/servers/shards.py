@@ -26,7 +26,7 @@ from weighbridge.engines.parallel.rules import SplitRules
 from weighbridge.engines.parallel.spread import Spread, SpreadArgs
 from weighbridge.engines.parallel.stages import given
 from weighbridge.errors import UsageError
-from weighbridge.kept import kept
+from weighbridge.memo import memo
 
 __all__ = ["Rank", "SplitRules", "Spread", "ranks"]
 FLAG = "--tensor-parallel-size"
@@ -60,7 +60,7 @@ def ranks(subject: Subject, *, rules: SplitRules, **sizes: Unpack[SpreadArgs]) -
     bounds = _bounds(spread, max(len(subject.layers), len(subject.body.blocks)), rules)
     named = spread.tensor > 1
     shards = tensors_of(subject, rules, spread=named)
-    shares: _Shares = kept(
+    shares: _Shares = memo(
         subject.model,
         ("shares", *_facts(subject, rules, spread=named), spread, bounds),
         lambda: _shares(shards, spread, bounds, rules),
@@ -86,7 +86,7 @@ def ranks(subject: Subject, *, rules: SplitRules, **sizes: Unpack[SpreadArgs]) -
 def tensors_of(subject: Subject, rules: SplitRules, *, spread: bool) -> tuple[Shard, ...]:
     """`holding`, once for a model in its formats."""
     facts = ("held", *_facts(subject, rules, spread=spread))
-    return kept(subject.model, facts, lambda: holding(subject, rules, spread))
+    return memo(subject.model, facts, lambda: holding(subject, rules, spread))
 
 
 def _facts(subject: Subject, rules: SplitRules, *, spread: bool) -> tuple[Hashable, ...]:

@@ -23,7 +23,7 @@ from weighbridge.engines.sglang import ENGINE, caches, kernels, offloading, step
 from weighbridge.engines.sglang.effective import Effective, effective, remembered
 from weighbridge.engines.sglang.rules import rules
 from weighbridge.engines.sglang.spread import spread
-from weighbridge.kept import kept
+from weighbridge.memo import memo
 from weighbridge.memory import Bytes, Component, total
 from weighbridge.workload import Infer
 
@@ -102,7 +102,7 @@ class SglangCase:
 
 
 def case(s: Subject, w: Infer, budget: "Budget | None", version: Version) -> SglangCase:
-    return kept(s.model, _facts(s, w, budget), lambda: _case(s, w, budget, version))
+    return memo(s.model, _facts(s, w, budget), lambda: _case(s, w, budget, version))
 
 
 def _facts(s: Subject, w: Infer, budget: "Budget | None") -> tuple[Hashable, ...]:

@@ -31,7 +31,7 @@ from weighbridge.engines.sglang.replica import CardFit, Served
 from weighbridge.engines.sglang.serving import SglangLaunched
 from weighbridge.errors import UnsupportedError
 from weighbridge.memory import Bytes, Component, Device, Phase
-from weighbridge.report_keys import DerivedFacts
+from weighbridge.report.keys import DerivedFacts
 from weighbridge.units import GIB, human
 from weighbridge.workload import Infer
 

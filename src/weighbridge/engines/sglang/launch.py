@@ -8,7 +8,7 @@ from weighbridge.engines import launch_line
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.sglang import ENGINE
 from weighbridge.engines.sglang.effective import Effective, generates
-from weighbridge.report_keys import EffectiveSettings
+from weighbridge.report.keys import EffectiveSettings
 from weighbridge.workload import Infer
 
 # Setting -> flag, where the user said something

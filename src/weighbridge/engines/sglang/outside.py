@@ -31,8 +31,8 @@ from weighbridge.engines.sglang.cases import RankResidents
 from weighbridge.engines.sglang.effective import WHOLE, Effective, classes, generates
 from weighbridge.engines.sglang.rules import rules
 from weighbridge.engines.sglang.step import RankSplit, tower
-from weighbridge.kept import kept
 from weighbridge.kernels import cublas
+from weighbridge.memo import memo
 from weighbridge.memory import Bytes, Component, exactly, total
 from weighbridge.units import MIB
 
@@ -140,7 +140,7 @@ def standing(
         graphs = (_graphs(kind.rank, settings, compute),) if settings.largest else ()
         return spaces, graphs, total(c.bytes for c in (*spaces, *graphs))
 
-    return kept(kind, ("outside", settings.backend, settings.captured, settings.prefills), made)
+    return memo(kind, ("outside", settings.backend, settings.captured, settings.prefills), made)
 
 
 def _captured(s: Subject, kind: RankResidents, settings: Effective) -> tuple[int, int, int]:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from weighbridge.arch.mixers import GatedDelta, KimiDelta, Mamba1, Mamba2
+from weighbridge.checkpoint.model import ModelPart
 from weighbridge.components import host
 from weighbridge.components.weights import weight_bytes
 from weighbridge.engines.format_choice import native_dtype
@@ -14,10 +15,9 @@ from weighbridge.engines.transformers import launching
 from weighbridge.engines.transformers.caches import of_mixer
 from weighbridge.engines.transformers.keeping import KV, setting
 from weighbridge.engines.transformers.plan import GenerationPlan
-from weighbridge.kept import kept
+from weighbridge.memo import memo
 from weighbridge.memory import Bytes, Component, Device, Phase
-from weighbridge.model import ModelPart
-from weighbridge.report_keys import DerivedFacts, EffectiveSettings
+from weighbridge.report.keys import DerivedFacts, EffectiveSettings
 from weighbridge.workload import Infer
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def on_host(subject: Subject, p: GenerationPlan) -> Device:
         phases = (Phase("load", (process, *loading)), *running)
         return Device(index=0, kind="host", phases=phases)
 
-    return kept(subject.model, ("host", subject.formats, subject.major, mapped, version), compute)
+    return memo(subject.model, ("host", subject.formats, subject.major, mapped, version), compute)
 
 
 def _part(

@@ -30,7 +30,7 @@ from weighbridge.engines.transformers.keeping import JOINED, KV, STATE, Kept, st
 from weighbridge.engines.transformers.latent import compressed, latent
 from weighbridge.engines.transformers.scanning import scan
 from weighbridge.engines.transformers.step import ForwardStep, norm
-from weighbridge.kept import kept
+from weighbridge.memo import memo
 
 Masks = Mapping[int | None, int]  # by how far a layer sees: elements, 0 for none
 
@@ -45,7 +45,7 @@ class DeviceLayers:
 
     @classmethod
     def of(cls, body: Body, start: int, end: int) -> "DeviceLayers":
-        return kept(body, ("layers", start, end), lambda: cls.found(body.blocks[start:end]))
+        return memo(body, ("layers", start, end), lambda: cls.found(body.blocks[start:end]))
 
     @classmethod
     def found(cls, blocks: tuple[LayerBlock, ...]) -> "DeviceLayers":

@@ -19,7 +19,7 @@ from weighbridge.engines.transformers.dealing import DeviceShare, deal
 from weighbridge.engines.transformers.loading import placement_order
 from weighbridge.engines.transformers.plan import GenerationPlan, computing, language
 from weighbridge.engines.transformers.workspaces import HEADS, gptq, products
-from weighbridge.kept import kept
+from weighbridge.memo import memo
 from weighbridge.memory import Basis, Bytes, Component, exactly
 
 DOWN = (".down_proj", ".w2", ".fc2", ".wo", ".output_linear")  # an expert's second matrix
@@ -65,7 +65,7 @@ def loaded(subject: Subject, p: GenerationPlan) -> tuple[LoadedShare, ...]:
         order = None if warm else placement_order
         return tuple(LoadedShare(share, settled(share.tensors, order), count) for share in shares)
 
-    return kept(subject.model, rest, compute)
+    return memo(subject.model, rest, compute)
 
 
 def _placed(subject: Subject) -> tuple[PlacedTensor, ...]:

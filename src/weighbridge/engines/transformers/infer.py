@@ -39,7 +39,7 @@ from weighbridge.engines.transformers.phases import phases
 from weighbridge.engines.transformers.plan import GenerationPlan, plan
 from weighbridge.engines.transformers.step import ForwardStep
 from weighbridge.engines.transformers.towers import encode
-from weighbridge.kept import kept
+from weighbridge.memo import memo
 from weighbridge.memory import Device, NamedBytes, Phase
 from weighbridge.workload import Infer
 
@@ -89,7 +89,7 @@ def _layers(body: Body, on: LoadedShare) -> Hashable:
     and whether it has the first and the last. The deepest models are dealt to a hundred devices,
     and most of these have the like."""
     start, end = on.share.start, on.share.end
-    kinds = kept(body, ("kinds",), lambda: DeviceLayers.found(body.blocks).kinds)
+    kinds = memo(body, ("kinds",), lambda: DeviceLayers.found(body.blocks).kinds)
     return start == 0, end == len(kinds), kinds[start:end]
 
 
@@ -119,7 +119,7 @@ def _phases(subject: Subject, p: GenerationPlan, on: LoadedShare) -> Iterator[Ph
     """What one device holds, step by step."""
     layers = (on.share.start, on.share.end)
     facts = (p.prompt, p.context, p.new, p.logits_kept, p.devices, *p.items.items(), p.pixels)
-    steps = kept(
+    steps = memo(
         subject.body,
         (_layers(subject.body, on), *facts),
         lambda: Walked(lambda: peaks(subject, p, *layers)),

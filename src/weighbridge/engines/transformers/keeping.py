@@ -17,7 +17,7 @@ from weighbridge.components.activations import Heap, LiveTensor
 from weighbridge.components.kv_cache import CacheBytes, Lengths
 from weighbridge.engines.transformers.caches import TransformersCacheSetting, of_mixer
 from weighbridge.engines.transformers.step import ForwardStep
-from weighbridge.kept import kept
+from weighbridge.memo import memo
 
 KV = "kv_cache"
 STATE = "recurrent_state"
@@ -128,7 +128,7 @@ def stored(s: ForwardStep, m: Mixer) -> CacheBytes:
 
 def setting(s: ForwardStep) -> TransformersCacheSetting:
     """The step as the rules of caches see it."""
-    return kept(s, ("setting",), lambda: _setting(s))
+    return memo(s, ("setting",), lambda: _setting(s))
 
 
 def _setting(s: ForwardStep) -> TransformersCacheSetting:

@@ -18,7 +18,7 @@ from weighbridge.engines.format_choice import ASKED
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.transformers.plan import GenerationPlan
 from weighbridge.quantization.on_load import ConfigCall, written
-from weighbridge.report_keys import DerivedFacts
+from weighbridge.report.keys import DerivedFacts
 from weighbridge.workload import Infer
 
 FLOATS = ("float32", "float16", "bfloat16")

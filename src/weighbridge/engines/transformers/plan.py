@@ -31,8 +31,8 @@ from weighbridge.engines.transformers.packed import around
 from weighbridge.engines.transformers.rules import TransformersRules, attends, kernel, rules
 from weighbridge.engines.transformers.step import ClassStyle, ForwardStep, style
 from weighbridge.errors import BadFileError, UsageError
-from weighbridge.kept import kept
-from weighbridge.releases import release
+from weighbridge.memo import memo
+from weighbridge.versions import release
 from weighbridge.workload import Infer
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def plan(subject: Subject, w: Infer, budget: "Budget | None") -> GenerationPlan:
         ),
         context=context,
         new=context - prompt if subject.body.causal else 0,
-        logits_kept=_logits_kept(subject, w, found),
+        logits_kept=_logits_memo(subject, w, found),
         beams=beams,
         devices=devices,
         rooms=_rooms(budget),
@@ -128,7 +128,7 @@ def _first(subject: Subject, w: Infer, found: TransformersRules) -> ForwardStep:
         dtype=computing(subject.choice.dtype),
         kernel=kernel(w.attention, found.attention),
         rules=found,
-        style=kept(subject.part, ("style",), lambda: _style(subject)),
+        style=memo(subject.part, ("style",), lambda: _style(subject)),
         cache=_cache(w, computing(subject.choice.dtype).name, _usual(subject)),
         packed=around(form.name) if form else None,
         kind=subject.model_type,
@@ -239,7 +239,7 @@ def language(subject: Subject) -> Config:
     return whole if text is None else Config(text, model_type=subject.model_type)
 
 
-def _logits_kept(subject: Subject, w: Infer, found: TransformersRules) -> int:
+def _logits_memo(subject: Subject, w: Infer, found: TransformersRules) -> int:
     if w.logits_to_keep is not None:
         return w.logits_to_keep
     return 0 if found.whole_logits or not subject.body.causal else 1

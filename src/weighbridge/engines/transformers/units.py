@@ -13,11 +13,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from weighbridge.accelerators.chips import BFLOAT16_SINCE, FLOAT8_SINCE, MXFP4_SINCE, Version
+from weighbridge.checkpoint.model import ModelPart
 from weighbridge.components.weights import FormatChoice
 from weighbridge.dtypes import BFLOAT16, DType
 from weighbridge.engines.transformers.rules import unpacks_float8
 from weighbridge.errors import UnsupportedError
-from weighbridge.model import ModelPart
 
 if TYPE_CHECKING:
     from weighbridge.accelerators.parts import Part

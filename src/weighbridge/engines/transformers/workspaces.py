@@ -18,11 +18,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from weighbridge.arch.blueprint import Param
+from weighbridge.checkpoint.model import ModelPart
 from weighbridge.engines.transformers.rules import has_auto_gptq
-from weighbridge.kept import kept
 from weighbridge.kernels import cublas as kernels
+from weighbridge.memo import memo
 from weighbridge.memory import Bytes, Component
-from weighbridge.model import ModelPart
 
 if TYPE_CHECKING:
     from weighbridge.accelerators.parts import Part
@@ -115,7 +115,7 @@ def _gptqmodel(part: ModelPart, capability: tuple[int, int] | None) -> Component
 
 def _matrices(part: ModelPart) -> tuple[int, int]:
     """(bytes of the largest in float16, the most outputs of any)."""
-    return kept(part, ("matrices",), lambda: _largest(part.blueprint.counted))
+    return memo(part, ("matrices",), lambda: _largest(part.blueprint.counted))
 
 
 def _largest(params: tuple[Param, ...]) -> tuple[int, int]:

@@ -15,7 +15,7 @@ from weighbridge.engines.vllm import reserve, setting
 from weighbridge.engines.vllm.reserve import RankReserve, Resident, Standing
 from weighbridge.engines.vllm.rules import VllmRules
 from weighbridge.engines.vllm.setting import Batch, VllmLaunch
-from weighbridge.kept import kept
+from weighbridge.memo import memo
 from weighbridge.units import ceil_div
 from weighbridge.workload import Infer
 
@@ -99,7 +99,7 @@ class VllmCase:
 
 
 def case(subject: Subject, w: Infer, budget: Budget | None, rules: VllmRules) -> VllmCase:
-    return kept(subject.model, _facts(subject, w, budget), lambda: _case(subject, w, budget, rules))
+    return memo(subject.model, _facts(subject, w, budget), lambda: _case(subject, w, budget, rules))
 
 
 def _facts(subject: Subject, w: Infer, budget: Budget | None) -> tuple[Hashable, ...]:

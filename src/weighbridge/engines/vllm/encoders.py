@@ -21,7 +21,7 @@ from weighbridge.arch.stacks import sort
 from weighbridge.arch.towers import of_stacks
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.vllm.forward import RankShare
-from weighbridge.kept import kept
+from weighbridge.memo import memo
 from weighbridge.units import ceil_div
 
 # Pixels, height and width: as large as processors take, in shapes that tiles may have
@@ -74,7 +74,7 @@ def largest(subject: Subject) -> tuple[Tower, ...]:
 
     if not subject.body.towers:
         return ()
-    return kept(subject.part, ("largest towers",), found)
+    return memo(subject.part, ("largest towers",), found)
 
 
 def count(tower: Tower, *, tokens: int, context: int, sequences: int) -> int:

@@ -23,7 +23,7 @@ from weighbridge.engines.vllm.cases import VllmCase, VllmLaunched, case
 from weighbridge.engines.vllm.reserve import RankReserve, share
 from weighbridge.engines.vllm.rules import FIRST, older, rules
 from weighbridge.memory import Device, total
-from weighbridge.report_keys import DerivedFacts, FirstRank
+from weighbridge.report.keys import DerivedFacts, FirstRank
 from weighbridge.units import human
 from weighbridge.workload import Infer
 

@@ -10,7 +10,7 @@ from weighbridge.engines.interface import Subject
 from weighbridge.engines.vllm.cases import VllmLaunched
 from weighbridge.engines.vllm.profile import ProfiledMoment
 from weighbridge.engines.vllm.reserve import LATER, RankReserve, Standing
-from weighbridge.kept import kept
+from weighbridge.memo import memo
 from weighbridge.memory import Basis, Bytes, Component, Device, Phase, exactly
 from weighbridge.units import GIB
 
@@ -23,7 +23,7 @@ RUNNER = "vllm v1/worker/gpu_model_runner.py (profile_run)"
 
 def phases(reserve: RankReserve) -> tuple[Phase, ...]:
     """Pooling models do not decode."""
-    standing = kept(reserve.standing, ("parts",), lambda: _Standing.of(reserve.standing))
+    standing = memo(reserve.standing, ("parts",), lambda: _Standing.of(reserve.standing))
     loaded = tuple(_shown((*standing.held, _requests(reserve), *standing.driver)))
     cached = (*reserve.blocks.components(), *_late(reserve), *standing.running)
     running = (*loaded, *_shown((*cached, *_images(reserve), *standing.unseen)))

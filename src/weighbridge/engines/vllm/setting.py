@@ -27,7 +27,7 @@ from weighbridge.engines.servers.device_support import unknown_backend
 from weighbridge.engines.vllm import hardware
 from weighbridge.engines.vllm.rules import VllmRules
 from weighbridge.errors import UsageError
-from weighbridge.report_keys import EffectiveSettings
+from weighbridge.report.keys import EffectiveSettings
 from weighbridge.units import GIB, ceil_div
 from weighbridge.workload import Infer
 

@@ -3,8 +3,9 @@
     {"model": "llama-3.1-8b"}, "org/name@rev", "https://huggingface.co/org/name", "7B"   yes
     {"model": "/etc/passwd"}, "../x", "file:///x", "http://169.254.169.254/x.json"       no
 
-References are read by the same grammar as everywhere (weighbridge.reference), told that no path
-exists: what is left is a name of the catalogue, a repository of the Hub, a size, or refused.
+References are read by the same grammar as everywhere (`weighbridge.sources.reference`), told
+that no path exists: what is left is a name of the catalogue, a repository of the Hub, a size, or
+refused.
 """
 
 import re
@@ -12,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from weighbridge.errors import NotFoundError, UsageError
-from weighbridge.reference import CatalogueRef, HubRef, SizeRef, TimmRef
+from weighbridge.sources.reference import CatalogueRef, HubRef, SizeRef, TimmRef
 from weighbridge.wording import shown
 
 NAMED = ("draft_model", "mmproj")  # settings that are references themselves
@@ -45,7 +46,7 @@ def admit(request: Mapping[str, Any]) -> None:
 
 def reference(text: str) -> None:
     """Raises UsageError where `text` is neither of the catalogue nor of the configured Hub."""
-    from weighbridge.gather import has_name
+    from weighbridge.checkpoint.gather import has_name
     from weighbridge.sources.opening import endpoint
 
     try:
@@ -58,7 +59,7 @@ def reference(text: str) -> None:
 
 
 def _parsed(text: str, catalogue: Any, endpoint: str) -> object:
-    from weighbridge.reference import parse
+    from weighbridge.sources.reference import parse
 
     return parse(text, exists=lambda path: False, catalogue=catalogue, endpoint=endpoint)
 

@@ -16,15 +16,15 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from weighbridge.errors import UsageError
-from weighbridge.requests import Requests, settled
+from weighbridge.questions.requests import Requests, settled
 from weighbridge.web.asks import AnswerView, masked, taken_token, view_of
 from weighbridge.web.screens import screen_of
 from weighbridge.web.space import discussion
 from weighbridge.web.space.admission import admit
 
 if TYPE_CHECKING:
-    from weighbridge.fitted import Fit
     from weighbridge.report import Report
+    from weighbridge.report.fit import Fit
     from weighbridge.view.records import Screen
 
 TABLES = ("gpus", "models")

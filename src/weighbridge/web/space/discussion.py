@@ -16,8 +16,8 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from weighbridge.errors import GatedError, HubError, NotFoundError, UsageError
-from weighbridge.reference import check_repo_id
 from weighbridge.sources.answers import within
+from weighbridge.sources.reference import check_repo_id
 from weighbridge.wording import clipped, one_line, shown
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import gradio as gr
 
-from weighbridge.requests import failed
+from weighbridge.questions.requests import failed
 from weighbridge.web.space import forms
 
 Request = dict[str, Any]

@@ -21,7 +21,7 @@ from queue import Empty, LifoQueue
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
-from weighbridge.requests import failed
+from weighbridge.questions.requests import failed
 from weighbridge.units import MIB
 
 MOST_ANSWER = 64 * MIB

@@ -10,7 +10,7 @@ from weighbridge.engines.llama_cpp.ggml.tensor import F16, F32, I32, I64, GgmlTe
 from weighbridge.engines.llama_cpp.graphs.network import Network
 from weighbridge.engines.llama_cpp.graphs.step import GraphStep, Placement
 from weighbridge.errors import UnsupportedError
-from weighbridge.kept import kept
+from weighbridge.memo import memo
 
 PERIOD = 8  # layers after which the kinds of a model repeat, at most
 
@@ -175,7 +175,7 @@ class Build:
             return [(i, i == count - 1) for i in range(count)]
         return [
             (i, i == count - 1)
-            for i in kept(self.net, ("order", *self.placement.facts), self._order)
+            for i in memo(self.net, ("order", *self.placement.facts), self._order)
         ]
 
     def _order(self) -> list[int]:

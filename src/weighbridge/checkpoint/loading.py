@@ -1,0 +1,229 @@
+"""Stored tensors as a class sees them: which it loads, and what it must be where it is unknown.
+
+Names in files and in blueprints differ by what contains the model ("model.", "transformer.",
+"language_model.") and by whether experts are stacked, once packed tensors are read as the
+parameters that they hold. A file of which less than half is recognised has names of its own; then
+nothing is told apart.
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from functools import cache, partial
+from itertools import compress
+from operator import not_
+from typing import Any, NamedTuple
+
+from weighbridge.arch.blueprint import Blueprint, Buffer, Param
+from weighbridge.arch.roles import expert, kind_of
+from weighbridge.checkpoint.inventory import StoredModel
+from weighbridge.errors import BadFileError
+from weighbridge.quantization.agreement import integers
+from weighbridge.quantization.packed import Logical, flat, logical
+from weighbridge.tensors import EXPERTS, CheckpointTensor, Counted, counted, one_by_one
+
+Key = Callable[[str], str]
+Distinct = tuple[tuple[Param, int], ...]
+
+CONTAINERS = frozenset({"model", "language_model", "base_model"})
+STACKED = {  # one expert's matrix -> the stack that holds it: transformers conversion_mapping.py
+    "gate_proj": "gate_up_proj",
+    "up_proj": "gate_up_proj",
+    "w1": "gate_up_proj",
+    "w3": "gate_up_proj",
+    "w2": "down_proj",
+}
+
+RENAMED = {  # how older checkpoints call what is now: transformers 5.23 conversion_mapping.py
+    "LayerNorm.gamma": "LayerNorm.weight",
+    "LayerNorm.beta": "LayerNorm.bias",
+    "weight_g": "parametrizations.weight.original0",
+    "weight_v": "parametrizations.weight.original1",
+}
+LEGACY_ENDS = tuple(RENAMED)
+LEGACY = re.compile(r"\b(?:LayerNorm\.gamma|LayerNorm\.beta|weight_g|weight_v)$")
+
+# Running statistics: torch nn/modules/batchnorm.py registers them as buffers.
+BUFFERS = ("running_mean", "running_var", "num_batches_tracked", "inv_freq", "masked_bias")
+
+# Layouts (quantization/layouts.py) whose true shape is in the tensors' data, not in the headers.
+MAX_EXPERTS = 65536  # of a layer
+FLAT = frozenset({"bnb 4 bit", "hqq"})
+
+DIGITS = re.compile(r"\d+")
+
+
+class LoadSplit(NamedTuple):
+    """The stored tensors in the order of the files, and the loaded ones with like experts once
+    where that is known."""
+
+    loaded: tuple[CheckpointTensor, ...]
+    unloaded: tuple[CheckpointTensor, ...] = ()
+    counted: Counted | None = None
+
+
+def split(plan: Blueprint, part: StoredModel, notes: list[str]) -> LoadSplit:
+    """What the class loads of the files; a note on what the files lack."""
+    one = counted(part.tensors) if _alike(part) else one_by_one(part.tensors)
+    found = logical(one.first, part.quantization)
+    distinct = plan.distinct()  # the experts of a layer are spelled alike
+    tied = {p.name for p in plan.counted if p.tied}
+    own = {p.name for p, _ in distinct} | {b.name for b in plan.buffers if b.persistent}
+    key = _key(own | tied, {param.name for param in found.params})
+    if key is None:
+        return LoadSplit(part.tensors, (), one)
+    copies = {t.name: count for t, count in zip(one.first, one.copies, strict=True)}
+    notes += _lacking(plan, distinct, [(p, copies[p.stored[0]]) for p in found.params], key)
+    loaded = set(map(key, own - tied))
+    owners = {name: key(param.name) for param in found.params for name in param.stored}
+    own_inside = [(owners.get(t.name) or key(t.name)) in loaded for t in one.first]
+    inside = [own_inside[at] for at in one.stands]
+    notes += integers(p for p in found.params if key(p.name) in loaded)
+    return LoadSplit(
+        tuple(compress(part.tensors, inside)),
+        tuple(compress(part.tensors, map(not_, inside))),
+        one.only(own_inside),
+    )
+
+
+def _alike(part: StoredModel) -> bool:
+    """Whether all experts are packed alike: MLX's configs may name one of them."""
+    settings = flat(part.quantization or {})
+    return not any(EXPERTS in name for name in settings)
+
+
+def _lacking(
+    plan: Blueprint, distinct: Distinct, found: Iterable[tuple[Logical, int]], key: Key
+) -> Iterator[str]:
+    """Parameters of the class that the files hold with fewer values, or not at all: such a model
+    loads with random weights there, or does not load. A plain tensor must have all and no more."""
+    held, wanted, named = defaultdict[str, int](int), defaultdict[str, int](int), dict[str, str]()
+    packed = set[str]()
+    for stored, copies in found:
+        held[key(stored.name)] += stored.numel * copies
+        if len(stored.stored) > 1:
+            packed.add(key(stored.name))
+    for p, count in distinct:
+        spelling = key(p.name)
+        wanted[spelling] += p.numel * count
+        named.setdefault(spelling, p.name)
+    others = {key(p.tied): key(p.name) for p in plan.counted if p.tied}
+    short = []
+    for spelling, count in wanted.items():
+        have = held[spelling] or held[others.get(spelling, spelling)]
+        if have < count or (have > count and spelling not in packed):
+            short.append(f"{named[spelling]} ({have:,} of {count:,} values)")
+    if short:
+        more = f" and {len(short) - 3:,} more" if len(short) > 3 else ""
+        yield f"the files do not hold all that {plan.cls} has: {', '.join(short[:3])}{more}"
+
+
+def _key(wanted: set[str], found: set[str]) -> Key | None:
+    """What two spellings of one parameter have in common: the first rule that makes most stored
+    names the blueprint's own."""
+    heads = {name.partition(".")[0] for name in wanted | found}
+    for dropped in (CONTAINERS, CONTAINERS | heads):
+        key = cache(_speller(dropped))
+        theirs = set(map(key, found))
+        if 2 * len(theirs & set(map(key, wanted))) >= len(theirs):
+            return key
+    return None
+
+
+def _speller(dropped: frozenset[str]) -> Key:
+    """Return a function that spells a parameter's name without the modules that only contain others
+    (`dropped`), and with experts as one stack.
+
+    model.language_model.layers.0.mlp.experts.3.w1.weight -> layers.0.mlp.experts.gate_up_proj
+    """
+    block, stack = cache(partial(_uncontained, dropped=dropped)), cache(_stacked)
+
+    def spelled(name: str) -> str:
+        if name.endswith(LEGACY_ENDS):
+            name = LEGACY.sub(lambda found: RENAMED[found[0]], name)
+        head, expert, tail = name.partition("experts.")
+        if expert:  # 90,000 names have a few hundred heads and tails
+            return block(head) + expert + stack(tail)
+        return _uncontained(name, dropped)
+
+    return spelled
+
+
+def _uncontained(name: str, dropped: frozenset[str]) -> str:
+    first, dot, inner = name.partition(".")
+    while dot and first in dropped:
+        name = inner
+        first, dot, inner = name.partition(".")
+    return name
+
+
+def _stacked(tail: str) -> str:
+    number, _, below = tail.partition(".")
+    tail = (below if number.isdecimal() else tail).removesuffix(".weight")
+    return STACKED.get(tail, tail)
+
+
+def from_stored(part: StoredModel, cls: str, notes: list[str]) -> Blueprint:
+    """The parameters behind the stored tensors of a class that is not in our tables."""
+    found = logical(part.tensors, part.quantization)
+    notes += found.notes
+    dtypes = {t.name: t.dtype.name for t in part.tensors}
+    kinds = cache(kind_of)
+    experts = _routed(part) or _experts(param.name for param in found.params)
+    params, buffers = [], []
+    for param in found.params:
+        if not param.numel:  # what sharded training leaves behind: it is nobody's parameter
+            continue
+        if param.name.endswith(BUFFERS):
+            dtype = dtypes.get(param.name, "float32")
+            buffers.append(Buffer(param.name, param.shape, dtype, persistent=True))
+        else:
+            kind = kinds(DIGITS.sub("0", param.name), len(param.shape))
+            kind = "flat" if param.format in FLAT else kind
+            routed = experts if kind in ("expert", "experts") else (1, 1)
+            params.append(Param(param.name, param.shape, kind, routed=routed))
+    return Blueprint(
+        cls=cls,
+        params=tuple(params),
+        buffers=tuple(buffers),
+        blocks=tuple(dict.fromkeys(_blocks(p.name for p in params))),
+    )
+
+
+def _routed(part: StoredModel) -> tuple[int, int] | None:
+    """(experts that a token uses, experts) where the metadata of a GGUF file says so."""
+    facts: Any = (part.config or {}).get("gguf", {})
+    architecture = facts.get("general.architecture")
+    used = facts.get(f"{architecture}.expert_used_count")
+    count = facts.get(f"{architecture}.expert_count")
+    if not isinstance(used, int) or not isinstance(count, int) or not count:
+        return None
+    if not 0 <= used <= count <= MAX_EXPERTS:
+        raise BadFileError(
+            f"GGUF: {architecture}.expert_used_count and expert_count: a token cannot use"
+            f" {used:,} of {count:,} experts"
+        )
+    return used, count
+
+
+def _experts(names: Iterator[str]) -> tuple[int, int]:
+    """How many experts a layer has; no file says how many of them a token uses, so all."""
+    found = (expert(name) for name in names)
+    count = 1 + max((one.number for one in found if one is not None and not one.word), default=0)
+    return count, count
+
+
+def _blocks(names: Iterator[str]) -> Iterator[str]:
+    """Repeated modules ("layers.3.mlp.weight" -> "layers.*"): assumed to be kept whole."""
+    for name in names:
+        found = re.match(r"(.*?)\.\d+\.", name)
+        if found:
+            yield f"{found[1]}.*"
+
+
+def class_of(part: StoredModel) -> str:
+    """The class that the config or the pipeline names; what is known of the file otherwise."""
+    config: Any = part.config or {}
+    named = config.get("architectures") or config.get("_class_name")
+    first = named[0] if isinstance(named, list | tuple) and named else named
+    return str(part.cls or first or config.get("model_type") or "unknown class")

@@ -1,0 +1,109 @@
+"""Margins from the evidence: how wide an interval must be, by the runs that are like an answer.
+
+    fit(ask)                 -> MarginTable    of all figures
+    left_out(ask, sources)   -> outcomes, each source with margins that were fitted without it
+
+Conformal quantiles of what lies beyond the rules' own interval, as a share of what is expected:
+a share of MOST of the figures is no more than a hundredth above, one of LEAST is not above and one
+of LEAST not below, counted so that the next figure of the kind is within as often. Levels nest, so
+they are fitted from low to high, each with the margins of those below. A kind with fewer than NEAR
+figures has no row: its kin has.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from math import ceil
+
+from weighbridge.bounds import Margin, MarginTable, RunGroup
+from weighbridge.bounds.margin import kin
+from weighbridge.bounds.phases import base
+from weighbridge.lab.evidence.predict import ABOVE, Outcome, Prediction
+
+MOST, LEAST = 0.983, 0.95  # shares of figures within
+NEAR = 8  # figures that are a sample
+DIGITS = 5
+ORDER = (("component", "allocated"), ("reserved",), ("driver",))  # of levels
+Ask = Callable[[MarginTable], Sequence[Outcome]]
+
+
+def fit(ask: Ask) -> MarginTable:
+    """`ask` predicts every figure with the margins that it is given."""
+    rows: dict[RunGroup, Margin] = {}
+    for number, levels in enumerate(ORDER):
+        unsaid = [level for group in ORDER[number:] for level in group]
+        told = [o for o in ask(MarginTable(rows, unsaid)) if isinstance(o, Prediction)]
+        rows |= table([o for o in told if o.kind and o.kind.level in levels and _sure(o)])
+    return MarginTable(rows)
+
+
+def _sure(o: Prediction) -> bool:
+    """A figure of low confidence is a band."""
+    return o.record.confidence != "low"
+
+
+def table(found: Iterable[Prediction]) -> Mapping[RunGroup, Margin]:
+    """A row for each kind with figures enough, and for each group of kin."""
+    groups: dict[RunGroup, list[Prediction]] = defaultdict(list)
+    for one in found:
+        for like in () if one.kind is None else kin(one.kind):
+            groups[like].append(one)
+    return {like: margin(like, group) for like, group in groups.items() if len(group) >= NEAR}
+
+
+def margin(like: RunGroup, group: Sequence[Prediction]) -> Margin:
+    """The width of one group. That of kin is the width of its worst member: a kind of runs of one
+    source."""
+    members: dict[object, list[Prediction]] = defaultdict(list)
+    for one in group:
+        members[like if one.kind == like else (one.kind, one.record.source)].append(one)
+    errors = sorted(share(o, o.record.measured - o.bytes.expected) for o in group)
+    return Margin(
+        low=max(quantile([_below(o) for o in each], LEAST) for each in members.values()),
+        high=max(
+            quantile([excess(o) for o in each], wanted)
+            for each in members.values()
+            for excess, wanted in ((_beyond, LEAST), (_above, MOST))
+        ),
+        middle=round(errors[len(errors) // 2], DIGITS),
+        runs=len(group),
+        sources=tuple(sorted({o.record.source for o in group})),
+    )
+
+
+def _above(o: Prediction) -> float:
+    """What a figure lies beyond a hundredth above the high end, as a share of what is expected."""
+    return share(o, (o.record.measured - o.resolution) / ABOVE - o.bytes.high)
+
+
+def _beyond(o: Prediction) -> float:
+    return share(o, o.record.measured - o.resolution - o.bytes.high)
+
+
+def _below(o: Prediction) -> float:
+    return share(o, o.bytes.low - o.record.measured - o.resolution)
+
+
+def share(o: Prediction, nbytes: float) -> float:
+    level = o.record.level if o.kind is None else o.kind.level
+    return nbytes / max(1, base(o.bytes.expected, level))
+
+
+def quantile(values: Sequence[float], wanted: float) -> float:
+    """The conformal one: of n values, the ceil((n + 1) x wanted)-th; the last where there are too
+    few. Rounded up."""
+    ordered = sorted(values)
+    rank = min(len(ordered), ceil((len(ordered) + 1) * wanted))
+    whole: int = 10**DIGITS
+    return ceil(ordered[rank - 1] * whole) / whole
+
+
+def left_out(ask: Ask, sources: Iterable[str]) -> list[Outcome]:
+    """Every figure, with margins of all other sources."""
+    return [o for source in sources for o in _without(ask, source)]
+
+
+def _without(ask: Ask, source: str) -> list[Outcome]:
+    def others(rows: MarginTable) -> list[Outcome]:
+        return [o for o in ask(rows) if o.record.source != source]
+
+    return [o for o in ask(fit(others)) if o.record.source == source]

@@ -1,0 +1,434 @@
+"""What we predict for a published figure, by the same rules that a user's question goes through.
+
+    outcome(record) -> Prediction(bytes) or Skip(reason)
+
+A figure whose log prints an input of it (what was left for the cache, tokens of the pool) is
+predicted twice: from the setting alone, and with that input `given`. Figures of a program need
+`found`, the peaks of its runs (traced.py).
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any
+
+from weighbridge import bounds
+from weighbridge.bounds.phases import DETAIL
+from weighbridge.checkpoint.gather import gather_config
+from weighbridge.checkpoint.model import Model, resolve
+from weighbridge.engines.interface import EngineAnswer
+from weighbridge.engines.subject import subject
+from weighbridge.engines.table import ENGINES, engine, version
+from weighbridge.errors import WeighbridgeError
+from weighbridge.estimate.infer import TOLD, widened
+from weighbridge.estimate.infer import runs as runs_of
+from weighbridge.estimate.load import load
+from weighbridge.lab.evidence import training
+from weighbridge.lab.evidence.programs import PROGRAMS
+from weighbridge.lab.evidence.records import PublishedFigure, config, origins
+from weighbridge.lab.evidence.traced import Failure, Found, Peaks, runs
+from weighbridge.lab.trace import levels
+from weighbridge.memory import LEVELS, Bytes, Device, exactly, total
+from weighbridge.report.keys import CountName, IntervalName
+from weighbridge.settings import foreign, read
+from weighbridge.settings.table import OF_LOAD
+
+ABOVE = 1.01
+GIVEN = ", given"  # what follows the quantity's name
+FILES = tuple(name for name, kind in ENGINES.items() if kind.reads == "gguf")
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """`quantity` is the record's, or it with GIVEN. Bytes, or tokens or blocks."""
+
+    record: PublishedFigure
+    quantity: str
+    bytes: Bytes
+    resolution: int  # of the figure, and of what is given for it
+    kind: bounds.RunGroup | None  # of runs, whose margin is in `bytes`
+
+    @property
+    def error(self) -> float:
+        """Signed, as a share of what was measured."""
+        return (self.bytes.expected - self.record.measured) / abs(self.record.measured)
+
+    @property
+    def under(self) -> bool:
+        return self.bytes.expected + self.resolution < self.record.measured
+
+    @property
+    def inside(self) -> bool:
+        """Tell whether the figure lies in our interval, up to what its digits tell."""
+        low, high = self.bytes.low - self.resolution, self.bytes.high + self.resolution
+        return low <= self.record.measured <= high
+
+    @property
+    def above(self) -> bool:
+        """A run that we called small enough took more than a hundredth beyond it."""
+        return ABOVE * self.bytes.high + self.resolution < self.record.measured
+
+    @property
+    def exact(self) -> bool:
+        """The expected value cannot be told from the figure."""
+        return abs(self.bytes.expected - self.record.measured) <= self.resolution
+
+    @property
+    def width(self) -> float:
+        return (self.bytes.high - self.bytes.low) / max(1, self.bytes.expected)
+
+
+@dataclass(frozen=True, slots=True)
+class Skip:
+    record: PublishedFigure
+    quantity: str
+    reason: str  # one of REASONS
+    detail: str = ""
+
+
+Outcome = Prediction | Skip
+
+
+def outcomes(
+    records: Sequence[PublishedFigure],
+    found: Found | None = None,
+    *,
+    table: bounds.MarginTable | None = None,
+    progress: Callable[[], None] = lambda: None,
+) -> list[Outcome]:
+    """Predict each record, in their order. Figures of one model follow each other while they are
+    predicted: engines keep what they have made of it. `table` stands for the package's own
+    margins."""
+    by_id = {}
+    for r in sorted(records, key=_kept_for):
+        by_id[r.id] = tuple(TASKS[r.task](r, found, table))
+        progress()
+    return [outcome for r in records for outcome in by_id[r.id]]
+
+
+def _kept_for(r: PublishedFigure) -> tuple[str, ...]:
+    return r.engine, r.model, str(r.setting.get("quantization"))
+
+
+def _reckoned(
+    record: PublishedFigure, found: Found | None, table: bounds.MarginTable | None
+) -> Iterator[Outcome]:
+    """Closed forms."""
+    if not record.only_given:
+        yield _outcome(record, {}, table)
+    if record.given:
+        yield _outcome(record, record.given, table)
+
+
+def _outcome(
+    record: PublishedFigure, given: Mapping[str, int], table: bounds.MarginTable | None
+) -> Outcome:
+    reason = record.skip or _outside(record)
+    quantity = record.quantity + (GIVEN if given else "")
+    if reason is not None:
+        return Skip(record, quantity, reason)
+    try:
+        return _predicted(record, given, table)
+    except WeighbridgeError as error:
+        return Skip(record, quantity, "refused by our rules", str(error))
+
+
+def _outside(record: PublishedFigure) -> str | None:
+    if record.model not in origins():
+        return "model not at hand"
+    if record.engine not in ENGINES:
+        return "not modelled: this engine"
+    if record.task == "infer" and record.version is not None:
+        kind = engine(record.engine)
+        if version(kind, record.version)[1]:
+            return "version outside our rules"
+    return None
+
+
+def _predicted(
+    record: PublishedFigure, given: Mapping[str, int], table: bounds.MarginTable | None
+) -> Prediction:
+    told, like = _answer(record, tuple(sorted(given.items())))
+    reader = READERS.get((record.engine, record.quantity)) or READERS[("", record.quantity)]
+    value = reader(widened(told, like, table), record)
+    several = sum(d.kind == "gpu" for d in told.devices) > 1
+    kind = bounds.kind(like, _margined(record, reader), record.level, several=several)
+    if reader in COUNTED and not given:
+        value = bounds.around(
+            value, like, kind.quantity, record.level, several=several, table=table
+        )
+    slack = _slack(record, value) if given else 0
+    quantity = record.quantity + (GIVEN if given else "")
+    return Prediction(
+        record, quantity, value, record.resolution + slack, kind if kind.quantity else None
+    )
+
+
+def _margined(record: PublishedFigure, reader: "Reader") -> str:
+    """What the margin of a figure is kept under; "" where the report tells the rules' own interval,
+    or one that follows from another figure's."""
+    if reader in WHOLE_DEVICES:
+        return bounds.PEAK
+    own = reader in COUNTED or (record.quantity, record.level) in TOLD.values()
+    own = own or record.quantity in ENGINES[record.engine].logged
+    return record.quantity if own else ""
+
+
+def _slack(record: PublishedFigure, value: Bytes) -> int:
+    """What the rounding of the given input can move the answer by: they are proportional."""
+    (amount,) = record.given.values()
+    return -(-value.expected * record.given_resolution // amount)
+
+
+@dataclass(frozen=True, slots=True)
+class EngineRunKey:
+    """One run of an engine, as a key: figures of one log share the answer."""
+
+    engine: str
+    version: str | None
+    model: str
+    task: str
+    gpu: str | None
+    setting: tuple[tuple[str, Any], ...]
+
+
+def _answer(
+    record: PublishedFigure, given: tuple[tuple[str, int], ...]
+) -> tuple[EngineAnswer, bounds.RunForm]:
+    setting = {n: tuple(v) if isinstance(v, list) else v for n, v in record.setting.items()}
+    return _run(
+        EngineRunKey(
+            engine=record.engine,
+            version=record.version,
+            model=record.model,
+            task=record.task,
+            gpu=_gpu(record),
+            setting=tuple(sorted({**setting, **dict(given)}.items())),
+        )
+    )
+
+
+def _gpu(record: PublishedFigure) -> str | None:
+    """llama.cpp's buffers are the same on any one card: its name only adds a search for what fits,
+    which takes longer than all the rest. Where no layer is on it, it says that there is a card."""
+    alone = ENGINES[record.engine].reads == "gguf" and record.count == 1
+    if record.accelerator is None or (alone and record.setting.get("n_gpu_layers") != 0):
+        return None
+    return f"{record.accelerator}:{record.count}"
+
+
+@cache
+def _run(asked: EngineRunKey) -> tuple[EngineAnswer, bounds.RunForm]:
+    """What the rules say alone."""
+    settings = {**dict(asked.setting), "engine_version": asked.version, "gpu": asked.gpu}
+    model = _model(asked.model)
+    if asked.task == "load":
+        asked_for = read("load", {n: v for n, v in settings.items() if n in OF_LOAD})
+        report = load(model, asked_for, bounds.NOTHING)
+        answer = EngineAnswer(
+            devices=report.devices, settings=report.workload, derived=report.derived
+        )
+        form = bounds.form(report.workload["quantization"])
+        return answer, bounds.RunForm("load", str(report.workload["engine"]), form)
+    served = ENGINES[asked.engine].server
+    w = replace(read("infer", settings), engine=asked.engine, engine_defaults=served)
+    kind = engine(asked.engine)
+    foreign(w, kind.name)
+    number, _ = version(kind, asked.version)
+    about = subject(model, w, kind, number)
+    return kind.infer(about, w, w.budget()), runs_of(about, kind)
+
+
+@cache
+def _model(name: str) -> Model:
+    return resolve(gather_config(config(origins()[name]), reference=name))
+
+
+def _part(*names: str) -> "Reader":
+    """The most that components of these names hold together in one phase."""
+
+    def read_part(device: Device) -> Bytes:
+        return _most(total(c.bytes for c in p.components if c.name in names) for p in device.phases)
+
+    return lambda answer, record: _over(answer.devices, record.device, read_part)
+
+
+def _named(name: str, detail: str) -> "Reader":
+    """One component, in the phase where it is largest."""
+
+    def read_named(device: Device) -> Bytes:
+        return _most(
+            total(c.bytes for c in p.components if c.name == name and c.detail in (detail, DETAIL))
+            for p in device.phases
+        )
+
+    return lambda answer, record: _over(answer.devices, record.device, read_named)
+
+
+def _loaded(answer: EngineAnswer, record: PublishedFigure) -> Bytes:
+    """What the driver shows more of after loading: all but the context, which was there."""
+
+    def read_loaded(device: Device) -> Bytes:
+        return total(c.bytes for c in device.phases[0].components if c.level != "driver")
+
+    return _over(answer.devices, record.device, read_loaded)
+
+
+def _grown(*names: str) -> "Reader":
+    """What they grow by from loading to the first step."""
+
+    def read_grown(device: Device) -> Bytes:
+        before, after = (
+            total(c.bytes for c in phase.components if c.name in names and c.detail != DETAIL)
+            for phase in device.phases[:2]
+        )
+        return Bytes(*(b - a for a, b in zip(before, after, strict=True)))
+
+    return lambda answer, record: _over(answer.devices, record.device, read_grown)
+
+
+def _peak(answer: EngineAnswer, record: PublishedFigure) -> Bytes:
+    level = next(known for known in LEVELS if known == record.level)
+    return _over(answer.devices, record.device, lambda device: device.peak(level))
+
+
+def _decoding(answer: EngineAnswer, record: PublishedFigure) -> Bytes:
+    level = next(known for known in LEVELS if known == record.level)
+
+    def read_decoding(device: Device) -> Bytes:
+        return next(p for p in device.phases if p.name == "decode").at(level)
+
+    return _over(answer.devices, record.device, read_decoding)
+
+
+def _told(name: CountName, of: IntervalName | None = None) -> "Reader":
+    """A number of the engine's own log; its interval is in proportion to that of what it is made
+    `of`, where that has one."""
+
+    def read_told(answer: EngineAnswer, record: PublishedFigure) -> Bytes:
+        found = answer.derived[name]
+        assert found is not None, f"{record.id}: {name} is not counted"
+        bounds = None if of is None else answer.derived.get(of)
+        if bounds is None or not bounds[1]:
+            return exactly(found)
+        return Bytes(*(found * bound // bounds[1] for bound in bounds))
+
+    return read_told
+
+
+def _profiled(answer: EngineAnswer, record: PublishedFigure) -> Bytes:
+    """The log is that of the first rank."""
+    return Bytes(*answer.derived["first_rank"]["profile_peak_interval"])
+
+
+def _outside_torch(answer: EngineAnswer, record: PublishedFigure) -> Bytes:
+    """The same: stages talk to each other after the profile alone."""
+    return Bytes(*answer.derived["first_rank"]["non_torch_interval"])
+
+
+def _over(devices: Sequence[Device], which: str, part: Callable[[Device], Bytes]) -> Bytes:
+    cards = [d for d in devices if d.kind == "gpu"]
+    if which == "fullest":
+        return max((part(d) for d in devices), key=lambda b: b.expected)
+    chosen = {
+        "gpu 0": cards[:1],
+        "gpus": cards,
+        "host": [d for d in devices if d.kind == "host"],
+        "all": list(devices),
+    }[which]
+    return total(part(d) for d in chosen)
+
+
+def _most(sums: Iterable[Bytes]) -> Bytes:
+    return Bytes(*(max(values) for values in zip(*sums, strict=True)))
+
+
+def _traced(
+    record: PublishedFigure, found: Found | None, table: bounds.MarginTable | None
+) -> Iterator[Outcome]:
+    """Programs that were re-run."""
+    if record.skip is not None:
+        yield Skip(record, record.quantity, record.skip)
+    elif found is None:
+        yield Skip(record, record.quantity, "needs torch: --trace")
+    else:
+        told = [found[one] for one in runs(record)]
+        failures = [one for one in told if isinstance(one, Failure)]
+        if failures:
+            yield Skip(record, record.quantity, failures[0].reason, failures[0].detail)
+        else:
+            peaks = [one for one in told if isinstance(one, Peaks)]
+            yield _rerun(record, peaks, table)
+
+
+def _rerun(
+    record: PublishedFigure, peaks: Sequence[Peaks], table: bounds.MarginTable | None
+) -> Prediction:
+    """What grows at the driver, or differs there, was reserved."""
+    level = "allocated" if record.level == "allocated" else "reserved"
+    assert record.program is not None
+    like = levels.runs(convolves=PROGRAMS[record.program].convolves(record.setting))
+    if record.quantity == "peak":
+        level, value = record.level, peaks[0].at(record.level, like, table)
+    else:
+        own = peaks[0].growth() if record.quantity == "growth" else peaks[0].beyond(peaks[1], level)
+        value = bounds.around(own, like, bounds.PEAK, level, table=table)
+    kind = bounds.kind(like, bounds.PEAK, level, several=False)
+    return Prediction(record, record.quantity, value, record.resolution, kind)
+
+
+def _trained(
+    record: PublishedFigure, found: Found | None, table: bounds.MarginTable | None
+) -> Iterator[Outcome]:
+    """Steps of training, by the closed form."""
+    quantity = record.quantity + (GIVEN if record.given else "")
+    reason = record.skip or (None if record.model in origins() else "model not at hand")
+    if reason is not None:
+        yield Skip(record, quantity, reason)
+        return
+    try:
+        value = TRAINED[record.quantity](record, table)
+        yield Prediction(record, quantity, value, record.resolution, training.kind(record))
+    except WeighbridgeError as error:
+        yield Skip(record, quantity, "refused by our rules", str(error))
+
+
+TRAINED: Mapping[str, Callable[[PublishedFigure, bounds.MarginTable | None], Bytes]] = {
+    "peak": training.peak,
+    "first": training.first,
+}
+TASKS: Mapping[
+    str, Callable[[PublishedFigure, Found | None, bounds.MarginTable | None], Iterator[Outcome]]
+] = {
+    "infer": _reckoned,
+    "load": _reckoned,
+    "trace": _traced,
+    "train": _trained,
+}
+Reader = Callable[[EngineAnswer, PublishedFigure], Bytes]
+WHOLE = ("weights", "buffers")
+ROOM: IntervalName = "available_kv_cache_interval"
+READERS: Mapping[tuple[str, str], Reader] = {
+    ("", "weights"): _part(*WHOLE),
+    ("", "load"): _peak,
+    ("", "peak"): _peak,
+    ("", "decode"): _decoding,
+    ("", "context"): _part("context"),
+    ("", "kv_bytes"): _part("kv_cache", "recurrent_state"),
+    ("", "kv_tokens"): _told("kv_cache_tokens", ROOM),
+    ("vllm", "weights"): _told("model_loading_bytes"),
+    ("vllm", "peak"): _told("serving_bytes", "serving_interval"),
+    ("vllm", "activation"): _profiled,
+    ("vllm", "non_torch"): _outside_torch,
+    ("vllm", "cuda_graphs"): _part("cuda_graphs"),
+    ("vllm", "kv_available"): _told("available_kv_cache_bytes", ROOM),
+    ("vllm", "kv_blocks"): _told("num_gpu_blocks", ROOM),
+    ("sglang", "weights"): _loaded,
+    ("sglang", "kv_bytes"): _named("kv_cache", ""),
+    ("sglang", "kv_tokens"): _told("kv_cache_tokens"),
+    ("sglang", "kv_tokens_sliding"): _told("swa_max_total_num_tokens"),
+    **{(name, "compute"): _named("activations", "compute buffer") for name in FILES},
+    **{(name, "output"): _named("logits", "output buffer") for name in FILES},
+}
+WHOLE_DEVICES = (_peak, _decoding)  # margins stand in the devices themselves
+COUNTED = tuple(READERS["sglang", name] for name in ("kv_tokens", "kv_tokens_sliding", "weights"))

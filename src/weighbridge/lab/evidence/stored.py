@@ -1,0 +1,141 @@
+"""Predictions of all figures, kept in the user's cache folder by what they follow from.
+
+    outcomes(figures)      these figures; with `apart`, each by margins of all other sources
+
+The file's name holds a hash of every file of this package: another version, rule, record or margin
+has another name, and what is stale is made again and takes its place. A folder that cannot be read
+or written is as if there were none.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cache
+from typing import Any
+
+from weighbridge import bounds
+from weighbridge.lab.evidence.fitting import left_out
+from weighbridge.lab.evidence.predict import Outcome, Prediction, Skip
+from weighbridge.lab.evidence.predict import outcomes as predicted
+from weighbridge.lab.evidence.records import PublishedFigure, records, sources
+from weighbridge.memory import Bytes
+
+FOLDER = "weighbridge"
+PACKAGE = os.path.dirname(os.path.dirname(__file__))
+MADE_OF = (".py", ".json", ".jsonl")
+Progress = Callable[[int, int], None]
+
+
+def outcomes(
+    figures: Sequence[PublishedFigure],
+    *,
+    apart: bool = False,
+    progress: Progress = lambda done, total: None,
+) -> list[Outcome]:
+    """Predict figures that need no torch; `progress` is told how many are done, and of how many.
+
+    Where nothing is kept yet, a part of them is predicted alone, and not kept."""
+    path = _path("apart" if apart else "all")
+    found = _read(path)
+    if found is None and not apart and len(figures) < len(records()):
+        return predicted(figures, progress=_counting(progress, len(figures)))
+    if found is None:
+        found = _apart(progress) if apart else _all(progress)
+        _write(path, found)
+    wanted = {r.id for r in figures}
+    return [o for o in found if o.record.id in wanted]
+
+
+def _all(progress: Progress) -> list[Outcome]:
+    return predicted(records(), progress=_counting(progress, len(records())))
+
+
+def _apart(progress: Progress) -> list[Outcome]:
+    def ask(table: bounds.MarginTable) -> list[Outcome]:
+        return predicted(records(), table=table)
+
+    counted = _counting(progress, len(sources()))
+
+    def told() -> Iterator[str]:
+        for source in sources():
+            counted()
+            yield source
+
+    found = left_out(ask, told())
+    order = {r.id: number for number, r in enumerate(records())}
+    return sorted(found, key=lambda o: order[o.record.id])
+
+
+def _counting(progress: Progress, total: int) -> Callable[[], None]:
+    done = iter(range(1, total + 1))
+    return lambda: progress(next(done, total), total)
+
+
+# ---- the file
+
+
+def _read(path: str) -> list[Outcome] | None:
+    try:
+        with open(path, encoding="utf-8") as file:
+            lines = json.load(file)
+        known = {r.id: r for r in records()}
+        return [_outcome(known, line) for line in lines]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _outcome(known: Mapping[str, PublishedFigure], line: Mapping[str, Any]) -> Outcome:
+    record = known[line["id"]]
+    if "reason" in line:
+        return Skip(record, line["quantity"], line["reason"], line["detail"])
+    kind = None if line["kind"] is None else bounds.RunGroup(**line["kind"])
+    return Prediction(record, line["quantity"], Bytes(*line["bytes"]), line["resolution"], kind)
+
+
+def _write(path: str, found: Iterable[Outcome]) -> None:
+    mine, folder = f"{path}.{os.getpid()}", os.path.dirname(path)
+    start = os.path.basename(path).rpartition("-")[0]
+    try:
+        os.makedirs(folder, exist_ok=True)
+        stale = [name for name in os.listdir(folder) if name.startswith(f"{start}-")]
+        with open(mine, "w", encoding="utf-8") as file:
+            json.dump([_line(o) for o in found], file)
+        os.replace(mine, path)  # another process sees all of it or nothing
+        for name in stale:
+            if name != os.path.basename(path):
+                os.remove(os.path.join(folder, name))
+    except OSError:
+        return
+
+
+def _line(o: Outcome) -> dict[str, Any]:
+    told = {"id": o.record.id, "quantity": o.quantity}
+    if isinstance(o, Skip):
+        return {**told, "reason": o.reason, "detail": o.detail}
+    kind = None if o.kind is None else o.kind._asdict()
+    return {**told, "bytes": list(o.bytes), "resolution": o.resolution, "kind": kind}
+
+
+def _path(what: str) -> str:
+    """XDG base directories: $XDG_CACHE_HOME where it is an absolute path, else ~/.cache."""
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    if not os.path.isabs(base):
+        base = os.path.join(os.path.expanduser("~"), ".cache")
+    return os.path.join(base, FOLDER, f"accuracy-{what}-{made_of(PACKAGE)[:16]}.json")
+
+
+@cache
+def made_of(folder: str) -> str:
+    """A hash of all that predictions follow from."""
+    found = hashlib.sha256()
+    for path in sorted(_files(folder)):
+        found.update(os.path.relpath(path, folder).encode())
+        with open(path, "rb") as file:
+            found.update(hashlib.sha256(file.read()).digest())
+    return found.hexdigest()
+
+
+def _files(folder: str) -> Iterator[str]:
+    for here, _, names in os.walk(folder):
+        yield from (os.path.join(here, name) for name in names if name.endswith(MADE_OF))

@@ -1,0 +1,91 @@
+"""What `train` says for a published figure of a training run.
+
+    peak(record, table)     of the fullest device or of all, at the record's level
+    first(record, table)    of the first micro-batch, where that has the longest sequence
+    kind(record)            which published runs it is like
+
+A setting has the names of `Train`. The record's engine is its framework, and its version the
+framework's; of a loop over transformers it is that of transformers.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from weighbridge import bounds
+from weighbridge.checkpoint.gather import gather_config
+from weighbridge.checkpoint.model import Model, resolve
+from weighbridge.estimate.train import Alone, run
+from weighbridge.lab.evidence.records import PublishedFigure, config, origins
+from weighbridge.memory import LEVELS, Bytes, Device, Level, exactly, total
+from weighbridge.settings import read
+from weighbridge.units import MIB
+
+# Engines of records -> our names of frameworks, where they differ
+FRAMEWORKS = {"transformers": "trainer"}
+LIBRARIES = 300 * MIB  # kernels of cuBLAS and cuDNN, loaded after a context was read (CUDA 11)
+OVER_TRANSFORMERS = ("trainer", "plain")
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingRunKey:
+    """One run, as a key: figures of one log share the answer."""
+
+    model: str
+    setting: tuple[tuple[str, Any], ...]
+
+
+def peak(record: PublishedFigure, table: bounds.MarginTable | None) -> Bytes:
+    """Raises WeighbridgeError where our rules refuse it."""
+    level: Level = next(known for known in LEVELS if known == record.level)
+    found = _run(_asked(record))
+    devices = [d for d in found.devices(table) if d.kind == "gpu"]
+    context = record.given.get("context")
+    if context is not None:
+        return max((_beside(d, context) for d in devices), key=lambda b: b.expected)
+    peaks = [d.peak(level) for d in devices]
+    return total(peaks) if record.device == "gpus" else max(peaks, key=lambda b: b.expected)
+
+
+def _beside(device: Device, context: int) -> Bytes:
+    """Return the peak with the context that was read, and what was loaded later, for ours."""
+    given = Bytes(context, context, context + LIBRARIES)
+    return max(
+        (
+            total((*(c.bytes for c in phase.components if c.name != "context"), given))
+            for phase in device.phases
+        ),
+        key=lambda b: b.expected,
+    )
+
+
+def first(record: PublishedFigure, table: bounds.MarginTable | None) -> Bytes:
+    """Return the peak of the first step at the level `allocated`."""
+    found = _run(_asked(record))
+    value = exactly(int(found.answer.derived["first_step_peak_bytes"]))
+    return bounds.around(value, found.like, bounds.PEAK, "allocated", table=table)
+
+
+def kind(record: PublishedFigure) -> bounds.RunGroup:
+    found = _run(_asked(record))
+    several = sum(d.kind == "gpu" for d in found.answer.devices) > 1
+    return bounds.kind(found.like, bounds.PEAK, record.level, several=several)
+
+
+def _asked(record: PublishedFigure) -> TrainingRunKey:
+    framework = FRAMEWORKS.get(record.engine, record.engine)
+    version = "engine_version" if framework in OVER_TRANSFORMERS else "framework_version"
+    card = f"{record.accelerator}:{record.count}" if record.accelerator else None
+    given = {"framework": framework, version: record.version, "gpu": card, **record.setting}
+    setting = {n: tuple(v) if isinstance(v, list) else v for n, v in given.items()}
+    return TrainingRunKey(record.model, tuple(sorted(setting.items())))
+
+
+@cache
+def _run(asked: TrainingRunKey) -> Alone:
+    return run(_model(asked.model), read("train", dict(asked.setting)))
+
+
+@cache
+def _model(name: str) -> Model:
+    return resolve(gather_config(config(origins()[name]), reference=name))

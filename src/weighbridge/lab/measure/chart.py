@@ -1,0 +1,118 @@
+"""What a GPU showed beside what was predicted: a pair of bars for each phase, or each program."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from weighbridge.charts import scale
+from weighbridge.charts.figure import (
+    BarGroup,
+    Bars,
+    Figure,
+    FigureBar,
+    FigureSegment,
+    FigureTable,
+    Series,
+)
+from weighbridge.charts.messages import ChartSay
+
+if TYPE_CHECKING:
+    from weighbridge.lab.measure.record import Levels, Measurement
+
+LEVELS = ("allocated", "reserved", "driver")
+STYLES = (0, 1, 2)
+PROGRAMS = 16  # that are drawn; the table has all
+
+
+def pairs(records: Sequence["Measurement"], *, unit: str | None = None, lang: str = "en") -> Figure:
+    say = ChartSay(lang)
+    found = list(_found(records, say))
+    one = scale.unit(max(max(m.driver, p.driver if p else 0) for _, m, p in found), unit)
+    groups = tuple(_group(label, m, p, (say, one)) for label, m, p in found[:PROGRAMS])
+    most = max(b.high for g in groups for b in g.bars)
+    here = records[0].machine
+    left = len(found) - len(groups)
+    plot = Bars(
+        groups,
+        tuple(Series(say(f"level.{n}"), s) for n, s in zip(LEVELS, STYLES, strict=True)),
+        scale.memory(say("axis.card", unit=one.name), most, one),
+        f"+ {left}" if left else "",
+    )
+    names = records[0].target if len(records) == 1 else here.gpu
+    return Figure(
+        title=f"{say('title.measure')}: {names}",
+        answer=_summed(found, say),
+        notes=(", ".join([here.gpu, *(f"{k} {v}" for k, v in _versions(here.versions))]),),
+        description=say("described.pairs"),
+        plots=(plot,),
+        table=_table(found, say, one),
+        lang=lang,
+    )
+
+
+def _summed(found: "Sequence[tuple[str, Levels, Levels | None]]", say: ChartSay) -> str:
+    """The error of the fullest."""
+    both = [(m.driver, p.driver) for _, m, p in found if p is not None]
+    if not both:
+        return ""
+    measured, predicted = max(both)
+    return say("off", error=_error(predicted, measured))
+
+
+def _versions(versions: dict[str, str]) -> list[tuple[str, str]]:
+    return [(k, versions[k]) for k in ("torch", "cuda") if k in versions]
+
+
+def _found(
+    records: Sequence["Measurement"], say: ChartSay
+) -> "list[tuple[str, Levels, Levels | None]]":
+    """Phases of one program, or programs as wholes."""
+    if len(records) > 1:
+        return [
+            (r.target, r.measured.peak, r.predicted.peak if r.predicted else None) for r in records
+        ]
+    record = records[0]
+    ours = record.predicted.phases if record.predicted else ()
+    return [
+        (say.named("phase", p.name), p.peak, ours[i].peak if i < len(ours) else None)
+        for i, p in enumerate(record.measured.phases)
+    ]
+
+
+def _group(
+    label: str,
+    measured: "Levels",
+    predicted: "Levels | None",
+    words: tuple[ChartSay, scale.ByteUnit],
+) -> BarGroup:
+    say, unit = words
+    bars = [_bar(say("measured"), measured, unit.told(measured.driver), unit)]
+    if predicted is not None:
+        told = f"{unit.told(predicted.driver)} ({_error(predicted.driver, measured.driver)})"
+        bars.append(_bar(say("predicted"), predicted, told, unit))
+    return BarGroup(label, tuple(bars))
+
+
+def _bar(label: str, levels: "Levels", told: str, unit: scale.ByteUnit) -> FigureBar:
+    """Each level is what it adds to the one before."""
+    below, segments = 0, []
+    for i, nbytes in enumerate(levels):
+        segments.append(FigureSegment(i, max(0, nbytes - below), unit.number(nbytes - below)))
+        below = max(below, nbytes)
+    return FigureBar(label, tuple(segments), below, below, told)
+
+
+def _error(predicted: int, measured: int) -> str:
+    return f"{100 * (predicted - measured) / measured:+.1f} %" if measured else "-"
+
+
+def _table(
+    found: "Sequence[tuple[str, Levels, Levels | None]]", say: ChartSay, unit: scale.ByteUnit
+) -> FigureTable:
+    rows = []
+    for label, measured, predicted in found:
+        rows.append((label, say("measured"), *map(unit.exact, measured), ""))
+        if predicted is not None:
+            error = _error(predicted.driver, measured.driver)
+            rows.append((label, say("predicted"), *map(unit.exact, predicted), error))
+    head = ("head.what", "head.side", *(f"head.{level}" for level in LEVELS), "head.error")
+    return FigureTable(say.each(*head), tuple(rows), 2, say("sizes", unit=unit.name))

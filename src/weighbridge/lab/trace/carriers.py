@@ -1,0 +1,119 @@
+"""Fake tensors of a program's own classes: `data.as_subclass(MetaTensor)`, which C++ refuses them.
+
+They get a class that is both. Two things are as with real tensors:
+
+__dict__   has what the program set. Classes that carry something along (MONAI's MetaTensor) hand it
+           on from one tensor to another; a fake tensor's device, and what is known of its values,
+           are in it and are its own
+below      where operations are carried out they have no class, so that torch's rules of shapes, and
+           ours, call its methods, not those that the class has in their place
+"""
+
+from collections.abc import Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+import torch
+from torch._subclasses.fake_tensor import FakeTensor
+from torch.utils._pytree import tree_iter
+
+from weighbridge.lab.trace.patches import Patch
+from weighbridge.lab.trace.uniform import aside
+
+KIND: Any = vars(object)["__class__"]
+AS = torch.Tensor.as_subclass
+WRAPS = torch.Tensor.__torch_function__.__func__
+# What looks.py and uniform.py keep with a tensor; what torch does joins it with the first one made
+HIDDEN = {"shadow", "least", "compared", "agreed", "_is_param"}
+
+
+class Attributes(MutableMapping[str, Any]):
+    """What a program has set on a fake tensor, as its `__dict__`. Copies are plain."""
+
+    def __init__(self, t: torch.Tensor) -> None:
+        self._all = aside(t)
+
+    def __getitem__(self, name: str) -> Any:
+        if name in HIDDEN:
+            raise KeyError(name)
+        return self._all[name]
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        if name not in HIDDEN:
+            self._all[name] = value
+
+    def __delitem__(self, name: str) -> None:
+        del self._all[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return (name for name in tuple(self._all) if name not in HIDDEN)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def copy(self) -> dict[str, Any]:
+        return dict(self)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return dict, (dict(self),)
+
+
+class Carrier(FakeTensor):  # type: ignore[misc]
+    """A fake tensor of a program's class, whose operations give that class as in torch.Tensor."""
+
+    @classmethod
+    def __torch_function__(cls, *args: Any, **kwargs: Any) -> Any:
+        """Classes that dispatch lose torch's own, unless they write one."""
+        return WRAPS(cls, *args, **kwargs)
+
+
+def _replace(t: torch.Tensor, new: Mapping[str, Any]) -> None:
+    new, own = dict(new), Attributes(t)
+    own.clear()
+    own.update(new)
+
+
+def carried() -> Iterator[Patch]:
+    """Give what makes tensors of a program's classes. `_make_subclass` is replaced for libraries
+    alone: torch's compiler reads it when it is imported."""
+    yield Patch(torch.Tensor, "as_subclass", _as)
+
+
+def _as(self: torch.Tensor, cls: Any) -> Any:
+    if not isinstance(self, FakeTensor):
+        return AS(self, cls)
+    with torch._C.DisableTorchFunctionSubclass():
+        made: Any = torch.ops.aten.alias.default(self)
+    return made if issubclass(FakeTensor, cls) else becomes(made, cls)
+
+
+def becomes(made: Any, cls: Any) -> Any:
+    """A fake tensor that was made just now, so that all it has is torch's or ours."""
+    HIDDEN.update(aside(made))
+    made.__class__ = both(cls)
+    return made
+
+
+@cache
+def both(cls: Any) -> Any:
+    """`cls` of fake tensors. Libraries ask for its name, and make more of it. Its `__dict__` stands
+    here, as `cls` may have another from a class that is no tensor."""
+    if issubclass(cls, FakeTensor):
+        return cls
+    named = {"__module__": cls.__module__, "__qualname__": cls.__qualname__}
+    space = {**named, "__dict__": property(Attributes, _replace)}
+    return type(cls)(cls.__name__, (cls, Carrier), space)
+
+
+@contextmanager
+def bare(args: Any, kwargs: Any) -> Iterator[None]:
+    """Tensors without their classes, inside."""
+    found = [(t, type(t)) for t in tree_iter((args, kwargs)) if isinstance(t, Carrier)]
+    for t, _ in found:
+        KIND.__set__(t, FakeTensor)
+    try:
+        yield
+    finally:
+        for t, cls in found:
+            KIND.__set__(t, cls)

@@ -1,0 +1,161 @@
+"""Why one moment holds more than another: what of each kind of tensor there was, and is.
+
+    changes(before, after)    tensors of two moments, of one run or of two
+    rises(tape)               steps whose peak is above that of all before, and what is new in them
+    against(path, report)     a report that was kept, beside this one
+
+A step begins where forward follows the step before. Torch-free.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+from weighbridge.errors import BadFileError, NotFoundError
+from weighbridge.lab.trace.tape import Tape, TracedStorage
+from weighbridge.units import MIB
+
+SCHEMA = "weighbridge.trace/1"
+LEAST = MIB  # bytes of a rise that is told
+MOST = 5  # changes of each
+STEPS = 20  # rises that are told
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tensors:
+    """Storages alike: `*` in a module's path stands for every number."""
+
+    role: str
+    module: str
+    op: str
+    phase: str  # in which they were made
+    count: int
+    nbytes: int  # of all of them
+    line: str = ""  # of the script, of large ones: train.py:31
+
+    @property
+    def kind(self) -> tuple[str, ...]:
+        """What is compared: lines move when a script is edited."""
+        return self.role, self.module, self.op, self.phase
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TensorChange:
+    """One kind of tensor, in two moments."""
+
+    role: str
+    module: str
+    op: str
+    line: str
+    before: int  # bytes
+    after: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepRise:
+    """A step that peaks above all before it. Steps count from 1."""
+
+    step: int
+    before: int  # the highest peak until then, in bytes
+    allocated: int
+    because: tuple[TensorChange, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunComparison:
+    """The fullest devices of two runs, at the peaks of what they allocated."""
+
+    file: str
+    before: int
+    after: int
+    changes: tuple[TensorChange, ...]
+
+
+def changes(before: Iterable[Tensors], after: Iterable[Tensors]) -> tuple[TensorChange, ...]:
+    """Return what differs, the largest difference first."""
+    lines: dict[tuple[str, ...], str] = {}
+    sums: list[dict[tuple[str, ...], int]] = [{}, {}]
+    for found, tensors in zip(sums, (before, after), strict=True):
+        for t in tensors:
+            found[t.kind] = found.get(t.kind, 0) + t.nbytes
+            if t.line:
+                lines[t.kind] = t.line
+    kinds = dict.fromkeys((*sums[1], *sums[0]))
+    made = (
+        TensorChange(
+            role=kind[0],
+            module=kind[1],
+            op=kind[2],
+            line=lines.get(kind, ""),
+            before=sums[0].get(kind, 0),
+            after=sums[1].get(kind, 0),
+        )
+        for kind in kinds
+    )
+    differing = [one for one in made if one.before != one.after]
+    return tuple(sorted(differing, key=lambda one: -abs(one.after - one.before)))
+
+
+def rises(
+    tape: Tape, told: Callable[[Iterable[TracedStorage]], Sequence[Tensors]]
+) -> Iterator[StepRise]:
+    """Yield the steps after the first that peak above all before. `told` sums storages up."""
+    highest: int | None = None  # an event
+    count = 0
+    for step, (first, last) in enumerate(_steps(tape), start=1):
+        top = max(range(first, last), key=tape.levels.__getitem__)
+        if highest is not None:
+            before, now = tape.levels[highest], tape.levels[top]
+            if now < before + LEAST:
+                continue
+            found = changes(told(tape.alive(highest)), told(tape.alive(top)))
+            more = tuple(one for one in found if one.after > one.before)[:MOST]
+            count += 1
+            yield StepRise(step=step, before=before, allocated=now, because=more)
+        highest = top
+        if count == STEPS:
+            return
+
+
+def _steps(tape: Tape) -> Iterator[tuple[int, int]]:
+    """Yield the events of each step; none of what does not train."""
+    if not any(s.phase == "backward" for s in tape.storages):
+        return
+    first, stepped = 0, False
+    for event, signed in enumerate(tape.events):
+        phase = tape.storages[signed - 1].phase if signed > 0 else ""
+        if phase == "forward" and stepped:
+            yield first, event
+            first, stepped = event, False
+        stepped |= phase == "step"
+    if first < len(tape.events):
+        yield first, len(tape.events)
+
+
+def against(path: str, after: int, tensors: Sequence[Tensors]) -> RunComparison:
+    """Compare with the report in a file (`trace --json`)."""
+    device = max(_devices(path), key=lambda d: int(d["driver"]["expected"]))
+    top = device["allocated"]
+    names = [field.name for field in fields(Tensors)]
+    before = [Tensors(**{n: t.get(n, "") for n in names}) for t in top["tensors"]]
+    return RunComparison(
+        file=path,
+        before=int(top["allocated"]),
+        after=after,
+        changes=changes(before, tensors),
+    )
+
+
+def _devices(path: str) -> Sequence[Mapping[str, Any]]:
+    try:
+        with open(path, encoding="utf-8") as file:
+            found = json.load(file)
+    except FileNotFoundError:
+        raise NotFoundError(f"{path}: no such file") from None
+    except (OSError, ValueError) as error:
+        raise BadFileError(f"{path}: {error}") from None
+    if not isinstance(found, dict) or found.get("schema") != SCHEMA or not found.get("devices"):
+        raise BadFileError(f"{path}: this is no report of weighbridge trace --json")
+    devices: Sequence[Mapping[str, Any]] = found["devices"]
+    return devices

@@ -1,0 +1,259 @@
+"""A GPU of the catalogue that is not there: torch code inside runs as on it, and is recorded.
+
+with FakeGPU("a100-80gb") as gpu:
+    model = Net().to("cuda")
+    ...
+gpu.tape.allocated.nbytes
+"""
+
+import contextlib
+import inspect
+import logging
+import os
+import threading
+from functools import partial
+from types import TracebackType
+from typing import Any
+
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from weighbridge.allocator import Allocator, AllocatorOptions, Journal, from_environment, parse
+from weighbridge.errors import UnsupportedError, UsageError
+from weighbridge.lab.trace import guard
+from weighbridge.lab.trace.attention import Chooser
+from weighbridge.lab.trace.card import card
+from weighbridge.lab.trace.carriers import carried
+from weighbridge.lab.trace.distributed.collectives import collectives
+from weighbridge.lab.trace.distributed.devices import devices
+from weighbridge.lab.trace.distributed.groups import Groups
+from weighbridge.lab.trace.distributed.replicas import replicas
+from weighbridge.lab.trace.distributed.sharding import sharding
+from weighbridge.lab.trace.distributed.world import told, world
+from weighbridge.lab.trace.hidden import Hidden
+from weighbridge.lab.trace.kernels import registered
+from weighbridge.lab.trace.notes import Notes
+from weighbridge.lab.trace.patches import caches, generation, patched, put, stopping
+from weighbridge.lab.trace.patches.arrivals import arriving
+from weighbridge.lab.trace.patches.compiler import without_compiler
+from weighbridge.lab.trace.patches.driver import Driver
+from weighbridge.lab.trace.patches.files import FilePatches, both
+from weighbridge.lab.trace.patches.graphs import graphs
+from weighbridge.lab.trace.patches.libraries import Libraries
+from weighbridge.lab.trace.patches.modules import modules
+from weighbridge.lab.trace.patches.profiling import profiling
+from weighbridge.lab.trace.patches.repeats import MODULE as REPEATED
+from weighbridge.lab.trace.patches.repeats import Repeats
+from weighbridge.lab.trace.patches.runtime import runtime
+from weighbridge.lab.trace.patches.threads import threads
+from weighbridge.lab.trace.patches.values import values
+from weighbridge.lab.trace.places import Assume, ValueQuestion
+from weighbridge.lab.trace.recorder import Recorder
+from weighbridge.lab.trace.report import DeviceTrace, device
+from weighbridge.lab.trace.standins import standins
+from weighbridge.lab.trace.steady import Loops
+from weighbridge.lab.trace.tape import Tape
+from weighbridge.lab.trace.trainers import MODULE as TRAINER
+from weighbridge.lab.trace.trainers import Trained
+from weighbridge.lab.trace.watch import ModuleWatch
+from weighbridge.versions import release
+
+
+class FakeGPU:
+    """`count` cards; `torch_version` ("2.5") chooses the rules of workspaces and kernels alone, the
+    code that runs is the installed torch's. With `world_size` this is process `rank` of so many,
+    `per_node` of them beside it, as a launcher starts them. `history` keeps what a snapshot needs.
+    `assume` says what values are that a program looks at: {"loss": 1.0, "train.py:31": 0.5}, or a
+    function of a Look.
+    Raises UnsupportedError where torch cannot do this."""
+
+    def __init__(  # noqa: PLR0913  the card's settings, and the launcher's
+        self,
+        name: str = "a100-80gb",
+        *,
+        count: int = 1,
+        torch_version: str | None = None,
+        gpu_memory: str | None = None,
+        alloc_conf: str | None = None,
+        history: bool = False,
+        world_size: int | None = None,
+        rank: int = 0,
+        per_node: int | None = None,
+        assume: Assume | None = None,
+    ) -> None:
+        self.card, named = card(name, gpu_memory)
+        self.world = None if world_size is None else world(world_size, rank, per_node)
+        self.version = version_of(torch_version)
+        self.alloc_conf = alloc_conf
+        if alloc_conf is not None:
+            parse(alloc_conf, self.version, name="alloc_conf")  # said before anything runs
+        self.history = history
+        beside = self.world.per_node if self.world else 1
+        self.tapes = [self._tape(index) for index in range(max(count, named, beside))]
+        self.recorder = Recorder(self.tapes, Hidden(self.card, self.version), assume)
+        self.notes = Notes()
+        self.loops: Loops | None = None  # whose rounds are followed
+        self.trained = Trained()
+        self._files = FilePatches(self.notes)
+        self._groups = Groups(self.world, self.notes)
+        self._stack = contextlib.ExitStack()
+
+    @property
+    def tape(self) -> Tape:
+        """Return the tape of the first device; in a launched process, of its own."""
+        return self.tapes[self.world.local_rank if self.world else 0]
+
+    @property
+    def devices(self) -> tuple[DeviceTrace, ...]:
+        """What was recorded so far: peaks, their moments and what was alive then."""
+        return tuple(
+            device(index, tape, self.card.outside) for index, tape in enumerate(self.tapes)
+        )
+
+    @property
+    def looks(self) -> tuple[ValueQuestion, ...]:
+        """Where the program looked at values that are not known, and what it was told."""
+        return tuple(look for _, look in self.recorder.looks.places.values())
+
+    def _tape(self, index: int) -> Tape:
+        """The allocator reads its settings at the first request, as torch's does."""
+        allocator = Allocator(
+            capacity=self.card.total_memory - self.card.context,
+            card=self.card.total_memory,
+            journal=Journal(history=self.history),
+            device=index,
+        )
+        return Tape(allocator, begin=lambda: allocator.configure(self._options()))
+
+    def _options(self) -> AllocatorOptions:
+        if self.alloc_conf is not None:
+            return parse(self.alloc_conf, self.version, name="alloc_conf")
+        return from_environment(os.environ, self.version)
+
+    def __enter__(self) -> "FakeGPU":
+        reason = guard.why_not()
+        if reason:
+            raise UnsupportedError(reason)
+        with self._stack:
+            enter = self._stack.enter_context
+            enter(guard.guarded())
+            enter(_as_before())
+            enter(_quiet())
+            enter(told(self.world))
+            table = *runtime(self.card, self.recorder), *modules(), *values(), *carried()
+            driver = Driver(self.card, self.tapes)
+            table = *table, *graphs(self.recorder), *profiling(self.notes), *driver.patches()
+            processes = *self._groups.patches(), *replicas(self.recorder), *devices()
+            undo = enter(patched([*table, *processes, *self._files.patches()]))
+            self._stack.callback(self._files.close)
+            self._stack.callback(self._groups.close)
+            repeats = Repeats(self.recorder)
+            late = (
+                self._files.table()
+                | driver.table()
+                | standins(self.recorder)
+                | sharding(self.notes)
+                | {
+                    REPEATED: repeats.table,
+                    caches.MODULE: caches.caches(self.recorder),
+                    generation.MODULE: generation.beams,
+                    TRAINER: self.trained.patches,
+                    stopping.MODULE: both(
+                        stopping.stopping(self.notes), stopping.steady(lambda: self.loops)
+                    ),
+                }
+            )
+            enter(arriving(late, undo, self.notes))
+            libraries = Libraries()
+            fakes = enter(without_compiler(partial(Fakes, allow_non_fake_inputs=True)))
+            enter(fakes)
+            self.recorder.replaced |= collectives()
+            self.recorder.replaced |= enter(registered(Chooser(self.card, self.version)))
+            enter(self.recorder)
+            enter(patched(threads(fakes, self.recorder)))
+            watch = ModuleWatch(self.recorder, lambda: undo.extend(map(put, libraries.arrived())))
+            enter(watch)
+            repeats.path = watch.path
+            self._stack = self._stack.pop_all()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stack.close()
+        self.recorder.stop()
+
+
+def version_of(text: str | None) -> tuple[int, int]:
+    """(major, minor) of `text`, else of the torch that runs."""
+    found = release(text or torch.__version__)
+    if found is None:
+        raise UsageError(f"torch_version={text!r}: write it as 2.5")
+    return found
+
+
+class Fakes(FakeTensorMode):  # type: ignore[misc]
+    """The wrapper that torch puts around this method of modes imports the compiler, to keep it
+    away; nothing is compiled here. Whether a kernel runs is a matter of each thread."""
+
+    __torch_dispatch__ = inspect.unwrap(FakeTensorMode.__torch_dispatch__)
+    _kernel = threading.local()
+
+    @property
+    def in_kernel_invocation(self) -> bool:
+        return getattr(self._kernel, "runs", False)
+
+    @in_kernel_invocation.setter
+    def in_kernel_invocation(self, runs: bool) -> None:
+        self._kernel.runs = runs
+
+    def __deepcopy__(self, _: Any) -> "Fakes":
+        """A copy of a tensor is of the same mode. torch would copy that, and what it holds in C."""
+        return self
+
+    def create_symbolic_nested_int(self, *, nt_tensor_id: int | None = None) -> Any:
+        """The number of a jagged dimension; nobody reasons about it as a symbol here."""
+        from torch.nested._internal.nested_int import NestedIntNode
+
+        if nt_tensor_id is None:
+            nt_tensor_id = self.nt_tensor_id_counter
+            self.nt_tensor_id_counter += 1
+        return torch.SymInt(NestedIntNode(nt_tensor_id, 1))
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False
+
+
+@contextlib.contextmanager
+def _as_before() -> Any:
+    """What scripts set for themselves and torch keeps for the process."""
+    dtype, grad, device = torch.get_default_dtype(), torch.is_grad_enabled(), _default_device()
+    random = torch.get_rng_state()
+    try:
+        yield
+    finally:
+        torch.set_rng_state(random)
+        torch.set_default_dtype(dtype)
+        torch.set_grad_enabled(grad)
+        if _default_device() is not device:
+            torch.set_default_device(None if device is None else device.device)
+
+
+@contextlib.contextmanager
+def _quiet() -> Any:
+    """torch logs the trace of an error in its fake kernels before the program sees the error."""
+    log = logging.getLogger(FakeTensorMode.__module__)
+    before, log.disabled = log.disabled, True
+    try:
+        yield
+    finally:
+        log.disabled = before
+
+
+def _default_device() -> Any:
+    """torch.get_default_device would make a tensor on it to see."""
+    return getattr(torch._GLOBAL_DEVICE_CONTEXT, "device_context", None)

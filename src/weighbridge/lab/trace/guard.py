@@ -1,0 +1,195 @@
+"""What torch's C++ asks before it differentiates CUDA tensors, answered on a machine without a GPU.
+
+Two objects stand in the way (torch 2.10 to 2.15):
+
+    device guard    a CPU wheel registers none for CUDA, and aborts. A stand-in is registered, which
+                    `_ensureCUDADeviceGuardSet` then replaces by c10's own NoOpDeviceGuardImpl
+    CUDA hooks      `isBuilt` must say yes, `hasPrimaryContext` no: then CUDA is the accelerator
+                    for the engine, which finds no stream of it to stash
+
+The hooks object is given a copy of its own table of virtual functions with two of them replaced,
+and its old one back at the end. Their places are read from the header that torch ships
+(ATen/detail/AcceleratorHooksInterface.h), so another order is noticed and not guessed. This is a
+private interface: `why_not` tries it in a child process first, once for each build of torch.
+"""
+
+import ctypes
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+from weighbridge.errors import UnsupportedError
+from weighbridge.lab.trace import stamps
+
+CUDA = 1  # c10::DeviceType::CUDA
+GUARDS = "_ZN3c104impl26device_guard_impl_registryE"
+REGISTER = "_ZN3c104impl19registerDeviceGuardENS_10DeviceTypeEPKNS0_24DeviceGuardImplInterfaceE"
+HOOKS = "_ZN2at6detail12getCUDAHooksEv"
+DESTRUCTORS = 2  # slots of a virtual destructor, in the Itanium C++ ABI
+HEAD = 2  # words before a table's first function: offset to top, type information
+SLOTS = 96  # more than the interface has functions
+TRIAL = """
+import torch
+from weighbridge.lab.trace.guard import guarded
+from torch._subclasses.fake_tensor import FakeTensorMode
+with guarded(), FakeTensorMode():
+    layer = torch.nn.Linear(4, 4, device="cuda:0")
+    layer(torch.empty(2, 4, device="cuda:0")).sum().backward()
+    assert layer.weight.grad.device.type == "cuda"
+import os
+os._exit(0)
+"""
+KEPT: list[Any] = []  # what C++ points to
+# A thread of the engine drops its modes after backward has returned, and needs the interpreter for
+# that: one that ends at once would abort the process
+SETTLE = 0.01  # seconds
+PATIENCE = 1000  # times that; the trial takes a few
+TIMEOUT = 120  # seconds; importing torch from a cold disk takes a while
+
+
+@cache
+def why_not() -> str:
+    """Why fake CUDA tensors cannot be differentiated here; "" where they can."""
+    facts = _facts()
+    if facts is not None and stamps.passed(facts):
+        return ""
+    reason = _tried()
+    if facts is not None and not reason:
+        stamps.stamp(facts)
+    return reason
+
+
+def _facts() -> Mapping[str, str] | None:
+    """What a trial depends on; None where it has to be made, since not even this is known."""
+    import torch
+
+    folder = os.path.join(os.path.dirname(torch.__file__), "lib")
+    try:
+        return {
+            "python": f"{sys.executable} {sys.version}",
+            "torch": f"{torch.__version__} {torch.version.git_version}",
+            "core": stamps.build(os.path.join(folder, "libtorch_cpu.so")),
+            "c10": stamps.build(os.path.join(folder, "libc10.so")),
+            "guard": stamps.digest(__file__),
+            "gpu": str(torch.cuda.is_available()),
+        }
+    except OSError:
+        return None
+
+
+def _tried() -> str:
+    if sys.platform == "linux" and threading.active_count() == 1 and _works_in_a_copy():
+        return ""
+    done = subprocess.run(
+        [sys.executable, "-c", TRIAL], capture_output=True, text=True, timeout=TIMEOUT, check=False
+    )
+    if done.returncode == 0:
+        return ""
+    last = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
+    return f"fake CUDA tensors do not work with this torch on {sys.platform}: {last}"
+
+
+def _works_in_a_copy() -> bool:
+    """The trial in a fork of this process, which need not import torch again. Where torch's own
+    threads are in its way, or it fails, a fresh process has the last word."""
+    import torch
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    with FakeTensorMode():  # imports what the copy would import, and we need as well
+        torch.empty(1)
+    child = os.fork()
+    if child == 0:
+        try:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+            exec(TRIAL, {})
+        finally:
+            os._exit(1)
+    for _ in range(PATIENCE):
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            return os.waitstatus_to_exitcode(status) == 0
+        time.sleep(SETTLE)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    return False
+
+
+@contextmanager
+def guarded() -> Iterator[None]:
+    """Backward of fake CUDA tensors works inside, and everything is as before outside."""
+    import torch
+
+    if torch.cuda.is_available():  # a real GPU answers by itself
+        yield
+        return
+    folder = os.path.join(os.path.dirname(torch.__file__), "lib")
+    _guard(torch, folder)
+    with _hooks(torch, folder):
+        try:
+            yield
+        finally:
+            time.sleep(SETTLE)
+
+
+@cache
+def _guard(torch: Any, folder: str) -> None:
+    """Stays for the life of the process: threads of the engine ask it when they end. All it does
+    is nothing, where a CPU wheel would abort."""
+    c10 = ctypes.CDLL(os.path.join(folder, "libc10.so"))
+    table = (ctypes.c_void_p * 32).in_dll(c10, GUARDS)
+    zero = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p)(lambda _: 0)
+    word = ctypes.cast(zero, ctypes.c_void_p).value
+    functions = (ctypes.c_void_p * SLOTS)(*[word] * SLOTS)
+    standin = (ctypes.c_void_p * 1)(ctypes.addressof(functions))
+    if not table[CUDA]:
+        register = c10[REGISTER]
+        register.argtypes, register.restype = [ctypes.c_int8, ctypes.c_void_p], None
+        register(CUDA, ctypes.addressof(standin))
+    torch._C._ensureCUDADeviceGuardSet()
+    KEPT.extend((zero, functions, standin))
+
+
+@contextmanager
+def _hooks(torch: Any, folder: str) -> Iterator[None]:
+    core = ctypes.CDLL(os.path.join(folder, "libtorch_cpu.so"))
+    get = core[HOOKS]
+    get.restype = ctypes.c_void_p
+    pointer = ctypes.c_void_p.from_address(get())
+    before = pointer.value
+    assert before is not None
+    words = SLOTS + HEAD
+    start = before - HEAD * ctypes.sizeof(ctypes.c_void_p)
+    copy = (ctypes.c_void_p * words)(*list((ctypes.c_void_p * words).from_address(start)))
+    says = ctypes.CFUNCTYPE(ctypes.c_bool, ctypes.c_void_p)
+    yes, no = says(lambda _: True), says(lambda _: False)
+    names = _virtuals(os.path.dirname(torch.__file__))
+    for name, answer in (("isBuilt", yes), ("hasPrimaryContext", no)):
+        copy[HEAD + DESTRUCTORS + names.index(name)] = ctypes.cast(answer, ctypes.c_void_p).value
+    pointer.value = ctypes.addressof(copy) + HEAD * ctypes.sizeof(ctypes.c_void_p)
+    try:
+        yield
+    finally:
+        pointer.value = before
+
+
+@cache
+def _virtuals(package: str) -> list[str]:
+    """Names of the interface's virtual functions in their order, destructor left out."""
+    path = os.path.join(package, "include", "ATen", "detail", "AcceleratorHooksInterface.h")
+    try:
+        with open(path, encoding="utf-8") as header:
+            text = header.read()
+    except OSError:
+        raise UnsupportedError(f"torch's headers are not there ({path}): reinstall torch") from None
+    found = re.findall(r"^\s*virtual\s+(?!~)[^(;]*?(\w+)\(", text, re.MULTILINE)
+    if not {"isBuilt", "hasPrimaryContext"} <= set(found):
+        raise UnsupportedError("this torch's CUDA hooks have another interface than we know")
+    return found

@@ -1,0 +1,83 @@
+"""What kernels take besides their outputs: the table of allocations that dispatch cannot see.
+
+rule.py          a record: operations, bytes, when, for which torch, with its source
+blas.py          workspaces of cuBLAS and copies of matrices
+attention.py     accumulators of flash, efficient and cuDNN attention
+indexing.py      gradients of embeddings and indexing, sorting
+norms.py         norms, softmax, foreach norms
+convolution.py   cuDNN workspaces
+reductions.py    buffers in which blocks of threads meet
+vision.py        torchvision's boxes
+"""
+
+import threading
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import Any
+
+from weighbridge.lab.trace.card import Card
+from weighbridge.lab.trace.hidden import (
+    attention,
+    blas,
+    convolution,
+    indexing,
+    norms,
+    reductions,
+    vision,
+)
+from weighbridge.lab.trace.hidden.rule import HiddenRule, Op, Version, When
+
+RULES: tuple[HiddenRule, ...] = (
+    *blas.RULES,
+    *attention.RULES,
+    *indexing.RULES,
+    *norms.RULES,
+    *convolution.RULES,
+    *reductions.RULES,
+    *vision.RULES,
+)
+
+
+class Hidden:
+    """The rules that hold for a card and a version of torch, by operation."""
+
+    def __init__(self, card: Card, version: Version) -> None:
+        self.card = card
+        self.version = version
+        self.rules: dict[str, list[HiddenRule]] = defaultdict(list)
+        for rule in RULES:
+            if rule.since <= version < rule.until:
+                for name in rule.ops.split():
+                    self.rules[name].append(rule)
+        self.products = frozenset(blas.PRODUCTS.split())
+        self._kept: set[tuple[Any, int, str]] = set()  # thread, device, what
+
+    def knows(self, name: str) -> bool:
+        return name in self.rules or name in self.products
+
+    def op(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Op:
+        return Op(args, kwargs, self.card, self.version)
+
+    def taken(self, name: str, op: Op, when: When) -> Iterator[tuple[str, list[int]]]:
+        """Yield, for each rule that applies, its name and the sizes in bytes that are in use
+        together."""
+        for rule in self.rules.get(name, ()):
+            if rule.when == when:
+                sizes = [nbytes for nbytes in rule.nbytes(op) if nbytes]
+                if sizes:
+                    yield rule.what or f"within aten.{name}", sizes
+
+    def kept(self, name: str, op: Op, device: int, *, engine: bool) -> Iterator[tuple[str, int]]:
+        """Workspaces that a thread takes now and keeps: what, bytes. On a GPU the autograd engine
+        has a thread of its own for each device."""
+        if name not in self.products:
+            return
+        thread = "engine" if engine else threading.get_ident()
+        for what, nbytes in blas.kept(name, op):
+            if (thread, device, what) not in self._kept:
+                self._kept.add((thread, device, what))
+                yield what, nbytes
+
+    def forget(self) -> None:
+        """torch._C._cuda_clearCublasWorkspaces"""
+        self._kept.clear()

@@ -1,0 +1,64 @@
+"""How an allocation that dispatch cannot see is written down: one record a mechanism.
+
+first   taken before the outputs, released before them
+before  taken before the outputs, held until the operation ends
+after   taken after the outputs, until it ends
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import torch
+
+from weighbridge.lab.trace.card import Card
+
+HALF = (torch.float16, torch.bfloat16)
+FLOAT = 4  # bytes
+When = Literal["first", "before", "after"]
+Version = tuple[int, int]  # of torch
+
+
+class Op(NamedTuple):
+    """One call of an operation."""
+
+    args: Sequence[Any]
+    kwargs: dict[str, Any]
+    card: Card
+    version: Version
+    out: Any = None  # once it is known
+
+    def arg(self, position: int, name: str = "", default: Any = None) -> Any:
+        if position < len(self.args):
+            return self.args[position]
+        return self.kwargs.get(name, default)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HiddenRule:
+    """What some operations take besides their outputs."""
+
+    ops: str  # names without overload, in aten, separated by spaces
+    nbytes: Callable[[Op], Iterable[int]]
+    source: str
+    what: str = ""  # its name on the tape; else "within" its operation
+    when: When = "after"
+    since: Version = (0, 0)
+    until: Version = (99, 0)  # no longer in this one
+
+
+def size(t: torch.Tensor) -> int:
+    nbytes: int = t.numel() * t.element_size()
+    return nbytes
+
+
+def copied(t: Any, memory_format: torch.memory_format = torch.contiguous_format) -> int:
+    """Return the bytes that `t.contiguous()` allocates: 0 if `t` is contiguous."""
+    if t is None or t.is_contiguous(memory_format=memory_format):
+        return 0
+    return size(t)
+
+
+def accumulated(t: torch.Tensor) -> int:
+    """Bytes an element has while it is summed: acc_type of half types is float."""
+    return FLOAT if t.dtype in HALF else int(t.element_size())

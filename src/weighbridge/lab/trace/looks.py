@@ -1,0 +1,411 @@
+"""Looks at data: what a program is told when it asks a fake tensor for its values.
+
+Small tensors of integers, truth values and few numbers that follow from constants, or from what
+the program made or drew on the host, keep a shadow: the real tensor, computed beside the fake one.
+So positions, masks of ones, boxes and shuffled indices are what they are on a GPU. A tensor of any
+size that has one value everywhere keeps that (uniform.py). Of all others
+
+    one value    is 0, or the least that a clamp left
+    how many     (nonzero, unique, a boolean index, boxes that nms keeps) is all of them, in order
+    finite       are all values: isnan is false and isfinite true
+    order        that all of them are >= or <= others is true, that any are is false
+
+and the program's user is warned once.
+"""
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    FakeTensor,
+    unset_fake_temporarily,
+)
+from torch.utils._pytree import tree_flatten, tree_iter, tree_map_only, tree_unflatten
+
+from weighbridge.lab.trace.places import COMPARED, Assume, ValuePlace, ValueQuestion, assumed, seen
+from weighbridge.lab.trace.refusals import refused
+from weighbridge.lab.trace.uniform import LARGE, MADE, VIEWS, aside, is_uniform, uniform
+
+Args = tuple[Any, ...]
+EXCEPTIONS = (DataDependentOutputException, DynamicOutputShapeException)
+SMALL = 1 << 17  # elements of a shadow
+FEW = 1 << 12  # where they are no integers: schedules, widths of layers
+DRAWN = torch.Tag.nondeterministic_seeded
+WHOLE = frozenset((torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64))
+LOOKED = (
+    "the program looks at values of fake tensors ({op}) and is told {answer}; where its course "
+    "depends on them a real run may differ"
+)
+VALUE, COUNT = "0", "that all of them count"
+
+
+class Looks:
+    """Answers, and one warning for each kind; `told` has them, `places` where they were asked for.
+    `assume` says what one value is."""
+
+    def __init__(self, assume: Assume | None = None) -> None:
+        self.told: list[str] = []
+        self.asked = 0  # how often the course may have depended on a value
+        self.assume: Assume = {} if assume is None else assume
+        self.places: dict[tuple[str, str], tuple[ValuePlace, ValueQuestion]] = {}
+
+    def answer(self, func: Any, args: Args, kwargs: dict[str, Any]) -> Any:
+        """Answer an operation whose result, or its size, is in the data."""
+        self.asked += 1
+        known = _computed(func, args, kwargs)
+        if known is not None:
+            return tree_map_only(torch.Tensor, lambda t: _faked(t, args), known)
+        name = func.overloadpacket.__name__
+        if name in VALUES:
+            return self._value(name, args)
+        if name not in COUNTS:
+            raise refused(func, "the program")
+        if name not in MASKED or any(known is None for known in map(shadow, _masks(args))):
+            self._warn(name, COUNT)
+            self._placed(seen(), name, "all of them", assumed=False)
+        return COUNTS[name](func, args, kwargs)
+
+    def _value(self, name: str, args: Args) -> Any:
+        """One value: the user's, else what is told of those that are not known."""
+        at, told = seen(), _told(args[0]) if name == "_local_scalar_dense" else False
+        look = ValueQuestion(
+            place=at.place, code=at.code, op=name.strip("_"), told=str(told), times=0
+        )
+        own = assumed(self.assume, at, look) if self.assume else None
+        if own is None:
+            self._warn(name, VALUE)
+        else:
+            told = _as(args[0], own)
+        self._placed(at, look.op, str(told), assumed=own is not None)
+        return told
+
+    def _placed(self, at: ValuePlace, op: str, told: str, *, assumed: bool) -> None:
+        before = self.places.get((at.place, op))
+        if before is not None:
+            at, look = before
+            self.places[at.place, op] = at, replace(look, times=look.times + 1)
+            return
+        look = ValueQuestion(
+            place=at.place, code=at.code, op=op, told=told, times=1, assumed=assumed
+        )
+        self.places[at.place, op] = at, look
+
+    def _warn(self, op: str, answer: str) -> None:
+        if not any(answer in said for said in self.told):
+            self.told.append(LOOKED.format(op=op.strip("_"), answer=answer))
+            warnings.warn(self.told[-1], stacklevel=2)
+
+    def follow(self, func: Any, args: Args, kwargs: dict[str, Any], out: Any) -> None:
+        """Gives results their shadows; what is written with unknown values loses its own."""
+        if func._schema.is_mutable:
+            self._written(func, args, kwargs, out)
+        elif isinstance(out, torch.Tensor):
+            if shadow(out) is None:
+                known = _computed(func, args, kwargs) if _followed(func, out) else None
+                known = _uniform(func, args, out) if known is None else known
+                if known is not None:
+                    cast(out, known)
+                else:
+                    _bounded(func, args, kwargs, out)
+        elif isinstance(out, list | tuple) and all(_tensor(func, t) for t in out):
+            known = _computed(func, args, kwargs)
+            for t, values in zip(out, known or (), strict=False):
+                cast(t, values)
+
+    def _written(self, func: Any, args: Args, kwargs: dict[str, Any], out: Any) -> None:
+        known = None
+        if isinstance(out, torch.Tensor) and _followed(func, out):
+            known = _computed(func, args, kwargs)
+        if known is not None:
+            cast(out, known)
+            return
+        for position, t in enumerate(tree_iter(args)):
+            if isinstance(t, torch.Tensor) and not _spared(func, position, args):
+                lost(t)
+
+
+def _spared(func: Any, position: int, args: Args) -> bool:
+    """A scaler of gradients counts in its second argument how many are infinite: none is."""
+    checks = func.overloadpacket.__name__ == "_amp_foreach_non_finite_check_and_unscale_"
+    return checks and position >= len(args[0])
+
+
+def shadow(t: torch.Tensor) -> torch.Tensor | None:
+    """The values of `t`, where they are known."""
+    if not isinstance(t, FakeTensor):
+        return t if t.device.type == "cpu" and _small(t) else None
+    if t.constant is not None:
+        return t.constant
+    known: torch.Tensor | None = aside(t).get("shadow")
+    if known is not None and getattr(known.untyped_storage(), "lost", False):
+        return None
+    return known
+
+
+def _uniform(func: Any, args: Args, out: torch.Tensor) -> torch.Tensor | None:
+    """One value; of few that were made just now, each by itself, as they may be written to."""
+    known = uniform(func, args, out, shadow)
+    made = func.overloadpacket.__name__ in MADE and _small(out) and out.is_contiguous()
+    with unset_fake_temporarily():
+        return known.contiguous() if known is not None and made else known
+
+
+def _bounded(func: Any, args: Args, kwargs: dict[str, Any], out: torch.Tensor) -> None:
+    """What is not known may be known to be no less than a number."""
+    name = func.overloadpacket.__name__
+    if name in ("clamp", "clamp_min"):
+        least = args[1] if len(args) > 1 else kwargs.get("min")
+        if isinstance(least, int | float):
+            aside(out)["least"] = least
+    elif name in COMPARED and out.numel() == 1:
+        other = _number(args[1])
+        if other is not None:
+            aside(out)["compared"] = name, other
+    elif name in KEEPING or name in VIEWS:
+        least = aside(args[0]).get("least") if isinstance(args[0], FakeTensor) else None
+        if least is not None:
+            aside(out)["least"] = least
+
+
+def _number(value: Any) -> float | None:
+    """Read a number that is known; None of others."""
+    if isinstance(value, torch.Tensor):
+        known = shadow(value)
+        with unset_fake_temporarily():
+            return None if known is None or known.numel() != 1 else float(known.item())
+    return float(value)
+
+
+def _told(t: torch.Tensor) -> Any:
+    """0, or the least that it can be."""
+    zero = nothing(t.dtype)
+    least = aside(t).get("least", 0) if isinstance(t, FakeTensor) else 0
+    return type(zero)(least) if least > 0 else zero
+
+
+def _as(t: torch.Tensor, value: float) -> Any:
+    """What the user says, as Python has a tensor's value; a comparison is made with it."""
+    compared = aside(t).get("compared") if isinstance(t, FakeTensor) else None
+    if compared is not None:
+        name, other = compared
+        return COMPARED[name](value, other)
+    return type(nothing(t.dtype))(value)
+
+
+def nothing(dtype: torch.dtype) -> Any:
+    """0 as Python has it."""
+    if dtype == torch.bool:
+        return False
+    return 0j if dtype.is_complex else 0.0 if dtype.is_floating_point else 0
+
+
+def _small(t: torch.Tensor) -> bool:
+    count = t.numel()
+    if t.layout is not torch.strided:
+        return False
+    return bool(count == 1 or count <= (SMALL if t.dtype in WHOLE else FEW))
+
+
+def _followed(func: Any, out: torch.Tensor) -> bool:
+    """Drawn indices are as good as any, and so are numbers that are drawn on the host; those of
+    the device are not values that a program looks at."""
+    if out.numel() > 1 and out.dtype not in WHOLE and DRAWN in func.tags:
+        return out.device.type == "cpu" and _small(out)
+    return _small(out) or func.overloadpacket.__name__ in VIEWS
+
+
+def _tensor(func: Any, out: Any) -> bool:
+    return isinstance(out, torch.Tensor) and _followed(func, out)
+
+
+def cast(t: torch.Tensor, known: torch.Tensor) -> None:
+    """Gives `t` its shadow."""
+    if isinstance(t, FakeTensor):
+        aside(t)["shadow"] = known
+
+
+def lost(t: torch.Tensor) -> None:
+    """`t` was written with unknown values: so were all that share its shadow's storage."""
+    known = aside(t).get("shadow") if isinstance(t, FakeTensor) else None
+    if known is not None:
+        known.untyped_storage().lost = True
+
+
+# What decides alone, whatever the other side is: how generation learns that it is at its end
+ABSORBING = {"bitwise_or": True, "logical_or": True, "bitwise_and": False, "logical_and": False}
+
+
+def _absorbed(args: Args, decisive: bool) -> torch.Tensor | None:
+    for known in map(shadow, (a for a in args if isinstance(a, torch.Tensor))):
+        if known is not None and known.dtype == torch.bool:
+            with unset_fake_temporarily():
+                if bool((known == decisive).all()):
+                    shape = torch.broadcast_shapes(*(a.shape for a in args))
+                    return torch.full(shape, decisive, dtype=torch.result_type(*args))
+    return None
+
+
+def _computed(func: Any, args: Args, kwargs: dict[str, Any]) -> Any:
+    """What `func` returns for the real values; None where one is not known, or drawn."""
+    name = func.overloadpacket.__name__.rstrip("_")
+    if name in ABSORBING and all(isinstance(a, torch.Tensor) for a in args):
+        found = _absorbed(args, ABSORBING[name])
+        if found is not None:
+            return found
+    name = func.overloadpacket.__name__
+    flat, spec = tree_flatten((args, kwargs))
+    real = []
+    for position, value in enumerate(flat):
+        if isinstance(value, torch.Tensor):
+            whole = not position and (name in OVERWRITING or _covered(name, args))
+            value = _written(value) if whole else shadow(value)
+            if value is None or not _usable(func, value):
+                return None
+        elif isinstance(value, torch.device):
+            value = torch.device("cpu")
+        real.append(value)
+    with unset_fake_temporarily():
+        known_args, known_kwargs = tree_unflatten(real, spec)
+        out = func(*known_args, **known_kwargs)
+    if name in EMPTY:
+        out.untyped_storage().lost = True
+    return out
+
+
+def _covered(name: str, args: Args) -> bool:
+    """Whether indices are a permutation, of which an inverse is made: all values are written."""
+    if name != "scatter_" or args[0].dim() != 1 or args[2].shape != args[0].shape:
+        return False
+    known = shadow(args[2])
+    if known is None:
+        return False
+    with unset_fake_temporarily():
+        return bool((known.sort().values == torch.arange(known.numel())).all())
+
+
+def _usable(func: Any, known: torch.Tensor) -> bool:
+    """One value that stands for many is not written to, and has views by itself (uniform.py); of
+    too many values there are views alone."""
+    viewed = func.overloadpacket.__name__ in VIEWS
+    if is_uniform(known) and (viewed or func._schema.is_mutable):
+        return False
+    return viewed or known.numel() <= LARGE
+
+
+def _written(t: torch.Tensor) -> torch.Tensor | None:
+    """The shadow of what is about to be overwritten: all of it, or its values must be known."""
+    known: torch.Tensor | None = aside(t).get("shadow") if isinstance(t, FakeTensor) else None
+    if known is None or known.numel() * known.element_size() != known.untyped_storage().nbytes():
+        return shadow(t)
+    known.untyped_storage().lost = False
+    return known
+
+
+def _faked(real: torch.Tensor, args: Args) -> torch.Tensor:
+    fake: torch.Tensor = _first(args).new_empty(real.shape, dtype=real.dtype)
+    cast(fake, real)
+    return fake
+
+
+def _first(args: Sequence[Any]) -> torch.Tensor:
+    return next(t for t in tree_iter(args) if isinstance(t, torch.Tensor))
+
+
+def _entries(t: torch.Tensor, count: int) -> torch.Tensor:
+    return t.new_empty((count,), dtype=torch.int64)
+
+
+def _nonzero(_: Any, args: Args, __: Any) -> torch.Tensor:
+    """All of them: so they are known, one after the other."""
+    t: torch.Tensor = args[0]
+    found = t.new_empty((t.numel(), t.dim()), dtype=torch.int64)
+    if t.numel() <= SMALL:
+        with unset_fake_temporarily():
+            cast(found, torch.ones(t.shape, dtype=torch.bool).nonzero())
+    return found
+
+
+def _kept(_: Any, args: Args, __: Any) -> torch.Tensor:
+    """Boxes that do not overlap, the best first."""
+    boxes: torch.Tensor = args[0]
+    kept = _entries(boxes, boxes.shape[0])
+    with unset_fake_temporarily():
+        cast(kept, torch.arange(boxes.shape[0]))
+    return kept
+
+
+def _unique(_: Any, args: Args, __: Any) -> tuple[torch.Tensor, ...]:
+    t: torch.Tensor = args[0]
+    return t.new_empty((t.numel(),)), torch.empty_like(t, dtype=torch.int64), _entries(t, t.numel())
+
+
+def _unique_rows(_: Any, args: Args, __: Any) -> tuple[torch.Tensor, ...]:
+    t: torch.Tensor = args[0]
+    rows = t.shape[args[1]]
+    return torch.empty_like(t), _entries(t, rows), _entries(t, rows)
+
+
+def _masks(args: Args) -> list[torch.Tensor]:
+    found = (t for t in tree_iter(args[1:]) if isinstance(t, torch.Tensor))
+    return [t for t in found if t.dtype in (torch.bool, torch.uint8)]
+
+
+def _chosen(mask: torch.Tensor, shape: Sequence[int] | None = None) -> int:
+    """How many a mask lets through, expanded to `shape`: all, where it is not known."""
+    wanted = mask.shape if shape is None else torch.Size(shape)
+    known = shadow(mask)
+    if known is None:
+        return int(wanted.numel())
+    with unset_fake_temporarily():
+        return int(known.expand(wanted).count_nonzero())
+
+
+def _selected(_: Any, args: Args, __: Any) -> torch.Tensor:
+    t, mask = args
+    shape = torch.broadcast_shapes(t.shape, mask.shape)
+    out: torch.Tensor = t.new_empty((_chosen(mask, shape),))
+    return out
+
+
+def _repeated(_: Any, args: Args, __: Any) -> torch.Tensor:
+    return _entries(args[0], args[0].numel())
+
+
+def _indexed(func: Any, args: Args, kwargs: dict[str, Any]) -> Any:
+    """A boolean index as the indices of what it lets through."""
+    t, indices = args
+    plain: list[torch.Tensor | None] = []
+    for i in indices:
+        if i is not None and i.dtype in (torch.bool, torch.uint8):
+            plain += [_entries(i, _chosen(i)) for _ in range(i.dim())]
+        else:
+            plain.append(i)
+    return func(t, plain, **kwargs)
+
+
+def _counted(_: Any, args: Args, kwargs: dict[str, Any]) -> torch.Tensor:
+    least = kwargs["minlength"] if "minlength" in kwargs else args[2] if len(args) > 2 else 0
+    return _entries(args[0], max(1, least))
+
+
+EMPTY = frozenset(("empty", "empty_like", "new_empty", "empty_strided", "new_empty_strided"))
+OVERWRITING = frozenset(("copy_", "fill_", "zero_", "random_", "normal_", "uniform_"))
+KEEPING = frozenset(("ceil", "floor", "round", "trunc", "_to_copy", "clone", "index_select"))
+MASKED = frozenset(("masked_select", "index"))
+VALUES = ("_local_scalar_dense", "is_nonzero", "equal", "allclose")
+COUNTS: dict[str, Callable[[Any, Args, dict[str, Any]], Any]] = {
+    "nonzero": _nonzero,
+    "_unique2": _unique,
+    "unique_consecutive": _unique,
+    "unique_dim": _unique_rows,
+    "masked_select": _selected,
+    "repeat_interleave": _repeated,
+    "index": _indexed,
+    "bincount": _counted,
+    "nms": _kept,
+}

@@ -1,0 +1,163 @@
+"""Somebody's program, run in this process as `python` would run it: a script, one function of it,
+or a module (`python -m`).
+
+`sys.argv`, `sys.path[0]`, `__main__` and the collector's thresholds are as Python has them
+meanwhile, and as before afterwards. Torch-free.
+"""
+
+import ast
+import builtins
+import contextlib
+import gc
+import io
+import os
+import sys
+import types
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib.machinery import SourceFileLoader
+from importlib.util import find_spec
+
+from weighbridge.errors import NotFoundError, UsageError
+from weighbridge.lab.trace.places import is_own
+from weighbridge.lab.trace.steady import NAME, Loops
+from weighbridge.lab.trace.turns import SAID, Turns
+
+COLLECT_EVERY = (700, 10, 10)  # Python's own: when cycles are freed decides what they hold
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What is to run, with the arguments of its `sys.argv`. `script` is a module's name where
+    `module` says so."""
+
+    script: str
+    function: str | None = None
+    module: bool = False
+    arguments: tuple[str, ...] = ()
+
+
+def request(target: str, arguments: Sequence[str], *, module: bool = False) -> Request:
+    """Parse "train.py", "train.py:step" or, with `module`, "package.module". Raises
+    NotFoundError."""
+    if module:
+        return Request(script=target, module=True, arguments=tuple(arguments))
+    path, colon, name = target.rpartition(":")
+    if os.path.exists(target) or not (colon and name.isidentifier()):
+        path, name = target, ""
+    if not os.path.isfile(path):
+        if path.startswith("-"):
+            raise UsageError(
+                f"{path} is no option of weighbridge trace; see weighbridge trace --help"
+            )
+        if not name:
+            path = path.rstrip(":")
+        raise NotFoundError(f"{path}: no such script; weighbridge trace runs a Python file")
+    if name:
+        _defined(path, name)
+    return Request(script=path, function=name or None, arguments=tuple(arguments))
+
+
+def _defined(path: str, name: str) -> None:
+    with open(path, "rb") as file:
+        source = file.read()
+    try:
+        body = ast.parse(source).body
+    except SyntaxError as error:
+        raise UsageError(f"{path}: line {error.lineno}: {error.msg}") from None
+    names = [node.name for node in body if isinstance(node, ast.FunctionDef)]
+    if name not in names:
+        raise NotFoundError(f"{path} has no function {name!r}; it has {', '.join(names) or 'none'}")
+
+
+@contextlib.contextmanager
+def as_python(asked: Request) -> Iterator[types.ModuleType]:
+    """Gives the program's `__main__`; whoever reads what it left must do so inside."""
+    before = sys.argv, sys.path[:], sys.modules["__main__"], gc.get_threshold()
+    sys.argv = [asked.script, *asked.arguments]
+    if not sys.flags.safe_path:
+        sys.path[0] = os.getcwd() if asked.module else os.path.dirname(_real(asked.script))
+    gc.set_threshold(*COLLECT_EVERY)
+    try:
+        yield _main(asked)
+    finally:
+        sys.argv, sys.path[:], sys.modules["__main__"] = before[:3]
+        gc.set_threshold(*before[3])
+
+
+def execute(
+    asked: Request,
+    main: types.ModuleType,
+    turns: Turns | None = None,
+    loops: Loops | None = None,
+) -> None:
+    """Raises what the program raises, SystemExit as well."""
+    if asked.module:
+        exec(_found(asked.script, main), main.__dict__)
+        return
+    with io.open_code(os.path.abspath(asked.script)) as file:
+        source = file.read()
+    path = main.__file__ or ""
+    code = compile(source, path, "exec", dont_inherit=True)
+    if turns is not None:
+        main.__dict__[SAID] = turns.say
+        tree = turns.prepared(source, path)
+        code = compile(loops.marked(tree, path) if loops else tree, path, "exec", dont_inherit=True)
+    exec(code, main.__dict__)
+    if asked.function is not None:
+        vars(main)[asked.function]()
+
+
+@contextlib.contextmanager
+def following(loops: Loops) -> Iterator[None]:
+    """The loops of the program's own files are followed inside; what Python keeps compiled of them
+    is neither read nor written."""
+    code_of = SourceFileLoader.get_code
+
+    def get_code(loader: SourceFileLoader, name: str) -> types.CodeType | None:
+        path = loader.get_filename(name)
+        if not is_own(path):
+            return code_of(loader, name)
+        tree = loops.marked(ast.parse(loader.get_data(path), path), path)
+        code: types.CodeType = compile(tree, path, "exec", dont_inherit=True)
+        return code
+
+    setattr(builtins, NAME, loops)
+    setattr(SourceFileLoader, "get_code", get_code)  # noqa: B010  a patch
+    try:
+        yield
+    finally:
+        delattr(SourceFileLoader, "get_code")  # it is its parent's
+        delattr(builtins, NAME)
+
+
+def _real(path: str) -> str:
+    return os.path.realpath(path)
+
+
+def _main(asked: Request) -> types.ModuleType:
+    """`__main__`; under the file's name where one function is wanted, so that what
+    `if __name__ == "__main__"` guards is left alone."""
+    stem = os.path.splitext(os.path.basename(asked.script))[0]
+    module = types.ModuleType("__main__" if asked.function is None else stem)
+    module.__dict__["__builtins__"] = __builtins__
+    module.__spec__ = None
+    if not asked.module:
+        module.__file__ = os.path.abspath(asked.script)
+    if asked.function is None:
+        sys.modules["__main__"] = module
+    return module
+
+
+def _found(name: str, main: types.ModuleType) -> types.CodeType:
+    """The code of a module, or of a package's `__main__`, as `runpy` finds it."""
+    spec = find_spec(name)
+    if spec is not None and spec.submodule_search_locations is not None:
+        spec = find_spec(f"{name}.__main__")
+    code = None if spec is None else getattr(spec.loader, "get_code", lambda _: None)(spec.name)
+    if spec is None or code is None:
+        raise ImportError(f"No module named {name}")
+    main.__spec__, main.__file__, main.__package__ = spec, spec.origin, spec.parent
+    sys.argv[0] = spec.origin or name
+    found: types.CodeType = code
+    return found

@@ -1,0 +1,152 @@
+"""Where the course of a script turned on a value that was not known.
+
+Each way out of a loop, of a function or of the script that stands under an `if` or in a loop's
+condition says that it was taken. Afterwards it is found out which of them hang on a look: names
+that were given what was looked at, or were given anything where that decided. Torch-free.
+"""
+
+import ast
+from collections.abc import Iterable, Iterator
+
+from weighbridge.lab.trace.places import ValuePlace, ValueQuestion
+
+SAID = "__weighbridge_turned__"
+ENDS = ("exit", "quit", "_exit")
+WAYS = (
+    "{place}: `{code}` was told {told}, so the run left {what} at line {line}; "
+    "--assume NAME=VALUE sets it"
+)
+Branch = ast.If | ast.While
+
+
+class Turns:
+    """Turns of one script: `prepared` is its tree with the calls, `taken` what they said."""
+
+    def __init__(self) -> None:
+        self.path = ""
+        self.tree = ast.Module(body=[], type_ignores=[])
+        self.taken: dict[tuple[int, int], str] = {}  # lines of a condition and of the way out
+
+    def prepared(self, source: bytes, path: str) -> ast.Module:
+        self.path, self.tree = path, ast.parse(source)
+        marked: ast.Module = _Marker().visit(ast.parse(source))
+        return ast.fix_missing_locations(marked)
+
+    def say(self, condition: int, line: int, what: str) -> None:
+        self.taken.setdefault((condition, line), what)
+
+    def lines(self, looks: Iterable[tuple[ValuePlace, ValueQuestion]]) -> Iterator[str]:
+        """One for each way out that a look decided."""
+        asked = {at.line: look for at, look in looks if at.path == self.path and not look.assumed}
+        decided = _decided(self.tree, asked) if self.taken and asked else {}
+        for (condition, line), what in self.taken.items():
+            look = decided.get(condition)
+            if look is not None:
+                yield WAYS.format(
+                    place=look.place, code=look.code, told=look.told, what=what, line=line
+                )
+
+
+class _Marker(ast.NodeTransformer):
+    """Puts a call before each way out under a condition."""
+
+    def __init__(self) -> None:
+        self.conditions: list[int] = []
+
+    def visit_If(self, node: ast.If) -> ast.If:
+        self.conditions.append(node.lineno)
+        node.body = self._block(node.body)
+        node.orelse = self._block(node.orelse)
+        self.conditions.pop()
+        return node
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.FunctionDef:
+        before, self.conditions = self.conditions, []
+        self.generic_visit(node)
+        self.conditions = before
+        return node
+
+    def _block(self, body: list[ast.stmt]) -> list[ast.stmt]:
+        found: list[ast.stmt] = []
+        for statement in body:
+            what = _way(statement)
+            if what:
+                arguments = ", ".join(map(repr, (self.conditions[-1], statement.lineno, what)))
+                call = ast.parse(f"{SAID}({arguments})").body[0]
+                found.append(ast.copy_location(call, statement))
+            found.append(self.visit(statement))
+        return found
+
+
+def _way(statement: ast.stmt) -> str:
+    """What a statement leaves; "" where it does not."""
+    if isinstance(statement, ast.Break):
+        return "a loop"
+    if isinstance(statement, ast.Return):
+        return "a function"
+    if isinstance(statement, ast.Raise):
+        return "with an error"
+    if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call):
+        called = statement.value.func
+        name = called.attr if isinstance(called, ast.Attribute) else getattr(called, "id", "")
+        return "the script" if name in ENDS else ""
+    return ""
+
+
+def _decided(tree: ast.Module, asked: dict[int, ValueQuestion]) -> dict[int, ValueQuestion]:
+    """Conditions by line, with the look that they hang on. Names are taken as they are written,
+    whatever function they are in."""
+    names: dict[str, ValueQuestion] = {}
+    while True:
+        before = len(names)
+        conditions = {n.lineno: look for n, look in _hanging(tree, asked, names)}
+        _given(tree, asked, names)
+        for node, look in _hanging(tree, asked, names):
+            for inner in (*node.body, *node.orelse):
+                for name in _targets(ast.walk(inner)):
+                    names.setdefault(name, look)
+        if len(names) == before:
+            return conditions
+
+
+def _hanging(
+    tree: ast.Module, asked: dict[int, ValueQuestion], names: dict[str, ValueQuestion]
+) -> Iterator[tuple[Branch, ValueQuestion]]:
+    for node in ast.walk(tree):
+        if isinstance(node, Branch):
+            look = _of(node.test, asked, names)
+            if look is not None:
+                yield node, look
+
+
+def _given(
+    tree: ast.Module, asked: dict[int, ValueQuestion], names: dict[str, ValueQuestion]
+) -> None:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assign | ast.AugAssign | ast.AnnAssign) and node.value is not None:
+            look = _of(node.value, asked, names)
+            if look is not None:
+                names |= dict.fromkeys(_targets([node]), look) | names
+
+
+def _of(
+    value: ast.expr, asked: dict[int, ValueQuestion], names: dict[str, ValueQuestion]
+) -> ValueQuestion | None:
+    """The look that an expression makes, or has the result of."""
+    for line in range(value.lineno, (value.end_lineno or value.lineno) + 1):
+        if line in asked:
+            return asked[line]
+    for node in ast.walk(value):
+        if isinstance(node, ast.Name | ast.Attribute):
+            look = names.get(ast.unparse(node))
+            if look is not None:
+                return look
+    return None
+
+
+def _targets(nodes: Iterable[ast.AST]) -> Iterator[str]:
+    """Names and attributes that are given a value."""
+    for node in nodes:
+        for part in ast.walk(node):
+            if isinstance(part, ast.Name | ast.Attribute) and isinstance(part.ctx, ast.Store):
+                yield ast.unparse(part)

@@ -1,0 +1,43 @@
+"""What was made of a record before, for the next question about it.
+
+    memo(model, ("host", dtype), make)    what `make()` gave for this very model and these facts
+
+A model is asked many times: by a search, by a page, by lines of `weighbridge run`. What does not
+depend on the question is made once. It lives in the record that it was made of and goes with it, so
+nothing has to be told when a model is no longer asked about, and an equal record has none of it.
+"""
+
+from collections.abc import Callable, Hashable
+from threading import Lock
+from typing import Any, TypeVar
+
+Made = TypeVar("Made")
+MOST = 64  # answers about one record: the one that was not asked for the longest time goes
+_PLACE = "_memos"
+
+
+class _Memos(dict[tuple[Hashable, ...], Any]):
+    """What is kept of one record. A copy of the record, or one that another process gets, has
+    none of it."""
+
+    def __reduce__(self) -> tuple[type["_Memos"], tuple[()]]:
+        return _Memos, ()
+
+
+_NOTHING = object()
+_TURN = Lock()  # of a thread that changes what is kept; what two threads want is made twice
+
+
+def memo(owner: object, facts: tuple[Hashable, ...], make: Callable[[], Made]) -> Made:
+    """Return what was made of this record with these facts before, or make it. `make` must depend
+    on nothing else. The owner is a record without slots."""
+    found: _Memos = vars(owner).setdefault(_PLACE, _Memos())
+    made: Any = found.get(facts, _NOTHING)
+    if made is _NOTHING:
+        made = make()
+    with _TURN:
+        found.pop(facts, None)
+        found[facts] = made  # the last in order: asked for just now
+        if len(found) > MOST:
+            del found[next(iter(found))]
+    return made  # type: ignore[no-any-return]

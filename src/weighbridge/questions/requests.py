@@ -1,0 +1,278 @@
+"""Requests of `weighbridge run`: a line of JSON in, a report or an error out.
+
+A model that several requests name alike is prepared once, in whatever order they come. What is kept
+is bounded: models by their number and by the tensors that they hold, and the oldest goes first.
+"""
+
+import gc
+import json
+import os
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Set
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from weighbridge.checkpoint.gather import GatherOptions
+from weighbridge.errors import BadFileError, UsageError, WeighbridgeError
+from weighbridge.formats.strict_json import strict_json
+from weighbridge.questions.echoes import is_echo, question
+from weighbridge.questions.prepared import Prepared, asked, one_model, opened, serving
+from weighbridge.report import Report
+from weighbridge.settings import INFER, TRAIN
+from weighbridge.units import MIB
+from weighbridge.wording import one_line, shown
+
+if TYPE_CHECKING:
+    from weighbridge.report.fit import Fit
+
+KEYS = frozenset({"task", "model", "workload", "remedies"})
+OF_ANSWERS = frozenset({"schema", "version"})  # what every answer begins with
+BESIDE = {
+    "load": ("revision",),
+    "infer": ("revision", "command"),
+    "train": ("revision",),
+    "fit": ("revision",),
+}
+MANY = 64  # models that are kept at once
+COLLECT_AFTER = 128  # answers
+MOST_TENSORS = 1 << 18  # stored and made, of all models that are kept
+MOST_KEPT = MIB  # characters of a config that is kept
+FAILED = '{"error": '  # how the JSON of a failed request begins
+MAX_LINE = 16 * MIB  # the largest config.json that we know of is below 1 MB
+
+
+class Requests:
+    """Answers requests one after the other, and keeps the models that they name. Where strangers
+    ask (`ours` is False), files of this machine and addresses that are not the Hub's stay unread.
+    """
+
+    def __init__(
+        self, *, cache_dir: str | None = None, offline: bool = False, ours: bool = True
+    ) -> None:
+        self._options = GatherOptions(cache_dir=cache_dir, offline=offline, ours=ours)
+        self._kept: OrderedDict[str, Prepared] = OrderedDict()
+        self._answered = 0
+        self._salt = os.urandom(16)
+
+    def answer(self, line: str | bytes) -> dict[str, Any]:
+        """The report of one request, or the error that takes its place."""
+        return settled(lambda: self.report(parsed(line)).to_dict())
+
+    def report(self, request: dict[str, Any], token: str | None = None) -> "Report | Fit":
+        """The answer to a request that was parsed. Raises WeighbridgeError. `token` is for the Hub:
+        nothing of this object holds it afterwards."""
+        self._collected()
+        _checked(request)
+        task = request["task"]
+        given = _workload(request, task)
+        revision, command = given.pop("revision", None), given.pop("command", None)
+        model = _model(request, command)
+        helped = _remedies(request)
+        open_ = partial(self._prepared, token=token)
+        if task == "fit":
+            return open_(model, revision).fit(remedies=helped, **given)
+
+        def ask(settings: Mapping[str, Any], remedies: bool) -> Report:
+            if task == "infer":
+                served = _Served(model, revision, command, settings)
+                return _serving(served, open_, remedies)
+            return _answered(task, settings, partial(open_, model, revision), remedies)
+
+        echo = request.get("workload") or {}
+        if command is None and is_echo(echo):
+            told = {name: echo[name] for name in echo if name != "revision"}
+            given = question(task, told, lambda settings: ask(settings, False).workload)
+        return ask(given, helped)
+
+    def _prepared(self, model: Any, revision: str | None, token: str | None = None) -> Prepared:
+        """Read once for all requests that name it alike, with the same token or with none."""
+        if isinstance(model, Prepared):
+            return model
+        key = json.dumps([model, revision, self._mark(token)], sort_keys=True)
+        if key in self._kept:
+            self._kept.move_to_end(key)
+            return self._kept[key]
+        found = self._opened(model, self._options._replace(revision=revision, token=token))
+        if len(key) <= MOST_KEPT:
+            while len(self._kept) >= MANY or self._tensors() > MOST_TENSORS:
+                self._kept.popitem(last=False)
+            self._kept[key] = found
+        return found
+
+    def _opened(self, model: Any, options: GatherOptions) -> Prepared:
+        """Read with the token, and without it from then on. What a stranger's token lets us read is
+        kept in no cache that others are answered from."""
+        if options.token is None or options.ours:
+            found = opened(model, options)
+        else:
+            from tempfile import TemporaryDirectory  # where strangers ask
+
+            with TemporaryDirectory() as folder:
+                found = opened(model, options._replace(cache_dir=folder))
+        return replace(found, options=options._replace(token=None))
+
+    def _mark(self, token: str | None) -> str | None:
+        """What tells tokens apart, and cannot be turned back into one."""
+        if token is None:
+            return None
+        from hashlib import blake2b  # few requests bring a token
+
+        return blake2b(token.encode(errors="surrogatepass"), key=self._salt).hexdigest()
+
+    def _collected(self) -> None:
+        """What is made of a model leads back to it, so that only Python's collector frees what is
+        let go; the command line lets that one wait, for speed."""
+        self._answered += 1
+        if self._answered % COLLECT_AFTER == 0:
+            gc.collect()
+
+    def _tensors(self) -> int:
+        return sum(found.tensors for found in self._kept.values())
+
+
+def _answered(
+    task: str, given: Mapping[str, Any], open_: Callable[[], Prepared], helped: bool
+) -> Report:
+    """A report of `load` or `train`."""
+    settings = dict(given)
+    expected = settings.pop("engine", None) if task == "load" else None
+    w = asked(task, None, settings)
+    found = open_()
+    report = (found.load if task == "load" else found.train)(w, remedies=helped)
+    engine = report.workload["engine"]
+    if expected not in (None, engine):
+        raise UsageError(f"workload.engine is {shown(expected)}, but {engine} loads such files")
+    return report
+
+
+class _Served(NamedTuple):
+    """What a request for serving says."""
+
+    model: Any
+    revision: str | None
+    command: str | None
+    given: Mapping[str, Any]
+
+
+def _serving(asks: _Served, open_: Callable[..., Prepared], helped: bool) -> Report:
+    question = serving(None, asks.command, asks.given)
+    model, revision = asks.model, asks.revision
+    if question.launched is not None:
+        if model is not None:
+            one_model(model, question.launched)
+        model, revision = question.launched.model, revision or question.launched.revision
+    draft, projector = (
+        None if name is None else open_(name, revision)
+        for name in (question.workload.draft_model, question.workload.mmproj)
+    )
+    found = open_(model, revision)
+    return found.serve(question, draft=draft, projector=projector, remedies=helped)
+
+
+def settled(answer: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """The answer, or the error that takes its place: the other requests go on."""
+    try:
+        return answer()
+    except WeighbridgeError as error:
+        return failed(str(error), error.code)
+    except Exception as error:
+        message = f"this is a defect of weighbridge: {type(error).__name__}: {error}"
+        return failed(one_line(message))
+
+
+def failed(message: str, code: int = 2) -> dict[str, Any]:
+    """What takes the place of a report."""
+    return {"error": {"code": code, "message": message}}
+
+
+def _workload(request: dict[str, Any], task: str) -> dict[str, Any]:
+    """The settings of a request that say something."""
+    workload = request.get("workload")
+    if workload is None:
+        return {}
+    if not isinstance(workload, dict):
+        raise UsageError(f"workload is an object of settings, not {shown(workload)}")
+    given = {key: value for key, value in workload.items() if value is not None}
+    for name in BESIDE[task]:
+        if not isinstance(given.get(name, ""), str):
+            raise UsageError(f"workload.{name} is text, not {shown(given[name])}")
+    _one_device(given.get("gpu"))
+    return given
+
+
+def _one_device(gpu: Any) -> None:
+    """Raises UsageError for cards in a list, which the command line answers side by side. A name
+    may hold a comma by itself."""
+    if not isinstance(gpu, str) or "," not in gpu:
+        return
+    from weighbridge.accelerators.names import find  # where a comma was typed
+
+    pieces = [piece.strip() for piece in gpu.split(",")]
+    try:
+        for piece in pieces:
+            find(piece)
+    except UsageError:
+        return
+    raise UsageError(
+        f"workload.gpu {shown(gpu)} lists {len(pieces)} cards, and a request is about one kind: "
+        f"send one request for each, or write {shown('+'.join(pieces))} for one machine with all"
+    )
+
+
+def parsed(line: str | bytes, most: int = MAX_LINE) -> dict[str, Any]:
+    """The object of one line. Raises UsageError, or BadFileError for what is no JSON."""
+    if len(line) > most:
+        raise BadFileError(
+            f"the request is longer than {most // MIB} MiB, our limit for a line: name a large"
+            " config by its path"
+        )
+    raw = line.encode(errors="surrogatepass") if isinstance(line, str) else line
+    try:
+        request = strict_json(raw, most, constants=True)
+    except BadFileError as error:
+        raise BadFileError(f"the request {error}") from None
+    if not isinstance(request, dict):
+        raise UsageError(f"a request is an object with task and model, not {shown(request)}")
+    return request
+
+
+def _checked(request: dict[str, Any]) -> None:
+    """Raises UsageError for keys that are not ours, and for a task that we have not."""
+    misplaced = sorted((request.keys() - KEYS) & (INFER.keys() | TRAIN.keys()))
+    if misplaced:
+        raise UsageError(f'{misplaced[0]!r} is a setting: write it under "workload"')
+    if request.keys() >= OF_ANSWERS:
+        raise UsageError(
+            "this is a whole report: send its task, model (by its reference) and workload, and "
+            "nothing else of it"
+        )
+    _only(request, KEYS, "a request")
+    task = request.get("task")
+    if not isinstance(task, str) or task not in BESIDE:
+        raise UsageError(f"task {shown(task)} is not known; known: {', '.join(BESIDE)}")
+
+
+def _remedies(request: dict[str, Any]) -> bool:
+    """Whether a request wants to know what would make it fit; it does where it does not say."""
+    told = request.get("remedies", True)
+    if not isinstance(told, bool):
+        raise UsageError(f"remedies is true or false, not {shown(told)}")
+    return told
+
+
+def _model(request: dict[str, Any], command: str | None) -> Any:
+    model = request.get("model")
+    if model is None and command is not None:
+        return None
+    if isinstance(model, dict) and isinstance(model.get("config"), dict):
+        return model["config"]
+    if (isinstance(model, str) and model) or isinstance(model, Prepared):
+        return model
+    raise UsageError('model is a reference, or {"config": {...}} with the config itself')
+
+
+def _only(given: dict[str, Any], known: Set[str], what: str) -> None:
+    unknown = sorted(given.keys() - known)
+    if unknown:
+        raise UsageError(f"{what} has no {shown(unknown[0])}; known: {', '.join(sorted(known))}")

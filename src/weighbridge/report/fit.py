@@ -1,0 +1,260 @@
+"""The answer of `fit` as one record: five questions about one model and one kind of accelerator.
+
+>>> import weighbridge
+>>> found = weighbridge.fit("llama-3.1-8b", gpu="3060")
+>>> found.fits
+'no'
+>>> [(q.name, q.fits) for q in found.questions if q.fits == "yes"]
+[]
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from weighbridge._version import __version__
+from weighbridge.report import ModelFacts, Report, as_dict
+
+if TYPE_CHECKING:
+    from weighbridge.memory import Bytes
+    from weighbridge.report.verdict import Remedy, Verdict
+
+SCHEMA = "weighbridge.fit/1"
+RANKING = "weighbridge.ranking/1"
+# What --for names -> the task and the method of its question
+SMALLEST = ("gpu", "count", "instance")  # hardware that can be solved for
+NAMES: Mapping[str, tuple[str, str | None]] = {
+    "load": ("load", None),
+    "infer": ("infer", None),
+    "lora": ("train", "lora"),
+    "qlora": ("train", "qlora"),
+    "train": ("train", "full"),
+}
+Answer = Literal["yes", "no", "unknown"]
+
+
+@dataclass(frozen=True, slots=True)
+class Accelerator:
+    """What the verdicts are about: `count` devices, each with so many bytes for a process."""
+
+    name: str
+    id: str
+    count: int
+    total: int  # what a process can have of one device when nothing else uses it
+    free: int  # what is left of that here: what verdicts compare with
+
+    def to_dict(self) -> dict[str, Any]:
+        usable = {"total": self.total, "free": self.free}
+        return {"name": self.name, "id": self.id, "count": self.count, "usable_bytes": usable}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """One question and its answer. Without a report, `reason` says why there is none."""
+
+    name: str  # as --for spells it
+    report: Report | None = None
+    reason: str = ""
+    tokens: int | None = None  # the length that it is about; None where the model reads no text
+    longest: int | None = None  # tokens of the longest context: as asked, or after the first remedy
+    elsewhere: "Remedy | None" = None  # the large cards that it takes, where none of these will do
+    sought: bool = True  # whether changes were looked for
+
+    @property
+    def task(self) -> str:
+        return NAMES[self.name][0]
+
+    @property
+    def method(self) -> str | None:
+        return NAMES[self.name][1]
+
+    @property
+    def verdict(self) -> "Verdict | None":
+        return None if self.report is None else self.report.verdict
+
+    @property
+    def remedies(self) -> "tuple[Remedy, ...]":
+        return () if self.report is None else self.report.remedies
+
+    @property
+    def fits(self) -> Answer:
+        return "unknown" if self.verdict is None else self.verdict.fits
+
+    @property
+    def helped(self) -> bool:
+        """Whether a change is enough that leaves the method and the cards as they are."""
+        bought = (r.price is not None and r.price.money for r in self.remedies)
+        return any(
+            r.fits == "yes" and "method" not in r.change and not dear
+            for r, dear in zip(self.remedies, bought, strict=True)
+        )
+
+    @property
+    def replaced(self) -> "Remedy | None":
+        """The first change to as many larger cards that leaves the method as it is and fits."""
+        kept = (r for r in self.remedies if "method" not in r.change)
+        return next((r for r in kept if r.kind == "larger device" and r.fits == "yes"), None)
+
+    @property
+    def ways(self) -> "tuple[Remedy, ...]":
+        """Remedies as a row tells them: full training is no other method's row, so that larger
+        cards come first where they alone leave the method as it is."""
+        first = self.replaced if self.name == "train" and not self.helped else None
+        if first is None:
+            return self.remedies
+        return (first, *(r for r in self.remedies if r is not first))
+
+    def to_dict(self, accelerator: Accelerator) -> dict[str, Any]:
+        report = None if self.report is None else self.report.to_dict()
+        found = None if report is None else report["verdict"]
+        return {
+            "task": self.task,
+            "method": self.method,
+            "verdict": _unanswered(accelerator, self.reason) if found is None else found,
+            "report": report,
+            "remedies": [] if report is None else report["remedies"],
+            "largest_context": self.longest,
+            "elsewhere": None if self.elsewhere is None else as_dict(self.elsewhere),
+        }
+
+
+def _unanswered(accelerator: Accelerator, reason: str) -> dict[str, Any]:
+    """The verdict of a question that has no answer: no number stands in it."""
+    return {
+        "accelerator": accelerator.name,
+        "accelerator_id": accelerator.id,
+        "count": accelerator.count,
+        "usable_bytes": accelerator.free,
+        "fits": "unknown",
+        "margin_bytes": None,
+        "reason": reason,
+    }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Solved:
+    """The number that was asked for. `value` is None where nothing fits, or nobody can say."""
+
+    unknown: str  # "context", "gpu", ...
+    value: int | str | None
+    question: str  # which question it is about, as --for spells it
+    searched_to: int | None = None  # the largest value that was looked at
+    workload: Mapping[str, Any] | None = None  # settings which, asked again, fit
+    peak_bytes: int | None = None  # of the fullest device then
+    note: str = ""
+    rows: tuple[Mapping[str, Any], ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "unknown": self.unknown,
+            "value": self.value,
+            "for": self.question,
+            "searched_to": self.searched_to,
+            "workload": None if self.workload is None else dict(self.workload),
+            "peak_bytes": self.peak_bytes,
+            "note": self.note,
+            "rows": [dict(row) for row in self.rows],
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fit:
+    """Whether one model fits one kind of accelerator: for loading, inference and training."""
+
+    model: ModelFacts
+    accelerator: Accelerator
+    questions: tuple[Question, ...]
+    about: str = "infer"  # the question that `fits` and the exit code are about
+    solved: Solved | None = None
+    workload: Mapping[str, Any]  # the settings that were given
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def asked(self) -> Question:
+        """The question that the exit code is about."""
+        return self.question(self.about)
+
+    @property
+    def fits(self) -> Answer:
+        return self.asked.fits
+
+    @property
+    def verdict(self) -> "Verdict | None":
+        return self.asked.verdict
+
+    @property
+    def peak(self) -> "Bytes | None":
+        """Return `Report.peak` of the settings that were asked for; None where there is no
+        answer."""
+        report = self.asked.report
+        return None if report is None else report.peak
+
+    def question(self, name: str) -> Question:
+        """The question of that name: load, infer, lora, qlora or train. Raises KeyError."""
+        found = next((q for q in self.questions if q.name == name), None)
+        if found is None:
+            raise KeyError(name)
+        return found
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON answer (docs/report.md)."""
+        questions = [q.to_dict(self.accelerator) for q in self.questions]
+        model = next(q["report"]["model"] for q in questions if q["report"] is not None)
+        return {
+            "schema": SCHEMA,
+            "version": __version__,
+            "model": model,
+            "workload": dict(self.workload),
+            "accelerators": [self.accelerator.to_dict()],
+            "for": self.about,
+            "questions": questions,
+            "solved": None if self.solved is None else self.solved.to_dict(),
+            "warnings": list(self.warnings),
+        }
+
+    def __iter__(self) -> Iterator[Question]:
+        return iter(self.questions)
+
+    def __str__(self) -> str:
+        from weighbridge.render.fit import drawn
+
+        return drawn(self, "human")
+
+    def _repr_markdown_(self) -> str:
+        from weighbridge.render.fit import drawn
+
+        return drawn(self, "markdown")
+
+    def _repr_html_(self) -> str:
+        from weighbridge.render.fit import drawn
+
+        return drawn(self, "html")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ranking:
+    """Cards for one model, or models for one card: what fits comes first."""
+
+    of: Literal["gpus", "models"]
+    about: str  # the question, as --for spells it
+    rows: tuple[Mapping[str, Any], ...]
+    model: str | None = None
+    accelerator: str | None = None
+    count: int = 1
+
+    @property
+    def fitting(self) -> tuple[Mapping[str, Any], ...]:
+        return tuple(row for row in self.rows if row["fits"] == "yes")
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON answer (docs/report.md)."""
+        return {
+            "schema": RANKING,
+            "version": __version__,
+            "of": self.of,
+            "for": self.about,
+            "model": self.model,
+            "accelerator": self.accelerator,
+            "count": self.count,
+            "rows": [dict(row) for row in self.rows],
+        }

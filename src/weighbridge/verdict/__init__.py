@@ -1,0 +1,8 @@
+"""Verdicts: does what is needed fit what devices and the host have, how surely, and why.
+
+on_devices.py  a load, a server or a training run on its devices
+on_host.py     host memory beside it: it fits where both do
+mixed.py       the shares of devices that differ
+closeness.py   the share of what may happen that goes well, and the component that tips it
+reasons.py     the sentence that says why
+"""
