@@ -7,15 +7,12 @@ from typing import Any
 
 from tests.formats import build_torch
 from tests.formats.build_gguf import Writer, small
+from tests.formats.drive import parse_params
 from tests.formats.test_safetensors import entry, file_of
 from weighbridge.formats import ByteRange, Plan, safetensors
-from weighbridge.formats.adapter import parse_adapter
 from weighbridge.formats.gguf import gguf
-from weighbridge.formats.index import parse_index
-from weighbridge.formats.mistral_params import parse_params
-from weighbridge.formats.pipeline import parse_model_index, parse_modules
-from weighbridge.formats.pytorch import pytorch
-from weighbridge.formats.torch_legacy import torch_legacy
+from weighbridge.formats.index import parse_index, parse_model_index, parse_modules
+from weighbridge.formats.pytorch import pytorch, torch_legacy
 from weighbridge.formats.unpickle import INSTRUCTIONS
 
 
@@ -171,22 +168,15 @@ def json_seeds():
             {"idx": 0, "name": "0", "path": "", "type": "s.models.T"},
             {"name": "1", "path": "1_P", "type": "P"},
         ],
-        3: {
-            "peft_type": "LORA",
-            "r": 8,
-            "target_modules": ["q"],
-            "rank_pattern": {"k": 4},
-            "bias": "all",
-        },
-        4: PARAMS,
-        9: PARAMS | {"vision_encoder": VISION, "kv_lora_rank": 4},
-        14: PARAMS | {"multimodal": AUDIO},
+        3: PARAMS,
+        7: PARAMS | {"vision_encoder": VISION, "kv_lora_rank": 4},
+        11: PARAMS | {"multimodal": AUDIO},
     }
     for which, file in files.items():
         yield bytes([which]) + json.dumps(file).encode()
 
 
-SMALL = (parse_index, parse_model_index, parse_modules, parse_adapter, parse_params)
+SMALL = (parse_index, parse_model_index, parse_modules, parse_params)
 
 
 def small_json(size):

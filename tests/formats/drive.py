@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from weighbridge.formats import ByteRange, Plan
+from weighbridge.formats.mistral_params import transformers_config
+from weighbridge.formats.strict_json import strict_object
 
 
 @dataclass
@@ -32,3 +34,8 @@ def drive(plan: Plan[Any], file: bytes) -> tuple[Any, Reads]:
 
 def parse(plan: Plan[Any], file: bytes) -> Any:
     return drive(plan, file)[0]
+
+
+def parse_params(data: bytes) -> dict[str, Any]:
+    """Read Mistral's params.json as the config that stands for it."""
+    return transformers_config(strict_object(data))

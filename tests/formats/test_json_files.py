@@ -1,4 +1,4 @@
-"""The small JSON files of a model: strict parsing, indexes, pipelines, adapters, Mistral's params."""
+"""The small JSON files of a model: strict parsing, indexes, pipelines, Mistral's params."""
 
 import gc
 import json
@@ -8,13 +8,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.corpus import MODELS, manifest
-from tests.formats.drive import drive, parse
+from tests.formats.drive import drive, parse, parse_params
 from weighbridge.errors import BadFileError, UnsupportedError
-from weighbridge.formats.adapter import parse_adapter
-from weighbridge.formats.index import index, parse_index, safe_path
-from weighbridge.formats.mistral_params import parse_params
-from weighbridge.formats.pipeline import parse_model_index, parse_modules
-from weighbridge.formats.strict_json import collector_paused, json_file, strict_json, strict_object
+from weighbridge.formats import whole
+from weighbridge.formats.index import (
+    index,
+    parse_index,
+    parse_model_index,
+    parse_modules,
+    safe_path,
+)
+from weighbridge.formats.strict_json import collector_paused, strict_json, strict_object
 
 
 def dump(value):
@@ -99,10 +103,11 @@ def test_memory_is_bounded():
 
 
 def test_one_read_of_a_bounded_file():
-    value, reads = drive(json_file(100), b'{"a": 1}')
+    plan = lambda: whole(lambda data: strict_json(data, 100), 100)  # noqa: E731
+    value, reads = drive(plan(), b'{"a": 1}')
     assert (value, len(reads.ranges), reads.ranges[0].stop) == ({"a": 1}, 1, 101)
     with pytest.raises(BadFileError, match="larger than 100"):
-        parse(json_file(100), b" " * 200)
+        parse(plan(), b" " * 200)
     with pytest.raises(BadFileError, match="a JSON list; an object"):
         strict_object(b"[]")
 
@@ -267,72 +272,6 @@ def test_every_pipeline_of_the_corpus():
         found = parse_model_index(file.read_bytes())
         assert found.cls.isidentifier(), file
         assert len(found.parts) >= 2, file
-
-
-# Adapters
-
-
-def test_an_adapter():
-    found = parse_adapter(
-        dump(
-            {
-                "peft_type": "LORA",
-                "base_model_name_or_path": "a/b",
-                "r": 16,
-                "lora_alpha": 32,
-                "target_modules": ["q_proj"],
-                "modules_to_save": ["lm_head"],
-                "rank_pattern": {"k": 4},
-                "layers_to_transform": 3,
-                "use_dora": True,
-            }
-        )
-    )
-    assert (found.peft_type, found.base_model, found.r, found.alpha) == ("LORA", "a/b", 16, 32)
-    assert (found.target_modules, found.modules_to_save) == (("q_proj",), ("lm_head",))
-    assert (found.rank_pattern, found.layers_to_transform, found.use_dora) == ({"k": 4}, (3,), True)
-    assert (
-        parse_adapter(b'{"peft_type": "LORA", "target_modules": "all-linear"}').target_modules
-        == "all-linear"
-    )
-
-
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        ({"peft_type": None}, "peft_type: is missing"),
-        ({"peft_type": 3}, "peft_type: text was expected, not 3"),
-        ({"r": 0}, "r: a rank above 0 was expected, not 0"),
-        ({"r": True}, "r: a rank"),
-        ({"r": "8"}, "r: a rank"),
-        ({"lora_alpha": "x"}, "lora_alpha: a number"),
-        ({"target_modules": [3]}, "target_modules: a list of names"),
-        ({"rank_pattern": []}, "rank_pattern: a map"),
-        ({"rank_pattern": {"a": -1}}, "rank_pattern: a rank"),
-        ({"bias": "some"}, "bias: one of none, all, lora_only"),
-        ({"use_dora": 1}, "use_dora: true or false"),
-        ({"layers_to_transform": ["x"]}, "layers_to_transform: a list of layers"),
-    ],
-)
-def test_hostile_adapters(change, words):
-    with pytest.raises(BadFileError, match=words):
-        parse_adapter(dump({"peft_type": "LORA"} | change))
-
-
-def test_every_adapter_of_the_corpus():
-    for file in corpus_files("adapter_config.json"):
-        found = parse_adapter(file.read_bytes())
-        assert found.peft_type.isupper(), file
-        if "_collections" not in file.parts:  # those are settings of methods, not adapters
-            assert (found.peft_type, found.r > 0) == ("LORA", True), file
-            assert found.target_modules, file
-            assert found.base_model, file
-
-
-def test_the_rank_of_other_methods():
-    assert parse_adapter(b'{"peft_type": "ADALORA", "r": 8, "init_r": 32}').r == 32
-    assert parse_adapter(b'{"peft_type": "ADALORA"}').r == 12
-    assert parse_adapter(b'{"peft_type": "PROMPT_TUNING", "num_virtual_tokens": 8}').r is None
 
 
 # Mistral's params.json

@@ -26,11 +26,9 @@ from tests.formats.build_torch import (
 from tests.formats.build_torch import pickle as build_pickle
 from tests.formats.drive import drive, parse
 from weighbridge.errors import BadFileError
+from weighbridge.formats import Prefix
 from weighbridge.formats.checkpoint import STORAGES
-from weighbridge.formats.prefix import Prefix
-from weighbridge.formats.pytorch import pytorch
-from weighbridge.formats.torch_legacy import torch_legacy
-from weighbridge.formats.torch_zip import torch_zip
+from weighbridge.formats.pytorch import pytorch, torch_legacy, torch_zip
 from weighbridge.formats.unpickle import Global, Map, PickledCall, Sequence, unpickle
 
 
@@ -542,7 +540,7 @@ def test_compressed_storages_and_large_pickles():
 def test_limits(monkeypatch):
     monkeypatch.setattr("weighbridge.formats.checkpoint.MAX_TENSORS", 2)
     refuses(zip_model(), "more than 2 tensors, our limit")
-    monkeypatch.setattr("weighbridge.formats.torch_zip.MAX_PICKLE", 10)
+    monkeypatch.setattr("weighbridge.formats.pytorch.MAX_PICKLE", 10)
     refuses(zip_model(), "'archive/data.pkl' of more than 10 bytes, our limit")
 
 

@@ -7,11 +7,8 @@ import pytest
 
 from tests.formats.drive import drive, parse
 from weighbridge.errors import BadFileError
-from weighbridge.formats.adapter import parse_adapter
-from weighbridge.formats.pytorch import pytorch
+from weighbridge.formats.pytorch import pytorch, torch_legacy, torch_zip
 from weighbridge.formats.safetensors import header
-from weighbridge.formats.torch_legacy import torch_legacy
-from weighbridge.formats.torch_zip import torch_zip
 
 torch = pytest.importorskip("torch")
 
@@ -302,15 +299,3 @@ def test_safetensors_files(tmp_path):
     want = {n: (d, s, b) for n, d, s, b in rows(safetensors.load(file))}
     assert {t.name: (t.dtype.name, t.shape, t.nbytes) for t in found.tensors} == want
     assert found.metadata == {"format": "pt"}
-
-
-def test_defaults_are_those_of_peft():
-    peft = pytest.importorskip("peft")
-    ours, theirs = parse_adapter(b'{"peft_type": "LORA"}'), peft.LoraConfig()
-    assert parse_adapter(b'{"peft_type": "ADALORA"}').r == peft.AdaLoraConfig(total_step=1).init_r
-    assert (ours.r, ours.bias, ours.use_dora, ours.fan_in_fan_out) == (
-        theirs.r,
-        theirs.bias,
-        theirs.use_dora,
-        theirs.fan_in_fan_out,
-    )

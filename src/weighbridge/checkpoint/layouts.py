@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from weighbridge.formats.weights import PICKLES
+from weighbridge.formats import PICKLES
 from weighbridge.sources.base import SourceFile
 
 WEIGHTS = (".safetensors", *PICKLES, ".gguf")

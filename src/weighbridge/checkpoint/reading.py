@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from weighbridge.checkpoint.inventory import Inventory, StoredModel, declared_quantization
 from weighbridge.checkpoint.layouts import WEIGHTS, Folder, Weights, folder, shards, weights
 from weighbridge.errors import BadFileError, HubError, NotFoundError, UsageError
-from weighbridge.formats import Plan, whole
+from weighbridge.formats import PICKLES, Plan, weights_file, whole
 from weighbridge.formats.strict_json import MAX_CONFIG, strict_object
-from weighbridge.formats.weights import PICKLES, weights_file
 from weighbridge.sources import select
 from weighbridge.sources.ahead import Ahead
 from weighbridge.sources.base import Progress, Source, SourceFile, read_plan, read_plans, together
@@ -238,7 +237,7 @@ class Reader:
         return None
 
     def _pipeline(self, root: Folder) -> Iterator[StoredModel]:
-        from weighbridge.formats.pipeline import parse_model_index
+        from weighbridge.formats.index import parse_model_index
 
         entry = root.get("model_index.json")
         assert entry is not None
@@ -253,7 +252,7 @@ class Reader:
         entry = root.get("modules.json")
         if entry is None:
             return
-        from weighbridge.formats.pipeline import parse_modules
+        from weighbridge.formats.index import parse_modules
 
         for module in self._parsed(entry.path, parse_modules).parts:
             found = folder(self._entries, module.folder)

@@ -1,4 +1,4 @@
-"""Which tensors does a PyTorch checkpoint hold? Read from its pickle, which is never run.
+"""Tensors of a PyTorch checkpoint, from its pickle, which is never run.
 
 A tensor is a view: torch._utils._rebuild_tensor_v2(storage, offset, size, stride, ...), and its
 storage a persistent id ("storage", torch.FloatStorage, key, location, elements). Tied weights and
@@ -84,22 +84,22 @@ class Storages:
     def __init__(self) -> None:
         self.nbytes: dict[str, int] = {}
 
-    def persistent(self, found: Any) -> Any:
-        """("storage", type, key, location, elements[, view]) or ("module", class, ...)."""
-        if type(found) is tuple and len(found) >= 5 and found[0] == "storage":
-            return self._storage(found[1], found[2], found[4])
-        if type(found) is tuple and len(found) >= 2 and found[0] == "module":
-            return found[1]
+    def persistent(self, identity: Any) -> Any:
+        """Resolve ("storage", type, key, location, elements[, view]) or ("module", class, ...)."""
+        if type(identity) is tuple and len(identity) >= 5 and identity[0] == "storage":
+            return self._storage(identity[1], identity[2], identity[4])
+        if type(identity) is tuple and len(identity) >= 2 and identity[0] == "module":
+            return identity[1]
         raise BadFileError("refers to data by a persistent id that PyTorch does not write")
 
     def _storage(self, kind: Any, key: Any, count: Any) -> FileStorage:
         dtype = _storage_dtype(kind)
         if not isinstance(key, str | int) or type(count) is not int or not 0 <= count < MAX_COUNT:
             raise BadFileError(f"refers to a storage by {short(key)} of {short(count)} elements")
-        found = FileStorage(str(key), dtype, dtype.size(count))
-        if self.nbytes.setdefault(found.key, found.nbytes) != found.nbytes:
-            raise BadFileError(f"gives the storage {short(found.key)} two sizes")
-        return found
+        storage = FileStorage(str(key), dtype, dtype.size(count))
+        if self.nbytes.setdefault(storage.key, storage.nbytes) != storage.nbytes:
+            raise BadFileError(f"gives the storage {short(storage.key)} two sizes")
+        return storage
 
     def size_of(self, key: str) -> int:
         if key not in self.nbytes:
@@ -115,7 +115,8 @@ class Stored(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checkpoint:
-    """`storages` are the bytes by key; `uncalled` names what else the pickle would have run."""
+    """All tensors of a file. `storages` are bytes by key; `uncalled` names what else the pickle
+    would have run."""
 
     tensors: tuple[Stored, ...]
     storages: Mapping[str, int]
@@ -123,27 +124,28 @@ class Checkpoint:
     file_bytes: int
 
     def ties(self) -> dict[str, str]:
-        """Each tensor that is another one's memory under a second name, and that other one."""
+        """Map the names of tensors that are another one's memory under a second name to that other
+        one's."""
         owners: dict[tuple[str, int, int], str] = {}
-        found = {}
+        second_names = {}
         for tensor, storage, begin in self.tensors:
             owner = owners.setdefault((storage, begin, tensor.nbytes), tensor.name)
             if owner != tensor.name and tensor.nbytes:
-                found[tensor.name] = owner
-        return found
+                second_names[tensor.name] = owner
+        return second_names
 
 
 def checkpoint(value: Any, storages: Storages, *, file_bytes: int, file: str = "") -> Checkpoint:
-    """The tensors of an unpickled value, under dotted names in the order of the pickle."""
+    """Collect the tensors of an unpickled value, under dotted names in the order of the pickle."""
     stored: dict[str, Stored] = {}
     uncalled: dict[str, None] = {}
-    letters = 0
+    name_characters = 0
     with collector_paused():
         for keys, leaf in _walk(value):
             if isinstance(leaf, StoredView):
                 name = _name(keys)
-                letters += len(name)
-                _add(stored, name, leaf, file, letters)
+                name_characters += len(name)
+                _add(stored, name, leaf, file, name_characters)
             elif len(uncalled) < MAX_UNCALLED and _unknown(leaf):
                 uncalled.setdefault(str(leaf.function)[:200])
     if uncalled and not stored:
@@ -164,10 +166,12 @@ def _unknown(call: PickledCall) -> bool:
     return isinstance(call.function, Global) and str(call.function) not in HARMLESS
 
 
-def _add(stored: dict[str, Stored], name: str, view: StoredView, file: str, letters: int) -> None:
+def _add(
+    stored: dict[str, Stored], name: str, view: StoredView, file: str, name_characters: int
+) -> None:
     if name in stored:
         raise BadFileError(f"has two tensors called {short(name)}")
-    if letters > MAX_NAMES:
+    if name_characters > MAX_NAMES:
         raise BadFileError(f"names its tensors with more than {MAX_NAMES:,} characters, our limit")
     if len(stored) >= MAX_TENSORS:
         raise BadFileError(f"holds more than {MAX_TENSORS:,} tensors, our limit")
@@ -177,7 +181,8 @@ def _add(stored: dict[str, Stored], name: str, view: StoredView, file: str, lett
 
 
 def _walk(value: Any) -> Iterator[tuple[list[Any], StoredView | PickledCall]]:
-    """Every tensor and every unknown call below `value`; each container once, cycles or not."""
+    """Yield every tensor and every unknown call below `value`, with the keys that lead to it; each
+    container once, cycles or not."""
     seen: set[int] = set()
     keys: list[Any] = []
     levels: list[Iterator[tuple[Any, Any]]] = [iter([(None, value)])]
@@ -243,7 +248,8 @@ def _storage_dtype(kind: Any) -> DType:
 
 
 def known(function: Global, arguments: Any) -> Any:
-    """The result of a call by its name; a record of the call where the name is unknown."""
+    """Return what a call of torch or of containers gives; for an unknown name, a record of the
+    call."""
     rebuild = REBUILD.get((function.module, function.name))
     if rebuild is None or type(arguments) is not tuple:
         return PickledCall(function, arguments)
@@ -293,29 +299,34 @@ def _view(arguments: tuple[Any, ...], dtype: DType) -> StoredView:
 
 
 def _first(function: Global, arguments: tuple[Any, ...]) -> Any:
-    """torch.nn.Parameter is its tensor, torch.Size its tuple."""
+    """Return the first argument: torch.nn.Parameter is its tensor, torch.Size its tuple."""
     return arguments[0] if arguments else PickledCall(function, arguments)
 
 
 def _from_type(function: Global, arguments: tuple[Any, ...]) -> Any:
-    """torch._tensor._rebuild_from_type_v2(rebuild, type, arguments, state)."""
+    """Return what torch._tensor._rebuild_from_type_v2(rebuild, type, arguments, state) gives."""
     if len(arguments) < 4 or not isinstance(arguments[0], Global):
         return PickledCall(function, arguments)
-    found = known(arguments[0], arguments[2])
-    if isinstance(found, PickledCall):  # a wrapper, whose tensors are in its state
-        found.contents.append((None, arguments[3]))
-    return found
+    result = known(arguments[0], arguments[2])
+    if isinstance(result, PickledCall):  # a wrapper, whose tensors are in its state
+        result.contents.append((None, arguments[3]))
+    return result
 
 
 def _dict(function: Global, arguments: tuple[Any, ...]) -> Any:
-    """OrderedDict(), and as Python 2 writes it, OrderedDict([[key, value], ...])."""
-    found = Map()
+    """Return the pairs of OrderedDict(), or, as Python 2 writes it, of OrderedDict([[key, value],
+    ...])."""
+    pairs = Map()
     source = arguments[-1] if arguments else None
     if isinstance(source, Map):
-        found.extend(source)
+        pairs.extend(source)
     elif isinstance(source, Sequence):
-        found.extend((p[0], p[1]) for p in source if isinstance(p, list | tuple) and len(p) == 2)
-    return found
+        pairs.extend(
+            (pair[0], pair[1])
+            for pair in source
+            if isinstance(pair, list | tuple) and len(pair) == 2
+        )
+    return pairs
 
 
 REBUILD: dict[tuple[str, str], Callable[[Global, tuple[Any, ...]], Any]] = {

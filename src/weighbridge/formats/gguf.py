@@ -1,4 +1,4 @@
-"""Which tensors and facts does a GGUF file hold? Everything before its data says so.
+"""Tensors and metadata of a GGUF file, from what stands before its data.
 
     file   = "GGUF", u32 version, u64 tensors, u64 keys, key-values, tensor infos, padding, data
     string = u64 length, bytes
@@ -22,8 +22,7 @@ from typing import NamedTuple
 
 from weighbridge.dtypes import GGML
 from weighbridge.errors import BadFileError
-from weighbridge.formats import Plan
-from weighbridge.formats.prefix import MissingBytesError, Prefix
+from weighbridge.formats import MissingBytesError, Plan, Prefix
 from weighbridge.formats.strict_json import short
 from weighbridge.tensors import CheckpointTensor
 from weighbridge.units import align_up
@@ -100,7 +99,8 @@ Value = int | float | bool | str | Array
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gguf:
-    """`file_bytes` is the size up to the end of the last tensor, padding after it not counted."""
+    """A file's content before its data. `file_bytes` is the size up to the end of the last tensor,
+    padding after it not counted."""
 
     version: int
     big_endian: bool
@@ -116,7 +116,8 @@ class _Info(NamedTuple):
 
 
 def gguf(size: int | None = None, *, first_read: int = FIRST_READ, file: str = "") -> Plan[Gguf]:
-    """`size` is the size of the file where it is known; `file` goes into the tensors."""
+    """Parse everything before the data. `size` is that of the file, where it is known; `file` goes
+    into the tensors."""
     prefix = Prefix(size, first_read=first_read, limit=MAX_READ, what="metadata")
     version, order = yield from prefix.whole(_version)
     fields = _Fields(prefix, order, file)
@@ -131,9 +132,9 @@ def gguf(size: int | None = None, *, first_read: int = FIRST_READ, file: str = "
     for _ in range(tensor_count):
         infos += [(yield from prefix.whole(fields.info))]
     alignment = _alignment(metadata)
-    data_offset = align_up(prefix.at, alignment)
+    data_offset = align_up(prefix.position, alignment)
     end = _check_layout(infos, alignment)
-    file_bytes = data_offset + end if end else prefix.at
+    file_bytes = data_offset + end if end else prefix.position
     if size is not None and size < file_bytes:
         raise BadFileError(f"has {size:,} bytes where its tensors end at {file_bytes:,}")
     return Gguf(
@@ -227,7 +228,7 @@ class _Fields:
         return values
 
     def _step_over(self, kind: int, length: int, key: str) -> None:
-        """Arrays of strings, and of arrays; a stack in place of recursion."""
+        """Pass by arrays of strings, and of arrays; a stack in place of recursion."""
         stack, items = [(kind, length)], 0
         while stack:
             kind, length = stack.pop()
@@ -244,13 +245,13 @@ class _Fields:
                 stack += [(kind, length - 1), (self._int(), self._long())]
 
     def _step_over_strings(self, count: int) -> None:
-        data, at, end = self.prefix.data, self.prefix.at, len(self.prefix.data)
+        data, position, end = self.prefix.data, self.prefix.position, len(self.prefix.data)
         length_at = self.u64.unpack_from
         for left in range(count, 0, -1):
-            if at + 8 > end:
-                raise MissingBytesError(at + 8 * left)
-            at += 8 + length_at(data, at)[0]
-        self.prefix.skip(at - self.prefix.at)
+            if position + 8 > end:
+                raise MissingBytesError(position + 8 * left)
+            position += 8 + length_at(data, position)[0]
+        self.prefix.skip(position - self.prefix.position)
 
     def _numbers(self, kind: int, count: int) -> tuple[int | float | bool, ...]:
         layout = f"{self.order}{count}{NUMBERS[kind]}"
@@ -279,10 +280,10 @@ class _Fields:
 
 
 def _alignment(metadata: Mapping[str, Value]) -> int:
-    found = metadata.get("general.alignment", DEFAULT_ALIGNMENT)
-    if type(found) is not int or found < 1 or found & (found - 1):
-        raise BadFileError(f"general.alignment: {short(found)} is not a power of two")
-    return found
+    alignment = metadata.get("general.alignment", DEFAULT_ALIGNMENT)
+    if type(alignment) is not int or alignment < 1 or alignment & (alignment - 1):
+        raise BadFileError(f"general.alignment: {short(alignment)} is not a power of two")
+    return alignment
 
 
 def _check_layout(infos: list[_Info], alignment: int) -> int:

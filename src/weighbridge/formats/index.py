@@ -1,25 +1,34 @@
-"""Which file holds which tensor? `*.safetensors.index.json` and `pytorch_model.bin.index.json`.
+"""Small JSON files that say what lies where: indexes of shards, and lists of a pipeline's parts.
 
+    *.safetensors.index.json, pytorch_model.bin.index.json
     {"metadata": {"total_size": 16060522496}, "weight_map": {"lm_head.weight": "model-1.bin", ...}}
 
+    model_index.json of diffusers, modules.json of sentence-transformers
+    {"_class_name": "FluxPipeline", "vae": ["diffusers", "AutoencoderKL"], "guidance": true, ...}
+    [{"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"}, ...]
+
 The metadata is a hint at best: published ones hold 0, a float, or nothing (mergekit).
+
+Source: diffusers 0.42 pipelines/pipeline_utils.py (fn from_pretrained), sentence-transformers 5
+SentenceTransformer.py (fn _load_sbert_model).
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from weighbridge.errors import BadFileError
 from weighbridge.formats import Plan, whole
-from weighbridge.formats.strict_json import short, strict_object
+from weighbridge.formats.strict_json import short, strict_json, strict_object
 
 MAX_INDEX = 64_000_000  # 90,000 tensors (DeepSeek-V3) make 9 MB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Index:
-    """`files` in order of first mention; sizes are None where the metadata has no usable one."""
+    """The tensors' files, in order of first mention; sizes are None where the metadata has no
+    usable one."""
 
     weight_map: Mapping[str, str]
     files: tuple[str, ...]
@@ -27,7 +36,7 @@ class Index:
     total_parameters: int | None
 
     def names(self, file: str) -> tuple[str, ...]:
-        """The tensors of one file."""
+        """Names of the tensors of one file."""
         return tuple(name for name, home in self.weight_map.items() if home == file)
 
 
@@ -36,14 +45,14 @@ def index() -> Plan[Index]:
 
 
 def parse_index(data: bytes) -> Index:
-    found = strict_object(data, MAX_INDEX)
-    weight_map = found.get("weight_map")
+    content = strict_object(data, MAX_INDEX)
+    weight_map = content.get("weight_map")
     if not isinstance(weight_map, dict):
         raise BadFileError(f"weight_map: an object was expected, not {short(weight_map)}")
     files = tuple(_unique(weight_map))
     for file in files:
         safe_path(file, "weight_map")
-    metadata = found.get("metadata")
+    metadata = content.get("metadata")
     hints = metadata if isinstance(metadata, dict) else {}
     return Index(
         weight_map=weight_map,
@@ -54,6 +63,7 @@ def parse_index(data: bytes) -> Index:
 
 
 def _unique(weight_map: Mapping[str, Any]) -> Iterable[str]:
+    """Files in order of first mention; raises BadFileError for a value that names none."""
     if set(map(type, weight_map.values())) <= {str}:
         return dict.fromkeys(weight_map.values())
     for name, file in weight_map.items():
@@ -62,17 +72,93 @@ def _unique(weight_map: Mapping[str, Any]) -> Iterable[str]:
     return dict.fromkeys(weight_map.values())
 
 
-def _hint(found: Any) -> int | None:
-    """A size that can be one: 0 and negative ones are not, and a float must be whole."""
-    if isinstance(found, bool) or not isinstance(found, int | float) or not 0 < found < 1 << 63:
+def _hint(value: Any) -> int | None:
+    """Read a size from the metadata: 0 and negative ones are none, and a float must be whole."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1 << 63:
         return None
-    return int(found) if found == int(found) else None
+    return int(value) if value == int(value) else None
 
 
 def safe_path(path: str, where: str) -> str:
-    """A path that stays inside the model's folder, on any system; else an error."""
+    """Return a path that stays inside the model's folder on any system; raise BadFileError for
+    another."""
     parts = path.split("/")
     inside = path and "\0" not in path and "\\" not in path and not re.match("[A-Za-z]:", path)
     if not inside or any(part in ("", ".", "..") for part in parts):
         raise BadFileError(f"{where}: {short(path)} is not a path inside the model's folder")
     return path
+
+
+# ---- Pipelines
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PipelinePart:
+    """A model of a pipeline; `folder` is "" where its files lie beside the pipeline's own."""
+
+    name: str
+    library: str
+    cls: str
+    folder: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pipeline:
+    """A pipeline's class and models. `absent` are parts that the class knows and this pipeline does
+    without (a safety checker)."""
+
+    cls: str
+    parts: tuple[PipelinePart, ...]
+    absent: tuple[str, ...] = ()
+    settings: Mapping[str, Any]
+
+
+def parse_model_index(data: bytes) -> Pipeline:
+    content = strict_object(data)
+    parts, absent, settings = [], [], {}
+    for name, value in content.items():
+        if not isinstance(value, list) or name.startswith("_"):
+            settings[name] = value
+        elif _is_absent(value):
+            absent.append(name)
+        elif _is_part(value):
+            folder = safe_path(name, "model_index.json")
+            parts.append(PipelinePart(name=name, library=value[0], cls=value[1], folder=folder))
+        else:
+            settings[name] = value
+    cls = content.get("_class_name")
+    if isinstance(cls, list) and len(cls) == 2:  # a pipeline of its own: [module, class]
+        cls = cls[1]
+    if not isinstance(cls, str):
+        raise BadFileError(f"_class_name: {short(cls)} is no class of pipeline")
+    return Pipeline(cls=cls, parts=tuple(parts), absent=tuple(absent), settings=settings)
+
+
+def _is_absent(value: list[Any]) -> bool:
+    return len(value) == 2 and value == [None, None]
+
+
+def _is_part(value: list[Any]) -> bool:
+    """Recognize [library, class]; a third element is what modular pipelines say of where it comes
+    from."""
+    return len(value) in (2, 3) and all(isinstance(word, str) for word in value[:2])
+
+
+def parse_modules(data: bytes) -> Pipeline:
+    modules = strict_json(data)
+    if not isinstance(modules, list):
+        raise BadFileError(f"holds {short(modules)}; a list of modules was expected")
+    return Pipeline(cls="SentenceTransformer", parts=tuple(_modules(modules)), settings={})
+
+
+def _modules(modules: list[Any]) -> Iterator[PipelinePart]:
+    for number, module in enumerate(modules):
+        try:
+            name, path, kind = module["name"], module["path"], module["type"]
+        except (TypeError, KeyError, IndexError):
+            raise BadFileError(f"[{number}]: a module needs a name, a path and a type") from None
+        if not all(isinstance(word, str) for word in (name, path, kind)):
+            raise BadFileError(f"[{number}]: name, path and type of a module must be text")
+        library, _, cls = kind.rpartition(".")
+        folder = safe_path(path, f"[{number}]: path") if path else ""
+        yield PipelinePart(name=name, library=library, cls=cls, folder=folder)

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from weighbridge.errors import BadFileError, UnsupportedError
-from weighbridge.formats.strict_json import short, strict_object
+from weighbridge.formats.strict_json import short
 
 RENAMED = {
     "dim": "hidden_size",
@@ -69,12 +69,9 @@ AUDIO = {
 Raw = dict[str, Any]
 
 
-def parse_params(data: bytes) -> Raw:
-    return transformers_config(strict_object(data))
-
-
 def transformers_config(params: Mapping[str, Any]) -> Raw:
-    """The equivalent config; `architectures` and `model_type` are transformers' names."""
+    """Convert to the equivalent config; `architectures` and `model_type` as transformers has
+    them."""
     raw = dict(params)
     if raw.get("model_type") == "mamba":
         return _mamba(raw)
@@ -107,27 +104,27 @@ def _block(raw: Raw, key: str) -> Raw:
 
 
 def _moved(source: Raw, names: Mapping[str, str]) -> Raw:
-    """The known keys of a block under their new names; what is left stays in `source`."""
+    """Take the known keys out of a block, under their new names; what is left stays in `source`."""
     return {new: source.pop(old) for old, new in names.items() if old in source}
 
 
 def _text(raw: Raw) -> Raw:
     blocks = {key: _block(raw, key) for key in ("moe", "yarn", "llama_4_scaling", "quantization")}
-    rest = {key: value for key, value in raw.items() if key not in blocks}
+    plain = {key: value for key, value in raw.items() if key not in blocks}
     moe, scaling = blocks["moe"], blocks["llama_4_scaling"]
-    latent = rest.get("kv_lora_rank") is not None
+    latent = plain.get("kv_lora_rank") is not None
     kind = _text_type(latent, moe, scaling)
-    found: Raw = {"tie_word_embeddings": False, **_moved(rest, RENAMED)}
-    found |= _sliding_window(rest, found["num_hidden_layers"])
-    found |= _moved(moe, LATENT_MOE if latent else MIXTRAL_MOE)
+    config: Raw = {"tie_word_embeddings": False, **_moved(plain, RENAMED)}
+    config |= _sliding_window(plain, config["num_hidden_layers"])
+    config |= _moved(moe, LATENT_MOE if latent else MIXTRAL_MOE)
     leftover = {key: value for key, value in moe.items() if key not in IGNORED_MOE}
     if leftover:
-        found["moe"] = leftover
+        config["moe"] = leftover
     if blocks["yarn"]:
-        found["rope_parameters"] = _yarn(blocks["yarn"], scaling, rest.get("rope_theta"))
+        config["rope_parameters"] = _yarn(blocks["yarn"], scaling, plain.get("rope_theta"))
     if blocks["quantization"]:
-        found["quantization_config"] = _quantization(blocks["quantization"])
-    return rest | found | {"model_type": kind, "architectures": [CLASSES[kind]]}
+        config["quantization_config"] = _quantization(blocks["quantization"])
+    return plain | config | {"model_type": kind, "architectures": [CLASSES[kind]]}
 
 
 def _yarn(yarn: Raw, scaling: Raw, theta: Any) -> Raw:
@@ -155,34 +152,35 @@ def _text_type(latent: bool, moe: Raw, scaling: Raw) -> str:
 
 
 def _sliding_window(raw: Raw, layers: Any) -> Raw:
-    """One window, or a pattern of windows and nulls that repeats over the layers."""
+    """Read one window, or a pattern of windows and nulls that repeats over the layers."""
     window = raw.pop("sliding_window", None)
     if isinstance(window, str) and window.isdecimal():  # the converters meet it as text
         window = int(window)
     if not isinstance(window, list):
         return {"sliding_window": window}
-    widths = [w for w in window if w is not None]
-    if not all(type(w) is int and w == widths[0] for w in widths):
+    widths = [width for width in window if width is not None]
+    if not all(type(width) is int and width == widths[0] for width in widths):
         raise UnsupportedError("sliding_window: a pattern of more than one window")
     if not window or type(layers) is not int or layers % len(window) or layers > MAX_LAYERS:
         raise BadFileError(f"sliding_window: a pattern that does not fit {short(layers)} layers")
-    kinds = ["full_attention" if w is None else "sliding_attention" for w in window]
+    kinds = ["full_attention" if width is None else "sliding_attention" for width in window]
     types = kinds * (layers // len(window))
     return {"sliding_window": next(iter(widths), None), "layer_types": types}
 
 
-def _quantization(found: Raw) -> Raw:
-    if found.get("qformat_weight") == "fp8_e4m3":
-        dynamic = found.get("qscheme_act") == "NO_SCALES"
+def _quantization(block: Raw) -> Raw:
+    if block.get("qformat_weight") == "fp8_e4m3":
+        dynamic = block.get("qscheme_act") == "NO_SCALES"
         return {"quant_method": "fp8", "activation_scheme": "dynamic" if dynamic else "static"}
-    method = str(found.get("quant_method", "")).replace("_", "-").lower()
+    method = str(block.get("quant_method", "")).replace("_", "-").lower()
     if method == "compressed-tensors":
-        return found | {"quant_method": method}
-    raise UnsupportedError(f"quantization: {short(str(found))} is unknown; known: fp8_e4m3")
+        return block | {"quant_method": method}
+    raise UnsupportedError(f"quantization: {short(str(block))} is unknown; known: fp8_e4m3")
 
 
 def _with_vision(text: Raw, vision: Raw) -> Raw:
-    """Pixtral 12B is transformers' Llava; those that merge patches are its Mistral3."""
+    """Put text and vision together: Pixtral 12B is transformers' Llava, those that merge patches
+    its Mistral3."""
     merges = vision.pop("mm_projector_id", None) == "patch_merge"
     for key in ("add_pre_mm_projector_layer_norm", "image_break_token_id", "image_end_token_id"):
         vision.pop(key, None)
@@ -220,7 +218,7 @@ def _voxtral(text: Raw, audio: Any) -> Raw:
 
 
 def _mamba(raw: Raw) -> Raw:
-    """Codestral Mamba: Mamba-2 with transformers' defaults of head size and state size."""
+    """Convert Codestral Mamba: Mamba-2 with transformers' defaults of head size and state size."""
     text = _moved(raw, RENAMED | {"tie_embeddings": "tie_word_embeddings"})
     names = {"model_type": "mamba2", "architectures": ["Mamba2ForCausalLM"]}
     return raw | text | names

@@ -1,4 +1,4 @@
-"""Which tensors does a safetensors file hold? Its header says so: 8 bytes of length, then JSON.
+"""Tensors of a safetensors file, from its header: 8 bytes of length, then JSON.
 
     file   = u64 length, header[length], data
     header = {"name": {"dtype": "BF16", "shape": [4096, 4096], "data_offsets": [begin, end]}, ...,
@@ -42,7 +42,8 @@ new = tuple.__new__  # half the cost of the record's own, which takes names
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Header:
-    """`file_bytes` is the size that the file must have; `header_bytes` what comes before data."""
+    """A file's content before its data. `file_bytes` is the size that the file must have;
+    `header_bytes` are those before the data."""
 
     tensors: tuple[CheckpointTensor, ...]
     metadata: Mapping[str, str]
@@ -51,15 +52,16 @@ class Header:
 
 
 def expected(index_bytes: int, shards: int) -> int:
-    """A first read that holds the header of a shard, and little more, where nothing is known but
-    the size of the index and how many shards there are."""
+    """Bytes of a first read that holds the header of a shard, and little more, where nothing is
+    known but the size of the index and how many shards there are."""
     return MORE + round(SHARE * index_bytes / max(1, shards))
 
 
 def header(
     size: int | None = None, *, first_read: int = FIRST_READ, file: str = ""
 ) -> Plan[Header]:
-    """`size` is the size of the file where it is known; `file` goes into the tensors."""
+    """Parse the header. `size` is that of the file, where it is known; `file` goes into the
+    tensors."""
     want = max(8, min(first_read, MAX_HEADER))
     data = yield ByteRange(0, want)
     if len(data) < 8:
@@ -72,10 +74,10 @@ def header(
     if len(data) < stop:
         raise BadFileError(f"ends after {len(data):,} bytes, inside its header of {length:,}")
     with collector_paused():
-        found = _parse(data[8:stop], file)
-    if size is not None and size != found.file_bytes:
-        raise BadFileError(f"has {size:,} bytes where its header describes {found.file_bytes:,}")
-    return found
+        parsed = _parse(data[8:stop], file)
+    if size is not None and size != parsed.file_bytes:
+        raise BadFileError(f"has {size:,} bytes where its header describes {parsed.file_bytes:,}")
+    return parsed
 
 
 def _check_length(length: int, size: int | None) -> None:
@@ -105,10 +107,10 @@ def _parse(data: bytes, file: str) -> Header:
 
 
 def _quotes(entries: Mapping[str, Any]) -> int:
-    """How many quotes a header of these entries holds when no key was given twice.
+    """Count the quotes that a header of these entries holds when no key was given twice.
 
-    A tensor has five strings: its name, three keys, its dtype. The parser silently drops the
-    first of two equal keys, and then there are more; a hook that sees each key costs a third more.
+    A tensor has five strings: its name, three keys, its dtype. The parser silently drops the first
+    of two equal keys, and then there are more; a hook that sees each key costs a third more.
     """
     metadata = entries.get("__metadata__")
     strings = 0 if "__metadata__" not in entries else 1 - 5
@@ -116,30 +118,31 @@ def _quotes(entries: Mapping[str, Any]) -> int:
     return 2 * (5 * len(entries) + strings)
 
 
-def _metadata(found: Any) -> dict[str, str]:
-    if found is None:
+def _metadata(entry: Any) -> dict[str, str]:
+    if entry is None:
         return {}
-    if not isinstance(found, dict) or not all(isinstance(v, str) for v in found.values()):
+    if not isinstance(entry, dict) or not all(isinstance(value, str) for value in entry.values()):
         raise BadFileError("has a __metadata__ that is not a map from strings to strings")
-    return found
+    return entry
 
 
 def _rows(entries: Mapping[str, Any], file: str) -> list[Row]:
-    """Each tensor; what was found of a dtype and a shape is not found again for the next ones."""
+    """List each tensor with where its data begins; a dtype and shape that came before are not
+    checked again."""
     known: dict[tuple[Any, ...], tuple[DType, tuple[int, ...], int]] = {}
     rows: list[Row] = []
     for name, entry in entries.items():
         try:
             begin, end = entry["data_offsets"]
-            said = entry["shape"]
-            dtype, shape, nbytes = known[(entry["dtype"], *said)]
+            stored_shape = entry["shape"]
+            dtype, shape, nbytes = known[(entry["dtype"], *stored_shape)]
         except (TypeError, KeyError, ValueError):
             rows.append(_row(name, entry, file))
-            t = rows[-1][0]
-            known[(entry["dtype"], *t.shape)] = t.dtype, t.shape, t.nbytes
+            tensor = rows[-1][0]
+            known[(entry["dtype"], *tensor.shape)] = tensor.dtype, tensor.shape, tensor.nbytes
             continue
-        plain = type(begin) is type(end) is int and type(said) is list
-        plain = plain and set(map(type, said)) <= WHOLE  # True and 1.0 are equal to 1
+        plain = type(begin) is type(end) is int and type(stored_shape) is list
+        plain = plain and set(map(type, stored_shape)) <= WHOLE  # True and 1.0 are equal to 1
         if plain and begin >= 0 and end < MAX_COUNT and end - begin == nbytes:
             rows.append((new(CheckpointTensor, (name, dtype, shape, nbytes, file)), begin))
         else:
@@ -175,7 +178,7 @@ def _wrong_size(name: str, dtype: DType, shape: list[int], nbytes: int) -> BadFi
 
 
 def _broken(name: str, entry: Any) -> BadFileError:
-    """Why this entry could not be read."""
+    """Explain why this entry could not be read."""
     if not isinstance(entry, dict):
         return BadFileError(f"{short(name)}: an object was expected, not {short(entry)}")
     missing = [key for key in ("dtype", "shape", "data_offsets") if key not in entry]
@@ -189,16 +192,18 @@ def _broken(name: str, entry: Any) -> BadFileError:
 
 
 def _check_cover(rows: list[Row]) -> int:
-    """The size of the data, which the tensors must cover without holes or overlaps."""
-    at = 0
+    """Return the size of the data, which the tensors must cover without holes or overlaps."""
+    position = 0
     if any(begin >= after for (_, begin), (_, after) in pairwise(rows)):
         rows = sorted(rows, key=_place)
     for tensor, begin in rows:
-        if begin != at:
-            problem = "overlaps the tensor before it" if begin < at else "leaves a hole before it"
-            raise BadFileError(f"{short(tensor.name)}: at {begin:,} it {problem}, to {at:,}")
-        at += tensor.nbytes
-    return at
+        if begin != position:
+            problem = (
+                "overlaps the tensor before it" if begin < position else "leaves a hole before it"
+            )
+            raise BadFileError(f"{short(tensor.name)}: at {begin:,} it {problem}, to {position:,}")
+        position += tensor.nbytes
+    return position
 
 
 def _place(row: Row) -> tuple[int, int]:

@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from typing import Any
 
 from weighbridge.errors import BadFileError
-from weighbridge.formats import Plan, whole
 from weighbridge.wording import shown
 
 MAX_CONFIG = 16_000_000  # the largest config.json we know of is below 1 MB
@@ -30,18 +29,13 @@ SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 Pairs = list[tuple[str, Any]]
 
 
-def json_file(limit: int = MAX_CONFIG, *, constants: bool = False) -> Plan[Any]:
-    """A whole small file, parsed by `strict_json`."""
-    return whole(lambda data: strict_json(data, limit, constants=constants), limit)
-
-
 def strict_json(data: bytes, limit: int = MAX_CONFIG, *, constants: bool = False) -> Any:
-    """The value of `data`. `constants` allows NaN and Infinity: Mamba's configs hold them."""
+    """Parse a file; `constants` allows NaN and Infinity, which Mamba's configs hold."""
     return decode(data, limit, hook=_once, constants=constants)
 
 
 def strict_object(data: bytes, limit: int = MAX_CONFIG, *, constants: bool = False) -> Any:
-    """`strict_json` of a file that must be one JSON object."""
+    """Parse a file that must be one JSON object."""
     value = strict_json(data, limit, constants=constants)
     if not isinstance(value, dict):
         raise BadFileError(f"holds a JSON {type(value).__name__}; an object was expected")
@@ -55,19 +49,19 @@ def decode(
     hook: Callable[[Pairs], dict[str, Any]] | None = None,
     constants: bool = False,
 ) -> Any:
-    """The parser below all others here; without a `hook` the last of two equal keys wins."""
+    """Run Python's parser within bounds; without a `hook` the last of two equal keys wins."""
     if len(data) > limit:
         raise BadFileError(f"is larger than {limit:,} bytes, the limit for such a file")
     most = len(data) * _DEAREST  # of small files, which need no count
-    if most > MAX_MEMORY and sum(data.count(m) * cost for m, cost in _COSTS) > MAX_MEMORY:
+    if most > MAX_MEMORY and sum(data.count(sign) * cost for sign, cost in _COSTS) > MAX_MEMORY:
         raise BadFileError(f"would take more than {MAX_MEMORY:,} bytes of memory as JSON")
     constant = None if constants else _no_constant
     try:
         text = data.decode("utf-8-sig")
-        found = json.loads(text, object_pairs_hook=hook, parse_constant=constant)
+        content = json.loads(text, object_pairs_hook=hook, parse_constant=constant)
         if SURROGATE.search(data):
-            json.dumps(found, ensure_ascii=False).encode()
-        return found
+            json.dumps(content, ensure_ascii=False).encode()
+        return content
     except UnicodeEncodeError:
         raise BadFileError("holds half of a surrogate pair, which is no text") from None
     except UnicodeDecodeError as error:
@@ -92,13 +86,13 @@ def collector_paused() -> Iterator[None]:
 
 
 def _once(pairs: Pairs) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
+    content = dict(pairs)
+    if len(content) != len(pairs):
         keys = [key for key, _ in pairs]
         seen: set[str] = set()
         twice = next(key for key in keys if key in seen or seen.add(key))  # type: ignore[func-returns-value]
         raise BadFileError(f"has the key {short(twice)} twice")
-    return found
+    return content
 
 
 def _no_constant(text: str) -> Any:
@@ -106,6 +100,6 @@ def _no_constant(text: str) -> Any:
 
 
 def short(value: object) -> str:
-    """A value from a file, for an error of one line; of a container, its kind."""
+    """Show a value from a file in an error of one line; a container by its kind."""
     plain = isinstance(value, str | int | float | None)
     return shown(value) if plain else f"a {type(value).__name__}"

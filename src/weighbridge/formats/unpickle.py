@@ -1,13 +1,13 @@
-"""What would a pickle build? Answered without building it: nothing is imported, nothing is called.
+"""The value that a pickle would build, without building it: nothing is imported, nothing is called.
 
 A pickle is a program for a stack machine (PEP 307, 3154, 574; CPython Lib/pickletools.py names the
 opcodes). Its dangerous instructions are the ones that look up a global and call it. Here a global
 is only its name, and a call is a record of that name and its arguments, unless the name is one of
-the few whose result we know: containers, and torch's ways to rebuild a tensor (`torch_tensors`).
+the few whose result we know: containers, and torch's ways to rebuild a tensor (`checkpoint`).
 
-Values are None, numbers, text, tuples and the records below. They come from a stranger: a value
-may contain itself, and a small pickle can describe a tree of 2^100 nodes by naming one node
-twice. So nothing here hashes, compares or prints a container, and each limit is a limit on work.
+Values are None, numbers, text, tuples and the records below. They come from a stranger: a value may
+contain itself, and a small pickle can describe a tree of 2^100 nodes by naming one node twice. So
+nothing here hashes, compares or prints a container, and each limit is a limit on work.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from struct import Struct
 from typing import Any, NamedTuple
 
 from weighbridge.errors import BadFileError
-from weighbridge.formats.prefix import MissingBytesError, Prefix
+from weighbridge.formats import MissingBytesError, Prefix
 from weighbridge.formats.strict_json import collector_paused, short
 
 MAX_STEPS = 2_000_000  # a tensor takes about 35 instructions, so 57,000 tensors of one file
@@ -49,7 +49,7 @@ class Map(list[tuple[Any, Any]]):
 
 
 class PickledCall:
-    """What calling `function` would have given, and what would be put into it afterwards.
+    """A call that was not made, and what would be put into its result afterwards.
 
     The keys of `contents` are None for its state (what `__setstate__` would get).
     """
@@ -71,14 +71,14 @@ def no_known(function: Global, arguments: Any) -> Any:
     return PickledCall(function, arguments)
 
 
-def no_persistent(found: Any) -> Any:
+def no_persistent(identity: Any) -> Any:
     raise BadFileError("refers to data outside of itself where none can be")
 
 
 def unpickle(
     prefix: Prefix, known: Known = no_known, persistent: Persistent = no_persistent
 ) -> Any:
-    """The value of the pickle at the prefix's position, which moves behind it.
+    """Return the value of the pickle at the prefix's position, which moves behind it.
 
     `known` gives the result of a call by name; `persistent` that of a persistent id.
     """
@@ -89,21 +89,23 @@ def unpickle(
 def _run(machine: "_Machine", prefix: Prefix) -> Any:
     data = prefix.data
     for _ in range(MAX_STEPS):
-        at = prefix.at
-        if at >= len(data):
-            raise MissingBytesError(at + 1)
-        prefix.at = at + 1
-        if data[at] == STOP:
+        position = prefix.position
+        if position >= len(data):
+            raise MissingBytesError(position + 1)
+        prefix.position = position + 1
+        if data[position] == STOP:
             return machine.pop()
-        instruction = INSTRUCTIONS.get(data[at])
+        instruction = INSTRUCTIONS.get(data[position])
         if instruction is None:
-            raise BadFileError(f"is not a pickle: opcode {data[at]:#04x} at byte {at:,}")
+            raise BadFileError(
+                f"is not a pickle: opcode {data[position]:#04x} at byte {position:,}"
+            )
         instruction(machine)
     raise BadFileError(f"is a pickle of more than {MAX_STEPS:,} instructions, our limit")
 
 
 class _Machine:
-    """The stack, the marks on it, and the memo."""
+    """The stack of values, the marks on it, and the memo."""
 
     __slots__ = ("copied", "known", "marks", "memo", "persistent", "prefix", "stack")
 
@@ -143,14 +145,14 @@ class _Machine:
         return layout.unpack_from(self.prefix.data, self.prefix.skip(layout.size))[0]
 
     def line(self) -> str:
-        """Text up to the end of a line: instructions of protocol 0, and the names of globals."""
-        data, start = self.prefix.data, self.prefix.at
+        """Read text up to the end of a line: instructions of protocol 0, names of globals."""
+        data, start = self.prefix.data, self.prefix.position
         end = data.find(b"\n", start, start + MAX_LINE)
         if end < 0:
             if len(data) < start + MAX_LINE:
                 raise MissingBytesError(len(data) + 1)
             raise BadFileError(f"is a broken pickle: a line of more than {MAX_LINE:,} bytes")
-        self.prefix.at = end + 1
+        self.prefix.position = end + 1
         return data[start:end].decode(errors="replace")
 
     def recall(self, index: int) -> None:
@@ -160,14 +162,16 @@ class _Machine:
 
     def call(self, function: Any, arguments: Any) -> None:
         named = isinstance(function, Global)
-        made = self.known(function, arguments) if named else PickledCall(function, arguments)
-        if isinstance(made, Map | Sequence):  # one list, recalled for a few bytes, copied each time
-            self.copied += len(made)
+        result = self.known(function, arguments) if named else PickledCall(function, arguments)
+        if isinstance(
+            result, Map | Sequence
+        ):  # one list, recalled for a few bytes, copied each time
+            self.copied += len(result)
             if self.copied > MAX_STEPS:
                 raise BadFileError(
                     f"is a pickle that copies more than {MAX_STEPS:,} items, our limit"
                 )
-        self.push(made)
+        self.push(result)
 
 
 U8, U16, I32, U32, U64, F64 = (Struct(code) for code in ("<B", "<H", "<i", "<I", "<Q", ">d"))
@@ -184,7 +188,7 @@ def _number(layout: Struct) -> Instruction:
 
 
 def _text(layout: Struct) -> Instruction:
-    """Text or bytes behind their length; bytes are Python 2's text."""
+    """Push text or bytes that stand behind their length; bytes are Python 2's text."""
     return lambda m: m.push(m.prefix.take(m.number(layout)).decode(errors="replace"))
 
 
@@ -259,7 +263,7 @@ def _set_item(m: _Machine) -> None:
 
 
 def _build(m: _Machine) -> None:
-    """Attributes: the content of an unknown object, and beside the point of a known one."""
+    """Put state into an unknown object; what a known one would get tells nothing of tensors."""
     state, target = m.pop(), m.top()
     if isinstance(target, PickledCall):
         target.contents.append((None, state))
