@@ -13,7 +13,7 @@ from tests.code import parsed
 from weighbridge import train
 from weighbridge.accelerators.chips import CAPABILITIES, Chip
 from weighbridge.accelerators.names import find
-from weighbridge.kernels import attention, convolution, cublas, embedding, reductions
+from weighbridge.kernels import attention, convolution, cublas, reductions
 from weighbridge.units import MIB
 
 SOURCE = Path(__file__).parents[2] / "src" / "weighbridge"
@@ -97,10 +97,10 @@ def test_the_sum_of_a_bias_gradient():
 
 def test_an_embedding_gradient():
     """8,192 ids, 50,257 rows: 8,192 segments and 9,011 partial sums."""
-    assert not embedding.sorts(3072)
-    assert embedding.sorts(3073)
-    assert embedding.sorted_bytes(8192, 8) == [65_536, 65_536]
-    assert embedding.segments(8192, 8, 50_257, 4 * 768) == [
+    assert not reductions.sorts(3072)
+    assert reductions.sorts(3073)
+    assert reductions.sorted_bytes(8192, 8) == [65_536, 65_536]
+    assert reductions.segments(8192, 8, 50_257, 4 * 768) == [
         65_536,
         65_536,
         65_536,

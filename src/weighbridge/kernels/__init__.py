@@ -1,12 +1,11 @@
 """Memory that kernels of torch and its libraries take beside their inputs and outputs.
 
 attention.py    which kernel scaled_dot_product_attention takes, and what each accumulates in memory
-reductions.py   sums whose blocks of threads meet in a buffer
-embedding.py    sorting of indices before rows of a gradient are summed
-cublas.py       workspaces
+reductions.py   sums whose blocks of threads meet in a buffer, gradients of embeddings
+cublas.py       workspaces of products
 convolution.py  workspaces in which cuDNN puts channels last
+nccl.py         buffers of a communicator
 
 Sizes go in, bytes come out: no tensors, so that the closed form of training (autograd/ops), the
-engines and the fake GPU (trace/hidden) read each fact here. "What" of a card is an
-`accelerators.chips.Chip`.
+engines and the fake GPU (trace/hidden) read each fact here. A card is an `accelerators.chips.Chip`.
 """

@@ -50,8 +50,8 @@ MOST_SPLITS = 128
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KernelShape:
-    """q [batch, heads, queries, key_dim], k [batch, kv_heads, keys, key_dim], v [..., value_dim];
-    `itemsize` bytes a number."""
+    """Sizes of one call: q [batch, heads, queries, key_dim], k [batch, kv_heads, keys, key_dim], v
+    [..., value_dim]; `itemsize` bytes a number."""
 
     batch: int
     heads: int
@@ -65,18 +65,18 @@ class KernelShape:
 
     @property
     def half(self) -> bool:
-        """Whether numbers have 16 bits."""
+        """True for numbers of 16 bits."""
         return self.itemsize == 2
 
     @property
     def grouped(self) -> bool:
-        """Whether several query heads share a head of keys."""
+        """True where several query heads share a head of keys."""
         return self.heads != self.kv_heads
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttentionCall:
-    """The rest of what decides the kernel; `groups` says that groups are told by enable_gqa."""
+    """All else that decides the kernel; `groups` says that torch is told of groups (enable_gqa)."""
 
     masked: bool = False
     causal: bool = False
@@ -92,27 +92,27 @@ def order(chip: Chip, torch: Version = NEWEST) -> tuple[str, ...]:
 
 
 def can(
-    kernel: str, s: KernelShape, call: AttentionCall, chip: Chip, torch: Version = NEWEST
+    kernel: str, shape: KernelShape, call: AttentionCall, chip: Chip, torch: Version = NEWEST
 ) -> bool:
-    """Whether `kernel` of ORDER can serve the call."""
+    """Tell whether `kernel` of ORDER can serve the call."""
     if kernel == "flash":
-        return _flash(s, call, chip, torch)
+        return _flash(shape, call, chip, torch)
     if kernel == "efficient":
-        return _efficient(s, call, chip, torch)
+        return _efficient(shape, call, chip, torch)
     if kernel == "cudnn":
-        return _cudnn(s, call, chip, torch)
+        return _cudnn(shape, call, chip, torch)
     return True
 
 
-def _flash(s: KernelShape, call: AttentionCall, chip: Chip, torch: Version) -> bool:
+def _flash(shape: KernelShape, call: AttentionCall, chip: Chip, torch: Version) -> bool:
     return (
         _supported(chip, FLASH_SINCE, torch)
-        and s.half
+        and shape.half
         and not call.masked
-        and s.key_dim == s.value_dim <= FLASH_MOST
-        and not (call.causal and s.queries != s.keys)
-        and (call.groups or not s.grouped)
-        and not (call.differentiated and _too_wide(s.key_dim, call.dropout, chip))
+        and shape.key_dim == shape.value_dim <= FLASH_MOST
+        and not (call.causal and shape.queries != shape.keys)
+        and (call.groups or not shape.grouped)
+        and not (call.differentiated and _too_wide(shape.key_dim, call.dropout, chip))
     )
 
 
@@ -123,35 +123,35 @@ def _too_wide(dim: int, dropout: float, chip: Chip) -> bool:
     return small and (192 < dim <= 224 or (dim > 224 and dropout > 0))
 
 
-def _efficient(s: KernelShape, call: AttentionCall, chip: Chip, torch: Version) -> bool:
-    align = _alignment(s, chip)
+def _efficient(shape: KernelShape, call: AttentionCall, chip: Chip, torch: Version) -> bool:
+    align = _alignment(shape, chip)
     return (
         _supported(chip, EFFICIENT_SINCE, torch)
-        and not (s.bfloat16 and chip.capability < (8, 0))
-        and s.key_dim % align == 0
-        and s.value_dim % align == 0
-        and not s.grouped
+        and not (shape.bfloat16 and chip.capability < (8, 0))
+        and shape.key_dim % align == 0
+        and shape.value_dim % align == 0
+        and not shape.grouped
         and not call.groups
     )
 
 
-def _alignment(s: KernelShape, chip: Chip) -> int:
-    """Numbers in what a matrix unit loads at once, where there is one for the type."""
-    units = chip.capability >= (8, 0) or (chip.capability >= (7, 0) and s.half)
-    return (8 if s.half else 4) if units else 1
+def _alignment(shape: KernelShape, chip: Chip) -> int:
+    """Numbers that a matrix unit loads at once, where there is one for the type; else 1."""
+    units = chip.capability >= (8, 0) or (chip.capability >= (7, 0) and shape.half)
+    return (8 if shape.half else 4) if units else 1
 
 
-def _cudnn(s: KernelShape, call: AttentionCall, chip: Chip, torch: Version) -> bool:
+def _cudnn(shape: KernelShape, call: AttentionCall, chip: Chip, torch: Version) -> bool:
     limit = 256 if chip.capability == (9, 0) else 128
     return (
         torch >= CUDNN_SINCE
         and _supported(chip, FLASH_SINCE, torch)
-        and s.half
-        and max(s.key_dim, s.value_dim) <= limit
-        and s.key_dim % 8 == 0
-        and s.value_dim % 8 == 0
-        and min(s.queries, s.keys) > 1
-        and (call.groups or not s.grouped)
+        and shape.half
+        and max(shape.key_dim, shape.value_dim) <= limit
+        and shape.key_dim % 8 == 0
+        and shape.value_dim % 8 == 0
+        and min(shape.queries, shape.keys) > 1
+        and (call.groups or not shape.grouped)
     )
 
 
@@ -160,66 +160,69 @@ def _supported(chip: Chip, lowest: Version, torch: Version) -> bool:
     return lowest <= chip.capability <= highest
 
 
-def flash_forward(s: KernelShape, dropout: float, chip: Chip) -> list[int]:
+def flash_forward(shape: KernelShape, dropout: float, chip: Chip) -> list[int]:
     """Bytes of the splits' logsumexps and outputs; nothing where keys are not split."""
     if dropout > 0:
         return []
-    queries, heads = s.queries, s.heads
-    if queries == 1 and s.grouped:  # the heads that share keys become queries
-        queries, heads = heads // s.kv_heads, s.kv_heads
-    block = 256 if s.key_dim <= 64 else 128 if s.key_dim <= 128 else 64
-    n = splits(
-        s.batch * heads * ceil_div(queries, 64), 2 * chip.multiprocessors, ceil_div(s.keys, block)
+    queries, heads = shape.queries, shape.heads
+    if queries == 1 and shape.grouped:  # the heads that share keys become queries
+        queries, heads = heads // shape.kv_heads, shape.kv_heads
+    block = 256 if shape.key_dim <= 64 else 128 if shape.key_dim <= 128 else 64
+    count = splits(
+        shape.batch * heads * ceil_div(queries, 64),
+        2 * chip.multiprocessors,
+        ceil_div(shape.keys, block),
     )
-    rows = n * s.batch * heads * queries * FLOAT
-    return [rows, rows * rounded(s.key_dim)] if n > 1 else []
+    rows = count * shape.batch * heads * queries * FLOAT
+    return [rows, rows * rounded(shape.key_dim)] if count > 1 else []
 
 
 def splits(blocks: int, processors: int, key_blocks: int) -> int:
-    """num_splits_heuristic: the fewest splits of the keys that keep the card within 85 % of as busy
-    as it could be; `blocks` of queries, `processors` twice the card's multiprocessors."""
+    """Count the splits of the keys as num_splits_heuristic does: the fewest that keep the card
+    within 85 % of as busy as it could be; `blocks` of queries, `processors` twice the card's
+    multiprocessors."""
     if blocks >= 0.8 * processors:
         return 1
     gains = {}
-    for n in range(1, min(MOST_SPLITS, processors, key_blocks) + 1):
-        if n == 1 or ceil_div(key_blocks, n) != ceil_div(key_blocks, n - 1):
-            waves = blocks * n / processors
-            gains[n] = waves / ceil(waves)
+    for count in range(1, min(MOST_SPLITS, processors, key_blocks) + 1):
+        if count == 1 or ceil_div(key_blocks, count) != ceil_div(key_blocks, count - 1):
+            waves = blocks * count / processors
+            gains[count] = waves / ceil(waves)
     best = max(gains.values(), default=1.0)
-    return next((n for n, gain in gains.items() if gain >= 0.85 * best), 1)
+    return next((count for count, gain in gains.items() if gain >= 0.85 * best), 1)
 
 
 def rounded(dim: int) -> int:
-    """The head dimension that the flash kernel works with."""
+    """Head dimension that the flash kernel works with."""
     return align_up(dim, 32) if dim <= 192 else 256
 
 
-def flash_backward(s: KernelShape, chip: Chip, *, deterministic: bool = False) -> list[int]:
+def flash_backward(shape: KernelShape, chip: Chip, *, deterministic: bool = False) -> list[int]:
     """Bytes of softmax_d, of dQ in float32, and of dK and dV for all query heads."""
-    rows = s.batch * s.heads * align_up(s.queries, ROWS) * FLOAT
-    copies = ceil_div(chip.multiprocessors, s.batch * s.heads) if deterministic else 1
-    taken = [rows, copies * rows * rounded(s.key_dim)]
-    if s.grouped:
-        taken += [s.batch * s.keys * s.heads * s.key_dim * s.itemsize] * 2
+    rows = shape.batch * shape.heads * align_up(shape.queries, ROWS) * FLOAT
+    copies = ceil_div(chip.multiprocessors, shape.batch * shape.heads) if deterministic else 1
+    taken = [rows, copies * rows * rounded(shape.key_dim)]
+    if shape.grouped:
+        taken += [shape.batch * shape.keys * shape.heads * shape.key_dim * shape.itemsize] * 2
     return taken
 
 
-def flash3_backward(s: KernelShape) -> list[int]:
+def flash3_backward(shape: KernelShape) -> list[int]:
     """Bytes of softmax_d and the logsumexp in base 2, of dQ in float32, and of the sums of dK and
     dV in float32 where several query heads share a key head."""
-    rows = s.batch * s.heads * align_up(s.queries, ROWS) * FLOAT
-    taken = [rows, rows, rows * rounded(s.key_dim)]
-    if s.grouped:
-        keys = s.batch * s.kv_heads * align_up(s.keys, ROWS) * FLOAT
-        taken += [keys * rounded(s.key_dim), keys * rounded(s.value_dim)]
+    rows = shape.batch * shape.heads * align_up(shape.queries, ROWS) * FLOAT
+    taken = [rows, rows, rows * rounded(shape.key_dim)]
+    if shape.grouped:
+        keys = shape.batch * shape.kv_heads * align_up(shape.keys, ROWS) * FLOAT
+        taken += [keys * rounded(shape.key_dim), keys * rounded(shape.value_dim)]
     return taken
 
 
-def efficient_forward(s: KernelShape) -> list[int]:
+def efficient_forward(shape: KernelShape) -> list[int]:
     """Bytes of a float32 output (kNeedsOutputAccumulatorBuffer)."""
-    if not s.half or s.value_dim <= 128:
+    if not shape.half or shape.value_dim <= 128:
         return []
-    return [s.batch * s.queries * s.heads * s.value_dim * FLOAT]
+    return [shape.batch * shape.queries * shape.heads * shape.value_dim * FLOAT]
 
 
 class Tile(NamedTuple):
@@ -237,32 +240,32 @@ LARGE_HALF = (Tile(64, 64, 32), Tile(64, 64, 64), Tile(128, 128, 128), Tile(128,
 LARGE_FLOAT = (Tile(64, 64, 32), Tile(64, 64, 64), Tile(128, 64, 128), Tile(128, 64, UNLIMITED))
 
 
-def _tile(s: KernelShape, dropout: float, chip: Chip) -> Tile:
+def _tile(shape: KernelShape, dropout: float, chip: Chip) -> Tile:
     large = chip.shared_memory > SMALL_MEMORY
     tiles: tuple[Tile, ...] = SMALL
     if large:
-        tiles = LARGE_HALF if s.half else LARGE_FLOAT
-    if large and dropout and s.half:
+        tiles = LARGE_HALF if shape.half else LARGE_FLOAT
+    if large and dropout and shape.half:
         tiles = (SMALL[2], LARGE_HALF[3])
-    widest = max(s.key_dim, s.value_dim)
+    widest = max(shape.key_dim, shape.value_dim)
     return next((tile for tile in tiles if tile.dim >= widest), tiles[-1])
 
 
 def efficient_backward(
-    s: KernelShape, dropout: float, chip: Chip, *, deterministic: bool = False
+    shape: KernelShape, dropout: float, chip: Chip, *, deterministic: bool = False
 ) -> list[int]:
     """Bytes of delta and of the workspace (workspace_size)."""
-    tile = _tile(s, dropout, chip)
-    of_queries = ceil_div(s.queries, tile.queries) * ceil_div(s.key_dim, tile.keys)
+    tile = _tile(shape, dropout, chip)
+    of_queries = ceil_div(shape.queries, tile.queries) * ceil_div(shape.key_dim, tile.keys)
     taken = of_queries * (4 + tile.queries * tile.keys)
-    if s.half and tile.dim > tile.queries:  # registers cannot keep dK and dV
-        dims = align_up(s.key_dim, tile.queries) + align_up(s.value_dim, tile.queries)
-        taken += (1 if deterministic else ceil_div(s.keys, tile.keys)) * tile.keys * dims
-    rows = s.batch * s.heads
-    return [rows * s.queries * FLOAT, rows * align_up(taken, 4) * FLOAT]
+    if shape.half and tile.dim > tile.queries:  # registers cannot keep dK and dV
+        dims = align_up(shape.key_dim, tile.queries) + align_up(shape.value_dim, tile.queries)
+        taken += (1 if deterministic else ceil_div(shape.keys, tile.keys)) * tile.keys * dims
+    rows = shape.batch * shape.heads
+    return [rows * shape.queries * FLOAT, rows * align_up(taken, 4) * FLOAT]
 
 
-def cudnn_backward(s: KernelShape) -> list[int]:
+def cudnn_backward(shape: KernelShape) -> list[int]:
     """Bytes of dQ in float32 and of delta."""
-    rows = s.batch * s.heads * s.queries * FLOAT
-    return [rows * s.key_dim, rows]
+    rows = shape.batch * shape.heads * shape.queries * FLOAT
+    return [rows * shape.key_dim, rows]

@@ -16,10 +16,10 @@ TAIL = 512
 
 
 def tensor_cores(chip: Chip, *, half: bool, float16: bool) -> bool:
-    """Whether there are tensor cores for the type: TF32 among them."""
+    """Tell whether a card has tensor cores for a type, TF32 among them."""
     return chip.capability >= (8, 0) or (half and float16 and chip.capability >= (7, 0))
 
 
 def workspace(inputs: int, output: int, *, half: bool) -> int:
-    """Bytes in which one direction is rearranged; `inputs` and `output` are tensors' bytes."""
+    """Bytes in which one direction is rearranged; `inputs` and `output` are bytes of tensors."""
     return inputs + (output if half else 0) + TAIL

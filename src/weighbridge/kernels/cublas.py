@@ -25,6 +25,7 @@ UNIFIED_SINCE = (2, 12)
 
 
 def workspace(major: int | None, torch: Version = NEWEST) -> int:
-    """Bytes of one workspace; `major` of the compute capability, None where no card is known."""
+    """Bytes of one workspace; `major` is that of the compute capability, None where no card is
+    known."""
     large = major == 9 or (major in BLACKWELL and torch >= BLACKWELL_SINCE)
     return LARGE if large else USUAL

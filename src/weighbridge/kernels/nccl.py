@@ -32,13 +32,15 @@ SHARP = (256 * MIB, 512 * MIB)  # usually, at most
 
 
 def communicator(links: Links | None, *, lazy: bool, sharp: bool = True) -> Bytes:
-    """Bytes of one. `links` of None: any card; `sharp`: the chip sums in the switch."""
+    """Bytes of one communicator. `links` of None stands for any card; `lazy` for connections that
+    are made when an algorithm is first used; `sharp` for a chip that sums in the switch."""
     if links is None:
-        known = [communicator(x, lazy=lazy) for x in CHANNELS]
+        known = [communicator(kind, lazy=lazy) for kind in CHANNELS]
         return Bytes(known[0].low, known[1].expected, known[-1].high)
     times = LAZILY if lazy else CONNECTED
     low, expected, high = (
-        n * connections * CONNECTION for n, connections in zip(CHANNELS[links], times, strict=True)
+        channels * connections * CONNECTION
+        for channels, connections in zip(CHANNELS[links], times, strict=True)
     )
     if links != "switch" or not sharp:
         return Bytes(low, expected, high)

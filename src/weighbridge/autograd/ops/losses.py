@@ -14,7 +14,7 @@ from weighbridge.autograd.ops.pointwise import cast, wider
 from weighbridge.autograd.ops.shaping import copied, part
 from weighbridge.autograd.tensors import Computed, LeafTensor, Tensor, absent
 from weighbridge.dtypes import FLOAT32, INT64
-from weighbridge.kernels.embedding import segments, sorted_bytes, sorts
+from weighbridge.kernels.reductions import segments, sorted_bytes, sorts
 
 INDEX = INT64.nbytes
 

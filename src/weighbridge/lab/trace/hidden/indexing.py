@@ -1,11 +1,11 @@
 """Gradients that go where indices say, and sorting: by sorting the indices first.
 
-Those of embeddings are in kernels/embedding.py.
+Those of embeddings are in kernels/reductions.py.
 """
 
 import torch
 
-from weighbridge.kernels.embedding import segments, sorted_bytes, sorts
+from weighbridge.kernels.reductions import segments, sorted_bytes, sorts
 from weighbridge.lab.trace.hidden.rule import HiddenRule, Op, accumulated, copied, size
 
 IN_PLACE = 4096  # values of a row that are sorted where they are
