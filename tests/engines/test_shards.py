@@ -19,7 +19,7 @@ from weighbridge.engines.parallel.names import WAY_OF
 from weighbridge.engines.subject import subject
 from weighbridge.engines.table import ENGINES
 from weighbridge.errors import UnsupportedError, UsageError
-from weighbridge.quantization.fp8 import block_of
+from weighbridge.quantization.floats import block_of
 from weighbridge.quantization.schemes import scheme, stored
 from weighbridge.tensors import CheckpointTensor
 from weighbridge.units import GIB

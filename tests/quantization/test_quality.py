@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 from weighbridge.quantization import quality
-from weighbridge.quantization.quality import kinship, lookup, records
-from weighbridge.quantization.quality.lookup import published
+from weighbridge.quantization.quality import published, records
 from weighbridge.quantization.schemes import scheme
 
 SCOREBOARD = "c392e5094deaf2d1a7c18683214f007fad3fe42b/examples/perplexity/README.md"
@@ -89,7 +88,7 @@ def test_the_file_stays_small():
 def everything():
     """All that may answer."""
     for family in records.families():
-        for found in lookup.entries(family).values():
+        for found in quality.entries(family).values():
             yield from found
 
 
@@ -186,7 +185,7 @@ def test_a_finding_never_crosses_sources():
         for row in table.rows
     }
     for name in ("llama-3.1-8b", "qwen3-32b", "llama-2-70b", "mixtral-8x7b", "glm-4.6", "qwen-7b"):
-        for of, form in lookup.entries(kinship.family(name)[0]):
+        for of, form in quality.entries(quality.family(name)[0]):
             found = published(name, int(32e9), form, of=of)
             if found is not None:
                 assert (found.source, found.value, found.baseline, found.measured_on) in known
@@ -232,5 +231,5 @@ def test_no_figure_is_invented_for_a_size_far_away():
     ],
 )
 def test_names_tell_a_family(name, family, generation):
-    found = kinship.family(name)
+    found = quality.family(name)
     assert found == (None if family is None else (family, generation))

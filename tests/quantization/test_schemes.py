@@ -12,8 +12,8 @@ from tests.quantization.models import model, one, packed, pieces, plan, total
 from weighbridge.arch.blueprint import Param
 from weighbridge.dtypes import BFLOAT16, FLOAT16
 from weighbridge.errors import UnsupportedError, UsageError
-from weighbridge.quantization import gptq_awq
-from weighbridge.quantization.gguf_names import ggml_role
+from weighbridge.quantization import integers
+from weighbridge.quantization.ggml import ggml_role
 from weighbridge.quantization.schemes import NAMES, describe, scheme, stored
 
 UP = "model.layers.0.mlp.up_proj.weight"
@@ -500,7 +500,7 @@ def test_whether_groups_divide_is_found_once_for_a_model(monkeypatch):
         asked.append(facts)
         return True
 
-    monkeypatch.setattr(gptq_awq, "_divides", divides)
+    monkeypatch.setattr(integers, "_divides", divides)
     plan = replace(named("qwen3-0.6b").parts[0].blueprint)  # of which nothing is known yet
     for _ in range(3):
         assert scheme("awq-4bit-g128").fitted(plan).name == "awq-4bit-g128"

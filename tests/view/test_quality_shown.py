@@ -5,7 +5,7 @@ import re
 import pytest
 
 import weighbridge
-from weighbridge.quantization.quality.lookup import published
+from weighbridge.quantization.quality import published
 from weighbridge.remedies import losses
 from weighbridge.render import RenderOptions, render
 from weighbridge.view.messages import say

@@ -18,8 +18,7 @@ from weighbridge.arch.blueprint import Blueprint, Buffer, Param
 from weighbridge.arch.roles import expert, kind_of
 from weighbridge.checkpoint.inventory import StoredModel
 from weighbridge.errors import BadFileError
-from weighbridge.quantization.agreement import integers
-from weighbridge.quantization.packed import Logical, flat, logical
+from weighbridge.quantization.packed import Logical, flat, integers, logical
 from weighbridge.tensors import EXPERTS, CheckpointTensor, Counted, counted, one_by_one
 
 Key = Callable[[str], str]

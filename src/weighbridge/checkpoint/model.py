@@ -24,7 +24,7 @@ from weighbridge.arch.possible import contradictions, doubts, impossible
 from weighbridge.checkpoint.inventory import Inventory, StoredModel
 from weighbridge.errors import BadFileError, UnsupportedError
 from weighbridge.memo import memo
-from weighbridge.quantization.agreement import told, undeclared, unpacked
+from weighbridge.quantization.packed import told, undeclared, unpacked
 from weighbridge.sources.reference import Reference
 from weighbridge.tensors import CheckpointTensor, Counted, counted
 from weighbridge.wording import UNLISTED, printable, shown

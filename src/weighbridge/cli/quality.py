@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from weighbridge.errors import UnsupportedError
-from weighbridge.quantization.quality.lookup import scoreboards
+from weighbridge.quantization.quality import scoreboards
 from weighbridge.quantization.quality.records import QualityRow, QualityTable
 
 if TYPE_CHECKING:

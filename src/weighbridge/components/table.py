@@ -19,7 +19,7 @@ from weighbridge.components.weights import DIVISIONS, divided, persistent_bytes
 from weighbridge.dtypes import DType
 from weighbridge.errors import UnsupportedError
 from weighbridge.memo import memo
-from weighbridge.quantization.quality.lookup import Finding, published
+from weighbridge.quantization.quality import Finding, published
 from weighbridge.quantization.scheme import Scheme
 from weighbridge.quantization.schemes import USUAL, scheme, weighed
 from weighbridge.report import Row

@@ -31,20 +31,20 @@ from weighbridge.units import ceil_div
 BLOCK, NESTED_BLOCK = 64, 256
 
 
-def int8(p: Param, m: Matrix) -> Iterator[PackedPiece]:
-    yield PackedPiece(f"{module(p)}.weight", INT8, (m.outputs, m.inputs))
-    yield PackedPiece(f"{module(p)}.SCB", FLOAT32, (m.outputs,))
+def int8(p: Param, weight: Matrix) -> Iterator[PackedPiece]:
+    yield PackedPiece(f"{module(p)}.weight", INT8, (weight.outputs, weight.inputs))
+    yield PackedPiece(f"{module(p)}.SCB", FLOAT32, (weight.outputs,))
 
 
-def four_bit(p: Param, m: Matrix) -> Iterator[PackedPiece]:
-    yield PackedPiece(p.name, UINT8, (ceil_div(m.numel, 2), 1))
-    yield PackedPiece(f"{p.name}.absmax", FLOAT32, (ceil_div(m.numel, BLOCK),))
+def four_bit(p: Param, weight: Matrix) -> Iterator[PackedPiece]:
+    yield PackedPiece(p.name, UINT8, (ceil_div(weight.numel, 2), 1))
+    yield PackedPiece(f"{p.name}.absmax", FLOAT32, (ceil_div(weight.numel, BLOCK),))
     yield PackedPiece(f"{p.name}.quant_map", FLOAT32, (16,))
 
 
-def double_quantized(p: Param, m: Matrix) -> Iterator[PackedPiece]:
-    blocks = ceil_div(m.numel, BLOCK)
-    yield PackedPiece(p.name, UINT8, (ceil_div(m.numel, 2), 1))
+def double_quantized(p: Param, weight: Matrix) -> Iterator[PackedPiece]:
+    blocks = ceil_div(weight.numel, BLOCK)
+    yield PackedPiece(p.name, UINT8, (ceil_div(weight.numel, 2), 1))
     yield PackedPiece(f"{p.name}.absmax", UINT8, (blocks,))
     yield PackedPiece(f"{p.name}.quant_map", FLOAT32, (16,))
     yield PackedPiece(f"{p.name}.nested_absmax", FLOAT32, (ceil_div(blocks, NESTED_BLOCK),))
@@ -53,8 +53,8 @@ def double_quantized(p: Param, m: Matrix) -> Iterator[PackedPiece]:
 
 
 def _scheme(name: str, pieces: Pieces) -> Scheme:
-    def loader(s: LoaderFacts) -> Pack:
-        return packing(linears(s, conv1d=True), pieces, s)
+    def loader(facts: LoaderFacts) -> Pack:
+        return packing(linears(facts, conv1d=True), pieces, facts)
 
     return Scheme(
         name=name,

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 
 from weighbridge.dtypes import BFLOAT16, FLOAT16, DType
 from weighbridge.errors import BadFileError, UnsupportedError, UsageError
-from weighbridge.quantization.fp8 import block_name
+from weighbridge.quantization.floats import block_name
 from weighbridge.quantization.scheme import LoaderFacts, Pack, Scheme, module
 from weighbridge.quantization.schemes import scheme
 from weighbridge.wording import shown
@@ -37,7 +37,8 @@ def method_of(raw: Raw) -> str:
 
 
 def declared(raw: Raw) -> Scheme:
-    """Raises UnsupportedError for a method that we do not know."""
+    """Return the format that a config declares. Raises UnsupportedError for a method that we do not
+    know."""
     method = method_of(raw)
     name = METHODS.get(method)
     if name is None:
@@ -46,10 +47,10 @@ def declared(raw: Raw) -> Scheme:
             f"config.json: quantization_config: quant_method {method!r} is not known ({known}); "
             "give --quantization FORMAT instead"
         )
-    found = _called(name(raw))
+    form = _called(name(raw))
     if raw.get("expert_dtype") == "fp4":
-        found = _experts_in(scheme("mxfp4"), found)
-    return _except(found, raw)
+        form = _experts_in(scheme("mxfp4"), form)
+    return _except(form, raw)
 
 
 def _called(name: str) -> Scheme:
@@ -62,7 +63,7 @@ def _called(name: str) -> Scheme:
 
 
 def _object(raw: Raw, key: str) -> Raw:
-    """A nested object; an absent one is empty."""
+    """Return a nested object; an absent one is empty."""
     value = raw.get(key) or {}
     if not isinstance(value, Mapping):
         raise BadFileError(
@@ -72,10 +73,10 @@ def _object(raw: Raw, key: str) -> Raw:
 
 
 def fallback_dtype(raw: Raw) -> DType:
-    """What the loader gives to what is not packed when nothing declares a dtype.
+    """Dtype that the loader gives to what is not packed when nothing declares one.
 
     transformers 5.23 quantizers/quantizer_{gptq,awq,mxfp4}.py, `update_dtype`; bfloat16 for the
-    others is assumed: what their checkpoints hold.
+    others is assumed: their checkpoints hold it.
     """
     return FLOAT16 if raw.get("quant_method") in ("gptq", "awq") else BFLOAT16
 
@@ -85,7 +86,8 @@ def _wrong(key: str, value: object, what: str) -> BadFileError:
 
 
 def _number(raw: Raw, *keys: str, default: int) -> int:
-    """The first of `keys` that is set, as a number that is no zero; a null is as good as none."""
+    """Read the first of `keys` that is set, as a number that is no zero; a null is as good as
+    none."""
     key = next((key for key in keys if raw.get(key) is not None), None)
     if key is None:
         return default
@@ -96,12 +98,16 @@ def _number(raw: Raw, *keys: str, default: int) -> int:
 
 
 def _block(raw: Raw, key: str) -> str:
-    """The name of FP8 with one scale for each block of a matrix, [rows, columns] as `key` says."""
+    """Name FP8 with one scale for each block of a matrix, [rows, columns] as `key` says."""
     size = raw[key]
     both = size.split("x") if isinstance(size, str) else size  # older files: "128x128"
     pair = both if isinstance(both, list | tuple) else ()
-    both = [int(n) if isinstance(n, str) and n.isdecimal() else n for n in pair]
-    if len(both) != 2 or not all(type(n) is int and 0 < n < MOST_OF_BLOCK for n in both):
+    both = [
+        int(number) if isinstance(number, str) and number.isdecimal() else number for number in pair
+    ]
+    if len(both) != 2 or not all(
+        type(number) is int and 0 < number < MOST_OF_BLOCK for number in both
+    ):
         raise _wrong(key, size, f"it must be two numbers of 1 to {MOST_OF_BLOCK - 1:,}")
     return block_name(*both)
 
@@ -119,7 +125,8 @@ def _bitsandbytes(raw: Raw) -> str:
 
 
 class PackedSize(NamedTuple):
-    """A size that a method's config has under one of `keys`, and what most such files have."""
+    """A size that a method's config has under one of `keys`, and the one that most such files
+    have."""
 
     keys: tuple[str, ...]
     usual: int
@@ -146,7 +153,9 @@ def untold(raw: Raw) -> str:
     where it gives them all."""
     method = method_of(raw)
     where = WITHIN[method](raw) if method in WITHIN else raw
-    lacking = [s for s in SIZES.get(method, ()) if all(where.get(key) is None for key in s.keys)]
+    lacking = [
+        size for size in SIZES.get(method, ()) if all(where.get(key) is None for key in size.keys)
+    ]
     if not lacking:
         return ""
     names = " and ".join(f"no {size.keys[0]}" for size in lacking)
@@ -243,27 +252,29 @@ METHODS: dict[str, Callable[[Raw], str]] = {
 
 
 def _experts_in(theirs: Scheme, others: Scheme) -> Scheme:
-    """Routed experts in one format, all else in another."""
+    """Pack routed experts in one format, all else in another."""
 
-    def loader(s: LoaderFacts) -> Pack:
-        expert, other = theirs.loader(s), others.loader(s)
+    def loader(facts: LoaderFacts) -> Pack:
+        expert, other = theirs.loader(facts), others.loader(facts)
         return lambda p: (expert if p.kind in ("expert", "experts") else other)(p)
 
     return replace(others, name=f"{others.name}, experts {theirs.name}", loader=loader)
 
 
-def _except(found: Scheme, raw: Raw) -> Scheme:
+def _except(form: Scheme, raw: Raw) -> Scheme:
+    """Leave alone the modules that the config names, on top of what the format leaves alone by
+    itself."""
     patterns = [text for key in SKIPS for text in _texts(raw.get(key))]
     if not patterns:
-        return found
+        return form
     skipped = _named(patterns)
 
-    def loader(s: LoaderFacts) -> Pack:
-        pack = found.loader(s)
+    def loader(facts: LoaderFacts) -> Pack:
+        pack = form.loader(facts)
         return lambda p: None if skipped(module(p)) else pack(p)
 
     apart = any(re.search(ONE_EXPERT, pattern) for pattern in patterns)
-    return replace(found, loader=loader, by_expert=apart)
+    return replace(form, loader=loader, by_expert=apart)
 
 
 def _texts(value: Any) -> list[str]:
@@ -276,8 +287,8 @@ Test = Callable[[str], bool]
 
 
 def _named(patterns: list[str]) -> Test:
-    """Whether a module is named by one of `patterns`. Experts are alike but for their number, so
-    unless a pattern names one, the first is asked about in the place of all."""
+    """Return a test for modules that one of `patterns` names. Experts are alike but for their
+    number, so unless a pattern names one, the first is asked about in the place of all."""
     given = list(dict.fromkeys(patterns))
     within = _within([_needle(text) for text in given if not _searched(text)])
     tests = [within, *(_test(text) for text in given if _searched(text))]
@@ -292,31 +303,32 @@ def _named(patterns: list[str]) -> Test:
 
 
 def _searched(text: str) -> bool:
-    """Whether it is, or stands for, a regular expression; otherwise it is a module's name."""
+    """Tell a pattern that is, or stands for, a regular expression from a module's name."""
     return text.startswith("re:") or "*" in text.strip("*")
 
 
 def _test(text: str) -> Test:
-    """`re:...` is a regular expression, met from the start; otherwise * is a wildcard."""
+    """Return a test for one pattern: `re:...` is a regular expression, met from the start;
+    otherwise * is a wildcard."""
     if text.startswith("re:"):
-        found = _expression(text[3:])
-        return lambda path: found.match(path) is not None
+        expression = _expression(text[3:])
+        return lambda path: expression.match(path) is not None
     ends = [r"(^|\.)", r"(\.|$)"]
     inner = _expression(ends[0] + ".*".join(map(re.escape, text.split("*"))) + ends[1])
     return lambda path: inner.search(path) is not None
 
 
 def _needle(text: str) -> str:
-    """What stands in the dotted path of a module that is called so, or below one."""
+    """Text that stands in the dotted path of a module that is called so, or below one."""
     before = "" if text.startswith("*") else "."
     after = "" if text.endswith("*") else "."
     return f"{before}{text.strip('*')}{after}"
 
 
 def _within(needles: list[str]) -> Test:
-    """Whether a path has one of `needles` in it. Configs list hundreds of modules by their names:
-    of those that are in order and begin none of the others, the last that is not behind a text is
-    the only one that it can begin with."""
+    """Return a test for paths that have one of `needles` in them. Configs list hundreds of modules
+    by their names: of those that are in order and begin none of the others, the last that is not
+    behind a text is the only one that it can begin with."""
     anywhere = [needle for needle in needles if not needle.startswith(".")]
     names: list[str] = []
     for needle in sorted(set(needles).difference(anywhere)):
@@ -325,25 +337,26 @@ def _within(needles: list[str]) -> Test:
 
     def test(path: str) -> bool:
         text = f".{path}."
-        at = 0 if names else -1
-        while at >= 0:
-            last = bisect_right(names, text[at:]) - 1
-            if last >= 0 and text.startswith(names[last], at):
+        position = 0 if names else -1
+        while position >= 0:
+            last = bisect_right(names, text[position:]) - 1
+            if last >= 0 and text.startswith(names[last], position):
                 return True
-            at = text.find(".", at + 1)
+            position = text.find(".", position + 1)
         return any(needle in text for needle in anywhere)
 
     return test
 
 
 def intricate(text: str, repeats: int) -> bool:
-    """Whether a regular expression could search for hours: repeats in repeats, or many of them."""
+    """Tell whether a regular expression could search for hours: repeats in repeats, or many of
+    them."""
     count = len(re.findall(REPEAT, text))
     return len(text) > MAX_EXPRESSION or count > repeats or re.search(NESTED, text) is not None
 
 
 def _expression(text: str) -> re.Pattern[str]:
-    """A stranger's regular expression: none that could search for hours."""
+    """Compile a stranger's regular expression, if it is none that could search for hours."""
     if intricate(text, MAX_REPEATS):
         raise UnsupportedError(f"quantization_config: the pattern {text[:80]!r} is too intricate")
     try:

@@ -1,4 +1,4 @@
-"""What people call a format of weights, and the usual one of that name.
+"""Names that people use for a format of weights, and the usual one of that name.
 
     4bit   nf4 with transformers, awq-4bit-g128 with a server, Q4_K_M with llama.cpp
     awq    awq-4bit-g128: four bits, groups of 128, what most such checkpoints have
@@ -76,15 +76,15 @@ NAMES: Mapping[str, Usual] = {  # without case, blanks, hyphens and underscores
 
 
 def meant(name: str, engine: str = "transformers") -> str:
-    """The usual format that `name` stands for with this engine; `name` itself where it stands for
-    none, or where the engine knows it."""
-    found = NAMES.get(re.sub(r"[\s_-]", "", name.lower()))
-    return (found.by(engine) if found else "") or name
+    """Return the usual format that `name` stands for with this engine; `name` itself where it
+    stands for none, or where the engine knows it."""
+    usual = NAMES.get(re.sub(r"[\s_-]", "", name.lower()))
+    return (usual.by(engine) if usual else "") or name
 
 
 def said(name: str | None, form: str) -> str:
-    """One sentence about the choice, where there was one; spellings of one name are none. Without
-    `name` it was the model's own that asked for it."""
+    """Say in one sentence which format was chosen, where there was a choice; spellings of one name
+    are none. Without `name` it was the model's own that asked for it."""
     if name is None:
         return f"in {form}, as the model's name says: --dtype or --quantization ask for another"
     if form == name or form.lower().replace("_", "-") == name.lower().replace("_", "-"):

@@ -19,10 +19,9 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from weighbridge.arch.blueprint import Param
-from weighbridge.arch.roles import below_number, unnumbered
+from weighbridge.arch.roles import below_number, role_of, unnumbered
 from weighbridge.dtypes import FLOAT16, FLOAT32, GGML_BY_NAME, DType
 from weighbridge.errors import UnsupportedError
-from weighbridge.quantization.gguf_names import ggml_role
 from weighbridge.quantization.mixtures import (
     ALIASES,
     EXPERTS,
@@ -47,6 +46,44 @@ from weighbridge.quantization.scheme import (
     module,
     width,
 )
+
+# ---- Roles. llama.cpp knows them by its own tensor names (attn_v, ffn_down, ...), gguf-py says
+# which module names become those (gguf 0.19 gguf/tensor_mapping.py; llama.cpp src/llama-quant.cpp,
+# tensor_get_category).
+
+# llama.cpp's role -> ours; attn_qkv is chosen as attn_v is, and the indexer's attn_k as that of
+# the attention. What stands behind the layers of an encoder is counted with the ways down.
+OURS: Mapping[str, str] = {
+    "output": "head",
+    "q": "q",
+    "k": "k index_k",
+    "v": "v qkv states_qkv",
+    "out": "o",
+    "down": "down pooler dense",
+    "up": "up gate_up",
+    "gate": "gate",
+}
+THEIRS = {ours: theirs for theirs, roles in OURS.items() for ours in roles.split()}
+# Words whose tensors get the type of all others: of classes that llama.cpp does not have, and of a
+# few (T5, Granite's experts) whose files we have not held against ours
+_UNREAD = """
+    q k v o qkv wqkv proj output wi wi_0 wi_1 v1 fc0 fc11 fc12 ffn ffn_output mlp
+    query_proj key_proj value_proj linear_q linear_k linear_v linear_out linear_fc1 linear_fc2
+    intermediate_dense output_dense layer_1 layer_2 input_linear output_linear output_layer
+    attn_q attn_k attn_v attn_qkv attn_output ffn_gate ffn_up ffn_down linear base_layer
+"""
+UNREAD = frozenset(_UNREAD.split())
+
+
+def ggml_role(p: Param) -> str:
+    """Name llama.cpp's role: v, k, q, out, down, up, gate, output, embedding; "" for all other
+    tensors."""
+    if p.kind == "embedding":
+        return "embedding"
+    word = p.name.removesuffix(".weight").rpartition(".")[2]
+    unread = word in UNREAD or word.isdigit() or word.endswith("bias")
+    return "" if unread else THEIRS.get(role_of(p), "")
+
 
 # What takes the place of a type whose block does not divide the row; F16 where that does not
 # either. Other types have no fallback: llama-quantize stops.
@@ -73,8 +110,8 @@ MIXTRAL_EXPERTS = 8
 LLAMA_70B_LAYERS = 80  # LLM_TYPE_70B: 80 layers and grouped queries
 
 
-class Facts(NamedTuple):
-    """What the rules ask of a model."""
+class ModelFacts(NamedTuple):
+    """A model, as the rules of llama-quantize see it."""
 
     layers: int
     values: int  # tensors in the role of attn_v
@@ -92,7 +129,8 @@ class Facts(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Alike:
-    """What parameters have in common that differ in the numbers of layers and experts alone."""
+    """A parameter's facts that all have whose names differ in the numbers of layers and experts
+    alone."""
 
     text: bool  # of the language model
     role: str
@@ -100,25 +138,27 @@ class _Alike:
     matrix: Matrix
 
 
-def _alike(s: LoaderFacts, maker: str) -> Callable[[Param], _Alike]:
-    found: dict[tuple[str, tuple[int, ...], str, str], _Alike] = {}
-    size = width(s.plan)
+def _alike(facts: LoaderFacts, maker: str) -> Callable[[Param], _Alike]:
+    known: dict[tuple[str, tuple[int, ...], str, str], _Alike] = {}
+    size = width(facts.plan)
 
     def alike(p: Param) -> _Alike:
-        key = (unnumbered(p.name), p.shape, p.kind, s.plan.part(p.name))
-        if key not in found:
-            plain = left_alone(s, p, maker)
-            seen = matrix(p, size) if plain is None else Matrix(0, 0)
-            found[key] = _Alike(not in_tower(s.plan, p), ggml_role(p), plain, seen)
-        return found[key]
+        key = (unnumbered(p.name), p.shape, p.kind, facts.plan.part(p.name))
+        if key not in known:
+            plain = left_alone(facts, p, maker)
+            view = matrix(p, size) if plain is None else Matrix(0, 0)
+            known[key] = _Alike(not in_tower(facts.plan, p), ggml_role(p), plain, view)
+        return known[key]
 
     return alike
 
 
-def facts(s: LoaderFacts, likes: Mapping[str, _Alike], ollama: OllamaRules | None = None) -> Facts:
+def model_facts(
+    facts: LoaderFacts, likes: Mapping[str, _Alike], ollama: OllamaRules | None = None
+) -> ModelFacts:
     by_role: dict[str, Param] = {}
     values, last, experts, latent = 0, 0, 1, False
-    for p in s.plan.counted:
+    for p in facts.plan.counted:
         like = likes.get(p.name)
         if like is None or not like.text or p.tied:
             continue
@@ -128,14 +168,14 @@ def facts(s: LoaderFacts, likes: Mapping[str, _Alike], ollama: OllamaRules | Non
         last = max(last, _layer(p) or 0)
         experts = max(experts, p.routed[1])
         latent |= p.name.endswith(LATENT)
-    return Facts(
+    return ModelFacts(
         layers=1 + last,
         values=values,
         gqa=query_groups(by_role, latent=latent),
         experts=experts,
         tied="output" not in by_role,
-        of_falcon=s.plan.cls.startswith("Falcon"),
-        kept=next((kind for cls, kind in KEPT.items() if s.plan.cls.startswith(cls)), ""),
+        of_falcon=facts.plan.cls.startswith("Falcon"),
+        kept=next((kind for cls, kind in KEPT.items() if facts.plan.cls.startswith(cls)), ""),
         ollama=ollama,
     )
 
@@ -146,9 +186,9 @@ def _layer(p: Param) -> int | None:
 
 
 def query_groups(by_role: Mapping[str, Param], *, latent: bool) -> int:
-    """Query heads to a key head, from the shapes of the first layer that has them. The way out of
-    attention is as wide as the queries, which may hold a gate as well. Latent attention has one
-    key head for all."""
+    """Count query heads to a key head, from the shapes of the first layer that has them. The way
+    out of attention is as wide as the queries, which may hold a gate as well. Latent attention has
+    one key head for all."""
     if latent:
         return MANY
     out, keys, values = by_role.get("out"), by_role.get("k"), by_role.get("v")
@@ -163,59 +203,62 @@ def query_groups(by_role: Mapping[str, Param], *, latent: bool) -> int:
     return 2 * queries // max(1, fused - queries)
 
 
-def _rules(name: str, known: Facts) -> Mapping[str, Rule]:
-    """What a mixture says of each role."""
+def _rules(name: str, known: ModelFacts) -> Mapping[str, Rule]:
+    """Map each role that a mixture treats apart to its rule."""
     rules = MIXTURES[name].rules
     return {**rules, **FALCON.get(name, {})} if known.of_falcon else rules
 
 
 def _ruled(name: str) -> Takes | None:
-    """What has a rule, which may look at the layer."""
+    """Return a test for parameters that a rule is about, which may look at the layer; None where
+    there is no rule."""
     roles = MIXTURES[name].rules.keys() | FALCON.get(name, {}).keys()
     return (lambda p: ggml_role(p) in roles) if roles else None
 
 
-def _chosen(p: Param, m: Matrix, name: str, at: TensorPlace, known: Facts) -> str:
+def _chosen(p: Param, weight: Matrix, name: str, place: TensorPlace, known: ModelFacts) -> str:
     """Choose the type, before the length of the row is looked at."""
     if known.kept and p.kind in EXPERTS:
         return known.kept
-    own = None if known.ollama is None else known.ollama(p.name, p.kind, at.role)
-    if own is not None:
-        return own
-    return MIXTURES[name].default if name in PLAIN else _type(p, m, name, at, known)
+    by_ollama = None if known.ollama is None else known.ollama(p.name, p.kind, place.role)
+    if by_ollama is not None:
+        return by_ollama
+    return MIXTURES[name].default if name in PLAIN else _type(p, weight, name, place, known)
 
 
-def _type(p: Param, m: Matrix, name: str, at: TensorPlace, known: Facts) -> str:
+def _type(p: Param, weight: Matrix, name: str, place: TensorPlace, known: ModelFacts) -> str:
     """Choose the type by the rules of `name`."""
-    if at.role == "output" or (at.role == "embedding" and known.tied):
-        return _of_logits(m, MIXTURES[name], known)
+    if place.role == "output" or (place.role == "embedding" and known.tied):
+        return _of_logits(weight, MIXTURES[name], known)
     if name == "MXFP4_MOE":
         return "MXFP4" if p.kind in EXPERTS else "Q8_0"
-    if at.role == "embedding":
+    if place.role == "embedding":
         return MIXTURES[name].embedding or MIXTURES[name].default
-    return _of_a_layer(name, at, known)
+    return _of_a_layer(name, place, known)
 
 
-def _of_logits(m: Matrix, mix: Mixture, known: Facts) -> str:
+def _of_logits(weight: Matrix, mixture: Mixture, known: ModelFacts) -> str:
     """Choose the type of the matrix that makes logits, which may be the embedding."""
-    whole = m.inputs % GGML_BY_NAME[mix.default].block == 0
-    return mix.output if whole and not known.of_falcon else "Q8_0"
+    whole = weight.inputs % GGML_BY_NAME[mixture.default].block == 0
+    return mixture.output if whole and not known.of_falcon else "Q8_0"
 
 
-def _of_a_layer(name: str, at: TensorPlace, known: Facts) -> str:
+def _of_a_layer(name: str, place: TensorPlace, known: ModelFacts) -> str:
     """Choose the type of a matrix within a layer. Mixtral's keys and values are small beside its
     eight experts, and those of Llama 70B beside its 64 heads: both get more bits."""
-    mix = MIXTURES[name]
-    if at.role in ("v", "k") and known.experts == MIXTRAL_EXPERTS and not mix.tiny:
+    mixture = MIXTURES[name]
+    if place.role in ("v", "k") and known.experts == MIXTRAL_EXPERTS and not mixture.tiny:
         return "Q8_0"
-    rule = _rules(name, known).get(at.role)
-    chosen = (rule(at) if rule else None) or mix.default
-    larger = at.role == "v" and known.llama_70b and not mix.tiny and chosen in ("Q3_K", "Q4_K")
+    rule = _rules(name, known).get(place.role)
+    chosen = (rule(place) if rule else None) or mixture.default
+    larger = (
+        place.role == "v" and known.llama_70b and not mixture.tiny and chosen in ("Q3_K", "Q4_K")
+    )
     return "Q5_K" if larger else chosen
 
 
 def fitting(name: str, p: Param, inputs: int) -> str:
-    """`name`, or the type that takes its place where its block does not divide the row."""
+    """Return `name`, or the type that takes its place where its block does not divide the row."""
     if inputs % GGML_BY_NAME[name].block == 0:
         return name
     if name not in FALLBACK:
@@ -227,52 +270,52 @@ def fitting(name: str, p: Param, inputs: int) -> str:
     return other if inputs % GGML_BY_NAME[other].block == 0 else "F16"
 
 
-def left_alone(s: LoaderFacts, p: Param, maker: str = "") -> DType | None:
-    """The dtype of what a mixture does not reach; None for what it does."""
-    if in_tower(s.plan, p):
+def left_alone(facts: LoaderFacts, p: Param, maker: str = "") -> DType | None:
+    """Return the dtype of what a mixture does not reach; None for what it does."""
+    if in_tower(facts.plan, p):
         return FLOAT16 if len(p.shape) > 1 else FLOAT32
     passed_by = (*PASSED_BY, PER_LAYER) if maker else PASSED_BY
     if any(word in p.name for word in passed_by) and len(p.shape) > 1:
-        return s.dtype
+        return facts.dtype
     positions = p.kind == "embedding" and any(word in p.name for word in POSITIONS)
     gate = p.name.endswith("shared_expert_gate.weight")
-    other = p.kind not in QUANTIZED or not is_weight(p)
-    return FLOAT32 if other or positions or gate else None
+    unquantized = p.kind not in QUANTIZED or not is_weight(p)
+    return FLOAT32 if unquantized or positions or gate else None
 
 
 def _loader(name: str, maker: str = "") -> Callable[[LoaderFacts], Pack]:
-    def loader(s: LoaderFacts) -> Pack:
-        alike = _alike(s, maker)
-        likes = {p.name: alike(p) for p in s.plan.counted if not p.tied}
-        known = facts(s, likes, ollama_rules(s.plan.cls, name) if maker else None)
-        shapes = {p.name: p.shape for p in s.plan.counted}
+    def loader(facts: LoaderFacts) -> Pack:
+        alike = _alike(facts, maker)
+        likes = {p.name: alike(p) for p in facts.plan.counted if not p.tied}
+        known = model_facts(facts, likes, ollama_rules(facts.plan.cls, name) if maker else None)
+        shapes = {p.name: p.shape for p in facts.plan.counted}
         rules = _rules(name, known)
         seen: Counter[str] = Counter()  # tensors of a role so far: the index of the next
         settled: dict[_Alike, Ends] = {}  # of roles without a rule: every layer has the same
 
         def typed(p: Param, like: _Alike) -> str:
-            part = like.role
-            index = _layer(p) if known.experts > 1 and part != "v" else seen[part]
-            count = known.values if part == "v" else known.layers
-            at = TensorPlace(part, index or 0, count, known.gqa, known.experts)
-            return _chosen(p, like.matrix, name, at, known)
+            role = like.role
+            index = _layer(p) if known.experts > 1 and role != "v" else seen[role]
+            count = known.values if role == "v" else known.layers
+            place = TensorPlace(role, index or 0, count, known.gqa, known.experts)
+            return _chosen(p, like.matrix, name, place, known)
 
         def ends(p: Param, like: _Alike) -> Ends:
             if like in settled:
                 return settled[like]
             kind, halves = typed(p, like), latent_halves(p, like.matrix, shapes)
-            found = tuple(_end(p, end, half, kind) for end, half in halves.items())
-            if like.role not in rules and len(found) == 1:
-                settled[like] = found
-            return found
+            pieces = tuple(_end(p, end, half, kind) for end, half in halves.items())
+            if like.role not in rules and len(pieces) == 1:
+                settled[like] = pieces
+            return pieces
 
         def pack(p: Param) -> Iterable[PackedPiece]:
             like = likes.get(p.name) or alike(p)
             if like.plain is not None:
                 return (PackedPiece(p.name, like.plain, p.shape),)
-            found = ends(p, like)
+            pieces = ends(p, like)
             seen[like.role] += 1
-            return [PackedPiece(f"{module(p)}{end}", dtype, shape) for end, dtype, shape in found]
+            return [PackedPiece(f"{module(p)}{end}", dtype, shape) for end, dtype, shape in pieces]
 
         return pack
 
@@ -282,32 +325,35 @@ def _loader(name: str, maker: str = "") -> Callable[[LoaderFacts], Pack]:
 Ends = tuple[tuple[str, DType, tuple[int, ...]], ...]  # behind the module's name
 
 
-def _end(p: Param, end: str, m: Matrix, kind: str) -> tuple[str, DType, tuple[int, ...]]:
-    """GGUF's row is along the inputs, whatever the class's order."""
-    dtype = GGML_BY_NAME[kind if kind in PLAIN else fitting(kind, p, m.inputs)]
-    return end, dtype, (*m.stack, m.outputs, m.inputs)
+def _end(p: Param, end: str, weight: Matrix, kind: str) -> tuple[str, DType, tuple[int, ...]]:
+    """Name, dtype and shape of one tensor of a file; GGUF's row is along the inputs, whatever the
+    class's order."""
+    dtype = GGML_BY_NAME[kind if kind in PLAIN else fitting(kind, p, weight.inputs)]
+    return end, dtype, (*weight.stack, weight.outputs, weight.inputs)
 
 
-def latent_halves(p: Param, m: Matrix, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Matrix]:
-    """kv_b_proj becomes attn_k_b, turned, with rows of a head's unrotated size, and attn_v_b. All
-    others are one matrix. [convert_hf_to_gguf.py, DeepSeek-V2 and V3]
+def latent_halves(
+    p: Param, weight: Matrix, shapes: Mapping[str, tuple[int, ...]]
+) -> dict[str, Matrix]:
+    """Split kv_b_proj into attn_k_b, turned, with rows of a head's unrotated size, and attn_v_b;
+    leave all others as one matrix. [convert_hf_to_gguf.py, DeepSeek-V2 and V3]
 
-    Sizes from the layer's other shapes: o_proj takes all heads' values, kv_a_proj's rows are rank
-    + rotated size, and the queries' are heads x (unrotated + rotated).
+    Sizes come from the layer's other shapes: o_proj takes all heads' values, kv_a_proj's rows are
+    rank + rotated size, and the queries' are heads x (unrotated + rotated).
     """
-    at = p.name.removesuffix(LATENT)
-    if at == p.name:
-        return {p.name.removeprefix(module(p)): m}
-    near = [f"{at}{name}.weight" for name in ("o_proj", "kv_a_proj_with_mqa", "q_b_proj")]
+    attention = p.name.removesuffix(LATENT)
+    if attention == p.name:
+        return {p.name.removeprefix(module(p)): weight}
+    near = [f"{attention}{name}.weight" for name in ("o_proj", "kv_a_proj_with_mqa", "q_b_proj")]
     if near[2] not in shapes:
-        near[2] = f"{at}q_proj.weight"
+        near[2] = f"{attention}q_proj.weight"
     if not all(name in shapes for name in near):
-        return {p.name.removeprefix(module(p)): m}
+        return {p.name.removeprefix(module(p)): weight}
     out, down, queries = (shapes[name] for name in near)
-    unrotated = m.outputs - out[1]
-    heads = (queries[0] - unrotated) // (down[0] - m.inputs)
-    keys = Matrix(m.inputs, unrotated // heads, (heads,))
-    return {".k_b.weight": keys, ".v_b.weight": Matrix(out[1], m.inputs)}
+    unrotated = weight.outputs - out[1]
+    heads = (queries[0] - unrotated) // (down[0] - weight.inputs)
+    keys = Matrix(weight.inputs, unrotated // heads, (heads,))
+    return {".k_b.weight": keys, ".v_b.weight": Matrix(out[1], weight.inputs)}
 
 
 def _scheme(name: str) -> Scheme:
@@ -324,7 +370,7 @@ def _scheme(name: str) -> Scheme:
 
 
 def by_ollama(form: Scheme) -> Scheme:
-    """A file type as Ollama's own quantizer makes it."""
+    """Turn a file type into the one that Ollama's own quantizer makes of that name."""
     return replace(
         form, maker="ollama", loader=_loader(ALIASES.get(form.name, form.name), "ollama")
     )

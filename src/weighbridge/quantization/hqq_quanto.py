@@ -49,14 +49,15 @@ LEFT = (
 
 
 def tag(name: str) -> str:
-    """A module's name as HqqConfig's skip list sees it: without numbers, "model" and "layers"."""
+    """Write a module's name as HqqConfig's skip list sees it: without numbers, "model" and
+    "layers"."""
     parts = [part for part in name.split(".") if part not in ("model", "layers")]
     return ".".join(part for part in parts if not part.isnumeric())
 
 
-def _hqq_linears(s: LoaderFacts) -> Takes:
-    """Every nn.Linear but `lm_head`, the default of HqqConfig.skip_modules."""
-    kinds = replaced_kinds(s, derived=True)
+def _hqq_linears(facts: LoaderFacts) -> Takes:
+    """Return a test for every nn.Linear but `lm_head`, the default of HqqConfig.skip_modules."""
+    kinds = replaced_kinds(facts, derived=True)
     return lambda p: p.kind in kinds and tag(module(p)) != "lm_head"
 
 
@@ -64,75 +65,76 @@ def hqq(found: Match[str]) -> Scheme:
     bits, group = int(found["bits"]), int(found["group"])
     dtype, values = PACKED[bits]
 
-    def loader(s: LoaderFacts) -> Pack:
-        def pieces(p: Param, m: Matrix) -> Iterator[PackedPiece]:
-            if m.numel % group:
+    def loader(facts: LoaderFacts) -> Pack:
+        def pieces(p: Param, weight: Matrix) -> Iterator[PackedPiece]:
+            if weight.numel % group:
                 raise UnsupportedError(
-                    f"{found[0]}: {p.name} has {m.numel:,} values, which are not whole groups of "
-                    f"{group}; HQQ refuses the model"
+                    f"{found[0]}: {p.name} has {weight.numel:,} values, which are not whole "
+                    f"groups of {group}; HQQ refuses the model"
                 )
-            at, groups = module(p), m.numel // group
-            yield PackedPiece(f"{at}.W_q", dtype, (ceil_div(groups, values), group))
-            yield PackedPiece(f"{at}.scale", s.dtype, (groups, 1))
-            yield PackedPiece(f"{at}.zero", s.dtype, (groups, 1))
+            prefix, groups = module(p), weight.numel // group
+            yield PackedPiece(f"{prefix}.W_q", dtype, (ceil_div(groups, values), group))
+            yield PackedPiece(f"{prefix}.scale", facts.dtype, (groups, 1))
+            yield PackedPiece(f"{prefix}.zero", facts.dtype, (groups, 1))
 
-        return packing(_hqq_linears(s), pieces, s)
+        return packing(_hqq_linears(facts), pieces, facts)
 
     source = "hqq 0.2.8 core/quantize.py; transformers 5.23 integrations/hqq.py"
     return Scheme(name=found[0], loader=loader, left=LEFT, source=source)
 
 
 def quanto_group(inputs: int) -> int | None:
-    """128, or less by 32s down to 32 until it divides the inputs; no groups otherwise, nor where
-    there are at most 128 inputs. [optimum-quanto nn/qmodule.py:QModuleMixin.__init__]"""
+    """Inputs that have one scale: 128, or less by 32s down to 32 until it divides the inputs; None
+    otherwise, and where there are at most 128 inputs. [optimum-quanto
+    nn/qmodule.py:QModuleMixin.__init__]"""
     if inputs <= 128:
         return None
-    return next((g for g in (128, 96, 64, 32) if inputs % g == 0), None)
+    return next((group for group in (128, 96, 64, 32) if inputs % group == 0), None)
 
 
 def _quanto_bytes(dtype: DType) -> Callable[[LoaderFacts], Pieces]:
-    def of(s: LoaderFacts) -> Pieces:
-        def pieces(p: Param, m: Matrix) -> Iterator[PackedPiece]:
-            yield PackedPiece(f"{p.name}._data", dtype, (m.outputs, m.inputs))
-            yield PackedPiece(f"{p.name}._scale", s.dtype, (m.outputs, 1))
-            yield from _quanto_scalars(p, s)
+    def pieces_of(facts: LoaderFacts) -> Pieces:
+        def pieces(p: Param, weight: Matrix) -> Iterator[PackedPiece]:
+            yield PackedPiece(f"{p.name}._data", dtype, (weight.outputs, weight.inputs))
+            yield PackedPiece(f"{p.name}._scale", facts.dtype, (weight.outputs, 1))
+            yield from _quanto_scalars(p, facts)
 
         return pieces
 
-    return of
+    return pieces_of
 
 
 def _quanto_bits(bits: int) -> Callable[[LoaderFacts], Pieces]:
-    def of(s: LoaderFacts) -> Pieces:
-        def pieces(p: Param, m: Matrix) -> Iterator[PackedPiece]:
-            columns = quanto_group(m.inputs) or m.inputs
-            rows = m.numel // columns
+    def pieces_of(facts: LoaderFacts) -> Pieces:
+        def pieces(p: Param, weight: Matrix) -> Iterator[PackedPiece]:
+            columns = quanto_group(weight.inputs) or weight.inputs
+            rows = weight.numel // columns
             yield PackedPiece(f"{p.name}._data._data", UINT8, (ceil_div(rows * bits, 8), columns))
-            yield PackedPiece(f"{p.name}._scale", s.dtype, (rows, 1))
-            yield PackedPiece(f"{p.name}._shift", s.dtype, (rows, 1))
-            yield from _quanto_scalars(p, s)
+            yield PackedPiece(f"{p.name}._scale", facts.dtype, (rows, 1))
+            yield PackedPiece(f"{p.name}._shift", facts.dtype, (rows, 1))
+            yield from _quanto_scalars(p, facts)
 
         return pieces
 
-    return of
+    return pieces_of
 
 
-def _quanto_scalars(p: Param, s: LoaderFacts) -> Iterator[PackedPiece]:
-    yield PackedPiece(f"{module(p)}.input_scale", s.dtype, ())
-    yield PackedPiece(f"{module(p)}.output_scale", s.dtype, ())
+def _quanto_scalars(p: Param, facts: LoaderFacts) -> Iterator[PackedPiece]:
+    yield PackedPiece(f"{module(p)}.input_scale", facts.dtype, ())
+    yield PackedPiece(f"{module(p)}.output_scale", facts.dtype, ())
 
 
-def _eetq(s: LoaderFacts) -> Pieces:
-    def pieces(p: Param, m: Matrix) -> Iterator[PackedPiece]:
-        yield PackedPiece(p.name, INT8, (m.inputs, m.outputs))
-        yield PackedPiece(f"{p.name}_scales", FLOAT16, (m.outputs,))
+def _eetq(facts: LoaderFacts) -> Pieces:
+    def pieces(p: Param, weight: Matrix) -> Iterator[PackedPiece]:
+        yield PackedPiece(p.name, INT8, (weight.inputs, weight.outputs))
+        yield PackedPiece(f"{p.name}_scales", FLOAT16, (weight.outputs,))
 
     return pieces
 
 
-def _scheme(name: str, of: Callable[[LoaderFacts], Pieces], source: str) -> Scheme:
-    def loader(s: LoaderFacts) -> Pack:
-        return packing(linears(s), of(s), s)
+def _scheme(name: str, pieces_of: Callable[[LoaderFacts], Pieces], source: str) -> Scheme:
+    def loader(facts: LoaderFacts) -> Pack:
+        return packing(linears(facts), pieces_of(facts), facts)
 
     return Scheme(name=name, loader=loader, left=LEFT, source=source)
 

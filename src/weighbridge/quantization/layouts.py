@@ -1,4 +1,4 @@
-"""How each format lays a weight out in files: which tensors belong together, and the true shape.
+"""Layouts of weights in files, by format: which tensors belong together, and the true shape.
 
 A layout is recognised by names and confirmed by shapes, so a file without its config can be read
 too; where shapes leave two answers, the config's bits and group size decide.
@@ -27,7 +27,7 @@ MLX_BITS = (4, 8, 6, 5, 3, 2)
 
 
 def beside(name: str, other: str) -> str:
-    """A companion of the parameter `name`."""
+    """Name of a companion of the parameter `name`."""
     if other.startswith(("_", ".")):
         return name + other
     if other.startswith("/"):
@@ -46,19 +46,19 @@ class Packed(NamedTuple):
     raw: Raw
 
     def shape(self, other: str) -> Shape:
-        found = self.others.get(other)
-        return found.shape if found else ()
+        tensor = self.others.get(other)
+        return tensor.shape if tensor else ()
 
     def setting(self, key: str) -> int | None:
-        """A number of the config, its own for this module where it has one (MLX)."""
-        own = self.raw.get(self.name.removesuffix(".weight"))
-        value = own.get(key) if isinstance(own, Mapping) else self.raw.get(key)
+        """Read a number of the config, the module's own where it has one (MLX)."""
+        of_module = self.raw.get(self.name.removesuffix(".weight"))
+        value = of_module.get(key) if isinstance(of_module, Mapping) else self.raw.get(key)
         return value if isinstance(value, int) and value > 0 else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
-    """`shape` answers None where shapes say that it is not this layout."""
+    """One layout; `shape` answers None where shapes say that it is another."""
 
     format: str
     end: str
@@ -69,88 +69,91 @@ class Layout:
     to: str = ".weight"
 
 
-def same(p: Packed) -> Shape:
-    return p.main.shape
+def same(packed: Packed) -> Shape:
+    return packed.main.shape
 
 
-def turned(p: Packed) -> Shape:
-    return p.main.shape[::-1]
+def turned(packed: Packed) -> Shape:
+    return packed.main.shape[::-1]
 
 
-def halves(p: Packed) -> Shape:
-    """Two values a byte along the inputs."""
-    *rows, last = p.main.shape
+def halves(packed: Packed) -> Shape:
+    """Shape of weights that lie two values a byte along the inputs."""
+    *rows, last = packed.main.shape
     return (*rows, 2 * last)
 
 
-def bnb_four_bit(p: Packed) -> Shape:
-    """Flat: the true shape is in a JSON blob. An odd count reads one too many."""
-    return (2 * p.main.nbytes,)
+def bnb_four_bit(packed: Packed) -> Shape:
+    """Flat shape: the true one is in a JSON blob. An odd count reads one too many."""
+    return (2 * packed.main.nbytes,)
 
 
-def gptq(p: Packed) -> Shape | None:
-    """GPTQ, AWQ's GEMM and AWQ's GEMV, told apart by which side of the scales is unpacked."""
-    *stack, rows, columns = p.main.shape
-    groups, outputs = p.shape("scales")[-2:]
+def gptq(packed: Packed) -> Shape | None:
+    """Shape behind GPTQ, AWQ's GEMM and AWQ's GEMV, told apart by which side of the scales is
+    unpacked."""
+    *stack, rows, columns = packed.main.shape
+    groups, outputs = packed.shape("scales")[-2:]
     if columns == outputs:
-        inputs = _gptq_inputs(p, rows, outputs)
+        inputs = _gptq_inputs(packed, rows, outputs)
         return (*stack, outputs, inputs) if inputs else None
-    bits = p.setting("bits") or p.setting("w_bit") or 4
+    bits = packed.setting("bits") or packed.setting("w_bit") or 4
     if outputs * bits == columns * WORD:
         return (*stack, outputs, rows)
     return (*stack, rows, columns * WORD // bits) if groups == rows else None
 
 
-def _gptq_inputs(p: Packed, rows: int, outputs: int) -> int | None:
-    """The length of g_idx; else by bits, which the zeros tell, else the config."""
-    if "g_idx" in p.others:
-        return p.shape("g_idx")[-1]
-    zeros = p.shape("qzeros")
-    bits = zeros[-1] * WORD // outputs if zeros and outputs else p.setting("bits")
+def _gptq_inputs(packed: Packed, rows: int, outputs: int) -> int | None:
+    """Count the inputs by the length of g_idx; else by bits, which the zeros tell, else the
+    config."""
+    if "g_idx" in packed.others:
+        return packed.shape("g_idx")[-1]
+    zeros = packed.shape("qzeros")
+    bits = zeros[-1] * WORD // outputs if zeros and outputs else packed.setting("bits")
     return rows * WORD // bits if bits else None
 
 
-def mxfp4_blocks(p: Packed) -> Shape:
-    """[..., groups, 16 bytes] are 32 values a group."""
-    *rows, groups, size = p.main.shape
+def mxfp4_blocks(packed: Packed) -> Shape:
+    """Shape behind [..., groups, 16 bytes], which are 32 values a group."""
+    *rows, groups, size = packed.main.shape
     return (*rows, groups * size * 2)
 
 
-def four_bit_float(p: Packed) -> Shape | None:
-    """modelopt's NVFP4 and DeepSeek-V4's experts: a scale for 16 or 32 values."""
-    scale = p.shape("_scale") or p.shape("scale")
-    *rows, last = p.main.shape
+def four_bit_float(packed: Packed) -> Shape | None:
+    """Shape behind modelopt's NVFP4 and DeepSeek-V4's experts: a scale for 16 or 32 values."""
+    scale = packed.shape("_scale") or packed.shape("scale")
+    *rows, last = packed.main.shape
     fits = any(scale[-1] * group == 2 * last for group in (16, 32)) if scale else False
     return (*rows, 2 * last) if fits and scale[:-1] == tuple(rows) else None
 
 
-def bitnet(p: Packed) -> Shape | None:
-    """Four ternary values a byte along the outputs."""
-    outputs, inputs = p.main.shape
-    return (4 * outputs, inputs) if p.raw.get("quant_method") == "bitnet" else None
+def bitnet(packed: Packed) -> Shape | None:
+    """Shape behind four ternary values a byte along the outputs."""
+    outputs, inputs = packed.main.shape
+    return (4 * outputs, inputs) if packed.raw.get("quant_method") == "bitnet" else None
 
 
-def int32_rows(p: Packed) -> Shape | None:
-    """compressed-tensors: bits from the groups of the config that fit the scale's shape."""
-    *rows, words = p.main.shape
-    groups = p.shape("_scale")[-1]
-    found = [bits for bits, group in widths(p.raw) if _fits(words, bits, groups, group)]
-    if not found and groups > 1:
-        found = [bits for bits in (4, 8) if _group(words, bits, groups) in GROUPS]
-    return (*rows, words * WORD // found[0]) if found else None
+def int32_rows(packed: Packed) -> Shape | None:
+    """Shape behind compressed-tensors' words: bits from the groups of the config that fit the
+    scale's shape."""
+    *rows, words = packed.main.shape
+    groups = packed.shape("_scale")[-1]
+    fitting = [bits for bits, group in widths(packed.raw) if _fits(words, bits, groups, group)]
+    if not fitting and groups > 1:
+        fitting = [bits for bits in (4, 8) if _group(words, bits, groups) in GROUPS]
+    return (*rows, words * WORD // fitting[0]) if fitting else None
 
 
 def widths(raw: Raw) -> list[tuple[int, int]]:
     """(bits, group size) of every group of a compressed-tensors config; -1 is a whole row."""
     groups = raw.get("config_groups")
-    found = []
+    sizes = []
     for group in groups.values() if isinstance(groups, Mapping) else ():
         weights = group.get("weights") if isinstance(group, Mapping) else None
         if isinstance(weights, Mapping):
             bits, size = weights.get("num_bits"), weights.get("group_size") or -1
             if isinstance(bits, int) and isinstance(size, int) and bits > 0:
-                found.append((bits, size))
-    return found
+                sizes.append((bits, size))
+    return sizes
 
 
 def _fits(words: int, bits: int, groups: int, group: int) -> bool:
@@ -161,14 +164,14 @@ def _group(words: int, bits: int, groups: int) -> int:
     return words * WORD // (bits * groups)
 
 
-def hqq(p: Packed) -> Shape | None:
-    """Groups along rows or columns of W_q; the scale has one value a group."""
-    rows, columns = p.main.shape
-    groups = prod(p.shape("scale"))
-    if p.shape("scale")[-1] == 1:  # axis 1, the default of transformers
+def hqq(packed: Packed) -> Shape | None:
+    """Shape behind groups along rows or columns of W_q; the scale has one value a group."""
+    rows, columns = packed.main.shape
+    groups = prod(packed.shape("scale"))
+    if packed.shape("scale")[-1] == 1:  # axis 1, the default of transformers
         return (groups, columns)
-    values = {"uint8": 8, "int32": 30}.get(p.main.dtype.name)
-    bits = _hqq_bits(p.raw)
+    values = {"uint8": 8, "int32": 30}.get(packed.main.dtype.name)
+    bits = _hqq_bits(packed.raw)
     return (rows * values // bits, columns) if values and bits else None
 
 
@@ -179,40 +182,46 @@ def _hqq_bits(raw: Raw) -> int | None:
     return bits if isinstance(bits, int) and bits > 0 else None
 
 
-def quanto_bits(p: Packed) -> Shape:
-    """Rows of one group each; the scale counts them."""
-    return (p.shape("._scale")[0], p.main.shape[-1])
+def quanto_bits(packed: Packed) -> Shape:
+    """Shape as rows of one group each; the scale counts them."""
+    return (packed.shape("._scale")[0], packed.main.shape[-1])
 
 
-def torchao(p: Packed) -> Shape | None:
-    """Return the shape of the unpacked weight. The dtype of qdata tells the packing: bytes, halves,
-    or tiles [out/8, in/(16 i), 32, i/2] of int32."""
-    if p.main.dtype.name == "uint8":
-        return halves(p)
-    if p.main.dtype.name == "int32":
-        if len(p.main.shape) != 4:
+def torchao(packed: Packed) -> Shape | None:
+    """Shape of the unpacked weight. The dtype of qdata tells the packing: bytes, halves, or tiles
+    [out/8, in/(16 i), 32, i/2] of int32."""
+    if packed.main.dtype.name == "uint8":
+        return halves(packed)
+    if packed.main.dtype.name == "int32":
+        if len(packed.main.shape) != 4:
             return None
-        rows, columns, lanes, inner = p.main.shape
+        rows, columns, lanes, inner = packed.main.shape
         return (8 * rows, lanes * columns * inner)
-    return p.main.shape
+    return packed.main.shape
 
 
-def mlx(p: Packed) -> Shape | None:
-    """bits x inputs = 32 x words, and inputs = groups x group size."""
-    *rows, words = p.main.shape
-    groups = p.shape("scales")[-1]
-    bits, group = p.setting("bits"), p.setting("group_size")
+def mlx(packed: Packed) -> Shape | None:
+    """Shape behind uint32 words: bits x inputs = 32 x words, and inputs = groups x group size."""
+    *rows, words = packed.main.shape
+    groups = packed.shape("scales")[-1]
+    bits, group = packed.setting("bits"), packed.setting("group_size")
     if bits and words * WORD // bits == groups * (group or words * WORD // bits // groups):
         return (*rows, words * WORD // bits)
-    sizes: Sequence[int] = GROUPS if "biases" in p.others else (32, 16)
-    allowed: Sequence[int] = MLX_BITS if "biases" in p.others else (4, 8)
-    found = [(b, g) for g in sizes for b in allowed if words * WORD == b * g * groups]
-    return (*rows, groups * found[0][1]) if found else None
+    sizes: Sequence[int] = GROUPS if "biases" in packed.others else (32, 16)
+    allowed: Sequence[int] = MLX_BITS if "biases" in packed.others else (4, 8)
+    fitting = [
+        (width, size)
+        for size in sizes
+        for width in allowed
+        if words * WORD == width * size * groups
+    ]
+    return (*rows, groups * fitting[0][1]) if fitting else None
 
 
-def aqlm(p: Packed) -> Shape:
-    """codes [out/a, in/b, books] choose vectors of a codebook [books, 2^bits, a, b]."""
-    books, codes = p.shape("codebooks"), p.main.shape
+def aqlm(packed: Packed) -> Shape:
+    """Shape behind codes [out/a, in/b, books], which choose vectors of a codebook [books, 2^bits,
+    a, b]."""
+    books, codes = packed.shape("codebooks"), packed.main.shape
     return (codes[0] * books[2], codes[1] * books[3])
 
 

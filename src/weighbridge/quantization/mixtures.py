@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 
 class TensorPlace(NamedTuple):
-    """Where a tensor stands: in its role the `nth` among so many, in a model with so many query
+    """The place of a tensor: in its role the `nth` among so many, in a model with so many query
     heads to a key head (`gqa`) and so many routed experts."""
 
     role: str
@@ -25,62 +25,62 @@ Rule = Callable[[TensorPlace], str | None]  # a type, or None: the default stays
 
 
 def always(name: str) -> Rule:
-    return lambda at: name
+    return lambda place: name
 
 
 def more_bits(name: str, otherwise: str | None = None) -> Rule:
-    """The first and last eighth, and every third between: `use_more_bits`."""
+    """Return a rule for the first and last eighth, and every third between: `use_more_bits`."""
 
-    def rule(at: TensorPlace) -> str | None:
-        i, n = at.nth, at.among
-        more = i < n // 8 or i >= 7 * n // 8 or (i - n // 8) % 3 == 2
+    def rule(place: TensorPlace) -> str | None:
+        nth, among = place.nth, place.among
+        more = nth < among // 8 or nth >= 7 * among // 8 or (nth - among // 8) % 3 == 2
         return name if more else otherwise
 
     return rule
 
 
 def first(share: int, name: str, otherwise: Rule | None = None) -> Rule:
-    """The first 1/share of the layers."""
+    """Return a rule for the first 1/share of the layers."""
 
-    def rule(at: TensorPlace) -> str | None:
-        if at.nth < at.among // share:
+    def rule(place: TensorPlace) -> str | None:
+        if place.nth < place.among // share:
             return name
-        return otherwise(at) if otherwise else None
+        return otherwise(place) if otherwise else None
 
     return rule
 
 
 def opening(count: int, name: str, otherwise: str | None = None) -> Rule:
-    return lambda at: name if at.nth < count else otherwise
+    return lambda place: name if place.nth < count else otherwise
 
 
 def grouped(name: str, otherwise: str | None = None) -> Rule:
     """Return a rule that holds where four or more query heads share a value head."""
-    return lambda at: name if at.gqa >= 4 else otherwise
+    return lambda place: name if place.gqa >= 4 else otherwise
 
 
 def grouped_or_sparse(name: str, otherwise: str) -> Rule:
-    return lambda at: name if at.gqa >= 4 or at.experts >= 4 else otherwise
+    return lambda place: name if place.gqa >= 4 or place.experts >= 4 else otherwise
 
 
 def middle(name: str) -> Rule:
-    return lambda at: name if at.among // 8 <= at.nth < 7 * at.among // 8 else None
+    return lambda place: name if place.among // 8 <= place.nth < 7 * place.among // 8 else None
 
 
 def of_eight(name: str, otherwise: Rule | None = None) -> Rule:
     """Return a rule that holds for models of exactly eight experts."""
 
-    def rule(at: TensorPlace) -> str | None:
-        if at.experts == 8:
+    def rule(place: TensorPlace) -> str | None:
+        if place.experts == 8:
             return name
-        return otherwise(at) if otherwise else None
+        return otherwise(place) if otherwise else None
 
     return rule
 
 
-def _iq3_m_down(at: TensorPlace) -> str | None:
-    early = at.nth < at.among // 8
-    return "Q4_K" if early or (at.experts == 8 and more_bits("Q4_K")(at)) else None
+def _iq3_m_down(place: TensorPlace) -> str | None:
+    early = place.nth < place.among // 8
+    return "Q4_K" if early or (place.experts == 8 and more_bits("Q4_K")(place)) else None
 
 
 NO_RULES: Mapping[str, Rule] = MappingProxyType({})
@@ -128,7 +128,7 @@ MIXTURES: dict[str, Mixture] = {
         {
             "v": always("Q5_K"),
             "down": always("Q5_K"),
-            "out": lambda at: None if at.experts == 8 else "Q5_K",
+            "out": lambda place: None if place.experts == 8 else "Q5_K",
         },
     ),
     "Q3_K_M": Mixture(
@@ -196,7 +196,7 @@ FALCON: dict[str, dict[str, Rule]] = {
     "Q3_K_M": {"down": first(16, "Q5_K", more_bits("Q4_K"))},
     "Q3_K_L": {"down": always("Q4_K"), "out": always("Q4_K")},
     "Q4_K_M": {"down": first(16, "Q6_K", more_bits("Q5_K", "Q4_K"))},
-    "Q4_K_S": {"down": lambda at: None},
+    "Q4_K_S": {"down": lambda place: None},
 }
 
 # What Ollama does otherwise: its own quantizer, which made the files of its library, and its
@@ -211,7 +211,8 @@ LATENT_MATRICES = ("q_a_proj.", "q_b_proj.", "kv_a_proj_with_mqa.", "kv_b_proj."
 
 
 def _of_delta_rule(name: str, kind: str, role: str) -> str | None:
-    """Qwen3-Next and Qwen3.5: the ways down of all experts have more bits in every layer."""
+    """Choose for Qwen3-Next and Qwen3.5: the ways down of all experts have more bits in every
+    layer."""
     if role == "down" and (kind in EXPERTS or "shared_expert" in name):
         return "Q6_K"
     if role == "v":
@@ -220,12 +221,12 @@ def _of_delta_rule(name: str, kind: str, role: str) -> str | None:
 
 
 def _of_latents(name: str, kind: str, role: str) -> str | None:
-    """GLM-4.7-Flash: the small matrices around its latents."""
+    """Choose for GLM-4.7-Flash: the small matrices around its latents have eight bits."""
     return "Q8_0" if any(word in name for word in LATENT_MATRICES) else None
 
 
 def _beside_mxfp4(name: str, kind: str, role: str) -> str | None:
-    """gpt-oss: experts come in MXFP4."""
+    """Choose for gpt-oss: experts come in MXFP4, all else stays in 16 bits."""
     return None if kind in EXPERTS else "BF16"
 
 
@@ -238,7 +239,8 @@ OLLAMA: tuple[tuple[tuple[str, ...], tuple[str, ...], OllamaRules], ...] = (  # 
 
 
 def ollama_rules(cls: str, name: str) -> OllamaRules | None:
-    """Return what Ollama does with a class of transformers in a file type."""
+    """Rules of Ollama for a class of transformers in a file type; None where it does as llama.cpp
+    does."""
     return next(
         (rules for of, kinds, rules in OLLAMA if cls.startswith(of) and name in kinds), None
     )

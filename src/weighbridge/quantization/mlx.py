@@ -53,34 +53,36 @@ ROUTER_BITS, ROUTER_GROUP = 8, 64
 MODES = {"mxfp4": (4, 32), "nvfp4": (4, 16), "mxfp8": (8, 32)}
 
 
-def _takes(s: LoaderFacts) -> Takes:
-    bare = s.plan.cls.startswith(BARE_ROUTERS)
+def _takes(facts: LoaderFacts) -> Takes:
+    bare = facts.plan.cls.startswith(BARE_ROUTERS)
 
     def takes(p: Param) -> bool:
-        return p.kind in KINDS and not in_tower(s.plan, p) and not (p.kind == "router" and bare)
+        return p.kind in KINDS and not in_tower(facts.plan, p) and not (p.kind == "router" and bare)
 
     return takes
 
 
-def _pieces(p: Param, m: Matrix, s: LoaderFacts, bits: int, group: int) -> Iterator[PackedPiece]:
-    words = (*m.stack, m.outputs, m.inputs * bits // WORD)
-    scales = (*m.stack, m.outputs, m.inputs // group)
+def _pieces(
+    p: Param, weight: Matrix, facts: LoaderFacts, bits: int, group: int
+) -> Iterator[PackedPiece]:
+    words = (*weight.stack, weight.outputs, weight.inputs * bits // WORD)
+    scales = (*weight.stack, weight.outputs, weight.inputs // group)
     yield PackedPiece(p.name, UINT32, words)
-    yield PackedPiece(sibling(p, "scales"), s.dtype, scales)
-    yield PackedPiece(sibling(p, "biases"), s.dtype, scales)
+    yield PackedPiece(sibling(p, "scales"), facts.dtype, scales)
+    yield PackedPiece(sibling(p, "biases"), facts.dtype, scales)
 
 
 def affine(found: Match[str]) -> Scheme:
     bits, group = int(found["bits"]), int(found["group"])
 
-    def loader(s: LoaderFacts) -> Pack:
-        eight = s.plan.cls.startswith(EIGHT_BIT_ROUTERS)
+    def loader(facts: LoaderFacts) -> Pack:
+        eight = facts.plan.cls.startswith(EIGHT_BIT_ROUTERS)
 
-        def pieces(p: Param, m: Matrix) -> Iterator[PackedPiece]:
-            own = (ROUTER_BITS, ROUTER_GROUP) if p.kind == "router" and eight else (bits, group)
-            return _pieces(p, m, s, *own)
+        def pieces(p: Param, weight: Matrix) -> Iterator[PackedPiece]:
+            widths = (ROUTER_BITS, ROUTER_GROUP) if p.kind == "router" and eight else (bits, group)
+            return _pieces(p, weight, facts, *widths)
 
-        return packing(_takes(s), pieces, s, group=group)
+        return packing(_takes(facts), pieces, facts, group=group)
 
     return Scheme(name=found[0], loader=loader, left=LEFT, source=SOURCE, engine="mlx-lm")
 
@@ -88,12 +90,12 @@ def affine(found: Match[str]) -> Scheme:
 def mode(found: Match[str]) -> Scheme:
     bits, group = MODES[found["mode"]]
 
-    def loader(s: LoaderFacts) -> Pack:
-        def pieces(p: Param, m: Matrix) -> Iterator[PackedPiece]:
-            words, scales, _ = _pieces(p, m, s, bits, group)
+    def loader(facts: LoaderFacts) -> Pack:
+        def pieces(p: Param, weight: Matrix) -> Iterator[PackedPiece]:
+            words, scales, _ = _pieces(p, weight, facts, bits, group)
             return iter((words, scales._replace(dtype=UINT8)))
 
-        return packing(_takes(s), pieces, s, group=group)
+        return packing(_takes(facts), pieces, facts, group=group)
 
     return Scheme(name=found[0], loader=loader, left=LEFT, source=SOURCE, engine="mlx-lm")
 

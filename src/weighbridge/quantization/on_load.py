@@ -29,30 +29,30 @@ class ConfigCall:
 
 
 def written(form: str, computes: str) -> ConfigCall | None:
-    """The config of a format; None where transformers does not make it."""
+    """Return the config of a format; None where transformers does not make it."""
     for pattern, make in MAKES:
-        found = re.fullmatch(pattern, form)
-        if found:
-            return make(found, computes)
+        match = re.fullmatch(pattern, form)
+        if match:
+            return make(match, computes)
     return None
 
 
 def dequantizing(method: str) -> ConfigCall | None:
-    """The config that unpacks a checkpoint of such a quant_method while it is loaded; None where
-    there is none."""
+    """Return the config that unpacks a checkpoint of such a quant_method while it is loaded; None
+    where there is none."""
     name = DEQUANTIZES.get(method)
     return None if name is None else ConfigCall(name=name, given={"dequantize": True})
 
 
 def named(name: str, given: Mapping[str, Any], inner: str = "") -> str | None:
-    """The format that a config makes; None where we have none of its kind."""
+    """Return the format that a config makes; None where we have none of its kind."""
     reader = READS.get(name)
     return None if reader is None else reader(given, inner)
 
 
-def _bits4(found: re.Match[str], computes: str) -> ConfigCall:
-    given: dict[str, Any] = {"load_in_4bit": True, "bnb_4bit_quant_type": found[1]}
-    if found[2]:
+def _bits4(match: re.Match[str], computes: str) -> ConfigCall:
+    given: dict[str, Any] = {"load_in_4bit": True, "bnb_4bit_quant_type": match[1]}
+    if match[2]:
         given["bnb_4bit_use_double_quant"] = True
     return ConfigCall(name=BNB, given=given, dtypes={"bnb_4bit_compute_dtype": computes})
 
@@ -65,8 +65,8 @@ def _torchao(inner: str) -> Callable[[re.Match[str], str], ConfigCall]:
     return make
 
 
-def _hqq(found: re.Match[str], computes: str) -> ConfigCall:
-    given = {"nbits": int(found[1]), "group_size": int(found[2])}
+def _hqq(match: re.Match[str], computes: str) -> ConfigCall:
+    given = {"nbits": int(match[1]), "group_size": int(match[2])}
     return ConfigCall(name="HqqConfig", given=given)
 
 

@@ -1,19 +1,27 @@
-"""Which parameters are behind stored tensors: the inverse of `schemes`.
+"""Parameters behind stored tensors: the inverse of `schemes`, and how they agree with a config.
 
     logical(tensors, quantization) -> parameters with their true shapes, and notes
 
 Scales, zero points, maps and indices are no parameters; they are counted in the bytes of the one
-they serve. What looks packed and fits no layout is counted as stored, and a note says so.
+they serve. Tensors that look packed and fit no layout are counted as stored, and a note says so.
+
+    declared, and nothing is packed    the tensors rule: loaders of the format find none of theirs
+    packed in FP8, nothing declared    loaders cast the values to the model's dtype, no scales used
+    integers that fit no format        nothing says what they stand for
+
+Source: transformers 5.23 quantizers/auto.py (a format is known by `quantization_config` alone),
+core_model_loading.py (a tensor is cast to the dtype of its parameter).
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from math import prod
 from typing import Any, NamedTuple
 
 from weighbridge.dtypes import TORCH
 from weighbridge.quantization.layouts import ALONE, EXTRAS, LAYOUTS, Layout, Packed, Shape, beside
 from weighbridge.tensors import CheckpointTensor
+from weighbridge.wording import shown
 
 
 class Logical(NamedTuple):
@@ -42,30 +50,35 @@ INTEGERS = frozenset({"int8", "uint8", "int16", "uint16", "int32", "uint32"})
 def logical(
     tensors: Iterable[CheckpointTensor], quantization: Mapping[str, Any] | None
 ) -> Unpacked:
-    """Parameters in the order of `tensors`. `quantization` is what the config says, as it is
+    """List parameters in the order of `tensors`. `quantization` is what the config says, as it is
     (`quantization_config`, hf_quant_config.json, MLX's `quantization`), or None."""
-    index = {t.name: t for t in tensors}
+    index = {tensor.name: tensor for tensor in tensors}
     raw = flat(quantization or {})
     ends = {name.rpartition(".")[2] for name in index}
     files = PackedFiles(index, raw, _candidates(ends))
-    likely = (t for t in index.values() if t.dtype.name in files.candidates)
-    found = {t.name: p for t in likely if (p := _packed(t, files))}
-    helpers = {name for main, p in found.items() for name in p.stored if name != main}
-    kept = [t for t in index.values() if t.name not in helpers]
-    plain = [t for t in kept if t.name not in found and not t.name.endswith(ALONE)]
-    params = found | {t.name: _plain(t) for t in plain}
+    likely = (tensor for tensor in index.values() if tensor.dtype.name in files.candidates)
+    packed = {tensor.name: parameter for tensor in likely if (parameter := _packed(tensor, files))}
+    helpers = {
+        name for main, parameter in packed.items() for name in parameter.stored if name != main
+    }
+    kept = [tensor for tensor in index.values() if tensor.name not in helpers]
+    plain = [
+        tensor for tensor in kept if tensor.name not in packed and not tensor.name.endswith(ALONE)
+    ]
+    params = packed | {tensor.name: _plain(tensor) for tensor in plain}
     notes = (*_unsure(params.values(), raw), *_odd(plain))
-    return Unpacked(tuple(params[t.name] for t in kept if t.name in params), notes)
+    return Unpacked(tuple(params[tensor.name] for tensor in kept if tensor.name in params), notes)
 
 
 def flat(raw: Mapping[str, Any]) -> Mapping[str, Any]:
-    """modelopt's hf_quant_config.json keeps its settings one level down."""
+    """Return the settings themselves, which modelopt's hf_quant_config.json keeps one level
+    down."""
     inner = raw.get("quantization")
     return inner if isinstance(inner, Mapping) else raw
 
 
-def _plain(t: CheckpointTensor) -> Logical:
-    return Logical(t.name, t.shape, (t.name,), t.dtype.name, t.nbytes)
+def _plain(tensor: CheckpointTensor) -> Logical:
+    return Logical(tensor.name, tensor.shape, (tensor.name,), tensor.dtype.name, tensor.nbytes)
 
 
 class Candidate(NamedTuple):
@@ -81,7 +94,8 @@ class PackedFiles(NamedTuple):
 
 
 def _candidates(ends: Iterable[str]) -> dict[str, tuple[Candidate, ...]]:
-    """What names with these `ends` can be; most files are plain, and hold nothing."""
+    """Map dtypes to the layouts that names with these `ends` can have; most files are plain, and
+    have none."""
 
     def present(part: str) -> bool:
         return any(end.endswith(_last(part)) for end in ends)
@@ -98,25 +112,25 @@ def _candidates(ends: Iterable[str]) -> dict[str, tuple[Candidate, ...]]:
         dtype: tuple(possible[layout] for layout in layouts if layout in possible)
         for dtype, layouts in BY_DTYPE.items()
     }
-    return {dtype: found for dtype, found in by_dtype.items() if found}
+    return {dtype: candidates for dtype, candidates in by_dtype.items() if candidates}
 
 
 def _last(part: str) -> str:
     return part.rpartition(".")[2].lstrip("/")
 
 
-def _packed(t: CheckpointTensor, files: PackedFiles) -> Logical | None:
+def _packed(tensor: CheckpointTensor, files: PackedFiles) -> Logical | None:
     tensors, raw, candidates = files
-    for layout, needs, companions in candidates[t.dtype.name]:
-        if not t.name.endswith(layout.end):
+    for layout, needs, companions in candidates[tensor.dtype.name]:
+        if not tensor.name.endswith(layout.end):
             continue
-        name = t.name.removesuffix(layout.end) + layout.to
-        others = _others(name, t, companions, tensors)
+        name = tensor.name.removesuffix(layout.end) + layout.to
+        others = _others(name, tensor, companions, tensors)
         if not others.keys() >= needs:
             continue
-        shape = _shape(layout, Packed(name, t, others, raw))
+        shape = _shape(layout, Packed(name, tensor, others, raw))
         if shape is not None:
-            sizes = {t.name: t.nbytes}
+            sizes = {tensor.name: tensor.nbytes}
             for other in others.values():
                 sizes[other.name] = other.nbytes
             return Logical(name, shape, tuple(sizes), layout.format, sum(sizes.values()))
@@ -129,17 +143,17 @@ def _others(
     companions: Iterable[str],
     tensors: Mapping[str, CheckpointTensor],
 ) -> dict[str, CheckpointTensor]:
-    """The companions of the parameter `name` that are there, apart from `main` itself."""
-    found = {}
+    """Find the companions of the parameter `name` that are there, apart from `main` itself."""
+    companions_found = {}
     for other in companions:
-        t = tensors.get(beside(name, other))
-        if t is not None and t is not main:
-            found[other] = t
-    return found
+        tensor = tensors.get(beside(name, other))
+        if tensor is not None and tensor is not main:
+            companions_found[other] = tensor
+    return companions_found
 
 
 def _shape(layout: Layout, packed: Packed) -> Shape | None:
-    """The true shape; None where the tensors have not even the dimensions of the layout."""
+    """Return the true shape; None where the tensors have not even the dimensions of the layout."""
     try:
         return layout.shape(packed)
     except (ValueError, IndexError, ZeroDivisionError):
@@ -147,11 +161,11 @@ def _shape(layout: Layout, packed: Packed) -> Shape | None:
 
 
 def _odd(plain: Iterable[CheckpointTensor]) -> Iterator[str]:
-    """A note for each kind of tensor that looks packed and was not understood."""
+    """Note each kind of tensor that looks packed and was not understood."""
     odd = Counter(
-        (t.name.rpartition(".")[2], t.dtype.name)
-        for t in plain
-        if t.dtype.name in INTEGERS and len(t.shape) > 1
+        (tensor.name.rpartition(".")[2], tensor.dtype.name)
+        for tensor in plain
+        if tensor.dtype.name in INTEGERS and len(tensor.shape) > 1
     )
     for (end, dtype), count in odd.items():
         yield (
@@ -161,8 +175,9 @@ def _odd(plain: Iterable[CheckpointTensor]) -> Iterator[str]:
 
 
 def _unsure(params: Iterable[Logical], raw: Mapping[str, Any]) -> Iterator[str]:
+    """Note packed weights whose number of bits is guessed from the shapes of their scales."""
     known = "bits" in raw or "config_groups" in raw
-    count = 0 if known else sum(p.format in UNSURE for p in params)
+    count = 0 if known else sum(parameter.format in UNSURE for parameter in params)
     if count:
         yield (
             f"{count:,} packed weights come without a config that says how many bits they have: "
@@ -175,3 +190,48 @@ BY_DTYPE: dict[str, tuple[Layout, ...]] = {
     dtype: tuple(layout for layout in LAYOUTS if not layout.dtypes or dtype in layout.dtypes)
     for dtype in TORCH
 }
+
+
+# ---- Agreement of files and config
+
+# What no format packs in: floats of a model, and counters and masks beside them.
+WHOLE = frozenset({"float64", "float32", "float16", "bfloat16", "int64", "bool"})
+EIGHT_BITS = "float8_"
+ALL_INTEGERS = INTEGERS | {"int64", "uint64"}
+
+
+def unpacked(tensors: Collection[CheckpointTensor]) -> bool:
+    """Tell whether all tensors of a checkpoint are plain numbers."""
+    return bool(tensors) and all(tensor.dtype.name in WHOLE for tensor in tensors)
+
+
+def undeclared(tensors: Collection[CheckpointTensor]) -> Iterator[str]:
+    """Note FP8 of which no config says how it was scaled."""
+    count = sum(tensor.dtype.name.startswith(EIGHT_BITS) for tensor in tensors)
+    if count:
+        yield (
+            f"{count:,} tensors are FP8 and the config has no quantization_config: loaders cast "
+            "them to the model's dtype, without scales, and that is what is counted; if they were "
+            "scaled, the config that says so is missing"
+        )
+
+
+def told(quantization: Mapping[str, Any]) -> str:
+    """Note that a config names a format which no tensor is in."""
+    method = shown(quantization.get("quant_method") or "a format")
+    return (
+        f"the config declares {method} and no tensor of the files is packed: they are plain"
+        " numbers, and are counted so; a loader of that format will not find its tensors"
+    )
+
+
+def integers(weights: Iterable[Logical]) -> Iterator[str]:
+    """Note weights of a class that are whole numbers in no format that we know."""
+    unknown = [weight for weight in weights if weight.format in ALL_INTEGERS]
+    if unknown:
+        kinds = ", ".join(sorted({weight.format for weight in unknown}))
+        yield (
+            f"{len(unknown):,} weights are stored as {kinds} ({unknown[0].name}) and fit no packed "
+            "format that we know: nothing says what they stand for; they are counted as cast to "
+            "the model's dtype"
+        )

@@ -23,7 +23,7 @@ class PackedPiece(NamedTuple):
 
 
 class LoaderFacts(NamedTuple):
-    """What a loader knows before it looks at one parameter."""
+    """The model, as a loader knows it before it looks at one parameter."""
 
     plan: Blueprint
     dtype: DType  # the model's own
@@ -59,6 +59,7 @@ class Matrix(NamedTuple):
 
     @property
     def numel(self) -> int:
+        """Number of values, of all matrices of the stack."""
         count = self.outputs * self.inputs
         for size in self.stack:
             count *= size
@@ -71,8 +72,8 @@ DOWN = ("down", "w2", "output_linear")  # the projections of experts back to the
 
 
 def matrix(p: Param, width: int) -> Matrix:
-    """`p` as [out, in]. Conv1D is [in, out]; stacked experts are one or the other, and the side
-    that has the model's `width` tells (gpt-oss and Llama 4: [E, in, out])."""
+    """View `p` as [out, in]. Conv1D is [in, out]; stacked experts are one or the other, and the
+    side that has the model's `width` tells (gpt-oss and Llama 4: [E, in, out])."""
     *stack, outputs, inputs = p.shape
     turned = p.kind == "conv1d"
     if p.kind == "experts" and outputs != inputs:
@@ -84,7 +85,7 @@ def matrix(p: Param, width: int) -> Matrix:
 
 
 def width(plan: Blueprint) -> int:
-    """The size of the token embedding; 0 where there is none."""
+    """Size of the token embedding; 0 where there is none."""
     return next((p.shape[-1] for p in plan.counted if p.kind == "embedding"), 0)
 
 
@@ -93,12 +94,14 @@ def module(p: Param) -> str:
 
 
 def in_tower(plan: Blueprint, p: Param) -> bool:
-    """Whether `p` belongs to a vision or audio part, or to what joins it to the language model."""
+    """Tell whether `p` belongs to a vision or audio part, or to what joins it to the language
+    model."""
     return plan.part(p.name) != "language model"
 
 
 def is_head(plan: Blueprint) -> Takes:
-    """The output embedding: `lm_head` by name, or the shape of the token embedding."""
+    """Return a test for the output embedding: `lm_head` by name, or the shape of the token
+    embedding."""
     shape = next((p.shape for p in plan.counted if p.kind == "embedding"), None)
 
     def takes(p: Param) -> bool:
@@ -121,21 +124,21 @@ FLOAT32_MODULES = (
 )
 
 
-def not_converted(s: LoaderFacts) -> frozenset[str]:
+def not_converted(facts: LoaderFacts) -> frozenset[str]:
     """Modules that transformers skips when the user names none: get_keys_to_not_convert.
 
-    Tied weights, the output embedding, and the module of the last parameter. Version 5 takes
-    only ".weight" off the last parameter's name, so a last Linear with a bias is not recognised
-    and is quantized; version 4 took ".bias" off as well.
+    Tied weights, the output embedding, and the module of the last parameter. Version 5 takes only
+    ".weight" off the last parameter's name, so a last Linear with a bias is not recognised and is
+    quantized; version 4 took ".bias" off as well.
     """
-    own = [p for p in s.plan.counted if not p.tied]
-    found = {name for p in s.plan.counted if p.tied for name in (p.name, p.tied)}
-    head = is_head(s.plan)
-    found |= {p.name for p in own if head(p)}
-    if own:
-        found.add(last_name(own[-1]))
-    names = {name.removesuffix(".weight") for name in found}
-    if s.major < 5:
+    untied = [p for p in facts.plan.counted if not p.tied]
+    left = {name for p in facts.plan.counted if p.tied for name in (p.name, p.tied)}
+    head = is_head(facts.plan)
+    left |= {p.name for p in untied if head(p)}
+    if untied:
+        left.add(last_name(untied[-1]))
+    names = {name.removesuffix(".weight") for name in left}
+    if facts.major < 5:
         names = {name.removesuffix(".bias") for name in names}
     return frozenset(names)
 
@@ -157,29 +160,34 @@ DERIVED_ROUTERS_5 = ("Llama4", "Phimoe")
 BARE_ROUTERS_4 = ("Deepseek", "Dots1", "Glm4Moe", "Glm4vMoe", "GptOss")
 
 
-def replaced_kinds(s: LoaderFacts, *, derived: bool) -> set[ParamKind]:
+def replaced_kinds(facts: LoaderFacts, *, derived: bool) -> set[ParamKind]:
     """Kinds of parameter that are weights of an nn.Linear, or (`derived`) of a subclass of it.
 
     Version 5 stacks all experts into 3-D parameters, which no quantizer of a Linear touches; in
     version 4 each expert has Linears of its own.
     """
-    kinds: set[ParamKind] = {"linear"} if s.major >= 5 else {"linear", "expert"}
+    kinds: set[ParamKind] = {"linear"} if facts.major >= 5 else {"linear", "expert"}
     named = LINEAR_ROUTERS_5 + (DERIVED_ROUTERS_5 if derived else ())
-    if s.plan.cls.startswith(named) if s.major >= 5 else not s.plan.cls.startswith(BARE_ROUTERS_4):
+    if (
+        facts.plan.cls.startswith(named)
+        if facts.major >= 5
+        else not facts.plan.cls.startswith(BARE_ROUTERS_4)
+    ):
         kinds.add("router")
     return kinds
 
 
-def linears(s: LoaderFacts, *, conv1d: bool = False) -> Takes:
-    """What transformers' quantizers replace: every Linear that is not in the skip list.
+def linears(facts: LoaderFacts, *, conv1d: bool = False) -> Takes:
+    """Return a test for what transformers' quantizers replace: every Linear that is not in the skip
+    list.
 
     bitsandbytes (`conv1d`) asks for nn.Linear itself or Conv1D, the others for subclasses too.
     """
-    kinds = replaced_kinds(s, derived=not conv1d)
+    kinds = replaced_kinds(facts, derived=not conv1d)
     if conv1d:
         kinds.add("conv1d")
-    skip = not_converted(s)
-    ends = tuple(end for start, end in FLOAT32_MODULES if s.plan.cls.startswith(start))
+    skip = not_converted(facts)
+    ends = tuple(end for start, end in FLOAT32_MODULES if facts.plan.cls.startswith(start))
 
     def takes(p: Param) -> bool:
         name = module(p)
@@ -188,43 +196,53 @@ def linears(s: LoaderFacts, *, conv1d: bool = False) -> Takes:
     return takes
 
 
-def checkpoint_linears(s: LoaderFacts, *, kinds: tuple[ParamKind, ...]) -> Takes:
-    """What published checkpoints quantize: the language model's `kinds` less its head."""
-    head = is_head(s.plan)
-    tied = {p.tied for p in s.plan.counted if p.tied}
+def checkpoint_linears(facts: LoaderFacts, *, kinds: tuple[ParamKind, ...]) -> Takes:
+    """Return a test for what published checkpoints quantize: the language model's `kinds` less its
+    head."""
+    head = is_head(facts.plan)
+    tied = {p.tied for p in facts.plan.counted if p.tied}
 
     def takes(p: Param) -> bool:
         known = p.kind in kinds and p.name not in tied
-        return known and not head(p) and not in_tower(s.plan, p)
+        return known and not head(p) and not in_tower(facts.plan, p)
 
     return takes
 
 
 def is_weight(p: Param) -> bool:
-    """Stacked experts may have stacked biases: gpt-oss."""
+    """False for stacked biases, which stacked experts may have (gpt-oss)."""
     return p.kind != "experts" or not p.name.endswith("bias")
 
 
-def packing(takes: Takes, pieces: Pieces, s: LoaderFacts, *, group: int = 1) -> Pack:
-    """A loader that packs what it `takes`, if `group` divides its inputs, and leaves the rest."""
-    size = width(s.plan)
+def packing(takes: Takes, pieces: Pieces, facts: LoaderFacts, *, group: int = 1) -> Pack:
+    """Return a loader that packs what it `takes`, if `group` divides its inputs, and leaves all
+    else."""
+    size = width(facts.plan)
 
     def pack(p: Param) -> Iterable[PackedPiece] | None:
         if not (takes(p) and is_weight(p)):
             return None
-        m = matrix(p, size)
-        return None if m.inputs % group else pieces(p, m)
+        weight = matrix(p, size)
+        return None if weight.inputs % group else pieces(p, weight)
 
     return pack
 
 
-def published(s: LoaderFacts) -> Takes:
-    """Every weight matrix that `checkpoint_linears` speaks of, experts included."""
-    return checkpoint_linears(s, kinds=("linear", "conv1d", "expert", "experts"))
+# What is left alone by formats that take what is `published`
+PUBLISHED_LEFT = (
+    "embeddings, norms, biases, routers, the output layer and vision and audio parts stay in "
+    "the model's dtype"
+)
+
+
+def published(facts: LoaderFacts) -> Takes:
+    """Return a test for every weight matrix that `checkpoint_linears` speaks of, experts
+    included."""
+    return checkpoint_linears(facts, kinds=("linear", "conv1d", "expert", "experts"))
 
 
 def sibling(p: Param, name: str) -> str:
-    """The name of a tensor beside `p`: "x.weight" -> "x.name", "x.up" -> "x.up_name"."""
+    """Name of a tensor beside `p`: "x.weight" -> "x.name", "x.up" -> "x.up_name"."""
     if p.name.endswith(".weight"):
         return f"{p.name.removesuffix('weight')}{name}"
     return f"{p.name}_{name}"

@@ -1,4 +1,4 @@
-"""What a format stores of a model's parameters: the names, and the walk over a blueprint.
+"""Names of formats, and the tensors that a model has in one.
 
     scheme("nf4") -> Scheme;   stored(blueprint, scheme, dtype=...) -> its tensors, one by one
 
@@ -16,13 +16,11 @@ from weighbridge.dtypes import DType
 from weighbridge.errors import UnsupportedError, UsageError
 from weighbridge.quantization import (
     bitsandbytes,
-    compressed,
-    fp8,
+    floats,
     ggml,
-    gptq_awq,
     hqq_quanto,
+    integers,
     mlx,
-    mx,
     torchao,
 )
 from weighbridge.quantization.scheme import LoaderFacts, Pack, PackedPiece, Scheme
@@ -51,15 +49,15 @@ class StoredTensor(NamedTuple):
 
 
 def scheme(name: str) -> Scheme:
-    """The format called `name`; GGUF types in capitals or not. Raises UsageError with the nearest
-    names."""
+    """Return the format called `name`, GGUF types in capitals or not. Raises UsageError with the
+    nearest names."""
     plain = name.strip().lower().replace("_", "-") if name.upper() not in GGUF else name.upper()
     if plain in TABLE:
         return TABLE[plain]
     for pattern, make in PATTERNS.items():
-        found = re.fullmatch(pattern, plain)
-        if found:
-            return make(found)
+        match = re.fullmatch(pattern, plain)
+        if match:
+            return make(match)
     if plain in PLAIN:
         raise UsageError(f"{name!r} is a plain dtype, not a format: write --dtype {plain}")
     from difflib import get_close_matches
@@ -73,69 +71,69 @@ def scheme(name: str) -> Scheme:
 def stored(
     plan: Blueprint, scheme: Scheme, *, dtype: DType, transformers: int = 5
 ) -> Iterator[StoredTensor]:
-    """All tensors of `plan` in `scheme`, in the blueprint's order, tied parameters once.
+    """Yield all tensors of `plan` in `scheme`, in the blueprint's order, tied parameters once.
 
     `dtype` is the model's own, and of what the scheme leaves alone; `transformers` is the major
     version of the loader.
     """
-    setting = LoaderFacts(plan=plan, dtype=dtype, major=transformers)
-    return (tensor for tensor, _ in _stored(plan.params, scheme, setting))
+    facts = LoaderFacts(plan=plan, dtype=dtype, major=transformers)
+    return (tensor for tensor, _ in _stored(plan.params, scheme, facts))
 
 
 def weighed(
     params: Iterable[Param], scheme: Scheme, *, plan: Blueprint, dtype: DType, transformers: int = 5
 ) -> dict[str, int]:
     """Bytes of some of the parameters of `plan`, by name."""
-    setting = LoaderFacts(plan=plan, dtype=dtype, major=transformers)
-    pack = _loader(scheme, setting)
-    found = {}
+    facts = LoaderFacts(plan=plan, dtype=dtype, major=transformers)
+    pack = _loader(scheme, facts)
+    nbytes = {}
     for p in params:
         pieces = None if p.tied else pack(p)
         if p.tied:
-            found[p.name] = 0
+            nbytes[p.name] = 0
         elif pieces is None:
-            found[p.name] = held(p, dtype).size(p.numel)
+            nbytes[p.name] = held(p, dtype).size(p.numel)
         else:
-            found[p.name] = sum([kind.size(prod(shape)) for _, kind, shape in pieces])
-    return found
+            nbytes[p.name] = sum([kind.size(prod(shape)) for _, kind, shape in pieces])
+    return nbytes
 
 
 def counted(
     plan: Blueprint, scheme: Scheme, *, dtype: DType, transformers: int = 5
 ) -> Iterator[tuple[StoredTensor, int]]:
-    """All tensors of `plan` in `scheme`: of a layer's like experts the first one's, with their
-    count."""
+    """Yield all tensors of `plan` in `scheme` with a count: of a layer's like experts the first
+    one's."""
     params = plan.params if scheme.by_expert else plan.counted
     return _stored(params, scheme, LoaderFacts(plan=plan, dtype=dtype, major=transformers))
 
 
 def _stored(
-    params: Iterable[Param], scheme: Scheme, setting: LoaderFacts
+    params: Iterable[Param], scheme: Scheme, facts: LoaderFacts
 ) -> Iterator[tuple[StoredTensor, int]]:
-    pack = _loader(scheme, setting)
+    pack = _loader(scheme, facts)
     for p in params:
         if p.tied:
             continue
         pieces = pack(p)
         if pieces is None:
-            pieces = (PackedPiece(p.name, held(p, setting.dtype), p.shape),)
+            pieces = (PackedPiece(p.name, held(p, facts.dtype), p.shape),)
         for name, kind, shape in pieces:
             nbytes = kind.size(prod(shape))
             yield StoredTensor(name, kind, shape, nbytes, p.name), p.copies
 
 
-def _loader(scheme: Scheme, setting: LoaderFacts) -> Pack:
-    flat = next((p.name for p in setting.plan.counted if p.kind == "flat"), None)
+def _loader(scheme: Scheme, facts: LoaderFacts) -> Pack:
+    flat = next((p.name for p in facts.plan.counted if p.kind == "flat"), None)
     if flat is not None:
         raise UnsupportedError(
             f"{scheme.name}: the header of a packed checkpoint does not tell the shape of {flat}; "
             "give the folder with its config.json"
         )
-    return scheme.loader(setting)
+    return scheme.loader(facts)
 
 
 def describe(scheme: Scheme) -> str:
-    """One sentence: what the format leaves alone, and where that is written."""
+    """Say in one sentence what a format leaves alone, and where that is written."""
     return f"{scheme.name}: {scheme.left} ({scheme.source})"
 
 
@@ -143,17 +141,15 @@ GGUF = frozenset(ggml.NAMES)
 PLAIN = frozenset(("float32", "float16", "bfloat16", "fp8", "int8", "int4"))
 TABLE: dict[str, Scheme] = {
     **bitsandbytes.SCHEMES,
-    **fp8.SCHEMES,
-    **mx.SCHEMES,
-    **compressed.SCHEMES,
+    **floats.SCHEMES,
+    **integers.SCHEMES,
     **hqq_quanto.SCHEMES,
     **torchao.SCHEMES,
     **ggml.SCHEMES,
 }
 PATTERNS = {
-    **fp8.PATTERNS,
-    **gptq_awq.PATTERNS,
-    **compressed.PATTERNS,
+    **floats.PATTERNS,
+    **integers.PATTERNS,
     **hqq_quanto.PATTERNS,
     **torchao.PATTERNS,
     **mlx.PATTERNS,

@@ -34,34 +34,36 @@ LEFT = (
 SOURCE = "torchao 0.18.0 quantization/quant_api.py; transformers 5.23 quantizers/quantizer_torchao"
 
 
-def int8(p: Param, m: Matrix) -> Iterator[PackedPiece]:
-    yield PackedPiece(f"{module(p)}._weight_qdata", INT8, (m.outputs, m.inputs))
-    yield PackedPiece(f"{module(p)}._weight_scale", FLOAT32, (m.outputs, 1))
-    yield PackedPiece(f"{module(p)}._weight_zero_point", INT8, (m.outputs, 1))
+def int8(p: Param, weight: Matrix) -> Iterator[PackedPiece]:
+    yield PackedPiece(f"{module(p)}._weight_qdata", INT8, (weight.outputs, weight.inputs))
+    yield PackedPiece(f"{module(p)}._weight_scale", FLOAT32, (weight.outputs, 1))
+    yield PackedPiece(f"{module(p)}._weight_zero_point", INT8, (weight.outputs, 1))
 
 
-def float8(p: Param, m: Matrix) -> Iterator[PackedPiece]:
-    yield PackedPiece(f"{module(p)}._weight_qdata", FLOAT8, (m.outputs, m.inputs))
-    yield PackedPiece(f"{module(p)}._weight_scale", FLOAT32, (m.outputs, 1))
+def float8(p: Param, weight: Matrix) -> Iterator[PackedPiece]:
+    yield PackedPiece(f"{module(p)}._weight_qdata", FLOAT8, (weight.outputs, weight.inputs))
+    yield PackedPiece(f"{module(p)}._weight_scale", FLOAT32, (weight.outputs, 1))
 
 
 def int4(found: Match[str]) -> Scheme:
     group = int(found["group"])
 
-    def loader(s: LoaderFacts) -> Pack:
-        def pieces(p: Param, m: Matrix) -> Iterator[PackedPiece]:
-            at, scales = module(p), (m.inputs // group, m.outputs)
-            yield PackedPiece(f"{at}._weight_qdata", UINT8, (m.outputs, m.inputs // 2))
-            yield PackedPiece(f"{at}._weight_scale", s.dtype, scales)
-            yield PackedPiece(f"{at}._weight_zero_point", s.dtype, scales)
+    def loader(facts: LoaderFacts) -> Pack:
+        def pieces(p: Param, weight: Matrix) -> Iterator[PackedPiece]:
+            prefix, scales = module(p), (weight.inputs // group, weight.outputs)
+            yield PackedPiece(
+                f"{prefix}._weight_qdata", UINT8, (weight.outputs, weight.inputs // 2)
+            )
+            yield PackedPiece(f"{prefix}._weight_scale", facts.dtype, scales)
+            yield PackedPiece(f"{prefix}._weight_zero_point", facts.dtype, scales)
 
-        return packing(linears(s), pieces, s, group=group)
+        return packing(linears(facts), pieces, facts, group=group)
 
     return Scheme(name=found[0], loader=loader, left=LEFT, source=SOURCE)
 
 
 def _rows(pieces: Pieces) -> Callable[[LoaderFacts], Pack]:
-    return lambda s: packing(linears(s), pieces, s)
+    return lambda facts: packing(linears(facts), pieces, facts)
 
 
 SCHEMES: dict[str, Scheme] = {

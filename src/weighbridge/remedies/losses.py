@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import NamedTuple
 
-from weighbridge.quantization.quality.lookup import Finding, published
+from weighbridge.quantization.quality import Finding, published
 from weighbridge.remedies.moves import Cost
 from weighbridge.report import ModelFacts
 from weighbridge.report.verdict import A_POINT, Price

@@ -9,7 +9,7 @@ from weighbridge.memory import LEVELS, Bytes, Component, Device, Exact, Phase, c
 from weighbridge.report.keys import DerivedFacts, EffectiveSettings
 
 if TYPE_CHECKING:
-    from weighbridge.quantization.quality.lookup import Finding
+    from weighbridge.quantization.quality import Finding
     from weighbridge.report.verdict import HostVerdict, Price, Remedy, Verdict
 
 SCHEMA = "weighbridge.report/1"

@@ -16,7 +16,7 @@ from weighbridge.view.shown import ShownAnswer
 from weighbridge.wording import printable
 
 if TYPE_CHECKING:
-    from weighbridge.quantization.quality.lookup import Finding
+    from weighbridge.quantization.quality import Finding
 
 LEVEL = {"allocated": "level.allocated", "reserved": "level.reserved", "driver": "level.driver"}
 DIVISIONS, FORMATS = "division", "format"  # bases of rows

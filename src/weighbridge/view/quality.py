@@ -6,7 +6,7 @@ from weighbridge.view.messages import Say
 from weighbridge.wording import printable
 
 if TYPE_CHECKING:
-    from weighbridge.quantization.quality.lookup import Finding
+    from weighbridge.quantization.quality import Finding
 
 
 def short(say: Say, found: "Finding | None") -> str:

@@ -21,8 +21,8 @@ from weighbridge.engines.parallel.names import Site, cut
 from weighbridge.engines.parallel.pieces import TensorPiece, pieces, sides
 from weighbridge.engines.parallel.rules import SplitRules
 from weighbridge.errors import UnsupportedError
-from weighbridge.quantization.fp8 import block_of
-from weighbridge.quantization.gptq_awq import group_of
+from weighbridge.quantization.floats import block_of
+from weighbridge.quantization.integers import group_of
 from weighbridge.quantization.scheme import width
 
 # Engines have a Linear for every expert, as transformers had up to version 4.

@@ -36,7 +36,7 @@ NEVER = ("simulated", "trained further", "contradicts itself", "quantized baseli
 
 
 class QualityRow(NamedTuple):
-    """One figure."""
+    """One figure of a table."""
 
     label: str
     formats: tuple[str, ...]
@@ -78,13 +78,13 @@ class QualityTable(NamedTuple):
         return 100 * (1 - ratio) if self.metric == "accuracy" else 100 * (ratio - 1)
 
     def source(self, row: QualityRow) -> str:
-        """The page, and the line of it where it has lines."""
+        """Address of the page, and the line of it where it has lines."""
         return f"{self.page}#L{row.line}" if row.line else self.page
 
 
 @cache
 def _lines() -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Pages, and tables that are not read yet."""
+    """Split the file into pages, and tables that are not read yet."""
     with open(os.path.join(os.path.dirname(__file__), "figures.jsonl"), encoding="utf-8") as lines:
         all_lines = lines.readlines()
     pages = [json.loads(line)["page"] for line in all_lines if line.startswith('{"page"')]
@@ -93,7 +93,7 @@ def _lines() -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 @cache
 def families() -> frozenset[str]:
-    """The first value of each table."""
+    """Families of the tables: the first value of each."""
     return frozenset(filter(None, (line.split('"', 4)[3] for line in _lines()[1])))
 
 
