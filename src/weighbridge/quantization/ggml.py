@@ -110,7 +110,7 @@ MIXTRAL_EXPERTS = 8
 LLAMA_70B_LAYERS = 80  # LLM_TYPE_70B: 80 layers and grouped queries
 
 
-class ModelFacts(NamedTuple):
+class MixtureFacts(NamedTuple):
     """A model, as the rules of llama-quantize see it."""
 
     layers: int
@@ -153,9 +153,9 @@ def _alike(facts: LoaderFacts, maker: str) -> Callable[[Param], _Alike]:
     return alike
 
 
-def model_facts(
+def mixture_facts(
     facts: LoaderFacts, likes: Mapping[str, _Alike], ollama: OllamaRules | None = None
-) -> ModelFacts:
+) -> MixtureFacts:
     by_role: dict[str, Param] = {}
     values, last, experts, latent = 0, 0, 1, False
     for p in facts.plan.counted:
@@ -168,7 +168,7 @@ def model_facts(
         last = max(last, _layer(p) or 0)
         experts = max(experts, p.routed[1])
         latent |= p.name.endswith(LATENT)
-    return ModelFacts(
+    return MixtureFacts(
         layers=1 + last,
         values=values,
         gqa=query_groups(by_role, latent=latent),
@@ -203,7 +203,7 @@ def query_groups(by_role: Mapping[str, Param], *, latent: bool) -> int:
     return 2 * queries // max(1, fused - queries)
 
 
-def _rules(name: str, known: ModelFacts) -> Mapping[str, Rule]:
+def _rules(name: str, known: MixtureFacts) -> Mapping[str, Rule]:
     """Map each role that a mixture treats apart to its rule."""
     rules = MIXTURES[name].rules
     return {**rules, **FALCON.get(name, {})} if known.of_falcon else rules
@@ -216,7 +216,7 @@ def _ruled(name: str) -> Takes | None:
     return (lambda p: ggml_role(p) in roles) if roles else None
 
 
-def _chosen(p: Param, weight: Matrix, name: str, place: TensorPlace, known: ModelFacts) -> str:
+def _chosen(p: Param, weight: Matrix, name: str, place: TensorPlace, known: MixtureFacts) -> str:
     """Choose the type, before the length of the row is looked at."""
     if known.kept and p.kind in EXPERTS:
         return known.kept
@@ -226,7 +226,7 @@ def _chosen(p: Param, weight: Matrix, name: str, place: TensorPlace, known: Mode
     return MIXTURES[name].default if name in PLAIN else _type(p, weight, name, place, known)
 
 
-def _type(p: Param, weight: Matrix, name: str, place: TensorPlace, known: ModelFacts) -> str:
+def _type(p: Param, weight: Matrix, name: str, place: TensorPlace, known: MixtureFacts) -> str:
     """Choose the type by the rules of `name`."""
     if place.role == "output" or (place.role == "embedding" and known.tied):
         return _of_logits(weight, MIXTURES[name], known)
@@ -237,13 +237,13 @@ def _type(p: Param, weight: Matrix, name: str, place: TensorPlace, known: ModelF
     return _of_a_layer(name, place, known)
 
 
-def _of_logits(weight: Matrix, mixture: Mixture, known: ModelFacts) -> str:
+def _of_logits(weight: Matrix, mixture: Mixture, known: MixtureFacts) -> str:
     """Choose the type of the matrix that makes logits, which may be the embedding."""
     whole = weight.inputs % GGML_BY_NAME[mixture.default].block == 0
     return mixture.output if whole and not known.of_falcon else "Q8_0"
 
 
-def _of_a_layer(name: str, place: TensorPlace, known: ModelFacts) -> str:
+def _of_a_layer(name: str, place: TensorPlace, known: MixtureFacts) -> str:
     """Choose the type of a matrix within a layer. Mixtral's keys and values are small beside its
     eight experts, and those of Llama 70B beside its 64 heads: both get more bits."""
     mixture = MIXTURES[name]
@@ -287,7 +287,7 @@ def _loader(name: str, maker: str = "") -> Callable[[LoaderFacts], Pack]:
     def loader(facts: LoaderFacts) -> Pack:
         alike = _alike(facts, maker)
         likes = {p.name: alike(p) for p in facts.plan.counted if not p.tied}
-        known = model_facts(facts, likes, ollama_rules(facts.plan.cls, name) if maker else None)
+        known = mixture_facts(facts, likes, ollama_rules(facts.plan.cls, name) if maker else None)
         shapes = {p.name: p.shape for p in facts.plan.counted}
         rules = _rules(name, known)
         seen: Counter[str] = Counter()  # tensors of a role so far: the index of the next
