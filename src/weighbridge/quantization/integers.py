@@ -34,7 +34,7 @@ from weighbridge.arch.blueprint import Blueprint, Param
 from weighbridge.arch.roles import unnumbered
 from weighbridge.dtypes import FLOAT16, INT8, INT32, INT64
 from weighbridge.errors import UnsupportedError
-from weighbridge.kept import kept
+from weighbridge.memo import memo
 from weighbridge.quantization.scheme import (
     PUBLISHED_LEFT,
     LoaderFacts,
@@ -167,7 +167,7 @@ def _awq_scheme(name: str, bits: int, group: int) -> Scheme:
 
     def fitted(plan: Blueprint) -> Scheme:
         """The whole checkpoint has one group_size: where it does not divide, the next usual."""
-        if group <= SMALLER or kept(plan, ("awq", bits, group), lambda: fits(plan)):
+        if group <= SMALLER or memo(plan, ("awq", bits, group), lambda: fits(plan)):
             return wanted
         return _awq_scheme(f"awq-{bits}bit-g{SMALLER}", bits, SMALLER)
 
