@@ -34,8 +34,8 @@ def check(part: ModelPart, by: Loader) -> str:
 
 
 def named(part: ModelPart, engine: Engine) -> tuple[str, ...]:
-    """What an engine knows a model by, the first first; () where it runs code of the model's own,
-    or what is no model of transformers."""
+    """Return the names by which an engine knows a model, the preferred one first; () where it runs
+    code of the model's own, or where the model is none of transformers."""
     if engine.reads == "gguf":
         return (of_gguf(part),)
     if part.library != "transformers":
@@ -60,7 +60,7 @@ def kind(part: ModelPart) -> str:
 
 
 def replaced(part: ModelPart, by: Loader, name: str) -> bool:
-    """Whether a class of transformers may run in the place of the engine's own."""
+    """Tell whether a class of transformers may run in the place of the engine's own."""
     backend = by.engine.backend
     if backend is None:
         return False
@@ -70,8 +70,8 @@ def replaced(part: ModelPart, by: Loader, name: str) -> bool:
 
 
 def counterpart(name: str, by: Loader) -> bool:
-    """Whether the release may have the class of the same model with the other ending, which vLLM
-    since 0.10.1 takes in its place (registry.py: _normalize_arch)."""
+    """Tell whether the release may have the class of the same model with the other ending, which
+    vLLM since 0.10.1 takes in its place (registry.py: _normalize_arch)."""
     if by.engine.backend is None:
         return False
     stem, ending = next(((name.removesuffix(e), e) for e in ENDINGS if name.endswith(e)), ("", ""))

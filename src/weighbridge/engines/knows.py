@@ -20,8 +20,8 @@ class Known(NamedTuple):
     names: str
 
     def lacking(self, version: Version) -> bool:
-        """Whether a release surely has them not. One between the two may have them, and so may one
-        written short (0.10) of whose series the first with them is (0.10.1)."""
+        """Tell whether a release surely lacks these names. One between the two may have them, and
+        so may one written short (0.10) of whose series the first with them is (0.10.1)."""
         return version <= self.before and version != self.since[: len(version)]
 
 
@@ -34,7 +34,8 @@ class Backend(NamedTuple):
     newest: Mapping[Version, Version]
 
     def runs(self, version: Version, name: str, since: Version) -> bool:
-        """Whether it may run a class that transformers has `since` a release, () for always."""
+        """Tell whether it may run a class that transformers has `since` a release, () for
+        always."""
         least = self.images if name.endswith("ForConditionalGeneration") else self.text
         newest = self.newest[max(first for first in self.newest if first <= version)]
         return version >= least and (not newest or since <= newest)

@@ -50,7 +50,8 @@ def place(s: Subject) -> LoadTarget:
 
 
 def draft(s: Subject, w: Infer) -> str:
-    """What the model that proposes tokens is loaded from; "" where there is none."""
+    """Return the place from which the model that proposes tokens is loaded; "" where there is
+    none."""
     return (s.draft and place(s.draft).model) or w.draft_model or ""
 
 
@@ -131,7 +132,8 @@ def quantization(subject: Subject, w: Infer, engine: Engine) -> str | None:
 
 
 def unwritten(s: Subject, w: Infer, engine: Engine) -> str:
-    """What a server cannot be asked for in a line; "" where it can."""
+    """Say what of a question a server's command line cannot ask for; "" where it can ask for
+    all."""
     name, scheme = engine.title, s.choice.scheme
     if w.base_model:
         return f"{name} serves the class that the config names, not the headless one"

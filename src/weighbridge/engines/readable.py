@@ -38,7 +38,7 @@ def check(part: ModelPart, choice: FormatChoice, asked: str | None, by: Loader) 
 
 
 def formats(part: ModelPart, choice: FormatChoice, asked: str | None) -> Iterator[WeightFormat]:
-    """What an engine must read: one format, or those of a mixed checkpoint."""
+    """Yield the formats that an engine must read: one, or those of a mixed checkpoint."""
     form = choice.scheme.name if choice.scheme else ""
     if part.packed and asked in (None, form):
         yield from stored(part, form) if form or choice.as_stored else ()
@@ -80,7 +80,7 @@ def told(f: WeightFormat, by: Loader, whole: str = "") -> str:
 
 
 def elsewhere(form: WeightFormat, by: Loader) -> str:
-    """Who reads it, by formats alone; "" where another release or card of the engine does."""
+    """Name the engines that read a format; "" where another release or card of this engine does."""
     why = lacking(by.engine.reading, form, by.version, by.card)
     return who_reads(form, by) or ("" if why else "no engine here reads it")
 
@@ -133,7 +133,7 @@ def who_reads(form: WeightFormat, by: Loader) -> str:
 
 
 def runs_on(kind: Engine, card: "Part | None") -> bool:
-    """Whether our rules for an engine are of such devices."""
+    """Tell whether our rules for an engine are of such devices."""
     if card is None:
         return not kind.metal
     return card.vendor == "Apple" if kind.metal else not (kind.server and card.stack == "own")

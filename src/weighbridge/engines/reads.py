@@ -41,7 +41,7 @@ class Reads(NamedTuple):
     note: str = ""  # what else is said where it is not read
 
     def names(self, form: "WeightFormat") -> bool:
-        """Whether the row is about such a format, whatever the release and the device."""
+        """Tell whether the row is about such a format, whatever the release and the device."""
         if re.fullmatch(self.forms, form.name) is None:
             return False
         if not form.stored:
@@ -53,7 +53,7 @@ class Reads(NamedTuple):
         return self.since <= version and not (self.until and version >= self.until)
 
     def runs(self, part: "Part | None") -> bool:
-        """Whether the device has what it needs; of what is not known, yes."""
+        """Tell whether the device has all that the format needs; of an unknown device, yes."""
         if part is None:
             return True
         enough = part.capability is None or part.capability >= self.least
@@ -70,7 +70,7 @@ class WeightFormat(NamedTuple):
 
 
 def reads(rows: Iterable[Reads], form: WeightFormat, version: Version, part: "Part | None") -> bool:
-    """Whether an engine of that release reads the format on that device."""
+    """Tell whether an engine of that release reads the format on that device."""
     return found(rows, form, version, part) is not None
 
 
@@ -91,7 +91,7 @@ def listed(
 
 
 def makes(rows: Iterable[Reads], name: str) -> bool:
-    """Whether an engine has a format of checkpoints in 16 bits alone, which it packs."""
+    """Tell whether an engine packs checkpoints in 16 bits to a format in which none is stored."""
     return any(row.how == "made" and row.names(WeightFormat(name)) for row in rows)
 
 

@@ -111,7 +111,7 @@ def within(part: ModelPart, end: int | None, context: int) -> None:
 
 
 def reads_text(part: ModelPart) -> bool:
-    """Whether it has an embedding of words."""
+    """Tell whether a model has an embedding of words."""
 
     def found() -> bool:
         named = (p.name for p in part.blueprint.counted if p.kind == "embedding")
@@ -121,13 +121,13 @@ def reads_text(part: ModelPart) -> bool:
 
 
 def _textless(w: Infer) -> Iterator[str]:
-    """What was said of text, to a model that reads none."""
+    """Yield a warning for each setting of text, of a model that reads none."""
     if w.context is not None:
         yield "--context changes nothing: this model reads no text; --batch-size counts its items"
 
 
 def unused(w: Infer, plan: Blueprint, computes: Body, context: int) -> Iterator[str]:
-    """What was said of a request and means nothing to this model."""
+    """Yield a warning for each setting of a request that means nothing to this model."""
     kinds = {t.kind for t in computes.towers}
     seen = w.images is not None or w.image_size is not None
     towers = {label for _, label in plan.parts}
@@ -179,13 +179,13 @@ def typed(decision: Decision, name: str, *, packed: bool) -> None:
 
 
 def writes(part: ModelPart) -> bool:
-    """Whether it is a class that writes text."""
+    """Tell whether it is a class that writes text."""
     return part.blueprint.cls.endswith(("ForCausalLM", "ForConditionalGeneration"))
 
 
 def kept_packed(part: ModelPart) -> bool:
-    """Whether an engine whose models are downloaded in a usual format has this one in its own: what
-    writes no text, MXFP4, and a packed checkpoint of which files are at hand."""
+    """Tell whether an engine whose models are downloaded in a usual format has this one in its own:
+    a model that writes no text, MXFP4, and a packed checkpoint of which files are at hand."""
     if not writes(part):
         return True
     if not part.packed:
@@ -209,7 +209,8 @@ def floats(w: Infer, engine: Engine) -> None:
 
 
 def converted(decision: Decision, *, packed: bool) -> Decision:
-    """What the converter writes: 16 bits, but for experts that come in MXFP4, which it keeps."""
+    """Return the format that the converter writes: 16 bits, but for experts that come in MXFP4,
+    which it keeps."""
     form, dtype = decision.choice.scheme, decision.choice.dtype
     if form is not None and record(form.engine).reads == "gguf":
         return decision

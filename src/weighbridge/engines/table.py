@@ -77,7 +77,7 @@ def usual(*, gguf: bool = False, server: bool = False) -> Engine:
 
 
 def title(name: str) -> str:
-    """What the makers of an engine call it; other names as they are."""
+    """Return an engine's name as its makers write it; other names as they are."""
     return ENGINES[name].title if name in ENGINES else name
 
 

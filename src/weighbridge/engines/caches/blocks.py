@@ -40,7 +40,8 @@ class Spec:
     encoder: int = 0  # cross: positions that are kept
 
     def fits_with(self, other: "Spec") -> bool:
-        """Whether both always need equally many blocks."""
+        """Tell whether both always need equally many blocks, so that they can share one row of
+        ids."""
         return (self.kind, self.tokens, self.reach) == (other.kind, other.tokens, other.reach)
 
 

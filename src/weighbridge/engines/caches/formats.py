@@ -102,7 +102,7 @@ class FormatNames:
 
 
 def field_name(m: Mixer) -> str:
-    """What papers call it."""
+    """Return the name that papers have for a kind of mixer: "latent attention"."""
     return FIELD[type(m)]
 
 

@@ -31,7 +31,7 @@ from weighbridge.units import ceil_div
 
 
 def local(m: Mixer, ranks: int) -> Mixer:
-    """What one of `ranks` holds."""
+    """Return the share of a mixer that one of `ranks` holds."""
     if ranks == 1:
         return m
     match m:

@@ -19,7 +19,7 @@ def infer(subject: Subject, w: Infer, budget: Budget | None) -> EngineAnswer:
 
 
 def holds(subject: Subject, w: Infer, budget: Budget) -> bool:
-    """Whether `infer` would say that it surely fits: for searches."""
+    """Tell whether `infer` would say that it surely fits: for searches."""
     return probing.holds(hold(subject, w, budget, number(w)), subject, w, budget)
 
 

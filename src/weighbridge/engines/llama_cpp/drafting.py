@@ -84,7 +84,8 @@ def goes_back(s: Subject, w: Infer, net: Network) -> int:
 
 
 def plain(w: Infer) -> Infer:
-    """What a draft model is launched with: all of it on the devices, a cache in f16."""
+    """Return the workload that a draft model is launched with: all of it on the devices, a cache in
+    f16."""
     return replace(
         w,
         cache_type_k=None,

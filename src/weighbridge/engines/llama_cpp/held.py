@@ -89,7 +89,7 @@ class DeviceHoldings:
 
     @property
     def near_only(self) -> bool:
-        """Whether compute buffers are from half to three times what is said."""
+        """Tell whether compute buffers are known from half to three times alone."""
         return bool(self.guessed or self.foreign)
 
     @cached_property
@@ -111,7 +111,7 @@ class DeviceHoldings:
 
     @cached_property
     def numbers(self) -> tuple[int, ...]:
-        """What contexts and batches change of the step's graph."""
+        """Return the numbers of the step's graph that contexts and batches change."""
         launch = self.launch
         return (
             launch.n_ctx,

@@ -20,7 +20,7 @@ def infer(subject: Subject, w: Infer, budget: Budget | None) -> EngineAnswer:
 
 
 def holds(subject: Subject, w: Infer, budget: Budget) -> bool:
-    """Whether `infer` would say that it surely fits: for searches."""
+    """Tell whether `infer` would say that it surely fits: for searches."""
     return probing.holds(hold(subject, w, budget, number(w.engine_version)), subject, w, budget)
 
 
@@ -38,7 +38,7 @@ def number(text: str | None) -> int:
 
 
 def hold(s: Subject, w: Infer, budget: Budget | None, build: int) -> DeviceHoldings:
-    """What the launch holds, with what proposes tokens."""
+    """Lay the launch out over devices, with the context that proposes tokens."""
     kind, h = drafting.method(s, w), model_alone(s, w, budget, build)
     if not kind:
         return h

@@ -80,7 +80,7 @@ class LayerPlacement:
 
     @property
     def facts(self) -> tuple[Hashable, ...]:
-        """What decides where all is."""
+        """Return all settings that decide which device has which tensor."""
         launch = self.launch
         split = (launch.split_mode, launch.tensor_split, launch.main_gpu, self.free)
         rules = (launch.rules.early_per_layer, launch.rules.no_kernel)
@@ -165,7 +165,7 @@ class LayerPlacement:
 
     @property
     def full(self) -> bool:
-        """Whether the output layer is on a GPU, and so all the others."""
+        """Tell whether the output layer is on a GPU, and so all the others."""
         return self.launch.gpu_layers >= self.launch.layers and self.launch.gpus > 0
 
     @property
@@ -181,13 +181,13 @@ class LayerPlacement:
 
     @property
     def copies(self) -> int:
-        """How many there are of each input, and of what is copied from device to device."""
+        """Count the copies of each input, and of each tensor that goes from device to device."""
         return self.launch.copies if self.pipelined else 1
 
     @property
     def many_copies(self) -> bool:
-        """Whether weights of the host are on a device several times at once: copies of a pipeline
-        are inputs, whose memory is not used again."""
+        """Tell whether weights of the host are on a device several times at once: copies of a
+        pipeline are inputs, whose memory is not used again."""
         return self.copies > 1 and bool(self.launch.cpu_moe)
 
     def _held(self, weights: Mapping[str, int]) -> Iterator[tuple[Weight, int]]:

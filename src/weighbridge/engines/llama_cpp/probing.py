@@ -26,7 +26,8 @@ Buffers = tuple[int, ...]  # bytes by device
 
 
 def probe(hold: Hold, s: Subject, w: Infer, budget: Budget) -> Probe:
-    """How `infer` answers elsewhere, by what holds the launch there."""
+    """Prepare a search: numbers of `infer` at other points, of the launches that `hold` lays
+    out."""
     tower, known = projector(s, w), ProbedBuffers()
 
     def numbers(point: SearchPoint) -> Numbers | None:
@@ -76,7 +77,8 @@ class ProbedBuffers:
 
 
 def _numbers(h: DeviceHoldings) -> tuple[int, ...]:
-    """What the step's graph grows with; tokens are a whole number for each slot."""
+    """Return the numbers that the step's graph grows with; tokens are a whole number for each
+    slot."""
     return (*h.numbers, step_of(h.launch, h.near).tokens)
 
 
@@ -118,12 +120,13 @@ def _phases(
 
 
 def holds(h: DeviceHoldings, s: Subject, w: Infer, budget: Budget) -> bool:
-    """Whether all requests run at once and every GPU surely has room for its high estimate."""
+    """Tell whether all requests run at once and every GPU surely has room for its high estimate."""
     return h.launch.requests <= h.launch.slots and not _beyond(h, projector(s, w), budget)
 
 
 def _beyond(h: DeviceHoldings, tower: Projector | None, budget: Budget) -> int:
-    """What the fullest GPU needs of those that need more than there is; else 0."""
+    """Return the bytes that the fullest GPU needs, of those that need more than there is; else
+    0."""
     beside = _beside(h, tower)
     over = _over(beside, budget)
     if over:
@@ -137,7 +140,7 @@ def _over(sizes: Sequence[int], budget: Budget) -> int:
 
 
 def _beside(h: DeviceHoldings, tower: Projector | None) -> list[int]:
-    """What each GPU holds without its compute buffer, at most."""
+    """Return the bytes that each GPU holds at most without its compute buffer."""
     sizes = [
         CONTEXT.high + h.weights[d] + h.kv(d) + h.state(d) + pool(h, d).high + h.drafting(d)
         for d in range(h.launch.gpus)

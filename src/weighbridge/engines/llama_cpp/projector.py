@@ -67,7 +67,7 @@ def _compute(s: Subject) -> Component:
 
 
 def _layer(tower: Tower) -> int:
-    """What one layer of a tower keeps at once, in 32 bits."""
+    """Return the bytes of activations that one layer of a tower keeps at once, in 32 bits."""
     feed = (
         tower.feed.width if isinstance(tower.feed, Dense) else tower.feed.width * tower.feed.top_k
     )

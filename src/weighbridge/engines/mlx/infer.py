@@ -78,7 +78,7 @@ class Run:
 
     @property
     def _stored(self) -> bool:
-        """Whether scores of a prompt's tokens are arrays of their own."""
+        """Tell whether scores of a prompt's tokens are arrays of their own."""
         mixers = [m for layer in self.subject.layers for m in layer.mixers]
         if self.plan.expanded:
             mixers = [m.expanded if isinstance(m, Latent) else m for m in mixers]

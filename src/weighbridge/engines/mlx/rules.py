@@ -64,6 +64,7 @@ def mlx_rules(version: Version) -> MlxRules:
 
 
 def has(model_type: str, word: str) -> bool:
-    """Whether mlx-lm has `word` for it: a "class" (utils.py MODEL_REMAPPING, mlx_lm/models), caches
-    of its own (make_cache), of which some let windows slide (RotatingKVCache)..."""
+    """Tell whether mlx-lm has `word` for a model type: a "class" (utils.py MODEL_REMAPPING,
+    mlx_lm/models), caches of its own (make_cache), of which some let windows slide
+    (RotatingKVCache)..."""
     return word in column("mlx").get(model_type, "").split(",")

@@ -127,7 +127,7 @@ def build(release: Version) -> int:
 
 
 def own(arch: str, release: Version) -> bool:
-    """Whether Ollama's own runner computes it."""
+    """Tell whether Ollama's own runner computes an architecture."""
     return not ollama_rules(release).own_server and arch in of_release(OWN, release)
 
 

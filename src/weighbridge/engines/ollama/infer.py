@@ -40,7 +40,7 @@ def infer(subject: Subject, w: Infer, budget: Budget | None) -> EngineAnswer:
 
 
 def holds(subject: Subject, w: Infer, budget: Budget) -> bool:
-    """Whether `infer` would say that it surely fits: for searches."""
+    """Tell whether `infer` would say that it surely fits: for searches."""
     on = on_server(subject, w, budget)
     h = hold(on)
     return probing.holds(h, on.subject, on.workload, on.budget or budget)
@@ -93,7 +93,7 @@ def hold(on: Asked) -> DeviceHoldings:
 
 
 def settings(of_server: EffectiveSettings, number: int) -> EffectiveSettings:
-    """What Ollama has a name for, and the build that runs."""
+    """Return the server's settings that Ollama has a name for, and the build that runs."""
     return {
         "context": of_server["context"],
         "batch_size": of_server["batch_size"],
@@ -128,7 +128,7 @@ def _shown(h: DeviceHoldings, w: Infer, on: Asked) -> DerivedFacts:
 
 
 def estimated(h: DeviceHoldings, w: Infer, on: Asked) -> Placed | None:
-    """What the formula of old releases says, where layers went by it."""
+    """Place layers by the formula of old releases; None for releases that go by real buffers."""
     since, cards = number(w), on.budget
     old = before.ollama_rules(since)
     formula = old.own_formula if before.own(h.net.arch, since) else old.formula

@@ -26,7 +26,7 @@ def _by_model() -> dict[str, str]:
 
 
 def _model(entry: CatalogueEntry) -> str:
-    """What two names of one model have in common: a tune's repository, else the entry's name, which
-    a base and its instructed version share."""
+    """Return the mark that two names of one model share: a tune's repository, else the entry's
+    name, which a base and its instructed version have in common."""
     tuned = any(tune.repo_id == entry.repo_id for tune in tunes.TUNES.values())
     return entry.repo_id if tuned else entry.name

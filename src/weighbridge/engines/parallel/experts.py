@@ -72,7 +72,8 @@ def part(
 
 
 def _in_kernel(expert: ExpertWeight, group: ExpertGroup, what: What) -> Fraction:
-    """What MXFP4 takes as the kernel has it, over what the file stores."""
+    """Return the bytes that MXFP4 takes as the kernel lays it out, over those that the file
+    stores."""
     k = group.kernel
     hidden = align_up(expert.hidden, k.hidden)
     width = align_up(ceil_div(expert.width, group.width), k.columns)

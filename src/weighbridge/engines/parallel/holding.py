@@ -99,8 +99,8 @@ def holding(subject: Subject, rules: SplitRules, spread: bool) -> tuple[Shard, .
 def units(
     shards: Sequence[Shard], *, whole_shared: bool = False
 ) -> tuple[set[CutUnit], set[CutUnit], set[CutUnit]]:
-    """What must divide: by the ranks that share attention, by the tensor ranks, and by those that
-    split experts. A tower whose heads do not divide is whole."""
+    """Collect the units that must divide: by the ranks that share attention, by the tensor ranks,
+    and by those that split experts. A tower whose heads do not divide is whole."""
     split = [h for h in shards if h.cut and not (h.tower or (h.common and whole_shared))]
     cuts = [(h.attends, h.cut) for h in split if h.cut]
     attention = {p.unit for attends, c in cuts if attends for p in c.parts}
@@ -112,7 +112,8 @@ def units(
 
 
 def _columns(expert: ExpertWeight, block: tuple[int, int] | None) -> Iterator[CutUnit]:
-    """What of an expert is cut: the rows of its first matrices, the columns of its last."""
+    """Yield the units of an expert that are cut: rows of its first matrices, columns of its
+    last."""
     if expert.width:
         cut_of_width = even(
             "in" if expert.down else "out", expert.width, expert.width, "columns of each expert"
@@ -145,7 +146,8 @@ def present(where: Where, place: RankPlace) -> bool:
 
 
 def side(shard: Shard, place: RankPlace, which: Literal["out", "in"]) -> Fraction:
-    """How much of one side of a matrix that is no expert's a device has."""
+    """Return the part of one side of a matrix that a device has, of matrices that are no
+    expert's."""
     if shard.cut is None or shard.cut.side != which or (shard.shared and place.whole_shared):
         return NO_CUT
     return _share(shard.cut, place.ranks(shard))
@@ -221,7 +223,7 @@ class _ShardReader:
         self.alike: dict[Hashable, Shard] = {}  # the first of those that differ in layers alone
 
     def held(self, piece: TensorPiece) -> Shard:
-        """What layers of one kind have in common is read of the first of them."""
+        """Describe one tensor's shard. Layers of one kind are read once, of the first of them."""
         p = piece.param
         layer = layer_of(p.name)
         if layer is None:
@@ -349,7 +351,7 @@ def _what(piece: TensorPiece) -> What:
 
 
 def mixers(subject: Subject, name: str, layer: int | None) -> Sequence[Mixer]:
-    """What the layer mixes tokens by."""
+    """Return the mixers of the layer in which a parameter stands."""
     body: Body = subject.body
     if body.encoder is not None and "encoder." in name:
         body = body.encoder

@@ -91,7 +91,7 @@ def heads_of(m: Mixer) -> tuple[int, int] | None:
 
 
 def way(param: Param) -> str:
-    """Which way a parameter is split; "" where our tables do not say."""
+    """Return the way in which a parameter is split; "" where our tables do not say."""
     return WAY_OF.get(role_of(param), "")
 
 

@@ -60,7 +60,7 @@ def pieces(part: ModelPart, choice: FormatChoice, major: int) -> Iterator[Tensor
 
 
 def sides(piece: TensorPiece) -> tuple[bool, bool]:
-    """Whether a tensor has the outputs and the inputs of its parameter."""
+    """Tell of a tensor whether it has its parameter's outputs, and whether its inputs."""
     numel = _numel(piece.shape)
     if piece.param.kind in ("bias", "norm", "other", "conv"):
         return True, len(piece.shape) > 1

@@ -50,7 +50,7 @@ class Spread:
 
     @property
     def tokens_shared(self) -> bool:
-        """Whether ranks of a tensor group take tokens of their own to the experts: vllm
+        """Tell whether ranks of a tensor group take tokens of their own to the experts: vllm
         config/parallel.py (use_sequence_parallel_moe)."""
         return self.expert_parallel and self.tensor > 1 and self.data > 1
 

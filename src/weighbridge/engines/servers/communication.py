@@ -99,7 +99,8 @@ def communication(
 
 
 def received(tokens: int, hidden: int, itemsize: int = 2) -> Component:
-    """What a stage behind the first keeps for the hidden states and the residual it is sent."""
+    """Estimate what a stage behind the first keeps for the hidden states and residuals that it is
+    sent."""
     return Component(
         name="workspaces",
         detail=RECEIVED,

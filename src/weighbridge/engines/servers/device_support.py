@@ -43,7 +43,7 @@ class Needs(NamedTuple):
 
 
 def unknown_backend(name: str, engine: str, known: Sequence[str]) -> str:
-    """What is said of a backend of attention that no release has."""
+    """Write the refusal of a backend of attention that no release has, with the nearest name."""
     from difflib import get_close_matches
 
     close = get_close_matches(name, known, n=1, cutoff=0.6)
@@ -88,8 +88,8 @@ def caution(budget: "Budget | None", engine: Engine) -> tuple[str, ...]:
 def packed_alone(
     subject: Subject, budget: "Budget | None", engine: Engine, version: Version
 ) -> tuple[str, ...]:
-    """What to say of weights in a format that the card does not multiply in: Marlin's kernels
-    unpack them as they go."""
+    """Warn of weights in a format that the card does not multiply in: Marlin's kernels unpack them
+    as they go."""
     form, card = subject.choice.scheme, budget.choice.part if budget else None
     if card is None or form is None or card.stack != "cuda" or card.capability is None:
         return ()

@@ -59,8 +59,8 @@ def plain(s: Subject, engine: Engine) -> Subject | None:
 
 
 def laid_out(form: str, kernel: WeightKernel, packed: shards.Rank) -> Component | None:
-    """What vLLM takes for a moment to lay packed experts out for the kernel that multiplies by
-    them."""
+    """Estimate what vLLM takes for a moment to lay packed experts out for the kernel that
+    multiplies by them."""
     experts = [t.nbytes * t.copies for t in packed.tensors if "experts" in t.module]
     if form != MXFP4 or not experts:
         return None

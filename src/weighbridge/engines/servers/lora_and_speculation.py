@@ -104,7 +104,7 @@ def draft(
 
 
 def draft_layers(subject: Subject, method: str) -> tuple[Layer, ...]:
-    """What the draft's layers remember of every token."""
+    """Return the layers of the draft, as far as they remember tokens."""
     if method in NOTHING:
         return ()
     if subject.draft is not None:

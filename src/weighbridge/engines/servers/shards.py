@@ -90,7 +90,7 @@ def tensors_of(subject: Subject, rules: SplitRules, *, spread: bool) -> tuple[Sh
 
 
 def _facts(subject: Subject, rules: SplitRules, *, spread: bool) -> tuple[Hashable, ...]:
-    """What decides beside the model which tensors there are."""
+    """Return all that decides, beside the model, which tensors there are."""
     towers = tuple((t.kind, t.heads) for t in subject.body.towers)
     return (subject.formats, towers, rules, spread)
 

@@ -179,7 +179,7 @@ def _row(m: Compressed, page: int) -> Fraction:
 
 
 def _near(m: Mixer, setting: SglangCacheSetting) -> bool:
-    """Whether it is in the second pool."""
+    """Tell whether a mixer's tokens are in the second pool, that of sliding layers."""
     second = not setting.model_type or setting.version >= since(
         "sglang.windows", setting.model_type, "never"
     )
@@ -294,7 +294,7 @@ def filling(cell: Cells, setting: SglangCacheSetting, available: int) -> Pools:
 
 
 def _whole(available: int, unit: int | Fraction) -> int:
-    """How many there is room for; cut towards nothing."""
+    """Count the tokens that there is room for, cut towards nothing."""
     if isinstance(unit, int) and available >= 0:
         return available // unit
     return int(Fraction(available) / unit)

@@ -106,8 +106,8 @@ def case(s: Subject, w: Infer, budget: "Budget | None", version: Version) -> Sgl
 
 
 def _facts(s: Subject, w: Infer, budget: "Budget | None") -> tuple[Hashable, ...]:
-    """What a case depends on beside the model. It holds the card and the draft model, so that no
-    others can take their place in memory."""
+    """Return all that a case depends on beside the model. It holds the card and the draft model, so
+    that no others can take their place in memory."""
     proposes = None if s.draft is None else (id(s.draft.model), s.draft.formats)
     card = (
         None if budget is None else (id(budget.choice.part), budget.choice.count, budget.headroom)
@@ -175,7 +175,7 @@ class _Replica:
         return (device.context(part), *talk)
 
     def arriving(self, ranks: tuple[shards.Rank, ...]) -> tuple[tuple[Component, ...], ...]:
-        """What each rank has while it loads."""
+        """Estimate what each rank has beside its weights while it loads."""
         plain, form = loading_peak.plain(self.subject, ENGINE), self.subject.choice.scheme
         if plain is None or form is None:
             return ((),) * len(ranks)

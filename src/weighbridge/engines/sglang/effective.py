@@ -80,7 +80,7 @@ class Effective:
 
     @property
     def pools_of(self) -> int:
-        """How many pools of tokens there are, each of requests of its own."""
+        """Count the pools of tokens, each of which serves requests of its own."""
         return self.data * self.groups
 
     def pools(self, sequences: int, *, beside: int = 0, shared: int = 0) -> SglangCacheSetting:
@@ -285,7 +285,8 @@ def _largest(w: Infer, preset: int, running: int | None, s: Subject) -> int:
 def _captures(
     s: Subject, w: Infer, criteria: kernels.BackendCriteria, version: Version, algorithm: str | None
 ) -> bool:
-    """Whether prefill runs from graphs. None of the reasons against is a setting of its own."""
+    """Tell whether prefill runs from graphs. None of the reasons against is a setting of its
+    own."""
     r = rules(version)
     first = column("sglang.prefill_graphs").get(criteria.model_type, "")
     towers = has_towers(s, w) and (not r.graphs_with_towers or first != "towers")
@@ -345,8 +346,8 @@ def _ssm(s: Subject, w: Infer) -> DType:
 
 
 def requests(settings: Effective, tokens: int, slots: int | None, each: int) -> int:
-    """How many run at once in a pool of `tokens`: --max-running-requests, else by the context.
-    `each`: slots of one of them."""
+    """Count the requests that run at once in a pool of `tokens`: --max-running-requests, else by
+    the context. `each`: slots of one of them."""
     usual = min(4096, max(2048, int(tokens / settings.context * 512)))
     count = ceil_div(settings.running, settings.pools_of) if settings.running else usual
     if rules(settings.version).by_tokens:

@@ -218,7 +218,7 @@ def _lacking(launched: SglangLaunched, fit: CardFit) -> str:
 
 
 def _nearly(launched: SglangLaunched, budget: "Budget") -> str:
-    """What is expected to serve, and may not."""
+    """Describe a launch that is expected to serve, and may not."""
     low, high = human(launched.whole.low), human(launched.whole.high)
     return (
         f"mem_fraction_static {launched.settings.share:.3f} makes pools with which the card would "

@@ -133,7 +133,7 @@ Standing = tuple[tuple[Component, ...], tuple[Component, ...], Bytes]
 def standing(
     s: Subject, kind: RankResidents, settings: Effective, compute: tuple[int, int] | None
 ) -> Standing:
-    """What no context changes: workspaces, graphs, and the bytes of both."""
+    """Estimate all that no context changes: workspaces, graphs, and the bytes of both."""
 
     def made() -> Standing:
         spaces = tuple(_workspaces(s, kind.rank, settings, compute))

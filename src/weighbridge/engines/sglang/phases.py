@@ -20,7 +20,7 @@ def phases(served: Served, first: int, pools: caches.Pools, running: int) -> Ite
 
 
 def taken(served: Served, first: int, fit: CardFit) -> Bytes:
-    """What the driver shows with the pools of the card."""
+    """Return the bytes that the driver shows with the pools of the card."""
     kind = served.case.kinds[first]
     cached = exactly(sum(pool_sizes(served, kind, fit.pools[first], fit.running)))
     loading = kind.held.plus(total(c.bytes for c in kind.arriving))

@@ -85,7 +85,7 @@ class Served:
 
     @cached_property
     def steps(self) -> Mapping[int, Mapping[str, tuple[Component, ...]]]:
-        """What lies outside the fraction, by kind of rank and phase."""
+        """Return all components outside the fraction, by kind of rank and phase."""
         case = self.case
         return {
             i: outside.components(case.subject, kind, self.settings, self.load, case.compute)

@@ -80,13 +80,13 @@ class SglangLaunched:
 
     @property
     def fits(self) -> bool:
-        """Whether the card has room for what these pools leave outside."""
+        """Tell whether the card has room for all that these pools leave outside."""
         assert self.served.case.budget is not None
         return self.whole.expected <= self.served.case.budget.usable.expected
 
     @cached_property
     def surely(self) -> Surely:
-        """What holds by every estimate, by none, or by some."""
+        """Tell whether it serves by every estimate ("yes"), by none ("no"), or by some."""
         if self.sure:
             return "yes"
         assert self.served.case.budget is not None
@@ -100,7 +100,7 @@ class SglangLaunched:
 
     @cached_property
     def whole(self) -> Bytes:
-        """What the fullest card holds with these pools."""
+        """Return the bytes that the fullest card holds with these pools."""
         assert self.fit is not None
         sizes = [taken(self.served, i, self.fit) for i in self.served.case.kinds]
         return Bytes(*(max(bounds) for bounds in zip(*sizes, strict=True)))
@@ -135,8 +135,7 @@ def surest(asked: SglangLaunched) -> SglangLaunched | None:
 
 
 def _may(served: Served) -> bool:
-    """Whether pools that hold the workload surely leave room for the rest, if they are no larger
-    than that."""
+    """Tell whether pools that just hold the workload surely leave room for the rest."""
     assert served.case.budget is not None
     usable = served.case.budget.usable.low
     return all(
@@ -167,7 +166,7 @@ def _tries(asked: SglangLaunched, served: Served) -> Iterator[SglangLaunched]:
 
 
 def _ladder(asked: SglangLaunched) -> Iterator[Served]:
-    """What steps may be left to say, the nearest first."""
+    """Yield the workload with fewer and fewer steps left to SGLang's choice, the nearest first."""
     served, settings, limits = asked.served, asked.served.settings, asked.served.limits
     yield served
     changed = limits

@@ -100,7 +100,7 @@ def _mixing(m: Mixer, block: LayerBlock, every: Sequence[LayerBlock], split: Ran
 
 
 def _whole(m: Mixer, block: LayerBlock) -> int:
-    """What every rank computes alike."""
+    """Return the elements a token that every rank computes alike."""
     if isinstance(m, Latent):
         return m.latent_elements + block.query_rank
     return m.dim + block.query_rank if isinstance(m, Compressed) else 0

@@ -136,8 +136,8 @@ class VllmCacheSetting:
 
 
 def ssm_dtype(c: Config) -> DType | None:
-    """What `--mamba-ssm-cache-dtype auto` means for a model: Qwen 3.5 and Nemotron-H say it
-    themselves, the latter float32 when it does not."""
+    """Return the dtype that `--mamba-ssm-cache-dtype auto` means for a model: Qwen 3.5 and
+    Nemotron-H say it themselves, the latter float32 when it does not."""
     key, _, usual = column("vllm.states").get(c.model_type, "").partition(",")
     if not key:
         return None
@@ -295,7 +295,8 @@ def plan(layers: Iterable[Layer], setting: VllmCacheSetting) -> CachePool:
 
 
 def content(layers: Iterable[Layer], setting: VllmCacheSetting) -> CacheBytes:
-    """What one request's tokens and states themselves are, without blocks: one rank's."""
+    """Return the bytes of one request's tokens and states themselves, without blocks, on one
+    rank."""
     return contents(Counter(mixers(layers)), setting)
 
 
@@ -389,7 +390,8 @@ def parts(
 
 
 def alignment(layers: Iterable[Layer], setting: VllmCacheSetting) -> tuple[int, int, int]:
-    """What a hybrid's log says: tokens of a block, bytes of a state, and of its padded page."""
+    """Return what a hybrid's log says: tokens of a block, bytes of a state, and of its padded
+    page."""
     mixers_of_rank = [local(m, setting.tensor_parallel) for m in mixers(layers)]
     state_bytes = max((p.page for m in mixers_of_rank for p in _states_of(m, setting)), default=0)
     padded = max((p.page for p in specs(layers, setting) if p.kind == "state"), default=0)

@@ -103,8 +103,8 @@ def case(subject: Subject, w: Infer, budget: Budget | None, rules: VllmRules) ->
 
 
 def _facts(subject: Subject, w: Infer, budget: Budget | None) -> tuple[Hashable, ...]:
-    """What a case depends on beside the model. It holds the card and the draft model, so that no
-    others can take their place in memory."""
+    """Return all that a case depends on beside the model. It holds the card and the draft model, so
+    that no others can take their place in memory."""
     draft = subject.draft
     proposes = None if draft is None else (id(draft.model), draft.formats)
     card = (

@@ -112,7 +112,7 @@ class GraphKind(NamedTuple):
 def estimate(
     blocks: Sequence[LayerBlock], counts: tuple[int, int], pool: GraphPool, kind: GraphKind
 ) -> CapturedGraphs:
-    """What graphs take: `counts` without and with slots for adapters."""
+    """Estimate all graphs that are captured: `counts` without and with slots for adapters."""
     count = sum(counts)
     if not count:
         return CapturedGraphs(NONE, NONE)

@@ -38,7 +38,8 @@ def capability(budget: Budget | None) -> tuple[int, int]:
 
 
 def total(budget: Budget) -> int:
-    """What `torch.cuda.mem_get_info` calls the total, which vLLM takes its share of."""
+    """Return the bytes that `torch.cuda.mem_get_info` calls the total, which vLLM takes its share
+    of."""
     return budget.choice.part.visible.bytes.expected
 
 

@@ -155,7 +155,7 @@ def _derived(
 
 
 def _logged(reserve: RankReserve) -> FirstRank:
-    """What a rank's own log prints."""
+    """Return the facts that a rank's own log prints."""
     return {
         "profile_peak_bytes": reserve.peak.expected,
         "profile_peak_interval": list(reserve.peak),
@@ -213,7 +213,7 @@ def _warnings(asked: VllmLaunched, able: VllmLaunched | None, budget: Budget) ->
 
 
 def _lacks(asked: VllmLaunched, budget: Budget) -> str:
-    """What the flags as they were asked leave no room for; "" where they surely serve."""
+    """Say what the flags as they were asked leave no room for; "" where they surely serve."""
     share_bytes = _asks(asked, budget)
     least = min(asked.kinds, key=lambda r: _blocks(r, share_bytes))
     reasons = (_loading, _refusal, _room, _nearly)
@@ -221,7 +221,7 @@ def _lacks(asked: VllmLaunched, budget: Budget) -> str:
 
 
 def _loading(asked: VllmLaunched, least: RankReserve, budget: Budget) -> str:
-    """What is there while weights load, where the card has not room for it."""
+    """Say what is there while weights load, where the card has not room for it; else ""."""
     r = max((*asked.kinds, least), key=lambda r: r.standing.loading.expected)
     if serving.loads(r, budget):
         return ""
@@ -234,7 +234,7 @@ def _loading(asked: VllmLaunched, least: RankReserve, budget: Budget) -> str:
 
 
 def _nearly(asked: VllmLaunched, reserve: RankReserve, budget: Budget) -> str:
-    """What is expected to serve, and may not."""
+    """Describe a launch that is expected to serve, and may not; "" where it surely does."""
     if serving.serves(asked, budget, serving.WORST):
         return ""
     if reserve.given is not None:
@@ -251,7 +251,8 @@ def _nearly(asked: VllmLaunched, reserve: RankReserve, budget: Budget) -> str:
 
 
 def _room(asked: VllmLaunched, reserve: RankReserve, budget: Budget) -> str:
-    """What there is no room for."""
+    """Say what there is no room for: the profile run, the cache that was asked for, or the blocks
+    of all requests; else ""."""
     share_bytes = _asks(asked, budget)
     room = max(0, reserve.available(share_bytes))
     if reserve.available(share_bytes) < 0:

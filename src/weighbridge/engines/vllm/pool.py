@@ -122,7 +122,8 @@ def cached(subject: Subject, rank: Rank, launch: VllmLaunch, w: Infer) -> Cached
 def drawn(
     subject: Subject, cached: Cached, launch: VllmLaunch, context: int, requests: int, prefix: int
 ) -> Blocks:
-    """What so many requests draw at this launch; `prefix` are tokens that they have in common."""
+    """Return the blocks that so many requests draw at this launch; `prefix` are tokens that they
+    have in common."""
     encoder = context if subject.body.encoder is not None else 0
     pool = cached.planned(encoder)
     alike = min(prefix, context) if launch.prefix_caching else 0
@@ -180,6 +181,7 @@ def _drafting(subject: Subject, rank: Rank, launch: VllmLaunch) -> tuple[Layer, 
 
 
 def _shared(pool: blocks.CachePool, requests: int, alike: int) -> int:
-    """Whole blocks of layers that keep all tokens; windows and states have their own."""
+    """Count the blocks that a prefix of `alike` tokens saves, in layers that keep all tokens;
+    windows and states have their own."""
     whole = (g for g in pool.groups if g.specs[0].kind == "full")
     return (requests - 1) * sum(alike // g.tokens for g in whole) if alike else 0

@@ -93,7 +93,7 @@ def moments(
 
 
 def share(launch: VllmLaunch) -> forward.RankShare:
-    """How one rank splits what it computes."""
+    """Return the split of heads and widths by which one rank computes."""
     return forward.RankShare(tensor=launch.tensor, expert_width=_expert_width(launch))
 
 

@@ -108,7 +108,8 @@ class Standing:
 
     @cached_property
     def estimated(self) -> Bytes:
-        """What vLLM expects of graphs: the newer runner's trial returned nothing before 0.29."""
+        """Return the bytes of graphs that vLLM expects: the newer runner's trial returned nothing
+        before 0.29."""
         tried = self.launch.rules.second_charged or not self.launch.second_runner
         return self.captured.charged if tried else graphs.NONE
 
@@ -138,7 +139,7 @@ class Standing:
 
     @property
     def _graphs_outside(self) -> Bytes:
-        """What they take beyond what is charged for them."""
+        """Return the bytes that graphs take beyond what is charged for them."""
         both = zip(self.captured.taken, self.charged, strict=True)
         return Bytes(*(max(0, taken - charged) for taken, charged in both))
 
@@ -171,7 +172,7 @@ class Standing:
 
     @property
     def received(self) -> Bytes:
-        """What torch holds for talking from stage to stage."""
+        """Return the bytes that torch holds for talking from stage to stage."""
         return total(c.bytes for c in self.talk_after if c.detail == RECEIVED)
 
     @property
@@ -222,7 +223,7 @@ class RankReserve:
 
     @property
     def _seen(self) -> bool:
-        """Whether images and sounds are profiled."""
+        """Tell whether images and sounds are profiled."""
         return self.standing.launch.rules.second_items or not self.standing.launch.second_runner
 
     @cached_property
@@ -248,7 +249,7 @@ class RankReserve:
 
     @cached_property
     def images(self) -> int:
-        """What they take beyond the profile's peak."""
+        """Return the bytes that images and sounds take beyond the profile's peak."""
         if self._seen or self.standing.w.images == 0:
             return 0
         items = self.standing.peak(self.standing.launch.tokens, True, self.context)
@@ -303,7 +304,8 @@ class RankReserve:
         return inside + self.outside.expected
 
     def serving(self, share: int) -> int:
-        """What the driver shows while this workload runs: the profile's memory was given back."""
+        """Return the bytes that the driver shows while this workload runs: the profile's memory was
+        given back."""
         return self.taken(share) - self.profiled.total.expected + self.asked.total.expected
 
     def serving_interval(self, share: int) -> Bytes:
@@ -391,7 +393,8 @@ def _peaks(
         return profile.peak(moments)
 
     def peak(tokens: int, items: bool, context: int) -> profile.ProfiledMoment:
-        """What does not matter is not told, so that the same is found again."""
+        """Find the widest moment. Arguments that do not matter are set alike, so that it is found
+        again."""
         items = items and rank.first and bool(subject.body.towers)
         rows = forward.expanded_rows(context, launch.sequences) if widths.expanded else 0
         return widest(max(1, min(tokens, launch.tokens)), items, context if items else 0, rows)
@@ -505,9 +508,10 @@ def _graphs(
 def _matrices(
     subject: Subject, rank: Rank, launch: VllmLaunch, budget: Budget | None, largest: int
 ) -> Bytes:
-    """What AWQ's plain kernel unpacks of a layer, and a graph keeps. Cards that Marlin runs on take
-    that kernel only if --quantization awq asks for it (awq_marlin.py, override_quantization_method;
-    get_min_capability), and since 0.24 not then (auto_awq.py, get_quant_method)."""
+    """Return the bytes that AWQ's plain kernel unpacks of a layer, and a graph keeps. Cards that
+    Marlin runs on take that kernel only if --quantization awq asks for it (awq_marlin.py,
+    override_quantization_method; get_min_capability), and since 0.24 not then (auto_awq.py,
+    get_quant_method)."""
     scheme = subject.choice.scheme
     if scheme is None or not scheme.name.startswith(AWQ) or largest < UNPACKED_FROM:
         return graphs.NONE
@@ -542,7 +546,8 @@ def _persistent(reserve: RankReserve) -> int:
 
 
 def _late(reserve: RankReserve) -> int:
-    """What attention keeps: gathered latents, scratch of Blackwell's kernels."""
+    """Return the bytes that attention makes after profiling: gathered latents, scratch of
+    Blackwell's kernels."""
     launch, latent = reserve.standing.launch, reserve.standing.widths.latent
     rows = latent and latent * forward.expanded_rows(reserve.context, launch.sequences)
     decoding = launch.rules.latent_late * weights.LATENT_BUFFER if rows else 0
@@ -555,7 +560,7 @@ def _late(reserve: RankReserve) -> int:
 def residents(
     subject: Subject, launch: VllmLaunch, w: Infer, budget: Budget | None
 ) -> tuple[tuple[Resident, ...], tuple[int, ...]]:
-    """What ranks hold, each kind once; and of each rank, which of them."""
+    """Return what ranks hold, each kind once; and of each rank, which of these kinds it is."""
     number_of: dict[tuple[object, ...], int] = {}
     kinds: list[Resident] = []
     dealt: list[int] = []
@@ -572,8 +577,8 @@ def residents(
 def _unpacked(
     subject: Subject, launch: VllmLaunch, budget: Budget | None, packed: Sequence[Rank]
 ) -> Sequence[tuple[Component, ...]]:
-    """What each rank has of 16-bit weights, where the format is made while it loads, or of packed
-    ones that are laid out anew."""
+    """Estimate what each rank has of 16-bit weights, where the format is made while it loads, or of
+    packed ones that are laid out anew."""
     plain, form = loading_peak.plain(subject, ENGINE), subject.choice.scheme
     if form is None:
         return [()] * len(packed)

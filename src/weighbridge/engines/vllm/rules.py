@@ -208,6 +208,6 @@ ENCODER_DECODERS: Mapping[str, tuple[Version, Version]] = {
 
 
 def registered(cls: str, version: Version) -> bool:
-    """Whether this release has the class of an encoder and a decoder."""
+    """Tell whether this release has the class of an encoder and a decoder."""
     first, ended = ENCODER_DECODERS.get(cls, (ALWAYS, ALWAYS))
     return first <= version < ended

@@ -34,7 +34,7 @@ def serves(launched: VllmLaunched, budget: Budget, by: int = EXPECTED) -> bool:
 
 
 def surely(launched: VllmLaunched, budget: Budget) -> Surely:
-    """What holds by every estimate, by none, or by some."""
+    """Tell whether it serves by every estimate ("yes"), by none ("no"), or by some."""
     if serves(launched, budget, WORST):
         return "yes"
     return "unknown" if serves(launched, budget, BEST) else "no"
@@ -122,7 +122,7 @@ def _narrowed(launched: VllmLaunched, budget: Budget) -> Iterator[VllmLaunched]:
 
 
 def _given(launched: VllmLaunched) -> bool:
-    """Whether the user has said what the engine may take."""
+    """Tell whether the user has said how much the engine may take."""
     share_given = launched.asked.gpu_memory_utilization is not None
     return share_given or any(r.given is not None for r in launched.kinds)
 
@@ -151,7 +151,7 @@ def _down(nbytes: int, total: int) -> float:
 
 
 def loads(reserve: RankReserve, budget: Budget, by: int = EXPECTED) -> bool:
-    """Whether the card has room for what is there while weights are read and packed."""
+    """Tell whether the card has room for all that is there while weights are read and packed."""
     return reserve.standing.loading[2 - by] <= budget.usable[by]
 
 

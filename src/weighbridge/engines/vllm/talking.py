@@ -32,7 +32,7 @@ SCATTER = 16 * MIB
 
 
 def collectives(rules: VllmRules) -> Collectives:
-    """How this release sums over ranks, after its first look at free memory."""
+    """Return the way in which this release sums over ranks, after its first look at free memory."""
     return Collectives(
         engine=ENGINE.name,
         switched=SWITCHED,

@@ -61,7 +61,7 @@ def imported(subject: Subject, launch: VllmLaunch, budget: Budget | None) -> int
 
 
 def sizes(launch: VllmLaunch, budget: Budget | None) -> SpreadArgs:
-    """How the model is spread, as `engines/parallel` takes it."""
+    """Return how the model is spread, as `engines/parallel` takes it."""
     return {
         "tensor": launch.tensor,
         "pipeline": launch.pipeline,
@@ -72,8 +72,8 @@ def sizes(launch: VllmLaunch, budget: Budget | None) -> SpreadArgs:
 
 
 def keeps_workspace(subject: Subject, budget: Budget | None) -> bool:
-    """Whether the experts' kernel takes its buffers from the workspace that is never freed. The
-    Triton and TensorRT-LLM kernels for MXFP4 make their own (oracle/mxfp4.py)."""
+    """Tell whether the experts' kernel takes its buffers from the workspace that is never freed.
+    The Triton and TensorRT-LLM kernels for MXFP4 make their own (oracle/mxfp4.py)."""
     scheme = subject.choice.scheme
     if scheme is None or scheme.name != MXFP4:
         return True

@@ -128,7 +128,7 @@ class GraphAllocator:
         return False
 
     def _shrink(self, t: GgmlTensor, owner: GgmlTensor) -> None:
-        """What the new owner of a block does not need is free again."""
+        """Free the end of a block whose new owner is smaller than the tensor that had it."""
         pool = self.pools[owner.place]
         size = self.sizes[owner.place]
         whole, now = (align_up(size(x), pool.alignment) for x in (owner, t))

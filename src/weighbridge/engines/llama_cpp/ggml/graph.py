@@ -195,7 +195,7 @@ def flash(q: GgmlTensor, k: GgmlTensor, v: GgmlTensor, *others: GgmlTensor) -> G
 
 
 def merged(t: GgmlTensor) -> bool:
-    """Whether a row of all heads lies in one piece."""
+    """Tell whether a row of all heads lies in one piece of memory."""
     return t.nb[2] == strides(t.dtype, t.ne)[2]
 
 

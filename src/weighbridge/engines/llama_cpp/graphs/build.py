@@ -182,7 +182,7 @@ class Build:
         return thinned([self._kind(i) for i in range(len(self.net.layers))])
 
     def _kind(self, layer: int) -> object:
-        """What of a layer the graph and its placement depend on."""
+        """Return all of a layer that decides its part of the graph and where that is placed."""
         device = self.placement.layer(layer)
         moved = tuple(
             (w.name.partition(".")[2].partition(".")[2], w.nbytes)
@@ -223,7 +223,7 @@ def thinned(kinds: Sequence[object]) -> list[int]:
 
 
 def _stretch(kinds: Sequence[object], i: int, period: int) -> int:
-    """How many layers from `i` on repeat after `period`."""
+    """Count the layers from `i` on that repeat after `period`."""
     j = i
     while j + period < len(kinds) and kinds[j] == kinds[j + period]:
         j += 1

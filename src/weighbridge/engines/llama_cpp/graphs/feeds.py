@@ -46,7 +46,7 @@ def dense(b: Build, layer: int, x: GgmlTensor, act: Act, end: str = "") -> GgmlT
 
 
 def fused(b: Build, layer: int, end: str) -> bool:
-    """Whether the way up holds the gate as well."""
+    """Tell whether the matrix upwards holds the gate as well."""
     up, down = b.of(layer, f"ffn_up{end}"), b.of(layer, f"ffn_down{end}")
     return up is not None and down is not None and up.ne[1] == 2 * down.ne[0]
 

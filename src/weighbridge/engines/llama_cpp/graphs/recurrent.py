@@ -100,7 +100,7 @@ def scanned(
     x: GgmlTensor,
     *others: GgmlTensor,
 ) -> GgmlTensor:
-    """What the scan gives: all outputs, then the new states. [elements]"""
+    """Make the scan's node, whose elements are all outputs and then the new states."""
     s = b.step
     states = b.state(layer, "s", width)
     flat, main, extra = _rows(b, states)

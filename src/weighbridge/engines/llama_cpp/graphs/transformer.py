@@ -203,7 +203,8 @@ def _unit(
 
 
 def gated(q: GgmlTensor) -> bool:
-    """Whether queries are every other piece of what they were made with."""
+    """Tell whether queries are every other piece of the product that made them, the rest their
+    gates."""
     return q.nb[1] == 2 * q.dtype.size(q.ne[0])
 
 
