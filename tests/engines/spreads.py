@@ -5,13 +5,13 @@ from functools import partial
 from weighbridge.engines.servers import communication as talk
 from weighbridge.engines.servers import lora_and_speculation, shards
 from weighbridge.engines.sglang import cases
-from weighbridge.engines.sglang import spread as sglang
+from weighbridge.engines.sglang import weights as sglang
 from weighbridge.engines.vllm import rules as releases
-from weighbridge.engines.vllm import spread as vllm
 from weighbridge.engines.vllm import talking
+from weighbridge.engines.vllm import weights as vllm
 
-SPREADS = {"vllm": vllm.spread, "sglang": sglang.spread}
-VLLM, SGLANG = vllm.spread((0, 33)), sglang.spread((0, 5, 23))
+SPREADS = {"vllm": vllm.split_rules, "sglang": sglang.split_rules}
+VLLM, SGLANG = vllm.split_rules((0, 33)), sglang.split_rules((0, 5, 23))
 ranks = partial(shards.ranks, rules=VLLM)
 draft = partial(lora_and_speculation.draft, rules=VLLM)
 lora = partial(lora_and_speculation.lora, rules=VLLM)

@@ -20,8 +20,8 @@ from weighbridge.arch.mixers import (
     Rwkv,
 )
 from weighbridge.dtypes import FLOAT32
-from weighbridge.engines.caches.blocks import RequestLoad, Spec, blocks, pool
 from weighbridge.engines.vllm import caches as vllm
+from weighbridge.engines.vllm.blocks import RequestLoad, Spec, blocks, pool
 from weighbridge.engines.vllm.caches import VllmCacheSetting
 from weighbridge.errors import UnsupportedError, UsageError
 from weighbridge.units import GIB, MIB

@@ -14,7 +14,6 @@ from weighbridge.engines.vllm import (
     parts,
     reserve,
     sampling,
-    spread,
     weights,
 )
 
@@ -25,7 +24,7 @@ MIB, GIB = 2**20, 2**30
     ("ours", "theirs"),
     [
         # vLLM: config/lora.py, layers/vocab_parallel_embedding.py, config/multimodal.py
-        (spread.LORA_RANKS, (1, 8, 16, 32, 64, 128, 256, 320, 512)),
+        (weights.LORA_RANKS, (1, 8, 16, 32, 64, 128, 256, 320, 512)),
         (launching.LORA_RANK, 16),
         (sampling.PADDED, 64),
         (parts.ITEMS, 4 * GIB),

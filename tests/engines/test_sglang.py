@@ -13,8 +13,8 @@ from weighbridge.arch.mixers import Attention, Latent, Layer, Shared, ShortConv
 from weighbridge.engines.sglang import caches, card, effective, kernels
 from weighbridge.engines.sglang.caches import Pools, SglangCacheSetting, buffers, cells, fitting
 from weighbridge.engines.sglang.rules import rules
-from weighbridge.engines.sglang.spread import spread
 from weighbridge.engines.sglang.step import RankSplit, chunk, tower
+from weighbridge.engines.sglang.weights import split_rules
 from weighbridge.errors import UnsupportedError, UsageError
 from weighbridge.units import GIB, MIB
 
@@ -645,7 +645,7 @@ def test_weights_in_host_memory():
 )
 def test_scales_of_experts_in_four_bits_by_card(version, major, nbytes):
     """srt/layers/quantization/mxfp4_flashinfer_{cutlass,trtllm}_moe.py, create_weights."""
-    assert spread(version, major=major).mixed_scale == nbytes
+    assert split_rules(version, major=major).mixed_scale == nbytes
 
 
 def test_a_blackwell_card_holds_scales_in_float32():

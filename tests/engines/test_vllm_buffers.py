@@ -7,7 +7,7 @@ import pytest
 from weighbridge.arch.body import Dense, LayerBlock
 from weighbridge.arch.mixers import Attention, Latent
 from weighbridge.dtypes import BFLOAT16
-from weighbridge.engines.vllm import batch_buffers, graphs, setting, sleeping, talking
+from weighbridge.engines.vllm import graphs, setting, sleeping, talking, weights
 from weighbridge.engines.vllm.rules import rules
 from weighbridge.units import MIB
 
@@ -41,12 +41,12 @@ DEEP = {"text_config": {}, "vision_config": {"deepstack_visual_indexes": [5, 11,
     ],
 )
 def test_buffers_of_a_batch_of_ten_tokens(raw, towers, sizes):
-    assert batch_buffers.buffers(subject(raw, towers=towers), 10) == sizes
+    assert weights.batch_buffers(subject(raw, towers=towers), 10) == sizes
 
 
 def test_slices_live_through_all_layers():
-    assert batch_buffers.through(subject({"hidden_size_per_layer_input": 256})) == 3 * 256
-    assert batch_buffers.through(subject({})) == 0
+    assert weights.elements_through(subject({"hidden_size_per_layer_input": 256})) == 3 * 256
+    assert weights.elements_through(subject({})) == 0
 
 
 def test_a_whole_video_of_gemma_4():

@@ -73,20 +73,20 @@ COLUMNS: Mapping[str, str] = {
     "transformers.repeated_cache": "several key-value heads are stored for all query heads "
     "(engines/transformers/caches.py)",
     "vllm.every_stage": "what every pipeline stage makes: the `embedding`, the `head` or `both` "
-    "(engines/vllm/spread.py)",
+    "(engines/vllm/weights.py)",
     "vllm.whole_shared_experts": "shared experts are whole where each rank routes tokens of its "
-    "own (engines/vllm/spread.py)",
-    "vllm.library_towers": "its towers are the classes of transformers (engines/vllm/spread.py)",
+    "own (engines/vllm/weights.py)",
+    "vllm.library_towers": "its towers are the classes of transformers (engines/vllm/weights.py)",
     "vllm.adapted_embedding": "embedding and head take a LoRA's matrices, too "
-    "(engines/vllm/spread.py)",
+    "(engines/vllm/weights.py)",
     "vllm.other_kernels": "attention by other kernels than FlashAttention: images that see all of "
     "themselves, heads of two sizes (engines/vllm/reserve.py)",
     "vllm.tied_head": "a head that is tied is made and `freed`, or `shared` with the embedding at "
     "once (engines/vllm/sleeping.py)",
     "vllm.wide_graphs": "graphs are captured up to 1,024 tokens (engines/vllm/setting.py)",
     "vllm.not_float16": "loaded in float32 where a card has no bfloat16 (engines/vllm/infer.py)",
-    "sglang.every_stage": "what every pipeline stage makes, as above (engines/sglang/spread.py)",
-    "sglang.whole_embedding": "every rank holds the whole embedding (engines/sglang/spread.py)",
+    "sglang.every_stage": "what every pipeline stage makes, as above (engines/sglang/weights.py)",
+    "sglang.whole_embedding": "every rank holds the whole embedding (engines/sglang/weights.py)",
     "sglang.windows": "the first version with a pool of their own for layers with windows "
     "(engines/sglang/caches.py)",
     "sglang.tracked_states": "states take two more slots a request from 0.5.14 on "

@@ -52,8 +52,7 @@ from weighbridge.arch.mixers import (
 from weighbridge.arch.table import column, since
 from weighbridge.components.kv_cache import CacheBytes, Formats, components, mixers, state
 from weighbridge.dtypes import BFLOAT16, FLOAT32, DType
-from weighbridge.engines.caches.formats import FormatNames, field_name
-from weighbridge.engines.caches.sharding import local
+from weighbridge.engines.servers.cache_formats import FormatNames, field_name, local
 from weighbridge.engines.sglang import ENGINE
 from weighbridge.engines.sglang.rules import SglangRules, rules
 from weighbridge.errors import UnsupportedError

@@ -19,10 +19,10 @@ from weighbridge.engines.interface import Subject
 from weighbridge.engines.parallel.spread import SpreadArgs
 from weighbridge.engines.servers import loading_peak, lora_and_speculation, shards
 from weighbridge.engines.servers.communication import Collectives, communication
-from weighbridge.engines.sglang import ENGINE, caches, kernels, offloading, step
+from weighbridge.engines.sglang import ENGINE, caches, kernels, step, weights
 from weighbridge.engines.sglang.effective import Effective, effective, remembered
 from weighbridge.engines.sglang.rules import rules
-from weighbridge.engines.sglang.spread import spread
+from weighbridge.engines.sglang.weights import split_rules
 from weighbridge.memo import memo
 from weighbridge.memory import Bytes, Component, total
 from weighbridge.workload import Infer
@@ -154,7 +154,9 @@ class _Replica:
     @property
     def rules(self) -> shards.SplitRules:
         major = kernels.major(self.budget.choice.part.capability if self.budget else None)
-        return spread(self.settings.version, towers=not self.w.language_model_only, major=major)
+        return split_rules(
+            self.settings.version, towers=not self.w.language_model_only, major=major
+        )
 
     @cached_property
     def sizes(self) -> SpreadArgs:
@@ -244,8 +246,8 @@ class _Replica:
         unpacked: tuple[Component, ...],
         before: Bytes,
     ) -> RankResidents:
-        kept_here, away, moved = offloading.shared_out(rank, self.w.cpu_offload_gb)
-        weights, drafts = (
+        kept_here, away, moved = weights.shared_out(rank, self.w.cpu_offload_gb)
+        loaded, drafts = (
             _loaded(kept_here, self.subject.choice.as_stored),
             rules(self.settings.version).draft_first,
         )
@@ -261,11 +263,11 @@ class _Replica:
         )
         return RankResidents(
             rank=rank,
-            weights=weights,
+            weights=loaded,
             extra=extra,
             arriving=unpacked,
-            held=total(c.bytes for c in (*weights, *extra)).plus(before),
-            loaded=total(c.bytes for c in (*weights, *counted)).expected,
+            held=total(c.bytes for c in (*loaded, *extra)).plus(before),
+            loaded=total(c.bytes for c in (*loaded, *counted)).expected,
             cells=caches.cells(layers, one),
             offloaded=away,
             runs=caches.runs(layers, one),

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from weighbridge.components import host
 from weighbridge.engines import launch_line
-from weighbridge.engines.caches.formats import refuse
 from weighbridge.engines.engine import version
 from weighbridge.engines.interface import (
     WOULD,
@@ -22,7 +21,8 @@ from weighbridge.engines.interface import (
     unhelped,
 )
 from weighbridge.engines.servers import device_support
-from weighbridge.engines.sglang import ENGINE, caches, offloading, serving
+from weighbridge.engines.servers.cache_formats import refuse
+from weighbridge.engines.sglang import ENGINE, caches, serving, weights
 from weighbridge.engines.sglang.cases import SglangCase, case, said
 from weighbridge.engines.sglang.effective import generates, remembered
 from weighbridge.engines.sglang.launch import change, changes, launch, settings
@@ -242,8 +242,8 @@ def _named(asked: SglangLaunched) -> int:
 def _host(served: Served) -> Device:
     """One process a rank, and the files of the weights while they are read."""
     case, ranks = served.case, len(served.case.firsts) * served.settings.data
-    weights = (c for i in case.firsts for c in case.kinds[i].weights if c.name == "weights")
-    loaded = sum(c.bytes.expected for c in weights)
+    tensors = (c for i in case.firsts for c in case.kinds[i].weights if c.name == "weights")
+    loaded = sum(c.bytes.expected for c in tensors)
     files = sum(t.nbytes for part in case.subject.model.parts for t in part.stored) or loaded
     process = Component(
         name="other",
@@ -256,6 +256,6 @@ def _host(served: Served) -> Device:
     read = host.pages(files, source="sglang 0.5.23 srt/model_loader/weight_utils.py")
     names = ("prefill", "decode") if generates(case.subject) else ("prefill",)
     away = sum(case.kinds[i].offloaded for i in case.firsts) * served.settings.data
-    stays = (process, *((offloading.on_the_host(away),) if away else ()))
+    stays = (process, *((weights.on_the_host(away),) if away else ()))
     running = tuple(Phase(name, stays) for name in names)
     return Device(index=0, kind="host", phases=(Phase("load", (*stays, read)), *running))

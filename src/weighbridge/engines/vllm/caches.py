@@ -51,10 +51,9 @@ from weighbridge.components.kv_cache import (
     state,
 )
 from weighbridge.dtypes import BFLOAT16, FLOAT8, FLOAT32, TORCH, DType, torch_dtype
-from weighbridge.engines.caches.blocks import CachePool, RequestLoad, Spec, pool
-from weighbridge.engines.caches.formats import FormatNames, field_name
-from weighbridge.engines.caches.sharding import local
+from weighbridge.engines.servers.cache_formats import FormatNames, field_name, local
 from weighbridge.engines.vllm import ENGINE
+from weighbridge.engines.vllm.blocks import CachePool, RequestLoad, Spec, pool
 from weighbridge.engines.vllm.rules import Version, rules
 from weighbridge.errors import UnsupportedError
 from weighbridge.memory import Component

@@ -17,8 +17,8 @@ model_executor/offloader/uva.py.
 from collections.abc import Iterator
 
 from weighbridge.arch.table import column
-from weighbridge.engines.caches.formats import refuse
 from weighbridge.engines.interface import Subject
+from weighbridge.engines.servers.cache_formats import refuse
 from weighbridge.engines.vllm import ENGINE, caches
 from weighbridge.engines.vllm.cases import VllmLaunched
 from weighbridge.engines.vllm.reserve import RankReserve

@@ -44,7 +44,7 @@ from weighbridge.arch.mixers import (
     Shared,
     ShortConv,
 )
-from weighbridge.engines.caches.sharding import local
+from weighbridge.engines.servers.cache_formats import local
 from weighbridge.units import ceil_div
 
 EXPANDED = 64 * 1024  # tokens of context at most

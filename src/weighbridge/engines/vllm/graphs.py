@@ -30,7 +30,7 @@ from typing import NamedTuple
 
 from weighbridge.arch.body import Dense, Experts, LayerBlock
 from weighbridge.arch.mixers import Attention, Latent, Mixer
-from weighbridge.engines.caches.sharding import local
+from weighbridge.engines.servers.cache_formats import local
 from weighbridge.memory import Bytes, exactly
 from weighbridge.units import KIB, MIB, ceil_div
 

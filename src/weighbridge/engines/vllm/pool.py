@@ -15,10 +15,10 @@ from functools import cached_property, lru_cache
 from weighbridge.arch.mixers import Layer, Mixer
 from weighbridge.components.kv_cache import mixers
 from weighbridge.dtypes import DType, torch_dtype
-from weighbridge.engines.caches import blocks
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.servers import lora_and_speculation
 from weighbridge.engines.servers.shards import Rank
+from weighbridge.engines.vllm import blocks
 from weighbridge.engines.vllm import caches as vllm
 from weighbridge.engines.vllm.setting import VllmLaunch, has_states
 from weighbridge.memory import Component, exactly

@@ -29,7 +29,6 @@ from weighbridge.engines.servers.communication import RECEIVED, STAGES, communic
 from weighbridge.engines.servers.shards import Rank
 from weighbridge.engines.vllm import (
     ENGINE,
-    batch_buffers,
     encoders,
     forward,
     graphs,
@@ -350,7 +349,7 @@ def standing(
         subject.body.hidden,
         profile.share(launch),
         eager=launch.eager,
-        through=batch_buffers.through(subject),
+        through=weights.elements_through(subject),
     )
     return Standing(
         subject=subject,
@@ -361,7 +360,7 @@ def standing(
         widths=widths,
         captured=_graphs(subject, rank, launch, budget),
         growth=growth.growth(launch, rank, subject.body.vocab, budget),
-        batch=sum(batch_buffers.buffers(subject, launch.tokens)),
+        batch=sum(weights.batch_buffers(subject, launch.tokens)),
         talk_after=_talk(subject, rank, launch, budget),
         peak=_peaks(subject, rank, launch, widths, budget),
     )
@@ -387,7 +386,7 @@ def _peaks(
             kept=kept_workspace,
             profiled=launch.tokens,
             towers=towers,
-            levels=batch_buffers.levels(subject),
+            levels=weights.deepstack_levels(subject),
         )
         moments = profile.moments(subject.body, widths, launch, work, budget, last=rank.last)
         return profile.peak(moments)
@@ -433,7 +432,7 @@ def _adapters(
         rank,
         slots=w.max_loras,
         lora_rank=w.max_lora_rank or launching.LORA_RANK,
-        rules=weights.spread(launch),
+        rules=weights.split(launch),
         **weights.sizes(launch, budget),
     )
 
@@ -447,7 +446,7 @@ def _draft(
         subject,
         method=launch.method,
         tokens=launch.speculative,
-        rules=weights.spread(launch),
+        rules=weights.split(launch),
         **weights.sizes(launch, budget),
     )
 
@@ -477,7 +476,7 @@ def _graphs(
         subject.body.hidden,
         forward.RankShare(tensor=launch.tensor),
         eager=False,
-        through=batch_buffers.through(subject),
+        through=weights.elements_through(subject),
     )
     largest = max(launch.captures, default=0)
     cut = 0
@@ -583,7 +582,7 @@ def _unpacked(
     if form is None:
         return [()] * len(packed)
     if plain is None:
-        kernel = weights.spread(launch).kernel(hardware.capability(budget)[0])
+        kernel = weights.split(launch).kernel(hardware.capability(budget)[0])
         moved = (loading_peak.laid_out(form.name, kernel, rank) for rank in packed)
         return [() if c is None else (c,) for c in moved]
     pairs = zip(packed, weights.ranks(plain, launch, budget), strict=True)

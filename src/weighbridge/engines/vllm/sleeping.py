@@ -26,7 +26,7 @@ from weighbridge.arch.roles import VOCAB, role_of
 from weighbridge.arch.table import column
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.servers.shards import Rank
-from weighbridge.engines.vllm import batch_buffers
+from weighbridge.engines.vllm import weights
 from weighbridge.engines.vllm.sampling import padded
 from weighbridge.engines.vllm.setting import VllmLaunch
 from weighbridge.engines.vllm.weights import of_layers
@@ -69,7 +69,7 @@ def asleep(subject: Subject, rank: Rank, launch: VllmLaunch) -> tuple[Component,
 def _pool(subject: Subject) -> Bytes:
     if not subject.body.towers:
         return POOL
-    return POOL_WITH_SLICES if batch_buffers.through(subject) else POOL_WITH_TOWERS
+    return POOL_WITH_SLICES if weights.elements_through(subject) else POOL_WITH_TOWERS
 
 
 def _head(subject: Subject, rank: Rank, launch: VllmLaunch) -> Bytes:

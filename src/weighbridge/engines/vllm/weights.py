@@ -3,26 +3,52 @@ what the allocator rounds them up by, replayed tensor by tensor in the order of 
 
     allocated   since 512 bytes and remainders of up to 1 MiB belong to a tensor
     reserved    whole segments: what the driver has given
+
+How vLLM spreads a model over devices.
+
+Source: vllm 0.33 and 0.19: distributed/utils.py (get_pp_indices, VLLM_PP_LAYER_PARTITION),
+model_executor/layers/{linear,mla,vocab_parallel_embedding}.py, fused_moe/{config,
+expert_map_manager}.py and the get_pp_group() of model_executor/models/*.py; lora/layers/*.py and
+config/lora.py (MaxLoRARanks).
+
+What a model's class keeps for every token of a batch beside its weights.
+
+    per-layer inputs   Gemma 3n and 4 E2B/E4B: layers x numbers of a slice. A class with towers
+                       makes them a buffer beside the weights, and one tensor more lives through
+                       all layers of a step, which take a slice each
+    deepstack          Qwen3-VL, Qwen3-Omni: hidden states that layers of the tower add to the first
+                       layers of the language model, a buffer a level
+    indices            DeepSeek 3.2 and its kin: which tokens sparse attention looks at, int32
+
+Buffers are made with the model, so the log's "Model loading took" has them.
+
+Source: vllm 0.26 and 0.33 model_executor/models/gemma4_mm.py (per_layer_embeddings), gemma4.py
+(project_per_layer_inputs, _run_decoder_layers), gemma3n_mm.py, gemma3n.py; 0.13 and 0.33
+qwen3_vl.py, qwen3_omni_moe_thinker.py (deepstack_input_embeds); deepseek_v2.py, glm4_moe_lite.py
+(topk_indices_buffer).
 """
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
+from typing import Any
 
 from weighbridge.accelerators.budget import Budget
 from weighbridge.allocator.filling import filled
 from weighbridge.allocator.options import DEFAULT, AllocatorOptions
 from weighbridge.arch.mixers import Latent, Recurrent
+from weighbridge.arch.table import column
 from weighbridge.components.kv_cache import mixers
 from weighbridge.components.weights import PlacedTensor, total
 from weighbridge.dtypes import FLOAT32
 from weighbridge.engines.interface import Subject
+from weighbridge.engines.parallel import rules as parallel
+from weighbridge.engines.parallel import stages
 from weighbridge.engines.parallel.spread import SpreadArgs
 from weighbridge.engines.servers import shards
-from weighbridge.engines.vllm import hardware
-from weighbridge.engines.vllm.rules import Arrives
+from weighbridge.engines.vllm import ENGINE, hardware
+from weighbridge.engines.vllm.rules import Arrives, Version, rules
 from weighbridge.engines.vllm.setting import VllmLaunch
-from weighbridge.engines.vllm.spread import spread as spread_by
 from weighbridge.memory import Bytes
 from weighbridge.units import MIB
 
@@ -31,6 +57,10 @@ UNSPLIT = AllocatorOptions(max_split_size_mb=20)
 INTERLEAVED = 3  # layers that are there at once, where files mix their tensors
 LATENT_BUFFER = 128 * MIB  # v1/attention/backends/mla/: made when the module is imported
 OWN_BUFFERS = (9, 10)  # compute capabilities (major) of those kernels
+LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+SLICE, LEVELS, CHOSEN = "hidden_size_per_layer_input", "deepstack_visual_indexes", "index_topk"
+TEXT, SEES, THINKER = "text_config", "vision_config", "thinker_config"
+INT32 = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,11 +75,11 @@ class RankWeights:
 
 
 def ranks(subject: Subject, launch: VllmLaunch, budget: Budget | None) -> tuple[shards.Rank, ...]:
-    return shards.ranks(subject, rules=spread(launch), **sizes(launch, budget))
+    return shards.ranks(subject, rules=split(launch), **sizes(launch, budget))
 
 
-def spread(launch: VllmLaunch) -> shards.SplitRules:
-    return spread_by(launch.rules.version, eager=launch.eager, towers=not launch.language_only)
+def split(launch: VllmLaunch) -> shards.SplitRules:
+    return split_rules(launch.rules.version, eager=launch.eager, towers=not launch.language_only)
 
 
 def imported(subject: Subject, launch: VllmLaunch, budget: Budget | None) -> int:
@@ -135,3 +165,87 @@ AT_ONCE: Mapping[Arrives, Callable[[int, int, int], Bytes]] = {
     "between": _between,
     "streamed": _streamed,
 }
+
+
+# How ranks split the model
+
+
+def bounds(layers: int, ranks: int) -> tuple[int, ...]:
+    """Give each stage layers // stages; the rest go to the last but one and those before it."""
+    sizes = [layers // ranks] * ranks
+    for i in range(2, layers % ranks + 2):
+        sizes[-i] += 1
+    return stages.bounds(sizes)
+
+
+@cache
+def split_rules(
+    version: Version, *, eager: bool = False, towers: bool = True
+) -> parallel.SplitRules:
+    """Return the same object each time: what `shards` keeps is found again by it."""
+    r = rules(version)
+    return parallel.SplitRules(
+        name=ENGINE.name,
+        version=version,
+        bounds=bounds,
+        embedding=stages.every_stage(column("vllm.every_stage"), "embedding"),
+        head=stages.every_stage(column("vllm.every_stage"), "head"),
+        grows=False,
+        uneven=True,
+        replicas_share=True,
+        absorbs=False,
+        rotary_latent=FLOAT32 if eager and r.wide_latents else None,
+        towers_everywhere=r.towers_everywhere,
+        # is_sequence_parallel of vllm model_executor/models/*.py
+        whole_shared=frozenset(column("vllm.whole_shared_experts")),
+        library_towers=frozenset(column("vllm.library_towers")),  # AutoModel.from_config
+        towers=towers,
+        shared_hold=r.shared_hold,
+        hopper=r.hopper,
+        blackwell=r.blackwell,
+        lora_source="vllm lora/layers/*.py",
+        lora_ranks=LORA_RANKS,
+        adapted=frozenset(column("vllm.adapted_embedding")),
+        extra_vocabulary=r.extra_vocabulary,
+    )
+
+
+# Buffers for every token of a batch
+
+
+def batch_buffers(subject: Subject, tokens: int) -> tuple[int, ...]:
+    """Bytes of each buffer for batches of so many tokens."""
+    itemsize = int(subject.choice.dtype.nbytes)
+    sizes = [tokens * subject.body.hidden * itemsize] * deepstack_levels(subject)
+    if TEXT in _model_config(subject):
+        sizes.append(tokens * elements_through(subject) * itemsize)
+    sizes.append(tokens * _count(_text_config(subject).get(CHOSEN)) * INT32)
+    return tuple(n for n in sizes if n)
+
+
+def elements_through(subject: Subject) -> int:
+    """Return the elements of a token that live through all layers, and that each takes its own of:
+    a rank that computes some layers has those of all."""
+    return len(subject.layers) * _count(_text_config(subject).get(SLICE))
+
+
+def deepstack_levels(subject: Subject) -> int:
+    """Buffers of deepstack, and outputs of the tower beside its own: none where it is left out."""
+    tower = _model_config(subject).get(SEES)
+    listed = tower.get(LEVELS) if isinstance(tower, Mapping) and subject.body.towers else None
+    return len(listed) if isinstance(listed, list) else 0
+
+
+def _model_config(subject: Subject) -> Mapping[str, Any]:
+    inner = subject.raw.get(THINKER)
+    return inner if isinstance(inner, Mapping) else subject.raw
+
+
+def _text_config(subject: Subject) -> Mapping[str, Any]:
+    whole = _model_config(subject)
+    inner = whole.get(TEXT)
+    return inner if isinstance(inner, Mapping) else whole
+
+
+def _count(value: Any) -> int:
+    return value if isinstance(value, int) and value > 0 else 0
