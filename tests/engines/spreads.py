@@ -6,8 +6,8 @@ from weighbridge.engines.servers import communication as talk
 from weighbridge.engines.servers import lora_and_speculation, shards
 from weighbridge.engines.sglang import cases
 from weighbridge.engines.sglang import weights as sglang
+from weighbridge.engines.vllm import outside_torch
 from weighbridge.engines.vllm import rules as releases
-from weighbridge.engines.vllm import talking
 from weighbridge.engines.vllm import weights as vllm
 
 SPREADS = {"vllm": vllm.split_rules, "sglang": sglang.split_rules}
@@ -22,5 +22,9 @@ def rules(engine, version):
 
 
 def communication(engine, version, **asked):
-    by = cases.COLLECTIVES if engine == "sglang" else talking.collectives(releases.rules(version))
+    by = (
+        cases.COLLECTIVES
+        if engine == "sglang"
+        else outside_torch.collectives(releases.rules(version))
+    )
     return talk.communication(by, **asked)

@@ -10,7 +10,7 @@ from tests.engines.serving import served
 from tests.engines.spreads import communication
 from weighbridge.accelerators.budget import budget
 from weighbridge.engines.servers.communication import linked, received
-from weighbridge.engines.vllm import talking
+from weighbridge.engines.vllm import outside_torch
 from weighbridge.memory import total
 from weighbridge.units import GIB, MIB
 
@@ -110,7 +110,7 @@ def test_what_a_card_s_links_say(gpu, most):
     on = budget(gpu, None, None)
     at = SimpleNamespace(tensor=2, pipeline=1, data=1)
     own = outside(communication("vllm", (0, 19), tensor=2, budget=on))
-    whole = talking.before(at, on, experts=False).plus(own)
+    whole = outside_torch.first_communicators(at, on, experts=False).plus(own)
     assert whole.high <= most * whole.low
     assert whole.low <= whole.expected <= whole.high
 

@@ -8,10 +8,10 @@ from weighbridge.engines.sglang import dialect, effective, kernels, outside, rep
 from weighbridge.engines.vllm import caches as vllm_caches
 from weighbridge.engines.vllm import (
     checks,
+    components,
     forward,
     graphs,
     launching,
-    parts,
     reserve,
     sampling,
     weights,
@@ -27,7 +27,7 @@ MIB, GIB = 2**20, 2**30
         (weights.LORA_RANKS, (1, 8, 16, 32, 64, 128, 256, 320, 512)),
         (launching.LORA_RANK, 16),
         (sampling.PADDED, 64),
-        (parts.ITEMS, 4 * GIB),
+        (components.ITEMS, 4 * GIB),
         # v1/attention/backends/flashinfer.py, mla/; layers/quantization/awq.py (unpacks from there on)
         (reserve.FLASHINFER, 394 * MIB),
         (weights.LATENT_BUFFER, 128 * MIB),

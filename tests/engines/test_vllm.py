@@ -9,7 +9,7 @@ from weighbridge import catalogue
 from weighbridge.accelerators.budget import budget
 from weighbridge.arch.body import Dense, Experts, LayerBlock, Tower
 from weighbridge.arch.mixers import Attention, Latent, Mamba2
-from weighbridge.engines.vllm import encoders, forward, graphs, hardware, sampling
+from weighbridge.engines.vllm import forward, graphs, hardware, profile, sampling
 from weighbridge.engines.vllm.forward import RankShare
 from weighbridge.engines.vllm.rules import rules
 from weighbridge.engines.vllm.setting import captures
@@ -414,12 +414,12 @@ TOWER = Tower(
 
 
 def test_as_many_images_as_fit_a_batch():
-    found = encoders.encoded((TOWER,), 64, tokens=250, context=1000, sequences=4, share=RankShare())
+    found = profile.encoded((TOWER,), 64, tokens=250, context=1000, sequences=4, share=RankShare())
     assert found.held == 10 * (100 * 12 + 25 * 64)
     assert found.widest == 10 * 100 * (2 * 8 + 2 * 32)
-    assert encoders.count(TOWER, tokens=10, context=10, sequences=1) == 1
-    assert encoders.count(TOWER, tokens=10_000, context=50, sequences=2) == 4
-    assert encoders.encoded((), 64, tokens=1, context=1, sequences=1, share=RankShare()).held == 0
+    assert profile.item_count(TOWER, tokens=10, context=10, sequences=1) == 1
+    assert profile.item_count(TOWER, tokens=10_000, context=50, sequences=2) == 4
+    assert profile.encoded((), 64, tokens=1, context=1, sequences=1, share=RankShare()).held == 0
 
 
 def test_graphs_by_kernels():

@@ -7,7 +7,7 @@ import pytest
 from weighbridge.arch.body import Dense, LayerBlock
 from weighbridge.arch.mixers import Attention, Latent
 from weighbridge.dtypes import BFLOAT16
-from weighbridge.engines.vllm import graphs, setting, sleeping, talking, weights
+from weighbridge.engines.vllm import graphs, outside_torch, setting, sleep_mode, weights
 from weighbridge.engines.vllm.rules import rules
 from weighbridge.units import MIB
 
@@ -89,13 +89,13 @@ def test_communicators_before_the_first_look(tensor, pipeline, data, experts, co
     """Two of a group of tensor parallelism, one of each other, and two at least: each 12 to 640
     MiB where no card was named."""
     at = SimpleNamespace(tensor=tensor, pipeline=pipeline, data=data)
-    found = talking.before(at, None, experts=experts)
+    found = outside_torch.first_communicators(at, None, experts=experts)
     assert found == tuple(count * n * MIB for n in (12, 520, 640))
 
 
 def test_sums_of_ranks_by_release():
     """MiB beyond the first communicators, at least, usually and at most (published logs)."""
-    old, new = (talking.collectives(rules(v)) for v in ((0, 11), (0, 33)))
+    old, new = (outside_torch.collectives(rules(v)) for v in ((0, 11), (0, 33)))
     assert (old.most, new.most) == ((300, 430, 2300), None)
     assert (old.scatter, new.scatter) == (0, 16 * MIB)
     assert old.plain == new.plain == (40, 160, 560)
@@ -112,7 +112,7 @@ def test_sums_of_ranks_by_release():
     ],
 )
 def test_the_pool_of_sleep_mode_covers_what_was_measured(raw, towers, least, most_):
-    low, expected, high = sleeping._pool(subject(raw, towers=towers))
+    low, expected, high = sleep_mode._pool(subject(raw, towers=towers))
     assert low <= least * MIB < most_ * MIB <= high
     assert low <= expected <= high
     assert high <= (most_ + 100) * MIB
@@ -127,8 +127,8 @@ def test_weights_that_are_packed_anew_leave_a_layers_at_most_five():
     packed = SimpleNamespace(
         choice=SimpleNamespace(scheme="awq"), part=SimpleNamespace(packed=False)
     )
-    assert sleeping._repacked(packed, rank) == (0, 200, 1000)
+    assert sleep_mode._repacked(packed, rank) == (0, 200, 1000)
     plain = SimpleNamespace(choice=SimpleNamespace(scheme=None), part=SimpleNamespace(packed=False))
-    assert sleeping._repacked(plain, rank) == (0, 0, 0)
+    assert sleep_mode._repacked(plain, rank) == (0, 0, 0)
     stored = SimpleNamespace(choice=SimpleNamespace(scheme=None), part=SimpleNamespace(packed=True))
-    assert sleeping._repacked(stored, rank) == (0, 200, 1000)
+    assert sleep_mode._repacked(stored, rank) == (0, 200, 1000)

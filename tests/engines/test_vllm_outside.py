@@ -4,7 +4,7 @@ import pytest
 
 from tests.engines.answers import answer, of_config, part
 from weighbridge.accelerators.budget import budget
-from weighbridge.engines.vllm import growth
+from weighbridge.engines.vllm import outside_torch
 from weighbridge.lab.evidence import predict, records
 from weighbridge.launch import parse
 from weighbridge.units import MIB
@@ -120,11 +120,11 @@ def grown(name="llama-3.1-8b", gpu="H100", **asked):
 def test_an_odd_vocabulary_spills_more():
     """Logs of 0.19 on an H100: 0.25 GiB of most, 0.46 of Granite's 49,155 and 49,159 words."""
     card = budget("H100", None, None)
-    even, odd = (growth.local(n, card).expected for n in (49_152, 49_155))
+    even, odd = (outside_torch.local_memory(n, card).expected for n in (49_152, 49_155))
     assert odd / even == 1888 / 800
     assert even == 800 * 132 * 2048 * 7 // 8
-    assert growth.stack(49_154, (9, 0)).high == 1888
-    assert growth.local(49_152, budget("T4", None, None)).expected < 40 * MIB
+    assert outside_torch.stack_bytes(49_154, (9, 0)).high == 1888
+    assert outside_torch.local_memory(49_152, budget("T4", None, None)).expected < 40 * MIB
 
 
 @pytest.mark.parametrize(

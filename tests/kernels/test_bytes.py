@@ -168,7 +168,7 @@ BY_CAPABILITY = {
     "accelerators/chips.py",
     "kernels/attention.py",
     "engines/servers/communication.py",
-    "engines/vllm/growth.py",
+    "engines/vllm/outside_torch.py",
 }
 
 

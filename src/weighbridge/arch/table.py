@@ -82,7 +82,7 @@ COLUMNS: Mapping[str, str] = {
     "vllm.other_kernels": "attention by other kernels than FlashAttention: images that see all of "
     "themselves, heads of two sizes (engines/vllm/reserve.py)",
     "vllm.tied_head": "a head that is tied is made and `freed`, or `shared` with the embedding at "
-    "once (engines/vllm/sleeping.py)",
+    "once (engines/vllm/sleep_mode.py)",
     "vllm.wide_graphs": "graphs are captured up to 1,024 tokens (engines/vllm/setting.py)",
     "vllm.not_float16": "loaded in float32 where a card has no bfloat16 (engines/vllm/infer.py)",
     "sglang.every_stage": "what every pipeline stage makes, as above (engines/sglang/weights.py)",

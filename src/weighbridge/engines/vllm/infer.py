@@ -18,7 +18,7 @@ from weighbridge.engines.interface import (
     unhelped,
 )
 from weighbridge.engines.servers import device_support
-from weighbridge.engines.vllm import ENGINE, checks, launching, parts, serving, setting
+from weighbridge.engines.vllm import ENGINE, checks, components, launching, serving, setting
 from weighbridge.engines.vllm.cases import VllmCase, VllmLaunched, case
 from weighbridge.engines.vllm.reserve import RankReserve, share
 from weighbridge.engines.vllm.rules import FIRST, older, rules
@@ -68,7 +68,7 @@ def probe(subject: Subject, w: Infer, budget: Budget) -> Probe:
             launched = None
         if launched is None:
             return None
-        kinds = [[p.parts for p in parts.phases(r)] for r in launched.kinds]
+        kinds = [[p.parts for p in components.phases(r)] for r in launched.kinds]
         return HeldBytes(len(launched.kind_of), kinds)
 
     return ask
@@ -87,14 +87,14 @@ def _met(subject: Subject, w: Infer, budget: Budget | None) -> tuple[Subject, Vl
 
 def _devices(subject: Subject, launched: VllmLaunched, budget: Budget | None) -> tuple[Device, ...]:
     kinds = [
-        (parts.phases(r), None if budget is None else r.taken(_asks(launched, budget)))
+        (components.phases(r), None if budget is None else r.taken(_asks(launched, budget)))
         for r in launched.kinds
     ]
     gpus = (
         Device(index=i, kind="gpu", phases=kinds[k][0], taken=kinds[k][1])
         for i, k in enumerate(launched.kind_of)
     )
-    return (*gpus, parts.host(subject, launched))
+    return (*gpus, components.host(subject, launched))
 
 
 def _asks(launched: VllmLaunched, budget: Budget) -> int:

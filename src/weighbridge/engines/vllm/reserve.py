@@ -29,18 +29,16 @@ from weighbridge.engines.servers.communication import RECEIVED, STAGES, communic
 from weighbridge.engines.servers.shards import Rank
 from weighbridge.engines.vllm import (
     ENGINE,
-    encoders,
     forward,
     graphs,
-    growth,
     hardware,
     launching,
+    outside_torch,
     pool,
     profile,
     sampling,
     setting,
-    sleeping,
-    talking,
+    sleep_mode,
     weights,
 )
 from weighbridge.engines.vllm.rules import VllmRules
@@ -334,8 +332,8 @@ def resident(
         draft=draft,
         cached=pool.cached(subject, rank, launch, w),
         context=context(budget.choice.part if budget else None),
-        talk_before=talking.before(launch, budget, experts=has_experts(subject)),
-        asleep=sleeping.asleep(subject, rank, launch),
+        talk_before=outside_torch.first_communicators(launch, budget, experts=has_experts(subject)),
+        asleep=sleep_mode.asleep(subject, rank, launch),
         arriving=(),
     )
 
@@ -359,7 +357,7 @@ def standing(
         resident=resident_of,
         widths=widths,
         captured=_graphs(subject, rank, launch, budget),
-        growth=growth.growth(launch, rank, subject.body.vocab, budget),
+        growth=outside_torch.growth(launch, rank, subject.body.vocab, budget),
         batch=sum(weights.batch_buffers(subject, launch.tokens)),
         talk_after=_talk(subject, rank, launch, budget),
         peak=_peaks(subject, rank, launch, widths, budget),
@@ -372,7 +370,7 @@ def _peaks(
     """The widest moment of so many tokens, with images and sounds or without, of a context."""
     kept_workspace = weights.keeps_workspace(subject, budget)
     seen = launch.rules.second_items or not launch.second_runner
-    towers = encoders.largest(subject) if seen else subject.body.towers
+    towers = profile.largest_towers(subject) if seen else subject.body.towers
 
     @lru_cache(maxsize=PEAKS)
     def widest(tokens: int, items: bool, context: int, rows: int) -> profile.ProfiledMoment:
@@ -455,7 +453,7 @@ def _talk(
     subject: Subject, rank: Rank, launch: VllmLaunch, budget: Budget | None
 ) -> tuple[Component, ...]:
     groups = communication(
-        talking.collectives(launch.rules),
+        outside_torch.collectives(launch.rules),
         body=subject.body,
         budget=budget,
         **weights.sizes(launch, budget),
