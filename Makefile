@@ -11,9 +11,10 @@ $(BIN)/weighbridge: pyproject.toml
 	$(BIN)/pip install -q -e '.[dev]'
 	@touch $@
 
-fix: $(BIN)/weighbridge ## format, lint what can be mended, regenerate the docs
+fix: $(BIN)/weighbridge ## format, lint what can be mended, regenerate the docs and the index of model types
 	$(BIN)/ruff format src tests tools benchmarks
 	$(BIN)/ruff check --fix src tests tools benchmarks
+	$(BIN)/python -m tools.model_types
 	$(BIN)/python tools/docs.py
 	$(BIN)/python -m tools.screens
 

@@ -22,7 +22,7 @@ from weighbridge.accelerators.rules import KEPT, METAL, RULES
 from weighbridge.agents import skill as told
 from weighbridge.arch.config import Config
 from weighbridge.arch.families import blueprint, family
-from weighbridge.arch.table import column
+from weighbridge.arch.model_types import all_types
 from weighbridge.catalogue import pipelines
 from weighbridge.cli.menu import COMMANDS, menu
 from weighbridge.quantization.schemes import NAMES, scheme
@@ -63,9 +63,10 @@ def architectures() -> Iterator[str]:
     yield NOTE
     yield "You need this page if a model of yours is refused, or read by its headers alone:"
     yield "`weighbridge load ./config.json` says its model type.\n"
-    yield f"{len(column('family'))} model types are read from their config alone, without torch.\n"
+    known = sorted(name for name, record in all_types().items() if record.family)
+    yield f"{len(known)} model types are read from their config alone, without torch.\n"
     yield "| model_type | default class | classes with a head |\n| --- | --- | --- |"
-    for model_type in sorted(column("family")):
+    for model_type in known:
         kind = family(model_type)
         heads = ", ".join(f"`{suffix}`" for suffix in (*kind.heads, *kind.classes))
         yield f"| {model_type} | {kind.cls} | {heads} |"

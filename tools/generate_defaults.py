@@ -13,7 +13,7 @@ from pathlib import Path
 import transformers
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-from weighbridge.arch.table import column
+from weighbridge.arch.model_types import index
 
 TARGET = Path(__file__).parent.parent / "src/weighbridge/arch/defaults.json"
 NOISE = re.compile(
@@ -100,7 +100,7 @@ def classes():
 
 def main():
     known = classes()
-    wanted, queue = set(), sorted(column("family"))
+    wanted, queue = set(), sorted(index()["modules"])
     while queue:
         model_type = queue.pop()
         if model_type in wanted or model_type not in known:

@@ -10,16 +10,15 @@ from tests import corpus
 from tests.arch.test_dense import TIED, UNTIED
 from weighbridge.arch.config import Config
 from weighbridge.arch.families import blueprint, family
-from weighbridge.arch.table import column
+from weighbridge.arch.model_types import index
 from weighbridge.errors import WeighbridgeError
 
 # Laws
 
 SMALL = {  # model types that read Llama's keys
     name
-    for name, place in column("family").items()
-    if place.split(":")[0]
-    in {"llama", "gemma", "phi", "cohere", "olmo", "stablelm", "glm", "apertus", "gemma4"}
+    for name, place in index()["modules"].items()
+    if place in {"llama", "gemma", "phi", "cohere", "olmo", "stablelm", "glm", "apertus", "gemma4"}
     and name not in {"phi-msft", "mixformer-sequential"}
 }
 sizes = st.integers(1, 8)
@@ -113,9 +112,7 @@ KEYS = (
     "num_kv_shared_layers", "altup_num_inputs", "num_experts", "q_lora_rank", "layer_types",
     "block_configs", "per_layer_config", "attn_config", "tie_word_embeddings",
 )  # fmt: skip
-dense_types = st.sampled_from(
-    sorted(k for k, v in column("family").items() if v.split(":")[0] in DENSE)
-)
+dense_types = st.sampled_from(sorted(k for k, v in index()["modules"].items() if v in DENSE))
 junk = st.sampled_from([0, None, -1, "x", 1.5, [], {}, [None], {"x": 1}, True, 10**12])
 
 
@@ -144,11 +141,11 @@ ODD = {
 
 def weight_maps():
     for file, raw in corpus.configs():
-        place = column("family").get(str(raw.get("model_type")), "")
+        place = index()["modules"].get(str(raw.get("model_type")), "")
         folder = (corpus.MODELS / file).parent
         maps = sorted(folder.glob("*.index.json"))
         plain = "quantization_config" not in raw and "visual" not in raw and maps
-        if place.split(":")[0] in DENSE and plain and folder.name not in ODD:
+        if place in DENSE and plain and folder.name not in ODD:
             yield pytest.param(raw, maps[-1], id=folder.name)
 
 

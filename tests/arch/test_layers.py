@@ -1,12 +1,10 @@
 """What layers remember, from configs and from GGUF metadata: every spelling, every family."""
 
-from collections import Counter
-
 import pytest
 
 from tests.corpus import configs
 from weighbridge.arch.config import Config
-from weighbridge.arch.families import family, known
+from weighbridge.arch.families import known
 from weighbridge.arch.layers import layers
 from weighbridge.arch.mixers import (
     Attention,
@@ -24,7 +22,7 @@ from weighbridge.arch.mixers import (
     Shared,
     ShortConv,
 )
-from weighbridge.arch.table import column
+from weighbridge.arch.model_types import all_types
 from weighbridge.catalogue import find
 from weighbridge.errors import BadFileError, UnsupportedError
 
@@ -67,11 +65,12 @@ def windows(raw):
 
 @pytest.mark.slow
 def test_every_model_type_is_read_or_has_a_reason():
-    """A model type is read by its tree of modules, by the reader that its row names, or has no
-    cache: one of them."""
-    trees = {name for name in column("family") if family(name).tree is not None}
-    read = Counter([*trees, *column("layers"), *column("no_cache")])
-    assert read == dict.fromkeys(column("family"), 1)
+    """A model type is read by its tree of modules, by a reader that its record names, by the
+    language model inside, or has no cache: one of them."""
+    for name, record in all_types().items():
+        if record.family is not None:
+            ways = (record.family.tree, record.layers, record.language, record.no_cache)
+            assert sum(map(bool, ways)) == 1, name
 
 
 @pytest.mark.parametrize("model_type", ["bert", "vit", "encodec", "colpali"])

@@ -13,6 +13,7 @@ from unittest.mock import patch
 from tests.torch.training_oracle import settled
 from weighbridge import catalogue
 from weighbridge.arch.mixers import Attention
+from weighbridge.arch.model_types import facts
 from weighbridge.checkpoint.gather import gather_config
 from weighbridge.checkpoint.model import resolve
 from weighbridge.components.activations import Heap
@@ -22,7 +23,6 @@ from weighbridge.engines.transformers import forward, infer
 from weighbridge.engines.transformers.plan import plan
 from weighbridge.engines.transformers.step import norm
 from weighbridge.training import run as training
-from weighbridge.training.nets import NETS
 from weighbridge.workload import Infer
 
 TOKENS = 1024
@@ -170,7 +170,7 @@ def kind(raw):
     """The model type whose program of training it has, "" for none."""
     inner = (v.get("model_type") for v in raw.values() if isinstance(v, dict))
     kinds = (str(k).removesuffix("_text") for k in (raw.get("model_type"), *inner))
-    return next((k for k in kinds if k in NETS), "")
+    return next((k for k in kinds if facts(k).training.net), "")
 
 
 def models():

@@ -100,9 +100,8 @@ def test_imports_within_servers_point_downwards():
 
 # The same words name other things there: a library of models, a format of weights, a program
 OTHERS = {
-    "arch/table.py": "the column of classes that a library has",
     "catalogue/everyday.py": "a format of weights",
-    "diagnosis.py": "packages that a bug report lists",
+    "accelerators/diagnosis.py": "packages that a bug report lists",
     "launch/programs.py": "programs whose lines are not read",
     "quantization/declared.py": "a format of weights",
     "quantization/everyday.py": "a format of weights",

@@ -20,11 +20,12 @@ from weighbridge.arch.mixers import (
     Shared,
     ShortConv,
 )
+from weighbridge.arch.model_types import facts
 from weighbridge.components.kv_cache import CacheBytes
 from weighbridge.dtypes import BFLOAT16
 from weighbridge.engines.mlx.caches import PAGE, MlxCacheSetting, cells, of_mixer, paged
 from weighbridge.engines.mlx.flight import Moment, Operation, flight, operations, temporaries
-from weighbridge.engines.mlx.rules import has, mlx_rules
+from weighbridge.engines.mlx.rules import mlx_rules
 from weighbridge.errors import UnsupportedError, UsageError
 from weighbridge.launch import parse
 
@@ -409,7 +410,7 @@ def test_latents_were_stored_as_keys_and_values_of_all_heads():
 )
 def test_which_classes_expand(release, name, expanded):
     """#839, #853 and #868; DeepSeek-V2's still does."""
-    assert any(has(name, word) for word in mlx_rules(release).expands) == expanded
+    assert (facts(name).mlx.expands in mlx_rules(release).expands) == expanded
 
 
 def test_heads_of_96_have_a_kernel_since_mlx_0_32_1():

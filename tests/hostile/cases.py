@@ -111,11 +111,9 @@ def configs():
     """Each model type that we know, with all that its class fills in, and each of the catalogue."""
     from weighbridge import catalogue
     from weighbridge.arch.config import _defaults
-    from weighbridge.arch.table import column
+    from weighbridge.arch.model_types import all_types
 
-    found = [
-        {"model_type": t, **_defaults().get(t, {}).get("defaults", {})} for t in column("family")
-    ]
+    found = [{"model_type": t, **_defaults().get(t, {}).get("defaults", {})} for t in all_types()]
     return found + [dict(catalogue.find(name).config) for name in catalogue.names()]
 
 

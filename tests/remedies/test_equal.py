@@ -6,7 +6,7 @@ import pytest
 
 import weighbridge
 from weighbridge import catalogue
-from weighbridge.arch.table import column
+from weighbridge.arch.model_types import NEVER, facts
 from weighbridge.errors import UsageError
 from weighbridge.remedies.formats import CAPPED
 from weighbridge.training.optimizers import NAMES, optimizer, said
@@ -52,11 +52,10 @@ def test_capped_scores_are_left_to_a_kernel_that_caps_them(card, kernels):
 
 
 def test_classes_that_cap_their_scores_have_no_sdpa():
-    since = column("transformers.sdpa")
     capped = {
         e.model_type for e in catalogue.search("") if e.config.get("attn_logit_softcapping")
     } | {"gemma2", "vaultgemma"}
-    assert {since.get(kind) for kind in capped} == {"never"}
+    assert {facts(kind).transformers.sdpa for kind in capped} == {NEVER}
     assert {"Gemma2", "VaultGemma"} <= set(CAPPED)
 
 

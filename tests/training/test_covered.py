@@ -8,8 +8,8 @@ import pytest
 import weighbridge
 from tests.cases import each
 from weighbridge import catalogue
+from weighbridge.arch.model_types import all_types
 from weighbridge.errors import UnsupportedError, UsageError, WeighbridgeError
-from weighbridge.training.nets import NETS
 
 VIT = {"model_type": "vit", "architectures": ["ViTForImageClassification"], "hidden_size": 768}
 MAMBA = {"model_type": "mamba", "hidden_size": 768}
@@ -115,4 +115,8 @@ def test_what_is_written_out_is_no_kernels(name, kernel):
 
 def test_the_documentation_names_every_family():
     docs = (Path(__file__).parents[2] / "docs" / "training.md").read_text()
-    assert [name for name in NETS if f"`{name}`" not in docs] == []
+    assert [
+        name
+        for name, known in all_types().items()
+        if known.training.net and f"`{name}`" not in docs
+    ] == []

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from tests.torch.training_oracle import settled
 from weighbridge.accelerators.chips import Chip
+from weighbridge.arch.model_types import facts
 from weighbridge.autograd.machine import Machine
 from weighbridge.autograd.ops.attention import AttentionHeads, AttentionOptions
 from weighbridge.autograd.ops.sums import over_rows
@@ -18,7 +19,6 @@ from weighbridge.autograd.tensors import Computed
 from weighbridge.components.activations import Heap
 from weighbridge.dtypes import BFLOAT16, BOOL, FLOAT16, FLOAT32
 from weighbridge.training.attend import chosen
-from weighbridge.training.nets import NETS
 from weighbridge.training.run import run
 from weighbridge.training.step import TrainingStep
 
@@ -170,7 +170,10 @@ def test_checkpointing_never_takes_more_than_a_layer_besides(kind):
 
 
 def test_an_unknown_class_is_read_as_llamas_and_said():
-    assert NETS["llama"] == NETS["qwen3"] and not trained("llama").program.said
+    assert (
+        facts("llama").training.net == facts("qwen3").training.net
+        and not trained("llama").program.said
+    )
     found = trained("smolvlm")
     assert "modules of Llama's" in found.program.said
 

@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.torch.training_oracle import settled
+from weighbridge.arch.model_types import facts
 from weighbridge.errors import UsageError
-from weighbridge.training.nets import NETS, program
+from weighbridge.training.nets import program
 from weighbridge.training.run import run
 
 D, F, N = 128, 512, 4
@@ -122,7 +123,7 @@ def test_more_never_takes_less(kind, length, batch):
 
 @pytest.mark.parametrize("kind", CONFIGS)
 def test_the_classes_are_known(kind):
-    assert kind in NETS
+    assert facts(kind).training.net
 
 
 @pytest.mark.parametrize("kind", ["bert", "vit", "t5"])

@@ -15,6 +15,13 @@ from weighbridge.arch.config import Config
 from weighbridge.arch.decoder import DecoderNames, alike, tree
 from weighbridge.arch.heads import DECODER_HEADS
 from weighbridge.arch.llama import SPANS, LlamaSwitches, attention, layer
+from weighbridge.arch.model_types import (
+    MlxFacts,
+    ModelType,
+    SglangFacts,
+    TransformersFacts,
+    VllmFacts,
+)
 from weighbridge.arch.modules import Decoder, Submodules, submodule, ungated
 from weighbridge.arch.rotary import head_dim, rotary
 from weighbridge.arch.windows import layer_kinds
@@ -93,3 +100,15 @@ NANOCHAT = Family(
     heads=DECODER_HEADS,
     buffers=rotary,
 )
+
+TYPES = {
+    "apertus": ModelType(
+        APERTUS,
+        vllm=VllmFacts(adapted_embedding=True, tied_head="freed"),
+        sglang=SglangFacts(every_stage="head"),
+        mlx=MlxFacts(has_class=True),
+    ),
+    "bitnet": ModelType(BITNET, mlx=MlxFacts(has_class=True)),
+    "diffllama": ModelType(DIFFLLAMA, transformers=TransformersFacts(own_sdpa=True)),
+    "nanochat": ModelType(NANOCHAT, mlx=MlxFacts(has_class=True)),
+}

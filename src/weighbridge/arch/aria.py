@@ -12,7 +12,9 @@ from weighbridge.arch.compose import SIDE_BY_SIDE, Inner, composite, nested, tex
 from weighbridge.arch.config import Config
 from weighbridge.arch.decoder import BEFORE, alike, tree
 from weighbridge.arch.heads import DECODER_HEADS
+from weighbridge.arch.inputs import images
 from weighbridge.arch.llama import LlamaSwitches, attention
+from weighbridge.arch.model_types import ModelType, Sight
 from weighbridge.arch.modules import Decoder, Submodules, normed, submodule
 from weighbridge.arch.rotary import rotary
 from weighbridge.arch.sparse import RoutedExperts, fed, router, stacked
@@ -83,3 +85,8 @@ ARIA = composite(
     heads={"ForConditionalGeneration": text_head(TEXT)},
     renames=SIDE_BY_SIDE,
 )
+
+TYPES = {
+    "aria": ModelType(ARIA, language="text_config", sees=Sight(images.aria)),
+    "aria_text": ModelType(ARIA_TEXT),
+}

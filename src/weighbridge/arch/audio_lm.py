@@ -19,6 +19,8 @@ from weighbridge.arch.compose import (
     text_head,
 )
 from weighbridge.arch.config import Config
+from weighbridge.arch.inputs import sounds
+from weighbridge.arch.model_types import Hearing, ModelType
 from weighbridge.arch.vision import layernorm, nothing
 
 AUDIO = Inner(
@@ -124,3 +126,18 @@ ULTRAVOX = composite(
     projectors=(PROJECTOR,),
     cls="UltravoxModel",
 )
+
+TYPES = {
+    "qwen2_audio": ModelType(
+        QWEN2_AUDIO, language="text_config", hears=Hearing(sounds.qwen2_audio)
+    ),
+    "qwen2_audio_encoder": ModelType(ENCODER, no_cache="audio"),
+    "ultravox": ModelType(
+        ULTRAVOX,
+        language="text_config",
+        holds={"text_config": "llama", "audio_config": "qwen2_audio_encoder"},
+        hears=Hearing(sounds.ultravox),
+    ),
+    "voxtral": ModelType(VOXTRAL, language="text_config", hears=Hearing(sounds.voxtral)),
+    "voxtral_encoder": ModelType(ENCODER, no_cache="audio"),
+}

@@ -17,6 +17,7 @@ from weighbridge.arch.config import Config
 from weighbridge.arch.decoder import BEFORE, DecoderNames, alike, tree
 from weighbridge.arch.heads import DECODER_HEADS, lm_called
 from weighbridge.arch.llama import LlamaSwitches, decoder, grouped
+from weighbridge.arch.model_types import MlxFacts, ModelType, VllmFacts
 from weighbridge.arch.modules import (
     Decoder,
     Submodules,
@@ -88,3 +89,13 @@ INTERNLM2 = Family(
         "ForRewardModel": reward,
     },
 )
+
+TYPES = {
+    "PanguEmbedded": ModelType(PANGU),
+    "baichuan": ModelType(BAICHUAN),
+    "internlm": ModelType(INTERNLM, gguf="llama"),
+    "internlm2": ModelType(
+        INTERNLM2, vllm=VllmFacts(every_stage="both"), mlx=MlxFacts(has_class=True)
+    ),
+    "orion": ModelType(ORION, vllm=VllmFacts(every_stage="both")),
+}

@@ -16,6 +16,7 @@ from weighbridge.arch.config import Config
 from weighbridge.arch.decoder import BEFORE, DecoderNames, tree
 from weighbridge.arch.heads import DECODER_HEADS
 from weighbridge.arch.llama import grouped
+from weighbridge.arch.model_types import MlxFacts, ModelType, SglangFacts
 from weighbridge.arch.modules import (
     Decoder,
     Submodule,
@@ -77,3 +78,16 @@ BAILING_MOE_V2 = Family(
     heads=DECODER_HEADS,
     buffers=balanced,
 )
+
+TYPES = {
+    "bailing_moe": ModelType(
+        BAILING_MOE,
+        computes=("float_routes",),
+        gguf="bailingmoe",
+        sglang=SglangFacts(every_stage="both"),
+        mlx=MlxFacts(has_class=True),
+    ),
+    "bailing_moe_v2": ModelType(
+        BAILING_MOE_V2, gguf="bailingmoe2", sglang=SglangFacts(every_stage="head")
+    ),
+}

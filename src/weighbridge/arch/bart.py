@@ -17,6 +17,7 @@ from weighbridge.arch.blueprint import Buffer, Family, Param, ParamRule, embeddi
 from weighbridge.arch.config import Config
 from weighbridge.arch.encoder_heads import Buffers, dense_project, joined, project
 from weighbridge.arch.heads import causal_lm, labels
+from weighbridge.arch.model_types import NEVER, ModelType, TrainingFacts, TransformersFacts
 
 IDLE = (  # heads only split a projection; the encoder's keys are idle where it is not built
     "encoder_attention_heads",
@@ -288,3 +289,89 @@ FSMT = Family(
     heads={"ForConditionalGeneration": nothing},
     blocks=(),
 )
+
+TYPES = {
+    "bart": ModelType(
+        BART,
+        layers="sequence.bart",
+        heads_key="encoder_attention_heads",
+        width_key="d_model",
+        computes=("not_rotary", "norms_behind", "own_softmax"),
+        gguf="none",
+        training=TrainingFacts(net="bart.forward", dropouts="dropout", lora=("q_proj", "v_proj")),
+        transformers=TransformersFacts(caches=(4, 53), last_logits=(5, 0)),
+    ),
+    "mbart": ModelType(
+        MBART,
+        layers="sequence.bart",
+        heads_key="encoder_attention_heads",
+        width_key="d_model",
+        computes=("not_rotary", "own_softmax"),
+        gguf="none",
+        training=TrainingFacts(net="bart.forward", dropouts="dropout"),
+        transformers=TransformersFacts(caches=(4, 53), last_logits=(5, 0), sdpa=(4, 45)),
+    ),
+    "m2m_100": ModelType(
+        M2M_100,
+        layers="sequence.bart",
+        heads_key="encoder_attention_heads",
+        width_key="d_model",
+        computes=("not_rotary", "unbiased_logits", "own_softmax"),
+        gguf="none",
+        training=TrainingFacts(net="bart.forward", dropouts="dropout_and_attention"),
+        transformers=TransformersFacts(caches=(4, 53), last_logits=(5, 0), sdpa=(4, 45)),
+    ),
+    "marian": ModelType(
+        MARIAN,
+        layers="sequence.bart",
+        heads_key="encoder_attention_heads",
+        width_key="d_model",
+        computes=("not_rotary", "norms_behind", "own_softmax"),
+        gguf="none",
+        training=TrainingFacts(net="bart.forward", dropouts="dropout", frozen="embed_positions"),
+        transformers=TransformersFacts(caches=(4, 53), last_logits=(5, 0), sdpa=(4, 53)),
+    ),
+    "pegasus": ModelType(
+        PEGASUS,
+        layers="sequence.bart",
+        heads_key="encoder_attention_heads",
+        width_key="d_model",
+        computes=("not_rotary", "own_softmax"),
+        gguf="none",
+        training=TrainingFacts(net="bart.forward", dropouts="dropout", frozen="embed_positions"),
+        transformers=TransformersFacts(caches=(4, 53), last_logits=(5, 0), sdpa=(4, 53)),
+    ),
+    "blenderbot": ModelType(
+        BLENDERBOT,
+        layers="sequence.bart",
+        heads_key="encoder_attention_heads",
+        width_key="d_model",
+        computes=("not_rotary", "own_softmax"),
+        gguf="none",
+        transformers=TransformersFacts(caches=(4, 53), last_logits=(5, 0), sdpa=(4, 53)),
+    ),
+    "blenderbot-small": ModelType(
+        BLENDERBOT_SMALL,
+        layers="sequence.bart",
+        heads_key="encoder_attention_heads",
+        width_key="d_model",
+        computes=("not_rotary", "norms_behind", "own_softmax"),
+        transformers=TransformersFacts(caches=(4, 53), last_logits=(5, 0), sdpa=(4, 53)),
+    ),
+    "led": ModelType(
+        LED,
+        layers="sequence.bart",
+        encoder_heads="window_by_layer",
+        computes=("own_softmax",),
+        gguf="none",
+        transformers=TransformersFacts(caches=(4, 55), sdpa=NEVER),
+    ),
+    "fsmt": ModelType(
+        FSMT,
+        layers="sequence.bart",
+        heads_key="encoder_attention_heads",
+        width_key="d_model",
+        computes=("own_softmax",),
+        transformers=TransformersFacts(caches=(4, 55), sdpa=NEVER),
+    ),
+}

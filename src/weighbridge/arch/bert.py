@@ -23,6 +23,7 @@ from weighbridge.arch.encoder_heads import (
     summary,
     tied,
 )
+from weighbridge.arch.model_types import NEVER, ModelType, TrainingFacts, TransformersFacts
 
 IDS = ids("position_ids", "token_type_ids")
 LAYERS = ("encoder.layer.*",)
@@ -332,3 +333,48 @@ DPR = Family(
     buffers=IDS,
     blocks=_CONTEXT.blocks,
 )
+
+TYPES = {
+    "bert": ModelType(
+        BERT,
+        no_cache="encoder",
+        decodes=True,
+        computes=("not_rotary", "norms_behind", "buffered_positions", "own_softmax"),
+        training=TrainingFacts(net="bert.forward", dropouts="hidden", lora=("query", "value")),
+        transformers=TransformersFacts(sdpa=(4, 41)),
+    ),
+    "ernie": ModelType(
+        ERNIE,
+        no_cache="encoder",
+        decodes=True,
+        computes=("norms_behind", "own_softmax"),
+        transformers=TransformersFacts(sdpa=(5, 0)),
+    ),
+    "layoutlm": ModelType(
+        LAYOUTLM,
+        no_cache="encoder",
+        computes=("norms_behind",),
+        training=TrainingFacts(lora=("query", "value")),
+        transformers=TransformersFacts(sdpa=(5, 1)),
+    ),
+    "big_bird": ModelType(
+        BIG_BIRD, no_cache="encoder", gguf="none", transformers=TransformersFacts(sdpa=NEVER)
+    ),
+    "electra": ModelType(
+        ELECTRA,
+        no_cache="encoder",
+        decodes=True,
+        computes=(
+            "not_rotary",
+            "norms_behind",
+            "buffered_positions",
+            "gelu_classifier",
+            "own_softmax",
+        ),
+        gguf="none",
+        training=TrainingFacts(net="bert.forward", dropouts="hidden", lora=("query", "value")),
+        transformers=TransformersFacts(sdpa=(5, 0)),
+    ),
+    "roformer": ModelType(ROFORMER, no_cache="encoder", computes=("own_softmax",)),
+    "dpr": ModelType(DPR, no_cache="encoder", transformers=TransformersFacts(sdpa=(4, 41))),
+}

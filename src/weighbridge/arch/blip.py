@@ -6,11 +6,17 @@ Source: transformers 5.23 models/blip/modeling_blip.py and modeling_blip_text.py
 """
 
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 from weighbridge.arch.blueprint import Buffer, Family, Param, ParamRule, conv, embedding, linear
 from weighbridge.arch.clip import side
 from weighbridge.arch.config import Config
+from weighbridge.arch.inputs import images
+from weighbridge.arch.model_types import ModelType, Sight
 from weighbridge.arch.vision import layernorm, nothing
+
+if TYPE_CHECKING:
+    from weighbridge.arch.mixers import Layer
 
 WORDS = "bert.embeddings.word_embeddings.weight"
 
@@ -169,3 +175,20 @@ BLIP = Family(
         ("logit_", "projector"),
     ),
 )
+
+
+def decoder_layers(c: Config) -> "tuple[Layer, ...]":
+    """Return layers that attend to the caption, and to an image's patches and class token."""
+    from weighbridge.arch.cache_layers import sequence
+
+    text, length = c.sub("text_config"), side(c.sub("vision_config")) ** 2 + 1
+    sizes = sequence.even(text.num("num_attention_heads"), text.num("hidden_size"))
+    return sequence.pairs(text, text.layers("num_hidden_layers"), sizes, "image", length)
+
+
+TYPES = {
+    "blip": ModelType(
+        BLIP, layers=decoder_layers, sees=Sight(images.native), encoder="vision_config"
+    ),
+    "blip_vision_model": ModelType(BLIP_VISION, no_cache="image", beside_patches=1),
+}

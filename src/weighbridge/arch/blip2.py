@@ -14,6 +14,8 @@ from weighbridge.arch.blip import vision
 from weighbridge.arch.blueprint import Buffer, Family, Param, ParamRule, embedding, linear
 from weighbridge.arch.compose import Inner, composite, nested
 from weighbridge.arch.config import Config
+from weighbridge.arch.inputs import images
+from weighbridge.arch.model_types import ModelType, Sight, TrainingFacts, TransformersFacts
 from weighbridge.arch.vision import layernorm, nothing
 
 TEXT = Inner(
@@ -199,3 +201,24 @@ INSTRUCTBLIP = composite(
         )
     },
 )
+
+TYPES = {
+    "blip-2": ModelType(
+        BLIP2,
+        language="text_config",
+        sees=Sight(images.queried),
+        encoder="text_config",
+        training=TrainingFacts(lora=("q", "v", "q_proj", "v_proj")),
+        transformers=TransformersFacts(caches=(4, 51), sdpa=(4, 53)),
+    ),
+    "blip_2_qformer": ModelType(BLIP2_QFORMER, no_cache="encoder"),
+    "blip_2_vision_model": ModelType(BLIP2_VISION, no_cache="image", beside_patches=1),
+    "instructblip": ModelType(
+        INSTRUCTBLIP,
+        language="text_config",
+        sees=Sight(images.queried),
+        encoder="text_config",
+        transformers=TransformersFacts(caches=(4, 51), sdpa=(4, 53)),
+    ),
+    "instructblip_vision_model": ModelType(INSTRUCT_VISION, no_cache="image", beside_patches=1),
+}

@@ -14,6 +14,13 @@ from weighbridge.arch.blueprint import Buffer, Family, embedding, linear, norm
 from weighbridge.arch.config import Config
 from weighbridge.arch.decoder import alike
 from weighbridge.arch.heads import LEGACY_HEADS
+from weighbridge.arch.model_types import (
+    NEVER,
+    ModelType,
+    TrainingFacts,
+    TransformersFacts,
+    VllmFacts,
+)
 from weighbridge.arch.modules import (
     Decoder,
     Submodules,
@@ -127,3 +134,23 @@ MPT = Family(
     heads=LEGACY_HEADS,
     blocks=("blocks.*",),
 )
+
+TYPES = {
+    "bloom": ModelType(
+        BLOOM,
+        computes=("not_rotary", "raw_scores", "lingering_scores", "own_gelu"),
+        training=TrainingFacts(net="bloom.forward", lora=("query_key_value",)),
+        transformers=TransformersFacts(
+            caches=(4, 44), last_logits=(5, 0), sdpa=NEVER, plain_loss=(4, 48)
+        ),
+        vllm=VllmFacts(every_stage="both"),
+    ),
+    "mpt": ModelType(
+        MPT,
+        computes=("not_rotary", "wide_biases", "lingering_scores", "no_cache"),
+        training=TrainingFacts(net="written_out.mpt", lora=("Wqkv",)),
+        transformers=TransformersFacts(
+            caches=(4, 55), last_logits=(5, 0), sdpa=NEVER, plain_loss=(4, 48)
+        ),
+    ),
+}

@@ -21,11 +21,11 @@ from weighbridge.arch.feeds import feeds, joined
 from weighbridge.arch.layers import embeds
 from weighbridge.arch.layers import layers as layers_of
 from weighbridge.arch.mixers import Attention, CrossAttention, Layer, Mixer
+from weighbridge.arch.model_types import differs
 from weighbridge.arch.modules import Decoder, Submodules
 from weighbridge.arch.roles import below_number, makes_labels, makes_logits, role_of
 from weighbridge.arch.stacks import Layer as Parameters
 from weighbridge.arch.stacks import LayerStack, sort
-from weighbridge.arch.table import differs
 
 LANGUAGE = "language model"
 WRITERS = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")

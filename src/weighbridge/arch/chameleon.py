@@ -11,7 +11,9 @@ from weighbridge.arch.compose import Inner, composite
 from weighbridge.arch.config import Config
 from weighbridge.arch.decoder import stack, two_norms
 from weighbridge.arch.heads import DECODER_HEADS
+from weighbridge.arch.inputs import images
 from weighbridge.arch.llama import LlamaSwitches, attention
+from weighbridge.arch.model_types import ModelType, Sight, TransformersFacts
 from weighbridge.arch.modules import below
 from weighbridge.arch.rotary import head_dim, rotary
 
@@ -47,3 +49,12 @@ CHAMELEON = composite(
     heads={"ForConditionalGeneration": DECODER_HEADS["ForCausalLM"]},
     own_blocks=("layers.*",),
 )
+
+TYPES = {
+    "chameleon": ModelType(
+        CHAMELEON,
+        layers="attention.usual",
+        sees=Sight(images.always_1026),
+        transformers=TransformersFacts(caches=(4, 43)),
+    ),
+}

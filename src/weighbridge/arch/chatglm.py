@@ -10,12 +10,14 @@ Source: THUDM/chatglm{,2,3}-6b modeling_chatglm.py (remote code), as the weight 
 
 from collections.abc import Iterator
 
+from weighbridge.arch import windows
 from weighbridge.arch.attention import Attention
 from weighbridge.arch.blueprint import Buffer, Family, Param, embedding, linear, norm
 from weighbridge.arch.config import Config
 from weighbridge.arch.decoder import alike
 from weighbridge.arch.feed import Dense
 from weighbridge.arch.heads import labels
+from weighbridge.arch.model_types import ModelType, TrainingFacts, VllmFacts
 from weighbridge.arch.modules import (
     Decoder,
     Submodules,
@@ -139,3 +141,12 @@ CHATGLM = Family(
     blocks=lambda c: ("layers.*",) if first(c) else ("encoder.layers.*",),
     ties=True,
 )
+
+TYPES = {
+    "chatglm": ModelType(
+        CHATGLM,
+        windows=windows.nowhere,
+        training=TrainingFacts(lora=("query_key_value",)),
+        vllm=VllmFacts(every_stage="both"),
+    ),
+}

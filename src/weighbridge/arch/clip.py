@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable, Iterator
 from weighbridge.arch.blueprint import Buffer, Family, Param, ParamRule, conv, embedding, linear
 from weighbridge.arch.config import Config
 from weighbridge.arch.heads import labels
+from weighbridge.arch.inputs import images
+from weighbridge.arch.model_types import ModelType, Sight, TrainingFacts, TransformersFacts
 from weighbridge.arch.vision import layernorm
 
 Ids = Callable[[Config, str], Iterable[Buffer]]
@@ -343,3 +345,53 @@ SIGLIP_VISION = Family(
 SIGLIP = siglip("Siglip", siglip_vision, siglip_ids)
 SIGLIP2_VISION = Family(body=siglip2_vision, cls="Siglip2VisionModel", blocks=pooled_blocks)
 SIGLIP2 = siglip("Siglip2", siglip2_vision, no_ids)
+
+TYPES = {
+    "chinese_clip": ModelType(CHINESE, no_cache="encoder", sees=Sight(images.native), paired=True),
+    "chinese_clip_text_model": ModelType(CHINESE_TEXT, no_cache="encoder"),
+    "chinese_clip_vision_model": ModelType(
+        CHINESE_VISION, no_cache="image", sees=Sight(images.native, tower=""), beside_patches=1
+    ),
+    "clip": ModelType(
+        CLIP,
+        no_cache="encoder",
+        sees=Sight(images.native),
+        paired=True,
+        gguf="none",
+        transformers=TransformersFacts(sdpa=(4, 43)),
+    ),
+    "clip_text_model": ModelType(
+        CLIP_TEXT,
+        no_cache="encoder",
+        encodes="causal",
+        computes=("own_items",),
+        gguf="none",
+        training=TrainingFacts(net="clip.forward"),
+    ),
+    "clip_vision_model": ModelType(
+        CLIP_VISION, no_cache="image", sees=Sight(images.native, tower=""), beside_patches=1
+    ),
+    "siglip": ModelType(
+        SIGLIP,
+        no_cache="encoder",
+        sees=Sight(images.native),
+        paired=True,
+        gguf="none",
+        transformers=TransformersFacts(sdpa=(4, 43)),
+    ),
+    "siglip_text_model": ModelType(
+        SIGLIP_TEXT,
+        no_cache="encoder",
+        computes=("own_items",),
+        gguf="none",
+        training=TrainingFacts(net="siglip.forward"),
+    ),
+    "siglip_vision_model": ModelType(
+        SIGLIP_VISION, no_cache="image", sees=Sight(images.native, tower="")
+    ),
+    "siglip2": ModelType(
+        SIGLIP2, no_cache="encoder", sees=Sight(images.siglip2), paired=True, gguf="none"
+    ),
+    "siglip2_text_model": ModelType(SIGLIP_TEXT, no_cache="encoder"),
+    "siglip2_vision_model": ModelType(SIGLIP2_VISION, no_cache="image"),
+}

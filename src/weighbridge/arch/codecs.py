@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from weighbridge.arch.blueprint import Buffer, Family, Param, conv, embedding, linear, norm
 from weighbridge.arch.config import Config
+from weighbridge.arch.model_types import ModelType
 
 WEIGHT_NORM = "parametrizations.weight.original"
 MIMI_RATIOS = (8, 6, 5, 4)
@@ -317,3 +318,9 @@ MIMI = Family(
 )
 UNITS = tuple(f"{half}.block.*.res_unit{i}" for half in ("encoder", "decoder") for i in (1, 2, 3))
 DAC = Family(body=dac, cls="DacModel", blocks=UNITS)
+
+TYPES = {
+    "encodec": ModelType(ENCODEC, no_cache="audio", encodes="pyramid"),
+    "mimi": ModelType(MIMI, no_cache="audio", encodes="pyramid"),
+    "dac": ModelType(DAC, no_cache="audio", encodes="pyramid"),
+}

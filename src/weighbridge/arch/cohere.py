@@ -4,11 +4,20 @@ Command R+ normalises queries and keys, each head with weights of its own.
 Source: transformers 5.23 models/{cohere,cohere2}/modeling_*.py.
 """
 
+from weighbridge.arch import windows
 from weighbridge.arch.blueprint import Family, Param
 from weighbridge.arch.config import Config
 from weighbridge.arch.decoder import alike, tree
 from weighbridge.arch.heads import DECODER_HEADS
 from weighbridge.arch.llama import LlamaSwitches, grouped, layer
+from weighbridge.arch.model_types import (
+    LlamaCppFacts,
+    MlxFacts,
+    ModelType,
+    TrainingFacts,
+    TransformersFacts,
+    VllmFacts,
+)
 from weighbridge.arch.modules import Decoder, Submodules, submodule
 from weighbridge.arch.rotary import rotary
 from weighbridge.arch.windows import layer_kinds
@@ -35,3 +44,24 @@ COHERE2 = Family(
     heads=DECODER_HEADS,
     buffers=rotary,
 )
+
+TYPES = {
+    "cohere": ModelType(
+        COHERE,
+        computes=("parallel", "scaled_logits", "float_rotary"),
+        gguf="command-r",
+        training=TrainingFacts(net="decoders.cohere"),
+        transformers=TransformersFacts(sdpa=(4, 40)),
+        vllm=VllmFacts(every_stage="both"),
+        mlx=MlxFacts(has_class=True),
+    ),
+    "cohere2": ModelType(
+        COHERE2,
+        windows=windows.period(4, "sliding_window_pattern"),
+        computes=("parallel", "scaled_logits", "whole_layers_unrotated", "float_rotary"),
+        training=TrainingFacts(net="decoders.cohere"),
+        vllm=VllmFacts(every_stage="both"),
+        llama_cpp=LlamaCppFacts(windows=True),
+        mlx=MlxFacts(has_class=True, own_caches=True, windows="always"),
+    ),
+}

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from weighbridge.arch.blueprint import Family, Param, linear
 from weighbridge.arch.compose import Inner, composite, nested
 from weighbridge.arch.config import Config
+from weighbridge.arch.model_types import ModelType
 
 
 def family_of(name: str, renames: tuple[tuple[str, str], ...] = ()) -> Family:
@@ -30,3 +31,8 @@ def family_of(name: str, renames: tuple[tuple[str, str], ...] = ()) -> Family:
 
 COLPALI = family_of("ColPali", (("vlm.language_model.", "vlm.language_model.model."),))
 COLQWEN2 = family_of("ColQwen2")
+
+TYPES = {
+    "colpali": ModelType(COLPALI, no_cache="embeds", seen_by="vlm_config"),
+    "colqwen2": ModelType(COLQWEN2, no_cache="embeds", seen_by="vlm_config"),
+}

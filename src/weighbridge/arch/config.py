@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any
 
-from weighbridge.arch.table import column
+from weighbridge.arch.model_types import facts
 from weighbridge.errors import BadFileError
 from weighbridge.parsed import Parsed
 from weighbridge.wording import shown
@@ -73,13 +73,6 @@ def _defaults() -> Parsed[str, str, Mapping[str, Any]]:
 def _of_class(line: str) -> Mapping[str, Any]:
     found: Mapping[str, Any] = json.loads(line.partition(": ")[2].rstrip(",\n"))
     return found
-
-
-@cache
-def _held(model_type: str) -> Mapping[str, str]:
-    """Key of a nested config -> its model type, of those that the row of `model_type` says."""
-    pairs = (pair.partition(":") for pair in column("holds").get(model_type, "").split(","))
-    return {key: inner for key, _, inner in pairs}
 
 
 def has_sizes(raw: Mapping[str, Any]) -> bool:
@@ -265,7 +258,7 @@ class Config:
         """The model type of what is nested under `key`, by our class or by the table's row."""
         fixed = self._defaults.get("sub_configs", {}).get(key)
         usual = self._defaults.get("sub_defaults", {}).get(key, {}).get("model_type")
-        return str(fixed or usual or _held(self.model_type).get(key, ""))
+        return str(fixed or usual or facts(self.model_type).holds.get(key, ""))
 
     def retyped(self, model_type: str) -> "Config":
         """The same keys, read with the class defaults of another model type."""

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from weighbridge.arch.blueprint import Family, Param, ParamRule, conv, linear
 from weighbridge.arch.config import Config
 from weighbridge.arch.heads import labels
+from weighbridge.arch.model_types import ModelType
 from weighbridge.arch.vision import layernorm, patch_shape
 
 SIZES, DEPTHS = (96, 192, 384, 768), (3, 3, 9, 3)  # ConvNextConfig.__post_init__
@@ -76,3 +77,8 @@ CONVNEXT_V2 = Family(
     heads={"ForImageClassification": classifier},
     blocks=("encoder.stages.*.layers.*",),
 )
+
+TYPES = {
+    "convnext": ModelType(CONVNEXT, no_cache="image", encodes="pyramid"),
+    "convnextv2": ModelType(CONVNEXT_V2, no_cache="image", encodes="pyramid"),
+}

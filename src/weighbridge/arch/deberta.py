@@ -16,6 +16,7 @@ from weighbridge.arch.blueprint import Family, Param, ParamRule, conv, embedding
 from weighbridge.arch.config import Config
 from weighbridge.arch.encoder_heads import ids, prediction_head, project
 from weighbridge.arch.heads import labels
+from weighbridge.arch.model_types import NEVER, ModelType, TrainingFacts, TransformersFacts
 
 
 def embedding_size(c: Config) -> int:
@@ -159,3 +160,24 @@ DEBERTA_V2 = Family(
     buffers=IDS,
     blocks=(),
 )
+
+TYPES = {
+    "deberta": ModelType(
+        DEBERTA,
+        no_cache="encoder",
+        computes=("not_rotary", "norms_behind", "relative_scores", "own_softmax"),
+        gguf="none",
+        training=TrainingFacts(lora=("in_proj",)),
+        transformers=TransformersFacts(sdpa=NEVER),
+    ),
+    "deberta-v2": ModelType(
+        DEBERTA_V2,
+        no_cache="encoder",
+        computes=("not_rotary", "norms_behind", "relative_scores", "own_softmax"),
+        gguf="none",
+        training=TrainingFacts(
+            net="deberta.forward", dropouts="hidden", lora=("query_proj", "value_proj")
+        ),
+        transformers=TransformersFacts(sdpa=NEVER),
+    ),
+}

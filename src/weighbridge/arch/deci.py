@@ -11,6 +11,7 @@ from weighbridge.arch.attention import Attention
 from weighbridge.arch.blueprint import Family, embedding, linear, norm
 from weighbridge.arch.config import Config
 from weighbridge.arch.heads import DECODER_HEADS
+from weighbridge.arch.model_types import MlxFacts, ModelType, SglangFacts, VllmFacts
 from weighbridge.arch.modules import (
     Decoder,
     Submodule,
@@ -76,3 +77,13 @@ def deci(c: Config) -> Decoder:
 
 
 DECI = Family(tree=deci, cls="DeciLMForCausalLM", heads=DECODER_HEADS)
+
+TYPES = {
+    "nemotron-nas": ModelType(
+        DECI,
+        gguf="deci",
+        vllm=VllmFacts(adapted_embedding=True, tied_head="freed"),
+        sglang=SglangFacts(every_stage="head"),
+        mlx=MlxFacts(has_class=True, own_caches=True),
+    ),
+}

@@ -23,6 +23,7 @@ from weighbridge.arch.decoder import BEFORE, alike, kinds, tree
 from weighbridge.arch.heads import DECODER_HEADS
 from weighbridge.arch.llama import LlamaSwitches, attention
 from weighbridge.arch.mixers import Latent
+from weighbridge.arch.model_types import MlxFacts, ModelType, SglangFacts, TrainingFacts, VllmFacts
 from weighbridge.arch.modules import (
     Decoder,
     Submodule,
@@ -322,3 +323,64 @@ MISTRAL_4 = Family(
 LONGCAT = Family(
     tree=longcat, cls="LongcatFlashForCausalLM", heads=DECODER_HEADS, buffers=longcat_buffers
 )
+
+TYPES = {
+    "deepseek": ModelType(DEEPSEEK, mlx=MlxFacts(has_class=True)),
+    "deepseek_v2": ModelType(
+        DEEPSEEK_V2,
+        computes=("float_routes", "complex_rotary"),
+        gguf="deepseek2",
+        training=TrainingFacts(
+            net="latent.forward_2", router="by_wide_softmax", experts_were="gate_up"
+        ),
+        vllm=VllmFacts(whole_shared_experts=True),
+        mlx=MlxFacts(has_class=True, expands="always"),
+    ),
+    "deepseek_v3": ModelType(
+        DEEPSEEK_V3,
+        gguf="deepseek2",
+        training=TrainingFacts(net="latent.forward", router="by_sigmoid", experts_were="gate_up"),
+        vllm=VllmFacts(whole_shared_experts=True),
+        mlx=MlxFacts(has_class=True, expands="once"),
+    ),
+    "deepseek_v32": ModelType(
+        DEEPSEEK_V32,
+        training=TrainingFacts(net="indexed.forward", router="by_sigmoid", experts_were="gate_up"),
+        vllm=VllmFacts(whole_shared_experts=True),
+        sglang=SglangFacts(prefill_graphs="0.5.15"),
+        mlx=MlxFacts(has_class=True, own_caches=True, expands="once"),
+    ),
+    "kimi_k2": ModelType(
+        KIMI_K2,
+        holds={"": "deepseek_v3"},
+        gguf="deepseek2",
+        training=TrainingFacts(net="latent.forward", router="by_sigmoid"),
+        vllm=VllmFacts(whole_shared_experts=True),
+        mlx=MlxFacts(has_class=True, expands="once"),
+    ),
+    "glm4_moe_lite": ModelType(
+        GLM4_MOE_LITE,
+        gguf="deepseek2",
+        training=TrainingFacts(net="latent.forward", router="by_sigmoid", experts_were="gate_up"),
+        sglang=SglangFacts(every_stage="head"),
+        mlx=MlxFacts(has_class=True),
+    ),
+    "glm_moe_dsa": ModelType(
+        GLM_MOE_DSA,
+        computes=("shared_picks",),
+        training=TrainingFacts(net="indexed.forward", router="by_sigmoid", experts_were="gate_up"),
+        vllm=VllmFacts(whole_shared_experts=True),
+        sglang=SglangFacts(prefill_graphs="0.5.15"),
+        mlx=MlxFacts(has_class=True),
+    ),
+    "mistral4": ModelType(MISTRAL_4, gguf="deepseek2"),
+    "longcat_flash": ModelType(
+        LONGCAT,
+        computes=("looped_experts",),
+        gguf="none",
+        training=TrainingFacts(
+            net="longcat.forward", router="by_longcat_rule", experts_were="gate_up"
+        ),
+        mlx=MlxFacts(has_class=True, own_caches=True, expands="longer"),
+    ),
+}

@@ -17,6 +17,7 @@ from weighbridge.arch.decoder import MTP
 from weighbridge.arch.deepseek import own_indexer
 from weighbridge.arch.heads import DECODER_HEADS
 from weighbridge.arch.mixers import Compressed
+from weighbridge.arch.model_types import NEVER, ModelType, SglangFacts, TransformersFacts
 from weighbridge.arch.modules import Decoder, Submodule, Submodules, by_kind, submodule
 from weighbridge.arch.rotary import frequencies
 from weighbridge.arch.sparse import NUMBERED, RoutedExperts, each, fed, routed, router
@@ -201,3 +202,9 @@ DEEPSEEK_V4 = Family(
     buffers=buffers,
     renames=(("model.", ""),),  # the published names have no prefix
 )
+
+TYPES = {
+    "deepseek_v4": ModelType(
+        DEEPSEEK_V4, transformers=TransformersFacts(sdpa=NEVER), sglang=SglangFacts(compressed=True)
+    ),
+}

@@ -25,6 +25,7 @@ from weighbridge.arch.clip import side
 from weighbridge.arch.config import Config
 from weighbridge.arch.deepseek import DEEPSEEK_V2
 from weighbridge.arch.llama import LlamaSwitches, decoder
+from weighbridge.arch.model_types import ModelType
 from weighbridge.arch.rotary import rotary
 from weighbridge.arch.sam import vision as sam
 from weighbridge.arch.vision import layernorm, scaled
@@ -230,3 +231,11 @@ VL2 = Family(
     classes={"OCRForCausalLM": OCR, "OCR2ForCausalLM": OCR2},
     parts=(("vision.", "vision tower"), *PARTS),
 )
+
+TYPES = {
+    "deepseek_vl_v2": ModelType(
+        VL2,
+        language="language_config",
+        holds={"language_config": "deepseek_v2", "tower": "sam_vision_model"},
+    ),
+}

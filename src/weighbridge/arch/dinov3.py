@@ -7,6 +7,8 @@ from collections.abc import Iterator
 
 from weighbridge.arch.blueprint import Buffer, Family, Param, conv, linear
 from weighbridge.arch.config import Config
+from weighbridge.arch.inputs import images
+from weighbridge.arch.model_types import ModelType, Sight
 from weighbridge.arch.vision import layernorm, nothing, patch_shape
 from weighbridge.units import ceil_div
 
@@ -55,3 +57,13 @@ DINOV3 = Family(
     buffers=rotary,
     blocks=("embeddings", "layer.*"),
 )
+
+TYPES = {
+    "dinov3_vit": ModelType(
+        DINOV3,
+        no_cache="image",
+        sees=Sight(images.native, tower=""),
+        beside_patches=1,
+        computes=("own_softmax",),
+    ),
+}

@@ -22,6 +22,7 @@ from weighbridge.arch.config import Config
 from weighbridge.arch.decoder import DecoderNames, alike, tree
 from weighbridge.arch.gpt2 import double_heads
 from weighbridge.arch.heads import DECODER_HEADS, LEGACY_HEADS, labels, lm_called
+from weighbridge.arch.model_types import NEVER, ModelType, TransformersFacts
 from weighbridge.arch.modules import Decoder, Submodules, multi_head, normed, submodule, ungated
 from weighbridge.arch.opt import OFFSET, attention
 from weighbridge.arch.windows import layer_kinds
@@ -124,3 +125,25 @@ BIOGPT = Family(
     heads={**LEGACY_HEADS, "ForCausalLM": lm_called("output_projection", "biogpt.embed_tokens")},
     blocks=(),
 )
+
+TYPES = {
+    "biogpt": ModelType(
+        BIOGPT,
+        computes=("not_rotary", "own_softmax"),
+        transformers=TransformersFacts(caches=(4, 53), last_logits=(5, 0), sdpa=(4, 45)),
+    ),
+    "ctrl": ModelType(
+        CTRL,
+        computes=("not_rotary", "own_softmax"),
+        gguf="none",
+        transformers=TransformersFacts(caches=(4, 55), last_logits=(5, 0), sdpa=(5, 1)),
+    ),
+    "openai-gpt": ModelType(
+        OPENAI_GPT,
+        no_cache="without",
+        encodes="writes",
+        computes=("not_rotary", "norms_behind"),
+        gguf="none",
+        transformers=TransformersFacts(caches=(4, 55), last_logits=(5, 0), sdpa=NEVER),
+    ),
+}

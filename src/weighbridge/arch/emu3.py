@@ -12,6 +12,8 @@ from itertools import pairwise
 from weighbridge.arch.blueprint import Buffer, Family, Param, conv, embedding, linear
 from weighbridge.arch.compose import Inner, composite, text_head
 from weighbridge.arch.config import Config
+from weighbridge.arch.llama import LLAMA
+from weighbridge.arch.model_types import ModelType
 from weighbridge.arch.vision import batchnorm_buffers, layernorm
 from weighbridge.arch.vqgan import Norm, latent, resnet, stages
 
@@ -141,3 +143,9 @@ EMU3 = composite(
     heads={"ForConditionalGeneration": text_head(TEXT)},
     renames=NAMES,
 )
+
+TYPES = {
+    "emu3": ModelType(EMU3, language="text_config"),
+    "emu3_text_model": ModelType(LLAMA),
+    "emu3_vqgan": ModelType(EMU3_VQ, no_cache="image", encodes="pyramid"),
+}

@@ -9,10 +9,17 @@ speech_encoder_decoder}/modeling_*.py.
 """
 
 from collections.abc import Iterator
+from functools import partial
+from typing import TYPE_CHECKING
 
 from weighbridge.arch.blueprint import Family, Param, linear
 from weighbridge.arch.compose import Inner, Label, composite
 from weighbridge.arch.config import Config
+from weighbridge.arch.inputs import images, sounds
+from weighbridge.arch.model_types import Hearing, ModelType, Sight
+
+if TYPE_CHECKING:
+    from weighbridge.arch.mixers import Layer, Source
 
 
 def width(c: Config, *, output: bool = False) -> int:
@@ -61,3 +68,30 @@ def pair(label: Label, cls: str, *, speech: bool = False) -> Family:
 TEXT = pair("language model", "EncoderDecoderModel")
 VISION = pair("vision tower", "VisionEncoderDecoderModel")
 SPEECH = pair("audio tower", "SpeechEncoderDecoderModel", speech=True)
+
+
+def decoder_layers(c: Config, source: "Source") -> "tuple[Layer, ...]":
+    """Return the layers of whatever the decoder is, with a cross-attention of the same sizes in
+    each."""
+    from weighbridge.arch.cache_layers import sequence
+
+    return sequence.beside_encoder(c.sub("decoder"), source)
+
+
+TYPES = {
+    "encoder-decoder": ModelType(
+        TEXT, layers=partial(decoder_layers, source="text"), encoder="encoder"
+    ),
+    "vision-encoder-decoder": ModelType(
+        VISION,
+        layers=partial(decoder_layers, source="image"),
+        sees=Sight(images.native, tower="encoder"),
+        encoder="encoder",
+    ),
+    "speech-encoder-decoder": ModelType(
+        SPEECH,
+        layers=partial(decoder_layers, source="audio"),
+        hears=Hearing(sounds.waveform, tower="encoder"),
+        encoder="encoder",
+    ),
+}

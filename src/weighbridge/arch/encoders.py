@@ -11,7 +11,7 @@ from typing import Any
 
 from weighbridge.arch.config import Config
 from weighbridge.arch.mixers import Attention
-from weighbridge.arch.table import column
+from weighbridge.arch.model_types import facts
 
 HEADS = (
     "num_attention_heads",
@@ -24,34 +24,35 @@ HEADS = (
 WIDTHS = ("hidden_size", "d_model", "embed_dim", "n_embd", "hidden_dim", "dim")
 Reader = Callable[[Config, int], Sequence[Attention]]
 
-# How its class tells heads, beside the rules of READERS
-PYRAMID = (
-    "pyramid"  # ever fewer and wider positions, convolutions, codecs: no block stands for them
-)
-WRITES = "writes"  # as a language model, though without a cache
-CAUSAL = (WRITES, "causal")  # a token sees those before it
-
 
 def is_pyramid(model_type: str) -> bool:
-    return column("heads").get(model_type) == PYRAMID
+    return facts(model_type).encodes == "pyramid"
 
 
 def writes(model_type: str) -> bool:
-    return column("heads").get(model_type) == WRITES
+    return facts(model_type).encodes == "writes"
 
 
 def reading_part(c: Config, *, seeing: bool = False) -> Config:
     """The config of the encoder. A pair of towers reads text, unless only its images are there."""
-    reads = column("reads").get(c.model_type)
-    if reads == "half":
+    known = facts(c.model_type)
+    if known.paired:
         half = "vision" if seeing else "text"
         return c.sub(f"{half}_config", f"{half}_config_dict")
-    return c if reads is None else c.sub(reads)
+    return c.sub(known.encoder) if known.encoder else c
 
 
 def mixers(c: Config, count: int) -> tuple[Attention, ...]:
-    """One a layer."""
-    return tuple(READERS.get(column("heads").get(c.model_type, ""), same)(c, count))
+    """Return the attention of each of `count` layers."""
+    known = facts(c.model_type)
+    reader = known.encoder_heads
+    if callable(reader):
+        return tuple(reader(c, count))
+    if reader:
+        return tuple(SHARED[reader](c, count))
+    heads = (known.heads_key,) if known.heads_key else HEADS
+    widths = (known.width_key,) if known.width_key else WIDTHS
+    return (even(c, heads, widths),) * count
 
 
 def mixers_of_gguf(metadata: Mapping[str, Any], count: int) -> tuple[Attention, ...]:
@@ -74,56 +75,17 @@ def even(c: Config, heads: Sequence[str] = HEADS, widths: Sequence[str] = WIDTHS
     n = c.num(*heads)
     size = c.num("head_dim", default=c.num(*widths) // max(1, n))
     kv = c.num("num_key_value_heads", default=n)
-    return replace(one(n, size, causal=column("heads").get(c.model_type) in CAUSAL), kv_heads=kv)
+    causal = facts(c.model_type).encodes in ("causal", "writes")
+    return replace(one(n, size, causal=causal), kv_heads=kv)
 
 
-def same(c: Config, count: int) -> Sequence[Attention]:
-    return (even(c),) * count
-
-
-def named(heads: Sequence[str] = HEADS, widths: Sequence[str] = WIDTHS) -> Reader:
-    return lambda c, count: (even(c, heads, widths),) * count
-
-
-def t5(c: Config, count: int) -> Sequence[Attention]:
-    return (one(c.num("num_heads"), c.num("d_kv")),) * count
-
-
-def longt5(c: Config, count: int) -> Sequence[Attention]:
-    """Blocks of radius + 1 tokens, each of which sees its own and those beside it."""
-    near = replace(t5(c, 1)[0], window=3 * (c.num("local_radius") + 1))
-    return (near,) * count
-
-
-def funnel(c: Config, count: int) -> Sequence[Attention]:
-    return (one(c.num("n_head"), c.num("d_head")),) * count
-
-
-def mobilebert(c: Config, count: int) -> Sequence[Attention]:
-    """Attention works on the narrow state between the bottlenecks."""
-    narrow = c.flag("use_bottleneck", default=True)
-    width = c.num("intra_bottleneck_size" if narrow else "hidden_size")
-    return (one(c.num(*HEADS), width // max(1, c.num(*HEADS))),) * count
-
-
-def modernbert(c: Config, count: int) -> Sequence[Attention]:
-    """`local_attention` is the window, half of it to either side."""
-    every = max(1, c.num("global_attn_every_n_layers", default=3))
-    kinds = c.many("layer_types") if c.has("layer_types") else []
-    near = replace(even(c), window=c.num("local_attention", default=128))
-    return [
-        near if (kinds[i] == "sliding_attention" if i < len(kinds) else i % every) else even(c)
-        for i in range(count)
-    ]
-
-
-def longformer(c: Config, count: int) -> Sequence[Attention]:
+def window_by_layer(c: Config, count: int) -> Sequence[Attention]:
     """`attention_window`: all that a token sees, half of it to either side; one number a layer."""
     windows = c.per_layer("attention_window", count=count, default=512)
     return [replace(even(c), window=w) for w in windows]
 
 
-def qwen2_5_vision(c: Config, count: int) -> Sequence[Attention]:
+def window_of_pixels(c: Config, count: int) -> Sequence[Attention]:
     """A window of so many pixels a side, but in a few layers."""
     whole = frozenset(c.nums("fullatt_block_indexes"))
     side = c.num("window_size", default=112) // max(1, c.num("patch_size"))
@@ -131,19 +93,8 @@ def qwen2_5_vision(c: Config, count: int) -> Sequence[Attention]:
     return [even(c) if i in whole else near for i in range(count)]
 
 
-# Named by the keys that they read
-READERS: Mapping[str, Reader] = {
-    "d_kv": t5,
-    "local_radius": longt5,
-    "d_head": funnel,
-    "use_bottleneck": mobilebert,
-    "local_attention": modernbert,
-    "attention_window": longformer,
-    "fullatt_block_indexes": qwen2_5_vision,
-    "num_encoder_attention_heads": named(("num_encoder_attention_heads",)),
-    "encoder_attention_heads,d_model": named(("encoder_attention_heads",), ("d_model",)),
-    "speech_encoder_attention_heads": named(("speech_encoder_attention_heads",)),
-    "encoder_attention_heads": named(("encoder_attention_heads",)),
-    "conf_num_attention_heads": named(("conf_num_attention_heads",)),
-    "num_heads,embed_dim": named(("num_heads",), ("embed_dim",)),
+# Those that several families share
+SHARED: Mapping[str, Reader] = {
+    "window_by_layer": window_by_layer,
+    "window_of_pixels": window_of_pixels,
 }

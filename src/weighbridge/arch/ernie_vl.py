@@ -15,7 +15,9 @@ from weighbridge.arch.compose import Inner, composite, nested, text_head
 from weighbridge.arch.config import Config
 from weighbridge.arch.decoder import stack, two_norms
 from weighbridge.arch.heads import DECODER_HEADS
+from weighbridge.arch.inputs import images
 from weighbridge.arch.llama import LlamaSwitches, attention
+from weighbridge.arch.model_types import ModelType, Sight
 from weighbridge.arch.modules import below
 from weighbridge.arch.qwen_vl import rotary as vision_rotary
 from weighbridge.arch.rotary import rotary
@@ -137,3 +139,20 @@ ERNIE_VL = composite(
     heads={"ForConditionalGeneration": text_head(TEXT)},
     renames=(("model.language_model.", "model."),),
 )
+
+TYPES = {
+    "ernie4_5_moe_vl": ModelType(
+        ERNIE_VL,
+        language="text_config",
+        flat=True,
+        holds={"text_config": "ernie4_5_vl_moe_text", "vision_config": "ernie4_5_vl_moe_vision"},
+        sees=Sight(images.by_ernie),
+    ),
+    "ernie4_5_vl_moe": ModelType(
+        ERNIE_VL, language="text_config", flat=True, sees=Sight(images.by_ernie)
+    ),
+    "ernie4_5_vl_moe_text": ModelType(
+        ERNIE_TEXT, layers="attention.usual", computes=("wide_rotary",), gguf="ernie4_5-moe"
+    ),
+    "ernie4_5_vl_moe_vision": ModelType(ERNIE_VISION, no_cache="image"),
+}

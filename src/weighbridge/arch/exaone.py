@@ -10,6 +10,7 @@ from weighbridge.arch.config import Config
 from weighbridge.arch.decoder import DecoderNames, alike, tree
 from weighbridge.arch.heads import DECODER_HEADS
 from weighbridge.arch.llama import grouped
+from weighbridge.arch.model_types import MlxFacts, ModelType, VllmFacts
 from weighbridge.arch.modules import Decoder, Submodules, gqa, named_gated, normed
 from weighbridge.arch.windows import layer_kinds
 
@@ -38,3 +39,9 @@ EXAONE = Family(
     blocks=("h.*",),
     ties=True,
 )
+
+TYPES = {
+    "exaone": ModelType(
+        EXAONE, vllm=VllmFacts(adapted_embedding=True), mlx=MlxFacts(has_class=True)
+    ),
+}

@@ -12,9 +12,15 @@ from weighbridge.arch.blueprint import Family, linear
 from weighbridge.arch.config import Config
 from weighbridge.arch.decoder import DecoderNames, alike, tree
 from weighbridge.arch.heads import LEGACY_HEADS
+from weighbridge.arch.model_types import (
+    ModelType,
+    TrainingFacts,
+    TransformersFacts,
+    VllmFacts,
+    differs,
+)
 from weighbridge.arch.modules import Decoder, Submodules, normed, submodule, ungated
 from weighbridge.arch.rotary import rotary
-from weighbridge.arch.table import differs
 from weighbridge.arch.windows import layer_kinds
 
 
@@ -84,3 +90,34 @@ REFINED_WEB = Family(
     blocks=("h.*",),
     ties=True,
 )
+
+TYPES = {
+    "RefinedWeb": ModelType(
+        REFINED_WEB,
+        positions_of="falcon",
+        computes=("parallel", "two_norms", "own_softmax", "raw_scores", "lingering_scores"),
+        gguf="falcon",
+        training=TrainingFacts(lora=("query_key_value",)),
+        transformers=TransformersFacts(repeated_cache=True),
+    ),
+    "RefinedWebModel": ModelType(
+        REFINED_WEB,
+        positions_of="falcon",
+        computes=("own_softmax", "raw_scores", "lingering_scores"),
+        gguf="falcon",
+        training=TrainingFacts(lora=("query_key_value",)),
+    ),
+    "falcon": ModelType(
+        FALCON,
+        computes=("parallel", "one_kv_head", "own_softmax", "raw_scores", "lingering_scores"),
+        training=TrainingFacts(net="falcon.forward", lora=("query_key_value",), litgpt="parallel"),
+        transformers=TransformersFacts(
+            caches=(4, 45),
+            last_logits=(4, 47),
+            rotary_tables=((4, 34), (4, 45)),
+            plain_loss=(4, 48),
+            repeated_cache=True,
+        ),
+        vllm=VllmFacts(every_stage="both"),
+    ),
+}

@@ -1,12 +1,11 @@
 """From a config to the tensors of its class: the builder that all families share.
 
-Which family reads a model type is written in `table.py`.
+Which family reads a model type is written in that family's file (`model_types.py`).
 """
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from importlib import import_module
 from itertools import islice
 from typing import Any
 
@@ -21,23 +20,21 @@ from weighbridge.arch.blueprint import (
     Params,
 )
 from weighbridge.arch.config import Config
-from weighbridge.arch.table import column
+from weighbridge.arch.model_types import facts
 from weighbridge.errors import BadFileError, UnsupportedError
 
 
 def family(model_type: str) -> Family:
     """The record of `model_type`. Raises UnsupportedError when we have none."""
-    try:
-        module, record = column("family")[model_type].split(":")
-    except KeyError:
-        raise UnsupportedError(f"model type {model_type!r} is not in our tables") from None
-    found = getattr(import_module(f"weighbridge.arch.{module}"), record)
-    assert isinstance(found, Family)
+    found = facts(model_type).family
+    if found is None:
+        raise UnsupportedError(f"model type {model_type!r} is not in our tables")
     return found
 
 
 def known(raw: Mapping[str, Any]) -> bool:
-    return str(raw.get("model_type") or "") in column("family")
+    """True if a family of ours says which tensors the model type of a config has."""
+    return facts(str(raw.get("model_type") or "")).family is not None
 
 
 def blueprint(c: Config, *, base_model: bool = False) -> Blueprint:

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from weighbridge.arch.blueprint import Buffer, Family, Param, conv, embedding, linear
 from weighbridge.arch.compose import Inner, composite, nested, text_head
 from weighbridge.arch.config import Config
+from weighbridge.arch.inputs import images
+from weighbridge.arch.model_types import ModelType, Sight
 from weighbridge.arch.vision import layernorm, nothing, scaled, sizes
 
 TEXT = Inner(path="language_model.", config="text_config", label="language model")
@@ -79,3 +81,10 @@ FLORENCE2 = composite(
     cls="Florence2ForConditionalGeneration",
     heads={"ForConditionalGeneration": text_head(TEXT)},
 )
+
+TYPES = {
+    "florence2": ModelType(
+        FLORENCE2, language="text_config", sees=Sight(images.always_577), encoder="text_config"
+    ),
+    "florence_vision": ModelType(FLORENCE_VISION, no_cache="image", encodes="pyramid"),
+}

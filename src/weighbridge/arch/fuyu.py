@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from weighbridge.arch.blueprint import Param, linear
 from weighbridge.arch.compose import SIDE_BY_SIDE, Inner, composite, nested, text_head
 from weighbridge.arch.config import Config
+from weighbridge.arch.inputs import images
+from weighbridge.arch.model_types import ModelType, Sight, TransformersFacts
 
 TEXT = Inner(
     path="language_model.",
@@ -31,3 +33,13 @@ FUYU = composite(
     heads={"ForCausalLM": text_head(TEXT)},
     renames=SIDE_BY_SIDE,
 )
+
+TYPES = {
+    "fuyu": ModelType(
+        FUYU,
+        language="text_config",
+        flat=True,
+        sees=Sight(images.fuyu, bare=True),
+        transformers=TransformersFacts(last_logits=(4, 53), sdpa=(4, 53)),
+    ),
+}

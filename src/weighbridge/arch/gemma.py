@@ -8,11 +8,22 @@ Source: transformers 5.23 models/{gemma,gemma2,gemma3,vaultgemma}/modeling_*.py.
 
 from collections.abc import Callable, Iterator
 
+from weighbridge.arch import windows
 from weighbridge.arch.blueprint import Buffer, Family
 from weighbridge.arch.config import Config
 from weighbridge.arch.decoder import BEFORE
 from weighbridge.arch.heads import DECODER_HEADS
 from weighbridge.arch.llama import LlamaSwitches, decoder
+from weighbridge.arch.model_types import (
+    NEVER,
+    LlamaCppFacts,
+    MlxFacts,
+    ModelType,
+    SglangFacts,
+    TrainingFacts,
+    TransformersFacts,
+    VllmFacts,
+)
 from weighbridge.arch.modules import Decoder
 from weighbridge.arch.rotary import layered_rotary, rotary
 
@@ -59,3 +70,44 @@ GEMMA3 = Family(
     heads=DECODER_HEADS,
     buffers=gemma3_buffers,
 )
+
+TYPES = {
+    "gemma": ModelType(
+        GEMMA,
+        training=TrainingFacts(
+            net="gemma.forward", lora=("q_proj", "v_proj"), litgpt="unit_norms", gguf="gemma"
+        ),
+        transformers=TransformersFacts(sdpa=(4, 38)),
+        vllm=VllmFacts(every_stage="both"),
+        mlx=MlxFacts(has_class=True),
+    ),
+    "gemma2": ModelType(
+        GEMMA2,
+        windows=windows.period(2),
+        training=TrainingFacts(
+            net="gemma.forward", lora=("q_proj", "v_proj"), litgpt="unit_norms", gguf="gemma2"
+        ),
+        transformers=TransformersFacts(caches=(4, 44), sdpa=NEVER),
+        vllm=VllmFacts(every_stage="both", not_float16=True),
+        llama_cpp=LlamaCppFacts(windows=True),
+        mlx=MlxFacts(has_class=True, capped=True),
+    ),
+    "gemma3_text": ModelType(
+        GEMMA3,
+        windows=windows.period(6, "sliding_window_pattern"),
+        positions="stretched",
+        computes=("rotary_by_window",),
+        gguf="gemma3",
+        training=TrainingFacts(lora=("q_proj", "v_proj"), gguf="gemma3"),
+        vllm=VllmFacts(every_stage="both", tied_head="freed", not_float16=True),
+        sglang=SglangFacts(whole_embedding=True),
+        llama_cpp=LlamaCppFacts(windows=True),
+        mlx=MlxFacts(has_class=True, own_caches=True, windows="always"),
+    ),
+    "vaultgemma": ModelType(
+        VAULTGEMMA,
+        windows=windows.period(2),
+        gguf="llama",
+        transformers=TransformersFacts(sdpa=NEVER),
+    ),
+}

@@ -9,12 +9,14 @@ Source: transformers 5.23 models/gemma3n/modeling_gemma3n.py (Gemma3nText*).
 
 from collections.abc import Iterator
 
+from weighbridge.arch import windows
 from weighbridge.arch.blueprint import Buffer, Family, Param, embedding, linear, norm
 from weighbridge.arch.config import Config
 from weighbridge.arch.decoder import tree
 from weighbridge.arch.gemma import AROUND, scale
 from weighbridge.arch.heads import DECODER_HEADS
 from weighbridge.arch.llama import grouped
+from weighbridge.arch.model_types import LlamaCppFacts, MlxFacts, ModelType, SglangFacts
 from weighbridge.arch.modules import (
     Decoder,
     Submodule,
@@ -116,3 +118,15 @@ def buffers(c: Config, at: str) -> Iterator[Buffer]:
 
 
 GEMMA3N = Family(tree=gemma3n, cls="Gemma3nForCausalLM", heads=DECODER_HEADS, buffers=buffers)
+
+TYPES = {
+    "gemma3n_text": ModelType(
+        GEMMA3N,
+        windows=windows.period(5),
+        positions="stretched",
+        gguf="gemma3n",
+        sglang=SglangFacts(whole_embedding=True),
+        llama_cpp=LlamaCppFacts(windows=True),
+        mlx=MlxFacts(own_caches=True, windows="always"),
+    ),
+}

@@ -12,6 +12,15 @@ from collections.abc import Iterator
 from weighbridge.arch.blueprint import Buffer, Family, Param, conv, embedding, linear, norm
 from weighbridge.arch.compose import Inner, composite, nested, text_head
 from weighbridge.arch.config import Config
+from weighbridge.arch.inputs import images, sounds
+from weighbridge.arch.model_types import (
+    Hearing,
+    LlamaCppFacts,
+    MlxFacts,
+    ModelType,
+    Sight,
+    VllmFacts,
+)
 from weighbridge.arch.vision import nothing
 
 TEXT = Inner(path="language_model.", config="text_config", label="language model")
@@ -131,3 +140,19 @@ GEMMA3N = composite(
     cls="Gemma3nForConditionalGeneration",
     heads={"ForConditionalGeneration": text_head(TEXT)},
 )
+
+TYPES = {
+    "gemma3n": ModelType(
+        GEMMA3N,
+        language="text_config",
+        sees=Sight(images.always_256),
+        hears=Hearing(sounds.gemma3n),
+        positions="stretched",
+        vllm=VllmFacts(library_towers=True),
+        llama_cpp=LlamaCppFacts(windows=True),
+        mlx=MlxFacts(has_class=True, own_caches=True, windows="always"),
+    ),
+    "gemma3n_audio": ModelType(
+        GEMMA3N_AUDIO, no_cache="audio", heads_key="conf_num_attention_heads"
+    ),
+}

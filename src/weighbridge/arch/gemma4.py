@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
+from weighbridge.arch import windows
 from weighbridge.arch.attention import Attention
 from weighbridge.arch.blueprint import Buffer, Family, Param, linear, norm
 from weighbridge.arch.config import Config
@@ -19,6 +20,7 @@ from weighbridge.arch.decoder import tree
 from weighbridge.arch.gemma import AROUND, scale
 from weighbridge.arch.gemma3n import per_layer_embedding, per_layer_input
 from weighbridge.arch.heads import DECODER_HEADS
+from weighbridge.arch.model_types import LlamaCppFacts, MlxFacts, ModelType, SglangFacts, VllmFacts
 from weighbridge.arch.modules import (
     Decoder,
     Submodule,
@@ -165,3 +167,25 @@ def buffers(c: Config, at: str) -> Iterator[Buffer]:
 
 GEMMA4 = Family(tree=gemma4, cls="Gemma4ForCausalLM", heads=DECODER_HEADS, buffers=buffers)
 GEMMA4_UNIFIED = replace(GEMMA4, cls="Gemma4UnifiedForCausalLM")  # without experts
+
+TYPES = {
+    "gemma4_text": ModelType(
+        GEMMA4,
+        windows=windows.last_full(windows.period(6)),
+        computes=("keys_as_values",),
+        gguf="gemma4",
+        vllm=VllmFacts(every_stage="both", other_kernels=True, tied_head="freed"),
+        sglang=SglangFacts(whole_embedding=True, windows=(0, 5, 11), attention=("triton",)),
+        llama_cpp=LlamaCppFacts(windows=True),
+        mlx=MlxFacts(has_class=True, own_caches=True, windows="always"),
+    ),
+    "gemma4_unified_text": ModelType(
+        GEMMA4_UNIFIED,
+        windows=windows.last_full(windows.period(6)),
+        computes=("keys_as_values",),
+        gguf="gemma4",
+        vllm=VllmFacts(other_kernels=True, tied_head="freed"),
+        sglang=SglangFacts(whole_embedding=True, windows=(0, 5, 13), attention=("triton",)),
+        llama_cpp=LlamaCppFacts(windows=True),
+    ),
+}

@@ -14,6 +14,7 @@ from weighbridge.arch.blueprint import Param, linear, norm
 from weighbridge.arch.compose import composite, nested, text_head
 from weighbridge.arch.config import Config
 from weighbridge.arch.gemma4_vl import TEXT
+from weighbridge.arch.model_types import MlxFacts, ModelType, VllmFacts
 
 COLOURS = 3
 
@@ -47,3 +48,12 @@ GEMMA4_UNIFIED = composite(
     cls="Gemma4UnifiedForConditionalGeneration",
     heads={"ForConditionalGeneration": text_head(TEXT)},
 )
+
+TYPES = {
+    "gemma4_unified": ModelType(
+        GEMMA4_UNIFIED,
+        language="text_config",
+        vllm=VllmFacts(other_kernels=True),
+        mlx=MlxFacts(has_class=True, own_caches=True, windows="always"),
+    ),
+}

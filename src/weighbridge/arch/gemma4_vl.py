@@ -13,6 +13,16 @@ from collections.abc import Iterator
 from weighbridge.arch.blueprint import Buffer, Family, Param, conv, linear, norm
 from weighbridge.arch.compose import Inner, composite, nested, text_head
 from weighbridge.arch.config import Config
+from weighbridge.arch.inputs import images, sounds
+from weighbridge.arch.model_types import (
+    Hearing,
+    LlamaCppFacts,
+    MlxFacts,
+    ModelType,
+    SglangFacts,
+    Sight,
+    VllmFacts,
+)
 
 TEXT = Inner(path="language_model.", config="text_config", label="language model")
 VISION = Inner(path="vision_tower.", config="vision_config", label="vision tower", optional=True)
@@ -146,3 +156,18 @@ GEMMA4 = composite(
     cls="Gemma4ForConditionalGeneration",
     heads={"ForConditionalGeneration": text_head(TEXT)},
 )
+
+TYPES = {
+    "gemma4": ModelType(
+        GEMMA4,
+        language="text_config",
+        sees=Sight(images.gemma4),
+        hears=Hearing(sounds.gemma4),
+        vllm=VllmFacts(library_towers=True, other_kernels=True),
+        sglang=SglangFacts(windows=(0, 5, 11), attention=("triton",)),
+        llama_cpp=LlamaCppFacts(windows=True),
+        mlx=MlxFacts(has_class=True, own_caches=True, windows="always"),
+    ),
+    "gemma4_audio": ModelType(GEMMA4_AUDIO, no_cache="audio"),
+    "gemma4_vision": ModelType(GEMMA4_VISION, no_cache="image"),
+}

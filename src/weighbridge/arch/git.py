@@ -8,8 +8,10 @@ Source: transformers 5.23 models/git/modeling_git.py.
 from collections.abc import Iterator
 
 from weighbridge.arch.blueprint import Buffer, Family, Param, embedding, linear
-from weighbridge.arch.clip import chinese_layer, clip_ids, clip_vision
+from weighbridge.arch.clip import CLIP_VISION, chinese_layer, clip_ids, clip_vision
 from weighbridge.arch.config import Config
+from weighbridge.arch.inputs import images
+from weighbridge.arch.model_types import ModelType, Sight, TransformersFacts
 from weighbridge.arch.vision import layernorm
 
 
@@ -61,3 +63,16 @@ GIT = Family(
         ("img_temporal_embedding.", "projector"),
     ),
 )
+
+TYPES = {
+    "git": ModelType(
+        GIT,
+        layers="attention.multi_head",
+        sees=Sight(images.native),
+        computes=("not_rotary",),
+        transformers=TransformersFacts(caches=(4, 45), last_logits=(5, 0)),
+    ),
+    "git_vision_model": ModelType(
+        CLIP_VISION, no_cache="image", sees=Sight(images.native, tower=""), beside_patches=1
+    ),
+}

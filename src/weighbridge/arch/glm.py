@@ -11,6 +11,7 @@ from weighbridge.arch.config import Config
 from weighbridge.arch.decoder import BEFORE
 from weighbridge.arch.heads import DECODER_HEADS
 from weighbridge.arch.llama import LlamaSwitches, decoder
+from weighbridge.arch.model_types import MlxFacts, ModelType, TrainingFacts, VllmFacts
 from weighbridge.arch.modules import Decoder, fused_gated
 from weighbridge.arch.rotary import partly_rotary
 
@@ -31,3 +32,13 @@ GLM = Family(
 GLM4 = Family(
     tree=glm(FOUR), cls="Glm4ForCausalLM", heads=DECODER_HEADS, buffers=partly_rotary(0.5)
 )
+
+TYPES = {
+    "glm": ModelType(GLM, training=TrainingFacts(net="decoders.glm"), mlx=MlxFacts(has_class=True)),
+    "glm4": ModelType(
+        GLM4,
+        training=TrainingFacts(net="decoders.glm4"),
+        vllm=VllmFacts(tied_head="shared", not_float16=True),
+        mlx=MlxFacts(has_class=True),
+    ),
+}

@@ -13,8 +13,11 @@ from weighbridge.arch.clip import side
 from weighbridge.arch.compose import Inner, composite, either, text_head
 from weighbridge.arch.config import Config
 from weighbridge.arch.glm import FOUR
+from weighbridge.arch.glm4_moe import GLM4_MOE
 from weighbridge.arch.heads import DECODER_HEADS
+from weighbridge.arch.inputs import images
 from weighbridge.arch.llama import LlamaSwitches, decoder
+from weighbridge.arch.model_types import ModelType, Sight, TrainingFacts
 from weighbridge.arch.modules import Decoder, fused_gated
 from weighbridge.arch.qwen_vl import patch_embed, rotary
 from weighbridge.arch.rotary import partly_rotary
@@ -75,3 +78,18 @@ GLM4V_VISION = Family(
 GLM4V = family_of("Glm4v")
 GLM4V_MOE = family_of("Glm4vMoe")
 GLM46V = family_of("Glm46V")
+
+TYPES = {
+    "glm4v": ModelType(GLM4V, language="text_config", sees=Sight(images.two_frames)),
+    "glm4v_moe": ModelType(
+        GLM4V_MOE,
+        language="text_config",
+        sees=Sight(images.two_frames),
+        training=TrainingFacts(experts_were="gate_up"),
+    ),
+    "glm4v_moe_text": ModelType(GLM4_MOE, gguf="glm4moe"),
+    "glm4v_moe_vision": ModelType(GLM4V_VISION, no_cache="image"),
+    "glm4v_text": ModelType(GLM4V_TEXT, gguf="glm4"),
+    "glm4v_vision": ModelType(GLM4V_VISION, no_cache="image"),
+    "glm46v": ModelType(GLM46V, language="text_config", sees=Sight(images.two_frames)),
+}

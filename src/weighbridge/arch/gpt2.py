@@ -16,6 +16,13 @@ from weighbridge.arch.config import Config
 from weighbridge.arch.decoder import alike
 from weighbridge.arch.feed import Dense
 from weighbridge.arch.heads import LEGACY_HEADS, causal_lm
+from weighbridge.arch.model_types import (
+    MlxFacts,
+    ModelType,
+    TrainingFacts,
+    TransformersFacts,
+    VllmFacts,
+)
 from weighbridge.arch.modules import Decoder, Submodule, Submodules, multi_head, normed, submodule
 from weighbridge.arch.windows import layer_kinds
 
@@ -121,3 +128,24 @@ GPT_BIGCODE = Family(
     buffers=one_mask,
     blocks=("h.*",),
 )
+
+TYPES = {
+    "gpt2": ModelType(
+        GPT2,
+        computes=("not_rotary", "own_softmax", "holds_attended"),
+        training=TrainingFacts(net="gpt2.forward", dropouts="pdrop", lora=("c_attn",)),
+        transformers=TransformersFacts(
+            caches=(4, 53), last_logits=(4, 53), sdpa=(4, 42), plain_loss=(4, 48)
+        ),
+        vllm=VllmFacts(every_stage="both", tied_head="freed"),
+        mlx=MlxFacts(has_class=True),
+    ),
+    "gpt_bigcode": ModelType(
+        GPT_BIGCODE,
+        computes=("not_rotary", "wide_scores", "holds_attended"),
+        gguf="starcoder",
+        training=TrainingFacts(net="gpt2.forward", dropouts="pdrop", lora=("c_attn",)),
+        transformers=TransformersFacts(caches=(4, 55), last_logits=(5, 0), plain_loss=(4, 48)),
+        mlx=MlxFacts(has_class=True),
+    ),
+}

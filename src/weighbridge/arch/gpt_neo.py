@@ -8,10 +8,12 @@ Source: transformers 5.23 models/gpt_neo/modeling_gpt_neo.py; 4.57.1 for `masked
 
 from collections.abc import Iterator
 
+from weighbridge.arch import windows
 from weighbridge.arch.blueprint import Buffer, Family, embedding, linear, norm
 from weighbridge.arch.config import Config
 from weighbridge.arch.decoder import alike
 from weighbridge.arch.heads import LEGACY_HEADS
+from weighbridge.arch.model_types import NEVER, ModelType, TrainingFacts, TransformersFacts
 from weighbridge.arch.modules import Decoder, Submodules, multi_head, normed, submodule, ungated
 from weighbridge.arch.windows import layer_kinds
 
@@ -62,3 +64,14 @@ GPT_NEO = Family(
     buffers=masks,
     blocks=("h.*",),
 )
+
+TYPES = {
+    "gpt_neo": ModelType(
+        GPT_NEO,
+        windows=windows.nowhere,
+        computes=("not_rotary", "own_softmax", "wide_queries", "lingering_scores"),
+        gguf="none",
+        training=TrainingFacts(net="written_out.gpt_neo", lora=("q_proj", "v_proj")),
+        transformers=TransformersFacts(caches=(4, 45), last_logits=(5, 0), sdpa=NEVER),
+    ),
+}

@@ -15,6 +15,13 @@ from weighbridge.arch.blueprint import Buffer, Family, Param, linear, norm
 from weighbridge.arch.config import Config
 from weighbridge.arch.decoder import DecoderNames, alike, tree
 from weighbridge.arch.heads import DECODER_HEADS, LEGACY_HEADS, lm_called
+from weighbridge.arch.model_types import (
+    NEVER,
+    MlxFacts,
+    ModelType,
+    TrainingFacts,
+    TransformersFacts,
+)
 from weighbridge.arch.modules import (
     Decoder,
     Submodules,
@@ -112,3 +119,33 @@ PERSIMMON = Family(
     heads=DECODER_HEADS,
     buffers=partly_rotary(0.5),
 )
+
+TYPES = {
+    "gpt_neox": ModelType(
+        GPT_NEOX,
+        computes=("parallel",),
+        gguf="gptneox",
+        training=TrainingFacts(net="neox.forward", lora=("query_key_value",), litgpt="parallel"),
+        transformers=TransformersFacts(
+            caches=(4, 45),
+            last_logits=(4, 50),
+            sdpa=(4, 42),
+            rotary_tables=((4, 30), (4, 45)),
+            plain_loss=(4, 49),
+        ),
+        mlx=MlxFacts(has_class=True),
+    ),
+    "gpt_neox_japanese": ModelType(
+        GPT_NEOX_JAPANESE,
+        transformers=TransformersFacts(caches=(4, 45), last_logits=(5, 0), sdpa=NEVER),
+    ),
+    "gpt_neox_reward_model": ModelType(GPT_NEOX_REWARD),
+    "persimmon": ModelType(
+        PERSIMMON,
+        gguf="none",
+        training=TrainingFacts(net="persimmon.forward"),
+        transformers=TransformersFacts(
+            sdpa=(4, 53), rotary_tables=((4, 34), (4, 45)), plain_loss=(4, 48)
+        ),
+    ),
+}

@@ -13,6 +13,13 @@ from weighbridge.arch.blueprint import Buffer, Family, Param, embedding, linear,
 from weighbridge.arch.config import Config
 from weighbridge.arch.decoder import alike
 from weighbridge.arch.heads import DECODER_HEADS, labels
+from weighbridge.arch.model_types import (
+    NEVER,
+    ModelType,
+    TrainingFacts,
+    TransformersFacts,
+    VllmFacts,
+)
 from weighbridge.arch.modules import Decoder, Submodules, multi_head, normed, submodule, ungated
 from weighbridge.arch.windows import layer_kinds
 
@@ -86,3 +93,21 @@ MOSS = Family(
     heads={"ForCausalLM": biased_lm},
     blocks=("h.*",),
 )
+
+TYPES = {
+    "codegen": ModelType(
+        CODEGEN,
+        computes=("parallel", "own_softmax", "wide_queries", "lingering_scores"),
+        training=TrainingFacts(lora=("qkv_proj",)),
+        transformers=TransformersFacts(caches=(4, 45), last_logits=(5, 0), sdpa=NEVER),
+    ),
+    "gptj": ModelType(
+        GPTJ,
+        computes=("parallel", "own_softmax", "wide_queries", "lingering_scores"),
+        gguf="none",
+        training=TrainingFacts(net="gptj.forward", lora=("q_proj", "v_proj"), litgpt="parallel"),
+        transformers=TransformersFacts(caches=(4, 45), last_logits=(5, 0), sdpa=NEVER),
+        vllm=VllmFacts(every_stage="both"),
+    ),
+    "moss": ModelType(MOSS),
+}

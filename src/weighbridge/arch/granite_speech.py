@@ -19,6 +19,8 @@ from weighbridge.arch.compose import (
     text_head,
 )
 from weighbridge.arch.config import Config
+from weighbridge.arch.inputs import sounds
+from weighbridge.arch.model_types import Hearing, ModelType
 from weighbridge.arch.vision import batchnorm_buffers, layernorm, nothing
 
 ENCODER = Inner(path="encoder.", config="encoder_config", label="audio tower")
@@ -106,3 +108,12 @@ GRANITE_SPEECH = composite(
     heads={"ForConditionalGeneration": text_head()},
     renames=SIDE_BY_SIDE,
 )
+
+TYPES = {
+    "granite_speech": ModelType(
+        GRANITE_SPEECH,
+        language="text_config",
+        hears=Hearing(sounds.granite_speech, tower="encoder_config"),
+    ),
+    "granite_speech_encoder": ModelType(GRANITE_ENCODER, no_cache="audio"),
+}

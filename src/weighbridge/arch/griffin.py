@@ -15,6 +15,7 @@ from weighbridge.arch.decoder import DecoderNames, tree
 from weighbridge.arch.heads import DECODER_HEADS
 from weighbridge.arch.llama import kv_heads
 from weighbridge.arch.mixers import GatedRecurrence
+from weighbridge.arch.model_types import MlxFacts, ModelType, TrainingFacts, TransformersFacts
 from weighbridge.arch.modules import (
     Decoder,
     Submodule,
@@ -95,3 +96,13 @@ RECURRENT_GEMMA = Family(
     heads=DECODER_HEADS,
     buffers=buffers,
 )
+
+TYPES = {
+    "recurrent_gemma": ModelType(
+        RECURRENT_GEMMA,
+        gguf="none",
+        training=TrainingFacts(net="griffin.forward"),
+        transformers=TransformersFacts(last_logits=(5, 0), sdpa=(5, 1), wide_loss=(5, 0)),
+        mlx=MlxFacts(has_class=True, own_caches=True, windows="always"),
+    ),
+}

@@ -12,6 +12,8 @@ from weighbridge.arch.blueprint import Family, Param, ParamRule, conv, embedding
 from weighbridge.arch.clip import layers, patch_kernel, side
 from weighbridge.arch.compose import Inner, composite, nested, text_head
 from weighbridge.arch.config import Config
+from weighbridge.arch.inputs import images
+from weighbridge.arch.model_types import ModelType, Sight, TransformersFacts
 from weighbridge.arch.vision import layernorm, nothing
 
 TEXT = Inner(path="text_model.", config="text_config", label="language model")
@@ -93,3 +95,22 @@ IDEFICS2 = family_of(
 )
 IDEFICS3 = family_of("Idefics3", folded)
 SMOLVLM = family_of("SmolVLM", folded)
+
+TYPES = {
+    "idefics2": ModelType(
+        IDEFICS2,
+        language="text_config",
+        sees=Sight(images.idefics2),
+        transformers=TransformersFacts(sdpa=(4, 46)),
+    ),
+    "idefics2_vision": ModelType(VISION_TOWER, no_cache="image"),
+    "idefics3": ModelType(
+        IDEFICS3,
+        language="text_config",
+        sees=Sight(images.idefics3),
+        transformers=TransformersFacts(last_logits=(4, 46)),
+    ),
+    "idefics3_vision": ModelType(VISION_TOWER, no_cache="image"),
+    "smolvlm": ModelType(SMOLVLM, language="text_config", sees=Sight(images.idefics3)),
+    "smolvlm_vision": ModelType(VISION_TOWER, no_cache="image"),
+}

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from weighbridge.arch.blueprint import Buffer, Family, Param, embedding, gated_mlp, linear, norm
 from weighbridge.arch.clip import clip_vision, side
 from weighbridge.arch.config import Config
+from weighbridge.arch.inputs import images
+from weighbridge.arch.model_types import ModelType, Sight, TransformersFacts
 from weighbridge.arch.vision import layernorm
 
 IDEFICS_POSITIONS = 2048  # default of IdeficsEmbedding, which no config changes
@@ -127,3 +129,12 @@ IDEFICS = Family(
     blocks=("layers.*", "gated_cross_attn_layers.*", "vision_model.encoder.layers.*"),
     parts=(("vision_model.", "vision tower"), ("perceiver_resampler.", "projector")),
 )
+
+TYPES = {
+    "idefics": ModelType(
+        IDEFICS,
+        layers="attention.multi_head",
+        sees=Sight(images.perceived),
+        transformers=TransformersFacts(caches=(4, 45), last_logits=(5, 0)),
+    ),
+}

@@ -19,6 +19,8 @@ from weighbridge.arch.compose import (
     text_head,
 )
 from weighbridge.arch.config import Config
+from weighbridge.arch.inputs import images
+from weighbridge.arch.model_types import ModelType, Sight, TransformersFacts
 from weighbridge.arch.vision import layernorm, patch_shape, patches
 
 VISION = Inner(
@@ -150,3 +152,20 @@ INTERNVL_CHAT = composite(
     projectors=("mlp1.",),
     cls="InternVLChatModel",
 )
+
+TYPES = {
+    "internvl": ModelType(
+        INTERNVL,
+        language="text_config",
+        sees=Sight(images.internvl),
+        transformers=TransformersFacts(last_logits=(4, 53)),
+    ),
+    "internvl_vision": ModelType(INTERNVL_VISION, no_cache="image", beside_patches=1),
+    "intern_vit_6b": ModelType(INTERN_VIT, no_cache="image", beside_patches=1),
+    "internvl_chat": ModelType(
+        INTERNVL_CHAT,
+        language="llm_config",
+        holds={"vision_config": "intern_vit_6b"},
+        sees=Sight(images.internvl),
+    ),
+}

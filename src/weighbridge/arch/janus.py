@@ -12,6 +12,8 @@ from weighbridge.arch.blueprint import Buffer, Family, Param, conv, embedding, l
 from weighbridge.arch.clip import patch_kernel, side
 from weighbridge.arch.compose import TEXT, Inner, composite, nested, text_head
 from weighbridge.arch.config import Config
+from weighbridge.arch.inputs import images
+from weighbridge.arch.model_types import ModelType, Sight
 from weighbridge.arch.vision import layernorm, scaled
 
 VISION = Inner(
@@ -80,3 +82,10 @@ JANUS = composite(
     cls="JanusForConditionalGeneration",
     heads={"ForConditionalGeneration": text_head()},
 )
+
+TYPES = {
+    "janus": ModelType(
+        JANUS, language="text_config", sees=Sight(images.native, within="vision_model")
+    ),
+    "janus_vision_model": ModelType(JANUS_VISION, no_cache="image"),
+}

@@ -15,6 +15,7 @@ from weighbridge.arch.decoder import BEFORE, DecoderNames, kinds, tree
 from weighbridge.arch.deepseek import latent, latent_rotary
 from weighbridge.arch.heads import DECODER_HEADS
 from weighbridge.arch.mixers import KimiDelta
+from weighbridge.arch.model_types import MlxFacts, ModelType, SglangFacts
 from weighbridge.arch.modules import (
     Decoder,
     Submodule,
@@ -213,3 +214,14 @@ BAILING_HYBRID = Family(
     buffers=bailing_buffers,
     ties=never,
 )
+
+TYPES = {
+    "kimi_linear": ModelType(
+        KIMI_LINEAR,
+        sglang=SglangFacts(tracked_states=True, prefill_graphs="never"),
+        mlx=MlxFacts(has_class=True, own_caches=True, expands="longer"),
+    ),
+    "bailing_hybrid": ModelType(
+        BAILING_HYBRID, sglang=SglangFacts(tracked_states=True, prefill_graphs="0.5.15")
+    ),
+}

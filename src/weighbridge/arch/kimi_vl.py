@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from weighbridge.arch.blueprint import Buffer, Family, Param, conv, linear
 from weighbridge.arch.compose import Inner, composite, nested
 from weighbridge.arch.config import Config
+from weighbridge.arch.inputs import images
+from weighbridge.arch.model_types import MlxFacts, ModelType, SglangFacts, Sight
 from weighbridge.arch.vision import layernorm, nothing, patch_shape
 
 LANGUAGE = Inner(
@@ -114,3 +116,22 @@ KIMI_VL = composite(
     cls="KimiVLForConditionalGeneration",
     heads={"ForConditionalGeneration": nothing},
 )
+
+TYPES = {
+    "kimi_k25": ModelType(
+        KIMI_K25,
+        language="text_config",
+        sees=Sight(images.to_16384),
+        sglang=SglangFacts(prefill_graphs="towers"),
+        mlx=MlxFacts(has_class=True),
+    ),
+    "kimi_k25_vision": ModelType(KIMI_K25_VISION, no_cache="image"),
+    "kimi_vl": ModelType(
+        KIMI_VL,
+        language="text_config",
+        holds={"text_config": "deepseek_v3", "vision_config": "moonvit"},
+        sees=Sight(images.to_4096),
+        mlx=MlxFacts(has_class=True),
+    ),
+    "moonvit": ModelType(MOONVIT, no_cache="image"),
+}

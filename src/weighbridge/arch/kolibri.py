@@ -8,11 +8,13 @@ Source: transformers 5.23 models/kolibri1/modeling_kolibri1.py, conversion_mappi
 
 from collections.abc import Iterator
 
+from weighbridge.arch import windows
 from weighbridge.arch.blueprint import Buffer, Family
 from weighbridge.arch.config import Config
 from weighbridge.arch.decoder import BEFORE, alike, tree
 from weighbridge.arch.heads import DECODER_HEADS
 from weighbridge.arch.llama import LlamaSwitches, attention
+from weighbridge.arch.model_types import ModelType, TrainingFacts
 from weighbridge.arch.modules import Decoder, Submodules, normed
 from weighbridge.arch.rotary import rotary
 from weighbridge.arch.sparse import RoutedExperts, correction, every, moe, routed
@@ -47,3 +49,9 @@ def buffers(c: Config, at: str) -> Iterator[Buffer]:
 
 
 KOLIBRI = Family(tree=kolibri, cls="Kolibri1ForCausalLM", heads=DECODER_HEADS, buffers=buffers)
+
+TYPES = {
+    "kolibri1": ModelType(
+        KOLIBRI, windows=windows.period(5), training=TrainingFacts(experts_were="gate_up")
+    ),
+}

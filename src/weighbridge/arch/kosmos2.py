@@ -6,11 +6,17 @@ Source: transformers 5.23 models/kosmos2/modeling_kosmos2.py.
 """
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from weighbridge.arch.blueprint import Buffer, Family, Param, ParamRule, embedding, linear
 from weighbridge.arch.clip import clip_vision, side
 from weighbridge.arch.config import Config
+from weighbridge.arch.inputs import images
+from weighbridge.arch.model_types import ModelType, Sight, TransformersFacts
 from weighbridge.arch.vision import layernorm, nothing
+
+if TYPE_CHECKING:
+    from weighbridge.arch.mixers import Layer
 
 
 def parts(c: Config) -> tuple[Config, Config]:
@@ -104,3 +110,24 @@ KOSMOS2 = Family(
         )
     },
 )
+
+
+def decoder_layers(c: Config) -> "tuple[Layer, ...]":
+    """Return the layers of the language model, which spells its heads as fairseq does."""
+    from weighbridge.arch.cache_layers.attention import AttentionSizes, attention
+    from weighbridge.arch.mixers import Layer
+
+    language = c.sub("text_config")
+    heads = language.num("attention_heads")
+    sizes = AttentionSizes(heads, heads, language.num("embed_dim") // max(1, heads))
+    return (Layer(mixers=(attention(language, sizes),)),) * language.layers("layers")
+
+
+TYPES = {
+    "kosmos-2": ModelType(
+        KOSMOS2,
+        layers=decoder_layers,
+        sees=Sight(images.latent),
+        transformers=TransformersFacts(last_logits=(5, 0), sdpa=(4, 53)),
+    ),
+}

@@ -6,30 +6,29 @@ A model that holds a language model is answered by that one's config. A model ty
 has the reason in its row.
 """
 
-from collections.abc import Callable
+from dataclasses import replace
 from importlib import import_module
 
 from weighbridge.arch.cache_layers.attention import seen, sharing
+from weighbridge.arch.compose import TEXT, nested
 from weighbridge.arch.config import Config
-from weighbridge.arch.families import family, known
 from weighbridge.arch.mixers import Attention, Layer, Mixer
+from weighbridge.arch.model_types import LayerReader, facts
 from weighbridge.arch.modules import Decoder, Submodules
-from weighbridge.arch.table import column
 from weighbridge.arch.windows import FULL
 from weighbridge.errors import UnsupportedError
 
 
 def layers(c: Config) -> tuple[Layer, ...]:
     """What the layers of the language model, or of the decoder, remember. Empty: no cache."""
-    if c.model_type in column("no_cache"):
+    known = facts(c.model_type)
+    if known.no_cache:
         return ()
-    named = column("layers").get(c.model_type)
-    if named is not None:
-        module, name = named.split(":")
-        place = import_module(f"weighbridge.arch.cache_layers.{module}")
-        reader: Callable[[Config], tuple[Layer, ...]] = getattr(place, name)
-        return reader(c)
-    tree = family(c.model_type).tree if known({"model_type": c.model_type}) else None
+    if known.language:
+        return layers(nested(c, replace(TEXT, config=known.language, flat=known.flat)))
+    if known.layers:
+        return _reader(known.layers)(c)
+    tree = known.family.tree if known.family is not None else None
     if tree is None:
         raise UnsupportedError(
             f"{c.where}: model type {c.model_type!r}: its caches are not in our tables"
@@ -37,9 +36,19 @@ def layers(c: Config) -> tuple[Layer, ...]:
     return remembered(tree(c), c)
 
 
+def _reader(named: LayerReader | str) -> LayerReader:
+    """Return the reader itself, or the shared one of that name."""
+    if not isinstance(named, str):
+        return named
+    module, _, function = named.partition(".")
+    place = import_module(f"weighbridge.arch.cache_layers.{module}")
+    shared: LayerReader = getattr(place, function)
+    return shared
+
+
 def embeds(model_type: str) -> bool:
     """Whether what it holds is a language model that reads its input at once."""
-    return column("no_cache").get(model_type) == "embeds"
+    return facts(model_type).no_cache == "embeds"
 
 
 def remembered(tree: Decoder, c: Config) -> tuple[Layer, ...]:

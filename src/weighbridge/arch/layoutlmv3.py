@@ -14,6 +14,7 @@ from weighbridge.arch.blueprint import Buffer, Family, Param, conv, embedding, l
 from weighbridge.arch.config import Config
 from weighbridge.arch.encoder_heads import dense_project, ids, project
 from weighbridge.arch.heads import labels
+from weighbridge.arch.model_types import ModelType
 
 PLANES = {"x": "coordinate_size", "y": "coordinate_size", "h": "shape_size", "w": "shape_size"}
 
@@ -84,3 +85,7 @@ LAYOUTLMV3 = Family(
     buffers=buffers,
     blocks=(),
 )
+
+TYPES = {
+    "layoutlmv3": ModelType(LAYOUTLMV3, no_cache="encoder", positions="after_padding"),
+}

@@ -14,6 +14,7 @@ from weighbridge.arch.decoder import DecoderNames, kinds, tree
 from weighbridge.arch.heads import DECODER_HEADS
 from weighbridge.arch.llama import grouped
 from weighbridge.arch.mixers import ShortConv
+from weighbridge.arch.model_types import MlxFacts, ModelType, SglangFacts, TrainingFacts, VllmFacts
 from weighbridge.arch.modules import (
     Decoder,
     Submodule,
@@ -128,3 +129,21 @@ LFM2_MOE = Family(
     buffers=lfm2_moe_buffers,
     ties=ties,
 )
+
+TYPES = {
+    "lfm2": ModelType(
+        LFM2,
+        training=TrainingFacts(net="lfm2.forward"),
+        vllm=VllmFacts(every_stage="embedding", adapted_embedding=True, tied_head="freed"),
+        sglang=SglangFacts(every_stage="both"),
+        mlx=MlxFacts(has_class=True, own_caches=True),
+    ),
+    "lfm2_moe": ModelType(
+        LFM2_MOE,
+        gguf="lfm2moe",
+        training=TrainingFacts(net="lfm2.forward"),
+        vllm=VllmFacts(every_stage="embedding", adapted_embedding=True, tied_head="freed"),
+        sglang=SglangFacts(every_stage="both"),
+        mlx=MlxFacts(has_class=True, own_caches=True),
+    ),
+}

@@ -11,11 +11,22 @@ from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
+from weighbridge.arch import windows
 from weighbridge.arch.attention import Attention
 from weighbridge.arch.blueprint import Buffer, Family, Param
 from weighbridge.arch.config import Config
 from weighbridge.arch.decoder import BEFORE, DecoderNames, alike, tree
 from weighbridge.arch.heads import DECODER_HEADS
+from weighbridge.arch.model_types import (
+    NEVER,
+    LlamaCppFacts,
+    MlxFacts,
+    ModelType,
+    SglangFacts,
+    TrainingFacts,
+    TransformersFacts,
+    VllmFacts,
+)
 from weighbridge.arch.modules import (
     Decoder,
     Submodule,
@@ -250,3 +261,148 @@ GRANITE_SWA = Family(
 # transformers reads both with the classes of Llama
 INTERNLM3 = replace(relative("InternLM3", llama, spans=True), stems=("InternLM3", "Llama"))
 IQUEST_CODER = replace(relative("IQuestCoder", llama, spans=True), stems=("IQuestCoder", "Llama"))
+
+TYPES = {
+    "llama": ModelType(
+        LLAMA,
+        computes=("torchtune_units",),
+        training=TrainingFacts(
+            net="decoders.llama", lora=("q_proj", "v_proj"), litgpt="usual", gguf="llama"
+        ),
+        transformers=TransformersFacts(rotary_tables=((4, 30), (4, 41))),
+        vllm=VllmFacts(adapted_embedding=True, tied_head="freed"),
+        sglang=SglangFacts(every_stage="head"),
+        mlx=MlxFacts(has_class=True, windows="as_llama"),
+    ),
+    "mistral": ModelType(
+        MISTRAL,
+        windows=windows.everywhere,
+        gguf="llama",
+        training=TrainingFacts(net="decoders.llama", lora=("q_proj", "v_proj"), litgpt="usual"),
+        transformers=TransformersFacts(
+            sdpa=(4, 37), rotary_tables=((4, 34), (4, 42)), flash_repeats=True, wide_loss=(4, 47)
+        ),
+        vllm=VllmFacts(tied_head="freed"),
+        sglang=SglangFacts(every_stage="head"),
+        mlx=MlxFacts(has_class=True, windows="as_llama"),
+    ),
+    "qwen2": ModelType(
+        QWEN2,
+        windows=windows.upper,
+        training=TrainingFacts(
+            net="decoders.llama", lora=("q_proj", "v_proj"), litgpt="usual", gguf="qwen2"
+        ),
+        transformers=TransformersFacts(
+            sdpa=(4, 37), rotary_tables=((4, 37), (4, 45)), flash_repeats=True
+        ),
+        vllm=VllmFacts(tied_head="shared"),
+        mlx=MlxFacts(has_class=True),
+    ),
+    "qwen3": ModelType(
+        QWEN3,
+        windows=windows.upper,
+        training=TrainingFacts(net="decoders.llama", lora=("q_proj", "v_proj"), gguf="qwen3"),
+        vllm=VllmFacts(adapted_embedding=True, tied_head="shared"),
+        mlx=MlxFacts(has_class=True),
+    ),
+    "arcee": ModelType(
+        ARCEE,
+        training=TrainingFacts(net="decoders.llama"),
+        vllm=VllmFacts(tied_head="freed"),
+        sglang=SglangFacts(every_stage="head"),
+    ),
+    "cwm": ModelType(
+        CWM, windows=windows.period(4, first=True), training=TrainingFacts(net="decoders.llama")
+    ),
+    "ernie4_5": ModelType(
+        ERNIE4_5,
+        computes=("wide_rotary",),
+        training=TrainingFacts(net="decoders.ernie4_5"),
+        mlx=MlxFacts(has_class=True),
+    ),
+    "exaone4": ModelType(
+        EXAONE4,
+        windows=windows.pattern,
+        computes=("whole_layers_unrotated",),
+        training=TrainingFacts(net="decoders.exaone4"),
+        vllm=VllmFacts(adapted_embedding=True),
+        llama_cpp=LlamaCppFacts(windows=True),
+        mlx=MlxFacts(has_class=True, own_caches=True, windows="always"),
+    ),
+    "granite": ModelType(
+        GRANITE,
+        computes=("scaled_logits", "multipliers"),
+        training=TrainingFacts(net="decoders.llama"),
+        transformers=TransformersFacts(caches=(4, 45), last_logits=(4, 48), wide_loss=(4, 48)),
+        vllm=VllmFacts(adapted_embedding=True, tied_head="freed"),
+        mlx=MlxFacts(has_class=True),
+    ),
+    "granite_swa": ModelType(
+        GRANITE_SWA,
+        windows=windows.period(4, first=True),
+        computes=("multipliers",),
+        transformers=TransformersFacts(sdpa=NEVER),
+        sglang=SglangFacts(windows=(0, 5, 23), attention=("triton",)),
+    ),
+    "helium": ModelType(
+        HELIUM, training=TrainingFacts(net="decoders.helium"), mlx=MlxFacts(has_class=True)
+    ),
+    "hunyuan_v1_dense": ModelType(
+        HUNYUAN,
+        gguf="hunyuan-dense",
+        training=TrainingFacts(net="decoders.llama"),
+        mlx=MlxFacts(has_class=True),
+    ),
+    "hyperclovax": ModelType(HYPERCLOVAX, vllm=VllmFacts(adapted_embedding=True)),
+    "internlm3": ModelType(
+        INTERNLM3,
+        gguf="llama",
+        training=TrainingFacts(net="decoders.llama"),
+        mlx=MlxFacts(has_class=True),
+    ),
+    "iquestcoder": ModelType(IQUEST_CODER, mlx=MlxFacts(has_class=True)),
+    "jais2": ModelType(JAIS2, training=TrainingFacts(net="decoders.llama")),
+    "ministral": ModelType(
+        MINISTRAL,
+        windows=windows.everywhere,
+        gguf="llama",
+        training=TrainingFacts(net="decoders.llama"),
+    ),
+    "ministral3": ModelType(
+        MINISTRAL3,
+        windows=windows.everywhere,
+        gguf="llama",
+        training=TrainingFacts(net="decoders.ministral3"),
+        mlx=MlxFacts(has_class=True, own_caches=True, windows="always"),
+    ),
+    "nemotron": ModelType(
+        NEMOTRON,
+        training=TrainingFacts(net="decoders.nemotron"),
+        transformers=TransformersFacts(caches=(4, 44), own_sdpa=True),
+        vllm=VllmFacts(adapted_embedding=True),
+        mlx=MlxFacts(has_class=True),
+    ),
+    "seed_oss": ModelType(
+        SEED_OSS,
+        training=TrainingFacts(net="decoders.llama", dropouts="attention_and_residual"),
+        vllm=VllmFacts(tied_head="shared"),
+        mlx=MlxFacts(has_class=True),
+    ),
+    "smollm3": ModelType(
+        SMOLLM3,
+        windows=windows.without_positions,
+        computes=("every_fourth_unrotated",),
+        training=TrainingFacts(net="decoders.llama"),
+        mlx=MlxFacts(has_class=True),
+    ),
+    "starcoder2": ModelType(
+        STARCODER2,
+        windows=windows.everywhere,
+        training=TrainingFacts(net="decoders.starcoder2"),
+        transformers=TransformersFacts(
+            sdpa=(4, 40), rotary_tables=((4, 39), (4, 45)), flash_repeats=True, wide_loss=(4, 47)
+        ),
+        sglang=SglangFacts(every_stage="both"),
+        mlx=MlxFacts(has_class=True),
+    ),
+}

@@ -11,6 +11,15 @@ from weighbridge.arch.blueprint import Buffer, Family, Param, linear
 from weighbridge.arch.clip import side
 from weighbridge.arch.compose import TEXT, Inner, composite, nested
 from weighbridge.arch.config import Config
+from weighbridge.arch.inputs import images
+from weighbridge.arch.model_types import (
+    LlamaCppFacts,
+    MlxFacts,
+    ModelType,
+    SglangFacts,
+    Sight,
+    TrainingFacts,
+)
 from weighbridge.arch.vision import layernorm, nothing
 
 VISION = Inner(path="vision_model.", config="vision_config", label="vision tower")
@@ -69,3 +78,17 @@ LLAMA4 = composite(
     cls="Llama4ForConditionalGeneration",
     heads={"ForConditionalGeneration": nothing},
 )
+
+TYPES = {
+    "llama4": ModelType(
+        LLAMA4,
+        language="text_config",
+        sees=Sight(images.llama4),
+        computes=("every_fourth_unrotated",),
+        training=TrainingFacts(net="llama4.forward", lora=("q_proj", "v_proj")),
+        sglang=SglangFacts(windows=(0, 5, 8), attention=("triton", "fa3")),
+        llama_cpp=LlamaCppFacts(windows=True),
+        mlx=MlxFacts(has_class=True, own_caches=True, windows="always"),
+    ),
+    "llama4_vision_model": ModelType(LLAMA4_VISION, no_cache="image", beside_patches=1),
+}

@@ -9,6 +9,8 @@ checkpoints in conversion_mapping.py there.
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from weighbridge.arch.blueprint import Family, Param, ParamRule, conv, linear, norm
 from weighbridge.arch.compose import (
@@ -23,7 +25,21 @@ from weighbridge.arch.compose import (
 )
 from weighbridge.arch.config import Config
 from weighbridge.arch.heads import labels
+from weighbridge.arch.inputs import images
+from weighbridge.arch.model_types import (
+    LlamaCppFacts,
+    MlxFacts,
+    ModelType,
+    SglangFacts,
+    Sight,
+    TrainingFacts,
+    TransformersFacts,
+    VllmFacts,
+)
 from weighbridge.arch.vision import layernorm
+
+if TYPE_CHECKING:
+    from weighbridge.arch.mixers import Layer
 
 VISION = Inner(
     path="vision_tower.",
@@ -201,3 +217,87 @@ COHERE2_VISION = family_of(cohere2, "Cohere2Vision", old=False)
 GEMMA3_ALONE = text_alone(TEXT)
 GEMMA3 = family_of(gemma3, "Gemma3", classes={"ForCausalLM": GEMMA3_ALONE})
 LFM2_VL = family_of(lfm2, "Lfm2Vl", old=False)
+
+# LLaVA's authors' class, which keeps Llama's own keys
+FLAT = "LlavaLlamaForCausalLM"
+
+
+def language_layers(c: Config) -> "tuple[Layer, ...]":
+    """Return the layers of the language model, whose keys may be among the outer ones."""
+    from weighbridge.arch.layers import layers
+
+    return layers(nested(c, replace(TEXT, flat=c.cls == FLAT)))
+
+
+TYPES = {
+    "aya_vision": ModelType(
+        AYA_VISION,
+        language="text_config",
+        sees=Sight(images.aya),
+        transformers=TransformersFacts(last_logits=(4, 50)),
+    ),
+    "cohere2_vision": ModelType(
+        COHERE2_VISION,
+        language="text_config",
+        sees=Sight(images.cohere2),
+        sglang=SglangFacts(prefill_graphs="towers"),
+        llama_cpp=LlamaCppFacts(windows=True),
+    ),
+    "gemma3": ModelType(
+        GEMMA3,
+        language="text_config",
+        sees=Sight(images.pooled),
+        positions="stretched",
+        computes=("rotary_by_window",),
+        training=TrainingFacts(net="gemma.forward"),
+        vllm=VllmFacts(other_kernels=True, not_float16=True),
+        llama_cpp=LlamaCppFacts(windows=True),
+        mlx=MlxFacts(has_class=True, own_caches=True, windows="always"),
+    ),
+    "llava": ModelType(
+        LLAVA,
+        layers=language_layers,
+        sees=Sight(images.patches_alone),
+        transformers=TransformersFacts(caches=(4, 44), sdpa=(4, 46)),
+        mlx=MlxFacts(has_class=True),
+    ),
+    "llava_llama": ModelType(
+        OWN, language="text_config", flat=True, holds={"text_config": "llama"}
+    ),
+    "llava_mistral": ModelType(
+        OWN, language="text_config", flat=True, holds={"text_config": "mistral"}
+    ),
+    "llava_next": ModelType(
+        LLAVA_NEXT,
+        language="text_config",
+        sees=Sight(images.llava_next),
+        transformers=TransformersFacts(caches=(4, 44), sdpa=(4, 46)),
+    ),
+    "llava_qwen": ModelType(OWN, language="text_config", flat=True, holds={"text_config": "qwen2"}),
+    "llava_next_video": ModelType(
+        LLAVA_NEXT_VIDEO, language="text_config", sees=Sight(images.llava_next)
+    ),
+    "llava_onevision": ModelType(
+        LLAVA_ONEVISION,
+        language="text_config",
+        sees=Sight(images.llava_next),
+        transformers=TransformersFacts(caches=(4, 45)),
+    ),
+    "mistral3": ModelType(
+        MISTRAL3, language="text_config", sees=Sight(images.pixtral), mlx=MlxFacts(has_class=True)
+    ),
+    "paligemma": ModelType(
+        PALIGEMMA,
+        language="text_config",
+        sees=Sight(images.native),
+        transformers=TransformersFacts(caches=(4, 44)),
+        vllm=VllmFacts(other_kernels=True),
+    ),
+    "vipllava": ModelType(
+        VIPLLAVA,
+        language="text_config",
+        sees=Sight(images.patches_alone),
+        transformers=TransformersFacts(caches=(4, 44), sdpa=(4, 46)),
+    ),
+    "lfm2_vl": ModelType(LFM2_VL, language="text_config", sees=Sight(images.lfm2)),
+}

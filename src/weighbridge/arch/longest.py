@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from weighbridge.arch.config import Config
-from weighbridge.arch.table import column
+from weighbridge.arch.model_types import ModelType, facts
 from weighbridge.errors import BadFileError
 from weighbridge.wording import shown
 
@@ -61,23 +61,23 @@ def _longest(c: Config) -> int | None:
             found = _longest(c.sub(part))
             if found is not None:
                 return found
-    kind = column("positions").get(c.model_type, "")
-    positions = None if kind == "endless" else _positions(c, kind)
+    known = facts(c.model_type)
+    positions = None if known.positions == "endless" else _positions(c, known)
     if positions is None:
         return None
-    if kind == "stretched":  # Gemma 3
+    if known.positions == "stretched":  # Gemma 3
         return positions
     return _scaled(positions, _scaling(c.raw))
 
 
-def _positions(c: Config, kind: str) -> int | None:
+def _positions(c: Config, of_type: ModelType) -> int | None:
     known = [v for n in NAMES if type(v := c.raw.get(n)) is int and v > 0]
     if not known:
-        filled = Config({}, model_type=kind.partition("as_")[2] or c.model_type)
+        filled = Config({}, model_type=of_type.positions_of or c.model_type)
         known = [v for n in NAMES if type(v := filled.get(n)) is int]
     if not known:
         return None
-    if kind != "after_padding":
+    if of_type.positions != "after_padding":
         return known[0]
     # modeling_roberta.py (create_position_ids_from_input_ids), and the same in its relatives
     padding = c.raw.get("pad_token_id")

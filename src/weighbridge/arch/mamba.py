@@ -17,6 +17,13 @@ from weighbridge.arch.config import Config
 from weighbridge.arch.decoder import DecoderNames, alike, tree
 from weighbridge.arch.heads import DECODER_HEADS
 from weighbridge.arch.mixers import Mamba1, Mamba2
+from weighbridge.arch.model_types import (
+    MlxFacts,
+    ModelType,
+    TrainingFacts,
+    TransformersFacts,
+    VllmFacts,
+)
 from weighbridge.arch.modules import Decoder, Submodule, Submodules, normed, submodule
 from weighbridge.units import ceil_div
 
@@ -123,3 +130,33 @@ FALCON_MAMBA = Family(
     heads=DECODER_HEADS,
     buffers=falcon_buffers,
 )
+
+TYPES = {
+    "mamba": ModelType(
+        MAMBA,
+        positions="endless",
+        computes=("not_rotary",),
+        training=TrainingFacts(net="mamba.forward"),
+        transformers=TransformersFacts(last_logits=(5, 0)),
+        vllm=VllmFacts(every_stage="both"),
+        mlx=MlxFacts(has_class=True, own_caches=True),
+    ),
+    "mamba2": ModelType(
+        MAMBA_2,
+        positions="endless",
+        computes=("not_rotary",),
+        training=TrainingFacts(net="mamba2.forward"),
+        transformers=TransformersFacts(last_logits=(5, 0)),
+        vllm=VllmFacts(every_stage="both", tied_head="freed"),
+        mlx=MlxFacts(has_class=True, own_caches=True),
+    ),
+    "falcon_mamba": ModelType(
+        FALCON_MAMBA,
+        positions="endless",
+        computes=("not_rotary", "unweighted_norms"),
+        gguf="mamba",
+        training=TrainingFacts(net="mamba.forward"),
+        transformers=TransformersFacts(last_logits=(5, 0)),
+        mlx=MlxFacts(has_class=True, own_caches=True),
+    ),
+}

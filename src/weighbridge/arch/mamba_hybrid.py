@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
+from weighbridge.arch import windows
 from weighbridge.arch.blueprint import Buffer, Family, Param, experts, linear, norm
 from weighbridge.arch.config import Config
 from weighbridge.arch.decoder import BEFORE, DecoderNames, alike, counted, kinds, tree
@@ -23,6 +24,14 @@ from weighbridge.arch.heads import DECODER_HEADS
 from weighbridge.arch.llama import LlamaSwitches, attention
 from weighbridge.arch.mamba import Biases, expanded, mamba1, mamba2, step_rank
 from weighbridge.arch.mixers import Mamba1, Mamba2
+from weighbridge.arch.model_types import (
+    MlxFacts,
+    ModelType,
+    SglangFacts,
+    TrainingFacts,
+    TransformersFacts,
+    VllmFacts,
+)
 from weighbridge.arch.modules import (
     Decoder,
     Submodule,
@@ -345,3 +354,66 @@ NEMOTRON_H = Family(
     buffers=nemotron_buffers,
     ties=never,
 )
+
+TYPES = {
+    "jamba": ModelType(
+        JAMBA,
+        windows=windows.nowhere,
+        computes=("not_rotary",),
+        training=TrainingFacts(net="jamba.forward"),
+        transformers=TransformersFacts(flash_repeats=True, own_sdpa=True),
+        vllm=VllmFacts(every_stage="both", adapted_embedding=True),
+        mlx=MlxFacts(has_class=True, own_caches=True),
+    ),
+    "bamba": ModelType(BAMBA, gguf="granitehybrid", training=TrainingFacts(net="bamba.forward")),
+    "falcon_h1": ModelType(
+        FALCON_H1,
+        gguf="falcon-h1",
+        vllm=VllmFacts(adapted_embedding=True, tied_head="freed"),
+        sglang=SglangFacts(every_stage="both", tracked_states=True),
+        mlx=MlxFacts(has_class=True, own_caches=True),
+    ),
+    "granitemoe": ModelType(
+        GRANITEMOE,
+        computes=("scaled_logits", "multipliers"),
+        training=TrainingFacts(net="sparse.granite", router="by_granite_rule"),
+        transformers=TransformersFacts(caches=(4, 45), last_logits=(4, 53), wide_loss=(5, 0)),
+        vllm=VllmFacts(every_stage="both", adapted_embedding=True),
+        mlx=MlxFacts(has_class=True),
+    ),
+    "granitemoeshared": ModelType(
+        GRANITEMOESHARED,
+        computes=("scaled_logits", "multipliers"),
+        gguf="granitemoe",
+        training=TrainingFacts(net="granite.beside", router="by_granite_rule"),
+        transformers=TransformersFacts(wide_loss=(5, 0)),
+        vllm=VllmFacts(every_stage="both", adapted_embedding=True),
+    ),
+    "granitemoehybrid": ModelType(
+        GRANITEMOEHYBRID,
+        computes=("scaled_logits", "multipliers"),
+        gguf="granitehybrid",
+        training=TrainingFacts(net="granite.forward", router="by_granite_rule"),
+        transformers=TransformersFacts(wide_loss=(5, 0)),
+        vllm=VllmFacts(every_stage="both", adapted_embedding=True),
+        sglang=SglangFacts(every_stage="head", tracked_states=True),
+        mlx=MlxFacts(has_class=True, own_caches=True),
+    ),
+    "nemotron_h": ModelType(
+        NEMOTRON_H,
+        computes=("not_rotary",),
+        gguf="nemotron_h_moe",
+        training=TrainingFacts(
+            net="nemotron_h.forward", lora=("q_proj", "k_proj", "v_proj", "o_proj")
+        ),
+        vllm=VllmFacts(
+            every_stage="both",
+            whole_shared_experts=True,
+            adapted_embedding=True,
+            states_key="mamba_ssm_cache_dtype",
+            states_dtype="float32",
+        ),
+        sglang=SglangFacts(tracked_states=True),
+        mlx=MlxFacts(has_class=True, own_caches=True),
+    ),
+}

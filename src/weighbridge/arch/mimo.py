@@ -5,10 +5,12 @@
 Source: XiaomiMiMo/MiMo-7B-* modeling_mimo.py (remote code), as their weight maps show it.
 """
 
+from weighbridge.arch import windows
 from weighbridge.arch.blueprint import Family, linear
 from weighbridge.arch.config import Config
 from weighbridge.arch.heads import DECODER_HEADS
 from weighbridge.arch.llama import LlamaSwitches, decoder, layer
+from weighbridge.arch.model_types import MlxFacts, ModelType, VllmFacts
 from weighbridge.arch.modules import Decoder, normed, submodule
 
 QWEN2 = LlamaSwitches(qkv_bias=True)
@@ -31,3 +33,12 @@ def mimo(c: Config) -> Decoder:
 
 
 MIMO = Family(tree=mimo, cls="MiMoForCausalLM", heads=DECODER_HEADS)
+
+TYPES = {
+    "mimo": ModelType(
+        MIMO,
+        windows=windows.upper,
+        vllm=VllmFacts(tied_head="shared"),
+        mlx=MlxFacts(has_class=True),
+    ),
+}

@@ -10,12 +10,14 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 
+from weighbridge.arch import windows
 from weighbridge.arch.blueprint import Buffer, Family, Param, experts, gated_mlp
 from weighbridge.arch.config import Config
 from weighbridge.arch.decoder import BEFORE, alike, tree
 from weighbridge.arch.deepseek import latent, latent_rotary
 from weighbridge.arch.heads import DECODER_HEADS
 from weighbridge.arch.llama import LlamaSwitches, attention
+from weighbridge.arch.model_types import MlxFacts, ModelType, VllmFacts
 from weighbridge.arch.modules import Decoder, Submodule, Submodules, gated, normed, submodule
 from weighbridge.arch.sparse import RoutedExperts, fed
 from weighbridge.arch.windows import layer_kinds
@@ -70,3 +72,18 @@ MINICPM3 = Family(
     buffers=minicpm3_buffers,
 )
 YOUTU = replace(MINICPM3, cls="YoutuForCausalLM", buffers=latent_rotary)
+
+TYPES = {
+    "minicpm": ModelType(
+        MINICPM,
+        windows=windows.everywhere,
+        vllm=VllmFacts(every_stage="both", adapted_embedding=True, tied_head="freed"),
+        mlx=MlxFacts(has_class=True),
+    ),
+    "minicpm3": ModelType(
+        MINICPM3,
+        vllm=VllmFacts(every_stage="both", adapted_embedding=True),
+        mlx=MlxFacts(has_class=True, expands="always"),
+    ),
+    "youtu": ModelType(YOUTU, gguf="deepseek2"),
+}

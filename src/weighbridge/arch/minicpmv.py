@@ -9,12 +9,18 @@ Which language model it is follows from `version`. Source: openbmb/MiniCPM-V, -V
 
 import re
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from weighbridge.arch.blueprint import Buffer, Family, Param, conv, embedding, linear
 from weighbridge.arch.clip import layers, patch_kernel, side
 from weighbridge.arch.compose import Inner, buffers, nested, params
 from weighbridge.arch.config import Config
+from weighbridge.arch.inputs import images
+from weighbridge.arch.model_types import ModelType, Sight
 from weighbridge.arch.vision import layernorm, nothing
+
+if TYPE_CHECKING:
+    from weighbridge.arch.mixers import Layer
 
 # modeling_minicpmv.py of each release: the class of `self.llm`, which the table names
 VERSIONS = ("", "2.0", "2.5", "2.6", "4.5")
@@ -116,3 +122,27 @@ MINICPMV = Family(
     blocks=("llm.model.layers.*", "vpm.blocks.*", "vpm.encoder.layers.*"),
     parts=(("llm.", "language model"), ("vpm.", "vision tower"), ("resampler.", "projector")),
 )
+
+
+def language_layers(c: Config) -> "tuple[Layer, ...]":
+    """Return the layers of the language model, which the `version` tells."""
+    from weighbridge.arch.layers import layers
+
+    return layers(nested(c, language(c)))
+
+
+TYPES = {
+    "minicpmv": ModelType(
+        MINICPMV,
+        layers=language_layers,
+        holds={
+            "": "minicpm",
+            "2.0": "minicpm",
+            "2.5": "llama",
+            "2.6": "qwen2",
+            "4.5": "qwen3",
+            "tower": "siglip_vision_model",
+        },
+        sees=Sight(images.minicpmv, in_code={**SO400M, "image_size": 448}),
+    ),
+}

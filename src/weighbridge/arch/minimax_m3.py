@@ -16,6 +16,7 @@ from weighbridge.arch.config import Config
 from weighbridge.arch.decoder import BEFORE, kinds, tree
 from weighbridge.arch.heads import DECODER_HEADS
 from weighbridge.arch.llama import LlamaSwitches, attention, grouped
+from weighbridge.arch.model_types import ModelType
 from weighbridge.arch.modules import (
     Decoder,
     Submodule,
@@ -111,3 +112,8 @@ MINIMAX_M3 = Family(
     heads=DECODER_HEADS,
     buffers=buffers,
 )
+
+TYPES = {
+    "minimax_m3": ModelType(MINIMAX_M3),
+    "minimax_m3_vl_text": ModelType(MINIMAX_M3),
+}

@@ -12,12 +12,21 @@ weight map of MiniMax-M1-80k (remote code).
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
+from weighbridge.arch import windows
 from weighbridge.arch.blueprint import Buffer, Family, Param, linear, norm
 from weighbridge.arch.config import Config
 from weighbridge.arch.decoder import BEFORE, DecoderNames, alike, kinds, tree
 from weighbridge.arch.heads import DECODER_HEADS
 from weighbridge.arch.llama import LlamaSwitches, attention, grouped
 from weighbridge.arch.mixers import LinearAttention
+from weighbridge.arch.model_types import (
+    MlxFacts,
+    ModelType,
+    SglangFacts,
+    TrainingFacts,
+    TransformersFacts,
+    VllmFacts,
+)
 from weighbridge.arch.modules import Decoder, Submodule, Submodules, by_kind, normed, submodule
 from weighbridge.arch.olmo import wide_norms
 from weighbridge.arch.rotary import frequencies, head_dim, rotary, share
@@ -177,3 +186,46 @@ MINIMAX_M2 = Family(
     heads=DECODER_HEADS,
     buffers=minimax_m2_buffers,
 )
+
+TYPES = {
+    "mixtral": ModelType(
+        MIXTRAL,
+        windows=windows.everywhere,
+        gguf="llama",
+        training=TrainingFacts(
+            net="sparse.qwen3",
+            router="by_mixtral_rule",
+            lora=("q_proj", "v_proj"),
+            experts_were="w1_w3",
+        ),
+        transformers=TransformersFacts(
+            sdpa=(4, 37), rotary_tables=((4, 36), (4, 48)), flash_repeats=True
+        ),
+        vllm=VllmFacts(every_stage="both", adapted_embedding=True),
+        sglang=SglangFacts(every_stage="head"),
+        mlx=MlxFacts(has_class=True),
+    ),
+    "phimoe": ModelType(
+        PHIMOE,
+        windows=windows.everywhere,
+        training=TrainingFacts(net="phimoe.forward"),
+        transformers=TransformersFacts(flash_repeats=True, own_sdpa=True),
+        vllm=VllmFacts(every_stage="both", adapted_embedding=True),
+        mlx=MlxFacts(has_class=True),
+    ),
+    "minimax": ModelType(
+        MINIMAX, training=TrainingFacts(experts_were="w1_w3"), mlx=MlxFacts(has_class=True)
+    ),
+    "minimax_m1": ModelType(MINIMAX_M1, windows=windows.nowhere),
+    "minimax_text_01": ModelType(MINIMAX_TEXT_01),
+    "minimax_m2": ModelType(
+        MINIMAX_M2,
+        windows=windows.nowhere,
+        gguf="minimax-m2",
+        training=TrainingFacts(
+            net="sparse.minimax", router="by_minimax_rule", experts_were="w1_w3"
+        ),
+        sglang=SglangFacts(every_stage="embedding"),
+        mlx=MlxFacts(has_class=True),
+    ),
+}

@@ -9,15 +9,21 @@ Source: transformers 5.23 models/mllama/modeling_mllama.py.
 """
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from weighbridge.arch.blueprint import Family, Param, conv, embedding, gated_mlp, linear, norm
 from weighbridge.arch.clip import patch_kernel, side
 from weighbridge.arch.compose import SIDE_BY_SIDE, TEXT, Inner, composite, nested, text_head
 from weighbridge.arch.config import Config
 from weighbridge.arch.heads import causal_lm
+from weighbridge.arch.inputs import images
 from weighbridge.arch.llama import LlamaSwitches, attention, rotary
+from weighbridge.arch.model_types import ModelType, Sight, TransformersFacts
 from weighbridge.arch.modules import below
 from weighbridge.arch.vision import layernorm
+
+if TYPE_CHECKING:
+    from weighbridge.arch.mixers import Layer
 
 RATIOS = 8  # len(MllamaVisionConfig.supported_aspect_ratios)
 CROSS = (3, 8, 13, 18, 23, 28, 33, 38)  # MllamaTextConfig.__post_init__
@@ -106,3 +112,39 @@ MLLAMA = composite(
     heads={"ForConditionalGeneration": text_head()},
     renames=SIDE_BY_SIDE,
 )
+
+
+def whole_layers(c: Config) -> "tuple[Layer, ...]":
+    """Return the layers of a model with its tower: an image takes all its tiles, used or not, each
+    of its patches and a class token."""
+    tower = c.sub("vision_config")
+    length = tower.num("max_num_tiles") * (side(tower) ** 2 + 1)
+    return text_layers(c.sub("text_config"), length)
+
+
+def text_layers(c: Config, length: int | None = None) -> "tuple[Layer, ...]":
+    """Return the layers of the text model: some look at `length` positions of an image alone, the
+    others at the text."""
+    from weighbridge.arch.cache_layers.attention import attention, grouped
+    from weighbridge.arch.cache_layers.sequence import over
+    from weighbridge.arch.mixers import Layer
+
+    cross = c.nums("cross_attention_layers") or CROSS
+    own = attention(c, grouped(c))
+    image = over(own, "image", length)
+    count = c.layers("num_hidden_layers")
+    return tuple(Layer(mixers=(image if i in cross else own,)) for i in range(count))
+
+
+TYPES = {
+    "mllama": ModelType(
+        MLLAMA,
+        layers=whole_layers,
+        sees=Sight(images.mllama),
+        encoder="vision_config",
+        gguf="none",
+        transformers=TransformersFacts(caches=(4, 45), sdpa=(4, 45)),
+    ),
+    "mllama_text_model": ModelType(MLLAMA_TEXT, layers=text_layers, gguf="none"),
+    "mllama_vision_model": ModelType(MLLAMA_VISION, no_cache="image", beside_patches=1),
+}

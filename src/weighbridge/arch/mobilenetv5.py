@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from weighbridge.arch.blueprint import Family, Param, conv, norm
 from weighbridge.arch.config import Config
+from weighbridge.arch.model_types import ModelType
 
 
 class FusedConvs(NamedTuple):
@@ -115,3 +116,7 @@ def vision(c: Config, at: str) -> Iterator[Param]:
 
 
 MOBILENETV5 = Family(body=vision, cls="TimmWrapperModel", blocks=("timm_model.blocks.*.*",))
+
+TYPES = {
+    "gemma3n_vision": ModelType(MOBILENETV5, no_cache="image", encodes="pyramid"),
+}

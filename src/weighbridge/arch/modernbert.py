@@ -8,11 +8,17 @@ The checkpoints of NomicBERT keep q, k and v in one tensor; transformers splits 
 Source: transformers 5.23 models/{modernbert,nomic_bert}/modeling_*.py, conversion_mapping.py.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from weighbridge.arch.blueprint import Buffer, Family, Param, embedding, linear, norm
 from weighbridge.arch.config import Config
 from weighbridge.arch.encoder_heads import ids, joined, pooler, predictions, project, tied
+from weighbridge.arch.model_types import ModelType, TrainingFacts, TransformersFacts
+
+if TYPE_CHECKING:
+    from weighbridge.arch.attention import Attention
 
 
 def head_dim(c: Config) -> int:
@@ -139,3 +145,37 @@ NOMIC_BERT = Family(
     buffers=nomic_buffers,
     blocks=NOMIC_BLOCKS,
 )
+
+
+def heads_by_layer(c: Config, count: int) -> "Sequence[Attention]":
+    """Return the attention of each layer: `local_attention` is a window, half of it to either
+    side."""
+    from weighbridge.arch import encoders
+
+    every = max(1, c.num("global_attn_every_n_layers", default=3))
+    kinds = c.many("layer_types") if c.has("layer_types") else []
+    whole = encoders.even(c)
+    near = replace(whole, window=c.num("local_attention", default=128))
+    return [
+        near if (kinds[i] == "sliding_attention" if i < len(kinds) else i % every) else whole
+        for i in range(count)
+    ]
+
+
+TYPES = {
+    "modernbert": ModelType(
+        MODERNBERT,
+        no_cache="encoder",
+        encoder_heads=heads_by_layer,
+        computes=("wide_rotary", "holds_attended"),
+        gguf="modern-bert",
+        training=TrainingFacts(net="modernbert.forward"),
+    ),
+    "nomic_bert": ModelType(
+        NOMIC_BERT,
+        no_cache="encoder",
+        computes=("norms_behind", "own_softmax"),
+        gguf="nomic-bert",
+        transformers=TransformersFacts(sdpa=(5, 1)),
+    ),
+}

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 from weighbridge.arch.blueprint import Family, Param, linear, norm
 from weighbridge.arch.config import Config
+from weighbridge.arch.model_types import ModelType, VllmFacts
 from weighbridge.arch.vision import layernorm, nothing
 
 # VisionBackboneConfig of modeling_molmo.py
@@ -90,3 +91,7 @@ MOLMO = Family(
         ("vision_backbone.image_vit.", "vision tower"),
     ),
 )
+
+TYPES = {
+    "molmo": ModelType(MOLMO, layers="attention.usual", vllm=VllmFacts(every_stage="both")),
+}

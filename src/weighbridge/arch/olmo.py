@@ -8,12 +8,21 @@ Source: transformers 5.23 models/{olmo,olmo2,olmo3}/modeling_*.py.
 
 from collections.abc import Iterator
 
+from weighbridge.arch import windows
 from weighbridge.arch.attention import Attention
 from weighbridge.arch.blueprint import Buffer, Family, norm
 from weighbridge.arch.config import Config
 from weighbridge.arch.decoder import DecoderNames, alike, tree
 from weighbridge.arch.heads import DECODER_HEADS
 from weighbridge.arch.llama import AFTER, LlamaSwitches, decoder, grouped, layer
+from weighbridge.arch.model_types import (
+    LlamaCppFacts,
+    MlxFacts,
+    ModelType,
+    TrainingFacts,
+    TransformersFacts,
+    VllmFacts,
+)
 from weighbridge.arch.modules import Decoder, Submodule, submodule
 from weighbridge.arch.rotary import layered_rotary, rotary
 from weighbridge.arch.windows import layer_kinds
@@ -60,3 +69,29 @@ OLMO3 = Family(
     heads=DECODER_HEADS,
     buffers=olmo3_buffers,
 )
+
+TYPES = {
+    "olmo": ModelType(
+        OLMO,
+        computes=("wide_rotary",),
+        training=TrainingFacts(net="decoders.olmo"),
+        transformers=TransformersFacts(sdpa=(4, 40), rotary_tables=((4, 40), (4, 41))),
+        mlx=MlxFacts(has_class=True),
+    ),
+    "olmo2": ModelType(
+        OLMO2,
+        computes=("wide_rotary",),
+        training=TrainingFacts(net="decoders.olmo2"),
+        mlx=MlxFacts(has_class=True),
+    ),
+    "olmo3": ModelType(
+        OLMO3,
+        windows=windows.period(4),
+        computes=("wide_rotary",),
+        gguf="olmo2",
+        training=TrainingFacts(net="decoders.olmo2"),
+        vllm=VllmFacts(tied_head="shared"),
+        llama_cpp=LlamaCppFacts(windows=True),
+        mlx=MlxFacts(has_class=True, own_caches=True, windows="always"),
+    ),
+}

@@ -21,6 +21,7 @@ from weighbridge.arch.blueprint import (
     norm,
 )
 from weighbridge.arch.config import Config
+from weighbridge.arch.model_types import ModelType
 from weighbridge.arch.vision import layernorm, sizes
 
 TIME = 256  # DiTTimestepEmbedding: freq_embed_dim
@@ -223,3 +224,8 @@ TOKEN2WAV = Family(
 CODE2WAV = Family(
     body=code2wav, cls="Qwen3OmniMoeCode2WavModel", buffers=code2wav_buffers, blocks=()
 )
+
+TYPES = {
+    "qwen2_5_omni_token2wav": ModelType(TOKEN2WAV, no_cache="audio", encodes="pyramid"),
+    "qwen3_omni_moe_code2wav": ModelType(CODE2WAV, no_cache="audio", encodes="pyramid"),
+}

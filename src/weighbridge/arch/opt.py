@@ -12,6 +12,14 @@ from weighbridge.arch.blueprint import Buffer, Family, Param, embedding, linear,
 from weighbridge.arch.config import Config
 from weighbridge.arch.decoder import DecoderNames, alike, tree
 from weighbridge.arch.heads import DECODER_HEADS, labels
+from weighbridge.arch.model_types import (
+    NEVER,
+    ModelType,
+    SglangFacts,
+    TrainingFacts,
+    TransformersFacts,
+    VllmFacts,
+)
 from weighbridge.arch.modules import (
     Decoder,
     Submodule,
@@ -121,3 +129,22 @@ OPT = Family(
     blocks=("decoder.layers.*",),
 )
 XGLM = Family(tree=xglm, cls="XGLMForCausalLM", heads=DECODER_HEADS, buffers=xglm_positions)
+
+TYPES = {
+    "opt": ModelType(
+        OPT,
+        computes=("not_rotary", "frees_fed"),
+        gguf="none",
+        training=TrainingFacts(net="opt.forward", dropouts="dropout", lora=("q_proj", "v_proj")),
+        transformers=TransformersFacts(
+            caches=(4, 51), last_logits=(5, 0), sdpa=(4, 46), plain_loss=(4, 48)
+        ),
+        vllm=VllmFacts(every_stage="both"),
+        sglang=SglangFacts(every_stage="both"),
+    ),
+    "xglm": ModelType(
+        XGLM,
+        computes=("not_rotary", "own_softmax"),
+        transformers=TransformersFacts(caches=(4, 55), last_logits=(5, 0), sdpa=NEVER),
+    ),
+}

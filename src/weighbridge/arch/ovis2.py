@@ -20,6 +20,8 @@ from weighbridge.arch.blueprint import (
 from weighbridge.arch.clip import patch_kernel, side
 from weighbridge.arch.compose import Inner, composite, nested
 from weighbridge.arch.config import Config
+from weighbridge.arch.inputs import images
+from weighbridge.arch.model_types import ModelType, Sight
 from weighbridge.arch.vision import layernorm
 
 TEXT = Inner(path="language_model.", config="text_config", label="language model")
@@ -78,3 +80,8 @@ OVIS2 = composite(
     cls="Ovis2ForConditionalGeneration",
     heads={"ForConditionalGeneration": head},
 )
+
+TYPES = {
+    "ovis2": ModelType(OVIS2, language="text_config", sees=Sight(images.ovis2)),
+    "ovis2_vision": ModelType(OVIS2_VISION, no_cache="image"),
+}

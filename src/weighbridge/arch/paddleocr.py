@@ -12,6 +12,9 @@ from weighbridge.arch.blueprint import Buffer, Family, Param, conv, embedding, l
 from weighbridge.arch.clip import layers, patch_kernel, side
 from weighbridge.arch.compose import Inner, composite, either, nested, text_head
 from weighbridge.arch.config import Config
+from weighbridge.arch.inputs import images
+from weighbridge.arch.llama import ERNIE4_5
+from weighbridge.arch.model_types import ModelType, Sight
 from weighbridge.arch.vision import layernorm
 
 TEXT = Inner(
@@ -70,3 +73,11 @@ PADDLEOCR_VL = composite(
     ties=either(TEXT, default=True),
     renames=NAMES,
 )
+
+TYPES = {
+    "paddleocr_vl": ModelType(
+        PADDLEOCR_VL, language="text_config", flat=True, sees=Sight(images.by_paddle)
+    ),
+    "paddleocr_vl_text": ModelType(ERNIE4_5),
+    "paddleocr_vl_vision": ModelType(PADDLEOCR_VISION, no_cache="image"),
+}

@@ -11,12 +11,21 @@ modeling_mixformer_sequential.py, as their checkpoints' weight maps show them.
 
 from collections.abc import Iterator
 
+from weighbridge.arch import windows
 from weighbridge.arch.attention import Attention
 from weighbridge.arch.blueprint import Family, Param, embedding, linear, norm
 from weighbridge.arch.config import Config
 from weighbridge.arch.decoder import BEFORE, DecoderNames, alike, tree
 from weighbridge.arch.heads import DECODER_HEADS
 from weighbridge.arch.llama import grouped
+from weighbridge.arch.model_types import (
+    MlxFacts,
+    ModelType,
+    SglangFacts,
+    TrainingFacts,
+    TransformersFacts,
+    VllmFacts,
+)
 from weighbridge.arch.modules import (
     Decoder,
     Submodules,
@@ -144,3 +153,29 @@ MIXFORMER = Family(
     cls="MixFormerSequentialForCausalLM",
     heads={"ForCausalLM": lambda c, at: iter(())},
 )
+
+TYPES = {
+    "mixformer-sequential": ModelType(MIXFORMER),
+    "phi": ModelType(
+        PHI,
+        computes=("parallel",),
+        gguf="phi2",
+        training=TrainingFacts(
+            net="decoders.phi", lora=("q_proj", "v_proj", "fc1", "fc2"), litgpt="parallel"
+        ),
+        transformers=TransformersFacts(sdpa=(4, 40), rotary_tables=((4, 36), (4, 45))),
+        sglang=SglangFacts(every_stage="both"),
+        mlx=MlxFacts(has_class=True),
+    ),
+    "phi-msft": ModelType(PHI_MSFT, gguf="phi2", mlx=MlxFacts(has_class=True)),
+    "phi3": ModelType(
+        PHI3,
+        windows=windows.everywhere,
+        training=TrainingFacts(net="decoders.phi3", litgpt="usual", gguf="phi3"),
+        transformers=TransformersFacts(sdpa=(4, 41), flash_repeats=True),
+        vllm=VllmFacts(adapted_embedding=True),
+        sglang=SglangFacts(every_stage="head"),
+        mlx=MlxFacts(has_class=True),
+    ),
+    "phi4": ModelType(PHI3, windows=windows.everywhere, gguf="phi3"),
+}

@@ -12,10 +12,13 @@ modeling_phi4mm.py, speech_conformer_encoder.py.
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+from weighbridge.arch import windows
 from weighbridge.arch.blueprint import Buffer, Family, Param, ParamRule, conv, embedding, linear
 from weighbridge.arch.clip import clip_ids, clip_vision, layers, patch_kernel, pooling, side
 from weighbridge.arch.config import Config
 from weighbridge.arch.heads import DECODER_HEADS, causal_lm
+from weighbridge.arch.inputs import images, sounds
+from weighbridge.arch.model_types import Hearing, ModelType, Sight, VllmFacts
 from weighbridge.arch.phi import PHI3
 from weighbridge.arch.vision import layernorm
 
@@ -30,6 +33,9 @@ CLIP = {
 }
 
 CLIP_WIDTH = 1024
+# What Phi-4's own code says of its SigLIP tower and of its Conformer, which no config describes
+SO400M = {"hidden_size": 1152, "num_attention_heads": 16, "image_size": 448, "patch_size": 14}
+CONFORMER = {"hidden_size": 1024, "num_attention_heads": 16}
 Towers = Callable[[Config], tuple[Config, Config]]
 
 
@@ -277,3 +283,38 @@ PHI4MM = Family(
     blocks=("layers.*",),
     parts=PARTS,
 )
+
+TYPES = {
+    "phi3_v": ModelType(
+        PHI3_V,
+        layers="attention.usual",
+        holds={"tower": "clip_vision_model"},
+        sees=Sight(images.phi3_v, in_code=CLIP),
+        windows=windows.everywhere,
+        gguf="phi3",
+        vllm=VllmFacts(every_stage="both"),
+    ),
+    "phi4_multimodal": ModelType(
+        PHI4_MULTIMODAL,
+        layers="attention.usual",
+        holds={"tower": "siglip_vision_model"},
+        sees=Sight(images.phi4, in_code=SO400M),
+        hears=Hearing(sounds.phi4, in_code=CONFORMER),
+        windows=windows.everywhere,
+        gguf="phi3",
+    ),
+    "phi4mm": ModelType(
+        PHI4MM,
+        layers="attention.usual",
+        holds={
+            "tower": "siglip_vision_model",
+            "vision": "phi4_multimodal_vision",
+            "audio": "phi4_multimodal_audio",
+        },
+        sees=Sight(images.phi4, in_code=SO400M),
+        hears=Hearing(sounds.phi4, in_code=CONFORMER),
+        windows=windows.everywhere,
+        gguf="phi3",
+        vllm=VllmFacts(tied_head="freed"),
+    ),
+}

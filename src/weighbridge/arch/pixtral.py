@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from weighbridge.arch.blueprint import Buffer, Family, Param, conv, gated_mlp, linear, norm
 from weighbridge.arch.config import Config
+from weighbridge.arch.model_types import MlxFacts, ModelType
 from weighbridge.arch.vision import patch_shape
 
 
@@ -32,3 +33,7 @@ def rotary(c: Config, at: str) -> Iterator[Buffer]:
 PIXTRAL = Family(
     body=pixtral, cls="PixtralVisionModel", buffers=rotary, blocks=("transformer.layers.*",)
 )
+
+TYPES = {
+    "pixtral": ModelType(PIXTRAL, no_cache="image", mlx=MlxFacts(has_class=True)),
+}

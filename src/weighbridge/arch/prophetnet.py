@@ -7,11 +7,16 @@ Source: transformers 5.23 models/prophetnet/modeling_prophetnet.py.
 """
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from weighbridge.arch.blueprint import Family, Param, embedding, linear, norm
 from weighbridge.arch.config import Config
 from weighbridge.arch.encoder_heads import joined
 from weighbridge.arch.heads import causal_lm
+from weighbridge.arch.model_types import NEVER, ModelType, TransformersFacts
+
+if TYPE_CHECKING:
+    from weighbridge.arch.mixers import Layer
 
 # Heads only split a projection; the rest is idle where there is no encoder.
 IDLE = ("num_encoder_attention_heads", "num_encoder_layers", "encoder_ffn_dim")
@@ -74,3 +79,23 @@ PROPHETNET = Family(
     classes={"ForCausalLM": ALONE},
     blocks=(),
 )
+
+
+def decoder_layers(c: Config) -> "tuple[Layer, ...]":
+    """Return layers that attend to what they wrote and to the text that the encoder read."""
+    from weighbridge.arch.cache_layers import sequence
+
+    sizes = sequence.even(c.num("num_decoder_attention_heads"), c.num("hidden_size"))
+    return sequence.pairs(c, c.layers("num_decoder_layers"), sizes, "text")
+
+
+TYPES = {
+    "prophetnet": ModelType(
+        PROPHETNET,
+        layers=decoder_layers,
+        heads_key="num_encoder_attention_heads",
+        computes=("own_softmax",),
+        gguf="none",
+        transformers=TransformersFacts(caches=(4, 55), last_logits=NEVER, sdpa=NEVER),
+    ),
+}

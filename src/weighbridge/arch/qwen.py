@@ -14,6 +14,7 @@ from weighbridge.arch.config import Config
 from weighbridge.arch.decoder import alike
 from weighbridge.arch.feed import Dense
 from weighbridge.arch.heads import labels
+from weighbridge.arch.model_types import MlxFacts, ModelType, TrainingFacts
 from weighbridge.arch.modules import Decoder, Submodules, fused_gqa, normed, submodule
 from weighbridge.arch.windows import layer_kinds
 from weighbridge.errors import UnsupportedError
@@ -81,3 +82,9 @@ QWEN = Family(
     heads={"LMHeadModel": lm, "ForCausalLM": lm, "ForSequenceClassification": score},
     blocks=("h.*",),
 )
+
+TYPES = {
+    "qwen": ModelType(
+        QWEN, training=TrainingFacts(net="qwen.forward"), mlx=MlxFacts(has_class=True)
+    ),
+}

@@ -14,12 +14,21 @@ flex_olmo,mellum}/modeling_*.py and conversion_mapping.py.
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
+from weighbridge.arch import windows
 from weighbridge.arch.blueprint import Buffer, Family, Param, conv, gated_mlp, linear, norm
 from weighbridge.arch.config import Config
 from weighbridge.arch.decoder import BEFORE, alike, kinds, tree
 from weighbridge.arch.heads import DECODER_HEADS, causal_lm
 from weighbridge.arch.llama import AFTER, SPANS, LlamaSwitches, attention, grouped
 from weighbridge.arch.mixers import GatedDelta
+from weighbridge.arch.model_types import (
+    MlxFacts,
+    ModelType,
+    SglangFacts,
+    TrainingFacts,
+    TransformersFacts,
+    VllmFacts,
+)
 from weighbridge.arch.modules import (
     Decoder,
     Submodule,
@@ -236,3 +245,78 @@ MELLUM = Family(
     heads=DECODER_HEADS,
     buffers=mellum_rotary,
 )
+
+TYPES = {
+    "qwen2_moe": ModelType(
+        QWEN2_MOE,
+        windows=windows.lower,
+        gguf="qwen2moe",
+        training=TrainingFacts(net="sparse.qwen2", experts_were="gate_up", gguf="qwen2moe"),
+        transformers=TransformersFacts(
+            rotary_tables=((4, 40), (4, 45)), flash_repeats=True, own_sdpa=True
+        ),
+        vllm=VllmFacts(every_stage="both", whole_shared_experts=True),
+        sglang=SglangFacts(every_stage="head"),
+        mlx=MlxFacts(has_class=True),
+    ),
+    "qwen3_moe": ModelType(
+        QWEN3_MOE,
+        windows=windows.everywhere,
+        gguf="qwen3moe",
+        training=TrainingFacts(net="sparse.qwen3", experts_were="gate_up", gguf="qwen3moe"),
+        vllm=VllmFacts(every_stage="both", adapted_embedding=True),
+        sglang=SglangFacts(every_stage="head"),
+        mlx=MlxFacts(has_class=True),
+    ),
+    "qwen3_next": ModelType(
+        QWEN3_NEXT,
+        gguf="qwen3next",
+        training=TrainingFacts(net="qwen_next.forward", experts_were="gate_up"),
+        vllm=VllmFacts(every_stage="both", whole_shared_experts=True),
+        sglang=SglangFacts(tracked_states=True, prefill_graphs="0.5.15"),
+        mlx=MlxFacts(has_class=True, own_caches=True),
+    ),
+    "qwen3_5_text": ModelType(
+        QWEN3_5,
+        gguf="qwen35",
+        vllm=VllmFacts(
+            every_stage="embedding",
+            adapted_embedding=True,
+            tied_head="shared",
+            states_key="mamba_ssm_dtype",
+        ),
+        sglang=SglangFacts(tracked_states=True),
+        mlx=MlxFacts(own_caches=True),
+    ),
+    "qwen3_5_moe_text": ModelType(
+        QWEN3_5_MOE,
+        gguf="qwen35moe",
+        vllm=VllmFacts(
+            every_stage="embedding",
+            whole_shared_experts=True,
+            adapted_embedding=True,
+            states_key="mamba_ssm_dtype",
+        ),
+        sglang=SglangFacts(tracked_states=True),
+        mlx=MlxFacts(own_caches=True),
+    ),
+    "olmoe": ModelType(
+        OLMOE,
+        training=TrainingFacts(net="sparse.olmoe", experts_were="gate_up"),
+        transformers=TransformersFacts(caches=(4, 45), sdpa=(4, 45), own_sdpa=True),
+        vllm=VllmFacts(every_stage="both"),
+        mlx=MlxFacts(has_class=True),
+    ),
+    "flex_olmo": ModelType(
+        FLEX_OLMO,
+        computes=("wide_rotary",),
+        training=TrainingFacts(net="sparse.flex_olmo", experts_were="gate_up"),
+    ),
+    "mellum": ModelType(
+        MELLUM,
+        windows=windows.nowhere,
+        training=TrainingFacts(experts_were="gate_up"),
+        sglang=SglangFacts(windows=(0, 5, 16)),
+        mlx=MlxFacts(has_class=True, own_caches=True, windows="always"),
+    ),
+}

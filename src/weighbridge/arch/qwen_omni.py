@@ -9,6 +9,7 @@ models/{qwen2_5_omni,qwen3_omni_moe}/modeling_*.py and conversion_mapping.py.
 
 from collections.abc import Iterator
 
+from weighbridge.arch import windows
 from weighbridge.arch.audio_lm import layer
 from weighbridge.arch.blueprint import (
     Buffer,
@@ -23,9 +24,11 @@ from weighbridge.arch.blueprint import (
 from weighbridge.arch.compose import Inner, composite, text_head
 from weighbridge.arch.config import Config
 from weighbridge.arch.decoder import two_norms
-from weighbridge.arch.llama import LlamaSwitches, attention
+from weighbridge.arch.inputs import images, sounds
+from weighbridge.arch.llama import QWEN2, LlamaSwitches, attention
+from weighbridge.arch.model_types import Hearing, ModelType, Sight, TrainingFacts
 from weighbridge.arch.modules import below, gated
-from weighbridge.arch.qwen_moe import moe_and_shared, qwen3_attention
+from weighbridge.arch.qwen_moe import QWEN3_MOE, moe_and_shared, qwen3_attention
 from weighbridge.arch.qwen_vl import rotary as vision_rotary
 from weighbridge.arch.qwen_vl import vision2_5, vision3
 from weighbridge.arch.rotary import rotary
@@ -280,3 +283,49 @@ QWEN3_OMNI_MOE = omni(
         when="enable_audio_output",
     ),
 )
+
+TYPES = {
+    "qwen2_5_omni": ModelType(QWEN2_5_OMNI, language="thinker_config", seen_by="thinker_config"),
+    "qwen2_5_omni_audio_encoder": ModelType(AUDIO2_5, no_cache="audio"),
+    "qwen2_5_omni_talker": ModelType(TALKER2_5, layers="attention.usual", windows=windows.upper),
+    "qwen2_5_omni_text": ModelType(QWEN2, windows=windows.upper),
+    "qwen2_5_omni_thinker": ModelType(
+        THINKER2_5,
+        language="text_config",
+        sees=Sight(images.one_frame),
+        hears=Hearing(sounds.qwen2_5_omni, within="audio_tower"),
+    ),
+    "qwen2_5_omni_vision_encoder": ModelType(
+        VISION2_5, no_cache="image", encoder_heads="window_of_pixels"
+    ),
+    "qwen3_omni_moe": ModelType(
+        QWEN3_OMNI_MOE,
+        language="thinker_config",
+        holds={
+            "talker_config": "qwen3_omni_moe_talker",
+            "code2wav_config": "qwen3_omni_moe_code2wav",
+        },
+        seen_by="thinker_config",
+        training=TrainingFacts(experts_were="gate_up"),
+    ),
+    "qwen3_omni_moe_audio_encoder": ModelType(AUDIO3, no_cache="audio"),
+    "qwen3_omni_moe_talker": ModelType(
+        TALKER3,
+        language="text_config",
+        holds={
+            "text_config": "qwen3_omni_moe_talker_text",
+            "code_predictor_config": "qwen3_omni_moe_talker_code_predictor",
+        },
+    ),
+    "qwen3_omni_moe_text": ModelType(
+        QWEN3_MOE, windows=windows.everywhere, training=TrainingFacts(experts_were="gate_up")
+    ),
+    "qwen3_omni_moe_thinker": ModelType(
+        THINKER3,
+        language="text_config",
+        sees=Sight(images.one_frame_heard),
+        hears=Hearing(sounds.qwen3_omni, within="audio_tower"),
+        training=TrainingFacts(experts_were="gate_up"),
+    ),
+    "qwen3_omni_moe_vision_encoder": ModelType(VISION3, no_cache="image"),
+}

@@ -9,6 +9,7 @@ Sources: transformers 5.23 models/{qwen2_vl,qwen2_5_vl,qwen3_vl,qwen3_5}/modelin
 
 from collections.abc import Callable, Iterator
 
+from weighbridge.arch import windows
 from weighbridge.arch.blueprint import (
     Buffer,
     Family,
@@ -21,6 +22,17 @@ from weighbridge.arch.blueprint import (
 )
 from weighbridge.arch.compose import Inner, composite, either, text_head
 from weighbridge.arch.config import Config
+from weighbridge.arch.inputs import images
+from weighbridge.arch.llama import QWEN2, QWEN3
+from weighbridge.arch.model_types import (
+    MlxFacts,
+    ModelType,
+    SglangFacts,
+    Sight,
+    TrainingFacts,
+    TransformersFacts,
+    VllmFacts,
+)
 from weighbridge.arch.vision import layernorm, scaled
 
 MERGER = ("visual.merger.", "visual.deepstack_merger_list.")
@@ -173,3 +185,76 @@ QWEN3_VL = family_of("Qwen3VL")
 QWEN3_VL_MOE = family_of("Qwen3VLMoe")
 QWEN3_5 = family_of("Qwen3_5")
 QWEN3_5_MOE = family_of("Qwen3_5Moe")
+
+TYPES = {
+    "qwen2_vl": ModelType(
+        QWEN2_VL,
+        language="text_config",
+        flat=True,
+        sees=Sight(images.one_frame),
+        gguf="qwen2vl",
+        training=TrainingFacts(net="decoders.qwen_vl"),
+        transformers=TransformersFacts(caches=(4, 45), last_logits=(5, 0), sdpa=(4, 45)),
+        vllm=VllmFacts(tied_head="shared"),
+        mlx=MlxFacts(has_class=True),
+    ),
+    "qwen2_vl_text": ModelType(
+        QWEN2, windows=windows.upper, gguf="qwen2vl", vllm=VllmFacts(tied_head="shared")
+    ),
+    "qwen2_vl_vision": ModelType(
+        VISION2, no_cache="image", heads_key="num_heads", width_key="embed_dim"
+    ),
+    "qwen2_5_vl": ModelType(
+        QWEN2_5_VL,
+        language="text_config",
+        flat=True,
+        sees=Sight(images.one_frame),
+        gguf="qwen2vl",
+        training=TrainingFacts(net="decoders.qwen_vl"),
+        transformers=TransformersFacts(last_logits=(4, 55)),
+        vllm=VllmFacts(tied_head="shared"),
+        mlx=MlxFacts(has_class=True),
+    ),
+    "qwen2_5_vl_text": ModelType(
+        QWEN2, windows=windows.upper, gguf="qwen2vl", vllm=VllmFacts(tied_head="shared")
+    ),
+    "qwen2_5_vl_vision": ModelType(VISION2_5, no_cache="image", encoder_heads="window_of_pixels"),
+    "qwen3_vl": ModelType(
+        QWEN3_VL,
+        language="text_config",
+        sees=Sight(images.one_frame_of_16),
+        training=TrainingFacts(net="decoders.qwen_vl"),
+        vllm=VllmFacts(tied_head="shared"),
+        mlx=MlxFacts(has_class=True),
+    ),
+    "qwen3_vl_text": ModelType(QWEN3, gguf="qwen3vl", vllm=VllmFacts(tied_head="shared")),
+    "qwen3_vl_vision": ModelType(VISION3, no_cache="image"),
+    "qwen3_vl_moe": ModelType(
+        QWEN3_VL_MOE,
+        language="text_config",
+        sees=Sight(images.one_frame_of_16),
+        training=TrainingFacts(net="sparse.three_grids"),
+        mlx=MlxFacts(has_class=True),
+    ),
+    "qwen3_vl_moe_vision": ModelType(VISION3, no_cache="image"),
+    "qwen3_5": ModelType(
+        QWEN3_5,
+        language="text_config",
+        sees=Sight(images.one_frame_of_16),
+        training=TrainingFacts(net="qwen_next.forward_3_5"),
+        vllm=VllmFacts(tied_head="shared", states_key="mamba_ssm_dtype"),
+        sglang=SglangFacts(prefill_graphs="towers"),
+        mlx=MlxFacts(has_class=True, own_caches=True),
+    ),
+    "qwen3_5_vision": ModelType(VISION3_5, no_cache="image"),
+    "qwen3_5_moe": ModelType(
+        QWEN3_5_MOE,
+        language="text_config",
+        sees=Sight(images.one_frame_of_16),
+        training=TrainingFacts(net="qwen_next.forward_3_5"),
+        vllm=VllmFacts(states_key="mamba_ssm_dtype"),
+        sglang=SglangFacts(prefill_graphs="towers"),
+        mlx=MlxFacts(has_class=True, own_caches=True),
+    ),
+    "qwen3_5_moe_vision": ModelType(VISION3_5, no_cache="image"),
+}

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from weighbridge.arch.blueprint import Buffer, Family, Param, conv, linear
 from weighbridge.arch.config import Config
 from weighbridge.arch.heads import labels
+from weighbridge.arch.model_types import ModelType
 from weighbridge.arch.vision import batchnorm_buffers, layernorm, nothing, sizes
 
 
@@ -83,3 +84,7 @@ RESNET = Family(
         "encoder.stages.*.layers.*.layer.*",
     ),
 )
+
+TYPES = {
+    "resnet": ModelType(RESNET, no_cache="image", encodes="pyramid"),
+}

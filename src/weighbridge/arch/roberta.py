@@ -30,6 +30,7 @@ from weighbridge.arch.encoder_heads import (
     project,
     roberta_lm_head,
 )
+from weighbridge.arch.model_types import NEVER, ModelType, TrainingFacts, TransformersFacts
 
 IDS = ids("position_ids", "token_type_ids")
 LAYERS = ("encoder.layer.*",)
@@ -133,3 +134,60 @@ LONGFORMER = relatives(
     blocks=("encoder.layer.*.attention.self",),
 )
 MPNET = relatives(mpnet, base="mpnet", cls="MPNetModel", buffers=ids("position_ids"), blocks=())
+
+TYPES = {
+    "roberta": ModelType(
+        ROBERTA,
+        no_cache="encoder",
+        positions="after_padding",
+        decodes=True,
+        computes=("not_rotary", "norms_behind", "own_softmax"),
+        gguf="bert",
+        training=TrainingFacts(net="bert.forward", dropouts="hidden", lora=("query", "value")),
+        transformers=TransformersFacts(sdpa=(4, 45)),
+    ),
+    "camembert": ModelType(
+        CAMEMBERT,
+        no_cache="encoder",
+        positions="after_padding",
+        decodes=True,
+        computes=("not_rotary", "norms_behind", "own_softmax"),
+        gguf="bert",
+        training=TrainingFacts(net="bert.forward", dropouts="hidden"),
+        transformers=TransformersFacts(sdpa=(4, 45)),
+    ),
+    "xlm-roberta": ModelType(
+        XLM_ROBERTA,
+        no_cache="encoder",
+        positions="after_padding",
+        decodes=True,
+        computes=("not_rotary", "norms_behind", "own_softmax"),
+        gguf="bert",
+        training=TrainingFacts(net="bert.forward", dropouts="hidden", lora=("query", "value")),
+        transformers=TransformersFacts(sdpa=(4, 45)),
+    ),
+    "xlm-roberta-xl": ModelType(
+        XLM_ROBERTA_XL,
+        no_cache="encoder",
+        positions="after_padding",
+        computes=("not_rotary", "own_softmax"),
+        transformers=TransformersFacts(sdpa=(4, 45)),
+    ),
+    "longformer": ModelType(
+        LONGFORMER,
+        no_cache="encoder",
+        encoder_heads="window_by_layer",
+        positions="after_padding",
+        gguf="none",
+        transformers=TransformersFacts(sdpa=NEVER),
+    ),
+    "mpnet": ModelType(
+        MPNET,
+        no_cache="encoder",
+        positions="after_padding",
+        computes=("not_rotary", "norms_behind", "own_softmax", "kept_scores"),
+        gguf="none",
+        training=TrainingFacts(net="mpnet.forward", dropouts="hidden"),
+        transformers=TransformersFacts(sdpa=NEVER),
+    ),
+}

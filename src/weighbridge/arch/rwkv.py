@@ -14,6 +14,7 @@ from weighbridge.arch.config import Config
 from weighbridge.arch.decoder import DecoderNames, tree
 from weighbridge.arch.feed import Dense
 from weighbridge.arch.mixers import Rwkv
+from weighbridge.arch.model_types import ModelType, TrainingFacts, TransformersFacts
 from weighbridge.arch.modules import Decoder, Submodule, Submodules, by_kind, normed, submodule
 
 
@@ -109,3 +110,14 @@ RWKV_5 = Family(
     heads={"ForCausalLM": head},
     blocks=("blocks.*",),
 )
+
+TYPES = {
+    "rwkv": ModelType(
+        RWKV,
+        positions="endless",
+        gguf="none",
+        training=TrainingFacts(lora=("key", "value", "receptance", "output")),
+        transformers=TransformersFacts(last_logits=(5, 0)),
+    ),
+    "rwkv5": ModelType(RWKV_5, positions="endless"),
+}

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 
 from weighbridge.arch.blueprint import Family, Param, conv, embedding, linear
 from weighbridge.arch.config import Config
+from weighbridge.arch.inputs import images
+from weighbridge.arch.model_types import ModelType, Sight
 from weighbridge.arch.vision import layernorm, nothing, patch_shape, scaled
 
 TABLE = "shared_image_embedding.positional_embedding"
@@ -139,3 +141,8 @@ SAM_VISION = Family(
     heads={"Encoder": nothing},
     blocks=("vision_encoder.layers.*",),
 )
+
+TYPES = {
+    "sam": ModelType(SAM, no_cache="image", sees=Sight(images.native), encoder="vision_config"),
+    "sam_vision_model": ModelType(SAM_VISION, no_cache="image"),
+}

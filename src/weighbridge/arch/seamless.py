@@ -22,6 +22,8 @@ from weighbridge.arch.blueprint import (
     norm,
 )
 from weighbridge.arch.config import Config
+from weighbridge.arch.inputs import sounds
+from weighbridge.arch.model_types import Hearing, ModelType, TransformersFacts
 from weighbridge.arch.wav2vec2 import batch_norm
 
 SPARE = 2  # rows of positions beyond the configured number
@@ -375,3 +377,20 @@ def seamless(kind: SeamlessVariant, stem: str) -> Family:
 
 SEAMLESS = seamless(SeamlessVariant(parallel=False), "SeamlessM4T")
 SEAMLESS_V2 = seamless(SeamlessVariant(parallel=True), "SeamlessM4Tv2")
+
+TYPES = {
+    "seamless_m4t": ModelType(
+        SEAMLESS,
+        layers="sequence.bart",
+        hears=Hearing(sounds.seamless, tower="", within="speech_encoder.encoder"),
+        heads_key="speech_encoder_attention_heads",
+        transformers=TransformersFacts(caches=(4, 55), sdpa=(5, 1)),
+    ),
+    "seamless_m4t_v2": ModelType(
+        SEAMLESS_V2,
+        layers="sequence.bart",
+        hears=Hearing(sounds.seamless, tower="", within="speech_encoder.encoder"),
+        heads_key="speech_encoder_attention_heads",
+        transformers=TransformersFacts(caches=(4, 55), sdpa=(5, 1)),
+    ),
+}

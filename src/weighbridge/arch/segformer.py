@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from weighbridge.arch.blueprint import Buffer, Family, Param, conv, linear
 from weighbridge.arch.config import Config
 from weighbridge.arch.heads import labels
+from weighbridge.arch.model_types import ModelType, TransformersFacts
 from weighbridge.arch.vision import batchnorm_buffers, layernorm, scaled_by, sizes
 
 
@@ -80,3 +81,9 @@ SEGFORMER = Family(
     buffers=statistics,
     blocks=("encoder.block.*",),
 )
+
+TYPES = {
+    "segformer": ModelType(
+        SEGFORMER, no_cache="image", encodes="pyramid", transformers=TransformersFacts(sdpa=(5, 1))
+    ),
+}

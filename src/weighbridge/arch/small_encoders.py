@@ -8,7 +8,8 @@
 Source: transformers 5.23 models/{distilbert,albert,mobilebert,squeezebert}/modeling_*.py.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from weighbridge.arch.bert import WORDS
 from weighbridge.arch.blueprint import Family, Param, ParamRule, conv, embedding, linear, norm
@@ -22,6 +23,10 @@ from weighbridge.arch.encoder_heads import (
     project,
     tied,
 )
+from weighbridge.arch.model_types import NEVER, ModelType, TrainingFacts, TransformersFacts
+
+if TYPE_CHECKING:
+    from weighbridge.arch.attention import Attention
 
 IDS = ids("position_ids")
 
@@ -272,3 +277,48 @@ SQUEEZEBERT = Family(
     buffers=IDS,
     blocks=(),
 )
+
+
+def heads_of_mobilebert(c: Config, count: int) -> "Sequence[Attention]":
+    """Return the attention of each layer, on the narrow state between the bottlenecks."""
+    from weighbridge.arch import encoders
+
+    narrow, heads = c.flag("use_bottleneck", default=True), c.num(*encoders.HEADS)
+    width = c.num("intra_bottleneck_size" if narrow else "hidden_size")
+    return (encoders.one(heads, width // max(1, heads)),) * count
+
+
+TYPES = {
+    "distilbert": ModelType(
+        DISTILBERT,
+        no_cache="encoder",
+        computes=("not_rotary", "norms_behind", "own_softmax"),
+        gguf="bert",
+        training=TrainingFacts(net="distilbert.forward", dropouts="with_classifier"),
+        transformers=TransformersFacts(sdpa=(4, 46)),
+    ),
+    "albert": ModelType(
+        ALBERT,
+        no_cache="encoder",
+        computes=(
+            "not_rotary",
+            "norms_behind",
+            "one_layer_for_all",
+            "buffered_positions",
+            "own_softmax",
+        ),
+        gguf="none",
+        training=TrainingFacts(net="albert.forward", dropouts="classifier"),
+        transformers=TransformersFacts(sdpa=(4, 45)),
+    ),
+    "mobilebert": ModelType(
+        MOBILEBERT,
+        no_cache="encoder",
+        encoder_heads=heads_of_mobilebert,
+        computes=("norms_behind", "own_softmax"),
+        transformers=TransformersFacts(sdpa=(5, 0)),
+    ),
+    "squeezebert": ModelType(
+        SQUEEZEBERT, no_cache="encoder", transformers=TransformersFacts(sdpa=NEVER)
+    ),
+}

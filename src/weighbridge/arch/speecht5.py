@@ -23,6 +23,8 @@ from weighbridge.arch.blueprint import (
 )
 from weighbridge.arch.config import Config
 from weighbridge.arch.encoder_heads import Buffers, joined
+from weighbridge.arch.inputs import sounds
+from weighbridge.arch.model_types import Hearing, ModelType, TransformersFacts
 from weighbridge.arch.wav2vec2 import batch_norm, extractor, mask, position_convolution, projection
 
 ENDS_ONLY = (
@@ -187,3 +189,14 @@ ENDS = {
     ),
 }
 SPEECHT5 = Family(body=model, base="speecht5", cls="SpeechT5Model", classes=ENDS, blocks=())
+
+TYPES = {
+    "speecht5": ModelType(
+        SPEECHT5,
+        layers="sequence.speech",
+        hears=Hearing(sounds.waveform, tower="", within="wrapped_encoder"),
+        heads_key="encoder_attention_heads",
+        computes=("own_softmax",),
+        transformers=TransformersFacts(caches=(4, 55)),
+    ),
+}

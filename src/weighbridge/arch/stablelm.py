@@ -13,6 +13,13 @@ from weighbridge.arch.config import Config
 from weighbridge.arch.decoder import BEFORE, DecoderNames, alike, tree
 from weighbridge.arch.heads import DECODER_HEADS
 from weighbridge.arch.llama import LlamaSwitches, kv_heads, layer
+from weighbridge.arch.model_types import (
+    MlxFacts,
+    ModelType,
+    TrainingFacts,
+    TransformersFacts,
+    VllmFacts,
+)
 from weighbridge.arch.modules import Decoder, Submodules, submodule
 from weighbridge.arch.rotary import partly_rotary
 from weighbridge.arch.windows import layer_kinds
@@ -42,3 +49,17 @@ STABLELM = Family(
     heads=DECODER_HEADS,
     buffers=partly_rotary(0.25),
 )
+
+TYPES = {
+    "stablelm": ModelType(
+        STABLELM,
+        computes=("holds_normed", "holds_attended"),
+        training=TrainingFacts(net="decoders.stablelm", lora=("q_proj", "v_proj")),
+        transformers=TransformersFacts(
+            sdpa=(4, 40), rotary_tables=((4, 38), (4, 45)), own_sdpa=True, plain_loss=(4, 48)
+        ),
+        vllm=VllmFacts(every_stage="both"),
+        mlx=MlxFacts(has_class=True),
+    ),
+    "stablelm_epoch": ModelType(STABLELM),
+}

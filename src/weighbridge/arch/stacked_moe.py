@@ -10,12 +10,23 @@ Source: transformers 5.23 models/{gpt_oss,llama4,dbrx,jetmoe}/modeling_*.py.
 from collections.abc import Iterator
 from dataclasses import replace
 
+from weighbridge.arch import windows
 from weighbridge.arch.attention import Attention
 from weighbridge.arch.blueprint import Buffer, Family, Param, gated_mlp, linear
 from weighbridge.arch.config import Config
 from weighbridge.arch.decoder import BEFORE, DecoderNames, alike, tree
 from weighbridge.arch.heads import DECODER_HEADS
 from weighbridge.arch.llama import LlamaSwitches, attention
+from weighbridge.arch.model_types import (
+    NEVER,
+    LlamaCppFacts,
+    MlxFacts,
+    ModelType,
+    SglangFacts,
+    TrainingFacts,
+    TransformersFacts,
+    VllmFacts,
+)
 from weighbridge.arch.modules import (
     Decoder,
     Submodule,
@@ -185,3 +196,41 @@ DBRX = Family(
     blocks=("blocks.*",),
 )
 JETMOE = Family(tree=jetmoe, cls="JetMoeForCausalLM", heads=DECODER_HEADS, buffers=jetmoe_rotary)
+
+TYPES = {
+    "gpt_oss": ModelType(
+        GPT_OSS,
+        windows=windows.period(2),
+        computes=("repeated_experts",),
+        gguf="gpt-oss",
+        training=TrainingFacts(net="gpt_oss.forward"),
+        transformers=TransformersFacts(last_logits=(4, 55), sdpa=NEVER),
+        vllm=VllmFacts(every_stage="both", wide_graphs=True),
+        sglang=SglangFacts(every_stage="head", windows=(0, 5, 8), attention=("triton", "fa3")),
+        llama_cpp=LlamaCppFacts(windows=True),
+        mlx=MlxFacts(has_class=True, own_caches=True, windows="always"),
+    ),
+    "llama4_text": ModelType(
+        LLAMA4_TEXT,
+        windows=windows.chunks,
+        computes=("every_fourth_unrotated", "every_expert", "own_softmax", "holds_attended"),
+        gguf="llama4",
+        vllm=VllmFacts(whole_shared_experts=True),
+        sglang=SglangFacts(windows=(0, 5, 8), attention=("triton", "fa3")),
+        llama_cpp=LlamaCppFacts(windows=True),
+        mlx=MlxFacts(has_class=True, own_caches=True, windows="always"),
+    ),
+    "dbrx": ModelType(
+        DBRX,
+        computes=("looped_experts",),
+        training=TrainingFacts(net="dbrx.forward"),
+        transformers=TransformersFacts(sdpa=(4, 40), own_sdpa=True, plain_loss=(4, 48)),
+        vllm=VllmFacts(every_stage="both"),
+        mlx=MlxFacts(has_class=True),
+    ),
+    "jetmoe": ModelType(
+        JETMOE,
+        training=TrainingFacts(net="jetmoe.forward"),
+        transformers=TransformersFacts(sdpa=(4, 41), own_sdpa=True, wide_loss=(4, 55)),
+    ),
+}

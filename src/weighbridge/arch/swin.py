@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from weighbridge.arch.blueprint import Buffer, Family, Param, conv, linear
 from weighbridge.arch.config import Config
 from weighbridge.arch.heads import labels
+from weighbridge.arch.model_types import ModelType, TransformersFacts
 from weighbridge.arch.vision import layernorm, patch_shape, patches, scaled, sizes
 
 
@@ -115,3 +116,10 @@ DONUT = Family(
     buffers=square_positions,
     blocks=("encoder.layers.*",),
 )
+
+TYPES = {
+    "donut-swin": ModelType(DONUT, no_cache="image", encodes="pyramid"),
+    "swin": ModelType(
+        SWIN, no_cache="image", encodes="pyramid", transformers=TransformersFacts(sdpa=(5, 1))
+    ),
+}

@@ -11,8 +11,9 @@ tensors differ (modeling_utils.py tie_weights), as they do: so it counts.
 Source: transformers 5.23 models/{t5,mt5,umt5,longt5,switch_transformers}/modeling_*.py.
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from weighbridge.arch.blueprint import (
     NOT_IN_HALF,
@@ -27,6 +28,17 @@ from weighbridge.arch.blueprint import (
 from weighbridge.arch.config import Config
 from weighbridge.arch.encoder_heads import dense_project, joined, project
 from weighbridge.arch.heads import causal_lm
+from weighbridge.arch.model_types import (
+    NEVER,
+    ModelType,
+    TrainingFacts,
+    TransformersFacts,
+    VllmFacts,
+)
+
+if TYPE_CHECKING:
+    from weighbridge.arch.mixers import Attention as Mixer
+    from weighbridge.arch.mixers import Layer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -214,3 +226,81 @@ MT5 = family(T5Variant(), "MT5")
 UMT5 = family(T5Variant(attention=biased_attention), "UMT5")
 LONGT5 = family(T5Variant(attention=long_attention), "LongT5")
 SWITCH = family(T5Variant(feed_forward=switch_feed_forward, forced=False), "SwitchTransformers")
+
+
+def decoder_layers(c: Config) -> "tuple[Layer, ...]":
+    """Return layers that attend to what they wrote and to the text that the encoder read."""
+    from weighbridge.arch.cache_layers.attention import AttentionSizes
+    from weighbridge.arch.cache_layers.sequence import pairs
+
+    heads = c.num("num_heads")
+    sizes = AttentionSizes(heads, heads, c.num("d_kv"))
+    count = c.layers("num_decoder_layers", default=c.num("num_layers"))
+    return pairs(c, count, sizes, "text")
+
+
+def heads_of_t5(c: Config, count: int) -> "Sequence[Mixer]":
+    """Return the attention of each encoder layer, whose heads have a size of their own."""
+    from weighbridge.arch import encoders
+
+    return (encoders.one(c.num("num_heads"), c.num("d_kv")),) * count
+
+
+def heads_of_longt5(c: Config, count: int) -> "Sequence[Mixer]":
+    """Return attention in blocks of radius + 1 tokens, each of which sees its own and those
+    beside it."""
+    near = replace(heads_of_t5(c, 1)[0], window=3 * (c.num("local_radius") + 1))
+    return (near,) * count
+
+
+TYPES = {
+    "t5": ModelType(
+        T5,
+        layers=decoder_layers,
+        encoder_heads=heads_of_t5,
+        positions="endless",
+        computes=("not_rotary", "own_softmax"),
+        training=TrainingFacts(net="t5.forward", dropouts="dropout_rate", lora=("q", "v")),
+        transformers=TransformersFacts(caches=(4, 46), last_logits=NEVER, sdpa=(5, 1)),
+        vllm=VllmFacts(no_encoder_alone=True),
+    ),
+    "mt5": ModelType(
+        MT5,
+        layers=decoder_layers,
+        encoder_heads=heads_of_t5,
+        positions="endless",
+        computes=("not_rotary", "unscaled_head", "own_softmax"),
+        gguf="t5",
+        training=TrainingFacts(net="t5.forward", dropouts="dropout_rate", lora=("q", "v")),
+        transformers=TransformersFacts(caches=(4, 46), last_logits=NEVER, sdpa=(5, 1)),
+        vllm=VllmFacts(no_encoder_alone=True),
+    ),
+    "umt5": ModelType(
+        UMT5,
+        layers=decoder_layers,
+        encoder_heads=heads_of_t5,
+        positions="endless",
+        computes=("not_rotary", "own_softmax"),
+        gguf="t5",
+        transformers=TransformersFacts(caches=(4, 46), last_logits=NEVER, sdpa=(5, 1)),
+        vllm=VllmFacts(no_encoder_alone=True),
+    ),
+    "longt5": ModelType(
+        LONGT5,
+        layers=decoder_layers,
+        encoder_heads=heads_of_longt5,
+        positions="endless",
+        computes=("not_rotary",),
+        transformers=TransformersFacts(caches=(4, 46), sdpa=NEVER),
+        vllm=VllmFacts(no_encoder_alone=True),
+    ),
+    "switch_transformers": ModelType(
+        SWITCH,
+        layers=decoder_layers,
+        encoder_heads=heads_of_t5,
+        positions="endless",
+        computes=("own_softmax",),
+        transformers=TransformersFacts(caches=(4, 46), sdpa=NEVER),
+        vllm=VllmFacts(no_encoder_alone=True),
+    ),
+}

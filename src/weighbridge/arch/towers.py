@@ -10,9 +10,8 @@ tells the most that it can take.
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import prod
-from types import ModuleType
 from typing import Any, Literal
 
 from weighbridge.arch import encoders
@@ -20,65 +19,27 @@ from weighbridge.arch.blueprint import Blueprint, Param
 from weighbridge.arch.body import Dense, Tower
 from weighbridge.arch.config import Config
 from weighbridge.arch.feeds import feeds, joined
-from weighbridge.arch.inputs import images, sounds
+from weighbridge.arch.inputs import sounds
 from weighbridge.arch.inputs.images import TowerTokens
 from weighbridge.arch.inputs.sizes import ImageSize
+from weighbridge.arch.model_types import Hearing, Sight, facts
 from weighbridge.arch.stacks import LayerStack, sort
-from weighbridge.arch.table import column
 
 IMAGE = ImageSize(1024, 1024)
 SECONDS = 30.0
 SEES = re.compile("vision|visual")  # in paths, of classes whose parts have no labels
 LABELS = {"image": "vision tower", "audio": "audio tower"}
 
-CLIP_336 = {
-    "hidden_size": 1024,
-    "num_attention_heads": 16,
-    "image_size": 336,
-    "patch_size": 14,
-}
-SO400M = {
-    "hidden_size": 1152,
-    "num_attention_heads": 16,
-    "image_size": 448,
-    "patch_size": 14,
-}
-CONFORMER = {"hidden_size": 1024, "num_attention_heads": 16}
-IN_CODE = {"CLIP_336": CLIP_336, "SO400M": SO400M, "CONFORMER": CONFORMER}  # no config says them
-NONE = "no_tower"
+
+def looks(model_type: str) -> Sequence[Sight | Hearing]:
+    """Return how a model type sees and hears, as far as it does."""
+    known = facts(model_type)
+    return [look for look in (known.sees, known.hears) if look is not None]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TowerRule:
-    """How one model type sees or hears: by a rule of `inputs/`, on the tower that is `at`.
-
-    `at` is the key of the tower's config, "" the model's own, a name of IN_CODE, or NONE.
-    """
-
-    rule: images.Rule | sounds.Rule
-    kind: Literal["image", "audio"]
-    at: str
-    within: str  # in the paths of its tensors, where others have its label
-
-    @property
-    def bare(self) -> bool:
-        return self.at == NONE
-
-
-def looks(model_type: str) -> tuple[TowerRule, ...]:
-    """Return a model type's towers, as the table of model types writes them: rule@config/path."""
-    sees, hears = column("sees").get(model_type), column("hears").get(model_type)
-    eyes = [] if sees is None else [_look(images, sees, "image", "vision_config")]
-    ears = [] if hears is None else [_look(sounds, hears, "audio", "audio_config")]
-    return (*eyes, *ears)
-
-
-def _look(
-    rules: ModuleType, written: str, kind: Literal["image", "audio"], usual: str
-) -> TowerRule:
-    name, _, place = written.partition("@")
-    at, _, within = place.partition("/") if place else (usual, "", "")
-    return TowerRule(rule=getattr(rules, name), kind=kind, at=at, within=within)
+def kind(look: Sight | Hearing) -> Literal["image", "audio"]:
+    """Return the kind of a tower."""
+    return "image" if isinstance(look, Sight) else "audio"
 
 
 def reads_samples(model_type: str) -> bool:
@@ -108,34 +69,40 @@ def of_stacks(
 ) -> tuple[Tower, ...]:
     if config is None:
         return ()
-    inside = column("seen_by").get(config.model_type)
-    if inside is not None:
+    inside = facts(config.model_type).seen_by
+    if inside:
         config = config.sub(inside)
     image = ImageSize(*image_size) if image_size is not None else IMAGE
     given = {"image": image, "audio": SECONDS if audio_seconds is None else audio_seconds}
     pairs = ((look, _own(found, look)) for look in looks(config.model_type))
     return tuple(
-        _tower(own, rest, config, look, given[look.kind]) for look, own in pairs if own or look.bare
+        _tower(own, rest, config, look, given[kind(look)])
+        for look, own in pairs
+        if own or look.bare
     )
 
 
-def _own(found: Sequence[LayerStack], look: TowerRule) -> Sequence[LayerStack]:
+def _own(found: Sequence[LayerStack], look: Sight | Hearing) -> Sequence[LayerStack]:
     """The tower's stacks; none where the class is the language model alone."""
     inside = [s for s in found if look.within in s.path]
-    if not look.at:
+    if not look.tower:
         return [s for s in inside if "decoder" not in s.path]
-    labelled = [s for s in inside if s.part == LABELS[look.kind]]
-    return labelled or [s for s in inside if SEES.search(s.path) and look.kind == "image"]
+    labelled = [s for s in inside if s.part == LABELS[kind(look)]]
+    return labelled or [s for s in inside if SEES.search(s.path) and isinstance(look, Sight)]
 
 
-def _config(config: Config, look: TowerRule) -> Config:
-    if look.at in IN_CODE:
-        return Config(IN_CODE[look.at], model_type=config.held("tower"))
-    return config.sub(look.at) if look.at and not look.bare else config
+def _config(config: Config, look: Sight | Hearing) -> Config:
+    if look.in_code:
+        return Config(look.in_code, model_type=config.held("tower"))
+    return config.sub(look.tower) if look.tower and not look.bare else config
 
 
 def _tower(
-    found: Sequence[LayerStack], rest: Sequence[Param], config: Config, look: TowerRule, given: Any
+    found: Sequence[LayerStack],
+    rest: Sequence[Param],
+    config: Config,
+    look: Sight | Hearing,
+    given: Any,
 ) -> Tower:
     own = _config(config, look)
     seen: TowerTokens = look.rule(config, own, given)
@@ -146,7 +113,7 @@ def _tower(
     widest = max(dense, key=lambda f: f.width)
     attention = encoders.mixers(own, len(layers))[0]
     return Tower(
-        kind=look.kind,
+        kind=kind(look),
         hidden=widest.inputs,
         heads=attention.heads,
         head_dim=attention.key_dim,
@@ -155,13 +122,13 @@ def _tower(
         positions=seen.positions,
         tokens=seen.tokens,
         window=seen.window,
-        patch=_patch(rest) if look.kind == "image" else 0,
+        patch=_patch(rest) if isinstance(look, Sight) else 0,
     )
 
 
-def _described_by_counts(look: TowerRule, seen: TowerTokens) -> Tower:
+def _described_by_counts(look: Sight | Hearing, seen: TowerTokens) -> Tower:
     return Tower(
-        kind=look.kind,
+        kind=kind(look),
         hidden=0,
         heads=0,
         head_dim=0,

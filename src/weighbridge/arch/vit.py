@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 from weighbridge.arch.blueprint import Family, Param, conv, linear
 from weighbridge.arch.config import Config
+from weighbridge.arch.inputs import images
+from weighbridge.arch.model_types import ModelType, Sight, TrainingFacts, TransformersFacts
 from weighbridge.arch.vision import classify, layernorm, nothing, patch_shape, patches, scaled
 
 
@@ -241,3 +243,45 @@ DINOV2_REGISTERS = Family(
     heads=DINO_HEADS,
     blocks=BLOCKS,
 )
+
+TYPES = {
+    "beit": ModelType(
+        BEIT,
+        no_cache="image",
+        sees=Sight(images.native, tower=""),
+        beside_patches=1,
+        transformers=TransformersFacts(sdpa=(4, 48)),
+    ),
+    "deit": ModelType(
+        DEIT,
+        no_cache="image",
+        sees=Sight(images.native, tower=""),
+        beside_patches=2,
+        transformers=TransformersFacts(sdpa=(4, 41)),
+    ),
+    "dinov2": ModelType(
+        DINOV2,
+        no_cache="image",
+        sees=Sight(images.native, tower=""),
+        beside_patches=1,
+        computes=("own_items", "sized_images", "own_softmax"),
+        training=TrainingFacts(net="dinov2.forward"),
+        transformers=TransformersFacts(sdpa=(4, 45)),
+    ),
+    "dinov2_with_registers": ModelType(
+        DINOV2_REGISTERS,
+        no_cache="image",
+        sees=Sight(images.native, tower=""),
+        beside_patches=1,
+        computes=("own_softmax",),
+    ),
+    "vit": ModelType(
+        VIT,
+        no_cache="image",
+        sees=Sight(images.native, tower=""),
+        beside_patches=1,
+        computes=("own_items", "sized_images"),
+        training=TrainingFacts(net="vit.forward"),
+        transformers=TransformersFacts(sdpa=(4, 41)),
+    ),
+}

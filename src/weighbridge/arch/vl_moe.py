@@ -10,6 +10,7 @@ from functools import partial
 from weighbridge.arch.blueprint import Family
 from weighbridge.arch.config import Config
 from weighbridge.arch.heads import DECODER_HEADS
+from weighbridge.arch.model_types import ModelType, VllmFacts
 from weighbridge.arch.modules import Submodule, submodule
 from weighbridge.arch.qwen_moe import choice, qwen3_attention
 from weighbridge.arch.rotary import rotary
@@ -32,3 +33,12 @@ QWEN3_VL_MOE_TEXT = Family(
     heads=DECODER_HEADS,
     buffers=rotary,
 )
+
+TYPES = {
+    "qwen3_vl_moe_text": ModelType(
+        QWEN3_VL_MOE_TEXT,
+        computes=("repeated_experts",),
+        gguf="qwen3vlmoe",
+        vllm=VllmFacts(every_stage="both"),
+    ),
+}

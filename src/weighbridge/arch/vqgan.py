@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from weighbridge.arch.blueprint import Family, Param, conv, embedding
 from weighbridge.arch.config import Config
-from weighbridge.arch.table import differs
+from weighbridge.arch.model_types import ModelType, differs
 from weighbridge.arch.vision import layernorm, sizes
 
 Norm = Callable[[str, int], Iterator[Param]]
@@ -143,3 +143,10 @@ def chameleon_blocks(c: Config) -> tuple[str, ...]:
 
 CHAMELEON_VQ = Family(body=encoding, cls="ChameleonVQVAEModel", blocks=chameleon_blocks)
 JANUS_VQ = Family(body=both, cls="JanusVQVAEModel", blocks=(*DOWN, "encoder.down.*.attn.*", *UP))
+
+TYPES = {
+    "chameleon_vqgan": ModelType(
+        CHAMELEON_VQ, no_cache="image", encodes="pyramid", computes=("named_resolutions",)
+    ),
+    "janus_vqgan": ModelType(JANUS_VQ, no_cache="image", encodes="pyramid"),
+}

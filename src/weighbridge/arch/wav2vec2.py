@@ -28,6 +28,8 @@ from weighbridge.arch.blueprint import (
 from weighbridge.arch.config import Config
 from weighbridge.arch.encoder_heads import project
 from weighbridge.arch.heads import labels
+from weighbridge.arch.inputs import sounds
+from weighbridge.arch.model_types import Hearing, ModelType, TransformersFacts
 
 NORMS = ("group", "layer")  # feat_extract_norm: on the first convolution, or on all
 IDLE = (  # sizes of heads that a class may not have, and what follows from other keys
@@ -360,3 +362,40 @@ CONFORMER = Family(
     buffers=conformer_buffers,
     blocks=(),
 )
+
+TYPES = {
+    "wav2vec2": ModelType(
+        WAV2VEC2,
+        no_cache="encoder",
+        hears=Hearing(sounds.waveform, tower=""),
+        computes=("own_softmax",),
+        transformers=TransformersFacts(sdpa=(4, 41)),
+    ),
+    "wav2vec2-conformer": ModelType(
+        CONFORMER,
+        no_cache="encoder",
+        hears=Hearing(sounds.waveform, tower=""),
+        computes=("own_softmax",),
+    ),
+    "hubert": ModelType(
+        HUBERT,
+        no_cache="encoder",
+        hears=Hearing(sounds.waveform, tower=""),
+        computes=("own_softmax",),
+        transformers=TransformersFacts(sdpa=(4, 41)),
+    ),
+    "wavlm": ModelType(WAVLM, no_cache="encoder", hears=Hearing(sounds.waveform, tower="")),
+    "unispeech": ModelType(
+        UNISPEECH,
+        no_cache="encoder",
+        hears=Hearing(sounds.waveform, tower=""),
+        computes=("own_softmax",),
+        transformers=TransformersFacts(sdpa=(4, 41)),
+    ),
+    "unispeech-sat": ModelType(
+        UNISPEECH_SAT,
+        no_cache="encoder",
+        hears=Hearing(sounds.waveform, tower=""),
+        computes=("own_softmax",),
+    ),
+}

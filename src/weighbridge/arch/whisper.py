@@ -8,12 +8,18 @@ Source: transformers 5.23 models/{whisper,speech_to_text}/modeling_*.py.
 """
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from weighbridge.arch.bart import BLOCKS, BartVariant, sines, tower
 from weighbridge.arch.blueprint import Family, Param, conv, embedding, linear
 from weighbridge.arch.config import Config
 from weighbridge.arch.encoder_heads import joined
 from weighbridge.arch.heads import causal_lm, labels
+from weighbridge.arch.inputs import sounds
+from weighbridge.arch.model_types import NEVER, Hearing, ModelType, TrainingFacts, TransformersFacts
+
+if TYPE_CHECKING:
+    from weighbridge.arch.mixers import Layer
 
 POSITIONS = ("max_source_positions", "max_target_positions")
 WHISPER_KIND = BartVariant(final_norm=True, k_bias=False, positions=POSITIONS)
@@ -87,3 +93,38 @@ SPEECH_TO_TEXT = Family(
     buffers=sines(S2T_KIND, "encoder", "decoder"),
     blocks=BLOCKS[:1],
 )
+
+
+def decoder_layers(c: Config) -> "tuple[Layer, ...]":
+    """Return layers that attend to what they wrote and to a sound of 30 seconds, always: 1,500
+    frames after the convolutions."""
+    from weighbridge.arch.cache_layers import sequence
+
+    length = c.num("max_source_positions")
+    count = c.layers("decoder_layers")
+    return sequence.pairs(c, count, sequence.bart_sizes(c), "audio", length)
+
+
+TYPES = {
+    "whisper": ModelType(
+        WHISPER,
+        layers=decoder_layers,
+        hears=Hearing(sounds.whisper, tower="", within="encoder"),
+        heads_key="encoder_attention_heads",
+        width_key="d_model",
+        computes=("not_rotary", "laid_heads", "unbiased_logits", "own_items", "own_softmax"),
+        gguf="none",
+        training=TrainingFacts(net="whisper.forward", frozen="encoder.embed_positions"),
+        transformers=TransformersFacts(caches=(4, 43), last_logits=NEVER),
+    ),
+    "speech_to_text": ModelType(
+        SPEECH_TO_TEXT,
+        layers="sequence.speech",
+        hears=Hearing(sounds.speech_to_text, tower="", within="encoder"),
+        heads_key="encoder_attention_heads",
+        width_key="d_model",
+        computes=("own_softmax",),
+        gguf="none",
+        transformers=TransformersFacts(caches=(4, 55)),
+    ),
+}

@@ -11,11 +11,20 @@ conversion_mapping.py.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
+from weighbridge.arch import windows
 from weighbridge.arch.blueprint import Buffer, Family, Param, gated_mlp, linear
 from weighbridge.arch.config import Config
 from weighbridge.arch.decoder import BEFORE, kinds, tree
 from weighbridge.arch.heads import DECODER_HEADS
 from weighbridge.arch.llama import grouped
+from weighbridge.arch.model_types import (
+    NEVER,
+    LlamaCppFacts,
+    MlxFacts,
+    ModelType,
+    SglangFacts,
+    TransformersFacts,
+)
 from weighbridge.arch.modules import (
     Decoder,
     Submodule,
@@ -211,3 +220,27 @@ MIMO_V2_FLASH = Family(
 )
 LAGUNA = Family(tree=laguna, cls="LagunaForCausalLM", heads=DECODER_HEADS, buffers=laguna_buffers)
 STEP3P7_TEXT = Family(tree=step, cls="Step3p7TextModel", buffers=step_buffers)
+
+TYPES = {
+    "mimo_v2_flash": ModelType(
+        MIMO_V2_FLASH,
+        transformers=TransformersFacts(sdpa=NEVER),
+        sglang=SglangFacts(windows=(0, 5, 7)),
+        llama_cpp=LlamaCppFacts(windows=True),
+        mlx=MlxFacts(has_class=True, own_caches=True, windows="always"),
+    ),
+    "laguna": ModelType(
+        LAGUNA,
+        windows=windows.nowhere,
+        sglang=SglangFacts(windows=(0, 5, 12)),
+        llama_cpp=LlamaCppFacts(windows=True),
+        mlx=MlxFacts(has_class=True, own_caches=True, windows="always"),
+    ),
+    "step3p7_text": ModelType(
+        STEP3P7_TEXT,
+        windows=windows.nowhere,
+        sglang=SglangFacts(windows=(0, 5, 13)),
+        llama_cpp=LlamaCppFacts(windows=True),
+        mlx=MlxFacts(own_caches=True),
+    ),
+}

@@ -4,11 +4,11 @@ Source: transformers 5.23 models/*/configuration_*.py (__post_init__), cache_uti
 (get_layer_types_and_kwargs): a list of kinds decides; without one, a window is every layer's.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 from weighbridge.arch.config import Config
 from weighbridge.arch.decoder import kinds
-from weighbridge.arch.table import column
+from weighbridge.arch.model_types import facts
 
 FULL, SLIDING, CHUNKED = "full_attention", "sliding_attention", "chunked_attention"
 Rule = Callable[[Config], Sequence[str]]
@@ -109,31 +109,9 @@ def cohere_prefix(c: Config) -> Sequence[str]:
     return [FULL if (i + 1) % step == 0 else SLIDING for i, step in steps]
 
 
-# Names say which share of the layers has a window: so many of each period, the first or the last.
-RULES: Mapping[str, Rule] = {
-    "own": own,
-    "everywhere": everywhere,
-    "nowhere": nowhere,
-    "upper": upper,
-    "lower": lower,
-    "pattern": pattern,
-    "chunks": chunks,
-    "without_positions": without_positions,
-    "cohere_prefix": cohere_prefix,
-    "half": period(2),
-    "three_of_4": period(4),
-    "three_of_4_by_pattern": period(4, "sliding_window_pattern"),
-    "three_of_4_by_global": period(4, "global_attn_every_n_layers"),
-    "last_three_of_4": period(4, first=True),
-    "four_of_5": period(5),
-    "five_of_6": last_full(period(6)),
-    "five_of_6_by_pattern": period(6, "sliding_window_pattern"),
-}
-
-
 def layer_kinds(c: Config) -> Sequence[str]:
     """The kind of each layer: the config's list, or by the rule of its model type."""
     if c.get("layer_types") is None:
-        return RULES[column("windows").get(c.model_type, "own")](c)
+        return (facts(c.model_type).windows or own)(c)
     c.skip("sliding_window_pattern", "max_window_layers", "no_rope_layers")
     return kinds(c, "layer_types", lambda _: FULL)

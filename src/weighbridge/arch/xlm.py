@@ -11,6 +11,7 @@ from weighbridge.arch.blueprint import Family, Param, embedding, linear, norm
 from weighbridge.arch.config import Config
 from weighbridge.arch.encoder_heads import at_path, ids, joined, project, summary
 from weighbridge.arch.heads import labels
+from weighbridge.arch.model_types import NEVER, ModelType, TransformersFacts
 from weighbridge.arch.xlnet import answer_spans, tied_linear
 from weighbridge.errors import UnsupportedError
 
@@ -62,3 +63,13 @@ XLM = Family(
     buffers=ids("position_ids", below=""),
     blocks=(),
 )
+
+TYPES = {
+    "xlm": ModelType(
+        XLM,
+        no_cache="without",
+        computes=("norms_behind",),
+        gguf="none",
+        transformers=TransformersFacts(last_logits=(5, 0), sdpa=NEVER),
+    ),
+}

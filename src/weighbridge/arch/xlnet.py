@@ -6,11 +6,16 @@
 Source: transformers 5.23 models/{xlnet,funnel}/modeling_*.py.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from weighbridge.arch.blueprint import Family, Param, ParamRule, embedding, linear, norm
 from weighbridge.arch.config import Config
 from weighbridge.arch.encoder_heads import dense_project, joined, project, summary, tied
+from weighbridge.arch.model_types import NEVER, ModelType, TransformersFacts
+
+if TYPE_CHECKING:
+    from weighbridge.arch.attention import Attention
 
 RELATIVE_BIASES = ("r_r_bias", "r_s_bias", "r_w_bias")
 
@@ -131,3 +136,29 @@ FUNNEL = Family(
     classes={**dict.fromkeys(_FUNNEL_BASE.heads, _FUNNEL_BASE), "BaseModel": _FUNNEL_BASE},
     blocks=(),
 )
+
+
+def heads_of_funnel(c: Config, count: int) -> "Sequence[Attention]":
+    """Return the attention of each layer, whose heads have a size of their own."""
+    from weighbridge.arch import encoders
+
+    return (encoders.one(c.num("n_head"), c.num("d_head")),) * count
+
+
+TYPES = {
+    "xlnet": ModelType(
+        XLNET,
+        no_cache="without",
+        positions="endless",
+        computes=("relative_scores",),
+        gguf="none",
+        transformers=TransformersFacts(last_logits=(5, 0), sdpa=NEVER),
+    ),
+    "funnel": ModelType(
+        FUNNEL,
+        no_cache="encoder",
+        encoder_heads=heads_of_funnel,
+        gguf="none",
+        transformers=TransformersFacts(sdpa=NEVER),
+    ),
+}

@@ -16,6 +16,7 @@ from weighbridge.arch.decoder import DecoderNames, kinds, tree
 from weighbridge.arch.heads import DECODER_HEADS
 from weighbridge.arch.mamba import Biases, expanded, mamba2, step_rank
 from weighbridge.arch.mixers import Mamba1, Mamba2
+from weighbridge.arch.model_types import ModelType, TransformersFacts, VllmFacts
 from weighbridge.arch.modules import (
     Decoder,
     Submodule,
@@ -205,3 +206,8 @@ def zamba2_buffers(c: Config, at: str) -> Iterator[Buffer]:
 HEADS = {name: DECODER_HEADS[name] for name in ("ForCausalLM", "ForSequenceClassification")}
 ZAMBA = Family(tree=zamba, cls="ZambaForCausalLM", heads=HEADS)
 ZAMBA_2 = Family(tree=zamba2, cls="Zamba2ForCausalLM", heads=HEADS, buffers=zamba2_buffers)
+
+TYPES = {
+    "zamba": ModelType(ZAMBA, gguf="none", transformers=TransformersFacts(sdpa=(5, 1))),
+    "zamba2": ModelType(ZAMBA_2, gguf="none", vllm=VllmFacts(tied_head="freed")),
+}

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from weighbridge.arch import towers
-from weighbridge.arch.table import differs
+from weighbridge.arch.model_types import differs
 from weighbridge.checkpoint.model import Model, ModelPart
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.table import record

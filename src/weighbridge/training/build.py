@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import groupby
 
 from weighbridge.arch.blueprint import Blueprint, alike, numbered
-from weighbridge.arch.table import column, differs
+from weighbridge.arch.model_types import differs, facts
 from weighbridge.autograd.machine import Machine
 from weighbridge.autograd.ops.float8 import MULTIPLE, LinearFloat8
 from weighbridge.autograd.ops.packed import Dequantized, Linear4, Linear8
@@ -53,8 +53,8 @@ def build(m: Machine, p: TrainingPlan, around: Around, stage: int = 0) -> BuiltM
     params = {
         h.name: _param(m, p, h, packed, around) for h in map(shares.__getitem__, known.placed)
     }
-    never = column("frozen").get(subject.model_type)
-    if never is not None:
+    never = facts(subject.model_type).training.frozen
+    if never:
         for name in (n for n in params if f"{never}." in n):
             params[name].trainable = False
     pieces = list(_pieces(m, p, packed, params, around))

@@ -15,8 +15,8 @@ fused_losses/cross_entropy_loss.py. torchtune's chunks are in nets/torchtune.py.
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from weighbridge.arch.model_types import differs, facts
 from weighbridge.arch.roles import role
-from weighbridge.arch.table import differs, since
 from weighbridge.autograd.checkpoint import checkpoint
 from weighbridge.autograd.machine import Grads, Machine, Needs, lower, record
 from weighbridge.autograd.ops.losses import causal_loss, cross_entropy, shifted_loss
@@ -51,10 +51,10 @@ def standard(s: TrainingStep, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
     """
     m, kind = s.m, s.built.kind.removesuffix("_text")
     labels = m.new((s.batch, s.length), INT64)
-    plain = s.transformers < since("transformers.plain_loss", kind, "0.0")
+    plain = s.transformers < facts(kind).transformers.plain_loss
     with m.making("logits"):
         logits = head(s, hidden)
-        if s.transformers < since("transformers.wide_loss", kind, "4.46") and not plain:
+        if s.transformers < facts(kind).transformers.wide_loss and not plain:
             logits = cast(m, logits, FLOAT32)
         if s.transformers < PADDED_SINCE or plain:
             loss = shifted_loss(m, logits, labels, plain=plain)

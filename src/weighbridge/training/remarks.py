@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 
-from weighbridge.arch.table import differs
+from weighbridge.arch.model_types import differs
 from weighbridge.components.unpacked_experts import BITSANDBYTES, told
 from weighbridge.dtypes import FLOAT32
 from weighbridge.engines.transformers import units

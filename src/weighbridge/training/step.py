@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from weighbridge.arch.body import Body
 from weighbridge.arch.config import Config
-from weighbridge.arch.table import column
+from weighbridge.arch.model_types import facts
 from weighbridge.autograd.machine import Machine
 from weighbridge.autograd.tensors import LeafTensor, Tensor
 from weighbridge.dtypes import DType
@@ -107,7 +107,7 @@ class TrainingStep:
         """A dropout of the config."""
         if not self.dropout:
             return 0.0
-        usual = DROPOUTS[column("dropouts").get(self.built.kind, "")].get(names[-1], 0.0)
+        usual = DROPOUTS[facts(self.built.kind).training.dropouts].get(names[-1], 0.0)
         return self.built.config.ratio(*names, default=usual)
 
 

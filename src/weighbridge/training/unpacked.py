@@ -18,7 +18,7 @@ from typing import Any
 from weighbridge.arch.blueprint import Blueprint
 from weighbridge.arch.config import Config
 from weighbridge.arch.families import blueprint, family
-from weighbridge.arch.table import column
+from weighbridge.arch.model_types import index
 from weighbridge.checkpoint.model import Model, ModelPart
 from weighbridge.errors import BadFileError, UnsupportedError, UsageError
 from weighbridge.workload import Train
@@ -68,7 +68,7 @@ def unpacked(model: Model, w: Train) -> Model:
 def _config(part: ModelPart) -> dict[str, Any] | None:
     metadata = part.config.get(LIBRARY, {})
     arch = metadata.get("general.architecture")
-    kind = next((kind for kind, of in column("trains_gguf").items() if of == arch), None)
+    kind = index()["trained"].get(arch)
     if kind is None:
         return None
     found = {

@@ -107,16 +107,6 @@ def multi_head(c: Config) -> tuple[Layer, ...]:
     return layers(c, plain, layer_kinds(c))
 
 
-# Spellings of single families
-
-
-def kosmos(c: Config) -> tuple[Layer, ...]:
-    text = c.sub("text_config")
-    n = text.num("attention_heads")
-    one = attention(text, AttentionSizes(n, n, text.num("embed_dim") // max(1, n)))
-    return (Layer(mixers=(one,)),) * text.layers("layers")
-
-
 # Layers that use the keys and values of others
 
 

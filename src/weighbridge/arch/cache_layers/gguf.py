@@ -30,7 +30,7 @@ from weighbridge.arch.mixers import (
     Rwkv,
     ShortConv,
 )
-from weighbridge.arch.table import column
+from weighbridge.arch.model_types import facts, index
 from weighbridge.errors import BadFileError, UnsupportedError
 from weighbridge.formats.gguf import Array, Value
 from weighbridge.wording import shown
@@ -91,12 +91,12 @@ HALVED_FEED, FEED_OF_WIDTH = "qwen", "arctic"
 
 def architecture(model_type: str) -> str:
     """The architecture that `model_type` is converted to; `none` where llama.cpp has none."""
-    return column("gguf").get(model_type, model_type)
+    return facts(model_type).gguf or model_type
 
 
 def is_converted(arch: str) -> bool:
     """Whether a model type of ours is converted to `arch`, which is called otherwise."""
-    return arch in column("gguf").values()
+    return arch in index()["converted"]
 
 
 class Keys:

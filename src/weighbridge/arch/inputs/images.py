@@ -29,7 +29,7 @@ from weighbridge.arch.inputs.sizes import (
     smallest_canvas,
     unpadded,
 )
-from weighbridge.arch.table import column
+from weighbridge.arch.model_types import facts
 from weighbridge.arch.vision import patches
 
 
@@ -44,8 +44,7 @@ Rule = Callable[[Config, Config, ImageSize], TowerTokens]
 
 def beside(tower: Config) -> int:
     """Class, distillation and register tokens."""
-    own = int(column("beside_patches").get(tower.model_type, "0"))
-    return own + tower.num("num_register_tokens", default=0)
+    return facts(tower.model_type).beside_patches + tower.num("num_register_tokens", default=0)
 
 
 def native(whole: Config, tower: Config, size: ImageSize) -> TowerTokens:

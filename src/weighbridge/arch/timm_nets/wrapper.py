@@ -11,6 +11,7 @@ from weighbridge.arch import timm_nets
 from weighbridge.arch.blueprint import Blueprint, Buffer, Family, Param
 from weighbridge.arch.config import Config
 from weighbridge.arch.heads import labels
+from weighbridge.arch.model_types import ModelType
 from weighbridge.errors import UnsupportedError
 
 
@@ -44,3 +45,7 @@ WRAPPER = Family(
     buffers=buffers,
     blocks=(),
 )
+
+TYPES = {
+    "timm_wrapper": ModelType(WRAPPER, no_cache="image"),
+}

@@ -26,7 +26,7 @@ from weighbridge.arch.mixers import (
     Recurrent,
     Shared,
 )
-from weighbridge.arch.table import column
+from weighbridge.arch.model_types import facts
 from weighbridge.components.kv_cache import CacheBytes, Formats, components, mixers, state
 from weighbridge.dtypes import FLOAT32, GGML_BY_NAME, DType
 from weighbridge.errors import UnsupportedError, UsageError
@@ -86,11 +86,8 @@ def ggml(name: str, flag: str, known: tuple[str, ...] = OF_CACHES) -> DType:
 
 def _window(m: Attention, setting: LlamaCppCacheSetting) -> int | None:
     """The layer's window, where llama.cpp knows those of the model type; Phi-3's are off."""
-    return (
-        m.reach
-        if not setting.model_type or setting.model_type in column("llama_cpp.windows")
-        else None
-    )
+    known = not setting.model_type or facts(setting.model_type).llama_cpp.windows
+    return m.reach if known else None
 
 
 def cells(m: Attention, setting: LlamaCppCacheSetting) -> int:

@@ -15,6 +15,7 @@ from functools import cached_property
 
 from weighbridge.accelerators.budget import Budget
 from weighbridge.arch.mixers import Attention, Latent
+from weighbridge.arch.model_types import facts
 from weighbridge.components.kv_cache import CacheBytes, components
 from weighbridge.engines.engine import version
 from weighbridge.engines.interface import EngineAnswer, Subject
@@ -27,7 +28,6 @@ from weighbridge.engines.mlx.rules import (
     COMMITS_OF_OTHERS,
     NEAR,
     STEP,
-    has,
     mlx_rules,
 )
 from weighbridge.engines.subject import USUAL_CONTEXT
@@ -85,10 +85,10 @@ class Run:
         heads = {
             m.key_dim if m.key_dim == m.value_dim else 0 for m in mixers if isinstance(m, Attention)
         }
-        always = self.plan.bits is not None or self.plan.rules.stored_scores
-        return (
-            always or has(self.subject.model_type, "capped") or not heads <= self.plan.rules.fused
-        )
+        rules = self.plan.rules
+        always = self.plan.bits is not None or rules.stored_scores
+        capped = facts(self.subject.model_type).mlx.capped
+        return always or capped or not heads <= rules.fused
 
 
 def infer(subject: Subject, w: Infer, budget: Budget | None) -> EngineAnswer:

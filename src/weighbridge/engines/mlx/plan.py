@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass, replace
 
 from weighbridge.accelerators.budget import Budget
+from weighbridge.arch.model_types import facts
 from weighbridge.components.weights import FormatChoice
 from weighbridge.dtypes import DType
 from weighbridge.engines.interface import Subject
@@ -17,7 +18,6 @@ from weighbridge.engines.mlx.caches import MlxCacheSetting
 from weighbridge.engines.mlx.rules import (
     PROMPTS,
     MlxRules,
-    has,
 )
 from weighbridge.errors import NotServedError, UnsupportedError, UsageError
 from weighbridge.report.keys import EffectiveSettings
@@ -91,7 +91,7 @@ def planned(s: Subject, w: Infer, budget: Budget | None, rules: MlxRules) -> Pla
     loads(s)
     kind = s.model_type
     bits = _bits(w)
-    windows = has(kind, "windows") or (rules.llama_windows and has(kind, "windows_later"))
+    windows = facts(kind).mlx.windows == "always" or (rules.llama_windows and _as_llama(kind))
     if bits and windows:
         raise UsageError(
             f"--kv-cache-dtype {w.kv_cache_dtype}: mlx-lm quantizes no cache of a sliding window, "
@@ -106,7 +106,7 @@ def planned(s: Subject, w: Infer, budget: Budget | None, rules: MlxRules) -> Pla
         bits=bits,
         most=None if _own_caches(kind, rules) else w.max_kv_size,
         windows=windows,
-        expanded=any(has(kind, word) for word in rules.expands),
+        expanded=facts(kind).mlx.expands in rules.expands,
         large=budget is None or bool(LARGE & set(budget.choice.part.name.split())),
         dtype=s.choice.dtype,
     )
@@ -136,7 +136,8 @@ def loads(s: Subject) -> None:
             f"{name}: mlx-lm loads safetensors, and a GGUF file is llama.cpp's: --engine llama.cpp"
         )
     kind = s.config.model_type if s.config is not None else ""
-    if kind and not (has(kind, "class") or has(s.model_type, "class") or s.model.rough):
+    known = facts(kind).mlx.has_class or facts(s.model_type).mlx.has_class
+    if kind and not (known or s.model.rough):
         raise NotServedError(
             f"{name}: mlx-lm has no class for model type {kind!r:.60}",
             "nearest is --engine llama.cpp, which runs on Metal",
@@ -153,7 +154,12 @@ def unpacked(s: Subject) -> Subject:
 
 
 def _own_caches(kind: str, rules: MlxRules) -> bool:
-    return has(kind, "own_caches") or (rules.llama_windows and has(kind, "windows_later"))
+    return facts(kind).mlx.own_caches or (rules.llama_windows and _as_llama(kind))
+
+
+def _as_llama(kind: str) -> bool:
+    """True if a model type runs as Llama's class, which had no windows at first."""
+    return facts(kind).mlx.windows == "as_llama"
 
 
 def _bits(w: Infer) -> int | None:

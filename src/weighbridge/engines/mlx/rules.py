@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
-from weighbridge.arch.table import column
 from weighbridge.engines.engine import Version
 
 STEP = 256  # tokens by which a cache grows: models/cache.py (KVCache.step)
@@ -32,8 +31,8 @@ class MlxRules:
     stored_scores: bool = True  # of a prompt: its mask was an array, which no kernel took
     last_logits: bool = False  # of a prompt's last piece only the last token has logits
     llama_windows: bool = False  # Llama's class keeps windows, and has a cache of its own making
-    # Words of classes that keep keys and values of every head in place of latents
-    expands: frozenset[str] = frozenset(("expanded", "expanded_once", "expanded_longer"))
+    # MlxFacts.expands of classes that keep keys and values of every head in place of latents
+    expands: frozenset[str] = frozenset(("always", "once", "longer"))
     fused: frozenset[int] = frozenset((64, 80, 128))  # heads of a prompt that a kernel takes
     whole_scans: bool = True  # a state-space layer's matrices are of the whole piece
 
@@ -47,8 +46,8 @@ CHANGES: Mapping[Version, Mapping[str, Any]] = {
     (0, 28, 2): {"llama_windows": True},  # dcb4b9b, #505, September 2025
     (0, 28, 3): {"whole_scans": False},  # #525, October 2025
     # DeepSeek-V3's: f18526f, #839; then Kimi Linear's and LongCat's: fd6959d, #853; ca0d1c9, #868
-    (0, 30, 6): {"expands": frozenset(("expanded", "expanded_longer"))},  # February 2026
-    (0, 30, 7): {"expands": frozenset(("expanded",))},
+    (0, 30, 6): {"expands": frozenset(("always", "longer"))},  # February 2026
+    (0, 30, 7): {"expands": frozenset(("always",))},
     (0, 32): {"fused": frozenset((64, 72, 80, 96, 128))},  # mlx 0.32.1, August 2026
 }
 
@@ -61,10 +60,3 @@ def mlx_rules(version: Version) -> MlxRules:
         if version >= since:
             rules = replace(rules, **change)
     return rules
-
-
-def has(model_type: str, word: str) -> bool:
-    """Tell whether mlx-lm has `word` for a model type: a "class" (utils.py MODEL_REMAPPING,
-    mlx_lm/models), caches of its own (make_cache), of which some let windows slide
-    (RotatingKVCache)..."""
-    return word in column("mlx").get(model_type, "").split(",")

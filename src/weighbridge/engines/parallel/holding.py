@@ -8,8 +8,8 @@ from typing import Literal, NamedTuple
 from weighbridge.arch.blueprint import Blueprint, Param
 from weighbridge.arch.body import Body
 from weighbridge.arch.mixers import Mixer, Shared
+from weighbridge.arch.model_types import differs
 from weighbridge.arch.roles import VOCAB, layer_of, mixes, role_of, unnumbered
-from weighbridge.arch.table import differs
 from weighbridge.checkpoint.model import ModelPart
 from weighbridge.components.weights import FormatChoice, PlacedTensor, alive, buffer_size
 from weighbridge.engines.interface import Subject
@@ -215,10 +215,10 @@ class _ShardReader:
         self.block, self.group, self.form = block_of(form), group_of(form), form
         self.heads: dict[str, int] = {t.kind: t.heads for t in subject.body.towers}
         outer = subject.config.model_type if subject.config else ""
-        self.whole_shared = subject.model_type in rules.whole_shared
+        self.split = rules.of_class(subject.model_type)
         self.keys: dict[int | None, list[Shard]] = {}  # of layers without values
         self.values = {p.name for p in plan.counted if VALUES in p.name}
-        self.library_tower = outer in rules.library_towers
+        self.library_tower = rules.of_class(outer).library_towers
         self.equal_values = differs(subject.model_type, "keys_as_values")
         self.alike: dict[Hashable, Shard] = {}  # the first of those that differ in layers alone
 
@@ -253,7 +253,7 @@ class _ShardReader:
             sides=sides(piece),
             tower=tower,
             attends=not tower and expert is None and (mixes(p.name) or self._embeds(p, where)),
-            shared=_common(p) and self.whole_shared,
+            shared=_common(p) and self.split.whole_shared,
             common=_common(p),
             what=_what(piece) if expert and self.mxfp4 else "",
             matrix=_matrix(p, expert),
@@ -295,8 +295,7 @@ class _ShardReader:
             return Where(layer=layer)
         everywhere = False
         if role_of(param) in VOCAB:
-            kinds = self.rules.head if self.behind else self.rules.embedding
-            everywhere = self.subject.model_type in kinds
+            everywhere = self.split.head if self.behind else self.split.embedding
         return Where(behind=self.behind, everywhere=everywhere)
 
     def _embeds(self, param: Param, where: Where) -> bool:
@@ -327,7 +326,7 @@ class _ShardReader:
         return cut(site)
 
     def _whole(self, param: Param, where: Where) -> bool:
-        return self.subject.model_type in self.rules.whole_embedding and self._embeds(param, where)
+        return self.split.whole_embedding and self._embeds(param, where)
 
 
 def _common(param: Param) -> bool:
@@ -389,7 +388,7 @@ def _of_sharing(reader: _ShardReader) -> Iterator[Shard]:
 
 def _copies(reader: _ShardReader, choice: FormatChoice) -> Iterator[Shard]:
     """Heads that are tied to the embedding, which the last of several stages has again."""
-    if reader.subject.model_type in reader.rules.embedding:
+    if reader.split.embedding:
         return
     for p in reader.plan.counted:
         if p.tied and role_of(p) in VOCAB and p.kind in ("linear", "embedding"):

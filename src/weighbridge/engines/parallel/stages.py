@@ -12,7 +12,7 @@ get_pp_group() of model_executor/models/*.py; sglang 0.5.23 srt/distributed/util
 srt/models/*.py.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from weighbridge.errors import UsageError
 
@@ -35,8 +35,3 @@ def bounds(sizes: list[int]) -> tuple[int, ...]:
     for size in sizes:
         ends.append(ends[-1] + size)
     return tuple(ends)
-
-
-def every_stage(known: Mapping[str, str], what: str) -> frozenset[str]:
-    """Find the model types whose class makes its "embedding", or its "head", on every stage."""
-    return frozenset(kind for kind, part in known.items() if part in (what, "both"))

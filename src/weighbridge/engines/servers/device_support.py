@@ -14,7 +14,7 @@ model_runner_components/load_model_utils.py (maybe_downgrade_dtype_for_legacy_gp
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -39,7 +39,7 @@ class Needs(NamedTuple):
     engine: str
     oldest: tuple[int, int] = (0, 0)  # compute capability that it starts on
     refuses: bool = False  # a bfloat16 that was asked for
-    unstable: frozenset[str] = frozenset()  # model types that it holds unstable in float16
+    unstable: Callable[[str], bool] = lambda _: False  # model type -> it is so in float16
 
 
 def unknown_backend(name: str, engine: str, known: Sequence[str]) -> str:
@@ -116,7 +116,7 @@ def _without_bfloat16(subject: Subject, w: Infer, needs: Needs, number: str) -> 
             f"--dtype {w.dtype}: {needs.engine} refuses bfloat16 on compute capability {number}; "
             "give --dtype float16"
         )
-    dtype = FLOAT32 if subject.model_type in needs.unstable else FLOAT16
+    dtype = FLOAT32 if needs.unstable(subject.model_type) else FLOAT16
     draft = subject.draft
     return replace(
         subject,

@@ -142,7 +142,8 @@ def _sides(shard: Shard, place: RankPlace, subject: Subject, rules: SplitRules) 
     if shard.expert is not None:
         return _of_experts(shard, place.group)
     if role(shard.module) in VOCAB:
-        return (outputs + inputs + rules.extra_vocabulary) * (subject.model_type in rules.adapted)
+        adapted = rules.of_class(subject.model_type).adapted
+        return (outputs + inputs + rules.extra_vocabulary) * adapted
     mine = outputs * side(shard, place, "out") + inputs * side(shard, place, "in")
     return int(mine)
 

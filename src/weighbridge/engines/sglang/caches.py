@@ -49,7 +49,7 @@ from weighbridge.arch.mixers import (
     Shared,
     ShortConv,
 )
-from weighbridge.arch.table import column, since
+from weighbridge.arch.model_types import facts
 from weighbridge.components.kv_cache import CacheBytes, Formats, components, mixers, state
 from weighbridge.dtypes import BFLOAT16, FLOAT32, DType
 from weighbridge.engines.servers.cache_formats import FormatNames, field_name, local
@@ -112,11 +112,11 @@ class SglangCacheSetting:
 
     @property
     def tracked(self) -> bool:
-        return self.rules.tracked and self.model_type in column("sglang.tracked_states")
+        return self.rules.tracked and facts(self.model_type).sglang.tracked_states
 
     @property
     def compressed(self) -> bool:
-        return self.model_type in column("sglang.compressed")
+        return facts(self.model_type).sglang.compressed
 
     @property
     def slots(self) -> int:
@@ -179,9 +179,8 @@ def _row(m: Compressed, page: int) -> Fraction:
 
 def _near(m: Mixer, setting: SglangCacheSetting) -> bool:
     """Tell whether a mixer's tokens are in the second pool, that of sliding layers."""
-    second = not setting.model_type or setting.version >= since(
-        "sglang.windows", setting.model_type, "never"
-    )
+    first = facts(setting.model_type).sglang.windows
+    second = not setting.model_type or setting.version >= first
     return second and isinstance(m, Attention) and m.reach is not None
 
 

@@ -13,7 +13,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from weighbridge.arch.mixers import Layer
-from weighbridge.arch.table import column
+from weighbridge.arch.model_types import facts
 from weighbridge.dtypes import FLOAT32, TORCH, DType
 from weighbridge.engines.engine import Version
 from weighbridge.engines.interface import Subject
@@ -288,7 +288,7 @@ def _captures(
     """Tell whether prefill runs from graphs. None of the reasons against is a setting of its
     own."""
     r = rules(version)
-    first = column("sglang.prefill_graphs").get(criteria.model_type, "")
+    first = facts(criteria.model_type).sglang.prefill_graphs
     towers = has_towers(s, w) and (not r.graphs_with_towers or first != "towers")
     against = (
         not r.prefill_graphs,

@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from weighbridge.arch.mixers import Attention, Compressed, Latent, Layer
-from weighbridge.arch.table import column
+from weighbridge.arch.model_types import facts
 from weighbridge.engines.engine import Version
 from weighbridge.engines.servers.device_support import unknown_backend
 from weighbridge.engines.sglang.rules import SglangRules, rules
@@ -113,7 +113,7 @@ def default(criteria: BackendCriteria) -> str:
         return "aiter"
     if newest == 10 and rules(criteria.version).trtllm:
         return "trtllm_mha"
-    few = column("sglang.attention").get(criteria.model_type, "")
+    few = facts(criteria.model_type).sglang.attention
     if few:
         return "fa3" if hopper and "fa3" in few else "triton"
     return "fa3" if hopper else "flashinfer"

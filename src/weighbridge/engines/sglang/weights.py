@@ -19,7 +19,7 @@ srt/layers/quantization/mxfp4.py, srt/models/*.py, srt/lora/mem_pool.py.
 from collections import defaultdict
 from functools import cache
 
-from weighbridge.arch.table import column
+from weighbridge.arch.model_types import facts
 from weighbridge.components.weights import PlacedTensor
 from weighbridge.dtypes import FLOAT32
 from weighbridge.engines.engine import Version
@@ -83,6 +83,17 @@ def bounds(layers: int, ranks: int) -> tuple[int, ...]:
     return stages.bounds([layers // ranks + (i >= ranks - rest) for i in range(ranks)])
 
 
+def of_class(model_type: str) -> parallel.ClassSplit:
+    """Return how SGLang splits its class of a model type."""
+    known = facts(model_type).sglang
+    return parallel.ClassSplit(
+        embedding=known.every_stage in ("embedding", "both"),
+        head=known.every_stage in ("head", "both"),
+        # srt/models/gemma{3,3n,4}_causal.py (Gemma3TextScaledWordEmbedding)
+        whole_embedding=known.whole_embedding,
+    )
+
+
 @cache
 def split_rules(version: Version, *, towers: bool = True, major: int = 0) -> parallel.SplitRules:
     """Return the same object each time: what `shards` keeps is found again by it. `major`: of the
@@ -92,15 +103,12 @@ def split_rules(version: Version, *, towers: bool = True, major: int = 0) -> par
         name=ENGINE.name,
         version=version,
         bounds=bounds,
-        embedding=stages.every_stage(column("sglang.every_stage"), "embedding"),
-        head=stages.every_stage(column("sglang.every_stage"), "head"),
+        of_class=of_class,
         grows=True,
         uneven=False,
         replicas_share=False,
         absorbs=True,
         rotary=FLOAT32,
-        # srt/models/gemma{3,3n,4}_causal.py (Gemma3TextScaledWordEmbedding)
-        whole_embedding=frozenset(column("sglang.whole_embedding")),
         towers=towers,
         hopper=HOPPER,
         blackwell=BLACKWELL,

@@ -36,7 +36,7 @@ from weighbridge.arch.mixers import (
     Shared,
     ShortConv,
 )
-from weighbridge.arch.table import column
+from weighbridge.arch.model_types import facts
 from weighbridge.components.kv_cache import (
     CacheBytes,
     Format,
@@ -83,7 +83,7 @@ class TransformersCacheSetting:
 
 
 def _attention(m: Attention, s: TransformersCacheSetting) -> CacheBytes:
-    if s.model_type in column("transformers.repeated_cache") and m.kv_heads > 1:  # Falcon 40B
+    if facts(s.model_type).transformers.repeated_cache and m.kv_heads > 1:  # Falcon 40B
         m = replace(m, kv_heads=m.heads)
     if s.cache in ("quanto", "hqq", "fp8"):
         return _quantized(m, s)

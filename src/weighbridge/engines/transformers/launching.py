@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from weighbridge.arch.table import differs
+from weighbridge.arch.model_types import differs
 from weighbridge.engines import launch_line
 from weighbridge.engines.format_choice import ASKED
 from weighbridge.engines.interface import Subject

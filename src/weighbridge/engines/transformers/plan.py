@@ -18,8 +18,8 @@ from weighbridge.arch.mixers import (
     Mixer,
     Rwkv,
 )
+from weighbridge.arch.model_types import differs
 from weighbridge.arch.roles import role
-from weighbridge.arch.table import differs
 from weighbridge.components.device import context
 from weighbridge.dtypes import BFLOAT16, DType
 from weighbridge.engines.engine import version as nearest

@@ -16,8 +16,7 @@ classes have caches since 4.55, and DynamicCache is the default of `generate` si
 
 from dataclasses import dataclass
 
-from weighbridge.arch.table import column, since
-from weighbridge.arch.table import version as numbers
+from weighbridge.arch.model_types import facts
 from weighbridge.errors import UsageError
 
 Version = tuple[int, int]
@@ -95,17 +94,18 @@ def rules(version: Version, model_type: str, *, inner: bool = False) -> Transfor
     """`model_type` of the language model; parts of one ("gemma3_text") are as their whole. `inner`:
     it is part of a class that sees or hears."""
     kind = model_type.removesuffix("_text")
-    held = column("transformers.rotary_tables").get(kind, "never-never").partition("-")
+    known = facts(kind).transformers
+    first, last = known.rotary_tables
     old_kernel = version < ONE_INTERFACE
-    own = version < (5, 0) and kind in column("transformers.own_sdpa")
+    own = version < (5, 0) and known.own_sdpa
     return TransformersRules(
         version=version,
-        legacy_cache=version < since("transformers.caches", kind, "4.42"),
+        legacy_cache=version < known.caches,
         outputs_kept=version < (4, 42),
-        whole_logits=version < since("transformers.last_logits", kind, "4.45"),
+        whole_logits=version < known.last_logits,
         float_logits=version < (4, 46),
-        rotary_tables=numbers(held[0]) <= version < numbers(held[2]),
-        flash_repeats=old_kernel and kind in column("transformers.flash_repeats"),
+        rotary_tables=first <= version < last,
+        flash_repeats=old_kernel and known.flash_repeats,
         sdpa_repeats=version < TOLD_SINCE or own,
         sdpa_copies=ONE_INTERFACE <= version < TOLD_SINCE and not own,
         groups_told=TOLD_SINCE <= version < TOLD_OF_SEVERAL and not own,
@@ -121,7 +121,7 @@ def rules(version: Version, model_type: str, *, inner: bool = False) -> Transfor
         ties_at_once=version >= TIED_AT_ONCE,
         second_head=FP8_SINCE <= version < TIED_AT_ONCE,
         says_dtype=version >= (4, 56),
-        attention="sdpa" if version >= since("transformers.sdpa", kind, "4.36") else "eager",
+        attention="sdpa" if version >= known.sdpa else "eager",
     )
 
 

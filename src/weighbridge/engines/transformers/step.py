@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from weighbridge.arch.config import Config
+from weighbridge.arch.model_types import differs
 from weighbridge.arch.roles import role
-from weighbridge.arch.table import differs
 from weighbridge.components.activations import Heap, LiveTensor
 from weighbridge.dtypes import DType
 from weighbridge.engines.transformers.caches import CacheKind

@@ -40,7 +40,7 @@ from weighbridge.arch.mixers import (
     Shared,
     ShortConv,
 )
-from weighbridge.arch.table import column
+from weighbridge.arch.model_types import facts
 from weighbridge.components import spelled
 from weighbridge.components.kv_cache import (
     CacheBytes,
@@ -137,11 +137,11 @@ class VllmCacheSetting:
 def ssm_dtype(c: Config) -> DType | None:
     """Return the dtype that `--mamba-ssm-cache-dtype auto` means for a model: Qwen 3.5 and
     Nemotron-H say it themselves, the latter float32 when it does not."""
-    key, _, usual = column("vllm.states").get(c.model_type, "").partition(",")
-    if not key:
+    known = facts(c.model_type).vllm
+    if not known.states_key:
         return None
     text = c.sub("text_config") if c.has("text_config") else c
-    named = text.word(key, default=usual)
+    named = text.word(known.states_key, default=known.states_dtype)
     return torch_dtype(named, c.where) if named else None
 
 

@@ -16,7 +16,7 @@ model_executor/offloader/uva.py.
 
 from collections.abc import Iterator
 
-from weighbridge.arch.table import column
+from weighbridge.arch.model_types import facts
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.servers.cache_formats import refuse
 from weighbridge.engines.vllm import ENGINE, caches
@@ -85,7 +85,7 @@ def _too_few_blocks(reserve: RankReserve, blocks: int) -> str:
 def _registered(subject: Subject, version: Version) -> None:
     cls = subject.part.blueprint.cls
     decodes = subject.body.encoder is not None or cls in ENCODER_DECODERS
-    if not decodes and subject.model_type not in column("vllm.no_encoder_alone"):
+    if not decodes and not facts(subject.model_type).vllm.no_encoder_alone:
         return
     if not registered(cls, version):
         raise NotServedError(

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator
 
 from weighbridge.accelerators.budget import Budget
-from weighbridge.arch.table import column
+from weighbridge.arch.model_types import facts
 from weighbridge.engines import launch_line
 from weighbridge.engines.engine import release, version
 from weighbridge.engines.interface import (
@@ -29,8 +29,14 @@ from weighbridge.workload import Infer
 
 SPAN = 256  # tokens over which a marginal byte is measured
 BATCH = "--batch-size"
-UNSTABLE = frozenset(column("vllm.not_float16"))
-NEEDS = device_support.Needs(ENGINE.name, oldest=(7, 0), refuses=True, unstable=UNSTABLE)
+
+
+def unstable(model_type: str) -> bool:
+    """True if vLLM holds a model type to be unstable in float16."""
+    return facts(model_type).vllm.not_float16
+
+
+NEEDS = device_support.Needs(ENGINE.name, oldest=(7, 0), refuses=True, unstable=unstable)
 
 
 def infer(subject: Subject, w: Infer, budget: Budget | None) -> EngineAnswer:

@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
 from weighbridge.accelerators.budget import Budget
-from weighbridge.arch.table import column
+from weighbridge.arch.model_types import facts
 from weighbridge.components.device import context
 from weighbridge.engines.interface import SearchPoint, Subject
 from weighbridge.engines.servers import loading_peak, lora_and_speculation
@@ -482,7 +482,7 @@ def _graphs(
         full
         and hardware.splits_contexts(budget)
         and launch.backend in ("", setting.FLASH_ATTN)
-        and _outer(subject) not in column("vllm.other_kernels")
+        and not facts(_outer(subject)).vllm.other_kernels
     ):
         decoded = min(largest, launch.sequences * (1 + launch.speculative))
         cut = graphs.splits(rank.blocks, decoded, launch.tensor)

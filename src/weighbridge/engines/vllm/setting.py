@@ -20,7 +20,7 @@ from typing import NamedTuple
 from weighbridge.accelerators.budget import Budget
 from weighbridge.arch.body import Experts
 from weighbridge.arch.mixers import Attention, Latent, Recurrent
-from weighbridge.arch.table import column
+from weighbridge.arch.model_types import facts
 from weighbridge.components.kv_cache import mixers
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.servers.device_support import unknown_backend
@@ -316,7 +316,7 @@ def captured(
     """Tokens of the CUDA graphs, of which there are none where steps are eager."""
     if eager:
         return ()
-    wide = subject.model_type in column("vllm.wide_graphs")
+    wide = facts(subject.model_type).vllm.wide_graphs
     return captures(at, _speculative(w) + 1, w, budget, r, wide=wide)
 
 

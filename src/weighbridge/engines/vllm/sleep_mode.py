@@ -22,8 +22,8 @@ Source: vllm 0.26 device_allocator/cumem.py (use_memory_pool), utils/mem_utils.p
 (memory_profiling), model_executor/models/; v1/worker/gpu_worker.py of 0.14 to 0.17 (load_model).
 """
 
+from weighbridge.arch.model_types import facts
 from weighbridge.arch.roles import VOCAB, role_of
-from weighbridge.arch.table import column
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.servers.shards import Rank
 from weighbridge.engines.vllm import weights
@@ -57,7 +57,7 @@ def asleep(subject: Subject, rank: Rank, launch: VllmLaunch) -> tuple[Component,
     phantom = Component(
         name="other",
         bytes=total((_head(subject, rank, launch), _repacked(subject, rank))),
-        basis="computed" if subject.model_type in column("vllm.tied_head") else "assumed",
+        basis="computed" if facts(subject.model_type).vllm.tied_head else "assumed",
         detail="freed while loading, and given to the cache",
         formula="a head that is made and then tied, weights that are packed anew: vLLM takes free "
         "memory of its pool for used by torch",
@@ -75,7 +75,7 @@ def _pool(subject: Subject) -> Bytes:
 def _head(subject: Subject, rank: Rank, launch: VllmLaunch) -> Bytes:
     """Return the bytes of an output layer that was made, then freed because it was tied. A class
     that was not read does one or the other."""
-    head = column("vllm.tied_head").get(subject.model_type)
+    head = facts(subject.model_type).vllm.tied_head
     if not rank.last or head == "shared" or not _tied(subject):
         return NONE
     body = subject.body

@@ -37,7 +37,7 @@ from weighbridge.accelerators.budget import Budget
 from weighbridge.allocator.filling import filled
 from weighbridge.allocator.options import DEFAULT, AllocatorOptions
 from weighbridge.arch.mixers import Latent, Recurrent
-from weighbridge.arch.table import column
+from weighbridge.arch.model_types import facts
 from weighbridge.components.kv_cache import mixers
 from weighbridge.components.weights import PlacedTensor, total
 from weighbridge.dtypes import FLOAT32
@@ -178,6 +178,19 @@ def bounds(layers: int, ranks: int) -> tuple[int, ...]:
     return stages.bounds(sizes)
 
 
+def of_class(model_type: str) -> parallel.ClassSplit:
+    """Return how vLLM splits its class of a model type."""
+    known = facts(model_type).vllm
+    return parallel.ClassSplit(
+        embedding=known.every_stage in ("embedding", "both"),
+        head=known.every_stage in ("head", "both"),
+        # is_sequence_parallel of vllm model_executor/models/*.py
+        whole_shared=known.whole_shared_experts,
+        library_towers=known.library_towers,  # AutoModel.from_config
+        adapted=known.adapted_embedding,
+    )
+
+
 @cache
 def split_rules(
     version: Version, *, eager: bool = False, towers: bool = True
@@ -188,24 +201,19 @@ def split_rules(
         name=ENGINE.name,
         version=version,
         bounds=bounds,
-        embedding=stages.every_stage(column("vllm.every_stage"), "embedding"),
-        head=stages.every_stage(column("vllm.every_stage"), "head"),
+        of_class=of_class,
         grows=False,
         uneven=True,
         replicas_share=True,
         absorbs=False,
         rotary_latent=FLOAT32 if eager and r.wide_latents else None,
         towers_everywhere=r.towers_everywhere,
-        # is_sequence_parallel of vllm model_executor/models/*.py
-        whole_shared=frozenset(column("vllm.whole_shared_experts")),
-        library_towers=frozenset(column("vllm.library_towers")),  # AutoModel.from_config
         towers=towers,
         shared_hold=r.shared_hold,
         hopper=r.hopper,
         blackwell=r.blackwell,
         lora_source="vllm lora/layers/*.py",
         lora_ranks=LORA_RANKS,
-        adapted=frozenset(column("vllm.adapted_embedding")),
         extra_vocabulary=r.extra_vocabulary,
     )
 

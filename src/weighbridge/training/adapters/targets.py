@@ -16,8 +16,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from weighbridge.arch.model_types import facts
 from weighbridge.arch.roles import makes_labels, makes_logits
-from weighbridge.arch.table import column
 from weighbridge.errors import UsageError
 from weighbridge.training.tensors import ParameterSpec
 
@@ -35,8 +35,7 @@ LINEARS = ("linear", "conv1d", "expert")  # one expert of transformers 4 is made
 def usual(model_type: str) -> tuple[str, ...] | None:
     """PEFT's own choice (TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING of its
     utils/constants.py), None where it has none."""
-    names = column("lora").get(model_type)
-    return tuple(names.split(",")) if names else None
+    return facts(model_type).training.lora or None
 
 
 def matched(
@@ -71,9 +70,9 @@ def experts(
 ) -> tuple[list[ExpertTarget], list[str]]:
     """(what is adapted as a parameter, targets that are left for linears). Raises UsageError where
     one of two that are joined is named without the other."""
-    kind = column("experts_were").get(model_type)
+    kind = facts(model_type).training.experts_were
     stacks = [h for h in params if h.kind == "experts" and len(h.shape) == 3]
-    if kind is None or not stacks:
+    if not kind or not stacks:
         return [], list(targets)
     everything = list(targets) == [ALL]
     up, back = EXPERTS[kind]

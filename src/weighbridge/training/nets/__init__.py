@@ -20,7 +20,7 @@ from typing import Any
 
 from weighbridge.arch.body import Experts, LayerBlock
 from weighbridge.arch.mixers import Attention
-from weighbridge.arch.table import column
+from weighbridge.arch.model_types import facts
 from weighbridge.autograd.tensors import Tensor
 from weighbridge.errors import UnsupportedError, UsageError
 from weighbridge.training.losses import LOSSES, Loss
@@ -28,7 +28,6 @@ from weighbridge.training.step import TrainingStep
 
 Net = Callable[[TrainingStep], Tensor]
 
-NETS = column("trains")  # model type -> module and function here
 # Classes that a framework has of its own, for all model types, and losses by their names
 CLASSES = ("litgpt", "torchtune", "torchtitan")
 # Kernels that a framework has for layers of Llama's shape, and what it does with others
@@ -79,6 +78,7 @@ def program(
     its embedding and layers. Raises UsageError for a loss that the class has not, UnsupportedError
     where a framework's class has no such layers."""
     kind = model_type.removesuffix("_text")
+    net = facts(kind).training.net
     names = list(names)
     if framework in CLASSES:
         if not any(n in EMBEDDINGS for n in names):
@@ -88,13 +88,13 @@ def program(
     names = [n for n in names if not ADAPTERS.search(n)]
     if framework in KERNELS and _of_llamas_shape(names, blocks):
         return TrainingProgram(forward=_function(f"{framework}.forward"), loss=_by_name(loss))
-    if framework in KERNELS and kind in NETS and _mixed(kind, blocks):
-        forward = _function(NETS[kind])
+    if framework in KERNELS and net and _mixed(kind, blocks):
+        forward = _function(net)
         return TrainingProgram(
             forward=forward, loss=_loss(kind, loss), low=0.5, said=KERNELS[framework]
         )
-    if kind in NETS and _mixed(kind, blocks):
-        return TrainingProgram(forward=_function(NETS[kind]), loss=_loss(kind, loss))
+    if net and _mixed(kind, blocks):
+        return TrainingProgram(forward=_function(net), loss=_loss(kind, loss))
     if _of_llamas_shape(names, blocks):
         return TrainingProgram(
             forward=_function("decoders.llama"),
@@ -145,9 +145,8 @@ def _function(name: str) -> Any:
 
 def _of(kind: str, name: str, otherwise: Any) -> Any:
     """What the module of a model type's program says of its classes under `name`."""
-    if kind not in NETS:
-        return otherwise
-    return vars(import_module(f"{__name__}.{NETS[kind].partition('.')[0]}")).get(name, otherwise)
+    module = facts(kind).training.net.partition(".")[0]
+    return vars(import_module(f"{__name__}.{module}")).get(name, otherwise) if module else otherwise
 
 
 def _mixed(kind: str, blocks: Sequence[LayerBlock]) -> bool:

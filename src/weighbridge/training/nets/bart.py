@@ -10,7 +10,7 @@ Source: transformers 5.23 models/{bart,mbart,m2m_100,marian,pegasus}/modeling_*.
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from weighbridge.arch.table import differs
+from weighbridge.arch.model_types import differs
 from weighbridge.autograd.machine import Machine
 from weighbridge.autograd.ops.attention import AttentionHeads
 from weighbridge.autograd.ops.losses import embedding

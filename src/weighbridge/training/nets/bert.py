@@ -5,7 +5,7 @@ Source: transformers 5.23 models/bert/modeling_bert.py, models/roberta/modeling_
 models/electra/modeling_electra.py.
 """
 
-from weighbridge.arch.table import differs
+from weighbridge.arch.model_types import differs
 from weighbridge.autograd.ops.losses import binary_cross_entropy, embedding
 from weighbridge.autograd.ops.matrix import linear
 from weighbridge.autograd.ops.pointwise import add, dropout, of_result, several

@@ -1,6 +1,6 @@
 """Decoders that differ from Llama's in a row: norms, where they stand, what turns, what is summed.
 
-Source: transformers 5.23 models/*/modeling_*.py of the model types that arch/table.py trains here.
+Source: transformers 5.23 models/*/modeling_*.py of the model types whose records name them.
 """
 
 from dataclasses import replace

@@ -7,7 +7,7 @@ models/gemma3/modeling_gemma3.py.
 
 from dataclasses import replace
 
-from weighbridge.arch.table import differs
+from weighbridge.arch.model_types import differs
 from weighbridge.autograd.ops.losses import embedding
 from weighbridge.autograd.ops.norms import gemma_norm
 from weighbridge.autograd.ops.pointwise import scale

@@ -4,7 +4,7 @@ dropouts.
 Source: transformers 5.23 models/gpt2/modeling_gpt2.py, models/gpt_bigcode/modeling_gpt_bigcode.py.
 """
 
-from weighbridge.arch.table import differs
+from weighbridge.arch.model_types import differs
 from weighbridge.autograd.ops.losses import embedding
 from weighbridge.autograd.ops.pointwise import add, dropout
 from weighbridge.autograd.ops.shaping import split

@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from weighbridge.arch.mixers import Latent
-from weighbridge.arch.table import differs
+from weighbridge.arch.model_types import differs
 from weighbridge.autograd.machine import Machine, lower
 from weighbridge.autograd.ops.experts import topk
 from weighbridge.autograd.ops.losses import embedding

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from weighbridge.arch.mixers import Latent
-from weighbridge.arch.table import differs
+from weighbridge.arch.model_types import differs
 from weighbridge.autograd.machine import Grads, Machine, Needs, record
 from weighbridge.autograd.ops.attention import AttentionHeads
 from weighbridge.autograd.ops.norms import rms_norm

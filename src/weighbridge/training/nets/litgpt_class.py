@@ -17,7 +17,7 @@ from typing import Any
 from weighbridge.arch.blueprint import Param as Spec
 from weighbridge.arch.body import Dense
 from weighbridge.arch.mixers import Attention
-from weighbridge.arch.table import column
+from weighbridge.arch.model_types import all_types, facts
 from weighbridge.autograd.machine import Grads, Machine, Needs, record
 from weighbridge.autograd.ops.matrix import linear
 from weighbridge.autograd.ops.packed import Linear4
@@ -43,7 +43,7 @@ PARTS = (*QKV, "projection", "mlp", "head")
 
 def shape(model_type: str) -> str:
     """`usual`, `parallel` (attention beside feed-forward) or `unit_norms` (Gemma); "": none."""
-    return column("litgpt").get(model_type, "")
+    return facts(model_type).training.litgpt
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,8 +78,8 @@ def sizes(p: TrainingPlan) -> LitgptSizes:
     body, config = subject.body, language(subject)
     block = body.blocks[0]
     attention, feed = block.mixers[0], block.feeds[0] if block.feeds else None
-    known = column("litgpt")
-    if subject.model_type not in known or not isinstance(attention, Attention):
+    if not shape(subject.model_type) or not isinstance(attention, Attention):
+        known = [name for name in all_types() if shape(name)]
         raise UnsupportedError(
             f"--framework litgpt: its class for {subject.model_type} is not in our rules, which "
             f"have {', '.join(known)}; nearest is --framework trainer"

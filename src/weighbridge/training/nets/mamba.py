@@ -9,7 +9,7 @@ models/falcon_mamba/modeling_falcon_mamba.py.
 from collections.abc import Callable
 
 from weighbridge.arch.mixers import Mamba1
-from weighbridge.arch.table import differs
+from weighbridge.arch.model_types import differs
 from weighbridge.autograd.machine import Machine, lower
 from weighbridge.autograd.ops.losses import embedding
 from weighbridge.autograd.ops.matrix import linear

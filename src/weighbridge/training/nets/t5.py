@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from weighbridge.arch.body import Body
-from weighbridge.arch.table import differs
+from weighbridge.arch.model_types import differs
 from weighbridge.autograd.machine import Machine
 from weighbridge.autograd.ops.attention import AttentionHeads
 from weighbridge.autograd.ops.biases import buckets, where

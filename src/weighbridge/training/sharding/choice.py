@@ -10,7 +10,7 @@ zero        sizes of DeepSpeed's configuration, or of the Trainer's "auto"
 
 from dataclasses import replace
 
-from weighbridge.arch.table import differs
+from weighbridge.arch.model_types import differs
 from weighbridge.dtypes import FLOAT32, DType
 from weighbridge.training import kbit
 from weighbridge.training.plan import TrainingPlan

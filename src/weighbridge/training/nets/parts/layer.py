@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from weighbridge.arch.table import differs
+from weighbridge.arch.model_types import differs
 from weighbridge.autograd.checkpoint import checkpoint, every_second_product
 from weighbridge.autograd.machine import Machine
 from weighbridge.autograd.ops.norms import layer_norm, rms_norm

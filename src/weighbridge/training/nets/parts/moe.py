@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from weighbridge.arch.body import Experts
-from weighbridge.arch.table import differs
+from weighbridge.arch.model_types import differs
 from weighbridge.autograd.machine import Machine
 from weighbridge.autograd.ops.experts import gathered, grouped, summed_k
 from weighbridge.autograd.ops.pointwise import add, add_, cast, mul, several

@@ -3,7 +3,7 @@
 Source: transformers 5.23 models/llama/modeling_llama.py, and as each function says.
 """
 
-from weighbridge.arch.table import differs
+from weighbridge.arch.model_types import differs
 from weighbridge.autograd.machine import Machine
 from weighbridge.autograd.ops.pointwise import add, cast, mul, scale
 from weighbridge.autograd.ops.shaping import cut, join

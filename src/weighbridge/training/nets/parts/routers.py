@@ -12,7 +12,7 @@ Source: transformers 5.23 models/*/modeling_*.py (classes named TopkRouter, TopK
 from collections.abc import Callable, Mapping
 
 from weighbridge.arch.body import Experts
-from weighbridge.arch.table import column
+from weighbridge.arch.model_types import facts
 from weighbridge.autograd.ops import pointwise
 from weighbridge.autograd.ops.experts import divided, divided_, gather, masked, softmax, topk
 from weighbridge.autograd.ops.matrix import linear
@@ -35,8 +35,8 @@ def router(s: TrainingStep) -> Router:
 def rule(s: TrainingStep) -> str:
     """The name of the router; "" for a softmax."""
     if s.built.config.get("scoring_func") == "sigmoid":
-        return column("router").get(s.built.kind, "by_sigmoid")
-    return column("router").get(s.built.kind.removesuffix("_text"), "")
+        return facts(s.built.kind).training.router or "by_sigmoid"
+    return facts(s.built.kind.removesuffix("_text")).training.router
 
 
 def by_softmax(s: TrainingStep, p: Module, x: Tensor, e: Experts) -> Routed:

@@ -1,0 +1,64 @@
+"""Write src/weighbridge/arch/types.json: which file below arch has which model types.
+
+    python -m tools.model_types            # part of `make fix`
+    python -m tools.model_types --check    # part of `make check`
+
+Beside it stand two indexes that would need every file: GGUF architectures that are called otherwise
+than the model type that is converted to them, and those whose files are trained, with their type.
+"""
+
+import json
+import pkgutil
+import sys
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+from pathlib import Path
+
+from weighbridge import arch
+from weighbridge.arch.model_types import ModelType
+
+TARGET = Path(arch.__file__).parent / "types.json"
+
+
+def families() -> Iterator[tuple[str, Mapping[str, ModelType]]]:
+    """Yield each module that has TYPES, as a name below arch, with them."""
+    for module in pkgutil.walk_packages(arch.__path__, f"{arch.__name__}."):
+        types = getattr(import_module(module.name), "TYPES", None)
+        if types:
+            yield module.name.removeprefix(f"{arch.__name__}."), types
+
+
+def written() -> str:
+    """Return what the file should be. Raises ValueError for a type that two files have."""
+    modules: dict[str, str] = {}
+    trained: dict[str, str] = {}
+    converted = set()
+    for module, types in sorted(families()):
+        for model_type, facts in types.items():
+            if model_type in modules:
+                raise ValueError(f"{model_type}: in {modules[model_type]} and in {module}")
+            modules[model_type] = module
+            converted |= {facts.gguf} - {"", "none"}
+            if facts.training.gguf:
+                trained[facts.training.gguf] = model_type
+    parts = {
+        "modules": modules,
+        "converted": dict.fromkeys(sorted(converted), 1),
+        "trained": dict(sorted(trained.items())),
+    }
+    return json.dumps(parts, indent=0) + "\n"
+
+
+def main() -> int:
+    new = written()
+    if "--check" in sys.argv:
+        if TARGET.read_text(encoding="utf-8") != new:
+            print("arch/types.json is not as the families say: run `make fix`")
+            return 1
+    else:
+        TARGET.write_text(new, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
