@@ -22,6 +22,7 @@ LAYERS = [  # low to high: a module imports only from its own layer and from tho
     "memo",
     "versions",
     "units",
+    "words",
     "dtypes",
     "tensors",
     "formats",

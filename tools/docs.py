@@ -27,7 +27,7 @@ from weighbridge.catalogue import pipelines
 from weighbridge.cli.menu import COMMANDS, menu
 from weighbridge.quantization.schemes import NAMES, scheme
 from weighbridge.units import human_count
-from weighbridge.view.gpus import screen
+from weighbridge.view.lists import gpus as gpus_screen
 from weighbridge.view.records import Grid
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -178,7 +178,7 @@ def gpus() -> Iterator[str]:
     yield f"What Metal recommends of a Mac's memory, before macOS 26 and there: {sizes}; above "
     yield f"{_share((METAL[-1][1], 0, METAL[-1][2]))}.\n"
     yield f"## {len(parts())} parts\n"
-    page = screen(list(parts().values()), [], full=True)
+    page = gpus_screen(list(parts().values()), [], full=True)
     table = next(block for block in page.blocks if isinstance(block, Grid))
     yield f"| {' | '.join((*(column.head for column in table.columns), 'also'))} |"
     yield (

@@ -13,7 +13,7 @@ from weighbridge.accelerators.parts import instances, parts
 from weighbridge.cli.gpus import gpus
 from weighbridge.render import RenderOptions, draw
 from weighbridge.units import GIB
-from weighbridge.view.gpus import screen
+from weighbridge.view.lists import gpus as gpus_screen
 
 KEPT = Path(__file__).parent / "gpus_screen.txt"
 ASKED = ("nvidia-t4", "nvidia-a100-sxm4-80gb", "nvidia-geforce-rtx-4090", "nvidia-h100-sxm5-80gb")
@@ -134,7 +134,7 @@ def test_the_screen_sign_by_sign():
     found = [parts()[name] for name in (*ASKED, *MORE)]
     machines = [i for i in instances().values() if i.part in ASKED][:3]
     told = "".join(
-        f"{'=' * 20} {look.width} {look.lang}\n{draw(screen(found, machines, look.lang), 'human', look)}"
+        f"{'=' * 20} {look.width} {look.lang}\n{draw(gpus_screen(found, machines, look.lang), 'human', look)}"
         for look in (
             RenderOptions(width=60),
             RenderOptions(width=80),
@@ -145,7 +145,7 @@ def test_the_screen_sign_by_sign():
     if os.environ.get("WRITE_SCREENS"):
         KEPT.write_text(told)
     assert told == KEPT.read_text()
-    for line in draw(screen(found, machines), "human", RenderOptions(width=60)).splitlines():
+    for line in draw(gpus_screen(found, machines), "human", RenderOptions(width=60)).splitlines():
         assert len(line) <= 60
 
 

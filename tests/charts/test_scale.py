@@ -1,4 +1,4 @@
-"""Round ticks, widths of texts, words in two languages."""
+"""Round ticks, widths of texts."""
 
 import string
 
@@ -6,9 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.cases import all_of
 from weighbridge.charts import scale
-from weighbridge.charts.messages import LANGUAGES, WORDS, ChartSay
 from weighbridge.charts.text import cut, folded, width
 from weighbridge.units import GIB
 
@@ -73,20 +71,3 @@ def test_what_fits_is_left_whole():
     assert cut("weights", 12, 100) == "weights"
     assert folded("one two", 12, 300) == ["one two"]
     assert cut("a long name indeed", 12, 60).endswith("…")
-
-
-def placeholders(words):
-    return {name for _, name, _, _ in string.Formatter().parse(words) if name}
-
-
-@all_of("key", WORDS)
-def test_both_languages_say_the_same_things(key):
-    english, chinese = WORDS[key]
-    assert placeholders(english) == placeholders(chinese)
-    assert english
-    assert chinese
-
-
-def test_a_name_of_a_stranger_stays():
-    for lang in LANGUAGES:
-        assert ChartSay(lang).named("phase", "my phase") == "my phase"

@@ -8,8 +8,7 @@ import pytest
 
 import weighbridge
 from weighbridge.cli.menu import run
-from weighbridge.view.known import SENTENCES, told
-from weighbridge.view.messages import en, say
+from weighbridge.words import words_in
 
 KEPT = Path(__file__).parents[1] / "screens"
 ZH = re.compile(r"^(?:=====|---) zh\n(.*?)(?=^(?:=====|---) |\Z)", re.M | re.S)
@@ -30,6 +29,7 @@ def test_no_english_sentence_is_left(path):
         assert [line for line in prose(screen) if ENGLISH.search(line)] == []
 
 
+KNOWN = [key for key in words_in("en").sentences if key.startswith("known.")]
 TUNES = ("qwen3:30b", "deepseek-r1:70b", "magistral", "magistral-small")
 
 
@@ -37,7 +37,7 @@ TUNES = ("qwen3:30b", "deepseek-r1:70b", "magistral", "magistral-small")
 @pytest.mark.parametrize("name", TUNES)
 def test_what_a_name_was_taken_for_is_chinese(name):
     (line,) = (w for w in weighbridge.load(name).warnings if "is sized as" in w)
-    assert not ENGLISH.search(FLAGS.sub("", told(say("zh"), line)))
+    assert not ENGLISH.search(FLAGS.sub("", words_in("zh").told(line)))
 
 
 def test_the_test_can_fail():
@@ -75,18 +75,12 @@ def sentences():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("key", SENTENCES)
+@pytest.mark.parametrize("key", KNOWN)
 def test_known_sentences_are_those_of_real_answers(key):
-    words = say("zh")
-    said = [text for text in sentences() if told(words, text) != text]
-    opening = max(re.split(r"\{\w+\}", words.table[key]), key=len)
-    assert any(opening in told(words, text) for text in said), en.TABLE[key]
-
-
-def test_in_english_and_where_it_is_not_known_a_sentence_stays():
-    text = "llama.cpp trains nothing: leave --engine out to ask about training"
-    assert told(say("en"), text) == text
-    assert told(say("zh"), "something else") == "something else"
+    words = words_in("zh")
+    said = [text for text in sentences() if words.told(text) != text]
+    opening = max(re.split(r"\{\w+\}", words.sentences[key]), key=len)
+    assert any(opening in words.told(text) for text in said), key
 
 
 @pytest.mark.slow

@@ -10,8 +10,8 @@ from weighbridge.catalogue import search
 from weighbridge.render import RenderOptions, render
 from weighbridge.render.drawing import cells
 from weighbridge.view import screen
-from weighbridge.view.messages import say
 from weighbridge.view.records import Bar, Grid, Headline, Paste
+from weighbridge.words import words_in
 
 FIRST, WIDTH = 8, 80
 MODELS = [entry.name for entry in search("")][5::19]
@@ -44,7 +44,7 @@ def answered(model, task, settings):
 def test_the_answer_and_the_next_step_stand_in_eight_lines(model, task, settings, lang):
     report = answered(model, task, settings)
     first = render(report, "human", RenderOptions(lang=lang)).splitlines()[:FIRST]
-    told, words = "\n".join(first), say(lang)
+    told, words = "\n".join(first), words_in(lang)
     keys = VERDICTS.get(report.verdict.fits, ("verdict.unknown",))
     assert any(words(key) in told for key in keys)
     assert "\u2502" in told, "a bar with its capacity"

@@ -14,10 +14,10 @@ from weighbridge.render import RenderOptions, draw
 from weighbridge.render.drawing import cells
 from weighbridge.render.fit import drawn
 from weighbridge.view import beside, rank
-from weighbridge.view.costs import few
+from weighbridge.view.changes import few
 from weighbridge.view.fit import screen
-from weighbridge.view.messages import say
 from weighbridge.view.records import Paste
+from weighbridge.words import words_in
 
 KEPT = Path(__file__).parents[1] / "screens"
 pytestmark = pytest.mark.slow  # five questions each, with all that would make them fit
@@ -82,7 +82,7 @@ def test_every_question_is_answered_within_its_rows(name):
 @pytest.mark.parametrize("name", ASKED)
 @pytest.mark.parametrize("lang", ["en", "zh"])
 def test_the_verdict_stands_above_the_table(name, lang):
-    found, words = answer(name), say(lang)
+    found, words = answer(name), words_in(lang)
     verdict = {"yes": "verdict.yes", "no": "verdict.no", "unknown": "verdict.unknown"}
     first = drawn(found, "human", RenderOptions(lang=lang)).split("\n\n")[1]
     assert words(verdict[found.fits]) in first
@@ -108,7 +108,7 @@ def test_cards_elsewhere_leave_alone_what_was_asked():
 
 
 def test_every_change_says_what_it_costs_in_a_few_words():
-    words = say("en")
+    words = words_in("en")
     for name in ASKED:
         for q in answer(name).questions:
             for r in q.remedies:

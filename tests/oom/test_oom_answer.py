@@ -4,7 +4,6 @@ import ast
 import json
 import re
 from pathlib import Path
-from string import Formatter
 
 import pytest
 
@@ -12,15 +11,13 @@ import weighbridge
 from tests.cases import all_of, some
 from tests.oom.messages import messages, saying
 from weighbridge.cli.menu import run
-from weighbridge.oom import causes, rows
-from weighbridge.oom import messages as sentences
-from weighbridge.oom.causes import judge
-from weighbridge.oom.changes import changes, figures
+from weighbridge.oom import causes
+from weighbridge.oom.causes import conclusions, judge
+from weighbridge.oom.changes import changes, figures, rows
 from weighbridge.oom.figures import contradictions, own_process, share_between
-from weighbridge.oom.messages import en, zh
-from weighbridge.oom.reading import read
-from weighbridge.oom.record import CAUSES
+from weighbridge.oom.reading import read, wording_figures, wordings
 from weighbridge.units import GIB, MIB
+from weighbridge.words import entries, words_in
 
 TORCH = (
     "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate {requested}. GPU 0 has a total "
@@ -155,37 +152,45 @@ def test_the_largest_share_that_is_free():
 # Sentences
 
 
-def test_both_languages_say_the_same_things():
-    assert en.TABLE.keys() == zh.TABLE.keys()
-    for key, text in en.TABLE.items():
-        assert fields(text) == fields(zh.TABLE[key]), key
+OWN = entries("oom")
 
 
-def fields(text):
-    return sorted(name for _, name, _, _ in Formatter().parse(text) if name)
+def keys(kind):
+    return {key.removeprefix(f"{kind}.") for key in OWN if key.startswith(f"{kind}.")}
+
+
+def test_every_conclusion_has_a_cause_and_a_sentence_and_is_reached():
+    source = ast.parse(Path(causes.__file__).read_text())
+    texts = {n.value for n in ast.walk(source) if isinstance(n, ast.Constant)}
+    means = {wording.means for wording in wordings()}
+    for name, judged in conclusions().items():
+        assert {judged.cause or "none", *judged.others} <= keys("cause"), name
+        assert judged.why in keys("why"), name
+        assert name in texts | means or name.startswith("one_tensor."), name
+    assert means - {""} <= conclusions().keys()
+    said = {judged.why for judged in conclusions().values()} | {"unknown"}
+    unused = {why for why in keys("why") if not why.startswith(("place.", "model."))} - said
+    assert unused == set()
+    assert {f"place.{place}" for place in causes.PLACES} <= keys("why")
+    assert causes.RULES.keys() <= {wording.name for wording in wordings()}
+
+
+def test_every_change_has_a_cause_a_cost_and_its_words():
+    for row in rows():
+        assert row.cause in keys("cause")
+        assert next(iter(row.change)) in keys("do")
+    assert {row.cost for row in rows()} == keys("cost")
+
+
+def test_every_group_of_figures_is_read_and_is_there():
+    read_by = {group for wording in wordings() for group in wording.reads}
+    assert read_by == {figure.group for figure in wording_figures()}
 
 
 @pytest.mark.slow
-def test_every_cause_reason_change_and_cost_has_its_words():
-    assert {f"cause.{c}" for c in CAUSES} <= en.TABLE.keys()
-    source = ast.parse(Path(causes.__file__).read_text())
-    texts = {n.value for n in ast.walk(source) if isinstance(n, ast.Constant)}
-    reasons = {key.removeprefix("why.") for key in en.TABLE if key.startswith("why.")}
-    unused = {r for r in reasons if r not in texts and not r.startswith(("place.", "model."))}
-    assert unused == set()
+def test_the_reason_of_every_message_has_its_words():
     for row in messages():
-        assert f"why.{judge(read(row['message']), {}).why}" in en.TABLE
-    for row in rows.ROWS:
-        assert row.cause in CAUSES
-        assert f"do.{next(iter(row.change))}" in en.TABLE
-        assert row.cost in zh.COSTS
-    assert {row.cost for row in rows.ROWS} == zh.COSTS.keys()
-
-
-def test_every_place_has_a_cause_and_a_sentence():
-    for place in causes.PLACES:
-        assert f"why.place.{place}" in en.TABLE
-    assert sentences.cost("something new", "zh") == "something new"
+        assert judge(read(row["message"]), {}).why in keys("why")
 
 
 # With a model
@@ -297,7 +302,7 @@ def asked(capfd, tmp_path, text, *arguments):
 def test_other_forms_and_languages(capfd, tmp_path, form):
     code, out, _ = asked(capfd, tmp_path, saying("torch-2.1"), "--format", form, "--lang", "zh")
     assert code == 0
-    assert zh.TABLE["cause.activations"] in out
+    assert words_in("zh", "oom")("cause.activations") in out
     assert "55.57 GiB" in out
     assert "\x1b" not in out
 

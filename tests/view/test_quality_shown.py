@@ -8,8 +8,8 @@ import weighbridge
 from weighbridge.quantization.quality import published
 from weighbridge.remedies import losses
 from weighbridge.render import RenderOptions, render
-from weighbridge.view.messages import say
-from weighbridge.view.quality import short
+from weighbridge.view.changes import quality_cell
+from weighbridge.words import words_in
 
 LLAMA, QWEN = weighbridge.load("llama-3.1-8b"), weighbridge.load("qwen3-8b")
 
@@ -42,14 +42,17 @@ def test_a_row_of_the_report_has_its_figure_and_page():
 )
 def test_words_of_a_cell(form, en, zh):
     (row,) = (r for r in LLAMA.table if r.dtype == form)
-    assert (short(say("en"), row.quality), short(say("zh"), row.quality)) == (en, zh)
+    assert (
+        quality_cell(words_in("en"), row.quality),
+        quality_cell(words_in("zh"), row.quality),
+    ) == (en, zh)
 
 
 def test_scores_divergence_and_no_loss_in_words():
-    scores = {r.dtype: short(say("en"), r.quality) for r in QWEN.table}
+    scores = {r.dtype: quality_cell(words_in("en"), r.quality) for r in QWEN.table}
     assert scores["awq-4bit-g128"] == "-1.6 % MMLU"
     assert scores["fp8-tensor"] == "no measurable loss"
-    makers = short(say("en"), published("qwen3.5-9b", int(9e9), "Q4_K_M"))
+    makers = quality_cell(words_in("en"), published("qwen3.5-9b", int(9e9), "Q4_K_M"))
     assert makers == "KL 0.035 at most, by maker"
 
 

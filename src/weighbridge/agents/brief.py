@@ -16,11 +16,9 @@ from weighbridge.report import Report
 from weighbridge.report.fit import Fit, Question, Ranking, Solved
 from weighbridge.report.verdict import Remedy, Verdict
 from weighbridge.view import screen
+from weighbridge.view.changes import few, held
 from weighbridge.view.changes import found as cheapest
-from weighbridge.view.changes import held
-from weighbridge.view.costs import few
 from weighbridge.view.fit import screen as fit_screen
-from weighbridge.view.messages import say
 from weighbridge.view.records import (
     Bar,
     Block,
@@ -35,6 +33,7 @@ from weighbridge.view.records import (
 )
 from weighbridge.view.shown import fullest, shown
 from weighbridge.wording import LONGEST, clipped, one_line, printable, safe_markdown
+from weighbridge.words import words_in
 
 Numbers = dict[str, Any]
 LONGEST_LINE = 1_500  # characters of a line to paste: a longer one is left out
@@ -42,7 +41,7 @@ ROWS = 20  # of a list
 WARNINGS = 5
 ROOM = ("largest_context", "largest_batch_size", "kv_cache_tokens", "max_concurrency")
 LAUNCH = ("launch", "launch_note")
-EN = say("en")
+EN = words_in("en")
 
 
 def text(page: Screen) -> str:
@@ -264,10 +263,10 @@ def _question(q: Question, *, line: bool) -> Numbers:
 
 
 def of_gpus(found: Iterable[Part], machines: Iterable[Instance]) -> tuple[str, Numbers]:
-    from weighbridge.view.gpus import screen as gpus_screen
+    from weighbridge.view.lists import gpus
 
     parts, rented = list(found), list(machines)
-    page = gpus_screen(parts[:ROWS], rented[:ROWS])._replace(footer=())
+    page = gpus(parts[:ROWS], rented[:ROWS])._replace(footer=())
     more = _more(len(parts) - ROWS, "pattern") + _more(len(rented) - ROWS, "pattern")
     numbers = {
         "count": len(parts),
@@ -290,10 +289,10 @@ def _part(p: Part) -> Numbers:
 
 
 def of_models(found: Iterable[CatalogueEntry]) -> tuple[str, Numbers]:
-    from weighbridge.view.models import screen as models_screen
+    from weighbridge.view.lists import models
 
     entries = list(found)
-    page = models_screen(entries[:ROWS])
+    page = models(entries[:ROWS])
     title = EN.some("models.title.one", "models.title", len(entries))
     rows = [{"name": m.name, "repo_id": m.repo_id} for m in entries[:ROWS]]
     told = text(page._replace(title=title)) + _more(len(entries) - ROWS, "pattern")

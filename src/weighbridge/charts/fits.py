@@ -15,8 +15,8 @@ from weighbridge.charts.figure import (
     Limit,
     Series,
 )
-from weighbridge.charts.messages import ChartSay
 from weighbridge.charts.sides import ENDS, cells, held_in, peak, peak_phase
+from weighbridge.words import Words, words_in
 
 if TYPE_CHECKING:
     from weighbridge.report import Report
@@ -28,7 +28,7 @@ CUT = 4  # times the card: longer bars are cut, and say how long they are
 
 def fits(found: "Fit", *, unit: str | None = None, lang: str = "en") -> Figure:
     """Questions without an answer are in the table alone."""
-    say, card = ChartSay(lang), found.accelerator
+    say, card = words_in(lang, "charts"), found.accelerator
     known = [q.report for q in found.questions if q.report is not None]
     one = scale.unit(max([card.free, *(peak(r).expected for r in known)]), unit)
     rows = _rows(known, CUT * card.free, (say, one))
@@ -49,7 +49,7 @@ def fits(found: "Fit", *, unit: str | None = None, lang: str = "en") -> Figure:
 
 
 def _rows(
-    found: "Sequence[Report]", most: float, words: tuple[ChartSay, scale.ByteUnit]
+    found: "Sequence[Report]", most: float, words: tuple[Words, scale.ByteUnit]
 ) -> reports.BarSettings:
     """Parts of bars that are seen to `most`; style CHANGED is left free."""
     say, unit = words

@@ -5,10 +5,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from weighbridge.charts.figure import MOST, OTHER, FigureSegment, Series
-from weighbridge.charts.messages import ChartSay
 from weighbridge.charts.scale import ByteUnit
 from weighbridge.memory import Phase
-from weighbridge.view import names as view
+from weighbridge.view import parts as view
+from weighbridge.words import Words
 
 if TYPE_CHECKING:
     from weighbridge.report import Report
@@ -50,7 +50,7 @@ def chosen(every: Iterable[Sums], count: int = MOST) -> tuple[str, ...]:
 
 
 def series(
-    names: Sequence[str], say: ChartSay, otherwise: Mapping[str, str], taken: Iterable[int] = ()
+    names: Sequence[str], say: Words, otherwise: Mapping[str, str], taken: Iterable[int] = ()
 ) -> tuple[Series, ...]:
     """One for each part, under its other name where it has one, and one for the others; none in a
     style that is taken."""

@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 from weighbridge.charts import scale
 from weighbridge.charts.figure import MOST, Axis, Dot, Dots, Figure, FigureTable, Series
-from weighbridge.charts.messages import ChartSay
 from weighbridge.errors import UsageError
+from weighbridge.words import Words, words_in
 
 WIDE = 3  # sizes that span more than so many times their least have a logarithmic axis
 BESIDE = 1.2  # the same, on a logarithmic axis of sizes, where names stand beside dots
@@ -37,7 +37,7 @@ def quality(
 ) -> Figure:
     if not records:
         raise UsageError(f"no published {metric} of {model} is known; there is nothing to draw")
-    say = ChartSay(lang)
+    say = words_in(lang, "charts")
     sources = list(dict.fromkeys(r.source for r in records))
     unit = scale.unit(max(r.size for r in records)) if records[0].size >= BITS else None
     losses = [loss(r) for r in records]
@@ -70,7 +70,7 @@ def loss(r: Quality) -> float:
     return max(0.0, 100 * (r.value / r.baseline - 1)) if r.baseline else r.value
 
 
-def _sizes(records: Sequence[Quality], unit: scale.ByteUnit | None, say: ChartSay) -> Axis:
+def _sizes(records: Sequence[Quality], unit: scale.ByteUnit | None, say: Words) -> Axis:
     low, high = min(r.size for r in records), max(r.size for r in records)
     label = say("axis.size", unit=unit.name) if unit else say("axis.bits")
     if high > WIDE * low:
@@ -81,7 +81,7 @@ def _sizes(records: Sequence[Quality], unit: scale.ByteUnit | None, say: ChartSa
 
 
 def _table(
-    records: Sequence[Quality], unit: scale.ByteUnit | None, metric: str, say: ChartSay
+    records: Sequence[Quality], unit: scale.ByteUnit | None, metric: str, say: Words
 ) -> FigureTable:
     head = (
         say("head.format"),

@@ -14,8 +14,8 @@ from weighbridge.charts.figure import (
     Limit,
     Series,
 )
-from weighbridge.charts.messages import ChartSay
 from weighbridge.memory import Bytes, Device, Phase
+from weighbridge.words import Words, words_in
 
 if TYPE_CHECKING:
     from weighbridge.report import Report
@@ -40,7 +40,7 @@ class AlikeDevices(NamedTuple):
 class BarSettings(NamedTuple):
     """What every bar of a chart is made with."""
 
-    say: ChartSay
+    say: Words
     unit: scale.ByteUnit
     names: tuple[str, ...]
     series: tuple[Series, ...]
@@ -52,7 +52,7 @@ class BarSettings(NamedTuple):
 
 def bars(report: "Report", *, unit: str | None = None, lang: str = "en") -> Figure:
     """The devices of one report, phase by phase."""
-    say = ChartSay(lang)
+    say = words_in(lang, "charts")
     one = scale.unit(report.peak.expected, unit)
     found = list(_shared(report, say, one))
     rows = _rows(report, found, say, one)
@@ -81,7 +81,7 @@ def _plots(report: "Report", found: Sequence[AlikeDevices], rows: BarSettings) -
             yield Bars(groups, shown, axis, more)
 
 
-def title(report: "Report", say: ChartSay) -> str:
+def title(report: "Report", say: Words) -> str:
     w = report.workload
     engine = w.get("framework") or w.get("engine") or ""
     version = w.get("framework_version") or w.get("engine_version") or ""
@@ -93,7 +93,7 @@ def title(report: "Report", say: ChartSay) -> str:
     )
 
 
-def span(b: Bytes, say: ChartSay, unit: scale.ByteUnit) -> str:
+def span(b: Bytes, say: Words, unit: scale.ByteUnit) -> str:
     """One size, and its range where it has one."""
     about = unit.told(b.expected)
     if unit.number(b.low) == unit.number(b.high):
@@ -101,7 +101,7 @@ def span(b: Bytes, say: ChartSay, unit: scale.ByteUnit) -> str:
     return say("span", about=about, low=unit.number(b.low), high=unit.number(b.high))
 
 
-def said(report: "Report", say: ChartSay, unit: scale.ByteUnit) -> str:
+def said(report: "Report", say: Words, unit: scale.ByteUnit) -> str:
     """The verdict, or the size where no card was named."""
     v = report.verdict
     if v is None or not v.count:
@@ -112,7 +112,7 @@ def said(report: "Report", say: ChartSay, unit: scale.ByteUnit) -> str:
     return f"{say(v.fits)} ({name}): {needs}"
 
 
-def limit(v: "Verdict | None", say: ChartSay, unit: scale.ByteUnit) -> Limit | None:
+def limit(v: "Verdict | None", say: Words, unit: scale.ByteUnit) -> Limit | None:
     """What a process can have of the card."""
     if v is None or not v.count:
         return None
@@ -122,7 +122,7 @@ def limit(v: "Verdict | None", say: ChartSay, unit: scale.ByteUnit) -> Limit | N
     return Limit(low, high, say("usable.span", low=unit.number(low), high=unit.told(high)))
 
 
-def _shared(report: "Report", say: ChartSay, unit: scale.ByteUnit) -> Iterator[AlikeDevices]:
+def _shared(report: "Report", say: Words, unit: scale.ByteUnit) -> Iterator[AlikeDevices]:
     """The accelerators, equal ones once and the fullest first, then the host."""
     alike: dict[object, list[Device]] = {}
     for device in report.devices:
@@ -147,7 +147,7 @@ def _full(device: Device) -> int:
     return device.peak("driver").expected
 
 
-def _named(report: "Report", indices: list[int], gpus: int, say: ChartSay) -> str:
+def _named(report: "Report", indices: list[int], gpus: int, say: Words) -> str:
     v = report.verdict
     if gpus == 1 and v is not None and v.devices_used > 1:
         return say("gpu.whole")
@@ -169,7 +169,7 @@ def ranges(numbers: Sequence[int]) -> str:
     return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in runs)
 
 
-def _ram(report: "Report", device: Device, say: ChartSay, unit: scale.ByteUnit) -> Limit | None:
+def _ram(report: "Report", device: Device, say: Words, unit: scale.ByteUnit) -> Limit | None:
     h = report.verdict.host if report.verdict is not None else None
     if h is None or h.available is None or device.kind != "host":
         return None
@@ -177,7 +177,7 @@ def _ram(report: "Report", device: Device, say: ChartSay, unit: scale.ByteUnit) 
 
 
 def _rows(
-    report: "Report", found: Sequence[AlikeDevices], say: ChartSay, unit: scale.ByteUnit
+    report: "Report", found: Sequence[AlikeDevices], say: Words, unit: scale.ByteUnit
 ) -> BarSettings:
     every = (phase for shared in found for phase in shared.device.phases)
     names = parts.chosen(map(parts.sums, every))
@@ -265,7 +265,7 @@ def furthest(groups: Sequence[BarGroup]) -> float:
     return max([*ends, *(g.limit.high for g in groups if g.limit is not None)], default=0)
 
 
-def _described(report: "Report", say: ChartSay, unit: scale.ByteUnit) -> str:
+def _described(report: "Report", say: Words, unit: scale.ByteUnit) -> str:
     device = max(report.devices, key=lambda d: (d.kind == "gpu", _full(d)))
     phase = say.named("phase", device.peak_phase)
     return say("described.bars", verdict=said(report, say, unit), peak=say("peak.in", phase=phase))

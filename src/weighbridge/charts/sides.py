@@ -16,8 +16,8 @@ from weighbridge.charts.figure import (
     LinePlot,
     Series,
 )
-from weighbridge.charts.messages import ChartSay
 from weighbridge.memory import Bytes, Device, Phase
+from weighbridge.words import Words, words_in
 
 if TYPE_CHECKING:
     from weighbridge.report import Report
@@ -36,7 +36,7 @@ def sides(found: Sequence["Report"], *, unit: str | None = None, lang: str = "en
     """A figure of at least one report."""
     if len(found) == 1:
         return reports.bars(found[0], unit=unit, lang=lang)
-    say, one = ChartSay(lang), scale.unit(max(peak(r).expected for r in found), unit)
+    say, one = words_in(lang, "charts"), scale.unit(max(peak(r).expected for r in found), unit)
     along = _along(found)
     if along is None:
         return _beside(found, say, one)
@@ -105,7 +105,7 @@ def _models(found: Sequence["Report"]) -> str:
     return ", ".join(dict.fromkeys(r.model.name for r in found))
 
 
-def _versus(found: Sequence["Report"], along: str, say: ChartSay, unit: scale.ByteUnit) -> Figure:
+def _versus(found: Sequence["Report"], along: str, say: Words, unit: scale.ByteUnit) -> Figure:
     what = say.named("along", along)
     lines = _lines(found, along)
     curves = []
@@ -137,7 +137,7 @@ def _cards(found: Sequence["Report"]) -> list[str]:
     return list(dict.fromkeys(v.accelerator for v in known if v is not None and v.count))
 
 
-def _fitting(lines: dict[Hashable, list["Report"]], along: str, say: ChartSay) -> str:
+def _fitting(lines: dict[Hashable, list["Report"]], along: str, say: Words) -> str:
     """How far each line surely fits."""
     told = []
     for label, some in lines.items():
@@ -157,7 +157,7 @@ def _point(report: "Report", along: str, unit: scale.ByteUnit) -> CurvePoint:
 
 
 def _limit(
-    report: "Report", found: Sequence["Report"], say: ChartSay, unit: scale.ByteUnit
+    report: "Report", found: Sequence["Report"], say: Words, unit: scale.ByteUnit
 ) -> Limit | None:
     """Make the line of the limit, named by its card where there are several."""
     known = reports.limit(report.verdict, say, unit)
@@ -170,7 +170,7 @@ def _limit(
 
 
 def _points(
-    lines: dict[Hashable, list["Report"]], along: str, say: ChartSay, unit: scale.ByteUnit
+    lines: dict[Hashable, list["Report"]], along: str, say: Words, unit: scale.ByteUnit
 ) -> FigureTable:
     ends = say.each(*ENDS)
     rows = (
@@ -192,7 +192,7 @@ def cells(report: "Report", unit: scale.ByteUnit) -> tuple[str, ...]:
     return (unit.exact(b.expected), unit.exact(b.low), unit.exact(b.high), usable)
 
 
-def _beside(found: Sequence["Report"], say: ChartSay, unit: scale.ByteUnit) -> Figure:
+def _beside(found: Sequence["Report"], say: Words, unit: scale.ByteUnit) -> Figure:
     """The peak of each, in parts; those of one card below one line."""
     phases = [peak_phase(r) for r in found]
     names = parts.chosen(map(parts.sums, phases))

@@ -16,8 +16,8 @@ from weighbridge.charts.figure import (
     Mark,
     Series,
 )
-from weighbridge.charts.messages import ChartSay
 from weighbridge.units import ceil_div
+from weighbridge.words import Words, words_in
 
 COLUMNS = 500
 DEVICES = 4  # that are drawn
@@ -28,7 +28,7 @@ Lines = Mapping[str, Any]
 
 
 def tapes(timeline: Mapping[str, Any], *, unit: str | None = None, lang: str = "en") -> Figure:
-    say = ChartSay(lang)
+    say = words_in(lang, "charts")
     devices = _distinct([d for d in timeline["devices"] if d["length"]])
     most = max((max(d["reserved"]) for _, d in devices), default=0)
     one = scale.unit(most, unit)
@@ -65,7 +65,7 @@ def _same(a: Lines, b: Lines) -> bool:
 
 
 def _areas(
-    timeline: Mapping[str, Any], label: str, d: Lines, words: tuple[ChartSay, scale.ByteUnit]
+    timeline: Mapping[str, Any], label: str, d: Lines, words: tuple[Words, scale.ByteUnit]
 ) -> Areas:
     say, unit = words
     kept = list(_fullest(d["allocated"]))
@@ -117,14 +117,14 @@ def _names(roles: Mapping[str, Sequence[int]]) -> list[str]:
 
 
 def _limit(
-    memory: int | None, top: int, say: ChartSay, unit: scale.ByteUnit, *, always: bool
+    memory: int | None, top: int, say: Words, unit: scale.ByteUnit, *, always: bool
 ) -> Limit | None:
     if memory is None or (memory > NEAR * top and not always):
         return None
     return Limit(memory, memory, say("card", size=unit.told(memory)))
 
 
-def _refused(d: Lines, say: ChartSay, unit: scale.ByteUnit) -> Mark | None:
+def _refused(d: Lines, say: Words, unit: scale.ByteUnit) -> Mark | None:
     """Return the first request that did not fit, at what it would have come to."""
     first = next(iter(d.get("refused", ())), None)
     if first is None:
@@ -133,7 +133,7 @@ def _refused(d: Lines, say: ChartSay, unit: scale.ByteUnit) -> Mark | None:
     return Mark(first["event"], first["reserved"] + first["requested"], told)
 
 
-def _bands(d: Lines, say: ChartSay) -> tuple[AxisBand, ...]:
+def _bands(d: Lines, say: Words) -> tuple[AxisBand, ...]:
     bands = d["bands"][:BANDS]
     named = [AxisBand(say.named("phase", b["phase"]), b["first"], b["last"] + 1) for b in bands]
     if len(d["bands"]) > BANDS:
@@ -141,7 +141,7 @@ def _bands(d: Lines, say: ChartSay) -> tuple[AxisBand, ...]:
     return tuple(b._replace(high=min(b.high, max(1, d["length"] - 1))) for b in named)
 
 
-def _peak(d: Lines, say: ChartSay, unit: scale.ByteUnit) -> Mark:
+def _peak(d: Lines, say: Words, unit: scale.ByteUnit) -> Mark:
     at = max(range(len(d["allocated"])), key=d["allocated"].__getitem__)
     event, nbytes = d["events"][at], d["allocated"][at]
     name = next((b["phase"] for b in d["bands"] if b["first"] <= event <= b["last"]), "")
@@ -149,9 +149,7 @@ def _peak(d: Lines, say: ChartSay, unit: scale.ByteUnit) -> Mark:
     return Mark(event, nbytes, told)
 
 
-def _table(
-    devices: Sequence[tuple[str, Lines]], say: ChartSay, unit: scale.ByteUnit
-) -> FigureTable:
+def _table(devices: Sequence[tuple[str, Lines]], say: Words, unit: scale.ByteUnit) -> FigureTable:
     """The peaks of each phase; of phases that come again, over all of their times."""
     rows = []
     for label, d in devices:

@@ -64,8 +64,8 @@ def _show(
 ) -> None:
     from weighbridge.cli.options import look_of
     from weighbridge.render import draw
-    from weighbridge.view.gpus import screen
+    from weighbridge.view.lists import gpus as gpus_screen
 
     look = look_of({"unit": None, "details": False, "explain": False, "lang": chosen["lang"]}, form)
-    page = screen(found, machines, look.lang, full=chosen["details"] or form != "human")
+    page = gpus_screen(found, machines, look.lang, full=chosen["details"] or form != "human")
     click.echo(writable(draw(page, form, look)), nl=False, color=look.color)

@@ -125,7 +125,9 @@ def ranked(
 def _show(found: "Sequence[CatalogueEntry]", form: str, lang: str | None) -> None:
     from weighbridge.cli.options import look_of
     from weighbridge.render import draw
-    from weighbridge.view.models import screen
+    from weighbridge.view.lists import models as models_screen
 
     look = look_of({"unit": None, "details": False, "explain": False, "lang": lang}, form)
-    click.echo(writable(draw(screen(found, look.lang), form, look)), nl=False, color=look.color)
+    click.echo(
+        writable(draw(models_screen(found, look.lang), form, look)), nl=False, color=look.color
+    )

@@ -47,11 +47,11 @@ def cases(
     alone = {name: found[0] for name, found in values.items() if len(found) == 1}
     if count == 1:
         return [LabelledQuestion(named[0], alone, "")]
-    from weighbridge.view.labels import label
+    from weighbridge.view.beside import column_head
 
     return [
         LabelledQuestion(
-            model, {**alone, **chosen}, label(model if len(named) > 1 else None, chosen)
+            model, {**alone, **chosen}, column_head(model if len(named) > 1 else None, chosen)
         )
         for model in named
         for chosen in (dict(zip(many, picked, strict=True)) for picked in product(*many.values()))

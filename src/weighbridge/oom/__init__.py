@@ -2,13 +2,14 @@
 
 explain_oom(text, model) -> Oom
 
-text.py           a pasted log: decoded, unwrapped, bounded     sizes.py  figures -> bytes
-wordings.py       the messages of each program, as patterns     reading.py  which one it is
+text.py           a pasted log: decoded, unwrapped, bounded; figures -> bytes
+reading.py        which wording it is, and its figures          wordings.jsonl, figures.jsonl
 surroundings.py   what the log around it tells
-causes.py         rules: figures, place, wording -> cause       figures.py  their sums
+causes.py         rules: figures, place, wording -> cause       conclusions.jsonl
+figures.py        sums of a message's figures
 question.py       the settings that the log is about            reconcile.py  beside the model
-changes.py        what to change, by cause and program
-screen.py         what a person sees                            messages/  its sentences
+changes.py        what to change, by cause and program          changes.jsonl
+screen.py         what a person sees; its sentences are in weighbridge.words
 record.py         the answer
 """
 

@@ -2,17 +2,24 @@
 
 A rule that the figures decide comes before one that a traceback suggests: where others hold half
 of the card, the line that happened to ask last is not to blame. What no rule decides is answered
-by what is likeliest for such a message, and said to be so; or by nothing.
+by what the wording alone means (`means` of wordings.jsonl), or by what is likeliest for such a
+message, and said to be so; or by nothing.
+
+A rule names its conclusion, a line of conclusions.jsonl: the cause, how sure it is (record.py),
+what else it may be, and the sentence that says why where that has another name.
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import cache
 from typing import Any
 
 from weighbridge.oom.figures import held, others, share_between, spilled, unallocated
-from weighbridge.oom.record import Judged, OomReading
+from weighbridge.oom.record import Judged, OomReading, table
 from weighbridge.units import GIB, MIB
 
-Rule = Callable[[OomReading, Mapping[str, Any]], Judged | None]
+Settings = Mapping[str, Any]
+Rule = Callable[[OomReading, Settings], Judged | None]
 
 # Shares of a device, in percent. Fragmentation's is that of the project's definition of the cause;
 # the others are assumed, between the messages whose threads tell the cause.
@@ -35,7 +42,7 @@ POSSIBLE = {  # where nothing tells, by the program
     "sglang": ("kv_cache_too_big", "request_slots"),
     "jax": ("activations", "weights_too_big", "other_process"),
 }
-PLACES = {
+PLACES = {  # what the program was doing -> what it lacked room for
     "optimizer": "optimizer_states",
     "cuda_graph": "cuda_graphs",
     "kv_cache": "kv_cache_too_big",
@@ -48,35 +55,47 @@ PLACES = {
     "load": "weights_too_big",
     "backward": "activations",
 }
-TENSOR = ("attention_matrix", "logits")
 
 
-def judge(found: OomReading, settings: Mapping[str, Any]) -> Judged:
-    """The cause of `found`, under the settings that are known."""
-    known = {**found.stated, **settings}
-    rules = BY_WORDING.get(found.wording, ON_A_CARD if found.wording.startswith("torch") else ())
-    for rule in rules:
-        judged = rule(found, known)
+@cache
+def conclusions() -> Mapping[str, Judged]:
+    """Return the lines of conclusions.jsonl by name."""
+    return {
+        line["name"]: Judged(
+            line["cause"],
+            line.get("why", line["name"]),
+            line["sure"],
+            tuple(line.get("others", ())),
+        )
+        for line in table("conclusions")
+    }
+
+
+def conclude(name: str, **figures: int) -> Judged:
+    """Return a conclusion with the bytes (or percent) that its sentence tells."""
+    return replace(conclusions()[name], figures=figures)
+
+
+def judge(reading: OomReading, settings: Settings) -> Judged:
+    """Return the cause of a message, under the settings that are known."""
+    known = {**reading.stated, **settings}
+    card = reading.wording.startswith("torch") and not reading.means
+    for rule in RULES.get(reading.wording, ON_A_CARD if card else ()):
+        judged = rule(reading, known)
         if judged is not None:
             return judged
-    return Judged(None, "unknown", "unknown", POSSIBLE.get(found.tool, USUAL))
-
-
-def _says(cause: str, why: str = "", *others: str) -> Rule:
-    """The wording alone tells."""
-    return lambda found, known: Judged(cause, why or cause, "said", others)
-
-
-def _likely(cause: str, why: str, *others: str) -> Rule:
-    return lambda found, known: Judged(cause, why, "likely", others)
+    if reading.means:
+        return conclude(reading.means)
+    return Judged(None, "unknown", "unknown", POSSIBLE.get(reading.tool, USUAL))
 
 
 # vLLM and SGLang
 
 
-def _share(known: Mapping[str, Any], found: OomReading) -> float | None:
+def _share(known: Settings, reading: OomReading) -> float | None:
+    """Return the share of the device that a server was told to take."""
     for value in (
-        found.parsed.get("utilization"),
+        reading.parsed.get("utilization"),
         known.get("gpu_memory_utilization"),
         known.get("mem_fraction_static"),
     ):
@@ -85,247 +104,195 @@ def _share(known: Mapping[str, Any], found: OomReading) -> float | None:
     return None
 
 
-def _serves(found: OomReading, known: Mapping[str, Any]) -> bool:
-    """Whether a server ran that takes a share of the device before it answers."""
-    engine = known.get("engine") or found.engine
-    return engine in ("vllm", "sglang") or (_share(known, found) or 0) > HIGH
+def _serves(reading: OomReading, known: Settings) -> bool:
+    """Tell whether a server ran that takes a share of the device before it answers."""
+    engine = known.get("engine") or reading.engine
+    return engine in ("vllm", "sglang") or (_share(known, reading) or 0) > HIGH
 
 
-def _started_short(found: OomReading, known: Mapping[str, Any]) -> Judged | None:
-    capacity, free = found.size("capacity"), found.size("free")
+def _started_short(reading: OomReading, known: Settings) -> Judged | None:
+    capacity, free = reading.size("capacity"), reading.size("free")
     if not capacity or free is None:
         return None
-    figures = {"others": capacity - free, "free": free}
-    if (capacity - free) * 100 > capacity * CROWDED:
-        return Judged(
-            "other_process", "startup.others", "computed", ("utilization_set_too_high",), figures
-        )
-    return Judged(
-        "utilization_set_too_high", "startup.share", "computed", ("other_process",), figures
-    )
+    crowded = (capacity - free) * 100 > capacity * CROWDED
+    name = "startup.others" if crowded else "startup.share"
+    return conclude(name, others=capacity - free, free=free)
 
 
-def _no_blocks(found: OomReading, known: Mapping[str, Any]) -> Judged | None:
-    share = _share(known, found)
-    if share is not None and share < LOW:
-        return Judged("utilization_set_too_low", "share.low", "likely", ("weights_too_big",))
-    return Judged(
-        "weights_too_big", "no_blocks", "likely", ("utilization_set_too_low", "other_process")
-    )
+def _no_blocks(reading: OomReading, known: Settings) -> Judged:
+    share = _share(known, reading)
+    return conclude("share.low" if share is not None and share < LOW else "no_blocks")
 
 
-def _sampler(found: OomReading, known: Mapping[str, Any]) -> Judged | None:
-    if (_share(known, found) or 0) > HIGH:
-        return Judged("utilization_set_too_high", "sampler.share", "likely", ("logits",))
-    return Judged("logits", "sampler", "said", ("utilization_set_too_high",))
+def _sampler(reading: OomReading, known: Settings) -> Judged:
+    return conclude("sampler.share" if (_share(known, reading) or 0) > HIGH else "sampler")
 
 
-def _sglang(found: OomReading, known: Mapping[str, Any]) -> Judged | None:
-    if "Capturecudagraphfailed" in found.message:
-        return Judged("cuda_graphs", "cuda_graphs", "said", ("utilization_set_too_high",))
-    if "alloc_req_slots" in found.message:
-        return Judged("request_slots", "request_slots", "said")
-    if "increase--mem-fraction-static" in found.message:
-        return _no_blocks(found, known)
-    asked, there = (found.parsed.get(name) for name in ("requested_tokens", "available_tokens"))
-    if asked is not None and there is not None and asked <= there:
-        return Judged(None, "pool", "unknown", ("kv_cache_too_big", "request_slots"))
-    return Judged("kv_cache_too_big", "pool", "likely", ("request_slots",))
+def _sglang(reading: OomReading, known: Settings) -> Judged:
+    if "Capturecudagraphfailed" in reading.message:
+        return conclude("cuda_graphs")
+    if "alloc_req_slots" in reading.message:
+        return conclude("request_slots")
+    if "increase--mem-fraction-static" in reading.message:
+        return _no_blocks(reading, known)
+    asked, there = (reading.parsed.get(name) for name in ("requested_tokens", "available_tokens"))
+    room = asked is not None and there is not None and asked <= there
+    return conclude("pool.room" if room else "pool")
 
 
-# llama.cpp
+# llama.cpp and Ollama
 
 
-def _ggml(found: OomReading, known: Mapping[str, Any]) -> Judged | None:
-    text = found.message
+def _ggml(reading: OomReading, known: Settings) -> Judged | None:
+    text = reading.message
     if "exceedsdevicebuffersizelimit" in text:
-        return Judged("device_limit", "buffer_limit", "said", ("compute_buffer",))
+        return conclude("buffer_limit")
     if "bufferforkvcache" in text:
-        return Judged("kv_cache_too_big", "ggml.kv", "said")
+        return conclude("ggml.kv")
     if "ggml_gallocr_reserve" in text or "computebuffers" in text:
-        return Judged("compute_buffer", "ggml.compute", "said", ("kv_cache_too_big",))
+        return conclude("ggml.compute")
     if "alloc_tensor_range" in text or "unabletoallocate" in text:
-        return Judged("weights_too_big", "ggml.weights", "said")
+        return conclude("ggml.weights")
     return None
 
 
-def _metal(found: OomReading, known: Mapping[str, Any]) -> Judged | None:
-    """Weights fit with room to spare, and the context is long: its cache fills the rest."""
-    capacity, loaded = found.size("capacity"), found.size("allocated")
-    if (found.parsed.get("n_ctx") or 0) < LONG or not capacity or loaded is None:
+def _metal(reading: OomReading, known: Settings) -> Judged | None:
+    """Blame the cache where weights fit with room to spare and the context is long."""
+    capacity, loaded = reading.size("capacity"), reading.size("allocated")
+    if (reading.parsed.get("n_ctx") or 0) < LONG or not capacity or loaded is None:
         return None
-    return (
-        Judged("kv_cache_too_big", "metal.context", "likely", ("compute_buffer",))
-        if 2 * loaded < capacity
-        else None
-    )
+    return conclude("metal.context") if 2 * loaded < capacity else None
 
 
-# bare errors
+def _ollama(reading: OomReading, known: Settings) -> Judged | None:
+    """Blame host memory where the message says so; of the card it gives no figures."""
+    needed = reading.size("needed_host")
+    return None if needed is None else conclude("ollama", needed=needed)
 
 
-def _bare(found: OomReading, known: Mapping[str, Any]) -> Judged | None:
-    if found.virtual:
-        return Judged("host_memory", "wsl", "likely", ("weights_too_big", "other_process"))
-    if found.place:
-        return _place(found, known)
-    if _serves(found, known):
-        return Judged(
-            "utilization_set_too_high", "outside_share", "likely", ("cuda_graphs", "other_process")
-        )
-    return None
+# Bare errors, and other programs
 
 
-def _xla(found: OomReading, known: Mapping[str, Any]) -> Judged | None:
-    if "onhost" in found.message:
-        return Judged("host_memory", "pinned", "said")
-    sizes = {name: found.size(name) or 0 for name in ("parameter", "live_out", "temp")}
-    whole, requested = found.size("total"), found.size("requested")
+def _bare(reading: OomReading, known: Settings) -> Judged | None:
+    if reading.virtual:
+        return conclude("wsl")
+    if reading.place:
+        return _place(reading, known)
+    return conclude("outside_share") if _serves(reading, known) else None
+
+
+def _xla(reading: OomReading, known: Settings) -> Judged | None:
+    if "onhost" in reading.message:
+        return conclude("pinned")
+    parameter, temp = reading.size("parameter") or 0, reading.size("temp") or 0
+    whole, requested = reading.size("total"), reading.size("requested")
     if not whole or requested is None or whole < 64 * MIB:
         return None
-    if sizes["temp"] and abs(requested - sizes["temp"]) * 100 <= sizes["temp"]:
-        return Judged("activations", "xla.temp", "computed", figures={"temp": sizes["temp"]})
-    if sizes["parameter"] * 2 > whole:
-        return Judged(
-            "weights_too_big",
-            "xla.parameters",
-            "computed",
-            figures={"parameter": sizes["parameter"]},
-        )
-    return Judged("activations", "xla.live", "likely")
+    if temp and abs(requested - temp) * 100 <= temp:
+        return conclude("xla.temp", temp=temp)
+    if parameter * 2 > whole:
+        return conclude("xla.parameters", parameter=parameter)
+    return conclude("xla.live")
 
 
-def _shm(found: OomReading, known: Mapping[str, Any]) -> Judged | None:
-    if "signal:Killed" in found.message:
-        return Judged("host_memory", "worker_killed", "said", ("shared_memory",))
-    return Judged("shared_memory", "shared_memory", "said", ("host_memory",))
+def _dataloader(reading: OomReading, known: Settings) -> Judged:
+    return conclude("worker_killed" if "signal:Killed" in reading.message else "shared_memory")
 
 
-def _trt(found: OomReading, known: Mapping[str, Any]) -> Judged | None:
-    if "maxTokensInPagedKvCache" in found.message:
-        return Judged("kv_cache_too_big", "trt.kv", "said")
-    return None
+def _tensorrt(reading: OomReading, known: Settings) -> Judged | None:
+    return conclude("trt.kv") if "maxTokensInPagedKvCache" in reading.message else None
 
 
 # PyTorch on a card
 
 
-def _others(found: OomReading, known: Mapping[str, Any]) -> Judged | None:
-    capacity, theirs, requested = found.size("capacity"), others(found), found.size("requested")
+def _others(reading: OomReading, known: Settings) -> Judged | None:
+    capacity, theirs = reading.size("capacity"), others(reading)
     if not capacity or theirs is None or theirs < max(CONTEXT, capacity * OTHERS_HOLD // 100):
         return None
-    if (requested or 0) > capacity:
+    if (reading.size("requested") or 0) > capacity:
         return None
-    return Judged("other_process", "others", "computed", ("activations",), {"others": theirs})
+    return conclude("others", others=theirs)
 
 
-def _too_large(found: OomReading, known: Mapping[str, Any]) -> Judged | None:
-    """One tensor that no such card could hold."""
-    capacity, requested = found.size("capacity"), found.size("requested")
+def _too_large(reading: OomReading, known: Settings) -> Judged | None:
+    """Blame one tensor that no such card could hold."""
+    capacity, requested = reading.size("capacity"), reading.size("requested")
     if not capacity or requested is None or requested <= capacity:
         return None
-    if found.size("allocated") == 0:
-        return _first(found, known)
-    cause = PLACES.get(found.place, "activations")
-    cause = cause if cause in TENSOR else "activations"
-    return Judged(cause, "one_tensor", "computed", tuple(c for c in TENSOR if c != cause))
+    if reading.size("allocated") == 0:
+        return _first(reading, known)
+    name = f"one_tensor.{PLACES.get(reading.place)}"
+    return conclude(name if name in conclusions() else "one_tensor")
 
 
-def _first(found: OomReading, known: Mapping[str, Any]) -> Judged | None:
-    """The very first allocation is refused: no program has filled anything."""
-    if found.size("allocated") != 0 or not found.size("requested"):
+def _first(reading: OomReading, known: Settings) -> Judged | None:
+    """Blame the driver where the very first allocation is refused: no program has filled it."""
+    if reading.size("allocated") != 0 or not reading.size("requested"):
         return None
-    return Judged("device_limit", "first_allocation", "computed", ("other_process",))
+    return conclude("first_allocation")
 
 
-def _capped(found: OomReading) -> bool:
-    """Whether a limit that the message prints is what was reached. MPS prints its own always."""
-    allowed, mine, requested = found.size("allowed"), held(found), found.size("requested") or 0
-    if not allowed or mine is None or found.tool == "torch-mps":
+def _capped(reading: OomReading) -> bool:
+    """Tell whether a limit that the message prints is what was reached. MPS prints its own
+    always."""
+    allowed, mine = reading.size("allowed"), held(reading)
+    requested = reading.size("requested") or 0
+    if not allowed or mine is None or reading.tool == "torch-mps":
         return False
-    return (found.size("free") or 0) >= requested or mine + requested > allowed
+    return (reading.size("free") or 0) >= requested or mine + requested > allowed
 
 
-def _free(found: OomReading, known: Mapping[str, Any]) -> Judged | None:
+def _refused(reading: OomReading, known: Settings) -> Judged | None:
     """Blame a limit that somebody or the driver set: there is room, and it is refused."""
-    free, requested = found.size("free"), found.size("requested")
-    if _capped(found):
-        figures = {"allowed": found.size("allowed") or 0}
-        return Judged("memory_fraction_cap", "cap.said", "said", figures=figures)
+    free, requested = reading.size("free"), reading.size("requested")
+    if _capped(reading):
+        return conclude("cap.said", allowed=reading.size("allowed") or 0)
     if free is None or requested is None or free < requested:
         return None
-    share = share_between(found)
-    if share is not None:
-        return Judged(
-            "memory_fraction_cap",
-            "cap.share",
-            "likely",
-            ("device_limit", "fragmentation"),
-            {"share": share},
-        )
-    return Judged(
-        "device_limit",
-        "refused",
-        "likely",
-        ("memory_fraction_cap", "fragmentation", "other_process"),
-    )
+    share = share_between(reading)
+    return conclude("refused") if share is None else conclude("cap.share", share=share)
 
 
-def _fragmented(found: OomReading, known: Mapping[str, Any]) -> Judged | None:
-    capacity, requested, cached = (
-        found.size("capacity"),
-        found.size("requested"),
-        unallocated(found),
-    )
+def _fragmented(reading: OomReading, known: Settings) -> Judged | None:
+    capacity, requested = reading.size("capacity"), reading.size("requested")
+    cached = unallocated(reading)
     if not capacity or requested is None or cached is None:
         return None
-    if cached < requested or cached * 100 < capacity * FRAGMENTED or spilled(found):
+    if cached < requested or cached * 100 < capacity * FRAGMENTED or spilled(reading):
         return None
-    return Judged(
-        "fragmentation", "fragmentation", "computed", ("activations",), {"unallocated": cached}
-    )
+    return conclude("fragmentation", unallocated=cached)
 
 
-def _place(found: OomReading, known: Mapping[str, Any]) -> Judged | None:
-    cause = PLACES.get(found.place)
+def _place(reading: OomReading, known: Settings) -> Judged | None:
+    """Blame what the program was doing."""
+    cause = PLACES.get(reading.place)
     if cause is None:
         return None
-    return Judged(
-        cause,
-        f"place.{found.place}",
-        "likely",
-        tuple(c for c in ("weights_too_big", "activations") if c != cause),
-    )
+    beside = tuple(c for c in ("weights_too_big", "activations") if c != cause)
+    return Judged(cause, f"place.{reading.place}", "likely", beside)
 
 
-def _weights(found: OomReading, known: Mapping[str, Any]) -> Judged | None:
-    """The card is full, nothing was freed so far, and one weight more is asked for."""
-    capacity, requested, mine = found.size("capacity"), found.size("requested"), held(found)
+def _weights(reading: OomReading, known: Settings) -> Judged | None:
+    """Blame the weights: the card is full, nothing was freed so far, and one more is asked for."""
+    capacity, requested, mine = reading.size("capacity"), reading.size("requested"), held(reading)
     if not capacity or requested is None or mine is None or requested * 100 > capacity * SMALL:
         return None
-    cached = unallocated(found) or 0
+    cached = unallocated(reading) or 0
     grown = mine * 100 >= capacity * FULL and cached * 100 <= capacity * UNUSED
-    if grown or spilled(found):
-        return Judged("weights_too_big", "only_grew", "likely", ("activations", "kv_cache_too_big"))
-    return None
+    return conclude("only_grew") if grown or spilled(reading) else None
 
 
-def _serving(found: OomReading, known: Mapping[str, Any]) -> Judged | None:
-    """A server has laid out its cache, and what comes beside it has no room."""
-    if not _serves(found, known):
+def _serving(reading: OomReading, known: Settings) -> Judged | None:
+    """Blame the share of a server that has laid out its cache: what comes beside has no room."""
+    return conclude("outside_share.card") if _serves(reading, known) else None
+
+
+def _full(reading: OomReading, known: Settings) -> Judged | None:
+    """Blame the tensors of a step, where the card is full of this program's own."""
+    if reading.size("allocated") is None and reading.wording != "torch-mps-buffer":
         return None
-    return Judged(
-        "utilization_set_too_high", "outside_share", "likely", ("cuda_graphs", "activations")
-    )
-
-
-def _full(found: OomReading, known: Mapping[str, Any]) -> Judged | None:
-    """The card is full of this program's own tensors: in the end, those of a step."""
-    if found.size("allocated") is None and found.wording != "torch-mps-buffer":
-        return None
-    return Judged(
-        "activations", "full", "likely", ("weights_too_big", "kv_cache_too_big", "optimizer_states")
-    )
+    return conclude("full")
 
 
 ON_A_CARD: tuple[Rule, ...] = (
@@ -333,58 +300,25 @@ ON_A_CARD: tuple[Rule, ...] = (
     _others,
     _too_large,
     _first,
-    _free,
+    _refused,
     _place,
     _weights,
     _serving,
     _full,
 )
-HOST = _says("host_memory")
-BY_WORDING: dict[str, tuple[Rule, ...]] = {
-    "vllm-kv-tokens": (_says("kv_cache_too_big", "kv_tokens", "utilization_set_too_low"),),
-    "vllm-kv-bytes": (_says("kv_cache_too_big", "kv_bytes", "utilization_set_too_low"),),
+RULES: Mapping[str, tuple[Rule, ...]] = {  # by wording
     "vllm-startup": (_started_short,),
     "vllm-no-blocks": (_no_blocks,),
     "vllm-sampler": (_sampler,),
     "sglang": (_sglang,),
-    "tgi": (_likely("activations", "tgi", "weights_too_big", "other_process"),),
-    "exllama": (_says("kv_cache_too_big", "exllama", "weights_too_big"),),
-    "tensorrt-llm": (_trt,),
-    "onnxruntime": (_likely("activations", "onnxruntime", "cuda_graphs", "weights_too_big"),),
+    "tensorrt-llm": (_tensorrt,),
     "ggml-cuda": (_ggml,),
-    "ggml-cpu": (_ggml, HOST),
-    "ggml-vulkan": (
-        _ggml,
-        _likely("weights_too_big", "vulkan", "compute_buffer", "kv_cache_too_big"),
-    ),
-    "ggml-cuda-pool": (_says("compute_buffer", "ggml.pool", "kv_cache_too_big"),),
-    "ggml-pinned": (_says("host_memory", "pinned"),),
+    "ggml-cpu": (_ggml,),
+    "ggml-vulkan": (_ggml,),
     "ggml-metal": (_ggml, _metal),
     "torch-mps-buffer": (_place, _full),
-    "ipex-block-limit": (_says("device_limit", "buffer_limit"),),
-    "mlx": (_says("device_limit", "buffer_limit", "attention_matrix", "kv_cache_too_big"),),
     "jax": (_xla,),
-    "tensorflow": (_likely("activations", "tensorflow", "weights_too_big"),),
-    "nccl": (_says("communication_buffers", "", "weights_too_big", "activations"),),
-    "cublas-status": (_likely("activations", "cublas", "weights_too_big", "other_process"),),
     "cuda-error": (_bare,),
-    "dataloader": (_shm,),
-    "torch-cpu": (HOST,),
-    "numpy": (HOST,),
-    "kernel-oom": (HOST,),
-    "windows-commit": (_says("host_memory", "page_file"),),
-    "bad-alloc": (HOST,),
-    "exit-137": (_likely("host_memory", "killed"),),
+    "dataloader": (_dataloader,),
+    "ollama": (_ollama,),
 }
-
-
-def ollama(found: OomReading, known: Mapping[str, Any]) -> Judged | None:
-    """Host memory where it says so; of the card it gives no figures."""
-    if found.size("needed_host") is not None:
-        return Judged(
-            "host_memory", "ollama", "said", figures={"needed": found.size("needed_host") or 0}
-        )
-    return None
-
-
-BY_WORDING["ollama"] = (ollama,)

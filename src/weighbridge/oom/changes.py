@@ -1,41 +1,64 @@
-"""What to change: the rows of the table for a cause and a program, with figures of the message."""
+"""What to change: rows of a table for a cause and a program, with figures of the message.
 
-from collections.abc import Mapping
+    changes.jsonl   a row is taken where the program has all of its `tags` (`tags_of`), in this
+                    order; words in braces are `figures`; `cost` is a key of words/oom.json
+
+Every line to paste is what that program takes, in its own flags and for its own version: a PyTorch
+before 2.1 has no expandable segments, and a share that leaves no room for a cache is to rise where
+one that leaves no room beside the cache is to fall.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import cache
 from string import Formatter
-from typing import Any
+from typing import Any, NamedTuple
 
 from weighbridge.oom.figures import listed
-from weighbridge.oom.record import Change, Judged, OomReading
-from weighbridge.oom.rows import ROWS, CauseRow
+from weighbridge.oom.record import Change, Judged, OomReading, table
 from weighbridge.units import GIB
+from weighbridge.words import words_in
 
 MOST = 4  # changes that are told: more are not read
 BLOCK = 16  # tokens of a block of vLLM's cache, which a length is a whole number of
 NEAR = 1.25  # times the cache: what a few more percent of the card can give (assumed)
 RANKS = 3  # processes of equal size on one card: ranks that all began on the first
-
-
 HINTS = ("torch-2.1", "torch-2.2..", "torch-2.4..")  # wordings of versions with expandable segments
 
 
-def changes(found: OomReading, judged: Judged, settings: Mapping[str, Any]) -> tuple[Change, ...]:
-    """The rows for this cause and program, filled; at most MOST. Where the message does not tell
-    the cause, the first row for each that is possible."""
-    if not found.tool:  # a program that we do not know
+class ChangeRow(NamedTuple):
+    """A line of changes.jsonl."""
+
+    cause: str
+    tags: Sequence[str]
+    change: Mapping[str, str]
+    cost: str
+    paste: str = ""
+
+
+@cache
+def rows() -> tuple[ChangeRow, ...]:
+    return tuple(ChangeRow(**line) for line in table("changes"))
+
+
+def changes(reading: OomReading, judged: Judged, settings: Mapping[str, Any]) -> tuple[Change, ...]:
+    """Return the rows for this cause and program, filled; at most MOST. Where the message does not
+    tell the cause, the first row for each that is possible."""
+    if not reading.tool:  # a program that we do not know
         return ()
-    tags = tags_of(found, judged, settings)
-    values = figures(found, settings)
-    rows = [row for row in ROWS if set(row.tags) <= tags and _known(row, values)]
+    tags = tags_of(reading, judged, settings)
+    values = figures(reading, settings)
+    fit = [row for row in rows() if set(row.tags) <= tags and _known(row, values)]
     if judged.cause is not None:
-        return tuple(filled(row, values) for row in rows if row.cause == judged.cause)[:MOST]
-    first = (next((r for r in rows if r.cause == cause), None) for cause in judged.others)
+        return tuple(filled(row, values) for row in fit if row.cause == judged.cause)[:MOST]
+    first = (next((row for row in fit if row.cause == cause), None) for cause in judged.others)
     return tuple(filled(row, values) for row in first if row is not None)[:MOST]
 
 
-def filled(row: CauseRow, values: Mapping[str, Any]) -> Change:
-    """A row with its figures."""
+def filled(row: ChangeRow, values: Mapping[str, Any]) -> Change:
+    """Return a row with its figures, and its cost in English."""
     change = {name: _typed(value.format_map(values)) for name, value in row.change.items()}
-    return Change(change, row.cost, row.paste.format_map(values))
+    cost = words_in("en", "oom")(f"cost.{row.cost}")
+    return Change(change, cost, row.paste.format_map(values))
 
 
 def _typed(text: str) -> Any:
@@ -44,7 +67,7 @@ def _typed(text: str) -> Any:
     return int(text) if text.isdecimal() else text
 
 
-def _known(row: CauseRow, values: Mapping[str, Any]) -> bool:
+def _known(row: ChangeRow, values: Mapping[str, Any]) -> bool:
     texts = (row.paste, *row.change.values())
     return all(
         name in values for text in texts for _, name, _, _ in Formatter().parse(text) if name
@@ -67,77 +90,90 @@ TRAINERS = ("trainer", "deepspeed")
 NO_PYTHON = ("comfyui", "webui", "vllm", "sglang")
 
 
-def tags_of(found: OomReading, judged: Judged, settings: Mapping[str, Any]) -> set[str]:
+def tags_of(reading: OomReading, judged: Judged, settings: Mapping[str, Any]) -> set[str]:
     """What is known of the program: the rows' vocabulary."""
-    engine = str(settings.get("engine") or found.engine)
-    tags = {*TOOLS.get(found.tool, (found.tool,)), engine, *_allocator(found), *_machine(found)}
+    engine = str(settings.get("engine") or reading.engine)
+    tags = {
+        *TOOLS.get(reading.tool, (reading.tool,)),
+        engine,
+        *_allocator(reading),
+        *_machine(reading),
+    }
     trains = (
-        found.place in TRAINS or engine in TRAINERS or bool({"method", "optimizer"} & set(settings))
+        reading.place in TRAINS
+        or engine in TRAINERS
+        or bool({"method", "optimizer"} & set(settings))
     )
     facts = {
         "train": trains,
         "not_train": not trains,
         "python": engine not in NO_PYTHON,
-        "not_sglang": engine != "sglang" and found.tool != "sglang",
-        "foreach": "_foreach_" in found.message,
-        "copies": "pipelineparallelismenabled" in found.message,
+        "not_sglang": engine != "sglang" and reading.tool != "sglang",
+        "foreach": "_foreach_" in reading.message,
+        "copies": "pipelineparallelismenabled" in reading.message,
         "no_blocks": judged.why == "no_blocks",
-        "half_fits": _missing(found) <= 2,
-        "near": _missing(found) <= NEAR,
-        "no_context": "n_ctx" not in found.parsed and "context" not in settings,
-        "vulkan": found.wording == "ggml-vulkan",
-        "ranks": _ranks(found),
-        "fitting": _fitting(found) is not None,
-        "not_fitting": _fitting(found) is None,
-        "pinned": judged.why == "pinned" and found.tool == "llama.cpp",
+        "half_fits": _missing(reading) <= 2,
+        "near": _missing(reading) <= NEAR,
+        "no_context": "n_ctx" not in reading.parsed and "context" not in settings,
+        "vulkan": reading.wording == "ggml-vulkan",
+        "ranks": _ranks(reading),
+        "fitting": _fitting(reading) is not None,
+        "not_fitting": _fitting(reading) is None,
+        "pinned": judged.why == "pinned" and reading.tool == "llama.cpp",
         "wsl": judged.why == "wsl",
-        "container": found.wording in ("exit-137", "kernel-oom"),
-        "loads": found.wording == "torch-cpu",
+        "container": reading.wording in ("exit-137", "kernel-oom"),
+        "loads": reading.wording == "torch-cpu",
     }
     return tags | {name for name, holds in facts.items() if holds}
 
 
-def _missing(found: OomReading) -> float:
+def _missing(reading: OomReading) -> float:
     """How many times the cache that there is would do."""
-    needed, there = found.size("needed_kv"), found.size("available_kv")
+    needed, there = reading.size("needed_kv"), reading.size("available_kv")
     if needed is None:
-        needed, there = found.parsed.get("max_model_len"), found.parsed.get("max_tokens")
+        needed, there = reading.parsed.get("max_model_len"), reading.parsed.get("max_tokens")
     return needed / there if needed and there else 1
 
 
-def _allocator(found: OomReading) -> set[str]:
+def _allocator(reading: OomReading) -> set[str]:
     """What the version of PyTorch can be told about fragmentation."""
-    if found.wording in HINTS and not found.windows:
+    if reading.wording in HINTS and not reading.windows:
         return {"expandable"}
-    if found.wording in (*HINTS, "torch-1.10..2.0"):
+    if reading.wording in (*HINTS, "torch-1.10..2.0"):
         return {"split"}
-    return {"first"} if found.wording.startswith("torch-1.") else set()
+    return {"first"} if reading.wording.startswith("torch-1.") else set()
 
 
-def _machine(found: OomReading) -> set[str]:
-    return {"windows"} if found.windows or found.wording == "windows-commit" else {"not_windows"}
+def _machine(reading: OomReading) -> set[str]:
+    return (
+        {"windows"} if reading.windows or reading.wording == "windows-commit" else {"not_windows"}
+    )
 
 
-def _ranks(found: OomReading) -> bool:
-    sizes = [row["bytes"] for row in listed(found)]
+def _ranks(reading: OomReading) -> bool:
+    sizes = [row["bytes"] for row in listed(reading)]
     return len(sizes) >= RANKS and len(set(sizes)) * 2 <= len(sizes)
 
 
-def figures(found: OomReading, settings: Mapping[str, Any]) -> dict[str, Any]:
+def figures(reading: OomReading, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Values for the rows, as far as the message or the settings give them."""
-    known = {**found.stated, **settings, **{k: v for k, v in found.parsed.items() if v is not None}}
+    known = {
+        **reading.stated,
+        **settings,
+        **{k: v for k, v in reading.parsed.items() if v is not None},
+    }
     share = known.get(
         "utilization", known.get("gpu_memory_utilization", known.get("mem_fraction_static"))
     )
     ubatch = int(known.get("ubatch_size", 512))  # llama.cpp's own default
     values: dict[str, Any] = {
-        "variable": found.hint or "PYTORCH_CUDA_ALLOC_CONF",
+        "variable": reading.hint or "PYTORCH_CUDA_ALLOC_CONF",
         "half_ubatch": max(ubatch // 2, 32),
         "slots": max(int(known.get("available_slots", 1)), 1),
         "up": "0.95" if not isinstance(share, float) or share < 0.95 else None,
         "down": f"{max(share - 0.05, 0.05):.2f}" if isinstance(share, float) else "0.85",
-        "length": _length(found),
-        "fitting": _fitting(found),
+        "length": _length(reading),
+        "fitting": _fitting(reading),
         "half_prefill": _half(known.get("prefill_tokens")),
         "half_seqs": _half(known.get("dummy_requests") or known.get("max_num_seqs")),
         "half_context": _half(known.get("n_ctx") or known.get("context")),
@@ -149,25 +185,25 @@ def _half(value: Any) -> int | None:
     return max(int(value) // 2, 1) if isinstance(value, int) else None
 
 
-def _length(found: OomReading) -> int | None:
+def _length(reading: OomReading) -> int | None:
     """The longest request that the cache can hold, in whole blocks."""
-    said = found.parsed.get("estimated_max_model_len") or found.parsed.get("max_tokens")
+    said = reading.parsed.get("estimated_max_model_len") or reading.parsed.get("max_tokens")
     if said:
         return int(said)
     asked, needed, there = (
-        found.parsed.get("max_model_len"),
-        found.size("needed_kv"),
-        found.size("available_kv"),
+        reading.parsed.get("max_model_len"),
+        reading.size("needed_kv"),
+        reading.size("available_kv"),
     )
     if not asked or not needed or there is None:
         return None
     return asked * there // needed // BLOCK * BLOCK or None
 
 
-def _fitting(found: OomReading) -> str | None:
+def _fitting(reading: OomReading) -> str | None:
     """The largest share, in percent, that is free on the card now."""
-    capacity, free = found.size("capacity"), found.size("free")
-    if found.wording != "vllm-startup" or not capacity or free is None or capacity < GIB:
+    capacity, free = reading.size("capacity"), reading.size("free")
+    if reading.wording != "vllm-startup" or not capacity or free is None or capacity < GIB:
         return None
     share = free * 100 // capacity
     return f"{share / 100:.2f}" if share >= 10 else None

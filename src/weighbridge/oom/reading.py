@@ -1,24 +1,32 @@
-"""The text of a log -> which wording is in it, and the figures that it prints."""
+"""The text of a log -> which wording of an out-of-memory message is in it, and its figures.
+
+    wordings.jsonl  a wording is named after the program that prints it and the versions that print
+                    it so. Any pattern of `says` tells it; where several are in one log, the first
+                    line of the file decides: what says most comes first. `reads` are groups of
+                    figures; `means` is a line of conclusions.jsonl, where the wording alone tells
+    figures.jsonl   a figure: its group, the pattern in front of it and its kind: a size (unless it
+                    is said), MiB, GiB, count, number or text. `before`: it may stand before the
+                    message, in the log that leads to it
+
+Patterns are written with spaces, to be read; they are searched in text that has none (text.py),
+each within a window of the message, and each repetition is bounded: no input makes them slow.
+
+Sources of the texts: pytorch c10/cuda/CUDACachingAllocator.cpp (malloc), CUDAMallocAsyncAllocator
+.cpp, c10/xpu/XPUCachingAllocator.cpp, c10/core/impl/alloc_cpu.cpp, aten/src/ATen/mps/
+MPSAllocator.mm; vllm worker/worker.py, v1/core/kv_cache_utils.py, v1/worker/gpu_worker.py and
+gpu_model_runner.py; sglang srt/model_executor; ggml/src of llama.cpp; ollama llm/server.go; the
+kernel's mm/oom_kill.c; and the messages of tests/oom/messages.jsonl, each with its thread.
+"""
 
 import re
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any, NamedTuple
 
 from weighbridge.errors import BadFileError
-from weighbridge.oom.record import ALWAYS, OomReading
-from weighbridge.oom.sizes import read_size
+from weighbridge.oom.record import ALWAYS, OomReading, table
 from weighbridge.oom.surroundings import engine_of, model_in, place_of, stated_in
-from weighbridge.oom.text import Log, log
-from weighbridge.oom.wordings import (
-    FIELDS,
-    LISTED,
-    N_CTX,
-    TORCH,
-    WORDINGS,
-    Wording,
-    WordingField,
-    packed,
-)
+from weighbridge.oom.text import SIZE, Log, log, read_size
 
 AHEAD = 6000  # characters of one message: fifteen listed processes are 900
 BEHIND = 20_000  # of the log that leads to it
@@ -27,18 +35,58 @@ HEAD = 160  # before the text that tells a wording: the class of the error
 WINDOWS = r"\b[A-Z]:\\\w|\\c10\\|CPUAllocator: not enough memory"
 RESERVE = ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_HIP_ALLOC_CONF", "PYTORCH_ALLOC_CONF")
 TELLS = "paste the lines around 'out of memory', or the whole log"
+LISTED = r"Process (\d{1,12}) has {SIZE} memory in use"
+# In lines, since in packed text the next line may begin with a figure
+N_CTX = r"\bn_ctx[ \t]{0,20}=[ \t]{0,20}(\d{1,9})\b"
+
+
+class Wording(NamedTuple):
+    """A line of wordings.jsonl."""
+
+    name: str
+    tool: str
+    says: Sequence[str]
+    reads: Sequence[str] = ()
+    means: str = ""
+    versions: Mapping[str, str] = {}  # name -> pattern: the first that is found tells the version
+
+
+class WordingFigure(NamedTuple):
+    """A line of figures.jsonl."""
+
+    group: str
+    name: str
+    pattern: str
+    kind: str = "size"
+    before: bool = False
+
+
+@cache
+def wordings() -> tuple[Wording, ...]:
+    return tuple(Wording(**line) for line in table("wordings"))
+
+
+@cache
+def wording_figures() -> tuple[WordingFigure, ...]:
+    return tuple(WordingFigure(**line) for line in table("figures"))
+
+
+@cache
+def packed(pattern: str) -> re.Pattern[str]:
+    """Return a pattern as it is searched: without the spaces that it is written with."""
+    return re.compile(pattern.replace(" ", "").replace("{SIZE}", SIZE))
 
 
 def read(text: str, name: str = "the text") -> OomReading:
-    """What `text` says. Raises BadFileError where no message is in it."""
+    """Return what a log says. Raises BadFileError where no message is in it."""
     pasted = log(text)
-    wording, at = _recognised(pasted, name)
-    lines, near = "\n".join(pasted.lines), pasted.around(at, NEAR)
-    ahead = pasted.packed[at : at + AHEAD]
-    message = pasted.packed[max(at - HEAD, 0) : at + AHEAD]
+    wording, start = _recognised(pasted, name)
+    lines, near = "\n".join(pasted.lines), pasted.around(start, NEAR)
+    ahead = pasted.packed[start : start + AHEAD]
+    message = pasted.packed[max(start - HEAD, 0) : start + AHEAD]
     parsed = {
         **dict.fromkeys(ALWAYS),
-        **_figures(wording, ahead, pasted.packed[max(at - BEHIND, 0) : at + AHEAD]),
+        **_figures(wording, ahead, pasted.packed[max(start - BEHIND, 0) : start + AHEAD]),
     }
     if wording.name.startswith("ggml") and (context := re.search(N_CTX, lines)):
         parsed["n_ctx"] = int(context[1])
@@ -47,7 +95,7 @@ def read(text: str, name: str = "the text") -> OomReading:
         wording=_version(wording, message),
         tool="torch-rocm" if rocm and wording.tool == "torch" else wording.tool,
         parsed=parsed,
-        engine=engine_of(wording, text),
+        engine=engine_of(wording.tool, text),
         place=place_of(near),
         windows=bool(re.search(WINDOWS, near)),
         virtual="/mnt/c/" in text or "WSL" in text or "microsoft-standard" in text,
@@ -55,60 +103,62 @@ def read(text: str, name: str = "the text") -> OomReading:
         stated=stated_in(lines),
         message=message,
         model=model_in(lines),
+        means=wording.means,
     )
 
 
 def _recognised(pasted: Log, name: str) -> tuple[Wording, int]:
-    for wording in WORDINGS:
+    """Return the first wording that is in a log, and where it begins in its packed text."""
+    for wording in wordings():
         for pattern in wording.says:
             if pattern.startswith("^"):
                 if re.search(pattern, "\n".join(pasted.lines), re.MULTILINE):
                     return wording, 0
-            elif found := packed(pattern).search(pasted.packed):
-                return wording, found.start()
+            elif match := packed(pattern).search(pasted.packed):
+                return wording, match.start()
     raise BadFileError(f"{name} has no out-of-memory message that we know; {TELLS}")
 
 
 def _figures(wording: Wording, ahead: str, around: str) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    """Return the figures of a message by name; under "unknown", those that mean "no limit"."""
+    values: dict[str, Any] = {}
     unlimited = []
-    for field in _fields(wording):
-        if field.name in found or field.name in unlimited:
-            continue
-        match = packed(field.pattern).search(around if field.before else ahead)
-        if match is None:
-            continue
-        value = _value(field, match[match.lastindex or 0])
-        if value is None:
-            unlimited.append(field.name)
-        else:
-            found[field.name] = value
-    if unlimited:
-        found["unknown"] = unlimited
-    return {**found, **_processes(wording, ahead, found)}
-
-
-def _fields(wording: Wording) -> Iterator[WordingField]:
     for group in wording.reads:
-        yield from FIELDS[group]
+        for figure in wording_figures():
+            if figure.group != group or figure.name in values or figure.name in unlimited:
+                continue
+            match = packed(figure.pattern).search(around if figure.before else ahead)
+            if match is None:
+                continue
+            value = _value(figure.kind, match[match.lastindex or 0])
+            if value is None:
+                unlimited.append(figure.name)
+            else:
+                values[figure.name] = value
+    if unlimited:
+        values["unknown"] = unlimited
+    return {**values, **_processes(wording, ahead, values)}
 
 
-def _value(field: WordingField, text: str) -> Any:
-    if field.kind == "size":
+def _value(kind: str, text: str) -> Any:
+    """Return a figure as a number, or its text; None for what is no number or no limit."""
+    if kind == "size":
         return int(text) if text.isdecimal() else read_size(text)
-    if field.kind in ("MiB", "GiB"):
-        return read_size(f"{text}{field.kind}")
-    if field.kind == "number":
+    if kind in ("MiB", "GiB"):
+        return read_size(f"{text}{kind}")
+    if kind == "number":
         return float(text) if re.fullmatch(r"\d{1,9}(\.\d{1,12})?", text) else None
-    return int(text) if field.kind == "count" else text
+    return int(text) if kind == "count" else text
 
 
-def _processes(wording: Wording, ahead: str, found: dict[str, Any]) -> dict[str, Any]:
+def _processes(wording: Wording, ahead: str, values: Mapping[str, Any]) -> dict[str, Any]:
     """Read the processes that the message lists; from the kernel's message, the pages of the one it
     killed."""
     if "kernel" in wording.reads:
         pages = [
-            found[k] for k in ("anon_rss_bytes", "file_rss_bytes", "shmem_rss_bytes") if k in found
+            values[name]
+            for name in ("anon_rss_bytes", "file_rss_bytes", "shmem_rss_bytes")
+            if name in values
         ]
         return {"process_bytes": sum(pages)} if pages else {}
     listed = packed(LISTED).findall(ahead) if "torch" in wording.reads else []
@@ -117,6 +167,6 @@ def _processes(wording: Wording, ahead: str, found: dict[str, Any]) -> dict[str,
 
 
 def _version(wording: Wording, message: str) -> str:
-    if wording.name != "torch":
-        return wording.name
-    return next(name for name, pattern in TORCH if packed(pattern).search(message))
+    """Return the name of a wording, with the releases that word it so."""
+    found = (name for name, pattern in wording.versions.items() if packed(pattern).search(message))
+    return next(found, wording.name)

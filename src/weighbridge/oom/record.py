@@ -1,5 +1,7 @@
-"""The answer as one frozen record, and what each part of it means."""
+"""The answer as one frozen record, what each part of it means, and the lines of a table."""
 
+import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
@@ -22,29 +24,13 @@ ALWAYS = (  # null where the message does not say
     "available_kv_bytes",
     "max_tokens",
 )
-CAUSES = (
-    "weights_too_big",
-    "kv_cache_too_big",
-    "activations",
-    "attention_matrix",
-    "logits",
-    "optimizer_states",
-    "fragmentation",
-    "other_process",
-    "cuda_graphs",
-    "utilization_set_too_low",
-    "utilization_set_too_high",
-    "memory_fraction_cap",
-    "device_limit",
-    "compute_buffer",
-    "communication_buffers",
-    "checkpoint_saving",
-    "vae_decode",
-    "request_slots",
-    "host_memory",
-    "shared_memory",
-)
 Sure = Literal["said", "computed", "likely", "unknown"]
+
+
+def table(name: str) -> list[dict[str, Any]]:
+    """Return the lines of one file of this folder, in order."""
+    with open(os.path.join(os.path.dirname(__file__), f"{name}.jsonl"), encoding="utf-8") as lines:
+        return [json.loads(line) for line in lines]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +48,7 @@ class OomReading:
     stated: Mapping[str, Any] = field(default_factory=dict)  # settings that the log states
     message: str = ""  # the text around the match, packed
     model: str = ""  # what the log says that it loads
+    means: str = ""  # the conclusion where the wording alone tells (conclusions.jsonl)
 
     def size(self, name: str) -> int | None:
         """A figure of the message, or None where it does not say."""

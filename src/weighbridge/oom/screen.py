@@ -1,15 +1,11 @@
 """What a person sees: what ran out, what filled it, what to change, a line to paste."""
 
 from collections.abc import Iterator, Mapping
-from string import Formatter
-from typing import Any, NamedTuple
+from typing import Any
 
 from weighbridge.oom import figures
-from weighbridge.oom.messages import cost, say
 from weighbridge.oom.record import Change, Match, Oom, OomReading
 from weighbridge.render import RenderOptions, draw
-from weighbridge.units import human
-from weighbridge.view.messages import Say
 from weighbridge.view.records import (
     Bar,
     Block,
@@ -26,8 +22,9 @@ from weighbridge.view.records import (
     lines,
     row,
 )
-from weighbridge.view.sizes import sizes
+from weighbridge.view.shown import sizes
 from weighbridge.wording import printable, redacted
+from weighbridge.words import Words, words_in
 
 SHOWN = 3  # changes on the first screen; all of them with --details
 SHELL = ("export ", "nvidia-smi", "docker ", "sudo ", "cmake ", "rocm-smi", "npu-smi", "ollama ")
@@ -35,22 +32,9 @@ LEAST = 200  # a part of less than so small a share of the device is not drawn
 TOLD = 2  # further causes
 
 
-class Words(NamedTuple):
-    """The words of one language, and the unit of sizes; None is what suits each."""
-
-    say: Say
-    unit: str | None = None
-
-    def __call__(self, key: str, **values: object) -> str:
-        return self.say(key, **values)
-
-    def size(self, nbytes: int) -> str:
-        return human(nbytes, self.unit)
-
-
 def view(oom: Oom, look: RenderOptions) -> Screen:
     """The screen of an answer, for any renderer."""
-    s = Words(say(look.lang), look.unit)
+    s = words_in(look.lang, "oom", unit=look.unit)
     answer: Section = (_headline(oom, s), *_bar(oom, s), *_beside(oom, s))
     most = None if look.details else SHOWN
     changes = tuple(b for change in oom.remedies[:most] for b in _change(change, s))
@@ -118,13 +102,7 @@ def _why(oom: Oom, s: Words) -> str:
         name.removesuffix("_bytes"): n for name, n in oom.parsed.items() if name.endswith("_bytes")
     }
     values = {**{name: s.size(n) for name, n in sized.items() if isinstance(n, int)}, **values}
-    return _filled(s, f"why.{oom.judged.why}", values)
-
-
-def _filled(s: Words, key: str, values: Mapping[str, Any]) -> str:
-    """A sentence; a figure that a message with its end cut off does not give is a question mark."""
-    named = (name for _, name, _, _ in Formatter().parse(s.say.table[key]) if name)
-    return s(key, **{name: values.get(name, "?") for name in named})
+    return s.filled(f"why.{oom.judged.why}", values)
 
 
 def _counts(oom: Oom) -> dict[str, str]:
@@ -226,7 +204,8 @@ def _change(change: Change, s: Words) -> Iterator[Block]:
     if change.peak_bytes is not None:
         told += f", {s('change.peak', size=s.size(change.peak_bytes))}"
     told += s("change.add") if change.paste.startswith("-") else ""
-    told += s("change.costs", cost=printable(cost(change.cost, s.say.lang)))
+    cost = s.translated(change.cost, "cost") or change.cost
+    told += s("change.costs", cost=printable(cost))
     if change.paste:
         yield Paste(told, printable_lines(change.paste), _language(change.paste))
     else:
@@ -237,7 +216,7 @@ def _does(change: Change, s: Words) -> str:
     """The settings that it changes, in words."""
     words = []
     for name, value in change.change.items():
-        key = f"do.{name}" if f"do.{name}" in s.say.table else "do.other"
+        key = f"do.{name}" if f"do.{name}" in s.sentences else "do.other"
         shown = f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else value
         words.append(s(key, name=name.replace("_", "-"), value=printable(str(shown))))
     return ", ".join(dict.fromkeys(words))

@@ -4,8 +4,6 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from weighbridge.oom.wordings import Wording
-
 # Text of a log -> the program that wrote it; the first that is found.
 PROGRAMS = (
     (
@@ -86,10 +84,11 @@ MOST_SEARCHED = 200_000  # characters of a log in which a model is looked for
 MOST_PLACES = 50  # of one word that are looked at
 
 
-def engine_of(wording: Wording, text: str) -> str:
-    """The program that printed the message, "" where nothing tells."""
-    if wording.tool in BY_TOOL:
-        return BY_TOOL[wording.tool]
+def engine_of(tool: str, text: str) -> str:
+    """Return the engine that printed the message: its tool's, or that which the log names; "" where
+    nothing tells."""
+    if tool in BY_TOOL:
+        return BY_TOOL[tool]
     return next((name for name, signs in PROGRAMS if any(s in text for s in signs)), "")
 
 

@@ -1,12 +1,14 @@
 """What a person sees of an answer: one model, which renderers set in type.
 
     records.py    the block types of every screen; the page to read first
-    messages/     every sentence, by language
     shown.py      which device, which phase, which unit
-    answer.py     the headline          parts.py    the bar
+    answer.py     the headline          parts.py   the bar
     load.py infer.py train.py fit.py    what else the screen of a command holds
-    changes.py  what would make it fit  costs.py    what that costs, in a few words
-    details.py    the full tables       explain.py  the arithmetic
+    changes.py    what would make it fit, what that costs, what to ask next
+    details.py    the full tables and the arithmetic; facts.py, what stands below them
+    beside.py rank.py lists.py doctor.py    answers side by side, ranks, catalogues, this machine
+
+All sentences are in weighbridge.words.
 
 `screen` reads a report and computes nothing that is not in it but sums, differences and words.
 """
@@ -18,12 +20,11 @@ from typing import TYPE_CHECKING, Any
 
 from weighbridge.checkpoint.model import UNREAD
 from weighbridge.view.answer import headline, margin
-from weighbridge.view.known import told
-from weighbridge.view.messages import say
 from weighbridge.view.parts import bar
 from weighbridge.view.records import Lines, Paste, Screen, Section
 from weighbridge.view.shown import ShownAnswer, ShownPage, shown
 from weighbridge.wording import printable, redacted
+from weighbridge.words import words_in
 
 if TYPE_CHECKING:
     from weighbridge.report import Report
@@ -43,7 +44,7 @@ def screen(
     """The screen of a report. `details` adds the full tables, `explain` the arithmetic; a `page`
     names no options of the command line where it has its own, and says nothing of changes that
     nobody has looked for."""
-    words, sought = say(lang, page=page is not None), page is None or page.sought
+    words, sought = words_in(lang, page=page is not None), page is None or page.sought
     s = shown(report, words, unit, full=details, sought=sought)
     task = import_module(f"weighbridge.view.{report.task}")
     sections = (_answer(s), *_named(task.sections, s))
@@ -73,21 +74,23 @@ def _named(build: Callable[[ShownAnswer], Iterator[Section]], s: ShownAnswer) ->
 
 
 def _more(s: ShownAnswer, *, told: bool) -> Iterator[Section]:
+    if not told and not s.full and s.device.exact is None:
+        return
+    from weighbridge.view import details
+
     if told:
-        from weighbridge.view import explain
-
-        yield from explain.sections(s)
-    if s.full or s.device.exact is not None:  # what was traced was asked for
-        from weighbridge.view import details
-
-        yield from details.sections(s) if s.full else ((details.exact(s),),)
+        yield from details.arithmetic(s)
+    if s.full:
+        yield from details.sections(s)
+    elif s.device.exact is not None:  # what was traced was asked for
+        yield (details.exact(s),)
 
 
 def _warnings(s: ShownAnswer) -> Iterator[str]:
     """What was not read of a config is a detail."""
     for line in s.report.warnings:
         if s.full or UNREAD not in line:
-            yield told(s.say, printable(redacted(line)))
+            yield s.say.told(redacted(line))
 
 
 def _brief(sections: tuple[Section, ...], own: Section) -> Section:

@@ -4,27 +4,18 @@ Numbers speak for themselves where the verdict compares them. Where something el
 memory, too few devices, a flag that an engine needs, what is not counted), that is the reason.
 """
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from weighbridge.memory import Bytes
 from weighbridge.units import GIB
-from weighbridge.view.known import told
-from weighbridge.view.names import NAMES
+from weighbridge.view.parts import NAMES
 from weighbridge.view.records import Headline, Mark
-from weighbridge.view.shown import ShownAnswer, card
-from weighbridge.view.sizes import SizeFormat, apart, sizes
+from weighbridge.view.shown import ShownAnswer, SizeFormat, apart, card, sizes
 from weighbridge.wording import printable
 
 if TYPE_CHECKING:
     from weighbridge.report.verdict import HostVerdict, Verdict
 
-VERDICTS: Mapping[Mark, str] = {
-    "yes": "verdict.yes",
-    "tight": "verdict.tight",
-    "no": "verdict.no",
-    "unknown": "verdict.unknown",
-}
 # How the sentences begin that compare two numbers (sentences.py): the figures say that
 OPENINGS = ("needs about ", "too close to call: ")
 
@@ -44,7 +35,7 @@ def headline(s: ShownAnswer) -> Headline:
         sign = "tight"
     where = s.say("headline.on", card=on)
     return Headline(
-        verdict=f"{s.say(VERDICTS[mark(v)])}{where}",
+        verdict=f"{s.say(f'verdict.{mark(v)}')}{where}",
         figures=_figures(s, v),
         mark=sign,
         margin=margin(s),
@@ -144,7 +135,7 @@ def _reason(s: ShownAnswer, v: "Verdict") -> str:
         return _host(s, v.host)
     missing, d = s.report.derived.get("not_counted"), s.report.derived
     if missing:
-        return s.say("reason.not_counted", what=told(s.say, printable("; ".join(missing))))
+        return s.say("reason.not_counted", what=s.say.told("; ".join(missing)))
     if v.fits == "yes" and d.get("launch_serves") and not d.get("serves_by_default", True):
         return s.say("reason.flags" if d.get("launch") else "reason.flags.alone")
     lead = printable(_lead(v))
@@ -230,7 +221,7 @@ def _host_alone(s: ShownAnswer, v: "Verdict") -> Headline:
     needs, has = unit.of(h.needed.expected), unit.of(h.available or 0)
     reason = "" if h.fits == v.fits else s.say("reason.no_device")
     return Headline(
-        verdict=f"{s.say(VERDICTS[v.fits])}{s.say('headline.on_host')}",
+        verdict=f"{s.say(f'verdict.{v.fits}')}{s.say('headline.on_host')}",
         figures=s.say("figures.host", needs=needs, has=has),
         mark=v.fits,
         reason=reason,

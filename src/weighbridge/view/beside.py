@@ -1,28 +1,29 @@
 """Several answers beside each other: a column each, or a row each where they are many."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from weighbridge.report import Report
 from weighbridge.report.fit import SMALLEST, Fit
 from weighbridge.view.answer import mark
 from weighbridge.view.fit import flags, length, name
-from weighbridge.view.messages import Say, say
-from weighbridge.view.names import NAMES
-from weighbridge.view.parts import OTHER, parts
+from weighbridge.view.parts import NAMES, OTHER, parts
 from weighbridge.view.records import Cell, Column, Grid, Lines, Screen
-from weighbridge.view.shown import ShownAnswer, shown
-from weighbridge.view.sizes import SizeFormat, apart, sizes
+from weighbridge.view.shown import ShownAnswer, SizeFormat, apart, shown, sizes
 from weighbridge.wording import printable, redacted
+from weighbridge.words import Words, words_in
 
 COLUMNS = 4  # answers that stand as columns; more stand as rows
 PARTS = 4  # of what fills the card, in columns
+# Settings whose values say by themselves what they are
+SPEAKING = ("gpu", "gpu_memory", "quantization", "dtype", "engine", "kv_cache_dtype", "optimizer")
 
 
 def reports(
     answers: Sequence[Report], labels: Sequence[str], *, lang: str = "en", unit: str | None = None
 ) -> Screen:
     """Answers of one command."""
-    words = say(lang)
+    words = words_in(lang)
     told = [shown(report, words, unit) for report in answers]
     size = sizes(max(s.peak.expected for s in told), unit)
     rows = [*_measured(told, words, size), *_parts(told, size), *_reach(told, words)]
@@ -38,7 +39,7 @@ def fits(
     answers: Sequence[Fit], labels: Sequence[str], *, lang: str = "en", unit: str | None = None
 ) -> Screen:
     """Answers of `fit`: a row a question."""
-    words = say(lang)
+    words = words_in(lang)
     rows = [(words("beside.room"), [Cell(_room(f, unit)) for f in answers])]
     for index in range(len(answers[0].questions)):
         asked = [f.questions[index] for f in answers]
@@ -61,7 +62,7 @@ def fits(
     )
 
 
-def _sought(answers: Sequence[Fit], words: Say) -> str:
+def _sought(answers: Sequence[Fit], words: Words) -> str:
     """What was solved for, as it was asked."""
     solved = next(f.solved for f in answers if f.solved is not None)
     key = "beside.smallest" if solved.unknown in SMALLEST else "beside.largest"
@@ -80,12 +81,12 @@ def _solved(found: Fit) -> Cell:
     return Cell("", "no" if s.value == 0 or found.fits == "no" else "unknown")
 
 
-def _title(answers: Sequence[Report], words: Say) -> str:
+def _title(answers: Sequence[Report], words: Words) -> str:
     names = [r.model.name for r in answers]
     return _of(names[0], names, words)
 
 
-def _of(first: str, names: Sequence[str], words: Say) -> str:
+def _of(first: str, names: Sequence[str], words: Words) -> str:
     if len(set(names)) == 1:
         return words("beside.one", model=printable(first), count=len(names))
     return words("beside.many", count=len(set(names)), ways=len(names))
@@ -104,7 +105,7 @@ def _grid(labels: Sequence[str], rows: Sequence[tuple[str, list[Cell]]]) -> Grid
 
 
 def _measured(
-    told: Sequence[ShownAnswer], words: Say, size: SizeFormat
+    told: Sequence[ShownAnswer], words: Words, size: SizeFormat
 ) -> Iterator[tuple[str, list[Cell]]]:
     yield words("beside.needs"), [_needs(s, size) for s in told]
     if any(s.report.verdict is not None for s in told):
@@ -149,7 +150,7 @@ def _sums(s: ShownAnswer) -> dict[str, int]:
     return found
 
 
-def _reach(told: Sequence[ShownAnswer], words: Say) -> Iterator[tuple[str, list[Cell]]]:
+def _reach(told: Sequence[ShownAnswer], words: Words) -> Iterator[tuple[str, list[Cell]]]:
     """How far the context goes, where it was searched."""
     far = [s.report.derived.get("largest_context") for s in told]
     if any(far):
@@ -177,3 +178,29 @@ def _warnings(answers: Sequence[Report]) -> tuple[str, ...]:
 
 def _said(line: str) -> str:
     return printable(redacted(line))
+
+
+def column_head(model: str | None, chosen: Mapping[str, Any]) -> str:
+    """A model, where it differs, and each setting that does."""
+    told = [str(v) if n in SPEAKING else f"{n.replace('_', '-')} {v}" for n, v in chosen.items()]
+    return " ".join([*([model] if model else []), *told])
+
+
+def column_heads(models: Sequence[str], settings: Sequence[Mapping[str, Any]]) -> list[str]:
+    """One for each answer, from what differs between them; numbers where nothing does."""
+    names = dict.fromkeys(name for one in settings for name in one)
+    apart = [n for n in names if len({repr(one.get(n)) for one in settings}) > 1]
+    several = len(set(models)) > 1
+    found = [
+        column_head(
+            model if several else None, {n: one[n] for n in apart if one.get(n) is not None}
+        )
+        for model, one in zip(models, settings, strict=True)
+    ]
+    seen: dict[str, int] = {}
+    for told in found:
+        seen[told] = seen.get(told, 0) + 1
+    return [
+        told if told and seen[told] == 1 else f"{told} ({at})".strip()
+        for at, told in enumerate(found, 1)
+    ]

@@ -1,4 +1,5 @@
-"""`--details`: every component, level and phase, the device, and all that follows from them."""
+"""`--details` and `--explain`: every component, level and phase, how each is computed, the device,
+and all that follows from them."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -7,9 +8,9 @@ from weighbridge.memory import LEVELS, Component, compared
 from weighbridge.report import Row
 from weighbridge.units import human
 from weighbridge.view import facts
+from weighbridge.view.changes import quality_cell
 from weighbridge.view.facts import span
-from weighbridge.view.phases import phase_name
-from weighbridge.view.quality import short
+from weighbridge.view.parts import phase_name
 from weighbridge.view.records import Cell, Column, Grid, Section, lines
 from weighbridge.view.records import row as cells
 from weighbridge.view.shown import ShownAnswer
@@ -18,11 +19,11 @@ from weighbridge.wording import printable
 if TYPE_CHECKING:
     from weighbridge.quantization.quality import Finding
 
-LEVEL = {"allocated": "level.allocated", "reserved": "level.reserved", "driver": "level.driver"}
 DIVISIONS, FORMATS = "division", "format"  # bases of rows
 
 
 def sections(s: ShownAnswer) -> Iterator[Section]:
+    """Return the sections of `--details`."""
     yield (lines(*facts.asked(s)),)
     yield (components(s),)
     if len(s.device.phases) > 1:
@@ -54,7 +55,7 @@ def components(s: ShownAnswer) -> Grid:
         rows += [cells(name(c), span(s, c.bytes), c.basis) for c in inside]
         if inside:
             total = span(s, s.phase.at(level))
-            rows.append(cells(f"= {s.say(LEVEL[level])}", total, "", tone="strong"))
+            rows.append(cells(f"= {s.say(f'level.{level}')}", total, "", tone="strong"))
     columns = (
         Column(s.say("head.component")),
         Column(s.say("head.memory"), right=True),
@@ -88,7 +89,7 @@ def every_phase(s: ShownAnswer) -> Grid:
     told = [cells(n, *(_or_blank(s, b) for b in sums)) for n, sums in rows.items() if any(sums)]
     for level in LEVELS:
         sums = [p.at(level).expected for p in s.device.phases]
-        label = f"= {s.say(LEVEL[level])}"
+        label = f"= {s.say(f'level.{level}')}"
         told.append(cells(label, *(human(n, s.unit) for n in sums), tone="strong"))
     heading = s.say("details.phases")
     return Grid((Column(s.say("head.component")), *heads), tuple(told), heading, wide=True)
@@ -135,11 +136,37 @@ def _row(s: ShownAnswer, r: Row) -> Iterator[str]:
     yield human(r.total_bytes, s.unit)
     yield _maybe(s, r.training_adam_bytes)
     yield _maybe(s, r.training_adam_pure_bytes)
-    yield short(s.say, r.quality)
+    yield quality_cell(s.say, r.quality)
 
 
 def _maybe(s: ShownAnswer, nbytes: int | None) -> str:
     return "" if nbytes is None else human(nbytes, s.unit)
+
+
+def arithmetic(s: ShownAnswer) -> Iterator[Section]:
+    """Return the sections of `--explain`: how each component is computed, as people write it."""
+    yield (_arithmetic(s),)
+    for grid in (left_alone(s), quality_sources(s)):
+        if grid is not None:
+            yield (grid,)
+
+
+def _arithmetic(s: ShownAnswer) -> Grid:
+    """Components from the largest to the smallest, margins last."""
+    ordered = sorted(s.phase.components, key=lambda c: -c.bytes.expected)
+    rows: list[tuple[Cell, ...]] = []
+    for c in ordered:
+        size = human(c.bytes.expected if c.bytes.expected else c.bytes.high, s.unit)
+        told = size if c.bytes.expected else s.say("explain.up_to", size=size)
+        detail = f"{c.detail}: " if c.detail else ""
+        rows.append(cells(c.name, told, printable(detail + c.formula)))
+    columns = (
+        Column(s.say("head.component")),
+        Column(s.say("head.memory"), right=True),
+        Column(s.say("head.arithmetic"), folds=True),
+    )
+    heading = s.say("explain.heading", phase=phase_name(s, s.phase.name))
+    return Grid(columns, tuple(rows), heading)
 
 
 def left_alone(s: ShownAnswer) -> Grid | None:

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 
 from weighbridge.accelerators.diagnosis import DiagnosedDevice, Diagnosis, Extra
 from weighbridge.units import GIB, human
-from weighbridge.view.messages import Say, say
 from weighbridge.view.records import (
     Block,
     Column,
@@ -18,12 +17,13 @@ from weighbridge.view.records import (
     row,
 )
 from weighbridge.wording import printable
+from weighbridge.words import Words, words_in
 
 MOST = 16  # devices of a screen; JSON has all
 
 
 def screen(found: Diagnosis, lang: str = "en") -> Screen:
-    words = say(lang)
+    words = words_in(lang)
     title = words("doctor.title", version=found.versions.get("weighbridge", ""))
     if not found.here:
         title = words("doctor.title.output", source=found.seen[0].source)
@@ -35,12 +35,12 @@ def screen(found: Diagnosis, lang: str = "en") -> Screen:
     )
 
 
-def _next(found: Diagnosis, words: Say) -> str:
+def _next(found: Diagnosis, words: Words) -> str:
     known = any(one.card for one in found.accelerators)
     return words("doctor.next" if known else "doctor.next.none")
 
 
-def _sections(found: Diagnosis, words: Say) -> Iterator[Section]:
+def _sections(found: Diagnosis, words: Words) -> Iterator[Section]:
     yield (_headline(found, words), *_devices(found, words))
     yield tuple(Note(printable(note)) for note in found.notes)
     yield tuple(_memory(found, words))
@@ -48,7 +48,7 @@ def _sections(found: Diagnosis, words: Say) -> Iterator[Section]:
     yield tuple(_extras(found, words))
 
 
-def _headline(found: Diagnosis, words: Say) -> Headline:
+def _headline(found: Diagnosis, words: Words) -> Headline:
     count = len(found.accelerators)
     if not count:
         none = words("doctor.none" if found.here else "doctor.none.output")
@@ -56,7 +56,7 @@ def _headline(found: Diagnosis, words: Say) -> Headline:
     return Headline(words.some("doctor.one", "doctor.several", count), _figures(found, words), None)
 
 
-def _figures(found: Diagnosis, words: Say) -> str:
+def _figures(found: Diagnosis, words: Words) -> str:
     cards = [one.card for one in found.accelerators if one.card]
     if not cards:
         return words("doctor.unknown")
@@ -77,7 +77,7 @@ def _size(nbytes: int | None) -> str:
     return human(nbytes) if abs(nbytes) < GIB else f"{nbytes / GIB:,.1f} GiB"
 
 
-def _devices(found: Diagnosis, words: Say) -> Iterator[Block]:
+def _devices(found: Diagnosis, words: Words) -> Iterator[Block]:
     known = [one for one in found.accelerators if one.card][:MOST]
     if known:
         columns = (
@@ -98,7 +98,7 @@ def _devices(found: Diagnosis, words: Say) -> Iterator[Block]:
     yield from _printed(found, words)
 
 
-def _row(one: DiagnosedDevice, words: Say) -> Iterator[str]:
+def _row(one: DiagnosedDevice, words: Words) -> Iterator[str]:
     assert one.card is not None
     card, device = one.card, one.device
     idle, total = card.part.visible.bytes.expected, card.part.total.bytes.expected
@@ -112,7 +112,7 @@ def _row(one: DiagnosedDevice, words: Say) -> Iterator[str]:
     yield _size(card.free.low) if card.free else ""
 
 
-def _printed(found: Diagnosis, words: Say) -> Iterator[Lines]:
+def _printed(found: Diagnosis, words: Words) -> Iterator[Lines]:
     """Raw numbers, as each program told them; those of alike devices once."""
     for seen in found.seen:
         told = [_raw(device.raw, device.index) for device in seen.devices[:MOST] if device.raw]
@@ -127,7 +127,7 @@ def _raw(raw: object, index: int) -> str:
     return printable(f"#{index} {figures}")
 
 
-def _memory(found: Diagnosis, words: Say) -> Iterator[Lines]:
+def _memory(found: Diagnosis, words: Words) -> Iterator[Lines]:
     host = found.host
     told = []
     if host.total is not None and host.available is not None:
@@ -142,7 +142,7 @@ def _memory(found: Diagnosis, words: Say) -> Iterator[Lines]:
         yield lines(*told, heading=words("doctor.ram"))
 
 
-def _versions(found: Diagnosis, words: Say) -> Iterator[Lines]:
+def _versions(found: Diagnosis, words: Words) -> Iterator[Lines]:
     told = [" · ".join(f"{name} {version}" for name, version in found.versions.items())]
     have = [f"{name} {version}" for name, version in found.packages.items() if version]
     lack = [name for name, version in found.packages.items() if not version]
@@ -154,7 +154,7 @@ def _versions(found: Diagnosis, words: Say) -> Iterator[Lines]:
         yield lines(*map(printable, told), heading=words("doctor.versions"))
 
 
-def _extras(found: Diagnosis, words: Say) -> Iterator[Grid]:
+def _extras(found: Diagnosis, words: Words) -> Iterator[Grid]:
     missing = [extra for extra in found.extras if extra.missing]
     if missing:
         heads = (words("doctor.extra.command"), words("doctor.extra.for"))
@@ -165,8 +165,8 @@ def _extras(found: Diagnosis, words: Say) -> Iterator[Grid]:
         )
 
 
-def _purpose(extra: Extra, words: Say) -> str:
+def _purpose(extra: Extra, words: Words) -> str:
     key = f"doctor.extra.{extra.name}"
-    if key in words.table:
+    if key in words.sentences:
         return words(key)
     return words("doctor.extra.other", missing=", ".join(extra.missing))

@@ -7,9 +7,7 @@ from weighbridge.memory import Bytes, Device, Phase
 from weighbridge.report import Report
 from weighbridge.report.verdict import HostVerdict, Verdict
 from weighbridge.units import human, human_count
-from weighbridge.view import known
-from weighbridge.view.answer import VERDICTS, weights_too_big
-from weighbridge.view.known import why
+from weighbridge.view.answer import weights_too_big
 from weighbridge.view.load import WHEN
 from weighbridge.view.shown import ShownAnswer
 from weighbridge.wording import printable
@@ -52,16 +50,13 @@ def _setting(s: ShownAnswer) -> str:
     if s.report.task == "train":
         return _training(s)
     told = s.say(
-        SETTINGS[s.report.task], form=form, engine=program, why=why(s.say, d["dtype_from"])
+        f"setting.{s.report.task}", form=form, engine=program, why=s.say.why(d["dtype_from"])
     )
     if s.report.task == "load" or w["context"] is None:
         return told
     requests = s.say.some("requests.one", "requests.many", w["batch_size"])
     size = s.say("setting.requests", requests=requests, context=f"{w['context']:,}")
-    return f"{told}: {size}, {why(s.say, d['context_from'])}"
-
-
-SETTINGS: Mapping[str, str] = {"load": "setting.load", "infer": "setting.infer"}
+    return f"{told}: {size}, {s.say.why(d['context_from'])}"
 
 
 def _training(s: ShownAnswer) -> str:
@@ -76,7 +71,7 @@ def _training(s: ShownAnswer) -> str:
         checkpointing=w["checkpointing"],
         batch=f"{w['batch_size']:,}",
         length=f"{w['seq_len']:,}",
-        why=why(s.say, d["context_from"]),
+        why=s.say.why(d["context_from"]),
         trained=f"{d['trainable_parameters']:,}",
     )
 
@@ -98,7 +93,7 @@ def _judged(s: ShownAnswer, v: Verdict) -> Iterator[Fact]:
         yield s.say("fact.each"), told + s.say(key, used=v.devices_used, count=v.count)
     if v.host is not None:
         yield s.say("fact.host"), _host(s, v.host)
-    yield s.say(VERDICTS[v.fits]), printable(v.reason)
+    yield s.say(f"verdict.{v.fits}"), printable(v.reason)
 
 
 def _device(s: ShownAnswer, v: Verdict) -> str:
@@ -218,11 +213,11 @@ def _of_serving(s: ShownAnswer) -> Iterator[Fact]:
     for what in d["not_counted"]:
         yield s.say("fact.missing"), printable(what)
     for remedy in s.report.remedies:
-        verdict, peak = s.say(VERDICTS[remedy.fits]), human(remedy.peak_bytes, s.unit)
+        verdict, peak = s.say(f"verdict.{remedy.fits}"), human(remedy.peak_bytes, s.unit)
         yield s.say("fact.remedy"), printable(f"{remedy.flags}: {verdict}, {peak}; {remedy.cost}")
     note = d.get("launch_note")
     if note:
-        yield s.say("fact.launch"), known.note(s.say, note)
+        yield s.say("fact.launch"), s.say.told(note)
     yield from _of_command(s, d.get("command"))
 
 

@@ -8,10 +8,8 @@ from weighbridge.engines.table import record
 from weighbridge.report.fit import NAMES, SMALLEST, Fit, Question, Solved
 from weighbridge.report.verdict import Remedy
 from weighbridge.units import GIB, KIB, human_count
-from weighbridge.view.answer import VERDICTS, mark
-from weighbridge.view.costs import few
-from weighbridge.view.known import told as known
-from weighbridge.view.messages import Say, say
+from weighbridge.view.answer import mark
+from weighbridge.view.changes import few
 from weighbridge.view.records import (
     Action,
     Cell,
@@ -23,15 +21,9 @@ from weighbridge.view.records import (
     Section,
     lines,
 )
-from weighbridge.view.shown import card
-from weighbridge.view.sizes import apart, sizes
+from weighbridge.view.shown import apart, card, sizes
 from weighbridge.wording import printable, redacted
-
-CODES: Mapping[str, str] = {
-    "yes": "fit.code.yes",
-    "no": "fit.code.no",
-    "unknown": "fit.code.unknown",
-}
+from weighbridge.words import Words, words_in
 
 
 def screen(
@@ -44,7 +36,7 @@ def screen(
 ) -> Screen:
     """The screen of one model on one kind of accelerator. `details`: all that is known of what
     changes cost. A `page` has no exit code."""
-    words = say(lang, page=page)
+    words = words_in(lang, page=page)
     table = _table(found, words, unit)
     asides = [_reasons(found, words), *([_costs(found, words)] if details else [])]
     codes = () if page else (lines(_code(found, words), _next(found, words)),)
@@ -57,13 +49,13 @@ def screen(
         title=_title(found, words, unit),
         sections=tuple(sections),
         footer=(words("fit.assumes", what=" · ".join(_assumed(found, words))),),
-        warnings=tuple(known(words, printable(redacted(line))) for line in found.warnings),
+        warnings=tuple(words.told(redacted(line)) for line in found.warnings),
         lang=lang,
         brief=(*first, table),
     )
 
 
-def _title(found: Fit, words: Say, unit: str | None) -> str:
+def _title(found: Fit, words: Words, unit: str | None) -> str:
     a = found.accelerator
     report = next(q.report for q in found.questions if q.report is not None)
     return words(
@@ -80,7 +72,7 @@ def _aside(found: Fit) -> bool:
     return found.solved is not None and found.solved.unknown not in SMALLEST
 
 
-def _answer(found: Fit, words: Say, unit: str | None) -> Cell:
+def _answer(found: Fit, words: Words, unit: str | None) -> Cell:
     """Whether it fits, of the question that the exit code is about."""
     q, v = found.asked, found.asked.verdict
     about = name(q, words)
@@ -91,14 +83,14 @@ def _answer(found: Fit, words: Say, unit: str | None) -> Cell:
     key = "margin.spare" if v.margin_bytes >= 0 else "margin.short"
     own = size if left < GIB or size.unit == "GiB" else sizes(left, unit)
     margin = words(key, size=apart(own, left).of(left))
-    verdict = words(VERDICTS[mark(v)])
+    verdict = words(f"verdict.{mark(v)}")
     needed = size.of(needs)
     key = "fit.answer.asked" if _aside(found) else "fit.answer"
     told = words(key, question=about, verdict=verdict, needs=needed, margin=margin)
     return Cell(told, mark(v))
 
 
-def _table(found: Fit, words: Say, unit: str | None) -> Grid:
+def _table(found: Fit, words: Words, unit: str | None) -> Grid:
     columns = (
         Column(),
         Column(words("fit.head.asked")),
@@ -121,7 +113,7 @@ class _Row(NamedTuple):
     action: Action | None = None
 
 
-def _rows(q: Question, found: Fit, words: Say, unit: str | None) -> Iterator[_Row]:
+def _rows(q: Question, found: Fit, words: Words, unit: str | None) -> Iterator[_Row]:
     label = Cell(name(q, words))
     if q.report is None or q.verdict is None:
         yield _Row((label, Cell("", "unknown"), Cell(""), Cell(""), Cell(words("fit.below"))))
@@ -145,7 +137,7 @@ def _spare(nbytes: int, found: Fit, unit: str | None) -> str:
     return sign + (spare.bare if bare else spare.of)(abs(nbytes))
 
 
-def _then(q: Question, found: Fit, words: Say, unit: str | None) -> Iterator[_Row]:
+def _then(q: Question, found: Fit, words: Words, unit: str | None) -> Iterator[_Row]:
     """What would make it fit, the cheapest first, and one of another kind; how far it goes where
     it fits as asked."""
     if q.fits == "yes":
@@ -161,7 +153,7 @@ def _then(q: Question, found: Fit, words: Say, unit: str | None) -> Iterator[_Ro
         return
     if not q.remedies:
         missing = q.report.derived.get("not_counted") if q.report is not None else None
-        what = known(words, printable("; ".join(missing or ())))
+        what = words.told("; ".join(missing or ()))
         told = words("reason.not_counted", what=what) if missing else ""
         yield _Row((Cell(""), Cell(told or words("fit.none"))))
     for r in _kinds(q):
@@ -176,7 +168,9 @@ def _sets(q: Question, r: Remedy, found: Fit) -> Action:
     return others if about == found.about else {"for": about, **others}
 
 
-def _change(q: Question, r: Remedy, found: Fit, words: Say, unit: str | None) -> tuple[Cell, Cell]:
+def _change(
+    q: Question, r: Remedy, found: Fit, words: Words, unit: str | None
+) -> tuple[Cell, Cell]:
     """What it takes after a change, the change, and what that costs."""
     needs = r.peak_bytes if r.per_device is None else r.per_device.expected
     size = Cell(sizes(needs, unit).of(needs), r.fits)
@@ -195,7 +189,7 @@ def _is_row_below(q: Question, r: Remedy, found: Fit) -> bool:
     return any({**method, **other.change} == {**r.change} for other in below)
 
 
-def _elsewhere(q: Question, r: Remedy, found: Fit, words: Say) -> str:
+def _elsewhere(q: Question, r: Remedy, found: Fit, words: Words) -> str:
     """Say how many large cards it takes, where no card like these will do."""
     count = found.accelerator.count
     gpu, _, number = str(r.change["gpu"]).partition(":")
@@ -219,17 +213,17 @@ def flags(r: Remedy) -> str:
     return r.flags or " ".join(f"{key}={value}" for key, value in r.change.items())
 
 
-def _reasons(found: Fit, words: Say) -> Lines:
+def _reasons(found: Fit, words: Words) -> Lines:
     """Why questions have no answer, each reason once."""
     told: dict[str, list[str]] = {}
     for q in found.questions:
         if q.report is None:
-            told.setdefault(known(words, printable(q.reason)), []).append(name(q, words))
+            told.setdefault(words.told(q.reason), []).append(name(q, words))
     rows = (f"{', '.join(names)}: {reason}" for reason, names in told.items())
     return lines(*rows, *_loaded_otherwise(found, words))
 
 
-def _loaded_otherwise(found: Fit, words: Say) -> Iterator[str]:
+def _loaded_otherwise(found: Fit, words: Words) -> Iterator[str]:
     """Why loading does not fit where inference does: another program loads it, another way."""
     load, infer = found.question("load"), found.question("infer")
     if load.fits == "yes" or infer.fits != "yes" or load.report is None or infer.report is None:
@@ -248,7 +242,7 @@ def _form(about: Mapping[str, Any]) -> str:
     return printable(str(about["quantization"] or about["dtype"]))
 
 
-def _costs(found: Fit, words: Say) -> Lines:
+def _costs(found: Fit, words: Words) -> Lines:
     """What changes of the table cost, each once."""
     told: dict[str, None] = {}
     for q in found.questions:
@@ -257,7 +251,7 @@ def _costs(found: Fit, words: Say) -> Lines:
     return lines(*told, heading=words("fit.costs") if told else "")
 
 
-def name(q: Question, words: Say) -> str:
+def name(q: Question, words: Words) -> str:
     """The question in a word, with its length."""
     return words(f"fit.{q.name}", tokens=length(q.tokens)).strip()
 
@@ -269,7 +263,7 @@ def length(tokens: int | None) -> str:
     return f"{tokens // KIB}K" if tokens % KIB == 0 else f"{tokens:,}"
 
 
-def _solved(found: Fit, s: Solved, words: Say) -> Iterator[Cell]:
+def _solved(found: Fit, s: Solved, words: Words) -> Iterator[Cell]:
     if s.value is None:
         yield Cell(words("fit.solved.unknown", unknown=s.unknown), "unknown")
     elif not s.value:
@@ -278,7 +272,7 @@ def _solved(found: Fit, s: Solved, words: Say) -> Iterator[Cell]:
         value = f"{s.value:,}" if isinstance(s.value, int) else s.value
         yield Cell(words(_end(found, s), unknown=s.unknown, value=value), "yes")
     if s.note:
-        yield Cell(known(words, printable(s.note)), None, "dim")
+        yield Cell(words.told(s.note), None, "dim")
 
 
 def _end(found: Fit, s: Solved) -> str:
@@ -290,7 +284,7 @@ def _end(found: Fit, s: Solved) -> str:
     return "fit.solved.model" if s.value == longest else "fit.solved.end"
 
 
-def _paste(found: Fit, words: Say) -> Iterator[Paste]:
+def _paste(found: Fit, words: Words) -> Iterator[Paste]:
     """What runs the question that the exit code is about, after its cheapest change."""
     first = next(iter(found.asked.ways), None)
     text = None if first is None else first.paste
@@ -304,14 +298,14 @@ def _paste(found: Fit, words: Say) -> Iterator[Paste]:
         yield Paste(heading, printable(text), language)  # type: ignore[arg-type]
 
 
-def _code(found: Fit, words: Say) -> str:
+def _code(found: Fit, words: Words) -> str:
     """What the exit code says."""
     others = "|".join(q.name for q in found.questions)
-    told = words(CODES[found.fits], question=name(found.asked, words))
+    told = words(f"fit.code.{found.fits}", question=name(found.asked, words))
     return told + words("fit.code.other", others=others)
 
 
-def _next(found: Fit, words: Say) -> str:
+def _next(found: Fit, words: Words) -> str:
     """What else can be typed: --smallest gpu looks for the card itself, so that none is named."""
     given = found.solved.unknown if found.solved is not None else None
     reads = any(q.tokens is not None for q in found.questions)
@@ -321,7 +315,7 @@ def _next(found: Fit, words: Say) -> str:
     return words("fit.try", what=" · ".join([*more, "--details", "--json"]))
 
 
-def _assumed(found: Fit, words: Say) -> Iterator[str]:
+def _assumed(found: Fit, words: Words) -> Iterator[str]:
     """Engines and versions, and where the model was read."""
     seen: dict[str, None] = {}
     for q in found.questions:
@@ -335,7 +329,7 @@ def _assumed(found: Fit, words: Say) -> Iterator[str]:
     yield words_of(found, words)
 
 
-def words_of(found: Fit, words: Say) -> str:
+def words_of(found: Fit, words: Words) -> str:
     """Say where the model was read."""
     source = ", ".join(found.model.read_from)
     if source.startswith("built-in catalogue"):

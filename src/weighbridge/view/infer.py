@@ -8,9 +8,8 @@ from weighbridge.engines.table import ENGINES, version
 from weighbridge.engines.table import engine as record
 from weighbridge.engines.table import title as named
 from weighbridge.report import Report
-from weighbridge.view import known
-from weighbridge.view.answer import VERDICTS, weights_too_big
-from weighbridge.view.further import smallest, unhelped
+from weighbridge.view.answer import weights_too_big
+from weighbridge.view.changes import smallest, unhelped
 from weighbridge.view.load import form, ram
 from weighbridge.view.records import Language, Note, Paste, Section, lines
 from weighbridge.view.shown import ShownAnswer
@@ -101,7 +100,7 @@ def _launch(s: ShownAnswer) -> Iterator[Section]:
     if v is not None and v.fits == "no" and d.get("command") is None and s.report.remedies:
         yield from _changed(s)
         return
-    line, note = printable(d.get("launch") or ""), known.note(s.say, d.get("launch_note"))
+    line, note = printable(d.get("launch") or ""), s.say.told(d.get("launch_note"))
     before = (Note(note),) if note else ()
     if line:
         kind = ENGINES.get(s.report.workload["engine"])
@@ -118,7 +117,7 @@ def _changed(s: ShownAnswer) -> Iterator[Section]:
     for r in changes.found(s):
         found = changes.paste(s, r)
         if found is not None:
-            yield (found, *((Note(known.note(s.say, r.note)),) if r.note else ()))
+            yield (found, *((Note(s.say.told(r.note)),) if r.note else ()))
             return
 
 
@@ -127,10 +126,10 @@ def _heading(s: ShownAnswer, line: str) -> str:
     v = s.report.verdict
     for remedy in s.report.remedies:
         if f" {remedy.flags}" in line:  # a command's, with the flags that it lacks
-            return s.say("paste.with", flags=remedy.flags, verdict=s.say(VERDICTS[remedy.fits]))
+            return s.say("paste.with", flags=remedy.flags, verdict=s.say(f"verdict.{remedy.fits}"))
     if v is None or v.fits != "no":
         return s.say("paste.run")
-    return s.say("paste.judged", verdict=s.say(VERDICTS[v.fits]))
+    return s.say("paste.judged", verdict=s.say(f"verdict.{v.fits}"))
 
 
 def _reserved(s: ShownAnswer) -> Iterator[str]:

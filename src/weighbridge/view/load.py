@@ -6,14 +6,10 @@ from typing import TYPE_CHECKING
 from weighbridge.report import Report, Row
 from weighbridge.units import human_count
 from weighbridge.view.answer import about, mark
-from weighbridge.view.costs import few
-from weighbridge.view.further import smallest, unhelped
-from weighbridge.view.known import why
-from weighbridge.view.quality import short
+from weighbridge.view.changes import few, quality_cell, smallest, unhelped
 from weighbridge.view.records import Action, Cell, Column, Grid, Lines, Mark, Note, Section, lines
 from weighbridge.view.records import row as cells
-from weighbridge.view.shown import ShownAnswer
-from weighbridge.view.sizes import FINEST, SizeFormat, sizes
+from weighbridge.view.shown import FINEST, ShownAnswer, SizeFormat, sizes
 from weighbridge.wording import printable
 
 if TYPE_CHECKING:
@@ -59,7 +55,7 @@ def assumes(s: ShownAnswer) -> Iterator[str]:
     """Say which engine loads the model, and who says in which format."""
     w = s.report.workload
     yield f"{w['engine']} {w['engine_version'] or ''}".strip()
-    yield f"{form(s.report)} {why(s.say, s.report.derived['dtype_from'])}"
+    yield f"{form(s.report)} {s.say.why(s.report.derived['dtype_from'])}"
 
 
 def _formats(s: ShownAnswer) -> Grid:
@@ -129,7 +125,7 @@ def _table(s: ShownAnswer, rows: list[Row], heading: str) -> Grid:
             sign, on_card = then.fits, s.sizes.of((then.per_device or s.peak).expected)
             which = "" if r.quality else few(s.say, then) or printable(then.cost)
         if not which and known and r.basis == "format":
-            which = short(s.say, r.quality)
+            which = quality_cell(s.say, r.quality)
         own = (unit.of(r.total_bytes), *(_facts(r, unit) if v is None else (on_card,) * answered))
         return cells(r.dtype, *own, which, mark=sign)
 

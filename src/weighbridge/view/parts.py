@@ -2,17 +2,37 @@
 
 groups    what belongs together for a reader is one part ("allocator overhead")
 other     the smallest ones, and all that is less than a hundredth of the whole
+
+Phases, too, are called by everyday names, and stand beside one another.
 """
 
 from collections.abc import Mapping
 from typing import NamedTuple
 
 from weighbridge.memory import Phase
-from weighbridge.view.names import NAMES
-from weighbridge.view.phases import phase_name
-from weighbridge.view.records import Bar, ShownSegment
+from weighbridge.view.records import Bar, Cell, Column, Grid, ShownSegment
 from weighbridge.view.shown import ShownAnswer
 
+NAMES: Mapping[str, str] = {  # component -> key of its part's name
+    "weights": "part.weights",
+    "kv_cache": "part.kv_cache",
+    "recurrent_state": "part.recurrent_state",
+    "activations": "part.activations",
+    "logits": "part.logits",
+    "gradients": "part.gradients",
+    "optimizer_states": "part.optimizer_states",
+    "master_weights": "part.master_weights",
+    "adapters": "part.adapters",
+    "temporaries": "part.workspace",
+    "workspaces": "part.workspace",
+    "buffers": "part.allocator",
+    "rounding": "part.allocator",
+    "fragmentation": "part.allocator",
+    "context": "part.context",
+    "communication": "part.communication",
+    "cuda_graphs": "part.cuda_graphs",
+    "other": "part.other",
+}
 MOST = 5  # parts on a screen
 LEAST = 100  # a part of less than the hundredth of the whole is among the others
 LEGEND = 76  # characters of a legend
@@ -21,6 +41,7 @@ OTHER = "part.other"
 FROZEN = {"part.weights": "part.frozen_weights"}  # where adapters are trained
 ANOTHER_DRIVER = {"part.context": "part.driver"}  # on cards that have no CUDA
 SHARE = "part.share"
+ASIDE = {"save": 2, "evaluation": 1}  # left out first where a terminal is narrow
 
 
 class ShownPart(NamedTuple):
@@ -109,3 +130,19 @@ def _words(s: ShownAnswer, segments: list[ShownSegment], margin: str) -> str:
     """The bar for one who does not see it."""
     listed = ", ".join(f"{part.name} {part.size} {s.sizes.unit}" for part in segments)
     return s.say("bar.words", parts=listed) + (f"; {margin}" if margin else "")
+
+
+def phase_name(s: ShownAnswer, name: str) -> str:
+    return s.say.named("phase", name)
+
+
+def phases(s: ShownAnswer) -> Grid:
+    """Return the bytes expected of each phase of the fullest device; that of the bar is marked."""
+    heads, told = [Column()], [Cell(s.sizes.unit, None, "dim")]
+    for phase in s.device.phases:
+        here = phase is s.phase
+        rank = 0 if here else ASIDE.get(phase.name, 0)
+        heads.append(Column(phase_name(s, phase.name), right=True, rank=rank))
+        size = s.sizes.bare(phase.at("driver").expected)
+        told.append(Cell(f"{size} ◀" if here else size, None, "strong" if here else ""))
+    return Grid(tuple(heads), (tuple(told),))

@@ -5,10 +5,10 @@ from typing import Any
 
 from weighbridge.report.fit import Ranking
 from weighbridge.units import human_count
-from weighbridge.view.messages import Say, say
 from weighbridge.view.records import Cell, Column, Grid, Mark, Screen, lines
-from weighbridge.view.sizes import sizes
+from weighbridge.view.shown import sizes
 from weighbridge.wording import printable
+from weighbridge.words import Words, words_in
 
 FIRST = 20  # rows of the first screen
 MARKS: Mapping[str, Mark] = {"yes": "yes", "no": "no", "unknown": "unknown"}
@@ -23,7 +23,7 @@ def screen(
     page: bool = False,
 ) -> Screen:
     """`full` has every row; else those that fit, as many as one reads."""
-    words = say(lang, page=page)
+    words = words_in(lang, page=page)
     rows = found.rows if full else found.fitting[:FIRST]
     left = len(found.rows) - len(rows)
     more = words("rank.more", count=f"{left:,}") if left else ""
@@ -37,7 +37,7 @@ def screen(
     )
 
 
-def _title(found: Ranking, words: Say) -> str:
+def _title(found: Ranking, words: Words) -> str:
     many = {"fitting": f"{len(found.fitting):,}", "count": f"{len(found.rows):,}"}
     question = words(f"fit.{found.about}", tokens="").strip()
     if found.of == "gpus":
@@ -47,7 +47,7 @@ def _title(found: Ranking, words: Say) -> str:
     return words("rank.models", card=card, question=question, **many)
 
 
-def _cards(rows: tuple[Mapping[str, Any], ...], words: Say, unit: str | None) -> Grid:
+def _cards(rows: tuple[Mapping[str, Any], ...], words: Words, unit: str | None) -> Grid:
     columns = (
         Column(words("rank.card")),
         Column(words("beside.has"), right=True),
@@ -75,7 +75,7 @@ def _measures(row: Mapping[str, Any], unit: str | None) -> tuple[Cell, ...]:
     )
 
 
-def _models(rows: tuple[Mapping[str, Any], ...], words: Say, unit: str | None) -> Grid:
+def _models(rows: tuple[Mapping[str, Any], ...], words: Words, unit: str | None) -> Grid:
     columns = (
         Column(words("rank.model")),
         Column(words("rank.task"), rank=3),

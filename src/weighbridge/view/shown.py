@@ -1,14 +1,60 @@
-"""What of an answer is on the first screen: one device, one phase, one unit."""
+"""What of an answer is on the first screen: one device, one phase, one unit.
+
+Bytes that are compared stand in one unit, with one decimal.
+"""
 
 from typing import NamedTuple
 
 from weighbridge.memory import Bytes, Device, Phase
 from weighbridge.report import Report
-from weighbridge.view.messages import Say
-from weighbridge.view.sizes import SizeFormat, sizes
+from weighbridge.units import GIB, KIB, MIB, UNITS
 from weighbridge.wording import printable
+from weighbridge.words import Words
 
 PERCENT = 100  # phases within a percent of the fullest are as full
+FINEST = 2  # decimals, where one does not tell two numbers apart
+FEW = 10  # below so many of a unit there is a decimal
+
+
+class SizeFormat(NamedTuple):
+    """A unit and its decimals."""
+
+    unit: str
+    decimals: int = 1
+
+    def bare(self, nbytes: int) -> str:
+        text = f"{nbytes / UNITS[self.unit.upper()]:,.{self.decimals}f}"
+        return text.removeprefix("-") if not text.strip("-0.,") else text
+
+    def of(self, nbytes: int) -> str:
+        return f"{self.bare(nbytes)} {self.unit}"
+
+    def range(self, b: Bytes) -> tuple[str, str] | None:
+        """Return both ends of a range as text; None where they are written alike."""
+        low, high = self.bare(b.low), self.bare(b.high)
+        return None if low == high else (low, high)
+
+
+def sizes(like: int, unit: str | None = None) -> SizeFormat:
+    """Choose how to write numbers that are compared with `like` bytes. Who names a unit wants to
+    compare, and gets all decimals."""
+    if unit is not None:
+        return SizeFormat(unit, FINEST)
+    if like >= GIB:
+        return SizeFormat("GiB")
+    if like >= FEW * MIB:
+        return SizeFormat("MiB", 0)
+    if like >= MIB:
+        return SizeFormat("MiB")
+    return SizeFormat("KiB") if like >= KIB else SizeFormat("B", 0)
+
+
+def apart(found: SizeFormat, difference: int) -> SizeFormat:
+    """Return the format with enough decimals for a difference to be seen."""
+    shown = abs(difference) * 10**found.decimals * 2 >= UNITS[found.unit.upper()]
+    if shown or found.decimals >= FINEST:
+        return found
+    return apart(found._replace(decimals=found.decimals + 1), difference)
 
 
 class ShownPage(NamedTuple):
@@ -21,7 +67,7 @@ class ShownAnswer(NamedTuple):
     """An answer, and the choices that all of its screen share."""
 
     report: Report
-    say: Say
+    say: Words
     unit: str | None  # as the user asked
     sizes: SizeFormat
     device: Device  # the fullest accelerator; the host where there is none
@@ -50,7 +96,7 @@ class ShownAnswer(NamedTuple):
 
 
 def shown(
-    report: Report, say: Say, unit: str | None = None, *, full: bool = False, sought: bool = True
+    report: Report, say: Words, unit: str | None = None, *, full: bool = False, sought: bool = True
 ) -> ShownAnswer:
     device = fullest(report)
     phase, verdict = deciding(report, device), report.verdict

@@ -4,10 +4,9 @@ import shlex
 from collections.abc import Iterator, Mapping
 
 from weighbridge.units import human_count
-from weighbridge.view import known
-from weighbridge.view.further import asks, smallest, unhelped
+from weighbridge.view.changes import asks, smallest, unhelped
 from weighbridge.view.load import ram
-from weighbridge.view.phases import phases
+from weighbridge.view.parts import phases
 from weighbridge.view.records import Note, Paste, Section, lines
 from weighbridge.view.shown import ShownAnswer
 from weighbridge.wording import printable
@@ -72,7 +71,7 @@ def _next(s: ShownAnswer) -> Iterator[Section]:
     if unhelped(s):
         yield (smallest(s),)
     d = s.report.derived
-    line, note = printable(d.get("launch") or ""), known.note(s.say, d.get("launch_note"))
+    line, note = printable(d.get("launch") or ""), s.say.told(d.get("launch_note"))
     before = (Note(note),) if note else ()
     if line:
         yield (Paste(s.say("paste.run"), line, "python"), *before)

@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 
 from weighbridge.errors import UsageError
 from weighbridge.units import SHOWN
-from weighbridge.view.messages import LANGUAGES
 from weighbridge.wording import shown
+from weighbridge.words import LANGUAGES
 
 LONGEST_TOKEN = 1024  # characters; the Hub's have some 40
 SHORTEST = 8  # of a token that is looked for in answers: a shorter one is a word like others

@@ -8,7 +8,7 @@ from weighbridge.questions.requests import failed
 from weighbridge.report.fit import Fit
 from weighbridge.settings import MOST_BESIDE
 from weighbridge.view import beside as columns
-from weighbridge.view.labels import labels
+from weighbridge.view.beside import column_heads
 from weighbridge.web.screens import as_json
 from weighbridge.wording import shown
 
@@ -66,4 +66,4 @@ def named(told: "Sequence[One]") -> list[str]:
         {**({"task": a["task"]} if len(tasks) > 1 else {}), **(a.get("workload") or {})}
         for a in asked
     ]
-    return labels(models, apart)
+    return column_heads(models, apart)

@@ -23,8 +23,9 @@ from weighbridge.report.fit import NAMES, SMALLEST
 from weighbridge.settings import FIT, INFER, LOAD, MOST, TRAIN, Setting
 from weighbridge.settings.consistency import OF_ADAPTERS, OF_ZERO
 from weighbridge.settings.kinds import COUNT, KINDS, NUMBER, WHOLE, WORD
-from weighbridge.view.names import NAMES as PARTS
+from weighbridge.view.parts import NAMES as PARTS
 from weighbridge.web import labels
+from weighbridge.words import words_in
 from weighbridge.workload import FSDP
 
 Table = Mapping[str, Setting]
@@ -54,6 +55,7 @@ SLIDERS: Mapping[str, SliderRange] = {  # ends that people have use for, within 
     "seq_len": SliderRange(128, 1 << 18),
     "lora_r": SliderRange(1, 1024),
 }
+DRAWN = ("part.", "phase.", "verdict.", "margin.")  # sentences of answers
 ADAPTERS: When = {"method": ["lora", "qlora", "dora"]}
 PACKED: When = {"method": ["qlora"]}
 ZERO: When = {"shard": ["zero1", "zero2", "zero3"], "framework": ["deepspeed"]}
@@ -133,7 +135,6 @@ def form(lang: str) -> dict[str, Any]:
     from weighbridge.charts.parts import STYLES
     from weighbridge.engines.reads import listed
     from weighbridge.quantization.schemes import NAMES as FORMATS
-    from weighbridge.web.words import words
 
     return {
         "tabs": [*(_tab(name, tab, lang) for name, tab in TABS.items()), *_others(lang)],
@@ -151,8 +152,15 @@ def form(lang: str) -> dict[str, Any]:
         "version": __version__,
         "lang": lang,
         "styles": {**STYLES, "kv_cache": STYLES["gradients"]},  # beside activations on every tab
-        "words": words(lang),
+        "words": _words(lang),
     }
+
+
+def _words(lang: str) -> dict[str, str]:
+    """Return every word that the page itself shows, and those of answers that it draws."""
+    screens = words_in(lang).sentences.items()
+    taken = {key: text for key, text in screens if key.startswith(DRAWN)}
+    return {**taken, **words_in(lang, "page").sentences}
 
 
 def _tab(name: str, tab: FormTab, lang: str) -> dict[str, Any]:

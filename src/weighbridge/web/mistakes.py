@@ -7,9 +7,8 @@ from typing import Any
 from weighbridge.errors import NoCardError, WeighbridgeError
 from weighbridge.questions.requests import failed
 from weighbridge.settings import TABLES
-from weighbridge.view.messages import LANGUAGES
 from weighbridge.web import labels
-from weighbridge.web.words import WORDS
+from weighbridge.words import LANGUAGES, words_in
 
 FLAG = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]*")
 GPUS = "`weighbridge gpus` lists all, and --gpu-memory 24GiB takes a size"
@@ -20,16 +19,17 @@ def told(error: WeighbridgeError, ask: Mapping[str, Any]) -> dict[str, Any]:
     """What takes the place of an answer: `setting` is the one that it is about, `wants` one that
     is still to be named."""
     lang = _lang(ask)
+    words = words_in(lang, "page")
     if isinstance(error, NoCardError):
-        found = failed(WORDS[lang]["gpu.wanted"], error.code)
+        found = failed(words("gpu.wanted"), error.code)
         return {"error": {**found["error"], "wants": "gpu"}}
     message, names = str(error), _names(ask)
     first = FLAG.match(message)
     about = {"setting": names[first[0]]} if first is not None and first[0] in names else {}
     if message.startswith("no accelerator ") and "--gpu" in names:
         about = {"setting": "gpu"}
-    message = message.replace(GPUS, WORDS[lang]["gpu.all"])
-    message = LIBRARY.sub(lambda m: WORDS[lang]["needs.library"].format(name=m[1]), message)
+    message = message.replace(GPUS, words("gpu.all"))
+    message = LIBRARY.sub(lambda m: words("needs.library", name=m[1]), message)
     task = str(ask.get("task"))
     said = FLAG.sub(lambda m: _label(names.get(m[0]), task, lang) or m[0], message)
     return {"error": {**failed(said, error.code)["error"], **about}}

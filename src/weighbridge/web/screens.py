@@ -28,12 +28,12 @@ def screen_of(found: "Report | Fit", view: "AnswerView", page: ShownPage | None)
 def prices(found: "Report | Fit", lang: str) -> list[list[str]]:
     """What each remedy of each question of `fit` costs, in a few words."""
     from weighbridge.report.fit import Fit
-    from weighbridge.view.costs import few
-    from weighbridge.view.messages import say
+    from weighbridge.view.changes import few
+    from weighbridge.words import words_in
 
     if not isinstance(found, Fit):
         return []
-    return [[few(say(lang, page=True), r) for r in q.remedies] for q in found.questions]
+    return [[few(words_in(lang, page=True), r) for r in q.remedies] for q in found.questions]
 
 
 def as_json(screen: Screen) -> dict[str, Any]:

@@ -60,13 +60,13 @@ def _filters(task: str, given: Any) -> Given:
 
 
 def _gpus(given: Given, view: AnswerView) -> Answer:
-    from weighbridge.view.gpus import screen
+    from weighbridge.view.lists import gpus
 
     if given.get("sort") not in (None, *listing.SORTS):
         raise UsageError(f"sort is one of {', '.join(listing.SORTS)}, not {shown(given['sort'])}")
     cards, machines = listing.found(given.get("pattern", ""), given)
     report = listing.to_dict(cards, machines)
-    return report, screen(cards, machines, view.lang, full=view.details, page=True)
+    return report, gpus(cards, machines, view.lang, full=view.details, page=True)
 
 
 def _models(given: Given, view: AnswerView) -> Answer:
@@ -79,9 +79,9 @@ def _models(given: Given, view: AnswerView) -> Answer:
         )
     if given.keys() - {"pattern"}:
         return _ranked([entry.name for entry in found], given, view)
-    from weighbridge.view.models import screen
+    from weighbridge.view.lists import models
 
-    return catalogue.to_dict(found), screen(found, view.lang)
+    return catalogue.to_dict(found), models(found, view.lang)
 
 
 def _ranked(names: list[str], given: Given, view: AnswerView) -> Answer:
@@ -104,10 +104,10 @@ def _ranked(names: list[str], given: Given, view: AnswerView) -> Answer:
 
 def _accuracy(given: Given, view: AnswerView) -> Answer:
     from weighbridge.lab.evidence import pinned
-    from weighbridge.view.accuracy import screen
+    from weighbridge.view.lists import accuracy
 
     rows = pinned.rows(**given)
-    return {"schema": SCHEMA, "version": __version__, "rows": rows}, screen(rows, view.lang)
+    return {"schema": SCHEMA, "version": __version__, "rows": rows}, accuracy(rows, view.lang)
 
 
 TASKS: Mapping[str, Callable[[Given, AnswerView], Answer]] = {

@@ -13,7 +13,7 @@ from weighbridge.charts.figure import (
     FigureTable,
     Series,
 )
-from weighbridge.charts.messages import ChartSay
+from weighbridge.words import Words, words_in
 
 if TYPE_CHECKING:
     from weighbridge.lab.measure.record import Levels, Measurement
@@ -24,7 +24,7 @@ PROGRAMS = 16  # that are drawn; the table has all
 
 
 def pairs(records: Sequence["Measurement"], *, unit: str | None = None, lang: str = "en") -> Figure:
-    say = ChartSay(lang)
+    say = words_in(lang, "charts")
     found = list(_found(records, say))
     one = scale.unit(max(max(m.driver, p.driver if p else 0) for _, m, p in found), unit)
     groups = tuple(_group(label, m, p, (say, one)) for label, m, p in found[:PROGRAMS])
@@ -49,7 +49,7 @@ def pairs(records: Sequence["Measurement"], *, unit: str | None = None, lang: st
     )
 
 
-def _summed(found: "Sequence[tuple[str, Levels, Levels | None]]", say: ChartSay) -> str:
+def _summed(found: "Sequence[tuple[str, Levels, Levels | None]]", say: Words) -> str:
     """The error of the fullest."""
     both = [(m.driver, p.driver) for _, m, p in found if p is not None]
     if not both:
@@ -63,7 +63,7 @@ def _versions(versions: dict[str, str]) -> list[tuple[str, str]]:
 
 
 def _found(
-    records: Sequence["Measurement"], say: ChartSay
+    records: Sequence["Measurement"], say: Words
 ) -> "list[tuple[str, Levels, Levels | None]]":
     """Phases of one program, or programs as wholes."""
     if len(records) > 1:
@@ -82,7 +82,7 @@ def _group(
     label: str,
     measured: "Levels",
     predicted: "Levels | None",
-    words: tuple[ChartSay, scale.ByteUnit],
+    words: tuple[Words, scale.ByteUnit],
 ) -> BarGroup:
     say, unit = words
     bars = [_bar(say("measured"), measured, unit.told(measured.driver), unit)]
@@ -106,7 +106,7 @@ def _error(predicted: int, measured: int) -> str:
 
 
 def _table(
-    found: "Sequence[tuple[str, Levels, Levels | None]]", say: ChartSay, unit: scale.ByteUnit
+    found: "Sequence[tuple[str, Levels, Levels | None]]", say: Words, unit: scale.ByteUnit
 ) -> FigureTable:
     rows = []
     for label, measured, predicted in found:

@@ -3,19 +3,18 @@
 from typing import TYPE_CHECKING
 
 from weighbridge.memory import Bytes
-from weighbridge.view.answer import VERDICTS
-from weighbridge.view.messages import Say, say
 from weighbridge.view.parts import LEAST, MOST
 from weighbridge.view.records import Bar, Headline, Lines, Screen, ShownSegment, lines
-from weighbridge.view.sizes import SizeFormat, apart, sizes
+from weighbridge.view.shown import SizeFormat, apart, sizes
 from weighbridge.wording import printable, redacted
+from weighbridge.words import Words, words_in
 
 if TYPE_CHECKING:
     from weighbridge.lab.trace.report import DeviceTrace, TraceReport
 
 
 def screen(report: "TraceReport", *, lang: str = "en", unit: str | None = None) -> Screen:
-    words = say(lang)
+    words = words_in(lang)
     gpu = report.gpu.name if report.gpu.count == 1 else f"{report.gpu.count} x {report.gpu.name}"
     program = " ".join((report.program.script, *report.program.arguments))
     bar = (_bar(report, words, unit),) if report.used else ()
@@ -27,14 +26,14 @@ def screen(report: "TraceReport", *, lang: str = "en", unit: str | None = None) 
     )
 
 
-def _headline(report: "TraceReport", words: Say, unit: str | None) -> Headline:
+def _headline(report: "TraceReport", words: Words, unit: str | None) -> Headline:
     b, v, reason = report.peak, report.verdict, _reason(report, words)
     if v is None:
         about = _about(words, sizes(b.expected, unit), b)
         return Headline(about, words("headline.trace"), reason=reason, needs=b.expected)
     needs, has = (apart(sizes(n, unit), v.margin_bytes).of(n) for n in (b.expected, v.usable_bytes))
     return Headline(
-        verdict=words(VERDICTS[v.fits]),
+        verdict=words(f"verdict.{v.fits}"),
         figures=words(_figures(report), needs=needs, has=has),
         mark=v.fits,
         margin=_margin(report, words, unit),
@@ -44,7 +43,7 @@ def _headline(report: "TraceReport", words: Say, unit: str | None) -> Headline:
     )
 
 
-def _left(report: "TraceReport", words: Say) -> tuple[Lines, ...]:
+def _left(report: "TraceReport", words: Words) -> tuple[Lines, ...]:
     """Which loops were left early."""
     told = [
         words("trace.alike" if loop.alike else "trace.enough", place=loop.place, rounds=loop.rounds)
@@ -62,7 +61,7 @@ def _figures(report: "TraceReport") -> str:
     return "figures.no"
 
 
-def _reason(report: "TraceReport", words: Say) -> str:
+def _reason(report: "TraceReport", words: Words) -> str:
     """How it ended, where that is not the end of the script."""
     program, last = report.program, report.refusal
     told = []
@@ -85,14 +84,14 @@ LOOPS = 3  # that are named
 ENDINGS = {"exception": "crashed", "exit": "left", "interrupted": "interrupted"}
 
 
-def _about(words: Say, scale: SizeFormat, b: Bytes) -> str:
+def _about(words: Words, scale: SizeFormat, b: Bytes) -> str:
     ends = scale.range(b)
     if ends is None:
         return words("size.alone", size=scale.of(b.expected))
     return words("size.range", size=scale.of(b.expected), low=ends[0], high=ends[1])
 
 
-def _margin(report: "TraceReport", words: Say, unit: str | None) -> str:
+def _margin(report: "TraceReport", words: Words, unit: str | None) -> str:
     """What is left, or lacking; "" where a part of the course alone is known."""
     v = report.verdict
     if v is None or not report.used or not report.program.ended:
@@ -101,7 +100,7 @@ def _margin(report: "TraceReport", words: Say, unit: str | None) -> str:
     return words(key, size=sizes(abs(v.margin_bytes), unit).of(abs(v.margin_bytes)))
 
 
-def _bar(report: "TraceReport", words: Say, unit: str | None) -> Bar:
+def _bar(report: "TraceReport", words: Words, unit: str | None) -> Bar:
     device = report.fullest
     scale = sizes(device.driver.expected, unit)
     found = tuple(
@@ -124,7 +123,7 @@ def _bar(report: "TraceReport", words: Say, unit: str | None) -> Bar:
     )
 
 
-def _parts(device: "DeviceTrace", words: Say) -> list[tuple[str, str, int]]:
+def _parts(device: "DeviceTrace", words: Words) -> list[tuple[str, str, int]]:
     """(key, name, bytes) of what was allocated by role, of what the allocator held beside it, and
     of the context: at most MOST."""
     top = device.allocated

@@ -39,9 +39,9 @@ def serve(port: int | None = None, open_: bool = False) -> None:
 def _launched(office: "Office", port: int | None, *, open_: bool) -> None:
     from starlette.middleware import Middleware
 
-    from weighbridge.web.space.forms import LANGUAGES
     from weighbridge.web.space.guard import Guard
     from weighbridge.web.space.page import CSS, first, theme
+    from weighbridge.words import LANGUAGES
 
     blocks, say = app(office)
     _, url, _ = blocks.launch(

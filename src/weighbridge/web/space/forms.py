@@ -8,12 +8,11 @@ from typing import Any, NamedTuple
 import gradio as gr
 
 from weighbridge.web.form import form
-from weighbridge.web.space.words import WORDS
+from weighbridge.words import LANGUAGES, words_in
 
 Setting = Mapping[str, Any]
 SHARED = ("gpu",)  # stands above the tabs
 CLOSED = ("exact",)  # not for strangers (admission.py)
-LANGUAGES = ("en", "zh")
 NONE = ("-", "")  # of a list: nothing is said, and the default rules
 ASKED = ("fit", "load", "infer", "train")
 LISTED = ("gpus", "models")
@@ -142,8 +141,15 @@ def tables() -> Mapping[str, Mapping[str, Any]]:
 
 def translations() -> dict[str, dict[str, str]]:
     """Every word of the page, by its key, in each language."""
-    found = {lang: dict(WORDS[lang]) | dict(_words(lang)) for lang in LANGUAGES}
+    found = {lang: dict(_own_words(lang)) | dict(_words(lang)) for lang in LANGUAGES}
     return {"en": found["en"], "zh": found["zh"], "zh-CN": found["zh"]}
+
+
+def _own_words(lang: str) -> Iterator[tuple[str, str]]:
+    """The words of the page around the forms; those of answers are chosen with the answer."""
+    for key, text in words_in(lang, "space").sentences.items():
+        if not key.startswith("answer."):
+            yield key, text
 
 
 def _words(lang: str) -> Iterator[tuple[str, str]]:

@@ -17,7 +17,7 @@ import gradio as gr
 from weighbridge.errors import UsageError
 from weighbridge.units import parse_count
 from weighbridge.web.space import forms
-from weighbridge.web.space.words import SAID
+from weighbridge.words import LANGUAGES, Words, words_in
 
 Answer = dict[str, Any]
 Ask = Callable[[Mapping[str, Any]], Answer]
@@ -35,21 +35,6 @@ CONTRAST: Mapping[str, str] = {
     "button_primary_background_fill_dark": "*primary_700",
     "button_primary_text_color": "white",
 }
-MOST_NAME = 400  # characters of a model in an address
-FIRST = {"model": "llama-3.1-8b", "gpu": "4090"}  # what a first visit is answered with
-CSS = """
-.slid{background:var(--block-background-fill)}
-.slide{padding:0 var(--block-padding) .5rem}
-.slide input[type=range]{width:100%;accent-color:var(--primary-700);height:1.5rem}
-.answer .weighbridge pre{white-space:pre-wrap;overflow-wrap:anywhere}
-.answer .weighbridge .dim{opacity:1}
-.gradio-container ::placeholder{font-style:italic;opacity:1}
-.gradio-container .min_value,.gradio-container .max_value{color:var(--body-text-color)}
-body:not(.dark) .answer .weighbridge{--yes:#1a7f37;--no:#cf222e;--tight:#9a6700}
-.dark .answer .weighbridge{--yes:#3fb950;--no:#f85149;--tight:#d29922}
-.dark .gradio-container{--color-accent:var(--primary-300)}
-footer{display:none!important}
-"""
 NUMBER = """(text) => {
   const found = /^\\s*([0-9][0-9.,_]*)\\s*([kKmM]?)\\s*$/.exec(text || "");
   const times = {k: 1000, K: 1024, m: 1000000, M: 1048576};
@@ -157,7 +142,7 @@ def _top(say: gr.I18n) -> Top:
         token = gr.Textbox(
             type="password",
             label=say("token"),
-            info=say("token_help"),
+            info=say("help.token"),
             max_length=1024,
             elem_id="token",
             html_attributes=gr.InputHTMLAttributes(autocomplete="off", spellcheck=False),
@@ -174,7 +159,7 @@ def _named(name: str, kind: str, say: gr.I18n) -> Any:
         [forms.NONE, *forms.names(kind)],
         value=FIRST[name],
         label=say(name),
-        info=say(f"{name}_help"),
+        info=say(f"help.{name}"),
         allow_custom_value=True,
         elem_id=name,
     )
@@ -253,7 +238,7 @@ def _turned(name: str, answer: Callable[..., Any], current: str, *values: Any) -
 def _answered(ask: Ask, shown: AnswerOutputs, *values: Any) -> tuple[Any, ...]:
     count = len(SharedChoices._fields)
     said = SharedChoices(*values[:count])
-    if said.lang not in SAID:
+    if said.lang not in LANGUAGES:
         said = said._replace(lang="en")
     told = _told(ask, shown.tab, said, shown.tab.said(values[count:]))
     return (*told.values(shown), told.draft, told.address)
@@ -266,7 +251,7 @@ def _told(
     given = tab.given(settings)
     address = _address(tab.name, said, given)
     if tab.name in forms.ASKED and not (said.model or "").strip():
-        return PageAnswer(_refused(SAID[said.lang]["empty"]), address=address)
+        return PageAnswer(_refused(_words(said.lang)("answer.empty")), address=address)
     found = ask(request(tab.name, said, given))
     if "error" in found:
         return PageAnswer(_refused(found["error"]["message"]), address=address)
@@ -299,6 +284,10 @@ def model_of(text: str) -> Any:
     except (ValueError, RecursionError):
         return text.strip()
     return {"config": config}
+
+
+def _words(lang: str) -> Words:
+    return words_in(lang if lang in LANGUAGES else "en", "space")
 
 
 def _refused(message: str) -> str:
@@ -353,7 +342,7 @@ def _said(query: Mapping[str, str], accepted: str) -> SharedChoices:
     return SharedChoices(
         model=query.get("model", known.get("model", "")),
         gpu=query.get("gpu", known.get("gpu", "")),
-        lang=lang if lang in SAID else "en",
+        lang=lang if lang in LANGUAGES else "en",
         details=query.get("details") == "true",
         token="",
     )
@@ -388,7 +377,7 @@ def _filled(tab: forms.SpaceTab, settings: Mapping[str, Any]) -> dict[Any, Any]:
 def _posting(say: gr.I18n, top: Top, ask: Ask) -> None:
     """A preview first, then a button; nothing is posted that was not looked at."""
     with gr.Accordion(say("post"), open=False, elem_id="posting"):
-        gr.Markdown(say("post_help"))
+        gr.Markdown(say("help.post"))
         look = gr.Button(say("preview"), elem_id="preview")
         text = gr.Textbox(
             label=say("preview_label"),
@@ -407,22 +396,27 @@ def _posting(say: gr.I18n, top: Top, ask: Ask) -> None:
 
 
 def _preview(draft: dict[str, str] | None, lang: str) -> tuple[Any, ...]:
-    words = SAID[lang if lang in SAID else "en"]
+    words = _words(lang)
     if draft is None:
-        return None, gr.update(visible=False), gr.update(visible=False), _refused(words["no_draft"])
+        return (
+            None,
+            gr.update(visible=False),
+            gr.update(visible=False),
+            _refused(words("answer.no_draft")),
+        )
     shown = f"{draft['repo_id']}\n{draft['title']}\n\n{draft['text']}"
     return draft, gr.update(value=shown, visible=True), gr.update(visible=True), ""
 
 
 def _sent(ask: Ask, draft: dict[str, str] | None, token: str, lang: str) -> tuple[Any, ...]:
-    words = SAID[lang if lang in SAID else "en"]
+    words = _words(lang)
     if draft is None or not (token or "").strip():
-        why = words["no_preview" if draft is None else "no_token"]
+        why = words("answer.no_preview" if draft is None else "answer.no_token")
         return draft, gr.update(visible=draft is not None), _refused(why)
     found = ask({"task": "post", "draft": draft, "token": token})
     if "error" in found:
         return draft, gr.update(visible=True), _refused(found["error"]["message"])
     url = str(found["posted"]["url"])
     link = f'<a href="{escape(url)}" target="_blank" rel="noopener noreferrer">{escape(url)}</a>'
-    told = words["already" if found["posted"]["already"] else "posted"]
+    told = words("answer.already" if found["posted"]["already"] else "answer.posted")
     return None, gr.update(visible=False), f'<p role="status">{escape(told)} {link}</p>'

@@ -1,15 +1,31 @@
-"""The accelerator catalogue on a screen: a row a part, and the machines that clouds rent."""
+"""Lists on a screen: accelerators and the machines that clouds rent, models, and predictions beside
+measurements."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from weighbridge.accelerators.abilities import abilities
 from weighbridge.accelerators.parts import Instance, MemoryFigure, Part, parts
+from weighbridge.catalogue import CatalogueEntry
 from weighbridge.units import GIB
-from weighbridge.view.messages import Say, say
 from weighbridge.view.records import Block, Cell, Column, Grid, Screen, row
+from weighbridge.wording import printable
+from weighbridge.words import Words, words_in
+
+ACCURACY = (  # heads of its columns
+    "engine",
+    "quantity",
+    "level",
+    "figures",
+    "median",
+    "p95",
+    "worst",
+    "inside",
+)
+WORD_COLUMNS = 3  # columns of words, before those of numbers
 
 
-def screen(
+def gpus(
     found: Sequence[Part],
     machines: Sequence[Instance],
     lang: str = "en",
@@ -18,7 +34,7 @@ def screen(
     page: bool = False,
 ) -> Screen:
     """`full` has both ends of each figure, and where it comes from."""
-    words = say(lang, page=page)
+    words = words_in(lang, page=page)
     blocks = tuple(_blocks(found, machines, words, full=full))
     return Screen(
         title=words.some("gpus.title.one", "gpus.title", len(found)),
@@ -29,7 +45,7 @@ def screen(
 
 
 def _blocks(
-    found: Sequence[Part], machines: Sequence[Instance], words: Say, *, full: bool
+    found: Sequence[Part], machines: Sequence[Instance], words: Words, *, full: bool
 ) -> Iterator[Block]:
     if found:
         columns = _heads(words, full=full)
@@ -45,7 +61,7 @@ def _blocks(
         yield Grid(columns, rows, words("gpus.machines"), actions=tuple(actions))
 
 
-def _heads(words: Say, *, full: bool) -> tuple[Column, ...]:
+def _heads(words: Words, *, full: bool) -> tuple[Column, ...]:
     return (
         Column(words("gpus.name"), folds=not full),
         Column(words("gpus.sold"), right=True, rank=0 if full else 3),
@@ -59,7 +75,7 @@ def _heads(words: Say, *, full: bool) -> tuple[Column, ...]:
     )
 
 
-def _row(part: Part, words: Say, *, full: bool) -> Iterator[Cell]:
+def _row(part: Part, words: Words, *, full: bool) -> Iterator[Cell]:
     size = _both if full else _least
     yield Cell(part.name)
     yield Cell(f"{part.marketed_gb} GB")
@@ -92,3 +108,41 @@ def _both(figure: MemoryFigure) -> str:
 
 def _devices(machine: Instance) -> str:
     return f"{machine.count} x {parts()[machine.part].name}"
+
+
+def models(found: Sequence[CatalogueEntry], lang: str = "en") -> Screen:
+    words = words_in(lang)
+    columns = (
+        Column(words("models.name")),
+        Column(words("models.type"), rank=1),
+        Column(words("models.hub"), folds=True),
+    )
+    rows = (row(*map(printable, (m.name, m.model_type, m.repo_id))) for m in found)
+    return Screen(
+        title=words.some("models.title.one", "models.title", len(found)),
+        sections=((Grid(columns, tuple(rows), actions=tuple({"model": m.name} for m in found)),),),
+        lang=lang,
+    )
+
+
+def accuracy(rows: Sequence[Mapping[str, Any]], lang: str = "en") -> Screen:
+    """`rows` as the JSON of `weighbridge accuracy` has them."""
+    words = words_in(lang, page=True)  # the command line prints it as text
+    columns = tuple(
+        Column(words(f"accuracy.{head}"), right=at >= WORD_COLUMNS)
+        for at, head in enumerate(ACCURACY)
+    )
+    figures = sum(r["n"] for r in rows)
+    return Screen(
+        title=words("accuracy.title", count=f"{figures:,}"),
+        sections=((Grid(columns, tuple(row(*_accuracy_cells(r)) for r in rows)),),),
+        footer=(words("accuracy.footer"),),
+        lang=lang,
+    )
+
+
+def _accuracy_cells(r: Mapping[str, Any]) -> tuple[str, ...]:
+    where = r["engine"] if r["source"] is None else f"{r['source']}: {r['engine']}"
+    errors = (f"{100 * r['signed_median']:+.2f} %", f"{100 * r['p95']:.2f} %")
+    worst, inside = f"{100 * r['max']:+.2f} %", f"{100 * r['inside']:.0f} %"
+    return (where, r["quantity"], r["level"], f"{r['n']:,}", *errors, worst, inside)
