@@ -17,10 +17,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from weighbridge.bounds import fitted
-from weighbridge.charts.canvas import Canvas, block, number, whole
+from weighbridge.charts.canvas import Canvas, block, folded, number, whole
 from weighbridge.charts.figure import Axis, Tick
-from weighbridge.charts.frame import MARGIN, SMALL, WIDE, Box
-from weighbridge.charts.text import folded
+from weighbridge.charts.plots import MARGIN, SMALL, WIDE, Box
 from weighbridge.lab.evidence import kept
 from weighbridge.lab.evidence.accuracy import percentile
 from weighbridge.lab.evidence.fitting import left_out

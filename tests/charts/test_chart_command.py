@@ -9,7 +9,7 @@ import pytest
 from tests.charts import made
 from tests.charts.pictures import flaws, texts
 from tests.cli.test_process import one_line, weighbridge
-from weighbridge.charts import drawn, png
+from weighbridge.charts import drawn, svg
 from weighbridge.charts.reports import bars
 from weighbridge.cli.files import write
 from weighbridge.errors import UsageError
@@ -123,7 +123,7 @@ def test_a_link_stays_a_link(tmp_path):
 
 
 def test_png_without_its_library_says_how_to_get_it(monkeypatch):
-    monkeypatch.setattr(png, "find_spec", lambda _: None)
+    monkeypatch.setattr(svg, "find_spec", lambda _: None)
     with pytest.raises(UsageError, match=r"pip install 'weighbridge\[png\]'"):
         drawn(bars(made.report()), ".png")
 
@@ -140,9 +140,9 @@ def test_png_is_twice_the_size_of_the_picture():
 
 def test_png_without_a_font_says_so(monkeypatch):
     pytest.importorskip("resvg_py")
-    monkeypatch.setattr(png, "_drawn", lambda picture, zoom=1.0: b"blank")
+    monkeypatch.setattr(svg, "_drawn", lambda picture, zoom=1.0: b"blank")
     with pytest.raises(UsageError, match="no font"):
-        png.png(bars(made.report()))
+        svg.png(bars(made.report()))
 
 
 @pytest.mark.slow

@@ -22,12 +22,11 @@ from weighbridge.charts.figure import (
     Limit,
     Series,
 )
-from weighbridge.charts.html import html
 from weighbridge.charts.quality import Quality, quality
 from weighbridge.charts.reports import bars
 from weighbridge.charts.scale import ByteUnit, memory
 from weighbridge.charts.sides import sides
-from weighbridge.charts.svg import svg
+from weighbridge.charts.svg import html, svg
 from weighbridge.charts.tapes import tapes
 from weighbridge.lab.measure.chart import pairs
 from weighbridge.memory import LEVEL_OF

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from weighbridge.charts import scale
-from weighbridge.charts.text import cut, folded, width
+from weighbridge.charts.canvas import cut, folded, width
 from weighbridge.units import GIB
 
 sizes = st.integers(1, 1 << 50)

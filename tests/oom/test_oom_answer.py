@@ -357,7 +357,7 @@ def test_a_screen_answers_first_and_is_80_columns_wide(row):
 def test_the_size_of_the_smallest_segment_says_nothing_of_a_model():
     found = weighbridge.explain_oom(printed("20.00 MiB"), "llama-3.1-8b")
     assert all(m.matches != "request" for m in found.explained)
-    assert found.found.size("requested") == 20 * MIB
+    assert found.reading.size("requested") == 20 * MIB
 
 
 @pytest.mark.slow

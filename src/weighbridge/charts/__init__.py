@@ -1,8 +1,7 @@
 """Charts: reports, timelines and records in; SVG, HTML or PNG out. Imported when one is asked for.
 
-reports.py sides.py tapes.py pairs.py quality.py    what is shown -> Figure (figure.py)
-svg.py (bars.py areas.py lines.py dots.py)          Figure -> SVG
-html.py png.py                                      Figure -> a page, a bitmap
+reports.py sides.py fits.py tapes.py quality.py     what is shown -> Figure (figure.py)
+svg.py (bars.py, plots.py on canvas.py)             Figure -> SVG, a page, a bitmap
 """
 
 from typing import TYPE_CHECKING
@@ -24,8 +23,8 @@ def bar_svg(report: "Report", *, unit: str | None = None, lang: str = "en") -> s
 
 def notebook(report: "Report") -> str:
     """The stacked bars of one report and their table, folded up, to stand below its screen."""
-    from weighbridge.charts.html import part
     from weighbridge.charts.reports import bars
+    from weighbridge.charts.svg import part
 
     return part(bars(report))
 
@@ -33,7 +32,7 @@ def notebook(report: "Report") -> str:
 def ready(form: str) -> None:
     """Raises UsageError where a file of that form cannot be drawn here."""
     if form == ".png":
-        from weighbridge.charts.png import ready as png_ready
+        from weighbridge.charts.svg import ready as png_ready
 
         png_ready()
 
@@ -41,11 +40,11 @@ def ready(form: str) -> None:
 def drawn(figure: "Figure", form: str) -> bytes:
     """The content of a file whose name ends in one of FORMS."""
     if form == ".png":
-        from weighbridge.charts.png import png
+        from weighbridge.charts.svg import png
 
         return png(figure)
     if form == ".html":
-        from weighbridge.charts.html import html
+        from weighbridge.charts.svg import html
 
         return html(figure).encode()
     from weighbridge.charts.svg import svg

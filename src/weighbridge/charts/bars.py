@@ -2,11 +2,10 @@
 
 from collections.abc import Iterator
 
-from weighbridge.charts.canvas import Canvas, block, number
+from weighbridge.charts.canvas import Canvas, block, cut, number, width
 from weighbridge.charts.figure import BarGroup, Bars, FigureBar, Limit
-from weighbridge.charts.frame import DASHED, HAZE, MARGIN, SMALL, WIDE, named
+from weighbridge.charts.plots import DASHED, HAZE, MARGIN, SMALL, WIDE, named
 from weighbridge.charts.scale import apart, place
-from weighbridge.charts.text import cut, width
 
 THICK, ROW = 22, 40
 GUTTER = 280  # pixels of labels, at most

@@ -5,17 +5,29 @@ which a style sheet gives the dark one. Ids carry a digest of the picture, so th
 on one page keep their own styles.
 """
 
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from hashlib import sha256
 from html import escape
 
-from weighbridge.charts import text
 from weighbridge.charts.palette import PAINTS, PATTERNS
 from weighbridge.wording import printable
 
 ID = "@picture@"  # stands for the id until the picture is whole
 CAP = 4  # half the height of a whisker's ends
+FONTS = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
+# Thousandths of the size, of the signs from " " to "~"
+WIDTHS = (
+    *(318, 401, 460, 838, 636, 950, 780, 275, 390, 390, 500, 838, 318, 361, 318, 337),
+    *(636, 636, 636, 636, 636, 636, 636, 636, 636, 636, 337, 337, 838, 838, 838, 531),
+    *(1000, 684, 686, 698, 770, 632, 575, 775, 752, 295, 295, 656, 557, 863, 748, 787),
+    *(603, 787, 695, 635, 611, 732, 684, 989, 685, 611, 685, 390, 337, 390, 838, 500),
+    *(500, 613, 635, 550, 635, 615, 352, 635, 634, 278, 278, 579, 278, 974, 634, 612),
+    *(635, 635, 411, 521, 392, 634, 592, 818, 592, 592, 525, 636, 337, 636, 838),
+)
+BOLD = 1.12  # of DejaVu Sans Bold: the median of the same signs
+SQUARE = 1000  # every other sign, at most
 
 
 def number(value: float) -> str:
@@ -95,7 +107,7 @@ def whole(canvas: Canvas, high: float, title: str, description: str, lang: str) 
     made = (
         f'<svg xmlns="http://www.w3.org/2000/svg" id="{ID}" role="img" lang="{lang}" '
         f'width="{w}" height="{h}" viewBox="0 0 {w} {h}" '
-        f'aria-labelledby="{ID}-t {ID}-d" font-family="{text.FONTS}" '
+        f'aria-labelledby="{ID}-t {ID}-d" font-family="{FONTS}" '
         'style="max-width:100%;height:auto">\n'
         f'<title id="{ID}-t">{clean(title)}</title>\n'
         f'<desc id="{ID}-d">{_lines(description)}</desc>\n'
@@ -130,3 +142,41 @@ def _sheet(body: str) -> str:
         if f'class="{name}"' in body or name == "page"
     )
     return f"<style>@media (prefers-color-scheme:dark){{{rules}}}</style>"
+
+
+# How wide a text is, without a font at hand
+
+
+def width(text: str, size: float, *, bold: bool = False) -> float:
+    """Pixels that `text` takes at most, as it is written: without control characters."""
+    units = sum(_units(c) for c in printable(text))
+    return units * size / 1000 * (BOLD if bold else 1)
+
+
+def _units(c: str) -> int:
+    if " " <= c <= "~":
+        return WIDTHS[ord(c) - 32]
+    return 0 if unicodedata.combining(c) else SQUARE
+
+
+def cut(text: str, size: float, room: float, *, bold: bool = False) -> str:
+    """`text`, or its beginning and an ellipsis where it is wider than `room`."""
+    text = printable(text)
+    if width(text, size, bold=bold) <= room:
+        return text
+    while text and width(f"{text}…", size, bold=bold) > room:
+        text = text[:-1]
+    return f"{text.rstrip()}…" if text else ""
+
+
+def folded(text: str, size: float, room: float, *, bold: bool = False, most: int = 2) -> list[str]:
+    """Break `text` between words into at most `most` lines; the last one is cut."""
+    lines: list[str] = []
+    rest = text.split(" ")
+    while rest and len(lines) < most - 1:
+        count = len(rest)
+        while count > 1 and width(" ".join(rest[:count]), size, bold=bold) > room:
+            count -= 1
+        lines.append(cut(" ".join(rest[:count]), size, room, bold=bold))
+        rest = rest[count:]
+    return [*lines, cut(" ".join(rest), size, room, bold=bold)] if rest else lines

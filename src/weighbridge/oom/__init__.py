@@ -3,12 +3,12 @@
 explain_oom(text, model) -> Oom
 
 text.py           a pasted log: decoded, unwrapped, bounded; figures -> bytes
-reading.py        which wording it is, and its figures          wordings.jsonl, figures.jsonl
-surroundings.py   what the log around it tells
-causes.py         rules: figures, place, wording -> cause       conclusions.jsonl
+reading.py        its wording, its figures, the log around it      wordings.jsonl figures.jsonl
+causes.py         rules: figures, place, wording -> cause          conclusions.jsonl
 figures.py        sums of a message's figures
-question.py       the settings that the log is about            reconcile.py  beside the model
-changes.py        what to change, by cause and program          changes.jsonl
+explain.py        all together; the question that the log is about
+reconcile.py      the message beside the estimate of the model
+changes.py        what to change, by cause and program             changes.jsonl
 screen.py         what a person sees; its sentences are in weighbridge.words
 record.py         the answer
 """

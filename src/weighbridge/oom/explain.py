@@ -1,12 +1,13 @@
-"""From a pasted message to its cause and what to change: the composition."""
+"""From a pasted message to its cause and what to change, beside the estimate of a model."""
 
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from weighbridge.catalogue import everyday
 from weighbridge.checkpoint.gather import GatherOptions
-from weighbridge.errors import NotFoundError
+from weighbridge.errors import NotFoundError, UsageError
 from weighbridge.oom.causes import judge
 from weighbridge.oom.changes import changes
 from weighbridge.oom.figures import contradictions
@@ -14,7 +15,9 @@ from weighbridge.oom.reading import read
 from weighbridge.oom.record import Change, Judged, Match, Oom, OomReading
 from weighbridge.oom.text import MOST, decoded
 from weighbridge.questions.prepared import Prepared, opened
+from weighbridge.report import Report
 from weighbridge.report.verdict import Remedy
+from weighbridge.settings import INFER, TRAIN
 
 SEARCHED = 3  # changes that were computed; rows of the table come behind them
 TOLD = 5
@@ -30,40 +33,47 @@ OUTSIDE = (  # causes that no setting of the model changes: its own changes come
 
 
 Text = str | bytes | os.PathLike[str]
+ENGINES = {"vllm": "vllm", "sglang": "sglang", "llama.cpp": "llama.cpp", "ollama": "llama.cpp"}
+OF_A_STEP = ("optimizer", "backward", "saving")
+TRAINERS = ("trainer", "deepspeed")
+TRAINING = TRAIN.keys() - INFER.keys()
+DEVICE = ("gpu", "gpu_memory")
+TASKS = ("load", "infer", "train")
 
 
 def explained(text: Text, model: Any, options: GatherOptions, settings: Mapping[str, Any]) -> Oom:
     """The answer about a log, as text, as bytes or in a file; with a model or without."""
-    found = read(_text(text), _name(text))
-    judged = judge(found, settings)
+    reading = read(_text(text), _name(text))
+    judged = judge(reading, settings)
     if model is None:
-        rows = changes(found, judged, settings)
-        return Oom(found=found, judged=judged, remedies=rows, warnings=contradictions(found))
+        rows = changes(reading, judged, settings)
+        return Oom(reading=reading, judged=judged, remedies=rows, warnings=contradictions(reading))
     prepared = model if isinstance(model, Prepared) else opened(model, options)
-    return _beside(prepared, found, judged, settings)
+    return _beside(prepared, reading, judged, settings)
 
 
-def _beside(model: Prepared, found: OomReading, judged: Judged, settings: Mapping[str, Any]) -> Oom:
+def _beside(
+    model: Prepared, reading: OomReading, judged: Judged, settings: Mapping[str, Any]
+) -> Oom:
     """The answer with the estimate of the model."""
-    from weighbridge.oom.question import answered, other_model, question
     from weighbridge.oom.reconcile import matches, mismatch, rejudged
 
-    asked = question(found, settings)
+    asked = question(reading, settings)
     report, warnings = answered(model, asked)
-    told: tuple[Match, ...] = matches(found, report, model.model())
-    final = rejudged(found, judged, report, told)
+    told: tuple[Match, ...] = matches(reading, report, model.model())
+    final = rejudged(reading, judged, report, told)
     return Oom(
-        found=found,
+        reading=reading,
         judged=final,
-        remedies=_together(report.remedies, changes(found, final, settings), final),
+        remedies=_together(report.remedies, changes(reading, final, settings), final),
         estimate=report,
         explained=told,
         warnings=(
-            *contradictions(found),
-            *other_model(found.model, model),
+            *contradictions(reading),
+            *other_model(reading.model, model),
             *asked.warnings,
             *warnings,
-            *mismatch(found, report),
+            *mismatch(reading, report),
         ),
     )
 
@@ -113,3 +123,104 @@ def from_file(path: str | os.PathLike[str]) -> bytes:
         raise NotFoundError(
             f"{os.fspath(path)}: {error.strerror}; name a log, or - for stdin"
         ) from None
+
+
+# The question that a log is an answer to. What the user says rules; what the log states is added
+# where the task and the engine have it, and what they do not take is left out with a warning
+
+
+class OomQuestion(NamedTuple):
+    """`pinned` are the names that the user gave: what no remedy touches."""
+
+    task: str
+    settings: Mapping[str, Any]
+    pinned: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
+
+
+def question(reading: OomReading, given: Mapping[str, Any]) -> OomQuestion:
+    """The question about the model of a log. Raises UsageError for a setting that no task has."""
+    own = {name: value for name, value in given.items() if value is not None}
+    task = own.pop("task", None) or _task(reading, own)
+    if task not in TASKS:
+        raise UsageError(f"task {task!r:.40} is not known; known: {', '.join(TASKS)}")
+    known = TRAIN if task == "train" else INFER
+    unknown = sorted(own.keys() - INFER.keys() - TRAIN.keys())
+    if unknown:
+        raise UsageError(f"there is no setting {unknown[0]!r:.40}; see weighbridge infer --help")
+    engine = str(own.get("engine") or ENGINES.get(reading.engine, "transformers"))
+    settings = {**_stated(reading, task, engine), **{k: v for k, v in own.items() if k in known}}
+    if "gpu_memory" not in own and ("gpu" in own or _ranks(settings) > 1):
+        settings.pop("gpu_memory", None)  # a size alone is one device
+    if task == "infer":
+        settings["engine"] = engine
+    pinned = (*own, "engine", *DEVICE)
+    return OomQuestion(task, settings, pinned, tuple(_unused(own, known, task)))
+
+
+def _ranks(settings: Mapping[str, Any]) -> int:
+    """How many devices the settings ask for."""
+    ranks = 1
+    for name in ("tensor", "pipeline", "data"):
+        size = str(settings.get(f"{name}_parallel_size", ""))
+        ranks *= int(size) if size.isdecimal() else 1
+    return ranks
+
+
+def _task(reading: OomReading, own: Mapping[str, Any]) -> str:
+    trains = reading.place in OF_A_STEP or reading.engine in TRAINERS
+    return "train" if TRAINING & own.keys() or (trains and "engine" not in own) else "infer"
+
+
+def _unused(own: Mapping[str, Any], known: Mapping[str, Any], task: str) -> list[str]:
+    left = sorted(own.keys() - known.keys())
+    return [f"{', '.join(left)}: not a setting of {task}, and not used"] if left else []
+
+
+def _stated(reading: OomReading, task: str, engine: str) -> dict[str, Any]:
+    """Settings of the log that this task and engine have."""
+    stated = dict(reading.stated)
+    for name, figure in (("max_model_len", "context"), ("n_ctx", "context"), ("utilization", "")):
+        value = reading.parsed.get(name)
+        if value is not None:
+            stated[figure or _share(engine)] = value
+    capacity = reading.size("allowed" if reading.wording == "torch-mps" else "capacity")
+    if capacity and reading.wording != "ggml-metal":
+        stated["gpu_memory"] = capacity
+    table = TRAIN if task == "train" else INFER
+    engines = {name: getattr(table[name], "engines", ()) for name in stated if name in table}
+    return {name: stated[name] for name, of in engines.items() if not of or engine in of}
+
+
+def _share(engine: str) -> str:
+    return "mem_fraction_static" if engine == "sglang" else "gpu_memory_utilization"
+
+
+def other_model(named: str, model: Prepared) -> tuple[str, ...]:
+    """Say that a log names another model than the one that was asked about: of both the shapes, or
+    the last word of the name, are known to differ."""
+    asked = model.source.repo_id or model.reference
+    if not named or not asked or _model(named) == _model(asked):
+        return ()
+    return (f"the log is of {named}, and {asked} was asked about: the estimate is of the latter",)
+
+
+def _model(name: str) -> str:
+    """What two names of one model have in common: the entry of the catalogue, else the last word
+    of the path."""
+    last = name.rstrip("/").rpartition("/")[2].lower()
+    known = everyday.meaning(last)
+    return known.entry.name if known is not None else last
+
+
+def answered(model: Prepared, asked: OomQuestion) -> tuple[Report, tuple[str, ...]]:
+    """The estimate; without the settings of the log where they do not go together."""
+    settings = dict(asked.settings)
+    ask = getattr(model, asked.task)
+    try:
+        return ask(pinned=asked.pinned, **settings), ()
+    except UsageError as error:
+        own = {k: v for k, v in settings.items() if k in asked.pinned}
+        if own == settings:
+            raise
+        return ask(pinned=asked.pinned, **own), (f"settings of the log were not used: {error}",)

@@ -36,12 +36,14 @@ OPEN = ("likely", "unknown")
 DECIDED = ("one_tensor", "refused", "cap.share")  # by figures that no estimate takes back
 
 
-def matches(found: OomReading, report: Report, model: Model) -> tuple[Match, ...]:
+def matches(reading: OomReading, report: Report, model: Model) -> tuple[Match, ...]:
     """What of the model has the size of the request or of the need, and what fills the device."""
-    return (*_of_need(found, report), *_of_request(found, report, model), *_of_device(report))
+    return (*_of_need(reading, report), *_of_request(reading, report, model), *_of_device(report))
 
 
-def rejudged(found: OomReading, judged: Judged, report: Report, told: tuple[Match, ...]) -> Judged:
+def rejudged(
+    reading: OomReading, judged: Judged, report: Report, told: tuple[Match, ...]
+) -> Judged:
     """The cause, with what the model tells; what the message says or shows stays."""
     if judged.sure not in OPEN and judged.why != "one_tensor":
         return judged
@@ -51,16 +53,16 @@ def rejudged(found: OomReading, judged: Judged, report: Report, told: tuple[Matc
         return _as(judged, cause, "model.request", request.nbytes)
     if judged.why in DECIDED:
         return judged
-    return _by_filling(found, judged, report)
+    return _by_filling(reading, judged, report)
 
 
-def _by_filling(found: OomReading, judged: Judged, report: Report) -> Judged:
+def _by_filling(reading: OomReading, judged: Judged, report: Report) -> Judged:
     """Judge by size: the weights, where they fill the device, else the largest component of what
     does not fit. A program that came further than loading had no weights that fill it."""
-    if judged.why.startswith("place.") and found.place != "load":
+    if judged.why.startswith("place.") and reading.place != "load":
         return judged
     weights = _sum(_fullest(report), "weights")
-    if weights * 100 > _capacity(found, report) * FILLED:
+    if weights * 100 > _capacity(reading, report) * FILLED:
         return _as(judged, "weights_too_big", "model.weights", weights)
     if report.verdict is None or report.verdict.fits != "no" or judged.why.startswith("place."):
         return judged
@@ -68,16 +70,16 @@ def _by_filling(found: OomReading, judged: Judged, report: Report) -> Judged:
     return _as(judged, CAUSE_OF[name], "model.fills", nbytes) if name in CAUSE_OF else judged
 
 
-def _capacity(found: OomReading, report: Report) -> int:
+def _capacity(reading: OomReading, report: Report) -> int:
     """Bytes of the device; more than any has where nothing tells."""
     named = report.verdict.usable_bytes if report.verdict is not None else 0
-    return found.size("capacity") or named or 1 << 60
+    return reading.size("capacity") or named or 1 << 60
 
 
-def mismatch(found: OomReading, report: Report) -> tuple[str, ...]:
+def mismatch(reading: OomReading, report: Report) -> tuple[str, ...]:
     """A warning where these settings are not those of the program: it came further than they do."""
     weights = _sum(_fullest(report), "weights")
-    if found.place in ("", "load") or weights <= _capacity(found, report):
+    if reading.place in ("", "load") or weights <= _capacity(reading, report):
         return ()
     told = (
         f"the weights of these settings take {human(weights)}, and the program came further than "
@@ -122,9 +124,9 @@ def _of_device(report: Report) -> Iterator[Match]:
     yield Match(name, nbytes, part.formula, "device")
 
 
-def _of_need(found: OomReading, report: Report) -> Iterator[Match]:
+def _of_need(reading: OomReading, report: Report) -> Iterator[Match]:
     """The cache of one request, where the message says what it needs."""
-    needed = found.size("needed_kv")
+    needed = reading.size("needed_kv")
     own = report.derived.get("kv_cache_bytes_per_request")
     if needed and isinstance(own, int) and _agree(needed, own):
         yield Match("kv_cache", own, _one_request(report, own), "needed")
@@ -138,12 +140,12 @@ def _one_request(report: Report, nbytes: int) -> str:
     return "one request of the whole context"
 
 
-def _of_request(found: OomReading, report: Report, model: Model) -> Iterator[Match]:
+def _of_request(reading: OomReading, report: Report, model: Model) -> Iterator[Match]:
     """The first part of the model that has the size of the failed request."""
-    requested = found.size("requested")
+    requested = reading.size("requested")
     if requested is None or requested <= SMALLEST:
         return
-    segments = found.wording.startswith("torch") and "cpu" not in found.wording
+    segments = reading.wording.startswith("torch") and "cpu" not in reading.wording
     for component, nbytes, formula in _candidates(report, model):
         if _agree(requested, align_up(nbytes, SEGMENT) if segments else nbytes):
             yield Match(component, nbytes, formula, "request")

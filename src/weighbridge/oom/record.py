@@ -112,7 +112,7 @@ class Match:
 class Oom:
     """Why memory ran out, and what to change. All sizes are bytes."""
 
-    found: OomReading
+    reading: OomReading
     judged: Judged
     remedies: tuple[Change, ...] = ()
     estimate: "Report | None" = None
@@ -121,12 +121,12 @@ class Oom:
 
     @property
     def wording(self) -> str:
-        return self.found.wording
+        return self.reading.wording
 
     @property
     def parsed(self) -> Mapping[str, Any]:
         """The figures of the message, by the names of the JSON form."""
-        return self.found.parsed
+        return self.reading.parsed
 
     @property
     def cause(self) -> str | None:
@@ -137,12 +137,12 @@ class Oom:
         return {
             "schema": SCHEMA,
             "version": __version__,
-            "wording": self.found.wording,
-            "tool": self.found.tool,
-            "engine": self.found.engine or None,
-            "place": self.found.place or None,
-            "parsed": dict(self.found.parsed),
-            "stated": dict(self.found.stated),
+            "wording": self.reading.wording,
+            "tool": self.reading.tool,
+            "engine": self.reading.engine or None,
+            "place": self.reading.place or None,
+            "parsed": dict(self.reading.parsed),
+            "stated": dict(self.reading.stated),
             "cause": self.judged.cause,
             "sure": self.judged.sure,
             "causes": list(self.judged.others),

@@ -34,20 +34,20 @@ TOLD = 2  # further causes
 
 def view(oom: Oom, look: RenderOptions) -> Screen:
     """The screen of an answer, for any renderer."""
-    s = words_in(look.lang, "oom", unit=look.unit)
-    answer: Section = (_headline(oom, s), *_bar(oom, s), *_beside(oom, s))
+    words = words_in(look.lang, "oom", unit=look.unit)
+    answer: Section = (_headline(oom, words), *_bar(oom, words), *_beside(oom, words))
     most = None if look.details else SHOWN
-    changes = tuple(b for change in oom.remedies[:most] for b in _change(change, s))
-    heading = (Lines((), s("change.heading")),) if changes else ()
+    changes = tuple(b for change in oom.remedies[:most] for b in _change(change, words))
+    heading = (Lines((), words("change.heading")),) if changes else ()
     told: list[Section] = [answer, (*heading, *changes)]
     if look.explain:
-        told.append(tuple(_arithmetic(oom, s)))
+        told.append(tuple(_arithmetic(oom, words)))
     if look.details:
-        told.append((_read(oom.found, s),))
+        told.append((_read(oom.reading, words),))
     return Screen(
-        title=_title(oom.found, s),
+        title=_title(oom.reading, words),
         sections=tuple(section for section in told if section),
-        footer=(_footer(oom, s),),
+        footer=(_footer(oom, words),),
         warnings=tuple(printable(redacted(line)) for line in oom.warnings),
         lang=look.lang,
         brief=(*answer, *changes),
@@ -59,50 +59,52 @@ def screen(oom: Oom, look: RenderOptions = RenderOptions(), form: str = "human")
     return draw(view(oom, look), form, look)
 
 
-def _arithmetic(oom: Oom, s: Words) -> Iterator[Block]:
+def _arithmetic(oom: Oom, words: Words) -> Iterator[Block]:
     """What of the model was compared, as people multiply."""
-    texts = [f"{m.component}: {printable(m.formula)} = {s.size(m.nbytes)}" for m in oom.explained]
+    texts = [
+        f"{m.component}: {printable(m.formula)} = {words.size(m.nbytes)}" for m in oom.explained
+    ]
     if texts:
-        yield lines(*texts, heading=s("explain.heading"))
+        yield lines(*texts, heading=words("explain.heading"))
 
 
-def _read(found: OomReading, s: Words) -> Grid:
+def _read(reading: OomReading, words: Words) -> Grid:
     """Every figure of the message, by its name in the JSON form."""
     rows = []
-    for name, value in found.parsed.items():
+    for name, value in reading.parsed.items():
         if value is not None and not isinstance(value, list):
             shown = f"{value:,}" if isinstance(value, int) else printable(str(value))
-            rows.append(row(name, shown, s.size(value) if name.endswith("_bytes") else ""))
+            rows.append(row(name, shown, words.size(value) if name.endswith("_bytes") else ""))
     columns = (Column(), Column(right=True), Column(right=True))
-    return Grid(columns, tuple(rows), s("details.heading"))
+    return Grid(columns, tuple(rows), words("details.heading"))
 
 
-def _title(found: OomReading, s: Words) -> str:
-    capacity = found.size("capacity")
-    text = s("title", program=s(f"tool.{found.tool}"))
-    if "device" in found.parsed:
-        text += s("title.device", device=found.parsed["device"])
-    return text + (s("title.capacity", size=s.size(capacity)) if capacity else "")
+def _title(reading: OomReading, words: Words) -> str:
+    capacity = reading.size("capacity")
+    text = words("title", program=words(f"tool.{reading.tool}"))
+    if "device" in reading.parsed:
+        text += words("title.device", device=reading.parsed["device"])
+    return text + (words("title.capacity", size=words.size(capacity)) if capacity else "")
 
 
-def _headline(oom: Oom, s: Words) -> Headline:
+def _headline(oom: Oom, words: Words) -> Headline:
     judged = oom.judged
-    verdict = s(f"cause.{judged.cause or 'none'}")
+    verdict = words(f"cause.{judged.cause or 'none'}")
     if judged.sure == "likely":
-        verdict = s("sure.likely") + verdict
+        verdict = words("sure.likely") + verdict
     mark: Mark = "no" if judged.cause else "unknown"
-    return Headline(verdict, _figures(oom.found, s), mark, reason=_why(oom, s))
+    return Headline(verdict, _figures(oom.reading, words), mark, reason=_why(oom, words))
 
 
-def _why(oom: Oom, s: Words) -> str:
+def _why(oom: Oom, words: Words) -> str:
     request = next((m for m in oom.explained if m.matches == "request"), None)
-    values: dict[str, Any] = {name: s.size(n) for name, n in oom.judged.figures.items()}
+    values: dict[str, Any] = {name: words.size(n) for name, n in oom.judged.figures.items()}
     values |= {"formula": printable(request.formula) if request else "", **_counts(oom)}
     sized = {
         name.removesuffix("_bytes"): n for name, n in oom.parsed.items() if name.endswith("_bytes")
     }
-    values = {**{name: s.size(n) for name, n in sized.items() if isinstance(n, int)}, **values}
-    return s.filled(f"why.{oom.judged.why}", values)
+    values = {**{name: words.size(n) for name, n in sized.items() if isinstance(n, int)}, **values}
+    return words.filled(f"why.{oom.judged.why}", values)
 
 
 def _counts(oom: Oom) -> dict[str, str]:
@@ -128,98 +130,100 @@ FIGURES: tuple[tuple[str, Mapping[str, str]], ...] = (  # the first of which all
 )
 
 
-def _figures(found: OomReading, s: Words) -> str:
+def _figures(reading: OomReading, words: Words) -> str:
     for key, named in FIGURES:
-        values = {name: found.parsed.get(field) for name, field in named.items()}
+        values = {name: reading.parsed.get(field) for name, field in named.items()}
         if all(isinstance(v, int) for v in values.values()):
-            told = {n: _told(named[n], v, s) for n, v in values.items() if isinstance(v, int)}
-            return s(key, **told)
-    return s("figures.none")
+            told = {n: _told(named[n], v, words) for n, v in values.items() if isinstance(v, int)}
+            return words(key, **told)
+    return words("figures.none")
 
 
-def _told(field: str, value: int, s: Words) -> str:
-    return s.size(value) if field.endswith("_bytes") else f"{value:,}"
+def _told(field: str, value: int, words: Words) -> str:
+    return words.size(value) if field.endswith("_bytes") else f"{value:,}"
 
 
-def _bar(oom: Oom, s: Words) -> Iterator[Bar]:
+def _bar(oom: Oom, words: Words) -> Iterator[Bar]:
     """What the message says of the device, where it says enough."""
-    found = oom.found
-    capacity = found.size("capacity") or found.size("allowed")
-    parts = list(_parts(found))
+    reading = oom.reading
+    capacity = reading.size("capacity") or reading.size("allowed")
+    parts = list(_parts(reading))
     used = sum(nbytes for _, nbytes in parts)
     if not capacity or not parts or used > capacity * 1.05 or used == 0:
         return
-    unit = sizes(capacity, s.unit)
-    segments = tuple(ShownSegment(key, s(f"part.{key}"), n, unit.bare(n)) for key, n in parts)
+    unit = sizes(capacity, words.unit)
+    segments = tuple(ShownSegment(key, words(f"part.{key}"), n, unit.bare(n)) for key, n in parts)
     legend = " · ".join(f"{p.name} {p.size}" for p in segments) + f" {unit.unit}"
-    requested = found.size("requested")
-    margin = s("bar.margin", size=s.size(requested)) if requested else ""
-    words = ", ".join(f"{p.name} {p.size} {unit.unit}" for p in segments)
-    yield Bar(segments, used, capacity, used, used, "", margin, legend, s("bar.words", parts=words))
+    requested = reading.size("requested")
+    margin = words("bar.margin", size=words.size(requested)) if requested else ""
+    listed = ", ".join(f"{p.name} {p.size} {unit.unit}" for p in segments)
+    yield Bar(
+        segments, used, capacity, used, used, "", margin, legend, words("bar.words", parts=listed)
+    )
 
 
-def _parts(found: OomReading) -> Iterator[tuple[str, int]]:
-    allocated = found.size("allocated")
+def _parts(reading: OomReading) -> Iterator[tuple[str, int]]:
+    allocated = reading.size("allocated")
     if allocated is None:
         return
-    mine, held = figures.own_process(found), figures.held(found)
+    mine, held = figures.own_process(reading), figures.held(reading)
     beside = max(mine - held, 0) if mine is not None and held is not None else 0
     named = {
-        "loaded" if found.tool == "llama.cpp" else "allocated": allocated,
-        "unallocated": figures.unallocated(found) or 0,
+        "loaded" if reading.tool == "llama.cpp" else "allocated": allocated,
+        "unallocated": figures.unallocated(reading) or 0,
         "own": beside,
-        "rest" if mine is None else "others": figures.others(found) or 0,
-        "other_allocations": found.size("other") or 0,
+        "rest" if mine is None else "others": figures.others(reading) or 0,
+        "other_allocations": reading.size("other") or 0,
     }
-    least = (found.size("capacity") or found.size("allowed") or 0) // LEAST
+    least = (reading.size("capacity") or reading.size("allowed") or 0) // LEAST
     yield from ((key, nbytes) for key, nbytes in named.items() if nbytes > least)
 
 
-def _beside(oom: Oom, s: Words) -> Iterator[Block]:
+def _beside(oom: Oom, words: Words) -> Iterator[Block]:
     """What the model tells, and what else it may be."""
     told: list[str] = []
     for match in oom.explained:
-        told += _match(oom, match, s)
+        told += _match(oom, match, words)
     verdict = oom.estimate.verdict if oom.estimate is not None else None
     if verdict is not None and verdict.fits == "yes":
-        told.append(s("estimate.fits"))
+        told.append(words("estimate.fits"))
     elif verdict is not None:
-        told.append(s("estimate", reason=verdict.reason.partition("; runs like")[0]))
+        told.append(words("estimate", reason=verdict.reason.partition("; runs like")[0]))
     others = [c for c in oom.judged.others if oom.judged.sure in ("likely", "unknown")][:TOLD]
     if others:
-        told.append(s("others", causes=s("or").join(s(f"cause.{c}") for c in others)))
+        told.append(words("others", causes=words("or").join(words(f"cause.{c}") for c in others)))
     if told:
         yield Lines(tuple(Cell(line) for line in told))
 
 
-def _match(oom: Oom, match: Match, s: Words) -> list[str]:
+def _match(oom: Oom, match: Match, words: Words) -> list[str]:
     if match.matches == "device" or oom.judged.why == "model.request":
         return []
-    return [s("needed", formula=printable(match.formula), size=s.size(match.nbytes))]
+    return [words("needed", formula=printable(match.formula), size=words.size(match.nbytes))]
 
 
-def _change(change: Change, s: Words) -> Iterator[Block]:
+def _change(change: Change, words: Words) -> Iterator[Block]:
     """What it does and what it costs, with the line to paste below."""
-    told = _does(change, s)
+    told = _does(change, words)
     if change.peak_bytes is not None:
-        told += f", {s('change.peak', size=s.size(change.peak_bytes))}"
-    told += s("change.add") if change.paste.startswith("-") else ""
-    cost = s.translated(change.cost, "cost") or change.cost
-    told += s("change.costs", cost=printable(cost))
+        told += f", {words('change.peak', size=words.size(change.peak_bytes))}"
+    told += words("change.add") if change.paste.startswith("-") else ""
+    cost = words.translated(change.cost, "cost") or change.cost
+    told += words("change.costs", cost=printable(cost))
     if change.paste:
         yield Paste(told, printable_lines(change.paste), _language(change.paste))
     else:
         yield Lines((Cell(told, None, "strong"),))
 
 
-def _does(change: Change, s: Words) -> str:
+def _does(change: Change, words: Words) -> str:
     """The settings that it changes, in words."""
-    words = []
+    told = []
     for name, value in change.change.items():
-        key = f"do.{name}" if f"do.{name}" in s.sentences else "do.other"
+        key = f"do.{name}" if f"do.{name}" in words.sentences else "do.other"
         shown = f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else value
-        words.append(s(key, name=name.replace("_", "-"), value=printable(str(shown))))
-    return ", ".join(dict.fromkeys(words))
+        told.append(words(key, name=name.replace("_", "-"), value=printable(str(shown))))
+    return ", ".join(dict.fromkeys(told))
 
 
 def printable_lines(text: str) -> str:
@@ -235,23 +239,25 @@ def _language(paste: str) -> Any:
     return "sh" if shell else "python"
 
 
-def _program(oom: Oom, s: Words) -> str:
+def _program(oom: Oom, words: Words) -> str:
     """Tell which program wrote the message, with the releases that word it so: torch-2.2..2.3,
     torch-2.4.."""
-    program = s(f"tool.{oom.found.tool}")
+    program = words(f"tool.{oom.reading.tool}")
     first, dots, last = oom.wording.removeprefix("torch-").partition("..")
     if not first[:1].isdigit():
         return program
     key = "footer.until" if last else "footer.since" if dots else "footer.only"
-    return s(key, program=program, first=first, last=last)
+    return words(key, program=program, first=first, last=last)
 
 
-def _footer(oom: Oom, s: Words) -> str:
-    told = [s("footer", program=_program(oom, s))]
+def _footer(oom: Oom, words: Words) -> str:
+    told = [words("footer", program=_program(oom, words))]
     if oom.estimate is None:
-        told.append(s("footer.model"))
+        told.append(words("footer.model"))
     else:
         told.append(
-            s("footer.estimate", name=printable(oom.estimate.model.name), task=oom.estimate.task)
+            words(
+                "footer.estimate", name=printable(oom.estimate.model.name), task=oom.estimate.task
+            )
         )
     return " · ".join(told)
