@@ -43,7 +43,7 @@ LAYERS = [  # low to high: a module imports only from its own layer and from tho
     "engines",
     "verdict",
     "launch",
-    "autograd",
+    "forward",
     "training",
     "estimate",
     "view",

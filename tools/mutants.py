@@ -29,7 +29,7 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "src" / "weighbridge"
-TESTS = {"autograd": ("training",), "web": ("web", "space")}  # else its name
+TESTS = {"forward": ("forward", "training"), "web": ("web", "space")}  # else its name
 COMPARED: Mapping[type[ast.cmpop], type[ast.cmpop]] = {
     ast.Lt: ast.LtE,
     ast.LtE: ast.Lt,

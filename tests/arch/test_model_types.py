@@ -119,7 +119,7 @@ def test_a_wrong_fact_is_found(record, field):
 def test_named_programs_and_readers_are_there():
     for model_type, known in TYPES.items():
         for name, below in (
-            (known.training.net, "training.nets"),
+            (known.training.net, "forward.nets"),
             (known.layers, "arch.cache_layers"),
         ):
             if name and isinstance(name, str):

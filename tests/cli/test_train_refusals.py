@@ -16,10 +16,10 @@ from weighbridge.components.device import context
 from weighbridge.errors import UsageError
 from weighbridge.estimate.train import run
 from weighbridge.estimate.train import train as learn
+from weighbridge.forward.limits import followed
 from weighbridge.settings.consistency import consistent
 from weighbridge.training.answer import capacity
 from weighbridge.training.phases import beside
-from weighbridge.training.sizes import followed
 from weighbridge.workload import Train
 
 MODEL = resolve(gather("qwen3-0.6b", GatherOptions(offline=True)))

@@ -127,10 +127,10 @@ def test_an_inverse_row_by_row_saves_what_torch_saves():
     """Transformers before 5.17 made clones of each row and of what is before it."""
     import torch
 
-    from weighbridge.autograd.machine import Machine
-    from weighbridge.autograd.ops.scans import substituted
     from weighbridge.components.activations import Heap
     from weighbridge.dtypes import FLOAT32
+    from weighbridge.forward.machine import Machine
+    from weighbridge.forward.ops.scans import substituted
 
     seen = {}
 

@@ -11,15 +11,15 @@ import torch
 from tests.cases import each
 from tests.torch.cases_training import CLOSE, SMALL, same
 from tests.torch.training_oracle import differences, ours, real, settled
-from weighbridge.autograd.machine import Machine
-from weighbridge.autograd.ops.attention import AttentionHeads, AttentionOptions
-from weighbridge.autograd.tensors import Computed
 from weighbridge.components.activations import Heap
 from weighbridge.dtypes import TORCH
+from weighbridge.forward.machine import Machine
+from weighbridge.forward.ops.attention import AttentionHeads, AttentionOptions
+from weighbridge.forward.parts.attention import chosen
+from weighbridge.forward.step import TrainingStep
+from weighbridge.forward.tensors import Computed
 from weighbridge.lab.trace.attention import Chooser, SdpaCall
 from weighbridge.lab.trace.card import card
-from weighbridge.training.attend import chosen
-from weighbridge.training.step import TrainingStep
 
 NAMED = ("llama", "qwen3", "gemma3_text", "gpt2", "gpt_neox", "phi3")
 MIXED = {"precision": "bf16-mixed"}

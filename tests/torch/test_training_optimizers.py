@@ -9,10 +9,10 @@ torch = pytest.importorskip("torch")
 
 import weighbridge  # noqa: E402
 from tests.cases import each  # noqa: E402
-from weighbridge.autograd.machine import Machine  # noqa: E402
-from weighbridge.autograd.tensors import Computed  # noqa: E402
 from weighbridge.components.activations import Heap  # noqa: E402
 from weighbridge.dtypes import TORCH  # noqa: E402
+from weighbridge.forward.machine import Machine  # noqa: E402
+from weighbridge.forward.tensors import Computed  # noqa: E402
 from weighbridge.training.optimization import Optimization  # noqa: E402
 from weighbridge.training.optimizers import argued, optimizer  # noqa: E402
 

@@ -5,9 +5,9 @@ import pytest
 import weighbridge
 from weighbridge import api
 from weighbridge.errors import UsageError
+from weighbridge.forward.losses import LOSSES
+from weighbridge.forward.nets import LOOPS
 from weighbridge.training.frameworks import FRAMEWORKS
-from weighbridge.training.losses import LOSSES
-from weighbridge.training.nets import LOOPS
 from weighbridge.units import GIB
 
 GB = 10**9
@@ -283,7 +283,7 @@ def test_unsloth_fuses_linears_that_all_have_adapters_without_bias_or_dora():
 
 
 def test_a_linear_with_a_bias_is_not_fused():
-    from weighbridge.training.adapters.fused import fuses
+    from weighbridge.forward.adapters import fuses
 
     names = [f"a.{x}" for x in ("q_proj", "k_proj", "v_proj", "o_proj")]
     assert all(fuses(x, names, {}) for x in names)

@@ -3,7 +3,7 @@
 import pytest
 
 from weighbridge import api
-from weighbridge.autograd.machine import Machine
+from weighbridge.forward.machine import Machine
 
 VOCAB, LENGTH = 151_936, 256
 PARAMETERS = 596_049_920

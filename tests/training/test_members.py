@@ -8,7 +8,7 @@ from weighbridge.dtypes import BFLOAT16
 from weighbridge.engines.transformers.loading import placement_order
 from weighbridge.quantization.schemes import scheme, stored
 from weighbridge.training.build import _packed
-from weighbridge.training.tensors import members
+from weighbridge.training.parameters import members
 
 MIXTURES = ("deepseek-v2-lite", "mixtral-8x7b", "gpt-oss-20b")
 

@@ -188,7 +188,7 @@ def named(x):
 
 # `off` is how far our peaks were from the class's when it was recorded. Where it is much: stacks
 # stand for experts that the class has one by one, whose gradients are there at once, and blocks of
-# more than a mebibyte are not split to the end (training/nets/parts/one_by_one.py); older classes
+# more than a mebibyte are not split to the end (forward/parts/one_by_one.py); older classes
 # held buffers in each layer that are not counted in training yet, masks of GPT-NeoX, and cosines and
 # sines of all positions; Granite's attention came to the common one after 4.48.
 # Of each program one runs with every test

@@ -6,11 +6,11 @@ from hypothesis import strategies as st
 
 from tests.cases import examples
 from weighbridge import api
-from weighbridge.autograd.machine import Machine
-from weighbridge.autograd.tensors import LeafTensor
 from weighbridge.components.activations import Heap
 from weighbridge.dtypes import BFLOAT16, FLOAT32
 from weighbridge.errors import UsageError
+from weighbridge.forward.machine import Machine
+from weighbridge.forward.tensors import LeafTensor
 from weighbridge.training.optimizers import ALIASES, NAMES, ROWS, argued, optimizer
 
 

@@ -4,9 +4,9 @@ import pytest
 
 import weighbridge
 from tests.cases import some
-from weighbridge.autograd.tensors import LeafTensor
 from weighbridge.dtypes import BFLOAT16
 from weighbridge.errors import UsageError
+from weighbridge.forward.tensors import LeafTensor
 from weighbridge.kernels.nccl import communicator
 from weighbridge.memory import exactly
 from weighbridge.training.sharding.ddp import buckets

@@ -6,16 +6,15 @@ from types import SimpleNamespace
 
 import pytest
 
-from weighbridge.autograd.machine import Machine
 from weighbridge.components.activations import Heap, LivePeak
 from weighbridge.components.device import cached
 from weighbridge.dtypes import BFLOAT16, BOOL, FLOAT32
+from weighbridge.forward.machine import Machine
+from weighbridge.forward.nets import litgpt, torchtune, unsloth
+from weighbridge.forward.parts.attention import mask
 from weighbridge.memory import Bytes, exactly
 from weighbridge.training import launching, phases
-from weighbridge.training.nets import litgpt, unsloth
-from weighbridge.training.nets.litgpt_class import packed
-from weighbridge.training.nets.parts import sequence
-from weighbridge.training.nets.parts.masks import mask
+from weighbridge.training.litgpt import packed
 from weighbridge.training.sharding import zero
 from weighbridge.training.sharding.numbers import Sharding
 from weighbridge.training.sharding.zero import ZeroSizes
@@ -299,7 +298,7 @@ def test_a_collective_copies_the_longer_side(before, after, kib):
     m = Machine(Heap())
     x = m.new((1, before, 64), BFLOAT16)
     taken = m.heap.allocator.allocated
-    out = sequence._one(m, x, (1, after, 64))
+    out = torchtune._one(m, x, (1, after, 64))
     assert out.shape == (1, after, 64)
     assert m.heap.most - taken == kib * KIB
     assert m.heap.allocator.allocated - taken == after * 64 * 2

@@ -104,7 +104,7 @@ class Hearing(NamedTuple):
 class TrainingFacts(NamedTuple):
     """Facts that the estimate of a training run reads (training/)."""
 
-    net: str = ""  # "module.function" below training/nets: the forward pass
+    net: str = ""  # "module.function" below forward/nets: the forward pass
     router: Literal[  # how its class scores experts, where not by softmax
         "",
         "by_ernie_rule",
@@ -136,7 +136,7 @@ class TrainingFacts(NamedTuple):
 
 
 class TransformersFacts(NamedTuple):
-    """Facts about its class in releases of transformers (engines/transformers, training/losses)."""
+    """Facts about its class in releases of transformers (engines/transformers, forward/losses)."""
 
     caches: Version = (4, 42)  # the first release whose `generate` has caches for it
     last_logits: Version = (4, 45)  # the first that makes the logits of the last token alone

@@ -20,10 +20,10 @@ from weighbridge.report import Report
 from weighbridge.report.keys import DerivedFacts, EffectiveSettings
 from weighbridge.training import frameworks, paged
 from weighbridge.training.answer import TrainingAnswer, answer, runs_of
+from weighbridge.training.gguf import unpacked
 from weighbridge.training.plan import USUAL_LENGTH, TrainingPlan, plan
 from weighbridge.training.remarks import refused, remarks
 from weighbridge.training.run import StageRuns
-from weighbridge.training.unpacked import unpacked
 from weighbridge.verdict import on_devices, on_host
 from weighbridge.workload import Infer, Train
 

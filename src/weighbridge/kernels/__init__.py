@@ -6,6 +6,6 @@ cublas.py       workspaces of products
 convolution.py  workspaces in which cuDNN puts channels last
 nccl.py         buffers of a communicator
 
-Sizes go in, bytes come out: no tensors, so that the closed form of training (autograd/ops), the
+Sizes go in, bytes come out: no tensors, so that the closed form of training (forward/ops), the
 engines and the fake GPU (trace/hidden) read each fact here. A card is an `accelerators.chips.Chip`.
 """

@@ -2,13 +2,9 @@
 
 plan.py        every setting of one run, defaults filled in
 frameworks.py  what each framework does by default
-tensors.py     the class's parameters, as they are held
-modules.py     parameters by their paths; linears, plain, packed or with adapters
-alike.py       which layers are of one kind
-nets/          forward, a family a file
-attend.py      which kernel of attention runs
-losses.py      the head and the loss
-adapters/      LoRA and its relatives: which modules, what they add
+parameters.py  the class's parameters, as they are held
+build.py       the class in memory; its forward is of the room forward/
+adapters.py    LoRA and its relatives: which modules
 optimizers/    states and temporaries, a row each
 sharding/      what one rank holds, gathers and reduces
 run.py         load, forward, loss, backward, step: the fullest moment of each

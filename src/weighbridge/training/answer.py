@@ -5,13 +5,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from weighbridge.components.device import context
+from weighbridge.forward.limits import followed
 from weighbridge.memory import Device
 from weighbridge.report.keys import DerivedFacts, EffectiveSettings
 from weighbridge.training.host import on_host
 from weighbridge.training.phases import beside, phases
 from weighbridge.training.plan import TrainingPlan
 from weighbridge.training.run import StageRuns, TrainingRun
-from weighbridge.training.sizes import followed
 
 if TYPE_CHECKING:
     from weighbridge.accelerators.budget import Budget

@@ -5,30 +5,28 @@ from itertools import groupby
 
 from weighbridge.arch.blueprint import Blueprint, alike, numbered
 from weighbridge.arch.model_types import differs, facts
-from weighbridge.autograd.machine import Machine
-from weighbridge.autograd.ops.float8 import MULTIPLE, LinearFloat8
-from weighbridge.autograd.ops.packed import Dequantized, Linear4, Linear8
-from weighbridge.autograd.tensors import ELSEWHERE, LeafTensor, Tensor
 from weighbridge.components.unpacked_experts import BITSANDBYTES, EXPERTS, MERGES
 from weighbridge.components.weights import alive
 from weighbridge.dtypes import INT8, TORCH, DType
 from weighbridge.engines.transformers.plan import language
 from weighbridge.errors import UnsupportedError, UsageError
+from weighbridge.forward.adapters import LoraLinear, Plain, Stacked
+from weighbridge.forward.around import Around
+from weighbridge.forward.limits import possible
+from weighbridge.forward.machine import Machine
+from weighbridge.forward.modules import Module, ParameterSpec, Wrap
+from weighbridge.forward.nets import INSTEAD
+from weighbridge.forward.ops.packed import MULTIPLE, Dequantized, Linear4, Linear8, LinearFloat8
+from weighbridge.forward.step import BuiltModel
+from weighbridge.forward.tensors import ELSEWHERE, LeafTensor, Tensor
 from weighbridge.memo import memo
 from weighbridge.quantization.scheme import Scheme
 from weighbridge.quantization.schemes import counted
 from weighbridge.training import kbit
-from weighbridge.training.adapters import Adapters
-from weighbridge.training.adapters.lora import LoraLinear, Plain, Stacked
-from weighbridge.training.adapters.targets import ExpertTarget, experts, matched, saved
-from weighbridge.training.modules import Module, Wrap
-from weighbridge.training.nets import INSTEAD
+from weighbridge.training.adapters import Adapters, ExpertTarget, experts, matched, saved
+from weighbridge.training.parameters import Members, members
 from weighbridge.training.plan import TrainingPlan
-from weighbridge.training.sharding.around import Around
 from weighbridge.training.sharding.cut import body, cut, elsewhere, layers, spread
-from weighbridge.training.sizes import possible
-from weighbridge.training.step import BuiltModel
-from weighbridge.training.tensors import Members, ParameterSpec, members
 from weighbridge.units import ceil_div
 
 CODES = "codes"  # of packed weights that are parameters
@@ -138,7 +136,7 @@ def adapt(
         params[a.name], params[b.name] = a, b
         base = wraps.get(name) or Plain(weight, bias)
         if p.framework.fused_adapters and not with_.dora:
-            from weighbridge.training.adapters.fused import FusedLora, fuses
+            from weighbridge.forward.adapters import FusedLora, fuses
 
             if fuses(name, found, params):
                 wraps[name] = FusedLora(name, base, a, b, with_.dropout)

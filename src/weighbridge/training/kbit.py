@@ -13,12 +13,12 @@ Source: PEFT 0.19.1 utils/other.py; TRL 0.24.0 and 0.25.1 models/utils.py; bitsa
 
 from dataclasses import dataclass
 
-from weighbridge.autograd.machine import Machine
-from weighbridge.autograd.ops.packed import AWQ, EETQ, GPTQ, GPTQ_FUSED, HQQ, PackedKernel
-from weighbridge.autograd.tensors import ELSEWHERE, LeafTensor, TensorStorage
 from weighbridge.components.unpacked_experts import BITSANDBYTES, FOUR_BITS
 from weighbridge.dtypes import BFLOAT16, FLOAT16, FLOAT32, DType
 from weighbridge.errors import UsageError
+from weighbridge.forward.machine import Machine
+from weighbridge.forward.ops.packed import AWQ, EETQ, GPTQ, GPTQ_FUSED, HQQ, PackedKernel
+from weighbridge.forward.tensors import ELSEWHERE, LeafTensor, TensorStorage
 from weighbridge.quantization.scheme import Scheme
 
 CAST = (*BITSANDBYTES, "awq-")  # whose rest PEFT casts

@@ -3,8 +3,8 @@ behind it."""
 
 from math import prod
 
-from weighbridge.autograd.machine import Machine
-from weighbridge.autograd.tensors import LeafTensor, TensorStorage
+from weighbridge.forward.machine import Machine
+from weighbridge.forward.tensors import LeafTensor, TensorStorage
 from weighbridge.training.optimizers import Optimizer
 
 

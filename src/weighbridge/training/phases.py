@@ -6,10 +6,10 @@ back to the driver before torch gives up: they are between the low and the high 
 
 from collections.abc import Callable, Iterator, Mapping
 
-from weighbridge.autograd.ops.packed import DEQUANTIZED
 from weighbridge.components import spelled
 from weighbridge.components.activations import LivePeak
 from weighbridge.components.device import REPLAY, cached, context, libraries
+from weighbridge.forward.ops.packed import DEQUANTIZED
 from weighbridge.memory import Bytes, Component, Phase, exactly
 from weighbridge.training import kbit
 from weighbridge.training.optimizers.bits import TUNING

@@ -12,8 +12,7 @@ from weighbridge.engines.transformers.rules import attends, rules
 from weighbridge.errors import UsageError
 from weighbridge.kernels.attention import FLASH_SINCE
 from weighbridge.training import kbit
-from weighbridge.training.adapters import Adapters
-from weighbridge.training.adapters.targets import ALL, usual
+from weighbridge.training.adapters import ALL, Adapters, usual
 from weighbridge.training.frameworks import FRAMEWORKS, Framework, Precision, held, stored
 from weighbridge.training.optimizers import Optimizer, argued, optimizer, tuned
 from weighbridge.training.sharding import packed

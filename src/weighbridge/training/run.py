@@ -12,28 +12,27 @@ from typing import Any
 
 from weighbridge.allocator import OutOfMemoryError
 from weighbridge.arch.model_types import differs
-from weighbridge.autograd.engine import TEMPORARIES, backward
-from weighbridge.autograd.machine import Grads, Machine, Needs, record
-from weighbridge.autograd.ops.packed import DEQUANTIZED
-from weighbridge.autograd.ops.pointwise import cast
-from weighbridge.autograd.splice import Splices, UnlikeLayersError
-from weighbridge.autograd.tensors import Computed, Tensor
 from weighbridge.components.activations import Heap, LivePeak
 from weighbridge.dtypes import FLOAT32
 from weighbridge.engines.transformers.workspaces import cublas
-from weighbridge.training.alike import Alike
+from weighbridge.forward.alike import Alike
+from weighbridge.forward.around import Around
+from weighbridge.forward.backward import TEMPORARIES, backward
+from weighbridge.forward.limits import LAYERS, depth, unrepeated
+from weighbridge.forward.machine import Grads, Machine, Needs, record
+from weighbridge.forward.modules import below
+from weighbridge.forward.nets import EMBEDDINGS, TrainingProgram, program, towers
+from weighbridge.forward.ops.packed import DEQUANTIZED
+from weighbridge.forward.ops.pointwise import cast
+from weighbridge.forward.parts.rotary import has_positions
+from weighbridge.forward.splice import Splices, UnlikeLayersError
+from weighbridge.forward.step import BuiltModel, TrainingStep
+from weighbridge.forward.tensors import Computed, Tensor
 from weighbridge.training.build import build
-from weighbridge.training.modules import below
-from weighbridge.training.nets import EMBEDDINGS, TrainingProgram, program
-from weighbridge.training.nets.parts import towers
-from weighbridge.training.nets.parts.rotary import has_positions
 from weighbridge.training.optimization import Optimization
 from weighbridge.training.plan import TrainingPlan
-from weighbridge.training.sharding.around import Around
 from weighbridge.training.sharding.choice import surrounding
 from weighbridge.training.sharding.numbers import share
-from weighbridge.training.sizes import LAYERS, depth, unrepeated
-from weighbridge.training.step import BuiltModel, TrainingStep
 
 STEPS = 2
 # Of what tensors take at most: where more is reserved than the last, a run that does not fit is
@@ -217,9 +216,9 @@ def _program(p: TrainingPlan, built: BuiltModel) -> TrainingProgram:
 def _built(m: Machine, p: TrainingPlan, around: Around, stage: int) -> BuiltModel:
     """litgpt has classes of its own, with modules of other names."""
     if p.framework.name == "litgpt":
-        from weighbridge.training.nets import litgpt_class
+        from weighbridge.training import litgpt
 
-        return litgpt_class.build(m, p, around)
+        return litgpt.build(m, p, around)
     return build(m, p, around, stage)
 
 

@@ -15,9 +15,9 @@ Source: torch 2.13, 2.0.1 and 1.13.1 optim/adam.py, optim/adamw.py.
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from weighbridge.autograd.machine import Machine
-from weighbridge.autograd.tensors import LeafTensor
 from weighbridge.errors import UsageError
+from weighbridge.forward.machine import Machine
+from weighbridge.forward.tensors import LeafTensor
 from weighbridge.training.optimizers import lowrank, plain
 from weighbridge.training.optimizers.row import Optimizer, State
 

@@ -18,9 +18,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 
-from weighbridge.autograd.machine import Machine
-from weighbridge.autograd.tensors import LeafTensor
 from weighbridge.dtypes import FLOAT32, UINT8
+from weighbridge.forward.machine import Machine
+from weighbridge.forward.tensors import LeafTensor
 from weighbridge.training.optimizers.plain import nothing
 from weighbridge.training.optimizers.row import Optimizer, State, Where
 from weighbridge.units import ceil_div

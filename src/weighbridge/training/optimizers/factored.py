@@ -11,9 +11,9 @@ Source: transformers 5.23 optimization.py (Adafactor.step); lomo_optim 0.1 lomo.
 
 from collections.abc import Iterator, Sequence
 
-from weighbridge.autograd.machine import Machine
-from weighbridge.autograd.tensors import LeafTensor
 from weighbridge.dtypes import FLOAT32
+from weighbridge.forward.machine import Machine
+from weighbridge.forward.tensors import LeafTensor
 from weighbridge.training.optimizers.plain import none, nothing
 from weighbridge.training.optimizers.row import Optimizer, State
 

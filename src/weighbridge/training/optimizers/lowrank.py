@@ -14,9 +14,9 @@ Source: galore_torch 1.0 galore_projector.py, adamw.py; apollo_torch 1.0 apollo.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from weighbridge.autograd.machine import Machine
-from weighbridge.autograd.tensors import LeafTensor
 from weighbridge.dtypes import FLOAT32, UINT8, DType
+from weighbridge.forward.machine import Machine
+from weighbridge.forward.tensors import LeafTensor
 from weighbridge.training.optimizers.bits import BLOCK, SMALL
 from weighbridge.training.optimizers.factored import factors
 from weighbridge.training.optimizers.plain import by_muon, two

@@ -13,9 +13,9 @@ pytorch_optimizer 4.1 optimizer/soap.py, optimizer/shampoo.py.
 
 from collections.abc import Iterator, Sequence
 
-from weighbridge.autograd.machine import Machine
-from weighbridge.autograd.tensors import LeafTensor
 from weighbridge.dtypes import FLOAT32
+from weighbridge.forward.machine import Machine
+from weighbridge.forward.tensors import LeafTensor
 from weighbridge.training.optimizers.plain import nothing, one, one_copy, two
 from weighbridge.training.optimizers.row import Optimizer, State
 

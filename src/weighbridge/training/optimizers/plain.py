@@ -13,9 +13,9 @@ Source: torch 2.13 torch/optim.
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from weighbridge.autograd.machine import Machine
-from weighbridge.autograd.tensors import LeafTensor, Tensor
 from weighbridge.dtypes import BFLOAT16, FLOAT32
+from weighbridge.forward.machine import Machine
+from weighbridge.forward.tensors import LeafTensor, Tensor
 from weighbridge.training.optimizers.row import Optimizer, State
 
 Step = Callable[[Machine, Sequence[LeafTensor]], None]

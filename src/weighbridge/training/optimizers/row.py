@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from weighbridge.autograd.machine import Machine
-from weighbridge.autograd.tensors import LeafTensor
 from weighbridge.dtypes import DType
+from weighbridge.forward.machine import Machine
+from weighbridge.forward.tensors import LeafTensor
 
 Where = Literal["device", "managed", "host"]  # managed: pages that move between them
 

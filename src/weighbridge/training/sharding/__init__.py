@@ -1,14 +1,8 @@
 """How ranks share a run, and what one of them holds.
 
 numbers.py   how many ranks of each kind, from flags and devices; what contradicts itself
-around.py    what happens around parameters, layers and gradients of one rank: nothing, alone
 ddp.py       buckets of gradients
 fsdp2.py     parameters of a layer gathered when it runs, gradients scattered behind it
 zero.py      DeepSpeed's stages
 cut.py       shares of layers and matrices: tensor, pipeline, expert ranks
 """
-
-from weighbridge.training.sharding.around import Around, Unshared
-from weighbridge.training.sharding.numbers import Sharding
-
-__all__ = ["Around", "Sharding", "Unshared"]

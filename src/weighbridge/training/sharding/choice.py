@@ -12,10 +12,10 @@ from dataclasses import replace
 
 from weighbridge.arch.model_types import differs
 from weighbridge.dtypes import FLOAT32, DType
+from weighbridge.forward.around import Around, Unshared
 from weighbridge.training import kbit
 from weighbridge.training.plan import TrainingPlan
 from weighbridge.training.sharding import accelerate, fsdp1, fsdp2, zero
-from weighbridge.training.sharding.around import Around, Unshared
 from weighbridge.training.sharding.ddp import Replicated
 
 CARVES = (2025, 7, 28)  # torchtitan

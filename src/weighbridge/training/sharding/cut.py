@@ -34,11 +34,11 @@ from weighbridge.arch.mixers import (
     ShortConv,
 )
 from weighbridge.arch.roles import expert, role
-from weighbridge.autograd.tensors import ELSEWHERE
 from weighbridge.engines.parallel.names import WAY_OF
 from weighbridge.errors import UsageError
+from weighbridge.forward.modules import ParameterSpec
+from weighbridge.forward.tensors import ELSEWHERE
 from weighbridge.training.sharding.numbers import Sharding, share
-from weighbridge.training.tensors import ParameterSpec
 
 WHOLE = ("norm", "router")
 OUTPUTS = ("query", "keys", "fused", "column", "states")

@@ -12,13 +12,13 @@ Source: torch 2.13 nn/parallel/distributed.py, csrc/distributed/c10d/reducer.cpp
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, final
 
-from weighbridge.autograd.machine import Machine
-from weighbridge.autograd.tensors import LeafTensor, TensorStorage
-from weighbridge.training.sharding.around import Around
+from weighbridge.forward.around import Around
+from weighbridge.forward.machine import Machine
+from weighbridge.forward.tensors import LeafTensor, TensorStorage
 from weighbridge.units import MIB
 
 if TYPE_CHECKING:
-    from weighbridge.training.step import BuiltModel
+    from weighbridge.forward.step import BuiltModel
 
 FIRST, BUCKET = MIB, 25 * MIB
 PIECE = 250 * MIB

@@ -24,18 +24,18 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, final
 
-from weighbridge.autograd.engine import TEMPORARIES
-from weighbridge.autograd.machine import Machine
-from weighbridge.autograd.tensors import ELSEWHERE, Computed, LeafTensor, Tensor, TensorStorage
 from weighbridge.dtypes import FLOAT32, DType
-from weighbridge.training.modules import Module, below
-from weighbridge.training.sharding.around import Around, keeping, passing
+from weighbridge.forward.around import Around, keeping, passing
+from weighbridge.forward.backward import TEMPORARIES
+from weighbridge.forward.machine import Machine
+from weighbridge.forward.modules import Module, below
+from weighbridge.forward.tensors import ELSEWHERE, Computed, LeafTensor, Tensor, TensorStorage
 from weighbridge.training.sharding.numbers import share
 from weighbridge.units import power_of_two
 
 if TYPE_CHECKING:
-    from weighbridge.training.step import BuiltModel
-    from weighbridge.training.tensors import ParameterSpec
+    from weighbridge.forward.modules import ParameterSpec
+    from weighbridge.forward.step import BuiltModel
 
 BEFORE, GATHER, SCATTER = 1, 2, 3  # streams
 

@@ -58,7 +58,7 @@ def held(form: Scheme | None, s: Sharding, run: PackedRun) -> Held:
     UsageError where the libraries raise."""
     if form is None or not s.parameters or not form.name.startswith(PARAMETERS):
         return "whole"
-    if run.framework == "litgpt":  # has none at all (nets/litgpt_class.py)
+    if run.framework == "litgpt":  # has none at all (training/litgpt.py)
         return "whole"
     if s.kind == "zero3":
         return "both" if form.name == EIGHT_BITS else "parts"

@@ -27,17 +27,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, final
 
-from weighbridge.autograd.machine import Machine
-from weighbridge.autograd.tensors import ELSEWHERE, Computed, LeafTensor, Tensor, TensorStorage
 from weighbridge.dtypes import FLOAT32, DType
 from weighbridge.errors import UsageError
-from weighbridge.training.modules import Module, below
-from weighbridge.training.sharding.around import Around, passing
+from weighbridge.forward.around import Around, passing
+from weighbridge.forward.machine import Machine
+from weighbridge.forward.modules import Module, below
+from weighbridge.forward.tensors import ELSEWHERE, Computed, LeafTensor, Tensor, TensorStorage
 from weighbridge.units import ceil_div, power_of_two
 
 if TYPE_CHECKING:
-    from weighbridge.training.step import BuiltModel
-    from weighbridge.training.tensors import ParameterSpec
+    from weighbridge.forward.modules import ParameterSpec
+    from weighbridge.forward.step import BuiltModel
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,92 @@
+"""Loops of like turns, as a scan over a sequence is, of which few are run.
+
+    first, watched, next | the turns that are left out | two last ones
+
+What a turn made and the one after it did not let go is what every turn keeps for backward. The
+turns that are left out keep as much, in one node between the others: so what is alive when the
+loop ends, and when backward goes through its last turns, is what it is there.
+
+A scan whose every turn is read, and not the last one alone, is in ops/recurrence.py.
+"""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any, final
+from weakref import ref
+
+from weighbridge.dtypes import INT8
+from weighbridge.forward.machine import Grads, Machine, record
+from weighbridge.forward.tensors import Computed, Tensor, TensorStorage
+
+Carried = list[Tensor]
+RUN, LAST = 5, 2  # turns that are run, and those of them after the ones that are left out
+
+
+@final
+class Pile(Tensor):
+    """Tensors that are saved and forgotten together."""
+
+    __slots__ = ("held",)
+
+    def __init__(self, held: list[Tensor]) -> None:
+        super().__init__((0,), INT8, None)
+        self.held = held
+
+
+def repeat(m: Machine, count: int, turn: Callable[[Carried], None], carried: Carried) -> None:
+    """`turn` puts what it makes in the place of what it was given; the first is what every turn
+    needs of the one before."""
+    if count <= RUN:
+        for _ in range(count):
+            turn(carried)
+        return
+    turn(carried)
+    made: list[ref[TensorStorage]] = []
+    with m.watching(made):
+        turn(carried)
+    turn(carried)
+    alive = [found.nbytes for found in (weak() for weak in made) if found is not None]
+    pile = Pile([m.many(count - RUN, (nbytes,), INT8) for nbytes in alive])
+    carried[0] = _through(m, carried[0], pile)
+    for _ in range(LAST):
+        turn(carried)
+
+
+@final
+class Left:
+    """Turns like the one that is run within, which are left out: what it keeps for backward besides
+    its result, `count` times."""
+
+    def __init__(self, m: Machine, count: int) -> None:
+        self._m = m
+        self._count = count
+        self._made: list[ref[TensorStorage]] = []
+        self._watch: AbstractContextManager[None] = m.watching(self._made)
+
+    def __enter__(self) -> "Left":
+        if self._count:
+            self._watch.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        if self._count:
+            self._watch.__exit__(*error)
+
+    def kept(self, result: Tensor) -> Tensor:
+        """The result, behind what the turns that were left out keep."""
+        storages = (found for found in (weak() for weak in self._made) if found is not None)
+        alive = [one.nbytes for one in storages if one is not result.storage]
+        if not alive:
+            return result
+        held = [self._m.many(self._count, (nbytes,), INT8) for nbytes in alive]
+        return _through(self._m, result, Pile(held))
+
+
+def _through(m: Machine, x: Tensor, pile: Pile) -> Tensor:
+    out = Computed(x.shape, x.dtype, x.storage)
+    record(m, _on, [x], [pile], out)
+    return out
+
+
+def _on(m: Machine, grads: list[Tensor | None], *_: object) -> Grads:
+    return [grads[0]]

@@ -1,0 +1,210 @@
+"""The modes that operators run under, and the nodes that they leave for backward.
+
+    record(m, back, inputs, saved, outputs)     one node of the graph, where a gradient is wanted
+
+`back(m, grads, saved, needs)` gives the gradients of the inputs; what it refers to besides may
+only be shapes, since a node holds its saved tensors and nothing else.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+from weakref import ref
+
+from weighbridge.accelerators.chips import ASSUMED
+from weighbridge.components.activations import Heap
+from weighbridge.dtypes import FLOAT32, DType
+from weighbridge.forward.tensors import Computed, LeafTensor, Shape, Tensor, TensorStorage
+
+if TYPE_CHECKING:
+    from weighbridge.forward.checkpoint import Frame
+
+Grads = Sequence[Tensor | None]
+Needs = tuple[bool, ...]
+Back = Callable[["Machine", list[Any], list[Any], Needs], Grads]
+
+
+class GradNode:
+    """`inputs` are nodes and parameters, each with the output's number there. `attributes` are
+    what a function of Python's keeps on its context: no checkpoint sees it, and it goes with the
+    node."""
+
+    __slots__ = ("attributes", "back", "inputs", "needs", "outputs", "saved", "seq")
+
+    def __init__(
+        self,
+        seq: int,
+        back: Back,
+        inputs: list[tuple[Any, int]],
+        needs: Needs,
+        saved: list[Any],
+        outputs: int,
+    ) -> None:
+        self.seq = seq
+        self.back = back
+        self.inputs = inputs
+        self.needs = needs
+        self.saved = saved
+        self.outputs = outputs
+        self.attributes: tuple[Any, ...] = ()
+
+
+class Machine:
+    """What one process does on one device."""
+
+    def __init__(self, heap: Heap) -> None:
+        self.heap = heap
+        self.grad = True
+        self.training = True
+        self.autocast: DType | None = None
+        self.name = "activations"  # what new memory counts as
+        self.in_backward = False
+        self.away = self.most_away = 0  # bytes of activations in host memory
+        self.softmax_keeps = False  # its input, too: torch 1.10 and older (_softmax_backward_data)
+        self.frames: list[Frame] = []
+        self.casts: dict[int, tuple[LeafTensor, Tensor]] = {}  # autocast's cache of weights
+        self.workspace = 0  # of cuBLAS, for each thread that multiplies
+        self.chip = ASSUMED
+        self.temporary_workspace = 0  # the same, given back after each product
+        self._watched: list[ref[TensorStorage]] | None = None
+        self._threads: dict[bool, TensorStorage] = {}
+        self._seq = 0
+
+    def new(self, shape: Shape, dtype: DType, name: str = "") -> Tensor:
+        tensor = Computed(shape, dtype, None)
+        tensor.storage = TensorStorage(self.heap, tensor.nbytes, name or self.name)
+        if self._watched is not None:
+            self._watched.append(ref(tensor.storage))
+        return tensor
+
+    def many(self, count: int, shape: Shape, dtype: DType) -> Tensor:
+        """Allocate `count` tensors of one shape, then free them together."""
+        tensor = Computed((count, *shape), dtype, None)
+        tensor.storage = TensorStorage(self.heap, tensor.nbytes // count, self.name, count=count)
+        return tensor
+
+    @property
+    def saves(self) -> bool:
+        """Whether what is saved for backward stays: not where a checkpoint forgets it."""
+        return self.grad and (not self.frames or self.frames[-1].again)
+
+    def result(self, kind: str, shape: Shape, dtype: DType) -> Tensor:
+        """Return the result of a product or an attention. Where a selective checkpoint computes the
+        layer again, it is the tensor that the checkpoint kept."""
+        if self.frames and self.frames[-1].chooses is not None:
+            return self.frames[-1].result(kind, shape, dtype)
+        return self.new(shape, dtype)
+
+    def param(
+        self, name: str, shape: Shape, dtype: DType, *, component: str = "weights", **facts: Any
+    ) -> LeafTensor:
+        made = LeafTensor(name, shape, dtype, None, **facts)
+        made.storage = TensorStorage(self.heap, made.nbytes, component)
+        return made
+
+    def hidden(self, *sizes: int, name: str = "temporaries") -> None:
+        """What a kernel takes besides its outputs, and gives back."""
+        self.heap.passing(*[n for n in sizes if n], name=name)
+
+    def product(self) -> None:
+        """A product of matrices: the thread's first takes the workspace of cuBLAS."""
+        if self.workspace and self.in_backward not in self._threads:
+            with self.heap.watched(None):
+                storage = TensorStorage(self.heap, self.workspace, "workspaces")
+            self._threads[self.in_backward] = storage
+        if self.temporary_workspace:
+            self.hidden(self.temporary_workspace, name="workspaces")
+
+    def number(self) -> int:
+        self._seq += 1
+        return self._seq
+
+    @contextmanager
+    def no_grad(self) -> Iterator[None]:
+        before, self.grad = self.grad, False
+        try:
+            yield
+        finally:
+            self.grad = before
+
+    @contextmanager
+    def casting(self, dtype: DType | None) -> Iterator[None]:
+        """torch.autocast; copies of weights go at the end of the outermost."""
+        before, self.autocast = self.autocast, dtype
+        kept, self.casts = self.casts, (self.casts if before is not None else {})
+        try:
+            yield
+        finally:
+            self.autocast, self.casts = before, kept
+
+    @contextmanager
+    def watching(self, made: "list[ref[TensorStorage]]") -> Iterator[None]:
+        """New memory is noted."""
+        before, self._watched = self._watched, made
+        try:
+            yield
+        finally:
+            self._watched = before
+
+    @contextmanager
+    def making(self, name: str) -> Iterator[None]:
+        """New memory counts as `name`."""
+        before, self.name = self.name, name
+        try:
+            yield
+        finally:
+            self.name = before
+
+
+def record(
+    m: Machine,
+    back: Back,
+    inputs: Sequence[Tensor | None],
+    saved: Sequence[Tensor | None],
+    *outputs: Tensor,
+    attributes: tuple[Tensor, ...] = (),
+) -> None:
+    """Write a node to the graph, unless gradients are off or no input has one."""
+    if not m.grad:
+        return
+    needs = tuple(t is not None and t.requires_grad for t in inputs)
+    if True not in needs:
+        return
+    edges = [_edge(t) if needed else (None, 0) for t, needed in zip(inputs, needs, strict=True)]
+    kept: list[Any] = list(saved)
+    node = GradNode(m.number(), back, edges, needs, kept, len(outputs))
+    node.attributes = attributes
+    if m.frames:
+        node.saved = m.frames[-1].pack(kept)
+    for slot, out in enumerate(outputs):
+        out.node, out.slot = node, slot
+
+
+def ahead(m: Machine, inputs: Sequence[Tensor | None], saved: Sequence[Tensor | None]) -> None:
+    """Inputs are saved before an operator runs: a layer that is computed again ends here where
+    these are the last that were asked for."""
+    if m.frames and m.grad and any(t is not None and t.requires_grad for t in inputs):
+        m.frames[-1].ahead(saved)
+
+
+def _edge(t: Any) -> tuple[Any, int]:
+    return (t, 0) if t.node is None else (t.node, t.slot)
+
+
+def lower(m: Machine, t: Tensor) -> Tensor:
+    """Cast `t` as autocast does before a product. A trained weight is cast once; a frozen one, or
+    an activation, each time (torch aten/src/ATen/autocast_mode.cpp, cached_cast)."""
+    from weighbridge.forward.ops.pointwise import cast
+
+    target = m.autocast
+    if target is None or t.dtype == target or t.dtype.name not in FLOATS:
+        return t
+    if isinstance(t, LeafTensor) and t.trainable and t.dtype == FLOAT32:
+        found = m.casts.get(id(t))
+        if found is None:
+            found = m.casts[id(t)] = (t, cast(m, t, target))
+        return found[1]
+    return cast(m, t, target)
+
+
+FLOATS = ("float32", "float16", "bfloat16")

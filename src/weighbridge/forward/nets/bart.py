@@ -1,0 +1,236 @@
+"""BART and the encoder-decoders built alike: mBART, M2M-100 (NLLB), Marian, Pegasus.
+
+They differ in where norms stand (behind attention and feed-forward in BART and Marian, before them
+elsewhere) and in their positions: learned; sines that are a frozen parameter; sines in a buffer.
+The decoder's sequences are as long as the encoder's: `seq_len` each. Layers that are dropped at
+random (layerdrop) are not: the fullest step has them all.
+Source: transformers 5.23 models/{bart,mbart,m2m_100,marian,pegasus}/modeling_*.py.
+"""
+
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+from weighbridge.arch.model_types import differs
+from weighbridge.dtypes import FLOAT16, FLOAT32, INT64
+from weighbridge.errors import UnsupportedError
+from weighbridge.forward.machine import Machine
+from weighbridge.forward.modules import Module
+from weighbridge.forward.nets import INSTEAD, UNCOVERED
+from weighbridge.forward.ops.attention import AttentionHeads
+from weighbridge.forward.ops.losses import embedding
+from weighbridge.forward.ops.matrix import linear
+from weighbridge.forward.ops.norms import layer_norm
+from weighbridge.forward.ops.pointwise import add, dropout, scale, several
+from weighbridge.forward.ops.scans import clamped
+from weighbridge.forward.ops.shaping import first
+from weighbridge.forward.parts import encoder
+from weighbridge.forward.parts.attention import attended
+from weighbridge.forward.parts.encoder import heads_of
+from weighbridge.forward.parts.layer import normed, run
+from weighbridge.forward.step import TrainingStep, entered
+from weighbridge.forward.tensors import Computed, Tensor
+
+
+class BartSide(NamedTuple):
+    """The encoder or the decoder; `states` and `seen` are of what the decoder reads. `dense`:
+    activations lie in the order of their dimensions."""
+
+    name: str
+    layers: list[Module]
+    h: AttentionHeads
+    states: Tensor | None = None
+    seen: int = 0
+    dense: bool = True
+
+
+class Masks(NamedTuple):
+    own: Tensor | None
+    other: Tensor | None
+
+
+def forward(s: TrainingStep) -> Tensor:
+    """BartModel.forward"""
+    m, built = s.m, s.built
+    ids = m.new((s.batch, s.length), INT64)
+    root = halves(s)
+    states = read(s, root.at("encoder"), encoder_side(s, s.length), words(s, root, "encoder", ids))
+    s.outputs.append(states)
+    shifted = m.new((s.batch, s.length), INT64)
+    side = BartSide("decoder", built.layers, heads_of(s, built.body, s.length), states, s.length)
+    return write(s, root.at("decoder"), side, words(s, root, "decoder", shifted))
+
+
+def halves(s: TrainingStep) -> Module:
+    """What owns encoder and decoder."""
+    if s.built.body.encoder is None:
+        raise UnsupportedError(
+            f"{s.built.kind}: training steps without its encoder and decoder both are not covered "
+            f"yet: {INSTEAD}"
+        )
+    return s.built.root.at(s.built.base.path.removesuffix("decoder.").rstrip("."))
+
+
+def encoder_side(s: TrainingStep, length: int) -> BartSide:
+    assert s.built.body.encoder is not None
+    return BartSide("encoder", s.built.encoder, heads_of(s, s.built.body.encoder, length))
+
+
+def words(s: TrainingStep, root: Module, half: str, ids: Tensor) -> Tensor:
+    """BartScaledWordEmbedding.forward"""
+    own = f"{half}.embed_tokens"
+    embedded = embedding(s.m, ids, root.weight(own if root.has(own) else "shared"))
+    return entered(s, scale(s.m, embedded))
+
+
+def read(s: TrainingStep, p: Module, side: BartSide, inputs_embeds: Tensor) -> Tensor:
+    """BartEncoder.forward"""
+    embed_pos = positions(s, p, (s.batch, s.length))
+    x = placed(s, p, inputs_embeds, embed_pos)
+    mask = encoder.mask(s, s.length)
+    for q in side.layers:
+        x = run(s, layer, x, q, side, Masks(mask, None))
+    return side_norm(s, p, "layer_norm", x, side) if p.has("layer_norm") else x
+
+
+def write(s: TrainingStep, p: Module, side: BartSide, inputs_embeds: Tensor) -> Tensor:
+    """BartDecoder.forward: nobody passes a mask of what is written, and one of ones is made."""
+    m = s.m
+    position_ids = m.new((s.length,), INT64)
+    attention_mask = m.new((s.batch, s.length), FLOAT32)
+    masks = Masks(causal(s), encoder.mask(s, s.length))
+    embed_pos = positions(s, p, (1, s.length))
+    x = placed(s, p, inputs_embeds, embed_pos)
+    for q in side.layers:
+        x = run(s, layer, x, q, side, masks)
+    del position_ids, attention_mask
+    return side_norm(s, p, "layer_norm", x, side) if p.has("layer_norm") else x
+
+
+def causal(s: TrainingStep) -> Tensor | None:
+    """Eager attention has one."""
+    whole = s.batch, 1, s.length, s.length
+    return s.m.new(whole, s.dtype) if s.kernel == "eager" else None
+
+
+def placed(s: TrainingStep, p: Module, inputs_embeds: Tensor, embed_pos: Tensor) -> Tensor:
+    m = s.m
+    x = add(m, inputs_embeds, embed_pos)
+    if p.has("layernorm_embedding"):
+        x = normed(m, x, p, "layernorm_embedding")
+    return dropout(m, x, s.rate("dropout"))
+
+
+def positions(s: TrainingStep, p: Module, shape: tuple[int, int]) -> Tensor:
+    """BartLearnedPositionalEmbedding, MarianSinusoidalPositionalEmbedding, and
+    M2M100SinusoidalPositionalEmbedding, which picks rows of its buffer for every sequence."""
+    m = s.m
+    if not p.has("embed_positions"):
+        return m.new((s.batch, s.length, int(s.built.config.num("d_model"))), s.dtype)
+    weight = p.weight("embed_positions")
+    ids = m.new(shape if weight.trainable else (s.length,), INT64)
+    return embedding(m, ids, weight)
+
+
+def layer(x: Tensor, s: TrainingStep, p: Module, side: BartSide, masks: Masks) -> Tensor:
+    """BartEncoderLayer.forward, BartDecoderLayer.forward, and those with norms before"""
+    m, h, states = s.m, side.h, side.states
+    x, _ = _attended(s, p, "self_attn", x, BartAttended(None, h, masks.own, side))
+    if states is not None:
+        to = BartAttended(states, replace(h, seen=side.seen), masks.other, side)
+        x, _ = _attended(s, p, "encoder_attn", x, to)
+    before = not differs(s.built.kind, "norms_behind")
+    residual = x
+    if before:
+        x = side_norm(s, p, "final_layer_norm", x, side)
+    kind = str(s.built.config.get("activation_function") or "gelu")
+    x = several(m, p.linear(m, x, "fc1"), kind)
+    x = dropout(m, x, s.rate("activation_dropout"))
+    x = p.linear(m, x, "fc2")
+    x = dropout(m, x, s.rate("dropout"))
+    x = add(m, residual, x)
+    if not before:
+        return side_norm(s, p, "final_layer_norm", x, side)
+    return clamped(m, x) if states is None and x.dtype == FLOAT16 else x
+
+
+class BartAttended(NamedTuple):
+    """What is attended to, none being the input itself, how it is hidden, and from where."""
+
+    states: Tensor | None
+    h: AttentionHeads
+    mask: Tensor | None
+    side: BartSide
+
+    @property
+    def causal(self) -> bool:
+        return self.states is None and self.side.states is not None
+
+
+def _attended(
+    s: TrainingStep, p: Module, name: str, x: Tensor, to: BartAttended
+) -> tuple[Tensor, Tensor | None]:
+    """An attention, its dropout, its residual and its norm; and its weights, which the layer holds
+    until it has the next ones, or to its end."""
+    m, before = s.m, not differs(s.built.kind, "norms_behind")
+    residual = x
+    if before:
+        x = side_norm(s, p, f"{name}_layer_norm", x, to.side)
+    x, weights = attention(s, p.at(name), x, to)
+    x = dropout(m, x, s.rate("dropout"))
+    x = add(m, residual, x)
+    return (x if before else side_norm(s, p, f"{name}_layer_norm", x, to.side)), weights
+
+
+def side_norm(s: TrainingStep, p: Module, name: str, x: Tensor, side: BartSide) -> Tensor:
+    return layer_norm(s.m, x, p.weight(name), p.bias(name), dense=side.dense)
+
+
+def attention(
+    s: TrainingStep, p: Module, x: Tensor, to: BartAttended
+) -> tuple[Tensor, Tensor | None]:
+    """BartAttention.forward, WhisperAttention.forward"""
+    m, h, laid = s.m, to.h, differs(s.built.kind, "laid_heads")
+    states = x if to.states is None else to.states
+    read = h.batch, h.seen, h.heads, h.key_dim
+    lay = first if laid else _as_it_is
+    q = lay(m, _query(s, p, x)).view(h.batch, h.length, *read[2:])
+    k = lay(m, p.linear(m, states, "k_proj")).view(*read)
+    v = lay(m, p.linear(m, states, "v_proj")).view(*read)
+    more: dict[str, Any] = {"mask": to.mask, "p": s.rate("attention_dropout"), "causal": to.causal}
+    more |= {"views": not laid, "first": laid, "wide": False, "own": True}
+    out, weights = attended(s, q, k, v, h, **more)
+    return p.linear(m, out.view(h.batch, h.length, h.heads * h.key_dim), "out_proj"), weights
+
+
+def _query(s: TrainingStep, p: Module, x: Tensor) -> Tensor:
+    """Whisper scales it itself."""
+    q = p.linear(s.m, x, "q_proj")
+    return scale(s.m, q) if differs(s.built.kind, "laid_heads") else q
+
+
+def _as_it_is(m: Machine, x: Tensor) -> Tensor:
+    return x
+
+
+def head(s: TrainingStep, root: Module) -> Tensor:
+    name = s.built.root.first("lm_head", "proj_out")
+    tied = root.first("shared", "decoder.embed_tokens")
+    return s.built.root.weight(name) if name else root.weight(tied)
+
+
+def loss(s: TrainingStep, hidden: Tensor) -> tuple[Tensor, Tensor]:
+    """BartForConditionalGeneration: the head is the embedding, and a bias in a buffer is added."""
+    m, root = s.m, halves(s)
+    if s.built.root.has("classification_head.dense"):
+        raise UnsupportedError(f"{s.built.kind}: its class is a classifier: {UNCOVERED}")
+    if not root.path:
+        s.assume(
+            f"{s.built.kind}: its class has no head and no loss; it is trained as the class that "
+            "writes, whose head is the embedding"
+        )
+    with m.making("logits"):
+        lm_logits = linear(m, hidden, head(s, root))
+        if not differs(s.built.kind, "unbiased_logits"):
+            bias = Computed((1, lm_logits.shape[-1]), s.dtype, None)
+            lm_logits = add(m, lm_logits, bias)
+        return encoder.by_token(s, lm_logits)

@@ -1,0 +1,181 @@
+"""BERT, RoBERTa and ELECTRA: three embeddings and a norm, norms behind attention and feed-forward,
+dropouts; the head of masked language models, labels of tokens, or a pooler and a classifier.
+
+Source: transformers 5.23 models/bert/modeling_bert.py, models/roberta/modeling_roberta.py,
+models/electra/modeling_electra.py.
+"""
+
+from weighbridge.arch.model_types import differs
+from weighbridge.dtypes import FLOAT32, INT64
+from weighbridge.errors import UnsupportedError
+from weighbridge.forward.modules import Module
+from weighbridge.forward.nets import INSTEAD
+from weighbridge.forward.ops.losses import binary_cross_entropy, embedding
+from weighbridge.forward.ops.matrix import linear
+from weighbridge.forward.ops.pointwise import add, dropout, of_result, several
+from weighbridge.forward.parts import encoder
+from weighbridge.forward.parts.attention import heads
+from weighbridge.forward.parts.encoder import by_token, classified, first_token, mask
+from weighbridge.forward.parts.encoder import self_attention as attend
+from weighbridge.forward.parts.layer import normed, run
+from weighbridge.forward.step import TrainingStep, entered
+from weighbridge.forward.tensors import Computed, Tensor
+
+QKV = ("query", "key", "value")
+ENCODER = "encoder."
+
+
+def forward(s: TrainingStep) -> Tensor:
+    return encoder.pair(s, encoded) if headless(s) else encoded(s)
+
+
+def headless(s: TrainingStep) -> bool:
+    """Whether the class is the encoder itself."""
+    return not base(s).path
+
+
+def encoded(s: TrainingStep) -> Tensor:
+    """BertModel.forward, without its pooler"""
+    m, built = s.m, s.built
+    ids = m.new((s.batch, s.length), INT64)
+    embedding_output = embeddings(s, base(s).at("embeddings"), ids)
+    if base(s).has("embeddings_project"):
+        embedding_output = base(s).linear(m, embedding_output, "embeddings_project")
+    attention_mask = mask(s, s.length)
+    x = embedding_output
+    for i, p in enumerate(built.layers):
+        x = run(s, layer, x, p, i, attention_mask)
+    return x
+
+
+def base(s: TrainingStep) -> Module:
+    """The encoder's owner, which has embeddings and pooler."""
+    return s.built.root.at(s.built.base.path.removesuffix(ENCODER).rstrip("."))
+
+
+def embeddings(s: TrainingStep, p: Module, ids: Tensor) -> Tensor:
+    """BertEmbeddings.forward; positions are a buffer's, types are gathered from one. RoBERTa's
+    positions are of each sequence, since padding has none."""
+    m = s.m
+    if differs(s.built.kind, "buffered_positions"):
+        position_ids: Tensor = Computed((1, s.length), INT64, None)
+    else:
+        position_ids = m.new(ids.shape, INT64)
+    inputs_embeds = entered(s, embedding(m, ids, p.weight("word_embeddings")))
+    if p.has("token_type_embeddings"):
+        token_type_ids = m.new(position_ids.shape, INT64)
+        types = Computed(ids.shape, INT64, token_type_ids.storage)
+        token_type_embeddings = embedding(m, types, p.weight("token_type_embeddings"))
+        x = add(m, inputs_embeds, token_type_embeddings)
+    else:
+        x = inputs_embeds
+    position_embeddings = embedding(m, position_ids, p.weight("position_embeddings"))
+    x = add(m, x, position_embeddings)
+    x = normed(m, x, p, "LayerNorm")
+    return dropout(m, x, s.rate("hidden_dropout_prob"))
+
+
+def layer(
+    x: Tensor, s: TrainingStep, p: Module, number: int, attention_mask: Tensor | None
+) -> Tensor:
+    """BertLayer.forward"""
+    attention_output, _ = attention(s, p.at("attention"), x, number, attention_mask)
+    intermediate_output = intermediate(s, p, attention_output)
+    return output(s, p.at("output"), intermediate_output, attention_output)
+
+
+def attention(
+    s: TrainingStep, p: Module, x: Tensor, number: int, attention_mask: Tensor | None
+) -> tuple[Tensor, Tensor | None]:
+    """BertAttention.forward"""
+    rate = s.rate("attention_probs_dropout_prob")
+    h = heads(s, number)
+    more = {"mask": attention_mask, "p": rate, "wide": False, "own": True}
+    out, weights = attend(s, p.at("self"), x, h, QKV, **more)
+    out = output(s, p.at("output"), out, x)
+    return out, weights
+
+
+def output(s: TrainingStep, p: Module, x: Tensor, residual: Tensor) -> Tensor:
+    """BertSelfOutput.forward, BertOutput.forward"""
+    m = s.m
+    x = p.linear(m, x, "dense")
+    x = dropout(m, x, s.rate("hidden_dropout_prob"))
+    return normed(m, add(m, x, residual), p, "LayerNorm")
+
+
+def intermediate(s: TrainingStep, p: Module, x: Tensor) -> Tensor:
+    m = s.m
+    x = p.linear(m, x, "intermediate.dense")
+    return several(m, x, str(s.built.config.get("hidden_act") or "gelu"))
+
+
+def loss(s: TrainingStep, hidden: Tensor) -> tuple[Tensor, Tensor]:
+    """BertForMaskedLM, BertForTokenClassification, BertForSequenceClassification, RoBERTa's and
+    ELECTRA's"""
+    m, root = s.m, s.built.root
+    if headless(s):
+        return encoder.loss(s, hidden)
+    with m.making("logits"):
+        if root.has("classifier.dense"):
+            return classified(s, _first(s, root.at("classifier"), hidden))
+        if root.has("classifier") and base(s).has("pooler.dense"):
+            return classified(s, _pooled(s, hidden))
+        if root.has("classifier"):
+            return by_token(s, root.linear(m, dropout(m, hidden, _rate(s)), "classifier"))
+        if root.has("discriminator_predictions.dense"):
+            return _told_apart(s, root.at("discriminator_predictions"), hidden)
+        name = root.first(*MASKED)
+        if not name:
+            raise UnsupportedError(
+                f"{s.built.kind}: its head is none of a masked language model and no classifier; "
+                f"it has no loss that we know: {INSTEAD}"
+            )
+        return by_token(s, _predicted(s, name, hidden))
+
+
+MASKED = ("cls.predictions.transform.dense", "lm_head.dense", "generator_predictions.dense")
+
+
+def _told_apart(s: TrainingStep, p: Module, hidden: Tensor) -> tuple[Tensor, Tensor]:
+    """ElectraDiscriminatorPredictions.forward; whether each token was replaced."""
+    m = s.m
+    x = p.linear(m, hidden, "dense")
+    x = several(m, x, str(s.built.config.get("hidden_act") or "gelu"))
+    logits = p.linear(m, x, "dense_prediction").view(s.batch, s.length)
+    labels = m.new((s.batch, s.length), FLOAT32)
+    return binary_cross_entropy(m, logits, labels), logits
+
+
+def _predicted(s: TrainingStep, name: str, hidden: Tensor) -> Tensor:
+    """BertLMPredictionHead.forward, RobertaLMHead.forward, ElectraGeneratorPredictions.forward"""
+    m, root = s.m, s.built.root
+    owner, inner = root.at(name.split(".transform")[0].removesuffix(".dense")), name[:-6]
+    x = root.linear(m, hidden, name)
+    x = several(m, x, str(s.built.config.get("hidden_act") or "gelu"))
+    x = normed(m, x, root, root.first(f"{inner}.LayerNorm", f"{inner}.layer_norm"))
+    words = base(s).weight("embeddings.word_embeddings")
+    if name.startswith("generator"):
+        return linear(m, x, words, root.bias("generator_lm_head"))
+    weight = owner.weight("decoder") if owner.has("decoder") else words
+    return linear(m, x, weight, owner.bare("bias"))
+
+
+def _rate(s: TrainingStep) -> float:
+    return s.rate("classifier_dropout", "hidden_dropout_prob")
+
+
+def _pooled(s: TrainingStep, hidden: Tensor) -> Tensor:
+    """BertPooler.forward, dropout, classifier"""
+    m = s.m
+    pooled = of_result(m, base(s).linear(m, first_token(m, hidden), "pooler.dense"))
+    return s.built.root.linear(m, dropout(m, pooled, _rate(s)), "classifier")
+
+
+def _first(s: TrainingStep, p: Module, hidden: Tensor) -> Tensor:
+    """RobertaClassificationHead.forward; ELECTRA's has a GELU."""
+    m = s.m
+    x = dropout(m, first_token(m, hidden), _rate(s))
+    kind = "gelu" if differs(s.built.kind, "gelu_classifier") else "tanh"
+    x = several(m, p.linear(m, x, "dense"), kind)
+    return p.linear(m, dropout(m, x, _rate(s)), "out_proj")

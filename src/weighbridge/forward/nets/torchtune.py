@@ -1,0 +1,330 @@
+"""torchtune: its TransformerDecoder, the same layers for Llama, Mistral, Qwen and Phi-3.
+
+    norms      in float32, times a weight in the model's dtype
+    positions  pairs of neighbours, in float32
+    attention  keys and values copied for all heads; of packed sequences by flex attention
+    compiled   layer by layer: what is computed number by number is one kernel, and what a product
+               reads in backward is kept, not computed again (partitioners.py,
+               ban_if_materialized_backward); flex attention stays outside
+    loss       logits in float32; or in eight chunks, cast one at a time
+
+Source: torchtune 0.4 modules/{transformer,attention,rms_norm,position_embeddings,feed_forward}.py,
+modules/peft/lora.py, modules/loss/ce_chunked_output_loss.py, training/_compile.py;
+torch 2.5 _functorch/partitioners.py.
+
+Sequence parallelism: tensor ranks share the tokens wherever no matrix is shared out.
+
+    own      what norms, sums of residuals and checkpoints see: tokens / ranks
+    whole    what attention and feed-forward are given: gathered from all ranks, and put in the
+             order of tokens by a copy; in backward their gradient is reduced and cut
+    cut      what they give: sums of all ranks, reduced and cut; in backward gathered
+
+A step whose `token_ranks` are 1 passes through. Source: torchtitan 9dec370 and later
+models/llama/parallelize_llama.py (apply_tp: SequenceParallel, PrepareModuleInput, RowwiseParallel
+with Shard(1)); torch 2.5 distributed/_functional_collectives.py (all_gather_tensor,
+reduce_scatter_tensor), whose results along tokens are copied for they come one rank after another.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from weighbridge.dtypes import FLOAT32, INT64
+from weighbridge.forward.losses import head
+from weighbridge.forward.machine import Grads, Machine, Needs, lower, record
+from weighbridge.forward.modules import Module
+from weighbridge.forward.nets import EMBEDDINGS
+from weighbridge.forward.ops.attention import AttentionHeads
+from weighbridge.forward.ops.losses import cross_entropy, embedding
+from weighbridge.forward.ops.pointwise import (
+    add,
+    cast,
+    mean,
+    mul,
+    of_input,
+    power,
+    rsqrt,
+    shift,
+    sub,
+)
+from weighbridge.forward.ops.shaping import copied, cut, join, repeat, split, turned
+from weighbridge.forward.parts.attention import heads
+from weighbridge.forward.parts.decoder import FINAL
+from weighbridge.forward.parts.layer import run
+from weighbridge.forward.step import TrainingStep
+from weighbridge.forward.tensors import Computed, Shape, Tensor, absent
+from weighbridge.units import ceil_div
+
+Kernel = Callable[[TrainingStep, Tensor, Tensor, Tensor, AttentionHeads], Tensor]
+CHUNKS = 8  # num_output_chunks
+
+
+def forward(s: TrainingStep) -> Tensor:
+    """TransformerDecoder.forward up to the head."""
+    return decoded(s, flex)
+
+
+def decoded(s: TrainingStep, kernel: Kernel) -> Tensor:
+    """Run torchtune's decoder with another kernel of attention, for classes of its shape."""
+    m, built = s.m, s.built
+    tokens = m.new((s.batch, s.length), INT64)
+    words = built.base.weight(built.base.first(*EMBEDDINGS))
+    h = sequence_cut(s, embedding(m, own(s, tokens, words), words))
+    cache = m.new((s.length, heads(s, 0).key_dim // 2, 2), FLOAT32)
+    for i, p in enumerate(built.layers):
+        h = run(s, compiled_layer if s.compiled else layer, h, p, i, cache, kernel)
+    return norm(m, h, built.base, built.base.first(*FINAL))
+
+
+def norm(m: Machine, x: Tensor, p: Module, name: str) -> Tensor:
+    """RMSNorm.forward"""
+    x_fp32 = cast(m, x, FLOAT32)
+    x_normed = cast(m, mul(m, x_fp32, rsqrt(m, shift(m, mean(m, power(m, x_fp32))))), x.dtype)
+    return mul(m, x_normed, p.weight(name))
+
+
+def layer(
+    x: Tensor, s: TrainingStep, p: Module, number: int, cache: Tensor, kernel: Kernel
+) -> Tensor:
+    """TransformerSelfAttentionLayer.forward"""
+    m = s.m
+    h = whole(s, norm(m, x, p, "input_layernorm"))
+    attn_out = sequence_cut(s, attention(s, p.at("self_attn"), h, number, cache, kernel))
+    h = add(m, attn_out, x)
+    normed = whole(s, norm(m, h, p, "post_attention_layernorm"))
+    mlp_out = sequence_cut(s, feed_forward(m, p.at("mlp"), normed))
+    return add(m, h, mlp_out)
+
+
+def attention(
+    s: TrainingStep, p: Module, x: Tensor, number: int, cache: Tensor, kernel: Kernel
+) -> Tensor:
+    """MultiHeadAttention.forward"""
+    m, h = s.m, heads(s, number)
+    q = p.linear(m, x, "q_proj").view(h.batch, h.length, h.heads, h.key_dim)
+    q = turned(m, rope(m, q, cache))
+    k = p.linear(m, x, "k_proj")
+    v = p.linear(m, x, "v_proj")
+    k = rope(m, k.view(h.batch, h.length, h.kv_heads, h.key_dim), cache)
+    v = v.view(h.batch, h.length, h.kv_heads, h.value_dim)
+    k, v = turned(m, k), turned(m, v)
+    if h.groups > 1:
+        whole = (h.batch, h.heads, h.length, h.key_dim)
+        k, v = repeat(m, k, h.groups, whole), repeat(m, v, h.groups, whole)
+    output = kernel(s, q, k, v, h.repeated)
+    return p.linear(m, output.view(h.batch, h.length, h.heads * h.value_dim), "o_proj")
+
+
+def rope(m: Machine, x: Tensor, cache: Tensor) -> Tensor:
+    """RotaryPositionalEmbeddings.forward: four products of halves."""
+    xshaped = cast(m, x, FLOAT32)
+    half = x.shape[-1] // 2
+    rows = Computed((cache.shape[0], 1, half), FLOAT32, cache.storage)
+    first, second = cut(m, xshaped, half), cut(m, xshaped, half)
+    one = sub(m, mul(m, first, rows), mul(m, second, rows))
+    first, second = cut(m, xshaped, half), cut(m, xshaped, half)
+    two = add(m, mul(m, second, rows), mul(m, first, rows))
+    x_out = join(m, one, two)
+    del one, two
+    return cast(m, x_out, x.dtype)
+
+
+def flex(s: TrainingStep, q: Tensor, k: Tensor, v: Tensor, h: AttentionHeads) -> Tensor:
+    """Heads before tokens; what the last linear reads is a copy."""
+    return copied(s.m, flex_attention(s.m, q, k, v, h))
+
+
+def flex_attention(m: Machine, q: Tensor, k: Tensor, v: Tensor, h: AttentionHeads) -> Tensor:
+    """Compiled: gradients in the dtype of the inputs, and the rows' sums of the
+    output times its gradient."""
+    q, k, v = lower(m, q), lower(m, k), lower(m, v)
+    out = m.new((h.batch, h.heads, h.length, h.value_dim), q.dtype)
+    sums = m.new((h.batch, h.heads, h.length), FLOAT32)
+    shapes = q.shape, k.shape, v.shape
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        delta = m.new(saved[4].shape, FLOAT32)
+        made = [m.new(shape, saved[0].dtype) for shape in shapes]
+        del delta
+        return made
+
+    record(m, back, [q, k, v], [q, k, v, Computed(out.shape, out.dtype, out.storage), sums], out)
+    return out
+
+
+def feed_forward(m: Machine, p: Module, x: Tensor) -> Tensor:
+    """FeedForward.forward"""
+    h = of_input(m, p.linear(m, x, "gate_proj"))
+    h = mul(m, h, p.linear(m, x, "up_proj"))
+    return p.linear(m, h, "down_proj")
+
+
+# ---- the same, compiled
+
+
+def compiled_layer(
+    x: Tensor, s: TrainingStep, p: Module, number: int, cache: Tensor, kernel: Kernel
+) -> Tensor:
+    m = s.m
+    h = whole(s, fused_norm(m, x, p.weight("input_layernorm")))
+    attn_out = sequence_cut(s, compiled_attention(s, p.at("self_attn"), h, number, kernel))
+    h = add(m, attn_out, x)
+    normed = whole(s, fused_norm(m, h, p.weight("post_attention_layernorm")))
+    mlp = p.at("mlp")
+    product = fused(m, mlp.linear(m, normed, "gate_proj"), mlp.linear(m, normed, "up_proj"))
+    return add(m, h, sequence_cut(s, mlp.linear(m, product, "down_proj")))
+
+
+def compiled_attention(
+    s: TrainingStep, p: Module, x: Tensor, number: int, kernel: Kernel
+) -> Tensor:
+    m, h = s.m, heads(s, number)
+    shape = h.batch, h.length, h.heads, h.key_dim
+    q = one_kernel(m, p.linear(m, x, "q_proj"), shape)
+    k = one_kernel(m, p.linear(m, x, "k_proj"), shape)
+    v = p.linear(m, x, "v_proj")
+    v = one_kernel(m, v, shape) if h.groups > 1 else v.view(*shape)
+    output = kernel(s, q, k, v, h.repeated)
+    return p.linear(m, output.view(h.batch, h.length, h.heads * h.value_dim), "o_proj")
+
+
+def fused_norm(m: Machine, x: Tensor, w: Tensor) -> Tensor:
+    """Keeps its input, and an inverse root a row."""
+    out = m.new(x.shape, x.dtype)
+    root = m.new((*x.shape[:-1], 1), FLOAT32)
+    width = w.shape
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        dtype = grads[0].dtype
+        own = m.new(grads[0].shape, dtype) if needs[0] else None
+        return [own, m.new(width, dtype) if needs[1] else None]
+
+    record(m, back, [x, w], [x, root, w], out)
+    return out
+
+
+def fused(m: Machine, gate: Tensor, up: Tensor) -> Tensor:
+    """silu(gate) * up"""
+    out = m.new(gate.shape, gate.dtype)
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        return [
+            m.new(t.shape, t.dtype) if needed else None
+            for t, needed in zip(saved, needs, strict=True)
+        ]
+
+    record(m, back, [gate, up], [gate, up], out)
+    return out
+
+
+def one_kernel(m: Machine, x: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Turned by positions, copied for more heads, put in another order: nothing is kept."""
+    out = m.new(shape, x.dtype)
+    before = x.shape
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        return [m.new(before, grads[0].dtype)]
+
+    record(m, back, [x], [], out)
+    return out
+
+
+# ---- loss
+
+
+def loss(s: TrainingStep, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
+    """CrossEntropyLoss of all logits in float32, which go when it is there."""
+    m = s.m
+    labels = m.new((s.batch, s.length), INT64)
+    with m.making("logits"):
+        logits = cast(m, head(s, hidden), FLOAT32)
+        return (compiled_loss if s.compiled else cross_entropy)(m, logits, labels), None
+
+
+def chunked(s: TrainingStep, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
+    """CEWithChunkedOutputLoss: the head of each chunk first, then each chunk's loss."""
+    m = s.m
+    labels = m.new((s.batch, s.length), INT64)
+    width = hidden.shape[-1]
+    each = ceil_div(s.length, CHUNKS)
+    sizes = [min(each, s.length - at) for at in range(0, s.length, each)]
+    with m.making("logits"):
+        flat = hidden.view(s.batch, s.length * width)
+        pieces = split(m, flat, [n * width for n in sizes])
+        rows = [x.view(s.batch, n, width) for x, n in zip(pieces, sizes, strict=True)]
+        logits = [head(s, copied(m, x) if s.batch > 1 else x) for x in rows]
+        total: Tensor | None = None
+        for chunk in logits:
+            one = _loss(s, chunk, labels)
+            total = one if total is None else add(m, total, one)
+        del logits
+    assert total is not None
+    return total, None
+
+
+def _loss(s: TrainingStep, chunk: Tensor, labels: Tensor) -> Tensor:
+    if s.compiled:
+        return compiled_loss(s.m, chunk, labels)
+    return cross_entropy(s.m, cast(s.m, chunk, FLOAT32), labels)
+
+
+def compiled_loss(m: Machine, logits: Tensor, labels: Tensor) -> Tensor:
+    """The cast and log_softmax are in the kernels: the logits are kept as they are, and two numbers
+    a row."""
+    largest, sums = m.new((logits.rows, 1), FLOAT32), m.new((logits.rows, 1), FLOAT32)
+    out = m.new((), FLOAT32)
+    shape, dtype = logits.shape, logits.dtype
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        return [m.new(shape, dtype)]
+
+    kept = [Computed(shape, dtype, logits.storage), largest, sums, labels]
+    record(m, back, [logits], kept, out)
+    return out
+
+
+# ---- sequence
+
+
+def own(s: TrainingStep, tokens: Tensor, words: Tensor) -> Tensor:
+    """Return the tokens that a stage looks up, all of them; else those whose states it is sent."""
+    if s.token_ranks == 1 or not absent(words):
+        return tokens
+    return tokens.view(s.batch, ceil_div(s.length, s.token_ranks))
+
+
+def whole(s: TrainingStep, x: Tensor) -> Tensor:
+    """The states of all tokens."""
+    if s.token_ranks == 1:
+        return x
+    return _exchanged(s.m, x, (x.shape[0], s.length, *x.shape[2:]))
+
+
+def sequence_cut(s: TrainingStep, x: Tensor) -> Tensor:
+    """The rank's own tokens of a sum; nothing to do where there are no others."""
+    own_length = ceil_div(s.length, s.token_ranks)
+    if s.token_ranks == 1 or x.shape[1] == own_length:
+        return x
+    return _exchanged(s.m, x, (x.shape[0], own_length, *x.shape[2:]))
+
+
+def _exchanged(m: Machine, x: Tensor, shape: Shape) -> Tensor:
+    """A collective and the copy of whichever is longer, what goes in or what comes out."""
+    before = x.shape
+    out = _one(m, x, shape)
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        return [_one(m, grads[0], before)]
+
+    record(m, back, [x], [], out)
+    return out
+
+
+def _one(m: Machine, x: Tensor, shape: Shape) -> Tensor:
+    """A reduced sum is among what selective checkpoints keep."""
+    reduces = shape[1] < x.shape[1]
+    joined = m.new(x.shape if reduces else shape, x.dtype)
+    out = (
+        m.result("sum", shape, x.dtype) if reduces and not m.in_backward else m.new(shape, x.dtype)
+    )
+    del joined
+    return out

@@ -1,0 +1,374 @@
+"""Kernels of attention, forward and backward.
+
+    flash       saves q, k, v, the output and a float32 a row and head
+    efficient   the same saved, and the mask as it is added
+    cudnn       the same
+    math        torch written out: float32 for half types, scores, mask, softmax
+    eager       transformers written out: scores, softmax in float32, its copy, dropout
+
+Letters: B batch, H heads, M queries, N keys, D head dimension. Heads lie behind tokens in memory;
+products of matrices want them before, and copy what is not so where B > 1.
+What kernels accumulate beside their outputs is in kernels/attention.py.
+
+Source: torch aten/src/ATen/native/transformers/{attention.cpp, cuda/attention_backward.cu,
+cuda/flash_attn/flash_api.cpp, cuda/mem_eff_attention/kernel_backward.h}, native/SoftMax.cpp
+(_safe_softmax); transformers integrations/sdpa_attention.py, models/llama/modeling_llama.py.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from weighbridge.dtypes import BFLOAT16, BOOL, FLOAT32, INT64, DType
+from weighbridge.forward.machine import Grads, Machine, Needs, lower, record
+from weighbridge.forward.ops.biases import with_sink
+from weighbridge.forward.ops.matrix import matmul
+from weighbridge.forward.ops.pointwise import (
+    add,
+    add_,
+    cast,
+    dropout,
+    of_result,
+    scale,
+    softmax,
+)
+from weighbridge.forward.ops.shaping import copied, expand, repeat, turned
+from weighbridge.forward.tensors import Computed, Tensor
+from weighbridge.kernels import attention as kernels
+from weighbridge.units import align_up
+
+LOADED = 16  # numbers of a mask that the efficient kernel loads at once
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttentionHeads:
+    """q [batch, length, heads, key_dim], k [batch, seen, kv_heads, key_dim], v [..., value_dim]."""
+
+    batch: int
+    length: int
+    seen: int
+    heads: int
+    kv_heads: int
+    key_dim: int
+    value_dim: int
+
+    @property
+    def groups(self) -> int:
+        return self.heads // self.kv_heads
+
+    @property
+    def repeated(self) -> "AttentionHeads":
+        """The same with keys and values for every head."""
+        return replace(self, kv_heads=self.heads)
+
+    def shape(self, dtype: DType) -> kernels.KernelShape:
+        """The same as kernels read it, of numbers in `dtype`."""
+        return kernels.KernelShape(
+            batch=self.batch,
+            heads=self.heads,
+            kv_heads=self.kv_heads,
+            queries=self.length,
+            keys=self.seen,
+            key_dim=self.key_dim,
+            value_dim=self.value_dim,
+            itemsize=dtype.nbytes,
+            bfloat16=dtype == BFLOAT16,
+        )
+
+    @property
+    def scores(self) -> tuple[int, int, int, int]:
+        return self.batch, self.heads, self.length, self.seen
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttentionOptions:
+    """`mask` [batch, 1, length, seen], bool or what is added; `p` of dropout on weights.
+
+    first   queries and keys have heads before tokens in memory, as what was joined has
+    views   queries and keys are what linears gave, with nothing in between
+    wide    eager's softmax is in float32
+    own     eager's weights stay as the softmax gives them
+    cap     scores are capped: cap * tanh(scores / cap)
+    sinks   a number of each head that is among the scores
+    shared  one head of keys and values is broadcast to all by the products
+    """
+
+    mask: Tensor | None = None
+    p: float = 0.0
+    causal: bool = True
+    cap: bool = False
+    views: bool = False
+    wide: bool = True
+    own: bool = False
+    first: bool = False
+    sinks: Tensor | None = None
+    shared: bool = False
+
+
+USUAL = AttentionOptions()
+
+
+def flash(
+    m: Machine, q: Tensor, k: Tensor, v: Tensor, h: AttentionHeads, how: AttentionOptions = USUAL
+) -> Tensor:
+    """torch's scaled_dot_product_attention through its flash kernel; it knows groups. The output
+    lies as the queries do, and is copied where heads are first."""
+    first = how.first
+    q, k, v = lower(m, q), lower(m, k), lower(m, v)
+    real = h.key_dim
+    if real % 8:
+        q, k, v = _padded(m, q, h), _padded(m, k, h), _padded(m, v, h)
+        h = replace(h, key_dim=align_up(real, 8), value_dim=align_up(real, 8))
+    out = m.result("attention", (h.batch, h.length, h.heads, h.value_dim), q.dtype)
+    sums = m.result("attention", (h.batch, h.heads, h.length), FLOAT32)
+    state, offset = m.new((2,), INT64), m.new((), INT64)
+    asked = h.shape(q.dtype)
+    m.hidden(*kernels.flash_forward(asked, how.p, m.chip))
+    shapes = q.shape, k.shape, v.shape
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        dtype = saved[0].dtype
+        copy = m.new(saved[3].shape, dtype) if first else None
+        made = [m.new(shape, dtype) for shape in shapes]
+        m.hidden(*kernels.flash_backward(asked, m.chip))
+        del copy
+        return made
+
+    kept = [q, k, v, Computed(out.shape, out.dtype, out.storage), sums, state, offset]
+    record(m, back, [q, k, v], kept, out)
+    if real != h.value_dim:
+        return _narrowed(m, out, real)
+    return copied(m, out) if first else out
+
+
+def _padded(m: Machine, t: Tensor, h: AttentionHeads) -> Tensor:
+    """Heads of no multiple of eight are filled up (sdp::pad_last_dim)."""
+    out = m.new((*t.shape[:-1], align_up(h.key_dim, 8)), t.dtype)
+    before = t.shape
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        return [m.new(before, grads[0].dtype)]
+
+    record(m, back, [t], [], out)
+    return out
+
+
+def _narrowed(m: Machine, t: Tensor, width: int) -> Tensor:
+    """The numbers that were asked for, copied into one piece."""
+    out = m.new((*t.shape[:-1], width), t.dtype)
+    whole = t.shape
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        return [m.new(whole, grads[0].dtype)]
+
+    record(m, back, [t], [], out)
+    return out
+
+
+def efficient(
+    m: Machine, q: Tensor, k: Tensor, v: Tensor, h: AttentionHeads, how: AttentionOptions = USUAL
+) -> Tensor:
+    """The same through the memory-efficient kernel; it has no groups. A bool mask becomes one in
+    the queries' dtype."""
+    q, k, v = lower(m, q), lower(m, k), lower(m, v)
+    bias = _aligned(m, _added(m, how.mask, q))
+    if bias is not None and bias.shape[0] < h.batch:
+        bias = expand(m, bias, h.batch, *bias.shape[1:])
+    out = m.result("attention", (h.batch, h.length, h.heads, h.value_dim), q.dtype)
+    sums = m.result("attention", (h.batch, h.heads, align_up(h.length, 32)), FLOAT32)
+    state, offset = m.new((), INT64), m.new((), INT64)
+    asked, p = h.shape(q.dtype), how.p
+    m.hidden(*kernels.efficient_forward(asked))
+    shapes, learned = (q.shape, k.shape, v.shape), bias is not None and bias.requires_grad
+    whole = (*h.scores[:3], align_up(h.seen, LOADED))
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        dtype = saved[0].dtype
+        made = [m.new(shape, dtype) for shape in shapes]
+        of_bias = m.new(whole, dtype) if learned else None
+        if dtype.nbytes == 4:
+            m.hidden(grads[0].nbytes)  # sum(dO * O), which only half kernels compute themselves
+        m.hidden(*kernels.efficient_backward(asked, p, m.chip))
+        return [*made, of_bias]
+
+    kept = [q, k, v, bias, Computed(out.shape, out.dtype, out.storage), sums, state, offset]
+    record(m, back, [q, k, v, bias], kept, out)
+    return out
+
+
+def _added(m: Machine, mask: Tensor | None, q: Tensor) -> Tensor | None:
+    """convert_boolean_attn_mask: one that is added, of every sequence."""
+    if mask is None or mask.dtype != BOOL:
+        return lower(m, mask) if mask is not None else None
+    inverse = m.new(mask.shape, BOOL)
+    bias = m.new(mask.shape, q.dtype)
+    del inverse
+    return bias
+
+
+def _aligned(m: Machine, bias: Tensor | None) -> Tensor | None:
+    """pad_bias; in backward both what is cut off and what is filled up are undone by copies."""
+    if bias is None or bias.shape[-1] % LOADED == 0:
+        return bias
+    before = bias.shape
+    shape = (*before[:-1], align_up(before[-1], LOADED))
+    out = m.new(shape, bias.dtype).view(*before)
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        filled = m.new(shape, grads[0].dtype)
+        made = m.new(before, grads[0].dtype)
+        del filled
+        return [made]
+
+    record(m, back, [bias], [], out)
+    return out
+
+
+def cudnn(
+    m: Machine, q: Tensor, k: Tensor, v: Tensor, h: AttentionHeads, how: AttentionOptions = USUAL
+) -> Tensor:
+    """The same through cuDNN's kernel, which knows groups and masks. The output lies as the queries
+    do."""
+    q, k, v = lower(m, q), lower(m, k), lower(m, v)
+    bias = _added(m, how.mask, q)
+    out = m.result("attention", (h.batch, h.length, h.heads, h.value_dim), q.dtype)
+    sums = m.result("attention", (h.batch, h.heads, h.length, 1), FLOAT32)
+    state, offset = m.new((), INT64), m.new((), INT64)
+    asked, shapes = h.shape(q.dtype), (q.shape, k.shape, v.shape)
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        made = [m.new(shape, saved[0].dtype) for shape in shapes]
+        m.hidden(*kernels.cudnn_backward(asked))
+        return made
+
+    kept = [q, k, v, bias, Computed(out.shape, out.dtype, out.storage), sums, state, offset]
+    record(m, back, [q, k, v], kept, out)
+    return copied(m, out) if how.first else out
+
+
+def math(
+    m: Machine, q: Tensor, k: Tensor, v: Tensor, h: AttentionHeads, how: AttentionOptions = USUAL
+) -> Tensor:
+    """_scaled_dot_product_attention_math, which autocast only reaches by its arguments."""
+    q, k, v = lower(m, q), lower(m, k), lower(m, v)
+    with m.casting(None):
+        return _math(m, q, k, v, h, how)
+
+
+def _math(
+    m: Machine, q: Tensor, k: Tensor, v: Tensor, h: AttentionHeads, how: AttentionOptions
+) -> Tensor:
+    bias, dtype = _added(m, how.mask, q), q.dtype
+    wide_q, wide_k, wide_v = cast(m, q, FLOAT32), cast(m, k, FLOAT32), cast(m, v, FLOAT32)
+    scaled = scale(m, wide_q)
+    if bias is None and how.causal:
+        bias = _triangle(m, h)
+    keys, values = wide_k, wide_v
+    if not how.shared:
+        keys, values = _spread(m, wide_k, h, h.key_dim), _spread(m, wide_v, h, h.value_dim)
+    soft = _scores(m, scaled, keys, h, bias, how)
+    soft = dropout(m, soft, how.p)
+    weights = cast(m, soft.detach(), dtype)  # returned beside it, and dropped
+    if how.shared:
+        values = _spread(m, wide_v, h, h.value_dim)
+    out = cast(m, product(m, soft, values, h, columns=h.value_dim), dtype)
+    del scaled, wide_q, wide_k, wide_v, keys, values, bias, soft, weights
+    return contiguous(m, out, h)
+
+
+def _scores(
+    m: Machine, q: Tensor, k: Tensor, h: AttentionHeads, bias: Tensor | None, how: AttentionOptions
+) -> Tensor:
+    keys = scale(m, k)
+    if how.shared:
+        keys = _spread(m, keys, h, h.key_dim)
+    scores = product(m, q, keys, h, first=how.first)
+    del keys
+    if bias is not None:
+        scores = add_(m, scores, bias)
+    return _safe_softmax(m, scores)
+
+
+def _triangle(m: Machine, h: AttentionHeads) -> Tensor:
+    """ones, tril, and what is added, of one sequence."""
+    shape = h.length, h.seen
+    ones = m.new(shape, BOOL)
+    lower_half = m.new(shape, BOOL)
+    del ones
+    bias = m.new(shape, FLOAT32)
+    del lower_half
+    return bias.view(1, 1, *shape)
+
+
+def _safe_softmax(m: Machine, x: Tensor) -> Tensor:
+    """Rows of nothing but -inf become zeros, in place; which they are takes a byte a number."""
+    out = of_result(m, x)
+    m.hidden(x.numel, x.rows)
+    return out
+
+
+def eager(
+    m: Machine, q: Tensor, k: Tensor, v: Tensor, h: AttentionHeads, how: AttentionOptions = USUAL
+) -> tuple[Tensor, Tensor]:
+    """eager_attention_forward: softmax(q k^T * scale + mask, float32).to(q.dtype) @ v, keys and
+    values repeated; what it gives, and the weights that the layer holds to its end."""
+    key_states, value_states = _spread(m, k, h, h.key_dim), _spread(m, v, h, h.value_dim)
+    weights = scale(m, product(m, q, key_states, h, first=how.first))
+    if how.cap:
+        weights = scale(m, weights)
+        weights = of_result(m, weights)
+        weights = scale(m, weights)
+    if how.mask is not None:
+        weights = add(m, weights, how.mask)
+    if how.sinks is not None:
+        probs, _combined = with_sink(m, weights, how.sinks)  # both are held to the end
+        weights = cast(m, probs, v.dtype)
+    elif how.wide:
+        weights = cast(m, softmax(m, cast(m, weights, FLOAT32)), q.dtype)
+    else:
+        weights = own_softmax(m, weights)
+        if not how.own:
+            weights = cast(m, weights, v.dtype)
+    weights = dropout(m, weights, how.p)
+    out = product(m, weights, value_states, h, columns=h.value_dim)
+    out = contiguous(m, out, h)
+    return out, weights
+
+
+def own_softmax(m: Machine, x: Tensor) -> Tensor:
+    """Compute a softmax in the dtype of `x`; autocast runs it in float32."""
+    return softmax(m, x if m.autocast is None else cast(m, x, FLOAT32))
+
+
+def product(
+    m: Machine, a: Tensor, b: Tensor, h: AttentionHeads, *, columns: int = 0, first: bool = False
+) -> Tensor:
+    """q k^T, or with `columns` weights times values. torch.matmul copies what does not have heads
+    before tokens, where there are several sequences."""
+    a, b = lower(m, a), lower(m, b)
+    if h.groups == 1 and (columns or not first):
+        b = _before(m, b, h)
+    if columns:
+        out = matmul(m, a, b, columns)
+        return turned(m, out) if h.batch > 1 else out
+    return matmul(m, a if first else _before(m, a, h), b, h.seen).view(*h.scores)
+
+
+def _before(m: Machine, x: Tensor, h: AttentionHeads) -> Tensor:
+    """Heads before tokens: a view of one sequence, a copy of several."""
+    shape = x.shape[0], x.shape[2], x.shape[1], x.shape[3]
+    return (copied(m, x) if h.batch > 1 else x).view(*shape)
+
+
+def _spread(m: Machine, x: Tensor, h: AttentionHeads, width: int) -> Tensor:
+    """repeat_kv: a copy for every head, heads before tokens; of the one head of one sequence a view
+    for all. The gradient's order is another."""
+    if h.groups == 1:
+        return x
+    if h.kv_heads == 1 and h.batch == 1:
+        return expand(m, x, h.batch, h.heads, h.seen, width)
+    return repeat(m, x, h.groups, (h.batch, h.heads, h.seen, width))
+
+
+def contiguous(m: Machine, out: Tensor, h: AttentionHeads) -> Tensor:
+    """transpose(1, 2).contiguous()"""
+    return copied(m, out).view(h.batch, h.length, h.heads, h.value_dim)

@@ -1,0 +1,258 @@
+"""Cuts and joins, copies for more heads, and rows that are picked.
+
+cut        views; in backward each piece is put into zeros of the whole, and they are added
+cuts       the same of pieces that are the whole together
+split      views; in backward the pieces are joined in one piece
+join       torch.cat; in backward views
+turned     a transposed view, whose gradient is copied
+repeat     expand and reshape: a copy; in backward the sum over the copies
+written    x[..., i] = a: in backward a copy of the whole gradient, and of the slice
+pick       index_select by numbers that backward needs again
+gathered   torch.gather, which saves its input and the numbers
+
+Sums over rows, as of a bias's gradient; what long ones take is in kernels/reductions.py.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from weighbridge.dtypes import FLOAT32, INT64
+from weighbridge.errors import UsageError
+from weighbridge.forward.machine import Grads, Machine, Needs, record
+from weighbridge.forward.tensors import Computed, Shape, Tensor
+from weighbridge.kernels.reductions import buffers, columns
+
+APART = "sizes of heads or layers in the config do not add up"
+
+
+def cut(m: Machine, x: Tensor, width: int) -> Tensor:
+    """x[..., a:b]: a view; its gradient is zeros of the whole with the piece in it. Raises
+    UsageError for more than there is."""
+    if not 0 <= width <= x.shape[-1]:
+        raise UsageError(f"{width:,} of {x.shape[-1]:,} numbers a token are read: {APART}")
+    out = Computed((*x.shape[:-1], width), x.dtype, x.storage)
+    whole = x.shape
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        return [m.new(whole, grads[0].dtype)]
+
+    record(m, back, [x], [], out)
+    return out
+
+
+def cuts(m: Machine, x: Tensor, widths: Sequence[int]) -> list[Tensor]:
+    """Slices that are all of `x` together. Raises UsageError where they are not."""
+    _adding_up(x, widths)
+    return [cut(m, x, width) for width in widths]
+
+
+def _adding_up(x: Tensor, widths: Sequence[int]) -> None:
+    if sum(widths) != x.shape[-1]:
+        told = " + ".join(f"{n:,}" for n in widths)
+        raise UsageError(f"{told} numbers a token are no {x.shape[-1]:,}: {APART}")
+
+
+def split(m: Machine, x: Tensor, widths: Sequence[int]) -> tuple[Tensor, ...]:
+    """torch.split along the last dimension; gradients that never come are zeros. Raises UsageError
+    where the widths are not all of it."""
+    _adding_up(x, widths)
+    outs = tuple(Computed((*x.shape[:-1], n), x.dtype, x.storage) for n in widths)
+    whole = x.shape
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        dtype = next(g.dtype for g in grads if g is not None)
+        zeros = [m.new(o, dtype) for o, g in zip(shapes, grads, strict=True) if g is None]
+        made = m.new(whole, dtype)
+        del zeros
+        return [made]
+
+    shapes = [o.shape for o in outs]
+    record(m, back, [x], [], *outs)
+    return outs
+
+
+def join(m: Machine, *parts: Tensor) -> Tensor:
+    """torch.cat along the last dimension, in the widest dtype of the parts."""
+    width = sum(p.shape[-1] for p in parts)
+    dtype = max((p.dtype for p in parts), key=lambda d: d.nbytes)
+    out = m.new((*parts[0].shape[:-1], width), dtype)
+    shapes = [(p.shape, p.dtype) for p in parts]
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        g = grads[0]
+        return [
+            None
+            if not needed
+            else Computed(shape, dtype, g.storage)
+            if dtype == g.dtype
+            else m.new(shape, dtype)
+            for (shape, dtype), needed in zip(shapes, needs, strict=True)
+        ]
+
+    record(m, back, list(parts), [], out)
+    return out
+
+
+def expand(m: Machine, x: Tensor, *shape: int) -> Tensor:
+    """A view with dimensions repeated; in backward the sum over them."""
+    out = Computed(shape, x.dtype, x.storage)
+    before = x.shape
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        return [m.new(before, grads[0].dtype)]
+
+    record(m, back, [x], [], out)
+    return out
+
+
+part = expand  # a view of some, along any dimension; in backward zeros of the whole
+
+
+def written(m: Machine, whole: Tensor, x: Tensor) -> Tensor:
+    """whole[..., i] = x, in place (CopySlices): the gradient of what was there is zeros, for a
+    moment, before it is put into the copy."""
+    out = Computed(whole.shape, whole.dtype, whole.storage)
+    before, dtype = x.shape, x.dtype
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        g = grads[0]
+        rest = m.new(g.shape, g.dtype)
+        own = m.new(before, g.dtype)
+        if needs[0]:
+            m.hidden(own.nbytes)
+        return [rest if needs[0] else None, own if g.dtype == dtype else m.new(before, dtype)]
+
+    record(m, back, [whole, x], [], out)
+    return out
+
+
+def shaped(m: Machine, x: Tensor, *shape: int) -> Tensor:
+    """A view of a parameter, which is no leaf itself."""
+    out = Computed(shape, x.dtype, x.storage)
+    before = x.shape
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        return [Computed(before, grads[0].dtype, grads[0].storage)]
+
+    record(m, back, [x], [], out)
+    return out
+
+
+def stack(m: Machine, *parts: Tensor) -> Tensor:
+    """torch.cat along the second dimension."""
+    first = parts[0]
+    rows = sum(p.shape[1] for p in parts)
+    out = m.new((first.shape[0], rows, *first.shape[2:]), first.dtype)
+    shapes = [p.shape for p in parts]
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        g = grads[0]
+        return [
+            Computed(shape, g.dtype, g.storage) if needed else None
+            for shape, needed in zip(shapes, needs, strict=True)
+        ]
+
+    record(m, back, list(parts), [], out)
+    return out
+
+
+def copied(m: Machine, x: Tensor) -> Tensor:
+    """.contiguous() of what is not: a copy, whose gradient goes on as it is."""
+    out = m.new(x.shape, x.dtype)
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        return [grads[0]]
+
+    record(m, back, [x], [], out)
+    return out
+
+
+def turned(m: Machine, x: Tensor) -> Tensor:
+    """A view whose gradient comes in another order of dimensions, and is copied to be viewed."""
+    out = Computed(x.shape, x.dtype, x.storage)
+    record(m, _copied, [x], [], out)
+    return out
+
+
+def _copied(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+    return [m.new(grads[0].shape, grads[0].dtype)]
+
+
+def repeat(m: Machine, x: Tensor, times: int, shape: Shape) -> Tensor:
+    """`shape` has `times` as many numbers."""
+    if times == 1:
+        return x.view(*shape)
+    out = m.new(shape, x.dtype)
+    before = x.shape
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        return [m.new(before, grads[0].dtype)]
+
+    record(m, back, [x], [], out)
+    return out
+
+
+def pick(m: Machine, x: Tensor, rows: int, numbers: Tensor | None = None) -> Tensor:
+    """x[numbers]: rows of the first dimension; `numbers` int64, saved."""
+    out = m.new((rows, *x.shape[1:]), x.dtype)
+    whole = x.shape
+    index = numbers if numbers is not None else m.new((rows,), INT64)
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        return [m.new(whole, grads[0].dtype)]
+
+    record(m, back, [x], [index], out)
+    return out
+
+
+def gathered(m: Machine, x: Tensor, index: Tensor, shape: Shape) -> Tensor:
+    """Along the last dimension; `index` may be a view."""
+    out = m.new(shape, x.dtype)
+    whole = x.shape
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        return [m.new(whole, grads[0].dtype)]
+
+    record(m, back, [x], [x, index], out)
+    return out
+
+
+def first(m: Machine, x: Tensor) -> Tensor:
+    """transpose(1, 2).contiguous(): heads before tokens; the gradient is copied back."""
+    return copied(m, turned(m, x))
+
+
+# ---- sums
+
+
+def over_rows(m: Machine, rows: int, count: int) -> None:
+    """Take what the sum of `rows` to `count` numbers takes besides its result, in float32."""
+    if rows and count:
+        m.hidden(*buffers(columns(rows, count), FLOAT32.nbytes, m.chip))
+
+
+def over_tokens(m: Machine, x: Tensor) -> Tensor:
+    """x.sum(1, dtype=float32) of [batch, tokens, width]; its gradient is a view, unless it has
+    another dtype."""
+    out = m.new((x.shape[0], x.shape[-1]), FLOAT32)
+    before, dtype = x.shape, x.dtype
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        if grads[0].dtype == dtype:
+            return [Computed(before, dtype, grads[0].storage)]
+        return [m.new(before, dtype)]
+
+    record(m, back, [x], [], out)
+    return out
+
+
+def mean_of_tokens(m: Machine, x: Tensor) -> Tensor:
+    """x.mean(1) of [batch, tokens, width]"""
+    out = m.new((x.shape[0], x.shape[-1]), x.dtype)
+    before = x.shape
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        return [m.new(before, grads[0].dtype)]
+
+    record(m, back, [x], [], out)
+    return out

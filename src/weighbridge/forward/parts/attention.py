@@ -1,0 +1,214 @@
+"""Attention of one layer: its heads, how far back it reaches, its mask, and the kernel that runs.
+
+    sdpa    the first kernel that can (kernels/attention.py)
+    eager   scores written out
+    flash   flash-attention 2; 3 where there are sinks, which it neither saves nor gives a gradient
+
+transformers passes groups to sdpa where no mask is given (integrations/sdpa_attention.py,
+use_gqa_in_sdpa) and copies keys and values for all heads elsewhere.
+
+Source: flash-attention hopper/flash_attn_interface.py (FlashAttnFunc), as
+kernels-community/vllm-flash-attn3 has it; transformers 5.23 models/gpt_oss/modeling_gpt_oss.py
+(_compatible_flash_implementations).
+"""
+
+from dataclasses import replace
+from typing import Any
+
+from weighbridge.arch.mixers import Attention, Latent
+from weighbridge.dtypes import BOOL, FLOAT32
+from weighbridge.engines.transformers.rules import TOLD_OF_SEVERAL, rules
+from weighbridge.errors import UsageError
+from weighbridge.forward.machine import Grads, Machine, Needs, lower, record
+from weighbridge.forward.ops.attention import (
+    AttentionHeads,
+    AttentionOptions,
+    cudnn,
+    eager,
+    efficient,
+    flash,
+    math,
+)
+from weighbridge.forward.ops.shaping import copied, expand, first, repeat, turned
+from weighbridge.forward.step import TrainingStep
+from weighbridge.forward.tensors import Computed, Tensor
+from weighbridge.kernels import attention as kernels
+
+Masks = dict[int | None, Tensor | None]  # by how many tokens back are seen
+
+
+def heads(s: TrainingStep, number: int) -> AttentionHeads:
+    """Return the heads of the first attention in layer `number`."""
+    found = next(x for x in s.built.body.blocks[number].mixers if isinstance(x, Attention))
+    return AttentionHeads(
+        batch=s.batch,
+        length=s.length,
+        seen=s.length,
+        heads=found.heads,
+        kv_heads=found.kv_heads,
+        key_dim=found.key_dim,
+        value_dim=found.value_dim,
+    )
+
+
+def window(s: TrainingStep, number: int) -> int | None:
+    found = (x for x in s.built.body.blocks[number].mixers if isinstance(x, Attention))
+    return next((x.reach for x in found), None)
+
+
+def windows(s: TrainingStep) -> set[int | None]:
+    return {window(s, i) for i in range(len(s.built.layers))}
+
+
+def mask(s: TrainingStep, reach: int | None, *, always: bool = False) -> Tensor | None:
+    """Make the attention masks, each [batch, 1, length, length]. SDPA gets none if nothing is
+    padded and the window covers the length, else one bool mask. Eager attention gets one mask in
+    the model's dtype. FlashAttention 2 never gets one."""
+    m, whole = s.m, (s.batch, 1, s.length, s.length)
+    if s.kernel == "flash":
+        return None
+    if s.kernel == "eager":
+        return m.new(whole, s.dtype)
+    if s.padded:
+        return m.new(whole, BOOL)
+    if (reach is None or s.length < reach) and not always:
+        return None
+    return m.new((1, *whole[1:]), BOOL).view(*whole)
+
+
+def written_out(s: TrainingStep) -> None:
+    """Set attention to eager for classes that write it out; other kernels raise UsageError."""
+    if s.kernel not in (None, "eager"):
+        raise UsageError(
+            f"--attention {s.kernel}: {s.built.kind} is known with eager attention alone; leave it "
+            "out"
+        )
+    s.kernel = "eager"
+
+
+# ---- attend
+
+
+def attend(
+    s: TrainingStep, q: Tensor, k: Tensor, v: Tensor, h: AttentionHeads, **more: Any
+) -> Tensor:
+    """[batch, length, heads, value_dim]; arguments as below."""
+    return attended(s, q, k, v, h, **more)[0]
+
+
+def attended(
+    s: TrainingStep,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    h: AttentionHeads,
+    kernel: str | None = None,
+    **more: Any,
+) -> tuple[Tensor, Tensor | None]:
+    """[batch, length, heads, value_dim], and the weights where eager attention hands them to its
+    layer. Arguments are those of `AttentionOptions`."""
+    m, kernel = s.m, kernel or s.kernel or "sdpa"
+    how = AttentionOptions(**more)
+    if how.p and not m.training:
+        how = replace(how, p=0.0)
+    if kernel == "flash" and how.sinks is not None:
+        return flash3(m, q, k, v, h), None
+    if kernel == "eager":
+        q, k, v = _views(m, q, k, v, views=how.views)
+        return eager(m, q, k, v, h, how)
+    q, k, v, h, how = _laid_out(s, (q, k, v), h, how, kernel)
+    if kernel == "sdpa":
+        kernel = chosen(s, lower(m, q), h, how)
+    if kernel == "math":
+        q, k, v = _views(m, q, k, v, views=how.views)
+    return KERNELS[kernel](m, q, k, v, h, how), None
+
+
+def _laid_out(
+    s: TrainingStep,
+    given: tuple[Tensor, Tensor, Tensor],
+    h: AttentionHeads,
+    how: AttentionOptions,
+    kernel: str,
+) -> tuple[Tensor, Tensor, Tensor, AttentionHeads, AttentionOptions]:
+    """Queries, keys and values as the kernel is given them. sdpa was given repeated heads always up
+    to 4.54, and all of it contiguous."""
+    m, (q, k, v) = s.m, given
+    repeats = copies = False
+    if s.transformers < (5, 0):
+        known = rules(s.transformers, s.built.kind)
+        repeats = known.flash_repeats if kernel == "flash" else known.sdpa_repeats
+        copies = known.sdpa_copies and kernel != "flash"
+    shares = h.key_dim == h.value_dim <= kernels.FLASH_MOST and kernel != "efficient"
+    whole = how.mask is None and shares and not repeats
+    if h.groups > 1 and not whole and not how.shared:
+        k = _for_all(m, k, h, h.key_dim)
+        v = _for_all(m, v if h.kv_heads == 1 else turned(m, v), h, h.value_dim)
+        h = h.repeated
+    elif copies:
+        k, v = copied(m, k), first(m, v)
+    if copies:
+        q, how = copied(m, q), replace(how, first=True)
+    return q, k, v, h, how
+
+
+def _told(s: TrainingStep, how: AttentionOptions) -> bool:
+    """Whether sdpa is told of groups though each head has keys and values of its own: so did some
+    versions where the class counts groups."""
+    if how.mask is not None or s.transformers >= TOLD_OF_SEVERAL:
+        return False
+    latent = any(isinstance(x, Latent) for b in s.built.body.blocks for x in b.mixers)
+    counts = latent or s.built.config.get("num_key_value_heads") is not None
+    return counts and rules(s.transformers, s.built.kind).groups_told
+
+
+def _for_all(m: Machine, x: Tensor, h: AttentionHeads, width: int) -> Tensor:
+    """repeat_kv: of one head a view."""
+    shape = h.batch, h.seen, h.heads, width
+    return expand(m, x, *shape) if h.kv_heads == 1 else repeat(m, x, h.groups, shape)
+
+
+KERNELS = {"flash": flash, "efficient": efficient, "cudnn": cudnn, "math": math}
+
+
+def _views(
+    m: Machine, q: Tensor, k: Tensor, v: Tensor, *, views: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Products give gradients with heads before tokens; linears take them as they are."""
+    if views:
+        q, k = turned(m, q), turned(m, k)
+    return q, k, turned(m, v)
+
+
+def chosen(s: TrainingStep, q: Tensor, h: AttentionHeads, how: AttentionOptions) -> str:
+    """The first kernel of torch's order that can."""
+    asked = h.shape(q.dtype)
+    call = kernels.AttentionCall(
+        masked=how.mask is not None,
+        causal=how.causal,
+        dropout=how.p,
+        groups=h.groups > 1 or _told(s, how),  # they were copied for all heads otherwise
+        differentiated=s.m.grad,
+    )
+    order = kernels.order(s.m.chip, s.torch)
+    return next(k for k in order if kernels.can(k, asked, call, s.m.chip, s.torch))
+
+
+# ---- flash3
+
+
+def flash3(m: Machine, q: Tensor, k: Tensor, v: Tensor, h: AttentionHeads) -> Tensor:
+    """flash-attention 3: the output lies tokens before heads, whatever the queries do."""
+    q, k, v = lower(m, q), lower(m, k), lower(m, v)
+    out = m.result("attention", (h.batch, h.length, h.heads, h.value_dim), q.dtype)
+    sums = m.result("attention", (h.batch, h.heads, h.length), FLOAT32)
+    shapes = q.shape, k.shape, v.shape
+    asked = h.shape(q.dtype)
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        made = [m.new(shape, saved[0].dtype) for shape in shapes]
+        m.hidden(*kernels.flash3_backward(asked))
+        return made
+
+    record(m, back, [q, k, v], [q, k, v, Computed(out.shape, out.dtype, out.storage), sums], out)
+    return out

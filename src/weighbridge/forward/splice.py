@@ -1,0 +1,416 @@
+"""Layers alike that are not walked again: what one of them asks of memory, the others ask as well.
+
+    walked      the first layers of a kind, and the last: what each takes and gives back, in forward
+                and in backward, is written on a tape
+    spliced     those between: one node of the graph each, which asks for the same again
+
+A kind repeats where two of its layers in a row left the same tape, on which nothing stands
+but what the layer took itself, its input, its result and their gradients. What nodes of the graph
+have as attributes stays until the graph goes, of a layer that is spliced as well. All layers that
+are walked must leave that tape, but for two: the first of the kind, which is the last to let
+go what all of them read, and the last of all layers, which is given another gradient.
+Otherwise `UnlikeLayersError` says that the step must be walked whole. Where parameters have hooks,
+their gradients are handed over one by one, and the hooks run as they do behind a layer that
+is walked. Without hooks, the allocator is asked for all gradients at once.
+"""
+
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+from weighbridge.components.activations import Heap, LiveTensor
+from weighbridge.components.course import DROPPED, RENAMED, HeapCourse
+from weighbridge.dtypes import DType
+from weighbridge.forward.backward import GRADIENTS, accumulate, holders, shared
+from weighbridge.forward.machine import GradNode, Grads, Machine, Needs, record
+from weighbridge.forward.tape import GIVEN, GRAD, INPUT, NAME, TAKE, Event, SpliceTape
+from weighbridge.forward.tensors import (
+    Computed,
+    LeafTensor,
+    Shape,
+    Tensor,
+    TensorStorage,
+    TensorView,
+)
+
+LAST = 3  # layers of a kind that are walked at its end, until it is known to repeat
+FEW = LAST + 2  # layers of a kind of which nothing is spliced
+Whole = Callable[[Tensor], Tensor]
+Slots = list[Any]  # what is held, and in the last two what the layer was given
+
+
+class UnlikeLayersError(Exception):
+    """Layers that were taken for alike are not."""
+
+
+class Cast(NamedTuple):
+    """A weight that autocast keeps to the end of forward; `held`: the graph keeps it, too."""
+
+    number: int
+    slot: int
+    shape: Shape
+    dtype: DType
+    held: bool
+
+
+class Forward(NamedTuple):
+    """`keeps_input` and `keeps_result`: the graph does, where there is one."""
+
+    events: tuple[Event, ...]
+    slots: int
+    result: int
+    shape: Shape
+    dtype: DType
+    graph: bool
+    keeps_input: bool
+    keeps_result: bool
+    casts: tuple[Cast, ...]
+    away: int
+
+
+class Backward(NamedTuple):
+    """`type` of the gradient of the input: a view is not added to in place. `stays`: slots of what
+    is there as long as the graph."""
+
+    events: tuple[Event, ...]
+    slots: int
+    result: int
+    shape: Shape
+    dtype: DType
+    type: type[Tensor]
+    stays: tuple[int, ...]
+    away: int
+
+
+class LayerTrace:
+    """What layers of one kind left, and whether it is known to repeat."""
+
+    __slots__ = ("courses", "grads", "last", "proven", "tape", "used")
+
+    def __init__(self) -> None:
+        self.tape: Any = None
+        self.last: Any = None  # what the last of all layers left
+        self.courses: dict[bool, HeapCourse | None] = {}
+        self.grads: list[Event] = []
+        self.proven = self.used = False
+
+    def note(self, tape: Forward | Backward | None, layer: "SplicedLayer") -> None:
+        """What one layer left. The first and the last may differ from the others."""
+        if layer.ends:
+            self.last = tape
+        if not self.used:
+            self.proven = tape is not None and tape == self.tape
+            self.tape = tape
+        elif tape != self.tape and layer.number and not layer.ends:
+            raise UnlikeLayersError
+
+    @property
+    def to_the_end(self) -> bool:
+        """Whether the last is known to be like the others."""
+        return self.proven and self.last == self.tape
+
+    def use(self) -> Any:
+        if not self.proven:
+            raise UnlikeLayersError
+        if not self.used:
+            self.used = True
+            self.grads = [event for event in self.tape.events if event[0] == GRAD]
+        return self.tape
+
+
+class AlikeLayers:
+    """Layers that are known to be made alike."""
+
+    __slots__ = ("backward", "forward")
+
+    def __init__(self) -> None:
+        self.forward, self.backward = LayerTrace(), LayerTrace()
+
+
+class SplicedLayer(NamedTuple):
+    """One of some `alike`, and its parameters: those of another have the same order. `ends`:
+    the last of all, with which backward begins: what it is given there somebody else may hold."""
+
+    params: Sequence[LeafTensor]
+    number: int
+    alike: int
+    ends: bool = False
+
+
+class Splices:
+    """All kinds of layers of one run."""
+
+    def __init__(self) -> None:
+        self._kinds: dict[Hashable, AlikeLayers] = {}
+
+    def run(
+        self, m: Machine, key: Hashable, layer: SplicedLayer, whole: Whole, x: Tensor
+    ) -> Tensor:
+        """What `whole(x)` gives, walked or spliced."""
+        kind = self._kinds.setdefault(key, AlikeLayers())
+        known = kind.forward.proven and (kind.backward.proven or not m.grad)
+        ends = layer.ends and not (kind.forward.to_the_end and kind.backward.to_the_end)
+        last = ends or (not known and layer.alike - layer.number <= LAST)
+        checks = layer.number == 1  # each time that the layers are run, one of them is held to it
+        if layer.number and not (checks or last) and kind.forward.proven:
+            return _spliced(m, kind, layer.params, x)
+        leaf = isinstance(x, LeafTensor)  # autocast keeps what it makes of one
+        alone = leaf or layer.alike <= FEW or (m.grad and not x.requires_grad)
+        if alone or (known and not checks):
+            return whole(x)
+        return Walk(m, kind, layer).run(whole, x)
+
+
+class Walk:
+    """A layer that is walked and leaves its tapes."""
+
+    def __init__(self, m: Machine, kind: AlikeLayers, layer: SplicedLayer) -> None:
+        self.m = m
+        self.kind = kind
+        self.layer = layer
+        self.tape = SpliceTape({id(p): i for i, p in enumerate(layer.params)})
+        self.away = 0
+        self.attributes: set[int] = set()  # slots of what nodes hold to the end of the graph
+
+    def run(self, whole: Whole, x: Tensor) -> Tensor:
+        m, tape, kept = self.m, self.tape, len(self.m.casts)
+        self.away = m.away
+        before = holders(x)
+        inside = Computed(x.shape, x.dtype, x.storage)
+        record(m, self._ends, [x], [], inside)
+        with m.heap.watched(tape):
+            result = [whole(inside)]
+        begun = inside.node
+        del inside
+        assert x.storage is not None
+        keeps_input = holders(x) > before
+        keeps_result = shared(result, 0) or holders(result[0]) > 1
+        [out] = result
+        found = self._forward(out, tuple(self._casts(kept)), (keeps_input, keeps_result))
+        if keeps_input:
+            tape.know(INPUT, x.storage.held)
+        attributes = [t.storage.held for t in _attributes(out.node, begun) if t.storage]
+        self.attributes = {slot for slot in map(tape.slot, attributes) if slot is not None}
+        del begun
+        self.kind.forward.note(found, self.layer)
+        made = Computed(out.shape, out.dtype, out.storage)
+        record(m, self._begins, [out], [], made)
+        return made
+
+    def _forward(
+        self, out: Tensor, casts: tuple[Cast, ...], keeps: tuple[bool, bool]
+    ) -> Forward | None:
+        """What is left: only what the graph keeps is the layer's from here on."""
+        assert out.storage is not None
+        tape, graph = self.tape, out.requires_grad
+        result = tape.slot(out.storage.held)
+        gone = {cast.slot for cast in casts if not cast.held}
+        if not keeps[1]:
+            gone.add(-1 if result is None else result)
+        tape.forget(gone)
+        if (
+            result is None
+            or not tape.whole
+            or (tape.alive and not graph)
+            or type(out) is not Computed
+        ):
+            return None
+        made = tuple(tape.events), tape.count, result, out.shape, out.dtype, graph, *keeps
+        return Forward(*made, casts, self.m.away - self.away)
+
+    def _casts(self, kept: int) -> "list[Cast]":
+        """Casts that autocast has made since it had `kept` of them."""
+        found = []
+        for cast in list(self.m.casts.values())[kept:]:
+            held = shared(cast, 1) or holders(cast[1]) > 1
+            p, t = cast
+            assert t.storage is not None
+            number, slot = self.tape.params.get(id(p)), self.tape.slot(t.storage.held)
+            if number is None or slot is None:
+                self.tape.whole = False
+                continue
+            found.append(Cast(number, slot, t.shape, t.dtype, held))
+        return found
+
+    def _begins(self, m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        tape = self.tape
+        tape.events = []
+        tape.know(GIVEN, grads[0].storage.held)
+        self.away = m.away
+        m.heap.watch = tape
+        return [grads[0]]
+
+    def _ends(self, m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        tape = self.tape
+        m.heap.watch = None
+        self.kind.backward.note(self._backward(grads[0]), self.layer)
+        tape.alive.clear()
+        return [grads[0]]
+
+    def _backward(self, grad: Tensor | None) -> Backward | None:
+        tape = self.tape
+        if grad is None or grad.storage is None or not tape.whole:
+            return None
+        result = tape.slot(grad.storage.held)
+        left = {slot for slot, _ in tape.alive.values()}
+        stays = left & self.attributes - {result, GIVEN}
+        # of the last two others may have more
+        if result is None or left - stays - {result, INPUT, GIVEN}:
+            return None
+        made = tuple(tape.events), tape.count, result, grad.shape, grad.dtype, type(grad)
+        return Backward(*made, tuple(sorted(stays)), self.m.away - self.away)
+
+
+def _attributes(node: GradNode | None, end: GradNode | None) -> Iterator[Tensor]:
+    """Yield the attributes of all nodes from one down to the end."""
+    seen = {end}
+    todo: list[Any] = [node]
+    while todo:
+        node = todo.pop()
+        if isinstance(node, GradNode) and node not in seen:
+            seen.add(node)
+            yield from node.attributes
+            todo += [source for source, _ in node.inputs]
+
+
+class Spliced:
+    """What one layer keeps for its backward: tensors by their slots. What `stays` goes with the
+    graph."""
+
+    __slots__ = ("kind", "params", "slots", "stays")
+
+    def __init__(self, kind: AlikeLayers, params: Sequence[LeafTensor], slots: Slots) -> None:
+        self.kind = kind
+        self.params = params
+        self.slots = slots
+        self.stays: list[TensorStorage] = []
+
+    def back(self, m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        found: Backward = self.kind.backward.use()
+        slots = self.slots
+        slots[GIVEN:GIVEN] = [None] * (found.slots + 2 - len(slots))
+        slots[GIVEN] = grads[0].storage
+        through = found.result == GIVEN
+        if not through:
+            grads[0] = None
+        self._again(m, self.kind.backward, found.events)
+        m.away += found.away
+        storage = TensorStorage.of(m.heap, slots[found.result])
+        self.stays = [TensorStorage.of(m.heap, slots[slot]) for slot in found.stays]
+        slots.clear()
+        if through:
+            return grads[:]
+        return [_tensor(found.type, found.shape, found.dtype, storage)]
+
+    def _again(self, m: Machine, found: LayerTrace, events: Sequence[Event]) -> None:
+        grads = [self.params[number] for _, _, number, *_ in found.grads]
+        fresh = all(p.grad is None for p in grads)
+        alike = fresh or all(p.grad is not None for p in grads)
+        if any(p.hooks for p in grads) or not alike or not self._runs(m, found, events, fresh):
+            self._play(m, events)
+
+    def _runs(self, m: Machine, found: LayerTrace, events: Sequence[Event], fresh: bool) -> bool:
+        """Whether the allocator was asked for all of it at once."""
+        slots = self.slots
+        if fresh not in found.courses:
+            found.courses[fresh] = _course(events, slots, fresh)
+        course = found.courses[fresh]
+        if course is None or not all(_alone(slots, slot) for slot in course.names):
+            return False
+        for slot in course.names:
+            if isinstance(slots[slot], TensorStorage):
+                slots[slot] = slots[slot].surrender()
+        if not course.run(m.heap, slots):
+            return False
+        for _, slot, number, shape, dtype, kind in found.grads if fresh else ():
+            storage = TensorStorage.of(m.heap, slots[slot])
+            self.params[number].grad = _tensor(kind, shape, dtype, storage)
+            slots[slot] = None
+        return True
+
+    def _play(self, m: Machine, events: Iterable[Event]) -> None:
+        """What was taken and given back, once more."""
+        heap, slots = m.heap, self.slots
+        for what, slot, *rest in events:
+            if what == TAKE:
+                slots[slot] = heap.again(*rest)
+                continue
+            held = slots[slot]
+            slots[slot] = None
+            if what == NAME:
+                slots[slot] = _renamed(heap, held, *rest)
+            elif what == GRAD:
+                number, shape, dtype, kind = rest
+                made = [_tensor(kind, shape, dtype, TensorStorage.of(heap, held))]
+                held = None  # the parameter alone has it from here on
+                accumulate(m, self.params[number], made)
+            elif isinstance(held, LiveTensor):
+                heap.drop(held)
+            held = None
+
+
+def _alone(slots: Slots, slot: int) -> bool:
+    """Whether nobody but its slot has what stands there."""
+    return isinstance(slots[slot], LiveTensor) or not shared(slots, slot)
+
+
+def _course(events: Iterable[Event], slots: Slots, fresh: bool) -> HeapCourse | None:
+    """Return the moves of a spliced layer; None where what is there before does not go. Gradients
+    that are `fresh` stay, others are added to what is there, and go."""
+    steps: list[tuple[int, int, int, str]] = []
+    several: dict[int, int] = {}
+    taken: set[int] = set()
+    left: set[int] = set()
+    for what, slot, *rest in events:
+        if what == TAKE:
+            nbytes, name, stream, several[slot] = rest
+            steps.append((slot, nbytes, stream, name))
+            taken.add(slot)
+            continue
+        stays = what == NAME or (what == GRAD and fresh)
+        name = rest[0] if what == NAME else GRADIENTS if stays else ""
+        steps.append((slot, RENAMED if stays else DROPPED, 0, name))
+        if slot not in taken:
+            (left.add if stays else left.discard)(slot)
+    before = {slot: _held(slots[slot]) for slot, *_ in steps if slot not in taken}
+    if left:
+        return None
+    several |= {slot: held.alike for slot, held in before.items()}
+    alike = {slot: count for slot, count in several.items() if count > 1}
+    return HeapCourse(steps, {slot: held[:2] for slot, held in before.items()}, alike)
+
+
+def _held(there: Any) -> LiveTensor:
+    return there.held if isinstance(there, TensorStorage) else there
+
+
+def _renamed(heap: Heap, held: Any, name: str) -> Any:
+    if isinstance(held, LiveTensor):
+        return heap.rename(held, name)
+    held.rename(name)
+    return held
+
+
+def _spliced(m: Machine, kind: AlikeLayers, params: Sequence[LeafTensor], x: Tensor) -> Tensor:
+    found: Forward = kind.forward.use()
+    slots: Slots = [None] * (found.slots + 2)
+    made = Spliced(kind, params, slots)
+    made._again(m, kind.forward, found.events)
+    for number, slot, shape, dtype, held in found.casts:
+        storage = TensorStorage.of(m.heap, slots[slot])
+        slots[slot] = storage if held else None
+        m.casts[id(params[number])] = params[number], Computed(shape, dtype, storage)
+    storage = TensorStorage.of(m.heap, slots[found.result])
+    slots[found.result] = storage if found.keeps_result else None
+    if found.keeps_input:
+        slots[INPUT] = x.storage
+    m.away += found.away
+    m.most_away = max(m.most_away, m.away)
+    out = Computed(found.shape, found.dtype, storage)
+    if found.graph:
+        record(m, made.back, [x], [], out)
+    return out
+
+
+def _tensor(kind: type[Tensor], shape: Shape, dtype: DType, storage: TensorStorage) -> Tensor:
+    made = Computed(shape, dtype, storage)
+    return TensorView(made) if kind is TensorView else made

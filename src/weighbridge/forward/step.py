@@ -1,0 +1,119 @@
+"""One forward as the nets see it: the machine, the batch, and how this class computes."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from weighbridge.arch.body import Body
+from weighbridge.arch.config import Config
+from weighbridge.arch.model_types import facts
+from weighbridge.dtypes import DType
+from weighbridge.forward.around import Around, Unshared
+from weighbridge.forward.machine import Machine
+from weighbridge.forward.modules import Module
+from weighbridge.forward.tensors import LeafTensor, Tensor
+
+if TYPE_CHECKING:
+    from weighbridge.forward.alike import Alike
+
+# Rates of configuration classes that are not 0 (transformers models/*/configuration_*.py): files
+# of configs, and our catalogue, may leave them out. The table of model types names them.
+DROPOUTS: Mapping[str, Mapping[str, float]] = {
+    "hidden": dict.fromkeys(("hidden_dropout_prob", "attention_probs_dropout_prob"), 0.1),
+    "pdrop": dict.fromkeys(("embd_pdrop", "attn_pdrop", "resid_pdrop"), 0.1),
+    "dropout": {"dropout": 0.1},
+    "dropout_rate": {"dropout_rate": 0.1},
+    "dropout_and_attention": {"dropout": 0.1, "attention_dropout": 0.1},
+    "attention_and_residual": {"attention_dropout": 0.1, "residual_dropout": 0.1},
+    "classifier": {"classifier_dropout_prob": 0.1},
+    "with_classifier": {"dropout": 0.1, "attention_dropout": 0.1, "seq_classif_dropout": 0.2},
+    "": {},
+}
+
+
+@dataclass(slots=True, kw_only=True)
+class BuiltModel:
+    """The class in memory. `layers` are those of the language model; `base` is the path of what
+    holds them."""
+
+    root: Module
+    base: Module
+    layers: list[Module]
+    params: dict[str, LeafTensor]
+    body: Body
+    config: Config  # the language model's own
+    kind: str  # its model type
+    whole: Config | None = None  # that of all the class
+    buffers: list[Tensor] = field(default_factory=list)
+    encoder: list[Module] = field(default_factory=list)  # layers of what is attended to
+    kept: dict[int, Tensor] = field(default_factory=dict)  # by modules, to their next run
+    parts: dict[str, str] = field(default_factory=dict)  # what a parameter belongs to
+
+    @property
+    def own(self) -> list[LeafTensor]:
+        """Each parameter once, though a head that is the embedding has two names."""
+        return list({id(p): p for p in self.params.values()}.values())
+
+    @property
+    def stacks(self) -> dict[str, Module]:
+        """All layers by their paths, in the order in which they run."""
+        return {layer.path: layer for layer in (*self.encoder, *self.layers)}
+
+
+@dataclass(slots=True, kw_only=True)
+class TrainingStep:
+    """`dtype` is that of the weights and so of activations, but where autocast lowers them."""
+
+    m: Machine
+    built: BuiltModel
+    batch: int
+    length: int
+    dtype: DType
+    kernel: str | None  # of attention, as it was asked for; None is the class's own
+    torch: tuple[int, int] = (2, 13)
+    checkpointing: str = "none"  # full, selective, offload
+    reentrant: bool = False
+    token_ranks: int = 1  # that share the tokens between layers (sequence parallelism)
+    compiled: bool = False  # layers and loss, by torch.compile
+    release: tuple[int, ...] | None = None  # of the framework; None is the newest
+    transformers: tuple[int, int] = (5, 23)
+    padded: bool = False  # whether a mask is needed for padding
+    dropout: bool = True  # those that the config has
+    image_size: tuple[int, int] | None = None  # height, width; None is the config's own
+    items: dict[str, int] = field(default_factory=dict)  # images, sounds of a sequence
+    around: Around = field(default_factory=Unshared)
+    alike: "Alike | None" = None  # layers, of which few are walked; None walks all
+    inputs: list[Tensor] = field(
+        default_factory=list
+    )  # what the loop holds until the loss is there
+    outputs: list[Tensor] = field(default_factory=list)  # what they hold besides logits
+    held: list[Tensor] = field(default_factory=list)  # by the loop, of the step before
+    assumed: list[str] = field(default_factory=list)  # of the run, in sentences
+
+    @property
+    def rows(self) -> int:
+        return self.batch * self.length
+
+    @property
+    def computing(self) -> DType:
+        """Return the dtype in which matrix products run: autocast's, if there is one."""
+        return self.m.autocast or self.dtype
+
+    def assume(self, sentence: str) -> None:
+        if sentence not in self.assumed:
+            self.assumed.append(sentence)
+
+    def rate(self, *names: str) -> float:
+        """A dropout of the config."""
+        if not self.dropout:
+            return 0.0
+        usual = DROPOUTS[facts(self.built.kind).training.dropouts].get(names[-1], 0.0)
+        return self.built.config.ratio(*names, default=usual)
+
+
+def entered(s: TrainingStep, x: Tensor) -> Tensor:
+    """What frozen embeddings give. PEFT has it need a gradient where layers are checkpointed
+    (enable_input_require_grads): a leaf, which the graph holds, and its gradient with it."""
+    if s.checkpointing == "none" or x.requires_grad or not s.m.grad:
+        return x
+    return LeafTensor("input", x.shape, x.dtype, x.storage)

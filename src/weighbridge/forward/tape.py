@@ -1,0 +1,75 @@
+"""What a stretch of a step takes and gives back, in order. Tensors are known by the order in which
+they were taken there, so that stretches of which nothing else is known can be compared.
+
+    (TAKE, slot, bytes, component, stream, alike)
+    (DROP, slot)
+    (NAME, slot, component)                         it counts as another one from here on
+    (GRAD, slot, parameter, shape, dtype, type)     the gradient of a parameter is handed over
+"""
+
+from collections.abc import Container
+from typing import Any
+
+from weighbridge.components.activations import LiveTensor
+from weighbridge.forward.tensors import LeafTensor, Tensor
+
+TAKE, DROP, NAME, GRAD = range(4)
+INPUT, GIVEN = -1, -2  # slots of what a layer is given: its input, the gradient of its result
+Event = tuple[Any, ...]
+
+
+class SpliceTape:
+    """`alive`: what is there, by identity; `params`: numbers of parameters, likewise; `whole`:
+    nothing happened to any other tensor."""
+
+    def __init__(self, params: dict[int, int]) -> None:
+        self.events: list[Event] = []
+        self.alive: dict[int, tuple[int, LiveTensor]] = {}
+        self.count = 0
+        self.params = params
+        self.whole = True
+
+    def know(self, slot: int, held: LiveTensor) -> None:
+        self.alive[id(held)] = slot, held
+
+    def slot(self, held: LiveTensor) -> int | None:
+        found = self.alive.get(id(held))
+        return None if found is None else found[0]
+
+    def forget(self, slots: Container[int]) -> None:
+        self.alive = {key: found for key, found in self.alive.items() if found[0] not in slots}
+
+    def taken(self, held: LiveTensor, stream: int) -> None:
+        if held.block is not None:
+            self.know(self.count, held)
+            self.events.append((TAKE, self.count, held.nbytes, held.name, stream, held.alike))
+            self.count += 1
+
+    def dropped(self, held: LiveTensor) -> None:
+        if held.block is not None:
+            self.events.append((DROP, self._gone(held)))
+
+    def renamed(self, held: LiveTensor, made: LiveTensor) -> None:
+        if held.block is not None:
+            slot = self._gone(held)
+            self.events.append((NAME, slot, made.name))
+            if slot is not None:
+                self.know(slot, made)
+
+    def given(self, leaf: LeafTensor, grad: Tensor, *, owned: bool) -> bool:
+        """Whether it is the gradient of a parameter of the layer: what comes of it is not the
+        layer's."""
+        number = self.params.get(id(leaf))
+        if number is None:
+            self.whole = self.whole and not leaf.hooks
+            return False
+        assert grad.storage is not None
+        slot = self._gone(grad.storage.held)
+        self.whole = self.whole and owned
+        self.events.append((GRAD, slot, number, grad.shape, grad.dtype, type(grad)))
+        return True
+
+    def _gone(self, held: LiveTensor) -> int | None:
+        slot, _ = self.alive.pop(id(held), (None, held))
+        self.whole = self.whole and slot is not None
+        return slot

@@ -1,0 +1,138 @@
+"""Which modules an adapter is put on, as PEFT decides it.
+
+    names         a module whose path is, or ends in, one of them
+    pattern       a single text with a sign of regular expressions: the whole path
+    all-linear    every linear but the head (the classifier of a classification model)
+    none given    by model type
+    experts       what was a linear of each expert, and the router's, is a parameter since
+                  transformers 5: gate and up together at twice the rank, down, the router
+
+Source: PEFT 0.21 tuners/tuners_utils.py (check_target_module_exists,
+_maybe_include_all_linear_layers), utils/constants.py, utils/transformers_weight_conversion.py
+(_convert_peft_config_moe).
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from weighbridge.arch.model_types import facts
+from weighbridge.arch.roles import makes_labels, makes_logits
+from weighbridge.dtypes import FLOAT32, DType
+from weighbridge.errors import UsageError
+from weighbridge.forward.modules import ParameterSpec
+
+ALL = "all-linear"
+# transformers 5.23 conversion_mapping.py: the linears that became one parameter, (the first, the
+# second or both) and the one behind them
+EXPERTS: Mapping[str, tuple[tuple[str, ...], str]] = {
+    "w1_w3": (("w1", "w3"), "w2"),
+    "gate_up": (("gate_proj", "up_proj"), "down_proj"),
+}
+PATTERN = re.compile(r"[\\^$*+?\[\](){}|]")
+LINEARS = ("linear", "conv1d", "expert")  # one expert of transformers 4 is made of linears
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Adapters:
+    """`targets` as the user writes them: names of modules, a regular expression, "all-linear"."""
+
+    r: int
+    alpha: int
+    targets: tuple[str, ...]
+    dropout: float = 0.0
+    dora: bool = False
+    rslora: bool = False
+    dtype: DType = FLOAT32  # PEFT's autocast_adapter_dtype
+    modules_to_save: tuple[str, ...] = ()
+
+
+def usual(model_type: str) -> tuple[str, ...] | None:
+    """PEFT's own choice (TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING of its
+    utils/constants.py), None where it has none."""
+    return facts(model_type).training.lora or None
+
+
+def matched(
+    params: Iterable[ParameterSpec], targets: Sequence[str], whole: Sequence[str] = ()
+) -> list[str]:
+    """Paths of the modules, in the class's order; those that are saved `whole` have no adapter.
+    Raises UsageError where there are none."""
+    weights = [h for h in params if h.name.endswith(".weight")]
+    linears = [h.name.removesuffix(".weight") for h in weights if h.kind in LINEARS]
+    linears = [n for n in linears if not _within(n, whole)]
+    if list(targets) == [ALL]:
+        return [n for n in linears if not _head(n)]
+    found = [n for n in linears if _targeted(n, targets)]
+    if not found:
+        known = ", ".join(sorted({n.rpartition(".")[2] for n in linears}))
+        raise UsageError(
+            f"--lora-targets {','.join(targets)}: no linear of the model is called so; it has "
+            f"{known}"
+        )
+    return found
+
+
+class ExpertTarget(NamedTuple):
+    """A parameter of all experts, or a router's, with how many times the rank it has."""
+
+    name: str
+    ranks: int
+
+
+def experts(
+    params: Iterable[ParameterSpec], model_type: str, targets: Sequence[str]
+) -> tuple[list[ExpertTarget], list[str]]:
+    """(what is adapted as a parameter, targets that are left for linears). Raises UsageError where
+    one of two that are joined is named without the other."""
+    kind = facts(model_type).training.experts_were
+    stacks = [h for h in params if h.kind == "experts" and len(h.shape) == 3]
+    if not kind or not stacks:
+        return [], list(targets)
+    everything = list(targets) == [ALL]
+    up, back = EXPERTS[kind]
+    named = {t.rpartition(".")[2] for t in targets} | ({*up, back, "gate"} if everything else set())
+    if 0 < len(named & set(up)) < len(up):
+        raise UsageError(
+            f"--lora-targets: {' and '.join(up)} of the experts are one parameter; name both"
+        )
+    found = []
+    for h in params:
+        leaf = h.name.rpartition(".")[2]
+        if leaf == "gate_up_proj" and up[0] in named:
+            found.append(ExpertTarget(h.name, 2))
+        elif (leaf == "down_proj" and back in named) or (
+            h.name.endswith(".gate.weight") and "gate" in named
+        ):
+            found.append(ExpertTarget(h.name, 1))
+    rest = [ALL] if everything else [t for t in targets if t not in (*up, back, "gate")]
+    return found, rest
+
+
+def saved(params: Iterable[str], whole: Sequence[str]) -> list[str]:
+    """Parameters of the modules that are trained whole (modules_to_save). Raises UsageError."""
+    names = list(params)
+    for name in whole:
+        if not any(_within(n, (name,)) for n in names):
+            known = ", ".join(sorted({n.split(".")[0] for n in names} - {"model", "transformer"}))
+            raise UsageError(
+                f"--modules-to-save {name}: no module of the model is called so; beside its layers "
+                f"it has {known}"
+            )
+    return [n for n in names if _within(n, whole)]
+
+
+def _within(name: str, modules: Sequence[str]) -> bool:
+    return any(re.match(rf"(?:^|.*\.){re.escape(m)}(?:$|\..*)", name) for m in modules)
+
+
+def _head(name: str) -> bool:
+    weight = f"{name}.weight"
+    return makes_logits(weight) or makes_labels(weight)
+
+
+def _targeted(name: str, targets: Sequence[str]) -> bool:
+    if len(targets) == 1 and PATTERN.search(targets[0]):
+        return re.fullmatch(targets[0], name) is not None
+    return any(name == t or name.endswith(f".{t}") for t in targets)

@@ -1,0 +1,352 @@
+"""LitGPT's class in memory, with its own LoRA.
+
+    LoRA        beside the one linear of queries, keys and values: zeros in the place of what has no
+                adapter; in the base's dtype
+    packed      every linear, the head too, from float16 (Lightning); bitsandbytes 0.42 keeps the
+                input of each on its function's context
+    embedding   another matrix than the head
+
+Source: litgpt lora.py, finetune/lora.py of April 2024 (5895df10) and September 2024 (00af8b0d,
+0.4.13); lightning fabric/plugins/precision/bitsandbytes.py; bitsandbytes pull request 1270.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from weighbridge.arch.blueprint import Param as Spec
+from weighbridge.arch.body import Dense
+from weighbridge.arch.mixers import Attention
+from weighbridge.arch.model_types import all_types
+from weighbridge.dtypes import FLOAT16, FLOAT32, INT8, INT64
+from weighbridge.engines.transformers.plan import language
+from weighbridge.errors import UnsupportedError, UsageError
+from weighbridge.forward.adapters import Plain
+from weighbridge.forward.around import Around
+from weighbridge.forward.machine import Grads, Machine, Needs, record
+from weighbridge.forward.modules import Module, ParameterSpec, Wrap
+from weighbridge.forward.nets.litgpt import LATER, layout
+from weighbridge.forward.ops.matrix import linear
+from weighbridge.forward.ops.packed import Linear4
+from weighbridge.forward.ops.pointwise import add, dropout, scale
+from weighbridge.forward.ops.shaping import copied, join, split
+from weighbridge.forward.step import BuiltModel
+from weighbridge.forward.tensors import Computed, LeafTensor, Shape, Tensor
+from weighbridge.training.adapters import Adapters
+from weighbridge.training.plan import TrainingPlan
+
+BITSANDBYTES_SINCE = (0, 5)  # another than 0.42
+QKV = ("query", "key", "value")
+PARTS = (*QKV, "projection", "mlp", "head")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LitgptSizes:
+    """Sizes of one model as litgpt's Config has them. `turned`: numbers of a head that RoPE
+    rotates."""
+
+    layers: int
+    hidden: int
+    vocab: int
+    width: int
+    gated: bool
+    h: Attention
+    turned: int
+    biased: bool
+    head_biased: bool
+    norm_biased: bool
+    norms: int  # of a layer
+    parallel: bool
+
+    @property
+    def queries(self) -> int:
+        return self.h.heads * self.h.key_dim
+
+    @property
+    def keys(self) -> int:
+        return self.h.kv_heads * self.h.key_dim
+
+
+def sizes(p: TrainingPlan) -> LitgptSizes:
+    subject = p.subject
+    body, config = subject.body, language(subject)
+    block = body.blocks[0]
+    attention, feed = block.mixers[0], block.feeds[0] if block.feeds else None
+    if not layout(subject.model_type) or not isinstance(attention, Attention):
+        known = [name for name in all_types() if layout(name)]
+        raise UnsupportedError(
+            f"--framework litgpt: its class for {subject.model_type} is not in our rules, which "
+            f"have {', '.join(known)}; nearest is --framework trainer"
+        )
+    assert isinstance(feed, Dense)
+    specs = [x for x in subject.part.blueprint.counted if not x.tied]
+    first = [x for x in specs if ".0." in x.name]
+    part = config.get("partial_rotary_factor", "rotary_pct") or 1.0
+    return LitgptSizes(
+        layers=len(body.blocks),
+        hidden=body.hidden,
+        vocab=next(x.shape[0] for x in specs if x.kind == "embedding"),
+        width=feed.width,
+        gated=feed.gated,
+        h=attention,
+        turned=int(attention.key_dim * float(part)),
+        biased=any(x.kind == "bias" for x in first),
+        head_biased=any(x.name == "lm_head.bias" for x in specs),
+        norm_biased=any(_norm(x) and x.name.endswith(".bias") for x in first),
+        norms=sum(_norm(x) and x.name.endswith(".weight") for x in first),
+        parallel=layout(subject.model_type) == "parallel",
+    )
+
+
+def _norm(x: Spec) -> bool:
+    return x.kind == "norm"
+
+
+# ---- the class in memory
+
+
+def build(m: Machine, p: TrainingPlan, around: Around) -> BuiltModel:
+    """Linears first where they are made first: the head, then layers."""
+    if p.sharding.tensor * p.sharding.pipeline > 1:
+        raise UnsupportedError(
+            "litgpt's recipes share no layers among ranks; leave out -tp and -pp"
+        )
+    if p.subject.choice.scheme is not None and p.sharding.ranks > 1:
+        raise UsageError(
+            "litgpt quantizes on one device only: leave out --quantization, or name one"
+        )
+    z, making = sizes(p), _Making(m, p, around)
+    making.linear("lm_head", z.vocab, z.hidden, biased=z.head_biased, part=("head",))
+    making.param("transformer.wte.weight", (z.vocab, z.hidden), "embedding")
+    for i in range(z.layers):
+        _layer(making, z, f"transformer.h.{i}")
+    making.norm("transformer.ln_f", z)
+    shape, dtype = (p.length, z.turned), FLOAT32 if making.form else p.dtype
+    with m.making("buffers"):
+        buffers = [m.new(shape, dtype), m.new(shape, dtype), *making.pieces]
+    root = Module(making.params, making.wraps)
+    return BuiltModel(
+        root=root,
+        base=root.at("transformer"),
+        layers=[root.at(f"transformer.h.{i}") for i in range(z.layers)],
+        params=making.params,
+        body=p.subject.body,
+        config=language(p.subject),
+        kind=p.subject.model_type,
+        buffers=buffers,
+    )
+
+
+def _layer(making: "_Making", z: LitgptSizes, path: str) -> None:
+    making.norm(f"{path}.norm_1", z)
+    making.qkv(f"{path}.attn.attn", z)
+    making.linear(f"{path}.attn.proj", z.hidden, z.queries, biased=z.biased, part=("projection",))
+    if z.norms == 4:
+        making.norm(f"{path}.post_attention_norm", z)
+    if z.norms > 1:
+        making.norm(f"{path}.norm_2", z)
+    for name in ("fc_1", "fc_2") if z.gated else ("fc",):
+        making.linear(f"{path}.mlp.{name}", z.width, z.hidden, biased=z.biased, part=("mlp",))
+    making.linear(f"{path}.mlp.proj", z.hidden, z.width, biased=z.biased, part=("mlp",))
+    if z.norms == 4:
+        making.norm(f"{path}.post_mlp_norm", z)
+
+
+class _Making:
+    """Parameters as they are made, and what stands in for linears."""
+
+    def __init__(self, m: Machine, p: TrainingPlan, around: Around) -> None:
+        self.m = m
+        self.p = p
+        self.around = around
+        self.params: dict[str, LeafTensor] = {}
+        self.wraps: dict[str, Wrap] = {}
+        self.pieces: list[Tensor] = []
+        scheme = p.subject.choice.scheme
+        self.form = scheme.name if scheme else ""
+        wanted = p.adapters.targets if p.adapters else ()
+        strange = sorted(set(wanted) - set(PARTS))
+        if strange:
+            raise UsageError(f"--lora-targets {strange[0]}: litgpt has {', '.join(PARTS)}")
+
+    def param(self, name: str, shape: Shape, kind: str) -> LeafTensor:
+        made = self.around.place(self.m, ParameterSpec(name, shape, kind), self.p.dtype)
+        made.trainable = self.p.adapters is None
+        self.params[name] = made
+        return made
+
+    def norm(self, path: str, z: LitgptSizes) -> None:
+        self.param(f"{path}.weight", (z.hidden,), "norm")
+        if z.norm_biased:
+            self.param(f"{path}.bias", (z.hidden,), "norm")
+
+    def linear(
+        self, path: str, outside: int, inside: int, *, biased: bool, part: tuple[str, ...]
+    ) -> None:
+        base, a = self._base(path, outside, inside, biased=biased), self.p.adapters
+        if a is not None and set(part) & set(a.targets):
+            first, second = self._pair(path, a, (a.r, inside), (outside, a.r))
+            self.wraps[path] = LitgptLora(base, first, second, a.dropout)
+
+    def qkv(self, path: str, z: LitgptSizes) -> None:
+        rows = z.queries, z.keys, z.keys
+        base = self._base(path, sum(rows), z.hidden, biased=z.biased)
+        a = self.p.adapters
+        chosen = [n for part, n in zip(QKV, rows, strict=True) if a and part in a.targets]
+        if a is None or not chosen:
+            return
+        shapes = (a.r * len(chosen), z.hidden), (sum(chosen), a.r)
+        first, second = self._pair(path, a, *shapes)
+        self.wraps[path] = LoraQkv(
+            base=base,
+            a=first,
+            b=second,
+            p=a.dropout,
+            rows=chosen,
+            grouped=z.h.heads != z.h.kv_heads,
+            later=_later(self.p),
+        )
+
+    def _pair(
+        self, path: str, a: Adapters, first: Shape, second: Shape
+    ) -> tuple[LeafTensor, LeafTensor]:
+        made = []
+        for name, shape in ((f"{path}.lora_A", first), (f"{path}.lora_B", second)):
+            spec = ParameterSpec(name, shape, "linear")
+            self.params[name] = self.around.adapter(self.m, spec, self.p.dtype)
+            made.append(self.params[name])
+        return made[0], made[1]
+
+    def _base(self, path: str, outside: int, inside: int, *, biased: bool) -> Wrap:
+        name, shape = f"{path}.weight", (outside, inside)
+        if self.form:
+            weight = LeafTensor(name, shape, self.p.dtype, None, trainable=False)
+            self.params[name] = weight
+            self.pieces += [self.m.new((n,), INT8, "weights") for n in packed(shape, self.form)]
+        else:
+            weight = self.param(name, shape, "linear")
+        bias = self.param(f"{path}.bias", (outside,), "bias") if biased else None
+        if not self.form:
+            return Plain(weight, bias)
+        dtype = self.p.dtype
+        self.wraps[path] = Linear4(
+            weight,
+            bias,
+            dtype,
+            nested=self.form.endswith("-dq"),
+            source=FLOAT16,
+            keeps=self.p.release is not None and self.p.release < BITSANDBYTES_SINCE,
+        )
+        return self.wraps[path]
+
+
+def packed(shape: Shape, form: str) -> Iterator[int]:
+    """Bytes of a matrix in 4 bits: codes, a scale for every 64, or a byte and a scale of scales."""
+    numel = shape[0] * shape[1]
+    yield numel // 2
+    if form.endswith("-dq"):
+        yield numel // 64
+        yield 4 * -(-numel // (64 * 256))
+    else:
+        yield 4 * (numel // 64)
+
+
+def _later(p: TrainingPlan) -> bool:
+    return p.release is None or p.release >= LATER
+
+
+# ---- adapters
+
+
+class LitgptLora:
+    """LoRALinear.forward: pretrained + (dropout(x) @ A @ B) * scaling."""
+
+    __slots__ = ("a", "b", "base", "p")
+
+    def __init__(self, base: Wrap, a: LeafTensor, b: LeafTensor, p: float) -> None:
+        self.base = base
+        self.a = a
+        self.b = b
+        self.p = p
+
+    def __call__(self, m: Machine, x: Tensor) -> Tensor:
+        pretrained = self.base(m, x)
+        lora = scale(m, linear(m, linear(m, dropout(m, x, self.p), self.a), self.b))
+        return add(m, pretrained, lora)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoraQkv:
+    """LoRAQKVLinear.forward: B is a grouped convolution; `rows` of what has adapters."""
+
+    base: Wrap
+    a: LeafTensor
+    b: LeafTensor
+    p: float
+    rows: list[int]
+    grouped: bool  # fewer keys than queries
+    later: bool
+
+    def __call__(self, m: Machine, x: Tensor) -> Tensor:
+        pretrained = self.base(m, x)
+        after_a = linear(m, dropout(m, x, self.p), self.a)
+        after_b = self._convolved(m, after_a)
+        lora = self._padded(m, after_b, pretrained.shape[-1])
+        if self.later and len(self.rows) < 3:
+            lora = scale(m, lora)
+        return add(m, pretrained, lora)
+
+    def _convolved(self, m: Machine, x: Tensor) -> Tensor:
+        """Queries and keys of equal width at once, else one after the other and joined."""
+        if not self.grouped:
+            return convolution(m, x, self.b, sum(self.rows))
+        count, rank = len(self.rows), x.shape[-1] // len(self.rows)
+        parts = split(m, x, [rank] * count)
+        weights = split(m, Computed((rank, self.b.shape[0]), x.dtype, self.b.storage), self.rows)
+        del weights
+        made = [convolution(m, part, self.b, n) for part, n in zip(parts, self.rows, strict=True)]
+        return join(m, *made)
+
+    def _padded(self, m: Machine, x: Tensor, outside: int) -> Tensor:
+        """zero_pad(x) * scaling"""
+        if len(self.rows) == 3:
+            return scale(m, x)
+        if self.later:
+            return filled(m, x, outside)
+        result = m.new((*x.shape[:-1], outside), x.dtype)
+        made = filled(m, copied(m, x) if x.shape[0] > 1 else x, outside)
+        del result
+        return scale(m, made)
+
+
+def convolution(m: Machine, x: Tensor, w: LeafTensor, outside: int) -> Tensor:
+    """conv1d over tokens with a width of one, channels before tokens: cuDNN wants its input, and
+    in backward the gradient, in one piece."""
+    out = m.new((*x.shape[:-1], outside), x.dtype)
+    m.hidden(x.nbytes)
+    reads, holds = x.shape, w.shape
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        dtype = grads[0].dtype
+        piece = m.new(grads[0].shape, dtype)
+        of_input = m.new(reads, dtype) if needs[0] else None
+        of_weight = m.new(holds, dtype)
+        del piece
+        return [of_input, of_weight]
+
+    record(m, back, [x, w], [x, w], out)
+    return out
+
+
+def filled(m: Machine, x: Tensor, outside: int) -> Tensor:
+    """index_copy of `x` into zeros of the whole width. It is saved for its shape alone (its formula
+    has expand_as); its gradient is picked out again."""
+    out = m.new((*x.shape[:-1], outside), x.dtype)
+    index = m.new((x.shape[-1],), INT64)
+    before = x.shape
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        return [m.new(before, grads[0].dtype)]
+
+    record(m, back, [x], [index, x], out)
+    return out

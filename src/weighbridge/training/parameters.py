@@ -1,0 +1,88 @@
+"""The parameters of the class that is trained, from those of the checkpoint.
+
+transformers 5 holds the routed experts of a layer in stacks, [E, 2 F, D] and [E, D, F], where
+checkpoints have them one by one (core_model_loading.py, conversion_mapping.py); 4.x holds them as
+checkpoints do.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from weighbridge.arch.blueprint import Blueprint, Param
+from weighbridge.arch.roles import below_number, expert, role_of
+from weighbridge.components.unpacked_experts import MERGES
+from weighbridge.engines.transformers.loading import placement_order
+from weighbridge.forward.modules import ParameterSpec
+from weighbridge.memo import memo
+
+LANGUAGE = "language model"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Members:
+    """What a class holds in one version of transformers, before any rank has its share of it.
+    `placed` are the positions of `specs` in the order in which they come to the device; `layers`
+    the numbers of the language model's, by their path."""
+
+    specs: tuple[ParameterSpec, ...]
+    placed: tuple[int, ...]
+    layers: Mapping[str, tuple[int, ...]]
+
+
+def members(plan: Blueprint, *, major: int) -> Members:
+    """Return the class's parameters in its order, tied ones once. They are made once for a
+    class."""
+    merged = major >= MERGES
+    return memo(plan, ("members", merged), lambda: _members(plan, merged=merged))
+
+
+def _spec(p: Param) -> ParameterSpec:
+    return ParameterSpec(p.name, p.shape, p.kind, p.dtype, p.role)
+
+
+def _members(plan: Blueprint, *, merged: bool) -> Members:
+    params = plan.counted if merged else plan.params
+    own = (p for p in params if not p.tied)
+    found = tuple(_stacked(own) if merged else map(_spec, own))
+    modules = (h.name.rpartition(".")[0] for h in found)
+    return Members(
+        specs=found,
+        placed=tuple(placement_order(zip(modules, range(len(found)), strict=True))),
+        layers=_layers(plan, found),
+    )
+
+
+def _layers(plan: Blueprint, specs: Iterable[ParameterSpec]) -> dict[str, tuple[int, ...]]:
+    found: dict[str, set[int]] = {}
+    for name in (h.name for h in specs):
+        at = below_number(name)
+        if at is not None and plan.part(name) == LANGUAGE:
+            found.setdefault(at.path, set()).add(at.number)
+    return {path: tuple(sorted(numbers)) for path, numbers in found.items()}
+
+
+def _stacked(params: Iterable[Param]) -> Iterator[ParameterSpec]:
+    """The first expert of a layer stands for all; gate and up are joined."""
+    seen: dict[str, list[Param]] = {}
+    for p in params:
+        one = expert(p.name) if p.kind == "expert" else None
+        if one is None or one.word:
+            yield from _flush(seen)
+            yield _spec(p)
+        elif one.number == 0:
+            seen.setdefault(one.path.removesuffix("."), []).append(p)
+    yield from _flush(seen)
+
+
+def _flush(seen: dict[str, list[Param]]) -> Iterator[ParameterSpec]:
+    for path, first in seen.items():
+        count = first[0].routed[1]
+        ups = [p for p in first if role_of(p) in ("gate", "up")]
+        downs = [p for p in first if p not in ups]
+        if ups:
+            rows = sum(p.shape[0] for p in ups)
+            name = "gate_up_proj" if len(ups) > 1 else "up_proj"
+            yield ParameterSpec(f"{path}.{name}", (count, rows, ups[0].shape[1]), "experts")
+        for p in downs:
+            yield ParameterSpec(f"{path}.down_proj", (count, *p.shape), "experts")
+    seen.clear()
