@@ -31,7 +31,7 @@ MIB, GIB = 2**20, 2**30
         # v1/attention/backends/flashinfer.py, mla/; layers/quantization/awq.py (unpacks from there on)
         (reserve.FLASHINFER, 394 * MIB),
         (weights.LATENT_BUFFER, 128 * MIB),
-        (reserve.UNPACKED_FROM, 256),
+        (graphs.UNPACKED_FROM, 256),
         # layers/attention/mla_attention.py (determine_chunked_prefill_workspace_size)
         (forward.EXPANDED, 65_536),
         (graphs.SPLITS, 32),  # config/attention.py

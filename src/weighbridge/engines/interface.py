@@ -6,9 +6,10 @@ defaults and reports them.
 """
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
-from typing import Any, Literal, NamedTuple
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from weighbridge.arch.body import Body
 from weighbridge.arch.config import Config
@@ -18,6 +19,9 @@ from weighbridge.components.weights import FormatChoice, PlacedTensor, formats, 
 from weighbridge.memory import Device, NamedBytes
 from weighbridge.report.keys import DerivedFacts, EffectiveSettings
 from weighbridge.workload import Infer
+
+if TYPE_CHECKING:
+    from weighbridge.accelerators.budget import Budget
 
 Surely = Literal["yes", "no", "unknown"]
 WOULD: Mapping[Surely, str] = {"yes": "would", "unknown": "may", "no": "would not"}
@@ -140,6 +144,25 @@ class SearchPoint(NamedTuple):
         return replace(
             w, context=self.context, prompt_len=self.prompt_len, batch_size=self.batch_size
         )
+
+
+POINT = frozenset(
+    ("context", "prompt_len", "max_new_tokens", "batch_size")
+)  # a search changes them
+_SETTINGS = attrgetter(*(f.name for f in fields(Infer) if f.name not in POINT))
+
+
+def case_key(
+    name: str, subject: Subject, w: Infer, budget: "Budget | None"
+) -> tuple[Hashable, ...]:
+    """Return all that an engine's case depends on beside the model, whatever point a search asks
+    of. It holds the card and the draft model, so that no others can take their place in memory."""
+    draft = subject.draft
+    proposes = None if draft is None else (id(draft.model), draft.formats)
+    card = (
+        None if budget is None else (id(budget.choice.part), budget.choice.count, budget.headroom)
+    )
+    return name, subject.formats, proposes, card, _SETTINGS(w)
 
 
 # The same model on the same cards elsewhere, in numbers; None where it surely does not hold

@@ -6,16 +6,15 @@ weights. Source: sglang 0.5.23 srt/distributed/bootstrap.py (measure_pre_model_l
 srt/managers/scheduler.py (init_model_worker).
 """
 
-from collections.abc import Callable, Hashable, Mapping
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache, partial
-from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple
 
 from weighbridge.components import device
 from weighbridge.components.weights import PlacedTensor
 from weighbridge.engines.engine import Version
-from weighbridge.engines.interface import Subject
+from weighbridge.engines.interface import Subject, case_key
 from weighbridge.engines.parallel.spread import SpreadArgs
 from weighbridge.engines.servers import loading_peak, lora_and_speculation, shards
 from weighbridge.engines.servers.communication import Collectives, communication
@@ -42,8 +41,6 @@ COLLECTIVES = Collectives(  # MiB, beyond a look at free memory before all commu
 WHOLE = ("fp8", "torchao")
 MIXED, ROUTED = "experts mxfp4", ".experts."
 LAUNCHES = 16  # settings of steps that are kept of a case
-POINT = ("context", "prompt_len", "max_new_tokens", "batch_size")
-SETTINGS = attrgetter(*(f.name for f in fields(Infer) if f.name not in POINT))
 
 
 class StepLimits(NamedTuple):
@@ -102,17 +99,9 @@ class SglangCase:
 
 
 def case(s: Subject, w: Infer, budget: "Budget | None", version: Version) -> SglangCase:
-    return memo(s.model, _facts(s, w, budget), lambda: _case(s, w, budget, version))
-
-
-def _facts(s: Subject, w: Infer, budget: "Budget | None") -> tuple[Hashable, ...]:
-    """Return all that a case depends on beside the model. It holds the card and the draft model, so
-    that no others can take their place in memory."""
-    proposes = None if s.draft is None else (id(s.draft.model), s.draft.formats)
-    card = (
-        None if budget is None else (id(budget.choice.part), budget.choice.count, budget.headroom)
+    return memo(
+        s.model, case_key("sglang case", s, w, budget), lambda: _case(s, w, budget, version)
     )
-    return "sglang case", s.formats, proposes, card, SETTINGS(w)
 
 
 def _case(s: Subject, w: Infer, budget: "Budget | None", version: Version) -> SglangCase:

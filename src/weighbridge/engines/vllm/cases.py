@@ -4,24 +4,39 @@ case(subject, workload, budget, rules)   kept by the model, the settings and the
 case.launched(workload, point, batch)    ranks at a context, of so many requests, by such steps
 """
 
-from collections.abc import Callable, Hashable, Iterator
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
-from operator import attrgetter
 
 from weighbridge.accelerators.budget import Budget
-from weighbridge.engines.interface import SearchPoint, Subject
-from weighbridge.engines.vllm import reserve, setting
+from weighbridge.components.device import context
+from weighbridge.engines.interface import SearchPoint, Subject, case_key
+from weighbridge.engines.servers import loading_peak, lora_and_speculation
+from weighbridge.engines.servers.communication import communication, received
+from weighbridge.engines.servers.shards import Rank
+from weighbridge.engines.vllm import (
+    ENGINE,
+    forward,
+    graphs,
+    hardware,
+    launching,
+    outside_torch,
+    pool,
+    profile,
+    setting,
+    sleep_mode,
+    weights,
+)
 from weighbridge.engines.vllm.reserve import RankReserve, Resident, Standing
 from weighbridge.engines.vllm.rules import VllmRules
-from weighbridge.engines.vllm.setting import Batch, VllmLaunch
+from weighbridge.engines.vllm.setting import Batch, VllmLaunch, has_experts
 from weighbridge.memo import memo
+from weighbridge.memory import Component
 from weighbridge.units import ceil_div
 from weighbridge.workload import Infer
 
 STEPS = 16  # launches by their steps that are kept of a case
-POINT = ("context", "prompt_len", "max_new_tokens", "batch_size")
-SETTINGS = attrgetter(*(f.name for f in fields(Infer) if f.name not in POINT))
+PEAKS = 16  # moments that are kept of a launch
 
 
 @dataclass(frozen=True, kw_only=True)  # not slotted: it keeps what it has computed
@@ -88,7 +103,7 @@ class VllmCase:
             point.context, requests, batch, self.usual, first.rules, chunked=chunked
         )
         requests = min(requests, sequences)
-        prompts = reserve.prompts(first, w, point, requests)
+        prompts = prompt_tokens(first, w, point, requests)
         kinds = tuple(
             RankReserve(
                 standing=standing, context=point.context, requests=requests, prompts=prompts
@@ -99,18 +114,11 @@ class VllmCase:
 
 
 def case(subject: Subject, w: Infer, budget: Budget | None, rules: VllmRules) -> VllmCase:
-    return memo(subject.model, _facts(subject, w, budget), lambda: _case(subject, w, budget, rules))
-
-
-def _facts(subject: Subject, w: Infer, budget: Budget | None) -> tuple[Hashable, ...]:
-    """Return all that a case depends on beside the model. It holds the card and the draft model, so
-    that no others can take their place in memory."""
-    draft = subject.draft
-    proposes = None if draft is None else (id(draft.model), draft.formats)
-    card = (
-        None if budget is None else (id(budget.choice.part), budget.choice.count, budget.headroom)
+    return memo(
+        subject.model,
+        case_key("vllm case", subject, w, budget),
+        lambda: _case(subject, w, budget, rules),
     )
-    return "vllm case", subject.formats, proposes, card, SETTINGS(w)
 
 
 def _case(subject: Subject, w: Infer, budget: Budget | None, rules: VllmRules) -> VllmCase:
@@ -118,7 +126,7 @@ def _case(subject: Subject, w: Infer, budget: Budget | None, rules: VllmRules) -
 
     @lru_cache(maxsize=2)
     def residents(eager: bool) -> tuple[tuple[Resident, ...], tuple[int, ...]]:
-        return reserve.residents(subject, replace(first, eager=eager), w, budget)
+        return residents_of(subject, replace(first, eager=eager), w, budget)
 
     @lru_cache(maxsize=STEPS)
     def standing(tokens: int, sequences: int, eager: bool, chunked: bool) -> tuple[Standing, ...]:
@@ -131,7 +139,174 @@ def _case(subject: Subject, w: Infer, budget: Budget | None, rules: VllmRules) -
             captures=captures,
             chunked=chunked,
         )
-        return tuple(reserve.standing(subject, r, launch, w, budget) for r in residents(eager)[0])
+        return tuple(standing_of(subject, r, launch, w, budget) for r in residents(eager)[0])
 
     usual, kind_of = setting.by_default(subject, budget, rules), residents(first.eager)[1]
     return VllmCase(first, usual, standing, kind_of, made_of=(subject, budget))
+
+
+def resident_of(
+    subject: Subject, rank: Rank, launch: VllmLaunch, w: Infer, budget: Budget | None
+) -> Resident:
+    adapters = _adapters(subject, rank, launch, w, budget)
+    draft = _draft(subject, rank, launch, budget)
+    imported = weights.imported(subject, launch, budget)
+    extra = tuple(c.bytes.expected for c in (*adapters, *draft))
+    return Resident(
+        rank=rank,
+        loaded=weights.loaded(rank, launch, (*extra, imported)),
+        imported=imported,
+        adapters=adapters,
+        draft=draft,
+        cached=pool.cached(subject, rank, launch, w),
+        context=context(budget.choice.part if budget else None),
+        talk_before=outside_torch.first_communicators(launch, budget, experts=has_experts(subject)),
+        asleep=sleep_mode.asleep(subject, rank, launch),
+        arriving=(),
+    )
+
+
+def standing_of(
+    subject: Subject, resident: Resident, launch: VllmLaunch, w: Infer, budget: Budget | None
+) -> Standing:
+    rank = resident.rank
+    widths = forward.widths(
+        rank.blocks,
+        subject.body.hidden,
+        profile.share(launch),
+        eager=launch.eager,
+        through=weights.elements_through(subject),
+    )
+    return Standing(
+        subject=subject,
+        w=w,
+        budget=budget,
+        launch=launch,
+        resident=resident,
+        widths=widths,
+        captured=graphs.captured(subject, rank, launch, budget),
+        growth=outside_torch.growth(launch, rank, subject.body.vocab, budget),
+        batch=sum(weights.batch_buffers(subject, launch.tokens)),
+        talk_after=_talk(subject, rank, launch, budget),
+        peak=_peaks(subject, rank, launch, widths, budget),
+    )
+
+
+def _peaks(
+    subject: Subject, rank: Rank, launch: VllmLaunch, widths: forward.Widths, budget: Budget | None
+) -> Callable[[int, bool, int], profile.ProfiledMoment]:
+    """The widest moment of so many tokens, with images and sounds or without, of a context."""
+    kept_workspace = weights.keeps_workspace(subject, budget)
+    seen = launch.rules.second_items or not launch.second_runner
+    towers = profile.largest_towers(subject) if seen else subject.body.towers
+
+    @lru_cache(maxsize=PEAKS)
+    def widest(tokens: int, items: bool, context: int, rows: int) -> profile.ProfiledMoment:
+        work = profile.Work(
+            tokens=tokens,
+            sequences=launch.sequences,
+            context=context,
+            rows=rows,
+            itemsize=int(subject.choice.dtype.nbytes),
+            items=items,
+            kept=kept_workspace,
+            profiled=launch.tokens,
+            towers=towers,
+            levels=weights.deepstack_levels(subject),
+        )
+        moments = profile.moments(subject.body, widths, launch, work, budget, last=rank.last)
+        return profile.peak(moments)
+
+    def peak(tokens: int, items: bool, context: int) -> profile.ProfiledMoment:
+        """Find the widest moment. Arguments that do not matter are set alike, so that it is found
+        again."""
+        items = items and rank.first and bool(subject.body.towers)
+        rows = forward.expanded_rows(context, launch.sequences) if widths.expanded else 0
+        return widest(max(1, min(tokens, launch.tokens)), items, context if items else 0, rows)
+
+    return peak
+
+
+def prompt_tokens(launch: VllmLaunch, w: Infer, point: SearchPoint, requests: int) -> int:
+    """Tokens that this workload brings at once; a shared prefix is computed once."""
+    prompt = point.prompt_len or point.context
+    shared = min(w.shared_prefix or 0, prompt - 1) if launch.prefix_caching else 0
+    return shared + requests * (prompt - shared)
+
+
+def _adapters(
+    subject: Subject, rank: Rank, launch: VllmLaunch, w: Infer, budget: Budget | None
+) -> tuple[Component, ...]:
+    if not w.max_loras:
+        return ()
+    return lora_and_speculation.lora(
+        subject,
+        rank,
+        slots=w.max_loras,
+        lora_rank=w.max_lora_rank or launching.LORA_RANK,
+        rules=weights.split(launch),
+        **weights.sizes(launch, budget),
+    )
+
+
+def _draft(
+    subject: Subject, rank: Rank, launch: VllmLaunch, budget: Budget | None
+) -> tuple[Component, ...]:
+    if not launch.speculative or not rank.last:
+        return ()
+    return lora_and_speculation.draft(
+        subject,
+        method=launch.method,
+        tokens=launch.speculative,
+        rules=weights.split(launch),
+        **weights.sizes(launch, budget),
+    )
+
+
+def _talk(
+    subject: Subject, rank: Rank, launch: VllmLaunch, budget: Budget | None
+) -> tuple[Component, ...]:
+    groups = communication(
+        outside_torch.collectives(launch.rules),
+        body=subject.body,
+        budget=budget,
+        **weights.sizes(launch, budget),
+    )
+    if rank.first:
+        return groups
+    itemsize = int(subject.choice.dtype.nbytes)
+    return (*groups, received(launch.tokens, subject.body.hidden, itemsize))
+
+
+def residents_of(
+    subject: Subject, launch: VllmLaunch, w: Infer, budget: Budget | None
+) -> tuple[tuple[Resident, ...], tuple[int, ...]]:
+    """Return what ranks hold, each kind once; and of each rank, which of these kinds it is."""
+    number_of: dict[tuple[object, ...], int] = {}
+    kinds: list[Resident] = []
+    dealt: list[int] = []
+    ranks = weights.ranks(subject, launch, budget)
+    for rank, unpacked in zip(ranks, _unpacked(subject, launch, budget, ranks), strict=True):
+        key = (id(rank.tensors), rank.layers, rank.first, rank.last)
+        if key not in number_of:
+            number_of[key] = len(kinds)
+            kinds.append(replace(resident_of(subject, rank, launch, w, budget), arriving=unpacked))
+        dealt.append(number_of[key])
+    return tuple(kinds), tuple(dealt)
+
+
+def _unpacked(
+    subject: Subject, launch: VllmLaunch, budget: Budget | None, packed: Sequence[Rank]
+) -> Sequence[tuple[Component, ...]]:
+    """Estimate what each rank has of 16-bit weights, where the format is made while it loads, or of
+    packed ones that are laid out anew."""
+    plain, form = loading_peak.plain(subject, ENGINE), subject.choice.scheme
+    if form is None:
+        return [()] * len(packed)
+    if plain is None:
+        kernel = weights.split(launch).kernel(hardware.capability(budget)[0])
+        moved = (loading_peak.laid_out(form.name, kernel, rank) for rank in packed)
+        return [() if c is None else (c,) for c in moved]
+    pairs = zip(packed, weights.ranks(plain, launch, budget), strict=True)
+    at_once = weights.AT_ONCE[launch.rules.arrives]
+    return [(loading_peak.arriving(*pair, at_once),) for pair in pairs]

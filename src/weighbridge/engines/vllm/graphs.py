@@ -28,9 +28,15 @@ model_executor/layers/quantization/awq.py (apply).
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from weighbridge.accelerators.budget import Budget
 from weighbridge.arch.body import Dense, Experts, LayerBlock
 from weighbridge.arch.mixers import Attention, Latent, Mixer
+from weighbridge.arch.table import column
+from weighbridge.engines.interface import Subject
 from weighbridge.engines.servers.cache_formats import local
+from weighbridge.engines.servers.shards import Rank
+from weighbridge.engines.vllm import forward, hardware, setting, weights
+from weighbridge.engines.vllm.setting import VllmLaunch
 from weighbridge.memory import Bytes, exactly
 from weighbridge.units import KIB, MIB, ceil_div
 
@@ -47,6 +53,8 @@ UNFUSED, FUSED = Bytes(0, 104 * KIB, 256 * KIB), Bytes(0, 0, 256 * KIB)
 SPLITS = 32
 FLOAT32 = 4
 NONE = Bytes(0, 0, 0)
+AWQ, MARLIN_SINCE = "awq", (8, 0)
+UNPACKED_FROM = 256  # tokens: model_executor/layers/quantization/awq.py
 
 
 class CapturedGraphs(NamedTuple):
@@ -146,3 +154,68 @@ def _nodes(blocks: Sequence[LayerBlock], counts: tuple[int, int]) -> tuple[int, 
         for part in (plain_blocks, mixed)
     ]
     return each[0], each[1]
+
+
+def captured(
+    subject: Subject, rank: Rank, launch: VllmLaunch, budget: Budget | None
+) -> CapturedGraphs:
+    full = launch.rules.full_graphs and not launch.pooling
+    count = graphs(launch.captures, launch.sequences, 1 + launch.speculative, full=full)
+    step = forward.step(
+        rank.blocks,
+        subject.body.hidden,
+        forward.RankShare(tensor=launch.tensor),
+        eager=False,
+        through=weights.elements_through(subject),
+    )
+    largest = max(launch.captures, default=0)
+    cut = 0
+    if (
+        full
+        and hardware.splits_contexts(budget)
+        and launch.backend in ("", setting.FLASH_ATTN)
+        and _outer(subject) not in column("vllm.other_kernels")
+    ):
+        decoded = min(largest, launch.sequences * (1 + launch.speculative))
+        cut = splits(rank.blocks, decoded, launch.tensor)
+    return estimate(
+        rank.blocks,
+        _by_adapters(launch, count),
+        GraphPool(
+            widest=largest * step.widest * int(subject.choice.dtype.nbytes),
+            cut=cut,
+            matrices=_matrices(subject, rank, launch, budget, largest),
+        ),
+        GraphKind(
+            ranks=launch.tensor,
+            sparse=SPARSE_LESS if launch.rules.sparse_less else SPARSE,
+            fused=launch.rules.fuses,
+        ),
+    )
+
+
+def _matrices(
+    subject: Subject, rank: Rank, launch: VllmLaunch, budget: Budget | None, largest: int
+) -> Bytes:
+    """Return the bytes that AWQ's plain kernel unpacks of a layer, and a graph keeps. Cards that
+    Marlin runs on take that kernel only if --quantization awq asks for it (awq_marlin.py,
+    override_quantization_method; get_min_capability), and since 0.24 not then (auto_awq.py,
+    get_quant_method)."""
+    scheme = subject.choice.scheme
+    if scheme is None or not scheme.name.startswith(AWQ) or largest < UNPACKED_FROM:
+        return NONE
+    numbers = unpacked(rank.blocks, subject.body.hidden, launch.tensor)
+    nbytes = numbers * int(subject.choice.dtype.nbytes)
+    plain = launch.plain_awq or hardware.capability(budget) < MARLIN_SINCE
+    return exactly(nbytes * plain)
+
+
+def _by_adapters(launch: VllmLaunch, count: int) -> tuple[int, int]:
+    """Graphs without and with slots for adapters."""
+    if not launch.adapters:
+        return count, 0
+    return (count, count) if launch.rules.adapters_apart else (0, count)
+
+
+def _outer(subject: Subject) -> str:
+    return subject.config.model_type if subject.config is not None else ""

@@ -16,33 +16,26 @@ utils/mem_utils.py (memory_profiling).
 """
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
 
 from weighbridge.accelerators.budget import Budget
-from weighbridge.arch.model_types import facts
-from weighbridge.components.device import context
-from weighbridge.engines.interface import SearchPoint, Subject
-from weighbridge.engines.servers import loading_peak, lora_and_speculation
-from weighbridge.engines.servers.communication import RECEIVED, STAGES, communication, received
+from weighbridge.engines.interface import Subject
+from weighbridge.engines.servers.communication import RECEIVED, STAGES
 from weighbridge.engines.servers.shards import Rank
 from weighbridge.engines.vllm import (
-    ENGINE,
     forward,
     graphs,
     hardware,
-    launching,
-    outside_torch,
     pool,
     profile,
     sampling,
     setting,
-    sleep_mode,
     weights,
 )
 from weighbridge.engines.vllm.rules import VllmRules
-from weighbridge.engines.vllm.setting import VllmLaunch, has_experts
+from weighbridge.engines.vllm.setting import VllmLaunch
 from weighbridge.memory import Bytes, Component, exactly, total
 from weighbridge.units import MIB, ceil_div
 from weighbridge.workload import Infer
@@ -53,9 +46,6 @@ from weighbridge.workload import Infer
 LATER = Bytes(64 * MIB, 448 * MIB, 704 * MIB)
 FLASHINFER = 394 * MIB  # v1/attention/backends/flashinfer.py: the backend of Blackwell
 TABLE = 4  # bytes of a block's number
-AWQ, MARLIN_SINCE = "awq", (8, 0)
-UNPACKED_FROM = 256  # tokens: model_executor/layers/quantization/awq.py
-PEAKS = 16  # moments that are kept of a launch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -317,88 +307,6 @@ def share(rules: VllmRules, utilization: float, budget: Budget) -> int:
     return math.ceil(wanted) if rules.rounds_up else int(wanted)
 
 
-def resident(
-    subject: Subject, rank: Rank, launch: VllmLaunch, w: Infer, budget: Budget | None
-) -> Resident:
-    adapters = _adapters(subject, rank, launch, w, budget)
-    draft = _draft(subject, rank, launch, budget)
-    imported = weights.imported(subject, launch, budget)
-    extra = tuple(c.bytes.expected for c in (*adapters, *draft))
-    return Resident(
-        rank=rank,
-        loaded=weights.loaded(rank, launch, (*extra, imported)),
-        imported=imported,
-        adapters=adapters,
-        draft=draft,
-        cached=pool.cached(subject, rank, launch, w),
-        context=context(budget.choice.part if budget else None),
-        talk_before=outside_torch.first_communicators(launch, budget, experts=has_experts(subject)),
-        asleep=sleep_mode.asleep(subject, rank, launch),
-        arriving=(),
-    )
-
-
-def standing(
-    subject: Subject, resident_of: Resident, launch: VllmLaunch, w: Infer, budget: Budget | None
-) -> Standing:
-    rank = resident_of.rank
-    widths = forward.widths(
-        rank.blocks,
-        subject.body.hidden,
-        profile.share(launch),
-        eager=launch.eager,
-        through=weights.elements_through(subject),
-    )
-    return Standing(
-        subject=subject,
-        w=w,
-        budget=budget,
-        launch=launch,
-        resident=resident_of,
-        widths=widths,
-        captured=_graphs(subject, rank, launch, budget),
-        growth=outside_torch.growth(launch, rank, subject.body.vocab, budget),
-        batch=sum(weights.batch_buffers(subject, launch.tokens)),
-        talk_after=_talk(subject, rank, launch, budget),
-        peak=_peaks(subject, rank, launch, widths, budget),
-    )
-
-
-def _peaks(
-    subject: Subject, rank: Rank, launch: VllmLaunch, widths: forward.Widths, budget: Budget | None
-) -> Callable[[int, bool, int], profile.ProfiledMoment]:
-    """The widest moment of so many tokens, with images and sounds or without, of a context."""
-    kept_workspace = weights.keeps_workspace(subject, budget)
-    seen = launch.rules.second_items or not launch.second_runner
-    towers = profile.largest_towers(subject) if seen else subject.body.towers
-
-    @lru_cache(maxsize=PEAKS)
-    def widest(tokens: int, items: bool, context: int, rows: int) -> profile.ProfiledMoment:
-        work = profile.Work(
-            tokens=tokens,
-            sequences=launch.sequences,
-            context=context,
-            rows=rows,
-            itemsize=int(subject.choice.dtype.nbytes),
-            items=items,
-            kept=kept_workspace,
-            profiled=launch.tokens,
-            towers=towers,
-            levels=weights.deepstack_levels(subject),
-        )
-        moments = profile.moments(subject.body, widths, launch, work, budget, last=rank.last)
-        return profile.peak(moments)
-
-    def peak(tokens: int, items: bool, context: int) -> profile.ProfiledMoment:
-        """Find the widest moment. Arguments that do not matter are set alike, so that it is found
-        again."""
-        items = items and rank.first and bool(subject.body.towers)
-        rows = forward.expanded_rows(context, launch.sequences) if widths.expanded else 0
-        return widest(max(1, min(tokens, launch.tokens)), items, context if items else 0, rows)
-
-    return peak
-
-
 def _again(reserve: RankReserve) -> int:
     """Tokens of one step where requests do not all fit: those that gave up their blocks read what
     they have written as a prompt, as many at once as the cache holds (v1/core/sched/scheduler.py,
@@ -411,122 +319,6 @@ def _again(reserve: RankReserve) -> int:
         return 0
     tokens = reserve.blocks.logged(room)
     return tokens if reserve.prompts < min(tokens, launch.tokens) else 0
-
-
-def prompts(launch: VllmLaunch, w: Infer, point: SearchPoint, requests: int) -> int:
-    """Tokens that this workload brings at once; a shared prefix is computed once."""
-    prompt = point.prompt_len or point.context
-    shared = min(w.shared_prefix or 0, prompt - 1) if launch.prefix_caching else 0
-    return shared + requests * (prompt - shared)
-
-
-def _adapters(
-    subject: Subject, rank: Rank, launch: VllmLaunch, w: Infer, budget: Budget | None
-) -> tuple[Component, ...]:
-    if not w.max_loras:
-        return ()
-    return lora_and_speculation.lora(
-        subject,
-        rank,
-        slots=w.max_loras,
-        lora_rank=w.max_lora_rank or launching.LORA_RANK,
-        rules=weights.split(launch),
-        **weights.sizes(launch, budget),
-    )
-
-
-def _draft(
-    subject: Subject, rank: Rank, launch: VllmLaunch, budget: Budget | None
-) -> tuple[Component, ...]:
-    if not launch.speculative or not rank.last:
-        return ()
-    return lora_and_speculation.draft(
-        subject,
-        method=launch.method,
-        tokens=launch.speculative,
-        rules=weights.split(launch),
-        **weights.sizes(launch, budget),
-    )
-
-
-def _talk(
-    subject: Subject, rank: Rank, launch: VllmLaunch, budget: Budget | None
-) -> tuple[Component, ...]:
-    groups = communication(
-        outside_torch.collectives(launch.rules),
-        body=subject.body,
-        budget=budget,
-        **weights.sizes(launch, budget),
-    )
-    if rank.first:
-        return groups
-    itemsize = int(subject.choice.dtype.nbytes)
-    return (*groups, received(launch.tokens, subject.body.hidden, itemsize))
-
-
-def _graphs(
-    subject: Subject, rank: Rank, launch: VllmLaunch, budget: Budget | None
-) -> graphs.CapturedGraphs:
-    full = launch.rules.full_graphs and not launch.pooling
-    count = graphs.graphs(launch.captures, launch.sequences, 1 + launch.speculative, full=full)
-    step = forward.step(
-        rank.blocks,
-        subject.body.hidden,
-        forward.RankShare(tensor=launch.tensor),
-        eager=False,
-        through=weights.elements_through(subject),
-    )
-    largest = max(launch.captures, default=0)
-    cut = 0
-    if (
-        full
-        and hardware.splits_contexts(budget)
-        and launch.backend in ("", setting.FLASH_ATTN)
-        and not facts(_outer(subject)).vllm.other_kernels
-    ):
-        decoded = min(largest, launch.sequences * (1 + launch.speculative))
-        cut = graphs.splits(rank.blocks, decoded, launch.tensor)
-    return graphs.estimate(
-        rank.blocks,
-        _by_adapters(launch, count),
-        graphs.GraphPool(
-            widest=largest * step.widest * int(subject.choice.dtype.nbytes),
-            cut=cut,
-            matrices=_matrices(subject, rank, launch, budget, largest),
-        ),
-        graphs.GraphKind(
-            ranks=launch.tensor,
-            sparse=graphs.SPARSE_LESS if launch.rules.sparse_less else graphs.SPARSE,
-            fused=launch.rules.fuses,
-        ),
-    )
-
-
-def _matrices(
-    subject: Subject, rank: Rank, launch: VllmLaunch, budget: Budget | None, largest: int
-) -> Bytes:
-    """Return the bytes that AWQ's plain kernel unpacks of a layer, and a graph keeps. Cards that
-    Marlin runs on take that kernel only if --quantization awq asks for it (awq_marlin.py,
-    override_quantization_method; get_min_capability), and since 0.24 not then (auto_awq.py,
-    get_quant_method)."""
-    scheme = subject.choice.scheme
-    if scheme is None or not scheme.name.startswith(AWQ) or largest < UNPACKED_FROM:
-        return graphs.NONE
-    numbers = graphs.unpacked(rank.blocks, subject.body.hidden, launch.tensor)
-    nbytes = numbers * int(subject.choice.dtype.nbytes)
-    plain = launch.plain_awq or hardware.capability(budget) < MARLIN_SINCE
-    return exactly(nbytes * plain)
-
-
-def _by_adapters(launch: VllmLaunch, count: int) -> tuple[int, int]:
-    """Graphs without and with slots for adapters."""
-    if not launch.adapters:
-        return count, 0
-    return (count, count) if launch.rules.adapters_apart else (0, count)
-
-
-def _outer(subject: Subject) -> str:
-    return subject.config.model_type if subject.config is not None else ""
 
 
 def _persistent(reserve: RankReserve) -> int:
@@ -552,37 +344,3 @@ def _late(reserve: RankReserve) -> int:
     flashinfer = launch.backend == setting.FLASHINFER if launch.backend else usual
     scratch = FLASHINFER * flashinfer + decoding * usual
     return rows * int(reserve.standing.subject.choice.dtype.nbytes) + scratch
-
-
-def residents(
-    subject: Subject, launch: VllmLaunch, w: Infer, budget: Budget | None
-) -> tuple[tuple[Resident, ...], tuple[int, ...]]:
-    """Return what ranks hold, each kind once; and of each rank, which of these kinds it is."""
-    number_of: dict[tuple[object, ...], int] = {}
-    kinds: list[Resident] = []
-    dealt: list[int] = []
-    ranks = weights.ranks(subject, launch, budget)
-    for rank, unpacked in zip(ranks, _unpacked(subject, launch, budget, ranks), strict=True):
-        key = (id(rank.tensors), rank.layers, rank.first, rank.last)
-        if key not in number_of:
-            number_of[key] = len(kinds)
-            kinds.append(replace(resident(subject, rank, launch, w, budget), arriving=unpacked))
-        dealt.append(number_of[key])
-    return tuple(kinds), tuple(dealt)
-
-
-def _unpacked(
-    subject: Subject, launch: VllmLaunch, budget: Budget | None, packed: Sequence[Rank]
-) -> Sequence[tuple[Component, ...]]:
-    """Estimate what each rank has of 16-bit weights, where the format is made while it loads, or of
-    packed ones that are laid out anew."""
-    plain, form = loading_peak.plain(subject, ENGINE), subject.choice.scheme
-    if form is None:
-        return [()] * len(packed)
-    if plain is None:
-        kernel = weights.split(launch).kernel(hardware.capability(budget)[0])
-        moved = (loading_peak.laid_out(form.name, kernel, rank) for rank in packed)
-        return [() if c is None else (c,) for c in moved]
-    pairs = zip(packed, weights.ranks(plain, launch, budget), strict=True)
-    at_once = weights.AT_ONCE[launch.rules.arrives]
-    return [(loading_peak.arriving(*pair, at_once),) for pair in pairs]
