@@ -18,7 +18,6 @@ ORDER = (
     ("reads", "knows"),
     ("table",),
     ("interface", "format_choice"),
-    ("caches",),
     ("parallel",),
     ("quantization_flag", "launch_line", "readable"),
     ("classes",),
@@ -81,7 +80,7 @@ def test_the_test_above_can_fail(tmp_path):
 
 
 # Low to high, as above
-WITHIN_SERVERS = ("communication", "device_support", "flags", "shards")
+WITHIN_SERVERS = ("cache_formats", "communication", "device_support", "flags", "shards")
 WITHIN_SERVERS += ("loading_peak", "lora_and_speculation")
 
 
@@ -111,7 +110,7 @@ OTHERS = {
     "web/worker.py": "engines that the page begins with",
 }
 ROOMS = {
-    "evidence": "published runs are of engines",
+    "lab": "published runs are of engines",
     "oom": "error messages are of programs, of which engines are some",
 }
 # "transformers" is the library of a model's classes in every room, so it is not looked for

@@ -7,10 +7,10 @@ from weighbridge.engines.sglang import caches as sglang_caches
 from weighbridge.engines.sglang import dialect, effective, kernels, outside, replica
 from weighbridge.engines.vllm import caches as vllm_caches
 from weighbridge.engines.vllm import (
-    checks,
     components,
     forward,
     graphs,
+    infer,
     launching,
     reserve,
     sampling,
@@ -36,7 +36,7 @@ MIB, GIB = 2**20, 2**30
         (forward.EXPANDED, 65_536),
         (graphs.SPLITS, 32),  # config/attention.py
         # v1/kv_cache_interface.py: tokens of a block, bytes of DeepSeek-V4's pages, an indexer's scale
-        ((vllm_caches.BLOCK, checks.KERNEL), (16, 16)),
+        ((vllm_caches.BLOCK, infer.KERNEL), (16, 16)),
         ((vllm_caches.PACKED_ALIGNMENT, vllm_caches.SCALED), (576, 128)),
         # SGLang: srt/arg_groups/fields/lora.py (max_loras_per_batch), server_args.py
         ((dialect.LORAS, effective.LORAS), (8, 8)),

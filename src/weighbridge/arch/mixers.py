@@ -8,7 +8,7 @@ Sizes are elements, of one sequence:
                 recurrence      a matrix a head, or a vector
 
 K key-value heads, Hk and Hv the sizes of their keys and values. What an engine allocates for
-them, in which dtype and with which slack, is in `weighbridge.engines.caches`.
+them, in which dtype and with which slack, is with each engine, in its caches.py.
 """
 
 from dataclasses import dataclass

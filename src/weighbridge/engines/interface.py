@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from weighbridge.accelerators.budget import Budget
 
 Surely = Literal["yes", "no", "unknown"]
+WORST, EXPECTED, BEST = range(3)  # of what is free, the bound; of what is taken, the other one
 WOULD: Mapping[Surely, str] = {"yes": "would", "unknown": "may", "no": "would not"}
 
 

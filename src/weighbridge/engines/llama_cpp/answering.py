@@ -98,8 +98,7 @@ def warnings(h: DeviceHoldings, budget: Budget | None) -> Iterator[str]:
     if h.launch.requests > h.launch.slots:
         yield (
             f"--parallel {h.launch.slots}: of {h.launch.requests:,} requests {h.launch.slots} run "
-            "at "
-            "once, the others wait"
+            "at once, the others wait"
         )
     yield from _left_to_the_host(h)
     if h.foreign:

@@ -180,8 +180,7 @@ def _graph(h: DeviceHoldings) -> str:
         return "logits, one layer and the mask in 32 bits, from half to three times"
     how = (
         f"the graph of a step of {h.launch.step_tokens:,} tokens over {h.launch.n_ctx:,} cells, "
-        "its "
-        "tensors placed as ggml places them"
+        "its tensors placed as ggml places them"
     )
     return f"llama.cpp's: {how}; {h.foreign}: from half to three times" if h.foreign else how
 

@@ -1,6 +1,7 @@
 """What vLLM and SGLang do alike: ranks that share a model, and a share of each card.
 
 flags.py                 settings that both spell alike
+cache_formats.py         bytes of a token in a cache, and a rank's share of a layer
 device_support.py        whether a server runs on the device, and in which 16 bits
 shards.py                what each device holds of the model
 loading_peak.py          what loading takes beside the weights, and gives back

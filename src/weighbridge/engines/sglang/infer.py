@@ -179,8 +179,7 @@ def _warnings(asked: SglangLaunched, able: SglangLaunched | None) -> Iterator[st
     ):
         yield (
             f"--max-total-tokens {served.settings.tokens:,}: SGLang refuses requests of "
-            f"{served.settings.context:,} "
-            "tokens, which the pool does not hold"
+            f"{served.settings.context:,} tokens, which the pool does not hold"
         )
     if fit is not None and able is not asked:
         yield f"{_lacking(asked, fit)}; {_way(asked, able)}"
@@ -210,10 +209,8 @@ def _lacking(launched: SglangLaunched, fit: CardFit) -> str:
         else f"mem_fraction_static {share:.3f}"
     )
     return (
-        f"{by} leaves room for {fit.tokens:,} tokens and "
-        f"{fit.running:,} requests, and {served.load.requests:,} of {served.settings.context:,} "
-        "tokens take "
-        f"{need:,}"
+        f"{by} leaves room for {fit.tokens:,} tokens and {fit.running:,} requests, and "
+        f"{served.load.requests:,} of {served.settings.context:,} tokens take {need:,}"
     )
 
 
@@ -222,8 +219,8 @@ def _nearly(launched: SglangLaunched, budget: "Budget") -> str:
     low, high = human(launched.whole.low), human(launched.whole.high)
     return (
         f"mem_fraction_static {launched.settings.share:.3f} makes pools with which the card would "
-        f"hold {low} "
-        f"to {high} of the {human(budget.usable.low)} that a process can have, or too few tokens"
+        f"hold {low} to {high} of the {human(budget.usable.low)} that a process can have, or too "
+        "few tokens"
     )
 
 

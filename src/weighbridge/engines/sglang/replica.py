@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from weighbridge.allocator.filling import Filling
-from weighbridge.engines.interface import SearchPoint
+from weighbridge.engines.interface import EXPECTED, SearchPoint
 from weighbridge.engines.servers import lora_and_speculation
 from weighbridge.engines.sglang import caches, outside
 from weighbridge.engines.sglang.cases import RankResidents, SglangCase, StepLimits
@@ -26,7 +26,6 @@ from weighbridge.units import MIB, ceil_div
 from weighbridge.workload import Infer
 
 ENCODED = 100 * MIB  # SGLANG_VLM_CACHE_SIZE_MB, off the pools since 0.5.18
-WORST, EXPECTED, BEST = range(3)  # of what is free, the bound; of what is taken, the other one
 INDEX = 8  # int64, of a free token in a list
 
 

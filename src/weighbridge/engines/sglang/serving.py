@@ -15,14 +15,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from weighbridge.engines.interface import Surely
+from weighbridge.engines.interface import BEST, EXPECTED, WORST, Surely
 from weighbridge.engines.sglang.cases import saying
 from weighbridge.engines.sglang.effective import Effective
 from weighbridge.engines.sglang.phases import taken
 from weighbridge.engines.sglang.replica import (
-    BEST,
-    EXPECTED,
-    WORST,
     CardFit,
     Served,
     fitted,

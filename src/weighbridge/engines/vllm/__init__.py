@@ -1,16 +1,16 @@
 """vLLM (V1): a share of the whole card, of which the cache gets what is left.
 
-rules.py      what changed between versions          setting.py   flags and their defaults
-forward.py    widths of one step                     sampling.py  logits and samplers
-encoders.py   images and sounds                      profile.py   the profile run's moments
-graphs.py     CUDA graphs                            weights.py   weights as they are held
-pool.py       blocks of the cache                    reserve.py   who counts what, and what is left
-talking.py    communicators                          hardware.py  what of a GPU matters
-growth.py     kernels while it profiles              sleeping.py  what sleep mode frees
-parts.py      the answer's components                launching.py the command line
-serving.py    flags that make it serve               checks.py    what it refuses, or leaves waiting
-batch_buffers.py    what a class keeps for each token of a batch
-cases.py      what is prepared once for a model      infer.py     the answer
+rules.py          what changed between versions       setting.py     flags and their defaults
+formats.py        weights that it reads               classes.py     models that it knows
+caches.py         what each layer remembers           blocks.py      layers that share block ids
+pool.py           blocks that a workload draws        weights.py     weights as they are held
+forward.py        widths of one step                  sampling.py    logits and samplers
+profile.py        the profile run's moments           graphs.py      CUDA graphs
+outside_torch.py  communicators, kernels              sleep_mode.py  what sleep mode frees
+hardware.py       what of a GPU matters               cases.py       what is prepared for a model
+reserve.py        who counts what, and what is left   serving.py     flags that make it serve
+components.py     the answer's components             launching.py   the command line
+infer.py          the answer, and what it refuses
 """
 
 from weighbridge.engines.engine import Engine

@@ -1,4 +1,20 @@
-"""What vLLM holds on each device for a workload: needed, and taken by its share of the card."""
+"""What vLLM holds on each device for a workload: needed, and taken by its share of the card.
+
+What vLLM refuses before it loads anything, and what it starts with but does not serve.
+
+    encoder-decoders     those in the registry of that version alone
+    --block-size         1, 8, 16, 32, 64, 128 (256 since 0.12) up to 0.17; attention's kernels take
+                         multiples of 16
+    batches              no fewer tokens than sequences
+    blocks               --num-gpu-blocks-override less the empty one, no fewer than a request's
+    sequences            requests above --max-num-seqs wait
+    offloading           layers alone leave the card: embeddings, norms and the head stay
+
+Source: vllm 0.9 to 0.33 model_executor/models/registry.py, config/cache.py (BlockSize),
+v1/attention/backends/flash_attn.py (get_supported_kernel_block_sizes), config/scheduler.py
+(verify_max_model_len), v1/core/kv_cache_planning.py (get_kv_cache_configs),
+model_executor/offloader/uva.py.
+"""
 
 import math
 from collections.abc import Iterator
@@ -8,6 +24,7 @@ from weighbridge.arch.model_types import facts
 from weighbridge.engines import launch_line
 from weighbridge.engines.engine import release, version
 from weighbridge.engines.interface import (
+    WORST,
     WOULD,
     EngineAnswer,
     HeldBytes,
@@ -18,25 +35,30 @@ from weighbridge.engines.interface import (
     unhelped,
 )
 from weighbridge.engines.servers import device_support
-from weighbridge.engines.vllm import ENGINE, checks, components, launching, serving, setting
+from weighbridge.engines.servers.cache_formats import refuse
+from weighbridge.engines.vllm import ENGINE, caches, components, launching, serving, setting
 from weighbridge.engines.vllm.cases import VllmCase, VllmLaunched, case
-from weighbridge.engines.vllm.reserve import RankReserve, share
-from weighbridge.engines.vllm.rules import FIRST, older, rules
-from weighbridge.memory import Device, total
+from weighbridge.engines.vllm.reserve import RankReserve
+from weighbridge.engines.vllm.rules import (
+    ENCODER_DECODERS,
+    FIRST,
+    Version,
+    older,
+    registered,
+    rules,
+)
+from weighbridge.engines.vllm.setting import attends
+from weighbridge.errors import NotServedError, UsageError
+from weighbridge.memory import Device
 from weighbridge.report.keys import DerivedFacts, FirstRank
 from weighbridge.units import human
 from weighbridge.workload import Infer
 
 SPAN = 256  # tokens over which a marginal byte is measured
 BATCH = "--batch-size"
-
-
-def unstable(model_type: str) -> bool:
-    """True if vLLM holds a model type to be unstable in float16."""
-    return facts(model_type).vllm.not_float16
-
-
-NEEDS = device_support.Needs(ENGINE.name, oldest=(7, 0), refuses=True, unstable=unstable)
+UNSTABLE = frozenset(column("vllm.not_float16"))
+NEEDS = device_support.Needs(ENGINE.name, oldest=(7, 0), refuses=True, unstable=UNSTABLE)
+KERNEL = 16  # tokens: every block of attention is a multiple
 
 
 def infer(subject: Subject, w: Infer, budget: Budget | None) -> EngineAnswer:
@@ -53,7 +75,7 @@ def infer(subject: Subject, w: Infer, budget: Budget | None) -> EngineAnswer:
         warnings=(
             *(() if budget is None else _warnings(asked, able, budget)),
             *launch_line.warnings(subject, w, ENGINE),
-            *checks.warnings(sized, w),
+            *warnings(sized, w),
             *device_support.caution(budget, ENGINE),
             *device_support.packed_alone(subject, budget, ENGINE, sized.launch.rules.version),
         ),
@@ -70,7 +92,7 @@ def probe(subject: Subject, w: Infer, budget: Budget) -> Probe:
         assert launched is not None
         if not w.engine_defaults:
             launched = serving.surest(case_of, launched, point, budget)
-        elif not serving.serves(launched, budget, serving.WORST):
+        elif not serving.serves(launched, budget, WORST):
             launched = None
         if launched is None:
             return None
@@ -85,7 +107,7 @@ def _met(subject: Subject, w: Infer, budget: Budget | None) -> tuple[Subject, Vl
     number, _ = version(ENGINE, w.engine_version)
     subject = device_support.suited(subject, w, budget, NEEDS)
     subject = subject.without_towers() if w.language_model_only else subject
-    checks.check(subject, w, number)
+    check(subject, w, number)
     release_asked = number if w.engine_version is None else release(ENGINE, w.engine_version)
     rules_of = older(release_asked) if release_asked < FIRST.version else rules(number)
     return subject, case(subject, w, budget, rules_of)
@@ -93,7 +115,7 @@ def _met(subject: Subject, w: Infer, budget: Budget | None) -> tuple[Subject, Vl
 
 def _devices(subject: Subject, launched: VllmLaunched, budget: Budget | None) -> tuple[Device, ...]:
     kinds = [
-        (components.phases(r), None if budget is None else r.taken(_asks(launched, budget)))
+        (components.phases(r), None if budget is None else r.taken(serving.asks(launched, budget)))
         for r in launched.kinds
     ]
     gpus = (
@@ -101,11 +123,6 @@ def _devices(subject: Subject, launched: VllmLaunched, budget: Budget | None) ->
         for i, k in enumerate(launched.kind_of)
     )
     return (*gpus, components.host(subject, launched))
-
-
-def _asks(launched: VllmLaunched, budget: Budget) -> int:
-    """Bytes of the card that vLLM asks for."""
-    return share(launched.kinds[0].standing.launch.rules, launched.utilization, budget)
 
 
 def _served(asked: VllmLaunched, able: VllmLaunched | None, budget: Budget | None) -> DerivedFacts:
@@ -120,7 +137,7 @@ def _serves(
     """A command is taken as it is; else the launch line is what was sized."""
     alike = asked.w.engine_defaults
     judged = asked if alike or able is None else able
-    surely, lacks = serving.surely(judged, budget), _lacks(judged, budget)
+    surely, lacks = serving.surely(judged, budget), serving.lacks(judged, budget)
     if able is asked or able is None:
         return Serves(surely=surely, lacks=lacks)
     return Serves(
@@ -185,8 +202,8 @@ def _marginal(reserve: RankReserve) -> int:
 
 def _of_card(launched: VllmLaunched, budget: Budget) -> DerivedFacts:
     """The rank with the fewest blocks decides for all of a replica."""
-    share_bytes, kinds, data = _asks(launched, budget), launched.kinds, launched.launch.data
-    least = min(kinds, key=lambda r: _blocks(r, share_bytes))
+    share_bytes, kinds, data = serving.asks(launched, budget), launched.kinds, launched.launch.data
+    least = min(kinds, key=lambda r: serving.blocks_with(r, share_bytes))
     available = max(0, least.available(share_bytes))
     facts: DerivedFacts = {
         "available_kv_cache_bytes": available,
@@ -200,107 +217,13 @@ def _of_card(launched: VllmLaunched, budget: Budget) -> DerivedFacts:
     return facts | {
         "num_gpu_blocks": least.blocks.pool.count(available),
         "kv_cache_tokens": data * least.blocks.logged(available),
-        "max_concurrency": round(data * _concurrency(least, available), 2),
+        "max_concurrency": round(data * serving.concurrency(least, available), 2),
     }
-
-
-def _blocks(reserve: RankReserve, share_bytes: int) -> float:
-    available = max(0, reserve.available(share_bytes))
-    return reserve.blocks.pool.count(available) if reserve.blocks.pool.groups else available
-
-
-def _concurrency(reserve: RankReserve, available: int) -> float:
-    return reserve.blocks.pool.concurrency(available, reserve.blocks.setting.load)
 
 
 def _warnings(asked: VllmLaunched, able: VllmLaunched | None, budget: Budget) -> Iterator[str]:
     if able is not asked:
-        yield _lacks(asked, budget) + _way(asked, able, budget)
-
-
-def _lacks(asked: VllmLaunched, budget: Budget) -> str:
-    """Say what the flags as they were asked leave no room for; "" where they surely serve."""
-    share_bytes = _asks(asked, budget)
-    least = min(asked.kinds, key=lambda r: _blocks(r, share_bytes))
-    reasons = (_loading, _refusal, _room, _nearly)
-    return next((reason for tell in reasons if (reason := tell(asked, least, budget))), "")
-
-
-def _loading(asked: VllmLaunched, least: RankReserve, budget: Budget) -> str:
-    """Say what is there while weights load, where the card has not room for it; else ""."""
-    r = max((*asked.kinds, least), key=lambda r: r.standing.loading.expected)
-    if serving.loads(r, budget):
-        return ""
-    arriving = total(c.bytes for c in r.standing.resident.arriving).expected
-    packed = f", {human(arriving)} of it until weights are packed" if arriving else ""
-    return (
-        f"vLLM does not load: that takes {human(r.standing.loading.expected)} of each card"
-        f"{packed}, and a process has {human(budget.usable.expected)}"
-    )
-
-
-def _nearly(asked: VllmLaunched, reserve: RankReserve, budget: Budget) -> str:
-    """Describe a launch that is expected to serve, and may not; "" where it surely does."""
-    if serving.serves(asked, budget, serving.WORST):
-        return ""
-    if reserve.given is not None:
-        return (
-            f"{human(reserve.given)} of cache were asked for; with all else they take up to "
-            f"{human(reserve.inside.high + reserve.given + reserve.outside.high)} of the card"
-        )
-    low, _, high = reserve.available_interval(_asks(asked, budget))
-    return (
-        f"vLLM may not start: its share of {asked.utilization:g} leaves {human(low)} to "
-        f"{human(high)} for blocks, of which {human(reserve.blocks.nbytes)} are needed, and "
-        f"{human(reserve.outside.low)} to {human(reserve.outside.high)} are outside of it"
-    )
-
-
-def _room(asked: VllmLaunched, reserve: RankReserve, budget: Budget) -> str:
-    """Say what there is no room for: the profile run, the cache that was asked for, or the blocks
-    of all requests; else ""."""
-    share_bytes = _asks(asked, budget)
-    room = max(0, reserve.available(share_bytes))
-    if reserve.available(share_bytes) < 0:
-        return (
-            f"vLLM will not start: weights, the profile run and graphs take "
-            f"{human(reserve.inside.expected)}, and its share, {asked.utilization:g} of the card, "
-            "is "
-            f"{human(share_bytes)}"
-        )
-    if reserve.given is not None and reserve.taken(share_bytes) > budget.usable.expected:
-        return (
-            f"{human(reserve.given)} of cache were asked for, and with all else they take "
-            f"{human(reserve.taken(share_bytes))} of the {human(budget.usable.expected)} that a "
-            "process has"
-        )
-    if room >= reserve.blocks.nbytes:
-        return ""
-    if room < reserve.blocks.request * reserve.blocks.pool.block:
-        return (
-            f"vLLM will not start: one request of {reserve.context:,} tokens takes "
-            f"{human(reserve.blocks.request * reserve.blocks.pool.block)} of blocks, and "
-            f"{human(room)} are left for them"
-        )
-    return (
-        f"{reserve.requests:,} requests of {reserve.context:,} tokens do not run at once: there is "
-        "room "
-        f"for {_concurrency(reserve, room):.2f}; the others wait"
-    )
-
-
-def _refusal(asked: VllmLaunched, reserve: RankReserve, budget: Budget) -> str:
-    share_bytes = _asks(asked, budget)
-    if not serving.refused(reserve, share_bytes, budget):
-        return ""
-    refuses = (
-        "refuses" if serving.refused(reserve, share_bytes, budget, serving.BEST) else "may refuse"
-    )
-    return (
-        f"--gpu-memory-utilization {asked.utilization:g} asks for {human(share_bytes)}, and "
-        f"{human(serving.at_start(reserve, budget))} are free once the context is there: vLLM "
-        f"{refuses}"
-    )
+        yield serving.lacks(asked, budget) + _way(asked, able, budget)
 
 
 def _ranks(w: Infer) -> int:
@@ -313,3 +236,81 @@ def _way(asked: VllmLaunched, able: VllmLaunched | None, budget: Budget) -> str:
         return f"; {unhelped(budget.choice.count, _ranks(asked.w))}"
     changes, would = launching.changes(asked.w, able.w), WOULD[serving.surely(able, budget)]
     return f"; the launch line asks for {changes}, which {would} do"
+
+
+# What vLLM refuses, and what it starts with but does not serve
+
+
+def check(subject: Subject, w: Infer, version: Version) -> None:
+    """Raises for what the engine refuses."""
+    _registered(subject, version)
+    refuse(subject.model.reference, ENGINE.name, subject.layers, caches.LACKED)
+    _block_size(subject, w, version)
+    if w.max_num_seqs and w.max_num_batched_tokens and w.max_num_batched_tokens < w.max_num_seqs:
+        raise UsageError(
+            f"--max-num-batched-tokens {w.max_num_batched_tokens:,} is less than --max-num-seqs "
+            f"{w.max_num_seqs:,}, which vllm refuses; give at least as many tokens as sequences"
+        )
+
+
+def warnings(launched: VllmLaunched, w: Infer) -> Iterator[str]:
+    launch = launched.launch
+    fullest = max(launched.kinds, key=lambda reserve: reserve.blocks.request)
+    asked = w.batch_size or 1
+    if asked > launch.sequences * launch.data:
+        yield (
+            f"{launch.sequences * launch.data:,} requests run at once by --max-num-seqs or the "
+            f"tokens of a batch, of {asked:,}: the cache is counted for those, the others wait"
+        )
+    if launch.rules.whole_to and not launch.chunked:
+        yield (
+            f"vllm before 0.8 reads prompts of up to {launch.rules.whole_to:,} tokens at once: its "
+            f"profile is one of {launch.tokens:,} tokens, and leaves less for the cache than "
+            "--enable-chunked-prefill, or than a longer --max-model-len, would"
+        )
+    if launch.blocks is not None and launch.blocks - 1 < fullest.blocks.request:
+        yield _too_few_blocks(fullest, launch.blocks)
+    lacking = min(
+        launch.offload - reserve.standing.resident.loaded.offloaded for reserve in launched.kinds
+    )
+    if lacking > 0:
+        yield (
+            f"--cpu-offload-gb asks for {human(lacking)} more than the layers of a device have; "
+            "embeddings, norms and the head stay on it"
+        )
+
+
+def _too_few_blocks(reserve: RankReserve, blocks: int) -> str:
+    return (
+        f"--num-gpu-blocks-override {blocks:,}: one stays empty, and a request of "
+        f"{reserve.context:,} tokens takes {reserve.blocks.request:,}: vLLM does not start, or "
+        "never schedules it"
+    )
+
+
+def _registered(subject: Subject, version: Version) -> None:
+    cls = subject.part.blueprint.cls
+    decodes = subject.body.encoder is not None or cls in ENCODER_DECODERS
+    if not decodes and subject.model_type not in column("vllm.no_encoder_alone"):
+        return
+    if not registered(cls, version):
+        raise NotServedError(
+            f"{subject.model.reference}: vllm {'.'.join(map(str, version))} does not have {cls}",
+            "nearest is --engine transformers",
+        )
+
+
+def _block_size(subject: Subject, w: Infer, version: Version) -> None:
+    size = w.block_size
+    if size is None:
+        return
+    named = rules(version).blocks
+    if named and size not in named:
+        raise UsageError(
+            f"--block-size {size:,}: this vllm takes {', '.join(map(str, named))}; give one of them"
+        )
+    if size % KERNEL and attends(subject):
+        raise UsageError(
+            f"--block-size {size:,}: vllm has no attention for blocks that are no multiple of "
+            f"{KERNEL} tokens; give 16, 32 or 64"
+        )

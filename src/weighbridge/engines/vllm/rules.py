@@ -83,7 +83,7 @@ class VllmRules:
     wide_latents: bool = False  # rotary_embedding/deepseek_scaling_rope.py: float32, not compiled
     extra_vocabulary: int = 256  # lora_extra_vocab_size, until it was dropped
     blocks: tuple[int, ...] = BLOCKS  # tokens that --block-size takes; () is any
-    kernel_of_samples: bool = False  # the sampler's kernel is there: see growth.py
+    kernel_of_samples: bool = False  # the sampler's kernel is there: see outside_torch.py
     second_packed: bool = False  # the newer runner has experts and packed weights, too
     logged_by_groups: bool = True  # tokens of the cache in the log are by its groups
     in_flight: bool = False  # tokens of batches under way count to a request's

@@ -17,15 +17,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from weighbridge.accelerators.budget import Budget
-from weighbridge.engines.interface import SearchPoint, Surely
+from weighbridge.engines.interface import BEST, EXPECTED, WORST, SearchPoint, Surely
 from weighbridge.engines.vllm import hardware
 from weighbridge.engines.vllm.cases import VllmCase, VllmLaunched
 from weighbridge.engines.vllm.reserve import RankReserve, share
 from weighbridge.engines.vllm.setting import Batch
+from weighbridge.memory import total
+from weighbridge.units import human
 
 STEPS = 1000  # a share is written in thousandths
 BATCHES = (2048, 512)
-WORST, EXPECTED, BEST = range(3)  # of what is free, the bound; of what is taken, the other one
 
 
 def serves(launched: VllmLaunched, budget: Budget, by: int = EXPECTED) -> bool:
@@ -186,3 +187,98 @@ def refused(reserve: RankReserve, share_bytes: int, budget: Budget, by: int = EX
 def at_start(reserve: RankReserve, budget: Budget, by: int = EXPECTED) -> int:
     """Free once the context and the first communicators are there."""
     return max(0, budget.usable[by] - reserve.standing.before[2 - by])
+
+
+def asks(launched: VllmLaunched, budget: Budget) -> int:
+    """Bytes of the card that vLLM asks for."""
+    return share(launched.kinds[0].standing.launch.rules, launched.utilization, budget)
+
+
+def blocks_with(reserve: RankReserve, share_bytes: int) -> float:
+    available = max(0, reserve.available(share_bytes))
+    return reserve.blocks.pool.count(available) if reserve.blocks.pool.groups else available
+
+
+def concurrency(reserve: RankReserve, available: int) -> float:
+    return reserve.blocks.pool.concurrency(available, reserve.blocks.setting.load)
+
+
+def lacks(asked: VllmLaunched, budget: Budget) -> str:
+    """Say what the flags as they were asked leave no room for; "" where they surely serve."""
+    share_bytes = asks(asked, budget)
+    least = min(asked.kinds, key=lambda r: blocks_with(r, share_bytes))
+    reasons = (_loading, _refusal, _room, _nearly)
+    return next((reason for tell in reasons if (reason := tell(asked, least, budget))), "")
+
+
+def _loading(asked: VllmLaunched, least: RankReserve, budget: Budget) -> str:
+    """Say what is there while weights load, where the card has not room for it; else ""."""
+    r = max((*asked.kinds, least), key=lambda r: r.standing.loading.expected)
+    if loads(r, budget):
+        return ""
+    arriving = total(c.bytes for c in r.standing.resident.arriving).expected
+    packed = f", {human(arriving)} of it until weights are packed" if arriving else ""
+    return (
+        f"vLLM does not load: that takes {human(r.standing.loading.expected)} of each card"
+        f"{packed}, and a process has {human(budget.usable.expected)}"
+    )
+
+
+def _nearly(asked: VllmLaunched, reserve: RankReserve, budget: Budget) -> str:
+    """Describe a launch that is expected to serve, and may not; "" where it surely does."""
+    if serves(asked, budget, WORST):
+        return ""
+    if reserve.given is not None:
+        return (
+            f"{human(reserve.given)} of cache were asked for; with all else they take up to "
+            f"{human(reserve.inside.high + reserve.given + reserve.outside.high)} of the card"
+        )
+    low, _, high = reserve.available_interval(asks(asked, budget))
+    return (
+        f"vLLM may not start: its share of {asked.utilization:g} leaves {human(low)} to "
+        f"{human(high)} for blocks, of which {human(reserve.blocks.nbytes)} are needed, and "
+        f"{human(reserve.outside.low)} to {human(reserve.outside.high)} are outside of it"
+    )
+
+
+def _room(asked: VllmLaunched, reserve: RankReserve, budget: Budget) -> str:
+    """Say what there is no room for: the profile run, the cache that was asked for, or the blocks
+    of all requests; else ""."""
+    share_bytes = asks(asked, budget)
+    room = max(0, reserve.available(share_bytes))
+    if reserve.available(share_bytes) < 0:
+        return (
+            "vLLM will not start: weights, the profile run and graphs take "
+            f"{human(reserve.inside.expected)}, and its share, {asked.utilization:g} of the card, "
+            f"is {human(share_bytes)}"
+        )
+    if reserve.given is not None and reserve.taken(share_bytes) > budget.usable.expected:
+        return (
+            f"{human(reserve.given)} of cache were asked for, and with all else they take "
+            f"{human(reserve.taken(share_bytes))} of the {human(budget.usable.expected)} that a "
+            "process has"
+        )
+    if room >= reserve.blocks.nbytes:
+        return ""
+    if room < reserve.blocks.request * reserve.blocks.pool.block:
+        return (
+            f"vLLM will not start: one request of {reserve.context:,} tokens takes "
+            f"{human(reserve.blocks.request * reserve.blocks.pool.block)} of blocks, and "
+            f"{human(room)} are left for them"
+        )
+    return (
+        f"{reserve.requests:,} requests of {reserve.context:,} tokens do not run at once: there is "
+        f"room for {concurrency(reserve, room):.2f}; the others wait"
+    )
+
+
+def _refusal(asked: VllmLaunched, reserve: RankReserve, budget: Budget) -> str:
+    share_bytes = asks(asked, budget)
+    if not refused(reserve, share_bytes, budget):
+        return ""
+    refuses = "refuses" if refused(reserve, share_bytes, budget, BEST) else "may refuse"
+    return (
+        f"--gpu-memory-utilization {asked.utilization:g} asks for {human(share_bytes)}, and "
+        f"{human(at_start(reserve, budget))} are free once the context is there: vLLM "
+        f"{refuses}"
+    )
