@@ -179,8 +179,8 @@ def _row(m: Compressed, page: int) -> Fraction:
 
 def _near(m: Mixer, setting: SglangCacheSetting) -> bool:
     """Tell whether a mixer's tokens are in the second pool, that of sliding layers."""
-    kind = setting.model_type
-    second = not kind or setting.version >= since("sglang.windows", kind, "never")
+    first = facts(setting.model_type).sglang.windows
+    second = not setting.model_type or setting.version >= first
     return second and isinstance(m, Attention) and m.reach is not None
 
 

@@ -31,7 +31,7 @@ from typing import NamedTuple
 from weighbridge.accelerators.budget import Budget
 from weighbridge.arch.body import Dense, Experts, LayerBlock
 from weighbridge.arch.mixers import Attention, Latent, Mixer
-from weighbridge.arch.table import column
+from weighbridge.arch.model_types import facts
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.servers.cache_formats import local
 from weighbridge.engines.servers.shards import Rank
@@ -174,7 +174,7 @@ def captured(
         full
         and hardware.splits_contexts(budget)
         and launch.backend in ("", setting.FLASH_ATTN)
-        and _outer(subject) not in column("vllm.other_kernels")
+        and not facts(_outer(subject)).vllm.other_kernels
     ):
         decoded = min(largest, launch.sequences * (1 + launch.speculative))
         cut = splits(rank.blocks, decoded, launch.tensor)

@@ -56,9 +56,15 @@ from weighbridge.workload import Infer
 
 SPAN = 256  # tokens over which a marginal byte is measured
 BATCH = "--batch-size"
-UNSTABLE = frozenset(column("vllm.not_float16"))
-NEEDS = device_support.Needs(ENGINE.name, oldest=(7, 0), refuses=True, unstable=UNSTABLE)
 KERNEL = 16  # tokens: every block of attention is a multiple
+
+
+def unstable(model_type: str) -> bool:
+    """Tell whether vLLM holds a model type to be unstable in float16."""
+    return facts(model_type).vllm.not_float16
+
+
+NEEDS = device_support.Needs(ENGINE.name, oldest=(7, 0), refuses=True, unstable=unstable)
 
 
 def infer(subject: Subject, w: Infer, budget: Budget | None) -> EngineAnswer:
@@ -291,7 +297,7 @@ def _too_few_blocks(reserve: RankReserve, blocks: int) -> str:
 def _registered(subject: Subject, version: Version) -> None:
     cls = subject.part.blueprint.cls
     decodes = subject.body.encoder is not None or cls in ENCODER_DECODERS
-    if not decodes and subject.model_type not in column("vllm.no_encoder_alone"):
+    if not decodes and not facts(subject.model_type).vllm.no_encoder_alone:
         return
     if not registered(cls, version):
         raise NotServedError(
