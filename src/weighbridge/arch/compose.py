@@ -3,7 +3,7 @@
     whole = language model + towers + projectors
 
 A part is written by the family of its own model type, below its path; so a new language model
-works in every vision-language class as soon as it has a row in `families.py`.
+works in every vision-language class as soon as a family has it.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
