@@ -19,7 +19,7 @@ import click
 from weighbridge import catalogue, prepare
 from weighbridge.accelerators.parts import instances, parts
 from weighbridge.accelerators.rules import KEPT, METAL, RULES
-from weighbridge.agents import skill as told
+from weighbridge.agents import skill as skill_text
 from weighbridge.arch.config import Config
 from weighbridge.arch.families import blueprint, family
 from weighbridge.arch.model_types import all_types
@@ -200,7 +200,7 @@ def _share(mille: tuple[int, int, int]) -> str:
 
 
 def skill() -> Iterator[str]:
-    yield told.text()
+    yield skill_text()
 
 
 PAGES = {

@@ -238,7 +238,7 @@ def fit(
     Raises:
         weighbridge.errors.WeighbridgeError: bad input, an unknown model, or an unreachable Hub.
     """
-    from weighbridge.fitting.asking import asked as read_fit
+    from weighbridge.fitting.request import asked as read_fit
 
     given = {"gpu": gpu, **settings}
     read_fit(given)  # before anything is fetched
@@ -249,7 +249,7 @@ def fit(
         offline=offline,
         trust_remote_code=trust_remote_code,
         progress=progress,
-        then="weighbridge.fitting.answering",
+        then="weighbridge.fitting.answers",
     )
     return opened(model, options).fit(**given)
 

@@ -11,13 +11,12 @@ from weighbridge.accelerators import ram, rules
 from weighbridge.accelerators.detected import (
     amd,
     apple,
+    here,
     nvidia,
     nvml,
     others,
     outputs,
     programs,
-    table,
-    visible,
     windows,
 )
 from weighbridge.accelerators.detected.device import DetectedDevice, hidden, named, size
@@ -264,7 +263,7 @@ def test_a_mac_tells_pages_that_it_can_give():
 
 def test_every_form_of_visible_devices_is_known():
     lines = text("cuda_visible_devices_forms").splitlines()
-    assert [visible.form(line.split(",")[0]) for line in lines] == [
+    assert [here.form(line.split(",")[0]) for line in lines] == [
         *("number", "number", "id", "id", "slice", "old slice", "old slice")
     ]
 
@@ -279,7 +278,7 @@ def cards(count=3):
 
 
 def numbers(value, some=None):
-    return [d.index for d in visible.chosen(value, cards() if some is None else some)]
+    return [d.index for d in here.chosen(value, cards() if some is None else some)]
 
 
 def test_visible_devices_come_in_their_order():
@@ -306,18 +305,18 @@ def test_slices_are_named_by_their_own_id_and_by_the_old_one():
         name="H100", kind="cuda", source="", index=0, uuid="GPU-00000004-0000-4000"
     )
     some = [whole, *slices]
-    assert visible.chosen("MIG-GPU-00000004/3/0", some)[0].total == 20096 * MIB
+    assert here.chosen("MIG-GPU-00000004/3/0", some)[0].total == 20096 * MIB
     named_ones = nvidia.profiled(
         nvidia.smi(text("nvidia_smi_h100_mig")), nvidia.listed(text("nvidia_smi_L_h100_mig"))
     ).devices
-    assert visible.chosen("MIG-00000004", named_ones)[0].mig == "1g.10gb"
+    assert here.chosen("MIG-00000004", named_ones)[0].mig == "1g.10gb"
 
 
 def test_hips_variable_goes_before_cudas():
     told = {"CUDA_VISIBLE_DEVICES": "0", "HIP_VISIBLE_DEVICES": "1"}
-    assert visible.asked("rocm", told) == ("HIP_VISIBLE_DEVICES", "1")
-    assert visible.asked("cuda", told) == ("CUDA_VISIBLE_DEVICES", "0")
-    assert visible.asked("cuda", {}) is None
+    assert here.asked("rocm", told) == ("HIP_VISIBLE_DEVICES", "1")
+    assert here.asked("cuda", told) == ("CUDA_VISIBLE_DEVICES", "0")
+    assert here.asked("cuda", {}) is None
 
 
 # Whole machines: programs that answer with published outputs
@@ -525,7 +524,7 @@ def test_names_cannot_command_a_terminal():
 def test_thousands_of_rows_are_cut():
     row = "|   0  NVIDIA H200                    On  |   0 Off |      0 |\n"
     assert len(nvidia.smi("| NVIDIA-SMI 590.48.01 |\n" + row * 5000).devices) == 256
-    assert len(table.rows(row)) == 1
+    assert len(nvidia.rows(row)) == 1
 
 
 def test_an_output_of_hundreds_of_megabytes_is_not_read():

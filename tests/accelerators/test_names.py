@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from tests.cases import all_of
 from tests.corpus import ROOT
-from weighbridge.accelerators.names import _bare, _joined, _key, _normal, find, search
+from weighbridge.accelerators.names import find, search
 from weighbridge.accelerators.parts import instances, parts
+from weighbridge.accelerators.spelling import compact, essence, normal, unbracketed
 from weighbridge.errors import NotFoundError, UsageError
 from weighbridge.units import GIB
 
@@ -181,15 +182,15 @@ def test_sizes_are_devices():
 
 
 def names(part):
-    return (part.id, part.name, _bare(part.name), *part.aliases)
+    return (part.id, part.name, unbracketed(part.name), *part.aliases)
 
 
 def test_no_two_parts_share_a_name():
     owners = defaultdict(set)
     for part in parts().values():
         for name in names(part):
-            owners[_key(_normal(name))].add(part.id)
-            owners[_joined(_normal(name))].add(part.id)
+            owners[essence(normal(name))].add(part.id)
+            owners[compact(normal(name))].add(part.id)
     assert {key: ids for key, ids in owners.items() if len(ids) > 1} == {}
 
 

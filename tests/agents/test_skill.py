@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from weighbridge.agents.skill import text
+from weighbridge.agents import skill
 from weighbridge.cli.menu import COMMANDS, run
 from weighbridge.settings import INFER, TRAIN
 
 ROOT = Path(__file__).parent.parent.parent
 SKILL = ROOT / "skills" / "weighbridge" / "SKILL.md"
-BLOCKS = re.findall(r"```sh\n(.*?)```", text(), re.DOTALL)
+BLOCKS = re.findall(r"```sh\n(.*?)```", skill(), re.DOTALL)
 LINES = [line for block in BLOCKS for line in block.splitlines()]
 SEARCHES = ("fit", "models")  # commands that take a second or more
 RUN = [
@@ -29,12 +29,12 @@ OOM = (
 
 
 def front():
-    head = text().split("---\n")[1]
+    head = skill().split("---\n")[1]
     return dict(re.findall(r"^([a-z]+): (.*(?:\n  .*)*)", head, re.MULTILINE))
 
 
 def test_the_copy_that_is_installed_from_the_repository_is_the_same():
-    assert SKILL.read_text(encoding="utf-8") == text()
+    assert SKILL.read_text(encoding="utf-8") == skill()
 
 
 def test_the_front_matter_is_that_of_the_format():
@@ -50,14 +50,14 @@ def test_the_front_matter_is_that_of_the_format():
 
 def test_yaml_reads_it_alike():
     yaml = pytest.importorskip("yaml")
-    found = yaml.safe_load(text().split("---\n")[1])
+    found = yaml.safe_load(skill().split("---\n")[1])
     assert found["name"] == front()["name"]
     assert found["description"] == " ".join(front()["description"].removeprefix(">-").split())
 
 
 def test_it_is_short():
-    assert len(text().splitlines()) < 150
-    assert len(text()) < 8_000  # two thousand tokens, read when the skill is used
+    assert len(skill().splitlines()) < 150
+    assert len(skill()) < 8_000  # two thousand tokens, read when the skill is used
 
 
 @pytest.fixture
@@ -95,4 +95,4 @@ def test_every_flag_in_the_prose_is_one():
     known = {s.flag for s in (*INFER.values(), *TRAIN.values())}
     known |= {"--check", "--json", "--explain-oom", "--version", "--max", "--smallest", "--command"}
     known |= {"--min-context", "--bf16", "--min-memory", "--explain", "--help"}
-    assert set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", text())) - known == {"--max-model-len"}
+    assert set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", skill())) - known == {"--max-model-len"}

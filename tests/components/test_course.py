@@ -2,8 +2,7 @@
 
 import pytest
 
-from weighbridge.components.activations import Heap
-from weighbridge.components.course import DROPPED, RENAMED, HeapCourse
+from weighbridge.components.activations import DROPPED, RENAMED, Heap, HeapCourse
 from weighbridge.units import MIB
 
 NAMES = {0: ("weights", 5000)}

@@ -1,6 +1,6 @@
 import random
 
-from weighbridge.components.layers import LayerIndex
+from weighbridge.components.table import LayerIndex
 
 NAMES = [
     "model.embed_tokens.weight",

@@ -4,8 +4,7 @@ import pytest
 
 from weighbridge.arch.blueprint import Blueprint, Buffer, Param
 from weighbridge.checkpoint.model import Model, ModelPart
-from weighbridge.components.layers import largest_kept_whole
-from weighbridge.components.table import table
+from weighbridge.components.table import largest_kept_whole, table
 from weighbridge.dtypes import BFLOAT16
 
 LAYER = (("attn", (10, 10), 1), ("mlp.experts.0.up", (10, 15), 2))

@@ -4,8 +4,7 @@ import pytest
 
 from weighbridge.arch.blueprint import Blueprint, Param
 from weighbridge.checkpoint.model import ModelPart
-from weighbridge.components.unpacked_experts import told
-from weighbridge.components.weights import FormatChoice
+from weighbridge.components.weights import FormatChoice, told
 from weighbridge.dtypes import BFLOAT16
 from weighbridge.quantization.schemes import scheme
 

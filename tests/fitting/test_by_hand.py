@@ -4,12 +4,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from weighbridge.fitting import choosing, ranking
-from weighbridge.fitting.asking import FitRequest
-from weighbridge.fitting.choosing import COUNTS, ranks, weights
+from weighbridge.fitting import hardware, ranking
+from weighbridge.fitting.answers import SHARED, _change, _enough, _guess, _sums, sharded
+from weighbridge.fitting.hardware import COUNTS, ranks, weights
 from weighbridge.fitting.ranking import purpose
-from weighbridge.fitting.sharded import SHARED, _change, _enough, _guess, _sums, sharded
-from weighbridge.fitting.solving import (
+from weighbridge.fitting.request import FitRequest
+from weighbridge.fitting.search import (
     LARGEST,
     SearchBounds,
     _between,
@@ -148,9 +148,9 @@ def test_bare_sizes(tenths, name):
 def test_sizes_are_found_to_a_tenth_of_a_billion(monkeypatch):
     """Up to 10,000 B; what fits is asked of by its name."""
     margin = lambda report: up_to(83)(report)  # noqa: E731
-    monkeypatch.setattr("weighbridge.fitting.solving.margin_of", margin)
+    monkeypatch.setattr("weighbridge.fitting.search.margin_of", margin)
     monkeypatch.setattr(
-        "weighbridge.fitting.solving._asked", lambda asker, *rest: round(float(asker[:-1]) * 10)
+        "weighbridge.fitting.search._asked", lambda asker, *rest: round(float(asker[:-1]) * 10)
     )
     found = _size(request(), lambda name: name)
     assert (found.value, found.searched_to) == (8_300_000_000, 10**13)
@@ -239,22 +239,22 @@ def test_the_first_that_fits_is_chosen_and_what_weights_rule_out_is_not_asked(mo
         )
 
     parts = {n: fake_part(n, g) for n, g in (("d", 80), ("c", 24), ("b", 20), ("a", 16))}
-    monkeypatch.setattr(choosing, "_asked", answer)
+    monkeypatch.setattr(hardware, "_asked", answer)
     monkeypatch.setattr("weighbridge.accelerators.parts.parts", lambda: parts)
-    found = choosing.smallest(None, FitRequest(settings={}, smallest="gpu"))
+    found = hardware.smallest(None, FitRequest(settings={}, smallest="gpu"))
     assert asked == [None, "b", "c"]
     assert (found.solved.value, found.solved.note) == ("c", "1 x c")
     assert found.solved.peak_bytes == 21 * GIB
     parts.pop("c")
     parts.pop("d")
-    assert choosing.smallest(None, FitRequest(settings={}, smallest="gpu")).solved.note == (
+    assert hardware.smallest(None, FitRequest(settings={}, smallest="gpu")).solved.note == (
         "no card of the catalogue surely fits it as asked"
     )
 
 
 def test_cards_that_are_sold_as_such():
     kinds = [("a", "gpu"), ("b modified", "gpu"), ("c", "soc")]
-    assert [p.id for p in choosing.cards(fake_part(n, 1, k) for n, k in kinds)] == ["a"]
+    assert [p.id for p in hardware.cards(fake_part(n, 1, k) for n, k in kinds)] == ["a"]
 
 
 # Large cards that share everything out
@@ -357,8 +357,8 @@ def test_more_than_1024_cards_are_not_asked():
 
 @pytest.mark.parametrize(("guess", "asked"), [(1024, [1024]), (1025, []), (1, [1]), (0, [])])
 def test_from_one_card_to_1024(monkeypatch, guess, asked):
-    monkeypatch.setattr("weighbridge.fitting.sharded._guess", lambda report, room: guess)
-    monkeypatch.setattr("weighbridge.fitting.sharded._enough", lambda report, room, number: None)
+    monkeypatch.setattr("weighbridge.fitting.answers._guess", lambda report, room: guess)
+    monkeypatch.setattr("weighbridge.fitting.answers._enough", lambda report, room, number: None)
     asker, _ = large(1000, 10)
     assert asker.asked == asked
 
@@ -485,7 +485,7 @@ def test_what_fits_comes_first_then_what_may(monkeypatch):
 
 
 def test_each_workload_is_asked_its_own_way():
-    from weighbridge.fitting.answering import answered, judged
+    from weighbridge.fitting.answers import answered, judged
     from weighbridge.settings import read
 
     class Asker:
@@ -519,7 +519,7 @@ def test_each_workload_is_asked_its_own_way():
 )
 def test_whether_settings_are_wrong_or_the_model(monkeypatch, settings, refused, plainly, asked):
     from weighbridge.errors import UnsupportedError
-    from weighbridge.fitting import answering
+    from weighbridge.fitting import answers
 
     found = []
 
@@ -528,11 +528,11 @@ def test_whether_settings_are_wrong_or_the_model(monkeypatch, settings, refused,
         if refused:
             raise UnsupportedError("no engine reads it")
 
-    monkeypatch.setattr(answering, "answered", answered)
-    monkeypatch.setattr(answering, "inference", lambda asker, a: a.inference)
-    monkeypatch.setattr(answering, "workload", lambda name, a, engine: dict(a.settings))
+    monkeypatch.setattr(answers, "answered", answered)
+    monkeypatch.setattr(answers, "inference", lambda asker, a: a.inference)
+    monkeypatch.setattr(answers, "workload", lambda name, a, engine: dict(a.settings))
     a = FitRequest(settings=settings, about="infer", inference="vllm")
-    assert answering._answers_plainly(None, a, "infer") is plainly
+    assert answers._answers_plainly(None, a, "infer") is plainly
     assert found == asked
 
 

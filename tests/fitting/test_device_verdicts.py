@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 import weighbridge
 from weighbridge.accelerators.budget import Budget, budget
 from weighbridge.accelerators.names import DeviceChoice, sized
-from weighbridge.components.layers import largest_kept_whole
+from weighbridge.components.table import largest_kept_whole
 from weighbridge.errors import UsageError
 from weighbridge.memory import Bytes, Component, Device, Phase, exactly
 from weighbridge.units import GIB, MIB

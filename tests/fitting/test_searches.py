@@ -9,7 +9,7 @@ from tests.cases import each
 from weighbridge import catalogue, prepare
 from weighbridge.engines.table import ENGINES, version
 from weighbridge.errors import WeighbridgeError
-from weighbridge.estimate import infer, served
+from weighbridge.estimate import infer, limits, served
 from weighbridge.estimate.limits import largest
 from weighbridge.settings import read
 
@@ -113,10 +113,10 @@ def both(s, w, kind, budget):
         if kind.holds is not None and not kind.holds(there, moved, budget):
             return False
         answer = infer._answer(there, moved, kind, budget)
-        found = infer.widened(answer, infer.runs(s, kind))
+        found = infer.widened(answer, limits.runs(s, kind))
         return served.verdict(found, w, kind.name, budget).fits == "yes"
 
-    return full, infer._quick(s, w, kind, budget)
+    return full, limits._quick(s, w, kind, budget)
 
 
 def said(holds, point):
@@ -175,7 +175,7 @@ def test_limits_are_those_of_a_search_over_full_answers(engine, name):
         found = asked(draw, name, engine)
     s, w, _, _ = found
     full, quick = both(*found)
-    most = s.longest or infer.UNBOUNDED
+    most = s.longest or limits.UNBOUNDED
 
     def longer(holds):
         return lambda n: holds(infer.SearchPoint(n, None, w.batch_size or 1))

@@ -3,8 +3,7 @@
 import pytest
 
 from weighbridge import prepare
-from weighbridge.components.layers import LayerIndex
-from weighbridge.components.table import _counted
+from weighbridge.components.table import LayerIndex, _counted
 from weighbridge.dtypes import BFLOAT16
 from weighbridge.quantization.schemes import scheme, stored
 

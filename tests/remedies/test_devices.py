@@ -6,8 +6,8 @@ from tests.remedies.made import case, of_kind
 from weighbridge.accelerators.names import find
 from weighbridge.memory import Bytes, Component, Device, Phase
 from weighbridge.remedies import prices
+from weighbridge.remedies.case import Move
 from weighbridge.remedies.devices import moves
-from weighbridge.remedies.moves import Move
 from weighbridge.units import GIB
 
 

@@ -4,8 +4,8 @@ import pytest
 
 from tests.remedies.made import case
 from weighbridge.remedies import prices
+from weighbridge.remedies.case import Cost, Move
 from weighbridge.remedies.losses import cache_in_q8, cost, points, words
-from weighbridge.remedies.moves import Cost, Move
 from weighbridge.remedies.prices import CHANGES, crossing, hardware, less, micro, on_host, shorter
 from weighbridge.report.verdict import Price
 

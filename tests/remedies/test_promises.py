@@ -14,8 +14,8 @@ from weighbridge.errors import WeighbridgeError
 from weighbridge.launch import parse
 from weighbridge.questions.requests import Requests
 from weighbridge.remedies import RemedyCase, said
+from weighbridge.remedies.case import moves
 from weighbridge.remedies.sets import ASKS, MoveSet, asked, hopeless
-from weighbridge.remedies.table import moves
 
 MOST = 6
 SOME = settings(
@@ -516,8 +516,8 @@ def test_a_mac_is_offered_nothing_that_needs_kernels_of_cuda():
 
 @pytest.mark.slow
 def test_models_for_a_mac_are_ranked_in_files_of_llama_cpp():
-    from weighbridge.fitting.asking import asked as read
     from weighbridge.fitting.ranking import models
+    from weighbridge.fitting.request import asked as read
 
     rows = models(["llama-3.1-70b"], prepared, read({"gpu": "m3 max 64gb"})).rows
     assert rows[0]["engine"] == "llama.cpp"

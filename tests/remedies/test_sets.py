@@ -10,7 +10,7 @@ from tests.remedies.made import case
 from weighbridge.estimate.train import followed
 from weighbridge.memory import Component, Device, Phase, exactly
 from weighbridge.remedies import search
-from weighbridge.remedies.moves import Cost, Move
+from weighbridge.remedies.case import Cost, Move
 from weighbridge.remedies.sets import (
     MoveSet,
     Search,

@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.sources.memory import BytesSource
 from tests.sparse import write_repo, write_safetensors
 from weighbridge.errors import BadFileError, NotFoundError, UsageError
 from weighbridge.formats import ByteRange
 from weighbridge.sources import base, local
 from weighbridge.sources.base import SourceFile, read_plan, read_plans, span
 from weighbridge.sources.local import LocalSource
-from weighbridge.sources.memory import BytesSource
 
 COMMIT = "a" * 40
 

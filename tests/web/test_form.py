@@ -14,7 +14,7 @@ from weighbridge.api import prepare
 from weighbridge.catalogue import pipelines
 from weighbridge.checkpoint.gather import has_name
 from weighbridge.engines.table import ENGINES
-from weighbridge.fitting.asking import MAX
+from weighbridge.fitting.request import MAX
 from weighbridge.memory import LEVEL_OF
 from weighbridge.settings import FIT, INFER, LOAD, TRAIN
 from weighbridge.web import chinese, labels

@@ -1,14 +1,60 @@
 """The catalogue of accelerators as one asks for it: a pattern, filters and an order."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from weighbridge.accelerators.abilities import abilities
-from weighbridge.accelerators.choosing import Wanted, kept, ordered
 from weighbridge.accelerators.names import search
-from weighbridge.accelerators.parts import Instance, Part
-from weighbridge.errors import NotFoundError
-from weighbridge.units import parse_size
+from weighbridge.accelerators.parts import Instance, Part, parts
+from weighbridge.errors import NotFoundError, UsageError
+from weighbridge.units import GIB, parse_size
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What a part must have. What is not known of a part, it does not have."""
+
+    types: tuple[str, ...] = ()
+    nvlink: bool = False
+    memory: int = 0  # bytes; a card that is sold as 24 GB has 24 GiB, as people mean it
+    vendor: str = ""
+
+    def by(self, part: Part) -> bool:
+        known = abilities(part)
+        return (
+            all(known[name] for name in self.types)
+            and (part.nvlink is not None or not self.nvlink)
+            and part.marketed_gb * GIB >= self.memory
+            and self.vendor.lower() in ("", part.vendor.lower())
+        )
+
+
+def kept(
+    found: Sequence[Part], machines: Sequence[Instance], wanted: Wanted
+) -> tuple[list[Part], list[Instance]]:
+    """Filter GPUs and rented machines by what is `wanted`: a machine stays if its GPU does. Raises
+    UsageError for a vendor that no GPU of the catalogue has."""
+    vendors = {p.vendor.lower(): p.vendor for p in parts().values()}
+    if wanted.vendor and wanted.vendor.lower() not in vendors:
+        known = ", ".join(sorted(vendors.values()))
+        raise UsageError(f"--vendor {wanted.vendor!r:.40} is not in the catalogue; known: {known}")
+    rented = [i for i in machines if wanted.by(parts()[i.part])]
+    return [p for p in found if wanted.by(p)], rented
+
+
+ORDERS: Mapping[str, Callable[[Part], Any]] = {
+    "memory": lambda p: -p.visible.bytes.low,
+    "name": lambda p: p.name.lower(),
+    "bandwidth": lambda p: -(p.bandwidth[0] if p.bandwidth else 0),
+    "year": lambda p: -(p.year or 0),
+}
+
+
+def ordered(found: Sequence[Part], by: str | None) -> list[Part]:
+    """The most and the newest first; those of which it is not known come last."""
+    return list(found) if by is None else sorted(found, key=ORDERS[by])
+
 
 SCHEMA = "weighbridge.gpus/1"
 TYPES = ("bf16", "fp8", "fp4", "int8")

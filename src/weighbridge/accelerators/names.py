@@ -11,49 +11,29 @@ derived name fits several parts, the error says what there is to choose from.
 """
 
 import re
-import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 
 from weighbridge.accelerators.parts import Instance, MemoryFigure, Part, instances, parts, slice_of
+from weighbridge.accelerators.spelling import (
+    FILLER,
+    PIECES,
+    compact,
+    derived,
+    essence,
+    generations,
+    normal,
+    orders,
+    unbracketed,
+)
 from weighbridge.errors import NotFoundError, UsageError
 from weighbridge.memory import Bytes, exactly
 from weighbridge.units import human, parse_size
 
-# Words that name the maker or the series, before what tells parts apart
-SERIES = re.compile(
-    r"(?:nvidia|geforce|rtx|gtx|tesla|amd|radeon|instinct|rx|apple|intel|arc|huawei|ascend|amazon|"
-    r"google|aws|tenstorrent|macbookpro|macbookair|macbook|macstudio|macmini|imac|英伟达|昇腾|华为|苹果)+(?=\D*\d)"
-)
-# ... and words that tell nothing, wherever they stand
-FILLER = re.compile(
-    r"\b(?:gpus?|graphics|cards?|generation|edition|modified|blackwell|v?ram|memory)\b|显卡|显存"
-)
-FORM = re.compile(r"[ -]+(?:sxm\d?|pcie|nvl)\b")
-GIGABYTES = re.compile(r"(?<=\d) ?(?:gi?b(?!\d)|g(?![a-z0-9.]))")
-SIZE = re.compile(r"[ -]+\d+ ?(?:gib|gb|g)\b")
 MEMORY = re.compile(r"\d+(?:\.\d+)? ?[kmgt](?:i?b)?")
 SLICE = re.compile(r"(?:[/ ]|\bmig\b)+(\d+g\.\d+gb)(?:\+\w+)?$")
-SEPARATORS = re.compile(r"(?:[^\w:*\u00d7]|_)+")  # the signs of a count are part of no name
-
-NUMERALS = dict(zip("单一两双二三四五六七八", (1, 1, 2, 2, 2, 3, 4, 5, 6, 7, 8), strict=True))
-PIECES = "[张卡块个片]"
-WORDS: Mapping[str, int] = {  # "dual 4090", "two 3090s", "a pair of a6000"
-    **dict.fromkeys(("one", "single"), 1),
-    **dict.fromkeys(("two", "dual", "pair"), 2),
-    **dict.fromkeys(("three", "triple"), 3),
-    **dict.fromkeys(("four", "quad"), 4),
-    "six": 6,
-    "eight": 8,
-}
-COUNTED = re.compile(rf"(?:an? )?({'|'.join(WORDS)})(?: of)? (?=\S)")
-RENTED = re.compile(r"ml\.(?=[a-z]+\d)")  # SageMaker's name of an instance of EC2
-MISPLACED = re.compile(r"(?P<size>\d+ ?g(?:i?b)?)[ -]+(?P<name>\S.*)")  # "24gb 3090"
-REVERSED = re.compile(
-    r"(?P<name>.+?)(?P<size>[ -]+\d+ ?g(?:i?b)?)(?P<form>[ -]+(?:sxm\d?|pcie|nvl))"
-)
 COUNTS = tuple(  # "4张3090", "A10*4", "A800 8卡", "8 A100"
     re.compile(pattern)
     for pattern in (
@@ -106,7 +86,7 @@ def find(text: str) -> DeviceChoice:
         pieces = [one.strip() for one in text.split("+")]
         if len(pieces) <= MIXED and all(map(_is_one, pieces)):
             return _mixed(text, pieces)
-    typed = _normal(text)
+    typed = normal(text)
     found = _device(typed)
     if found is not None:
         return _whole(text, found)
@@ -202,8 +182,8 @@ def sized(text: str) -> Part:
 
 def search(pattern: str) -> tuple[list[Part], list[Instance]]:
     """Parts and instances of which a name holds `pattern`, or which have that size or name."""
-    typed = _normal(pattern)
-    size = re.fullmatch(r"(\d+)g", _joined(typed))
+    typed = normal(pattern)
+    size = re.fullmatch(r"(\d+)g", compact(typed))
     found = [
         p
         for p in parts().values()
@@ -226,9 +206,9 @@ def _said(part: Part) -> tuple[str, ...]:
 
 
 def _within(typed: str, names: Iterable[str]) -> bool:
-    joined, key = _joined(typed), _key(typed)
-    texts = [_normal(name) for name in names]
-    return any(joined in _joined(text) or key in _key(text) for text in texts)
+    joined, key = compact(typed), essence(typed)
+    texts = [normal(name) for name in names]
+    return any(joined in compact(text) or key in essence(text) for text in texts)
 
 
 def _named(pattern: str) -> Part | None:
@@ -237,7 +217,7 @@ def _named(pattern: str) -> Part | None:
         part = find(pattern).part
     except UsageError:
         return None
-    meant_a_machine = _within(_normal(pattern), (i.name for i in instances().values()))
+    meant_a_machine = _within(normal(pattern), (i.name for i in instances().values()))
     return part if part.vendor and not meant_a_machine else None
 
 
@@ -251,54 +231,21 @@ def _times(choice: DeviceChoice, count: int, text: str) -> DeviceChoice:
     return DeviceChoice(part=choice.part, count=choice.count * count, note=choice.note)
 
 
-def _normal(text: str) -> str:
-    """One spelling for case, width, hyphens, sizes and counting words."""
-    text = unicodedata.normalize("NFKC", text).casefold().strip()
-    text = text.replace("笔记本", " laptop").replace("mobile", "laptop").replace("十六", "16")
-    text = re.sub(f"[{''.join(NUMERALS)}](?={PIECES})", lambda m: str(NUMERALS[m[0]]), text)
-    text = re.sub(r"[\s_]+", " ", RENTED.sub("", text, count=1))
-    counted = COUNTED.match(text)
-    return f"{WORDS[counted[1]]} {text[counted.end() :]}" if counted else text
-
-
-def _joined(text: str) -> str:
-    return SEPARATORS.sub("", GIGABYTES.sub("g", text))
-
-
-def _key(text: str) -> str:
-    """What two spellings of one name have in common; `text` is `_normal`."""
-    key = _joined(FILLER.sub("", text)).removesuffix("魔改")
-    return SERIES.sub("", key, count=1) if SERIES.match(key) else key
-
-
 def _device(typed: str) -> DeviceChoice | None:
     """What `typed` names without a count, if anything: in the usual order of words, with the size
     before the name or before the form factor, or as several ("3090s")."""
     match = SLICE.search(typed)
     if match:
         return _slice(typed[: match.start()], match[1])
-    found = (_ordered(text) for text in _orders(typed))
+    found = (_ordered(text) for text in orders(typed))
     usual = next((one for one in found if one is not None), None)
     size = FILLER.sub("", typed).strip()
     return _of_size(size) if usual is None and MEMORY.fullmatch(size) else usual
 
 
-def _orders(typed: str) -> Iterator[str]:
-    """`typed`, and what it may stand for where nothing is called so."""
-    yield typed
-    moved = MISPLACED.fullmatch(typed)
-    if moved:
-        yield f"{moved['name']} {moved['size']}"
-    turned = REVERSED.fullmatch(typed)
-    if turned:
-        yield f"{turned['name']}{turned['form']}{turned['size']}"
-    if re.search(r"\ds$", typed):
-        yield typed[:-1]
-
-
 def _ordered(typed: str) -> DeviceChoice | None:
-    key = _key(typed)
-    for spelling in (_joined(typed), key, key + "g"):
+    key = essence(typed)
+    for spelling in (compact(typed), key, key + "g"):
         found = _listed().get(spelling)
         if found is not None:
             return replace(found, note=_others(found.part, key))
@@ -352,12 +299,14 @@ def _listed() -> dict[str, DeviceChoice]:
     """Keys of the names that parts list, then of instances; a part goes before an instance."""
     index: dict[str, DeviceChoice] = {}
     for part in parts().values():
-        for name in (part.id, part.name, _bare(part.name), *part.aliases):
-            for typed in _generations(name):
-                index[_key(typed)] = index[_joined(typed)] = DeviceChoice(part=part)
+        for name in (part.id, part.name, unbracketed(part.name), *part.aliases):
+            for typed in generations(name):
+                index[essence(typed)] = index[compact(typed)] = DeviceChoice(part=part)
     for i in instances().values():
         for name in (i.id, i.name):
-            index.setdefault(_key(_normal(name)), DeviceChoice(part=parts()[i.part], count=i.count))
+            index.setdefault(
+                essence(normal(name)), DeviceChoice(part=parts()[i.part], count=i.count)
+            )
     return index
 
 
@@ -366,30 +315,11 @@ def _by_derived_key() -> dict[str, dict[str, Part]]:
     """Derived key -> the parts that it fits, by id."""
     index: dict[str, dict[str, Part]] = defaultdict(dict)
     for part in parts().values():
-        for name in (_bare(part.name), *part.aliases):
-            for text in _generations(name):
-                for key in _variants(text, (part.marketed_gb, *part.also_sold_as)):
+        for name in (unbracketed(part.name), *part.aliases):
+            for text in generations(name):
+                for key in derived(text, (part.marketed_gb, *part.also_sold_as)):
                     index[key][part.id] = part
     return index
-
-
-def _generations(name: str) -> tuple[str, ...]:
-    """Return the name with the number of its SXM socket and without it."""
-    text = _normal(name)
-    return (text, re.sub(r"\bsxm\d\b", "sxm", text)) if "sxm" in text else (text,)
-
-
-def _bare(name: str) -> str:
-    """Return the name without what stands in brackets."""
-    return re.sub(r" ?\(.*\)", "", name)
-
-
-def _variants(name: str, sizes: Iterable[int]) -> Iterator[str]:
-    """Keys of `name` with and without its form factor and a size."""
-    for text in {SIZE.sub("", name), FORM.sub("", SIZE.sub("", name))}:
-        yield _key(text)
-        for gb in sizes:
-            yield _key(f"{text} {gb}g")
 
 
 def _others(part: Part, key: str) -> str:
@@ -420,7 +350,7 @@ def _unknown(text: str, typed: str) -> NotFoundError:
             f"no accelerator {text[:60]!r}: --gpu names an accelerator; --ram 64GiB judges by host "
             "memory, and no --gpu says what a model needs"
         )
-    key = "" if typed.isdigit() and len(typed) < NUMBER else _key(typed)[:40]
+    key = "" if typed.isdigit() and len(typed) < NUMBER else essence(typed)[:40]
     names: dict[str, str] = {}
     for name, choice in _listed().items():
         names.setdefault(name, choice.part.name)
@@ -450,4 +380,4 @@ def spellings() -> dict[str, list[str]]:
 
 
 def _keys_of(machine: Instance) -> set[str]:
-    return {_key(_normal(name)) for name in (machine.id, machine.name)}
+    return {essence(normal(name)) for name in (machine.id, machine.name)}

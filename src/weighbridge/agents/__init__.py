@@ -7,3 +7,12 @@ whole.py     the whole of it, within a bound                                    
 server.py    the protocol, by the official SDK (extra `mcp`), of either generation
 SKILL.md     what an agent with a shell is told (skills/ at the root has a copy)
 """
+
+import os
+
+
+def skill() -> str:
+    """Text of SKILL.md, in the format of Agent Skills (agentskills.io): for agents with a shell."""
+    path = os.path.join(os.path.dirname(__file__), "SKILL.md")
+    with open(path, encoding="utf-8") as file:
+        return file.read()

@@ -16,8 +16,15 @@ from weighbridge.errors import BadFileError, HubError, NotFoundError, UsageError
 from weighbridge.formats import PICKLES, Plan, weights_file, whole
 from weighbridge.formats.strict_json import MAX_CONFIG, strict_object
 from weighbridge.sources import select
-from weighbridge.sources.ahead import Ahead
-from weighbridge.sources.base import Progress, Source, SourceFile, read_plan, read_plans, together
+from weighbridge.sources.base import (
+    Ahead,
+    Progress,
+    Source,
+    SourceFile,
+    read_plan,
+    read_plans,
+    together,
+)
 from weighbridge.sources.together import Together
 from weighbridge.tensors import CheckpointTensor
 from weighbridge.wording import redacted, shown

@@ -40,9 +40,9 @@ def mcp(names: str | None, skill: bool, **source: Any) -> None:
     weighbridge mcp --skill > ~/.claude/skills/weighbridge/SKILL.md
     """
     if skill:
-        from weighbridge.agents.skill import text
+        from weighbridge.agents import skill as skill_text
 
-        click.echo(text(), nl=False)
+        click.echo(skill_text(), nl=False)
         return
     from weighbridge.agents.answering import Answers
     from weighbridge.agents.server import serve

@@ -6,15 +6,14 @@ from typing import TYPE_CHECKING
 from weighbridge import bounds
 from weighbridge.checkpoint.model import Model
 from weighbridge.components import device, host, spelled
-from weighbridge.components.layers import largest_kept_whole
-from weighbridge.components.table import table
-from weighbridge.components.unpacked_experts import told
+from weighbridge.components.table import largest_kept_whole, table
 from weighbridge.components.weights import (
     Choices,
     FormatChoice,
     by_module,
     formats,
     tensors,
+    told,
     volatile_bytes,
     weight_bytes,
 )

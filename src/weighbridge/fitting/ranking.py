@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 from weighbridge.engines.reads import offered
 from weighbridge.engines.table import record, usual, version
-from weighbridge.fitting.answering import REFUSED, Asker, inference, judged, reads_text
-from weighbridge.fitting.asking import FitRequest, asked, workload
-from weighbridge.fitting.choosing import cards, weights
-from weighbridge.fitting.solving import UNBOUNDED, SearchBounds, largest, margin_of
+from weighbridge.fitting.answers import REFUSED, Asker, inference, judged, reads_text
+from weighbridge.fitting.hardware import cards, weights
+from weighbridge.fitting.request import FitRequest, asked, workload
+from weighbridge.fitting.search import UNBOUNDED, SearchBounds, largest, margin_of
 from weighbridge.report import Report
 from weighbridge.report.fit import Ranking
 from weighbridge.units import ceil_div, parse_count

@@ -36,7 +36,7 @@ from weighbridge.settings import besides, checked, read
 from weighbridge.wording import clipped
 
 if TYPE_CHECKING:
-    from weighbridge.estimate.infer import Setting
+    from weighbridge.estimate.limits import Setting
     from weighbridge.launch import Launch
     from weighbridge.report.fit import Fit, Ranking
     from weighbridge.report.keys import EffectiveSettings
@@ -383,8 +383,8 @@ class Prepared:
         Raises:
             weighbridge.errors.WeighbridgeError: bad settings, or a model outside our rules.
         """
-        from weighbridge.fitting.answering import fit
-        from weighbridge.fitting.asking import asked as read_fit
+        from weighbridge.fitting.answers import fit
+        from weighbridge.fitting.request import asked as read_fit
 
         self.model()
         remembering = replace(self)  # answers that several questions ask for, for this once
@@ -410,8 +410,8 @@ class Prepared:
         Args:
             settings: as for `weighbridge.fit`, without a card.
         """
-        from weighbridge.fitting.asking import asked as read_fit
         from weighbridge.fitting.ranking import gpus
+        from weighbridge.fitting.request import asked as read_fit
 
         return gpus(self, read_fit(settings, named=False))
 

@@ -1,8 +1,9 @@
 """The question as a search sees it: what was asked, what came, and what may be changed."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
+from importlib import import_module
 from math import prod
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -10,12 +11,12 @@ from weighbridge.engines.table import record
 from weighbridge.memo import memo
 from weighbridge.memory import Component, Phase
 from weighbridge.report import Report
+from weighbridge.report.verdict import Price
 
 if TYPE_CHECKING:
     from weighbridge.accelerators.budget import Budget
     from weighbridge.accelerators.parts import Part
     from weighbridge.engines.engine import Engine
-    from weighbridge.remedies.moves import Move
     from weighbridge.report.verdict import Verdict
 
 Made = TypeVar("Made")
@@ -140,3 +141,84 @@ LARGE = frozenset(
 
 def _fullest(phases: Iterable[Sequence[Component]], held: Callable[[Component], float]) -> float:
     return max((sum(map(held, components)) for components in phases), default=0.0)
+
+
+# ---- Changes that might help, before anybody has asked what they lead to
+
+USUALLY = 0.3  # what remains of a component where nobody guessed better (assumed)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """What one change costs: in points, in plain words, and where that is written."""
+
+    price: Price
+    words: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Move:
+    """One kind of change.
+
+    touches   components that it can make smaller; "*" is all of them
+    leaves    what of those is there afterwards at least, as a share: nothing where it is not said
+    keeps     what usually remains, as a share: a guess that says which sets are worth asking
+    """
+
+    kind: str
+    change: Mapping[str, Any]
+    cost: Cost
+    touches: frozenset[str] = field(default_factory=frozenset)
+    leaves: Mapping[str, float] = field(default_factory=dict)
+    keeps: Mapping[str, float] = field(default_factory=dict)
+    graded: bool = False  # a smaller step is enough where it fits
+    apart: bool = False  # after it other changes are to be had
+    alone: bool = False  # not in sets
+    note: str = ""
+
+    @property
+    def points(self) -> float:
+        return self.cost.price.points
+
+    def least(self, component: str) -> float:
+        """The share of a component that surely remains."""
+        return self.leaves.get(component, 0.0) if self._touches(component) else 1.0
+
+    def remains(self, component: str) -> float:
+        """The share of a component that usually remains."""
+        usual = USUALLY if self._touches(component) and not self.keeps else 1.0
+        return self.keeps.get(component, usual)
+
+    def _touches(self, component: str) -> bool:
+        return "*" in self.touches or component in self.touches
+
+
+# ---- By task
+
+# Where the changes of each task are: training brings what few ask for
+ROOMS: Mapping[str, str] = {"load": "formats", "infer": "serving", "train": "training"}
+
+
+def moves(case: RemedyCase) -> Iterator[Move]:
+    """Every single change that is known but for other devices, nothing pinned among them."""
+    found: Callable[[RemedyCase], Iterator[Move]] = import_module(
+        f"weighbridge.remedies.{ROOMS[case.task]}"
+    ).moves
+    return found(case)
+
+
+def devices(case: RemedyCase) -> Iterator[Move]:
+    """Propose more of the same device, and larger ones, smallest first."""
+    from weighbridge.remedies.devices import moves as found
+
+    return found(case)
+
+
+def runnable(case: RemedyCase) -> Move | None:
+    """What a launch of training needs that its framework refuses as asked."""
+    if not case.report.derived.get("runs_only"):
+        return None
+    from weighbridge.remedies.training import runnable as found
+
+    return found(case)

@@ -5,9 +5,8 @@ from typing import Any
 
 from weighbridge.accelerators.machines import MACHINE
 from weighbridge.remedies import prices
-from weighbridge.remedies.case import RemedyCase
+from weighbridge.remedies.case import Move, RemedyCase
 from weighbridge.remedies.formats import unrunnable
-from weighbridge.remedies.moves import Move
 from weighbridge.workload import SPREAD
 
 # What is sold and rented most of each size, by maker (assumed)

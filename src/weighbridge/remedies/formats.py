@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING
 
 from weighbridge.engines.table import usual, version
 from weighbridge.remedies import losses, prices
-from weighbridge.remedies.case import RemedyCase
-from weighbridge.remedies.moves import Cost, Move
+from weighbridge.remedies.case import Cost, Move, RemedyCase
 
 if TYPE_CHECKING:
     from weighbridge.accelerators.parts import Part

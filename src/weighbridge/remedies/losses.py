@@ -10,7 +10,7 @@ from functools import cache
 from typing import NamedTuple
 
 from weighbridge.quantization.quality import Finding, published
-from weighbridge.remedies.moves import Cost
+from weighbridge.remedies.case import Cost
 from weighbridge.report import ModelFacts
 from weighbridge.report.verdict import A_POINT, Price
 

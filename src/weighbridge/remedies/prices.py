@@ -13,8 +13,8 @@ formats cost stands in losses.py.
 from collections.abc import Mapping
 from math import log2
 
+from weighbridge.remedies.case import Cost
 from weighbridge.remedies.losses import SLOWER, points
-from weighbridge.remedies.moves import Cost
 from weighbridge.report.verdict import Price
 
 PART, OTHER, DOUBLE = 1 / 2, 6.0, 60.0

@@ -5,8 +5,7 @@ from collections.abc import Iterator, Mapping
 from weighbridge.accelerators.machines import MACHINE, filled
 from weighbridge.engines.table import usual
 from weighbridge.remedies import formats, losses, prices
-from weighbridge.remedies.case import RemedyCase
-from weighbridge.remedies.moves import Move
+from weighbridge.remedies.case import Move, RemedyCase
 from weighbridge.workload import SPREAD
 
 ALL = frozenset(("*",))

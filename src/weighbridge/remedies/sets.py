@@ -13,9 +13,7 @@ from typing import Any
 from weighbridge.errors import WeighbridgeError
 from weighbridge.memory import Bytes
 from weighbridge.remedies import prices, written
-from weighbridge.remedies.case import RemedyCase
-from weighbridge.remedies.moves import Cost, Move
-from weighbridge.remedies.table import devices, moves, runnable
+from weighbridge.remedies.case import Cost, Move, RemedyCase, devices, moves, runnable
 from weighbridge.report import Report
 from weighbridge.report.verdict import Remedy, Verdict
 from weighbridge.training.launching import start

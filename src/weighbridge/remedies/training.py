@@ -3,10 +3,9 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from weighbridge.components.unpacked_experts import FOUR_BITS
+from weighbridge.components.weights import FOUR_BITS
 from weighbridge.remedies import formats, prices
-from weighbridge.remedies.case import RemedyCase
-from weighbridge.remedies.moves import Move
+from weighbridge.remedies.case import Move, RemedyCase
 
 ALL = frozenset(("*",))
 STATES = frozenset(("optimizer_states", "master_weights"))

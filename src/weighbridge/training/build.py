@@ -5,8 +5,7 @@ from itertools import groupby
 
 from weighbridge.arch.blueprint import Blueprint, alike, numbered
 from weighbridge.arch.model_types import differs, facts
-from weighbridge.components.unpacked_experts import BITSANDBYTES, EXPERTS, MERGES
-from weighbridge.components.weights import alive
+from weighbridge.components.weights import BITSANDBYTES, EXPERTS, MERGES, alive
 from weighbridge.dtypes import INT8, TORCH, DType
 from weighbridge.engines.transformers.plan import language
 from weighbridge.errors import UnsupportedError, UsageError

@@ -27,7 +27,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from weighbridge.components.unpacked_experts import FOUR_BITS
+from weighbridge.components.weights import FOUR_BITS
 from weighbridge.dtypes import BFLOAT16, FLOAT16, FLOAT32, DType
 from weighbridge.errors import UsageError
 from weighbridge.versions import numbers

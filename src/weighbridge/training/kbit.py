@@ -13,7 +13,7 @@ Source: PEFT 0.19.1 utils/other.py; TRL 0.24.0 and 0.25.1 models/utils.py; bitsa
 
 from dataclasses import dataclass
 
-from weighbridge.components.unpacked_experts import BITSANDBYTES, FOUR_BITS
+from weighbridge.components.weights import BITSANDBYTES, FOUR_BITS
 from weighbridge.dtypes import BFLOAT16, FLOAT16, FLOAT32, DType
 from weighbridge.errors import UsageError
 from weighbridge.forward.machine import Machine

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from weighbridge.arch.model_types import differs
-from weighbridge.components.unpacked_experts import BITSANDBYTES, told
+from weighbridge.components.weights import BITSANDBYTES, told
 from weighbridge.dtypes import FLOAT32
 from weighbridge.engines.transformers import units
 from weighbridge.training.kbit import four_bits

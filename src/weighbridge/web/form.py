@@ -18,7 +18,7 @@ from weighbridge.accelerators.parts import instances, parts
 from weighbridge.catalogue import everyday, pipelines
 from weighbridge.engines.table import ENGINES, written
 from weighbridge.errors import UsageError
-from weighbridge.fitting.asking import MAX, OF_PACKED
+from weighbridge.fitting.request import MAX, OF_PACKED
 from weighbridge.report.fit import NAMES, SMALLEST
 from weighbridge.settings import FIT, INFER, LOAD, MOST, TRAIN, Setting
 from weighbridge.settings.consistency import OF_ADAPTERS, OF_ZERO

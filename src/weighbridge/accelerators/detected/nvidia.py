@@ -1,5 +1,12 @@
 """nvidia-smi: its table, `-L`, `--query-gpu ... --format=csv` and `-q -x`.
 
+    |   0  NVIDIA H200                    On  |   00000000:10:00.0 Off |                    0 |
+    | N/A   28C    P0             77W /  700W |       0MiB / 143771MiB |      0%      Default |
+    |                                         |                        |             Disabled |
+
+A row of the table begins with the device's number and ends its first cell with a switch. Lines
+below it belong to it: the second cell of one has the memory; a name that is too long goes on below.
+
 The table tells no part that the driver keeps; the query and the XML do (`reserved`). Where MIG is
 on the slices are the devices, not the card. Integrated chips (GB10, Orin) have no memory of their
 own, and the driver says "Not Supported" or N/A: that is neither zero nor no GPU.
@@ -7,10 +14,9 @@ own, and the driver says "Not Supported" or N/A: that is neither zero nor no GPU
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from weighbridge.accelerators.detected import table
 from weighbridge.accelerators.detected.device import MOST, DetectedDevice, ToolOutput, named, size
 
 if TYPE_CHECKING:
@@ -38,6 +44,72 @@ VERSIONS = (
 )
 
 
+# ---- The boxes of the table, which hl-smi and xpu-smi draw after it
+
+HEAD = re.compile(r" *(\d{1,4}) +(\S.*?) +(On|Off|N/A|WDDM|TCC|MCDM) *")
+SLICE_LINE = re.compile(r" *(\d{1,4}) +(\d{1,4}) +(\d{1,4}) +(\d{1,4}) *")  # GPU, GI, CI, number
+MEMORY = re.compile(r" *(\d{1,9}) ?MiB */ *(\d{1,9}) ?MiB *")
+
+
+@dataclass(slots=True)
+class DeviceRow:
+    """One device's lines."""
+
+    index: int
+    name: str
+    switch: str
+    memory: str = ""  # "" where no line of it tells it
+    mode: list[str] = field(default_factory=list)  # the last cell of each line
+
+    @property
+    def sizes(self) -> tuple[str, str] | None:
+        found = MEMORY.fullmatch(self.memory)
+        return (found[1], found[2]) if found else None
+
+
+def rows(text: str) -> list[DeviceRow]:
+    found: list[DeviceRow] = []
+    for cells in _cells(text):
+        head = HEAD.fullmatch(cells[0])
+        if head and len(cells) == 3:
+            found.append(DeviceRow(int(head[1]), head[2], head[3]))
+        elif not found or len(cells) != 3 or SLICE_LINE.fullmatch(cells[0]):
+            if len(cells) != 3 and found:
+                break
+        else:
+            _below(found[-1], cells)
+    return found
+
+
+def _below(row: DeviceRow, cells: list[str]) -> None:
+    first, second, last = (cell.strip() for cell in cells)
+    row.mode.append(last)
+    if not second and first and not row.memory:
+        row.name = f"{row.name} {first}"
+    elif second and not row.memory:
+        row.memory = second
+
+
+def slices(text: str) -> Iterator[tuple[tuple[int, int, int, int], str, str]]:
+    """(GPU, GPU instance, compute instance, number), MiB in use, MiB in all."""
+    for cells in _cells(text):
+        numbers = SLICE_LINE.fullmatch(cells[0])
+        memory = MEMORY.fullmatch(cells[1]) if len(cells) > 1 else None
+        if numbers and memory:
+            a, b, c, d = (int(n) for n in numbers.groups())
+            yield (a, b, c, d), memory[1], memory[2]
+
+
+def _cells(text: str) -> Iterator[list[str]]:
+    for line in text.splitlines():
+        line = line.strip()
+        if line.startswith("|") and line.endswith("|") and not set(line) <= set("|=-+ "):
+            yield line[1:-1].split("|")
+
+
+# ---- What they tell
+
+
 def failed(text: str) -> ToolOutput:
     """Say why there is no table: nvidia-smi printed an error, or nothing."""
     if not text.strip():
@@ -47,7 +119,7 @@ def failed(text: str) -> ToolOutput:
 
 
 def smi(text: str) -> ToolOutput:
-    found = table.rows(text)[:MOST]
+    found = rows(text)[:MOST]
     if not found:
         return failed(text)
     versions = {name: m[1] for name, pattern in VERSIONS if (m := pattern.search(text))}
@@ -62,7 +134,7 @@ def smi(text: str) -> ToolOutput:
     )
 
 
-def _card(row: table.DeviceRow) -> DetectedDevice:
+def _card(row: DeviceRow) -> DetectedDevice:
     sizes, mig, wddm = row.sizes, "Enabled" in row.mode, row.switch in ("WDDM", "TCC", "MCDM")
     used, total = (size(n) for n in sizes) if sizes else (None, None)
     return _judged(
@@ -79,8 +151,8 @@ def _card(row: table.DeviceRow) -> DetectedDevice:
     )
 
 
-def _slices(text: str, cards: dict[int, table.DeviceRow]) -> Iterator[DetectedDevice]:
-    for (card, instance, _, number), used, total in table.slices(text):
+def _slices(text: str, cards: dict[int, DeviceRow]) -> Iterator[DetectedDevice]:
+    for (card, instance, _, number), used, total in slices(text):
         parent = cards.get(card)
         yield DetectedDevice(
             name=named(parent.name if parent else "NVIDIA GPU"),

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 
-from weighbridge.accelerators.detected import table
+from weighbridge.accelerators.detected import nvidia
 from weighbridge.accelerators.detected.device import (
     MOST,
     DetectedDevice,
@@ -69,7 +69,7 @@ def hl_smi(text: str) -> ToolOutput:
 
 def _boxes(text: str, source: str, kind: DeviceApi) -> ToolOutput:
     found = []
-    for row in table.rows(text)[:MOST]:
+    for row in nvidia.rows(text)[:MOST]:
         used, total = (size(n) for n in row.sizes) if row.sizes else (None, None)
         found.append(
             DetectedDevice(

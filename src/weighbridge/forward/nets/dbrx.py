@@ -14,7 +14,7 @@ from itertools import count
 from typing import Any
 
 from weighbridge.arch.body import Experts
-from weighbridge.components.unpacked_experts import MERGES
+from weighbridge.components.weights import MERGES
 from weighbridge.dtypes import FLOAT32
 from weighbridge.forward import loops
 from weighbridge.forward.machine import Machine, lower

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from weighbridge.arch.body import Experts
 from weighbridge.arch.model_types import differs
-from weighbridge.components.unpacked_experts import MERGES
+from weighbridge.components.weights import MERGES
 from weighbridge.dtypes import INT32, INT64
 from weighbridge.errors import UsageError
 from weighbridge.forward.machine import Machine

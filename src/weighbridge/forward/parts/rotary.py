@@ -16,7 +16,7 @@ models/llama4/modeling_llama4.py.
 from typing import Any
 
 from weighbridge.arch.model_types import differs
-from weighbridge.components.unpacked_experts import MERGES
+from weighbridge.components.weights import MERGES
 from weighbridge.dtypes import FLOAT32, DType
 from weighbridge.forward.machine import Grads, Machine, Needs, ahead, record
 from weighbridge.forward.ops.pointwise import add, cast, mul, scale

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 
 from weighbridge.arch.body import Experts
 from weighbridge.arch.model_types import facts
-from weighbridge.components.unpacked_experts import MERGES
+from weighbridge.components.weights import MERGES
 from weighbridge.dtypes import BOOL, FLOAT32, INT64
 from weighbridge.forward.modules import Module
 from weighbridge.forward.ops import pointwise

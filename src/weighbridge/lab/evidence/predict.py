@@ -21,7 +21,7 @@ from weighbridge.engines.subject import subject
 from weighbridge.engines.table import ENGINES, engine, version
 from weighbridge.errors import WeighbridgeError
 from weighbridge.estimate.infer import TOLD, widened
-from weighbridge.estimate.infer import runs as runs_of
+from weighbridge.estimate.limits import runs as runs_of
 from weighbridge.estimate.load import load
 from weighbridge.lab.evidence import training
 from weighbridge.lab.evidence.programs import PROGRAMS

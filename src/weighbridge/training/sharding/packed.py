@@ -25,7 +25,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from weighbridge.components.unpacked_experts import BITSANDBYTES
+from weighbridge.components.weights import BITSANDBYTES
 from weighbridge.errors import UsageError
 from weighbridge.quantization.scheme import Scheme
 from weighbridge.training import kbit

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from math import ceil
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from weighbridge.engines.readable import by_default
@@ -13,16 +14,18 @@ from weighbridge.errors import (
     UsageError,
     WeighbridgeError,
 )
-from weighbridge.fitting.asking import DEVICE, PLAIN, FitRequest, takers, workload
+from weighbridge.fitting.request import DEVICE, PLAIN, FitRequest, takers, workload
+from weighbridge.memory import Bytes, Device, Phase
 from weighbridge.report import Report
 from weighbridge.report.fit import NAMES, Accelerator, Fit, Question
+from weighbridge.report.verdict import Remedy
 from weighbridge.settings import FIT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from weighbridge.checkpoint.model import Model
-    from weighbridge.estimate.infer import Setting
+    from weighbridge.estimate.limits import Setting
     from weighbridge.workload import Infer, Load, Train
 
 DEVICES = frozenset(DEVICE)  # what verdicts are about: remedies may name others
@@ -62,7 +65,7 @@ def fit(asker: Asker, a: FitRequest, sized: "Callable[[str], Asker]") -> Fit:
     Raises where the one that the exit code is about was asked
     wrongly, or where none has an answer."""
     if a.smallest is not None:
-        from weighbridge.fitting.choosing import smallest
+        from weighbridge.fitting.hardware import smallest
 
         chosen = smallest(asker, a)
         gpu = chosen.settings["gpu"]
@@ -71,7 +74,7 @@ def fit(asker: Asker, a: FitRequest, sized: "Callable[[str], Asker]") -> Fit:
     found = _answered(asker, a)
     if a.most is None:
         return found
-    from weighbridge.fitting.solving import solved
+    from weighbridge.fitting.search import solved
 
     return replace(found, solved=solved(asker, a, found, sized))
 
@@ -181,7 +184,6 @@ def _elsewhere(asker: Asker, a: FitRequest, w: Any, q: Question) -> Question:
         return q
     if q.name == "lora" and q.remedies:
         return q
-    from weighbridge.fitting.sharded import sharded
 
     return replace(q, elsewhere=sharded(asker, w, q.report, a.pinned))
 
@@ -234,4 +236,101 @@ def _accelerator(questions: tuple[Question, ...]) -> Accelerator:
         count=found.count,
         total=found.visible.low,
         free=found.usable_bytes,
+    )
+
+
+# ---- How many large cards training takes that share everything out, where one card has no room.
+# What ranks share is divided by their number, the rest is not: that gives a first number, which is
+# asked like any other question, and the answer gives the next one.
+
+CARD = "h100-sxm"  # what most clusters are made of (assumed)
+MOST = 1024  # cards
+TRIES = 3  # numbers that are asked
+FILLED = 0.8  # of a card, by what is shared (assumed: a first guess)
+SHARED = frozenset(
+    ("weights", "gradients", "optimizer_states", "master_weights", "adapters", "temporaries")
+)
+SETTINGS: Mapping[str, str] = {"shard": "fsdp2", "checkpointing": "full"}
+
+
+def sharded(asker: Asker, w: "Train", report: Report, pinned: frozenset[str]) -> Remedy | None:
+    """The fewest such cards that were found to be enough; None where nobody can say."""
+    if not pinned.isdisjoint(("shard", "gpu_memory")) or w.gpu is None:
+        return None
+    from weighbridge.accelerators.budget import budget
+
+    found = budget(CARD, None, w.headroom)
+    assert found is not None
+    room, best = found.usable.low, None
+    number: int | None = _guess(report, room)
+    for _ in range(TRIES):
+        if number is None or not 1 <= number <= MOST or (best and number >= best[0]):
+            break
+        asked = _asked(asker, w, number, pinned)
+        if asked is None or asked.verdict is None:
+            return None
+        fits = asked.verdict.fits == "yes"
+        best = (number, asked) if fits else best
+        then = _enough(asked, room, number)
+        number = then if fits or then is None else max(number + 1, then)
+    return None if best is None else _remedy(w, *best, pinned)
+
+
+def _change(number: int, pinned: frozenset[str]) -> dict[str, Any]:
+    own = {n: v for n, v in SETTINGS.items() if n not in pinned and (number > 1 or n != "shard")}
+    return {"gpu": f"{CARD}:{number}" if number > 1 else CARD, **own}
+
+
+def _asked(asker: Asker, w: "Train", number: int, pinned: frozenset[str]) -> Report | None:
+    try:
+        changed = replace(w, **_change(number, pinned))
+        return asker.train(changed, remedies=False)
+    except WeighbridgeError:
+        return None
+
+
+def _guess(report: Report, room: int) -> int:
+    """A first number, by what is shared alone."""
+    shared = max(_sums(p)[0] for p in _fullest(report).phases)
+    return max(1, round(shared / (FILLED * room)))
+
+
+def _enough(report: Report, room: int, ranks: int) -> int | None:
+    """How many ranks would have room, by what the fullest device holds of so many; None where what
+    is not shared is too much."""
+    sums = [_sums(phase) for phase in _fullest(report).phases]
+    if any(rest >= room for _, rest in sums):
+        return None
+    return max(ceil(ranks * shared / (room - rest)) for shared, rest in sums)
+
+
+def _fullest(report: Report) -> Device:
+    gpus = (d for d in report.devices if d.kind == "gpu")
+    return max(gpus, key=lambda d: d.peak("driver").expected)
+
+
+def _sums(phase: Phase) -> tuple[int, int]:
+    """Bytes that ranks share out, and all others, at most."""
+    shared = sum(c.bytes.high for c in phase.components if c.name in SHARED)
+    return shared, phase.at("driver").high - shared
+
+
+def _remedy(w: "Train", number: int, report: Report, pinned: frozenset[str]) -> Remedy:
+    from weighbridge.remedies.prices import hardware
+    from weighbridge.remedies.written import flags
+
+    v, change = report.verdict, _change(number, pinned)
+    assert v is not None
+    bought = hardware(1, number, f"{v.times}{v.accelerator}")
+    return Remedy(
+        change=change,
+        peak_bytes=v.per_device.expected,
+        fits=v.fits,
+        cost=bought.words,
+        flags=flags(change, ""),
+        source=bought.source,
+        margin_bytes=v.margin_bytes,
+        per_device=Bytes(*v.per_device),
+        price=bought.price,
+        kind="more devices",
     )

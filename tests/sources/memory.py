@@ -1,4 +1,4 @@
-"""Files that are bytes in memory: for tests, and where there is no disk."""
+"""A source of bytes in memory."""
 
 from collections.abc import Mapping
 

@@ -1,0 +1,97 @@
+"""Spellings of a card's name: what two of them have in common.
+
+normal        case, width, hyphens, sizes and counting words in one spelling
+compact       `normal` without separators: rtx409048g
+essence       ... and without the maker's words and those that tell nothing: 409048g
+generations   with the number of an SXM socket and without it
+derived       essences without the size or the form factor, with sizes that a part is sold with
+orders        other orders of the words, where nothing is called so
+"""
+
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping
+
+# Words that name the maker or the series, before what tells parts apart
+SERIES = re.compile(
+    r"(?:nvidia|geforce|rtx|gtx|tesla|amd|radeon|instinct|rx|apple|intel|arc|huawei|ascend|amazon|"
+    r"google|aws|tenstorrent|macbookpro|macbookair|macbook|macstudio|macmini|imac|英伟达|昇腾|华为|苹果)+(?=\D*\d)"
+)
+# ... and words that tell nothing, wherever they stand
+FILLER = re.compile(
+    r"\b(?:gpus?|graphics|cards?|generation|edition|modified|blackwell|v?ram|memory)\b|显卡|显存"
+)
+FORM = re.compile(r"[ -]+(?:sxm\d?|pcie|nvl)\b")
+GIGABYTES = re.compile(r"(?<=\d) ?(?:gi?b(?!\d)|g(?![a-z0-9.]))")
+SIZE = re.compile(r"[ -]+\d+ ?(?:gib|gb|g)\b")
+SEPARATORS = re.compile(r"(?:[^\w:*\u00d7]|_)+")  # the signs of a count are part of no name
+
+NUMERALS = dict(zip("单一两双二三四五六七八", (1, 1, 2, 2, 2, 3, 4, 5, 6, 7, 8), strict=True))
+PIECES = "[张卡块个片]"
+WORDS: Mapping[str, int] = {  # "dual 4090", "two 3090s", "a pair of a6000"
+    **dict.fromkeys(("one", "single"), 1),
+    **dict.fromkeys(("two", "dual", "pair"), 2),
+    **dict.fromkeys(("three", "triple"), 3),
+    **dict.fromkeys(("four", "quad"), 4),
+    "six": 6,
+    "eight": 8,
+}
+COUNTED = re.compile(rf"(?:an? )?({'|'.join(WORDS)})(?: of)? (?=\S)")
+RENTED = re.compile(r"ml\.(?=[a-z]+\d)")  # SageMaker's name of an instance of EC2
+MISPLACED = re.compile(r"(?P<size>\d+ ?g(?:i?b)?)[ -]+(?P<name>\S.*)")  # "24gb 3090"
+REVERSED = re.compile(
+    r"(?P<name>.+?)(?P<size>[ -]+\d+ ?g(?:i?b)?)(?P<form>[ -]+(?:sxm\d?|pcie|nvl))"
+)
+
+
+def normal(text: str) -> str:
+    """Write case, width, hyphens, sizes and counting words in one way."""
+    text = unicodedata.normalize("NFKC", text).casefold().strip()
+    text = text.replace("笔记本", " laptop").replace("mobile", "laptop").replace("十六", "16")
+    text = re.sub(f"[{''.join(NUMERALS)}](?={PIECES})", lambda m: str(NUMERALS[m[0]]), text)
+    text = re.sub(r"[\s_]+", " ", RENTED.sub("", text, count=1))
+    counted = COUNTED.match(text)
+    return f"{WORDS[counted[1]]} {text[counted.end() :]}" if counted else text
+
+
+def compact(text: str) -> str:
+    """Leave out separators; `text` is `normal`."""
+    return SEPARATORS.sub("", GIGABYTES.sub("g", text))
+
+
+def essence(text: str) -> str:
+    """Keep what two spellings of one name have in common; `text` is `normal`."""
+    name = compact(FILLER.sub("", text)).removesuffix("魔改")
+    return SERIES.sub("", name, count=1) if SERIES.match(name) else name
+
+
+def generations(name: str) -> tuple[str, ...]:
+    """Return the name with the number of its SXM socket and without it."""
+    text = normal(name)
+    return (text, re.sub(r"\bsxm\d\b", "sxm", text)) if "sxm" in text else (text,)
+
+
+def unbracketed(name: str) -> str:
+    """Return the name without what stands in brackets."""
+    return re.sub(r" ?\(.*\)", "", name)
+
+
+def derived(name: str, sizes: Iterable[int]) -> Iterator[str]:
+    """Yield essences of `name` with and without its form factor and a size."""
+    for text in {SIZE.sub("", name), FORM.sub("", SIZE.sub("", name))}:
+        yield essence(text)
+        for gb in sizes:
+            yield essence(f"{text} {gb}g")
+
+
+def orders(typed: str) -> Iterator[str]:
+    """Yield `typed`, and what it may stand for where nothing is called so."""
+    yield typed
+    moved = MISPLACED.fullmatch(typed)
+    if moved:
+        yield f"{moved['name']} {moved['size']}"
+    turned = REVERSED.fullmatch(typed)
+    if turned:
+        yield f"{turned['name']}{turned['form']}{turned['size']}"
+    if re.search(r"\ds$", typed):
+        yield typed[:-1]
