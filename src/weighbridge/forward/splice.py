@@ -17,8 +17,7 @@ is walked. Without hooks, the allocator is asked for all gradients at once.
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from weighbridge.components.activations import Heap, LiveTensor
-from weighbridge.components.course import DROPPED, RENAMED, HeapCourse
+from weighbridge.components.activations import DROPPED, RENAMED, Heap, HeapCourse, LiveTensor
 from weighbridge.dtypes import DType
 from weighbridge.forward.backward import GRADIENTS, accumulate, holders, shared
 from weighbridge.forward.machine import GradNode, Grads, Machine, Needs, record
