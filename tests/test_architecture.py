@@ -37,7 +37,6 @@ LAYERS = [  # low to high: a module imports only from its own layer and from tho
     "accelerators",
     "kernels",
     "report",
-    "workload",
     "settings",
     "components",
     "engines",
@@ -69,7 +68,7 @@ ALLOWED = {("report", "render"), ("report", "view"), ("report", "charts")}
 # `--exact` is asked through one module, which imports the laboratory when somebody does
 ALLOWED |= {("estimate", "lab")}
 # Names of types alone: what the functions take that an engine's record leads to
-ALLOWED |= {("engines.engine", there) for there in ("engines", "workload", "accelerators")}
+ALLOWED |= {("engines.engine", there) for there in ("engines", "accelerators", "settings")}
 HEAVY = {"torch", "numpy", "rich", "huggingface_hub", "httpx", "requests", "transformers", "yaml"}
 
 
@@ -90,6 +89,10 @@ def room(name):
     words = name.split(".")
     if words[0] == "engines" and {"dialect", "flags"} & set(words):  # how its command line is read
         return "launch"
+    if words[0] == "engines" and words[2:3] == [
+        "settings"
+    ]:  # what it is asked, as all declare theirs
+        return "settings"
     return ground if (ground := ".".join(words[:2])) in GROUND else words[0]
 
 
@@ -156,15 +159,15 @@ UNASKED = {  # by a question: what it has no use for
             "accelerators.chips",
             "verdict",
             "report.verdict",
-            "workload.infer",
-            "workload.train",
+            "settings.infer",
+            "settings.train",
             "launch",
         ),
         *("engines.interface", "estimate.infer", "estimate.train", "arch.mixers", "arch.bodies"),
         *("allocator.core", "settings.consistency", "sources.base", "formats", "cli.train"),
     },
     "infer": {
-        *("workload.train", "launch", "estimate.train", "training", "settings.consistency"),
+        *("settings.train", "launch", "estimate.train", "training", "settings.consistency"),
         *("estimate.load", "estimate.rough", "quantization.schemes", "formats.gguf"),
     },
     "train": {"launch", "estimate.infer", "estimate.load", "lab", "formats.gguf"},

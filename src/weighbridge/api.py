@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from weighbridge.oom import Oom
     from weighbridge.report.fit import Fit
-    from weighbridge.workload import Infer, Train
+    from weighbridge.settings import Infer, Train
 
 Progress = Callable[[int, int], None]
 

@@ -1,7 +1,5 @@
 """The launch line serves the workload: read again, and answered again on the same card."""
 
-from dataclasses import replace
-
 import hypothesis.strategies as st
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -10,8 +8,7 @@ from tests.engines.answers import named
 from weighbridge.engines.subject import subject
 from weighbridge.engines.table import engine, version
 from weighbridge.launch import parse
-from weighbridge.settings import read
-from weighbridge.workload import Infer
+from weighbridge.settings import Infer, read
 
 pytestmark = pytest.mark.slow
 
@@ -48,7 +45,7 @@ def again(answer, w):
     assert launch.engine == w.engine
     assert launch.unknown == ()
     beside = {"gpu": w.gpu, "batch_size": w.batch_size, "engine": w.engine}
-    return replace(read("infer", {**launch.settings, **beside}), engine_defaults=True)
+    return read("infer", {**launch.settings, **beside}).but(engine_defaults=True)
 
 
 WORDS = ("would do", "may do", "makes it start")

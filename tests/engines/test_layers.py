@@ -106,7 +106,6 @@ OTHERS = {
     "quantization/everyday.py": "a format of weights",
     "quantization/ggml.py": "whose files the formats are",
     "quantization/layouts.py": "a format of weights",
-    "web/chinese.py": "a heading of the settings, as it is translated",
     "web/worker.py": "engines that the page begins with",
 }
 ROOMS = {

@@ -14,8 +14,8 @@ from weighbridge.engines.table import engine, version
 from weighbridge.errors import UsageError
 from weighbridge.estimate import uncounted
 from weighbridge.launch import parse
+from weighbridge.settings import Infer
 from weighbridge.units import GIB, align_up
-from weighbridge.workload import Infer
 
 ASKED = {"engine": "llama.cpp", "quantization": "Q4_K_M", "context": 8192}
 
@@ -24,7 +24,7 @@ def drafted(name="qwen3-8b", draft="qwen3-0.6b", **more):
     w = Infer(**ASKED | more)
     kind = engine("llama.cpp")
     number = version(kind, None)[0]
-    own = subject(named(draft), replace(w, quantization="Q8_0"), kind, number)
+    own = subject(named(draft), w.but(quantization="Q8_0"), kind, number)
     return replace(subject(named(name), w, kind, number), draft=own), w
 
 
@@ -52,7 +52,7 @@ def test_searches_count_it():
     plain = replace(s, draft=None)
     assert holds(plain, w, w.budget())
     assert not holds(s, w, w.budget())
-    w = replace(w, gpu_memory=None)
+    w = w.but(gpu_memory=None)
     at = SearchPoint(w.context, None, 1)
     told = (probe(one, w, w.budget())(at).kinds[0][1] for one in (s, plain))
     bytes_of = [sum(b.expected for _, b in parts) for parts in told]

@@ -1,8 +1,6 @@
 """llama.cpp at its edges: classes that it does not know, formats that it does not hold, slots that
 share or do not, and searches that replay few graphs."""
 
-from dataclasses import replace
-
 import pytest
 
 import weighbridge
@@ -18,10 +16,9 @@ from weighbridge.engines.table import engine, version
 from weighbridge.errors import UnsupportedError, UsageError
 from weighbridge.estimate.infer import infer
 from weighbridge.launch import parse
-from weighbridge.settings import read
+from weighbridge.settings import Infer, read
 from weighbridge.units import GIB, KIB, MIB
 from weighbridge.verdict import on_devices
-from weighbridge.workload import Infer
 
 pytestmark = pytest.mark.slow
 
@@ -212,7 +209,7 @@ def again(found, w):
     """What the launch line says, and nothing else."""
     launch = parse(found.derived["launch"])
     assert launch.unknown == ()
-    return replace(read("infer", {**launch.settings, "engine": w["engine"]}), engine_defaults=True)
+    return read("infer", {**launch.settings, "engine": w["engine"]}).but(engine_defaults=True)
 
 
 @pytest.mark.parametrize("kind", ["llama.cpp", "ik_llama.cpp"])
@@ -234,7 +231,7 @@ def test_the_launch_line_is_a_fixed_point(kind, more):
         pytest.skip("ik_llama.cpp has one cache, and no such flag")
     w = {"engine": kind, "context": 4_096, "quantization": "Q4_K_M"} | more
     first = answer("llama-3.1-8b", **w)
-    read_back = replace(again(first, w), quantization="Q4_K_M")
+    read_back = again(first, w).but(quantization="Q4_K_M")
     made = engine(kind)
     s = subject(named("llama-3.1-8b"), read_back, made, version(made, None)[0])
     second = made.infer(s, read_back, None)

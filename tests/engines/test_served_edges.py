@@ -15,7 +15,7 @@ from weighbridge.engines.subject import subject
 from weighbridge.engines.table import engine, version
 from weighbridge.errors import BadFileError, UnsupportedError, UsageError
 from weighbridge.launch import parse
-from weighbridge.workload import Infer
+from weighbridge.settings import Infer
 
 pytestmark = pytest.mark.slow
 

@@ -21,8 +21,8 @@ from weighbridge.engines.transformers.workspaces import cublas, gptq
 from weighbridge.errors import UsageError
 from weighbridge.kernels.attention import KernelShape, flash_forward
 from weighbridge.launch import parse
+from weighbridge.settings import Infer
 from weighbridge.units import GIB, MIB
-from weighbridge.workload import Infer
 
 KIND = engine("transformers")
 TINY = {

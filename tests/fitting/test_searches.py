@@ -95,7 +95,7 @@ def asked(draw, name, engine):
     w = read("infer", {"engine": engine, "gpu": draw.choice(CARDS), **said})
     kind, model, budget = ENGINES[engine], prepare(name).model(), w.budget()
     if draw.random() < 0.2:
-        w = infer.replace(w, engine_defaults=True)
+        w = w.but(engine_defaults=True)
     try:
         s = infer.subject(model, w, kind, version(kind, w.engine_version)[0])
         kind.infer(s, w, budget)
@@ -108,7 +108,7 @@ def both(s, w, kind, budget):
     """Whether a point holds, by the full answer and by its numbers; of a context and a batch."""
 
     def full(point):
-        moved = infer.replace(w, prompt_len=point.prompt_len, batch_size=point.batch_size)
+        moved = w.but(prompt_len=point.prompt_len, batch_size=point.batch_size)
         there = infer.replace(s, context=point.context)
         if kind.holds is not None and not kind.holds(there, moved, budget):
             return False

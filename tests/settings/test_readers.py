@@ -18,7 +18,7 @@ from tests.engines.answers import named
 from weighbridge.engines.subject import subject
 from weighbridge.engines.table import ENGINES, engine, version
 from weighbridge.errors import WeighbridgeError
-from weighbridge.settings import INFER, foreign, read
+from weighbridge.settings import fields, foreign, read
 
 Question = tuple[str, dict[str, Any], tuple[Any, ...]]  # a model, what is asked, values
 
@@ -179,13 +179,13 @@ def answered(engine_name: str, model: str, asked: tuple[tuple[str, Any], ...]) -
     """What is said of memory: numbers alone; or that it is refused."""
     kind = engine(engine_name)
     try:
-        w = replace(read("infer", dict(asked)), engine=engine_name)
+        w = read("infer", dict(asked)).but(engine=engine_name)
         foreign(w, engine_name)
         known, _ = version(kind, w.engine_version)
         draft = w.draft_model
         found = subject(named(model), w, kind, known)
         if draft is not None:
-            own = replace(w, dtype=None, quantization=None, draft_model=None)
+            own = w.but(dtype=None, quantization=None, draft_model=None)
             found = replace(found, draft=subject(named(draft), own, kind, known))
         answer = kind.infer(found, w, w.budget())
     except WeighbridgeError as error:
@@ -206,10 +206,9 @@ def answered(engine_name: str, model: str, asked: tuple[tuple[str, Any], ...]) -
 def declared() -> list[tuple[str, str]]:
     """(engine, setting) of each that an engine offers."""
     return [
-        (name, s.name)
-        for name, kind in ENGINES.items()
-        for s in INFER.values()
-        if s.shared or s.section in kind.sections
+        (engine_name, setting)
+        for engine_name, kind in ENGINES.items()
+        for setting in fields(kind.settings)
     ]
 
 

@@ -14,8 +14,8 @@ from weighbridge.web.command import command
 from weighbridge.web.compare import asks_in
 from weighbridge.web.dropped import Dropped, Head, ShortError, asks_of, head_of
 from weighbridge.web.exports import _cell, _stem
-from weighbridge.web.form import SLIDERS, _bound, default
-from weighbridge.web.labels import setting
+from weighbridge.web.form import _bound
+from weighbridge.web.labels import label
 from weighbridge.web.protocol import MOST
 
 # Dropped files
@@ -276,7 +276,7 @@ def test_cells_that_a_spreadsheet_would_run():
 
 def test_ends_of_sliders():
     """Powers of two that people have use for; lengths begin at 128 tokens."""
-    ends = {name: (s[0], s[1]) for name, s in SLIDERS.items()}
+    ends = {s.name: s.slider for s in (*INFER.values(), *TRAIN.values()) if s.slider}
     assert ends == {
         "context": (128, 1_048_576),
         "seq_len": (128, 262_144),
@@ -291,14 +291,14 @@ def test_bounds_and_defaults_of_a_form():
     assert _bound(TRAIN["lora_r"], 8.0) == 8
     assert _bound(TRAIN["lora_dropout"], 0.5) == 0.5
     assert _bound(INFER["gpu"], 1.0) is None
-    assert default(TRAIN["batch_size"]) in (None, 1)
+    assert TRAIN["batch_size"].default == 1
 
 
 def test_names_of_settings():
-    assert setting("kv_unified", "infer", "en") == "KV unified"
-    assert setting("enforce_eager", "infer", "en") == "Enforce eager"
-    assert setting("batch_size", "train", "en") == "Batch size per GPU"
-    assert setting("batch_size", "infer", "en") == "Requests at once (users)"
+    assert label(INFER["kv_unified"], "en") == "KV unified"
+    assert label(INFER["enforce_eager"], "en") == "Enforce eager"
+    assert label(TRAIN["batch_size"], "en") == "Batch size per GPU"
+    assert label(INFER["batch_size"], "en") == "Requests at once (users)"
 
 
 def line(workload, task="infer", model="7B", **view):

@@ -17,7 +17,7 @@ from weighbridge.checkpoint.gather import GatherOptions
 from weighbridge.errors import BadFileError, NotFoundError, UsageError
 from weighbridge.formats.strict_json import strict_json
 from weighbridge.questions.requests import MAX_LINE, Requests, settled
-from weighbridge.settings import FIT, TABLES, Setting
+from weighbridge.settings import FIT, TABLES, Table
 from weighbridge.wording import printable, safe_json, shown
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def _bounded(name: str, value: Any) -> None:
         raise UsageError(f"{name} is longer than {LONGEST} characters: {shown(value)}")
 
 
-def _near(name: str, known: Mapping[str, Any], table: Mapping[str, Setting]) -> str:
+def _near(name: str, known: Mapping[str, Any], table: Table) -> str:
     flag = f"--{name.replace('_', '-')}"
     alias = next((n for n, setting in table.items() if flag in setting.flags), None)
     if alias is not None:

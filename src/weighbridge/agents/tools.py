@@ -12,8 +12,7 @@ from weighbridge.accelerators.listing import SORTS, TYPES
 from weighbridge.fitting.request import MAX
 from weighbridge.questions.requests import BESIDE
 from weighbridge.report.fit import NAMES, SMALLEST
-from weighbridge.settings import FIT, INFER, LOAD, MOST, TRAIN, Setting
-from weighbridge.settings.kinds import KINDS, ValueKind
+from weighbridge.settings import FIT, INFER, LOAD, MOST, TRAIN, Setting, Table
 
 Schema = dict[str, Any]
 TEXT: Schema = {"type": "string"}
@@ -26,7 +25,6 @@ PLAINEST: Mapping[str, Schema] = {  # kind of a setting -> the JSON type of its 
     "flag": {"type": "boolean"},
     "words": {"type": "array", "items": TEXT},
 }
-NAME_OF: Mapping[ValueKind, str] = {kind: name for name, kind in KINDS.items()}
 SLOW = ("exact",)  # runs torch for minutes: a matter of the command line
 FORMS = ("markdown", "json")
 DETAILS = ("short", "full")
@@ -42,9 +40,9 @@ class Tool(NamedTuple):
     sources: bool = True
 
 
-def setting_schema(setting: Setting) -> Schema:
+def setting_schema(setting: Setting[Any]) -> Schema:
     """What one setting takes: type, bounds, choices and its sentence."""
-    found = dict(PLAINEST[NAME_OF[setting.kind]])
+    found = dict(PLAINEST[setting.kind.name])
     if setting.choices:
         found["enum"] = list(setting.choices)
     if found["type"] in ("integer", "number"):
@@ -55,7 +53,7 @@ def setting_schema(setting: Setting) -> Schema:
     return {**found, "description": f"{setting.help}{theirs}"}
 
 
-def _in_short(setting: Setting) -> Schema:
+def _in_short(setting: Setting[Any]) -> Schema:
     """The same without its sentence, where it is a setting of some engines or of DeepSpeed: `infer`
     and `train` have the sentence, and an agent reads the schemas of all tools in every session."""
     found = setting_schema(setting)
@@ -99,7 +97,7 @@ OF_FIT: Mapping[str, Schema] = {
 PATTERN = "Part of a name: "
 
 
-def _settings(table: Mapping[str, Setting]) -> dict[str, Schema]:
+def _settings(table: Table) -> dict[str, Schema]:
     return {name: setting_schema(table[name]) for name in table if name not in SLOW}
 
 

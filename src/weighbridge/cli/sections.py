@@ -7,10 +7,10 @@ import click
 
 from weighbridge.cli.completion import COMPLETED
 from weighbridge.cli.options import EACH, ONCE
-from weighbridge.settings import FIT, INFER, TRAIN, Setting
+from weighbridge.settings import FIT, INFER, TRAIN, Setting, Table
 
 DEVICE = ("gpu", "gpu_memory", "ram")
-TABLES: Mapping[str, Mapping[str, Setting]] = {"infer": INFER, "train": TRAIN, "fit": FIT}
+TABLES: Mapping[str, Table] = {"infer": INFER, "train": TRAIN, "fit": FIT}
 
 
 class Sections(click.Command):
@@ -29,13 +29,13 @@ class Sections(click.Command):
                 formatter.write_dl(lines)
 
 
-def options(table: Mapping[str, Setting]) -> Iterator[click.Option]:
+def options(table: Table) -> Iterator[click.Option]:
     """One option a setting; values are read by the table, which says what is wrong with them."""
     for setting in table.values():
         yield _option(setting)
 
 
-def _option(s: Setting) -> click.Option:
+def _option(s: Setting[Any]) -> click.Option:
     if s.kind.metavar:
         metavar = "|".join(s.choices) or s.kind.metavar
         alone = EACH if s.name == "gpu" else ONCE if s.name in DEVICE else {}

@@ -14,7 +14,7 @@ from weighbridge.errors import UsageError
 from weighbridge.settings import MOST_BESIDE
 
 if TYPE_CHECKING:
-    from weighbridge.settings import Setting
+    from weighbridge.settings import Table
 
 LISTS = ("A,B...", "WxH")  # kinds of values that have commas of their own
 PATHS = ("draft_model", "mmproj", "model")  # names of files may hold a comma
@@ -29,7 +29,7 @@ class LabelledQuestion(NamedTuple):
 
 
 def cases(
-    models: Sequence[str], settings: Mapping[str, Any], table: "Mapping[str, Setting]"
+    models: Sequence[str], settings: Mapping[str, Any], table: "Table"
 ) -> list[LabelledQuestion]:
     """One case for each combination. Raises UsageError where they are too many to stand beside
     each other."""
@@ -62,7 +62,7 @@ def _flag(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
-def _values(name: str, given: Any, table: "Mapping[str, Setting]") -> Iterator[Any]:
+def _values(name: str, given: Any, table: "Table") -> Iterator[Any]:
     """Every value that was given for one setting."""
     for each in given if isinstance(given, tuple) else (given,):
         if not isinstance(each, str) or "," not in each or name not in table:

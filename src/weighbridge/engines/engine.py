@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from weighbridge.engines.interface import EngineAnswer, Probe, Subject
     from weighbridge.engines.knows import Backend, Known
     from weighbridge.engines.reads import Reads
-    from weighbridge.workload import Infer
+    from weighbridge.settings import Infer
+    from weighbridge.settings.shared import ServingSettings
 
 Version = tuple[int, ...]
 LONGEST = "the engine's default, the model's maximum"
@@ -31,11 +32,6 @@ class Engine(NamedTuple):  # not a frozen dataclass: every start makes some
     oldest: Version  # releases whose sources were read: the first
     newest: Version  # and the last
     spellings: tuple[str, ...] = ()  # what else people call it
-
-    # Its settings, beside those that every engine has (settings/table.py)
-    settings: str = ""  # sections of its own, written as they are there
-    sections: tuple[str, ...] = ()  # titles of those that it has, its own among them
-    also: tuple[str, ...] = ()  # names of single settings that it has of another's section
 
     # Command lines that launch it: read by DIALECT of its dialect.py
     programs: Mapping[str, tuple[str, ...]] = {}  # program -> subcommands that launch it, if any
@@ -65,6 +61,12 @@ class Engine(NamedTuple):  # not a frozen dataclass: every start makes some
     # How far its answers are from published runs (weighbridge.bounds)
     peers: str = ""  # kind of engines that err alike
     logged: Mapping[str, tuple[str, ...]] = {}  # parts that its logs print -> their components
+
+    @property
+    def settings(self) -> "type[ServingSettings]":
+        """Return the class of its settings: SETTINGS of the folder's settings.py."""
+        declared: type[ServingSettings] = self.home("settings").SETTINGS
+        return declared
 
     @property
     def infer(self) -> "Callable[[Subject, Infer, Budget | None], EngineAnswer]":

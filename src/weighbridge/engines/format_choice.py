@@ -13,7 +13,7 @@ from weighbridge.dtypes import BFLOAT16, FLOAT32, DType, torch_dtype
 from weighbridge.errors import UnsupportedError, UsageError
 
 if TYPE_CHECKING:
-    from weighbridge.workload import Weighed
+    from weighbridge.settings.shared import Weighed
 
 ASKED = "as you asked"
 Default = Callable[[ModelPart], tuple[DType, str]]  # the engine's own dtype of a part, and why

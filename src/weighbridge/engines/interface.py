@@ -6,9 +6,8 @@ defaults and reports them.
 """
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from weighbridge.arch.body import Body
@@ -18,7 +17,7 @@ from weighbridge.checkpoint.model import Model, ModelPart
 from weighbridge.components.weights import FormatChoice, PlacedTensor, formats, tensors
 from weighbridge.memory import Device, NamedBytes
 from weighbridge.report.keys import DerivedFacts, EffectiveSettings
-from weighbridge.workload import Infer
+from weighbridge.settings import Infer
 
 if TYPE_CHECKING:
     from weighbridge.accelerators.budget import Budget
@@ -142,15 +141,11 @@ class SearchPoint(NamedTuple):
 
     def of(self, w: Infer) -> Infer:
         """The workload there."""
-        return replace(
-            w, context=self.context, prompt_len=self.prompt_len, batch_size=self.batch_size
-        )
+        return w.but(context=self.context, prompt_len=self.prompt_len, batch_size=self.batch_size)
 
 
-POINT = frozenset(
-    ("context", "prompt_len", "max_new_tokens", "batch_size")
-)  # a search changes them
-_SETTINGS = attrgetter(*(f.name for f in fields(Infer) if f.name not in POINT))
+# What a search changes
+POINT = ("context", "prompt_len", "max_new_tokens", "batch_size")
 
 
 def case_key(
@@ -163,7 +158,7 @@ def case_key(
     card = (
         None if budget is None else (id(budget.choice.part), budget.choice.count, budget.headroom)
     )
-    return name, subject.formats, proposes, card, _SETTINGS(w)
+    return name, subject.formats, proposes, card, w.but(**dict.fromkeys(POINT))
 
 
 # The same model on the same cards elsewhere, in numbers; None where it surely does not hold

@@ -22,8 +22,8 @@ from weighbridge.engines.quantization_flag import SAID_OF_IT
 from weighbridge.engines.reads import makes
 from weighbridge.errors import UsageError
 from weighbridge.report.keys import DerivedFacts
+from weighbridge.settings import Infer
 from weighbridge.sources.reference import FILES, CatalogueRef, HubRef, LocalRef, Reference, UrlRef
-from weighbridge.workload import Infer
 
 GGUF = ".gguf"
 DTYPES: Mapping[str, str] = {"float16": "half", "bfloat16": "bfloat16", "float32": "float"}

@@ -23,7 +23,7 @@ from weighbridge.engines.interface import Subject
 from weighbridge.engines.table import record
 from weighbridge.errors import BadFileError, NotServedError, UnsupportedError, UsageError
 from weighbridge.memo import memo
-from weighbridge.workload import Infer
+from weighbridge.settings import Infer
 
 USUAL_CONTEXT = 4096  # tokens, where the user names none: contract of the command line
 # By the bits in another format's name
@@ -148,12 +148,12 @@ def decision(part: ModelPart, w: Infer, by: readable.Loader) -> Decision:
     default = by_transformers(by.version[0]) if engine.reads == "any" else by_server
     floats(w, engine)
     if w.engine_defaults and part.packed:  # a launch command only names what the files are in
-        w = replace(w, quantization=None)
+        w = w.but(quantization=None)
     asked_format = w.quantization
-    w = replace(w, quantization=quantization_flag.read(engine, asked_format, packed=part.packed))
+    w = w.but(quantization=quantization_flag.read(engine, asked_format, packed=part.packed))
     files = engine.reads == "gguf" and part.library != "gguf"
     if files and engine.usual and not (w.quantization or w.dtype or kept_packed(part)):
-        decision = decide(part, replace(w, quantization=engine.usual), default)
+        decision = decide(part, w.but(quantization=engine.usual), default)
         return _made(downloaded(decision), engine)
     decision = decide(part, w, default)
     if files and w.quantization:

@@ -17,7 +17,7 @@ from weighbridge.checkpoint.model import Model
 from weighbridge.engines.table import ENGINES, title
 from weighbridge.report import Report
 from weighbridge.report.verdict import Remedy, Verdict
-from weighbridge.workload import Infer
+from weighbridge.settings import Infer
 
 if TYPE_CHECKING:
     from weighbridge.launch import Launch
@@ -38,7 +38,7 @@ def as_it_is(w: Infer, launched: "Launch", model: Model) -> Infer:
     not in it: what is there is sized, and `judged` says that the engine refuses."""
     said = str(launched.settings.get("quantization", ""))
     wrong = launched.stored_as.endswith(f" {said}") and not model.parts[0].packed
-    return replace(w, quantization=None) if said and wrong and w.quantization == said else w
+    return w.but(quantization=None) if said and wrong and w.quantization == said else w
 
 
 def longest(report: Report, w: Infer, launched: "Launch") -> int | None:

@@ -10,8 +10,8 @@ from weighbridge.engines.readable import runs_on
 from weighbridge.engines.table import ENGINES
 from weighbridge.errors import NotServedError, UnsupportedError, WeighbridgeError
 from weighbridge.estimate.infer import infer
+from weighbridge.settings import Infer
 from weighbridge.wording import either
-from weighbridge.workload import Infer
 
 
 def told(error: NotServedError, model: Model, w: Infer) -> UnsupportedError:

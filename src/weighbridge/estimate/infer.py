@@ -21,9 +21,8 @@ from weighbridge.report import Report
 from weighbridge.report.keys import DerivedFacts, EffectiveSettings, Interval, IntervalName
 from weighbridge.report.verdict import Answer as Fits
 from weighbridge.report.verdict import Remedy, Verdict
-from weighbridge.settings import foreign
+from weighbridge.settings import SPREAD, Infer, foreign
 from weighbridge.verdict import on_devices, on_host
-from weighbridge.workload import SPREAD, Infer
 
 if TYPE_CHECKING:
     from weighbridge.accelerators.budget import Budget
@@ -47,7 +46,7 @@ def infer(
     """Raises UnsupportedError where the model or the engine is outside our rules. `limits` are the
     settings of which somebody looks how far they can go: all that have one, unless it is said."""
     kind = engine(w.engine) if w.engine else _usual(model, w)
-    w = replace(w, engine=kind.name)
+    w = w.but(engine=kind.name)
     *first, last = _spread(w, kind)
     for spread in first:
         try:
@@ -70,9 +69,9 @@ def _spread(w: Infer, kind: Engine) -> Iterator[Infer]:
 
         stages = filled(count)
         if stages:
-            yield replace(w, tensor_parallel_size=MACHINE, pipeline_parallel_size=stages)
-        yield replace(w, tensor_parallel_size=count)
-        yield replace(w, pipeline_parallel_size=count)
+            yield w.but(tensor_parallel_size=MACHINE, pipeline_parallel_size=stages)
+        yield w.but(tensor_parallel_size=count)
+        yield w.but(pipeline_parallel_size=count)
     yield w
 
 
@@ -90,7 +89,7 @@ def _infer(
     if beside:
         return _weights_alone(model, w, kind, beside)
     if w.exact:
-        w = replace(w, engine_version=exact.ready(kind.name, w.engine_version))
+        w = w.but(engine_version=exact.ready(kind.name, w.engine_version))
     number, said = version(kind, w.engine_version)
     budget = w.budget()
     asked = _subject(model, w, kind, number, draft, projector)
@@ -225,8 +224,7 @@ def _subject(
 ) -> Subject:
     found = subject(model, w, kind, number)
     if draft is not None:
-        own = replace(
-            w,
+        own = w.but(
             dtype=None,
             quantization=None,
             context=found.context,

@@ -14,8 +14,8 @@ from weighbridge.engines.table import Engine
 from weighbridge.estimate import uncounted
 from weighbridge.estimate.facts import layers
 from weighbridge.report.keys import DerivedFacts
+from weighbridge.settings import Infer
 from weighbridge.verdict import on_devices
-from weighbridge.workload import Infer
 
 if TYPE_CHECKING:
     from weighbridge.accelerators.budget import Budget
@@ -52,7 +52,7 @@ def limits(
         return _holds(replace(s, context=n), _of_length(w, n), kind, budget)
 
     def more(n: int) -> bool:
-        return _holds(s, replace(w, batch_size=n), kind, budget)
+        return _holds(s, w.but(batch_size=n), kind, budget)
 
     batch, tokens = w.batch_size or 1, max(s.longest or UNBOUNDED, s.context)
     most = w.max_num_seqs or max(MANY, batch)
@@ -82,7 +82,7 @@ def _flags(s: Subject, w: Infer, context: int, kind: Engine, budget: "Budget") -
 
 
 def _of_length(w: Infer, context: int) -> Infer:
-    return replace(w, context=context, prompt_len=_prompt(w, context))
+    return w.but(context=context, prompt_len=_prompt(w, context))
 
 
 def _prompt(w: Infer, context: int) -> int | None:

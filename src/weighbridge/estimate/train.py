@@ -18,6 +18,7 @@ from weighbridge.estimate.facts import cautions, facts, layers
 from weighbridge.memory import Device, Phase
 from weighbridge.report import Report
 from weighbridge.report.keys import DerivedFacts, EffectiveSettings
+from weighbridge.settings import Infer, Train
 from weighbridge.training import frameworks, paged
 from weighbridge.training.answer import TrainingAnswer, answer, runs_of
 from weighbridge.training.gguf import unpacked
@@ -25,7 +26,6 @@ from weighbridge.training.plan import USUAL_LENGTH, TrainingPlan, plan
 from weighbridge.training.remarks import refused, remarks
 from weighbridge.training.run import StageRuns
 from weighbridge.verdict import on_devices, on_host
-from weighbridge.workload import Infer, Train
 
 if TYPE_CHECKING:
     from weighbridge.accelerators.budget import Budget
@@ -38,7 +38,7 @@ def train(model: Model, w: Train) -> Report:
     contradict each other."""
     kind = usual()
     if w.exact:
-        w = replace(w, engine_version=exact.ready(kind.name, w.engine_version))
+        w = w.but(engine_version=exact.ready(kind.name, w.engine_version))
     number, said = version(kind, w.engine_version)
     budget = w.budget()
     asked, p = _planned(model, w, number, budget)

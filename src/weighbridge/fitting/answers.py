@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from weighbridge.checkpoint.model import Model
     from weighbridge.estimate.limits import Setting
-    from weighbridge.workload import Infer, Load, Train
+    from weighbridge.settings import Infer, Load, Train
 
 DEVICES = frozenset(DEVICE)  # what verdicts are about: remedies may name others
 REFUSED = (UnsupportedError, BadFileError, UsageError)
@@ -205,7 +205,7 @@ def _longest(asker: Asker, w: Any, report: Report) -> int | None:
     if report.verdict is not None and report.verdict.fits != "yes" and report.remedies:
         if report.task != "infer":
             return None
-        report = asker.briefly(replace(w, **report.remedies[0].change), "context")
+        report = asker.briefly(w.but(**report.remedies[0].change), "context")
     found = report.derived.get("largest_context")
     return found or None
 
@@ -283,7 +283,7 @@ def _change(number: int, pinned: frozenset[str]) -> dict[str, Any]:
 
 def _asked(asker: Asker, w: "Train", number: int, pinned: frozenset[str]) -> Report | None:
     try:
-        changed = replace(w, **_change(number, pinned))
+        changed = w.but(**_change(number, pinned))
         return asker.train(changed, remedies=False)
     except WeighbridgeError:
         return None

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from weighbridge.launch import Launch
     from weighbridge.report.fit import Fit, Ranking
     from weighbridge.report.keys import EffectiveSettings
-    from weighbridge.workload import Infer, Load, Train
+    from weighbridge.settings import Infer, Load, Train
 
 OF_VALUES = (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError)
 BROKEN = (*OF_VALUES, RecursionError, MemoryError)
@@ -65,7 +65,7 @@ def serving(workload: "Infer | None", command: str | None, settings: Mapping[str
         raise UsageError("give settings beside a command by name, not as a workload")
     _one_engine(launched, settings.get("engine"))
     given = {"engine": launched.engine, **launched.settings, **settings}
-    found = replace(read("infer", given), engine_defaults=True)
+    found = read("infer", given).but(engine_defaults=True)
     found.check()
     return Serving(found, launched)
 
@@ -306,8 +306,7 @@ class Prepared:
         self, w: "Infer", draft: "Prepared | None", projector: "Prepared | None"
     ) -> "tuple[Infer, Mapping[str, Model | None]]":
         """The workload, and the models that work beside this one."""
-        w = replace(
-            w,
+        w = w.but(
             draft_model=_named("draft", w.draft_model, draft),
             mmproj=_named("projector", w.mmproj, projector),
         )
@@ -431,12 +430,12 @@ class Prepared:
         from weighbridge.quantization.everyday import meant
 
         if form or w.quantization is None:
-            return replace(w, quantization=meant(form, engine))
+            return w.but(quantization=meant(form, engine))
         declared = {(part.quantization or {}).get("quant_method") for part in self.source.parts}
         if declared - {None}:
             own = w.quantization.lower() in declared and engine == usual().name
-            return replace(w, quantization=None) if own else w
-        return replace(w, quantization=meant(w.quantization, engine))
+            return w.but(quantization=None) if own else w
+        return w.but(quantization=meant(w.quantization, engine))
 
     def _named_form(self, engine: str) -> str:
         """The format that a name alone means to an engine; "" for what it takes by itself."""
@@ -477,7 +476,7 @@ def _served(
     report = infer(model, w, **beside, limits=None if sought else limits)
     length = commanded.longest(report, w, launched)
     if length is not None:
-        again = infer(model, replace(w, context=length), **beside, limits=limits)
+        again = infer(model, w.but(context=length), **beside, limits=limits)
         report = commanded.told_longest(again, length)
     return commanded.named(commanded.judged(report, launched, model), launched)
 

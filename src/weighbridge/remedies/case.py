@@ -1,7 +1,7 @@
 """The question as a search sees it: what was asked, what came, and what may be changed."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import import_module
 from math import prod
@@ -32,10 +32,7 @@ Estimator = Callable[[Any], Report]
 
 def said(workload: Any) -> frozenset[str]:
     """Names of the settings that a workload says something about, but for the device."""
-    own = (f.name for f in fields(workload))
-    named = {
-        n for n in own if getattr(workload, n) is not None and getattr(workload, n) is not False
-    }
+    named = {name for name, value in workload.said.items() if value is not False}
     return frozenset(named - DEVICE - INNER)
 
 
@@ -103,7 +100,7 @@ class RemedyCase:
         return self.pinned.isdisjoint(names)
 
     def changed(self, change: Mapping[str, Any]) -> Any:
-        return replace(self.workload, **change)
+        return self.workload.but(**change)
 
     def least(self, moves: "Sequence[Move]") -> float:
         """What a device surely holds after such changes."""

@@ -1,4 +1,4 @@
-"""Settings: one table for the command line, for requests and for Python.
+"""Settings: declared once each (setting.py), read alike for the command line, requests and Python.
 
     read("infer", {"context": "8K"}) -> Infer(context=8192)
 
@@ -6,197 +6,125 @@ Unknown keys and wrong values are one line of UsageError. A setting that belongs
 refused with the others (`foreign`): silence would be a guess.
 """
 
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Mapping
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-from weighbridge import workload
+from weighbridge import lazily
 from weighbridge.errors import UsageError
-from weighbridge.parsed import Deferred, Parsed
-from weighbridge.settings.kinds import KINDS, ValueKind
-from weighbridge.settings.table import OF_LOAD, TABLE
-from weighbridge.settings.training import TRAINING
-from weighbridge.wording import either
+from weighbridge.parsed import Deferred
+from weighbridge.settings.setting import MOST, Setting, Settings, fields
 
 if TYPE_CHECKING:
-    from weighbridge.workload import Infer
+    from weighbridge.settings.infer import Infer
+    from weighbridge.settings.load import Load
+    from weighbridge.settings.train import Train
 
+__all__ = [
+    "FIT",
+    "FSDP",
+    "INFER",
+    "LOAD",
+    "MOST",
+    "MOST_BESIDE",
+    "SPREAD",
+    "TABLES",
+    "TRAIN",
+    "Infer",
+    "Load",
+    "Setting",
+    "Settings",
+    "Table",
+    "Train",
+    "besides",
+    "checked",
+    "fields",
+    "foreign",
+    "read",
+]
+
+Table = Mapping[str, Setting[Any]]
+# Settings by which a server is spread over devices
+SPREAD = ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size")
+FSDP = ("fsdp1", "fsdp2", "hsdp")  # values of `shard` by which all that a rank holds is in parts
 MOST_BESIDE = 12  # answers side by side, on the command line and on the page
-MOST = float(1 << 50)  # a bound on what a stranger's number can make us do
 
 
-class Setting(NamedTuple):  # not a frozen dataclass: every start makes it
-    """`flags` are spellings besides --its-name."""
-
-    name: str
-    section: str
-    kind: ValueKind
-    help: str
-    flags: tuple[str, ...] = ()
-    shared: bool = True  # every engine has it
-    least: float = 0
-    most: float = MOST
-    choices: tuple[str, ...] = ()
-
-    @property
-    def flag(self) -> str:
-        return f"--{self.name.replace('_', '-')}"
-
-    @property
-    def engines(self) -> tuple[str, ...]:
-        """Names of the engines that have it; () is every engine."""
-        if self.shared:
-            return ()
-        from weighbridge.engines.table import ENGINES  # a start reads one record, or none
-
-        return tuple(
-            e.name for e in ENGINES.values() if self.section in e.sections or self.name in e.also
-        )
-
-    def value(self, given: Any) -> Any:
-        """Raises UsageError with the setting's name where `given` is not one of its values."""
-        try:
-            found = self.kind.read(given)
-        except (TypeError, ValueError, OverflowError):
-            raise UsageError(f"{self.flag} is {self.kind.says}, not {given!r:.80}") from None
-        if self.choices:
-            return self._choice(found, given)
-        if isinstance(found, int | float) and not self.least <= found <= self.most:
-            low = found < self.least
-            bound = f"at least {_plainly(self.least)}" if low else f"at most {_plainly(self.most)}"
-            if found != found:
-                bound = self.kind.says
-            raise UsageError(f"{self.flag} is {bound}, not {given!r:.80}")
-        return found
-
-    def _choice(self, found: Any, given: Any) -> str:
-        """Return the choice in the table's spelling."""
-        spelled = {choice.lower(): choice for choice in self.choices}
-        made = spelled.get(found.lower()) if isinstance(found, str) else None
-        if made is None:
-            raise UsageError(f"{self.flag} is one of {', '.join(self.choices)}, not {given!r:.80}")
-        return made
+def _class(task: str) -> type[Settings]:
+    """Return the class of a task's settings. Each is imported when it is first asked for."""
+    declared: type[Settings] = getattr(import_module(f"{__name__}.{task}"), task.title())
+    return declared
 
 
-def _plainly(bound: float) -> str:
-    return str(int(bound)) if bound == int(bound) else f"{bound:g}"
-
-
-def _table(text: str) -> Mapping[str, Setting]:
-    """Settings by name."""
-    return Parsed({line[0]: line for line in _lines(text)}, lambda line: _setting(*line))
-
-
-def _lines(text: str) -> Iterator[tuple[str, str, str]]:
-    """(name, its section, the line) of every setting. A section of some engines has a bar."""
-    section = ""
-    for line in filter(None, text.splitlines()):
-        if line.startswith("["):
-            section = line.strip("[]")
-        else:
-            yield line.partition(" ")[0], section, line
-
-
-def _setting(name: str, section: str, line: str) -> Setting:
-    """Columns are two blanks apart at least: name and flags, kind and rule, help."""
-    title, some, _ = section.partition(" |")
-    spelled, _, rest = line.partition("  ")
-    ruled, _, text = rest.strip().partition("  ")
-    kind, _, rule = ruled.partition(" ")
-    return Setting(
-        name=name,
-        section=title,
-        kind=KINDS[kind],
-        help=text.strip().replace("{engines}", _engines() if name == "engine" else ""),
-        flags=tuple(spelled.split()[1:]),
-        shared=not some,
-        **_bounds(rule),
-    )
-
-
-def _engines() -> str:
-    """Name all engines in a sentence; the first is the default."""
-    from weighbridge.engines.table import FOLDERS
-
-    first, *others = FOLDERS
-    return either((f"{first} (default)", *others))
-
-
-def _bounds(rule: str) -> dict[str, Any]:
-    """What "1..4096", "1.." and "auto|cuda" mean; "" is nothing."""
-    if not rule:
-        return {}
-    if ".." not in rule:
-        return {"choices": tuple(rule.split("|"))}
-    least, _, most = rule.partition("..")
-    return {"least": float(least), "most": float(most) if most else MOST}
-
-
-def _serving() -> Mapping[str, Setting]:
-    """Settings of every engine and of each: all records are read for it."""
+def _serving() -> Table:
+    """Settings that no engine owns, section by section; then each engine's own."""
     from weighbridge.engines.table import ENGINES
+    from weighbridge.settings.shared import SECTIONS
 
-    return _table("".join((TABLE, *(e.settings for e in ENGINES.values()))))
+    table: dict[str, Setting[Any]] = {}
+    for declared in (*SECTIONS, *(engine.settings for engine in ENGINES.values())):
+        for name, setting in fields(declared).items():
+            table.setdefault(name, setting)
+    return table
 
 
-def _asked() -> Mapping[str, Setting]:
-    """What `fit` asks about: every method, and it traces nothing."""
-    named = {name: name for name in (*INFER, *TRAIN) if name not in ("method", "exact")}
-    return Parsed(named, lambda name: INFER[name] if name in INFER else TRAIN[name])
+def _asked() -> Table:
+    """Settings of `fit`, which asks about every method, and traces nothing."""
+    table = {**INFER, **{name: one for name, one in TRAIN.items() if name not in INFER}}
+    del table["method"], table["exact"]
+    table["batch_size"] = INFER["batch_size"].but(
+        label="Users at once, batch size",
+        label_zh="并发数、批大小",
+        zh="推理时同时处理的请求数,训练时每卡的序列数。默认 1。",
+    )
+    return table
 
 
-_COMMON = _table(TABLE)
-TRAIN: Mapping[str, Setting] = _table(TRAINING)
-INFER: Mapping[str, Setting] = Deferred(_serving)
-LOAD: Mapping[str, Setting] = Parsed(
-    {name: name for name in OF_LOAD},
-    lambda name: _COMMON[name] if name in _COMMON else INFER[name],
-)
-FIT: Mapping[str, Setting] = Deferred(_asked)
-TABLES: Mapping[str, Mapping[str, Setting]] = {  # by the task of a request
+LOAD: Table = Deferred(lambda: fields(_class("load")))
+INFER: Table = Deferred(_serving)
+TRAIN: Table = Deferred(lambda: fields(_class("train")))
+FIT: Table = Deferred(_asked)
+TABLES: Mapping[str, Table] = {  # by the task of a request
     "load": LOAD,
     "infer": INFER,
     "train": TRAIN,
     "fit": FIT,
 }
-# task -> the name of its record, and its table
-WORKLOADS = {"load": ("Load", LOAD), "infer": ("Infer", INFER), "train": ("Train", TRAIN)}
 
 
 def read(task: str, given: Mapping[str, Any]) -> Any:
-    """The workload of `task`. None is the default. Raises UsageError."""
-    record, table = WORKLOADS[task]
+    """Return the settings of `task` that are given; None is the default. Raises UsageError."""
+    table = TABLES[task]
     unknown = sorted(given.keys() - table.keys())
     if unknown:
         raise UsageError(f"{task} has no setting {unknown[0]!r}; {_near(unknown[0], table)}")
-    return getattr(workload, record)(
-        **{n: table[n].value(v) for n, v in given.items() if v is not None}
-    )
+    values = {name: table[name].value(v) for name, v in given.items() if v is not None}
+    return _class(task)(**values)
 
 
 def checked(task: str, given: Any) -> Any:
-    """A workload that was made by hand, each value of it read as `read` reads it. Raises
+    """Return settings that were made by hand, each value read as `read` reads it. Raises
     UsageError."""
-    from dataclasses import replace
-
-    record, table = WORKLOADS[task]
-    if not isinstance(given, getattr(workload, record)):
+    declared, table = _class(task), TABLES[task]
+    if not isinstance(given, declared):
         named = given.__name__ if isinstance(given, type) else type(given).__name__
-        raise UsageError(f"{task} takes its settings by name or as a {record}, not as {named}")
-    said = {name: getattr(given, name) for name in table}
-    return replace(given, **{n: table[n].value(v) for n, v in said.items() if v is not None})
+        wanted = declared.__name__
+        raise UsageError(f"{task} takes its settings by name or as a {wanted}, not as {named}")
+    said = {name: value for name, value in given.said.items() if name in table}
+    return given.but(**{name: table[name].value(value) for name, value in said.items()})
 
 
-def besides(task: str, asked: Any, told: Mapping[str, Any]) -> dict[str, Any]:
+def besides(task: str, asked: Settings, told: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings that `asked` says and `told` does not, as JSON has them."""
-    said = {name: getattr(asked, name) for name in TABLES[task] if name not in told}
+    said = {name: asked.said[name] for name in TABLES[task] if name in asked.said}
     return {
         name: list(value) if isinstance(value, tuple) else value
         for name, value in said.items()
-        if value is not None and value is not False
+        if name not in told and value is not False
     }
 
 
-def _near(name: str, known: Mapping[str, Setting]) -> str:
+def _near(name: str, known: Table) -> str:
     from difflib import get_close_matches
 
     flag = f"--{name.replace('_', '-')}"
@@ -209,12 +137,13 @@ def _near(name: str, known: Mapping[str, Setting]) -> str:
 
 def foreign(w: "Infer", engine: str) -> None:
     """Raises UsageError where a setting of another engine was given."""
-    for name in INFER:
-        given = getattr(w, name)
-        if given is None or given is False:
-            continue
-        setting = INFER[name]
-        if not setting.engines or engine in setting.engines:
+    for name, setting in INFER.items():
+        given = w.said.get(name)
+        if given is None or given is False or not setting.engines or engine in setting.engines:
             continue
         theirs = " and ".join(setting.engines)
         raise UsageError(f"{setting.flag} is a setting of {theirs}, not of {engine}")
+
+
+if not TYPE_CHECKING:  # or a type checker would take any name of this package for an object
+    __getattr__ = lazily.named(__name__, {"Infer": "infer", "Load": "load", "Train": "train"})

@@ -7,8 +7,8 @@ import re
 
 from weighbridge.errors import UsageError
 from weighbridge.quantization.declared import intricate
+from weighbridge.settings import FSDP, Train
 from weighbridge.wording import shown
-from weighbridge.workload import FSDP, Train
 
 TRAINED = ("float32", "bfloat16", "float16", "fp32", "bf16", "fp16")  # all weights, in full
 OF_ADAPTERS = (

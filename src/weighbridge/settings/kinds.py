@@ -15,8 +15,9 @@ from weighbridge.versions import dated, release
 
 
 class ValueKind(NamedTuple):  # not a frozen dataclass: every start makes it
-    """A placeholder for the help, and how a value is read."""
+    """`metavar` is a placeholder for the help; `read` raises for what is no value."""
 
+    name: str
     metavar: str
     read: Callable[[Any], Any]
     says: str  # "a whole number", for errors
@@ -116,31 +117,26 @@ def _words(given: Any) -> tuple[str, ...]:
     return found
 
 
-WORD = ValueKind(metavar="NAME", read=_word, says="text")
-VERSION = ValueKind(metavar="V", read=_version, says="a version such as 2.5")
-RELEASE = ValueKind(metavar="V", read=_release, says="a version such as 2.5, or a date")
-COUNT = ValueKind(metavar="N", read=_count, says="a number such as 8192, 8k (8,000) or 8K (8,192)")
-WHOLE = ValueKind(metavar="N", read=_whole, says="a whole number")
-NUMBER = ValueKind(metavar="X", read=_number, says="a number")
-SIZE = ValueKind(metavar="SIZE", read=_size, says="a size such as 24GiB")
-RELATIVE = ValueKind(metavar="SIZE", read=_text_size, says="a size such as 1GiB or 10%")
-MEMORY = ValueKind(metavar="SIZE", read=_text_size, says="a size such as 64GiB, or local")
-FLAG = ValueKind(metavar="", read=_flag, says="true or false")
-IMAGE = ValueKind(metavar="WxH", read=_image, says="a size in pixels such as 1024 or 1280x720")
-SPLIT = ValueKind(metavar="A,B...", read=_split, says="shares such as 3,1")
-WORDS = ValueKind(metavar="A,B...", read=_words, says="names such as q_proj,v_proj")
-KINDS = {
-    "word": WORD,
-    "version": VERSION,
-    "release": RELEASE,
-    "count": COUNT,
-    "whole": WHOLE,
-    "number": NUMBER,
-    "size": SIZE,
-    "relative": RELATIVE,
-    "memory": MEMORY,
-    "flag": FLAG,
-    "image": IMAGE,
-    "split": SPLIT,
-    "words": WORDS,
-}
+WORD = ValueKind(name="word", metavar="NAME", read=_word, says="text")
+VERSION = ValueKind(name="version", metavar="V", read=_version, says="a version such as 2.5")
+RELEASE = ValueKind(
+    name="release", metavar="V", read=_release, says="a version such as 2.5, or a date"
+)
+COUNT = ValueKind(
+    name="count", metavar="N", read=_count, says="a number such as 8192, 8k (8,000) or 8K (8,192)"
+)
+WHOLE = ValueKind(name="whole", metavar="N", read=_whole, says="a whole number")
+NUMBER = ValueKind(name="number", metavar="X", read=_number, says="a number")
+SIZE = ValueKind(name="size", metavar="SIZE", read=_size, says="a size such as 24GiB")
+RELATIVE = ValueKind(
+    name="relative", metavar="SIZE", read=_text_size, says="a size such as 1GiB or 10%"
+)
+MEMORY = ValueKind(
+    name="memory", metavar="SIZE", read=_text_size, says="a size such as 64GiB, or local"
+)
+FLAG = ValueKind(name="flag", metavar="", read=_flag, says="true or false")
+IMAGE = ValueKind(
+    name="image", metavar="WxH", read=_image, says="a size in pixels such as 1024 or 1280x720"
+)
+SPLIT = ValueKind(name="split", metavar="A,B...", read=_split, says="shares such as 3,1")
+WORDS = ValueKind(name="words", metavar="A,B...", read=_words, says="names such as q_proj,v_proj")

@@ -11,6 +11,7 @@ from weighbridge.engines.interface import Subject
 from weighbridge.engines.transformers.rules import attends, rules
 from weighbridge.errors import UsageError
 from weighbridge.kernels.attention import FLASH_SINCE
+from weighbridge.settings import Train
 from weighbridge.training import kbit
 from weighbridge.training.adapters import ALL, Adapters, usual
 from weighbridge.training.frameworks import FRAMEWORKS, Framework, Precision, held, stored
@@ -18,7 +19,6 @@ from weighbridge.training.optimizers import Optimizer, argued, optimizer, tuned
 from weighbridge.training.sharding import packed
 from weighbridge.training.sharding.numbers import Sharding, sharding
 from weighbridge.versions import dated, numbers, release
-from weighbridge.workload import Train
 
 if TYPE_CHECKING:
     from weighbridge.accelerators.budget import Budget
@@ -117,7 +117,7 @@ def plan(
     contradict each other or the card."""
     made, chosen = held(w)
     part, count = (budget.choice.part, budget.choice.count) if budget else (None, None)
-    shares = sharding(replace(w, shard=w.shard or made.shard), count, made.spreads)
+    shares = sharding(w.but(shard=w.shard or made.shard), count, made.spreads)
     _refuse(subject, w, made, shares)
     _refuse_card(w, chosen, part)
     loaded = subject.choice.dtype

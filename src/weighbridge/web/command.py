@@ -49,7 +49,7 @@ def _option(task: str, name: str, value: Any) -> Iterator[str]:
         yield from _pair(setting.flag, text(setting, value))
 
 
-def _flag(task: str, setting: Setting, value: Any) -> Iterator[str]:
+def _flag(task: str, setting: Setting[Any], value: Any) -> Iterator[str]:
     if value:
         yield setting.flag
     elif task != "load" and not setting.flag.startswith("--no-"):
@@ -65,7 +65,7 @@ def _pair(flag: str, value: str) -> Iterator[str]:
         yield value
 
 
-def text(setting: Setting, value: Any) -> str:
+def text(setting: Setting[Any], value: Any) -> str:
     """A value as it is typed."""
     if setting.kind is IMAGE and isinstance(value, list | tuple):
         height, width = value

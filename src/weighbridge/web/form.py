@@ -5,38 +5,36 @@ A setting is relevant where its `engines` hold the engine (none: every engine) a
 is so: {"method": ["lora"]} is "where the method is lora", an empty list "where it was given".
 """
 
-import re
 from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any, NamedTuple
 
 from weighbridge import catalogue
 from weighbridge._version import __version__
-from weighbridge.accelerators import listing
 from weighbridge.accelerators.names import spellings
 from weighbridge.accelerators.parts import instances, parts
 from weighbridge.catalogue import everyday, pipelines
 from weighbridge.engines.table import ENGINES, written
-from weighbridge.errors import UsageError
-from weighbridge.fitting.request import MAX, OF_PACKED
-from weighbridge.report.fit import NAMES, SMALLEST
-from weighbridge.settings import FIT, INFER, LOAD, MOST, TRAIN, Setting
+from weighbridge.fitting.request import OF_PACKED
+from weighbridge.settings import (
+    FIT,
+    FSDP,
+    INFER,
+    LOAD,
+    MOST,
+    TRAIN,
+    Setting,
+    Settings,
+    Table,
+    fields,
+)
 from weighbridge.settings.consistency import OF_ADAPTERS, OF_ZERO
-from weighbridge.settings.kinds import COUNT, KINDS, NUMBER, WHOLE, WORD
+from weighbridge.settings.kinds import COUNT, NUMBER, WHOLE
 from weighbridge.view.parts import NAMES as PARTS
-from weighbridge.web import labels
+from weighbridge.web import filters, labels
 from weighbridge.words import words_in
-from weighbridge.workload import FSDP
 
-Table = Mapping[str, Setting]
 When = Mapping[str, list[str]]
-
-
-class SliderRange(NamedTuple):
-    """The ends of a slider on a logarithmic scale."""
-
-    least: int
-    most: int
 
 
 class FormTab(NamedTuple):
@@ -46,15 +44,6 @@ class FormTab(NamedTuple):
     first: tuple[str, ...]
 
 
-SLIDERS: Mapping[str, SliderRange] = {  # ends that people have use for, within those of the setting
-    "context": SliderRange(128, 1 << 20),
-    "batch_size": SliderRange(1, 1024),
-    "max_num_seqs": SliderRange(1, 1024),
-    "max_running_requests": SliderRange(1, 1024),
-    "parallel": SliderRange(1, 256),
-    "seq_len": SliderRange(128, 1 << 18),
-    "lora_r": SliderRange(1, 1024),
-}
 DRAWN = ("part.", "phase.", "verdict.", "margin.")  # sentences of answers
 ADAPTERS: When = {"method": ["lora", "qlora", "dora"]}
 PACKED: When = {"method": ["qlora"]}
@@ -77,55 +66,36 @@ OF_SHARDING: Mapping[str, When] = {
 }
 
 
-def _own(name: str, kind: str = "word", *, choices: tuple[str, ...] = ()) -> Setting:
-    """What a request has that is in no table of settings."""
-    return Setting(name, "Answer", KINDS[kind], "", choices=choices)
+def _with(table: Table, *own: type[Settings]) -> Table:
+    return {**table, **{one.name: one for more in own for one in fields(more).values()}}
 
 
-def _with(table: Table, *own: Setting) -> Table:
-    return {**table, **{s.name: s for s in own}}
-
-
-ANYWHERE = (_own("revision"),)
-SERVED = (_own("command"),)
-SOLVED = (
-    _own("for", choices=tuple(NAMES)),
-    _own("max", choices=tuple(MAX)),
-    _own("smallest", choices=SMALLEST),
-)
 TABS: Mapping[str, FormTab] = {
     "fit": FormTab(
-        _with(FIT, *SOLVED, *ANYWHERE),
+        _with(FIT, filters.SolvedFields, filters.AnswerFields),
         ("gpu", "context", "batch_size", "seq_len", "engine", "checkpointing", "for", "max"),
     ),
-    "load": FormTab(_with(LOAD, *ANYWHERE), ("gpu", "quantization", "dtype")),
+    "load": FormTab(_with(LOAD, filters.AnswerFields), ("gpu", "quantization", "dtype")),
     "infer": FormTab(
-        _with(INFER, *SERVED, *ANYWHERE),
+        _with(INFER, filters.ServedFields, filters.AnswerFields),
         (
             *("gpu", "engine", "context", "batch_size", "max_num_seqs", "max_running_requests"),
             *("parallel", "quantization", "kv_cache_dtype", "tensor_parallel_size"),
         ),
     ),
     "train": FormTab(
-        _with(TRAIN, *ANYWHERE),
+        _with(TRAIN, filters.AnswerFields),
         (
             *("gpu", "method", "seq_len", "batch_size", "lora_r", "checkpointing", "optimizer"),
             *("loss", "precision", "quantization", "shard"),
         ),
     ),
 }
-FILTERS: Mapping[str, tuple[Setting, ...]] = {
-    "compare": (),
-    "gpus": (
-        _own("pattern"),
-        *(_own(name, "flag") for name in (*listing.TYPES, "nvlink")),
-        *(_own("min_memory"), _own("vendor"), _own("sort", choices=listing.SORTS)),
-    ),
-    "models": (
-        *(_own("pattern"), _own("gpu"), _own("for", choices=tuple(NAMES))),
-        *(_own("engine", choices=tuple(ENGINES)), _own("quantization"), _own("min_context")),
-    ),
-    "accuracy": (_own("engine"), _own("source"), _own("by_source", "flag")),
+FILTERS: Mapping[str, type[Settings]] = {
+    "compare": filters.NoFilters,
+    "gpus": filters.GpuFilters,
+    "models": filters.ModelFilters,
+    "accuracy": filters.AccuracyFilters,
 }
 
 
@@ -165,80 +135,74 @@ def _words(lang: str) -> dict[str, str]:
 
 def _tab(name: str, tab: FormTab, lang: str) -> dict[str, Any]:
     """A tab with its sections in the order of the table, the first settings on top."""
-    first = [_setting(tab.table[one], name, lang) for one in tab.first if one in tab.table]
-    sections: dict[str, list[dict[str, Any]]] = {labels.MAIN: first}
+    first = [tab.table[one] for one in tab.first if one in tab.table]
+    sections: dict[str, list[Setting[Any]]] = {}
     for setting in tab.table.values():
         if setting.name not in tab.first:
-            sections.setdefault(setting.section, []).append(_setting(setting, name, lang))
+            sections.setdefault(setting.section, []).append(setting)
+    others = [_section(one, name, lang) for one in sections.values()]
     return {
         "name": name,
-        "label": labels.tab(name, lang),
-        "sections": [
-            {"name": title, "label": labels.section(title, lang), "settings": found}
-            for title, found in sections.items()
-            if found
-        ],
+        "label": labels.TITLES[lang][name],
+        "sections": [_main(first, name, lang), *others],
+    }
+
+
+def _main(settings: list[Setting[Any]], tab: str, lang: str) -> dict[str, Any]:
+    """The section that stands on top of a tab."""
+    return {
+        "name": labels.MAIN,
+        "label": labels.TITLES[lang][labels.MAIN],
+        "settings": [_setting(one, tab, lang) for one in settings],
+    }
+
+
+def _section(settings: list[Setting[Any]], tab: str, lang: str) -> dict[str, Any]:
+    return {
+        "name": settings[0].section,
+        "label": labels.section(settings[0], lang),
+        "settings": [_setting(one, tab, lang) for one in settings],
     }
 
 
 def _others(lang: str) -> Iterator[dict[str, Any]]:
     """Tabs without a model: filters of a table."""
-    for name, filters in FILTERS.items():
-        found = [_setting(one, name, lang) for one in filters]
-        section = {
-            "name": labels.MAIN,
-            "label": labels.section(labels.MAIN, lang),
-            "settings": found,
-        }
+    for name, declared in FILTERS.items():
+        settings = list(fields(declared).values())
         yield {
             "name": name,
-            "label": labels.tab(name, lang),
-            "sections": [section] if found else [],
+            "label": labels.TITLES[lang][name],
+            "sections": [_main(settings, name, lang)] if settings else [],
         }
 
 
-def _setting(s: Setting, tab: str, lang: str) -> dict[str, Any]:
+def _setting(s: Setting[Any], tab: str, lang: str) -> dict[str, Any]:
     choices = s.choices or (tuple(ENGINES) if s.name == "engine" and tab != "accuracy" else ())
-    found = {
+    return {
         "name": s.name,
-        "label": labels.setting(s.name, tab, lang),
+        "label": labels.label(s, lang),
         "flag": s.flag,
-        "kind": next(name for name, kind in KINDS.items() if kind is s.kind),
+        "kind": s.kind.name,
         "metavar": s.kind.metavar,
-        "help": labels.help_of(s, tab, lang),
+        "help": labels.meaning(s, lang),
         "least": _bound(s, s.least),
         "most": None if s.most == MOST else _bound(s, s.most),
         "choices": list(choices),
         "known": list(_known(s, tab)),
-        "default": default(s),
-        "slider": None,
+        "default": s.default,
+        "slider": s.slider and {"scale": "log", "least": s.slider[0], "most": s.slider[1]},
         "engines": list(_engines(s, tab)),
         "when": _when(s.name, tab),
     }
-    if s.name in SLIDERS and tab in TABS:
-        found["slider"] = {"scale": "log", **SLIDERS[s.name]._asdict()}
-    return found
 
 
-def _bound(s: Setting, bound: float) -> float | int | None:
+def _bound(s: Setting[Any], bound: float) -> float | int | None:
     if s.kind not in (COUNT, WHOLE, NUMBER):
         return None
     return int(bound) if bound == int(bound) else bound
 
 
-def default(s: Setting) -> Any:
-    """What its help names as the default, where that is one of its values."""
-    found = re.search(r"Default: ([\w.+-]+?)(?:\.$|\.\s|, or )", f"{s.help} ")
-    found = found or re.search(r"(\S+) \(default\)", s.help)
-    if found is None or (s.kind is WORD and "(default)" not in found[0] and not s.choices):
-        return None
-    try:
-        return s.value(found[1]) if s.kind in (WORD, COUNT, WHOLE, NUMBER) else None
-    except UsageError:
-        return None
-
-
-def _engines(s: Setting, tab: str) -> tuple[str, ...]:
+def _engines(s: Setting[Any], tab: str) -> tuple[str, ...]:
     """Return the engines that show a setting. In `fit`, a setting that training has too is never
     out of place."""
     return () if tab == "fit" and s.name in TRAIN else s.engines
@@ -254,7 +218,7 @@ def _when(name: str, tab: str) -> When | None:
     return OF_SERVING.get(name) if tab == "infer" else None
 
 
-def _known(s: Setting, tab: str) -> Iterator[str]:
+def _known(s: Setting[Any], tab: str) -> Iterator[str]:
     """Values to choose from where others are values too."""
     if s.name == "quantization":
         from weighbridge.quantization.schemes import NAMES as FORMATS

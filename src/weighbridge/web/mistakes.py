@@ -52,4 +52,4 @@ def _names(ask: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _label(name: str | None, task: str, lang: str) -> str:
-    return labels.setting(name, task, lang) if name else ""
+    return labels.label(TABLES[task][name], lang) if name else ""

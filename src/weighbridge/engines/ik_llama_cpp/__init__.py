@@ -19,7 +19,6 @@ ENGINE = Engine(
     oldest=(3576,),
     newest=(4840,),
     spellings=("ik_llama",),
-    sections=("Sight", "Drafts", "llama.cpp", "ik_llama.cpp"),
     reads="gguf",
     programs={"llama-server": (), "llama-cli": (), "llama-completion": ()},
     formats=LLAMA_CPP.formats,
@@ -28,11 +27,4 @@ ENGINE = Engine(
     small_cache=LLAMA_CPP.small_cache,
     peers=LLAMA_CPP.peers,
     logged=LLAMA_CPP.logged,
-    settings="""
-[ik_llama.cpp |]
-mla_attn -mla                             whole 0..3        How latents are used.
-attn_max_b -amb                           whole             MiB that attention may take at once.
-fused_moe -fmoe                           flag              Gate and up of experts are one operation.
-run_time_repack -rtr                      flag              Weights in host memory are packed for the processor.
-""",  # noqa: E501
 )

@@ -10,7 +10,7 @@ from weighbridge.engines.llama_cpp import probing
 from weighbridge.engines.llama_cpp.answering import answer, free, known_network, model
 from weighbridge.engines.llama_cpp.held import DeviceHoldings
 from weighbridge.engines.llama_cpp.latents import all_heads, complete
-from weighbridge.workload import Infer
+from weighbridge.settings import Infer
 
 
 def infer(subject: Subject, w: Infer, budget: Budget | None) -> EngineAnswer:

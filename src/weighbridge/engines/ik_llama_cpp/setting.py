@@ -8,7 +8,7 @@ from weighbridge.engines.interface import Subject
 from weighbridge.engines.llama_cpp.rules import LlamaCppRules
 from weighbridge.engines.llama_cpp.setting import LlamaCppLaunch, ModelTraits, launch
 from weighbridge.errors import UsageError
-from weighbridge.workload import Infer
+from weighbridge.settings import Infer
 
 MODES = (0, 1, 2, 3)
 

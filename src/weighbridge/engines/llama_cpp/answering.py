@@ -22,8 +22,8 @@ from weighbridge.engines.llama_cpp.setting import LlamaCppLaunch, ModelTraits
 from weighbridge.errors import UnsupportedError
 from weighbridge.memo import memo
 from weighbridge.report.keys import DerivedFacts
+from weighbridge.settings import Infer
 from weighbridge.units import human
-from weighbridge.workload import Infer
 
 
 def answer(h: DeviceHoldings, subject: Subject, w: Infer, budget: Budget | None) -> EngineAnswer:

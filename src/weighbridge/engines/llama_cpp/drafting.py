@@ -30,8 +30,8 @@ from weighbridge.engines.llama_cpp.held import DeviceHoldings
 from weighbridge.errors import UsageError
 from weighbridge.memo import memo
 from weighbridge.memory import Bytes
+from weighbridge.settings import Infer
 from weighbridge.units import align_up
-from weighbridge.workload import Infer
 
 PROPOSED, OF_NGRAMS = 3, 48  # tokens, where nobody says (n_max; size_m)
 GOES_BACK = ("qwen35", "qwen35moe")  # architectures whose states are kept to go back to
@@ -86,8 +86,7 @@ def goes_back(s: Subject, w: Infer, net: Network) -> int:
 def plain(w: Infer) -> Infer:
     """Return the workload that a draft model is launched with: all of it on the devices, a cache in
     f16."""
-    return replace(
-        w,
+    return w.but(
         cache_type_k=None,
         cache_type_v=None,
         kv_cache_dtype=None,

@@ -11,7 +11,7 @@ from weighbridge.engines.llama_cpp.held import DeviceHoldings
 from weighbridge.engines.llama_cpp.latents import as_heads
 from weighbridge.engines.llama_cpp.rules import NEWEST
 from weighbridge.engines.llama_cpp.setting import launch
-from weighbridge.workload import Infer
+from weighbridge.settings import Infer
 
 
 def infer(subject: Subject, w: Infer, budget: Budget | None) -> EngineAnswer:

@@ -7,8 +7,8 @@ from weighbridge.engines import launch_line
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.llama_cpp.setting import LlamaCppLaunch
 from weighbridge.report.keys import DerivedFacts
+from weighbridge.settings import Infer
 from weighbridge.sources.reference import CatalogueRef, HubRef, LocalRef
-from weighbridge.workload import Infer
 
 # What the converter writes by itself, and as which --outtype (convert_hf_to_gguf.py in
 # llama-cpp-python 0.3.25); MXFP4 is kept unasked. --remote reads a repository, not a folder

@@ -19,7 +19,7 @@ from weighbridge.engines.llama_cpp.parts import CONTEXT
 from weighbridge.engines.llama_cpp.pool import pool
 from weighbridge.engines.llama_cpp.projector import Projector, projector
 from weighbridge.memory import Bytes, NamedBytes, exactly
-from weighbridge.workload import Infer
+from weighbridge.settings import Infer
 
 Hold = Callable[[Subject, Infer], DeviceHoldings]
 Buffers = tuple[int, ...]  # bytes by device

@@ -12,8 +12,8 @@ from weighbridge.arch.body import Dense, Tower
 from weighbridge.engines.interface import Subject
 from weighbridge.memory import Bytes, Component, exactly
 from weighbridge.quantization.schemes import counted, scheme
+from weighbridge.settings import Infer
 from weighbridge.units import MIB, align_up
-from weighbridge.workload import Infer
 
 
 @dataclass(frozen=True, slots=True)

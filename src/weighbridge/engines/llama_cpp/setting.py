@@ -19,8 +19,8 @@ from weighbridge.engines.llama_cpp.caches import CELLS, OF_CACHES, OF_IK, ggml
 from weighbridge.engines.llama_cpp.rules import LlamaCppRules
 from weighbridge.errors import UsageError
 from weighbridge.report.keys import EffectiveSettings
+from weighbridge.settings import Infer
 from weighbridge.units import align_up
-from weighbridge.workload import Infer
 
 PROGRAMS = ("server", "cli")
 MODES = ("none", "layer", "row")

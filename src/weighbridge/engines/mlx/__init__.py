@@ -15,7 +15,6 @@ ENGINE = Engine(
     oldest=(0, 22),
     newest=(0, 32),
     spellings=("mlx-lm", "mlx_lm"),
-    sections=("MLX",),
     metal=True,
     programs={
         **dict.fromkeys(("mlx_lm.generate", "mlx_lm.chat", "mlx_lm.server"), ()),
@@ -24,9 +23,4 @@ ENGINE = Engine(
     formats=("mlx-8bit-g64", "mlx-6bit-g64", "mlx-5bit-g64", "mlx-4bit-g64"),
     drafts=False,
     trains="training with mlx is not in our rules: leave --engine out for PyTorch's",
-    settings="""
-[MLX |]
-max_kv_size                               count 1..         Cells of a cache that rotates, where a model's class has no caches of its own.
-prefill_step_size                         count 1..         Tokens of a prompt that are computed at once. Default: 2048.
-""",  # noqa: E501
 )

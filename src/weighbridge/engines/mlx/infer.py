@@ -32,8 +32,8 @@ from weighbridge.engines.mlx.rules import (
 )
 from weighbridge.engines.subject import USUAL_CONTEXT
 from weighbridge.memory import Basis, Bytes, Component, Device, Phase, exactly
+from weighbridge.settings import Infer
 from weighbridge.units import MIB, human
-from weighbridge.workload import Infer
 
 RUNTIME = Bytes(20 * MIB, 100 * MIB, 400 * MIB)  # Metal's queues and compiled kernels
 PROCESS = Bytes(150 * MIB, 400 * MIB, 1000 * MIB)  # Python, transformers' tokenizer, libraries

@@ -13,7 +13,7 @@ from weighbridge.engines.interface import Subject
 from weighbridge.engines.mlx.plan import GENERATE, GROUP, Plan
 from weighbridge.engines.mlx.rules import DECODED
 from weighbridge.report.keys import DerivedFacts
-from weighbridge.workload import Infer
+from weighbridge.settings import Infer
 
 AFFINE = re.compile(r"mlx-(\d)bit-g(\d+)")
 

@@ -21,7 +21,7 @@ from weighbridge.engines.mlx.rules import (
 )
 from weighbridge.errors import NotServedError, UnsupportedError, UsageError
 from weighbridge.report.keys import EffectiveSettings
-from weighbridge.workload import Infer
+from weighbridge.settings import Infer
 
 BITS, GROUP = (2, 3, 4, 5, 6, 8), 64  # of mx.quantize; --kv-group-size
 GENERATE, SERVER = "mlx_lm.generate", "mlx_lm.server"

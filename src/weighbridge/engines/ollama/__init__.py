@@ -17,12 +17,7 @@ ENGINE = Engine(
     newest=(0, 33),
     reads="gguf",
     usual="Q4_K_M",
-    sections=("Sight",),
     snippet=r"\bollama(?:\.exe)?\s+(?:run|serve)\b",
-    also=(
-        *("n_gpu_layers", "n_batch", "parallel", "flash_attn", "split_mode", "main_gpu"),
-        *("no_mmap", "mmproj"),
-    ),
     formats=LLAMA_CPP.formats,
     drafts=False,
     trains="Ollama trains nothing: leave --engine out to ask about training",

@@ -23,7 +23,7 @@ from weighbridge.engines.ollama.rules import build, usual_context
 from weighbridge.engines.ollama.setting import Asked, asked, by_formula
 from weighbridge.engines.ollama.shown import human, shown, shown_as
 from weighbridge.report.keys import DerivedFacts, EffectiveSettings
-from weighbridge.workload import Infer
+from weighbridge.settings import Infer
 
 
 def infer(subject: Subject, w: Infer, budget: Budget | None) -> EngineAnswer:
@@ -55,7 +55,7 @@ def probe(subject: Subject, w: Infer, budget: Budget) -> Probe:
         cards = on.budget or budget
         count = cards.choice.count
         if count not in probes:
-            towers = replace(w, mmproj=on.workload.mmproj)
+            towers = w.but(mmproj=on.workload.mmproj)
             probes[count] = probing.probe(
                 lambda s, v: hold(on_server(s, v, budget)), subject, towers, cards
             )

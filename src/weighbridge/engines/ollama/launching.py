@@ -14,8 +14,8 @@ from weighbridge.engines import launch_line
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.ollama import library
 from weighbridge.report.keys import DerivedFacts
+from weighbridge.settings import Infer
 from weighbridge.sources.reference import LocalRef
-from weighbridge.workload import Infer
 
 FLASH = {"on": "1", "off": "0"}
 KEPT = ("MXFP4_MOE",)  # what a checkpoint is in already

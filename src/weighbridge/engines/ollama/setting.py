@@ -33,7 +33,7 @@ from weighbridge.engines.ollama.rules import (
     SMALL,
     WITHOUT_FLASH,
 )
-from weighbridge.workload import Infer
+from weighbridge.settings import Infer
 
 OF_TAG = "the tag's own"  # a tower that Ollama loads with the model
 TEXT_ALONE = "Gemma3n"  # classes without their towers: convert/convert_gemma3n.go
@@ -54,8 +54,7 @@ def asked(s: Subject, w: Infer, budget: Budget | None, net: Network, release: Ve
     slots = parallel(s, w, net)
     context = num_ctx(s)
     size = batch(s, w, budget, net, slots)
-    found = replace(
-        w,
+    found = w.but(
         program="server",
         context=context,
         parallel=slots,
@@ -71,8 +70,7 @@ def _on_cards(s: Subject, w: Infer, budget: Budget | None, alone: int | None) ->
     """`alone` is the card that has all."""
     if alone is not None and budget is not None and not budget.mixed:  # the others are hidden
         budget, alone = replace(budget, choice=replace(budget.choice, count=1)), None
-    found = replace(
-        w,
+    found = w.but(
         split_mode="layer" if alone is None else "none",
         main_gpu=alone,
         n_gpu_layers=-1 if w.n_gpu_layers is None else w.n_gpu_layers,  # not its build's own
@@ -96,8 +94,7 @@ def of_runner(s: Subject, w: Infer, budget: Budget | None, net: Network, release
     Ollama's own runner lets them slide."""
     context = num_ctx(s)
     flash = before.flash(net.arch, release, _flash_asked(w, budget))
-    found = replace(
-        w,
+    found = w.but(
         program="server",
         context=context,
         n_batch=w.n_batch or min(before.BATCH, context),
@@ -108,7 +105,7 @@ def of_runner(s: Subject, w: Infer, budget: Budget | None, net: Network, release
         cache_ram=0,
     )
     slots = _tried(s, found, budget, net, release)
-    found = replace(found, parallel=slots)
+    found = found.but(parallel=slots)
     return _on_cards(s, found, budget, _alone(found, budget, net))
 
 

@@ -25,7 +25,7 @@ from weighbridge.engines.engine import Engine, Version
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.reads import FLOAT8, WeightFormat, found
 from weighbridge.errors import NotServedError, UsageError
-from weighbridge.workload import Infer
+from weighbridge.settings import Infer
 
 if TYPE_CHECKING:
     from weighbridge.accelerators.budget import Budget

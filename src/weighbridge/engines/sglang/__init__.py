@@ -21,7 +21,6 @@ ENGINE = Engine(
     package=__name__,
     oldest=(0, 4),
     newest=(0, 5, 23),
-    sections=("Sight", "Prefixes", "Cards", "Drafts", "SGLang"),
     programs={
         "sglang": ("serve",),
         "sglang.launch_server": (),
@@ -43,18 +42,4 @@ ENGINE = Engine(
     small_cache={"kv_cache_dtype": "fp8_e4m3"},
     peers="servers",
     logged={"activation": ("activations", "logits", "workspaces")},
-    settings="""
-[SGLang |]
-mem_fraction_static                       number 0..1       Share of the free device for weights and caches.
-enable_dp_attention                       flag              --data-parallel-size counts groups of --tensor-parallel-size with attention each.
-chunked_prefill_size                      whole -1..        Tokens of a piece of a prompt; -1: whole.
-max_running_requests                      whole 1..         Requests at once.
-max_total_tokens                          count 1..         Tokens of the pool.
-page_size                                 whole 1..1048576  Tokens of a page.
-swa_full_tokens_ratio                     number 0..1       Pool of sliding layers to the full one.
-mamba_full_memory_ratio                   number 0..1000    States to the rest of the cache.
-cuda_graph_max_bs                         whole             Largest batch with a graph.
-disable_cuda_graph                        flag              No CUDA graphs.
-disable_radix_cache                       flag              Prefixes are not kept.
-""",  # noqa: E501
 )

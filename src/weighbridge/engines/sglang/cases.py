@@ -24,7 +24,7 @@ from weighbridge.engines.sglang.rules import rules
 from weighbridge.engines.sglang.weights import split_rules
 from weighbridge.memo import memo
 from weighbridge.memory import Bytes, Component, total
-from weighbridge.workload import Infer
+from weighbridge.settings import Infer
 
 if TYPE_CHECKING:
     from weighbridge.accelerators.budget import Budget
@@ -57,8 +57,7 @@ def said(w: Infer) -> StepLimits:
 
 def saying(w: Infer, limits: StepLimits) -> Infer:
     """The workload with that said."""
-    return replace(
-        w,
+    return w.but(
         max_running_requests=limits.running,
         chunked_prefill_size=limits.chunk,
         disable_cuda_graph=limits.without_graphs,

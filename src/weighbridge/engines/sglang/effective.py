@@ -21,8 +21,8 @@ from weighbridge.engines.sglang import card, kernels
 from weighbridge.engines.sglang.caches import COMPRESSED_RUNNING, SglangCacheSetting
 from weighbridge.engines.sglang.rules import rules
 from weighbridge.errors import UsageError
+from weighbridge.settings import Infer
 from weighbridge.units import MIB, ceil_div
-from weighbridge.workload import Infer
 
 if TYPE_CHECKING:
     from weighbridge.accelerators.budget import Budget

@@ -32,8 +32,8 @@ from weighbridge.engines.sglang.serving import SglangLaunched
 from weighbridge.errors import UnsupportedError
 from weighbridge.memory import Bytes, Component, Device, Phase
 from weighbridge.report.keys import DerivedFacts
+from weighbridge.settings import Infer
 from weighbridge.units import GIB, human
-from weighbridge.workload import Infer
 
 if TYPE_CHECKING:
     from weighbridge.accelerators.budget import Budget

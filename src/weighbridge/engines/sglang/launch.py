@@ -9,7 +9,7 @@ from weighbridge.engines.interface import Subject
 from weighbridge.engines.sglang import ENGINE
 from weighbridge.engines.sglang.effective import Effective, generates
 from weighbridge.report.keys import EffectiveSettings
-from weighbridge.workload import Infer
+from weighbridge.settings import Infer
 
 # Setting -> flag, where the user said something
 FLAGS: Mapping[str, str] = {

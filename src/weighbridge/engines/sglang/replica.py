@@ -22,8 +22,8 @@ from weighbridge.engines.sglang.cases import RankResidents, SglangCase, StepLimi
 from weighbridge.engines.sglang.effective import Effective, requests
 from weighbridge.engines.sglang.rules import rules
 from weighbridge.memory import Bytes, Component, exactly
+from weighbridge.settings import Infer
 from weighbridge.units import MIB, ceil_div
-from weighbridge.workload import Infer
 
 ENCODED = 100 * MIB  # SGLANG_VLM_CACHE_SIZE_MB, off the pools since 0.5.18
 INDEX = 8  # int64, of a free token in a list

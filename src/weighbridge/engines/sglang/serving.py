@@ -27,7 +27,7 @@ from weighbridge.engines.sglang.replica import (
     room,
 )
 from weighbridge.memory import Bytes, total
-from weighbridge.workload import Infer
+from weighbridge.settings import Infer
 
 STEPS = 1000  # a fraction is written in thousandths
 SEARCHED = 12
@@ -53,7 +53,7 @@ class SglangLaunched:
     def w(self) -> Infer:
         """Return the request with what differs from SGLang's defaults."""
         workload = saying(self.served.asked, self.served.limits)
-        return workload if self.share is None else replace(workload, mem_fraction_static=self.share)
+        return workload if self.share is None else workload.but(mem_fraction_static=self.share)
 
     @property
     def fraction(self) -> float | None:

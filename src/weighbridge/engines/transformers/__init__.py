@@ -19,18 +19,8 @@ ENGINE = Engine(
     oldest=(4, 30),
     newest=(5, 23),
     spellings=("hf",),
-    sections=("Sight", "Torch", "Drafts", "transformers"),
     reads="any",
     snippet=r"\.from_pretrained\s*\(",
     formats=("bnb-int8", "nf4", "awq-4bit-g128", "gptq-4bit-g128"),
     splits='device_map="auto"',
-    settings="""
-[transformers |]
-device_map                                word auto|cuda    Load straight to the device.
-attention                                 word flash|efficient|cudnn|math|eager   Kernel of attention.
-cache_implementation                      word dynamic|static|quanto|hqq|fp8      Kind of cache. Default: dynamic.
-num_beams                                 whole 1..4096     Beams of a search; each has a cache.
-logits_to_keep                            count             Tokens whose logits are made; 0 is all. Default: as generate does.
-exact                                     flag              Run the real class on a fake GPU, beside the closed form. Needs torch.
-""",  # noqa: E501
 )

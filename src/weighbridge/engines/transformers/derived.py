@@ -18,7 +18,7 @@ from weighbridge.engines.transformers.plan import GenerationPlan
 from weighbridge.memo import memo
 from weighbridge.memory import Bytes, Component, Device, Phase
 from weighbridge.report.keys import DerivedFacts, EffectiveSettings
-from weighbridge.workload import Infer
+from weighbridge.settings import Infer
 
 if TYPE_CHECKING:
     from weighbridge.accelerators.budget import Budget

@@ -41,7 +41,7 @@ from weighbridge.engines.transformers.step import ForwardStep
 from weighbridge.engines.transformers.towers import encode
 from weighbridge.memo import memo
 from weighbridge.memory import Device, NamedBytes, Phase
-from weighbridge.workload import Infer
+from weighbridge.settings import Infer
 
 if TYPE_CHECKING:
     from weighbridge.accelerators.budget import Budget
@@ -51,7 +51,7 @@ def infer(subject: Subject, w: Infer, budget: "Budget | None") -> EngineAnswer:
     subject, asked, unpacked = _planned(subject, w, budget)
     found = tuple(_devices(subject, asked))
     if subject.draft is not None:
-        draft = infer(subject.draft, replace(w, draft_model=None), None).devices[0]
+        draft = infer(subject.draft, w.but(draft_model=None), None).devices[0]
         found = (derived.beside(found[0], draft), *found[1:])
     host = derived.on_host(subject, asked)
     return EngineAnswer(

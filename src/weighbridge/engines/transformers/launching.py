@@ -19,7 +19,7 @@ from weighbridge.engines.interface import Subject
 from weighbridge.engines.transformers.plan import GenerationPlan
 from weighbridge.quantization.on_load import ConfigCall, written
 from weighbridge.report.keys import DerivedFacts
-from weighbridge.workload import Infer
+from weighbridge.settings import Infer
 
 FLOATS = ("float32", "float16", "bfloat16")
 IMPLEMENTATIONS = {"eager": "eager", "flash": "flash_attention_2"}

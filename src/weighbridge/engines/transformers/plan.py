@@ -32,8 +32,8 @@ from weighbridge.engines.transformers.rules import TransformersRules, attends, k
 from weighbridge.engines.transformers.step import ClassStyle, ForwardStep, style
 from weighbridge.errors import BadFileError, UsageError
 from weighbridge.memo import memo
+from weighbridge.settings import Infer
 from weighbridge.versions import release
-from weighbridge.workload import Infer
 
 if TYPE_CHECKING:
     from weighbridge.accelerators.budget import Budget

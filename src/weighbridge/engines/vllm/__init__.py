@@ -21,7 +21,6 @@ ENGINE = Engine(
     package=__name__,
     oldest=(0, 9),
     newest=(0, 33),
-    sections=("Sight", "Prefixes", "Cards", "Drafts", "vLLM"),
     programs={
         "vllm": ("serve",),
         "vllm.entrypoints.openai.api_server": (),
@@ -52,20 +51,4 @@ ENGINE = Engine(
         "activation": ("activations", "logits", "workspaces"),
         "cuda_graphs": ("cuda_graphs",),
     },
-    settings="""
-[vLLM |]
-gpu_memory_utilization                    number 0..1       Share of the whole device.
-kv_cache_memory_bytes                     size              Size of the cache; the share does not count then.
-max_num_batched_tokens                    count 1..         Tokens of one step.
-max_num_seqs                              whole 1..1048576  Requests of one step.
-block_size                                whole 1..1048576  Tokens of a block.
-enforce_eager                             flag              No CUDA graphs.
-enable_prefix_caching                     flag              Blocks of equal prefixes are shared.
-async_scheduling                          flag              The next step is planned while one runs.
-max_cudagraph_capture_size                whole             Largest batch with a graph.
-num_gpu_blocks_override                   whole 1..         Blocks of the cache, whatever there is room for.
-decode_context_parallel_size              whole 1..1024     Devices that share the tokens of a cache.
-disable_hybrid_kv_cache_manager           flag              Windows are kept whole.
-enable_sleep_mode                         flag              Weights and cache are in a pool that can be given back.
-""",  # noqa: E501
 )

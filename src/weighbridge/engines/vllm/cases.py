@@ -32,8 +32,8 @@ from weighbridge.engines.vllm.rules import VllmRules
 from weighbridge.engines.vllm.setting import Batch, VllmLaunch, has_experts
 from weighbridge.memo import memo
 from weighbridge.memory import Component
+from weighbridge.settings import Infer
 from weighbridge.units import ceil_div
-from weighbridge.workload import Infer
 
 STEPS = 16  # launches by their steps that are kept of a case
 PEAKS = 16  # moments that are kept of a launch
@@ -74,8 +74,7 @@ class VllmLaunched:
         if self.share is None and self.batch == setting.said(self.asked):
             return self.asked
         utilization = self.asked.gpu_memory_utilization
-        return replace(
-            self.asked,
+        return self.asked.but(
             max_num_seqs=self.batch.sequences,
             max_num_batched_tokens=self.batch.tokens,
             enforce_eager=self.batch.eager,

@@ -51,8 +51,8 @@ from weighbridge.engines.vllm.setting import attends
 from weighbridge.errors import NotServedError, UsageError
 from weighbridge.memory import Device
 from weighbridge.report.keys import DerivedFacts, FirstRank
+from weighbridge.settings import Infer
 from weighbridge.units import human
-from weighbridge.workload import Infer
 
 SPAN = 256  # tokens over which a marginal byte is measured
 BATCH = "--batch-size"

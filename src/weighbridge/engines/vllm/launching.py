@@ -8,8 +8,8 @@ from weighbridge.engines import launch_line
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.vllm import ENGINE
 from weighbridge.engines.vllm.setting import VllmLaunch
+from weighbridge.settings import Infer
 from weighbridge.units import GIB
-from weighbridge.workload import Infer
 
 LORA_RANK = 16  # config/lora.py
 METHODS = {"draft": "draft_model"}

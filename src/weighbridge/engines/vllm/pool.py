@@ -22,7 +22,7 @@ from weighbridge.engines.vllm import blocks
 from weighbridge.engines.vllm import caches as vllm
 from weighbridge.engines.vllm.setting import VllmLaunch, has_states
 from weighbridge.memory import Component, exactly
-from weighbridge.workload import Infer
+from weighbridge.settings import Infer
 
 
 @dataclass(frozen=True, slots=True)

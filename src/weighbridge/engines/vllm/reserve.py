@@ -37,8 +37,8 @@ from weighbridge.engines.vllm import (
 from weighbridge.engines.vllm.rules import VllmRules
 from weighbridge.engines.vllm.setting import VllmLaunch
 from weighbridge.memory import Bytes, Component, exactly, total
+from weighbridge.settings import Infer
 from weighbridge.units import MIB, ceil_div
-from weighbridge.workload import Infer
 
 # After profiling, outside the share: kernels of decoding and sampling, handles of streams. No
 # log prints it. NVML read 0.45 to 0.65 GiB beyond context and share in 207 windows of AgileRL's

@@ -28,8 +28,8 @@ from weighbridge.engines.vllm import hardware
 from weighbridge.engines.vllm.rules import VllmRules
 from weighbridge.errors import UsageError
 from weighbridge.report.keys import EffectiveSettings
+from weighbridge.settings import Infer
 from weighbridge.units import GIB, ceil_div
-from weighbridge.workload import Infer
 
 LARGEST, LARGE = 160 * GIB, 70 * GIB
 SMALL = (2048, 256)  # tokens of a batch, sequences

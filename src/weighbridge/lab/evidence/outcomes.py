@@ -28,9 +28,7 @@ from weighbridge.launch import parse
 from weighbridge.questions.prepared import Prepared, Serving, serving
 from weighbridge.report import Report
 from weighbridge.report.verdict import Answer, Remedy, Verdict
-from weighbridge.settings import read
-from weighbridge.settings.table import OF_LOAD
-from weighbridge.workload import Load, Train
+from weighbridge.settings import LOAD, Load, Train, read
 
 By = Literal["case", "least", "weights"]
 SCHEMA = "weighbridge.outcomes/1"
@@ -256,7 +254,7 @@ def _training(case: PublishedCase, setting: Mapping[str, Any], card: Mapping[str
 
 
 def _loading(setting: Mapping[str, Any], card: Mapping[str, Any]) -> Load:
-    named = {n: v for n, v in {**setting, **card}.items() if n in OF_LOAD}
+    named = {n: v for n, v in {**setting, **card}.items() if n in LOAD}
     found: Load = read("load", _told(named))
     return found
 

@@ -8,7 +8,7 @@ predicted twice: from the setting alone, and with that input `given`. Figures of
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -30,8 +30,7 @@ from weighbridge.lab.evidence.traced import Failure, Found, Peaks, runs
 from weighbridge.lab.trace import levels
 from weighbridge.memory import LEVELS, Bytes, Device, exactly, total
 from weighbridge.report.keys import CountName, IntervalName
-from weighbridge.settings import foreign, read
-from weighbridge.settings.table import OF_LOAD
+from weighbridge.settings import LOAD, foreign, read
 
 ABOVE = 1.01
 GIVEN = ", given"  # what follows the quantity's name
@@ -223,7 +222,7 @@ def _run(asked: EngineRunKey) -> tuple[EngineAnswer, bounds.RunForm]:
     settings = {**dict(asked.setting), "engine_version": asked.version, "gpu": asked.gpu}
     model = _model(asked.model)
     if asked.task == "load":
-        asked_for = read("load", {n: v for n, v in settings.items() if n in OF_LOAD})
+        asked_for = read("load", {n: v for n, v in settings.items() if n in LOAD})
         report = load(model, asked_for, bounds.NOTHING)
         answer = EngineAnswer(
             devices=report.devices, settings=report.workload, derived=report.derived
@@ -231,7 +230,7 @@ def _run(asked: EngineRunKey) -> tuple[EngineAnswer, bounds.RunForm]:
         form = bounds.form(report.workload["quantization"])
         return answer, bounds.RunForm("load", str(report.workload["engine"]), form)
     served = ENGINES[asked.engine].server
-    w = replace(read("infer", settings), engine=asked.engine, engine_defaults=served)
+    w = read("infer", settings).but(engine=asked.engine, engine_defaults=served)
     kind = engine(asked.engine)
     foreign(w, kind.name)
     number, _ = version(kind, asked.version)

@@ -21,7 +21,7 @@ from transformers.utils import logging as talk
 from weighbridge.engines.interface import Subject
 from weighbridge.errors import UnsupportedError
 from weighbridge.lab.trace.gpu import FakeGPU
-from weighbridge.workload import Infer
+from weighbridge.settings import Infer
 
 GPU, NO_END = "a100-80gb", "1024TiB"  # where no card is named; what it needs is asked, not its end
 KERNELS = {

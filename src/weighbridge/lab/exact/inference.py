@@ -25,7 +25,7 @@ from weighbridge.lab.exact.build import built, card, kernel, supported
 from weighbridge.lab.exact.inputs import inputs
 from weighbridge.lab.exact.keeping import Keeping
 from weighbridge.lab.trace.tape import Tape
-from weighbridge.workload import Infer
+from weighbridge.settings import Infer
 
 ALL = 8  # steps that are run one by one; of more, the first and the last
 FIRST, LAST = 2, 2

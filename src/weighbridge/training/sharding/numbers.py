@@ -6,8 +6,8 @@ ranks = data x tensor x pipeline x context        expert ranks are among the dat
 from dataclasses import dataclass
 
 from weighbridge.errors import UsageError
+from weighbridge.settings import FSDP, Train
 from weighbridge.units import ceil_div
-from weighbridge.workload import FSDP, Train
 
 RANKS = 1 << 16
 NODE = 8  # devices of one node, within which HSDP shares out

@@ -1,0 +1,354 @@
+"""A setting, declared once: a typed field of its engine's class, with all that is known of it.
+
+    class Vllm(Serving, CardSettings):
+        max_num_seqs: Int = whole(1, 1 << 20, help="Requests of one step.", zh=...)
+
+    Vllm.max_num_seqs.most     the record           w = Vllm(max_num_seqs=64)
+    w.max_num_seqs             64: int | None       w.said     {"max_num_seqs": 64}
+
+Only what was said is in an instance, so that None is never a value, and 0 and False are. Command
+line, requests, schemas, the page and launch lines are derived from the record.
+"""
+
+from collections.abc import Iterator, Mapping
+from copy import copy
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    ClassVar,
+    Generic,
+    Self,
+    TypedDict,
+    TypeVar,
+    dataclass_transform,
+    overload,
+)
+
+from weighbridge.errors import UsageError
+from weighbridge.settings.kinds import (
+    COUNT,
+    FLAG,
+    IMAGE,
+    MEMORY,
+    NUMBER,
+    RELATIVE,
+    RELEASE,
+    SIZE,
+    SPLIT,
+    VERSION,
+    WHOLE,
+    WORD,
+    WORDS,
+    ValueKind,
+)
+
+if TYPE_CHECKING:
+    from typing import Unpack
+
+T = TypeVar("T")
+MOST = float(1 << 50)  # a bound on what a stranger's number can make us do
+ENGINES = "weighbridge.engines."  # folders of engines: settings that are declared there are theirs
+
+
+class LaunchFlag:
+    """One way in which an engine's own command line says a setting: the flag's `names`; `reads`,
+    the kind of value where it is not the setting's own (launch/values.py, or "false" of a switch
+    that turns it off); `plain`, values that mean the default."""
+
+    __slots__ = ("names", "plain", "reads")
+
+    def __init__(self, *names: str, reads: str = "", plain: tuple[str, ...] = ()) -> None:
+        self.names, self.reads, self.plain = names, reads, plain
+
+
+def spelled(*names: str, reads: str = "", plain: tuple[str, ...] = ()) -> tuple[LaunchFlag, ...]:
+    """Return the one way of these names; several are added up."""
+    return (LaunchFlag(*names, reads=reads, plain=plain),)
+
+
+class SettingFacts(TypedDict, total=False):
+    """What may be said of a setting beside its kind and its bounds."""
+
+    name: str  # where Python reserves it
+    flags: tuple[str, ...]  # spellings besides --its-name
+    help: str
+    zh: str  # the same in Chinese
+    label: str  # on the page, where it does not follow from the name
+    label_zh: str
+    page: str  # what the page says in place of `help`
+    default: Any  # where one is the same for every model, version and device
+    slider: tuple[int, int]  # ends that people have use for, on a logarithmic scale
+    launch: tuple[LaunchFlag, ...]  # how the engine's command line says it, where not as ours
+    idle: str  # why no answer changes by it, where none does
+
+
+class Setting(Generic[T]):
+    """One setting. On a class of settings it is this record, on an instance a value: that of
+    `Valued`, or of `Switch`."""
+
+    kind: ValueKind
+    name: str = ""
+    owner: "type[Settings]"  # the class that declares it
+    least: float = 0
+    most: float = MOST
+    choices: tuple[str, ...] = ()
+    flags: tuple[str, ...] = ()
+    help: str = ""
+    zh: str = ""
+    label: str = ""
+    label_zh: str = ""
+    page: str = ""
+    default: T | None = None
+    slider: tuple[int, int] | None = None
+    launch: tuple[LaunchFlag, ...] | None = None
+    idle: str = ""
+    unset: ClassVar[bool | None] = None  # what an instance reads where nothing was said
+
+    def __init__(
+        self,
+        kind: ValueKind,
+        least: float = 0,
+        most: float = MOST,
+        choices: tuple[str, ...] = (),
+        **facts: "Unpack[SettingFacts]",
+    ) -> None:
+        self.kind, self.least, self.most, self.choices = kind, least, most, choices
+        vars(self).update(facts)
+
+    def __set_name__(self, owner: "type[Settings]", name: str) -> None:
+        vars(self).setdefault("name", name)
+        vars(self).setdefault("owner", owner)
+
+    def but(self, **facts: "Unpack[SettingFacts]") -> Self:
+        """Return the same setting as another engine, or another task, has it."""
+        changed = copy(self)
+        vars(changed).update(facts)
+        return changed
+
+    @property
+    def flag(self) -> str:
+        """Our option, as a command line spells it."""
+        return f"--{self.name.replace('_', '-')}"
+
+    @property
+    def section(self) -> str:
+        """Title of the section that it is listed in."""
+        return self.owner.TITLE
+
+    @property
+    def engines(self) -> tuple[str, ...]:
+        """Names of the engines that have it; () is every engine."""
+        from weighbridge.engines.table import ENGINES  # a start reads one record, or none
+
+        if not any(self.owner in engine.settings.__mro__ for engine in ENGINES.values()):
+            return ()
+        having = tuple(e.name for e in ENGINES.values() if self.name in fields(e.settings))
+        return () if len(having) == len(ENGINES) else having
+
+    def value(self, given: Any) -> T:
+        """Read what was given. Raises UsageError with the setting's name where it is no value."""
+        try:
+            read = self.kind.read(given)
+        except (TypeError, ValueError, OverflowError):
+            raise UsageError(f"{self.flag} is {self.kind.says}, not {given!r:.80}") from None
+        if self.choices:
+            read = self._choice(read, given)
+        elif isinstance(read, int | float) and not self.least <= read <= self.most:
+            low = read < self.least
+            bound = f"at least {_plainly(self.least)}" if low else f"at most {_plainly(self.most)}"
+            if read != read:
+                bound = self.kind.says
+            raise UsageError(f"{self.flag} is {bound}, not {given!r:.80}")
+        value: T = read
+        return value
+
+    def _choice(self, read: str, given: Any) -> str:
+        """Return the choice as it is declared, however it was written."""
+        spelled = {choice.lower(): choice for choice in self.choices}
+        if read.lower() not in spelled:
+            raise UsageError(f"{self.flag} is one of {', '.join(self.choices)}, not {given!r:.80}")
+        return spelled[read.lower()]
+
+
+def _plainly(bound: float) -> str:
+    return str(int(bound)) if bound == int(bound) else f"{bound:g}"
+
+
+class Valued(Setting[T]):
+    """A setting that reads as None where it was not said."""
+
+    @overload
+    def __get__(self, settings: None, owner: type) -> Self: ...
+    @overload
+    def __get__(self, settings: object, owner: type) -> T | None: ...
+    def __get__(self, settings: object | None, owner: type) -> "Self | T | None":
+        return self if settings is None else None
+
+    if TYPE_CHECKING:  # what a constructor takes; at run time a value in the instance comes first
+
+        def __set__(self, settings: object, value: T | None) -> None: ...
+
+
+class Switch(Setting[bool]):
+    """A flag that is off where it was not said, and never None."""
+
+    unset = False
+
+    @overload
+    def __get__(self, settings: None, owner: type) -> Self: ...
+    @overload
+    def __get__(self, settings: object, owner: type) -> bool: ...
+    def __get__(self, settings: object | None, owner: type) -> "Self | bool":
+        return self if settings is None else False
+
+    if TYPE_CHECKING:
+
+        def __set__(self, settings: object, value: bool | None) -> None: ...
+
+
+Int = Valued[int]
+Float = Valued[float]
+Str = Valued[str]
+Bool = Valued[bool]
+Words = Valued[tuple[str, ...]]
+Shares = Valued[tuple[float, ...]]
+Pixels = Valued[tuple[int, int]]
+
+
+def whole(least: float = 0, most: float = MOST, **facts: "Unpack[SettingFacts]") -> Int:
+    """Declare a whole number."""
+    return Valued(WHOLE, least, most, **facts)
+
+
+def count(least: float = 0, most: float = MOST, **facts: "Unpack[SettingFacts]") -> Int:
+    """Declare a number that may be written 8k or 8K."""
+    return Valued(COUNT, least, most, **facts)
+
+
+def number(least: float = 0, most: float = MOST, **facts: "Unpack[SettingFacts]") -> Float:
+    """Declare a number that may have a fraction."""
+    return Valued(NUMBER, least, most, **facts)
+
+
+def size(**facts: "Unpack[SettingFacts]") -> Int:
+    """Declare a number of bytes, written 24GiB."""
+    return Valued(SIZE, **facts)
+
+
+def relative(**facts: "Unpack[SettingFacts]") -> Str:
+    """Declare a size that may be a share of another, 1GiB or 10%; it stays as it was written."""
+    return Valued(RELATIVE, **facts)
+
+
+def memory(**facts: "Unpack[SettingFacts]") -> Str:
+    """Declare a size that may be this machine's own, 64GiB or local."""
+    return Valued(MEMORY, **facts)
+
+
+def word(*choices: str, **facts: "Unpack[SettingFacts]") -> Str:
+    """Declare a text, or one of some."""
+    return Valued(WORD, choices=choices, **facts)
+
+
+def words(**facts: "Unpack[SettingFacts]") -> Words:
+    """Declare a list of texts."""
+    return Valued(WORDS, **facts)
+
+
+def version(**facts: "Unpack[SettingFacts]") -> Str:
+    """Declare a version of a library."""
+    return Valued(VERSION, **facts)
+
+
+def release(**facts: "Unpack[SettingFacts]") -> Str:
+    """Declare a version, or the date of a library that has few."""
+    return Valued(RELEASE, **facts)
+
+
+def flag(**facts: "Unpack[SettingFacts]") -> Bool:
+    """Declare true or false, of which the engine chooses where nothing is said."""
+    return Valued(FLAG, **facts)
+
+
+def switch(**facts: "Unpack[SettingFacts]") -> Switch:
+    """Declare a flag that is off where nothing is said."""
+    return Switch(FLAG, **facts)
+
+
+def image(**facts: "Unpack[SettingFacts]") -> Pixels:
+    """Declare a size in pixels, (height, width)."""
+    return Valued(IMAGE, **facts)
+
+
+def split(**facts: "Unpack[SettingFacts]") -> Shares:
+    """Declare shares of devices."""
+    return Valued(SPLIT, **facts)
+
+
+@dataclass_transform(kw_only_default=True)
+class Settings:
+    """What was said. Subclasses declare settings; each is a section of a form, or has several."""
+
+    TITLE: ClassVar[str] = ""
+    TITLE_ZH: ClassVar[str] = ""  # where it is another in Chinese
+
+    def __init_subclass__(cls) -> None:
+        if "TITLE" in vars(cls) and "TITLE_ZH" not in vars(cls):
+            cls.TITLE_ZH = cls.TITLE
+
+    def __init__(self, **said: Any) -> None:
+        known = fields(type(self))
+        for name, value in said.items():
+            if name not in known:
+                raise TypeError(f"{type(self).__name__} has no setting {name!r}")
+            if value is not known[name].unset:
+                vars(self)[name] = value
+
+    @property
+    def said(self) -> Mapping[str, Any]:
+        """Values by the names of the settings, of those that were said."""
+        return vars(self)
+
+    def but(self, **changes: Any) -> Self:
+        """Return others, of which these differ; None takes back what was said."""
+        return type(self)(**{**vars(self), **changes})
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"{name}: settings are not changed; make others with `but`")
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and vars(other) == vars(self)
+
+    def __hash__(self) -> int:
+        return hash((type(self), frozenset(vars(self).items())))
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{n}={v!r}' for n, v in vars(self).items())})"
+
+
+_FIELDS: dict[type, Mapping[str, Setting[Any]]] = {}
+
+
+def fields(declared: type[Settings]) -> Mapping[str, Setting[Any]]:
+    """Settings of a class by name: those of its first parent first, its own last."""
+    if declared not in _FIELDS:
+        names = dict.fromkeys(_names(declared))
+        _FIELDS[declared] = {name: getattr(declared, name) for name in names}
+    return _FIELDS[declared]
+
+
+def _names(declared: type[Settings]) -> Iterator[str]:
+    for base in declared.__bases__:
+        if issubclass(base, Settings):
+            yield from fields(base)
+    yield from (name for name, one in vars(declared).items() if isinstance(one, Setting))
+
+
+def launched(declared: type[Settings]) -> Iterator[tuple[Setting[Any], LaunchFlag]]:
+    """Settings that the engine's own command line has, with each way in which it spells them: as
+    ours where an engine's folder declares one and says no other."""
+    for setting in fields(declared).values():
+        if setting.launch is not None:
+            yield from ((setting, one) for one in setting.launch)
+        elif setting.owner.__module__.startswith(ENGINES):
+            yield setting, LaunchFlag(setting.flag, *setting.flags)
