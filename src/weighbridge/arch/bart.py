@@ -298,7 +298,7 @@ TYPES = {
         width_key="d_model",
         computes=("not_rotary", "norms_behind", "own_softmax"),
         gguf="none",
-        training=TrainingFacts(net="bart.forward", dropouts="dropout", lora=("q_proj", "v_proj")),
+        training=TrainingFacts(net="bart.bart", dropouts="dropout", lora=("q_proj", "v_proj")),
         transformers=TransformersFacts(caches=(4, 53), last_logits=(5, 0)),
     ),
     "mbart": ModelType(
@@ -308,7 +308,7 @@ TYPES = {
         width_key="d_model",
         computes=("not_rotary", "own_softmax"),
         gguf="none",
-        training=TrainingFacts(net="bart.forward", dropouts="dropout"),
+        training=TrainingFacts(net="bart.bart", dropouts="dropout"),
         transformers=TransformersFacts(caches=(4, 53), last_logits=(5, 0), sdpa=(4, 45)),
     ),
     "m2m_100": ModelType(
@@ -318,7 +318,7 @@ TYPES = {
         width_key="d_model",
         computes=("not_rotary", "unbiased_logits", "own_softmax"),
         gguf="none",
-        training=TrainingFacts(net="bart.forward", dropouts="dropout_and_attention"),
+        training=TrainingFacts(net="bart.bart", dropouts="dropout_and_attention"),
         transformers=TransformersFacts(caches=(4, 53), last_logits=(5, 0), sdpa=(4, 45)),
     ),
     "marian": ModelType(
@@ -328,7 +328,7 @@ TYPES = {
         width_key="d_model",
         computes=("not_rotary", "norms_behind", "own_softmax"),
         gguf="none",
-        training=TrainingFacts(net="bart.forward", dropouts="dropout", frozen="embed_positions"),
+        training=TrainingFacts(net="bart.bart", dropouts="dropout", frozen="embed_positions"),
         transformers=TransformersFacts(caches=(4, 53), last_logits=(5, 0), sdpa=(4, 53)),
     ),
     "pegasus": ModelType(
@@ -338,7 +338,7 @@ TYPES = {
         width_key="d_model",
         computes=("not_rotary", "own_softmax"),
         gguf="none",
-        training=TrainingFacts(net="bart.forward", dropouts="dropout", frozen="embed_positions"),
+        training=TrainingFacts(net="bart.bart", dropouts="dropout", frozen="embed_positions"),
         transformers=TransformersFacts(caches=(4, 53), last_logits=(5, 0), sdpa=(4, 53)),
     ),
     "blenderbot": ModelType(

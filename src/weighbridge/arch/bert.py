@@ -340,7 +340,7 @@ TYPES = {
         no_cache="encoder",
         decodes=True,
         computes=("not_rotary", "norms_behind", "buffered_positions", "own_softmax"),
-        training=TrainingFacts(net="bert.forward", dropouts="hidden", lora=("query", "value")),
+        training=TrainingFacts(net="bert.bert", dropouts="hidden", lora=("query", "value")),
         transformers=TransformersFacts(sdpa=(4, 41)),
     ),
     "ernie": ModelType(
@@ -372,7 +372,7 @@ TYPES = {
             "own_softmax",
         ),
         gguf="none",
-        training=TrainingFacts(net="bert.forward", dropouts="hidden", lora=("query", "value")),
+        training=TrainingFacts(net="bert.bert", dropouts="hidden", lora=("query", "value")),
         transformers=TransformersFacts(sdpa=(5, 0)),
     ),
     "roformer": ModelType(ROFORMER, no_cache="encoder", computes=("own_softmax",)),

@@ -139,7 +139,7 @@ TYPES = {
     "bloom": ModelType(
         BLOOM,
         computes=("not_rotary", "raw_scores", "lingering_scores", "own_gelu"),
-        training=TrainingFacts(net="bloom.forward", lora=("query_key_value",)),
+        training=TrainingFacts(net="bloom.bloom", lora=("query_key_value",)),
         transformers=TransformersFacts(
             caches=(4, 44), last_logits=(5, 0), sdpa=NEVER, plain_loss=(4, 48)
         ),

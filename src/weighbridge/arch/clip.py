@@ -366,7 +366,7 @@ TYPES = {
         encodes="causal",
         computes=("own_items",),
         gguf="none",
-        training=TrainingFacts(net="clip.forward"),
+        training=TrainingFacts(net="clip.clip"),
     ),
     "clip_vision_model": ModelType(
         CLIP_VISION, no_cache="image", sees=Sight(images.native, tower=""), beside_patches=1
@@ -384,7 +384,7 @@ TYPES = {
         no_cache="encoder",
         computes=("own_items",),
         gguf="none",
-        training=TrainingFacts(net="siglip.forward"),
+        training=TrainingFacts(net="siglip.siglip"),
     ),
     "siglip_vision_model": ModelType(
         SIGLIP_VISION, no_cache="image", sees=Sight(images.native, tower="")

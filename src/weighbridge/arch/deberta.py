@@ -176,7 +176,7 @@ TYPES = {
         computes=("not_rotary", "norms_behind", "relative_scores", "own_softmax"),
         gguf="none",
         training=TrainingFacts(
-            net="deberta.forward", dropouts="hidden", lora=("query_proj", "value_proj")
+            net="deberta.deberta", dropouts="hidden", lora=("query_proj", "value_proj")
         ),
         transformers=TransformersFacts(sdpa=NEVER),
     ),

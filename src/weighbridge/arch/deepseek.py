@@ -331,7 +331,7 @@ TYPES = {
         computes=("float_routes", "complex_rotary"),
         gguf="deepseek2",
         training=TrainingFacts(
-            net="latent.forward_2", router="by_wide_softmax", experts_were="gate_up"
+            net="latent.deepseek_v2", router="by_wide_softmax", experts_were="gate_up"
         ),
         vllm=VllmFacts(whole_shared_experts=True),
         mlx=MlxFacts(has_class=True, expands="always"),
@@ -339,13 +339,15 @@ TYPES = {
     "deepseek_v3": ModelType(
         DEEPSEEK_V3,
         gguf="deepseek2",
-        training=TrainingFacts(net="latent.forward", router="by_sigmoid", experts_were="gate_up"),
+        training=TrainingFacts(
+            net="latent.deepseek_v3", router="by_sigmoid", experts_were="gate_up"
+        ),
         vllm=VllmFacts(whole_shared_experts=True),
         mlx=MlxFacts(has_class=True, expands="once"),
     ),
     "deepseek_v32": ModelType(
         DEEPSEEK_V32,
-        training=TrainingFacts(net="indexed.forward", router="by_sigmoid", experts_were="gate_up"),
+        training=TrainingFacts(net="indexed.indexed", router="by_sigmoid", experts_were="gate_up"),
         vllm=VllmFacts(whole_shared_experts=True),
         sglang=SglangFacts(prefill_graphs="0.5.15"),
         mlx=MlxFacts(has_class=True, own_caches=True, expands="once"),
@@ -354,21 +356,23 @@ TYPES = {
         KIMI_K2,
         holds={"": "deepseek_v3"},
         gguf="deepseek2",
-        training=TrainingFacts(net="latent.forward", router="by_sigmoid"),
+        training=TrainingFacts(net="latent.deepseek_v3", router="by_sigmoid"),
         vllm=VllmFacts(whole_shared_experts=True),
         mlx=MlxFacts(has_class=True, expands="once"),
     ),
     "glm4_moe_lite": ModelType(
         GLM4_MOE_LITE,
         gguf="deepseek2",
-        training=TrainingFacts(net="latent.forward", router="by_sigmoid", experts_were="gate_up"),
+        training=TrainingFacts(
+            net="latent.deepseek_v3", router="by_sigmoid", experts_were="gate_up"
+        ),
         sglang=SglangFacts(every_stage="head"),
         mlx=MlxFacts(has_class=True),
     ),
     "glm_moe_dsa": ModelType(
         GLM_MOE_DSA,
         computes=("shared_picks",),
-        training=TrainingFacts(net="indexed.forward", router="by_sigmoid", experts_were="gate_up"),
+        training=TrainingFacts(net="indexed.indexed", router="by_sigmoid", experts_were="gate_up"),
         vllm=VllmFacts(whole_shared_experts=True),
         sglang=SglangFacts(prefill_graphs="0.5.15"),
         mlx=MlxFacts(has_class=True),
@@ -379,7 +383,7 @@ TYPES = {
         computes=("looped_experts",),
         gguf="none",
         training=TrainingFacts(
-            net="longcat.forward", router="by_longcat_rule", experts_were="gate_up"
+            net="longcat.longcat", router="by_longcat_rule", experts_were="gate_up"
         ),
         mlx=MlxFacts(has_class=True, own_caches=True, expands="longer"),
     ),

@@ -110,7 +110,7 @@ TYPES = {
     "falcon": ModelType(
         FALCON,
         computes=("parallel", "one_kv_head", "own_softmax", "raw_scores", "lingering_scores"),
-        training=TrainingFacts(net="falcon.forward", lora=("query_key_value",), litgpt="parallel"),
+        training=TrainingFacts(net="falcon.falcon", lora=("query_key_value",), litgpt="parallel"),
         transformers=TransformersFacts(
             caches=(4, 45),
             last_logits=(4, 47),

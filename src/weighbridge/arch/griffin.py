@@ -101,7 +101,7 @@ TYPES = {
     "recurrent_gemma": ModelType(
         RECURRENT_GEMMA,
         gguf="none",
-        training=TrainingFacts(net="griffin.forward"),
+        training=TrainingFacts(net="griffin.griffin"),
         transformers=TransformersFacts(last_logits=(5, 0), sdpa=(5, 1), wide_loss=(5, 0)),
         mlx=MlxFacts(has_class=True, own_caches=True, windows="always"),
     ),

@@ -169,7 +169,7 @@ TYPES = {
         encoder_heads=heads_by_layer,
         computes=("wide_rotary", "holds_attended"),
         gguf="modern-bert",
-        training=TrainingFacts(net="modernbert.forward"),
+        training=TrainingFacts(net="modernbert.modernbert"),
     ),
     "nomic_bert": ModelType(
         NOMIC_BERT,

@@ -84,7 +84,5 @@ QWEN = Family(
 )
 
 TYPES = {
-    "qwen": ModelType(
-        QWEN, training=TrainingFacts(net="qwen.forward"), mlx=MlxFacts(has_class=True)
-    ),
+    "qwen": ModelType(QWEN, training=TrainingFacts(net="qwen.qwen"), mlx=MlxFacts(has_class=True)),
 }

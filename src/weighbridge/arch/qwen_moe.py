@@ -271,7 +271,7 @@ TYPES = {
     "qwen3_next": ModelType(
         QWEN3_NEXT,
         gguf="qwen3next",
-        training=TrainingFacts(net="qwen_next.forward", experts_were="gate_up"),
+        training=TrainingFacts(net="qwen_next.qwen3_next", experts_were="gate_up"),
         vllm=VllmFacts(every_stage="both", whole_shared_experts=True),
         sglang=SglangFacts(tracked_states=True, prefill_graphs="0.5.15"),
         mlx=MlxFacts(has_class=True, own_caches=True),

@@ -143,7 +143,7 @@ TYPES = {
         decodes=True,
         computes=("not_rotary", "norms_behind", "own_softmax"),
         gguf="bert",
-        training=TrainingFacts(net="bert.forward", dropouts="hidden", lora=("query", "value")),
+        training=TrainingFacts(net="bert.bert", dropouts="hidden", lora=("query", "value")),
         transformers=TransformersFacts(sdpa=(4, 45)),
     ),
     "camembert": ModelType(
@@ -153,7 +153,7 @@ TYPES = {
         decodes=True,
         computes=("not_rotary", "norms_behind", "own_softmax"),
         gguf="bert",
-        training=TrainingFacts(net="bert.forward", dropouts="hidden"),
+        training=TrainingFacts(net="bert.bert", dropouts="hidden"),
         transformers=TransformersFacts(sdpa=(4, 45)),
     ),
     "xlm-roberta": ModelType(
@@ -163,7 +163,7 @@ TYPES = {
         decodes=True,
         computes=("not_rotary", "norms_behind", "own_softmax"),
         gguf="bert",
-        training=TrainingFacts(net="bert.forward", dropouts="hidden", lora=("query", "value")),
+        training=TrainingFacts(net="bert.bert", dropouts="hidden", lora=("query", "value")),
         transformers=TransformersFacts(sdpa=(4, 45)),
     ),
     "xlm-roberta-xl": ModelType(
@@ -187,7 +187,7 @@ TYPES = {
         positions="after_padding",
         computes=("not_rotary", "norms_behind", "own_softmax", "kept_scores"),
         gguf="none",
-        training=TrainingFacts(net="mpnet.forward", dropouts="hidden"),
+        training=TrainingFacts(net="mpnet.mpnet", dropouts="hidden"),
         transformers=TransformersFacts(sdpa=NEVER),
     ),
 }

@@ -203,7 +203,7 @@ TYPES = {
         windows=windows.period(2),
         computes=("repeated_experts",),
         gguf="gpt-oss",
-        training=TrainingFacts(net="gpt_oss.forward"),
+        training=TrainingFacts(net="gpt_oss.gpt_oss"),
         transformers=TransformersFacts(last_logits=(4, 55), sdpa=NEVER),
         vllm=VllmFacts(every_stage="both", wide_graphs=True),
         sglang=SglangFacts(every_stage="head", windows=(0, 5, 8), attention=("triton", "fa3")),
@@ -223,14 +223,14 @@ TYPES = {
     "dbrx": ModelType(
         DBRX,
         computes=("looped_experts",),
-        training=TrainingFacts(net="dbrx.forward"),
+        training=TrainingFacts(net="dbrx.dbrx"),
         transformers=TransformersFacts(sdpa=(4, 40), own_sdpa=True, plain_loss=(4, 48)),
         vllm=VllmFacts(every_stage="both"),
         mlx=MlxFacts(has_class=True),
     ),
     "jetmoe": ModelType(
         JETMOE,
-        training=TrainingFacts(net="jetmoe.forward"),
+        training=TrainingFacts(net="jetmoe.jetmoe"),
         transformers=TransformersFacts(sdpa=(4, 41), own_sdpa=True, wide_loss=(4, 55)),
     ),
 }

@@ -1,20 +1,16 @@
 """Forward of every family that is trained by its layers: one program a family.
 
-    forward(s) -> Tensor        the hidden states that the head reads
+    net(step) -> Tensor         the hidden states that the head reads
 
 A program has the local variables of the real class, so that what lives and what is saved is what
-lives and is saved there. The table of model types names it (`trains`); it is imported where it
-runs. Model types without one are read as Llama's layers, where they have the same modules, or by
-their parameters alone (rough.py), and said to be assumed.
-
-The module of a program may say more of its classes: `loss` (their own head and loss), `CAUSAL`
-(which predicts the next token), `MIXES` (what mixes tokens, where that is not attention alone) and
-`ALSO_FEEDS_ALONE` (some layers mix none).
+lives and is saved there. The facts of a model type name it (`net`); it is imported where it runs.
+Model types without one are read as Llama's layers, where they have the same modules, or by their
+parameters alone (rough.py), and said to be assumed.
 """
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 from importlib import import_module
 from typing import Any
 
@@ -26,7 +22,8 @@ from weighbridge.forward.losses import LOSSES, Loss
 from weighbridge.forward.step import TrainingStep
 from weighbridge.forward.tensors import Tensor
 
-Net = Callable[[TrainingStep], Tensor]
+Forward = Callable[[TrainingStep], Tensor]
+Mixers = type | tuple[type, ...]
 
 # Classes that a framework has of its own, for all model types, and losses by their names
 CLASSES = ("litgpt", "torchtune", "torchtitan")
@@ -55,12 +52,38 @@ NORMS = ("input_layernorm.weight", "post_attention_layernorm.weight")
 ADAPTERS = re.compile(r"\.(lora_\w+|base_layer)\.")
 
 
+@dataclass(frozen=True, slots=True)
+class Net:
+    """The forward of a class that is not as most are.
+
+    loss         its own head and loss
+    causal       predicts the next token, though its loss is its own
+    mixes        what mixes tokens in its layers
+    feeds_alone  some of its layers mix none
+    """
+
+    forward: Forward
+    _: KW_ONLY
+    loss: Loss | None = None
+    causal: bool = False
+    mixes: Mixers = Attention
+    feeds_alone: bool = False
+
+    def fits(self, blocks: Sequence[LayerBlock]) -> bool:
+        """Tell whether each layer mixes tokens by what the class has."""
+        return all(
+            any(isinstance(x, self.mixes) for x in block.mixers)
+            or (self.feeds_alone and not block.mixers)
+            for block in blocks
+        )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingProgram:
     """How a model is run. `low` and `high`: what it saves may be so many times what it says;
     `said` is why."""
 
-    forward: Net
+    forward: Forward
     loss: Loss
     low: float = 1.0
     high: float = 1.0
@@ -78,23 +101,21 @@ def program(
     its embedding and layers. Raises UsageError for a loss that the class has not, UnsupportedError
     where a framework's class has no such layers."""
     kind = model_type.removesuffix("_text")
-    net = facts(kind).training.net
-    names = list(names)
+    net, names = _net(kind), list(names)
     if framework in CLASSES:
         if not any(n in EMBEDDINGS for n in names):
             raise UnsupportedError(f"{model_type}: {framework} has no such class; {LEAVE}")
         _attends(model_type, blocks, framework)
-        return TrainingProgram(forward=_function(f"{framework}.forward"), loss=_loss(kind, loss))
+        return TrainingProgram(
+            forward=_function(f"{framework}.forward"), loss=_loss(kind, net, loss)
+        )
     names = [n for n in names if not ADAPTERS.search(n)]
     if framework in KERNELS and _of_llamas_shape(names, blocks):
         return TrainingProgram(forward=_function(f"{framework}.forward"), loss=_by_name(loss))
-    if framework in KERNELS and net and _mixed(kind, blocks):
-        forward = _function(net)
-        return TrainingProgram(
-            forward=forward, loss=_loss(kind, loss), low=0.5, said=KERNELS[framework]
-        )
-    if net and _mixed(kind, blocks):
-        return TrainingProgram(forward=_function(net), loss=_loss(kind, loss))
+    if net is not None and net.fits(blocks):
+        known = TrainingProgram(forward=net.forward, loss=_loss(kind, net, loss))
+        said = KERNELS.get(framework)
+        return replace(known, low=0.5, said=said) if said else known
     if _of_llamas_shape(names, blocks):
         return TrainingProgram(
             forward=_function("decoders.llama"),
@@ -121,14 +142,13 @@ def _of_llamas_shape(names: Sequence[str], blocks: Sequence[LayerBlock]) -> bool
     return alike and all(isinstance(b.mixers[0], Attention) for b in blocks if b.mixers)
 
 
-def _loss(kind: str, name: str) -> Loss:
-    """The `loss` of the program's module, where it has one; else that of causal language models."""
-    own = _of(kind, "loss", None)
-    if own is None:
+def _loss(kind: str, net: Net | None, name: str) -> Loss:
+    """The class's own, where it has one; else that of causal language models."""
+    if net is None or net.loss is None:
         return _by_name(name)
     if name == "standard":
-        return own  # type: ignore[no-any-return]
-    if not _of(kind, "CAUSAL", False):
+        return net.loss
+    if not net.causal:
         raise UsageError(f"--loss {name}: {kind} predicts no next token; leave it out")
     return _by_name(name)
 
@@ -138,24 +158,16 @@ def _by_name(loss: str) -> Loss:
     return _function(LOOPS[loss]) if loss in LOOPS else LOSSES[loss]
 
 
+def _net(kind: str) -> Net | None:
+    """The net of a model type; None where nobody has written one."""
+    name = facts(kind).training.net
+    found = _function(name) if name else None
+    return found if found is None or isinstance(found, Net) else Net(found)
+
+
 def _function(name: str) -> Any:
     module, _, function = name.rpartition(".")
     return getattr(import_module(f"{__name__}.{module}"), function)
-
-
-def _of(kind: str, name: str, otherwise: Any) -> Any:
-    """What the module of a model type's program says of its classes under `name`."""
-    module = facts(kind).training.net.partition(".")[0]
-    return vars(import_module(f"{__name__}.{module}")).get(name, otherwise) if module else otherwise
-
-
-def _mixed(kind: str, blocks: Sequence[LayerBlock]) -> bool:
-    """Whether each layer mixes tokens by what its program has."""
-    wanted, every = _of(kind, "MIXES", Attention), not _of(kind, "ALSO_FEEDS_ALONE", False)
-    return all(
-        any(isinstance(x, wanted) for x in block.mixers) or not (every or block.mixers)
-        for block in blocks
-    )
 
 
 def _attends(model_type: str, blocks: Sequence[LayerBlock], framework: str) -> None:

@@ -6,7 +6,7 @@ Source: transformers 5.23 models/albert/modeling_albert.py.
 from weighbridge.dtypes import INT64
 from weighbridge.errors import UnsupportedError
 from weighbridge.forward.modules import Module
-from weighbridge.forward.nets import INSTEAD, bert
+from weighbridge.forward.nets import INSTEAD, Net, bert
 from weighbridge.forward.ops.matrix import linear
 from weighbridge.forward.ops.pointwise import add, dropout, of_result, several
 from weighbridge.forward.parts import encoder
@@ -26,7 +26,7 @@ from weighbridge.forward.tensors import Tensor
 CLASSIFIER = "classifier_dropout_prob"
 
 
-def forward(s: TrainingStep) -> Tensor:
+def albert_model(s: TrainingStep) -> Tensor:
     never_checkpointed(s)
     return encoder.pair(s, encoded) if bert.headless(s) else encoded(s)
 
@@ -109,3 +109,6 @@ def _predicted(s: TrainingStep, p: Module, hidden: Tensor) -> Tensor:
     x = normed(m, x, p, "LayerNorm")
     words = bert.base(s).weight("embeddings.word_embeddings")
     return linear(m, x, p.weight("decoder") if p.has("decoder") else words, p.bare("bias"))
+
+
+albert = Net(albert_model, loss=loss)

@@ -6,6 +6,7 @@ Source: transformers 5.23 models/bamba/modeling_bamba.py.
 from weighbridge.arch.body import LayerBlock
 from weighbridge.arch.mixers import Attention, Mamba2
 from weighbridge.forward.modules import Module
+from weighbridge.forward.nets import Net
 from weighbridge.forward.nets.mamba2 import mixer, scan_of
 from weighbridge.forward.ops.norms import rms_norm
 from weighbridge.forward.parts.attention import Masks
@@ -14,8 +15,6 @@ from weighbridge.forward.parts.layer import AttentionShape, LayerShape, by_weigh
 from weighbridge.forward.parts.rotary import Rotary, part_rotated, rotary_of, turned_width
 from weighbridge.forward.step import TrainingStep
 from weighbridge.forward.tensors import Tensor
-
-MIXES = (Mamba2, Attention)
 
 
 def positions(s: TrainingStep) -> Rotary | None:
@@ -44,4 +43,4 @@ def _scans(block: LayerBlock) -> bool:
 PART = AttentionShape(rotate=part_rotated, late=True, first=True)
 NORMS = ("input_layernorm", "pre_ff_layernorm")
 LAYER = LayerShape(attend=mixed, norm=by_weight(rms_norm), feed=feed, at="", before=NORMS)
-forward = DecoderNet(layer=LAYER, rotary=positions)
+bamba = Net(DecoderNet(layer=LAYER, rotary=positions), mixes=(Mamba2, Attention))

@@ -15,7 +15,7 @@ from weighbridge.dtypes import FLOAT16, FLOAT32, INT64
 from weighbridge.errors import UnsupportedError
 from weighbridge.forward.machine import Machine
 from weighbridge.forward.modules import Module
-from weighbridge.forward.nets import INSTEAD, UNCOVERED
+from weighbridge.forward.nets import INSTEAD, UNCOVERED, Net
 from weighbridge.forward.ops.attention import AttentionHeads
 from weighbridge.forward.ops.losses import embedding
 from weighbridge.forward.ops.matrix import linear
@@ -48,7 +48,7 @@ class Masks(NamedTuple):
     other: Tensor | None
 
 
-def forward(s: TrainingStep) -> Tensor:
+def bart_model(s: TrainingStep) -> Tensor:
     """BartModel.forward"""
     m, built = s.m, s.built
     ids = m.new((s.batch, s.length), INT64)
@@ -234,3 +234,6 @@ def loss(s: TrainingStep, hidden: Tensor) -> tuple[Tensor, Tensor]:
             bias = Computed((1, lm_logits.shape[-1]), s.dtype, None)
             lm_logits = add(m, lm_logits, bias)
         return encoder.by_token(s, lm_logits)
+
+
+bart = Net(bart_model, loss=loss)

@@ -9,7 +9,7 @@ from weighbridge.arch.model_types import differs
 from weighbridge.dtypes import FLOAT32, INT64
 from weighbridge.errors import UnsupportedError
 from weighbridge.forward.modules import Module
-from weighbridge.forward.nets import INSTEAD
+from weighbridge.forward.nets import INSTEAD, Net
 from weighbridge.forward.ops.losses import binary_cross_entropy, embedding
 from weighbridge.forward.ops.matrix import linear
 from weighbridge.forward.ops.pointwise import add, dropout, of_result, several
@@ -25,7 +25,7 @@ QKV = ("query", "key", "value")
 ENCODER = "encoder."
 
 
-def forward(s: TrainingStep) -> Tensor:
+def bert_model(s: TrainingStep) -> Tensor:
     return encoder.pair(s, encoded) if headless(s) else encoded(s)
 
 
@@ -179,3 +179,6 @@ def _first(s: TrainingStep, p: Module, hidden: Tensor) -> Tensor:
     kind = "gelu" if differs(s.built.kind, "gelu_classifier") else "tanh"
     x = several(m, p.linear(m, x, "dense"), kind)
     return p.linear(m, dropout(m, x, _rate(s)), "out_proj")
+
+
+bert = Net(bert_model, loss=loss)

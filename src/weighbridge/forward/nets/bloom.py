@@ -18,7 +18,7 @@ from weighbridge.forward.step import TrainingStep, entered
 from weighbridge.forward.tensors import Tensor
 
 
-def forward(s: TrainingStep) -> Tensor:
+def bloom(s: TrainingStep) -> Tensor:
     """BloomModel.forward"""
     m, base = s.m, s.built.base
     written_out(s)

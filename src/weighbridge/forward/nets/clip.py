@@ -13,7 +13,7 @@ from weighbridge.dtypes import FLOAT32, INT64
 from weighbridge.errors import UnsupportedError
 from weighbridge.forward.machine import Machine
 from weighbridge.forward.modules import Module
-from weighbridge.forward.nets import UNCOVERED
+from weighbridge.forward.nets import UNCOVERED, Net
 from weighbridge.forward.ops.attention import AttentionHeads
 from weighbridge.forward.ops.losses import cross_entropy, embedding
 from weighbridge.forward.ops.matrix import ConvForm, conv, matmul, rearranges
@@ -38,7 +38,7 @@ class ClipSide(NamedTuple):
     dense: bool = True
 
 
-def forward(s: TrainingStep) -> Tensor:
+def clip_model(s: TrainingStep) -> Tensor:
     """CLIPModel.forward up to the last states of the texts; the images' features are kept."""
     root = s.built.root
     if not root.has("visual_projection") or not root.has("text_projection"):
@@ -190,3 +190,6 @@ def loss(s: TrainingStep, hidden: Tensor) -> tuple[Tensor, Tensor]:
 def _unit(m: Machine, x: Tensor) -> Tensor:
     """x / _get_vector_norm(x)"""
     return mul(m, x, power(m, mean(m, power(m, x))))
+
+
+clip = Net(clip_model, loss=loss)

@@ -168,7 +168,7 @@ def gated(s: TrainingStep, x: Tensor, w1: Tensor, v1: Tensor, w2: Tensor) -> Ten
     return linear(m, intermediate_states, lower(m, w2))
 
 
-forward = DecoderNet(
+dbrx = DecoderNet(
     layer=LayerShape(
         norm=unbiased,
         attend=attention,

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from weighbridge.dtypes import BOOL, FLOAT32, INT64
 from weighbridge.errors import UnsupportedError
 from weighbridge.forward.modules import Module
-from weighbridge.forward.nets import UNCOVERED, bert
+from weighbridge.forward.nets import UNCOVERED, Net, bert
 from weighbridge.forward.ops.attention import AttentionHeads, contiguous, own_softmax
 from weighbridge.forward.ops.losses import embedding
 from weighbridge.forward.ops.matrix import linear, matmul
@@ -44,7 +44,7 @@ class Places(NamedTuple):
     rel_embeddings: Tensor
 
 
-def forward(s: TrainingStep) -> Tensor:
+def deberta_model(s: TrainingStep) -> Tensor:
     """DebertaV2Model.forward, DebertaV2Encoder.forward"""
     written_out(s)
     m, p = s.m, bert.base(s)
@@ -211,3 +211,6 @@ def loss(s: TrainingStep, hidden: Tensor) -> tuple[Tensor, Tensor]:
         kind = str(s.built.config.get("pooler_hidden_act") or "gelu")
         pooled = several(m, root.linear(m, pooled, "pooler.dense"), kind)
         return classified(s, root.linear(m, dropout(m, pooled, rate), "classifier"))
+
+
+deberta = Net(deberta_model, loss=loss)

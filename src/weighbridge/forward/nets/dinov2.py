@@ -8,7 +8,7 @@ Source: transformers 5.23 models/dinov2/modeling_dinov2.py.
 
 from weighbridge.forward.machine import Machine
 from weighbridge.forward.modules import Module
-from weighbridge.forward.nets import vit
+from weighbridge.forward.nets import Net, vit
 from weighbridge.forward.ops.pointwise import add, mul, scale, several
 from weighbridge.forward.ops.shaping import join, mean_of_tokens, part
 from weighbridge.forward.parts.encoder import first_token, self_attention
@@ -17,9 +17,9 @@ from weighbridge.forward.step import TrainingStep
 from weighbridge.forward.tensors import Tensor
 
 
-def forward(s: TrainingStep) -> Tensor:
+def dinov2_model(s: TrainingStep) -> Tensor:
     """Dinov2Model.forward"""
-    return vit.forward(s, layer)
+    return vit.vit_model(s, layer)
 
 
 def layer(x: Tensor, s: TrainingStep, p: Module, number: int) -> Tensor:
@@ -71,3 +71,6 @@ def _read(m: Machine, sequence_output: Tensor) -> Tensor:
     cls_token = first_token(m, sequence_output)
     patch_tokens = part(m, sequence_output, batch, tokens - 1, width)
     return join(m, cls_token, mean_of_tokens(m, patch_tokens))
+
+
+dinov2 = Net(dinov2_model, loss=loss)

@@ -5,6 +5,7 @@ Source: transformers 5.23 models/distilbert/modeling_distilbert.py.
 
 from weighbridge.dtypes import INT64
 from weighbridge.forward.modules import Module
+from weighbridge.forward.nets import Net
 from weighbridge.forward.ops.losses import embedding
 from weighbridge.forward.ops.matrix import linear
 from weighbridge.forward.ops.pointwise import add, dropout, of_result, several
@@ -25,7 +26,7 @@ QKV = ("q_lin", "k_lin", "v_lin")
 ENCODER = "transformer."
 
 
-def forward(s: TrainingStep) -> Tensor:
+def distilbert_model(s: TrainingStep) -> Tensor:
     return encoder.pair(s, encoded) if headless(s) else encoded(s)
 
 
@@ -105,3 +106,6 @@ def loss(s: TrainingStep, hidden: Tensor) -> tuple[Tensor, Tensor]:
         words = base(s).weight("embeddings.word_embeddings")
         weight = root.weight("vocab_projector") if root.has("vocab_projector") else words
         return by_token(s, linear(m, x, weight, root.bias("vocab_projector")))
+
+
+distilbert = Net(distilbert_model, loss=loss)

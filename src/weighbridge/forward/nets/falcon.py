@@ -46,7 +46,7 @@ class FalconInputs(NamedTuple):
     alibi: Tensor | None
 
 
-def forward(s: TrainingStep) -> Tensor:
+def falcon(s: TrainingStep) -> Tensor:
     """FalconModel.forward"""
     m, built = s.m, s.built
     ids = m.new((s.batch, s.length), INT64)

@@ -23,7 +23,7 @@ from weighbridge.forward.tensors import Tensor
 CAP = "attn_logit_softcapping"
 
 
-def forward(s: TrainingStep) -> Tensor:
+def gemma(s: TrainingStep) -> Tensor:
     """Gemma3TextModel.forward: cosines and sines by kind of layer."""
     m, built, shape = s.m, s.built, layer_of(s)
     ids = m.new((s.batch, s.length), INT64)

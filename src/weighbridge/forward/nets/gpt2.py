@@ -16,7 +16,7 @@ from weighbridge.forward.step import TrainingStep, entered
 from weighbridge.forward.tensors import Tensor
 
 
-def forward(s: TrainingStep) -> Tensor:
+def gpt2(s: TrainingStep) -> Tensor:
     """GPT2Model.forward"""
     m, built = s.m, s.built
     ids = m.new((s.batch, s.length), INT64)

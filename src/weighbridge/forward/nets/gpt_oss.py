@@ -94,4 +94,4 @@ def rotary(s: TrainingStep) -> Rotary:
     return rotary_of(s, heads(s, 0).key_dim // 2)
 
 
-forward = DecoderNet(layer=layer, rotary=rotary)
+gpt_oss = DecoderNet(layer=layer, rotary=rotary)

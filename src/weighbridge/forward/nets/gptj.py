@@ -17,7 +17,7 @@ from weighbridge.forward.step import TrainingStep, entered
 from weighbridge.forward.tensors import Tensor
 
 
-def forward(s: TrainingStep) -> Tensor:
+def gptj(s: TrainingStep) -> Tensor:
     """GPTJModel.forward"""
     m, base = s.m, s.built.base
     s.kernel = s.kernel or "eager"

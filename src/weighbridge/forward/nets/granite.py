@@ -7,6 +7,7 @@ models/granitemoeshared/modeling_granitemoeshared.py (attention in every layer).
 
 from weighbridge.arch.mixers import Attention, Mamba2
 from weighbridge.forward.modules import Module
+from weighbridge.forward.nets import Net
 from weighbridge.forward.nets.mamba2 import mixer, scan_of
 from weighbridge.forward.nets.sparse import GRANITE, named_experts
 from weighbridge.forward.ops.norms import rms_norm
@@ -18,8 +19,6 @@ from weighbridge.forward.parts.moe import experts_of, gated
 from weighbridge.forward.parts.rotary import Rotary, rotary_of
 from weighbridge.forward.step import TrainingStep
 from weighbridge.forward.tensors import Tensor
-
-MIXES = (Mamba2, Attention)
 
 
 def positions(s: TrainingStep) -> Rotary | None:
@@ -57,5 +56,7 @@ def shared(s: TrainingStep, p: Module, x: Tensor) -> Tensor:
 
 
 LAYER = LayerShape(attend=mixed, norm=by_weight(rms_norm), feed=feed, at="")
-forward = DecoderNet(layer=LAYER, rotary=positions)
-beside = DecoderNet(layer=LayerShape(norm=by_weight(rms_norm), feed=feed))
+granite_hybrid = Net(DecoderNet(layer=LAYER, rotary=positions), mixes=(Mamba2, Attention))
+granite_shared = Net(
+    DecoderNet(layer=LayerShape(norm=by_weight(rms_norm), feed=feed)), mixes=(Mamba2, Attention)
+)

@@ -10,6 +10,7 @@ from weighbridge.dtypes import BOOL, FLOAT32, INT64
 from weighbridge.forward.loops import Carried, repeat
 from weighbridge.forward.machine import Machine
 from weighbridge.forward.modules import Module
+from weighbridge.forward.nets import Net
 from weighbridge.forward.ops.losses import embedding
 from weighbridge.forward.ops.matrix import ConvForm, baddbmm, conv
 from weighbridge.forward.ops.norms import gemma_norm
@@ -31,10 +32,8 @@ from weighbridge.forward.parts.rotary import part_rotated, rotary_of
 from weighbridge.forward.step import TrainingStep, entered
 from weighbridge.forward.tensors import Tensor
 
-MIXES = (Attention, GatedRecurrence)
 
-
-def forward(s: TrainingStep) -> Tensor:
+def griffin_model(s: TrainingStep) -> Tensor:
     """RecurrentGemmaModel.forward"""
     m, built = s.m, s.built
     ids = m.new((s.batch, s.length), INT64)
@@ -145,3 +144,6 @@ def scan(m: Machine, x: Tensor, recurrent: Tensor, reset: Tensor) -> tuple[Tenso
     repeat(m, length, turn, carried)
     state, contextualized = carried
     return contextualized, state
+
+
+griffin = Net(griffin_model, mixes=(Attention, GatedRecurrence))

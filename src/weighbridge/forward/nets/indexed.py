@@ -21,7 +21,7 @@ from weighbridge.dtypes import BOOL, FLOAT32, INT32, INT64
 from weighbridge.errors import UsageError
 from weighbridge.forward.machine import Machine, lower
 from weighbridge.forward.modules import Module
-from weighbridge.forward.nets import latent
+from weighbridge.forward.nets import Net, latent
 from weighbridge.forward.ops.experts import topk
 from weighbridge.forward.ops.losses import embedding
 from weighbridge.forward.ops.matrix import matmul
@@ -35,12 +35,10 @@ from weighbridge.forward.parts.rotary import Rotary, rotary_of, rotated
 from weighbridge.forward.step import TrainingStep, entered
 from weighbridge.forward.tensors import Tensor
 
-MIXES = Latent
-
 MOST = 2048  # tokens that are picked, where the config does not say
 
 
-def forward(s: TrainingStep) -> Tensor:
+def indexed_model(s: TrainingStep) -> Tensor:
     """DeepseekV32Model.forward"""
     if s.kernel == "flash":
         raise UsageError(
@@ -167,3 +165,6 @@ def hidden(s: TrainingStep, numbers: Tensor, mask: Tensor) -> tuple[Tensor, Tens
     if mask.dtype == BOOL:
         m.new(index_mask.shape, BOOL)
     return index_mask, m.new(index_mask.shape, mask.dtype)
+
+
+indexed = Net(indexed_model, mixes=Latent)

@@ -7,6 +7,7 @@ from weighbridge.arch.body import Experts
 from weighbridge.arch.mixers import Attention, Mamba1
 from weighbridge.forward.machine import Machine
 from weighbridge.forward.modules import Module
+from weighbridge.forward.nets import Net
 from weighbridge.forward.nets.mamba import mixer
 from weighbridge.forward.ops.experts import softmax, topk
 from weighbridge.forward.ops.matrix import linear
@@ -19,8 +20,6 @@ from weighbridge.forward.parts.moe import experts, experts_of
 from weighbridge.forward.parts.rotary import nowhere
 from weighbridge.forward.step import TrainingStep
 from weighbridge.forward.tensors import Tensor
-
-MIXES = (Mamba1, Attention)
 
 
 def mixed(
@@ -60,4 +59,4 @@ def router(s: TrainingStep, p: Module, x: Tensor, e: Experts) -> tuple[Tensor, T
 
 NORMS = ("input_layernorm", "pre_ff_layernorm")
 LAYER = LayerShape(attend=mixed, norm=by_weight(rms_norm), feed=feed, at="", before=NORMS)
-forward = DecoderNet(layer=LAYER, rotary=nowhere)
+jamba = Net(DecoderNet(layer=LAYER, rotary=nowhere), mixes=(Mamba1, Attention))

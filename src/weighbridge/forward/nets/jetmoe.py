@@ -100,6 +100,6 @@ def mapped(m: Machine, p: Module, x: Tensor, topology: Sorted, inner: int) -> Te
     return out
 
 
-forward = DecoderNet(
+jetmoe = DecoderNet(
     layer=LayerShape(attend=attention, feed=feed, at="self_attention"), rotary=shared_rotary
 )

@@ -12,6 +12,7 @@ from weighbridge.arch.mixers import Latent
 from weighbridge.arch.model_types import differs
 from weighbridge.forward.machine import Grads, Machine, Needs, record
 from weighbridge.forward.modules import Module
+from weighbridge.forward.nets import Net
 from weighbridge.forward.ops.attention import AttentionHeads
 from weighbridge.forward.ops.norms import rms_norm
 from weighbridge.forward.ops.pointwise import add, mul, sub
@@ -28,8 +29,6 @@ from weighbridge.forward.parts.rotary import (
 )
 from weighbridge.forward.step import TrainingStep
 from weighbridge.forward.tensors import Computed, Tensor
-
-MIXES = Latent
 
 
 def of(s: TrainingStep, number: int) -> Latent:
@@ -166,5 +165,5 @@ def rotary_2(s: TrainingStep) -> Tensor:
 
 
 LAYER = replace(moe.LAYER, attend=attention)
-forward = DecoderNet(layer=LAYER, rotary=rotary)
-forward_2 = DecoderNet(layer=LAYER, rotary=rotary_2)
+deepseek_v3 = Net(DecoderNet(layer=LAYER, rotary=rotary), mixes=Latent)
+deepseek_v2 = Net(DecoderNet(layer=LAYER, rotary=rotary_2), mixes=Latent)

@@ -12,6 +12,7 @@ from weighbridge.arch.rotary import head_dim
 from weighbridge.dtypes import FLOAT32
 from weighbridge.forward.machine import Machine
 from weighbridge.forward.modules import Module
+from weighbridge.forward.nets import Net
 from weighbridge.forward.nets.mamba2 import convolved
 from weighbridge.forward.ops.experts import gather, topk
 from weighbridge.forward.ops.matrix import linear
@@ -31,8 +32,6 @@ from weighbridge.forward.parts.layer import (
 from weighbridge.forward.parts.rotary import Rotary, rotary_of
 from weighbridge.forward.step import TrainingStep
 from weighbridge.forward.tensors import Tensor
-
-MIXES = (Attention, ShortConv)
 
 
 def mixed(
@@ -99,4 +98,4 @@ LAYER = LayerShape(
     before=("operator_norm", "ffn_norm"),
     handed=True,
 )
-forward = DecoderNet(layer=with_padding(LAYER), rotary=rotary)
+lfm2 = Net(DecoderNet(layer=with_padding(LAYER), rotary=rotary), mixes=(Attention, ShortConv))

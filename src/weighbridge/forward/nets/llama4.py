@@ -124,4 +124,4 @@ def rotary(s: TrainingStep) -> Tensor:
     return complex_rotary(s, heads(s, 0).key_dim)
 
 
-forward = DecoderNet(layer=LAYER, rotary=rotary)
+llama4 = DecoderNet(layer=LAYER, rotary=rotary)

@@ -7,8 +7,9 @@
 Source: transformers 5.23 and 4.57.6 models/longcat_flash/modeling_longcat_flash.py.
 """
 
+from weighbridge.arch.mixers import Latent
 from weighbridge.forward.modules import Module
-from weighbridge.forward.nets import latent
+from weighbridge.forward.nets import Net, latent
 from weighbridge.forward.ops.norms import rms_norm
 from weighbridge.forward.ops.pointwise import add, scale
 from weighbridge.forward.ops.shaping import join, split
@@ -20,8 +21,6 @@ from weighbridge.forward.parts.rotary import Rotary
 from weighbridge.forward.parts.routers import router
 from weighbridge.forward.step import TrainingStep
 from weighbridge.forward.tensors import Tensor
-
-MIXES = latent.MIXES
 
 
 def attention(
@@ -83,4 +82,4 @@ def _layer(_: TrainingStep) -> Layer:
     return halves
 
 
-forward = DecoderNet(layer=_layer, rotary=latent.rotary, norm=normed)
+longcat = Net(DecoderNet(layer=_layer, rotary=latent.rotary, norm=normed), mixes=Latent)

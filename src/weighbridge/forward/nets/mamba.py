@@ -13,7 +13,7 @@ from weighbridge.arch.model_types import differs
 from weighbridge.dtypes import FLOAT32, INT64
 from weighbridge.forward.machine import Machine, lower
 from weighbridge.forward.modules import Module
-from weighbridge.forward.nets import mamba2
+from weighbridge.forward.nets import Net, mamba2
 from weighbridge.forward.nets.mamba2 import along
 from weighbridge.forward.ops.losses import embedding
 from weighbridge.forward.ops.matrix import linear
@@ -32,14 +32,10 @@ from weighbridge.forward.parts.layer import run
 from weighbridge.forward.step import TrainingStep, entered
 from weighbridge.forward.tensors import Tensor
 
-MIXES = Mamba1
-CAUSAL = True
-
-loss = mamba2.loss
 Norm = Callable[[Machine, Module, Tensor, str], Tensor]
 
 
-def forward(s: TrainingStep) -> Tensor:
+def mamba_model(s: TrainingStep) -> Tensor:
     """MambaModel.forward"""
     m, built = s.m, s.built
     ids = m.new((s.batch, s.length), INT64)
@@ -122,3 +118,6 @@ def scan(s: TrainingStep, p: Module, hidden: Tensor, given: Given, gate: Tensor)
     out = add(m, out, mul(m, hidden.view(*each), own))
     out = mul(m, out, of_input(m, gate.view(*each)))
     return out.view(*hidden.shape)
+
+
+mamba = Net(mamba_model, loss=mamba2.loss, causal=True, mixes=Mamba1)

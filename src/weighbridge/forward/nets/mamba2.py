@@ -13,6 +13,7 @@ from weighbridge.dtypes import BOOL, FLOAT32, INT64
 from weighbridge.forward.losses import head
 from weighbridge.forward.machine import Machine
 from weighbridge.forward.modules import Module
+from weighbridge.forward.nets import Net
 from weighbridge.forward.ops.losses import causal_loss, embedding
 from weighbridge.forward.ops.matrix import ConvForm, conv
 from weighbridge.forward.ops.norms import rms_norm
@@ -43,9 +44,6 @@ from weighbridge.forward.parts.layer import run
 from weighbridge.forward.step import TrainingStep, entered
 from weighbridge.forward.tensors import Shape, Tensor
 from weighbridge.units import ceil_div
-
-MIXES = Mamba2
-CAUSAL = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +84,7 @@ def scan_of(s: TrainingStep, number: int) -> Scan:
     )
 
 
-def forward(s: TrainingStep) -> Tensor:
+def mamba2_model(s: TrainingStep) -> Tensor:
     """Mamba2Model.forward"""
     m, built = s.m, s.built
     ids = m.new((s.batch, s.length), INT64)
@@ -257,3 +255,6 @@ def loss(s: TrainingStep, hidden: Tensor) -> tuple[Tensor, Tensor]:
         dtype = s.built.root.weight(name).dtype if name else s.dtype
         logits = cast(m, head(s, cast(m, hidden, dtype)), FLOAT32)
         return causal_loss(m, logits, labels), logits
+
+
+mamba2 = Net(mamba2_model, loss=loss, causal=True, mixes=Mamba2)

@@ -10,7 +10,7 @@ from weighbridge.dtypes import BOOL, FLOAT32, INT64
 from weighbridge.errors import UnsupportedError
 from weighbridge.forward.machine import Machine
 from weighbridge.forward.modules import Module
-from weighbridge.forward.nets import INSTEAD, bert
+from weighbridge.forward.nets import INSTEAD, Net, bert
 from weighbridge.forward.ops.attention import AttentionHeads
 from weighbridge.forward.ops.losses import embedding
 from weighbridge.forward.ops.matrix import linear
@@ -25,7 +25,7 @@ from weighbridge.forward.step import TrainingStep, entered
 from weighbridge.forward.tensors import Tensor
 
 
-def forward(s: TrainingStep) -> Tensor:
+def modernbert_model(s: TrainingStep) -> Tensor:
     return encoder.pair(s, encoded) if bert.headless(s) else encoded(s)
 
 
@@ -144,3 +144,6 @@ def predicted(s: TrainingStep, hidden: Tensor) -> Tensor:
     m, p = s.m, s.built.root.at("head")
     act = str(s.built.config.get("classifier_activation") or "gelu")
     return norm(m, several(m, p.linear(m, hidden, "dense"), act), p, "norm")
+
+
+modernbert = Net(modernbert_model, loss=loss)

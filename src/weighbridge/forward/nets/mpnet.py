@@ -6,7 +6,7 @@ Source: transformers 5.23 models/mpnet/modeling_mpnet.py.
 
 from weighbridge.dtypes import INT64
 from weighbridge.forward.modules import Module
-from weighbridge.forward.nets import bert
+from weighbridge.forward.nets import Net, bert
 from weighbridge.forward.ops.attention import AttentionHeads, contiguous, own_softmax, product
 from weighbridge.forward.ops.biases import buckets
 from weighbridge.forward.ops.losses import embedding
@@ -19,11 +19,10 @@ from weighbridge.forward.parts.layer import normed, run
 from weighbridge.forward.step import TrainingStep
 from weighbridge.forward.tensors import Tensor
 
-loss = bert.loss
 QKV = ("q", "k", "v")
 
 
-def forward(s: TrainingStep) -> Tensor:
+def mpnet_model(s: TrainingStep) -> Tensor:
     never_checkpointed(s)
     return encoder.pair(s, encoded) if bert.headless(s) else encoded(s)
 
@@ -101,3 +100,6 @@ def own(
     c = product(m, attention_probs, v, h, columns=h.value_dim)
     c = contiguous(m, c, h)
     return p.linear(m, c.view(h.batch, h.length, h.heads * h.key_dim), "o")
+
+
+mpnet = Net(mpnet_model, loss=bert.loss)

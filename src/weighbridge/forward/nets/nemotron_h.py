@@ -7,6 +7,7 @@ Source: transformers 5.23 models/nemotron_h/modeling_nemotron_h.py.
 from weighbridge.arch.mixers import Attention, Mamba2
 from weighbridge.forward.machine import Machine
 from weighbridge.forward.modules import Module
+from weighbridge.forward.nets import Net
 from weighbridge.forward.nets.mamba2 import loss, mixer, scan_of
 from weighbridge.forward.ops.norms import float_norm
 from weighbridge.forward.ops.pointwise import add, cast, several
@@ -18,12 +19,6 @@ from weighbridge.forward.parts.rotary import nowhere
 from weighbridge.forward.parts.routers import by_sigmoid
 from weighbridge.forward.step import TrainingStep
 from weighbridge.forward.tensors import Tensor
-
-MIXES = (Mamba2, Attention)
-CAUSAL = True
-ALSO_FEEDS_ALONE = True
-
-__all__ = ["forward", "loss"]
 
 
 def mixed(
@@ -78,4 +73,10 @@ def sparse(s: TrainingStep, p: Module, x: Tensor, number: int) -> Tensor:
 
 
 LAYER = LayerShape(norm=normed, attend=mixed, at="mixer", before=("norm", ""), sums="alone")
-forward = DecoderNet(layer=LAYER, rotary=nowhere, norm=by_weight(float_norm))
+nemotron_h = Net(
+    DecoderNet(layer=LAYER, rotary=nowhere, norm=by_weight(float_norm)),
+    loss=loss,
+    causal=True,
+    mixes=(Mamba2, Attention),
+    feeds_alone=True,
+)

@@ -18,7 +18,7 @@ from weighbridge.forward.step import TrainingStep, entered
 from weighbridge.forward.tensors import Tensor
 
 
-def forward(s: TrainingStep) -> Tensor:
+def neox(s: TrainingStep) -> Tensor:
     """GPTNeoXModel.forward"""
     m, built, shape = s.m, s.built, layer_of(s)
     ids = m.new((s.batch, s.length), INT64)

@@ -15,7 +15,7 @@ from weighbridge.forward.step import TrainingStep, entered
 from weighbridge.forward.tensors import Tensor
 
 
-def forward(s: TrainingStep) -> Tensor:
+def opt(s: TrainingStep) -> Tensor:
     """OPTDecoder.forward"""
     m, base, whole = s.m, s.built.base, (s.batch, s.length)
     shape = layer_of(s)

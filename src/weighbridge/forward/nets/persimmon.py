@@ -49,4 +49,4 @@ LAYER = LayerShape(
     feed=ungated("dense_h_to_4h", "dense_4h_to_h", usual="relu2"),
     rates=("", "hidden_dropout"),
 )
-forward = DecoderNet(layer=LAYER, rotary=part_rotary)
+persimmon = DecoderNet(layer=LAYER, rotary=part_rotary)

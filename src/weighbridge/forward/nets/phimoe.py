@@ -94,4 +94,4 @@ def weighed(m: Machine, scores: Tensor, chosen: Tensor, number: Tensor, gates: T
     return out
 
 
-forward = DecoderNet(layer=LayerShape(feed=feed))
+phimoe = DecoderNet(layer=LayerShape(feed=feed))

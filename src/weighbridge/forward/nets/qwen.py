@@ -8,7 +8,7 @@ from weighbridge.dtypes import FLOAT32, INT64
 from weighbridge.forward.losses import head
 from weighbridge.forward.machine import Machine
 from weighbridge.forward.modules import Module
-from weighbridge.forward.nets import EMBEDDINGS
+from weighbridge.forward.nets import EMBEDDINGS, Net
 from weighbridge.forward.ops.losses import cross_entropy, embedding
 from weighbridge.forward.ops.norms import rms_norm
 from weighbridge.forward.ops.pointwise import add, cast, mul, of_input, scale
@@ -21,7 +21,7 @@ from weighbridge.forward.step import TrainingStep, entered
 from weighbridge.forward.tensors import Tensor
 
 
-def forward(s: TrainingStep) -> Tensor:
+def qwen_model(s: TrainingStep) -> Tensor:
     """QWenModel.forward"""
     m, built = s.m, s.built
     ids = m.new((s.batch, s.length), INT64)
@@ -89,3 +89,6 @@ def loss(s: TrainingStep, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
         made = cross_entropy(m, wide, labels)
         del shift_logits, wide
     return made, lm_logits
+
+
+qwen = Net(qwen_model, loss=loss)

@@ -12,7 +12,7 @@ from weighbridge.arch.rotary import head_dim, share
 from weighbridge.dtypes import FLOAT32
 from weighbridge.forward.machine import Machine
 from weighbridge.forward.modules import Module
-from weighbridge.forward.nets import sparse
+from weighbridge.forward.nets import Net, sparse
 from weighbridge.forward.nets.delta import delta_of, mixer
 from weighbridge.forward.ops.norms import gemma_norm
 from weighbridge.forward.ops.pointwise import mul, of_result
@@ -24,8 +24,6 @@ from weighbridge.forward.parts.rotary import Rotary, part_rotated, rotary_of
 from weighbridge.forward.parts.rotary import angles as cosines
 from weighbridge.forward.step import TrainingStep
 from weighbridge.forward.tensors import Shape, Tensor
-
-MIXES = (Attention, GatedDelta)
 
 
 def rotary_width(s: TrainingStep) -> int:
@@ -94,5 +92,9 @@ def attention(
 
 
 LAYER = LayerShape(attend=mixed, norm=by_weight(gemma_norm), feed=sparse.gated_shared, at="")
-forward = DecoderNet(layer=with_padding(LAYER), rotary=rotary)
-forward_3_5 = DecoderNet(layer=with_padding(LAYER), rotary=rotary_3_5)
+qwen3_next = Net(
+    DecoderNet(layer=with_padding(LAYER), rotary=rotary), mixes=(Attention, GatedDelta)
+)
+qwen3_5 = Net(
+    DecoderNet(layer=with_padding(LAYER), rotary=rotary_3_5), mixes=(Attention, GatedDelta)
+)

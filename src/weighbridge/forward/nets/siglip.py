@@ -10,7 +10,7 @@ from dataclasses import replace
 from weighbridge.dtypes import FLOAT32
 from weighbridge.errors import UnsupportedError
 from weighbridge.forward.modules import Module
-from weighbridge.forward.nets import UNCOVERED, clip
+from weighbridge.forward.nets import UNCOVERED, Net, clip
 from weighbridge.forward.ops.attention import own_softmax
 from weighbridge.forward.ops.matrix import linear, matmul
 from weighbridge.forward.ops.norms import layer_norm, normalize
@@ -26,7 +26,7 @@ from weighbridge.forward.tensors import Tensor
 ACT = "gelu_pytorch_tanh"
 
 
-def forward(s: TrainingStep) -> Tensor:
+def siglip_model(s: TrainingStep) -> Tensor:
     """SiglipModel.forward up to the last states of the texts; the images' features are kept."""
     root, config = s.built.root, s.built.config
     if not root.has("vision_model.head.probe") or not root.has("text_model.head"):
@@ -91,3 +91,6 @@ def loss(s: TrainingStep, hidden: Tensor) -> tuple[Tensor, Tensor]:
         logits_per_text = add(m, logits_per_text, root.bare("logit_bias"))
         loglik = of_input(m, mul(m, logits_per_text, m.new((s.batch, s.batch), FLOAT32)))
         return mean(m, scale(m, loglik).view(s.batch**2)), logits_per_text
+
+
+siglip = Net(siglip_model, loss=loss)

@@ -15,7 +15,7 @@ from weighbridge.dtypes import BOOL, FLOAT32, INT64
 from weighbridge.errors import UnsupportedError
 from weighbridge.forward.machine import Machine
 from weighbridge.forward.modules import Module
-from weighbridge.forward.nets import INSTEAD
+from weighbridge.forward.nets import INSTEAD, Net
 from weighbridge.forward.ops.attention import AttentionHeads
 from weighbridge.forward.ops.biases import buckets, where
 from weighbridge.forward.ops.losses import embedding
@@ -65,7 +65,7 @@ class T5Biases:
             self.biases = [b for b in biases if b is not None]
 
 
-def forward(s: TrainingStep) -> Tensor:
+def t5_model(s: TrainingStep) -> Tensor:
     """T5ForConditionalGeneration.forward up to the decoder's states"""
     m, built, body = s.m, s.built, s.built.body
     if body.encoder is None:
@@ -259,3 +259,6 @@ def loss(s: TrainingStep, hidden: Tensor) -> tuple[Tensor, Tensor]:
             hidden = scale(m, hidden)
         name = root.first("lm_head", "shared")
         return encoder.by_token(s, linear(m, hidden, root.weight(name)))
+
+
+t5 = Net(t5_model, loss=loss)

@@ -11,7 +11,7 @@ from dataclasses import replace
 from weighbridge.dtypes import FLOAT32
 from weighbridge.errors import UsageError
 from weighbridge.forward.modules import Module
-from weighbridge.forward.nets import rough
+from weighbridge.forward.nets import Net, rough
 from weighbridge.forward.ops.attention import AttentionHeads
 from weighbridge.forward.ops.matrix import ConvForm, conv, linear, rearranges
 from weighbridge.forward.ops.pointwise import add, cast, dropout, several
@@ -26,7 +26,7 @@ QKV = ("attention.query", "attention.key", "attention.value")
 ENCODER = "encoder."
 
 
-def forward(s: TrainingStep, own: Layer | None = None) -> Tensor:
+def vit_model(s: TrainingStep, own: Layer | None = None) -> Tensor:
     """ViTModel.forward; with another layer, that of classes of its shape."""
     m, built = s.m, s.built
     p = built.root.at(built.base.path.removesuffix(ENCODER).rstrip("."))
@@ -130,3 +130,6 @@ def labelled(s: TrainingStep, pooled: Tensor) -> tuple[Tensor, Tensor]:
     )
     weight = LeafTensor("classifier", (2, pooled.shape[-1]), pooled.dtype, None)
     return classified(s, linear(m, pooled, weight))
+
+
+vit = Net(vit_model, loss=loss)

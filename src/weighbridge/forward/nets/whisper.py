@@ -10,7 +10,7 @@ Source: transformers 5.23 models/whisper/modeling_whisper.py.
 from weighbridge.dtypes import FLOAT32, INT64
 from weighbridge.errors import UnsupportedError
 from weighbridge.forward.modules import Module
-from weighbridge.forward.nets import UNCOVERED, bart
+from weighbridge.forward.nets import UNCOVERED, Net, bart
 from weighbridge.forward.ops.losses import embedding
 from weighbridge.forward.ops.matrix import ConvForm, conv, rearranges
 from weighbridge.forward.ops.pointwise import add, dropout, of_input
@@ -20,11 +20,10 @@ from weighbridge.forward.parts.layer import run
 from weighbridge.forward.step import TrainingStep, entered
 from weighbridge.forward.tensors import Tensor
 
-loss = bart.loss
 STRIDE = 2  # of the second convolution
 
 
-def forward(s: TrainingStep) -> Tensor:
+def whisper_model(s: TrainingStep) -> Tensor:
     """WhisperModel.forward"""
     m, built = s.m, s.built
     if not built.root.has("model.encoder.conv1"):
@@ -77,3 +76,6 @@ def write(s: TrainingStep, p: Module, side: bart.BartSide, ids: Tensor) -> Tenso
     for q in side.layers:
         x = run(s, bart.layer, x, q, side, bart.Masks(causal_mask, None))
     return bart.side_norm(s, p, "layer_norm", x, side)
+
+
+whisper = Net(whisper_model, loss=bart.loss)

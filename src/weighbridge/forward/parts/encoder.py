@@ -19,7 +19,7 @@ from weighbridge.dtypes import BOOL, FLOAT32, INT64
 from weighbridge.errors import UsageError
 from weighbridge.forward.machine import Machine
 from weighbridge.forward.modules import Module
-from weighbridge.forward.nets import Net
+from weighbridge.forward.nets import Forward
 from weighbridge.forward.ops.attention import AttentionHeads
 from weighbridge.forward.ops.losses import cross_entropy
 from weighbridge.forward.ops.matrix import matmul
@@ -104,7 +104,7 @@ def by_token(s: TrainingStep, logits: Tensor) -> tuple[Tensor, Tensor]:
 # ---- embedder
 
 
-def pair(s: TrainingStep, encode: Net) -> Tensor:
+def pair(s: TrainingStep, encode: Forward) -> Tensor:
     """The embeddings of the first sentences; those of the second are kept beside them."""
     s.assume(
         f"{s.built.kind}: its class has no head and no loss; it is trained as "
