@@ -139,7 +139,7 @@ TYPES = {
     "bloom": ModelType(
         BLOOM,
         computes=("not_rotary", "raw_scores", "lingering_scores", "own_gelu"),
-        training=TrainingFacts(net="bloom.bloom", lora=("query_key_value",)),
+        training=TrainingFacts(net="eager.bloom", lora=("query_key_value",)),
         transformers=TransformersFacts(
             caches=(4, 44), last_logits=(5, 0), sdpa=NEVER, plain_loss=(4, 48)
         ),
@@ -148,7 +148,7 @@ TYPES = {
     "mpt": ModelType(
         MPT,
         computes=("not_rotary", "wide_biases", "lingering_scores", "no_cache"),
-        training=TrainingFacts(net="written_out.mpt", lora=("Wqkv",)),
+        training=TrainingFacts(net="eager.mpt", lora=("Wqkv",)),
         transformers=TransformersFacts(
             caches=(4, 55), last_logits=(5, 0), sdpa=NEVER, plain_loss=(4, 48)
         ),

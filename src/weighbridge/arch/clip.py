@@ -384,7 +384,7 @@ TYPES = {
         no_cache="encoder",
         computes=("own_items",),
         gguf="none",
-        training=TrainingFacts(net="siglip.siglip"),
+        training=TrainingFacts(net="clip.siglip"),
     ),
     "siglip_vision_model": ModelType(
         SIGLIP_VISION, no_cache="image", sees=Sight(images.native, tower="")

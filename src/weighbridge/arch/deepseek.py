@@ -383,7 +383,7 @@ TYPES = {
         computes=("looped_experts",),
         gguf="none",
         training=TrainingFacts(
-            net="longcat.longcat", router="by_longcat_rule", experts_were="gate_up"
+            net="latent.longcat", router="by_longcat_rule", experts_were="gate_up"
         ),
         mlx=MlxFacts(has_class=True, own_caches=True, expands="longer"),
     ),

@@ -75,7 +75,7 @@ TYPES = {
     "gemma": ModelType(
         GEMMA,
         training=TrainingFacts(
-            net="gemma.gemma", lora=("q_proj", "v_proj"), litgpt="unit_norms", gguf="gemma"
+            net="decoders.gemma", lora=("q_proj", "v_proj"), litgpt="unit_norms", gguf="gemma"
         ),
         transformers=TransformersFacts(sdpa=(4, 38)),
         vllm=VllmFacts(every_stage="both"),
@@ -85,7 +85,7 @@ TYPES = {
         GEMMA2,
         windows=windows.period(2),
         training=TrainingFacts(
-            net="gemma.gemma", lora=("q_proj", "v_proj"), litgpt="unit_norms", gguf="gemma2"
+            net="decoders.gemma", lora=("q_proj", "v_proj"), litgpt="unit_norms", gguf="gemma2"
         ),
         transformers=TransformersFacts(caches=(4, 44), sdpa=NEVER),
         vllm=VllmFacts(every_stage="both", not_float16=True),

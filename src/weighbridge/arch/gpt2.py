@@ -133,7 +133,7 @@ TYPES = {
     "gpt2": ModelType(
         GPT2,
         computes=("not_rotary", "own_softmax", "holds_attended"),
-        training=TrainingFacts(net="gpt2.gpt2", dropouts="pdrop", lora=("c_attn",)),
+        training=TrainingFacts(net="gpt.gpt2", dropouts="pdrop", lora=("c_attn",)),
         transformers=TransformersFacts(
             caches=(4, 53), last_logits=(4, 53), sdpa=(4, 42), plain_loss=(4, 48)
         ),
@@ -144,7 +144,7 @@ TYPES = {
         GPT_BIGCODE,
         computes=("not_rotary", "wide_scores", "holds_attended"),
         gguf="starcoder",
-        training=TrainingFacts(net="gpt2.gpt2", dropouts="pdrop", lora=("c_attn",)),
+        training=TrainingFacts(net="gpt.gpt2", dropouts="pdrop", lora=("c_attn",)),
         transformers=TransformersFacts(caches=(4, 55), last_logits=(5, 0), plain_loss=(4, 48)),
         mlx=MlxFacts(has_class=True),
     ),

@@ -71,7 +71,7 @@ TYPES = {
         windows=windows.nowhere,
         computes=("not_rotary", "own_softmax", "wide_queries", "lingering_scores"),
         gguf="none",
-        training=TrainingFacts(net="written_out.gpt_neo", lora=("q_proj", "v_proj")),
+        training=TrainingFacts(net="eager.gpt_neo", lora=("q_proj", "v_proj")),
         transformers=TransformersFacts(caches=(4, 45), last_logits=(5, 0), sdpa=NEVER),
     ),
 }

@@ -125,7 +125,7 @@ TYPES = {
         GPT_NEOX,
         computes=("parallel",),
         gguf="gptneox",
-        training=TrainingFacts(net="neox.neox", lora=("query_key_value",), litgpt="parallel"),
+        training=TrainingFacts(net="gpt.neox", lora=("query_key_value",), litgpt="parallel"),
         transformers=TransformersFacts(
             caches=(4, 45),
             last_logits=(4, 50),
@@ -143,7 +143,7 @@ TYPES = {
     "persimmon": ModelType(
         PERSIMMON,
         gguf="none",
-        training=TrainingFacts(net="persimmon.persimmon"),
+        training=TrainingFacts(net="decoders.persimmon"),
         transformers=TransformersFacts(
             sdpa=(4, 53), rotary_tables=((4, 34), (4, 45)), plain_loss=(4, 48)
         ),

@@ -105,7 +105,7 @@ TYPES = {
         GPTJ,
         computes=("parallel", "own_softmax", "wide_queries", "lingering_scores"),
         gguf="none",
-        training=TrainingFacts(net="gptj.gptj", lora=("q_proj", "v_proj"), litgpt="parallel"),
+        training=TrainingFacts(net="gpt.gptj", lora=("q_proj", "v_proj"), litgpt="parallel"),
         transformers=TransformersFacts(caches=(4, 45), last_logits=(5, 0), sdpa=NEVER),
         vllm=VllmFacts(every_stage="both"),
     ),

@@ -133,7 +133,7 @@ LFM2_MOE = Family(
 TYPES = {
     "lfm2": ModelType(
         LFM2,
-        training=TrainingFacts(net="lfm2.lfm2"),
+        training=TrainingFacts(net="hybrids.lfm2"),
         vllm=VllmFacts(every_stage="embedding", adapted_embedding=True, tied_head="freed"),
         sglang=SglangFacts(every_stage="both"),
         mlx=MlxFacts(has_class=True, own_caches=True),
@@ -141,7 +141,7 @@ TYPES = {
     "lfm2_moe": ModelType(
         LFM2_MOE,
         gguf="lfm2moe",
-        training=TrainingFacts(net="lfm2.lfm2"),
+        training=TrainingFacts(net="hybrids.lfm2"),
         vllm=VllmFacts(every_stage="embedding", adapted_embedding=True, tied_head="freed"),
         sglang=SglangFacts(every_stage="both"),
         mlx=MlxFacts(has_class=True, own_caches=True),

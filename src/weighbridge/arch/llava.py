@@ -249,7 +249,7 @@ TYPES = {
         sees=Sight(images.pooled),
         positions="stretched",
         computes=("rotary_by_window",),
-        training=TrainingFacts(net="gemma.gemma"),
+        training=TrainingFacts(net="decoders.gemma"),
         vllm=VllmFacts(other_kernels=True, not_float16=True),
         llama_cpp=LlamaCppFacts(windows=True),
         mlx=MlxFacts(has_class=True, own_caches=True, windows="always"),

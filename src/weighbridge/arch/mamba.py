@@ -145,7 +145,7 @@ TYPES = {
         MAMBA_2,
         positions="endless",
         computes=("not_rotary",),
-        training=TrainingFacts(net="mamba2.mamba2"),
+        training=TrainingFacts(net="mamba.mamba2"),
         transformers=TransformersFacts(last_logits=(5, 0)),
         vllm=VllmFacts(every_stage="both", tied_head="freed"),
         mlx=MlxFacts(has_class=True, own_caches=True),

@@ -360,12 +360,12 @@ TYPES = {
         JAMBA,
         windows=windows.nowhere,
         computes=("not_rotary",),
-        training=TrainingFacts(net="jamba.jamba"),
+        training=TrainingFacts(net="hybrids.jamba"),
         transformers=TransformersFacts(flash_repeats=True, own_sdpa=True),
         vllm=VllmFacts(every_stage="both", adapted_embedding=True),
         mlx=MlxFacts(has_class=True, own_caches=True),
     ),
-    "bamba": ModelType(BAMBA, gguf="granitehybrid", training=TrainingFacts(net="bamba.bamba")),
+    "bamba": ModelType(BAMBA, gguf="granitehybrid", training=TrainingFacts(net="hybrids.bamba")),
     "falcon_h1": ModelType(
         FALCON_H1,
         gguf="falcon-h1",
@@ -385,7 +385,7 @@ TYPES = {
         GRANITEMOESHARED,
         computes=("scaled_logits", "multipliers"),
         gguf="granitemoe",
-        training=TrainingFacts(net="granite.granite_shared", router="by_granite_rule"),
+        training=TrainingFacts(net="hybrids.granite_shared", router="by_granite_rule"),
         transformers=TransformersFacts(wide_loss=(5, 0)),
         vllm=VllmFacts(every_stage="both", adapted_embedding=True),
     ),
@@ -393,7 +393,7 @@ TYPES = {
         GRANITEMOEHYBRID,
         computes=("scaled_logits", "multipliers"),
         gguf="granitehybrid",
-        training=TrainingFacts(net="granite.granite_hybrid", router="by_granite_rule"),
+        training=TrainingFacts(net="hybrids.granite_hybrid", router="by_granite_rule"),
         transformers=TransformersFacts(wide_loss=(5, 0)),
         vllm=VllmFacts(every_stage="both", adapted_embedding=True),
         sglang=SglangFacts(every_stage="head", tracked_states=True),
@@ -404,7 +404,7 @@ TYPES = {
         computes=("not_rotary",),
         gguf="nemotron_h_moe",
         training=TrainingFacts(
-            net="nemotron_h.nemotron_h", lora=("q_proj", "k_proj", "v_proj", "o_proj")
+            net="hybrids.nemotron_h", lora=("q_proj", "k_proj", "v_proj", "o_proj")
         ),
         vllm=VllmFacts(
             every_stage="both",

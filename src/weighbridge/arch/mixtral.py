@@ -208,7 +208,7 @@ TYPES = {
     "phimoe": ModelType(
         PHIMOE,
         windows=windows.everywhere,
-        training=TrainingFacts(net="phimoe.phimoe"),
+        training=TrainingFacts(net="sparse.phimoe"),
         transformers=TransformersFacts(flash_repeats=True, own_sdpa=True),
         vllm=VllmFacts(every_stage="both", adapted_embedding=True),
         mlx=MlxFacts(has_class=True),

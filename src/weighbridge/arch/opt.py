@@ -135,7 +135,7 @@ TYPES = {
         OPT,
         computes=("not_rotary", "frees_fed"),
         gguf="none",
-        training=TrainingFacts(net="opt.opt", dropouts="dropout", lora=("q_proj", "v_proj")),
+        training=TrainingFacts(net="gpt.opt", dropouts="dropout", lora=("q_proj", "v_proj")),
         transformers=TransformersFacts(
             caches=(4, 51), last_logits=(5, 0), sdpa=(4, 46), plain_loss=(4, 48)
         ),

@@ -84,5 +84,7 @@ QWEN = Family(
 )
 
 TYPES = {
-    "qwen": ModelType(QWEN, training=TrainingFacts(net="qwen.qwen"), mlx=MlxFacts(has_class=True)),
+    "qwen": ModelType(
+        QWEN, training=TrainingFacts(net="decoders.qwen"), mlx=MlxFacts(has_class=True)
+    ),
 }

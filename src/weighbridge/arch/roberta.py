@@ -187,7 +187,7 @@ TYPES = {
         positions="after_padding",
         computes=("not_rotary", "norms_behind", "own_softmax", "kept_scores"),
         gguf="none",
-        training=TrainingFacts(net="mpnet.mpnet", dropouts="hidden"),
+        training=TrainingFacts(net="deberta.mpnet", dropouts="hidden"),
         transformers=TransformersFacts(sdpa=NEVER),
     ),
 }

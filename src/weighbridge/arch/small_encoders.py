@@ -294,7 +294,7 @@ TYPES = {
         no_cache="encoder",
         computes=("not_rotary", "norms_behind", "own_softmax"),
         gguf="bert",
-        training=TrainingFacts(net="distilbert.distilbert", dropouts="with_classifier"),
+        training=TrainingFacts(net="bert.distilbert", dropouts="with_classifier"),
         transformers=TransformersFacts(sdpa=(4, 46)),
     ),
     "albert": ModelType(
@@ -308,7 +308,7 @@ TYPES = {
             "own_softmax",
         ),
         gguf="none",
-        training=TrainingFacts(net="albert.albert", dropouts="classifier"),
+        training=TrainingFacts(net="bert.albert", dropouts="classifier"),
         transformers=TransformersFacts(sdpa=(4, 45)),
     ),
     "mobilebert": ModelType(

@@ -265,7 +265,7 @@ TYPES = {
         sees=Sight(images.native, tower=""),
         beside_patches=1,
         computes=("own_items", "sized_images", "own_softmax"),
-        training=TrainingFacts(net="dinov2.dinov2"),
+        training=TrainingFacts(net="vit.dinov2"),
         transformers=TransformersFacts(sdpa=(4, 45)),
     ),
     "dinov2_with_registers": ModelType(

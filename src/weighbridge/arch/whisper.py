@@ -114,7 +114,7 @@ TYPES = {
         width_key="d_model",
         computes=("not_rotary", "laid_heads", "unbiased_logits", "own_items", "own_softmax"),
         gguf="none",
-        training=TrainingFacts(net="whisper.whisper", frozen="encoder.embed_positions"),
+        training=TrainingFacts(net="bart.whisper", frozen="encoder.embed_positions"),
         transformers=TransformersFacts(caches=(4, 43), last_logits=NEVER),
     ),
     "speech_to_text": ModelType(

@@ -138,7 +138,7 @@ class Plain:
         return linear(m, x, self.weight, self.bias)
 
 
-# ---- fused
+# ---- Unsloth's
 
 
 MADE_AGAIN = "down_proj"

@@ -143,7 +143,7 @@ def _taken(m: Machine, leaf: LeafTensor, buffer: list[Any], *, owned: bool) -> N
         call(m, leaf)
 
 
-# ---- sharing
+# ---- who else holds a tensor
 
 
 PLACE_AND_CALL = 2

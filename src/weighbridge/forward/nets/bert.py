@@ -3,6 +3,14 @@ dropouts; the head of masked language models, labels of tokens, or a pooler and 
 
 Source: transformers 5.23 models/bert/modeling_bert.py, models/roberta/modeling_roberta.py,
 models/electra/modeling_electra.py.
+
+DistilBERT: BERT without types and pooler, and without a dropout behind attention.
+
+Source: transformers 5.23 models/distilbert/modeling_distilbert.py.
+
+ALBERT: BERT with narrow embeddings, and one layer (or a few) in the place of all.
+
+Source: transformers 5.23 models/albert/modeling_albert.py.
 """
 
 from weighbridge.arch.model_types import differs
@@ -15,7 +23,14 @@ from weighbridge.forward.ops.matrix import linear
 from weighbridge.forward.ops.pointwise import add, dropout, of_result, several
 from weighbridge.forward.parts import encoder
 from weighbridge.forward.parts.attention import heads
-from weighbridge.forward.parts.encoder import by_token, classified, first_token, mask
+from weighbridge.forward.parts.encoder import (
+    by_token,
+    classified,
+    first_token,
+    mask,
+    never_checkpointed,
+    self_attention,
+)
 from weighbridge.forward.parts.encoder import self_attention as attend
 from weighbridge.forward.parts.layer import normed, run
 from weighbridge.forward.step import TrainingStep, entered
@@ -182,3 +197,189 @@ def _first(s: TrainingStep, p: Module, hidden: Tensor) -> Tensor:
 
 
 bert = Net(bert_model, loss=loss)
+
+
+# ---- DistilBERT
+
+
+DISTILBERT_QKV = ("q_lin", "k_lin", "v_lin")
+DISTILBERT_ENCODER = "transformer."
+
+
+def distilbert_model(s: TrainingStep) -> Tensor:
+    return encoder.pair(s, distilbert_encoded) if distilbert_headless(s) else distilbert_encoded(s)
+
+
+def distilbert_headless(s: TrainingStep) -> bool:
+    """Whether the class is the encoder itself."""
+    return not distilbert_base(s).path
+
+
+def distilbert_encoded(s: TrainingStep) -> Tensor:
+    """DistilBertModel.forward"""
+    m, built = s.m, s.built
+    ids = m.new((s.batch, s.length), INT64)
+    embedded = distilbert_embeddings(s, distilbert_base(s).at("embeddings"), ids)
+    attention_mask = mask(s, s.length)
+    x = embedded
+    for i, p in enumerate(built.layers):
+        x = run(s, distilbert_layer, x, p, i, attention_mask)
+    return x
+
+
+def distilbert_base(s: TrainingStep) -> Module:
+    return s.built.root.at(s.built.base.path.removesuffix(DISTILBERT_ENCODER).rstrip("."))
+
+
+def distilbert_embeddings(s: TrainingStep, p: Module, ids: Tensor) -> Tensor:
+    m = s.m
+    position_ids = Computed((1, s.length), INT64, None)  # a buffer's
+    inputs_embeds = entered(s, embedding(m, ids, p.weight("word_embeddings")))
+    position_embeddings = embedding(m, position_ids, p.weight("position_embeddings"))
+    x = add(m, inputs_embeds, position_embeddings)
+    x = normed(m, x, p, "LayerNorm")
+    return dropout(m, x, s.rate("dropout"))
+
+
+def distilbert_layer(
+    x: Tensor, s: TrainingStep, p: Module, number: int, attention_mask: Tensor | None
+) -> Tensor:
+    """TransformerBlock.forward"""
+    m = s.m
+    attention_output, _ = distilbert_attention(s, p.at("attention"), x, number, attention_mask)
+    attention_output = normed(m, add(m, attention_output, x), p, "sa_layer_norm")
+    ffn_output = distilbert_feed(s, p.at("ffn"), attention_output)
+    return normed(m, add(m, ffn_output, attention_output), p, "output_layer_norm")
+
+
+def distilbert_attention(
+    s: TrainingStep, p: Module, x: Tensor, number: int, attention_mask: Tensor | None
+) -> tuple[Tensor, Tensor | None]:
+    """DistilBertSelfAttention.forward"""
+    more = {"mask": attention_mask, "p": s.rate("attention_dropout"), "wide": False, "own": True}
+    out, weights = self_attention(s, p, x, heads(s, number), DISTILBERT_QKV, **more)
+    return p.linear(s.m, out, "out_lin"), weights
+
+
+def distilbert_feed(s: TrainingStep, p: Module, x: Tensor) -> Tensor:
+    """FFN.forward"""
+    m = s.m
+    x = p.linear(m, x, "lin1")
+    x = several(m, x, str(s.built.config.get("activation") or "gelu"))
+    x = p.linear(m, x, "lin2")
+    return dropout(m, x, s.rate("dropout"))
+
+
+def distilbert_loss(s: TrainingStep, hidden: Tensor) -> tuple[Tensor, Tensor]:
+    """DistilBertForMaskedLM, DistilBertForSequenceClassification"""
+    m, root = s.m, s.built.root
+    if distilbert_headless(s):
+        return encoder.loss(s, hidden)
+    with m.making("logits"):
+        if root.has("pre_classifier"):
+            pooled = of_result(m, root.linear(m, first_token(m, hidden), "pre_classifier"))
+            pooled = dropout(m, pooled, s.rate("seq_classif_dropout"))
+            return classified(s, root.linear(m, pooled, "classifier"))
+        x = root.linear(m, hidden, "vocab_transform")
+        x = several(m, x, str(s.built.config.get("activation") or "gelu"))
+        x = normed(m, x, root, "vocab_layer_norm")
+        words = distilbert_base(s).weight("embeddings.word_embeddings")
+        weight = root.weight("vocab_projector") if root.has("vocab_projector") else words
+        return by_token(s, linear(m, x, weight, root.bias("vocab_projector")))
+
+
+distilbert = Net(distilbert_model, loss=distilbert_loss)
+
+
+# ---- ALBERT
+
+
+CLASSIFIER = "classifier_dropout_prob"
+
+
+def albert_model(s: TrainingStep) -> Tensor:
+    never_checkpointed(s)
+    return encoder.pair(s, albert_encoded) if headless(s) else albert_encoded(s)
+
+
+def albert_encoded(s: TrainingStep) -> Tensor:
+    """AlbertModel.forward, without its pooler"""
+    m, own = s.m, base(s)
+    ids = m.new((s.batch, s.length), INT64)
+    embedding_output = embeddings(s, own.at("embeddings"), ids)
+    attention_mask = mask(s, s.length)
+    x = own.linear(m, embedding_output, "encoder.embedding_hidden_mapping_in")
+    for number, p in enumerate(s.built.layers):
+        x = run(s, group, x, p, number, attention_mask)
+    return x
+
+
+def group(
+    x: Tensor, s: TrainingStep, p: Module, number: int, attention_mask: Tensor | None
+) -> Tensor:
+    """AlbertLayerGroup.forward"""
+    inner = 0
+    while p.has(f"albert_layers.{inner}.ffn"):
+        x = albert_layer(x, s, p.at(f"albert_layers.{inner}"), number, attention_mask)
+        inner += 1
+    return x
+
+
+def albert_layer(
+    x: Tensor, s: TrainingStep, p: Module, number: int, attention_mask: Tensor | None
+) -> Tensor:
+    """AlbertLayer.forward"""
+    m = s.m
+    attention_output, _ = albert_attention(s, p.at("attention"), x, number, attention_mask)
+    ffn_output = albert_feed(s, p, attention_output)
+    return normed(m, add(m, ffn_output, attention_output), p, "full_layer_layer_norm")
+
+
+def albert_attention(
+    s: TrainingStep, p: Module, x: Tensor, number: int, attention_mask: Tensor | None
+) -> tuple[Tensor, Tensor | None]:
+    """AlbertAttention.forward"""
+    m, rate = s.m, s.rate("attention_probs_dropout_prob")
+    h, wide = heads(s, number), {"wide": False, "own": True}
+    out, weights = self_attention(s, p, x, h, QKV, mask=attention_mask, p=rate, **wide)
+    out = p.linear(m, out, "dense")
+    out = dropout(m, out, s.rate("hidden_dropout_prob"))
+    return normed(m, add(m, x, out), p, "LayerNorm"), weights
+
+
+def albert_feed(s: TrainingStep, p: Module, x: Tensor) -> Tensor:
+    """AlbertLayer.ff_chunk"""
+    m = s.m
+    x = p.linear(m, x, "ffn")
+    x = several(m, x, str(s.built.config.get("hidden_act") or "gelu_new"))
+    return p.linear(m, x, "ffn_output")
+
+
+def albert_loss(s: TrainingStep, hidden: Tensor) -> tuple[Tensor, Tensor]:
+    """AlbertForMaskedLM, AlbertForSequenceClassification, AlbertForTokenClassification"""
+    m, root, own = s.m, s.built.root, base(s)
+    if headless(s):
+        return encoder.loss(s, hidden)
+    with m.making("logits"):
+        if root.has("classifier") and own.has("pooler"):
+            pooled = of_result(m, own.linear(m, first_token(m, hidden), "pooler"))
+            pooled = dropout(m, pooled, s.rate(CLASSIFIER))
+            return classified(s, root.linear(m, pooled, "classifier"))
+        if root.has("classifier"):
+            return by_token(s, root.linear(m, dropout(m, hidden, s.rate(CLASSIFIER)), "classifier"))
+        if not root.has("predictions.dense") or root.has("sop_classifier.classifier"):
+            raise UnsupportedError(f"{s.built.kind}: its class has no loss that we know: {INSTEAD}")
+        return by_token(s, _albert_predicted(s, root.at("predictions"), hidden))
+
+
+def _albert_predicted(s: TrainingStep, p: Module, hidden: Tensor) -> Tensor:
+    """AlbertMLMHead.forward"""
+    m = s.m
+    x = p.linear(m, hidden, "dense")
+    x = several(m, x, str(s.built.config.get("hidden_act") or "gelu_new"))
+    x = normed(m, x, p, "LayerNorm")
+    words = base(s).weight("embeddings.word_embeddings")
+    return linear(m, x, p.weight("decoder") if p.has("decoder") else words, p.bare("bias"))
+
+
+albert = Net(albert_model, loss=albert_loss)

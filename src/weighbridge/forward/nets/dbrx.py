@@ -19,7 +19,7 @@ from weighbridge.dtypes import FLOAT32
 from weighbridge.forward import loops
 from weighbridge.forward.machine import Machine, lower
 from weighbridge.forward.modules import Module
-from weighbridge.forward.nets.phimoe import jittered
+from weighbridge.forward.nets.sparse import jittered
 from weighbridge.forward.ops.experts import gathered, topk
 from weighbridge.forward.ops.matrix import linear
 from weighbridge.forward.ops.norms import layer_norm

@@ -1,35 +1,66 @@
 """Decoders that differ from Llama's in a row: norms, where they stand, what turns, what is summed.
 
 Source: transformers 5.23 models/*/modeling_*.py of the model types whose records name them.
+
+Gemma 1 to 3: norms whose weights start at zero, scaled embeddings, and since 2 norms on both
+sides of attention and feed-forward. Gemma 2 caps its scores, which eager attention alone does.
+
+Source: transformers 5.23 models/gemma/modeling_gemma.py, models/gemma2/modeling_gemma2.py,
+models/gemma3/modeling_gemma3.py.
+
+Persimmon: layer norms, also of queries and keys; those and values of a head side by side,
+positions on a part of them.
+
+Source: transformers 5.23 models/persimmon/modeling_persimmon.py.
+
+The first Qwen: queries, keys and values from one linear, positions in float32.
+
+Source: modeling_qwen.py beside its checkpoints (QWenAttention, QWenMLP, RMSNorm, QWenLMHeadModel),
+whose fine-tuning script takes reentrant checkpoints (transformers 4.32).
 """
 
 from dataclasses import replace
 
-from weighbridge.dtypes import FLOAT32
+from weighbridge.arch.model_types import differs
+from weighbridge.dtypes import FLOAT32, INT64
+from weighbridge.forward.losses import head
 from weighbridge.forward.machine import Machine
 from weighbridge.forward.modules import Module
+from weighbridge.forward.nets import EMBEDDINGS, Net
+from weighbridge.forward.ops.losses import cross_entropy, embedding
 from weighbridge.forward.ops.norms import (
     cohere_norm,
     float_norm,
+    gemma_norm,
     layer_norm,
     rms_norm,
     wide_norm,
 )
-from weighbridge.forward.ops.pointwise import cast, mul, several, shift
-from weighbridge.forward.ops.shaping import cuts, split, turned
+from weighbridge.forward.ops.pointwise import add, cast, mul, of_input, scale, several, shift
+from weighbridge.forward.ops.shaping import copied, cut, cuts, join, split, turned
 from weighbridge.forward.parts import rotary
-from weighbridge.forward.parts.attention import Masks, attended, heads, window
-from weighbridge.forward.parts.decoder import DecoderNet
+from weighbridge.forward.parts.attention import (
+    Masks,
+    attend,
+    attended,
+    heads,
+    mask,
+    window,
+    windows,
+)
+from weighbridge.forward.parts.decoder import FINAL, DecoderNet
 from weighbridge.forward.parts.layer import (
+    AROUND,
     BEHIND,
     LLAMA,
     AttentionShape,
     LayerShape,
     by_weight,
+    run,
     ungated,
 )
-from weighbridge.forward.parts.rotary import Rotary, part_rotary, part_rotated
-from weighbridge.forward.step import TrainingStep
+from weighbridge.forward.parts.rotary import Rotary, part_rotary, part_rotated, rotated
+from weighbridge.forward.step import TrainingStep, entered
 from weighbridge.forward.tensors import Tensor, absent
 
 
@@ -174,3 +205,155 @@ stablelm = by_config(
         holds=("normed", "attended", "undropped"),
     ),
 )
+
+
+# ---- Gemma
+
+
+CAP = "attn_logit_softcapping"
+
+
+def gemma(s: TrainingStep) -> Tensor:
+    """Gemma3TextModel.forward: cosines and sines by kind of layer."""
+    m, built, shape = s.m, s.built, layer_of(s)
+    ids = m.new((s.batch, s.length), INT64)
+    words = built.base.weight(built.base.first(*EMBEDDINGS))
+    inputs_embeds = entered(s, scale(m, embedding(m, ids, words)))
+    position_ids = m.new((1, s.length), INT64)
+    masks = {reach: mask(s, reach) for reach in windows(s)}
+    kinds = windows(s) if differs(s.built.kind, "rotary_by_window") else {None}
+    positions = {reach: rotary.rotary(s) for reach in kinds}
+    x = inputs_embeds
+    for i, layer in enumerate(built.layers):
+        own = positions.get(window(s, i)) or positions[None]
+        x = run(s, shape, x, layer, i, own, masks, position_ids)
+    return gemma_norm(m, x, built.base.weight(built.base.first(*FINAL)))
+
+
+GEMMA = AttentionShape(norm=gemma_norm, late=True)
+CAPPED = replace(GEMMA, cap=True)
+FIRST = LayerShape(attend=GEMMA, norm=by_weight(gemma_norm))
+SECOND = replace(AROUND, attend=GEMMA, norm=FIRST.norm)
+
+
+def layer_of(s: TrainingStep) -> LayerShape:
+    """Gemma's layer; since Gemma 2 it has four norms. A cap is eager attention's alone."""
+    if not s.built.config.get(CAP):
+        return SECOND if s.built.layers[0].has("pre_feedforward_layernorm") else FIRST
+    s.kernel = s.kernel or "eager"
+    return replace(SECOND, attend=CAPPED)
+
+
+# ---- Persimmon
+
+
+def persimmon_attention(
+    s: TrainingStep, p: Module, x: Tensor, number: int, positions: Rotary, masks: Masks
+) -> tuple[Tensor, Tensor | None]:
+    """PersimmonAttention.forward"""
+    m, h, width = s.m, heads(s, number), positions[0].shape[-1]
+    fused = p.linear(m, x, "query_key_value")
+    shape = h.batch, h.length, h.heads, h.key_dim
+    thirds = cuts(m, fused, [h.heads * h.key_dim] * 3)
+    query, key, value = (third.view(*shape) for third in thirds)
+    if p.has("q_layernorm"):
+        query = head_norm(m, query, p, "q_layernorm")
+        key = head_norm(m, key, p, "k_layernorm")
+    query_rot, query_pass = cuts(m, query, (width, h.key_dim - width))
+    key_rot, key_pass = cuts(m, key, (width, h.key_dim - width))
+    query_rot, key_rot = rotated(m, query_rot, key_rot, positions)
+    query, key = join(m, query_rot, query_pass), join(m, key_rot, key_pass)
+    rate = s.rate("attention_dropout")
+    out, weights = attended(s, query, key, value, h, mask=masks[None], p=rate, first=True)
+    return p.linear(m, out.view(*x.shape), "dense"), weights
+
+
+def head_norm(m: Machine, x: Tensor, p: Module, name: str) -> Tensor:
+    """The kernel copies what is not in one piece."""
+    if m.autocast is None:
+        m.hidden(x.nbytes, name="activations")
+    return layer_norm(m, turned(m, x), p.weight(name), p.bias(name))
+
+
+LAYER = LayerShape(
+    attend=persimmon_attention,
+    feed=ungated("dense_h_to_4h", "dense_4h_to_h", usual="relu2"),
+    rates=("", "hidden_dropout"),
+)
+persimmon = DecoderNet(layer=LAYER, rotary=part_rotary)
+
+
+# ---- The first Qwen
+
+
+def qwen_model(s: TrainingStep) -> Tensor:
+    """QWenModel.forward"""
+    m, built = s.m, s.built
+    ids = m.new((s.batch, s.length), INT64)
+    x = entered(s, embedding(m, ids, built.base.weight(built.base.first(*EMBEDDINGS))))
+    width = heads(s, 0).key_dim
+    positions = m.new((s.length, 1, width), FLOAT32), m.new((s.length, 1, width), FLOAT32)
+    seen = mask(s, None)
+    for i, p in enumerate(built.layers):
+        x = run(s, layer, x, p, i, positions, seen)
+    return rms_norm(m, x, built.base.weight(built.base.first(*FINAL)))
+
+
+def layer(
+    x: Tensor, s: TrainingStep, p: Module, number: int, positions: Rotary, seen: Tensor | None
+) -> Tensor:
+    """QWenBlock.forward"""
+    m = s.m
+    layernorm_output = rms_norm(m, x, p.weight("ln_1"))
+    attn_output = qwen_attention(s, p.at("attn"), layernorm_output, number, positions, seen)
+    layernorm_input = add(m, attn_output, x)
+    layernorm_output = rms_norm(m, layernorm_input, p.weight("ln_2"))
+    return add(m, layernorm_input, mlp(m, p.at("mlp"), layernorm_output))
+
+
+def qwen_attention(
+    s: TrainingStep, p: Module, x: Tensor, number: int, positions: Rotary, seen: Tensor | None
+) -> Tensor:
+    m, h = s.m, heads(s, number)
+    mixed_x_layer = p.linear(m, x, "c_attn")
+    width = h.heads * h.key_dim
+    query, key, value = split(m, mixed_x_layer, (width, width, width))
+    shape = h.batch, h.length, h.heads, h.key_dim
+    query = qwen_turned(m, query.view(*shape), positions)
+    key = qwen_turned(m, key.view(*shape), positions)
+    value = copied(m, value.view(*shape))
+    out = attend(s, query, key, value, h, mask=seen)
+    return p.linear(m, out.view(h.batch, h.length, width), "c_proj")
+
+
+def qwen_turned(m: Machine, t: Tensor, positions: Rotary) -> Tensor:
+    """apply_rotary_pos_emb"""
+    cos, sin = positions
+    t_float = cast(m, t, FLOAT32)
+    half = t.shape[-1] // 2
+    x1, x2 = cut(m, t_float, half), cut(m, t_float, half)
+    rotated = join(m, scale(m, x2), x1)
+    return cast(m, add(m, mul(m, t_float, cos), mul(m, rotated, sin)), t.dtype)
+
+
+def mlp(m: Machine, p: Module, x: Tensor) -> Tensor:
+    a1 = p.linear(m, x, "w1")
+    a2 = p.linear(m, x, "w2")
+    intermediate_parallel = mul(m, a1, of_input(m, a2))
+    return p.linear(m, intermediate_parallel, "c_proj")
+
+
+def loss(s: TrainingStep, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Logits are shifted by a copy; autocast takes the loss in float32."""
+    m = s.m
+    labels = m.new((s.batch, s.length), INT64)
+    with m.making("logits"):
+        lm_logits = head(s, hidden)
+        shift_logits = copied(m, lm_logits)
+        wide = cast(m, shift_logits, FLOAT32) if m.autocast is not None else shift_logits
+        made = cross_entropy(m, wide, labels)
+        del shift_logits, wide
+    return made, lm_logits
+
+
+qwen = Net(qwen_model, loss=loss)

@@ -18,7 +18,7 @@ from weighbridge.dtypes import BOOL, FLOAT32
 from weighbridge.forward.loops import Carried, repeat
 from weighbridge.forward.machine import Grads, Machine, Needs, record
 from weighbridge.forward.modules import Module
-from weighbridge.forward.nets.mamba2 import along
+from weighbridge.forward.nets.mamba import along
 from weighbridge.forward.ops.matrix import matmul
 from weighbridge.forward.ops.pointwise import (
     add,

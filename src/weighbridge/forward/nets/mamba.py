@@ -1,4 +1,10 @@
-"""Mamba 1 as torch runs it where no kernels are installed: a convolution along the sequence, and
+"""Mamba-2 as torch runs it where no kernels are installed: a convolution along the sequence, and
+the scan chunk by chunk, in float32.
+
+Letters: B batch, C chunks, L tokens of a chunk, H heads, P head dimension, N states.
+Source: transformers 5.23 models/mamba2/modeling_mamba2.py (mamba2_chunk_scan, segment_sum).
+
+Mamba 1 as torch runs it where no kernels are installed: a convolution along the sequence, and
 the scan token by token. Falcon-Mamba norms what the scan is given.
 
 Letters: B batch, L tokens, I inner size, N states.
@@ -7,30 +13,265 @@ models/falcon_mamba/modeling_falcon_mamba.py.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
 
-from weighbridge.arch.mixers import Mamba1
+from weighbridge.arch.mixers import Mamba1, Mamba2
 from weighbridge.arch.model_types import differs
-from weighbridge.dtypes import FLOAT32, INT64
+from weighbridge.dtypes import BOOL, FLOAT32, INT64
+from weighbridge.forward.losses import head
 from weighbridge.forward.machine import Machine, lower
 from weighbridge.forward.modules import Module
-from weighbridge.forward.nets import Net, mamba2
-from weighbridge.forward.nets.mamba2 import along
-from weighbridge.forward.ops.losses import embedding
-from weighbridge.forward.ops.matrix import linear
+from weighbridge.forward.nets import Net
+from weighbridge.forward.ops.losses import causal_loss, embedding
+from weighbridge.forward.ops.matrix import ConvForm, conv, linear
 from weighbridge.forward.ops.norms import plain_norm, rms_norm
 from weighbridge.forward.ops.pointwise import (
     add,
     cast,
+    mean,
     mul,
     of_input,
     of_result,
+    power,
+    rsqrt,
     scale,
+    shift,
+    sub,
 )
-from weighbridge.forward.ops.scans import scanned, softplus
-from weighbridge.forward.ops.shaping import copied, shaped, split, turned
+from weighbridge.forward.ops.scans import (
+    clamped,
+    contracted,
+    cumulated,
+    filled,
+    interleaved,
+    masked,
+    scanned,
+    softplus,
+)
+from weighbridge.forward.ops.shaping import copied, expand, part, shaped, split, stack, turned
 from weighbridge.forward.parts.layer import run
 from weighbridge.forward.step import TrainingStep, entered
-from weighbridge.forward.tensors import Tensor
+from weighbridge.forward.tensors import Shape, Tensor
+from weighbridge.units import ceil_div
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scan:
+    """The sizes of one layer's scan."""
+
+    batch: int
+    length: int
+    chunk: int
+    heads: int
+    dim: int
+    groups: int
+    states: int
+
+    @property
+    def chunks(self) -> int:
+        return ceil_div(self.length, self.chunk)
+
+    @property
+    def padded(self) -> int:
+        return self.chunks * self.chunk
+
+    @property
+    def left(self) -> Shape:
+        return self.batch, self.chunks, self.chunk
+
+
+def scan_of(s: TrainingStep, number: int) -> Scan:
+    found = next(x for x in s.built.body.blocks[number].mixers if isinstance(x, Mamba2))
+    return Scan(
+        batch=s.batch,
+        length=s.length,
+        chunk=s.built.config.num("chunk_size", "mamba_chunk_size", default=0) or 256,
+        heads=found.heads,
+        dim=found.inner // found.heads,
+        groups=found.groups,
+        states=found.state,
+    )
+
+
+def mamba2_model(s: TrainingStep) -> Tensor:
+    """Mamba2Model.forward"""
+    m, built = s.m, s.built
+    ids = m.new((s.batch, s.length), INT64)
+    inputs_embeds = entered(s, embedding(m, ids, built.base.weight("embeddings")))
+    x = inputs_embeds
+    for i, p in enumerate(built.layers):
+        x = run(s, mamba2_block, x, p, i)
+    return rms_norm(m, x, built.base.weight("norm_f"))
+
+
+def mamba2_block(x: Tensor, s: TrainingStep, p: Module, number: int) -> Tensor:
+    """Mamba2Block.forward"""
+    m, weight = s.m, p.weight("norm")
+    residual = x
+    given = cast(m, x, weight.dtype)
+    x = rms_norm(m, given, weight)
+    del given
+    if s.built.config.get("residual_in_fp32") is not False:
+        residual = cast(m, residual, FLOAT32)
+    x = mamba2_mixer(s, p.at("mixer"), x, scan_of(s, number))
+    return add(m, residual, x)
+
+
+def mamba2_mixer(s: TrainingStep, p: Module, x: Tensor, f: Scan) -> Tensor:
+    """Mamba2Mixer.forward"""
+    m, dtype = s.m, x.dtype
+    inner, side = f.heads * f.dim, f.groups * f.states
+    projected_states = p.linear(m, x, "in_proj")
+    a = scale(m, of_result(m, cast(m, p.bare("A_log"), FLOAT32)))
+    gate, mixed, dt = split(m, projected_states, [inner, inner + 2 * side, f.heads])
+    mixed = along(m, p, mixed)
+    hidden, b, c = split(m, mixed, [inner, side, side])
+    grouped = f.batch, f.length, f.groups, f.states
+    hidden = hidden.view(f.batch, f.length, f.heads, f.dim)
+    given = Selected(hidden, dt, a, b.view(*grouped), c.view(*grouped))
+    scan_result = chunk_scan(m, p, given, f)
+    scan_output = scan_result.view(f.batch, f.length, inner)
+    scan_output = gated_norm(m, scan_output, gate, p.weight("norm"), f.groups)
+    return p.linear(m, cast(m, scan_output, dtype), "out_proj")
+
+
+def along(m: Machine, p: Module, x: Tensor) -> Tensor:
+    """causal_conv1d_fn with silu"""
+    return cast(m, of_input(m, convolved(m, p, x, "conv1d")), x.dtype)
+
+
+def convolved(m: Machine, p: Module, x: Tensor, name: str) -> Tensor:
+    """Run a depthwise causal convolution over x, [batch, length, width]. The output is padded by
+    kernel - 1, then sliced; the padding stays allocated."""
+    held, bias = p.weight(name), p.bias(name)
+    weight = shaped(m, held, *held.shape)
+    batch, length, width = x.shape
+    longer = batch, width, length + weight.shape[-1] - 1
+    return part(
+        m, conv(m, cast(m, x, weight.dtype), weight, bias, ConvForm(longer)), batch, length, width
+    )
+
+
+class Selected(NamedTuple):
+    """What a scan is given."""
+
+    hidden: Tensor
+    dt: Tensor
+    a: Tensor
+    b: Tensor
+    c: Tensor
+
+
+def chunk_scan(m: Machine, p: Module, given: Selected, f: Scan) -> Tensor:
+    """mamba2_chunk_scan; its local variables live to its end."""
+    hidden, dt, a, b, c = given
+    dt = add(m, dt, cast(m, p.bare("dt_bias"), dt.dtype))
+    dt = softplus(m, dt)
+    dt = clamped(m, dt)
+    hidden = cast(m, hidden, FLOAT32)
+    each = f.batch, f.length, f.heads, f.states
+    b = interleaved(m, cast(m, b, FLOAT32), each)
+    c = interleaved(m, cast(m, c, FLOAT32), each)
+    whole = f.batch, f.padded, f.heads
+    own = shaped(m, p.bare("D"), f.heads, 1)
+    d_residual = mul(m, own, filled(m, hidden, (*whole, f.dim)))
+    del own
+    hidden = mul(m, hidden, cast(m, dt, FLOAT32).view(*dt.shape, 1))
+    a = mul(m, a, cast(m, dt, FLOAT32))
+    hidden, a, b, c = chunked(m, (hidden, a, b, c), f)
+    a_cumsum = cumulated(m, a)
+    inside = of_result(m, segment_sum(m, a, (f.batch, f.heads, f.chunks, f.chunk)))
+    scores = (*f.left, f.chunk, f.heads)
+    g = contracted(m, c, b, scores, dense=True)
+    weights = mul(m, g, inside.view(*scores))
+    values = (*f.left, f.heads, f.dim)
+    y_diag = contracted(m, weights, hidden, values, copies="b")
+    decay_states = of_result(m, sub(m, part(m, a_cumsum, *a_cumsum.shape[:-1], 1), a_cumsum))
+    b_decay = mul(m, b, decay_states.view(*f.left, f.heads, 1))
+    kept = (f.batch, f.chunks, f.heads, f.dim, f.states)
+    states = contracted(m, b_decay, hidden, kept)
+    previous_states = m.new((f.batch, 1, *kept[2:]), states.dtype)
+    states = stack(m, previous_states, states)
+    decay_chunk = between(m, a_cumsum, f)
+    new_states = contracted(m, decay_chunk, states, states.shape, copies="b")
+    states = part(m, new_states, *kept)
+    state_decay_out = of_result(m, a_cumsum)
+    c_times_states = contracted(m, c, states, values)
+    y_off = mul(m, c_times_states, state_decay_out.view(*f.left, f.heads, 1))
+    output = copied(m, add(m, y_diag, y_off))
+    output = output.view(*whole, f.dim)
+    output = add(m, output, d_residual)
+    if f.padded > f.length:
+        output = part(m, output, f.batch, f.length, f.heads, f.dim)
+    return output
+
+
+def chunked(m: Machine, given: tuple[Tensor, ...], f: Scan) -> list[Tensor]:
+    """reshape_into_chunks of each; gradients of those with heads come in another order"""
+    made = []
+    for t in given:
+        out = filled(m, t, (f.batch, f.padded, *t.shape[2:]))
+        blocks = out.view(*f.left, *t.shape[2:])
+        made.append(turned(m, blocks) if len(t.shape) > 3 else blocks)
+    hidden, a, b, c = made
+    a = a.view(f.batch, f.heads, f.chunks, f.chunk)
+    return [hidden, a, b, c]
+
+
+def segment_sum(m: Machine, x: Tensor, shape: Shape) -> Tensor:
+    """[..., length] -> [..., length, length]"""
+    length = shape[-1]
+    x = expand(m, x, *shape, length)
+    mask = _triangle(m, length)
+    x = masked(m, x, m.new(mask.shape, BOOL))
+    total = cumulated(m, x)
+    mask = _triangle(m, length)
+    return masked(m, total, m.new(mask.shape, BOOL))
+
+
+def _triangle(m: Machine, length: int) -> Tensor:
+    ones = m.new((length, length), BOOL)
+    made = m.new((length, length), BOOL)
+    del ones
+    return made
+
+
+def between(m: Machine, a_cumsum: Tensor, f: Scan) -> Tensor:
+    """The decay from each chunk's end to each other's, with one before all."""
+    ends = part(m, a_cumsum, f.batch, f.heads, f.chunks)
+    longer = (f.batch, f.heads, f.chunks + 1)
+    return of_result(m, segment_sum(m, filled(m, ends, longer), longer))
+
+
+def gated_norm(m: Machine, x: Tensor, gate: Tensor, w: Tensor, groups: int) -> Tensor:
+    """MambaRMSNormGated.forward"""
+    dtype, shape = x.dtype, x.shape
+    x = cast(m, x, FLOAT32)
+    x = mul(m, x, of_input(m, cast(m, gate, FLOAT32)))
+    grouped = x.view(*shape[:-1], groups, shape[-1] // groups)
+    variance = mean(m, power(m, grouped))
+    grouped = mul(m, grouped, rsqrt(m, shift(m, variance)))
+    x = grouped.view(*shape)
+    return mul(m, w, cast(m, x, dtype))
+
+
+def loss(s: TrainingStep, hidden: Tensor) -> tuple[Tensor, Tensor]:
+    """Mamba2ForCausalLM: logits are kept in float32"""
+    m = s.m
+    labels = m.new((s.batch, s.length), INT64)
+    with m.making("logits"):
+        name = s.built.root.first("lm_head")
+        dtype = s.built.root.weight(name).dtype if name else s.dtype
+        logits = cast(m, head(s, cast(m, hidden, dtype)), FLOAT32)
+        return causal_loss(m, logits, labels), logits
+
+
+mamba2 = Net(mamba2_model, loss=loss, causal=True, mixes=Mamba2)
+
+
+# ---- Mamba 1
+
 
 Norm = Callable[[Machine, Module, Tensor, str], Tensor]
 
@@ -120,4 +361,4 @@ def scan(s: TrainingStep, p: Module, hidden: Tensor, given: Given, gate: Tensor)
     return out.view(*hidden.shape)
 
 
-mamba = Net(mamba_model, loss=mamba2.loss, causal=True, mixes=Mamba1)
+mamba = Net(mamba_model, loss=loss, causal=True, mixes=Mamba1)

@@ -12,20 +12,50 @@
     GLM-4 MoE      a part of each head has positions
 
 Source: transformers 5.23 models/*/modeling_*.py.
+
+Phi-3.5-MoE: Mixtral's experts behind a router that draws them (sparsemixer).
+
+The two experts of a token are drawn one after the other from its scores, without those that are
+far below the best. What is drawn is weighed by a function of its own, whose gradient goes to the
+scores at once; the softmax that it came from is kept, and gets none.
+
+Source: transformers 5.23 models/phimoe/modeling_phimoe.py.
+
+gpt-oss: sinks in attention, which is eager; experts with biases, gate and up by turns.
+
+sdpa has no sinks, so the class has eager attention, and flash-attention 3 that is installed apart
+(_supports_sdpa, _compatible_flash_implementations). Weights in mxfp4 are trained dequantized.
+
+Source: transformers 5.23 models/gpt_oss/modeling_gpt_oss.py.
 """
 
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
-from weighbridge.forward.machine import Machine
+from weighbridge.dtypes import BOOL, FLOAT32, INT64
+from weighbridge.forward.machine import Grads, Machine, Needs, record
 from weighbridge.forward.modules import Module
 from weighbridge.forward.nets.decoders import OLMO2_LAYER, olmo2
-from weighbridge.forward.ops.norms import rms_norm
-from weighbridge.forward.ops.pointwise import add, cast, mul, of_result
+from weighbridge.forward.nets.latent import pairs_turned
+from weighbridge.forward.ops.experts import gather, masked, topk
+from weighbridge.forward.ops.matrix import linear
+from weighbridge.forward.ops.norms import rms_norm, wide_norm
+from weighbridge.forward.ops.pointwise import (
+    add,
+    cast,
+    clamp,
+    mul,
+    of_result,
+    scale,
+    shift,
+    softmax,
+)
+from weighbridge.forward.ops.shaping import cut, join, split
 from weighbridge.forward.parts import moe
-from weighbridge.forward.parts.attention import mask, windows
+from weighbridge.forward.parts.attention import heads, mask, windows, written_out
 from weighbridge.forward.parts.decoder import DecoderNet
-from weighbridge.forward.parts.layer import AttentionShape, LayerShape, mlp
+from weighbridge.forward.parts.layer import AttentionShape, LayerShape, by_weight, mlp
 from weighbridge.forward.parts.rotary import (
     Rotary,
     grids,
@@ -38,7 +68,7 @@ from weighbridge.forward.parts.rotary import (
 )
 from weighbridge.forward.parts.routers import router
 from weighbridge.forward.step import TrainingStep
-from weighbridge.forward.tensors import Tensor
+from weighbridge.forward.tensors import Computed, Tensor
 
 
 def qwen2(s: TrainingStep) -> Tensor:
@@ -136,3 +166,151 @@ glm4 = DecoderNet(  # what has positions is joined with the rest
     layer=replace(moe.LAYER, attend=AttentionShape(rotate=part_rotated, late=True, first=True)),
     rotary=part_rotary,
 )
+
+
+# ---- Phi-3.5-MoE
+
+
+def feed(s: TrainingStep, p: Module, x: Tensor, number: int) -> Tensor:
+    """PhimoeSparseMoeBlock.forward: noise is multiplied in before the block, and in the router."""
+    m, shape, p = s.m, x.shape, p.at("block_sparse_moe")
+    noisy = bool(s.built.config.get("input_jitter_noise")) and m.training
+    if noisy:
+        x = jittered(m, x)
+    flat = x.view(s.rows, shape[-1])
+    if noisy:
+        flat = jittered(m, flat)
+    logits = linear(m, flat, p.stacked(m, "gate.weight"))
+    weights, numbers = drawn(m, logits)
+    return moe.experts(s, p.at("experts"), flat, weights, numbers).view(*shape)
+
+
+def jittered(m: Machine, x: Tensor) -> Tensor:
+    """x *= noise"""
+    noise = m.new(x.shape, x.dtype)
+    out = Computed(x.shape, x.dtype, x.storage)
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        return [m.new(grads[0].shape, grads[0].dtype)]
+
+    record(m, back, [x], [noise], out)
+    return out
+
+
+def drawn(m: Machine, scores: Tensor) -> tuple[Tensor, Tensor]:
+    """sparsemixer: two multipliers and experts a token; its local variables live to its end."""
+    first, one, gates = _one(m, scores, scores)
+    second, two, others = _one(m, scores, scattered(m, scores, one))
+    multiplier = join(m, first, second)
+    numbers = m.new((scores.shape[0], 2), INT64)
+    del one, two, gates, others
+    return multiplier, numbers
+
+
+def _one(m: Machine, scores: Tensor, among: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """(multiplier, expert, the softmax that it was drawn from)"""
+    gates = masked(m, among)
+    number = m.new((scores.shape[0], 1), INT64)
+    gates = softmax(m, gates if m.autocast is None else cast(m, gates, FLOAT32))
+    chosen = gather(m, gates, number)
+    return weighed(m, scores, chosen, number, gates), number, gates
+
+
+def scattered(m: Machine, x: Tensor, number: Tensor) -> Tensor:
+    """torch.scatter(x, -1, number, -inf)"""
+    out = m.new(x.shape, x.dtype)
+    whole = x.shape
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        return [m.new(whole, grads[0].dtype)]
+
+    record(m, back, [x], [number], out)
+    return out
+
+
+def weighed(m: Machine, scores: Tensor, chosen: Tensor, number: Tensor, gates: Tensor) -> Tensor:
+    """PhimoeMultiplier"""
+    m.new(chosen.shape, BOOL)
+    out = m.new(chosen.shape, chosen.dtype)
+    whole = scores.shape
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        return [m.new(whole, scores_dtype), None, None]
+
+    scores_dtype = scores.dtype
+    record(m, back, [scores, chosen, gates], [chosen.detach(), number, gates.detach()], out)
+    return out
+
+
+phimoe = DecoderNet(layer=LayerShape(feed=feed))
+
+
+# ---- gpt-oss
+
+
+FLASH = (
+    "attention by flash-attention 3 with sinks (kernels-community/vllm-flash-attn3): the sinks "
+    "have no gradient, and are not trained"
+)
+
+
+def gpt_oss_mlp(s: TrainingStep, p: Module, x: Tensor, number: int) -> Tensor:
+    """GptOssMLP.forward; the router's logits and scores live to its end."""
+    m, shape, p = s.m, x.shape, p.at("mlp")
+    found = moe.experts_of(s, number)
+    assert found is not None
+    flat = x.view(s.rows, shape[-1])
+    logits = linear(m, flat, p.weight("router"), p.bias("router"))
+    value, numbers = topk(m, logits, found.top_k)
+    scores = softmax(m, value)
+    del value
+    out = moe.experts(s, p.at("experts"), flat, scores, numbers, FORM)
+    return out.view(*shape)
+
+
+def gated(s: TrainingStep, both: Tensor) -> Tensor:
+    """GptOssExperts._apply_gate: clamped, (up + 1) * gate * sigmoid(alpha * gate)."""
+    m, half = s.m, both.shape[-1] // 2
+    gate, up = cut(m, both, half), cut(m, both, half)
+    gate = clamp(m, gate, bounds=1)
+    up = clamp(m, up)
+    glu = mul(m, gate, of_result(m, scale(m, gate)))
+    return mul(m, shift(m, up), glu)
+
+
+def rotated(m: Machine, q: Tensor, k: Tensor, positions: Rotary) -> tuple[Tensor, Tensor]:
+    """apply_rotary_pos_emb"""
+    cos, sin = positions
+    return _turned(m, q, cos, sin), _turned(m, k, cos, sin)
+
+
+def _turned(m: Machine, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """_apply_rotary_emb"""
+    half = x.shape[-1] // 2
+    a, b = split(m, x, (half, half))
+    return pairs_turned(m, a, b, cos, sin)
+
+
+FORM = moe.Form(gate=gated, transposed=True)
+LAYER = LayerShape(
+    norm=by_weight(wide_norm),
+    attend=AttentionShape(rotate=rotated, first=True, sinks="sinks"),
+    feed=gpt_oss_mlp,
+)
+
+
+def layer(s: TrainingStep) -> LayerShape:
+    """GptOssDecoderLayer, with the attention that there is."""
+    if s.kernel == "flash":
+        s.assume(FLASH)
+    else:
+        written_out(s)
+    return LAYER
+
+
+def rotary(s: TrainingStep) -> Rotary:
+    """Cosines and sines as wide as half a head."""
+    return rotary_of(s, heads(s, 0).key_dim // 2)
+
+
+gpt_oss = DecoderNet(layer=layer, rotary=rotary)

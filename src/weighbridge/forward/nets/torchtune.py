@@ -282,7 +282,7 @@ def compiled_loss(m: Machine, logits: Tensor, labels: Tensor) -> Tensor:
     return out
 
 
-# ---- sequence
+# ---- ranks that share the tokens
 
 
 def own(s: TrainingStep, tokens: Tensor, words: Tensor) -> Tensor:

@@ -4,18 +4,26 @@ before attention and feed-forward.
 Its inputs are images in float32 of the size that the config names; there are no tokens besides
 patches, and `seq_len` says nothing.
 Source: transformers 5.23 models/vit/modeling_vit.py.
+
+DINOv2: ViT whose attention and feed-forward are scaled by learned vectors; a classifier reads
+the token of the class beside the mean of the patches.
+
+Images are of the config's size (518 pixels a side of the checkpoints), where positions are not
+interpolated. Feed-forwards of the giant, in one matrix in its checkpoint, are not covered.
+Source: transformers 5.23 models/dinov2/modeling_dinov2.py.
 """
 
 from dataclasses import replace
 
 from weighbridge.dtypes import FLOAT32
 from weighbridge.errors import UsageError
+from weighbridge.forward.machine import Machine
 from weighbridge.forward.modules import Module
 from weighbridge.forward.nets import Net, rough
 from weighbridge.forward.ops.attention import AttentionHeads
 from weighbridge.forward.ops.matrix import ConvForm, conv, linear, rearranges
-from weighbridge.forward.ops.pointwise import add, cast, dropout, several
-from weighbridge.forward.ops.shaping import expand, stack
+from weighbridge.forward.ops.pointwise import add, cast, dropout, mul, scale, several
+from weighbridge.forward.ops.shaping import expand, join, mean_of_tokens, part, stack
 from weighbridge.forward.parts.attention import heads
 from weighbridge.forward.parts.encoder import classified, first_token, self_attention
 from weighbridge.forward.parts.layer import Layer, normed, run
@@ -133,3 +141,67 @@ def labelled(s: TrainingStep, pooled: Tensor) -> tuple[Tensor, Tensor]:
 
 
 vit = Net(vit_model, loss=loss)
+
+
+# ---- DINOv2
+
+
+def dinov2_model(s: TrainingStep) -> Tensor:
+    """Dinov2Model.forward"""
+    return vit_model(s, dinov2_layer)
+
+
+def dinov2_layer(x: Tensor, s: TrainingStep, p: Module, number: int) -> Tensor:
+    """Dinov2Layer.forward"""
+    m = s.m
+    residual = x
+    x = normed(m, x, p, "norm1")
+    x, _ = dinov2_attention(s, p.at("attention"), x, number)
+    x = mul(m, x, p.bare("layer_scale1.lambda1"))
+    x = add(m, drop_path(s, x), residual)
+    residual = x
+    x = normed(m, x, p, "norm2")
+    x = dinov2_mlp(s, p.at("mlp"), x)
+    x = mul(m, x, p.bare("layer_scale2.lambda1"))
+    return add(m, drop_path(s, x), residual)
+
+
+def dinov2_attention(
+    s: TrainingStep, p: Module, x: Tensor, number: int
+) -> tuple[Tensor, Tensor | None]:
+    """Dinov2Attention.forward"""
+    h, rate = heads_of(s, number, x.shape[1]), s.rate("attention_probs_dropout_prob")
+    out, weights = self_attention(s, p, x, h, QKV, p=rate, wide=False, own=True)
+    return p.linear(s.m, out, "output.dense"), weights
+
+
+def dinov2_mlp(s: TrainingStep, p: Module, x: Tensor) -> Tensor:
+    """Dinov2MLP.forward"""
+    m = s.m
+    x = p.linear(m, x, "fc1")
+    x = several(m, x, str(s.built.config.get("hidden_act") or "gelu"))
+    return p.linear(m, x, "fc2")
+
+
+def drop_path(s: TrainingStep, x: Tensor) -> Tensor:
+    """Dinov2DropPath.forward: of whole images."""
+    m = s.m
+    if not s.rate("drop_path_rate") or not m.training:
+        return x
+    return mul(m, scale(m, x), m.new((x.shape[0], 1, 1), x.dtype))
+
+
+def dinov2_loss(s: TrainingStep, hidden: Tensor) -> tuple[Tensor, Tensor]:
+    """Dinov2ForImageClassification"""
+    with s.m.making("logits"):
+        return labelled(s, _read(s.m, hidden))
+
+
+def _read(m: Machine, sequence_output: Tensor) -> Tensor:
+    batch, tokens, width = sequence_output.shape
+    cls_token = first_token(m, sequence_output)
+    patch_tokens = part(m, sequence_output, batch, tokens - 1, width)
+    return join(m, cls_token, mean_of_tokens(m, patch_tokens))
+
+
+dinov2 = Net(dinov2_model, loss=dinov2_loss)

@@ -98,7 +98,7 @@ def baddbmm(m: Machine, bias: Tensor, a: Tensor, b: Tensor) -> Tensor:
     return out
 
 
-# ---- conv
+# ---- convolutions
 
 
 class ConvForm(NamedTuple):

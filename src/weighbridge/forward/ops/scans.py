@@ -193,7 +193,7 @@ def substituted(m: Machine, a: Tensor) -> Tensor:
     return out
 
 
-# ---- recurrence
+# ---- a recurrence as a loop
 
 
 FIRST, LAST = 1, 3  # tokens that are run alone

@@ -222,7 +222,7 @@ def first(m: Machine, x: Tensor) -> Tensor:
     return copied(m, turned(m, x))
 
 
-# ---- sums
+# ---- sums over rows
 
 
 def over_rows(m: Machine, rows: int, count: int) -> None:

@@ -86,7 +86,7 @@ def written_out(s: TrainingStep) -> None:
     s.kernel = "eager"
 
 
-# ---- attend
+# ---- kernels
 
 
 def attend(
@@ -194,7 +194,7 @@ def chosen(s: TrainingStep, q: Tensor, h: AttentionHeads, how: AttentionOptions)
     return next(k for k in order if kernels.can(k, asked, call, s.m.chip, s.torch))
 
 
-# ---- flash3
+# ---- flash-attention 3
 
 
 def flash3(m: Machine, q: Tensor, k: Tensor, v: Tensor, h: AttentionHeads) -> Tensor:

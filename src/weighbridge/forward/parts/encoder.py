@@ -101,7 +101,7 @@ def by_token(s: TrainingStep, logits: Tensor) -> tuple[Tensor, Tensor]:
     return cross_entropy(s.m, rows, labels), logits
 
 
-# ---- embedder
+# ---- pairs of sentences
 
 
 def pair(s: TrainingStep, encode: Forward) -> Tensor:

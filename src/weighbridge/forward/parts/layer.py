@@ -95,7 +95,7 @@ def head_norm(m: Machine, x: Tensor, p: Module, norm: Norm, *names: str) -> Tens
     return norm(m, x, p.weight(name)) if name else x
 
 
-# ---- feeds
+# ---- feed-forwards
 
 
 Held = tuple[Tensor, Tensor | None]  # states, and what the layer holds to its end besides
@@ -149,7 +149,7 @@ def ungated(
     return feed
 
 
-# ---- layer
+# ---- layers
 
 
 Layer = Callable[..., Tensor]
@@ -330,7 +330,7 @@ def run(s: TrainingStep, layer: Callable[..., Tensor], x: Tensor, p: Module, *re
     return s.around.layer(s.m, p, s.alike.run(s.m, p, called, whole), x)
 
 
-# ---- hybrid
+# ---- layers that mix tokens in several ways
 
 
 def with_padding(shape: LayerShape) -> Callable[[TrainingStep], LayerShape]:
