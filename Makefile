@@ -1,4 +1,4 @@
-.PHONY: help fix check test test-slow test-torch test-web test-space replay bench docs site golden sweep traced coverage mutants changes hooks
+.PHONY: help house fix check test test-slow test-torch test-web test-space replay bench docs site golden sweep traced coverage mutants changes hooks
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
@@ -53,6 +53,10 @@ replay: $(BIN)/weighbridge ## ask the whole catalogue again: did any answer chan
 
 bench: $(BIN)/weighbridge ## speed and memory beside the other tools (benchmarks/README.md)
 	$(BIN)/python -m benchmarks
+
+house: $(BIN)/weighbridge ## count rooms, floors, modules and names, and draw them in docs/architecture.md
+	$(BIN)/python -m tools.house --write
+	$(BIN)/python -m tools.house
 
 docs: $(BIN)/weighbridge ## write the generated parts of docs/
 	$(BIN)/python tools/docs.py

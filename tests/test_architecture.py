@@ -62,11 +62,8 @@ LAYERS = [  # low to high: a module imports only from its own layer and from tho
 DOORS = {"__init__", "__main__"}  # may import anything
 # What every room may ask of an engine: records that import nothing themselves
 GROUND = {name for name in LAYERS if "." in name}
-# Report.__str__ and its notebook forms call the renderers, which read reports: the one cycle,
-# inside functions.
-ALLOWED = {("report", "render"), ("report", "view"), ("report", "charts")}
 # `--exact` is asked through one module, which imports the laboratory when somebody does
-ALLOWED |= {("estimate", "lab")}
+ALLOWED = {("estimate", "lab")}
 # Names of types alone: what the functions take that an engine's record leads to
 ALLOWED |= {("engines.engine", there) for there in ("engines", "accelerators", "settings")}
 HEAVY = {"torch", "numpy", "rich", "huggingface_hub", "httpx", "requests", "transformers", "yaml"}

@@ -1,11 +1,12 @@
 """The Python API: one function a question, the same that the command line calls."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from weighbridge.checkpoint.gather import GatherOptions
 from weighbridge.errors import UsageError
-from weighbridge.questions.prepared import Prepared, asked, one_model, opened, serving
+from weighbridge.questions.prepared import Prepared, opened
+from weighbridge.questions.question import question, served_model, serving
 from weighbridge.report import Report
 
 if TYPE_CHECKING:
@@ -16,6 +17,14 @@ if TYPE_CHECKING:
     from weighbridge.settings import Infer, Train
 
 Progress = Callable[[int, int], None]
+SOURCE = ("revision", "token", "cache_dir", "offline", "trust_remote_code", "progress")
+
+
+def _options(given: Mapping[str, Any], then: str = "") -> GatherOptions:
+    """Return how to reach the model: of the arguments of a question, those that all take. `then` is
+    the module that is imported while a source is waited for."""
+    after = then and f"weighbridge.{then}"
+    return GatherOptions(**{name: given[name] for name in SOURCE}, then=after)
 
 
 def prepare(
@@ -39,17 +48,9 @@ def prepare(
     Raises:
         weighbridge.errors.WeighbridgeError: bad input, an unknown model, or an unreachable Hub.
     """
-    options = GatherOptions(
-        revision=revision,
-        token=token,
-        cache_dir=cache_dir,
-        offline=offline,
-        trust_remote_code=trust_remote_code,
-        progress=progress,
-    )
-    found = opened(model, options)
-    found.model()
-    return found
+    prepared = opened(model, _options(locals()))
+    prepared.model()
+    return prepared
 
 
 def load(
@@ -93,31 +94,19 @@ def load(
     Raises:
         weighbridge.errors.WeighbridgeError: bad input, an unknown model, or an unreachable Hub.
     """
-    workload = asked(
-        "load",
-        None,
-        {
-            "dtype": dtype,
-            "quantization": quantization,
-            "engine_version": engine_version,
-            "device_map": device_map,
-            "base_model": base_model,
-            "gpu": gpu,
-            "gpu_memory": gpu_memory,
-            "headroom": headroom,
-            "ram": ram,
-        },
-    )
-    options = GatherOptions(
-        revision=revision,
-        token=token,
-        cache_dir=cache_dir,
-        offline=offline,
-        trust_remote_code=trust_remote_code,
-        progress=progress,
-        then="weighbridge.estimate.load",
-    )
-    return opened(model, options).load(workload)
+    settings = {
+        "dtype": dtype,
+        "quantization": quantization,
+        "engine_version": engine_version,
+        "device_map": device_map,
+        "base_model": base_model,
+        "gpu": gpu,
+        "gpu_memory": gpu_memory,
+        "headroom": headroom,
+        "ram": ram,
+    }
+    asked = question("load", None, settings)
+    return opened(model, _options(locals(), then="estimate.load")).answer(asked)
 
 
 def infer(
@@ -149,24 +138,11 @@ def infer(
         weighbridge.errors.WeighbridgeError: bad input, an unknown model or engine, or an
             unreachable Hub.
     """
-    question = serving(workload, command, settings)
-    launched = question.launched
-    if launched is not None:
-        if model is not None:
-            one_model(model, launched)
-        model, revision = launched.model, revision or launched.revision
+    asked = serving(workload, command, settings)
+    model, revision = served_model(asked, model, revision)
     if model is None:
         raise UsageError("name a model, or a --command that does")
-    options = GatherOptions(
-        revision=revision,
-        token=token,
-        cache_dir=cache_dir,
-        offline=offline,
-        trust_remote_code=trust_remote_code,
-        progress=progress,
-        then="weighbridge.estimate.infer",
-    )
-    return opened(model, options).serve(question)
+    return opened(model, _options(locals(), then="estimate.infer")).answer(asked)
 
 
 def train(
@@ -195,17 +171,8 @@ def train(
         weighbridge.errors.WeighbridgeError: bad input, an unknown model, settings that contradict
             each other, or an unreachable Hub.
     """
-    w = asked("train", workload, settings)
-    options = GatherOptions(
-        revision=revision,
-        token=token,
-        cache_dir=cache_dir,
-        offline=offline,
-        trust_remote_code=trust_remote_code,
-        progress=progress,
-        then="weighbridge.estimate.train",
-    )
-    return opened(model, options).train(w)
+    asked = question("train", workload, settings)
+    return opened(model, _options(locals(), then="estimate.train")).answer(asked)
 
 
 def fit(
@@ -242,16 +209,7 @@ def fit(
 
     given = {"gpu": gpu, **settings}
     read_fit(given)  # before anything is fetched
-    options = GatherOptions(
-        revision=revision,
-        token=token,
-        cache_dir=cache_dir,
-        offline=offline,
-        trust_remote_code=trust_remote_code,
-        progress=progress,
-        then="weighbridge.fitting.answers",
-    )
-    return opened(model, options).fit(**given)
+    return opened(model, _options(locals(), then="fitting.answers")).fit(**given)
 
 
 def explain_oom(
@@ -284,12 +242,4 @@ def explain_oom(
     """
     from weighbridge.oom import explained
 
-    options = GatherOptions(
-        revision=revision,
-        token=token,
-        cache_dir=cache_dir,
-        offline=offline,
-        trust_remote_code=trust_remote_code,
-        progress=progress,
-    )
-    return explained(text, model, options, settings)
+    return explained(text, model, _options(locals()), settings)

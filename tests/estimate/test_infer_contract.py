@@ -13,7 +13,7 @@ from weighbridge.catalogue import find
 from weighbridge.cli.menu import run as menu
 from weighbridge.errors import UsageError
 from weighbridge.launch import parse
-from weighbridge.questions.prepared import _one_engine
+from weighbridge.questions.question import _one_engine
 from weighbridge.questions.requests import Requests
 
 pytestmark = pytest.mark.slow

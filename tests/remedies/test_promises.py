@@ -317,7 +317,7 @@ def case_of(model, task, workload):
     record = weighbridge.settings.read(task, workload)
 
     def ask(changed):
-        given = weighbridge.questions.prepared.asked(task, changed, {})
+        given = weighbridge.questions.question.question(task, changed, {}).workload
         return getattr(prepared(model), task)(given, remedies=False)
 
     return RemedyCase(task=task, workload=record, report=report, ask=ask, pinned=said(record))

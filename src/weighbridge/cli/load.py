@@ -7,22 +7,15 @@ import click
 from weighbridge.cli.completion import format_names, model_names
 from weighbridge.cli.options import (
     SOURCE,
-    beside,
     chart_file,
     chart_option,
     device_options,
-    draw_reports,
-    exit_code,
-    judges,
-    look_of,
-    output_form,
+    in_signs,
+    language,
     output_options,
-    show,
-    source_of,
     source_options,
-    verdicts,
 )
-from weighbridge.cli.several import asked, cases
+from weighbridge.cli.several import answer
 from weighbridge.settings import LOAD
 
 
@@ -63,40 +56,21 @@ def load(models: tuple[str, ...], chart_of: str, **settings: Any) -> int:
     weighbridge load llama-3.1-8b --chart quality.svg --chart-of quality
     weighbridge load ./config.json --json | jq .model.parameters
     """
-    from weighbridge import api
-    from weighbridge.cli.progress import progress
-
-    form = output_form(
-        settings.pop("form"), as_json=settings.pop("as_json"), quiet=settings.pop("quiet")
-    )
-    chart, look, check = chart_file(settings), look_of(settings, form), settings.pop("check")
-    judges(settings, check=check)
     if chart_of == "quality":
-        _draw_quality(models, chart, settings, look.lang)
-        chart = None
-    found = cases(models, {n: v for n, v in settings.items() if n not in SOURCE}, LOAD)
-    if len(found) > 1:
-        reports = asked(found, source_of(settings), "load", remedies=form == "json")
-        beside(reports, [case.label for case in found], form, look)
-        draw_reports(chart, reports, look)
-        return verdicts(reports, check=check)
-    with progress(models[0]) as callback:
-        report = api.load(models[0], progress=callback, **settings)
-    show(report, form, look)
-    draw_reports(chart, [report], look)
-    return exit_code(report, check=check)
+        _draw_quality(models, settings)
+    return answer("load", models, settings, LOAD)
 
 
-def _draw_quality(
-    models: tuple[str, ...], chart: str | None, settings: dict[str, Any], lang: str
-) -> None:
+def _draw_quality(models: tuple[str, ...], settings: dict[str, Any]) -> None:
     """Draw the chart of quality before the answer is told: where nothing is published, that is the
-    answer."""
+    answer. Takes the file of the chart from the settings."""
     from weighbridge import api
     from weighbridge.cli.chart import draw
     from weighbridge.cli.quality import figure
 
+    chart, settings["chart"] = chart_file(settings), None
     if chart is None or len(models) > 1:
         raise click.UsageError("--chart-of quality draws one model: load MODEL --chart FILE.svg")
     origin = {name: settings[name] for name in SOURCE}
+    lang = in_signs(settings["lang"] or language())
     draw(chart, figure(api.prepare(models[0], **origin), settings, lang))

@@ -1,4 +1,5 @@
-"""Several models, several cards or several values of one setting: a question for each.
+"""A question of the command line, asked and answered; or several: a question for each of several
+models, several cards or several values of one setting.
 
     --gpu 3060 --gpu 4090     --batch-size 1,2,4,8     --quantization nf4,Q4_K_M
 
@@ -10,6 +11,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from weighbridge.cli.options import (
+    SOURCE,
+    beside,
+    chart_file,
+    draw_reports,
+    exit_code,
+    judges,
+    look_of,
+    output_form,
+    show,
+    source_of,
+    verdicts,
+)
 from weighbridge.errors import UsageError
 from weighbridge.settings import MOST_BESIDE
 
@@ -26,6 +40,32 @@ class LabelledQuestion(NamedTuple):
     model: str | None
     settings: Mapping[str, Any]
     label: str
+
+
+def answer(task: str, models: Sequence[str], settings: dict[str, Any], table: "Table") -> int:
+    """Ask `load`, `infer` or `train` about models, print what comes and return the exit code.
+    `settings` are all options of the command; `table` those that are settings of the task."""
+    from weighbridge import api
+    from weighbridge.cli.progress import progress
+
+    form = output_form(
+        settings.pop("form"), as_json=settings.pop("as_json"), quiet=settings.pop("quiet")
+    )
+    chart, look, check = chart_file(settings), look_of(settings, form), settings.pop("check")
+    judges(settings, check=check)
+    given = {name: value for name, value in settings.items() if value is not None}
+    questions = cases(models, {n: v for n, v in given.items() if n not in SOURCE}, table)
+    if len(questions) > 1:
+        reports = asked(questions, source_of(settings), task, remedies=form == "json")
+        beside(reports, [case.label for case in questions], form, look)
+        draw_reports(chart, reports, look)
+        return verdicts(reports, check=check)
+    model = models[0] if models else None
+    with progress(model or "the model") as callback:
+        report = getattr(api, task)(model, progress=callback, **given)
+    show(report, form, look)
+    draw_reports(chart, [report], look)
+    return exit_code(report, check=check)
 
 
 def cases(

@@ -6,23 +6,12 @@ import click
 
 from weighbridge.cli.completion import model_names
 from weighbridge.cli.options import (
-    SOURCE,
-    beside,
-    chart_file,
     chart_option,
-    draw_reports,
-    exit_code,
-    judges,
-    look_of,
-    output_form,
     output_options,
-    show,
-    source_of,
     source_options,
-    verdicts,
 )
 from weighbridge.cli.sections import Sections, options
-from weighbridge.cli.several import asked, cases
+from weighbridge.cli.several import answer
 from weighbridge.settings import TRAIN
 
 
@@ -43,26 +32,7 @@ def train(models: tuple[str, ...], **settings: Any) -> int:
     weighbridge train qwen3-0.6b --batch-size 4 --checkpointing full --optimizer adamw_8bit
     weighbridge train llama-3.1-8b --shard fsdp2 --gpu h100:8
     """
-    from weighbridge import api
-    from weighbridge.cli.progress import progress
-
-    form = output_form(
-        settings.pop("form"), as_json=settings.pop("as_json"), quiet=settings.pop("quiet")
-    )
-    chart, look, check = chart_file(settings), look_of(settings, form), settings.pop("check")
-    judges(settings, check=check)
-    given = {name: value for name, value in settings.items() if value is not None}
-    found = cases(models, {n: v for n, v in given.items() if n not in SOURCE}, TRAIN)
-    if len(found) > 1:
-        reports = asked(found, source_of(settings), "train", remedies=form == "json")
-        beside(reports, [case.label for case in found], form, look)
-        draw_reports(chart, reports, look)
-        return verdicts(reports, check=check)
-    with progress(models[0]) as callback:
-        report = api.train(models[0], progress=callback, **given)
-    show(report, form, look)
-    draw_reports(chart, [report], look)
-    return exit_code(report, check=check)
+    return answer("train", models, settings, TRAIN)
 
 
 train.params += options(TRAIN)

@@ -12,89 +12,27 @@ class, and what an engine of one version derives from both. Answers are those th
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
-from weighbridge.checkpoint.gather import GatherOptions, gather, gather_config, has_name, naming
+from weighbridge.checkpoint.gather import GatherOptions
 from weighbridge.checkpoint.inventory import Inventory
-from weighbridge.checkpoint.model import Model, ModelPart, resolve
-from weighbridge.engines.table import engine, record, usual
-from weighbridge.errors import (
-    BadFileError,
-    NotFoundError,
-    NotServedError,
-    UnsupportedError,
-    UsageError,
-    WeighbridgeError,
-)
+from weighbridge.checkpoint.model import Model, resolve
+from weighbridge.engines.table import record, usual
+from weighbridge.errors import NotFoundError, NotServedError, UsageError, WeighbridgeError
+from weighbridge.questions.estimator import Estimator
+from weighbridge.questions.opening import following, inventory, live
+from weighbridge.questions.question import Asked, Question, one_model, question, serving
+from weighbridge.questions.remarks import remarked, with_launch_line
 from weighbridge.report import Report
-from weighbridge.settings import besides, checked, read
-from weighbridge.wording import clipped
 
 if TYPE_CHECKING:
     from weighbridge.estimate.limits import Setting
-    from weighbridge.launch import Launch
     from weighbridge.report.fit import Fit, Ranking
-    from weighbridge.report.keys import EffectiveSettings
     from weighbridge.settings import Infer, Load, Train
-
-OF_VALUES = (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError)
-BROKEN = (*OF_VALUES, RecursionError, MemoryError)
-
-Asked = TypeVar("Asked", "Load", "Infer", "Train")
-
-
-class Serving(NamedTuple):
-    """What is asked about serving, and the launch command that it was read from."""
-
-    workload: "Infer"
-    launched: "Launch | None" = None
-
-
-def serving(workload: "Infer | None", command: str | None, settings: Mapping[str, Any]) -> Serving:
-    """The question of `infer`, checked before anything is fetched. Raises UsageError."""
-    launched = None if command is None else _parsed(command)
-    if launched is None:
-        found: Infer = asked("infer", workload, settings)
-        return Serving(found)
-    if workload is not None:
-        raise UsageError("give settings beside a command by name, not as a workload")
-    _one_engine(launched, settings.get("engine"))
-    given = {"engine": launched.engine, **launched.settings, **settings}
-    found = read("infer", given).but(engine_defaults=True)
-    found.check()
-    return Serving(found, launched)
-
-
-def _one_engine(launched: "Launch", asked: Any) -> None:
-    """Raises UsageError where a command launches another engine than the one that was asked for; a
-    fork has its parent's programs."""
-    if not isinstance(asked, str):
-        return
-    kind = engine(asked)
-    program = launched.program.partition(" ")[0]
-    if kind.name != launched.engine and program not in kind.programs:
-        raise UsageError(
-            f"the command launches {launched.engine}, and --engine says {kind.name}: leave one of "
-            "them out"
-        )
-
-
-def asked(task: str, workload: Any, settings: Mapping[str, Any]) -> Any:
-    """The workload of a task, as a record or by name, checked. Raises UsageError."""
-    if workload is not None and settings:
-        raise UsageError("give the settings as one workload or by name, not both")
-    found = read(task, settings) if workload is None else checked(task, workload)
-    if task == "train":
-        from weighbridge.settings.consistency import consistent
-
-        consistent(found)
-    found.check()
-    return found
 
 
 @dataclass(frozen=True)  # not slotted: it keeps what it has made
@@ -148,7 +86,7 @@ class Prepared:
         pinned: Iterable[str] | None = None,
         **settings: Any,
     ) -> Report:
-        """What its weights take, in every format, and what loading them allocates.
+        """Weigh its weights in every format, and what loading them allocates.
 
         Args:
             workload: all settings as one record; or give them by name, as for `weighbridge.load`.
@@ -161,71 +99,8 @@ class Prepared:
         Raises:
             weighbridge.errors.WeighbridgeError: bad settings, or a model outside our rules.
         """
-        from weighbridge.estimate.load import load
-
-        typed: Load = asked("load", workload, settings)
-        w = self._meant(typed)
-        model = self.model(base_model=w.base_model)
-        with following(self.given):
-            report = self._helped("load", w, partial(load, model), remedies, pinned)
-            return _said(report, typed, w)
-
-    def _helped(
-        self,
-        task: str,
-        workload: Any,
-        answer: Callable[[Any], Report],
-        remedies: bool,
-        pinned: Iterable[str] | None,
-        again: Callable[[Any], Report] | None = None,
-    ) -> Report:
-        """The answer, with what would make it fit where it does not. `again` is a quicker way to
-        say the same of other workloads."""
-        report = answer(workload)
-        if not remedies or report.verdict is None:
-            return report
-        if report.verdict.fits == "yes" and "runs_only" not in report.derived:
-            return report
-        from weighbridge.remedies import (  # of what does not fit, or not run
-            RemedyCase,
-            said,
-            search,
-        )
-
-        def ask(changed: Any) -> Report:
-            with following(self.given):  # what breaks over a change is a change that is refused
-                return (again or answer)(asked(task, changed, {}))
-
-        case = RemedyCase(
-            task=task,
-            workload=workload,
-            report=report,
-            ask=ask,
-            pinned=said(workload) if pinned is None else frozenset(pinned),
-            loads=self._loads(),
-            packed=self._packed,
-            tensors=self._followed(workload) if task == "train" else 0,
-        )
-        return replace(report, remedies=search(case))
-
-    def _followed(self, w: "Train") -> int:
-        from weighbridge.estimate.train import followed
-
-        return followed(self.model(base_model=w.base_model), w)
-
-    def _loads(self) -> str:
-        """What a line of Python is told to load; "" of a config that is at hand."""
-        named = self.source.repo_id or self.source.reference
-        return named if isinstance(self.given, str | os.PathLike) else ""
-
-    @cached_property
-    def _packed(self) -> tuple[str, str]:
-        """The format that the files are packed in, and the quant_method of their config; "" of
-        plain ones."""
-        from weighbridge.engines.readable import declared_name, method_of
-
-        part = self.model().parts[0]
-        return declared_name(part), method_of(part)
+        asked = question("load", workload, settings)
+        return self.answer(asked, remedies=remedies, pinned=pinned)
 
     def infer(
         self,
@@ -238,7 +113,7 @@ class Prepared:
         pinned: Iterable[str] | None = None,
         **settings: Any,
     ) -> Report:
-        """What serving it takes, per device and phase, by the rules of one engine.
+        """Weigh what serving it takes, per device and phase, by the rules of one engine.
 
         Args:
             workload: all settings as one record; or give them by name, as for `weighbridge.infer`.
@@ -254,72 +129,11 @@ class Prepared:
         Raises:
             weighbridge.errors.WeighbridgeError: bad settings, or a model outside our rules.
         """
-        question = serving(workload, command, settings)
-        if question.launched is not None and question.launched.model not in self._names():
-            one_model(self.reference, question.launched)
-        return self.serve(
-            question, draft=draft, projector=projector, remedies=remedies, pinned=pinned
-        )
-
-    def _names(self) -> tuple[str | None, ...]:
-        """What a launch command may call it: a config at hand has no name of its own."""
-        known = self.source.repo_id, self.source.reference
-        return self.reference, *known
-
-    def serve(
-        self,
-        question: Serving,
-        *,
-        draft: "Prepared | None" = None,
-        projector: "Prepared | None" = None,
-        remedies: bool = True,
-        pinned: Iterable[str] | None = None,
-    ) -> Report:
-        """Answers a question that `serving` has read."""
-        typed, launched = question.workload, question.launched
-        meant = typed if launched is not None else self._meant(typed)
-        w, beside = self._with(meant, draft, projector)
-        model = self.model(base_model=w.base_model)
-
-        def answer(workload: "Infer", *, limits: "Sequence[Setting] | None" = None) -> Report:
-            return _served(model, Serving(workload, question.launched), beside, limits=limits)
-
-        with following(self.given):
-            again = partial(answer, limits=())
-            try:
-                report = self._helped("infer", w, answer, remedies, pinned, again)
-            except NotServedError as error:
-                from weighbridge.estimate import elsewhere  # asks engines, which answers do without
-
-                raise elsewhere.told(error, model, w) from None
-            return _said(report, typed, w)
-
-    def briefly(self, workload: "Infer", *limits: "Setting") -> Report:
-        """The answer of `infer` about peaks and verdict, and how far these settings can go: nothing
-        else is searched for."""
-        w, beside = self._with(self._meant(asked("infer", workload, {})), None, None)
-        model = self.model(base_model=w.base_model)
-        with following(self.given):
-            return _served(model, Serving(w), beside, limits=limits)
-
-    def _with(
-        self, w: "Infer", draft: "Prepared | None", projector: "Prepared | None"
-    ) -> "tuple[Infer, Mapping[str, Model | None]]":
-        """The workload, and the models that work beside this one."""
-        w = w.but(
-            draft_model=_named("draft", w.draft_model, draft),
-            mmproj=_named("projector", w.mmproj, projector),
-        )
-        return w, {
-            "draft": self._beside(w.draft_model, draft),
-            "projector": self._beside(w.mmproj, projector),
-        }
-
-    def _beside(self, name: str | None, found: "Prepared | None") -> Model | None:
-        """The model of that name, which works beside this one."""
-        if name is None:
-            return None
-        return (found or opened(name, self.options)).model()
+        asked = serving(workload, command, settings)
+        if asked.launched is not None and asked.launched.model not in self._names():
+            one_model(self.reference, asked.launched)
+        beside = {"draft": draft, "projector": projector}
+        return self.answer(asked, beside, remedies=remedies, pinned=pinned)
 
     def train(
         self,
@@ -329,7 +143,7 @@ class Prepared:
         pinned: Iterable[str] | None = None,
         **settings: Any,
     ) -> Report:
-        """What fine-tuning or training it takes, per device and phase.
+        """Weigh what fine-tuning or training it takes, per device and phase.
 
         Args:
             workload: all settings as one record; or give them by name, as for `weighbridge.train`.
@@ -343,31 +157,129 @@ class Prepared:
             weighbridge.errors.WeighbridgeError: bad settings, settings that contradict each other,
                 or a model outside our rules.
         """
-        typed: Train = asked("train", workload, settings)
-        from weighbridge.estimate.train import train  # a third of all modules
+        asked = question("train", workload, settings)
+        return self.answer(asked, remedies=remedies, pinned=pinned)
 
-        w = self._meant(typed, trained=True)
-        model = self.model(base_model=w.base_model)
+    def answer(
+        self,
+        question: Question[Any],
+        beside: "Mapping[str, Prepared | None] | None" = None,
+        *,
+        remedies: bool = True,
+        pinned: Iterable[str] | None = None,
+    ) -> Report:
+        """Answer a question that was read: every face ends here.
+
+        Args:
+            question: what `weighbridge.questions.question` read.
+            beside: the models of "draft" and "projector", where they are prepared already.
+            remedies, pinned: as for `load`.
+
+        Raises:
+            weighbridge.errors.WeighbridgeError: a model outside our rules.
+        """
+        estimator = self._estimator(question, beside or {})
+        w = estimator.question.workload
         with following(self.given):
-            report = self._helped(
-                "train", w, self._remembered(partial(train, model)), remedies, pinned
-            )
-            report = self._with_line(report, w) if remedies else report
-            return _said(_named_optimizer(report, typed), typed, w)
+            try:
+                report = self._helped(estimator, remedies, pinned)
+            except NotServedError as error:
+                from weighbridge.estimate import elsewhere  # asks engines, which answers do without
 
-    def _with_line(self, report: Report, w: "Train") -> Report:
-        """Add the line of Python that trains it so, unless it is known not to fit."""
-        v = report.verdict
-        if v is not None and v.fits == "no":
+                raise elsewhere.told(error, estimator.model, w) from None
+            if question.task == "train" and remedies:
+                report = with_launch_line(report, w, self._loads(), self._packed)
+            return remarked(report, question, w)
+
+    def briefly(self, workload: "Infer", *limits: "Setting") -> Report:
+        """Answer `infer` about peaks and verdict, and how far these settings can go: nothing else
+        is searched for."""
+        estimator = self._estimator(question("infer", workload, {}), {})
+        with following(self.given):
+            return estimator(estimator.question.workload, limits)
+
+    def _estimator(
+        self, question: Question[Any], beside: "Mapping[str, Prepared | None]"
+    ) -> Estimator:
+        """The estimator of the question as it is meant: formats by the names that files have,
+        models beside this one by their own."""
+        if question.launched is None:
+            question = question._replace(workload=self._meant(question.workload, question.task))
+        models: Mapping[str, Model | None] = {}
+        if question.task == "infer":
+            question, models = self._with(question, beside)
+        model = self.model(base_model=question.workload.base_model)
+        return Estimator(question, model, models, vars(self).get("_answers"))
+
+    def _helped(self, estimator: Estimator, remedies: bool, pinned: Iterable[str] | None) -> Report:
+        """The answer, with what would make it fit where it does not."""
+        task, workload = estimator.question.task, estimator.question.workload
+        report = estimator(workload)
+        if not remedies or report.verdict is None:
             return report
-        from weighbridge.training.launching import TrainerRun, line, start
+        if report.verdict.fits == "yes" and "runs_only" not in report.derived:
+            return report
+        from weighbridge.remedies import (  # of what does not fit, or not run
+            RemedyCase,
+            said,
+            search,
+        )
 
-        cls, packed = report.model.architecture, self._packed
-        found = line(TrainerRun(report.workload, w, self._loads(), cls, *packed))
-        count = 1 if v is None else v.count
-        note = found.why or start(count)
-        derived = report.derived | {"launch": found.text or None, "launch_note": note or None}
-        return replace(report, derived=derived)
+        def ask(changed: Any) -> Report:
+            with following(self.given):  # what breaks over a change is a change that is refused
+                return estimator.again(question(task, changed, {}).workload)
+
+        case = RemedyCase(
+            task=task,
+            workload=workload,
+            report=report,
+            ask=ask,
+            pinned=said(workload) if pinned is None else frozenset(pinned),
+            loads=self._loads(),
+            packed=self._packed,
+            tensors=_followed(estimator),
+        )
+        return replace(report, remedies=search(case))
+
+    def _names(self) -> tuple[str | None, ...]:
+        """What a launch command may call it: a config at hand has no name of its own."""
+        known = self.source.repo_id, self.source.reference
+        return self.reference, *known
+
+    def _loads(self) -> str:
+        """What a line of Python is told to load; "" of a config that is at hand."""
+        named = self.source.repo_id or self.source.reference
+        return named if isinstance(self.given, str | os.PathLike) else ""
+
+    @cached_property
+    def _packed(self) -> tuple[str, str]:
+        """The format that the files are packed in, and the quant_method of their config; "" of
+        plain ones."""
+        from weighbridge.engines.readable import declared_name, method_of
+
+        part = self.model().parts[0]
+        return declared_name(part), method_of(part)
+
+    def _with(
+        self, question: Question[Any], beside: "Mapping[str, Prepared | None]"
+    ) -> "tuple[Question[Any], Mapping[str, Model | None]]":
+        """The question with the models that work beside this one named, and those models."""
+        draft, projector = beside.get("draft"), beside.get("projector")
+        w = question.workload
+        w = w.but(
+            draft_model=_named("draft", w.draft_model, draft),
+            mmproj=_named("projector", w.mmproj, projector),
+        )
+        return question._replace(workload=w), {
+            "draft": self._beside(w.draft_model, draft),
+            "projector": self._beside(w.mmproj, projector),
+        }
+
+    def _beside(self, name: str | None, prepared: "Prepared | None") -> Model | None:
+        """The model of that name, which works beside this one."""
+        if name is None:
+            return None
+        return (prepared or opened(name, self.options)).model()
 
     def fit(self, *, remedies: bool = True, **settings: Any) -> "Fit":
         """Whether it fits an accelerator: for loading, inference, LoRA, QLoRA and full training.
@@ -390,19 +302,6 @@ class Prepared:
         vars(remembering).update(vars(self), _answers={})
         return fit(remembering, replace(read_fit(settings), helped=remedies), self._sized)
 
-    def _remembered(self, answer: Callable[[Any], Report]) -> Callable[[Any], Report]:
-        """The same, asked once for each workload where several questions look for remedies."""
-        answers: dict[Any, Report] | None = vars(self).get("_answers")
-        if answers is None:
-            return answer
-
-        def ask(workload: Any) -> Report:
-            if workload not in answers:
-                answers[workload] = answer(workload)
-            return answers[workload]
-
-        return ask
-
     def gpus(self, **settings: Any) -> "Ranking":
         """The cards of the catalogue for this model: what fits first, the smallest first.
 
@@ -418,12 +317,12 @@ class Prepared:
         """Prepare another model, of a bare size."""
         return opened(reference, self.options)
 
-    def _meant(self, w: Asked, *, trained: bool = False) -> Asked:
+    def _meant(self, w: Asked, task: str) -> Asked:
         """The workload with the format that an everyday name of one stands for, or that the
         model's own name says (llama3.1:8b-q8_0), which is of serving. What a packed checkpoint
         declares is not packed again under its own name."""
         engine = getattr(w, "engine", usual().name)
-        named = w.quantization is not None or w.dtype is not None or trained
+        named = w.quantization is not None or w.dtype is not None or task == "train"
         form = "" if named else self._named_form(engine)
         if w.quantization is None and not form:
             return w
@@ -456,53 +355,13 @@ def _published(form: str, engine: str) -> bool:
     return form in FLOATS.values() and record(engine).reads != "gguf"
 
 
-def _served(
-    model: Model,
-    question: Serving,
-    beside: Mapping[str, Model | None],
-    *,
-    limits: "Sequence[Setting] | None",
-) -> Report:
-    """The answer about serving, judged by the launch command where one was given."""
-    from weighbridge.estimate.infer import infer
+def _followed(estimator: Estimator) -> int:
+    """How many tensors a training run follows one by one; 0 of what does not train."""
+    if estimator.question.task != "train":
+        return 0
+    from weighbridge.estimate.train import followed
 
-    w, launched = question.workload, question.launched
-    if launched is None:
-        return infer(model, w, **beside, limits=limits)
-    from weighbridge.estimate import commanded
-
-    w = commanded.as_it_is(w, launched, model)
-    sought = launched.longest and w.context is None
-    report = infer(model, w, **beside, limits=None if sought else limits)
-    length = commanded.longest(report, w, launched)
-    if length is not None:
-        again = infer(model, w.but(context=length), **beside, limits=limits)
-        report = commanded.told_longest(again, length)
-    return commanded.named(commanded.judged(report, launched, model), launched)
-
-
-def _said(report: Report, typed: Asked, meant: Asked) -> Report:
-    """The report, with all that was asked among its settings, and with a word on the format that a
-    name was taken as."""
-    more = besides(report.task, meant, report.workload)
-    if more:
-        report = replace(report, workload=cast("EffectiveSettings", {**report.workload, **more}))
-    if meant.quantization in (None, typed.quantization):
-        return report
-    from weighbridge.quantization.everyday import said
-
-    line = said(typed.quantization, meant.quantization or "")
-    return replace(report, warnings=(line, *report.warnings)) if line else report
-
-
-def _named_optimizer(report: Report, typed: "Train") -> Report:
-    """The report, with a word on the optimizer that a name was read as."""
-    if typed.optimizer is None:
-        return report
-    from weighbridge.training.optimizers import said
-
-    line = said(typed.optimizer)
-    return replace(report, warnings=(line, *report.warnings)) if line else report
+    return followed(estimator.model, estimator.question.workload)
 
 
 def _named(what: str, name: str | None, found: Prepared | None) -> str | None:
@@ -521,7 +380,7 @@ def opened(model: Any, options: GatherOptions) -> Prepared:
     """A model whose files were read, and whose class was not looked for yet."""
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(model, torch.nn.Module):
-        return Prepared(model, options, _live(model))
+        return Prepared(model, options, live(model))
     if isinstance(model, os.PathLike) and not os.path.exists(model):
         raise NotFoundError(f"{os.fspath(model)!r}: no such file or folder")
     if not isinstance(model, str | os.PathLike | Mapping):
@@ -531,76 +390,4 @@ def opened(model: Any, options: GatherOptions) -> Prepared:
     if isinstance(model, Mapping):
         model = deepcopy(dict(model))  # the caller may change it later
     with following(model, WeighbridgeError):
-        return Prepared(model, options, _inventory(model, options))
-
-
-def one_model(model: Any, launched: "Launch") -> None:
-    """Raises UsageError where a command serves another model than the one that was named."""
-    if model != launched.model:
-        raise UsageError(f"the command serves {launched.model!r}, not {model!r}; name one model")
-
-
-def _parsed(command: str) -> "Launch":
-    from weighbridge.launch import parse  # tables of flags, which few ask for
-
-    if not isinstance(command, str):
-        raise UsageError(f"command is the text of a launch command, not {type(command).__name__}")
-    return parse(command)
-
-
-@contextmanager
-def following(model: Any, *named: type[WeighbridgeError]) -> Iterator[None]:
-    """What is wrong with a file may show only when it is estimated: its error names it as well.
-
-    A stranger's config or metadata can contradict itself in more ways than are checked one by one.
-    Where arithmetic over it breaks, the error says so in one line, and where. The built-in
-    catalogue is ours: what breaks over it is a defect, as is what breaks over a live module.
-    """
-    text = os.fspath(model) if isinstance(model, str | os.PathLike) else ""
-    known = named or (BadFileError, UnsupportedError)
-    try:
-        yield
-    except known as error:
-        if not text:
-            raise
-        raise naming(text, error) from error
-    except BROKEN as error:
-        if not isinstance(model, str | os.PathLike | Mapping) or has_name(text):
-            raise
-        raise _unfollowed(text, error) from error
-
-
-def _unfollowed(text: str, error: Exception) -> BadFileError:
-    import traceback
-
-    place = traceback.extract_tb(error.__traceback__)[-1]
-    told = BadFileError(
-        f"what it holds could not be followed ({type(error).__name__}: {clipped(str(error), 50)}"
-        f" at {os.path.basename(place.filename)}:{place.lineno}): its values contradict each other,"
-        " or that no model has; if other programs load it, report this"
-    )
-    return naming(text, told) if text else told  # type: ignore[return-value]
-
-
-def _inventory(model: Any, options: GatherOptions) -> Inventory:
-    if isinstance(model, Mapping):
-        return gather_config(model)
-    return gather(os.fspath(model), options)
-
-
-def _live(module: Any) -> Model:
-    from weighbridge.arch.live import from_module, own_dtype
-
-    dtype = own_dtype(module)
-    plan = from_module(module, dtype=dtype)
-    config = getattr(module, "config", None)
-    raw = config.to_dict() if config is not None and callable(getattr(config, "to_dict", 0)) else {}
-    return Model(
-        reference=plan.cls,
-        name=plan.cls,
-        revision=None,
-        parts=(
-            ModelPart(name="", library="torch", blueprint=plan, config={**raw, "dtype": dtype}),
-        ),
-        read_from=("the live module",),
-    )
+        return Prepared(model, options, inventory(model, options))

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from weighbridge.checkpoint.gather import GatherOptions
 from weighbridge.errors import BadFileError, UsageError, WeighbridgeError
 from weighbridge.formats.strict_json import strict_json
-from weighbridge.questions.echoes import is_echo, question
-from weighbridge.questions.prepared import Prepared, asked, one_model, opened, serving
+from weighbridge.questions import echoes
+from weighbridge.questions.prepared import Prepared, opened
+from weighbridge.questions.question import question, served_model, serving
 from weighbridge.report import Report
 from weighbridge.settings import INFER, TRAIN
 from weighbridge.units import MIB
@@ -75,14 +76,14 @@ class Requests:
 
         def ask(settings: Mapping[str, Any], remedies: bool) -> Report:
             if task == "infer":
-                served = _Served(model, revision, command, settings)
-                return _serving(served, open_, remedies)
+                said = _SaidOfServing(model, revision, command, settings)
+                return _served(said, open_, remedies)
             return _answered(task, settings, partial(open_, model, revision), remedies)
 
         echo = request.get("workload") or {}
-        if command is None and is_echo(echo):
+        if command is None and echoes.is_echo(echo):
             told = {name: echo[name] for name in echo if name != "revision"}
-            given = question(task, told, lambda settings: ask(settings, False).workload)
+            given = echoes.question(task, told, lambda settings: ask(settings, False).workload)
         return ask(given, helped)
 
     def _prepared(self, model: Any, revision: str | None, token: str | None = None) -> Prepared:
@@ -137,37 +138,30 @@ def _answered(
     """A report of `load` or `train`."""
     settings = dict(given)
     expected = settings.pop("engine", None) if task == "load" else None
-    w = asked(task, None, settings)
-    found = open_()
-    report = (found.load if task == "load" else found.train)(w, remedies=helped)
+    asked = question(task, None, settings)
+    report = open_().answer(asked, remedies=helped)
     engine = report.workload["engine"]
     if expected not in (None, engine):
         raise UsageError(f"workload.engine is {shown(expected)}, but {engine} loads such files")
     return report
 
 
-class _Served(NamedTuple):
+class _SaidOfServing(NamedTuple):
     """What a request for serving says."""
 
     model: Any
     revision: str | None
     command: str | None
-    given: Mapping[str, Any]
+    settings: Mapping[str, Any]
 
 
-def _serving(asks: _Served, open_: Callable[..., Prepared], helped: bool) -> Report:
-    question = serving(None, asks.command, asks.given)
-    model, revision = asks.model, asks.revision
-    if question.launched is not None:
-        if model is not None:
-            one_model(model, question.launched)
-        model, revision = question.launched.model, revision or question.launched.revision
-    draft, projector = (
-        None if name is None else open_(name, revision)
-        for name in (question.workload.draft_model, question.workload.mmproj)
-    )
-    found = open_(model, revision)
-    return found.serve(question, draft=draft, projector=projector, remedies=helped)
+def _served(said: _SaidOfServing, open_: Callable[..., Prepared], helped: bool) -> Report:
+    """A report of `infer`; the models that serve beside this one are kept, too."""
+    asked = serving(None, said.command, said.settings)
+    model, revision = served_model(asked, said.model, said.revision)
+    names = {"draft": asked.workload.draft_model, "projector": asked.workload.mmproj}
+    beside = {role: None if name is None else open_(name, revision) for role, name in names.items()}
+    return open_(model, revision).answer(asked, beside, remedies=helped)
 
 
 def settled(answer: Callable[[], dict[str, Any]]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from weighbridge._version import __version__
 from weighbridge.memory import LEVELS, Bytes, Component, Device, Exact, Phase, compared
+from weighbridge.report.forms import Shown
 from weighbridge.report.keys import DerivedFacts, EffectiveSettings
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ class Row(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
+class Report(Shown):
     """What was asked, of which model, and what it takes on every device."""
 
     task: str
@@ -97,24 +98,6 @@ class Report:
             "remedies": [as_dict(r) for r in self.remedies],
             "warnings": list(self.warnings),
         }
-
-    def __str__(self) -> str:
-        from weighbridge.render import render
-
-        return render(self, "human")
-
-    def _repr_markdown_(self) -> str:
-        from weighbridge.render import draw
-        from weighbridge.view import screen
-
-        return draw(screen(self)._replace(brief=()), "markdown")
-
-    def _repr_html_(self) -> str:
-        from weighbridge.charts import notebook
-        from weighbridge.render.html import part
-        from weighbridge.view import screen
-
-        return part(screen(self)) + notebook(self)
 
 
 def _bytes(b: Bytes) -> dict[str, int]:

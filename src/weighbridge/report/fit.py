@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from weighbridge._version import __version__
 from weighbridge.report import ModelFacts, Report, as_dict
+from weighbridge.report.forms import Shown
 
 if TYPE_CHECKING:
     from weighbridge.memory import Bytes
@@ -158,7 +159,7 @@ class Solved:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Fit:
+class Fit(Shown):
     """Whether one model fits one kind of accelerator: for loading, inference and training."""
 
     model: ModelFacts
@@ -214,21 +215,6 @@ class Fit:
 
     def __iter__(self) -> Iterator[Question]:
         return iter(self.questions)
-
-    def __str__(self) -> str:
-        from weighbridge.render.fit import drawn
-
-        return drawn(self, "human")
-
-    def _repr_markdown_(self) -> str:
-        from weighbridge.render.fit import drawn
-
-        return drawn(self, "markdown")
-
-    def _repr_html_(self) -> str:
-        from weighbridge.render.fit import drawn
-
-        return drawn(self, "html")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,7 +25,8 @@ from weighbridge.engines.table import ENGINES, engine, version
 from weighbridge.errors import NotFoundError, WeighbridgeError
 from weighbridge.lab.evidence.records import config, lines, origins
 from weighbridge.launch import parse
-from weighbridge.questions.prepared import Prepared, Serving, serving
+from weighbridge.questions.prepared import Prepared
+from weighbridge.questions.question import Question, serving
 from weighbridge.report import Report
 from weighbridge.report.verdict import Answer, Remedy, Verdict
 from weighbridge.settings import LOAD, Load, Train, read
@@ -233,10 +234,10 @@ def _asked(
     if case.task == "train":
         setting = case.least if by == "least" else case.setting
         return own.train(_training(case, setting, card), remedies=remedies)
-    return own.serve(_serving(case, card), remedies=remedies)
+    return own.answer(_serving(case, card), remedies=remedies)
 
 
-def _serving(case: PublishedCase, card: Mapping[str, Any]) -> Serving:
+def _serving(case: PublishedCase, card: Mapping[str, Any]) -> Question[Any]:
     beside = {"engine_version": case.version, "ram": case.ram, **card}
     setting = {} if case.command else {"engine": case.engine}
     given = {n: tuple(v) if isinstance(v, list) else v for n, v in case.setting.items()}

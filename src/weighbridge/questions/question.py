@@ -1,0 +1,93 @@
+"""A question about a model, read and checked before anything is fetched: its task and its settings,
+and for serving the launch command that they were read from.
+"""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+
+from weighbridge.engines.table import engine
+from weighbridge.errors import UsageError
+from weighbridge.settings import checked, read
+
+if TYPE_CHECKING:
+    from weighbridge.launch import Launch
+    from weighbridge.settings import Infer, Load, Train
+
+Asked = TypeVar("Asked", "Load", "Infer", "Train")
+
+
+class Question(NamedTuple, Generic[Asked]):
+    """One question: `task` is load, infer or train, and `workload` its settings."""
+
+    task: str
+    workload: Asked
+    launched: "Launch | None" = None  # the engine's own command, which the settings come from
+
+
+def question(task: str, workload: Any, settings: Mapping[str, Any]) -> Question[Any]:
+    """Read the settings of a task, given as one record or by name. Raises UsageError."""
+    if workload is not None and settings:
+        raise UsageError("give the settings as one workload or by name, not both")
+    asked = read(task, settings) if workload is None else checked(task, workload)
+    if task == "train":
+        from weighbridge.settings.consistency import consistent
+
+        consistent(asked)
+    asked.check()
+    return Question(task, asked)
+
+
+def serving(
+    workload: "Infer | None", command: str | None, settings: Mapping[str, Any]
+) -> "Question[Infer]":
+    """Read a question of `infer`: settings, or an engine's launch command with settings beside it,
+    which win. Raises UsageError."""
+    if command is None:
+        return question("infer", workload, settings)
+    launched = _parsed(command)
+    if workload is not None:
+        raise UsageError("give settings beside a command by name, not as a workload")
+    _one_engine(launched, settings.get("engine"))
+    given = {"engine": launched.engine, **launched.settings, **settings}
+    asked: Infer = read("infer", given).but(engine_defaults=True)
+    asked.check()
+    return Question("infer", asked, launched)
+
+
+def one_model(model: Any, launched: "Launch") -> None:
+    """Raises UsageError where a command serves another model than the one that was named."""
+    if model != launched.model:
+        raise UsageError(f"the command serves {launched.model!r}, not {model!r}; name one model")
+
+
+def served_model(
+    question: Question[Any], model: Any, revision: str | None
+) -> tuple[Any, str | None]:
+    """Return the model and the revision that are asked about: a command names its own."""
+    if question.launched is None:
+        return model, revision
+    if model is not None:
+        one_model(model, question.launched)
+    return question.launched.model, revision or question.launched.revision
+
+
+def _parsed(command: str) -> "Launch":
+    from weighbridge.launch import parse  # tables of flags, which few ask for
+
+    if not isinstance(command, str):
+        raise UsageError(f"command is the text of a launch command, not {type(command).__name__}")
+    return parse(command)
+
+
+def _one_engine(launched: "Launch", asked: Any) -> None:
+    """Raises UsageError where a command launches another engine than the one that was asked for; a
+    fork has its parent's programs."""
+    if not isinstance(asked, str):
+        return
+    kind = engine(asked)
+    program = launched.program.partition(" ")[0]
+    if kind.name != launched.engine and program not in kind.programs:
+        raise UsageError(
+            f"the command launches {launched.engine}, and --engine says {kind.name}: leave one of "
+            "them out"
+        )

@@ -1,0 +1,426 @@
+"""Count the house: its rooms, floors, modules, lines and names, of this tree or of another one.
+
+    python -m tools.house                         what is here
+    python -m tools.house ../old --beside .       two trees, side by side, by the same script
+    python -m tools.house --start                 CPU of `load`, `infer` and `train`, too
+    python -m tools.house --write | --check       the picture in docs/architecture.md
+
+A room is a package or a module right below `weighbridge`. An arrow leads from a room to each one
+that it imports, wherever in a module; imports of types alone are none. Arrows up are the lightest
+ones without which no circle is left; a room stands one floor above the highest that it imports.
+"""
+
+import argparse
+import ast
+import io
+import os
+import re
+import resource
+import statistics
+import subprocess
+import sys
+import tokenize
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+from types import FrameType
+
+ROOT = Path(__file__).parent.parent
+PAGE = ROOT / "docs" / "architecture.md"
+DOORS = ("__init__", "__main__", "_version")
+VAGUE = ("found", "at", "told", "made", "held", "kept", "said", "own", "rest", "given")
+RIDDLES = ("What", "Which", "Whether", "Of", "By", "As", "Those", "That", "Its")
+SHORT = 60  # characters of a docstring that is hardly a thought
+TABLE = 5  # lines from which a value at the top of a module is a table
+ANOTHER = "qwen3-8b"
+QUESTIONS = {
+    "load": ("load", "llama-3.1-8b"),
+    "infer": ("infer", "llama-3.1-8b", "--engine", "vllm", "--gpu", "4090"),
+    "train": ("train", "llama-3.1-8b", "--method", "lora", "--gpu", "4090"),
+}
+
+
+@dataclass(frozen=True)
+class Module:
+    """One file of the package: its dotted name without the package's, its text and its tree."""
+
+    name: str
+    text: str
+
+    @cached_property
+    def tree(self) -> ast.Module:
+        return ast.parse(self.text)
+
+    @property
+    def room(self) -> str:
+        return self.name.partition(".")[0]
+
+    @cached_property
+    def imports(self) -> tuple[str, ...]:
+        """Modules and names of the package that it imports when it runs, dotted."""
+        return tuple(_imported(self.tree))
+
+
+def _imported(tree: ast.AST) -> Iterator[str]:
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            continue
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("weighbridge"):
+            base = (node.module or "").removeprefix("weighbridge").removeprefix(".")
+            yield from (f"{base}.{alias.name}".strip(".") for alias in node.names)
+        elif isinstance(node, ast.Import):
+            names = (alias.name for alias in node.names)
+            yield from (n[12:] for n in names if n.startswith("weighbridge."))
+        yield from _imported(node)
+
+
+class House:
+    """The package below `root`, read once."""
+
+    def __init__(self, root: Path) -> None:
+        self.source = root / "src" / "weighbridge"
+        self.commands = root / "docs" / "commands.md"
+        self.modules = {m.name: m for m in self._read()}
+
+    def _read(self) -> Iterator[Module]:
+        for path in sorted(self.source.rglob("*.py")):
+            name = ".".join(path.relative_to(self.source).with_suffix("").parts)
+            yield Module(name.removesuffix(".__init__") or "__init__", path.read_text())
+
+    def home(self, imported: str) -> str | None:
+        """Name the module that an imported name belongs to, or None of another package's."""
+        while imported and imported not in self.modules:
+            imported = imported.rpartition(".")[0]
+        return imported or None
+
+    @cached_property
+    def readers(self) -> Mapping[str, set[str]]:
+        """Modules that import each module."""
+        readers: dict[str, set[str]] = {name: set() for name in self.modules}
+        for module in self.modules.values():
+            for name in {self.home(i) for i in module.imports} - {None, module.name}:
+                readers[str(name)].add(module.name)
+        return readers
+
+    @cached_property
+    def arrows(self) -> Mapping[tuple[str, str], int]:
+        """(room, room that it imports): how many imports there are. The doors are no rooms."""
+        arrows: Counter[tuple[str, str]] = Counter()
+        for name, readers in self.readers.items():
+            there = name.partition(".")[0]
+            for reader in readers:
+                here = reader.partition(".")[0]
+                if here != there and not {here, there} & set(DOORS):
+                    arrows[here, there] += 1
+        return arrows
+
+    @cached_property
+    def rooms(self) -> set[str]:
+        return {m.room for m in self.modules.values()} - set(DOORS)
+
+    @cached_property
+    def up(self) -> set[tuple[str, str]]:
+        """Arrows that close a circle, the lightest of each."""
+        left, up = dict(self.arrows), set()
+        while circle := _circle(left):
+            lightest = min(circle, key=lambda arrow: (left[arrow], arrow))
+            del left[lightest]
+            up.add(lightest)
+        return up
+
+    @cached_property
+    def floors(self) -> list[list[str]]:
+        """Rooms by floor, the ground first: each imports only what lies below."""
+        below = defaultdict(set)
+        for here, there in self.arrows.keys() - self.up:
+            below[here].add(there)
+        floors: list[list[str]] = []
+        left, placed = set(self.rooms), set()
+        while left:
+            floors.append(sorted(room for room in left if below[room] <= placed))
+            placed |= set(floors[-1])
+            left -= placed
+        return floors
+
+
+def _circle(arrows: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Return the arrows of one circle, or none."""
+    leads = defaultdict(list)
+    for here, there in sorted(arrows):
+        leads[here].append(there)
+    done: set[str] = set()
+    for start in sorted(leads):
+        path: list[str] = []
+        if circle := _walk(start, leads, path, done):
+            return list(pairwise(circle))
+    return []
+
+
+def _walk(
+    room: str, leads: Mapping[str, list[str]], path: list[str], done: set[str]
+) -> list[str] | None:
+    if room in path:
+        return [*path[path.index(room) :], room]
+    if room in done:
+        return None
+    path.append(room)
+    for there in leads.get(room, ()):
+        if circle := _walk(there, leads, path, done):
+            return circle
+    done.add(path.pop())
+    return None
+
+
+# Lines, names and docstrings
+
+
+def lines_by_kind(module: Module) -> Counter[str]:
+    """Count the lines of a module: each is blank, a comment, or what the node on it is."""
+    lines = module.text.splitlines()
+    kinds = ["statements"] * len(lines)
+    for kind, node in _spans(module):
+        _mark(kinds, node, kind)
+    for token in tokenize.generate_tokens(io.StringIO(module.text).readline):
+        if token.type == tokenize.COMMENT and token.line.lstrip().startswith("#"):
+            kinds[token.start[0] - 1] = "comments"
+    return Counter(
+        kind if line.strip() or kind == "docstrings" else "blank"
+        for kind, line in zip(kinds, lines, strict=True)
+    )
+
+
+def _spans(module: Module) -> Iterator[tuple[str, ast.stmt]]:
+    """Yield the statements whose lines are of a kind of their own."""
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            yield "imports", node
+    for node in module.tree.body:
+        long = (node.end_lineno or 0) - node.lineno + 1 >= TABLE
+        if long and isinstance(node, ast.Assign | ast.AnnAssign):
+            yield "tables", node
+    yield from (("docstrings", node) for _, node in _docstrings(module))
+
+
+def _mark(kinds: list[str], node: ast.stmt, kind: str) -> None:
+    for line in range(node.lineno - 1, node.end_lineno or node.lineno):
+        kinds[line] = kind
+
+
+def _docstrings(module: Module) -> Iterator[tuple[str, ast.Expr]]:
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            text = ast.get_docstring(node)
+            if text and isinstance(node.body[0], ast.Expr):
+                yield text, node.body[0]
+
+
+def names(module: Module) -> Iterator[str]:
+    """Every variable and parameter, as often as it is named."""
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.Name):
+            yield node.id
+        elif isinstance(node, ast.arg):
+            yield node.arg
+
+
+def letters(house: House) -> Mapping[str, set[str]]:
+    """Types of the parameters that are called by one letter."""
+    types = defaultdict(set)
+    for module in house.modules.values():
+        for node in ast.walk(module.tree):
+            if isinstance(node, ast.arg) and len(node.arg) == 1 and node.annotation:
+                types[node.arg].add(ast.unparse(node.annotation).strip("'\""))
+    return types
+
+
+# Facts that stand in several files
+
+
+def files_of_settings(house: House) -> dict[str, int]:
+    """Files of the package that name each setting, of those whose names are no common words."""
+    flags = set(re.findall(r"--([a-z]+(?:-[a-z]+)+)", house.commands.read_text()))
+    settings = {flag.replace("-", "_"): flag for flag in flags}
+    words = [set(re.findall(r"[a-z0-9_]+(?:-[a-z0-9]+)*", text)) for text in _texts(house)]
+    return {
+        name: count
+        for name, flag in settings.items()
+        if (count := sum(name in held or flag in held for held in words))
+    }
+
+
+def files_of_types(house: House) -> dict[str, int]:
+    """Files of the package that spell each model type of the catalogue in a string."""
+    catalogue = (house.source / "catalogue" / "models.jsonl").read_text()
+    types = set(re.findall(r'"model_type": ?"(\w+)"', catalogue))
+    spelled = [
+        {
+            word
+            for node in ast.walk(module.tree)
+            if isinstance(node, ast.Constant) and isinstance(node.value, str)
+            for word in re.findall(r"\w+", node.value)
+        }
+        | {key.arg or "" for key in ast.walk(module.tree) if isinstance(key, ast.keyword)}
+        for module in house.modules.values()
+    ]
+    counts = {name: sum(name in held for held in spelled) for name in types if "_" in name}
+    return {name: count for name, count in counts.items() if count}
+
+
+def _texts(house: House) -> Iterator[str]:
+    return (module.text for module in house.modules.values())
+
+
+# What is shown
+
+
+def figures(house: House) -> Iterator[tuple[str, str]]:
+    """Rows of the count: what is counted, and the figure."""
+    modules = house.modules.values()
+    kinds = sum((lines_by_kind(m) for m in modules), Counter[str]())
+    sizes = sorted(m.text.count("\n") for m in modules)
+    lab = [
+        m for m in modules if m.room in ("lab", "trace", "exact", "golden", "measure", "evidence")
+    ]
+    yield "rooms", f"{len(house.rooms)}"
+    yield "floors", f"{len(house.floors)}"
+    yield "arrows up", f"{len(house.up)}"
+    yield "modules", f"{len(sizes)}"
+    yield "modules with one importer", f"{sum(len(r) == 1 for r in house.readers.values())}"
+    yield "modules under 40 lines", f"{sum(size < 40 for size in sizes)}"
+    yield "modules over 400 lines", f"{sum(size > 400 for size in sizes)}"
+    yield "median lines of a module", f"{statistics.median(sizes):g}"
+    yield "lines of Python", f"{sum(sizes):,}"
+    yield "- without the laboratory", f"{sum(sizes) - sum(m.text.count(chr(10)) for m in lab):,}"
+    for kind in ("statements", "tables", "docstrings", "imports", "comments", "blank"):
+        yield f"- {kind}", f"{kinds[kind]:,}"
+    yield from _facts(house)
+    yield from _words(house)
+
+
+def _facts(house: House) -> Iterator[tuple[str, str]]:
+    for title, counts in (
+        ("files that name a setting", files_of_settings(house)),
+        ("files that spell a model type", files_of_types(house)),
+    ):
+        values = sorted(counts.values())
+        ninth = values[len(values) * 9 // 10]
+        yield title, f"median {statistics.median(values):g}, p90 {ninth}, most {values[-1]}"
+
+
+def _words(house: House) -> Iterator[tuple[str, str]]:
+    named = Counter(name for m in house.modules.values() for name in names(m))
+    for word in VAGUE:
+        yield f"names `{word}`", f"{named[word]:,}"
+    types = letters(house)
+    most = sorted(types, key=lambda letter: -len(types[letter]))[:6]
+    yield "types of one letter", ", ".join(f"{x} {len(types[x])}" for x in most)
+    texts = [text for m in house.modules.values() for text, _ in _docstrings(m)]
+    first = Counter(text.split()[0] for text in texts)
+    yield "docstrings", f"{len(texts):,}"
+    yield f"- that begin with {'/'.join(RIDDLES)}", f"{sum(first[word] for word in RIDDLES):,}"
+    yield f"- under {SHORT} characters", f"{sum(len(text) < SHORT for text in texts):,}"
+
+
+def starts(root: Path, times: int = 7) -> Iterator[tuple[str, str]]:
+    """CPU of three questions, in milliseconds: the least of some new processes each."""
+    environment = {**os.environ, "PYTHONPATH": str(root / "src")}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
+    for task, words in QUESTIONS.items():
+        least = min(
+            _cpu([sys.executable, "-m", "weighbridge", *words], environment) for _ in range(times)
+        )
+        yield f"CPU of a new `{task}`", f"{least * 1000:.0f} ms"
+
+
+def _cpu(command: list[str], environment: Mapping[str, str]) -> float:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run(command, env=environment, capture_output=True, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+# The picture
+
+
+def picture(house: House) -> str:
+    """Draw the floors, the highest first."""
+    floors = reversed(list(enumerate(house.floors)))
+    return "\n".join(f"{number:3}  {'  '.join(rooms)}" for number, rooms in floors)
+
+
+def way() -> str:
+    """Ask one question and tell where it goes: rooms in the order in which they are entered first,
+    each with the function that it is entered by. What runs on import is left out: another model is
+    asked about before."""
+    from weighbridge.cli.menu import run
+
+    entered: dict[str, str] = {}
+    package = str(ROOT / "src" / "weighbridge") + os.sep
+
+    def note(frame: FrameType, event: str, _: object) -> None:
+        code = frame.f_code
+        if event == "call" and code.co_filename.startswith(package) and code.co_name[0] != "<":
+            path = Path(code.co_filename[len(package) :])
+            room = path.parts[0].removesuffix(".py")
+            if room not in entered and not room.startswith("_"):
+                entered[room] = f"{path.as_posix()}: {code.co_name}"
+
+    task, model, *flags = QUESTIONS["infer"]
+    stdout, sys.stdout = sys.stdout, io.StringIO()
+    try:
+        run([task, ANOTHER, *flags])
+        sys.setprofile(note)
+        run([task, model, *flags])
+    finally:
+        sys.setprofile(None)
+        sys.stdout = stdout
+    width = max(map(len, entered))
+    lines = (f"{room:{width}}  {function}" for room, function in entered.items())
+    return "\n".join((f"weighbridge {' '.join(QUESTIONS['infer'])}", "", *lines))
+
+
+BLOCKS = {"floors": lambda house: picture(house), "way": lambda house: way()}
+
+
+def page(text: str, house: House) -> str:
+    """The page with its generated blocks made anew."""
+    for name, make in BLOCKS.items():
+        block = f"<!-- {name} -->\n\n```text\n{make(house)}\n```\n\n<!-- end of {name} -->"
+        text, number = re.subn(
+            rf"<!-- {name} -->.*?<!-- end of {name} -->", lambda _, b=block: b, text, flags=re.S
+        )
+        if number != 1:
+            raise SystemExit(
+                f"{PAGE} has no place for {name!r}: <!-- {name} --> ... <!-- end of {name} -->"
+            )
+    return text
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("tree", type=Path, nargs="?", default=ROOT)
+    parser.add_argument("--beside", type=Path, help="another tree: a second column")
+    parser.add_argument("--start", action="store_true", help="CPU of three questions, too")
+    parser.add_argument("--write", action="store_true", help="write docs/architecture.md")
+    parser.add_argument("--check", action="store_true", help="1 if docs/architecture.md is old")
+    asked = parser.parse_args()
+    if asked.write or asked.check:
+        old = PAGE.read_text()
+        new = page(old, House(ROOT))
+        if asked.write:
+            PAGE.write_text(new)
+        return int(asked.check and new != old)
+    trees = [asked.tree, *([asked.beside] if asked.beside else [])]
+    columns = [
+        dict((*figures(House(tree)), *(starts(tree) if asked.start else ()))) for tree in trees
+    ]
+    for name in columns[0]:
+        print(f"| {name} | {' | '.join(column.get(name, '') for column in columns)} |")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
