@@ -1,9 +1,9 @@
-"""Flags as text: one line a flag that matters for memory, and long lists of those that do not.
+"""Flags of an engine: those that say a setting, by its record; others as text, one line a flag that
+matters for memory, and long lists of those that do not.
 
 [ignored value]
 --host --port
 [memory]
---tensor-parallel-size -tp    value   =tensor_parallel_size whole
 --hf-overrides                value   !the model's own config is used as it is
 --runner                      value   !pooling models are not modelled unless auto generate
 --speculative-config -sc      value   @speculative
@@ -11,17 +11,36 @@
 
 import re
 from collections.abc import Iterator
+from itertools import starmap
+from typing import Any
 
 from weighbridge.launch.record import Flag
+from weighbridge.settings.kinds import FLAG
+from weighbridge.settings.setting import LaunchFlag, Setting, Settings, launched
 
-LINE = re.compile(r"(-\S+(?: -\S+)*) {2,}(switch|value|values|maybe|pair) +([=!~@])(.+)")
+LINE = re.compile(r"(-\S+(?: -\S+)*) {2,}(switch|value|values|maybe|pair) +([!~@])(.+)")
 
 
-def flags(table: str, *, negations: bool = False) -> dict[str, Flag]:
-    """Return a table's flags under each of their names. With `negations`, also under those that
-    turn a switch off: --no-x, --disable-x."""
-    found = {name: flag for flag in _rows(table) for name in flag.names}
+def flags(
+    table: str, declared: type[Settings] = Settings, *, negations: bool = False
+) -> dict[str, Flag]:
+    """Return flags under each of their names: those of `declared`, and a table's. With `negations`,
+    also under those that turn a switch off: --no-x, --disable-x."""
+    rows = (*starmap(_of_setting, launched(declared)), *_rows(table))
+    found = {name: flag for flag in rows for name in flag.names}
     return {**_negated(found), **found} if negations else found
+
+
+def _of_setting(setting: Setting[Any], said: LaunchFlag) -> Flag:
+    switch = setting.kind is FLAG and said.reads in ("", "false")
+    return Flag(
+        names=said.names,
+        takes="switch" if switch else "value",
+        effect="=",
+        detail=setting.name,
+        kind=said.reads or ("true" if switch else setting.kind.name),
+        plain=said.plain,
+    )
 
 
 def _rows(table: str) -> Iterator[Flag]:
@@ -41,15 +60,11 @@ def _row(line: str) -> Flag:
     assert found is not None, line
     names, takes, effect, detail = found.groups()
     detail, _, plain = detail.partition(" unless ")
-    kind = ""
-    if effect == "=":
-        detail, _, kind = detail.partition(" ")
     return Flag(
         names=tuple(names.split()),
         takes=takes,
         effect=effect,
         detail=detail,
-        kind=kind,
         plain=tuple(plain.split()),
     )
 

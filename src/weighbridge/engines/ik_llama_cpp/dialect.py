@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from weighbridge.engines.ik_llama_cpp import ENGINE
+from weighbridge.engines.ik_llama_cpp.settings import IkLlamaCpp
 from weighbridge.engines.llama_cpp import dialect as llama_cpp
 from weighbridge.engines.llama_cpp.flags import FLAGS
 from weighbridge.launch.reading import CommandReading
@@ -11,11 +12,6 @@ from weighbridge.launch.table import flags
 
 TABLE = """
 [memory]
--mla --mla-use                           value   =mla_attn whole
--amb --attention-max-batch               value   =attn_max_b whole
--fmoe --fused-moe                        switch  =fused_moe true
--no-fmoe --no-fused-moe                  switch  =fused_moe false
--rtr --run-time-repack                   switch  =run_time_repack true
 -mea --max-extra-alloc                   value   !memory beside the planned
 -ictk --indexer-cache-type-k             value   !the indexer's cache is f16 unless f16
 -ctk-first --cache-type-k-first          value   !all layers have one type of cache
@@ -73,7 +69,7 @@ TABLE = """
 --dry-run -no-ooae --no-offload-only-active-experts --send-done --peg -ptcall --parallel-tool-calls
 -pps --process-output --no-ppl -wb --warmup-batch --minilog
 """  # noqa: E501
-OWN = flags(TABLE)
+OWN = flags(TABLE, IkLlamaCpp)
 
 
 def defaults(r: CommandReading) -> tuple[tuple[str, Value, str], ...]:

@@ -5,6 +5,7 @@ flags that are gone; common/common.cpp of ik_llama.cpp at 8337e4cd3. The flags o
 programs (imatrix, perplexity, ...) are left out.
 """
 
+from weighbridge.engines.llama_cpp.settings import LlamaCpp
 from weighbridge.launch.table import flags
 
 TABLE = """
@@ -18,40 +19,22 @@ TABLE = """
 -c --ctx-size                            value   @context
 -np --parallel                           value   @slots
 --kv-unified-per-slot                    value   !a slot may use the whole context
--kvu --kv-unified                        switch  =kv_unified true
--no-kvu --no-kv-unified                  switch  =kv_unified false
--b --batch-size                          value   =n_batch whole
--ub --ubatch-size                        value   =ubatch_size whole
 -ngl --gpu-layers --n-gpu-layers         value   @layers
--ncmoe --n-cpu-moe                       value   =n_cpu_moe whole
 -cmoe --cpu-moe                          switch  @all_experts
 -ncffn --n-cpu-ffn                       value   !feed-forward layers are on the device
 -ot --override-tensor                    value   @placed
--ctk --cache-type-k                      value   =cache_type_k word
--ctv --cache-type-v                      value   =cache_type_v word
 -fa --flash-attn                         maybe   @flash
 -sm --split-mode                         value   @split
 -ts --tensor-split                       value   @shares
--mg --main-gpu                           value   =main_gpu whole
 -dev --device                            value   @devices
--nkvo --no-kv-offload                    switch  =no_kv_offload true
--kvo --kv-offload                        switch  =no_kv_offload false
---swa-full                               switch  =swa_full true
---no-mmap                                switch  =no_mmap true
---mmap                                   switch  =no_mmap false
 -lm --load-mode                          value   @load_mode
--cram --cache-ram                        value   =cache_ram whole
 -ctxcp --ctx-checkpoints --swa-checkpoints  value  !checkpoints of a slot in host memory unless 0
--mm --mmproj                             value   =mmproj word
--mmu --mmproj-url                        value   =mmproj word
 --no-mmproj --no-mmproj-auto             switch  @no_projector
 --no-mmproj-offload                      switch  !the tower is on the device
 -mmdev --mmproj-device                   value   !the tower is on the first device
 --image-min-tokens                       value   !tokens of an image are the model's own
 --image-max-tokens                       value   !tokens of an image are the model's own
 --mtmd-batch-max-tokens                  value   !images are prepared one by one
--md --model-draft --spec-draft-model     value   =draft_model word
--hfd -hfrd --hf-repo-draft --spec-draft-hf  value  =draft_model word
 -mv --model-vocoder                      value   !the vocoder is not counted
 -hfv -hfrv --hf-repo-v                   value   !the vocoder is not counted
 -hffv --hf-file-v                        value   !the vocoder is not counted
@@ -100,7 +83,6 @@ TABLE = """
 --fim-qwen-7b-spec                       switch  @preset
 --fim-qwen-14b-spec                      switch  @preset
 --fim-qwen-30b-default                   switch  @preset
---draft --draft-n --draft-max --spec-draft-n-max  value  =num_speculative_tokens whole
 [ignored value]
 --server-base -t --threads -tb --threads-batch -C --cpu-mask -Cr --cpu-range
 --cpu-strict --prio --poll -Cb --cpu-mask-batch -Crb --cpu-range-batch --cpu-strict-batch
@@ -157,4 +139,4 @@ TABLE = """
 [ignored pair]
 --control-vector-layer-range --spec-replace
 """  # noqa: E501
-FLAGS = flags(TABLE)
+FLAGS = flags(TABLE, LlamaCpp)

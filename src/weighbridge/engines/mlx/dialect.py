@@ -5,6 +5,7 @@ Source: mlx-lm d78bf58 generate.py, chat.py and server.py (setup_arg_parser, mai
 
 from weighbridge.engines.mlx.plan import GROUP
 from weighbridge.engines.mlx.rules import DECODED, PROMPTS, QUANTIZED_FROM
+from weighbridge.engines.mlx.settings import Mlx
 from weighbridge.engines.servers.flags import model
 from weighbridge.launch.reading import CommandReading
 from weighbridge.launch.record import Dialect, Value
@@ -22,11 +23,9 @@ FLAGS = flags(
 --model                  value   @model
 --trust-remote-code      switch  @trust
 --max-tokens -m          value   @new
---max-kv-size            value   =max_kv_size count
 --kv-bits                value   @bits
 --kv-group-size          value   @group
 --quantized-kv-start     value   @start
---prefill-step-size      value   =prefill_step_size whole
 --decode-concurrency     value   @decoded
 --prompt-concurrency     value   @prompts
 --draft-model            value   !the draft model is not counted
@@ -36,7 +35,8 @@ FLAGS = flags(
 --prompt-cache-size      value   !caches of earlier requests are not counted unless 10
 --prompt-cache-bytes     value   !caches of earlier requests are not counted
 --pipeline               switch  !one Mac is taken
-"""
+""",
+    Mlx,
 )
 
 

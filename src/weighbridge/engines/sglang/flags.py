@@ -4,6 +4,7 @@ sglang/srt/arg_groups/fields/*.py and srt/server_args.py at 0.5.23; srt/server_a
 0.4.6 for flags that are gone.
 """
 
+from weighbridge.engines.sglang.settings import Sglang
 from weighbridge.launch.table import flags
 
 TABLE = """
@@ -13,11 +14,8 @@ TABLE = """
 --trust-remote-code                      switch  @trust
 --served-model-name                      value   @served
 --config                                 value   !the settings in that file are not read
---dtype                                  value   =dtype dtype unless auto
 --quantization                           value   @quantization
 --torchao-config                         value   @torchao
---context-length                         value   =context count
---kv-cache-dtype                         value   =kv_cache_dtype word unless auto
 --json-model-override-args               value   !the model's own config is used as it is unless {}
 --model-config-parser                    value   !the model's own config is used as it is unless auto
 --model-impl                             value   !SGLang's own implementation is assumed unless auto sglang
@@ -27,13 +25,9 @@ TABLE = """
 --quantize-and-serve                     switch  !weights are counted as they are stored
 --rl-quant-profile                       value   !weights are counted as they are stored
 --quantization-param-path                value   !scales of the cache
---tp-size --tensor-parallel-size --tp    value   =tensor_parallel_size whole
---pp-size --pipeline-parallel-size --pp  value   =pipeline_parallel_size whole
 --dp-size --data-parallel-size --dp      value   @copies
 --attn-dp-size --attention-data-parallel-size  value  @attention_copies
 --enable-dp-attention                    switch  @dp_attention
---ep-size --expert-parallel-size --ep    value   =enable_expert_parallel many
---enable-ep-moe                          switch  =enable_expert_parallel true
 --enable-deepep-moe                      switch  @deepep
 --moe-a2a-backend                        value   @exchange
 --dcp-size --decode-context-parallel-size  value !tokens of a cache are on every device unless 1
@@ -65,29 +59,20 @@ TABLE = """
 --disable-custom-all-reduce              switch  !buffers of the all-reduce
 --flashinfer-allreduce-fusion-backend    value   !buffers of the fused all-reduce
 --enable-flashinfer-allreduce-fusion     switch  !buffers of the fused all-reduce
---mem-fraction-static                    value   =mem_fraction_static number
---max-running-requests                   value   =max_running_requests whole
---max-total-tokens                       value   =max_total_tokens count
---chunked-prefill-size                   value   =chunked_prefill_size whole
 --max-prefill-tokens                     value   !a step is as long as --chunked-prefill-size unless 16384
 --enable-dynamic-chunking                switch  !a step is as long as --chunked-prefill-size
 --enable-mixed-chunk                     switch  !prompts and answers are in steps of their own
---page-size                              value   =page_size whole
 --c128-page-size                         value   !the page of compressed caches is the default one unless 16
---swa-full-tokens-ratio                  value   =swa_full_tokens_ratio number
 --hybrid-kvcache-ratio                   maybe   !the pool of windows is the default one
 --disable-hybrid-swa-memory              switch  !windows have a pool of their own
 --swa-prefix-tails                       value   !windows of shared prefixes
---mamba-full-memory-ratio                value   =mamba_full_memory_ratio number
 --max-mamba-cache-size                   value   !the pool of states follows --mamba-full-memory-ratio
---mamba-ssm-dtype                        value   =mamba_ssm_cache_dtype word
 --mamba-radix-cache-strategy             value   !states are kept as the engine does by itself unless auto
 --mamba-max-states-per-path              value   !states are kept as the engine does by itself unless -1
 --enable-int8-mamba-checkpoint           switch  !states in 8 bits
 --int8-mamba-ckpt-size                   value   !states in 8 bits
 --enable-linear-replayssm                switch  !the replay buffer of states
 --enable-linear-replayssm-spec           switch  !the replay buffer of states
---disable-radix-cache                    switch  =disable_radix_cache true
 --enable-unified-memory                  switch  !pools of their own are counted
 --enable-page-major-kv-layout            switch  !caches are layer by layer
 --enable-hierarchical-cache --enable-hicache  switch  !the cache in host memory
@@ -97,7 +82,6 @@ TABLE = """
 --enable-lmcache                         switch  !the cache in host memory
 --enable-flexkv                          switch  !the cache in host memory
 --enable-double-sparsity                 switch  !labels of tokens
---cuda-graph-max-bs --cuda-graph-max-bs-decode  value  =cuda_graph_max_bs whole
 --cuda-graph-bs --cuda-graph-bs-decode   values  @captures
 --cuda-graph-config                      value   !graphs are the default ones
 --cuda-graph-max-bs-prefill              value   !graphs of prompts are the default ones
@@ -110,9 +94,7 @@ TABLE = """
 --enable-piecewise-cuda-graph            switch  !graphs of prompts are the default ones
 --disable-piecewise-cuda-graph           switch  !graphs of prompts are the default ones
 --piecewise-cuda-graph-max-tokens        value   !graphs of prompts are the default ones
---disable-cuda-graph --disable-decode-cuda-graph  switch  =disable_cuda_graph true
 --enable-torch-compile                   switch  !compiled steps
---attention-backend                      value   =attention_backend word
 --decode-attention-backend               value   !the workspace of one backend is counted
 --prefill-attention-backend              value   !the workspace of one backend is counted
 --prefill-kv-cache-dequant-dtype         value   !a cache that is unpacked for prompts unless auto
@@ -123,7 +105,6 @@ TABLE = """
 --enable-return-routed-experts           switch  !a buffer of the experts that were chosen
 --enable-return-indexer-topk             switch  !a buffer of the tokens that were chosen
 --enable-fp32-lm-head                    switch  !the head is in the model's dtype
---cpu-offload-gb                         value   =cpu_offload_gb number
 --offload-group-size                     value   !weights that come from host memory unless -1
 --offload-num-in-group                   value   !weights that come from host memory
 --offload-prefetch-step                  value   !weights that come from host memory
@@ -136,7 +117,6 @@ TABLE = """
 --max-lora-rank                          value   @lora_rank
 --lora-target-modules                    values  !slots are on every layer
 --max-loaded-loras                       value   !adapters in host memory
---language-only --language-model-only    switch  =language_model_only true
 --encoder-only                           switch  !the language model is counted
 --mm-process-config                      value   !sizes of images are the model's own
 --limit-mm-data-per-request              value   @limits
@@ -305,4 +285,4 @@ TABLE = """
 --enable-triton-kernel-moe --enable-flashinfer-mxfp4-moe --no-mm-enable-dp-encoder
 --no-ple-offload-embedding
 """  # noqa: E501
-FLAGS = flags(TABLE)
+FLAGS = flags(TABLE, Sglang)

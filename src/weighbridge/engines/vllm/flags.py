@@ -4,6 +4,7 @@ vllm/engine/arg_utils.py and vllm/entrypoints/common/cli_args.py at 0.33.0; the 
 vllm/entrypoints/openai/cli_args.py, at 0.19.0, 0.11.0, 0.9.2 and 0.6.6 for flags that are gone.
 """
 
+from weighbridge.engines.vllm.settings import Vllm
 from weighbridge.launch.table import flags
 
 TABLE = """
@@ -13,7 +14,6 @@ TABLE = """
 --trust-remote-code                      switch  @trust
 --served-model-name                      values  @served
 --config                                 value   !the settings in that file are not read
---dtype                                  value   =dtype dtype unless auto
 --max-model-len                          value   @context
 --quantization -q                        value   @quantization
 --quantization-config                    value   !weights are quantized while they are loaded
@@ -29,21 +29,14 @@ TABLE = """
 --disable-sliding-window                 switch  !windows are kept, and the context with them
 --enable-prompt-embeds                   switch  !prompts as embeddings
 --enable-return-routed-experts           switch  !a buffer of the experts that were chosen
---attention-backend                      value   =attention_backend word unless auto none
 --attention-config -ac                   value   !kernels of attention are the default ones
 --mamba-cache-dtype                      value   !convolution states are in the model's dtype unless auto
---mamba-ssm-cache-dtype                  value   =mamba_ssm_cache_dtype word unless auto
 --mamba-block-size                       value   !the block of states is the default one
 --mamba-cache-mode                       value   !states are kept once a request unless none
 --enable-mamba-shared-prefix-checkpoint  switch  !states of shared prefixes
 --use-replayssm                          switch  !the replay buffer of states
 --replayssm-buffer-len                   value   !the replay buffer of states
---pipeline-parallel-size -pp             value   =pipeline_parallel_size whole
---tensor-parallel-size -tp               value   =tensor_parallel_size whole
---data-parallel-size -dp                 value   =data_parallel_size whole
---decode-context-parallel-size -dcp      value   =decode_context_parallel_size whole
 --prefill-context-parallel-size -pcp     value   @prefill_context
---enable-expert-parallel -ep             switch  =enable_expert_parallel true
 --enable-ep-weight-filter                switch  !experts of other ranks are not read
 --enable-eplb                            switch  !redundant experts
 --eplb-config                            value   !redundant experts
@@ -55,25 +48,17 @@ TABLE = """
 --disable-custom-all-reduce              switch  !buffers of the all-reduce
 --enable-hc-sp                           switch  !sequences are sharded
 --enable-batch-sharded-sampling          switch  !logits are sharded by request
---block-size                             value   =block_size whole
---gpu-memory-utilization --device-memory-utilization  value  =gpu_memory_utilization number
---kv-cache-memory-bytes                  value   =kv_cache_memory_bytes bytes
---kv-cache-dtype                         value   =kv_cache_dtype word unless auto
---num-gpu-blocks-override                value   =num_gpu_blocks_override whole
---enable-prefix-caching                  switch  =enable_prefix_caching true
 --kv-cache-dtype-skip-layers             values  !all layers have one dtype of cache
 --kv-sharing-fast-prefill                switch  !the prefill of layers that share a cache is whole
 --prefix-cache-retention-interval        value   !blocks of prefixes that stay unless 0
 --kv-offloading-size                     value   !host memory of an offloaded cache
 --num-lookahead-slots                    value   !slots of proposed tokens unless 0
 --offload-backend                        value   !weights in host memory by another way unless auto uva
---cpu-offload-gb                         value   =cpu_offload_gb number
 --cpu-offload-params                     values  !every weight may be offloaded
 --offload-group-size                     value   !weights that come from host memory unless 0
 --offload-num-in-group                   value   !weights that come from host memory
 --offload-prefetch-step                  value   !weights that come from host memory
 --offload-params                         values  !weights that come from host memory
---language-model-only                    switch  =language_model_only true
 --mm-encoder-only                        switch  !the language model is counted
 --limit-mm-per-prompt                    value   @limits
 --mm-processor-kwargs                    value   !sizes of images are the model's own
@@ -97,16 +82,9 @@ TABLE = """
 --enable-prompt-adapter                  switch  !prompt adapters
 --max-prompt-adapters                    value   !prompt adapters
 --max-prompt-adapter-token               value   !prompt adapters
---max-num-batched-tokens                 value   =max_num_batched_tokens count
 --max-num-scheduled-tokens               value   !the step is as long as --max-num-batched-tokens
---max-num-seqs                           value   =max_num_seqs whole
 --enable-chunked-prefill                 switch  ~prompts are counted in pieces
---disable-hybrid-kv-cache-manager        switch  =disable_hybrid_kv_cache_manager true
---enable-sleep-mode --enable-cumem-allocator  switch  =enable_sleep_mode true
---async-scheduling                       switch  =async_scheduling true
---enforce-eager                          switch  =enforce_eager true
 --cudagraph-capture-sizes --cuda-graph-sizes  values  @captures
---max-cudagraph-capture-size             value   =max_cudagraph_capture_size whole
 --max-seq-len-to-capture                 value   !engines before V1 alone have it
 --compilation-config -cc -O              value   @compilation
 --optimization-level                     value   @optimization
@@ -210,4 +188,4 @@ TABLE = """
 --eplb-log-balancedness --disable-logprobs-during-spec-decoding --speculative-disable-mqa-scorer
 --worker-use-ray --engine-use-ray
 """  # noqa: E501
-FLAGS = flags(TABLE, negations=True)
+FLAGS = flags(TABLE, Vllm, negations=True)
