@@ -150,7 +150,9 @@ OF_LLAMA_CPP = {
     "image_size": NO_PROJECTOR,
     "images": NO_PROJECTOR,
 }
-UNREAD: Mapping[str, Mapping[str, str]] = {  # engine, "" of all -> setting -> why
+# engine, "" of all -> setting -> why the questions above do not move it. What no question could
+# move says so in its record (`idle`)
+UNREAD: Mapping[str, Mapping[str, str]] = {
     "": {
         "engine": "it names who answers",
         "engine_version": "chooses rules, which tests/engines asks release by release",
@@ -165,12 +167,7 @@ UNREAD: Mapping[str, Mapping[str, str]] = {  # engine, "" of all -> setting -> w
         "exact": "runs the class itself: tests/torch",
     },
     "llama.cpp": OF_LLAMA_CPP,
-    "ik_llama.cpp": {
-        **OF_LLAMA_CPP,
-        "swa_full": "it keeps windows whole in all releases",
-        "draft_model": "the answer names it as not counted",
-    },
-    "ollama": {"images": "the tag's own tower decides"},
+    "ik_llama.cpp": OF_LLAMA_CPP,
 }
 
 
@@ -224,7 +221,8 @@ def answers(engine_name: str, setting: str, asked: Question) -> list[str]:
 
 
 def reason(engine_name: str, setting: str) -> str:
-    return UNREAD.get(engine_name, {}).get(setting) or UNREAD[""].get(setting, "")
+    idle = fields(ENGINES[engine_name].settings)[setting].idle
+    return idle or UNREAD.get(engine_name, {}).get(setting) or UNREAD[""].get(setting, "")
 
 
 @pytest.mark.parametrize(("engine_name", "setting"), some(4, declared()))

@@ -289,6 +289,7 @@ class AdapterSettings(Settings):
         default=8,
         label_zh="LoRA alpha",
         zh="缩放系数;不占显存。默认 8。",
+        idle="a factor of products that are there whatever it is",
     )
     lora_targets: Words = words(
         help="Modules: all-linear, names, or a regular expression.",
@@ -308,6 +309,7 @@ class AdapterSettings(Settings):
         help="Scale by the root of the rank; it takes no memory.",
         label_zh="rsLoRA",
         zh="按秩的平方根缩放;不占显存。",
+        idle="a factor of products that are there whatever it is",
     )
     modules_to_save: Words = words(
         help="Modules that are trained whole beside the adapters.",

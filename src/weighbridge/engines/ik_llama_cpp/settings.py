@@ -41,7 +41,8 @@ class IkLlamaCpp(ServingSettings, SightSettings, DraftSettings, Ggml):
         label_zh="运行时重排",
         zh="主机内存里的权重按处理器重排。",
     )
-    draft_model: Str = LlamaCpp.draft_model
+    swa_full: Switch = Ggml.swa_full.but(idle="windows are kept whole in all its releases")
+    draft_model: Str = LlamaCpp.draft_model.but(idle="the answer names the draft as not counted")
 
 
 SETTINGS = IkLlamaCpp

@@ -8,6 +8,7 @@ from weighbridge.settings.shared import ServingSettings, SightSettings
 class Ollama(ServingSettings, SightSettings):
     """What Ollama takes."""
 
+    images: Int = SightSettings.images.but(idle="the tag's own tower decides")
     n_gpu_layers: Int = Ggml.n_gpu_layers
     n_batch: Int = Ggml.n_batch
     parallel: Int = Ggml.parallel
