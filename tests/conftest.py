@@ -1,13 +1,17 @@
-"""What a run of all tests does once: it shares out what is to be compiled, and lets the collector of
-garbage pass by what every test keeps."""
+"""Facts that hold for all tests, and work that a run of them does once: it shares out what is to be
+compiled, and lets the collector of garbage pass by what every test keeps."""
 
 import gc
 import importlib
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 TESTS = Path(__file__).parent
+# A busy machine is no reason to fail: what `deadline` bounds is the time of one example
+settings.register_profile("house", deadline=None)
+settings.load_profile("house")
 
 
 def pytest_sessionstart(session):

@@ -133,12 +133,19 @@ KEYS = {
     *("driver", "visible", "mig", "slices", "context", "nvlink", "bandwidth"),
 }
 NEEDED = ("id", "name", "vendor", "kind", "gb", "rule")
+KINDS = {"gpu", "soc", "apu", "npu", "tpu", "hpu"}
 
 
 def test_every_key_of_the_file_is_known():
     for record in RECORDS.values():
         assert set(record) <= KEYS, f"{record['id']}: parts.jsonl has a key that nobody knows"
         assert set(NEEDED) <= set(record), f"{record['id']}: parts.jsonl lacks a key"
+        assert record["kind"] in KINDS, f"{record['id']}: a kind that no rule knows"
+
+
+def test_a_vendor_has_one_spelling():
+    vendors = {record["vendor"] for record in RECORDS.values()}
+    assert len({name.lower() for name in vendors}) == len(vendors)  # rules go by it: "NVIDIA"
 
 
 # Laws

@@ -412,7 +412,7 @@ def test_who_reads_is_named():
     aqlm, nothing = (WeightFormat(n, stored=True, method=n) for n in ("aqlm", "nothing"))
     assert elsewhere(aqlm, by) == "--engine transformers does"
     assert elsewhere(nothing, by) == "no engine here reads it"
-    assert told(aqlm, by).endswith("fp8-tensor, mxfp4, nvfp4 and 5 kinds more")
+    assert re.search(r"fp8-tensor, mxfp4, nvfp4 and \d kinds more$", told(aqlm, by))
     assert lacking(ENGINES["vllm"].reading, WeightFormat("nothing"), (0, 33), None) == ""
 
 
