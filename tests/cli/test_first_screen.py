@@ -8,7 +8,7 @@ import weighbridge
 from tests.cases import each
 from weighbridge.catalogue import search
 from weighbridge.render import RenderOptions, render
-from weighbridge.render.drawing import cells
+from weighbridge.render.terminal import cells
 from weighbridge.view import screen
 from weighbridge.view.records import Bar, Grid, Headline, Paste
 from weighbridge.words import words_in

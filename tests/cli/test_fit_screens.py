@@ -10,9 +10,8 @@ from pathlib import Path
 import pytest
 
 import weighbridge
-from weighbridge.render import RenderOptions, draw
-from weighbridge.render.drawing import cells
-from weighbridge.render.fit import drawn
+from weighbridge.render import RenderOptions, draw, render
+from weighbridge.render.terminal import cells
 from weighbridge.view import beside, rank
 from weighbridge.view.changes import few
 from weighbridge.view.fit import screen
@@ -54,8 +53,8 @@ def kept(name, shown):
 @pytest.mark.parametrize("name", ASKED)
 def test_screens_are_what_they_were(name):
     found = answer(name)
-    shown = [f"--- {title}\n{drawn(found, 'human', look)}" for title, look in LOOKS.items()]
-    shown.append(f"--- markdown\n{drawn(found, 'markdown')}")
+    shown = [f"--- {title}\n{render(found, 'human', look)}" for title, look in LOOKS.items()]
+    shown.append(f"--- markdown\n{render(found, 'markdown')}")
     kept(name, "\n".join(shown))
 
 
@@ -64,19 +63,19 @@ def test_screens_are_what_they_were(name):
 def test_no_line_is_wider_than_the_terminal(name, width):
     found = answer(name)
     pasted = {b.text for b in screen(found).blocks if isinstance(b, Paste)}
-    for line in drawn(found, "human", RenderOptions(width=width)).splitlines():
+    for line in render(found, "human", RenderOptions(width=width)).splitlines():
         assert cells(line) <= width or any(line.strip() == text for text in pasted), line
 
 
 @pytest.mark.parametrize("name", ASKED)
 def test_every_question_is_answered_within_its_rows(name):
     found = answer(name)
-    first = drawn(found, "human").partition("Exit code")[0]
+    first = render(found, "human").partition("Exit code")[0]
     for sign, fits in (("✓", "yes"), ("✗", "no")):
         if any(q.fits == fits for q in found.questions):
             assert sign in first
     code = {"yes": 0, "no": 1, "unknown": 4}[found.fits]
-    assert f"Exit code {code}: " in drawn(found, "human")
+    assert f"Exit code {code}: " in render(found, "human")
 
 
 @pytest.mark.parametrize("name", ASKED)
@@ -84,7 +83,7 @@ def test_every_question_is_answered_within_its_rows(name):
 def test_the_verdict_stands_above_the_table(name, lang):
     found, words = answer(name), words_in(lang)
     verdict = {"yes": "verdict.yes", "no": "verdict.no", "unknown": "verdict.unknown"}
-    first = drawn(found, "human", RenderOptions(lang=lang)).split("\n\n")[1]
+    first = render(found, "human", RenderOptions(lang=lang)).split("\n\n")[1]
     assert words(verdict[found.fits]) in first
 
 
@@ -97,7 +96,7 @@ def test_full_training_that_no_method_saves_names_the_cards_that_do():
     assert again.verdict.fits == "yes"
     assert again.verdict.per_device.expected == there.peak_bytes
     number = there.change["gpu"].partition(":")[2]
-    assert f"about {number} x H100 with fsdp2" in " ".join(drawn(found, "human").split())
+    assert f"about {number} x H100 with fsdp2" in " ".join(render(found, "human").split())
     fewer = {**there.change, "gpu": f"h100-sxm:{int(number) - 1}"}
     assert weighbridge.train("qwen3-14b", **fewer).verdict.fits != "yes"
 
@@ -122,19 +121,19 @@ def test_every_change_says_what_it_costs_in_a_few_words():
 
 def test_a_notebook_shows_it():
     found = answer("fit-vit-on-a-t4")
-    assert "T4" in drawn(found, "html")
-    assert str(found) == drawn(found, "human")
-    assert found._repr_markdown_() == drawn(found, "markdown")
-    assert found._repr_html_() == drawn(found, "html")
+    assert "T4" in render(found, "html")
+    assert str(found) == render(found, "human")
+    assert found._repr_markdown_() == render(found, "markdown")
+    assert found._repr_html_() == render(found, "html")
 
 
 def test_details_tell_what_every_change_costs():
     found = answer("fit-llama-on-a-3060")
     assert found.question("qlora").remedies
     cost = found.question("qlora").remedies[0].cost.split(";")[0]
-    folded = " ".join(drawn(found, "human").split())
+    folded = " ".join(render(found, "human").split())
     assert cost not in folded
-    assert cost in " ".join(drawn(found, "human", RenderOptions(details=True)).split())
+    assert cost in " ".join(render(found, "human", RenderOptions(details=True)).split())
 
 
 def test_columns_are_what_they_were():

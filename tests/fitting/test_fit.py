@@ -161,7 +161,7 @@ def test_a_version_is_of_the_engine_that_serves(model):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("module", ["weighbridge.cli.fit", "weighbridge.render.fit"])
+@pytest.mark.parametrize("module", ["weighbridge.cli.fit", "weighbridge.view.fit"])
 def test_no_module_takes_the_place_of_the_function(module):
     code = f"import {module}, weighbridge; weighbridge.fit('qwen3-0.6b', gpu='4090')"
     code += "; from weighbridge import fit; assert callable(fit) and fit is weighbridge.fit"

@@ -3,7 +3,7 @@
 import pytest
 
 from weighbridge.errors import UsageError
-from weighbridge.web.space.admission import admit
+from weighbridge.web.space.answering import admit
 
 REFUSED = [
     "/etc/passwd",

@@ -11,7 +11,7 @@ from weighbridge.catalogue import search
 from weighbridge.cli.menu import run
 from weighbridge.cli.options import language
 from weighbridge.render import RenderOptions, draw
-from weighbridge.render.drawing import cells
+from weighbridge.render.terminal import cells
 from weighbridge.view import screen
 from weighbridge.view.records import Bar, Grid, Headline, Paste
 

@@ -8,15 +8,15 @@ import pytest
 from weighbridge.errors import BadFileError, NotFoundError, UsageError
 from weighbridge.settings import INFER, TRAIN
 from weighbridge.units import GIB, KIB, MIB
-from weighbridge.web import build, packed, pyodide, server, tables
+from weighbridge.web import build, pyodide, server, tables
 from weighbridge.web.asks import AnswerView, masked, taken_token
 from weighbridge.web.command import command
-from weighbridge.web.compare import asks_in
 from weighbridge.web.dropped import Dropped, Head, ShortError, asks_of, head_of
 from weighbridge.web.exports import _cell, _stem
 from weighbridge.web.form import _bound
 from weighbridge.web.labels import label
 from weighbridge.web.protocol import MOST
+from weighbridge.web.screens import asks_in
 
 # Dropped files
 
@@ -216,13 +216,13 @@ def test_an_engine_file_is_named_by_twelve_signs_of_its_contents():
 
 def test_archives_tell_no_time():
     """The header of gzip (RFC 1952): bytes 4 to 7 are the time, byte 8 is 2 of the best packing."""
-    found = packed.gzipped(b"abc" * 100)
+    found = build.gzipped(b"abc" * 100)
     assert found[4:9] == bytes((0, 0, 0, 0, 2))
-    assert packed.wanted("lab/trace/levels.py")
-    assert not packed.wanted("lab/trace/gpu.py")
-    assert not packed.wanted("cli/menu.py")
-    assert not packed.wanted("questions/jobs.py")
-    assert packed.wanted("clip.py")
+    assert build.wanted("lab/trace/levels.py")
+    assert not build.wanted("lab/trace/gpu.py")
+    assert not build.wanted("cli/menu.py")
+    assert not build.wanted("questions/jobs.py")
+    assert build.wanted("clip.py")
 
 
 # Tables

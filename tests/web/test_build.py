@@ -11,7 +11,7 @@ import tarfile
 import pytest
 
 from weighbridge.errors import BadFileError, HubError, UsageError
-from weighbridge.web import build, packed, pyodide
+from weighbridge.web import build, pyodide
 
 ENGINE = build.PageEngine(
     tuple(build.EngineFile(name, "bin", name.encode()) for name in ("loader", "script", "wasm"))
@@ -127,14 +127,14 @@ def test_the_folder_of_a_new_branch_is_taken(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_the_archive_is_the_same_bytes_and_holds_what_a_page_asks():
-    held = dict(packed.members())
-    assert packed.tar(held) == packed.tar(dict(packed.members()))
-    with tarfile.open(fileobj=io.BytesIO(packed.tar(held))) as archive:
+    held = dict(build.members())
+    assert build.tar(held) == build.tar(dict(build.members()))
+    with tarfile.open(fileobj=io.BytesIO(build.tar(held))) as archive:
         names = set(archive.getnames())
         assert {(m.mtime, m.uid, m.uname) for m in archive.getmembers()} == {(0, 0, "")}
     assert {"weighbridge/web/protocol.py", "weighbridge/catalogue/models.jsonl"} <= names
     assert not any("cli/" in name or "/page/" in name or "pyc" in name for name in names)
-    assert len(packed.tar(held)) < 1_350_000
+    assert len(build.tar(held)) < 1_350_000
 
 
 NEVER = {  # imports of what stays out that no page reaches: torch, a terminal, or the doors
@@ -150,7 +150,7 @@ NEVER = {  # imports of what stays out that no page reaches: torch, a terminal, 
 
 @pytest.mark.slow
 def test_nothing_that_is_in_imports_what_is_out():
-    held = {name.removeprefix("weighbridge/"): data for name, data in packed.members()}
+    held = {name.removeprefix("weighbridge/"): data for name, data in build.members()}
     found = {
         (name, left_out(module, held))
         for name, data in held.items()
@@ -174,7 +174,7 @@ def modules(tree):
 def left_out(module, held):
     """The module of a name that is imported, where its file is not in: "a.b" may be b of a."""
     path = module.replace(".", "/")
-    place = packed.PACKAGE / path
+    place = build.PACKAGE / path
     if place.with_suffix(".py").is_file():
         return "" if f"{path}.py" in held else module
     if place.is_dir():

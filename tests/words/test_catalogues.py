@@ -20,6 +20,7 @@ SOURCES = {  # catalogue -> who says its sentences
         "words/*.py",
         "charts/*.py",
         "web/*.py",
+        "cli/accelerate.py",
     ),
     "oom": ("oom/*.py",),
     "charts": ("charts/*.py", "lab/measure/chart.py"),

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from weighbridge.render import RenderOptions, render
-from weighbridge.render.fit import drawn
 from weighbridge.report import Report
 from weighbridge.report.fit import NAMES, Fit
 from weighbridge.wording import safe_json
@@ -20,11 +19,7 @@ Body = dict[str, Any]
 def as_markdown(found: Report | Fit, line: str = "") -> str:
     """Every component, phase and device as tables. `line` is the command that asks the same."""
     look = RenderOptions(details=True)
-    told = (
-        drawn(found, "markdown", look)
-        if isinstance(found, Fit)
-        else render(found, "markdown", look)
-    )
+    told = render(found, "markdown", look)
     if len(told) <= MOST:
         return told
     kept = told[: told.rfind("\n", 0, MOST)]

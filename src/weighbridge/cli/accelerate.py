@@ -6,7 +6,7 @@ the config names is counted (lm_head too), GiB is written where GiB is meant, mi
 training is the sum of what coexists (16 bytes a parameter), and local folders are read.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -19,6 +19,12 @@ from weighbridge.cli.options import (
     warn,
     writable,
 )
+from weighbridge.components.weights import DIVISIONS
+from weighbridge.dtypes import FLOAT32
+from weighbridge.report import Report, Row
+from weighbridge.units import human
+from weighbridge.wording import printable
+from weighbridge.words import words_in
 
 if TYPE_CHECKING:
     from weighbridge.questions.prepared import Prepared
@@ -26,6 +32,7 @@ if TYPE_CHECKING:
 
 DTYPES = ("float32", "float16", "int8", "int4")
 OLDER = "4.57"  # the last transformers 4
+HEAD = ("dtype", "Largest Layer", "Total Size", "Training using Adam")
 
 
 class ManyValues(click.Command):
@@ -72,8 +79,6 @@ def estimate_memory(
     """
     from weighbridge import api
     from weighbridge.cli.progress import progress
-    from weighbridge.render.accelerate import table, total
-    from weighbridge.view.estimate import answer
 
     settings["trust_remote_code"] |= settings.pop("remote")
     if library_name == "timm" and not model_name.startswith("timm/"):
@@ -95,7 +100,6 @@ def estimate_memory(
 
 def _headless(prepared: "Prepared", report: "Report", asked: Mapping[str, Any]) -> str:
     """What accelerate itself would print for float32, where its class is another; else ""."""
-    from weighbridge.render.accelerate import total
 
     base = prepared.load(**{**asked, "base_model": True})
     if base.model.parameters == report.model.parameters:
@@ -106,4 +110,69 @@ def _headless(prepared: "Prepared", report: "Report", asked: Mapping[str, Any]) 
     return (
         f"accelerate counts {base.model.architecture}, without its head: {found} in float32"
         f"{beside}; --base-model shows that table"
+    )
+
+
+def answer(model: str, dtype: str, size: str, training: int | None, *, lang: str) -> str:
+    """What a model takes in one dtype, and to train with Adam where that is known."""
+    words, name = words_in(lang), printable(model)
+    if training is None:
+        return words("estimate.answer.load", model=name, dtype=dtype, size=size)
+    needed = human(training)
+    return words("estimate.answer", model=name, dtype=dtype, size=size, training=needed)
+
+
+# The table, in accelerate's own columns, and its first row as a sentence
+
+
+def table(report: Report, dtypes: Iterable[str]) -> str:
+    """Total size counts every buffer, as accelerate's does; training is 16 bytes a parameter."""
+    rows = []
+    for name in dtypes:
+        row = _row(report, name)
+        training = row.training_adam_bytes
+        rows.append(
+            (
+                name,
+                human(row.largest_layer_bytes),
+                total(report, name),
+                "N/A" if training is None else human(training),
+            )
+        )
+    title = f"Memory Usage for loading `{report.model.reference}`"
+    return _draw(title, [HEAD, *rows])
+
+
+def total(report: Report, dtype: str) -> str:
+    """The third column, in one dtype. accelerate divides what no file holds like all else."""
+    volatile: int = report.derived["volatile_buffer_bytes"]
+    divided = DIVISIONS[dtype].size(volatile // FLOAT32.size(1))
+    return human(_row(report, dtype).total_bytes + divided)
+
+
+def _row(report: Report, dtype: str) -> Row:
+    return next(row for row in report.table if row.dtype == dtype)
+
+
+def _draw(title: str, rows: list[tuple[str, ...]]) -> str:
+    widths = [max(len(row[i]) for row in rows) for i in range(len(HEAD))]
+    widths[-1] += max(0, len(title) + 2 - sum(widths) - len(widths) + 1)
+    inner = sum(widths) + len(widths) - 1
+
+    def rule(left: str, cross: str, right: str) -> str:
+        return left + cross.join("─" * w for w in widths) + right
+
+    def line(cells: tuple[str, ...]) -> str:
+        return "│" + "│".join(c.center(w) for c, w in zip(cells, widths, strict=True)) + "│"
+
+    return "\n".join(
+        [
+            rule("┌", "─", "┐"),
+            "│" + title.center(inner) + "│",
+            rule("├", "┬", "┤"),
+            line(rows[0]),
+            rule("├", "┼", "┤"),
+            *(line(row) for row in rows[1:]),
+            rule("└", "┴", "┘"),
+        ]
     )

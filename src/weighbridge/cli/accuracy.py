@@ -7,7 +7,7 @@ import click
 
 from weighbridge.cli.options import FORMS, output_form
 from weighbridge.cli.progress import progress
-from weighbridge.render.as_json import json_text
+from weighbridge.render.data import json_text
 
 if TYPE_CHECKING:
     from weighbridge.lab.evidence.accuracy import AccuracyRow, Coverage

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from weighbridge.cli.options import SCREENS, look_of, output_form, writable
-from weighbridge.render.as_json import json_text
+from weighbridge.render.data import json_text
 
 if TYPE_CHECKING:
     from weighbridge.accelerators.diagnosis import Diagnosis

@@ -2,8 +2,15 @@
 
 import os
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import click
+
+from weighbridge.charts import FORMS, drawn, ready
+
+if TYPE_CHECKING:
+    from weighbridge.charts.figure import Figure
+    from weighbridge.report import Report
 
 
 def writable(flag: str, path: str | None, forms: Sequence[str] = ()) -> None:
@@ -40,3 +47,28 @@ def write(path: str, content: bytes) -> None:
         if os.path.exists(beside):
             os.remove(beside)
         raise OSError(error.errno, error.strerror, path) from error
+
+
+# --chart FILE: the answer as a picture, for every command that has one
+
+
+def checked(path: str) -> str:
+    """The file that was named. Raises before the work where it cannot be written, or drawn."""
+    writable("--chart", path, FORMS)
+    ready(_form(path))
+    return os.path.abspath(path)  # a script that is traced may go to another folder
+
+
+def reports(path: str, found: "Sequence[Report]", *, unit: str | None, lang: str) -> None:
+    """Draw one report by device and phase; several beside one another."""
+    from weighbridge.charts.sides import sides
+
+    draw(path, sides(found, unit=unit, lang=lang))
+
+
+def draw(path: str, figure: "Figure") -> None:
+    write(path, drawn(figure, _form(path)))
+
+
+def _form(path: str) -> str:
+    return os.path.splitext(path)[1].lower()

@@ -136,7 +136,7 @@ def _draw(chart: str, answers: list["Fit"], look: "RenderOptions") -> None:
         known = [a.asked.report for a in answers if a.asked.report is not None]
         return draw_reports(chart if known else None, known, look)
     from weighbridge.charts.fits import fits
-    from weighbridge.cli.chart import draw
+    from weighbridge.cli.files import draw
 
     return draw(chart, fits(answers[0], unit=look.unit, lang=look.lang))
 
@@ -220,10 +220,9 @@ def code(found: "Fit") -> int:
 
 def _show(found: "Fit", form: str, look: "RenderOptions") -> None:
     """Data to stdout, warnings to stderr."""
-    from weighbridge.render.fit import DATA, drawn
+    from weighbridge.render import render
 
-    text = DATA[form](found) if form in DATA else drawn(found, form, look)
-    click.echo(writable(text), nl=False, color=look.color)
+    click.echo(writable(render(found, form, look)), nl=False, color=look.color)
     if form not in WHOLE:
         warn(found)
 

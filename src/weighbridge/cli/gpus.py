@@ -7,7 +7,7 @@ import click
 
 from weighbridge.accelerators.listing import SORTS, TYPES
 from weighbridge.cli.options import SCREENS, output_form, writable
-from weighbridge.render.as_json import json_text
+from weighbridge.render.data import json_text
 
 if TYPE_CHECKING:
     from weighbridge.accelerators.parts import Instance, Part

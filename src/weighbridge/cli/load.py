@@ -65,7 +65,7 @@ def _draw_quality(models: tuple[str, ...], settings: dict[str, Any]) -> None:
     """Draw the chart of quality before the answer is told: where nothing is published, that is the
     answer. Takes the file of the chart from the settings."""
     from weighbridge import api
-    from weighbridge.cli.chart import draw
+    from weighbridge.cli.files import draw
     from weighbridge.cli.quality import figure
 
     chart, settings["chart"] = chart_file(settings), None

@@ -58,7 +58,7 @@ def measure(form: str, as_json: bool, quiet: bool, **asked: Any) -> int:
     if form in ("human", "markdown") and records:
         click.echo("\n".join(_shown(records, form)))
     if chart is not None and records:
-        from weighbridge.cli.chart import draw
+        from weighbridge.cli.files import draw
         from weighbridge.lab.measure.chart import pairs
 
         draw(chart, pairs(records))

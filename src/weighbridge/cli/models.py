@@ -7,7 +7,7 @@ import click
 
 from weighbridge.cli.completion import engine_names, format_names, gpu_names
 from weighbridge.cli.options import FORMS, in_signs, language_option, output_form, writable
-from weighbridge.render.as_json import json_text
+from weighbridge.render.data import json_text
 
 if TYPE_CHECKING:
     from weighbridge.catalogue import CatalogueEntry

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from weighbridge.cli.options import WHOLE, writable
-from weighbridge.render.as_json import json_text
+from weighbridge.render.data import json_text
 from weighbridge.wording import printable, redacted
 
 if TYPE_CHECKING:

@@ -174,7 +174,7 @@ def chart_file(settings: dict[str, Any]) -> str | None:
     path: str | None = settings.pop("chart")
     if path is None:
         return None
-    from weighbridge.cli.chart import checked
+    from weighbridge.cli.files import checked
 
     return checked(path)
 
@@ -182,9 +182,9 @@ def chart_file(settings: dict[str, Any]) -> str | None:
 def draw_reports(path: str | None, found: "Sequence[Report]", look: "RenderOptions") -> None:
     """The picture of one report, or of several side by side."""
     if path is not None:
-        from weighbridge.cli import chart
+        from weighbridge.cli import files
 
-        chart.reports(path, found, unit=look.unit, lang=look.lang)
+        files.reports(path, found, unit=look.unit, lang=look.lang)
 
 
 def output_form(form: str, *, as_json: bool, quiet: bool) -> str:
@@ -250,7 +250,7 @@ def beside(
     answers: "Sequence[Any]", labels: "Sequence[str]", form: str, look: "RenderOptions"
 ) -> None:
     """Print several answers to stdout, and each warning once to stderr."""
-    from weighbridge.render.beside import render
+    from weighbridge.render import beside as render
 
     click.echo(writable(render(answers, labels, form, look)), nl=False, color=look.color)
     if form not in WHOLE:

@@ -7,7 +7,7 @@ import click
 
 from weighbridge.cli.progress import progress
 from weighbridge.errors import UsageError
-from weighbridge.render.as_json import json_text
+from weighbridge.render.data import json_text
 
 if TYPE_CHECKING:
     from weighbridge.lab.evidence.outcomes import Judged

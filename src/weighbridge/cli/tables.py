@@ -9,7 +9,7 @@ import click
 
 from weighbridge.cli.options import writable
 from weighbridge.errors import UsageError
-from weighbridge.render.as_json import json_text
+from weighbridge.render.data import json_text
 
 if TYPE_CHECKING:
     from weighbridge.render import RenderOptions

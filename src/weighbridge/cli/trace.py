@@ -182,7 +182,7 @@ def _files(options: Mapping[str, Any], chart: str | None, report: Any, gpu: Any)
             write(options["timeline"], drawn(told).encode())
         if chart is not None:
             from weighbridge.charts.tapes import tapes
-            from weighbridge.cli.chart import draw
+            from weighbridge.cli.files import draw
 
             draw(chart, tapes(told, unit=options["unit"]))
     if options["snapshot"] is not None:

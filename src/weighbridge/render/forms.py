@@ -11,30 +11,24 @@ from weighbridge.report.fit import Fit
 
 def text(answer: Report | Fit) -> str:
     """Draw an answer as the command line prints it."""
-    return render(answer, "human") if isinstance(answer, Report) else _fit(answer, "human")
+    return render(answer, "human")
 
 
 def markdown(answer: Report | Fit) -> str:
     """Draw an answer as Markdown, without the lines that tell an issue's readers the question."""
     if isinstance(answer, Fit):
-        return _fit(answer, "markdown")
+        return render(answer, "markdown")
     from weighbridge.view import screen
 
     return draw(screen(answer)._replace(brief=()), "markdown")
 
 
 def html(answer: Report | Fit) -> str:
-    """Draw an answer as a part of a page, a report with its charts."""
+    """Draw an answer of `fit` as a page, a report as a part of one with its charts."""
     if isinstance(answer, Fit):
-        return _fit(answer, "html")
+        return render(answer, "html")
     from weighbridge.charts import notebook
     from weighbridge.render.html import part
     from weighbridge.view import screen
 
     return part(screen(answer)) + notebook(answer)
-
-
-def _fit(answer: Fit, form: str) -> str:
-    from weighbridge.render.fit import drawn
-
-    return drawn(answer, form)

@@ -19,6 +19,21 @@ PARTS = 4  # of what fills the card, in columns
 SPEAKING = ("gpu", "gpu_memory", "quantization", "dtype", "engine", "kv_cache_dtype", "optimizer")
 
 
+def screen(
+    answers: Sequence[Report | Fit],
+    labels: Sequence[str],
+    *,
+    lang: str = "en",
+    unit: str | None = None,
+) -> Screen:
+    """Return the screen of several answers of one command."""
+    fitted = [answer for answer in answers if isinstance(answer, Fit)]
+    if fitted:
+        return fits(fitted, labels, lang=lang, unit=unit)
+    found = [answer for answer in answers if isinstance(answer, Report)]
+    return reports(found, labels, lang=lang, unit=unit)
+
+
 def reports(
     answers: Sequence[Report], labels: Sequence[str], *, lang: str = "en", unit: str | None = None
 ) -> Screen:

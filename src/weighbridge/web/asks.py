@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from weighbridge.errors import UsageError
+from weighbridge.render import RenderOptions
 from weighbridge.units import SHOWN
 from weighbridge.wording import shown
 from weighbridge.words import LANGUAGES
@@ -21,6 +22,11 @@ class AnswerView(NamedTuple):
     details: bool = False
     explain: bool = False
     svg: bool = False  # with a picture beside it
+
+    @property
+    def look(self) -> RenderOptions:
+        """The same as a renderer takes it."""
+        return RenderOptions(self.unit, self.details, self.explain, self.lang)
 
 
 def view_of(given: Any) -> AnswerView:

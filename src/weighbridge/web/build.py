@@ -8,12 +8,16 @@ server does; all addresses are relative. A folder is written that is empty or th
 wrote; of the latter, what the earlier build wrote and this one does not is deleted, and no more.
 """
 
+import gzip
 import hashlib
+import io
 import json
 import os
 import re
 import subprocess
-from collections.abc import Mapping, Sequence
+import tarfile
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -24,7 +28,7 @@ from weighbridge._version import __version__
 from weighbridge.errors import BadFileError, UsageError
 from weighbridge.sources.browser import HOSTS
 from weighbridge.sources.reference import ENDPOINT
-from weighbridge.web import packed, pyodide
+from weighbridge.web import pyodide
 from weighbridge.web.server import PAGE, POLICY
 from weighbridge.wording import clipped, shown
 
@@ -38,6 +42,19 @@ FRAMES = "'self' https://huggingface.co https://*.hf.space"  # who may show the 
 KEPT = frozenset({".git", "CNAME"})  # may stand in a folder that is otherwise empty
 SNAPSHOT_SECONDS = 900
 MOST_SNAPSHOTS = 3
+PACKAGE = Path(__file__).parent.parent
+OUT = (
+    *("cli", "lab/golden", "lab/measure", "lab/exact", "measure.py", "questions/jobs.py"),
+    *("__main__.py", "py.typed"),
+    "render/timeline.html",
+    *("web/page", "web/server.py", "web/build.py", "web/pyodide.py", "web/space"),
+    *("web/snapshot.mjs", "agents"),
+    *("sources/session.py", "sources/wire.py", "sources/bare.py"),  # other ways to ask over HTTP
+)
+ONLY = {  # of these folders nothing but this
+    "lab/trace": ("__init__.py", "levels.py"),
+    "lab/evidence": ("__init__.py", "pinned.py", "rows.json"),
+}
 
 
 class EngineFile(NamedTuple):
@@ -83,19 +100,19 @@ class PageEngine(NamedTuple):
 
 def engine() -> PageEngine:
     """Raises UsageError, BadFileError, HubError."""
-    held = dict(packed.members())
+    held = dict(members())
     with TemporaryDirectory() as name:
         folder = Path(name)
         pyodide.unpacked(pyodide.package(), folder)
         loader, script, wasm, library = ((folder / f).read_bytes() for f in pyodide.FILES)
         info = json.loads((folder / pyodide.LOCK).read_bytes())["info"]
-        memory = _snapshot(folder, packed.zipped(held))
+        memory = _snapshot(folder, zipped(held))
     parts = [
         EngineFile("loader", "js", loader),
         EngineFile("script", "js", script),
-        EngineFile("wasm", "bin", packed.gzipped(wasm)),
-        EngineFile("library", "bin", packed.gzipped(library)),
-        EngineFile("package", "bin", packed.tar(held)),
+        EngineFile("wasm", "bin", gzipped(wasm)),
+        EngineFile("library", "bin", gzipped(library)),
+        EngineFile("package", "bin", tar(held)),
         EngineFile("snapshot", "bin", memory),
     ]
     return PageEngine(parts, info)
@@ -109,7 +126,7 @@ def _snapshot(folder: Path, archive: bytes) -> bytes:
     if not kept.is_file():
         kept.parent.mkdir(parents=True, exist_ok=True)
         begun = kept.with_suffix(f".{os.getpid()}")
-        begun.write_bytes(packed.gzipped(_memory(folder, archive, script)))
+        begun.write_bytes(gzipped(_memory(folder, archive, script)))
         begun.replace(kept)
         _forget(kept.parent)
     return kept.read_bytes()
@@ -297,3 +314,46 @@ def _put(path: Path, data: bytes) -> None:
 
 def _digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
+
+
+# Our own package as an archive: the files that its answers need, always the same bytes
+
+
+def members(package: Path = PACKAGE) -> Iterator[tuple[str, bytes]]:
+    """(name, contents) in order of their names."""
+    for path in sorted(package.rglob("*")):
+        name = path.relative_to(package).as_posix()
+        if path.is_file() and "__pycache__" not in path.parts and wanted(name):
+            yield f"{package.name}/{name}", path.read_bytes()
+
+
+def wanted(name: str) -> bool:
+    """Whether a page needs the file; `name` is its path in the package."""
+    for folder, names in ONLY.items():
+        if name.startswith(f"{folder}/"):
+            return name.removeprefix(f"{folder}/") in names
+    return not any(name == out or name.startswith(f"{out}/") for out in OUT)
+
+
+def tar(held: dict[str, bytes]) -> bytes:
+    """An archive that the page unpacks, packed with gzip; nothing of it tells when or by whom."""
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w", format=tarfile.USTAR_FORMAT) as archive:
+        for name, data in held.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(data)
+            archive.addfile(entry, io.BytesIO(data))
+    return gzipped(made.getvalue())
+
+
+def zipped(held: dict[str, bytes]) -> bytes:
+    """The same for Python, without packing."""
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w") as archive:
+        for name, data in held.items():
+            archive.writestr(zipfile.ZipInfo(name), data)
+    return made.getvalue()
+
+
+def gzipped(data: bytes) -> bytes:
+    return gzip.compress(data, 9, mtime=0)

@@ -7,13 +7,12 @@ from io import StringIO
 from typing import TYPE_CHECKING, Any
 
 from weighbridge.errors import UsageError
-from weighbridge.render import RenderOptions, draw
-from weighbridge.render.as_json import json_text
+from weighbridge.render import draw, screen_of
+from weighbridge.render.data import json_text
 from weighbridge.report.fit import Fit
 from weighbridge.web.command import command
-from weighbridge.web.compare import named
-from weighbridge.web.compare import screen_of as together
-from weighbridge.web.screens import screen_of
+from weighbridge.web.screens import named
+from weighbridge.web.screens import screen_of as together
 from weighbridge.wording import shown
 
 if TYPE_CHECKING:
@@ -47,19 +46,15 @@ def _stem(asked: "Sequence[One]") -> str:
 
 
 def _screen(asked: "Sequence[One]", view: "AnswerView") -> Any:
-    return screen_of(asked[0].found, view, None) if len(asked) == 1 else together(asked, view)
-
-
-def _look(view: "AnswerView") -> RenderOptions:
-    return RenderOptions(unit=view.unit, details=view.details, explain=view.explain, lang=view.lang)
+    return screen_of(asked[0].found, view.look) if len(asked) == 1 else together(asked, view)
 
 
 def _markdown(asked: "Sequence[One]", view: "AnswerView") -> str:
-    return draw(_screen(asked, view), "markdown", _look(view))
+    return draw(_screen(asked, view), "markdown", view.look)
 
 
 def _html(asked: "Sequence[One]", view: "AnswerView") -> str:
-    return draw(_screen(asked, view), "html", _look(view))
+    return draw(_screen(asked, view), "html", view.look)
 
 
 def _json(asked: "Sequence[One]", view: "AnswerView") -> str:

@@ -8,25 +8,32 @@
 repeats it.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from weighbridge.errors import UsageError, WeighbridgeError
+from weighbridge.errors import NoCardError, UsageError, WeighbridgeError
 from weighbridge.formats.gguf import MAX_READ
 from weighbridge.questions.requests import BESIDE, Requests, failed, parsed, settled
+from weighbridge.render import screen_of
+from weighbridge.settings import TABLES
 from weighbridge.view.shown import ShownPage
+from weighbridge.web import labels
 from weighbridge.web.asks import masked, taken_token, view_of
 from weighbridge.web.command import command
 from weighbridge.web.dropped import Dropped, ShortError, asks_of
-from weighbridge.web.mistakes import told as told_of
-from weighbridge.web.screens import as_json, prices, screen_of
+from weighbridge.web.screens import as_json, prices
 from weighbridge.wording import shown
+from weighbridge.words import LANGUAGES, words_in
 
 if TYPE_CHECKING:
     from weighbridge.report import Report
     from weighbridge.report.fit import Fit
 
 MOST = MAX_READ * 4 // 3 + (1 << 16)  # bytes of an ask: a dropped header in base64
+FLAG = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]*")
+GPUS = "`weighbridge gpus` lists all, and --gpu-memory 24GiB takes a size"
+LIBRARY = re.compile(r"to build it on the meta device: pip install 'weighbridge\[(\w+)\]'.*")
 
 
 class One(NamedTuple):
@@ -73,7 +80,7 @@ class AskDesk:
         try:
             return self._told(ask, token)
         except WeighbridgeError as error:
-            return told_of(error, asked)
+            return mistake(error, asked)
 
     def _told(self, ask: dict[str, Any], token: str | None) -> dict[str, Any]:
         task = ask.get("task")
@@ -90,7 +97,7 @@ class AskDesk:
         page = ShownPage(sought=one.request.get("remedies") is not False)
         told = {
             "report": one.found.to_dict(),
-            "screen": as_json(screen_of(one.found, view, page)),
+            "screen": as_json(screen_of(one.found, view.look, page)),
             "command": command(one.request, view),
             **({"prices": found} if (found := prices(one.found, view.lang)) else {}),
         }
@@ -111,7 +118,7 @@ class AskDesk:
         return One(request, self._requests.report(request, token), key)
 
     def _compared(self, ask: dict[str, Any], token: str | None) -> dict[str, Any]:
-        from weighbridge.web.compare import asks_in, beside
+        from weighbridge.web.screens import asks_in, beside
 
         view = view_of(ask.pop("view", None))
         asked = asks_in(ask)
@@ -125,8 +132,8 @@ class AskDesk:
             return error
 
     def _exported(self, ask: dict[str, Any], token: str | None) -> dict[str, Any]:
-        from weighbridge.web.compare import asks_in
         from weighbridge.web.exports import export
+        from weighbridge.web.screens import asks_in
 
         of = ask.get("of")
         if not isinstance(of, dict):
@@ -150,3 +157,46 @@ def _table(ask: dict[str, Any], token: str | None) -> dict[str, Any]:
     from weighbridge.web.tables import table
 
     return table(ask, view_of(ask.get("view")))
+
+
+# Errors as a page says them: a setting by its label, no command of a terminal
+
+
+def mistake(error: WeighbridgeError, ask: Mapping[str, Any]) -> dict[str, Any]:
+    """What takes the place of an answer: `setting` is the one that it is about, `wants` one that
+    is still to be named."""
+    lang = _lang(ask)
+    words = words_in(lang, "page")
+    if isinstance(error, NoCardError):
+        found = failed(words("gpu.wanted"), error.code)
+        return {"error": {**found["error"], "wants": "gpu"}}
+    message, names = str(error), _names(ask)
+    first = FLAG.match(message)
+    about = {"setting": names[first[0]]} if first is not None and first[0] in names else {}
+    if message.startswith("no accelerator ") and "--gpu" in names:
+        about = {"setting": "gpu"}
+    message = message.replace(GPUS, words("gpu.all"))
+    message = LIBRARY.sub(lambda m: words("needs.library", name=m[1]), message)
+    task = str(ask.get("task"))
+    said = FLAG.sub(lambda m: _label(names.get(m[0]), task, lang) or m[0], message)
+    return {"error": {**failed(said, error.code)["error"], **about}}
+
+
+def _lang(ask: Mapping[str, Any]) -> str:
+    view = ask.get("view")
+    lang = view.get("lang") if isinstance(view, dict) else None
+    return lang if isinstance(lang, str) and lang in LANGUAGES else LANGUAGES[0]
+
+
+def _names(ask: Mapping[str, Any]) -> dict[str, str]:
+    """The settings by their options; none where a command was pasted, which has its own."""
+    task, workload = ask.get("task"), ask.get("workload")
+    if not isinstance(task, str) or task not in TABLES:
+        return {}
+    if isinstance(workload, dict) and workload.get("command"):
+        return {}
+    return {f"--{name.replace('_', '-')}": name for name in TABLES[task]}
+
+
+def _label(name: str | None, task: str, lang: str) -> str:
+    return labels.label(TABLES[task][name], lang) if name else ""

@@ -1,35 +1,26 @@
-"""A screen as JSON: blocks as objects, everything in them under the names of view/records.py."""
+"""Screens as JSON: blocks as objects, everything in them under the names of view/records.py."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from weighbridge.errors import UsageError, WeighbridgeError
+from weighbridge.questions.requests import failed
+from weighbridge.report.fit import Fit
+from weighbridge.settings import MOST_BESIDE
+from weighbridge.view.beside import column_heads, screen
 from weighbridge.view.records import Block, Screen
-from weighbridge.view.shown import ShownPage
+from weighbridge.wording import shown
+from weighbridge.words import words_in
 
 if TYPE_CHECKING:
     from weighbridge.report import Report
-    from weighbridge.report.fit import Fit
     from weighbridge.web.asks import AnswerView
-
-
-def screen_of(found: "Report | Fit", view: "AnswerView", page: ShownPage | None) -> Screen:
-    """The screen of one answer; without `page` that of the command line."""
-    told: dict[str, Any] = {"lang": view.lang, "unit": view.unit, "details": view.details}
-    from weighbridge.report.fit import Fit
-
-    if isinstance(found, Fit):
-        from weighbridge.view import fit
-
-        return fit.screen(found, **told, page=page is not None)
-    from weighbridge.view import screen
-
-    return screen(found, **told, explain=view.explain, page=page)
+    from weighbridge.web.protocol import One
 
 
 def prices(found: "Report | Fit", lang: str) -> list[list[str]]:
     """What each remedy of each question of `fit` costs, in a few words."""
-    from weighbridge.report.fit import Fit
     from weighbridge.view.changes import few
-    from weighbridge.words import words_in
 
     if not isinstance(found, Fit):
         return []
@@ -61,3 +52,54 @@ def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: _plain(one) for name, one in value.items()}
     return value
+
+
+# Several requests beside each other
+
+
+def asks_in(ask: dict[str, Any]) -> list[dict[str, Any]]:
+    """The requests of a comparison, without a view of their own. Raises UsageError."""
+    asks = ask.get("asks")
+    if not isinstance(asks, list) or not 1 <= len(asks) <= MOST_BESIDE:
+        raise UsageError(f'compare takes "asks": a list of 1 to {MOST_BESIDE} requests')
+    for one in asks:
+        if not isinstance(one, dict):
+            raise UsageError(f"a request is an object with task and model, not {shown(one)}")
+    return [{name: value for name, value in one.items() if name != "view"} for one in asks]
+
+
+def beside(answers: "Sequence[One | WeighbridgeError]", view: "AnswerView") -> dict[str, Any]:
+    """Every report or error in its place, and one screen of the reports. Raises the first error
+    where nothing was answered."""
+    told = [one for one in answers if not isinstance(one, WeighbridgeError)]
+    if not told:
+        raise next(one for one in answers if isinstance(one, WeighbridgeError))
+    return {
+        "reports": [
+            failed(str(one), one.code) if isinstance(one, WeighbridgeError) else one.found.to_dict()
+            for one in answers
+        ],
+        "labels": named(told),
+        "screen": as_json(screen_of(told, view)),
+    }
+
+
+def screen_of(told: "Sequence[One]", view: "AnswerView") -> Any:
+    """The screen of several answers. Raises UsageError where they cannot stand together."""
+    found = [one.found for one in told]
+    heads = named(told)
+    if len({isinstance(one, Fit) for one in found}) > 1:
+        raise UsageError("answers of fit stand beside answers of fit: compare one or the other")
+    return screen(found, heads, lang=view.lang, unit=view.unit)
+
+
+def named(told: "Sequence[One]") -> list[str]:
+    """What tells each answer from the others."""
+    asked = [one.request for one in told]
+    tasks = {one["task"] for one in asked}
+    models = [one.found.model.reference for one in told]
+    apart = [
+        {**({"task": a["task"]} if len(tasks) > 1 else {}), **(a.get("workload") or {})}
+        for a in asked
+    ]
+    return column_heads(models, apart)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from weighbridge.lab.trace.screen import screen
 from weighbridge.render import RenderOptions, draw
-from weighbridge.render.as_json import json_text
+from weighbridge.render.data import json_text
 from weighbridge.render.words import FITS, span
 from weighbridge.units import human as size
 from weighbridge.wording import printable, safe_markdown

@@ -11,16 +11,17 @@ and files that were read without one are kept for the next who asks.
 """
 
 import json
+import re
 from collections.abc import Mapping
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from weighbridge.errors import UsageError
+from weighbridge.errors import NotFoundError, UsageError
 from weighbridge.questions.requests import Requests, settled
+from weighbridge.sources.reference import CatalogueRef, HubRef, SizeRef, TimmRef
 from weighbridge.web.asks import AnswerView, masked, taken_token, view_of
-from weighbridge.web.screens import screen_of
 from weighbridge.web.space import discussion
-from weighbridge.web.space.admission import admit
+from weighbridge.wording import shown
 
 if TYPE_CHECKING:
     from weighbridge.report import Report
@@ -29,6 +30,13 @@ if TYPE_CHECKING:
 
 TABLES = ("gpus", "models")
 MANY = 512  # rows of a list, for agents
+NAMED = ("draft_model", "mmproj")  # settings that are references themselves
+OWN = ("gpu", "ram")  # settings that may mean what is here
+CARDS = ("gpu", "gpu_memory", "smallest")  # without one, fit looks at what is here
+NO_FILES = (
+    "this server reads no paths and no addresses: name a model of the catalogue, a repository of "
+    "the Hub (ORG/NAME or its page), or send its config"
+)
 
 
 class SpaceDesk:
@@ -69,6 +77,7 @@ class AnswerForm(NamedTuple):
 
 def _told(requests: Requests, asked: dict[str, Any], how: AnswerForm) -> dict[str, Any]:
     """The report, and where a view is asked for, what people see of it."""
+    from weighbridge.render import screen_of
     from weighbridge.view.shown import ShownPage
     from weighbridge.web.command import command
 
@@ -76,7 +85,7 @@ def _told(requests: Requests, asked: dict[str, Any], how: AnswerForm) -> dict[st
     if view is None:
         return _within(found, command(asked, AnswerView())) if how.short else found.to_dict()
     page = ShownPage(sought=asked.get("remedies") is not False)
-    told = _seen(screen_of(found, view, page), view)
+    told = _seen(screen_of(found, view.look, page), view)
     told |= {"report": found.to_dict(), "command": command(asked, view)}
     return told | {"draft": _draft(found, told["markdown"])}
 
@@ -89,12 +98,10 @@ def _within(found: "Report | Fit", line: str) -> dict[str, Any]:
 
 
 def _seen(screen: "Screen", view: AnswerView) -> dict[str, Any]:
-    from weighbridge.render import RenderOptions
     from weighbridge.render.html import part
     from weighbridge.render.markdown import markdown
 
-    look = RenderOptions(view.unit, view.details, view.explain, view.lang)
-    return {"html": part(screen), "markdown": markdown(screen, look)}
+    return {"html": part(screen), "markdown": markdown(screen, view.look)}
 
 
 def _draft(found: "Report | Fit", text: str) -> dict[str, str] | None:
@@ -134,3 +141,69 @@ def _posted(asked: Mapping[str, Any], token: str | None) -> dict[str, Any]:
     if token is None:
         raise UsageError("a discussion is posted with your own token: give one that may write")
     return {"posted": discussion.post(discussion.Draft(**given), token)._asdict()}
+
+
+# What a stranger may ask of this server: nothing that reads its own disk, network or hardware.
+# References are read by the same grammar as everywhere (weighbridge.sources.reference), told that
+# no path exists: what is left is a name of the catalogue, a repository of the Hub, a size, or
+# refused. "llama-3.1-8b", "org/name@rev", "https://huggingface.co/org/name" and "7B" pass;
+# "/etc/passwd", "../x", "file:///x" and "http://169.254.169.254/x.json" do not
+
+
+def admit(request: Mapping[str, Any]) -> None:
+    """Raises UsageError for what only the owner of a machine may ask of it."""
+    model, workload = request.get("model"), request.get("workload")
+    if isinstance(model, str):
+        reference(model)
+    workload = workload if isinstance(workload, Mapping) else {}
+    if request.get("task") == "fit" and not any(workload.get(name) for name in CARDS):
+        raise UsageError("name the card that it is to fit: --gpu 4090, or --gpu-memory 24GiB")
+    for name in NAMED:
+        if isinstance(workload.get(name), str):
+            reference(workload[name])
+    if isinstance(workload.get("command"), str):
+        _command(workload["command"])
+    for name in OWN:
+        _not_local(name, workload.get(name))
+    if workload.get("exact"):
+        raise UsageError("--exact runs code of torch, which this server does not: leave it out")
+
+
+def reference(text: str) -> None:
+    """Raises UsageError where `text` is neither of the catalogue nor of the configured Hub."""
+    from weighbridge.checkpoint.gather import has_name
+    from weighbridge.sources.opening import endpoint
+
+    try:
+        found = _parsed(text, has_name, endpoint())
+    except NotFoundError:  # of a path, which was not looked for
+        found = None
+    own_hub = not isinstance(found, HubRef) or found.endpoint is None
+    if not isinstance(found, CatalogueRef | HubRef | SizeRef | TimmRef) or not own_hub:
+        raise UsageError(f"{shown(text)}: {NO_FILES}")
+
+
+def _parsed(text: str, catalogue: Any, endpoint: str) -> object:
+    from weighbridge.sources.reference import parse
+
+    return parse(text, exists=lambda path: False, catalogue=catalogue, endpoint=endpoint)
+
+
+def _command(command: str) -> None:
+    """The models that a launch command names."""
+    from weighbridge.launch import parse
+
+    launched = parse(command)
+    named = (launched.model, *(launched.settings.get(name) for name in NAMED))
+    for text in named:
+        if isinstance(text, str):
+            reference(text)
+
+
+def _not_local(name: str, given: Any) -> None:
+    for text in given if isinstance(given, list | tuple) else (given,):
+        if isinstance(text, str) and re.search(r"\blocal\b", text.lower()):
+            raise UsageError(
+                f"--{name} local is this server's own, which is not yours: name the card or the "
+                "size, or run weighbridge where it is"
+            )
