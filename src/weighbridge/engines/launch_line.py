@@ -11,7 +11,7 @@ model_executor/layers/quantization/; sglang 0.5.23 srt/configs/model_config.py
 (_derive_context_length), srt/arg_groups/choices.py.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from typing import NamedTuple
 
 from weighbridge.dtypes import torch_dtype
@@ -22,7 +22,8 @@ from weighbridge.engines.quantization_flag import SAID_OF_IT
 from weighbridge.engines.reads import makes
 from weighbridge.errors import UsageError
 from weighbridge.report.keys import DerivedFacts
-from weighbridge.settings import Infer
+from weighbridge.settings import Infer, Settings
+from weighbridge.settings.setting import launched
 from weighbridge.sources.reference import FILES, CatalogueRef, HubRef, LocalRef, Reference, UrlRef
 
 GGUF = ".gguf"
@@ -182,3 +183,14 @@ def warnings(subject: Subject, w: Infer, engine: Engine) -> Iterator[str]:
 def _image_tokens(subject: Subject) -> int:
     """Return the tokens of one image, 0 where the model takes none."""
     return max((t.tokens for t in subject.body.towers if t.kind == "image"), default=0)
+
+
+def others(
+    declared: type[Settings], w: Infer, written: Container[str]
+) -> Iterator[tuple[str, object]]:
+    """Yield flags of what was said, with their values, of settings that no code has `written`."""
+    for setting, said in launched(declared):
+        value = w.said.get(setting.name)
+        if setting.name in written or said.names[0] != setting.written or value is None:
+            continue
+        yield (f"--no-{setting.written[2:]}", True) if value is False else (setting.written, value)

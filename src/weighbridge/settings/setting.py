@@ -131,6 +131,11 @@ class Setting(Generic[T]):
         return f"--{self.name.replace('_', '-')}"
 
     @property
+    def written(self) -> str:
+        """The flag by which a launch line says it."""
+        return self.launch[0].names[0] if self.launch else self.flag
+
+    @property
     def section(self) -> str:
         """Title of the section that it is listed in."""
         return self.owner.TITLE

@@ -3,39 +3,40 @@
 import json
 import shlex
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 from weighbridge.engines import launch_line
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.sglang import ENGINE
 from weighbridge.engines.sglang.effective import Effective, generates
+from weighbridge.engines.sglang.settings import Sglang
 from weighbridge.report.keys import EffectiveSettings
-from weighbridge.settings import Infer
+from weighbridge.settings import Infer, Setting
+from weighbridge.settings.setting import launched
 
-# Setting -> flag, where the user said something
-FLAGS: Mapping[str, str] = {
-    "tensor_parallel_size": "--tp-size",
-    "pipeline_parallel_size": "--pp-size",
-    "data_parallel_size": "--dp-size",
-    "enable_dp_attention": "--enable-dp-attention",
-    "language_model_only": "--language-model-only",
-    "kv_cache_dtype": "--kv-cache-dtype",
-    "mem_fraction_static": "--mem-fraction-static",
-    "chunked_prefill_size": "--chunked-prefill-size",
-    "max_running_requests": "--max-running-requests",
-    "max_total_tokens": "--max-total-tokens",
-    "page_size": "--page-size",
-    "swa_full_tokens_ratio": "--swa-full-tokens-ratio",
-    "mamba_full_memory_ratio": "--mamba-full-memory-ratio",
-    "mamba_ssm_cache_dtype": "--mamba-ssm-dtype",
-    "cuda_graph_max_bs": "--cuda-graph-max-bs",
-    "attention_backend": "--attention-backend",
-    "disable_cuda_graph": "--disable-cuda-graph",
-    "disable_radix_cache": "--disable-radix-cache",
-    "max_loras": "--max-loras-per-batch",
-    "max_lora_rank": "--max-lora-rank",
-    "cpu_offload_gb": "--cpu-offload-gb",
-    "draft_model": "--speculative-draft-model-path",
-    "num_speculative_tokens": "--speculative-num-draft-tokens",
+# In the order of a line; others follow
+ORDER: tuple[Setting[Any], ...] = (
+    *(Sglang.tensor_parallel_size, Sglang.pipeline_parallel_size, Sglang.data_parallel_size),
+    *(Sglang.enable_dp_attention, Sglang.language_model_only, Sglang.kv_cache_dtype),
+    *(Sglang.mem_fraction_static, Sglang.chunked_prefill_size, Sglang.max_running_requests),
+    *(Sglang.max_total_tokens, Sglang.page_size, Sglang.swa_full_tokens_ratio),
+    *(Sglang.mamba_full_memory_ratio, Sglang.mamba_ssm_cache_dtype, Sglang.cuda_graph_max_bs),
+    *(Sglang.attention_backend, Sglang.disable_cuda_graph, Sglang.disable_radix_cache),
+    *(Sglang.max_loras, Sglang.max_lora_rank, Sglang.cpu_offload_gb),
+    *(Sglang.draft_model, Sglang.num_speculative_tokens),
+)
+# Flags that code of the dialect reads, with others together
+SPELLED: Mapping[str, str] = {
+    Sglang.data_parallel_size.name: "--dp-size",
+    Sglang.max_loras.name: "--max-loras-per-batch",
+    Sglang.draft_model.name: "--speculative-draft-model-path",
+    Sglang.num_speculative_tokens.name: "--speculative-num-draft-tokens",
+}
+APART = (Sglang.context, Sglang.dtype, Sglang.enable_expert_parallel)  # `_flags` says them
+FLAGS: Mapping[str, str] = {  # setting -> flag, where the user said something
+    setting.name: SPELLED.get(setting.name, setting.written)
+    for setting in (*ORDER, *(one for one, _ in launched(Sglang)))
+    if setting not in APART
 }
 ZEROS = ("chunked_prefill_size",)  # of which 0 is a value of its own: prompts are not cut
 

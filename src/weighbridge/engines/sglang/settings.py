@@ -107,7 +107,7 @@ class Sglang(ServingSettings, SightSettings, PrefixSettings, CardSettings, Draft
         + spelled("--enable-ep-moe")
     )
     language_model_only: Switch = CardSettings.language_model_only.but(
-        launch=spelled("--language-only", "--language-model-only")
+        launch=spelled("--language-model-only", "--language-only")
     )
     mamba_ssm_cache_dtype: Str = CardSettings.mamba_ssm_cache_dtype.but(
         launch=spelled("--mamba-ssm-dtype")

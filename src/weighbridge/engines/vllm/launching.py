@@ -3,22 +3,24 @@
 import json
 import shlex
 from collections.abc import Iterator
+from typing import Any
 
 from weighbridge.engines import launch_line
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.vllm import ENGINE
 from weighbridge.engines.vllm.setting import VllmLaunch
-from weighbridge.settings import Infer
+from weighbridge.engines.vllm.settings import Vllm
+from weighbridge.settings import Infer, Setting
 from weighbridge.units import GIB
 
 LORA_RANK = 16  # config/lora.py
 METHODS = {"draft": "draft_model"}
-CHANGED = {
-    "gpu_memory_utilization": "--gpu-memory-utilization",
-    "max_num_seqs": "--max-num-seqs",
-    "max_num_batched_tokens": "--max-num-batched-tokens",
-    "enforce_eager": "--enforce-eager",
-}
+CHANGED = (  # where the engine would not start as it was asked
+    Vllm.gpu_memory_utilization,
+    Vllm.max_num_seqs,
+    Vllm.max_num_batched_tokens,
+    Vllm.enforce_eager,
+)
 
 
 def command(subject: Subject, at: VllmLaunch, w: Infer) -> str:
@@ -33,13 +35,14 @@ def command(subject: Subject, at: VllmLaunch, w: Infer) -> str:
 
 def change(before: Infer, after: Infer) -> dict[str, object]:
     """The settings that `after` has and `before` does not."""
-    return {n: v for n in CHANGED if (v := getattr(after, n)) != getattr(before, n)}
+    names = (setting.name for setting in CHANGED)
+    return {n: v for n in names if (v := getattr(after, n)) != getattr(before, n)}
 
 
 def changes(before: Infer, after: Infer) -> str:
     """Write the settings that `after` has and `before` does not as flags."""
-    found = change(before, after).items()
-    return " ".join(CHANGED[n] if v is True else f"{CHANGED[n]} {v}" for n, v in found)
+    found = ((getattr(Vllm, n).written, v) for n, v in change(before, after).items())
+    return " ".join(flag if v is True else f"{flag} {v}" for flag, v in found)
 
 
 def _weights(subject: Subject, w: Infer) -> Iterator[tuple[str, object]]:
@@ -52,31 +55,37 @@ def _weights(subject: Subject, w: Infer) -> Iterator[tuple[str, object]]:
 
 def _flags(at: VllmLaunch, w: Infer) -> Iterator[tuple[str, object]]:
     yield "--max-model-len", at.context
-    numbers = (
-        ("--gpu-memory-utilization", at.utilization, w.gpu_memory_utilization is not None),
-        ("--max-num-seqs", at.sequences, w.max_num_seqs or at.requests == at.sequences),
-        ("--max-num-batched-tokens", at.tokens, w.max_num_batched_tokens),
-        ("--block-size", at.block_size, w.block_size),
-        ("--num-gpu-blocks-override", at.blocks, at.blocks),
-        ("--kv-cache-memory-bytes", at.kv_cache_bytes, at.kv_cache_bytes),
-        ("--kv-cache-dtype", at.kv_cache_dtype, w.kv_cache_dtype),
-        ("--mamba-ssm-cache-dtype", w.mamba_ssm_cache_dtype, w.mamba_ssm_cache_dtype),
+    numbers = _numbers(at, w)
+    yield from ((setting.written, value) for setting, value, said in numbers if said)
+    yield from ((flag, True) for flag, said in _switches(at, w) if said)
+    yield from launch_line.others(Vllm, w, {*WRITTEN, *(one.name for one, _, _ in numbers)})
+
+
+def _numbers(at: VllmLaunch, w: Infer) -> tuple[tuple[Setting[Any], object, object], ...]:
+    """Return (setting, its value, whether it is said)."""
+    return (
+        (Vllm.gpu_memory_utilization, at.utilization, w.gpu_memory_utilization is not None),
+        (Vllm.max_num_seqs, at.sequences, w.max_num_seqs or at.requests == at.sequences),
+        (Vllm.max_num_batched_tokens, at.tokens, w.max_num_batched_tokens),
+        (Vllm.block_size, at.block_size, w.block_size),
+        (Vllm.num_gpu_blocks_override, at.blocks, at.blocks),
+        (Vllm.kv_cache_memory_bytes, at.kv_cache_bytes, at.kv_cache_bytes),
+        (Vllm.kv_cache_dtype, at.kv_cache_dtype, w.kv_cache_dtype),
+        (Vllm.mamba_ssm_cache_dtype, w.mamba_ssm_cache_dtype, w.mamba_ssm_cache_dtype),
         (
-            "--max-cudagraph-capture-size",
+            Vllm.max_cudagraph_capture_size,
             w.max_cudagraph_capture_size,
             w.max_cudagraph_capture_size,
         ),
-        ("--tensor-parallel-size", at.tensor, at.tensor > 1),
-        ("--pipeline-parallel-size", at.pipeline, at.pipeline > 1),
-        ("--data-parallel-size", at.data, at.data > 1),
-        ("--decode-context-parallel-size", at.context_parallel, at.context_parallel > 1),
-        ("--cpu-offload-gb", at.offload / GIB, at.offload),
-        ("--max-loras", w.max_loras, w.max_loras),
-        ("--max-lora-rank", w.max_lora_rank or LORA_RANK, w.max_loras),
-        ("--attention-backend", w.attention_backend, w.attention_backend),
+        (Vllm.tensor_parallel_size, at.tensor, at.tensor > 1),
+        (Vllm.pipeline_parallel_size, at.pipeline, at.pipeline > 1),
+        (Vllm.data_parallel_size, at.data, at.data > 1),
+        (Vllm.decode_context_parallel_size, at.context_parallel, at.context_parallel > 1),
+        (Vllm.cpu_offload_gb, at.offload / GIB, at.offload),
+        (Vllm.max_loras, w.max_loras, w.max_loras),
+        (Vllm.max_lora_rank, w.max_lora_rank or LORA_RANK, w.max_loras),
+        (Vllm.attention_backend, w.attention_backend, w.attention_backend),
     )
-    yield from ((flag, value) for flag, value, said in numbers if said)
-    yield from ((flag, True) for flag, said in _switches(at, w) if said)
 
 
 def _extras(subject: Subject, at: VllmLaunch, w: Infer) -> Iterator[tuple[str, object]]:
@@ -90,14 +99,22 @@ def _extras(subject: Subject, at: VllmLaunch, w: Infer) -> Iterator[tuple[str, o
         yield "--limit-mm-per-prompt", shlex.quote(json.dumps({"image": w.images}))
 
 
+# Settings that other functions write, or leave out
+WRITTEN = (
+    *(Vllm.dtype.name, Vllm.enable_expert_parallel.name, Vllm.enforce_eager.name),
+    *(Vllm.language_model_only.name, Vllm.enable_prefix_caching.name, Vllm.async_scheduling.name),
+    *(Vllm.disable_hybrid_kv_cache_manager.name, Vllm.enable_sleep_mode.name),
+)
+
+
 def _switches(at: VllmLaunch, w: Infer) -> Iterator[tuple[str, bool]]:
-    yield "--enable-expert-parallel", at.expert_parallel
-    yield "--enforce-eager", at.eager
-    yield "--language-model-only", at.language_only
+    yield Vllm.enable_expert_parallel.written, at.expert_parallel
+    yield Vllm.enforce_eager.written, at.eager
+    yield Vllm.language_model_only.written, at.language_only
     yield "--enable-lora", bool(w.max_loras)
-    yield "--enable-prefix-caching", bool(w.enable_prefix_caching)
+    yield Vllm.enable_prefix_caching.written, bool(w.enable_prefix_caching)
     yield "--no-enable-prefix-caching", w.enable_prefix_caching is False
-    yield "--disable-hybrid-kv-cache-manager", not at.hybrid
-    yield "--async-scheduling", bool(w.async_scheduling)
-    yield "--enable-sleep-mode", at.sleeps
+    yield Vllm.disable_hybrid_kv_cache_manager.written, not at.hybrid
+    yield Vllm.async_scheduling.written, bool(w.async_scheduling)
+    yield Vllm.enable_sleep_mode.written, at.sleeps
     yield "--no-async-scheduling", w.async_scheduling is False
