@@ -29,7 +29,11 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "src" / "weighbridge"
-TESTS = {"forward": ("forward", "training"), "web": ("web", "space")}  # else its name
+TESTS = {  # folders of tests/ that hold a room; else the one of its name
+    "forward": ("forward", "training"),
+    "lab": ("trace", "evidence", "measure"),
+    "web": ("web", "space"),
+}
 COMPARED: Mapping[type[ast.cmpop], type[ast.cmpop]] = {
     ast.Lt: ast.LtE,
     ast.LtE: ast.Lt,

@@ -162,7 +162,7 @@ UNREAD: Mapping[str, Mapping[str, str]] = {
         "ram": OF_A_CARD,
         "audio_seconds": "of the catalogue Whisper alone hears, and it takes 30 seconds always: "
         "tests/arch has the others",
-        "base_model": "decides which class is read, before an engine is asked: tests/model",
+        "base_model": "decides which class is read, before an engine is asked: tests/checkpoint",
         "mmproj": "a file: tests/engines/test_llama_cpp_gguf.py",
         "exact": "runs the class itself: tests/torch",
     },

@@ -6,7 +6,7 @@ A part is tensors with a config: one for most models, several for a pipeline. Af
 nobody may ask which format a file had.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,3 +67,32 @@ def declared_quantization(config: Mapping[str, Any]) -> Mapping[str, Any] | None
                 experts = place.get("expert_dtype")  # DeepSeek-V4 says this one beside it
                 return place[key] if experts is None else {**place[key], "expert_dtype": experts}
     return None
+
+
+def _from_params(raw: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Read a params.json of Mistral as the config of transformers that says the same."""
+    from weighbridge.formats.mistral_params import transformers_config
+
+    return transformers_config(raw)
+
+
+def _of_adapter(raw: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Read an adapter's config: its tensors are weighed, not those of the base that it names."""
+    return {"architectures": [f"PEFT {raw.get('peft_type', 'adapter')}"], "adapter": dict(raw)}
+
+
+CONFIGS: Mapping[
+    str, Callable[[Mapping[str, Any]], Mapping[str, Any]]
+] = {  # the first that is there
+    "config.json": dict,
+    "params.json": _from_params,
+    "adapter_config.json": _of_adapter,
+}
+
+
+def library_of(config: Mapping[str, Any], library: str) -> str:
+    """Name the library that loads a config: timm's name an `architecture`, diffusers' a
+    `_class_name`; `library` is that of all others."""
+    if "_class_name" in config:
+        return "diffusers"
+    return "timm" if "architecture" in config and "model_type" not in config else library

@@ -10,7 +10,13 @@ from functools import partial
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from weighbridge.checkpoint.inventory import Inventory, StoredModel, declared_quantization
+from weighbridge.checkpoint.inventory import (
+    CONFIGS,
+    Inventory,
+    StoredModel,
+    declared_quantization,
+    library_of,
+)
 from weighbridge.checkpoint.layouts import WEIGHTS, Folder, Weights, folder, shards, weights
 from weighbridge.errors import BadFileError, HubError, NotFoundError, UsageError
 from weighbridge.formats import PICKLES, Plan, weights_file, whole
@@ -111,7 +117,7 @@ class Reader:
             inner = [e for e in self._entries if e.path.count("/") == 1]
             whole = [index, *(e for e in inner if e.path.endswith("/config.json"))]
         else:
-            configs = [root.get(name) for name in READ_CONFIG]
+            configs = [root.get(name) for name in CONFIGS]
             config = next((e for e in configs if e is not None), None)
             whole = [e for e in (config, weights(root).listed_in, root.get("modules.json")) if e]
         return [e for e in whole if e.size is not None and e.size <= MAX_CONFIG][:MOST_SOON]
@@ -185,7 +191,7 @@ class Reader:
         if name == "params.json" or ("dim" in raw and "model_type" not in raw):
             raw = _from_params(raw)
         return StoredModel(
-            library=_library(raw, "transformers"),
+            library=library_of(raw, "transformers"),
             config=raw,
             where=path,
             quantization=declared_quantization(raw),
@@ -214,7 +220,7 @@ class Reader:
         quantization = declared_quantization(config or {}) or self._quantization_file(found)
         return StoredModel(
             name=name,
-            library=_library(config or {}, library),
+            library=library_of(config or {}, library),
             config=config,
             where=f"{found.path}/config.json" if found.path else "config.json",
             tensors=tensors,
@@ -230,7 +236,7 @@ class Reader:
         return {"listed": tuple(index.weight_map), "listed_bytes": index.total_size}
 
     def _config(self, found: Folder) -> Raw | None:
-        for name, read in READ_CONFIG.items():
+        for name, read in CONFIGS.items():
             entry = found.get(name)
             if entry is not None:
                 return read(self._json(entry.path))
@@ -393,24 +399,6 @@ def _first_read(index: SourceFile, shards: int) -> int | None:
     return None if index.size is None else expected(index.size, shards)
 
 
-def _from_params(raw: Raw) -> Raw:
-    from weighbridge.formats.mistral_params import transformers_config
-
-    return transformers_config(raw)
-
-
-def _adapted(raw: Raw) -> Raw:
-    """An adapter's config: its tensors are weighed, not those of the base that it names."""
-    return {"architectures": [f"PEFT {raw.get('peft_type', 'adapter')}"], "adapter": dict(raw)}
-
-
-READ_CONFIG: dict[str, Callable[[Raw], Raw]] = {  # the first that is there
-    "config.json": dict,
-    "params.json": _from_params,
-    "adapter_config.json": _adapted,
-}
-
-
 def _short(name: str) -> str:
     """A repository's id as it is; of a path, the folder or the file that says most."""
     if "/" not in name and "\\" not in name:
@@ -424,10 +412,3 @@ def _short(name: str) -> str:
 
 def _is_gguf(entry: SourceFile) -> bool:
     return entry.path.lower().endswith(".gguf") and "mmproj" not in entry.path.lower()
-
-
-def _library(config: Raw, library: str) -> str:
-    """timm's configs name an `architecture`, diffusers' a `_class_name`."""
-    if "_class_name" in config:
-        return "diffusers"
-    return "timm" if "architecture" in config and "model_type" not in config else library

@@ -2,7 +2,7 @@
 
 on_devices.py  a load, a server or a training run on its devices
 on_host.py     host memory beside it: it fits where both do
-mixed.py       the shares of devices that differ
+shares.py      what each of several devices holds
 closeness.py   the share of what may happen that goes well, and the component that tips it
 reasons.py     the sentence that says why
 """

@@ -7,13 +7,7 @@
 Both sides are what the driver counts for a process: context, reserved memory and everything else
 that the process holds, and the device's total less what the driver keeps for itself.
 
-Devices add up only where something splits the model, and layers are not split. Over n devices
-
-    each holds at least   max(shared.low / n, the largest layer) + context.low
-    each holds at most    shared.high / n + 5/4 largest layer + all that a device has of its own
-
-where shared are weights and buffers. accelerate's `get_balanced_memory` allows each device the
-n-th part and 5/4 of its largest layer (1.15, utils/modeling.py); llama.cpp splits by layers too.
+Several devices add up only where something splits the model: `shares.py` says what each holds.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,19 +15,18 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from weighbridge.engines.table import record
-from weighbridge.memory import Bytes, Device, exactly, total
+from weighbridge.memory import Bytes, Device, exactly
 from weighbridge.report.verdict import Answer, Verdict
-from weighbridge.units import ceil_div
-from weighbridge.verdict import closeness, reasons
+from weighbridge.verdict import closeness, reasons, shares
 
 if TYPE_CHECKING:
     from weighbridge.accelerators.budget import Budget
 
 TENTH = 0.1  # of a percent: median errors are told to it
-SHARED = ("weights", "buffers")
 
 
 def fits(peak: Bytes, usable: Bytes) -> Answer:
+    """Compare a peak with the bytes that a process can have."""
     if peak.high <= usable.low:
         return "yes"
     return "no" if peak.low > usable.high else "unknown"
@@ -43,21 +36,19 @@ def verdict(device: Device, budget: "Budget", *, engine: str, largest_layer: int
     """Judge whether loading what `device` holds fits `budget`. `largest_layer` is in bytes, None
     where layers are unknown."""
     if budget.mixed:
-        from weighbridge.verdict.mixed import dealt  # few machines have cards that differ
-
-        return of_each(dealt(device, budget, engine, largest_layer), budget)
+        return of_each(shares.dealt(device, budget, engine, largest_layer), budget)
     whole, count = device.peak("driver"), budget.choice.count
     each = whole
     splits = record(engine).splits
     split = count > 1 and bool(splits) and fits(whole, budget.usable) != "yes"
     if split:
-        each = over(device, count, largest_layer)
+        each = shares.even(device, count, largest_layer)
     answer = fits(each, budget.usable)
     reason = reasons.loaded(answer, each, budget, splits if split else None)
-    found = _verdict(answer, reason, each, budget, used=count if split else 1)
+    judged = _verdict(answer, reason, each, budget, used=count if split else 1)
     if split and answer != "yes":
-        return replace(found, tipped_by="weights")
-    return replace(found, tipped_by=tipped_by([device], answer, budget))
+        return replace(judged, tipped_by="weights")
+    return replace(judged, tipped_by=tipped_by([device], answer, budget))
 
 
 def serving(devices: Sequence[Device], budget: "Budget") -> Verdict:
@@ -70,21 +61,21 @@ def serving(devices: Sequence[Device], budget: "Budget") -> Verdict:
     peaks = [d.peak("driver") for d in gpus]
     each = Bytes(*(max(bounds) for bounds in zip(*peaks, strict=True)))
     answer = fits(each, budget.usable)
-    found = _verdict(answer, "", each, budget, used=len(gpus))
+    judged = _verdict(answer, "", each, budget, used=len(gpus))
     if len(gpus) > count:
         named = "1 is named" if count == 1 else f"{count} are named"
-        return found.turned("no", f"it needs {len(gpus)} devices, and {named}")
+        return judged.turned("no", f"it needs {len(gpus)} devices, and {named}")
     reason = reasons.dealt(answer, each, budget, len(gpus))
-    return replace(found, reason=reason, tipped_by=tipped_by(gpus, answer, budget))
+    return replace(judged, reason=reason, tipped_by=tipped_by(gpus, answer, budget))
 
 
 def of_each(gpus: Sequence[Device], budget: "Budget") -> Verdict:
     """Judge cards that differ, device by device; the one that is worst off decides."""
     if len(gpus) > budget.choice.count:
         return serving(gpus, budget.alike)
-    found = [serving((d,), budget.alone(i)) for i, d in enumerate(gpus)]
-    worst = min(found, key=_worse)
-    named = f"; that is device {found.index(worst)}, the {worst.accelerator}"
+    verdicts = [serving((d,), budget.alone(i)) for i, d in enumerate(gpus)]
+    worst = min(verdicts, key=_worse)
+    named = f"; that is device {verdicts.index(worst)}, the {worst.accelerator}"
     return replace(
         worst,
         accelerator=budget.name,
@@ -98,7 +89,7 @@ def of_each(gpus: Sequence[Device], budget: "Budget") -> Verdict:
 
 
 def _worse(v: Verdict) -> tuple[int, float]:
-    """What orders cards: the verdict, what is lacking, or the share that is left."""
+    """Order cards by the verdict, then by the bytes that are lacking or the share that is left."""
     left = v.margin_bytes / max(1, v.usable_bytes) if v.fits == "yes" else v.margin_bytes
     return RANK.index(v.fits), left
 
@@ -116,19 +107,20 @@ def tipped_by(gpus: Sequence[Device], answer: Answer, budget: "Budget") -> str |
 
 
 def surely(high: int, gpus: int, budget: "Budget") -> bool:
-    """Whether `serving` would say yes of so many devices, the fullest of which takes up to that."""
+    """Tell whether `serving` would say yes of `gpus` devices, the fullest of which takes at most
+    `high` bytes."""
     return gpus == 0 or (gpus <= budget.choice.count and high <= budget.usable.low)
 
 
-def cited(found: Verdict | None, told: Mapping[str, Any] | None) -> Verdict | None:
+def cited(verdict: Verdict | None, published: Mapping[str, Any] | None) -> Verdict | None:
     """Add what published runs of the kind took beside what was expected of them."""
-    if found is None or told is None:
-        return found
-    share = 100 * told["median"]
+    if verdict is None or published is None:
+        return verdict
+    share = 100 * published["median"]
     side = "more" if share >= 0 else "less"
     much = f"{abs(share):.1f} % {side} than" if abs(share) >= TENTH / 2 else "what was"
-    said = f"runs like this took {much} expected at the median ({told['runs']} published)"
-    return replace(found, reason=f"{found.reason}; {said}", published=told)
+    said = f"runs like this took {much} expected at the median ({published['runs']} published)"
+    return replace(verdict, reason=f"{verdict.reason}; {said}", published=published)
 
 
 def _verdict(answer: Answer, reason: str, each: Bytes, budget: "Budget", *, used: int) -> Verdict:
@@ -157,19 +149,3 @@ def _verdict(answer: Answer, reason: str, each: Bytes, budget: "Budget", *, used
         tipped_by=None,
         nodes=nodes(part, budget.choice.count),
     )
-
-
-def over(device: Device, count: int, largest_layer: int | None) -> Bytes:
-    """What each of `count` devices holds when layers are dealt out evenly."""
-    bounds = []
-    for phase in device.phases:
-        shared = total(c.bytes for c in phase.components if c.name in SHARED)
-        own = total(c.bytes for c in phase.components if c.name not in SHARED)
-        context = total(c.bytes for c in phase.components if c.level == "driver")
-        layer = shared.high if largest_layer is None else largest_layer
-        at_least = 0 if largest_layer is None else largest_layer
-        whole = phase.at("driver")
-        low = min(whole.low, max(ceil_div(shared.low, count), at_least) + context.low)
-        high = min(whole.high, ceil_div(shared.high, count) + ceil_div(5 * layer, 4) + own.high)
-        bounds.append(Bytes(low, (low + high) // 2, high))
-    return Bytes(*(max(values) for values in zip(*bounds, strict=True)))

@@ -11,7 +11,8 @@ from weighbridge.components.table import largest_kept_whole
 from weighbridge.errors import UsageError
 from weighbridge.memory import Bytes, Component, Device, Phase, exactly
 from weighbridge.units import GIB, MIB
-from weighbridge.verdict.on_devices import fits, over, verdict
+from weighbridge.verdict.on_devices import fits, verdict
+from weighbridge.verdict.shares import even
 
 LLAMA = "llama-3.1-8b"  # 8,030,261,248 parameters, 14.957 GiB in bfloat16
 
@@ -100,9 +101,9 @@ def test_four_devices_are_not_one_of_four_times_the_size():
 def test_each_device_by_hand():
     """100 of weights in layers of 8 over 4: 25 to 25 + 10, with 3 of its own and 1 to 2 of context."""
     held = device(100, context=Bytes(1, 1, 2), fragmentation=3)
-    assert over(held, 4, 8) == Bytes(26, (26 + 40) // 2, 40)
-    assert over(held, 50, 8).low == 9  # a layer is not split
-    assert over(held, 4, None).high == 105  # nothing is known of layers: one may hold all
+    assert even(held, 4, 8) == Bytes(26, (26 + 40) // 2, 40)
+    assert even(held, 50, 8).low == 9  # a layer is not split
+    assert even(held, 4, None).high == 105  # nothing is known of layers: one may hold all
 
 
 def test_what_is_kept_whole():
@@ -242,7 +243,7 @@ def test_more_devices_are_never_worse(weights, context, memory, a, b, layer):
 @pytest.mark.slow
 @given(weights=sizes, context=spans, count=counts, layer=sizes)
 def test_devices_together_hold_at_least_the_whole(weights, context, count, layer):
-    each = over(device(weights, context=context), count, min(layer, weights))
+    each = even(device(weights, context=context), count, min(layer, weights))
     assert each.low <= each.expected <= each.high
     assert count * each.low >= weights + context.low
     assert each.high <= weights + context.high
