@@ -189,7 +189,7 @@ class Reader:
         if what:
             raise UsageError(f"{path} is {what}; {_instead(name, raw)}")
         if name == "params.json" or ("dim" in raw and "model_type" not in raw):
-            raw = _from_params(raw)
+            raw = CONFIGS["params.json"](raw)
         return StoredModel(
             library=library_of(raw, "transformers"),
             config=raw,
