@@ -15,11 +15,12 @@ from weighbridge.errors import WeighbridgeError
 
 # Laws
 
+FILES = {"llama", "llama_relatives", "gemma", "phi", "cohere", "olmo", "glm", "gemma4"}
+OTHER_KEYS = {"phi-msft", "mixformer-sequential", "chatglm", "exaone", "nemotron-nas", "mimo"}
 SMALL = {  # model types that read Llama's keys
     name
     for name, place in index()["modules"].items()
-    if place in {"llama", "gemma", "phi", "cohere", "olmo", "stablelm", "glm", "apertus", "gemma4"}
-    and name not in {"phi-msft", "mixformer-sequential"}
+    if place in FILES and name not in {*OTHER_KEYS, "gemma3n_text"}
 }
 sizes = st.integers(1, 8)
 
@@ -100,9 +101,8 @@ def test_names_are_unique_and_sizes_are_whole(raw):
 
 
 DENSE = {
-    "apertus", "baichuan", "bloom", "chatglm", "cohere", "deci", "early", "exaone", "falcon",
-    "gemma", "gemma3n", "gemma4", "glm", "gpt2", "gpt_neo", "gpt_neox", "gptj", "llama", "mimo",
-    "minicpm", "olmo", "opt", "phi", "qwen", "stablelm",
+    "baichuan", "bloom", "cohere", "early", "falcon", "gemma", "gemma4", "glm", "gpt2",
+    "gpt_neo", "llama", "llama_relatives", "minicpm", "olmo", "opt", "phi", "qwen",
 }  # fmt: skip
 KEYS = (
     "hidden_size", "n_embd", "d_model", "num_hidden_layers", "num_layers", "n_layer", "n_layers",

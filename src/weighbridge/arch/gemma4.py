@@ -17,8 +17,7 @@ from weighbridge.arch.attention import Attention
 from weighbridge.arch.blueprint import Buffer, Family, Param, linear, norm
 from weighbridge.arch.config import Config
 from weighbridge.arch.decoder import tree
-from weighbridge.arch.gemma import AROUND, scale
-from weighbridge.arch.gemma3n import per_layer_embedding, per_layer_input
+from weighbridge.arch.gemma import AROUND, per_layer_embedding, per_layer_input, scale
 from weighbridge.arch.heads import DECODER_HEADS
 from weighbridge.arch.model_types import LlamaCppFacts, MlxFacts, ModelType, SglangFacts, VllmFacts
 from weighbridge.arch.modules import (

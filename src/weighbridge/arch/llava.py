@@ -1,10 +1,20 @@
-"""LLaVA and the models built as it is: a tower, a small projector, a language model.
+"""LLaVA and the models of its kind, from Pixtral's tower to ColPali's embeddings.
+
+LLaVA and the models built as it is: a tower, a small projector, a language model.
 
     projector: hidden size of the tower (times feature layers, times merged patches) -> D -> D
 
 Sources: transformers 5.23 models/{llava,llava_next,llava_next_video,llava_onevision,vipllava,
 paligemma,mistral3,aya_vision,cohere2_vision,gemma3,lfm2_vl}/modeling_*.py; the names of
 checkpoints in conversion_mapping.py there.
+
+Pixtral's tower: rotary positions in two directions, no class token, gated MLPs, no biases.
+
+Source: transformers 5.23 models/pixtral/modeling_pixtral.py.
+
+ColPali and ColQwen2: a vision-language model without its head, and one Linear to 128.
+
+Sources: transformers 5.23 models/{colpali,colqwen2}/modeling_*.py.
 """
 
 import re
@@ -12,7 +22,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from weighbridge.arch.blueprint import Family, Param, ParamRule, conv, linear, norm
+from weighbridge.arch.blueprint import (
+    Buffer,
+    Family,
+    Param,
+    ParamRule,
+    conv,
+    gated_mlp,
+    linear,
+    norm,
+)
 from weighbridge.arch.compose import (
     SIDE_BY_SIDE,
     TEXT,
@@ -36,10 +55,11 @@ from weighbridge.arch.model_types import (
     TransformersFacts,
     VllmFacts,
 )
-from weighbridge.arch.vision import layernorm
+from weighbridge.arch.vision import layernorm, patch_shape
 
 if TYPE_CHECKING:
     from weighbridge.arch.mixers import Layer
+
 
 VISION = Inner(
     path="vision_tower.",
@@ -229,6 +249,52 @@ def language_layers(c: Config) -> "tuple[Layer, ...]":
     return layers(nested(c, replace(TEXT, flat=c.cls == FLAT)))
 
 
+def pixtral(c: Config, at: str) -> Iterator[Param]:
+    width, inner = c.num("hidden_size"), c.num("intermediate_size")
+    yield from conv(f"{at}patch_conv", patch_shape(c, width), bias=False)
+    yield from norm(f"{at}ln_pre", width)
+    for i in range(c.layers("num_hidden_layers")):
+        path = f"{at}transformer.layers.{i}."
+        for name in ("k_proj", "v_proj", "q_proj", "o_proj"):
+            yield from linear(f"{path}attention.{name}", width, width)
+        yield from norm(f"{path}attention_norm", width)
+        yield from gated_mlp(f"{path}feed_forward", width, inner)
+        yield from norm(f"{path}ffn_norm", width)
+
+
+def rotary(c: Config, at: str) -> Iterator[Buffer]:
+    size = c.num("hidden_size") // max(1, c.num("num_attention_heads"))
+    for name in ("inv_freq", "original_inv_freq"):
+        yield Buffer(f"{at}patch_positional_embedding.{name}", (size // 2,), "float32")
+
+
+PIXTRAL = Family(
+    body=pixtral, cls="PixtralVisionModel", buffers=rotary, blocks=("transformer.layers.*",)
+)
+
+
+def colpali_family_of(name: str, renames: tuple[tuple[str, str], ...] = ()) -> Family:
+    vlm = Inner(path="vlm.", config="vlm_config", label="language model")
+
+    def projection(c: Config, at: str) -> Iterator[Param]:
+        text = nested(c, vlm).sub("text_config")
+        out = c.num("embedding_dim", default=128)
+        yield from linear(f"{at}embedding_proj_layer", out, text.num("hidden_size"), bias=True)
+
+    return composite(
+        vlm,
+        projectors=("embedding_proj_layer.",),
+        base="",
+        cls=f"{name}ForRetrieval",
+        heads={"ForRetrieval": projection},
+        renames=renames,
+    )
+
+
+COLPALI = colpali_family_of("ColPali", (("vlm.language_model.", "vlm.language_model.model."),))
+COLQWEN2 = colpali_family_of("ColQwen2")
+
+
 TYPES = {
     "aya_vision": ModelType(
         AYA_VISION,
@@ -300,4 +366,7 @@ TYPES = {
         transformers=TransformersFacts(caches=(4, 44), sdpa=(4, 46)),
     ),
     "lfm2_vl": ModelType(LFM2_VL, language="text_config", sees=Sight(images.lfm2)),
+    "pixtral": ModelType(PIXTRAL, no_cache="image", mlx=MlxFacts(has_class=True)),
+    "colpali": ModelType(COLPALI, no_cache="embeds", seen_by="vlm_config"),
+    "colqwen2": ModelType(COLQWEN2, no_cache="embeds", seen_by="vlm_config"),
 }

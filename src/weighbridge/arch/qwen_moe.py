@@ -1,4 +1,6 @@
-"""Qwen's mixtures of experts and its hybrids of full attention and gated delta nets; OLMoE,
+"""Qwen's mixtures, OLMoE and their kin.
+
+Qwen's mixtures of experts and its hybrids of full attention and gated delta nets; OLMoE,
 FlexOlmo and Mellum, which name experts as Qwen does.
 
     a sparse block: mlp.gate E x D, mlp.experts.N.{gate,up,down}_proj; in Qwen 1.5, 3-Next and 3.5
@@ -9,6 +11,12 @@ FlexOlmo and Mellum, which name experts as Qwen does.
 
 Source: transformers 5.23 models/{qwen2_moe,qwen3_moe,qwen3_next,qwen3_5,qwen3_5_moe,olmoe,
 flex_olmo,mellum}/modeling_*.py and conversion_mapping.py.
+
+Mixture-of-experts decoders that exist only beside a tower: Qwen3-VL-MoE's.
+
+    a sparse block: router E x D, gate_up_proj E x D x 2F, down_proj E x F x D in one each
+
+Source: transformers 5.23 models/qwen3_vl_moe/modeling_qwen3_vl_moe.py and conversion_mapping.py.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -50,7 +58,9 @@ from weighbridge.arch.sparse import (
     fed,
     moe,
     routed,
+    router,
     sparse_decoder,
+    stacked_pair,
 )
 from weighbridge.arch.windows import layer_kinds
 
@@ -246,6 +256,25 @@ MELLUM = Family(
     buffers=mellum_rotary,
 )
 
+
+def visual_moe(c: Config) -> Submodule:
+    e, width = choice(c), c.num("hidden_size")
+    return submodule(
+        router("mlp.gate", e.count, width),
+        stacked_pair("mlp.experts", width, e, transposed=True),
+        feed=fed(e),
+    )
+
+
+VISUAL = Parts(attention=qwen3_attention, moe=visual_moe, sparse=by_step)
+QWEN3_VL_MOE_TEXT = Family(
+    tree=partial(sparse_decoder, parts=VISUAL),
+    cls="Qwen3VLMoeTextModel",
+    heads=DECODER_HEADS,
+    buffers=rotary,
+)
+
+
 TYPES = {
     "qwen2_moe": ModelType(
         QWEN2_MOE,
@@ -318,5 +347,11 @@ TYPES = {
         training=TrainingFacts(experts_were="gate_up"),
         sglang=SglangFacts(windows=(0, 5, 16)),
         mlx=MlxFacts(has_class=True, own_caches=True, windows="always"),
+    ),
+    "qwen3_vl_moe_text": ModelType(
+        QWEN3_VL_MOE_TEXT,
+        computes=("repeated_experts",),
+        gguf="qwen3vlmoe",
+        vllm=VllmFacts(every_stage="both"),
     ),
 }

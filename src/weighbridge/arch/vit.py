@@ -1,20 +1,27 @@
-"""ViT, DeiT, BEiT, DINOv2: the plain image transformers, under the names that all checkpoints use.
+"""Vision transformers: ViT, DeiT, BEiT, DINOv2 and DINOv3.
+
+ViT, DeiT, BEiT, DINOv2: the plain image transformers, under the names that all checkpoints use.
 
     cls 1 x D, position (patches + 1) x D, patch convolution D x 3 x p x p,
     L layers of (query, key, value, output; intermediate, output; two LayerNorms), LayerNorm
 
 Source: transformers 5.23 models/{vit,deit,beit,dinov2,dinov2_with_registers}/modeling_*.py; names
 of layers as before 5.0 (conversion_mapping.py there).
+
+DINOv3's ViT: rotary positions instead of learned ones, registers, biases one by one.
+
+Source: transformers 5.23 models/dinov3_vit/modeling_dinov3_vit.py.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from weighbridge.arch.blueprint import Family, Param, conv, linear
+from weighbridge.arch.blueprint import Buffer, Family, Param, conv, linear
 from weighbridge.arch.config import Config
 from weighbridge.arch.inputs import images
 from weighbridge.arch.model_types import ModelType, Sight, TrainingFacts, TransformersFacts
 from weighbridge.arch.vision import classify, layernorm, nothing, patch_shape, patches, scaled
+from weighbridge.units import ceil_div
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -244,6 +251,53 @@ DINOV2_REGISTERS = Family(
     blocks=BLOCKS,
 )
 
+
+def dinov3_embeddings(c: Config, at: str) -> Iterator[Param]:
+    width = c.num("hidden_size")
+    yield Param(f"{at}cls_token", (1, 1, width), "other")
+    yield Param(f"{at}mask_token", (1, 1, width), "other")
+    yield Param(f"{at}register_tokens", (1, c.num("num_register_tokens"), width), "other")
+    yield from conv(f"{at}patch_embeddings", patch_shape(c, width))
+
+
+def dinov3_layer(c: Config, at: str) -> Iterator[Param]:
+    width, inner = c.num("hidden_size"), c.num("intermediate_size")
+    bias = c.flag("mlp_bias", default=True)
+    yield from layernorm(f"{at}norm1", width)
+    for name, switch in (("q", "query"), ("k", "key"), ("v", "value"), ("o", "proj")):
+        has = c.flag(f"{switch}_bias", default=switch != "key")
+        yield from linear(f"{at}attention.{name}_proj", width, width, bias=has)
+    yield Param(f"{at}layer_scale1.lambda1", (width,), "other")
+    yield from layernorm(f"{at}norm2", width)
+    for name in ("gate_proj", "up_proj") if c.flag("use_gated_mlp") else ("up_proj",):
+        yield from linear(f"{at}mlp.{name}", inner, width, bias=bias)
+    yield from linear(f"{at}mlp.down_proj", width, inner, bias=bias)
+    yield Param(f"{at}layer_scale2.lambda1", (width,), "other")
+
+
+def dinov3_vit(c: Config, at: str) -> Iterator[Param]:
+    yield from dinov3_embeddings(c, f"{at}embeddings.")
+    for i in range(c.layers("num_hidden_layers")):
+        yield from dinov3_layer(c, f"{at}layer.{i}.")
+    yield from layernorm(f"{at}norm", c.num("hidden_size"))
+
+
+def rotary(c: Config, at: str) -> Iterator[Buffer]:
+    """arange(0, 1, 4 / head size): a quarter of the head, for each of two directions."""
+    size = c.num("hidden_size") // max(1, c.num("num_attention_heads"))
+    yield Buffer(f"{at}rope_embeddings.inv_freq", (ceil_div(size, 4),), "float32")
+
+
+DINOV3 = Family(
+    body=dinov3_vit,
+    base="",
+    cls="DINOv3ViTModel",
+    heads={"Backbone": nothing},
+    buffers=rotary,
+    blocks=("embeddings", "layer.*"),
+)
+
+
 TYPES = {
     "beit": ModelType(
         BEIT,
@@ -283,5 +337,12 @@ TYPES = {
         computes=("own_items", "sized_images"),
         training=TrainingFacts(net="vit.vit"),
         transformers=TransformersFacts(sdpa=(4, 41)),
+    ),
+    "dinov3_vit": ModelType(
+        DINOV3,
+        no_cache="image",
+        sees=Sight(images.native, tower=""),
+        beside_patches=1,
+        computes=("own_softmax",),
     ),
 }

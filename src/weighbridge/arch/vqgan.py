@@ -1,18 +1,41 @@
-"""VQGAN, with which Chameleon, Emu3 and Janus turn images into tokens and back.
+"""VQGAN, and the models that write images with it: Chameleon and Janus.
+
+VQGAN, with which Chameleon, Emu3 and Janus turn images into tokens and back.
 
     down: a stage for each multiplier m: R residual blocks of width m B, then half the resolution
     residual block: norm, 3 x 3, norm, 3 x 3, a 1 x 1 shortcut where the width changes
 
 Source: transformers 5.23 models/{chameleon,janus}/modeling_*.py.
+
+Chameleon: images are words, made by a VQGAN, in the vocabulary of one Llama.
+
+Queries and keys have a LayerNorm of its own for every head. Source: transformers 5.23
+models/chameleon/modeling_chameleon.py.
+
+Janus: a SigLIP tower to understand images, a VQGAN to draw them, one Llama.
+
+    aligner, generation_aligner: Linear to D, then D x D for each further layer
+    generation_head: Linear, then over the codes of the VQGAN
+
+Source: transformers 5.23 models/janus/modeling_janus.py.
 """
 
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from weighbridge.arch.blueprint import Family, Param, conv, embedding
+from weighbridge.arch.blueprint import Buffer, Family, Param, conv, embedding, gated_mlp, linear
+from weighbridge.arch.clip import patch_kernel, side
+from weighbridge.arch.compose import TEXT, Inner, composite, nested, text_head
 from weighbridge.arch.config import Config
-from weighbridge.arch.model_types import ModelType, differs
-from weighbridge.arch.vision import layernorm, sizes
+from weighbridge.arch.decoder import stack, two_norms
+from weighbridge.arch.heads import DECODER_HEADS
+from weighbridge.arch.inputs import images
+from weighbridge.arch.llama import LlamaSwitches
+from weighbridge.arch.llama import attention as llama_attention
+from weighbridge.arch.model_types import ModelType, Sight, TransformersFacts, differs
+from weighbridge.arch.modules import below
+from weighbridge.arch.rotary import head_dim, rotary
+from weighbridge.arch.vision import layernorm, scaled, sizes
 
 Norm = Callable[[str, int], Iterator[Param]]
 
@@ -144,9 +167,122 @@ def chameleon_blocks(c: Config) -> tuple[str, ...]:
 CHAMELEON_VQ = Family(body=encoding, cls="ChameleonVQVAEModel", blocks=chameleon_blocks)
 JANUS_VQ = Family(body=both, cls="JanusVQVAEModel", blocks=(*DOWN, "encoder.down.*.attn.*", *UP))
 
+
+VQ = Inner(path="vqmodel.", config="vq_config", label="vision tower")
+
+
+def head_norms(c: Config, at: str) -> Iterator[Param]:
+    heads = c.num("num_attention_heads")
+    kv_heads = c.num("num_key_value_heads", default=heads)
+    for name, count in (("q_norm", heads), ("k_norm", kv_heads)):
+        for kind in ("weight", "bias"):
+            yield Param(f"{at}{name}.{kind}", (count, head_dim(c)), "norm")
+
+
+def text(c: Config, at: str) -> Iterator[Param]:
+    bias, mlp_bias = c.flag("attention_bias"), c.flag("mlp_bias")
+
+    def layer(c: Config, at: str, _: int) -> Iterator[Param]:
+        width, inner = c.num("hidden_size"), c.num("intermediate_size")
+        yield from below(at, llama_attention(c, LlamaSwitches(qkv_bias=bias, o_bias=bias)))
+        yield from head_norms(c, f"{at}self_attn.")
+        yield from gated_mlp(f"{at}mlp", width, inner, bias=mlp_bias)
+        yield from two_norms(c, at)
+
+    yield from stack(c, at, layer)
+
+
+CHAMELEON = composite(
+    VQ,
+    own=text,
+    held=rotary,
+    cls="ChameleonForConditionalGeneration",
+    heads={"ForConditionalGeneration": DECODER_HEADS["ForCausalLM"]},
+    own_blocks=("layers.*",),
+)
+
+
+VISION = Inner(
+    path="vision_model.",
+    config="vision_config",
+    label="vision tower",
+)
+JANUS_WRITER = Inner(path="vqmodel.", config="vq_config", label="vision tower")
+
+
+def layer(c: Config, at: str) -> Iterator[Param]:
+    width = c.num("hidden_size")
+    inner, bias = scaled(c, width, "mlp_ratio"), c.flag("attention_bias", default=True)
+    yield from layernorm(f"{at}layer_norm1", width)
+    for name in ("q_proj", "k_proj", "v_proj"):
+        yield from linear(f"{at}self_attn.{name}", width, width, bias=bias)
+    yield from linear(f"{at}self_attn.projection_layer", width, width, bias=True)
+    for name in ("q_norm", "k_norm") if c.flag("use_qk_norm") else ():
+        yield from layernorm(f"{at}self_attn.{name}", width)
+    yield from layernorm(f"{at}layer_norm2", width)
+    yield from linear(f"{at}mlp.fc1", inner, width, bias=True)
+    yield from linear(f"{at}mlp.fc2", width, inner, bias=True)
+
+
+def vision(c: Config, at: str) -> Iterator[Param]:
+    width = c.num("hidden_size")
+    yield from conv(f"{at}embeddings.patch_embedding", patch_kernel(c, width))
+    yield from embedding(f"{at}embeddings.position_embedding", side(c) ** 2, width)
+    for i in range(c.layers("num_hidden_layers")):
+        yield from layer(c, f"{at}encoder.layers.{i}.")
+    yield from layernorm(f"{at}post_layernorm", width)
+
+
+def ids(c: Config, at: str) -> Iterator[Buffer]:
+    yield Buffer(f"{at}embeddings.position_ids", (1, side(c) ** 2), "int64")
+
+
+def aligner(at: str, into: int, out: int, depth: int) -> Iterator[Param]:
+    yield from linear(f"{at}fc1", out, into, bias=True)
+    for i in range(depth - 1):
+        yield from linear(f"{at}hidden_layers.{i}", out, out, bias=True)
+
+
+def own(c: Config, at: str) -> Iterator[Param]:
+    tower, vq = nested(c, VISION), nested(c, JANUS_WRITER)
+    codes, width, out = vq.num("num_embeddings"), vq.num("embed_dim"), vq.num("projection_dim")
+    into = tower.num("hidden_size")
+    yield from aligner(f"{at}aligner.", into, tower.num("projection_dim"), tower.layers("depth"))
+    yield from embedding(f"{at}generation_embeddings", codes, width)
+    depth = vq.layers("num_hidden_layers")
+    yield from aligner(f"{at}generation_aligner.", width, out, depth)
+    seen = vq.num("image_token_embed_dim")
+    yield from linear(f"{at}generation_head.proj_out", out, seen, bias=True)
+    yield from linear(f"{at}generation_head.vision_head", codes, out, bias=True)
+
+
+JANUS_VISION = Family(
+    body=vision, cls="JanusVisionModel", buffers=ids, blocks=("encoder.layers.*",)
+)
+JANUS = composite(
+    TEXT,
+    VISION,
+    JANUS_WRITER,
+    own=own,
+    projectors=("aligner.", "generation_"),
+    cls="JanusForConditionalGeneration",
+    heads={"ForConditionalGeneration": text_head()},
+)
+
+
 TYPES = {
     "chameleon_vqgan": ModelType(
         CHAMELEON_VQ, no_cache="image", encodes="pyramid", computes=("named_resolutions",)
     ),
     "janus_vqgan": ModelType(JANUS_VQ, no_cache="image", encodes="pyramid"),
+    "chameleon": ModelType(
+        CHAMELEON,
+        layers="attention.usual",
+        sees=Sight(images.always_1026),
+        transformers=TransformersFacts(caches=(4, 43)),
+    ),
+    "janus": ModelType(
+        JANUS, language="text_config", sees=Sight(images.native, within="vision_model")
+    ),
+    "janus_vision_model": ModelType(JANUS_VISION, no_cache="image"),
 }
