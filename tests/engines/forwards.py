@@ -21,6 +21,7 @@ from weighbridge.engines.subject import subject
 from weighbridge.engines.table import engine
 from weighbridge.engines.transformers import forward, infer
 from weighbridge.engines.transformers.plan import plan
+from weighbridge.engines.transformers.stage import ForwardStage
 from weighbridge.engines.transformers.step import norm
 from weighbridge.settings import Infer
 from weighbridge.training import run as training
@@ -230,7 +231,7 @@ def served(raw, attention):
     with _forgetful():
         infer._pixels(heap, p)
         infer._encoders(heap, s, p)
-        states = forward.run(heap, p.prompt, forward.ForwardStage.of(s.body, 0, len(s.body.blocks)))
+        states = forward.run(heap, p.prompt, ForwardStage.of(s.body, 0, len(s.body.blocks)))
         norm(heap, p.prompt)
         heap.drop(*states)
     return sum(heap.phase().live.values())

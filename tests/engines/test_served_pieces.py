@@ -25,7 +25,7 @@ from weighbridge.engines.sglang import caches as sglang_caches
 from weighbridge.engines.sglang import effective, replica
 from weighbridge.engines.sglang import infer as sglang_infer
 from weighbridge.engines.sglang.cases import _Replica
-from weighbridge.engines.transformers import phases
+from weighbridge.engines.transformers import infer
 from weighbridge.engines.vllm import caches as vllm_caches
 from weighbridge.engines.vllm import reserve, serving
 from weighbridge.engines.vllm.caches import VllmCacheSetting
@@ -264,7 +264,7 @@ def test_how_sure_a_moment_is(name, new, guessed, sides):
     p = SimpleNamespace(new=new, guessed=guessed, outputs=7, prompt=SimpleNamespace(batch=3))
     low, high = sides
     expected = 100 * MIB
-    assert phases._interval(p, name, expected) == Bytes(expected - low, expected, expected + high)
+    assert infer._interval(p, name, expected) == Bytes(expected - low, expected, expected + high)
 
 
 def test_components_of_a_moment_are_labelled():
@@ -273,7 +273,7 @@ def test_components_of_a_moment_are_labelled():
     for guessed in (False, True):
         p = SimpleNamespace(guessed=guessed, **facts)
         peak = LivePeak(live={"activations": 1, "logits": 1}, allocated=2, reserved=2)
-        found = {c.name: c.basis for c in phases._parts(p, peak, "prefill")}
+        found = {c.name: c.basis for c in infer._parts(p, peak, "prefill")}
         assert found == {"activations": "assumed" if guessed else "computed", "logits": "computed"}
 
 

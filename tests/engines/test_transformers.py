@@ -14,9 +14,9 @@ from weighbridge.components.activations import Heap
 from weighbridge.components.weights import PlacedTensor
 from weighbridge.engines.subject import subject
 from weighbridge.engines.table import engine, version
-from weighbridge.engines.transformers.dealing import deal
-from weighbridge.engines.transformers.packed import around
+from weighbridge.engines.transformers.placement import deal
 from weighbridge.engines.transformers.rules import kernel, rules
+from weighbridge.engines.transformers.step import around
 from weighbridge.engines.transformers.workspaces import cublas, gptq
 from weighbridge.errors import UsageError
 from weighbridge.kernels.attention import KernelShape, flash_forward

@@ -10,9 +10,9 @@ from weighbridge.arch.body import Tower
 from weighbridge.arch.feed import Dense
 from weighbridge.arch.mixers import Compressed, Indexer, Latent
 from weighbridge.dtypes import FLOAT32
-from weighbridge.engines.transformers.keeping import Kept, stored
+from weighbridge.engines.transformers.forward import encode
 from weighbridge.engines.transformers.latent import _picked, _queries, compressed, latent
-from weighbridge.engines.transformers.towers import encode
+from weighbridge.engines.transformers.stage import Kept, stored
 from weighbridge.units import KIB, align_up
 
 M = Latent(heads=4, rank=32, rotary=8, nope=16, value_dim=16)

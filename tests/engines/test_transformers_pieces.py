@@ -11,14 +11,19 @@ from weighbridge.arch.config import Config
 from weighbridge.arch.mixers import Attention
 from weighbridge.components.activations import Heap, LivePeak
 from weighbridge.dtypes import FLOAT16, FLOAT32
-from weighbridge.engines.transformers import attending, forward, kernels, plan, workspaces
-from weighbridge.engines.transformers.dealing import _numbers
-from weighbridge.engines.transformers.forward import DeviceLayers
+from weighbridge.engines.transformers import attention, forward, kernels, plan, workspaces
 from weighbridge.engines.transformers.infer import told_apart
-from weighbridge.engines.transformers.packed import AROUND
+from weighbridge.engines.transformers.kernels import KernelHeads
+from weighbridge.engines.transformers.placement import _numbers
 from weighbridge.engines.transformers.rules import rules
-from weighbridge.engines.transformers.scores import KernelHeads
-from weighbridge.engines.transformers.step import ClassStyle, Distances, ForwardStep, _distances
+from weighbridge.engines.transformers.stage import DeviceLayers
+from weighbridge.engines.transformers.step import (
+    AROUND,
+    ClassStyle,
+    Distances,
+    ForwardStep,
+    _distances,
+)
 from weighbridge.errors import BadFileError
 from weighbridge.units import KIB
 
@@ -100,10 +105,10 @@ def test_the_sum_of_a_residual(how, total):
 
 def test_queries_and_keys_are_normed_and_values_are_not(monkeypatch):
     found = []
-    norm = attending.norm
-    monkeypatch.setattr(attending, "norm", lambda h, s, w: (found.append(w), norm(h, s, w))[1])
+    norm = attention.norm
+    monkeypatch.setattr(attention, "norm", lambda h, s, w: (found.append(w), norm(h, s, w))[1])
     m = Attention(heads=4, kv_heads=2, key_dim=16, value_dim=8)
-    attending._projected(Heap(), step(query_norms=True), m)
+    attention._projected(Heap(), step(query_norms=True), m)
     assert found == [64, 32]
 
 

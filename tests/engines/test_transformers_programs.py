@@ -18,13 +18,12 @@ from weighbridge.arch.mixers import (
 )
 from weighbridge.components.activations import Heap
 from weighbridge.dtypes import BFLOAT16, FLOAT16, FLOAT32
-from weighbridge.engines.transformers.disentangled import disentangled
-from weighbridge.engines.transformers.feeding import feed
-from weighbridge.engines.transformers.keeping import Kept, stored
-from weighbridge.engines.transformers.kernels import KERNELS, attend
+from weighbridge.engines.transformers.attention import disentangled
+from weighbridge.engines.transformers.feed_forward import feed
+from weighbridge.engines.transformers.kernels import KERNELS, KernelHeads, attend, eager
+from weighbridge.engines.transformers.recurrence import scan
 from weighbridge.engines.transformers.rules import rules
-from weighbridge.engines.transformers.scanning import scan
-from weighbridge.engines.transformers.scores import KernelHeads, eager
+from weighbridge.engines.transformers.stage import Kept, stored
 from weighbridge.engines.transformers.step import (
     ClassStyle,
     Distances,

@@ -13,8 +13,8 @@ from weighbridge.components.activations import Heap  # noqa: E402
 from weighbridge.dtypes import TORCH  # noqa: E402
 from weighbridge.forward.machine import Machine  # noqa: E402
 from weighbridge.forward.tensors import Computed  # noqa: E402
-from weighbridge.training.optimization import Optimization  # noqa: E402
 from weighbridge.training.optimizers import argued, optimizer  # noqa: E402
+from weighbridge.training.optimizers.row import Optimization  # noqa: E402
 
 SHAPES = {
     "model.embed.weight": ((1000, 256), "embedding"),

@@ -13,7 +13,7 @@ import pytest
 
 from weighbridge.forward import backward, machine, tensors
 from weighbridge.forward.ops import matrix, pointwise
-from weighbridge.training.optimization import Optimization
+from weighbridge.training.optimizers.row import Optimization
 
 # Of what no gradient reaches in the class either: an indexer picks keys, a token masks images, a
 # pooler stands before a head that is not there, a tower is given no images

@@ -1,12 +1,11 @@
-"""What of a packed base ranks share out: tables by hand, from the sources in sharding/packed.py."""
+"""What of a packed base ranks share out: tables by hand, from the sources in sharding/numbers.py."""
 
 import pytest
 
 from tests.training.test_sharding import RANKS, most, seven
 from weighbridge.errors import UsageError
 from weighbridge.quantization.schemes import scheme
-from weighbridge.training.sharding.numbers import Sharding
-from weighbridge.training.sharding.packed import PackedRun, held
+from weighbridge.training.sharding.numbers import PackedRun, Sharding, held_codes
 
 NOW = {"framework": "trainer", "prepares": True, "floats": False, "torch": (2, 13)}
 CODES = 32 * (4 * 4096**2 + 3 * 4096 * 11008) // 2  # of Llama-2-7B in 4 bits, bytes
@@ -15,7 +14,7 @@ REST = 2 * (2 * 32000 * 4096)  # its embedding and head in 16 bits
 
 def of(form, kind, **run):
     run = PackedRun(**{**NOW, "accelerate": None, **run})
-    return held(scheme(form), Sharding(kind=kind, data=8), run)
+    return held_codes(scheme(form), Sharding(kind=kind, data=8), run)
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ from weighbridge.checkpoint.model import resolve
 from weighbridge.estimate.train import run, train
 from weighbridge.memory import Bytes, exactly
 from weighbridge.settings import Train
+from weighbridge.training.host import _here, paged_out
 from weighbridge.training.optimizers import NAMES
-from weighbridge.training.paged import _here, paged_out
 from weighbridge.units import GIB
 
 SMALL = "qwen2.5-0.5b"

@@ -4,10 +4,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from weighbridge.training import kbit
+from weighbridge.training import kbit, optimizers
 from weighbridge.training import plan as plans
-from weighbridge.training.optimizers import arguments, plain
-from weighbridge.training.sharding import accelerate, choice, zero
+from weighbridge.training.optimizers import plain
+from weighbridge.training.sharding import choice, zero
 
 
 @pytest.mark.parametrize(
@@ -21,7 +21,7 @@ from weighbridge.training.sharding import accelerate, choice, zero
 )
 def test_what_accelerate_widens(framework, packed, by_release):
     def widens(version):
-        return accelerate.rules(framework, version, packed=packed).widens
+        return choice.accelerate_rules(framework, version, packed=packed).widens
 
     found = {told: widens(tuple(map(int, told.split(".")))) for told in by_release}
     assert found == by_release
@@ -30,7 +30,7 @@ def test_what_accelerate_widens(framework, packed, by_release):
 
 def test_when_accelerate_waits_and_carves():
     def of(*version, framework="trainer"):
-        found = accelerate.rules(framework, version or None, packed=False)
+        found = choice.accelerate_rules(framework, version or None, packed=False)
         return found.waits, found.carves
 
     assert [of(1, 10, 9), of(1, 11), of(1, 13, 9), of(1, 14), of()] == [
@@ -57,9 +57,9 @@ def test_bitsandbytes_whose_linears_keep_their_inputs():
 def test_optimizers_by_release():
     """torch: foreach since 2.0, eps in place since 2.1, clones on pinned memory since 2.7;
     torchtitan fuses since 24 February 2025."""
-    steps = [arguments._step(True, v) for v in ((2, 0), (2, 1))]
+    steps = [optimizers._step(True, v) for v in ((2, 0), (2, 1))]
     assert steps == [plain.two_copies, plain.one_copy]
-    assert arguments._step(False, (2, 13)) is plain.two_of_each
+    assert optimizers._step(False, (2, 13)) is plain.two_of_each
     titan = SimpleNamespace(dated=True, optimizer="adamw_torch_fused")
     for day, name in ((23, "adamw_torch"), (24, "adamw_torch_fused")):
         w = SimpleNamespace(framework="torchtitan", framework_version=f"2025-02-{day}")

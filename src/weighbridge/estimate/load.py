@@ -158,14 +158,14 @@ def _on_card(
     """What is loaded on a card without units for it, and what to say."""
     if card is None:
         return dict(decisions), []
-    from weighbridge.engines.transformers import units
+    from weighbridge.engines.transformers import hardware
 
     found, said = {}, []
     for part in model.parts:
         before = decisions[part.name]
-        choice, told = units.unpacked(before.choice, part, card, version)
+        choice, told = hardware.unpacked(before.choice, part, card, version)
         found[part.name] = Decision(choice, f"{before.choice.name} unpacked") if told else before
-        said += [told, units.advised(card, choice)]
+        said += [told, hardware.advised(card, choice)]
     return found, list(dict.fromkeys(filter(None, said)))
 
 

@@ -19,7 +19,7 @@ from weighbridge.memory import Device, Phase
 from weighbridge.report import Report
 from weighbridge.report.keys import DerivedFacts, EffectiveSettings
 from weighbridge.settings import Infer, Train
-from weighbridge.training import frameworks, paged
+from weighbridge.training import frameworks, host
 from weighbridge.training.answer import TrainingAnswer, answer, runs_of
 from weighbridge.training.gguf import unpacked
 from weighbridge.training.plan import USUAL_LENGTH, TrainingPlan, plan
@@ -154,7 +154,7 @@ def _widened(
     else surely leaves."""
     usable = None if budget is None else budget.usable
     devices = bounds.widened(found.devices, like, table)
-    return paged.placed(devices, found.managed, p.optimizer, usable)
+    return host.with_paged_states(devices, found.managed, p.optimizer, usable)
 
 
 def _planned(

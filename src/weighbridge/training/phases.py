@@ -2,6 +2,8 @@
 
 Rounding and fragmentation are the replayed allocator's. Blocks that nothing lives in are given
 back to the driver before torch gives up: they are between the low and the high end.
+
+Buffers of NCCL for each group of ranks: `kernels/nccl.py`.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -10,12 +12,12 @@ from weighbridge.components import spelled
 from weighbridge.components.activations import LivePeak
 from weighbridge.components.device import REPLAY, cached, context, libraries
 from weighbridge.forward.ops.packed import DEQUANTIZED
+from weighbridge.kernels.nccl import LAZY_SINCE, SOURCE, communicator
 from weighbridge.memory import Bytes, Component, Phase, exactly
 from weighbridge.training import kbit
 from weighbridge.training.optimizers.bits import TUNING
 from weighbridge.training.plan import TrainingPlan
 from weighbridge.training.run import TrainingRun
-from weighbridge.training.sharding.nccl import communication
 from weighbridge.training.sharding.zero import ZeroSizes
 
 NAMES = ("load", "forward", "loss", "backward", "step", "evaluation", "save")
@@ -271,3 +273,21 @@ def _source(p: TrainingPlan, what: str) -> str:
         "optimizer_states": p.optimizer.source,
         "workspaces": "torch aten/src/ATen/cuda/CublasHandlePool.cpp",
     }.get(what, "transformers models/*/modeling_*.py, run over shapes")
+
+
+# ---- nccl
+
+
+def communication(p: TrainingPlan) -> Component:
+    """What a rank has for its groups; a size of its own for each, and none for the model's."""
+    s = p.sharding
+    groups = sum(n > 1 for n in (s.data, s.tensor, s.pipeline, s.context, s.expert))
+    each = communicator(None if p.part is None else p.chip.links, lazy=p.torch >= LAZY_SINCE)
+    return Component(
+        name="communication",
+        detail="NCCL",
+        bytes=Bytes(*(groups * n for n in each)),
+        basis="assumed",
+        formula=f"{groups} kinds of groups; buffers by links and channels, whatever the model is",
+        source=SOURCE,
+    )

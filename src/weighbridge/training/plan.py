@@ -16,8 +16,13 @@ from weighbridge.training import kbit
 from weighbridge.training.adapters import ALL, Adapters, usual
 from weighbridge.training.frameworks import FRAMEWORKS, Framework, Precision, held, stored
 from weighbridge.training.optimizers import Optimizer, argued, optimizer, tuned
-from weighbridge.training.sharding import packed
-from weighbridge.training.sharding.numbers import Sharding, sharding
+from weighbridge.training.sharding.numbers import (
+    Held,
+    PackedRun,
+    Sharding,
+    held_codes,
+    sharding,
+)
 from weighbridge.versions import dated, numbers, release
 
 if TYPE_CHECKING:
@@ -79,7 +84,7 @@ class TrainingPlan:
     loads_once: bool = False  # one rank of a machine reads the weights for all
     accelerate: tuple[int, ...] | None = None
     zero: Deepspeed = Deepspeed()
-    codes: packed.Held = "whole"  # how much of packed weights a rank has
+    codes: Held = "whole"  # how much of packed weights a rank has
     stored_as_floats: bool = False  # packed weights
 
     @property
@@ -155,7 +160,7 @@ def plan(
         release=_framework_release(w, made),
         accelerate=numbers(w.accelerate_version),
         zero=_deepspeed(w, made),
-        codes=packed.held(subject.choice.scheme, shares, _of_packed(w, made, floats=floats)),
+        codes=held_codes(subject.choice.scheme, shares, _of_packed(w, made, floats=floats)),
         stored_as_floats=floats,
         compiled=w.compile,
     )
@@ -283,8 +288,8 @@ def _unpacked_dtype(base: kbit.Base, loaded: DType) -> DType:
     return FLOAT32 if base.upcast == "peft" else loaded
 
 
-def _of_packed(w: Train, made: Framework, *, floats: bool) -> packed.PackedRun:
-    return packed.PackedRun(
+def _of_packed(w: Train, made: Framework, *, floats: bool) -> PackedRun:
+    return PackedRun(
         framework=made.name,
         prepares=made.accelerate,
         floats=floats,

@@ -6,7 +6,7 @@ from dataclasses import replace
 from weighbridge.arch.model_types import differs
 from weighbridge.components.weights import BITSANDBYTES, told
 from weighbridge.dtypes import FLOAT32
-from weighbridge.engines.transformers import units
+from weighbridge.engines.transformers import hardware
 from weighbridge.training.kbit import four_bits
 from weighbridge.training.plan import TrainingPlan
 
@@ -20,11 +20,11 @@ def remarks(p: TrainingPlan) -> list[str]:
 
 def _emulated(p: TrainingPlan) -> str:
     """What becomes of bfloat16 on a card without units for it."""
-    said = units.emulated(p.part, p.computing)
+    said = hardware.emulated(p.part, p.computing)
     if not said:
         return ""
     if p.framework.lowers and p.part is not None:
-        return f"{units.told(p.part, 'bfloat16')}: {p.framework.name} takes float16 by itself"
+        return f"{hardware.told(p.part, 'bfloat16')}: {p.framework.name} takes float16 by itself"
     if refused(p):
         return f"{said}, and the Trainer refuses it; use --precision fp16-mixed"
     return f"{said}, which is slow; --precision fp16-mixed takes as much memory"
@@ -41,7 +41,7 @@ def refused(p: TrainingPlan) -> str:
     trainers = ("trainer", "trl", "axolotl")
     if p.framework.name not in trainers or p.precision.name not in ("bf16", "bf16-mixed"):
         return ""
-    if p.torch >= EMULATES or not units.emulated(p.part, p.computing):
+    if p.torch >= EMULATES or not hardware.emulated(p.part, p.computing):
         return ""
     return "only with --precision fp16-mixed: the Trainer refuses bfloat16 on this card"
 

@@ -29,7 +29,7 @@ from weighbridge.forward.splice import Splices, UnlikeLayersError
 from weighbridge.forward.step import BuiltModel, TrainingStep
 from weighbridge.forward.tensors import Computed, Tensor
 from weighbridge.training.build import build
-from weighbridge.training.optimization import Optimization
+from weighbridge.training.optimizers.row import Optimization
 from weighbridge.training.plan import TrainingPlan
 from weighbridge.training.sharding.choice import surrounding
 from weighbridge.training.sharding.numbers import share

@@ -13,8 +13,8 @@ from weighbridge.engines.format_choice import native_dtype
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.transformers import launching
 from weighbridge.engines.transformers.caches import of_mixer
-from weighbridge.engines.transformers.keeping import KV, setting
 from weighbridge.engines.transformers.plan import GenerationPlan
+from weighbridge.engines.transformers.stage import KV, setting
 from weighbridge.memo import memo
 from weighbridge.memory import Bytes, Component, Device, Phase
 from weighbridge.report.keys import DerivedFacts, EffectiveSettings

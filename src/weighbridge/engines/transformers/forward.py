@@ -4,15 +4,20 @@ The embedding's output lives to the end (a local variable of the model has it), 
 layer until the layer returns. A layer that is like one before it adds what it keeps and nothing
 else: what it lets go is its own. The first two of a kind are run, and the last.
 
-Source: transformers 4.37 to 5.23, `forward` of the models' Model, DecoderLayer and ForCausalLM.
+Encoders of images and sounds stand before, whose output joins the prompt: all items of all requests
+go through in one pass. The pixels stay until generation ends, and so does what the last layer of a
+tower for images made, since generate encodes images itself (5.19). Pixel values are in float32
+until the tower's dtype is taken.
+
+Source: transformers 4.37 to 5.23, `forward` of the models' Model, DecoderLayer and ForCausalLM;
+models/siglip/modeling_siglip.py, models/qwen2_5_vl (vision blocks), models/qwen2_audio.
 """
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import replace
 from typing import assert_never
 
-from weighbridge.arch.body import Body, Dense, LayerBlock
+from weighbridge.arch.body import Body, Dense, LayerBlock, Tower
 from weighbridge.arch.mixers import (
     Attention,
     Compressed,
@@ -23,69 +28,14 @@ from weighbridge.arch.mixers import (
     Shared,
 )
 from weighbridge.components.activations import Heap, LiveTensor
-from weighbridge.engines.transformers.attending import attention, cross, queries_alone
-from weighbridge.engines.transformers.disentangled import disentangled
-from weighbridge.engines.transformers.feeding import dense, feed
-from weighbridge.engines.transformers.keeping import JOINED, KV, STATE, Kept, stored
+from weighbridge.engines.transformers.attention import attention, cross, disentangled, queries_alone
+from weighbridge.engines.transformers.feed_forward import dense, feed
 from weighbridge.engines.transformers.latent import compressed, latent
-from weighbridge.engines.transformers.scanning import scan
-from weighbridge.engines.transformers.step import ForwardStep, norm
-from weighbridge.memo import memo
+from weighbridge.engines.transformers.recurrence import scan
+from weighbridge.engines.transformers.stage import ForwardStage, Kept, grow, growth
+from weighbridge.engines.transformers.step import ClassStyle, ForwardStep, norm
 
 Masks = Mapping[int | None, int]  # by how far a layer sees: elements, 0 for none
-
-
-@dataclass(frozen=True, slots=True)
-class DeviceLayers:
-    """The layers of one device. `kinds` says of each which is the first like it."""
-
-    blocks: tuple[LayerBlock, ...]
-    kinds: tuple[int, ...]
-    whole: tuple[bool, ...]  # whether it is run: of each kind the first two and the last
-
-    @classmethod
-    def of(cls, body: Body, start: int, end: int) -> "DeviceLayers":
-        return memo(body, ("layers", start, end), lambda: cls.found(body.blocks[start:end]))
-
-    @classmethod
-    def found(cls, blocks: tuple[LayerBlock, ...]) -> "DeviceLayers":
-        firsts: dict[LayerBlock, int] = {}
-        kinds = tuple(firsts.setdefault(block, i) for i, block in enumerate(blocks))
-        last = {kind: i for i, kind in enumerate(kinds)}
-        seen: Counter[int] = Counter()
-        whole = []
-        for i, kind in enumerate(kinds):
-            seen[kind] += 1
-            whole.append(seen[kind] <= 2 or i == last[kind])
-        return cls(blocks, kinds, tuple(whole))
-
-    @property
-    def different(self) -> Iterator[tuple[int, LayerBlock, int]]:
-        """(number, layer, how many there are of it)"""
-        for kind, count in Counter(self.kinds).items():
-            yield kind, self.blocks[kind], count
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ForwardStage:
-    """The layers of one device, and whether it has the embedding and the head."""
-
-    body: Body
-    layers: DeviceLayers
-    first: bool = True
-    last: bool = True
-    kept: list[list[Kept]] = field(default_factory=list)  # of each layer's mixers
-
-    @property
-    def blocks(self) -> tuple[LayerBlock, ...]:
-        return self.layers.blocks
-
-    @classmethod
-    def of(cls, body: Body, start: int, end: int) -> "ForwardStage":
-        layers = DeviceLayers.of(body, start, end)
-        kept = [[Kept() for _ in b.mixers] for b in layers.blocks]
-        last = end == len(body.blocks)
-        return cls(body=body, layers=layers, first=start == 0, last=last, kept=kept)
 
 
 def run(heap: Heap, s: ForwardStep, stage: ForwardStage) -> list[LiveTensor]:
@@ -321,91 +271,6 @@ def mixed(
             assert_never(m)
 
 
-Growth = tuple[tuple[int, str], ...]  # (bytes, component) of the tensors that a mixer keeps
-
-
-def growth(s: ForwardStep, stage: ForwardStage) -> Mapping[int, tuple[Growth, ...]]:
-    """What the mixers of each kind of layer keep after this step."""
-    return {
-        kind: tuple(_growth(s, m) for m in block.mixers)
-        for kind, block, _ in stage.layers.different
-    }
-
-
-def _growth(s: ForwardStep, m: Mixer) -> Growth:
-    if s.cache == "none" or (isinstance(m, Attention) and not m.causal):
-        return ()
-    nbytes = stored(s, m)
-    own = m.expanded if isinstance(m, Latent) and not s.rules.latent_cache else m
-    states = ((nbytes.state, STATE),) if nbytes.state else ()
-    return (*((size, KV) for size in _parts(own, nbytes.kv)), *states)
-
-
-def grow(
-    heap: Heap, s: ForwardStep, block: LayerBlock, kept: Sequence[Kept], growth: Sequence[Growth]
-) -> None:
-    """What a layer keeps after this step, as if it had run."""
-    for m, k, sizes in zip(block.mixers, kept, growth, strict=True):
-        if not _settled(s, m, k):
-            renew(heap, s, k, sizes)
-
-
-def stored_kv(s: ForwardStep, stage: ForwardStage) -> int:
-    """What the caches of all layers take behind this step."""
-    return sum(
-        count * sum(stored(s, m).kv for m in block.mixers)
-        for _, block, count in stage.layers.different
-    )
-
-
-def renew(heap: Heap, s: ForwardStep, kept: Kept, sizes: Sequence[tuple[int, str]]) -> None:
-    """New tensors for the kept ones, one after the other."""
-    fresh = []
-    for i, (size, name) in enumerate(sizes):
-        old = [heap.rename(held, JOINED) for held in kept.tensors[i : i + 1]]
-        fresh.append(heap.take(size, name))
-        if s.rules.legacy_cache:
-            kept.old += old
-        else:
-            heap.drop(*old)
-    heap.drop(*kept.behind)
-    kept.tensors, kept.behind = fresh, []
-
-
-def _settled(s: ForwardStep, m: Mixer, kept: Kept) -> bool:
-    """Whether nothing changes: an encoder keeps nothing, a static cache and what is crossed are
-    made once."""
-    if isinstance(m, Attention) and not m.causal:
-        return True
-    return bool(kept.tensors) and (s.cache == "static" or isinstance(m, CrossAttention))
-
-
-def _parts(m: Mixer, nbytes: int) -> tuple[int, ...]:
-    """Keys and values are two tensors."""
-    if not nbytes:
-        return ()
-    match m:
-        case Attention() | CrossAttention():
-            keys = nbytes * m.key_elements // (m.key_elements + m.value_elements)
-            return keys, nbytes - keys
-        case Latent():
-            keys = nbytes * m.rank // m.latent_elements
-            return keys, nbytes - keys
-        case Compressed() | Shared():
-            return (nbytes,)
-        case _ if isinstance(m, Recurrent):
-            return (nbytes,)
-        case _:
-            assert_never(m)
-
-
-def stepped(heap: Heap, stage: ForwardStage) -> None:
-    """The step is over: a legacy cache lets the old tensors go."""
-    for k in (k for mixers in stage.kept for k in mixers if k.old):
-        heap.drop(*k.old)
-        k.old = []
-
-
 def head(
     heap: Heap, s: ForwardStep, body: Body, kept: int, states: Sequence[LiveTensor]
 ) -> list[LiveTensor]:
@@ -428,3 +293,49 @@ def head(
 def pick(heap: Heap, s: ForwardStep, body: Body) -> None:
     """A float32 copy of the last row, from which the next token is taken."""
     heap.passing(4 * s.batch * body.vocab, name="logits")
+
+
+# ---- towers
+
+
+def encode(heap: Heap, s: ForwardStep, t: Tower, items: int) -> list[LiveTensor]:
+    """What stays behind it: the pixels, and what the language model is given."""
+    tower = replace(
+        s,
+        batch=items,
+        tokens=t.positions,
+        past=0,
+        hidden=t.hidden,
+        style=ClassStyle(float_norms=False, rotary=False),
+        packed=None,
+    )
+    pixels = heap.take(4 * tower.rows * t.patch)
+    cast = heap.take(tower.wide(t.patch) if s.size < 4 else 0)
+    x = heap.into(tower.wide(t.hidden), cast)
+    for _ in range(min(t.layers, 2)):  # a layer leaves nothing behind, so any two are as all
+        made = _tower_layer(heap, tower, t)
+        heap.drop(x)
+        x = made
+    out = heap.take(items * t.tokens * s.hidden * s.size)
+    if s.rules.towers_kept and t.kind == "image":
+        return [pixels, out, x]
+    heap.drop(x)
+    return [pixels, out]
+
+
+def _tower_layer(heap: Heap, s: ForwardStep, t: Tower) -> LiveTensor:
+    m = Attention(
+        heads=t.heads,
+        kv_heads=t.heads,
+        key_dim=t.head_dim,
+        value_dim=t.head_dim,
+        causal=False,
+    )
+    normed = norm(heap, s)
+    mixed = attention(heap, s, m, Kept(), 0)
+    heap.drop(normed)
+    x = heap.into(s.wide(s.hidden), mixed)
+    normed = norm(heap, s)
+    fed = feed(heap, s, t.feed)
+    heap.drop(normed)
+    return heap.into(s.wide(s.hidden), fed, x)

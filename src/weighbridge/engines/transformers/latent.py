@@ -17,9 +17,8 @@ from typing import NamedTuple
 
 from weighbridge.arch.mixers import Compressed, Indexer, Latent
 from weighbridge.components.activations import Heap, LiveTensor
-from weighbridge.engines.transformers.keeping import KV, Kept, attended, remember, stored
-from weighbridge.engines.transformers.kernels import attend
-from weighbridge.engines.transformers.scores import KernelHeads
+from weighbridge.engines.transformers.kernels import KernelHeads, attend
+from weighbridge.engines.transformers.stage import KV, Kept, attended, remember, stored
 from weighbridge.engines.transformers.step import ForwardStep, linear, norm, rotated
 
 

@@ -27,9 +27,8 @@ from weighbridge.engines.interface import Subject
 from weighbridge.engines.subject import reads_text
 from weighbridge.engines.transformers import ENGINE
 from weighbridge.engines.transformers.caches import CacheKind
-from weighbridge.engines.transformers.packed import around
 from weighbridge.engines.transformers.rules import TransformersRules, attends, kernel, rules
-from weighbridge.engines.transformers.step import ClassStyle, ForwardStep, style
+from weighbridge.engines.transformers.step import ClassStyle, ForwardStep, around, style
 from weighbridge.errors import BadFileError, UsageError
 from weighbridge.memo import memo
 from weighbridge.settings import Infer

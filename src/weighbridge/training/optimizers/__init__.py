@@ -2,27 +2,39 @@
 
 optimizer("adamw_torch_fused") -> Optimizer
 
-row.py        the record of one
+row.py        the record of one, and the optimizer of a rank at work
 plain.py      torch.optim
-arguments.py  foreach, fused, amsgrad
 bits.py       states in 8 and 4 bits: bitsandbytes, torchao
-factored.py   rows and columns, or nothing: Adafactor, LOMO
-lowrank.py    projected gradients: GaLore, APOLLO
+lowrank.py    rows and columns, or nothing: Adafactor, LOMO; projected gradients: GaLore, APOLLO
 others.py     schedule-free, StableAdamW, GrokAdamW, SOAP, Shampoo
+
+Arguments change what Adam and AdamW keep or what a step takes, and the rank of GaLore and APOLLO:
+
+    argued(row, ("foreach=False", "amsgrad=True"), (2, 13)) -> Optimizer
+
+    foreach=False    one parameter after the other: its root, and the root over a correction
+    fused=True       nothing
+    amsgrad=True     a third average is kept
+    rank=N           of the projections of GaLore and APOLLO
+    weight_decay=X   Adam's, not AdamW's: gradients and decayed parameters are summed into a copy
+
+Source: torch 2.13, 2.0.1 and 1.13.1 optim/adam.py, optim/adamw.py.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from weighbridge.errors import UsageError
-from weighbridge.training.optimizers import bits, factored, lowrank, others, plain
-from weighbridge.training.optimizers.arguments import argued
+from weighbridge.forward.machine import Machine
+from weighbridge.forward.tensors import LeafTensor
+from weighbridge.training.optimizers import bits, lowrank, others, plain
 from weighbridge.training.optimizers.bits import tuned
 from weighbridge.training.optimizers.row import Optimizer, State
 
 __all__ = ["NAMES", "Optimizer", "State", "argued", "optimizer", "said", "tuned"]
 
-TABLE = (*plain.ROWS, *bits.ROWS, *factored.ROWS, *lowrank.ROWS, *others.ROWS)
+TABLE = (*plain.ROWS, *bits.ROWS, *lowrank.FACTORED_ROWS, *lowrank.ROWS, *others.ROWS)
 ROWS: Mapping[str, Optimizer] = {row.name: row for row in TABLE}
 # Other spellings: torch's own class, and what people type.
 ALIASES: Mapping[str, str] = {
@@ -72,3 +84,102 @@ def said(name: str) -> str:
     """One sentence where a name is read as another one; "" for a spelling of its own."""
     known = optimizer(name).name
     return "" if _key(known) == _key(name) else f"--optimizer {name} is taken as {known}"
+
+
+ADAMS = ("adam", "adamw_torch", "adamw_torch_fused")
+FLAGS = ("foreach", "fused", "amsgrad")
+DECAY = "weight_decay"
+PROJECTED = tuple(row.name for row in lowrank.ROWS)
+WITHOUT_MEMORY = ("scale", "update_proj_gap")
+MOST_RANK = 1 << 20
+WORDS = {"true": True, "false": False, "none": None}  # torch: None is its own choice
+FOREACH_SINCE = (2, 0)  # by default
+IN_PLACE_SINCE = (2, 1)  # Adam adds eps to the root in place
+
+
+def argued(o: Optimizer, given: Sequence[str], torch: tuple[int, ...]) -> Optimizer:
+    """An optimizer as a version of torch steps it with these arguments. Raises UsageError."""
+    if o.name in PROJECTED:
+        return _ranked(o, given)
+    if o.name not in ADAMS:
+        if given:
+            raise UsageError(
+                f"--optim-args {','.join(given)}: they are known of {', '.join(ADAMS)}, GaLore and "
+                f"APOLLO, not of {o.name}; leave them out"
+            )
+        return o
+    found = _read(given)
+    fused = found.get("fused", o.name.endswith("fused"))
+    if fused and found.get("foreach"):
+        raise UsageError("--optim-args: foreach and fused are two ways of one step; name one")
+    if found.get("amsgrad"):
+        o = replace(o, states=_three, formula="three copies")
+    if fused:
+        states = plain.with_step(o.states) if o.name != "adamw_torch_fused" else o.states
+        return replace(o, states=states, step=plain.nothing)
+    step = _step(found.get("foreach", torch >= FOREACH_SINCE), torch)
+    return replace(o, step=_decayed(step) if found.get(DECAY) and o.name == "adam" else step)
+
+
+def _ranked(o: Optimizer, given: Sequence[str]) -> Optimizer:
+    """With the rank that was given; what else the Trainer hands on takes no memory."""
+    for one in given:
+        name, _, value = one.partition("=")
+        name, value = name.strip(), value.strip()
+        if name == "rank" and value.isdigit() and 1 <= int(value) <= MOST_RANK:
+            o = lowrank.row(o.name, int(value))
+        elif name not in WITHOUT_MEMORY:
+            raise UsageError(
+                f"--optim-args {one!r:.80}: of {o.name} known are rank=128, "
+                f"{', '.join(WITHOUT_MEMORY)}"
+            )
+    return o
+
+
+def _step(foreach: bool, torch: tuple[int, ...]) -> plain.Step:
+    if not foreach:
+        return plain.two_of_each
+    return plain.one_copy if torch >= IN_PLACE_SINCE else plain.two_copies
+
+
+def _three(p: LeafTensor) -> Iterator[State]:
+    yield from plain.two(p)
+    yield State("max_exp_avg_sq", p.shape, p.dtype)
+
+
+def _decayed(step: plain.Step) -> plain.Step:
+    """Sums of all parameters go before the root is taken (torch 2.13), of one they stay."""
+
+    def decayed(m: Machine, params: Sequence[LeafTensor]) -> None:
+        if step is plain.two_of_each:
+            plain.two_of_each(m, params, beside=1)
+            return
+        plain.one_copy(m, params)
+        step(m, params)
+
+    return decayed
+
+
+def _read(given: Sequence[str]) -> dict[str, bool]:
+    found = {}
+    for one in given:
+        name, _, value = one.partition("=")
+        if name.strip() == DECAY:
+            found[DECAY] = _number(one, value)
+        elif name.strip() in FLAGS and value.strip().lower() in WORDS:
+            meant = WORDS[value.strip().lower()]
+            if meant is not None:
+                found[name.strip()] = meant
+        else:
+            raise UsageError(
+                f"--optim-args {one!r:.80}: known are {', '.join(f'{x}=True' for x in FLAGS)} "
+                f"(or False) and {DECAY}=0.01"
+            )
+    return found
+
+
+def _number(one: str, value: str) -> bool:
+    try:
+        return float(value) > 0
+    except ValueError:
+        raise UsageError(f"--optim-args {one!r:.80}: write {DECAY}=0.01") from None

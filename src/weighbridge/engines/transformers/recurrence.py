@@ -36,7 +36,7 @@ from weighbridge.arch.mixers import (
 )
 from weighbridge.components.activations import Heap, LiveTensor
 from weighbridge.dtypes import FLOAT32
-from weighbridge.engines.transformers.keeping import STATE, Kept, stored
+from weighbridge.engines.transformers.stage import STATE, Kept, stored
 from weighbridge.engines.transformers.step import ForwardStep, linear
 
 CHUNK = 64  # of the delta rule

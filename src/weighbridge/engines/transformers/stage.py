@@ -1,4 +1,4 @@
-"""What a layer keeps from step to step, and how it grows.
+"""The layers of one device, what each keeps from step to step, and how it grows.
 
     none       nothing: each token is read again with all before it (use_cache=False)
     dynamic    the old and the new tensor live together while they are joined: keys, then values
@@ -10,9 +10,21 @@
 Sizes are those of `engines/transformers/caches.py`, which says what each kind of layer stores.
 """
 
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import assert_never
 
-from weighbridge.arch.mixers import Attention, Mixer
+from weighbridge.arch.body import Body, LayerBlock
+from weighbridge.arch.mixers import (
+    Attention,
+    Compressed,
+    CrossAttention,
+    Latent,
+    Mixer,
+    Recurrent,
+    Shared,
+)
 from weighbridge.components.activations import Heap, LiveTensor
 from weighbridge.components.kv_cache import CacheBytes, Lengths
 from weighbridge.engines.transformers.caches import TransformersCacheSetting, of_mixer
@@ -143,3 +155,143 @@ def _setting(s: ForwardStep) -> TransformersCacheSetting:
         prompt=s.tokens if s.prompt else None,
         max_cache_len=s.longest or None,
     )
+
+
+Growth = tuple[tuple[int, str], ...]  # (bytes, component) of the tensors that a mixer keeps
+
+
+def grown(s: ForwardStep, m: Mixer) -> Growth:
+    if s.cache == "none" or (isinstance(m, Attention) and not m.causal):
+        return ()
+    nbytes = stored(s, m)
+    own = m.expanded if isinstance(m, Latent) and not s.rules.latent_cache else m
+    states = ((nbytes.state, STATE),) if nbytes.state else ()
+    return (*((size, KV) for size in _parts(own, nbytes.kv)), *states)
+
+
+def grow(
+    heap: Heap, s: ForwardStep, block: LayerBlock, kept: Sequence[Kept], growth: Sequence[Growth]
+) -> None:
+    """What a layer keeps after this step, as if it had run."""
+    for m, k, sizes in zip(block.mixers, kept, growth, strict=True):
+        if not _settled(s, m, k):
+            renew(heap, s, k, sizes)
+
+
+def renew(heap: Heap, s: ForwardStep, kept: Kept, sizes: Sequence[tuple[int, str]]) -> None:
+    """New tensors for the kept ones, one after the other."""
+    fresh = []
+    for i, (size, name) in enumerate(sizes):
+        old = [heap.rename(held, JOINED) for held in kept.tensors[i : i + 1]]
+        fresh.append(heap.take(size, name))
+        if s.rules.legacy_cache:
+            kept.old += old
+        else:
+            heap.drop(*old)
+    heap.drop(*kept.behind)
+    kept.tensors, kept.behind = fresh, []
+
+
+def _settled(s: ForwardStep, m: Mixer, kept: Kept) -> bool:
+    """Whether nothing changes: an encoder keeps nothing, a static cache and what is crossed are
+    made once."""
+    if isinstance(m, Attention) and not m.causal:
+        return True
+    return bool(kept.tensors) and (s.cache == "static" or isinstance(m, CrossAttention))
+
+
+def _parts(m: Mixer, nbytes: int) -> tuple[int, ...]:
+    """Keys and values are two tensors."""
+    if not nbytes:
+        return ()
+    match m:
+        case Attention() | CrossAttention():
+            keys = nbytes * m.key_elements // (m.key_elements + m.value_elements)
+            return keys, nbytes - keys
+        case Latent():
+            keys = nbytes * m.rank // m.latent_elements
+            return keys, nbytes - keys
+        case Compressed() | Shared():
+            return (nbytes,)
+        case _ if isinstance(m, Recurrent):
+            return (nbytes,)
+        case _:
+            assert_never(m)
+
+
+# ---- layers
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceLayers:
+    """The layers of one device. `kinds` says of each which is the first like it."""
+
+    blocks: tuple[LayerBlock, ...]
+    kinds: tuple[int, ...]
+    whole: tuple[bool, ...]  # whether it is run: of each kind the first two and the last
+
+    @classmethod
+    def of(cls, body: Body, start: int, end: int) -> "DeviceLayers":
+        return memo(body, ("layers", start, end), lambda: cls.found(body.blocks[start:end]))
+
+    @classmethod
+    def found(cls, blocks: tuple[LayerBlock, ...]) -> "DeviceLayers":
+        firsts: dict[LayerBlock, int] = {}
+        kinds = tuple(firsts.setdefault(block, i) for i, block in enumerate(blocks))
+        last = {kind: i for i, kind in enumerate(kinds)}
+        seen: Counter[int] = Counter()
+        whole = []
+        for i, kind in enumerate(kinds):
+            seen[kind] += 1
+            whole.append(seen[kind] <= 2 or i == last[kind])
+        return cls(blocks, kinds, tuple(whole))
+
+    @property
+    def different(self) -> Iterator[tuple[int, LayerBlock, int]]:
+        """(number, layer, how many there are of it)"""
+        for kind, count in Counter(self.kinds).items():
+            yield kind, self.blocks[kind], count
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForwardStage:
+    """The layers of one device, and whether it has the embedding and the head."""
+
+    body: Body
+    layers: DeviceLayers
+    first: bool = True
+    last: bool = True
+    kept: list[list[Kept]] = field(default_factory=list)  # of each layer's mixers
+
+    @property
+    def blocks(self) -> tuple[LayerBlock, ...]:
+        return self.layers.blocks
+
+    @classmethod
+    def of(cls, body: Body, start: int, end: int) -> "ForwardStage":
+        layers = DeviceLayers.of(body, start, end)
+        kept = [[Kept() for _ in b.mixers] for b in layers.blocks]
+        last = end == len(body.blocks)
+        return cls(body=body, layers=layers, first=start == 0, last=last, kept=kept)
+
+
+def growth(s: ForwardStep, stage: ForwardStage) -> Mapping[int, tuple[Growth, ...]]:
+    """What the mixers of each kind of layer keep after this step."""
+    return {
+        kind: tuple(grown(s, m) for m in block.mixers) for kind, block, _ in stage.layers.different
+    }
+
+
+def stored_kv(s: ForwardStep, stage: ForwardStage) -> int:
+    """What the caches of all layers take behind this step."""
+    return sum(
+        count * sum(stored(s, m).kv for m in block.mixers)
+        for _, block, count in stage.layers.different
+    )
+
+
+def stepped(heap: Heap, stage: ForwardStage) -> None:
+    """The step is over: a legacy cache lets the old tensors go."""
+    for k in (k for mixers in stage.kept for k in mixers if k.old):
+        heap.drop(*k.old)
+        k.old = []
