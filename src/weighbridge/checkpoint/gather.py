@@ -86,8 +86,8 @@ def _may_be_an_id(text: str) -> None:
 
     if everyday.may_be_an_id(text):
         return
-    name, at, _ = text.partition("@")
-    if at and has_name(name):
+    name, sign, _ = text.partition("@")
+    if sign and has_name(name):
         raise UsageError(
             f"{clipped(redacted(text), MOST_NAMED)}: {name} is a name of the built-in catalogue, "
             "which has no revisions: leave the @ and what follows out, or name ORG/NAME of the Hub"
@@ -127,8 +127,8 @@ def _read(text: str, ref: Any, options: GatherOptions) -> Inventory:
         if options.then:
             import_module(options.then)
         listed.results()
-    found = Reader(text, source, options.progress).inventory()
-    return found if options.trust_remote_code else replace(found, code=None)
+    inventory = Reader(text, source, options.progress).inventory()
+    return inventory if options.trust_remote_code else replace(inventory, code=None)
 
 
 def gather_config(config: Raw, *, reference: str = "config") -> Inventory:
@@ -147,17 +147,17 @@ def _repository(text: str, ref: HubRef, options: GatherOptions) -> Inventory:
     try:
         return _read(text, ref, options)
     except AwayError as error:
-        found = _held(text, ref) if _whole(ref) else None
-        if found is None:
+        held = _held(text, ref) if _whole(ref) else None
+        if held is None:
             raise
         why = "--offline is set" if options.offline else str(error).partition(", and ")[0]
-        base = _base(found.name)
-        shapes = "" if found.repo_id == _own_id(base) else "the shapes of "
+        base = _base(held.name)
+        shapes = "" if held.repo_id == _own_id(base) else "the shapes of "
         note = (
             f"{text}: answered from {shapes}the built-in catalogue's {base}, not from the "
             f"Hub: no file was read ({why})"
         )
-        return replace(found, notes=_joined(note, found.notes))
+        return replace(held, notes=_joined(note, held.notes))
 
 
 def _held(text: str, ref: HubRef) -> Inventory | None:
@@ -174,8 +174,8 @@ def _held(text: str, ref: HubRef) -> Inventory | None:
     if tuned is None:
         return None
     notes = (tuned.said,) if tuned.said else ()
-    made = replace(_entry(text, tuned.entry), name=tuned.name)
-    return replace(made, repo_id=ref.repo_id, notes=notes)
+    inventory = replace(_entry(text, tuned.entry), name=tuned.name)
+    return replace(inventory, repo_id=ref.repo_id, notes=notes)
 
 
 def _base(name: str) -> str:
@@ -212,11 +212,11 @@ def _catalogued(text: str, ref: Any, options: GatherOptions) -> Inventory:
     pipeline = pipelines.find(ref.name)
     if pipeline is not None:
         return _pipeline(text, pipeline)
-    found = everyday.meaning(ref.name)
-    assert found is not None  # or it were another kind of reference
-    notes = (found.said,) if found.said else ()
-    made = replace(_entry(text, found.entry), name=found.name)
-    return replace(made, notes=notes, form=found.quantization)
+    tag = everyday.meaning(ref.name)
+    assert tag is not None  # or it were another kind of reference
+    notes = (tag.said,) if tag.said else ()
+    inventory = replace(_entry(text, tag.entry), name=tag.name)
+    return replace(inventory, notes=notes, form=tag.quantization)
 
 
 def _entry(text: str, entry: catalogue.CatalogueEntry) -> Inventory:
@@ -235,7 +235,7 @@ def _entry(text: str, entry: catalogue.CatalogueEntry) -> Inventory:
     )
 
 
-def _pipeline(text: str, found: "CataloguePipeline") -> Inventory:
+def _pipeline(text: str, entry: "CataloguePipeline") -> Inventory:
     parts = [
         StoredModel(
             name=name,
@@ -244,14 +244,14 @@ def _pipeline(text: str, found: "CataloguePipeline") -> Inventory:
             where=f"{name}/config.json",
             vouched=True,
         )
-        for name, config in found.parts.items()
+        for name, config in entry.parts.items()
     ]
     return Inventory(
         reference=text,
-        name=found.name,
+        name=entry.name,
         parts=tuple(parts),
-        read_from=(f"built-in catalogue ({found.source})",),
-        repo_id=found.repo_id,
+        read_from=(f"built-in catalogue ({entry.source})",),
+        repo_id=entry.repo_id,
     )
 
 

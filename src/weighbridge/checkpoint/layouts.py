@@ -55,48 +55,50 @@ def folder(entries: Iterable[SourceFile], path: str = "") -> Folder:
     return Folder(path, {name: e for name, e in files.items() if "/" not in name})
 
 
-def weights(found: Folder) -> Weights:
+def weights(files: Folder) -> Weights:
     """What the library would load from this folder; no files where it holds no weights."""
     for endings, index in (
         (".safetensors", ".safetensors.index.json"),
         (PICKLES, ".bin.index.json"),
     ):
-        chosen = _of_kind(found, endings, index)
+        chosen = _of_kind(files, endings, index)
         if chosen.files or chosen.listed_in:
             return chosen
     return Weights()
 
 
-def _of_kind(found: Folder, endings: str | tuple[str, ...], index: str) -> Weights:
+def _of_kind(files: Folder, endings: str | tuple[str, ...], index: str) -> Weights:
     endings = (endings,) if isinstance(endings, str) else endings
     for stem in STEMS:
         for ending in endings:
-            single = found.get(stem + ending)
+            single = files.get(stem + ending)
             if single is not None:
                 return Weights((single,))
-        listed = found.get(stem + index)
+        listed = files.get(stem + index)
         if listed is not None:
             return Weights((), listed)
-    return _by_ending(found, endings, index)
+    return _by_ending(files, endings, index)
 
 
-def _by_ending(found: Folder, endings: Sequence[str], index: str) -> Weights:
+def _by_ending(directory: Folder, endings: Sequence[str], index: str) -> Weights:
     """Files under names of their own: an index if there is one, else the plainest of them."""
-    indexes = [e for e in found.ending(index) if not VARIANT.search(e.path)]
+    indexes = [e for e in directory.ending(index) if not VARIANT.search(e.path)]
     if indexes:
         return Weights((), indexes[0])
-    files = [e for e in found.ending(*endings) if not NOT_WEIGHTS.match(_name(e))]
+    files = [e for e in directory.ending(*endings) if not NOT_WEIGHTS.match(_name(e))]
     plain = [e for e in files if not VARIANT.search(_name(e))] or files
-    own = [e for e in plain if not _name(e).startswith("consolidated")] or plain
-    return Weights(tuple(own))
+    not_consolidated = [e for e in plain if not _name(e).startswith("consolidated")] or plain
+    return Weights(tuple(not_consolidated))
 
 
 def shards(entries: Iterable[SourceFile], index: SourceFile) -> tuple[SourceFile, ...]:
     """The shards that lie beside an index under its name, where all of them are there."""
     stem, ending = INDEX.sub(r"\1", index.path), INDEX.sub(r"\2", index.path)
     named = re.compile(rf"{re.escape(stem)}-\d{{5}}-of-(\d{{5,6}}){re.escape(ending)}")
-    found = [(e, match[1]) for e in entries if (match := named.fullmatch(e.path))]
-    return tuple(e for e, of in found) if {len(found)} == {int(of) for _, of in found} else ()
+    numbered = [(e, match[1]) for e in entries if (match := named.fullmatch(e.path))]
+    return (
+        tuple(e for e, of in numbered) if {len(numbered)} == {int(of) for _, of in numbered} else ()
+    )
 
 
 def _name(entry: SourceFile) -> str:

@@ -64,20 +64,20 @@ class LoadSplit(NamedTuple):
 def split(plan: Blueprint, part: StoredModel, notes: list[str]) -> LoadSplit:
     """What the class loads of the files; a note on what the files lack."""
     one = counted(part.tensors) if _alike(part) else one_by_one(part.tensors)
-    found = logical(one.first, part.quantization)
+    stored = logical(one.first, part.quantization)
     distinct = plan.distinct()  # the experts of a layer are spelled alike
     tied = {p.name for p in plan.counted if p.tied}
-    own = {p.name for p, _ in distinct} | {b.name for b in plan.buffers if b.persistent}
-    key = _key(own | tied, {param.name for param in found.params})
+    class_names = {p.name for p, _ in distinct} | {b.name for b in plan.buffers if b.persistent}
+    key = _key(class_names | tied, {param.name for param in stored.params})
     if key is None:
         return LoadSplit(part.tensors, (), one)
     copies = {t.name: count for t, count in zip(one.first, one.copies, strict=True)}
-    notes += _lacking(plan, distinct, [(p, copies[p.stored[0]]) for p in found.params], key)
-    loaded = set(map(key, own - tied))
-    owners = {name: key(param.name) for param in found.params for name in param.stored}
+    notes += _lacking(plan, distinct, [(p, copies[p.stored[0]]) for p in stored.params], key)
+    loaded = set(map(key, class_names - tied))
+    owners = {name: key(param.name) for param in stored.params for name in param.stored}
     own_inside = [(owners.get(t.name) or key(t.name)) in loaded for t in one.first]
-    inside = [own_inside[at] for at in one.stands]
-    notes += integers(p for p in found.params if key(p.name) in loaded)
+    inside = [own_inside[index] for index in one.stands]
+    notes += integers(p for p in stored.params if key(p.name) in loaded)
     return LoadSplit(
         tuple(compress(part.tensors, inside)),
         tuple(compress(part.tensors, map(not_, inside))),
@@ -92,16 +92,16 @@ def _alike(part: StoredModel) -> bool:
 
 
 def _lacking(
-    plan: Blueprint, distinct: Distinct, found: Iterable[tuple[Logical, int]], key: Key
+    plan: Blueprint, distinct: Distinct, stored: Iterable[tuple[Logical, int]], key: Key
 ) -> Iterator[str]:
     """Parameters of the class that the files hold with fewer values, or not at all: such a model
     loads with random weights there, or does not load. A plain tensor must have all and no more."""
     held, wanted, named = defaultdict[str, int](int), defaultdict[str, int](int), dict[str, str]()
     packed = set[str]()
-    for stored, copies in found:
-        held[key(stored.name)] += stored.numel * copies
-        if len(stored.stored) > 1:
-            packed.add(key(stored.name))
+    for tensor, copies in stored:
+        held[key(tensor.name)] += tensor.numel * copies
+        if len(tensor.stored) > 1:
+            packed.add(key(tensor.name))
     for p, count in distinct:
         spelling = key(p.name)
         wanted[spelling] += p.numel * count
@@ -117,13 +117,13 @@ def _lacking(
         yield f"the files do not hold all that {plan.cls} has: {', '.join(short[:3])}{more}"
 
 
-def _key(wanted: set[str], found: set[str]) -> Key | None:
+def _key(wanted: set[str], stored: set[str]) -> Key | None:
     """What two spellings of one parameter have in common: the first rule that makes most stored
     names the blueprint's own."""
-    heads = {name.partition(".")[0] for name in wanted | found}
+    heads = {name.partition(".")[0] for name in wanted | stored}
     for dropped in (CONTAINERS, CONTAINERS | heads):
         key = cache(_speller(dropped))
-        theirs = set(map(key, found))
+        theirs = set(map(key, stored))
         if 2 * len(theirs & set(map(key, wanted))) >= len(theirs):
             return key
     return None
@@ -164,13 +164,13 @@ def _stacked(tail: str) -> str:
 
 def from_stored(part: StoredModel, cls: str, notes: list[str]) -> Blueprint:
     """The parameters behind the stored tensors of a class that is not in our tables."""
-    found = logical(part.tensors, part.quantization)
-    notes += found.notes
+    stored = logical(part.tensors, part.quantization)
+    notes += stored.notes
     dtypes = {t.name: t.dtype.name for t in part.tensors}
     kinds = cache(kind_of)
-    experts = _routed(part) or _experts(param.name for param in found.params)
+    experts = _routed(part) or _experts(param.name for param in stored.params)
     params, buffers = [], []
-    for param in found.params:
+    for param in stored.params:
         if not param.numel:  # what sharded training leaves behind: it is nobody's parameter
             continue
         if param.name.endswith(BUFFERS):
@@ -207,17 +207,17 @@ def _routed(part: StoredModel) -> tuple[int, int] | None:
 
 def _experts(names: Iterator[str]) -> tuple[int, int]:
     """How many experts a layer has; no file says how many of them a token uses, so all."""
-    found = (expert(name) for name in names)
-    count = 1 + max((one.number for one in found if one is not None and not one.word), default=0)
+    experts = (expert(name) for name in names)
+    count = 1 + max((one.number for one in experts if one is not None and not one.word), default=0)
     return count, count
 
 
 def _blocks(names: Iterator[str]) -> Iterator[str]:
     """Repeated modules ("layers.3.mlp.weight" -> "layers.*"): assumed to be kept whole."""
     for name in names:
-        found = re.match(r"(.*?)\.\d+\.", name)
-        if found:
-            yield f"{found[1]}.*"
+        match = re.match(r"(.*?)\.\d+\.", name)
+        if match:
+            yield f"{match[1]}.*"
 
 
 def class_of(part: StoredModel) -> str:

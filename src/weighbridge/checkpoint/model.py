@@ -140,9 +140,9 @@ def resolve(inventory: Inventory, *, base_model: bool = False) -> Model:
     notes = list(inventory.notes)
     parts = []
     for part in inventory.parts:
-        found, said = _part(part, inventory.code, base_model=base_model)
-        parts.append(found)
-        notes += said
+        read, remarks = _part(part, inventory.code, base_model=base_model)
+        parts.append(read)
+        notes += remarks
     return Model(
         reference=inventory.reference,
         name=inventory.name,
@@ -177,7 +177,7 @@ def _part(part: StoredModel, code: str | None, *, base_model: bool) -> tuple[Mod
         from weighbridge.arch import gguf_agreement  # rules, which a config does without
 
         notes += gguf_agreement.check((part.config or {})["gguf"], part.tensors)
-    found = ModelPart(
+    read = ModelPart(
         name=part.name,
         library=part.library,
         blueprint=plan,
@@ -187,8 +187,8 @@ def _part(part: StoredModel, code: str | None, *, base_model: bool) -> tuple[Mod
         quantization=part.quantization,
     )
     if files is not None and files.counted is not None:
-        memo(found, COUNTED, lambda: files.counted)
-    return found, [f"{part.name}: {note}" if part.name else note for note in notes]
+        memo(read, COUNTED, lambda: files.counted)
+    return read, [f"{part.name}: {note}" if part.name else note for note in notes]
 
 
 def _declared(part: StoredModel, notes: list[str]) -> Mapping[str, Any] | None:
@@ -250,13 +250,13 @@ def _with_headers(
 
     if plan is not None:
         return plan, loading.split(plan, part, notes)
-    made = loading.from_stored(part, loading.class_of(part), notes)
-    if len(made.counted) > MOST_UNLIKE:
+    blueprint = loading.from_stored(part, loading.class_of(part), notes)
+    if len(blueprint.counted) > MOST_UNLIKE:
         raise BadFileError(
-            f"{part.where}: its files hold {len(made.counted):,} parameters that are unlike each "
-            f"other, and {made.cls} is not in our tables; the limit is {MOST_UNLIKE:,}"
+            f"{part.where}: its files hold {len(blueprint.counted):,} parameters that are unlike "
+            f"each other, and {blueprint.cls} is not in our tables; the limit is {MOST_UNLIKE:,}"
         )
-    return made, loading.LoadSplit(part.tensors)
+    return blueprint, loading.LoadSplit(part.tensors)
 
 
 def _from_tables(part: StoredModel, notes: list[str], *, base_model: bool) -> Blueprint | None:
@@ -297,9 +297,9 @@ def _agreed(part: StoredModel, config: Config) -> Iterator[str]:
             )
         yield from _assumed(part, config)
     layers = None if part.vouched else _impossible(config)
-    told = next(contradictions(config), None) or (layers and f"{part.where}: {layers}")
-    if told:
-        raise BadFileError(f"{told}; correct the config")
+    contradiction = next(contradictions(config), None) or (layers and f"{part.where}: {layers}")
+    if contradiction:
+        raise BadFileError(f"{contradiction}; correct the config")
     yield from doubts(config)
 
 
@@ -313,12 +313,12 @@ def _impossible(config: Config) -> str | None:
 
 
 def _assumed(part: StoredModel, config: Config) -> Iterator[str]:
-    found = config.assumed()
-    if found:
-        more = f" and {len(found) - MOST_NAMED} more" if len(found) > MOST_NAMED else ""
+    assumed = config.assumed()
+    if assumed:
+        more = f" and {len(assumed) - MOST_NAMED} more" if len(assumed) > MOST_NAMED else ""
         yield (
-            f"{part.where} does not say all sizes: {', '.join(found[:MOST_NAMED])}{more} "
-            f"{'is the default' if len(found) == 1 else 'are the defaults'} of its class"
+            f"{part.where} does not say all sizes: {', '.join(assumed[:MOST_NAMED])}{more} "
+            f"{'is the default' if len(assumed) == 1 else 'are the defaults'} of its class"
         )
 
 
@@ -353,8 +353,8 @@ def _of_size(parameters: int) -> Blueprint:
     it, or the last row."""
     rows = (parameters - 1) // WIDTH
     matrix = Param("layers.weight", (rows, WIDTH))
-    rest = parameters - rows * WIDTH
-    return Blueprint(cls="a bare size", params=(matrix, Param("rest.weight", (rest,), "norm")))
+    remaining = parameters - rows * WIDTH
+    return Blueprint(cls="a bare size", params=(matrix, Param("rest.weight", (remaining,), "norm")))
 
 
 def _from_library(
@@ -367,8 +367,8 @@ def _from_library(
         if part.listed_bytes is not None:
             return _of_index(part, part.listed_bytes // STORED, notes)
         refused = [note.partition("; counted from")[0] for note in notes]
-        told = str(error).rpartition(f"{UNLISTED}; ")[2] if refused else str(error)
-        raise UnsupportedError("; ".join([*refused, told])) from None
+        reason = str(error).rpartition(f"{UNLISTED}; ")[2] if refused else str(error)
+        raise UnsupportedError("; ".join([*refused, reason])) from None
 
 
 def _built(part: StoredModel, code: str | None, *, base_model: bool) -> Blueprint:

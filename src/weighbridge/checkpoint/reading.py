@@ -206,23 +206,23 @@ class Reader:
         except (NotFoundError, HubError):
             return None
 
-    def _model(self, found: Folder, name: str = "", library: str = "transformers") -> StoredModel:
+    def _model(self, files: Folder, name: str = "", library: str = "transformers") -> StoredModel:
         """A folder with a config, weights, or both."""
-        chosen = weights(found)
+        chosen = weights(files)
         begun = self._begun(chosen)  # headers are on their way while the config is read
         try:
-            config = self._config(found)
+            config = self._config(files)
             tensors = self._tensors(chosen, begun)
         finally:
             if begun is not None:
                 begun.headers.stop()
-        self._download += found.side_bytes()
-        quantization = declared_quantization(config or {}) or self._quantization_file(found)
+        self._download += files.side_bytes()
+        quantization = declared_quantization(config or {}) or self._quantization_file(files)
         return StoredModel(
             name=name,
             library=library_of(config or {}, library),
             config=config,
-            where=f"{found.path}/config.json" if found.path else "config.json",
+            where=f"{files.path}/config.json" if files.path else "config.json",
             tensors=tensors,
             quantization=quantization,
             **({} if tensors else self._listed(chosen)),
@@ -235,16 +235,16 @@ class Reader:
             return {}
         return {"listed": tuple(index.weight_map), "listed_bytes": index.total_size}
 
-    def _config(self, found: Folder) -> Raw | None:
+    def _config(self, files: Folder) -> Raw | None:
         for name, read in CONFIGS.items():
-            entry = found.get(name)
+            entry = files.get(name)
             if entry is not None:
                 return read(self._json(entry.path))
         return None
 
-    def _quantization_file(self, found: Folder) -> Raw | None:
+    def _quantization_file(self, files: Folder) -> Raw | None:
         for name, method in QUANTIZATION_FILES.items():
-            entry = found.get(name)
+            entry = files.get(name)
             if entry is not None:
                 return {"quant_method": method, **self._json(entry.path)}
         return None
@@ -255,9 +255,9 @@ class Reader:
         entry = root.get("model_index.json")
         assert entry is not None
         for component in self._parsed(entry.path, parse_model_index).parts:
-            found = folder(self._entries, component.folder)
-            if found.get("config.json") and component.library in ("diffusers", "transformers"):
-                part = self._model(found, component.name, component.library)
+            files = folder(self._entries, component.folder)
+            if files.get("config.json") and component.library in ("diffusers", "transformers"):
+                part = self._model(files, component.name, component.library)
                 yield replace(part, cls=component.cls)
 
     def _modules(self, root: Folder) -> Iterator[StoredModel]:
@@ -268,9 +268,9 @@ class Reader:
         from weighbridge.formats.index import parse_modules
 
         for module in self._parsed(entry.path, parse_modules).parts:
-            found = folder(self._entries, module.folder)
-            if module.folder and weights(found) != Weights():
-                part = self._model(found, module.folder, "sentence-transformers")
+            files = folder(self._entries, module.folder)
+            if module.folder and weights(files) != Weights():
+                part = self._model(files, module.folder, "sentence-transformers")
                 yield replace(part, cls=module.cls)
 
     def _gguf_repository(self, root: Folder) -> Iterator[StoredModel]:
@@ -321,12 +321,12 @@ class Reader:
         )
         if begun is not None and set(begun.files) == set(files):
             read = dict(zip(begun.files, begun.headers.results(self._progress), strict=True))
-            found = tuple(read[file] for file in files)
+            headers = tuple(read[file] for file in files)
             self._bound = begun.bound
         else:
             plan = partial(_plan, self._bound, first)
-            found = read_plans(plan, self._source, files, progress=self._progress)
-        return tuple(t for tensors in found for t in tensors)
+            headers = read_plans(plan, self._source, files, progress=self._progress)
+        return tuple(t for tensors in headers for t in tensors)
 
     def _begun(self, chosen: Weights) -> "Begun | None":
         """Headers that are read before the index says which: of shards that are all there."""
@@ -347,8 +347,8 @@ class Reader:
         head = entry.path.rpartition("/")[0]
         from weighbridge.formats.index import MAX_INDEX, parse_index
 
-        found = self._indexes[entry.path] = self._parsed(entry.path, parse_index, MAX_INDEX)
-        return tuple(f"{head}/{file}" if head else file for file in found.files)
+        index = self._indexes[entry.path] = self._parsed(entry.path, parse_index, MAX_INDEX)
+        return tuple(f"{head}/{file}" if head else file for file in index.files)
 
     def _named(self, entry: SourceFile, names: Sequence[str]) -> tuple[SourceFile, ...]:
         by_path = {e.path: e for e in self._entries}
@@ -366,14 +366,14 @@ class Reader:
         return tuple(by_path[path] for path in names)
 
     def _json(self, path: str) -> Raw:
-        found: Raw = self._parsed(path, lambda data: strict_object(data, constants=True))
-        return found
+        value: Raw = self._parsed(path, lambda data: strict_object(data, constants=True))
+        return value
 
     def _parsed(self, path: str, parse: Callable[[bytes], T], limit: int = MAX_CONFIG) -> T:
         """A whole small file through its parser."""
-        found = read_plan(whole(parse, limit), self._source, path)
+        value = read_plan(whole(parse, limit), self._source, path)
         self._read.append(path)
-        return found
+        return value
 
 
 def _instead(name: str, raw: Raw) -> str:

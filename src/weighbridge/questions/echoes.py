@@ -36,21 +36,21 @@ def question(task: str, echo: Mapping[str, Any], ask: Callable[[Settings], Any])
     """Return the settings that are answered with this `workload`; `ask` answers some of them with
     the workload of the report. Raises UsageError where none are: somebody changed what comes of
     other settings."""
-    told = {name: value for name, value in echo.items() if value is not None}
-    asked = {name: told[name] for name in FIRST if name in told and name in TABLES[task]}
+    settings = {name: value for name, value in echo.items() if value is not None}
+    asked = {name: settings[name] for name in FIRST if name in settings and name in TABLES[task]}
     for _ in range(MOST_ASKED):
-        found = json.loads(json.dumps(ask(asked)))
-        other = [name for name in echo if echo[name] != found.get(name)]
-        more = [name for name in other if _takes(task, name, told.get(name), asked)]
+        answered = json.loads(json.dumps(ask(asked)))
+        other = [name for name in echo if echo[name] != answered.get(name)]
+        more = [name for name in other if _takes(task, name, settings.get(name), asked)]
         if not more:
             break
         section = _first_section(task, more)
-        asked |= {name: told[name] for name in more if TABLES[task][name].section == section}
+        asked |= {name: settings[name] for name in more if TABLES[task][name].section == section}
     if other:
         name = other[0]
         raise UsageError(
             f"workload.{name} is {shown(echo[name])}, and with the other settings it comes to "
-            f"{shown(found.get(name))}: change what it comes of, or leave it out"
+            f"{shown(answered.get(name))}: change what it comes of, or leave it out"
         )
     return asked
 

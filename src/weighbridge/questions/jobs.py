@@ -69,13 +69,13 @@ class Worker:
     def ask(self, line: Line) -> Future[str]:
         """The answer to come. A process that died is started again."""
         try:
-            found = self._pool.submit(_answer, line)
+            answer = self._pool.submit(_answer, line)
         except BrokenProcessPool:
             self._start()
-            found = self._pool.submit(_answer, line)
-        self._waiting.add(found)
-        found.add_done_callback(self._waiting.discard)
-        return found
+            answer = self._pool.submit(_answer, line)
+        self._waiting.add(answer)
+        answer.add_done_callback(self._waiting.discard)
+        return answer
 
     def alone(self, line: Line) -> str:
         """The answer of a process that has nothing else to do."""
@@ -103,8 +103,10 @@ class _Asked(NamedTuple):
         try:
             return self.worker.alone(self.line)
         except BrokenProcessPool:
-            told = "the process that answered this request died, twice: its memory may have run out"
-            return json.dumps(failed(told))
+            message = (
+                "the process that answered this request died, twice: its memory may have run out"
+            )
+            return json.dumps(failed(message))
 
 
 class _Office:

@@ -42,12 +42,12 @@ def _unfollowed(text: str, error: Exception) -> BadFileError:
     import traceback
 
     place = traceback.extract_tb(error.__traceback__)[-1]
-    told = BadFileError(
+    unreadable = BadFileError(
         f"what it holds could not be followed ({type(error).__name__}: {clipped(str(error), 50)}"
         f" at {os.path.basename(place.filename)}:{place.lineno}): its values contradict each other,"
         " or that no model has; if other programs load it, report this"
     )
-    return naming(text, told) if text else told  # type: ignore[return-value]
+    return naming(text, unreadable) if text else unreadable  # type: ignore[return-value]
 
 
 def inventory(model: Any, options: GatherOptions) -> Inventory:

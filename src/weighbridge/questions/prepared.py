@@ -51,8 +51,8 @@ class Prepared:
     @property
     def tensors(self) -> int:
         """How many tensor records it holds: those of its files, and those of classes so far."""
-        made = (vars(self).get(name) for name in ("_whole", "_headless"))
-        records = sum(len(p.blueprint.counted) for m in made if m is not None for p in m.parts)
+        models = (vars(self).get(name) for name in ("_whole", "_headless"))
+        records = sum(len(p.blueprint.counted) for m in models if m is not None for p in m.parts)
         stored = self.source.parts if isinstance(self.source, Inventory) else ()
         return records + sum(len(part.tensors) for part in stored)
 
@@ -332,8 +332,8 @@ class Prepared:
             return w.but(quantization=meant(form, engine))
         declared = {(part.quantization or {}).get("quant_method") for part in self.source.parts}
         if declared - {None}:
-            own = w.quantization.lower() in declared and engine == usual().name
-            return w.but(quantization=None) if own else w
+            declared_so = w.quantization.lower() in declared and engine == usual().name
+            return w.but(quantization=None) if declared_so else w
         return w.but(quantization=meant(w.quantization, engine))
 
     def _named_form(self, engine: str) -> str:
@@ -364,16 +364,16 @@ def _followed(estimator: Estimator) -> int:
     return followed(estimator.model, estimator.question.workload)
 
 
-def _named(what: str, name: str | None, found: Prepared | None) -> str | None:
+def _named(what: str, name: str | None, prepared: Prepared | None) -> str | None:
     """The name of a model beside another one, which must be that of the one that is prepared."""
-    if found is None:
+    if prepared is None:
         return name
-    if not isinstance(found, Prepared):
-        raise UsageError(f"{what} is what `prepare` gave, not {type(found).__name__}")
-    own = found.reference or found.model().name
-    if name not in (None, own):
-        raise UsageError(f"{what} is {own!r}, and the settings name {name!r}: leave one out")
-    return own
+    if not isinstance(prepared, Prepared):
+        raise UsageError(f"{what} is what `prepare` gave, not {type(prepared).__name__}")
+    reference = prepared.reference or prepared.model().name
+    if name not in (None, reference):
+        raise UsageError(f"{what} is {reference!r}, and the settings name {name!r}: leave one out")
+    return reference
 
 
 def opened(model: Any, options: GatherOptions) -> Prepared:

@@ -82,8 +82,8 @@ class Requests:
 
         echo = request.get("workload") or {}
         if command is None and echoes.is_echo(echo):
-            told = {name: echo[name] for name in echo if name != "revision"}
-            given = echoes.question(task, told, lambda settings: ask(settings, False).workload)
+            settings = {name: echo[name] for name in echo if name != "revision"}
+            given = echoes.question(task, settings, lambda settings: ask(settings, False).workload)
         return ask(given, helped)
 
     def _prepared(self, model: Any, revision: str | None, token: str | None = None) -> Prepared:
@@ -94,24 +94,24 @@ class Requests:
         if key in self._kept:
             self._kept.move_to_end(key)
             return self._kept[key]
-        found = self._opened(model, self._options._replace(revision=revision, token=token))
+        prepared = self._opened(model, self._options._replace(revision=revision, token=token))
         if len(key) <= MOST_KEPT:
             while len(self._kept) >= MANY or self._tensors() > MOST_TENSORS:
                 self._kept.popitem(last=False)
-            self._kept[key] = found
-        return found
+            self._kept[key] = prepared
+        return prepared
 
     def _opened(self, model: Any, options: GatherOptions) -> Prepared:
         """Read with the token, and without it from then on. What a stranger's token lets us read is
         kept in no cache that others are answered from."""
         if options.token is None or options.ours:
-            found = opened(model, options)
+            prepared = opened(model, options)
         else:
             from tempfile import TemporaryDirectory  # where strangers ask
 
             with TemporaryDirectory() as folder:
-                found = opened(model, options._replace(cache_dir=folder))
-        return replace(found, options=options._replace(token=None))
+                prepared = opened(model, options._replace(cache_dir=folder))
+        return replace(prepared, options=options._replace(token=None))
 
     def _mark(self, token: str | None) -> str | None:
         """What tells tokens apart, and cannot be turned back into one."""
@@ -129,7 +129,7 @@ class Requests:
             gc.collect()
 
     def _tensors(self) -> int:
-        return sum(found.tensors for found in self._kept.values())
+        return sum(prepared.tensors for prepared in self._kept.values())
 
 
 def _answered(
@@ -249,10 +249,10 @@ def _checked(request: dict[str, Any]) -> None:
 
 def _remedies(request: dict[str, Any]) -> bool:
     """Whether a request wants to know what would make it fit; it does where it does not say."""
-    told = request.get("remedies", True)
-    if not isinstance(told, bool):
-        raise UsageError(f"remedies is true or false, not {shown(told)}")
-    return told
+    wanted = request.get("remedies", True)
+    if not isinstance(wanted, bool):
+        raise UsageError(f"remedies is true or false, not {shown(wanted)}")
+    return wanted
 
 
 def _model(request: dict[str, Any], command: str | None) -> Any:

@@ -127,12 +127,12 @@ def _phase(p: Phase) -> dict[str, Any]:
 
 def _devices(devices: Iterable[Device]) -> Iterator[dict[str, Any]]:
     """Ranks that are alike have the same phases, which are written out once."""
-    told: dict[tuple[int, int, int | None], dict[str, Any]] = {}
+    shown: dict[tuple[int, int, int | None], dict[str, Any]] = {}
     for d in devices:
         key = id(d.phases), id(d.exact), d.taken
-        if key not in told:
-            told[key] = _device(d)
-        yield {**told[key], "index": d.index, "kind": d.kind}
+        if key not in shown:
+            shown[key] = _device(d)
+        yield {**shown[key], "index": d.index, "kind": d.kind}
 
 
 def _device(d: Device) -> dict[str, Any]:

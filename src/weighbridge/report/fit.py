@@ -93,8 +93,8 @@ class Question:
     @property
     def replaced(self) -> "Remedy | None":
         """The first change to as many larger cards that leaves the method as it is and fits."""
-        kept = (r for r in self.remedies if "method" not in r.change)
-        return next((r for r in kept if r.kind == "larger device" and r.fits == "yes"), None)
+        others = (r for r in self.remedies if "method" not in r.change)
+        return next((r for r in others if r.kind == "larger device" and r.fits == "yes"), None)
 
     @property
     def ways(self) -> "tuple[Remedy, ...]":
@@ -192,10 +192,10 @@ class Fit(Shown):
 
     def question(self, name: str) -> Question:
         """The question of that name: load, infer, lora, qlora or train. Raises KeyError."""
-        found = next((q for q in self.questions if q.name == name), None)
-        if found is None:
+        question = next((q for q in self.questions if q.name == name), None)
+        if question is None:
             raise KeyError(name)
-        return found
+        return question
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON answer (docs/report.md)."""

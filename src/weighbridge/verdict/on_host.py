@@ -29,7 +29,7 @@ UNNAMED = "no device was named: --gpu says which"
 
 
 def both(
-    found: Verdict | None,
+    on_devices: Verdict | None,
     devices: Sequence[Device],
     ram: "Ram | None",
     *,
@@ -38,18 +38,22 @@ def both(
     """The verdict on devices with its other half. Without a device the host alone is judged.
     `shared`: devices have no memory of their own."""
     host = next((d for d in devices if d.kind == "host"), None)
-    if host is None or (found is None and ram is None):
-        return found
+    if host is None or (on_devices is None and ram is None):
+        return on_devices
     half = judged(host, ram, [d for d in devices if d.kind == "gpu"] if shared else ())
-    if found is None:
+    if on_devices is None:
         return _alone(half, on_host=all(d.kind == "host" for d in devices))
     if half.fits is None or RANK[half.fits] == 0:
-        return replace(found, host=half, tight=found.tight or (half.tight and found.fits == "yes"))
-    if RANK[half.fits] > RANK[found.fits]:
-        reason = f"{half.reason}; the device alone {ALONE[found.fits]}: {found.reason}"
-        turned = found.turned(half.fits, reason, half.tipped_by)
+        return replace(
+            on_devices,
+            host=half,
+            tight=on_devices.tight or (half.tight and on_devices.fits == "yes"),
+        )
+    if RANK[half.fits] > RANK[on_devices.fits]:
+        reason = f"{half.reason}; the device alone {ALONE[on_devices.fits]}: {on_devices.reason}"
+        turned = on_devices.turned(half.fits, reason, half.tipped_by)
         return replace(turned, share_that_fits=half.share_that_fits, host=half)
-    return replace(found, reason=f"{found.reason}; {half.reason}", host=half)
+    return replace(on_devices, reason=f"{on_devices.reason}; {half.reason}", host=half)
 
 
 ALONE: dict[Answer, str] = {"yes": "would do", "unknown": "may do", "no": "would not do"}
@@ -67,8 +71,8 @@ def judged(host: Device, ram: "Ram | None", inside: Sequence[Device] = ()) -> Ho
     if ram is None or answer is None:
         reason = f"{_span(needed)} of host memory {when(name)}{where}; --ram SIZE judges it"
     else:
-        told = when(name) + where + ", with what is on the device" * bool(inside)
-        reason = _compared(answer, needed, ram.nbytes, told)
+        subject = when(name) + where + ", with what is on the device" * bool(inside)
+        reason = _compared(answer, needed, ram.nbytes, subject)
     return HostVerdict(
         needed=needed,
         phase=name,
@@ -117,13 +121,13 @@ def _of_one(whole: Bytes, machines: int) -> Bytes:
     return Bytes(whole.low // machines, ceil_div(whole.expected, machines), whole.high)
 
 
-def _worst(found: Collection[Bytes]) -> Bytes:
-    return Bytes(*(max(bounds) for bounds in zip(*found, strict=True)))
+def _worst(needs: Collection[Bytes]) -> Bytes:
+    return Bytes(*(max(bounds) for bounds in zip(*needs, strict=True)))
 
 
-def _compared(answer: Answer, needed: Bytes, available: int, told: str) -> str:
-    said = reasons.compared(answer, needed, exactly(available), "the machine")
-    return f"host memory {told}: {said}"
+def _compared(answer: Answer, needed: Bytes, available: int, subject: str) -> str:
+    figures = reasons.compared(answer, needed, exactly(available), "the machine")
+    return f"host memory {subject}: {figures}"
 
 
 def _alone(half: HostVerdict, *, on_host: bool) -> Verdict:

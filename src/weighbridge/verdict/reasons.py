@@ -27,10 +27,10 @@ def loaded(answer: Answer, each: Bytes, budget: "Budget", splitter: str | None) 
         return f"{_said(answer, each, budget, 1)}{_nodes(budget)}"
     if splitter is None:
         return f"{_said(answer, each, budget, 1)}, and nothing splits this model over {count}"
-    said = f"{_said(answer, each, budget, count)}, layers dealt out by {splitter}"
+    reason = f"{_said(answer, each, budget, count)}, layers dealt out by {splitter}"
     beside = ": each holds whole layers and a context of its own"
     summed = "" if answer == "yes" else _no_sum(budget) + beside
-    return f"{said}{summed}{_nodes(budget)}"
+    return f"{reason}{summed}{_nodes(budget)}"
 
 
 def dealt(answer: Answer, each: Bytes, budget: "Budget", used: int) -> str:
@@ -47,8 +47,8 @@ def compared(answer: Answer, needed: Bytes, usable: Bytes, who: str, where: str 
     """The two numbers that were compared, and how far they are apart."""
     if answer == "unknown":
         share = min(99, max(1, round(100 * closeness.share(needed, usable))))
-        told = f"needs {span(needed)}{where}, {who} has {span(usable)} for you"
-        return f"too close to call: {told}; {share} % of that range fits"
+        figures = f"needs {span(needed)}{where}, {who} has {span(usable)} for you"
+        return f"too close to call: {figures}; {share} % of that range fits"
     margin, spare = usable.low - needed.expected, usable.low - needed.high
     digits = 2 if abs(margin) < CLOSE or 0 <= spare < CLOSE else 1
     worst = "" if needed.exact or margin < 0 else f", at worst {figure(needed.high, digits)}"
