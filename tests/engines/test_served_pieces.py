@@ -18,9 +18,8 @@ from weighbridge.engines.llama_cpp.ggml import graph as g
 from weighbridge.engines.llama_cpp.ggml.tensor import F16, F32
 from weighbridge.engines.llama_cpp.repacking import products
 from weighbridge.engines.ollama import estimate
-from weighbridge.engines.parallel import names, positions
-from weighbridge.engines.parallel.cuts import SIZES
-from weighbridge.engines.parallel.names import Site
+from weighbridge.engines.parallel import cuts, rotary_tables
+from weighbridge.engines.parallel.cuts import SIZES, Site
 from weighbridge.engines.sglang import caches as sglang_caches
 from weighbridge.engines.sglang import effective, replica
 from weighbridge.engines.sglang import infer as sglang_infer
@@ -189,7 +188,7 @@ def test_mamba_2_is_cut_by_heads_and_groups():
 
     def parts(rows):
         site = Site(param=Param("a.in_proj.weight", (rows, 32)), mixers=(m,))
-        return [(p.size, p.unit.number, p.unit.how) for p in names._mamba2(site, m).parts]
+        return [(p.size, p.unit.number, p.unit.how) for p in cuts._mamba2(site, m).parts]
 
     assert parts(64 + 64 + 64 + 8) == [(136, 8, "split"), (64, 2, "repeat")]
     assert parts(65) == [(1, 8, "split"), (64, 2, "repeat")]
@@ -345,9 +344,9 @@ def test_positions_of_a_rotary_table(text, rope, rows):
     """vllm rotary_embedding/; of more than 2^28 positions no table is made."""
     if rows is None:
         with pytest.raises(BadFileError, match="268,435,456"):
-            positions.rows(text, rope)
+            rotary_tables.rows(text, rope)
     else:
-        assert positions.rows(text, rope) == rows
+        assert rotary_tables.rows(text, rope) == rows
 
 
 # Ollama's estimate of graphs (fs/ggml/ggml.go, GraphSize): of some layers, of all

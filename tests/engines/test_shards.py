@@ -14,8 +14,7 @@ from tests.engines.serving import served
 from tests.engines.spreads import SGLANG, VLLM, draft, ranks, rules, sglang, vllm
 from weighbridge.arch.roles import role
 from weighbridge.components.device import replay
-from weighbridge.engines.parallel.cuts import Cut, CutPart, CutUnit, fits, in_blocks
-from weighbridge.engines.parallel.names import WAY_OF
+from weighbridge.engines.parallel.cuts import WAY_OF, Cut, CutPart, CutUnit, fits, in_blocks
 from weighbridge.engines.subject import subject
 from weighbridge.engines.table import ENGINES
 from weighbridge.errors import UnsupportedError, UsageError

@@ -9,14 +9,13 @@ Source: vllm 0.33 model_executor/layers/fused_moe/{config,expert_map_manager}.py
 oracle/mxfp4.py (mxfp4_round_up_hidden_size_and_intermediate_size).
 """
 
-from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
 from typing import Literal, NamedTuple
 
 from weighbridge.arch.blueprint import Param
-from weighbridge.engines.parallel.kernels import PLAIN, WeightKernel
-from weighbridge.engines.parallel.names import way
+from weighbridge.engines.parallel.cuts import way
+from weighbridge.engines.parallel.rules import ExpertGroup
 from weighbridge.units import align_up, ceil_div
 
 MX = 32  # values that share a scale
@@ -31,15 +30,6 @@ class ExpertWeight(NamedTuple):
     down: bool
     number: int
     hidden: int  # D
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExpertGroup:
-    """`width` ranks split every expert, `number` ranks share them out; one of the two is 1."""
-
-    width: int = 1
-    number: int = 1
-    kernel: WeightKernel = PLAIN
 
 
 def routed(param: Param, hidden: int) -> ExpertWeight | None:

@@ -1,21 +1,79 @@
-"""What differs between the engines, and between their versions, in how a model is spread.
+"""How an engine spreads a model over devices: what differs between engines and versions, and how
+many devices a launch has in which ways.
 
-Each engine makes its own: see spread.py of its folder.
+    Spread        ranks of tensor parallelism, stages of a pipeline, replicas, expert parallelism
+    SplitRules    an engine's own, which each makes in weights.py of its folder
+    WeightKernel  how MXFP4 experts lie in memory, which depends on the kernel that multiplies
 
-Source: vllm 0.33 and 0.19: distributed/utils.py, model_executor/layers/{linear,mla,
-vocab_parallel_embedding}.py, fused_moe/{config,expert_map_manager}.py, model_executor/models/;
-sglang 0.5.23: srt/distributed/utils.py, srt/layers/moe/fused_moe_triton/layer.py, srt/models/.
+    Triton on Hopper    F / ranks to 64; values in rows and bytes of 64 (not today's copy of the
+                        kernels); scales in rows of 256, beside the file's own until those were
+                        dropped; biases in float32
+    Marlin              F / ranks to 128, D to 256
+    TensorRT-LLM        F / ranks to 128 (to 256 before), D to 256: on Blackwell
+
+Layers are shared out over the stages of a pipeline:
+
+    vllm      layers // stages, the remainder from the last but one backwards
+    sglang    layers // stages, the remainder to the last ones
+
+What comes before the layers is on the first stage, what comes after on the last. A head that is
+tied to the embedding makes a second copy of it there. Many classes build the embedding or the
+head on every stage.
+
+Source: vllm 0.33 and 0.19: distributed/utils.py (get_pp_indices, VLLM_PP_LAYER_PARTITION),
+model_executor/layers/{linear,mla,vocab_parallel_embedding}.py, fused_moe/{config,
+expert_map_manager}.py, fused_moe/oracle/mxfp4.py (mxfp4_round_up_hidden_size_and_intermediate_size,
+TRITON_BACKENDS), third_party/triton_kernels/tensor_details/layout_details/hopper_{value,scale}.py,
+the get_pp_group() of model_executor/models/*.py; sglang 0.5.23: srt/distributed/utils.py,
+srt/layers/moe/fused_moe_triton/layer.py, srt/layers/quantization/mxfp4.py, srt/models/*.py.
+vLLM's logs on an H100 (0.11 and 0.19, gpt-oss-20b) agree with the first row.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypedDict
 
 from weighbridge.dtypes import DType
-from weighbridge.engines.parallel.kernels import MARLIN, WeightKernel
-from weighbridge.engines.parallel.stages import Bounds
+from weighbridge.errors import UsageError
 
 Version = tuple[int, ...]
+Bounds = Callable[[int, int], tuple[int, ...]]  # of (layers, stages)
+
+
+class WeightKernel(NamedTuple):
+    """Multiples to which sizes are padded, and what is kept."""
+
+    columns: int = 1  # F of a rank
+    hidden: int = 1
+    value_rows: int = 1
+    value_bytes: int = 1
+    scale_rows: int = 1
+    scale_columns: int = 1
+    file_scales: bool = False  # the scales as stored, beside those that the kernel reads
+    bias_bytes: int = 2
+
+
+PLAIN = WeightKernel()
+HOPPER = WeightKernel(columns=64, scale_rows=256, scale_columns=2, bias_bytes=4)
+MARLIN = WeightKernel(columns=128, hidden=256)
+
+
+def given(partition: tuple[int, ...], layers: int, stages: int) -> tuple[int, ...]:
+    """The environment variables of both engines: layers of each stage."""
+    if len(partition) != stages or sum(partition) != layers:
+        raise UsageError(
+            f"layers by stage {','.join(map(str, partition))} do not make {layers} layers "
+            f"in {stages} stages"
+        )
+    return bounds(list(partition))
+
+
+def bounds(sizes: list[int]) -> tuple[int, ...]:
+    """Numbers of the first layer of each stage, and of all layers."""
+    ends = [0]
+    for size in sizes:
+        ends.append(ends[-1] + size)
+    return tuple(ends)
 
 
 class ClassSplit(NamedTuple):
@@ -57,3 +115,67 @@ class SplitRules:
     def kernel(self, major: int) -> WeightKernel:
         """Find the kernel for MXFP4 by the major number of the compute capability."""
         return {9: self.hopper, 10: self.blackwell}.get(major, MARLIN)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExpertGroup:
+    """`width` ranks split every expert, `number` ranks share them out; one of the two is 1."""
+
+    width: int = 1
+    number: int = 1
+    kernel: WeightKernel = PLAIN
+
+
+class SpreadArgs(TypedDict, total=False):
+    """`Spread` as keyword arguments."""
+
+    tensor: int
+    pipeline: int
+    data: int
+    expert_parallel: bool
+    partition: tuple[int, ...]
+    capability: int
+    groups: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spread:
+    """`partition`: layers of each stage, where they are given; `capability`: the major number of
+    the device's, which decides how MXFP4 lies in memory; `groups`: of the tensor ranks, each with
+    the whole of attention and requests of its own (SGLang's data-parallel attention)."""
+
+    tensor: int = 1
+    pipeline: int = 1
+    data: int = 1
+    expert_parallel: bool = False
+    partition: tuple[int, ...] = ()
+    capability: int = 9
+    groups: int = 1
+
+    def __post_init__(self) -> None:
+        least = min(self.tensor, self.pipeline, self.data)
+        if least < 1:
+            raise UsageError(f"parallel sizes must be at least 1, not {least}")
+        if self.tensor % self.groups:
+            raise UsageError(
+                f"{self.groups} groups of attention do not share {self.tensor} tensor ranks evenly"
+            )
+
+    @property
+    def attention(self) -> int:
+        """Ranks that share attention."""
+        return self.tensor // self.groups
+
+    @property
+    def tokens_shared(self) -> bool:
+        """Tell whether ranks of a tensor group take tokens of their own to the experts: vllm
+        config/parallel.py (use_sequence_parallel_moe)."""
+        return self.expert_parallel and self.tensor > 1 and self.data > 1
+
+    def group(self, rules: SplitRules) -> ExpertGroup:
+        """The ranks that share the experts."""
+        ranks = self.tensor * (self.data if rules.replicas_share else 1)
+        kernel = rules.kernel(self.capability)
+        if self.expert_parallel:
+            return ExpertGroup(number=ranks, kernel=kernel)
+        return ExpertGroup(width=ranks, kernel=kernel)

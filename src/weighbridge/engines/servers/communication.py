@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Unpack
 
 from weighbridge.accelerators.chips import LINKED, SWITCHED, Links
 from weighbridge.arch.body import Body, Experts
-from weighbridge.engines.parallel.spread import Spread, SpreadArgs
+from weighbridge.engines.parallel.rules import Spread, SpreadArgs
 from weighbridge.kernels.nccl import communicator
 from weighbridge.memory import Bytes, Component, exactly
 from weighbridge.units import MIB

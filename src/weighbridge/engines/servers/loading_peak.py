@@ -35,7 +35,7 @@ from dataclasses import replace
 from weighbridge.components.weights import FormatChoice, total
 from weighbridge.engines.engine import Engine
 from weighbridge.engines.interface import Subject
-from weighbridge.engines.parallel.kernels import WeightKernel
+from weighbridge.engines.parallel.rules import WeightKernel
 from weighbridge.engines.reads import makes
 from weighbridge.engines.servers import shards
 from weighbridge.memory import Bytes, Component

@@ -23,9 +23,8 @@ from weighbridge.arch.roles import VOCAB, role
 from weighbridge.components.weights import FormatChoice, total
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.parallel import experts
-from weighbridge.engines.parallel.experts import ExpertGroup
-from weighbridge.engines.parallel.holding import RankPlace, Shard, hold, present, side
-from weighbridge.engines.parallel.spread import Spread, SpreadArgs
+from weighbridge.engines.parallel.rules import ExpertGroup, Spread, SpreadArgs
+from weighbridge.engines.parallel.tensor_shards import RankPlace, Shard, hold, present, side
 from weighbridge.engines.servers.shards import Rank, SplitRules, ranks, tensors_of
 from weighbridge.errors import UsageError
 from weighbridge.memory import Component, exactly

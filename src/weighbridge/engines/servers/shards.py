@@ -21,10 +21,8 @@ from weighbridge.arch.mixers import Layer
 from weighbridge.components.weights import PlacedTensor
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.parallel.cuts import check
-from weighbridge.engines.parallel.holding import RankPlace, Shard, hold, holding, units
-from weighbridge.engines.parallel.rules import SplitRules
-from weighbridge.engines.parallel.spread import Spread, SpreadArgs
-from weighbridge.engines.parallel.stages import given
+from weighbridge.engines.parallel.rules import SplitRules, Spread, SpreadArgs, given
+from weighbridge.engines.parallel.tensor_shards import RankPlace, Shard, hold, holding, units
 from weighbridge.errors import UsageError
 from weighbridge.memo import memo
 

@@ -15,7 +15,7 @@ from weighbridge.components import device
 from weighbridge.components.weights import PlacedTensor
 from weighbridge.engines.engine import Version
 from weighbridge.engines.interface import Subject, case_key
-from weighbridge.engines.parallel.spread import SpreadArgs
+from weighbridge.engines.parallel.rules import SpreadArgs
 from weighbridge.engines.servers import loading_peak, lora_and_speculation, shards
 from weighbridge.engines.servers.communication import Collectives, communication
 from weighbridge.engines.sglang import ENGINE, caches, kernels, step, weights

@@ -24,8 +24,7 @@ from weighbridge.components.weights import PlacedTensor
 from weighbridge.dtypes import FLOAT32
 from weighbridge.engines.engine import Version
 from weighbridge.engines.parallel import rules as parallel
-from weighbridge.engines.parallel import stages
-from weighbridge.engines.parallel.kernels import HOPPER, WeightKernel
+from weighbridge.engines.parallel.rules import HOPPER, WeightKernel
 from weighbridge.engines.servers.shards import Rank
 from weighbridge.engines.sglang import ENGINE
 from weighbridge.engines.sglang.rules import rules
@@ -80,7 +79,7 @@ def on_the_host(nbytes: int) -> Component:
 def bounds(layers: int, ranks: int) -> tuple[int, ...]:
     """Give each stage layers // stages, and one more of the rest to the last ones."""
     rest = layers % ranks
-    return stages.bounds([layers // ranks + (i >= ranks - rest) for i in range(ranks)])
+    return parallel.bounds([layers // ranks + (i >= ranks - rest) for i in range(ranks)])
 
 
 def of_class(model_type: str) -> parallel.ClassSplit:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, Literal
 
-from weighbridge.engines.parallel.kernels import HOPPER, MARLIN, WeightKernel
+from weighbridge.engines.parallel.rules import HOPPER, MARLIN, WeightKernel
 from weighbridge.units import KIB
 
 Version = tuple[int, ...]

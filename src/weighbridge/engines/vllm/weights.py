@@ -43,8 +43,7 @@ from weighbridge.components.weights import PlacedTensor, total
 from weighbridge.dtypes import FLOAT32
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.parallel import rules as parallel
-from weighbridge.engines.parallel import stages
-from weighbridge.engines.parallel.spread import SpreadArgs
+from weighbridge.engines.parallel.rules import SpreadArgs
 from weighbridge.engines.servers import shards
 from weighbridge.engines.vllm import ENGINE, hardware
 from weighbridge.engines.vllm.rules import Arrives, Version, rules
@@ -175,7 +174,7 @@ def bounds(layers: int, ranks: int) -> tuple[int, ...]:
     sizes = [layers // ranks] * ranks
     for i in range(2, layers % ranks + 2):
         sizes[-i] += 1
-    return stages.bounds(sizes)
+    return parallel.bounds(sizes)
 
 
 def of_class(model_type: str) -> parallel.ClassSplit:

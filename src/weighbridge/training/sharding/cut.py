@@ -34,7 +34,7 @@ from weighbridge.arch.mixers import (
     ShortConv,
 )
 from weighbridge.arch.roles import expert, role
-from weighbridge.engines.parallel.names import WAY_OF
+from weighbridge.engines.parallel.cuts import WAY_OF
 from weighbridge.errors import UsageError
 from weighbridge.forward.modules import ParameterSpec
 from weighbridge.forward.tensors import ELSEWHERE
