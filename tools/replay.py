@@ -37,7 +37,7 @@ from unittest.mock import patch
 
 from weighbridge import Prepared, catalogue, prepare
 from weighbridge.components.activations import Heap
-from weighbridge.engines.llama_cpp.ggml.tensor import GgmlTensor
+from weighbridge.engines.llama_cpp.ggml.graph import GgmlTensor
 from weighbridge.engines.mlx import flight
 from weighbridge.engines.table import FOLDERS
 from weighbridge.errors import WeighbridgeError

@@ -20,7 +20,7 @@ from weighbridge.checkpoint.model import resolve
 from weighbridge.dtypes import GGML_BY_NAME
 from weighbridge.engines.ik_llama_cpp import infer as ik_llama_cpp
 from weighbridge.engines.llama_cpp import infer as llama_cpp
-from weighbridge.engines.llama_cpp.held import DeviceHoldings
+from weighbridge.engines.llama_cpp.holdings import DeviceHoldings
 from weighbridge.engines.subject import subject
 from weighbridge.engines.table import engine, version
 from weighbridge.settings import Infer

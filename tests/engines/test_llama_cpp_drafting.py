@@ -7,7 +7,7 @@ import pytest
 from tests.engines.answers import answer, named, part
 from tests.engines.serving import served
 from weighbridge.engines.interface import SearchPoint
-from weighbridge.engines.llama_cpp.answering import known_network
+from weighbridge.engines.llama_cpp.answers import known_network
 from weighbridge.engines.llama_cpp.infer import holds, infer, probe
 from weighbridge.engines.subject import subject
 from weighbridge.engines.table import engine, version

@@ -9,7 +9,7 @@ from tests.cases import each
 from tests.engines.answers import answer, named, of_config, part
 from tests.sparse import write_repo
 from weighbridge import catalogue
-from weighbridge.engines.llama_cpp import held as holding
+from weighbridge.engines.llama_cpp import holdings as holding
 from weighbridge.engines.llama_cpp import infer as llama_cpp
 from weighbridge.engines.subject import subject
 from weighbridge.engines.table import engine, version

@@ -15,7 +15,7 @@ from tests.engines.answers import named
 from weighbridge.engines.ik_llama_cpp.infer import hold as of_ik
 from weighbridge.engines.llama_cpp import compute
 from weighbridge.engines.llama_cpp.ggml import graph as g
-from weighbridge.engines.llama_cpp.ggml.tensor import F16, F32
+from weighbridge.engines.llama_cpp.ggml.graph import F16, F32
 from weighbridge.engines.llama_cpp.graphs.architectures import build as graph_of
 from weighbridge.engines.llama_cpp.graphs.attention import in_turns
 from weighbridge.engines.llama_cpp.infer import hold as of_llama_cpp

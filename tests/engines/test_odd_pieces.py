@@ -11,7 +11,7 @@ from weighbridge.arch.mixers import Attention, Compressed, CrossAttention, Index
 from weighbridge.components.kv_cache import Lengths
 from weighbridge.dtypes import BFLOAT16, FLOAT16
 from weighbridge.engines.llama_cpp.graphs import transformer
-from weighbridge.engines.llama_cpp.roughly import widest
+from weighbridge.engines.llama_cpp.holdings import widest
 from weighbridge.engines.sglang import effective
 from weighbridge.engines.sglang.caches import _whole
 from weighbridge.engines.transformers import hardware

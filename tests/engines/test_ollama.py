@@ -13,7 +13,7 @@ from weighbridge import catalogue
 from weighbridge.catalogue import everyday, ollama_tags
 from weighbridge.components.weights import FormatChoice, weight_bytes
 from weighbridge.dtypes import BFLOAT16
-from weighbridge.engines.llama_cpp import answering
+from weighbridge.engines.llama_cpp import answers
 from weighbridge.engines.ollama import library
 from weighbridge.engines.ollama.before import flash, own
 from weighbridge.engines.ollama.dialect import read
@@ -178,7 +178,7 @@ def test_one_card_holds_what_fits_it():
 def test_its_own_estimate():
     """llm/llama_server.go (PredictServerVRAM): the file, and 32 layers x 8 heads x 128 values x 2
     x 2 bytes a token."""
-    net = answering.known_network(served("llama-3.1-8b", "ollama", quantization="Q4_K_M"))
+    net = answers.known_network(served("llama-3.1-8b", "ollama", quantization="Q4_K_M"))
     assert predicted(net, 8192) - predicted(net, 0) == GIB
     assert predicted(net, 0) == sum(t.nbytes for t in net.weights.values())
 
@@ -347,7 +347,7 @@ def test_the_line_alone_says_the_same(workload):
 
 
 def net_of(name, form="Q4_K_M"):
-    return answering.known_network(served(name, "ollama", quantization=form))
+    return answers.known_network(served(name, "ollama", quantization=form))
 
 
 @pytest.mark.parametrize(

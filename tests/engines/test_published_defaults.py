@@ -2,7 +2,7 @@
 
 import pytest
 
-from weighbridge.engines.llama_cpp import drafting
+from weighbridge.engines.llama_cpp import speculation
 from weighbridge.engines.sglang import caches as sglang_caches
 from weighbridge.engines.sglang import dialect, effective, kernels, outside, replica
 from weighbridge.engines.vllm import caches as vllm_caches
@@ -60,7 +60,7 @@ MIB, GIB = 2**20, 2**30
             },
         ),
         # llama.cpp: common/common.h (speculative.n_max, ngram size_m)
-        ((drafting.PROPOSED, drafting.OF_NGRAMS), (3, 48)),
+        ((speculation.PROPOSED, speculation.OF_NGRAMS), (3, 48)),
     ],
 )
 def test_what_sources_say(ours, theirs):

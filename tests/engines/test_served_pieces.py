@@ -13,10 +13,10 @@ from weighbridge.arch.mixers import Compressed, Indexer, Mamba2
 from weighbridge.components.activations import LivePeak
 from weighbridge.components.weights import FormatChoice
 from weighbridge.dtypes import BFLOAT16, GGML_BY_NAME
-from weighbridge.engines.llama_cpp import compute, networks, parts, projector
+from weighbridge.engines.llama_cpp import components, compute, networks
 from weighbridge.engines.llama_cpp.ggml import graph as g
-from weighbridge.engines.llama_cpp.ggml.tensor import F16, F32
-from weighbridge.engines.llama_cpp.repacking import products
+from weighbridge.engines.llama_cpp.ggml.graph import F16, F32
+from weighbridge.engines.llama_cpp.rules import products
 from weighbridge.engines.ollama import estimate
 from weighbridge.engines.parallel import cuts, rotary_tables
 from weighbridge.engines.parallel.cuts import SIZES, Site
@@ -85,10 +85,10 @@ def test_prompts_that_a_server_keeps(said, limit):
     """MiB as said; without a limit a slot has 32 checkpoints of what all devices hold."""
     at = SimpleNamespace(program="server", cache_ram=said, gpus=2)
     h = SimpleNamespace(launch=at, kv=lambda d: 10 * (d + 1), state=lambda d: 2)
-    (kept,) = parts._kept(h)
+    (kept,) = components._kept(h)
     assert kept.bytes == Bytes(0, 0, limit)
     at.program = "cli"
-    assert list(parts._kept(h)) == []
+    assert list(components._kept(h)) == []
 
 
 @pytest.mark.parametrize(
@@ -117,19 +117,19 @@ def test_a_tower_keeps_six_of_its_width_and_three_of_its_feed_forward():
     tower = {"positions": 10, "hidden": 7}
     plain = SimpleNamespace(feed=Dense(width=5, gated=False), **tower)
     routed = SimpleNamespace(feed=SimpleNamespace(width=5, top_k=2), **tower)
-    assert projector._layer(plain) == 4 * 10 * (6 * 7 + 3 * 5)
-    assert projector._layer(routed) == 4 * 10 * (6 * 7 + 3 * 10)
+    assert components._layer(plain) == 4 * 10 * (6 * 7 + 3 * 5)
+    assert components._layer(routed) == 4 * 10 * (6 * 7 + 3 * 10)
     body = SimpleNamespace(towers=[plain, routed])
-    found = projector._compute(SimpleNamespace(body=body))
+    found = components._compute(SimpleNamespace(body=body))
     assert found.bytes == Bytes(4 * 10 * 72 // 2, 4 * 10 * 72, 3 * 4 * 10 * 72)
-    none = projector._compute(SimpleNamespace(body=SimpleNamespace(towers=[])))
+    none = components._compute(SimpleNamespace(body=SimpleNamespace(towers=[])))
     assert none.bytes.expected == 64 * MIB
 
 
 def test_files_of_a_projector_are_in_blocks_of_128_bytes():
     stored = [SimpleNamespace(nbytes=n) for n in (1, 128, 129)]
     s = SimpleNamespace(projector=SimpleNamespace(parts=[SimpleNamespace(stored=stored)]))
-    assert projector.of_file(s) == 128 + 128 + 256
+    assert components.of_file(s) == 128 + 128 + 256
 
 
 def test_tensors_of_a_class_that_are_not_the_language_models_are_of_a_projector():
@@ -139,7 +139,7 @@ def test_tensors_of_a_class_that_are_not_the_language_models_are_of_a_projector(
     params = tuple(Param(n, s) for n, s in zip(names, shapes, strict=True))
     plan = Blueprint(cls="AnyModel", params=params, parts=(("vision", "tower"),))
     s = SimpleNamespace(part=SimpleNamespace(blueprint=plan), choice=FormatChoice(dtype=BFLOAT16))
-    assert projector.of_class(s) == 128 + 256
+    assert components.of_class(s) == 128 + 256
 
 
 def test_experts_alike_are_packed_once_to_find_the_towers_of_a_class(monkeypatch):
@@ -151,14 +151,14 @@ def test_experts_alike_are_packed_once_to_find_the_towers_of_a_class(monkeypatch
         pack = of_f16.loader(setting)
         return lambda p: packed.append(p.name) or pack(p)
 
-    monkeypatch.setattr(projector, "scheme", lambda name: replace(of_f16, loader=loader))
+    monkeypatch.setattr(components, "scheme", lambda name: replace(of_f16, loader=loader))
     tower = Param("vision.a.weight", (6, 10))
     expert = Param("model.layers.0.mlp.experts.0.w1.weight", (8, 8), "expert", copies=384)
     plan = Blueprint(
         cls="AnyModel", params=CountedParams((tower, expert)), parts=(("vision", "tower"),)
     )
     s = SimpleNamespace(part=SimpleNamespace(blueprint=plan), choice=FormatChoice(dtype=BFLOAT16))
-    assert projector.of_class(s) == 128
+    assert components.of_class(s) == 128
     assert packed == [tower.name, expert.name]
 
 

@@ -195,7 +195,7 @@ def _on_host(
 def _process(loader: str) -> Component:
     """The program that loads: llama.cpp's is small."""
     if one_buffer(loader):
-        from weighbridge.engines.llama_cpp.parts import PROCESS  # graphs come with it
+        from weighbridge.engines.llama_cpp.components import PROCESS  # graphs come with it
 
         return host.processes(1, PROCESS)
     return host.processes(1)

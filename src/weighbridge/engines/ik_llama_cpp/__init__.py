@@ -2,10 +2,10 @@
 
 Layers, placement, scheduler and allocator are llama.cpp's; so are flags of the same name. Its own:
 
-    -mla      how latent attention is computed and stored (llama_cpp/graphs/modes.py)
+    -mla      how latent attention is computed and stored (llama_cpp/graphs/latent_modes.py)
     -amb      MiB of scores, or of unfolded keys and values, at once
     -fmoe     gate, up and activation of experts in one operation
-    -rtr      matrices in host memory are packed for the processor (llama_cpp/repacking.py)
+    -rtr      matrices in host memory are packed for the processor (llama_cpp/rules.py)
     types     IQ2_K to IQ6_K, trellis types, and rows packed for processors (_R4, _R8)
 """
 

@@ -6,10 +6,10 @@ from weighbridge.engines.ik_llama_cpp import ENGINE
 from weighbridge.engines.ik_llama_cpp.rules import ik_rules
 from weighbridge.engines.ik_llama_cpp.setting import ik_launch
 from weighbridge.engines.interface import EngineAnswer, Probe, Subject
-from weighbridge.engines.llama_cpp import probing
-from weighbridge.engines.llama_cpp.answering import answer, free, known_network, model
-from weighbridge.engines.llama_cpp.held import DeviceHoldings
-from weighbridge.engines.llama_cpp.latents import all_heads, complete
+from weighbridge.engines.llama_cpp import search
+from weighbridge.engines.llama_cpp.answers import answer, free, known_network, model
+from weighbridge.engines.llama_cpp.holdings import DeviceHoldings
+from weighbridge.engines.llama_cpp.latent_matrices import all_heads, complete
 from weighbridge.settings import Infer
 
 
@@ -20,13 +20,13 @@ def infer(subject: Subject, w: Infer, budget: Budget | None) -> EngineAnswer:
 
 def holds(subject: Subject, w: Infer, budget: Budget) -> bool:
     """Tell whether `infer` would say that it surely fits: for searches."""
-    return probing.holds(hold(subject, w, budget, number(w)), subject, w, budget)
+    return search.holds(hold(subject, w, budget, number(w)), subject, w, budget)
 
 
 def probe(subject: Subject, w: Infer, budget: Budget) -> Probe:
     """The numbers of `infer` alone, elsewhere."""
     build = number(w)
-    return probing.probe(lambda s, v: hold(s, v, budget, build), subject, w, budget)
+    return search.probe(lambda s, v: hold(s, v, budget, build), subject, w, budget)
 
 
 def number(w: Infer) -> int:

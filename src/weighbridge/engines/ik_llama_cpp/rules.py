@@ -9,8 +9,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
-from weighbridge.engines.llama_cpp.repacking import products
-from weighbridge.engines.llama_cpp.rules import LlamaCppRules
+from weighbridge.engines.llama_cpp.rules import LlamaCppRules, products
 
 OLDEST, NEWEST = 3576, 4840
 

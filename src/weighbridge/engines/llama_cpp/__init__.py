@@ -1,16 +1,15 @@
 """llama.cpp: buffers that are allocated before the first token, on each GPU and on the host.
 
-rules.py      what changed between builds         setting.py    flags and their defaults
-naming.py     checkpoint names to GGUF's          tensors.py    the file's tensors
-networks.py   what graphs are built of            placement.py  which device has what
-graphs/       the step's graph, by architecture   ggml/         scheduler and graph allocator
-compute.py    compute buffers                     held.py       what each device holds
-latents.py    matrices of latent attention        pool.py       CUDA's pool
-drafting.py   what proposes tokens
-parts.py      the answer's components             fitting.py    what would fit
-probing.py    searches
-answering.py  the answer                          launching.py  the command line
-projector.py  mmproj                              infer.py      the door of them all
+rules.py            what changed between builds      setting.py     flags and their defaults
+formats.py          weights that it reads            classes.py     architectures that it knows
+tensors.py          the file's tensors, by name      networks.py    what graphs are built of
+latent_matrices.py  latent attention's matrices      caches.py      what layers remember
+placement.py        which device has what            graphs/        a step's graph, by architecture
+ggml/               scheduler, graph allocator       compute.py     compute buffers
+holdings.py         what each device holds           speculation.py what proposes tokens
+components.py       the answer's components          search.py      numbers for searches
+answers.py          the answer, and what would fit   launching.py   the command line
+infer.py            the door of them all
 """
 
 from weighbridge.engines.engine import Engine

@@ -9,20 +9,18 @@ Source: llama.cpp 0c1e57098 src/llama-context.cpp (sched_reserve, graph_reserve)
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from weighbridge.engines.llama_cpp.ggml.allocate import BufferPool, GraphAllocator
-from weighbridge.engines.llama_cpp.ggml.schedule import Scheduler
-from weighbridge.engines.llama_cpp.ggml.tensor import F16, GgmlTensor, elements
+from weighbridge.engines.llama_cpp.ggml.allocator import BufferPool, GraphAllocator
+from weighbridge.engines.llama_cpp.ggml.graph import F16, GgmlTensor, elements
+from weighbridge.engines.llama_cpp.ggml.scheduler import Scheduler
 from weighbridge.engines.llama_cpp.graphs.architectures import build
-from weighbridge.engines.llama_cpp.graphs.build import Build
-from weighbridge.engines.llama_cpp.graphs.step import GraphStep, Placement
+from weighbridge.engines.llama_cpp.graphs.build import Build, GraphStep, Placement
 from weighbridge.engines.llama_cpp.placement import (
     GPU_ALIGNMENT,
     HOST_ALIGNMENT,
     ROW,
     LayerPlacement,
 )
-from weighbridge.engines.llama_cpp.repacking import PACKED, repacked
-from weighbridge.engines.llama_cpp.rules import LlamaCppRules
+from weighbridge.engines.llama_cpp.rules import PACKED, LlamaCppRules, repacked
 from weighbridge.engines.llama_cpp.setting import LlamaCppLaunch
 from weighbridge.units import align_up
 

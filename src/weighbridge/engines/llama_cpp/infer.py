@@ -5,10 +5,10 @@ from dataclasses import replace
 from weighbridge.accelerators.budget import Budget
 from weighbridge.engines.engine import version
 from weighbridge.engines.interface import EngineAnswer, Probe, Subject
-from weighbridge.engines.llama_cpp import ENGINE, drafting, probing
-from weighbridge.engines.llama_cpp.answering import answer, free, known_network, model, on_device
-from weighbridge.engines.llama_cpp.held import DeviceHoldings
-from weighbridge.engines.llama_cpp.latents import as_heads
+from weighbridge.engines.llama_cpp import ENGINE, search, speculation
+from weighbridge.engines.llama_cpp.answers import answer, free, known_network, model, on_device
+from weighbridge.engines.llama_cpp.holdings import DeviceHoldings
+from weighbridge.engines.llama_cpp.latent_matrices import as_heads
 from weighbridge.engines.llama_cpp.rules import NEWEST
 from weighbridge.engines.llama_cpp.setting import launch
 from weighbridge.settings import Infer
@@ -21,13 +21,13 @@ def infer(subject: Subject, w: Infer, budget: Budget | None) -> EngineAnswer:
 
 def holds(subject: Subject, w: Infer, budget: Budget) -> bool:
     """Tell whether `infer` would say that it surely fits: for searches."""
-    return probing.holds(hold(subject, w, budget, number(w.engine_version)), subject, w, budget)
+    return search.holds(hold(subject, w, budget, number(w.engine_version)), subject, w, budget)
 
 
 def probe(subject: Subject, w: Infer, budget: Budget) -> Probe:
     """The numbers of `infer` alone, elsewhere."""
     build = number(w.engine_version)
-    return probing.probe(lambda s, v: hold(s, v, budget, build), subject, w, budget)
+    return search.probe(lambda s, v: hold(s, v, budget, build), subject, w, budget)
 
 
 def number(text: str | None) -> int:
@@ -39,17 +39,19 @@ def number(text: str | None) -> int:
 
 def hold(s: Subject, w: Infer, budget: Budget | None, build: int) -> DeviceHoldings:
     """Lay the launch out over devices, with the context that proposes tokens."""
-    kind, h = drafting.method(s, w), model_alone(s, w, budget, build)
+    kind, h = speculation.method(s, w), model_alone(s, w, budget, build)
     if not kind:
         return h
-    back = drafting.goes_back(s, w, h.net)
-    h = replace(h, launch=replace(h.launch, proposed=drafting.proposed(s, w), rollback=back))
+    back = speculation.goes_back(s, w, h.net)
+    h = replace(h, launch=replace(h.launch, proposed=speculation.proposed(s, w), rollback=back))
     if kind == "mtp":
-        return replace(h, draft=drafting.predicting(s, h))
+        return replace(h, draft=speculation.predicting(s, h))
     if kind != "draft" or s.draft is None:
         return h
     draft = replace(s.draft, context=s.context)
-    return replace(h, draft=drafting.of_model(model_alone(draft, drafting.plain(w), budget, build)))
+    return replace(
+        h, draft=speculation.of_model(model_alone(draft, speculation.plain(w), budget, build))
+    )
 
 
 def model_alone(s: Subject, w: Infer, budget: Budget | None, build: int) -> DeviceHoldings:

@@ -13,9 +13,9 @@ from weighbridge.accelerators.budget import Budget
 from weighbridge.engines.engine import Version, version
 from weighbridge.engines.interface import EngineAnswer, Probe, SearchPoint, Subject
 from weighbridge.engines.interface import HeldBytes as Numbers
-from weighbridge.engines.llama_cpp import answering, probing
-from weighbridge.engines.llama_cpp.held import DeviceHoldings
-from weighbridge.engines.llama_cpp.latents import as_heads
+from weighbridge.engines.llama_cpp import answers, search
+from weighbridge.engines.llama_cpp.holdings import DeviceHoldings
+from weighbridge.engines.llama_cpp.latent_matrices import as_heads
 from weighbridge.engines.llama_cpp.setting import launch
 from weighbridge.engines.ollama import ENGINE, before, launching
 from weighbridge.engines.ollama.estimate import Placed
@@ -30,7 +30,7 @@ def infer(subject: Subject, w: Infer, budget: Budget | None) -> EngineAnswer:
     """Raises UsageError for settings that llama-server refuses."""
     on = on_server(subject, w, budget)
     h = hold(on)
-    answer = answering.answer(h, on.subject, on.workload, on.budget)
+    answer = answers.answer(h, on.subject, on.workload, on.budget)
     return replace(
         answer,
         settings=settings(answer.settings, release(w)),
@@ -43,7 +43,7 @@ def holds(subject: Subject, w: Infer, budget: Budget) -> bool:
     """Tell whether `infer` would say that it surely fits: for searches."""
     on = on_server(subject, w, budget)
     h = hold(on)
-    return probing.holds(h, on.subject, on.workload, on.budget or budget)
+    return search.holds(h, on.subject, on.workload, on.budget or budget)
 
 
 def probe(subject: Subject, w: Infer, budget: Budget) -> Probe:
@@ -56,7 +56,7 @@ def probe(subject: Subject, w: Infer, budget: Budget) -> Probe:
         count = cards.choice.count
         if count not in probes:
             towers = w.but(mmproj=on.workload.mmproj)
-            probes[count] = probing.probe(
+            probes[count] = search.probe(
                 lambda s, v: hold(on_server(s, v, budget)), subject, towers, cards
             )
         return probes[count](point)
@@ -74,20 +74,20 @@ def number(w: Infer) -> Version:
 
 
 def on_server(s: Subject, w: Infer, budget: Budget | None) -> Asked:
-    return asked(s, w, budget, answering.known_network(s), number(w))
+    return asked(s, w, budget, answers.known_network(s), number(w))
 
 
 def hold(on: Asked) -> DeviceHoldings:
     s, w, budget = on.subject, on.workload, on.budget
-    net, since = answering.known_network(s), number(w)
+    net, since = answers.known_network(s), number(w)
     own_runner = before.own(net.arch, since)
-    known = answering.on_device(net, build(since), budget)
+    known = answers.on_device(net, build(since), budget)
     if own_runner:
         known = replace(known, windows=True)
     if not known.latents:
         net = as_heads(net)
-    settings = launch(s, w, budget, known, answering.model(net, s))
-    free = answering.free(budget, settings)
+    settings = launch(s, w, budget, known, answers.model(net, s))
+    free = answers.free(budget, settings)
     why = f"Ollama's own runner computes {net.arch}" if own_runner else ""
     return DeviceHoldings(net=net, launch=settings, model_type=s.model_type, free=free, foreign=why)
 

@@ -8,7 +8,7 @@ Source: ollama fb30760 llm/llama_server.go (MemorySize, bufferSizeRegex), cmd/cm
 (ListRunningHandler), format/bytes.go (HumanBytes).
 """
 
-from weighbridge.engines.llama_cpp.held import DeviceHoldings
+from weighbridge.engines.llama_cpp.holdings import DeviceHoldings
 from weighbridge.report.keys import DerivedFacts
 
 UNITS = ((10**12, "TB"), (10**9, "GB"), (10**6, "MB"), (10**3, "KB"))

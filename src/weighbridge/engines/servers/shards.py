@@ -2,9 +2,9 @@
 
     ranks(subject, tensor=8) -> one Rank a device, in the order data, pipeline, tensor
 
-    tensor            every weight by its name (`parallel/names.py`); experts by their width
+    tensor            every weight by its name (`parallel/cuts.py`); experts by their width
     groups            attention and the embedding by the tensor ranks of a group alone
-    pipeline          layers by stage (`parallel/stages.py`)
+    pipeline          layers by stage (`parallel/rules.py`)
     data              all of it again, but for vLLM's experts, which all replicas share
     expert parallel   experts by number instead
 

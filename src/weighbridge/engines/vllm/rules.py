@@ -88,7 +88,7 @@ class VllmRules:
     logged_by_groups: bool = True  # tokens of the cache in the log are by its groups
     in_flight: bool = False  # tokens of batches under way count to a request's
     plain_awq: bool = True  # --quantization awq has kernels of its own where others would run, too
-    # Kernels for MXFP4 (parallel/kernels.py)
+    # Kernels for MXFP4 (parallel/rules.py)
     hopper: WeightKernel = WITH_SCALES
     blackwell: WeightKernel = WIDE_COLUMNS
 

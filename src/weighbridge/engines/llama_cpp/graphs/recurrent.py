@@ -9,7 +9,7 @@ qwen35.cpp, lfm2.cpp; src/llama-graph.cpp (build_rs).
 
 from weighbridge.arch.mixers import GatedDelta, Mamba1, Mamba2, ShortConv
 from weighbridge.engines.llama_cpp.ggml import graph as g
-from weighbridge.engines.llama_cpp.ggml.tensor import I32, GgmlTensor, elements
+from weighbridge.engines.llama_cpp.ggml.graph import I32, GgmlTensor, elements
 from weighbridge.engines.llama_cpp.graphs.build import Build
 
 

@@ -4,6 +4,10 @@ are, and what `GraphStyle` says.
     x + attention(norm(x)), then + feed(norm(...)); norms behind them where there are tensors
 
 Source: llama.cpp 0c1e57098 src/models/*.cpp.
+
+What Gemma 4 adds: an input of its own for every layer, and experts beside the dense feed.
+
+Source: llama.cpp 0c1e57098 src/models/gemma4.cpp.
 """
 
 from dataclasses import dataclass, field, replace
@@ -26,13 +30,11 @@ from weighbridge.arch.mixers import (
     ShortConv,
 )
 from weighbridge.engines.llama_cpp.ggml import graph as g
-from weighbridge.engines.llama_cpp.ggml.tensor import F32, I32, GgmlTensor
-from weighbridge.engines.llama_cpp.graphs.attention import CacheHeads, attend
+from weighbridge.engines.llama_cpp.ggml.graph import F32, I32, GgmlTensor
+from weighbridge.engines.llama_cpp.graphs.attention import CacheHeads, absorbed, attend, full_heads
 from weighbridge.engines.llama_cpp.graphs.build import Build, UnknownGraphError
-from weighbridge.engines.llama_cpp.graphs.feeds import Act, Routing, dense, experts
-from weighbridge.engines.llama_cpp.graphs.gemma import inputs_of_layers, with_input
-from weighbridge.engines.llama_cpp.graphs.latent import absorbed, full_heads
-from weighbridge.engines.llama_cpp.graphs.modes import by_mode
+from weighbridge.engines.llama_cpp.graphs.feed_forward import Act, Routing, dense, experts
+from weighbridge.engines.llama_cpp.graphs.latent_modes import by_mode
 from weighbridge.engines.llama_cpp.graphs.recurrent import delta, mamba1, mamba2, short_conv
 
 # Mixers whose graphs we have not written
@@ -326,3 +328,35 @@ def decoder(b: Build, style: GraphStyle) -> None:
     for layer, last in b.order():
         x = with_input(b, layer, layer_of(b, layer, x, style, last), every)
     b.graph.expand(finished(b, x, style))
+
+
+# Gemma 4: an input of its own for every layer
+
+
+def inputs_of_layers(b: Build, x: GgmlTensor) -> GgmlTensor | None:
+    """[size, tokens, layers]: rows of a second embedding and a projection of the first, added."""
+    table, projection = (
+        b.weight("per_layer_token_embd.weight"),
+        b.weight("per_layer_model_proj.weight"),
+    )
+    if table is None or projection is None:
+        return None
+    layers, tokens = len(b.net.layers), b.step.tokens
+    size = table.ne[0] // layers
+    ids = b.entry("per_layer_tokens", g.entry(I32, tokens))
+    rows = g.like("scale", g.reshape(g.get_rows(table, ids), size, layers, tokens))
+    b.graph.expand(rows)
+    y = g.reshape(g.like("scale", g.mul_mat(projection, x)), size, layers, tokens)
+    y = b.norm(y, b.weight("per_layer_proj_norm.weight"), None)
+    total = g.like("scale", b.add(y, rows))
+    return g.cont(g.permute(total, 0, 2, 1, 3))
+
+
+def with_input(b: Build, layer: int, x: GgmlTensor, every: GgmlTensor | None) -> GgmlTensor:
+    """The layer's own input, gated by what the layer gives."""
+    if every is None or b.of(layer, "inp_gate") is None:
+        return x
+    gate = g.like("unary", g.mul_mat(b.must(layer, "inp_gate"), x))
+    input_of_layer = g.view(every, every.ne[:2], (every.nb[1],))
+    y = g.mul_mat(b.must(layer, "proj"), g.like("mul", gate, input_of_layer))
+    return b.add(x, b.norm(y, b.of(layer, "post_norm"), None, layer))

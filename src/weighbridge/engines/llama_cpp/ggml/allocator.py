@@ -13,7 +13,7 @@ The size of a device's buffer is the furthest byte that was ever in use. Source:
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from weighbridge.engines.llama_cpp.ggml.tensor import GgmlTensor, same_layout
+from weighbridge.engines.llama_cpp.ggml.graph import GgmlTensor, same_layout
 from weighbridge.units import align_up
 
 INPLACE = frozenset(

@@ -26,7 +26,7 @@ from weighbridge.arch.mixers import Attention, Latent
 from weighbridge.dtypes import GGML_BY_NAME, DType
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.llama_cpp.graphs.network import Network, Weight, block
-from weighbridge.engines.llama_cpp.held import DeviceHoldings
+from weighbridge.engines.llama_cpp.holdings import DeviceHoldings
 from weighbridge.errors import UsageError
 from weighbridge.memo import memo
 from weighbridge.memory import Bytes

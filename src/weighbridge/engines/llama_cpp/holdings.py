@@ -1,26 +1,50 @@
 """What each device holds once the server is up: tensors, caches, states, compute buffers.
 
 All of it is allocated before the first token, and nothing after: prefill and decode hold the same.
+
+Compute buffers of a graph that is not in our tables: the terms that dominate in every graph.
+
+    logits      outputs x vocabulary
+    one layer   tokens x (4 hidden + 3 widths of the widest matrix, once an expert)
+    mask        tokens x cells, and scores of all heads without flash attention
+
+each in 32 bits, on every GPU that has layers, from half of it to three times as much. The host has
+inputs: the mask, and a row of the embedding a token.
+
+CUDA's pool: what operations take beside the compute buffer, while they run.
+
+    quantized weights      their inputs in 8 bits, 36 bytes for 32 values, rows to 512
+    16-bit weights         inputs and results in 16 bits, for cuBLAS
+    quantized caches       keys and values of a layer in 16 bits, in builds where that copy is not
+                           in the compute buffer
+    scores without flash   queries in 16 bits
+
+Pieces of 2 MiB are mapped as they are needed and never given back. Source: llama.cpp 0c1e57098
+ggml/src/ggml-cuda/ggml-cuda.cu (ggml_cuda_op_mul_mat_cublas, ggml_cuda_pool_vmm), mmq.cu.
 """
 
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from weighbridge.arch.mixers import Attention
+from weighbridge.arch.mixers import Attention, Latent
 from weighbridge.components.kv_cache import CacheBytes
 from weighbridge.engines.llama_cpp import caches
 from weighbridge.engines.llama_cpp.compute import reserved
+from weighbridge.engines.llama_cpp.ggml.graph import F32
 from weighbridge.engines.llama_cpp.graphs.build import UnknownGraphError
 from weighbridge.engines.llama_cpp.graphs.network import Network
-from weighbridge.engines.llama_cpp.placement import LayerPlacement
-from weighbridge.engines.llama_cpp.roughly import roughly
+from weighbridge.engines.llama_cpp.placement import ROW, LayerPlacement, Product
 from weighbridge.engines.llama_cpp.setting import LlamaCppLaunch
 from weighbridge.memo import memo
 from weighbridge.memory import Bytes, exactly
+from weighbridge.units import MIB, align_up
 
 if TYPE_CHECKING:
-    from weighbridge.engines.llama_cpp.drafting import DraftHoldings
+    from weighbridge.engines.llama_cpp.speculation import DraftHoldings
+
+PIECE = 2 * MIB
+BLOCK, BLOCK_BYTES = 32, 36
 
 
 @dataclass(frozen=True, kw_only=True)  # not slotted: it keeps what it has computed
@@ -146,3 +170,85 @@ class DeviceHoldings:
     def whole(self, device: int) -> int:
         """Bytes of the buffers alone, without what a process takes beside them."""
         return self.weights[device] + self.kv(device) + self.state(device) + self.compute[device]
+
+
+# Graphs that are not in our tables
+
+
+def roughly(placement: LayerPlacement) -> tuple[int, ...]:
+    """Bytes by device, the host last: the expected ones."""
+    mask = F32.size(
+        placement.launch.step_tokens * placement.launch.n_ctx // placement.launch.streams
+    )
+    whole = mask + working(placement.net, placement.launch)
+    layers = {placement.layer(i) for i in range(len(placement.net.layers) + 1)}
+    inputs = mask + F32.size(placement.launch.step_tokens * placement.net.hidden)
+    gpus = tuple(whole if d in layers else 0 for d in range(placement.launch.gpus))
+    return (*gpus, whole if placement.host in layers else inputs)
+
+
+def working(net: Network, launch: LlamaCppLaunch) -> int:
+    logits = launch.outputs * net.rows
+    layer = launch.step_tokens * (4 * net.hidden + 3 * widest(net))
+    scores = 0 if launch.flash else launch.step_tokens * launch.n_ctx // launch.streams * heads(net)
+    return F32.size(logits + layer + scores)
+
+
+def widest(net: Network) -> int:
+    """Return the widest side of any layer's matrix; experts count as often as a token has
+    experts."""
+
+    def found() -> int:
+        widths = (
+            max(w.ne[:2]) * (net.top_k if "_exps" in w.name else 1)
+            for w in net.weights.values()
+            if w.name.startswith("blk.") and len(w.ne) > 1
+        )
+        return max(widths, default=net.hidden)
+
+    return memo(net, ("widest",), found)
+
+
+def heads(net: Network) -> int:
+    counts = [m.heads for m in net.mixers if isinstance(m, Attention)]
+    return max(counts, default=net.heads or 1)
+
+
+# CUDA's pool
+
+
+def pool(h: DeviceHoldings, device: int) -> Bytes:
+    if not h.launch.gpu_layers:
+        return Bytes(0, 0, 0)
+    need = max((_product(h, kind) for kind in h.placed.allotment.products[device]), default=0)
+    need = max(need, _attention(h, device))
+    expected = align_up(need, PIECE)
+    return Bytes(expected // 2, expected, 2 * expected + 16 * MIB)
+
+
+def _product(h: DeviceHoldings, kind: Product) -> int:
+    logits, experts, dtype, ne = kind
+    if len(ne) < 2 or min(ne) < 2:
+        return 0
+    tokens = h.launch.outputs if logits else h.launch.step_tokens
+    rows = tokens * h.net.top_k if experts else tokens
+    if dtype.block > 1:
+        return rows * align_up(ne[0], ROW) // BLOCK * BLOCK_BYTES
+    if dtype.name in ("F16", "BF16"):
+        return 2 * rows * (ne[0] + ne[1])
+    return 0
+
+
+def _attention(h: DeviceHoldings, device: int) -> int:
+    """One layer's keys and values in 16 bits, where they are stored in fewer."""
+    s = h.launch
+    if (s.type_k.block == 1 and s.type_v.block == 1) or (s.flash and s.rules.fattn_copies):
+        return 0
+    widths = [
+        m.latent_elements if isinstance(m, Latent) else m.key_elements + m.value_elements
+        for i, la in enumerate(h.net.layers)
+        if h.placed.cache(i) == device
+        for m in la.mixers
+        if isinstance(m, Attention | Latent)
+    ]
+    return 2 * h.setting.per_slot * max(widths, default=0)

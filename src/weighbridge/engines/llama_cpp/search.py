@@ -13,11 +13,9 @@ from dataclasses import dataclass, field, replace
 from weighbridge.accelerators.budget import Budget
 from weighbridge.engines.interface import HeldBounds, Probe, SearchPoint, Subject
 from weighbridge.engines.interface import HeldBytes as Numbers
+from weighbridge.engines.llama_cpp.components import CONTEXT, Projector, projector
 from weighbridge.engines.llama_cpp.compute import step_of
-from weighbridge.engines.llama_cpp.held import DeviceHoldings
-from weighbridge.engines.llama_cpp.parts import CONTEXT
-from weighbridge.engines.llama_cpp.pool import pool
-from weighbridge.engines.llama_cpp.projector import Projector, projector
+from weighbridge.engines.llama_cpp.holdings import DeviceHoldings, pool
 from weighbridge.memory import Bytes, NamedBytes, exactly
 from weighbridge.settings import Infer
 

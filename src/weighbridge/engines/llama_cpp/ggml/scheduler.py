@@ -16,8 +16,7 @@ ggml/src/ggml-cuda/ggml-cuda.cu (offload_op, supports_op).
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from weighbridge.engines.llama_cpp.ggml.graph import VIEWS, Graph
-from weighbridge.engines.llama_cpp.ggml.tensor import GgmlTensor
+from weighbridge.engines.llama_cpp.ggml.graph import VIEWS, GgmlTensor, Graph
 
 BATCH = 32
 Supports = Callable[[GgmlTensor, int], bool]
