@@ -32,8 +32,8 @@ from weighbridge.engines.llama_cpp.setting import LlamaCppLaunch, ModelTraits
 from weighbridge.errors import UnsupportedError
 from weighbridge.memo import memo
 from weighbridge.report.keys import DerivedFacts
-from weighbridge.units import human
 from weighbridge.settings import Infer
+from weighbridge.units import human
 
 
 def answer(h: DeviceHoldings, subject: Subject, w: Infer, budget: Budget | None) -> EngineAnswer:

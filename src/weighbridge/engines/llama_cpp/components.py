@@ -23,8 +23,8 @@ from weighbridge.engines.interface import Subject
 from weighbridge.engines.llama_cpp.holdings import DeviceHoldings, pool
 from weighbridge.memory import Basis, Bytes, Component, Device, Phase, exactly
 from weighbridge.quantization.schemes import counted, scheme
-from weighbridge.units import MIB, align_up
 from weighbridge.settings import Infer
+from weighbridge.units import MIB, align_up
 
 if TYPE_CHECKING:
     from weighbridge.accelerators.parts import Part
