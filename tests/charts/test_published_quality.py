@@ -4,8 +4,8 @@ import pytest
 from click.testing import CliRunner
 
 import weighbridge
+from weighbridge.charts.quality import figure
 from weighbridge.cli.load import load
-from weighbridge.cli.quality import figure
 from weighbridge.errors import UsageError
 
 PLAIN = {"engine_version": None, "base_model": False}

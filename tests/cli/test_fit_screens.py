@@ -12,7 +12,7 @@ import pytest
 import weighbridge
 from weighbridge.render import RenderOptions, draw, render
 from weighbridge.render.terminal import cells
-from weighbridge.view import beside, rank
+from weighbridge.view import beside, lists
 from weighbridge.view.changes import few
 from weighbridge.view.fit import screen
 from weighbridge.view.records import Paste
@@ -148,5 +148,5 @@ def test_columns_are_what_they_were():
 
 def test_a_rank_is_what_it_was():
     found = weighbridge.prepare("llama-3.1-70b").gpus(**{"for": "load"})
-    shown = [draw(rank.screen(found), "human"), draw(rank.screen(found, full=True), "markdown")]
+    shown = [draw(lists.ranking(found), "human"), draw(lists.ranking(found, full=True), "markdown")]
     kept("rank-of-cards", "\n".join(shown))

@@ -6,7 +6,7 @@ import pytest
 
 import weighbridge
 from weighbridge.cli.menu import run
-from weighbridge.cli.several import cases
+from weighbridge.cli.questions import cases
 from weighbridge.errors import UsageError
 from weighbridge.settings import FIT, INFER, LOAD, MOST_BESIDE, TRAIN
 

@@ -13,8 +13,7 @@ from weighbridge.web.asks import AnswerView, masked, taken_token
 from weighbridge.web.command import command
 from weighbridge.web.dropped import Dropped, Head, ShortError, asks_of, head_of
 from weighbridge.web.exports import _cell, _stem
-from weighbridge.web.form import _bound
-from weighbridge.web.labels import label
+from weighbridge.web.form import _bound, label
 from weighbridge.web.protocol import MOST
 from weighbridge.web.screens import asks_in
 
@@ -245,7 +244,7 @@ def test_60_models_are_ranked(monkeypatch):
         "weighbridge.fitting.ranking.models_for",
         lambda names, opened, own: (asked.append(own), rank)[1],
     )
-    monkeypatch.setattr("weighbridge.view.rank.screen", lambda *a, **k: "screen")
+    monkeypatch.setattr("weighbridge.view.lists.ranking", lambda *a, **k: "screen")
     given = {"gpu": "4090", "pattern": "x"}
     assert tables._ranked(["m"] * 60, given, AnswerView()) == ("told", "screen")
     assert asked == [{"gpu": "4090"}], "what matched is no setting"

@@ -17,8 +17,7 @@ from weighbridge.engines.table import ENGINES
 from weighbridge.fitting.request import MAX
 from weighbridge.memory import LEVEL_OF
 from weighbridge.settings import FIT, INFER, LOAD, TRAIN
-from weighbridge.web import labels
-from weighbridge.web.form import form
+from weighbridge.web.form import form, label, section
 
 TABLES = {"fit": FIT, "load": LOAD, "infer": INFER, "train": TRAIN}
 LANGUAGES = ("en", "zh")
@@ -191,15 +190,17 @@ def test_what_has_values_of_others_offers_them():
 
 def test_each_language_has_its_own_names():
     """English is of ASCII; in Chinese only names that are nobody's words are."""
-    english, chinese = labels.TITLES["en"], labels.TITLES["zh"]
-    assert english.keys() == chinese.keys()
-    for name, title in english.items():
-        assert title.isascii() and not chinese[name].isascii()
+    for english, chinese in zip(form("en")["tabs"], form("zh")["tabs"], strict=True):
+        assert english["label"].isascii() and not chinese["label"].isascii()
+    assert [form(lang)["tabs"][0]["sections"][0]["label"] for lang in ("en", "zh")] == [
+        "Main",
+        "主要设置",
+    ]
     for name in ("context", "dtype", "gpu_memory"):
-        assert labels.section(INFER[name], "en") == INFER[name].section
-        assert not labels.section(INFER[name], "zh").isascii()
-    assert labels.label(TRAIN["batch_size"], "zh") == "每卡批大小"
-    assert labels.label(INFER["context"], "zh") == "上下文(token)"
+        assert section(INFER[name], "en") == INFER[name].section
+        assert not section(INFER[name], "zh").isascii()
+    assert label(TRAIN["batch_size"], "zh") == "每卡批大小"
+    assert label(INFER["context"], "zh") == "上下文(token)"
 
 
 def test_a_card_is_one_and_a_machine_has_several():

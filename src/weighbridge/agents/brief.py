@@ -300,7 +300,7 @@ def of_models(found: Iterable[CatalogueEntry]) -> tuple[str, Numbers]:
 
 
 def of_ranking(found: Ranking) -> tuple[str, Numbers]:
-    from weighbridge.view.rank import screen as rank_screen
+    from weighbridge.view.lists import ranking
 
     rows = [_ranked(row) for row in found.fitting[:ROWS]]
     numbers = {
@@ -311,7 +311,7 @@ def of_ranking(found: Ranking) -> tuple[str, Numbers]:
         "models": rows,
     }
     more = _more(len(found.fitting) - ROWS, "pattern, quantization or min_context")
-    return text(rank_screen(found)._replace(footer=())) + more, numbers
+    return text(ranking(found)._replace(footer=())) + more, numbers
 
 
 def _ranked(row: Mapping[str, Any]) -> Numbers:

@@ -5,19 +5,27 @@ against its own baseline is. So the axis is the loss in percent; of a metric who
 (a divergence) it is the value itself. It is logarithmic: good formats differ by little.
 """
 
-from collections.abc import Sequence
-from typing import NamedTuple
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from weighbridge.charts import scale
 from weighbridge.charts.figure import MOST, Axis, Dot, Dots, Figure, FigureTable, Series
-from weighbridge.errors import UsageError
+from weighbridge.errors import UnsupportedError, UsageError
+from weighbridge.quantization.quality import scoreboards
+from weighbridge.quantization.quality.records import QualityRow, QualityTable
 from weighbridge.words import Words, words_in
+
+if TYPE_CHECKING:
+    from weighbridge.questions.prepared import Prepared
 
 WIDE = 3  # sizes that span more than so many times their least have a logarithmic axis
 BESIDE = 1.2  # the same, on a logarithmic axis of sizes, where names stand beside dots
 ROOM = 1.1  # beyond the values
 LEAST = 0.01  # percent: the smallest loss that is drawn
 BITS = 64  # of a weight, at most: greater sizes are bytes
+MANY = 4  # formats that a table has at least, to be worth a picture
+PERPLEXITY = "perplexity"  # the metric that a picture is of
 
 
 class Quality(NamedTuple):
@@ -100,3 +108,59 @@ def _table(
     )
     beyond = say("head.against", name=records[0].baseline_format)
     return FigureTable((*head, beyond, say("head.source")), tuple(rows))
+
+
+# The published figures that are drawn
+
+
+def figure(model: "Prepared", settings: Mapping[str, Any], lang: str) -> Figure:
+    """Sizes are of this model, losses those of one table of one page: the nearest model that has a
+    table of several formats. Raises UsageError where none is published."""
+    facts = model.load(remedies=False).model
+    experts = facts.active_parameters < facts.parameters
+    for table in scoreboards(facts.name, facts.parameters, experts=experts):
+        sizes = dict(_weight_sizes(model, table, settings)) if _drawable(table) else {}
+        if len(sizes) >= MANY:
+            records = [
+                Quality(
+                    format=row.formats[0],
+                    size=sizes[row.formats[0]],
+                    value=row.value,
+                    baseline=table.baseline or 0.0,
+                    source=_source(table),
+                    baseline_format=table.baseline_name,
+                )
+                for row in _ours(table)
+                if row.formats[0] in sizes
+            ]
+            return quality(records, model=facts.name, lang=lang)
+    return quality([], model=facts.name, lang=lang)
+
+
+def _drawable(table: QualityTable) -> bool:
+    return table.metric == PERPLEXITY and len({r.formats for r in _ours(table)}) >= MANY
+
+
+def _ours(table: QualityTable) -> list[QualityRow]:
+    return [row for row in table.rows if row.formats]
+
+
+def _weight_sizes(
+    model: "Prepared", table: QualityTable, settings: Mapping[str, Any]
+) -> Iterator[tuple[str, int]]:
+    """Bytes of the weights of the model in each format of the table that it can be in."""
+    kept = {name: settings[name] for name in ("engine_version", "base_model")}
+    for form in dict.fromkeys(row.formats[0] for row in _ours(table)):
+        try:
+            report = model.load(quantization=form, remedies=False, **kept)
+        except UnsupportedError:
+            continue
+        components = report.devices[0].phases[0].components
+        yield form, sum(c.bytes.expected for c in components if c.name == "weights")
+
+
+def _source(table: QualityTable) -> str:
+    """Tell whose figures they are: the model, the text, the way of making, the page."""
+    told = (table.model.rpartition("/")[2], table.text, table.under, table.caution)
+    page = re.sub(r"^https://(.*)/blob/(.{7})[^/]*/", r"\1@\2 ", table.page)  # short enough
+    return f"{', '.join(filter(None, told))}: {page.removeprefix('https://')}"

@@ -22,8 +22,7 @@ from weighbridge.cli.options import (
     warn,
     writable,
 )
-from weighbridge.cli.sections import Sections, options
-from weighbridge.cli.several import asked, cases
+from weighbridge.cli.questions import Sections, asked, cases, options
 from weighbridge.settings import FIT
 
 if TYPE_CHECKING:
@@ -170,8 +169,8 @@ def _ranked(
     if len(models) > 1:
         raise click.UsageError("--all-gpus ranks the cards for one MODEL; ask once for each")
     from weighbridge import api
+    from weighbridge.cli.models import told
     from weighbridge.cli.progress import progress
-    from weighbridge.cli.tables import told
 
     with progress(models[0]) as callback:
         found = api.prepare(models[0], progress=callback, **source_of(settings))

@@ -10,8 +10,7 @@ from weighbridge.cli.options import (
     output_options,
     source_options,
 )
-from weighbridge.cli.sections import Sections, options
-from weighbridge.cli.several import answer
+from weighbridge.cli.questions import Sections, answer, options
 from weighbridge.settings import INFER
 
 

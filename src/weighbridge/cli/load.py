@@ -15,7 +15,7 @@ from weighbridge.cli.options import (
     output_options,
     source_options,
 )
-from weighbridge.cli.several import answer
+from weighbridge.cli.questions import answer
 from weighbridge.settings import LOAD
 
 
@@ -65,8 +65,8 @@ def _draw_quality(models: tuple[str, ...], settings: dict[str, Any]) -> None:
     """Draw the chart of quality before the answer is told: where nothing is published, that is the
     answer. Takes the file of the chart from the settings."""
     from weighbridge import api
+    from weighbridge.charts.quality import figure
     from weighbridge.cli.files import draw
-    from weighbridge.cli.quality import figure
 
     chart, settings["chart"] = chart_file(settings), None
     if chart is None or len(models) > 1:

@@ -31,10 +31,22 @@ from weighbridge.settings import (
 from weighbridge.settings.consistency import OF_ADAPTERS, OF_ZERO
 from weighbridge.settings.kinds import COUNT, NUMBER, WHOLE
 from weighbridge.view.parts import NAMES as PARTS
-from weighbridge.web import filters, labels
+from weighbridge.web import filters
 from weighbridge.words import words_in
 
 When = Mapping[str, list[str]]
+SPELLED: Mapping[str, str] = {  # words within names that follow
+    "cuda": "CUDA",
+    "gpu": "GPU",
+    "cpu": "CPU",
+    "lora": "LoRA",
+    "zero": "ZeRO",
+    "kv": "KV",
+    "moe": "MoE",
+    "mamba": "Mamba",
+    "dp": "DP",
+    "ssm": "SSM",
+}
 
 
 class FormTab(NamedTuple):
@@ -45,6 +57,7 @@ class FormTab(NamedTuple):
 
 
 DRAWN = ("part.", "phase.", "verdict.", "margin.")  # sentences of answers
+TITLES = ("tab.", "section.")  # which stand at what they are of
 ADAPTERS: When = {"method": ["lora", "qlora", "dora"]}
 PACKED: When = {"method": ["qlora"]}
 ZERO: When = {"shard": ["zero1", "zero2", "zero3"], "framework": ["deepspeed"]}
@@ -130,7 +143,8 @@ def _words(lang: str) -> dict[str, str]:
     """Return every word that the page itself shows, and those of answers that it draws."""
     screens = words_in(lang).sentences.items()
     taken = {key: text for key, text in screens if key.startswith(DRAWN)}
-    return {**taken, **words_in(lang, "page").sentences}
+    own = words_in(lang, "page").sentences.items()
+    return {**taken, **{key: text for key, text in own if not key.startswith(TITLES)}}
 
 
 def _tab(name: str, tab: FormTab, lang: str) -> dict[str, Any]:
@@ -143,7 +157,7 @@ def _tab(name: str, tab: FormTab, lang: str) -> dict[str, Any]:
     others = [_section(one, name, lang) for one in sections.values()]
     return {
         "name": name,
-        "label": labels.TITLES[lang][name],
+        "label": words_in(lang, "page")(f"tab.{name}"),
         "sections": [_main(first, name, lang), *others],
     }
 
@@ -151,8 +165,8 @@ def _tab(name: str, tab: FormTab, lang: str) -> dict[str, Any]:
 def _main(settings: list[Setting[Any]], tab: str, lang: str) -> dict[str, Any]:
     """The section that stands on top of a tab."""
     return {
-        "name": labels.MAIN,
-        "label": labels.TITLES[lang][labels.MAIN],
+        "name": "Main",
+        "label": words_in(lang, "page")("section.main"),
         "settings": [_setting(one, tab, lang) for one in settings],
     }
 
@@ -160,7 +174,7 @@ def _main(settings: list[Setting[Any]], tab: str, lang: str) -> dict[str, Any]:
 def _section(settings: list[Setting[Any]], tab: str, lang: str) -> dict[str, Any]:
     return {
         "name": settings[0].section,
-        "label": labels.section(settings[0], lang),
+        "label": section(settings[0], lang),
         "settings": [_setting(one, tab, lang) for one in settings],
     }
 
@@ -171,7 +185,7 @@ def _others(lang: str) -> Iterator[dict[str, Any]]:
         settings = list(fields(declared).values())
         yield {
             "name": name,
-            "label": labels.TITLES[lang][name],
+            "label": words_in(lang, "page")(f"tab.{name}"),
             "sections": [_main(settings, name, lang)] if settings else [],
         }
 
@@ -180,11 +194,11 @@ def _setting(s: Setting[Any], tab: str, lang: str) -> dict[str, Any]:
     choices = s.choices or (tuple(ENGINES) if s.name == "engine" and tab != "accuracy" else ())
     return {
         "name": s.name,
-        "label": labels.label(s, lang),
+        "label": label(s, lang),
         "flag": s.flag,
         "kind": s.kind.name,
         "metavar": s.kind.metavar,
-        "help": labels.meaning(s, lang),
+        "help": meaning(s, lang),
         "least": _bound(s, s.least),
         "most": None if s.most == MOST else _bound(s, s.most),
         "choices": list(choices),
@@ -281,3 +295,28 @@ def _gpus() -> Iterator[dict[str, Any]]:
             "memory": part.visible.bytes.low,
             "count": machine.count,
         }
+
+
+# Names and meanings of settings. Names follow from those of flags where records say no other
+
+
+def section(setting: Setting[Any], lang: str) -> str:
+    """Title of the section that a setting is listed in."""
+    owner = setting.owner
+    return (lang == "zh" and owner.TITLE_ZH) or owner.TITLE
+
+
+def label(setting: Setting[Any], lang: str) -> str:
+    """Name of a setting."""
+    return setting.label_zh if lang == "zh" else setting.label or _spelled(setting.name)
+
+
+def _spelled(name: str) -> str:
+    """kv_unified -> KV unified."""
+    words = [SPELLED.get(word, word) for word in name.split("_")]
+    return " ".join([words[0][:1].upper() + words[0][1:], *words[1:]])
+
+
+def meaning(setting: Setting[Any], lang: str) -> str:
+    """Sentence that says what a setting is."""
+    return setting.zh if lang == "zh" else setting.page or setting.help

@@ -18,7 +18,6 @@ from weighbridge.questions.requests import BESIDE, Requests, failed, parsed, set
 from weighbridge.render import screen_of
 from weighbridge.settings import TABLES
 from weighbridge.view.shown import ShownPage
-from weighbridge.web import labels
 from weighbridge.web.asks import masked, taken_token, view_of
 from weighbridge.web.command import command
 from weighbridge.web.dropped import Dropped, ShortError, asks_of
@@ -199,4 +198,6 @@ def _names(ask: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _label(name: str | None, task: str, lang: str) -> str:
-    return labels.label(TABLES[task][name], lang) if name else ""
+    from weighbridge.web.form import label  # which reads all catalogues
+
+    return label(TABLES[task][name], lang) if name else ""

@@ -95,11 +95,13 @@ def _ranked(names: list[str], given: Given, view: AnswerView) -> Answer:
         )
     from weighbridge.api import prepare
     from weighbridge.fitting.ranking import models_for
-    from weighbridge.view.rank import screen
+    from weighbridge.view.lists import ranking as rank_screen
 
     own = {name: value for name, value in given.items() if name != "pattern"}
     ranking = models_for(names, prepare, own)
-    return ranking.to_dict(), screen(ranking, lang=view.lang, unit=view.unit, full=True, page=True)
+    return ranking.to_dict(), rank_screen(
+        ranking, lang=view.lang, unit=view.unit, full=True, page=True
+    )
 
 
 def _accuracy(given: Given, view: AnswerView) -> Answer:
