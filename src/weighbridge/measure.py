@@ -1,4 +1,4 @@
-"""Mark the phases of a program that `weighbridge measure` runs: `with phase("generate"): ...`"""
+"""Name the phases of a program that `weighbridge measure` runs: `phase("generate")` begins one."""
 
 from weighbridge.lab.measure import phase
 

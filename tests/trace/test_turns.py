@@ -76,7 +76,7 @@ def test_what_is_not_of_the_look_is_left_alone(tmp_path):
 
 def test_names_are_whole_words_and_lines_are_places():
     at = ValuePlace("/a/train.py", 31, "x", ("losses.item()", "step(outputs.loss)"))
-    look = ValueQuestion(place=at.place, code="x", op="item", told="0", times=0)
+    look = ValueQuestion(place=at.name, code="x", op="item", told="0", times=0)
     assert assumed({"loss": 2.0}, at, look) == 2.0
     assert assumed({"outputs.loss": 3.0}, at, look) == 3.0
     assert assumed({"los": 2.0}, at, look) is None

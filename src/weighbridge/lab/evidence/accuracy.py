@@ -29,7 +29,7 @@ INCOMPLETE = (  # the source's, not ours
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccuracyRow:
-    """One engine and quantity; shares and errors are fractions."""
+    """Errors of one engine and quantity; shares and errors are fractions."""
 
     source: str | None  # None: of all sources
     engine: str
@@ -67,7 +67,7 @@ class AccuracyRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Coverage:
-    """How well the intervals of one level hold; of one source, or of all. Shares are fractions."""
+    """Coverage of the intervals of one level; of one source, or of all. Shares are fractions."""
 
     source: str | None
     level: str
@@ -80,67 +80,76 @@ class Coverage:
         return asdict(self)
 
 
-def coverage(found: Iterable[Outcome], *, by_source: bool = False) -> list[Coverage]:
-    def key(p: Prediction) -> tuple[int, str]:
-        return LEVELS.index(p.record.level), p.record.source if by_source else ""
+def coverage(outcomes: Iterable[Outcome], *, by_source: bool = False) -> list[Coverage]:
+    """Return how well intervals hold: a row for each level, or for each level and source."""
 
-    predicted = sorted((o for o in found if isinstance(o, Prediction)), key=key)
+    def key(prediction: Prediction) -> tuple[int, str]:
+        return LEVELS.index(prediction.record.level), prediction.record.source if by_source else ""
+
+    predicted = sorted((o for o in outcomes if isinstance(o, Prediction)), key=key)
     return [_coverage(source, list(group)) for (_, source), group in groupby(predicted, key=key)]
 
 
-def _coverage(source: str, found: Sequence[Prediction]) -> Coverage:
+def _coverage(source: str, predictions: Sequence[Prediction]) -> Coverage:
     return Coverage(
         source=source or None,
-        level=found[0].record.level,
-        n=len(found),
-        inside=sum(p.inside for p in found) / len(found),
-        above=sum(p.above for p in found) / len(found),
-        width=percentile(sorted(p.width for p in found), 50),
+        level=predictions[0].record.level,
+        n=len(predictions),
+        inside=sum(p.inside for p in predictions) / len(predictions),
+        above=sum(p.above for p in predictions) / len(predictions),
+        width=percentile(sorted(p.width for p in predictions), 50),
     )
 
 
-def rows(found: Iterable[Outcome], *, by_source: bool = False) -> list[AccuracyRow]:
-    def key(p: Prediction) -> tuple[str, str, str, str]:
-        r = p.record
-        return (r.source if by_source else "", r.engine, p.quantity, r.level)
+def rows(outcomes: Iterable[Outcome], *, by_source: bool = False) -> list[AccuracyRow]:
+    """Return a row for each engine, quantity and level, and with `by_source` for each source."""
 
-    predicted = sorted((o for o in found if isinstance(o, Prediction)), key=key)
+    def key(prediction: Prediction) -> tuple[str, str, str, str]:
+        record = prediction.record
+        return (
+            record.source if by_source else "",
+            record.engine,
+            prediction.quantity,
+            record.level,
+        )
+
+    predicted = sorted((o for o in outcomes if isinstance(o, Prediction)), key=key)
     return [_row(*named, tuple(group)) for named, group in groupby(predicted, key=key)]
 
 
 def _row(
-    source: str, engine: str, quantity: str, level: str, found: Sequence[Prediction]
+    source: str, engine: str, quantity: str, level: str, predictions: Sequence[Prediction]
 ) -> AccuracyRow:
-    sizes = sorted(abs(p.error) for p in found)
+    sizes = sorted(abs(p.error) for p in predictions)
     return AccuracyRow(
         source=source or None,
         engine=engine,
         quantity=quantity,
         level=level,
-        n=len(found),
+        n=len(predictions),
         p50=percentile(sizes, 50),
         p95=percentile(sizes, 95),
-        signed=percentile(sorted(p.error for p in found), 50),
-        worst=max((p.error for p in found), key=abs),
-        under=sum(p.under for p in found) / len(found),
-        inside=sum(p.inside for p in found) / len(found),
-        above=sum(p.above for p in found) / len(found),
-        exact=sum(p.exact for p in found) / len(found),
-        width=percentile(sorted(p.width for p in found), 50),
+        signed=percentile(sorted(p.error for p in predictions), 50),
+        worst=max((p.error for p in predictions), key=abs),
+        under=sum(p.under for p in predictions) / len(predictions),
+        inside=sum(p.inside for p in predictions) / len(predictions),
+        above=sum(p.above for p in predictions) / len(predictions),
+        exact=sum(p.exact for p in predictions) / len(predictions),
+        width=percentile(sorted(p.width for p in predictions), 50),
     )
 
 
 def percentile(ordered: Sequence[float], percent: int) -> float:
     """Interpolate between the two nearest values, in proportion."""
-    at = (len(ordered) - 1) * percent / 100
-    low = int(at)
+    position = (len(ordered) - 1) * percent / 100
+    low = int(position)
     high = min(low + 1, len(ordered) - 1)
-    return ordered[low] + (ordered[high] - ordered[low]) * (at - low)
+    return ordered[low] + (ordered[high] - ordered[low]) * (position - low)
 
 
-def skipped(found: Iterable[Outcome]) -> dict[str, dict[str, int]]:
+def skipped(outcomes: Iterable[Outcome]) -> dict[str, dict[str, int]]:
     """Figures that were not predicted, by source and reason."""
-    counts = Counter((o.record.source, o.reason) for o in found if isinstance(o, Skip))
+    counts = Counter((o.record.source, o.reason) for o in outcomes if isinstance(o, Skip))
     result: dict[str, dict[str, int]] = {}
     for (source, reason), count in sorted(counts.items()):
         result.setdefault(source, {})[reason] = count
@@ -156,56 +165,56 @@ def share_skipped(found: Iterable[Outcome], source: str) -> float:
     return missed / len(complete) if complete else 0.0
 
 
-def worst(found: Iterable[Outcome], count: int) -> list[Prediction]:
-    predicted = [o for o in found if isinstance(o, Prediction)]
+def worst(outcomes: Iterable[Outcome], count: int) -> list[Prediction]:
+    predicted = [o for o in outcomes if isinstance(o, Prediction)]
     return sorted(predicted, key=lambda p: -abs(p.error))[:count]
 
 
 def to_dict(
-    found: Sequence[Outcome],
+    outcomes: Sequence[Outcome],
     apart: Sequence[Outcome] | None = None,
     *,
     by_source: bool,
     worst_count: int,
     all_records: bool,
 ) -> dict[str, Any]:
-    """The JSON of `weighbridge accuracy`: docs/accuracy.md."""
+    """Return the JSON of `weighbridge accuracy`: docs/accuracy.md."""
     return {
         "schema": SCHEMA,
         "version": __version__,
-        "rows": [row.to_dict() for row in rows(found, by_source=by_source)],
-        "coverage": None if apart is None else _held(found, apart),
-        "skipped": skipped(found),
-        "worst": [record(p) for p in worst(found, worst_count)],
-        "records": [record(o) for o in found] if all_records else [],
+        "rows": [row.to_dict() for row in rows(outcomes, by_source=by_source)],
+        "coverage": None if apart is None else _coverages(outcomes, apart),
+        "skipped": skipped(outcomes),
+        "worst": [record(p) for p in worst(outcomes, worst_count)],
+        "records": [record(o) for o in outcomes] if all_records else [],
     }
 
 
-def _held(found: Sequence[Outcome], apart: Sequence[Outcome]) -> dict[str, Any]:
+def _coverages(outcomes: Sequence[Outcome], apart: Sequence[Outcome]) -> dict[str, Any]:
     return {
-        "all": [c.to_dict() for c in coverage(found)],
+        "all": [c.to_dict() for c in coverage(outcomes)],
         "left_out": [c.to_dict() for c in (*coverage(apart), *coverage(apart, by_source=True))],
     }
 
 
-def record(o: Outcome) -> dict[str, Any]:
-    """One figure beside what we predict for it."""
-    r = o.record
+def record(outcome: Outcome) -> dict[str, Any]:
+    """Return one figure beside what we predict for it."""
+    published = outcome.record
     facts = {
-        "id": r.id,
-        "source": r.source,
-        "engine": r.engine,
-        "engine_version": r.version,
-        "model": r.model,
-        "quantity": o.quantity,
-        "level": r.level,
-        "unit": r.unit,
-        "measured": r.measured,
-        "resolution": r.resolution,
-        "citation": dict(r.citation),
-        "confidence": r.confidence,
-        "caveat": r.caveat,
+        "id": published.id,
+        "source": published.source,
+        "engine": published.engine,
+        "engine_version": published.version,
+        "model": published.model,
+        "quantity": outcome.quantity,
+        "level": published.level,
+        "unit": published.unit,
+        "measured": published.measured,
+        "resolution": published.resolution,
+        "citation": dict(published.citation),
+        "confidence": published.confidence,
+        "caveat": published.caveat,
     }
-    if isinstance(o, Skip):
-        return {**facts, "predicted": None, "skipped": o.reason, "detail": o.detail}
-    return {**facts, "predicted": o.bytes._asdict(), "error": o.error, "skipped": None}
+    if isinstance(outcome, Skip):
+        return {**facts, "predicted": None, "skipped": outcome.reason, "detail": outcome.detail}
+    return {**facts, "predicted": outcome.bytes._asdict(), "error": outcome.error, "skipped": None}

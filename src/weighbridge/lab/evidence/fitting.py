@@ -27,32 +27,40 @@ Ask = Callable[[MarginTable], Sequence[Outcome]]
 
 
 def fit(ask: Ask) -> MarginTable:
-    """`ask` predicts every figure with the margins that it is given."""
+    """Fit margins to all figures. `ask` predicts every figure with the margins that it is given."""
     rows: dict[RunGroup, Margin] = {}
     for number, levels in enumerate(ORDER):
         unsaid = [level for group in ORDER[number:] for level in group]
-        told = [o for o in ask(MarginTable(rows, unsaid)) if isinstance(o, Prediction)]
-        rows |= table([o for o in told if o.kind and o.kind.level in levels and _sure(o)])
+        predictions = [
+            outcome for outcome in ask(MarginTable(rows, unsaid)) if isinstance(outcome, Prediction)
+        ]
+        rows |= table(
+            [
+                outcome
+                for outcome in predictions
+                if outcome.kind and outcome.kind.level in levels and _sure(outcome)
+            ]
+        )
     return MarginTable(rows)
 
 
-def _sure(o: Prediction) -> bool:
-    """A figure of low confidence is a band."""
-    return o.record.confidence != "low"
+def _sure(prediction: Prediction) -> bool:
+    """Tell whether a figure is one number: of low confidence, it is a band."""
+    return prediction.record.confidence != "low"
 
 
-def table(found: Iterable[Prediction]) -> Mapping[RunGroup, Margin]:
-    """A row for each kind with figures enough, and for each group of kin."""
+def table(predictions: Iterable[Prediction]) -> Mapping[RunGroup, Margin]:
+    """Return a row for each kind with figures enough, and for each group of kin."""
     groups: dict[RunGroup, list[Prediction]] = defaultdict(list)
-    for one in found:
+    for one in predictions:
         for like in () if one.kind is None else kin(one.kind):
             groups[like].append(one)
     return {like: margin(like, group) for like, group in groups.items() if len(group) >= NEAR}
 
 
 def margin(like: RunGroup, group: Sequence[Prediction]) -> Margin:
-    """The width of one group. That of kin is the width of its worst member: a kind of runs of one
-    source."""
+    """Return the width of one group. That of kin is the width of its worst member: a kind of runs
+    of one source."""
     members: dict[object, list[Prediction]] = defaultdict(list)
     for one in group:
         members[like if one.kind == like else (one.kind, one.record.source)].append(one)
@@ -70,27 +78,36 @@ def margin(like: RunGroup, group: Sequence[Prediction]) -> Margin:
     )
 
 
-def _above(o: Prediction) -> float:
-    """What a figure lies beyond a hundredth above the high end, as a share of what is expected."""
-    return share(o, (o.record.measured - o.resolution) / ABOVE - o.bytes.high)
+def _above(prediction: Prediction) -> float:
+    """Return what a figure lies beyond a hundredth above the high end, as a share of what is
+    expected."""
+    return share(
+        prediction,
+        (prediction.record.measured - prediction.resolution) / ABOVE - prediction.bytes.high,
+    )
 
 
-def _beyond(o: Prediction) -> float:
-    return share(o, o.record.measured - o.resolution - o.bytes.high)
+def _beyond(prediction: Prediction) -> float:
+    return share(
+        prediction, prediction.record.measured - prediction.resolution - prediction.bytes.high
+    )
 
 
-def _below(o: Prediction) -> float:
-    return share(o, o.bytes.low - o.record.measured - o.resolution)
+def _below(prediction: Prediction) -> float:
+    return share(
+        prediction, prediction.bytes.low - prediction.record.measured - prediction.resolution
+    )
 
 
-def share(o: Prediction, nbytes: float) -> float:
-    level = o.record.level if o.kind is None else o.kind.level
-    return nbytes / max(1, base(o.bytes.expected, level))
+def share(prediction: Prediction, nbytes: float) -> float:
+    """Return bytes as a share of what is expected, of the base of their level."""
+    level = prediction.record.level if prediction.kind is None else prediction.kind.level
+    return nbytes / max(1, base(prediction.bytes.expected, level))
 
 
 def quantile(values: Sequence[float], wanted: float) -> float:
-    """The conformal one: of n values, the ceil((n + 1) x wanted)-th; the last where there are too
-    few. Rounded up."""
+    """Return the conformal quantile: of n values, the ceil((n + 1) x wanted)-th; the last where
+    there are too few. Rounded up."""
     ordered = sorted(values)
     rank = min(len(ordered), ceil((len(ordered) + 1) * wanted))
     whole: int = 10**DIGITS
@@ -98,7 +115,7 @@ def quantile(values: Sequence[float], wanted: float) -> float:
 
 
 def left_out(ask: Ask, sources: Iterable[str]) -> list[Outcome]:
-    """Every figure, with margins of all other sources."""
+    """Predict every figure with margins of all other sources."""
     return [o for source in sources for o in _without(ask, source)]
 
 

@@ -14,6 +14,7 @@ UNKNOWN = Failure("needs torch: --trace", "not in the file")
 
 
 def read(path: str) -> dict[TracedRun, Peaks]:
+    """Read the peaks of runs from a file."""
     with open(path, encoding="utf-8") as lines:
         return dict(_peaks(**json.loads(line)) for line in lines)
 
@@ -25,17 +26,17 @@ def _peaks(
     return one, peaks_of(one, allocated, reserved)
 
 
-def write(path: str, found: Found) -> None:
-    """Failures are left out."""
+def write(path: str, runs: Found) -> None:
+    """Write the peaks of runs; failures are left out."""
     with open(path, "w", encoding="utf-8") as lines:
-        for one in sorted(found, key=str):
-            peaks = found[one]
+        for one in sorted(runs, key=str):
+            peaks = runs[one]
             if isinstance(peaks, Peaks):
                 facts = {**asdict(one), "setting": json.loads(one.setting)}
-                told = {"allocated": peaks.allocated, "reserved": peaks.reserved}
-                lines.write(json.dumps({**facts, **told}) + "\n")
+                bytes_by_level = {"allocated": peaks.allocated, "reserved": peaks.reserved}
+                lines.write(json.dumps({**facts, **bytes_by_level}) + "\n")
 
 
-def complete(found: Found, records: Iterable[PublishedFigure]) -> Found:
+def complete(runs: Found, records: Iterable[PublishedFigure]) -> Found:
     """Add a failure for each run that is missing."""
-    return {one: found.get(one, UNKNOWN) for one in wanted(records)}
+    return {one: runs.get(one, UNKNOWN) for one in wanted(records)}

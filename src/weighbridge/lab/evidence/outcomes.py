@@ -68,7 +68,8 @@ REASONS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PublishedCase:
-    """One published outcome. A setting has our names; what it lacks is the engine's default."""
+    """One published outcome of a run. A setting has our names; what it lacks is the engine's
+    default."""
 
     id: str
     task: str
@@ -93,7 +94,7 @@ class PublishedCase:
 
     @property
     def cards(self) -> tuple[dict[str, Any], ...]:
-        """The devices that it is asked on, as settings."""
+        """Return the devices that a case is asked on, as settings."""
         if self.memory is not None:
             return ({"gpu": None, "gpu_memory": self.memory},)
         named = (self.accelerator,) if self.accelerator else self.between
@@ -102,7 +103,8 @@ class PublishedCase:
 
 @dataclass(frozen=True, slots=True)
 class AnsweredCase:
-    """`by` says what was asked: the case itself, its mildest setting, or its weights alone."""
+    """Our answer to a case. `by` says what was asked: the case itself, its mildest setting, or its
+    weights alone."""
 
     case: PublishedCase
     fits: Answer
@@ -120,7 +122,7 @@ class AnsweredCase:
 
 @dataclass(frozen=True, slots=True)
 class Passed:
-    """A case that is not answered."""
+    """A case that is not answered, with one of REASONS."""
 
     case: PublishedCase
     reason: str  # one of REASONS
@@ -140,7 +142,8 @@ def _case(line: dict[str, Any]) -> PublishedCase:
 
 
 def chosen(engine: str | None = None) -> tuple[PublishedCase, ...]:
-    """Raises NotFoundError for an engine that no case has."""
+    """Return the cases of an engine, or all. Raises NotFoundError for an engine that no case
+    has."""
     known = sorted({c.engine for c in cases()})
     if engine is not None and engine not in known:
         raise NotFoundError(
@@ -150,7 +153,7 @@ def chosen(engine: str | None = None) -> tuple[PublishedCase, ...]:
 
 
 def judged(case: PublishedCase) -> Judged:
-    """What we say of it."""
+    """Answer a case, or pass it over with a reason."""
     reason, detail = _outside(case), ""
     if reason is None:
         try:
@@ -180,17 +183,17 @@ def _of_engine(case: PublishedCase) -> str | None:
     return "version outside our rules" if beyond else None
 
 
-def _answered(case: PublishedCase, found: Sequence[Verdict], by: By = "case") -> AnsweredCase:
-    """Judge a case of which only a card's size is printed: the answer that all cards of that size
-    have, else an open one."""
-    answers = {v.fits for v in found}
+def _answered(case: PublishedCase, verdicts: Sequence[Verdict], by: By = "case") -> AnsweredCase:
+    """Judge a case of which only a card's size may be printed: the answer that all cards of that
+    size have, else an open one."""
+    answers = {verdict.fits for verdict in verdicts}
     fits: Answer = answers.pop() if len(answers) == 1 else "unknown"
-    verdict = next((v for v in found if v.fits == fits), found[0])
+    verdict = next((verdict for verdict in verdicts if verdict.fits == fits), verdicts[0])
     return AnsweredCase(case, fits, verdict, by)
 
 
 def _surely_not(case: PublishedCase) -> AnsweredCase | None:
-    """Whether less than the case asks is too much already."""
+    """Answer no where less than the case asks is too much already; else None."""
     if case.model not in origins() or not case.cards:
         return None
     try:
@@ -202,16 +205,18 @@ def _surely_not(case: PublishedCase) -> AnsweredCase | None:
 def _too_much(case: PublishedCase, by: By) -> AnsweredCase | None:
     if not (case.least if by == "least" else _held_as(case)):
         return None
-    found = [_verdict(_asked(case, card, by)) for card in case.cards]
-    return _answered(case, found, by) if all(v.fits == "no" for v in found) else None
+    verdicts = [_verdict(_asked(case, card, by)) for card in case.cards]
+    return (
+        _answered(case, verdicts, by) if all(verdict.fits == "no" for verdict in verdicts) else None
+    )
 
 
 def _held_as(case: PublishedCase) -> Mapping[str, Any]:
-    """The format of the weights, where it is stated and all of them are on the devices."""
-    said = parse(case.command).settings if case.command else case.setting
-    if said.get("offload") or said.get("cpu_offload_gb"):
+    """Return the format of the weights, where it is stated and all of them are on the devices."""
+    settings = parse(case.command).settings if case.command else case.setting
+    if settings.get("offload") or settings.get("cpu_offload_gb"):
         return {}
-    return {name: said[name] for name in ("dtype", "quantization") if name in said}
+    return {name: settings[name] for name in ("dtype", "quantization") if name in settings}
 
 
 def _verdict(report: Report) -> Verdict:
@@ -219,45 +224,46 @@ def _verdict(report: Report) -> Verdict:
     return report.verdict
 
 
-def remedied(j: AnsweredCase) -> tuple[Remedy, ...]:
-    """Changes after which it would fit, of what its source leaves open; the cheapest first."""
-    return _asked(j.case, j.case.cards[0], j.by, remedies=True).remedies
+def remedied(answer: AnsweredCase) -> tuple[Remedy, ...]:
+    """Return changes after which it would fit, of what its source leaves open; the cheapest
+    first."""
+    return _asked(answer.case, answer.case.cards[0], answer.by, remedies=True).remedies
 
 
 def _asked(
     case: PublishedCase, card: Mapping[str, Any], by: By = "case", *, remedies: bool = False
 ) -> Report:
-    own = _prepared(case.model)
+    prepared = _prepared(case.model)
     if by == "weights" or case.task == "load":
         setting = _held_as(case) if by == "weights" else case.setting
-        return own.load(_loading(setting, card), remedies=remedies)
+        return prepared.load(_loading(setting, card), remedies=remedies)
     if case.task == "train":
         setting = case.least if by == "least" else case.setting
-        return own.train(_training(case, setting, card), remedies=remedies)
-    return own.answer(_serving(case, card), remedies=remedies)
+        return prepared.train(_training(case, setting, card), remedies=remedies)
+    return prepared.answer(_serving(case, card), remedies=remedies)
 
 
 def _serving(case: PublishedCase, card: Mapping[str, Any]) -> Question[Any]:
     beside = {"engine_version": case.version, "ram": case.ram, **card}
     setting = {} if case.command else {"engine": case.engine}
-    given = {n: tuple(v) if isinstance(v, list) else v for n, v in case.setting.items()}
-    return serving(None, case.command, {**setting, **given, **_told(beside)})
+    named = {n: tuple(v) if isinstance(v, list) else v for n, v in case.setting.items()}
+    return serving(None, case.command, {**setting, **named, **_told(beside)})
 
 
 def _training(case: PublishedCase, setting: Mapping[str, Any], card: Mapping[str, Any]) -> Train:
     framework = FRAMEWORKS.get(case.engine, case.engine)
-    own = {"framework": framework, "ram": case.ram, **card}
+    beside = {"framework": framework, "ram": case.ram, **card}
     if framework not in FRAMEWORKS.values():
-        own["framework_version"] = case.version
-    given = {n: tuple(v) if isinstance(v, list) else v for n, v in setting.items()}
-    found: Train = read("train", _told({**own, **given}))
-    return found
+        beside["framework_version"] = case.version
+    named = {n: tuple(v) if isinstance(v, list) else v for n, v in setting.items()}
+    workload: Train = read("train", _told({**beside, **named}))
+    return workload
 
 
 def _loading(setting: Mapping[str, Any], card: Mapping[str, Any]) -> Load:
     named = {n: v for n, v in {**setting, **card}.items() if n in LOAD}
-    found: Load = read("load", _told(named))
-    return found
+    workload: Load = read("load", _told(named))
+    return workload
 
 
 def _told(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -269,87 +275,90 @@ def _prepared(name: str) -> Prepared:
     return Prepared(name, GatherOptions(), gather_config(config(origins()[name]), reference=name))
 
 
-def counts(found: Iterable[Judged]) -> dict[str, dict[str, int]]:
-    """Cases by how they went and what we say."""
+def counts(answers: Iterable[Judged]) -> dict[str, dict[str, int]]:
+    """Count cases by how they went and what we say."""
     table = {outcome: dict.fromkeys(("yes", "no", "unknown", "skipped"), 0) for outcome in OUTCOMES}
-    for j in found:
-        table[j.case.outcome][j.fits if isinstance(j, AnsweredCase) else "skipped"] += 1
+    for answer in answers:
+        table[answer.case.outcome][
+            answer.fits if isinstance(answer, AnsweredCase) else "skipped"
+        ] += 1
     return table
 
 
-def passed(found: Iterable[Judged]) -> dict[str, int]:
-    """Cases that are not answered, by reason, the most frequent first."""
+def passed(answers: Iterable[Judged]) -> dict[str, int]:
+    """Count cases that are not answered by reason, the most frequent first."""
     table: dict[str, int] = {}
-    for j in found:
-        if isinstance(j, Passed):
-            table[j.reason] = table.get(j.reason, 0) + 1
+    for answer in answers:
+        if isinstance(answer, Passed):
+            table[answer.reason] = table.get(answer.reason, 0) + 1
     return dict(sorted(table.items(), key=lambda item: (-item[1], item[0])))
 
 
-def wrong(found: Iterable[Judged]) -> Iterator[AnsweredCase]:
-    """Answers that the outcome contradicts."""
-    return (j for j in found if isinstance(j, AnsweredCase) and j.wrong)
+def wrong(answers: Iterable[Judged]) -> Iterator[AnsweredCase]:
+    """Yield answers that the outcome contradicts."""
+    return (answer for answer in answers if isinstance(answer, AnsweredCase) and answer.wrong)
 
 
 def cited(case: PublishedCase) -> str:
     """Return one line that says where the case is stated."""
-    c = case.citation
-    if "page" in c:
-        return str(c["page"]).removeprefix("https://")
-    if "issue" in c:
-        return f"github.com/{c['repo']} issue {c['issue']}"
-    return f"github.com/{c['repo']} at {c['commit'][:12]} {c['path']}:{c['line']}"
+    citation = case.citation
+    if "page" in citation:
+        return str(citation["page"]).removeprefix("https://")
+    if "issue" in citation:
+        return f"github.com/{citation['repo']} issue {citation['issue']}"
+    place = f"{citation['path']}:{citation['line']}"
+    return f"github.com/{citation['repo']} at {citation['commit'][:12]} {place}"
 
 
-def to_dict(found: Sequence[Judged]) -> dict[str, Any]:
-    """The JSON of `weighbridge accuracy --outcomes`: docs/accuracy.md."""
+def to_dict(answers: Sequence[Judged]) -> dict[str, Any]:
+    """Return the JSON of `weighbridge accuracy --outcomes`: docs/accuracy.md."""
     return {
         "schema": SCHEMA,
         "version": __version__,
-        "counts": counts(found),
-        "skipped": passed(found),
-        "cases": [_record(j) for j in found],
+        "counts": counts(answers),
+        "skipped": passed(answers),
+        "cases": [_record(answer) for answer in answers],
     }
 
 
-def _record(j: Judged) -> dict[str, Any]:
-    """One case beside our verdict on it."""
-    c = j.case
+def _record(answer: Judged) -> dict[str, Any]:
+    """Return one case beside our verdict on it."""
+    case = answer.case
     facts = {
-        "id": c.id,
-        "task": c.task,
-        "model": c.model,
-        "engine": c.engine,
-        "engine_version": c.version,
-        "command": c.command,
-        "setting": dict(c.setting),
-        "accelerators": [c.accelerator] if c.accelerator else list(c.between),
-        "gpu_memory": c.memory,
-        "count": c.count,
-        "ram": c.ram,
-        "outcome": c.outcome,
-        "strength": c.strength,
-        "complete": c.complete,
-        "caveat": c.caveat,
-        "citation": dict(c.citation),
+        "id": case.id,
+        "task": case.task,
+        "model": case.model,
+        "engine": case.engine,
+        "engine_version": case.version,
+        "command": case.command,
+        "setting": dict(case.setting),
+        "accelerators": [case.accelerator] if case.accelerator else list(case.between),
+        "gpu_memory": case.memory,
+        "count": case.count,
+        "ram": case.ram,
+        "outcome": case.outcome,
+        "strength": case.strength,
+        "complete": case.complete,
+        "caveat": case.caveat,
+        "citation": dict(case.citation),
     }
-    return {**facts, **(_passed(j) if isinstance(j, Passed) else _said(j))}
+    return {**facts, **(_passed(answer) if isinstance(answer, Passed) else _said(answer))}
 
 
-def _passed(j: Passed) -> dict[str, Any]:
-    return {"fits": None, "skipped": j.reason, "detail": j.detail}
+def _passed(answer: Passed) -> dict[str, Any]:
+    return {"fits": None, "skipped": answer.reason, "detail": answer.detail}
 
 
-def _said(j: AnsweredCase) -> dict[str, Any]:
-    v = j.verdict
+def _said(answer: AnsweredCase) -> dict[str, Any]:
+    verdict = answer.verdict
     return {
-        "fits": j.fits,
-        "by": j.by,
-        "reason": v.reason,
-        "share_that_fits": v.share_that_fits,
-        "tipped_by": v.tipped_by,
-        "needed": v.per_device._asdict(),
-        "usable": v.usable._asdict(),
-        "because": j.case.because if j.wrong else "",
+        "fits": answer.fits,
+        "by": answer.by,
+        "reason": verdict.reason,
+        "share_that_fits": verdict.share_that_fits,
+        "tipped_by": verdict.tipped_by,
+        "needed": verdict.per_device._asdict(),
+        "usable": verdict.usable._asdict(),
+        "because": answer.case.because if answer.wrong else "",
         "skipped": None,
     }

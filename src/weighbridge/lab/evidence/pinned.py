@@ -17,24 +17,25 @@ FILE = os.path.join(os.path.dirname(__file__), "rows.json")
 
 @cache
 def _rows() -> tuple[dict[str, Any], ...]:
-    """Rows as `weighbridge accuracy --json` has them: of all sources, then of each."""
+    """Read the rows as `weighbridge accuracy --json` has them: of all sources, then of each."""
     with open(FILE, encoding="utf-8") as file:
         return tuple(json.load(file))
 
 
 def names(key: str) -> list[str]:
-    """Every "engine", or every "source", that has figures."""
+    """Return every "engine", or every "source", that has figures."""
     return sorted({row[key] for row in _rows() if row[key] is not None})
 
 
 def rows(
     *, engine: str | None = None, source: str | None = None, by_source: bool = False
 ) -> list[dict[str, Any]]:
-    """Raises NotFoundError for a name that has no figures."""
-    for key, asked in (("engine", engine), ("source", source)):
-        if asked is not None and asked not in names(key):
+    """Return the rows of an engine or of a source. Raises NotFoundError for a name that has no
+    figures."""
+    for key, name in (("engine", engine), ("source", source)):
+        if name is not None and name not in names(key):
             raise NotFoundError(
-                f"{key} {asked!r:.80} has no figures; those with some: {', '.join(names(key))}"
+                f"{key} {name!r:.80} has no figures; those with some: {', '.join(names(key))}"
             )
     each = by_source or source is not None
     return [

@@ -39,7 +39,8 @@ FILES = tuple(name for name, kind in ENGINES.items() if kind.reads == "gguf")
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """`quantity` is the record's, or it with GIVEN. Bytes, or tokens or blocks."""
+    """One figure beside what we say. `quantity` is the record's, or it with GIVEN. Bytes, or tokens
+    or blocks."""
 
     record: PublishedFigure
     quantity: str
@@ -49,7 +50,7 @@ class Prediction:
 
     @property
     def error(self) -> float:
-        """Signed, as a share of what was measured."""
+        """Return the signed error, as a share of what was measured."""
         return (self.bytes.expected - self.record.measured) / abs(self.record.measured)
 
     @property
@@ -64,12 +65,12 @@ class Prediction:
 
     @property
     def above(self) -> bool:
-        """A run that we called small enough took more than a hundredth beyond it."""
+        """Tell whether a run that we called small enough took more than a hundredth beyond it."""
         return ABOVE * self.bytes.high + self.resolution < self.record.measured
 
     @property
     def exact(self) -> bool:
-        """The expected value cannot be told from the figure."""
+        """Tell whether the expected value cannot be told from the figure."""
         return abs(self.bytes.expected - self.record.measured) <= self.resolution
 
     @property
@@ -90,7 +91,7 @@ Outcome = Prediction | Skip
 
 def outcomes(
     records: Sequence[PublishedFigure],
-    found: Found | None = None,
+    peaks: Found | None = None,
     *,
     table: bounds.MarginTable | None = None,
     progress: Callable[[], None] = lambda: None,
@@ -99,20 +100,20 @@ def outcomes(
     predicted: engines keep what they have made of it. `table` stands for the package's own
     margins."""
     by_id = {}
-    for r in sorted(records, key=_kept_for):
-        by_id[r.id] = tuple(TASKS[r.task](r, found, table))
+    for record in sorted(records, key=_kept_for):
+        by_id[record.id] = tuple(TASKS[record.task](record, peaks, table))
         progress()
-    return [outcome for r in records for outcome in by_id[r.id]]
+    return [outcome for record in records for outcome in by_id[record.id]]
 
 
-def _kept_for(r: PublishedFigure) -> tuple[str, ...]:
-    return r.engine, r.model, str(r.setting.get("quantization"))
+def _kept_for(record: PublishedFigure) -> tuple[str, ...]:
+    return record.engine, record.model, str(record.setting.get("quantization"))
 
 
 def _reckoned(
-    record: PublishedFigure, found: Found | None, table: bounds.MarginTable | None
+    record: PublishedFigure, peaks: Found | None, table: bounds.MarginTable | None
 ) -> Iterator[Outcome]:
-    """Closed forms."""
+    """Predict by closed forms."""
     if not record.only_given:
         yield _outcome(record, {}, table)
     if record.given:
@@ -120,14 +121,14 @@ def _reckoned(
 
 
 def _outcome(
-    record: PublishedFigure, given: Mapping[str, int], table: bounds.MarginTable | None
+    record: PublishedFigure, inputs: Mapping[str, int], table: bounds.MarginTable | None
 ) -> Outcome:
     reason = record.skip or _outside(record)
-    quantity = record.quantity + (GIVEN if given else "")
+    quantity = record.quantity + (GIVEN if inputs else "")
     if reason is not None:
         return Skip(record, quantity, reason)
     try:
-        return _predicted(record, given, table)
+        return _predicted(record, inputs, table)
     except WeighbridgeError as error:
         return Skip(record, quantity, "refused by our rules", str(error))
 
@@ -145,36 +146,36 @@ def _outside(record: PublishedFigure) -> str | None:
 
 
 def _predicted(
-    record: PublishedFigure, given: Mapping[str, int], table: bounds.MarginTable | None
+    record: PublishedFigure, inputs: Mapping[str, int], table: bounds.MarginTable | None
 ) -> Prediction:
-    told, like = _answer(record, tuple(sorted(given.items())))
+    answer, like = _answer(record, tuple(sorted(inputs.items())))
     reader = READERS.get((record.engine, record.quantity)) or READERS[("", record.quantity)]
-    value = reader(widened(told, like, table), record)
-    several = sum(d.kind == "gpu" for d in told.devices) > 1
+    value = reader(widened(answer, like, table), record)
+    several = sum(d.kind == "gpu" for d in answer.devices) > 1
     kind = bounds.kind(like, _margined(record, reader), record.level, several=several)
-    if reader in COUNTED and not given:
+    if reader in COUNTED and not inputs:
         value = bounds.around(
             value, like, kind.quantity, record.level, several=several, table=table
         )
-    slack = _slack(record, value) if given else 0
-    quantity = record.quantity + (GIVEN if given else "")
+    slack = _slack(record, value) if inputs else 0
+    quantity = record.quantity + (GIVEN if inputs else "")
     return Prediction(
         record, quantity, value, record.resolution + slack, kind if kind.quantity else None
     )
 
 
 def _margined(record: PublishedFigure, reader: "Reader") -> str:
-    """What the margin of a figure is kept under; "" where the report tells the rules' own interval,
-    or one that follows from another figure's."""
+    """Return what the margin of a figure is kept under; "" where the report tells the rules' own
+    interval, or one that follows from another figure's."""
     if reader in WHOLE_DEVICES:
         return bounds.PEAK
-    own = reader in COUNTED or (record.quantity, record.level) in TOLD.values()
-    own = own or record.quantity in ENGINES[record.engine].logged
-    return record.quantity if own else ""
+    has_margin = reader in COUNTED or (record.quantity, record.level) in TOLD.values()
+    has_margin = has_margin or record.quantity in ENGINES[record.engine].logged
+    return record.quantity if has_margin else ""
 
 
 def _slack(record: PublishedFigure, value: Bytes) -> int:
-    """What the rounding of the given input can move the answer by: they are proportional."""
+    """Return what the rounding of the given input can move the answer by: they are proportional."""
     (amount,) = record.given.values()
     return -(-value.expected * record.given_resolution // amount)
 
@@ -192,7 +193,7 @@ class EngineRunKey:
 
 
 def _answer(
-    record: PublishedFigure, given: tuple[tuple[str, int], ...]
+    record: PublishedFigure, inputs: tuple[tuple[str, int], ...]
 ) -> tuple[EngineAnswer, bounds.RunForm]:
     setting = {n: tuple(v) if isinstance(v, list) else v for n, v in record.setting.items()}
     return _run(
@@ -202,14 +203,15 @@ def _answer(
             model=record.model,
             task=record.task,
             gpu=_gpu(record),
-            setting=tuple(sorted({**setting, **dict(given)}.items())),
+            setting=tuple(sorted({**setting, **dict(inputs)}.items())),
         )
     )
 
 
 def _gpu(record: PublishedFigure) -> str | None:
-    """llama.cpp's buffers are the same on any one card: its name only adds a search for what fits,
-    which takes longer than all the rest. Where no layer is on it, it says that there is a card."""
+    """Name the card that is asked. llama.cpp's buffers are the same on any one card: its name only
+    adds a search for what fits, which takes longer than all the rest. Where no layer is on it, it
+    says that there is a card."""
     alone = ENGINES[record.engine].reads == "gguf" and record.count == 1
     if record.accelerator is None or (alone and record.setting.get("n_gpu_layers") != 0):
         return None
@@ -217,11 +219,11 @@ def _gpu(record: PublishedFigure) -> str | None:
 
 
 @cache
-def _run(asked: EngineRunKey) -> tuple[EngineAnswer, bounds.RunForm]:
-    """What the rules say alone."""
-    settings = {**dict(asked.setting), "engine_version": asked.version, "gpu": asked.gpu}
-    model = _model(asked.model)
-    if asked.task == "load":
+def _run(key: EngineRunKey) -> tuple[EngineAnswer, bounds.RunForm]:
+    """Answer one run by the rules alone, without margins."""
+    settings = {**dict(key.setting), "engine_version": key.version, "gpu": key.gpu}
+    model = _model(key.model)
+    if key.task == "load":
         asked_for = read("load", {n: v for n, v in settings.items() if n in LOAD})
         report = load(model, asked_for, bounds.NOTHING)
         answer = EngineAnswer(
@@ -229,13 +231,13 @@ def _run(asked: EngineRunKey) -> tuple[EngineAnswer, bounds.RunForm]:
         )
         form = bounds.form(report.workload["quantization"])
         return answer, bounds.RunForm("load", str(report.workload["engine"]), form)
-    served = ENGINES[asked.engine].server
-    w = read("infer", settings).but(engine=asked.engine, engine_defaults=served)
-    kind = engine(asked.engine)
-    foreign(w, kind.name)
-    number, _ = version(kind, asked.version)
-    about = subject(model, w, kind, number)
-    return kind.infer(about, w, w.budget()), runs_of(about, kind)
+    served = ENGINES[key.engine].server
+    workload = read("infer", settings).but(engine=key.engine, engine_defaults=served)
+    kind = engine(key.engine)
+    foreign(workload, kind.name)
+    number, _ = version(kind, key.version)
+    about = subject(model, workload, kind, number)
+    return kind.infer(about, workload, workload.budget()), runs_of(about, kind)
 
 
 @cache
@@ -244,7 +246,7 @@ def _model(name: str) -> Model:
 
 
 def _part(*names: str) -> "Reader":
-    """The most that components of these names hold together in one phase."""
+    """Read the most that components of these names hold together in one phase."""
 
     def read_part(device: Device) -> Bytes:
         return _most(total(c.bytes for c in p.components if c.name in names) for p in device.phases)
@@ -253,7 +255,7 @@ def _part(*names: str) -> "Reader":
 
 
 def _named(name: str, detail: str) -> "Reader":
-    """One component, in the phase where it is largest."""
+    """Read one component, in the phase where it is largest."""
 
     def read_named(device: Device) -> Bytes:
         return _most(
@@ -265,7 +267,7 @@ def _named(name: str, detail: str) -> "Reader":
 
 
 def _loaded(answer: EngineAnswer, record: PublishedFigure) -> Bytes:
-    """What the driver shows more of after loading: all but the context, which was there."""
+    """Read what the driver shows more of after loading: all but the context, which was there."""
 
     def read_loaded(device: Device) -> Bytes:
         return total(c.bytes for c in device.phases[0].components if c.level != "driver")
@@ -274,7 +276,7 @@ def _loaded(answer: EngineAnswer, record: PublishedFigure) -> Bytes:
 
 
 def _grown(*names: str) -> "Reader":
-    """What they grow by from loading to the first step."""
+    """Read what components of these names grow by from loading to the first step."""
 
     def read_grown(device: Device) -> Bytes:
         before, after = (
@@ -301,27 +303,28 @@ def _decoding(answer: EngineAnswer, record: PublishedFigure) -> Bytes:
 
 
 def _told(name: CountName, of: IntervalName | None = None) -> "Reader":
-    """A number of the engine's own log; its interval is in proportion to that of what it is made
-    `of`, where that has one."""
+    """Read a number of the engine's own log; its interval is in proportion to that of what it is
+    made `of`, where that has one."""
 
     def read_told(answer: EngineAnswer, record: PublishedFigure) -> Bytes:
-        found = answer.derived[name]
-        assert found is not None, f"{record.id}: {name} is not counted"
+        count = answer.derived[name]
+        assert count is not None, f"{record.id}: {name} is not counted"
         bounds = None if of is None else answer.derived.get(of)
         if bounds is None or not bounds[1]:
-            return exactly(found)
-        return Bytes(*(found * bound // bounds[1] for bound in bounds))
+            return exactly(count)
+        return Bytes(*(count * bound // bounds[1] for bound in bounds))
 
     return read_told
 
 
 def _profiled(answer: EngineAnswer, record: PublishedFigure) -> Bytes:
-    """The log is that of the first rank."""
+    """Read the peak of the profile run; the log is that of the first rank."""
     return Bytes(*answer.derived["first_rank"]["profile_peak_interval"])
 
 
 def _outside_torch(answer: EngineAnswer, record: PublishedFigure) -> Bytes:
-    """The same: stages talk to each other after the profile alone."""
+    """Read the growth outside torch, of the first rank: stages talk to each other after the profile
+    alone."""
     return Bytes(*answer.derived["first_rank"]["non_torch_interval"])
 
 
@@ -343,43 +346,46 @@ def _most(sums: Iterable[Bytes]) -> Bytes:
 
 
 def _traced(
-    record: PublishedFigure, found: Found | None, table: bounds.MarginTable | None
+    record: PublishedFigure, peaks: Found | None, table: bounds.MarginTable | None
 ) -> Iterator[Outcome]:
-    """Programs that were re-run."""
+    """Predict by programs that were re-run."""
     if record.skip is not None:
         yield Skip(record, record.quantity, record.skip)
-    elif found is None:
+    elif peaks is None:
         yield Skip(record, record.quantity, "needs torch: --trace")
     else:
-        told = [found[one] for one in runs(record)]
+        told = [peaks[one] for one in runs(record)]
         failures = [one for one in told if isinstance(one, Failure)]
         if failures:
             yield Skip(record, record.quantity, failures[0].reason, failures[0].detail)
         else:
-            peaks = [one for one in told if isinstance(one, Peaks)]
-            yield _rerun(record, peaks, table)
+            told_peaks = [one for one in told if isinstance(one, Peaks)]
+            yield _rerun(record, told_peaks, table)
 
 
 def _rerun(
     record: PublishedFigure, peaks: Sequence[Peaks], table: bounds.MarginTable | None
 ) -> Prediction:
-    """What grows at the driver, or differs there, was reserved."""
+    """Predict a figure by the peaks of its run. What grows at the driver, or differs there, was
+    reserved."""
     level = "allocated" if record.level == "allocated" else "reserved"
     assert record.program is not None
     like = levels.runs(convolves=PROGRAMS[record.program].convolves(record.setting))
     if record.quantity == "peak":
         level, value = record.level, peaks[0].at(record.level, like, table)
     else:
-        own = peaks[0].growth() if record.quantity == "growth" else peaks[0].beyond(peaks[1], level)
-        value = bounds.around(own, like, bounds.PEAK, level, table=table)
+        difference = (
+            peaks[0].growth() if record.quantity == "growth" else peaks[0].beyond(peaks[1], level)
+        )
+        value = bounds.around(difference, like, bounds.PEAK, level, table=table)
     kind = bounds.kind(like, bounds.PEAK, level, several=False)
     return Prediction(record, record.quantity, value, record.resolution, kind)
 
 
 def _trained(
-    record: PublishedFigure, found: Found | None, table: bounds.MarginTable | None
+    record: PublishedFigure, peaks: Found | None, table: bounds.MarginTable | None
 ) -> Iterator[Outcome]:
-    """Steps of training, by the closed form."""
+    """Predict steps of training by the closed form."""
     quantity = record.quantity + (GIVEN if record.given else "")
     reason = record.skip or (None if record.model in origins() else "model not at hand")
     if reason is not None:

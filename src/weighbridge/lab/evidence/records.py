@@ -106,7 +106,7 @@ class PublishedFigure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelOrigin:
-    """What a model is made of: a config of the catalogue, one of our own, or both on top."""
+    """A model of the figures: a config of the catalogue, one of our own, or both on top."""
 
     id: str
     catalogue: str | None = None
@@ -146,26 +146,31 @@ def lines(path: str) -> Iterator[dict[str, Any]]:
 
 
 def chosen(*, engine: str | None = None, source: str | None = None) -> tuple[PublishedFigure, ...]:
-    """Raises NotFoundError for a name that no record has."""
-    for name, known in (("engine", {r.engine for r in records()}), ("source", set(sources()))):
-        asked = {"engine": engine, "source": source}[name]
-        if asked is not None and asked not in known:
+    """Return the figures of an engine or a source. Raises NotFoundError for a name that no record
+    has."""
+    for name, known in (
+        ("engine", {record.engine for record in records()}),
+        ("source", set(sources())),
+    ):
+        wanted = {"engine": engine, "source": source}[name]
+        if wanted is not None and wanted not in known:
             raise NotFoundError(
-                f"--{name} {asked!r} has no figures; those with some: {', '.join(sorted(known))}"
+                f"--{name} {wanted!r} has no figures; those with some: {', '.join(sorted(known))}"
             )
     return tuple(
-        r
-        for r in records()
-        if (engine is None or r.engine == engine) and (source is None or r.source == source)
+        record
+        for record in records()
+        if (engine is None or record.engine == engine)
+        and (source is None or record.source == source)
     )
 
 
-def cited(r: PublishedFigure) -> str:
+def cited(figure: PublishedFigure) -> str:
     """Return one line that says where the figure is printed."""
-    c = r.citation
+    citation = figure.citation
     for kind in ("issue", "pull"):
-        if kind in c:
-            return f"github.com/{c['repo']} {kind} {c[kind]}"
-    place = f" {c['path']}" if "path" in c else ""
-    line = f":{c['line']}" if "line" in c else ""
-    return f"github.com/{c['repo']} at {c['commit'][:12]}{place}{line}"
+        if kind in citation:
+            return f"github.com/{citation['repo']} {kind} {citation[kind]}"
+    place = f" {citation['path']}" if "path" in citation else ""
+    line = f":{citation['line']}" if "line" in citation else ""
+    return f"github.com/{citation['repo']} at {citation['commit'][:12]}{place}{line}"

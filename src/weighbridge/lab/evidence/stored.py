@@ -22,7 +22,7 @@ from weighbridge.lab.evidence.records import PublishedFigure, records, sources
 from weighbridge.memory import Bytes
 
 FOLDER = "weighbridge"
-PACKAGE = os.path.dirname(os.path.dirname(__file__))
+PACKAGE = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))  # weighbridge itself
 MADE_OF = (".py", ".json", ".jsonl")
 Progress = Callable[[int, int], None]
 
@@ -37,14 +37,14 @@ def outcomes(
 
     Where nothing is kept yet, a part of them is predicted alone, and not kept."""
     path = _path("apart" if apart else "all")
-    found = _read(path)
-    if found is None and not apart and len(figures) < len(records()):
+    stored = _read(path)
+    if stored is None and not apart and len(figures) < len(records()):
         return predicted(figures, progress=_counting(progress, len(figures)))
-    if found is None:
-        found = _apart(progress) if apart else _all(progress)
-        _write(path, found)
-    wanted = {r.id for r in figures}
-    return [o for o in found if o.record.id in wanted]
+    if stored is None:
+        stored = _apart(progress) if apart else _all(progress)
+        _write(path, stored)
+    wanted = {figure.id for figure in figures}
+    return [outcome for outcome in stored if outcome.record.id in wanted]
 
 
 def _all(progress: Progress) -> list[Outcome]:
@@ -62,9 +62,9 @@ def _apart(progress: Progress) -> list[Outcome]:
             counted()
             yield source
 
-    found = left_out(ask, told())
-    order = {r.id: number for number, r in enumerate(records())}
-    return sorted(found, key=lambda o: order[o.record.id])
+    left = left_out(ask, told())
+    order = {figure.id: number for number, figure in enumerate(records())}
+    return sorted(left, key=lambda outcome: order[outcome.record.id])
 
 
 def _counting(progress: Progress, total: int) -> Callable[[], None]:
@@ -93,15 +93,15 @@ def _outcome(known: Mapping[str, PublishedFigure], line: Mapping[str, Any]) -> O
     return Prediction(record, line["quantity"], Bytes(*line["bytes"]), line["resolution"], kind)
 
 
-def _write(path: str, found: Iterable[Outcome]) -> None:
-    mine, folder = f"{path}.{os.getpid()}", os.path.dirname(path)
+def _write(path: str, outcomes: Iterable[Outcome]) -> None:
+    temporary, folder = f"{path}.{os.getpid()}", os.path.dirname(path)
     start = os.path.basename(path).rpartition("-")[0]
     try:
         os.makedirs(folder, exist_ok=True)
         stale = [name for name in os.listdir(folder) if name.startswith(f"{start}-")]
-        with open(mine, "w", encoding="utf-8") as file:
-            json.dump([_line(o) for o in found], file)
-        os.replace(mine, path)  # another process sees all of it or nothing
+        with open(temporary, "w", encoding="utf-8") as file:
+            json.dump([_line(outcome) for outcome in outcomes], file)
+        os.replace(temporary, path)  # another process sees all of it or nothing
         for name in stale:
             if name != os.path.basename(path):
                 os.remove(os.path.join(folder, name))
@@ -109,16 +109,17 @@ def _write(path: str, found: Iterable[Outcome]) -> None:
         return
 
 
-def _line(o: Outcome) -> dict[str, Any]:
-    told = {"id": o.record.id, "quantity": o.quantity}
-    if isinstance(o, Skip):
-        return {**told, "reason": o.reason, "detail": o.detail}
-    kind = None if o.kind is None else o.kind._asdict()
-    return {**told, "bytes": list(o.bytes), "resolution": o.resolution, "kind": kind}
+def _line(outcome: Outcome) -> dict[str, Any]:
+    line = {"id": outcome.record.id, "quantity": outcome.quantity}
+    if isinstance(outcome, Skip):
+        return {**line, "reason": outcome.reason, "detail": outcome.detail}
+    kind = None if outcome.kind is None else outcome.kind._asdict()
+    return {**line, "bytes": list(outcome.bytes), "resolution": outcome.resolution, "kind": kind}
 
 
 def _path(what: str) -> str:
-    """XDG base directories: $XDG_CACHE_HOME where it is an absolute path, else ~/.cache."""
+    """Return the file in the user's cache folder (XDG base directories: $XDG_CACHE_HOME where it is
+    an absolute path, else ~/.cache)."""
     base = os.environ.get("XDG_CACHE_HOME", "")
     if not os.path.isabs(base):
         base = os.path.join(os.path.expanduser("~"), ".cache")
@@ -127,13 +128,13 @@ def _path(what: str) -> str:
 
 @cache
 def made_of(folder: str) -> str:
-    """A hash of all that predictions follow from."""
-    found = hashlib.sha256()
+    """Return a hash of all that predictions follow from."""
+    digest = hashlib.sha256()
     for path in sorted(_files(folder)):
-        found.update(os.path.relpath(path, folder).encode())
+        digest.update(os.path.relpath(path, folder).encode())
         with open(path, "rb") as file:
-            found.update(hashlib.sha256(file.read()).digest())
-    return found.hexdigest()
+            digest.update(hashlib.sha256(file.read()).digest())
+    return digest.hexdigest()
 
 
 def _files(folder: str) -> Iterator[str]:

@@ -32,7 +32,7 @@ CARD = "a100-80gb"  # where none is printed
 
 @dataclass(frozen=True, slots=True)
 class TracedRun:
-    """A program on a card, as a key: `setting` is JSON."""
+    """One run of a program on a card, as a key: `setting` is JSON."""
 
     program: str
     gpu: str
@@ -52,14 +52,14 @@ class Peaks:
     def at(
         self, level: str, like: bounds.RunForm, table: bounds.MarginTable | None = None
     ) -> Bytes:
-        """Tell a level as a report of a trace does."""
+        """Return the bytes of a level, as a report of a trace does."""
         known = next(one for one in LEVELS if one == level)
         return levels.held(self.allocated, self.reserved, self.context, like, table).at(known)
 
     def growth(self) -> Bytes:
         """Return what was added at driver level. The context was there before, or not yet."""
-        own = self.at("reserved", levels.runs(), bounds.NOTHING)
-        return Bytes(own.low, own.expected, own.high + self.context.high)
+        reserved = self.at("reserved", levels.runs(), bounds.NOTHING)
+        return Bytes(reserved.low, reserved.expected, reserved.high + self.context.high)
 
     def beyond(self, less: "Peaks", level: str) -> Bytes:
         """Return how much these peaks exceed those of a smaller run. The context is in both and
@@ -78,7 +78,8 @@ Found = Mapping[TracedRun, Peaks | Failure]
 
 
 def run(record: PublishedFigure, less: Mapping[str, Any] | None = None) -> TracedRun:
-    """What a record's figure is the peak of; with `less`, what is subtracted."""
+    """Return the run that a record's figure is the peak of; with `less`, the one that is
+    subtracted."""
     assert record.program is not None
     setting = json.dumps({**record.setting, **(less or {})}, sort_keys=True)
     return TracedRun(record.program, record.accelerator or CARD, record.version, setting)
@@ -91,15 +92,15 @@ def runs(record: PublishedFigure) -> Iterator[TracedRun]:
 
 
 def wanted(records: Iterable[PublishedFigure]) -> list[TracedRun]:
-    """Each run once, however many figures it has."""
-    asked = {r for record in records if _traced(record) for r in runs(record)}
-    return sorted(asked, key=str)
+    """Return each run once, however many figures it has."""
+    unique = {r for record in records if _traced(record) for r in runs(record)}
+    return sorted(unique, key=str)
 
 
 def peaks(records: Iterable[PublishedFigure], *, workers: int = 2) -> Found:
-    asked = wanted(records)
+    keys = wanted(records)
     idle: SimpleQueue[ProgramWorker] = SimpleQueue()
-    crew = [ProgramWorker() for _ in range(min(workers, len(asked)))]
+    crew = [ProgramWorker() for _ in range(min(workers, len(keys)))]
     for worker in crew:
         idle.put(worker)
 
@@ -112,7 +113,7 @@ def peaks(records: Iterable[PublishedFigure], *, workers: int = 2) -> Found:
 
     try:
         with ThreadPoolExecutor(max(1, len(crew))) as threads:
-            return dict(zip(asked, threads.map(done, asked), strict=True))
+            return dict(zip(keys, threads.map(done, keys), strict=True))
     finally:
         for worker in crew:
             worker.stop()
@@ -179,7 +180,7 @@ class ProgramWorker:
 
 
 def serve() -> None:
-    """The other side: programs and their libraries print to stderr."""
+    """Answer on stdout what is asked on stdin: programs and their libraries print to stderr."""
     answers, sys.stdout = sys.stdout, sys.stderr
     for line in sys.stdin:
         try:
@@ -190,7 +191,7 @@ def serve() -> None:
 
 
 def measure(name: str, gpu: str, version: str | None, setting: str) -> dict[str, Any]:
-    """The peaks of one run, in this process. Imports torch."""
+    """Return the peaks of one run, in this process. Imports torch."""
     import gc
 
     import torch

@@ -36,23 +36,23 @@ class TrainingRunKey:
 
 
 def peak(record: PublishedFigure, table: bounds.MarginTable | None) -> Bytes:
-    """Raises WeighbridgeError where our rules refuse it."""
+    """Return the peak at the record's level. Raises WeighbridgeError where our rules refuse it."""
     level: Level = next(known for known in LEVELS if known == record.level)
-    found = _run(_asked(record))
-    devices = [d for d in found.devices(table) if d.kind == "gpu"]
+    run_ = _run(_asked(record))
+    devices = [device for device in run_.devices(table) if device.kind == "gpu"]
     context = record.given.get("context")
     if context is not None:
-        return max((_beside(d, context) for d in devices), key=lambda b: b.expected)
-    peaks = [d.peak(level) for d in devices]
+        return max((_beside(device, context) for device in devices), key=lambda b: b.expected)
+    peaks = [device.peak(level) for device in devices]
     return total(peaks) if record.device == "gpus" else max(peaks, key=lambda b: b.expected)
 
 
 def _beside(device: Device, context: int) -> Bytes:
     """Return the peak with the context that was read, and what was loaded later, for ours."""
-    given = Bytes(context, context, context + LIBRARIES)
+    read_context = Bytes(context, context, context + LIBRARIES)
     return max(
         (
-            total((*(c.bytes for c in phase.components if c.name != "context"), given))
+            total((*(c.bytes for c in phase.components if c.name != "context"), read_context))
             for phase in device.phases
         ),
         key=lambda b: b.expected,
@@ -61,29 +61,30 @@ def _beside(device: Device, context: int) -> Bytes:
 
 def first(record: PublishedFigure, table: bounds.MarginTable | None) -> Bytes:
     """Return the peak of the first step at the level `allocated`."""
-    found = _run(_asked(record))
-    value = exactly(int(found.answer.derived["first_step_peak_bytes"]))
-    return bounds.around(value, found.like, bounds.PEAK, "allocated", table=table)
+    run_ = _run(_asked(record))
+    value = exactly(int(run_.answer.derived["first_step_peak_bytes"]))
+    return bounds.around(value, run_.like, bounds.PEAK, "allocated", table=table)
 
 
 def kind(record: PublishedFigure) -> bounds.RunGroup:
-    found = _run(_asked(record))
-    several = sum(d.kind == "gpu" for d in found.answer.devices) > 1
-    return bounds.kind(found.like, bounds.PEAK, record.level, several=several)
+    """Return which published runs a record's run is like."""
+    run_ = _run(_asked(record))
+    several = sum(device.kind == "gpu" for device in run_.answer.devices) > 1
+    return bounds.kind(run_.like, bounds.PEAK, record.level, several=several)
 
 
 def _asked(record: PublishedFigure) -> TrainingRunKey:
     framework = FRAMEWORKS.get(record.engine, record.engine)
     version = "engine_version" if framework in OVER_TRANSFORMERS else "framework_version"
     card = f"{record.accelerator}:{record.count}" if record.accelerator else None
-    given = {"framework": framework, version: record.version, "gpu": card, **record.setting}
-    setting = {n: tuple(v) if isinstance(v, list) else v for n, v in given.items()}
-    return TrainingRunKey(record.model, tuple(sorted(setting.items())))
+    settings = {"framework": framework, version: record.version, "gpu": card, **record.setting}
+    sorted_settings = {n: tuple(v) if isinstance(v, list) else v for n, v in settings.items()}
+    return TrainingRunKey(record.model, tuple(sorted(sorted_settings.items())))
 
 
 @cache
-def _run(asked: TrainingRunKey) -> Alone:
-    return run(_model(asked.model), read("train", dict(asked.setting)))
+def _run(key: TrainingRunKey) -> Alone:
+    return run(_model(key.model), read("train", dict(key.setting)))
 
 
 @cache

@@ -35,47 +35,51 @@ OF_FILES = ("auto_map", "quantization_config", "transformers_version", "model_ty
 FAILURES = "torch._subclasses.fake_tensor"  # a logger, that prints the stack of what is raised
 
 
-def supported(s: Subject, w: Infer) -> None:
-    """Raises UnsupportedError with what stands in the way."""
-    reason = next(_obstacles(s, w), "")
+def supported(subject: Subject, workload: Infer) -> None:
+    """Check that a class can be traced. Raises UnsupportedError with what stands in the way."""
+    reason = next(_obstacles(subject, workload), "")
     if reason:
         raise UnsupportedError(f"--exact: {reason}")
 
 
-def _obstacles(s: Subject, w: Infer) -> Iterator[str]:
-    cls = s.part.blueprint.cls
-    if s.part.library != "transformers" or s.config is None or len(s.model.parts) > 1:
-        yield f"{s.model.reference} is no class of transformers with its config"
+def _obstacles(subject: Subject, workload: Infer) -> Iterator[str]:
+    cls = subject.part.blueprint.cls
+    if (
+        subject.part.library != "transformers"
+        or subject.config is None
+        or len(subject.model.parts) > 1
+    ):
+        yield f"{subject.model.reference} is no class of transformers with its config"
     elif not isinstance(getattr(transformers, cls, None), type):
         here = f"transformers {transformers.__version__}"
         yield f"{cls} is not in {here}, and the code of a repository is never run"
-    if s.choice.scheme is not None or s.choice.as_stored:
-        yield f"weights in {s.choice.name} are not traced; --dtype bfloat16 is"
-    yield from _settings(w)
+    if subject.choice.scheme is not None or subject.choice.as_stored:
+        yield f"weights in {subject.choice.name} are not traced; --dtype bfloat16 is"
+    yield from _settings(workload)
 
 
-def _settings(w: Infer) -> Iterator[str]:
-    budget = w.budget()
+def _settings(workload: Infer) -> Iterator[str]:
+    budget = workload.budget()
     if budget is not None and budget.choice.count > 1:
         yield "one card is traced; name one, or leave --exact out"
-    if w.attention == "flash":
+    if workload.attention == "flash":
         yield "flash_attention_2 is another package's; without --attention torch's own kernel runs"
-    if w.cache_implementation not in (None, *CACHES) or w.kv_cache_dtype is not None:
+    if workload.cache_implementation not in (None, *CACHES) or workload.kv_cache_dtype is not None:
         yield f"caches that are traced are {' and '.join(CACHES)}, in the dtype of the model"
-    if (w.num_beams or 1) > 1:
+    if (workload.num_beams or 1) > 1:
         yield "when a search with beams ends is decided by values, which a trace has not"
-    if w.draft_model is not None:
+    if workload.draft_model is not None:
         yield "a draft model is not traced"
 
 
 @contextmanager
-def card(w: Infer) -> Iterator[FakeGPU]:
-    """The card that was named, with memory for everything; what libraries say is left out."""
-    budget = w.budget()
-    name = GPU if budget is None or w.gpu is None else budget.choice.part.id
+def card(workload: Infer) -> Iterator[FakeGPU]:
+    """Enter the card that was named, with memory for everything; what libraries say is left out."""
+    budget = workload.budget()
+    name = GPU if budget is None or workload.gpu is None else budget.choice.part.id
     with (
         _silence(),
-        FakeGPU(name, gpu_memory=NO_END, torch_version=w.torch_version) as gpu,
+        FakeGPU(name, gpu_memory=NO_END, torch_version=workload.torch_version) as gpu,
     ):
         yield gpu
 
@@ -99,27 +103,27 @@ def _silence() -> Iterator[None]:
                 talk.enable_progress_bar()
 
 
-def built(s: Subject, w: Infer) -> nn.Module:
+def built(subject: Subject, workload: Infer) -> nn.Module:
     """Build the class that the config names, on the device, in eval mode."""
-    raw = {k: v for k, v in copy.deepcopy(dict(s.raw)).items() if k not in OF_FILES}
-    config = transformers.AutoConfig.for_model(s.raw["model_type"], **raw)
-    cls: Any = getattr(transformers, s.part.blueprint.cls)
+    raw = {k: v for k, v in copy.deepcopy(dict(subject.raw)).items() if k not in OF_FILES}
+    config = transformers.AutoConfig.for_model(subject.raw["model_type"], **raw)
+    cls: Any = getattr(transformers, subject.part.blueprint.cls)
     with tempfile.TemporaryDirectory() as folder:
         config.save_pretrained(folder)
         model: nn.Module = cls.from_pretrained(
             folder,
             config=config,
-            dtype=getattr(torch, s.choice.dtype.name),
-            attn_implementation=ATTENTION.get(w.attention or ""),
-            device_map="cuda" if w.device_map else None,
+            dtype=getattr(torch, subject.choice.dtype.name),
+            attn_implementation=ATTENTION.get(workload.attention or ""),
+            device_map="cuda" if workload.device_map else None,
         )
     return model.cuda()
 
 
 @contextmanager
-def kernel(w: Infer) -> Iterator[None]:
-    """scaled_dot_product_attention with the kernel that was named."""
-    chosen = KERNELS.get(w.attention or "")
+def kernel(workload: Infer) -> Iterator[None]:
+    """Let scaled_dot_product_attention take the kernel that was named."""
+    chosen = KERNELS.get(workload.attention or "")
     if chosen is None:
         yield
         return

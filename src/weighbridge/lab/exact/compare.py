@@ -28,7 +28,7 @@ class ComponentNamer(Protocol):
 
 
 def beside(closed: A, course: TracedCourse, keeping: ComponentNamer) -> A:
-    """The first device as it was traced."""
+    """Replace the first device of a closed form by what was traced, and keep both."""
     first = closed.devices[0]
     pairs = tuple(
         (phase, _phase(course, keeping, phase))
@@ -60,10 +60,10 @@ def _phase(course: TracedCourse, keeping: ComponentNamer, closed: Phase) -> Phas
         live["temporaries"] += beyond
     live["rounding"] = tape.levels[fullest] - live.total()
     live["fragmentation"] = max(tape.reserves[e] for e in moments) - tape.levels[fullest]
-    made = tape.storages[abs(tape.events[fullest]) - 1]
-    formula = f"{course.said(closed.name)}; most at {made.op}"
-    if made.module:
-        formula += f" of {made.module}"
+    cause = tape.storages[abs(tape.events[fullest]) - 1]
+    formula = f"{course.said(closed.name)}; most at {cause.op}"
+    if cause.module:
+        formula += f" of {cause.module}"
     return Phase(
         closed.name,
         (
@@ -74,12 +74,12 @@ def _phase(course: TracedCourse, keeping: ComponentNamer, closed: Phase) -> Phas
 
 
 def _live(course: TracedCourse, keeping: ComponentNamer, event: int) -> Counter[str]:
-    """Bytes by component right after an event."""
-    found = Counter[str]()
+    """Return bytes by component right after an event."""
+    nbytes = Counter[str]()
     for number, storage in enumerate(course.tape.storages):
         if storage.born <= event and (storage.died is None or storage.died > event):
-            found[keeping.component(number, storage)] += storage.nbytes
-    return found
+            nbytes[keeping.component(number, storage)] += storage.nbytes
+    return nbytes
 
 
 def _components(live: Counter[str], formula: str, source: str) -> Iterator[Component]:

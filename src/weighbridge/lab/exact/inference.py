@@ -55,7 +55,7 @@ class TracedCourse:
         self.phase, self.start = phase, now
 
     def said(self, phase: str) -> str:
-        """What was run of a phase."""
+        """Say what was run of a phase."""
         if phase != "decode" or not self.left_out:
             return "all of it was run"
         return f"the first and the last steps were run, {self.left_out:,} between them were not"
@@ -63,7 +63,7 @@ class TracedCourse:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExactRun:
-    """What `generate` is called with."""
+    """One request of `generate`: the model and what it is called with."""
 
     model: Any
     given: dict[str, Any]
@@ -73,40 +73,40 @@ class ExactRun:
     logits: int | None  # tokens whose logits were asked for
 
 
-def traced(s: Subject, w: Infer) -> tuple[TracedCourse, Keeping]:
-    """Raises UnsupportedError."""
-    supported(s, w)
+def traced(subject: Subject, workload: Infer) -> tuple[TracedCourse, Keeping]:
+    """Run a request on a fake GPU. Raises UnsupportedError."""
+    supported(subject, workload)
     try:
-        return _traced(s, w)
+        return _traced(subject, workload)
     except WeighbridgeError:
         raise
     except Exception as error:
-        cls = s.part.blueprint.cls
-        said = f"{type(error).__name__}: {error}".partition("\n")[0][:LONGEST]
-        raise UnsupportedError(f"--exact: {cls} does not run: {said}") from error
+        cls = subject.part.blueprint.cls
+        line = f"{type(error).__name__}: {error}".partition("\n")[0][:LONGEST]
+        raise UnsupportedError(f"--exact: {cls} does not run: {line}") from error
 
 
-def _traced(s: Subject, w: Infer) -> tuple[TracedCourse, Keeping]:
-    p = plan(s, w, w.budget())
-    with card(w) as gpu:
+def _traced(subject: Subject, workload: Infer) -> tuple[TracedCourse, Keeping]:
+    generation = plan(subject, workload, workload.budget())
+    with card(workload) as gpu:
         course = TracedCourse(gpu.tape)
-        model = built(s, w)
-        keeping = Keeping(gpu.recorder, model, p.outputs)
+        model = built(subject, workload)
+        keeping = Keeping(gpu.recorder, model, generation.outputs)
         course.begin("prefill")
-        given = inputs(model, s, p, w.audio_seconds)
+        request_inputs = inputs(model, subject, generation, workload.audio_seconds)
         run = ExactRun(
             model=model,
-            given=given,
+            given=request_inputs,
             course=course,
             keeping=keeping,
-            plan=p,
-            logits=w.logits_to_keep,
+            plan=generation,
+            logits=workload.logits_to_keep,
         )
-        with torch.no_grad(), kernel(w), _followed(model, course, keeping):
-            if s.body.causal and isinstance(model, GenerationMixin):
+        with torch.no_grad(), kernel(workload), _followed(model, course, keeping):
+            if subject.body.causal and isinstance(model, GenerationMixin):
                 _answered(run)
             else:
-                keeping.output(model(**given))
+                keeping.output(model(**request_inputs))
         course.begin("")
         course.notes = tuple(line for line in gpu.recorder.looks.told if LOOK not in line)
         keeping.cache = None
@@ -115,7 +115,7 @@ def _traced(s: Subject, w: Infer) -> tuple[TracedCourse, Keeping]:
 
 @contextmanager
 def _followed(model: nn.Module, course: TracedCourse, keeping: Keeping) -> Iterator[None]:
-    """Each forward behind the first is a step of decode."""
+    """Name the phases: each forward behind the first is a step of decode."""
     count = 0
 
     def before(*_: Any) -> None:
@@ -135,62 +135,66 @@ def _followed(model: nn.Module, course: TracedCourse, keeping: Keeping) -> Itera
             hook.remove()
 
 
-def _answered(r: ExactRun) -> None:
-    """`new` steps behind the prompt, so that the cache ends with the whole context."""
-    new, given = r.plan.new, r.given
-    if r.plan.prompt.cache == "static":
-        r.course.left_out = max(0, new - ALL)
-        _generate(r, given, min(new, ALL) + 1, past_key_values=_static(r))
+def _answered(run: ExactRun) -> None:
+    """Run `new` steps behind the prompt, so that the cache ends with the whole context."""
+    new, first_inputs = run.plan.new, run.given
+    if run.plan.prompt.cache == "static":
+        run.course.left_out = max(0, new - ALL)
+        _generate(run, first_inputs, min(new, ALL) + 1, past_key_values=_static(run))
         return
     if new <= ALL:
-        _generate(r, given, new + 1)
+        _generate(run, first_inputs, new + 1)
         return
-    with _encoded(r.model) as encoded:
-        ids = _generate(r, given, FIRST + 1).sequences
-    r.course.begin("")
-    r.course.left_out = new - FIRST - LAST
-    if not grow(r.keeping.cache, r.course.left_out):
+    with _encoded(run.model) as encoded:
+        ids = _generate(run, first_inputs, FIRST + 1).sequences
+    run.course.begin("")
+    run.course.left_out = new - FIRST - LAST
+    if not grow(run.keeping.cache, run.course.left_out):
         return  # states do not grow: every step is like the first
     if encoded:
-        later = {**given, "encoder_outputs": encoded[0], "decoder_input_ids": ids[:, -1:].clone()}
-        del later[r.model.main_input_name]
+        last_inputs = {
+            **first_inputs,
+            "encoder_outputs": encoded[0],
+            "decoder_input_ids": ids[:, -1:].clone(),
+        }
+        del last_inputs[run.model.main_input_name]
     else:
-        ids = torch.cat([ids, ids.new_zeros(ids.shape[0], r.course.left_out)], dim=-1)
-        later = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
-    r.course.begin("decode")
-    _generate(r, later, LAST, past_key_values=r.keeping.cache)
+        ids = torch.cat([ids, ids.new_zeros(ids.shape[0], run.course.left_out)], dim=-1)
+        last_inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    run.course.begin("decode")
+    _generate(run, last_inputs, LAST, past_key_values=run.keeping.cache)
 
 
-def _static(r: ExactRun) -> Any:
+def _static(run: ExactRun) -> Any:
     """Make the static cache that `generate` makes: as long as the whole context."""
-    config = r.model.config.get_text_config(decoder=True)
-    own = transformers.StaticCache(config=config, max_cache_len=r.plan.context)
-    if not r.model.config.is_encoder_decoder:
-        return own
-    crossed = transformers.StaticCache(config=config, max_cache_len=r.plan.prompt.encoder)
-    return transformers.EncoderDecoderCache(own, crossed)
+    config = run.model.config.get_text_config(decoder=True)
+    own_cache = transformers.StaticCache(config=config, max_cache_len=run.plan.context)
+    if not run.model.config.is_encoder_decoder:
+        return own_cache
+    crossed = transformers.StaticCache(config=config, max_cache_len=run.plan.prompt.encoder)
+    return transformers.EncoderDecoderCache(own_cache, crossed)
 
 
 @contextmanager
 def _encoded(model: Any) -> Iterator[list[Any]]:
-    """What the encoder gave, where there is one."""
-    found: list[Any] = []
+    """Give what the encoder gave, where there is one."""
+    outputs: list[Any] = []
     if not model.config.is_encoder_decoder:
-        yield found
+        yield outputs
         return
-    hook = model.get_encoder().register_forward_hook(lambda _, __, out: found.append(out))
+    hook = model.get_encoder().register_forward_hook(lambda _, __, out: outputs.append(out))
     try:
-        yield found
+        yield outputs
     finally:
         hook.remove()
 
 
-def _generate(r: ExactRun, given: dict[str, Any], steps: int, **more: Any) -> Any:
-    if r.logits is not None:
-        more["logits_to_keep"] = r.logits
+def _generate(run: ExactRun, request_inputs: dict[str, Any], steps: int, **more: Any) -> Any:
+    if run.logits is not None:
+        more["logits_to_keep"] = run.logits
     return GenerationMixin.generate(
-        r.model,
-        **given,
+        run.model,
+        **request_inputs,
         **more,
         max_new_tokens=steps,
         do_sample=False,
@@ -214,6 +218,6 @@ def grow(cache: Any, tokens: int) -> bool:
     return grown
 
 
-def _more(held: torch.Tensor, tokens: int) -> torch.Tensor:
-    batch, heads, _, width = held.shape
-    return held.new_empty(1).expand(batch, heads, tokens, width)
+def _more(states: torch.Tensor, tokens: int) -> torch.Tensor:
+    batch, heads, _, width = states.shape
+    return states.new_empty(1).expand(batch, heads, tokens, width)

@@ -21,26 +21,28 @@ RATE, SECONDS = 16_000, 30.0  # samples a second; of a sound, where none was ask
 TOKENS = ("image_token_id", "image_token_index")
 
 
-def inputs(model: Any, s: Subject, p: GenerationPlan, seconds: float | None) -> dict[str, Any]:
+def inputs(
+    model: Any, subject: Subject, generation: GenerationPlan, seconds: float | None
+) -> dict[str, Any]:
     """Make the inputs of `generate` on the device. Raises UnsupportedError."""
-    rows = p.prompt.batch
+    rows = generation.prompt.batch
     match str(model.main_input_name):
         case "input_ids":
-            return _text(model.config, s, p, rows)
+            return _text(model.config, subject, generation, rows)
         case "pixel_values":
             return _pixels(model.config, rows)
         case "input_features" if hasattr(model.config, "max_source_positions"):
-            return _spectrogram(model.config, s, rows)
+            return _spectrogram(model.config, subject, rows)
         case "input_values":
-            return _samples(s, rows, seconds or SECONDS)
+            return _samples(subject, rows, seconds or SECONDS)
     raise UnsupportedError(f"--exact: what {type(model).__name__} reads is not in our tables")
 
 
-def _text(config: Any, s: Subject, p: GenerationPlan, rows: int) -> dict[str, Any]:
-    length = p.prompt.encoder or p.prompt.tokens
-    pictures = p.items["image"]
-    tower = next((t for t in s.body.towers if t.kind == "image"), None)
-    if p.items["audio"]:
+def _text(config: Any, subject: Subject, generation: GenerationPlan, rows: int) -> dict[str, Any]:
+    length = generation.prompt.encoder or generation.prompt.tokens
+    pictures = generation.items["image"]
+    tower = next((tower_ for tower_ in subject.body.towers if tower_.kind == "image"), None)
+    if generation.items["audio"]:
         raise UnsupportedError("--exact: sounds beside a text are not traced; leave them out")
     if not pictures or tower is None:
         ids = torch.zeros(rows, length, dtype=torch.int64, device="cuda")
@@ -60,14 +62,15 @@ def _text(config: Any, s: Subject, p: GenerationPlan, rows: int) -> dict[str, An
 
 
 def _placeholder(config: Any) -> int:
-    found = next((getattr(config, name) for name in TOKENS if hasattr(config, name)), None)
-    if found is None:
+    token = next((getattr(config, name) for name in TOKENS if hasattr(config, name)), None)
+    if token is None:
         raise UnsupportedError(f"--exact: {type(config).__name__} names no token for images")
-    return int(found)
+    return int(token)
 
 
 def _images(config: Any, tower: Tower, count: int) -> dict[str, Any]:
-    """Raises UnsupportedError where an image is more than one of the tower's own size."""
+    """Make pixels of images. Raises UnsupportedError where an image is more than one of the tower's
+    own size."""
     vision = config.vision_config
     merge = getattr(vision, "spatial_merge_size", None)
     if merge is not None and tower.patch:
@@ -83,7 +86,7 @@ def _images(config: Any, tower: Tower, count: int) -> dict[str, Any]:
 
 
 def _grid(positions: int, merge: int) -> tuple[int, int]:
-    """Patches in height and width of that many in all, as square as they come."""
+    """Return height and width in patches of so many in all, as square as they come."""
     blocks = positions // merge**2
     rows = next(n for n in range(isqrt(blocks), 0, -1) if blocks % n == 0)
     return rows * merge, blocks // rows * merge
@@ -96,13 +99,13 @@ def _pixels(config: Any, rows: int) -> dict[str, Any]:
     return {"pixel_values": torch.zeros(rows, channels, height, width, device="cuda")}
 
 
-def _spectrogram(config: Any, s: Subject, rows: int) -> dict[str, Any]:
+def _spectrogram(config: Any, subject: Subject, rows: int) -> dict[str, Any]:
     length = 2 * config.max_source_positions
-    dtype = getattr(torch, s.choice.dtype.name)
+    dtype = getattr(torch, subject.choice.dtype.name)
     shape = rows, config.num_mel_bins, length
     return {"input_features": torch.zeros(shape, dtype=dtype, device="cuda")}
 
 
-def _samples(s: Subject, rows: int, seconds: float) -> dict[str, Any]:
-    dtype = getattr(torch, s.choice.dtype.name)
+def _samples(subject: Subject, rows: int, seconds: float) -> dict[str, Any]:
+    dtype = getattr(torch, subject.choice.dtype.name)
     return {"input_values": torch.zeros(rows, int(RATE * seconds), dtype=dtype, device="cuda")}

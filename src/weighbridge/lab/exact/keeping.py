@@ -34,9 +34,9 @@ class Keeping:
 
     def output(self, out: Any) -> None:
         for name in CACHES:
-            found = getattr(out, name, None)
-            if found is not None:
-                self.cache = found
+            cache = getattr(out, name, None)
+            if cache is not None:
+                self.cache = cache
                 self._cached()
         self._name(getattr(out, "logits", None), "logits")
 
@@ -61,17 +61,17 @@ class Keeping:
         return "activations"
 
 
-def tensors(held: Any, name: str = "", depth: int = 0) -> Iterator[tuple[str, torch.Tensor]]:
-    """(attribute, tensor) of everything that an object of transformers holds."""
-    if isinstance(held, torch.Tensor):
-        yield name, held
+def tensors(value_of: Any, name: str = "", depth: int = 0) -> Iterator[tuple[str, torch.Tensor]]:
+    """Yield (attribute, tensor) of everything that an object of transformers holds."""
+    if isinstance(value_of, torch.Tensor):
+        yield name, value_of
     elif depth > DEEPEST:
         return
-    elif isinstance(held, dict):
-        for key, value in held.items():
+    elif isinstance(value_of, dict):
+        for key, value in value_of.items():
             yield from tensors(value, key if isinstance(key, str) else name, depth + 1)
-    elif isinstance(held, list | tuple):
-        for value in held:
+    elif isinstance(value_of, list | tuple):
+        for value in value_of:
             yield from tensors(value, name, depth + 1)
-    elif type(held).__module__.startswith("transformers."):
-        yield from tensors(vars(held), name, depth)
+    elif type(value_of).__module__.startswith("transformers."):
+        yield from tensors(vars(value_of), name, depth)

@@ -60,95 +60,99 @@ class Roles:
     def component(self, number: int, storage: TracedStorage) -> str:
         if number in self.adapters:
             return "adapters"
-        found = COMPONENTS[storage.role]
-        if found in PASSING:
+        name = COMPONENTS[storage.role]
+        if name in PASSING:
             spans = self.course.spans.get("loss", ())
             if any(start <= storage.born < end for start, end in spans):
                 return "logits"
-        return found
+        return name
 
 
-def traced(s: Subject, w: Train, p: TrainingPlan) -> tuple[TracedCourse, Roles]:
-    """Raises UnsupportedError."""
+def traced(subject: Subject, workload: Train, plan: TrainingPlan) -> tuple[TracedCourse, Roles]:
+    """Run the steps of a training run on a fake GPU. Raises UnsupportedError."""
     as_read = Infer(
-        attention=w.attention,
-        gpu=w.gpu,
-        gpu_memory=w.gpu_memory,
-        torch_version=w.torch_version,
+        attention=workload.attention,
+        gpu=workload.gpu,
+        gpu_memory=workload.gpu_memory,
+        torch_version=workload.torch_version,
     )
-    supported(s, as_read)
-    _traceable(p)
+    supported(subject, as_read)
+    _traceable(plan)
     try:
-        return _traced(s, as_read, p)
+        return _traced(subject, as_read, plan)
     except (UnsupportedError, torch.OutOfMemoryError):
         raise
     except WeighbridgeError:
         raise
     except Exception as error:
-        said = " ".join(str(error).split())[:LONGEST]
-        cls = s.part.blueprint.cls
-        raise UnsupportedError(f"--exact: {cls} does not train on a fake GPU: {said}") from error
+        line = " ".join(str(error).split())[:LONGEST]
+        cls = subject.part.blueprint.cls
+        raise UnsupportedError(f"--exact: {cls} does not train on a fake GPU: {line}") from error
 
 
-def _traceable(p: TrainingPlan) -> None:
-    """What of the settings has no program here."""
+def _traceable(plan: TrainingPlan) -> None:
+    """Check the settings. Raises UnsupportedError for what has no program here."""
     reason = ""
-    if p.sharding.ranks > 1:
+    if plan.sharding.ranks > 1:
         reason = "one process is traced; `weighbridge trace --world-size` runs a script's ranks"
-    elif p.sharding.kind != "none" or p.sharding.offload != "none":
+    elif plan.sharding.kind != "none" or plan.sharding.offload != "none":
         reason = "shards are not traced: leave --shard and --offload out"
-    elif p.framework.name not in ("trainer", "plain"):
-        reason = f"{p.framework.name}'s own loop is not traced; --framework trainer is"
-    elif p.optimizer.name not in OPTIMIZERS or p.optim_args:
+    elif plan.framework.name not in ("trainer", "plain"):
+        reason = f"{plan.framework.name}'s own loop is not traced; --framework trainer is"
+    elif plan.optimizer.name not in OPTIMIZERS or plan.optim_args:
         reason = f"optimizers that are traced are {', '.join(OPTIMIZERS)}, without --optim-args"
-    elif p.loss != "standard":
+    elif plan.loss != "standard":
         reason = "the class's own loss is traced; leave --loss out"
-    elif p.checkpointing not in ("none", "full"):
-        reason = f"checkpointing {p.checkpointing} is not traced"
+    elif plan.checkpointing not in ("none", "full"):
+        reason = f"checkpointing {plan.checkpointing} is not traced"
     if reason:
         raise UnsupportedError(f"--exact: {reason}")
 
 
-def _traced(s: Subject, w: Infer, p: TrainingPlan) -> tuple[TracedCourse, Roles]:
-    with card(w) as gpu, kernel(w):
+def _traced(subject: Subject, workload: Infer, plan: TrainingPlan) -> tuple[TracedCourse, Roles]:
+    with card(workload) as gpu, kernel(workload):
         course = TracedCourse(gpu.tape)
-        model = _adapted(built(s, w), p).train()
-        if p.checkpointing == "full":
-            model.gradient_checkpointing_enable({"use_reentrant": p.reentrant})
-        params = [x for x in model.parameters() if x.requires_grad]
-        adapters = {gpu.recorder.number(x) for n, x in model.named_parameters() if ".lora_" in n}
-        optimizer = OPTIMIZERS[p.optimizer.name](params)
+        model = _adapted(built(subject, workload), plan).train()
+        if plan.checkpointing == "full":
+            model.gradient_checkpointing_enable({"use_reentrant": plan.reentrant})
+        params = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        adapters = {
+            gpu.recorder.number(parameter)
+            for name, parameter in model.named_parameters()
+            if ".lora_" in name
+        }
+        optimizer = OPTIMIZERS[plan.optimizer.name](params)
         _phases_of(model, course)
-        kept: list[Any] = []
+        outputs: list[Any] = []
         for _ in range(STEPS):
-            for _ in range(min(2, p.accumulation)):
-                _micro_batch(model, course, p, kept)
+            for _ in range(min(2, plan.accumulation)):
+                _micro_batch(model, course, plan, outputs)
             course.begin("step")
             optimizer.step()
             optimizer.zero_grad()
         course.begin("")
-        kept.clear()
+        outputs.clear()
     return course, Roles(adapters - {None}, course)
 
 
-def _adapted(model: nn.Module, p: TrainingPlan) -> nn.Module:
+def _adapted(model: nn.Module, plan: TrainingPlan) -> nn.Module:
     """Add PEFT's adapters to the model."""
-    if p.adapters is None:
+    if plan.adapters is None:
         return model
     try:
         from peft import LoraConfig, get_peft_model
     except ImportError:
         raise UnsupportedError("--exact with adapters needs peft: pip install peft") from None
-    a = p.adapters
-    targets: Any = a.targets[0] if len(a.targets) == 1 else list(a.targets)
+    adapters = plan.adapters
+    targets: Any = adapters.targets[0] if len(adapters.targets) == 1 else list(adapters.targets)
     config = LoraConfig(
-        r=a.r,
-        lora_alpha=a.alpha,
-        lora_dropout=a.dropout,
+        r=adapters.r,
+        lora_alpha=adapters.alpha,
+        lora_dropout=adapters.dropout,
         target_modules=targets,
-        use_dora=a.dora,
-        use_rslora=a.rslora,
-        modules_to_save=list(a.modules_to_save) or None,
+        use_dora=adapters.dora,
+        use_rslora=adapters.rslora,
+        modules_to_save=list(adapters.modules_to_save) or None,
     )
     return get_peft_model(model, config).cuda()
 
@@ -169,26 +173,29 @@ def _phases_of(model: nn.Module, course: TracedCourse) -> None:
         base.register_forward_hook(over)
 
 
-def _micro_batch(model: nn.Module, course: TracedCourse, p: TrainingPlan, kept: list[Any]) -> None:
-    """`kept` is what the loop's variable holds: the micro-batch before, until there is another."""
+def _micro_batch(
+    model: nn.Module, course: TracedCourse, plan: TrainingPlan, outputs: list[Any]
+) -> None:
+    """Run one micro-batch. `outputs` is what the loop's variable holds: the micro-batch before,
+    until there is another."""
     course.begin("forward")
-    cast = None if p.autocast is None else getattr(torch, p.autocast.name)
-    ids = torch.randint(0, 100, (p.batch, p.length), device="cuda")
-    given: dict[str, Any] = {"input_ids": ids, "labels": ids}
-    if p.subject.body.causal:
-        given["use_cache"] = False
-    if p.padded:
+    cast = None if plan.autocast is None else getattr(torch, plan.autocast.name)
+    ids = torch.randint(0, 100, (plan.batch, plan.length), device="cuda")
+    inputs: dict[str, Any] = {"input_ids": ids, "labels": ids}
+    if plan.subject.body.causal:
+        inputs["use_cache"] = False
+    if plan.padded:
         mask = torch.ones_like(ids, device="cpu")
-        mask[0, p.length // 2 :] = 0
-        given["attention_mask"] = mask.to("cuda")
+        mask[0, plan.length // 2 :] = 0
+        inputs["attention_mask"] = mask.to("cuda")
     with torch.autocast("cuda", cast) if cast is not None else nullcontext():
-        out = model(**given)
-    if p.framework.float_outputs and cast is not None:
+        out = model(**inputs)
+    if plan.framework.float_outputs and cast is not None:
         from accelerate.utils import convert_to_fp32
 
         out = convert_to_fp32(out)
     loss = out["loss"]
-    kept[:] = [out] if p.framework.outputs else []
+    outputs[:] = [out] if plan.framework.outputs else []
     del out
     loss.backward()
     course.begin("")

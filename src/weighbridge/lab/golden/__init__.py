@@ -31,7 +31,7 @@ NEEDS = {  # beside torch
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GoldenProgram:
-    """`home` is "module:function" in this package."""
+    """One program of the suite. `home` is "module:function" in this package."""
 
     name: str
     home: str
@@ -45,19 +45,19 @@ class GoldenProgram:
         return [name for name in needed if name and find_spec(name) is None]
 
     def load(self) -> Callable[[str], None]:
-        """The function, its settings filled in. Imports torch."""
+        """Return the function, its settings filled in. Imports torch."""
         module, _, function = self.home.partition(":")
-        found = getattr(import_module(f"weighbridge.lab.golden.{module}"), function)
-        return partial(found, **self.settings)
+        program = getattr(import_module(f"weighbridge.lab.golden.{module}"), function)
+        return partial(program, **self.settings)
 
 
 def find(name: str) -> GoldenProgram:
-    """The program of that name. Raises NotFoundError with the nearest."""
+    """Return the program of that name. Raises NotFoundError with the nearest."""
     if name in PROGRAMS:
         return PROGRAMS[name]
     near = get_close_matches(name, PROGRAMS, n=3)
-    said = f"did you mean {', '.join(near)}?" if near else "docs/measure.md lists them"
-    raise NotFoundError(f"no golden program is called {name!r}; {said}")
+    hint = f"did you mean {', '.join(near)}?" if near else "docs/measure.md lists them"
+    raise NotFoundError(f"no golden program is called {name!r}; {hint}")
 
 
 def _program(name: str, home: str, extra: str = "", **settings: Any) -> GoldenProgram:

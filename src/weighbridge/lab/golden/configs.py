@@ -11,7 +11,7 @@ import transformers
 
 
 def _llama() -> Any:
-    """Llama 3.2 1B: 1,235,814,400 parameters."""
+    """Make the config of Llama 3.2 1B: 1,235,814,400 parameters."""
     return transformers.LlamaConfig(
         vocab_size=128256,
         hidden_size=2048,
@@ -27,7 +27,7 @@ def _llama() -> Any:
 
 
 def _qwen3() -> Any:
-    """Qwen3 0.6B."""
+    """Make the config of Qwen3 0.6B."""
     return transformers.Qwen3Config(
         vocab_size=151936,
         hidden_size=1024,
@@ -41,7 +41,7 @@ def _qwen3() -> Any:
 
 
 def _gemma3() -> Any:
-    """Gemma 3 1B: five layers with a window of 512 to one without."""
+    """Make the config of Gemma 3 1B: five layers with a window of 512 to one without."""
     return transformers.Gemma3TextConfig(
         vocab_size=262144,
         hidden_size=1152,
@@ -55,7 +55,7 @@ def _gemma3() -> Any:
 
 
 def _mixtral() -> Any:
-    """Eight experts, two for a token."""
+    """Make a config with eight experts, two for a token."""
     return transformers.MixtralConfig(
         vocab_size=32000,
         hidden_size=1024,
@@ -82,7 +82,7 @@ def _qwen3_moe() -> Any:
 
 
 def _deepseek() -> Any:
-    """Multi-head latent attention, and experts from the second layer on."""
+    """Make a config with multi-head latent attention, and experts from the second layer on."""
     return transformers.DeepseekV3Config(
         vocab_size=32000,
         hidden_size=1024,
@@ -105,7 +105,8 @@ def _deepseek() -> Any:
 
 
 def _mamba() -> Any:
-    """Mamba 130M, a third of its layers: without its kernels it goes token by token."""
+    """Make the config of Mamba 130M, a third of its layers: without its kernels it goes token by
+    token."""
     return transformers.MambaConfig(
         vocab_size=50280, hidden_size=768, num_hidden_layers=8, state_size=16
     )

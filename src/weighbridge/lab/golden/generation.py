@@ -17,15 +17,15 @@ def generate(
     dtype: str = "bfloat16",
     rows: int = 4,
     prompt: int = 512,
-    **rest: Any,
+    **options: Any,
 ) -> None:
-    """`rest`: cache (an implementation by name), beams, padded (rows of different lengths, so that
-    attention gets a mask)."""
+    """Generate 8 tokens. `options`: cache (an implementation by name), beams, padded (rows of
+    different lengths, so that attention gets a mask)."""
     phase("load")
     model = causal_model(config, device, dtype).eval()
     ids = torch.randint(0, model.config.vocab_size, (rows, prompt), device=device)
     mask = torch.ones_like(ids)
-    if "padded" in rest:
+    if "padded" in options:
         mask[0, : prompt // 2] = 0
     phase("generate")
     model.generate(
@@ -33,8 +33,8 @@ def generate(
         attention_mask=mask,
         max_new_tokens=NEW,
         do_sample=False,
-        num_beams=rest.get("beams", 1),
-        cache_implementation=rest.get("cache"),
+        num_beams=options.get("beams", 1),
+        cache_implementation=options.get("cache"),
         eos_token_id=None,
         pad_token_id=0,
         disable_compile=True,

@@ -36,19 +36,19 @@ def causal(
     optimizer: str = "adamw",
     rows: int = 2,
     tokens: int = 512,
-    **rest: Any,
+    **options: Any,
 ) -> None:
-    """`rest`: autocast (a dtype), attention, checkpointing (what `gradient_checkpointing_enable`
-    takes), batches (of one step)."""
+    """Train a causal model. `options`: autocast (a dtype), attention, checkpointing (what
+    `gradient_checkpointing_enable` takes), batches (of one step)."""
     phase("load")
-    model = causal_model(config, device, dtype, rest.get("attention"))
+    model = causal_model(config, device, dtype, options.get("attention"))
     model.train()
-    if "checkpointing" in rest:
-        model.gradient_checkpointing_enable(rest["checkpointing"])
+    if "checkpointing" in options:
+        model.gradient_checkpointing_enable(options["checkpointing"])
     chosen = OPTIMIZERS[optimizer](model.parameters())
-    cast = rest.get("autocast")
+    cast = options.get("autocast")
     for _ in steps():
-        for _ in range(rest.get("batches", 1)):
+        for _ in range(options.get("batches", 1)):
             ids = torch.randint(0, model.config.vocab_size, (rows, tokens), device=device)
             with torch.autocast(device, getattr(torch, cast)) if cast else nullcontext():
                 loss = model(input_ids=ids, labels=ids, use_cache=False).loss
@@ -61,7 +61,7 @@ def causal(
 
 
 def bert(device: str, *, optimizer: str) -> None:
-    """bert-base-cased, with the head that it was trained with."""
+    """Train bert-base-cased, with the head that it was trained with."""
     phase("load")
     model = BertForMaskedLM(BertConfig(vocab_size=28996)).to(device)
     chosen = OPTIMIZERS[optimizer](model.parameters())
@@ -77,7 +77,7 @@ def bert(device: str, *, optimizer: str) -> None:
 
 
 def t5(device: str) -> None:
-    """T5 small."""
+    """Train T5 small."""
     phase("load")
     model = T5ForConditionalGeneration(T5Config(decoder_start_token_id=0)).to(device)
     optimizer = OPTIMIZERS["adafactor"](model.parameters())
@@ -93,7 +93,7 @@ def t5(device: str) -> None:
 
 
 def whisper(device: str) -> None:
-    """Whisper tiny: two convolutions over 30 seconds of sound, then T5's shape."""
+    """Train Whisper tiny: two convolutions over 30 seconds of sound, then T5's shape."""
     phase("load")
     model = WhisperForConditionalGeneration(WhisperConfig()).to(device)
     optimizer = OPTIMIZERS["adamw"](model.parameters())

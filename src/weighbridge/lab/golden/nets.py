@@ -38,7 +38,7 @@ def perceptron(device: str, *, optimizer: str) -> None:
 
 
 def accumulation(device: str) -> None:
-    """Gradients of four batches are added before a step."""
+    """Add the gradients of four batches before a step."""
     phase("load")
     model = _perceptron().to(device)
     optimizer = OPTIMIZERS["adamw"](model.parameters())
@@ -51,7 +51,7 @@ def accumulation(device: str) -> None:
 
 
 def scaler(device: str) -> None:
-    """float16 by autocast: casts of the weights are kept until the region ends."""
+    """Train in float16 by autocast: casts of the weights are kept until the region ends."""
     phase("load")
     model = _perceptron().to(device)
     optimizer = OPTIMIZERS["adam"](model.parameters())
@@ -67,7 +67,7 @@ def scaler(device: str) -> None:
 
 
 def clipping(device: str) -> None:
-    """The norm over all gradients is taken before a step."""
+    """Take the norm over all gradients before a step."""
     phase("load")
     model = _perceptron().to(device)
     optimizer = OPTIMIZERS["momentum"](model.parameters())
@@ -80,7 +80,7 @@ def clipping(device: str) -> None:
 
 
 def step_in_backward(device: str) -> None:
-    """Each weight is stepped, and its gradient dropped, as soon as it has one."""
+    """Step each weight, and drop its gradient, as soon as it has one."""
     phase("load")
     model = _perceptron().to(device)
     optimizers = {p: OPTIMIZERS["adamw"]([p]) for p in model.parameters()}
@@ -97,7 +97,8 @@ def step_in_backward(device: str) -> None:
 
 
 def encoder(device: str) -> None:
-    """torch's own transformer layers, and the fast path that they take without gradients."""
+    """Train torch's own transformer layers, and run the fast path that they take without
+    gradients."""
     phase("load")
     layer = nn.TransformerEncoderLayer(512, 8, 2048, batch_first=True)
     model = nn.TransformerEncoder(layer, 6).to(device)
@@ -112,7 +113,7 @@ def encoder(device: str) -> None:
 
 
 def convolutions(device: str) -> None:
-    """Convolutions of one size, where cuDNN's workspace is nearly all that is asked for."""
+    """Train convolutions of one size, where cuDNN's workspace is nearly all that is asked for."""
     phase("load")
     blocks = [
         nn.Sequential(nn.Conv2d(64, 64, 3, padding=1), nn.BatchNorm2d(64), nn.ReLU())
@@ -127,7 +128,8 @@ def convolutions(device: str) -> None:
 
 
 def embeddings(device: str) -> None:
-    """A long batch on a large vocabulary: the backward of an embedding sorts its indices."""
+    """Train on a long batch and a large vocabulary: the backward of an embedding sorts its
+    indices."""
     phase("load")
     model = nn.Embedding(50_000, 256).to(device)
     optimizer = OPTIMIZERS["adagrad"](model.parameters())

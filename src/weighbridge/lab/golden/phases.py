@@ -11,13 +11,13 @@ _listeners: list[Callable[[str], None]] = []
 
 
 def phase(name: str) -> None:
-    """`name` starts here."""
+    """Begin the stretch `name` of the program."""
     for listener in _listeners:
         listener(name)
 
 
 def steps(count: int = 2) -> Iterator[int]:
-    """Training steps, each a phase. Two at least: the first has no optimizer state."""
+    """Yield training steps, each a phase. Two at least: the first has no optimizer state."""
     for number in range(1, count + 1):
         phase(f"step {number}")
         yield number
@@ -25,7 +25,7 @@ def steps(count: int = 2) -> Iterator[int]:
 
 @contextmanager
 def listening(listener: Callable[[str], None]) -> Iterator[None]:
-    """`listener` hears of each start inside."""
+    """Let `listener` hear of each start inside."""
     _listeners.append(listener)
     try:
         yield

@@ -33,7 +33,7 @@ def classify(
     autocast: str | None = None,
     memory_format: str = "contiguous_format",
 ) -> None:
-    """32 images of 224 pixels."""
+    """Train on 32 images of 224 pixels."""
     layout = getattr(torch, memory_format)
     phase("load")
     net = MODELS[model]().to(device, memory_format=layout).train()
@@ -52,7 +52,8 @@ def classify(
 
 
 def unet(device: str, *, dtype: str = "float32", train: bool = True) -> None:
-    """A small one of Stable Diffusion's kind: latents, a time and a text that is attended to."""
+    """Train a small net of Stable Diffusion's kind: latents, a time and a text that is attended
+    to."""
     from diffusers import UNet2DConditionModel
 
     phase("load")

@@ -18,9 +18,9 @@ WARM = ["torch", "transformers"]
 LIMIT = 600  # seconds
 
 
-def apart(function: str, *given: Any, warm: bool = False) -> Any:
-    """What `function` gives. Raises what it raised, if that is an error of ours."""
-    receive, process = _started(function, given, warm)
+def apart(function: str, *arguments: Any, warm: bool = False) -> Any:
+    """Return what `function` gives. Raises what it raised, if that is an error of ours."""
+    receive, process = _started(function, arguments, warm)
     try:
         if not receive.poll(LIMIT):
             raise UnsupportedError(f"no answer within {LIMIT} seconds")
@@ -36,24 +36,24 @@ def apart(function: str, *given: Any, warm: bool = False) -> Any:
     return value
 
 
-def _started(function: str, given: tuple[Any, ...], warm: bool) -> tuple[Connection, Any]:
+def _started(function: str, arguments: tuple[Any, ...], warm: bool) -> tuple[Connection, Any]:
     served = warm and "forkserver" in get_all_start_methods()
     context: Any = get_context("forkserver" if served else "spawn")
     if served:
         context.set_forkserver_preload(WARM)
     receive, send = context.Pipe(duplex=False)
-    process = context.Process(target=_answer, args=(send, function, given), daemon=True)
+    process = context.Process(target=_answer, args=(send, function, arguments), daemon=True)
     process.start()
     send.close()
     return receive, process
 
 
-def _answer(send: Connection, function: str, given: tuple[Any, ...]) -> None:
+def _answer(send: Connection, function: str, arguments: tuple[Any, ...]) -> None:
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what the program prints is talk
     value: Any
     try:
         module, _, name = function.partition(":")
-        value = getattr(import_module(module), name)(*given)
+        value = getattr(import_module(module), name)(*arguments)
     except WeighbridgeError as error:
         value = error
     except ModuleNotFoundError as error:

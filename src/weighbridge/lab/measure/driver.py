@@ -20,7 +20,7 @@ SECONDS = 0.005
 
 
 class DriverMeter:
-    """The most since the last call. Made before anything is on the device."""
+    """The most bytes of the driver since the last call. Made before anything is on the device."""
 
     def __init__(self, index: int = 0) -> None:
         self.kind, self._read = (_nvml(index) if find_spec("pynvml") else None) or _all(index)

@@ -20,15 +20,15 @@ SHOWN = 20  # sizes that only one side asks for, by their bytes
 
 
 def of_snapshot(entries: Iterable[Mapping[str, Any]]) -> Events:
-    """`torch.cuda.memory._snapshot()["device_traces"][0]`: sizes there are as asked for. What was
-    allocated before the history began is left out."""
+    """Read `torch.cuda.memory._snapshot()["device_traces"][0]`: sizes there are as asked for. What
+    was allocated before the history began is left out."""
     events: list[int] = []
     living: dict[int, int] = {}  # address -> which request
-    asked = 0
+    requests = 0
     for entry in entries:
         if entry["action"] == "alloc":
-            asked += 1
-            living[entry["addr"]] = asked
+            requests += 1
+            living[entry["addr"]] = requests
             events.append(entry["size"])
         elif entry["action"] == "free_completed" and entry["addr"] in living:
             events.append(-living.pop(entry["addr"]))
@@ -36,19 +36,21 @@ def of_snapshot(entries: Iterable[Mapping[str, Any]]) -> Events:
 
 
 def of_tape(marks: Iterable[int], storages: Sequence[TracedStorage]) -> Events:
+    """Read the events of a tape."""
     events: list[int] = []
-    asked: dict[int, int] = {}
+    requests: dict[int, int] = {}
     for mark in marks:
         if mark > 0:
-            asked[mark - 1] = len(asked) + 1
+            requests[mark - 1] = len(requests) + 1
             events.append(storages[mark - 1].nbytes)
         else:
-            events.append(-asked[-mark - 1])
+            events.append(-requests[-mark - 1])
     return tuple(events)
 
 
 def compare(measured: Events, predicted: Events) -> dict[str, Any]:
-    """Whether they are one, where they part, and the requests that only one of them makes."""
+    """Compare two histories: are they one, where do they part, which requests does only one of them
+    make."""
     measured, predicted = _ordered(measured), _ordered(predicted)
     same = sum(1 for _ in takewhile(lambda p: p[0] == p[1], zip(measured, predicted, strict=False)))
     ours, theirs = (Counter(e for e in side if e > 0) for side in (predicted, measured))
@@ -63,20 +65,20 @@ def compare(measured: Events, predicted: Events) -> dict[str, Any]:
 
 
 def _ordered(events: Events) -> Events:
-    """The releases of one moment by the age of what they release."""
+    """Sort the releases of one moment by the age of what they release."""
     runs = (list(run) for _, run in groupby(events, lambda e: e < 0))
     return tuple(e for run in runs for e in (sorted(run, reverse=True) if run[0] < 0 else run))
 
 
 def _largest(sizes: Counter[int]) -> list[list[int]]:
-    """[bytes, how often], most bytes first."""
+    """Return [bytes, how often], most bytes first."""
     ordered = sorted(sizes.items(), key=lambda item: -item[0] * item[1])
     return [list(item) for item in ordered[:SHOWN]]
 
 
 def replay(events: Events) -> tuple[int, int]:
-    """Peaks, allocated and reserved, that our allocator makes of them: torch's own, if it is right
-    whatever the prediction is."""
+    """Return the peaks, allocated and reserved, that our allocator makes of a history: torch's own,
+    if it is right whatever the prediction is."""
     allocator = Allocator()
     blocks: list[Block | None] = []
     for event in events:

@@ -25,16 +25,16 @@ DRIVER = "/proc/driver/nvidia/version"
 
 
 def machine() -> MeasuredMachine:
-    """Raises UnsupportedError where there is no GPU that torch can use."""
+    """Describe the machine. Raises UnsupportedError where there is no GPU that torch can use."""
     why = _why_not()
     if why:
         raise UnsupportedError(f"{why}; {INSTEAD}")
-    p = torch.cuda.get_device_properties(0)
+    gpu = torch.cuda.get_device_properties(0)
     return MeasuredMachine(
-        gpu=p.name,
-        card=_card(p.name),
-        capability=f"{p.major}.{p.minor}",
-        total_memory=p.total_memory,
+        gpu=gpu.name,
+        card=_card(gpu.name),
+        capability=f"{gpu.major}.{gpu.minor}",
+        total_memory=gpu.total_memory,
         driver=_driver(),
         versions=_versions(),
         settings={name: os.environ[name] for name in SETTINGS if name in os.environ},
@@ -66,7 +66,7 @@ def _driver() -> str | None:
 
 
 def _versions() -> dict[str, str]:
-    found = {
+    versions = {
         "python": platform.python_version(),
         "torch": torch.__version__,
         "cuda": str(torch.version.cuda or torch.version.hip),
@@ -74,7 +74,7 @@ def _versions() -> dict[str, str]:
     }
     for name in PACKAGES:
         try:
-            found[name] = version(name)
+            versions[name] = version(name)
         except PackageNotFoundError:
             continue
-    return found
+    return versions

@@ -15,7 +15,8 @@ START = "start"  # until the program names its first phase
 
 
 class Meter:
-    """Listens to `phase`. `driver` starts anew with each call, too."""
+    """Peaks by phase, of a program that names its phases (`phase`). `driver` starts anew with each
+    call, too."""
 
     def __init__(self, driver: Callable[[], int]) -> None:
         self._driver = driver
@@ -28,11 +29,11 @@ class Meter:
         self._name = name
 
     def phases(self) -> tuple[MeasuredPhase, ...]:
-        """All so far. A start in which nothing was allocated is left out."""
+        """Return all phases so far. A start in which nothing was allocated is left out."""
         self._close()
-        first, *rest = self._phases
-        idle = rest and first.name == START and not first.peak.allocated
-        return tuple(rest if idle else self._phases)
+        first, *later = self._phases
+        idle = later and first.name == START and not first.peak.allocated
+        return tuple(later if idle else self._phases)
 
     def _close(self) -> None:
         torch.cuda.synchronize()

@@ -25,7 +25,8 @@ class Levels(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FakeCard:
-    """What a fake GPU stands for; None is the usual memory, and the torch that is installed."""
+    """A card that a fake GPU stands for; None is the usual memory, and the torch that is
+    installed."""
 
     name: str
     memory: str | None = None
@@ -40,7 +41,7 @@ class MeasuredPhase:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeasuredRun:
-    """One side. `driver` says how its driver level was read."""
+    """One side of a measurement. `driver` says how its driver level was read."""
 
     outcome: str
     phases: tuple[MeasuredPhase, ...]
@@ -65,7 +66,7 @@ class MeasuredRun:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeasuredMachine:
-    """`card` is the GPU's id in the catalogue."""
+    """The machine that measured; `card` is the GPU's id in the catalogue."""
 
     gpu: str
     card: str | None
@@ -78,7 +79,7 @@ class MeasuredMachine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measurement:
-    """`note` says why there is no prediction."""
+    """One program, measured and predicted. `note` says why there is no prediction."""
 
     target: str
     date: str
@@ -110,7 +111,7 @@ class Measurement:
 
 
 def errors(predicted: Levels, measured: Levels) -> dict[str, float | None]:
-    """Signed, by level; None where nothing was measured."""
+    """Return signed relative errors by level; None where nothing was measured."""
     pairs = zip(Levels._fields, predicted, measured, strict=True)
     return {level: round((p - m) / m, 6) if m else None for level, p, m in pairs}
 

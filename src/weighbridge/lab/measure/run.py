@@ -27,7 +27,8 @@ class FailedError(WeighbridgeError):
 def measure(
     targets: Sequence[Target], *, events: bool = False
 ) -> Iterator[Measurement | FailedError]:
-    """A record of each, as soon as it is there. Raises UnsupportedError without a GPU."""
+    """Yield a record of each target, as soon as it is there. Raises UnsupportedError without a
+    GPU."""
     here = machine(warm=all(target.golden for target in targets))
     workers = min(WORKERS, max(1, (os.cpu_count() or 1) // 2))
     with ThreadPoolExecutor(workers) as pool:
@@ -37,20 +38,20 @@ def measure(
 
 
 def machine(*, warm: bool) -> MeasuredMachine:
-    """The GPU and the versions. Raises UnsupportedError."""
-    found: MeasuredMachine = apart("weighbridge.lab.measure.machine:machine", warm=warm)
-    return found
+    """Return the GPU and the versions. Raises UnsupportedError."""
+    measured_machine: MeasuredMachine = apart("weighbridge.lab.measure.machine:machine", warm=warm)
+    return measured_machine
 
 
 def predict(target: Target, here: MeasuredMachine, events: bool) -> MeasuredRun:
-    """The trace of `target` on the card that is here. Raises WeighbridgeError."""
+    """Trace `target` on the card that is here. Raises WeighbridgeError."""
     if here.card is None:
         raise UnsupportedError(f"{here.gpu} is not in our catalogue: `weighbridge gpus`")
     return traced(target, FakeCard(name=here.card, memory=f"{here.total_memory}B"), events=events)
 
 
 def traced(target: Target, card: FakeCard, *, events: bool = False) -> MeasuredRun:
-    """... on any card. Raises WeighbridgeError."""
+    """Trace `target` on any card. Raises WeighbridgeError."""
     run: MeasuredRun = apart(
         "weighbridge.lab.measure.sides:fake", target, card, events, warm=target.golden
     )
@@ -86,7 +87,7 @@ def _beside(record: Measurement, predicted: MeasuredRun) -> Measurement:
     if events is None or predicted.events is None:
         return replace(record, predicted=predicted)
     allocated, reserved = history.replay(events)
-    told = history.compare(events, predicted.events) | {
+    compared = history.compare(events, predicted.events) | {
         "replayed": {"allocated": allocated, "reserved": reserved}
     }
-    return replace(record, predicted=predicted, history=told)
+    return replace(record, predicted=predicted, history=compared)

@@ -14,7 +14,8 @@ DEVICE = "cuda"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """`name` is a golden program's, or a script's path; `function` is of that script."""
+    """A program that is to be measured. `name` is a golden program's, or a script's path;
+    `function` is of that script."""
 
     name: str
     function: str = ""
@@ -28,24 +29,24 @@ class Target:
         return f"{self.name}:{self.function}" if self.function else self.name
 
     def run(self) -> None:
-        """Runs it here, on the current CUDA device."""
+        """Run it here, on the current CUDA device."""
         if self.golden:
             find(self.name).load()(DEVICE)
         else:
             self._program()
 
     def _program(self) -> None:
-        asked = request(str(self), self.arguments)
-        with as_python(asked) as main:
+        program = request(str(self), self.arguments)
+        with as_python(program) as main:
             try:
-                execute(asked, main)
+                execute(program, main)
             except SystemExit as end:
                 if end.code not in (None, 0):
                     raise UsageError(f"{self.name} ended with exit status {end.code}") from None
 
 
 def targets(text: str, arguments: tuple[str, ...] = ()) -> list[Target]:
-    """What `text` means. Raises UsageError."""
+    """Return the targets that `text` names. Raises UsageError."""
     path, _, function = text.rpartition(":")
     if text.endswith(".py") or path.endswith(".py"):
         script = path if path.endswith(".py") else text
@@ -58,8 +59,8 @@ def targets(text: str, arguments: tuple[str, ...] = ()) -> list[Target]:
     if text == ALL:
         return [Target(name=name) for name in PROGRAMS]
     if "*" in text:
-        found = [Target(name=name) for name in PROGRAMS if fnmatchcase(name, text)]
-        if not found:
+        matching = [Target(name=name) for name in PROGRAMS if fnmatchcase(name, text)]
+        if not matching:
             raise NotFoundError(f"no golden program is called like {text!r}")
-        return found
+        return matching
     return [Target(name=find(text).name)]

@@ -23,7 +23,7 @@ FUSED = (torch.float32, torch.float16, torch.bfloat16)  # types of the fused ker
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SdpaCall:
-    """The arguments of scaled_dot_product_attention."""
+    """One call of scaled_dot_product_attention: its arguments under short names."""
 
     query: torch.Tensor
     key: torch.Tensor
@@ -49,26 +49,26 @@ class Chooser:
     version: tuple[int, int]  # of torch
 
     def choose(self, call: SdpaCall) -> str:
-        """The first kernel of the order that can serve `call`."""
-        asked = None if len(call.query.shape) != 4 else shape(call.query, call.key, call.value)
+        """Return the name of the first kernel of the order that can serve `call`."""
+        sizes = None if len(call.query.shape) != 4 else shape(call.query, call.key, call.value)
         for name in kernels.order(self.card.chip, self.version):
-            if ENABLED[name]() and (name == "math" or (asked and self._can(name, asked, call))):
+            if ENABLED[name]() and (name == "math" or (sizes and self._can(name, sizes, call))):
                 return name
         raise RuntimeError("No available kernel. Aborting execution.")  # as torch says
 
-    def _can(self, name: str, asked: kernels.KernelShape, call: SdpaCall) -> bool:
-        told = kernels.AttentionCall(
+    def _can(self, name: str, sizes: kernels.KernelShape, call: SdpaCall) -> bool:
+        facts = kernels.AttentionCall(
             masked=call.mask is not None,
             causal=call.causal,
             dropout=call.dropout,
             groups=call.gqa,
             differentiated=call.differentiated,
         )
-        return _dense(call) and kernels.can(name, asked, told, self.card.chip, self.version)
+        return _dense(call) and kernels.can(name, sizes, facts, self.card.chip, self.version)
 
 
 def _dense(call: SdpaCall) -> bool:
-    """Whether the tensors are what the fused kernels read: of one float type, without gaps."""
+    """Tell whether the tensors are what the fused kernels read: of one float type, without gaps."""
     q, k, v = call.tensors
     return (
         q.dim() == k.dim() == v.dim() == 4
@@ -82,7 +82,7 @@ def _dense(call: SdpaCall) -> bool:
 
 
 def attend(chooser: Chooser, call: SdpaCall) -> torch.Tensor:
-    """What scaled_dot_product_attention does with the kernel that is chosen."""
+    """Carry out scaled_dot_product_attention with the kernel that is chosen."""
     out: torch.Tensor = KERNELS[chooser.choose(call)](call)
     return out
 
@@ -124,8 +124,8 @@ def _cudnn(call: SdpaCall) -> torch.Tensor:
 
 
 class _InPlace(TorchDispatchMode):  # type: ignore[misc]
-    """The mask is added to the scores in place, but not to those of a subclass, as fake ones are
-    (attention.cpp, areAnyTensorSubclassLike)."""
+    """Adds the mask to the scores in place. torch does so too, but not to those of a subclass of
+    tensors, as fake ones are (attention.cpp, areAnyTensorSubclassLike)."""
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -152,7 +152,7 @@ def _math(call: SdpaCall) -> torch.Tensor:
 
 
 def _bias(call: SdpaCall) -> torch.Tensor | None:
-    """A boolean mask as what is added (convert_boolean_attn_mask)."""
+    """Turn a boolean mask into numbers that are added (convert_boolean_attn_mask)."""
     if call.mask is None or call.mask.dtype != torch.bool:
         return call.mask
     zero = torch.zeros((), dtype=call.query.dtype, device=call.query.device)

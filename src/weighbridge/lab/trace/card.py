@@ -23,7 +23,7 @@ UNSAID = re.compile(r" \d+GB\b.*| \(.*\)")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Card:
-    """One CUDA device."""
+    """One CUDA device: what torch says of it, and how much of it a process can have."""
 
     id: str
     name: str
@@ -41,18 +41,18 @@ class Card:
 
 
 def card(name: str, gpu_memory: str | None = None) -> tuple[Card, int]:
-    """The card that `name` means, and how many of it. Raises UsageError."""
+    """Return the card that `name` means, and how many of it. Raises UsageError."""
     chosen = budget(name, gpu_memory, None)
     assert chosen is not None
     part = chosen.choice.part
-    found = Card(
+    device = Card(
         id=part.id,
-        name=_said(part if chosen.choice.cards else find(name).part),  # not with a given memory
+        name=_driver_name(part if chosen.choice.cards else find(name).part),  # not of a given size
         chip=_chip(part),
         total_memory=part.visible.bytes.expected,
         outside=context(part).bytes,
     )
-    return found, chosen.choice.count
+    return device, chosen.choice.count
 
 
 def _chip(part: Part) -> Chip:
@@ -66,7 +66,7 @@ def _chip(part: Part) -> Chip:
     return part.chip
 
 
-def _said(part: Part) -> str:
+def _driver_name(part: Part) -> str:
     for alias in (*part.aliases, part.name):
         if alias.startswith(PREFIXES):
             return alias

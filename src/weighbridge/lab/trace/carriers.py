@@ -29,10 +29,11 @@ HIDDEN = {"shadow", "least", "compared", "agreed", "_is_param"}
 
 
 class Attributes(MutableMapping[str, Any]):
-    """What a program has set on a fake tensor, as its `__dict__`. Copies are plain."""
+    """The attributes that a program has set on a fake tensor, as its `__dict__`. Copies are
+    plain."""
 
-    def __init__(self, t: torch.Tensor) -> None:
-        self._all = aside(t)
+    def __init__(self, tensor: torch.Tensor) -> None:
+        self._all = aside(tensor)
 
     def __getitem__(self, name: str) -> Any:
         if name in HIDDEN:
@@ -68,10 +69,10 @@ class Carrier(FakeTensor):  # type: ignore[misc]
         return WRAPS(cls, *args, **kwargs)
 
 
-def _replace(t: torch.Tensor, new: Mapping[str, Any]) -> None:
-    new, own = dict(new), Attributes(t)
-    own.clear()
-    own.update(new)
+def _replace(tensor: torch.Tensor, new: Mapping[str, Any]) -> None:
+    new, attributes = dict(new), Attributes(tensor)
+    attributes.clear()
+    attributes.update(new)
 
 
 def carried() -> Iterator[Patch]:
@@ -84,21 +85,22 @@ def _as(self: torch.Tensor, cls: Any) -> Any:
     if not isinstance(self, FakeTensor):
         return AS(self, cls)
     with torch._C.DisableTorchFunctionSubclass():
-        made: Any = torch.ops.aten.alias.default(self)
-    return made if issubclass(FakeTensor, cls) else becomes(made, cls)
+        alias: Any = torch.ops.aten.alias.default(self)
+    return alias if issubclass(FakeTensor, cls) else becomes(alias, cls)
 
 
-def becomes(made: Any, cls: Any) -> Any:
-    """A fake tensor that was made just now, so that all it has is torch's or ours."""
-    HIDDEN.update(aside(made))
-    made.__class__ = both(cls)
-    return made
+def becomes(tensor: Any, cls: Any) -> Any:
+    """Give a fake tensor another class. It was made just now, so that all it has is torch's or
+    ours."""
+    HIDDEN.update(aside(tensor))
+    tensor.__class__ = both(cls)
+    return tensor
 
 
 @cache
 def both(cls: Any) -> Any:
-    """`cls` of fake tensors. Libraries ask for its name, and make more of it. Its `__dict__` stands
-    here, as `cls` may have another from a class that is no tensor."""
+    """Make a class that is `cls` and a fake tensor. Libraries ask for its name, and make more of
+    it. Its `__dict__` stands here, as `cls` may have another from a class that is no tensor."""
     if issubclass(cls, FakeTensor):
         return cls
     named = {"__module__": cls.__module__, "__qualname__": cls.__qualname__}
@@ -108,12 +110,16 @@ def both(cls: Any) -> Any:
 
 @contextmanager
 def bare(args: Any, kwargs: Any) -> Iterator[None]:
-    """Tensors without their classes, inside."""
-    found = [(t, type(t)) for t in tree_iter((args, kwargs)) if isinstance(t, Carrier)]
-    for t, _ in found:
-        KIND.__set__(t, FakeTensor)
+    """Take the classes of tensors away inside."""
+    carriers = [
+        (tensor, type(tensor))
+        for tensor in tree_iter((args, kwargs))
+        if isinstance(tensor, Carrier)
+    ]
+    for tensor, _ in carriers:
+        KIND.__set__(tensor, FakeTensor)
     try:
         yield
     finally:
-        for t, cls in found:
-            KIND.__set__(t, cls)
+        for tensor, cls in carriers:
+            KIND.__set__(tensor, cls)

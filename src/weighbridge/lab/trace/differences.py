@@ -36,13 +36,13 @@ class Tensors:
 
     @property
     def kind(self) -> tuple[str, ...]:
-        """What is compared: lines move when a script is edited."""
+        """Return what is compared of two runs: lines move when a script is edited."""
         return self.role, self.module, self.op, self.phase
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TensorChange:
-    """One kind of tensor, in two moments."""
+    """One kind of tensor in two moments, with its bytes in each."""
 
     role: str
     module: str
@@ -76,13 +76,13 @@ def changes(before: Iterable[Tensors], after: Iterable[Tensors]) -> tuple[Tensor
     """Return what differs, the largest difference first."""
     lines: dict[tuple[str, ...], str] = {}
     sums: list[dict[tuple[str, ...], int]] = [{}, {}]
-    for found, tensors in zip(sums, (before, after), strict=True):
-        for t in tensors:
-            found[t.kind] = found.get(t.kind, 0) + t.nbytes
-            if t.line:
-                lines[t.kind] = t.line
+    for total, tensors in zip(sums, (before, after), strict=True):
+        for same in tensors:
+            total[same.kind] = total.get(same.kind, 0) + same.nbytes
+            if same.line:
+                lines[same.kind] = same.line
     kinds = dict.fromkeys((*sums[1], *sums[0]))
-    made = (
+    pairs = (
         TensorChange(
             role=kind[0],
             module=kind[1],
@@ -93,14 +93,14 @@ def changes(before: Iterable[Tensors], after: Iterable[Tensors]) -> tuple[Tensor
         )
         for kind in kinds
     )
-    differing = [one for one in made if one.before != one.after]
+    differing = [one for one in pairs if one.before != one.after]
     return tuple(sorted(differing, key=lambda one: -abs(one.after - one.before)))
 
 
 def rises(
-    tape: Tape, told: Callable[[Iterable[TracedStorage]], Sequence[Tensors]]
+    tape: Tape, summed: Callable[[Iterable[TracedStorage]], Sequence[Tensors]]
 ) -> Iterator[StepRise]:
-    """Yield the steps after the first that peak above all before. `told` sums storages up."""
+    """Yield the steps after the first that peak above all before. `summed` sums storages up."""
     highest: int | None = None  # an event
     count = 0
     for step, (first, last) in enumerate(_steps(tape), start=1):
@@ -109,8 +109,8 @@ def rises(
             before, now = tape.levels[highest], tape.levels[top]
             if now < before + LEAST:
                 continue
-            found = changes(told(tape.alive(highest)), told(tape.alive(top)))
-            more = tuple(one for one in found if one.after > one.before)[:MOST]
+            changed = changes(summed(tape.alive(highest)), summed(tape.alive(top)))
+            more = tuple(one for one in changed if one.after > one.before)[:MOST]
             count += 1
             yield StepRise(step=step, before=before, allocated=now, because=more)
         highest = top
@@ -150,12 +150,12 @@ def against(path: str, after: int, tensors: Sequence[Tensors]) -> RunComparison:
 def _devices(path: str) -> Sequence[Mapping[str, Any]]:
     try:
         with open(path, encoding="utf-8") as file:
-            found = json.load(file)
+            report = json.load(file)
     except FileNotFoundError:
         raise NotFoundError(f"{path}: no such file") from None
     except (OSError, ValueError) as error:
         raise BadFileError(f"{path}: {error}") from None
-    if not isinstance(found, dict) or found.get("schema") != SCHEMA or not found.get("devices"):
+    if not isinstance(report, dict) or report.get("schema") != SCHEMA or not report.get("devices"):
         raise BadFileError(f"{path}: this is no report of weighbridge trace --json")
-    devices: Sequence[Mapping[str, Any]] = found["devices"]
+    devices: Sequence[Mapping[str, Any]] = report["devices"]
     return devices

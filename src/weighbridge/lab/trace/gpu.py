@@ -60,12 +60,13 @@ from weighbridge.versions import release
 
 
 class FakeGPU:
-    """`count` cards; `torch_version` ("2.5") chooses the rules of workspaces and kernels alone, the
-    code that runs is the installed torch's. With `world_size` this is process `rank` of so many,
-    `per_node` of them beside it, as a launcher starts them. `history` keeps what a snapshot needs.
-    `assume` says what values are that a program looks at: {"loss": 1.0, "train.py:31": 0.5}, or a
-    function of a Look.
-    Raises UnsupportedError where torch cannot do this."""
+    """A card of the catalogue, or several, on which torch code runs inside and is recorded.
+
+    `torch_version` ("2.5") chooses the rules of workspaces and kernels alone, the code that runs
+    is the installed torch's. With `world_size` this is process `rank` of so many, `per_node` of
+    them beside it, as a launcher starts them. `history` keeps what a snapshot needs. `assume`
+    says what values are that a program looks at: {"loss": 1.0, "train.py:31": 0.5}, or a
+    function of a ValueQuestion. Raises UnsupportedError where torch cannot do this."""
 
     def __init__(  # noqa: PLR0913  the card's settings, and the launcher's
         self,
@@ -105,18 +106,19 @@ class FakeGPU:
 
     @property
     def devices(self) -> tuple[DeviceTrace, ...]:
-        """What was recorded so far: peaks, their moments and what was alive then."""
+        """Return what was recorded so far: peaks, their moments and what was alive then."""
         return tuple(
             device(index, tape, self.card.outside) for index, tape in enumerate(self.tapes)
         )
 
     @property
     def looks(self) -> tuple[ValueQuestion, ...]:
-        """Where the program looked at values that are not known, and what it was told."""
+        """Return where the program looked at values that are not known, and what it was told."""
         return tuple(look for _, look in self.recorder.looks.places.values())
 
     def _tape(self, index: int) -> Tape:
-        """The allocator reads its settings at the first request, as torch's does."""
+        """Make the tape of a device. Its allocator reads its settings at the first request, as
+        torch's does."""
         allocator = Allocator(
             capacity=self.card.total_memory - self.card.context,
             card=self.card.total_memory,
@@ -188,16 +190,17 @@ class FakeGPU:
 
 
 def version_of(text: str | None) -> tuple[int, int]:
-    """(major, minor) of `text`, else of the torch that runs."""
-    found = release(text or torch.__version__)
-    if found is None:
+    """Return (major, minor) of `text`, else of the torch that runs. Raises UsageError."""
+    version = release(text or torch.__version__)
+    if version is None:
         raise UsageError(f"torch_version={text!r}: write it as 2.5")
-    return found
+    return version
 
 
 class Fakes(FakeTensorMode):  # type: ignore[misc]
-    """The wrapper that torch puts around this method of modes imports the compiler, to keep it
-    away; nothing is compiled here. Whether a kernel runs is a matter of each thread."""
+    """The mode in which tensors are fake. The wrapper that torch puts around this method of modes
+    imports the compiler, to keep it away; nothing is compiled here. Whether a kernel runs is a
+    matter of each thread."""
 
     __torch_dispatch__ = inspect.unwrap(FakeTensorMode.__torch_dispatch__)
     _kernel = threading.local()
@@ -211,11 +214,12 @@ class Fakes(FakeTensorMode):  # type: ignore[misc]
         self._kernel.runs = runs
 
     def __deepcopy__(self, _: Any) -> "Fakes":
-        """A copy of a tensor is of the same mode. torch would copy that, and what it holds in C."""
+        """Return the mode itself: a copy of a tensor is of the same mode. torch would copy that,
+        and what it holds in C."""
         return self
 
     def create_symbolic_nested_int(self, *, nt_tensor_id: int | None = None) -> Any:
-        """The number of a jagged dimension; nobody reasons about it as a symbol here."""
+        """Number a jagged dimension; nobody reasons about it as a symbol here."""
         from torch.nested._internal.nested_int import NestedIntNode
 
         if nt_tensor_id is None:
@@ -230,7 +234,7 @@ class Fakes(FakeTensorMode):  # type: ignore[misc]
 
 @contextlib.contextmanager
 def _as_before() -> Any:
-    """What scripts set for themselves and torch keeps for the process."""
+    """Put back at the end what scripts set for themselves and torch keeps for the process."""
     dtype, grad, device = torch.get_default_dtype(), torch.is_grad_enabled(), _default_device()
     random = torch.get_rng_state()
     try:
@@ -245,7 +249,7 @@ def _as_before() -> Any:
 
 @contextlib.contextmanager
 def _quiet() -> Any:
-    """torch logs the trace of an error in its fake kernels before the program sees the error."""
+    """Silence the logger that shows an error in torch's fake kernels before the program sees it."""
     log = logging.getLogger(FakeTensorMode.__module__)
     before, log.disabled = log.disabled, True
     try:
@@ -255,5 +259,5 @@ def _quiet() -> Any:
 
 
 def _default_device() -> Any:
-    """torch.get_default_device would make a tensor on it to see."""
+    """Read the default device; torch.get_default_device would make a tensor on it to see."""
     return getattr(torch._GLOBAL_DEVICE_CONTEXT, "device_context", None)

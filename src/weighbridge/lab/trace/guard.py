@@ -57,7 +57,7 @@ TIMEOUT = 120  # seconds; importing torch from a cold disk takes a while
 
 @cache
 def why_not() -> str:
-    """Why fake CUDA tensors cannot be differentiated here; "" where they can."""
+    """Say why fake CUDA tensors cannot be differentiated here; "" where they can."""
     facts = _facts()
     if facts is not None and stamps.passed(facts):
         return ""
@@ -68,7 +68,8 @@ def why_not() -> str:
 
 
 def _facts() -> Mapping[str, str] | None:
-    """What a trial depends on; None where it has to be made, since not even this is known."""
+    """Return what a trial depends on; None where it has to be made, since not even this is
+    known."""
     import torch
 
     folder = os.path.join(os.path.dirname(torch.__file__), "lib")
@@ -98,8 +99,8 @@ def _tried() -> str:
 
 
 def _works_in_a_copy() -> bool:
-    """The trial in a fork of this process, which need not import torch again. Where torch's own
-    threads are in its way, or it fails, a fresh process has the last word."""
+    """Make the trial in a fork of this process, which need not import torch again. Where torch's
+    own threads are in its way, or it fails, a fresh process has the last word."""
     import torch
     from torch._subclasses.fake_tensor import FakeTensorMode
 
@@ -124,7 +125,7 @@ def _works_in_a_copy() -> bool:
 
 @contextmanager
 def guarded() -> Iterator[None]:
-    """Backward of fake CUDA tensors works inside, and everything is as before outside."""
+    """Make backward of fake CUDA tensors work inside; everything is as before outside."""
     import torch
 
     if torch.cuda.is_available():  # a real GPU answers by itself
@@ -141,8 +142,8 @@ def guarded() -> Iterator[None]:
 
 @cache
 def _guard(torch: Any, folder: str) -> None:
-    """Stays for the life of the process: threads of the engine ask it when they end. All it does
-    is nothing, where a CPU wheel would abort."""
+    """Register a device guard that does nothing, where a CPU wheel would abort. It stays for the
+    life of the process: threads of the engine ask it when they end."""
     c10 = ctypes.CDLL(os.path.join(folder, "libc10.so"))
     table = (ctypes.c_void_p * 32).in_dll(c10, GUARDS)
     zero = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p)(lambda _: 0)
@@ -182,14 +183,14 @@ def _hooks(torch: Any, folder: str) -> Iterator[None]:
 
 @cache
 def _virtuals(package: str) -> list[str]:
-    """Names of the interface's virtual functions in their order, destructor left out."""
+    """Read the names of the interface's virtual functions in their order, destructor left out."""
     path = os.path.join(package, "include", "ATen", "detail", "AcceleratorHooksInterface.h")
     try:
         with open(path, encoding="utf-8") as header:
             text = header.read()
     except OSError:
         raise UnsupportedError(f"torch's headers are not there ({path}): reinstall torch") from None
-    found = re.findall(r"^\s*virtual\s+(?!~)[^(;]*?(\w+)\(", text, re.MULTILINE)
-    if not {"isBuilt", "hasPrimaryContext"} <= set(found):
+    names = re.findall(r"^\s*virtual\s+(?!~)[^(;]*?(\w+)\(", text, re.MULTILINE)
+    if not {"isBuilt", "hasPrimaryContext"} <= set(names):
         raise UnsupportedError("this torch's CUDA hooks have another interface than we know")
-    return found
+    return names

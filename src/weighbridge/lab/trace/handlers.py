@@ -56,30 +56,31 @@ def _name(called: ast.expr) -> str:
 
 
 def _named(kind: type[BaseException], expression: ast.expr | None, frame: FrameType) -> bool:
-    """Whether the class, or one of the classes, that an expression names there is one of `kind`."""
+    """Tell whether the class, or one of the classes, that an expression names there is one of
+    `kind`."""
     if expression is None:
         return True
     code = compile(ast.Expression(expression), "<handler>", "eval")
     try:
-        found: Any = eval(code, frame.f_globals, frame.f_locals)
-        return issubclass(kind, found)
+        caught: Any = eval(code, frame.f_globals, frame.f_locals)
+        return issubclass(kind, caught)
     except Exception:  # whatever its names mean, it is somebody's handler
         return True
 
 
 def _around(path: str, line: int) -> list[Around]:
     """Return what stands around a line, within the innermost function that it is in."""
-    found: list[Around] = []
+    statements: list[Around] = []
     nodes: Sequence[ast.AST] = _parsed(path)
     while nodes:
         inner = [node for node in nodes if _covers(node, line)]
         for node in inner:
             if isinstance(node, FUNCTIONS):
-                found.clear()
+                statements.clear()
             elif isinstance(node, Around) and any(_covers(s, line) for s in node.body):
-                found.append(node)
+                statements.append(node)
         nodes = [child for node in inner for child in ast.iter_child_nodes(node)]
-    return found
+    return statements
 
 
 @cache

@@ -34,7 +34,8 @@ STEPWISE = (
 
 @contextmanager
 def registered(chooser: Chooser) -> Iterator[dict[Any, Callable[..., Any]]]:
-    """Gives what is to be done for operations that come undivided, in inference mode."""
+    """Register the kernels inside. Gives what is to be done for operations that come undivided, in
+    inference mode."""
     attention = _attention(chooser)
     library = torch.library.Library("aten", "IMPL")
     library.impl("scaled_dot_product_attention", attention, "AutogradCUDA")
@@ -97,8 +98,8 @@ def _ctc(  # noqa: PLR0913  torch's own arguments
     reduction: int = MEAN,
     zero_infinity: bool = False,
 ) -> torch.Tensor:
-    """aten/src/ATen/native/LossCTC.cpp: lengths are copied to the host, and read. Where they are
-    not known, all of the time and of the targets is taken."""
+    """Compute a CTC loss as aten/src/ATen/native/LossCTC.cpp does: lengths are copied to the host,
+    and read. Where they are not known, all of the time and of the targets is taken."""
     longest = targets.shape[-1] // (1 if targets.dim() > 1 else max(len(lengths), 1))
     times, sizes = _lengths(inputs, log_probs.shape[0]), _lengths(lengths, longest)
     moved = targets.to(log_probs.device, torch.long)
@@ -112,12 +113,12 @@ def _ctc(  # noqa: PLR0913  torch's own arguments
     return out.sum() if reduction == SUM else out
 
 
-def _lengths(given: Any, otherwise: int) -> list[int]:
-    if not isinstance(given, torch.Tensor):
-        return list(given)
-    known = shadow(given)
+def _lengths(lengths: Any, otherwise: int) -> list[int]:
+    if not isinstance(lengths, torch.Tensor):
+        return list(lengths)
+    known = shadow(lengths)
     if known is None:
-        return [otherwise] * given.numel()
+        return [otherwise] * lengths.numel()
     with unset_fake_temporarily():
         return [int(n) for n in known.reshape(-1).tolist()]
 

@@ -24,8 +24,8 @@ EVERY_CARD = -1  # processes: one for each
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TraceLaunch:
-    """`program` is a script, or a module's name; `processes` run on each of `nodes`, and the first
-    of `node` is traced."""
+    """A program as a command line starts it. `program` is a script, or a module's name; `processes`
+    run on each of `nodes`, and the first of `node` is traced."""
 
     program: str
     arguments: tuple[str, ...] = ()
@@ -39,7 +39,8 @@ class TraceLaunch:
 
 @dataclass(frozen=True, slots=True)
 class Flags:
-    """`values` take a value, `alone` none; `of` names the program in errors."""
+    """The flags of a launcher: `values` take a value, `alone` none; `of` names the program in
+    errors."""
 
     of: str
     values: str
@@ -116,29 +117,33 @@ def _module(name: str, arguments: tuple[str, ...]) -> TraceLaunch:
 
 def _python(words: Sequence[str]) -> TraceLaunch:
     notes: list[str] = []
-    at = 0
-    while at < len(words) and words[at].startswith("-"):
-        word = words[at]
-        at += 1
+    index = 0
+    while index < len(words) and words[index].startswith("-"):
+        word = words[index]
+        index += 1
         if word == "-c" or word == "-":
             raise UsageError(f"python {word}: write the program into a file, which is traced")
         if word == "-m":
-            return _noted(_module(_first(words[at:], "python -m"), tuple(words[at + 1 :])), notes)
+            return _noted(
+                _module(_first(words[index:], "python -m"), tuple(words[index + 1 :])), notes
+            )
         if word[1:2] in PYTHON_VALUES:
-            at += len(word) == 2
+            index += len(word) == 2
         elif not set(word[1:]) <= set(PYTHON_ALONE):
             notes.append(UNKNOWN.format("python", word))
-    rest = words[at:]
-    return _noted(TraceLaunch(program=_first(rest, "python"), arguments=tuple(rest[1:])), notes)
+    command = words[index:]
+    return _noted(
+        TraceLaunch(program=_first(command, "python"), arguments=tuple(command[1:])), notes
+    )
 
 
 def _torchrun(words: Sequence[str]) -> TraceLaunch:
-    found, rest, notes = _flags(TORCHRUN, words)
-    nodes = found.get("nnodes", "1").rpartition(":")[2]  # of "1:4" the most
-    each = found.get("nproc-per-node", "1")
-    processes = EVERY_CARD if each in ("auto", "gpu") else _number("--nproc-per-node", each)
-    launch = _launched(found, rest, notes)
-    count, node = _number("--nnodes", nodes), _number("--node-rank", found.get("node-rank", "0"))
+    flags, command, notes = _flags(TORCHRUN, words)
+    nodes = flags.get("nnodes", "1").rpartition(":")[2]  # of "1:4" the most
+    per_node = flags.get("nproc-per-node", "1")
+    processes = EVERY_CARD if per_node in ("auto", "gpu") else _number("--nproc-per-node", per_node)
+    launch = _launched(flags, command, notes)
+    count, node = _number("--nnodes", nodes), _number("--node-rank", flags.get("node-rank", "0"))
     return replace(launch, processes=processes, nodes=count, node=node)
 
 
@@ -149,35 +154,36 @@ def _accelerate(words: Sequence[str]) -> TraceLaunch:
 
 
 def _accelerate_launch(words: Sequence[str]) -> TraceLaunch:
-    found, rest, notes = _flags(ACCELERATE, words, prefixes=("fsdp-",))
-    found = _configured(found.get("config-file")) | found
-    _refuse(ACCELERATE, found)
-    launch = _launched(found, rest, notes)
-    machines = _number("--num_machines", found.get("num-machines", "1"))
-    processes = _number("--num_processes", found.get("num-processes", str(EVERY_CARD)))
-    node = _number("--machine_rank", found.get("machine-rank", "0"))
-    each = max(processes // machines, 1) if processes > 0 else processes
+    flags, command, notes = _flags(ACCELERATE, words, prefixes=("fsdp-",))
+    flags = _configured(flags.get("config-file")) | flags
+    _refuse(ACCELERATE, flags)
+    launch = _launched(flags, command, notes)
+    machines = _number("--num_machines", flags.get("num-machines", "1"))
+    processes = _number("--num_processes", flags.get("num-processes", str(EVERY_CARD)))
+    node = _number("--machine_rank", flags.get("machine-rank", "0"))
+    per_node = max(processes // machines, 1) if processes > 0 else processes
     return replace(
         launch,
-        processes=each,
+        processes=per_node,
         nodes=machines,
         node=node,
-        variables=_variables(found),
+        variables=_variables(flags),
     )
 
 
-def _variables(found: Found) -> dict[str, str]:
-    """accelerate/utils/launch.py: prepare_multi_gpu_env"""
-    told = {"ACCELERATE_MIXED_PRECISION": found.get("mixed-precision", "no").lower()}
-    steps = found.get("gradient-accumulation-steps")
+def _variables(flags: Found) -> dict[str, str]:
+    """Return the environment that accelerate makes (accelerate/utils/launch.py:
+    prepare_multi_gpu_env)."""
+    variables = {"ACCELERATE_MIXED_PRECISION": flags.get("mixed-precision", "no").lower()}
+    steps = flags.get("gradient-accumulation-steps")
     if steps is not None:
-        told["ACCELERATE_GRADIENT_ACCUMULATION_STEPS"] = steps
-    if "use-fsdp" in found:
-        told["ACCELERATE_USE_FSDP"] = "true"
-        given = {k.removeprefix("fsdp-"): v for k, v in found.items() if k.startswith("fsdp-")}
-        for name, value in (FSDP | given).items():
-            told["FSDP_" + RENAMED.get(name, name).upper().replace("-", "_")] = _said(value)
-    return told
+        variables["ACCELERATE_GRADIENT_ACCUMULATION_STEPS"] = steps
+    if "use-fsdp" in flags:
+        variables["ACCELERATE_USE_FSDP"] = "true"
+        fsdp = {k.removeprefix("fsdp-"): v for k, v in flags.items() if k.startswith("fsdp-")}
+        for name, value in (FSDP | fsdp).items():
+            variables["FSDP_" + RENAMED.get(name, name).upper().replace("-", "_")] = _said(value)
+    return variables
 
 
 def _said(value: str) -> str:
@@ -185,7 +191,7 @@ def _said(value: str) -> str:
 
 
 def _configured(path: str | None) -> Found:
-    """What `accelerate config` wrote."""
+    """Read what `accelerate config` wrote, as flags."""
     if path is None:
         return {}
     if find_spec("yaml") is None:
@@ -196,15 +202,15 @@ def _configured(path: str | None) -> Found:
             content = yaml.safe_load(file)
     except (OSError, yaml.YAMLError) as error:
         raise BadFileError(f"{path}: {error}") from None
-    found: Found = {}
+    values: Found = {}
     kind = str(content.get("distributed_type", "")).upper()
     if kind in ("FSDP", "DEEPSPEED", "MEGATRON_LM"):
-        found["use-" + kind.lower().replace("_", "-")] = ""
+        values["use-" + kind.lower().replace("_", "-")] = ""
     for name, value in (*content.items(), *(content.get("fsdp_config") or {}).items()):
         if isinstance(value, str | int | float):
-            found[_dashed(name)] = str(value)
+            values[_dashed(name)] = str(value)
     alone = ACCELERATE.alone.split()
-    return {name: v for name, v in found.items() if not (name in alone and _no(v))}
+    return {name: v for name, v in values.items() if not (name in alone and _no(v))}
 
 
 def _no(value: str) -> bool:
@@ -216,40 +222,40 @@ def _flags(
 ) -> tuple[Found, tuple[str, ...], list[str]]:
     """Split a launcher's command into its known flags, the program with the program's own
     arguments, and notes about unknown flags."""
-    found: Found = {}
+    values: Found = {}
     notes: list[str] = []
-    alone, values, at = flags.alone.split(), flags.values.split(), 0
-    while at < len(words) and words[at].startswith("-"):
-        word, _, value = words[at].partition("=")
+    alone, with_value, index = flags.alone.split(), flags.values.split(), 0
+    while index < len(words) and words[index].startswith("-"):
+        word, _, value = words[index].partition("=")
         name = _dashed(word)
-        at += 1
+        index += 1
         if name in alone:
-            found[name] = ""
-        elif name in values or name.startswith(prefixes or ("\0",)):
+            values[name] = ""
+        elif name in with_value or name.startswith(prefixes or ("\0",)):
             if not value:
-                value, at = _first(words[at:], word), at + 1
-            found[name] = value
+                value, index = _first(words[index:], word), index + 1
+            values[name] = value
         else:
             notes.append(UNKNOWN.format(flags.of, word))
-            at += not value and at + 1 < len(words) and not _program(words[at])
-    _refuse(flags, found)
-    return found, tuple(words[at:]), notes
+            index += not value and index + 1 < len(words) and not _program(words[index])
+    _refuse(flags, values)
+    return values, tuple(words[index:]), notes
 
 
 def _program(word: str) -> bool:
-    """Whether a word behind an unknown flag is no value of it."""
+    """Tell whether a word behind an unknown flag is no value of it."""
     return word.startswith("-") or word.partition(":")[0].endswith(".py")
 
 
-def _refuse(flags: Flags, found: Found) -> None:
-    for name in found.keys() & REFUSED.keys():
+def _refuse(flags: Flags, values: Found) -> None:
+    for name in values.keys() & REFUSED.keys():
         raise UnsupportedError(f"{flags.of} --{name.replace('-', '_')}: {REFUSED[name]}")
 
 
-def _launched(found: Found, rest: tuple[str, ...], notes: list[str]) -> TraceLaunch:
-    script = _first(rest, "the launcher")
-    module = "m" in found or "module" in found
-    return TraceLaunch(program=script, arguments=rest[1:], module=module, notes=tuple(notes))
+def _launched(flags: Found, command: tuple[str, ...], notes: list[str]) -> TraceLaunch:
+    script = _first(command, "the launcher")
+    module = "m" in flags or "module" in flags
+    return TraceLaunch(program=script, arguments=command[1:], module=module, notes=tuple(notes))
 
 
 def _dashed(word: str) -> str:

@@ -15,7 +15,7 @@ SPARE = 4  # one part of the free room in so many
 
 
 def runs(*, convolves: bool = False) -> bounds.RunForm:
-    """The published programs that one is like: cuDNN chooses workspaces of convolutions."""
+    """Return the published programs that one is like: cuDNN chooses workspaces of convolutions."""
     return bounds.RunForm("trace", "torch", bounds.CONVOLUTIONS if convolves else bounds.PLAIN)
 
 
@@ -26,7 +26,7 @@ def held(
     like: bounds.RunForm,
     table: bounds.MarginTable | None = None,
 ) -> Phase:
-    """One device at its fullest."""
+    """Return one device at its fullest, with its margin, as a phase of components."""
     free = reserved - allocated
     parts = (
         ("temporaries", exactly(allocated)),

@@ -45,8 +45,8 @@ VALUE, COUNT = "0", "that all of them count"
 
 
 class Looks:
-    """Answers, and one warning for each kind; `told` has them, `places` where they were asked for.
-    `assume` says what one value is."""
+    """Answers of what is not known, with one warning for each kind; `told` has them, `places` where
+    they were asked for. `assume` says what one value is."""
 
     def __init__(self, assume: Assume | None = None) -> None:
         self.told: list[str] = []
@@ -71,32 +71,32 @@ class Looks:
         return COUNTS[name](func, args, kwargs)
 
     def _value(self, name: str, args: Args) -> Any:
-        """One value: the user's, else what is told of those that are not known."""
-        at, told = seen(), _told(args[0]) if name == "_local_scalar_dense" else False
+        """Answer with one value: the user's, else what is told of those that are not known."""
+        place, value = seen(), _told(args[0]) if name == "_local_scalar_dense" else False
         look = ValueQuestion(
-            place=at.place, code=at.code, op=name.strip("_"), told=str(told), times=0
+            place=place.name, code=place.code, op=name.strip("_"), told=str(value), times=0
         )
-        own = assumed(self.assume, at, look) if self.assume else None
-        if own is None:
+        assumption = assumed(self.assume, place, look) if self.assume else None
+        if assumption is None:
             self._warn(name, VALUE)
         else:
-            told = _as(args[0], own)
-        self._placed(at, look.op, str(told), assumed=own is not None)
-        return told
+            value = _as(args[0], assumption)
+        self._placed(place, look.op, str(value), assumed=assumption is not None)
+        return value
 
-    def _placed(self, at: ValuePlace, op: str, told: str, *, assumed: bool) -> None:
-        before = self.places.get((at.place, op))
+    def _placed(self, place: ValuePlace, op: str, told: str, *, assumed: bool) -> None:
+        before = self.places.get((place.name, op))
         if before is not None:
-            at, look = before
-            self.places[at.place, op] = at, replace(look, times=look.times + 1)
+            place, look = before
+            self.places[place.name, op] = place, replace(look, times=look.times + 1)
             return
         look = ValueQuestion(
-            place=at.place, code=at.code, op=op, told=told, times=1, assumed=assumed
+            place=place.name, code=place.code, op=op, told=told, times=1, assumed=assumed
         )
-        self.places[at.place, op] = at, look
+        self.places[place.name, op] = place, look
 
     def _warn(self, op: str, answer: str) -> None:
-        if not any(answer in said for said in self.told):
+        if not any(answer in line for line in self.told):
             self.told.append(LOOKED.format(op=op.strip("_"), answer=answer))
             warnings.warn(self.told[-1], stacklevel=2)
 
@@ -130,33 +130,36 @@ class Looks:
 
 
 def _spared(func: Any, position: int, args: Args) -> bool:
-    """A scaler of gradients counts in its second argument how many are infinite: none is."""
+    """Tell whether an argument keeps its values: a scaler of gradients counts in its second
+    argument how many are infinite, and none is."""
     checks = func.overloadpacket.__name__ == "_amp_foreach_non_finite_check_and_unscale_"
     return checks and position >= len(args[0])
 
 
-def shadow(t: torch.Tensor) -> torch.Tensor | None:
-    """The values of `t`, where they are known."""
-    if not isinstance(t, FakeTensor):
-        return t if t.device.type == "cpu" and _small(t) else None
-    if t.constant is not None:
-        return t.constant
-    known: torch.Tensor | None = aside(t).get("shadow")
+def shadow(tensor: torch.Tensor) -> torch.Tensor | None:
+    """Return the values of a tensor; None where they are not known."""
+    if not isinstance(tensor, FakeTensor):
+        return tensor if tensor.device.type == "cpu" and _small(tensor) else None
+    if tensor.constant is not None:
+        return tensor.constant
+    known: torch.Tensor | None = aside(tensor).get("shadow")
     if known is not None and getattr(known.untyped_storage(), "lost", False):
         return None
     return known
 
 
 def _uniform(func: Any, args: Args, out: torch.Tensor) -> torch.Tensor | None:
-    """One value; of few that were made just now, each by itself, as they may be written to."""
+    """Return the one value that a tensor has everywhere; of few that were made just now, each by
+    itself, as they may be written to."""
     known = uniform(func, args, out, shadow)
-    made = func.overloadpacket.__name__ in MADE and _small(out) and out.is_contiguous()
+    fresh = func.overloadpacket.__name__ in MADE and _small(out) and out.is_contiguous()
     with unset_fake_temporarily():
-        return known.contiguous() if known is not None and made else known
+        return known.contiguous() if known is not None and fresh else known
 
 
 def _bounded(func: Any, args: Args, kwargs: dict[str, Any], out: torch.Tensor) -> None:
-    """What is not known may be known to be no less than a number."""
+    """Note of a tensor that is not known that it is no less than a number, or what it was compared
+    with."""
     name = func.overloadpacket.__name__
     if name in ("clamp", "clamp_min"):
         least = args[1] if len(args) > 1 else kwargs.get("min")
@@ -181,39 +184,39 @@ def _number(value: Any) -> float | None:
     return float(value)
 
 
-def _told(t: torch.Tensor) -> Any:
-    """0, or the least that it can be."""
-    zero = nothing(t.dtype)
-    least = aside(t).get("least", 0) if isinstance(t, FakeTensor) else 0
+def _told(tensor: torch.Tensor) -> Any:
+    """Return what a program is told of one value: 0, or the least that it can be."""
+    zero = nothing(tensor.dtype)
+    least = aside(tensor).get("least", 0) if isinstance(tensor, FakeTensor) else 0
     return type(zero)(least) if least > 0 else zero
 
 
-def _as(t: torch.Tensor, value: float) -> Any:
-    """What the user says, as Python has a tensor's value; a comparison is made with it."""
-    compared = aside(t).get("compared") if isinstance(t, FakeTensor) else None
+def _as(tensor: torch.Tensor, value: float) -> Any:
+    """Return what the user says, as Python has a tensor's value; a comparison is made with it."""
+    compared = aside(tensor).get("compared") if isinstance(tensor, FakeTensor) else None
     if compared is not None:
         name, other = compared
         return COMPARED[name](value, other)
-    return type(nothing(t.dtype))(value)
+    return type(nothing(tensor.dtype))(value)
 
 
 def nothing(dtype: torch.dtype) -> Any:
-    """0 as Python has it."""
+    """Return 0 as Python has it in a dtype."""
     if dtype == torch.bool:
         return False
     return 0j if dtype.is_complex else 0.0 if dtype.is_floating_point else 0
 
 
-def _small(t: torch.Tensor) -> bool:
-    count = t.numel()
-    if t.layout is not torch.strided:
+def _small(tensor: torch.Tensor) -> bool:
+    count = tensor.numel()
+    if tensor.layout is not torch.strided:
         return False
-    return bool(count == 1 or count <= (SMALL if t.dtype in WHOLE else FEW))
+    return bool(count == 1 or count <= (SMALL if tensor.dtype in WHOLE else FEW))
 
 
 def _followed(func: Any, out: torch.Tensor) -> bool:
-    """Drawn indices are as good as any, and so are numbers that are drawn on the host; those of
-    the device are not values that a program looks at."""
+    """Tell whether a result gets a shadow. Drawn indices are as good as any, and so are numbers
+    that are drawn on the host; those of the device are not values that a program looks at."""
     if out.numel() > 1 and out.dtype not in WHOLE and DRAWN in func.tags:
         return out.device.type == "cpu" and _small(out)
     return _small(out) or func.overloadpacket.__name__ in VIEWS
@@ -223,15 +226,16 @@ def _tensor(func: Any, out: Any) -> bool:
     return isinstance(out, torch.Tensor) and _followed(func, out)
 
 
-def cast(t: torch.Tensor, known: torch.Tensor) -> None:
-    """Gives `t` its shadow."""
-    if isinstance(t, FakeTensor):
-        aside(t)["shadow"] = known
+def cast(tensor: torch.Tensor, known: torch.Tensor) -> None:
+    """Give a tensor its shadow."""
+    if isinstance(tensor, FakeTensor):
+        aside(tensor)["shadow"] = known
 
 
-def lost(t: torch.Tensor) -> None:
-    """`t` was written with unknown values: so were all that share its shadow's storage."""
-    known = aside(t).get("shadow") if isinstance(t, FakeTensor) else None
+def lost(tensor: torch.Tensor) -> None:
+    """Note that a tensor was written with unknown values: so were all that share its shadow's
+    storage."""
+    known = aside(tensor).get("shadow") if isinstance(tensor, FakeTensor) else None
     if known is not None:
         known.untyped_storage().lost = True
 
@@ -241,6 +245,8 @@ ABSORBING = {"bitwise_or": True, "logical_or": True, "bitwise_and": False, "logi
 
 
 def _absorbed(args: Args, decisive: bool) -> torch.Tensor | None:
+    """Return the value of a logical operation that one known side decides alone; None where it does
+    not."""
     for known in map(shadow, (a for a in args if isinstance(a, torch.Tensor))):
         if known is not None and known.dtype == torch.bool:
             with unset_fake_temporarily():
@@ -251,12 +257,12 @@ def _absorbed(args: Args, decisive: bool) -> torch.Tensor | None:
 
 
 def _computed(func: Any, args: Args, kwargs: dict[str, Any]) -> Any:
-    """What `func` returns for the real values; None where one is not known, or drawn."""
+    """Compute what `func` returns for the real values; None where one is not known, or drawn."""
     name = func.overloadpacket.__name__.rstrip("_")
     if name in ABSORBING and all(isinstance(a, torch.Tensor) for a in args):
-        found = _absorbed(args, ABSORBING[name])
-        if found is not None:
-            return found
+        absorbed = _absorbed(args, ABSORBING[name])
+        if absorbed is not None:
+            return absorbed
     name = func.overloadpacket.__name__
     flat, spec = tree_flatten((args, kwargs))
     real = []
@@ -278,7 +284,8 @@ def _computed(func: Any, args: Args, kwargs: dict[str, Any]) -> Any:
 
 
 def _covered(name: str, args: Args) -> bool:
-    """Whether indices are a permutation, of which an inverse is made: all values are written."""
+    """Tell whether indices are a permutation, of which an inverse is made: all values are
+    written."""
     if name != "scatter_" or args[0].dim() != 1 or args[2].shape != args[0].shape:
         return False
     known = shadow(args[2])
@@ -289,19 +296,22 @@ def _covered(name: str, args: Args) -> bool:
 
 
 def _usable(func: Any, known: torch.Tensor) -> bool:
-    """One value that stands for many is not written to, and has views by itself (uniform.py); of
-    too many values there are views alone."""
+    """Tell whether a shadow may be computed with. One value that stands for many is not written to,
+    and has views by itself (uniform.py); of too many values there are views alone."""
     viewed = func.overloadpacket.__name__ in VIEWS
     if is_uniform(known) and (viewed or func._schema.is_mutable):
         return False
     return viewed or known.numel() <= LARGE
 
 
-def _written(t: torch.Tensor) -> torch.Tensor | None:
-    """The shadow of what is about to be overwritten: all of it, or its values must be known."""
-    known: torch.Tensor | None = aside(t).get("shadow") if isinstance(t, FakeTensor) else None
+def _written(tensor: torch.Tensor) -> torch.Tensor | None:
+    """Return the shadow of what is about to be overwritten: all of it, or its values must be
+    known."""
+    known: torch.Tensor | None = (
+        aside(tensor).get("shadow") if isinstance(tensor, FakeTensor) else None
+    )
     if known is None or known.numel() * known.element_size() != known.untyped_storage().nbytes():
-        return shadow(t)
+        return shadow(tensor)
     known.untyped_storage().lost = False
     return known
 
@@ -316,27 +326,27 @@ def _first(args: Sequence[Any]) -> torch.Tensor:
     return next(t for t in tree_iter(args) if isinstance(t, torch.Tensor))
 
 
-def _entries(t: torch.Tensor, count: int) -> torch.Tensor:
-    return t.new_empty((count,), dtype=torch.int64)
+def _entries(tensor: torch.Tensor, count: int) -> torch.Tensor:
+    return tensor.new_empty((count,), dtype=torch.int64)
 
 
 def _nonzero(_: Any, args: Args, __: Any) -> torch.Tensor:
-    """All of them: so they are known, one after the other."""
-    t: torch.Tensor = args[0]
-    found = t.new_empty((t.numel(), t.dim()), dtype=torch.int64)
-    if t.numel() <= SMALL:
+    """Return the places of all elements: so they are known, one after the other."""
+    tensor: torch.Tensor = args[0]
+    places = tensor.new_empty((tensor.numel(), tensor.dim()), dtype=torch.int64)
+    if tensor.numel() <= SMALL:
         with unset_fake_temporarily():
-            cast(found, torch.ones(t.shape, dtype=torch.bool).nonzero())
-    return found
+            cast(places, torch.ones(tensor.shape, dtype=torch.bool).nonzero())
+    return places
 
 
 def _kept(_: Any, args: Args, __: Any) -> torch.Tensor:
-    """Boxes that do not overlap, the best first."""
+    """Return all boxes, as if they did not overlap, the best first."""
     boxes: torch.Tensor = args[0]
-    kept = _entries(boxes, boxes.shape[0])
+    order = _entries(boxes, boxes.shape[0])
     with unset_fake_temporarily():
-        cast(kept, torch.arange(boxes.shape[0]))
-    return kept
+        cast(order, torch.arange(boxes.shape[0]))
+    return order
 
 
 def _unique(_: Any, args: Args, __: Any) -> tuple[torch.Tensor, ...]:
@@ -351,12 +361,12 @@ def _unique_rows(_: Any, args: Args, __: Any) -> tuple[torch.Tensor, ...]:
 
 
 def _masks(args: Args) -> list[torch.Tensor]:
-    found = (t for t in tree_iter(args[1:]) if isinstance(t, torch.Tensor))
-    return [t for t in found if t.dtype in (torch.bool, torch.uint8)]
+    tensors = (tensor for tensor in tree_iter(args[1:]) if isinstance(tensor, torch.Tensor))
+    return [tensor for tensor in tensors if tensor.dtype in (torch.bool, torch.uint8)]
 
 
 def _chosen(mask: torch.Tensor, shape: Sequence[int] | None = None) -> int:
-    """How many a mask lets through, expanded to `shape`: all, where it is not known."""
+    """Count what a mask lets through, expanded to `shape`: all, where it is not known."""
     wanted = mask.shape if shape is None else torch.Size(shape)
     known = shadow(mask)
     if known is None:
@@ -377,7 +387,7 @@ def _repeated(_: Any, args: Args, __: Any) -> torch.Tensor:
 
 
 def _indexed(func: Any, args: Args, kwargs: dict[str, Any]) -> Any:
-    """A boolean index as the indices of what it lets through."""
+    """Index with the places of what a boolean index lets through."""
     t, indices = args
     plain: list[torch.Tensor | None] = []
     for i in indices:

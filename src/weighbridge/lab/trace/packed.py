@@ -15,37 +15,37 @@ FULL = "lengths of packed sequences are not known: all of them are taken as the 
 
 
 def packed(
-    given: torch.Tensor, lengths: torch.Tensor, batch_first: bool
+    padded_input: torch.Tensor, lengths: torch.Tensor, batch_first: bool
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The steps that some sequences have in common are one piece; the pieces are copied, and then
-    put together."""
-    x = given.transpose(0, 1) if batch_first else given
-    steps = _checked(lengths, x)
+    """Pack sequences: the steps that some of them have in common are one piece; the pieces are
+    copied, and then put together."""
+    steps_first = padded_input.transpose(0, 1) if batch_first else padded_input
+    steps = _checked(lengths, steps_first)
     pieces = []
     before = 0
     for end, count in sorted({n: sum(m >= n for m in steps) for n in steps}.items()):
-        piece = x[before:end, :count].contiguous()
-        pieces.append(piece.view(-1, *x.shape[2:]))
+        piece = steps_first[before:end, :count].contiguous()
+        pieces.append(piece.view(-1, *steps_first.shape[2:]))
         before = end
     del piece
     data = torch.cat(pieces)
-    pieces.reverse()  # the first is released first, and Python's lists end with their last
+    pieces.reverse()  # lists release their last item first: torch releases the first piece first
     pieces.clear()
     with unset_fake_temporarily():
         return data, torch.tensor([sum(m > t for m in steps) for t in range(max(steps))])
 
 
-def _checked(lengths: torch.Tensor, x: torch.Tensor) -> list[int]:
+def _checked(lengths: torch.Tensor, steps_first: torch.Tensor) -> list[int]:
     known = shadow(lengths)
     if known is None:
         warnings.warn(FULL, stacklevel=2)
-        return [x.shape[0]] * x.shape[1]
+        return [steps_first.shape[0]] * steps_first.shape[1]
     with unset_fake_temporarily():
         steps: list[int] = known.tolist()
-    if len(steps) != x.shape[1]:
+    if len(steps) != steps_first.shape[1]:
         raise RuntimeError(
             f"Expected `len(lengths)` to be equal to batch_size, but got {len(steps)} "
-            f"(batch_size={x.shape[1]})"
+            f"(batch_size={steps_first.shape[1]})"
         )
     if min(steps) <= 0:
         raise RuntimeError(
@@ -64,7 +64,7 @@ def padded(  # torch's own arguments
     padding_value: float,
     total_length: int = -1,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """A whole tensor of padding, into which the pieces are copied; and how long they are."""
+    """Return a whole tensor of padding, into which the pieces are copied, and how long they are."""
     counts: list[int] = batch_sizes.tolist()
     shape = (max(total_length, len(counts)), counts[0], *data.shape[1:])
     out = torch.full(shape, padding_value, dtype=data.dtype, device=data.device)

@@ -28,7 +28,7 @@ COMPARED: dict[str, Callable[[float, float], bool]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ValueQuestion:
-    """One place, and one kind of question. `told` is what it was told first."""
+    """One kind of question for a value, at one place. `told` is what it was told first."""
 
     place: str  # train.py:31
     code: str  # the line
@@ -51,12 +51,13 @@ class ValuePlace:
     expressions: tuple[str, ...]
 
     @property
-    def place(self) -> str:
+    def name(self) -> str:
+        """Spell the place as users do: train.py:31"""
         return f"{os.path.basename(self.path)}:{self.line}"
 
 
 class ScriptLine(NamedTuple):
-    """A line of the program's own, which is neither in a library nor ours."""
+    """One line of the program's own, which is neither in a library nor ours."""
 
     path: str
     line: int
@@ -67,7 +68,7 @@ class ScriptLine(NamedTuple):
 
 @cache
 def is_own(path: str) -> bool:
-    """Whether a file is the program's: no library's, and not ours."""
+    """Tell whether a file is the program's: no library's, and not ours."""
     return not path.startswith((OURS, "<frozen", *LIBRARIES)) and TORCH not in path
 
 
@@ -83,21 +84,21 @@ def line() -> ScriptLine | None:
 
 def ended(trace: TracebackType | None) -> ScriptLine | None:
     """Return the program's own line that an error came from: the last in its traceback."""
-    found = None
+    last = None
     while trace is not None:
         if is_own(trace.tb_frame.f_code.co_filename):
-            found = ScriptLine(trace.tb_frame.f_code.co_filename, trace.tb_lineno)
+            last = ScriptLine(trace.tb_frame.f_code.co_filename, trace.tb_lineno)
         trace = trace.tb_next
-    return found
+    return last
 
 
 def seen() -> ValuePlace:
     """Find the line that asks now."""
-    found = list(_outside(sys._getframe(1)))
-    own = [f for f in found if not f.f_code.co_filename.startswith(LIBRARIES)]
-    frame = (own or found or [sys._getframe(1)])[0]
+    frames = list(_outside(sys._getframe(1)))
+    program_frames = [f for f in frames if not f.f_code.co_filename.startswith(LIBRARIES)]
+    frame = (program_frames or frames or [sys._getframe(1)])[0]
     path, line = frame.f_code.co_filename, frame.f_lineno
-    asking = dict.fromkeys([*found[:1], frame])
+    asking = dict.fromkeys([*frames[:1], frame])
     code = linecache.getline(path, line).strip()[:LONGEST]
     return ValuePlace(path, line, code, tuple(map(_expression, asking)))
 
@@ -111,7 +112,7 @@ def _outside(frame: FrameType | None) -> Iterator[FrameType]:
 
 
 def _expression(frame: FrameType) -> str:
-    """The text of what runs in it: that of the instruction, else of the line."""
+    """Return the text of what runs in a frame: that of the instruction, else of the line."""
     positions = list(frame.f_code.co_positions())
     first, last, start, end = positions[frame.f_lasti // 2]
     line = linecache.getline(frame.f_code.co_filename, frame.f_lineno)
@@ -120,14 +121,14 @@ def _expression(frame: FrameType) -> str:
     return line.encode()[start:end].decode(errors="replace")
 
 
-def assumed(assume: Assume, at: ValuePlace, look: ValueQuestion) -> float | None:
-    """What the user says of a name in the expression, or of a line ("train.py:31")."""
+def assumed(assume: Assume, place: ValuePlace, look: ValueQuestion) -> float | None:
+    """Return what the user says of a name in the expression, or of a line ("train.py:31")."""
     if not isinstance(assume, Mapping):
         return assume(look)
     for name, value in assume.items():
-        if name == at.place:
+        if name == place.name:
             return value
         word = rf"(?<!\w){re.escape(name)}(?!\w)"
-        if ":" not in name and any(re.search(word, text) for text in at.expressions):
+        if ":" not in name and any(re.search(word, text) for text in place.expressions):
             return value
     return None

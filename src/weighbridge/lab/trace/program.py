@@ -28,8 +28,8 @@ COLLECT_EVERY = (700, 10, 10)  # Python's own: when cycles are freed decides wha
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """What is to run, with the arguments of its `sys.argv`. `script` is a module's name where
-    `module` says so."""
+    """A program that is to run, with the arguments of its `sys.argv`. `script` is a module's name
+    where `module` says so."""
 
     script: str
     function: str | None = None
@@ -71,31 +71,32 @@ def _defined(path: str, name: str) -> None:
 
 
 @contextlib.contextmanager
-def as_python(asked: Request) -> Iterator[types.ModuleType]:
-    """Gives the program's `__main__`; whoever reads what it left must do so inside."""
+def as_python(request: Request) -> Iterator[types.ModuleType]:
+    """Prepare Python as for a program. Gives its `__main__`; whoever reads what it left must do so
+    inside."""
     before = sys.argv, sys.path[:], sys.modules["__main__"], gc.get_threshold()
-    sys.argv = [asked.script, *asked.arguments]
+    sys.argv = [request.script, *request.arguments]
     if not sys.flags.safe_path:
-        sys.path[0] = os.getcwd() if asked.module else os.path.dirname(_real(asked.script))
+        sys.path[0] = os.getcwd() if request.module else os.path.dirname(_real(request.script))
     gc.set_threshold(*COLLECT_EVERY)
     try:
-        yield _main(asked)
+        yield _main(request)
     finally:
         sys.argv, sys.path[:], sys.modules["__main__"] = before[:3]
         gc.set_threshold(*before[3])
 
 
 def execute(
-    asked: Request,
+    request: Request,
     main: types.ModuleType,
     turns: Turns | None = None,
     loops: Loops | None = None,
 ) -> None:
-    """Raises what the program raises, SystemExit as well."""
-    if asked.module:
-        exec(_found(asked.script, main), main.__dict__)
+    """Run a program. Raises what it raises, SystemExit as well."""
+    if request.module:
+        exec(_found(request.script, main), main.__dict__)
         return
-    with io.open_code(os.path.abspath(asked.script)) as file:
+    with io.open_code(os.path.abspath(request.script)) as file:
         source = file.read()
     path = main.__file__ or ""
     code = compile(source, path, "exec", dont_inherit=True)
@@ -104,14 +105,14 @@ def execute(
         tree = turns.prepared(source, path)
         code = compile(loops.marked(tree, path) if loops else tree, path, "exec", dont_inherit=True)
     exec(code, main.__dict__)
-    if asked.function is not None:
-        vars(main)[asked.function]()
+    if request.function is not None:
+        vars(main)[request.function]()
 
 
 @contextlib.contextmanager
 def following(loops: Loops) -> Iterator[None]:
-    """The loops of the program's own files are followed inside; what Python keeps compiled of them
-    is neither read nor written."""
+    """Follow the loops of the program's own files inside; what Python keeps compiled of them is
+    neither read nor written."""
     code_of = SourceFileLoader.get_code
 
     def get_code(loader: SourceFileLoader, name: str) -> types.CodeType | None:
@@ -135,22 +136,22 @@ def _real(path: str) -> str:
     return os.path.realpath(path)
 
 
-def _main(asked: Request) -> types.ModuleType:
-    """`__main__`; under the file's name where one function is wanted, so that what
+def _main(request: Request) -> types.ModuleType:
+    """Make the module `__main__`; under the file's name where one function is wanted, so that what
     `if __name__ == "__main__"` guards is left alone."""
-    stem = os.path.splitext(os.path.basename(asked.script))[0]
-    module = types.ModuleType("__main__" if asked.function is None else stem)
+    stem = os.path.splitext(os.path.basename(request.script))[0]
+    module = types.ModuleType("__main__" if request.function is None else stem)
     module.__dict__["__builtins__"] = __builtins__
     module.__spec__ = None
-    if not asked.module:
-        module.__file__ = os.path.abspath(asked.script)
-    if asked.function is None:
+    if not request.module:
+        module.__file__ = os.path.abspath(request.script)
+    if request.function is None:
         sys.modules["__main__"] = module
     return module
 
 
 def _found(name: str, main: types.ModuleType) -> types.CodeType:
-    """The code of a module, or of a package's `__main__`, as `runpy` finds it."""
+    """Return the code of a module, or of a package's `__main__`, as `runpy` finds it."""
     spec = find_spec(name)
     if spec is not None and spec.submodule_search_locations is not None:
         spec = find_spec(f"{name}.__main__")
@@ -159,5 +160,5 @@ def _found(name: str, main: types.ModuleType) -> types.CodeType:
         raise ImportError(f"No module named {name}")
     main.__spec__, main.__file__, main.__package__ = spec, spec.origin, spec.parent
     sys.argv[0] = spec.origin or name
-    found: types.CodeType = code
-    return found
+    compiled: types.CodeType = code
+    return compiled

@@ -53,7 +53,8 @@ SUMS = frozenset(
 
 
 class Recorder(TorchDispatchMode):  # type: ignore[misc]
-    """Writes one tape for each device. `replaced` operations are done otherwise than torch does."""
+    """A mode that writes one tape for each device. `replaced` operations are done otherwise than
+    torch does."""
 
     def __init__(self, tapes: Sequence[Tape], hidden: Hidden, assume: Assume | None = None) -> None:
         super().__init__()
@@ -86,35 +87,35 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
             tape.phase = name
 
     def mark(self, tensor: torch.Tensor, role: Role) -> None:
-        """What a tensor's storage is for."""
+        """Note what a tensor's storage is for."""
         for part in _parts(tensor):
-            found = self._numbers.get(part.untyped_storage()._cdata)
-            if found is not None:
-                tape, number, _ = found
+            known = self._numbers.get(part.untyped_storage()._cdata)
+            if known is not None:
+                tape, number, _ = known
                 tape.storages[number].role = role
 
     def role(self, tensor: torch.Tensor) -> Role | None:
-        """What a tensor's storage is for, where it is on a tape."""
-        found = self._numbers.get(tensor.untyped_storage()._cdata)
-        return None if found is None else found[0].storages[found[1]].role
+        """Return what a tensor's storage is for; None where it is on no tape."""
+        known = self._numbers.get(tensor.untyped_storage()._cdata)
+        return None if known is None else known[0].storages[known[1]].role
 
     def number(self, tensor: torch.Tensor) -> int | None:
         """Return the number of a tensor's storage on its tape; None if it is on none."""
-        found = self._numbers.get(tensor.untyped_storage()._cdata)
-        return None if found is None else found[1]
+        known = self._numbers.get(tensor.untyped_storage()._cdata)
+        return None if known is None else known[1]
 
     def used_on(self, tensor: torch.Tensor, stream: int) -> None:
         """torch.Tensor.record_stream"""
-        found = self._numbers.get(tensor.untyped_storage()._cdata)
-        if found is not None:
-            found[0].record_stream(found[1], stream)
+        known = self._numbers.get(tensor.untyped_storage()._cdata)
+        if known is not None:
+            known[0].record_stream(known[1], stream)
 
     def resized(self, storage: torch.UntypedStorage) -> None:
         """UntypedStorage.resize_, to nothing and back again, as sharded modules do."""
-        found = self._numbers.get(storage._cdata)
-        if found is None:
+        known = self._numbers.get(storage._cdata)
+        if known is None:
             return
-        tape, number, node = found
+        tape, number, node = known
         role = tape.storages[number].role
         tape.free(number)
         if storage.nbytes():
@@ -141,7 +142,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
         raise torch.OutOfMemoryError(f"{error} {ADVICE}") from None
 
     def stop(self) -> None:
-        """Forgets what still lives: its end is after the trace's."""
+        """Forget what still lives: its end is after the trace's."""
         self._ends.clear()
         self._numbers.clear()
         self.where = _nowhere
@@ -179,7 +180,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
             self.refuse(error)
 
     def _wrapped(self, types: Any) -> bool:
-        """Whether one of them, as DTensor, has no memory but that of tensors inside."""
+        """Tell whether one of the types, as DTensor, has no memory but that of tensors inside."""
         if any(map(is_traceable_wrapper_subclass_type, types)):
             return True
         self._plain.update(types)
@@ -206,7 +207,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
         return out
 
     def _faked(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """What torch says that it returns; LOOKED where that is in the data."""
+        """Return what torch says that an operation returns; LOOKED where that is in the data."""
         try:
             return func(*args, **kwargs)
         except EXCEPTIONS:
@@ -232,25 +233,26 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
                 with _released(tape) as taken:
                     take(what, sizes, taken)
 
-        together(hidden.taken(name, op, "first"))
-        with _released(tape) as held:
-            for what, sizes in hidden.taken(name, op, "before"):
-                take(what, sizes, held)
+        together(hidden.allocations(name, op, "first"))
+        with _released(tape) as beside:
+            for what, sizes in hidden.allocations(name, op, "before"):
+                take(what, sizes, beside)
             out = self._run(func, args, kwargs)
-            for what, nbytes in hidden.kept(name, op, device, engine=self.phase == "backward"):
+            backward = self.phase == "backward"
+            for what, nbytes in hidden.workspaces(name, op, device, engine=backward):
                 take(what, [nbytes], [])
-            together(hidden.taken(name, op._replace(out=out), "after"))
+            together(hidden.allocations(name, op._replace(out=out), "after"))
         return out
 
-    def _seen(self, t: torch.Tensor, func: Any, args: tuple[Any, ...]) -> None:
-        storage = t.untyped_storage()
+    def _seen(self, tensor: torch.Tensor, func: Any, args: tuple[Any, ...]) -> None:
+        storage = tensor.untyped_storage()
         address = storage._cdata
         if address in self._numbers:
             return
         nbytes = storage.nbytes()
         if not nbytes:
             return
-        tape = self.tapes[t.device.index or 0]
+        tape = self.tapes[tensor.device.index or 0]
         node = torch._C._current_autograd_node()
         old = self._fan_in(func, args, node)
         name, module = str(func), self.where(node)
@@ -267,26 +269,26 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
         self._ends[address] = weakref.ref(storage, partial(self._gone, address))
 
     def _fan_in(self, func: Any, args: tuple[Any, ...], node: Any) -> int | None:
-        """The storage that a sum of gradients would be added into: after a node, the engine adds
-        what it returned to what others did, if that is dense (input_buffer.cpp: accumulate,
-        can_accumulate_inplace). Whether it is held elsewhere, the tape will see. A layer that is
-        computed again there has sums of its own, with gradients on.
+        """Return the storage that a sum of gradients would be added into, if any: after a node, the
+        engine adds what it returned to what others did, if that is dense (input_buffer.cpp:
+        accumulate, can_accumulate_inplace). Whether it is held elsewhere, the tape will see. A
+        layer that is computed again there has sums of its own, with gradients on.
 
         A function written in Python adds by itself, to what is its own. A view holds its base.
 
         Gradients that go into zeros by number are written in place, too, but that torch makes a
-        copy where a subclass of tensors is about (FunctionsManual.cpp: areAnyTensorSubclassLike),
-        as fake tensors are."""
+        copy where a subclass of tensors is about (FunctionsManual.cpp:
+        areAnyTensorSubclassLike), as fake tensors are."""
         if node is None or func not in SUMS or torch.is_grad_enabled():
             return None
         old = args[0]
-        found = self._numbers.get(old.untyped_storage()._cdata)
-        if found is None or old._is_view():
+        known = self._numbers.get(old.untyped_storage()._cdata)
+        if known is None or old._is_view():
             return None
         if not torch.ops.aten.is_non_overlapping_and_dense.default(old):
             return None
-        own = found[2] == node._sequence_nr() and isinstance(node, BackwardCFunction)
-        return None if own else found[1]
+        function = known[2] == node._sequence_nr() and isinstance(node, BackwardCFunction)
+        return None if function else known[1]
 
     def _gone(self, address: int, _: Any) -> None:
         with self._one:
@@ -306,7 +308,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
 
 @contextmanager
 def _released(tape: Tape) -> Iterator[list[int]]:
-    """Numbers that are released at the end, the last first; also where a request is refused."""
+    """Give a list of numbers that are released at the end, the last first; also where a request is
+    refused."""
     numbers: list[int] = []
     try:
         yield numbers
@@ -315,14 +318,14 @@ def _released(tape: Tape) -> Iterator[list[int]]:
             tape.free(number)
 
 
-def _parts(t: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    """The tensors that have its storages."""
-    while torch._C._functorch.is_functorch_wrapped_tensor(t):  # within vmap and grad
-        t = torch._C._functorch.get_unwrapped(t)
-    if is_traceable_wrapper_subclass(t):
-        inside = (getattr(t, name) for name in t.__tensor_flatten__()[0])
+def _parts(tensor: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """Return the tensors that have a tensor's storages."""
+    while torch._C._functorch.is_functorch_wrapped_tensor(tensor):  # within vmap and grad
+        tensor = torch._C._functorch.get_unwrapped(tensor)
+    if is_traceable_wrapper_subclass(tensor):
+        inside = (getattr(tensor, name) for name in tensor.__tensor_flatten__()[0])
         return tuple(p for i in inside if isinstance(i, torch.Tensor) for p in _parts(i))
-    return (t,) if t.layout is torch.strided else (t._indices(), t._values())
+    return (tensor,) if tensor.layout is torch.strided else (tensor._indices(), tensor._values())
 
 
 def _has(func: Any, key: Any) -> bool:
@@ -334,7 +337,7 @@ def _nowhere(_: Any) -> str:
 
 
 def _device(args: tuple[Any, ...]) -> int | None:
-    """The CUDA device that an operation works on."""
+    """Return the index of the CUDA device that an operation works on; None without one."""
     for arg in args:
         first = arg[0] if isinstance(arg, list | tuple) and arg else arg
         if isinstance(first, torch.Tensor) and first.device.type == "cuda":

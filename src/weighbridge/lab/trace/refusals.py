@@ -41,26 +41,27 @@ def refused(func: Any, where: str) -> RefusedOperationError:
 
 
 def is_raw(error: BaseException) -> bool:
-    """Whether the dispatcher, a driver or a missing value speaks, and not torch to its user."""
+    """Tell whether the dispatcher, a driver or a missing value speaks, and not torch to its
+    user."""
     if isinstance(error, NotImplementedError | UnsupportedOperatorException):
         return True
     return any(re.search(pattern, str(error)) for pattern, _ in RAW)
 
 
 def told(error: BaseException) -> str:
-    """The last line of an error that ended a program; "" where its own stands."""
+    """Return the last line of an error that ended a program; "" where its own stands."""
     if isinstance(error, RefusedOperationError):
         return str(error)
     for pattern, words in RAW:
-        found = re.search(pattern, str(error))
-        if found is not None:
-            name = words.format(*found.groups()).replace("::", ".")
+        match = re.search(pattern, str(error))
+        if match is not None:
+            name = words.format(*match.groups()).replace("::", ".")
             return NO_RULE.format(op=name, where=_place(error.__traceback__))
     return ""
 
 
 def _place(trace: TracebackType | None) -> str:
-    """The last line of the program's own: what is neither torch's nor ours."""
+    """Return the last line of the program's own: what is neither torch's nor ours."""
     place = "the script"
     while trace is not None:
         code = trace.tb_frame.f_code
@@ -72,15 +73,15 @@ def _place(trace: TracebackType | None) -> str:
 
 def trimmed(trace: TracebackType | None) -> TracebackType | None:
     """Return the traceback without our frames, and without torch's behind the first of them."""
-    kept, behind = [], False
+    shown, behind = [], False
     while trace is not None:
         name = trace.tb_frame.f_code.co_filename
         behind = behind or name.endswith(os.path.join("trace", "recorder.py"))
         if not _is_ours(name) and not (behind and BELOW.search(name)):
-            kept.append(trace)
+            shown.append(trace)
         trace = trace.tb_next
     following: TracebackType | None = None
-    for one in reversed(kept):
+    for one in reversed(shown):
         one.tb_next = following
         following = one
     return following

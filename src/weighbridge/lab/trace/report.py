@@ -29,9 +29,9 @@ Ending = Literal["finished", "exit", "exception", "interrupted", "out of memory"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TracedProgram:
-    """What ran, and how it ended. `error` is the exception's last line, `place` the script's line
-    that it came from. A program that the card was too small for may have `went_on` as if it were
-    larger: to which end."""
+    """A program that ran, and how it ended. `error` is the exception's last line, `place` the
+    script's line that it came from. A program that the card was too small for may have `went_on` as
+    if it were larger: to which end."""
 
     script: str
     function: str | None = None
@@ -44,14 +44,14 @@ class TracedProgram:
 
     @property
     def ended(self) -> bool:
-        """Whether its course came to its own end, on this card or a larger one."""
+        """Tell whether its course came to its own end, on this card or a larger one."""
         ending = self.went_on or self.ending
         return ending == "finished" or (ending == "exit" and not self.exit_code)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TraceMoment:
-    """The device right after one event. Roles and `rounding` add up to `allocated`."""
+    """The state of a device right after one event. Roles and `rounding` add up to `allocated`."""
 
     event: int
     phase: str
@@ -90,8 +90,8 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceTrace:
-    """One card. `driver` adds the context to the peak of what was reserved, and the margin of
-    published programs."""
+    """One card of a trace. `driver` adds the context to the peak of what was reserved, and the
+    margin of published programs."""
 
     index: int
     allocated: TraceMoment
@@ -146,26 +146,26 @@ class TraceReport:
 
     @property
     def used(self) -> bool:
-        """Whether anything was put on a card."""
+        """Tell whether anything was put on a card."""
         return any(d.allocations or d.refusals for d in self.devices)
 
     @property
     def refusal(self) -> Refusal | None:
-        """The last request that did not fit."""
+        """Return the last request that did not fit."""
         return last_refusal(self.devices)
 
     @property
     def peak(self) -> Bytes:
-        """Driver-level peak of the fullest device; where a refusal ended the run, with what it
-        asked for."""
+        """Return the driver-level peak of the fullest device; where a refusal ended the run, with
+        what it asked for."""
         return needed(self.devices, self.program)
 
     def to_dict(self) -> dict[str, Any]:
-        """The JSON report (docs/trace.md): bytes are integers."""
+        """Return the JSON report (docs/trace.md): bytes are integers."""
         plain = asdict(self)
-        for told, device in zip(plain["devices"], self.devices, strict=True):
-            told["driver"] = device.driver._asdict()
-            for one, refused in zip(told["refusals"], device.refusals, strict=True):
+        for plain_device, device in zip(plain["devices"], self.devices, strict=True):
+            plain_device["driver"] = device.driver._asdict()
+            for one, refused in zip(plain_device["refusals"], device.refusals, strict=True):
                 one["driver"] = refused.driver._asdict()
         if self.advice is not None:
             plain["advice"]["needs"] = self.advice.needs._asdict()
@@ -173,7 +173,7 @@ class TraceReport:
 
 
 def device(index: int, tape: Tape, context: Bytes = CONTEXT) -> DeviceTrace:
-    """What one tape says. Phases are in the order of their first allocation. `context` is what the
+    """Report one tape. Phases are in the order of their first allocation. `context` is what the
     process has outside the allocator: Card.outside."""
     reserved, like = max(tape.reserves, default=0), levels.runs(convolves=convolves(tape))
     allocated = max(tape.levels, default=0)
@@ -200,12 +200,12 @@ def moment(tape: Tape, event: int) -> TraceMoment:
         return TraceMoment(
             event=0, phase="", module="", op="", allocated=0, reserved=0, roles={}, tensors=()
         )
-    alive, made = list(tape.alive(event)), tape.storages[abs(tape.events[event]) - 1]
+    alive, cause = list(tape.alive(event)), tape.storages[abs(tape.events[event]) - 1]
     return TraceMoment(
         event=event,
-        phase=made.phase,
-        module=made.module,
-        op=made.op,
+        phase=cause.phase,
+        module=cause.module,
+        op=cause.op,
         allocated=tape.levels[event],
         reserved=tape.reserves[event],
         roles=roles(alive, tape.levels[event]),
@@ -214,29 +214,29 @@ def moment(tape: Tape, event: int) -> TraceMoment:
 
 
 def refusal(tape: Tape, refused: Refused, context: Bytes) -> Refusal:
-    asked, event = refused.storage, refused.event - 1
+    request, event = refused.storage, refused.event - 1
     alive = list(tape.alive(event))
     level = tape.levels[event] if event >= 0 else 0
     reserved = tape.reserves[event] if event >= 0 else 0
     like, more = levels.runs(convolves=convolves(tape)), refused.report.asked
     return Refusal(
         event=event,
-        phase=asked.phase,
-        module=asked.module,
-        op=asked.op,
-        requested=asked.nbytes,
+        phase=request.phase,
+        module=request.module,
+        op=request.op,
+        requested=request.nbytes,
         message=refused.report.message,
         allocated=level,
         reserved=reserved,
         roles=roles(alive, level),
         tensors=tensors(alive),
-        driver=levels.held(level + asked.nbytes, reserved + more, context, like).at("driver"),
-        place=str(asked.line or ""),
+        driver=levels.held(level + request.nbytes, reserved + more, context, like).at("driver"),
+        place=str(request.line or ""),
     )
 
 
 def roles(alive: Iterable[TracedStorage], allocated: int) -> dict[str, int]:
-    """Bytes by role, the most first; `rounding` is what blocks have beyond their tensors."""
+    """Return bytes by role, the most first; `rounding` is what blocks have beyond their tensors."""
     sums: Counter[str] = Counter()
     for storage in alive:
         sums[storage.role] += storage.nbytes
@@ -247,10 +247,16 @@ def roles(alive: Iterable[TracedStorage], allocated: int) -> dict[str, int]:
 def tensors(alive: Iterable[TracedStorage]) -> tuple[Tensors, ...]:
     counts: Counter[tuple[str, ...]] = Counter()
     sums: Counter[tuple[str, ...]] = Counter()
-    for s in alive:
-        key = (s.role, NUMBER.sub("*", s.module), s.op, s.phase, str(s.line or ""))
+    for storage in alive:
+        key = (
+            storage.role,
+            NUMBER.sub("*", storage.module),
+            storage.op,
+            storage.phase,
+            str(storage.line or ""),
+        )
         counts[key] += 1
-        sums[key] += s.nbytes
+        sums[key] += storage.nbytes
     return tuple(
         Tensors(
             role=key[0],
@@ -258,15 +264,16 @@ def tensors(alive: Iterable[TracedStorage]) -> tuple[Tensors, ...]:
             op=key[2],
             phase=key[3],
             count=counts[key],
-            nbytes=n,
+            nbytes=nbytes,
             line=key[4],
         )
-        for key, n in sums.most_common()
+        for key, nbytes in sums.most_common()
     )
 
 
 def phases(tape: Tape) -> Iterable[PhasePeak]:
-    """The peaks while each phase ran. What is released between two belongs to neither's peak."""
+    """Yield the peaks while each phase ran. What is released between two belongs to neither's
+    peak."""
     most: dict[str, tuple[int, int]] = {}
     levels = zip(tape.events, tape.levels, tape.reserves, strict=True)
     for event, allocated, reserved in levels:
@@ -316,28 +323,28 @@ NOTHING = "the script put nothing on the card"
 
 
 def _reason(devices: Sequence[DeviceTrace], program: TracedProgram) -> str:
-    """How the course ended; "" where it did as it should."""
+    """Say how the course ended; "" where it did as it should."""
     refused, last = sum(len(d.refusals) for d in devices), last_refusal(devices)
-    found = ""
+    reason = ""
     if program.ending == "out of memory" and last is not None:
-        found = f"out of memory in {where(last.phase, last.module, last.op)}"
-        found += f" ({last.place})" * bool(last.place)
-        found += f": {last.message} "
-        found += "As if the card were larger, " if program.went_on else "With it, "
+        reason = f"out of memory in {where(last.phase, last.module, last.op)}"
+        reason += f" ({last.place})" * bool(last.place)
+        reason += f": {last.message} "
+        reason += "As if the card were larger, " if program.went_on else "With it, "
     elif refused:
         times = "one request" if refused == 1 else f"{refused} requests"
-        found = f"the program went on after {times} that did not fit; "
+        reason = f"the program went on after {times} that did not fit; "
     if not program.ended and (program.went_on or program.ending) != "out of memory":
-        found += f"the course did not end: {stopped(program)}; until then "
-    return found
+        reason += f"the course did not end: {stopped(program)}; until then "
+    return reason
 
 
 def stopped(program: TracedProgram) -> str:
-    """ "ValueError: no data, at train.py:31" """
+    """Say what ended a program: "ValueError: no data, at train.py:31"."""
     ending = program.went_on or program.ending
     words = {"interrupted": "interrupted", "exit": f"exit code {program.exit_code}"}
-    said = words.get(ending, program.error)
-    return f"{said}, at {program.place}" if program.place else said
+    error = words.get(ending, program.error)
+    return f"{error}, at {program.place}" if program.place else error
 
 
 def _compared(most: Bytes, usable: Bytes) -> str:
@@ -346,6 +353,6 @@ def _compared(most: Bytes, usable: Bytes) -> str:
 
 
 def where(phase: str, module: str, op: str) -> str:
-    """ "backward of model.layers.3.mlp (aten.mm.default)" """
+    """Say where something happened: "backward of model.layers.3.mlp (aten.mm.default)"."""
     place = f"{phase} of {module}" if module else phase
     return f"{place} ({op})" if op else place

@@ -35,7 +35,7 @@ INTERRUPTED = 130  # 128 + SIGINT
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FakeGpuSettings:
-    """What stands in: the arguments of FakeGPU as a command line has them."""
+    """The card that stands in: the arguments of FakeGPU as a command line has them."""
 
     gpu: str | None = None
     gpu_memory: str | None = None
@@ -53,9 +53,9 @@ class FakeGpuSettings:
     notes: tuple[str, ...] = ()  # what a launcher's line had that we do not know
 
 
-def trace(asked: Request, card: FakeGpuSettings) -> tuple[TraceReport, Any]:
-    """The report, and the FakeGPU with its tapes. Raises WeighbridgeError before the script runs;
-    after that everything that happens is in the report."""
+def trace(request: Request, card: FakeGpuSettings) -> tuple[TraceReport, Any]:
+    """Run a program. Return the report, and the FakeGPU with its tapes. Raises WeighbridgeError
+    before the script runs; after that everything that happens is in the report."""
     if find_spec("torch") is None:
         raise UnsupportedError(
             "weighbridge trace needs torch: pip install torch (a CPU one will do)"
@@ -76,7 +76,7 @@ def trace(asked: Request, card: FakeGpuSettings) -> tuple[TraceReport, Any]:
         assume=card.assume,
         **_processes(card),
     )
-    with program.as_python(asked) as main, _set(card.variables):
+    with program.as_python(request) as main, _set(card.variables):
         with gpu:
             for note in card.notes:
                 gpu.notes(note)
@@ -86,7 +86,7 @@ def trace(asked: Request, card: FakeGpuSettings) -> tuple[TraceReport, Any]:
             loops = Loops(gpu.tapes, lambda: gpu.recorder.worked, card.steps)
             gpu.loops = loops if card.steps != ALL else None
             with program.following(loops) if gpu.loops else contextlib.nullcontext():
-                ran = _outgrown(_run(asked, main, turns, gpu.loops), gpu.tapes)
+                ran = _outgrown(_run(request, main, turns, gpu.loops), gpu.tapes)
             for left in loops.left.values():
                 gpu.notes(told(left))
             for line in turns.lines(gpu.recorder.looks.places.values()):
@@ -95,12 +95,12 @@ def trace(asked: Request, card: FakeGpuSettings) -> tuple[TraceReport, Any]:
 
 
 def _limited(card: FakeGpuSettings) -> bool:
-    """Whether the card's memory has an end."""
+    """Tell whether the card's memory has an end."""
     return card.gpu is not None or card.gpu_memory is not None
 
 
 def _said_well(card: FakeGpuSettings) -> None:
-    """Raises UsageError in the words of the command line, before anything runs."""
+    """Check settings before anything runs. Raises UsageError in the words of the command line."""
     if card.torch_version is not None and not re.match(r"\d+\.\d+", card.torch_version):
         raise UsageError(f"--torch-version is a version such as 2.5, not {card.torch_version!r}")
     size = card.world_size
@@ -145,8 +145,8 @@ def _set(variables: Mapping[str, str]) -> Iterator[None]:
 
 
 def _larger(notes: Callable[[str], None]) -> Callable[[OutOfMemory], bool]:
-    """Whether a run goes on after a request that did not fit: where the program itself would not
-    catch the error, its course after it is what a larger card would see."""
+    """Make the answer whether a run goes on after a request that did not fit: where the program
+    itself would not catch the error, its course after it is what a larger card would see."""
     import torch
 
     def goes_on(report: OutOfMemory) -> bool:
@@ -160,7 +160,7 @@ def _larger(notes: Callable[[str], None]) -> Callable[[OutOfMemory], bool]:
 
 
 def _outgrown(ran: TracedProgram, tapes: Sequence[Tape]) -> TracedProgram:
-    """A program whose card was too small ran out of memory, however it went on."""
+    """Note that a program whose card was too small ran out of memory, however it went on."""
     refused = next((tape.refused[-1] for tape in tapes if tape.outgrown), None)
     if refused is None:
         return ran
@@ -173,45 +173,46 @@ def _outgrown(ran: TracedProgram, tapes: Sequence[Tape]) -> TracedProgram:
 
 
 def told(left: LeftLoop) -> str:
-    """What is to be known of a loop that was left early."""
+    """Say what is to be known of a loop that was left early."""
     times = f"{left.rounds} rounds" + f" ({left.times} times)" * (left.times > 1)
     why = f"the last {ALIKE} or more were alike in memory" if left.alike else "as --steps says"
-    said = f"{left.place}: the loop was left after {times}: {why}"
+    line = f"{left.place}: the loop was left after {times}: {why}"
     if left.untaken:
-        said += f"; never run in it: what stands under {', '.join(left.untaken[:SHOWN])}"
-        said += f" and {len(left.untaken) - SHOWN} more" * (len(left.untaken) > SHOWN)
-    return f"{said}. --steps all runs every round"
+        line += f"; never run in it: what stands under {', '.join(left.untaken[:SHOWN])}"
+        line += f" and {len(left.untaken) - SHOWN} more" * (len(left.untaken) > SHOWN)
+    return f"{line}. --steps all runs every round"
 
 
 def _run(
-    asked: Request, main: types.ModuleType, turns: Turns, loops: Loops | None
+    request: Request, main: types.ModuleType, turns: Turns, loops: Loops | None
 ) -> TracedProgram:
     ending: Ending = "finished"
-    code, told, place = 0, "", None
+    code, message, place = 0, "", None
     try:
-        program.execute(asked, main, turns, loops)
+        program.execute(request, main, turns, loops)
     except SystemExit as end:
         ending, code, place = "exit", _status(end), places.ended(end.__traceback__)
     except KeyboardInterrupt as error:
         place = places.ended(error.__traceback__)
-        ending, code, told = "interrupted", INTERRUPTED, _shown(error)
+        ending, code, message = "interrupted", INTERRUPTED, _shown(error)
     except BaseException as error:
         place = places.ended(error.__traceback__)
         ending, code = "out of memory" if _is_oom(error) else "exception", 1
-        told = _shown(error)
+        message = _shown(error)
     return TracedProgram(
-        script=f"-m {asked.script}" if asked.module else asked.script,
-        function=asked.function,
-        arguments=asked.arguments,
+        script=f"-m {request.script}" if request.module else request.script,
+        function=request.function,
+        arguments=request.arguments,
         ending=ending,
         exit_code=code,
-        error=told,
+        error=message,
         place=str(place or ""),
     )
 
 
 def _status(end: SystemExit) -> int:
-    """sys.exit(None) is 0, a number its low byte, anything else is printed."""
+    """Return the exit code: sys.exit(None) is 0, a number its low byte, anything else is
+    printed."""
     if end.code is None:
         return 0
     if isinstance(end.code, int):
@@ -222,24 +223,24 @@ def _status(end: SystemExit) -> int:
 
 
 def _shown(error: BaseException) -> str:
-    """Shows it as Python does, without our own frames; its last line."""
+    """Show an error as Python does, without our own frames. Return its last line."""
     from weighbridge.lab.trace import refusals
 
     for one in _chain(error):
         one.__traceback__ = refusals.trimmed(one.__traceback__)
-    said = refusals.told(error)
+    explanation = refusals.told(error)
     sys.stdout.flush()
-    if said:
+    if explanation:
         for line in traceback.format_tb(error.__traceback__):
             sys.stderr.write(line)
-        sys.stderr.write(f"weighbridge: {said}\n")
-        return said[:LONGEST]
+        sys.stderr.write(f"weighbridge: {explanation}\n")
+        return explanation[:LONGEST]
     sys.excepthook(type(error), error, error.__traceback__)
     return traceback.format_exception_only(error)[-1].strip().partition("\n")[0][:LONGEST]
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """An error, and what it came of."""
+    """Yield an error, and what it came of."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
@@ -264,7 +265,7 @@ def _report(
     import torch
 
     limited = _limited(card)
-    found = Gpu(
+    device_name = Gpu(
         id=gpu.card.id,
         name=gpu.card.name,
         count=len(gpu.tapes),
@@ -273,11 +274,11 @@ def _report(
     )
     used = [i for i, tape in enumerate(gpu.tapes) if tape.storages or tape is gpu.tape]
     devices = tuple(device(index, gpu.tapes[index], gpu.card.outside) for index in used)
-    asked = budget(card.gpu or DEFAULT_GPU, card.gpu_memory, None) if limited else None
-    judged = verdict(found, asked.usable, devices, ran) if asked else None
+    limit = budget(card.gpu or DEFAULT_GPU, card.gpu_memory, None) if limited else None
+    judged = verdict(device_name, limit.usable, devices, ran) if limit else None
     return TraceReport(
         program=ran,
-        gpu=found,
+        gpu=device_name,
         torch_version=torch.__version__,
         rules=".".join(map(str, gpu.version)),
         devices=devices,

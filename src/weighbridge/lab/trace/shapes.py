@@ -21,7 +21,7 @@ from torch._subclasses import fake_impls
 
 @contextmanager
 def shaped() -> Iterator[None]:
-    """The rules stand before torch's own inside."""
+    """Let these rules stand before torch's own inside."""
     table = fake_impls.op_implementations_dict
     before = {op: table.get(op) for op in RULES}
     table.update(RULES)
@@ -61,10 +61,10 @@ def _ctc_backward(mode: Any, func: Any, *args: Any, **kwargs: Any) -> torch.Tens
         return torch.empty_like(args[1], memory_format=torch.legacy_contiguous_format)
 
 
-def _channels(t: torch.Tensor) -> torch.Tensor:
-    """A number for each channel, as sums are kept: acc_type of half types is float."""
-    half = t.dtype in (torch.float16, torch.bfloat16)
-    return t.new_empty(t.shape[1], dtype=torch.float32 if half else t.dtype)
+def _channels(tensor: torch.Tensor) -> torch.Tensor:
+    """Return a number for each channel, as sums are kept: acc_type of half types is float."""
+    half = tensor.dtype in (torch.float16, torch.bfloat16)
+    return tensor.new_empty(tensor.shape[1], dtype=torch.float32 if half else tensor.dtype)
 
 
 def _statistics(mode: Any, func: Any, *args: Any, **_: Any) -> tuple[torch.Tensor, torch.Tensor]:
@@ -81,12 +81,12 @@ def _reduced(mode: Any, func: Any, *args: Any, **_: Any) -> tuple[torch.Tensor |
     grad, weight, (of_input, of_weight, of_bias) = args[0], args[4], args[5:8]
     with mode:
         sums = [_channels(grad) if of_input else None for _ in range(2)]
-        kept = grad if weight is None else weight
-        own = [
-            kept.new_empty(grad.shape[1]) if wanted and weight is not None else None
+        like = grad if weight is None else weight
+        gradients = [
+            like.new_empty(grad.shape[1]) if wanted and weight is not None else None
             for wanted in (of_weight, of_bias)
         ]
-        return (*sums, *own)
+        return (*sums, *gradients)
 
 
 NAMES: dict[str, Callable[..., Any]] = {

@@ -34,8 +34,8 @@ def stamp(facts: Mapping[str, str]) -> None:
 
 def build(library: str) -> str:
     """Return a stamp of a shared library; another build has another size or time."""
-    found = os.stat(library)
-    return f"{library} {found.st_size} {found.st_mtime_ns}"
+    status = os.stat(library)
+    return f"{library} {status.st_size} {status.st_mtime_ns}"
 
 
 def digest(path: str) -> str:

@@ -53,8 +53,9 @@ class Loop:
 
 
 class Loops:
-    """`worked` counts how often backward has run, and how often an optimizer has made a step.
-    `most` rounds are enough, where somebody says so. `left` has what was left."""
+    """The loops of a program. `worked` counts how often backward has run, and how often an
+    optimizer has made a step. `most` rounds are enough, where somebody says so. `left` has what was
+    left."""
 
     def __init__(
         self, tapes: Sequence[Tape], worked: Callable[[], tuple[int, int]], most: int | None
@@ -68,19 +69,19 @@ class Loops:
 
     def marked(self, tree: ast.Module, path: str) -> ast.Module:
         """Put calls of ours at the heads of the loops of a file."""
-        found: ast.Module = _LoopMarker(self.written, path).visit(tree)
-        return ast.fix_missing_locations(found)
+        marked: ast.Module = _LoopMarker(self.written, path).visit(tree)
+        return ast.fix_missing_locations(marked)
 
     def each(self, number: int, items: Iterable[Any]) -> Iterator[Any]:
-        """What a `for` goes through."""
+        """Return the iterator that a `for` goes through."""
         return _Each(iter(items), self, number)
 
     def starts(self, number: int) -> None:
-        """A `while` is about to begin."""
+        """Note that a `while` is about to begin."""
         self._rounds[number] = Rounds(self)
 
     def again(self, number: int, condition: Any) -> Any:
-        """What a `while` goes by."""
+        """Return the condition that a `while` goes by."""
         if not condition:
             return condition
         return False if self.enough(number, self._rounds[number]) else condition
@@ -89,12 +90,12 @@ class Loops:
         self.taken.add((self.written[number].path, line))
 
     def holds(self, number: int, line: int, condition: Any) -> Any:
-        """What a periodic `if` goes by."""
-        at = self.written[number].path, line
-        return condition if condition or at in self.taken else at in self.forced
+        """Return the condition that a periodic `if` goes by."""
+        branch = self.written[number].path, line
+        return condition if condition or branch in self.taken else branch in self.forced
 
     def enough(self, number: int, rounds: "Rounds") -> bool:
-        """Whether a loop is left before its next round."""
+        """Tell whether a loop is left before its next round."""
         if not rounds.enough():
             return False
         loop = self.written[number]
@@ -148,15 +149,15 @@ class Rounds:
         return self.alike or (most is not None and self._trained >= most)
 
     def _look(self, number: int) -> Look:
-        """What one device saw in the round that ends."""
+        """Describe what one device saw in the round that ends."""
         tape, start = self.loops.tapes[number], self._starts[number]
         levels, reserves = tape.levels[start:], tape.reserves[start:]
         end = tape.levels[-1] if tape.levels else 0
         return len(levels), max(levels, default=0), max(reserves, default=0), end
 
     def _repeats(self, turns: int) -> bool:
-        """Whether the last rounds were one pattern of so many, in which it trained. An optimizer
-        that has not yet made a step may do so in the next."""
+        """Tell whether the last rounds were one pattern of so many, in which it trained. An
+        optimizer that has not yet made a step may do so in the next."""
         pattern = list(self._looks)[-turns:]
         least = ALIKE if any(steps for _, steps, *_ in pattern) else TURNS
         looks = list(self._looks)[-max(least, REPEATS * turns) :]
@@ -232,9 +233,9 @@ class _LoopMarker(ast.NodeTransformer):
 
     def _write(self, node: ast.For | ast.While) -> int:
         inside = chain.from_iterable(map(_within, node.body))
-        found = [n for n in inside if isinstance(n, ast.If)]
-        lines = tuple(line for n in found for _, line in _branches(n))
-        periodic = tuple(n.lineno for n in found if _periodic(n))
+        conditions = [n for n in inside if isinstance(n, ast.If)]
+        lines = tuple(line for n in conditions for _, line in _branches(n))
+        periodic = tuple(n.lineno for n in conditions if _periodic(n))
         self.written.append(Loop(self.path, node.lineno, lines, periodic))
         self.inner.append(len(self.written) - 1)
         return len(self.written) - 1
@@ -257,7 +258,7 @@ def _branches(node: ast.If) -> list[tuple[list[ast.stmt], int]]:
 
 
 def _periodic(node: ast.If) -> bool:
-    """Whether a condition holds in every so many rounds, and leaves the loop alone."""
+    """Tell whether a condition holds in every so many rounds, and leaves the loop alone."""
     inside = list(chain.from_iterable(map(_within, node.body)))
     if any(isinstance(n, LEAVES) for n in inside) or not any(map(_works, node.body)):
         return False

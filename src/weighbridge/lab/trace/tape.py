@@ -49,7 +49,7 @@ class TracedStorage:
 
 
 class TapePeak(NamedTuple):
-    """The moment of the most, and how much."""
+    """The event of the most bytes, and how many they were."""
 
     event: int
     nbytes: int
@@ -60,15 +60,15 @@ LARGE = MIB  # bytes of a tensor that is told with its line: finding it takes mi
 
 
 class Refused(NamedTuple):
-    """A request that did not fit."""
+    """A request that did not fit, and the allocator's report of it."""
 
     event: int  # it would have been
     storage: TracedStorage
     report: OutOfMemory
 
 
-def _kept(storage: TracedStorage) -> None:
-    """What forward made and backward finds was saved for it."""
+def _mark_saved(storage: TracedStorage) -> None:
+    """Mark what forward made and backward finds: it was saved for backward."""
     if storage.role == "temporary" and storage.phase in ("forward", "loss"):
         storage.role = "saved activation"
 
@@ -79,8 +79,9 @@ def _bytes() -> "array[int]":
 
 @dataclass(slots=True)
 class Tape:
-    """`events` are numbers of storages: n + 1 where n is made, -(n + 1) where it is released.
-    `levels` and `reserves` are what the allocator had given out, and held, after each."""
+    """The events of one device. They are numbers of storages: n + 1 where n is made, -(n + 1) where
+    it is released. `levels` and `reserves` are what the allocator had given out, and held, after
+    each."""
 
     allocator: Allocator = field(default_factory=Allocator)
     begin: Callable[[], None] = lambda: None  # called before the first request
@@ -103,7 +104,7 @@ class Tape:
         return self._malloc(self._storage(nbytes, op, module, role))
 
     def free(self, number: int) -> None:
-        """A number whose request was refused is released in vain."""
+        """Release a storage. A number whose request was refused is released in vain."""
         if self._grown is not None and self._grown[1] == number:
             self._moved(*self._grown)
             return
@@ -111,7 +112,7 @@ class Tape:
         self._free(number)
 
     def grow(self, old: int, nbytes: int, *, op: str, module: str = "") -> int:
-        """A sum of gradients. The real engine adds into `old` where nobody else holds it: then
+        """Note a sum of gradients. The real engine adds into `old` where nobody else holds it: then
         `old` is released right after, and the sum is `old` under another name."""
         self.settle()
         new = self._storage(nbytes, op, module, "temporary")
@@ -137,7 +138,7 @@ class Tape:
         self.allocator.empty_cache()
 
     def release(self, role: Role) -> None:
-        """All that is in use for `role`."""
+        """Release all that is in use for `role`."""
         for number in [n for n in self._blocks if self.storages[n].role == role]:
             self.free(number)
 
@@ -150,13 +151,13 @@ class Tape:
             self.allocator.journal.reset_peak()
 
     def alive(self, event: int) -> Iterator[TracedStorage]:
-        """What is in use right after `event`, oldest first."""
-        for s in self.storages:
-            if s.born <= event and (s.died is None or s.died > event):
-                yield s
+        """Yield what is in use right after `event`, oldest first."""
+        for storage in self.storages:
+            if storage.born <= event and (storage.died is None or storage.died > event):
+                yield storage
 
     def _moved(self, new: int, old: int) -> None:
-        """The block of `old` goes on as `new`: nothing is asked of the allocator."""
+        """Let the block of `old` go on as `new`: nothing is asked of the allocator."""
         self._grown = None
         if old not in self._blocks:  # refused
             self._malloc(new)
@@ -169,10 +170,10 @@ class Tape:
         self.events[before.born] = new + 1
 
     def _storage(self, nbytes: int, op: str, module: str, role: Role) -> int:
-        made = TracedStorage(nbytes, op, module, self.phase, len(self.events), role)
+        storage = TracedStorage(nbytes, op, module, self.phase, len(self.events), role)
         if nbytes >= LARGE:
-            made.line = line()
-        self.storages.append(made)
+            storage.line = line()
+        self.storages.append(storage)
         return len(self.storages) - 1
 
     def _malloc(self, number: int) -> int:
@@ -203,7 +204,7 @@ class Tape:
             return
         storage.died = storage.born - 1
         for alive in self._blocks:
-            _kept(self.storages[alive])
+            _mark_saved(self.storages[alive])
         raise error
 
     def _free(self, number: int) -> None:
@@ -212,7 +213,7 @@ class Tape:
         storage = self.storages[number]
         storage.died, storage.freed_in = len(self.events), self.phase
         if self.phase == "backward":
-            _kept(storage)
+            _mark_saved(storage)
         self.allocator.free(self._blocks.pop(number))
         self._event(-(number + 1))
 

@@ -22,7 +22,7 @@ ROUNDING = "rounding"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PhaseBand:
-    """A phase, from one event to another."""
+    """A phase of the run, from one event to another."""
 
     phase: str
     first: int
@@ -41,7 +41,8 @@ class RefusedMoment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceTimeline:
-    """One device: the lists are as long as `events`, and the roles add up to `allocated`."""
+    """The course of one device: the lists are as long as `events`, and the roles add up to
+    `allocated`."""
 
     index: int
     length: int  # events in all
@@ -55,7 +56,7 @@ class DeviceTimeline:
 
 
 def timeline(report: TraceReport, tapes: Sequence[Tape]) -> dict[str, Any]:
-    """Plain values, for JSON and for the page."""
+    """Return the timeline of a run as plain values, for JSON and for the page."""
     program, gpu = report.program, report.gpu
     return {
         "schema": SCHEMA,
@@ -116,7 +117,7 @@ def _place(tape: Tape, event: int) -> str:
 
 
 def _bands(tape: Tape) -> Iterator[PhaseBand]:
-    """Phases in their order; a release counts where it happens."""
+    """Yield the phases in their order; a release counts where it happens."""
     name, first = "", 0
     for event, signed in enumerate(tape.events):
         storage = tape.storages[abs(signed) - 1]
@@ -130,16 +131,16 @@ def _bands(tape: Tape) -> Iterator[PhaseBand]:
 
 
 def snapshot(tape: Tape) -> bytes:
-    """A `snapshot.pickle` for pytorch.org/memory_viz. Needs FakeGPU(history=True)."""
+    """Write a `snapshot.pickle` for pytorch.org/memory_viz. Needs FakeGPU(history=True)."""
     return pickled(tape.allocator, dict(_origins(tape)))
 
 
 def _origins(tape: Tape) -> Iterator[tuple[int, RequestOrigin]]:
-    """Requests are numbered in order, the refused ones too."""
+    """Yield where each request came from. Requests are numbered in order, the refused ones too."""
     refused = {r.report.request: r.storage for r in tape.refused}
-    made = (tape.storages[signed - 1] for signed in tape.events if signed > 0)
+    storages = (tape.storages[signed - 1] for signed in tape.events if signed > 0)
     for number in range(tape.allocator.requests):
-        storage = refused.get(number) or next(made)
+        storage = refused.get(number) or next(storages)
         path = storage.module.split(".") if storage.module else []
         outward = (".".join(path[:n]) for n in range(len(path), 0, -1))
         frames = (storage.op, *outward, storage.phase)

@@ -32,7 +32,7 @@ KEPT = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SeenTraining:
-    """What a Trainer trains: a model's config, and the settings of `train`."""
+    """The training of a Trainer: a model's config, and the settings of `train`."""
 
     config: Mapping[str, Any]
     settings: Mapping[str, Any]
@@ -55,7 +55,7 @@ class TrainingChange:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingAdvice:
-    """What `train` says of the same run, and the changes that it finds."""
+    """The answer of `train` to the same run, and the changes that it finds."""
 
     flags: str
     needs: Bytes
@@ -74,9 +74,9 @@ class Trained:
 
         @wraps(step)
         def training_step(of: Any, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-            found = _run(of, inputs)
-            if found and (self.run is None or found.tokens > self.run.tokens):
-                self.run = found
+            run = _run(of, inputs)
+            if run and (self.run is None or run.tokens > self.run.tokens):
+                self.run = run
             return step(of, model, inputs, *args, **kwargs)
 
         yield Patch(trainer, "training_step", training_step)
@@ -88,13 +88,13 @@ def _run(trainer: Any, inputs: Any) -> SeenTraining | None:
     adapted = _adapted(trainer.model)
     if ids is None or ids.dim() != 2 or not hasattr(config, "to_dict") or adapted is None:
         return None
-    found = dict(config.to_dict())
-    packed = found.get("quantization_config") or {}
+    values = dict(config.to_dict())
+    packed = values.get("quantization_config") or {}
     if packed.get("quant_method") == "bitsandbytes":  # packed while loading, in no file
-        del found["quantization_config"]
+        del values["quantization_config"]
     else:
         packed = {}
-    found["architectures"] = [type(_base(trainer.model)).__name__]
+    values["architectures"] = [type(_base(trainer.model)).__name__]
     settings = {
         "framework": "trl" if type(trainer).__module__.startswith("trl.") else "trainer",
         **_method(adapted, packed),
@@ -103,7 +103,9 @@ def _run(trainer: Any, inputs: Any) -> SeenTraining | None:
         "seq_len": int(ids.shape[1]),
     }
     kernel = KERNELS.get(str(getattr(config, "_attn_implementation", "")))
-    return SeenTraining(config=found, settings=settings | ({"attention": kernel} if kernel else {}))
+    return SeenTraining(
+        config=values, settings=settings | ({"attention": kernel} if kernel else {})
+    )
 
 
 def _base(model: Any) -> Any:
@@ -111,25 +113,26 @@ def _base(model: Any) -> Any:
 
 
 def _adapted(model: Any) -> Mapping[str, Any] | None:
-    """Settings of adapters, none of a model without; None of adapters that are no LoRA."""
+    """Return the settings of adapters, none of a model without; None of adapters that are no
+    LoRA."""
     table = getattr(model, "peft_config", None)
     if not table:
         return {}
     (config, *others) = table.values()
     if others or getattr(config.peft_type, "value", config.peft_type) != "LORA":
         return None
-    found = {ours: getattr(config, name) for name, ours in LORA.items() if getattr(config, name)}
-    found |= {"use_rslora": True} if getattr(config, "use_rslora", False) else {}
+    settings = {ours: getattr(config, name) for name, ours in LORA.items() if getattr(config, name)}
+    settings |= {"use_rslora": True} if getattr(config, "use_rslora", False) else {}
     targets = config.target_modules
-    found["lora_targets"] = targets if isinstance(targets, str) else ",".join(sorted(targets))
+    settings["lora_targets"] = targets if isinstance(targets, str) else ",".join(sorted(targets))
     if config.modules_to_save:
-        found["modules_to_save"] = ",".join(sorted(config.modules_to_save))
-    return {"method": "dora" if getattr(config, "use_dora", False) else "lora", **found}
+        settings["modules_to_save"] = ",".join(sorted(config.modules_to_save))
+    return {"method": "dora" if getattr(config, "use_dora", False) else "lora", **settings}
 
 
 def _method(adapted: Mapping[str, Any], packed: Mapping[str, Any]) -> dict[str, Any]:
-    found = {"method": "full", **adapted}
-    return found | {"quantization": declared(packed).name} if packed else found
+    settings = {"method": "full", **adapted}
+    return settings | {"quantization": declared(packed).name} if packed else settings
 
 
 def _arguments(args: Any, model: Any, *, packed: bool) -> dict[str, Any]:
@@ -137,17 +140,17 @@ def _arguments(args: Any, model: Any, *, packed: bool) -> dict[str, Any]:
     dtype = str(weights).removeprefix("torch.")
     short = {"bfloat16": "bf16", "float16": "fp16"}.get(dtype, "fp32")
     mixed = "bf16-mixed" if args.bf16 else "fp16-mixed" if args.fp16 else short
-    found = {
+    settings = {
         "precision": mixed,
         "optimizer": getattr(args.optim, "value", args.optim),
         "checkpointing": "full" if args.gradient_checkpointing else "none",
         "gradient_accumulation": args.gradient_accumulation_steps,
     }
     if not packed:
-        found["dtype"] = dtype
+        settings["dtype"] = dtype
     if getattr(args, "use_liger_kernel", False):
-        found["loss"] = "liger"
-    asked = getattr(args, "gradient_checkpointing_kwargs", None) or {}
-    if args.gradient_checkpointing and "use_reentrant" in asked:
-        found["use_reentrant"] = bool(asked["use_reentrant"])
-    return found
+        settings["loss"] = "liger"
+    options = getattr(args, "gradient_checkpointing_kwargs", None) or {}
+    if args.gradient_checkpointing and "use_reentrant" in options:
+        settings["use_reentrant"] = bool(options["use_reentrant"])
+    return settings

@@ -20,7 +20,7 @@ Branch = ast.If | ast.While
 
 
 class Turns:
-    """Turns of one script: `prepared` is its tree with the calls, `taken` what they said."""
+    """The turns of one script: `prepared` is its tree with the calls, `taken` what they said."""
 
     def __init__(self) -> None:
         self.path = ""
@@ -36,9 +36,13 @@ class Turns:
         self.taken.setdefault((condition, line), what)
 
     def lines(self, looks: Iterable[tuple[ValuePlace, ValueQuestion]]) -> Iterator[str]:
-        """One for each way out that a look decided."""
-        asked = {at.line: look for at, look in looks if at.path == self.path and not look.assumed}
-        decided = _decided(self.tree, asked) if self.taken and asked else {}
+        """Yield a line for each way out that a look decided."""
+        questions = {
+            place.line: look
+            for place, look in looks
+            if place.path == self.path and not look.assumed
+        }
+        decided = _decided(self.tree, questions) if self.taken and questions else {}
         for (condition, line), what in self.taken.items():
             look = decided.get(condition)
             if look is not None:
@@ -67,19 +71,19 @@ class _Marker(ast.NodeTransformer):
         return node
 
     def _block(self, body: list[ast.stmt]) -> list[ast.stmt]:
-        found: list[ast.stmt] = []
+        marked: list[ast.stmt] = []
         for statement in body:
             what = _way(statement)
             if what:
                 arguments = ", ".join(map(repr, (self.conditions[-1], statement.lineno, what)))
                 call = ast.parse(f"{SAID}({arguments})").body[0]
-                found.append(ast.copy_location(call, statement))
-            found.append(self.visit(statement))
-        return found
+                marked.append(ast.copy_location(call, statement))
+            marked.append(self.visit(statement))
+        return marked
 
 
 def _way(statement: ast.stmt) -> str:
-    """What a statement leaves; "" where it does not."""
+    """Name what a statement leaves; "" where it does not."""
     if isinstance(statement, ast.Break):
         return "a loop"
     if isinstance(statement, ast.Return):
@@ -93,15 +97,15 @@ def _way(statement: ast.stmt) -> str:
     return ""
 
 
-def _decided(tree: ast.Module, asked: dict[int, ValueQuestion]) -> dict[int, ValueQuestion]:
-    """Conditions by line, with the look that they hang on. Names are taken as they are written,
-    whatever function they are in."""
+def _decided(tree: ast.Module, questions: dict[int, ValueQuestion]) -> dict[int, ValueQuestion]:
+    """Return conditions by line, with the look that they hang on. Names are taken as they are
+    written, whatever function they are in."""
     names: dict[str, ValueQuestion] = {}
     while True:
         before = len(names)
-        conditions = {n.lineno: look for n, look in _hanging(tree, asked, names)}
-        _given(tree, asked, names)
-        for node, look in _hanging(tree, asked, names):
+        conditions = {n.lineno: look for n, look in _hanging(tree, questions, names)}
+        _given(tree, questions, names)
+        for node, look in _hanging(tree, questions, names):
             for inner in (*node.body, *node.orelse):
                 for name in _targets(ast.walk(inner)):
                     names.setdefault(name, look)
@@ -110,32 +114,32 @@ def _decided(tree: ast.Module, asked: dict[int, ValueQuestion]) -> dict[int, Val
 
 
 def _hanging(
-    tree: ast.Module, asked: dict[int, ValueQuestion], names: dict[str, ValueQuestion]
+    tree: ast.Module, questions: dict[int, ValueQuestion], names: dict[str, ValueQuestion]
 ) -> Iterator[tuple[Branch, ValueQuestion]]:
     for node in ast.walk(tree):
         if isinstance(node, Branch):
-            look = _of(node.test, asked, names)
+            look = _of(node.test, questions, names)
             if look is not None:
                 yield node, look
 
 
 def _given(
-    tree: ast.Module, asked: dict[int, ValueQuestion], names: dict[str, ValueQuestion]
+    tree: ast.Module, questions: dict[int, ValueQuestion], names: dict[str, ValueQuestion]
 ) -> None:
     for node in ast.walk(tree):
         if isinstance(node, ast.Assign | ast.AugAssign | ast.AnnAssign) and node.value is not None:
-            look = _of(node.value, asked, names)
+            look = _of(node.value, questions, names)
             if look is not None:
                 names |= dict.fromkeys(_targets([node]), look) | names
 
 
 def _of(
-    value: ast.expr, asked: dict[int, ValueQuestion], names: dict[str, ValueQuestion]
+    value: ast.expr, questions: dict[int, ValueQuestion], names: dict[str, ValueQuestion]
 ) -> ValueQuestion | None:
-    """The look that an expression makes, or has the result of."""
+    """Return the look that an expression makes, or has the result of."""
     for line in range(value.lineno, (value.end_lineno or value.lineno) + 1):
-        if line in asked:
-            return asked[line]
+        if line in questions:
+            return questions[line]
     for node in ast.walk(value):
         if isinstance(node, ast.Name | ast.Attribute):
             look = names.get(ast.unparse(node))
@@ -145,7 +149,7 @@ def _of(
 
 
 def _targets(nodes: Iterable[ast.AST]) -> Iterator[str]:
-    """Names and attributes that are given a value."""
+    """Yield names and attributes that are given a value."""
     for node in nodes:
         for part in ast.walk(node):
             if isinstance(part, ast.Name | ast.Attribute) and isinstance(part.ctx, ast.Store):

@@ -45,19 +45,20 @@ MADE: dict[str, Callable[[Args], Any]] = {
 }
 
 
-def aside(t: torch.Tensor) -> dict[str, Any]:
+def aside(tensor: torch.Tensor) -> dict[str, Any]:
     """Return what torch and we keep with a tensor, whatever its class shows as its `__dict__`."""
-    kept: dict[str, Any] = KEPT.__get__(t)
-    return kept
+    attributes: dict[str, Any] = KEPT.__get__(tensor)
+    return attributes
 
 
 def is_uniform(known: torch.Tensor) -> bool:
-    """Whether a shadow is one value, expanded: it must not be written to, but as a whole."""
+    """Tell whether a shadow is one value, expanded: it must not be written to, but as a whole."""
     return known.dim() > 0 and not any(known.stride())
 
 
 def uniform(func: Any, args: Args, out: torch.Tensor, known: Known) -> torch.Tensor | None:
-    """The shadow of `out`, which `func` made of `args`; None where it may have several values."""
+    """Return the shadow of `out`, which `func` made of `args`; None where it may have several
+    values."""
     name = func.overloadpacket.__name__
     with unset_fake_temporarily():
         if name == "_is_all_true":
@@ -88,13 +89,13 @@ def _pointwise(func: Any, args: Args, _: torch.Tensor, known: Known) -> torch.Te
     if not values or any(v is None for v in values):
         finite = _of_finite(func.overloadpacket.__name__, args)
         return None if finite is None else torch.full((), finite)
-    given = iter(values)
-    out: torch.Tensor = func(*tree_map_only(torch.Tensor, lambda _: next(given), args))
+    singles = iter(values)
+    out: torch.Tensor = func(*tree_map_only(torch.Tensor, lambda _: next(singles), args))
     return out
 
 
 def _of_finite(name: str, args: Sequence[Any]) -> bool | None:
-    """What a comparison says of values that are neither infinite nor not numbers."""
+    """Return what a comparison says of values that are neither infinite nor not numbers."""
     if name in ("isnan", "isinf", "isfinite"):
         return name == "isfinite"
     first, second = args[0], args[1] if len(args) > 1 else None
@@ -107,21 +108,21 @@ def _of_finite(name: str, args: Sequence[Any]) -> bool | None:
 
 
 def _agreed(name: str, args: Args) -> bool:
-    """Whether `name` compares numbers that are not known, or goes on with what such gave."""
+    """Tell whether `name` compares numbers that are not known, or goes on with what such gave."""
     if name not in AGREEING:
         return False
-    tensors = [t for t in args if isinstance(t, torch.Tensor)]
+    tensors = [tensor for tensor in args if isinstance(tensor, torch.Tensor)]
     if name in ("ge", "le"):
-        return len(tensors) > 1 and all(t.is_floating_point() for t in tensors)
-    return all(aside(t).get("agreed", False) for t in tensors)
+        return len(tensors) > 1 and all(tensor.is_floating_point() for tensor in tensors)
+    return all(aside(tensor).get("agreed", False) for tensor in tensors)
 
 
-def _single(t: torch.Tensor, known: Known) -> torch.Tensor | None:
-    """The one value of `t`, as a view of its shadow."""
-    found = known(t)
-    if found is None or not (is_uniform(found) or found.dim() == 0):
+def _single(tensor: torch.Tensor, known: Known) -> torch.Tensor | None:
+    """Return the one value of a tensor, as a view of its shadow."""
+    shadow = known(tensor)
+    if shadow is None or not (is_uniform(shadow) or shadow.dim() == 0):
         return None
-    return found[(0,) * found.dim()] if found.numel() else None
+    return shadow[(0,) * shadow.dim()] if shadow.numel() else None
 
 
 FOLLOW: dict[str, Callable[[Any, Args, torch.Tensor, Known], torch.Tensor | None]] = {

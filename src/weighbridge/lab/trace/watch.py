@@ -88,7 +88,7 @@ class ModuleWatch:
         return self._running.modules
 
     def where(self, node: Any) -> str:
-        """Path of the module that runs, or whose node does."""
+        """Return the path of the module that runs, or whose node does."""
         recomputes = len(self.stack) > self.outside
         if node is not None and self.differentiated and not recomputes:
             return self.differentiated[-1].at(node._sequence_nr())
@@ -141,7 +141,7 @@ class ModuleWatch:
             self.recorder.mark(buffer, "buffer")
 
     def _copies(self) -> Iterator[Patch]:
-        """Modules that move, and copies of them, have weights though they have not run."""
+        """Patch what moves and copies modules: they have weights though they have not run."""
         apply, copied = nn.Module._apply, FakeTensor.__deepcopy__
 
         def moved(module: nn.Module, *args: Any, **kwargs: Any) -> nn.Module:
@@ -225,7 +225,7 @@ class Running(threading.local):
 
 
 class Trail:
-    """Which module ran when nodes got their numbers."""
+    """The modules that ran when nodes got their numbers."""
 
     def __init__(self) -> None:
         self.numbers = [0]

@@ -17,7 +17,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvidenceProgram:
-    """`home` is "module:function" in this package."""
+    """A program of published measurements. `home` is "module:function" in this package."""
 
     home: str
     needs: tuple[str, ...] = ()  # beside torch
@@ -35,10 +35,10 @@ class EvidenceProgram:
         return self.convolutions and not str(setting.get("model")).startswith(self.patches)
 
     def load(self, setting: Mapping[str, Any]) -> Callable[[str], None]:
-        """The function, its arguments filled in. Imports torch."""
+        """Return the function, its arguments filled in. Imports torch."""
         module, _, function = self.home.partition(":")
-        found = getattr(import_module(f"{__name__}.{module}"), function)
-        return partial(found, **{**self.settings, **setting})
+        program = getattr(import_module(f"{__name__}.{module}"), function)
+        return partial(program, **{**self.settings, **setting})
 
 
 # By family; helpers of one family share its module.

@@ -27,9 +27,9 @@ LINEARS = (  # of the image model; what their adapters are on, where a config sa
 
 def causal_model(model: str, device: str) -> Any:
     """Make a model of our evidence in bfloat16 on the device, as `device_map=` loads it."""
-    made = AutoConfig.for_model(**config(origins()[model]))
+    settings = AutoConfig.for_model(**config(origins()[model]))
     with torch.device(device):
-        return AutoModelForCausalLM.from_config(made, dtype=torch.bfloat16)
+        return AutoModelForCausalLM.from_config(settings, dtype=torch.bfloat16)
 
 
 def adapted(model: Any, adapter: Adapter | None) -> Any:
@@ -48,8 +48,8 @@ def metamath(
     optimizer: str = "AdamW",
     **settings: Any,
 ) -> None:
-    """The longest batch of all, first into an empty cache: batches come in buckets of 20, longest
-    first, and the cache is emptied every 10. `settings` are the optimizer's."""
+    """Train on the longest batch of all, first into an empty cache: batches come in buckets of 20,
+    longest first, and the cache is emptied every 10. `settings` are the optimizer's."""
     net = adapted(causal_model(model, device), adapter)
     chosen = _optimizer(net, optimizer, settings)
     if adapter is not None:
@@ -81,20 +81,20 @@ def _optimizer(net: Any, name: str, settings: Mapping[str, Any]) -> torch.optim.
         from peft.optimizers import create_lorafa_optimizer
 
         return create_lorafa_optimizer(net, **settings)
-    made: torch.optim.Optimizer = getattr(torch.optim, name)(net.parameters(), lr=1e-4)
-    return made
+    optimizer: torch.optim.Optimizer = getattr(torch.optim, name)(net.parameters(), lr=1e-4)
+    return optimizer
 
 
 def _reallocated(net: Any) -> None:
-    """AdaLoRA moves its ranks after each step."""
+    """Let AdaLoRA move its ranks, as it does after each step."""
     configs = getattr(net, "peft_config", {})
     if "default" in configs and configs["default"].peft_type == "ADALORA":
         net.base_model.update_and_allocate(1)
 
 
 def pictures(device: str, *, transformer: Mapping[str, Any], adapter: Adapter | None) -> None:
-    """Flow matching on pictures and prompts that are encoded already; the model that judges
-    pictures stays on the device."""
+    """Train by flow matching on pictures and prompts that are encoded already; the model that
+    judges pictures stays on the device."""
     from diffusers import Flux2Transformer2DModel
     from transformers import Dinov2Config, Dinov2Model
 
@@ -120,7 +120,7 @@ def pictures(device: str, *, transformer: Mapping[str, Any], adapter: Adapter | 
 
 
 def _encoded(sizes: Any, device: str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Prompts, the ids of their tokens, and latents of 16 by 16 pixels."""
+    """Return prompts, the ids of their tokens, and latents of 16 by 16 pixels."""
     side, width = PIXELS // 16, torch.bfloat16
     joint, channels = sizes.joint_attention_dim, sizes.in_channels
     one = [torch.empty(1, TEXT, joint, dtype=width, device=device) for _ in range(PICTURES)]
@@ -140,7 +140,7 @@ def _flow_loss(net: Any, data: tuple[torch.Tensor, torch.Tensor, torch.Tensor]) 
     sigmas = torch.rand(2, 1, 1, 1, dtype=latents.dtype).to(latents.device)
     noisy = (1.0 - sigmas) * latents + sigmas * noise
     packed = Flux2KleinPipeline._pack_latents(noisy)
-    made = net(
+    predicted = net(
         hidden_states=packed,
         timestep=times / 1000,
         guidance=None,
@@ -149,7 +149,7 @@ def _flow_loss(net: Any, data: tuple[torch.Tensor, torch.Tensor, torch.Tensor]) 
         img_ids=places,
         return_dict=False,
     )[0][:, : packed.size(1)]
-    back = made.transpose(1, 2).reshape(latents.shape).contiguous()
+    back = predicted.transpose(1, 2).reshape(latents.shape).contiguous()
     target = noise - latents
     error = torch.ones_like(sigmas).float() * (back.float() - target.float()) ** 2
     return torch.mean(error.reshape(2, -1), 1).mean()

@@ -29,7 +29,7 @@ def learn(
     group_size: int,
     **adapters: Any,
 ) -> None:
-    """`adapters`: rank, targets and liger of `adapted`."""
+    """Make one update. `adapters`: rank, targets and liger of `adapted`."""
     net = adapted(model, **adapters)
     trained = [p for name, p in net.named_parameters() if "actor" in name]
     optimizer = torch.optim.AdamW(trained, lr=5e-7)
@@ -73,7 +73,7 @@ def adapted(
 
 
 def before(net: Any, ids: torch.Tensor, rows: int) -> list[torch.Tensor]:
-    """Log-probabilities of the reference and of the actor, chunk by chunk."""
+    """Return log-probabilities of the reference and of the actor, chunk by chunk."""
     net.eval()
     net.set_adapter(ADAPTERS[1])
     count, tokens = ids.shape
@@ -81,22 +81,23 @@ def before(net: Any, ids: torch.Tensor, rows: int) -> list[torch.Tensor]:
         doubled = ids.repeat(2, 1)
         mask = (ids == ids).repeat(2, 1)
         places = positions(mask)
-        found: torch.Tensor | None = None
+        log_probs: torch.Tensor | None = None
         for start in range(0, 2 * count, rows)[:ALIKE]:
             part = slice(start, min(start + rows, 2 * count))
             one = log_probabilities(net, doubled[part], mask[part], places[part])
-            if found is None:
+            if log_probs is None:
                 shape = 2 * count, tokens - 1
-                found = torch.empty(shape, dtype=one.dtype, device=one.device)
-            found[part].copy_(one)
+                log_probs = torch.empty(shape, dtype=one.dtype, device=one.device)
+            log_probs[part].copy_(one)
     net.set_adapter(ADAPTERS[0])
-    assert found is not None
-    return [found[:count], found[count:]]
+    assert log_probs is not None
+    return [log_probs[:count], log_probs[count:]]
 
 
 def objective(net: Any, *parts: torch.Tensor) -> torch.Tensor:
-    """`parts`: ids, which tokens are the actor's own, advantages, and log-probabilities of the
-    actor before the update, of the reference, and as the engine sampled them."""
+    """Return the loss. `parts`: ids, which tokens are the actor's own, advantages, and
+    log-probabilities of the actor before the update, of the reference, and as the engine sampled
+    them."""
     ids, actions, advantages, old, reference, sampled = parts
     net.train()
     mask = ids == ids
@@ -113,9 +114,9 @@ def objective(net: Any, *parts: torch.Tensor) -> torch.Tensor:
 
 
 def positions(mask: torch.Tensor) -> torch.Tensor:
-    found = mask.long().cumsum(dim=-1) - 1
-    found.masked_fill_(mask=(mask == 0), value=1)
-    return found
+    places = mask.long().cumsum(dim=-1) - 1
+    places.masked_fill_(mask=(mask == 0), value=1)
+    return places
 
 
 def log_probabilities(
@@ -126,8 +127,8 @@ def log_probabilities(
         hidden = net(
             input_ids=ids, attention_mask=mask, position_ids=places, use_cache=False
         ).logits
-    found: torch.Tensor = Tiled.apply(hidden[:, :-1], head.weight, ids[:, 1:])
-    return found
+    log_probs: torch.Tensor = Tiled.apply(hidden[:, :-1], head.weight, ids[:, 1:])
+    return log_probs
 
 
 @contextmanager
@@ -152,28 +153,28 @@ class Tiled(torch.autograd.Function):  # type: ignore[misc]
     ) -> torch.Tensor:
         flat = hidden.reshape(-1, hidden.shape[-1])
         wanted = targets.reshape(-1).to(torch.long)
-        found = torch.empty(len(flat), dtype=hidden.dtype, device=hidden.device)
+        log_probs = torch.empty(len(flat), dtype=hidden.dtype, device=hidden.device)
         for tile in tiles(len(flat), len(weight)):
             logits = flat[tile] @ weight.t()
-            found[tile].copy_(_selected(logits, wanted[tile]).to(hidden.dtype))
+            log_probs[tile].copy_(_selected(logits, wanted[tile]).to(hidden.dtype))
             del logits
         ctx.save_for_backward(hidden, weight, targets)
-        return found.reshape(hidden.shape[:-1])
+        return log_probs.reshape(hidden.shape[:-1])
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         hidden, weight, targets = ctx.saved_tensors
         flat = hidden.reshape(-1, hidden.shape[-1])
         wanted = targets.reshape(-1).to(torch.long)
-        given = gradients[0].reshape(-1)
-        found = torch.zeros_like(flat)
+        row_gradients = gradients[0].reshape(-1)
+        gradient = torch.zeros_like(flat)
         for tile in tiles(len(flat), len(weight)):
             logits = flat[tile] @ weight.t()
             one = _selected(logits, wanted[tile])
-            logits.mul_(given[tile].to(one.dtype).unsqueeze(-1))
-            found[tile] = logits @ weight
+            logits.mul_(row_gradients[tile].to(one.dtype).unsqueeze(-1))
+            gradient[tile] = logits @ weight
             del logits
-        return found.reshape(hidden.shape), None, None
+        return gradient.reshape(hidden.shape), None, None
 
 
 def tiles(rows: int, vocabulary: int) -> Iterator[slice]:
@@ -183,5 +184,5 @@ def tiles(rows: int, vocabulary: int) -> Iterator[slice]:
 
 
 def _selected(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """What the compiled kernel leaves: a number in float32 for each row."""
+    """Return what the compiled kernel leaves: a number in float32 for each row."""
     return logits.gather(-1, targets.unsqueeze(-1)).squeeze(-1).float() / TEMPERATURE

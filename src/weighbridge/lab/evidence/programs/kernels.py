@@ -15,7 +15,7 @@ ITERATIONS = 3
 
 
 def measured(step: Callable[[], None]) -> None:
-    """The peak is that of the last iteration."""
+    """Run a step several times; the peak is that of the last iteration."""
     for _ in range(ITERATIONS):
         torch.cuda.reset_peak_memory_stats()
         step()
@@ -55,7 +55,8 @@ def gated(
     hidden: int = 4096,
     intermediate: int = 11008,
 ) -> None:
-    """The feed-forward network of transformers' Llama, between its activation and its product."""
+    """Run the feed-forward network of transformers' Llama, between its activation and its
+    product."""
     from transformers.models.llama.configuration_llama import LlamaConfig
     from transformers.models.llama.modeling_llama import LlamaMLP
 
@@ -73,8 +74,8 @@ def gated(
 def linear_cross_entropy(
     device: str, *, rows: int, hidden: int = 4096, vocabulary: int = 128256
 ) -> None:
-    """The head that torch's own loss would use is on the card as well, and both threads have
-    multiplied before: speed is measured first."""
+    """Run a head with its loss. The head that torch's own loss would use is on the card as well,
+    and both threads have multiplied before: speed is measured first."""
     nn.Linear(8, 8, bias=False, device=device)(_leaf(8, 8, device=device).float()).sum().backward()
     other, head = (
         nn.Linear(hidden, vocabulary, bias=False, dtype=torch.bfloat16).to(device) for _ in "ab"
@@ -135,8 +136,8 @@ def experts(
     intermediate: int = 768,
     chosen: int = 8,
 ) -> None:
-    """The experts of transformers' Mixtral, one after the other. Their inputs are random, and so
-    are their loads; here each has the same."""
+    """Run the experts of transformers' Mixtral, one after the other. Their inputs are random, and
+    so are their loads; here each has the same."""
     x = _leaf(tokens, hidden, device=device)
     up = _leaf(count, 2 * intermediate, hidden, device=device) * 0.02
     down = _leaf(count, hidden, intermediate, device=device) * 0.02
@@ -174,7 +175,7 @@ def experts(
 def parallel_cross_entropy(
     device: str, *, vocabulary: int, tokens: int = 2048, batch: int = 4
 ) -> None:
-    """Megatron's loss without fusion, of one rank; gradients are cleared before each step."""
+    """Run Megatron's loss without fusion, of one rank; gradients are cleared before each step."""
     logits = _leaf(tokens, batch, vocabulary, device=device)
     target = torch.randint(0, vocabulary, (tokens, batch), device=device, dtype=torch.long)
 

@@ -30,10 +30,10 @@ def xmem(
         mask = torch.ones_like(ids)
         if batch > 1:  # shorter lines are padded
             mask[0, -1] = 0
-        given = {"input_ids": ids, "attention_mask": mask, "labels": ids.clone()}
+        inputs = {"input_ids": ids, "attention_mask": mask, "labels": ids.clone()}
         steps.zero_grad()
-        given = {name: value.to(device) for name, value in given.items()}
-        outputs = net(**given)
+        inputs = {name: value.to(device) for name, value in inputs.items()}
+        outputs = net(**inputs)
         loss = outputs.loss
         loss.backward()
         steps.step()
@@ -41,9 +41,9 @@ def xmem(
 
 def _net(name: str) -> torch.nn.Module:
     values = dict(config(origins()[name]))
-    made = transformers.AutoConfig.for_model(**values)
+    settings = transformers.AutoConfig.for_model(**values)
     kind = transformers.AutoModelForCausalLM
-    if made.model_type in ENCODER_DECODER:
+    if settings.model_type in ENCODER_DECODER:
         kind = transformers.AutoModelForSeq2SeqLM
-        made.decoder_start_token_id = made.pad_token_id
-    return kind.from_config(made, dtype=torch.float32).train()
+        settings.decoder_start_token_id = settings.pad_token_id
+    return kind.from_config(settings, dtype=torch.float32).train()

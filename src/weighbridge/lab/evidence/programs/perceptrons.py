@@ -10,22 +10,22 @@ FULL = 12  # full batches of it at most: more of them change nothing
 
 
 def mlp(device: str, *, inputs: int, layers: Sequence[Sequence[str | int]], batch: int) -> None:
-    """`layers` is (kind, width) in their order."""
+    """Train a perceptron; `layers` is (kind, width) in their order."""
     net = nn.Sequential(*_made(inputs, layers)).to(device)
     net.train()
     net(torch.rand(2, inputs, device=device))  # torchsummary's
     optimizer = torch.optim.Adam(net.parameters())
     outputs = int(layers[-1][1])
     criterion = nn.CrossEntropyLoss() if outputs > 1 else nn.BCEWithLogitsLoss()
-    whole, rest = divmod(SAMPLES, batch)
-    for size in (*[batch] * min(whole, FULL), rest or batch, batch):
-        given, labels = torch.zeros(size, inputs), torch.zeros(size, dtype=torch.long)
-        given, labels = given.to(device), labels.to(device)
+    whole, remainder = divmod(SAMPLES, batch)
+    for size in (*[batch] * min(whole, FULL), remainder or batch, batch):
+        inputs_, labels = torch.zeros(size, inputs), torch.zeros(size, dtype=torch.long)
+        inputs_, labels = inputs_.to(device), labels.to(device)
         optimizer.zero_grad()
-        found = net(given.view(size, -1))
+        scores = net(inputs_.view(size, -1))
         if outputs == 1:
             labels = labels.view(-1, 1).float()
-        loss = criterion(found, labels)
+        loss = criterion(scores, labels)
         loss.backward()
         optimizer.step()
         loss.item()

@@ -24,14 +24,14 @@ def collectives() -> dict[Any, Answer]:
     """Map each collective of torch.ops.c10d to what answers it in place of the network."""
     if not dist.is_available():
         return {}
-    found: dict[Any, Answer] = {}
+    answers: dict[Any, Answer] = {}
     for name, move in MOVES.items():
         packet = getattr(torch.ops.c10d, name, None)
         if packet is not None:
-            found[packet.default] = _answer(move, len(packet.default._schema.returns))
+            answers[packet.default] = _answer(move, len(packet.default._schema.returns))
     # the kernel gives its argument back; the one for fake tensors would make another
-    found[torch.ops._c10d_functional.wait_tensor.default] = _same
-    return found
+    answers[torch.ops._c10d_functional.wait_tensor.default] = _same
+    return answers
 
 
 def _answer(move: Callable[..., Any], returns: int) -> Answer:

@@ -32,7 +32,8 @@ ALONE = "init_process_group without a launcher: a world of one process (--world-
 
 
 class Groups:
-    """`close` ends what the program left."""
+    """Process groups of a world in which only this process runs. `close` ends what the program
+    left."""
 
     def __init__(self, world: World | None, notes: Notes) -> None:
         self.world = world
@@ -88,7 +89,7 @@ class Groups:
         return init_process_group
 
     def _world(self, size: int, rank: int) -> World:
-        """What the program says wins, as it does over the environment."""
+        """Choose the world: what the program says wins, as it does over the environment."""
         if size > 0:
             here = world(size, max(rank, 0))
         elif self.world is not None:
@@ -130,11 +131,12 @@ def _group(make: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _objects() -> dict[str, Callable[..., Any]]:
-    """Every process has the object that this one has. The bytes that travel are left out."""
+    """Answer for objects that travel: every process has the one that this process has. Their bytes
+    are left out."""
 
     def size(group: Any = None) -> int:
-        found: int = dist.get_world_size(group)
-        return found
+        members: int = dist.get_world_size(group)
+        return members
 
     def gathered(object_list: list[Any], obj: Any, group: Any = None, *_: Any, **__: Any) -> None:
         object_list[: size(group)] = [obj] * size(group)
@@ -155,8 +157,8 @@ def _objects() -> dict[str, Callable[..., Any]]:
         group: Any = None,
         **_: Any,
     ) -> None:
-        given = scatter_object_input_list or [None] * size(group)
-        scatter_object_output_list[0] = given[dist.get_rank(group)]
+        objects = scatter_object_input_list or [None] * size(group)
+        scatter_object_output_list[0] = objects[dist.get_rank(group)]
 
     return {
         "all_gather_object": gathered,

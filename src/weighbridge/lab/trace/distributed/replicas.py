@@ -51,7 +51,7 @@ def replicas(recorder: Recorder) -> Iterator[Patch]:
 
 
 class HostMode(TorchDispatchMode):  # type: ignore[misc]
-    """What is on the CPU alone is computed there."""
+    """Computes on the CPU what is on the CPU alone."""
 
     def __init__(self, recorder: Recorder) -> None:
         super().__init__()
@@ -70,7 +70,7 @@ class HostMode(TorchDispatchMode):  # type: ignore[misc]
 
 
 class Maps(TorchDispatchMode):  # type: ignore[misc]
-    """The map of used parameters is made on the host, its device's twin as well."""
+    """Makes the map of used parameters on the host, its device's twin as well."""
 
     def __init__(self, recorder: Recorder) -> None:
         super().__init__()
@@ -86,7 +86,7 @@ class Maps(TorchDispatchMode):  # type: ignore[misc]
 
 
 def _beyond(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-    """Whether an operation has to do with more than real tensors of the host."""
+    """Tell whether an operation has to do with more than real tensors of the host."""
     device = kwargs.get("device")
     if func.namespace == "c10d" or (device is not None and torch.device(device).type != "cpu"):
         return True
@@ -116,18 +116,18 @@ def _within(
 
 
 def _made(inner: Callable[..., Any], recorder: Recorder) -> Callable[..., Any]:
-    made = _within(Maps, inner, recorder)
+    mapped = _within(Maps, inner, recorder)
 
     def untimed(*args: Any, **kwargs: Any) -> Any:
         with _timers_hidden():
-            return made(*args, **kwargs)
+            return mapped(*args, **kwargs)
 
     return untimed
 
 
 @contextmanager
 def _timers_hidden() -> Iterator[None]:
-    """CUDA's entry has another key meanwhile. A CPU wheel has none."""
+    """Give CUDA's entry another key inside. A CPU wheel has none."""
     keys = [key for key in _keys() if key.value == CUDA]
     for key in keys:
         key.value = NONE
@@ -140,7 +140,8 @@ def _timers_hidden() -> Iterator[None]:
 
 @cache
 def _keys() -> list[ctypes.c_int8]:
-    """The keys of c10d::TimerRegistry, in place; none where it looks otherwise than we know."""
+    """Return the keys of c10d::TimerRegistry, in place; none where it looks otherwise than we
+    know."""
     path = os.path.join(os.path.dirname(torch.__file__), "lib", "libtorch_cpu.so")
     registry = getattr(ctypes.CDLL(path), REGISTRY)
     registry.restype = ctypes.c_void_p

@@ -17,7 +17,7 @@ ADDRESS, PORT = "127.0.0.1", "29500"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class World:
-    """`rank` of `size` processes, `per_node` of them on each machine."""
+    """One process of many: `rank` of `size`, `per_node` of them on each machine."""
 
     size: int
     rank: int
@@ -55,7 +55,7 @@ class World:
 
 
 def world(size: int, rank: int = 0, per_node: int | None = None) -> World:
-    """Raises UsageError where no launcher could start that."""
+    """Make a world of `size` processes. Raises UsageError where no launcher could start that."""
     if size < 1:
         raise UsageError(f"world_size={size}: at least one process runs")
     if not 0 <= rank < size:
@@ -69,8 +69,8 @@ def world(size: int, rank: int = 0, per_node: int | None = None) -> World:
 
 @contextmanager
 def told(world: World | None) -> Iterator[None]:
-    """The environment as the launcher makes it; as before at the end. Without a launcher it is
-    that of a program which nobody launched, whoever launched us."""
+    """Set the environment as the launcher makes it, inside. Without a launcher it is that of a
+    program which nobody launched, whoever launched us."""
     names = World(size=1, rank=0, per_node=1).variables()
     before = {name: os.environ.pop(name, None) for name in names}
     os.environ.update(world.variables() if world else {})

@@ -50,7 +50,7 @@ class Hidden:
                 for name in rule.ops.split():
                     self.rules[name].append(rule)
         self.products = frozenset(blas.PRODUCTS.split())
-        self._kept: set[tuple[Any, int, str]] = set()  # thread, device, what
+        self._workspaces: set[tuple[Any, int, str]] = set()  # thread, device, what
 
     def knows(self, name: str) -> bool:
         return name in self.rules or name in self.products
@@ -58,7 +58,7 @@ class Hidden:
     def op(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Op:
         return Op(args, kwargs, self.card, self.version)
 
-    def taken(self, name: str, op: Op, when: When) -> Iterator[tuple[str, list[int]]]:
+    def allocations(self, name: str, op: Op, when: When) -> Iterator[tuple[str, list[int]]]:
         """Yield, for each rule that applies, its name and the sizes in bytes that are in use
         together."""
         for rule in self.rules.get(name, ()):
@@ -67,17 +67,19 @@ class Hidden:
                 if sizes:
                     yield rule.what or f"within aten.{name}", sizes
 
-    def kept(self, name: str, op: Op, device: int, *, engine: bool) -> Iterator[tuple[str, int]]:
-        """Workspaces that a thread takes now and keeps: what, bytes. On a GPU the autograd engine
-        has a thread of its own for each device."""
+    def workspaces(
+        self, name: str, op: Op, device: int, *, engine: bool
+    ) -> Iterator[tuple[str, int]]:
+        """Yield the workspaces that a thread takes now and keeps, by name and bytes. On a GPU the
+        autograd engine has a thread of its own for each device."""
         if name not in self.products:
             return
         thread = "engine" if engine else threading.get_ident()
-        for what, nbytes in blas.kept(name, op):
-            if (thread, device, what) not in self._kept:
-                self._kept.add((thread, device, what))
+        for what, nbytes in blas.workspaces(name, op):
+            if (thread, device, what) not in self._workspaces:
+                self._workspaces.add((thread, device, what))
                 yield what, nbytes
 
     def forget(self) -> None:
         """torch._C._cuda_clearCublasWorkspaces"""
-        self._kept.clear()
+        self._workspaces.clear()

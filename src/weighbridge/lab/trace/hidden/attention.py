@@ -10,7 +10,7 @@ from weighbridge.lab.trace.hidden.rule import HALF, HiddenRule, Op, size
 
 
 def shape(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> kernels.KernelShape:
-    """Sizes of q, k and v, [batch, heads, tokens, dim] each, as kernels read them."""
+    """Return the sizes of q, k and v, [batch, heads, tokens, dim] each, as kernels read them."""
     batch, heads, queries, dim = q.shape
     return kernels.KernelShape(
         batch=batch,
@@ -30,21 +30,21 @@ def _copies(*positions: int) -> Callable[[Op], list[int]]:
     kernels read as (B, M, H, D) without gaps."""
 
     def nbytes(op: Op) -> list[int]:
-        given = (op.arg(i) for i in positions)
-        return [size(t) for t in given if not t.transpose(1, 2).is_contiguous()]
+        tensors = (op.arg(i) for i in positions)
+        return [size(tensor) for tensor in tensors if not tensor.transpose(1, 2).is_contiguous()]
 
     return nbytes
 
 
 def _flash_forward(op: Op) -> list[int]:
-    asked = shape(*op.args[:3])
-    return kernels.flash_forward(asked, op.arg(3, "dropout_p", 0.0), op.card.chip)
+    sizes = shape(*op.args[:3])
+    return kernels.flash_forward(sizes, op.arg(3, "dropout_p", 0.0), op.card.chip)
 
 
 def _flash_backward(op: Op) -> list[int]:
-    asked = shape(*op.args[1:4])
-    fixed = torch.are_deterministic_algorithms_enabled()
-    return kernels.flash_backward(asked, op.card.chip, deterministic=fixed)
+    sizes = shape(*op.args[1:4])
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    return kernels.flash_backward(sizes, op.card.chip, deterministic=deterministic)
 
 
 def _efficient_forward(op: Op) -> list[int]:
@@ -52,13 +52,16 @@ def _efficient_forward(op: Op) -> list[int]:
 
 
 def _efficient_backward(op: Op) -> list[int]:
-    dropout, fixed = op.arg(9, "dropout_p", 0.0), torch.are_deterministic_algorithms_enabled()
-    asked = shape(*op.args[1:4])
-    return kernels.efficient_backward(asked, dropout, op.card.chip, deterministic=fixed)
+    dropout, deterministic = (
+        op.arg(9, "dropout_p", 0.0),
+        torch.are_deterministic_algorithms_enabled(),
+    )
+    sizes = shape(*op.args[1:4])
+    return kernels.efficient_backward(sizes, dropout, op.card.chip, deterministic=deterministic)
 
 
 def _product_for_delta(op: Op) -> Iterable[int]:
-    """float32 kernels do not compute sum(dO * O) themselves."""
+    """Return the bytes of dO * O, whose sum float32 kernels do not compute themselves."""
     grad = op.arg(0)
     return [] if grad.dtype in HALF else [size(grad)]
 

@@ -21,15 +21,16 @@ PRODUCTS = "mm addmm bmm baddbmm addbmm mv addmv dot vdot _addmm_activation _sca
 
 
 def workspace(card: Card, version: Version) -> int:
-    """Bytes of one cuBLAS workspace."""
-    given = re.findall(r":(\d+):(\d+)", os.environ.get("CUBLAS_WORKSPACE_CONFIG", ""))
-    if given:
-        return sum(int(kib) * KIB * int(count) for kib, count in given)
+    """Return the bytes of one cuBLAS workspace."""
+    sizes = re.findall(r":(\d+):(\d+)", os.environ.get("CUBLAS_WORKSPACE_CONFIG", ""))
+    if sizes:
+        return sum(int(kib) * KIB * int(count) for kib, count in sizes)
     return cublas.workspace(card.capability[0], version)
 
 
-def kept(name: str, op: Op) -> Iterator[tuple[str, int]]:
-    """(what, bytes) of the workspaces that a product finds, or takes and leaves, in its thread."""
+def workspaces(name: str, op: Op) -> Iterator[tuple[str, int]]:
+    """Yield name and bytes of the workspaces that a product finds, or takes and leaves, in its
+    thread."""
     if op.version < cublas.TRANSIENT_SINCE:
         yield BLAS, workspace(op.card, op.version)
     if cublas.LIGHT_KEPT_SINCE <= op.version < cublas.UNIFIED_SINCE and _light(name, op):
@@ -37,7 +38,8 @@ def kept(name: str, op: Op) -> Iterator[tuple[str, int]]:
 
 
 def _light(name: str, op: Op) -> bool:
-    """Whether the bias goes into the product's epilogue (Blas.cpp: isInputCompliesAddmmCudaLt)."""
+    """Tell whether the bias goes into the product's epilogue (Blas.cpp:
+    isInputCompliesAddmmCudaLt)."""
     if name in ("_scaled_mm", "_addmm_activation"):
         return True
     bias = op.arg(0)
@@ -54,8 +56,8 @@ def _transient_light(op: Op) -> list[int]:
 
 
 def _matrices(first: int) -> HiddenRule:
-    """Copies of the two matrices from argument `first` on, where neither rows nor columns are
-    dense."""
+    """Make the rule of the two matrices from argument `first` on, which are copied where neither
+    rows nor columns are dense."""
 
     def nbytes(op: Op) -> list[int]:
         pair = (op.arg(first), op.arg(first + 1))
@@ -68,9 +70,9 @@ def _matrices(first: int) -> HiddenRule:
     )
 
 
-def _readable(m: torch.Tensor) -> bool:
-    rows, columns = m.shape[-2:]
-    s0, s1 = m.stride()[-2:]
+def _readable(matrix: torch.Tensor) -> bool:
+    rows, columns = matrix.shape[-2:]
+    s0, s1 = matrix.stride()[-2:]
     return bool((s0 == 1 and s1 >= max(1, rows)) or (s1 == 1 and s0 >= max(1, columns)))
 
 

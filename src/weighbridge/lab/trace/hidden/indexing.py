@@ -29,7 +29,7 @@ def _sorted(op: Op) -> list[int]:
 
 
 def _sorting(op: Op) -> list[int]:
-    """range, and what cub's radix sort passes its pairs through."""
+    """Return the bytes of a range, and of what cub's radix sort passes its pairs through."""
     indices = op.args[1]
     return [size(indices), 2 * size(indices)] if _sorted_ways(op) else []
 
@@ -43,7 +43,8 @@ def _segments(op: Op) -> list[int]:
 
 
 def _accumulating(op: Op) -> list[int]:
-    """index_put_ with accumulate: linear index, sorted and original ones, a range; cub's pairs."""
+    """Return what index_put_ with accumulate takes: linear index, sorted and original ones, a
+    range, cub's pairs."""
     if not op.arg(3, "accumulate", False):
         return []
     indices = [i for i in op.args[1] if i is not None]
@@ -53,7 +54,8 @@ def _accumulating(op: Op) -> list[int]:
 
 
 def _sort(op: Op) -> list[int]:
-    """Rows above 4,096: cub's pairs, and the indices that go with them."""
+    """Return the bytes of cub's pairs, and of the indices that go with them, for rows above
+    4,096."""
     values = op.args[0]
     if values.dim() == 0 or max(values.shape) <= IN_PLACE:
         return []
@@ -62,7 +64,8 @@ def _sort(op: Op) -> list[int]:
 
 
 def _sampling(op: Op) -> list[int]:
-    """multinomial of one sample, or without replacement: exponential noise for each value."""
+    """Return the exponential noise for each value that multinomial of one sample, or without
+    replacement, draws."""
     return [size(op.args[0])]
 
 

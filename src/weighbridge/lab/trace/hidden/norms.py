@@ -50,13 +50,14 @@ def _copies(*positions: int) -> Callable[[Op], list[int]]:
 
 
 def _rows_of_nothing(op: Op) -> list[int]:
-    """Which numbers are -inf, and in which rows all are."""
+    """Return the bytes of two masks: of numbers that are -inf, and of rows in which all are."""
     x = op.args[0]
     return [x.numel(), x.numel() // x.shape[-1] if x.numel() else 0]
 
 
 def _to_host(op: Op) -> list[int]:
-    """copy_requires_temporaries: CPU <- CUDA with another type, or with gaps."""
+    """Return the temporary of a copy to the host with another type, or with gaps
+    (copy_requires_temporaries)."""
     target, source = op.args[0], op.args[1]
     if target.device.type != "cpu" or source.device.type != "cuda":
         return []

@@ -20,53 +20,55 @@ class Axes(NamedTuple):
     kept: list[tuple[int, int]]
 
 
-def axes(t: torch.Tensor, dims: Sequence[int]) -> Axes:
-    chosen = {d % t.dim() for d in dims} if dims else set(range(t.dim()))
+def axes(tensor: torch.Tensor, dims: Sequence[int]) -> Axes:
+    chosen = {d % tensor.dim() for d in dims} if dims else set(range(tensor.dim()))
     sides: tuple[list[tuple[int, int]], list[tuple[int, int]]] = ([], [])
-    for d in sorted(range(t.dim()), key=lambda d: (t.stride(d), -d)):
+    for d in sorted(range(tensor.dim()), key=lambda d: (tensor.stride(d), -d)):
         side = sides[d not in chosen]
-        if t.shape[d] == 1:
+        if tensor.shape[d] == 1:
             continue
-        if side and side[-1][0] * side[-1][1] == t.stride(d):
-            side[-1] = (side[-1][0] * t.shape[d], side[-1][1])
+        if side and side[-1][0] * side[-1][1] == tensor.stride(d):
+            side[-1] = (side[-1][0] * tensor.shape[d], side[-1][1])
         else:
-            side.append((t.shape[d], t.stride(d)))
+            side.append((tensor.shape[d], tensor.stride(d)))
     return Axes(*sides)
 
 
-def buffers(found: Axes, element: int, card: Card) -> list[int]:
-    """Bytes of the buffer and of its flags."""
-    return kernels.buffers(_reduction(found), element, card.chip)
+def buffers(dimensions: Axes, element: int, card: Card) -> list[int]:
+    """Return the bytes of the buffer and of its flags."""
+    return kernels.buffers(_reduction(dimensions), element, card.chip)
 
 
-def _reduction(found: Axes) -> kernels.Reduction:
-    inputs, outputs = (prod(n for n, _ in side) for side in found)
-    dense = not found.kept or bool(found.reduced and found.reduced[0][1] < found.kept[0][1])
+def _reduction(dimensions: Axes) -> kernels.Reduction:
+    inputs, outputs = (prod(n for n, _ in side) for side in dimensions)
+    dense = not dimensions.kept or bool(
+        dimensions.reduced and dimensions.reduced[0][1] < dimensions.kept[0][1]
+    )
     return kernels.Reduction(
         inputs,
         outputs,
         dense=dense,
-        folded=len(found.reduced) == 1 and found.reduced[0][1] == 1,
-        vector=1 if dense else _outputs_together(found),
+        folded=len(dimensions.reduced) == 1 and dimensions.reduced[0][1] == 1,
+        vector=1 if dense else _outputs_together(dimensions),
     )
 
 
-def _outputs_together(found: Axes) -> int:
-    if found.kept[0][1] != 1:
+def _outputs_together(dimensions: Axes) -> int:
+    if dimensions.kept[0][1] != 1:
         return 1
-    others = (stride for _, stride in (*found.reduced, *found.kept[1:]))
-    return kernels.together(found.kept[0][0], *others)
+    others = (stride for _, stride in (*dimensions.reduced, *dimensions.kept[1:]))
+    return kernels.together(dimensions.kept[0][0], *others)
 
 
 def _reduced(position: int) -> Callable[[Op], list[int]]:
     """Return a rule for a reduction over the dimensions that argument `position` names."""
 
     def nbytes(op: Op) -> list[int]:
-        t, dims = op.args[0], op.arg(position, "dim")
-        if not t.numel() or not t.dim():
+        tensor, dims = op.args[0], op.arg(position, "dim")
+        if not tensor.numel() or not tensor.dim():
             return []
         names = [dims] if isinstance(dims, int) else dims if isinstance(dims, list | tuple) else []
-        return buffers(axes(t, names), _accumulator(t.dtype), op.card)
+        return buffers(axes(tensor, names), _accumulator(tensor.dtype), op.card)
 
     return nbytes
 
@@ -76,7 +78,7 @@ def _accumulator(dtype: torch.dtype) -> int:
 
 
 def _paths(op: Op) -> list[int]:
-    """log_beta of CTC's backward: as large as log_alpha."""
+    """Return the bytes of log_beta in CTC's backward: as large as log_alpha."""
     return [size(op.args[6])]
 
 

@@ -20,7 +20,7 @@ Version = tuple[int, int]  # of torch
 
 
 class Op(NamedTuple):
-    """One call of an operation."""
+    """One call of an operation: its arguments, and the card and torch that it runs on."""
 
     args: Sequence[Any]
     kwargs: dict[str, Any]
@@ -36,7 +36,7 @@ class Op(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HiddenRule:
-    """What some operations take besides their outputs."""
+    """Bytes that some operations take besides their outputs."""
 
     ops: str  # names without overload, in aten, separated by spaces
     nbytes: Callable[[Op], Iterable[int]]
@@ -47,18 +47,18 @@ class HiddenRule:
     until: Version = (99, 0)  # no longer in this one
 
 
-def size(t: torch.Tensor) -> int:
-    nbytes: int = t.numel() * t.element_size()
+def size(tensor: torch.Tensor) -> int:
+    nbytes: int = tensor.numel() * tensor.element_size()
     return nbytes
 
 
-def copied(t: Any, memory_format: torch.memory_format = torch.contiguous_format) -> int:
-    """Return the bytes that `t.contiguous()` allocates: 0 if `t` is contiguous."""
-    if t is None or t.is_contiguous(memory_format=memory_format):
+def copied(tensor: Any, memory_format: torch.memory_format = torch.contiguous_format) -> int:
+    """Return the bytes that `tensor.contiguous()` allocates: 0 if it is contiguous."""
+    if tensor is None or tensor.is_contiguous(memory_format=memory_format):
         return 0
-    return size(t)
+    return size(tensor)
 
 
-def accumulated(t: torch.Tensor) -> int:
-    """Bytes an element has while it is summed: acc_type of half types is float."""
-    return FLOAT if t.dtype in HALF else int(t.element_size())
+def accumulated(tensor: torch.Tensor) -> int:
+    """Return the bytes that an element has while it is summed: acc_type of half types is float."""
+    return FLOAT if tensor.dtype in HALF else int(tensor.element_size())

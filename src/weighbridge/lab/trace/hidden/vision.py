@@ -11,7 +11,7 @@ WORD = 8
 
 
 def _suppressed(op: Op) -> list[int]:
-    """Sorted scores with their indices, sorted boxes, and the mask."""
+    """Return the bytes of sorted scores with their indices, sorted boxes, and the mask."""
     boxes, scores = op.args[:2]
     n = boxes.shape[0]
     return [size(scores), n * WORD, size(boxes), n * ceil_div(n, PAIRS) * WORD]

@@ -27,7 +27,7 @@ class Patch(NamedTuple):
 
 
 def put(patch: Patch) -> Patch:
-    """Applies it; returns the one that undoes it."""
+    """Apply a patch. Return the one that undoes it."""
     owner, name, value = patch
     before = vars(owner).get(name, ABSENT)
     if value is ABSENT:
@@ -39,7 +39,7 @@ def put(patch: Patch) -> Patch:
 
 @contextmanager
 def patched(patches: Iterable[Patch]) -> Iterator[list[Patch]]:
-    """Applied inside. What is appended to the list is undone as well."""
+    """Apply patches inside. What is appended to the list is undone as well."""
     undo: list[Patch] = []
     try:
         undo.extend(put(patch) for patch in patches)

@@ -18,7 +18,8 @@ UNKNOWN = "this version of {} has {} nowhere: what we replace there is left as i
 
 @contextmanager
 def arriving(table: Mapping[str, Patches], undo: list[Patch], notes: Notes) -> Iterator[None]:
-    """`table` says by a module's name what is replaced in it; `undo` gets what puts it back."""
+    """Patch modules as they arrive. `table` says by a module's name what is replaced in it; `undo`
+    gets what puts it back."""
     finder = _Finder(table, undo, notes)
     for name in table:
         if name in sys.modules:
@@ -61,9 +62,9 @@ class _Finder:
 
     def arrived(self, module: ModuleType) -> None:
         try:
-            found = list(self.table[module.__name__](module))
+            patches = list(self.table[module.__name__](module))
         except (AttributeError, KeyError) as error:
             name = error.name if isinstance(error, AttributeError) else error.args[0]
             self.notes(UNKNOWN.format(module.__name__, name))
             return
-        self.undo.extend(map(put, found))
+        self.undo.extend(map(put, patches))

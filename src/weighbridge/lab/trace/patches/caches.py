@@ -18,14 +18,14 @@ def caches(recorder: Recorder) -> Callable[[ModuleType], Iterator[Patch]]:
         update = cache.update
 
         def updated(
-            self: Any, keys: Any, values: Any, layer_idx: int, *rest: Any, **kw: Any
+            self: Any, keys: Any, values: Any, layer_idx: int, *more: Any, **kw: Any
         ) -> Any:
-            out = update(self, keys, values, layer_idx, *rest, **kw)
+            out = update(self, keys, values, layer_idx, *more, **kw)
             if torch.is_grad_enabled():  # backward has them, and no next step
                 return out
-            for kept in vars(self.layers[layer_idx]).values():
-                if isinstance(kept, torch.Tensor):
-                    recorder.mark(kept, "kv cache")
+            for tensor in vars(self.layers[layer_idx]).values():
+                if isinstance(tensor, torch.Tensor):
+                    recorder.mark(tensor, "kv cache")
             return out
 
         yield Patch(cache, "update", updated)

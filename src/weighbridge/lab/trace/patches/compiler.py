@@ -18,7 +18,7 @@ NAME = "torch._dynamo"
 
 
 class CompilerSettings:
-    """`torch._dynamo` until somebody imports it."""
+    """Stand-in for `torch._dynamo` until somebody imports it."""
 
     def __init__(self, config: ModuleType) -> None:
         self.config = config
@@ -29,7 +29,7 @@ class CompilerSettings:
 
 @contextmanager
 def without_compiler(make: Callable[[], Any]) -> Iterator[Any]:
-    """Gives what `make` gives."""
+    """Give what `make` gives, and keep the compiler from being imported for it."""
     if NAME in sys.modules:
         yield make()
         return
@@ -37,14 +37,14 @@ def without_compiler(make: Callable[[], Any]) -> Iterator[Any]:
     package.__path__ = [os.path.join(os.path.dirname(torch.__file__), "_dynamo")]
     sys.modules[NAME] = vars(torch)["_dynamo"] = package
     try:
-        made, settings = make(), CompilerSettings(import_module(f"{NAME}.config"))
+        mode, settings = make(), CompilerSettings(import_module(f"{NAME}.config"))
     finally:
         for name in [m for m in sys.modules if m == NAME or m.startswith(f"{NAME}.")]:
             del sys.modules[name]
         del vars(torch)["_dynamo"]
     vars(torch)["_dynamo"] = settings
     try:
-        yield made
+        yield mode
     finally:
         if vars(torch).get("_dynamo") is settings:
             del vars(torch)["_dynamo"]

@@ -25,14 +25,14 @@ SHOWS = "import sys; sys.stdout.write(sys.argv[1])"
 
 
 class Driver:
-    """The cards, by index."""
+    """Answers of the driver about the cards, by index."""
 
     def __init__(self, card: Card, tapes: list[Tape]) -> None:
         self.card, self.tapes = card, tapes
 
     def used(self, index: int) -> int:
-        held = self.tapes[index].allocator.reserved
-        return held + self.card.context if held else 0
+        reserved = self.tapes[index].allocator.reserved
+        return reserved + self.card.context if reserved else 0
 
     def memory(self, index: int, *_: Any) -> SimpleNamespace:
         total, used = self.card.total_memory, self.used(index)
@@ -76,24 +76,24 @@ class Driver:
         """Yield what starts nvidia-smi: another program says what this one knows."""
         start = subprocess.Popen.__init__
 
-        def started(process: Any, args: Any, *rest: Any, **kwargs: Any) -> None:
+        def started(process: Any, args: Any, *more: Any, **kwargs: Any) -> None:
             words = shlex.split(args) if isinstance(args, str) else [os.fspath(a) for a in args]
             if words and os.path.basename(words[0]) == SMI:
                 args = [sys.executable, "-c", SHOWS, self.smi(words[1:])]
                 kwargs |= {"shell": False, "executable": None}
-            start(process, args, *rest, **kwargs)
+            start(process, args, *more, **kwargs)
 
         yield Patch(subprocess.Popen, "__init__", started)
 
     def smi(self, words: list[str]) -> str:
-        """What nvidia-smi prints for some arguments."""
+        """Return what nvidia-smi prints for some arguments."""
         options = dict(word.lstrip("-").partition("=")[::2] for word in words)
-        asked = options.get("query-gpu", "index,name,memory.used,memory.total").split(",")
+        names = options.get("query-gpu", "index,name,memory.used,memory.total").split(",")
         form = options.get("format", "csv").split(",")
-        lines = [] if "noheader" in form else [", ".join(asked)]
+        lines = [] if "noheader" in form else [", ".join(names)]
         for index in range(len(self.tapes)):
             fields = self._fields(index, "" if "nounits" in form else " MiB")
-            lines.append(", ".join(fields.get(name.strip(), "[N/A]") for name in asked))
+            lines.append(", ".join(fields.get(name.strip(), "[N/A]") for name in names))
         return "\n".join(lines) + "\n"
 
     def _fields(self, index: int, unit: str) -> dict[str, str]:

@@ -11,7 +11,8 @@ from weighbridge.lab.trace.patches.saving import Marks, Saved
 
 
 class FilePatches:
-    """`patches` are of torch, `table` of libraries by module, for when they arrive."""
+    """All patches of files: `patches` are of torch, `table` of libraries by module, for when they
+    arrive."""
 
     def __init__(self, notes: Notes) -> None:
         self._marks = Marks()

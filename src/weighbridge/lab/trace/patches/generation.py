@@ -14,8 +14,9 @@ MODULE = "transformers.generation.utils"
 
 
 def beams(module: ModuleType) -> Iterator[Patch]:
-    """Beams go on until all of them are known to be at their end: the length's. Without this, the
-    test whether any may still improve would be told 0, and stop after one step."""
+    """Patch beam search: beams go on until all of them are known to be at their end, the
+    length's. Without this, the test whether any may still improve would be told 0, and stop
+    after one step."""
     mixin: Any = module.GenerationMixin
     yield Patch(mixin, "_beam_search_has_unfinished_sequences", staticmethod(_unfinished))
     yield Patch(mixin, "_update_finished_beams", _finished(mixin._update_finished_beams))
@@ -26,15 +27,15 @@ def _finished(update: Callable[..., Any]) -> Callable[..., Any]:
     beam is given back, since all have come as far as the search has."""
 
     def finished(self: Any, *args: Any, **kwargs: Any) -> Any:
-        found = update(self, *args, **kwargs)
-        indices = found[2]
+        updated = update(self, *args, **kwargs)
+        indices = updated[2]
         if shadow(indices) is None:
             done = kwargs["cur_len"] + 1 - kwargs["decoder_prompt_len"]
             with unset_fake_temporarily():
                 known = torch.full(indices.shape, -1, dtype=indices.dtype)
                 known[..., :done] = 0
             cast(indices, known)
-        return found
+        return updated
 
     return finished
 

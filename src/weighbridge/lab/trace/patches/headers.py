@@ -24,7 +24,8 @@ USERS = ("transformers.modeling_utils", "accelerate.utils.modeling", "accelerate
 
 
 class SafetensorsPatches:
-    """Functions that a program has imported by name are the library's own again after the end."""
+    """The patches of safetensors. Functions that a program has imported by name are the library's
+    own again after the end."""
 
     def __init__(self, notes: Notes) -> None:
         self.notes = notes
@@ -62,8 +63,8 @@ class SafetensorsPatches:
 
     def _load_file(self, filename: Any, device: Any = "cpu", **known: Any) -> dict[str, Any]:
         if detect_fake_mode() is None:
-            found: dict[str, Any] = self.original["load_file"](filename, device, **known)
-            return found
+            read: dict[str, Any] = self.original["load_file"](filename, device, **known)
+            return read
         loaded: dict[str, Any] = self._open(filename, "pt", device).get_tensors()
         return loaded
 
@@ -76,7 +77,7 @@ class SafetensorsPatches:
 
 
 def _is_complete(tensor: torch.Tensor) -> bool:
-    """Whether a tensor is all of its storage; the library compares addresses."""
+    """Tell whether a tensor is all of its storage; the library compares addresses."""
     return bool(tensor.untyped_storage().nbytes() == tensor.numel() * tensor.element_size())
 
 
@@ -85,9 +86,9 @@ def _header(filename: Any) -> tuple[dict[str, Look], dict[str, str]]:
     if not os.path.exists(filename):
         raise FileNotFoundError(f"No such file or directory: {os.fspath(filename)}")
     plan = header(os.path.getsize(filename), file=name)
-    found = read_plan(plan, LocalSource(folder), name)
-    looks = {t.name: (tuple(t.shape), getattr(torch, t.dtype.name)) for t in found.tensors}
-    return looks, dict(found.metadata)
+    parsed = read_plan(plan, LocalSource(folder), name)
+    looks = {t.name: (tuple(t.shape), getattr(torch, t.dtype.name)) for t in parsed.tensors}
+    return looks, dict(parsed.metadata)
 
 
 class Opened:
@@ -128,7 +129,7 @@ class Opened:
 
 
 class Slice:
-    """A part of a tensor is read by itself."""
+    """A tensor of a file that is read in parts."""
 
     def __init__(self, opened: Opened, name: str) -> None:
         self._opened, self._name = opened, name

@@ -27,7 +27,7 @@ LATE = (
 
 
 class Libraries:
-    """Which of LATE are still to come."""
+    """Patches of LATE that are still to come."""
 
     def __init__(self) -> None:
         self.waiting = list(LATE)

@@ -55,7 +55,7 @@ def modules() -> Iterator[Patch]:
 def apply(
     self: nn.Module, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True
 ) -> nn.Module:
-    """`Module._apply` as it treats tensors of a GPU: parameters keep their identity and get new
+    """Do as `Module._apply` treats tensors of a GPU: parameters keep their identity and get new
     data. torch swaps the objects of fake tensors instead, which fails where any other is held."""
     if recurse:
         for child in self.children():
@@ -86,7 +86,7 @@ def _moved(parameter: nn.Parameter, fn: Callable[[torch.Tensor], torch.Tensor]) 
 
 
 def _iterator(loader: Any) -> Any:
-    """Workers are other processes, where no fake tensor lives."""
+    """Return an iterator without workers: they are other processes, where no fake tensor lives."""
     before = loader.num_workers, loader.pin_memory, loader.prefetch_factor
     loader.__dict__.update(num_workers=0, pin_memory=False, prefetch_factor=None)
     loader._DataLoader__multiprocessing_context = None
@@ -98,7 +98,8 @@ def _iterator(loader: Any) -> Any:
 
 
 def _compile(model: Any = None, **_: Any) -> Any:
-    """What a library compiles when it is imported is seldom what runs: that is not told."""
+    """Return the model as it is. The user is told of their own compiling alone: what a library
+    compiles when it is imported is seldom what runs."""
     if isinstance(model, nn.Module) or is_own(sys._getframe(1).f_code.co_filename):
         warnings.warn(COMPILED, stacklevel=2)
     return _unchanged if model is None else model

@@ -41,7 +41,7 @@ Unread = type("Unread", (dict,), {"__doc__": "A state dict that was not read."})
 
 
 class Pretrained:
-    """What is replaced in each library."""
+    """The patches of each library that loads weights."""
 
     def __init__(self, notes: Notes) -> None:
         self.notes = notes
@@ -92,11 +92,11 @@ class Pretrained:
             except OSError:
                 return None, None
 
-        def dtype(asked: Any, files: Any, config: Any, *args: Any, **kwargs: Any) -> Any:
-            if asked == "auto" and files is None and getattr(config, "dtype", None) is None:
+        def dtype(wanted: Any, files: Any, config: Any, *args: Any, **kwargs: Any) -> Any:
+            if wanted == "auto" and files is None and getattr(config, "dtype", None) is None:
                 self.notes(NO_DTYPE.format(config.name_or_path or type(config).__name__))
-                asked = torch.float32
-            return dtype_of(asked, files, config, *args, **kwargs)
+                wanted = torch.float32
+            return dtype_of(wanted, files, config, *args, **kwargs)
 
         def loaded(model: Any, state: Any, _: Any, settings: Any, keys: Any = None) -> Any:
             if state is None:
@@ -111,19 +111,19 @@ class Pretrained:
         yield Patch(known.PreTrainedModel, "_load_pretrained_model", staticmethod(loaded))
 
     def files(self, module: ModuleType) -> Iterator[Patch]:
-        """transformers finds every file of a repository by this function."""
+        """Patch the function by which transformers finds every file of a repository."""
         find: Any = vars(module)["cached_files"]
 
         def cached_files(path_or_repo_id: Any, filenames: list[str], **kwargs: Any) -> Any:
             try:
-                found = find(path_or_repo_id, filenames, **kwargs)
+                paths = find(path_or_repo_id, filenames, **kwargs)
             except OSError as error:
-                own = self._config(path_or_repo_id, filenames)
-                if own is None:
-                    names, told = ", ".join(filenames), str(error).partition("\n")[0]
-                    raise OSError(MISSING.format(path_or_repo_id, names, told)) from error
-                return own
-            return found or self._config(path_or_repo_id, filenames)
+                config = self._config(path_or_repo_id, filenames)
+                if config is None:
+                    names, reason = ", ".join(filenames), str(error).partition("\n")[0]
+                    raise OSError(MISSING.format(path_or_repo_id, names, reason)) from error
+                return config
+            return paths or self._config(path_or_repo_id, filenames)
 
         yield Patch(module, "cached_files", cached_files)
 
@@ -142,10 +142,10 @@ class Pretrained:
         cls: Any = module.ModelMixin
         load = cls._load_pretrained_model.__func__
 
-        def loaded(own: Any, model: Any, *_: Any, **kwargs: Any) -> Any:
+        def loaded(model_class: Any, model: Any, *_: Any, **kwargs: Any) -> Any:
             self.notes(NO_WEIGHTS)
             state = like(model)
-            return load(own, model, state, ["no file"], "", list(state), **kwargs)
+            return load(model_class, model, state, ["no file"], "", list(state), **kwargs)
 
         for name in ("_fetch_index_file", "_fetch_index_file_legacy"):
             yield Patch(module, name, lambda **_: None)
@@ -157,8 +157,10 @@ class Pretrained:
         download: Any = vars(module)["snapshot_download"]
 
         def without_weights(*args: Any, ignore_patterns: Any = None, **kwargs: Any) -> Any:
-            given = [ignore_patterns] if isinstance(ignore_patterns, str) else ignore_patterns or []
-            return download(*args, ignore_patterns=[*given, *WEIGHTS], **kwargs)
+            ignored = (
+                [ignore_patterns] if isinstance(ignore_patterns, str) else ignore_patterns or []
+            )
+            return download(*args, ignore_patterns=[*ignored, *WEIGHTS], **kwargs)
 
         yield Patch(module, "snapshot_download", without_weights)
 
@@ -191,14 +193,15 @@ MAKE = FakeTensor.__new__
 
 
 def _new(cls: Any, *args: Any, **kwargs: Any) -> Any:
-    """accelerate makes a parameter anew by calling the type of the old one."""
+    """Make a tensor, or a parameter anew: accelerate calls the type of the old one."""
     if args and isinstance(args[0], torch.Tensor):
         return nn.Parameter(args[0], kwargs.get("requires_grad", True))
     return MAKE(cls, *args, **kwargs)
 
 
 def like(model: nn.Module) -> dict[str, torch.Tensor]:
-    """A state dict as a file would give it: on the host, each tensor by itself, tied ones once."""
+    """Return a state dict as a file would give it: on the host, each tensor by itself, tied ones
+    once."""
     tied = getattr(model, "all_tied_weights_keys", {})
     return {
         name: torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu")

@@ -17,14 +17,14 @@ HOST = "torch.profiler sees the host alone: no kernel runs here"
 
 
 def profiling(notes: Notes) -> Iterator[Patch]:
-    """Asked for the device, its C++ would ask the driver at every operation."""
+    """Patch the profiler: asked for the device, its C++ would ask the driver at every operation."""
     yield Patch(profiler.profile, "__init__", _hosted(profiler.profile.__init__, notes))
 
 
 def _hosted(init: Callable[..., None], notes: Notes) -> Callable[..., None]:
     def made(self: Any, *args: Any, **kwargs: Any) -> None:
-        asked = kwargs.pop("use_device", None) or kwargs.pop("use_cuda", None)
-        if asked:
+        device = kwargs.pop("use_device", None) or kwargs.pop("use_cuda", None)
+        if device:
             notes(HOST)
             kwargs["use_cpu"] = True
         if kwargs.pop("with_stack", None):

@@ -38,7 +38,7 @@ class NotRepeatedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class LayerRequest:
-    """A request of the layer; `module` is below the layer."""
+    """One request of a layer; `module` is below the layer."""
 
     nbytes: int
     op: str
@@ -56,8 +56,8 @@ class New:
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """`events` are requests by their place in `made` (n + 1, released -(n + 1)), or the name of
-    what is released of the cache's older state."""
+    """The course of one layer in memory. `events` are requests by their place in `made` (n + 1,
+    released -(n + 1)), or the name of what is released of the cache's older state."""
 
     tape: Tape
     made: tuple[LayerRequest, ...]
@@ -67,7 +67,7 @@ class Pattern:
 
 
 class Repeats:
-    """Patterns by what a layer and its arguments look like. `path` gives a module's."""
+    """Patterns by the looks of a layer and its arguments. `path` gives a module's."""
 
     def __init__(self, recorder: Recorder) -> None:
         self.recorder = recorder
@@ -103,7 +103,7 @@ class Repeats:
         return run() if pattern is None else self._repeated(pattern, layer, state)
 
     def _look(self, layer: nn.Module) -> Any:
-        """What a layer is made of; its hooks may come later."""
+        """Describe what a layer is made of; its hooks may come later."""
         for module in layer.modules():
             if module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module):
                 raise NotRepeatedError
@@ -119,14 +119,14 @@ class Repeats:
         before = {name: _held(value) for name, value in state.items()}
         starts = [len(tape.events) for tape in recorder.tapes]
         out = run()
-        after = [n for n, tape in enumerate(recorder.tapes) if len(tape.events) > starts[n]]
+        active = [n for n, tape in enumerate(recorder.tapes) if len(tape.events) > starts[n]]
         self.patterns[key] = None
-        if recorder.looks.asked == asked and len(after) == 1:
-            tape, prefix = recorder.tapes[after[0]], self.path(layer)
+        if recorder.looks.asked == asked and len(active) == 1:
+            tape, prefix = recorder.tapes[active[0]], self.path(layer)
             try:
-                found = _Reading(recorder, tape, starts[after[0]], prefix, older)
-                changes = found.changes(before, state, values)
-                self.patterns[key] = found.pattern(out, changes)
+                reading = _Reading(recorder, tape, starts[active[0]], prefix, older)
+                changes = reading.changes(before, state, values)
+                self.patterns[key] = reading.pattern(out, changes)
             except NotRepeatedError:
                 return out
         return out
@@ -141,9 +141,9 @@ class Repeats:
         def put(value: Any) -> Any:
             if not isinstance(value, New):
                 return value
-            made = _made(value.looks)
-            self.recorder.adopt(made, tape, numbers[value.made])
-            return made
+            tensor = _made(value.looks)
+            self.recorder.adopt(tensor, tape, numbers[value.made])
+            return tensor
 
         for name, value in pattern.changes.items():
             _change(state, name, put(value))
@@ -153,7 +153,8 @@ class Repeats:
     def _replayed(
         self, pattern: Pattern, prefix: str, older: dict[str, torch.Tensor]
     ) -> dict[int, int]:
-        """The numbers of what was made, by place; nothing stays of it where the card is full."""
+        """Replay a pattern. Return the numbers of what was made, by place; nothing stays of it
+        where the card is full."""
         tape, numbers = pattern.tape, dict[int, int]()
         try:
             for event in pattern.events:
@@ -162,9 +163,12 @@ class Repeats:
                 elif event < 0:
                     tape.free(numbers.pop(-event - 1))
                 else:
-                    made = pattern.made[event - 1]
+                    request = pattern.made[event - 1]
                     numbers[event - 1] = tape.malloc(
-                        made.nbytes, op=made.op, module=prefix + made.module, role=made.role
+                        request.nbytes,
+                        op=request.op,
+                        module=prefix + request.module,
+                        role=request.role,
                     )
         except OutOfMemoryError:
             for number in numbers.values():
@@ -174,7 +178,7 @@ class Repeats:
 
 
 class _Reading:
-    """What a tape says since `start`, as a pattern."""
+    """A pattern, read from a tape's events since `start`."""
 
     def __init__(
         self,
@@ -194,14 +198,14 @@ class _Reading:
         for signed in tape.events[start:]:
             self._event(abs(signed) - 1, signed > 0, names)
 
-    def _event(self, number: int, made: bool, names: dict[int, str]) -> None:
-        if made:
-            s = self.tape.storages[number]
-            if not s.module.startswith(self.prefix):
+    def _event(self, number: int, is_request: bool, names: dict[int, str]) -> None:
+        if is_request:
+            storage = self.tape.storages[number]
+            if not storage.module.startswith(self.prefix):
                 raise NotRepeatedError
             self.slots[number] = len(self.made)
-            below = s.module[len(self.prefix) :]
-            self.made.append(LayerRequest(s.nbytes, s.op, below, s.role))
+            below = storage.module[len(self.prefix) :]
+            self.made.append(LayerRequest(storage.nbytes, storage.op, below, storage.role))
             self.events.append(len(self.made))
             self.kept.add(number)
         elif number in self.slots:
@@ -212,31 +216,38 @@ class _Reading:
         else:
             raise NotRepeatedError
 
-    def new(self, t: torch.Tensor) -> New:
-        number = self.recorder.number(t)
-        whole = t.untyped_storage().nbytes() == _extent(t) * t.element_size()
-        if number not in self.kept or not whole or shadow(t) is not None or t.storage_offset():
+    def new(self, tensor: torch.Tensor) -> New:
+        number = self.recorder.number(tensor)
+        whole = tensor.untyped_storage().nbytes() == _extent(tensor) * tensor.element_size()
+        if (
+            number not in self.kept
+            or not whole
+            or shadow(tensor) is not None
+            or tensor.storage_offset()
+        ):
             raise NotRepeatedError
         assert number is not None
         self.kept.discard(number)
-        return New(self.slots[number], (tuple(t.shape), t.stride(), t.dtype, t.device))
+        return New(
+            self.slots[number], (tuple(tensor.shape), tensor.stride(), tensor.dtype, tensor.device)
+        )
 
     def changes(self, before: State, after: State, values: State) -> State:
-        found: State = {}
+        changed: State = {}
         if before.keys() != after.keys():
             raise NotRepeatedError
         for name, value in after.items():
             old = before[name]
             if isinstance(value, torch.Tensor):
                 if not isinstance(old, ref) or old() is not value:
-                    found[name] = self.new(value)
+                    changed[name] = self.new(value)
                 elif _values(value) != values[name]:
-                    found[name] = _Values(_values(value))
+                    changed[name] = _Values(_values(value))
             elif value is not old and value != old:
                 if not isinstance(value, SIMPLE):
                     raise NotRepeatedError
-                found[name] = value
-        return found
+                changed[name] = value
+        return changed
 
     def pattern(self, out: Any, changes: State) -> Pattern:
         if isinstance(out, torch.Tensor):
@@ -252,7 +263,7 @@ class _Reading:
 
 @dataclass(frozen=True, slots=True)
 class _Values:
-    """What a counter, which is written in place, holds."""
+    """The values of a counter, which is written in place."""
 
     values: Any
 
@@ -268,7 +279,7 @@ def _change(state: State, name: str, value: Any) -> None:
 
 
 def _state(layer: nn.Module, args: Any, kwargs: Any) -> State:
-    """The layer's part of the cache: the attributes of an object."""
+    """Return the layer's part of the cache: the attributes of an object."""
     cache = kwargs.get("past_key_values")
     index = _index(layer)
     layers = getattr(cache, "layers", None)
@@ -279,8 +290,8 @@ def _state(layer: nn.Module, args: Any, kwargs: Any) -> State:
 
 
 def _index(layer: nn.Module) -> int | None:
-    found = (vars(module).get("layer_idx") for module in layer.modules())
-    return next((index for index in found if isinstance(index, int)), None)
+    indices = (vars(module).get("layer_idx") for module in layer.modules())
+    return next((index for index in indices if isinstance(index, int)), None)
 
 
 def _made_of(layer: nn.Module) -> Iterator[Any]:
@@ -297,7 +308,7 @@ def _made_of(layer: nn.Module) -> Iterator[Any]:
 
 
 def _seen(value: Any) -> Any:
-    """What an argument looks like."""
+    """Describe an argument by its looks. Raises NotRepeatedError."""
     if isinstance(value, torch.Tensor):
         return tuple(value.shape), value.stride(), value.dtype, value.device, value.requires_grad
     if isinstance(value, SIMPLE):
@@ -312,15 +323,15 @@ def _seen(value: Any) -> Any:
 
 
 def _described(state: State) -> Any:
-    found: list[Any] = []
+    parts: list[Any] = []
     for name, value in sorted(state.items()):
         if isinstance(value, torch.Tensor):
-            found.append((name, _seen(value), value.storage_offset(), _values(value)))
+            parts.append((name, _seen(value), value.storage_offset(), _values(value)))
         elif isinstance(value, SIMPLE):
-            found.append((name, value))
+            parts.append((name, value))
         else:
-            found.append((name, type(value)))
-    return tuple(found)
+            parts.append((name, type(value)))
+    return tuple(parts)
 
 
 def _held(value: Any) -> Any:
@@ -332,19 +343,19 @@ def _tensors(state: State) -> Iterator[tuple[str, torch.Tensor]]:
     return ((name, t) for name, t in state.items() if isinstance(t, FakeTensor))
 
 
-def _values(t: torch.Tensor) -> Any:
+def _values(tensor: torch.Tensor) -> Any:
     """Read what a counter holds now; None of any other tensor."""
-    known = shadow(t)
+    known = shadow(tensor)
     if known is None or known.numel() > FEW:
         return None
     with unset_fake_temporarily():
         return tuple(known.reshape(-1).tolist())
 
 
-def _extent(t: torch.Tensor) -> int:
-    """Elements from its first to its last."""
-    steps = zip(t.shape, t.stride(), strict=True)
-    return 1 + sum((size - 1) * step for size, step in steps) if t.numel() else 0
+def _extent(tensor: torch.Tensor) -> int:
+    """Count the elements from a tensor's first to its last."""
+    steps = zip(tensor.shape, tensor.stride(), strict=True)
+    return 1 + sum((size - 1) * step for size, step in steps) if tensor.numel() else 0
 
 
 def _made(looks: tuple[Any, ...]) -> torch.Tensor:

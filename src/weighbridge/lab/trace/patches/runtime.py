@@ -59,7 +59,7 @@ def _resize(recorder: Recorder) -> Callable[[torch.UntypedStorage, int], Any]:
 
 
 class Devices:
-    """The answers, and which device is the current one."""
+    """The answers of torch._C, and which device is the current one."""
 
     remembered = 0  # the current device of the operations in torch's cache, which says none (2.13)
 
@@ -175,7 +175,7 @@ class Devices:
         )
 
     def exchange(self, index: int) -> int:
-        """Makes another device the current one; a negative index changes nothing."""
+        """Make another device the current one; a negative index changes nothing."""
         before = self.current
         if index >= len(self.tapes):
             raise RuntimeError("CUDA error: invalid device ordinal")
@@ -194,10 +194,10 @@ class Devices:
         self.current = device_index
 
     def memory(self, index: int) -> tuple[int, int]:
-        """Free and total bytes, as the driver counts."""
+        """Return free and total bytes, as the driver counts."""
         total = self.card.total_memory
-        taken = self.card.context + self.tapes[index].allocator.reserved
-        return max(0, total - taken), total
+        used = self.card.context + self.tapes[index].allocator.reserved
+        return max(0, total - used), total
 
     def statistics(self, index: int) -> dict[str, Any]:
         self.tapes[index].settle()
@@ -252,7 +252,7 @@ class Devices:
 
 
 def nothing(*_: Any, **__: Any) -> None:
-    """What takes time or seeds, and no memory."""
+    """Stand in for what takes time or seeds, and no memory."""
 
 
 def _index(device: Any, current: int) -> int:

@@ -41,7 +41,8 @@ _file: ContextVar[Any] = ContextVar("file", default=None)  # that is read: a pat
 
 
 class Marks:
-    """What was saved under a file's name, or under the name that this was given afterwards."""
+    """Contents that were saved under a file's name, or under the name that this was given
+    afterwards."""
 
     running: ClassVar["Marks"]  # of this fake GPU: libraries keep functions of an earlier one
 
@@ -68,7 +69,7 @@ class Marks:
         return None if number is None else self.contents[number]
 
     def close(self) -> None:
-        """Takes the marks away, also those that got another name, or whose folder did."""
+        """Take the marks away, also those that got another name, or whose folder did."""
         for folder in {os.path.dirname(path) for path in self.made}:
             for place in [folder] if os.path.isdir(folder) else _beside(folder):
                 for entry in os.scandir(place):
@@ -83,18 +84,18 @@ def _beside(folder: str) -> list[str]:
 
 
 def _marked(path: str) -> int | None:
-    """The number in a mark."""
-    found = content(path)
-    return int(found) if found is not None and found.isdigit() else None
+    """Return the number in a mark; None of any other file."""
+    number = content(path)
+    return int(number) if number is not None and number.isdigit() else None
 
 
-def archive(found: bytes) -> bytes:
+def archive(payload: bytes) -> bytes:
     """Return a file of ours: what torch's own looks like, and what is to be found again in it."""
-    made = io.BytesIO()
-    with zipfile.ZipFile(made, "w") as file:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as file:
         file.writestr(ENTRY, pickle.dumps({}))
-        file.writestr(CONTENT, found)
-    return made.getvalue()
+        file.writestr(CONTENT, payload)
+    return buffer.getvalue()
 
 
 def content(file: Any) -> bytes | None:
@@ -107,8 +108,8 @@ def content(file: Any) -> bytes | None:
 
 
 class Saved:
-    """What this run has saved. A program may keep these functions after the
-    end, where it has imported them by name: then they are torch's own."""
+    """torch.save and torch.load of this run. A program may keep these functions after the end,
+    where it has imported them by name: then they are torch's own."""
 
     def __init__(self, notes: Notes) -> None:
         self.notes = notes
@@ -128,41 +129,42 @@ class Saved:
             return
         self.saving = True
         try:
-            found = pickle.dumps(obj, protocol=pickle.HIGHEST_PROTOCOL)
+            data = pickle.dumps(obj, protocol=pickle.HIGHEST_PROTOCOL)
         finally:
             self.saving = False
         if isinstance(f, str | os.PathLike):
             self.notes(WROTE_NOTHING)
-            Marks.running.put(f, found)
+            Marks.running.put(f, data)
         else:
-            f.write(archive(found))
+            f.write(archive(data))
 
     def _load(self, f: Any, map_location: Any = None, *args: Any, **kwargs: Any) -> Any:
         if detect_fake_mode() is None:
             return LOAD(f, map_location, *args, **kwargs)
         place, file = _place.set(_placed(map_location)), _file.set(f)
         try:
-            own = self._own(f)
-            if own is not None:
-                return pickle.loads(own)
+            data = self._own(f)
+            if data is not None:
+                return pickle.loads(data)
             return LOAD(f, map_location, *args, **kwargs)
         finally:
             _place.reset(place)
             _file.reset(file)
 
     def _own(self, f: Any) -> bytes | None:
-        """What this run has put there."""
+        """Return what this run has put there; None where it is a real file."""
         if isinstance(f, str | os.PathLike):
-            kept: bytes | None = Marks.running.get(f)
-            return content(f) if kept is None else kept
+            data: bytes | None = Marks.running.get(f)
+            return content(f) if data is None else data
         start = f.tell()
-        found = content(f)
+        data = content(f)
         f.seek(start)
-        return found
+        return data
 
 
 def _placed(location: Any) -> Place:
-    """torch.load's map_location; of a function only that it moves storages, which is to the CPU."""
+    """Read torch.load's map_location; of a function only that it moves storages, which is to the
+    CPU."""
     if location is None:
         return lambda device: device
     if isinstance(location, Mapping):
@@ -174,30 +176,30 @@ def _placed(location: Any) -> Place:
 
 
 def _rebuild(storage: Any, offset: int, size: Any, stride: Any) -> torch.Tensor:
-    """A tensor of a real file. torch says afterwards where a fake one is; made there by an
+    """Make a tensor of a real file. torch says afterwards where a fake one is; made there by an
     operation, it is recorded."""
     untyped = storage._untyped_storage
-    said = untyped._fake_device
-    if said is None and untyped.device.type != "meta":
+    fake_device = untyped._fake_device
+    if fake_device is None and untyped.device.type != "meta":
         real: torch.Tensor = REBUILD(storage, offset, size, stride)
         return real
-    device = torch.device("cpu" if said is None else said)
-    made = _empty(size, stride, storage.dtype, _place.get()(device))
-    at = getattr(untyped, "_checkpoint_offset", None)
-    if at is not None and _worth(made):
-        known = _read(made, at + offset * made.element_size())
+    device = torch.device("cpu" if fake_device is None else fake_device)
+    tensor = _empty(size, stride, storage.dtype, _place.get()(device))
+    start = getattr(untyped, "_checkpoint_offset", None)
+    if start is not None and _worth(tensor):
+        known = _read(tensor, start + offset * tensor.element_size())
         if known is not None:
-            cast(made, known)
-    return made
+            cast(tensor, known)
+    return tensor
 
 
-def _worth(t: torch.Tensor) -> bool:
-    """Whether a program may look at the values of a tensor."""
-    return bool(t.numel() <= (READ if t.dtype in WHOLE else FEW))
+def _worth(tensor: torch.Tensor) -> bool:
+    """Tell whether a program may look at the values of a tensor."""
+    return bool(tensor.numel() <= (READ if tensor.dtype in WHOLE else FEW))
 
 
 def _read(like: torch.Tensor, offset: int) -> torch.Tensor | None:
-    """A tensor as it is in the file that is loaded, from a byte on."""
+    """Read a tensor as it is in the file that is loaded, from a byte on."""
     file = _file.get()
     steps = zip(like.shape, like.stride(), strict=True)
     count = 1 + sum((size - 1) * step for size, step in steps) if like.numel() else 0
@@ -226,10 +228,10 @@ def _reduce(self: FakeTensor, _: int) -> tuple[Any, ...]:
 
 def _made(looks: Any, needs_gradient: bool, parameter: bool) -> torch.Tensor:
     shape, stride, dtype, device = looks
-    made = _empty(shape, stride, dtype, _place.get()(torch.device(device)))
+    tensor = _empty(shape, stride, dtype, _place.get()(torch.device(device)))
     if parameter:
-        return torch.nn.Parameter(made, needs_gradient)
-    return made.requires_grad_(needs_gradient)
+        return torch.nn.Parameter(tensor, needs_gradient)
+    return tensor.requires_grad_(needs_gradient)
 
 
 def _empty(shape: Any, stride: Any, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
@@ -237,6 +239,6 @@ def _empty(shape: Any, stride: Any, dtype: torch.dtype, device: torch.device) ->
 
 
 def _pointer(self: torch.UntypedStorage) -> int:
-    """Libraries find shared tensors by it; without data all would be at 0."""
+    """Return an address by which libraries find shared tensors; without data all would be at 0."""
     address: int = self._cdata if self.device.type == "meta" else POINTER(self)
     return address

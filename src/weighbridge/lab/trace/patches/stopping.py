@@ -37,7 +37,7 @@ def stopping(notes: Notes) -> Patches:
 
 
 def steady(loops: Callable[[], Loops | None]) -> Patches:
-    """The last callback of all ends a training that is steady."""
+    """Patch the last callback of all, which ends a training that is steady."""
 
     def patches(module: ModuleType) -> Iterator[Patch]:
         handler: Any = module.CallbackHandler
@@ -68,7 +68,7 @@ def steady(loops: Callable[[], Loops | None]) -> Patches:
 
 
 def _last(args: Any, control: Any) -> None:
-    """What would have come at a later step comes now."""
+    """Let what would have come at a later step come now."""
     control.should_training_stop = True
     control.should_evaluate |= args.eval_strategy != "no"
     control.should_save |= args.save_strategy != "no"

@@ -9,7 +9,7 @@ from weighbridge.lab.trace.patches import Patch
 
 
 def threads(*modes: AbstractContextManager[Any]) -> Iterator[Patch]:
-    """`run` may be a subclass's own; what calls it is the thread's."""
+    """Patch what calls a thread's `run`, which may be a subclass's own."""
     inner: Any = vars(threading.Thread)["_bootstrap_inner"]
 
     def entered(self: threading.Thread) -> None:

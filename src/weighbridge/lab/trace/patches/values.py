@@ -24,8 +24,8 @@ def values() -> Iterator[Patch]:
 
 
 def _set_data(self: FakeTensor, new: torch.Tensor) -> None:
-    """torch leaves as it was the device that a fake tensor says, and its constant value, from which
-    results on the host would follow."""
+    """Set a fake tensor's data. torch leaves as it was the device that it says, and its constant
+    value, from which results on the host would follow."""
     known = shadow(new)
     DATA.__set__(self, new)
     aside(self).pop("shadow", None)
@@ -37,22 +37,23 @@ def _set_data(self: FakeTensor, new: torch.Tensor) -> None:
 
 
 def _copied(self: FakeTensor, memo: dict[int, Any]) -> Any:
-    """torch would copy the fake mode and what we know of values along with it."""
+    """Copy a fake tensor. torch would copy the fake mode and what we know of values along with
+    it."""
     if id(self) in memo:
         return memo[id(self)]
     if not self.is_leaf:
         raise RuntimeError("only tensors created explicitly by the user support deepcopy")
-    made: Any = self.detach().clone()
+    copied: Any = self.detach().clone()
     if isinstance(self, torch.nn.Parameter):
-        made = torch.nn.Parameter(made, self.requires_grad)
-    made.requires_grad_(self.requires_grad)
-    memo[id(self)] = made
+        copied = torch.nn.Parameter(copied, self.requires_grad)
+    copied.requires_grad_(self.requires_grad)
+    memo[id(self)] = copied
     if self.grad is not None:
-        made.grad = copy.deepcopy(self.grad, memo)
-    own = vars(made)
-    added = {name: value for name, value in vars(self).items() if name not in own}
-    own.update(copy.deepcopy({k: v for k, v in added.items() if k != "shadow"}, memo))
-    return made
+        copied.grad = copy.deepcopy(self.grad, memo)
+    attributes = vars(copied)
+    added = {name: value for name, value in vars(self).items() if name not in attributes}
+    attributes.update(copy.deepcopy({k: v for k, v in added.items() if k != "shadow"}, memo))
+    return copied
 
 
 def _tolist(self: FakeTensor) -> Any:
@@ -64,8 +65,8 @@ def _tolist(self: FakeTensor) -> Any:
 
 
 def plain(data: Any) -> Any:
-    """What torch.tensor is given, with the numbers of fake tensors in it: C++ asks for them below
-    all modes."""
+    """Return what torch.tensor is given, with the numbers of fake tensors in it: C++ asks for them
+    below all modes."""
     if not isinstance(data, list | tuple):
         return data
     if not any(isinstance(part, FakeTensor | list | tuple) for part in data):
@@ -77,9 +78,9 @@ def _nested(value: Any, shape: tuple[int, ...]) -> Any:
     return [_nested(value, shape[1:]) for _ in range(shape[0])] if shape else value
 
 
-def _one(t: FakeTensor) -> Any:
-    """What it is told, with a warning."""
-    return t.flatten()[0].item() if t.numel() else 0
+def _one(tensor: FakeTensor) -> Any:
+    """Return the one value that a program is told, with a warning."""
+    return tensor.flatten()[0].item() if tensor.numel() else 0
 
 
 def _numpy(self: FakeTensor, **_: Any) -> Any:

@@ -16,5 +16,5 @@ from weighbridge.lab.trace.standins import bitsandbytes, flex, torchvision, trit
 
 
 def standins(recorder: Recorder) -> dict[str, Patches]:
-    """What is replaced in each module, for when it arrives."""
+    """Return what is replaced in each module, for when it arrives."""
     return {**bitsandbytes.table(recorder), **flex.table(), **torchvision.table(), **triton.table()}

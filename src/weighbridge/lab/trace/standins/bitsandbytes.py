@@ -64,7 +64,7 @@ class Silent:
 
 
 def _real(function: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
-    """Looks at the numbers that it makes."""
+    """Let a function look at the numbers that it makes."""
 
     def computed(*args: Any, **kwargs: Any) -> torch.Tensor:
         with unset_fake_temporarily():
@@ -77,34 +77,34 @@ SILENT = (Silent().any,) * 3
 
 
 def paged(*shape: int, dtype: torch.dtype = torch.float32, device: Any = None) -> Any:
-    """functional.get_paged"""
+    """Stand in for functional.get_paged: a tensor on the host."""
     out: Any = torch.empty(shape, dtype=dtype, device="cpu")
     out.is_paged, out.page_deviceid = True, torch.device(device).index
     return out
 
 
 def _kernels(module: Any) -> dict[Any, Callable[..., Any]]:
-    """What is done for each operation: the code for CUDA, else that for all devices."""
-    own = _of_cuda(module)
-    found = {}
+    """Return what is done for each operation: the code for CUDA, else that for all devices."""
+    of_cuda = _of_cuda(module)
+    kernels = {}
     for name in torch._C._dispatch_get_all_op_names():
         if name.startswith(f"{NAMESPACE}::"):
             packet, _, overload = name.removeprefix(f"{NAMESPACE}::").partition(".")
             func = getattr(getattr(torch.ops.bitsandbytes, packet), overload or "default")
-            if name in own:
-                found[func] = own[name]
+            if name in of_cuda:
+                kernels[func] = of_cuda[name]
             elif torch._C._dispatch_has_kernel_for_dispatch_key(name, DEFAULT):
-                found[func] = partial(func._op_dk, DEFAULT)
-    return found
+                kernels[func] = partial(func._op_dk, DEFAULT)
+    return kernels
 
 
 def _of_cuda(module: Any) -> dict[str, Callable[..., Any]]:
     """Return functions from a copy of the module, which remembers things of a card and is not
     registered."""
-    found: dict[str, Callable[..., Any]] = {}
+    functions: dict[str, Callable[..., Any]] = {}
 
     def register(name: str, _: str) -> Callable[..., Any]:
-        return lambda function: found.setdefault(name, addressed(function))
+        return lambda function: functions.setdefault(name, addressed(function))
 
     spec: Any = importlib.util.find_spec(CUDA)
     copy: ModuleType = importlib.util.module_from_spec(spec)
@@ -115,4 +115,4 @@ def _of_cuda(module: Any) -> dict[str, Callable[..., Any]]:
         ]
     ):
         spec.loader.exec_module(copy)
-    return found
+    return functions

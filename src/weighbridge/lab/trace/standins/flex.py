@@ -26,7 +26,7 @@ def table() -> dict[str, Patches]:
 
 
 class FlexKernel(torch.autograd.Function):  # type: ignore[misc]
-    """The kernel."""
+    """One kernel in place of flex_attention, forward and backward."""
 
     @staticmethod
     def forward(ctx: Any, q: Any, k: Any, v: Any) -> tuple[torch.Tensor, torch.Tensor]:

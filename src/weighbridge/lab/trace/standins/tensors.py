@@ -40,12 +40,12 @@ def subclass(cls: Any) -> Patch:
 def _made(cls: Any, data: Any, require_grad: bool = False, **kwargs: Any) -> Any:
     if not isinstance(data, FakeTensor):
         return MAKE(cls, data, require_grad, **kwargs)
-    made: Any = data.detach().requires_grad_(require_grad)
-    return becomes(made, cls)
+    tensor: Any = data.detach().requires_grad_(require_grad)
+    return becomes(tensor, cls)
 
 
 def addressed(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Fake tensors have addresses in it; nothing is there."""
+    """Wrap a function in which fake tensors have addresses; nothing is there."""
 
     def called(*args: Any, **kwargs: Any) -> Any:
         with patched([Patch(FakeTensor, "data_ptr", lambda _: 0)]):

@@ -29,14 +29,14 @@ def _heads(module: ModuleType) -> Iterator[Patch]:
 
 def _sampled(select: Callable[..., Any]) -> Callable[..., Any]:
     def samples(self: Any, *args: Any, **kwargs: Any) -> Any:
-        found = select(self, *args, **kwargs)
+        chosen = select(self, *args, **kwargs)
         sampler = self.fg_bg_sampler
         most = int(sampler.batch_size_per_image * sampler.positive_fraction)
-        for labels in found[2]:
+        for labels in chosen[2]:
             if shadow(labels) is None:
                 with unset_fake_temporarily():
                     cast(labels, (torch.arange(labels.numel()) < most).to(labels.dtype))
-        return found
+        return chosen
 
     return samples
 
@@ -46,10 +46,10 @@ def _poolers(module: ModuleType) -> Iterator[Patch]:
     find = mapper.__call__
 
     def levels(self: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
-        found: torch.Tensor = find(self, *args, **kwargs)
-        if shadow(found) is None:
+        numbers: torch.Tensor = find(self, *args, **kwargs)
+        if shadow(numbers) is None:
             with unset_fake_temporarily():
-                cast(found, torch.zeros(found.shape, dtype=found.dtype))
-        return found
+                cast(numbers, torch.zeros(numbers.shape, dtype=numbers.dtype))
+        return numbers
 
     yield Patch(mapper, "__call__", levels)

@@ -35,20 +35,20 @@ def _launches(module: Any) -> Iterator[Patch]:
 
 
 def _tuning(module: Any) -> Iterator[Patch]:
-    """The tuner runs as it is; what it finds is forgotten, as no kernel ran."""
+    """Patch the tuner: it runs as it is; what it finds is forgotten, as no kernel ran."""
     run = module.Autotuner.run
-    found: WeakKeyDictionary[Any, dict[Any, Any]] = WeakKeyDictionary()
+    caches: WeakKeyDictionary[Any, dict[Any, Any]] = WeakKeyDictionary()
 
     def tuned(self: Any, *args: Any, **kwargs: Any) -> Any:
         state = vars(self)
-        kept = dict(state)
-        state.update(cache=found.setdefault(self, {}), cache_results=False)
+        before = dict(state)
+        state.update(cache=caches.setdefault(self, {}), cache_results=False)
         state.pop("do_bench", None)  # a cached property
         try:
             return run(self, *args, **kwargs)
         finally:
             state.clear()
-            state.update(kept)
+            state.update(before)
 
     yield Patch(module.Autotuner, "run", tuned)
 
@@ -66,7 +66,7 @@ def bench(
     return_mode: str = "mean",
     **__: Any,
 ) -> Any:
-    """triton.testing.do_bench: it takes no time."""
+    """Stand in for triton.testing.do_bench: it takes no time."""
     fn()
     cleared = torch.empty(CLEARED // 4, dtype=torch.int, device="cuda")
     for tensor in grad_to_none or ():
