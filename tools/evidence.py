@@ -20,11 +20,11 @@ from weighbridge.bounds import fitted
 from weighbridge.charts.canvas import Canvas, block, folded, number, whole
 from weighbridge.charts.figure import Axis, Tick
 from weighbridge.charts.plots import MARGIN, SMALL, WIDE, Box
-from weighbridge.lab.evidence import kept
+from weighbridge.lab.evidence import traced
 from weighbridge.lab.evidence.accuracy import percentile
-from weighbridge.lab.evidence.fitting import left_out
-from weighbridge.lab.evidence.predict import Prediction, outcomes
-from weighbridge.lab.evidence.records import records, sources
+from weighbridge.lab.evidence.margins import left_out
+from weighbridge.lab.evidence.predict import outcomes
+from weighbridge.lab.evidence.records import Prediction, records, sources
 from weighbridge.units import GIB, MIB
 
 ROOT = Path(__file__).parent.parent
@@ -68,9 +68,9 @@ class Evidence(NamedTuple):
 
 
 def evidence() -> Evidence:
-    traced = kept.complete(kept.read(str(ROOT / "tests" / "traced.jsonl")), records())
-    found = outcomes(records(), traced)
-    apart = left_out(lambda table: outcomes(records(), traced, table=table), sources())
+    peaks = traced.complete(traced.read(str(ROOT / "tests" / "traced.jsonl")), records())
+    found = outcomes(records(), peaks)
+    apart = left_out(lambda table: outcomes(records(), peaks, table=table), sources())
     return Evidence(*(tuple(o for o in os if isinstance(o, Prediction)) for os in (found, apart)))
 
 

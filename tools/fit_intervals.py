@@ -12,11 +12,11 @@ import sys
 from pathlib import Path
 
 from weighbridge.bounds.margin import PATH, MarginTable, written
-from weighbridge.lab.evidence import kept
+from weighbridge.lab.evidence import traced
 from weighbridge.lab.evidence.accuracy import Coverage, coverage
-from weighbridge.lab.evidence.fitting import fit, left_out
-from weighbridge.lab.evidence.predict import Outcome, outcomes
-from weighbridge.lab.evidence.records import records, sources
+from weighbridge.lab.evidence.margins import fit, left_out
+from weighbridge.lab.evidence.predict import outcomes
+from weighbridge.lab.evidence.records import Outcome, records, sources
 
 TRACED = Path(__file__).parent.parent / "tests" / "traced.jsonl"
 
@@ -25,7 +25,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="only say whether it is stale")
     asked = parser.parse_args()
-    found = kept.complete(kept.read(str(TRACED)), records())
+    found = traced.complete(traced.read(str(TRACED)), records())
 
     def ask(table: MarginTable) -> list[Outcome]:
         return outcomes(records(), found, table=table)

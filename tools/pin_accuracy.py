@@ -11,10 +11,10 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from weighbridge.lab.evidence import kept, pinned
+from weighbridge.lab.evidence import pinned, traced
 from weighbridge.lab.evidence.accuracy import rows
-from weighbridge.lab.evidence.predict import Outcome, outcomes
-from weighbridge.lab.evidence.records import chosen, records
+from weighbridge.lab.evidence.predict import outcomes
+from weighbridge.lab.evidence.records import Outcome, chosen, records
 from weighbridge.lab.evidence.traced import Failure, peaks
 
 TESTS = Path(__file__).parent.parent / "tests"
@@ -30,7 +30,7 @@ def main() -> None:
     if asked.trace:
         trace(asked.source)
     lines = []
-    found = kept.complete(kept.read(str(TRACED)), records())
+    found = traced.complete(traced.read(str(TRACED)), records())
     told = outcomes(records(), found)
     write_rows(told)
     for row in rows(told, by_source=True):
@@ -54,12 +54,12 @@ def trace(source: str | None) -> None:
     for run, told in found.items():
         if isinstance(told, Failure):
             print(f"{run.program} {run.setting}: {told.reason} ({told.detail})")
-    before = kept.read(str(TRACED)) if TRACED.exists() else {}
-    wanted = kept.complete({**before, **known(found)}, records())
-    kept.write(str(TRACED), wanted)
+    before = traced.read(str(TRACED)) if TRACED.exists() else {}
+    wanted = traced.complete({**before, **known(found)}, records())
+    traced.write(str(TRACED), wanted)
 
 
-def known(found: kept.Found) -> kept.Found:
+def known(found: traced.Found) -> traced.Found:
     return {run: told for run, told in found.items() if not isinstance(told, Failure)}
 
 

@@ -191,10 +191,10 @@ SPELLERS = {
     "catalogue/everyday.py": "everyday names of models",
     "catalogue/__init__.py": "what transformers calls a network of timm",
     "lab/golden/__init__.py": "small models are called by what they are",
-    "lab/golden/configs.py": "configs of small models",
+    "lab/golden/language.py": "configs of small models",
     "lab/golden/vision.py": "small models of images",
     "lab/evidence/programs/__init__.py": "networks of timm",
-    "lab/evidence/programs/language_nets.py": "the program's own words",
+    "lab/evidence/programs/xmem.py": "the program's own words",
 }
 ORDINARY = {  # model types that are words of another meaning, too
     "mamba": "the path of a mixer, the kind of a layer",

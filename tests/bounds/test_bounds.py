@@ -22,9 +22,8 @@ from weighbridge.bounds.margin import (
 from weighbridge.bounds.phases import DETAIL, NAMES
 from weighbridge.engines.interface import EngineAnswer
 from weighbridge.estimate.infer import widened
-from weighbridge.lab.evidence import fitting
-from weighbridge.lab.evidence.predict import Prediction
-from weighbridge.lab.evidence.records import PublishedFigure
+from weighbridge.lab.evidence import margins
+from weighbridge.lab.evidence.records import Prediction, PublishedFigure
 from weighbridge.memory import LEVELS, Bytes, Component, Device, Phase, exactly
 from weighbridge.units import GIB, MIB
 from weighbridge.verdict import on_devices
@@ -258,7 +257,7 @@ def every(gpu):
 @pytest.mark.slow
 def test_a_verdict_cites_runs_of_its_kind_alone():
     found = weighbridge.infer("qwen3-0.6b", gpu="l4").verdict
-    assert found.published["runs"] >= fitting.NEAR
+    assert found.published["runs"] >= margins.NEAR
     assert f"expected at the median ({found.published['runs']} published)" in found.reason
     told = {"level": "driver", "runs": 31, "median": 0.05, "sources": ["a"]}
     said = on_devices.cited(found, told).reason
@@ -288,17 +287,17 @@ def figure(measured, expected, resolution=0, level="allocated", source="s"):
 
 def test_a_quantile_by_hand():
     """The 98 % value of 49 is the 49th; of 99 the 98th."""
-    assert fitting.quantile([i / 100 for i in range(49)], 0.98) == 0.48
-    assert fitting.quantile([i / 1000 for i in range(99)], 0.98) == 0.097
-    assert fitting.quantile([-1.0, -0.5], 0.98) == -0.5  # all lie within
+    assert margins.quantile([i / 100 for i in range(49)], 0.98) == 0.48
+    assert margins.quantile([i / 1000 for i in range(99)], 0.98) == 0.097
+    assert margins.quantile([-1.0, -0.5], 0.98) == -0.5  # all lie within
 
 
 def test_printed_digits_are_no_error_of_ours():
     one = GIB
-    found = fitting.margin(of("allocated"), [figure(one + MIB, one, resolution=MIB)] * 12)
+    found = margins.margin(of("allocated"), [figure(one + MIB, one, resolution=MIB)] * 12)
     assert found.low <= 0
     assert found.high <= 0
-    off = fitting.margin(of("allocated"), [figure(2 * one, one)] * 12)
+    off = margins.margin(of("allocated"), [figure(2 * one, one)] * 12)
     assert off.high == pytest.approx(one / (one + BASE), abs=2e-5)
 
 
@@ -306,22 +305,22 @@ def test_kin_are_as_wide_as_their_worst_member():
     """One of 131 figures may lie outside; of a source that has one, none."""
     near = [figure(GIB, GIB)] * 130
     far = [figure(GIB + GIB // 2, GIB, source="another")]
-    own = fitting.margin(of("allocated"), [*near, *far])
-    kin_of_them = fitting.margin(of("allocated", layers="*"), [*near, *far])
+    own = margins.margin(of("allocated"), [*near, *far])
+    kin_of_them = margins.margin(of("allocated", layers="*"), [*near, *far])
     assert own.high == 0.0
     assert kin_of_them.high == pytest.approx(GIB / 2 / (GIB + BASE), abs=2e-5)
 
 
 def test_few_figures_have_no_row():
-    few = [figure(GIB, GIB)] * (fitting.NEAR - 1)
-    assert fitting.table(few) == {}
-    assert of("allocated") in fitting.table([*few, figure(GIB, GIB)])
+    few = [figure(GIB, GIB)] * (margins.NEAR - 1)
+    assert margins.table(few) == {}
+    assert of("allocated") in margins.table([*few, figure(GIB, GIB)])
 
 
 def test_the_file_reads_as_it_was_written():
     lines = Path(PATH).read_text().splitlines(keepends=True)
     assert list(written(read(lines))) == lines
-    assert all(json.loads(line)["runs"] >= fitting.NEAR for line in lines)
+    assert all(json.loads(line)["runs"] >= margins.NEAR for line in lines)
 
 
 # ---- how it holds
@@ -341,6 +340,6 @@ def test_intervals_of_several_devices_have_the_margins_of_several():
 
 def test_the_document_says_what_was_fitted():
     document = (Path(__file__).parents[2] / "docs" / "accuracy.md").read_text()
-    assert f"{100 * fitting.MOST:.1f} of 100 figures" in document
-    assert f"{100 * fitting.LEAST:.0f} of 100 are not below" in document
-    assert f"fewer than {fitting.NEAR} figures" in document
+    assert f"{100 * margins.MOST:.1f} of 100 figures" in document
+    assert f"{100 * margins.LEAST:.0f} of 100 are not below" in document
+    assert f"fewer than {margins.NEAR} figures" in document

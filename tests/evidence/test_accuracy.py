@@ -13,7 +13,7 @@ from weighbridge.accelerators.parts import parts
 from weighbridge.bounds.margin import PATH, written
 from weighbridge.checkpoint.gather import gather_config
 from weighbridge.checkpoint.model import resolve
-from weighbridge.lab.evidence import fitting, kept
+from weighbridge.lab.evidence import margins, traced
 from weighbridge.lab.evidence import records as evidence
 from weighbridge.lab.evidence.accuracy import (
     coverage,
@@ -25,10 +25,12 @@ from weighbridge.lab.evidence.accuracy import (
     worst,
 )
 from weighbridge.lab.evidence.outcomes import cases
-from weighbridge.lab.evidence.predict import GIVEN, TASKS, Prediction, Skip, outcomes
+from weighbridge.lab.evidence.predict import GIVEN, TASKS, outcomes
 from weighbridge.lab.evidence.programs import PROGRAMS
 from weighbridge.lab.evidence.records import (
+    Prediction,
     PublishedFigure,
+    Skip,
     chosen,
     cited,
     config,
@@ -239,11 +241,11 @@ def test_programs_wait_for_the_flag():
 def test_kept_peaks_come_back(tmp_path):
     """What is written is read, and runs that are not in the file say so."""
     (one,) = runs(chosen(source="xmem")[0])
-    found = {one: Peaks(1, 2, kept.read(TRACED)[one].context)}
-    kept.write(str(tmp_path / "f"), found)
-    assert kept.read(str(tmp_path / "f")) == found
+    found = {one: Peaks(1, 2, traced.read(TRACED)[one].context)}
+    traced.write(str(tmp_path / "f"), found)
+    assert traced.read(str(tmp_path / "f")) == found
     assert isinstance(one, TracedRun)
-    assert kept.complete({}, chosen(source="xmem")[:1]) == {one: kept.UNKNOWN}
+    assert traced.complete({}, chosen(source="xmem")[:1]) == {one: traced.UNKNOWN}
 
 
 # ---- the command
@@ -288,7 +290,7 @@ def test_an_unknown_source_is_refused_with_the_known_ones():
 
 @pytest.fixture(scope="module")
 def found():
-    return outcomes(records(), kept.complete(kept.read(TRACED), records()))
+    return outcomes(records(), traced.complete(traced.read(TRACED), records()))
 
 
 @pytest.fixture(scope="module")
@@ -426,13 +428,13 @@ HELD = {
 
 @pytest.fixture(scope="module")
 def ask():
-    found = kept.complete(kept.read(TRACED), records())
+    found = traced.complete(traced.read(TRACED), records())
     return lambda rows: outcomes(records(), found, table=rows)
 
 
 @pytest.fixture(scope="module")
 def whole(ask):
-    return fitting.fit(ask)
+    return margins.fit(ask)
 
 
 def test_the_margins_are_those_of_the_evidence(whole):
@@ -449,7 +451,7 @@ def test_intervals_hold(ask, whole):
 
 @pytest.mark.nightly  # four minutes
 def test_intervals_hold_for_a_source_that_they_were_not_fitted_to(ask):
-    apart = [one for one in coverage(fitting.left_out(ask, sources())) if one.level != "reserved"]
+    apart = [one for one in coverage(margins.left_out(ask, sources())) if one.level != "reserved"]
     for one in apart:  # what was reserved one source alone printed: it has no other
         assert one.inside >= 0.87, one
         assert one.above <= 0.05, one

@@ -9,8 +9,7 @@ from click.testing import CliRunner
 from weighbridge import bounds
 from weighbridge.cli.accuracy import accuracy
 from weighbridge.lab.evidence import stored
-from weighbridge.lab.evidence.predict import Prediction, Skip
-from weighbridge.lab.evidence.records import records
+from weighbridge.lab.evidence.records import Prediction, Skip, records
 from weighbridge.memory import Bytes
 
 KIND = bounds.kind(bounds.RunForm("serve", "vllm"), "peak", "driver", several=False)

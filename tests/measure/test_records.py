@@ -12,10 +12,8 @@ from hypothesis import strategies as st
 
 from weighbridge.cli import menu
 from weighbridge.errors import BadFileError, NotFoundError, UnsupportedError, UsageError
-from weighbridge.lab.golden import NEEDS, PROGRAMS, find
-from weighbridge.lab.golden.phases import listening, phase, steps
+from weighbridge.lab.golden import NEEDS, PROGRAMS, find, listening, phase, steps
 from weighbridge.lab.measure import history, run
-from weighbridge.lab.measure.apart import apart
 from weighbridge.lab.measure.record import (
     DONE,
     OOM,
@@ -27,7 +25,7 @@ from weighbridge.lab.measure.record import (
     errors,
     from_dict,
 )
-from weighbridge.lab.measure.target import Target, targets
+from weighbridge.lab.measure.run import Target, apart, targets
 from weighbridge.lab.trace.tape import Tape
 
 MIB = 1 << 20

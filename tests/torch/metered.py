@@ -2,15 +2,15 @@
 
 from weighbridge.lab.measure import history
 from weighbridge.lab.measure.record import FakeCard
-from weighbridge.lab.measure.target import Target
+from weighbridge.lab.measure.run import Target
 
 
 def once(name, card="a100-80gb", events=False):
-    from weighbridge.lab.measure import sides
+    from weighbridge.lab.measure import meter
     from weighbridge.lab.trace import guard
 
     guard.why_not = str  # its trial starts a process, and has a test of its own
-    return sides.fake(Target(name=name), FakeCard(name=card), events)
+    return meter.fake(Target(name=name), FakeCard(name=card), events)
 
 
 def twice(name):

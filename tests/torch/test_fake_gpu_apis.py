@@ -161,7 +161,7 @@ def test_early_stopping_of_a_trainer_is_said():
     from types import SimpleNamespace
 
     from weighbridge.lab.trace.patches import patched
-    from weighbridge.lab.trace.patches.stopping import stopping
+    from weighbridge.lab.trace.patches.libraries import stopping
 
     class Callback:
         def on_evaluate(self, args, state, control, **_):

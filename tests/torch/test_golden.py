@@ -17,10 +17,8 @@ from tests.torch import metered
 from weighbridge.cli import menu
 from weighbridge.lab.golden import PROGRAMS, find
 from weighbridge.lab.measure import history
-from weighbridge.lab.measure.apart import apart
 from weighbridge.lab.measure.record import FakeCard, from_dict
-from weighbridge.lab.measure.run import traced
-from weighbridge.lab.measure.target import Target
+from weighbridge.lab.measure.run import Target, apart, traced
 
 pytestmark = pytest.mark.slow
 

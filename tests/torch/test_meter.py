@@ -11,9 +11,8 @@ pytest.importorskip("torch")
 
 import torch
 
-from weighbridge.lab.measure import driver, machine
-from weighbridge.lab.measure.driver import DriverMeter
-from weighbridge.lab.measure.meter import Meter
+from weighbridge.lab.measure import meter
+from weighbridge.lab.measure.meter import DriverMeter, Meter
 from weighbridge.lab.measure.record import Levels
 from weighbridge.lab.trace.gpu import FakeGPU
 
@@ -94,7 +93,7 @@ class NVML:
             nvmlDeviceGetComputeRunningProcesses=self.running,
         )
         monkeypatch.setitem(sys.modules, "pynvml", module)
-        monkeypatch.setattr(driver, "find_spec", lambda name: name)
+        monkeypatch.setattr(meter, "find_spec", lambda name: name)
         uuid = SimpleNamespace(uuid="f00")
         monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: uuid)
         monkeypatch.setattr(torch.cuda, "synchronize", self.take)
@@ -130,7 +129,7 @@ def test_what_others_hold_does_not_count(monkeypatch, known, kind):
 def test_a_peak_between_two_calls_is_seen(monkeypatch):
     nvml = NVML(monkeypatch)
     read, seen = DriverMeter(), threading.Event()
-    monkeypatch.setattr(driver, "SECONDS", 0.001)
+    monkeypatch.setattr(meter, "SECONDS", 0.001)
     inner = read._read
 
     def reading():
@@ -156,7 +155,7 @@ def test_where_nvml_does_not_know_the_device(monkeypatch):
 
 
 def test_without_nvml(monkeypatch):
-    monkeypatch.setattr(driver, "find_spec", lambda name: None)
+    monkeypatch.setattr(meter, "find_spec", lambda name: None)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda index: (1, 10))
     read = DriverMeter()
     assert (read.kind, read()) == ("all", 9)
@@ -167,15 +166,15 @@ def test_without_nvml(monkeypatch):
 
 def test_a_machine():
     with FakeGPU("t4"):
-        here = machine.machine()
+        here = meter.machine()
     assert here.card == "nvidia-t4"
     assert here.capability == "7.5"
     assert here.versions["torch"] == torch.__version__
 
 
 def test_a_gpu_that_the_catalogue_does_not_have(monkeypatch):
-    assert machine._card("NVIDIA T4") == machine._card("Tesla T4") == "nvidia-t4"
-    assert machine._card("Voodoo 2") is None
+    assert meter._card("NVIDIA T4") == meter._card("Tesla T4") == "nvidia-t4"
+    assert meter._card("Voodoo 2") is None
 
 
 def test_the_driver_version_is_read(tmp_path, monkeypatch):
@@ -183,13 +182,13 @@ def test_the_driver_version_is_read(tmp_path, monkeypatch):
     version.write_text(
         "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.65.06  Release"
     )
-    monkeypatch.setattr(machine, "DRIVER", str(version))
-    assert machine._driver() == "580.65.06"
-    monkeypatch.setattr(machine, "DRIVER", str(tmp_path / "nothing"))
-    assert machine._driver() is None
+    monkeypatch.setattr(meter, "DRIVER", str(version))
+    assert meter._driver() == "580.65.06"
+    monkeypatch.setattr(meter, "DRIVER", str(tmp_path / "nothing"))
+    assert meter._driver() is None
 
 
 def test_settings_that_change_the_outcome_are_kept(monkeypatch):
     monkeypatch.setenv("PYTORCH_ALLOC_CONF", "expandable_segments:False")
     with FakeGPU("t4"):
-        assert machine.machine().settings["PYTORCH_ALLOC_CONF"] == "expandable_segments:False"
+        assert meter.machine().settings["PYTORCH_ALLOC_CONF"] == "expandable_segments:False"

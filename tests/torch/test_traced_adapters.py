@@ -16,7 +16,7 @@ import torch
 
 from weighbridge import FakeGPU
 from weighbridge.lab.evidence import records as evidence
-from weighbridge.lab.evidence.programs import PROGRAMS, adapters, grpo
+from weighbridge.lab.evidence.programs import PROGRAMS, agilerl, peft_methods
 from weighbridge.units import MIB
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")
@@ -28,9 +28,9 @@ WORKSPACES = 2 * 8519680 + 2 * MIB  # of cuBLAS and cuBLASLt, in the two threads
 @pytest.fixture
 def short(monkeypatch):
     """Models of two layers; all else is as it was."""
-    whole = adapters.config
+    whole = peft_methods.config
     cut = {"num_hidden_layers": 2, "layer_types": None}
-    monkeypatch.setattr(adapters, "config", lambda origin: {**whole(origin), **cut})
+    monkeypatch.setattr(peft_methods, "config", lambda origin: {**whole(origin), **cut})
 
 
 def peak(program, gpu="l40s", **setting):
@@ -40,7 +40,7 @@ def peak(program, gpu="l40s", **setting):
 
 
 def metamath(adapter, **setting):
-    return peak(adapters.metamath, model=LLAMA, adapter=adapter, longest=224, **setting)[0]
+    return peak(peft_methods.metamath, model=LLAMA, adapter=adapter, longest=224, **setting)[0]
 
 
 def test_the_published_number_of_parameters():
@@ -53,7 +53,7 @@ def test_the_published_number_of_parameters():
 
 
 def test_a_batch_is_padded_and_so_has_a_mask():
-    batch = adapters.padded(4, 60)
+    batch = peft_methods.padded(4, 60)
     assert batch["attention_mask"].sum(dim=1).tolist() == [60, 51, 42, 33]
 
 
@@ -73,14 +73,14 @@ def test_an_update_of_one_step_by_hand():
     moments and the denominators."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    made = AutoConfig.for_model(**adapters.config(evidence.origins()[QWEN]))
+    made = AutoConfig.for_model(**peft_methods.config(evidence.origins()[QWEN]))
     with torch.device("meta"):
         base = AutoModelForCausalLM.from_config(made, dtype=torch.bfloat16)
     weights = 2 * sum(p.numel() for p in base.parameters())
     sides = 896 + 896, 896 + 128, 896 + 128, 896 + 896, *[896 + 4864] * 3
     actor = 4 * 64 * 2 * sum(sides)
     found, _ = peak(
-        grpo.learn, model=QWEN, tokens=16, micro_batch=4, group_size=4, rank=64, gpu="l4"
+        agilerl.learn, model=QWEN, tokens=16, micro_batch=4, group_size=4, rank=64, gpu="l4"
     )
     by_hand = weights + 6 * actor + WORKSPACES
     assert by_hand < found < by_hand + 4 * MIB
@@ -102,8 +102,8 @@ def test_a_layer_is_copied():
 
 def test_tiles_of_logits():
     """256 MiB in float32: 441 rows for a vocabulary of 151,936."""
-    assert next(iter(grpo.tiles(2000, 151936))).stop == 441
-    assert [t.stop - t.start for t in grpo.tiles(1000, 10**7)] == [128] * 7 + [104]
+    assert next(iter(agilerl.tiles(2000, 151936))).stop == 441
+    assert [t.stop - t.start for t in agilerl.tiles(1000, 10**7)] == [128] * 7 + [104]
 
 
 @pytest.mark.parametrize(

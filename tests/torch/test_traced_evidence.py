@@ -12,13 +12,13 @@ import pytest
 if find_spec("torch") is None:
     pytest.skip("torch is not installed", allow_module_level=True)
 
-from weighbridge.lab.evidence import kept, traced
-from weighbridge.lab.evidence.predict import Prediction, outcomes
-from weighbridge.lab.evidence.records import records
+from weighbridge.lab.evidence import traced
+from weighbridge.lab.evidence.predict import outcomes
+from weighbridge.lab.evidence.records import Prediction, records
 from weighbridge.lab.evidence.traced import Failure, Peaks, ProgramWorker, TracedRun
 from weighbridge.units import MIB
 
-KEPT = kept.read(str(Path(__file__).parent.parent / "traced.jsonl"))
+KEPT = traced.read(str(Path(__file__).parent.parent / "traced.jsonl"))
 NEEDS = {"xmm-031": "transformers", "xmm-009": "torchvision"}
 FAST = ("gmm-014", "gmm-020", "gmm-024", "xmm-009", "xmm-031")
 SLACK = 0.005  # another torch has other temporaries

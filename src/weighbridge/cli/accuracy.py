@@ -11,7 +11,7 @@ from weighbridge.render.data import json_text
 
 if TYPE_CHECKING:
     from weighbridge.lab.evidence.accuracy import AccuracyRow, Coverage
-    from weighbridge.lab.evidence.predict import Outcome
+    from weighbridge.lab.evidence.records import Outcome
 
 HEAD = (
     *("engine", "quantity", "level", "n", "p50", "p95", "median", "max"),
@@ -165,8 +165,7 @@ def _rest(found: "Sequence[Outcome]", *, worst: int, records: bool) -> Iterator[
 
 
 def _line(o: "Outcome") -> str:
-    from weighbridge.lab.evidence.predict import Skip
-    from weighbridge.lab.evidence.records import cited
+    from weighbridge.lab.evidence.records import Skip, cited
 
     r = o.record
     start = f"{r.id}  {r.engine} {r.version or ''}  {r.model}  {o.quantity}"
@@ -179,7 +178,7 @@ def _line(o: "Outcome") -> str:
 
 
 def _errors(found: "Sequence[Outcome]") -> Iterator[str]:
-    from weighbridge.lab.evidence.predict import Prediction
+    from weighbridge.lab.evidence.records import Prediction
 
     for o in found:
         if isinstance(o, Prediction):

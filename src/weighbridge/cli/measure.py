@@ -41,7 +41,7 @@ def measure(form: str, as_json: bool, quiet: bool, **asked: Any) -> int:
     """
     from weighbridge.lab.measure.record import Measurement
     from weighbridge.lab.measure.run import measure as measured
-    from weighbridge.lab.measure.target import targets
+    from weighbridge.lab.measure.run import targets
 
     chart = chart_file(asked)
     chosen = targets(asked["target"], asked["arguments"])

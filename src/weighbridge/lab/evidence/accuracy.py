@@ -13,8 +13,7 @@ from itertools import groupby
 from typing import Any
 
 from weighbridge._version import __version__
-from weighbridge.lab.evidence.predict import Outcome, Prediction, Skip
-from weighbridge.lab.evidence.records import LEVELS
+from weighbridge.lab.evidence.records import LEVELS, Outcome, Prediction, Skip
 
 SCHEMA = "weighbridge.accuracy/1"
 INCOMPLETE = (  # the source's, not ours

@@ -25,68 +25,22 @@ from weighbridge.estimate.limits import runs as runs_of
 from weighbridge.estimate.load import load
 from weighbridge.lab.evidence import training
 from weighbridge.lab.evidence.programs import PROGRAMS
-from weighbridge.lab.evidence.records import PublishedFigure, config, origins
+from weighbridge.lab.evidence.records import (
+    Outcome,
+    Prediction,
+    PublishedFigure,
+    Skip,
+    config,
+    origins,
+)
 from weighbridge.lab.evidence.traced import Failure, Found, Peaks, runs
 from weighbridge.lab.trace import levels
 from weighbridge.memory import LEVELS, Bytes, Device, exactly, total
 from weighbridge.report.keys import CountName, IntervalName
 from weighbridge.settings import LOAD, foreign, read
 
-ABOVE = 1.01
 GIVEN = ", given"  # what follows the quantity's name
 FILES = tuple(name for name, kind in ENGINES.items() if kind.reads == "gguf")
-
-
-@dataclass(frozen=True, slots=True)
-class Prediction:
-    """One figure beside what we say. `quantity` is the record's, or it with GIVEN. Bytes, or tokens
-    or blocks."""
-
-    record: PublishedFigure
-    quantity: str
-    bytes: Bytes
-    resolution: int  # of the figure, and of what is given for it
-    kind: bounds.RunGroup | None  # of runs, whose margin is in `bytes`
-
-    @property
-    def error(self) -> float:
-        """Return the signed error, as a share of what was measured."""
-        return (self.bytes.expected - self.record.measured) / abs(self.record.measured)
-
-    @property
-    def under(self) -> bool:
-        return self.bytes.expected + self.resolution < self.record.measured
-
-    @property
-    def inside(self) -> bool:
-        """Tell whether the figure lies in our interval, up to what its digits tell."""
-        low, high = self.bytes.low - self.resolution, self.bytes.high + self.resolution
-        return low <= self.record.measured <= high
-
-    @property
-    def above(self) -> bool:
-        """Tell whether a run that we called small enough took more than a hundredth beyond it."""
-        return ABOVE * self.bytes.high + self.resolution < self.record.measured
-
-    @property
-    def exact(self) -> bool:
-        """Tell whether the expected value cannot be told from the figure."""
-        return abs(self.bytes.expected - self.record.measured) <= self.resolution
-
-    @property
-    def width(self) -> float:
-        return (self.bytes.high - self.bytes.low) / max(1, self.bytes.expected)
-
-
-@dataclass(frozen=True, slots=True)
-class Skip:
-    record: PublishedFigure
-    quantity: str
-    reason: str  # one of REASONS
-    detail: str = ""
-
-
-Outcome = Prediction | Skip
 
 
 def outcomes(

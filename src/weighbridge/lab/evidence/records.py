@@ -4,7 +4,8 @@ records/SOURCE.jsonl     a figure: setting, what was measured, where it is print
 models.jsonl             what the models of the figures are made of
 
 Figures and citations only. `resolution` is half a unit of the last digit that was printed: a
-prediction cannot be told from the figure within it.
+prediction cannot be told from the figure within it. What we say of a figure is an outcome: a
+prediction, or the reason why there is none.
 """
 
 import json
@@ -14,10 +15,12 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Literal
 
-from weighbridge import catalogue
+from weighbridge import bounds, catalogue
 from weighbridge.errors import NotFoundError
+from weighbridge.memory import Bytes
 
 HERE = os.path.dirname(__file__)
+ABOVE = 1.01  # a figure that lies beyond this share of the high end is above our interval
 
 # What a figure is about: the closed list. In brackets whose logs print it.
 QUANTITIES = (
@@ -113,6 +116,58 @@ class ModelOrigin:
     config: Mapping[str, Any] = field(default_factory=dict)
     source: str = ""  # of `config`
     sibling_of: str | None = None  # whose config it is, where that is not the model's own
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """One figure beside what we say. `quantity` is the record's, or it with GIVEN. Bytes, or tokens
+    or blocks."""
+
+    record: PublishedFigure
+    quantity: str
+    bytes: Bytes
+    resolution: int  # of the figure, and of what is given for it
+    kind: bounds.RunGroup | None  # of runs, whose margin is in `bytes`
+
+    @property
+    def error(self) -> float:
+        """Return the signed error, as a share of what was measured."""
+        return (self.bytes.expected - self.record.measured) / abs(self.record.measured)
+
+    @property
+    def under(self) -> bool:
+        return self.bytes.expected + self.resolution < self.record.measured
+
+    @property
+    def inside(self) -> bool:
+        """Tell whether the figure lies in our interval, up to what its digits tell."""
+        low, high = self.bytes.low - self.resolution, self.bytes.high + self.resolution
+        return low <= self.record.measured <= high
+
+    @property
+    def above(self) -> bool:
+        """Tell whether a run that we called small enough took more than a hundredth beyond it."""
+        return ABOVE * self.bytes.high + self.resolution < self.record.measured
+
+    @property
+    def exact(self) -> bool:
+        """Tell whether the expected value cannot be told from the figure."""
+        return abs(self.bytes.expected - self.record.measured) <= self.resolution
+
+    @property
+    def width(self) -> float:
+        return (self.bytes.high - self.bytes.low) / max(1, self.bytes.expected)
+
+
+@dataclass(frozen=True, slots=True)
+class Skip:
+    record: PublishedFigure
+    quantity: str
+    reason: str  # one of REASONS
+    detail: str = ""
+
+
+Outcome = Prediction | Skip
 
 
 def sources() -> list[str]:

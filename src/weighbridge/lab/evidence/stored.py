@@ -15,10 +15,16 @@ from functools import cache
 from typing import Any
 
 from weighbridge import bounds
-from weighbridge.lab.evidence.fitting import left_out
-from weighbridge.lab.evidence.predict import Outcome, Prediction, Skip
+from weighbridge.lab.evidence.margins import left_out
 from weighbridge.lab.evidence.predict import outcomes as predicted
-from weighbridge.lab.evidence.records import PublishedFigure, records, sources
+from weighbridge.lab.evidence.records import (
+    Outcome,
+    Prediction,
+    PublishedFigure,
+    Skip,
+    records,
+    sources,
+)
 from weighbridge.memory import Bytes
 
 FOLDER = "weighbridge"

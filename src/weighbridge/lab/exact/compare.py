@@ -27,11 +27,11 @@ class ComponentNamer(Protocol):
     def component(self, number: int, storage: TracedStorage) -> str: ...
 
 
-def beside(closed: A, course: TracedCourse, keeping: ComponentNamer) -> A:
+def beside(closed: A, course: TracedCourse, namer: ComponentNamer) -> A:
     """Replace the first device of a closed form by what was traced, and keep both."""
     first = closed.devices[0]
     pairs = tuple(
-        (phase, _phase(course, keeping, phase))
+        (phase, _phase(course, namer, phase))
         for phase in first.phases
         if any(end > start for start, end in course.spans.get(phase.name, ()))
     )
@@ -48,13 +48,13 @@ def beside(closed: A, course: TracedCourse, keeping: ComponentNamer) -> A:
     )
 
 
-def _phase(course: TracedCourse, keeping: ComponentNamer, closed: Phase) -> Phase:
+def _phase(course: TracedCourse, namer: ComponentNamer, closed: Phase) -> Phase:
     """Rebuild a phase of the closed formula from the trace: what was live at its fullest moment."""
     tape = course.tape
     moments = [e for start, end in course.spans[closed.name] for e in range(start, end)]
     fullest = max(moments, key=lambda event: tape.levels[event])
-    live = _live(course, keeping, fullest)
-    beyond = live["kv_cache"] - _live(course, keeping, moments[-1])["kv_cache"]
+    live = _live(course, namer, fullest)
+    beyond = live["kv_cache"] - _live(course, namer, moments[-1])["kv_cache"]
     if beyond > 0:
         live["kv_cache"] -= beyond
         live["temporaries"] += beyond
@@ -73,12 +73,12 @@ def _phase(course: TracedCourse, keeping: ComponentNamer, closed: Phase) -> Phas
     )
 
 
-def _live(course: TracedCourse, keeping: ComponentNamer, event: int) -> Counter[str]:
+def _live(course: TracedCourse, namer: ComponentNamer, event: int) -> Counter[str]:
     """Return bytes by component right after an event."""
     nbytes = Counter[str]()
     for number, storage in enumerate(course.tape.storages):
         if storage.born <= event and (storage.died is None or storage.died > event):
-            nbytes[keeping.component(number, storage)] += storage.nbytes
+            nbytes[namer.component(number, storage)] += storage.nbytes
     return nbytes
 
 

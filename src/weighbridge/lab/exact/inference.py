@@ -21,16 +21,83 @@ from transformers import GenerationMixin
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.transformers.plan import GenerationPlan, plan
 from weighbridge.errors import UnsupportedError, WeighbridgeError
-from weighbridge.lab.exact.build import built, card, kernel, supported
-from weighbridge.lab.exact.inputs import inputs
-from weighbridge.lab.exact.keeping import Keeping
-from weighbridge.lab.trace.tape import Tape
+from weighbridge.lab.exact.build import built, card, inputs, kernel, supported
+from weighbridge.lab.trace.recorder import Recorder
+from weighbridge.lab.trace.tape import Tape, TracedStorage
 from weighbridge.settings import Infer
 
 ALL = 8  # steps that are run one by one; of more, the first and the last
 FIRST, LAST = 2, 2
 LOOK = "(local_scalar_dense)"  # generate asks whether all are finished: they are not
 LONGEST = 200  # signs of what a library says
+
+
+CACHES = ("past_key_values", "cache_params", "state", "mems")  # of a model's output
+KEYS = ("key", "value")  # how names of what grows with the tokens begin
+DEEPEST = 4  # cache, layers, layer, its tensors
+WORKSPACE = "workspace"
+
+
+class StorageNames:
+    """Names the components of storages, from every output of `model` that it is told."""
+
+    def __init__(self, recorder: Recorder, model: nn.Module, outputs: int) -> None:
+        self.recorder = recorder
+        self.names: dict[int, str] = {}
+        self.row = 4 * outputs  # bytes of a token's logits in float32
+        self.outside = ("", type(model).__name__)  # modules: none, and the model itself
+        self.cache: Any = None
+        for tensor in model.parameters():
+            self._name(tensor, "weights")
+        for tensor in model.buffers():
+            self._name(tensor, "buffers")
+        head = getattr(model, "get_output_embeddings", lambda: None)()
+        if head is not None:
+            head.register_forward_hook(lambda _, __, out: self._name(out, "logits"))
+
+    def output(self, out: Any) -> None:
+        for name in CACHES:
+            cache = getattr(out, name, None)
+            if cache is not None:
+                self.cache = cache
+                self._cached()
+        self._name(getattr(out, "logits", None), "logits")
+
+    def _cached(self) -> None:
+        for name, tensor in tensors(self.cache):
+            if not name.startswith("_"):  # a number of its own, such as a window's length
+                self._name(tensor, "kv_cache" if name.startswith(KEYS) else "recurrent_state")
+
+    def _name(self, tensor: Any, name: str) -> None:
+        number = self.recorder.number(tensor) if isinstance(tensor, torch.Tensor) else None
+        if number is not None:
+            self.names[number] = name
+
+    def component(self, number: int, storage: TracedStorage) -> str:
+        if number in self.names:
+            return self.names[number]
+        if storage.op.endswith(WORKSPACE):  # others live within one operation
+            return "workspaces"
+        copied = storage.role == "temporary" and storage.module in self.outside
+        if copied and self.row and storage.nbytes % self.row == 0:
+            return "logits"  # in float32
+        return "activations"
+
+
+def tensors(value_of: Any, name: str = "", depth: int = 0) -> Iterator[tuple[str, torch.Tensor]]:
+    """Yield (attribute, tensor) of everything that an object of transformers holds."""
+    if isinstance(value_of, torch.Tensor):
+        yield name, value_of
+    elif depth > DEEPEST:
+        return
+    elif isinstance(value_of, dict):
+        for key, value in value_of.items():
+            yield from tensors(value, key if isinstance(key, str) else name, depth + 1)
+    elif isinstance(value_of, list | tuple):
+        for value in value_of:
+            yield from tensors(value, name, depth + 1)
+    elif type(value_of).__module__.startswith("transformers."):
+        yield from tensors(vars(value_of), name, depth)
 
 
 @dataclass(slots=True)
@@ -68,12 +135,12 @@ class ExactRun:
     model: Any
     given: dict[str, Any]
     course: TracedCourse
-    keeping: Keeping
+    names: StorageNames
     plan: GenerationPlan
     logits: int | None  # tokens whose logits were asked for
 
 
-def traced(subject: Subject, workload: Infer) -> tuple[TracedCourse, Keeping]:
+def traced(subject: Subject, workload: Infer) -> tuple[TracedCourse, StorageNames]:
     """Run a request on a fake GPU. Raises UnsupportedError."""
     supported(subject, workload)
     try:
@@ -86,35 +153,35 @@ def traced(subject: Subject, workload: Infer) -> tuple[TracedCourse, Keeping]:
         raise UnsupportedError(f"--exact: {cls} does not run: {line}") from error
 
 
-def _traced(subject: Subject, workload: Infer) -> tuple[TracedCourse, Keeping]:
+def _traced(subject: Subject, workload: Infer) -> tuple[TracedCourse, StorageNames]:
     generation = plan(subject, workload, workload.budget())
     with card(workload) as gpu:
         course = TracedCourse(gpu.tape)
         model = built(subject, workload)
-        keeping = Keeping(gpu.recorder, model, generation.outputs)
+        names = StorageNames(gpu.recorder, model, generation.outputs)
         course.begin("prefill")
         request_inputs = inputs(model, subject, generation, workload.audio_seconds)
         run = ExactRun(
             model=model,
             given=request_inputs,
             course=course,
-            keeping=keeping,
+            names=names,
             plan=generation,
             logits=workload.logits_to_keep,
         )
-        with torch.no_grad(), kernel(workload), _followed(model, course, keeping):
+        with torch.no_grad(), kernel(workload), _followed(model, course, names):
             if subject.body.causal and isinstance(model, GenerationMixin):
                 _answered(run)
             else:
-                keeping.output(model(**request_inputs))
+                names.output(model(**request_inputs))
         course.begin("")
         course.notes = tuple(line for line in gpu.recorder.looks.told if LOOK not in line)
-        keeping.cache = None
-    return course, keeping
+        names.cache = None
+    return course, names
 
 
 @contextmanager
-def _followed(model: nn.Module, course: TracedCourse, keeping: Keeping) -> Iterator[None]:
+def _followed(model: nn.Module, course: TracedCourse, names: StorageNames) -> Iterator[None]:
     """Name the phases: each forward behind the first is a step of decode."""
     count = 0
 
@@ -125,7 +192,7 @@ def _followed(model: nn.Module, course: TracedCourse, keeping: Keeping) -> Itera
         count += 1
 
     def after(_: nn.Module, __: Any, out: Any) -> None:
-        keeping.output(out)
+        names.output(out)
 
     hooks = model.register_forward_pre_hook(before), model.register_forward_hook(after)
     try:
@@ -149,7 +216,7 @@ def _answered(run: ExactRun) -> None:
         ids = _generate(run, first_inputs, FIRST + 1).sequences
     run.course.begin("")
     run.course.left_out = new - FIRST - LAST
-    if not grow(run.keeping.cache, run.course.left_out):
+    if not grow(run.names.cache, run.course.left_out):
         return  # states do not grow: every step is like the first
     if encoded:
         last_inputs = {
@@ -162,7 +229,7 @@ def _answered(run: ExactRun) -> None:
         ids = torch.cat([ids, ids.new_zeros(ids.shape[0], run.course.left_out)], dim=-1)
         last_inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
     run.course.begin("decode")
-    _generate(run, last_inputs, LAST, past_key_values=run.keeping.cache)
+    _generate(run, last_inputs, LAST, past_key_values=run.names.cache)
 
 
 def _static(run: ExactRun) -> Any:

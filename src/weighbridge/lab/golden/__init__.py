@@ -2,15 +2,17 @@
 
     nets          plain PyTorch: optimizers, accumulation, autocast, hooks
     vision        ResNet-50, ConvNeXt, ViT, a UNet
-    language      causal models, BERT, T5, Whisper
+    language      causal models, BERT, T5, Whisper; dynamic, static and windowed caches, beams
     adapters      LoRA, DoRA, and on weights of 4 and 8 bits
-    generation    dynamic, static and windowed caches, beams, padding
 
 A program is `program(device) -> None`. It makes its model from a config and its batches from
-nothing, and marks its phases (`phases.py`). All modules but this one and `phases.py` import torch.
+nothing, and marks its phases: `phase("load")`, `phase("step 1")`, `phase("infer")`. A phase lasts
+until the next one starts. Whoever measures or traces the program listens; nothing happens where
+nobody does. All modules but this one import torch.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import partial
@@ -25,7 +27,6 @@ NEEDS = {  # beside torch
     "vision": ("transformers",),
     "language": ("transformers",),
     "adapters": ("transformers", "peft"),
-    "generation": ("transformers",),
 }
 
 
@@ -146,12 +147,40 @@ ALL = (
     _program("llama-1b-dora", "adapters:lora", config="llama", dora=True),
     _program("llama-1b-qlora", "adapters:lora", BNB, config="llama", bits=4),
     _program("qwen3-lora-int8", "adapters:lora", BNB, config="qwen3", bits=8),
-    _program("llama-1b-generate-dynamic", "generation:generate", config="llama"),
-    _program("llama-1b-generate-static", "generation:generate", config="llama", cache="static"),
-    _program("llama-1b-generate-padded", "generation:generate", config="llama", padded=True),
-    _program("qwen3-generate-beams", "generation:generate", config="qwen3", rows=2, beams=4),
-    _program("gemma3-generate-windows", "generation:generate", config="gemma3", prompt=1024),
-    _program("gemma3-generate-static", "generation:generate", config="gemma3", cache="static"),
-    _program("gpt2-generate-fp32", "generation:generate", config="gpt2", dtype="float32"),
+    _program("llama-1b-generate-dynamic", "language:generate", config="llama"),
+    _program("llama-1b-generate-static", "language:generate", config="llama", cache="static"),
+    _program("llama-1b-generate-padded", "language:generate", config="llama", padded=True),
+    _program("qwen3-generate-beams", "language:generate", config="qwen3", rows=2, beams=4),
+    _program("gemma3-generate-windows", "language:generate", config="gemma3", prompt=1024),
+    _program("gemma3-generate-static", "language:generate", config="gemma3", cache="static"),
+    _program("gpt2-generate-fp32", "language:generate", config="gpt2", dtype="float32"),
 )
 PROGRAMS = {program.name: program for program in ALL}
+
+
+# Phases
+
+_listeners: list[Callable[[str], None]] = []
+
+
+def phase(name: str) -> None:
+    """Begin the stretch `name` of the program."""
+    for listener in _listeners:
+        listener(name)
+
+
+def steps(count: int = 2) -> Iterator[int]:
+    """Yield training steps, each a phase. Two at least: the first has no optimizer state."""
+    for number in range(1, count + 1):
+        phase(f"step {number}")
+        yield number
+
+
+@contextmanager
+def listening(listener: Callable[[str], None]) -> Iterator[None]:
+    """Let `listener` hear of each start inside."""
+    _listeners.append(listener)
+    try:
+        yield
+    finally:
+        _listeners.remove(listener)

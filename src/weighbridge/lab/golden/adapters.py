@@ -6,9 +6,9 @@ import torch
 from peft import LoraConfig, get_peft_model
 from torch import nn
 
+from weighbridge.lab.golden import phase, steps
 from weighbridge.lab.golden.language import causal_model
 from weighbridge.lab.golden.optimizers import OPTIMIZERS
-from weighbridge.lab.golden.phases import phase, steps
 
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 

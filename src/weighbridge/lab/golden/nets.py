@@ -6,8 +6,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from weighbridge.lab.golden import phase, steps
 from weighbridge.lab.golden.optimizers import OPTIMIZERS
-from weighbridge.lab.golden.phases import phase, steps
 
 SIZES = (784, 8192, 4096, 2048, 1024, 512, 10)  # of a published measurement: 204.03 MB on load
 ROWS = 128

@@ -8,8 +8,8 @@ import torch
 import transformers
 from torch.nn import functional
 
+from weighbridge.lab.golden import phase, steps
 from weighbridge.lab.golden.optimizers import OPTIMIZERS
-from weighbridge.lab.golden.phases import phase, steps
 
 CLASSES = 1000
 MODELS: dict[str, Callable[[], Any]] = {

@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from weighbridge.kernels import attention as kernels
 from weighbridge.lab.trace.card import Card
-from weighbridge.lab.trace.hidden.attention import shape
+from weighbridge.lab.trace.hidden.products import shape
 
 aten = torch.ops.aten
 FUSED = (torch.float32, torch.float16, torch.bfloat16)  # types of the fused kernels

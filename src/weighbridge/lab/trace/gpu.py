@@ -10,9 +10,13 @@ import contextlib
 import inspect
 import logging
 import os
+import sys
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
-from types import TracebackType
+from importlib import import_module
+from types import ModuleType, TracebackType
 from typing import Any
 
 import torch
@@ -24,29 +28,19 @@ from weighbridge.lab.trace import guard
 from weighbridge.lab.trace.attention import Chooser
 from weighbridge.lab.trace.card import card
 from weighbridge.lab.trace.carriers import carried
-from weighbridge.lab.trace.distributed.collectives import collectives
-from weighbridge.lab.trace.distributed.devices import devices
-from weighbridge.lab.trace.distributed.groups import Groups
-from weighbridge.lab.trace.distributed.replicas import replicas
-from weighbridge.lab.trace.distributed.sharding import sharding
+from weighbridge.lab.trace.distributed.groups import Groups, collectives
+from weighbridge.lab.trace.distributed.parallel import replicas, sharding
 from weighbridge.lab.trace.distributed.world import told, world
 from weighbridge.lab.trace.hidden import Hidden
 from weighbridge.lab.trace.kernels import registered
-from weighbridge.lab.trace.notes import Notes
-from weighbridge.lab.trace.patches import caches, generation, patched, put, stopping
-from weighbridge.lab.trace.patches.arrivals import arriving
-from weighbridge.lab.trace.patches.compiler import without_compiler
-from weighbridge.lab.trace.patches.driver import Driver
+from weighbridge.lab.trace.patches import Notes, Patch, arriving, libraries, patched, put
+from weighbridge.lab.trace.patches.driver import Driver, profiling
 from weighbridge.lab.trace.patches.files import FilePatches, both
-from weighbridge.lab.trace.patches.graphs import graphs
-from weighbridge.lab.trace.patches.libraries import Libraries
-from weighbridge.lab.trace.patches.modules import modules
-from weighbridge.lab.trace.patches.profiling import profiling
 from weighbridge.lab.trace.patches.repeats import MODULE as REPEATED
 from weighbridge.lab.trace.patches.repeats import Repeats
 from weighbridge.lab.trace.patches.runtime import runtime
-from weighbridge.lab.trace.patches.threads import threads
-from weighbridge.lab.trace.patches.values import values
+from weighbridge.lab.trace.patches.streams import graphs
+from weighbridge.lab.trace.patches.tensors import devices, modules, values
 from weighbridge.lab.trace.places import Assume, ValueQuestion
 from weighbridge.lab.trace.recorder import Recorder
 from weighbridge.lab.trace.report import DeviceTrace, device
@@ -57,6 +51,10 @@ from weighbridge.lab.trace.trainers import MODULE as TRAINER
 from weighbridge.lab.trace.trainers import Trained
 from weighbridge.lab.trace.watch import ModuleWatch
 from weighbridge.versions import release
+
+# torch's compiler, which fake modes read settings of, and would import: seconds for nothing
+
+COMPILER = "torch._dynamo"
 
 
 class FakeGPU:
@@ -154,26 +152,27 @@ class FakeGPU:
                 self._files.table()
                 | driver.table()
                 | standins(self.recorder)
+                | libraries.detectors()
                 | sharding(self.notes)
                 | {
                     REPEATED: repeats.table,
-                    caches.MODULE: caches.caches(self.recorder),
-                    generation.MODULE: generation.beams,
+                    libraries.CACHES: libraries.caches(self.recorder),
+                    libraries.GENERATION: libraries.beams,
                     TRAINER: self.trained.patches,
-                    stopping.MODULE: both(
-                        stopping.stopping(self.notes), stopping.steady(lambda: self.loops)
+                    libraries.CALLBACKS: both(
+                        libraries.stopping(self.notes), libraries.steady(lambda: self.loops)
                     ),
                 }
             )
             enter(arriving(late, undo, self.notes))
-            libraries = Libraries()
+            waiting = libraries.Libraries()
             fakes = enter(without_compiler(partial(Fakes, allow_non_fake_inputs=True)))
             enter(fakes)
             self.recorder.replaced |= collectives()
             self.recorder.replaced |= enter(registered(Chooser(self.card, self.version)))
             enter(self.recorder)
             enter(patched(threads(fakes, self.recorder)))
-            watch = ModuleWatch(self.recorder, lambda: undo.extend(map(put, libraries.arrived())))
+            watch = ModuleWatch(self.recorder, lambda: undo.extend(map(put, waiting.arrived())))
             enter(watch)
             repeats.path = watch.path
             self._stack = self._stack.pop_all()
@@ -261,3 +260,52 @@ def _quiet() -> Any:
 def _default_device() -> Any:
     """Read the default device; torch.get_default_device would make a tensor on it to see."""
     return getattr(torch._GLOBAL_DEVICE_CONTEXT, "device_context", None)
+
+
+def threads(*modes: AbstractContextManager[Any]) -> Iterator[Patch]:
+    """Let each thread that a program starts enter torch's modes, which belong to a thread. `run`
+    may be a subclass's own; what calls it is the thread's."""
+    inner: Any = vars(threading.Thread)["_bootstrap_inner"]
+
+    def entered(self: threading.Thread) -> None:
+        with ExitStack() as stack:
+            for mode in modes:
+                stack.enter_context(mode)
+            inner(self)
+
+    yield Patch(threading.Thread, "_bootstrap_inner", entered)
+
+
+class CompilerSettings:
+    """Stand-in for `torch._dynamo` until somebody imports it."""
+
+    def __init__(self, config: ModuleType) -> None:
+        self.config = config
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(import_module(COMPILER), name)
+
+
+@contextmanager
+def without_compiler(make: Callable[[], Any]) -> Iterator[Any]:
+    """Give what `make` gives, and keep the compiler from being imported for it: its settings are
+    imported as of an empty package of its name. Afterwards `torch._dynamo` is an object that has
+    them, and imports the compiler for anything else."""
+    if COMPILER in sys.modules:
+        yield make()
+        return
+    package: Any = ModuleType(COMPILER)
+    package.__path__ = [os.path.join(os.path.dirname(torch.__file__), "_dynamo")]
+    sys.modules[COMPILER] = vars(torch)["_dynamo"] = package
+    try:
+        mode, settings = make(), CompilerSettings(import_module(f"{COMPILER}.config"))
+    finally:
+        for name in [m for m in sys.modules if m == COMPILER or m.startswith(f"{COMPILER}.")]:
+            del sys.modules[name]
+        del vars(torch)["_dynamo"]
+    vars(torch)["_dynamo"] = settings
+    try:
+        yield mode
+    finally:
+        if vars(torch).get("_dynamo") is settings:
+            del vars(torch)["_dynamo"]

@@ -11,9 +11,15 @@ The hooks object is given a copy of its own table of virtual functions with two 
 and its old one back at the end. Their places are read from the header that torch ships
 (ATen/detail/AcceleratorHooksInterface.h), so another order is noticed and not guessed. This is a
 private interface: `why_not` tries it in a child process first, once for each build of torch.
+
+A trial starts a process, which imports torch again where this one has threads. So builds that have
+passed are stamped: one small file each in the user's cache folder, which holds as long as all
+`facts` do. Only what works is written down, and a folder that cannot be written is as if there were
+none.
 """
 
 import ctypes
+import hashlib
 import os
 import re
 import signal
@@ -27,7 +33,6 @@ from functools import cache
 from typing import Any
 
 from weighbridge.errors import UnsupportedError
-from weighbridge.lab.trace import stamps
 
 CUDA = 1  # c10::DeviceType::CUDA
 GUARDS = "_ZN3c104impl26device_guard_impl_registryE"
@@ -59,11 +64,11 @@ TIMEOUT = 120  # seconds; importing torch from a cold disk takes a while
 def why_not() -> str:
     """Say why fake CUDA tensors cannot be differentiated here; "" where they can."""
     facts = _facts()
-    if facts is not None and stamps.passed(facts):
+    if facts is not None and passed(facts):
         return ""
     reason = _tried()
     if facts is not None and not reason:
-        stamps.stamp(facts)
+        stamp(facts)
     return reason
 
 
@@ -77,9 +82,9 @@ def _facts() -> Mapping[str, str] | None:
         return {
             "python": f"{sys.executable} {sys.version}",
             "torch": f"{torch.__version__} {torch.version.git_version}",
-            "core": stamps.build(os.path.join(folder, "libtorch_cpu.so")),
-            "c10": stamps.build(os.path.join(folder, "libc10.so")),
-            "guard": stamps.digest(__file__),
+            "core": build_stamp(os.path.join(folder, "libtorch_cpu.so")),
+            "c10": build_stamp(os.path.join(folder, "libc10.so")),
+            "guard": digest(__file__),
             "gpu": str(torch.cuda.is_available()),
         }
     except OSError:
@@ -194,3 +199,52 @@ def _virtuals(package: str) -> list[str]:
     if not {"isBuilt", "hasPrimaryContext"} <= set(names):
         raise UnsupportedError("this torch's CUDA hooks have another interface than we know")
     return names
+
+
+# Stamps of builds that have passed the trial
+
+FOLDER = "weighbridge"
+
+
+def passed(facts: Mapping[str, str]) -> bool:
+    try:
+        with open(_path(facts), encoding="utf-8") as file:
+            return file.read() == _written(facts)
+    except (OSError, ValueError):
+        return False
+
+
+def stamp(facts: Mapping[str, str]) -> None:
+    path = _path(facts)
+    mine = f"{path}.{os.getpid()}"
+    try:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(mine, "w", encoding="utf-8") as file:
+            file.write(_written(facts))
+        os.replace(mine, path)  # another process sees all of it or nothing
+    except OSError:
+        return
+
+
+def build_stamp(library: str) -> str:
+    """Return a stamp of a shared library; another build_stamp has another size or time."""
+    status = os.stat(library)
+    return f"{library} {status.st_size} {status.st_mtime_ns}"
+
+
+def digest(path: str) -> str:
+    with open(path, "rb") as file:
+        return hashlib.sha256(file.read()).hexdigest()
+
+
+def _written(facts: Mapping[str, str]) -> str:
+    return "".join(f"{name}: {value}\n" for name, value in facts.items())
+
+
+def _path(facts: Mapping[str, str]) -> str:
+    """XDG base directories: $XDG_CACHE_HOME where it is an absolute path, else ~/.cache."""
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    if not os.path.isabs(base):
+        base = os.path.join(os.path.expanduser("~"), ".cache")
+    name = hashlib.sha256(_written(facts).encode()).hexdigest()[:16]
+    return os.path.join(base, FOLDER, f"fake-cuda-{name}")

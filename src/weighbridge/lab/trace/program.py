@@ -2,7 +2,12 @@
 or a module (`python -m`).
 
 `sys.argv`, `sys.path[0]`, `__main__` and the collector's thresholds are as Python has them
-meanwhile, and as before afterwards. Torch-free.
+meanwhile, and as before afterwards.
+
+An error that the program itself would catch, were it raised now, is raised: `catches` reads the
+statements around each line that runs in its source. A handler catches what its class names, but not
+where it ends in `raise` or leaves the process: that only says more of the end. Of a line whose
+source is not here, nothing is known: it catches nothing. Torch-free.
 """
 
 import ast
@@ -10,13 +15,17 @@ import builtins
 import contextlib
 import gc
 import io
+import linecache
 import os
 import sys
 import types
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib.machinery import SourceFileLoader
 from importlib.util import find_spec
+from types import CodeType, FrameType
+from typing import Any
 
 from weighbridge.errors import NotFoundError, UsageError
 from weighbridge.lab.trace.places import is_own
@@ -24,6 +33,15 @@ from weighbridge.lab.trace.steady import NAME, Loops
 from weighbridge.lab.trace.turns import SAID, Turns
 
 COLLECT_EVERY = (700, 10, 10)  # Python's own: when cycles are freed decides what they hold
+
+
+# Errors that the program would catch
+
+OURS = os.path.dirname(os.path.abspath(__file__)) + os.sep
+SUPPRESSING = ("suppress", "raises")  # contextlib's, pytest's
+LEAVING = ("exit", "_exit", "quit", "abort")
+FUNCTIONS = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda | ast.ClassDef
+Around = ast.Try | ast.TryStar | ast.With | ast.AsyncWith
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,3 +180,82 @@ def _found(name: str, main: types.ModuleType) -> types.CodeType:
     sys.argv[0] = spec.origin or name
     compiled: types.CodeType = code
     return compiled
+
+
+def catches(kind: type[BaseException], frame: FrameType | None, until: CodeType) -> bool:
+    """Tell whether a frame from `frame` outwards, up to the code `until`, would catch `kind`."""
+    while frame is not None and frame.f_code is not until:
+        if not frame.f_code.co_filename.startswith(OURS):
+            for node in _around(frame.f_code.co_filename, frame.f_lineno):
+                if any(_named(kind, expression, frame) for expression in _caught(node)):
+                    return True
+        frame = frame.f_back
+    return False
+
+
+def _caught(node: Around) -> Iterator[ast.expr | None]:
+    """Yield the classes that a statement catches for good; None is all of them."""
+    if isinstance(node, ast.Try | ast.TryStar):
+        for handler in node.handlers:
+            if not _goes_out(handler.body):
+                yield handler.type
+        return
+    for item in node.items:
+        call = item.context_expr
+        if isinstance(call, ast.Call) and _name(call.func) in SUPPRESSING:
+            yield from call.args
+
+
+def _goes_out(body: Sequence[ast.stmt]) -> bool:
+    last = body[-1]
+    if isinstance(last, ast.Expr) and isinstance(last.value, ast.Call):
+        return _name(last.value.func) in LEAVING
+    return isinstance(last, ast.Raise)
+
+
+def _name(called: ast.expr) -> str:
+    return called.attr if isinstance(called, ast.Attribute) else getattr(called, "id", "")
+
+
+def _named(kind: type[BaseException], expression: ast.expr | None, frame: FrameType) -> bool:
+    """Tell whether the class, or one of the classes, that an expression names there is one of
+    `kind`."""
+    if expression is None:
+        return True
+    code = compile(ast.Expression(expression), "<handler>", "eval")
+    try:
+        caught: Any = eval(code, frame.f_globals, frame.f_locals)
+        return issubclass(kind, caught)
+    except Exception:  # whatever its names mean, it is somebody's handler
+        return True
+
+
+def _around(path: str, line: int) -> list[Around]:
+    """Return what stands around a line, within the innermost function that it is in."""
+    statements: list[Around] = []
+    nodes: Sequence[ast.AST] = _parsed(path)
+    while nodes:
+        inner = [node for node in nodes if _covers(node, line)]
+        for node in inner:
+            if isinstance(node, FUNCTIONS):
+                statements.clear()
+            elif isinstance(node, Around) and any(_covers(s, line) for s in node.body):
+                statements.append(node)
+        nodes = [child for node in inner for child in ast.iter_child_nodes(node)]
+    return statements
+
+
+@cache
+def _parsed(path: str) -> Sequence[ast.AST]:
+    source = "".join(linecache.getlines(path))
+    try:
+        return ast.parse(source).body
+    except (SyntaxError, ValueError):
+        return ()
+
+
+def _covers(node: ast.AST, line: int) -> bool:
+    first, last = getattr(node, "lineno", None), getattr(node, "end_lineno", None)
+    if first is None or last is None:  # handlers' lists, operators: what they hold has lines
+        return any(_covers(child, line) for child in ast.iter_child_nodes(node))
+    return bool(first <= line <= last)

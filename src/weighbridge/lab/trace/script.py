@@ -17,7 +17,7 @@ from typing import Any
 from weighbridge.accelerators.budget import budget
 from weighbridge.allocator import OutOfMemory, parse
 from weighbridge.errors import UnsupportedError, UsageError
-from weighbridge.lab.trace import handlers, places, program
+from weighbridge.lab.trace import places, program
 from weighbridge.lab.trace.program import Request
 from weighbridge.lab.trace.report import Ending, Gpu, TracedProgram, TraceReport, device, verdict
 from weighbridge.lab.trace.steady import ALIKE, LeftLoop, Loops
@@ -151,7 +151,7 @@ def _larger(notes: Callable[[str], None]) -> Callable[[OutOfMemory], bool]:
 
     def goes_on(report: OutOfMemory) -> bool:
         frame = sys._getframe(1)
-        if handlers.catches(torch.cuda.OutOfMemoryError, frame, program.execute.__code__):
+        if program.catches(torch.cuda.OutOfMemoryError, frame, program.execute.__code__):
             return False
         notes(WENT_ON.format(place=places.line() or "the script", message=report.message))
         return True

@@ -35,20 +35,22 @@ class EvidenceProgram:
         return self.convolutions and not str(setting.get("model")).startswith(self.patches)
 
     def load(self, setting: Mapping[str, Any]) -> Callable[[str], None]:
-        """Return the function, its arguments filled in. Imports torch."""
+        """Return the function, its arguments filled in. Imports torch, and what the program needs:
+        nothing of it is to be imported while a fake GPU stands in."""
+        for package in self.needs:
+            import_module(package)
         module, _, function = self.home.partition(":")
         program = getattr(import_module(f"{__name__}.{module}"), function)
         return partial(program, **{**self.settings, **setting})
 
 
-# By family; helpers of one family share its module.
 PROGRAMS: Mapping[str, EvidenceProgram] = {
     "xmem_cnn": EvidenceProgram(
-        home="torchvision_nets:xmem", needs=("torchvision",), convolutions=True
+        home="xmem:convolutional", needs=("torchvision",), convolutions=True
     ),
-    "xmem_transformer": EvidenceProgram(home="language_nets:xmem", needs=("transformers",)),
+    "xmem_transformer": EvidenceProgram(home="xmem:transformer", needs=("transformers",)),
     "gpumemnet_cnn": EvidenceProgram(
-        home="torchvision_nets:gpumemnet", needs=("torchvision",), convolutions=True
+        home="gpumemnet:convolutional", needs=("torchvision",), convolutions=True
     ),
     "gpumemnet_timm": EvidenceProgram(
         home="timm_nets:train",
@@ -59,21 +61,21 @@ PROGRAMS: Mapping[str, EvidenceProgram] = {
             "convit",
         ),
     ),
-    "gpumemnet_mlp": EvidenceProgram(home="perceptrons:mlp"),
-    "liger_cross_entropy": EvidenceProgram(home="kernels:cross_entropy", needs=("liger_kernel",)),
-    "liger_embedding": EvidenceProgram(home="kernels:embedding"),
-    "liger_experts": EvidenceProgram(home="kernels:experts"),
-    "liger_feed_forward": EvidenceProgram(home="kernels:gated", needs=("transformers",)),
-    "liger_linear_cross_entropy": EvidenceProgram(home="kernels:linear_cross_entropy"),
-    "liger_parallel_cross_entropy": EvidenceProgram(home="kernels:parallel_cross_entropy"),
+    "gpumemnet_mlp": EvidenceProgram(home="gpumemnet:perceptron"),
+    "liger_cross_entropy": EvidenceProgram(home="liger:cross_entropy", needs=("liger_kernel",)),
+    "liger_embedding": EvidenceProgram(home="liger:embedding"),
+    "liger_experts": EvidenceProgram(home="liger:experts"),
+    "liger_feed_forward": EvidenceProgram(home="liger:gated", needs=("transformers",)),
+    "liger_linear_cross_entropy": EvidenceProgram(home="liger:linear_cross_entropy"),
+    "liger_parallel_cross_entropy": EvidenceProgram(home="liger:parallel_cross_entropy"),
     "peft_metamath": EvidenceProgram(
-        home="adapters:metamath",
+        home="peft_methods:metamath",
         needs=("transformers", "peft"),
         settings={"longest": 688},
         seconds=600,
     ),
     "peft_pictures": EvidenceProgram(
-        home="adapters:pictures",
+        home="peft_methods:pictures",
         needs=("transformers", "peft", "diffusers"),
         settings={
             "transformer": {  # FLUX.2-klein-base-4B: 3,875,544,576 parameters, as printed
@@ -87,6 +89,6 @@ PROGRAMS: Mapping[str, EvidenceProgram] = {
         seconds=600,
     ),
     "agilerl_grpo": EvidenceProgram(
-        home="grpo:learn", needs=("transformers", "peft", "liger_kernel", "triton"), seconds=600
+        home="agilerl:learn", needs=("transformers", "peft", "liger_kernel", "triton"), seconds=600
     ),
 }

@@ -1,13 +1,8 @@
 """What kernels take besides their outputs: the table of allocations that dispatch cannot see.
 
-rule.py          a record: operations, bytes, when, for which torch, with its source
-blas.py          workspaces of cuBLAS and copies of matrices
-attention.py     accumulators of flash, efficient and cuDNN attention
-indexing.py      gradients of embeddings and indexing, sorting
-norms.py         norms, softmax, foreach norms
-convolution.py   cuDNN workspaces
-reductions.py    buffers in which blocks of threads meet
-vision.py        torchvision's boxes
+rule.py         a record: operations, bytes, when, for which torch, with its source
+products.py     cuBLAS, attention and cuDNN: workspaces, accumulators, copies of inputs
+reductions.py   sums that go through memory, norms, embeddings and indexing, sorting, boxes
 """
 
 import threading
@@ -16,26 +11,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from weighbridge.lab.trace.card import Card
-from weighbridge.lab.trace.hidden import (
-    attention,
-    blas,
-    convolution,
-    indexing,
-    norms,
-    reductions,
-    vision,
-)
+from weighbridge.lab.trace.hidden import products, reductions
 from weighbridge.lab.trace.hidden.rule import HiddenRule, Op, Version, When
 
-RULES: tuple[HiddenRule, ...] = (
-    *blas.RULES,
-    *attention.RULES,
-    *indexing.RULES,
-    *norms.RULES,
-    *convolution.RULES,
-    *reductions.RULES,
-    *vision.RULES,
-)
+RULES: tuple[HiddenRule, ...] = (*products.RULES, *reductions.RULES)
 
 
 class Hidden:
@@ -49,7 +28,7 @@ class Hidden:
             if rule.since <= version < rule.until:
                 for name in rule.ops.split():
                     self.rules[name].append(rule)
-        self.products = frozenset(blas.PRODUCTS.split())
+        self.products = frozenset(products.PRODUCTS.split())
         self._workspaces: set[tuple[Any, int, str]] = set()  # thread, device, what
 
     def knows(self, name: str) -> bool:
@@ -75,7 +54,7 @@ class Hidden:
         if name not in self.products:
             return
         thread = "engine" if engine else threading.get_ident()
-        for what, nbytes in blas.workspaces(name, op):
+        for what, nbytes in products.workspaces(name, op):
             if (thread, device, what) not in self._workspaces:
                 self._workspaces.add((thread, device, what))
                 yield what, nbytes

@@ -1,20 +1,22 @@
 """What of torch is replaced while a fake GPU stands in, as a table of (owner, name, value).
 
-    runtime.py     torch.cuda and torch.accelerator below Python: devices, streams, memory
-    modules.py     moving modules and pinning, data loaders, initialisers, torch.compile
-    graphs.py      CUDA graphs and pools; profiling.py torch.profiler
-    driver.py      NVML and nvidia-smi
-    values.py      tolist, numpy and format of fake tensors
-    threads.py     the program's own threads are recorded as well
-    generation.py  beam search goes on to its end
+    runtime.py     torch.cuda and torch.accelerator below Python: devices, memory
+    streams.py     streams, events, generators, CUDA graphs and pools
+    tensors.py     values and copies of tensors; moving modules, loaders, torch.compile
+    files.py       safetensors; saving.py torch.save and torch.load, pretrained.py from_pretrained
+    driver.py      NVML and nvidia-smi, torch.profiler
+    libraries.py   what transformers and torchvision ask of values
     repeats.py     layers that repeat another are not run
-    libraries.py   transformers and others that ask whether they are being traced
 
 Everything is put back in reverse order, also after an exception.
 """
 
-from collections.abc import Iterable, Iterator
+import sys
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from importlib.machinery import ModuleSpec
+from types import ModuleType
 from typing import Any, NamedTuple
 
 ABSENT: Any = object()
@@ -47,3 +49,76 @@ def patched(patches: Iterable[Patch]) -> Iterator[list[Patch]]:
     finally:
         for patch in reversed(undo):
             put(patch)
+
+
+class Notes:
+    """Notes for the user on a run: each line once, as a warning and in the report."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def __call__(self, line: str) -> None:
+        if line not in self.told:
+            self.told.append(line)
+            warnings.warn(line, stacklevel=3)
+
+
+# Modules that a program imports meanwhile, patched as soon as they are there
+Patches = Callable[[Any], Iterable[Patch]]  # of a module
+
+
+UNKNOWN = "this version of {} has {} nowhere: what we replace there is left as it is"
+
+
+@contextmanager
+def arriving(table: Mapping[str, Patches], undo: list[Patch], notes: Notes) -> Iterator[None]:
+    """Patch modules as they arrive. `table` says by a module's name what is replaced in it; `undo`
+    gets what puts it back."""
+    finder = _Finder(table, undo, notes)
+    for name in table:
+        if name in sys.modules:
+            finder.arrived(sys.modules[name])
+    sys.meta_path.insert(0, finder)
+    try:
+        yield
+    finally:
+        sys.meta_path.remove(finder)
+
+
+class _Finder:
+    """Finds nothing by itself; lets the next finder do it, and looks over its shoulder."""
+
+    def __init__(self, table: Mapping[str, Patches], undo: list[Patch], notes: Notes) -> None:
+        self.table = table
+        self.undo = undo
+        self.notes = notes
+
+    def find_spec(self, name: str, path: Any, target: Any = None) -> ModuleSpec | None:
+        if name not in self.table:
+            return None
+        for finder in sys.meta_path:
+            if finder is not self:
+                spec = finder.find_spec(name, path, target)
+                if spec is not None:
+                    self._follow(spec)
+                    return spec
+        return None
+
+    def _follow(self, spec: ModuleSpec) -> None:
+        loader: Any = spec.loader
+        execute = loader.exec_module
+
+        def executed(module: ModuleType) -> None:
+            execute(module)
+            self.arrived(module)
+
+        loader.exec_module = executed
+
+    def arrived(self, module: ModuleType) -> None:
+        try:
+            patches = list(self.table[module.__name__](module))
+        except (AttributeError, KeyError) as error:
+            name = error.name if isinstance(error, AttributeError) else error.args[0]
+            self.notes(UNKNOWN.format(module.__name__, name))
+            return
+        self.undo.extend(map(put, patches))

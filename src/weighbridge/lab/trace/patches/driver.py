@@ -2,6 +2,10 @@
 
 Both answer of the cards that stand in: names, memory that is taken and free, this process. What
 takes time or power is 0. Fields of nvidia-smi: `nvidia-smi --help-query-gpu`.
+
+torch.profiler is told of the host alone, as no kernel runs. With stacks it notes every call of a
+Python function, and a fake tensor makes thousands of them for each operation: gigabytes of notes,
+which are sorted where no signal is heard. They are left out.
 """
 
 import os
@@ -12,9 +16,10 @@ from collections.abc import Callable, Iterator
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
+from torch.autograd import profiler
+
 from weighbridge.lab.trace.card import Card
-from weighbridge.lab.trace.patches import Patch
-from weighbridge.lab.trace.patches.arrivals import Patches
+from weighbridge.lab.trace.patches import Notes, Patch, Patches
 from weighbridge.lab.trace.tape import Tape
 from weighbridge.units import MIB
 
@@ -112,3 +117,27 @@ class Driver:
             "utilization.memory": "0" + " %" * bool(unit),
             "temperature.gpu": "0",
         }
+
+
+# torch.profiler
+
+STACKS = "torch.profiler notes no stacks here: they would be of fake tensors"
+HOST = "torch.profiler sees the host alone: no kernel runs here"
+
+
+def profiling(notes: Notes) -> Iterator[Patch]:
+    """Patch the profiler: asked for the device, its C++ would ask the driver at every operation."""
+    yield Patch(profiler.profile, "__init__", _hosted(profiler.profile.__init__, notes))
+
+
+def _hosted(init: Callable[..., None], notes: Notes) -> Callable[..., None]:
+    def made(self: Any, *args: Any, **kwargs: Any) -> None:
+        device = kwargs.pop("use_device", None) or kwargs.pop("use_cuda", None)
+        if device:
+            notes(HOST)
+            kwargs["use_cpu"] = True
+        if kwargs.pop("with_stack", None):
+            notes(STACKS)
+        init(self, *args, **kwargs)
+
+    return made

@@ -23,9 +23,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor
 
 from weighbridge import catalogue
-from weighbridge.lab.trace.notes import Notes
-from weighbridge.lab.trace.patches import Patch
-from weighbridge.lab.trace.patches.arrivals import Patches
+from weighbridge.lab.trace.patches import Notes, Patch, Patches
 
 ONE_BY_ONE = "HF_DEACTIVATE_ASYNC_LOAD"  # core_model_loading.py: threads have no modes of torch
 CONFIG = "config.json"

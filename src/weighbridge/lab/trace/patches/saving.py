@@ -24,8 +24,7 @@ from torch._guards import detect_fake_mode
 from torch._subclasses.fake_tensor import FakeTensor, unset_fake_temporarily
 
 from weighbridge.lab.trace.looks import FEW, WHOLE, cast
-from weighbridge.lab.trace.notes import Notes
-from weighbridge.lab.trace.patches import Patch
+from weighbridge.lab.trace.patches import Notes, Patch
 
 ENTRY, CONTENT = "archive/data.pkl", "archive/weighbridge"  # what torch has, and what we add
 WROTE_NOTHING = "tensors are not written to files: they have no values here"

@@ -10,13 +10,21 @@ torch/csrc/distributed/c10d/reducer.cpp. Three places need help:
                           none. Its registry of timers has CUDA's entry hidden while one is made
     which are used        with find_unused_parameters or a static graph, a map of small numbers is
                           sent by way of pinned memory: here it is on the host on both sides
+
+Of torch's work on sharded tensors some is no memory of the program's, or no work here:
+
+    shapes                DTensor finds those of results by running the operation on whole, fake
+                          tensors (torch/distributed/tensor/_sharding_prop.py: ShardingPropagator).
+                          It runs outside of all modes, where it makes a fake mode of its own
+    checkpoints           of all ranks (torch.distributed.checkpoint) need all ranks: none is
+                          written or read
 """
 
 import ctypes
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -26,7 +34,7 @@ from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_mod
 from torch.utils._pytree import tree_iter
 
 from weighbridge.lab.trace.looks import shadow
-from weighbridge.lab.trace.patches import Patch
+from weighbridge.lab.trace.patches import Notes, Patch, Patches
 from weighbridge.lab.trace.recorder import Recorder
 
 EMPTY = torch.ops.aten.empty.memory_format
@@ -152,3 +160,39 @@ def _keys() -> list[ctypes.c_int8]:
         keys.append(ctypes.c_int8.from_address(node + WORD))
         node = ctypes.c_uint64.from_address(node).value
     return keys if not node and len(keys) == words[SIZE] else []
+
+
+# Sharded tensors
+
+UNWRITTEN = "checkpoints of all ranks (torch.distributed.checkpoint) are not written and not read"
+NAMES = ("_propagate_tensor_meta", "_propagate_tensor_meta_non_cached")
+
+
+def sharding(notes: Notes) -> dict[str, Patches]:
+    """Map names of modules to the patches that they get when they are imported."""
+    return {
+        "torch.distributed.tensor._sharding_prop": _propagation,
+        "torch.distributed.checkpoint": partial(_checkpoints, notes),
+    }
+
+
+def _checkpoints(notes: Notes, module: Any) -> Iterator[Patch]:
+    def nothing(*_: Any, **__: Any) -> None:
+        notes(UNWRITTEN)
+
+    for name in ("save", "async_save", "load"):
+        yield Patch(module, name, nothing)
+
+
+def _propagation(module: Any) -> Iterator[Patch]:
+    for name in NAMES:
+        owner = module.ShardingPropagator
+        yield Patch(owner, name, _apart(getattr(owner, name)))
+
+
+def _apart(inner: Callable[..., Any]) -> Callable[..., Any]:
+    def apart(*args: Any, **kwargs: Any) -> Any:
+        with _disable_current_modes():
+            return inner(*args, **kwargs)
+
+    return apart

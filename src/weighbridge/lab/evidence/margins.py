@@ -17,7 +17,7 @@ from math import ceil
 from weighbridge.bounds import Margin, MarginTable, RunGroup
 from weighbridge.bounds.margin import kin
 from weighbridge.bounds.phases import base
-from weighbridge.lab.evidence.predict import ABOVE, Outcome, Prediction
+from weighbridge.lab.evidence.records import ABOVE, Outcome, Prediction
 
 MOST, LEAST = 0.983, 0.95  # shares of figures within
 NEAR = 8  # figures that are a sample

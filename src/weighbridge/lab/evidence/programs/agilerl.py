@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from peft import LoraConfig, get_peft_model
 
-from weighbridge.lab.evidence.programs.adapters import causal_model
+from weighbridge.lab.evidence.programs.peft_methods import causal_model
 
 LOGITS = 2**28  # bytes of a tile of logits in float32
 FEWEST, MOST = 128, 4096  # its rows
