@@ -42,9 +42,9 @@ def test_a_folder_that_cannot_be_made_is_as_if_there_were_none(cache):
 def test_a_library_that_was_written_again_is_another_build(tmp_path):
     library = tmp_path / "lib.so"
     library.write_bytes(b"1")
-    first = guard.build(str(library))
+    first = guard.build_stamp(str(library))
     library.write_bytes(b"12")
-    assert guard.build(str(library)) != first
+    assert guard.build_stamp(str(library)) != first
 
 
 def test_a_relative_folder_is_no_cache_folder(monkeypatch, tmp_path):

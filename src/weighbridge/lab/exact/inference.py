@@ -30,8 +30,6 @@ ALL = 8  # steps that are run one by one; of more, the first and the last
 FIRST, LAST = 2, 2
 LOOK = "(local_scalar_dense)"  # generate asks whether all are finished: they are not
 LONGEST = 200  # signs of what a library says
-
-
 CACHES = ("past_key_values", "cache_params", "state", "mems")  # of a model's output
 KEYS = ("key", "value")  # how names of what grows with the tokens begin
 DEEPEST = 4  # cache, layers, layer, its tensors
