@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.evidence import lists
 from weighbridge import bounds, catalogue
 from weighbridge.accelerators.parts import parts
 from weighbridge.bounds.margin import PATH, written
@@ -19,7 +20,6 @@ from weighbridge.lab.evidence.accuracy import (
     coverage,
     percentile,
     rows,
-    share_skipped,
     skipped,
     to_dict,
     worst,
@@ -61,11 +61,11 @@ def test_every_figure_has_an_id_of_its_own():
 @pytest.mark.parametrize("source", evidence.sources())
 def test_every_figure_is_of_the_closed_lists(source):
     for r in chosen(source=source):
-        assert r.quantity in evidence.QUANTITIES, r.id
+        assert r.quantity in lists.QUANTITIES, r.id
         assert r.level in evidence.LEVELS, r.id
-        assert r.device in evidence.DEVICES, r.id
-        assert r.unit in evidence.UNITS, r.id
-        assert r.skip is None or r.skip in evidence.REASONS, r.id
+        assert r.device in lists.DEVICES, r.id
+        assert r.unit in lists.UNITS, r.id
+        assert r.skip is None or r.skip in lists.REASONS, r.id
         assert r.confidence in ("high", "medium", "low"), r.id
         assert r.task in TASKS, r.id
         assert abs(r.measured) > r.resolution >= 0, r.id
@@ -185,7 +185,7 @@ def test_rows_and_skips_by_hand():
     unsaid = Skip(predicted.record, "peak", "setting incomplete")
     found = [predicted, missed, unsaid]
     assert skipped(found) == {"s": {"model not at hand": 1, "setting incomplete": 1}}
-    assert share_skipped(found, "s") == 0.5  # of the two whose setting is complete
+    assert lists.share_skipped(found, "s") == 0.5  # of the two whose setting is complete
     assert [row.source for row in rows(found, by_source=True)] == ["s"]
     assert worst([figure(100, 1, 99, 100), figure(100, 1, 50, 100)], 1)[0].error == -0.5
 
@@ -275,7 +275,7 @@ def test_the_json_is_documented():
     docs = (Path(__file__).parents[2] / "docs" / "accuracy.md").read_text()
     keys = {*body, *body["rows"][0], *(k for r in body["records"] for k in r)}
     assert [k for k in keys if f'"{k}"' not in docs and f"`{k}`" not in docs] == []
-    for name in (*evidence.QUANTITIES, *evidence.LEVELS, *evidence.DEVICES):
+    for name in (*lists.QUANTITIES, *evidence.LEVELS, *lists.DEVICES):
         assert f"`{name}`" in docs
 
 
@@ -320,7 +320,7 @@ def test_no_figure_got_worse(table, name):
 @pytest.mark.parametrize("source", evidence.sources())
 def test_few_figures_are_left_out(found, source):
     """Sources are those that an engine of ours measured."""
-    assert share_skipped(found, source) < 0.15 or source in OTHERS | NOT_YET
+    assert lists.share_skipped(found, source) < 0.15 or source in OTHERS | NOT_YET
 
 
 NOT_YET = {"agilerl_allocated_pairs", "peft"}  # half an hour to an hour a program: not traced yet

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from tools.outcome_remedies import helped, kinds
 
+from tests.evidence import lists
 from weighbridge.accelerators.names import find
 from weighbridge.checkpoint.gather import gather_config
 from weighbridge.checkpoint.model import resolve
@@ -76,9 +77,9 @@ def test_every_case_has_an_id_of_its_own():
 def test_every_case_is_of_the_closed_lists():
     for c in cases():
         assert c.outcome in outcomes.OUTCOMES, c.id
-        assert c.strength in outcomes.STRENGTHS, c.id
+        assert c.strength in lists.STRENGTHS, c.id
         assert c.task in ("load", "infer", "train"), c.id
-        assert c.skip is None or c.skip in outcomes.REASONS, c.id
+        assert c.skip is None or c.skip in lists.CASE_REASONS, c.id
         assert c.count > 0 or c.skip, c.id
         assert not (c.accelerator and c.between), c.id
 

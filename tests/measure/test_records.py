@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.measure.stored import measurement
 from weighbridge.cli import menu
-from weighbridge.errors import BadFileError, NotFoundError, UnsupportedError, UsageError
+from weighbridge.errors import NotFoundError, UnsupportedError, UsageError
 from weighbridge.lab.golden import NEEDS, PROGRAMS, find, listening, phase, steps
 from weighbridge.lab.measure import history, run
 from weighbridge.lab.measure.record import (
@@ -23,7 +24,6 @@ from weighbridge.lab.measure.record import (
     MeasuredRun,
     Measurement,
     errors,
-    from_dict,
 )
 from weighbridge.lab.measure.run import Target, apart, targets
 from weighbridge.lab.trace.tape import Tape
@@ -201,11 +201,9 @@ def test_the_peak_is_of_each_level_alone():
 
 def test_a_record_is_read_as_it_was_written():
     body = json.loads(json.dumps(RECORD.to_dict()))
-    assert from_dict(body, "here") == RECORD
+    assert measurement(body) == RECORD
     assert body["schema"] == "weighbridge.measure/1"
     assert body["error"] == {"allocated": -0.75, "reserved": -0.714286, "driver": 0.0}
-    with pytest.raises(BadFileError, match="here: schema is 'other'"):
-        from_dict(body | {"schema": "other"}, "here")
 
 
 def test_every_key_of_a_record_is_in_the_docs():
@@ -391,7 +389,7 @@ def test_records_are_written(told, tmp_path):
     assert told([kept], "-o", str(tmp_path), "perceptron-sgd")[0] == 0
     place = tmp_path / "nvidia-t4"
     body = json.loads((place / "perceptron-sgd.json").read_text())
-    assert from_dict(body, "here") == RECORD
+    assert measurement(body) == RECORD
     assert history.read(str(place / "perceptron-sgd.events.json.gz")) == (512, -1)
 
 

@@ -13,11 +13,12 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
+from tests.measure.stored import measurement
 from tests.torch import metered
 from weighbridge.cli import menu
 from weighbridge.lab.golden import PROGRAMS, find
 from weighbridge.lab.measure import history
-from weighbridge.lab.measure.record import FakeCard, from_dict
+from weighbridge.lab.measure.record import FakeCard
 from weighbridge.lab.measure.run import Target, apart, traced
 
 pytestmark = pytest.mark.slow
@@ -60,7 +61,7 @@ def records():
     """card -> its records."""
     found = defaultdict(list)
     for path in sorted(RECORDS.rglob("*.json")):
-        record = from_dict(json.loads(path.read_text()), str(path))
+        record = measurement(json.loads(path.read_text()))
         found[record.machine.card].append(record)
     return found
 

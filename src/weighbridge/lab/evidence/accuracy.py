@@ -16,14 +16,6 @@ from weighbridge._version import __version__
 from weighbridge.lab.evidence.records import LEVELS, Outcome, Prediction, Skip
 
 SCHEMA = "weighbridge.accuracy/1"
-INCOMPLETE = (  # the source's, not ours
-    "setting incomplete",
-    "quantization recipe unknown",
-    "not modelled: the program is not published",
-    "a bound, not a figure",
-    "its offset is not known",
-    "within the scatter of its offset",
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,15 +145,6 @@ def skipped(outcomes: Iterable[Outcome]) -> dict[str, dict[str, int]]:
     for (source, reason), count in sorted(counts.items()):
         result.setdefault(source, {})[reason] = count
     return result
-
-
-def share_skipped(found: Iterable[Outcome], source: str) -> float:
-    """Return the share of a source's figures that were skipped, among those with complete
-    settings."""
-    mine = [o for o in found if o.record.source == source]
-    complete = [o for o in mine if not (isinstance(o, Skip) and o.reason in INCOMPLETE)]
-    missed = sum(isinstance(o, Skip) for o in complete)
-    return missed / len(complete) if complete else 0.0
 
 
 def worst(outcomes: Iterable[Outcome], count: int) -> list[Prediction]:

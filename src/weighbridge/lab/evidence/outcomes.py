@@ -35,7 +35,7 @@ By = Literal["case", "least", "weights"]
 SCHEMA = "weighbridge.outcomes/1"
 FILE = "outcomes.jsonl"
 OUTCOMES = ("runs", "out of memory")
-STRENGTHS = ("measured", "stated", "reported")  # by a source, its maintainers, a user
+
 EXPECTED: Mapping[str, Answer] = {"runs": "yes", "out of memory": "no"}
 OVER_TRANSFORMERS = (
     "transformers",
@@ -45,25 +45,6 @@ OVER_TRANSFORMERS = (
     "litgpt",
 )  # steps that we follow
 FRAMEWORKS = {"transformers": "trainer"}
-# Why a case is not answered: the closed list, in the words of the answer
-REASONS = (
-    "version outside our rules",
-    "setting incomplete",
-    "model not at hand",
-    "the card is not named",
-    "cards of two kinds",
-    "sources contradict each other",
-    "a fork whose rules are its own",
-    "a platform whose rules are its own",
-    "not modelled: this engine",
-    "not modelled: this training loop",
-    "not modelled: packed weights in shares",
-    "not modelled: layers of this class",
-    "not modelled: experts converted to linears",
-    "not modelled: a cache of its own code",
-    "not modelled: layers of a model dealt out while it is trained",
-    "refused by our rules",
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,10 +103,10 @@ class AnsweredCase:
 
 @dataclass(frozen=True, slots=True)
 class Passed:
-    """A case that is not answered, with one of REASONS."""
+    """A case that is not answered, with its reason."""
 
     case: PublishedCase
-    reason: str  # one of REASONS
+    reason: str
     detail: str = ""
 
 

@@ -22,57 +22,9 @@ from weighbridge.memory import Bytes
 HERE = os.path.dirname(__file__)
 ABOVE = 1.01  # a figure that lies beyond this share of the high end is above our interval
 
-# What a figure is about: the closed list. In brackets whose logs print it.
-QUANTITIES = (
-    "weights",  # of a device, or of all
-    "load",  # everything, after loading
-    "context",  # what a process holds before it allocates
-    "peak",  # everything, at most
-    "first",  # the peak of the first micro-batch, where that has the longest sequence [training]
-    "growth",  # the peak less what the process held before it began [torch]
-    "increment",  # the peak less that of the same program with another setting [torch]
-    "decode",  # the same after the prompt
-    "activation",  # growth of torch's peak in the profile run [vllm]
-    "non_torch",  # growth outside torch in the profile run [vllm]
-    "cuda_graphs",  # [vllm]
-    "kv_available",  # what is left for the cache [vllm]
-    "kv_bytes",  # of the cache
-    "kv_tokens",  # that the cache holds
-    "kv_tokens_sliding",  # that the pool of layers with a window holds [sglang]
-    "kv_blocks",
-    "compute",  # the buffer of a step [llama.cpp]
-    "output",  # the buffer of logits [llama.cpp]
-)
 LEVELS = ("component", "allocated", "reserved", "driver")
-DEVICES = ("gpu 0", "gpus", "fullest", "host", "all")
-UNITS = ("bytes", "tokens", "blocks")
-# Why a figure is not predicted: the closed list, in the words of the answer.
-REASONS = (
-    "version outside our rules",
-    "setting incomplete",
-    "model not at hand",
-    "quantization recipe unknown",
-    "our constant was read here",
-    "not modelled: this engine",
-    "not modelled: this training loop",
-    "not modelled: packed weights in shares",
-    "not modelled: float8 products among tensor ranks",
-    "not modelled: layers of this class",
-    "not modelled: diffusion pipelines",
-    "not modelled: a part of a model",
-    "not modelled: adapters at load",
-    "not modelled: tensors placed by patterns",
-    "not modelled: Vulkan",
-    "not modelled: compiled code",
-    "not modelled: the program is not published",
-    "a bound, not a figure",
-    "its offset is not known",
-    "within the scatter of its offset",
-    "needs torch: --trace",
-    "needs a package that is not installed",
-    "the program failed",
-    "refused by our rules",
-)
+
+
 Confidence = Literal["high", "medium", "low"]
 
 
@@ -85,7 +37,7 @@ class PublishedFigure:
     source: str  # the file it is in
     engine: str
     model: str  # of models.jsonl
-    quantity: str
+    quantity: str  # docs/accuracy.md lists them
     level: str
     measured: int
     citation: Mapping[str, Any]  # repo; commit, path and line, or the issue or pull request
@@ -163,7 +115,7 @@ class Prediction:
 class Skip:
     record: PublishedFigure
     quantity: str
-    reason: str  # one of REASONS
+    reason: str
     detail: str = ""
 
 

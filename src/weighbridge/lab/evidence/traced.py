@@ -70,7 +70,7 @@ class Peaks:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    reason: str  # one of REASONS
+    reason: str
     detail: str
 
 

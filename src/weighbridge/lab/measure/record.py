@@ -5,11 +5,8 @@
 A record is `weighbridge.measure/1` (docs/measure.md): keys are only ever added.
 """
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
-
-from weighbridge.errors import BadFileError
 
 SCHEMA = "weighbridge.measure/1"
 DONE, OOM = "done", "out of memory"
@@ -114,33 +111,3 @@ def errors(predicted: Levels, measured: Levels) -> dict[str, float | None]:
     """Return signed relative errors by level; None where nothing was measured."""
     pairs = zip(Levels._fields, predicted, measured, strict=True)
     return {level: round((p - m) / m, 6) if m else None for level, p, m in pairs}
-
-
-def from_dict(body: Mapping[str, Any], where: str) -> Measurement:
-    """A record as it was written. Raises BadFileError."""
-    if body.get("schema") != SCHEMA:
-        raise BadFileError(f"{where}: schema is {body.get('schema')!r}, not {SCHEMA!r}")
-    predicted = body["predicted"]
-    return Measurement(
-        target=body["target"],
-        date=body["date"],
-        version=body["version"],
-        machine=MeasuredMachine(**body["machine"]),
-        measured=_run(body["measured"]),
-        predicted=_run(predicted) if predicted else None,
-        note=body["note"],
-        history=body["history"],
-    )
-
-
-def _run(body: Mapping[str, Any]) -> MeasuredRun:
-    phases = (
-        MeasuredPhase(name=p["name"], peak=Levels(*(p[level] for level in Levels._fields)))
-        for p in body["phases"]
-    )
-    return MeasuredRun(
-        outcome=body["outcome"],
-        phases=tuple(phases),
-        driver=body["driver_from"],
-        seconds=body["seconds"],
-    )

@@ -24,12 +24,12 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils._pytree import tree_iter
 
 from weighbridge.lab.trace.patches import Patch, patched
-from weighbridge.lab.trace.uniform import aside
+from weighbridge.lab.trace.shadows import aside
 
 KIND: Any = vars(object)["__class__"]
 AS = torch.Tensor.as_subclass
 WRAPS = torch.Tensor.__torch_function__.__func__
-# What looks.py and uniform.py keep with a tensor; what torch does joins it with the first one made
+# What looks.py and shadows.py keep with a tensor; what torch does joins it with the first one made
 HIDDEN = {"shadow", "least", "compared", "agreed", "_is_param"}
 
 

@@ -31,7 +31,7 @@ from torch._subclasses import fake_impls
 from torch._subclasses.fake_tensor import unset_fake_temporarily
 
 from weighbridge.lab.trace.attention import Chooser, SdpaCall, attend
-from weighbridge.lab.trace.looks import shadow
+from weighbridge.lab.trace.shadows import shadow
 
 aten = torch.ops.aten
 WHOLE = ("silu_backward", "mish_backward", "native_channel_shuffle", "_fused_rms_norm")

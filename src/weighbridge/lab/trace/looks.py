@@ -3,7 +3,7 @@
 Small tensors of integers, truth values and few numbers that follow from constants, or from what
 the program made or drew on the host, keep a shadow: the real tensor, computed beside the fake one.
 So positions, masks of ones, boxes and shuffled indices are what they are on a GPU. A tensor of any
-size that has one value everywhere keeps that (uniform.py). Of all others
+size that has one value everywhere keeps that (shadows.py). Of all others
 
     one value    is 0, or the least that a clamp left
     how many     (nonzero, unique, a boolean index, boxes that nms keeps) is all of them, in order
@@ -29,14 +29,24 @@ from torch.utils._pytree import tree_flatten, tree_iter, tree_map_only, tree_unf
 
 from weighbridge.lab.trace.places import COMPARED, Assume, ValuePlace, ValueQuestion, assumed, seen
 from weighbridge.lab.trace.refusals import refused
-from weighbridge.lab.trace.uniform import LARGE, MADE, VIEWS, aside, is_uniform, uniform
+from weighbridge.lab.trace.shadows import (
+    LARGE,
+    MADE,
+    SMALL,
+    VIEWS,
+    WHOLE,
+    aside,
+    cast,
+    is_uniform,
+    lost,
+    shadow,
+    small,
+    uniform,
+)
 
 Args = tuple[Any, ...]
 EXCEPTIONS = (DataDependentOutputException, DynamicOutputShapeException)
-SMALL = 1 << 17  # elements of a shadow
-FEW = 1 << 12  # where they are no integers: schedules, widths of layers
 DRAWN = torch.Tag.nondeterministic_seeded
-WHOLE = frozenset((torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64))
 LOOKED = (
     "the program looks at values of fake tensors ({op}) and is told {answer}; where its course "
     "depends on them a real run may differ"
@@ -136,23 +146,11 @@ def _spared(func: Any, position: int, args: Args) -> bool:
     return checks and position >= len(args[0])
 
 
-def shadow(tensor: torch.Tensor) -> torch.Tensor | None:
-    """Return the values of a tensor; None where they are not known."""
-    if not isinstance(tensor, FakeTensor):
-        return tensor if tensor.device.type == "cpu" and _small(tensor) else None
-    if tensor.constant is not None:
-        return tensor.constant
-    known: torch.Tensor | None = aside(tensor).get("shadow")
-    if known is not None and getattr(known.untyped_storage(), "lost", False):
-        return None
-    return known
-
-
 def _uniform(func: Any, args: Args, out: torch.Tensor) -> torch.Tensor | None:
     """Return the one value that a tensor has everywhere; of few that were made just now, each by
     itself, as they may be written to."""
-    known = uniform(func, args, out, shadow)
-    fresh = func.overloadpacket.__name__ in MADE and _small(out) and out.is_contiguous()
+    known = uniform(func, args, out)
+    fresh = func.overloadpacket.__name__ in MADE and small(out) and out.is_contiguous()
     with unset_fake_temporarily():
         return known.contiguous() if known is not None and fresh else known
 
@@ -207,37 +205,16 @@ def nothing(dtype: torch.dtype) -> Any:
     return 0j if dtype.is_complex else 0.0 if dtype.is_floating_point else 0
 
 
-def _small(tensor: torch.Tensor) -> bool:
-    count = tensor.numel()
-    if tensor.layout is not torch.strided:
-        return False
-    return bool(count == 1 or count <= (SMALL if tensor.dtype in WHOLE else FEW))
-
-
 def _followed(func: Any, out: torch.Tensor) -> bool:
     """Tell whether a result gets a shadow. Drawn indices are as good as any, and so are numbers
     that are drawn on the host; those of the device are not values that a program looks at."""
     if out.numel() > 1 and out.dtype not in WHOLE and DRAWN in func.tags:
-        return out.device.type == "cpu" and _small(out)
-    return _small(out) or func.overloadpacket.__name__ in VIEWS
+        return out.device.type == "cpu" and small(out)
+    return small(out) or func.overloadpacket.__name__ in VIEWS
 
 
 def _tensor(func: Any, out: Any) -> bool:
     return isinstance(out, torch.Tensor) and _followed(func, out)
-
-
-def cast(tensor: torch.Tensor, known: torch.Tensor) -> None:
-    """Give a tensor its shadow."""
-    if isinstance(tensor, FakeTensor):
-        aside(tensor)["shadow"] = known
-
-
-def lost(tensor: torch.Tensor) -> None:
-    """Note that a tensor was written with unknown values: so were all that share its shadow's
-    storage."""
-    known = aside(tensor).get("shadow") if isinstance(tensor, FakeTensor) else None
-    if known is not None:
-        known.untyped_storage().lost = True
 
 
 # What decides alone, whatever the other side is: how generation learns that it is at its end
@@ -297,7 +274,7 @@ def _covered(name: str, args: Args) -> bool:
 
 def _usable(func: Any, known: torch.Tensor) -> bool:
     """Tell whether a shadow may be computed with. One value that stands for many is not written to,
-    and has views by itself (uniform.py); of too many values there are views alone."""
+    and has views by itself (shadows.py); of too many values there are views alone."""
     viewed = func.overloadpacket.__name__ in VIEWS
     if is_uniform(known) and (viewed or func._schema.is_mutable):
         return False

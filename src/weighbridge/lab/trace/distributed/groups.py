@@ -22,8 +22,8 @@ from torch import multiprocessing
 from torch._subclasses.fake_tensor import unset_fake_temporarily
 
 from weighbridge.lab.trace.distributed.world import World, world
-from weighbridge.lab.trace.looks import cast, lost, shadow
 from weighbridge.lab.trace.patches import Notes, Patch
+from weighbridge.lab.trace.shadows import cast, lost, shadow
 
 WITH = dist.is_available()  # some builds are without
 c10d: Any = import_module("torch.distributed.distributed_c10d") if WITH else None

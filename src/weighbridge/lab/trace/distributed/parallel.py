@@ -33,9 +33,9 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_iter
 
-from weighbridge.lab.trace.looks import shadow
 from weighbridge.lab.trace.patches import Notes, Patch, Patches
 from weighbridge.lab.trace.recorder import Recorder
+from weighbridge.lab.trace.shadows import shadow
 
 EMPTY = torch.ops.aten.empty.memory_format
 REGISTRY = "_ZN4c10d13TimerRegistryEv"

@@ -21,9 +21,9 @@ from typing import Any, NamedTuple
 import torch
 from torch._subclasses.fake_tensor import unset_fake_temporarily
 
-from weighbridge.lab.trace.looks import cast, shadow
 from weighbridge.lab.trace.patches import Notes, Patch, Patches
 from weighbridge.lab.trace.recorder import Recorder
+from weighbridge.lab.trace.shadows import cast, shadow
 from weighbridge.lab.trace.steady import Loops, Rounds
 
 # transformers' caches

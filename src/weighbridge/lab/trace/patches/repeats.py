@@ -20,9 +20,9 @@ from torch._subclasses.fake_tensor import FakeTensor, unset_fake_temporarily
 from torch.utils._python_dispatch import _pop_mode_temporarily
 
 from weighbridge.allocator import OutOfMemoryError
-from weighbridge.lab.trace.looks import shadow
 from weighbridge.lab.trace.patches import Patch
 from weighbridge.lab.trace.recorder import Recorder
+from weighbridge.lab.trace.shadows import shadow
 from weighbridge.lab.trace.tape import Role, Tape
 
 MODULE = "transformers.modeling_layers"

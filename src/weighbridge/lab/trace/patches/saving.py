@@ -23,8 +23,8 @@ import torch
 from torch._guards import detect_fake_mode
 from torch._subclasses.fake_tensor import FakeTensor, unset_fake_temporarily
 
-from weighbridge.lab.trace.looks import FEW, WHOLE, cast
 from weighbridge.lab.trace.patches import Notes, Patch
+from weighbridge.lab.trace.shadows import FEW, WHOLE, cast
 
 ENTRY, CONTENT = "archive/data.pkl", "archive/weighbridge"  # what torch has, and what we add
 WROTE_NOTHING = "tensors are not written to files: they have no values here"

@@ -17,10 +17,9 @@ from torch.utils import _foreach_utils, data, swap_tensors
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 from torch.utils.data import _utils
 
-from weighbridge.lab.trace.looks import shadow
 from weighbridge.lab.trace.patches import Patch
 from weighbridge.lab.trace.places import is_own
-from weighbridge.lab.trace.uniform import aside
+from weighbridge.lab.trace.shadows import aside, shadow
 
 DATA = torch._C.TensorBase.data
 

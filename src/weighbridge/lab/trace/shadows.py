@@ -1,4 +1,7 @@
-"""Tensors that have one value everywhere: their shadow is that value, expanded, at any size.
+"""Values of fake tensors that are known: each such tensor has a shadow, the real tensor.
+
+Small tensors of integers, truth values and few numbers have one. A tensor that has one value
+everywhere keeps that, expanded, at any size:
 
 made       zeros, ones, full and their like
 carried    by views, casts and copies
@@ -15,11 +18,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch._subclasses.fake_tensor import unset_fake_temporarily
+from torch._subclasses.fake_tensor import FakeTensor, unset_fake_temporarily
 from torch.utils._pytree import tree_map_only
 
 Args = tuple[Any, ...]
-Known = Callable[[torch.Tensor], torch.Tensor | None]
+SMALL = 1 << 17  # elements of a shadow
+FEW = 1 << 12  # where they are no integers: schedules, widths of layers
+WHOLE = frozenset((torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64))
 LARGE = 1 << 20  # elements up to which what follows from all of them is computed
 
 KEPT: Any = vars(torch.Tensor)["__dict__"]
@@ -51,12 +56,45 @@ def aside(tensor: torch.Tensor) -> dict[str, Any]:
     return attributes
 
 
+def shadow(tensor: torch.Tensor) -> torch.Tensor | None:
+    """Return the values of a tensor; None where they are not known."""
+    if not isinstance(tensor, FakeTensor):
+        return tensor if tensor.device.type == "cpu" and small(tensor) else None
+    if tensor.constant is not None:
+        return tensor.constant
+    known: torch.Tensor | None = aside(tensor).get("shadow")
+    if known is not None and getattr(known.untyped_storage(), "lost", False):
+        return None
+    return known
+
+
+def cast(tensor: torch.Tensor, known: torch.Tensor) -> None:
+    """Give a tensor its shadow."""
+    if isinstance(tensor, FakeTensor):
+        aside(tensor)["shadow"] = known
+
+
+def lost(tensor: torch.Tensor) -> None:
+    """Note that a tensor was written with unknown values: so were all that share its shadow's
+    storage."""
+    known = aside(tensor).get("shadow") if isinstance(tensor, FakeTensor) else None
+    if known is not None:
+        known.untyped_storage().lost = True
+
+
+def small(tensor: torch.Tensor) -> bool:
+    count = tensor.numel()
+    if tensor.layout is not torch.strided:
+        return False
+    return bool(count == 1 or count <= (SMALL if tensor.dtype in WHOLE else FEW))
+
+
 def is_uniform(known: torch.Tensor) -> bool:
     """Tell whether a shadow is one value, expanded: it must not be written to, but as a whole."""
     return known.dim() > 0 and not any(known.stride())
 
 
-def uniform(func: Any, args: Args, out: torch.Tensor, known: Known) -> torch.Tensor | None:
+def uniform(func: Any, args: Args, out: torch.Tensor) -> torch.Tensor | None:
     """Return the shadow of `out`, which `func` made of `args`; None where it may have several
     values."""
     name = func.overloadpacket.__name__
@@ -71,21 +109,21 @@ def uniform(func: Any, args: Args, out: torch.Tensor, known: Known) -> torch.Ten
             value: torch.Tensor | None = torch.full((), MADE[name](args), dtype=out.dtype)
         else:
             follow = FOLLOW.get(name)
-            value = follow(func, args, out, known) if follow is not None else None
+            value = follow(func, args, out) if follow is not None else None
         return None if value is None else value.expand(out.shape)
 
 
-def _viewed(_: Any, args: Args, __: torch.Tensor, known: Known) -> torch.Tensor | None:
-    return _single(args[0], known)
+def _viewed(_: Any, args: Args, __: torch.Tensor) -> torch.Tensor | None:
+    return _single(args[0])
 
 
-def _copied(_: Any, args: Args, out: torch.Tensor, known: Known) -> torch.Tensor | None:
-    value = _single(args[0], known)
+def _copied(_: Any, args: Args, out: torch.Tensor) -> torch.Tensor | None:
+    value = _single(args[0])
     return None if value is None else value.to(out.dtype, copy=True)
 
 
-def _pointwise(func: Any, args: Args, _: torch.Tensor, known: Known) -> torch.Tensor | None:
-    values = [_single(a, known) for a in args if isinstance(a, torch.Tensor)]
+def _pointwise(func: Any, args: Args, _: torch.Tensor) -> torch.Tensor | None:
+    values = [_single(a) for a in args if isinstance(a, torch.Tensor)]
     if not values or any(v is None for v in values):
         finite = _of_finite(func.overloadpacket.__name__, args)
         return None if finite is None else torch.full((), finite)
@@ -117,15 +155,15 @@ def _agreed(name: str, args: Args) -> bool:
     return all(aside(tensor).get("agreed", False) for tensor in tensors)
 
 
-def _single(tensor: torch.Tensor, known: Known) -> torch.Tensor | None:
+def _single(tensor: torch.Tensor) -> torch.Tensor | None:
     """Return the one value of a tensor, as a view of its shadow."""
-    shadow = known(tensor)
-    if shadow is None or not (is_uniform(shadow) or shadow.dim() == 0):
+    known = shadow(tensor)
+    if known is None or not (is_uniform(known) or known.dim() == 0):
         return None
-    return shadow[(0,) * shadow.dim()] if shadow.numel() else None
+    return known[(0,) * known.dim()] if known.numel() else None
 
 
-FOLLOW: dict[str, Callable[[Any, Args, torch.Tensor, Known], torch.Tensor | None]] = {
+FOLLOW: dict[str, Callable[[Any, Args, torch.Tensor], torch.Tensor | None]] = {
     **dict.fromkeys(VIEWS, _viewed),
     **dict.fromkeys(COPIES.split(), _copied),
     **dict.fromkeys(REDUCED.split(), _copied),
