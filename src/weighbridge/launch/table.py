@@ -26,7 +26,8 @@ def flags(
 ) -> dict[str, Flag]:
     """Return flags under each of their names: those of `declared`, and a table's. With `negations`,
     also under those that turn a switch off: --no-x, --disable-x."""
-    rows = (*starmap(_of_setting, launched(declared)), *_rows(table))
+    said = ((setting, one) for setting, one in launched(declared) if one.reads != "code")
+    rows = (*starmap(_of_setting, said), *_rows(table))
     found = {name: flag for flag in rows for name in flag.names}
     return {**_negated(found), **found} if negations else found
 

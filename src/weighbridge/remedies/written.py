@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from weighbridge.engines.llama_cpp.settings import Ggml
 from weighbridge.engines.table import record
 from weighbridge.quantization.on_load import written
 from weighbridge.remedies.case import RemedyCase
@@ -11,8 +12,8 @@ from weighbridge.training import launching as training
 from weighbridge.training.launching import TrainingLine, call
 
 # What llama.cpp calls them, and this program too
-SHORT = {"n_gpu_layers": "-ngl", "n_cpu_moe": "-ncmoe", "cache_type_k": "-ctk"}
-SHORT["cache_type_v"] = "-ctv"
+OF_GGML = (Ggml.n_gpu_layers, Ggml.n_cpu_moe, Ggml.cache_type_k, Ggml.cache_type_v)
+SHORT = {setting.name: setting.written for setting in OF_GGML}
 
 
 def flags(change: Mapping[str, Any], engine: str) -> str:

@@ -52,8 +52,9 @@ ENGINES = "weighbridge.engines."  # folders of engines: settings that are declar
 
 class LaunchFlag:
     """One way in which an engine's own command line says a setting: the flag's `names`; `reads`,
-    the kind of value where it is not the setting's own (launch/values.py, or "false" of a switch
-    that turns it off); `plain`, values that mean the default."""
+    the kind of value where it is not the setting's own (launch/values.py; "false" of a switch that
+    turns it off; "code" where the dialect's own reads it); `plain`, values that mean the
+    default."""
 
     __slots__ = ("names", "plain", "reads")
 
@@ -133,7 +134,7 @@ class Setting(Generic[T]):
     @property
     def written(self) -> str:
         """The flag by which a launch line says it."""
-        return self.launch[0].names[0] if self.launch else self.flag
+        return self.launch[0].names[0] if self.launch else (*self.flags, self.flag)[0]
 
     @property
     def section(self) -> str:
@@ -356,4 +357,4 @@ def launched(declared: type[Settings]) -> Iterator[tuple[Setting[Any], LaunchFla
         if setting.launch is not None:
             yield from ((setting, one) for one in setting.launch)
         elif setting.owner.__module__.startswith(ENGINES):
-            yield setting, LaunchFlag(setting.flag, *setting.flags)
+            yield setting, LaunchFlag(*setting.flags, setting.flag)

@@ -2,12 +2,14 @@
 
 import shlex
 from collections.abc import Iterator
+from typing import Any
 
 from weighbridge.engines import launch_line
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.llama_cpp.setting import LlamaCppLaunch
+from weighbridge.engines.llama_cpp.settings import LlamaCpp
 from weighbridge.report.keys import DerivedFacts
-from weighbridge.settings import Infer
+from weighbridge.settings import Infer, Setting
 from weighbridge.sources.reference import CatalogueRef, HubRef, LocalRef
 
 # What the converter writes by itself, and as which --outtype (convert_hf_to_gguf.py in
@@ -75,39 +77,55 @@ KINDS = {"draft": "draft-simple", "mtp": "draft-mtp", "ngram": "ngram-simple"}
 
 
 def _flags(s: Subject, at: LlamaCppLaunch, w: Infer) -> Iterator[tuple[str, str]]:
-    numbers = (
-        ("-c", at.n_ctx, True),
-        (
-            "-ngl",
-            at.gpu_layers,
-            w.n_gpu_layers is not None or (at.gpus and at.rules.gpu_layers == 0),
-        ),
-        ("-ncmoe", at.cpu_moe, at.cpu_moe),
-        ("-np", at.slots, w.parallel or at.slots != at.rules.server_slots),
-        ("-b", at.batch, w.n_batch),
-        ("-ub", at.ubatch, w.ubatch_size),
-        ("-fa", at.asked_flash, w.flash_attn),
-        ("-ctk", at.type_k.name.lower(), at.type_k.name != "F16"),
-        ("-ctv", at.type_v.name.lower(), at.type_v.name != "F16"),
-        ("-sm", at.split_mode, w.split_mode),
-        ("-ts", ",".join(f"{x:g}" for x in at.tensor_split), at.tensor_split),
-        ("-mg", at.main_gpu, w.main_gpu),
-        ("--cache-ram", at.cache_ram, w.cache_ram is not None),
-        ("--mmproj", w.mmproj and shlex.quote(w.mmproj), w.mmproj),
-        ("-md", _draft(s, w), w.draft_model),
-        ("--spec-type", KINDS.get(w.speculative_method or "", ""), w.speculative_method in KINDS),
-        ("--draft-max", w.num_speculative_tokens, w.num_speculative_tokens is not None),
-        ("-mla", w.mla_attn, w.mla_attn is not None),
-        ("-amb", w.attn_max_b, w.attn_max_b is not None),
+    numbers, switches = _numbers(s, at, w), _switches(at, w)
+    of_fork = (("-mla", w.mla_attn), ("-amb", w.attn_max_b))
+    yield "-c", str(at.n_ctx)
+    yield from ((one.written, str(value)) for one, value, said in numbers if said)
+    yield from ((flag, str(value)) for flag, value in of_fork if value is not None)
+    yield from ((one.written, "") for one, on in switches if on)
+    others = (("--embeddings", at.embeds), ("-fmoe", bool(w.fused_moe)), ("-rtr", at.repacks))
+    yield from ((flag, "") for flag, on in others if on)
+    written = {*WRITTEN, *(row[0].name for row in numbers), *(row[0].name for row in switches)}
+    for flag, value in launch_line.others(LlamaCpp, w, written):
+        yield flag, "" if value is True else str(value)
+
+
+# Settings that no flag of the program says, or the first words of a line
+WRITTEN = (LlamaCpp.program.name, LlamaCpp.sched_max_copies.name)
+
+
+def _numbers(
+    s: Subject, at: LlamaCppLaunch, w: Infer
+) -> tuple[tuple[Setting[Any], object, object], ...]:
+    """Return (setting, its value, whether it is said)."""
+    by_default = at.gpus and at.rules.gpu_layers == 0
+    proposes = KINDS.get(w.speculative_method or "", "")
+    proposed = w.num_speculative_tokens
+    return (
+        (LlamaCpp.n_gpu_layers, at.gpu_layers, w.n_gpu_layers is not None or by_default),
+        (LlamaCpp.n_cpu_moe, at.cpu_moe, at.cpu_moe),
+        (LlamaCpp.parallel, at.slots, w.parallel or at.slots != at.rules.server_slots),
+        (LlamaCpp.n_batch, at.batch, w.n_batch),
+        (LlamaCpp.ubatch_size, at.ubatch, w.ubatch_size),
+        (LlamaCpp.flash_attn, at.asked_flash, w.flash_attn),
+        (LlamaCpp.cache_type_k, at.type_k.name.lower(), at.type_k.name != "F16"),
+        (LlamaCpp.cache_type_v, at.type_v.name.lower(), at.type_v.name != "F16"),
+        (LlamaCpp.split_mode, at.split_mode, w.split_mode),
+        (LlamaCpp.tensor_split, ",".join(f"{x:g}" for x in at.tensor_split), at.tensor_split),
+        (LlamaCpp.main_gpu, at.main_gpu, w.main_gpu),
+        (LlamaCpp.cache_ram, at.cache_ram, w.cache_ram is not None),
+        (LlamaCpp.mmproj, w.mmproj and shlex.quote(w.mmproj), w.mmproj),
+        (LlamaCpp.draft_model, _draft(s, w), w.draft_model),
+        (LlamaCpp.speculative_method, proposes, proposes),
+        (LlamaCpp.num_speculative_tokens, proposed, proposed is not None),
     )
-    yield from ((flag, str(value)) for flag, value, said in numbers if said)
-    switches = (
-        ("--kv-unified", bool(w.kv_unified) or _told_apart(at)),
-        ("--swa-full", w.swa_full),
-        ("--no-kv-offload", not at.cache_offload),
-        ("--no-mmap", not at.mmap and not at.repacks),
-        ("--embeddings", at.embeds),
-        ("-fmoe", bool(w.fused_moe)),
-        ("-rtr", at.repacks),
+
+
+def _switches(at: LlamaCppLaunch, w: Infer) -> tuple[tuple[Setting[Any], bool], ...]:
+    """Return (setting, whether it is on)."""
+    return (
+        (LlamaCpp.kv_unified, bool(w.kv_unified) or _told_apart(at)),
+        (LlamaCpp.swa_full, w.swa_full),
+        (LlamaCpp.no_kv_offload, not at.cache_offload),
+        (LlamaCpp.no_mmap, not at.mmap and not at.repacks),
     )
-    yield from ((flag, "") for flag, said in switches if said)

@@ -37,7 +37,7 @@ class Ggml(Settings):
         help="Layers on the device; -1: all.",
         label_zh="GPU 层数",
         zh="放在卡上的层数;-1 是全部。",
-        launch=(),
+        launch=spelled("-ngl", reads="code"),
     )
     n_cpu_moe: Int = whole(
         flags=("-ncmoe",),
@@ -72,7 +72,7 @@ class Ggml(Settings):
         label_zh="槽位(用户数)",
         zh="同时服务的槽位数。",
         slider=(1, 256),
-        launch=(),
+        launch=spelled("-np", reads="code"),
     )
     cache_type_k: Str = word(
         flags=("-ctk",),
@@ -96,13 +96,13 @@ class Ggml(Settings):
         help="Flash attention.",
         label_zh="Flash Attention",
         zh="是否使用 Flash Attention。",
-        launch=(),
+        launch=spelled("-fa", reads="code"),
     )
     kv_unified: Bool = flag(
         help="One cache for all slots.",
         label_zh="统一 KV 缓存",
         zh="所有槽位共用一份缓存。",
-        launch=spelled("-kvu", "--kv-unified")
+        launch=spelled("--kv-unified", "-kvu")
         + spelled("-no-kvu", "--no-kv-unified", reads="false"),
     )
     swa_full: Switch = switch(
@@ -119,14 +119,14 @@ class Ggml(Settings):
         help="How devices share the model.",
         label_zh="多卡分担方式",
         zh="多张卡怎样分担模型。",
-        launch=(),
+        launch=spelled("-sm", reads="code"),
     )
     tensor_split: Shares = split(
         flags=("-ts",),
         help="Shares of the devices: 3,1.",
         label_zh="切分比例",
         zh="各卡分担的份额:3,1。",
-        launch=(),
+        launch=spelled("-ts", reads="code"),
     )
     main_gpu: Int = whole(
         flags=("-mg",),
@@ -138,7 +138,7 @@ class Ggml(Settings):
         help="The cache stays in host memory.",
         label_zh="KV 缓存留在内存",
         zh="缓存留在主机内存。",
-        launch=spelled("-nkvo", "--no-kv-offload") + spelled("-kvo", "--kv-offload", reads="false"),
+        launch=spelled("--no-kv-offload", "-nkvo") + spelled("-kvo", "--kv-offload", reads="false"),
     )
     no_mmap: Switch = switch(
         help="Files are read, not mapped.",
@@ -152,7 +152,7 @@ class Ggml(Settings):
         help="MiB of host memory for prompts; -1: no limit.",
         label_zh="提示缓存(MiB)",
         zh="主机内存里存放提示的缓存;-1 不限。",
-        launch=spelled("-cram", "--cache-ram"),
+        launch=spelled("--cache-ram", "-cram"),
     )
     sched_max_copies: Int = whole(
         1,
@@ -167,16 +167,18 @@ class Ggml(Settings):
         help="File of the tower for images or sounds.",
         label_zh="投影文件(mmproj)",
         zh="图像或声音塔的文件。",
-        launch=spelled("-mm", "--mmproj", "-mmu", "--mmproj-url"),
+        launch=spelled("--mmproj", "-mm", "-mmu", "--mmproj-url"),
     )
 
 
 class LlamaCpp(ServingSettings, SightSettings, DraftSettings, Ggml):
     """What llama.cpp takes."""
 
-    speculative_method: Str = CardSettings.speculative_method
+    speculative_method: Str = CardSettings.speculative_method.but(
+        launch=spelled("--spec-type", reads="code")
+    )
     num_speculative_tokens: Int = CardSettings.num_speculative_tokens.but(
-        launch=spelled("--draft", "--draft-n", "--draft-max", "--spec-draft-n-max")
+        launch=spelled("--draft-max", "--draft", "--draft-n", "--spec-draft-n-max")
     )
     draft_model: Str = DraftSettings.draft_model.but(
         launch=spelled(

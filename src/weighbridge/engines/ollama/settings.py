@@ -14,7 +14,7 @@ class Ollama(ServingSettings, SightSettings):
     parallel: Int = Ggml.parallel
     flash_attn: Str = Ggml.flash_attn
     split_mode: Str = Ggml.split_mode
-    main_gpu: Int = Ggml.main_gpu
+    main_gpu: Int = Ggml.main_gpu.but(idle="its scheduler chooses the card")
     no_mmap: Switch = Ggml.no_mmap
     mmproj: Str = Ggml.mmproj
 

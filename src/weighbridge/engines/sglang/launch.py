@@ -25,16 +25,9 @@ ORDER: tuple[Setting[Any], ...] = (
     *(Sglang.max_loras, Sglang.max_lora_rank, Sglang.cpu_offload_gb),
     *(Sglang.draft_model, Sglang.num_speculative_tokens),
 )
-# Flags that code of the dialect reads, with others together
-SPELLED: Mapping[str, str] = {
-    Sglang.data_parallel_size.name: "--dp-size",
-    Sglang.max_loras.name: "--max-loras-per-batch",
-    Sglang.draft_model.name: "--speculative-draft-model-path",
-    Sglang.num_speculative_tokens.name: "--speculative-num-draft-tokens",
-}
 APART = (Sglang.context, Sglang.dtype, Sglang.enable_expert_parallel)  # `_flags` says them
 FLAGS: Mapping[str, str] = {  # setting -> flag, where the user said something
-    setting.name: SPELLED.get(setting.name, setting.written)
+    setting.name: setting.written
     for setting in (*ORDER, *(one for one, _ in launched(Sglang)))
     if setting not in APART
 }

@@ -38,7 +38,7 @@ class Sglang(ServingSettings, SightSettings, PrefixSettings, CardSettings, Draft
         help="--data-parallel-size counts groups of --tensor-parallel-size with attention each.",
         label_zh="数据并行注意力",
         zh="数据并行数表示组数,每组各有一份注意力,组内做张量并行。",
-        launch=(),
+        launch=spelled("--enable-dp-attention", reads="code"),
     )
     chunked_prefill_size: Int = whole(
         -1,
@@ -90,6 +90,21 @@ class Sglang(ServingSettings, SightSettings, PrefixSettings, CardSettings, Draft
     )
     disable_radix_cache: Switch = switch(
         help="Prefixes are not kept.", label_zh="不保留前缀", zh="不保留前缀的缓存。"
+    )
+    data_parallel_size: Int = CardSettings.data_parallel_size.but(
+        launch=spelled("--dp-size", reads="code")
+    )
+    max_loras: Int = CardSettings.max_loras.but(
+        launch=spelled("--max-loras-per-batch", reads="code")
+    )
+    max_lora_rank: Int = CardSettings.max_lora_rank.but(
+        launch=spelled("--max-lora-rank", reads="code")
+    )
+    draft_model: Str = DraftSettings.draft_model.but(
+        launch=spelled("--speculative-draft-model-path", reads="code")
+    )
+    num_speculative_tokens: Int = CardSettings.num_speculative_tokens.but(
+        launch=spelled("--speculative-num-draft-tokens", reads="code")
     )
     context: Int = RequestSettings.context.but(launch=spelled("--context-length"))
     dtype: Str = WeightSettings.dtype.but(launch=spelled("--dtype", reads="dtype", plain=("auto",)))
