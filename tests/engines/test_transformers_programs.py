@@ -59,7 +59,7 @@ def most(program, *given):
     return heap.most, heap.allocator.allocated
 
 
-# Eager attention (scores.py says where each is written)
+# Eager attention (kernels.py says where each is written)
 
 
 @pytest.mark.parametrize(

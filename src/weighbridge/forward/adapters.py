@@ -40,13 +40,13 @@ class LoraLinear:
     __slots__ = ("a", "b", "base", "biased", "magnitude", "p", "packed", "weight")
 
     def __init__(
-        self, base: Wrap, weight: LeafTensor, a: LeafTensor, b: LeafTensor, p: float
+        self, base: Wrap, weight: LeafTensor, a: LeafTensor, b: LeafTensor, rate: float
     ) -> None:
         self.base = base
         self.weight = weight
         self.a = a
         self.b = b
-        self.p = p
+        self.p = rate
         self.magnitude: LeafTensor | None = None
         self.biased = False  # DoRA takes the bias off what the base gave
         converting = isinstance(base, Dequantized) and base.kernel.keeps == "input"
@@ -121,8 +121,8 @@ class Stacked:
         self.a = a
         self.b = b
 
-    def __call__(self, m: Machine, w: Tensor) -> Tensor:
-        return adapted(m, w, self.a, self.b)
+    def __call__(self, m: Machine, weight: Tensor) -> Tensor:
+        return adapted(m, weight, self.a, self.b)
 
 
 class Plain:
@@ -157,11 +157,11 @@ class FusedLora:
 
     __slots__ = ("a", "b", "base", "keeps", "p")
 
-    def __init__(self, path: str, base: Wrap, a: LeafTensor, b: LeafTensor, p: float) -> None:
+    def __init__(self, path: str, base: Wrap, a: LeafTensor, b: LeafTensor, rate: float) -> None:
         self.base = base
         self.a = a
         self.b = b
-        self.p = p
+        self.p = rate
         self.keeps = not path.endswith(MADE_AGAIN)
 
     def __call__(self, m: Machine, x: Tensor) -> Tensor:

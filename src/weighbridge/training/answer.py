@@ -33,72 +33,72 @@ class TrainingAnswer:
 
 
 def answer(
-    p: TrainingPlan,
+    plan: TrainingPlan,
     budget: "Budget | None",
     most: int | None = None,
     runs: Sequence[StageRuns] | None = None,
 ) -> TrainingAnswer:
     """`most` is what the allocator can have of a device; by default all that the card has. `runs`
     are those of an answer before with the same plan."""
-    most = capacity(p, budget) if most is None else most
-    count = p.sharding.pipeline
-    flights = [min(count - i, p.accumulation) + 1 for i in range(count)]
-    followed(p.subject.body, p.subject.model.reference, flights)
-    stages = [run.within(most) for run in (runs or runs_of(p))]
+    most = capacity(plan, budget) if most is None else most
+    count = plan.sharding.pipeline
+    flights = [min(count - i, plan.accumulation) + 1 for i in range(count)]
+    followed(plan.subject.body, plan.subject.model.reference, flights)
+    stages = [run.within(most) for run in (runs or runs_of(plan))]
     found = max(stages, key=lambda run: max(run.reserved.values()))
     return TrainingAnswer(
-        devices=(*_devices(p, stages), on_host(p, found)),
+        devices=(*_devices(plan, stages), on_host(plan, found)),
         managed=found.elsewhere.get("managed", 0),
-        settings=_settings(p),
-        derived=_derived(p, found),
-        warnings=tuple(_warnings(p, found)),
+        settings=_settings(plan),
+        derived=_derived(plan, found),
+        warnings=tuple(_warnings(plan, found)),
     )
 
 
-def runs_of(p: TrainingPlan) -> tuple[StageRuns, ...]:
+def runs_of(plan: TrainingPlan) -> tuple[StageRuns, ...]:
     """One for each stage of a pipeline, not run yet."""
-    return tuple(StageRuns(p, stage) for stage in range(p.sharding.pipeline))
+    return tuple(StageRuns(plan, stage) for stage in range(plan.sharding.pipeline))
 
 
-def _devices(p: TrainingPlan, stages: list[TrainingRun]) -> Iterator[Device]:
+def _devices(plan: TrainingPlan, stages: list[TrainingRun]) -> Iterator[Device]:
     """Ranks of a stage are alike; the first has the largest shares."""
-    alike = p.sharding.ranks // p.sharding.pipeline
+    alike = plan.sharding.ranks // plan.sharding.pipeline
     for number, found in enumerate(stages):
-        shown = phases(p, found)
-        for i in range(min(alike, _listed(p))):
+        shown = phases(plan, found)
+        for i in range(min(alike, _listed(plan))):
             yield Device(index=number * alike + i, kind="gpu", phases=shown)
 
 
-def _listed(p: TrainingPlan) -> int:
+def _listed(plan: TrainingPlan) -> int:
     """How many of a stage's ranks are listed."""
-    return max(1, MOST_LISTED // p.sharding.pipeline)
+    return max(1, MOST_LISTED // plan.sharding.pipeline)
 
 
-def capacity(p: TrainingPlan, budget: "Budget | None") -> int | None:
+def capacity(plan: TrainingPlan, budget: "Budget | None") -> int | None:
     """What the allocator surely has of each device."""
     if budget is None:
         return None
-    kernels = beside(p)
+    kernels = beside(plan)
     loaded = 0 if kernels is None else kernels.bytes.expected
-    return max(0, budget.usable.low - context(p.part).bytes.high - loaded)
+    return max(0, budget.usable.low - context(plan.part).bytes.high - loaded)
 
 
-def _settings(p: TrainingPlan) -> EffectiveSettings:
+def _settings(plan: TrainingPlan) -> EffectiveSettings:
     return {
-        "method": p.method,
-        "framework": p.framework.name,
-        "optimizer": p.optimizer.name,
-        "optim_args": list(p.optim_args),
-        "gradient_accumulation": p.accumulation,
-        "checkpointing": p.checkpointing,
-        "use_reentrant": p.reenters,
-        "kbit_upcast": p.base.upcast,
-        "loss": p.loss,
-        "attention": p.attention,
+        "method": plan.method,
+        "framework": plan.framework.name,
+        "optimizer": plan.optimizer.name,
+        "optim_args": list(plan.optim_args),
+        "gradient_accumulation": plan.accumulation,
+        "checkpointing": plan.checkpointing,
+        "use_reentrant": plan.reenters,
+        "kbit_upcast": plan.base.upcast,
+        "loss": plan.loss,
+        "attention": plan.attention,
     }
 
 
-def _derived(p: TrainingPlan, found: TrainingRun) -> DerivedFacts:
+def _derived(plan: TrainingPlan, found: TrainingRun) -> DerivedFacts:
     first = max(found.first.values(), key=lambda peak: peak.allocated)
     return {
         "trainable_parameters": found.trainable,
@@ -107,10 +107,10 @@ def _derived(p: TrainingPlan, found: TrainingRun) -> DerivedFacts:
     }
 
 
-def _warnings(p: TrainingPlan, found: TrainingRun) -> Iterator[str]:
-    alike = p.sharding.ranks // p.sharding.pipeline
-    if alike > _listed(p):
-        yield f"{_listed(p):,} of {alike:,} ranks that are alike are listed"
+def _warnings(plan: TrainingPlan, found: TrainingRun) -> Iterator[str]:
+    alike = plan.sharding.ranks // plan.sharding.pipeline
+    if alike > _listed(plan):
+        yield f"{_listed(plan):,} of {alike:,} ranks that are alike are listed"
     if found.program.said:
-        yield f"{p.subject.model_type}: {found.program.said}"
+        yield f"{plan.subject.model_type}: {found.program.said}"
     yield from found.assumed

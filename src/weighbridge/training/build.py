@@ -31,50 +31,50 @@ from weighbridge.units import ceil_div
 CODES = "codes"  # of packed weights that are parameters
 
 
-def build(m: Machine, p: TrainingPlan, around: Around, stage: int = 0) -> BuiltModel:
+def build(m: Machine, planned: TrainingPlan, around: Around, stage: int = 0) -> BuiltModel:
     """What one rank of a stage holds."""
-    subject, s = p.subject, p.sharding
+    subject, s = planned.subject, planned.sharding
     plan = subject.part.blueprint
     possible(subject.body, subject.model.reference)
-    _experts_covered(p)
-    known = members(plan, major=_shape_of(p))
+    _experts_covered(planned)
+    known = members(plan, major=_shape_of(planned))
     whole = known.specs
-    path, numbers = _stack(p, known)
+    path, numbers = _stack(planned, known)
     start, end = layers(len(numbers), s.pipeline, stage)
     spread(whole, s.expert)
-    shares = [cut(h, s, vocab=p.framework.shares_vocab) for h in whole]
+    shares = [cut(h, s, vocab=planned.framework.shares_vocab) for h in whole]
     if s.pipeline > 1:
         here = range(numbers[start], numbers[end - 1] + 1)
         shares = elsewhere(shares, path, here, first=stage == 0, last=stage == s.pipeline - 1)
-    packed = _packed(p)
+    packed = _packed(planned)
     params = {
-        h.name: _param(m, p, h, packed, around) for h in map(shares.__getitem__, known.placed)
+        h.name: _param(m, planned, h, packed, around) for h in map(shares.__getitem__, known.placed)
     }
     never = facts(subject.model_type).training.frozen
     if never:
         for name in (n for n in params if f"{never}." in n):
             params[name].trainable = False
-    pieces = list(_pieces(m, p, packed, params, around))
+    pieces = list(_pieces(m, planned, packed, params, around))
     with m.making("buffers"):
         buffers = [
-            m.new(b.shape, TORCH[b.dtype] if b.dtype else p.loaded)
+            m.new(b.shape, TORCH[b.dtype] if b.dtype else planned.loaded)
             for b in alive(plan, subject.major)
         ]
-    if p.base.upcast != "none":
-        kbit.upcast(m, p.base.upcast, params)
-    wraps = dict(_wraps(p, params, packed))
-    if p.precision.float8:
-        wraps |= _float8(p, whole, params)
-    if p.adapters is not None:
+    if planned.base.upcast != "none":
+        kbit.upcast(m, planned.base.upcast, params)
+    wraps = dict(_wraps(planned, params, packed))
+    if planned.precision.float8:
+        wraps |= _float8(planned, whole, params)
+    if planned.adapters is not None:
         for x in params.values():
             x.trainable = False
-        adapt(_maker(m, p.adapters, around), p, p.adapters, params, wraps)
+        adapt(_maker(m, planned.adapters, around), planned, planned.adapters, params, wraps)
     root = Module(params, wraps)
     return BuiltModel(
         root=root,
         base=root.at(path.rpartition(".")[0]) if "." in path else root,
         layers=[root.at(f"{path}.{i}") for i in numbers[start:end]],
-        encoder=_encoder(root, path, p),
+        encoder=_encoder(root, path, planned),
         params=params,
         parts={name: plan.part(name) for name in params} if subject.body.towers else {},
         body=body(subject.body, s, stage),
@@ -85,19 +85,19 @@ def build(m: Machine, p: TrainingPlan, around: Around, stage: int = 0) -> BuiltM
     )
 
 
-def _shape_of(p: TrainingPlan) -> int:
+def _shape_of(plan: TrainingPlan) -> int:
     """Choose the transformers layout to build (4: a tensor for each expert, 5: stacked). Full
     training uses stacks: they take as many bytes, in far fewer tensors than 20,000. Adapters and
     packed weights are one by one."""
-    return MERGES if p.method == "full" else p.major
+    return MERGES if plan.method == "full" else plan.major
 
 
-def _experts_covered(p: TrainingPlan) -> None:
+def _experts_covered(plan: TrainingPlan) -> None:
     """Raises where experts are not the plain stacks that transformers 5 trains."""
-    subject, form = p.subject, p.subject.choice.scheme
+    subject, form = plan.subject, plan.subject.choice.scheme
     if not any(x.kind in EXPERTS for x in subject.part.blueprint.counted):
         return
-    if form is not None and p.major >= MERGES and not form.name.startswith(BITSANDBYTES):
+    if form is not None and plan.major >= MERGES and not form.name.startswith(BITSANDBYTES):
         raise UnsupportedError(
             f"{subject.model_type}: training steps of experts in {form.name} are not covered yet: "
             f"name a config without its quantization_config (bfloat16 weights), or {INSTEAD}"
@@ -115,15 +115,15 @@ def _maker(m: Machine, with_: Adapters, around: Around) -> Maker:
 
 def adapt(
     make: Maker,
-    p: TrainingPlan,
+    planned: TrainingPlan,
     with_: Adapters,
     params: dict[str, LeafTensor],
     wraps: dict[str, Wrap],
 ) -> None:
     """Puts adapters on the modules that are targeted; modules to save are copied whole."""
-    plan = p.subject.part.blueprint
-    specs = [*members(plan, major=p.major).specs, *_tied(plan, params)]
-    stacks, targets = experts(specs, p.subject.model_type, with_.targets)
+    plan = planned.subject.part.blueprint
+    specs = [*members(plan, major=planned.major).specs, *_tied(plan, params)]
+    stacks, targets = experts(specs, planned.subject.model_type, with_.targets)
     for stack in stacks:
         _stacked(make, with_, stack, params, wraps)
     alone = {s.name.removesuffix(".weight") for s in stacks}
@@ -134,7 +134,7 @@ def adapt(
         a, b = _factors(make, name, (inside, outside), with_.r)
         params[a.name], params[b.name] = a, b
         base = wraps.get(name) or Plain(weight, bias)
-        if p.framework.fused_adapters and not with_.dora:
+        if planned.framework.fused_adapters and not with_.dora:
             from weighbridge.forward.adapters import FusedLora, fuses
 
             if fuses(name, found, params):
@@ -149,10 +149,10 @@ def adapt(
         wraps[name] = wrap
     if not with_.modules_to_save:
         return
-    dtypes = {h.name: _dtype(p, h) for h in specs}
+    dtypes = {h.name: _dtype(planned, h) for h in specs}
     for name in saved(params, with_.modules_to_save):
         whole = params[name]
-        dtype = dtypes.get(name, p.dtype).name
+        dtype = dtypes.get(name, planned.dtype).name
         params[f"original {name}"] = whole
         params[name] = make(ParameterSpec(f"{name} (saved)", whole.shape, whole.kind, dtype))
 
@@ -174,20 +174,20 @@ def _of_experts(name: str, stacks: list[ExpertTarget]) -> bool:
 def _stacked(
     make: Maker,
     with_: Adapters,
-    s: ExpertTarget,
+    target: ExpertTarget,
     params: dict[str, LeafTensor],
     wraps: dict[str, Wrap],
 ) -> None:
-    shape = params[s.name].shape
+    shape = params[target.name].shape
     count, outside, inside = shape if len(shape) == 3 else (1, *shape)
     if with_.dora or with_.dropout:
         raise UsageError(
-            f"{s.name} is a parameter and no linear since transformers 5: PEFT has no DoRA and no "
-            "dropout for it; name --lora-targets without experts and routers (q_proj,v_proj)"
+            f"{target.name} is a parameter and no linear since transformers 5: PEFT has no DoRA "
+            "and no dropout for it; name --lora-targets without experts and routers (q_proj,v_proj)"
         )
-    a, b = _factors(make, s.name, (inside, outside), with_.r * s.ranks * count)
+    a, b = _factors(make, target.name, (inside, outside), with_.r * target.ranks * count)
     params[a.name], params[b.name] = a, b
-    wraps[s.name] = Stacked(a, b)
+    wraps[target.name] = Stacked(a, b)
 
 
 def _factors(
@@ -202,21 +202,21 @@ def _factors(
 Packed = Mapping[str, tuple[int, ...]]  # bytes of each tensor, by the parameter's name
 
 
-def _packed(p: TrainingPlan) -> Packed:
+def _packed(plan: TrainingPlan) -> Packed:
     """What stands for the parameters that a format packs."""
-    choice = p.subject.choice
+    choice = plan.subject.choice
     form = choice.scheme
     if form is None:
         return {}
-    facts = ("packed", *choice.facts, p.loaded.name, p.major)
-    return dict(_one_by_one(memo(p.subject.part, facts, lambda: _several(p, form))))
+    facts = ("packed", *choice.facts, plan.loaded.name, plan.major)
+    return dict(_one_by_one(memo(plan.subject.part, facts, lambda: _several(plan, form))))
 
 
-def _several(p: TrainingPlan, form: Scheme) -> dict[tuple[str, int], tuple[int, ...]]:
+def _several(planned: TrainingPlan, form: Scheme) -> dict[tuple[str, int], tuple[int, ...]]:
     """Bytes of the tensors that a parameter becomes, by its name and how many are like it."""
     sizes: dict[tuple[str, int], list[int]] = {}
-    plan = p.subject.part.blueprint
-    for t, count in counted(plan, form, dtype=p.loaded, transformers=p.major):
+    plan = planned.subject.part.blueprint
+    for t, count in counted(plan, form, dtype=planned.loaded, transformers=planned.major):
         sizes.setdefault((t.source, count), []).append(t.nbytes)
     return {key: tuple(found) for key, found in sizes.items() if len(found) > 1}
 
@@ -233,15 +233,15 @@ def _one_by_one(
 
 
 def _pieces(
-    m: Machine, p: TrainingPlan, packed: Packed, params: dict[str, LeafTensor], around: Around
+    m: Machine, plan: TrainingPlan, packed: Packed, params: dict[str, LeafTensor], around: Around
 ) -> Iterator[Tensor]:
     """Codes that ranks share out are parameters like all others; scales and maps are attributes of
     them, and whole."""
-    whole = p.sharding.kind == "zero3" and not p.stored_as_floats  # of what is cut
-    dtype = INT8 if whole else p.computing
+    whole = plan.sharding.kind == "zero3" and not plan.stored_as_floats  # of what is cut
+    dtype = INT8 if whole else plan.computing
     for source, sizes in packed.items():
         for number, nbytes in enumerate(sizes):
-            held = "whole" if number and p.codes != "all" else p.codes
+            held = "whole" if number and plan.codes != "all" else plan.codes
             if held in ("whole", "both"):
                 yield m.new((nbytes,), INT8, "weights")
             if held == "whole":
@@ -253,42 +253,44 @@ def _pieces(
 
 
 def _param(
-    m: Machine, p: TrainingPlan, h: ParameterSpec, packed: Packed, around: Around
+    m: Machine, plan: TrainingPlan, spec: ParameterSpec, packed: Packed, around: Around
 ) -> LeafTensor:
-    if h.kind == ELSEWHERE:
-        return LeafTensor(h.name, h.shape, _dtype(p, h), None, trainable=False, kind=h.kind)
-    if h.name in packed:
-        turned = h.kind == "conv1d"  # bitsandbytes puts a linear in its place
-        shape, kind = (h.shape[::-1], "linear") if turned else (h.shape, h.kind)
-        return LeafTensor(h.name, shape, p.loaded, None, trainable=False, kind=kind)
-    return around.place(m, h, _dtype(p, h))
+    if spec.kind == ELSEWHERE:
+        return LeafTensor(
+            spec.name, spec.shape, _dtype(plan, spec), None, trainable=False, kind=spec.kind
+        )
+    if spec.name in packed:
+        turned = spec.kind == "conv1d"  # bitsandbytes puts a linear in its place
+        shape, kind = (spec.shape[::-1], "linear") if turned else (spec.shape, spec.kind)
+        return LeafTensor(spec.name, shape, plan.loaded, None, trainable=False, kind=kind)
+    return around.place(m, spec, _dtype(plan, spec))
 
 
 def _wraps(
-    p: TrainingPlan, params: dict[str, LeafTensor], packed: Packed
+    plan: TrainingPlan, params: dict[str, LeafTensor], packed: Packed
 ) -> Iterator[tuple[str, Wrap]]:
     """What stands in for linears whose weights are packed."""
-    form = p.subject.choice.scheme
+    form = plan.subject.choice.scheme
     for name in packed:
         assert form is not None
         path = name.removesuffix(".weight")
         if name not in params:
             raise UnsupportedError(
-                f"{p.subject.model_type}: training steps with {name} in {form.name} are not "
+                f"{plan.subject.model_type}: training steps with {name} in {form.name} are not "
                 f"covered yet: {INSTEAD}"
             )
         weight, bias = params[name], params.get(f"{path}.bias")
         if form.name == "bnb-int8":
             yield path, Linear8(weight, bias)
-        elif p.base.kernel is not None:
-            yield path, Dequantized(weight, bias, p.base.kernel)
+        elif plan.base.kernel is not None:
+            yield path, Dequantized(weight, bias, plan.base.kernel)
         else:
-            nested, keeps = form.name.endswith("-dq"), kbit.keeps_inputs(p.base.bitsandbytes)
-            yield path, Linear4(weight, bias, p.unpacked, nested=nested, keeps=keeps)
+            nested, keeps = form.name.endswith("-dq"), kbit.keeps_inputs(plan.base.bitsandbytes)
+            yield path, Linear4(weight, bias, plan.unpacked, nested=nested, keeps=keeps)
 
 
 def _float8(
-    p: TrainingPlan, specs: Sequence[ParameterSpec], params: dict[str, LeafTensor]
+    plan: TrainingPlan, specs: Sequence[ParameterSpec], params: dict[str, LeafTensor]
 ) -> Iterator[tuple[str, Wrap]]:
     """All linears but the first and the last, whose sides are multiples of 16. Source: accelerate
     1.15 utils/ao.py (convert_model_to_fp8_ao, filter_linear_layers)."""
@@ -296,26 +298,26 @@ def _float8(
     for path in found[1:-1]:
         weight = params.get(f"{path}.weight")
         if weight is not None and not any(side % MULTIPLE for side in weight.shape):
-            yield path, LinearFloat8(weight, params.get(f"{path}.bias"), p.computing)
+            yield path, LinearFloat8(weight, params.get(f"{path}.bias"), plan.computing)
 
 
-def _dtype(p: TrainingPlan, h: ParameterSpec) -> DType:
-    return TORCH.get(h.dtype, p.loaded)
+def _dtype(plan: TrainingPlan, spec: ParameterSpec) -> DType:
+    return TORCH.get(spec.dtype, plan.loaded)
 
 
-def _stack(p: TrainingPlan, known: Members) -> tuple[str, Sequence[int]]:
+def _stack(planned: TrainingPlan, known: Members) -> tuple[str, Sequence[int]]:
     """(path, numbers) of the layers that the body's blocks are."""
-    plan, count = p.subject.part.blueprint, len(p.subject.body.blocks)
-    if differs(p.subject.model_type, "one_layer_for_all") and len(known.layers) == 1:
+    plan, count = planned.subject.part.blueprint, len(planned.subject.body.blocks)
+    if differs(planned.subject.model_type, "one_layer_for_all") and len(known.layers) == 1:
         ((path, groups),) = known.layers.items()
         return path, [i * len(groups) // count for i in range(count)]
     fits = [(path, numbers) for path, numbers in known.layers.items() if len(numbers) >= count]
     if not fits or not count:
         raise UnsupportedError(
-            f"{p.subject.model.reference}: {plan.cls} has no layers that we know how to train by "
-            f"shapes: {INSTEAD}"
+            f"{planned.subject.model.reference}: {plan.cls} has no layers that we know how to "
+            f"train by shapes: {INSTEAD}"
         )
-    attends = p.subject.body.encoder is not None
+    attends = planned.subject.body.encoder is not None
     path, numbers = min(fits, key=lambda f: (attends and DECODER not in f[0], len(f[1])))
     return path, numbers[:count]
 
@@ -323,9 +325,9 @@ def _stack(p: TrainingPlan, known: Members) -> tuple[str, Sequence[int]]:
 DECODER, ENCODER = "decoder", "encoder"
 
 
-def _encoder(root: Module, path: str, p: TrainingPlan) -> list[Module]:
+def _encoder(root: Module, path: str, plan: TrainingPlan) -> list[Module]:
     """The layers of what is attended to, whose path is like the decoder's."""
-    inner = p.subject.body.encoder
+    inner = plan.subject.body.encoder
     if inner is None or DECODER not in path:
         return []
     other = path.replace(DECODER, ENCODER)

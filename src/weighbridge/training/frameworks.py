@@ -329,9 +329,9 @@ def stored(w: Train, made: Framework) -> DType | None:
     return STORAGE.get(w.bnb_4bit_quant_storage or usual)
 
 
-def precision(f: Framework, name: str | None) -> Precision:
-    found = f.precisions.get(name or f.precision)
-    if found is None or (found.float8 and not f.float8):
-        known = (n for n, x in f.precisions.items() if f.float8 or not x.float8)
-        raise UsageError(f"--precision {name!r} is not one of {f.name}: {', '.join(known)}")
-    return replace(found, name=name or f.precision)
+def precision(framework: Framework, name: str | None) -> Precision:
+    found = framework.precisions.get(name or framework.precision)
+    if found is None or (found.float8 and not framework.float8):
+        known = (n for n, x in framework.precisions.items() if framework.float8 or not x.float8)
+        raise UsageError(f"--precision {name!r} is not one of {framework.name}: {', '.join(known)}")
+    return replace(found, name=name or framework.precision)

@@ -57,17 +57,17 @@ PARAMETER_BUFFERS = 5 * 10**8  # numbers (offload_param.buffer_count x buffer_si
 ZERO = "DeepSpeed runtime/zero/stage_1_and_2.py, stage3.py"
 
 
-def on_host(p: TrainingPlan, found: TrainingRun) -> Device:
+def on_host(plan: TrainingPlan, found: TrainingRun) -> Device:
     """One machine, without states that the driver pages (paged.py)."""
-    ranks = min(NODE, p.sharding.ranks)
+    ranks = min(NODE, plan.sharding.ranks)
     process = host.processes(ranks)
-    kept = tuple(c for c in _kept(p, found, ranks) if c.bytes.high)
-    inputs = _inputs(p, found, ranks)
-    phases = [Phase("load", (process, *_loading(p, ranks)))]
+    kept = tuple(c for c in _kept(plan, found, ranks) if c.bytes.high)
+    inputs = _inputs(plan, found, ranks)
+    phases = [Phase("load", (process, *_loading(plan, ranks)))]
     if found.away:
         phases.append(Phase("backward", (process, *kept, inputs)))
     phases.append(Phase("step", (process, *kept)))
-    saved = _saved(p, found)
+    saved = _saved(plan, found)
     if saved is not None:
         phases.append(Phase("save", (process, *kept, saved)))
     return Device(index=0, kind="host", phases=tuple(phases))
@@ -83,38 +83,38 @@ class HostReading(NamedTuple):
     straight: bool
 
 
-def _reading(p: TrainingPlan, ranks: int) -> HostReading:
-    alone, kind = p.sharding.ranks == 1, p.sharding.kind
-    by_trl = p.framework.name == "trl" and alone  # device_map="auto"
-    by_axolotl = p.framework.name == "axolotl" and kind in ("none", "ddp")
-    form = p.subject.choice.scheme
-    straight = by_trl or by_axolotl or kind == "zero3" or p.sharding.tensor > 1
+def _reading(plan: TrainingPlan, ranks: int) -> HostReading:
+    alone, kind = plan.sharding.ranks == 1, plan.sharding.kind
+    by_trl = plan.framework.name == "trl" and alone  # device_map="auto"
+    by_axolotl = plan.framework.name == "axolotl" and kind in ("none", "ddp")
+    form = plan.subject.choice.scheme
+    straight = by_trl or by_axolotl or kind == "zero3" or plan.sharding.tensor > 1
     return HostReading(
-        processes=1 if p.loads_once else ranks,
+        processes=1 if plan.loads_once else ranks,
         straight=host.straight(form, device_map=straight),
     )
 
 
-def _loading(p: TrainingPlan, ranks: int) -> Iterator[Component]:
-    if p.framework.name in MADE_ON_DEVICE:
+def _loading(plan: TrainingPlan, ranks: int) -> Iterator[Component]:
+    if plan.framework.name in MADE_ON_DEVICE:
         return
-    part, choice = p.subject.part, p.subject.choice
-    weights = weight_bytes(part, choice, major=p.major)
+    part, choice = plan.subject.part, plan.subject.choice
+    weights = weight_bytes(part, choice, major=plan.major)
     to = host.loaded(part, choice, weights, native_dtype(part))
-    if p.framework.loads != "transformers":
-        yield _by_recipe(p, ranks, to)
+    if plan.framework.loads != "transformers":
+        yield _by_recipe(plan, ranks, to)
         return
-    how = _reading(p, ranks)
+    how = _reading(plan, ranks)
     yield from host.while_loading(
         part,
         to,
-        version=p.version,
+        version=plan.version,
         straight_to_device=how.straight,
         processes=how.processes,
     )
 
 
-def _by_recipe(p: TrainingPlan, ranks: int, to: host.LoadedPart) -> Component:
+def _by_recipe(plan: TrainingPlan, ranks: int, to: host.LoadedPart) -> Component:
     """torchtune and litgpt map the files, and copy what they store in another order."""
     most = ranks * to.weights
     return Component(
@@ -122,45 +122,47 @@ def _by_recipe(p: TrainingPlan, ranks: int, to: host.LoadedPart) -> Component:
         detail="copies",
         bytes=Bytes(0, most // 2, most),
         basis="assumed",
-        formula=f"{p.framework.name} rewrites tensors as it reads them: none to all, in each rank",
-        source=p.framework.source,
+        formula=(
+            f"{plan.framework.name} rewrites tensors as it reads them: none to all, in each rank"
+        ),
+        source=plan.framework.source,
     )
 
 
 # Running
 
 
-def _kept(p: TrainingPlan, found: TrainingRun, ranks: int) -> Iterator[Component]:
-    yield from _states(p, found, ranks)
-    if p.sharding.offload == "none":
+def _kept(plan: TrainingPlan, found: TrainingRun, ranks: int) -> Iterator[Component]:
+    yield from _states(plan, found, ranks)
+    if plan.sharding.offload == "none":
         return
-    if p.sharding.fully:
+    if plan.sharding.fully:
         yield _of(
             "weights",
             exactly(ranks * found.pinned),
             f"parts and gradients: {found.host:,} bytes a rank, in pinned blocks of powers of two",
             "torch distributed/fsdp; ATen/core/CachingHostAllocator.h",
         )
-    elif p.sharding.offload == "nvme":
-        yield _swapped(p, found, ranks)
+    elif plan.sharding.offload == "nvme":
+        yield _swapped(plan, found, ranks)
     else:
-        yield from _by_zero(p, found, ranks)
+        yield from _by_zero(plan, found, ranks)
 
 
-def _states(p: TrainingPlan, found: TrainingRun, ranks: int) -> Iterator[Component]:
-    offloaded = 0 if p.sharding.offload == "nvme" else found.elsewhere.get("host", 0)
+def _states(plan: TrainingPlan, found: TrainingRun, ranks: int) -> Iterator[Component]:
+    offloaded = 0 if plan.sharding.offload == "nvme" else found.elsewhere.get("host", 0)
     yield _of(
         "optimizer_states",
         exactly(ranks * offloaded),
-        f"{p.optimizer.name}: states that are kept off the device",
-        p.optimizer.source,
+        f"{plan.optimizer.name}: states that are kept off the device",
+        plan.optimizer.source,
     )
 
 
-def _by_zero(p: TrainingPlan, found: TrainingRun, ranks: int) -> Iterator[Component]:
-    own = ceil_div(found.trainable, p.sharding.shares)
-    third = p.sharding.kind == "zero3"
-    groups = _groups(p, own) if third else [own]
+def _by_zero(plan: TrainingPlan, found: TrainingRun, ranks: int) -> Iterator[Component]:
+    own = ceil_div(found.trainable, plan.sharding.shares)
+    third = plan.sharding.kind == "zero3"
+    groups = _groups(plan, own) if third else [own]
     yield _of(
         "master_weights",
         exactly(ranks * (MASTER * own if third else power_of_two(MASTER * own))),
@@ -171,22 +173,22 @@ def _by_zero(p: TrainingPlan, found: TrainingRun, ranks: int) -> Iterator[Compon
         _times(ranks, _unsure(GRADIENT * own, _pinned(GRADIENT, groups))),
         "the part's gradients in float32",
     )
-    waiting = not third and p.accumulation > 1
+    waiting = not third and plan.accumulation > 1
     yield _of(
         "gradients",
         _times(ranks * (1 + waiting), _unsure(LOW * own, power_of_two(LOW * own))),
         "gradients and parameters in 16 bits on their way" + (", summed up" * waiting),
     )
-    if p.sharding.offload == "params":
-        yield from _parameters(p, found, ranks, groups)
+    if plan.sharding.offload == "params":
+        yield from _parameters(plan, found, ranks, groups)
 
 
 def _parameters(
-    p: TrainingPlan, found: TrainingRun, ranks: int, groups: list[int]
+    plan: TrainingPlan, found: TrainingRun, ranks: int, groups: list[int]
 ) -> Iterator[Component]:
     """What is trained is copied from blocks of single parameters into one for each group, pinned in
     any case; what is frozen stays as it is."""
-    if p.method != "full":
+    if plan.method != "full":
         whole = found.host - MASTER * sum(groups)
         yield _of(
             "weights",
@@ -207,9 +209,9 @@ def _parameters(
     )
 
 
-def _groups(p: TrainingPlan, own: int) -> list[int]:
+def _groups(plan: TrainingPlan, own: int) -> list[int]:
     """Numbers of a rank that stage 3 keeps together."""
-    each = p.zero.sizes.get("sub_group", SUB_GROUP)
+    each = plan.zero.sizes.get("sub_group", SUB_GROUP)
     return [min(each, own - start) for start in range(0, own, each)]
 
 
@@ -226,9 +228,9 @@ def _times(ranks: int, each: Bytes) -> Bytes:
     return Bytes(*(ranks * b for b in each))
 
 
-def _swapped(p: TrainingPlan, found: TrainingRun, ranks: int) -> Component:
-    own = ceil_div(found.trainable, p.sharding.shares)
-    states = STATE_BUFFERS * power_of_two(MASTER * max(_groups(p, own), default=0))
+def _swapped(plan: TrainingPlan, found: TrainingRun, ranks: int) -> Component:
+    own = ceil_div(found.trainable, plan.sharding.shares)
+    states = STATE_BUFFERS * power_of_two(MASTER * max(_groups(plan, own), default=0))
     return _of(
         "temporaries",
         Bytes(*(ranks * b for b in (states, states, states + LOW * PARAMETER_BUFFERS))),
@@ -237,9 +239,9 @@ def _swapped(p: TrainingPlan, found: TrainingRun, ranks: int) -> Component:
     )
 
 
-def _inputs(p: TrainingPlan, found: TrainingRun, ranks: int) -> Component:
+def _inputs(plan: TrainingPlan, found: TrainingRun, ranks: int) -> Component:
     """Tensors of one size: the inputs of layers."""
-    each = p.activations.size(p.batch * p.length * p.subject.body.hidden)
+    each = plan.activations.size(plan.batch * plan.length * plan.subject.body.hidden)
     most = found.away * power_of_two(each) // max(1, each)
     return _of(
         "activations",
@@ -252,14 +254,14 @@ def _inputs(p: TrainingPlan, found: TrainingRun, ranks: int) -> Component:
 # Saving
 
 
-def _saved(p: TrainingPlan, found: TrainingRun) -> Component | None:
+def _saved(plan: TrainingPlan, found: TrainingRun) -> Component | None:
     """Estimate the host memory that saving takes; None where nothing of size is copied at once, or
     it is not known."""
-    if p.framework.loads != "transformers" or p.method != "full":
+    if plan.framework.loads != "transformers" or plan.method != "full":
         return None
-    parameters = p.subject.model.parameters
-    if p.sharding.parameters:
-        each = LOW if p.sharding.kind == "zero3" else p.dtype.size(1)
+    parameters = plan.subject.model.parameters
+    if plan.sharding.parameters:
+        each = LOW if plan.sharding.kind == "zero3" else plan.dtype.size(1)
         whole = each * parameters
         return _of(
             "weights",
@@ -268,7 +270,7 @@ def _saved(p: TrainingPlan, found: TrainingRun) -> Component | None:
             "transformers trainer.py (save_model), accelerate accelerator.py (get_state_dict)",
             basis="assumed",
         )
-    file = min(p.dtype.size(parameters), SHARD.get(p.major, SHARD[5]))
+    file = min(plan.dtype.size(parameters), SHARD.get(plan.major, SHARD[5]))
     return _of("weights", exactly(file), "the tensors of a file", "safetensors torch.py, save_file")
 
 
@@ -318,17 +320,17 @@ def paged_out(rests: Sequence[Bytes], managed: int, usable: Bytes | None) -> Byt
 
 
 def _beside(
-    d: Device, managed: int, optimizer: Optimizer, usable: Bytes | None, away: Component
+    device: Device, managed: int, optimizer: Optimizer, usable: Bytes | None, away: Component
 ) -> Device:
     phases = []
-    for phase in d.phases:
+    for phase in device.phases:
         own = away
-        if d.kind == "gpu":
+        if device.kind == "gpu":
             here = _here(phase.at("driver"), managed, usable)
             own = _paged_states(here, optimizer, "paged optimizer states", name="other")
         later = phase.name != BEFORE and own.bytes.high > 0
         phases.append(Phase(phase.name, (*phase.components, own)) if later else phase)
-    return replace(d, phases=tuple(phases))
+    return replace(device, phases=tuple(phases))
 
 
 def _here(rest: Bytes, managed: int, usable: Bytes | None) -> Bytes:

@@ -67,8 +67,8 @@ class LitgptSizes:
         return self.h.kv_heads * self.h.key_dim
 
 
-def sizes(p: TrainingPlan) -> LitgptSizes:
-    subject = p.subject
+def sizes(plan: TrainingPlan) -> LitgptSizes:
+    subject = plan.subject
     body, config = subject.body, language(subject)
     block = body.blocks[0]
     attention, feed = block.mixers[0], block.feeds[0] if block.feeds else None
@@ -98,30 +98,30 @@ def sizes(p: TrainingPlan) -> LitgptSizes:
     )
 
 
-def _norm(x: Spec) -> bool:
-    return x.kind == "norm"
+def _norm(spec: Spec) -> bool:
+    return spec.kind == "norm"
 
 
 # ---- the class in memory
 
 
-def build(m: Machine, p: TrainingPlan, around: Around) -> BuiltModel:
+def build(m: Machine, plan: TrainingPlan, around: Around) -> BuiltModel:
     """Linears first where they are made first: the head, then layers."""
-    if p.sharding.tensor * p.sharding.pipeline > 1:
+    if plan.sharding.tensor * plan.sharding.pipeline > 1:
         raise UnsupportedError(
             "litgpt's recipes share no layers among ranks; leave out -tp and -pp"
         )
-    if p.subject.choice.scheme is not None and p.sharding.ranks > 1:
+    if plan.subject.choice.scheme is not None and plan.sharding.ranks > 1:
         raise UsageError(
             "litgpt quantizes on one device only: leave out --quantization, or name one"
         )
-    z, making = sizes(p), _Making(m, p, around)
+    z, making = sizes(plan), _Making(m, plan, around)
     making.linear("lm_head", z.vocab, z.hidden, biased=z.head_biased, part=("head",))
     making.param("transformer.wte.weight", (z.vocab, z.hidden), "embedding")
     for i in range(z.layers):
         _layer(making, z, f"transformer.h.{i}")
     making.norm("transformer.ln_f", z)
-    shape, dtype = (p.length, z.turned), FLOAT32 if making.form else p.dtype
+    shape, dtype = (plan.length, z.turned), FLOAT32 if making.form else plan.dtype
     with m.making("buffers"):
         buffers = [m.new(shape, dtype), m.new(shape, dtype), *making.pieces]
     root = Module(making.params, making.wraps)
@@ -130,41 +130,45 @@ def build(m: Machine, p: TrainingPlan, around: Around) -> BuiltModel:
         base=root.at("transformer"),
         layers=[root.at(f"transformer.h.{i}") for i in range(z.layers)],
         params=making.params,
-        body=p.subject.body,
-        config=language(p.subject),
-        kind=p.subject.model_type,
+        body=plan.subject.body,
+        config=language(plan.subject),
+        kind=plan.subject.model_type,
         buffers=buffers,
     )
 
 
-def _layer(making: "_Making", z: LitgptSizes, path: str) -> None:
-    making.norm(f"{path}.norm_1", z)
-    making.qkv(f"{path}.attn.attn", z)
-    making.linear(f"{path}.attn.proj", z.hidden, z.queries, biased=z.biased, part=("projection",))
-    if z.norms == 4:
-        making.norm(f"{path}.post_attention_norm", z)
-    if z.norms > 1:
-        making.norm(f"{path}.norm_2", z)
-    for name in ("fc_1", "fc_2") if z.gated else ("fc",):
-        making.linear(f"{path}.mlp.{name}", z.width, z.hidden, biased=z.biased, part=("mlp",))
-    making.linear(f"{path}.mlp.proj", z.hidden, z.width, biased=z.biased, part=("mlp",))
-    if z.norms == 4:
-        making.norm(f"{path}.post_mlp_norm", z)
+def _layer(making: "_Making", sizes: LitgptSizes, path: str) -> None:
+    making.norm(f"{path}.norm_1", sizes)
+    making.qkv(f"{path}.attn.attn", sizes)
+    making.linear(
+        f"{path}.attn.proj", sizes.hidden, sizes.queries, biased=sizes.biased, part=("projection",)
+    )
+    if sizes.norms == 4:
+        making.norm(f"{path}.post_attention_norm", sizes)
+    if sizes.norms > 1:
+        making.norm(f"{path}.norm_2", sizes)
+    for name in ("fc_1", "fc_2") if sizes.gated else ("fc",):
+        making.linear(
+            f"{path}.mlp.{name}", sizes.width, sizes.hidden, biased=sizes.biased, part=("mlp",)
+        )
+    making.linear(f"{path}.mlp.proj", sizes.hidden, sizes.width, biased=sizes.biased, part=("mlp",))
+    if sizes.norms == 4:
+        making.norm(f"{path}.post_mlp_norm", sizes)
 
 
 class _Making:
     """Parameters as they are made, and what stands in for linears."""
 
-    def __init__(self, m: Machine, p: TrainingPlan, around: Around) -> None:
+    def __init__(self, m: Machine, plan: TrainingPlan, around: Around) -> None:
         self.m = m
-        self.p = p
+        self.p = plan
         self.around = around
         self.params: dict[str, LeafTensor] = {}
         self.wraps: dict[str, Wrap] = {}
         self.pieces: list[Tensor] = []
-        scheme = p.subject.choice.scheme
+        scheme = plan.subject.choice.scheme
         self.form = scheme.name if scheme else ""
-        wanted = p.adapters.targets if p.adapters else ()
+        wanted = plan.adapters.targets if plan.adapters else ()
         strange = sorted(set(wanted) - set(PARTS))
         if strange:
             raise UsageError(f"--lora-targets {strange[0]}: litgpt has {', '.join(PARTS)}")
@@ -175,10 +179,10 @@ class _Making:
         self.params[name] = made
         return made
 
-    def norm(self, path: str, z: LitgptSizes) -> None:
-        self.param(f"{path}.weight", (z.hidden,), "norm")
-        if z.norm_biased:
-            self.param(f"{path}.bias", (z.hidden,), "norm")
+    def norm(self, path: str, sizes: LitgptSizes) -> None:
+        self.param(f"{path}.weight", (sizes.hidden,), "norm")
+        if sizes.norm_biased:
+            self.param(f"{path}.bias", (sizes.hidden,), "norm")
 
     def linear(
         self, path: str, outside: int, inside: int, *, biased: bool, part: tuple[str, ...]
@@ -188,14 +192,14 @@ class _Making:
             first, second = self._pair(path, a, (a.r, inside), (outside, a.r))
             self.wraps[path] = LitgptLora(base, first, second, a.dropout)
 
-    def qkv(self, path: str, z: LitgptSizes) -> None:
-        rows = z.queries, z.keys, z.keys
-        base = self._base(path, sum(rows), z.hidden, biased=z.biased)
+    def qkv(self, path: str, sizes: LitgptSizes) -> None:
+        rows = sizes.queries, sizes.keys, sizes.keys
+        base = self._base(path, sum(rows), sizes.hidden, biased=sizes.biased)
         a = self.p.adapters
         chosen = [n for part, n in zip(QKV, rows, strict=True) if a and part in a.targets]
         if a is None or not chosen:
             return
-        shapes = (a.r * len(chosen), z.hidden), (sum(chosen), a.r)
+        shapes = (a.r * len(chosen), sizes.hidden), (sum(chosen), a.r)
         first, second = self._pair(path, a, *shapes)
         self.wraps[path] = LoraQkv(
             base=base,
@@ -203,12 +207,12 @@ class _Making:
             b=second,
             p=a.dropout,
             rows=chosen,
-            grouped=z.h.heads != z.h.kv_heads,
+            grouped=sizes.h.heads != sizes.h.kv_heads,
             later=_later(self.p),
         )
 
     def _pair(
-        self, path: str, a: Adapters, first: Shape, second: Shape
+        self, path: str, adapters: Adapters, first: Shape, second: Shape
     ) -> tuple[LeafTensor, LeafTensor]:
         made = []
         for name, shape in ((f"{path}.lora_A", first), (f"{path}.lora_B", second)):
@@ -251,8 +255,8 @@ def packed(shape: Shape, form: str) -> Iterator[int]:
         yield 4 * (numel // 64)
 
 
-def _later(p: TrainingPlan) -> bool:
-    return p.release is None or p.release >= LATER
+def _later(plan: TrainingPlan) -> bool:
+    return plan.release is None or plan.release >= LATER
 
 
 # ---- adapters

@@ -26,20 +26,20 @@ TOWERS = "towers"  # of images and sounds
 COMPILED = 12  # percent: what torch.compile keeps and takes is its partitioner's choice
 
 
-def phases(p: TrainingPlan, found: TrainingRun) -> tuple[Phase, ...]:
+def phases(plan: TrainingPlan, found: TrainingRun) -> tuple[Phase, ...]:
     return tuple(
-        Phase(name, tuple(_components(p, found, name, found.moments[name])))
+        Phase(name, tuple(_components(plan, found, name, found.moments[name])))
         for name in NAMES
         if name in found.moments
     )
 
 
 def _components(
-    p: TrainingPlan, found: TrainingRun, name: str, peak: LivePeak
+    plan: TrainingPlan, found: TrainingRun, name: str, peak: LivePeak
 ) -> Iterator[Component]:
     for what, nbytes in peak.live.items():
         if what in APART:
-            yield APART[what](p, nbytes)
+            yield APART[what](plan, nbytes)
             continue
         assumed = bool(what in ("activations", "temporaries") and found.program.said)
         low, high = (found.program.low, found.program.high) if assumed else (1, 1)
@@ -47,8 +47,8 @@ def _components(
             name=what,
             bytes=Bytes(int(nbytes * low), nbytes, int(nbytes * high)),
             basis="assumed" if assumed else "computed",
-            formula=_formula(p, found, what, nbytes),
-            source=_source(p, what),
+            formula=_formula(plan, found, what, nbytes),
+            source=_source(plan, what),
         )
     yield Component(
         name="rounding",
@@ -66,11 +66,11 @@ def _components(
         + (", given back where the card is full" if found.bounded else ""),
         source=REPLAY,
     )
-    if p.sharding.kind == "zero3" and name != "load":
+    if plan.sharding.kind == "zero3" and name != "load":
         yield _pieces(peak)
-    yield from _other_buckets(p, name)
-    yield from _tied_twice(p, name)
-    unsure = p.framework.unsure + (COMPILED if p.compiled else 0)
+    yield from _other_buckets(plan, name)
+    yield from _tied_twice(plan, name)
+    unsure = plan.framework.unsure + (COMPILED if plan.compiled else 0)
     if unsure and name != "load":
         moving = sum(peak.live.get(what, 0) for what in MOVING)
         yield Component(
@@ -79,23 +79,25 @@ def _components(
             bytes=Bytes(0, 0, moving * unsure // 100),
             basis="assumed",
             formula=f"up to {unsure} % of activations, logits and temporaries",
-            source=p.framework.source,
+            source=plan.framework.source,
         )
-    if found.unsure and name == ("backward" if p.optimizer.in_backward else "step"):
-        yield _tuned(p, Bytes(0, 0, found.unsure))
-    yield from _unread(p, found, name)
-    yield from _wide_stream(p, peak, name)
-    if p.sharding.ranks > 1:
-        yield communication(p)
-    yield context(p.part)
-    kernels = beside(p)
+    if found.unsure and name == ("backward" if plan.optimizer.in_backward else "step"):
+        yield _tuned(plan, Bytes(0, 0, found.unsure))
+    yield from _unread(plan, found, name)
+    yield from _wide_stream(plan, peak, name)
+    if plan.sharding.ranks > 1:
+        yield communication(plan)
+    yield context(plan.part)
+    kernels = beside(plan)
     if name != "load" and kernels is not None:
         yield kernels
 
 
-def beside(p: TrainingPlan) -> Component | None:
+def beside(plan: TrainingPlan) -> Component | None:
     """Kernels of libraries that are loaded beside a context; None on a stack of its own."""
-    return libraries(p.torch, p.part) if p.part is None or p.part.stack != "own" else None
+    return (
+        libraries(plan.torch, plan.part) if plan.part is None or plan.part.stack != "own" else None
+    )
 
 
 # percent: what ZeRO-3 has gathered goes parameter by parameter, in an order that the host's lead
@@ -115,14 +117,14 @@ def _pieces(peak: LivePeak) -> Component:
     )
 
 
-def _other_buckets(p: TrainingPlan, name: str) -> Iterator[Component]:
+def _other_buckets(plan: TrainingPlan, name: str) -> Iterator[Component]:
     """Buckets of ZeRO 1 and 2 that a configuration may have where nobody says: the Trainer fills in
     an "auto" alone, DeepSpeed's own default is 5e8 numbers, and examples have two of 2e8."""
-    untold = "reduce" not in p.zero.sizes and not p.zero.overlaps
-    if name != "backward" or p.sharding.kind not in ("zero1", "zero2") or not untold:
+    untold = "reduce" not in plan.zero.sizes and not plan.zero.overlaps
+    if name != "backward" or plan.sharding.kind not in ("zero1", "zero2") or not untold:
         return
-    more = p.computing.size(ZeroSizes().reduce - ZeroSizes.auto(p.subject.body.hidden).reduce)
-    if p.framework.name == "deepspeed" or more <= 0:
+    more = plan.computing.size(ZeroSizes().reduce - ZeroSizes.auto(plan.subject.body.hidden).reduce)
+    if plan.framework.name == "deepspeed" or more <= 0:
         return
     yield Component(
         name="temporaries",
@@ -135,29 +137,29 @@ def _other_buckets(p: TrainingPlan, name: str) -> Iterator[Component]:
     )
 
 
-def _tied_twice(p: TrainingPlan, name: str) -> Iterator[Component]:
+def _tied_twice(plan: TrainingPlan, name: str) -> Iterator[Component]:
     """A tied embedding may be there twice, for itself and for the head: published runs of adapters
     under FSDP2 and of ZeRO 3 took 10 to 20 % more than what was followed, about its size. Why was
     not found: in the sources of accelerate, DeepSpeed, PEFT 0.21 (whose wrap policy the Trainer
     gives to FSDP1 alone) and transformers both are one parameter."""
-    s = p.sharding
-    shared = s.kind == "zero3" or (s.kind in ("fsdp2", "hsdp") and p.adapters is not None)
-    tied = any(x.tied and x.kind == "linear" for x in p.subject.part.blueprint.counted)
+    s = plan.sharding
+    shared = s.kind == "zero3" or (s.kind in ("fsdp2", "hsdp") and plan.adapters is not None)
+    tied = any(x.tied and x.kind == "linear" for x in plan.subject.part.blueprint.counted)
     if name not in RUNNING or not shared or not tied:
         return
-    body = p.subject.body
+    body = plan.subject.body
     yield Component(
         name="temporaries",
         detail="tied embedding",
-        bytes=Bytes(0, 0, p.computing.size(body.vocab * body.hidden)),
+        bytes=Bytes(0, 0, plan.computing.size(body.vocab * body.hidden)),
         basis="assumed",
         formula=f"{body.vocab:,} x {body.hidden:,} numbers, gathered once more for the head",
         source="published runs; accelerate 1.15 utils/fsdp_utils.py has them as one",
     )
 
 
-def _towers(p: TrainingPlan, nbytes: int) -> Component:
-    items = ", ".join(f"{count:,} {kind}" for kind, count in p.items.items() if count)
+def _towers(plan: TrainingPlan, nbytes: int) -> Component:
+    items = ", ".join(f"{count:,} {kind}" for kind, count in plan.items.items() if count)
     return Component(
         name="activations",
         detail=TOWERS,
@@ -168,7 +170,7 @@ def _towers(p: TrainingPlan, nbytes: int) -> Component:
     )
 
 
-def _tuned(p: TrainingPlan, nbytes: Bytes) -> Component:
+def _tuned(plan: TrainingPlan, nbytes: Bytes) -> Component:
     """What the first step tries; a third average in float32 would be as much."""
     return Component(
         name="temporaries",
@@ -176,13 +178,13 @@ def _tuned(p: TrainingPlan, nbytes: Bytes) -> Component:
         bytes=nbytes,
         basis="assumed",
         formula="of the largest parameter: itself, and the codes of its averages",
-        source=p.optimizer.source,
+        source=plan.optimizer.source,
     )
 
 
-def _dequantized(p: TrainingPlan, nbytes: int) -> Component:
+def _dequantized(plan: TrainingPlan, nbytes: int) -> Component:
     """Weights that torch's kernel of GPTQ unpacks; by another one nothing is kept."""
-    known = p.base.asked_kernel is not None
+    known = plan.base.asked_kernel is not None
     return Component(
         name="activations",
         detail=DEQUANTIZED,
@@ -193,12 +195,12 @@ def _dequantized(p: TrainingPlan, nbytes: int) -> Component:
     )
 
 
-def _unread(p: TrainingPlan, found: TrainingRun, name: str) -> Iterator[Component]:
+def _unread(plan: TrainingPlan, found: TrainingRun, name: str) -> Iterator[Component]:
     """What a kernel that was not read may keep: each matrix in 16 bits, of one layer where layers
     are computed again."""
-    if name not in RUNNING or kbit.read(p.subject.choice.scheme):
+    if name not in RUNNING or kbit.read(plan.subject.choice.scheme):
         return
-    most = found.packed if p.checkpointing == "none" else found.packed_in_layer
+    most = found.packed if plan.checkpointing == "none" else found.packed_in_layer
     yield Component(
         name="activations",
         detail=DEQUANTIZED,
@@ -209,14 +211,14 @@ def _unread(p: TrainingPlan, found: TrainingRun, name: str) -> Iterator[Componen
     )
 
 
-def _wide_stream(p: TrainingPlan, peak: LivePeak, name: str) -> Iterator[Component]:
+def _wide_stream(plan: TrainingPlan, peak: LivePeak, name: str) -> Iterator[Component]:
     """Hidden states in float32, where ranks share a packed base: a script may cast what is not
     packed, as it does on one device. Two published runs of a 70B took 7 GiB more than without."""
-    packed = p.subject.choice.scheme is not None and p.framework.upcast != "none"
+    packed = plan.subject.choice.scheme is not None and plan.framework.upcast != "none"
     if (
         name not in RUNNING
-        or not (p.sharding.parameters and packed)
-        or p.base.asked_upcast is not None
+        or not (plan.sharding.parameters and packed)
+        or plan.base.asked_upcast is not None
     ):
         return
     yield Component(
@@ -237,40 +239,40 @@ APART: Mapping[str, Callable[[TrainingPlan, int], Component]] = {
 }
 
 
-def _formula(p: TrainingPlan, found: TrainingRun, what: str, nbytes: int) -> str:
-    tokens, vocab = p.batch * p.length, p.subject.body.vocab
+def _formula(plan: TrainingPlan, found: TrainingRun, what: str, nbytes: int) -> str:
+    tokens, vocab = plan.batch * plan.length, plan.subject.body.vocab
     trained = spelled.each(nbytes, found.trainable, "trained parameters")
     outputs = spelled.each(nbytes, tokens * vocab, "numbers")
-    rows = f"{p.batch:,} x {p.length:,} tokens"
+    rows = f"{plan.batch:,} x {plan.length:,} tokens"
     told = {
-        "weights": spelled.parameters(p.subject.model.parameters, _form(p), nbytes),
+        "weights": spelled.parameters(plan.subject.model.parameters, _form(plan), nbytes),
         "gradients": trained,
         "adapters": trained,
-        "optimizer_states": f"{trained}: {p.optimizer.name}, {p.optimizer.formula}",
+        "optimizer_states": f"{trained}: {plan.optimizer.name}, {plan.optimizer.formula}",
         "activations": f"{spelled.each(nbytes, tokens, 'tokens')}, kept for backward: "
-        f"checkpointing {p.checkpointing}",
-        "logits": f"{rows} x {vocab:,} outputs = {outputs} with their loss, {p.loss}",
+        f"checkpointing {plan.checkpointing}",
+        "logits": f"{rows} x {vocab:,} outputs = {outputs} with their loss, {plan.loss}",
         "temporaries": "gradients of activations and what kernels take for a moment",
-        "workspaces": f"{_library(p)}, one for each thread that multiplies",
+        "workspaces": f"{_library(plan)}, one for each thread that multiplies",
         "buffers": "tensors that modules hold and do not train",
     }
     return told.get(what, "")
 
 
-def _form(p: TrainingPlan) -> str:
+def _form(plan: TrainingPlan) -> str:
     """What the base is held in."""
-    form = p.subject.choice.scheme
-    return p.dtype.name if form is None else f"{form.name} and {p.dtype.name}"
+    form = plan.subject.choice.scheme
+    return plan.dtype.name if form is None else f"{form.name} and {plan.dtype.name}"
 
 
-def _library(p: TrainingPlan) -> str:
-    return "hipBLAS" if p.part is not None and p.part.stack == "hip" else "cuBLAS"
+def _library(plan: TrainingPlan) -> str:
+    return "hipBLAS" if plan.part is not None and plan.part.stack == "hip" else "cuBLAS"
 
 
-def _source(p: TrainingPlan, what: str) -> str:
+def _source(plan: TrainingPlan, what: str) -> str:
     return {
         "weights": "the class's tensors",
-        "optimizer_states": p.optimizer.source,
+        "optimizer_states": plan.optimizer.source,
         "workspaces": "torch aten/src/ATen/cuda/CublasHandlePool.cpp",
     }.get(what, "transformers models/*/modeling_*.py, run over shapes")
 
@@ -278,11 +280,13 @@ def _source(p: TrainingPlan, what: str) -> str:
 # ---- nccl
 
 
-def communication(p: TrainingPlan) -> Component:
+def communication(plan: TrainingPlan) -> Component:
     """What a rank has for its groups; a size of its own for each, and none for the model's."""
-    s = p.sharding
+    s = plan.sharding
     groups = sum(n > 1 for n in (s.data, s.tensor, s.pipeline, s.context, s.expert))
-    each = communicator(None if p.part is None else p.chip.links, lazy=p.torch >= LAZY_SINCE)
+    each = communicator(
+        None if plan.part is None else plan.chip.links, lazy=plan.torch >= LAZY_SINCE
+    )
     return Component(
         name="communication",
         detail="NCCL",

@@ -14,18 +14,20 @@ FLAGS = {"image": "--images", "audio": "--audio-seconds"}
 OWN_SELECTION = ("torchtitan", "torchtune")  # frameworks whose own setting is selective
 
 
-def remarks(p: TrainingPlan) -> list[str]:
-    return [said for said in (remark(p) for remark in REMARKS) if said]
+def remarks(plan: TrainingPlan) -> list[str]:
+    return [said for said in (remark(plan) for remark in REMARKS) if said]
 
 
-def _emulated(p: TrainingPlan) -> str:
+def _emulated(plan: TrainingPlan) -> str:
     """What becomes of bfloat16 on a card without units for it."""
-    said = hardware.emulated(p.part, p.computing)
+    said = hardware.emulated(plan.part, plan.computing)
     if not said:
         return ""
-    if p.framework.lowers and p.part is not None:
-        return f"{hardware.told(p.part, 'bfloat16')}: {p.framework.name} takes float16 by itself"
-    if refused(p):
+    if plan.framework.lowers and plan.part is not None:
+        return (
+            f"{hardware.told(plan.part, 'bfloat16')}: {plan.framework.name} takes float16 by itself"
+        )
+    if refused(plan):
         return f"{said}, and the Trainer refuses it; use --precision fp16-mixed"
     return f"{said}, which is slow; --precision fp16-mixed takes as much memory"
 
@@ -36,23 +38,23 @@ def _emulated(p: TrainingPlan) -> str:
 EMULATES = (2, 4)
 
 
-def refused(p: TrainingPlan) -> str:
+def refused(plan: TrainingPlan) -> str:
     """Why the launch does not run as asked; "" where nothing is known against it."""
     trainers = ("trainer", "trl", "axolotl")
-    if p.framework.name not in trainers or p.precision.name not in ("bf16", "bf16-mixed"):
+    if plan.framework.name not in trainers or plan.precision.name not in ("bf16", "bf16-mixed"):
         return ""
-    if p.torch >= EMULATES or not hardware.emulated(p.part, p.computing):
+    if plan.torch >= EMULATES or not hardware.emulated(plan.part, plan.computing):
         return ""
     return "only with --precision fp16-mixed: the Trainer refuses bfloat16 on this card"
 
 
-def _float32_base(p: TrainingPlan) -> str:
+def _float32_base(plan: TrainingPlan) -> str:
     """TRL's own default (model_init_kwargs: dtype), where others load the model's 16 bits."""
-    frozen = p.method != "full"
-    if p.framework.name != "trl" or p.dtype != FLOAT32 or p.precision.autocast is None:
+    frozen = plan.method != "full"
+    if plan.framework.name != "trl" or plan.dtype != FLOAT32 or plan.precision.autocast is None:
         return ""
     what = "the frozen base, too, is" if frozen else "weights are"
-    if p.subject.choice.scheme is not None:
+    if plan.subject.choice.scheme is not None:
         what = "what is not packed of the frozen base is"
     return (
         f"trl loads in float32 unless model_init_kwargs name a dtype: {what} twice as large as in "
@@ -60,34 +62,35 @@ def _float32_base(p: TrainingPlan) -> str:
     )
 
 
-def _experts(p: TrainingPlan) -> str:
-    return told(p.subject.part, replace(p.subject.choice, dtype=p.dtype), p.major)
+def _experts(plan: TrainingPlan) -> str:
+    return told(plan.subject.part, replace(plan.subject.choice, dtype=plan.dtype), plan.major)
 
 
-def _upcast(p: TrainingPlan) -> str:
+def _upcast(plan: TrainingPlan) -> str:
     """What PEFT's recipe does to a base that is packed."""
-    form = p.subject.choice.scheme
+    form = plan.subject.choice.scheme
     if form is None:
         return ""
-    if p.base.upcast != "none":
-        return f"{CASTS[p.base.upcast]}; without that call: --kbit-upcast none"
-    if p.base.asked_upcast not in (None, "none"):
+    if plan.base.upcast != "none":
+        return f"{CASTS[plan.base.upcast]}; without that call: --kbit-upcast none"
+    if plan.base.asked_upcast not in (None, "none"):
         return (
-            f"--kbit-upcast {p.base.asked_upcast} changes nothing: PEFT leaves {form.name} as it is"
+            f"--kbit-upcast {plan.base.asked_upcast} changes nothing: PEFT leaves {form.name} as "
+            "it is"
         )
     return ""
 
 
-def _packed(p: TrainingPlan) -> str:
-    form = p.subject.choice.scheme
+def _packed(plan: TrainingPlan) -> str:
+    form = plan.subject.choice.scheme
     if form is None or form.name.startswith(BITSANDBYTES):
         return ""
-    if p.base.kernel is None:
+    if plan.base.kernel is None:
         return (
             f"linears in {form.name} are taken to be dequantized one at a time, as bitsandbytes' "
             "in 4 bits are; a kernel that keeps each of them is in the high estimate"
         )
-    if form.name.startswith("gptq") and p.base.asked_kernel is None:
+    if form.name.startswith("gptq") and plan.base.asked_kernel is None:
         return (
             "every linear in GPTQ is taken to keep its weight in 16 bits from forward to backward, "
             "as torch's kernel does; the low estimate is without: --gptq-kernel says which runs"
@@ -95,21 +98,21 @@ def _packed(p: TrainingPlan) -> str:
     return ""
 
 
-def _selective(p: TrainingPlan) -> str:
-    if p.checkpointing != "selective" or p.framework.name in OWN_SELECTION:
+def _selective(plan: TrainingPlan) -> str:
+    if plan.checkpointing != "selective" or plan.framework.name in OWN_SELECTION:
         return ""
     return (
-        f"--checkpointing selective is no setting of {p.framework.name}: every second product is "
-        "kept, as torchtitan's policy does"
+        f"--checkpointing selective is no setting of {plan.framework.name}: every second product "
+        "is kept, as torchtitan's policy does"
     )
 
 
-def _items(p: TrainingPlan) -> str:
+def _items(plan: TrainingPlan) -> str:
     """What a tower of the model is given."""
-    kinds = {t.kind for t in p.subject.body.towers}
-    given = {kind for kind, count in p.items.items() if count}
-    if differs(p.subject.model_type, "own_items"):
-        return _of_a_batch(p, given)
+    kinds = {t.kind for t in plan.subject.body.towers}
+    given = {kind for kind, count in plan.items.items() if count}
+    if differs(plan.subject.model_type, "own_items"):
+        return _of_a_batch(plan, given)
     without = sorted(kinds - given)
     if not without:
         return ""
@@ -119,21 +122,21 @@ def _items(p: TrainingPlan) -> str:
     )
 
 
-def _of_a_batch(p: TrainingPlan, given: set[str]) -> str:
-    sized = p.image_size is not None and differs(p.subject.model_type, "sized_images")
+def _of_a_batch(plan: TrainingPlan, given: set[str]) -> str:
+    sized = plan.image_size is not None and differs(plan.subject.model_type, "sized_images")
     if not given or (sized and given == {"image"}):
         return ""
     return (
         f"{' and '.join(FLAGS[kind] for kind in sorted(given))} changes nothing: "
-        f"{p.subject.model_type} is trained on batches of its own items, of its config's size; "
+        f"{plan.subject.model_type} is trained on batches of its own items, of its config's size; "
         "--batch-size counts them"
     )
 
 
-def _whole(p: TrainingPlan) -> str:
-    """Say which packed weights are whole on each rank (sharding/packed.py)."""
-    form, s = p.subject.choice.scheme, p.sharding
-    if form is None or p.codes in ("parts", "all") or not s.parameters:
+def _whole(plan: TrainingPlan) -> str:
+    """Say which packed weights are whole on each rank (sharding/numbers.py)."""
+    form, s = plan.subject.choice.scheme, plan.sharding
+    if form is None or plan.codes in ("parts", "all") or not s.parameters:
         return ""
     by = "FSDP" if s.fully else "ZeRO-3"
     if four_bits(form):
@@ -141,19 +144,19 @@ def _whole(p: TrainingPlan) -> str:
             f"packed weights are integers, which accelerate leaves whole on every rank under {by}: "
             "--bnb-4bit-quant-storage bfloat16 shares them out"
         )
-    if p.codes == "both":
+    if plan.codes == "both":
         return f"bitsandbytes keeps weights in 8 bits whole on every rank, beside {by}'s parts"
     return f"packed weights in {form.name} are no parameters: {by} leaves them whole on every rank"
 
 
-def _version(p: TrainingPlan) -> str:
+def _version(plan: TrainingPlan) -> str:
     """Silence would say that it was heeded."""
-    if p.release is None or p.framework.versioned or p.framework.older:
+    if plan.release is None or plan.framework.versioned or plan.framework.older:
         return ""
     libraries = "--engine-version (transformers), --torch-version, --accelerate-version"
     return (
-        f"--framework-version changes nothing: no rule of {p.framework.name} depends on it; what "
-        f"does is {libraries}"
+        f"--framework-version changes nothing: no rule of {plan.framework.name} depends on it; "
+        f"what does is {libraries}"
     )
 
 

@@ -70,13 +70,13 @@ class TrainingRun:
 
 
 def run(
-    p: TrainingPlan, capacity: int | None = None, stage: int = 0, *, splices: bool = True
+    plan: TrainingPlan, capacity: int | None = None, stage: int = 0, *, splices: bool = True
 ) -> TrainingRun:
     """One rank of a stage. `capacity` is what the allocator can have of the card: cached blocks go
     back to the driver there. Where tensors alone are more, the run is shown on the least card that
     we found it to end on, or without an end.
     `splices`: few layers of each kind are walked, where the others repeat them."""
-    return StageRuns(p, stage, splices=splices).within(capacity)
+    return StageRuns(plan, stage, splices=splices).within(capacity)
 
 
 class StageRuns:
@@ -84,8 +84,8 @@ class StageRuns:
     found once. Each run finds anew what layers of a kind do: where the course of a layer leads
     depends on the free blocks that the run before it found, and on the end of the card."""
 
-    def __init__(self, p: TrainingPlan, stage: int = 0, *, splices: bool = True) -> None:
-        self._p, self._stage = p, stage
+    def __init__(self, plan: TrainingPlan, stage: int = 0, *, splices: bool = True) -> None:
+        self._p, self._stage = plan, stage
         self._splices = splices
         self._free: TrainingRun | None = None
 
@@ -146,44 +146,46 @@ def _uncollected() -> Iterator[None]:
             gc.enable()
 
 
-def _run(p: TrainingPlan, capacity: int | None, stage: int, splices: Splices | None) -> TrainingRun:
+def _run(
+    plan: TrainingPlan, capacity: int | None, stage: int, splices: Splices | None
+) -> TrainingRun:
     m = Machine(Heap(capacity))
-    m.softmax_keeps = p.torch < (1, 11)
-    _workspaces(m, p)
-    around = surrounding(p)
-    built = _built(m, p, around, stage)
+    m.softmax_keeps = plan.torch < (1, 11)
+    _workspaces(m, plan)
+    around = surrounding(plan)
+    built = _built(m, plan, around, stage)
     around.placed(m, built)
-    found = TrainingRun(program=_program(p, built))
+    found = TrainingRun(program=_program(plan, built))
     found.trainable = sum(x.numel for x in built.own if x.trainable)
     found.packed, found.packed_in_layer = _packed(built)
-    offloaded = p.sharding.offload != "none"
+    offloaded = plan.sharding.offload != "none"
     kept = Optimization(
-        p.optimizer,
+        plan.optimizer,
         around.stepped(built),
         offloaded=offloaded,
-        zeroes=p.torch < (2, 0) or p.framework.forgets_late,
+        zeroes=plan.torch < (2, 0) or plan.framework.forgets_late,
         apart=around.apart,
     )
-    if p.optimizer.unsure is not None:
-        found.unsure = max(map(p.optimizer.unsure, kept.params), default=0)
-    if p.optimizer.early or around.early:
+    if plan.optimizer.unsure is not None:
+        found.unsure = max(map(plan.optimizer.unsure, kept.params), default=0)
+    if plan.optimizer.early or around.early:
         given = around.starting(m)
         kept.start(m)
         del given
     found.note("load", m.heap.phase(), first=True)
-    batches = Batches(_step(m, p, built, around, splices), p, found, stage)
-    if p.framework.forgets_late and p.torch >= (2, 0):
+    batches = Batches(_step(m, plan, built, around, splices), plan, found, stage)
+    if plan.framework.forgets_late and plan.torch >= (2, 0):
         batches.forgets = kept.forget
     for number in range(STEPS):
         first = number == 0
         batches.all(first=first)
         around.before_step(m, built)
-        if not p.optimizer.in_backward:
+        if not plan.optimizer.in_backward:
             kept.step(m)
         around.after_step(m, built)
         found.note("step", m.heap.phase(), first=first)
-    if p.evaluated:
-        batches.evaluate(p.evaluated)
+    if plan.evaluated:
+        batches.evaluate(plan.evaluated)
     if around.saves:
         around.saving(m, built)
         found.note("save", m.heap.phase(), first=False)
@@ -205,43 +207,43 @@ def _packed(built: BuiltModel) -> tuple[int, int]:
     return total, max(each.values(), default=0)
 
 
-def _program(p: TrainingPlan, built: BuiltModel) -> TrainingProgram:
+def _program(plan: TrainingPlan, built: BuiltModel) -> TrainingProgram:
     lead = {layer.path for layer in built.layers}
     names = [n.removeprefix(path) for n in built.params if (path := below(n, lead))]
     names.append(built.base.first(*EMBEDDINGS))
-    kind, blocks = p.subject.model_type, p.subject.body.blocks
-    return program(kind, blocks, names, p.loss, framework=p.framework.name)
+    kind, blocks = plan.subject.model_type, plan.subject.body.blocks
+    return program(kind, blocks, names, plan.loss, framework=plan.framework.name)
 
 
-def _built(m: Machine, p: TrainingPlan, around: Around, stage: int) -> BuiltModel:
+def _built(m: Machine, plan: TrainingPlan, around: Around, stage: int) -> BuiltModel:
     """litgpt has classes of its own, with modules of other names."""
-    if p.framework.name == "litgpt":
+    if plan.framework.name == "litgpt":
         from weighbridge.training import litgpt
 
-        return litgpt.build(m, p, around)
-    return build(m, p, around, stage)
+        return litgpt.build(m, plan, around)
+    return build(m, plan, around, stage)
 
 
 def _step(
-    m: Machine, p: TrainingPlan, built: BuiltModel, around: Around, splices: Splices | None
+    m: Machine, plan: TrainingPlan, built: BuiltModel, around: Around, splices: Splices | None
 ) -> TrainingStep:
     s = TrainingStep(
         m=m,
         built=built,
-        batch=p.batch,
-        length=share(p.length, p.sharding.context),
-        dtype=p.activations,
-        kernel=p.attention,
-        torch=p.torch,
-        checkpointing=p.checkpointing,
-        padded=p.padded,
-        reentrant=p.reentrant,
-        release=p.release,
-        transformers=p.version,
-        compiled=p.compiled,
-        token_ranks=p.sharding.tensor if p.framework.shares_tokens else 1,
-        image_size=p.image_size,
-        items={} if differs(p.subject.model_type, "own_items") else dict(p.items),
+        batch=plan.batch,
+        length=share(plan.length, plan.sharding.context),
+        dtype=plan.activations,
+        kernel=plan.attention,
+        torch=plan.torch,
+        checkpointing=plan.checkpointing,
+        padded=plan.padded,
+        reentrant=plan.reentrant,
+        release=plan.release,
+        transformers=plan.version,
+        compiled=plan.compiled,
+        token_ranks=plan.sharding.tensor if plan.framework.shares_tokens else 1,
+        image_size=plan.image_size,
+        items={} if differs(plan.subject.model_type, "own_items") else dict(plan.items),
         around=around,
     )
     if splices is not None:
@@ -249,11 +251,11 @@ def _step(
     return s
 
 
-def _workspaces(m: Machine, p: TrainingPlan) -> None:
-    m.chip = p.chip
-    if p.part is not None and p.part.stack == "own":
+def _workspaces(m: Machine, plan: TrainingPlan) -> None:
+    m.chip = plan.chip
+    if plan.part is not None and plan.part.stack == "own":
         return
-    found = cublas(p.chip.capability, p.torch)
+    found = cublas(plan.chip.capability, plan.torch)
     if found.bytes.low:
         m.workspace = found.bytes.expected
     else:
@@ -264,16 +266,16 @@ class Batches:
     """The micro-batches of a step. Of an accumulation two are run: the second has the gradients of
     the first. A stage of a pipeline has as many in flight as there are stages from it on (1F1B)."""
 
-    def __init__(self, s: TrainingStep, p: TrainingPlan, found: TrainingRun, stage: int) -> None:
+    def __init__(self, s: TrainingStep, plan: TrainingPlan, found: TrainingRun, stage: int) -> None:
         self.s = s
-        self.p = p
+        self.p = plan
         self.program = found.program
         self.found = found
         self.first = False
         self.first_stage = stage == 0
-        self.last_stage = stage == p.sharding.pipeline - 1
+        self.last_stage = stage == plan.sharding.pipeline - 1
         self.forgets: Callable[[], None] | None = None  # gradients, behind the first forward
-        self.in_flight = min(p.sharding.pipeline - stage, p.accumulation)
+        self.in_flight = min(plan.sharding.pipeline - stage, plan.accumulation)
         self.kept: list[Tensor] = []  # by the loop's variables, until the next forward has run
 
     def all(self, *, first: bool) -> None:
@@ -350,9 +352,9 @@ class Batches:
         self._note("backward")
 
 
-def _count(p: TrainingPlan) -> int:
+def _count(plan: TrainingPlan) -> int:
     """Micro-batches of a step that differ in what they find."""
-    return p.accumulation if p.sharding.pipeline > 1 else min(2, p.accumulation)
+    return plan.accumulation if plan.sharding.pipeline > 1 else min(2, plan.accumulation)
 
 
 def _mark(m: Machine, hidden: Tensor, ends: Callable[[str], None]) -> Tensor:

@@ -82,125 +82,143 @@ class TransformersCacheSetting:
         return Formats(key=plain, value=plain, conv=self.dtype, state=FLOAT32)
 
 
-def _attention(m: Attention, s: TransformersCacheSetting) -> CacheBytes:
-    if facts(s.model_type).transformers.repeated_cache and m.kv_heads > 1:  # Falcon 40B
-        m = replace(m, kv_heads=m.heads)
-    if s.cache in ("quanto", "hqq", "fp8"):
-        return _quantized(m, s)
-    index = s.formats.key.size(m.indexer.dim) if m.indexer else 0
-    tokens = _tokens(m, s)
-    return CacheBytes(kv=s.batch * (tokens * heads_token(m, s.formats) + _length(s) * index))
+def _attention(mixer: Attention, setting: TransformersCacheSetting) -> CacheBytes:
+    if facts(setting.model_type).transformers.repeated_cache and mixer.kv_heads > 1:  # Falcon 40B
+        mixer = replace(mixer, kv_heads=mixer.heads)
+    if setting.cache in ("quanto", "hqq", "fp8"):
+        return _quantized(mixer, setting)
+    index = setting.formats.key.size(mixer.indexer.dim) if mixer.indexer else 0
+    tokens = _tokens(mixer, setting)
+    return CacheBytes(
+        kv=setting.batch * (tokens * heads_token(mixer, setting.formats) + _length(setting) * index)
+    )
 
 
-def _length(s: TransformersCacheSetting) -> int:
+def _length(setting: TransformersCacheSetting) -> int:
     """Tokens of a layer that keeps all."""
-    if s.cache == "static" and s.max_cache_len is not None:
-        return s.max_cache_len
-    return s.lengths.context
+    if setting.cache == "static" and setting.max_cache_len is not None:
+        return setting.max_cache_len
+    return setting.lengths.context
 
 
-def _tokens(m: Attention, s: TransformersCacheSetting) -> int:
-    if s.cache == "static":
-        return kept(_length(s), m.reach)
-    if s.after == "prefill" or not keeps_windows(s.version):
-        return s.lengths.context
-    return kept(s.lengths.context, m.reach)
+def _tokens(mixer: Attention, setting: TransformersCacheSetting) -> int:
+    if setting.cache == "static":
+        return kept(_length(setting), mixer.reach)
+    if setting.after == "prefill" or not keeps_windows(setting.version):
+        return setting.lengths.context
+    return kept(setting.lengths.context, mixer.reach)
 
 
-def _quantized(m: Attention, s: TransformersCacheSetting) -> CacheBytes:
+def _quantized(mixer: Attention, setting: TransformersCacheSetting) -> CacheBytes:
     """Tokens written since the last time that `residual` of them were packed stay as they are."""
-    if m.reach is not None or m.indexer is not None:
-        raise UsageError(f"a {s.cache} cache is for models whose layers all have full attention")
-    tokens, row = s.batch * s.lengths.context, m.key_elements + m.value_elements
-    if s.cache == "fp8":
+    if mixer.reach is not None or mixer.indexer is not None:
+        raise UsageError(
+            f"a {setting.cache} cache is for models whose layers all have full attention"
+        )
+    tokens, row = setting.batch * setting.lengths.context, mixer.key_elements + mixer.value_elements
+    if setting.cache == "fp8":
         return CacheBytes(kv=tokens * row + 2 * FLOAT32.nbytes)
-    written = 0 if s.prompt is None else s.lengths.context - s.prompt
-    waiting = s.batch * (written % s.residual)
-    packed = [(tokens - waiting) * n for n in (m.key_elements, m.value_elements)]
-    return CacheBytes(kv=sum(_grouped(n, s) for n in packed) + s.dtype.size(waiting * row))
+    written = 0 if setting.prompt is None else setting.lengths.context - setting.prompt
+    waiting = setting.batch * (written % setting.residual)
+    packed = [(tokens - waiting) * n for n in (mixer.key_elements, mixer.value_elements)]
+    return CacheBytes(
+        kv=sum(_grouped(n, setting) for n in packed) + setting.dtype.size(waiting * row)
+    )
 
 
-def _grouped(count: int, s: TransformersCacheSetting) -> int:
+def _grouped(count: int, setting: TransformersCacheSetting) -> int:
     """Codes of `bits`, packed in bytes, and a scale and a zero point (or shift) a group."""
-    return ceil_div(count * s.bits, 8) + 2 * ceil_div(count, s.group) * s.dtype.nbytes
+    return (
+        ceil_div(count * setting.bits, 8)
+        + 2 * ceil_div(count, setting.group) * setting.dtype.nbytes
+    )
 
 
-def _latent(m: Latent, s: TransformersCacheSetting) -> CacheBytes:
-    if not keeps_latents(s.version):
-        return _attention(m.expanded, s)
-    index = m.indexer.dim if m.indexer else 0
-    tokens = s.batch * _length(s)
-    return CacheBytes(kv=s.dtype.size(tokens * (m.latent_elements + index)))
+def _latent(mixer: Latent, setting: TransformersCacheSetting) -> CacheBytes:
+    if not keeps_latents(setting.version):
+        return _attention(mixer.expanded, setting)
+    index = mixer.indexer.dim if mixer.indexer else 0
+    tokens = setting.batch * _length(setting)
+    return CacheBytes(kv=setting.dtype.size(tokens * (mixer.latent_elements + index)))
 
 
-def _cross(m: CrossAttention, s: TransformersCacheSetting) -> CacheBytes:
-    return CacheBytes(kv=s.batch * s.lengths.crossed(m) * heads_token(m, s.formats))
+def _cross(mixer: CrossAttention, setting: TransformersCacheSetting) -> CacheBytes:
+    return CacheBytes(
+        kv=setting.batch * setting.lengths.crossed(mixer) * heads_token(mixer, setting.formats)
+    )
 
 
-def _compressed(m: Compressed, s: TransformersCacheSetting) -> CacheBytes:
+def _compressed(mixer: Compressed, setting: TransformersCacheSetting) -> CacheBytes:
     """Return the bytes of a compressed cache, whose keys serve as values."""
-    near = s.lengths.context if s.after == "prefill" else kept(s.lengths.context, m.window)
-    if m.rate == 1:
-        return CacheBytes(kv=s.batch * s.dtype.size(2 * near * m.dim))
-    widths = (m.dim, m.indexer.dim) if m.indexer else (m.dim,)
-    elements = near * m.dim + sum(_groups(m, width, s) for width in widths)
-    return CacheBytes(kv=s.batch * s.dtype.size(elements))
+    near = (
+        setting.lengths.context
+        if setting.after == "prefill"
+        else kept(setting.lengths.context, mixer.window)
+    )
+    if mixer.rate == 1:
+        return CacheBytes(kv=setting.batch * setting.dtype.size(2 * near * mixer.dim))
+    widths = (mixer.dim, mixer.indexer.dim) if mixer.indexer else (mixer.dim,)
+    elements = near * mixer.dim + sum(_groups(mixer, width, setting) for width in widths)
+    return CacheBytes(kv=setting.batch * setting.dtype.size(elements))
 
 
-def _groups(m: Compressed, width: int, s: TransformersCacheSetting) -> int:
+def _groups(mixer: Compressed, width: int, setting: TransformersCacheSetting) -> int:
     """Elements of compressed groups, and of the tokens that wait for theirs to be full: keys and
     gates, twice as wide where groups overlap; those layers also keep half of the last group. What
     waits is a view of all tokens of the last step."""
-    groups, waiting = divmod(s.lengths.context, m.rate)
-    held = s.lengths.context if s.after == "prefill" else waiting or m.rate
-    if not m.overlaps:
+    groups, waiting = divmod(setting.lengths.context, mixer.rate)
+    held = setting.lengths.context if setting.after == "prefill" else waiting or mixer.rate
+    if not mixer.overlaps:
         return groups * width + 2 * held * width
-    return groups * width + 4 * held * width + (2 * m.rate * width if groups else 0)
+    return groups * width + 4 * held * width + (2 * mixer.rate * width if groups else 0)
 
 
-def _recurrent(m: Recurrent, s: TransformersCacheSetting) -> CacheBytes:
+def _recurrent(mixer: Recurrent, setting: TransformersCacheSetting) -> CacheBytes:
     """`columns` of past inputs, and the state."""
-    match m:
+    match mixer:
         case Mamba1() | Mamba2() | GatedDelta() | KimiDelta() | ShortConv():
-            columns, dtype = m.kernel, FLOAT32
+            columns, dtype = mixer.kernel, FLOAT32
         case LinearAttention():
-            columns, dtype = m.kernel - 1, s.dtype
+            columns, dtype = mixer.kernel - 1, setting.dtype
         case Rwkv():
-            columns, dtype = m.kernel - 1, FLOAT32
+            columns, dtype = mixer.kernel - 1, FLOAT32
         case GatedRecurrence():  # after a step, a view of the past inputs and the newest
-            columns, dtype = m.kernel - (s.after == "prefill"), FLOAT32
+            columns, dtype = mixer.kernel - (setting.after == "prefill"), FLOAT32
         case _:
-            assert_never(m)
-    return CacheBytes(state=s.batch * state(m, Formats(conv=s.dtype, state=dtype), columns=columns))
+            assert_never(mixer)
+    return CacheBytes(
+        state=setting.batch
+        * state(mixer, Formats(conv=setting.dtype, state=dtype), columns=columns)
+    )
 
 
-def of_mixer(m: Mixer, s: TransformersCacheSetting) -> CacheBytes:
+def of_mixer(mixer: Mixer, setting: TransformersCacheSetting) -> CacheBytes:
     """Bytes that one layer's mixer keeps."""
-    match m:
+    match mixer:
         case Attention():
-            return _attention(m, s)
+            return _attention(mixer, setting)
         case Latent():
-            return _latent(m, s)
+            return _latent(mixer, setting)
         case Compressed():
-            return _compressed(m, s)
+            return _compressed(mixer, setting)
         case CrossAttention():
-            return _cross(m, s)
+            return _cross(mixer, setting)
         case Shared():
             return CacheBytes()
-        case _ if isinstance(m, Recurrent):
-            return _recurrent(m, s)
+        case _ if isinstance(mixer, Recurrent):
+            return _recurrent(mixer, setting)
         case _:
-            assert_never(m)
+            assert_never(mixer)
 
 
-def sizes(layers: Iterable[Layer], s: TransformersCacheSetting) -> CacheBytes:
-    return total(of_mixer(m, s) for m in mixers(layers))
+def sizes(layers: Iterable[Layer], setting: TransformersCacheSetting) -> CacheBytes:
+    return total(of_mixer(m, setting) for m in mixers(layers))
 
 
-def caches(layers: Iterable[Layer], s: TransformersCacheSetting) -> tuple[Component, ...]:
+def caches(layers: Iterable[Layer], setting: TransformersCacheSetting) -> tuple[Component, ...]:
     """The components, with what they were computed from."""
     formula = (
-        f"{s.batch} sequences of {s.lengths.context:,} tokens, {s.cache} cache in {s.dtype.name}, "
-        f"after {s.after}"
+        f"{setting.batch} sequences of {setting.lengths.context:,} tokens, {setting.cache} cache "
+        f"in {setting.dtype.name}, after {setting.after}"
     )
-    return components(sizes(layers, s), formula=formula, source=SOURCE)
+    return components(sizes(layers, setting), formula=formula, source=SOURCE)

@@ -27,15 +27,15 @@ FROM_DRAFT = ("weights", "buffers", "kv_cache", "recurrent_state", "rounding")
 SCANS = (GatedDelta, KimiDelta, Mamba1, Mamba2)
 
 
-def settings(subject: Subject, w: Infer, p: GenerationPlan) -> EffectiveSettings:
+def settings(subject: Subject, w: Infer, plan: GenerationPlan) -> EffectiveSettings:
     return {
-        "attention": p.prompt.kernel,
-        "cache_implementation": None if p.prompt.cache == "none" else p.prompt.cache,
-        "device_map": p.device_map,
-        "num_beams": p.beams,
-        "logits_to_keep": p.logits_kept,
+        "attention": plan.prompt.kernel,
+        "cache_implementation": None if plan.prompt.cache == "none" else plan.prompt.cache,
+        "device_map": plan.device_map,
+        "num_beams": plan.beams,
+        "logits_to_keep": plan.logits_kept,
         "torch_version": w.torch_version,
-        "images": p.items["image"],
+        "images": plan.items["image"],
         "audio_seconds": w.audio_seconds,
         "draft_model": w.draft_model,
         "exact": w.exact,
@@ -45,42 +45,42 @@ def settings(subject: Subject, w: Infer, p: GenerationPlan) -> EffectiveSettings
 def facts(
     subject: Subject,
     w: Infer,
-    p: GenerationPlan,
+    plan: GenerationPlan,
     devices: tuple[Device, ...],
     budget: "Budget | None",
 ) -> DerivedFacts:
-    token = _per_token(subject, p)
+    token = _per_token(subject, plan)
     found: DerivedFacts = {"kv_cache_bytes_per_token": token}
-    found |= launching.line(subject, w, p).facts()
-    if budget is not None and p.new and token:
-        tokens = min(_tokens(d, p, budget.of(i)) for i, d in enumerate(devices))
-        found |= {"kv_cache_tokens": tokens, "max_concurrency": tokens // p.context}
+    found |= launching.line(subject, w, plan).facts()
+    if budget is not None and plan.new and token:
+        tokens = min(_tokens(d, plan, budget.of(i)) for i, d in enumerate(devices))
+        found |= {"kv_cache_tokens": tokens, "max_concurrency": tokens // plan.context}
     return found
 
 
-def _per_token(subject: Subject, p: GenerationPlan) -> int:
+def _per_token(subject: Subject, plan: GenerationPlan) -> int:
     """Return the cache bytes that one more token of one sequence takes, over all devices."""
-    if p.prompt.cache == "none":
+    if plan.prompt.cache == "none":
         return 0
-    one = replace(p.prompt, batch=1, tokens=1, past=p.context - 1, cache="dynamic", longest=0)
-    before = replace(one, past=max(1, p.context - 2))
+    one = replace(plan.prompt, batch=1, tokens=1, past=plan.context - 1, cache="dynamic", longest=0)
+    before = replace(one, past=max(1, plan.context - 2))
     counts = Counter(m for la in subject.layers for m in la.mixers)
     now, then = setting(one), setting(before)
     return sum(n * (of_mixer(m, now).kv - of_mixer(m, then).kv) for m, n in counts.items())
 
 
-def _tokens(device: Device, p: GenerationPlan, usable: Bytes) -> int:
+def _tokens(device: Device, plan: GenerationPlan, usable: Bytes) -> int:
     """Tokens whose cache fits beside all else, as it is in the decode phase."""
     decode = next(phase for phase in device.phases if phase.name == "decode")
     cache = sum(c.bytes.expected for c in decode.components if c.name == KV)
     free = usable.expected - decode.at("driver").expected + cache
-    return max(0, free) * p.context * p.prompt.batch // max(1, cache)
+    return max(0, free) * plan.context * plan.prompt.batch // max(1, cache)
 
 
-def on_host(subject: Subject, p: GenerationPlan) -> Device:
+def on_host(subject: Subject, plan: GenerationPlan) -> Device:
     """One process: while it loads, and when the weights are on the device."""
-    mapped = p.device_map is not None
-    version = p.rules.version
+    mapped = plan.device_map is not None
+    version = plan.rules.version
 
     def compute() -> Device:
         process = host.processes(1)
@@ -125,20 +125,20 @@ def _of_draft(draft: Device, name: str) -> Iterator[Component]:
             yield replace(c, detail=f"draft model {c.detail}".strip())
 
 
-def warnings(subject: Subject, p: GenerationPlan) -> tuple[str, ...]:
-    return tuple(_warnings(subject, p))
+def warnings(subject: Subject, plan: GenerationPlan) -> tuple[str, ...]:
+    return tuple(_warnings(subject, plan))
 
 
-def _warnings(subject: Subject, p: GenerationPlan) -> Iterator[str]:
+def _warnings(subject: Subject, plan: GenerationPlan) -> Iterator[str]:
     if any(isinstance(m, SCANS) for b in subject.body.blocks for m in b.mixers):
         yield (
             "recurrent layers are counted as transformers' own Python code runs them; with "
             "flash-linear-attention or mamba-ssm installed the prompt takes less"
         )
-    if p.prompt.cache == "none" and p.new:
+    if plan.prompt.cache == "none" and plan.new:
         yield (
             "the class keeps no cache by itself: generate reads all tokens again for each new one; "
             "--cache-implementation dynamic asks about use_cache=True, which is faster"
         )
-    if p.rules.whole_logits and p.new and p.prompt.tokens > 1:
-        yield (f"transformers {p.rules.written} makes logits of the whole prompt for this class")
+    if plan.rules.whole_logits and plan.new and plan.prompt.tokens > 1:
+        yield (f"transformers {plan.rules.written} makes logits of the whole prompt for this class")

@@ -25,96 +25,96 @@ from weighbridge.engines.transformers.step import ForwardStep, linear
 from weighbridge.units import ceil_div
 
 
-def feed(heap: Heap, s: ForwardStep, f: Feed) -> LiveTensor:
+def feed(heap: Heap, step: ForwardStep, f: Feed) -> LiveTensor:
     """The output, of the model's width; the input is the caller's."""
     match f:
         case Dense():
-            return dense(heap, s, f)
+            return dense(heap, step, f)
         case Experts():
-            return experts(heap, s, f)
+            return experts(heap, step, f)
         case _:
             assert_never(f)
 
 
-def _inputs(s: ForwardStep, f: Feed) -> int:
-    return f.inputs or s.hidden
+def _inputs(step: ForwardStep, f: Feed) -> int:
+    return f.inputs or step.hidden
 
 
-def dense(heap: Heap, s: ForwardStep, f: Dense, read: Sequence[LiveTensor] = ()) -> LiveTensor:
+def dense(heap: Heap, step: ForwardStep, f: Dense, read: Sequence[LiveTensor] = ()) -> LiveTensor:
     """The output; what it has `read` goes with it where there is no gate."""
-    wide = s.wide(f.width)
+    wide = step.wide(f.width)
     if f.gated and f.fused:
-        both = linear(heap, s, _inputs(s, f), 2 * f.width)
-        active = activated(heap, s, wide)
+        both = linear(heap, step, _inputs(step, f), 2 * f.width)
+        active = activated(heap, step, wide)
         made = heap.into(wide, active)
         made_from = [both, made]
     elif f.gated:
-        gate = linear(heap, s, _inputs(s, f), f.width)
-        active = activated(heap, s, wide)
+        gate = linear(heap, step, _inputs(step, f), f.width)
+        active = activated(heap, step, wide)
         heap.drop(gate)
-        up = linear(heap, s, _inputs(s, f), f.width)
+        up = linear(heap, step, _inputs(step, f), f.width)
         made_from = [heap.into(wide, active, up)]
     else:
-        up = linear(heap, s, _inputs(s, f), f.width)
+        up = linear(heap, step, _inputs(step, f), f.width)
         heap.drop(*read)
         read = ()
-        active = activated(heap, s, wide)
+        active = activated(heap, step, wide)
         heap.drop(up)
         made_from = [active]
-    out = linear(heap, s, f.width, _inputs(s, f))
+    out = linear(heap, step, f.width, _inputs(step, f))
     heap.drop(*made_from, *read)
     return out
 
 
-def activated(heap: Heap, s: ForwardStep, nbytes: int) -> LiveTensor:
+def activated(heap: Heap, step: ForwardStep, nbytes: int) -> LiveTensor:
     """The activation's result beside its input, which the caller drops."""
-    several = heap.all([nbytes] * s.style.several, "activations")
+    several = heap.all([nbytes] * step.style.several, "activations")
     made = heap.take(nbytes)
     heap.drop(*several)
     return made
 
 
-def experts(heap: Heap, s: ForwardStep, f: Experts) -> LiveTensor:
-    if s.style.every_expert:
-        return _everywhere(heap, s, f)
-    first = f.shared and s.style.shared_first and s.rules.stacked_experts
-    beside = [_shared(heap, s, f)] if first else []
-    chosen = _routed(heap, s, f)
-    stacked = s.rules.stacked_experts and not s.style.looped_experts
+def experts(heap: Heap, step: ForwardStep, f: Experts) -> LiveTensor:
+    if step.style.every_expert:
+        return _everywhere(heap, step, f)
+    first = f.shared and step.style.shared_first and step.rules.stacked_experts
+    beside = [_shared(heap, step, f)] if first else []
+    chosen = _routed(heap, step, f)
+    stacked = step.rules.stacked_experts and not step.style.looped_experts
     run = _grouped if stacked else _looped
-    if s.style.repeated_experts and not s.rules.stacked_experts and s.packed is None:
+    if step.style.repeated_experts and not step.rules.stacked_experts and step.packed is None:
         run = _repeated
-    if s.rules.batched_experts and stacked and not s.prompt and s.packed is None:
+    if step.rules.batched_experts and stacked and not step.prompt and step.packed is None:
         run = _batched
-    out = run(heap, s, f)
+    out = run(heap, step, f)
     if f.shared:
-        beside = beside or [_shared(heap, s, f)]
-        out = heap.into(s.wide(s.hidden), out, *beside)
+        beside = beside or [_shared(heap, step, f)]
+        out = heap.into(step.wide(step.hidden), out, *beside)
     heap.drop(*chosen)
     return out
 
 
-def _shared(heap: Heap, s: ForwardStep, f: Experts) -> LiveTensor:
+def _shared(heap: Heap, step: ForwardStep, f: Experts) -> LiveTensor:
     """The output of what all tokens go to."""
-    return dense(heap, s, Dense(width=f.shared, gated=f.gated))
+    return dense(heap, step, Dense(width=f.shared, gated=f.gated))
 
 
-def _everywhere(heap: Heap, s: ForwardStep, f: Experts) -> LiveTensor:
+def _everywhere(heap: Heap, step: ForwardStep, f: Experts) -> LiveTensor:
     """All tokens once for each expert, times its scores; two products of all of these rows. The
     shared expert runs beside them, and their sum is added to its output in place."""
-    rows = s.rows * f.count
-    hidden, wide = rows * _inputs(s, f) * s.size, rows * f.width * s.size
-    logits, filled = heap.take(s.wide(f.count)), heap.take(s.wide(f.count))
+    rows = step.rows * f.count
+    hidden, wide = rows * _inputs(step, f) * step.size, rows * f.width * step.size
+    logits, filled = heap.take(step.wide(f.count)), heap.take(step.wide(f.count))
     sigmoid = heap.into(4 * rows, heap.take(4 * rows), filled)
-    scores = heap.into(s.wide(f.count), sigmoid)
+    scores = heap.into(step.wide(f.count), sigmoid)
     repeated = heap.take(hidden)
-    column = heap.take(rows * s.size)
+    column = heap.take(rows * step.size)
     routed = heap.into(hidden, repeated, column)
     both = heap.take(2 * wide if f.gated else wide)
     product = heap.into(wide, heap.take(wide)) if f.gated else heap.take(wide)
     made = heap.into(hidden, both, product)
-    out = _shared(heap, s, f) if f.shared else None
-    total = heap.into(s.wide(s.hidden), made, routed)
+    out = _shared(heap, step, f) if f.shared else None
+    total = heap.into(step.wide(step.hidden), made, routed)
     heap.drop(logits, scores)
     if out is None:
         return total
@@ -122,28 +122,28 @@ def _everywhere(heap: Heap, s: ForwardStep, f: Experts) -> LiveTensor:
     return out
 
 
-def _routed(heap: Heap, s: ForwardStep, f: Experts) -> tuple[LiveTensor, ...]:
+def _routed(heap: Heap, step: ForwardStep, f: Experts) -> tuple[LiveTensor, ...]:
     """Scores of all experts, their float32 softmax, the best few with their numbers."""
-    logits = heap.take(s.wide(f.count))
-    soft = heap.take(4 * s.rows * f.count)
-    weights = heap.take(4 * s.rows * f.top_k)
-    numbers = heap.take(8 * s.rows * f.top_k)
+    logits = heap.take(step.wide(f.count))
+    soft = heap.take(4 * step.rows * f.count)
+    weights = heap.take(4 * step.rows * f.top_k)
+    numbers = heap.take(8 * step.rows * f.top_k)
     heap.drop(soft)
-    cast = heap.into(s.wide(f.top_k), weights)
+    cast = heap.into(step.wide(f.top_k), weights)
     return logits, cast, numbers
 
 
-def _grouped(heap: Heap, s: ForwardStep, f: Experts) -> LiveTensor:
+def _grouped(heap: Heap, step: ForwardStep, f: Experts) -> LiveTensor:
     """Each token k times, sorted by expert."""
-    pairs = s.rows * f.top_k
+    pairs = step.rows * f.top_k
     order = heap.all((8 * pairs, 8 * pairs), "activations")
-    hidden, wide = pairs * _inputs(s, f) * s.size, pairs * f.width * s.size
+    hidden, wide = pairs * _inputs(step, f) * step.size, pairs * f.width * step.size
     gathered = heap.take(hidden)
-    weights = heap.take(pairs * s.size)
-    biases = heap.take(2 * wide if s.style.clamped else 0)
+    weights = heap.take(pairs * step.size)
+    biases = heap.take(2 * wide if step.style.clamped else 0)
     up = heap.take((2 if f.gated else 1) * wide)
     active = heap.take(wide)
-    if s.style.clamped:
+    if step.style.clamped:
         heap.passing(*[wide] * 4)  # both halves, clamped; the gate's sigmoid, and the other half
     elif f.gated:
         product = heap.take(wide)
@@ -151,36 +151,36 @@ def _grouped(heap: Heap, s: ForwardStep, f: Experts) -> LiveTensor:
         active = product
     heap.drop(up, biases)
     down = heap.into(hidden, active)
-    wider = hidden * 4 // s.size if s.style.float_routes else hidden
+    wider = hidden * 4 // step.size if step.style.float_routes else hidden
     weighted = heap.take(wider)
     numbers = heap.all((8 * pairs, 8 * pairs), "activations")
     back = heap.into(wider, weighted)
-    out = heap.take(s.wide(s.hidden) * wider // hidden)
+    out = heap.take(step.wide(step.hidden) * wider // hidden)
     heap.drop(gathered, weights, down, back, *numbers, *order)
-    return heap.into(s.wide(s.hidden), out)
+    return heap.into(step.wide(step.hidden), out)
 
 
-def _batched(heap: Heap, s: ForwardStep, f: Experts) -> LiveTensor:
+def _batched(heap: Heap, step: ForwardStep, f: Experts) -> LiveTensor:
     """Run each token's experts as batched products over gathered weights. Both gathered copies live
     together while the second is made."""
-    pairs = s.rows * f.top_k
-    matrix = pairs * _inputs(s, f) * f.width * s.size
-    gathered = heap.take(pairs * _inputs(s, f) * s.size)
+    pairs = step.rows * f.top_k
+    matrix = pairs * _inputs(step, f) * f.width * step.size
+    gathered = heap.take(pairs * _inputs(step, f) * step.size)
     up = heap.take((2 if f.gated else 1) * matrix)
-    wide = heap.take(pairs * f.width * s.size)
+    wide = heap.take(pairs * f.width * step.size)
     down = heap.take(matrix)
     heap.drop(up, wide)
-    out = heap.into(s.wide(_inputs(s, f)), gathered)
+    out = heap.into(step.wide(_inputs(step, f)), gathered)
     heap.drop(down)
     return out
 
 
-def _repeated(heap: Heap, s: ForwardStep, f: Experts) -> LiveTensor:
+def _repeated(heap: Heap, step: ForwardStep, f: Experts) -> LiveTensor:
     """Tokens once for each expert through two batched products; local variables live to the end."""
-    rows = s.rows * f.count * s.size
-    hidden, wide = rows * _inputs(s, f), rows * f.width
+    rows = step.rows * f.count * step.size
+    hidden, wide = rows * _inputs(step, f), rows * f.width
     repeated, both = heap.take(hidden), heap.take(2 * wide)
-    if s.style.clamped:
+    if step.style.clamped:
         both = heap.into(2 * wide, both)
         halves = heap.all((wide, wide), "activations")
         sigmoid = heap.into(wide, heap.take(wide))
@@ -188,27 +188,27 @@ def _repeated(heap: Heap, s: ForwardStep, f: Experts) -> LiveTensor:
         product = heap.into(wide, heap.take(wide))
         held = (*halves, glu)
     else:
-        held, product = (), heap.into(wide, activated(heap, s, wide))
+        held, product = (), heap.into(wide, activated(heap, step, wide))
     down = heap.into(hidden, product)
-    for _ in range(2 if s.style.clamped else 1):  # a bias, and weights
+    for _ in range(2 if step.style.clamped else 1):  # a bias, and weights
         down = heap.into(hidden, down)
-    out = heap.into(s.wide(_inputs(s, f)), down)
+    out = heap.into(step.wide(_inputs(step, f)), down)
     heap.drop(repeated, both, *held)
     return out
 
 
-def _looped(heap: Heap, s: ForwardStep, f: Experts) -> LiveTensor:
+def _looped(heap: Heap, step: ForwardStep, f: Experts) -> LiveTensor:
     """One expert after another; its share is that of even routing."""
-    out = heap.take(s.wide(s.hidden))
-    mask = heap.take(8 * s.rows * f.top_k * f.count)
-    share = min(s.rows, ceil_div(s.rows * f.top_k, f.count)) * s.size
-    state = heap.take(share * s.hidden)
+    out = heap.take(step.wide(step.hidden))
+    mask = heap.take(8 * step.rows * f.top_k * f.count)
+    share = min(step.rows, ceil_div(step.rows * f.top_k, f.count)) * step.size
+    state = heap.take(share * step.hidden)
     gate = heap.take(share * f.width)
     active = heap.into(share * f.width, gate)
     if f.gated:
         up = heap.take(share * f.width)
         active = heap.into(share * f.width, active, up)
-    down = heap.into(share * s.hidden, active)
-    weighted = heap.into(share * s.hidden, down)
+    down = heap.into(share * step.hidden, active)
+    weighted = heap.into(share * step.hidden, down)
     heap.drop(state, weighted, mask)
     return out

@@ -2,7 +2,7 @@
 
 A quant_method must be in AUTO_QUANTIZER_MAPPING of quantizers/auto.py; one that is not is skipped
 with a warning, and the packed tensors do not fit the class. What cards without units for a format
-make of it is in units.py.
+make of it is in hardware.py.
 
 Source: wheels of transformers 4.30 (utils/quantization_config.py), 4.32, 4.35 to 4.57, 5.0 to 5.22
 by twos and 5.23. Releases between two of these that differ are taken for the earlier.

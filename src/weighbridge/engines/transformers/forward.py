@@ -38,37 +38,37 @@ from weighbridge.engines.transformers.step import ClassStyle, ForwardStep, norm
 Masks = Mapping[int | None, int]  # by how far a layer sees: elements, 0 for none
 
 
-def run(heap: Heap, s: ForwardStep, stage: ForwardStage) -> list[LiveTensor]:
+def run(heap: Heap, step: ForwardStep, stage: ForwardStage) -> list[LiveTensor]:
     """What is alive behind the last layer."""
-    embedded = heap.take(s.wide(s.hidden))
-    beside = [embedded, *_positions(heap, s, stage)]
-    masks, made = _masks(heap, s, stage)
-    learned = s.style.learned and stage.first  # positions are added to what was embedded
-    x = heap.take(s.wide(s.hidden)) if learned else embedded
-    sizes = growth(s, stage)
+    embedded = heap.take(step.wide(step.hidden))
+    beside = [embedded, *_positions(heap, step, stage)]
+    masks, made = _masks(heap, step, stage)
+    learned = step.style.learned and stage.first  # positions are added to what was embedded
+    x = heap.take(step.wide(step.hidden)) if learned else embedded
+    sizes = growth(step, stage)
     lingering: list[LiveTensor] = []
     for i, block in enumerate(stage.blocks):
         kept = stage.kept[i]
         if not stage.layers.whole[i]:
-            grow(heap, s, block, kept, sizes[stage.layers.kinds[i]])
-            beside += _returned(heap, s)
+            grow(heap, step, block, kept, sizes[stage.layers.kinds[i]])
+            beside += _returned(heap, step)
             continue
-        new = layer(heap, s, block, kept, masks)
+        new = layer(heap, step, block, kept, masks)
         heap.drop(*lingering)
         lingering = _weights(kept)
         if x is not embedded:
             heap.drop(x)
         elif not stage.first:  # a copy from the device before, which the layer alone had
             heap.drop(beside.pop(0))
-        beside += _returned(heap, s)
+        beside += _returned(heap, step)
         x = new
     heap.drop(*made, *lingering)
     return beside if x is embedded else [*beside, x]
 
 
-def _returned(heap: Heap, s: ForwardStep) -> tuple[LiveTensor, ...]:
+def _returned(heap: Heap, step: ForwardStep) -> tuple[LiveTensor, ...]:
     """The states that a layer read, where the class returns those of all its layers."""
-    return () if s.style.distances is None else (heap.take(s.wide(s.hidden)),)
+    return () if step.style.distances is None else (heap.take(step.wide(step.hidden)),)
 
 
 def _weights(kept: Sequence[Kept]) -> list[LiveTensor]:
@@ -79,60 +79,60 @@ def _weights(kept: Sequence[Kept]) -> list[LiveTensor]:
     return found
 
 
-def _positions(heap: Heap, s: ForwardStep, stage: ForwardStage) -> list[LiveTensor]:
+def _positions(heap: Heap, step: ForwardStep, stage: ForwardStage) -> list[LiveTensor]:
     """Cosines and sines of the step's tokens, which all layers share; or learned positions."""
-    if s.style.learned and stage.first:
-        return [heap.take(s.tokens * s.hidden * s.size)]
-    if s.style.biased:
-        return [_bias(heap, s, stage)]
-    if s.style.distances is not None:  # in 64 bits, and a mask in float32
-        return [heap.take((8 + 4 * s.batch) * s.tokens * s.tokens)]
-    if not s.style.rotary:
+    if step.style.learned and stage.first:
+        return [heap.take(step.tokens * step.hidden * step.size)]
+    if step.style.biased:
+        return [_bias(heap, step, stage)]
+    if step.style.distances is not None:  # in 64 bits, and a mask in float32
+        return [heap.take((8 + 4 * step.batch) * step.tokens * step.tokens)]
+    if not step.style.rotary:
         return []
     width = next((_turned(m) for m in _mixers(stage) if _turned(m)), 0)
-    return [heap.take(2 * s.tokens * width * s.size)]
+    return [heap.take(2 * step.tokens * width * step.size)]
 
 
-def _bias(heap: Heap, s: ForwardStep, stage: ForwardStage) -> LiveTensor:
+def _bias(heap: Heap, step: ForwardStep, stage: ForwardStage) -> LiveTensor:
     """A bias a head by distance, whose buckets are counted in 64 bits first: when the first layer
     has its normed input, queries, keys and values (T5), which attends across with one of zeros; or
     before the layers, and for each sequence (MPNet)."""
-    cells = s.tokens * s.context
-    heap.passing(s.wide(4 * s.hidden), *[8 * cells] * 6, cells)
+    cells = step.tokens * step.context
+    heap.passing(step.wide(4 * step.hidden), *[8 * cells] * 6, cells)
     heads = next((m.heads for m in _mixers(stage) if isinstance(m, Attention)), 0)
     across = any(isinstance(m, CrossAttention) for m in _mixers(stage))
-    nbytes = s.tokens * (s.context + (s.encoder if across else 0)) * heads * s.size
-    return heap.take(nbytes * (s.batch if s.style.norms_behind else 1))
+    nbytes = step.tokens * (step.context + (step.encoder if across else 0)) * heads * step.size
+    return heap.take(nbytes * (step.batch if step.style.norms_behind else 1))
 
 
 def _mixers(stage: ForwardStage) -> Iterator[Mixer]:
     yield from (m for block in stage.blocks for m in block.mixers)
 
 
-def _turned(m: Mixer) -> int:
-    match m:
+def _turned(mixer: Mixer) -> int:
+    match mixer:
         case Attention():
-            return m.key_dim
+            return mixer.key_dim
         case Latent() | Compressed():
-            return m.rotary
+            return mixer.rotary
         case CrossAttention() | Shared():
             return 0
-        case _ if isinstance(m, Recurrent):
+        case _ if isinstance(mixer, Recurrent):
             return 0
         case _:
-            assert_never(m)
+            assert_never(mixer)
 
 
-def _masks(heap: Heap, s: ForwardStep, stage: ForwardStage) -> tuple[Masks, list[LiveTensor]]:
+def _masks(heap: Heap, step: ForwardStep, stage: ForwardStage) -> tuple[Masks, list[LiveTensor]]:
     """One for each distance that layers see. sdpa needs none where all is seen and no request is
     shorter than the others, flash_attention_2 never."""
     found: dict[int | None, int] = {}
     held = []
     causal = stage.body.causal
-    each = s.size if s.kernel == "eager" else 1
+    each = step.size if step.kernel == "eager" else 1
     for reach in dict.fromkeys(_reach(m) for m in _mixers(stage)):
-        found[reach] = _mask(s, reach, causal=causal)
-        heap.passing(found[reach] // s.batch * (2 if causal else DISTANCES))
+        found[reach] = _mask(step, reach, causal=causal)
+        heap.passing(found[reach] // step.batch * (2 if causal else DISTANCES))
         held.append(heap.take(found[reach] * each))
     return found, held
 
@@ -140,65 +140,65 @@ def _masks(heap: Heap, s: ForwardStep, stage: ForwardStage) -> tuple[Masks, list
 DISTANCES = 16  # bytes a cell: two matrices of distances in 64 bits, where a window has two sides
 
 
-def _reach(m: Mixer) -> int | None:
-    return m.reach if isinstance(m, Attention) else None
+def _reach(mixer: Mixer) -> int | None:
+    return mixer.reach if isinstance(mixer, Attention) else None
 
 
-def _mask(s: ForwardStep, reach: int | None, *, causal: bool) -> int:
-    cells = s.batch * s.tokens * s.context
-    if s.kernel == "flash" or (not causal and reach is None):
+def _mask(step: ForwardStep, reach: int | None, *, causal: bool) -> int:
+    cells = step.batch * step.tokens * step.context
+    if step.kernel == "flash" or (not causal and reach is None):
         return 0
-    if s.kernel == "eager":
+    if step.kernel == "eager":
         return cells
-    if s.cache == "static" and s.tokens > 1:  # what is beyond the prompt is cut off
-        return cells if reach is not None and s.tokens > reach else 0
-    if s.cache == "static":
-        return s.batch * s.longest
-    if reach is None or s.context < reach:
+    if step.cache == "static" and step.tokens > 1:  # what is beyond the prompt is cut off
+        return cells if reach is not None and step.tokens > reach else 0
+    if step.cache == "static":
+        return step.batch * step.longest
+    if reach is None or step.context < reach:
         return 0
-    return cells if s.tokens > 1 else s.batch * min(s.context, reach)
+    return cells if step.tokens > 1 else step.batch * min(step.context, reach)
 
 
 def layer(
-    heap: Heap, s: ForwardStep, block: LayerBlock, kept: Sequence[Kept], masks: Masks
+    heap: Heap, step: ForwardStep, block: LayerBlock, kept: Sequence[Kept], masks: Masks
 ) -> LiveTensor:
     """The caller has the input, and drops it."""
-    run = _side_by_side if s.style.parallel else _one_by_one
-    out = run(heap, s, block, kept, masks)
-    for k in kept if not s.style.lingering else ():
+    run = _side_by_side if step.style.parallel else _one_by_one
+    out = run(heap, step, block, kept, masks)
+    for k in kept if not step.style.lingering else ():
         heap.drop(*k.scores)
         k.scores = []
     return out
 
 
 def _one_by_one(
-    heap: Heap, s: ForwardStep, block: LayerBlock, kept: Sequence[Kept], masks: Masks
+    heap: Heap, step: ForwardStep, block: LayerBlock, kept: Sequence[Kept], masks: Masks
 ) -> LiveTensor:
     x: list[LiveTensor] = []  # the sum so far, beside the caller's input
     held: list[LiveTensor] = []  # by the layer's variables, to its end
     for group in _sequence(block, kept):
-        normed = _before(heap, s)
-        made = [mixed(heap, s, m, k, masks, block) for m, k in group]
-        if s.style.holds_normed:
+        normed = _before(heap, step)
+        made = [mixed(heap, step, m, k, masks, block) for m, k in group]
+        if step.style.holds_normed:
             held, normed = [*held, *normed], []
-        x = [_added(heap, s, x, made, normed, held if s.style.holds_attended else None)]
+        x = [_added(heap, step, x, made, normed, held if step.style.holds_attended else None)]
     for f in block.feeds:
-        normed = _before(heap, s)
-        if s.style.frees_fed and isinstance(f, Dense):
-            x = [_added(heap, s, x, [dense(heap, s, f, normed)], [])]
+        normed = _before(heap, step)
+        if step.style.frees_fed and isinstance(f, Dense):
+            x = [_added(heap, step, x, [dense(heap, step, f, normed)], [])]
         else:
-            x = [_added(heap, s, x, [feed(heap, s, f)], normed)]
+            x = [_added(heap, step, x, [feed(heap, step, f)], normed)]
     heap.drop(*held)
-    return x[0] if x else heap.take(s.wide(s.hidden))
+    return x[0] if x else heap.take(step.wide(step.hidden))
 
 
-def _before(heap: Heap, s: ForwardStep) -> list[LiveTensor]:
-    return [norm(heap, s)] if s.style.norms_before else []
+def _before(heap: Heap, step: ForwardStep) -> list[LiveTensor]:
+    return [norm(heap, step)] if step.style.norms_before else []
 
 
 def _added(
     heap: Heap,
-    s: ForwardStep,
+    step: ForwardStep,
     x: list[LiveTensor],
     made: list[LiveTensor],
     normed: list[LiveTensor],
@@ -206,20 +206,22 @@ def _added(
 ) -> LiveTensor:
     """The sum of the residual and what was made, normed where the class norms behind; `held` takes
     what was made, else it goes."""
-    if s.style.norms_after:
-        after = norm(heap, s)
+    if step.style.norms_after:
+        after = norm(heap, step)
         heap.drop(*made)
         made = [after]
     heap.drop(*normed)
-    total = heap.take(4 * s.rows * s.hidden if s.style.wide_stream else s.wide(s.hidden))
+    total = heap.take(
+        4 * step.rows * step.hidden if step.style.wide_stream else step.wide(step.hidden)
+    )
     if held is None:
         heap.drop(*made)
     else:
         held += made
-    if not s.style.norms_behind:
+    if not step.style.norms_behind:
         heap.drop(*x)
         return total
-    out = norm(heap, s)
+    out = norm(heap, step)
     heap.drop(total, *x)
     return out
 
@@ -234,55 +236,55 @@ def _sequence(block: LayerBlock, kept: Sequence[Kept]) -> Iterator[list[tuple[Mi
             yield [(m, k)]
 
 
-def _crosses(m: Mixer) -> bool:
-    return isinstance(m, CrossAttention)
+def _crosses(mixer: Mixer) -> bool:
+    return isinstance(mixer, CrossAttention)
 
 
 def _side_by_side(
-    heap: Heap, s: ForwardStep, block: LayerBlock, kept: Sequence[Kept], masks: Masks
+    heap: Heap, step: ForwardStep, block: LayerBlock, kept: Sequence[Kept], masks: Masks
 ) -> LiveTensor:
-    normed = [norm(heap, s) for _ in range(2 if s.style.two_norms else 1)]
-    made = [mixed(heap, s, m, k, masks, block) for m, k in zip(block.mixers, kept, strict=True)]
-    made += [feed(heap, s, f) for f in block.feeds]
+    normed = [norm(heap, step) for _ in range(2 if step.style.two_norms else 1)]
+    made = [mixed(heap, step, m, k, masks, block) for m, k in zip(block.mixers, kept, strict=True)]
+    made += [feed(heap, step, f) for f in block.feeds]
     heap.drop(*normed)
-    return heap.into(s.wide(s.hidden), *made)
+    return heap.into(step.wide(step.hidden), *made)
 
 
 def mixed(
-    heap: Heap, s: ForwardStep, m: Mixer, kept: Kept, masks: Masks, block: LayerBlock
+    heap: Heap, step: ForwardStep, mixer: Mixer, kept: Kept, masks: Masks, block: LayerBlock
 ) -> LiveTensor:
     """The output of one mixer, of the model's width."""
-    match m:
-        case Attention() if s.style.distances is not None:
-            return disentangled(heap, s, m, s.style.distances)
+    match mixer:
+        case Attention() if step.style.distances is not None:
+            return disentangled(heap, step, mixer, step.style.distances)
         case Attention():
-            return attention(heap, s, m, kept, masks[m.reach])
+            return attention(heap, step, mixer, kept, masks[mixer.reach])
         case Latent():
-            return latent(heap, s, m, kept, masks[None], block.query_rank)
+            return latent(heap, step, mixer, kept, masks[None], block.query_rank)
         case Compressed():
-            return compressed(heap, s, m, kept, masks[None], block.query_rank)
+            return compressed(heap, step, mixer, kept, masks[None], block.query_rank)
         case CrossAttention():
-            return cross(heap, s, m, kept)
+            return cross(heap, step, mixer, kept)
         case Shared():
-            return queries_alone(heap, s, block, masks)
-        case _ if isinstance(m, Recurrent):
-            return scan(heap, s, m, kept)
+            return queries_alone(heap, step, block, masks)
+        case _ if isinstance(mixer, Recurrent):
+            return scan(heap, step, mixer, kept)
         case _:
-            assert_never(m)
+            assert_never(mixer)
 
 
 def head(
-    heap: Heap, s: ForwardStep, body: Body, kept: int, states: Sequence[LiveTensor]
+    heap: Heap, step: ForwardStep, body: Body, kept: int, states: Sequence[LiveTensor]
 ) -> list[LiveTensor]:
     """The last norm and the head, of `kept` tokens of each sequence (0 is all). What is returned
     lives until `generate` has taken the last row from it."""
-    final = norm(heap, s)
+    final = norm(heap, step)
     outputs = body.vocab or body.labels
     kept_on = [] if body.causal or not outputs else list(states[-1:])  # what the class gave
     heap.drop(*states[: len(states) - len(kept_on)])
-    rows = s.batch * min(s.tokens, kept or s.tokens)
-    made = heap.take(rows * outputs * s.size, "logits")
-    if s.rules.float_logits and s.size < 4 and body.causal:
+    rows = step.batch * min(step.tokens, kept or step.tokens)
+    made = heap.take(rows * outputs * step.size, "logits")
+    if step.rules.float_logits and step.size < 4 and body.causal:
         made = heap.into(4 * rows * outputs, made, name="logits")
     if outputs:
         heap.drop(final, *kept_on)
@@ -290,52 +292,52 @@ def head(
     return [heap.rename(final, "activations"), made]
 
 
-def pick(heap: Heap, s: ForwardStep, body: Body) -> None:
+def pick(heap: Heap, step: ForwardStep, body: Body) -> None:
     """A float32 copy of the last row, from which the next token is taken."""
-    heap.passing(4 * s.batch * body.vocab, name="logits")
+    heap.passing(4 * step.batch * body.vocab, name="logits")
 
 
 # ---- towers
 
 
-def encode(heap: Heap, s: ForwardStep, t: Tower, items: int) -> list[LiveTensor]:
+def encode(heap: Heap, step: ForwardStep, part: Tower, items: int) -> list[LiveTensor]:
     """What stays behind it: the pixels, and what the language model is given."""
     tower = replace(
-        s,
+        step,
         batch=items,
-        tokens=t.positions,
+        tokens=part.positions,
         past=0,
-        hidden=t.hidden,
+        hidden=part.hidden,
         style=ClassStyle(float_norms=False, rotary=False),
         packed=None,
     )
-    pixels = heap.take(4 * tower.rows * t.patch)
-    cast = heap.take(tower.wide(t.patch) if s.size < 4 else 0)
-    x = heap.into(tower.wide(t.hidden), cast)
-    for _ in range(min(t.layers, 2)):  # a layer leaves nothing behind, so any two are as all
-        made = _tower_layer(heap, tower, t)
+    pixels = heap.take(4 * tower.rows * part.patch)
+    cast = heap.take(tower.wide(part.patch) if step.size < 4 else 0)
+    x = heap.into(tower.wide(part.hidden), cast)
+    for _ in range(min(part.layers, 2)):  # a layer leaves nothing behind, so any two are as all
+        made = _tower_layer(heap, tower, part)
         heap.drop(x)
         x = made
-    out = heap.take(items * t.tokens * s.hidden * s.size)
-    if s.rules.towers_kept and t.kind == "image":
+    out = heap.take(items * part.tokens * step.hidden * step.size)
+    if step.rules.towers_kept and part.kind == "image":
         return [pixels, out, x]
     heap.drop(x)
     return [pixels, out]
 
 
-def _tower_layer(heap: Heap, s: ForwardStep, t: Tower) -> LiveTensor:
+def _tower_layer(heap: Heap, step: ForwardStep, tower: Tower) -> LiveTensor:
     m = Attention(
-        heads=t.heads,
-        kv_heads=t.heads,
-        key_dim=t.head_dim,
-        value_dim=t.head_dim,
+        heads=tower.heads,
+        kv_heads=tower.heads,
+        key_dim=tower.head_dim,
+        value_dim=tower.head_dim,
         causal=False,
     )
-    normed = norm(heap, s)
-    mixed = attention(heap, s, m, Kept(), 0)
+    normed = norm(heap, step)
+    mixed = attention(heap, step, m, Kept(), 0)
     heap.drop(normed)
-    x = heap.into(s.wide(s.hidden), mixed)
-    normed = norm(heap, s)
-    fed = feed(heap, s, t.feed)
+    x = heap.into(step.wide(step.hidden), mixed)
+    normed = norm(heap, step)
+    fed = feed(heap, step, tower.feed)
     heap.drop(normed)
-    return heap.into(s.wide(s.hidden), fed, x)
+    return heap.into(step.wide(step.hidden), fed, x)

@@ -99,15 +99,17 @@ def unpacked(
     return choice, ""
 
 
-def suited(s: "Subject", card: "Part | None", version: tuple[int, ...]) -> tuple["Subject", str]:
+def suited(
+    subject: "Subject", card: "Part | None", version: tuple[int, ...]
+) -> tuple["Subject", str]:
     """The model as transformers loads it on that card, and what to say."""
-    choice, said = unpacked(s.choice, s.part, card, version)
+    choice, said = unpacked(subject.choice, subject.part, card, version)
     if not said:
-        return s, ""
+        return subject, ""
     choices = {
-        p.name: unpacked(s.choices[p.name], p, card, version)[0]
-        for p in s.model.parts
-        if p.name in s.choices
+        p.name: unpacked(subject.choices[p.name], p, card, version)[0]
+        for p in subject.model.parts
+        if p.name in subject.choices
     }
-    why = f"{s.choice.name} unpacked"
-    return replace(s, choice=choice, choices=choices, why=why), said
+    why = f"{subject.choice.name} unpacked"
+    return replace(subject, choice=choice, choices=choices, why=why), said

@@ -63,7 +63,7 @@ FOLLOWED, GUESSED = 20, 3  # one part in so many
 SMALL = 8 * MIB
 
 
-def phases(p: GenerationPlan, held: Holding, peaks: Iterable[LivePeak]) -> Iterator[Phase]:
+def phases(plan: GenerationPlan, held: Holding, peaks: Iterable[LivePeak]) -> Iterator[Phase]:
     """The phases, each when its step is walked."""
     load = (
         *held.fixed,
@@ -72,27 +72,29 @@ def phases(p: GenerationPlan, held: Holding, peaks: Iterable[LivePeak]) -> Itera
     )
     yield Phase("load", load)
     for name, peak in zip(("prefill", "decode"), peaks, strict=False):
-        yield Phase(name, _moment(p, held, peak, name))
+        yield Phase(name, _moment(plan, held, peak, name))
 
 
-def _moment(p: GenerationPlan, held: Holding, peak: LivePeak, name: str) -> tuple[Component, ...]:
+def _moment(
+    plan: GenerationPlan, held: Holding, peak: LivePeak, name: str
+) -> tuple[Component, ...]:
     free = held.free + peak.fragmentation
     return (
         *held.fixed,
         *held.working,
-        *_parts(p, peak, name),
+        *_parts(plan, peak, name),
         *_allocator(held.rounding + peak.rounding, cached(free)),
     )
 
 
-def _parts(p: GenerationPlan, peak: LivePeak, phase: str) -> Iterator[Component]:
+def _parts(plan: GenerationPlan, peak: LivePeak, phase: str) -> Iterator[Component]:
     for name, nbytes in peak.live.items():
-        guessed = name == "activations" and p.guessed
+        guessed = name == "activations" and plan.guessed
         yield Component(
             name=name,
-            bytes=_interval(p, name, nbytes),
+            bytes=_interval(plan, name, nbytes),
             basis="assumed" if guessed else "computed",
-            formula=_formula(p, name, phase, nbytes),
+            formula=_formula(plan, name, phase, nbytes),
             source=SOURCES.get(name, "transformers models/*/modeling_*.py, as a program"),
         )
 
@@ -104,34 +106,36 @@ SOURCES = {
 }
 
 
-def _interval(p: GenerationPlan, name: str, nbytes: int) -> Bytes:
+def _interval(plan: GenerationPlan, name: str, nbytes: int) -> Bytes:
     """Activations: the live tensors of tiny models are within 5 % of the programs; small ones that
     a program leaves out are a few MiB. Logits: sampling may copy the last row."""
     if name == "activations":
-        share = GUESSED if p.guessed else FOLLOWED
+        share = GUESSED if plan.guessed else FOLLOWED
         return Bytes(nbytes - nbytes // share, nbytes, nbytes + nbytes // share + SMALL)
-    if name != "logits" or not p.new:
+    if name != "logits" or not plan.new:
         return exactly(nbytes)
-    return Bytes(nbytes, nbytes, nbytes + SAMPLING * 4 * p.prompt.batch * p.outputs)
+    return Bytes(nbytes, nbytes, nbytes + SAMPLING * 4 * plan.prompt.batch * plan.outputs)
 
 
-def _formula(p: GenerationPlan, name: str, phase: str, nbytes: int) -> str:
-    tokens = p.prompt.tokens if phase == "prefill" else p.context
-    of = f"{p.prompt.batch:,} x {tokens:,} tokens"
-    if name == KV and p.prompt.cache == "dynamic":
+def _formula(plan: GenerationPlan, name: str, phase: str, nbytes: int) -> str:
+    tokens = plan.prompt.tokens if phase == "prefill" else plan.context
+    of = f"{plan.prompt.batch:,} x {tokens:,} tokens"
+    if name == KV and plan.prompt.cache == "dynamic":
         lengths = (tokens, tokens - 1)  # the last token is written, and never read
         told = spelled.cache(
-            p.kinds, nbytes, batch=p.prompt.batch, tokens=lengths, dtype=p.prompt.dtype
+            plan.kinds, nbytes, batch=plan.prompt.batch, tokens=lengths, dtype=plan.prompt.dtype
         )
         if told:
             return told
-    rows = p.prompt.batch * (tokens if phase == "prefill" else 1)
-    outputs = "of all tokens" if not p.logits_kept else f"of {p.logits_kept} tokens a sequence"
+    rows = plan.prompt.batch * (tokens if phase == "prefill" else 1)
+    outputs = (
+        "of all tokens" if not plan.logits_kept else f"of {plan.logits_kept} tokens a sequence"
+    )
     return {
-        KV: f"{of}, {p.prompt.cache} cache in {p.prompt.dtype.name}",
-        STATE: f"{p.prompt.batch:,} sequences",
+        KV: f"{of}, {plan.prompt.cache} cache in {plan.prompt.dtype.name}",
+        STATE: f"{plan.prompt.batch:,} sequences",
         "activations": f"one layer of a step: {spelled.each(nbytes, rows, 'tokens')}",
-        "logits": f"{spelled.each(nbytes, p.outputs, 'outputs')}, {outputs}",
+        "logits": f"{spelled.each(nbytes, plan.outputs, 'outputs')}, {outputs}",
         "temporaries": "caches while they are joined; what is packed, unpacked for a moment",
     }[name]
 
@@ -221,21 +225,29 @@ def _planned(
     return subject, plan(subject, w, budget) if unpacked else asked, unpacked
 
 
-def _devices(subject: Subject, p: GenerationPlan) -> Iterator[Device]:
-    for i, on in enumerate(loaded(subject, p)):
-        yield Device(index=i, kind="gpu", phases=tuple(_phases(subject, p, on)))
+def _devices(subject: Subject, plan: GenerationPlan) -> Iterator[Device]:
+    for i, on in enumerate(loaded(subject, plan)):
+        yield Device(index=i, kind="gpu", phases=tuple(_phases(subject, plan, on)))
 
 
-def _phases(subject: Subject, p: GenerationPlan, on: LoadedShare) -> Iterator[Phase]:
+def _phases(subject: Subject, plan: GenerationPlan, on: LoadedShare) -> Iterator[Phase]:
     """What one device holds, step by step."""
     layers = (on.share.start, on.share.end)
-    facts = (p.prompt, p.context, p.new, p.logits_kept, p.devices, *p.items.items(), p.pixels)
+    facts = (
+        plan.prompt,
+        plan.context,
+        plan.new,
+        plan.logits_kept,
+        plan.devices,
+        *plan.items.items(),
+        plan.pixels,
+    )
     steps = memo(
         subject.body,
         (_layers(subject.body, on), *facts),
-        lambda: Walked(lambda: peaks(subject, p, *layers)),
+        lambda: Walked(lambda: peaks(subject, plan, *layers)),
     )
-    return phases(p, holding(subject, p, on), steps)
+    return phases(plan, holding(subject, plan, on), steps)
 
 
 class Walked:
@@ -263,42 +275,42 @@ class Walked:
             raise
 
 
-def peaks(subject: Subject, p: GenerationPlan, start: int, end: int) -> Iterator[LivePeak]:
+def peaks(subject: Subject, plan: GenerationPlan, start: int, end: int) -> Iterator[LivePeak]:
     """The fullest moments of prefill and decode, beside the weights, on the device that has these
     layers."""
     heap = Heap()
     stage = ForwardStage.of(subject.body, start, end)
-    prompt = p.prompt
+    prompt = plan.prompt
     heap.all([8 * prompt.rows] * 3, "activations")  # ids, mask, positions
     if stage.first:
-        _pixels(heap, p)
-        _encoders(heap, subject, p)
-    outputs = _step(heap, prompt, stage, p)
-    if not subject.body.causal or not p.new:
+        _pixels(heap, plan)
+        _encoders(heap, subject, plan)
+    outputs = _step(heap, prompt, stage, plan)
+    if not subject.body.causal or not plan.new:
         yield heap.phase()
         return
-    if p.rules.outputs_kept:
+    if plan.rules.outputs_kept:
         second = replace(prompt, tokens=1, past=prompt.tokens)
-        heap.drop(*_step(heap, second, stage, p))
+        heap.drop(*_step(heap, second, stage, plan))
     heap.drop(*outputs)
     if outputs:  # generate's variables have the last row in float32 until there is another
         heap.take(4 * prompt.batch * subject.body.vocab, "logits")
     yield heap.phase()
     if prompt.cache == "none":
-        heap.drop(*_step(heap, replace(prompt, tokens=max(1, p.context - 1)), stage, p))
+        heap.drop(*_step(heap, replace(prompt, tokens=max(1, plan.context - 1)), stage, plan))
         yield heap.phase()
         return
-    first = _second(heap, prompt, stage, p)
-    last = replace(prompt, tokens=1, past=p.context - 1)
-    _grown(heap, replace(last, past=max(1, p.context - 2)), stage)
+    first = _second(heap, prompt, stage, plan)
+    last = replace(prompt, tokens=1, past=plan.context - 1)
+    _grown(heap, replace(last, past=max(1, plan.context - 2)), stage)
     heap.phase()
-    heap.drop(*_step(heap, last, stage, p))
+    heap.drop(*_step(heap, last, stage, plan))
     decode = told_apart(heap.phase(), stored_kv(last, stage))
     yield max(decode, first or decode, key=lambda peak: peak.allocated)
 
 
 def _second(
-    heap: Heap, prompt: ForwardStep, stage: ForwardStage, p: GenerationPlan
+    heap: Heap, prompt: ForwardStep, stage: ForwardStage, plan: GenerationPlan
 ) -> LivePeak | None:
     """The step behind the prompt, where windows have yet to let go of what lies before them."""
     windows = (m.reach for b in stage.blocks for m in b.mixers if isinstance(m, Attention))
@@ -306,7 +318,7 @@ def _second(
     if reach is None or reach >= prompt.tokens or prompt.cache != "dynamic":
         return None
     step = replace(prompt, tokens=1, past=prompt.tokens)
-    heap.drop(*_step(heap, step, stage, p))
+    heap.drop(*_step(heap, step, stage, plan))
     return told_apart(heap.phase(), stored_kv(step, stage))
 
 
@@ -321,49 +333,51 @@ def told_apart(peak: LivePeak, cache: int) -> LivePeak:
     return replace(peak, live={name: nbytes for name, nbytes in live.items() if nbytes})
 
 
-def _pixels(heap: Heap, p: GenerationPlan) -> None:
+def _pixels(heap: Heap, plan: GenerationPlan) -> None:
     """Put the images on the heap: in float32, as a processor gives them, and in the model's
     dtype."""
-    count = p.prompt.batch * p.pixels
-    heap.all((4 * count, count * p.prompt.size if p.prompt.size < 4 else 0), "activations")
+    count = plan.prompt.batch * plan.pixels
+    heap.all((4 * count, count * plan.prompt.size if plan.prompt.size < 4 else 0), "activations")
 
 
-def _encoders(heap: Heap, subject: Subject, p: GenerationPlan) -> None:
+def _encoders(heap: Heap, subject: Subject, plan: GenerationPlan) -> None:
     """Towers and the encoder run first; what they give stays."""
     for tower in subject.body.towers:
-        if p.items.get(tower.kind):
-            encode(heap, p.prompt, tower, p.prompt.batch * p.items[tower.kind])
+        if plan.items.get(tower.kind):
+            encode(heap, plan.prompt, tower, plan.prompt.batch * plan.items[tower.kind])
     encoder = subject.body.encoder
     if encoder is not None:
-        s = replace(p.prompt, tokens=p.prompt.encoder, past=0, hidden=encoder.hidden)
+        s = replace(plan.prompt, tokens=plan.prompt.encoder, past=0, hidden=encoder.hidden)
         states = run(heap, s, ForwardStage.of(encoder, 0, len(encoder.blocks)))
         heap.take(s.wide(encoder.hidden))
         heap.drop(*states)
 
 
-def _step(heap: Heap, s: ForwardStep, stage: ForwardStage, p: GenerationPlan) -> list[LiveTensor]:
+def _step(
+    heap: Heap, step: ForwardStep, stage: ForwardStage, plan: GenerationPlan
+) -> list[LiveTensor]:
     """One forward; the outputs that the caller has."""
-    states = run(heap, s, stage)
+    states = run(heap, step, stage)
     outputs: list[LiveTensor] = []
     if stage.last:
-        outputs = head(heap, s, stage.body, p.logits_kept, states)
+        outputs = head(heap, step, stage.body, plan.logits_kept, states)
     else:
         heap.drop(*states)
     stepped(heap, stage)
-    if p.devices > 1:  # the logits are copied to the first device, and go from the last
+    if plan.devices > 1:  # the logits are copied to the first device, and go from the last
         if stage.first and not stage.last:
-            outputs = [heap.take(p.logits(s), "logits")]
+            outputs = [heap.take(plan.logits(step), "logits")]
         elif not stage.first:
             heap.drop(*outputs)
             return []
     if stage.body.causal and outputs:
-        pick(heap, s, stage.body)
+        pick(heap, step, stage.body)
     return outputs
 
 
-def _grown(heap: Heap, s: ForwardStep, stage: ForwardStage) -> None:
+def _grown(heap: Heap, step: ForwardStep, stage: ForwardStage) -> None:
     """Every layer at the length before the last step."""
-    sizes = growth(s, stage)
+    sizes = growth(step, stage)
     for block, mixers, kind in zip(stage.blocks, stage.kept, stage.layers.kinds, strict=True):
-        grow(heap, s, block, mixers, sizes[kind])
+        grow(heap, step, block, mixers, sizes[kind])
     stepped(heap, stage)

@@ -59,73 +59,73 @@ class KernelHeads:
     own: bool = True  # whether it attends to its own tokens: a bias by distance is for these
 
 
-def eager(heap: Heap, s: ForwardStep, h: KernelHeads) -> tuple[LiveTensor, ...]:
+def eager(heap: Heap, step: ForwardStep, heads: KernelHeads) -> tuple[LiveTensor, ...]:
     """The output, and the weights where the layer is handed them."""
-    cells = s.rows * h.count * h.seen
-    wide = _widened(heap, s, h)
-    weights, beside = _scored(heap, s, h, cells)
-    soft, behind = (_with_sinks if s.style.sinks else _softmax)(heap, s, weights, cells)
+    cells = step.rows * heads.count * heads.seen
+    wide = _widened(heap, step, heads)
+    weights, beside = _scored(heap, step, heads, cells)
+    soft, behind = (_with_sinks if step.style.sinks else _softmax)(heap, step, weights, cells)
     heap.drop(*wide)
-    plain = heap.take(s.wide(h.count * h.value_dim))
+    plain = heap.take(step.wide(heads.count * heads.value_dim))
     made = heap.into(plain.nbytes, plain)  # made contiguous
     heap.drop(*behind, *beside)
-    if s.rules.scores_returned:
+    if step.rules.scores_returned:
         return made, soft
     heap.drop(soft)
     return (made,)
 
 
-def _widened(heap: Heap, s: ForwardStep, h: KernelHeads) -> tuple[LiveTensor, ...]:
+def _widened(heap: Heap, step: ForwardStep, heads: KernelHeads) -> tuple[LiveTensor, ...]:
     """Queries and keys in float32."""
-    if not s.style.wide_queries or s.size == 4:
+    if not step.style.wide_queries or step.size == 4:
         return ()
-    keys = 4 * s.batch * h.seen * h.count * h.key_dim
-    return heap.all((4 * s.rows * h.count * h.key_dim, keys), "activations")
+    keys = 4 * step.batch * heads.seen * heads.count * heads.key_dim
+    return heap.all((4 * step.rows * heads.count * heads.key_dim, keys), "activations")
 
 
 def _scored(
-    heap: Heap, s: ForwardStep, h: KernelHeads, cells: int
+    heap: Heap, step: ForwardStep, heads: KernelHeads, cells: int
 ) -> tuple[LiveTensor, tuple[LiveTensor, ...]]:
     """The scores with what is added to them, and what stays beside them."""
-    size = 4 if s.style.wide_queries else s.size
+    size = 4 if step.style.wide_queries else step.size
     weights = heap.into(size * cells, heap.take(size * cells))  # scaled
-    if s.style.wide_biases:
+    if step.style.wide_biases:
         weights = heap.into(4 * cells, weights)
-    if not h.mask and not (s.style.biased and h.own):
+    if not heads.mask and not (step.style.biased and heads.own):
         return weights, ()
     masked = heap.take(weights.nbytes)
-    if s.style.raw_scores:
+    if step.style.raw_scores:
         return masked, (weights,)
     heap.drop(weights)
     return masked, ()
 
 
 def _softmax(
-    heap: Heap, s: ForwardStep, weights: LiveTensor, cells: int
+    heap: Heap, step: ForwardStep, weights: LiveTensor, cells: int
 ) -> tuple[LiveTensor, tuple[LiveTensor, ...]]:
     """Compute the softmax in float32: for float16 in one kernel, for bfloat16 from a copy. Else in
     the dtype of the scores, which go before it is cast."""
-    if s.style.kept_scores:
+    if step.style.kept_scores:
         return heap.take(weights.nbytes), (weights,)
-    if s.style.own_softmax:
+    if step.style.own_softmax:
         soft = heap.into(weights.nbytes, weights)
-        return (heap.into(s.size * cells, soft) if soft.nbytes > s.size * cells else soft), ()
-    copied = s.dtype.name == "bfloat16" and weights.nbytes < 4 * cells
+        return (heap.into(step.size * cells, soft) if soft.nbytes > step.size * cells else soft), ()
+    copied = step.dtype.name == "bfloat16" and weights.nbytes < 4 * cells
     copy = heap.take(4 * cells if copied else 0)
     soft = heap.take(4 * cells)
     heap.drop(copy)
-    soft = heap.into(s.size * cells, soft) if s.size < 4 else soft
+    soft = heap.into(step.size * cells, soft) if step.size < 4 else soft
     heap.drop(weights)
     return soft, ()
 
 
 def _with_sinks(
-    heap: Heap, s: ForwardStep, weights: LiveTensor, cells: int
+    heap: Heap, step: ForwardStep, weights: LiveTensor, cells: int
 ) -> tuple[LiveTensor, tuple[LiveTensor, ...]]:
     """Scores with one more column, less their maximum; their softmax."""
-    joined = heap.take(s.size * cells)
-    lowered = heap.into(s.size * cells, joined)
-    soft = heap.take(s.size * cells)
+    joined = heap.take(step.size * cells)
+    lowered = heap.into(step.size * cells, joined)
+    soft = heap.take(step.size * cells)
     heap.drop(weights)
     return soft, (lowered,)
 
@@ -134,104 +134,117 @@ def _with_sinks(
 
 
 def attend(
-    heap: Heap, s: ForwardStep, h: KernelHeads, keys: int, values: int
+    heap: Heap, step: ForwardStep, heads: KernelHeads, keys: int, values: int
 ) -> tuple[LiveTensor, ...]:
     """What the kernel returns: the output, and scores that the layer has to its end; `keys` and
     `values` are the bytes of what it attends to."""
-    repeated = _repeated(heap, s, h, keys, values)
-    made = KERNELS.get(_kernel(s, h), _fused)(heap, s, h)
+    repeated = _repeated(heap, step, heads, keys, values)
+    made = KERNELS.get(_kernel(step, heads), _fused)(heap, step, heads)
     heap.drop(*repeated)
     return made
 
 
-def _kernel(s: ForwardStep, h: KernelHeads) -> str:
+def _kernel(step: ForwardStep, heads: KernelHeads) -> str:
     """Choose the kernel. With `enable_gqa`, SDPA has a kernel besides math only in 16 bits; without
     it, keys and values are repeated first."""
-    if s.kernel != "sdpa" or h.groups == 1:
-        return s.kernel
-    return "math" if s.style.ungrouped or (s.size == 4 and _told(s, h)) else "sdpa"
+    if step.kernel != "sdpa" or heads.groups == 1:
+        return step.kernel
+    return "math" if step.style.ungrouped or (step.size == 4 and _told(step, heads)) else "sdpa"
 
 
-def _told(s: ForwardStep, h: KernelHeads) -> bool:
+def _told(step: ForwardStep, heads: KernelHeads) -> bool:
     """Whether the kernel is given fewer heads of keys and values, and told so (enable_gqa)."""
-    alike = h.key_dim == h.value_dim <= FLASH_MOST
-    return h.groups > 1 and alike and not (h.mask or s.rules.sdpa_repeats or s.style.ungrouped)
+    alike = heads.key_dim == heads.value_dim <= FLASH_MOST
+    return (
+        heads.groups > 1
+        and alike
+        and not (heads.mask or step.rules.sdpa_repeats or step.style.ungrouped)
+    )
 
 
 def _repeated(
-    heap: Heap, s: ForwardStep, h: KernelHeads, keys: int, values: int
+    heap: Heap, step: ForwardStep, heads: KernelHeads, keys: int, values: int
 ) -> tuple[LiveTensor, ...]:
     """Keys and values copied for all query heads, where the kernel has no groups."""
-    if h.groups > 1 and _repeats(s, h):
-        both = heap.all((keys * h.groups, values * h.groups), "activations")
-        return both + _copied(heap, s, h)
-    return _copied(heap, s, h, keys, values)
+    if heads.groups > 1 and _repeats(step, heads):
+        both = heap.all((keys * heads.groups, values * heads.groups), "activations")
+        return both + _copied(heap, step, heads)
+    return _copied(heap, step, heads, keys, values)
 
 
-def _copied(heap: Heap, s: ForwardStep, h: KernelHeads, *others: int) -> tuple[LiveTensor, ...]:
+def _copied(
+    heap: Heap, step: ForwardStep, heads: KernelHeads, *others: int
+) -> tuple[LiveTensor, ...]:
     """4.48 to 4.54 made queries contiguous, and keys and values that were not."""
-    if s.kernel != "sdpa" or not s.rules.sdpa_copies or s.tokens == 1:
+    if step.kernel != "sdpa" or not step.rules.sdpa_copies or step.tokens == 1:
         return ()
-    return heap.all((s.wide(h.count * h.key_dim), *others), "activations")
+    return heap.all((step.wide(heads.count * heads.key_dim), *others), "activations")
 
 
-def _repeats(s: ForwardStep, h: KernelHeads) -> bool:
-    if s.kernel == "flash":
-        return s.rules.flash_repeats
-    if s.kernel == "eager":
-        return h.groups < h.count or s.batch > 1  # one head of one sequence is broadcast
-    if s.rules.sdpa_repeats:
+def _repeats(step: ForwardStep, heads: KernelHeads) -> bool:
+    if step.kernel == "flash":
+        return step.rules.flash_repeats
+    if step.kernel == "eager":
+        return heads.groups < heads.count or step.batch > 1  # one head of one sequence is broadcast
+    if step.rules.sdpa_repeats:
         return True
-    packed = s.tokens == 1 and s.rules.packs_queries
-    return not (_told(s, h) or s.style.ungrouped or packed)
+    packed = step.tokens == 1 and step.rules.packs_queries
+    return not (_told(step, heads) or step.style.ungrouped or packed)
 
 
-def _fused(heap: Heap, s: ForwardStep, h: KernelHeads) -> tuple[LiveTensor, ...]:
-    sums = heap.take(4 * s.rows * h.count)
-    biased = s.rows * h.count * h.seen if s.style.biased and h.own else 0
-    mask = heap.take(max(h.mask, biased) * s.size)
-    made = heap.take(s.wide(h.count * h.value_dim))
-    heap.passing(*_accumulated(s, h, masked=bool(mask.nbytes)))
+def _fused(heap: Heap, step: ForwardStep, heads: KernelHeads) -> tuple[LiveTensor, ...]:
+    sums = heap.take(4 * step.rows * heads.count)
+    biased = step.rows * heads.count * heads.seen if step.style.biased and heads.own else 0
+    mask = heap.take(max(heads.mask, biased) * step.size)
+    made = heap.take(step.wide(heads.count * heads.value_dim))
+    heap.passing(*_accumulated(step, heads, masked=bool(mask.nbytes)))
     heap.drop(sums, mask)
-    if s.style.turned and s.tokens > 1:  # joined queries have heads first, and so has the output
+    if (
+        step.style.turned and step.tokens > 1
+    ):  # joined queries have heads first, and so has the output
         made = heap.into(made.nbytes, made)
     return (made,)
 
 
-def _accumulated(s: ForwardStep, h: KernelHeads, *, masked: bool) -> list[int]:
+def _accumulated(step: ForwardStep, heads: KernelHeads, *, masked: bool) -> list[int]:
     """What the kernel sums up in float32; how often flash splits the keys is an A100's number."""
     shape = KernelShape(
-        batch=s.batch,
-        heads=h.count,
-        kv_heads=h.count // h.groups,
-        queries=s.tokens,
-        keys=h.seen,
-        key_dim=h.key_dim,
-        value_dim=h.value_dim,
-        itemsize=s.size,
+        batch=step.batch,
+        heads=heads.count,
+        kv_heads=heads.count // heads.groups,
+        queries=step.tokens,
+        keys=heads.seen,
+        key_dim=heads.key_dim,
+        value_dim=heads.value_dim,
+        itemsize=step.size,
     )
     return efficient_forward(shape) if masked else flash_forward(shape, 0.0, ASSUMED)
 
 
-def _math(heap: Heap, s: ForwardStep, h: KernelHeads) -> tuple[LiveTensor, ...]:
+def _math(heap: Heap, step: ForwardStep, heads: KernelHeads) -> tuple[LiveTensor, ...]:
     """Run the math kernel; since torch 2.5 all of it in float32. Fewer heads of keys and values are
     repeated here if `enable_gqa` tells of them; else the product does it, one after the other."""
-    cells = 4 * s.rows * h.count * h.seen
-    told = _told(s, h)
-    inner = h.groups if told or s.style.ungrouped else 1
-    queries, out = 4 * s.rows * h.count * h.key_dim, 4 * s.rows * h.count * h.value_dim
-    keys = 4 * s.batch * h.seen * h.count * h.key_dim
-    values = 4 * s.batch * h.seen * h.count * h.value_dim
-    small = (queries, keys // inner, values // inner) if s.size < 4 else ()
-    causal = 4 * s.tokens * h.seen if h.own and s.tokens > 1 else 0
+    cells = 4 * step.rows * heads.count * heads.seen
+    told = _told(step, heads)
+    inner = heads.groups if told or step.style.ungrouped else 1
+    queries, out = (
+        4 * step.rows * heads.count * heads.key_dim,
+        4 * step.rows * heads.count * heads.value_dim,
+    )
+    keys = 4 * step.batch * heads.seen * heads.count * heads.key_dim
+    values = 4 * step.batch * heads.seen * heads.count * heads.value_dim
+    small = (queries, keys // inner, values // inner) if step.size < 4 else ()
+    causal = 4 * step.tokens * heads.seen if heads.own and step.tokens > 1 else 0
     beside = heap.all((*small, causal, *((keys, values) if told else ()), queries), "activations")
-    shared = h.groups if s.style.ungrouped and s.batch == 1 else 1  # broadcast by the product
+    shared = (
+        heads.groups if step.style.ungrouped and step.batch == 1 else 1
+    )  # broadcast by the product
     scores = heap.into(cells, heap.take(keys // shared))  # of keys that are scaled
     soft = heap.take(cells)
     heap.passing(cells // 4)  # which of them are -inf
     heap.drop(scores)
     plain = heap.into(out, soft, *beside)
-    return (heap.into(s.wide(h.count * h.value_dim), plain),)
+    return (heap.into(step.wide(heads.count * heads.value_dim), plain),)
 
 
 KERNELS: Mapping[str, Callable[[Heap, ForwardStep, KernelHeads], tuple[LiveTensor, ...]]] = {

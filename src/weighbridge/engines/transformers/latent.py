@@ -23,34 +23,34 @@ from weighbridge.engines.transformers.step import ForwardStep, linear, norm, rot
 
 
 def latent(
-    heap: Heap, s: ForwardStep, m: Latent, kept: Kept, mask: int, query_rank: int
+    heap: Heap, step: ForwardStep, mixer: Latent, kept: Kept, mask: int, query_rank: int
 ) -> LiveTensor:
-    queries = _queries(heap, s, m, query_rank)
-    both = linear(heap, s, s.hidden, m.rank + m.rotary)
-    normed = norm(heap, s, m.rank)
-    turned = rotated(heap, s.wide(m.heads * m.rotary))
-    shared = rotated(heap, s.wide(m.rotary))
+    queries = _queries(heap, step, mixer, query_rank)
+    both = linear(heap, step, step.hidden, mixer.rank + mixer.rotary)
+    normed = norm(heap, step, mixer.rank)
+    turned = rotated(heap, step.wide(mixer.heads * mixer.rotary))
+    shared = rotated(heap, step.wide(mixer.rotary))
     small = Small(normed, shared, turned)
-    run = _from_latent if s.rules.latent_cache else _expanded_first
-    out = run(heap, s, m, kept, mask, small)
+    run = _from_latent if step.rules.latent_cache else _expanded_first
+    out = run(heap, step, mixer, kept, mask, small)
     heap.drop(queries, both)
     return out
 
 
-def _picked(heap: Heap, s: ForwardStep, of: Indexer) -> tuple[LiveTensor, ...]:
+def _picked(heap: Heap, step: ForwardStep, of: Indexer) -> tuple[LiveTensor, ...]:
     """Which keys are not among the best, and the mask with them. The product copies the keys for
     every query where there are several sequences (DeepseekV32Indexer.forward)."""
-    cells, keys = 4 * s.rows * of.heads * s.context, 4 * s.batch * s.context * of.dim
-    held = heap.all([s.wide(of.heads * of.dim), s.wide(of.dim)] * 2, "activations")
-    wide = heap.all([4 * s.rows * of.heads * of.dim, keys], "activations")
-    copies = heap.take(keys * s.tokens if s.batch > 1 else 0)
+    cells, keys = 4 * step.rows * of.heads * step.context, 4 * step.batch * step.context * of.dim
+    held = heap.all([step.wide(of.heads * of.dim), step.wide(of.dim)] * 2, "activations")
+    wide = heap.all([4 * step.rows * of.heads * of.dim, keys], "activations")
+    copies = heap.take(keys * step.tokens if step.batch > 1 else 0)
     scores = heap.take(cells)
     heap.drop(*wide, copies)
     scores = heap.into(cells, scores)  # scaled
     scores = heap.into(cells, scores)  # those below zero are zero
-    heap.drop(heap.into(4 * s.rows * s.context, scores), *held)
-    mask = s.rows * s.context
-    return heap.all((mask, mask * (s.size if s.kernel == "eager" else 1)), "activations")
+    heap.drop(heap.into(4 * step.rows * step.context, scores), *held)
+    mask = step.rows * step.context
+    return heap.all((mask, mask * (step.size if step.kernel == "eager" else 1)), "activations")
 
 
 class Small(NamedTuple):
@@ -61,92 +61,97 @@ class Small(NamedTuple):
     turned: LiveTensor
 
 
-def _queries(heap: Heap, s: ForwardStep, m: Latent, rank: int) -> LiveTensor:
-    width = m.heads * (m.nope + m.rotary)
+def _queries(heap: Heap, step: ForwardStep, mixer: Latent, rank: int) -> LiveTensor:
+    width = mixer.heads * (mixer.nope + mixer.rotary)
     if not rank:
-        return linear(heap, s, s.hidden, width)
-    small = linear(heap, s, s.hidden, rank)
-    normed = norm(heap, s, rank)
+        return linear(heap, step, step.hidden, width)
+    small = linear(heap, step, step.hidden, rank)
+    normed = norm(heap, step, rank)
     heap.drop(small)
-    made = linear(heap, s, rank, width)
+    made = linear(heap, step, rank, width)
     heap.drop(normed)
     return made
 
 
-def _heads(s: ForwardStep, m: Latent, mask: int) -> KernelHeads:
+def _heads(step: ForwardStep, mixer: Latent, mask: int) -> KernelHeads:
     return KernelHeads(
-        count=m.heads,
+        count=mixer.heads,
         groups=1,
-        key_dim=m.nope + m.rotary,
-        value_dim=m.value_dim,
-        seen=s.context,
+        key_dim=mixer.nope + mixer.rotary,
+        value_dim=mixer.value_dim,
+        seen=step.context,
         mask=mask,
     )
 
 
 def _attended(
-    heap: Heap, s: ForwardStep, m: Latent, kept: Kept, mask: int, sizes: tuple[int, int]
+    heap: Heap, step: ForwardStep, mixer: Latent, kept: Kept, mask: int, sizes: tuple[int, int]
 ) -> LiveTensor:
-    masks = _picked(heap, s, m.indexer) if m.indexer is not None else ()
-    mask = mask or s.rows * s.context * bool(masks)
-    made, *kept.scores = attend(heap, s, _heads(s, m, mask), *sizes)
-    out = linear(heap, s, m.heads * m.value_dim, s.hidden)
+    masks = _picked(heap, step, mixer.indexer) if mixer.indexer is not None else ()
+    mask = mask or step.rows * step.context * bool(masks)
+    made, *kept.scores = attend(heap, step, _heads(step, mixer, mask), *sizes)
+    out = linear(heap, step, mixer.heads * mixer.value_dim, step.hidden)
     heap.drop(made, *masks)
     return out
 
 
 def _from_latent(
-    heap: Heap, s: ForwardStep, m: Latent, kept: Kept, mask: int, small: Small
+    heap: Heap, step: ForwardStep, mixer: Latent, kept: Kept, mask: int, small: Small
 ) -> LiveTensor:
-    remember(heap, s, kept, (small.latent, small.key))
-    queries = heap.take(s.wide(m.heads * (m.nope + m.rotary)))
-    rows = s.batch * s.context * s.size * m.heads
-    expanded = heap.take(rows * (m.nope + m.value_dim))
-    keys = heap.take(rows * (m.nope + m.rotary))
-    out = _attended(heap, s, m, kept, mask, (keys.nbytes, rows * m.value_dim))
+    remember(heap, step, kept, (small.latent, small.key))
+    queries = heap.take(step.wide(mixer.heads * (mixer.nope + mixer.rotary)))
+    rows = step.batch * step.context * step.size * mixer.heads
+    expanded = heap.take(rows * (mixer.nope + mixer.value_dim))
+    keys = heap.take(rows * (mixer.nope + mixer.rotary))
+    out = _attended(heap, step, mixer, kept, mask, (keys.nbytes, rows * mixer.value_dim))
     heap.drop(queries, small.turned, expanded, keys)
     return out
 
 
 def _expanded_first(
-    heap: Heap, s: ForwardStep, m: Latent, kept: Kept, mask: int, small: Small
+    heap: Heap, step: ForwardStep, mixer: Latent, kept: Kept, mask: int, small: Small
 ) -> LiveTensor:
     """Values are a view of what the latent was expanded to, keys are made of two parts."""
-    expanded = linear(heap, s, m.rank, m.heads * (m.nope + m.value_dim))
+    expanded = linear(heap, step, mixer.rank, mixer.heads * (mixer.nope + mixer.value_dim))
     heap.drop(small.latent)
-    queries = heap.take(s.wide(m.heads * (m.nope + m.rotary)))
-    keys = heap.take(s.wide(m.heads * (m.nope + m.rotary)))
+    queries = heap.take(step.wide(mixer.heads * (mixer.nope + mixer.rotary)))
+    keys = heap.take(step.wide(mixer.heads * (mixer.nope + mixer.rotary)))
     heap.drop(small.turned, small.key)
-    values = heap.take(s.wide(m.heads * m.value_dim))
+    values = heap.take(step.wide(mixer.heads * mixer.value_dim))
     heap.drop(expanded)
-    sizes = remember(heap, s, kept, (keys, values))
-    if s.prompt and not s.rules.copied_prompt:
-        kept.behind = [heap.take(s.wide(m.heads * m.nope), KV)]
-    out = _attended(heap, s, m, kept, mask, (sizes[0], sizes[1]))
-    attended(heap, s, kept, m.expanded)
+    sizes = remember(heap, step, kept, (keys, values))
+    if step.prompt and not step.rules.copied_prompt:
+        kept.behind = [heap.take(step.wide(mixer.heads * mixer.nope), KV)]
+    out = _attended(heap, step, mixer, kept, mask, (sizes[0], sizes[1]))
+    attended(heap, step, kept, mixer.expanded)
     heap.drop(queries)
     return out
 
 
 def compressed(
-    heap: Heap, s: ForwardStep, m: Compressed, kept: Kept, mask: int, query_rank: int
+    heap: Heap, step: ForwardStep, mixer: Compressed, kept: Kept, mask: int, query_rank: int
 ) -> LiveTensor:
     """Keys serve as values; groups of tokens stand behind the window as one."""
-    small = linear(heap, s, s.hidden, query_rank or m.dim)
-    queries = linear(heap, s, query_rank or s.hidden, m.heads * m.dim)
-    turned = rotated(heap, s.wide(m.heads * m.dim))
+    small = linear(heap, step, step.hidden, query_rank or mixer.dim)
+    queries = linear(heap, step, query_rank or step.hidden, mixer.heads * mixer.dim)
+    turned = rotated(heap, step.wide(mixer.heads * mixer.dim))
     heap.drop(queries)
-    one = linear(heap, s, s.hidden, m.dim)
-    fresh = heap.take(stored(s, m).kv, KV)
+    one = linear(heap, step, step.hidden, mixer.dim)
+    fresh = heap.take(stored(step, mixer).kv, KV)
     heap.drop(*kept.tensors, one)
     kept.tensors = [fresh]
-    near = s.context if s.prompt else min(s.context, m.window)
-    seen = near + (s.context // m.rate if m.rate > 1 else 0)
-    keys = s.batch * seen * m.dim * s.size
+    near = step.context if step.prompt else min(step.context, mixer.window)
+    seen = near + (step.context // mixer.rate if mixer.rate > 1 else 0)
+    keys = step.batch * seen * mixer.dim * step.size
     heads = KernelHeads(
-        count=m.heads, groups=m.heads, key_dim=m.dim, value_dim=m.dim, seen=seen, mask=mask
+        count=mixer.heads,
+        groups=mixer.heads,
+        key_dim=mixer.dim,
+        value_dim=mixer.dim,
+        seen=seen,
+        mask=mask,
     )
-    made, *kept.scores = attend(heap, s, heads, keys, keys)
-    out = linear(heap, s, m.heads * m.dim, s.hidden)
+    made, *kept.scores = attend(heap, step, heads, keys, keys)
+    out = linear(heap, step, mixer.heads * mixer.dim, step.hidden)
     heap.drop(made, turned, small)
     return out

@@ -157,20 +157,20 @@ class Holding:
     free: int
 
 
-def loaded(subject: Subject, p: GenerationPlan) -> tuple[LoadedShare, ...]:
+def loaded(subject: Subject, plan: GenerationPlan) -> tuple[LoadedShare, ...]:
     """Each device's share."""
-    warm = p.device_map is not None and p.rules.warms_up
-    rest = ("loaded", subject.formats, subject.major, p.devices, p.rooms, warm)
+    warm = plan.device_map is not None and plan.rules.warms_up
+    rest = ("loaded", subject.formats, subject.major, plan.devices, plan.rooms, warm)
 
     def compute() -> tuple[LoadedShare, ...]:
         tensors = _placed(subject)
         plain = not subject.choice.as_stored and subject.choice.scheme is None
         shares = deal(
-            stacked(tensors) if plain and p.rules.stacked_experts else tensors,
+            stacked(tensors) if plain and plan.rules.stacked_experts else tensors,
             subject.part.blueprint.blocks,
             layers=len(subject.body.blocks),
-            devices=p.devices,
-            rooms=p.rooms,
+            devices=plan.devices,
+            rooms=plan.rooms,
         )
         count = subject.model.parameters
         order = None if warm else placement_order
@@ -204,19 +204,19 @@ def _stack(times: int, group: Sequence[PlacedTensor]) -> Iterator[PlacedTensor]:
             yield PlacedTensor(path, nbytes, "weights")
 
 
-def holding(subject: Subject, p: GenerationPlan, on: LoadedShare) -> Holding:
+def holding(subject: Subject, plan: GenerationPlan, on: LoadedShare) -> Holding:
     last = on.share.end == len(subject.body.blocks)
     fixed = (
         *_tensors(subject, on),
-        *(_second_head(subject, p) if last else ()),
-        *_tables(subject, p, on.share),
-        context(p.part),
+        *(_second_head(subject, plan) if last else ()),
+        *_tables(subject, plan, on.share),
+        context(plan.part),
     )
-    packed = gptq(subject.part, _form(subject), p.rules.version, p.capability)
+    packed = gptq(subject.part, _form(subject), plan.rules.version, plan.capability)
     return Holding(
         fixed=tuple(c for c in fixed if c.bytes.high),
-        working=(*products(p.part, p.torch), *((packed,) if packed else ())),
-        loading=tuple(_tied_apart(subject, p)) if last else (),
+        working=(*products(plan.part, plan.torch), *((packed,) if packed else ())),
+        loading=tuple(_tied_apart(subject, plan)) if last else (),
         rounding=on.held.rounding,
         free=on.held.free,
     )
@@ -242,9 +242,9 @@ def _tensors(subject: Subject, on: LoadedShare) -> Iterator[Component]:
     )
 
 
-def _tables(subject: Subject, p: GenerationPlan, share: DeviceShare) -> Iterator[Component]:
+def _tables(subject: Subject, plan: GenerationPlan, share: DeviceShare) -> Iterator[Component]:
     """Cosines and sines of every position that the model was made for, in each layer."""
-    if not p.rules.rotary_tables:
+    if not plan.rules.rotary_tables:
         return
     config = language(subject)
     positions = config.num("max_position_embeddings", default=0)
@@ -255,17 +255,17 @@ def _tables(subject: Subject, p: GenerationPlan, share: DeviceShare) -> Iterator
     yield Component(
         name="buffers",
         detail="rotary tables",
-        bytes=exactly(2 * positions * width * p.prompt.size),
+        bytes=exactly(2 * positions * width * plan.prompt.size),
         basis="computed",
         formula=f"2 x {positions:,} positions x {width:,} of all layers",
-        source=f"transformers {p.rules.written}, cos_cached and sin_cached",
+        source=f"transformers {plan.rules.written}, cos_cached and sin_cached",
     )
 
 
-def _tied_apart(subject: Subject, p: GenerationPlan) -> Iterator[Component]:
+def _tied_apart(subject: Subject, plan: GenerationPlan) -> Iterator[Component]:
     """Loaded as a tensor of its own, and given up when weights are tied. Some versions of AutoAWQ
     store it: Qwen2.5's checkpoints have it, Qwen2's do not."""
-    if p.rules.ties_at_once:
+    if plan.rules.ties_at_once:
         return
     again = sum(t.nbytes for t in subject.part.unloaded if t.name.endswith(HEADS))
     known = bool(subject.part.stored)
@@ -282,13 +282,13 @@ def _tied_apart(subject: Subject, p: GenerationPlan) -> Iterator[Component]:
         )
 
 
-def _second_head(subject: Subject, p: GenerationPlan) -> Iterator[Component]:
+def _second_head(subject: Subject, plan: GenerationPlan) -> Iterator[Component]:
     """Yield the second copy of a tied head, beside the embedding where weights are float8 in
     blocks. Published with 4.51: Qwen3-4B takes 775 to 799 MiB more than without, of a head of 742;
     0.6B 234 to 288 of 297; the untied 8B none. What keeps it was not found in the sources; no other
     version was read."""
     again = _tied_head(subject) if _form(subject) == FP8_BLOCK else 0
-    if again and p.rules.second_head:
+    if again and plan.rules.second_head:
         yield Component(
             name="weights",
             detail="a head beside the embedding that it is tied to",

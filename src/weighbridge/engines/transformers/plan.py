@@ -66,11 +66,11 @@ class GenerationPlan:
     kinds: Mapping[Mixer, int]  # the language model's mixers, and how many there are of each
     guessed: bool  # whether a layer is of a kind whose live tensors were not followed
 
-    def logits(self, s: ForwardStep) -> int:
+    def logits(self, step: ForwardStep) -> int:
         """Bytes of them, as they are handed out."""
-        tokens = min(s.tokens, self.logits_kept or s.tokens)
-        size = 4 if self.rules.float_logits else s.size
-        return s.batch * tokens * self.outputs * size
+        tokens = min(step.tokens, self.logits_kept or step.tokens)
+        size = 4 if self.rules.float_logits else step.size
+        return step.batch * tokens * self.outputs * size
 
 
 def _rooms(budget: "Budget | None") -> tuple[int, ...]:

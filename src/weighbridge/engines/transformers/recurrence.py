@@ -49,77 +49,77 @@ NARROW_COPIES: Mapping[type, int] = {Mamba2: 2}
 Widths = tuple[int, int]  # numbers a token: in the model's dtype, in float32
 
 
-def scan(heap: Heap, s: ForwardStep, m: Recurrent, kept: Kept) -> LiveTensor:
+def scan(heap: Heap, step: ForwardStep, mixer: Recurrent, kept: Kept) -> LiveTensor:
     """The output of one layer. Its state stays."""
-    narrow, wide = _widths(m, s)
-    nbytes = stored(s, m).state
-    held = heap.take(s.rows * narrow * s.size)
-    floats = heap.take(s.rows * wide * 4)
+    narrow, wide = _widths(mixer, step)
+    nbytes = stored(step, mixer).state
+    held = heap.take(step.rows * narrow * step.size)
+    floats = heap.take(step.rows * wide * 4)
     fresh = heap.take(nbytes, STATE)
     heap.drop(*kept.tensors)
     kept.tensors = [fresh]
-    heap.passing(*_copies(m, s, nbytes))
+    heap.passing(*_copies(mixer, step, nbytes))
     heap.drop(floats)
-    out = linear(heap, s, m.channels, s.hidden)
+    out = linear(heap, step, mixer.channels, step.hidden)
     heap.drop(held)
     return out
 
 
-def _copies(m: Recurrent, s: ForwardStep, nbytes: int) -> list[int]:
+def _copies(mixer: Recurrent, step: ForwardStep, nbytes: int) -> list[int]:
     """Bytes of each tensor as wide as the state, while it is made anew."""
-    if s.prompt:
+    if step.prompt:
         return [nbytes]
-    narrow = nbytes * s.size // int(FLOAT32.nbytes)
-    return [nbytes] * COPIES.get(type(m), 3) + [narrow] * NARROW_COPIES.get(type(m), 0)
+    narrow = nbytes * step.size // int(FLOAT32.nbytes)
+    return [nbytes] * COPIES.get(type(mixer), 3) + [narrow] * NARROW_COPIES.get(type(mixer), 0)
 
 
-def _delta(m: GatedDelta, s: ForwardStep) -> Widths:
-    keys, values = m.key_heads * m.key_dim, m.value_heads * m.value_dim
-    narrow = m.channels + values + (2 * (keys + values) if s.style.joined_gates else 0)
-    chunk = CHUNK if s.prompt else 0
-    return narrow, m.value_heads * (3 * chunk + 6 * m.key_dim + 4 * m.value_dim)
+def _delta(mixer: GatedDelta, step: ForwardStep) -> Widths:
+    keys, values = mixer.key_heads * mixer.key_dim, mixer.value_heads * mixer.value_dim
+    narrow = mixer.channels + values + (2 * (keys + values) if step.style.joined_gates else 0)
+    chunk = CHUNK if step.prompt else 0
+    return narrow, mixer.value_heads * (3 * chunk + 6 * mixer.key_dim + 4 * mixer.value_dim)
 
 
-def _kimi(m: KimiDelta, s: ForwardStep) -> Widths:
-    width = m.heads * m.dim
-    return 8 * width, m.heads * (3 * (CHUNK if s.prompt else 0) + 10 * m.dim)
+def _kimi(mixer: KimiDelta, step: ForwardStep) -> Widths:
+    width = mixer.heads * mixer.dim
+    return 8 * width, mixer.heads * (3 * (CHUNK if step.prompt else 0) + 10 * mixer.dim)
 
 
-def _mamba2(m: Mamba2, s: ForwardStep) -> Widths:
+def _mamba2(mixer: Mamba2, step: ForwardStep) -> Widths:
     """Where a chunk's outputs are added, or where its states are made of a copy of what decays."""
-    mixed = 2 * m.inner + 2 * m.groups * m.state + m.heads
-    chunk = s.style.chunk if s.prompt else 0
-    states = m.inner * m.state // chunk if chunk else 0
-    outputs = 7 * m.inner + m.heads * (3 * m.state + 3 * chunk) + states
-    made = 4 * m.inner + m.heads * (4 * m.state + 2 * chunk) + 3 * states
-    return mixed + m.channels, max(outputs, made)
+    mixed = 2 * mixer.inner + 2 * mixer.groups * mixer.state + mixer.heads
+    chunk = step.style.chunk if step.prompt else 0
+    states = mixer.inner * mixer.state // chunk if chunk else 0
+    outputs = 7 * mixer.inner + mixer.heads * (3 * mixer.state + 3 * chunk) + states
+    made = 4 * mixer.inner + mixer.heads * (4 * mixer.state + 2 * chunk) + 3 * states
+    return mixed + mixer.channels, max(outputs, made)
 
 
-def _mamba1(m: Mamba1, s: ForwardStep) -> Widths:
-    return 6 * m.inner, m.inner * (3 * m.state + 2)
+def _mamba1(mixer: Mamba1, step: ForwardStep) -> Widths:
+    return 6 * mixer.inner, mixer.inner * (3 * mixer.state + 2)
 
 
-def _linear(m: LinearAttention, s: ForwardStep) -> Widths:
-    width = m.heads * m.dim
-    return 5 * width, 3 * width + (CHUNK * m.heads if s.prompt else 0)
+def _linear(mixer: LinearAttention, step: ForwardStep) -> Widths:
+    width = mixer.heads * mixer.dim
+    return 5 * width, 3 * width + (CHUNK * mixer.heads if step.prompt else 0)
 
 
-def _widths(m: Recurrent, s: ForwardStep) -> Widths:
+def _widths(mixer: Recurrent, step: ForwardStep) -> Widths:
     """Numbers a token that one layer holds while it runs."""
-    match m:
+    match mixer:
         case GatedDelta():
-            return _delta(m, s)
+            return _delta(mixer, step)
         case KimiDelta():
-            return _kimi(m, s)
+            return _kimi(mixer, step)
         case Mamba2():
-            return _mamba2(m, s)
+            return _mamba2(mixer, step)
         case Mamba1():
-            return _mamba1(m, s)
+            return _mamba1(mixer, step)
         case LinearAttention():
-            return _linear(m, s)
+            return _linear(mixer, step)
         case ShortConv():  # a linear of three widths, its product, the convolution, their product
-            return 6 * m.width, 0
+            return 6 * mixer.width, 0
         case Rwkv() | GatedRecurrence():
-            return 3 * m.channels, 4 * m.channels
+            return 3 * mixer.channels, 4 * mixer.channels
         case _:
-            assert_never(m)
+            assert_never(mixer)

@@ -51,31 +51,36 @@ class Kept:
 
 
 def remember(
-    heap: Heap, s: ForwardStep, kept: Kept, new: tuple[LiveTensor, ...], *, reach: int | None = None
+    heap: Heap,
+    step: ForwardStep,
+    kept: Kept,
+    new: tuple[LiveTensor, ...],
+    *,
+    reach: int | None = None,
 ) -> tuple[int, ...]:
     """Stores what this step adds, and drops it. The bytes of what is attended to."""
-    if s.cache in QUANTIZED:
-        return _quantized(heap, s, kept, new)
-    if s.cache == "static":
-        return _static(heap, s, kept, new, reach)
-    if s.prompt and not s.rules.copied_prompt:
+    if step.cache in QUANTIZED:
+        return _quantized(heap, step, kept, new)
+    if step.cache == "static":
+        return _static(heap, step, kept, new, reach)
+    if step.prompt and not step.rules.copied_prompt:
         kept.tensors = [heap.rename(held, KV) for held in new]
         return tuple(held.nbytes for held in new)
-    return _joined(heap, s, kept, new, reach)
+    return _joined(heap, step, kept, new, reach)
 
 
 def _joined(
-    heap: Heap, s: ForwardStep, kept: Kept, new: tuple[LiveTensor, ...], reach: int | None
+    heap: Heap, step: ForwardStep, kept: Kept, new: tuple[LiveTensor, ...], reach: int | None
 ) -> tuple[int, ...]:
     """A layer with a window joins keys and values both before it lets the old ones go
     (DynamicSlidingWindowLayer.update)."""
     fresh = []
-    windowed = reach is not None and s.rules.sliding_cache
+    windowed = reach is not None and step.rules.sliding_cache
     late: list[LiveTensor] = []
     for i, held in enumerate(new):
         old = [heap.rename(kept.tensors[i], JOINED)] if kept.tensors else []
-        fresh.append(heap.take(held.nbytes // s.tokens * reached(s, reach), KV))
-        if s.rules.legacy_cache:
+        fresh.append(heap.take(held.nbytes // step.tokens * reached(step, reach), KV))
+        if step.rules.legacy_cache:
             kept.old += old
         elif windowed:
             late += old
@@ -86,21 +91,21 @@ def _joined(
     return tuple(held.nbytes for held in fresh)
 
 
-def reached(s: ForwardStep, reach: int | None) -> int:
+def reached(step: ForwardStep, reach: int | None) -> int:
     """Tokens whose keys a layer holds when it attends: the window, or the prompt if longer."""
-    if reach is None or not s.rules.sliding_cache:
-        return s.context
-    return min(s.context, max(reach, s.tokens))
+    if reach is None or not step.rules.sliding_cache:
+        return step.context
+    return min(step.context, max(reach, step.tokens))
 
 
 def _static(
-    heap: Heap, s: ForwardStep, kept: Kept, new: tuple[LiveTensor, ...], reach: int | None
+    heap: Heap, step: ForwardStep, kept: Kept, new: tuple[LiveTensor, ...], reach: int | None
 ) -> tuple[int, ...]:
-    most = s.longest if reach is None else min(reach, s.longest)
+    most = step.longest if reach is None else min(reach, step.longest)
     if not kept.tensors:
-        kept.tensors = [heap.take(held.nbytes // s.tokens * most, KV) for held in new]
-    beyond = s.tokens > most  # a prompt longer than the window attends to itself
-    sizes = tuple(held.nbytes // s.tokens * max(most, s.tokens) for held in new)
+        kept.tensors = [heap.take(held.nbytes // step.tokens * most, KV) for held in new]
+    beyond = step.tokens > most  # a prompt longer than the window attends to itself
+    sizes = tuple(held.nbytes // step.tokens * max(most, step.tokens) for held in new)
     if beyond:
         kept.extra = list(new)
     else:
@@ -109,12 +114,12 @@ def _static(
 
 
 def _quantized(
-    heap: Heap, s: ForwardStep, kept: Kept, new: tuple[LiveTensor, ...]
+    heap: Heap, step: ForwardStep, kept: Kept, new: tuple[LiveTensor, ...]
 ) -> tuple[int, ...]:
     """Keep keys and values in a quantized cache. Right behind the prompt the plain ones serve;
     later all are unpacked and joined."""
-    if not s.prompt:
-        sizes = [held.nbytes * s.context for held in new]
+    if not step.prompt:
+        sizes = [held.nbytes * step.context for held in new]
         unpacked = heap.all(sizes, "temporaries")
         kept.extra = list(heap.all(sizes, "temporaries"))
         heap.drop(*unpacked, *new)
@@ -123,68 +128,68 @@ def _quantized(
     return tuple(held.nbytes for held in new)
 
 
-def attended(heap: Heap, s: ForwardStep, kept: Kept, m: Attention) -> None:
+def attended(heap: Heap, step: ForwardStep, kept: Kept, mixer: Attention) -> None:
     """The kernel has run: what only it needed goes; a quantized cache is packed anew."""
-    if s.cache in QUANTIZED:
-        nbytes = stored(s, m).kv
+    if step.cache in QUANTIZED:
+        nbytes = stored(step, mixer).kv
         heap.drop(*kept.tensors)
         kept.tensors = [heap.take(nbytes // 2, KV), heap.take(nbytes - nbytes // 2, KV)]
     heap.drop(*kept.extra)
     kept.extra = []
 
 
-def stored(s: ForwardStep, m: Mixer) -> CacheBytes:
+def stored(step: ForwardStep, mixer: Mixer) -> CacheBytes:
     """What this layer keeps after the step."""
-    return of_mixer(m, setting(s))
+    return of_mixer(mixer, setting(step))
 
 
-def setting(s: ForwardStep) -> TransformersCacheSetting:
+def setting(step: ForwardStep) -> TransformersCacheSetting:
     """The step as the rules of caches see it."""
-    return memo(s, ("setting",), lambda: _setting(s))
+    return memo(step, ("setting",), lambda: _setting(step))
 
 
-def _setting(s: ForwardStep) -> TransformersCacheSetting:
+def _setting(step: ForwardStep) -> TransformersCacheSetting:
     return TransformersCacheSetting(
-        lengths=Lengths(context=s.context, encoder=s.encoder),
-        model_type=s.kind,
-        batch=s.batch,
-        dtype=s.dtype,
-        version=s.rules.version,
-        cache=s.cache,
-        after="prefill" if s.prompt else "decode",
-        prompt=s.tokens if s.prompt else None,
-        max_cache_len=s.longest or None,
+        lengths=Lengths(context=step.context, encoder=step.encoder),
+        model_type=step.kind,
+        batch=step.batch,
+        dtype=step.dtype,
+        version=step.rules.version,
+        cache=step.cache,
+        after="prefill" if step.prompt else "decode",
+        prompt=step.tokens if step.prompt else None,
+        max_cache_len=step.longest or None,
     )
 
 
 Growth = tuple[tuple[int, str], ...]  # (bytes, component) of the tensors that a mixer keeps
 
 
-def grown(s: ForwardStep, m: Mixer) -> Growth:
-    if s.cache == "none" or (isinstance(m, Attention) and not m.causal):
+def grown(step: ForwardStep, mixer: Mixer) -> Growth:
+    if step.cache == "none" or (isinstance(mixer, Attention) and not mixer.causal):
         return ()
-    nbytes = stored(s, m)
-    own = m.expanded if isinstance(m, Latent) and not s.rules.latent_cache else m
+    nbytes = stored(step, mixer)
+    own = mixer.expanded if isinstance(mixer, Latent) and not step.rules.latent_cache else mixer
     states = ((nbytes.state, STATE),) if nbytes.state else ()
     return (*((size, KV) for size in _parts(own, nbytes.kv)), *states)
 
 
 def grow(
-    heap: Heap, s: ForwardStep, block: LayerBlock, kept: Sequence[Kept], growth: Sequence[Growth]
+    heap: Heap, step: ForwardStep, block: LayerBlock, kept: Sequence[Kept], growth: Sequence[Growth]
 ) -> None:
     """What a layer keeps after this step, as if it had run."""
     for m, k, sizes in zip(block.mixers, kept, growth, strict=True):
-        if not _settled(s, m, k):
-            renew(heap, s, k, sizes)
+        if not _settled(step, m, k):
+            renew(heap, step, k, sizes)
 
 
-def renew(heap: Heap, s: ForwardStep, kept: Kept, sizes: Sequence[tuple[int, str]]) -> None:
+def renew(heap: Heap, step: ForwardStep, kept: Kept, sizes: Sequence[tuple[int, str]]) -> None:
     """New tensors for the kept ones, one after the other."""
     fresh = []
     for i, (size, name) in enumerate(sizes):
         old = [heap.rename(held, JOINED) for held in kept.tensors[i : i + 1]]
         fresh.append(heap.take(size, name))
-        if s.rules.legacy_cache:
+        if step.rules.legacy_cache:
             kept.old += old
         else:
             heap.drop(*old)
@@ -192,31 +197,31 @@ def renew(heap: Heap, s: ForwardStep, kept: Kept, sizes: Sequence[tuple[int, str
     kept.tensors, kept.behind = fresh, []
 
 
-def _settled(s: ForwardStep, m: Mixer, kept: Kept) -> bool:
+def _settled(step: ForwardStep, mixer: Mixer, kept: Kept) -> bool:
     """Whether nothing changes: an encoder keeps nothing, a static cache and what is crossed are
     made once."""
-    if isinstance(m, Attention) and not m.causal:
+    if isinstance(mixer, Attention) and not mixer.causal:
         return True
-    return bool(kept.tensors) and (s.cache == "static" or isinstance(m, CrossAttention))
+    return bool(kept.tensors) and (step.cache == "static" or isinstance(mixer, CrossAttention))
 
 
-def _parts(m: Mixer, nbytes: int) -> tuple[int, ...]:
+def _parts(mixer: Mixer, nbytes: int) -> tuple[int, ...]:
     """Keys and values are two tensors."""
     if not nbytes:
         return ()
-    match m:
+    match mixer:
         case Attention() | CrossAttention():
-            keys = nbytes * m.key_elements // (m.key_elements + m.value_elements)
+            keys = nbytes * mixer.key_elements // (mixer.key_elements + mixer.value_elements)
             return keys, nbytes - keys
         case Latent():
-            keys = nbytes * m.rank // m.latent_elements
+            keys = nbytes * mixer.rank // mixer.latent_elements
             return keys, nbytes - keys
         case Compressed() | Shared():
             return (nbytes,)
-        case _ if isinstance(m, Recurrent):
+        case _ if isinstance(mixer, Recurrent):
             return (nbytes,)
         case _:
-            assert_never(m)
+            assert_never(mixer)
 
 
 # ---- layers
@@ -275,17 +280,18 @@ class ForwardStage:
         return cls(body=body, layers=layers, first=start == 0, last=last, kept=kept)
 
 
-def growth(s: ForwardStep, stage: ForwardStage) -> Mapping[int, tuple[Growth, ...]]:
+def growth(step: ForwardStep, stage: ForwardStage) -> Mapping[int, tuple[Growth, ...]]:
     """What the mixers of each kind of layer keep after this step."""
     return {
-        kind: tuple(grown(s, m) for m in block.mixers) for kind, block, _ in stage.layers.different
+        kind: tuple(grown(step, m) for m in block.mixers)
+        for kind, block, _ in stage.layers.different
     }
 
 
-def stored_kv(s: ForwardStep, stage: ForwardStage) -> int:
+def stored_kv(step: ForwardStep, stage: ForwardStage) -> int:
     """What the caches of all layers take behind this step."""
     return sum(
-        count * sum(stored(s, m).kv for m in block.mixers)
+        count * sum(stored(step, m).kv for m in block.mixers)
         for _, block, count in stage.layers.different
     )
 

@@ -262,33 +262,33 @@ class ForwardStep:
         return self.rows * width * self.size
 
 
-def linear(heap: Heap, s: ForwardStep, inputs: int, outputs: int) -> LiveTensor:
+def linear(heap: Heap, step: ForwardStep, inputs: int, outputs: int) -> LiveTensor:
     """The product with a matrix, which packed formats first unpack or quantize the input for."""
-    if s.packed is None:
-        return heap.take(s.wide(outputs))
-    before, beside = s.packed(s.rows, inputs, outputs, s.size)
+    if step.packed is None:
+        return heap.take(step.wide(outputs))
+    before, beside = step.packed(step.rows, inputs, outputs, step.size)
     held = heap.all(before, "temporaries")
-    made = heap.take(s.wide(outputs))
+    made = heap.take(step.wide(outputs))
     heap.passing(*beside, name="temporaries")
     heap.drop(*held)
     return made
 
 
-def norm(heap: Heap, s: ForwardStep, width: int | None = None) -> LiveTensor:
+def norm(heap: Heap, step: ForwardStep, width: int | None = None) -> LiveTensor:
     """A normed copy. RMS norms in Python: a float32 copy, its square, the product, two casts."""
-    count = s.rows * (width or s.hidden)
-    if not s.style.float_norms:
-        made = heap.take(count * s.size)
-        heap.passing(4 * s.rows, 4 * s.rows)  # mean and deviation
+    count = step.rows * (width or step.hidden)
+    if not step.style.float_norms:
+        made = heap.take(count * step.size)
+        heap.passing(4 * step.rows, 4 * step.rows)  # mean and deviation
         return made
-    if s.size == 4:
+    if step.size == 4:
         heap.passing(4 * count)
         return heap.into(4 * count, heap.take(4 * count))
     copy = heap.take(4 * count)
     heap.passing(4 * count)
     scaled = heap.into(4 * count, copy)
-    cast = heap.take(count * s.size)
-    made = heap.take(count * s.size)
+    cast = heap.take(count * step.size)
+    made = heap.take(count * step.size)
     heap.drop(scaled, cast)
     return made
 

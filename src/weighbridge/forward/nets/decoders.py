@@ -70,10 +70,10 @@ def weightless(m: Machine, x: Tensor, _p: Module, _name: str) -> Tensor:
     return cast(m, layer_norm(m, cast(m, x, FLOAT32), None), dtype)
 
 
-def of_all_heads(m: Machine, x: Tensor, w: Tensor) -> Tensor:
+def of_all_heads(m: Machine, x: Tensor, weight: Tensor) -> Tensor:
     """Normalize x, [batch, length, heads, size], over all heads together (OLMo 2)."""
     whole = x.view(x.shape[0], x.shape[1], x.shape[2] * x.shape[3])
-    return wide_norm(m, whole, w).view(*x.shape)
+    return wide_norm(m, whole, weight).view(*x.shape)
 
 
 def one_more(m: Machine, x: Tensor, p: Module, name: str) -> Tensor:

@@ -391,12 +391,12 @@ def product(m: Machine, a: Tensor, b: Tensor, columns: int, *, apart: bool) -> T
     return matmul(m, placed(m, a, apart=apart), placed(m, b, apart=apart), columns)
 
 
-def gated_norm(m: Machine, x: Tensor, gate: Tensor, w: Tensor) -> Tensor:
+def gated_norm(m: Machine, x: Tensor, gate: Tensor, weight: Tensor) -> Tensor:
     """Qwen3NextRMSNormGated.forward: normed before it is gated."""
     dtype = x.dtype
     hidden = cast(m, x, FLOAT32)
     variance = mean(m, power(m, hidden))
     hidden = mul(m, hidden, rsqrt(m, shift(m, variance)))
-    hidden = mul(m, w, cast(m, hidden, dtype))
+    hidden = mul(m, weight, cast(m, hidden, dtype))
     hidden = mul(m, hidden, of_input(m, cast(m, gate, FLOAT32)))
     return cast(m, hidden, dtype)

@@ -244,7 +244,7 @@ def between(m: Machine, a_cumsum: Tensor, f: Scan) -> Tensor:
     return of_result(m, segment_sum(m, filled(m, ends, longer), longer))
 
 
-def gated_norm(m: Machine, x: Tensor, gate: Tensor, w: Tensor, groups: int) -> Tensor:
+def gated_norm(m: Machine, x: Tensor, gate: Tensor, weight: Tensor, groups: int) -> Tensor:
     """MambaRMSNormGated.forward"""
     dtype, shape = x.dtype, x.shape
     x = cast(m, x, FLOAT32)
@@ -253,7 +253,7 @@ def gated_norm(m: Machine, x: Tensor, gate: Tensor, w: Tensor, groups: int) -> T
     variance = mean(m, power(m, grouped))
     grouped = mul(m, grouped, rsqrt(m, shift(m, variance)))
     x = grouped.view(*shape)
-    return mul(m, w, cast(m, x, dtype))
+    return mul(m, weight, cast(m, x, dtype))
 
 
 def loss(s: TrainingStep, hidden: Tensor) -> tuple[Tensor, Tensor]:

@@ -94,8 +94,8 @@ def loss(s: TrainingStep, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
     return made, None
 
 
-def _rows(w: LeafTensor) -> int:
-    return w.shape[0]
+def _rows(weight: LeafTensor) -> int:
+    return weight.shape[0]
 
 
 def _encoding(s: TrainingStep, number: int) -> LayerBlock:

@@ -135,10 +135,10 @@ def shared_mlp(s: TrainingStep, p: Module, x: Tensor, number: int) -> Tensor:
     return add(m, out, hidden_states_mlp)
 
 
-def whole_norm(m: Machine, x: Tensor, w: Tensor) -> Tensor:
+def whole_norm(m: Machine, x: Tensor, weight: Tensor) -> Tensor:
     """Normalize x, [batch, length, heads, size], over all heads together."""
     whole = x.view(x.shape[0], x.shape[1], x.shape[2] * x.shape[3])
-    return rms_norm(m, whole, w).view(*x.shape)
+    return rms_norm(m, whole, weight).view(*x.shape)
 
 
 GRANITE = moe.Form(up="input_linear.weight", down="output_linear.weight")

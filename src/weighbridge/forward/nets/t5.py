@@ -117,13 +117,13 @@ def _causal(s: TrainingStep) -> Tensor | None:
     return s.m.new(whole, s.dtype) if s.kernel == "eager" else None
 
 
-def norm(m: Machine, x: Tensor, w: Tensor) -> Tensor:
+def norm(m: Machine, x: Tensor, weight: Tensor) -> Tensor:
     """T5LayerNorm.forward: what is normed is not cast before"""
     variance = mean(m, power(m, cast(m, x, FLOAT32)))
     x = mul(m, x, rsqrt(m, shift(m, variance)))
-    if w.dtype.nbytes == 2:
-        x = cast(m, x, w.dtype)
-    return mul(m, w, x)
+    if weight.dtype.nbytes == 2:
+        x = cast(m, x, weight.dtype)
+    return mul(m, weight, x)
 
 
 def block(

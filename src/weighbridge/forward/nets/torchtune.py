@@ -187,18 +187,18 @@ def compiled_attention(
     return p.linear(m, output.view(h.batch, h.length, h.heads * h.value_dim), "o_proj")
 
 
-def fused_norm(m: Machine, x: Tensor, w: Tensor) -> Tensor:
+def fused_norm(m: Machine, x: Tensor, weight: Tensor) -> Tensor:
     """Keeps its input, and an inverse root a row."""
     out = m.new(x.shape, x.dtype)
     root = m.new((*x.shape[:-1], 1), FLOAT32)
-    width = w.shape
+    width = weight.shape
 
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
         dtype = grads[0].dtype
         own = m.new(grads[0].shape, dtype) if needs[0] else None
         return [own, m.new(width, dtype) if needs[1] else None]
 
-    record(m, back, [x, w], [x, root, w], out)
+    record(m, back, [x, weight], [x, root, weight], out)
     return out
 
 

@@ -71,14 +71,14 @@ def attention(s: TrainingStep, p: Module, x: Tensor, number: int) -> Tensor:
     return p.linear(m, out.view(h.batch, h.length, h.heads * h.value_dim), "o_proj")
 
 
-def norm(m: Machine, x: Tensor, w: Tensor) -> Tensor:
+def norm(m: Machine, x: Tensor, weight: Tensor) -> Tensor:
     """Fast_RMS_Layernorm: frozen weights have no gradient."""
     out, root = m.new(x.shape, x.dtype), m.new((x.rows,), FLOAT32)
 
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
         return [grads[0]]
 
-    record(m, back, [x], [x, root, w], out)
+    record(m, back, [x], [x, root, weight], out)
     return out
 
 

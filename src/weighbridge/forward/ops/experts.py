@@ -116,23 +116,23 @@ def masked(m: Machine, x: Tensor) -> Tensor:
 
 
 def grouped(
-    m: Machine, x: Tensor, w: Tensor, offsets: Tensor, *, transposed: bool = False
+    m: Machine, x: Tensor, weight: Tensor, offsets: Tensor, *, transposed: bool = False
 ) -> Tensor:
     """torch.nn.functional.grouped_mm; x [S, in], w [E, out, in], or [E, in, out] where it is
     `transposed`, the last row of each expert. It is not among what autocast lowers: the rows are
     cast to the weights' dtype."""
-    x = cast(m, x, w.dtype)
-    kept = [x if w.requires_grad else None, w if x.requires_grad else None, offsets]
-    ahead(m, [x, w], kept)
-    out = m.new((x.shape[0], w.shape[2 if transposed else 1]), w.dtype)
-    reads, holds = x.shape, w.shape
+    x = cast(m, x, weight.dtype)
+    kept = [x if weight.requires_grad else None, weight if x.requires_grad else None, offsets]
+    ahead(m, [x, weight], kept)
+    out = m.new((x.shape[0], weight.shape[2 if transposed else 1]), weight.dtype)
+    reads, holds = x.shape, weight.shape
 
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
         dtype = grads[0].dtype
         of_weights = m.new(holds, dtype) if needs[1] else None
         return [m.new(reads, dtype) if needs[0] else None, of_weights]
 
-    record(m, back, [x, w], kept, out)
+    record(m, back, [x, weight], kept, out)
     return out
 
 
@@ -148,13 +148,13 @@ def summed_k(m: Machine, x: Tensor, tokens: int) -> Tensor:
     return out
 
 
-def adapted(m: Machine, w: Tensor, a: Tensor, b: Tensor) -> Tensor:
+def adapted(m: Machine, weight: Tensor, a: Tensor, b: Tensor) -> Tensor:
     """w + b a, expert by expert (torch.baddbmm): a copy of all experts' weights, whose gradient is
     made whole for those of the two factors. a [r E, in], b [out, r E], which are laid out anew."""
-    a, b = cast(m, a, w.dtype), cast(m, b, w.dtype)
+    a, b = cast(m, a, weight.dtype), cast(m, b, weight.dtype)
     right, left = a.shape, b.shape
     turned = m.new(left, b.dtype)
-    out = m.new(w.shape, w.dtype)
+    out = m.new(weight.shape, weight.dtype)
 
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
         dtype = grads[0].dtype

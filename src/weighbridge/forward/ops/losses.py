@@ -19,14 +19,14 @@ from weighbridge.kernels.reductions import segments, sorted_bytes, sorts
 INDEX = INT64.nbytes
 
 
-def embedding(m: Machine, ids: Tensor, w: Tensor) -> Tensor:
+def embedding(m: Machine, ids: Tensor, weight: Tensor) -> Tensor:
     """Look up token vectors. A later pipeline stage has no table: it returns what the stage before
     sends, and sends the gradient back."""
-    if absent(w):
-        sent = m.new((*ids.shape, w.shape[-1]), w.dtype)
+    if absent(weight):
+        sent = m.new((*ids.shape, weight.shape[-1]), weight.dtype)
         return LeafTensor("received", sent.shape, sent.dtype, sent.storage)
-    out = m.new((*ids.shape, w.shape[-1]), w.dtype)
-    whole, count = w.shape, ids.numel
+    out = m.new((*ids.shape, weight.shape[-1]), weight.dtype)
+    whole, count = weight.shape, ids.numel
 
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
         made = m.new(whole, grads[0].dtype)
@@ -35,7 +35,7 @@ def embedding(m: Machine, ids: Tensor, w: Tensor) -> Tensor:
             m.hidden(*sorted_bytes(count, INDEX), *segments(count, INDEX, whole[0], sums))
         return [made]
 
-    record(m, back, [w], [ids], out)
+    record(m, back, [weight], [ids], out)
     return out
 
 

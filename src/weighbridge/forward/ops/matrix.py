@@ -29,17 +29,17 @@ from weighbridge.forward.tensors import Shape, Tensor, TensorView
 from weighbridge.kernels.convolution import tensor_cores, workspace
 
 
-def linear(m: Machine, x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
+def linear(m: Machine, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """x [..., in], w [out, in] (or [in, out]: transformers' Conv1D)."""
-    b, w, x = lower(m, b) if b is not None else None, lower(m, w), lower(m, x)
+    bias, weight, x = lower(m, bias) if bias is not None else None, lower(m, weight), lower(m, x)
     inside = x.shape[-1]
-    outside = w.numel // inside
-    kept = [x if w.requires_grad else None, w if x.requires_grad else None]
-    ahead(m, [x, w, b], kept)
+    outside = weight.numel // inside
+    kept = [x if weight.requires_grad else None, weight if x.requires_grad else None]
+    ahead(m, [x, weight, bias], kept)
     shape = (*x.shape[:-1], outside)
-    out = m.result("product", shape, x.dtype) if b is None else m.new(shape, x.dtype)
+    out = m.result("product", shape, x.dtype) if bias is None else m.new(shape, x.dtype)
     m.product()
-    reads, holds, biased = x.shape, w.shape, b is not None
+    reads, holds, biased = x.shape, weight.shape, bias is not None
 
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
         dtype = grads[0].dtype
@@ -58,7 +58,7 @@ def linear(m: Machine, x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
             over_rows(m, grads[0].numel // outside, outside)
         return [of_input, of_weight, of_bias]
 
-    record(m, back, [x, w, b], kept, out)
+    record(m, back, [x, weight, bias], kept, out)
     return out
 
 
@@ -109,17 +109,17 @@ class ConvForm(NamedTuple):
     turned: bool = False
 
 
-def conv(m: Machine, x: Tensor, w: Tensor, b: Tensor | None, form: ConvForm) -> Tensor:
+def conv(m: Machine, x: Tensor, weight: Tensor, bias: Tensor | None, form: ConvForm) -> Tensor:
     shape, rearranged, turned = form
-    b, w, x = lower(m, b) if b is not None else None, lower(m, w), lower(m, x)
-    kept: list[Tensor | None] = [x, w]
-    ahead(m, [x, w, b], kept)
+    bias, weight, x = lower(m, bias) if bias is not None else None, lower(m, weight), lower(m, x)
+    kept: list[Tensor | None] = [x, weight]
+    ahead(m, [x, weight, bias], kept)
     out = m.new(shape, x.dtype)
     half = x.dtype.nbytes == 2
-    read, held, made = x.nbytes, w.nbytes, out.nbytes
+    read, held, made = x.nbytes, weight.nbytes, out.nbytes
     if rearranged:
         m.hidden(workspace(read + held, made, half=half))
-    reads, holds, count = x.shape, w.shape, shape[1]
+    reads, holds, count = x.shape, weight.shape, shape[1]
 
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
         dtype = grads[0].dtype
@@ -134,7 +134,7 @@ def conv(m: Machine, x: Tensor, w: Tensor, b: Tensor | None, form: ConvForm) -> 
         del dense
         return [of_input, of_weight, of_bias]
 
-    record(m, back, [x, w, b], kept, out)
+    record(m, back, [x, weight, bias], kept, out)
     return out
 
 

@@ -18,14 +18,14 @@ from weighbridge.forward.tensors import Tensor, absent
 
 
 def layer_norm(
-    m: Machine, x: Tensor, w: Tensor | None, b: Tensor | None = None, *, dense: bool = True
+    m: Machine, x: Tensor, w: Tensor | None, bias: Tensor | None = None, *, dense: bool = True
 ) -> Tensor:
     """One kernel; under autocast it runs in float32, and so is what it gives. What does not lie in
     the order of its dimensions is copied for the kernel alone."""
     if absent(w):
         return x
     if m.autocast is not None:
-        b, w = (None if t is None else cast(m, t, FLOAT32) for t in (b, w))
+        bias, w = (None if t is None else cast(m, t, FLOAT32) for t in (bias, w))
         x = cast(m, x, FLOAT32)
     copy = None if dense else m.new(x.shape, x.dtype)
     out = m.new(x.shape, x.dtype)
@@ -42,19 +42,19 @@ def layer_norm(
             m.new(width, dtype) if needs[2] else None,
         ]
 
-    record(m, back, [x, w, b], [x, centre, spread, w, b], out)
+    record(m, back, [x, w, bias], [x, centre, spread, w, bias], out)
     return out
 
 
-def rms_norm(m: Machine, x: Tensor, w: Tensor) -> Tensor:
+def rms_norm(m: Machine, x: Tensor, weight: Tensor) -> Tensor:
     """weight * (x.float() * rsqrt(mean(x.float() ** 2))).to(x.dtype)"""
-    if absent(w):
+    if absent(weight):
         return x
     dtype = x.dtype
     x = cast(m, x, FLOAT32)
     variance = mean(m, power(m, x))
     x = mul(m, x, rsqrt(m, shift(m, variance)))
-    return mul(m, w, cast(m, x, dtype))
+    return mul(m, weight, cast(m, x, dtype))
 
 
 def plain_norm(m: Machine, x: Tensor) -> Tensor:
@@ -66,41 +66,41 @@ def plain_norm(m: Machine, x: Tensor) -> Tensor:
     return cast(m, normed, x.dtype)
 
 
-def gemma_norm(m: Machine, x: Tensor, w: Tensor) -> Tensor:
+def gemma_norm(m: Machine, x: Tensor, weight: Tensor) -> Tensor:
     """(norm(x.float()) * (1 + weight.float())).to(x.dtype)"""
-    if absent(w):
+    if absent(weight):
         return x
     inner = cast(m, x, FLOAT32)
     normed = mul(m, inner, rsqrt(m, shift(m, mean(m, power(m, inner)))))
     del inner
-    normed = mul(m, normed, shift(m, cast(m, w, FLOAT32)))
+    normed = mul(m, normed, shift(m, cast(m, weight, FLOAT32)))
     return cast(m, normed, x.dtype)
 
 
-def wide_norm(m: Machine, x: Tensor, w: Tensor) -> Tensor:
+def wide_norm(m: Machine, x: Tensor, weight: Tensor) -> Tensor:
     """OLMo 2: (weight * normed float32).to(x.dtype)"""
     dtype = x.dtype
     x = cast(m, x, FLOAT32)
     variance = mean(m, power(m, x))
     x = mul(m, x, rsqrt(m, shift(m, variance)))
-    return cast(m, mul(m, w, x), dtype)
+    return cast(m, mul(m, weight, x), dtype)
 
 
-def float_norm(m: Machine, x: Tensor, w: Tensor) -> Tensor:
+def float_norm(m: Machine, x: Tensor, weight: Tensor) -> Tensor:
     """Nemotron-H, Helium: (weight.float() * normed float32).to(x.dtype)"""
-    return x if absent(w) else wide_norm(m, x, cast(m, w, FLOAT32))
+    return x if absent(weight) else wide_norm(m, x, cast(m, weight, FLOAT32))
 
 
-def cohere_norm(m: Machine, x: Tensor, w: Tensor) -> Tensor:
+def cohere_norm(m: Machine, x: Tensor, weight: Tensor) -> Tensor:
     """A layer norm written out, in float32."""
-    if absent(w):
+    if absent(weight):
         return x
     dtype = x.dtype
     x = cast(m, x, FLOAT32)
     middle = mean(m, x)
     variance = mean(m, power(m, sub(m, x, middle)))
     x = mul(m, sub(m, x, middle), rsqrt(m, shift(m, variance)))
-    x = mul(m, cast(m, w, FLOAT32), x)
+    x = mul(m, cast(m, weight, FLOAT32), x)
     return cast(m, x, dtype)
 
 

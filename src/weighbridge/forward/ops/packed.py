@@ -232,12 +232,12 @@ class LinearFloat8:
         return out if self.bias is None else add(m, out, cast(m, self.bias, out.dtype))
 
 
-def _product(m: Machine, x: Tensor, w: LeafTensor) -> Tensor:
-    small_x, small_w = _cast(m, x), _cast(m, w)
-    out = m.new((*x.shape[:-1], w.shape[0]), x.dtype)
+def _product(m: Machine, x: Tensor, weight: LeafTensor) -> Tensor:
+    small_x, small_w = _cast(m, x), _cast(m, weight)
+    out = m.new((*x.shape[:-1], weight.shape[0]), x.dtype)
     m.product()
     del small_x, small_w
-    record(m, _back, [x, w], [x, w], out)
+    record(m, _back, [x, weight], [x, weight], out)
     return out
 
 

@@ -285,9 +285,9 @@ def total(m: Machine, x: Tensor) -> Tensor:
     return out
 
 
-def dropout(m: Machine, x: Tensor, p: float) -> Tensor:
+def dropout(m: Machine, x: Tensor, rate: float) -> Tensor:
     """native_dropout on CUDA: a mask of one byte each."""
-    if not p or not m.training:
+    if not rate or not m.training:
         return x
     out = m.new(x.shape, x.dtype)
     mask = m.new(x.shape, BOOL)

@@ -97,43 +97,49 @@ FOREACH_SINCE = (2, 0)  # by default
 IN_PLACE_SINCE = (2, 1)  # Adam adds eps to the root in place
 
 
-def argued(o: Optimizer, given: Sequence[str], torch: tuple[int, ...]) -> Optimizer:
+def argued(optimizer: Optimizer, given: Sequence[str], torch: tuple[int, ...]) -> Optimizer:
     """An optimizer as a version of torch steps it with these arguments. Raises UsageError."""
-    if o.name in PROJECTED:
-        return _ranked(o, given)
-    if o.name not in ADAMS:
+    if optimizer.name in PROJECTED:
+        return _ranked(optimizer, given)
+    if optimizer.name not in ADAMS:
         if given:
             raise UsageError(
                 f"--optim-args {','.join(given)}: they are known of {', '.join(ADAMS)}, GaLore and "
-                f"APOLLO, not of {o.name}; leave them out"
+                f"APOLLO, not of {optimizer.name}; leave them out"
             )
-        return o
+        return optimizer
     found = _read(given)
-    fused = found.get("fused", o.name.endswith("fused"))
+    fused = found.get("fused", optimizer.name.endswith("fused"))
     if fused and found.get("foreach"):
         raise UsageError("--optim-args: foreach and fused are two ways of one step; name one")
     if found.get("amsgrad"):
-        o = replace(o, states=_three, formula="three copies")
+        optimizer = replace(optimizer, states=_three, formula="three copies")
     if fused:
-        states = plain.with_step(o.states) if o.name != "adamw_torch_fused" else o.states
-        return replace(o, states=states, step=plain.nothing)
+        states = (
+            plain.with_step(optimizer.states)
+            if optimizer.name != "adamw_torch_fused"
+            else optimizer.states
+        )
+        return replace(optimizer, states=states, step=plain.nothing)
     step = _step(found.get("foreach", torch >= FOREACH_SINCE), torch)
-    return replace(o, step=_decayed(step) if found.get(DECAY) and o.name == "adam" else step)
+    return replace(
+        optimizer, step=_decayed(step) if found.get(DECAY) and optimizer.name == "adam" else step
+    )
 
 
-def _ranked(o: Optimizer, given: Sequence[str]) -> Optimizer:
+def _ranked(optimizer: Optimizer, given: Sequence[str]) -> Optimizer:
     """With the rank that was given; what else the Trainer hands on takes no memory."""
     for one in given:
         name, _, value = one.partition("=")
         name, value = name.strip(), value.strip()
         if name == "rank" and value.isdigit() and 1 <= int(value) <= MOST_RANK:
-            o = lowrank.row(o.name, int(value))
+            optimizer = lowrank.row(optimizer.name, int(value))
         elif name not in WITHOUT_MEMORY:
             raise UsageError(
-                f"--optim-args {one!r:.80}: of {o.name} known are rank=128, "
+                f"--optim-args {one!r:.80}: of {optimizer.name} known are rank=128, "
                 f"{', '.join(WITHOUT_MEMORY)}"
             )
-    return o
+    return optimizer
 
 
 def _step(foreach: bool, torch: tuple[int, ...]) -> plain.Step:
@@ -142,9 +148,9 @@ def _step(foreach: bool, torch: tuple[int, ...]) -> plain.Step:
     return plain.one_copy if torch >= IN_PLACE_SINCE else plain.two_copies
 
 
-def _three(p: LeafTensor) -> Iterator[State]:
-    yield from plain.two(p)
-    yield State("max_exp_avg_sq", p.shape, p.dtype)
+def _three(param: LeafTensor) -> Iterator[State]:
+    yield from plain.two(param)
+    yield State("max_exp_avg_sq", param.shape, param.dtype)
 
 
 def _decayed(step: plain.Step) -> plain.Step:

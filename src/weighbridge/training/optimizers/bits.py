@@ -32,36 +32,36 @@ BITSANDBYTES = "bitsandbytes optim/optimizer.py"
 TORCHAO = "torchao optim/adam.py"
 
 
-def _states(p: LeafTensor, *, count: int, bits: int, paged: bool) -> Iterator[State]:
+def _states(param: LeafTensor, *, count: int, bits: int, paged: bool) -> Iterator[State]:
     """`count` of them, as Optimizer1State and Optimizer2State keep them."""
-    where: Where = "managed" if paged and p.numel >= PAGED else "device"
-    wide = bits == 32 or p.numel < SMALL or p.kind == "embedding"
+    where: Where = "managed" if paged and param.numel >= PAGED else "device"
+    wide = bits == 32 or param.numel < SMALL or param.kind == "embedding"
     for i in range(count):
-        yield State(f"state{i + 1}", p.shape, FLOAT32 if wide else UINT8, where)
+        yield State(f"state{i + 1}", param.shape, FLOAT32 if wide else UINT8, where)
         if not wide:
-            yield State(f"absmax{i + 1}", (ceil_div(p.numel, BLOCK),), FLOAT32)
+            yield State(f"absmax{i + 1}", (ceil_div(param.numel, BLOCK),), FLOAT32)
 
 
-def _ademamix(p: LeafTensor, *, bits: int, paged: bool) -> Iterator[State]:
+def _ademamix(param: LeafTensor, *, bits: int, paged: bool) -> Iterator[State]:
     """state1 holds two averages in one tensor."""
-    where: Where = "managed" if paged and p.numel >= PAGED else "device"
-    wide = bits == 32 or p.numel < SMALL or p.kind == "embedding"
+    where: Where = "managed" if paged and param.numel >= PAGED else "device"
+    wide = bits == 32 or param.numel < SMALL or param.kind == "embedding"
     if not wide:
-        blocks = ceil_div(p.numel, BLOCK)
+        blocks = ceil_div(param.numel, BLOCK)
         yield State("absmax1", (2, blocks), FLOAT32)
         yield State("absmax2", (blocks,), FLOAT32)
-    yield State("state1", (2, *p.shape), FLOAT32 if wide else UINT8, where)
-    yield State("state2", p.shape, FLOAT32 if wide else UINT8, where)
+    yield State("state1", (2, *param.shape), FLOAT32 if wide else UINT8, where)
+    yield State("state2", param.shape, FLOAT32 if wide else UINT8, where)
 
 
-def _torchao(p: LeafTensor, *, bits: int, block: int, values: int) -> Iterator[State]:
+def _torchao(param: LeafTensor, *, bits: int, block: int, values: int) -> Iterator[State]:
     """OptimState8bit, OptimState4bit: codes, scales, and the map of `values`."""
     for name in ("exp_avg", "exp_avg_sq"):
-        if p.numel < SMALL or p.numel % block:
-            yield State(name, p.shape, p.dtype)
+        if param.numel < SMALL or param.numel % block:
+            yield State(name, param.shape, param.dtype)
             continue
-        yield State(f"{name}.codes", (p.numel * bits // 8,), UINT8)
-        yield State(f"{name}.scale", (p.numel // block,), FLOAT32)
+        yield State(f"{name}.codes", (param.numel * bits // 8,), UINT8)
+        yield State(f"{name}.scale", (param.numel // block,), FLOAT32)
         yield State(f"{name}.qmap", (values,), FLOAT32)
 
 
@@ -77,22 +77,22 @@ TUNING = "clones of the autotuner"  # what they count as
 PINNED_SINCE = (2, 7)  # torch: clones that would raise the peak go to pinned host memory
 
 
-def clones(p: LeafTensor, bits: int) -> int:
+def clones(param: LeafTensor, bits: int) -> int:
     """Bytes of what a compiled step changes: the parameter and the codes of both averages."""
-    if p.numel < SMALL or p.numel % BLOCK:
+    if param.numel < SMALL or param.numel % BLOCK:
         return 0
-    return p.nbytes + 2 * (p.numel * bits // 8)
+    return param.nbytes + 2 * (param.numel * bits // 8)
 
 
-def tuned(o: Optimizer, torch: tuple[int, ...]) -> Optimizer:
+def tuned(optimizer: Optimizer, torch: tuple[int, ...]) -> Optimizer:
     """Return the optimizer with the clones of its first step: Inductor's autotuner copies every
     argument that a kernel changes, to try two configurations of it."""
-    bits = TUNED.get(o.name)
+    bits = TUNED.get(optimizer.name)
     if bits is None:
-        return o
+        return optimizer
     if torch >= PINNED_SINCE:
-        return replace(o, unsure=partial(clones, bits=bits))
-    return replace(o, step=partial(_tuned, bits=bits))
+        return replace(optimizer, unsure=partial(clones, bits=bits))
+    return replace(optimizer, step=partial(_tuned, bits=bits))
 
 
 def _tuned(m: Machine, params: Sequence[LeafTensor], *, bits: int) -> None:

@@ -33,12 +33,12 @@ from weighbridge.training.optimizers.row import Optimizer, State
 from weighbridge.units import ceil_div
 
 
-def factors(p: LeafTensor) -> Iterator[State]:
-    if len(p.shape) < 2:
-        yield State("exp_avg_sq", p.shape, FLOAT32)
+def factors(param: LeafTensor) -> Iterator[State]:
+    if len(param.shape) < 2:
+        yield State("exp_avg_sq", param.shape, FLOAT32)
         return
-    yield State("exp_avg_sq_row", p.shape[:-1], FLOAT32)
-    yield State("exp_avg_sq_col", (*p.shape[:-2], p.shape[-1]), FLOAT32)
+    yield State("exp_avg_sq_row", param.shape[:-1], FLOAT32)
+    yield State("exp_avg_sq_col", (*param.shape[:-2], param.shape[-1]), FLOAT32)
 
 
 def _adafactor(m: Machine, params: Sequence[LeafTensor]) -> None:
@@ -91,31 +91,31 @@ GALORE, APOLLO = "galore_torch adamw.py", "apollo_torch apollo.py"
 States = Callable[[LeafTensor], Iterator[State]]
 
 
-def _low(p: LeafTensor, rank: int) -> tuple[int, ...]:
+def _low(param: LeafTensor, rank: int) -> tuple[int, ...]:
     """The projected gradient."""
-    m, n = p.shape
+    m, n = param.shape
     return (m, min(rank, n)) if m >= n else (min(rank, m), n)
 
 
 def _projected(rank: int) -> States:
-    def states(p: LeafTensor) -> Iterator[State]:
-        if not by_muon(p):
-            yield from two(p)
+    def states(param: LeafTensor) -> Iterator[State]:
+        if not by_muon(param):
+            yield from two(param)
             return
-        yield State("ortho_matrix", (min(p.shape), min(rank, *p.shape)), p.dtype)
+        yield State("ortho_matrix", (min(param.shape), min(rank, *param.shape)), param.dtype)
         for name in ("exp_avg", "exp_avg_sq"):
-            yield State(name, _low(p, rank), p.dtype)
+            yield State(name, _low(param, rank), param.dtype)
 
     return states
 
 
 def _eight(rank: int) -> States:
-    def states(p: LeafTensor) -> Iterator[State]:
-        if not by_muon(p):
-            yield from _bytes(p.shape, p.numel)
+    def states(param: LeafTensor) -> Iterator[State]:
+        if not by_muon(param):
+            yield from _bytes(param.shape, param.numel)
             return
-        yield State("ortho_matrix", (min(p.shape), min(rank, *p.shape)), p.dtype)
-        low = _low(p, rank)
+        yield State("ortho_matrix", (min(param.shape), min(rank, *param.shape)), param.dtype)
+        low = _low(param, rank)
         yield from _bytes(low, low[0] * low[1])
 
     return states
@@ -130,12 +130,12 @@ def _bytes(shape: tuple[int, ...], count: int) -> Iterator[State]:
 
 
 def _factored(rank: int) -> States:
-    def states(p: LeafTensor) -> Iterator[State]:
-        if not by_muon(p):
-            yield from factors(p)
+    def states(param: LeafTensor) -> Iterator[State]:
+        if not by_muon(param):
+            yield from factors(param)
             return
-        yield State("ortho_matrix", (min(p.shape), min(rank, *p.shape)), p.dtype)
-        m, n = _low(p, rank)
+        yield State("ortho_matrix", (min(param.shape), min(rank, *param.shape)), param.dtype)
+        m, n = _low(param, rank)
         yield State("exp_avg_sq_row", (m,), FLOAT32)
         yield State("exp_avg_sq_col", (n,), FLOAT32)
 
@@ -156,10 +156,10 @@ def _stepper(rank: int, *, decomposes: bool) -> Callable[[Machine, Sequence[Leaf
     return step
 
 
-def _decomposed(m: Machine, p: LeafTensor, dtype: DType) -> None:
+def _decomposed(m: Machine, param: LeafTensor, dtype: DType) -> None:
     """torch.linalg.svd(full_matrices=False) of the gradient: U, S, Vh beside a copy."""
-    short, long = min(p.shape), max(p.shape)
-    copy = dtype.size(short * long) if p.dtype != dtype else 0
+    short, long = min(param.shape), max(param.shape)
+    copy = dtype.size(short * long) if param.dtype != dtype else 0
     m.hidden(copy, dtype.size(short * long), dtype.size(short * short), dtype.size(short * long))
 
 

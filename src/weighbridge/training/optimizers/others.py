@@ -22,21 +22,21 @@ from weighbridge.training.optimizers.row import Optimizer, State
 LARGEST = 10_000  # max_precondition_dim
 
 
-def _schedule_free(p: LeafTensor) -> Iterator[State]:
-    yield State("z", p.shape, p.dtype)
-    yield State("exp_avg_sq", p.shape, p.dtype)
+def _schedule_free(param: LeafTensor) -> Iterator[State]:
+    yield State("z", param.shape, param.dtype)
+    yield State("exp_avg_sq", param.shape, param.dtype)
 
 
-def _stable(p: LeafTensor) -> Iterator[State]:
-    yield from two(p)
-    yield State("eps_sq", (), p.dtype)
-    if p.dtype != FLOAT32:
-        yield State("kahan_comp", p.shape, p.dtype)
+def _stable(param: LeafTensor) -> Iterator[State]:
+    yield from two(param)
+    yield State("eps_sq", (), param.dtype)
+    if param.dtype != FLOAT32:
+        yield State("kahan_comp", param.shape, param.dtype)
 
 
-def _grok(p: LeafTensor) -> Iterator[State]:
+def _grok(param: LeafTensor) -> Iterator[State]:
     for name in ("exp_avg", "exp_avg_sq", "grok_ema"):
-        yield State(name, p.shape, p.dtype, "host")
+        yield State(name, param.shape, param.dtype, "host")
 
 
 def _grok_step(m: Machine, params: Sequence[LeafTensor]) -> None:
@@ -45,23 +45,23 @@ def _grok_step(m: Machine, params: Sequence[LeafTensor]) -> None:
         m.hidden(*[p.nbytes] * 4)
 
 
-def _squares(p: LeafTensor) -> Iterator[State]:
-    if len(p.shape) < 2:
+def _squares(param: LeafTensor) -> Iterator[State]:
+    if len(param.shape) < 2:
         return
-    for side in p.shape:
+    for side in param.shape:
         if side <= LARGEST:
             for name in ("GG", "Q"):
-                yield State(name, (side, side), p.dtype)
+                yield State(name, (side, side), param.dtype)
 
 
-def _soap(p: LeafTensor) -> Iterator[State]:
-    yield from two(p)
-    yield from _squares(p)
+def _soap(param: LeafTensor) -> Iterator[State]:
+    yield from two(param)
+    yield from _squares(param)
 
 
-def _shampoo(p: LeafTensor) -> Iterator[State]:
-    yield from one(p)
-    yield from _squares(p)
+def _shampoo(param: LeafTensor) -> Iterator[State]:
+    yield from one(param)
+    yield from _squares(param)
 
 
 def _soap_step(m: Machine, params: Sequence[LeafTensor]) -> None:

@@ -24,30 +24,30 @@ EMBEDDED = ("embedding", "norm", "bias", "router")
 HEADS = ("lm_head", "embed_out", "output_layer", "score", "classifier")
 
 
-def two(p: LeafTensor) -> Iterator[State]:
-    yield State("exp_avg", p.shape, p.dtype)
-    yield State("exp_avg_sq", p.shape, p.dtype)
+def two(param: LeafTensor) -> Iterator[State]:
+    yield State("exp_avg", param.shape, param.dtype)
+    yield State("exp_avg_sq", param.shape, param.dtype)
 
 
 def with_step(states: States) -> States:
     """Fused kernels count steps on the device."""
 
-    def all_states(p: LeafTensor) -> Iterator[State]:
+    def all_states(param: LeafTensor) -> Iterator[State]:
         yield State("step", (), FLOAT32)
-        yield from states(p)
+        yield from states(param)
 
     return all_states
 
 
-def two_fused(p: LeafTensor) -> Iterator[State]:
-    yield from with_step(two)(p)
+def two_fused(param: LeafTensor) -> Iterator[State]:
+    yield from with_step(two)(param)
 
 
-def one(p: LeafTensor) -> Iterator[State]:
-    yield State("momentum_buffer", p.shape, p.dtype)
+def one(param: LeafTensor) -> Iterator[State]:
+    yield State("momentum_buffer", param.shape, param.dtype)
 
 
-def none(p: LeafTensor) -> Iterator[State]:
+def none(param: LeafTensor) -> Iterator[State]:
     yield from ()
 
 
@@ -92,13 +92,13 @@ def nothing(m: Machine, params: Sequence[LeafTensor]) -> None:
     """Step in place: nothing is allocated."""
 
 
-def by_muon(p: LeafTensor) -> bool:
+def by_muon(param: LeafTensor) -> bool:
     """Matrices between the embedding and the head."""
-    return len(p.shape) == 2 and p.kind not in EMBEDDED and not p.name.startswith(HEADS)
+    return len(param.shape) == 2 and param.kind not in EMBEDDED and not param.name.startswith(HEADS)
 
 
-def _muon(p: LeafTensor) -> Iterator[State]:
-    yield from one(p) if by_muon(p) else two(p)
+def _muon(param: LeafTensor) -> Iterator[State]:
+    yield from one(param) if by_muon(param) else two(param)
 
 
 def _muon_step(m: Machine, params: Sequence[LeafTensor]) -> None:
@@ -109,18 +109,18 @@ def _muon_step(m: Machine, params: Sequence[LeafTensor]) -> None:
     one_copy(m, [p for p in params if not by_muon(p)])
 
 
-def _orthogonal(m: Machine, p: LeafTensor) -> None:
+def _orthogonal(m: Machine, param: LeafTensor) -> None:
     """_zeropower_via_newtonschulz: in bfloat16, two square matrices and two like the gradient."""
-    short = min(p.shape)
+    short = min(param.shape)
     m.product()
-    grad = m.new(p.shape, BFLOAT16) if p.dtype != BFLOAT16 else None
+    grad = m.new(param.shape, BFLOAT16) if param.dtype != BFLOAT16 else None
     gram = m.new((short, short), BFLOAT16)
     update = m.new((short, short), BFLOAT16)
-    following = m.new(p.shape, BFLOAT16)
+    following = m.new(param.shape, BFLOAT16)
     del grad
     second = m.new((short, short), BFLOAT16)
     del gram, update, second
-    m.new(p.shape, BFLOAT16)
+    m.new(param.shape, BFLOAT16)
     del following
 
 

@@ -91,16 +91,16 @@ class Optimization:
         for p in self.params:
             p.grad = None
 
-    def _at_once(self, m: Machine, p: LeafTensor) -> None:
-        self._start(m, p)
-        self.optimizer.step(m, [p])
-        p.grad = None
+    def _at_once(self, m: Machine, param: LeafTensor) -> None:
+        self._start(m, param)
+        self.optimizer.step(m, [param])
+        param.grad = None
 
-    def _start(self, m: Machine, p: LeafTensor) -> None:
-        if p.name in self._states:
+    def _start(self, m: Machine, param: LeafTensor) -> None:
+        if param.name in self._states:
             return
-        made = self._states[p.name] = []
-        for state in self.optimizer.states(p):
+        made = self._states[param.name] = []
+        for state in self.optimizer.states(param):
             nbytes = state.dtype.size(prod(state.shape))
             where = "host" if self.offloaded else state.where
             if where == "device":

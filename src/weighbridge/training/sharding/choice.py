@@ -76,101 +76,105 @@ CHECKPOINTS_WITHIN = (4, 53)
 HOOKS_ON_INPUTS = (2, 1)  # torch distributed/fsdp/_runtime_utils.py
 
 
-def surrounding(p: TrainingPlan) -> Around:
-    s = p.sharding
+def surrounding(plan: TrainingPlan) -> Around:
+    s = plan.sharding
     if s.kind == "ddp" and s.shares > 1:
         return Replicated()
     if s.kind in ("fsdp2", "hsdp"):
-        return fsdp2.Fsdp2Rank(_fsdp2(p))
+        return fsdp2.Fsdp2Rank(_fsdp2(plan))
     if s.kind == "fsdp1":
-        return fsdp1.FlatShard(_fsdp1(p))
+        return fsdp1.FlatShard(_fsdp1(plan))
     if s.kind.startswith("zero"):
-        return zero.Zero(_zero(p))
+        return zero.Zero(_zero(plan))
     return Unshared()
 
 
-def _zero(p: TrainingPlan) -> zero.ZeroOptions:
-    s = p.sharding
-    own = p.framework.name == "deepspeed"
-    sizes = zero.ZeroSizes() if own else zero.ZeroSizes.auto(p.subject.body.hidden)
+def _zero(plan: TrainingPlan) -> zero.ZeroOptions:
+    s = plan.sharding
+    own = plan.framework.name == "deepspeed"
+    sizes = zero.ZeroSizes() if own else zero.ZeroSizes.auto(plan.subject.body.hidden)
     return zero.ZeroOptions(
         stage=int(s.kind[-1]),
         ranks=s.shares,
-        sizes=replace(sizes, **p.zero.sizes),
+        sizes=replace(sizes, **plan.zero.sizes),
         offload=s.offload,
-        eager=zero.eager(p.zero.version),
-        overlaps=p.zero.overlaps,
-        whole_first=p.zero.whole_first or p.subject.choice.scheme is not None,
-        flattens=zero.flattens(p.zero.version),
+        eager=zero.eager(plan.zero.version),
+        overlaps=plan.zero.overlaps,
+        whole_first=plan.zero.whole_first or plan.subject.choice.scheme is not None,
+        flattens=zero.flattens(plan.zero.version),
     )
 
 
-def _fsdp2(p: TrainingPlan) -> fsdp2.Fsdp2Options:
-    s, titan = p.sharding, p.framework.name == "torchtitan"
-    carves = titan and (p.release is None or p.release >= CARVES)
-    theirs, apart = _accelerate(p), _of_torchtune(p)
+def _fsdp2(plan: TrainingPlan) -> fsdp2.Fsdp2Options:
+    s, titan = plan.sharding, plan.framework.name == "torchtitan"
+    carves = titan and (plan.release is None or plan.release >= CARVES)
+    theirs, apart = _accelerate(plan), _of_torchtune(plan)
     return fsdp2.Fsdp2Options(
         ranks=s.shares,
-        compute=p.computing,
-        reduce=_reduced(p),
+        compute=plan.computing,
+        reduce=_reduced(plan),
         reshard=not (titan and s.pipeline > 1),
         last_stays=titan and not carves,
         carved=apart or carves or (theirs is not None and theirs.carves),
         apart=apart,
-        outside=p.framework.name in ("torchtune", "torchtitan"),
-        root_stays=not _tells_roots(p, theirs) or p.torch < ROOTS_GO,
-        widens=theirs.widens if theirs is not None and p.autocast is not None else "none",
+        outside=plan.framework.name in ("torchtune", "torchtitan"),
+        root_stays=not _tells_roots(plan, theirs) or plan.torch < ROOTS_GO,
+        widens=theirs.widens if theirs is not None and plan.autocast is not None else "none",
         waits=theirs is not None and theirs.waits,
         offload=s.offload == "params",
         across=s.kind == "hsdp" and s.data * s.context > s.shares,
     )
 
 
-def _tells_roots(p: TrainingPlan, theirs: AccelerateRules | None) -> bool:
+def _tells_roots(plan: TrainingPlan, theirs: AccelerateRules | None) -> bool:
     """Whether the root is told reshard_after_forward: by torchtune (training/_distributed.py,
     shard_model, 0.3 to 0.6), and by accelerate before it made units of embedding and head."""
-    return p.framework.name == "torchtune" or (theirs is not None and not theirs.carves)
+    return plan.framework.name == "torchtune" or (theirs is not None and not theirs.carves)
 
 
-def _of_torchtune(p: TrainingPlan) -> bool:
+def _of_torchtune(plan: TrainingPlan) -> bool:
     """Whether recipes give embedding and head units of their own: those that train Llama 3 whole
     (custom_sharded_layers of llama3, llama3_1 and llama3_3)."""
-    whole = p.framework.name == "torchtune" and p.method == "full"
-    own = differs(p.subject.model_type, "torchtune_units") and p.subject.body.vocab == LLAMA_3
+    whole = plan.framework.name == "torchtune" and plan.method == "full"
+    own = differs(plan.subject.model_type, "torchtune_units") and plan.subject.body.vocab == LLAMA_3
     return whole and own
 
 
-def _fsdp1(p: TrainingPlan) -> fsdp1.Fsdp1Options:
+def _fsdp1(plan: TrainingPlan) -> fsdp1.Fsdp1Options:
     return fsdp1.Fsdp1Options(
-        ranks=p.sharding.shares,
-        compute=p.computing,
-        reduce=_reduced(p),
-        waits=_with_accelerate(p) or p.framework.waits,
-        one_flat=p.framework.one_flat,
-        widens=_with_accelerate(p) and p.autocast is not None,
-        holds=_checkpoints_around_units(p),
-        offload=p.sharding.offload == "params",
+        ranks=plan.sharding.shares,
+        compute=plan.computing,
+        reduce=_reduced(plan),
+        waits=_with_accelerate(plan) or plan.framework.waits,
+        one_flat=plan.framework.one_flat,
+        widens=_with_accelerate(plan) and plan.autocast is not None,
+        holds=_checkpoints_around_units(plan),
+        offload=plan.sharding.offload == "params",
     )
 
 
-def _checkpoints_around_units(p: TrainingPlan) -> bool:
+def _checkpoints_around_units(plan: TrainingPlan) -> bool:
     """Whether checkpoints are reentrant and stand around FSDP's units. Later layers of transformers
     checkpoint themselves, within their units."""
-    return p.reenters is True and p.version < CHECKPOINTS_WITHIN and p.torch >= HOOKS_ON_INPUTS
+    return (
+        plan.reenters is True
+        and plan.version < CHECKPOINTS_WITHIN
+        and plan.torch >= HOOKS_ON_INPUTS
+    )
 
 
-def _with_accelerate(p: TrainingPlan) -> bool:
-    return p.framework.accelerate
+def _with_accelerate(plan: TrainingPlan) -> bool:
+    return plan.framework.accelerate
 
 
-def _accelerate(p: TrainingPlan) -> AccelerateRules | None:
-    if not _with_accelerate(p):
+def _accelerate(plan: TrainingPlan) -> AccelerateRules | None:
+    if not _with_accelerate(plan):
         return None
-    packed = kbit.four_bits(p.subject.choice.scheme)
-    return accelerate_rules(p.framework.name, p.accelerate, packed=packed)
+    packed = kbit.four_bits(plan.subject.choice.scheme)
+    return accelerate_rules(plan.framework.name, plan.accelerate, packed=packed)
 
 
-def _reduced(p: TrainingPlan) -> DType:
+def _reduced(plan: TrainingPlan) -> DType:
     """What gradients are reduced in."""
-    mixed = p.autocast is not None
-    return FLOAT32 if mixed and not _with_accelerate(p) else p.computing
+    mixed = plan.autocast is not None
+    return FLOAT32 if mixed and not _with_accelerate(plan) else plan.computing

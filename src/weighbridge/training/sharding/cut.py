@@ -44,21 +44,25 @@ WHOLE = ("norm", "router")
 OUTPUTS = ("query", "keys", "fused", "column", "states")
 
 
-def cut(h: ParameterSpec, s: Sharding, *, vocab: bool) -> ParameterSpec:
+def cut(spec: ParameterSpec, sharding: Sharding, *, vocab: bool) -> ParameterSpec:
     """The first rank's share of one parameter. `vocab`: embeddings are shared out, too."""
-    if h.kind == "experts" and len(h.shape) == 3:
-        return h._replace(shape=_experts(h, s))
-    if s.tensor == 1 or h.kind in WHOLE:
-        return h
-    what = h.role or role(h.name)
+    if spec.kind == "experts" and len(spec.shape) == 3:
+        return spec._replace(shape=_experts(spec, sharding))
+    if sharding.tensor == 1 or spec.kind in WHOLE:
+        return spec
+    what = spec.role or role(spec.name)
     found = WAY_OF.get(what, "")
     if found == "vocab" and not (vocab or what == "head"):
-        return h
+        return spec
     if found in OUTPUTS or found == "vocab":
-        return h._replace(shape=_divided(h, s.tensor, 1 if h.kind == "conv1d" else 0))
-    if found == "row" and len(h.shape) > 1:
-        return h._replace(shape=_divided(h, s.tensor, 0 if h.kind == "conv1d" else 1))
-    return h
+        return spec._replace(
+            shape=_divided(spec, sharding.tensor, 1 if spec.kind == "conv1d" else 0)
+        )
+    if found == "row" and len(spec.shape) > 1:
+        return spec._replace(
+            shape=_divided(spec, sharding.tensor, 0 if spec.kind == "conv1d" else 1)
+        )
+    return spec
 
 
 def spread(specs: Sequence[ParameterSpec], ranks: int) -> None:
@@ -74,24 +78,24 @@ def spread(specs: Sequence[ParameterSpec], ranks: int) -> None:
             raise UsageError(f"--expert-parallel-size {ranks} does not divide the {count} experts")
 
 
-def _divided(h: ParameterSpec, ranks: int, dim: int) -> tuple[int, ...]:
-    return (*h.shape[:dim], share(h.shape[dim], ranks), *h.shape[dim + 1 :])
+def _divided(spec: ParameterSpec, ranks: int, dim: int) -> tuple[int, ...]:
+    return (*spec.shape[:dim], share(spec.shape[dim], ranks), *spec.shape[dim + 1 :])
 
 
-def _experts(h: ParameterSpec, s: Sharding) -> tuple[int, ...]:
-    count, rows, columns = h.shape
-    count = share(count, s.expert)
-    if h.name.endswith("down_proj"):
-        return count, rows, share(columns, s.tensor)
-    return count, share(rows, s.tensor), columns
+def _experts(spec: ParameterSpec, sharding: Sharding) -> tuple[int, ...]:
+    count, rows, columns = spec.shape
+    count = share(count, sharding.expert)
+    if spec.name.endswith("down_proj"):
+        return count, rows, share(columns, sharding.tensor)
+    return count, share(rows, sharding.tensor), columns
 
 
-def body(whole: Body, s: Sharding, stage: int) -> Body:
+def body(whole: Body, sharding: Sharding, stage: int) -> Body:
     """What one rank computes. Raises UsageError where heads or layers do not divide."""
-    start, end = layers(len(whole.blocks), s.pipeline, stage)
+    start, end = layers(len(whole.blocks), sharding.pipeline, stage)
     blocks = whole.blocks[start:end]
-    if s.tensor > 1:
-        blocks = tuple(_narrow(b, s.tensor) for b in blocks)
+    if sharding.tensor > 1:
+        blocks = tuple(_narrow(b, sharding.tensor) for b in blocks)
     return replace(whole, blocks=blocks)
 
 

@@ -54,10 +54,10 @@ class Replicated(Around):
         self._ready, self._arranged = not self._arranged, True
 
 
-def _into_the_bucket(m: Machine, p: LeafTensor) -> None:
+def _into_the_bucket(m: Machine, param: LeafTensor) -> None:
     """The gradient is a view from now on."""
-    assert p.grad is not None
-    p.grad.storage = None
+    assert param.grad is not None
+    param.grad.storage = None
 
 
 def buckets(params: list[LeafTensor]) -> Iterator[int]:

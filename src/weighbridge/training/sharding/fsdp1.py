@@ -99,13 +99,13 @@ class FlatShard(Around):
         for unit in (self.root, *self.layers.values()):
             yield from (u for u in (unit, unit.leaf) if u is not None and u.params)
 
-    def place(self, m: Machine, h: "ParameterSpec", dtype: DType) -> LeafTensor:
-        self._dtypes[h.name] = dtype
-        return LeafTensor(h.name, h.shape, self.how.compute, None, kind=h.kind)
+    def place(self, m: Machine, spec: "ParameterSpec", dtype: DType) -> LeafTensor:
+        self._dtypes[spec.name] = dtype
+        return LeafTensor(spec.name, spec.shape, self.how.compute, None, kind=spec.kind)
 
-    def adapter(self, m: Machine, h: "ParameterSpec", dtype: DType) -> LeafTensor:
-        self._adapters.add(h.name)
-        return self.place(m, h, dtype)
+    def adapter(self, m: Machine, spec: "ParameterSpec", dtype: DType) -> LeafTensor:
+        self._adapters.add(spec.name)
+        return self.place(m, spec, dtype)
 
     def placed(self, m: Machine, built: "BuiltModel") -> None:
         self.layers = {path: Fsdp1Unit(leaf=Fsdp1Unit()) for path in built.stacks}

@@ -119,16 +119,16 @@ class Fsdp2Rank(Around):
 
     # Placing
 
-    def place(self, m: Machine, h: "ParameterSpec", dtype: DType) -> LeafTensor:
+    def place(self, m: Machine, spec: "ParameterSpec", dtype: DType) -> LeafTensor:
         """The rank's part takes memory when units are known; the parameter, when it is gathered."""
-        rows, rest = (h.shape[0], h.shape[1:]) if h.shape else (1, ())
+        rows, rest = (spec.shape[0], spec.shape[1:]) if spec.shape else (1, ())
         shape = (share(rows, self.how.ranks), *rest)
-        self._part_of[h.name] = LeafTensor(h.name, shape, dtype, None, kind=h.kind)
-        return LeafTensor(h.name, h.shape, self.how.compute, None, kind=h.kind)
+        self._part_of[spec.name] = LeafTensor(spec.name, shape, dtype, None, kind=spec.kind)
+        return LeafTensor(spec.name, spec.shape, self.how.compute, None, kind=spec.kind)
 
-    def adapter(self, m: Machine, h: "ParameterSpec", dtype: DType) -> LeafTensor:
-        self._adapters.add(h.name)
-        return self.place(m, h, dtype)
+    def adapter(self, m: Machine, spec: "ParameterSpec", dtype: DType) -> LeafTensor:
+        self._adapters.add(spec.name)
+        return self.place(m, spec, dtype)
 
     def placed(self, m: Machine, built: "BuiltModel") -> None:
         self.layers = {path: Fsdp2Unit(stays=not self.how.reshard) for path in built.stacks}
@@ -176,17 +176,17 @@ class Fsdp2Rank(Around):
         if not how.offload:
             part.storage = TensorStorage(m.heap, part.nbytes, self._component(part))
 
-    def _unit(self, p: LeafTensor, *, tied: bool) -> Fsdp2Unit:
-        prefix = below(p.name, self.layers)
+    def _unit(self, param: LeafTensor, *, tied: bool) -> Fsdp2Unit:
+        prefix = below(param.name, self.layers)
         if prefix:
             return self.layers[prefix]
-        if not self.how.carved or (self.how.apart and not self._outer(p)):
+        if not self.how.carved or (self.how.apart and not self._outer(param)):
             return self.root
-        return self.first if p.kind == "embedding" and not tied else self.last
+        return self.first if param.kind == "embedding" and not tied else self.last
 
     @staticmethod
-    def _outer(p: LeafTensor) -> bool:
-        return p.kind == "embedding" or role(p.name) == "head"
+    def _outer(param: LeafTensor) -> bool:
+        return param.kind == "embedding" or role(param.name) == "head"
 
     def stepped(self, built: "BuiltModel") -> list[LeafTensor]:
         mine = (self._part_of.get(p.name, p) for p in built.own)

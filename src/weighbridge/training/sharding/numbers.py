@@ -103,58 +103,63 @@ def _shares(w: Train, data: int, spreads: str) -> bool:
     return data > 1 or (spreads in FSDP and (w.context_parallel_size or 1) > 1)
 
 
-def _contradictions(s: Sharding) -> tuple[tuple[bool, str], ...]:
-    stage = s.kind.startswith("zero")
+def _contradictions(sharding: Sharding) -> tuple[tuple[bool, str], ...]:
+    stage = sharding.kind.startswith("zero")
     return (
         (
-            s.ranks > RANKS,
-            f"{s.ranks:,} ranks: {RANKS:,} are weighed at most; name fewer",
+            sharding.ranks > RANKS,
+            f"{sharding.ranks:,} ranks: {RANKS:,} are weighed at most; name fewer",
         ),
         (
-            s.kind == "none" and s.data > 1,
+            sharding.kind == "none" and sharding.data > 1,
             (
-                f"--shard none with {s.data} data-parallel ranks: {s.data} unsharded runs are "
-                "independent; use --shard ddp, or ask for one GPU"
+                f"--shard none with {sharding.data} data-parallel ranks: {sharding.data} unsharded "
+                "runs are independent; use --shard ddp, or ask for one GPU"
             ),
         ),
         (
-            s.pipeline > 1 and s.kind in ("zero2", "zero3"),
+            sharding.pipeline > 1 and sharding.kind in ("zero2", "zero3"),
             (
-                f"--shard {s.kind} with --pipeline-parallel-size {s.pipeline}: DeepSpeed's "
-                "pipelines take ZeRO stage 1 at most; use zero1 or fsdp2"
+                f"--shard {sharding.kind} with --pipeline-parallel-size {sharding.pipeline}: "
+                "DeepSpeed's pipelines take ZeRO stage 1 at most; use zero1 or fsdp2"
             ),
         ),
         (
-            s.offload in ("params", "nvme") and not s.parameters,
+            sharding.offload in ("params", "nvme") and not sharding.parameters,
             (
-                f"--offload {s.offload} needs --shard zero3, fsdp1 or fsdp2: others keep all "
-                "parameters on the device"
+                f"--offload {sharding.offload} needs --shard zero3, fsdp1 or fsdp2: others keep "
+                "all parameters on the device"
             ),
         ),
         (
-            s.offload == "optimizer" and s.fully,
+            sharding.offload == "optimizer" and sharding.fully,
             (
-                f"--offload optimizer with --shard {s.kind}: FSDP keeps parameters, gradients and "
-                "states in one place; use --offload params, or zero2"
+                f"--offload optimizer with --shard {sharding.kind}: FSDP keeps parameters, "
+                "gradients and states in one place; use --offload params, or zero2"
             ),
         ),
         (
-            s.offload == "optimizer" and not stage,
+            sharding.offload == "optimizer" and not stage,
             "--offload optimizer needs --shard zero1, zero2 or zero3",
         ),
-        (s.offload == "nvme" and not stage, "--offload nvme is DeepSpeed's: use --shard zero3"),
         (
-            s.expert > s.data * s.context * s.tensor,
+            sharding.offload == "nvme" and not stage,
+            "--offload nvme is DeepSpeed's: use --shard zero3",
+        ),
+        (
+            sharding.expert > sharding.data * sharding.context * sharding.tensor,
             (
-                f"--expert-parallel-size {s.expert} is more than the "
-                f"{s.data * s.context * s.tensor} ranks that have the same layers"
+                f"--expert-parallel-size {sharding.expert} is more than the "
+                f"{sharding.data * sharding.context * sharding.tensor} ranks that have the same "
+                "layers"
             ),
         ),
         (
-            s.data * s.context * s.tensor % s.expert > 0,
+            sharding.data * sharding.context * sharding.tensor % sharding.expert > 0,
             (
-                f"--expert-parallel-size {s.expert} does not divide the "
-                f"{s.data * s.context * s.tensor} ranks that have the same layers"
+                f"--expert-parallel-size {sharding.expert} does not divide the "
+                f"{sharding.data * sharding.context * sharding.tensor} ranks that have the same "
+                "layers"
             ),
         ),
     )
@@ -190,18 +195,18 @@ class PackedRun:
     accelerate: tuple[int, ...] | None
 
 
-def held_codes(form: Scheme | None, s: Sharding, run: PackedRun) -> Held:
+def held_codes(form: Scheme | None, sharding: Sharding, run: PackedRun) -> Held:
     """How much of the codes a rank has; `all`: a part of them and of their scales. Raises
     UsageError where the libraries raise."""
-    if form is None or not s.parameters or not form.name.startswith(PARAMETERS):
+    if form is None or not sharding.parameters or not form.name.startswith(PARAMETERS):
         return "whole"
     if run.framework == "litgpt":  # has none at all (training/litgpt.py)
         return "whole"
-    if s.kind == "zero3":
+    if sharding.kind == "zero3":
         return "both" if form.name == EIGHT_BITS else "parts"
     if run.floats:
         return "parts"
-    if s.kind == "fsdp1":
+    if sharding.kind == "fsdp1":
         raise UsageError(
             f"--shard fsdp1: packed weights are integers in {form.name}, which torch refuses "
             f"(Cannot flatten integer dtype tensors); {_instead(form, 'use --shard zero3')}"

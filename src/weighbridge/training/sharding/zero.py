@@ -108,18 +108,20 @@ class Zero(Around):
 
     # Placing
 
-    def place(self, m: Machine, h: "ParameterSpec", dtype: DType) -> LeafTensor:
-        return self._placed(m, h, dtype, "weights")
+    def place(self, m: Machine, spec: "ParameterSpec", dtype: DType) -> LeafTensor:
+        return self._placed(m, spec, dtype, "weights")
 
-    def adapter(self, m: Machine, h: "ParameterSpec", dtype: DType) -> LeafTensor:
-        return self._placed(m, h, dtype, "adapters")
+    def adapter(self, m: Machine, spec: "ParameterSpec", dtype: DType) -> LeafTensor:
+        return self._placed(m, spec, dtype, "adapters")
 
-    def _placed(self, m: Machine, h: "ParameterSpec", dtype: DType, component: str) -> LeafTensor:
+    def _placed(
+        self, m: Machine, spec: "ParameterSpec", dtype: DType, component: str
+    ) -> LeafTensor:
         how = self.how
         if how.stage < 3:
-            return m.param(h.name, h.shape, dtype, component=component, kind=h.kind)
-        self._cut_up.add(h.name)
-        whole = LeafTensor(h.name, h.shape, dtype, None, kind=h.kind)
+            return m.param(spec.name, spec.shape, dtype, component=component, kind=spec.kind)
+        self._cut_up.add(spec.name)
+        whole = LeafTensor(spec.name, spec.shape, dtype, None, kind=spec.kind)
         own = ceil_div(whole.numel, how.ranks)
         if whole.numel <= how.sizes.persistent:
             self._kept.append(TensorStorage(m.heap, whole.nbytes, component))
@@ -229,10 +231,10 @@ class Zero(Around):
         self._room = total - ahead
         return ahead + (min(ahead, limited(sizes.prefetch)) if sizes.prefetch > largest else 0)
 
-    def _large(self, p: LeafTensor) -> int:
+    def _large(self, param: LeafTensor) -> int:
         """Bytes, of what is cut and not there all the time."""
-        there = p.kind == ELSEWHERE or p.numel <= self.how.sizes.persistent
-        return 0 if there or p.name not in self._cut_up else p.nbytes
+        there = param.kind == ELSEWHERE or param.numel <= self.how.sizes.persistent
+        return 0 if there or param.name not in self._cut_up else param.nbytes
 
     def layer(self, m: Machine, p: Module, run: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         if self.how.stage < 3:
@@ -286,18 +288,18 @@ class Zero(Around):
 
     # Gradients
 
-    def _reduced(self, m: Machine, p: LeafTensor) -> None:
+    def _reduced(self, m: Machine, param: LeafTensor) -> None:
         """A gradient goes into the bucket, and the part's own into what is averaged."""
         how = self.how
         if how.stage == 1:
             return
         if how.stage == 2 and self._coming is None and how.offload == "none":
-            self._coming = TensorStorage(m.heap, p.dtype.size(self._trained), "gradients")
+            self._coming = TensorStorage(m.heap, param.dtype.size(self._trained), "gradients")
         if how.stage == 3:
-            if self._filled + p.numel > how.sizes.reduce:
-                self._scatter(m, p.dtype)
-            self._filled += p.numel
-        p.grad = None
+            if self._filled + param.numel > how.sizes.reduce:
+                self._scatter(m, param.dtype)
+            self._filled += param.numel
+        param.grad = None
 
     def _scatter(self, m: Machine, dtype: DType) -> None:
         """What is in the bucket is padded and put in the order of ranks, and the part's own cut
