@@ -146,7 +146,7 @@ TOGETHER = (("q_proj", "k_proj", "v_proj"), ("o_proj",), ("gate_proj", "up_proj"
 
 
 def fuses(name: str, adapted: Collection[str], params: Mapping[str, LeafTensor]) -> bool:
-    """Whether one of Unsloth's kernels runs the linear `name`."""
+    """Tell whether one of Unsloth's kernels runs the linear `name`."""
     path, _, last = name.rpartition(".")
     beside = [f"{path}.{x}" for names in TOGETHER if last in names for x in names]
     return bool(beside) and all(x in adapted and f"{x}.bias" not in params for x in beside)

@@ -25,7 +25,7 @@ PLAIN = (int, float, str, bool, type(None), DType, CodeType)
 
 
 class LayerPlace(NamedTuple):
-    """Where a layer is: its kind, and its number among all of its stack."""
+    """The place of a layer: its kind, and its number among all of its stack."""
 
     kind: int
     number: int
@@ -102,7 +102,7 @@ def _cast(m: Machine, params: Sequence[LeafTensor]) -> tuple[int, ...]:
 
 
 def _trained(given: Iterable[Any]) -> bool:
-    """Whether a layer is given more than its input that has a gradient."""
+    """Tell whether a layer is given more than its input that has a gradient."""
     for x in given:
         if isinstance(x, Tensor):
             if x.requires_grad:
@@ -146,7 +146,7 @@ def _by_layer(built: BuiltModel) -> dict[str, _Names]:
 
 
 def _told(value: Any) -> Hashable:
-    """What tells it from another, where that is not its identity."""
+    """Return what tells a value from another one of its kind, where that is not its identity."""
     if isinstance(value, (*PLAIN, type)):
         return value
     if isinstance(value, Tensor):

@@ -33,11 +33,11 @@ class Around:
         """All of the model is in memory, and what is trained is known."""
 
     def stepped(self, built: "BuiltModel") -> list[LeafTensor]:
-        """What the optimizer of this rank steps on."""
+        """List the parameters that the optimizer of this rank steps on."""
         return [p for p in built.own if p.trainable]
 
     def starting(self, m: Machine) -> TensorStorage | None:
-        """What is there while states are made with the optimizer."""
+        """Return what is there while states are made with the optimizer."""
         return None
 
     def begins(self, m: Machine, built: "BuiltModel") -> None:

@@ -79,7 +79,7 @@ def _run(m: Machine, root: GradNode, slot: int, first: Tensor) -> None:
 
 
 def _dependencies(root: GradNode) -> dict[Any, int]:
-    """How many gradients each node and parameter will be given."""
+    """Count the gradients that each node and parameter will be given."""
     waits: dict[Any, int] = {}
     seen = {root}
     todo = [root]
@@ -106,7 +106,7 @@ def _call(m: Machine, node: GradNode, grads: list[Any]) -> list[Any]:
 
 
 def _owned(buffer: list[Any], at: int) -> bool:
-    """Whether nobody but the buffer can see the tensor or its memory."""
+    """Tell whether nobody but the buffer can see the tensor or its memory."""
     return not shared(buffer, at) and holders(buffer[at]) == 1
 
 
@@ -118,7 +118,7 @@ def _sum(m: Machine, buffer: list[Any], at: int, given: Tensor) -> None:
 
 
 def accumulate(m: Machine, leaf: LeafTensor, buffer: list[Any]) -> None:
-    """What came for a parameter becomes its gradient, or a part of it; then its hooks run."""
+    """Make what came for a parameter its gradient, or a part of it; then run its hooks."""
     if buffer[0] is None:
         return
     owned, tape = not shared(buffer, 0), m.heap.watch

@@ -23,8 +23,8 @@ Choice = Callable[[str], bool]
 
 
 def every_second_product() -> Choice:
-    """What torchtitan keeps of a layer: attention, sums of ranks, and of the products the first,
-    third and so on (models/llama3/infra/parallelize.py, _apply_ac_to_transformer_block)."""
+    """Choose what torchtitan keeps of a layer: attention, sums of ranks, and of the products the
+    first, third and so on (models/llama3/infra/parallelize.py, _apply_ac_to_transformer_block)."""
     products = 0
 
     def keeps(kind: str) -> bool:
@@ -82,7 +82,7 @@ class Frame:
         return self.m.new(shape, dtype) if storage is None else Computed(shape, dtype, storage)
 
     def pack(self, saved: list[Any]) -> list[Any]:
-        """What a node keeps instead: the numbers of its tensors here."""
+        """Return what a node keeps instead of saved tensors: their numbers here."""
         if self.again:
             return self._keep(saved)
         held: list[Any] = []
@@ -97,13 +97,13 @@ class Frame:
         return held
 
     def ahead(self, saved: Sequence[Any]) -> None:
-        """What an operator is about to save of its inputs."""
+        """Keep what an operator is about to save of its inputs, where it is the last of all."""
         coming = sum(t is not None for t in saved)
         if self.again and coming and self.seen + coming == self.count:
             self._keep(list(saved))
 
     def _keep(self, saved: list[Any]) -> list[Any]:
-        """What nobody can ask for any more is not kept."""
+        """Keep the tensors that are made again, but for those that nobody can ask for any more."""
         for t in saved:
             if t is None:
                 continue
@@ -149,9 +149,10 @@ def checkpoint(
     away: bool = False,
     chooses: Choice | None = None,
 ) -> Any:
-    """What `layer(*args)` gives. The first argument is the activation that runs through; where it
-    is kept `away`, in host memory. `chooses` says of which products and attentions the results are
-    kept: then they are not computed again (create_selective_checkpoint_contexts)."""
+    """Run `layer(*args)` and forget what it saved, to run it again in backward. The first argument
+    is the activation that runs through; where it is kept `away`, in host memory. `chooses` says of
+    which products and attentions the results are kept: then they are not computed again
+    (create_selective_checkpoint_contexts)."""
     if not m.grad:
         return layer(*args)
     if reentrant and chooses is None:

@@ -45,7 +45,7 @@ def followed(body: Body, model: str, flights: Sequence[int]) -> None:
 
 
 def unrepeated(model: str, count: int) -> UsageError:
-    """What to say of more layers than are walked one by one, where they do not repeat."""
+    """Make the error for more layers than are walked one by one, where they do not repeat."""
     return UsageError(
         f"{model}: {count:,} layers that do not repeat each other: a step is followed through "
         f"{LAYERS:,} such at most; correct the config"

@@ -50,7 +50,7 @@ class GradNode:
 
 
 class Machine:
-    """What one process does on one device."""
+    """The state of one process on one device: its heap, its modes, and the graph that it leaves."""
 
     def __init__(self, heap: Heap) -> None:
         self.heap = heap
@@ -85,7 +85,7 @@ class Machine:
 
     @property
     def saves(self) -> bool:
-        """Whether what is saved for backward stays: not where a checkpoint forgets it."""
+        """Tell whether what is saved for backward stays: not where a checkpoint forgets it."""
         return self.grad and (not self.frames or self.frames[-1].again)
 
     def result(self, kind: str, shape: Shape, dtype: DType) -> Tensor:
@@ -103,7 +103,7 @@ class Machine:
         return made
 
     def hidden(self, *sizes: int, name: str = "temporaries") -> None:
-        """What a kernel takes besides its outputs, and gives back."""
+        """Take what a kernel takes besides its outputs, `sizes` in bytes, and give it back."""
         self.heap.passing(*[n for n in sizes if n], name=name)
 
     def product(self) -> None:

@@ -37,7 +37,8 @@ class ParameterSpec(NamedTuple):
 
 
 class Module:
-    """What lies below one path. Names are the checkpoint's, without ".weight" and ".bias"."""
+    """The parameters and linears below one path. Names are the checkpoint's, without ".weight" and
+    ".bias"."""
 
     __slots__ = ("params", "path", "wraps")
 

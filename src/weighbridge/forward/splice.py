@@ -81,7 +81,7 @@ class Backward(NamedTuple):
 
 
 class LayerTrace:
-    """What layers of one kind left, and whether it is known to repeat."""
+    """The tapes that layers of one kind left, and whether they are known to repeat."""
 
     __slots__ = ("courses", "grads", "last", "proven", "tape", "used")
 
@@ -93,7 +93,7 @@ class LayerTrace:
         self.proven = self.used = False
 
     def note(self, tape: Forward | Backward | None, layer: "SplicedLayer") -> None:
-        """What one layer left. The first and the last may differ from the others."""
+        """Note the tape that one layer left. The first and the last may differ from the others."""
         if layer.ends:
             self.last = tape
         if not self.used:
@@ -104,7 +104,7 @@ class LayerTrace:
 
     @property
     def to_the_end(self) -> bool:
-        """Whether the last is known to be like the others."""
+        """Tell whether the last is known to be like the others."""
         return self.proven and self.last == self.tape
 
     def use(self) -> Any:
@@ -144,7 +144,7 @@ class Splices:
     def run(
         self, m: Machine, key: Hashable, layer: SplicedLayer, whole: Whole, x: Tensor
     ) -> Tensor:
-        """What `whole(x)` gives, walked or spliced."""
+        """Run `whole(x)`, walked or spliced."""
         kind = self._kinds.setdefault(key, AlikeLayers())
         known = kind.forward.proven and (kind.backward.proven or not m.grad)
         ends = layer.ends and not (kind.forward.to_the_end and kind.backward.to_the_end)
@@ -198,7 +198,7 @@ class Walk:
     def _forward(
         self, out: Tensor, casts: tuple[Cast, ...], keeps: tuple[bool, bool]
     ) -> Forward | None:
-        """What is left: only what the graph keeps is the layer's from here on."""
+        """Return what a forward leaves: only what the graph keeps is the layer's from here on."""
         assert out.storage is not None
         tape, graph = self.tape, out.requires_grad
         result = tape.slot(out.storage.held)
@@ -272,7 +272,7 @@ def _attributes(node: GradNode | None, end: GradNode | None) -> Iterator[Tensor]
 
 
 class Spliced:
-    """What one layer keeps for its backward: tensors by their slots. What `stays` goes with the
+    """The tensors that one layer keeps for its backward, by their slots. What `stays` goes with the
     graph."""
 
     __slots__ = ("kind", "params", "slots", "stays")
@@ -308,7 +308,7 @@ class Spliced:
             self._play(m, events)
 
     def _runs(self, m: Machine, found: LayerTrace, events: Sequence[Event], fresh: bool) -> bool:
-        """Whether the allocator was asked for all of it at once."""
+        """Tell whether the allocator was asked for all of it at once."""
         slots = self.slots
         if fresh not in found.courses:
             found.courses[fresh] = _course(events, slots, fresh)
@@ -327,7 +327,7 @@ class Spliced:
         return True
 
     def _play(self, m: Machine, events: Iterable[Event]) -> None:
-        """What was taken and given back, once more."""
+        """Take and give back once more what a tape says."""
         heap, slots = m.heap, self.slots
         for what, slot, *rest in events:
             if what == TAKE:
@@ -348,7 +348,7 @@ class Spliced:
 
 
 def _alone(slots: Slots, slot: int) -> bool:
-    """Whether nobody but its slot has what stands there."""
+    """Tell whether nobody but its slot has the tensor that stands there."""
     return isinstance(slots[slot], LiveTensor) or not shared(slots, slot)
 
 

@@ -112,8 +112,9 @@ class TrainingStep:
 
 
 def entered(s: TrainingStep, x: Tensor) -> Tensor:
-    """What frozen embeddings give. PEFT has it need a gradient where layers are checkpointed
-    (enable_input_require_grads): a leaf, which the graph holds, and its gradient with it."""
+    """Return what frozen embeddings give, as layers are handed it. PEFT has it need a gradient
+    where layers are checkpointed (enable_input_require_grads): a leaf, which the graph holds, and
+    its gradient with it."""
     if s.checkpointing == "none" or x.requires_grad or not s.m.grad:
         return x
     return LeafTensor("input", x.shape, x.dtype, x.storage)

@@ -57,7 +57,7 @@ class SpliceTape:
                 self.know(slot, made)
 
     def given(self, leaf: LeafTensor, grad: Tensor, *, owned: bool) -> bool:
-        """Whether it is the gradient of a parameter of the layer: what comes of it is not the
+        """Tell whether it is the gradient of a parameter of the layer: what comes of it is not the
         layer's."""
         number = self.params.get(id(leaf))
         if number is None:

@@ -26,7 +26,7 @@ class TensorStorage:
 
     @classmethod
     def of(cls, heap: Heap, held: "LiveTensor | TensorStorage") -> "TensorStorage":
-        """What holds it now; itself, where that is one."""
+        """Wrap memory that is held already; a storage is returned as it is."""
         if isinstance(held, TensorStorage):
             return held
         made = cls.__new__(cls)
@@ -62,8 +62,8 @@ class TensorStorage:
 
 
 class Tensor:
-    """What every tensor has; abstract, never made. `node` made it, as its output `slot`; None where
-    no gradient is asked for."""
+    """The fields of every tensor; abstract, never made. `node` made it, as its output `slot`; None
+    where no gradient is asked for."""
 
     __slots__ = ("dtype", "node", "shape", "slot", "storage")
 
@@ -108,7 +108,7 @@ class Tensor:
 
 @final
 class Computed(Tensor):
-    """What an operator made, or something else that sees its memory."""
+    """A tensor that an operator made, or something else that sees its memory."""
 
     __slots__ = ()
 
@@ -153,5 +153,5 @@ class LeafTensor(Tensor):
 
 
 def absent(t: Tensor | None) -> bool:
-    """Whether another stage has the parameter, and what it does."""
+    """Tell whether another stage has the parameter, and what it does."""
     return isinstance(t, LeafTensor) and t.kind == ELSEWHERE

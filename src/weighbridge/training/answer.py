@@ -22,8 +22,8 @@ MOST_LISTED = 4096  # devices of a report: each takes 20 kB of JSON
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingAnswer:
-    """What training holds on each device, the host last. Settings are the effective ones, defaults
-    included."""
+    """The answer of a training run: what each device holds, the host last. Settings are the
+    effective ones, defaults included."""
 
     devices: tuple[Device, ...]
     managed: int = 0  # bytes of states that the driver pages: on no device yet (paged.py)
@@ -70,12 +70,12 @@ def _devices(plan: TrainingPlan, stages: list[TrainingRun]) -> Iterator[Device]:
 
 
 def _listed(plan: TrainingPlan) -> int:
-    """How many of a stage's ranks are listed."""
+    """Count how many of a stage's ranks are listed."""
     return max(1, MOST_LISTED // plan.sharding.pipeline)
 
 
 def capacity(plan: TrainingPlan, budget: "Budget | None") -> int | None:
-    """What the allocator surely has of each device."""
+    """Return the bytes that the allocator surely has of each device."""
     if budget is None:
         return None
     kernels = beside(plan)

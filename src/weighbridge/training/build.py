@@ -32,7 +32,7 @@ CODES = "codes"  # of packed weights that are parameters
 
 
 def build(m: Machine, planned: TrainingPlan, around: Around, stage: int = 0) -> BuiltModel:
-    """What one rank of a stage holds."""
+    """Build the class as one rank of a pipeline stage holds it."""
     subject, s = planned.subject, planned.sharding
     plan = subject.part.blueprint
     possible(subject.body, subject.model.reference)
@@ -166,8 +166,8 @@ def _tied(plan: Blueprint, params: dict[str, LeafTensor]) -> Iterator[ParameterS
 
 
 def _of_experts(name: str, stacks: list[ExpertTarget]) -> bool:
-    """What all-linear meant of such a model are its linears by their last names: those that the
-    experts had are parameters now, wherever they stand."""
+    """Tell whether a linear is one of those that the experts had, by its last name: all-linear
+    meant them, and they are parameters now, wherever they stand."""
     return bool(stacks) and name.rpartition(".")[2] in ("gate_proj", "up_proj", "down_proj")
 
 
@@ -203,7 +203,7 @@ Packed = Mapping[str, tuple[int, ...]]  # bytes of each tensor, by the parameter
 
 
 def _packed(plan: TrainingPlan) -> Packed:
-    """What stands for the parameters that a format packs."""
+    """Return, for each parameter that a format packs, the bytes of what stands for it."""
     choice = plan.subject.choice
     form = choice.scheme
     if form is None:
@@ -269,7 +269,7 @@ def _param(
 def _wraps(
     plan: TrainingPlan, params: dict[str, LeafTensor], packed: Packed
 ) -> Iterator[tuple[str, Wrap]]:
-    """What stands in for linears whose weights are packed."""
+    """Yield what stands in for linears whose weights are packed, by their paths."""
     form = plan.subject.choice.scheme
     for name in packed:
         assert form is not None

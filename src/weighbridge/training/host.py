@@ -77,7 +77,8 @@ def on_host(plan: TrainingPlan, found: TrainingRun) -> Device:
 
 
 class HostReading(NamedTuple):
-    """How many processes copy; whether tensors go straight to the device."""
+    """The way in which weights are read: how many processes copy, and whether tensors go straight
+    to the device."""
 
     processes: int
     straight: bool
@@ -186,8 +187,8 @@ def _by_zero(plan: TrainingPlan, found: TrainingRun, ranks: int) -> Iterator[Com
 def _parameters(
     plan: TrainingPlan, found: TrainingRun, ranks: int, groups: list[int]
 ) -> Iterator[Component]:
-    """What is trained is copied from blocks of single parameters into one for each group, pinned in
-    any case; what is frozen stays as it is."""
+    """Yield the parameters on the host. What is trained is copied from blocks of single parameters
+    into one for each group, pinned in any case; what is frozen stays as it is."""
     if plan.method != "full":
         whole = found.host - MASTER * sum(groups)
         yield _of(
@@ -309,7 +310,8 @@ def with_paged_states(
 
 
 def paged_out(rests: Sequence[Bytes], managed: int, usable: Bytes | None) -> Bytes:
-    """What the host has of one device's. `rests` are the phases of devices without them."""
+    """Return the bytes of one device's states that are on the host. `rests` are the phases of
+    devices without them."""
     if not managed or usable is None:
         return Bytes(0, managed // 2, managed)
     low, expected, high = (

@@ -29,14 +29,14 @@ KEPT = (0, 43, 1)  # the last bitsandbytes whose linears in 4 bits keep their in
 
 
 def four_bits(form: Scheme | None) -> bool:
-    """Whether bitsandbytes packs the weights in 4 bits."""
+    """Tell whether bitsandbytes packs the weights in 4 bits."""
     return form is not None and form.name.startswith(FOUR_BITS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Base:
-    """How a packed base is treated; `asked` as the user wrote it. `kernel` of its linears, None is
-    as bitsandbytes' in 4 bits; `bitsandbytes` is its release."""
+    """The treatment of a packed base; `asked` as the user wrote it. `kernel` of its linears, None
+    is as bitsandbytes' in 4 bits; `bitsandbytes` is its release."""
 
     upcast: str = "none"
     asked_upcast: str | None = None
@@ -48,9 +48,9 @@ class Base:
 def chosen(
     given: str | None, form: Scheme | None, usual: str, *, lowered: bool, shared: bool
 ) -> str:
-    """How the base is cast: as the user says, or as the framework does with what bitsandbytes packs
-    and no ranks share out. `lowered`: products are in bfloat16, 8 bits excepted by TRL. Raises
-    UsageError where nothing is packed."""
+    """Choose how the base is cast: as the user says, or as the framework does with what
+    bitsandbytes packs and no ranks share out. `lowered`: products are in bfloat16, 8 bits excepted
+    by TRL. Raises UsageError where nothing is packed."""
     if form is None and given is not None:
         raise UsageError(
             f"--kbit-upcast {given}: the base is not packed, and nothing is cast; add "
@@ -66,13 +66,13 @@ def chosen(
 
 
 def read(form: Scheme | None) -> bool:
-    """Whether what its linears keep is known."""
+    """Tell whether it is known what its linears keep."""
     return form is None or form.name.startswith((*BITSANDBYTES, *KERNELS))
 
 
 def kernel(form: Scheme | None, gptq: str | None) -> PackedKernel | None:
-    """How a format multiplies, where that was read. `gptq` is a kernel of GPTQ's by its name; in
-    training GPTQModel has torch's alone, AutoGPTQ one of its own by Triton, too."""
+    """Return the kernel of a format, where that was read. `gptq` is a kernel of GPTQ's by its name;
+    in training GPTQModel has torch's alone, AutoGPTQ one of its own by Triton, too."""
     kind = "" if form is None else form.name.partition("-")[0]
     if gptq is not None and kind != "gptq":
         raise UsageError(f"--gptq-kernel {gptq}: the base is not in GPTQ; leave it out")
@@ -82,7 +82,7 @@ def kernel(form: Scheme | None, gptq: str | None) -> PackedKernel | None:
 
 
 def target(upcast: str, name: str, dtype: DType) -> DType:
-    """What a parameter of the base, that is not packed, is held in."""
+    """Return the dtype of a parameter of the base that is not packed."""
     if upcast == "none":
         return dtype
     if upcast == "trl" and "norm" not in name and any(x in name for x in LOWERED):
@@ -103,6 +103,6 @@ def upcast(m: Machine, how: str, params: dict[str, LeafTensor]) -> None:
 
 
 def keeps_inputs(release: tuple[int, ...] | None) -> bool:
-    """Whether linears in 4 bits hold what they were given on their function's context, where no
-    checkpoint sees it. `release` of bitsandbytes; None is the newest."""
+    """Tell whether linears in 4 bits hold what they were given on their function's context, where
+    no checkpoint sees it. `release` of bitsandbytes; None is the newest."""
     return release is not None and release <= KEPT

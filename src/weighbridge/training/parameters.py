@@ -20,9 +20,9 @@ LANGUAGE = "language model"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Members:
-    """What a class holds in one version of transformers, before any rank has its share of it.
-    `placed` are the positions of `specs` in the order in which they come to the device; `layers`
-    the numbers of the language model's, by their path."""
+    """The parameters of a class in one version of transformers, before any rank has its share of
+    it. `placed` are the positions of `specs` in the order in which they come to the device;
+    `layers` the numbers of the language model's, by their path."""
 
     specs: tuple[ParameterSpec, ...]
     placed: tuple[int, ...]

@@ -171,7 +171,7 @@ def _towers(plan: TrainingPlan, nbytes: int) -> Component:
 
 
 def _tuned(plan: TrainingPlan, nbytes: Bytes) -> Component:
-    """What the first step tries; a third average in float32 would be as much."""
+    """Return what the first step tries; a third average in float32 would be as much."""
     return Component(
         name="temporaries",
         detail=TUNING,
@@ -196,8 +196,8 @@ def _dequantized(plan: TrainingPlan, nbytes: int) -> Component:
 
 
 def _unread(plan: TrainingPlan, found: TrainingRun, name: str) -> Iterator[Component]:
-    """What a kernel that was not read may keep: each matrix in 16 bits, of one layer where layers
-    are computed again."""
+    """Yield what a kernel that was not read may keep: each matrix in 16 bits, of one layer where
+    layers are computed again."""
     if name not in RUNNING or kbit.read(plan.subject.choice.scheme):
         return
     most = found.packed if plan.checkpointing == "none" else found.packed_in_layer
@@ -260,7 +260,7 @@ def _formula(plan: TrainingPlan, found: TrainingRun, what: str, nbytes: int) -> 
 
 
 def _form(plan: TrainingPlan) -> str:
-    """What the base is held in."""
+    """Name the format that the base is held in."""
     form = plan.subject.choice.scheme
     return plan.dtype.name if form is None else f"{form.name} and {plan.dtype.name}"
 
@@ -281,7 +281,8 @@ def _source(plan: TrainingPlan, what: str) -> str:
 
 
 def communication(plan: TrainingPlan) -> Component:
-    """What a rank has for its groups; a size of its own for each, and none for the model's."""
+    """Return the buffers that a rank has for its groups; a size of its own for each, and none for
+    the model's."""
     s = plan.sharding
     groups = sum(n > 1 for n in (s.data, s.tensor, s.pipeline, s.context, s.expert))
     each = communicator(

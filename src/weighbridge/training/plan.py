@@ -39,7 +39,7 @@ TORCH = (2, 13)  # whose sources our rules were read from
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deepspeed:
-    """What its configuration says besides the stage. `sizes` by their names in `ZeroSizes`."""
+    """DeepSpeed's configuration besides the stage. `sizes` by their names in `ZeroSizes`."""
 
     version: tuple[int, ...] | None = None
     sizes: Mapping[str, int] = field(default_factory=dict)
@@ -94,7 +94,7 @@ class TrainingPlan:
 
     @property
     def reenters(self) -> bool | None:
-        """Whether checkpoints are reentrant; None where there are none of transformers'."""
+        """Tell whether checkpoints are reentrant; None where there are none of transformers'."""
         usual = self.checkpointing == "full" and self.framework.loads == "transformers"
         return self.reentrant if usual else None
 
@@ -105,7 +105,8 @@ class TrainingPlan:
 
     @property
     def unpacked(self) -> DType:
-        """What packed weights become (bnb_4bit_compute_dtype): as they were loaded."""
+        """Return the dtype that packed weights become (bnb_4bit_compute_dtype): as they were
+        loaded."""
         return self.autocast or self.loaded
 
     @property
@@ -315,9 +316,9 @@ def _attention(subject: Subject, w: Train, made: Framework, version: tuple[int, 
 
 
 def _reentrant(w: Train, made: Framework, shares: Sharding, version: tuple[int, int]) -> bool:
-    """Whether checkpoints are reentrant: as asked, as the framework has it, or transformers (up to
-    4.57 they are: modeling_utils.py, gradient_checkpointing_enable). TRL lets nobody choose for
-    adapters under ZeRO-3 (sft_trainer.py)."""
+    """Tell whether checkpoints are reentrant: as asked, as the framework has it, or transformers
+    (up to 4.57 they are: modeling_utils.py, gradient_checkpointing_enable). TRL lets nobody choose
+    for adapters under ZeRO-3 (sft_trainer.py)."""
     adapted = (w.method or METHOD) != METHOD and shares.kind == "zero3"
     release = numbers(w.framework_version) or REENTERS_ZERO_3
     if adapted and made.name == "trl" and release >= REENTERS_ZERO_3:

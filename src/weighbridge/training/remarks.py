@@ -19,7 +19,7 @@ def remarks(plan: TrainingPlan) -> list[str]:
 
 
 def _emulated(plan: TrainingPlan) -> str:
-    """What becomes of bfloat16 on a card without units for it."""
+    """Say what becomes of bfloat16 on a card without units for it."""
     said = hardware.emulated(plan.part, plan.computing)
     if not said:
         return ""
@@ -67,7 +67,7 @@ def _experts(plan: TrainingPlan) -> str:
 
 
 def _upcast(plan: TrainingPlan) -> str:
-    """What PEFT's recipe does to a base that is packed."""
+    """Say what PEFT's recipe does to a base that is packed."""
     form = plan.subject.choice.scheme
     if form is None:
         return ""
@@ -108,7 +108,7 @@ def _selective(plan: TrainingPlan) -> str:
 
 
 def _items(plan: TrainingPlan) -> str:
-    """What a tower of the model is given."""
+    """Say what a tower of the model is given."""
     kinds = {t.kind for t in plan.subject.body.towers}
     given = {kind for kind, count in plan.items.items() if count}
     if differs(plan.subject.model_type, "own_items"):

@@ -117,8 +117,9 @@ class StageRuns:
         return replace(found, bounded=True)
 
     def _least(self, found: TrainingRun, tensors: int) -> TrainingRun:
-        """What does not fit, where cached blocks need not stay: what an allocator without an end
-        keeps of them says little of the card that the run needs."""
+        """Run what does not fit on a card as small as it ends on, where cached blocks need not
+        stay: what an allocator without an end keeps of them says little of the card that the run
+        needs."""
         kept = max(found.reserved.values())
         for times in LEAST:
             if kept <= LEAST[-1] * tensors:
@@ -336,7 +337,8 @@ class Batches:
             self.s.m.hidden(logits.dtype.size(each), name="logits")
 
     def _hidden(self, s: TrainingStep) -> Tensor:
-        """What comes of the tokens, and of images and sounds at the first stage."""
+        """Return the hidden states that come of the tokens, and of images and sounds at the first
+        stage."""
         given = towers.outputs(s) if self.first_stage and any(s.items.values()) else []
         return towers.joined(s, self.program.forward(s), given)
 

@@ -39,7 +39,7 @@ Masks = Mapping[int | None, int]  # by how far a layer sees: elements, 0 for non
 
 
 def run(heap: Heap, step: ForwardStep, stage: ForwardStage) -> list[LiveTensor]:
-    """What is alive behind the last layer."""
+    """Run one forward; return the tensors that are alive behind the last layer."""
     embedded = heap.take(step.wide(step.hidden))
     beside = [embedded, *_positions(heap, step, stage)]
     masks, made = _masks(heap, step, stage)
@@ -72,7 +72,7 @@ def _returned(heap: Heap, step: ForwardStep) -> tuple[LiveTensor, ...]:
 
 
 def _weights(kept: Sequence[Kept]) -> list[LiveTensor]:
-    """What eager attention handed to a layer that is over."""
+    """Return the weights that eager attention handed to a layer that is over."""
     found = [tensor for k in kept for tensor in k.scores]
     for k in kept:
         k.scores = []
@@ -227,7 +227,8 @@ def _added(
 
 
 def _sequence(block: LayerBlock, kept: Sequence[Kept]) -> Iterator[list[tuple[Mixer, Kept]]]:
-    """What reads one normed input together: attention beside a scan; crossing follows alone."""
+    """Group the mixers that read one normed input together: attention beside a scan; crossing
+    follows alone."""
     together = [(m, k) for m, k in zip(block.mixers, kept, strict=True) if not _crosses(m)]
     if together:
         yield together
@@ -301,7 +302,8 @@ def pick(heap: Heap, step: ForwardStep, body: Body) -> None:
 
 
 def encode(heap: Heap, step: ForwardStep, part: Tower, items: int) -> list[LiveTensor]:
-    """What stays behind it: the pixels, and what the language model is given."""
+    """Run a tower over all items; return what stays behind it: the pixels, and what the language
+    model is given."""
     tower = replace(
         step,
         batch=items,

@@ -29,7 +29,7 @@ WITHOUT_CAPABILITY = ("AMD", "Intel", "Hygon", "")  # taken to have them, or not
 
 
 def lacks(card: "Part | None", since: Version) -> bool:
-    """Whether the card surely has no such units."""
+    """Tell whether the card surely has no such units."""
     if card is None or card.vendor in WITHOUT_CAPABILITY:
         return False
     return card.capability is None or card.capability < since
@@ -44,8 +44,8 @@ def told(card: "Part", what: str) -> str:
 
 
 def emulated(card: "Part | None", dtype: DType) -> str:
-    """What to say of products in bfloat16 that the card makes in software; "" where it has the
-    units. Other makers' are not known."""
+    """Say that the card makes products in bfloat16 in software; "" where it has the units. Those of
+    other makers are not known."""
     if card is None or card.stack != "cuda" or dtype != BFLOAT16:
         return ""
     if not lacks(card, BFLOAT16_SINCE):

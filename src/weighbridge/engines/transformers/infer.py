@@ -200,7 +200,7 @@ def probe(subject: Subject, w: Infer, budget: "Budget") -> Probe:
 
 
 def _layers(body: Body, on: LoadedShare) -> Hashable:
-    """What a device's share of the layers is told from another one's by: their kinds, in order,
+    """Return what tells a device's share of the layers from another one's: their kinds, in order,
     and whether it has the first and the last. The deepest models are dealt to a hundred devices,
     and most of these have the like."""
     start, end = on.share.start, on.share.end
@@ -231,7 +231,7 @@ def _devices(subject: Subject, plan: GenerationPlan) -> Iterator[Device]:
 
 
 def _phases(subject: Subject, plan: GenerationPlan, on: LoadedShare) -> Iterator[Phase]:
-    """What one device holds, step by step."""
+    """Yield the phases of one device, what it holds step by step."""
     layers = (on.share.start, on.share.end)
     facts = (
         plan.prompt,

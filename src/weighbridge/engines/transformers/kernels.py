@@ -47,8 +47,8 @@ from weighbridge.kernels.attention import (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KernelHeads:
-    """What a kernel is given. `mask` is the elements of its mask, 0 for none; `seen` the keys that
-    a query is compared with."""
+    """The sizes of what a kernel is given. `mask` is the elements of its mask, 0 for none; `seen`
+    the keys that a query is compared with."""
 
     count: int
     groups: int  # query heads that share a key and value
@@ -136,7 +136,7 @@ def _with_sinks(
 def attend(
     heap: Heap, step: ForwardStep, heads: KernelHeads, keys: int, values: int
 ) -> tuple[LiveTensor, ...]:
-    """What the kernel returns: the output, and scores that the layer has to its end; `keys` and
+    """Run the kernel; return the output, and scores that the layer has to its end; `keys` and
     `values` are the bytes of what it attends to."""
     repeated = _repeated(heap, step, heads, keys, values)
     made = KERNELS.get(_kernel(step, heads), _fused)(heap, step, heads)
@@ -153,7 +153,7 @@ def _kernel(step: ForwardStep, heads: KernelHeads) -> str:
 
 
 def _told(step: ForwardStep, heads: KernelHeads) -> bool:
-    """Whether the kernel is given fewer heads of keys and values, and told so (enable_gqa)."""
+    """Tell whether the kernel is given fewer heads of keys and values, and told so (enable_gqa)."""
     alike = heads.key_dim == heads.value_dim <= FLASH_MOST
     return (
         heads.groups > 1
@@ -207,7 +207,8 @@ def _fused(heap: Heap, step: ForwardStep, heads: KernelHeads) -> tuple[LiveTenso
 
 
 def _accumulated(step: ForwardStep, heads: KernelHeads, *, masked: bool) -> list[int]:
-    """What the kernel sums up in float32; how often flash splits the keys is an A100's number."""
+    """Count what the kernel sums up in float32, in bytes; how often flash splits the keys is an
+    A100's number."""
     shape = KernelShape(
         batch=step.batch,
         heads=heads.count,

@@ -38,8 +38,8 @@ def latent(
 
 
 def _picked(heap: Heap, step: ForwardStep, of: Indexer) -> tuple[LiveTensor, ...]:
-    """Which keys are not among the best, and the mask with them. The product copies the keys for
-    every query where there are several sequences (DeepseekV32Indexer.forward)."""
+    """Make the mask of the keys that are not among the best. The product copies the keys for every
+    query where there are several sequences (DeepseekV32Indexer.forward)."""
     cells, keys = 4 * step.rows * of.heads * step.context, 4 * step.batch * step.context * of.dim
     held = heap.all([step.wide(of.heads * of.dim), step.wide(of.dim)] * 2, "activations")
     wide = heap.all([4 * step.rows * of.heads * of.dim, keys], "activations")

@@ -34,7 +34,7 @@ from weighbridge.memory import Basis, Bytes, Component, exactly
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceShare:
-    """What one device holds: tensors, and layers of the language model from `start` to `end`."""
+    """The share of one device: tensors, and layers of the language model from `start` to `end`."""
 
     tensors: tuple[PlacedTensor, ...]
     start: int

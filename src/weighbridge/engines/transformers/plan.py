@@ -74,7 +74,8 @@ class GenerationPlan:
 
 
 def _rooms(budget: "Budget | None") -> tuple[int, ...]:
-    """What accelerate's get_max_memory reads on each card: what is free beside the context."""
+    """Return what accelerate's get_max_memory reads on each card, in bytes: what is free beside the
+    context."""
     if budget is None or not budget.mixed:
         return ()
     cards = zip(budget.each, budget.choice.cards, strict=True)

@@ -86,7 +86,8 @@ def _kimi(mixer: KimiDelta, step: ForwardStep) -> Widths:
 
 
 def _mamba2(mixer: Mamba2, step: ForwardStep) -> Widths:
-    """Where a chunk's outputs are added, or where its states are made of a copy of what decays."""
+    """Return the widths of Mamba-2's scan at its fullest: where a chunk's outputs are added, or
+    where its states are made of a copy of what decays."""
     mixed = 2 * mixer.inner + 2 * mixer.groups * mixer.state + mixer.heads
     chunk = step.style.chunk if step.prompt else 0
     states = mixer.inner * mixer.state // chunk if chunk else 0

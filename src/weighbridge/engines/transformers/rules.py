@@ -32,34 +32,34 @@ TOWERS_KEPT_SINCE: Version = (5, 19)  # generation/utils.py, mm_encoder_outputs;
 
 
 def warms_up(version: tuple[int, ...]) -> bool:
-    """Whether, with a device map, the allocator is given its room before the weights:
+    """Tell whether, with a device map, the allocator is given its room before the weights:
     caching_allocator_warmup, transformers PR 36428."""
     return version >= (4, 50)
 
 
 def keeps_windows(version: tuple[int, ...]) -> bool:
-    """Whether a layer with a window keeps no more than it: DynamicSlidingWindowLayer."""
+    """Tell whether a layer with a window keeps no more than it: DynamicSlidingWindowLayer."""
     return version >= (4, 56)
 
 
 def keeps_latents(version: tuple[int, ...]) -> bool:
-    """Whether latents are kept in place of keys and values."""
+    """Tell whether latents are kept in place of keys and values."""
     return version >= (5, 15)
 
 
 def unpacks_float8(version: tuple[int, ...]) -> bool:
-    """Whether float8 is unpacked on a card without it; before, it is refused."""
+    """Tell whether float8 is unpacked on a card without it; before, it is refused."""
     return version >= (5, 0)
 
 
 def has_auto_gptq(version: tuple[int, ...]) -> bool:
-    """Whether GPTQ runs by AutoGPTQ; GPTQModel takes its place."""
+    """Tell whether GPTQ runs by AutoGPTQ; GPTQModel takes its place."""
     return version < (4, 48)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TransformersRules:
-    """What holds for one class in one version."""
+    """The rules of one class in one version."""
 
     version: Version
     legacy_cache: bool

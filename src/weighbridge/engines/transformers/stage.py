@@ -139,7 +139,7 @@ def attended(heap: Heap, step: ForwardStep, kept: Kept, mixer: Attention) -> Non
 
 
 def stored(step: ForwardStep, mixer: Mixer) -> CacheBytes:
-    """What this layer keeps after the step."""
+    """Count the bytes that this mixer keeps after the step."""
     return of_mixer(mixer, setting(step))
 
 
@@ -177,7 +177,7 @@ def grown(step: ForwardStep, mixer: Mixer) -> Growth:
 def grow(
     heap: Heap, step: ForwardStep, block: LayerBlock, kept: Sequence[Kept], growth: Sequence[Growth]
 ) -> None:
-    """What a layer keeps after this step, as if it had run."""
+    """Renew what a layer keeps after this step, as if it had run."""
     for m, k, sizes in zip(block.mixers, kept, growth, strict=True):
         if not _settled(step, m, k):
             renew(heap, step, k, sizes)
@@ -198,8 +198,8 @@ def renew(heap: Heap, step: ForwardStep, kept: Kept, sizes: Sequence[tuple[int, 
 
 
 def _settled(step: ForwardStep, mixer: Mixer, kept: Kept) -> bool:
-    """Whether nothing changes: an encoder keeps nothing, a static cache and what is crossed are
-    made once."""
+    """Tell whether nothing changes: an encoder keeps nothing, a static cache and what is crossed
+    are made once."""
     if isinstance(mixer, Attention) and not mixer.causal:
         return True
     return bool(kept.tensors) and (step.cache == "static" or isinstance(mixer, CrossAttention))
@@ -281,7 +281,7 @@ class ForwardStage:
 
 
 def growth(step: ForwardStep, stage: ForwardStage) -> Mapping[int, tuple[Growth, ...]]:
-    """What the mixers of each kind of layer keep after this step."""
+    """Return the sizes of what the mixers of each kind of layer keep after this step, in bytes."""
     return {
         kind: tuple(grown(step, m) for m in block.mixers)
         for kind, block, _ in stage.layers.different
@@ -289,7 +289,7 @@ def growth(step: ForwardStep, stage: ForwardStage) -> Mapping[int, tuple[Growth,
 
 
 def stored_kv(step: ForwardStep, stage: ForwardStage) -> int:
-    """What the caches of all layers take behind this step."""
+    """Count the bytes that the caches of all layers take behind this step."""
     return sum(
         count * sum(stored(step, m).kv for m in block.mixers)
         for _, block, count in stage.layers.different

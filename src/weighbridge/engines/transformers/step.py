@@ -109,7 +109,7 @@ class Distances:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClassStyle:
-    """How a class computes what every class computes."""
+    """The ways in which classes differ in what every class computes."""
 
     float_norms: bool = True  # RMS norms written out in float32; LayerNorm is one kernel
     query_norms: bool = False

@@ -80,8 +80,8 @@ class Net:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingProgram:
-    """How a model is run. `low` and `high`: what it saves may be so many times what it says;
-    `said` is why."""
+    """The forward and the loss of one model. `low` and `high`: what it saves may be so many times
+    what it says; `said` is why."""
 
     forward: Forward
     loss: Loss

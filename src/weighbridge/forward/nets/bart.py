@@ -69,7 +69,7 @@ def bart_model(s: TrainingStep) -> Tensor:
 
 
 def halves(s: TrainingStep) -> Module:
-    """What owns encoder and decoder."""
+    """Return the module that owns encoder and decoder."""
     if s.built.body.encoder is None:
         raise UnsupportedError(
             f"{s.built.kind}: training steps without its encoder and decoder both are not covered "
@@ -162,7 +162,7 @@ def layer(x: Tensor, s: TrainingStep, p: Module, side: BartSide, masks: Masks) -
 
 
 class BartAttended(NamedTuple):
-    """What is attended to, none being the input itself, how it is hidden, and from where."""
+    """The states that are attended to, with their mask, for one side; None: the input itself."""
 
     states: Tensor | None
     h: AttentionHeads

@@ -45,7 +45,7 @@ def bert_model(s: TrainingStep) -> Tensor:
 
 
 def headless(s: TrainingStep) -> bool:
-    """Whether the class is the encoder itself."""
+    """Tell whether the class is the encoder itself."""
     return not base(s).path
 
 
@@ -211,7 +211,7 @@ def distilbert_model(s: TrainingStep) -> Tensor:
 
 
 def distilbert_headless(s: TrainingStep) -> bool:
-    """Whether the class is the encoder itself."""
+    """Tell whether the class is the encoder itself."""
     return not distilbert_base(s).path
 
 

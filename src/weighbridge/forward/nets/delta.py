@@ -170,7 +170,7 @@ def decays(m: Machine, p: Module, a: Tensor) -> Tensor:
 
 
 class DeltaInputs(NamedTuple):
-    """What the rule is given."""
+    """Tensors that the delta rule is given."""
 
     query: Tensor
     key: Tensor
@@ -284,7 +284,7 @@ def decays_between(m: Machine, g: Tensor) -> Tensor:
 
 
 class ChunkRows(NamedTuple):
-    """What the chunks of the older rule are cut from."""
+    """Tensors that the chunks of the older rule are cut from."""
 
     query: Tensor
     key: Tensor
@@ -353,7 +353,7 @@ def between(m: Machine, cum_decay: Tensor, mask: Tensor) -> Tensor:
 
 
 class ChunkInputs(NamedTuple):
-    """What the chunks are cut from."""
+    """Tensors that the chunks of the rule are cut from."""
 
     new_values: Tensor
     k_cumdecay: Tensor

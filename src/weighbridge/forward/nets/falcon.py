@@ -39,7 +39,7 @@ Held = list[Tensor]  # weights of the layer before, until the next is over
 
 
 class FalconInputs(NamedTuple):
-    """What every layer is given; `alibi` are biases of distance."""
+    """Tensors that every layer is given; `alibi` are biases of distance."""
 
     positions: Rotary
     mask: Tensor | None

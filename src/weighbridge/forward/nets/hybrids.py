@@ -236,7 +236,8 @@ def granite_mixed(
 
 
 def granite_feed(s: TrainingStep, p: Module, x: Tensor, number: int) -> Held:
-    """What all tokens go to, and beside it experts, whose output lives to the layer's end."""
+    """Run the feed-forward of all tokens, and beside it experts, whose output lives to the layer's
+    end."""
     if experts_of(s, number) is None:
         return shared(s, p.at("shared_mlp"), x), None
     moe_x = named_experts(s, p, x, number, GRANITE)

@@ -70,7 +70,8 @@ class Picked:
 
 
 class IndexedInputs(NamedTuple):
-    """What a layer is given: a checkpoint keeps the keys that were picked `before`."""
+    """The inputs of a layer beside its states: a checkpoint keeps the keys that were picked
+    `before`."""
 
     turns: Rotary
     before: Tensor | None

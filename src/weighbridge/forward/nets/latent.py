@@ -54,7 +54,7 @@ def attention(
 
 
 class States(NamedTuple):
-    """What goes into the kernel, and what local variables hold besides."""
+    """The tensors that go into the kernel, and those that local variables hold besides."""
 
     query: Tensor
     key: Tensor

@@ -154,7 +154,7 @@ def convolved(m: Machine, p: Module, x: Tensor, name: str) -> Tensor:
 
 
 class Selected(NamedTuple):
-    """What a scan is given."""
+    """Tensors that a selective scan is given."""
 
     hidden: Tensor
     dt: Tensor

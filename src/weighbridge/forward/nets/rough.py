@@ -168,7 +168,7 @@ def _unreached(s: TrainingStep, p: Module, given: Tensor, x: Tensor) -> list[Lea
 def branch(
     s: TrainingStep, p: Module, names: list[str], seen: Seen, x: Tensor, mixer: Mixes | None
 ) -> Tensor:
-    """What its last parameter makes."""
+    """Run a branch of a layer: the output of its last parameter."""
     m = s.m
     products = [n for n in names if _kind(p, n) in PRODUCTS]
     made = [x]
@@ -259,7 +259,7 @@ def grown(m: Machine, given: list[Tensor], shape: Shape) -> Tensor:
 
 
 def touched(m: Machine, x: Tensor, others: Sequence[Tensor], kept: Sequence[Tensor] = ()) -> Tensor:
-    """What comes of others, too, of which nothing is known but their gradients."""
+    """Return a tensor that comes of others, too, of which nothing is known but their gradients."""
     out = Computed(x.shape, x.dtype, x.storage)
     sizes = [(w.shape, w.dtype) for w in others]
 

@@ -44,7 +44,7 @@ Weights = Tensor | None
 
 
 class T5Inputs(NamedTuple):
-    """What a layer is given besides its input: masks, and biases of the layers before."""
+    """The inputs of a layer besides its states: masks, and biases of the layers before."""
 
     mask: Tensor | None
     bias: Tensor | None
@@ -60,7 +60,7 @@ class T5Biases:
     biases: list[Tensor] = field(default_factory=list)
 
     def note(self, m: Machine, *biases: Tensor | None) -> None:
-        """What is computed again makes its own."""
+        """Keep the biases of the first layer; what is computed again makes its own."""
         if not m.in_backward:
             self.biases = [b for b in biases if b is not None]
 
@@ -167,7 +167,7 @@ def cross_layer(
 
 
 class T5Attended(NamedTuple):
-    """What is attended to, and how it is hidden and shifted."""
+    """The states that are attended to, their mask, and their biases."""
 
     states: Tensor
     mask: Tensor | None

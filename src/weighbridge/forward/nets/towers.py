@@ -53,7 +53,7 @@ def joined(s: TrainingStep, hidden: Tensor, given: list[Tensor]) -> Tensor:
 
 
 def _apart(s: TrainingStep) -> bool:
-    """Whether images are attended to beside the sequence, and not in it."""
+    """Tell whether images are attended to beside the sequence, and not in it."""
     mixers = (x for block in s.built.body.blocks for x in block.mixers)
     return any(isinstance(x, CrossAttention) for x in mixers)
 

@@ -129,7 +129,7 @@ class Linear8:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PackedKernel:
-    """How a format multiplies. `unpacks` says where: a fused kernel nowhere.
+    """The way in which a format multiplies. `unpacks` says where: a fused kernel nowhere.
 
     keeps     what backward needs: the unpacked weight, the input, or neither
     copies    of the matrix in 16 bits, for a moment, while it is unpacked
@@ -148,7 +148,7 @@ class PackedKernel:
     half: bool = False
 
     def forward(self, rows: int) -> bool:
-        """Whether forward makes the matrix."""
+        """Tell whether forward makes the whole matrix."""
         return self.unpacks in ("both", "forward") and rows > self.fused
 
 

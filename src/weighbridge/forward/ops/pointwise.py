@@ -30,7 +30,7 @@ def cast(m: Machine, x: Tensor, dtype: DType) -> Tensor:
 
 
 def wider(a: Tensor, b: Tensor) -> DType:
-    """What numbers of two dtypes make."""
+    """Return the dtype that numbers of two dtypes make."""
     if FLOAT32 in (a.dtype, b.dtype):
         return FLOAT32
     return a.dtype
@@ -70,7 +70,7 @@ def add(m: Machine, a: Tensor, b: Tensor) -> Tensor:
 
 
 def sub(m: Machine, a: Tensor, b: Tensor) -> Tensor:
-    """What is taken off has a gradient of its own, negated."""
+    """Subtract; what is taken off has a gradient of its own, negated."""
     out = m.new(_broadcast(a, b), wider(a, b))
     first, second = (a.shape, a.dtype), (b.shape, b.dtype)
 

@@ -153,8 +153,8 @@ def _laid_out(
 
 
 def _told(s: TrainingStep, how: AttentionOptions) -> bool:
-    """Whether sdpa is told of groups though each head has keys and values of its own: so did some
-    versions where the class counts groups."""
+    """Tell whether sdpa is told of groups though each head has keys and values of its own: so did
+    some versions where the class counts groups."""
     if how.mask is not None or s.transformers >= TOLD_OF_SEVERAL:
         return False
     latent = any(isinstance(x, Latent) for b in s.built.body.blocks for x in b.mixers)

@@ -30,7 +30,7 @@ FINAL = ("norm", "ln_f", "final_layernorm", "final_layer_norm", "norm_f", "embed
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecoderNet:
-    """How a class puts a decoder together.
+    """A decoder, as a class puts it together; called, it runs all of it.
 
     layer     what its layers are, or what tells it from the step
     rotary    makes the positions that layers are given

@@ -35,7 +35,7 @@ QUERY_NORMS, KEY_NORMS = names("q_norm"), names("k_norm")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttentionShape:
-    """How a class differs from Llama's attention; called, it runs the attention of one layer.
+    """Attention, as a class differs from Llama's; called, it runs that of one layer.
 
     norm     norm of queries and of keys, where the class has one
     rotate   gives queries and keys their positions
@@ -179,7 +179,7 @@ def by_weight(norm: Norm) -> NormOf:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerShape:
-    """How a class puts its layer together; called, it runs one layer of [batch, length, width].
+    """A layer, as a class puts it together; called, it runs one layer of [batch, length, width].
 
     norm      norm of hidden states, by the module that holds it and its name
     attend    (step, the module `at`, states, number, positions, masks) -> (states, what the layer
@@ -248,7 +248,7 @@ class LayerShape:
         return self._normed(m, x, p, self.last[1])
 
     def _fed(self, s: TrainingStep, p: Module, x: Tensor, number: int, held: Locals) -> Tensor:
-        """What the feed-forward makes of the states, normed."""
+        """Run the feed-forward on the states, normed."""
         if self.handed:
             made = self.feed(s, p, self._normed(s.m, x, p, self.before[1]), number)
         else:

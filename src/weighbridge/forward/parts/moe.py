@@ -73,7 +73,7 @@ def gated(s: TrainingStep, both: Tensor) -> Tensor:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Form:
-    """How a class differs in its experts. `up`, `down`: the names of their parameters;
+    """The experts of a class, where they differ. `up`, `down`: the names of their parameters;
     `transposed`: these are [E, in, out]."""
 
     up: str = "gate_up_proj"

@@ -220,7 +220,7 @@ OWN = {
 def _all(
     m: Machine, each: int, p: Module, turn: Callable[[list[Any]], None], held: list[Any]
 ) -> Tensor:
-    """What the last turn left in the first place."""
+    """Run all turns; return what the last one left in the first place."""
     if _trained(p):
         for _ in range(each):
             turn(held)
@@ -231,7 +231,7 @@ def _all(
 
 
 def _trained(p: Module) -> bool:
-    """Whether each expert is trained under a name of its own."""
+    """Tell whether each expert is trained under a name of its own."""
     for name in _names(p):
         wrap = p.wraps.get(f"{p.path}0.{name}")
         parts = (getattr(wrap, part, None) for part in ("a", "b"))
@@ -246,7 +246,7 @@ def _names(p: Module) -> tuple[str, ...]:
 
 
 def _run(s: TrainingStep, p: Module) -> tuple[int, Expert]:
-    """How many experts there are, and what runs one after the other of them."""
+    """Count the experts, and make what runs one after the other of them."""
     kind = str(s.built.config.get("hidden_act") or "silu")
     names = _names(p)
     return _named(s, p, names, kind) if names else _stacks(s, p, kind)

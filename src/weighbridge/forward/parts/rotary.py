@@ -35,8 +35,8 @@ def rotary(s: TrainingStep) -> Rotary:
 
 
 def shared_rotary(s: TrainingStep) -> Rotary | None:
-    """What all layers share; nothing before transformers 5, where each of such classes makes its
-    own."""
+    """Make the cosines and sines that all layers share; nothing before transformers 5, where each
+    of such classes makes its own."""
     return None if s.transformers < (MERGES,) else rotary(s)
 
 

@@ -128,7 +128,7 @@ def argued(optimizer: Optimizer, given: Sequence[str], torch: tuple[int, ...]) -
 
 
 def _ranked(optimizer: Optimizer, given: Sequence[str]) -> Optimizer:
-    """With the rank that was given; what else the Trainer hands on takes no memory."""
+    """Take the rank that was given; what else the Trainer hands on takes no memory."""
     for one in given:
         name, _, value = one.partition("=")
         name, value = name.strip(), value.strip()

@@ -127,14 +127,14 @@ def _fsdp2(plan: TrainingPlan) -> fsdp2.Fsdp2Options:
 
 
 def _tells_roots(plan: TrainingPlan, theirs: AccelerateRules | None) -> bool:
-    """Whether the root is told reshard_after_forward: by torchtune (training/_distributed.py,
+    """Tell whether the root is told reshard_after_forward: by torchtune (training/_distributed.py,
     shard_model, 0.3 to 0.6), and by accelerate before it made units of embedding and head."""
     return plan.framework.name == "torchtune" or (theirs is not None and not theirs.carves)
 
 
 def _of_torchtune(plan: TrainingPlan) -> bool:
-    """Whether recipes give embedding and head units of their own: those that train Llama 3 whole
-    (custom_sharded_layers of llama3, llama3_1 and llama3_3)."""
+    """Tell whether recipes give embedding and head units of their own: those that train Llama 3
+    whole (custom_sharded_layers of llama3, llama3_1 and llama3_3)."""
     whole = plan.framework.name == "torchtune" and plan.method == "full"
     own = differs(plan.subject.model_type, "torchtune_units") and plan.subject.body.vocab == LLAMA_3
     return whole and own
@@ -154,8 +154,8 @@ def _fsdp1(plan: TrainingPlan) -> fsdp1.Fsdp1Options:
 
 
 def _checkpoints_around_units(plan: TrainingPlan) -> bool:
-    """Whether checkpoints are reentrant and stand around FSDP's units. Later layers of transformers
-    checkpoint themselves, within their units."""
+    """Tell whether checkpoints are reentrant and stand around FSDP's units. Later layers of
+    transformers checkpoint themselves, within their units."""
     return (
         plan.reenters is True
         and plan.version < CHECKPOINTS_WITHIN
@@ -175,6 +175,6 @@ def _accelerate(plan: TrainingPlan) -> AccelerateRules | None:
 
 
 def _reduced(plan: TrainingPlan) -> DType:
-    """What gradients are reduced in."""
+    """Return the dtype that gradients are reduced in."""
     mixed = plan.autocast is not None
     return FLOAT32 if mixed and not _with_accelerate(plan) else plan.computing

@@ -91,7 +91,8 @@ def _experts(spec: ParameterSpec, sharding: Sharding) -> tuple[int, ...]:
 
 
 def body(whole: Body, sharding: Sharding, stage: int) -> Body:
-    """What one rank computes. Raises UsageError where heads or layers do not divide."""
+    """Cut the body to what one rank computes. Raises UsageError where heads or layers do not
+    divide."""
     start, end = layers(len(whole.blocks), sharding.pipeline, stage)
     blocks = whole.blocks[start:end]
     if sharding.tensor > 1:

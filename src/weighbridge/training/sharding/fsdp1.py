@@ -221,7 +221,7 @@ class FlatShard(Around):
             self._scatter(m, unit)
 
     def _join(self, m: Machine, unit: Fsdp1Unit) -> None:
-        """What autograd gives for views of the flat parameter: all in one."""
+        """Make the one gradient that autograd gives for views of the flat parameter: all in one."""
         joined = TensorStorage(m.heap, self.how.compute.size(unit.numel), TEMPORARIES)
         for p in unit.params:
             p.grad = None

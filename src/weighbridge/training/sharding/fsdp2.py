@@ -113,8 +113,8 @@ class Fsdp2Rank(Around):
 
     @property
     def _tied(self) -> bool:
-        """Whether the embedding is in the head's unit, whose first module then has no gradient of
-        what it is given: such a unit waits for the end of backward."""
+        """Tell whether the embedding is in the head's unit, whose first module then has no gradient
+        of what it is given: such a unit waits for the end of backward."""
         return any(p.kind == "embedding" for p in self.last.params)
 
     # Placing
@@ -281,7 +281,7 @@ class Fsdp2Rank(Around):
         brought.clear()
 
     def _brought(self, m: Machine, unit: Fsdp2Unit) -> Iterator[TensorStorage]:
-        """What is made of the parts before they are gathered."""
+        """Make the parts ready before they are gathered: cast, or brought to the device."""
         compute = self.how.compute
         if self.how.offload:
             for part in unit.parts:

@@ -54,12 +54,12 @@ class Sharding:
 
     @property
     def fully(self) -> bool:
-        """Whether parameters, gradients and states are in parts by FSDP."""
+        """Tell whether parameters, gradients and states are in parts by FSDP."""
         return self.kind in FSDP
 
     @property
     def parameters(self) -> bool:
-        """Whether parameters are in parts, by FSDP or by ZeRO."""
+        """Tell whether parameters are in parts, by FSDP or by ZeRO."""
         return self.fully or self.kind == "zero3"
 
     @property
@@ -99,7 +99,7 @@ def sharding(w: Train, count: int | None, spreads: str = "ddp") -> Sharding:
 
 
 def _shares(w: Train, data: int, spreads: str) -> bool:
-    """Whether there are ranks that share: those of one sequence do, too, but do not replicate."""
+    """Tell whether there are ranks that share: those of one sequence do, but do not replicate."""
     return data > 1 or (spreads in FSDP and (w.context_parallel_size or 1) > 1)
 
 
@@ -185,8 +185,9 @@ SHARE_INTEGERS: Mapping[str, Held] = {"axolotl": "parts", "torchtune": "all"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PackedRun:
-    """What decides besides format and ranks. `floats`: codes are stored as floats; `prepares`:
-    accelerate wraps the model. An accelerate of None is the newest."""
+    """The facts of a run that decide, besides format and ranks, what is shared out. `floats`: codes
+    are stored as floats; `prepares`: accelerate wraps the model. An accelerate of None is the
+    newest."""
 
     framework: str
     prepares: bool
@@ -196,7 +197,7 @@ class PackedRun:
 
 
 def held_codes(form: Scheme | None, sharding: Sharding, run: PackedRun) -> Held:
-    """How much of the codes a rank has; `all`: a part of them and of their scales. Raises
+    """Say how much of the codes a rank has; `all`: a part of them and of their scales. Raises
     UsageError where the libraries raise."""
     if form is None or not sharding.parameters or not form.name.startswith(PARAMETERS):
         return "whole"

@@ -153,7 +153,7 @@ class Zero(Around):
             p.hooks.append(self._reduced)
 
     def _share(self, m: Machine, built: "BuiltModel", mine: list[LeafTensor]) -> None:
-        """What is there for a moment before all parameters are in their places."""
+        """Take what is there for a moment before all parameters are in their places."""
         how = self.how
         if how.stage < 3:
             if how.flattens:
@@ -200,7 +200,7 @@ class Zero(Around):
         self._knows = True
 
     def _measure(self, built: "BuiltModel") -> None:
-        """What is gathered with a layer, and with what stands outside of them."""
+        """Measure what is gathered with a layer, and with what stands outside of them."""
         if self._largest:
             return
         stacks = built.stacks
@@ -302,7 +302,7 @@ class Zero(Around):
         param.grad = None
 
     def _scatter(self, m: Machine, dtype: DType) -> None:
-        """What is in the bucket is padded and put in the order of ranks, and the part's own cut
+        """Scatter what is in the bucket: padded, put in the order of ranks, and the part's own cut
         off (reduce_scatter_coalesced)."""
         if self._filled:
             sent = TensorStorage(m.heap, dtype.size(self._filled), "temporaries", SCATTER)
