@@ -1,4 +1,4 @@
-"""Which numbers an accelerator multiplies in its own units, by its architecture.
+"""Number types that an accelerator multiplies in its own units, by its architecture.
 
     NVIDIA   compute capability; CUDA C++ programming guide, "Arithmetic Instructions" and "Compute
              Capabilities" (bfloat16 from 8.0, fp8 from 8.9, fp4 from 10.0, int8 in dot products
@@ -54,8 +54,8 @@ def abilities(part: Part) -> Known:
     unknown."""
     if part.vendor == "NVIDIA":
         return _nvidia(part.capability)
-    found = AMD.get(part.compute_capability or "") if part.vendor == "AMD" else _named(part)
-    return UNKNOWN if found is None else {name: name in found for name in TYPES}
+    types = AMD.get(part.compute_capability or "") if part.vendor == "AMD" else _named(part)
+    return UNKNOWN if types is None else {name: name in types for name in TYPES}
 
 
 def _nvidia(version: Version | None) -> Known:
@@ -70,4 +70,4 @@ def _nvidia(version: Version | None) -> Known:
 
 
 def _named(part: Part) -> frozenset[str] | None:
-    return next((found for start, found in NAMED.items() if part.name.startswith(start)), None)
+    return next((types for start, types in NAMED.items() if part.name.startswith(start)), None)

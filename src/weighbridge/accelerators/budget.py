@@ -24,7 +24,7 @@ FREE, TOTAL = "free", "total"  # --gpu-memory of it
 
 @dataclass(frozen=True, kw_only=True)  # not slotted: it keeps what it has computed
 class Budget:
-    """What was chosen, and how much of each device is to stay free."""
+    """The devices that were chosen, and the bytes of each that are to stay free."""
 
     choice: DeviceChoice
     headroom: int  # bytes of each device
@@ -43,13 +43,13 @@ class Budget:
 
     @cached_property
     def each(self) -> tuple[Bytes, ...]:
-        """What can be used of every device, in order."""
+        """Usable bytes of every device, in order."""
         if not self.choice.cards:
             return (self.usable,) * self.choice.count
         return tuple(self._left(card.room) for card in self.choice.cards)
 
     def of(self, device: int) -> Bytes:
-        """What can be used of the device with that number; of one too many, the least."""
+        """Usable bytes of the device with that number; of one too many, the least."""
         return self.each[device] if self.mixed and device < len(self.each) else self.usable
 
     def alone(self, device: int) -> "Budget":
@@ -78,14 +78,17 @@ class Budget:
 
     @cached_property
     def _kinds(self) -> list[tuple[str, list[ChosenCard]]]:
-        found: dict[str, list[ChosenCard]] = {}
+        cards_by_name: dict[str, list[ChosenCard]] = {}
         for card in self.choice.cards:
-            found.setdefault(card.part.name, []).append(card)
-        several = len(found) > 1
-        return [(f"{len(c)} x {n}" if several and len(c) > 1 else n, c) for n, c in found.items()]
+            cards_by_name.setdefault(card.part.name, []).append(card)
+        several = len(cards_by_name) > 1
+        return [
+            (f"{len(cards)} x {name}" if several and len(cards) > 1 else name, cards)
+            for name, cards in cards_by_name.items()
+        ]
 
-    def _left(self, of: Bytes) -> Bytes:
-        return Bytes(*(max(0, b - self.headroom) for b in of))
+    def _left(self, room: Bytes) -> Bytes:
+        return Bytes(*(max(0, nbytes - self.headroom) for nbytes in room))
 
 
 def budget(gpu: str | None, gpu_memory: str | None, headroom: str | None) -> Budget | None:
@@ -95,8 +98,8 @@ def budget(gpu: str | None, gpu_memory: str | None, headroom: str | None) -> Bud
             raise UsageError("--headroom needs --gpu or --gpu-memory")
         return None
     if gpu is not None and is_local(gpu):
-        found = _here(gpu_memory)
-        return Budget(choice=found, headroom=_headroom(headroom, found.room))
+        choice = _here(gpu_memory)
+        return Budget(choice=choice, headroom=_headroom(headroom, choice.room))
     choice = find(gpu) if gpu is not None else DeviceChoice(part=sized(str(gpu_memory)))
     if gpu is not None and gpu_memory is not None:
         if choice.cards:
@@ -110,7 +113,7 @@ def budget(gpu: str | None, gpu_memory: str | None, headroom: str | None) -> Bud
 
 
 def is_local(gpu: str) -> bool:
-    """Whether the cards of this machine are meant. Raises UsageError for some of them."""
+    """Tell whether `--gpu` means the cards of this machine. Raises UsageError for some of them."""
     typed = gpu.strip().lower()
     if typed != LOCAL and re.match(rf"(\d+ *x *)?{LOCAL}\b", typed):
         raise UsageError(
@@ -121,18 +124,19 @@ def is_local(gpu: str) -> bool:
 
 
 def _here(memory: str | None) -> DeviceChoice:
-    """The cards of this machine: by what is free of each, when idle, or by a size that is given."""
+    """Choose the cards of this machine: by what is free of each, when idle, or by a size that is
+    given."""
     from weighbridge.accelerators import local
 
     word = (memory or FREE).strip().lower()
     if word in (FREE, TOTAL):
         return local.now(idle=word == TOTAL)
-    found, given = local.now(), sized(str(memory)).visible
+    choice, given = local.now(), sized(str(memory)).visible
     cards = tuple(
-        replace(c, part=replace(c.part, visible=given), room=given.bytes, free=None)
-        for c in found.cards
+        replace(card, part=replace(card.part, visible=given), room=given.bytes, free=None)
+        for card in choice.cards
     )
-    return replace(found, part=replace(found.part, visible=given), cards=cards, note="")
+    return replace(choice, part=replace(choice.part, visible=given), cards=cards, note="")
 
 
 def _more_than_sold(part: Part, given: int) -> str:
@@ -143,7 +147,7 @@ def _more_than_sold(part: Part, given: int) -> str:
     return f"{part.name} has {most} GB; {human(given)} were taken, as you said"
 
 
-def _headroom(text: str | None, of: Bytes) -> int:
+def _headroom(text: str | None, room: Bytes) -> int:
     """Bytes of "1GiB", or of "10%" of what a process can have."""
     if text is None:
         return 0
@@ -152,4 +156,4 @@ def _headroom(text: str | None, of: Bytes) -> int:
         return parse_size(text)
     if float(percent[1]) >= 100:
         raise UsageError(f"--headroom {text!r} leaves nothing; write it as 10% or 1GiB")
-    return round(of.expected * float(percent[1])) // 100
+    return round(room.expected * float(percent[1])) // 100

@@ -1,4 +1,4 @@
-"""What of an NVIDIA chip decides the memory of kernels, beside how much memory the part has.
+"""Facts of NVIDIA chips that decide the memory of kernels, beside how much memory the part has.
 
 By part, in parts.jsonl:
 
@@ -86,12 +86,12 @@ class Chip:
 
     @property
     def hbm(self) -> bool:
-        """Whether the part has stacked memory."""
+        """True for parts with stacked memory."""
         return CAPABILITIES[self.capability].hbm
 
     @property
     def links(self) -> Links:
-        """How cards of this chip in one machine reach each other."""
+        """Name the way in which cards of this chip in one machine reach each other."""
         return CAPABILITIES[self.capability].links
 
     @property

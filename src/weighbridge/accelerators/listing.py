@@ -13,7 +13,8 @@ from weighbridge.units import GIB, parse_size
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """What a part must have. What is not known of a part, it does not have."""
+    """Properties that a part must have. A property that is not known of a part, it does not
+    have."""
 
     types: tuple[str, ...] = ()
     nvlink: bool = False
@@ -31,16 +32,16 @@ class Wanted:
 
 
 def kept(
-    found: Sequence[Part], machines: Sequence[Instance], wanted: Wanted
+    named: Sequence[Part], machines: Sequence[Instance], wanted: Wanted
 ) -> tuple[list[Part], list[Instance]]:
     """Filter GPUs and rented machines by what is `wanted`: a machine stays if its GPU does. Raises
     UsageError for a vendor that no GPU of the catalogue has."""
-    vendors = {p.vendor.lower(): p.vendor for p in parts().values()}
+    vendors = {part.vendor.lower(): part.vendor for part in parts().values()}
     if wanted.vendor and wanted.vendor.lower() not in vendors:
         known = ", ".join(sorted(vendors.values()))
         raise UsageError(f"--vendor {wanted.vendor!r:.40} is not in the catalogue; known: {known}")
-    rented = [i for i in machines if wanted.by(parts()[i.part])]
-    return [p for p in found if wanted.by(p)], rented
+    rented = [machine for machine in machines if wanted.by(parts()[machine.part])]
+    return [part for part in named if wanted.by(part)], rented
 
 
 ORDERS: Mapping[str, Callable[[Part], Any]] = {
@@ -51,9 +52,9 @@ ORDERS: Mapping[str, Callable[[Part], Any]] = {
 }
 
 
-def ordered(found: Sequence[Part], by: str | None) -> list[Part]:
-    """The most and the newest first; those of which it is not known come last."""
-    return list(found) if by is None else sorted(found, key=ORDERS[by])
+def ordered(cards: Sequence[Part], by: str | None) -> list[Part]:
+    """Put the most and the newest first; those of which it is not known come last."""
+    return list(cards) if by is None else sorted(cards, key=ORDERS[by])
 
 
 SCHEMA = "weighbridge.gpus/1"
@@ -62,7 +63,7 @@ SORTS = ("memory", "name", "bandwidth", "year")
 
 
 def found(pattern: str, chosen: Mapping[str, Any]) -> tuple[Sequence[Part], Sequence[Instance]]:
-    """What is asked for. Raises NotFoundError where that is nothing."""
+    """Find the parts and machines that are asked for. Raises NotFoundError where there is none."""
     least = chosen.get("min_memory")
     wanted = Wanted(
         types=tuple(name for name in TYPES if chosen.get(name)),
@@ -83,6 +84,10 @@ def found(pattern: str, chosen: Mapping[str, Any]) -> tuple[Sequence[Part], Sequ
 
 
 def to_dict(cards: Sequence[Part], machines: Sequence[Instance]) -> dict[str, Any]:
-    """The JSON of `weighbridge gpus`: docs/gpus.md."""
-    told = [{**p.to_dict(), "computes_in": dict(abilities(p))} for p in cards]
-    return {"schema": SCHEMA, "gpus": told, "instances": [i.to_dict() for i in machines]}
+    """Write the JSON of `weighbridge gpus`: docs/gpus.md."""
+    records = [{**card.to_dict(), "computes_in": dict(abilities(card))} for card in cards]
+    return {
+        "schema": SCHEMA,
+        "gpus": records,
+        "instances": [machine.to_dict() for machine in machines],
+    }

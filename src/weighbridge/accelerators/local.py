@@ -49,7 +49,7 @@ def host() -> HostMemory:
 
 
 def memory() -> ram.Ram | None:
-    """What this machine has left; None where nothing tells."""
+    """Host memory that this machine has left; None where nothing tells."""
     try:
         return ram.here()
     except UnsupportedError:
@@ -60,37 +60,40 @@ _kept: dict[bool, tuple[Here, DeviceChoice]] = {}
 
 
 def now(*, idle: bool = False) -> DeviceChoice:
-    """The cards of this machine; the same ones as long as what is here is not asked anew."""
-    found, last = here(), _kept.get(idle)
-    if last is None or last[0] is not found:
-        _kept[idle] = last = (found, choice(idle=idle, found=found))
+    """Choose the cards of this machine; the same ones as long as what is here is not asked anew."""
+    seen, last = here(), _kept.get(idle)
+    if last is None or last[0] is not seen:
+        _kept[idle] = last = (seen, choice(idle=idle, found=seen))
     return last[1]
 
 
 def choice(
     *, idle: bool = False, found: Here | None = None, machine: HostMemory | None = None
 ) -> DeviceChoice:
-    """All cards of this machine that one program can use. Raises UsageError where there is none."""
+    """Choose all cards of this machine that one program can use. Raises UsageError where there is
+    none."""
     found = here() if found is None else found
     machine = host() if machine is None else machine
-    known = [(d, c) for d, c in told(found, machine) if c is not None]
+    known = [(device, card) for device, card in told(found, machine) if card is not None]
     if not known:
         raise UsageError(f"--gpu local: {none(found)}; `weighbridge doctor` shows what was asked")
-    kept, others = _largest(known)
-    cards = tuple(replace(c, room=c.part.visible.bytes) if idle else c for _, c in kept)
+    chosen, others = _largest(known)
+    cards = tuple(
+        replace(card, room=card.part.visible.bytes) if idle else card for _, card in chosen
+    )
     taken = DeviceChoice(part=least(cards).part, count=len(cards), cards=cards)
     mixed = [in_words(cards)] if taken.mixed else []
-    note = "; ".join([*_said(kept, idle=idle), *others, *mixed, *found.notes])
+    note = "; ".join([*_said(chosen, idle=idle), *others, *mixed, *found.notes])
     return replace(taken, note=note)
 
 
 def told(found: Here, machine: HostMemory) -> list[tuple[DetectedDevice, ChosenCard | None]]:
-    """Each device as a card; None of those whose memory is not known."""
-    return [(d, card(d, machine)) for d in found.devices]
+    """Pair each device with its card; None of those whose memory is not known."""
+    return [(device, card(device, machine)) for device in found.devices]
 
 
 def none(found: Here) -> str:
-    """Why there is no card to judge by."""
+    """Say why there is no card to judge by."""
     if found.devices:
         why = "; ".join(
             dict.fromkeys(f"{d.name}: {d.why or 'its size is not known'}" for d in found.devices)
@@ -102,20 +105,21 @@ def none(found: Here) -> str:
 
 
 def silent(found: Here) -> str:
-    """What programs said that told no device, and what hid those that they told; "" where none is
-    installed."""
+    """Collect what programs said that told no device, and what hid those that they told; "" where
+    none is installed."""
     return "; ".join((*(f"{s.source}: {s.why}" for s in found.seen if s.why), *found.notes))
 
 
 def _largest(cards: Sequence[Told]) -> tuple[list[Told], list[str]]:
-    """Cards of the vendor that has most memory here: no program runs on two vendors' at once."""
+    """Keep the cards of the vendor that has most memory here: no program runs on two vendors' at
+    once."""
     sums: dict[str, int] = {}
-    for _, c in cards:
-        sums[c.part.vendor] = sums.get(c.part.vendor, 0) + c.part.visible.bytes.low
+    for _, card in cards:
+        sums[card.part.vendor] = sums.get(card.part.vendor, 0) + card.part.visible.bytes.low
     most = max(sums, key=lambda vendor: sums[vendor])
-    rest = [c.part.name for _, c in cards if c.part.vendor != most]
-    kept = [(d, c) for d, c in cards if c.part.vendor == most]
-    return kept, [f"{name} is left out: no program runs on both" for name in rest]
+    others = [card.part.name for _, card in cards if card.part.vendor != most]
+    kept = [(device, card) for device, card in cards if card.part.vendor == most]
+    return kept, [f"{name} is left out: no program runs on both" for name in others]
 
 
 def card(device: DetectedDevice, machine: HostMemory) -> ChosenCard | None:
@@ -144,7 +148,7 @@ def _card(part: Part, idle: Bytes, free: Bytes | None, source: str) -> ChosenCar
 
 
 def _idle(device: DetectedDevice, part: Part | None) -> Bytes:
-    """What processes can have of it when nobody else is there."""
+    """Bytes that processes can have of a device when nobody else is there."""
     assert device.total is not None
     total = exactly(device.total)
     if device.reserved is not None:
@@ -164,7 +168,7 @@ def _free(device: DetectedDevice, idle: Bytes) -> Bytes | None:
 
 
 def _shared(device: DetectedDevice, part: Part | None, machine: HostMemory) -> ChosenCard | None:
-    """A chip with the host's memory."""
+    """Make the card of a chip with the host's memory."""
     if machine.total is None:
         return None
     total = MemoryFigure(exactly(machine.total), "read", "memory of the machine")
@@ -181,18 +185,19 @@ def _shared(device: DetectedDevice, part: Part | None, machine: HostMemory) -> C
 
 
 def _of_slice(device: DetectedDevice, part: Part | None) -> ChosenCard | None:
-    """A slice whose profile alone was told: an interval."""
+    """Make the card of a slice whose profile alone was told: an interval."""
     if part is None or not device.mig or part.id.find("/") < 0:
         return None
     return ChosenCard(part=part, room=part.visible.bytes)
 
 
-def _at_most(of: Bytes, limit: int) -> Bytes:
-    return Bytes(*(min(b, limit) for b in of))
+def _at_most(room: Bytes, limit: int) -> Bytes:
+    return Bytes(*(min(nbytes, limit) for nbytes in room))
 
 
 def known(device: DetectedDevice, machine: HostMemory) -> Part | None:
-    """The part of the catalogue that it is; None of what is not in it, and of cut names."""
+    """Find the part of the catalogue that a device is; None of what is not in it, and of cut
+    names."""
     size = machine.total if device.unified and device.total is None else device.total
     found = {p.id: p for p in _named(device.name, size)}
     if len(found) != 1:
@@ -217,7 +222,7 @@ def _slice(part: Part, profile: str) -> Part:
 
 
 def _named(name: str, size: int | None) -> Iterator[Part]:
-    """Parts that the name may mean, of about that size."""
+    """Yield parts that a name may mean, of about that size."""
     if name.endswith("..."):
         return
     sizes = "" if size is None else f" {round(size / GIB)}GB"
@@ -250,13 +255,14 @@ def _found(text: str) -> Part | None:
 
 
 def _sold(part: Part, size: int | None) -> bool:
-    """Whether the part is sold with such a memory. A share of a card has less than that."""
+    """Tell whether a part is sold with such a memory. A share of a card has less than that."""
     most = max((part.marketed_gb, *part.also_sold_as)) * GIB
     return size is None or size <= most * (1 + NEAR)
 
 
 def generic(device: DetectedDevice, total: int) -> Part:
-    """A part that the catalogue does not have: what was told of it, and no more."""
+    """Make a part of a device that the catalogue does not have, with what was told of it and no
+    more."""
     figure = MemoryFigure(exactly(total), "read", device.source)
     return Part(
         id="",
@@ -277,25 +283,26 @@ def generic(device: DetectedDevice, total: int) -> Part:
 
 def _said(cards: Sequence[tuple[DetectedDevice, ChosenCard]], *, idle: bool) -> Iterator[str]:
     """Tell of each kind of card what it has and what others use."""
-    told = [_sentence(d, c, idle=idle) for d, c in cards]
-    for text in dict.fromkeys(told):
-        count = told.count(text)
+    sentences = [_sentence(device, card, idle=idle) for device, card in cards]
+    for text in dict.fromkeys(sentences):
+        count = sentences.count(text)
         yield f"{count} x {text}" if count > 1 else text
 
 
-def _sentence(device: DetectedDevice, c: ChosenCard, *, idle: bool) -> str:
-    most, left = c.part.visible.bytes.expected, (c.free or c.room).expected
+def _sentence(device: DetectedDevice, card: ChosenCard, *, idle: bool) -> str:
+    most, left = card.part.visible.bytes.expected, (card.free or card.room).expected
     used = max(0, most - left)
-    if c.free is None:
-        return f"{c.part.name} gives {human(most)}; what others use now is not told"
+    if card.free is None:
+        return f"{card.part.name} gives {human(most)}; what others use now is not told"
     if not used:
-        return f"{c.part.name} gives {human(most)}, all of it free now"
+        return f"{card.part.name} gives {human(most)}, all of it free now"
     by = "others use" if not device.unified else "the machine uses"
     if idle:
         return (
-            f"{c.part.name} gives {human(most)} when idle, which was judged; {by} {human(used)} now"
+            f"{card.part.name} gives {human(most)} when idle, which was judged; {by} "
+            f"{human(used)} now"
         )
     return (
-        f"{c.part.name} gives {human(most)}, and {by} {human(used)} now: judged by the "
+        f"{card.part.name} gives {human(most)}, and {by} {human(used)} now: judged by the "
         f"{human(left)} that are free (--gpu-memory total judges it idle)"
     )

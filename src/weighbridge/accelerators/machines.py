@@ -1,4 +1,4 @@
-"""How many devices stand in one machine, where boards decide that: more of them are several nodes.
+"""Devices of one machine, where boards decide their number: more of them are several nodes.
 
 data centre boards   the largest machine of instances.jsonl with such a part; it counts where it
                      is a whole board (8 or more, or 4 of GB200), or the part is on BOARDS
@@ -56,16 +56,20 @@ def filled(count: int) -> int:
 
 
 def nodes(part: Part, count: int) -> int:
-    """Machines that so many devices are in, at least; 1 where no rule says."""
+    """Count the machines that so many devices are in, at least; 1 where no rule says."""
     one = machine(part)
     return 1 if one is None else max(1, ceil_div(count, one.devices))
 
 
 @cache
 def _rented() -> dict[str, LargestMachine]:
-    """The largest machine of a cloud by part, where it is a whole board."""
-    found: dict[str, LargestMachine] = {}
-    for i in instances().values():
-        if i.count >= max(BOARD, found[i.part].devices + 1 if i.part in found else 0):
-            found[i.part] = LargestMachine(i.count, f"{i.provider} {i.name}")
-    return found
+    """Map parts to the largest machine of a cloud, where that is a whole board."""
+    largest: dict[str, LargestMachine] = {}
+    for machine in instances().values():
+        if machine.count >= max(
+            BOARD, largest[machine.part].devices + 1 if machine.part in largest else 0
+        ):
+            largest[machine.part] = LargestMachine(
+                machine.count, f"{machine.provider} {machine.name}"
+            )
+    return largest

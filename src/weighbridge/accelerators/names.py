@@ -71,17 +71,18 @@ class DeviceChoice:
 
     @property
     def mixed(self) -> bool:
-        """Whether its cards are of several kinds, or have more and less."""
+        """True where its cards are of several kinds, or have more and less."""
         return len({(c.part.id, c.part.name, c.room) for c in self.cards}) > 1
 
     @property
     def room(self) -> Bytes:
-        """What the verdict goes by of each device, or of the one that has least."""
+        """Bytes of each device that the verdict goes by; of cards that differ, those of the one
+        that has least."""
         return least(self.cards).room if self.cards else self.part.visible.bytes
 
 
 def find(text: str) -> DeviceChoice:
-    """The part and the count that `text` means. Raises UsageError with the nearest names."""
+    """Return the part and the count that `text` means. Raises UsageError with the nearest names."""
     if "+" in text:
         pieces = [one.strip() for one in text.split("+")]
         if len(pieces) <= MIXED and all(map(_is_one, pieces)):
@@ -101,7 +102,8 @@ def find(text: str) -> DeviceChoice:
 
 
 def _whole(text: str, found: DeviceChoice) -> DeviceChoice:
-    """Raises UsageError where a plus joins the device to nothing. Some names end with one."""
+    """Pass a device on; raise UsageError where a plus joins it to nothing. Some names end with
+    one."""
     plus = text.strip()
     if not plus.startswith("+") and not plus.endswith("+"):
         return found
@@ -111,7 +113,8 @@ def _whole(text: str, found: DeviceChoice) -> DeviceChoice:
 
 
 def _is_one(text: str) -> bool:
-    """Whether it names a device by itself. A plus may be part of a name: Ryzen AI Max+ 395."""
+    """Tell whether a text names a device by itself. A plus may be part of a name: Ryzen AI Max+
+    395."""
     try:
         return bool(text) and find(text).count > 0
     except UsageError:
@@ -119,7 +122,7 @@ def _is_one(text: str) -> bool:
 
 
 def _mixed(text: str, pieces: Sequence[str]) -> DeviceChoice:
-    """Cards of several kinds in one machine, in the order in which they are typed. Raises
+    """Put cards of several kinds into one machine, in the order in which they are typed. Raises
     UsageError where one of them is not known."""
     named = [find(one) for one in pieces]
     if sum(c.count for c in named) > MIXED:
@@ -143,12 +146,12 @@ def _mixed(text: str, pieces: Sequence[str]) -> DeviceChoice:
 
 
 def least(cards: Iterable[ChosenCard]) -> ChosenCard:
-    """The card that has least; of such that have as much, the oldest."""
+    """Return the card that has least; of such that have as much, the oldest."""
     return min(cards, key=lambda c: (c.room.low, c.part.capability or (99, 0)))
 
 
 def in_words(cards: Iterable[ChosenCard]) -> str:
-    """What is assumed of cards that differ."""
+    """Say what is assumed of cards that differ."""
     small = least(cards).part.name
     return (
         "the cards differ: each is judged by its own memory, never by their sum. An even split is "
@@ -158,7 +161,7 @@ def in_words(cards: Iterable[ChosenCard]) -> str:
 
 
 def sized(text: str) -> Part:
-    """A device of which nothing is known but how much a process can have of it."""
+    """Make a device of which nothing is known but how much a process can have of it."""
     nbytes = parse_size(text)
     if nbytes <= 0:
         raise UsageError(f"{text!r}: a device needs memory; write it as 24GiB")
@@ -181,7 +184,7 @@ def sized(text: str) -> Part:
 
 
 def search(pattern: str) -> tuple[list[Part], list[Instance]]:
-    """Parts and instances of which a name holds `pattern`, or which have that size or name."""
+    """Find parts and instances of which a name holds `pattern`, or which have that size or name."""
     typed = normal(pattern)
     size = re.fullmatch(r"(\d+)g", compact(typed))
     found = [
@@ -212,7 +215,7 @@ def _within(typed: str, names: Iterable[str]) -> bool:
 
 
 def _named(pattern: str) -> Part | None:
-    """The part of the catalogue that `pattern` means, where no machine is called so."""
+    """Find the part of the catalogue that `pattern` means, where no machine is called so."""
     try:
         part = find(pattern).part
     except UsageError:
@@ -232,8 +235,8 @@ def _times(choice: DeviceChoice, count: int, text: str) -> DeviceChoice:
 
 
 def _device(typed: str) -> DeviceChoice | None:
-    """What `typed` names without a count, if anything: in the usual order of words, with the size
-    before the name or before the form factor, or as several ("3090s")."""
+    """Find what `typed` names without a count, if anything: in the usual order of words, with the
+    size before the name or before the form factor, or as several ("3090s")."""
     match = SLICE.search(typed)
     if match:
         return _slice(typed[: match.start()], match[1])
@@ -256,8 +259,8 @@ def _ordered(typed: str) -> DeviceChoice | None:
 
 
 def _of_size(typed: str) -> DeviceChoice:
-    """A device that is named by a size alone: what it was read as, and what cards that are sold
-    with so much give."""
+    """Make a device that is named by a size alone, with a note of how it was read, and of what
+    cards give that are sold with so much."""
     part = sized(typed)
     size = part.visible.bytes.expected
     shown = typed.upper().replace("IB", "iB")
@@ -296,7 +299,7 @@ def _slice(name: str, profile: str) -> DeviceChoice | None:
 
 @cache
 def _listed() -> dict[str, DeviceChoice]:
-    """Keys of the names that parts list, then of instances; a part goes before an instance."""
+    """Index the names that parts list, then those of instances; a part goes before an instance."""
     index: dict[str, DeviceChoice] = {}
     for part in parts().values():
         for name in (part.id, part.name, unbracketed(part.name), *part.aliases):
@@ -312,7 +315,7 @@ def _listed() -> dict[str, DeviceChoice]:
 
 @cache
 def _by_derived_key() -> dict[str, dict[str, Part]]:
-    """Derived key -> the parts that it fits, by id."""
+    """Index the parts that a derived name fits, by id."""
     index: dict[str, dict[str, Part]] = defaultdict(dict)
     for part in parts().values():
         for name in (unbracketed(part.name), *part.aliases):
@@ -333,7 +336,7 @@ def _others(part: Part, key: str) -> str:
 
 
 def _derived(key: str, typed: str) -> Part | None:
-    """The part that a derived name fits. Raises UsageError where it fits several alike."""
+    """Return the part that a derived name fits. Raises UsageError where it fits several alike."""
     found = _by_derived_key().get(key, {})
     if len(found) <= 1:
         return next(iter(found.values()), None)
@@ -342,7 +345,7 @@ def _derived(key: str, typed: str) -> Part | None:
 
 
 def _unknown(text: str, typed: str) -> NotFoundError:
-    """Names that hold what was typed, then names that look like it."""
+    """Make the error: names that hold what was typed, then names that look like it."""
     from difflib import get_close_matches
 
     if typed in HOST:
@@ -365,8 +368,8 @@ def _unknown(text: str, typed: str) -> NotFoundError:
 
 
 def spellings() -> dict[str, list[str]]:
-    """Id of a part or a machine -> keys by which `find` knows it, without blanks, hyphens, case
-    and the maker's words: 4090, a10080g, p548xlarge."""
+    """Map the id of a part or a machine to keys by which `find` knows it, without blanks, hyphens,
+    case and the maker's words: 4090, a10080g, p548xlarge."""
     machines = {key: i for i in instances().values() for key in _keys_of(i)}
     found: dict[str, list[str]] = {i.id: [] for i in instances().values()}
     for key, choice in _listed().items():

@@ -38,7 +38,7 @@ PROFILE = re.compile(r"\d+g\.(\d+)gb")
 
 @dataclass(frozen=True, slots=True)
 class MemoryFigure:
-    """Bytes of memory, and how we know."""
+    """Bytes of memory, and how we know them."""
 
     bytes: Bytes
     basis: Basis  # "read": printed by a tool on such a part; "assumed": an interval
@@ -83,7 +83,7 @@ class Part:
 
     @property
     def shares_host(self) -> bool:
-        """Whether its memory is the machine's own."""
+        """True where its memory is the machine's own."""
         return self.kind in ("soc", "apu")
 
     @property
@@ -142,13 +142,13 @@ class Instance:
 
 @cache
 def parts() -> dict[str, Part]:
-    """Every part, by id."""
+    """Read every part, by id."""
     return {record["id"]: _part(record) for record in _records("parts.jsonl")}
 
 
 @cache
 def instances() -> dict[str, Instance]:
-    """Every instance, by id."""
+    """Read every instance, by id."""
     return {record["id"]: Instance(**record) for record in _records("instances.jsonl")}
 
 
@@ -189,8 +189,8 @@ def _chip(record: Mapping[str, Any]) -> Chip | None:
 
 
 def chip_of(part: Part | None) -> Chip:
-    """The chip whose kernels run. An A100's multiprocessors are assumed where the part's are not
-    known; no part, or one without a compute capability that CUDA has, is taken for an A100."""
+    """Return the chip whose kernels run. An A100's multiprocessors are assumed where the part's are
+    not known; no part, or one without a compute capability that CUDA has, is taken for an A100."""
     if part is None or part.capability is None or part.capability not in CAPABILITIES:
         return ASSUMED
     return part.chip or replace(ASSUMED, capability=part.capability)
@@ -206,7 +206,7 @@ def _total(record: Mapping[str, Any]) -> MemoryFigure:
 
 
 def _figure(given: Mapping[str, Any] | None, interval: Bytes, rule: str) -> MemoryFigure:
-    """What the record says, else the interval of its rule."""
+    """Return the figure that the record has, else the interval of its rule."""
     if given is None:
         return MemoryFigure(interval, "assumed", rules.RULES[rule].source)
     low, expected, high = (mib * MIB for mib in given["mib"])
@@ -214,7 +214,7 @@ def _figure(given: Mapping[str, Any] | None, interval: Bytes, rule: str) -> Memo
 
 
 def slice_of(part: Part, profile: str) -> Part:
-    """A MIG slice as a device of its own; `profile` is one of `part.mig`."""
+    """Make a MIG slice a device of its own; `profile` is one of `part.mig`."""
     found = PROFILE.fullmatch(profile)
     assert found is not None
     gb = int(found[1])

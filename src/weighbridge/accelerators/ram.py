@@ -42,7 +42,8 @@ def ram(text: str | None) -> Ram | None:
 
 
 def here(root: Path = Path("/")) -> Ram:
-    """What a process of this machine can have now. Raises UnsupportedError where nothing tells."""
+    """Host memory that a process of this machine can have now. Raises UnsupportedError where
+    nothing tells."""
     found = _available(root)
     if found is None:
         raise UnsupportedError(
@@ -63,7 +64,7 @@ def installed(root: Path = Path("/")) -> int | None:
 
 
 def meminfo(text: str) -> Mapping[str, int]:
-    """Bytes by name, of /proc/meminfo."""
+    """Read bytes by name, of /proc/meminfo."""
     found = re.findall(r"^(\w+): +(\d{1,15}) kB", text, re.M)
     return {name: 1024 * int(kib) for name, kib in found}
 
@@ -129,7 +130,7 @@ def _windows() -> tuple[int, int] | None:
 
 
 def limits(root: Path = Path("/")) -> Iterator[Ram]:
-    """What is left in the control group of this process, and in each above it."""
+    """Yield the bytes that are left in the control group of this process, and in each above it."""
     for line in _lines(root / "proc/self/cgroup"):
         _, names, path = (*line.split(":", 2), "", "")[:3]
         if not names:
@@ -152,7 +153,8 @@ def _up(base: Path, path: str, limit: str, usage: str) -> Iterator[Ram]:
 
 
 def _most(folder: Path, limit: str) -> int | None:
-    """A group's own limit, or in version 1 the least of those above it; None where it has none."""
+    """Read a group's own limit, or in version 1 the least of those above it; None where it has
+    none."""
     own = _number(folder / limit)
     above = _stat(folder, "hierarchical_memory_limit")
     found = [n for n in (own, above) if n is not None and n < UNLIMITED]
@@ -160,7 +162,7 @@ def _most(folder: Path, limit: str) -> int | None:
 
 
 def _cached(folder: Path) -> int:
-    """Pages of files that were not used of late."""
+    """Bytes of pages of files that were not used of late."""
     return _stat(folder, "inactive_file", "total_inactive_file") or 0
 
 

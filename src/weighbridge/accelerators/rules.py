@@ -1,4 +1,5 @@
-"""What a part shows and hands out, where no reading was published: intervals, always `assumed`.
+"""Memory that a part shows and hands out, where no reading was published: intervals, always
+`assumed`.
 
     total     nvidia-smi's total; per mille of the marketed size taken as GiB
     visible   what a process can have at most (`torch.cuda.mem_get_info()[1]`): the total less what
@@ -68,7 +69,7 @@ def total(rule: str, gb: int) -> Bytes:
 
 
 def visible(rule: str, of: Bytes, gb: int) -> Bytes:
-    """What a process can have of a device whose driver shows `of`."""
+    """Bytes that a process can have of a device whose driver shows `of`."""
     share = _metal(gb) if rule == "apple" else RULES[rule].visible
     if share is not None:
         return _share(of, share)

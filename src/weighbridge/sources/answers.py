@@ -1,4 +1,4 @@
-"""What an answer over HTTP is to those who read it, whichever client brought it."""
+"""An answer over HTTP, as those see it who read it, whichever client brought it."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -45,9 +45,9 @@ class Response(Protocol):
 
 
 def within(seconds: float, job: Callable[[], T]) -> T:
-    """What `job` returns. Where it takes longer, it is left to its own end: a server that sends a
-    byte a second never lets a timeout expire that is that of one read. Without threads it takes
-    what it takes: the browser's requests have a time limit of their own."""
+    """Return what `job` returns. Where it takes longer, it is left to its own end: a server that
+    sends a byte a second never lets a timeout expire that is that of one read. Without threads it
+    takes its time: the browser's requests have a time limit of their own."""
     if surroundings.IN_BROWSER:
         return job()
     done: list[Any] = []
@@ -69,8 +69,8 @@ def within(seconds: float, job: Callable[[], T]) -> T:
         late.set()
         raise too_late(seconds)
     if done[0]:
-        found: T = done[1]
-        return found
+        result: T = done[1]
+        return result
     raise done[1]
 
 
@@ -83,5 +83,5 @@ def unreadable(why: object) -> UnreachableError:
 
 
 def said(error: object) -> str:
-    """One line of an exception, or of words about one."""
+    """Write one line of an exception, or of words about one."""
     return clipped(" ".join(str(error).split()) or type(error).__name__, 120)

@@ -1,4 +1,5 @@
-"""Has anybody set up anything for requests to the Hub? If not, which certificates are trusted?"""
+"""Tell whether anybody has set up anything for requests to the Hub, and if not, which certificates
+are trusted."""
 
 import os
 import re
@@ -15,7 +16,7 @@ SYSTEMS = ("darwin", "win32")  # whose proxies and certificates are settings of 
 
 
 def suits(url: str) -> bool:
-    """Whether nothing is set up that only huggingface_hub's client knows of."""
+    """Tell whether nothing is set up that only huggingface_hub's client knows of."""
     parts = urlsplit(url)
     return (
         "huggingface_hub.utils._http" not in sys.modules  # where a client may have been set
@@ -39,7 +40,8 @@ def _proxies() -> bool:
 
 @cache
 def _certificates_known() -> bool:
-    """Whether we find those that the client trusts; version 2 has the system's, 1 and 0 others."""
+    """Tell whether we find those that the client trusts; version 2 has the system's, 1 and 0
+    others."""
     import huggingface_hub
 
     version: str = huggingface_hub.__version__
@@ -47,33 +49,34 @@ def _certificates_known() -> bool:
 
 
 def _certificates() -> Mapping[str, str]:
-    """Certificates that the environment names, else OpenSSL's own (httpcore2 2.16, _ssl.py)."""
+    """Find certificates that the environment names, else OpenSSL's own (httpcore2 2.16,
+    _ssl.py)."""
     if file := os.environ.get("SSL_CERT_FILE"):
         return {"cafile": file}
     if folder := os.environ.get("SSL_CERT_DIR"):
         return {"capath": folder}
     if sys.platform in SYSTEMS:
         return {}
-    paths, found = ssl.get_default_verify_paths(), {}
+    paths, places = ssl.get_default_verify_paths(), {}
     if os.path.isfile(paths.openssl_cafile):
-        found["cafile"] = paths.openssl_cafile
+        places["cafile"] = paths.openssl_cafile
     folder = paths.openssl_capath
     if os.path.isdir(folder) and (
-        found or any(re.fullmatch(HASHED, f) for f in os.listdir(folder))
+        places or any(re.fullmatch(HASHED, f) for f in os.listdir(folder))
     ):
-        found["capath"] = folder
-    return found
+        places["capath"] = folder
+    return places
 
 
 @cache
 def context() -> ssl.SSLContext:
-    """TLS with the certificates that huggingface_hub's client trusts."""
+    """Make TLS with the certificates that huggingface_hub's client trusts."""
     given = _certificates()
     if not given:
         from truststore import SSLContext
 
-        found: ssl.SSLContext = SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        return found
+        trusted: ssl.SSLContext = SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        return trusted
     try:
         return ssl.create_default_context(cafile=given.get("cafile"), capath=given.get("capath"))
     except OSError as error:

@@ -1,4 +1,4 @@
-"""What a source is, and the loops that drive parsers over it."""
+"""A source of files, and the loops that drive parsers over it."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -26,8 +26,8 @@ class SourceFile(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceOptions:
-    """How to reach a source. None is what huggingface_hub's settings and environment say; a token
-    of False is none at all."""
+    """Options of reaching a source. None is what huggingface_hub's settings and environment say; a
+    token of False is none at all."""
 
     token: str | bool | None = None
     cache_dir: str | None = None
@@ -61,14 +61,14 @@ class Source(Protocol):
 
 
 def read_plan(plan: Plan[T], source: Source, path: str) -> T:
-    """Run a parser over one file of a source."""
+    """Run a parser over one file of a source; errors get the file's name."""
     try:
         wanted = next(plan)
         while True:
             wanted = plan.send(source.read(path, wanted.start, wanted.stop))
     except StopIteration as done:
-        found: T = done.value
-        return found
+        result: T = done.value
+        return result
     except BadFileError as error:
         raise BadFileError(f"{path}: {error}") from None
 
@@ -106,14 +106,14 @@ def _one_by_one(
 
 
 def span(start: int, stop: int, size: int) -> tuple[int, int]:
-    """The bytes that `read(start, stop)` means in a file of `size`, as (start, stop)."""
+    """Return (start, stop) of the bytes that `read(start, stop)` means in a file of `size`."""
     if start < 0:
         return max(0, size + start), size
     return min(start, size), max(min(start, size), min(stop, size))
 
 
 def inside(path: str) -> str:
-    """`path` itself, where it stays below the root: indexes and listings are not to be trusted."""
+    """Return `path`, if it stays below the root: indexes and listings are not to be trusted."""
     # A drive of Windows is refused everywhere, so that a repository is read alike on all systems.
     drive = path[1:2] == ":"
     if not path or drive or "\\" in path or "\0" in path or {"", ".", ".."} & set(path.split("/")):

@@ -41,7 +41,7 @@ class BrowserResponse:
         )
 
     def chunks(self, size: int) -> Iterator[bytes]:
-        """The body, piece by piece: what nobody asks for stays the browser's."""
+        """Yield the body, piece by piece: bytes that nobody asks for stay the browser's."""
         for start in range(0, self._length, size):
             yield self._body.slice(start, min(start + size, self._length)).to_bytes()
 
@@ -59,8 +59,8 @@ class _Headers:
 
 
 def get(url: str, headers: Mapping[str, str], timeout: float, seconds: float) -> BrowserResponse:
-    """The answer after all redirects. Raises OSError where a second try may help. `timeout` and
-    `seconds` are those of a head, which does not come before its body here."""
+    """Return the answer after all redirects. Raises OSError where a second try may help. `timeout`
+    and `seconds` are those of a head, which does not come before its body here."""
     from js import XMLHttpRequest  # type: ignore[import-not-found]  # Pyodide's
 
     if not allowed(url):
@@ -84,7 +84,7 @@ def get(url: str, headers: Mapping[str, str], timeout: float, seconds: float) ->
 
 
 def allowed(url: str) -> bool:
-    """Whether the page's content security policy lets it ask there."""
+    """Tell whether the page's content security policy lets it ask there."""
     parts, hub = urlsplit(url), urlsplit(_hub())
     if (parts.scheme, parts.netloc) == (hub.scheme, hub.netloc):
         return True
@@ -98,7 +98,7 @@ def _hub() -> str:
 
 
 def _sent(url: str, headers: Mapping[str, str]) -> dict[str, str]:
-    """What a page may say; a token goes to the Hub itself and nowhere else."""
+    """Keep the headers that a page may send; a token goes to the Hub itself and nowhere else."""
     parts, hub = urlsplit(url), urlsplit(_hub())
     ours = (parts.scheme, parts.netloc) == (hub.scheme, hub.netloc)
     kept = {name: value for name, value in headers.items() if name.lower() not in FORBIDDEN}
@@ -121,14 +121,14 @@ def _failed(error: Exception) -> NoReturn:
 
 
 def _parsed(text: str) -> dict[str, str]:
-    """Headers by their names in small letters, as browsers list them."""
+    """Read headers by their names in small letters, as browsers list them."""
     lines = (line.partition(":") for line in re.split(r"\r?\n", text) if ":" in line)
     return {name.strip().lower(): value.strip() for name, _, value in lines}
 
 
 def _filled(found: dict[str, str], status: int, wanted: str, length: int) -> dict[str, str]:
-    """What the client reads of a head, where the server did not let us see it: the body has been
-    unpacked, and 206 answers the range that was asked for."""
+    """Fill in the headers that the client reads and the server did not let us see: the body has
+    been unpacked, and 206 answers the range that was asked for."""
     found.pop("content-encoding", None)
     if status == 200:
         found["content-length"] = str(length)

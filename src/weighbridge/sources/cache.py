@@ -1,12 +1,12 @@
-"""What does the Hub's cache on disk hold of a repository?
+"""The Hub's cache on disk, read and filled without the client.
 
     HF_HUB_CACHE/models--ORG--NAME/refs/REVISION            the commit that it was, as text
                                   /snapshots/COMMIT/FILE    links into ../../blobs
                                   /blobs/ETAG               the files themselves
 
-The layout is documented as stable (huggingface_hub docs, guides/manage-cache) and so read, and
-filled with small files, without the client, whose module for it takes longer to import than this
-needs. What is written is there whole or not at all, however many processes write it.
+The layout is documented as stable (huggingface_hub docs, guides/manage-cache); the client's module
+for it takes longer to import than this needs. A file is there whole or not at all, however many
+processes write it.
 """
 
 import os
@@ -43,15 +43,15 @@ def is_repository(path: Path) -> bool:
 
 
 def commit_of(repo: Path, revision: str) -> str | None:
-    """The commit that `revision` was when last fetched; None when it never was."""
+    """Return the commit that `revision` was when last fetched; None when it never was."""
     if COMMIT.fullmatch(revision):
         return revision
     try:
         with (repo / "refs" / revision).open() as file:
-            found = file.read(64).strip()
+            commit = file.read(64).strip()
     except (OSError, UnicodeDecodeError):
         return None
-    return found if COMMIT.fullmatch(found) else None
+    return commit if COMMIT.fullmatch(commit) else None
 
 
 def snapshot(repo: Path, commit: str | None) -> Path | None:
@@ -60,13 +60,13 @@ def snapshot(repo: Path, commit: str | None) -> Path | None:
 
 
 def chosen_snapshot(repo: Path, revision: str | None) -> Path:
-    """The snapshot that a user means who names the folder of a repository in the cache."""
+    """Find the snapshot that a user means who names the folder of a repository in the cache."""
     found = snapshot(repo, commit_of(repo, revision or "main"))
-    held = sorted(path for path in (repo / "snapshots").iterdir() if path.is_dir())
-    if found is None and revision is None and len(held) == 1:
-        return held[0]
+    snapshots = sorted(path for path in (repo / "snapshots").iterdir() if path.is_dir())
+    if found is None and revision is None and len(snapshots) == 1:
+        return snapshots[0]
     if found is None:
-        commits = ", ".join(path.name for path in held) or "none"
+        commits = ", ".join(path.name for path in snapshots) or "none"
         raise NotFoundError(
             f"{repo}: no snapshot of revision {revision or 'main'!r}; it holds {commits}"
         )
@@ -98,7 +98,7 @@ def _write(place: Path, data: bytes) -> None:
 
 
 def _point(pointer: Path, blob: Path, data: bytes) -> None:
-    """A link where the system has them, else the file itself."""
+    """Make a link where the system has them, else a copy of the file."""
     constants = surroundings.constants()
     pointer.parent.mkdir(parents=True, exist_ok=True)
     if not getattr(constants, "HF_HUB_DISABLE_SYMLINKS", False):

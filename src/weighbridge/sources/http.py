@@ -1,8 +1,8 @@
-"""Byte ranges over HTTP: what is asked for, how often, and what an answer may be.
+"""Byte ranges over HTTP: requests, tries, and bounds of an answer.
 
 Requests go by huggingface_hub's client (`session`) where anything is set up for it, and by the
-standard library's (`wire`) where nothing is. What neither does is done here: an answer is never
-read beyond the bytes wanted, whether or not the server knows ranges; tries are repeated a few
+standard library's (`wire`) where nothing is. Neither bounds an answer, which is done here: it is
+never read beyond the bytes wanted, whether or not the server knows ranges; tries are repeated a few
 times, and only where that can help.
 """
 
@@ -77,7 +77,7 @@ class Client:
         self._get: Get | None = None
 
     def get(self, url: str, *, limit: int, wanted: ByteRange | None = None) -> HttpResponse:
-        """The bytes `wanted`, or the whole of a file that may not be larger than `limit`."""
+        """Fetch the bytes `wanted`, or the whole of a file that may not be larger than `limit`."""
         begin, attempt = time.monotonic(), 1
         while True:
             try:
@@ -135,8 +135,9 @@ def _authorization(token: str | bool | None) -> Mapping[str, str]:
 
 
 def _stored_token() -> str | None:
-    """What `huggingface_hub.get_token` finds. Where there is no login, or one that is not renewed,
-    that is a variable or a file (utils/_auth.py@2.4); importing it imports its client."""
+    """Find the token that `huggingface_hub.get_token` finds. Where there is no login, or one that
+    is not renewed, that is a variable or a file (utils/_auth.py@2.4); importing it imports its
+    client."""
     constants = surroundings.constants()
     exchanged = os.environ.get("HF_OIDC_RESOURCE") or "google.colab" in sys.modules
     if not exchanged:
@@ -148,10 +149,10 @@ def _stored_token() -> str | None:
     from huggingface_hub.utils import get_token
 
     try:
-        found: str | None = get_token()
+        stored: str | None = get_token()
     except Exception as error:  # an exchange that failed, a file that is not ours
         raise UsageError(f"huggingface_hub has no token: {said(error)}; give --token") from None
-    return found
+    return stored
 
 
 def _cleaned(token: str) -> str | None:
@@ -168,7 +169,7 @@ def _file(path: str) -> str:
 
 @contextmanager
 def _opened(get: Get, url: str, headers: Mapping[str, str], timeout: float) -> Iterator[Response]:
-    """A response whose body has not been read, after redirects; all failures are ours."""
+    """Open a response whose body has not been read, after redirects; all failures are ours."""
     if surroundings.constants().HF_HUB_OFFLINE:
         raise HubError(f"{_host(url)}: offline mode is on (HF_HUB_OFFLINE)")
     try:
@@ -182,7 +183,7 @@ def _opened(get: Get, url: str, headers: Mapping[str, str], timeout: float) -> I
 
 
 def _through(url: str) -> str:
-    """The proxy that requests to an address go through, without what it is given to log in."""
+    """Name the proxy that requests to an address go through, without what it is given to log in."""
     from urllib.request import getproxies, proxy_bypass
 
     address, host = urlsplit(url), _host(url)
@@ -211,18 +212,18 @@ def _read(response: Response, count: int) -> bytes:
 
 
 def _first(response: Response, count: int) -> bytes:
-    """The first `count` bytes of the body, fewer where it ends; the rest is not fetched."""
-    held, size = [], 0
+    """Read the first `count` bytes of the body, fewer where it ends; no more is fetched."""
+    chunks, size = [], 0
     if count <= 0:
         return b""
     for chunk in _chunks(response, count):
-        held.append(chunk)
+        chunks.append(chunk)
         size += len(chunk)
         if size >= count:
             break
     if size > count:
-        held[-1] = held[-1][: count - size]
-    return b"".join(held)
+        chunks[-1] = chunks[-1][: count - size]
+    return b"".join(chunks)
 
 
 def _whole(response: Response, limit: int) -> HttpResponse:
@@ -236,7 +237,7 @@ def _whole(response: Response, limit: int) -> HttpResponse:
 
 
 def _part(response: Response, wanted: ByteRange) -> HttpResponse:
-    """206: the server says which bytes follow."""
+    """Read an answer of 206: the server says which bytes follow."""
     first, last, total = _content_range(response)
     if wanted.start >= 0 and first != wanted.start:
         raise _TransientError(
@@ -250,7 +251,7 @@ def _part(response: Response, wanted: ByteRange) -> HttpResponse:
 
 
 def _cut_out(response: Response, wanted: ByteRange) -> HttpResponse:
-    """200: the server ignored the range and sends the file from its beginning."""
+    """Read an answer of 200: the server ignored the range and sends the file from its beginning."""
     length = _number(response.headers.get("Content-Length"))
     total = None if response.headers.get("Content-Encoding") else length
     start = wanted.start if wanted.start >= 0 else None if total is None else total + wanted.start
@@ -272,7 +273,7 @@ def _range_header(wanted: ByteRange) -> str:
 
 
 def _content_range(response: Response) -> tuple[int, int, int | None]:
-    """(first, last, total) of "bytes 0-99/1234"; the total may be "*"."""
+    """Read (first, last, total) of "bytes 0-99/1234"; the total may be "*"."""
     said = response.headers.get("Content-Range", "")
     span, _, total = said.removeprefix("bytes ").partition("/")
     first, _, last = span.partition("-")

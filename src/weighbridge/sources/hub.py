@@ -57,7 +57,7 @@ class _Listing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HubRequest:
-    """What we asked for. `authorized` is whether a token went with it."""
+    """A request as it was made. `authorized` says that a token went with it."""
 
     repo_id: str
     revision: str | None
@@ -204,7 +204,8 @@ class HubSource:
         )
 
     def _snapshot(self, repo_id: str, commit: str | None) -> LocalSource | None:
-        """What the cache holds of a commit, under the id that was typed or the one it has now."""
+        """Find what the cache holds of a commit, under the id that was typed or the one it has
+        now."""
         if commit is None:
             return None
         folders = (self._cache(self._ref.repo_id), self._cache(repo_id))
@@ -248,7 +249,7 @@ class HubSource:
 
 
 def _wanted(asked: ByteRange, size: int | None) -> ByteRange | None:
-    """The range to ask for; None for the whole of a small file."""
+    """Return the range to ask for; None for the whole of a small file."""
     if size is None:
         return asked
     first, last = span(asked.start, asked.stop, size)
@@ -256,19 +257,20 @@ def _wanted(asked: ByteRange, size: int | None) -> ByteRange | None:
 
 
 def _identity(info: Mapping[str, Any], asked: str) -> tuple[str, str | None]:
-    """(id, commit) of the answer: both are printed, and become parts of addresses and paths."""
+    """Read (id, commit) of the answer: both are printed, and become parts of addresses and
+    paths."""
     repo_id, commit = info.get("id"), info.get("sha")
     try:
-        found = asked if repo_id is None else check_repo_id(repo_id)
+        name = asked if repo_id is None else check_repo_id(repo_id)
     except (UsageError, TypeError):
         raise BadFileError(f"id is {shown(repo_id)}, which is no name of a repository") from None
     if commit is not None and not (isinstance(commit, str) and cache.COMMIT.fullmatch(commit)):
         raise BadFileError(f"sha is {shown(commit)}, which is no commit")
-    return found, commit
+    return name, commit
 
 
 def _files(info: Mapping[str, Any]) -> Iterator[tuple[str, int | None]]:
-    """(path, size) of each file in the answer of the API; raises BadFileError."""
+    """Yield (path, size) of each file in the answer of the API; raises BadFileError."""
     siblings = info.get("siblings")
     if not isinstance(siblings, list):
         raise BadFileError("siblings is missing")
@@ -283,7 +285,8 @@ def _files(info: Mapping[str, Any]) -> Iterator[tuple[str, int | None]]:
 
 
 def _etags(siblings: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
-    """(path, ETag) of each small file; the listing has what the file's own address answers."""
+    """Yield (path, ETag) of each small file; the listing has what the file's own address
+    answers."""
     for sibling in siblings:
         path, size, lfs = sibling["rfilename"], sibling.get("size"), sibling.get("lfs")
         if not path.endswith(cache.SMALL) or type(size) is not int or not 0 < size <= MOST_KEPT:
@@ -294,13 +297,13 @@ def _etags(siblings: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
 
 
 def _revisions(client: Client, url: str) -> tuple[str, ...]:
-    """Names of branches and tags, to put into an error; none where the Hub does not say."""
+    """Return names of branches and tags, to put into an error; none where the Hub does not say."""
     try:
         refs = strict_object(client.get(f"{url}/refs", limit=MIB).data)
     except (HubError, BadFileError):
         return ()
-    held = [ref for kind in ("branches", "tags") for ref in refs.get(kind) or ()]
-    return tuple(str(ref["name"])[:80] for ref in held[:10] if isinstance(ref, dict))
+    named = [ref for kind in ("branches", "tags") for ref in refs.get(kind) or ()]
+    return tuple(str(ref["name"])[:80] for ref in named[:10] if isinstance(ref, dict))
 
 
 # ---- Refusals, as they concern the user. The Hub names its reason in X-Error-Code (utils/_http.py

@@ -41,10 +41,10 @@ class LocalSource:
     def list(self) -> tuple[SourceFile, ...]:
         if self._file is None:
             return tuple(sorted(_walk(self._root, self.name)))
-        found = (
+        entries = (
             SourceFile(name, _file_size(self._root / name)) for name in select.parts(self._file)
         )
-        return tuple(found)
+        return tuple(entries)
 
     def holds(self, path: str) -> bool:
         return (self._root / inside(path)).is_file()
@@ -82,7 +82,7 @@ def _explained(place: Path, error: Exception) -> WeighbridgeError:
 
 
 def _walk(root: Path, name: str) -> Iterator[SourceFile]:
-    """All files below `root` that are not hidden, in no order."""
+    """Yield all files below `root` that are not hidden, in no order."""
     folders, seen = [(root, "", 0)], {_identity(root)}
     count = 0
     while folders:

@@ -1,4 +1,4 @@
-"""From what was typed to the files that it means."""
+"""From what was typed to a source of the files that it means."""
 
 import os
 from collections.abc import Callable
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 def resolve(
     text: str, *, catalogue: Callable[[str], bool], revision: str | None = None, disk: bool = True
 ) -> Reference:
-    """`parse` with this machine's files, or without its `disk`, and the Hub that HF_ENDPOINT
-    names."""
+    """Parse a reference with this machine's files, or without its `disk`, and the Hub that
+    HF_ENDPOINT names."""
     return parse(
         text,
         revision=revision,
@@ -35,21 +35,21 @@ def resolve(
 
 
 def endpoint() -> str:
-    """The address of the Hub that is configured."""
-    told = os.environ.get("HF_ENDPOINT")
-    if not told:
+    """Address of the Hub that is configured."""
+    address = os.environ.get("HF_ENDPOINT")
+    if not address:
         return ENDPOINT
     from urllib.parse import urlsplit  # the usual address needs no check
 
     try:
-        urlsplit(told)
+        urlsplit(address)
     except ValueError as error:
-        raise UsageError(f"HF_ENDPOINT is {shown(told)}, which is no address: {error}") from None
-    return told
+        raise UsageError(f"HF_ENDPOINT is {shown(address)}, which is no address: {error}") from None
+    return address
 
 
 def open_source(ref: Reference, options: "SourceOptions | None" = None) -> "Source":
-    """The source of a reference that names files."""
+    """Open the source of a reference that names files."""
     from weighbridge.sources.base import SourceOptions  # which a name of the catalogue does without
 
     opener = OPENERS.get(type(ref))

@@ -1,20 +1,4 @@
-"""What did the user type for a model: a path, a name, a repository, a URL or a size?
-
-Nothing here touches a disk or a network: `exists` and `catalogue` are asked. A bare name is tried
-as an existing path, then as a name of the built-in catalogue, then as a Hub id.
-
-    ./folder  model.gguf  ~/m  file:///m          LocalRef
-    llama-3.1-8b                                  CatalogueRef
-    7B  350M                                      SizeRef
-    timm/resnet50.a1_in1k                         TimmRef
-    gpt2  org/name[@REV][/FILE][:QUANT]           HubRef
-    hf://[models/]org/name[@REV][/FILE]           HubRef
-    https://huggingface.co/org/name[/tree/REV]    HubRef
-    https://host/model.safetensors                UrlRef
-
-The grammar of `hf://` and of ids is the Hub's own (huggingface_hub 2.4, utils/_hf_uris.py and
-utils/_validators.py); revisions follow git-check-ref-format(1).
-"""
+"""References to models as users type them: a path, a name, a repository, a URL or a size."""
 
 import re
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Which files of a listing did the user mean by a file name, a quantization or a folder?
+"""Files of a listing that the user meant by a file name, a quantization or a folder.
 
 A split GGUF file is `NAME-00001-of-00003.gguf`; naming any part names all of them (llama.cpp,
 src/llama.cpp: llama_split_path).
@@ -16,7 +16,8 @@ LOOKED_AT = 500  # characters and names: likeness takes their product
 
 
 def parts(path: str) -> tuple[str, ...]:
-    """All parts of the split GGUF file that `path` belongs to; itself where it is not split."""
+    """Name all parts of the split GGUF file that `path` belongs to; itself where it is not
+    split."""
     found = SPLIT.fullmatch(path)
     if found is None:
         return (path,)
@@ -27,7 +28,7 @@ def parts(path: str) -> tuple[str, ...]:
 
 
 def file(entries: Iterable[SourceFile], path: str, where: str) -> tuple[SourceFile, ...]:
-    """The entries of one file: several where it is a split GGUF file."""
+    """Return the entries of one file: several where it is a split GGUF file."""
     by_path = {entry.path: entry for entry in entries}
     for wanted in (path, *parts(path)):
         if wanted not in by_path:
@@ -36,7 +37,7 @@ def file(entries: Iterable[SourceFile], path: str, where: str) -> tuple[SourceFi
 
 
 def folder(entries: Iterable[SourceFile], path: str, where: str) -> tuple[SourceFile, ...]:
-    """The entries below a folder, under their paths in it."""
+    """Return the entries below a folder, under their paths in it."""
     entries = tuple(entries)
     found = tuple(
         SourceFile(entry.path.removeprefix(f"{path}/"), entry.size)
@@ -50,7 +51,7 @@ def folder(entries: Iterable[SourceFile], path: str, where: str) -> tuple[Source
 
 
 def quantization(entries: Iterable[SourceFile], quant: str, where: str) -> tuple[SourceFile, ...]:
-    """The GGUF file whose path holds `quant` as a word: Q4_K is not in Q4_K_M."""
+    """Return the GGUF file whose path holds `quant` as a word: Q4_K is not in Q4_K_M."""
     ggufs = [e for e in entries if e.path.lower().endswith(".gguf") and "mmproj" not in e.path]
     word = re.compile(rf"(?<![A-Za-z0-9]){re.escape(quant)}(?![A-Za-z0-9_])", re.IGNORECASE)
     wholes = {parts(e.path) for e in ggufs if word.search(e.path)}

@@ -38,8 +38,8 @@ class SessionResponse:
 
 
 def get(url: str, headers: Mapping[str, str], timeout: float, seconds: float) -> SessionResponse:
-    """The answer after all redirects: `timeout` is that of one step, `seconds` that of all. Raises
-    OSError where a second try may help."""
+    """Return the answer after all redirects: `timeout` is that of one step, `seconds` that of all.
+    Raises OSError where a second try may help."""
     return within(seconds, lambda: _sent(url, headers, timeout))
 
 
@@ -59,8 +59,8 @@ def _send(url: str, headers: Mapping[str, str], timeout: float) -> Any:
 
 
 def _ours(error: Exception) -> Exception:
-    """What the client raises: its own failures, and those over a server's bytes (addresses that
-    are none, unknown encodings)."""
+    """Turn an error of the client into one of ours: its own failures, and those over a server's
+    bytes (addresses that are none, unknown encodings)."""
     from huggingface_hub import errors
 
     http_error: type[Exception] = errors.HTTPError  # the client's; requests' own are OSErrors
@@ -82,7 +82,7 @@ def _session() -> Any:
 
 
 def _old_hub() -> bool:
-    """Whether huggingface_hub is of the line that uses requests."""
+    """Tell whether huggingface_hub is of the line that uses requests."""
     import huggingface_hub
 
     version: str = huggingface_hub.__version__

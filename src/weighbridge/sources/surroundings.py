@@ -1,7 +1,7 @@
-"""Where do we run, and what is set up there for reaching the Hub?
+"""The place where we run, and the settings there for reaching the Hub.
 
 On a computer those are huggingface_hub's settings. A page in a browser has neither huggingface_hub
-nor threads, disks or processes: what of its settings means something there stands here.
+nor threads, disks or processes: those settings that mean something there stand here.
 """
 
 import os
@@ -29,7 +29,7 @@ class BrowserSettings:
 
 
 def constants() -> Any:
-    """`huggingface_hub.constants`, or what stands for it in a page."""
+    """Return `huggingface_hub.constants`, or what stands for it in a page."""
     if IN_BROWSER:
         return BrowserSettings()
     from huggingface_hub import constants
@@ -38,7 +38,7 @@ def constants() -> Any:
 
 
 def agent() -> str:
-    """How requests name us. A browser names itself, whatever it is told."""
+    """Name ourselves for a request. A browser names itself, whatever it is told."""
     from weighbridge._version import __version__
 
     python = f"python/{sys.version_info.major}.{sys.version_info.minor}"
@@ -50,5 +50,5 @@ def agent() -> str:
 
 
 def login() -> str:
-    """What to do where the Hub wants to know who asks."""
+    """Say what to do where the Hub wants to know who asks."""
     return "give a token of yours" if IN_BROWSER else "log in with `hf auth login` or give --token"

@@ -31,8 +31,8 @@ class Together(Generic[T]):
             return next(self._todo, None)
 
     def results(self, progress: Callable[[int, int], None] | None = None) -> tuple[T, ...]:
-        """What the jobs return, in the order in which they were given; or the first error that one
-        of them raises. `progress` is told how many of how many are done."""
+        """Return the results of the jobs, in the order in which they were given; or raise the first
+        error of one. `progress` is told how many of how many are done."""
         with self._asking:
             while len(self._found) < self._count:
                 self._collect()
@@ -58,7 +58,7 @@ class Together(Generic[T]):
 
 
 def _outcome(job: Callable[[], T]) -> Callable[[], T]:
-    """What returns what `job` returned, or raises what it raised."""
+    """Run `job`, and return a function that returns its result, or raises its error."""
     try:
         found = job()
     except BaseException as error:

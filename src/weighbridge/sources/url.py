@@ -67,7 +67,7 @@ class UrlSource:
 
 
 def _part_urls(ref: UrlRef) -> dict[str, str]:
-    """File name -> URL: several where the file is one of a split GGUF file."""
+    """Map file names to URLs: several where the file is one of a split GGUF file."""
     split = urlsplit(ref.url)
     folder = split.path.rpartition("/")[0]
     names = select.parts(ref.filename)

@@ -79,11 +79,11 @@ if hasattr(os, "register_at_fork"):
 
 
 def _left(until: float) -> float:
-    """Seconds; raises TimeoutError where there are none."""
-    left = until - time.monotonic()
-    if left <= 0:
+    """Count the seconds that are left; raises TimeoutError where there are none."""
+    seconds = until - time.monotonic()
+    if seconds <= 0:
         raise TimeoutError("timed out")
-    return left
+    return seconds
 
 
 class _Arriving(RawIOBase):
@@ -136,7 +136,7 @@ class WireResponse:
         self.headers: ResponseHeaders = headers
 
     def chunks(self, size: int) -> Iterator[bytes]:
-        """The body, unpacked."""
+        """Yield the body, unpacked."""
         coding = self.headers.get("Content-Encoding", "").lower()
         if coding in ("", "identity"):
             return self._plain(size)
@@ -186,8 +186,8 @@ class WireResponse:
 
 
 def get(url: str, headers: Mapping[str, str], timeout: float, seconds: float) -> WireResponse:
-    """The answer after all redirects: `timeout` is that of one step, `seconds` that of all. Raises
-    OSError where a second try may help."""
+    """Return the answer after all redirects: `timeout` is that of one step, `seconds` that of all.
+    Raises OSError where a second try may help."""
     until = time.monotonic() + seconds
     headers = {"Accept": "*/*", "Accept-Encoding": "gzip", **headers}
     before: UrlOrigin | None = None
@@ -220,7 +220,7 @@ def _address(url: str) -> tuple[UrlOrigin, str]:
 
 
 def _same_host(before: UrlOrigin, after: UrlOrigin) -> bool:
-    """Whether a token may follow a redirect: to the same port, or from http to https."""
+    """Tell whether a token may follow a redirect: to the same port, or from http to https."""
     upgraded = (before.scheme, before.port, *after[::2]) == ("http", 80, "https", 443)
     return after.host == before.host and (after == before or upgraded)
 
@@ -268,7 +268,7 @@ def _answered(
 
 @contextmanager
 def _told() -> Iterator[None]:
-    """What http.client raises, as the failures that `get` speaks of."""
+    """Turn errors of http.client into the failures that `get` speaks of."""
     try:
         yield
     except (OSError, WeighbridgeError):

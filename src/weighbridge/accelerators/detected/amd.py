@@ -29,7 +29,7 @@ UNTOLD = "it tells no memory of it"
 
 
 def device(index: int, name: str, source: str, **more: Any) -> DetectedDevice:
-    """One of AMD's, with what follows from its name and its size."""
+    """Make a record of one of AMD's devices, with what follows from its name and its size."""
     found = DetectedDevice(name=named(name), kind="rocm", source=source, index=index, **more)
     small = found.total is not None and found.total < SMALLEST
     shared = bool(SHARED.search(found.name))

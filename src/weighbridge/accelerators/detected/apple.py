@@ -103,7 +103,7 @@ def sysctl(text: str) -> ToolOutput:
 
 
 def chip(text: str) -> ToolOutput:
-    """The GPU of a Mac, of one call to sysctl. An Intel Mac's is no device that we know."""
+    """Read the GPU of a Mac from one call to sysctl. An Intel Mac's is no device that we know."""
     told = sysctl(text)
     name = told.versions.get("chip", "")
     if not name.startswith("Apple") or told.ram is None:

@@ -1,4 +1,4 @@
-"""What was told of one device, and what one output told."""
+"""Records of one device, and of the output of one program."""
 
 import re
 from collections.abc import Mapping
@@ -60,7 +60,7 @@ class DetectedDevice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolOutput:
-    """What one output told: devices, else why there are none."""
+    """The devices that one output told, else why there are none."""
 
     source: str
     devices: tuple[DetectedDevice, ...] = ()
@@ -72,14 +72,14 @@ class ToolOutput:
 
 
 def named(text: object) -> str:
-    """A name that a program printed, for people: bounded, one line, nothing that a terminal obeys.
-    What tells one machine from another is not shown."""
+    """Shorten a name that a program printed, for people: one line, nothing that a terminal obeys,
+    and no id that tells one machine from another."""
     words = printable(" ".join(str(text).split()))
     return clipped(hidden(words), LONGEST)
 
 
 def hidden(text: str) -> str:
-    """`text` with the ids in it cut to their first signs."""
+    """Cut the ids in a text to their first signs."""
     return re.sub(
         r"\b((?:MIG-)?(?:GPU-)?[0-9a-fA-F]{4})[0-9a-fA-F]{4}(?:-[0-9a-fA-F]{4}){3}-\w+",
         r"\1...",
@@ -88,19 +88,19 @@ def hidden(text: str) -> str:
 
 
 def size(text: object, unit: int = MIB) -> int | None:
-    """Bytes of "81559 MiB", "24.5GiB" or a bare number of `unit`; None of what is no size.
+    """Read bytes of "81559 MiB", "24.5GiB" or a bare number of `unit`; None of what is no size.
 
     Programs that print MB count in MiB: an MI300X of 192 GiB shows 196300 MB.
     """
-    found = re.fullmatch(r"\s*(\d{1,20})(?:\.(\d{1,6}))?\s*([KMGT]?)i?B?\s*", str(text)[:40], re.I)
-    if not found:
+    match = re.fullmatch(r"\s*(\d{1,20})(?:\.(\d{1,6}))?\s*([KMGT]?)i?B?\s*", str(text)[:40], re.I)
+    if not match:
         return None
-    whole, part, letter = found.groups()
+    whole, part, letter = match.groups()
     scale = {"": unit, "K": 1 << 10, "M": MIB, "G": 1 << 30, "T": 1 << 40}[letter.upper()]
     nbytes = int(whole) * scale + int(part or 0) * scale // 10 ** len(part or "")
     return nbytes if nbytes <= LARGEST else None
 
 
 def exact(text: object) -> int | None:
-    """Bytes of a number of bytes."""
+    """Read a number of bytes."""
     return size(text, 1)

@@ -41,7 +41,8 @@ MAKERS: tuple[
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Here:
-    """What was asked and what it told. `devices` are those that this process sees and can use."""
+    """The outputs of all programs that were asked. `devices` are those that this process sees and
+    can use."""
 
     seen: tuple[ToolOutput, ...]
     devices: tuple[DetectedDevice, ...]
@@ -52,7 +53,7 @@ _last: list[tuple[float, Here]] = []
 
 
 def here() -> Here:
-    """What is here now, or was within the last seconds."""
+    """Look for accelerators now, or return what was seen within the last seconds."""
     now = time.monotonic()
     if not _last or now - _last[0][0] > KEPT:
         _last[:] = [(now, look(say))]
@@ -67,17 +68,29 @@ def forget() -> None:
 def look(
     ask: Ask, platform: str = sys.platform, environment: Mapping[str, str] | None = None
 ) -> Here:
-    """Asks by `ask(program, *arguments)`, which gives the output or None."""
-    seen = tuple(s for s in _told(ask, platform) if s is not None)
-    devices, notes = _seen_by_process([d for s in seen for d in s.devices], environment)
-    return Here(seen=seen, devices=devices, notes=(*(n for s in seen for n in s.notes), *notes))
+    """Ask every program of this platform by `ask(program, *arguments)`, which gives the output or
+    None."""
+    seen = tuple(output for output in _told(ask, platform) if output is not None)
+    devices, notes = _seen_by_process(
+        [device for output in seen for device in output.devices], environment
+    )
+    return Here(
+        seen=seen,
+        devices=devices,
+        notes=(*(note for output in seen for note in output.notes), *notes),
+    )
 
 
 def gathered(seen: tuple[ToolOutput, ...]) -> Here:
     """Gather all devices of another machine, whichever of them a process there may see."""
-    told = [d for s in seen for d in s.devices]
-    notes = (*(n for s in seen for n in s.notes), *map(_aside, filter(_integrated, told)))
-    return Here(seen=seen, devices=tuple(d for d in told if not d.integrated), notes=notes)
+    told = [device for output in seen for device in output.devices]
+    notes = (
+        *(note for output in seen for note in output.notes),
+        *map(_aside, filter(_integrated, told)),
+    )
+    return Here(
+        seen=seen, devices=tuple(device for device in told if not device.integrated), notes=notes
+    )
 
 
 def _integrated(device: DetectedDevice) -> bool:
@@ -92,17 +105,17 @@ def _told(ask: Ask, platform: str) -> Iterator[ToolOutput | None]:
     if platform == "darwin":
         yield _first(ask, (("sysctl", "hw.memsize", "iogpu.wired_limit_mb", BRAND), apple.chip))
         return
-    found = (nvml.seen() if ask is say else None) or _nvidia(ask)
-    yield found
+    of_nvidia = (nvml.seen() if ask is say else None) or _nvidia(ask)
+    yield of_nvidia
     if platform == "win32":
         command = ("powershell", "-NoProfile", "-NonInteractive", "-Command", windows.REGISTRY)
-        yield _beside(_first(ask, (command, windows.registry)), found)
+        yield _beside(_first(ask, (command, windows.registry)), of_nvidia)
         return
     yield _amd(ask)
     yield _intel(ask)
     for way in MAKERS:
         yield _first(ask, way)
-    if not (found and found.devices):
+    if not (of_nvidia and of_nvidia.devices):
         yield _of_torch()
 
 
@@ -112,37 +125,37 @@ BRAND = "machdep.cpu.brand_string"
 
 
 def _first(ask: Ask, *ways: tuple[Sequence[str], Callable[[str], ToolOutput]]) -> ToolOutput | None:
-    """What the first program told that has a device; else what the last one said."""
-    found: ToolOutput | None = None
+    """Return the first output that tells of a device; else the last one."""
+    output: ToolOutput | None = None
     for command, read in ways:
         text = ask(*command)
-        if text is None or (not text.strip() and found is not None):
+        if text is None or (not text.strip() and output is not None):
             continue
-        found = read(text)
-        if found.devices:
+        output = read(text)
+        if output.devices:
             break
-    return found
+    return output
 
 
 def _nvidia(ask: Ask) -> ToolOutput | None:
     text = ask("nvidia-smi", "-q", "-x")
     if text is None:
         return None
-    found = nvidia.xml(text) if "<nvidia_smi_log" in text else nvidia.failed(text)
-    if any(d.mig for d in found.devices):
+    output = nvidia.xml(text) if "<nvidia_smi_log" in text else nvidia.failed(text)
+    if any(device.mig for device in output.devices):
         names = ask("nvidia-smi", "-L")
-        return nvidia.profiled(found, nvidia.listed(names or ""))
-    return found
+        return nvidia.profiled(output, nvidia.listed(names or ""))
+    return output
 
 
 def _amd(ask: Ask) -> ToolOutput | None:
     command = ("rocm-smi", "--showproductname", "--showmeminfo", "vram", "--showuniqueid", "--json")
-    found = _first(ask, (command, amd.rocm_json))
-    if found is not None and found.devices:
-        return found
+    output = _first(ask, (command, amd.rocm_json))
+    if output is not None and output.devices:
+        return output
     text = ask("amd-smi", "metric", "--mem-usage", "--json")
     if text is None:
-        return found
+        return output
     return amd.metric(text, ask("amd-smi", "static", "--asic", "--json") or "")
 
 
@@ -151,16 +164,16 @@ def _intel(ask: Ask) -> ToolOutput | None:
     return _first(ask, (dump, others.xpu_dump), (("xpu-smi",), others.xpu_table))
 
 
-def _beside(told: ToolOutput | None, found: ToolOutput | None) -> ToolOutput | None:
+def _beside(told: ToolOutput | None, of_nvidia: ToolOutput | None) -> ToolOutput | None:
     """Drop the cards that NVIDIA's own program has told already."""
-    if told is None or found is None or not found.devices:
+    if told is None or of_nvidia is None or not of_nvidia.devices:
         return told
-    rest = tuple(d for d in told.devices if d.kind != "cuda")
-    return replace(told, devices=rest) if rest else None
+    others = tuple(device for device in told.devices if device.kind != "cuda")
+    return replace(told, devices=others) if others else None
 
 
 def _of_torch() -> ToolOutput | None:
-    """What torch says of cards on which it runs already."""
+    """Ask torch for the cards on which it runs already."""
     torch: Any = sys.modules.get("torch")
     try:
         if torch is None or not torch.cuda.is_initialized():
@@ -184,24 +197,24 @@ def asked_of_torch(torch: Any) -> ToolOutput:
 def _seen_by_process(
     devices: Sequence[DetectedDevice], environment: Mapping[str, str] | None
 ) -> tuple[tuple[DetectedDevice, ...], tuple[str, ...]]:
-    """Devices of each kind that the environment leaves; graphics of the CPU are none."""
+    """Keep the devices of each kind that the environment leaves; graphics of the CPU are none."""
     kept: list[DetectedDevice] = []
     notes: list[str] = []
     kinds: dict[DeviceApi, list[DetectedDevice]] = {}
     for device in devices:
         kinds.setdefault(device.kind, []).append(device)
     for kind, some in kinds.items():
-        own = [d for d in some if not d.integrated]
+        usable = [device for device in some if not device.integrated]
         notes += map(_aside, filter(_integrated, some))
         set_to = asked(kind, environment)
-        if set_to is not None and own:
-            left = chosen(set_to[1], own)
-            notes.append(f"{set_to[0]} leaves {len(left)} of {len(own)}")
-            own = list(left)
-        parts = [d for d in own if d.mig]
+        if set_to is not None and usable:
+            left = chosen(set_to[1], usable)
+            notes.append(f"{set_to[0]} leaves {len(left)} of {len(usable)}")
+            usable = list(left)
+        parts = [device for device in usable if device.mig]
         if len(parts) > 1:
             notes.append("CUDA gives a process one MIG slice: the first one is taken")
-        kept += [d for d in own if not d.mig] or parts[:1]
+        kept += [device for device in usable if not device.mig] or parts[:1]
     return tuple(kept), tuple(notes)
 
 
@@ -220,7 +233,7 @@ ID = re.compile(r"(?:MIG|GPU)-[0-9a-fA-F-]{4,64}|(?:GPU-)?[0-9a-fA-F]{16}")
 
 
 def form(item: str) -> str:
-    """What kind of name it is: "number", "id", "slice", "old slice" or ""."""
+    """Tell what kind of name an item is: "number", "id", "slice", "old slice" or ""."""
     if NUMBER.fullmatch(item):
         return "number"
     if OLD_SLICE.fullmatch(item):
@@ -231,31 +244,42 @@ def form(item: str) -> str:
 
 
 def asked(kind: DeviceApi, environment: Mapping[str, str] | None = None) -> tuple[str, str] | None:
-    """The variable that is set for such devices, and its value."""
-    found = os.environ if environment is None else environment
-    return next(((name, found[name]) for name in NAMES.get(kind, ()) if name in found), None)
+    """Return the variable that is set for devices of a kind, and its value."""
+    variables = os.environ if environment is None else environment
+    return next(
+        ((name, variables[name]) for name in NAMES.get(kind, ()) if name in variables), None
+    )
 
 
 def chosen(value: str, devices: Sequence[DetectedDevice]) -> tuple[DetectedDevice, ...]:
-    """The devices that the value leaves, in its order."""
-    found: list[DetectedDevice] = []
+    """Keep the devices that a variable's value names, in its order."""
+    devices_named: list[DetectedDevice] = []
     for item in (part.strip() for part in value[:65536].split(",")):
         one = _one(item, devices)
-        if one is None or one in found:
+        if one is None or one in devices_named:
             break
-        found.append(one)
-    return tuple(found)
+        devices_named.append(one)
+    return tuple(devices_named)
 
 
 def _one(item: str, devices: Sequence[DetectedDevice]) -> DetectedDevice | None:
     kind = form(item)
     if kind == "number":
-        return next((d for d in devices if d.index == int(item) and not d.mig), None)
+        return next(
+            (device for device in devices if device.index == int(item) and not device.mig), None
+        )
     if kind == "old slice":
         card, instance, _ = OLD_SLICE.fullmatch(item).groups()  # type: ignore[union-attr]
-        cards = [str(d.index) for d in devices if d.uuid.startswith(card)]
-        return next((d for d in devices if d.memory in {f"{n}/{instance}" for n in cards}), None)
+        cards = [str(device.index) for device in devices if device.uuid.startswith(card)]
+        return next(
+            (
+                device
+                for device in devices
+                if device.memory in {f"{number}/{instance}" for number in cards}
+            ),
+            None,
+        )
     if kind:
-        named = [d for d in devices if d.uuid and d.uuid.startswith(item)]
+        named = [device for device in devices if device.uuid and device.uuid.startswith(item)]
         return named[0] if len(named) == 1 else None
     return None

@@ -53,7 +53,7 @@ MEMORY = re.compile(r" *(\d{1,9}) ?MiB */ *(\d{1,9}) ?MiB *")
 
 @dataclass(slots=True)
 class DeviceRow:
-    """One device's lines."""
+    """The lines of one device in a table."""
 
     index: int
     name: str
@@ -91,7 +91,8 @@ def _below(row: DeviceRow, cells: list[str]) -> None:
 
 
 def slices(text: str) -> Iterator[tuple[tuple[int, int, int, int], str, str]]:
-    """(GPU, GPU instance, compute instance, number), MiB in use, MiB in all."""
+    """Yield (GPU, GPU instance, compute instance, number), MiB in use, MiB in all, of each
+    slice."""
     for cells in _cells(text):
         numbers = SLICE_LINE.fullmatch(cells[0])
         memory = MEMORY.fullmatch(cells[1]) if len(cells) > 1 else None

@@ -57,7 +57,7 @@ def _all(nv: Any) -> ToolOutput:
 
 
 def _teller(nv: Any) -> Callable[..., Any]:
-    """Calls that give None for what a card does not support."""
+    """Return a way to call NVML that gives None for what a card does not support."""
 
     def tell(call: Callable[..., Any], *given: Any, **more: Any) -> Any:
         try:

@@ -98,7 +98,8 @@ NPU = re.compile(
 
 
 def npu_smi(text: str) -> ToolOutput:
-    """Two lines for each chip; a card has one or two. HBM-Usage is the last pair of figures."""
+    """Read two lines for each chip; a card has one or two. HBM-Usage is the last pair of
+    figures."""
     rows = NPU.findall(text)[:MOST]
     found = tuple(
         DetectedDevice(

@@ -86,7 +86,8 @@ def ollama(text: str) -> ToolOutput:
 
 
 def gpud(text: str) -> ToolOutput:
-    """NVML says Not Supported of a chip that has the host's memory."""
+    """Read gpud's line about a chip that has the host's memory, of which NVML says Not
+    Supported."""
     name = re.search(r'"product_name":"([^"]{1,100})"', text)
     shown = named(name[1].replace("-", " ")) if name else "NVIDIA GPU"
     device = DetectedDevice(name=shown, kind="cuda", source="NVML", unified=True, why=HOST)
@@ -97,7 +98,7 @@ REFUSED = re.compile(r"Free memory on device.*?\(([\d.]+)/([\d.]+) GiB\)")
 
 
 def vllm(text: str) -> ToolOutput:
-    """What vLLM saw when it refused to start: others hold the card."""
+    """Read the line with which vLLM refuses to start where others hold the card."""
     found = REFUSED.search(text)
     if found is None:
         return ToolOutput(source="vLLM", why="it is cut before the sizes")
@@ -118,7 +119,7 @@ def vllm(text: str) -> ToolOutput:
 
 
 def mps_refused(text: str) -> ToolOutput:
-    """torch on a Mac: its limit is not the memory."""
+    """Read the error of torch on a Mac, whose limit is not the memory."""
     limit = re.search(r"max allowed: ([\d.]+) GB", text)
     most = f" ({limit[1]} GB)" if limit else ""
     return ToolOutput(
@@ -168,7 +169,8 @@ KNOWN: tuple[tuple[str, Callable[[str], ToolOutput]], ...] = (  # the first that
 
 
 def read(text: str) -> ToolOutput:
-    """Raises BadFileError where no program that we know prints so."""
+    """Tell what any known output says. Raises BadFileError where no program that we know prints
+    so."""
     if len(text) > LARGEST:
         raise BadFileError(
             f"the output has more than {LARGEST:,} characters: give the part of one program"

@@ -23,7 +23,8 @@ Ask = Callable[..., str | None]
 
 
 def say(*command: str, seconds: float = SECONDS) -> str | None:
-    """What the program prints, "" where it says nothing in time; None where it is not there."""
+    """Run a program and return what it prints, "" where it says nothing in time; None where it is
+    not there."""
     path = where(command[0])
     if path is None:
         return None
@@ -42,27 +43,28 @@ def say(*command: str, seconds: float = SECONDS) -> str | None:
 
 
 def _heard(process: "subprocess.Popen[bytes]", seconds: float) -> str:
-    """What it prints, up to LARGEST. A thread reads: a pipe has no time limit on Windows."""
-    found: list[bytes] = []
+    """Read what a process prints, up to LARGEST bytes. A thread reads: a pipe has no time limit on
+    Windows."""
+    chunks: list[bytes] = []
     stream = process.stdout
     assert stream is not None
-    reader = Thread(target=lambda: found.append(stream.read(LARGEST)), daemon=True)
+    reader = Thread(target=lambda: chunks.append(stream.read(LARGEST)), daemon=True)
     reader.start()
     reader.join(seconds)
     late = reader.is_alive()
     with suppress(subprocess.TimeoutExpired):
-        process.wait(0 if late or len(found[0]) == LARGEST else seconds)
+        process.wait(0 if late or len(chunks[0]) == LARGEST else seconds)
     _end(process)
     reader.join(1)
     if not reader.is_alive():
         stream.close()
-    if late or not found:
+    if late or not chunks:
         return ""
-    return found[0].decode("utf-8", "replace")
+    return chunks[0].decode("utf-8", "replace")
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
-    """End it, and what it started."""
+    """End a process, and what it started."""
     if process.poll() is not None:
         return
     with suppress(OSError):
@@ -75,7 +77,7 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
 
 
 def where(name: str) -> str | None:
-    """The program's path: of PATH, else of PLACES, and never of the folder that we stand in."""
+    """Find a program: in PATH, else in PLACES, and never in the folder that we stand in."""
     import shutil
 
     here = os.getcwd()
