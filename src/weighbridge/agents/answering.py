@@ -30,7 +30,7 @@ LONGEST = 200  # characters of another one
 
 
 class AgentAnswer(NamedTuple):
-    """What an agent reads, and the same as few numbers; an error has none."""
+    """An answer as an agent reads it, and the same as few numbers; an error has none."""
 
     text: str
     numbers: dict[str, Any] | None = None

@@ -185,13 +185,13 @@ def _share(v: Verdict) -> float | None:
 
 
 def _parts(page: Screen) -> Numbers:
-    """What fills the card, as the bar has it."""
+    """List what fills the card, as the bar has it."""
     bar = next((b for b in page.blocks if isinstance(b, Bar)), None)
     return {} if bar is None else {part.name: part.nbytes for part in bar.segments}
 
 
 def _host(report: Report) -> int | None:
-    """What the machine's own memory needs at most, as expected."""
+    """Say what the machine's own memory needs at most, as expected."""
     hosts = [d for d in report.devices if d.kind == "host" and d is not fullest(report)]
     return max((p.needed.expected for d in hosts for p in d.phases), default=None)
 
@@ -243,7 +243,7 @@ def _fit_numbers(found: Fit, page: Screen) -> Numbers:
 
 
 def _solved(found: Solved) -> Numbers:
-    """What was sought, and the arguments that fit when they are asked again."""
+    """Say what was sought, and the arguments that fit when they are asked again."""
     told: Numbers = {found.unknown: found.value}
     return {**told, "arguments": dict(found.workload)} if found.workload else told
 

@@ -1,4 +1,4 @@
-"""Why memory ran out: `fit` with the message that was printed, in place of a question."""
+"""Out of memory: `fit` with the message that was printed, in place of a question."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -20,7 +20,7 @@ CHANGES = 3
 
 
 def explain(given: Mapping[str, Any], model: Any, options: GatherOptions) -> Oom:
-    """The answer about a message. Raises UsageError for arguments that are of another question."""
+    """Answer about a message. Raises UsageError for arguments that are of another question."""
     wrong = next((name for name in NOT_OURS if name in given), None)
     if wrong is not None:
         raise UsageError(f"{ARGUMENT} is about a run that ended: leave {wrong} out")
@@ -32,7 +32,7 @@ def explain(given: Mapping[str, Any], model: Any, options: GatherOptions) -> Oom
 
 
 def _task(about: str | None) -> dict[str, str]:
-    """What `for` says of a run."""
+    """Read what `for` says of a run."""
     if about is None:
         return {}
     if about not in NAMES:

@@ -41,7 +41,7 @@ class Tool(NamedTuple):
 
 
 def setting_schema(setting: Setting[Any]) -> Schema:
-    """What one setting takes: type, bounds, choices and its sentence."""
+    """Describe the values that one setting takes: type, bounds, choices and its sentence."""
     found = dict(PLAINEST[setting.kind.name])
     if setting.choices:
         found["enum"] = list(setting.choices)
@@ -120,7 +120,7 @@ def _task(name: str, own: Mapping[str, Schema], *required: str) -> Schema:
 
 
 def _filters() -> dict[str, Schema]:
-    """What narrows the list of accelerators."""
+    """Describe the arguments that narrow the list of accelerators."""
     flags = (*TYPES, "nvlink")
     return {
         "pattern": _said(f"{PATTERN}4090, h100, MI300X, or a cloud's machine."),
@@ -135,7 +135,7 @@ def _filters() -> dict[str, Schema]:
 
 
 def _ranked() -> dict[str, Schema]:
-    """What narrows the list of models, or ranks them for a card."""
+    """Describe the arguments that narrow the list of models, or rank them for a card."""
     shared = ("gpu", "gpu_memory", "engine", "quantization")
     return {
         "pattern": _said(f"{PATTERN}qwen3, llama."),

@@ -1,4 +1,5 @@
-"""How far published runs lay from what was expected of them, and what an interval gets of it.
+"""Margins: how far published runs lay from what was expected of them, and what an interval gets of
+it.
 
     widened(devices, runs)          every phase of a device, with what runs like it took beyond it
     phase(found, runs)              the same of one moment
@@ -10,7 +11,7 @@ phases.py      where it stands in an answer
 
 An engine's own interval says what its rules leave open. A margin says how far nearly all published
 runs of the kind were above that, and most below: `tools/fit_intervals.py` reads it off the
-evidence, and docs/accuracy.md tells how. The shares are MOST and LEAST of evidence/fitting.py.
+evidence, and docs/accuracy.md tells how. The shares are MOST and LEAST of lab/evidence/fitting.py.
 """
 
 from weighbridge.bounds.margin import (

@@ -42,7 +42,7 @@ PATH = os.path.join(os.path.dirname(__file__), "margins.jsonl")
 
 
 class RunForm(NamedTuple):
-    """What an answer says of itself: who runs, what form its weights have, which layers. Of a
+    """A run as its answer describes it: its engine, the form of its weights, its layers. Of a
     traced program the form is `plain`, or `convolutions` where cuDNN chooses workspaces; of a
     compiled training step it is `compiled`."""
 

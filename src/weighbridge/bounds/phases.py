@@ -1,4 +1,4 @@
-"""Where a margin stands in an answer: one component a level, and the low ends beside it.
+"""Margins in an answer: one component a level, and the low ends beside it.
 
     allocated    temporaries       reserved    fragmentation       driver    other
 
@@ -60,17 +60,20 @@ EXACT = frozenset(
 def widened(
     devices: Sequence[Device], runs: RunForm, table: MarginTable | None = None
 ) -> tuple[Device, ...]:
-    """Accelerators with the margins of `runs`; the host as it is. Ranks that are alike share their
-    phases before and after."""
-    several = sum(d.kind == "gpu" for d in devices) > 1
+    """Give accelerators the margins of `runs`; the host stays as it is. Ranks that are alike share
+    their phases before and after."""
+    several = sum(device.kind == "gpu" for device in devices) > 1
     widths = _widths(runs, table, several=several)
-    alike = {id(d.phases): d for d in devices if d.kind == "gpu"}
-    phases = {key: _phases(d, runs, widths) for key, d in alike.items()}
-    return tuple(replace(d, phases=phases[id(d.phases)]) if d.kind == "gpu" else d for d in devices)
+    alike = {id(device.phases): device for device in devices if device.kind == "gpu"}
+    phases = {key: _phases(device, runs, widths) for key, device in alike.items()}
+    return tuple(
+        replace(device, phases=phases[id(device.phases)]) if device.kind == "gpu" else device
+        for device in devices
+    )
 
 
 def phase(found: Phase, runs: RunForm, table: MarginTable | None = None) -> Phase:
-    """One moment of one device alone."""
+    """Give one moment of one device the margins of `runs`."""
     return _phase(found, runs, _widths(runs, table, several=False))
 
 
@@ -81,22 +84,28 @@ def highest(
     several: bool,
     table: MarginTable | None = None,
 ) -> int:
-    """The high end of the fullest device once it is `widened`, from the names and bytes of the
-    components in each of its phases."""
+    """Return the high end of the fullest device once it is `widened`, from the names and bytes of
+    the components in each of its phases."""
     widths = _widths(runs, table, several=several)
-    return max((_high(tuple(p), runs, widths) for phases in kinds for p in phases), default=0)
+    return max(
+        (_high(tuple(components), runs, widths) for phases in kinds for components in phases),
+        default=0,
+    )
 
 
 def _high(parts: Sequence[NamedBytes], runs: RunForm, widths: "MarginSet") -> int:
-    """The same sums as of `_phase`."""
+    """Sum the high ends as `_phase` does."""
     sums, fixed, open_above = (dict.fromkeys(LEVELS, 0) for _ in range(3))
     for name, nbytes in parts:
         sums[LEVEL_OF[name]] += nbytes.expected
         ends = fixed if name in EXACT or name in widths.settled else open_above
         ends[LEVEL_OF[name]] += nbytes.high - nbytes.expected
     for names, margin in widths.parts.items():
-        own = [nbytes for name, nbytes in parts if name in names]
-        size, room = sum(b.expected for b in own), sum(b.high - b.expected for b in own)
+        sizes = [nbytes for name, nbytes in parts if name in names]
+        size, room = (
+            sum(nbytes.expected for nbytes in sizes),
+            sum(nbytes.high - nbytes.expected for nbytes in sizes),
+        )
         ends = fixed if margin.runs else open_above
         ends[LEVEL_OF[names[0]]] += _change(margin.high, size, room, -room)
     below = above = loose = 0
@@ -111,17 +120,18 @@ def _high(parts: Sequence[NamedBytes], runs: RunForm, widths: "MarginSet") -> in
 
 
 def published(devices: Sequence[Device], runs: RunForm) -> dict[str, Any] | None:
-    """What is known of runs of the very kind, at the highest level that was published."""
-    several = sum(d.kind == "gpu" for d in devices) > 1
+    """Describe runs of the very kind, at the highest level that was published; None where none
+    was."""
+    several = sum(device.kind == "gpu" for device in devices) > 1
     levels = _widths(runs, None, several=several).levels
     for level in reversed(LEVELS):
-        found = levels[level]
-        if found.near and found.of is not None and found.of.quantity == PEAK:
+        margin = levels[level]
+        if margin.near and margin.of is not None and margin.of.quantity == PEAK:
             return {
                 "level": level,
-                "runs": found.runs,
-                "median": found.middle,
-                "sources": list(found.sources),
+                "runs": margin.runs,
+                "median": margin.middle,
+                "sources": list(margin.sources),
             }
     return None
 
@@ -135,21 +145,21 @@ def around(
     several: bool = False,
     table: MarginTable | None = None,
 ) -> Bytes:
-    """One figure with the margin of its kind. It may be narrower than the sum of its parts, whose
+    """Give one figure the margin of its kind. It may be narrower than the sum of its parts, whose
     worst cases do not meet."""
     known = fitted() if table is None else table
     asked = kind(runs, quantity, level, several=several)
-    found = memo(known, ("around", asked), lambda: known.of(asked))
+    margin = memo(known, ("around", asked), lambda: known.of(asked))
     size = base(value.expected, level)
-    least = ceil(FLOOR * size) if found.runs and level != "component" else 0
-    low = min(value.low - ceil(found.low * size), value.expected - least)
-    high = max(value.high + ceil(found.high * size), value.expected + least)
+    least = ceil(FLOOR * size) if margin.runs and level != "component" else 0
+    low = min(value.low - ceil(margin.low * size), value.expected - least)
+    high = max(value.high + ceil(margin.high * size), value.expected + least)
     return Bytes(max(0, low) if value.low >= 0 else low, value.expected, high)
 
 
 def base(expected: int, level: str) -> int:
-    """What a margin is a share of. Parts that logs print are exact to their last digit, or wrong in
-    proportion."""
+    """Bytes that a margin is a share of. Parts that logs print are exact to their last digit, or
+    wrong in proportion."""
     return abs(expected) + (0 if level == "component" else BASE)
 
 
@@ -161,7 +171,7 @@ class MarginSet(NamedTuple):
 
     @property
     def settled(self) -> frozenset[str]:
-        """Components whose ends their own margin has said."""
+        """Components whose ends are set by their own margin."""
         return frozenset(n for names, margin in self.parts.items() if margin.runs for n in names)
 
 
@@ -188,7 +198,7 @@ def _phases(device: Device, runs: RunForm, widths: MarginSet) -> tuple[Phase, ..
 
 
 def _phase(whole: Phase, runs: RunForm, widths: MarginSet) -> Phase:
-    """Levels nest: what one adds is in all above it."""
+    """Widen one phase, level by level: levels nest, so what one adds is in all above it."""
     components = whole.components
     for names, margin in widths.parts.items():
         own = frozenset(n for n, c in enumerate(components) if c.name in names)
@@ -220,12 +230,12 @@ def _places(components: Sequence[Component], levels: Sequence[Level]) -> frozens
 
 
 def _moving(components: Sequence[Component], places: frozenset[int]) -> frozenset[int]:
-    """The `places` of components whose ends may move."""
+    """Keep the `places` of components whose ends may move."""
     return frozenset(n for n in places if components[n].name not in EXACT)
 
 
 class Widening(NamedTuple):
-    """Where a margin goes. Places of components: `own`, that it is about; `loose`, whose ends it
+    """Places of components that a margin changes: `own`, that it is about; `loose`, whose ends it
     may bring closer; `counted`, that are in the sum: a `deep` one takes from their low ends."""
 
     name: str  # of the component that has it above
@@ -261,7 +271,7 @@ def _change(share: float, size: int, room: int, least: int) -> int:
 
 
 def _least(margin: Margin, runs: RunForm, level: Level, size: int) -> int:
-    """Half of the narrowest interval: no kind of runs was printed to more digits."""
+    """Bytes of half of the narrowest interval: no kind of runs was printed to more digits."""
     known = level in KNOWN.get(runs.task, ()) or not margin.runs
     return 0 if known else ceil(FLOOR * size)
 
@@ -275,24 +285,48 @@ def _open(components: Sequence[Component], places: Iterable[int]) -> tuple[int, 
 def _lowered(components: Sequence[Component], wide: Widening, nbytes: int) -> Iterator[Component]:
     """Take `nbytes` from the low end, as far as something inexact is there: first from what is
     one's own, then from all that is counted below."""
-    own = [_lowest(c) if n in wide.own else 0 for n, c in enumerate(components)]
+    of_its_own = [
+        _lowest(component) if n in wide.own else 0 for n, component in enumerate(components)
+    ]
     below = wide.counted - wide.own if wide.deep else frozenset()
-    rest = [_lowest(c) if n in below else 0 for n, c in enumerate(components)]
-    first = min(nbytes, sum(own))
-    taken = zip(_dealt(first, own), _dealt(min(nbytes - first, sum(rest)), rest), strict=True)
-    for c, less in zip(components, map(sum, taken), strict=True):
-        yield replace(c, bytes=c.bytes._replace(low=c.bytes.low - less)) if less else c
+    of_all_below = [
+        _lowest(component) if n in below else 0 for n, component in enumerate(components)
+    ]
+    first = min(nbytes, sum(of_its_own))
+    taken = zip(
+        _dealt(first, of_its_own),
+        _dealt(min(nbytes - first, sum(of_all_below)), of_all_below),
+        strict=True,
+    )
+    for component, less in zip(components, map(sum, taken), strict=True):
+        yield (
+            replace(component, bytes=component.bytes._replace(low=component.bytes.low - less))
+            if less
+            else component
+        )
 
 
 def _narrowed(
     components: Sequence[Component], loose: frozenset[int], low: int, high: int
 ) -> Iterator[Component]:
     """Bring both ends closer, of each component in proportion to how far off they are."""
-    below = [c.bytes.expected - c.bytes.low if n in loose else 0 for n, c in enumerate(components)]
-    above = [c.bytes.high - c.bytes.expected if n in loose else 0 for n, c in enumerate(components)]
-    for c, more, less in zip(components, _dealt(low, below), _dealt(high, above), strict=True):
-        least, expected, most = c.bytes
-        yield replace(c, bytes=Bytes(least + more, expected, most - less)) if more or less else c
+    below = [
+        component.bytes.expected - component.bytes.low if n in loose else 0
+        for n, component in enumerate(components)
+    ]
+    above = [
+        component.bytes.high - component.bytes.expected if n in loose else 0
+        for n, component in enumerate(components)
+    ]
+    for component, more, less in zip(
+        components, _dealt(low, below), _dealt(high, above), strict=True
+    ):
+        least, expected, most = component.bytes
+        yield (
+            replace(component, bytes=Bytes(least + more, expected, most - less))
+            if more or less
+            else component
+        )
 
 
 def _lowest(c: Component) -> int:
@@ -301,11 +335,11 @@ def _lowest(c: Component) -> int:
 
 def _dealt(nbytes: int, among: Sequence[int]) -> Iterator[int]:
     """Split `nbytes` in proportion to `among`, and take no more than there is of each."""
-    left, rest = nbytes, sum(among)
+    left, total_left = nbytes, sum(among)
     for each in among:
-        share = min(left, each, -(-each * left // rest)) if rest else 0
+        share = min(left, each, -(-each * left // total_left)) if total_left else 0
         yield share
-        left, rest = left - share, rest - each
+        left, total_left = left - share, total_left - each
 
 
 def _component(name: str, high: int, margin: Margin) -> Component:
@@ -320,7 +354,7 @@ def _component(name: str, high: int, margin: Margin) -> Component:
 
 
 def formula(margin: Margin) -> str:
-    """What the width is made of, in words."""
+    """Say in words what a width is made of."""
     high, low = 100 * margin.high, 100 * margin.low
     told = f"up to {high:.1f} % more and {low:.1f} % less than the rules say"
     if margin.of is None:

@@ -1,4 +1,4 @@
-"""What people type for a model without its full name -> an entry of the built-in catalogue.
+"""Everyday names of models, without their full name -> entries of the built-in catalogue.
 
     Llama_3.1 8B, llama3.1-8b            another spelling: hyphens and blanks tell nothing
     llama-3.1-8b-instruct, gemma-3-27b-it   a tune of a base has the base's shapes
@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 from weighbridge import catalogue
 from weighbridge.catalogue import CatalogueEntry, ollama_tags, pipelines, tunes
+from weighbridge.catalogue.owners import OF_OWNERS, PADDED, PUBLISHED, USUALLY
 from weighbridge.catalogue.tunes import Tune
 
 # Words of tunes and of files: the same shapes with other weights
@@ -196,7 +197,7 @@ TUNED = (
 
 
 class Meaning(NamedTuple):
-    """What was meant: the entry, the format that was named with it, and what is to be said."""
+    """The entry that a name means, the format that was named with it, and what is to be said."""
 
     entry: CatalogueEntry
     quantization: str = ""
@@ -235,13 +236,13 @@ def meaning(text: str) -> Meaning | None:
 
 
 def _instructed(typed: str, entry: CatalogueEntry) -> Tune:
-    """The repository that a name of an entry means, with the positions of its own."""
+    """Return the repository that a name of an entry means, with the positions of its own."""
     repo_id = _tuned(typed, entry)
     return Tune(entry.name, repo_id, tunes.POSITIONS.get(repo_id))
 
 
 def _padded(entry: CatalogueEntry, form: str) -> CatalogueEntry:
-    """The entry of a packed copy, with the widths that its owner gave it."""
+    """Return the entry of a packed copy, with the widths that its owner gave it."""
     owner, width = entry.repo_id.partition("/")[0], entry.config.get("intermediate_size")
     wider = PADDED.get(owner, {}).get(width) if form.startswith(("awq", "gptq")) else None
     if wider is None:
@@ -250,7 +251,7 @@ def _padded(entry: CatalogueEntry, form: str) -> CatalogueEntry:
 
 
 def _of_tune(base: CatalogueEntry, tune: Tune) -> CatalogueEntry:
-    """The base's entry with the id and the positions of a tune."""
+    """Return the base's entry with the id and the positions of a tune."""
     if tune.positions is None:
         return base._replace(repo_id=tune.repo_id)
     changed = {"max_position_embeddings": tune.positions}
@@ -260,15 +261,15 @@ def _of_tune(base: CatalogueEntry, tune: Tune) -> CatalogueEntry:
 
 
 def _of_its_own(tune: Tune) -> str:
-    """What is told of a tune beside its base."""
+    """Say which repository a tune is, beside its base."""
     positions = f", of {tune.positions:,} positions" if tune.positions else ""
     return f"; it is {tune.repo_id}{positions}"
 
 
 def _without_form(typed: str) -> tuple[str, str]:
-    """(the name with its tag behind a hyphen, the format at its end)."""
-    found = re.fullmatch(rf"(.+?)[-:. ]({QUANT.pattern})", typed)
-    name, form = (found[1], found[2]) if found else (typed, "")
+    """Split a name: (with its tag behind a hyphen, the format at its end)."""
+    match = re.fullmatch(rf"(.+?)[-:. ]({QUANT.pattern})", typed)
+    name, form = (match[1], match[2]) if match else (typed, "")
     words = _words(name)
     forms = [words.pop(), words.pop()][::-1] if words[-2:] == DYNAMIC else []
     while len(words) > 1 and words[-1] in FORMS and not QUANT.fullmatch(form):
@@ -280,7 +281,7 @@ def _without_form(typed: str) -> tuple[str, str]:
 
 
 def _joined(forms: list[str]) -> str:
-    """Words of one format in the order of the name: gptq-int8 is another than gptq."""
+    """Join words of one format in the order of the name: gptq-int8 is another than gptq."""
     whole = "-".join(forms)
     return whole if whole in FORMS_OF_TWO else forms[0]
 
@@ -290,8 +291,8 @@ def _words(name: str) -> list[str]:
 
 
 def _entry(typed: str, name: str, form: str) -> tuple[CatalogueEntry | None, Tune | None]:
-    """The entry of a tag that is a tune, or of a name in hyphens: as it is, then without words that
-    tell no shapes; and the tune, where it has an id of its own."""
+    """Find the entry of a tag that is a tune, or of a name in hyphens: as it is, then without words
+    that tell no shapes; and the tune, where it has an id of its own."""
     if not form and typed in tunes.TAGS:
         moved = tunes.TUNES[tunes.TAGS[typed]]
         return catalogue.find(moved.base), moved
@@ -338,19 +339,19 @@ def _key(name: str) -> str:
 
 @cache
 def _keys() -> dict[str, str]:
-    """Name of an entry by what all spellings of it have in common."""
-    found = {_key(name): name for name in reversed(catalogue.names())}
+    """Map what all spellings of a name have in common to the entry's name."""
+    keys = {_key(name): name for name in reversed(catalogue.names())}
     for name, entry in NAMES.items():
-        found.setdefault(_key(name), entry)
-    return found
+        keys.setdefault(_key(name), entry)
+    return keys
 
 
 @cache
 def _near() -> dict[str, str]:
-    """What may be meant, by its key: entries, tunes and pipelines."""
-    found = {**_keys(), **{_key(name): name for name in tunes.TUNES}}
-    found |= {_key(name): name for name in pipelines.names()}
-    return found | {_key(name): meant for name, meant in pipelines.NAMES.items()}
+    """Map keys to all that may be meant: entries, tunes and pipelines."""
+    keys = {**_keys(), **{_key(name): name for name in tunes.TUNES}}
+    keys |= {_key(name): name for name in pipelines.names()}
+    return keys | {_key(name): meant for name, meant in pipelines.NAMES.items()}
 
 
 def _shapes(typed: str, entry: CatalogueEntry) -> str:
@@ -358,7 +359,7 @@ def _shapes(typed: str, entry: CatalogueEntry) -> str:
 
 
 def _said(typed: str, name: str, entry: CatalogueEntry, form: str) -> str:
-    """What was made of a model's name; "" for another spelling of it."""
+    """Say what was made of a model's name; "" for another spelling of it."""
     if _key(typed.lower()) == _key(entry.name):
         return ""
     shapes = _shapes(typed, entry)
@@ -369,7 +370,7 @@ def _said(typed: str, name: str, entry: CatalogueEntry, form: str) -> str:
 
 
 def _tuned(typed: str, entry: CatalogueEntry) -> str:
-    """The repository that a name means: Ollama's tags are tunes, unless they say `text`."""
+    """Return the repository that a name means: Ollama's tags are tunes, unless they say `text`."""
     words = set(_words(typed))
     if not _key("-".join(_words(typed))).startswith(_key(entry.name)):
         return entry.repo_id
@@ -381,88 +382,20 @@ def _tuned(typed: str, entry: CatalogueEntry) -> str:
 
 
 def _generates(entry: CatalogueEntry) -> bool:
-    """Whether it writes text, and is not published in MXFP4, which Ollama's tags of it are in."""
+    """Tell whether a model writes text, and is not published in MXFP4, which Ollama's tags of it
+    are in."""
     named = entry.config.get("architectures") or ("",)
     writes = str(named[0]).endswith(("ForCausalLM", "ForConditionalGeneration"))
     return writes and not in_mxfp4(entry)
 
 
 def in_mxfp4(entry: CatalogueEntry) -> bool:
-    """Whether a model is published in MXFP4, which its files of GGUF keep."""
+    """Tell whether a model is published in MXFP4, which its files of GGUF keep."""
     packed = entry.config.get("quantization_config") or {}
     return packed.get("quant_method") == "mxfp4"
 
 
 # Hub ids
-
-# How owners pack their own models. Source: config.json of Qwen/Qwen3-32B-FP8, Qwen3-30B-A3B-FP8 and
-# Qwen3-235B-A22B-FP8 in github.com/ai-dynamo/aiconfigurator at 095f58a51c4c; the cards of Qwen's
-# repositories in AWQ and GPTQ, and docs/source/quantization of github.com/QwenLM/Qwen2.5.
-PUBLISHED: dict[str, dict[str, dict[str, object]]] = {
-    "qwen": {
-        "fp8": {"quant_method": "fp8", "weight_block_size": [128, 128]},
-        "awq": {"quant_method": "awq", "bits": 4, "group_size": 128},
-        "gptq-int4": {"quant_method": "gptq", "bits": 4, "group_size": 128},
-        "gptq-int8": {"quant_method": "gptq", "bits": 8, "group_size": 128},
-    }
-}
-
-# intermediate_size of a model -> of its copies in AWQ and GPTQ, with zeros added, so that several
-# cards can share groups of 128: issue 578 of github.com/QwenLM/Qwen3, 230 and 231 of .../Qwen3-VL
-PADDED: dict[str, dict[object, int]] = {"Qwen": {29_568: 29_696}}
-
-# What a packed copy of a 16-bit model is called -> how such copies are usually packed: assumed, for
-# owners of whose config nothing is known. -FP8-dynamic: config.json of
-# RedHatAI/Llama-4-Scout-17B-16E-Instruct-FP8-dynamic; -quantized.w4a16: the recipes on its owner's
-# cards (GPTQModifier, groups of 128; lm_head and towers left alone); bnb-4bit: nf4, doubly packed
-LEFT_ALONE = ("lm_head", "re:.*vision.*", "re:.*visual.*", "re:.*multi_modal_projector.*")
-
-
-def _compressed(bits: int, kind: str, *, inputs: bool, **weights: object) -> dict[str, object]:
-    """A quantization_config of compressed-tensors with one group."""
-    group: dict[str, object] = {
-        "targets": ["Linear"],
-        "weights": {"num_bits": bits, "type": kind, **weights},
-        "input_activations": {"num_bits": bits, "type": kind} if inputs else None,
-    }
-    groups = {"group_0": group}
-    return {
-        "quant_method": "compressed-tensors",
-        "config_groups": groups,
-        "ignore": list(LEFT_ALONE),
-    }
-
-
-NF4 = {"bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True, "load_in_4bit": True}
-NVFP4: dict[str, object] = {
-    "quant_method": "modelopt",
-    "quant_algo": "NVFP4",
-    "ignore": [*LEFT_ALONE],
-}
-AWQ, GPTQ = PUBLISHED["qwen"]["awq"], PUBLISHED["qwen"]["gptq-int4"]
-USUALLY: dict[str, dict[str, object]] = {
-    "fp8": _compressed(8, "float", inputs=True, strategy="tensor"),
-    "fp8-dynamic": _compressed(8, "float", inputs=True, strategy="channel"),
-    **dict.fromkeys(("awq", "awq-4bit", "awq-int4"), AWQ),
-    **dict.fromkeys(("gptq", "gptq-4bit", "gptq-int4"), GPTQ),
-    **dict.fromkeys(("gptq-8bit", "gptq-int8"), PUBLISHED["qwen"]["gptq-int8"]),
-    "bnb-4bit": {"quant_method": "bitsandbytes", **NF4},
-    "quantized.w4a16": _compressed(4, "int", inputs=False, strategy="group", group_size=128),
-    "quantized.w8a16": _compressed(8, "int", inputs=False, strategy="channel"),
-    "quantized.w8a8": _compressed(8, "int", inputs=True, strategy="channel"),
-}
-OF_OWNERS: dict[str, dict[str, dict[str, object]]] = {
-    **PUBLISHED,
-    "nvidia": {
-        "fp8": NVFP4 | {"quant_algo": "FP8"},
-        "fp4": NVFP4,
-        "nvfp4": NVFP4,
-    },
-    "mlx-community": {
-        "4bit": {"group_size": 64, "bits": 4},
-        "8bit": {"group_size": 64, "bits": 8},
-    },
-}
 
 # Repositories without an owner in their id: the first that were on the Hub. Source:
 # docs/source/pretrained_models.rst of github.com/huggingface/transformers at 02ef825be208.
@@ -476,27 +409,27 @@ ASSUMED = "; its format is what such a name usually means"
 
 
 def may_be_an_id(text: str) -> bool:
-    """Whether a name without an owner can be a repository of the Hub."""
+    """Tell whether a name without an owner can be a repository of the Hub."""
     return FIRST.fullmatch(text.strip().lower()) is not None
 
 
 def of_owner(repo_id: str) -> Meaning | None:
-    """The entry with the shapes of a repository of the same owner: Llama-3.1-8B-Instruct of
+    """Return the entry with the shapes of a repository of the same owner: Llama-3.1-8B-Instruct of
     meta-llama; or of a copy that its name says is packed (RedHatAI's ...-FP8-dynamic), with what is
     to be said of the format."""
     owner, _, name = repo_id.lower().rpartition("/")
-    found = meaning(name) if owner else None
-    if found is None:
+    meant = meaning(name) if owner else None
+    if meant is None:
         return None
-    if not found.quantization or found.quantization in FLOATS.values():
-        theirs = found.entry.repo_id.lower().startswith(f"{owner}/")
-        return found._replace(quantization="") if theirs else None
-    packed = OF_OWNERS.get(owner, {}).get(found.quantization) or USUALLY.get(found.quantization)
-    if packed is None or "quantization_config" in found.entry.config:
+    if not meant.quantization or meant.quantization in FLOATS.values():
+        theirs = meant.entry.repo_id.lower().startswith(f"{owner}/")
+        return meant._replace(quantization="") if theirs else None
+    packed = OF_OWNERS.get(owner, {}).get(meant.quantization) or USUALLY.get(meant.quantization)
+    if packed is None or "quantization_config" in meant.entry.config:
         return None
-    said = "" if found.quantization in PUBLISHED.get(owner, {}) else ASSUMED
-    config = {**found.entry.config, "quantization_config": packed}
-    return Meaning(found.entry._replace(config=config), said=said, tune=found.tune)
+    said = "" if meant.quantization in PUBLISHED.get(owner, {}) else ASSUMED
+    config = {**meant.entry.config, "quantization_config": packed}
+    return Meaning(meant.entry._replace(config=config), said=said, tune=meant.tune)
 
 
 # What comes near
@@ -512,6 +445,10 @@ def nearest(text: str, most: int = 3) -> list[str]:
     key = _key(re.sub(r"[:/]", "-", text.strip().lower()))[:96]
     keys = _near()
     close = get_close_matches(key, keys, n=4 * most, cutoff=0.6)
-    close = [k for k in close if k[0] == key[0] or SequenceMatcher(None, k, key).ratio() > NEAR]
+    close = [
+        known
+        for known in close
+        if known[0] == key[0] or SequenceMatcher(None, known, key).ratio() > NEAR
+    ]
     close += [known for known in keys if key and known.startswith(key)]
     return list(dict.fromkeys(keys[known] for known in close))[:most]

@@ -38,8 +38,8 @@ class CataloguePipeline(NamedTuple):
 @cache
 def _pipelines() -> Mapping[str, CataloguePipeline]:
     with open(os.path.join(os.path.dirname(__file__), "pipelines.jsonl"), encoding="utf-8") as file:
-        found = [CataloguePipeline(**json.loads(line)) for line in file]
-    return {pipeline.name: pipeline for pipeline in found}
+        pipelines = [CataloguePipeline(**json.loads(line)) for line in file]
+    return {pipeline.name: pipeline for pipeline in pipelines}
 
 
 def names() -> list[str]:
@@ -47,11 +47,13 @@ def names() -> list[str]:
 
 
 def find(text: str) -> CataloguePipeline | None:
-    """The pipeline of that name, in any case and with blanks or underscores."""
+    """Find the pipeline of that name, in any case and with blanks or underscores."""
     typed = text.strip().lower().replace("_", "-").replace(" ", "-")
     return _pipelines().get(NAMES.get(typed, typed))
 
 
 def of_repository(repo_id: str) -> CataloguePipeline | None:
     wanted = repo_id.lower()
-    return next((p for p in _pipelines().values() if p.repo_id.lower() == wanted), None)
+    return next(
+        (pipeline for pipeline in _pipelines().values() if pipeline.repo_id.lower() == wanted), None
+    )

@@ -51,7 +51,7 @@ class LiveTensor(NamedTuple):
 
     @property
     def together(self) -> AlikeBlocks:
-        """What is held for all of the tensors alike."""
+        """Blocks of all the tensors alike."""
         return AlikeBlocks(self.spare, (self.block, *self.others))
 
     @classmethod
@@ -78,7 +78,7 @@ class LivePeak:
 
 
 class TensorWatch(Protocol):
-    """What is told of each tensor that comes and goes."""
+    """An observer of each tensor that comes and goes."""
 
     def taken(self, held: LiveTensor, stream: int) -> None: ...
 
@@ -88,7 +88,8 @@ class TensorWatch(Protocol):
 
 
 class Heap:
-    """What one device holds. `capacity` is what the allocator can have of it, None for no end."""
+    """The memory of one device. `capacity` is what the allocator can have of it, None for no
+    end."""
 
     def __init__(self, capacity: int | None = None) -> None:
         self.watch: TensorWatch | None = None
@@ -113,7 +114,7 @@ class Heap:
             self._at_most = self._live.copy()
 
     def many(self, count: int, nbytes: int, name: str = "activations") -> LiveTensor:
-        """`count` tensors of `nbytes` each, that come and go together."""
+        """Take `count` tensors of `nbytes` each, that come and go together."""
         made = several(self.allocator, count, nbytes)
         self._count(name, nbytes * count)
         held = LiveTensor.of(name, nbytes, count, made)
@@ -122,7 +123,7 @@ class Heap:
         return held
 
     def again(self, nbytes: int, name: str, stream: int, alike: int) -> LiveTensor:
-        """What was taken before, once more."""
+        """Take once more what was taken before."""
         return self.take(nbytes, name, stream) if alike == 1 else self.many(alike, nbytes, name)
 
     @contextmanager
@@ -148,17 +149,17 @@ class Heap:
         self.closed = True
 
     def into(self, nbytes: int, *inputs: LiveTensor, name: str = "activations") -> LiveTensor:
-        """The result of an operation whose inputs nobody needs any more."""
+        """Take the result of an operation whose inputs nobody needs any more, and drop these."""
         made = self.take(nbytes, name)
         self.drop(*inputs)
         return made
 
     def passing(self, *sizes: int, name: str = "activations") -> None:
-        """Tensors that live together for one moment."""
+        """Take tensors that live together for one moment, and drop them."""
         self.drop(*[self.take(nbytes, name) for nbytes in sizes])
 
     def rename(self, held: LiveTensor, name: str) -> LiveTensor:
-        """The same tensor, which from now on counts as another component."""
+        """Let a tensor count as another component from now on."""
         self._live[held.name] -= held.total
         self._live[name] = self._live.get(name, 0) + held.total
         made = held._replace(name=name)
@@ -180,7 +181,7 @@ class Heap:
         self._most, self._at_most = most, _changed(self._live, by)
 
     def changed(self, by: dict[str, int]) -> None:
-        """What components have, where the allocator was asked by somebody else."""
+        """Change the bytes of components, where the allocator was asked by somebody else."""
         self._live = _changed(self._live, by)
 
     def live(self, name: str) -> int:
@@ -188,21 +189,21 @@ class Heap:
         return self._live.get(name, 0)
 
     def phase(self) -> LivePeak:
-        """The peak since the last call; the next phase starts with what is alive now."""
-        found = LivePeak(
+        """Return the peak since the last call; the next phase starts with what is alive now."""
+        peak = LivePeak(
             live={name: nbytes for name, nbytes in self._at_most.items() if nbytes},
             allocated=self._most,
             reserved=self.allocator.peak_reserved,
         )
         self._most, self._at_most = self.allocator.allocated, self._live.copy()
-        return found
+        return peak
 
 
 def _changed(live: dict[str, int], by: dict[str, int]) -> dict[str, int]:
-    found = live.copy()
+    changed = live.copy()
     for name, nbytes in by.items():
-        found[name] = found.get(name, 0) + nbytes
-    return found
+        changed[name] = changed.get(name, 0) + nbytes
+    return changed
 
 
 # ---- Courses
@@ -213,8 +214,8 @@ Live = dict[str, int]
 
 
 class HeapCourse:
-    """`names` are those of what is there at the beginning, with their bytes, by slots. All of it is
-    gone in the end. `alike`: of slots with several tensors, how many."""
+    """Moves of tensors by slots. `names` are those of what is there at the beginning, with their
+    bytes; all of it is gone in the end. `alike`: of slots with several tensors, how many."""
 
     def __init__(
         self,
@@ -230,8 +231,8 @@ class HeapCourse:
         self._fullest: dict[int, Live] = {}
 
     def run(self, heap: Heap, slots: list[Any]) -> bool:
-        """Whether it ran; it does not where options of the allocator bend what serves a request,
-        or where what is there is something else."""
+        """Run the course. Returns False, and does nothing, where options of the allocator bend what
+        serves a request, or where other tensors are there."""
         a = heap.allocator
         if not a.plain or not all(self._is(slots[slot], slot) for slot in self.names):
             return False
@@ -254,13 +255,13 @@ class HeapCourse:
         return True
 
     def _is(self, held: LiveTensor, slot: int) -> bool:
-        """Whether what is there at the beginning is what this was made for."""
+        """Tell whether the tensor at the beginning is the one that this was made for."""
         named = held.name, held.nbytes
         return named == self.names[slot] and held.alike == self._alike.get(slot, 1)
 
     def _until(self, taken: int | None) -> tuple[dict[int, tuple[str, int]], Live]:
-        """What is there when that slot is taken, or in the end; and by how much components have
-        changed since the beginning."""
+        """Return what is there when that slot is taken, or in the end; and by how much components
+        have changed since the beginning."""
         there = dict(self.names)
         live: Live = {}
         for slot, nbytes, _, name in self._moves:

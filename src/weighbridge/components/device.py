@@ -1,4 +1,4 @@
-"""What the device holds once the weights are on it: tensors, the allocator's share, the context.
+"""Memory of a device once the weights are on it: tensors, the allocator's share, the context.
 
     context(part)     what a process that has touched the GPU holds outside the allocator
 
@@ -69,19 +69,19 @@ class Settled:
 
 
 def settled(tensors: Sequence[PlacedTensor], order: Order | None) -> Settled:
-    """Tensors placed in the engine's `order`. Without one they come in their own, after one block
-    of all their bytes: transformers' `caching_allocator_warmup`."""
-    found = replay(tensors, order)
+    """Place tensors in the engine's `order`. Without one they come in their own, after one block of
+    all their bytes: transformers' `caching_allocator_warmup`."""
+    filled = replay(tensors, order)
     return Settled(
         weights=total(tensors, "weights"),
         buffers=total(tensors, "buffers"),
-        allocated=found.allocated,
-        reserved=found.reserved,
+        allocated=filled.allocated,
+        reserved=filled.reserved,
     )
 
 
 def loaded(held: Settled, *, formula: str, basis: Basis, part: "Part | None" = None) -> Phase:
-    """The load phase: the tensors, the allocator's share, the context."""
+    """Return the load phase: the tensors, the allocator's share, the context."""
     components = (
         Component(
             name="weights",
@@ -117,13 +117,14 @@ def loaded(held: Settled, *, formula: str, basis: Basis, part: "Part | None" = N
 
 
 def cached(free: int) -> Bytes:
-    """Blocks that nothing lives in, `free` bytes by the replay. They go back to the driver before
-    torch gives up; another order of the same blocks leaves another segment open."""
+    """Bytes of blocks that nothing lives in, `free` by the replay. They go back to the driver
+    before torch gives up; another order of the same blocks leaves another segment open."""
     return Bytes(0, free, free + OPEN) if free else exactly(0)
 
 
 def context(part: "Part | None" = None) -> Component:
-    """A process of torch on that part, beside the allocator. Only CUDA and ROCm have contexts."""
+    """Estimate what a process of torch takes on that part beside the allocator. Only CUDA and ROCm
+    have contexts."""
     if part is not None and part.stack == "own":
         return Component(
             name="other",
@@ -147,7 +148,7 @@ def context(part: "Part | None" = None) -> Component:
 
 
 def libraries(torch: tuple[int, int], part: "Part | None" = None) -> Component:
-    """Kernels that are loaded beside a context while a model is trained."""
+    """Estimate kernels that are loaded beside a context while a model is trained."""
     eager = torch < LAZY_SINCE
     hip = part is not None and part.stack == "hip"
     named = "rocBLAS, MIOpen, attention" if hip else "cuBLAS, cuDNN, attention"
@@ -187,8 +188,8 @@ def _context(
 
 
 def rough(weights: int, part: "Part | None" = None, *, alone: int = 0) -> Phase:
-    """A bare size. Names round: "7B" models have 6.7 to 7.7 billion parameters. `alone` is what a
-    format may leave in 16 bits."""
+    """Return the load phase of a bare size. Names round: "7B" models have 6.7 to 7.7 billion
+    parameters. `alone` is what a format may leave in 16 bits."""
     tenth = weights // 10
     guess = Component(
         name="weights",
@@ -212,7 +213,8 @@ def words_alone(parameters: int, choice: FormatChoice, weights: int) -> int:
 
 
 def in_one_buffer(weights: int, *, formula: str, basis: Basis, part: "Part | None" = None) -> Phase:
-    """llama.cpp asks the driver for one buffer a device, so nothing is rounded or fragmented."""
+    """Return the load phase of llama.cpp, which asks the driver for one buffer a device: nothing is
+    rounded or fragmented."""
     held = Component(
         name="weights",
         bytes=exactly(weights),
@@ -224,7 +226,7 @@ def in_one_buffer(weights: int, *, formula: str, basis: Basis, part: "Part | Non
 
 
 def replay(tensors: Sequence[PlacedTensor], order: Order | None) -> Filling:
-    """The allocator after all tensors are placed."""
+    """Return the allocator after all tensors are placed."""
     if order is None:
         filled = Filling(freed=sum(t.nbytes * t.copies for t in tensors))
         placed: Iterable[PlacedTensor] = tensors

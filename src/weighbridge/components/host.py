@@ -43,8 +43,8 @@ PROCESS = Bytes(GIB // 2, 3 * GIB // 2, 4 * GIB)
 
 
 class LoadedPart(NamedTuple):
-    """What the weights of a part become: their dtype and bytes; `native` is the dtype of the files
-    where none was read."""
+    """The weights that a part is loaded as: their dtype and bytes; `native` is the dtype of the
+    files where none was read."""
 
     dtype: DType
     weights: int
@@ -58,7 +58,7 @@ def processes(count: int, each: Bytes = PROCESS) -> Component:
     return Component(
         name="other",
         detail="processes",
-        bytes=Bytes(*(count * b for b in each)),
+        bytes=Bytes(*(count * nbytes for nbytes in each)),
         basis="assumed",
         formula=f"{told} of Python, torch and CUDA's libraries",
         source="imports alone were read: 0.42 GiB; no rule is published",
@@ -66,7 +66,7 @@ def processes(count: int, each: Bytes = PROCESS) -> Component:
 
 
 def pages(nbytes: int, *, detail: str = "mapped files", source: str = SOURCE) -> Component:
-    """Pages of files, of which any part may be in memory."""
+    """Return the pages of mapped files, of which any share may be in memory."""
     return Component(
         name="weights",
         detail=detail,
@@ -79,12 +79,13 @@ def pages(nbytes: int, *, detail: str = "mapped files", source: str = SOURCE) ->
 
 
 def straight(form: Scheme | None, *, device_map: bool) -> bool:
-    """Whether transformers loads tensor by tensor to the device."""
+    """Tell whether transformers loads tensor by tensor to the device."""
     return device_map or (form is not None and form.name.startswith(OWN_DEVICE_MAP))
 
 
 def loaded(part: ModelPart, choice: FormatChoice, weights: int, native: DType) -> LoadedPart:
-    """The weights of a part in a format: a GGUF file's are unpacked, some formats' are packed."""
+    """Describe the weights of a part in a format: a GGUF file's are unpacked, some formats' are
+    packed."""
     form = choice.scheme
     here = form is not None and form.name.startswith(QUANTIZED_HERE)
     packs = here and not choice.as_stored and not part.packed
@@ -99,7 +100,8 @@ def while_loading(
     straight_to_device: bool,
     processes: int = 1,
 ) -> tuple[Component, ...]:
-    """What the host holds at the worst moment of loading one part, in so many processes."""
+    """Estimate what the host holds at the worst moment of loading one part, in so many
+    processes."""
     files = _files(part)
     whole = to.weights if part.packed else to.native.size(part.blueprint.parameters)
     file_bytes = files.nbytes or whole
@@ -123,7 +125,7 @@ def _copies(part: ModelPart, to: LoadedPart, version: tuple[int, ...]) -> tuple[
     """Bytes that one process holds beside pages of files, and why."""
     if version < BUILT_FIRST_BEFORE:
         return to.weights, f"the model is built in memory first: {to.weights:,} bytes"
-    cast = any(d != to.dtype for d in _files(part).floating or [to.native])
+    cast = any(dtype != to.dtype for dtype in _files(part).floating or [to.native])
     if to.made or (cast and not part.packed):
         return to.weights, f"{to.weights:,} bytes of copies in {to.dtype.name}"
     if version < (5, 0):
@@ -134,12 +136,12 @@ def _copies(part: ModelPart, to: LoadedPart, version: tuple[int, ...]) -> tuple[
 
 
 def _of_experts(plan: Blueprint) -> int:
-    """Parameters of experts that are stored apart."""
+    """Count the parameters of experts that are stored apart."""
     return sum(p.numel * p.copies for p in plan.counted if p.kind == "expert")
 
 
 class _Files(NamedTuple):
-    """What the files of a part have; nothing where none was read."""
+    """Sizes and dtypes of a part's files; empty where none was read."""
 
     nbytes: int
     largest_pickle: int
@@ -154,12 +156,14 @@ def _files(part: ModelPart) -> _Files:
 def _read(stored: Iterable[CheckpointTensor]) -> _Files:
     sizes: dict[str, int] = defaultdict(int)
     dtypes = set()
-    for t in stored:
-        sizes[t.file] += t.nbytes
-        dtypes.add(t.dtype)
+    for tensor in stored:
+        sizes[tensor.file] += tensor.nbytes
+        dtypes.add(tensor.dtype)
     return _Files(
         nbytes=sum(sizes.values()),
-        largest_pickle=max((n for name, n in sizes.items() if name.endswith(PICKLES)), default=0),
-        floating=frozenset(d for d in dtypes if d.name.startswith(FLOATING)),
+        largest_pickle=max(
+            (size for name, size in sizes.items() if name.endswith(PICKLES)), default=0
+        ),
+        floating=frozenset(dtype for dtype in dtypes if dtype.name.startswith(FLOATING)),
         gguf=any(name.endswith(".gguf") for name in sizes),
     )

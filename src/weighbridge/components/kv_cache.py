@@ -1,10 +1,10 @@
-"""What caches take: elements of the layers' records, in the format of a cache.
+"""Bytes of caches: elements of the layers' records, in the format of a cache.
 
     attention    tokens x (K Hk e_k + K Hv e_v)       tokens: all of them, or those in its window
     latent       tokens x (r + rotary) e              and the indexer's key beside it
     recurrent    channels x columns e_conv + state e_state, whatever the context
 
-An engine adds its own blocks, padding and slack: `weighbridge.engines`. The smallest that
+An engine adds its own blocks, padding and slack: `weighbridge.engines.caches`. The smallest that
 any of them can hold for a request is `least`.
 """
 
@@ -28,8 +28,8 @@ from weighbridge.memory import Component, exactly
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Format:
-    """How a run of elements is stored: a head's key of one token, say. `beside` are the bytes of
-    scales and zero points that each run has of its own."""
+    """The way a run of elements is stored: a head's key of one token, say. `beside` are the bytes
+    of scales and zero points that each run has of its own."""
 
     dtype: DType
     beside: int = 0
@@ -53,14 +53,14 @@ class Formats:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lengths:
-    """What one request holds: tokens, the encoder's input, images that are attended to apart."""
+    """Lengths of one request: tokens, the encoder's input, images that are attended to apart."""
 
     context: int
     encoder: int = 0
     images: int = 1
 
     def crossed(self, m: CrossAttention) -> int:
-        """Positions of the encoder that are kept."""
+        """Count the positions of the encoder that are kept."""
         if m.source == "image":
             return self.images * (self.encoder if m.length is None else m.length)
         return self.encoder if m.length is None else m.length
@@ -108,7 +108,7 @@ def kept(context: int, reach: int | None) -> int:
 
 
 def least(layers: Iterable[Layer], lengths: Lengths, f: Formats) -> CacheBytes:
-    """What one request must have in memory to go on from here, and not a byte more."""
+    """Bytes that one request must have in memory to go on from here, and not a byte more."""
     return total(_least(m, lengths, f) for m in mixers(layers))
 
 
@@ -133,7 +133,8 @@ def _least(m: Mixer, lengths: Lengths, f: Formats) -> CacheBytes:
 
 
 def _compressed(m: Compressed, context: int, f: Formats) -> int:
-    """The window whole, and one vector (and one key of the indexer) for each full group."""
+    """Bytes of the window whole, and of one vector (and one key of the indexer) for each full
+    group."""
     groups = context // m.rate if m.rate > 1 else 0
     index = f.key.size(m.indexer.dim) if m.indexer else 0
     return kept(context, m.window) * f.key.size(m.dim) + groups * (f.key.size(m.dim) + index)
@@ -142,7 +143,7 @@ def _compressed(m: Compressed, context: int, f: Formats) -> int:
 def components(
     sizes: CacheBytes, *, formula: str, source: str, detail: str = ""
 ) -> tuple[Component, ...]:
-    """The parts that are not empty, by the contract's names."""
+    """Make components of the sizes that are not 0, by the contract's names."""
     named = (("kv_cache", sizes.kv), ("recurrent_state", sizes.state))
     return tuple(
         Component(

@@ -38,13 +38,13 @@ def cache(
 
 
 def _latent(m: "Latent", layers: int, tokens: int, dtype: DType) -> tuple[str, int]:
-    """Layers of one kind: in words, and their bytes."""
+    """Spell layers of one kind, with their bytes."""
     text = f"({m.rank:,} + {m.rotary:,})"
     return _spelled(layers, text, m.latent_elements, dtype, tokens, "")
 
 
 def _heads(m: "Attention", layers: int, tokens: int, dtype: DType) -> tuple[str, int]:
-    """The same of layers that keep every head's key and value."""
+    """Spell layers that keep every head's key and value, with their bytes."""
     text = f"2 x {m.kv_heads:,} heads x {m.key_dim:,}"
     if m.key_dim != m.value_dim:
         text = f"{m.kv_heads:,} heads x ({m.key_dim:,} + {m.value_dim:,})"
@@ -62,13 +62,13 @@ def _spelled(
 
 
 def parameters(count: int, form: str, nbytes: int) -> str:
-    """Weights: how many of them, and what each takes where all are alike."""
+    """Spell weights: how many of them, and what each takes where all are alike."""
     told = f"{count:,} parameters in {form}"
     return f"{told} x {nbytes // count} B" if count and nbytes % count == 0 else told
 
 
 def each(nbytes: int, count: int, of: str) -> str:
-    """`count` things of so many bytes each: `of` names them. Whole bytes, or one decimal."""
+    """Spell `count` things of so many bytes each: `of` names them. Whole bytes, or one decimal."""
     if not count:
         return f"{count:,} {of}"
     size = f"{nbytes // count:,}" if nbytes % count == 0 else f"about {nbytes / count:,.1f}"

@@ -44,7 +44,7 @@ Composition = tuple[str, tuple[tuple[str, int], ...]]
 
 
 class LayerIndex:
-    """Which layer each tensor of a model belongs to."""
+    """The layer of each tensor of a model."""
 
     def __init__(self, names: Iterable[str], blocks: Sequence[str]) -> None:
         self._block = _block(blocks)
@@ -67,7 +67,7 @@ class LayerIndex:
         return None if parent in inner else parent
 
     def largest(self, sizes: Iterable[tuple[str, int]]) -> tuple[str, int]:
-        """(layer, bytes) of the largest one; `sizes` are (tensor name, bytes)."""
+        """Return (layer, bytes) of the largest one; `sizes` are (tensor name, bytes)."""
         sums: dict[str, int] = defaultdict(int)
         for name, nbytes in sizes:
             layer = self._layer.get(name)
@@ -76,7 +76,8 @@ class LayerIndex:
         return max(sums.items(), key=lambda item: item[1], default=("", 0))
 
     def kinds(self, held: Iterable[tuple[str, str, int]]) -> tuple[Composition, ...]:
-        """The first layer of each composition; `held` are (tensor name, what it is like, count)."""
+        """Return the first layer of each composition; `held` are (tensor name, what it is like,
+        count)."""
         layers: dict[str, dict[str, int]] = defaultdict(dict)
         for name, like, count in held:
             layer = self._layer.get(name)
@@ -89,8 +90,8 @@ class LayerIndex:
 
 
 def _block(patterns: Sequence[str]) -> Callable[[str], re.Match[str] | None]:
-    """Finds the module of one of `patterns` that a tensor is in: a star is any name. The first
-    pattern that fits decides."""
+    """Return a function that finds the module of one of `patterns` that a tensor is in: a star is
+    any name. The first pattern that fits decides."""
     if not patterns:
         return lambda name: None
     texts = (re.escape(pattern).replace(r"\*", "[^.]*") for pattern in patterns)
@@ -98,7 +99,8 @@ def _block(patterns: Sequence[str]) -> Callable[[str], re.Match[str] | None]:
 
 
 def _add_ancestors(path: str, found: set[str]) -> None:
-    """The proper ancestors of a module path, the root aside, up to one that is there already."""
+    """Add the proper ancestors of a module path, the root aside, up to one that is there
+    already."""
     while "." in path:
         path = path.rpartition(".")[0]
         if path in found:
@@ -137,12 +139,12 @@ class _Counted(NamedTuple):
     dtype: DType  # the model's own, which a format gives to what it leaves alone
 
     def largest(self, sizes: Mapping[str, int]) -> tuple[str, int]:
-        """The largest layer, from the sizes of `firsts`."""
+        """Return the largest layer, from the sizes of `firsts`."""
         sums = ((layer, sum([sizes[name] * n for name, n in held])) for layer, held in self.kinds)
         return _larger(sums)
 
     def price(self, form: Scheme, major: int) -> tuple[int, tuple[str, int]]:
-        """Bytes of all parameters in a format, and the largest layer with its bytes."""
+        """Return bytes of all parameters in a format, and the largest layer with its bytes."""
         if form.by_layer is None:
             sizes = self._sizes(form, major, self.sample, self.sample.params)
             total = sum(sizes[name] * count for name, count in self.firsts.items())
@@ -171,7 +173,7 @@ class LoadTable(NamedTuple):
 
 
 def table(model: Model, dtypes: Mapping[str, DType], *, major: int) -> LoadTable:
-    """`dtypes` is the dtype of each part, by name."""
+    """Price a model in every format; `dtypes` is the dtype of each part, by name."""
     facts = ("table", tuple((name, dtype.name) for name, dtype in dtypes.items()), major)
     return memo(model, facts, lambda: _table(model, dtypes, major))
 

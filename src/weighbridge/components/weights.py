@@ -74,7 +74,7 @@ def formats(choices: Choices) -> Hashable:
 
 
 def tensors(model: Model, choices: Choices, *, major: int) -> tuple[PlacedTensor, ...]:
-    """Every tensor of every part, whole: what one device would hold."""
+    """Place every tensor of every part, whole: what one device would hold."""
 
     def found() -> tuple[PlacedTensor, ...]:
         parts = [placed(part, choices[part.name], major=major) for part in model.parts]
@@ -84,31 +84,32 @@ def tensors(model: Model, choices: Choices, *, major: int) -> tuple[PlacedTensor
 
 
 def placed(part: ModelPart, choice: FormatChoice, *, major: int) -> tuple[PlacedTensor, ...]:
-    """Every tensor that one part puts on the device, parameters first; ties once."""
+    """Place every tensor that one part puts on the device, parameters first; ties once."""
     facts = ("placed", *choice.facts, major)
     return memo(part, facts, lambda: tuple(_placed(part, choice, major)))
 
 
 def by_module(model: Model, choices: Choices, *, major: int) -> tuple[PlacedTensor, ...]:
-    """`tensors` for who takes a module's together: stored experts that are alike are counted."""
-    found: list[PlacedTensor] = []
+    """Place `tensors` for those who take a module's together: stored experts that are alike are
+    counted."""
+    placed_tensors: list[PlacedTensor] = []
     for part in model.parts:
         choice = choices[part.name]
         if choice.as_stored:
-            found += _made(part, _counted(part), choice, major)
+            placed_tensors += _made(part, _counted(part), choice, major)
         else:
-            found += placed(part, choice, major=major)
-    return tuple(found)
+            placed_tensors += placed(part, choice, major=major)
+    return tuple(placed_tensors)
 
 
 def _counted(part: ModelPart) -> Iterator[tuple[str, int, int]]:
-    """What `_weights` has of a part as it is stored, like experts told once."""
+    """Yield the weights of a part as it is stored, like experts once with their count."""
     first, copies, ordered, stands = part.counted
-    for t, at in zip(part.stored, stands, strict=True):
-        if not ordered[at]:
-            yield t.name, t.nbytes, 1
-        elif t is first[at]:
-            yield t.name, t.nbytes, copies[at]
+    for tensor, place in zip(part.stored, stands, strict=True):
+        if not ordered[place]:
+            yield tensor.name, tensor.nbytes, 1
+        elif tensor is first[place]:
+            yield tensor.name, tensor.nbytes, copies[place]
 
 
 def weight_bytes(part: ModelPart, choice: FormatChoice, *, major: int) -> int:
@@ -135,32 +136,36 @@ def _made(
 
 
 def together(tensors: Iterable[PlacedTensor]) -> Iterator[tuple[int, tuple[PlacedTensor, ...]]]:
-    """(how often, tensors): what all experts of a layer have, one expert's after the other's; all
-    else once and alone."""
-    for several, found in groupby(tensors, lambda t: t.copies > 1):
+    """Group tensors as (how often, tensors): all experts of a layer one after the other, all else
+    once and alone."""
+    for several, run in groupby(tensors, lambda tensor: tensor.copies > 1):
         if not several:
-            yield from ((1, (t,)) for t in found)
+            yield from ((1, (tensor,)) for tensor in run)
             continue
-        for (_, count), group in groupby(found, lambda t: alike(t.module, t.copies)):
+        for (_, count), group in groupby(run, lambda tensor: alike(tensor.module, tensor.copies)):
             yield count, tuple(group)
 
 
 def apart(tensors: Iterable[PlacedTensor]) -> Iterator[PlacedTensor]:
-    """Every tensor by itself."""
+    """Yield every tensor by itself."""
     for count, group in together(tensors):
-        found = [(expert_path(t.module), t) for t in group]
-        for i in range(count):
-            for path, t in found:
-                tail = t.module[len(path) + 1 :]
-                yield t if count == 1 else PlacedTensor(f"{path}{i}{tail}", t.nbytes, t.component)
+        paths = [(expert_path(tensor.module), tensor) for tensor in group]
+        for number in range(count):
+            for path, tensor in paths:
+                tail = tensor.module[len(path) + 1 :]
+                yield (
+                    tensor
+                    if count == 1
+                    else PlacedTensor(f"{path}{number}{tail}", tensor.nbytes, tensor.component)
+                )
 
 
 def _weights(part: ModelPart, choice: FormatChoice, major: int) -> Iterator[tuple[str, int, int]]:
-    """(name of the parameter, bytes, how many such): scales and maps are under the parameter that
-    they serve."""
+    """Yield (name of the parameter, bytes, how many such): scales and maps are under the parameter
+    that they serve."""
     plan = part.blueprint
     if choice.as_stored:
-        return ((t.name, t.nbytes, 1) for t in part.stored)
+        return ((tensor.name, tensor.nbytes, 1) for tensor in part.stored)
     if choice.scheme is None:
         return (
             (p.name, held(p, choice.dtype).size(p.numel), p.copies)
@@ -169,12 +174,12 @@ def _weights(part: ModelPart, choice: FormatChoice, major: int) -> Iterator[tupl
         )
     from weighbridge.quantization.schemes import counted  # which plain numbers do without
 
-    found = counted(plan, choice.scheme, dtype=choice.dtype, transformers=major)
-    return ((s.source, s.nbytes, count) for s, count in found)
+    counted_tensors = counted(plan, choice.scheme, dtype=choice.dtype, transformers=major)
+    return ((stored.source, stored.nbytes, count) for stored, count in counted_tensors)
 
 
 def alive(plan: Blueprint, major: int) -> Iterator[Buffer]:
-    """Buffers that this major version of transformers registers."""
+    """Yield buffers that this major version of transformers registers."""
     return (b for b in plan.buffers if b.until is None or major < b.until)
 
 
@@ -183,7 +188,8 @@ def buffer_size(buffer: Buffer, dtype: DType) -> int:
 
 
 def divided(plan: Blueprint, parameters: int, dtype: DType) -> int:
-    """Parameters and persistent buffers, every floating value in `dtype`: a plain division."""
+    """Bytes of parameters and persistent buffers, every floating value in `dtype`: a plain
+    division."""
     buffers = [b for b in plan.buffers if b.persistent]
     floating = sum(prod(b.shape) for b in buffers if _follows(b))
     fixed = sum(buffer_size(b, dtype) for b in buffers if not _follows(b))
@@ -195,7 +201,8 @@ def persistent_bytes(part: ModelPart, dtype: DType) -> int:
 
 
 def volatile_bytes(part: ModelPart, major: int) -> int:
-    """Buffers that are made anew and never stored: positions, masks, rotary frequencies."""
+    """Bytes of buffers that are made anew and never stored: positions, masks, rotary
+    frequencies."""
 
     def found() -> int:
         alone = (b for b in alive(part.blueprint, major) if not b.persistent)
@@ -205,7 +212,7 @@ def volatile_bytes(part: ModelPart, major: int) -> int:
 
 
 def _follows(buffer: Buffer) -> bool:
-    """Whether a conversion of the model's dtype reaches the buffer (integers stay)."""
+    """Tell whether a conversion of the model's dtype reaches the buffer (integers stay)."""
     return not buffer.dtype or buffer.dtype.startswith(FLOATING)
 
 
@@ -223,7 +230,7 @@ EXPERTS = ("expert", "experts")  # kinds of the parameters of one expert, and of
 
 
 def told(part: ModelPart, choice: FormatChoice, major: int) -> str:
-    """What to say of them; "" where there are none, or where they are packed."""
+    """Note experts that stay as they are; "" where there are none, or where they are packed."""
     form = choice.scheme
     if major < MERGES or form is None or choice.as_stored:
         return ""

@@ -1,0 +1,76 @@
+"""Formats that owners pack their models in, by the end of a repository's name.
+
+PUBLISHED   an owner's own models, as their configs have it
+OF_OWNERS   ... and what certain owners pack of others
+USUALLY     for owners of whose config nothing is known (assumed)
+PADDED      widths that an owner gave to copies in a format
+"""
+
+# How owners pack their own models. Source: config.json of Qwen/Qwen3-32B-FP8, Qwen3-30B-A3B-FP8 and
+# Qwen3-235B-A22B-FP8 in github.com/ai-dynamo/aiconfigurator at 095f58a51c4c; the cards of Qwen's
+# repositories in AWQ and GPTQ, and docs/source/quantization of github.com/QwenLM/Qwen2.5.
+PUBLISHED: dict[str, dict[str, dict[str, object]]] = {
+    "qwen": {
+        "fp8": {"quant_method": "fp8", "weight_block_size": [128, 128]},
+        "awq": {"quant_method": "awq", "bits": 4, "group_size": 128},
+        "gptq-int4": {"quant_method": "gptq", "bits": 4, "group_size": 128},
+        "gptq-int8": {"quant_method": "gptq", "bits": 8, "group_size": 128},
+    }
+}
+
+# intermediate_size of a model -> of its copies in AWQ and GPTQ, with zeros added, so that several
+# cards can share groups of 128: issue 578 of github.com/QwenLM/Qwen3, 230 and 231 of .../Qwen3-VL
+PADDED: dict[str, dict[object, int]] = {"Qwen": {29_568: 29_696}}
+
+# What a packed copy of a 16-bit model is called -> how such copies are usually packed: assumed, for
+# owners of whose config nothing is known. -FP8-dynamic: config.json of
+# RedHatAI/Llama-4-Scout-17B-16E-Instruct-FP8-dynamic; -quantized.w4a16: the recipes on its owner's
+# cards (GPTQModifier, groups of 128; lm_head and towers left alone); bnb-4bit: nf4, doubly packed
+LEFT_ALONE = ("lm_head", "re:.*vision.*", "re:.*visual.*", "re:.*multi_modal_projector.*")
+
+
+def _compressed(bits: int, kind: str, *, inputs: bool, **weights: object) -> dict[str, object]:
+    """Write a quantization_config of compressed-tensors with one group."""
+    group: dict[str, object] = {
+        "targets": ["Linear"],
+        "weights": {"num_bits": bits, "type": kind, **weights},
+        "input_activations": {"num_bits": bits, "type": kind} if inputs else None,
+    }
+    groups = {"group_0": group}
+    return {
+        "quant_method": "compressed-tensors",
+        "config_groups": groups,
+        "ignore": list(LEFT_ALONE),
+    }
+
+
+NF4 = {"bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True, "load_in_4bit": True}
+NVFP4: dict[str, object] = {
+    "quant_method": "modelopt",
+    "quant_algo": "NVFP4",
+    "ignore": [*LEFT_ALONE],
+}
+AWQ, GPTQ = PUBLISHED["qwen"]["awq"], PUBLISHED["qwen"]["gptq-int4"]
+USUALLY: dict[str, dict[str, object]] = {
+    "fp8": _compressed(8, "float", inputs=True, strategy="tensor"),
+    "fp8-dynamic": _compressed(8, "float", inputs=True, strategy="channel"),
+    **dict.fromkeys(("awq", "awq-4bit", "awq-int4"), AWQ),
+    **dict.fromkeys(("gptq", "gptq-4bit", "gptq-int4"), GPTQ),
+    **dict.fromkeys(("gptq-8bit", "gptq-int8"), PUBLISHED["qwen"]["gptq-int8"]),
+    "bnb-4bit": {"quant_method": "bitsandbytes", **NF4},
+    "quantized.w4a16": _compressed(4, "int", inputs=False, strategy="group", group_size=128),
+    "quantized.w8a16": _compressed(8, "int", inputs=False, strategy="channel"),
+    "quantized.w8a8": _compressed(8, "int", inputs=True, strategy="channel"),
+}
+OF_OWNERS: dict[str, dict[str, dict[str, object]]] = {
+    **PUBLISHED,
+    "nvidia": {
+        "fp8": NVFP4 | {"quant_algo": "FP8"},
+        "fp4": NVFP4,
+        "nvfp4": NVFP4,
+    },
+    "mlx-community": {
+        "4bit": {"group_size": 64, "bits": 4},
+        "8bit": {"group_size": 64, "bits": 8},
+    },
+}
