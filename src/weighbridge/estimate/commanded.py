@@ -33,18 +33,22 @@ _CONFIGURES = """
 CONFIGURES = frozenset(_CONFIGURES.split())
 
 
-def as_it_is(w: Infer, launched: "Launch", model: Model) -> Infer:
+def as_it_is(workload: Infer, launched: "Launch", model: Model) -> Infer:
     """Return the question without a format that the line says of a checkpoint, where that one is
     not in it: what is there is sized, and `judged` says that the engine refuses."""
-    said = str(launched.settings.get("quantization", ""))
-    wrong = launched.stored_as.endswith(f" {said}") and not model.parts[0].packed
-    return w.but(quantization=None) if said and wrong and w.quantization == said else w
+    quantization = str(launched.settings.get("quantization", ""))
+    wrong = launched.stored_as.endswith(f" {quantization}") and not model.parts[0].packed
+    return (
+        workload.but(quantization=None)
+        if quantization and wrong and workload.quantization == quantization
+        else workload
+    )
 
 
-def longest(report: Report, w: Infer, launched: "Launch") -> int | None:
-    """The longest context that surely serves, where it was left to the engine and the model's own
-    maximum does not."""
-    if not launched.longest or w.context is not None:
+def longest(report: Report, workload: Infer, launched: "Launch") -> int | None:
+    """Find the longest context that surely serves, where it was left to the engine and the model's
+    own maximum does not."""
+    if not launched.longest or workload.context is not None:
         return None
     if report.verdict is None or report.verdict.fits == "yes":
         return None
@@ -78,7 +82,7 @@ def judged(report: Report, launched: "Launch", model: Model) -> Report:
 
 
 def _stopped(was: Verdict, name: str, stops: "list[tuple[Stop, str]]") -> Verdict:
-    """A verdict that is no already keeps its reason."""
+    """Turn the verdict by what stops the engine; one that is no already keeps its reason."""
     answer: Stop = "no" if any(a == "no" for a, _ in stops) else "unknown"
     if was.fits == "no":
         return was
@@ -90,7 +94,7 @@ def _stopped(was: Verdict, name: str, stops: "list[tuple[Stop, str]]") -> Verdic
 
 
 def _left(remedies: tuple[Remedy, ...], stops: "list[tuple[Stop, str]]") -> tuple[Remedy, ...]:
-    """Remedies are for what does not fit: none lets an engine start that refuses the line."""
+    """Keep remedies that may help: none lets an engine start that refuses the line."""
     if any(answer == "no" for answer, _ in stops):
         return ()
     return tuple(replace(r, fits="unknown") if r.fits == "yes" else r for r in remedies)
@@ -103,7 +107,7 @@ def _of_model(launched: "Launch", model: Model) -> "Iterator[tuple[Stop, str]]":
 
 
 def _beyond(report: Report, launched: "Launch") -> str:
-    """Why the context is refused; "" where it is not."""
+    """Say why the context is refused; "" where it is not."""
     end, context = report.derived.get("longest_context"), report.workload.get("context")
     allows = ENGINES[launched.engine].longer
     if not allows or end is None or context is None or context <= end:
@@ -114,7 +118,7 @@ def _beyond(report: Report, launched: "Launch") -> str:
 
 
 def _allowed(report: Report, engine: str, then: Verdict | None) -> Report:
-    """The line as it was judged, and the variable as a remedy where it leads to `then`."""
+    """Return the line as it was judged, and the variable as a remedy where it leads to `then`."""
     variable = f"{ENGINES[engine].longer}=1"
     line = report.derived.get("launch")
     if line:
@@ -133,7 +137,7 @@ def _allowed(report: Report, engine: str, then: Verdict | None) -> Report:
 
 
 def named(report: Report, launched: "Launch") -> Report:
-    """What was read of the engine's own command line, and what it decides itself."""
+    """Add what was read of the engine's own command line, and what it decides itself."""
     told = {
         "engine": launched.engine,
         "program": launched.program,

@@ -1,5 +1,5 @@
-"""Which other engines answer a question that one refuses: each is asked, so that no refusal sends
-to an engine that refuses it too."""
+"""Engines that answer a question which another refuses: each is asked, so that no refusal sends to
+an engine that refuses it too."""
 
 from collections.abc import Iterator
 
@@ -14,12 +14,12 @@ from weighbridge.settings import Infer
 from weighbridge.wording import either
 
 
-def told(error: NotServedError, model: Model, w: Infer) -> UnsupportedError:
-    """The refusal with the engines that answer the same question on the same device; as it was
-    where another device would have to be named."""
-    budget = w.budget()
+def told(error: NotServedError, model: Model, workload: Infer) -> UnsupportedError:
+    """Return the refusal with the engines that answer the same question on the same device; as it
+    was where another device would have to be named."""
+    budget = workload.budget()
     card = None if budget is None else budget.choice.part
-    able = tuple(_answering(error, model, w, card))
+    able = tuple(_answering(error, model, workload, card))
     if able:
         return UnsupportedError(f"{error.said}; --engine {either(able)} does")
     if error.elsewhere.endswith(AWAY):
@@ -31,22 +31,26 @@ def told(error: NotServedError, model: Model, w: Infer) -> UnsupportedError:
 AWAY = ("on a Mac", "elsewhere")
 
 
-def _answering(error: NotServedError, model: Model, w: Infer, card: Part | None) -> Iterator[str]:
-    asked = (w.engine, error.engine)
-    others = (k for k in ENGINES.values() if k.name not in asked and runs_on(k, card))
-    yield from (kind.name for kind in others if _answers(kind, model, w))
+def _answering(
+    error: NotServedError, model: Model, workload: Infer, card: Part | None
+) -> Iterator[str]:
+    asked = (workload.engine, error.engine)
+    others = (
+        engine for engine in ENGINES.values() if engine.name not in asked and runs_on(engine, card)
+    )
+    yield from (kind.name for kind in others if _answers(kind, model, workload))
 
 
-def _answers(kind: Engine, model: Model, w: Infer) -> bool:
-    """Whether it gives a number, in whatever settings are its own."""
+def _answers(kind: Engine, model: Model, workload: Infer) -> bool:
+    """Tell whether an engine gives a number, in whatever settings are its own."""
     asked = Infer(
         engine=kind.name,
-        dtype=w.dtype,
-        quantization=w.quantization,
-        context=w.context,
-        batch_size=w.batch_size,
-        gpu=w.gpu,
-        gpu_memory=w.gpu_memory,
+        dtype=workload.dtype,
+        quantization=workload.quantization,
+        context=workload.context,
+        batch_size=workload.batch_size,
+        gpu=workload.gpu,
+        gpu_memory=workload.gpu_memory,
     )
     try:
         infer(model, asked, limits=())

@@ -44,17 +44,19 @@ def ready(engine: str, asked: str | None) -> str:
     return asked or here
 
 
-def answer(subject: "Subject", w: "Infer", closed: "EngineAnswer") -> "EngineAnswer":
+def answer(subject: "Subject", workload: "Infer", closed: "EngineAnswer") -> "EngineAnswer":
     """Raises UnsupportedError for what is not traced."""
     from weighbridge.lab.exact.compare import beside
     from weighbridge.lab.exact.inference import traced
 
-    return beside(closed, *traced(subject, w))
+    return beside(closed, *traced(subject, workload))
 
 
-def trained(subject: "Subject", w: "Train", p: "TrainingPlan", closed: "Trained") -> "Trained":
+def trained(
+    subject: "Subject", workload: "Train", plan: "TrainingPlan", closed: "Trained"
+) -> "Trained":
     """The same of `train`."""
     from weighbridge.lab.exact.compare import beside
     from weighbridge.lab.exact.training import traced
 
-    return beside(closed, *traced(subject, w, p))
+    return beside(closed, *traced(subject, workload, plan))

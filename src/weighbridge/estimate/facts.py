@@ -1,4 +1,4 @@
-"""What every report says of the model and of the device, whatever was asked."""
+"""Facts of the model and of the device that every report has, whatever was asked."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -28,19 +28,21 @@ def facts(model: Model) -> ModelFacts:
     )
 
 
-def layers(s: "Subject") -> str:
-    """The word for a model's layers that its published runs are looked up by: what errs most."""
-    if s.model.active_parameters < s.model.parameters:
+def layers(subject: "Subject") -> str:
+    """Return the word for a model's layers that its published runs are looked up by: the kind that
+    errs most."""
+    if subject.model.active_parameters < subject.model.parameters:
         return bounds.EXPERTS
     from weighbridge.arch.mixers import Recurrent  # a question about weights alone has none
 
-    if any(isinstance(mixer, Recurrent) for layer in s.layers for mixer in layer.mixers):
+    if any(isinstance(mixer, Recurrent) for layer in subject.layers for mixer in layer.mixers):
         return bounds.RECURRENT
-    return bounds.TOWERS if s.body.towers else bounds.DENSE
+    return bounds.TOWERS if subject.body.towers else bounds.DENSE
 
 
 def cautions(budget: "Budget", *, metal: bool = False) -> Iterator[str]:
-    """What a verdict cannot know: which part a short name meant, and how other stacks allocate."""
+    """Yield what a verdict cannot know: which part a short name meant, and how other stacks
+    allocate."""
     part = budget.choice.part
     if budget.choice.note:
         yield f"--gpu: {budget.choice.note}"

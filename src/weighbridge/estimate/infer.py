@@ -9,7 +9,7 @@ from weighbridge.checkpoint.model import Model
 from weighbridge.components.weights import told
 from weighbridge.engines.interface import EngineAnswer, Subject
 from weighbridge.engines.readable import by_default
-from weighbridge.engines.subject import subject
+from weighbridge.engines.subject import subject as subject_of
 from weighbridge.engines.table import Engine, engine, version, written
 from weighbridge.errors import UnsupportedError, UsageError
 from weighbridge.estimate import exact, served, uncounted
@@ -37,17 +37,18 @@ TOLD: Mapping[IntervalName, tuple[str, str]] = {
 
 def infer(
     model: Model,
-    w: Infer,
+    workload: Infer,
     *,
     draft: Model | None = None,
     projector: Model | None = None,
     limits: Sequence[Setting] | None = None,
 ) -> Report:
-    """Raises UnsupportedError where the model or the engine is outside our rules. `limits` are the
-    settings of which somebody looks how far they can go: all that have one, unless it is said."""
-    kind = engine(w.engine) if w.engine else _usual(model, w)
-    w = w.but(engine=kind.name)
-    *first, last = _spread(w, kind)
+    """Report what serving takes. Raises UnsupportedError where the model or the engine is outside
+    our rules. `limits` are the settings of which somebody looks how far they can go: all that have
+    one, unless it is said."""
+    kind = engine(workload.engine) if workload.engine else _usual(model, workload)
+    workload = workload.but(engine=kind.name)
+    *first, last = _spread(workload, kind)
     for spread in first:
         try:
             return _infer(model, spread, kind, draft, projector, limits)
@@ -57,69 +58,75 @@ def infer(
     return _infer(model, last, kind, draft, projector, limits)
 
 
-def _spread(w: Infer, kind: Engine) -> Iterator[Infer]:
+def _spread(workload: Infer, kind: Engine) -> Iterator[Infer]:
     """Yield the ways in which a server is spread over the cards that were named, where nobody says:
     each layer over all of them, or over those of one machine with a stage a machine, else layers in
     stages, else one card. A command stands as it is."""
-    budget = w.budget()
+    budget = workload.budget()
     count = 1 if budget is None else budget.choice.count
-    open_ = kind.server and not w.engine_defaults and all(getattr(w, n) is None for n in SPREAD)
+    open_ = (
+        kind.server
+        and not workload.engine_defaults
+        and all(getattr(workload, n) is None for n in SPREAD)
+    )
     if open_ and count > 1:
         from weighbridge.accelerators.machines import MACHINE, filled
 
         stages = filled(count)
         if stages:
-            yield w.but(tensor_parallel_size=MACHINE, pipeline_parallel_size=stages)
-        yield w.but(tensor_parallel_size=count)
-        yield w.but(pipeline_parallel_size=count)
-    yield w
+            yield workload.but(tensor_parallel_size=MACHINE, pipeline_parallel_size=stages)
+        yield workload.but(tensor_parallel_size=count)
+        yield workload.but(pipeline_parallel_size=count)
+    yield workload
 
 
 def _infer(
     model: Model,
-    w: Infer,
+    workload: Infer,
     kind: Engine,
     draft: Model | None,
     projector: Model | None,
     limits: Sequence[Setting] | None,
 ) -> Report:
     limits = LIMITED if limits is None else limits
-    foreign(w, kind.name)
+    foreign(workload, kind.name)
     beside = uncounted.beside_weights(model)
     if beside:
-        return _weights_alone(model, w, kind, beside)
-    if w.exact:
-        w = w.but(engine_version=exact.ready(kind.name, w.engine_version))
-    number, said = version(kind, w.engine_version)
-    budget = w.budget()
-    asked = _subject(model, w, kind, number, draft, projector)
-    if w.images and kind.server:
+        return _weights_alone(model, workload, kind, beside)
+    if workload.exact:
+        workload = workload.but(engine_version=exact.ready(kind.name, workload.engine_version))
+    number, said = version(kind, workload.engine_version)
+    budget = workload.budget()
+    asked = _subject(model, workload, kind, number, draft, projector)
+    if workload.images and kind.server:
         from weighbridge.engines import launch_line
 
-        launch_line.holds_images(asked, w, kind)
-    answer = answered(asked, w, kind, budget)
-    if w.exact:
-        answer = exact.answer(asked, w, answer)
-    answer = _unloaded(widened(answer, bounds.TRACED if w.exact else runs(asked, kind)), budget)
-    missing = () if w.exact else uncounted.of_subject(asked, w)
-    far = how_far(asked, w, kind, answer, budget, limits) if limits else {}
+        launch_line.holds_images(asked, workload, kind)
+    answer = answered(asked, workload, kind, budget)
+    if workload.exact:
+        answer = exact.answer(asked, workload, answer)
+    answer = _unloaded(
+        widened(answer, bounds.TRACED if workload.exact else runs(asked, kind)), budget
+    )
+    missing = () if workload.exact else uncounted.of_subject(asked, workload)
+    far = how_far(asked, workload, kind, answer, budget, limits) if limits else {}
     verdict = on_host.both(
         on_devices.cited(
-            None if budget is None else _verdict(answer, w, kind, budget, missing),
+            None if budget is None else _verdict(answer, workload, kind, budget, missing),
             bounds.published(answer.devices, runs(asked, kind)),
         ),
         answer.devices,
-        w.host_memory(),
+        workload.host_memory(),
         shared=budget is not None and budget.shares_host,
     )
-    remedies = () if budget is None else tuple(_remedies(asked, w, answer, budget))
-    answer = replace(answer, warnings=served.softened(answer, w, verdict, remedies))
+    remedies = () if budget is None else tuple(_remedies(asked, workload, answer, budget))
+    answer = replace(answer, warnings=served.softened(answer, workload, verdict, remedies))
     return Report(
         task="infer",
         model=facts(model),
-        workload=_effective(asked, w, kind, written(number)) | answer.settings,
+        workload=_effective(asked, workload, kind, written(number)) | answer.settings,
         devices=answer.devices,
-        derived=served.as_asked(_derived(asked, answer, missing), w, verdict) | far,
+        derived=served.as_asked(_derived(asked, answer, missing), workload, verdict) | far,
         verdict=verdict,
         remedies=remedies,
         warnings=(
@@ -131,27 +138,27 @@ def _infer(
     )
 
 
-def _weights_alone(model: Model, w: Infer, kind: Engine, missing: str) -> Report:
+def _weights_alone(model: Model, workload: Infer, kind: Engine, missing: str) -> Report:
     if kind.reads != "any":
         why = uncounted.refuse_to_serve(model.parts[0], kind.name)
         raise UnsupportedError(f"{model.reference}: {why}")
-    if w.exact:
+    if workload.exact:
         raise UnsupportedError(f"{model.reference}: --exact runs one model; leave it out")
-    return uncounted.weights_alone(model, w, missing)
+    return uncounted.weights_alone(model, workload, missing)
 
 
-def _experts(s: Subject, kind: Engine) -> str:
-    return told(s.part, s.choice, s.major) if kind.reads == "any" else ""
+def _experts(subject: Subject, kind: Engine) -> str:
+    return told(subject.part, subject.choice, subject.major) if kind.reads == "any" else ""
 
 
 def _verdict(
-    answer: EngineAnswer, w: Infer, kind: Engine, budget: "Budget", missing: tuple[str, ...]
+    answer: EngineAnswer, workload: Infer, kind: Engine, budget: "Budget", missing: tuple[str, ...]
 ) -> Verdict:
-    return uncounted.judged(served.verdict(answer, w, kind.name, budget), missing)
+    return uncounted.judged(served.verdict(answer, workload, kind.name, budget), missing)
 
 
 def _unloaded(answer: EngineAnswer, budget: "Budget | None") -> EngineAnswer:
-    """An engine that takes a share of the card holds no tokens where loading is surely more than
+    """Let an engine that takes a share of the card hold no tokens where loading is surely more than
     the card: the share says nothing of that."""
     taking = [d for d in answer.devices if d.kind == "gpu" and d.taken is not None]
     if budget is None or all(d.phases[0].at("driver").low <= budget.usable.high for d in taking):
@@ -165,13 +172,15 @@ def _unloaded(answer: EngineAnswer, budget: "Budget | None") -> EngineAnswer:
     return replace(answer, derived=answer.derived | none)
 
 
-def _remedies(s: Subject, w: Infer, answer: EngineAnswer, budget: "Budget") -> Iterator[Remedy]:
-    """Flags that serve, where those that were asked do not."""
-    missing = () if w.exact else uncounted.of_subject(s, w)
+def _remedies(
+    subject: Subject, workload: Infer, answer: EngineAnswer, budget: "Budget"
+) -> Iterator[Remedy]:
+    """Yield flags that serve, where those that were asked do not."""
+    missing = () if workload.exact else uncounted.of_subject(subject, workload)
 
     def judge(devices: tuple[Device, ...]) -> Fits:
         found = uncounted.judged(on_devices.serving(devices, budget), missing)
-        both = on_host.both(found, devices, w.host_memory(), shared=budget.shares_host)
+        both = on_host.both(found, devices, workload.host_memory(), shared=budget.shares_host)
         return found.fits if both is None else both.fits
 
     yield from served.remedies(answer, judge)
@@ -207,73 +216,74 @@ def widened(
     )
 
 
-def _usual(model: Model, w: Infer) -> Engine:
-    """GGUF files are llama.cpp's, and what transformers does not read is another's."""
-    budget = w.budget()
+def _usual(model: Model, workload: Infer) -> Engine:
+    """Choose the engine where none is named: GGUF files are llama.cpp's, and files that
+    transformers does not read are another's."""
+    budget = workload.budget()
     card = None if budget is None else budget.choice.part
-    return by_default(model.parts[0], w.quantization, card)
+    return by_default(model.parts[0], workload.quantization, card)
 
 
 def _subject(
     model: Model,
-    w: Infer,
+    workload: Infer,
     kind: Engine,
     number: tuple[int, ...],
     draft: Model | None,
     projector: Model | None,
 ) -> Subject:
-    found = subject(model, w, kind, number)
+    found = subject_of(model, workload, kind, number)
     if draft is not None:
-        own = w.but(
+        own = workload.but(
             dtype=None,
             quantization=None,
             context=found.context,
             prompt_len=None,
             max_new_tokens=None,
         )
-        found = replace(found, draft=subject(draft, own, kind, number))
+        found = replace(found, draft=subject_of(draft, own, kind, number))
     return replace(found, projector=projector) if projector is not None else found
 
 
-def _effective(s: Subject, w: Infer, kind: Engine, number: str) -> EffectiveSettings:
-    """Every setting as it was used; what belongs to the engine it adds itself."""
-    form = s.choice.scheme
+def _effective(subject: Subject, workload: Infer, kind: Engine, number: str) -> EffectiveSettings:
+    """Collect every setting as it was used; settings of the engine itself it adds on its own."""
+    form = subject.choice.scheme
     return {
         "engine": kind.name,
-        "engine_version": w.engine_version or number,
-        "dtype": s.choice.dtype.name,
+        "engine_version": workload.engine_version or number,
+        "dtype": subject.choice.dtype.name,
         "quantization": form.name if form else None,
-        "base_model": w.base_model,
-        "context": s.context,
-        "prompt_len": w.prompt_len,
-        "max_new_tokens": w.max_new_tokens,
-        "batch_size": w.batch_size or 1,
-        "gpu": w.gpu,
-        "gpu_memory": w.gpu_memory,
-        "headroom": w.headroom,
-        "ram": w.ram,
+        "base_model": workload.base_model,
+        "context": subject.context,
+        "prompt_len": workload.prompt_len,
+        "max_new_tokens": workload.max_new_tokens,
+        "batch_size": workload.batch_size or 1,
+        "gpu": workload.gpu,
+        "gpu_memory": workload.gpu_memory,
+        "headroom": workload.headroom,
+        "ram": workload.ram,
     }
 
 
-def _derived(s: Subject, answer: EngineAnswer, missing: tuple[str, ...]) -> DerivedFacts:
+def _derived(subject: Subject, answer: EngineAnswer, missing: tuple[str, ...]) -> DerivedFacts:
     return {
-        "dtype_from": s.why,
-        "as_stored": s.choice.as_stored,
-        "context_from": s.context_from,
-        "longest_context": s.longest,
+        "dtype_from": subject.why,
+        "as_stored": subject.choice.as_stored,
+        "context_from": subject.context_from,
+        "longest_context": subject.longest,
         "not_counted": list(missing),
         **answer.derived,
     }
 
 
 def _warnings(
-    model: Model, s: Subject, answer: EngineAnswer, kind: Engine, budget: "Budget | None"
+    model: Model, subject: Subject, answer: EngineAnswer, kind: Engine, budget: "Budget | None"
 ) -> list[str]:
-    found = [*model.notes, *s.notes, *answer.warnings]
-    if s.longest is not None and s.context > s.longest:
+    found = [*model.notes, *subject.notes, *answer.warnings]
+    if subject.longest is not None and subject.context > subject.longest:
         needs = f"; {kind.title} needs {kind.longer}=1 for them" if kind.longer else ""
         found.append(
-            f"{s.context:,} tokens are more than the {s.longest:,} that the model was made for"
-            f"{needs}"
+            f"{subject.context:,} tokens are more than the {subject.longest:,} that the model was "
+            f"made for{needs}"
         )
     return [*found, *(cautions(budget, metal=kind.metal) if budget is not None else ())]

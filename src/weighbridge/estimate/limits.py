@@ -1,4 +1,4 @@
-"""How far context and batch can go on a device: the largest numbers for which the verdict is yes.
+"""Limits of context and batch on a device: the largest numbers for which the verdict is yes.
 
 A search, since estimates are monotone; in numbers alone where the engine has a probe.
 """
@@ -28,19 +28,19 @@ Holds = Callable[[int], bool]
 
 
 def limits(
-    s: Subject,
-    w: Infer,
+    subject: Subject,
+    workload: Infer,
     kind: Engine,
     answer: EngineAnswer,
     budget: "Budget | None",
     wanted: Sequence[Setting],
 ) -> DerivedFacts:
-    """How far context and batch can go on the device, each with all else as it was asked; null
+    """Find how far context and batch can go on the device, each with all else as it was asked; null
     where something is not counted."""
     if budget is None:
         return {}
     own = any(d.taken is not None for d in answer.devices)  # an engine's share decides
-    if uncounted.of_subject(s, w):
+    if uncounted.of_subject(subject, workload):
         unknown: DerivedFacts = {
             "largest_context": None,
             "largest_batch_size": None,
@@ -49,67 +49,81 @@ def limits(
         return unknown if own else unknown | {"kv_cache_tokens": None, "max_concurrency": None}
 
     def longer(n: int) -> bool:
-        return _holds(replace(s, context=n), _of_length(w, n), kind, budget)
+        return _holds(replace(subject, context=n), _of_length(workload, n), kind, budget)
 
     def more(n: int) -> bool:
-        return _holds(s, w.but(batch_size=n), kind, budget)
+        return _holds(subject, workload.but(batch_size=n), kind, budget)
 
-    batch, tokens = w.batch_size or 1, max(s.longest or UNBOUNDED, s.context)
-    most = w.max_num_seqs or max(MANY, batch)
-    quick = _quick(s, w, kind, budget)
-    by_length = None if quick is None else lambda n: quick(SearchPoint(n, _prompt(w, n), batch))
-    by_batch = None if quick is None else lambda n: quick(SearchPoint(s.context, w.prompt_len, n))
+    batch, tokens = workload.batch_size or 1, max(subject.longest or UNBOUNDED, subject.context)
+    most = workload.max_num_seqs or max(MANY, batch)
+    quick = _quick(subject, workload, kind, budget)
+    by_length = (
+        None if quick is None else lambda n: quick(SearchPoint(n, _prompt(workload, n), batch))
+    )
+    by_batch = (
+        None
+        if quick is None
+        else lambda n: quick(SearchPoint(subject.context, workload.prompt_len, n))
+    )
     found: DerivedFacts = {}
     if "context" in wanted:
-        length = largest(longer, tokens, near=s.context, quick=by_length)
+        length = largest(longer, tokens, near=subject.context, quick=by_length)
         found["largest_context"] = length
-        found |= _flags(s, w, length, kind, budget) if own else {}
+        found |= _flags(subject, workload, length, kind, budget) if own else {}
     if "batch_size" in wanted:
         found["largest_batch_size"] = largest(more, most, near=batch, quick=by_batch)
     found["searched_to"] = {"context": tokens, "batch_size": most}
     held = found.get("largest_batch_size")
     if not own and held is not None:
-        found |= {"kv_cache_tokens": held * s.context, "max_concurrency": float(held)}
+        found |= {"kv_cache_tokens": held * subject.context, "max_concurrency": float(held)}
     return found
 
 
-def _flags(s: Subject, w: Infer, context: int, kind: Engine, budget: "Budget") -> DerivedFacts:
-    """What a launch of that context has beside what was set; "" where nothing holds."""
+def _flags(
+    subject: Subject, workload: Infer, context: int, kind: Engine, budget: "Budget"
+) -> DerivedFacts:
+    """Flags that a launch of that context has beside what was set; "" where nothing holds."""
     if not context:
         return {"largest_context_flags": ""}
-    serves = answered(replace(s, context=context), _of_length(w, context), kind, budget).serves
+    serves = answered(
+        replace(subject, context=context), _of_length(workload, context), kind, budget
+    ).serves
     return {"largest_context_flags": serves.flags if serves is not None else ""}
 
 
-def _of_length(w: Infer, context: int) -> Infer:
-    return w.but(context=context, prompt_len=_prompt(w, context))
+def _of_length(workload: Infer, context: int) -> Infer:
+    return workload.but(context=context, prompt_len=_prompt(workload, context))
 
 
-def _prompt(w: Infer, context: int) -> int | None:
-    """A longer or shorter prompt: what is written stays."""
-    return None if w.prompt_len is None else max(1, context - (w.max_new_tokens or 0))
+def _prompt(workload: Infer, context: int) -> int | None:
+    """Length of a prompt in a longer or shorter context: the part that is written stays."""
+    return None if workload.prompt_len is None else max(1, context - (workload.max_new_tokens or 0))
 
 
-def _holds(s: Subject, w: Infer, kind: Engine, budget: "Budget") -> bool:
-    if kind.holds is not None and not s.model.rough and not kind.holds(s, w, budget):
+def _holds(subject: Subject, workload: Infer, kind: Engine, budget: "Budget") -> bool:
+    if (
+        kind.holds is not None
+        and not subject.model.rough
+        and not kind.holds(subject, workload, budget)
+    ):
         return False  # nor does it with the margins of published runs
-    found = answered(s, w, kind, budget)
+    found = answered(subject, workload, kind, budget)
     phases = {id(d.phases): d.phases for d in found.devices if d.kind == "gpu"}
     told = HeldBytes(
         gpus=sum(d.kind == "gpu" for d in found.devices),
         kinds=[[p.parts for p in own] for own in phases.values()],
         surely="yes" if found.serves is None else found.serves.surely,
     )
-    return _surely(told, runs(s, kind), budget)
+    return _surely(told, runs(subject, kind), budget)
 
 
 def _quick(
-    s: Subject, w: Infer, kind: Engine, budget: "Budget"
+    subject: Subject, workload: Infer, kind: Engine, budget: "Budget"
 ) -> Callable[[SearchPoint], bool] | None:
-    """`_holds` in numbers alone, where the engine has them."""
-    if kind.probe is None or s.model.rough:
+    """Return `_holds` in numbers alone, where the engine has them."""
+    if kind.probe is None or subject.model.rough:
         return None
-    probe, like = kind.probe(s, w, budget), runs(s, kind)
+    probe, like = kind.probe(subject, workload, budget), runs(subject, kind)
 
     @cache
     def holds(at: SearchPoint) -> bool:
@@ -127,7 +141,7 @@ def _quick(
 
 
 def _surely(found: HeldBytes, like: bounds.RunForm, budget: "Budget") -> bool:
-    """Whether the verdict is yes, with the margins of such runs."""
+    """Tell whether the verdict is yes, with the margins of such runs."""
     if budget.mixed and len(found.kinds) == found.gpus == budget.choice.count:
         each = enumerate(bounds.highest([k], like, several=found.gpus > 1) for k in found.kinds)
         rooms = all(on_devices.surely(high, 1, budget.alone(i)) for i, high in each)
@@ -136,18 +150,23 @@ def _surely(found: HeldBytes, like: bounds.RunForm, budget: "Budget") -> bool:
     return found.surely == "yes" and on_devices.surely(high, found.gpus, budget)
 
 
-def answered(s: Subject, w: Infer, kind: Engine, budget: "Budget | None") -> EngineAnswer:
-    if not s.model.rough:
-        return kind.infer(s, w, budget)
+def answered(
+    subject: Subject, workload: Infer, kind: Engine, budget: "Budget | None"
+) -> EngineAnswer:
+    """Answer by the engine's rules, or roughly for a bare size."""
+    if not subject.model.rough:
+        return kind.infer(subject, workload, budget)
     from weighbridge.estimate import rough
 
-    return rough.answer(s, w)
+    return rough.answer(subject, workload)
 
 
-def runs(s: Subject, kind: Engine) -> bounds.RunForm:
-    """The published runs that an answer is like."""
-    form = s.choice.scheme
-    return bounds.RunForm("serve", kind.name, bounds.form(form.name if form else None), layers(s))
+def runs(subject: Subject, kind: Engine) -> bounds.RunForm:
+    """Describe the published runs that an answer is like."""
+    form = subject.choice.scheme
+    return bounds.RunForm(
+        "serve", kind.name, bounds.form(form.name if form else None), layers(subject)
+    )
 
 
 def largest(holds: Holds, most: int, near: int = 1, *, quick: Holds | None = None) -> int:

@@ -42,30 +42,34 @@ OTHERS = ("timm", "diffusers", "torch")  # libraries that load their own
 def load(
     model: Model, workload: Load, margins: bounds.MarginTable | None = None, *, formats: bool = True
 ) -> Report:
-    """What the weights of `model` take on one device: in the chosen format, and in every one where
-    `formats` are asked for. `margins` stand for the package's own."""
+    """Report what the weights of `model` take on one device: in the chosen format, and in every one
+    where `formats` are asked for. `margins` stand for the package's own."""
     version = transformers.version(workload.engine_version)
     major = version[0]
     decisions = {part.name: decide(part, workload, by_transformers(major)) for part in model.parts}
     budget = workload.budget()
     card = budget.choice.part if budget is not None else None
-    said: list[str] = []
+    notes: list[str] = []
     if engine(model, decisions[model.parts[0].name].choice.scheme) == usual().name:
         _known(model, version)
-        decisions, said = _on_card(model, decisions, card, version)
-        experts = (told(p, decisions[p.name].choice, major) for p in model.parts)
-        said += dict.fromkeys(filter(None, experts))
+        decisions, notes = _on_card(model, decisions, card, version)
+        experts = (told(part, decisions[part.name].choice, major) for part in model.parts)
+        notes += dict.fromkeys(filter(None, experts))
     first = decisions[model.parts[0].name]
-    choices = {name: d.choice for name, d in decisions.items()}
-    weights = {p.name: weight_bytes(p, choices[p.name], major=major) for p in model.parts}
-    found = facts(model)
+    choices = {name: decision.choice for name, decision in decisions.items()}
+    weights = {
+        part.name: weight_bytes(part, choices[part.name], major=major) for part in model.parts
+    }
+    model_facts = facts(model)
     warm = workload.device_map is not None and _warms_up(version)
     on_device = _on_device(
         model,
         sum(weights.values()),
         lambda: _settled(model, choices, major, warm=warm),
         first.choice,
-        formula=spelled.parameters(found.parameters, first.choice.name, sum(weights.values())),
+        formula=spelled.parameters(
+            model_facts.parameters, first.choice.name, sum(weights.values())
+        ),
         part=card,
     )
     dtypes = {part.name: native_dtype(part) for part in model.parts}
@@ -78,7 +82,7 @@ def load(
     )
     return Report(
         task="load",
-        model=found,
+        model=model_facts,
         workload=effective(model, workload, decisions),
         devices=devices,
         derived=derived(model, decisions, major)
@@ -88,7 +92,7 @@ def load(
         },
         table=priced.rows if priced else (),
         verdict=_verdict(model, budget, workload.host_memory(), devices, choices, major),
-        warnings=(*model.notes, *said, *(() if budget is None else cautions(budget))),
+        warnings=(*model.notes, *notes, *(() if budget is None else cautions(budget))),
     )
 
 
@@ -118,7 +122,7 @@ def _verdict(
     choices: Choices,
     major: int,
 ) -> "Verdict | None":
-    """What is said of the devices and of the host; None where neither was named."""
+    """Judge the devices and the host; None where neither was named."""
     if budget is None and ram is None:
         return None
     from weighbridge.verdict import on_devices, on_host
@@ -136,13 +140,16 @@ def _largest(model: Model, choices: Choices, major: int) -> int | None:
 
     def found() -> int:
         placed = tensors(model, choices, major=major)
-        return largest_kept_whole((t.module, t.nbytes * t.copies) for t in placed)
+        return largest_kept_whole(
+            (tensor.module, tensor.nbytes * tensor.copies) for tensor in placed
+        )
 
     return None if model.rough else memo(model, ("largest", formats(choices), major), found)
 
 
 def _settled(model: Model, choices: Choices, major: int, *, warm: bool) -> device.Settled:
-    """All tensors on one device: after a warm-up in their own order, else as `.to` moves them."""
+    """Place all tensors on one device: after a warm-up in their own order, else as `.to` moves
+    them."""
     order = None if warm else transformers.placement_order
     facts = ("settled", formats(choices), major, warm)
     held = tensors if warm else by_module
@@ -155,18 +162,18 @@ def _on_card(
     card: "Part | None",
     version: tuple[int, int],
 ) -> tuple[dict[str, Decision], list[str]]:
-    """What is loaded on a card without units for it, and what to say."""
+    """Decide what is loaded on a card without units for it, and what to say."""
     if card is None:
         return dict(decisions), []
     from weighbridge.engines.transformers import hardware
 
-    found, said = {}, []
+    changed, notes = {}, []
     for part in model.parts:
         before = decisions[part.name]
-        choice, told = hardware.unpacked(before.choice, part, card, version)
-        found[part.name] = Decision(choice, f"{before.choice.name} unpacked") if told else before
-        said += [told, hardware.advised(card, choice)]
-    return found, list(dict.fromkeys(filter(None, said)))
+        choice, note = hardware.unpacked(before.choice, part, card, version)
+        changed[part.name] = Decision(choice, f"{before.choice.name} unpacked") if note else before
+        notes += [note, hardware.advised(card, choice)]
+    return changed, list(dict.fromkeys(filter(None, notes)))
 
 
 def _on_host(
@@ -177,23 +184,23 @@ def _on_host(
     *,
     mapped: bool,
 ) -> Phase:
-    """The program, and what it holds of each part while it loads."""
+    """Return the host's phase: the program, and what it holds of each part while it loads."""
     loader = engine(model, decisions[model.parts[0].name].choice.scheme)
-    found = [_process(loader)]
+    components = [_process(loader)]
     for part in model.parts:
         choice = decisions[part.name].choice
         straight = mapped or one_buffer(loader)
-        found += host.while_loading(
+        components += host.while_loading(
             part,
             host.loaded(part, choice, weights[part.name], native_dtype(part)),
             version=version,
             straight_to_device=host.straight(choice.scheme, device_map=straight),
         )
-    return Phase("load", tuple(found))
+    return Phase("load", tuple(components))
 
 
 def _process(loader: str) -> Component:
-    """The program that loads: llama.cpp's is small."""
+    """Estimate the program that loads: llama.cpp's is small."""
     if one_buffer(loader):
         from weighbridge.engines.llama_cpp.components import PROCESS  # graphs come with it
 
@@ -220,7 +227,7 @@ def _on_device(
 
 
 def runs(model: Model, form: Scheme | None) -> bounds.RunForm:
-    """The published runs that an answer is like."""
+    """Describe the published runs that an answer is like."""
     return bounds.RunForm("load", engine(model, form), bounds.form(form.name if form else None))
 
 
@@ -240,11 +247,11 @@ def one_buffer(loader: str) -> bool:
 
 
 def effective(model: Model, workload: Load, decisions: Mapping[str, Decision]) -> EffectiveSettings:
-    """Every setting as it was used, defaults included. Parts of a pipeline may differ."""
+    """Collect every setting as it was used, defaults included. Parts of a pipeline may differ."""
     first = next(iter(decisions.values()))
     form = first.choice.scheme
     name = engine(model, form)
-    dtypes = dict.fromkeys(d.choice.dtype.name for d in decisions.values())
+    dtypes = dict.fromkeys(decision.choice.dtype.name for decision in decisions.values())
     newest = transformers.NEWEST if record(name).reads == "any" else None
     return {
         "engine": name,
@@ -263,7 +270,7 @@ def effective(model: Model, workload: Load, decisions: Mapping[str, Decision]) -
 def _download(
     model: Model, decisions: Mapping[str, Decision], weights: Mapping[str, int], major: int
 ) -> int | None:
-    """What the files would take, where none was read: weights as the model's config declares.
+    """Bytes that the files would take, where none was read: weights as the model's config declares.
 
     `weights` are the bytes of each part as it is loaded, which mostly is how it is stored.
     """
@@ -279,12 +286,12 @@ def _download(
 
 
 def derived(model: Model, decisions: Mapping[str, Decision], major: int) -> DerivedFacts:
-    """What follows from the model and is no setting."""
-    unloaded = [t for part in model.parts for t in part.unloaded]
+    """Collect what follows from the model and is no setting."""
+    unloaded = [tensor for part in model.parts for tensor in part.unloaded]
     return {
-        "dtype_from": ", ".join(dict.fromkeys(d.why for d in decisions.values())),
-        "as_stored": any(d.choice.as_stored for d in decisions.values()),
+        "dtype_from": ", ".join(dict.fromkeys(decision.why for decision in decisions.values())),
+        "as_stored": any(decision.choice.as_stored for decision in decisions.values()),
         "unloaded_tensors": len(unloaded),
-        "unloaded_bytes": sum(t.nbytes for t in unloaded),
+        "unloaded_bytes": sum(tensor.nbytes for tensor in unloaded),
         "volatile_buffer_bytes": sum(volatile_bytes(part, major) for part in model.parts),
     }

@@ -15,12 +15,12 @@ from weighbridge.settings import Infer
 FEWEST, USUAL = 16, 4  # heads to a key-value head
 
 
-def answer(s: Subject, w: Infer) -> EngineAnswer:
-    """Assumed from end to end, for one device."""
-    weights = total(s.tensors, "weights")
-    layers = max(1, round((s.model.parameters / (12 * ASPECT**2)) ** (1 / 3)))
-    token = 2 * layers * ASPECT * layers * s.choice.dtype.nbytes
-    tokens = s.context * (w.batch_size or 1)
+def answer(subject: Subject, workload: Infer) -> EngineAnswer:
+    """Answer for one device, assumed from end to end."""
+    weights = total(subject.tensors, "weights")
+    layers = max(1, round((subject.model.parameters / (12 * ASPECT**2)) ** (1 / 3)))
+    token = 2 * layers * ASPECT * layers * subject.choice.dtype.nbytes
+    tokens = subject.context * (workload.batch_size or 1)
     cache = Component(
         name="kv_cache",
         bytes=Bytes(tokens * token // FEWEST, tokens * token // USUAL, tokens * token),
@@ -35,7 +35,7 @@ def answer(s: Subject, w: Infer) -> EngineAnswer:
         formula="a fiftieth of the weights, at most a tenth",
         source="a rule of thumb",
     )
-    alone = words_alone(s.model.parameters, s.choice, weights)
+    alone = words_alone(subject.model.parameters, subject.choice, weights)
     load = rough(weights, alone=alone)
     serving = (*load.components, cache, step)
     phases = (load, Phase("prefill", serving), Phase("decode", serving))

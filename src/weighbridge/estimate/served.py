@@ -40,37 +40,37 @@ SHARES: tuple[Literal["gpu_memory_utilization", "mem_fraction_static"], ...] = (
 SURE: tuple[Surely, Surely] = ("yes", "unknown")
 
 
-def verdict(answer: EngineAnswer, w: Infer, engine: str, budget: "Budget") -> Verdict:
-    """Whether the devices hold what was sized, and the engine serves it by these flags."""
-    found, serves = on_devices.serving(answer.devices, budget), answer.serves
-    if serves is None or found.fits == "no":
-        return found
-    if serves.surely == "no" or (serves.surely == "unknown" and found.fits == "yes"):
-        return found.turned(serves.surely, serves.lacks, _short_of(answer, budget))
-    if serves.flags and not w.engine_defaults:
-        own = "may" if answer.derived.get("serves_as_asked") else "would"
-        lead = f"with its defaults {engine} {own} not serve this"
-        what = "the line below" if answer.derived.get("launch") else "it"
-        line = f"{what} {'does' if found.fits == 'yes' else 'may'}, with {serves.flags}"
-        return replace(found, reason=f"{lead}; {line}: {found.reason}")
-    return found
+def verdict(answer: EngineAnswer, workload: Infer, engine: str, budget: "Budget") -> Verdict:
+    """Judge whether the devices hold what was sized, and the engine serves it by these flags."""
+    room_verdict, serves = on_devices.serving(answer.devices, budget), answer.serves
+    if serves is None or room_verdict.fits == "no":
+        return room_verdict
+    if serves.surely == "no" or (serves.surely == "unknown" and room_verdict.fits == "yes"):
+        return room_verdict.turned(serves.surely, serves.lacks, _short_of(answer, budget))
+    if serves.flags and not workload.engine_defaults:
+        will = "may" if answer.derived.get("serves_as_asked") else "would"
+        lead = f"with its defaults {engine} {will} not serve this"
+        line_name = "the line below" if answer.derived.get("launch") else "it"
+        line = f"{line_name} {'does' if room_verdict.fits == 'yes' else 'may'}, with {serves.flags}"
+        return replace(room_verdict, reason=f"{lead}; {line}: {room_verdict.reason}")
+    return room_verdict
 
 
 def _short_of(answer: EngineAnswer, budget: "Budget") -> str:
-    """The component that the engine's own share of the card has no room for: the cache, which is
-    made last, unless what comes before it is too much."""
+    """Name the component that the engine's own share of the card has no room for: the cache, which
+    is made last, unless what comes before it is too much."""
     given = (answer.settings.get(name) for name in SHARES)
     share = next((s for s in given if s is not None), 1.0)
     room = round(share * budget.choice.part.total.bytes.high)
-    gpus = (d for d in answer.devices if d.kind == "gpu")
-    tipped = (closeness.tipped_by(d.phases, exactly(room), surely=True) for d in gpus)
+    gpus = (device for device in answer.devices if device.kind == "gpu")
+    tipped = (closeness.tipped_by(device.phases, exactly(room), surely=True) for device in gpus)
     return next(filter(None, tipped), "kv_cache")
 
 
-def as_asked(facts: DerivedFacts, w: Infer, judged: Verdict | None) -> DerivedFacts:
-    """The facts, of which `serves_as_asked` is about what the verdict is about: a command as it is,
-    or else what was set, with the flags of the launch line for what was not."""
-    if "serves_as_asked" not in facts or w.engine_defaults:
+def as_asked(facts: DerivedFacts, workload: Infer, judged: Verdict | None) -> DerivedFacts:
+    """Return the facts, of which `serves_as_asked` is about what the verdict is about: a command as
+    it is, or else what was set, with the flags of the launch line for what was not."""
+    if "serves_as_asked" not in facts or workload.engine_defaults:
         return facts
     serves = facts["launch_serves"] and (judged is None or judged.fits != "no")
     return {
@@ -81,12 +81,12 @@ def as_asked(facts: DerivedFacts, w: Infer, judged: Verdict | None) -> DerivedFa
 
 
 def remedies(answer: EngineAnswer, judge: Judge) -> Iterator[Remedy]:
-    """The flags with which a command would serve."""
+    """Yield the flags with which a command would serve."""
     serves = answer.serves
     if serves is None or not serves.changed:
         return
-    hosts = (d for d in answer.devices if d.kind == "host")
-    devices = (*(d for d in serves.changed if d.kind != "host"), *hosts)
+    hosts = (device for device in answer.devices if device.kind == "host")
+    devices = (*(device for device in serves.changed if device.kind != "host"), *hosts)
     room = judge(devices)
     yield Remedy(
         change=dict(serves.change),
@@ -98,15 +98,15 @@ def remedies(answer: EngineAnswer, judge: Judge) -> Iterator[Remedy]:
 
 
 def softened(
-    answer: EngineAnswer, w: Infer, judged: Verdict | None, remedies: tuple[Remedy, ...]
+    answer: EngineAnswer, workload: Infer, judged: Verdict | None, remedies: tuple[Remedy, ...]
 ) -> tuple[str, ...]:
-    """Warnings that promise no more of a line than the verdict on it does."""
+    """Return warnings that promise no more of a line than the verdict on it does."""
     flags = "" if answer.serves is None else answer.serves.flags
-    told = [r.fits for r in remedies if r.flags == flags]
-    if not w.engine_defaults and judged is not None:
-        told = [judged.fits]
+    answers = [remedy.fits for remedy in remedies if remedy.flags == flags]
+    if not workload.engine_defaults and judged is not None:
+        answers = [judged.fits]
     promise, hope = (f"which {WOULD[s]} do" for s in SURE)
-    if "yes" in told:
+    if "yes" in answers:
         return answer.warnings
     return tuple(line.replace(promise, hope) for line in answer.warnings)
 

@@ -10,7 +10,7 @@ from weighbridge.components.device import OPEN
 from weighbridge.components.weights import FormatChoice
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.readable import declared_name
-from weighbridge.engines.subject import subject
+from weighbridge.engines.subject import subject as subject_of
 from weighbridge.engines.table import usual, version, written
 from weighbridge.errors import UnsupportedError, UsageError
 from weighbridge.estimate import exact, uncounted
@@ -33,57 +33,58 @@ if TYPE_CHECKING:
 DEQUANTIZED = ("fp8", "mxfp4")
 
 
-def train(model: Model, w: Train) -> Report:
-    """Raises UnsupportedError where the model is outside our rules, UsageError where settings
-    contradict each other."""
+def train(model: Model, workload: Train) -> Report:
+    """Report what a training run takes. Raises UnsupportedError where the model is outside our
+    rules, UsageError where settings contradict each other."""
     kind = usual()
-    if w.exact:
-        w = w.but(engine_version=exact.ready(kind.name, w.engine_version))
-    number, said = version(kind, w.engine_version)
-    budget = w.budget()
-    asked, p = _planned(model, w, number, budget)
-    stages = runs_of(p)
-    found = answer(p, budget, runs=stages)
-    if w.exact:
-        found = exact.trained(asked, w, p, found)
-    like = bounds.TRACED if w.exact else _runs(asked, p)
-    found = replace(found, devices=_widened(found, p, budget, like))
-    if budget is not None and not w.exact:
-        found = _given_back(found, p, budget, like, stages)
-    missing = () if w.exact else uncounted.of_training(asked)
+    if workload.exact:
+        workload = workload.but(engine_version=exact.ready(kind.name, workload.engine_version))
+    number, said = version(kind, workload.engine_version)
+    budget = workload.budget()
+    asked, training = _planned(model, workload, number, budget)
+    stages = runs_of(training)
+    found = answer(training, budget, runs=stages)
+    if workload.exact:
+        found = exact.trained(asked, workload, training, found)
+    like = bounds.TRACED if workload.exact else _runs(asked, training)
+    found = replace(found, devices=_widened(found, training, budget, like))
+    if budget is not None and not workload.exact:
+        found = _given_back(found, training, budget, like, stages)
+    missing = () if workload.exact else uncounted.of_training(asked)
     judged = None
     if budget is not None:
         judged = uncounted.judged(on_devices.serving(found.devices, budget), missing)
-    said_no = refused(p)
+    said_no = refused(training)
     if judged is not None and said_no:
         judged = judged.turned(judged.fits, f"{said_no}; {judged.reason}")
-    judged = on_devices.cited(judged, bounds.published(found.devices, _runs(asked, p)))
+    judged = on_devices.cited(judged, bounds.published(found.devices, _runs(asked, training)))
     return Report(
         task="train",
         model=facts(model),
-        workload=_effective(asked, w, p, written(number)) | found.settings,
+        workload=_effective(asked, workload, training, written(number)) | found.settings,
         devices=found.devices,
         derived=_derived(asked, missing) | found.derived | _condition(said_no),
         verdict=on_host.both(
             judged,
             found.devices,
-            w.host_memory(),
+            workload.host_memory(),
             shared=budget is not None and budget.shares_host,
         ),
         warnings=(
             *_warnings(asked, found, said, budget),
-            *remarks(p),
+            *remarks(training),
             *uncounted.warnings(missing),
         ),
     )
 
 
-def followed(model: Model, w: Train) -> int:
+def followed(model: Model, workload: Train) -> int:
     """Parameters that a run follows one by one: before transformers 5 each expert has its own."""
-    number, _ = version(usual(), w.engine_version)
+    number, _ = version(usual(), workload.engine_version)
     apart = number < (5,)
     return sum(
-        p.routed[1] if apart and p.kind == "expert" else 1 for p in model.parts[0].blueprint.counted
+        parameter.routed[1] if apart and parameter.kind == "expert" else 1
+        for parameter in model.parts[0].blueprint.counted
     )
 
 
@@ -94,36 +95,39 @@ def _condition(said: str) -> DerivedFacts:
 
 def _given_back(
     found: TrainingAnswer,
-    p: TrainingPlan,
+    training: TrainingPlan,
     budget: "Budget",
     like: bounds.RunForm,
     stages: Sequence[StageRuns],
 ) -> TrainingAnswer:
-    """torch gives blocks that nothing lives in back to the driver before it gives up. Where it is
-    open whether the run fits, it is run again with only what all else surely leaves of the card:
-    if it comes to its end there, it fits."""
+    """Run again where it is open whether a run fits. torch gives blocks that nothing lives in back
+    to the driver before it gives up, so the second run has only what all else surely leaves of the
+    card: if it comes to its end there, it fits."""
     usable = budget.usable.low
     if on_devices.serving(found.devices, budget).fits != "unknown":
         return found
     most = usable - max(
-        _beside_tensors(x) for d in found.devices if d.kind == "gpu" for x in d.phases
+        _beside_tensors(phase)
+        for device in found.devices
+        if device.kind == "gpu"
+        for phase in device.phases
     )
     if most <= 0:
         return found
-    again = answer(p, budget, most, stages)
-    again = replace(again, devices=_widened(again, p, budget, like))
+    again = answer(training, budget, most, stages)
+    again = replace(again, devices=_widened(again, training, budget, like))
     return again if on_devices.serving(again.devices, budget).fits == "yes" else found
 
 
 def _beside_tensors(phase: Phase) -> int:
-    """All that may be on the device beside expected tensors and the free room of segments."""
+    """Bytes that may be on the device beside expected tensors and the free room of segments."""
     free = sum(c.bytes.high for c in phase.components if c.name == "fragmentation" and not c.detail)
     return phase.at("driver").high - free - phase.at("allocated").expected + OPEN
 
 
 @dataclass(frozen=True, slots=True)
 class Alone:
-    """What the rules say alone, and which published runs it is like."""
+    """The answer of the rules alone, and the published runs that it is like."""
 
     answer: TrainingAnswer
     like: bounds.RunForm
@@ -135,17 +139,17 @@ class Alone:
         return _widened(self.answer, self.plan, self.budget, self.like, table)
 
 
-def run(model: Model, w: Train) -> Alone:
-    """The run without the margins of published ones."""
-    number, _ = version(usual(), w.engine_version)
-    budget = w.budget()
-    asked, p = _planned(model, w, number, budget)
-    return Alone(answer(p, budget), _runs(asked, p), p, budget)
+def run(model: Model, workload: Train) -> Alone:
+    """Plan and answer a run without the margins of published ones."""
+    number, _ = version(usual(), workload.engine_version)
+    budget = workload.budget()
+    asked, training = _planned(model, workload, number, budget)
+    return Alone(answer(training, budget), _runs(asked, training), training, budget)
 
 
 def _widened(
     found: TrainingAnswer,
-    p: TrainingPlan,
+    training: TrainingPlan,
     budget: "Budget | None",
     like: bounds.RunForm,
     table: bounds.MarginTable | None = None,
@@ -154,30 +158,32 @@ def _widened(
     else surely leaves."""
     usable = None if budget is None else budget.usable
     devices = bounds.widened(found.devices, like, table)
-    return host.with_paged_states(devices, found.managed, p.optimizer, usable)
+    return host.with_paged_states(devices, found.managed, training.optimizer, usable)
 
 
 def _planned(
-    model: Model, w: Train, number: tuple[int, ...], budget: "Budget | None"
+    model: Model, workload: Train, number: tuple[int, ...], budget: "Budget | None"
 ) -> tuple[Subject, TrainingPlan]:
-    asked = _subject(unpacked(model, w), w, number)
-    return asked, plan(asked, w, budget, (number[0], number[1] if len(number) > 1 else 0))
+    asked = _subject(unpacked(model, workload), workload, number)
+    return asked, plan(asked, workload, budget, (number[0], number[1] if len(number) > 1 else 0))
 
 
-def _runs(s: Subject, p: TrainingPlan) -> bounds.RunForm:
-    form = s.choice.scheme
-    known = bounds.COMPILED if p.compiled else bounds.form(form.name if form else None)
-    return bounds.RunForm("train", p.framework.name, known, layers(s), _sharing(p))
+def _runs(subject: Subject, training: TrainingPlan) -> bounds.RunForm:
+    form = subject.choice.scheme
+    known = bounds.COMPILED if training.compiled else bounds.form(form.name if form else None)
+    return bounds.RunForm(
+        "train", training.framework.name, known, layers(subject), _sharing(training)
+    )
 
 
-def _sharing(p: TrainingPlan) -> str:
-    """The way several devices share a run, by which published runs are told apart."""
-    split = p.sharding.tensor * p.sharding.pipeline * p.sharding.context > 1
-    return "layers in parts" if split else p.sharding.kind
+def _sharing(training: TrainingPlan) -> str:
+    """Name the way in which several devices share a run, by which published runs are told apart."""
+    split = training.sharding.tensor * training.sharding.pipeline * training.sharding.context > 1
+    return "layers in parts" if split else training.sharding.kind
 
 
-def _subject(model: Model, w: Train, number: tuple[int, ...]) -> Subject:
-    """The model as it is loaded: in the framework's dtype, unless one was named."""
+def _subject(model: Model, workload: Train, number: tuple[int, ...]) -> Subject:
+    """Read the model as it is loaded: in the framework's dtype, unless one was named."""
     if model.rough:
         raise UnsupportedError(
             f"{model.reference}: a bare size has no layers to train; name a model, or ask "
@@ -189,24 +195,24 @@ def _subject(model: Model, w: Train, number: tuple[int, ...]) -> Subject:
             f"{model.reference}: {beside} is not followed, so training it is not answered; "
             "`weighbridge trace` runs the script that does"
         )
-    made, chosen = frameworks.held(w)
-    full = (w.method or "full") == "full"
-    dtype = w.dtype or (chosen.weights if full else chosen.frozen).name
-    form, note = _packed_as(model, w, made)
+    made, chosen = frameworks.held(workload)
+    full = (workload.method or "full") == "full"
+    dtype = workload.dtype or (chosen.weights if full else chosen.frozen).name
+    form, note = _packed_as(model, workload, made)
     asked = Infer(
         dtype=dtype,
         quantization=form,
         engine=usual().name,
-        engine_version=w.engine_version,
-        base_model=w.base_model,
-        context=w.seq_len,
-        image_size=w.image_size,
-        images=w.images,
-        audio_seconds=w.audio_seconds,
+        engine_version=workload.engine_version,
+        base_model=workload.base_model,
+        context=workload.seq_len,
+        image_size=workload.image_size,
+        images=workload.images,
+        audio_seconds=workload.audio_seconds,
     )
-    found = _dequantized(subject(model, asked, usual(), number), form)
+    found = _dequantized(subject_of(model, asked, usual(), number), form)
     found = replace(found, notes=(*found.notes, note)) if note else found
-    if w.base_model and found.body.causal:
+    if workload.base_model and found.body.causal:
         raise UsageError(
             "--base-model: the headless class has no logits, and so no loss to train by; leave it "
             "out"
@@ -216,22 +222,22 @@ def _subject(model: Model, w: Train, number: tuple[int, ...]) -> Subject:
             f"{model.reference}: its weights are in {found.choice.scheme.name}, and a quantized "
             "model is not trained in full: use --method lora"
         )
-    if w.seq_len is None:
+    if workload.seq_len is None:
         length = min(USUAL_LENGTH, found.longest or USUAL_LENGTH)
         found = replace(found, context=length, context_from="the usual default")
     return found
 
 
-def _packed_as(model: Model, w: Train, made: frameworks.Framework) -> tuple[str | None, str]:
-    """(the format that the frozen base is asked for in; what is to be said of it). Adapters are
-    trained beside most packed formats as they are stored; FP8 and MXFP4 are unpacked to be trained,
-    and no loader of transformers packs a packed checkpoint another way."""
-    form = w.quantization or (made.packs if w.method == "qlora" else None)
+def _packed_as(model: Model, workload: Train, made: frameworks.Framework) -> tuple[str | None, str]:
+    """Return (the format that the frozen base is asked for in, what is to be said of it). Adapters
+    are trained beside most packed formats as they are stored; FP8 and MXFP4 are unpacked to be
+    trained, and no loader of transformers packs a packed checkpoint another way."""
+    form = workload.quantization or (made.packs if workload.method == "qlora" else None)
     stored = declared_name(model.parts[0])
     if form in (None, stored) or not stored or made.own_copies or made.loads != "transformers":
         return form, ""
     unpacked_first = stored.startswith(DEQUANTIZED)
-    if w.quantization is None and not unpacked_first:
+    if workload.quantization is None and not unpacked_first:
         return None, f"QLoRA trains adapters beside weights in {stored}, as they are stored"
     lora = "--method lora trains it unpacked" if unpacked_first else "leave out --quantization"
     return form, (
@@ -240,57 +246,59 @@ def _packed_as(model: Model, w: Train, made: frameworks.Framework) -> tuple[str 
     )
 
 
-def _dequantized(s: Subject, asked: str | None) -> Subject:
-    """Weights that a model keeps in fp8 or mxfp4 are trained in 16 bits: transformers'
-    FineGrainedFP8Config(dequantize=True), Mxfp4Config(dequantize=True)."""
-    form = s.choice.scheme
+def _dequantized(subject: Subject, asked: str | None) -> Subject:
+    """Take weights that a model keeps in fp8 or mxfp4 as unpacked to 16 bits for training:
+    transformers' FineGrainedFP8Config(dequantize=True), Mxfp4Config(dequantize=True)."""
+    form = subject.choice.scheme
     if asked is not None or form is None or not form.name.startswith(DEQUANTIZED):
-        return s
-    plain = FormatChoice(dtype=s.choice.dtype)
+        return subject
+    plain = FormatChoice(dtype=subject.choice.dtype)
     note = f"weights in {form.name} are taken as dequantized to {plain.dtype.name} for training"
     return replace(
-        s,
+        subject,
         choice=plain,
-        choices={**s.choices, s.part.name: plain},
+        choices={**subject.choices, subject.part.name: plain},
         why=f"dequantized from {form.name}",
-        notes=(*s.notes, note),
+        notes=(*subject.notes, note),
     )
 
 
-def _effective(s: Subject, w: Train, p: TrainingPlan, number: str) -> EffectiveSettings:
+def _effective(
+    subject: Subject, workload: Train, training: TrainingPlan, number: str
+) -> EffectiveSettings:
     return {
         "engine": usual().name,
         "engine_version": number,
-        "dtype": s.choice.dtype.name,
-        "quantization": s.choice.scheme.name if s.choice.scheme else None,
-        "base_model": w.base_model,
-        "seq_len": s.context,
-        "batch_size": w.batch_size or 1,
-        "precision": p.precision.name,
-        "shard": p.sharding.kind,
-        "data_parallel_size": p.sharding.data,
-        "tensor_parallel_size": p.sharding.tensor,
-        "pipeline_parallel_size": p.sharding.pipeline,
-        "context_parallel_size": p.sharding.context,
-        "expert_parallel_size": p.sharding.expert,
-        "offload": p.sharding.offload,
-        "cpu_ram_efficient_loading": w.cpu_ram_efficient_loading,
-        "padded": p.padded,
-        "eval_batch_size": w.eval_batch_size,
-        "images": p.items["image"],
-        "image_size": None if w.image_size is None else list(w.image_size),
-        "audio_seconds": w.audio_seconds,
-        **_adapters(p),
-        "gpu": w.gpu,
-        "gpu_memory": w.gpu_memory,
-        "headroom": w.headroom,
-        "ram": w.ram,
+        "dtype": subject.choice.dtype.name,
+        "quantization": subject.choice.scheme.name if subject.choice.scheme else None,
+        "base_model": workload.base_model,
+        "seq_len": subject.context,
+        "batch_size": workload.batch_size or 1,
+        "precision": training.precision.name,
+        "shard": training.sharding.kind,
+        "data_parallel_size": training.sharding.data,
+        "tensor_parallel_size": training.sharding.tensor,
+        "pipeline_parallel_size": training.sharding.pipeline,
+        "context_parallel_size": training.sharding.context,
+        "expert_parallel_size": training.sharding.expert,
+        "offload": training.sharding.offload,
+        "cpu_ram_efficient_loading": workload.cpu_ram_efficient_loading,
+        "padded": training.padded,
+        "eval_batch_size": workload.eval_batch_size,
+        "images": training.items["image"],
+        "image_size": None if workload.image_size is None else list(workload.image_size),
+        "audio_seconds": workload.audio_seconds,
+        **_adapters(training),
+        "gpu": workload.gpu,
+        "gpu_memory": workload.gpu_memory,
+        "headroom": workload.headroom,
+        "ram": workload.ram,
     }
 
 
-def _adapters(p: TrainingPlan) -> EffectiveSettings:
-    a = p.adapters
-    if a is None:
+def _adapters(training: TrainingPlan) -> EffectiveSettings:
+    adapters = training.adapters
+    if adapters is None:
         return {
             "lora_r": None,
             "lora_alpha": None,
@@ -300,29 +308,32 @@ def _adapters(p: TrainingPlan) -> EffectiveSettings:
             "modules_to_save": None,
         }
     return {
-        "lora_r": a.r,
-        "lora_alpha": a.alpha,
-        "lora_targets": list(a.targets),
-        "lora_dropout": a.dropout,
-        "use_rslora": a.rslora,
-        "modules_to_save": list(a.modules_to_save),
+        "lora_r": adapters.r,
+        "lora_alpha": adapters.alpha,
+        "lora_targets": list(adapters.targets),
+        "lora_dropout": adapters.dropout,
+        "use_rslora": adapters.rslora,
+        "modules_to_save": list(adapters.modules_to_save),
     }
 
 
-def _derived(s: Subject, missing: tuple[str, ...]) -> DerivedFacts:
+def _derived(subject: Subject, missing: tuple[str, ...]) -> DerivedFacts:
     return {
-        "dtype_from": s.why,
-        "as_stored": s.choice.as_stored,
-        "context_from": s.context_from,
-        "longest_context": s.longest,
+        "dtype_from": subject.why,
+        "as_stored": subject.choice.as_stored,
+        "context_from": subject.context_from,
+        "longest_context": subject.longest,
         "not_counted": list(missing),
     }
 
 
-def _warnings(s: Subject, found: TrainingAnswer, said: str, budget: "Budget | None") -> list[str]:
-    told = [*filter(None, (said,)), *s.model.notes, *s.notes, *found.warnings]
-    if s.longest is not None and s.context > s.longest:
-        told.append(
-            f"{s.context:,} tokens are more than the {s.longest:,} that the model was made for"
+def _warnings(
+    subject: Subject, found: TrainingAnswer, said: str, budget: "Budget | None"
+) -> list[str]:
+    warnings = [*filter(None, (said,)), *subject.model.notes, *subject.notes, *found.warnings]
+    if subject.longest is not None and subject.context > subject.longest:
+        warnings.append(
+            f"{subject.context:,} tokens are more than the {subject.longest:,} that the model was "
+            "made for"
         )
-    return [*told, *(cautions(budget) if budget is not None else ())]
+    return [*warnings, *(cautions(budget) if budget is not None else ())]

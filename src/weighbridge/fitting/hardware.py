@@ -53,30 +53,34 @@ class FoundSettings(NamedTuple):
     settings: Mapping[str, Any]
 
 
-def smallest(asker: Asker, a: FitRequest) -> FoundSettings:
-    """The first that fits. Raises UsageError where no card was named to count."""
-    assert a.smallest is not None
-    tries = {"gpu": _cards, "count": _counts, "instance": _machines}[a.smallest](asker, a)
-    bare = _asked(asker, a, {n: None for n in DEVICE if n != "ram"})
+def smallest(asker: Asker, request: FitRequest) -> FoundSettings:
+    """Find the first hardware that fits. Raises UsageError where no card was named to count."""
+    assert request.smallest is not None
+    tries = {"gpu": _cards, "count": _counts, "instance": _machines}[request.smallest](
+        asker, request
+    )
+    bare = _asked(asker, request, {name: None for name in DEVICE if name != "ram"})
     least = 0 if bare is None else weights(bare)
     last: Mapping[str, Any] = {}
     for tried in tries:
         last = tried.settings
         if tried.part.visible.bytes.high * tried.devices < least:
             continue
-        report = _asked(asker, a, tried.settings)
+        report = _asked(asker, request, tried.settings)
         if report is not None and report.verdict is not None and report.verdict.fits == "yes":
-            return FoundSettings(_found(a, tried, report), tried.settings)
-    note = _none(a, bare)
-    return FoundSettings(Solved(unknown=a.smallest, value=None, question=a.about, note=note), last)
+            return FoundSettings(_found(request, tried, report), tried.settings)
+    note = _none(request, bare)
+    return FoundSettings(
+        Solved(unknown=request.smallest, value=None, question=request.about, note=note), last
+    )
 
 
-def _found(a: FitRequest, tried: Tried, report: Report) -> Solved:
-    assert a.smallest is not None
+def _found(request: FitRequest, tried: Tried, report: Report) -> Solved:
+    assert request.smallest is not None
     return Solved(
-        unknown=a.smallest,
+        unknown=request.smallest,
         value=tried.value,
-        question=a.about,
+        question=request.about,
         workload=dict(tried.settings),
         peak_bytes=report.peak.expected,
         note=f"{tried.devices} x {tried.part.name}",
@@ -84,94 +88,100 @@ def _found(a: FitRequest, tried: Tried, report: Report) -> Solved:
     )
 
 
-def _none(a: FitRequest, bare: Report | None) -> str:
+def _none(request: FitRequest, bare: Report | None) -> str:
     missing = () if bare is None else bare.derived.get("not_counted") or ()
     if missing:
         return f"not counted: {'; '.join(missing)}"
     what = {"gpu": "no card", "count": f"no count up to {COUNTS[-1]:,}", "instance": "no machine"}
-    return f"{what[a.smallest or 'gpu']} of the catalogue surely fits it as asked"
+    return f"{what[request.smallest or 'gpu']} of the catalogue surely fits it as asked"
 
 
-def _asked(asker: Asker, a: FitRequest, change: Mapping[str, Any]) -> Report | None:
-    merged = {n: v for n, v in {**a.settings, **change}.items() if v is not None}
-    changed = replace(a, settings=merged)
+def _asked(asker: Asker, request: FitRequest, change: Mapping[str, Any]) -> Report | None:
+    merged = {
+        name: value for name, value in {**request.settings, **change}.items() if value is not None
+    }
+    changed = replace(request, settings=merged)
     try:
-        return judged(asker, workload(a.about, changed, inference(asker, changed)))
+        return judged(asker, workload(request.about, changed, inference(asker, changed)))
     except REFUSED:
         return None
 
 
 def weights(report: Report) -> int:
-    """The least that weights take, on all devices together."""
-    gpus = [d for d in report.devices if d.kind == "gpu"]
+    """Bytes that weights take at least, on all devices together."""
+    gpus = [device for device in report.devices if device.kind == "gpu"]
     return min(
         (
-            sum(c.bytes.low for c in phase.components if c.name == "weights")
-            for d in gpus
-            for phase in d.phases
+            sum(
+                component.bytes.low for component in phase.components if component.name == "weights"
+            )
+            for device in gpus
+            for phase in device.phases
         ),
         default=0,
     )
 
 
-def _cards(asker: Asker, a: FitRequest) -> Iterator[Tried]:
+def _cards(asker: Asker, request: FitRequest) -> Iterator[Tried]:
     from weighbridge.accelerators.parts import parts
 
     for part in sorted(cards(parts().values()), key=_room):
-        told = {"gpu": part.id, "name": part.name, "marketed_gb": part.marketed_gb}
-        yield Tried(part.id, part, 1, {"gpu": part.id}, told)
+        row = {"gpu": part.id, "name": part.name, "marketed_gb": part.marketed_gb}
+        yield Tried(part.id, part, 1, {"gpu": part.id}, row)
 
 
 def cards(parts: "Iterable[Part]") -> "Iterator[Part]":
-    """Cards that are sold as such: not chips that share a machine's memory, nor altered ones."""
-    return (p for p in parts if p.kind == "gpu" and "modified" not in p.name.lower())
+    """Keep cards that are sold as such: not chips that share a machine's memory, nor altered
+    ones."""
+    return (part for part in parts if part.kind == "gpu" and "modified" not in part.name.lower())
 
 
 def _room(part: "Part") -> tuple[int, str]:
     return part.visible.bytes.low, part.id
 
 
-def _counts(asker: Asker, a: FitRequest) -> Iterator[Tried]:
+def _counts(asker: Asker, request: FitRequest) -> Iterator[Tried]:
     from weighbridge.accelerators.names import find
 
-    name = a.settings.get("gpu")
+    name = request.settings.get("gpu")
     if name is None:
         raise UsageError("--smallest count needs the card: --gpu 4090")
     part = find(name).part
     for count in COUNTS:
-        told = {"gpu": part.id, "name": part.name, "count": count}
-        settings = {"gpu": f"{part.id}:{count}", **ranks(asker, a, count)}
-        yield Tried(count, part, count, settings, told)
+        row = {"gpu": part.id, "name": part.name, "count": count}
+        settings = {"gpu": f"{part.id}:{count}", **ranks(asker, request, count)}
+        yield Tried(count, part, count, settings, row)
 
 
-def _machines(asker: Asker, a: FitRequest) -> Iterator[Tried]:
+def _machines(asker: Asker, request: FitRequest) -> Iterator[Tried]:
     from weighbridge.accelerators.parts import instances, parts
 
     known = parts()
-    found = sorted(
-        instances().values(), key=lambda i: (known[i.part].visible.bytes.low * i.count, i.id)
+    machines = sorted(
+        instances().values(),
+        key=lambda instance: (known[instance.part].visible.bytes.low * instance.count, instance.id),
     )
-    for machine in found:
-        told = {
+    for machine in machines:
+        row = {
             "instance": machine.id,
             "name": machine.name,
             "provider": machine.provider,
             "gpu": machine.part,
             "count": machine.count,
         }
-        settings = {"gpu": machine.id, **ranks(asker, a, machine.count)}
-        yield Tried(machine.id, known[machine.part], machine.count, settings, told)
+        settings = {"gpu": machine.id, **ranks(asker, request, machine.count)}
+        yield Tried(machine.id, known[machine.part], machine.count, settings, row)
 
 
-def ranks(asker: Asker, a: FitRequest, count: int) -> dict[str, Any]:
-    """How so many cards share the model, where the user did not say."""
-    if count == 1 or any(name in a.settings for name in RANKS):
+def ranks(asker: Asker, request: FitRequest, count: int) -> dict[str, Any]:
+    """Settings by which so many cards share the model, where the user did not say."""
+    if count == 1 or any(name in request.settings for name in RANKS):
         return {}
-    task, method = NAMES[a.about]
+    task, method = NAMES[request.about]
     if task == "train":
         packed = {"bnb_4bit_quant_storage": "bfloat16"} if method == "qlora" else {}
         return {"shard": "fsdp2", **packed}
-    if task == "infer" and record(inference(asker, a)).server:
+    if task == "infer" and record(inference(asker, request)).server:
         across = {"pipeline_parallel_size": count // MACHINE} if count > MACHINE else {}
         return {"tensor_parallel_size": min(count, MACHINE), **across}
     return {}

@@ -42,22 +42,26 @@ TASKS = {  # end of a class's name -> what it is for
 }
 
 
-def gpus(asker: Asker, a: FitRequest) -> Ranking:
-    """Every card of the catalogue for one model, by the question that was asked."""
+def gpus(asker: Asker, request: FitRequest) -> Ranking:
+    """Rank every card of the catalogue for one model, by the question that was asked."""
     from weighbridge.accelerators.parts import parts
 
-    bare = _judged(asker, replace(a, settings=_without_device(a.settings)))
+    bare = _judged(asker, replace(request, settings=_without_device(request.settings)))
     least = 0 if bare is None else weights(bare)
-    rows = [_card(asker, a, part, least) for part in cards(parts().values())]
-    rows.sort(key=lambda r: (RANK[r["fits"]], r["usable_bytes"], r["id"]))
-    return Ranking(about=a.about, of="gpus", rows=tuple(rows), model=asker.model().name)
+    rows = [_card(asker, request, part, least) for part in cards(parts().values())]
+    rows.sort(key=lambda row: (RANK[row["fits"]], row["usable_bytes"], row["id"]))
+    return Ranking(about=request.about, of="gpus", rows=tuple(rows), model=asker.model().name)
 
 
 def _without_device(settings: Mapping[str, Any]) -> dict[str, Any]:
-    return {n: v for n, v in settings.items() if n not in ("gpu", "gpu_memory", "headroom")}
+    return {
+        name: value
+        for name, value in settings.items()
+        if name not in ("gpu", "gpu_memory", "headroom")
+    }
 
 
-def _card(asker: Asker, a: FitRequest, part: "Part", least: int) -> Row:
+def _card(asker: Asker, request: FitRequest, part: "Part", least: int) -> Row:
     usable = part.visible.bytes
     row = {
         "id": part.id,
@@ -71,44 +75,46 @@ def _card(asker: Asker, a: FitRequest, part: "Part", least: int) -> Row:
     }
     if usable.high < least:
         return row
-    named = replace(a, settings={**a.settings, "gpu": part.id})
+    named = replace(request, settings={**request.settings, "gpu": part.id})
     return {**row, **_measures(asker, named, _judged(asker, named))}
 
 
-def _judged(asker: Asker, a: FitRequest) -> Report | None:
+def _judged(asker: Asker, request: FitRequest) -> Report | None:
     try:
-        return judged(asker, workload(a.about, a, inference(asker, a)))
+        return judged(asker, workload(request.about, request, inference(asker, request)))
     except REFUSED:
         return None
 
 
-def _measures(asker: Asker, a: FitRequest, report: Report | None) -> dict[str, Any]:
-    """Verdict, peak, margin, and the context that fits."""
+def _measures(asker: Asker, request: FitRequest, report: Report | None) -> dict[str, Any]:
+    """Return verdict, peak, margin, and the context that fits."""
     if report is None or report.verdict is None:
         return {"fits": "unknown"}
-    v = report.verdict
+    verdict = report.verdict
     return {
-        "fits": v.fits,
-        "usable_bytes": v.usable_bytes,
-        "peak_bytes": v.per_device.expected,
-        "margin_bytes": v.margin_bytes,
-        "context": _context(asker, a, report) if v.fits == "yes" else None,
+        "fits": verdict.fits,
+        "usable_bytes": verdict.usable_bytes,
+        "peak_bytes": verdict.per_device.expected,
+        "margin_bytes": verdict.margin_bytes,
+        "context": _context(asker, request, report) if verdict.fits == "yes" else None,
     }
 
 
-def _context(asker: Asker, a: FitRequest, report: Report) -> int | None:
-    """The longest context that fits, where the question has one."""
-    if a.about != "infer" or not reads_text(asker.model()):
+def _context(asker: Asker, request: FitRequest, report: Report) -> int | None:
+    """Find the longest context that fits, where the question has one."""
+    if request.about != "infer" or not reads_text(asker.model()):
         return None
     given = int(report.workload.get("context") or 1)
     most = max(report.derived.get("longest_context") or UNBOUNDED, given)
 
     @cache
     def margin(steps: int) -> int | None:
-        n = min(given + (steps - 1) * STEP, most)
-        if n == given:
+        tokens = min(given + (steps - 1) * STEP, most)
+        if tokens == given:
             return margin_of(report)
-        return margin_of(_judged(asker, replace(a, settings={**a.settings, "context": n})))
+        return margin_of(
+            _judged(asker, replace(request, settings={**request.settings, "context": tokens}))
+        )
 
     last = 1 + ceil_div(most - given, STEP)
     end = margin(last)
@@ -120,29 +126,34 @@ def _context(asker: Asker, a: FitRequest, report: Report) -> int | None:
 def models_for(
     names: list[str], opened: Callable[[str], Asker], given: Mapping[str, Any]
 ) -> Ranking:
-    """Models for a card, by settings as they were given: `min_context` and those of `fit`."""
+    """Rank models for a card, by settings as they were given: `min_context` and those of `fit`."""
     least = given.get("min_context")
-    own = {name: value for name, value in given.items() if name != "min_context"}
+    settings = {name: value for name, value in given.items() if name != "min_context"}
     return models(
-        names, opened, asked(own), least=None if least is None else parse_count(str(least))
+        names, opened, asked(settings), least=None if least is None else parse_count(str(least))
     )
 
 
 def models(
-    names: "list[str]", opened: Callable[[str], Asker], a: FitRequest, *, least: int | None = None
+    names: "list[str]",
+    opened: Callable[[str], Asker],
+    request: FitRequest,
+    *,
+    least: int | None = None,
 ) -> Ranking:
-    """Models of the catalogue for one card. `least`: those with a context of so many tokens."""
+    """Rank models of the catalogue for one card. `least`: those with a context of so many
+    tokens."""
     from weighbridge.accelerators.budget import budget
 
-    given = a.settings
+    given = request.settings
     room = budget(given.get("gpu"), given.get("gpu_memory"), given.get("headroom"))
     assert room is not None
-    if least is not None and a.about == "infer":
-        a = replace(a, settings={**given, "context": least})
-    rows = [_model(opened(name), a, room, name) for name in names]
-    rows.sort(key=lambda r: (RANK[r["fits"]], -r["parameters"], r["name"]))
+    if least is not None and request.about == "infer":
+        request = replace(request, settings={**given, "context": least})
+    rows = [_model(opened(name), request, room, name) for name in names]
+    rows.sort(key=lambda row: (RANK[row["fits"]], -row["parameters"], row["name"]))
     return Ranking(
-        about=a.about,
+        about=request.about,
         of="models",
         rows=tuple(rows),
         accelerator=room.choice.part.name,
@@ -150,7 +161,7 @@ def models(
     )
 
 
-def _model(asker: Asker, a: FitRequest, room: "Budget", name: str) -> Row:
+def _model(asker: Asker, request: FitRequest, room: "Budget", name: str) -> Row:
     model = asker.model()
     parameters = sum(part.blueprint.parameters for part in model.parts)
     row = {
@@ -166,9 +177,9 @@ def _model(asker: Asker, a: FitRequest, room: "Budget", name: str) -> Row:
         "context": None,
     }
     best: dict[str, Any] = {}
-    for form in _formats(asker, a, parameters, room):
-        named = form.get("engine", a.inference)
-        tried = replace(a, settings={**a.settings, **form}, inference=named)
+    for form in _formats(asker, request, parameters, room):
+        named = form.get("engine", request.inference)
+        tried = replace(request, settings={**request.settings, **form}, inference=named)
         report = _judged(asker, tried)
         if report is None:
             continue
@@ -179,32 +190,40 @@ def _model(asker: Asker, a: FitRequest, room: "Budget", name: str) -> Row:
 
 
 def _told(report: Report) -> dict[str, Any]:
-    w = report.workload
-    return {"format": w["quantization"] or w["dtype"], "engine": w["engine"]}
+    effective = report.workload
+    return {
+        "format": effective["quantization"] or effective["dtype"],
+        "engine": effective["engine"],
+    }
 
 
 def _formats(
-    asker: Asker, a: FitRequest, parameters: int, room: "Budget"
+    asker: Asker, request: FitRequest, parameters: int, room: "Budget"
 ) -> Iterator[Mapping[str, Any]]:
-    """Settings of each format that can fit, best first."""
+    """Yield the settings of each format that can fit, best first."""
     from weighbridge.remedies.formats import BITS, compiled
 
     have = 8 * room.usable.high * room.choice.count
-    if parameters * LEAST.get(a.about, 0) > have:
+    if parameters * LEAST.get(request.about, 0) > have:
         return
     yield {}
-    if a.about not in ("load", "infer") or {"quantization", "dtype"} & a.settings.keys():
+    if (
+        request.about not in ("load", "infer")
+        or {"quantization", "dtype"} & request.settings.keys()
+    ):
         return
-    engine = inference(asker, a)
-    own = room.choice.part.vendor == "Apple" and not compiled(room.choice.part)
-    elsewhere = {"engine": usual(gguf=True).name} if own and a.inference is None else {}
+    engine = inference(asker, request)
+    without_kernels = room.choice.part.vendor == "Apple" and not compiled(room.choice.part)
+    elsewhere = (
+        {"engine": usual(gguf=True).name} if without_kernels and request.inference is None else {}
+    )
     kind = record(elsewhere.get("engine", engine))
-    number, _ = version(kind, None if elsewhere else a.settings.get("engine_version"))
+    number, _ = version(kind, None if elsewhere else request.settings.get("engine_version"))
     for form in offered(kind, number, room.choice.part):
-        if parameters * BITS[form] <= have and (not own or form.startswith("Q")):
+        if parameters * BITS[form] <= have and (not without_kernels or form.startswith("Q")):
             yield {"quantization": form, **elsewhere}
 
 
 def purpose(cls: str) -> str:
-    """What a class is for, in a word or two."""
+    """Say in a word or two what a class is for."""
     return next((told for end, told in TASKS.items() if cls.endswith(end)), "features")

@@ -1,4 +1,4 @@
-"""What was asked of `fit`, and which settings go to which of its questions.
+"""The question of `fit` as it was asked, and the settings that go to each of its parts.
 
 A setting goes to every question that has one of that name, and is pinned there. Three rules more:
 
@@ -35,7 +35,7 @@ PLAIN = ("lora", "train")  # questions about weights that are not packed
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FitRequest:
-    """What `fit` was asked, checked; values are as they were given."""
+    """The request, checked; values are as they were given."""
 
     settings: Mapping[str, Any]
     about: str = "infer"
@@ -48,23 +48,26 @@ class FitRequest:
 
     @property
     def solves(self) -> bool:
-        """Whether one number is looked for: changes that fit are then of its question alone."""
+        """True where one number is looked for: changes that fit are then of its question alone."""
         return self.most is not None or self.smallest is not None
 
 
 def asked(given: Mapping[str, Any], *, named: bool = True) -> FitRequest:
-    """Raises UsageError for what no question of `fit` has. `named`: it is about one card."""
-    settings = {n: v for n, v in given.items() if v is not None and v is not False}
+    """Read a request. Raises UsageError for settings that no question of `fit` has. `named`: it is
+    about one card."""
+    settings = {
+        name: value for name, value in given.items() if value is not None and value is not False
+    }
     about = settings.pop("for", settings.pop("for_", None))
-    own = {n: settings.pop(n, None) for n in ("max", "smallest")}
+    searches = {name: settings.pop(name, None) for name in ("max", "smallest")}
     unknown = sorted(settings.keys() - FIT.keys())
     if unknown:
         raise UsageError(_unknown(unknown[0]))
-    most = _one_of("max", own["max"], MAX)
-    if most and own["smallest"]:
+    most = _one_of("max", searches["max"], MAX)
+    if most and searches["smallest"]:
         raise UsageError("--max and --smallest are two questions: ask one of them")
     if named:
-        _device(settings, own["smallest"])
+        _device(settings, searches["smallest"])
     elif "gpu" in settings or "gpu_memory" in settings:
         raise UsageError("--all-gpus asks about every card: leave --gpu and --gpu-memory out")
     _values(settings)
@@ -72,14 +75,14 @@ def asked(given: Mapping[str, Any], *, named: bool = True) -> FitRequest:
         settings=settings,
         about=_one_of("for", about, NAMES) or (MAX[most][1][0] if most else "infer"),
         most=most,
-        smallest=_one_of("smallest", own["smallest"], SMALLEST),
+        smallest=_one_of("smallest", searches["smallest"], SMALLEST),
         inference=engine(settings["engine"]).name if "engine" in settings else None,
         pinned=frozenset(settings),
     )
 
 
 def _values(settings: Mapping[str, Any]) -> None:
-    """Raises UsageError for a value that no question can read: a slip of the pen, not an answer."""
+    """Raise UsageError for a value that no question can read: a slip of the pen, not an answer."""
     for name, value in settings.items():
         refused = [_refused(task, name, value) for task in TABLES if name in TABLES[task]]
         if refused and None not in refused:
@@ -91,7 +94,7 @@ def _values(settings: Mapping[str, Any]) -> None:
 
 
 def _refused(task: str, name: str, value: Any) -> UsageError | None:
-    """What is wrong with one value, whatever else was asked."""
+    """Return the error of one value, whatever else was asked; None where it can be read."""
     try:
         read(task, {name: value})
     except UsageError as error:
@@ -120,7 +123,7 @@ def _unknown(name: str) -> str:
 
 
 def _device(settings: dict[str, Any], smallest: Any) -> None:
-    """The card that was named; without one, what this machine has."""
+    """Leave the card that was named; without one, take the cards of this machine."""
     if smallest in ("gpu", "instance"):
         if "gpu" in settings:
             raise UsageError(f"--smallest {smallest} looks for the card: leave --gpu out")
@@ -139,23 +142,25 @@ def _device(settings: dict[str, Any], smallest: Any) -> None:
     settings["gpu"] = "local"
 
 
-def workload(name: str, a: FitRequest, inference: str) -> Any:
+def workload(name: str, request: FitRequest, inference: str) -> Any:
     """The question's workload: a Load, an Infer or a Train, checked. Raises UsageError."""
     task, method = NAMES[name]
-    own = dict(_own(name, a.settings, inference))
-    if name == a.about:
-        own |= {n: v for n, v in a.extra.items() if n in TABLES[task]}
+    settings = dict(_own(name, request.settings, inference))
+    if name == request.about:
+        settings |= {
+            setting: value for setting, value in request.extra.items() if setting in TABLES[task]
+        }
     if method is not None:
-        own["method"] = method
-    found = read(task, own)
+        settings["method"] = method
+    checked = read(task, settings)
     if task == "train":
-        consistent(found)
-    found.check()
-    return found
+        consistent(checked)
+    checked.check()
+    return checked
 
 
 def _own(name: str, settings: Mapping[str, Any], inference: str) -> Iterator[tuple[str, Any]]:
-    """The settings that one question takes."""
+    """Yield the settings that one question takes."""
     task, method = NAMES[name]
     for setting, value in settings.items():
         if setting not in TABLES[task]:
@@ -171,9 +176,11 @@ def _own(name: str, settings: Mapping[str, Any], inference: str) -> Iterator[tup
         yield setting, value
 
 
-def takers(setting: str, a: FitRequest, inference: str) -> frozenset[str]:
+def takers(setting: str, request: FitRequest, inference: str) -> frozenset[str]:
     """Names of the questions that take a setting."""
-    return frozenset(n for n in NAMES if setting in dict(_own(n, a.settings, inference)))
+    return frozenset(
+        name for name in NAMES if setting in dict(_own(name, request.settings, inference))
+    )
 
 
 def _is_foreign(setting: str, inference: str) -> bool:

@@ -37,7 +37,7 @@ Margin = Callable[[int], int | None]  # bytes to spare where it surely fits, els
 
 @dataclass(frozen=True, slots=True)
 class SearchBounds:
-    """Where a search may look, where it begins, and an answer that is most likely right."""
+    """The range of a search, its beginning, and an answer that is most likely right."""
 
     most: int
     near: int = 1
@@ -45,69 +45,77 @@ class SearchBounds:
     fails: int | None = None  # where `near` fits: a number that does not
 
 
-def solved(asker: Asker, a: FitRequest, found: Fit, sized: Callable[[str], Asker]) -> Solved:
-    """The largest value that fits. Raises UsageError where the question has no such setting."""
-    assert a.most is not None
-    setting, questions = MAX[a.most]
-    if a.about not in questions:
+def solved(asker: Asker, request: FitRequest, answer: Fit, sized: Callable[[str], Asker]) -> Solved:
+    """Find the largest value that fits. Raises UsageError where the question has no such
+    setting."""
+    assert request.most is not None
+    setting, questions = MAX[request.most]
+    if request.about not in questions:
         raise UsageError(
-            f"--max {a.most} is about {' or '.join(questions)}: --for {a.about} has none"
+            f"--max {request.most} is about {' or '.join(questions)}: --for {request.about} has "
+            "none"
         )
-    if a.most in OF_TEXT and not reads_text(asker.model()):
+    if request.most in OF_TEXT and not reads_text(asker.model()):
         raise UsageError(
-            f"--max {a.most} is about text, and {found.model.name} reads none: --max batch is the "
-            "most images"
+            f"--max {request.most} is about text, and {answer.model.name} reads none: --max "
+            "batch is the most images"
         )
-    if setting in a.settings:
+    if setting in request.settings:
         flag = f"--{setting.replace('_', '-')}"
-        raise UsageError(f"--max {a.most} looks for {flag}: leave it out of the settings")
-    if a.most == "model-size":
-        return _size(a, sized)
-    return _setting(asker, a, found.question(a.about), setting)
+        raise UsageError(f"--max {request.most} looks for {flag}: leave it out of the settings")
+    if request.most == "model-size":
+        return _size(request, sized)
+    return _setting(asker, request, answer.question(request.about), setting)
 
 
-def _setting(asker: Asker, a: FitRequest, q: Question, setting: str) -> Solved:
-    assert a.most is not None
-    report = q.report
-    reason = _unsayable(q)
+def _setting(asker: Asker, request: FitRequest, question: Question, setting: str) -> Solved:
+    assert request.most is not None
+    report = question.report
+    reason = _unsayable(question)
     if report is None or reason:
-        return Solved(unknown=a.most, value=None, question=q.name, note=reason)
-    margin = cache(lambda n: margin_of(_asked(asker, a, q.name, {setting: n})))
-    bounds = _bounds(report, a, setting)
+        return Solved(unknown=request.most, value=None, question=question.name, note=reason)
+    margin = cache(
+        lambda value_tried: margin_of(_asked(asker, request, question.name, {setting: value_tried}))
+    )
+    bounds = _bounds(report, request, setting)
     value = largest(margin, bounds)
     return Solved(
-        unknown=a.most,
+        unknown=request.most,
         value=value,
-        question=q.name,
+        question=question.name,
         searched_to=bounds.most,
         workload={setting: value} if value else None,
         note=_under(report, setting, value)
         if value
         else f"not even 1 of --{setting.replace('_', '-')} fits",
-        peak_bytes=_peak(_asked(asker, a, q.name, {setting: value})) if value else None,
+        peak_bytes=_peak(_asked(asker, request, question.name, {setting: value}))
+        if value
+        else None,
     )
 
 
 def _under(report: Report, setting: str, value: int) -> str:
-    """The flags under which the longest context was found, beside those that were set."""
-    found = report.derived
-    if setting != "context" or found.get("largest_context") != value:
+    """Name the flags under which the longest context was found, beside those that were set."""
+    derived = report.derived
+    if setting != "context" or derived.get("largest_context") != value:
         return ""
-    flags = found.get("largest_context_flags")
+    flags = derived.get("largest_context_flags")
     return f"with {flags}" if flags else ""
 
 
-def _unsayable(q: Question) -> str:
-    """Why nothing can be solved for; "" where something can."""
-    if q.report is None:
-        return q.reason
-    missing = q.report.derived.get("not_counted")
+def _unsayable(question: Question) -> str:
+    """Say why nothing can be solved for; "" where something can."""
+    if question.report is None:
+        return question.reason
+    missing = question.report.derived.get("not_counted")
     return f"not counted: {'; '.join(missing)}" if missing else ""
 
 
-def _asked(asker: Asker, a: FitRequest, name: str, change: Mapping[str, Any]) -> Report | None:
+def _asked(
+    asker: Asker, request: FitRequest, name: str, change: Mapping[str, Any]
+) -> Report | None:
     """The report with a setting changed; None where the model or the engine refuses it."""
-    changed = replace(a, settings={**a.settings, **change})
+    changed = replace(request, settings={**request.settings, **change})
     try:
         return judged(asker, workload(name, changed, inference(asker, changed)))
     except REFUSED:
@@ -118,9 +126,9 @@ def margin_of(report: Report | None) -> int | None:
     """Bytes to spare by the high estimate, below 0 where it does not surely fit."""
     if report is None or report.verdict is None:
         return None
-    v = report.verdict
-    spare = v.usable.low - v.per_device.high
-    if v.fits == "yes":
+    verdict = report.verdict
+    spare = verdict.usable.low - verdict.per_device.high
+    if verdict.fits == "yes":
         return max(spare, 0)
     return spare if spare < 0 else -1
 
@@ -129,12 +137,12 @@ def _peak(report: Report | None) -> int | None:
     return None if report is None else report.peak.expected
 
 
-def _bounds(report: Report, a: FitRequest, setting: str) -> SearchBounds:
+def _bounds(report: Report, request: FitRequest, setting: str) -> SearchBounds:
     longest = report.derived.get("longest_context") or UNBOUNDED
     most = {
         "context": longest,
         "seq_len": longest,
-        "batch_size": a.settings.get("max_num_seqs") or REQUESTS,
+        "batch_size": request.settings.get("max_num_seqs") or REQUESTS,
         "lora_r": min(RANKS, int(TRAIN["lora_r"].most)),
     }[setting]
     searched = report.derived.get("searched_to") or {}
@@ -147,7 +155,7 @@ def _bounds(report: Report, a: FitRequest, setting: str) -> SearchBounds:
 
 
 def largest(margin: Margin, bounds: SearchBounds) -> int:
-    """An n that fits while n + 1 does not; `most` where that fits; 0 where 1 does not."""
+    """Find an n that fits while n + 1 does not; `most` where that fits; 0 where 1 does not."""
 
     def holds(n: int) -> bool:
         found = margin(n)
@@ -171,7 +179,8 @@ def _stands(holds: Callable[[int], bool], n: int, most: int) -> bool:
 
 
 def _bracket(holds: Callable[[int], bool], bounds: SearchBounds) -> tuple[int, int]:
-    """One end that fits, or 0, and one that does not, or the end of the search and one more."""
+    """Return one end that fits, or 0, and one that does not, or the end of the search and one
+    more."""
     if not holds(bounds.near):
         return 0, bounds.near
     if bounds.fails is not None:
@@ -183,7 +192,7 @@ def _bracket(holds: Callable[[int], bool], bounds: SearchBounds) -> tuple[int, i
 
 
 def _between(margin: Margin, low: int, high: int) -> int:
-    """Return where the straight line through both ends has no byte to spare."""
+    """Return the n at which the straight line through both ends has no byte to spare."""
     spare, lacks = (margin(low) if low else None), margin(high)
     if spare is None or lacks is None:
         return (low + high) // 2
@@ -191,26 +200,27 @@ def _between(margin: Margin, low: int, high: int) -> int:
     return min(max(n, low + 1), high - 1)
 
 
-def _size(a: FitRequest, sized: Callable[[str], Asker]) -> Solved:
-    """The largest dense model of no particular shape that fits: by its bare size, and rough."""
-    if NAMES[a.about][0] == "train":
+def _size(request: FitRequest, sized: Callable[[str], Asker]) -> Solved:
+    """Find the largest dense model of no particular shape that fits: by its bare size, and
+    rough."""
+    if NAMES[request.about][0] == "train":
         note = "a bare size has no layers to train: --for load or infer"
-        return Solved(unknown="model-size", value=None, question=a.about, note=note)
+        return Solved(unknown="model-size", value=None, question=request.about, note=note)
 
     @cache
     def margin(n: int) -> int | None:
-        return margin_of(_asked(sized(bare(n)), a, a.about, {}))
+        return margin_of(_asked(sized(bare(n)), request, request.about, {}))
 
     n = largest(margin, SearchBounds(most=LARGEST, near=70))
     return Solved(
         unknown="model-size",
         value=n * TENTHS,
-        question=a.about,
+        question=request.about,
         searched_to=LARGEST * TENTHS,
         note=f"{bare(n)}, rough: any dense model of that many parameters" if n else "",
     )
 
 
 def bare(tenths: int) -> str:
-    """The size as a model reference: 7B, 13.5B."""
+    """Write a size as a model reference: 7B, 13.5B."""
     return f"{tenths / 10:g}B" if tenths < 10**6 else f"{tenths // 10}B"
