@@ -1,6 +1,7 @@
-"""What would make it fit: changes of a question's own settings, each answered by the estimator.
+"""Remedies: changes of a question's own settings with which it fits, each answered by the
+estimator.
 
-    search(Case(task="infer", workload=w, report=report, ask=ask, pinned=said(w)))
+    search(RemedyCase(task="infer", workload=w, report=report, ask=ask, pinned=said(w)))
     -> the cheapest changes after which the verdict is yes
 
 Nothing that the user pinned is touched. A candidate is answered like any other question, so a
@@ -18,7 +19,7 @@ MOST = 6  # remedies of one answer
 
 
 def search(case: RemedyCase, *, most: int = MOST) -> tuple[Remedy, ...]:
-    """Changes that make a question fit, the cheapest first; none where no device was named, or
+    """Find changes that make a question fit, the cheapest first; none where no device was named, or
     where it fits and runs as asked."""
     report = case.report
     if report.verdict is None:
@@ -33,8 +34,8 @@ def search(case: RemedyCase, *, most: int = MOST) -> tuple[Remedy, ...]:
     lacking = flagged(case)
     if case.refused:
         return lacking
-    enough = any(r.fits == "yes" for r in lacking)
-    known = {r.flags for r in lacking}
+    enough = any(remedy.fits == "yes" for remedy in lacking)
+    known = {remedy.flags for remedy in lacking}
     found = Search(case, most, only=LENGTH if enough else None, root=first).run()
-    both = (*lacking, *(r for r in found if r.flags not in known))
-    return tuple(sorted(both, key=lambda r: r.fits != "yes"))
+    both = (*lacking, *(remedy for remedy in found if remedy.flags not in known))
+    return tuple(sorted(both, key=lambda remedy: remedy.fits != "yes"))

@@ -1,4 +1,5 @@
-"""The question as a search sees it: what was asked, what came, and what may be changed."""
+"""The question as a search sees it: its answer, the settings that may be changed, and changes of
+them."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -70,20 +71,20 @@ class RemedyCase:
 
     @property
     def room(self) -> int | None:
-        """What there is at most for what a report tells of one device: loading tells of all that
-        share the model as of one."""
+        """Bytes that there are at most for what a report tells of one device: loading tells of all
+        that share the model as of one."""
         if self.budget is None:
             return None
         return self.budget.usable.high * (self.count if self.task == "load" else 1)
 
     @property
     def commanded(self) -> bool:
-        """Whether an engine's own launch command was given."""
+        """True where an engine's own launch command was given."""
         return bool(getattr(self.workload, "engine_defaults", False))
 
     @property
     def refused(self) -> bool:
-        """Whether a command has flags that its engine does not know."""
+        """True where a command has flags that its engine does not know."""
         return bool(self.report.derived.get("command", {}).get("unknown"))
 
     @property
@@ -92,38 +93,59 @@ class RemedyCase:
 
     @property
     def kind(self) -> "Engine":
-        """What its record says; of a loader that is no engine, nothing."""
+        """The engine's record; an empty one of a loader that is no engine."""
         return record(self.engine)
 
     def free(self, *names: str) -> bool:
-        """Whether the user left all of these open."""
+        """Tell whether the user left all of these settings open."""
         return self.pinned.isdisjoint(names)
 
     def changed(self, change: Mapping[str, Any]) -> Any:
         return self.workload.but(**change)
 
     def least(self, moves: "Sequence[Move]") -> float:
-        """What a device surely holds after such changes."""
-        large = ([c for c in p.components if c.name in LARGE] for p in self._phases)
-        return _fullest(large, lambda c: prod((m.least(c.name) for m in moves), start=c.bytes.low))
+        """Bytes that a device surely holds after such changes."""
+        large = (
+            [component for component in phase.components if component.name in LARGE]
+            for phase in self._phases
+        )
+        return _fullest(
+            large,
+            lambda component: prod(
+                (move.least(component.name) for move in moves), start=component.bytes.low
+            ),
+        )
 
     def guessed(self, moves: "Sequence[Move]") -> float:
-        """What a device may hold after such changes: a guess. What is only fragmented is left."""
-        held = ([c for c in p.components if c.name != "fragmentation"] for p in self._phases)
-        return _fullest(held, lambda c: prod((m.remains(c.name) for m in moves), start=c.bytes.low))
+        """Bytes that a device may hold after such changes: a guess. Memory that is only fragmented
+        is left."""
+        held = (
+            [component for component in phase.components if component.name != "fragmentation"]
+            for phase in self._phases
+        )
+        return _fullest(
+            held,
+            lambda component: prod(
+                (move.remains(component.name) for move in moves), start=component.bytes.low
+            ),
+        )
 
     @cached_property
     def _phases(self) -> tuple[Phase, ...]:
         """Phases that differ: devices that are alike have the same ones."""
-        gpus = {id(d.phases): d.phases for d in self.report.devices if d.kind == "gpu"}
-        return tuple(p for phases in gpus.values() for p in phases)
+        gpus = {
+            id(device.phases): device.phases
+            for device in self.report.devices
+            if device.kind == "gpu"
+        }
+        return tuple(phase for phases in gpus.values() for phase in phases)
 
     @cached_property
     def part(self) -> "Part | None":
         return None if self.budget is None else self.budget.choice.part
 
     def memo(self, what: str, make: Callable[[], Made]) -> Made:
-        """What was made of this case before, or is made now."""
+        """Return what was made of this case before, or make it now."""
         return memo(self, (what,), make)
 
 
@@ -147,7 +169,7 @@ USUALLY = 0.3  # what remains of a component where nobody guessed better (assume
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
-    """What one change costs: in points, in plain words, and where that is written."""
+    """Price of one change: in points, in plain words, and where that is written."""
 
     price: Price
     words: str
@@ -156,7 +178,7 @@ class Cost:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Move:
-    """One kind of change.
+    """A kind of change.
 
     touches   components that it can make smaller; "*" is all of them
     leaves    what of those is there afterwards at least, as a share: nothing where it is not said
@@ -179,11 +201,11 @@ class Move:
         return self.cost.price.points
 
     def least(self, component: str) -> float:
-        """The share of a component that surely remains."""
+        """Share of a component that surely remains."""
         return self.leaves.get(component, 0.0) if self._touches(component) else 1.0
 
     def remains(self, component: str) -> float:
-        """The share of a component that usually remains."""
+        """Share of a component that usually remains."""
         usual = USUALLY if self._touches(component) and not self.keeps else 1.0
         return self.keeps.get(component, usual)
 
@@ -198,7 +220,7 @@ ROOMS: Mapping[str, str] = {"load": "formats", "infer": "serving", "train": "tra
 
 
 def moves(case: RemedyCase) -> Iterator[Move]:
-    """Every single change that is known but for other devices, nothing pinned among them."""
+    """Yield every single change that is known but for other devices, nothing pinned among them."""
     found: Callable[[RemedyCase], Iterator[Move]] = import_module(
         f"weighbridge.remedies.{ROOMS[case.task]}"
     ).moves
@@ -213,7 +235,7 @@ def devices(case: RemedyCase) -> Iterator[Move]:
 
 
 def runnable(case: RemedyCase) -> Move | None:
-    """What a launch of training needs that its framework refuses as asked."""
+    """Propose what a launch of training needs that its framework refuses as asked."""
     if not case.report.derived.get("runs_only"):
         return None
     from weighbridge.remedies.training import runnable as found

@@ -36,7 +36,7 @@ SHARES = ("fsdp1", "fsdp2", "hsdp", "zero3")  # by which ranks share everything 
 
 
 def moves(case: RemedyCase) -> Iterator[Move]:
-    """The smallest larger device first, then more of the same."""
+    """Propose the smallest larger device first, then more of the same."""
     if case.workload.gpu is None or case.workload.gpu_memory is not None or case.budget is None:
         return
     if unrunnable(case):  # nor on a larger one of its kind
@@ -52,7 +52,7 @@ def _larger(case: RemedyCase) -> Iterator[Move]:
     assert here is not None
     known = parts()
     ladder = [known[f"{here.vendor.lower()}-{name}"] for name in LADDERS.get(here.vendor, ())]
-    large = [p for p in ladder if p.visible.bytes.low > max(here.visible.bytes.low, need)]
+    large = [part for part in ladder if part.visible.bytes.low > max(here.visible.bytes.low, need)]
     for part in large[:LARGER]:
         count = max(case.count, case.verdict.devices_used)
         words = f"{count} x {part.name}" if count > 1 else part.name
@@ -100,14 +100,15 @@ def _more(case: RemedyCase) -> Iterator[Move]:
 
 
 def _needed(case: RemedyCase) -> int:
-    """What one copy of all takes: ranks that share nothing hold a copy each."""
+    """Bytes that one copy of all takes: ranks that share nothing hold a copy each."""
     copied = case.task == "train" and case.effective["shard"] not in SHARES
     used = 1 if copied else max(1, case.verdict.devices_used)
     return case.verdict.per_device.expected * used
 
 
 def _shared(case: RemedyCase, count: int) -> Mapping[str, Any] | None:
-    """What makes so many devices share the model; None where the user pinned it otherwise."""
+    """Settings by which so many devices share the model; None where the user pinned it
+    otherwise."""
     if case.task == "train":
         if case.effective["shard"] in SHARES:
             return {}
@@ -119,6 +120,6 @@ def _shared(case: RemedyCase, count: int) -> Mapping[str, Any] | None:
 
 
 def _named(part: str, count: int) -> str:
-    """The part without its maker, as people type it."""
+    """Name the part without its maker, as people type it."""
     name = part.partition("-")[2]
     return f"{name}:{count}" if count > 1 else name

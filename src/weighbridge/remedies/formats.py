@@ -1,4 +1,5 @@
-"""Other formats of weights: what an engine makes while it loads, or reads from a file."""
+"""Changes of the weights' format: to one that an engine makes while it loads, or reads from a
+file."""
 
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
@@ -34,7 +35,7 @@ WIDENED = "fp8"  # checkpoints that llama.cpp's converter unpacks (convert_hf_to
 
 
 def moves(case: RemedyCase) -> Iterator[Move]:
-    """Smaller weights, best first."""
+    """Propose smaller weights, best first."""
     yield from narrower(case)
     if not case.free("quantization", "dtype") or packed(case):
         return
@@ -44,7 +45,7 @@ def moves(case: RemedyCase) -> Iterator[Move]:
 
 
 def quantized(form: str, case: RemedyCase) -> Move:
-    """The model in that format, under the name that its engine has for it."""
+    """Propose the model in that format, under the name that its engine has for it."""
     name = case.kind.written.get(form, form)
     return Move(
         kind="quantization",
@@ -58,8 +59,8 @@ def quantized(form: str, case: RemedyCase) -> Move:
 
 
 def least(form: str, case: RemedyCase) -> Mapping[str, float]:
-    """What surely remains of the weights. The mixture that is usual is asked in any case: layers
-    and experts on the host are reckoned from its answer."""
+    """Shares of the weights that surely remain. The mixture that is usual is asked in any case:
+    layers and experts on the host are reckoned from its answer."""
     return {} if form == USUAL else {"weights": min(1.0, BITS[form] / width(case))}
 
 
@@ -72,7 +73,7 @@ def width(case: RemedyCase) -> int:
 
 
 def narrower(case: RemedyCase) -> Iterator[Move]:
-    """Halves what float32 takes."""
+    """Propose 16 bits, which halve what float32 takes."""
     if not case.free("dtype", "quantization") or packed(case):
         return
     dtype = str(case.effective.get("dtype"))  # parts of a pipeline may differ
@@ -90,13 +91,13 @@ def narrower(case: RemedyCase) -> Iterator[Move]:
 
 
 def packed(case: RemedyCase) -> bool:
-    """Whether the weights are in a format already that is more than a plain dtype."""
+    """Tell whether the weights are in a format already that is more than a plain dtype."""
     form = str(case.effective.get("quantization") or "BF16")
     return form not in PLAIN and not (case.kind.reads == "gguf" and form.startswith(WIDENED))
 
 
 def suits(form: str, case: RemedyCase) -> bool:
-    """Whether the engine's release reads the format on that card, and the card has kernels."""
+    """Tell whether the engine's release reads the format on that card, and the card has kernels."""
     from weighbridge.engines.reads import WeightFormat, reads
 
     kind = case.kind if case.kind.package else usual()  # what is trained is loaded by that one
@@ -107,7 +108,7 @@ def suits(form: str, case: RemedyCase) -> bool:
 
 
 def has_float8(case: RemedyCase) -> bool:
-    """Whether the card multiplies in 8 bits."""
+    """Tell whether the card multiplies in 8 bits."""
     from weighbridge.accelerators.chips import FLOAT8_SINCE
 
     part = case.part
@@ -133,12 +134,13 @@ def unscored(case: RemedyCase) -> tuple[str, Cost] | None:
 
 
 def compiled(part: "Part | None") -> bool:
-    """Whether kernels of CUDA, HIP and Triton run there: bitsandbytes, AWQ, GPTQ, Liger, vLLM."""
+    """Tell whether kernels of CUDA, HIP and Triton run there: bitsandbytes, AWQ, GPTQ, Liger,
+    vLLM."""
     return part is None or part.stack != "own"
 
 
 def unrunnable(case: RemedyCase) -> bool:
-    """Whether what is trained is packed in a format that the device has no kernels for."""
+    """Tell whether what is trained is packed in a format that the device has no kernels for."""
     packs = case.task == "train" and bool(case.effective.get("quantization"))
     return packs and not compiled(case.part)
 

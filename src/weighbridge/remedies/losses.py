@@ -1,4 +1,4 @@
-"""What a format costs in quality: in words, from published figures, and in points for the order.
+"""Quality that a format costs: in words, from published figures, and in points for the order.
 
 Words are about the model that was asked, or about the nearest of its family (the figure says which
 model it was measured on). Points are the same for every model: figures of different pages cannot
@@ -24,8 +24,8 @@ FP8 = "https://docs.vllm.ai/en/latest/features/quantization/fp8/"
 
 
 class FormatLoss(NamedTuple):
-    """What is said of a format whatever the model. `model` and its parameters are those whose
-    figure orders it; "" where `points` are assumed."""
+    """The loss of a format whatever the model. `model` and its parameters are those whose figure
+    orders it; "" where `points` are assumed."""
 
     bits: str = ""
     model: str = ""
@@ -82,9 +82,9 @@ FORMATS: Mapping[str, FormatLoss] = {
 
 
 def cost(model: ModelFacts, form: str) -> Cost:
-    """What it costs to have the weights of this model in that format."""
-    known, found = FORMATS[form], of_model(model, form)
-    quality, source = _told(known, form, found)
+    """Price the weights of this model in that format."""
+    known, finding = FORMATS[form], of_model(model, form)
+    quality, source = _told(known, form, finding)
     bits = f"{known.bits}: " if known.bits else ""
     return Cost(
         price=Price(quality=points(form), speed=known.slower * SLOWER, effort=known.made),
@@ -94,16 +94,16 @@ def cost(model: ModelFacts, form: str) -> Cost:
 
 
 def of_model(model: ModelFacts, form: str, of: str = "weights") -> Finding | None:
-    """The published figure of this model, or of the nearest."""
+    """Find the published figure of this model, or of the nearest."""
     experts = model.active_parameters < model.parameters
     return published(model.name, model.parameters, form, experts=experts, of=of)
 
 
 def points(form: str) -> float:
-    """The price of a format in quality."""
+    """Price of a format in quality."""
     known = FORMATS[form]
-    found = _ordering(known.model, known.parameters, form)
-    return known.points if found is None else POINTS * found.change
+    finding = _ordering(known.model, known.parameters, form)
+    return known.points if finding is None else POINTS * finding.change
 
 
 @cache
@@ -111,10 +111,10 @@ def _ordering(model: str, parameters: int, form: str, of: str = "weights") -> Fi
     return published(model, parameters, form, of=of) if model else None
 
 
-def _told(known: FormatLoss, form: str, found: Finding | None) -> tuple[str, str]:
+def _told(known: FormatLoss, form: str, finding: Finding | None) -> tuple[str, str]:
     """Tell the loss in words, and where that is written."""
-    if found is not None:
-        return words(found), found.source
+    if finding is not None:
+        return words(finding), finding.source
     if known.otherwise:
         return known.otherwise, ""
     other = _ordering(known.model, known.parameters, form)
@@ -129,25 +129,25 @@ def _unknown(other: Finding | None) -> tuple[str, str]:
     return f"{told} ({other.measured_on}: {alone})", other.source
 
 
-def words(found: Finding) -> str:
-    """A figure as part of a sentence."""
-    where = "" if found.near == "model" else f" on {found.measured_on}"
-    if not found.change:
+def words(finding: Finding) -> str:
+    """Write a figure as part of a sentence."""
+    where = "" if finding.near == "model" else f" on {finding.measured_on}"
+    if not finding.change:
         return f"no measurable loss{where}"
-    if found.metric == "kl_divergence":
-        return f"KL divergence {found.amount}{where}"
-    if found.metric == "accuracy":
-        return f"accuracy {found.amount} % down ({found.task}){where}"
-    per = " by word" if found.metric == "word_perplexity" else ""
-    worse = next((w for least, w in WORSE.items() if found.change >= least), "")
-    return f"perplexity{per} {found.amount} % up{where}{worse}"
+    if finding.metric == "kl_divergence":
+        return f"KL divergence {finding.amount}{where}"
+    if finding.metric == "accuracy":
+        return f"accuracy {finding.amount} % down ({finding.task}){where}"
+    per = " by word" if finding.metric == "word_perplexity" else ""
+    worse = next((word for least, word in WORSE.items() if finding.change >= least), "")
+    return f"perplexity{per} {finding.amount} % up{where}{worse}"
 
 
 def cache_in_q8(model: ModelFacts) -> Cost:
-    """Keys and values in llama.cpp's 8 bits."""
-    found = of_model(model, "q8_0", "kv cache")
+    """Price keys and values in llama.cpp's 8 bits."""
+    finding = of_model(model, "q8_0", "kv cache")
     ordering = _ordering(GGUF.model, GGUF.parameters, "q8_0", "kv cache")
-    told, source = (words(found), found.source) if found else _unknown(ordering)
+    told, source = (words(finding), finding.source) if finding else _unknown(ordering)
     quality = POINTS * ordering.change if ordering else 0.0
     return Cost(
         price=Price(quality=quality), words=f"keys and values in 8 bits: {told}", source=source

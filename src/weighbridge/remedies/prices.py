@@ -1,4 +1,4 @@
-"""What each change costs: in points that compare, in plain words, and where that is written.
+"""Prices of changes: in points that compare, in plain words, and where that is written.
 
     quality   3 points for each percent by which perplexity rises          (assumed: the exchange)
     speed     1 point for each 5 percent slower                            (assumed)
@@ -6,8 +6,8 @@
     effort    5 for a checkpoint that must be made first, 6 for another program (assumed)
     money     60 for each doubling of the memory that is bought            (assumed)
 
-Points only put changes in an order; the words beside them say what was measured, and by whom. What
-formats cost stands in losses.py.
+Points only put changes in an order; the words beside them say what was measured, and by whom.
+Formats are priced in losses.py.
 """
 
 from collections.abc import Mapping
@@ -189,7 +189,7 @@ def shorter(was: int, now: int, what: str) -> Cost:
 
 
 def on_host(what: str, count: int, whole: int) -> Cost:
-    """Layers, or their experts, that the processor runs."""
+    """Price layers, or their experts, that the processor runs."""
     share, flag, slower = count / max(whole, 1), *ON_HOST[what]
     return Cost(
         price=Price(speed=max(1.0, slower * share * SLOWER)),
@@ -201,15 +201,15 @@ def on_host(what: str, count: int, whole: int) -> Cost:
 
 
 def micro(share: int, words: str) -> Cost:
-    """A batch in that many pieces."""
-    found = CHANGES["micro-batches"]
+    """Price a batch in that many pieces."""
+    change = CHANGES["micro-batches"]
     return Cost(
-        price=Price(speed=found.price.speed * log2(share)), words=words, source=found.source
+        price=Price(speed=change.price.speed * log2(share)), words=words, source=change.source
     )
 
 
 def less(was: int, now: int, words: str, quality: float) -> Cost:
-    """A smaller adapter."""
+    """Price a smaller adapter."""
     return Cost(
         price=Price(scope=2.0, quality=quality * log2(was / now)),
         words=words,
@@ -218,7 +218,7 @@ def less(was: int, now: int, words: str, quality: float) -> Cost:
 
 
 def crossing(share: float) -> Cost:
-    """A part of the weights that is read from the host for every token."""
+    """Price a part of the weights that is read from the host for every token."""
     return Cost(
         price=Price(speed=max(10.0, ACROSS * share * SLOWER)),
         words=f"{_percent(share)} of what is held crosses the bus for every token: much slower",
@@ -227,7 +227,7 @@ def crossing(share: float) -> Cost:
 
 
 def _percent(share: float) -> str:
-    """Never 0 % of something."""
+    """Write a share in percent, never 0 % of something."""
     if share >= 0.01:
         return f"{share:.0%}"
     return f"{share:.1%}" if share >= 0.001 else "less than 0.1%"
@@ -243,16 +243,16 @@ def hardware(was: int, now: int, words: str) -> Cost:
 
 
 def together(costs: tuple[Cost, ...]) -> Cost:
-    """All of them, one after the other."""
-    prices = [c.price for c in costs]
+    """Price several changes, one after the other."""
+    prices = [cost.price for cost in costs]
     return Cost(
         price=Price(
-            quality=sum(p.quality for p in prices),
-            speed=sum(p.speed for p in prices),
-            scope=sum(p.scope for p in prices),
-            effort=sum(p.effort for p in prices) + AGAIN * (len(prices) - 1),
-            money=sum(p.money for p in prices),
+            quality=sum(price.quality for price in prices),
+            speed=sum(price.speed for price in prices),
+            scope=sum(price.scope for price in prices),
+            effort=sum(price.effort for price in prices) + AGAIN * (len(prices) - 1),
+            money=sum(price.money for price in prices),
         ),
-        words="; ".join(dict.fromkeys(c.words for c in costs)),
-        source="; ".join(dict.fromkeys(c.source for c in costs)),
+        words="; ".join(dict.fromkeys(cost.words for cost in costs)),
+        source="; ".join(dict.fromkeys(cost.source for cost in costs)),
     )

@@ -21,7 +21,7 @@ OF_CACHES = ("kv_cache_dtype", "cache_type_k", "cache_type_v", "cache_implementa
 
 
 def moves(case: RemedyCase) -> Iterator[Move]:
-    """Every single change that its engine has."""
+    """Propose every single change that its engine has."""
     yield from formats.moves(case)
     yield from _shared(case)
     yield from _cache(case)
@@ -35,10 +35,11 @@ def moves(case: RemedyCase) -> Iterator[Move]:
 
 
 def _shared(case: RemedyCase) -> Iterator[Move]:
-    """Cards that were named and are not used: in one machine by tensors, between them by layers."""
+    """Use cards that were named and are not used: in one machine by tensors, between them by
+    layers."""
     if not case.kind.server or case.count < 2 or not case.free(*SPREAD):
         return
-    if any(int(case.effective.get(n) or 1) > 1 for n in SPREAD):
+    if any(int(case.effective.get(name) or 1) > 1 for name in SPREAD):
         return
     tensor, pipeline, _ = SPREAD
     inside, machines = min(case.count, MACHINE), filled(case.count)
@@ -56,7 +57,7 @@ def _parallel(name: str, change: Mapping[str, int], ranks: int) -> Move:
 
 
 def _cache(case: RemedyCase) -> Iterator[Move]:
-    """Keys and values in 8 bits."""
+    """Store keys and values in 8 bits."""
     change = case.kind.small_cache
     if not change or not case.free(*OF_CACHES) or _narrow(case):
         return
@@ -68,9 +69,9 @@ def _cache(case: RemedyCase) -> Iterator[Move]:
 
 
 def _narrow(case: RemedyCase) -> bool:
-    """Whether keys and values are in few bits already."""
-    told = {str(case.effective.get(n) or "") for n in OF_CACHES[:3]}
-    return not told <= {"", "auto", "f16", "bf16", "f32"}
+    """Tell whether keys and values are in few bits already."""
+    dtypes = {str(case.effective.get(name) or "") for name in OF_CACHES[:3]}
+    return not dtypes <= {"", "auto", "f16", "bf16", "f32"}
 
 
 def _graphs(case: RemedyCase) -> Iterator[Move]:
@@ -80,17 +81,17 @@ def _graphs(case: RemedyCase) -> Iterator[Move]:
 
 
 def _attention(case: RemedyCase) -> Iterator[Move]:
-    """A kernel that writes no scores."""
+    """Use a kernel that writes no scores."""
     if case.kind.reads != "any" or not case.free("attention"):
         return
-    found = formats.unscored(case)
-    if found is not None and case.effective.get("attention") in ("eager", "math"):
-        change, cost = {"attention": found[0]}, found[1]
+    kernel = formats.unscored(case)
+    if kernel is not None and case.effective.get("attention") in ("eager", "math"):
+        change, cost = {"attention": kernel[0]}, kernel[1]
         yield Move(kind="attention", change=change, cost=cost, touches=frozenset(("activations",)))
 
 
 def _shorter(case: RemedyCase) -> Iterator[Move]:
-    """A shorter context: the longest that there is room for, where that is known."""
+    """Shorten the context: to the longest that there is room for, where that is known."""
     asked = int(case.effective.get("context") or 0)
     if not case.free("context", "prompt_len", "max_new_tokens"):
         return
@@ -124,7 +125,7 @@ def _fewer(case: RemedyCase) -> Iterator[Move]:
 
 
 def _on_host(case: RemedyCase) -> Iterator[Move]:
-    """Layers, or their experts, in host memory: as few as need be."""
+    """Move layers, or their experts, to host memory: as few as need be."""
     if case.kind.reads != "gguf" or not case.free("n_gpu_layers", "n_cpu_moe"):
         return
     derived, whole = case.report.derived, int(case.effective.get("n_gpu_layers") or 1)
@@ -156,16 +157,16 @@ def _on_host(case: RemedyCase) -> Iterator[Move]:
 
 
 def _offloaded(case: RemedyCase) -> Iterator[Move]:
-    """A part of the weights in host memory, read anew in every step."""
+    """Keep a part of the weights in host memory, to be read anew in every step."""
     if not case.kind.offloads or not case.free("cpu_offload_gb"):
         return
     from weighbridge.units import GIB
 
     lacks = max(0, -case.verdict.margin_bytes)
-    held = max(1, case.verdict.per_device.expected)
+    needed = max(1, case.verdict.per_device.expected)
     for more in (1, 3):
         away = lacks // GIB + more
-        cost = prices.crossing(min(1.0, away * GIB / held))
+        cost = prices.crossing(min(1.0, away * GIB / needed))
         change = {"cpu_offload_gb": float(away)}
         yield Move(kind="offload", change=change, cost=cost, touches=ALL, graded=True, apart=True)
 

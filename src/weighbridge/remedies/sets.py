@@ -1,4 +1,4 @@
-"""Which changes are asked, in which order, and which of the answers are told.
+"""Sets of changes: which are asked, in which order, and which of the answers are told.
 
 Single changes come first, by price; sets of them after that, where no cheap single one fits. What a
 set leaves as it is may be too large by itself: then nobody is asked, and only larger sets remain.
@@ -55,7 +55,7 @@ class MoveSet:
 
     @property
     def cost(self) -> Cost:
-        return prices.together(tuple(m.cost for m in self.in_order))
+        return prices.together(tuple(move.cost for move in self.in_order))
 
     @property
     def report(self) -> Report:
@@ -67,13 +67,13 @@ class MoveSet:
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        return tuple(sorted(m.kind for m in self.moves))
+        return tuple(sorted(move.kind for move in self.moves))
 
     @property
     def in_order(self) -> tuple[Move, ...]:
         """Return the changes in the order in which people say them: what the model is, then how it
         runs."""
-        return tuple(sorted(self.moves, key=lambda m: KINDS.get(m.kind, len(KINDS))))
+        return tuple(sorted(self.moves, key=lambda move: KINDS.get(move.kind, len(KINDS))))
 
     @property
     def place(self) -> tuple[float, int]:
@@ -81,12 +81,12 @@ class MoveSet:
 
 
 def changed(some: Iterable[Move]) -> Mapping[str, Any]:
-    """The settings of several changes. LoRA of a base in nf4 is QLoRA, and said so."""
-    found = {name: value for move in some for name, value in move.change.items()}
-    if found.get("method") == "lora" and found.get("quantization") == "nf4":
-        del found["quantization"]
-        found["method"] = "qlora"
-    return found
+    """Merge the settings of several changes. LoRA of a base in nf4 is QLoRA, and said so."""
+    settings = {name: value for move in some for name, value in move.change.items()}
+    if settings.get("method") == "lora" and settings.get("quantization") == "nf4":
+        del settings["quantization"]
+        settings["method"] = "qlora"
+    return settings
 
 
 class Search:
@@ -121,47 +121,48 @@ class Search:
         return tuple(map(_remedy, (*chosen, *self._unsure(chosen))))
 
     def _unsure(self, chosen: tuple[MoveSet, ...]) -> Iterator[MoveSet]:
-        """What may fit: where nothing surely does, and else the cheapest, where it is cheap."""
-        ranked = sorted(self.maybe, key=lambda n: n.place)
+        """Yield sets that may fit: where nothing surely does, and else the cheapest, where it is
+        cheap."""
+        ranked = sorted(self.maybe, key=lambda node: node.place)
         if not chosen:
             yield from ranked[:OF_A_KIND]
         elif len(chosen) < self.most:
-            graded = any(m.graded for n in ranked[:1] for m in n.moves)
-            yield from [n for n in ranked[:1] if n.place < chosen[0].place and not graded]
+            graded = any(move.graded for node in ranked[:1] for move in node.moves)
+            yield from [node for node in ranked[:1] if node.place < chosen[0].place and not graded]
 
     def _done(self, points: float, *, larger: bool) -> bool:
-        """Whether all that is left is dearer than what was found."""
+        """Tell whether all that is left is dearer than what was found."""
         if len(self.good) >= self.most:
             return True
         if not larger:
             return False
-        cheap = any(n.place[0] <= CHEAP for n in self.good)
-        sets = sum(len(n.moves) - self._base > 1 for n in self.good)
+        cheap = any(node.place[0] <= CHEAP for node in self.good)
+        sets = sum(len(node.moves) - self._base > 1 for node in self.good)
         return (cheap and points > CHEAP) or sets >= ENOUGH[self.case.task]
 
     def _grow(self, node: MoveSet, added: tuple[Move, ...]) -> None:
-        """Every set of one more change than those of `added` on top of an answer."""
+        """Queue every set of one more change than those of `added` on top of an answer."""
         if len(node.moves) + len(added) >= DEPTH:
             return
         before = (*node.moves, *added)
-        if any(m.alone for m in before) or (before and self.only is not None):
+        if any(earlier.alone for earlier in before) or (before and self.only is not None):
             return
-        used = {m.kind for m in before}
+        used = {earlier.kind for earlier in before}
         for move in node.case.memo("moves", lambda: tuple(moves(node.case))):
             if self.only not in (None, move.kind):
                 continue
             if move.kind in used or (before and (move.alone or not _matters(node.case, move))):
                 continue
-            if not added or not (move.apart or any(m.apart for m in added)):
+            if not added or not (move.apart or any(earlier.apart for earlier in added)):
                 self._push(node, (*added, move))
 
     def _push(self, node: MoveSet, added: tuple[Move, ...]) -> None:
         whole = (*node.moves, *added)
-        facts = frozenset((n, repr(v)) for n, v in changed(whole).items())
+        facts = frozenset((name, repr(value)) for name, value in changed(whole).items())
         if facts in self._seen:
             return
         self._seen.add(facts)
-        points = prices.together(tuple(m.cost for m in whole)).price.points
+        points = prices.together(tuple(move.cost for move in whole)).price.points
         later = len(whole) - self._base > 1 or (points > CHEAP and self.case.task in SLOW)
         entry = (later, points, next(self._order), node, added)
         heappush(self._queue, entry)
@@ -177,19 +178,20 @@ class Search:
             return
         if node.case.verdict.fits == "yes":
             self.good.append(node)
-        elif node.peak <= HELPS * parent.peak or any(m.kind == "engine" for m in added):
+        elif node.peak <= HELPS * parent.peak or any(move.kind == "engine" for move in added):
             self.maybe += [node] if node.case.verdict.fits == "unknown" else []
             self._grow(node, ())
 
     def _worth(self, parent: MoveSet, added: tuple[Move, ...]) -> bool:
-        """Whether a set may be enough: of single changes all are asked that are not hopeless."""
+        """Tell whether a set may be enough: of single changes all are asked that are not
+        hopeless."""
         if len(parent.moves) + len(added) - self._base == 1 or self.case.room is None:
             return True
         return parent.case.guessed(added) <= HOPEFUL * self.case.room
 
     def _better_known(self, some: tuple[Move, ...]) -> bool:
-        """Whether fewer changes are enough, or less of one of them."""
-        points = prices.together(tuple(m.cost for m in some)).price.points
+        """Tell whether fewer changes are enough, or less of one of them."""
+        points = prices.together(tuple(move.cost for move in some)).price.points
         return any(_within(node, some, points) for node in self.good)
 
     def _asked(self, parent: MoveSet, added: tuple[Move, ...]) -> MoveSet | None:
@@ -203,35 +205,35 @@ class Search:
         if not self.good and self.case.task in SLOW and not large:
             self.good += together(self.case)
         able = (move for move in devices(self.case) if not hopeless(self.case, (move,)))
-        found: set[str] = set()
+        kinds_found: set[str] = set()
         for move in islice(able, 1 if large else None):
-            if move.kind in found:
+            if move.kind in kinds_found:
                 continue
             node = self._asked(MoveSet((), self.case), (move,))
             if node is not None and node.case.verdict.fits == "yes":
-                found.add(move.kind)
+                kinds_found.add(move.kind)
                 self.good.append(node)
 
     def _chosen(self) -> Iterator[MoveSet]:
-        """The cheapest first, without those that another one beats, of different kinds."""
-        kept: list[MoveSet] = []
-        for node in sorted(self.good, key=lambda n: n.place):
-            alike = sum(other.kinds == node.kinds for other in kept)
-            beaten = any(_beats(other, node) for other in kept)
-            if alike < OF_A_KIND and not beaten and not (kept and _dear(node)):
-                kept.append(node)
-        yield from kept[: self.most]
+        """Yield the cheapest first, without those that another one beats, of different kinds."""
+        chosen: list[MoveSet] = []
+        for node in sorted(self.good, key=lambda candidate: candidate.place):
+            alike = sum(other.kinds == node.kinds for other in chosen)
+            beaten = any(_beats(other, node) for other in chosen)
+            if alike < OF_A_KIND and not beaten and not (chosen and _dear(node)):
+                chosen.append(node)
+        yield from chosen[: self.most]
 
 
 def questions(case: RemedyCase) -> int:
-    """How many a search may ask: fewer of a model whose answers take their time."""
+    """Count the questions that a search may ask: fewer of a model whose answers take their time."""
     most = ASKS[case.task]
     return max(FEWEST, min(most, most * MANY // max(1, case.tensors)))
 
 
 def together(case: RemedyCase) -> Iterator[MoveSet]:
-    """Flags and other devices: all flags that cost no quality, the smallest device that fits then,
-    and of the flags those that it needs. A dozen questions at most."""
+    """Combine flags and other devices: all flags that cost no quality, the smallest device that
+    fits then, and of the flags those that it needs. A dozen questions at most."""
     free: dict[str, Move] = {}
     for move in moves(case):
         if move.kind in FREE and move.kind not in free and move.change.get("shard") not in LESSER:
@@ -249,42 +251,44 @@ def together(case: RemedyCase) -> Iterator[MoveSet]:
 
 
 def _needed(root: MoveSet, node: MoveSet) -> MoveSet:
-    """The same without the flags that its device can do without, the dearest first."""
-    for move in sorted(node.moves, key=lambda m: -m.points):
-        rest = tuple(m for m in node.moves if m is not move)
-        if move.kind not in FREE or len(rest) < 2:
+    """Leave out the flags that a device can do without, the dearest first."""
+    for move in sorted(node.moves, key=lambda change: -change.points):
+        others = tuple(change for change in node.moves if change is not move)
+        if move.kind not in FREE or len(others) < 2:
             continue
-        less = asked(root, rest)
+        less = asked(root, others)
         if less is not None and less.case.verdict.fits == "yes":
             node = less
     return node
 
 
 def _matters(case: RemedyCase, move: Move) -> bool:
-    """Whether a change takes away what a set would feel."""
+    """Tell whether a change takes away what a set would feel."""
     return case.guessed((move,)) <= HELPS * case.guessed(())
 
 
 def _within(node: MoveSet, some: tuple[Move, ...], points: float) -> bool:
-    """Whether `some` are the changes of a node and others, or dearer steps of them."""
-    by_kind = {m.kind: m for m in some}
+    """Tell whether `some` are the changes of a node and others, or dearer steps of them."""
+    by_kind = {move.kind: move for move in some}
     return all(
-        m.kind in by_kind
-        and (by_kind[m.kind].change == m.change or (m.graded and points >= node.place[0]))
-        for m in node.moves
+        move.kind in by_kind
+        and (by_kind[move.kind].change == move.change or (move.graded and points >= node.place[0]))
+        for move in node.moves
     )
 
 
 def hopeless(case: RemedyCase, added: tuple[Move, ...]) -> bool:
-    """Whether what these changes leave as it is takes more than a device surely has."""
+    """Tell whether what these changes leave as it is takes more than a device surely has."""
     return case.room is not None and case.least(added) > case.room
 
 
 def _note(node: MoveSet, why: str) -> str:
-    """What is to be done beside the line, or why there is none."""
+    """Say what is to be done beside the line, or why there is none."""
     several = node.case.task == "train" and not why
-    told = start(node.case.count) if several else _same_memory(node)
-    return "; ".join(dict.fromkeys(filter(None, (*(m.note for m in node.moves), why, told))))
+    launch_note = start(node.case.count) if several else _same_memory(node)
+    return "; ".join(
+        dict.fromkeys(filter(None, (*(move.note for move in node.moves), why, launch_note)))
+    )
 
 
 def asked(parent: MoveSet, added: tuple[Move, ...]) -> MoveSet | None:
@@ -302,7 +306,7 @@ def asked(parent: MoveSet, added: tuple[Move, ...]) -> MoveSet | None:
 
 
 def _same_memory(node: MoveSet) -> str:
-    """What moving weights off the device means where both have the same memory."""
+    """Say what moving weights off the device means where both have the same memory."""
     case, host = node.case, node.case.verdict.host
     if host is None or case.part is None or not case.part.shares_host:
         return ""
@@ -313,9 +317,10 @@ def _same_memory(node: MoveSet) -> str:
 
 
 def _room_beside(case: RemedyCase, change: Mapping[str, Any], verdict: Verdict) -> bool:
-    """Whether what goes to the host surely has room there. Where a device has no memory of its own,
-    that is the same memory: Metal's working set bounds what the GPU may hold of it, and both halves
-    together are bound by what the machine has. What --ram says is judged by the verdict itself."""
+    """Tell whether what goes to the host surely has room there. Where a device has no memory of its
+    own, that is the same memory: Metal's working set bounds what the GPU may hold of it, and both
+    halves together are bound by what the machine has. What --ram says is judged by the verdict
+    itself."""
     if case.part is None or not case.part.shares_host or TO_HOST.isdisjoint(change):
         return True
     host = verdict.host
@@ -325,7 +330,7 @@ def _room_beside(case: RemedyCase, change: Mapping[str, Any], verdict: Verdict) 
 
 
 def _dear(node: MoveSet) -> bool:
-    """Whether it costs so much, money aside, that nobody takes it who has a choice."""
+    """Tell whether a set costs so much, money aside, that nobody takes it who has a choice."""
     price = node.cost.price
     return price.points - price.money > DEAR
 
@@ -335,20 +340,22 @@ def _beats(other: MoveSet, node: MoveSet) -> bool:
 
 
 def needed(case: RemedyCase) -> tuple[MoveSet, ...]:
-    """What a launch of training needs that is refused as asked, and the answer to that."""
+    """Find what a launch of training needs that is refused as asked, with the answer to that."""
     move = runnable(case) if case.task == "train" else None
     node = asked(MoveSet((), case), (move,)) if move is not None else None
     return () if node is None else (node,)
 
 
 def told(node: MoveSet) -> Remedy:
-    """A set of changes as it is told."""
+    """Turn a set of changes into a remedy."""
     return _remedy(node)
 
 
 def flagged(case: RemedyCase) -> tuple[Remedy, ...]:
-    """The flags that a command lacks, as its engine's rules say: with what comes of them."""
-    return tuple(_flagged(case, r) for r in case.report.remedies) if case.commanded else ()
+    """Find the flags that a command lacks, as its engine's rules say, with what comes of them."""
+    return (
+        tuple(_flagged(case, remedy) for remedy in case.report.remedies) if case.commanded else ()
+    )
 
 
 def _flagged(case: RemedyCase, lacking: Remedy) -> Remedy:
@@ -360,9 +367,9 @@ def _flagged(case: RemedyCase, lacking: Remedy) -> Remedy:
     if node is None:  # a variable of the environment
         paste = f"{lacking.flags} {line}" if line else ""
         return replace(lacking, paste=paste, price=cost.price, kind=move.kind)
-    made = _remedy(node)
+    remedy = _remedy(node)
     return replace(
-        made, fits=lacking.fits, cost=lacking.cost, flags=lacking.flags, source=cost.source
+        remedy, fits=lacking.fits, cost=lacking.cost, flags=lacking.flags, source=cost.source
     )
 
 

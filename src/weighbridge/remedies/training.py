@@ -63,7 +63,7 @@ SHARDED: Mapping[str, tuple[str, ...]] = {
 
 
 def moves(case: RemedyCase) -> Iterator[Move]:
-    """Every single change that its framework has; none where its base has no kernels."""
+    """Propose every single change that its framework has; none where its base has no kernels."""
     if formats.unrunnable(case):
         return
     yield from _kernels(case)
@@ -88,10 +88,10 @@ def runnable(case: RemedyCase) -> Move | None:
 
 
 def _kernels(case: RemedyCase) -> Iterator[Move]:
-    """A loss without whole logits, attention without scores."""
-    e = case.effective
-    if case.free("loss") and e["loss"] == "standard":
-        name = "chunked" if e["framework"] == "torchtune" else "liger"
+    """Propose a loss without whole logits, attention without scores."""
+    effective = case.effective
+    if case.free("loss") and effective["loss"] == "standard":
+        name = "chunked" if effective["framework"] == "torchtune" else "liger"
         if name == "chunked" or liger(case):
             yield Move(
                 kind="loss",
@@ -99,20 +99,20 @@ def _kernels(case: RemedyCase) -> Iterator[Move]:
                 cost=prices.CHANGES[name],
                 touches=frozenset(("logits",)),
             )
-    found = formats.unscored(case)
-    if found is not None and case.free("attention") and scores(case):
-        change, cost = {"attention": found[0]}, found[1]
+    kernel = formats.unscored(case)
+    if kernel is not None and case.free("attention") and scores(case):
+        change, cost = {"attention": kernel[0]}, kernel[1]
         yield Move(kind="attention", change=change, cost=cost, touches=SAVED)
 
 
 def liger(case: RemedyCase) -> bool:
-    """Whether the framework switches it on, and it has kernels for the class."""
+    """Tell whether the framework switches it on, and it has kernels for the class."""
     known = case.report.model.architecture in PATCHED and formats.compiled(case.part)
     return known and case.effective["framework"] in LIGER
 
 
 def scores(case: RemedyCase) -> bool:
-    """Whether attention writes its scores out: they grow with the square of the length."""
+    """Tell whether attention writes its scores out: they grow with the square of the length."""
     return case.effective["attention"] in ("eager", "math")
 
 
@@ -143,7 +143,7 @@ def _optimizers(case: RemedyCase) -> Iterator[Move]:
 
 
 def _batches(case: RemedyCase) -> Iterator[Move]:
-    """The same global batch in more pieces."""
+    """Propose the same global batch in more pieces."""
     batch = int(case.effective["batch_size"])
     pieces = int(case.effective.get("gradient_accumulation") or 1)
     if not case.free("batch_size", "gradient_accumulation"):
@@ -166,7 +166,7 @@ def _batches(case: RemedyCase) -> Iterator[Move]:
 
 
 def _lengths(case: RemedyCase) -> Iterator[Move]:
-    """Shorter sequences."""
+    """Propose shorter sequences."""
     asked = int(case.effective["seq_len"])
     if not case.free("seq_len"):
         return
@@ -208,11 +208,11 @@ def _methods(case: RemedyCase) -> Iterator[Move]:
 
 
 def _bases(case: RemedyCase) -> Iterator[Move]:
-    """A frozen base in fewer bits, and what is not packed of it in 16."""
-    e = case.effective
-    if e["method"] == "full":
+    """Propose a frozen base in fewer bits, and what is not packed of it in 16."""
+    effective = case.effective
+    if effective["method"] == "full":
         return
-    if case.free("kbit_upcast") and e.get("kbit_upcast") == "peft":
+    if case.free("kbit_upcast") and effective.get("kbit_upcast") == "peft":
         cost = prices.CHANGES["no upcast"]
         touches, keeps = STEPS | {"weights"}, {"activations": 0.6, "weights": 0.8}
         change = {"kbit_upcast": "none"}
@@ -220,7 +220,7 @@ def _bases(case: RemedyCase) -> Iterator[Move]:
         yield Move(
             kind="upcast", change=change, cost=cost, touches=touches, keeps=keeps, leaves=leaves
         )
-    if not case.free("quantization", "dtype") or e.get("quantization"):
+    if not case.free("quantization", "dtype") or effective.get("quantization"):
         return
     if not formats.suits("nf4", case):
         return
@@ -240,7 +240,7 @@ def _bases(case: RemedyCase) -> Iterator[Move]:
 
 
 def _adapters(case: RemedyCase) -> Iterator[Move]:
-    """Smaller adapters, and fewer."""
+    """Propose smaller adapters, and fewer."""
     rank = case.effective.get("lora_r")
     if not rank:
         return
@@ -273,7 +273,7 @@ def _precisions(case: RemedyCase) -> Iterator[Move]:
 
 
 def _shards(case: RemedyCase) -> Iterator[Move]:
-    """What the ranks that there are share out."""
+    """Propose to share out more among the ranks that there are."""
     if case.count < 2 or not case.free("shard", "tensor_parallel_size", "pipeline_parallel_size"):
         return
     if case.effective["shard"] not in ("none", "ddp", "zero1", "zero2"):
@@ -296,15 +296,15 @@ def _shards(case: RemedyCase) -> Iterator[Move]:
 
 
 def _storage(case: RemedyCase, shard: str) -> Mapping[str, str]:
-    """FSDP shares out what is stored as floats: packed weights too, if they are stored so."""
-    e, stored = case.effective, "bnb_4bit_quant_storage"
-    four = str(e.get("quantization") or "").startswith(FOUR_BITS)
+    """Return how packed weights are stored: FSDP shares out what is stored as floats."""
+    effective, stored = case.effective, "bnb_4bit_quant_storage"
+    four = str(effective.get("quantization") or "").startswith(FOUR_BITS)
     packed = four and shard == "fsdp2" and case.free(stored)
-    return {stored: "bfloat16"} if packed and e.get(stored) in (None, "uint8") else {}
+    return {stored: "bfloat16"} if packed and effective.get(stored) in (None, "uint8") else {}
 
 
 def _offloads(case: RemedyCase) -> Iterator[Move]:
-    """States, or parameters too, in host memory: ZeRO has it on one device as well."""
+    """Keep states, or parameters too, in host memory: ZeRO has it on one device as well."""
     if not case.free("offload", "optimizer") or case.effective["offload"] != "none":
         return
     shard, full = case.effective["shard"], case.effective["method"] == "full"
@@ -325,7 +325,8 @@ def _offloadable(case: RemedyCase, shard: str) -> bool:
 
 
 def _kept(case: RemedyCase, shard: str, what: str) -> dict[str, Any]:
-    """The change, with the sharding that it needs; nothing where that is pinned otherwise."""
+    """Return the change, with the sharding that it needs; nothing where that is pinned
+    otherwise."""
     now = case.effective["shard"]
     if now == shard:
         return {"offload": what}

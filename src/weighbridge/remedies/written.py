@@ -1,4 +1,4 @@
-"""A change as flags, and what to paste for it."""
+"""A change as flags, and the line to paste for it."""
 
 import json
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ SHORT = {setting.name: setting.written for setting in OF_GGML}
 
 
 def flags(change: Mapping[str, Any], engine: str) -> str:
-    """The change as the engine's own flags where this program has the same, else as its own."""
+    """Write a change in the engine's own flags where this program has the same, else in its own."""
     return " ".join(_flag(name, value, engine) for name, value in change.items())
 
 
@@ -32,7 +32,7 @@ def _flag(name: str, value: Any, engine: str) -> str:
 
 
 def paste(case: RemedyCase) -> TrainingLine:
-    """The whole line that does what was sized, or why there is none."""
+    """Write the whole line that does what was sized, or say why there is none."""
     if case.task == "train":
         about, cls = case.report.workload, case.report.model.architecture
         run = training.TrainerRun(about, case.workload, case.loads, cls, *case.packed)
@@ -44,21 +44,25 @@ def paste(case: RemedyCase) -> TrainingLine:
 
 
 def _loading(case: RemedyCase) -> TrainingLine:
-    """The line of Python that loads a model in the format that was sized."""
-    told, cls = case.effective, case.report.model.architecture
-    form, dtype = told.get("quantization"), str(told["dtype"])
+    """Write the line of Python that loads a model in the format that was sized."""
+    effective, cls = case.effective, case.report.model.architecture
+    form, dtype = effective.get("quantization"), str(effective["dtype"])
     config = None if form is None else written(form, dtype)
-    if record(told.get("engine", "")).reads != "any" or not cls.isidentifier() or not case.loads:
+    if (
+        record(effective.get("engine", "")).reads != "any"
+        or not cls.isidentifier()
+        or not case.loads
+    ):
         return TrainingLine(why="no line to paste: transformers does not load this by a name")
     if form is not None and config is None:
         return TrainingLine(
             why=f"no line to paste: {form} is read from a checkpoint that is stored so"
         )
     names = sorted([cls, *([config.name] if config is not None else [])])
-    given = [json.dumps(case.loads), f"dtype=torch.{dtype}"]
-    given += [f"quantization_config={call(config)}"] if config is not None else []
-    given += [f'device_map="{told["device_map"]}"'] if told.get("device_map") else []
+    arguments = [json.dumps(case.loads), f"dtype=torch.{dtype}"]
+    arguments += [f"quantization_config={call(config)}"] if config is not None else []
+    arguments += [f'device_map="{effective["device_map"]}"'] if effective.get("device_map") else []
     device = case.budget.choice.part.torch_device if case.budget is not None else "cuda"
-    moved = "" if config is not None or told.get("device_map") else f'.to("{device}")'
-    made = f"model = {cls}.from_pretrained({', '.join(given)}){moved}"
-    return TrainingLine(f"import torch; from transformers import {', '.join(names)}; {made}")
+    moved = "" if config is not None or effective.get("device_map") else f'.to("{device}")'
+    line = f"model = {cls}.from_pretrained({', '.join(arguments)}){moved}"
+    return TrainingLine(f"import torch; from transformers import {', '.join(names)}; {line}")
