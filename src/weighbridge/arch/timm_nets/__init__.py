@@ -13,47 +13,56 @@ from functools import cache
 from importlib import import_module
 from typing import Any, NamedTuple
 
-from weighbridge.arch.blueprint import Blueprint, Buffer, Param
-from weighbridge.errors import BadFileError
+from weighbridge.arch.blueprint import Blueprint, Buffer, Family, Param
+from weighbridge.arch.config import Config
+from weighbridge.arch.heads import labels
+from weighbridge.arch.model_types import ModelType
+from weighbridge.errors import BadFileError, UnsupportedError
 from weighbridge.wording import shown
 
 # names -> (timm's class, "module:rule")
 RULES: dict[str, tuple[str, str]] = {
-    r"resnet(18|34|50|101|152)": ("ResNet", "resnet:resnet"),
-    r"resnext(50)_(32)x(4)d": ("ResNet", "resnet:resnext"),
-    r"resnext(101)_(32)x(4|8|16|32)d": ("ResNet", "resnet:resnext"),
-    r"resnext(101)_(64)x(4)d": ("ResNet", "resnet:resnext"),
-    r"wide_resnet(50|101)_2": ("ResNet", "resnet:wide"),
+    r"resnet(18|34|50|101|152)": ("ResNet", "convolutions:resnet"),
+    r"resnext(50)_(32)x(4)d": ("ResNet", "convolutions:resnext"),
+    r"resnext(101)_(32)x(4|8|16|32)d": ("ResNet", "convolutions:resnext"),
+    r"resnext(101)_(64)x(4)d": ("ResNet", "convolutions:resnext"),
+    r"wide_resnet(50|101)_2": ("ResNet", "convolutions:wide"),
     r"convnext_(atto|femto|pico|nano|tiny|small|base|large|xlarge)": (
         "ConvNeXt",
-        "convnext:convnext",
+        "convolutions:convnext",
     ),
     r"(?:tf_)?efficientnet_b([0-8])": ("EfficientNet", "mobile:efficientnet"),
     r"mobilenetv2_(035|050|075|100|110d|120d|140)": ("EfficientNet", "mobile:mobilenet_v2"),
     r"mobilenetv3_(large|small)_(075|100)": ("MobileNetV3", "mobile:mobilenet_v3"),
     r"mobilenetv3_(small)_(050)": ("MobileNetV3", "mobile:mobilenet_v3"),
-    r"vit_(tiny)_patch(16)_(224|384)": ("VisionTransformer", "vit:vit"),
-    r"vit_(small|base|large)_patch(16|32)_(224|384)": ("VisionTransformer", "vit:vit"),
-    r"vit_(small|base)_patch(8)_(224)": ("VisionTransformer", "vit:vit"),
-    r"vit_(large|huge)_patch(14)_(224)": ("VisionTransformer", "vit:vit"),
-    r"deit_(tiny|small|base)_patch(16)_(224)": ("VisionTransformer", "vit:vit"),
-    r"deit_(base)_patch(16)_(384)": ("VisionTransformer", "vit:vit"),
+    r"vit_(tiny)_patch(16)_(224|384)": ("VisionTransformer", "attention:vit"),
+    r"vit_(small|base|large)_patch(16|32)_(224|384)": ("VisionTransformer", "attention:vit"),
+    r"vit_(small|base)_patch(8)_(224)": ("VisionTransformer", "attention:vit"),
+    r"vit_(large|huge)_patch(14)_(224)": ("VisionTransformer", "attention:vit"),
+    r"deit_(tiny|small|base)_patch(16)_(224)": ("VisionTransformer", "attention:vit"),
+    r"deit_(base)_patch(16)_(384)": ("VisionTransformer", "attention:vit"),
     r"deit_(tiny|small|base)_distilled_patch(16)_(224)": (
         "VisionTransformerDistilled",
-        "vit:distilled",
+        "attention:distilled",
     ),
-    r"deit_(base)_distilled_patch(16)_(384)": ("VisionTransformerDistilled", "vit:distilled"),
-    r"swin_(tiny|small|base|large)_patch(4)_window(7)_(224)": ("SwinTransformer", "swin:swin"),
-    r"swin_(base|large)_patch(4)_window(12)_(384)": ("SwinTransformer", "swin:swin"),
-    r"densenet(121|161|169|201)": ("DenseNet", "densenet:densenet"),
-    r"vgg(11|13|16|19)(_bn)?": ("VGG", "vgg:vgg"),
+    r"deit_(base)_distilled_patch(16)_(384)": (
+        "VisionTransformerDistilled",
+        "attention:distilled",
+    ),
+    r"swin_(tiny|small|base|large)_patch(4)_window(7)_(224)": (
+        "SwinTransformer",
+        "attention:swin",
+    ),
+    r"swin_(base|large)_patch(4)_window(12)_(384)": ("SwinTransformer", "attention:swin"),
+    r"densenet(121|161|169|201)": ("DenseNet", "convolutions:densenet"),
+    r"vgg(11|13|16|19)(_bn)?": ("VGG", "convolutions:vgg"),
     r"regnet([xy])_(002|004|006|008|016|032|040|064|080|120|160|320)": (
         "RegNet",
-        "regnet:regnet",
+        "convolutions:regnet",
     ),
 }
 RULES |= dict.fromkeys(
-    (r"regnet(x)_(004)(_tv)", r"regnet(y)_(008|080)(_tv)"), ("RegNet", "regnet:regnet")
+    (r"regnet(x)_(004)(_tv)", r"regnet(y)_(008|080)(_tv)"), ("RegNet", "convolutions:regnet")
 )
 CLASSES = {  # by how a tag ends; timm's own names for subsets of ImageNet
     "in1k": 1000,
@@ -132,3 +141,44 @@ def _run(found: TimmName) -> Iterator[Param | Buffer]:
     rule: Any = getattr(import_module(f"weighbridge.arch.timm_nets.{module}"), name)
     tensors: Iterator[Param | Buffer] = rule(*found.given, classes=found.classes)
     return tensors
+
+
+# transformers' wrapper of such a network, under the names of timm's checkpoints. The headless class
+# is the network that timm builds without classes.
+# Source: transformers 5.23 models/timm_wrapper/modeling_timm_wrapper.py.
+
+
+def plan(c: Config, classes: int) -> Blueprint:
+    name = c.word("architecture", default="")
+    found = blueprint(name, classes)
+    if found is None:
+        raise UnsupportedError(f"{c.where}: architecture {name!r:.80} is not in our tables")
+    return found
+
+
+def network(c: Config, at: str) -> Iterator[Param]:
+    yield from plan(c, 0).params
+
+
+def classifier(c: Config, at: str) -> Iterator[Param]:
+    body = {p.name for p in plan(c, 0).params}
+    classes = c.num("num_classes", default=0) or labels(c)
+    yield from (p for p in plan(c, classes).params if p.name not in body)
+
+
+def buffers(c: Config, at: str) -> Iterator[Buffer]:
+    yield from plan(c, 0).buffers
+
+
+WRAPPER = Family(
+    body=network,
+    base="",
+    cls="TimmWrapperForImageClassification",
+    heads={"ForImageClassification": classifier},
+    buffers=buffers,
+    blocks=(),
+)
+
+TYPES = {
+    "timm_wrapper": ModelType(WRAPPER, no_cache="image"),
+}

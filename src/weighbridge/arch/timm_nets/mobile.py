@@ -12,7 +12,7 @@ from math import ceil
 from typing import NamedTuple
 
 from weighbridge.arch.blueprint import conv
-from weighbridge.arch.timm_nets.layers import Net, classifier, convolved, divisible, pointwise
+from weighbridge.arch.timm_nets.convolutions import Net, classifier, convolved, divisible, pointwise
 
 
 class MobileStage(NamedTuple):
