@@ -15,14 +15,13 @@ from tests.torch import cases_encoders, cases_moe, cases_multimodal
 from weighbridge.arch import encoders
 from weighbridge.arch.bodies import body
 from weighbridge.arch.body import Dense, Experts, LayerBlock
+from weighbridge.arch.cache_layers import layers
 from weighbridge.arch.config import Config
 from weighbridge.arch.families import blueprint, known
-from weighbridge.arch.feeds import feeds
-from weighbridge.arch.layers import layers
 from weighbridge.arch.mixers import Attention, CrossAttention, Latent, Mamba2, Shared
 from weighbridge.arch.model_types import all_types
 from weighbridge.arch.roles import role
-from weighbridge.arch.stacks import singly, sort
+from weighbridge.arch.stacks import feeds, singly, sort
 from weighbridge.catalogue import find, names
 from weighbridge.checkpoint.model import active
 from weighbridge.errors import WeighbridgeError

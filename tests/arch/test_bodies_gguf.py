@@ -7,7 +7,7 @@ from tests.arch.test_layers_gguf import array, gguf
 from tests.torch import cases_moe
 from weighbridge.arch.bodies import body
 from weighbridge.arch.body import Dense
-from weighbridge.arch.cache_layers.gguf import layers_of_gguf
+from weighbridge.arch.gguf_layers import layers_of_gguf
 from weighbridge.checkpoint import loading
 from weighbridge.checkpoint.inventory import StoredModel
 from weighbridge.dtypes import FLOAT16

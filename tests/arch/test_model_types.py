@@ -14,6 +14,7 @@ import weighbridge
 from tests.cases import all_of
 from tests.code import nodes
 from weighbridge.arch import attention, blueprint, config, mixers
+from weighbridge.arch.cache_layers import READERS
 from weighbridge.arch.inputs import images, sounds
 from weighbridge.arch.model_types import (
     NEVER,
@@ -117,16 +118,15 @@ def test_a_wrong_fact_is_found(record, field):
 
 
 def test_named_programs_and_readers_are_there():
+    assert {known.layers for known in TYPES.values() if isinstance(known.layers, str)} == {
+        "",
+        *READERS,
+    }
     for model_type, known in TYPES.items():
-        for name, below in (
-            (known.training.net, "forward.nets"),
-            (known.layers, "arch.cache_layers"),
-        ):
-            if name and isinstance(name, str):
-                module, _, function = name.partition(".")
-                place = import_module(f"weighbridge.{below}.{module}")
-                found = getattr(place, function)
-                assert callable(getattr(found, "forward", found)), model_type
+        if known.training.net:
+            module, _, function = known.training.net.partition(".")
+            place = import_module(f"weighbridge.forward.nets.{module}")
+            assert callable(getattr(place, function).forward), model_type
 
 
 def test_rules_are_functions_of_the_config_alone():
@@ -179,7 +179,7 @@ def test_releases_are_compared_as_numbers():
 
 # Files that may spell a model type outside of TYPES, and why
 SPELLERS = {
-    "arch/cache_layers/gguf.py": "GGUF architectures, some of which are called as model types",
+    "arch/gguf_layers.py": "GGUF architectures, some of which are called as model types",
     "engines/llama_cpp/graphs/architectures.py": "GGUF architectures",
     "engines/ollama/before.py": "GGUF architectures",
     "engines/llama_cpp/classes.py": "GGUF architectures, by build",

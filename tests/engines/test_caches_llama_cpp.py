@@ -2,8 +2,8 @@
 
 import pytest
 
+from weighbridge.arch.cache_layers import layers
 from weighbridge.arch.config import Config
-from weighbridge.arch.layers import layers
 from weighbridge.arch.mixers import (
     Attention,
     Compressed,

@@ -3,9 +3,9 @@ that a request must have in memory, in bfloat16, without any engine's slack."""
 
 import pytest
 
-from weighbridge.arch.cache_layers.gguf import layers_of_gguf
+from weighbridge.arch.cache_layers import layers
 from weighbridge.arch.config import Config
-from weighbridge.arch.layers import layers
+from weighbridge.arch.gguf_layers import layers_of_gguf
 from weighbridge.catalogue import find
 from weighbridge.components.kv_cache import Formats, Lengths, least
 from weighbridge.units import GIB, MIB

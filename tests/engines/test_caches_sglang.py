@@ -6,8 +6,8 @@ from math import ceil
 import pytest
 
 from tests.engines.answers import answer, part
+from weighbridge.arch.cache_layers import layers
 from weighbridge.arch.config import Config
-from weighbridge.arch.layers import layers
 from weighbridge.arch.mixers import Attention, Latent, Layer, Mamba1
 from weighbridge.catalogue import find
 from weighbridge.engines.sglang.caches import (

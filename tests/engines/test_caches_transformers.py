@@ -3,8 +3,8 @@ test_caches_laws.py, real forwards in tests/torch/test_layers_torch.py."""
 
 import pytest
 
+from weighbridge.arch.cache_layers import layers
 from weighbridge.arch.config import Config
-from weighbridge.arch.layers import layers
 from weighbridge.arch.mixers import Attention, Compressed, Indexer, Latent, Layer
 from weighbridge.catalogue import find
 from weighbridge.components.kv_cache import Lengths

@@ -7,8 +7,8 @@ import pytest
 
 from tests.corpus import ROOT, configs, manifest
 from weighbridge import catalogue
+from weighbridge.arch.cache_layers import layers
 from weighbridge.arch.config import Config
-from weighbridge.arch.layers import layers
 from weighbridge.arch.mixers import (
     Attention,
     GatedDelta,

@@ -10,8 +10,8 @@ import pytest
 from tests.cases import all_of
 from tests.corpus import MODELS, ROOT
 from tests.engines.answers import answer, load_gib, of_config
+from weighbridge.arch.cache_layers import layers
 from weighbridge.arch.config import Config
-from weighbridge.arch.layers import layers
 from weighbridge.arch.mixers import Attention, Layer
 from weighbridge.engines.sglang.caches import SglangCacheSetting, fitting
 from weighbridge.units import GIB

@@ -252,7 +252,7 @@ def gguf(rng, place):
     w, arch = Writer(), rng.choice(architectures())
     w.key("general.architecture", w.value("str", arch))
     facts = dict(USUAL)
-    more = mutation.keys_read("engines/llama_cpp", "arch/cache_layers", "engines/ik_llama_cpp")
+    more = mutation.keys_read("engines/llama_cpp", "arch", "engines/ik_llama_cpp")
     for key in rng.sample(more, k=rng.randrange(6)):
         facts[key] = rng.choice((1, 2, 8, 64))
     for key in rng.sample(list(facts), k=rng.choice((0, 1, 1, 2, 4))):

@@ -293,7 +293,7 @@ FSMT = Family(
 TYPES = {
     "bart": ModelType(
         BART,
-        layers="sequence.bart",
+        layers="beside_text",
         heads_key="encoder_attention_heads",
         width_key="d_model",
         computes=("not_rotary", "norms_behind", "own_softmax"),
@@ -303,7 +303,7 @@ TYPES = {
     ),
     "mbart": ModelType(
         MBART,
-        layers="sequence.bart",
+        layers="beside_text",
         heads_key="encoder_attention_heads",
         width_key="d_model",
         computes=("not_rotary", "own_softmax"),
@@ -313,7 +313,7 @@ TYPES = {
     ),
     "m2m_100": ModelType(
         M2M_100,
-        layers="sequence.bart",
+        layers="beside_text",
         heads_key="encoder_attention_heads",
         width_key="d_model",
         computes=("not_rotary", "unbiased_logits", "own_softmax"),
@@ -323,7 +323,7 @@ TYPES = {
     ),
     "marian": ModelType(
         MARIAN,
-        layers="sequence.bart",
+        layers="beside_text",
         heads_key="encoder_attention_heads",
         width_key="d_model",
         computes=("not_rotary", "norms_behind", "own_softmax"),
@@ -333,7 +333,7 @@ TYPES = {
     ),
     "pegasus": ModelType(
         PEGASUS,
-        layers="sequence.bart",
+        layers="beside_text",
         heads_key="encoder_attention_heads",
         width_key="d_model",
         computes=("not_rotary", "own_softmax"),
@@ -343,7 +343,7 @@ TYPES = {
     ),
     "blenderbot": ModelType(
         BLENDERBOT,
-        layers="sequence.bart",
+        layers="beside_text",
         heads_key="encoder_attention_heads",
         width_key="d_model",
         computes=("not_rotary", "own_softmax"),
@@ -352,7 +352,7 @@ TYPES = {
     ),
     "blenderbot-small": ModelType(
         BLENDERBOT_SMALL,
-        layers="sequence.bart",
+        layers="beside_text",
         heads_key="encoder_attention_heads",
         width_key="d_model",
         computes=("not_rotary", "norms_behind", "own_softmax"),
@@ -360,7 +360,7 @@ TYPES = {
     ),
     "led": ModelType(
         LED,
-        layers="sequence.bart",
+        layers="beside_text",
         encoder_heads="window_by_layer",
         computes=("own_softmax",),
         gguf="none",
@@ -368,7 +368,7 @@ TYPES = {
     ),
     "fsmt": ModelType(
         FSMT,
-        layers="sequence.bart",
+        layers="beside_text",
         heads_key="encoder_attention_heads",
         width_key="d_model",
         computes=("own_softmax",),

@@ -188,11 +188,12 @@ BLIP = Family(
 
 def decoder_layers(c: Config) -> "tuple[Layer, ...]":
     """Return layers that attend to the caption, and to an image's patches and class token."""
-    from weighbridge.arch.cache_layers import sequence
+
+    from weighbridge.arch import cache_layers
 
     text, length = c.sub("text_config"), side(c.sub("vision_config")) ** 2 + 1
-    sizes = sequence.even(text.num("num_attention_heads"), text.num("hidden_size"))
-    return sequence.pairs(text, text.layers("num_hidden_layers"), sizes, "image", length)
+    sizes = cache_layers.even(text.num("num_attention_heads"), text.num("hidden_size"))
+    return cache_layers.pairs(text, text.layers("num_hidden_layers"), sizes, "image", length)
 
 
 def tower(c: Config) -> Config:
@@ -252,7 +253,7 @@ TYPES = {
     "blip_vision_model": ModelType(BLIP_VISION, no_cache="image", beside_patches=1),
     "git": ModelType(
         GIT,
-        layers="attention.multi_head",
+        layers="multi_head",
         sees=Sight(images.native),
         computes=("not_rotary",),
         transformers=TransformersFacts(caches=(4, 45), last_logits=(5, 0)),

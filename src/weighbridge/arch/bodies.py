@@ -16,16 +16,15 @@ from typing import Any
 from weighbridge.arch import encoders
 from weighbridge.arch.blueprint import Blueprint, Param
 from weighbridge.arch.body import Body, Dense, LayerBlock, Tower
+from weighbridge.arch.cache_layers import embeds
+from weighbridge.arch.cache_layers import layers as layers_of
 from weighbridge.arch.config import Config
-from weighbridge.arch.feeds import feeds, joined
-from weighbridge.arch.layers import embeds
-from weighbridge.arch.layers import layers as layers_of
 from weighbridge.arch.mixers import Attention, CrossAttention, Layer, Mixer
 from weighbridge.arch.model_types import differs
 from weighbridge.arch.modules import Decoder, Submodules
 from weighbridge.arch.roles import below_number, makes_labels, makes_logits, role_of
 from weighbridge.arch.stacks import Layer as Parameters
-from weighbridge.arch.stacks import LayerStack, sort
+from weighbridge.arch.stacks import LayerStack, feeds, joined, sort
 
 LANGUAGE = "language model"
 WRITERS = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
@@ -40,7 +39,7 @@ def body(
     image_size: tuple[int, int] | None = None,
     audio_seconds: float | None = None,
 ) -> Body:
-    """`layers` are those of `arch/layers.py`; `metadata` is a GGUF file's."""
+    """`layers` are those of `arch/cache_layers.py`; `metadata` is a GGUF file's."""
     if plan.tree is not None:
         return _answering(_of_tree(plan, plan.tree, layers), config, metadata)
     found, rest = sort(plan)
@@ -211,9 +210,9 @@ def _labels(params: Sequence[Param]) -> int:
 
 
 def _reads_at_once(metadata: Mapping[str, Any]) -> bool:
-    from weighbridge.arch.cache_layers import gguf  # here and below: a config does without
+    from weighbridge.arch import gguf_layers  # here and below: a config does without
 
-    return gguf.Keys(metadata).arch in gguf.ENCODERS
+    return gguf_layers.Keys(metadata).arch in gguf_layers.ENCODERS
 
 
 # What is answered
@@ -224,9 +223,9 @@ def _writes(config: Config | None) -> bool:
 
 
 def _pools(metadata: Mapping[str, Any]) -> bool:
-    from weighbridge.arch.cache_layers import gguf
+    from weighbridge.arch import gguf_layers
 
-    return bool(gguf.Keys(metadata).num("pooling_type", default=0))
+    return bool(gguf_layers.Keys(metadata).num("pooling_type", default=0))
 
 
 def _answering(whole: Body, config: Config | None, metadata: Mapping[str, Any] | None) -> Body:

@@ -73,9 +73,10 @@ SPEECH = pair("audio tower", "SpeechEncoderDecoderModel", speech=True)
 def decoder_layers(c: Config, source: "Source") -> "tuple[Layer, ...]":
     """Return the layers of whatever the decoder is, with a cross-attention of the same sizes in
     each."""
-    from weighbridge.arch.cache_layers import sequence
 
-    return sequence.beside_encoder(c.sub("decoder"), source)
+    from weighbridge.arch import cache_layers
+
+    return cache_layers.beside_encoder(c.sub("decoder"), source)
 
 
 TYPES = {

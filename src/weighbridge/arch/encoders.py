@@ -57,7 +57,7 @@ def mixers(c: Config, count: int) -> tuple[Attention, ...]:
 
 def mixers_of_gguf(metadata: Mapping[str, Any], count: int) -> tuple[Attention, ...]:
     """The same from a GGUF file's metadata: modern-bert alone has windows."""
-    from weighbridge.arch.cache_layers.gguf import Keys
+    from weighbridge.arch.gguf_layers import Keys
 
     k = Keys(metadata)
     n = k.num("attention.head_count")

@@ -230,7 +230,7 @@ TYPES = {
         ERNIE_VL, language="text_config", flat=True, sees=Sight(images.by_ernie)
     ),
     "ernie4_5_vl_moe_text": ModelType(
-        ERNIE_TEXT, layers="attention.usual", computes=("wide_rotary",), gguf="ernie4_5-moe"
+        ERNIE_TEXT, layers="usual", computes=("wide_rotary",), gguf="ernie4_5-moe"
     ),
     "ernie4_5_vl_moe_vision": ModelType(ERNIE_VISION, no_cache="image"),
     "paddleocr_vl": ModelType(

@@ -21,7 +21,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from weighbridge.arch.cache_layers.gguf import (
+from weighbridge.arch.families import known
+from weighbridge.arch.gguf_layers import (
     DELTA,
     FEED_OF_WIDTH,
     HALVED_FEED,
@@ -31,7 +32,6 @@ from weighbridge.arch.cache_layers.gguf import (
     is_converted,
     layers_of_gguf,
 )
-from weighbridge.arch.families import known
 from weighbridge.arch.mixers import Attention, Latent, Layer, Mixer
 from weighbridge.errors import BadFileError, UnsupportedError
 from weighbridge.formats.gguf import Array

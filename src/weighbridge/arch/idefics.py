@@ -251,7 +251,7 @@ TYPES = {
     "smolvlm_vision": ModelType(VISION_TOWER, no_cache="image"),
     "idefics": ModelType(
         IDEFICS,
-        layers="attention.multi_head",
+        layers="multi_head",
         sees=Sight(images.perceived),
         transformers=TransformersFacts(caches=(4, 45), last_logits=(5, 0)),
     ),

@@ -114,7 +114,7 @@ KOSMOS2 = Family(
 
 def decoder_layers(c: Config) -> "tuple[Layer, ...]":
     """Return the layers of the language model, which spells its heads as fairseq does."""
-    from weighbridge.arch.cache_layers.attention import AttentionSizes, attention
+    from weighbridge.arch.cache_layers import AttentionSizes, attention
     from weighbridge.arch.mixers import Layer
 
     language = c.sub("text_config")

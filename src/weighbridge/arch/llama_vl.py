@@ -151,8 +151,7 @@ def whole_layers(c: Config) -> "tuple[Layer, ...]":
 def text_layers(c: Config, length: int | None = None) -> "tuple[Layer, ...]":
     """Return the layers of the text model: some look at `length` positions of an image alone, the
     others at the text."""
-    from weighbridge.arch.cache_layers.attention import attention, grouped
-    from weighbridge.arch.cache_layers.sequence import over
+    from weighbridge.arch.cache_layers import attention, grouped, over
     from weighbridge.arch.mixers import Layer
 
     cross = c.nums("cross_attention_layers") or CROSS

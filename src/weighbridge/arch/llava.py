@@ -244,7 +244,7 @@ FLAT = "LlavaLlamaForCausalLM"
 
 def language_layers(c: Config) -> "tuple[Layer, ...]":
     """Return the layers of the language model, whose keys may be among the outer ones."""
-    from weighbridge.arch.layers import layers
+    from weighbridge.arch.cache_layers import layers
 
     return layers(nested(c, replace(TEXT, flat=c.cls == FLAT)))
 

@@ -1,4 +1,6 @@
-"""How many tokens a model was made for: the positions of its config, rotary scaling included.
+"""How many tokens a model was made for.
+
+How many tokens a model was made for: the positions of its config, rotary scaling included.
 
     positions            where the config says the final number: llama3, longrope, default, Gemma 3
     positions x factor   where rotary positions are stretched: linear, dynamic
@@ -11,11 +13,19 @@ own default may be less: vLLM takes the unstretched length of a longrope model.
 Source: transformers 5.23 modeling_rope_utils.py and the classes' defaults; vllm 0.33
 transformers_utils/model_arch_config_convertor.py (derive_max_model_len_and_key) and config/model.py
 (_get_and_verify_max_len); 0.29 and older for yarn.
+
+Whether positions are rows of a learned table: a longer text is an error of its index.
+
+The table is told by its name in the part for language and by its rows: as many as the model was
+made for, or a few more, which are for padding (RoBERTa has two, OPT and BART an offset of two).
+
+Source: transformers 5.23 models/{gpt2,bert,opt,bart,gpt_neo}/modeling_*.py.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
+from weighbridge.arch.blueprint import Blueprint
 from weighbridge.arch.config import Config
 from weighbridge.arch.model_types import ModelType, facts
 from weighbridge.errors import BadFileError
@@ -111,3 +121,19 @@ def _scaled(positions: int, scaling: Mapping[str, Any]) -> int:
 def longest_of_gguf(metadata: Mapping[str, Any]) -> int | None:
     value = metadata.get(f"{metadata.get('general.architecture')}.context_length")
     return value if type(value) is int and value > 0 else None
+
+
+POSITIONS_NAMES = frozenset(("wpe", "embed_positions", "position_embeddings", "positions_embed"))
+SPARE = 8  # rows
+
+
+def learned(plan: Blueprint, longest: int | None) -> bool:
+    return longest is not None and any(
+        longest <= p.shape[0] <= longest + SPARE
+        for p in plan.counted
+        if p.kind == "embedding" and _named(p.name) and plan.part(p.name) == plan.part("")
+    )
+
+
+def _named(name: str) -> bool:
+    return name.removesuffix(".weight").rpartition(".")[2] in POSITIONS_NAMES

@@ -126,7 +126,7 @@ MINICPMV = Family(
 
 def language_layers(c: Config) -> "tuple[Layer, ...]":
     """Return the layers of the language model, which the `version` tells."""
-    from weighbridge.arch.layers import layers
+    from weighbridge.arch.cache_layers import layers
 
     return layers(nested(c, language(c)))
 

@@ -209,11 +209,8 @@ class ModelType(NamedTuple):
 
     family: "Family | None" = None  # which tensors there are; None: known by its headers alone
     # what layers remember, where no tree of modules says it: a function of the family's file, or
-    # the name of a shared one below arch/cache_layers
-    layers: (
-        LayerReader
-        | Literal["", "attention.usual", "attention.multi_head", "sequence.bart", "sequence.speech"]
-    ) = ""
+    # the name of a shared one in arch/cache_layers.py
+    layers: LayerReader | Literal["", "usual", "multi_head", "beside_text", "beside_sound"] = ""
     language: str = ""  # the key of the nested config whose layers are those of the model
     flat: bool = False  # the keys of that config may be among the outer ones
     # model types of nested configs where neither they nor their class name it. The key is that of

@@ -93,5 +93,5 @@ MOLMO = Family(
 )
 
 TYPES = {
-    "molmo": ModelType(MOLMO, layers="attention.usual", vllm=VllmFacts(every_stage="both")),
+    "molmo": ModelType(MOLMO, layers="usual", vllm=VllmFacts(every_stage="both")),
 }

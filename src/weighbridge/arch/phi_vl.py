@@ -287,7 +287,7 @@ PHI4MM = Family(
 TYPES = {
     "phi3_v": ModelType(
         PHI3_V,
-        layers="attention.usual",
+        layers="usual",
         holds={"tower": "clip_vision_model"},
         sees=Sight(images.phi3_v, in_code=CLIP),
         windows=windows.everywhere,
@@ -296,7 +296,7 @@ TYPES = {
     ),
     "phi4_multimodal": ModelType(
         PHI4_MULTIMODAL,
-        layers="attention.usual",
+        layers="usual",
         holds={"tower": "siglip_vision_model"},
         sees=Sight(images.phi4, in_code=SO400M),
         hears=Hearing(sounds.phi4, in_code=CONFORMER),
@@ -305,7 +305,7 @@ TYPES = {
     ),
     "phi4mm": ModelType(
         PHI4MM,
-        layers="attention.usual",
+        layers="usual",
         holds={
             "tower": "siglip_vision_model",
             "vision": "phi4_multimodal_vision",

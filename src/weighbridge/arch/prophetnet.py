@@ -83,10 +83,11 @@ PROPHETNET = Family(
 
 def decoder_layers(c: Config) -> "tuple[Layer, ...]":
     """Return layers that attend to what they wrote and to the text that the encoder read."""
-    from weighbridge.arch.cache_layers import sequence
 
-    sizes = sequence.even(c.num("num_decoder_attention_heads"), c.num("hidden_size"))
-    return sequence.pairs(c, c.layers("num_decoder_layers"), sizes, "text")
+    from weighbridge.arch import cache_layers
+
+    sizes = cache_layers.even(c.num("num_decoder_attention_heads"), c.num("hidden_size"))
+    return cache_layers.pairs(c, c.layers("num_decoder_layers"), sizes, "text")
 
 
 TYPES = {

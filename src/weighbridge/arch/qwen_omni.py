@@ -287,7 +287,7 @@ QWEN3_OMNI_MOE = omni(
 TYPES = {
     "qwen2_5_omni": ModelType(QWEN2_5_OMNI, language="thinker_config", seen_by="thinker_config"),
     "qwen2_5_omni_audio_encoder": ModelType(AUDIO2_5, no_cache="audio"),
-    "qwen2_5_omni_talker": ModelType(TALKER2_5, layers="attention.usual", windows=windows.upper),
+    "qwen2_5_omni_talker": ModelType(TALKER2_5, layers="usual", windows=windows.upper),
     "qwen2_5_omni_text": ModelType(QWEN2, windows=windows.upper),
     "qwen2_5_omni_thinker": ModelType(
         THINKER2_5,

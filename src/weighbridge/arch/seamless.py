@@ -381,14 +381,14 @@ SEAMLESS_V2 = seamless(SeamlessVariant(parallel=True), "SeamlessM4Tv2")
 TYPES = {
     "seamless_m4t": ModelType(
         SEAMLESS,
-        layers="sequence.bart",
+        layers="beside_text",
         hears=Hearing(sounds.seamless, tower="", within="speech_encoder.encoder"),
         heads_key="speech_encoder_attention_heads",
         transformers=TransformersFacts(caches=(4, 55), sdpa=(5, 1)),
     ),
     "seamless_m4t_v2": ModelType(
         SEAMLESS_V2,
-        layers="sequence.bart",
+        layers="beside_text",
         hears=Hearing(sounds.seamless, tower="", within="speech_encoder.encoder"),
         heads_key="speech_encoder_attention_heads",
         transformers=TransformersFacts(caches=(4, 55), sdpa=(5, 1)),

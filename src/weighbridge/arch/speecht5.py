@@ -193,7 +193,7 @@ SPEECHT5 = Family(body=model, base="speecht5", cls="SpeechT5Model", classes=ENDS
 TYPES = {
     "speecht5": ModelType(
         SPEECHT5,
-        layers="sequence.speech",
+        layers="beside_sound",
         hears=Hearing(sounds.waveform, tower="", within="wrapped_encoder"),
         heads_key="encoder_attention_heads",
         computes=("own_softmax",),

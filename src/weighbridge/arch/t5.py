@@ -230,8 +230,7 @@ SWITCH = family(T5Variant(feed_forward=switch_feed_forward, forced=False), "Swit
 
 def decoder_layers(c: Config) -> "tuple[Layer, ...]":
     """Return layers that attend to what they wrote and to the text that the encoder read."""
-    from weighbridge.arch.cache_layers.attention import AttentionSizes
-    from weighbridge.arch.cache_layers.sequence import pairs
+    from weighbridge.arch.cache_layers import AttentionSizes, pairs
 
     heads = c.num("num_heads")
     sizes = AttentionSizes(heads, heads, c.num("d_kv"))

@@ -18,12 +18,11 @@ from weighbridge.arch import encoders
 from weighbridge.arch.blueprint import Blueprint, Param
 from weighbridge.arch.body import Dense, Tower
 from weighbridge.arch.config import Config
-from weighbridge.arch.feeds import feeds, joined
 from weighbridge.arch.inputs import sounds
 from weighbridge.arch.inputs.images import TowerTokens
 from weighbridge.arch.inputs.sizes import ImageSize
 from weighbridge.arch.model_types import Hearing, Sight, facts
-from weighbridge.arch.stacks import LayerStack, sort
+from weighbridge.arch.stacks import LayerStack, feeds, joined, sort
 
 IMAGE = ImageSize(1024, 1024)
 SECONDS = 30.0

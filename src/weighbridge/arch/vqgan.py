@@ -277,7 +277,7 @@ TYPES = {
     "janus_vqgan": ModelType(JANUS_VQ, no_cache="image", encodes="pyramid"),
     "chameleon": ModelType(
         CHAMELEON,
-        layers="attention.usual",
+        layers="usual",
         sees=Sight(images.always_1026),
         transformers=TransformersFacts(caches=(4, 43)),
     ),

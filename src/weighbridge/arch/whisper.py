@@ -98,11 +98,12 @@ SPEECH_TO_TEXT = Family(
 def decoder_layers(c: Config) -> "tuple[Layer, ...]":
     """Return layers that attend to what they wrote and to a sound of 30 seconds, always: 1,500
     frames after the convolutions."""
-    from weighbridge.arch.cache_layers import sequence
+
+    from weighbridge.arch import cache_layers
 
     length = c.num("max_source_positions")
     count = c.layers("decoder_layers")
-    return sequence.pairs(c, count, sequence.bart_sizes(c), "audio", length)
+    return cache_layers.pairs(c, count, cache_layers.bart_sizes(c), "audio", length)
 
 
 TYPES = {
@@ -119,7 +120,7 @@ TYPES = {
     ),
     "speech_to_text": ModelType(
         SPEECH_TO_TEXT,
-        layers="sequence.speech",
+        layers="beside_sound",
         hears=Hearing(sounds.speech_to_text, tower="", within="encoder"),
         heads_key="encoder_attention_heads",
         width_key="d_model",

@@ -304,7 +304,7 @@ def _agreed(part: StoredModel, config: Config) -> Iterator[str]:
 
 
 def _impossible(config: Config) -> str | None:
-    from weighbridge.arch.layers import layers  # a model of the catalogue is asked nothing
+    from weighbridge.arch.cache_layers import layers  # a model of the catalogue is asked nothing
 
     try:
         return impossible(layers(config))

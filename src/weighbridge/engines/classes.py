@@ -49,7 +49,7 @@ def named(part: ModelPart, engine: Engine) -> tuple[str, ...]:
 
 def of_gguf(part: ModelPart) -> str:
     """The architecture of a file, or the one that a model is converted to."""
-    from weighbridge.arch.cache_layers.gguf import architecture
+    from weighbridge.arch.gguf_layers import architecture
 
     metadata = part.config.get("gguf")
     return str(metadata.get("general.architecture")) if metadata else architecture(kind(part))

@@ -7,12 +7,10 @@ from typing import Any
 from weighbridge.arch.blueprint import Blueprint
 from weighbridge.arch.bodies import body
 from weighbridge.arch.body import Body
-from weighbridge.arch.cache_layers.attention import usual
+from weighbridge.arch.cache_layers import layers, usual
 from weighbridge.arch.config import Config
-from weighbridge.arch.layers import layers
-from weighbridge.arch.longest import longest, longest_of_gguf
+from weighbridge.arch.longest import learned, longest, longest_of_gguf
 from weighbridge.arch.mixers import Layer
-from weighbridge.arch.positions import learned
 from weighbridge.arch.roles import VOCAB, role
 from weighbridge.checkpoint.model import Model, ModelPart
 from weighbridge.components.weights import DIVISIONS, FormatChoice
@@ -246,7 +244,7 @@ def remembered(
     """(layers, what to say). A model type that is not in our tables is read as usual attention,
     and said; headers alone tell nothing."""
     if metadata:
-        from weighbridge.arch.cache_layers.gguf import layers_of_gguf
+        from weighbridge.arch.gguf_layers import layers_of_gguf
 
         return layers_of_gguf(metadata), ()
     if part.library == "size":

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from weighbridge.arch.cache_layers import gguf
-from weighbridge.arch.cache_layers.gguf import MAX_LAYERS, SCALED_EMBEDDING, Keys
+from weighbridge.arch import gguf_layers
+from weighbridge.arch.gguf_layers import MAX_LAYERS, SCALED_EMBEDDING, Keys
 from weighbridge.arch.mixers import Compressed, Latent, Layer
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.llama_cpp.graphs.network import Network, Weight, block
@@ -51,7 +51,7 @@ def _enough(net: Network, used: int) -> None:
 
 def refuse(s: Subject) -> None:
     kinds = (s.model_type, s.config.model_type if s.config is not None else "")
-    converted = [gguf.architecture(kind) for kind in kinds]
+    converted = [gguf_layers.architecture(kind) for kind in kinds]
     if s.part.library != "gguf" and "none" in converted:
         raise NotServedError(
             f"{s.model.reference}: llama.cpp has no architecture for {s.part.blueprint.cls} "
@@ -84,7 +84,7 @@ def architecture(s: Subject) -> str:
     metadata = s.part.config.get("gguf")
     if metadata:
         return str(metadata.get("general.architecture"))
-    return gguf.architecture(s.model_type)
+    return gguf_layers.architecture(s.model_type)
 
 
 def padded(layers: tuple[Layer, ...], weights: Mapping[str, object]) -> tuple[Layer, ...]:

@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from math import prod
 
-from weighbridge.arch.cache_layers.gguf import Keys
+from weighbridge.arch.gguf_layers import Keys
 from weighbridge.arch.mixers import Attention, Latent
 from weighbridge.dtypes import GGML_BY_NAME, DType
 from weighbridge.engines.interface import Subject

@@ -14,7 +14,7 @@ Source: llama.cpp 0c1e57098 src/models/bert.cpp, src/llama-graph.cpp (build_attn
 from collections.abc import Mapping
 from dataclasses import replace
 
-from weighbridge.arch.cache_layers.gguf import ENCODER_GRAPHS, UNROTATED
+from weighbridge.arch.gguf_layers import ENCODER_GRAPHS, UNROTATED
 from weighbridge.engines.llama_cpp.ggml import graph as g
 from weighbridge.engines.llama_cpp.ggml.graph import I32, GgmlTensor
 from weighbridge.engines.llama_cpp.graphs.attention import scores

@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from weighbridge.arch.cache_layers.gguf import UNROTATED
+from weighbridge.arch.gguf_layers import UNROTATED
 from weighbridge.arch.mixers import Attention, Latent, Mixer, Shared
 from weighbridge.dtypes import DType
 from weighbridge.engines.llama_cpp.ggml import graph as g

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from weighbridge.arch.cache_layers.gguf import ENCODER_GRAPHS, NORM_OF_EMBEDDING
+from weighbridge.arch.gguf_layers import ENCODER_GRAPHS, NORM_OF_EMBEDDING
 from weighbridge.arch.mixers import Attention, Latent, Layer, Mixer
 from weighbridge.dtypes import DType
 

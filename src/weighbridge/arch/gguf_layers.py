@@ -15,7 +15,7 @@ Source: llama.cpp 0c1e57098 src/llama-arch.cpp (names), src/llama-model.cpp and 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from weighbridge.arch.cache_layers.attention import sharing
+from weighbridge.arch.cache_layers import sharing
 from weighbridge.arch.mixers import (
     Attention,
     GatedDelta,
