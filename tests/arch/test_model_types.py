@@ -126,7 +126,8 @@ def test_named_programs_and_readers_are_there():
         if known.training.net:
             module, _, function = known.training.net.partition(".")
             place = import_module(f"weighbridge.forward.nets.{module}")
-            assert callable(getattr(place, function).forward), model_type
+            net = getattr(place, function)
+            assert callable(getattr(net, "forward", net)), model_type
 
 
 def test_rules_are_functions_of_the_config_alone():
