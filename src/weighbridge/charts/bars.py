@@ -22,7 +22,7 @@ PEN = ' fill="none" stroke-width="1.8"'
 
 
 class RowPositions:
-    """Where rows begin, end and stand."""
+    """Pixels at which rows begin, end and stand."""
 
     def __init__(self, canvas: Canvas, plot: Bars) -> None:
         self.canvas, self.plot = canvas, plot
@@ -82,7 +82,7 @@ def _group(rows: RowPositions, group: BarGroup, top: float) -> None:
 
 
 def _band(rows: RowPositions, limit: Limit, top: float, bottom: float) -> None:
-    """What may be had beyond what is sure."""
+    """Draw the memory that may be had beyond what is sure."""
     low, high = rows.x(limit.low), rows.x(limit.high)
     rows.canvas.rect(low, top - 6, (high - low, bottom - top + 6), "warn", HAZE)
 

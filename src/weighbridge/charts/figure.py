@@ -1,4 +1,4 @@
-"""What a chart shows, as frozen records: builders make them, svg.py and html.py draw them.
+"""Charts as frozen records: builders make them, svg.py draws them.
 
 Values are bytes on an axis of memory. Nothing here knows about pixels or colours: a series has a
 number, which palette.py turns into a colour and a pattern.

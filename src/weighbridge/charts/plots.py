@@ -199,7 +199,7 @@ def _refused(box: Box, mark: Mark) -> None:
 
 
 def _named_line(canvas: Canvas, plot: Areas, y: float) -> float:
-    """What the line is, below the plot at its left, beside the name of the x axis."""
+    """Name the line below the plot at its left, beside the name of the x axis."""
     words = cut(plot.line_name, SMALL, 380)
     canvas.line([(MARGIN, y - 12), (MARGIN + 22, y - 12)], "rule", ' stroke-width="1.6"')
     canvas.text(MARGIN + 28, y - 8, words, size=SMALL)

@@ -38,7 +38,7 @@ class AlikeDevices(NamedTuple):
 
 
 class BarSettings(NamedTuple):
-    """What every bar of a chart is made with."""
+    """Settings that every bar of a chart is made with."""
 
     say: Words
     unit: scale.ByteUnit
@@ -113,7 +113,7 @@ def said(report: "Report", say: Words, unit: scale.ByteUnit) -> str:
 
 
 def limit(v: "Verdict | None", say: Words, unit: scale.ByteUnit) -> Limit | None:
-    """What a process can have of the card."""
+    """Return the memory that a process can have of the card."""
     if v is None or not v.count:
         return None
     low, high = v.usable.low, v.usable.high
@@ -246,7 +246,7 @@ def _together(groups: Sequence[BarGroup]) -> BarGroup:
 
 
 def _split(report: "Report", rows: BarSettings) -> tuple[BarGroup, ...]:
-    """What each device holds where the engine deals out the layers of one."""
+    """Return the bar of each device where the engine deals out the layers of one."""
     v = report.verdict
     gpus = sum(d.kind == "gpu" for d in report.devices)
     if v is None or v.devices_used < 2 or gpus != 1:

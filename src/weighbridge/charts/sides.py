@@ -44,7 +44,7 @@ def sides(found: Sequence["Report"], *, unit: str | None = None, lang: str = "en
 
 
 def peak(report: "Report") -> Bytes:
-    """What the fullest device holds; its share where an engine deals out layers."""
+    """Return the bytes of the fullest device; its share where an engine deals out layers."""
     v = report.verdict
     return v.per_device if v is not None and v.count else report.peak
 
@@ -79,7 +79,7 @@ def _lines(found: Sequence["Report"], along: str) -> dict[Hashable, list["Report
 
 
 def _label(report: "Report", found: Sequence["Report"], *, skip: str = "") -> str:
-    """What tells a report apart from the others, in words."""
+    """Return the words that tell a report apart from the others."""
     told = []
     if len({r.model.name for r in found}) > 1:
         told.append(report.model.name)
@@ -138,7 +138,7 @@ def _cards(found: Sequence["Report"]) -> list[str]:
 
 
 def _fitting(lines: dict[Hashable, list["Report"]], along: str, say: Words) -> str:
-    """How far each line surely fits."""
+    """Return the sentence on how far each line surely fits."""
     told = []
     for label, some in lines.items():
         if any(r.verdict is None for r in some):

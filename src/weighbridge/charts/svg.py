@@ -72,7 +72,7 @@ def _heading(canvas: Canvas, figure: Figure) -> float:
 
 
 def _key(canvas: Canvas, plot: Plot, y: float) -> float:
-    """What the colours and patterns mean, in the order in which they are drawn."""
+    """Draw the meanings of colours and patterns, in the order in which they are drawn."""
     found = _series(plot)
     if len(found) < 2 and not isinstance(plot, Areas):
         return y
@@ -154,7 +154,7 @@ def html(figure: Figure) -> str:
 
 
 def part(figure: Figure) -> str:
-    """What a notebook shows below a screen: the picture and the table, to be opened."""
+    """Return the picture and the table, folded up, that a notebook shows below a screen."""
     return (
         f"<details><summary>{clean(figure.title)}</summary>\n{svg(figure)}"
         f"{table(figure.table, _caption(figure))}</details>"

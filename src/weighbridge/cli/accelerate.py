@@ -99,7 +99,7 @@ def estimate_memory(
 
 
 def _headless(prepared: "Prepared", report: "Report", asked: Mapping[str, Any]) -> str:
-    """What accelerate itself would print for float32, where its class is another; else ""."""
+    """Return what accelerate would print for float32, where its class is another; else ""."""
 
     base = prepared.load(**{**asked, "base_model": True})
     if base.model.parameters == report.model.parameters:
@@ -114,7 +114,7 @@ def _headless(prepared: "Prepared", report: "Report", asked: Mapping[str, Any]) 
 
 
 def answer(model: str, dtype: str, size: str, training: int | None, *, lang: str) -> str:
-    """What a model takes in one dtype, and to train with Adam where that is known."""
+    """Return the sentence on a model in one dtype, and to train with Adam where that is known."""
     words, name = words_in(lang), printable(model)
     if training is None:
         return words("estimate.answer.load", model=name, dtype=dtype, size=size)

@@ -102,7 +102,7 @@ def _found(asked: dict[str, Any], *, apart: bool) -> "list[Outcome]":
 
 
 def _held(found: "Sequence[Outcome]", apart: "Sequence[Outcome]", laid: "Laid") -> Iterator[str]:
-    """How well intervals hold, of all figures, and of each source by margins of the others."""
+    """Yield how well intervals hold, of all figures, and of each source by margins of others."""
     from weighbridge.lab.evidence.accuracy import coverage
 
     yield "intervals of all figures"
@@ -147,7 +147,7 @@ def markdown(table: Sequence[Sequence[str]], words: int) -> Iterator[str]:
 
 
 def _rest(found: "Sequence[Outcome]", *, worst: int, records: bool) -> Iterator[str]:
-    """What was not predicted, the worst figures, and all of them."""
+    """Yield the figures that were not predicted, the worst ones, and all of them."""
     from weighbridge.lab.evidence.accuracy import skipped
     from weighbridge.lab.evidence.accuracy import worst as furthest
 

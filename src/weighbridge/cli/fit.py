@@ -209,7 +209,7 @@ def worst(answers: list["Fit"]) -> int:
 
 
 def code(found: "Fit") -> int:
-    """What the exit code says: of a number that was solved for, whether there is one."""
+    """Return the exit code: of a number that was solved for, whether there is one."""
     if found.solved is None:
         return CODES[found.fits]
     if found.solved.value:

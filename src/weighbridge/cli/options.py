@@ -77,7 +77,7 @@ def source_options(command: F) -> F:
 
 
 def device_options(command: F) -> F:
-    """What the verdict is about."""
+    """Add the options of the device that the verdict is about."""
     return _apply(
         command,
         [
@@ -129,7 +129,7 @@ def exit_code(report: "Report", *, check: bool) -> int:
 
 
 def output_options(command: F) -> F:
-    """How the answer is written."""
+    """Add the options of how the answer is written."""
     return _apply(
         command,
         [
@@ -209,7 +209,7 @@ def look_of(settings: dict[str, Any], form: str) -> "RenderOptions":
 
 
 def screen_look(form: str) -> "RenderOptions":
-    """What stdout is: how wide, in which language, with which signs."""
+    """Return the look of stdout: how wide, in which language, with which signs."""
     from weighbridge.render import RenderOptions
 
     plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
@@ -288,7 +288,7 @@ def _can_write(text: str) -> bool:
 
 
 def _has_signs() -> bool:
-    """Whether stdout can write the signs of a screen: a Windows console may have none."""
+    """Tell whether stdout can write the signs of a screen: a Windows console may have none."""
     from weighbridge.render.terminal import SIGNS
 
     return _can_write(SIGNS)

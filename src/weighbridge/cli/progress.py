@@ -12,7 +12,7 @@ PATIENCE = 0.5  # seconds
 
 
 class Progress:
-    """What is being read; written only once the user has waited."""
+    """The line of what is being read; written only once the user has waited."""
 
     def __init__(self, what: str, counted: str = "files") -> None:
         self._what, self._counted = what, counted

@@ -1,4 +1,4 @@
-"""What to change: rows of a table for a cause and a program, with figures of the message.
+"""Changes for a cause and a program: rows of a table, with figures of the message.
 
     changes.jsonl   a row is taken where the program has all of its `tags` (`tags_of`), in this
                     order; words in braces are `figures`; `cost` is a key of words/oom.json
@@ -91,7 +91,7 @@ NO_PYTHON = ("comfyui", "webui", "vllm", "sglang")
 
 
 def tags_of(reading: OomReading, judged: Judged, settings: Mapping[str, Any]) -> set[str]:
-    """What is known of the program: the rows' vocabulary."""
+    """Return what is known of the program, in the vocabulary of the rows."""
     engine = str(settings.get("engine") or reading.engine)
     tags = {
         *TOOLS.get(reading.tool, (reading.tool,)),
@@ -128,7 +128,7 @@ def tags_of(reading: OomReading, judged: Judged, settings: Mapping[str, Any]) ->
 
 
 def _missing(reading: OomReading) -> float:
-    """How many times the cache that there is would do."""
+    """Return how many times the cache that is left would be enough."""
     needed, there = reading.size("needed_kv"), reading.size("available_kv")
     if needed is None:
         needed, there = reading.parsed.get("max_model_len"), reading.parsed.get("max_tokens")
@@ -136,7 +136,7 @@ def _missing(reading: OomReading) -> float:
 
 
 def _allocator(reading: OomReading) -> set[str]:
-    """What the version of PyTorch can be told about fragmentation."""
+    """Return the tag of what the version of PyTorch can be told about fragmentation."""
     if reading.wording in HINTS and not reading.windows:
         return {"expandable"}
     if reading.wording in (*HINTS, "torch-1.10..2.0"):

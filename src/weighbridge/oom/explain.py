@@ -109,7 +109,7 @@ def _name(text: Text) -> str:
 
 
 def from_file(path: str | os.PathLike[str]) -> bytes:
-    """What a file holds, and no more of it than we read: of a longer one the end, where the
+    """Return a file's bytes, and no more than we read: of a longer one the end, where the
     message is."""
     try:
         with Path(path).open("rb") as file:
@@ -159,7 +159,7 @@ def question(reading: OomReading, given: Mapping[str, Any]) -> OomQuestion:
 
 
 def _ranks(settings: Mapping[str, Any]) -> int:
-    """How many devices the settings ask for."""
+    """Return the number of devices that the settings ask for."""
     ranks = 1
     for name in ("tensor", "pipeline", "data"):
         size = str(settings.get(f"{name}_parallel_size", ""))
@@ -206,7 +206,7 @@ def other_model(named: str, model: Prepared) -> tuple[str, ...]:
 
 
 def _model(name: str) -> str:
-    """What two names of one model have in common: the entry of the catalogue, else the last word
+    """Return what names of one model have in common: its entry in the catalogue, or the last word
     of the path."""
     last = name.rstrip("/").rpartition("/")[2].lower()
     known = everyday.meaning(last)

@@ -5,8 +5,9 @@ from weighbridge.units import human
 
 
 def unallocated(reading: OomReading) -> int | None:
-    """What PyTorch holds and has not handed out. "cached" (to 1.3) and "unallocated" (from 2.1) are
-    this; "reserved in total" (1.4 to 2.0) includes what is allocated."""
+    """Return the bytes that PyTorch holds and has not handed out. "cached" (to 1.3) and
+    "unallocated" (from 2.1) are this; "reserved in total" (1.4 to 2.0) includes what is
+    allocated."""
     own, reserved, allocated = (reading.size(n) for n in ("unallocated", "reserved", "allocated"))
     if own is not None:
         return own
@@ -24,9 +25,10 @@ def held(reading: OomReading) -> int | None:
 
 
 def own_process(reading: OomReading) -> int | None:
-    """What this process has on the device, where the driver reports it. "Process N" is often this
-    very process seen from outside its container: the least listed one that can hold all that
-    PyTorch does, where no other line is about this process. 0 bytes: the driver did not say."""
+    """Return the bytes of this process on the device, where the driver reports it. "Process N" is
+    often this very process seen from outside its container: the least listed one that can hold all
+    that PyTorch does, where no other line is about this process. 0 bytes: the driver did not
+    say."""
     if reading.size("process"):
         return reading.size("process")
     mine = held(reading)
@@ -42,7 +44,7 @@ def listed(reading: OomReading) -> list[dict[str, int]]:
 
 
 def others(reading: OomReading) -> int | None:
-    """What other programs and contexts hold: the device less what is free and what is ours.
+    """Return the bytes of other programs and contexts: the device less what is free and ours.
     Negative where the driver has moved some of ours to host memory (Windows): nothing, then."""
     capacity, free = reading.size("capacity"), reading.size("free")
     mine = own_process(reading) or held(reading)
@@ -52,7 +54,7 @@ def others(reading: OomReading) -> int | None:
 
 
 def spilled(reading: OomReading) -> bool:
-    """Whether more is allocated than the device has: Windows moves it to host memory."""
+    """Tell whether more is allocated than the device has: Windows moves it to host memory."""
     capacity, allocated = reading.size("capacity"), reading.size("allocated")
     return capacity is not None and allocated is not None and allocated > capacity
 

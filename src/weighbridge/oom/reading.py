@@ -261,7 +261,7 @@ def engine_of(tool: str, text: str) -> str:
 
 
 def place_of(lines: str) -> str:
-    """What the program was doing, as far as its traceback tells."""
+    """Return what the program was doing, a name of PLACES; "" where its traceback does not tell."""
     return next((name for name, pattern in PLACES if re.search(pattern, lines)), "")
 
 

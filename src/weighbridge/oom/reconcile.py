@@ -37,7 +37,7 @@ DECIDED = ("one_tensor", "refused", "cap.share")  # by figures that no estimate 
 
 
 def matches(reading: OomReading, report: Report, model: Model) -> tuple[Match, ...]:
-    """What of the model has the size of the request or of the need, and what fills the device."""
+    """Return what of the model has the size of the request or need, and what fills the device."""
     return (*_of_need(reading, report), *_of_request(reading, report, model), *_of_device(report))
 
 
@@ -153,7 +153,7 @@ def _of_request(reading: OomReading, report: Report, model: Model) -> Iterator[M
 
 
 def _agree(printed: int, nbytes: int) -> bool:
-    """Whether a figure with two decimals of its unit (or one: newer vLLM) can be `nbytes`."""
+    """Tell whether a figure with two decimals (or one: newer vLLM) of its unit can be `nbytes`."""
     unit = GIB if printed >= GIB else MIB if printed >= MIB else KIB
     return abs(printed - nbytes) <= unit // 200 + 1
 

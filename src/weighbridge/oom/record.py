@@ -35,7 +35,7 @@ def table(name: str) -> list[dict[str, Any]]:
 
 @dataclass(frozen=True, slots=True)
 class OomReading:
-    """What was read: the wording, the program that printed it, and its figures."""
+    """A message as it was read: the wording, the program that printed it, and its figures."""
 
     wording: str
     tool: str
@@ -92,7 +92,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """What of the model has the size that failed, or fills the device."""
+    """A component that has the size that failed, or fills the device."""
 
     component: str
     nbytes: int

@@ -1,4 +1,4 @@
-"""What a person sees: what ran out, what filled it, what to change, a line to paste."""
+"""The screen of an out-of-memory message: what filled the device, what to change, a line each."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -60,7 +60,7 @@ def screen(oom: Oom, look: RenderOptions = RenderOptions(), form: str = "human")
 
 
 def _arithmetic(oom: Oom, words: Words) -> Iterator[Block]:
-    """What of the model was compared, as people multiply."""
+    """Yield the sizes of the model that were compared, as people multiply."""
     texts = [
         f"{m.component}: {printable(m.formula)} = {words.size(m.nbytes)}" for m in oom.explained
     ]
@@ -144,7 +144,7 @@ def _told(field: str, value: int, words: Words) -> str:
 
 
 def _bar(oom: Oom, words: Words) -> Iterator[Bar]:
-    """What the message says of the device, where it says enough."""
+    """Yield the bar of what the message says of the device, where it says enough."""
     reading = oom.reading
     capacity = reading.size("capacity") or reading.size("allowed")
     parts = list(_parts(reading))
@@ -180,7 +180,7 @@ def _parts(reading: OomReading) -> Iterator[tuple[str, int]]:
 
 
 def _beside(oom: Oom, words: Words) -> Iterator[Block]:
-    """What the model tells, and what else it may be."""
+    """Yield the sentences on what the model tells, and on other causes that are possible."""
     told: list[str] = []
     for match in oom.explained:
         told += _match(oom, match, words)
@@ -203,7 +203,7 @@ def _match(oom: Oom, match: Match, words: Words) -> list[str]:
 
 
 def _change(change: Change, words: Words) -> Iterator[Block]:
-    """What it does and what it costs, with the line to paste below."""
+    """Yield a change with what it costs, and the line to paste below."""
     told = _does(change, words)
     if change.peak_bytes is not None:
         told += f", {words('change.peak', size=words.size(change.peak_bytes))}"

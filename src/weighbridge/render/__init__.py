@@ -27,7 +27,7 @@ DATA = ("json", "quiet")  # forms that have no screen
 
 
 class RenderOptions(NamedTuple):
-    """What is shown of an answer, and on what."""
+    """The choices of who reads an answer: what is shown, and on what."""
 
     unit: str | None = None
     details: bool = False

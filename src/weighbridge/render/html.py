@@ -62,7 +62,7 @@ def html(screen: Screen, look: "RenderOptions") -> str:
 
 
 def part(screen: Screen) -> str:
-    """What a notebook or a page takes in."""
+    """Return the part that a notebook or a page takes in."""
     inside = [f"<style>{STYLE}</style>", f"<p><strong>{escape(screen.title)}</strong></p>"]
     inside += ["".join(drawn(block)) for block in screen.blocks]
     inside += [f'<p class="dim">{escape(text)}</p>' for text in screen.footer]

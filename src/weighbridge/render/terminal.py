@@ -39,7 +39,7 @@ CODES = {  # ECMA-48, select graphic rendition
 
 
 class Signs(NamedTuple):
-    """What is drawn with; a cp1252 or an ASCII terminal has other signs."""
+    """Signs that screens are drawn with; a cp1252 or an ASCII terminal has others."""
 
     marks: dict[Mark, str]
     full: tuple[str, str]  # segments in turn
@@ -228,7 +228,7 @@ def _widths(
     *,
     wide: bool,
 ) -> list[int]:
-    """What each column has: the one that folds has what is left."""
+    """Return the width of each column in signs: the one that folds has what is left."""
     found = [max(cells(row[i][0]) for row in rows) for i in range(len(columns))]
     over = sum(found) + len(INDENT) * len(columns) - width
     for index, column in enumerate(columns):

@@ -1,4 +1,4 @@
-"""What a person sees of an answer: one model, which renderers set in type.
+"""The screen of an answer as records, which renderers set in type.
 
     records.py    the block types of every screen; the page to read first
     shown.py      which device, which phase, which unit
@@ -87,20 +87,20 @@ def _more(s: ShownAnswer, *, told: bool) -> Iterator[Section]:
 
 
 def _warnings(s: ShownAnswer) -> Iterator[str]:
-    """What was not read of a config is a detail."""
+    """Yield the warnings of the report; what was not read of a config is a detail."""
     for line in s.report.warnings:
         if s.full or UNREAD not in line:
             yield s.say.told(redacted(line))
 
 
 def _brief(sections: tuple[Section, ...], own: Section) -> Section:
-    """What stands in a ticket: the answer, and the line that runs it."""
+    """Return what stands in a ticket: the answer, and the line that runs it."""
     pasted = (b for section in sections[1:] for b in section if isinstance(b, Paste))
     return (*sections[0], *own, *islice(pasted, 1))
 
 
 def _footer(s: ShownAnswer, task: Any) -> str:
-    """What was assumed, and where there is more."""
+    """Return the line of what was assumed, and where there is more."""
     w, d = s.report.workload, s.report.derived
     named = [*task.assumes(s), ", ".join(_read(s))]
     if (d.get("longest_context") or 0) > (w.get("context") or w.get("seq_len") or 0):

@@ -46,7 +46,7 @@ def headline(s: ShownAnswer) -> Headline:
 
 
 def _by_unwritten_flags(s: ShownAnswer, v: "Verdict") -> bool:
-    """Whether the engine may not start by its defaults, and no line says the flags."""
+    """Tell whether the engine may not start by its defaults, and no line says the flags."""
     by_flags = "launch_serves" in s.report.derived and v.reason.startswith("with its defaults")
     return by_flags and not s.report.derived.get("launch")
 
@@ -66,7 +66,7 @@ def about(s: ShownAnswer, unit: SizeFormat, b: Bytes) -> str:
 
 
 def _figures(s: ShownAnswer, v: "Verdict") -> str:
-    """What is needed beside what there is."""
+    """Return the bytes that are needed beside those that there are, as a sentence."""
     unit = apart(s.sizes, v.margin_bytes)
     if _too_few(v):
         needs = unit.of(v.per_device.expected)
@@ -87,7 +87,7 @@ def _figures(s: ShownAnswer, v: "Verdict") -> str:
 
 
 def _too_few(v: "Verdict") -> bool:
-    """Whether a device has room, and there are not as many as it takes: nothing is to spare."""
+    """Tell whether a device has room, and there are fewer than it takes: nothing is to spare."""
     return v.devices_used > v.count and v.margin_bytes >= 0
 
 
@@ -106,14 +106,14 @@ def _same(unit: SizeFormat, nbytes: int) -> str:
 
 
 def compared(v: "Verdict") -> str:
-    """What the numbers of the device alone say."""
+    """Return the verdict of the device's numbers alone: yes, no or unknown."""
     if v.per_device.high <= v.usable.low:
         return "yes"
     return "no" if v.per_device.low > v.usable.high else "unknown"
 
 
 def margin(s: ShownAnswer) -> str:
-    """What is left, or lacking; which share of the range fits where nobody can say."""
+    """Return the bytes left or lacking, in words; the share that fits where nobody can say."""
     v = s.report.verdict
     if v is None or not v.count or _too_few(v):
         return ""
@@ -126,7 +126,7 @@ def margin(s: ShownAnswer) -> str:
 
 
 def _reason(s: ShownAnswer, v: "Verdict") -> str:
-    """What decides, where the numbers beside it do not."""
+    """Return the sentence that says what decides, where the numbers beside it do not."""
     if v.devices_used > v.count:
         key = "reason.devices.one" if v.count == 1 else "reason.devices"
         return s.say(key, needs=v.devices_used, count=v.count)
@@ -152,7 +152,7 @@ def _tipped(s: ShownAnswer, v: "Verdict") -> str:
 
 
 def weights_too_big(s: ShownAnswer) -> bool:
-    """Whether the weights of the fullest device alone are more than it has."""
+    """Tell whether the weights of the fullest device alone are more than it has."""
     held = sum(c.bytes.low for c in s.phase.components if c.name == "weights")
     return s.report.verdict is not None and held > s.report.verdict.usable.high
 
@@ -162,19 +162,19 @@ def _nodes(s: ShownAnswer, v: "Verdict") -> str:
 
 
 def _lead(v: "Verdict") -> str:
-    """What a reason says before it compares two numbers; all of it where it compares none."""
+    """Return the part of a reason before it compares two numbers; all of it where it does not."""
     starts = (v.reason.find(opening) for opening in OPENINGS)
     at = min((n for n in starts if n >= 0), default=len(v.reason))
     return v.reason[:at].rstrip(" :;")
 
 
 def _by_host(v: "Verdict") -> bool:
-    """Whether host memory is what tips the verdict."""
+    """Tell whether host memory tips the verdict."""
     return v.host is not None and v.host.fits == v.fits != "yes" and v.fits != compared(v)
 
 
 def _host(s: ShownAnswer, h: "HostVerdict") -> str:
-    """What one machine's memory lacks."""
+    """Return the sentence on the host memory that one machine lacks."""
     assert h.available is not None
     room = h.available - h.needed.expected
     unit = apart(sizes(h.needed.expected, s.unit), room)
@@ -194,7 +194,7 @@ def _host(s: ShownAnswer, h: "HostVerdict") -> str:
 
 
 def _each(s: ShownAnswer, v: "Verdict") -> str:
-    """What several devices are to one another: memory does not add up."""
+    """Return the sentence on several devices: their memory does not add up."""
     if v.count == 1:
         return ""
     if v.devices_used == 1 and v.fits != "yes":

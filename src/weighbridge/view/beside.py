@@ -78,7 +78,7 @@ def fits(
 
 
 def _sought(answers: Sequence[Fit], words: Words) -> str:
-    """What was solved for, as it was asked."""
+    """Return the name of what was solved for, as it was asked."""
     solved = next(f.solved for f in answers if f.solved is not None)
     key = "beside.smallest" if solved.unknown in SMALLEST else "beside.largest"
     return words(key, what=solved.unknown)
@@ -149,7 +149,7 @@ def _signed(nbytes: int, size: SizeFormat) -> str:
 
 
 def _parts(told: Sequence[ShownAnswer], size: SizeFormat) -> Iterator[tuple[str, list[Cell]]]:
-    """What fills each, by the order of the first that has it."""
+    """Yield a row for each part that fills devices, by the order of the first that has it."""
     found = [{} if s.split else _sums(s) for s in told]
     large = (p.key for s in told if not s.split for p in parts(s.phase))
     keys = [key for key in dict.fromkeys(large) if key != OTHER]
@@ -166,7 +166,7 @@ def _sums(s: ShownAnswer) -> dict[str, int]:
 
 
 def _reach(told: Sequence[ShownAnswer], words: Words) -> Iterator[tuple[str, list[Cell]]]:
-    """How far the context goes, where it was searched."""
+    """Yield the row of the longest contexts, in tokens, where they were searched."""
     far = [s.report.derived.get("largest_context") for s in told]
     if any(far):
         yield words("beside.context"), [Cell(f"{n:,}" if n else "") for n in far]

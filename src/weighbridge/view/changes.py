@@ -1,4 +1,4 @@
-"""What would make it fit, or leave more room: the cheapest changes that a report has.
+"""Changes that make it fit, or leave more room: the cheapest that a report has.
 
 A row is the peak after the change, and the change with what it costs: in a few words on the first
 screen, in sentences with `--details`, which end where one does. The words follow the price that the
@@ -75,7 +75,7 @@ def _row(s: ShownAnswer, r: Remedy) -> tuple[Cell, ...]:
 
 
 def held(r: Remedy) -> int:
-    """What the fullest device holds after it."""
+    """Return the bytes that the fullest device holds after a change."""
     return r.peak_bytes if r.per_device is None else r.per_device.expected
 
 
@@ -172,7 +172,7 @@ def asks(report: "Report", *, on: bool = True) -> str:
 
 
 def unhelped(s: ShownAnswer) -> bool:
-    """Whether it does not fit, and a search has found no change."""
+    """Tell whether a model does not fit, and a search has found no change."""
     v = s.report.verdict
     missing = v is not None and v.count > 0 and v.fits == "no" and not s.report.remedies
     return missing and s.sought

@@ -79,7 +79,7 @@ def _where(s: ShownAnswer) -> str:
 
 
 def every_phase(s: ShownAnswer) -> Grid:
-    """What is expected of each component in each phase."""
+    """Return the bytes that are expected of each component in each phase."""
     rows: dict[str, list[int]] = {}
     for at, phase in enumerate(s.device.phases):
         for c in phase.components:
@@ -170,7 +170,7 @@ def _arithmetic(s: ShownAnswer) -> Grid:
 
 
 def left_alone(s: ShownAnswer) -> Grid | None:
-    """What each format keeps in the model's own dtype: formats that keep the same together."""
+    """List what formats keep in the model's own dtype: those that keep the same together."""
     kept: dict[str, list[str]] = {}
     for r in s.report.table:
         if r.left_alone:

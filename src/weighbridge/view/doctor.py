@@ -1,4 +1,4 @@
-"""What is here, as a screen: accelerators first, then memory, versions and what is missing."""
+"""This machine as a screen: accelerators, then memory, versions and what is missing."""
 
 from collections.abc import Iterator
 

@@ -43,7 +43,7 @@ def asked(s: ShownAnswer) -> Iterator[str]:
 
 
 def _setting(s: ShownAnswer) -> str:
-    """What is being done, in which format, by what."""
+    """Return what is done, in which format and by which engine, as a sentence."""
     w, d = s.report.workload, s.report.derived
     form = s.say("form.stored") if d["as_stored"] else w["quantization"] or w["dtype"]
     program = f"{w['engine']} {w['engine_version']}" if w["engine_version"] else w["engine"]
@@ -118,7 +118,7 @@ def _host(s: ShownAnswer, h: HostVerdict) -> str:
 
 
 def rest(s: ShownAnswer) -> tuple[Fact, ...]:
-    """What belongs to no table."""
+    """Return the facts that belong to no table."""
     return tuple(_rest(s))
 
 
@@ -150,7 +150,7 @@ def _hosts(s: ShownAnswer) -> Iterator[Fact]:
 
 
 def on_host(s: ShownAnswer, device: Device) -> str:
-    """What the host needs, phase by phase, and the pages of files that are no need."""
+    """Return the bytes the host needs, phase by phase, and pages of files that are no need."""
     needs = [f"{span(s, p.needed)} {_when(s, p.name)}" for p in _distinct(device)]
     held = max(p.droppable.high for p in device.phases)
     return ", ".join(needs) + (s.say("host.pages", size=human(held, s.unit)) if held else "")
@@ -170,7 +170,7 @@ def _distinct(device: Device) -> Iterator[Phase]:
 
 
 def _devices(s: ShownAnswer) -> Iterator[Fact]:
-    """What every device holds, and what the engine takes beside it."""
+    """Yield the bytes of every device, and those that the engine takes beside them."""
     for phase in s.device.phases:
         yield s.say("fact.phase", phase=phase.name), span(s, phase.at("driver"))
     if s.gpus > 1:
@@ -225,7 +225,7 @@ TOKEN = {False: "token", True: "token.together"}
 
 
 def _bounds(s: ShownAnswer) -> Iterator[Fact]:
-    """How far one setting goes with the others as they were asked."""
+    """Yield the longest context and the most requests, the other settings as they were asked."""
     d, w, v = s.report.derived, s.report.workload, s.report.verdict
     if "largest_context" not in d:
         return
@@ -262,7 +262,7 @@ def _searched_to(report: Report, name: str) -> int | None:
 
 
 def _end(report: Report) -> str:
-    """Whether the longest context is where the model or the search ends."""
+    """Return the key of the longest context, which may be where the model or the search ends."""
     d = report.derived
     if d["largest_context"] == d["longest_context"]:
         return "largest.context.end"
@@ -279,7 +279,7 @@ def _held_by(s: ShownAnswer) -> str:
 
 
 def _of_command(s: ShownAnswer, command: Mapping[str, Any] | None) -> Iterator[Fact]:
-    """What the engine's own command line leaves to the engine, and what weighs nothing."""
+    """Yield what a command line leaves to the engine, and its flags that weigh nothing."""
     if command is None:
         return
     for default in command["defaults"]:

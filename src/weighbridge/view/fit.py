@@ -68,12 +68,12 @@ def _title(found: Fit, words: Words, unit: str | None) -> str:
 
 
 def _aside(found: Fit) -> bool:
-    """Whether the solved number is another than what the verdict and the line are about."""
+    """Tell whether the solved number is another than that of the verdict and the line."""
     return found.solved is not None and found.solved.unknown not in SMALLEST
 
 
 def _answer(found: Fit, words: Words, unit: str | None) -> Cell:
-    """Whether it fits, of the question that the exit code is about."""
+    """Return the verdict on the question that the exit code is about."""
     q, v = found.asked, found.asked.verdict
     about = name(q, words)
     if v is None:
@@ -129,7 +129,7 @@ def _rows(q: Question, found: Fit, words: Words, unit: str | None) -> Iterator[_
 
 
 def _spare(nbytes: int, found: Fit, unit: str | None) -> str:
-    """What is left, or lacking; its unit is that of its neighbours where all have the same."""
+    """Return the bytes left or lacking; without the unit where all rows have the same."""
     all_of_them = [q.verdict.per_device.expected for q in found.questions if q.verdict is not None]
     spare = apart(sizes(max(abs(nbytes), GIB), unit), nbytes)
     sign = "-" if nbytes < 0 else "+"
@@ -138,8 +138,8 @@ def _spare(nbytes: int, found: Fit, unit: str | None) -> str:
 
 
 def _then(q: Question, found: Fit, words: Words, unit: str | None) -> Iterator[_Row]:
-    """What would make it fit, the cheapest first, and one of another kind; how far it goes where
-    it fits as asked."""
+    """Yield changes that make it fit, the cheapest first, and one of another kind; how far it goes
+    where it fits as asked."""
     if q.fits == "yes":
         told = words("fit.fits", tokens=f"{q.longest:,}") if q.longest else ""
         yield _Row((Cell(""), Cell(told)))
@@ -171,7 +171,7 @@ def _sets(q: Question, r: Remedy, found: Fit) -> Action:
 def _change(
     q: Question, r: Remedy, found: Fit, words: Words, unit: str | None
 ) -> tuple[Cell, Cell]:
-    """What it takes after a change, the change, and what that costs."""
+    """Return the bytes after a change, and the change with what it costs."""
     needs = r.peak_bytes if r.per_device is None else r.per_device.expected
     size = Cell(sizes(needs, unit).of(needs), r.fits)
     if _is_row_below(q, r, found):
@@ -183,7 +183,7 @@ def _change(
 
 
 def _is_row_below(q: Question, r: Remedy, found: Fit) -> bool:
-    """Whether a change of LoRA is what the row of QLoRA says."""
+    """Tell whether a change of LoRA is what the row of QLoRA says."""
     below = found.question("qlora").remedies[:1] if q.name == "lora" else ()
     method = {"method": "qlora"}
     return any({**method, **other.change} == {**r.change} for other in below)
@@ -243,7 +243,7 @@ def _form(about: Mapping[str, Any]) -> str:
 
 
 def _costs(found: Fit, words: Words) -> Lines:
-    """What changes of the table cost, each once."""
+    """Return the costs of the changes of the table, each once."""
     told: dict[str, None] = {}
     for q in found.questions:
         for r in _kinds(q):
@@ -276,7 +276,7 @@ def _solved(found: Fit, s: Solved, words: Words) -> Iterator[Cell]:
 
 
 def _end(found: Fit, s: Solved) -> str:
-    """What ends the search: that more does not fit, the model, or that nobody looked further."""
+    """Return the key of what ends the search: more does not fit, the model, or nobody looked."""
     if s.value != s.searched_to:
         return "fit.solved"
     report = found.question(s.question).report
@@ -285,7 +285,7 @@ def _end(found: Fit, s: Solved) -> str:
 
 
 def _paste(found: Fit, words: Words) -> Iterator[Paste]:
-    """What runs the question that the exit code is about, after its cheapest change."""
+    """Yield the line that runs what the exit code is about, after its cheapest change."""
     first = next(iter(found.asked.ways), None)
     text = None if first is None else first.paste
     heading = words("paste.run.asked" if _aside(found) else "paste.run")
@@ -299,14 +299,14 @@ def _paste(found: Fit, words: Words) -> Iterator[Paste]:
 
 
 def _code(found: Fit, words: Words) -> str:
-    """What the exit code says."""
+    """Return the sentence on the exit code."""
     others = "|".join(q.name for q in found.questions)
     told = words(f"fit.code.{found.fits}", question=name(found.asked, words))
     return told + words("fit.code.other", others=others)
 
 
 def _next(found: Fit, words: Words) -> str:
-    """What else can be typed: --smallest gpu looks for the card itself, so that none is named."""
+    """Return what to type next: --smallest gpu looks for the card itself, so none is named."""
     given = found.solved.unknown if found.solved is not None else None
     reads = any(q.tokens is not None for q in found.questions)
     more = ["--max context"] if reads and given is None else []

@@ -122,7 +122,7 @@ def _changed(s: ShownAnswer) -> Iterator[Section]:
 
 
 def _heading(s: ShownAnswer, line: str) -> str:
-    """What the line is good for: one that does not fit is not offered."""
+    """Return the heading of a launch line: one that does not fit is not offered."""
     v = s.report.verdict
     for remedy in s.report.remedies:
         if f" {remedy.flags}" in line:  # a command's, with the flags that it lacks
@@ -133,8 +133,8 @@ def _heading(s: ShownAnswer, line: str) -> str:
 
 
 def _reserved(s: ShownAnswer) -> Iterator[str]:
-    """What an engine takes by its own rule, and what runs at once in it; nothing where it does not
-    come so far."""
+    """Yield the bytes an engine takes by its own rule, and what runs at once in them; nothing where
+    it does not come so far."""
     d, w, taken = s.report.derived, s.report.workload, s.device.taken
     if taken is None or d.get("kv_cache_tokens") == 0:
         return
@@ -160,7 +160,7 @@ def at_once(report: Report) -> float | None:
 
 
 def _token(s: ShownAnswer) -> Iterator[str]:
-    """What a longer context costs."""
+    """Yield the bytes of cache that a longer context costs."""
     each = s.report.derived.get("kv_cache_bytes_per_token")
     if each:
         key = "infer.each" if s.gpus < 2 else "infer.each.together"
@@ -178,7 +178,7 @@ def assumes(s: ShownAnswer) -> Iterator[str]:
 
 
 def _end(s: ShownAnswer, v: "Verdict") -> str:
-    """Whether it is the model's end; or what surely fits, beside a length of which nobody knows."""
+    """Return the key of a length: the model's end, or what surely fits."""
     d = s.report.derived
     if d["largest_context"] == d["longest_context"]:
         return "infer.longest.end"
@@ -186,7 +186,7 @@ def _end(s: ShownAnswer, v: "Verdict") -> str:
 
 
 def _largest(s: ShownAnswer) -> Iterator[str]:
-    """How far one setting goes with the others as they were asked."""
+    """Yield the longest context and the most requests, the other settings as they were asked."""
     d, w, v = s.report.derived, s.report.workload, s.report.verdict
     if v is None or d.get("largest_context") is None or v.devices_used > v.count:
         return

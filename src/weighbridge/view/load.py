@@ -177,12 +177,12 @@ def _download(s: ShownAnswer) -> str:
 
 
 def _grows(c: "Component") -> bool:
-    """Whether it is empty at first and fills with use: prompts that a server keeps in RAM."""
+    """Tell whether a device fills with use: the prompts that a server keeps in RAM."""
     return not c.bytes.expected and c.bytes.high > 0 and not c.droppable
 
 
 def ram(s: ShownAnswer) -> str:
-    """What the host needs, in the phase that needs most."""
+    """Return the bytes that the host needs, in the phase that needs most."""
     host = next((d for d in s.report.devices if d.kind == "host"), None)
     if host is None or host is s.device:
         return ""
@@ -207,7 +207,7 @@ def ram(s: ShownAnswer) -> str:
 
 
 def _of_processes(devices: "Sequence[Device]", phase: "Phase") -> bool:
-    """Whether what several processes of Python take, a guess, is most of the width."""
+    """Tell whether most of the width is a guess of what processes of Python take."""
     width = phase.needed.high - phase.needed.low
     theirs = sum(c.bytes.high - c.bytes.low for c in phase.components if c.detail == "processes")
     return sum(d.kind == "gpu" for d in devices) > 1 and 2 * theirs > width

@@ -70,7 +70,7 @@ def parts(phase: Phase, most: int = MOST) -> tuple[ShownPart, ...]:
 
 
 def bar(s: ShownAnswer, *, margin: str, most: int = MOST) -> Bar:
-    """What fills the device, in its unit; its legend stands on one line."""
+    """Return the bar of what fills the device, in its unit; its legend stands on one line."""
     found = (ShownPart(SHARE, s.peak.expected),) if s.split else parts(s.phase, most)
     said = _otherwise(s)
     segments = tuple(

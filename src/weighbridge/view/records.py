@@ -1,4 +1,4 @@
-"""What a person sees, before it is set in type: the one page of block types of every screen.
+"""Screens before they are set in type: the one page of block types of all of them.
 
 A screen is a title, sections of blocks, and a footer. Blocks hold finished strings, and integers
 where a renderer draws to scale. A renderer (weighbridge.render) sets them in type for a terminal,
@@ -30,8 +30,8 @@ class Cell(NamedTuple):
 
 
 class Column(NamedTuple):
-    """How the cells below a head are set. `rank`: columns of the highest go first where a terminal
-    is narrow, those of 0 stay."""
+    """The way in which the cells below a head are set. `rank`: columns of the highest go first
+    where a terminal is narrow, those of 0 stay."""
 
     head: str = ""
     right: bool = False

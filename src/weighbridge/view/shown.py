@@ -1,4 +1,4 @@
-"""What of an answer is on the first screen: one device, one phase, one unit.
+"""The part of an answer that the first screen shows: one device, one phase, one unit.
 
 Bytes that are compared stand in one unit, with one decimal.
 """
@@ -86,12 +86,12 @@ class ShownAnswer(NamedTuple):
 
     @property
     def sees(self) -> bool:
-        """Whether it classifies images, and reads no text."""
+        """Tell whether the model classifies images, and reads no text."""
         return self.report.model.architecture.endswith("ForImageClassification")
 
     @property
     def split(self) -> bool:
-        """Whether the peak is one device's share of what the phase lists as a whole."""
+        """Tell whether the peak is one device's share of what the phase lists as a whole."""
         return self.peak.expected != self.device.peak("driver").expected
 
 

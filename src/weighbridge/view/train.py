@@ -55,7 +55,7 @@ def sections(s: ShownAnswer) -> Iterator[Section]:
 
 
 def _changes(s: ShownAnswer) -> Iterator[Section]:
-    """What would make it fit, and the line of the first that has one."""
+    """Yield the changes that make it fit, and the line of the first that has one."""
     from weighbridge.view import changes
 
     told = changes.found(s)

@@ -1,4 +1,4 @@
-"""What the page says beside a request: how the answer is to look, and a token for the Hub."""
+"""Words of the page beside a request: how the answer is to look, and a token for the Hub."""
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -15,7 +15,7 @@ MASK = "***"
 
 
 class AnswerView(NamedTuple):
-    """How an answer is shown."""
+    """The way in which an answer is shown."""
 
     lang: str = "en"
     unit: str | None = None

@@ -70,7 +70,7 @@ class EngineFile(NamedTuple):
 
 
 class BuiltSite(NamedTuple):
-    """What was written."""
+    """Files that were written."""
 
     folder: Path
     version: str
@@ -328,7 +328,7 @@ def members(package: Path = PACKAGE) -> Iterator[tuple[str, bytes]]:
 
 
 def wanted(name: str) -> bool:
-    """Whether a page needs the file; `name` is its path in the package."""
+    """Tell whether a page needs a file; `name` is its path in the package."""
     for folder, names in ONLY.items():
         if name.startswith(f"{folder}/"):
             return name.removeprefix(f"{folder}/") in names

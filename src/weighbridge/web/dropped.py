@@ -56,7 +56,7 @@ class Head(NamedTuple):
 
     @property
     def key(self) -> str:
-        """What names it again, for who has it."""
+        """Return the name by which its owner asks for the file again."""
         told = f"{self.name}\0{self.size}\0".encode(errors="surrogatepass")
         return sha256(told + self.head).hexdigest()
 
@@ -68,7 +68,8 @@ class Dropped:
         self._kept: OrderedDict[str, Prepared] = OrderedDict()
 
     def prepared(self, file: Any) -> tuple[Prepared, str]:
-        """What a file holds, and its key. Raises ShortError, UsageError or BadFileError."""
+        """Return the model of a file, and its key. Raises ShortError, UsageError or
+        BadFileError."""
         given = _checked(file)
         key = given.get("key")
         if isinstance(key, str) and key in self._kept:

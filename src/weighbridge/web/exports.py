@@ -58,7 +58,7 @@ def _html(asked: "Sequence[One]", view: "AnswerView") -> str:
 
 
 def _json(asked: "Sequence[One]", view: "AnswerView") -> str:
-    """What the command line prints with --json: a report, or a list of them."""
+    """Return what the command line prints with --json: a report, or a list of them."""
     told = [one.found.to_dict() for one in asked]
     body = told if len(told) > 1 else told[0]
     return json_text(body)

@@ -1,4 +1,4 @@
-"""What the page asks beside the settings of a task: of answers, and of its tables."""
+"""Fields of the page beside the settings of a task: of answers, and of its tables."""
 
 from weighbridge.accelerators import listing
 from weighbridge.engines.table import ENGINES
@@ -8,7 +8,7 @@ from weighbridge.settings.setting import Settings, Str, Switch, switch, word
 
 
 class AnswerFields(Settings):
-    """What every question may say."""
+    """Fields of every question."""
 
     TITLE = "Answer"
     TITLE_ZH = "问题"
@@ -20,7 +20,7 @@ class AnswerFields(Settings):
 
 
 class ServedFields(Settings):
-    """What a question about serving may say."""
+    """Fields of a question about serving."""
 
     TITLE, TITLE_ZH = AnswerFields.TITLE, AnswerFields.TITLE_ZH
     command: Str = word(
@@ -32,7 +32,7 @@ class ServedFields(Settings):
 
 
 class SolvedFields(Settings):
-    """What a question about fitting may say."""
+    """Fields of a question about fitting."""
 
     TITLE, TITLE_ZH = AnswerFields.TITLE, AnswerFields.TITLE_ZH
     question: Str = word(
@@ -60,14 +60,14 @@ class SolvedFields(Settings):
 
 
 class ListFilters(Settings):
-    """What narrows a list by its names."""
+    """Filter of a list by its names."""
 
     TITLE, TITLE_ZH = AnswerFields.TITLE, AnswerFields.TITLE_ZH
     pattern: Str = word(help="Part of a name.", label_zh="关键词", zh="名称的一部分。")
 
 
 class GpuFilters(ListFilters):
-    """What narrows the list of accelerators."""
+    """Filters of the list of accelerators."""
 
     bf16: Switch = switch(
         label="BF16",
@@ -109,7 +109,7 @@ class GpuFilters(ListFilters):
 
 
 class ModelFilters(ListFilters):
-    """What narrows the list of models, or ranks them for a card."""
+    """Filters of the list of models, and the card that they are ranked for."""
 
     gpu: Str = word(
         help="Rank the models for a card: 4090. At most 60 models: narrow the pattern.",
@@ -144,7 +144,7 @@ class ModelFilters(ListFilters):
 
 
 class AccuracyFilters(Settings):
-    """What narrows the table of published figures."""
+    """Filters of the table of published figures."""
 
     TITLE, TITLE_ZH = AnswerFields.TITLE, AnswerFields.TITLE_ZH
     engine: Str = word(

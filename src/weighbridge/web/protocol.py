@@ -62,7 +62,7 @@ class AskDesk:
         }
 
     def answer(self, line: str | bytes) -> dict[str, Any]:
-        """What an ask is answered with; an error takes its place."""
+        """Return the answer to an ask, or the error that takes its place."""
         try:
             ask = parsed(line, MOST)
             token = taken_token(ask)
@@ -162,7 +162,7 @@ def _table(ask: dict[str, Any], token: str | None) -> dict[str, Any]:
 
 
 def mistake(error: WeighbridgeError, ask: Mapping[str, Any]) -> dict[str, Any]:
-    """What takes the place of an answer: `setting` is the one that it is about, `wants` one that
+    """Return what takes the place of an answer: `setting` is what it is about, `wants` one that
     is still to be named."""
     lang = _lang(ask)
     words = words_in(lang, "page")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def prices(found: "Report | Fit", lang: str) -> list[list[str]]:
-    """What each remedy of each question of `fit` costs, in a few words."""
+    """Return the costs of each remedy of each question of `fit`, in a few words."""
     from weighbridge.view.changes import few
 
     if not isinstance(found, Fit):
@@ -94,7 +94,7 @@ def screen_of(told: "Sequence[One]", view: "AnswerView") -> Any:
 
 
 def named(told: "Sequence[One]") -> list[str]:
-    """What tells each answer from the others."""
+    """Return the labels that tell each answer from the others."""
     asked = [one.request for one in told]
     tasks = {one["task"] for one in asked}
     models = [one.found.model.reference for one in told]

@@ -83,7 +83,7 @@ class PageRequest(NamedTuple):
 
 
 class Gate(NamedTuple):
-    """What lets a request in."""
+    """The rules that let a request in."""
 
     port: int
     secret: str
@@ -132,7 +132,7 @@ class Counter:
 
     @property
     def standing(self) -> int:
-        """How many wait, or are answered."""
+        """Return the number of asks that wait or are answered."""
         return self._next - self._served
 
     def answer(self, line: bytes, gone: "Gone") -> dict[str, Any] | None:
@@ -161,7 +161,7 @@ class Counter:
 
 
 class Gone:
-    """Whether the client has closed its connection: a slider that moved on."""
+    """Tells that the client has closed its connection: a slider that moved on."""
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection

@@ -1,4 +1,4 @@
-"""What page/worker.js calls: a line of JSON in, a line out, in Pyodide and nowhere else.
+"""Python's side of page/worker.js: a line of JSON in, a line out, in Pyodide and nowhere else.
 
 `begun` is called while the snapshot of the site is made, so that a visit begins with all of this
 imported; `answering` is called once a visit.

@@ -46,7 +46,7 @@ class SpaceDesk:
         self._open = Requests(cache_dir=cache_dir, ours=False)
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
-        """What was asked, or the error that takes its place; never with the token in it."""
+        """Return the answer, or the error that takes its place; never with the token in it."""
         token = request.get("token")
         found = settled(lambda: self._answer(request, taken_token(request)))
         told: dict[str, Any] = masked(found, token if isinstance(token, str) else None)
@@ -68,7 +68,7 @@ class SpaceDesk:
 
 
 class AnswerForm(NamedTuple):
-    """What an answer is to be."""
+    """The form that an answer is to have."""
 
     view: AnswerView | None
     short: bool

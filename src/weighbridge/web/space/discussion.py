@@ -44,7 +44,7 @@ _turn = threading.Lock()  # two clicks at once look one after the other
 
 
 class Draft(NamedTuple):
-    """What would be posted, and where."""
+    """A discussion before it is posted: its text, and where."""
 
     repo_id: str
     revision: str
@@ -53,7 +53,7 @@ class Draft(NamedTuple):
 
 
 class Posted(NamedTuple):
-    """Where it stands. `already`: it was there before, and nothing was posted."""
+    """The address of a discussion. `already`: it was there before, and nothing was posted."""
 
     url: str
     already: bool
@@ -148,7 +148,7 @@ def _likely(hub: "HfApi", what: Draft) -> Iterator[tuple[int, str]]:
 
 @contextmanager
 def _explained(repo_id: str) -> Iterator[None]:
-    """What the Hub refuses, in a line that says what to do; the token is in none."""
+    """Return a refusal of the Hub in a line that says what to do; the token is in none."""
     from huggingface_hub import errors
 
     try:

@@ -1,4 +1,4 @@
-"""What programs and agents call: one request in, the JSON of `weighbridge run` out.
+"""Endpoints for programs and agents: one request in, the JSON of `weighbridge run` out.
 
 POST /gradio_api/call/infer  {"data": [{"model": "llama-3.1-8b", "workload": {...}}]}
 gradio_client:  client.predict({"model": "llama-3.1-8b"}, api_name="/infer")

@@ -56,7 +56,7 @@ class FormField(NamedTuple):
 
     @property
     def whole(self) -> Any:
-        """What is shown or hidden."""
+        """Return the component that is shown or hidden."""
         return self.component if self.frame is None else self.frame
 
     @property
@@ -86,15 +86,15 @@ class SpaceTab(NamedTuple):
         return [field.component for field in self.fields]
 
     def said(self, values: Sequence[Any]) -> dict[str, Any]:
-        """What was filled in."""
+        """Return the values that were filled in."""
         return {f.name: v for f, v in zip(self.fields, values, strict=True) if told(v)}
 
     def given(self, said: Mapping[str, Any]) -> dict[str, Any]:
-        """What was said, of the settings that have a meaning beside the others."""
+        """Return the values of those settings that have a meaning beside the others."""
         return {f.name: said[f.name] for f in self.fields if f.name in said and meant(f, said)}
 
     def shown(self, said: Mapping[str, Any]) -> dict[Any, Any]:
-        """Whether each field that may be without a meaning is there, and each frame."""
+        """Return which fields that may be without a meaning are there, and which frames."""
         updates: dict[Any, Any] = {}
         for section in self.sections:
             there = [conditional(f) is False or meant(f, said) for f in section.fields]
@@ -125,7 +125,7 @@ def unconditional(field: FormField) -> bool:
 
 
 def meant(field: FormField, said: Mapping[str, Any]) -> bool:
-    """Whether a setting has a meaning beside those that were said (web.form says how)."""
+    """Tell whether a setting has a meaning beside those that were said (web.form says how)."""
     engines, when = field.setting["engines"], field.setting["when"]
     if engines and said.get("engine", "transformers") not in engines:
         return False

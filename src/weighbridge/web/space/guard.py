@@ -1,4 +1,4 @@
-"""What stands before the server: how often one client may ask, how much, and which doors are shut.
+"""The guard before the server: how often one client may ask, how much, and which doors are shut.
 
 An ASGI application around another one. Gradio's own server takes uploads, fetches addresses for a
 page and hands out files; none of that is ours, so only what the page and programs need is open.
@@ -136,8 +136,8 @@ def _bounded(receive: Receive) -> Receive:
 
 
 def _with_headers(send: Send) -> Send:
-    """What a browser may do with an answer. Gradio's page has scripts and styles of its own in it,
-    so those are allowed; nothing may go to, or come from, another host."""
+    """Add the headers that say what a browser may do with an answer. Gradio's page has scripts and
+    styles of its own in it, so those are allowed; nothing may go to, or come from, another host."""
 
     async def sending(message: Message) -> None:
         if message["type"] == "http.response.start":

@@ -39,7 +39,7 @@ KEPT = (
 
 
 class Limits(NamedTuple):
-    """How much the server does for strangers."""
+    """Limits of what the server does for strangers."""
 
     clerks: int = 2  # processes
     seconds: int = 60  # of one answer
@@ -163,7 +163,7 @@ class _Clerk:
         return self._line(process)
 
     def _line(self, process: "subprocess.Popen[bytes]") -> bytes:
-        """What it answers. Raises TimeoutError, or OSError where it ended."""
+        """Return the line that it answers. Raises TimeoutError, or OSError where it ended."""
         assert process.stdout is not None
         found: list[bytes] = []
         read = partial(process.stdout.readline, MOST_ANSWER)

@@ -58,7 +58,7 @@ footer{display:none!important}
 
 
 class Top(NamedTuple):
-    """What all tabs share."""
+    """Inputs that all tabs share."""
 
     model: Any
     gpu: Any
@@ -86,7 +86,7 @@ class SharedChoices(NamedTuple):
 
 
 class AnswerOutputs(NamedTuple):
-    """Where the answer of one tab stands."""
+    """Outputs in which the answer of one tab stands."""
 
     tab: forms.SpaceTab
     answer: Any
@@ -99,7 +99,7 @@ class AnswerOutputs(NamedTuple):
 
 
 class PageAnswer(NamedTuple):
-    """What an answer puts onto the page."""
+    """Texts that an answer puts onto the page."""
 
     html: str
     command: str = ""
@@ -108,7 +108,7 @@ class PageAnswer(NamedTuple):
     address: str = ""
 
     def values(self, shown: AnswerOutputs) -> tuple[str, ...]:
-        """What goes into the outputs of a tab."""
+        """Return the texts for the outputs of a tab."""
         return (self.html, self.command, self.markdown)[: len(shown.outputs)]
 
 
@@ -196,7 +196,7 @@ def _shown(tab: forms.SpaceTab, say: gr.I18n) -> AnswerOutputs:
 
 
 def _events(shown: AnswerOutputs, top: Top, ask: Ask, asked: list[Any], opened: Any) -> None:
-    """What makes the answer anew: a button, a change of a setting, and that the tab is opened."""
+    """Answer anew after a button, a change of a setting, and when the tab is opened."""
     tab = shown.tab
     inputs = [*top.asked, *tab.components]
     outputs = [*shown.outputs, top.draft, top.address]
@@ -226,7 +226,7 @@ def _visible(tab: forms.SpaceTab, *values: Any) -> dict[Any, Any]:
 
 
 def _where(name: str, answer: Callable[..., Any], current: str, *values: Any) -> Any:
-    """What all tabs share changed: the tab that is open is answered anew."""
+    """Answer the tab that is open anew, when what all tabs share has changed."""
     return answer(*values) if current == name else gr.skip()
 
 
@@ -260,7 +260,7 @@ def _told(
 
 
 def request(tab: str, said: SharedChoices, given: Mapping[str, Any]) -> dict[str, Any]:
-    """What the office is asked."""
+    """Return the request that the office is asked."""
     asked: dict[str, Any] = {"task": tab, "workload": dict(given)}
     asked["view"] = {"lang": said.lang, "details": bool(said.details)}
     if tab in forms.ASKED:
@@ -271,7 +271,7 @@ def request(tab: str, said: SharedChoices, given: Mapping[str, Any]) -> dict[str
 
 
 def first(lang: str) -> dict[str, Any]:
-    """What a first visit asks."""
+    """Return the request of a first visit."""
     return request(forms.ASKED[0], SharedChoices(FIRST["model"], FIRST["gpu"], lang, False, ""), {})
 
 
@@ -309,7 +309,7 @@ def _address(tab: str, said: SharedChoices, given: Mapping[str, Any]) -> str:
 def _opening(
     blocks: gr.Blocks, top: Top, tabs: gr.Tabs, made: Sequence[AnswerOutputs], ask: Ask
 ) -> None:
-    """What an address says, filled in and answered."""
+    """Fill in what an address says, and answer it."""
     outputs: list[Any] = [tabs, top.model, top.gpu, top.lang, top.details, top.current, top.draft]
     for shown in made:
         fields = shown.tab.fields
@@ -336,7 +336,7 @@ def _opening(
 
 
 def _said(query: Mapping[str, str], accepted: str) -> SharedChoices:
-    """What all tabs share, of an address; the first visit has an example."""
+    """Return what an address says for all tabs; the first visit has an example."""
     known = FIRST if not query.keys() & FIRST.keys() else {}
     lang = query.get("lang") or ("zh" if accepted.lower().startswith("zh") else "en")
     return SharedChoices(
