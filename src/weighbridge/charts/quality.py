@@ -73,9 +73,9 @@ def quality(
     )
 
 
-def loss(r: Quality) -> float:
+def loss(record: Quality) -> float:
     """Percent above the baseline, nothing where it is below, which is noise; or the value."""
-    return max(0.0, 100 * (r.value / r.baseline - 1)) if r.baseline else r.value
+    return max(0.0, 100 * (record.value / record.baseline - 1)) if record.baseline else record.value
 
 
 def _sizes(records: Sequence[Quality], unit: scale.ByteUnit | None, say: Words) -> Axis:

@@ -93,12 +93,12 @@ def title(report: "Report", say: Words) -> str:
     )
 
 
-def span(b: Bytes, say: Words, unit: scale.ByteUnit) -> str:
+def span(interval: Bytes, say: Words, unit: scale.ByteUnit) -> str:
     """One size, and its range where it has one."""
-    about = unit.told(b.expected)
-    if unit.number(b.low) == unit.number(b.high):
+    about = unit.told(interval.expected)
+    if unit.number(interval.low) == unit.number(interval.high):
         return about
-    return say("span", about=about, low=unit.number(b.low), high=unit.number(b.high))
+    return say("span", about=about, low=unit.number(interval.low), high=unit.number(interval.high))
 
 
 def said(report: "Report", say: Words, unit: scale.ByteUnit) -> str:
@@ -112,11 +112,11 @@ def said(report: "Report", say: Words, unit: scale.ByteUnit) -> str:
     return f"{say(v.fits)} ({name}): {needs}"
 
 
-def limit(v: "Verdict | None", say: Words, unit: scale.ByteUnit) -> Limit | None:
+def limit(verdict: "Verdict | None", say: Words, unit: scale.ByteUnit) -> Limit | None:
     """Return the memory that a process can have of the card."""
-    if v is None or not v.count:
+    if verdict is None or not verdict.count:
         return None
-    low, high = v.usable.low, v.usable.high
+    low, high = verdict.usable.low, verdict.usable.high
     if high - low <= NARROW * high:
         return Limit(low, high, say("usable", size=unit.told(low)))
     return Limit(low, high, say("usable.span", low=unit.number(low), high=unit.told(high)))

@@ -236,8 +236,8 @@ def held_in(report: "Report", rows: reports.BarSettings, label: str) -> FigureBa
 
 
 def peak_phase(report: "Report") -> Phase:
-    def full(d: Device) -> tuple[bool, int]:
-        return d.kind == "gpu", d.peak("driver").expected
+    def full(device: Device) -> tuple[bool, int]:
+        return device.kind == "gpu", device.peak("driver").expected
 
     device = max(report.devices, key=full)
     return next(p for p in device.phases if p.name == device.peak_phase)

@@ -65,32 +65,32 @@ def _same(a: Lines, b: Lines) -> bool:
 
 
 def _areas(
-    timeline: Mapping[str, Any], label: str, d: Lines, words: tuple[Words, scale.ByteUnit]
+    timeline: Mapping[str, Any], label: str, device: Lines, words: tuple[Words, scale.ByteUnit]
 ) -> Areas:
     say, unit = words
-    kept = list(_fullest(d["allocated"]))
-    names = _names(d["roles"])
-    rest = [n for n in d["roles"] if n not in names]
-    layers = [tuple(max(0, d["roles"][n][i]) for i in kept) for n in names]
-    others = tuple(sum(max(0, d["roles"][n][i]) for n in rest) for i in kept)
+    kept = list(_fullest(device["allocated"]))
+    names = _names(device["roles"])
+    rest = [n for n in device["roles"] if n not in names]
+    layers = [tuple(max(0, device["roles"][n][i]) for i in kept) for n in names]
+    others = tuple(sum(max(0, device["roles"][n][i]) for n in rest) for i in kept)
     series = [Series(n, i) for i, n in enumerate(names)]
     if any(others):
         layers.append(others)
         series.append(Series(say("part.other"), OTHER))
-    top = max(d["reserved"])
-    refused = _refused(d, say, unit)
+    top = max(device["reserved"])
+    refused = _refused(device, say, unit)
     limit = _limit(timeline["memory"], top, say, unit, always=refused is not None)
     high = max(top * 1.18, limit.high * 1.08 if limit else 0)
     return Areas(
         label=label,
-        xs=tuple(d["events"][i] for i in kept),
+        xs=tuple(device["events"][i] for i in kept),
         layers=tuple(layers),
         series=tuple(series),
-        line=tuple(d["reserved"][i] for i in kept),
+        line=tuple(device["reserved"][i] for i in kept),
         line_name=say("reserved"),
-        bands=_bands(d, say),
-        peak=_peak(d, say, unit),
-        x=scale.plain(say("axis.events"), 0, max(1, d["length"] - 1)),
+        bands=_bands(device, say),
+        peak=_peak(device, say, unit),
+        x=scale.plain(say("axis.events"), 0, max(1, device["length"] - 1)),
         y=scale.memory(say("axis.pytorch", unit=unit.name), high, unit),
         limit=limit,
         refused=refused,
@@ -124,27 +124,27 @@ def _limit(
     return Limit(memory, memory, say("card", size=unit.told(memory)))
 
 
-def _refused(d: Lines, say: Words, unit: scale.ByteUnit) -> Mark | None:
+def _refused(device: Lines, say: Words, unit: scale.ByteUnit) -> Mark | None:
     """Return the first request that did not fit, at what it would have come to."""
-    first = next(iter(d.get("refused", ())), None)
+    first = next(iter(device.get("refused", ())), None)
     if first is None:
         return None
     told = say("refused.mark", size=unit.told(first["requested"]), place=first["place"])
     return Mark(first["event"], first["reserved"] + first["requested"], told)
 
 
-def _bands(d: Lines, say: Words) -> tuple[AxisBand, ...]:
-    bands = d["bands"][:BANDS]
+def _bands(device: Lines, say: Words) -> tuple[AxisBand, ...]:
+    bands = device["bands"][:BANDS]
     named = [AxisBand(say.named("phase", b["phase"]), b["first"], b["last"] + 1) for b in bands]
-    if len(d["bands"]) > BANDS:
-        named.append(AxisBand("…", bands[-1]["last"] + 1, d["length"] - 1))
-    return tuple(b._replace(high=min(b.high, max(1, d["length"] - 1))) for b in named)
+    if len(device["bands"]) > BANDS:
+        named.append(AxisBand("…", bands[-1]["last"] + 1, device["length"] - 1))
+    return tuple(b._replace(high=min(b.high, max(1, device["length"] - 1))) for b in named)
 
 
-def _peak(d: Lines, say: Words, unit: scale.ByteUnit) -> Mark:
-    at = max(range(len(d["allocated"])), key=d["allocated"].__getitem__)
-    event, nbytes = d["events"][at], d["allocated"][at]
-    name = next((b["phase"] for b in d["bands"] if b["first"] <= event <= b["last"]), "")
+def _peak(device: Lines, say: Words, unit: scale.ByteUnit) -> Mark:
+    at = max(range(len(device["allocated"])), key=device["allocated"].__getitem__)
+    event, nbytes = device["events"][at], device["allocated"][at]
+    name = next((b["phase"] for b in device["bands"] if b["first"] <= event <= b["last"]), "")
     told = say("peak.mark", size=unit.told(nbytes), phase=say.named("phase", name))
     return Mark(event, nbytes, told)
 

@@ -114,9 +114,9 @@ def _held(found: "Sequence[Outcome]", apart: "Sequence[Outcome]", laid: "Laid") 
     yield from (line for line in LEGEND if line.startswith(("under", "above", "width")))
 
 
-def _covered(c: "Coverage", every: str) -> tuple[str, ...]:
-    shares = (f"{100 * x:.1f}%" for x in (c.inside, c.above, c.width))
-    return (c.source or every, c.level, str(c.n), *shares)
+def _covered(coverage: "Coverage", every: str) -> tuple[str, ...]:
+    shares = (f"{100 * x:.1f}%" for x in (coverage.inside, coverage.above, coverage.width))
+    return (coverage.source or every, coverage.level, str(coverage.n), *shares)
 
 
 def _cells(row: "AccuracyRow") -> tuple[str, ...]:
@@ -164,16 +164,18 @@ def _rest(found: "Sequence[Outcome]", *, worst: int, records: bool) -> Iterator[
         yield from (f"  {_line(o)}" for o in found)
 
 
-def _line(o: "Outcome") -> str:
+def _line(outcome: "Outcome") -> str:
     from weighbridge.lab.evidence.records import Skip, cited
 
-    r = o.record
-    start = f"{r.id}  {r.engine} {r.version or ''}  {r.model}  {o.quantity}"
-    if isinstance(o, Skip):
-        return f"{start}  not predicted: {o.reason}{f' ({o.detail})' if o.detail else ''}"
+    r = outcome.record
+    start = f"{r.id}  {r.engine} {r.version or ''}  {r.model}  {outcome.quantity}"
+    if isinstance(outcome, Skip):
+        detail = f" ({outcome.detail})" if outcome.detail else ""
+        return f"{start}  not predicted: {outcome.reason}{detail}"
     return (
-        f"{start}  measured {r.measured:,} {r.unit}, we say {o.bytes.expected:,} "
-        f"({o.bytes.low:,} to {o.bytes.high:,}), {100 * o.error:+.2f}%  [{cited(r)}]"
+        f"{start}  measured {r.measured:,} {r.unit}, we say {outcome.bytes.expected:,} "
+        f"({outcome.bytes.low:,} to {outcome.bytes.high:,}), {100 * outcome.error:+.2f}%  "
+        f"[{cited(r)}]"
     )
 
 

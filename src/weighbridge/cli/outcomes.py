@@ -69,23 +69,23 @@ def _text(found: "Sequence[Judged]", form: str, *, records: bool) -> Iterator[st
         yield from (f"  {_line(j)}" for j in found)
 
 
-def _line(j: "Judged") -> str:
+def _line(judged: "Judged") -> str:
     """One case: what was tried, how it went, what we say."""
     from weighbridge.lab.evidence.outcomes import AnsweredCase, cited
 
-    c = j.case
+    c = judged.case
     card = c.accelerator or c.memory or " or ".join(c.between) or "a card without a name"
     start = f"{c.id}  {c.model} on {c.count} x {card}, {c.engine} {c.version or ''}".rstrip()
-    if not isinstance(j, AnsweredCase):
-        why = f"{j.reason}{f' ({j.detail})' if j.detail else ''}"
+    if not isinstance(judged, AnsweredCase):
+        why = f"{judged.reason}{f' ({judged.detail})' if judged.detail else ''}"
         return f"{start}: {DIED[c.outcome]}; not answered: {why}  [{cited(c)}]"
-    because = f"; {c.because}" if c.because and j.wrong else ""
-    said = f"{SAID[j.fits]}: {j.verdict.reason}{because}"
+    because = f"; {c.because}" if c.because and judged.wrong else ""
+    said = f"{SAID[judged.fits]}: {judged.verdict.reason}{because}"
     return f"{start}: {DIED[c.outcome]}; {said}  [{cited(c)}]"
 
 
-def _short(j: "Judged") -> str:
+def _short(judged: "Judged") -> str:
     from weighbridge.lab.evidence.outcomes import AnsweredCase
 
-    said = SAID[j.fits] if isinstance(j, AnsweredCase) else "not answered"
-    return f"{j.case.id} {DIED[j.case.outcome]}: {said}"
+    said = SAID[judged.fits] if isinstance(judged, AnsweredCase) else "not answered"
+    return f"{judged.case.id} {DIED[judged.case.outcome]}: {said}"

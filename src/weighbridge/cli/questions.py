@@ -188,15 +188,25 @@ def options(table: "Table") -> Iterator[click.Option]:
         yield _option(setting)
 
 
-def _option(s: "Setting[Any]") -> click.Option:
-    if s.kind.metavar:
-        metavar = "|".join(s.choices) or s.kind.metavar
-        alone = EACH if s.name == "gpu" else ONCE if s.name in DEVICE else {}
+def _option(setting: "Setting[Any]") -> click.Option:
+    if setting.kind.metavar:
+        metavar = "|".join(setting.choices) or setting.kind.metavar
+        alone = EACH if setting.name == "gpu" else ONCE if setting.name in DEVICE else {}
         known: dict[str, Any] = {}
-        if s.name in COMPLETED:
-            known["shell_complete"] = COMPLETED[s.name]
+        if setting.name in COMPLETED:
+            known["shell_complete"] = COMPLETED[setting.name]
         return click.Option(
-            [s.name, s.flag, *s.flags], metavar=metavar, help=s.help, **alone, **known
+            [setting.name, setting.flag, *setting.flags],
+            metavar=metavar,
+            help=setting.help,
+            **alone,
+            **known,
         )
-    plain = f"{s.flag}/--no-{s.flag[2:]}" if not s.flag.startswith("--no-") else s.flag
-    return click.Option([s.name, plain, *s.flags], is_flag=True, default=None, help=s.help)
+    plain = (
+        f"{setting.flag}/--no-{setting.flag[2:]}"
+        if not setting.flag.startswith("--no-")
+        else setting.flag
+    )
+    return click.Option(
+        [setting.name, plain, *setting.flags], is_flag=True, default=None, help=setting.help
+    )

@@ -90,10 +90,12 @@ def _together(
     return (*own, *computed, *(row for row in rest if not named & row.change.keys()))[:TOLD]
 
 
-def _computed(r: Remedy, rows: tuple[Change, ...]) -> Change:
+def _computed(remedy: Remedy, rows: tuple[Change, ...]) -> Change:
     """Return the change with its own line to paste, or that of the row that changes the same."""
-    alike = (row.paste for row in rows if row.change.keys() == r.change.keys())
-    return Change(r.change, r.cost, r.paste or next(alike, ""), r.peak_bytes, r.fits)
+    alike = (row.paste for row in rows if row.change.keys() == remedy.change.keys())
+    return Change(
+        remedy.change, remedy.cost, remedy.paste or next(alike, ""), remedy.peak_bytes, remedy.fits
+    )
 
 
 def _text(text: Text) -> str:

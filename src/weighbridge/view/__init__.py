@@ -45,52 +45,54 @@ def screen(
     names no options of the command line where it has its own, and says nothing of changes that
     nobody has looked for."""
     words, sought = words_in(lang, page=page is not None), page is None or page.sought
-    s = shown(report, words, unit, full=details, sought=sought)
+    answer = shown(report, words, unit, full=details, sought=sought)
     task = import_module(f"weighbridge.view.{report.task}")
-    sections = (_answer(s), *_named(task.sections, s))
+    sections = (_answer(answer), *_named(task.sections, answer))
     return Screen(
-        title=task.title(s),
-        sections=(*sections, *_more(s, told=explain)),
-        footer=(_footer(s, task),),
-        warnings=tuple(_warnings(s)),
+        title=task.title(answer),
+        sections=(*sections, *_more(answer, told=explain)),
+        footer=(_footer(answer, task),),
+        warnings=tuple(_warnings(answer)),
         lang=lang,
-        brief=_brief(sections, task.brief(s) if hasattr(task, "brief") else ()),
+        brief=_brief(sections, task.brief(answer) if hasattr(task, "brief") else ()),
     )
 
 
-def _answer(s: ShownAnswer) -> Section:
+def _answer(answer: ShownAnswer) -> Section:
     """Verdict, bar and reason."""
-    found = headline(s)
-    bare = s.report.verdict is not None and not s.report.verdict.count
-    return (found,) if bare else (found, bar(s, margin=margin(s)))
+    found = headline(answer)
+    bare = answer.report.verdict is not None and not answer.report.verdict.count
+    return (found,) if bare else (found, bar(answer, margin=margin(answer)))
 
 
-def _named(build: Callable[[ShownAnswer], Iterator[Section]], s: ShownAnswer) -> Iterator[Section]:
+def _named(
+    build: Callable[[ShownAnswer], Iterator[Section]], answer: ShownAnswer
+) -> Iterator[Section]:
     """Sections that hold something."""
-    for section in build(s):
+    for section in build(answer):
         kept = tuple(b for b in section if not isinstance(b, Lines) or b.lines)
         if kept:
             yield kept
 
 
-def _more(s: ShownAnswer, *, told: bool) -> Iterator[Section]:
-    if not told and not s.full and s.device.exact is None:
+def _more(answer: ShownAnswer, *, told: bool) -> Iterator[Section]:
+    if not told and not answer.full and answer.device.exact is None:
         return
     from weighbridge.view import details
 
     if told:
-        yield from details.arithmetic(s)
-    if s.full:
-        yield from details.sections(s)
-    elif s.device.exact is not None:  # what was traced was asked for
-        yield (details.exact(s),)
+        yield from details.arithmetic(answer)
+    if answer.full:
+        yield from details.sections(answer)
+    elif answer.device.exact is not None:  # what was traced was asked for
+        yield (details.exact(answer),)
 
 
-def _warnings(s: ShownAnswer) -> Iterator[str]:
+def _warnings(answer: ShownAnswer) -> Iterator[str]:
     """Yield the warnings of the report; what was not read of a config is a detail."""
-    for line in s.report.warnings:
-        if s.full or UNREAD not in line:
-            yield s.say.told(redacted(line))
+    for line in answer.report.warnings:
+        if answer.full or UNREAD not in line:
+            yield answer.say.told(redacted(line))
 
 
 def _brief(sections: tuple[Section, ...], own: Section) -> Section:
@@ -99,22 +101,22 @@ def _brief(sections: tuple[Section, ...], own: Section) -> Section:
     return (*sections[0], *own, *islice(pasted, 1))
 
 
-def _footer(s: ShownAnswer, task: Any) -> str:
+def _footer(answer: ShownAnswer, task: Any) -> str:
     """Return the line of what was assumed, and where there is more."""
-    w, d = s.report.workload, s.report.derived
-    named = [*task.assumes(s), ", ".join(_read(s))]
+    w, d = answer.report.workload, answer.report.derived
+    named = [*task.assumes(answer), ", ".join(_read(answer))]
     if (d.get("longest_context") or 0) > (w.get("context") or w.get("seq_len") or 0):
-        named.append(s.say("footer.context", end=f"{d['longest_context']:,}"))
-    more = "" if s.full else s.say("footer.more")
-    return s.say("footer.assumes", what=" · ".join(filter(None, named))) + more
+        named.append(answer.say("footer.context", end=f"{d['longest_context']:,}"))
+    more = "" if answer.full else answer.say("footer.more")
+    return answer.say("footer.assumes", what=" · ".join(filter(None, named))) + more
 
 
-def _read(s: ShownAnswer) -> Iterator[str]:
+def _read(answer: ShownAnswer) -> Iterator[str]:
     """Say where the model was read from, without its address."""
-    for text in s.report.model.read_from:
-        if s.report.model.rough:
-            yield s.say("footer.size")
+    for text in answer.report.model.read_from:
+        if answer.report.model.rough:
+            yield answer.say("footer.size")
         elif text.startswith("built-in catalogue"):
-            yield s.say("footer.catalogue")
+            yield answer.say("footer.catalogue")
         else:
-            yield s.say("footer.read", source=printable(text).partition(" (")[0])
+            yield answer.say("footer.read", source=printable(text).partition(" (")[0])

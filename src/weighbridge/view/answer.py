@@ -20,83 +20,85 @@ if TYPE_CHECKING:
 OPENINGS = ("needs about ", "too close to call: ")
 
 
-def mark(v: "Verdict") -> Mark:
-    return "tight" if v.fits == "yes" and v.tight else v.fits
+def mark(verdict: "Verdict") -> Mark:
+    return "tight" if verdict.fits == "yes" and verdict.tight else verdict.fits
 
 
-def headline(s: ShownAnswer) -> Headline:
-    v = s.report.verdict
+def headline(answer: ShownAnswer) -> Headline:
+    v = answer.report.verdict
     if v is None:
-        return _size(s)
+        return _size(answer)
     if not v.count:
-        return _host_alone(s, v)
-    on, sign = card(s.report), mark(v)
-    if sign == "yes" and _by_unwritten_flags(s, v):
+        return _host_alone(answer, v)
+    on, sign = card(answer.report), mark(v)
+    if sign == "yes" and _by_unwritten_flags(answer, v):
         sign = "tight"
-    where = s.say("headline.on", card=on)
+    where = answer.say("headline.on", card=on)
     return Headline(
-        verdict=f"{s.say(f'verdict.{mark(v)}')}{where}",
-        figures=_figures(s, v),
+        verdict=f"{answer.say(f'verdict.{mark(v)}')}{where}",
+        figures=_figures(answer, v),
         mark=sign,
-        margin=margin(s),
-        reason=_reason(s, v),
-        needs=s.peak.expected,
+        margin=margin(answer),
+        reason=_reason(answer, v),
+        needs=answer.peak.expected,
         has=v.usable_bytes,
     )
 
 
-def _by_unwritten_flags(s: ShownAnswer, v: "Verdict") -> bool:
+def _by_unwritten_flags(answer: ShownAnswer, verdict: "Verdict") -> bool:
     """Tell whether the engine may not start by its defaults, and no line says the flags."""
-    by_flags = "launch_serves" in s.report.derived and v.reason.startswith("with its defaults")
-    return by_flags and not s.report.derived.get("launch")
+    by_flags = "launch_serves" in answer.report.derived and verdict.reason.startswith(
+        "with its defaults"
+    )
+    return by_flags and not answer.report.derived.get("launch")
 
 
-def _size(s: ShownAnswer) -> Headline:
+def _size(answer: ShownAnswer) -> Headline:
     """Make the headline of an answer without a device: what is needed."""
-    where = s.say("headline.host" if s.device.kind == "host" else "headline.card")
-    return Headline(about(s, s.sizes, s.peak), where, needs=s.peak.expected)
+    where = answer.say("headline.host" if answer.device.kind == "host" else "headline.card")
+    return Headline(about(answer, answer.sizes, answer.peak), where, needs=answer.peak.expected)
 
 
-def about(s: ShownAnswer, unit: SizeFormat, b: Bytes) -> str:
+def about(answer: ShownAnswer, unit: SizeFormat, interval: Bytes) -> str:
     """One number and one range, where they differ."""
-    ends = unit.range(b)
+    ends = unit.range(interval)
     if ends is None:
-        return s.say("size.alone", size=unit.of(b.expected))
-    return s.say("size.range", size=unit.of(b.expected), low=ends[0], high=ends[1])
+        return answer.say("size.alone", size=unit.of(interval.expected))
+    return answer.say("size.range", size=unit.of(interval.expected), low=ends[0], high=ends[1])
 
 
-def _figures(s: ShownAnswer, v: "Verdict") -> str:
+def _figures(answer: ShownAnswer, verdict: "Verdict") -> str:
     """Return the bytes that are needed beside those that there are, as a sentence."""
-    unit = apart(s.sizes, v.margin_bytes)
-    if _too_few(v):
-        needs = unit.of(v.per_device.expected)
-        return s.say("figures.devices", needs=needs, count=v.devices_used)
-    if compared(v) == "unknown":
-        return _overlap(s, unit, v)
-    has = _same(unit, v.usable_bytes)
-    if v.margin_bytes < 0:
-        short = unit.of(-v.margin_bytes)
-        key = "figures.no" if v.count < 2 or v.usable_each else "figures.no.each"
-        needs = unit.of(v.per_device.expected)
-        return s.say(key, needs=needs, has=has, short=short, count=v.count)
-    ends = unit.range(v.per_device)
-    told = {"needs": unit.of(v.per_device.expected), "has": has}
+    unit = apart(answer.sizes, verdict.margin_bytes)
+    if _too_few(verdict):
+        needs = unit.of(verdict.per_device.expected)
+        return answer.say("figures.devices", needs=needs, count=verdict.devices_used)
+    if compared(verdict) == "unknown":
+        return _overlap(answer, unit, verdict)
+    has = _same(unit, verdict.usable_bytes)
+    if verdict.margin_bytes < 0:
+        short = unit.of(-verdict.margin_bytes)
+        key = "figures.no" if verdict.count < 2 or verdict.usable_each else "figures.no.each"
+        needs = unit.of(verdict.per_device.expected)
+        return answer.say(key, needs=needs, has=has, short=short, count=verdict.count)
+    ends = unit.range(verdict.per_device)
+    told = {"needs": unit.of(verdict.per_device.expected), "has": has}
     if ends is None:
-        return s.say("figures.yes.exact", **told)
-    return s.say("figures.yes", **told, low=ends[0], high=ends[1])
+        return answer.say("figures.yes.exact", **told)
+    return answer.say("figures.yes", **told, low=ends[0], high=ends[1])
 
 
-def _too_few(v: "Verdict") -> bool:
+def _too_few(verdict: "Verdict") -> bool:
     """Tell whether a device has room, and there are fewer than it takes: nothing is to spare."""
-    return v.devices_used > v.count and v.margin_bytes >= 0
+    return verdict.devices_used > verdict.count and verdict.margin_bytes >= 0
 
 
-def _overlap(s: ShownAnswer, unit: SizeFormat, v: "Verdict") -> str:
-    usable = unit.bare(v.usable.low)
-    if unit.range(v.usable) is not None:
-        usable = f"{usable}-{unit.bare(v.usable.high)}"
-    low, high = unit.bare(v.per_device.low), unit.of(v.per_device.high)
-    return s.say("figures.unknown", low=low, high=high, has=usable)
+def _overlap(answer: ShownAnswer, unit: SizeFormat, verdict: "Verdict") -> str:
+    usable = unit.bare(verdict.usable.low)
+    if unit.range(verdict.usable) is not None:
+        usable = f"{usable}-{unit.bare(verdict.usable.high)}"
+    low, high = unit.bare(verdict.per_device.low), unit.of(verdict.per_device.high)
+    return answer.say("figures.unknown", low=low, high=high, has=usable)
 
 
 def _same(unit: SizeFormat, nbytes: int) -> str:
@@ -105,125 +107,135 @@ def _same(unit: SizeFormat, nbytes: int) -> str:
     return unit.bare(nbytes) if own.unit == unit.unit else own.of(nbytes)
 
 
-def compared(v: "Verdict") -> str:
+def compared(verdict: "Verdict") -> str:
     """Return the verdict of the device's numbers alone: yes, no or unknown."""
-    if v.per_device.high <= v.usable.low:
+    if verdict.per_device.high <= verdict.usable.low:
         return "yes"
-    return "no" if v.per_device.low > v.usable.high else "unknown"
+    return "no" if verdict.per_device.low > verdict.usable.high else "unknown"
 
 
-def margin(s: ShownAnswer) -> str:
+def margin(answer: ShownAnswer) -> str:
     """Return the bytes left or lacking, in words; the share that fits where nobody can say."""
-    v = s.report.verdict
+    v = answer.report.verdict
     if v is None or not v.count or _too_few(v):
         return ""
     if compared(v) == "unknown" and v.share_that_fits is not None:
         share = min(99, max(1, round(100 * v.share_that_fits)))  # it is neither none nor all
-        return s.say("margin.share", share=share)
+        return answer.say("margin.share", share=share)
     key, left = ("margin.spare" if v.margin_bytes >= 0 else "margin.short"), abs(v.margin_bytes)
-    unit = s.sizes if left < GIB or s.sizes.unit == "GiB" else sizes(left, s.unit)
-    return s.say(key, size=apart(unit, left).of(left))
+    unit = answer.sizes if left < GIB or answer.sizes.unit == "GiB" else sizes(left, answer.unit)
+    return answer.say(key, size=apart(unit, left).of(left))
 
 
-def _reason(s: ShownAnswer, v: "Verdict") -> str:
+def _reason(answer: ShownAnswer, verdict: "Verdict") -> str:
     """Return the sentence that says what decides, where the numbers beside it do not."""
-    if v.devices_used > v.count:
-        key = "reason.devices.one" if v.count == 1 else "reason.devices"
-        return s.say(key, needs=v.devices_used, count=v.count)
-    if _by_host(v):
-        assert v.host is not None
-        return _host(s, v.host)
-    missing, d = s.report.derived.get("not_counted"), s.report.derived
+    if verdict.devices_used > verdict.count:
+        key = "reason.devices.one" if verdict.count == 1 else "reason.devices"
+        return answer.say(key, needs=verdict.devices_used, count=verdict.count)
+    if _by_host(verdict):
+        assert verdict.host is not None
+        return _host(answer, verdict.host)
+    missing, d = answer.report.derived.get("not_counted"), answer.report.derived
     if missing:
-        return s.say("reason.not_counted", what=s.say.told("; ".join(missing)))
-    if v.fits == "yes" and d.get("launch_serves") and not d.get("serves_by_default", True):
-        return s.say("reason.flags" if d.get("launch") else "reason.flags.alone")
-    lead = printable(_lead(v))
-    return lead or "; ".join(filter(None, (_tipped(s, v), _each(s, v), _nodes(s, v))))
-
-
-def _tipped(s: ShownAnswer, v: "Verdict") -> str:
-    """The component with which the sum is more than there is."""
-    if v.fits != "no" or v.tipped_by is None or s.split:
-        return ""
-    if weights_too_big(s):
-        return s.say("reason.weights")
-    return s.say("reason.tipped", part=s.say(NAMES[v.tipped_by]))
-
-
-def weights_too_big(s: ShownAnswer) -> bool:
-    """Tell whether the weights of the fullest device alone are more than it has."""
-    held = sum(c.bytes.low for c in s.phase.components if c.name == "weights")
-    return s.report.verdict is not None and held > s.report.verdict.usable.high
-
-
-def _nodes(s: ShownAnswer, v: "Verdict") -> str:
-    return s.say("reason.nodes", count=v.count, nodes=v.nodes) if v.nodes > 1 else ""
-
-
-def _lead(v: "Verdict") -> str:
-    """Return the part of a reason before it compares two numbers; all of it where it does not."""
-    starts = (v.reason.find(opening) for opening in OPENINGS)
-    at = min((n for n in starts if n >= 0), default=len(v.reason))
-    return v.reason[:at].rstrip(" :;")
-
-
-def _by_host(v: "Verdict") -> bool:
-    """Tell whether host memory tips the verdict."""
-    return v.host is not None and v.host.fits == v.fits != "yes" and v.fits != compared(v)
-
-
-def _host(s: ShownAnswer, h: "HostVerdict") -> str:
-    """Return the sentence on the host memory that one machine lacks."""
-    assert h.available is not None
-    room = h.available - h.needed.expected
-    unit = apart(sizes(h.needed.expected, s.unit), room)
-    if h.fits == "no":
-        return s.say(
-            "reason.host.no",
-            needs=unit.of(h.needed.expected),
-            has=unit.of(h.available),
-            short=unit.of(-room),
-        )
-    return s.say(
-        "reason.host.unknown",
-        low=unit.bare(h.needed.low),
-        high=unit.of(h.needed.high),
-        has=unit.of(h.available),
+        return answer.say("reason.not_counted", what=answer.say.told("; ".join(missing)))
+    if verdict.fits == "yes" and d.get("launch_serves") and not d.get("serves_by_default", True):
+        return answer.say("reason.flags" if d.get("launch") else "reason.flags.alone")
+    lead = printable(_lead(verdict))
+    return lead or "; ".join(
+        filter(None, (_tipped(answer, verdict), _each(answer, verdict), _nodes(answer, verdict)))
     )
 
 
-def _each(s: ShownAnswer, v: "Verdict") -> str:
+def _tipped(answer: ShownAnswer, verdict: "Verdict") -> str:
+    """The component with which the sum is more than there is."""
+    if verdict.fits != "no" or verdict.tipped_by is None or answer.split:
+        return ""
+    if weights_too_big(answer):
+        return answer.say("reason.weights")
+    return answer.say("reason.tipped", part=answer.say(NAMES[verdict.tipped_by]))
+
+
+def weights_too_big(answer: ShownAnswer) -> bool:
+    """Tell whether the weights of the fullest device alone are more than it has."""
+    held = sum(c.bytes.low for c in answer.phase.components if c.name == "weights")
+    return answer.report.verdict is not None and held > answer.report.verdict.usable.high
+
+
+def _nodes(answer: ShownAnswer, verdict: "Verdict") -> str:
+    return (
+        answer.say("reason.nodes", count=verdict.count, nodes=verdict.nodes)
+        if verdict.nodes > 1
+        else ""
+    )
+
+
+def _lead(verdict: "Verdict") -> str:
+    """Return the part of a reason before it compares two numbers; all of it where it does not."""
+    starts = (verdict.reason.find(opening) for opening in OPENINGS)
+    at = min((n for n in starts if n >= 0), default=len(verdict.reason))
+    return verdict.reason[:at].rstrip(" :;")
+
+
+def _by_host(verdict: "Verdict") -> bool:
+    """Tell whether host memory tips the verdict."""
+    return (
+        verdict.host is not None
+        and verdict.host.fits == verdict.fits != "yes"
+        and verdict.fits != compared(verdict)
+    )
+
+
+def _host(answer: ShownAnswer, host: "HostVerdict") -> str:
+    """Return the sentence on the host memory that one machine lacks."""
+    assert host.available is not None
+    room = host.available - host.needed.expected
+    unit = apart(sizes(host.needed.expected, answer.unit), room)
+    if host.fits == "no":
+        return answer.say(
+            "reason.host.no",
+            needs=unit.of(host.needed.expected),
+            has=unit.of(host.available),
+            short=unit.of(-room),
+        )
+    return answer.say(
+        "reason.host.unknown",
+        low=unit.bare(host.needed.low),
+        high=unit.of(host.needed.high),
+        has=unit.of(host.available),
+    )
+
+
+def _each(answer: ShownAnswer, verdict: "Verdict") -> str:
     """Return the sentence on several devices: their memory does not add up."""
-    if v.count == 1:
+    if verdict.count == 1:
         return ""
-    if v.devices_used == 1 and v.fits != "yes":
-        return s.say("reason.one_holds_all", count=v.count)
-    idle = v.count - v.devices_used
-    if v.fits == "yes":
-        return s.say("reason.idle", idle=idle, count=v.count) if idle else ""
-    if idle or not v.devices_used or not s.split:
+    if verdict.devices_used == 1 and verdict.fits != "yes":
+        return answer.say("reason.one_holds_all", count=verdict.count)
+    idle = verdict.count - verdict.devices_used
+    if verdict.fits == "yes":
+        return answer.say("reason.idle", idle=idle, count=verdict.count) if idle else ""
+    if idle or not verdict.devices_used or not answer.split:
         return ""
-    if v.usable_each:
-        summed = " + ".join(map(s.sizes.bare, v.usable_each))
-        whole = s.sizes.of(sum(v.usable_each))
-        return s.say("reason.not_their_sum", summed=summed, whole=whole)
-    each = s.sizes.of(v.usable_bytes)
-    whole = s.sizes.of(v.count * v.usable_bytes)
-    return s.say("reason.not_the_sum", count=v.count, each=each, whole=whole)
+    if verdict.usable_each:
+        summed = " + ".join(map(answer.sizes.bare, verdict.usable_each))
+        whole = answer.sizes.of(sum(verdict.usable_each))
+        return answer.say("reason.not_their_sum", summed=summed, whole=whole)
+    each = answer.sizes.of(verdict.usable_bytes)
+    whole = answer.sizes.of(verdict.count * verdict.usable_bytes)
+    return answer.say("reason.not_the_sum", count=verdict.count, each=each, whole=whole)
 
 
-def _host_alone(s: ShownAnswer, v: "Verdict") -> Headline:
+def _host_alone(answer: ShownAnswer, verdict: "Verdict") -> Headline:
     """A verdict on host memory, where no device was named."""
-    assert v.host is not None
-    h = v.host
-    unit = sizes(h.needed.expected, s.unit)
+    assert verdict.host is not None
+    h = verdict.host
+    unit = sizes(h.needed.expected, answer.unit)
     needs, has = unit.of(h.needed.expected), unit.of(h.available or 0)
-    reason = "" if h.fits == v.fits else s.say("reason.no_device")
+    reason = "" if h.fits == verdict.fits else answer.say("reason.no_device")
     return Headline(
-        verdict=f"{s.say(f'verdict.{v.fits}')}{s.say('headline.on_host')}",
-        figures=s.say("figures.host", needs=needs, has=has),
-        mark=v.fits,
+        verdict=f"{answer.say(f'verdict.{verdict.fits}')}{answer.say('headline.on_host')}",
+        figures=answer.say("figures.host", needs=needs, has=has),
+        mark=verdict.fits,
         reason=reason,
         needs=h.needed.expected,
         has=h.available,

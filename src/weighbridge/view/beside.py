@@ -128,18 +128,18 @@ def _measured(
         yield words("beside.spare"), [_spare(s, size) for s in told]
 
 
-def _needs(s: ShownAnswer, size: SizeFormat) -> Cell:
-    v = s.report.verdict
-    return Cell(size.of(s.peak.expected), None if v is None else mark(v))
+def _needs(answer: ShownAnswer, size: SizeFormat) -> Cell:
+    v = answer.report.verdict
+    return Cell(size.of(answer.peak.expected), None if v is None else mark(v))
 
 
-def _has(s: ShownAnswer, size: SizeFormat) -> Cell:
-    v = s.report.verdict
+def _has(answer: ShownAnswer, size: SizeFormat) -> Cell:
+    v = answer.report.verdict
     return Cell("" if v is None else size.of(v.usable_bytes))
 
 
-def _spare(s: ShownAnswer, size: SizeFormat) -> Cell:
-    v = s.report.verdict
+def _spare(answer: ShownAnswer, size: SizeFormat) -> Cell:
+    v = answer.report.verdict
     return Cell("" if v is None else _signed(v.margin_bytes, size))
 
 
@@ -157,10 +157,10 @@ def _parts(told: Sequence[ShownAnswer], size: SizeFormat) -> Iterator[tuple[str,
         yield told[0].say(key), [Cell(size.of(own[key]) if key in own else "") for own in found]
 
 
-def _sums(s: ShownAnswer) -> dict[str, int]:
+def _sums(answer: ShownAnswer) -> dict[str, int]:
     """The bytes of every part of the fullest phase."""
     found: dict[str, int] = {}
-    for c in s.phase.components:
+    for c in answer.phase.components:
         found[NAMES[c.name]] = found.get(NAMES[c.name], 0) + c.bytes.expected
     return found
 

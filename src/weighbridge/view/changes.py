@@ -8,7 +8,6 @@ change has (report/verdict.py). Where nothing helps, the question to ask next st
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from weighbridge.report.verdict import Remedy
 from weighbridge.view.records import Cell, Column, Grid, Language, Note, Paste
 from weighbridge.view.shown import ShownAnswer
 from weighbridge.wording import printable
@@ -17,7 +16,7 @@ from weighbridge.words import Words
 if TYPE_CHECKING:
     from weighbridge.quantization.quality import Finding
     from weighbridge.report import Report
-    from weighbridge.report.verdict import Price
+    from weighbridge.report.verdict import Price, Remedy
 
 MOST = 3  # on the first screen
 LONG = 72  # characters of a cost there
@@ -50,38 +49,44 @@ QUESTIONS: Mapping[str, str] = {  # task, or method of training -> as --for spel
 }
 
 
-def found(s: ShownAnswer) -> tuple[Remedy, ...]:
+def found(answer: ShownAnswer) -> "tuple[Remedy, ...]":
     """The first of them: those that fit before those that may, in the order of the report."""
-    usable = [r for r in s.report.remedies if r.fits != "no"]
+    usable = [r for r in answer.report.remedies if r.fits != "no"]
     return tuple(sorted(usable, key=lambda r: r.fits != "yes")[:MOST])
 
 
-def grid(s: ShownAnswer, remedies: Iterable[Remedy]) -> Grid | None:
+def grid(answer: ShownAnswer, remedies: "Iterable[Remedy]") -> Grid | None:
     told = tuple(remedies)
-    rows = tuple(_row(s, r) for r in told)
+    rows = tuple(_row(answer, r) for r in told)
     key = "changes.fit" if any(r.fits == "yes" for r in told) else "changes.may"
-    if s.report.verdict is not None and s.report.verdict.fits == "yes":
+    if answer.report.verdict is not None and answer.report.verdict.fits == "yes":
         key = "changes.room"
     if not rows:
         return None
     columns, actions = (Column(right=True), Column(folds=True)), tuple(r.change for r in told)
-    return Grid(columns, rows, s.say(key), actions=actions)
+    return Grid(columns, rows, answer.say(key), actions=actions)
 
 
-def _row(s: ShownAnswer, r: Remedy) -> tuple[Cell, ...]:
-    told = printable(r.flags or settings(r))
-    cost = short(printable(r.cost)) if s.full or r.price is None else few(s.say, r)
-    return Cell(s.sizes.of(held(r)), r.fits), Cell(f"{told}  ({cost})" if cost else told)
+def _row(answer: ShownAnswer, remedy: "Remedy") -> tuple[Cell, ...]:
+    told = printable(remedy.flags or settings(remedy))
+    cost = (
+        short(printable(remedy.cost))
+        if answer.full or remedy.price is None
+        else few(answer.say, remedy)
+    )
+    return Cell(answer.sizes.of(held(remedy)), remedy.fits), Cell(
+        f"{told}  ({cost})" if cost else told
+    )
 
 
-def held(r: Remedy) -> int:
+def held(remedy: "Remedy") -> int:
     """Return the bytes that the fullest device holds after a change."""
-    return r.peak_bytes if r.per_device is None else r.per_device.expected
+    return remedy.peak_bytes if remedy.per_device is None else remedy.per_device.expected
 
 
-def settings(r: Remedy) -> str:
+def settings(remedy: "Remedy") -> str:
     """The changed settings as options of ours."""
-    return " ".join(f"--{name.replace('_', '-')} {value}" for name, value in r.change.items())
+    return " ".join(f"--{name.replace('_', '-')} {value}" for name, value in remedy.change.items())
 
 
 def short(cost: str) -> str:
@@ -94,52 +99,56 @@ def short(cost: str) -> str:
     return first
 
 
-def paste(s: ShownAnswer, r: Remedy) -> Paste | None:
+def paste(answer: ShownAnswer, remedy: "Remedy") -> Paste | None:
     """The line that does it."""
-    if not r.paste:
+    if not remedy.paste:
         return None
-    text = "\n".join(printable(line) for line in r.paste.splitlines())
+    text = "\n".join(printable(line) for line in remedy.paste.splitlines())
     language: Language = "python" if text.startswith(PYTHON) or "(" in text[:40] else "sh"
-    return Paste(s.say("paste.change", flags=printable(r.flags or settings(r))), text, language)
+    return Paste(
+        answer.say("paste.change", flags=printable(remedy.flags or settings(remedy))),
+        text,
+        language,
+    )
 
 
 # What it costs, in two to five words: "quality: small loss", "~30 % slower", "free"
 
 
-def few(words: Words, r: "Remedy") -> str:
+def few(words: Words, remedy: "Remedy") -> str:
     """The dearest of it, "free" where it costs nothing; "" where no price is known."""
-    if r.price is None:
+    if remedy.price is None:
         return ""
-    found = sorted(_priced(r.price, r), key=lambda part: -part[0])
-    told = [words(key, percent=f"{r.price.slower:.0f}") for _, key in found[:MOST_COSTS]]
-    free = "cost.quality.least" if r.price.quality else "cost.free"
+    found = sorted(_priced(remedy.price, remedy), key=lambda part: -part[0])
+    told = [words(key, percent=f"{remedy.price.slower:.0f}") for _, key in found[:MOST_COSTS]]
+    free = "cost.quality.least" if remedy.price.quality else "cost.free"
     cost = words("cost.and").join(told) or words(free)
-    made = "quantization" in r.change and FIRST in r.note
+    made = "quantization" in remedy.change and FIRST in remedy.note
     return words("cost.made", cost=cost) if made else cost
 
 
-def _priced(p: "Price", r: "Remedy") -> Iterator[tuple[float, str]]:
+def _priced(price: "Price", remedy: "Remedy") -> Iterator[tuple[float, str]]:
     """(points, key) of each kind of cost."""
-    if p.money:
-        yield p.money, "cost.more" if r.kind == "more devices" else "cost.larger"
-    if "engine" in r.change:
-        yield p.effort, "cost.engine"
-    if p.scope >= LEAST:
-        key = next((SCOPES[n] for n in r.change if n in SCOPES), "cost.scope")
-        yield p.scope + p.quality * (key == "cost.adapters"), key
-    quality = next((key for least, key in QUALITY_LOSS if p.quality >= least), None)
+    if price.money:
+        yield price.money, "cost.more" if remedy.kind == "more devices" else "cost.larger"
+    if "engine" in remedy.change:
+        yield price.effort, "cost.engine"
+    if price.scope >= LEAST:
+        key = next((SCOPES[n] for n in remedy.change if n in SCOPES), "cost.scope")
+        yield price.scope + price.quality * (key == "cost.adapters"), key
+    quality = next((key for least, key in QUALITY_LOSS if price.quality >= least), None)
     if quality is not None:
-        yield p.quality, quality
-    if p.slower >= 1:
-        yield p.speed, _slower(p, r)
+        yield price.quality, quality
+    if price.slower >= 1:
+        yield price.speed, _slower(price, remedy)
 
 
-def _slower(p: "Price", r: "Remedy") -> str:
-    if p.slower >= MUCH:
+def _slower(price: "Price", remedy: "Remedy") -> str:
+    if price.slower >= MUCH:
         return "cost.much_slower"
-    if p.slower < LITTLE:
+    if price.slower < LITTLE:
         return "cost.little_slower"
-    return "cost.somewhat_slower" if r.change.keys() & set(ASSUMED) else "cost.slower"
+    return "cost.somewhat_slower" if remedy.change.keys() & set(ASSUMED) else "cost.slower"
 
 
 def quality_cell(say: Words, found: "Finding | None") -> str:
@@ -171,15 +180,15 @@ def asks(report: "Report", *, on: bool = True) -> str:
     return " ".join(("weighbridge fit", model, *named, *wanted))
 
 
-def unhelped(s: ShownAnswer) -> bool:
+def unhelped(answer: ShownAnswer) -> bool:
     """Tell whether a model does not fit, and a search has found no change."""
-    v = s.report.verdict
-    missing = v is not None and v.count > 0 and v.fits == "no" and not s.report.remedies
-    return missing and s.sought
+    v = answer.report.verdict
+    missing = v is not None and v.count > 0 and v.fits == "no" and not answer.report.remedies
+    return missing and answer.sought
 
 
-def smallest(s: ShownAnswer) -> Paste | Note:
+def smallest(answer: ShownAnswer) -> Paste | Note:
     """The question that finds a card; on a page it is asked by its form."""
-    if s.say.page:
-        return Note(s.say("changes.none"))
-    return Paste(s.say("changes.none"), f"{asks(s.report, on=False)} --smallest gpu")
+    if answer.say.page:
+        return Note(answer.say("changes.none"))
+    return Paste(answer.say("changes.none"), f"{asks(answer.report, on=False)} --smallest gpu")

@@ -22,174 +22,176 @@ if TYPE_CHECKING:
 DIVISIONS, FORMATS = "division", "format"  # bases of rows
 
 
-def sections(s: ShownAnswer) -> Iterator[Section]:
+def sections(answer: ShownAnswer) -> Iterator[Section]:
     """Return the sections of `--details`."""
-    yield (lines(*facts.asked(s)),)
-    yield (components(s),)
-    if len(s.device.phases) > 1:
-        yield (every_phase(s),)
-    if s.device.exact is not None:
-        yield (exact(s),)
-    told = facts.judged(s)
+    yield (lines(*facts.asked(answer)),)
+    yield (components(answer),)
+    if len(answer.device.phases) > 1:
+        yield (every_phase(answer),)
+    if answer.device.exact is not None:
+        yield (exact(answer),)
+    told = facts.judged(answer)
     if told:
-        yield (_facts(s, told),)
+        yield (_facts(answer, told),)
     for basis in (DIVISIONS, FORMATS):
-        rows = [r for r in s.report.table if r.basis == basis]
+        rows = [r for r in answer.report.table if r.basis == basis]
         if rows:
-            yield (_table(s, rows, basis),)
-    told = facts.rest(s)
+            yield (_table(answer, rows, basis),)
+    told = facts.rest(answer)
     if told:
-        yield (_facts(s, told),)
+        yield (_facts(answer, told),)
 
 
-def _facts(s: ShownAnswer, told: tuple[tuple[str, str], ...]) -> Grid:
+def _facts(answer: ShownAnswer, told: tuple[tuple[str, str], ...]) -> Grid:
     rows = tuple(cells(name, text) for name, text in told)
     return Grid((Column(), Column(folds=True)), rows)
 
 
-def components(s: ShownAnswer) -> Grid:
+def components(answer: ShownAnswer) -> Grid:
     """The phase of the bar, component by component, with a sum below each level."""
     rows: list[tuple[Cell, ...]] = []
     for level in LEVELS:
-        inside = [c for c in s.phase.components if c.level == level]
-        rows += [cells(name(c), span(s, c.bytes), c.basis) for c in inside]
+        inside = [c for c in answer.phase.components if c.level == level]
+        rows += [cells(name(c), span(answer, c.bytes), c.basis) for c in inside]
         if inside:
-            total = span(s, s.phase.at(level))
-            rows.append(cells(f"= {s.say(f'level.{level}')}", total, "", tone="strong"))
+            total = span(answer, answer.phase.at(level))
+            rows.append(cells(f"= {answer.say(f'level.{level}')}", total, "", tone="strong"))
     columns = (
-        Column(s.say("head.component")),
-        Column(s.say("head.memory"), right=True),
-        Column(s.say("head.basis")),
+        Column(answer.say("head.component")),
+        Column(answer.say("head.memory"), right=True),
+        Column(answer.say("head.basis")),
     )
-    return Grid(columns, tuple(rows), _where(s), wide=True)
+    return Grid(columns, tuple(rows), _where(answer), wide=True)
 
 
-def name(c: Component) -> str:
-    return f"{c.name} ({c.detail})" if c.detail else c.name
+def name(component: Component) -> str:
+    return f"{component.name} ({component.detail})" if component.detail else component.name
 
 
-def _where(s: ShownAnswer) -> str:
+def _where(answer: ShownAnswer) -> str:
     """The phase and the device that the table is of."""
-    key = "details.host" if s.device.kind == "host" else "details.device"
-    if s.gpus > 1:
+    key = "details.host" if answer.device.kind == "host" else "details.device"
+    if answer.gpus > 1:
         key = "details.fullest"
-    count = len(s.device.phases)
-    among = s.say("details.among", count=count) if count > 1 else ""
-    return s.say(key, phase=phase_name(s, s.phase.name)) + among
+    count = len(answer.device.phases)
+    among = answer.say("details.among", count=count) if count > 1 else ""
+    return answer.say(key, phase=phase_name(answer, answer.phase.name)) + among
 
 
-def every_phase(s: ShownAnswer) -> Grid:
+def every_phase(answer: ShownAnswer) -> Grid:
     """Return the bytes that are expected of each component in each phase."""
     rows: dict[str, list[int]] = {}
-    for at, phase in enumerate(s.device.phases):
+    for at, phase in enumerate(answer.device.phases):
         for c in phase.components:
-            found = rows.setdefault(name(c), [0] * len(s.device.phases))
+            found = rows.setdefault(name(c), [0] * len(answer.device.phases))
             found[at] += c.bytes.expected
-    heads = [Column(phase_name(s, p.name), right=True) for p in s.device.phases]
-    told = [cells(n, *(_or_blank(s, b) for b in sums)) for n, sums in rows.items() if any(sums)]
+    heads = [Column(phase_name(answer, p.name), right=True) for p in answer.device.phases]
+    told = [
+        cells(n, *(_or_blank(answer, b) for b in sums)) for n, sums in rows.items() if any(sums)
+    ]
     for level in LEVELS:
-        sums = [p.at(level).expected for p in s.device.phases]
-        label = f"= {s.say(f'level.{level}')}"
-        told.append(cells(label, *(human(n, s.unit) for n in sums), tone="strong"))
-    heading = s.say("details.phases")
-    return Grid((Column(s.say("head.component")), *heads), tuple(told), heading, wide=True)
+        sums = [p.at(level).expected for p in answer.device.phases]
+        label = f"= {answer.say(f'level.{level}')}"
+        told.append(cells(label, *(human(n, answer.unit) for n in sums), tone="strong"))
+    heading = answer.say("details.phases")
+    return Grid((Column(answer.say("head.component")), *heads), tuple(told), heading, wide=True)
 
 
-def _or_blank(s: ShownAnswer, nbytes: int) -> str:
-    return human(nbytes, s.unit) if nbytes else ""
+def _or_blank(answer: ShownAnswer, nbytes: int) -> str:
+    return human(nbytes, answer.unit) if nbytes else ""
 
 
-def exact(s: ShownAnswer) -> Grid:
+def exact(answer: ShownAnswer) -> Grid:
     """The real class as it was traced beside the closed form."""
     rows: list[tuple[Cell, ...]] = []
-    assert s.device.exact is not None
-    for closed, traced in s.device.exact.phases:
+    assert answer.device.exact is not None
+    for closed, traced in answer.device.exact.phases:
         for level in LEVELS[:2]:
             a, b = closed.at(level).expected, traced.at(level).expected
-            rows.append(cells(f"{closed.name}, {level}", *_pair(s, a, b)))
-        if closed.name == s.phase.name:
-            rows += [cells(f"  {n}", *_pair(s, a, b)) for n, a, b in compared(closed, traced)]
+            rows.append(cells(f"{closed.name}, {level}", *_pair(answer, a, b)))
+        if closed.name == answer.phase.name:
+            rows += [cells(f"  {n}", *_pair(answer, a, b)) for n, a, b in compared(closed, traced)]
     keys = ("head.exact", "head.closed", "head.traced", "head.difference")
-    heads = tuple(Column(s.say(key), right=bool(i)) for i, key in enumerate(keys))
+    heads = tuple(Column(answer.say(key), right=bool(i)) for i, key in enumerate(keys))
     return Grid(heads, tuple(rows), wide=True)
 
 
-def _pair(s: ShownAnswer, closed: int, traced: int) -> tuple[str, str, str]:
+def _pair(answer: ShownAnswer, closed: int, traced: int) -> tuple[str, str, str]:
     share = f"{100 * (traced - closed) / closed:+.2f} %" if closed else ""
-    return human(closed, s.unit), human(traced, s.unit), share
+    return human(closed, answer.unit), human(traced, answer.unit), share
 
 
-def _table(s: ShownAnswer, rows: list[Row], basis: str) -> Grid:
+def _table(answer: ShownAnswer, rows: list[Row], basis: str) -> Grid:
     """Every format of the load table."""
     key = "details.divisions" if basis == DIVISIONS else "details.formats"
     keys = ("head.format", "head.largest_layer", "head.total", "head.adam", "head.adam_pure")
-    heads = [Column(s.say(k), right=bool(i)) for i, k in enumerate(keys)]
+    heads = [Column(answer.say(k), right=bool(i)) for i, k in enumerate(keys)]
     if any(r.quality for r in rows):
-        heads.append(Column(s.say("head.quality")))
-    told = tuple(cells(*tuple(_row(s, r))[: len(heads)]) for r in rows)
-    return Grid(tuple(heads), told, s.say(key), wide=True)
+        heads.append(Column(answer.say("head.quality")))
+    told = tuple(cells(*tuple(_row(answer, r))[: len(heads)]) for r in rows)
+    return Grid(tuple(heads), told, answer.say(key), wide=True)
 
 
-def _row(s: ShownAnswer, r: Row) -> Iterator[str]:
-    yield r.dtype
-    yield human(r.largest_layer_bytes, s.unit)
-    yield human(r.total_bytes, s.unit)
-    yield _maybe(s, r.training_adam_bytes)
-    yield _maybe(s, r.training_adam_pure_bytes)
-    yield quality_cell(s.say, r.quality)
+def _row(answer: ShownAnswer, row: Row) -> Iterator[str]:
+    yield row.dtype
+    yield human(row.largest_layer_bytes, answer.unit)
+    yield human(row.total_bytes, answer.unit)
+    yield _maybe(answer, row.training_adam_bytes)
+    yield _maybe(answer, row.training_adam_pure_bytes)
+    yield quality_cell(answer.say, row.quality)
 
 
-def _maybe(s: ShownAnswer, nbytes: int | None) -> str:
-    return "" if nbytes is None else human(nbytes, s.unit)
+def _maybe(answer: ShownAnswer, nbytes: int | None) -> str:
+    return "" if nbytes is None else human(nbytes, answer.unit)
 
 
-def arithmetic(s: ShownAnswer) -> Iterator[Section]:
+def arithmetic(answer: ShownAnswer) -> Iterator[Section]:
     """Return the sections of `--explain`: how each component is computed, as people write it."""
-    yield (_arithmetic(s),)
-    for grid in (left_alone(s), quality_sources(s)):
+    yield (_arithmetic(answer),)
+    for grid in (left_alone(answer), quality_sources(answer)):
         if grid is not None:
             yield (grid,)
 
 
-def _arithmetic(s: ShownAnswer) -> Grid:
+def _arithmetic(answer: ShownAnswer) -> Grid:
     """Components from the largest to the smallest, margins last."""
-    ordered = sorted(s.phase.components, key=lambda c: -c.bytes.expected)
+    ordered = sorted(answer.phase.components, key=lambda c: -c.bytes.expected)
     rows: list[tuple[Cell, ...]] = []
     for c in ordered:
-        size = human(c.bytes.expected if c.bytes.expected else c.bytes.high, s.unit)
-        told = size if c.bytes.expected else s.say("explain.up_to", size=size)
+        size = human(c.bytes.expected if c.bytes.expected else c.bytes.high, answer.unit)
+        told = size if c.bytes.expected else answer.say("explain.up_to", size=size)
         detail = f"{c.detail}: " if c.detail else ""
         rows.append(cells(c.name, told, printable(detail + c.formula)))
     columns = (
-        Column(s.say("head.component")),
-        Column(s.say("head.memory"), right=True),
-        Column(s.say("head.arithmetic"), folds=True),
+        Column(answer.say("head.component")),
+        Column(answer.say("head.memory"), right=True),
+        Column(answer.say("head.arithmetic"), folds=True),
     )
-    heading = s.say("explain.heading", phase=phase_name(s, s.phase.name))
+    heading = answer.say("explain.heading", phase=phase_name(answer, answer.phase.name))
     return Grid(columns, tuple(rows), heading)
 
 
-def left_alone(s: ShownAnswer) -> Grid | None:
+def left_alone(answer: ShownAnswer) -> Grid | None:
     """List what formats keep in the model's own dtype: those that keep the same together."""
     kept: dict[str, list[str]] = {}
-    for r in s.report.table:
+    for r in answer.report.table:
         if r.left_alone:
             kept.setdefault(r.left_alone, []).append(r.dtype)
     if not kept:
         return None
     rows = tuple(cells(", ".join(names), printable(text)) for text, names in kept.items())
     heads = (
-        Column(s.say("head.format"), folds=False),
-        Column(s.say("head.left_alone"), folds=True),
+        Column(answer.say("head.format"), folds=False),
+        Column(answer.say("head.left_alone"), folds=True),
     )
-    return Grid(heads, rows, s.say("explain.left_alone"))
+    return Grid(heads, rows, answer.say("explain.left_alone"))
 
 
-def quality_sources(s: ShownAnswer) -> Grid | None:
+def quality_sources(answer: ShownAnswer) -> Grid | None:
     """List the pages where the published figures of each format are printed."""
-    found = tuple(cells(r.dtype, _published(r.quality)) for r in s.report.table if r.quality)
-    heads = (Column(s.say("head.format")), Column(s.say("head.source"), folds=True))
-    return Grid(heads, found, s.say("explain.quality")) if found else None
+    found = tuple(cells(r.dtype, _published(r.quality)) for r in answer.report.table if r.quality)
+    heads = (Column(answer.say("head.format")), Column(answer.say("head.source"), folds=True))
+    return Grid(heads, found, answer.say("explain.quality")) if found else None
 
 
 def _published(found: "Finding") -> str:

@@ -113,18 +113,18 @@ class _Row(NamedTuple):
     action: Action | None = None
 
 
-def _rows(q: Question, found: Fit, words: Words, unit: str | None) -> Iterator[_Row]:
-    label = Cell(name(q, words))
-    if q.report is None or q.verdict is None:
+def _rows(question: Question, found: Fit, words: Words, unit: str | None) -> Iterator[_Row]:
+    label = Cell(name(question, words))
+    if question.report is None or question.verdict is None:
         yield _Row((label, Cell("", "unknown"), Cell(""), Cell(""), Cell(words("fit.below"))))
         return
-    v = q.verdict
+    v = question.verdict
     needs = sizes(v.per_device.expected, unit)
     asked = Cell(needs.of(v.per_device.expected), mark(v))
-    then = [*_then(q, found, words, unit)]
+    then = [*_then(question, found, words, unit)]
     first = (label, asked, Cell(_spare(v.margin_bytes, found, unit)))
     yield _Row((*first, *then[0].cells), then[0].action)
-    for other in then[1 : 1 + (q is found.asked)]:
+    for other in then[1 : 1 + (question is found.asked)]:
         yield _Row((Cell(""), Cell(""), Cell(""), *other.cells), other.action)
 
 
@@ -137,80 +137,84 @@ def _spare(nbytes: int, found: Fit, unit: str | None) -> str:
     return sign + (spare.bare if bare else spare.of)(abs(nbytes))
 
 
-def _then(q: Question, found: Fit, words: Words, unit: str | None) -> Iterator[_Row]:
+def _then(question: Question, found: Fit, words: Words, unit: str | None) -> Iterator[_Row]:
     """Yield changes that make it fit, the cheapest first, and one of another kind; how far it goes
     where it fits as asked."""
-    if q.fits == "yes":
-        told = words("fit.fits", tokens=f"{q.longest:,}") if q.longest else ""
+    if question.fits == "yes":
+        told = words("fit.fits", tokens=f"{question.longest:,}") if question.longest else ""
         yield _Row((Cell(""), Cell(told)))
         return
-    if q.elsewhere is not None and not q.helped:
-        told = _elsewhere(q, q.elsewhere, found, words)
-        yield _Row((Cell(""), Cell(told)), _sets(q, q.elsewhere, found))
+    if question.elsewhere is not None and not question.helped:
+        told = _elsewhere(question, question.elsewhere, found, words)
+        yield _Row((Cell(""), Cell(told)), _sets(question, question.elsewhere, found))
         return
-    if not q.sought:
+    if not question.sought:
         yield _Row((Cell(""), Cell("")))
         return
-    if not q.remedies:
-        missing = q.report.derived.get("not_counted") if q.report is not None else None
+    if not question.remedies:
+        missing = (
+            question.report.derived.get("not_counted") if question.report is not None else None
+        )
         what = words.told("; ".join(missing or ()))
         told = words("reason.not_counted", what=what) if missing else ""
         yield _Row((Cell(""), Cell(told or words("fit.none"))))
-    for r in _kinds(q):
-        yield _Row(_change(q, r, found, words, unit), _sets(q, r, found))
+    for r in _kinds(question):
+        yield _Row(_change(question, r, found, words, unit), _sets(question, r, found))
 
 
-def _sets(q: Question, r: Remedy, found: Fit) -> Action:
+def _sets(question: Question, remedy: Remedy, found: Fit) -> Action:
     """A change as settings of `fit`, which asks about every method: the question decides then."""
-    others = {name: value for name, value in r.change.items() if name != "method"}
-    method = r.change.get("method", q.method)
-    about = next(n for n, asked in NAMES.items() if asked == (q.task, method))
+    others = {name: value for name, value in remedy.change.items() if name != "method"}
+    method = remedy.change.get("method", question.method)
+    about = next(n for n, asked in NAMES.items() if asked == (question.task, method))
     return others if about == found.about else {"for": about, **others}
 
 
 def _change(
-    q: Question, r: Remedy, found: Fit, words: Words, unit: str | None
+    question: Question, remedy: Remedy, found: Fit, words: Words, unit: str | None
 ) -> tuple[Cell, Cell]:
     """Return the bytes after a change, and the change with what it costs."""
-    needs = r.peak_bytes if r.per_device is None else r.per_device.expected
-    size = Cell(sizes(needs, unit).of(needs), r.fits)
-    if _is_row_below(q, r, found):
+    needs = remedy.peak_bytes if remedy.per_device is None else remedy.per_device.expected
+    size = Cell(sizes(needs, unit).of(needs), remedy.fits)
+    if _is_row_below(question, remedy, found):
         return size, Cell(words("fit.qlora.below"))
-    tokens = q.longest if r is q.remedies[0] else None
-    told = [flags(r), few(words, r)]
+    tokens = question.longest if remedy is question.remedies[0] else None
+    told = [flags(remedy), few(words, remedy)]
     told += [words("fit.context", tokens=f"{tokens:,}")] if tokens else []
     return size, Cell(printable(" · ".join(filter(None, told))))
 
 
-def _is_row_below(q: Question, r: Remedy, found: Fit) -> bool:
+def _is_row_below(question: Question, remedy: Remedy, found: Fit) -> bool:
     """Tell whether a change of LoRA is what the row of QLoRA says."""
-    below = found.question("qlora").remedies[:1] if q.name == "lora" else ()
+    below = found.question("qlora").remedies[:1] if question.name == "lora" else ()
     method = {"method": "qlora"}
-    return any({**method, **other.change} == {**r.change} for other in below)
+    return any({**method, **other.change} == {**remedy.change} for other in below)
 
 
-def _elsewhere(q: Question, r: Remedy, found: Fit, words: Words) -> str:
+def _elsewhere(question: Question, remedy: Remedy, found: Fit, words: Words) -> str:
     """Say how many large cards it takes, where no card like these will do."""
     count = found.accelerator.count
-    gpu, _, number = str(r.change["gpu"]).partition(":")
+    gpu, _, number = str(remedy.change["gpu"]).partition(":")
     key = "fit.elsewhere.one" if count == 1 else "fit.elsewhere.many"
     told = words(key, count=count, number=number or "1", card=gpu.partition("-")[0].upper())
     return told + (
-        words("fit.elsewhere.with", shard=r.change["shard"]) if "shard" in r.change else ""
+        words("fit.elsewhere.with", shard=remedy.change["shard"])
+        if "shard" in remedy.change
+        else ""
     )
 
 
-def _kinds(q: Question) -> Iterator[Remedy]:
+def _kinds(question: Question) -> Iterator[Remedy]:
     """The first remedy, and the first of another kind."""
-    if q.fits == "yes" or not q.ways:
+    if question.fits == "yes" or not question.ways:
         return
-    yield q.ways[0]
-    other = (r for r in q.ways if r.kind != q.ways[0].kind)
+    yield question.ways[0]
+    other = (r for r in question.ways if r.kind != question.ways[0].kind)
     yield from islice(other, 1)
 
 
-def flags(r: Remedy) -> str:
-    return r.flags or " ".join(f"{key}={value}" for key, value in r.change.items())
+def flags(remedy: Remedy) -> str:
+    return remedy.flags or " ".join(f"{key}={value}" for key, value in remedy.change.items())
 
 
 def _reasons(found: Fit, words: Words) -> Lines:
@@ -251,9 +255,9 @@ def _costs(found: Fit, words: Words) -> Lines:
     return lines(*told, heading=words("fit.costs") if told else "")
 
 
-def name(q: Question, words: Words) -> str:
+def name(question: Question, words: Words) -> str:
     """The question in a word, with its length."""
-    return words(f"fit.{q.name}", tokens=length(q.tokens)).strip()
+    return words(f"fit.{question.name}", tokens=length(question.tokens)).strip()
 
 
 def length(tokens: int | None) -> str:
@@ -263,25 +267,25 @@ def length(tokens: int | None) -> str:
     return f"{tokens // KIB}K" if tokens % KIB == 0 else f"{tokens:,}"
 
 
-def _solved(found: Fit, s: Solved, words: Words) -> Iterator[Cell]:
-    if s.value is None:
-        yield Cell(words("fit.solved.unknown", unknown=s.unknown), "unknown")
-    elif not s.value:
-        yield Cell(words("fit.solved.none", unknown=s.unknown), "no")
+def _solved(found: Fit, solved: Solved, words: Words) -> Iterator[Cell]:
+    if solved.value is None:
+        yield Cell(words("fit.solved.unknown", unknown=solved.unknown), "unknown")
+    elif not solved.value:
+        yield Cell(words("fit.solved.none", unknown=solved.unknown), "no")
     else:
-        value = f"{s.value:,}" if isinstance(s.value, int) else s.value
-        yield Cell(words(_end(found, s), unknown=s.unknown, value=value), "yes")
-    if s.note:
-        yield Cell(words.told(s.note), None, "dim")
+        value = f"{solved.value:,}" if isinstance(solved.value, int) else solved.value
+        yield Cell(words(_end(found, solved), unknown=solved.unknown, value=value), "yes")
+    if solved.note:
+        yield Cell(words.told(solved.note), None, "dim")
 
 
-def _end(found: Fit, s: Solved) -> str:
+def _end(found: Fit, solved: Solved) -> str:
     """Return the key of what ends the search: more does not fit, the model, or nobody looked."""
-    if s.value != s.searched_to:
+    if solved.value != solved.searched_to:
         return "fit.solved"
-    report = found.question(s.question).report
+    report = found.question(solved.question).report
     longest = None if report is None else report.derived.get("longest_context")
-    return "fit.solved.model" if s.value == longest else "fit.solved.end"
+    return "fit.solved.model" if solved.value == longest else "fit.solved.end"
 
 
 def _paste(found: Fit, words: Words) -> Iterator[Paste]:

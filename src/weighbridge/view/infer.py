@@ -29,30 +29,32 @@ def engine(report: Report) -> str:
     return f"{name} {w['engine_version']}" if w["engine_version"] else name
 
 
-def by_rules(s: ShownAnswer) -> str:
+def by_rules(answer: ShownAnswer) -> str:
     """The engine, and whose rules it is answered by where its own release is not known."""
-    w, told = s.report.workload, engine(s.report)
+    w, told = answer.report.workload, engine(answer.report)
     if w["engine"] not in ENGINES:  # of a pipeline, which has no rules
         return told
     nearest, unknown = version(record(w["engine"]), w["engine_version"])
-    return s.say("title.rules", engine=told, version=written(nearest)) if unknown else told
+    return answer.say("title.rules", engine=told, version=written(nearest)) if unknown else told
 
 
-def title(s: ShownAnswer) -> str:
-    what = s.say("title.on", model=printable(s.report.model.name), engine=by_rules(s))
-    return " · ".join(filter(None, (what, form(s.report), _requests(s))))
+def title(answer: ShownAnswer) -> str:
+    what = answer.say(
+        "title.on", model=printable(answer.report.model.name), engine=by_rules(answer)
+    )
+    return " · ".join(filter(None, (what, form(answer.report), _requests(answer))))
 
 
-def _requests(s: ShownAnswer) -> str:
-    w = s.report.workload
+def _requests(answer: ShownAnswer) -> str:
+    w = answer.report.workload
     if w["context"] is None:
-        return s.say("title.weights_alone")
-    if s.sees:
-        return s.say.some("images.one", "images.many", w["batch_size"])
-    number = s.say.some("requests.one", "requests.many", w["batch_size"])
-    told = s.say("title.requests", requests=number, context=f"{w['context']:,}")
-    slots = _own_slots(s.report)
-    return s.say("title.slots", requests=told, slots=slots) if slots else told
+        return answer.say("title.weights_alone")
+    if answer.sees:
+        return answer.say.some("images.one", "images.many", w["batch_size"])
+    number = answer.say.some("requests.one", "requests.many", w["batch_size"])
+    told = answer.say("title.requests", requests=number, context=f"{w['context']:,}")
+    slots = _own_slots(answer.report)
+    return answer.say("title.slots", requests=told, slots=slots) if slots else told
 
 
 def _own_slots(report: Report) -> int:
@@ -63,92 +65,94 @@ def _own_slots(report: Report) -> int:
     return slots if slots > asked and cells >= slots * context else 0
 
 
-def sections(s: ShownAnswer) -> Iterator[Section]:
+def sections(answer: ShownAnswer) -> Iterator[Section]:
     """The next step first: the line that runs it, or what would make it fit."""
-    v = s.report.verdict
-    changed = tuple(_changes(s))
+    v = answer.report.verdict
+    changed = tuple(_changes(answer))
     if v is not None and v.fits == "no":
         yield from changed
         changed = ()
-    if unhelped(s) and s.report.derived.get("command") is None:
-        yield (smallest(s),)
-    yield from _launch(s)
+    if unhelped(answer) and answer.report.derived.get("command") is None:
+        yield (smallest(answer),)
+    yield from _launch(answer)
     yield from changed
-    told = lines(*_reserved(s), *_token(s))
+    told = lines(*_reserved(answer), *_token(answer))
     if told.lines:
         yield (told,)
-    rest = lines(*_largest(s))
+    rest = lines(*_largest(answer))
     if v is not None and v.fits == "yes":
-        rest = rest._replace(heading=s.say("changes.room"))
+        rest = rest._replace(heading=answer.say("changes.room"))
     yield (rest,)
-    yield (lines(ram(s)),)
+    yield (lines(ram(answer)),)
 
 
-def _changes(s: ShownAnswer) -> Iterator[Section]:
-    if s.report.remedies:
+def _changes(answer: ShownAnswer) -> Iterator[Section]:
+    if answer.report.remedies:
         from weighbridge.view import changes
 
-        grid = changes.grid(s, changes.found(s))
+        grid = changes.grid(answer, changes.found(answer))
         if grid is not None:
             yield (grid,)
 
 
-def _launch(s: ShownAnswer) -> Iterator[Section]:
+def _launch(answer: ShownAnswer) -> Iterator[Section]:
     """The line that runs what was sized, or why there is none."""
-    d = s.report.derived
-    v = s.report.verdict
-    if v is not None and v.fits == "no" and d.get("command") is None and s.report.remedies:
-        yield from _changed(s)
+    d = answer.report.derived
+    v = answer.report.verdict
+    if v is not None and v.fits == "no" and d.get("command") is None and answer.report.remedies:
+        yield from _changed(answer)
         return
-    line, note = printable(d.get("launch") or ""), s.say.told(d.get("launch_note"))
+    line, note = printable(d.get("launch") or ""), answer.say.told(d.get("launch_note"))
     before = (Note(note),) if note else ()
     if line:
-        kind = ENGINES.get(s.report.workload["engine"])
+        kind = ENGINES.get(answer.report.workload["engine"])
         language: Language = "python" if kind is not None and kind.snippet else "sh"
-        yield (Paste(_heading(s, line), line, language), *before)
+        yield (Paste(_heading(answer, line), line, language), *before)
     elif before:
         yield before
 
 
-def _changed(s: ShownAnswer) -> Iterator[Section]:
+def _changed(answer: ShownAnswer) -> Iterator[Section]:
     """The line of the first change that has one."""
     from weighbridge.view import changes
 
-    for r in changes.found(s):
-        found = changes.paste(s, r)
+    for r in changes.found(answer):
+        found = changes.paste(answer, r)
         if found is not None:
-            yield (found, *((Note(s.say.told(r.note)),) if r.note else ()))
+            yield (found, *((Note(answer.say.told(r.note)),) if r.note else ()))
             return
 
 
-def _heading(s: ShownAnswer, line: str) -> str:
+def _heading(answer: ShownAnswer, line: str) -> str:
     """Return the heading of a launch line: one that does not fit is not offered."""
-    v = s.report.verdict
-    for remedy in s.report.remedies:
+    v = answer.report.verdict
+    for remedy in answer.report.remedies:
         if f" {remedy.flags}" in line:  # a command's, with the flags that it lacks
-            return s.say("paste.with", flags=remedy.flags, verdict=s.say(f"verdict.{remedy.fits}"))
+            return answer.say(
+                "paste.with", flags=remedy.flags, verdict=answer.say(f"verdict.{remedy.fits}")
+            )
     if v is None or v.fits != "no":
-        return s.say("paste.run")
-    return s.say("paste.judged", verdict=s.say(f"verdict.{v.fits}"))
+        return answer.say("paste.run")
+    return answer.say("paste.judged", verdict=answer.say(f"verdict.{v.fits}"))
 
 
-def _reserved(s: ShownAnswer) -> Iterator[str]:
+def _reserved(answer: ShownAnswer) -> Iterator[str]:
     """Yield the bytes an engine takes by its own rule, and what runs at once in them; nothing where
     it does not come so far."""
-    d, w, taken = s.report.derived, s.report.workload, s.device.taken
+    d, w, taken = answer.report.derived, answer.report.workload, answer.device.taken
     if taken is None or d.get("kv_cache_tokens") == 0:
         return
-    yield s.say("infer.reserves", engine=named(w["engine"]), size=s.size(taken))
+    yield answer.say("infer.reserves", engine=named(w["engine"]), size=answer.size(taken))
     if not d.get("kv_cache_tokens"):
         return
-    tokens, held = f"{d['kv_cache_tokens']:,}", at_once(s.report)
+    tokens, held = f"{d['kv_cache_tokens']:,}", at_once(answer.report)
     if held is None:
-        yield s.say("infer.tokens", tokens=tokens)
+        yield answer.say("infer.tokens", tokens=tokens)
     else:
         context, requests = f"{w['context']:,}", f"{held:,.1f}"
         capped = held < (d["max_concurrency"] or 0)
         key = "infer.tokens.capped" if capped else "infer.tokens.requests"
-        yield s.say(key, tokens=tokens, requests=requests, context=context)
+        yield answer.say(key, tokens=tokens, requests=requests, context=context)
 
 
 def at_once(report: Report) -> float | None:
@@ -159,47 +163,49 @@ def at_once(report: Report) -> float | None:
     return min(float(held), float(w["max_num_seqs"] * (w.get("data_parallel_size") or 1)))
 
 
-def _token(s: ShownAnswer) -> Iterator[str]:
+def _token(answer: ShownAnswer) -> Iterator[str]:
     """Yield the bytes of cache that a longer context costs."""
-    each = s.report.derived.get("kv_cache_bytes_per_token")
+    each = answer.report.derived.get("kv_cache_bytes_per_token")
     if each:
-        key = "infer.each" if s.gpus < 2 else "infer.each.together"
-        yield s.say(key, size=s.size(each * THOUSAND), gpus=s.gpus)
+        key = "infer.each" if answer.gpus < 2 else "infer.each.together"
+        yield answer.say(key, size=answer.size(each * THOUSAND), gpus=answer.gpus)
 
 
 NONE = {True: "infer.longest.weights", False: "infer.longest.none"}
 
 
-def assumes(s: ShownAnswer) -> Iterator[str]:
+def assumes(answer: ShownAnswer) -> Iterator[str]:
     """The engine's share of the card."""
     for name in SHARES:
-        if s.report.setting(name) is not None:
-            yield s.say("footer.share", share=s.report.setting(name))
+        if answer.report.setting(name) is not None:
+            yield answer.say("footer.share", share=answer.report.setting(name))
 
 
-def _end(s: ShownAnswer, v: "Verdict") -> str:
+def _end(answer: ShownAnswer, verdict: "Verdict") -> str:
     """Return the key of a length: the model's end, or what surely fits."""
-    d = s.report.derived
+    d = answer.report.derived
     if d["largest_context"] == d["longest_context"]:
         return "infer.longest.end"
-    return "infer.longest.sure" if v.fits == "unknown" else "infer.longest"
+    return "infer.longest.sure" if verdict.fits == "unknown" else "infer.longest"
 
 
-def _largest(s: ShownAnswer) -> Iterator[str]:
+def _largest(answer: ShownAnswer) -> Iterator[str]:
     """Yield the longest context and the most requests, the other settings as they were asked."""
-    d, w, v = s.report.derived, s.report.workload, s.report.verdict
+    d, w, v = answer.report.derived, answer.report.workload, answer.report.verdict
     if v is None or d.get("largest_context") is None or v.devices_used > v.count:
         return
     longest, most = d["largest_context"], d["largest_batch_size"]
     if not longest:
-        yield s.say("infer.longest.unsure" if v.fits == "unknown" else NONE[weights_too_big(s)])
+        yield answer.say(
+            "infer.longest.unsure" if v.fits == "unknown" else NONE[weights_too_big(answer)]
+        )
         return
-    if s.sees:
-        yield s.say("infer.most.images", images=f"{most:,}")
+    if answer.sees:
+        yield answer.say("infer.most.images", images=f"{most:,}")
         return
-    number = s.say.some("requests.one", "requests.many", w["batch_size"])
-    line = s.say(_end(s, v), tokens=f"{longest:,}", requests=number)
+    number = answer.say.some("requests.one", "requests.many", w["batch_size"])
+    line = answer.say(_end(answer, v), tokens=f"{longest:,}", requests=number)
     flags = printable(d.get("largest_context_flags") or "")
-    yield s.say("infer.longest.flags", longest=line, flags=flags) if flags else line
-    if s.device.taken is None and most:
-        yield s.say("infer.most", requests=f"{most:,}", context=f"{w['context']:,}")
+    yield answer.say("infer.longest.flags", longest=line, flags=flags) if flags else line
+    if answer.device.taken is None and most:
+        yield answer.say("infer.most", requests=f"{most:,}", context=f"{w['context']:,}")

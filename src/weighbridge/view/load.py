@@ -23,15 +23,15 @@ SHORT = 7  # rows of the short table
 USUAL = ("float32", "bfloat16", "bnb-int8", "fp8-tensor", "nf4", "awq-4bit-g128", "Q4_K_M")
 
 
-def title(s: ShownAnswer) -> str:
-    facts = s.report.model
+def title(answer: ShownAnswer) -> str:
+    facts = answer.report.model
     exactly = f"{facts.parameters:,}"
     sparse, whole = facts.active_parameters != facts.parameters, human_count(facts.parameters)
-    key = "title.parameters.about" if sparse and not s.full else "title.parameters"
-    count = s.say(key, count=whole, exactly=exactly)
+    key = "title.parameters.about" if sparse and not answer.full else "title.parameters"
+    count = answer.say(key, count=whole, exactly=exactly)
     if sparse:
-        count += s.say("title.active", count=human_count(facts.active_parameters))
-    return " · ".join((printable(facts.name), count, form(s.report)))
+        count += answer.say("title.active", count=human_count(facts.active_parameters))
+    return " · ".join((printable(facts.name), count, form(answer.report)))
 
 
 def form(report: Report) -> str:
@@ -40,30 +40,30 @@ def form(report: Report) -> str:
     return str(w["quantization"] or w["dtype"])
 
 
-def sections(s: ShownAnswer) -> Iterator[Section]:
-    others = _others(s)
+def sections(answer: ShownAnswer) -> Iterator[Section]:
+    others = _others(answer)
     if others is not None:
         yield (others,)
-    elif unhelped(s):
-        yield (smallest(s),)
-    if s.report.table and not s.full:
-        yield (_formats(s),)
-    yield (_costs(s),)
+    elif unhelped(answer):
+        yield (smallest(answer),)
+    if answer.report.table and not answer.full:
+        yield (_formats(answer),)
+    yield (_costs(answer),)
 
 
-def assumes(s: ShownAnswer) -> Iterator[str]:
+def assumes(answer: ShownAnswer) -> Iterator[str]:
     """Say which engine loads the model, and who says in which format."""
-    w = s.report.workload
+    w = answer.report.workload
     yield f"{w['engine']} {w['engine_version'] or ''}".strip()
-    yield f"{form(s.report)} {s.say.why(s.report.derived['dtype_from'])}"
+    yield f"{form(answer.report)} {answer.say.why(answer.report.derived['dtype_from'])}"
 
 
-def _formats(s: ShownAnswer) -> Grid:
+def _formats(answer: ShownAnswer) -> Grid:
     """The formats that may do instead, or the usual ones; the one that was asked is marked."""
-    v = _judged(s.report)
-    rows = _rows(s.report)
+    v = _judged(answer.report)
+    rows = _rows(answer.report)
     instead = v is not None and v.fits != "yes" and len(rows) > 1
-    return _table(s, rows, "load.instead" if instead else "load.formats")
+    return _table(answer, rows, "load.instead" if instead else "load.formats")
 
 
 def _judged(report: Report) -> "Verdict | None":
@@ -71,14 +71,14 @@ def _judged(report: Report) -> "Verdict | None":
     return report.verdict if report.verdict is not None and report.verdict.count else None
 
 
-def _others(s: ShownAnswer) -> Grid | None:
+def _others(answer: ShownAnswer) -> Grid | None:
     """Changes that are no format, where there are some."""
-    if not s.report.remedies:
+    if not answer.report.remedies:
         return None
     from weighbridge.view import changes
 
-    told = [r for r in changes.found(s) if set(r.change) != {FORMAT}]
-    return changes.grid(s, told)
+    told = [r for r in changes.found(answer) if set(r.change) != {FORMAT}]
+    return changes.grid(answer, told)
 
 
 def _rows(report: Report) -> list[Row]:
@@ -96,57 +96,62 @@ def _rows(report: Report) -> list[Row]:
     return [*own, *largest][: SHORT + len(usual) - len(USUAL)]
 
 
-def brief(s: ShownAnswer) -> Section:
+def brief(answer: ShownAnswer) -> Section:
     """The formats in one sentence, where nothing is judged."""
-    if s.report.verdict is not None or not s.report.table:
+    if answer.report.verdict is not None or not answer.report.table:
         return ()
-    rows = _rows(s.report)
-    unit = sizes(max(r.total_bytes for r in rows), s.unit)
+    rows = _rows(answer.report)
+    unit = sizes(max(r.total_bytes for r in rows), answer.unit)
     told = " · ".join(f"{r.dtype} {unit.bare(r.total_bytes)}" for r in rows)
-    return (Note(s.say("load.brief", formats=told, unit=unit.unit)),)
+    return (Note(answer.say("load.brief", formats=told, unit=unit.unit)),)
 
 
-def _table(s: ShownAnswer, rows: list[Row], heading: str) -> Grid:
-    peaks = _answered(s.report)
-    asked, v = form(s.report), _judged(s.report)
+def _table(answer: ShownAnswer, rows: list[Row], heading: str) -> Grid:
+    peaks = _answered(answer.report)
+    asked, v = form(answer.report), _judged(answer.report)
     most = max((r.total_bytes for r in rows), default=0)
-    unit = sizes(most, s.unit)._replace(decimals=FINEST)  # formats of four bits are close together
-    known = any(r.quality for r in s.report.table)
+    unit = sizes(most, answer.unit)._replace(
+        decimals=FINEST
+    )  # formats of four bits are close together
+    known = any(r.quality for r in answer.report.table)
     answered = any(r.dtype in peaks for r in rows)  # else the column has what was said above
 
-    def told(r: Row) -> tuple[Cell, ...]:
+    def told(row: Row) -> tuple[Cell, ...]:
         sign: Mark | None = None
         on_card, which = "", ""
-        if r.dtype == asked:
+        if row.dtype == asked:
             sign = None if v is None else mark(v)
-            on_card, which = s.sizes.of(s.peak.expected), s.say("load.asked")
-        elif r.dtype in peaks:
-            then = peaks[r.dtype]
-            sign, on_card = then.fits, s.sizes.of((then.per_device or s.peak).expected)
-            which = "" if r.quality else few(s.say, then) or printable(then.cost)
-        if not which and known and r.basis == "format":
-            which = quality_cell(s.say, r.quality)
-        own = (unit.of(r.total_bytes), *(_facts(r, unit) if v is None else (on_card,) * answered))
-        return cells(r.dtype, *own, which, mark=sign)
+            on_card, which = answer.sizes.of(answer.peak.expected), answer.say("load.asked")
+        elif row.dtype in peaks:
+            then = peaks[row.dtype]
+            sign, on_card = then.fits, answer.sizes.of((then.per_device or answer.peak).expected)
+            which = "" if row.quality else few(answer.say, then) or printable(then.cost)
+        if not which and known and row.basis == "format":
+            which = quality_cell(answer.say, row.quality)
+        own = (
+            unit.of(row.total_bytes),
+            *(_facts(row, unit) if v is None else (on_card,) * answered),
+        )
+        return cells(row.dtype, *own, which, mark=sign)
 
     keys = ("head.largest_layer", "head.adam") if v is None else ("head.on_card",) * answered
     columns = (
-        Column(s.say("head.format")),
-        Column(s.say("head.weights"), right=True),
-        *(Column(s.say(key), right=True, rank=v is None) for key in keys),
-        Column(s.say("head.quality") if known else "", folds=True, rank=2),
+        Column(answer.say("head.format")),
+        Column(answer.say("head.weights"), right=True),
+        *(Column(answer.say(key), right=True, rank=v is None) for key in keys),
+        Column(answer.say("head.quality") if known else "", folds=True, rank=2),
     )
-    left = len(s.report.table) - len(rows)
-    title = s.say(heading, left=left)
+    left = len(answer.report.table) - len(rows)
+    title = answer.say(heading, left=left)
     actions = tuple(None if r.dtype == asked else _chosen(r, peaks) for r in rows)
     return Grid(columns, tuple(told(r) for r in rows), title, actions=actions)
 
 
-def _chosen(r: Row, peaks: "Mapping[str, Remedy]") -> Action:
+def _chosen(row: Row, peaks: "Mapping[str, Remedy]") -> Action:
     """The setting that loads in that format."""
-    if r.dtype in peaks:
-        return peaks[r.dtype].change
-    return {FORMAT: r.dtype} if r.basis == "format" else {"dtype": r.dtype}
+    if row.dtype in peaks:
+        return peaks[row.dtype].change
+    return {FORMAT: row.dtype} if row.basis == "format" else {"dtype": row.dtype}
 
 
 def _answered(report: Report) -> "dict[str, Remedy]":
@@ -155,55 +160,55 @@ def _answered(report: Report) -> "dict[str, Remedy]":
     return {str(value): r for (name, value), r in single if name in (FORMAT, "dtype")}
 
 
-def _facts(r: Row, unit: SizeFormat) -> tuple[str, str]:
-    adam = r.training_adam_bytes
-    return unit.of(r.largest_layer_bytes), "" if adam is None else unit.of(adam)
+def _facts(row: Row, unit: SizeFormat) -> tuple[str, str]:
+    adam = row.training_adam_bytes
+    return unit.of(row.largest_layer_bytes), "" if adam is None else unit.of(adam)
 
 
-def _costs(s: ShownAnswer) -> Lines:
+def _costs(answer: ShownAnswer) -> Lines:
     """Download, and memory of the host."""
-    return lines(" · ".join(filter(None, (_download(s), ram(s)))))
+    return lines(" · ".join(filter(None, (_download(answer), ram(answer)))))
 
 
-def _download(s: ShownAnswer) -> str:
-    facts = s.report.model
-    nbytes = facts.download_bytes or s.report.derived["download_estimate_bytes"]
+def _download(answer: ShownAnswer) -> str:
+    facts = answer.report.model
+    nbytes = facts.download_bytes or answer.report.derived["download_estimate_bytes"]
     if nbytes is None:
         return ""
-    if s.unit is not None:
-        return s.say("load.download", size=s.size(nbytes))
+    if answer.unit is not None:
+        return answer.say("load.download", size=answer.size(nbytes))
     decimal = SizeFormat("GB").of(nbytes)
-    return s.say("load.download.both", size=s.size(nbytes), decimal=decimal)
+    return answer.say("load.download.both", size=answer.size(nbytes), decimal=decimal)
 
 
-def _grows(c: "Component") -> bool:
+def _grows(component: "Component") -> bool:
     """Tell whether a device fills with use: the prompts that a server keeps in RAM."""
-    return not c.bytes.expected and c.bytes.high > 0 and not c.droppable
+    return not component.bytes.expected and component.bytes.high > 0 and not component.droppable
 
 
-def ram(s: ShownAnswer) -> str:
+def ram(answer: ShownAnswer) -> str:
     """Return the bytes that the host needs, in the phase that needs most."""
-    host = next((d for d in s.report.devices if d.kind == "host"), None)
-    if host is None or host is s.device:
+    host = next((d for d in answer.report.devices if d.kind == "host"), None)
+    if host is None or host is answer.device:
         return ""
     phase = max(host.phases, key=lambda p: p.needed.high)
     if not phase.needed.high:
         return ""
     grows = sum(c.bytes.high for c in phase.components if _grows(c))
     size = about(
-        s,
-        sizes(phase.needed.expected, s.unit),
+        answer,
+        sizes(phase.needed.expected, answer.unit),
         phase.needed._replace(high=phase.needed.high - grows),
     )
     if grows:
-        size = s.say("host.ram.grows", size=size, more=s.size(grows))
-    elif _of_processes(s.report.devices, phase):
-        size = s.say("host.ram.processes", size=size)
-    when = s.say(WHEN.get(phase.name, "when.serving"))
-    half = None if s.report.verdict is None else s.report.verdict.host
+        size = answer.say("host.ram.grows", size=size, more=answer.size(grows))
+    elif _of_processes(answer.report.devices, phase):
+        size = answer.say("host.ram.processes", size=size)
+    when = answer.say(WHEN.get(phase.name, "when.serving"))
+    half = None if answer.report.verdict is None else answer.report.verdict.host
     if half is None or half.available is None:
-        return s.say("host.ram", when=when, size=size)
-    return s.say("host.ram.of", when=when, size=size, has=s.size(half.available))
+        return answer.say("host.ram", when=when, size=size)
+    return answer.say("host.ram.of", when=when, size=size, has=answer.size(half.available))
 
 
 def _of_processes(devices: "Sequence[Device]", phase: "Phase") -> bool:

@@ -69,80 +69,80 @@ def parts(phase: Phase, most: int = MOST) -> tuple[ShownPart, ...]:
     return (*large, *([ShownPart(OTHER, rest)] if rest else ()))
 
 
-def bar(s: ShownAnswer, *, margin: str, most: int = MOST) -> Bar:
+def bar(answer: ShownAnswer, *, margin: str, most: int = MOST) -> Bar:
     """Return the bar of what fills the device, in its unit; its legend stands on one line."""
-    found = (ShownPart(SHARE, s.peak.expected),) if s.split else parts(s.phase, most)
-    said = _otherwise(s)
+    found = (ShownPart(SHARE, answer.peak.expected),) if answer.split else parts(answer.phase, most)
+    said = _otherwise(answer)
     segments = tuple(
         ShownSegment(
             key=p.key.removeprefix("part."),
-            name=s.say(said.get(p.key, p.key)),
+            name=answer.say(said.get(p.key, p.key)),
             nbytes=p.nbytes,
-            size=s.sizes.bare(p.nbytes),
+            size=answer.sizes.bare(p.nbytes),
         )
         for p in found
     )
     seen = [part for part in segments if part.size.strip("0.,")]
     legend = " · ".join(f"{part.name} {part.size}" for part in seen)
-    if len(legend) > LEGEND and len(found) > LEGIBLE and not s.full:
-        return bar(s, margin=margin, most=len(found) - 1)
-    verdict = s.report.verdict
+    if len(legend) > LEGEND and len(found) > LEGIBLE and not answer.full:
+        return bar(answer, margin=margin, most=len(found) - 1)
+    verdict = answer.report.verdict
     capacity = verdict.usable_bytes if verdict is not None and verdict.count else None
     return Bar(
         segments=segments,
         total=sum(p.nbytes for p in found),
         capacity=capacity,
-        low=s.peak.low,
-        high=s.peak.high,
-        label=_label(s),
+        low=answer.peak.low,
+        high=answer.peak.high,
+        label=_label(answer),
         margin=margin,
         legend=legend,
-        words=_words(s, seen, margin),
+        words=_words(answer, seen, margin),
     )
 
 
-def _otherwise(s: ShownAnswer) -> Mapping[str, str]:
+def _otherwise(answer: ShownAnswer) -> Mapping[str, str]:
     """Parts that have another name in this answer."""
     found: dict[str, str] = {}
-    if any(c.name == "adapters" for c in s.phase.components):
+    if any(c.name == "adapters" for c in answer.phase.components):
         found |= FROZEN
-    v = s.report.verdict
+    v = answer.report.verdict
     known = v is not None and v.marketed_gb is not None  # not a device of a given size
     if v is not None and known and not v.accelerator_id.startswith("nvidia"):
         found |= ANOTHER_DRIVER
     return found
 
 
-def _label(s: ShownAnswer) -> str:
+def _label(answer: ShownAnswer) -> str:
     """The phase of a step, and which of several devices."""
     found = []
-    if s.report.task == "train" and len(s.device.phases) > 1:
-        found.append(s.say("bar.peak", phase=phase_name(s, s.phase.name)))
-    if s.gpus > 1:
-        peaks = {d.peak("driver") for d in s.report.devices if d.kind == "gpu"}
-        differ = s.report.verdict is not None and bool(s.report.verdict.usable_each)
+    if answer.report.task == "train" and len(answer.device.phases) > 1:
+        found.append(answer.say("bar.peak", phase=phase_name(answer, answer.phase.name)))
+    if answer.gpus > 1:
+        peaks = {d.peak("driver") for d in answer.report.devices if d.kind == "gpu"}
+        differ = answer.report.verdict is not None and bool(answer.report.verdict.usable_each)
         key = "bar.tightest" if differ else "bar.alike" if len(peaks) == 1 else "bar.fullest"
-        found.append(s.say(key, count=s.gpus))
+        found.append(answer.say(key, count=answer.gpus))
     return ", ".join(found)
 
 
-def _words(s: ShownAnswer, segments: list[ShownSegment], margin: str) -> str:
+def _words(answer: ShownAnswer, segments: list[ShownSegment], margin: str) -> str:
     """The bar for one who does not see it."""
-    listed = ", ".join(f"{part.name} {part.size} {s.sizes.unit}" for part in segments)
-    return s.say("bar.words", parts=listed) + (f"; {margin}" if margin else "")
+    listed = ", ".join(f"{part.name} {part.size} {answer.sizes.unit}" for part in segments)
+    return answer.say("bar.words", parts=listed) + (f"; {margin}" if margin else "")
 
 
-def phase_name(s: ShownAnswer, name: str) -> str:
-    return s.say.named("phase", name)
+def phase_name(answer: ShownAnswer, name: str) -> str:
+    return answer.say.named("phase", name)
 
 
-def phases(s: ShownAnswer) -> Grid:
+def phases(answer: ShownAnswer) -> Grid:
     """Return the bytes expected of each phase of the fullest device; that of the bar is marked."""
-    heads, told = [Column()], [Cell(s.sizes.unit, None, "dim")]
-    for phase in s.device.phases:
-        here = phase is s.phase
+    heads, told = [Column()], [Cell(answer.sizes.unit, None, "dim")]
+    for phase in answer.device.phases:
+        here = phase is answer.phase
         rank = 0 if here else ASIDE.get(phase.name, 0)
-        heads.append(Column(phase_name(s, phase.name), right=True, rank=rank))
-        size = s.sizes.bare(phase.at("driver").expected)
+        heads.append(Column(phase_name(answer, phase.name), right=True, rank=rank))
+        size = answer.sizes.bare(phase.at("driver").expected)
         told.append(Cell(f"{size} ◀" if here else size, None, "strong" if here else ""))
     return Grid(tuple(heads), (tuple(told),))

@@ -29,9 +29,9 @@ class SizeFormat(NamedTuple):
     def of(self, nbytes: int) -> str:
         return f"{self.bare(nbytes)} {self.unit}"
 
-    def range(self, b: Bytes) -> tuple[str, str] | None:
+    def range(self, interval: Bytes) -> tuple[str, str] | None:
         """Return both ends of a range as text; None where they are written alike."""
-        low, high = self.bare(b.low), self.bare(b.high)
+        low, high = self.bare(interval.low), self.bare(interval.high)
         return None if low == high else (low, high)
 
 

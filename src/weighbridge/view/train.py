@@ -35,84 +35,84 @@ METHODS: Mapping[str, str] = {
 }
 
 
-def title(s: ShownAnswer) -> str:
-    w = s.report.workload
-    what = s.say(METHODS[w["method"]], model=printable(s.report.model.name))
-    if s.sees:
-        return f"{what} · {s.say.some('images.one', 'images.many', w['batch_size'])}"
-    asked = s.say("title.sequences", batch=f"{w['batch_size']:,}", length=f"{w['seq_len']:,}")
+def title(answer: ShownAnswer) -> str:
+    w = answer.report.workload
+    what = answer.say(METHODS[w["method"]], model=printable(answer.report.model.name))
+    if answer.sees:
+        return f"{what} · {answer.say.some('images.one', 'images.many', w['batch_size'])}"
+    asked = answer.say("title.sequences", batch=f"{w['batch_size']:,}", length=f"{w['seq_len']:,}")
     return f"{what} · {asked}"
 
 
-def sections(s: ShownAnswer) -> Iterator[Section]:
-    if s.report.remedies:
-        yield from _changes(s)
+def sections(answer: ShownAnswer) -> Iterator[Section]:
+    if answer.report.remedies:
+        yield from _changes(answer)
     else:
-        yield from _next(s)
-    yield (phases(s),)
-    yield from _room(s)
-    yield (lines(*_facts(s)),)
+        yield from _next(answer)
+    yield (phases(answer),)
+    yield from _room(answer)
+    yield (lines(*_facts(answer)),)
 
 
-def _changes(s: ShownAnswer) -> Iterator[Section]:
+def _changes(answer: ShownAnswer) -> Iterator[Section]:
     """Yield the changes that make it fit, and the line of the first that has one."""
     from weighbridge.view import changes
 
-    told = changes.found(s)
-    grid = changes.grid(s, told)
-    pastes = [p for p in (changes.paste(s, r) for r in told) if p is not None]
+    told = changes.found(answer)
+    grid = changes.grid(answer, told)
+    pastes = [p for p in (changes.paste(answer, r) for r in told) if p is not None]
     if grid is not None:
         yield (grid,)
         yield tuple(pastes[:1])
 
 
-def _next(s: ShownAnswer) -> Iterator[Section]:
+def _next(answer: ShownAnswer) -> Iterator[Section]:
     """The line that trains it so; where no change makes it fit, the question to ask then."""
-    if unhelped(s):
-        yield (smallest(s),)
-    d = s.report.derived
-    line, note = printable(d.get("launch") or ""), s.say.told(d.get("launch_note"))
+    if unhelped(answer):
+        yield (smallest(answer),)
+    d = answer.report.derived
+    line, note = printable(d.get("launch") or ""), answer.say.told(d.get("launch_note"))
     before = (Note(note),) if note else ()
     if line:
-        yield (Paste(s.say("paste.run"), line, "python"), *before)
+        yield (Paste(answer.say("paste.run"), line, "python"), *before)
 
 
-def _room(s: ShownAnswer) -> Iterator[Section]:
+def _room(answer: ShownAnswer) -> Iterator[Section]:
     """Offer the question that says how much more fits, where there is room."""
-    v = s.report.verdict
-    if v is None or s.say.page or v.fits != "yes" or not v.marketed_gb or v.usable_each:
+    v = answer.report.verdict
+    if v is None or answer.say.page or v.fits != "yes" or not v.marketed_gb or v.usable_each:
         return
-    most = "batch" if s.sees else "seq-len"
-    named = " ".join((asks(s.report), *_given(s)))
-    yield (Paste(s.say("changes.room"), f"{named} --max {most}"),)
+    most = "batch" if answer.sees else "seq-len"
+    named = " ".join((asks(answer.report), *_given(answer)))
+    yield (Paste(answer.say("changes.room"), f"{named} --max {most}"),)
 
 
-def _given(s: ShownAnswer) -> Iterator[str]:
+def _given(answer: ShownAnswer) -> Iterator[str]:
     """Settings that are not a plain run's, as they are typed."""
-    packs = s.report.workload["method"] == "qlora"
+    packs = answer.report.workload["method"] == "qlora"
     usual = {**USUAL, "kbit_upcast": "peft" if packs else "none"}
-    if not s.report.derived["as_stored"]:
+    if not answer.report.derived["as_stored"]:
         usual["quantization"] = "nf4" if packs else ""
     for name, default in usual.items():
-        value = s.report.setting(name)
+        value = answer.report.setting(name)
         text = ",".join(value) if isinstance(value, list) else str(value)
-        if value is not None and text != default and not (s.sees and name == "batch_size"):
+        if value is not None and text != default and not (answer.sees and name == "batch_size"):
             yield f"--{name.replace('_', '-')} {shlex.quote(text)}"
 
 
-def _facts(s: ShownAnswer) -> Iterator[str]:
-    d = s.report.derived
-    yield s.say("train.kept", size=s.size(d["saved_activation_bytes"]))
-    yield ram(s)
+def _facts(answer: ShownAnswer) -> Iterator[str]:
+    d = answer.report.derived
+    yield answer.say("train.kept", size=answer.size(d["saved_activation_bytes"]))
+    yield ram(answer)
 
 
-def assumes(s: ShownAnswer) -> Iterator[str]:
+def assumes(answer: ShownAnswer) -> Iterator[str]:
     """The run's own settings that matter most."""
-    w = s.report.workload
+    w = answer.report.workload
     yield ", ".join((w["framework"], w["optimizer"], w["precision"]))
     ranks = w["data_parallel_size"] * w["context_parallel_size"]
     if w["shard"] != "none" and ranks > 1:
-        yield s.say("footer.shard", shard=w["shard"], ranks=ranks)
-    few, whole = s.report.derived["trainable_parameters"], s.report.model.parameters
+        yield answer.say("footer.shard", shard=w["shard"], ranks=ranks)
+    few, whole = answer.report.derived["trainable_parameters"], answer.report.model.parameters
     if few != whole:
-        yield s.say("footer.trained", count=human_count(few), whole=human_count(whole))
+        yield answer.say("footer.trained", count=human_count(few), whole=human_count(whole))

@@ -190,36 +190,39 @@ def _others(lang: str) -> Iterator[dict[str, Any]]:
         }
 
 
-def _setting(s: Setting[Any], tab: str, lang: str) -> dict[str, Any]:
-    choices = s.choices or (tuple(ENGINES) if s.name == "engine" and tab != "accuracy" else ())
+def _setting(setting: Setting[Any], tab: str, lang: str) -> dict[str, Any]:
+    choices = setting.choices or (
+        tuple(ENGINES) if setting.name == "engine" and tab != "accuracy" else ()
+    )
     return {
-        "name": s.name,
-        "label": label(s, lang),
-        "flag": s.flag,
-        "kind": s.kind.name,
-        "metavar": s.kind.metavar,
-        "help": meaning(s, lang),
-        "least": _bound(s, s.least),
-        "most": None if s.most == MOST else _bound(s, s.most),
+        "name": setting.name,
+        "label": label(setting, lang),
+        "flag": setting.flag,
+        "kind": setting.kind.name,
+        "metavar": setting.kind.metavar,
+        "help": meaning(setting, lang),
+        "least": _bound(setting, setting.least),
+        "most": None if setting.most == MOST else _bound(setting, setting.most),
         "choices": list(choices),
-        "known": list(_known(s, tab)),
-        "default": s.default,
-        "slider": s.slider and {"scale": "log", "least": s.slider[0], "most": s.slider[1]},
-        "engines": list(_engines(s, tab)),
-        "when": _when(s.name, tab),
+        "known": list(_known(setting, tab)),
+        "default": setting.default,
+        "slider": setting.slider
+        and {"scale": "log", "least": setting.slider[0], "most": setting.slider[1]},
+        "engines": list(_engines(setting, tab)),
+        "when": _when(setting.name, tab),
     }
 
 
-def _bound(s: Setting[Any], bound: float) -> float | int | None:
-    if s.kind not in (COUNT, WHOLE, NUMBER):
+def _bound(setting: Setting[Any], bound: float) -> float | int | None:
+    if setting.kind not in (COUNT, WHOLE, NUMBER):
         return None
     return int(bound) if bound == int(bound) else bound
 
 
-def _engines(s: Setting[Any], tab: str) -> tuple[str, ...]:
+def _engines(setting: Setting[Any], tab: str) -> tuple[str, ...]:
     """Return the engines that show a setting. In `fit`, a setting that training has too is never
     out of place."""
-    return () if tab == "fit" and s.name in TRAIN else s.engines
+    return () if tab == "fit" and setting.name in TRAIN else setting.engines
 
 
 def _when(name: str, tab: str) -> When | None:
@@ -232,22 +235,22 @@ def _when(name: str, tab: str) -> When | None:
     return OF_SERVING.get(name) if tab == "infer" else None
 
 
-def _known(s: Setting[Any], tab: str) -> Iterator[str]:
+def _known(setting: Setting[Any], tab: str) -> Iterator[str]:
     """Values to choose from where others are values too."""
-    if s.name == "quantization":
+    if setting.name == "quantization":
         from weighbridge.quantization.schemes import NAMES as FORMATS
 
         yield from FORMATS
-    elif s.name == "optimizer":
+    elif setting.name == "optimizer":
         from weighbridge.training.optimizers import NAMES as OPTIMIZERS
 
         yield from OPTIMIZERS
-    elif s.name == "vendor":
+    elif setting.name == "vendor":
         yield from sorted({part.vendor for part in parts().values()})
-    elif tab == "accuracy" and s.name in ("engine", "source"):
+    elif tab == "accuracy" and setting.name in ("engine", "source"):
         from weighbridge.lab.evidence import pinned
 
-        yield from pinned.names(s.name)
+        yield from pinned.names(setting.name)
 
 
 def _models() -> Iterator[dict[str, Any]]:
