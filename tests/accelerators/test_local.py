@@ -17,7 +17,6 @@ from weighbridge.cli.menu import run
 from weighbridge.errors import UsageError
 from weighbridge.lab.trace.card import card
 from weighbridge.units import GIB, MIB
-from weighbridge.verdict import shares
 
 LLAMA = "llama-3.1-8b"
 MACHINE = local.HostMemory(total=128 * GIB, left=100 * GIB)
@@ -429,17 +428,6 @@ def test_the_longest_context_of_mixed_cards_fits_and_one_more_does_not(engine, g
     assert weighbridge.infer(LLAMA, context=most, **more).verdict.fits == "yes"
     if most < 131072:
         assert weighbridge.infer(LLAMA, context=most + 1, **more).verdict.fits != "yes"
-
-
-def test_device_map_fills_a_small_card_no_further_than_it_has():
-    """29.5 GB over 4090 and 3060: half of it is more than the small one has."""
-    device = weighbridge.load(LLAMA, dtype="float32").devices[0]
-    found = budget("3060+4090", None, None)
-    small, large = shares.dealt(device, found, "transformers", 2 * GIB)
-    assert small.peak("driver").low < found.of(0).low < 15 * GIB < large.peak("driver").low
-    assert large.peak("driver").high < found.of(1).low
-    assert verdict("3060+4090", weighbridge.load, dtype="float32").fits == "unknown"
-    assert verdict("3060:2", weighbridge.load, dtype="float32").fits == "no"
 
 
 @pytest.mark.slow

@@ -9,8 +9,6 @@ from weighbridge.accelerators.machines import machine, nodes
 from weighbridge.accelerators.names import find
 from weighbridge.estimate import train
 from weighbridge.memory import Bytes, exactly
-from weighbridge.units import GIB, MIB
-from weighbridge.verdict import reasons
 from weighbridge.verdict.closeness import passes, share, tight
 from weighbridge.verdict.on_devices import fits
 
@@ -166,28 +164,6 @@ def test_four_cards_are_no_larger_card():
     ):
         assert "on each of 4; each card has 23.5 GiB" in found.reason
         assert "4 x 23.52 GiB is not 94.07 GiB" in found.reason
-
-
-# Sentences
-
-
-def test_sentences_by_hand():
-    said = reasons.compared
-    card = exactly(12 * GIB)
-    assert said("no", exactly(16 * GIB), card, "the card") == (
-        "needs about 16.0 GiB; the card has 12.0 GiB for you: short by 4.0 GiB"
-    )
-    assert said("yes", Bytes(5 * GIB, 6 * GIB, 7 * GIB), card, "the card") == (
-        "needs about 6.0 GiB, at worst 7.0 GiB; the card has 12.0 GiB for you: 6.0 GiB to spare"
-    )
-    close = Bytes(11 * GIB, 12 * GIB, 13 * GIB)
-    assert said("unknown", close, card, "the card") == (
-        "too close to call: needs 11.00-13.00 GiB, the card has 12.00 GiB for you; "
-        "50 % of that range fits"
-    )
-    narrow = said("no", exactly(12 * GIB + 100 * MIB), card, "the card")
-    assert narrow.endswith("short by 100.00 MiB")
-    assert "12.10 GiB; the card has 12.00 GiB" in narrow
 
 
 # Blocks that nothing lives in

@@ -1,5 +1,7 @@
 """The verdict: by hand, against runs that are known to fit or not, and as laws."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,7 +13,7 @@ from weighbridge.components.table import largest_kept_whole
 from weighbridge.errors import UsageError
 from weighbridge.memory import Bytes, Component, Device, Phase, exactly
 from weighbridge.units import GIB, MIB
-from weighbridge.verdict.on_devices import fits, verdict
+from weighbridge.verdict.on_devices import fits, serving, verdict
 from weighbridge.verdict.shares import even
 
 LLAMA = "llama-3.1-8b"  # 8,030,261,248 parameters, 14.957 GiB in bfloat16
@@ -104,6 +106,29 @@ def test_each_device_by_hand():
     assert even(held, 4, 8) == Bytes(26, (26 + 40) // 2, 40)
     assert even(held, 50, 8).low == 9  # a layer is not split
     assert even(held, 4, None).high == 105  # nothing is known of layers: one may hold all
+
+
+def dealt(*weights):
+    return [replace(device(nbytes), index=i) for i, nbytes in enumerate(weights)]
+
+
+def test_what_an_engine_dealt_out_is_judged_by_the_fullest():
+    judged = serving(dealt(10, 14), room(20, count=2))
+    assert (judged.fits, judged.devices_used, judged.margin_bytes) == ("yes", 2, 6)
+    assert serving(dealt(10, 24), room(20, count=2)).fits == "no"
+    assert serving(dealt(10, 24), room(20, count=2)).tipped_by == "weights"
+
+
+def test_more_devices_than_are_named_do_not_fit():
+    said = "it needs 3 devices, and {}"
+    assert serving(dealt(1, 1, 1), room(20, count=3)).fits == "yes"
+    assert serving(dealt(1, 1, 1), room(20, count=2)).reason == said.format("2 are named")
+    assert serving(dealt(1, 1, 1), room(20)).reason == said.format("1 is named")
+    assert serving(dealt(1, 1, 1), room(20)).fits == "no"
+
+
+def test_what_is_on_no_device_fits_every_one():
+    assert serving([], room(20)).fits == "yes"
 
 
 def test_what_is_kept_whole():

@@ -246,6 +246,23 @@ def test_the_worse_half_is_the_verdict(need, available, gpu):
     assert found.margin_bytes == of_device.margin_bytes
 
 
+def test_of_two_halves_that_are_as_bad_the_device_is_named_first():
+    device = weighbridge.load(
+        "llama-3.1-70b", gpu="t4"
+    ).verdict  # it does not fit, and the host does not either
+    judged = both(device, [host(load=(exactly(GIB), exactly(0)))], Ram(KIB, ""))
+    assert (device.fits, judged.host.fits, judged.fits) == ("no", "no", "no")
+    assert judged.reason.startswith(device.reason) and "; host memory" in judged.reason
+
+
+@pytest.mark.parametrize(("spare", "tight"), [(GIB, False), (KIB, True)])
+def test_a_host_alone_is_tight_where_little_is_left(spare, tight):
+    need = exactly(9 * GIB - 1)
+    alone = both(None, [host(load=(need, exactly(0)))], Ram(need.high + spare, ""))
+    assert (alone.fits, alone.tight) == ("yes", tight)
+    assert alone.share_that_fits == 1.0 and alone.margin_bytes == spare
+
+
 # What a machine has
 
 
