@@ -15,7 +15,7 @@ from tests.cases import all_of
 from tests.contract.conftest import BYTES, LISTED, REPORT, check, made
 from tests.packings import CONFIG, PARAMETERS
 from weighbridge.engines.table import FOLDERS
-from weighbridge.report.keys import DerivedFacts, EffectiveSettings
+from weighbridge.report.keys import OTHERS, DerivedFacts
 from weighbridge.settings import INFER, LOAD, TRAIN
 
 
@@ -247,30 +247,28 @@ def test_a_report_has_no_other_derived_fact(report):
     assert set(report["derived"]) <= set(DerivedFacts.__annotations__)
 
 
+PACKAGE = Path(weighbridge.__file__).parent
+KNOWN = {*LOAD, *INFER, *TRAIN, *OTHERS}
+
+
 @pytest.mark.parametrize("engine", FOLDERS)
 def test_what_an_engine_adds_to_a_report_is_known(engine):
     report = weighbridge.infer("qwen3-0.6b", engine=engine)
-    assert set(report.workload) <= set(EffectiveSettings.__annotations__)
+    assert set(report.workload) <= KNOWN
     assert set(report.derived) <= set(DerivedFacts.__annotations__)
 
 
 def test_what_training_adds_to_a_report_is_known():
     report = weighbridge.train("qwen3-0.6b", method="lora", seq_len=64)
-    assert set(report.workload) <= set(EffectiveSettings.__annotations__)
+    assert set(report.workload) <= KNOWN
     assert set(report.derived) <= set(DerivedFacts.__annotations__)
 
 
-def test_effective_settings_are_those_of_the_tables():
-    """Others are what an engine calls the same thing, or follow from several."""
-    known = {*LOAD, *INFER, *TRAIN}
-    others = {
-        "engine",
-        "max_model_len",
-        "enable_chunked_prefill",
-        "program",
-        "n_ctx",
-        "llama_cpp_build",
-        "context",
-        "speculative_algorithm",
-    }
-    assert set(EffectiveSettings.__annotations__) - known <= others
+def test_readers_of_a_report_name_settings():
+    """`w` of a screen is what a report says of settings."""
+    read = re.compile(r'\b(?:workload|w)(?:\[|\.get\()"(\w+)"')
+    rooms = ("view", "charts", "oom", "fitting", "remedies", "report", "estimate", "agents")
+    files = [p for room in rooms for p in (PACKAGE / room).rglob("*.py")]
+    named = {name: p.name for p in files for name in read.findall(p.read_text())}
+    assert len(named) > 12
+    assert {name: p for name, p in named.items() if name not in KNOWN} == {}

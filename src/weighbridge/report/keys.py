@@ -1,7 +1,8 @@
 """What an answer says beside bytes: `workload` and `derived` of the JSON report (docs/report.md).
 
-Engines, frameworks and tasks each add keys of their own; what reads them reads these names, and the
-type checker knows each. A key that is not there does not apply.
+Engines, frameworks and tasks each add keys of their own. Those of `workload` are names of settings;
+those of `derived` stand here, and the type checker knows each. A key that is not there does not
+apply.
 """
 
 from collections.abc import Mapping
@@ -19,122 +20,15 @@ CountName = Literal[
 ]
 
 
-class EffectiveSettings(TypedDict, total=False):
-    """Every setting, defaults included; what a task or an engine has none of is not there.
-    Sizes are in tokens, requests or devices, as the tables of settings say them."""
-
-    async_scheduling: bool
-    attention: str | None
-    attention_backend: str
-    attn_max_b: int
-    audio_seconds: float | None
-    base_model: bool
-    batch_size: int
-    block_size: int | None
-    cache_implementation: str | None
-    cache_ram: int
-    cache_type_k: str
-    cache_type_v: str
-    checkpointing: str
-    chunked_prefill_size: int
-    context: int | None
-    context_parallel_size: int
-    cpu_offload_gb: float
-    cpu_ram_efficient_loading: bool
-    cuda_graph_max_bs: int
-    data_parallel_size: int
-    decode_context_parallel_size: int
-    device_map: str | None
-    disable_cuda_graph: bool
-    disable_hybrid_kv_cache_manager: bool
-    disable_radix_cache: bool
-    draft_model: str | None
-    dtype: str
-    enable_chunked_prefill: bool
-    enable_dp_attention: bool
-    enable_expert_parallel: bool
-    enable_prefix_caching: bool
-    enable_sleep_mode: bool
-    enforce_eager: bool
-    engine: str
-    engine_version: str | None
-    eval_batch_size: int | None
-    exact: bool
-    expert_parallel_size: int
-    flash_attn: str
-    framework: str
-    fused_moe: bool
-    gpu: str | None
-    gpu_memory: str | None
-    gpu_memory_utilization: float
-    gradient_accumulation: int
-    headroom: str | None
-    image_size: list[int] | None
-    images: int
-    kbit_upcast: str
-    kv_cache_dtype: str
-    kv_cache_memory_bytes: int | None
-    kv_unified: bool
-    language_model_only: bool
-    llama_cpp_build: int
-    logits_to_keep: int
-    lora_alpha: int | None
-    lora_dropout: float | None
-    lora_r: int | None
-    lora_targets: list[str] | None
-    loss: str
-    main_gpu: int
-    mamba_full_memory_ratio: float
-    max_cudagraph_capture_size: int
-    max_kv_size: int | None
-    max_lora_rank: int | None
-    max_loras: int | None
-    max_model_len: int
-    max_new_tokens: int | None
-    max_num_batched_tokens: int
-    max_num_seqs: int
-    max_running_requests: int | None
-    max_total_tokens: int | None
-    mem_fraction_static: float | None
-    method: str
-    mla_attn: int
-    modules_to_save: list[str] | None
-    n_batch: int
-    n_cpu_moe: int
-    n_ctx: int
-    n_gpu_layers: int
-    no_kv_offload: bool
-    no_mmap: bool
-    num_beams: int
-    num_gpu_blocks_override: int | None
-    num_speculative_tokens: int
-    offload: str
-    optim_args: list[str]
-    optimizer: str
-    padded: bool
-    page_size: int
-    parallel: int
-    pipeline_parallel_size: int
-    precision: str
-    prefill_step_size: int
-    program: str
-    prompt_len: int | None
-    quantization: str | None
-    ram: str | None
-    run_time_repack: bool
-    sched_max_copies: int
-    seq_len: int
-    shard: str
-    speculative_algorithm: str
-    split_mode: str
-    swa_full: bool
-    swa_full_tokens_ratio: float
-    tensor_parallel_size: int
-    tensor_split: list[float] | None
-    torch_version: str | None
-    ubatch_size: int
-    use_reentrant: bool | None
-    use_rslora: bool
+# Every setting by its name (weighbridge.settings), defaults included, and what engines call OTHERS;
+# what a task or an engine has none of is not there. Sizes are in tokens, requests or devices
+EffectiveSettings = dict[str, Any]
+OTHERS = frozenset(  # that follow from several settings, or are what an engine calls one of ours
+    (
+        *("max_model_len", "enable_chunked_prefill", "speculative_algorithm"),  # vLLM, SGLang
+        *("n_ctx", "llama_cpp_build"),  # llama.cpp, Ollama
+    )
+)
 
 
 class FirstRank(TypedDict):
