@@ -6,19 +6,18 @@ Source: transformers 5.23 models/{llama,mistral,ministral,ministral3,qwen2,qwen3
 granite,seed_oss,arcee,helium,nemotron,starcoder2,hunyuan_v1_dense,exaone4,jais2,...}/modeling_*.py.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
 from weighbridge.arch import windows
 from weighbridge.arch.attention import Attention
-from weighbridge.arch.blueprint import Buffer, Family, Param
+from weighbridge.arch.blueprint import Family
 from weighbridge.arch.config import Config
 from weighbridge.arch.decoder import BEFORE, DecoderNames, alike, tree
 from weighbridge.arch.heads import DECODER_HEADS
 from weighbridge.arch.model_types import (
-    NEVER,
     LlamaCppFacts,
     MlxFacts,
     ModelType,
@@ -34,11 +33,10 @@ from weighbridge.arch.modules import (
     gated,
     gqa,
     normed,
-    submodule,
     ungated,
 )
-from weighbridge.arch.rotary import frequencies, partly_rotary
 from weighbridge.arch.rotary import head_dim as head_dim
+from weighbridge.arch.rotary import partly_rotary
 from weighbridge.arch.rotary import rotary as rotary
 from weighbridge.arch.windows import layer_kinds
 
@@ -200,23 +198,6 @@ def clova(c: Config) -> LlamaSwitches:
     )
 
 
-def granite_swa(c: Config) -> Decoder:
-    """Llama's layer, with one learnt logit a head that absorbs attention."""
-    sinks = Param("self_attn.sinks", (c.num("num_attention_heads"),), "other")
-    layers = alike(c, lambda: (*layer(c, llama(c)), submodule([sinks])))
-    return tree(c, layers, kinds=layer_kinds)
-
-
-def theta_rotary(c: Config, at: str) -> Iterator[Buffer]:
-    """One for the model, unused, and one for every base that a layer asks for; 0 is none."""
-    yield from rotary(c, at)
-    bases = (
-        {base for base in c.many("layer_rope_theta") if base} if c.has("layer_rope_theta") else {1}
-    )
-    for i in range(len(bases)):
-        yield from frequencies(f"{at}rotary_embs.{i}.", head_dim(c))
-
-
 # Their span predictors kept an old name for the model inside.
 SPANS: Mapping[str, str] = {"ForQuestionAnswering": "transformer"}
 
@@ -252,12 +233,6 @@ STARCODER2 = relative("Starcoder2", starcoder2)
 EXAONE4 = relative("Exaone4", exaone4, spans=True)
 NEMOTRON = replace(relative("Nemotron", nemotron, spans=True), buffers=partly_rotary(0.5))
 HUNYUAN = replace(relative("HunYuanDenseV1", hunyuan), tree=hunyuan_dense)
-GRANITE_SWA = Family(
-    tree=granite_swa,
-    cls="GraniteSWAForCausalLM",
-    heads=DECODER_HEADS,
-    buffers=theta_rotary,
-)
 # transformers reads both with the classes of Llama
 INTERNLM3 = replace(relative("InternLM3", llama, spans=True), stems=("InternLM3", "Llama"))
 IQUEST_CODER = replace(relative("IQuestCoder", llama, spans=True), stems=("IQuestCoder", "Llama"))
@@ -336,13 +311,6 @@ TYPES = {
         transformers=TransformersFacts(caches=(4, 45), last_logits=(4, 48), wide_loss=(4, 48)),
         vllm=VllmFacts(adapted_embedding=True, tied_head="freed"),
         mlx=MlxFacts(has_class=True),
-    ),
-    "granite_swa": ModelType(
-        GRANITE_SWA,
-        windows=windows.period(4, first=True),
-        computes=("multipliers",),
-        transformers=TransformersFacts(sdpa=NEVER),
-        sglang=SglangFacts(windows=(0, 5, 23), attention=("triton",)),
     ),
     "helium": ModelType(
         HELIUM, training=TrainingFacts(net="decoders.helium"), mlx=MlxFacts(has_class=True)

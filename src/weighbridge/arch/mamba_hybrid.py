@@ -1,25 +1,22 @@
-"""Attention and Mamba layers in one model: Jamba, Bamba, Falcon-H1, Granite 4 and Granite MoE,
-Nemotron-H and Nemotron 3.
+"""Attention and Mamba layers in one model: Jamba, Bamba, Falcon-H1, Nemotron-H and
+Nemotron 3.
 
     Jamba     one layer in eight attends; one in two has experts       (Mamba 1 with three norms)
     Bamba     attn_layer_indices attend                                (Mamba 2)
     Falcon-H1 every layer does both, in parallel
-    Granite   layer_types; a shared MLP beside the experts, if there are any
     Nemotron  hybrid_override_pattern, a letter a layer: M Mamba 2, * attention, - MLP, E experts
 
-Source: transformers 5.23 models/{jamba,bamba,falcon_h1,granitemoe,granitemoeshared,
-granitemoehybrid,nemotron_h}/modeling_*.py and conversion_mapping.py.
+Source: transformers 5.23 models/{jamba,bamba,falcon_h1,nemotron_h}/modeling_*.py and
+conversion_mapping.py.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from functools import partial
 
 from weighbridge.arch import windows
 from weighbridge.arch.blueprint import Buffer, Family, Param, experts, linear, norm
 from weighbridge.arch.config import Config
-from weighbridge.arch.decoder import BEFORE, DecoderNames, alike, counted, kinds, tree
-from weighbridge.arch.feed import Dense
+from weighbridge.arch.decoder import DecoderNames, alike, counted, kinds, tree
 from weighbridge.arch.heads import DECODER_HEADS
 from weighbridge.arch.llama import LlamaSwitches, attention
 from weighbridge.arch.mamba import Biases, expanded, mamba1, mamba2, step_rank
@@ -43,8 +40,7 @@ from weighbridge.arch.modules import (
     ungated,
 )
 from weighbridge.arch.rotary import partly_rotary, rotary
-from weighbridge.arch.sparse import RoutedExperts, each, fed, routed, router, stacked
-from weighbridge.arch.windows import layer_kinds
+from weighbridge.arch.sparse import RoutedExperts, each, fed, routed, router
 
 MAMBA, ATTENTION = "linear_attention", "full_attention"
 LAST = DecoderNames(final="final_layernorm")
@@ -167,61 +163,6 @@ def falcon_h1_buffers(c: Config, at: str) -> Iterator[Buffer]:
         yield Buffer(f"{at}layers.{i}.mamba.mup_vector", shape, "")
 
 
-# Granite
-
-
-def granite_feed(c: Config, *, shared: int) -> Submodule:
-    """Experts, where there are any, and the MLP beside them of width `shared`."""
-    width, e = c.num("hidden_size"), routed(c, "num_local_experts", "intermediate_size")
-    path = "block_sparse_moe."
-    experts = (
-        *router(f"{path}router.layer", e.count, width),
-        *stacked(f"{path}input_linear.weight", (e.count, 2 * e.inner, width), e),
-        *stacked(f"{path}output_linear.weight", (e.count, width, e.inner), e),
-    )
-    beside = (
-        *linear("shared_mlp.input_linear", 2 * shared, width),
-        *linear("shared_mlp.output_linear", width, shared),
-    )
-    alone = Dense(width=shared, fused=True) if shared else None
-    return submodule(
-        experts if e.count else (),
-        beside if shared else (),
-        feed=fed(e, shared=shared) if e.count else alone,
-    )
-
-
-def granite(c: Config, *, shared: bool) -> Decoder:
-    def layer() -> Submodules:
-        inner = c.num("shared_intermediate_size") if shared else 0
-        return (all_bias(c), granite_feed(c, shared=inner), normed(c.num("hidden_size"), *BEFORE))
-
-    return tree(c, alike(c, layer), kinds=layer_kinds)
-
-
-def granitemoehybrid(c: Config) -> Decoder:
-    def layer(kind: str) -> Submodules:
-        mixer = prefixed_mamba(c) if kind == MAMBA else all_bias(c)
-        feed = granite_feed(c, shared=c.num("shared_intermediate_size"))
-        return (mixer, feed, normed(c.num("hidden_size"), *BEFORE))
-
-    found = kinds(c, "layer_types", lambda _: MAMBA)
-    return tree(c, by_kind(found, layer), kinds=granite_known)
-
-
-def granite_known(c: Config) -> Sequence[str]:
-    """Attention that sees all, wherever there is any."""
-    found = kinds(c, "layer_types", lambda _: MAMBA)
-    if "multihead_latent_attention" in found:
-        raise c.error("layer_types", "may hold mamba and attention")
-    return [ATTENTION] * len(found)
-
-
-def granitemoehybrid_buffers(c: Config, at: str) -> Iterator[Buffer]:
-    if c.word("position_embedding_type") == "rope":
-        yield from rotary(c, at)
-
-
 # Nemotron-H
 
 LETTERS = {"M": MAMBA, "*": ATTENTION, "-": "mlp", "E": "moe"}
@@ -328,24 +269,6 @@ BAMBA = Family(tree=bamba, cls="BambaForCausalLM", heads=DECODER_HEADS, buffers=
 FALCON_H1 = Family(
     tree=falcon_h1, cls="FalconH1ForCausalLM", heads=DECODER_HEADS, buffers=falcon_h1_buffers
 )
-GRANITEMOE = Family(
-    tree=partial(granite, shared=False),
-    cls="GraniteMoeForCausalLM",
-    heads=DECODER_HEADS,
-    buffers=rotary,
-)
-GRANITEMOESHARED = Family(
-    tree=partial(granite, shared=True),
-    cls="GraniteMoeSharedForCausalLM",
-    heads=DECODER_HEADS,
-    buffers=rotary,
-)
-GRANITEMOEHYBRID = Family(
-    tree=granitemoehybrid,
-    cls="GraniteMoeHybridForCausalLM",
-    heads=DECODER_HEADS,
-    buffers=granitemoehybrid_buffers,
-)
 NEMOTRON_H = Family(
     tree=nemotron_h,
     base="backbone",
@@ -371,32 +294,6 @@ TYPES = {
         gguf="falcon-h1",
         vllm=VllmFacts(adapted_embedding=True, tied_head="freed"),
         sglang=SglangFacts(every_stage="both", tracked_states=True),
-        mlx=MlxFacts(has_class=True, own_caches=True),
-    ),
-    "granitemoe": ModelType(
-        GRANITEMOE,
-        computes=("scaled_logits", "multipliers"),
-        training=TrainingFacts(net="sparse.granite", router="by_granite_rule"),
-        transformers=TransformersFacts(caches=(4, 45), last_logits=(4, 53), wide_loss=(5, 0)),
-        vllm=VllmFacts(every_stage="both", adapted_embedding=True),
-        mlx=MlxFacts(has_class=True),
-    ),
-    "granitemoeshared": ModelType(
-        GRANITEMOESHARED,
-        computes=("scaled_logits", "multipliers"),
-        gguf="granitemoe",
-        training=TrainingFacts(net="hybrids.granite_shared", router="by_granite_rule"),
-        transformers=TransformersFacts(wide_loss=(5, 0)),
-        vllm=VllmFacts(every_stage="both", adapted_embedding=True),
-    ),
-    "granitemoehybrid": ModelType(
-        GRANITEMOEHYBRID,
-        computes=("scaled_logits", "multipliers"),
-        gguf="granitehybrid",
-        training=TrainingFacts(net="hybrids.granite_hybrid", router="by_granite_rule"),
-        transformers=TransformersFacts(wide_loss=(5, 0)),
-        vllm=VllmFacts(every_stage="both", adapted_embedding=True),
-        sglang=SglangFacts(every_stage="head", tracked_states=True),
         mlx=MlxFacts(has_class=True, own_caches=True),
     ),
     "nemotron_h": ModelType(

@@ -24,7 +24,7 @@ from weighbridge.arch.blueprint import (
 from weighbridge.arch.config import Config
 from weighbridge.arch.inputs import sounds
 from weighbridge.arch.model_types import Hearing, ModelType, TransformersFacts
-from weighbridge.arch.wav2vec2 import batch_norm
+from weighbridge.arch.vision import batchnorm_buffers
 
 SPARE = 2  # rows of positions beyond the configured number
 UNIT_KERNEL = 7  # SeamlessM4Tv2TextToUnitDecoderLayer
@@ -285,7 +285,7 @@ def speech_buffers(c: Config, at: str, kind: SeamlessVariant) -> Iterator[Buffer
         half = (head_size(c) + 1) // 2
         yield Buffer(f"{path}embed_positions.inv_freq", (half,), "", persistent=True)
     for i in range(c.layers("speech_encoder_layers")):
-        yield from batch_norm(f"{path}layers.{i}.conv_module.batch_norm", width)
+        yield from batchnorm_buffers(f"{path}layers.{i}.conv_module.batch_norm", width)
 
 
 def no_buffers(c: Config, at: str, kind: SeamlessVariant) -> Iterable[Buffer]:

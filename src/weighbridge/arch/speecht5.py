@@ -25,7 +25,7 @@ from weighbridge.arch.config import Config
 from weighbridge.arch.encoder_heads import Buffers, joined
 from weighbridge.arch.inputs import sounds
 from weighbridge.arch.model_types import Hearing, ModelType, TransformersFacts
-from weighbridge.arch.wav2vec2 import batch_norm, extractor, mask, position_convolution, projection
+from weighbridge.arch.wav2vec2 import extractor, mask, position_convolution, projection
 
 ENDS_ONLY = (
     "speech_decoder_prenet_layers",
@@ -153,7 +153,7 @@ def scaled(path: str, key: str) -> Buffers:
 def postnet_buffers(c: Config, at: str) -> Iterator[Buffer]:
     for i, width in enumerate(postnet_widths(c)[1:]):
         path = f"{at.removesuffix('speecht5.')}speech_decoder_postnet.layers.{i}.batch_norm"
-        yield from batch_norm(path, width)
+        yield from batchnorm_buffers(path, width)
 
 
 SPEECH, TEXT = "max_speech_positions", "max_text_positions"

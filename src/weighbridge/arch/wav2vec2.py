@@ -30,6 +30,7 @@ from weighbridge.arch.encoder_heads import project
 from weighbridge.arch.heads import labels
 from weighbridge.arch.inputs import sounds
 from weighbridge.arch.model_types import Hearing, ModelType, TransformersFacts
+from weighbridge.arch.vision import batchnorm_buffers
 
 NORMS = ("group", "layer")  # feat_extract_norm: on the first convolution, or on all
 IDLE = (  # sizes of heads that a class may not have, and what follows from other keys
@@ -223,15 +224,9 @@ def stack(kind: Wav2Vec2Variant) -> ParamRule:
     return body
 
 
-def batch_norm(path: str, width: int) -> Iterator[Buffer]:
-    yield Buffer(f"{path}.running_mean", (width,), "", persistent=True)
-    yield Buffer(f"{path}.running_var", (width,), "", persistent=True)
-    yield Buffer(f"{path}.num_batches_tracked", (), "int64", persistent=True)
-
-
 def hubert_buffers(c: Config, at: str) -> Iterator[Buffer]:
     if c.flag("conv_pos_batch_norm"):
-        yield from batch_norm(f"{at}encoder.pos_conv_embed.batch_norm", c.num("hidden_size"))
+        yield from batchnorm_buffers(f"{at}encoder.pos_conv_embed.batch_norm", c.num("hidden_size"))
 
 
 def conformer_buffers(c: Config, at: str) -> Iterator[Buffer]:
@@ -244,7 +239,7 @@ def conformer_buffers(c: Config, at: str) -> Iterator[Buffer]:
         half = (width // max(1, c.num("num_attention_heads")) + 1) // 2
         yield Buffer(f"{path}embed_positions.inv_freq", (half,), "", persistent=True)
     for i in range(c.layers("num_hidden_layers")):
-        yield from batch_norm(f"{path}layers.{i}.conv_module.batch_norm", width)
+        yield from batchnorm_buffers(f"{path}layers.{i}.conv_module.batch_norm", width)
 
 
 def ctc(c: Config, at: str) -> Iterator[Param]:
