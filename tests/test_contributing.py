@@ -8,7 +8,17 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted((ROOT / "docs/contributing").glob("*.md"))
-KINDS = {"family", "format", "gpu", "engine", "release", "optimizer", "command", "output"}
+KINDS = {
+    "setting",
+    "family",
+    "format",
+    "gpu",
+    "engine",
+    "release",
+    "optimizer",
+    "command",
+    "output",
+}
 TOPS = ("src/", "tests/", "docs/", "tools/", "changes/", ".ci/", ".github/")
 TOP_FILES = re.compile(r"[A-Za-z.]+\.(?:md|toml|yml|yaml)|Makefile")
 

@@ -4,6 +4,7 @@ To add an engine, write its folder and one line in FOLDERS. The folder has
 
     __init__.py   ENGINE, the record that all other rooms read (`engines/engine.py` says what each
                   field means); it imports nothing but `Engine`, since every start reads it
+    settings.py   SETTINGS: the class of what it takes, a field a setting
     infer.py      infer(subject, workload, budget) -> EngineAnswer; and, for quick searches, `probe`
                   and `holds`
     dialect.py    DIALECT: how its command line is read, where `programs` names any
