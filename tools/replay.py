@@ -38,7 +38,7 @@ from unittest.mock import patch
 from weighbridge import Prepared, catalogue, prepare
 from weighbridge.components.activations import Heap
 from weighbridge.engines.llama_cpp.ggml.graph import GgmlTensor
-from weighbridge.engines.mlx import flight
+from weighbridge.engines.mlx import step
 from weighbridge.engines.table import FOLDERS
 from weighbridge.errors import WeighbridgeError
 from weighbridge.questions.requests import Requests
@@ -77,7 +77,7 @@ PROGRAMS: tuple[tuple[Any, str, Callable[..., Any]], ...] = (  # what each call 
     (Heap, "take", lambda made, heap, nbytes, *of: (nbytes, *of)),
     (Heap, "many", lambda made, heap, count, nbytes, *of: (count, nbytes, *of)),
     (GgmlTensor, "__init__", lambda made, tensor, op, dtype, ne, *of: (op, dtype.name, ne)),
-    (flight, "operations", lambda made, *of: [tuple(one) for one in made]),
+    (step, "operations", lambda made, *of: [tuple(one) for one in made]),
 )
 Answers = Mapping[str, Mapping[str, "Kept"]]  # of each model to each question
 

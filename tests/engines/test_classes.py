@@ -9,10 +9,9 @@ import pytest
 from tests.cases import all_of
 from tests.engines.answers import answer, named, of_config
 from weighbridge import catalogue
-from weighbridge.engines.classes import check
-from weighbridge.engines.knows import Known, row_of
-from weighbridge.engines.readable import Loader
+from weighbridge.engines.model_classes import Known, check, row_of
 from weighbridge.engines.table import ENGINES
+from weighbridge.engines.weight_formats import Loader
 from weighbridge.errors import UnsupportedError
 from weighbridge.estimate.infer import infer
 from weighbridge.estimate.load import load

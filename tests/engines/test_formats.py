@@ -11,9 +11,17 @@ from tests.cases import each
 from tests.engines.answers import answer, of_config
 from weighbridge import catalogue
 from weighbridge.accelerators.names import find
-from weighbridge.engines.readable import Loader, by_default, elsewhere, told
-from weighbridge.engines.reads import WeightFormat, lacking, offered, reads
+from weighbridge.engines import weight_formats
 from weighbridge.engines.table import ENGINES
+from weighbridge.engines.weight_formats import (
+    Loader,
+    WeightFormat,
+    by_default,
+    elsewhere,
+    lacking,
+    offered,
+    reads,
+)
 from weighbridge.errors import UnsupportedError
 from weighbridge.quantization.schemes import GGUF, NAMES, scheme
 from weighbridge.wording import one_line
@@ -412,7 +420,9 @@ def test_who_reads_is_named():
     aqlm, nothing = (WeightFormat(n, stored=True, method=n) for n in ("aqlm", "nothing"))
     assert elsewhere(aqlm, by) == "--engine transformers does"
     assert elsewhere(nothing, by) == "no engine here reads it"
-    assert re.search(r"fp8-tensor, mxfp4, nvfp4 and \d kinds more$", told(aqlm, by))
+    assert re.search(
+        r"fp8-tensor, mxfp4, nvfp4 and \d kinds more$", weight_formats.refusal(aqlm, by)
+    )
     assert lacking(ENGINES["vllm"].reading, WeightFormat("nothing"), (0, 33), None) == ""
 
 

@@ -15,12 +15,11 @@ ENGINE_ROOM = HOUSE / "engines"
 # Low to high: a file imports from its own line and from those before it
 ORDER = (
     ("engine",),
-    ("reads", "knows"),
     ("table",),
-    ("interface", "format_choice"),
+    ("interface", "weight_formats"),
+    ("format_choice",),
+    ("launch_line", "model_classes"),
     ("parallel",),
-    ("quantization_flag", "launch_line", "readable"),
-    ("classes",),
     ("servers",),
     ("subject",),
     tuple(FOLDERS.values()),
@@ -51,11 +50,7 @@ def upward(path):
     for there in imported(path):
         own = there == here or there in FORKS.get(here, ())
         another = here in FOLDERS.values() and there in FOLDERS.values()
-        typed = here == "engine" and there in (
-            "interface",
-            "reads",
-            "knows",
-        )  # names of types alone
+        typed = here == "engine" and there in ("interface", "model_classes", "weight_formats")
         if not (own or typed) and (rank(there) > rank(here) or another):
             yield there
 

@@ -8,12 +8,11 @@ from hypothesis import HealthCheck, assume, given, settings
 
 from tests.cases import each
 from tests.engines.answers import answer, named
-from weighbridge.engines.classes import of_gguf
-from weighbridge.engines.knows import row_of
 from weighbridge.engines.llama_cpp.compute import placement, replayed, step_of
 from weighbridge.engines.llama_cpp.ggml.allocator import BufferPool
 from weighbridge.engines.llama_cpp.holdings import DeviceHoldings
 from weighbridge.engines.llama_cpp.infer import hold
+from weighbridge.engines.model_classes import of_gguf, row_of
 from weighbridge.engines.subject import subject
 from weighbridge.engines.table import engine, version
 from weighbridge.memory import LEVELS

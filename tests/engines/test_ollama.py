@@ -13,15 +13,20 @@ from weighbridge import catalogue
 from weighbridge.catalogue import everyday, ollama_tags
 from weighbridge.components.weights import FormatChoice, weight_bytes
 from weighbridge.dtypes import BFLOAT16
+from weighbridge.engines.format_choice import kept_packed
 from weighbridge.engines.llama_cpp import answers
 from weighbridge.engines.ollama import library
-from weighbridge.engines.ollama.before import flash, own
 from weighbridge.engines.ollama.dialect import read
-from weighbridge.engines.ollama.estimate import Reckoned, place
-from weighbridge.engines.ollama.rules import BUILDS, build, usual_context
+from weighbridge.engines.ollama.infer import human, processor
+from weighbridge.engines.ollama.layer_formula import Reckoned, place
+from weighbridge.engines.ollama.rules import (
+    BUILDS,
+    build,
+    flash_attention_before,
+    own_runner,
+    usual_context,
+)
 from weighbridge.engines.ollama.setting import _automatic, predicted
-from weighbridge.engines.ollama.shown import human, processor
-from weighbridge.engines.subject import kept_packed
 from weighbridge.engines.table import record
 from weighbridge.errors import UsageError
 from weighbridge.quantization.ggml import by_ollama
@@ -549,10 +554,10 @@ def test_flash_attention_of_old_releases(name, release, asks, found):
     ],
 )
 def test_architectures_of_its_own_runner(arch, before_it, since):
-    assert own(arch, since)
-    assert own(arch, (0, 29))
-    assert not own(arch, (0, 30))
-    assert before_it is None or not own(arch, before_it)
+    assert own_runner(arch, since)
+    assert own_runner(arch, (0, 29))
+    assert not own_runner(arch, (0, 30))
+    assert before_it is None or not own_runner(arch, before_it)
 
 
 @pytest.mark.parametrize(
@@ -570,9 +575,13 @@ def test_architectures_of_its_own_runner(arch, before_it, since):
     ],
 )
 def test_architectures_that_flash_unasked(arch, before_it, since):
-    assert flash(arch, since, None) == flash(arch, (0, 29), None) == "on"
-    assert flash(arch, before_it, None) in ("off", "auto")
-    assert flash(arch, since, "off") == "off"
+    assert (
+        flash_attention_before(arch, since, None)
+        == flash_attention_before(arch, (0, 29), None)
+        == "on"
+    )
+    assert flash_attention_before(arch, before_it, None) in ("off", "auto")
+    assert flash_attention_before(arch, since, "off") == "off"
 
 
 @pytest.mark.parametrize(

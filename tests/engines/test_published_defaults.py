@@ -3,8 +3,14 @@
 import pytest
 
 from weighbridge.engines.llama_cpp import speculation
+from weighbridge.engines.sglang import (
+    attention_backends,
+    dialect,
+    effective,
+    outside_pools,
+    replica,
+)
 from weighbridge.engines.sglang import caches as sglang_caches
-from weighbridge.engines.sglang import dialect, effective, kernels, outside, replica
 from weighbridge.engines.vllm import caches as vllm_caches
 from weighbridge.engines.vllm import (
     components,
@@ -40,7 +46,7 @@ MIB, GIB = 2**20, 2**30
         ((vllm_caches.PACKED_ALIGNMENT, vllm_caches.SCALED), (576, 128)),
         # SGLang: srt/arg_groups/fields/lora.py (max_loras_per_batch), server_args.py
         ((dialect.LORAS, effective.LORAS), (8, 8)),
-        (outside.PROMPTS, 16_384),  # max_prefill_tokens
+        (outside_pools.PROMPTS, 16_384),  # max_prefill_tokens
         (effective.SPECULATING, 48),  # max_running_requests
         (effective.DRAFTED, {"NGRAM": 12}),  # speculative_num_draft_tokens
         ((effective.NEAR, effective.NEAR_OF_COMPRESSED), (0.8, 0.1)),  # swa_full_tokens_ratio
@@ -49,9 +55,9 @@ MIB, GIB = 2**20, 2**30
         # srt/mem_cache: pages and scales of an indexer's keys, int32 of a token in the table
         ((sglang_caches.PAGE_ALIGNMENT, sglang_caches.SCALED), (576, 128)),
         (sglang_caches.POSITION, 4),
-        (kernels.FLASHINFER, 384 * MIB),  # SGLANG_FLASHINFER_WORKSPACE_SIZE
+        (attention_backends.FLASHINFER, 384 * MIB),  # SGLANG_FLASHINFER_WORKSPACE_SIZE
         (
-            kernels.WORKSPACE,  # srt/layers/attention/*_backend.py
+            attention_backends.WORKSPACE,  # srt/layers/attention/*_backend.py
             {
                 "flashinfer": 384 * MIB,
                 "trtllm_mha": 512 * MIB,
@@ -83,8 +89,8 @@ def test_what_sources_say(ours, theirs):
 def test_pages_that_a_backend_takes(backend, pages, otherwise):
     """srt/arg_groups/overrides.py; others take any."""
     for page in (None, 1, 16, 32, 64, 128, 256):
-        assert kernels.page(backend, page) == (page if page in pages else otherwise)
-        assert kernels.page("triton", page) == (page or 1)
+        assert attention_backends.page(backend, page) == (page if page in pages else otherwise)
+        assert attention_backends.page("triton", page) == (page or 1)
 
 
 @pytest.mark.parametrize(
@@ -98,4 +104,4 @@ def test_pages_that_a_backend_takes(backend, pages, otherwise):
 )
 def test_rows_for_captured_batches(backend, tables, nbytes):
     """Eight requests of 1,000 tokens."""
-    assert kernels.rows(backend, 8, 1000, 64, tables) == nbytes
+    assert attention_backends.rows(backend, 8, 1000, 64, tables) == nbytes

@@ -4,7 +4,7 @@ import pytest
 
 from tests.engines.answers import answer, of_config, part
 from weighbridge import catalogue, infer
-from weighbridge.engines.quantization_flag import read
+from weighbridge.engines.format_choice import format_asked
 from weighbridge.engines.table import ENGINES
 from weighbridge.errors import UsageError
 from weighbridge.launch import parse
@@ -64,10 +64,10 @@ def test_names_of_checkpoints():
 
 
 def test_other_names_are_left_as_they_are():
-    assert read(ENGINES["vllm"], "nf4", packed=False) == "nf4"
-    assert read(ENGINES["vllm"], "fp8", packed=True) is None
-    assert read(ENGINES["sglang"], "mxfp4", packed=False) == "mxfp4"
-    assert read(ENGINES["transformers"], "fp8", packed=False) == "fp8"
+    assert format_asked(ENGINES["vllm"], "nf4", packed=False) == "nf4"
+    assert format_asked(ENGINES["vllm"], "fp8", packed=True) is None
+    assert format_asked(ENGINES["sglang"], "mxfp4", packed=False) == "mxfp4"
+    assert format_asked(ENGINES["transformers"], "fp8", packed=False) == "fp8"
     with pytest.raises(UsageError, match="plain dtype"):
         answer("llama-3.1-8b", engine="transformers", quantization="fp8")
 

@@ -7,7 +7,7 @@ import pytest
 
 from weighbridge.engines.llama_cpp.rules import aborts_on_metal
 from weighbridge.engines.llama_cpp.rules import rules as of_build
-from weighbridge.engines.ollama import before
+from weighbridge.engines.ollama import rules
 from weighbridge.engines.ollama.rules import build
 from weighbridge.engines.vllm.rules import ENCODER_DECODERS, registered
 
@@ -20,7 +20,7 @@ def last_before(release):
     return (*release[:-1], release[-1] - 1, 99)
 
 
-# LLAMA_CPP_VERSION of ollama/ollama, where a tag changed it; before 0.30 see ollama/before.py
+# LLAMA_CPP_VERSION of ollama/ollama, where a tag changed it; before 0.30 see ollama/rules.py
 OLLAMA = """
 0.6 4905  0.6.6 5122  0.6.7 5180  0.6.8 5230  0.7 5354  0.11.5 6150  0.12.4 6646  0.12.6 6753
 0.12.11 6840  0.13.2 7108  0.13.3 7340  0.13.5 7437
@@ -55,14 +55,14 @@ qwen35moe 0.18  gemma4 0.21  nemotron_h_omni 0.22
 """
 
 
-@pytest.mark.parametrize(("table", "text"), [(before.OWN, OWN), (before.FLASHING, FLASHING)])
+@pytest.mark.parametrize(("table", "text"), [(rules.OWN, OWN), (rules.FLASHING, FLASHING)])
 def test_architectures_of_ollama(table, text):
     words = text.split()
     told = {arch: number(release) for arch, release in zip(words[::2], words[1::2], strict=True)}
-    assert before.of_release(table, (0, 29)) == set(told)
+    assert rules.of_release(table, (0, 29)) == set(told)
     for arch, first in told.items():
-        assert arch in before.of_release(table, first), arch
-        assert arch not in before.of_release(table, last_before(first)), arch
+        assert arch in rules.of_release(table, first), arch
+        assert arch not in rules.of_release(table, last_before(first)), arch
 
 
 # Classes of an encoder and a decoder in model_executor/models/registry.py of vLLM: the first

@@ -5,7 +5,7 @@ from itertools import pairwise
 import pytest
 
 from weighbridge.engines.mlx.rules import mlx_rules
-from weighbridge.engines.ollama.before import ollama_rules
+from weighbridge.engines.ollama.rules import ollama_rules
 from weighbridge.engines.servers.communication import BESIDE_SYMMETRIC, SYMMETRIC
 from weighbridge.engines.sglang.rules import rules as sglang
 from weighbridge.engines.vllm import setting

@@ -17,7 +17,7 @@ from weighbridge.engines.llama_cpp import components, compute, networks
 from weighbridge.engines.llama_cpp.ggml import graph as g
 from weighbridge.engines.llama_cpp.ggml.graph import F16, F32
 from weighbridge.engines.llama_cpp.rules import products
-from weighbridge.engines.ollama import estimate
+from weighbridge.engines.ollama import layer_formula
 from weighbridge.engines.parallel import cuts, rotary_tables
 from weighbridge.engines.parallel.cuts import SIZES, Site
 from weighbridge.engines.sglang import caches as sglang_caches
@@ -379,7 +379,7 @@ def test_graphs_of_ollama_of_a_small_model(arch, vocab, more, sizes):
     net = SimpleNamespace(hidden=8, vocab=vocab, arch=arch, get=None)
     net.get = lambda *a: experts if experts.nbytes else None
     facts = {"batch": 2, "context": 32, "heads": 4, "kv_heads": 2, "key_dim": 3, **more}
-    assert estimate.GRAPHS[arch](SimpleNamespace(net=net, **facts)) == sizes
+    assert layer_formula.GRAPHS[arch](SimpleNamespace(net=net, **facts)) == sizes
 
 
 @pytest.mark.parametrize(

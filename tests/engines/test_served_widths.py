@@ -24,7 +24,7 @@ from weighbridge.arch.mixers import (
     Shared,
     ShortConv,
 )
-from weighbridge.engines.sglang import card
+from weighbridge.engines.sglang import card_defaults
 from weighbridge.engines.sglang import step as sglang
 from weighbridge.engines.vllm import forward as vllm
 
@@ -180,9 +180,9 @@ GIB = 1024
     [(1, 0.88), (2, 0.87), (3, 0.87), (4, 0.85), (7, 0.85), (8, 0.81), (15, 0.81), (16, 0.79)],
 )
 def test_shares_by_ranks(ranks, share):
-    assert card.fraction(asked((0, 4, 0), 24_576, tensor=ranks)) == share
-    assert card.fraction(asked((0, 4, 6), 80 * GIB, tensor=ranks)) == share
-    assert card.fraction(asked((0, 4, 7), 80 * GIB, pipeline=ranks)) == share
+    assert card_defaults.fraction(asked((0, 4, 0), 24_576, tensor=ranks)) == share
+    assert card_defaults.fraction(asked((0, 4, 6), 80 * GIB, tensor=ranks)) == share
+    assert card_defaults.fraction(asked((0, 4, 7), 80 * GIB, pipeline=ranks)) == share
 
 
 @all_of(
@@ -232,7 +232,7 @@ def test_shares_by_ranks(ranks, share):
     ],
 )
 def test_shares_by_card(question, share):
-    assert card.fraction(question) == pytest.approx(share, abs=1e-12)
+    assert card_defaults.fraction(question) == pytest.approx(share, abs=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -245,22 +245,22 @@ def test_shares_by_card(question, share):
     ],
 )
 def test_batches_that_are_captured(largest, speculative, batches):
-    assert card.decodes(largest, speculative=speculative) == batches
+    assert card_defaults.decodes(largest, speculative=speculative) == batches
 
 
 def test_long_lists_of_batches():
     """Steps of 8 to 256, 16 to 512, 32 beyond; of drafts 1, 2, 4, 8 and 16."""
-    found = card.decodes(600, speculative=False)
+    found = card_defaults.decodes(600, speculative=False)
     last = {b - a: b for a, b in pairwise(found)}
     assert last == {1: 2, 2: 4, 4: 16, 8: 256, 16: 512, 32: 576, 24: 600}
-    found = card.decodes(300, speculative=True)
+    found = card_defaults.decodes(300, speculative=True)
     last = {b - a: b for a, b in pairwise(found)}
     assert last == {1: 8, 2: 32, 4: 64, 8: 256, 16: 288, 12: 300}
 
 
 def test_lengths_of_prefill_that_are_captured():
-    found = card.prefills(6000)
+    found = card_defaults.prefills(6000)
     last = {b - a: b for a, b in pairwise(found)}
     assert (found[0], found[-1]) == (4, 5632)
     assert last == {4: 32, 16: 256, 32: 512, 64: 1024, 256: 4096, 512: 5632}
-    assert card.prefills(4) == (4,)
+    assert card_defaults.prefills(4) == (4,)

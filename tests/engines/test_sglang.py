@@ -10,7 +10,7 @@ from tests.engines.answers import answer, load_gib, of_config, part
 from tests.engines.kinds import PLAIN, SLIDING
 from weighbridge.arch.body import Dense, Experts, LayerBlock, Tower
 from weighbridge.arch.mixers import Attention, Latent, Layer, Shared, ShortConv
-from weighbridge.engines.sglang import caches, card, effective, kernels
+from weighbridge.engines.sglang import attention_backends, caches, card_defaults, effective
 from weighbridge.engines.sglang.caches import Pools, SglangCacheSetting, buffers, cells, fitting
 from weighbridge.engines.sglang.rules import rules
 from weighbridge.engines.sglang.step import RankSplit, chunk, tower
@@ -26,7 +26,7 @@ def served(model, **workload):
 def asked(version, mib, **more):
     usual = {"chunk": 8192, "largest": 160, "prefills": 0, "tensor": 1, "pipeline": 1}
     usual |= {"latent": False, "algorithm": None}
-    return card.ShareCriteria(**(usual | {"version": version, "card": mib} | more))
+    return card_defaults.ShareCriteria(**(usual | {"version": version, "card": mib} | more))
 
 
 # The share of a card
@@ -55,16 +55,16 @@ def asked(version, mib, **more):
     ],
 )
 def test_share(question, share):
-    assert card.fraction(question) == pytest.approx(share)
+    assert card_defaults.fraction(question) == pytest.approx(share)
 
 
 def test_share_with_towers():
     """A ViT of 24 layers of 1,024 costs a twentieth; one four times as large a third more."""
-    assert card.with_towers((0, 5, 23), 0.8, 24, 1024) == pytest.approx(0.76)
-    assert card.with_towers((0, 5, 23), 0.8, 96, 1024) == pytest.approx(0.8 * 0.95 * 0.8)
-    assert card.with_towers((0, 4, 10), 0.8, 24, 1024) == pytest.approx(0.76)
-    assert card.with_towers((0, 4, 9), 0.8, 96, 1024) == pytest.approx(0.72)
-    assert card.with_towers((0, 4, 4), 0.8, 96, 1024) == pytest.approx(0.76)
+    assert card_defaults.with_towers((0, 5, 23), 0.8, 24, 1024) == pytest.approx(0.76)
+    assert card_defaults.with_towers((0, 5, 23), 0.8, 96, 1024) == pytest.approx(0.8 * 0.95 * 0.8)
+    assert card_defaults.with_towers((0, 4, 10), 0.8, 24, 1024) == pytest.approx(0.76)
+    assert card_defaults.with_towers((0, 4, 9), 0.8, 96, 1024) == pytest.approx(0.72)
+    assert card_defaults.with_towers((0, 4, 4), 0.8, 96, 1024) == pytest.approx(0.76)
 
 
 @pytest.mark.parametrize(
@@ -81,19 +81,19 @@ def test_share_with_towers():
     ],
 )
 def test_sizes_by_card(version, mib, chunk, few):
-    found = card.size(version, mib)
+    found = card_defaults.size(version, mib)
     assert (found.chunk, found.few) == (chunk, few)
 
 
 def test_captured_batches():
     """Logs list them: 36 up to 256, 52 up to 512; 58 and 74 lengths of prefill."""
-    assert card.decodes(8, speculative=False) == (1, 2, 4, 8)
-    assert len(card.decodes(80, speculative=False)) == 14
-    assert len(card.decodes(256, speculative=False)) == 36
-    assert len(card.decodes(512, speculative=False)) == 52
-    assert card.decodes(0, speculative=False) == ()
-    assert len(card.prefills(8192)) == 58
-    assert len(card.prefills(16_384)) == 74
+    assert card_defaults.decodes(8, speculative=False) == (1, 2, 4, 8)
+    assert len(card_defaults.decodes(80, speculative=False)) == 14
+    assert len(card_defaults.decodes(256, speculative=False)) == 36
+    assert len(card_defaults.decodes(512, speculative=False)) == 52
+    assert card_defaults.decodes(0, speculative=False) == ()
+    assert len(card_defaults.prefills(8192)) == 58
+    assert len(card_defaults.prefills(16_384)) == 74
 
 
 # Pools, from the available memory that logs print
@@ -282,7 +282,7 @@ def test_outside_of_the_share():
     assert part(hopper, "workspaces", "attention") == 0
     assert part(hopper, "workspaces", "cuBLAS") == 32 * MIB
     assert part(hopper, "cuda_graphs") > part(bare, "cuda_graphs") == 0
-    assert kernels.workspace("flashinfer", ("Qwen2ForCausalLM",)) == 512 * MIB
+    assert attention_backends.workspace("flashinfer", ("Qwen2ForCausalLM",)) == 512 * MIB
 
 
 def test_chunks():
@@ -374,12 +374,12 @@ def test_groups_cost_some_of_the_share():
     """3 MiB a captured request and group, 4.5 above 300 requests; 4 GiB before 0.5.3."""
     usual = {"largest": 256, "tensor": 8, "chunk": 8192}
     one, eight = (asked((0, 5, 23), 143_771, groups=n, **usual) for n in (1, 8))
-    lost = (card.fraction(one) - card.fraction(eight)) * 143_771
+    lost = (card_defaults.fraction(one) - card_defaults.fraction(eight)) * 143_771
     assert lost == pytest.approx(256 * 8 * 3, abs=3 * 144)  # the former is at its floor of 10 GiB
     wide = asked((0, 5, 23), 143_771, groups=8, **(usual | {"largest": 512}))
     kept = 512 + 12_288 + 1024 + 1024 + 512 * 8 * 4.5
-    assert card.fraction(wide) == pytest.approx(round((143_771 - kept) / 143_771, 3))
-    old = [card.fraction(asked((0, 5, 2), 143_771, groups=n)) for n in (1, 8)]
+    assert card_defaults.fraction(wide) == pytest.approx(round((143_771 - kept) / 143_771, 3))
+    old = [card_defaults.fraction(asked((0, 5, 2), 143_771, groups=n)) for n in (1, 8)]
     assert old[0] - old[1] == pytest.approx(4096 / 143_771, abs=0.001)
 
 
@@ -418,9 +418,9 @@ def test_the_table_of_a_long_context_is_what_a_run_died_of():
 def test_tables_of_pages_of_captured_batches(version, chunked, windows, count):
     """srt/layers/attention/flashattention_backend.py, init_cuda_graph_state, of each release."""
     asked = {"chunked": chunked, "windows": windows}
-    assert kernels.tables(rules(version), "fa3", **asked) == count
-    assert kernels.tables(rules(version), "flashinfer", **asked) == 1
-    assert kernels.rows("fa3", 160, 1001, 4, count) == count * 160 * 251 * 4
+    assert attention_backends.tables(rules(version), "fa3", **asked) == count
+    assert attention_backends.tables(rules(version), "flashinfer", **asked) == 1
+    assert attention_backends.rows("fa3", 160, 1001, 4, count) == count * 160 * 251 * 4
 
 
 def test_chunks_and_windows_have_tables_of_their_own():
@@ -488,13 +488,13 @@ def _declared(raw):
 
 
 def test_pages():
-    assert kernels.page("trtllm_mha", None) == 64
-    assert kernels.page("trtllm_mha", 32) == 32
-    assert kernels.page("flashmla", 1) == 64
-    assert kernels.page("fa3", 16) == 16
-    assert kernels.page("fa3", None) == 1
-    assert kernels.major((9, 0)) == 9
-    assert kernels.major(None) == 0
+    assert attention_backends.page("trtllm_mha", None) == 64
+    assert attention_backends.page("trtllm_mha", 32) == 32
+    assert attention_backends.page("flashmla", 1) == 64
+    assert attention_backends.page("fa3", 16) == 16
+    assert attention_backends.page("fa3", None) == 1
+    assert attention_backends.major((9, 0)) == 9
+    assert attention_backends.major(None) == 0
 
 
 def test_embedding_models():

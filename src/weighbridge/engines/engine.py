@@ -14,8 +14,8 @@ from weighbridge.errors import UsageError
 if TYPE_CHECKING:
     from weighbridge.accelerators.budget import Budget
     from weighbridge.engines.interface import EngineAnswer, Probe, Subject
-    from weighbridge.engines.knows import Backend, Known
-    from weighbridge.engines.reads import Reads
+    from weighbridge.engines.model_classes import Backend, Known
+    from weighbridge.engines.weight_formats import Reads
     from weighbridge.settings import Infer
     from weighbridge.settings.shared import ServingSettings
 

@@ -2,21 +2,38 @@
 
 A packed checkpoint stays packed whatever float dtype is asked for; that is of what its format
 leaves alone.
+
+Names that the servers' own --quantization has are read as
+
+    Engine.online      quantize a checkpoint that is not, while it is loaded: a format of ours each
+    OF_THE_CHECKPOINT  only say what the checkpoint is stored in: its tensors are read
+
+A packed checkpoint stays as it is under either.
+
+Source: vllm 0.33 config/quantization.py, model_executor/layers/quantization/{fp8,bitsandbytes}.py;
+sglang 0.5.23 srt/arg_groups/choices.py, srt/layers/quantization/.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from weighbridge.checkpoint.model import ModelPart
 from weighbridge.components.weights import DIVISIONS, FLOATING, FormatChoice
 from weighbridge.dtypes import BFLOAT16, FLOAT32, DType, torch_dtype
+from weighbridge.engines.engine import Engine
+from weighbridge.engines.table import record
+from weighbridge.engines.weight_formats import Loader, check_format, declared_name
 from weighbridge.errors import UnsupportedError, UsageError
 
 if TYPE_CHECKING:
+    from weighbridge.settings import Infer
     from weighbridge.settings.shared import Weighed
 
 ASKED = "as you asked"
 Default = Callable[[ModelPart], tuple[DType, str]]  # the engine's own dtype of a part, and why
+# By the bits in another format's name
+NEAR = {8: "Q8_0", 6: "Q6_K", 5: "Q5_K_M", 4: "Q4_K_M, Q4_0, MXFP4_MOE", 3: "Q3_K_M", 2: "Q2_K"}
 
 
 class Decision(NamedTuple):
@@ -122,3 +139,127 @@ def own_dtype(part: ModelPart) -> tuple[DType, str]:
 def native_dtype(part: ModelPart) -> DType:
     """The dtype that the model itself asks for, whatever the engine or the user does."""
     return by_transformers(5)(part)[0]
+
+
+# Names of the servers' own --quantization
+
+_NAMES = """
+awq awq_marlin auto_awq gptq gptq_marlin auto_gptq gptq_bitblas marlin gguf squeezellm aqlm
+compressed-tensors modelopt modelopt_fp8 modelopt_fp4 modelopt_mixed modelopt_mxfp8 quark
+fbgemm_fp8 moe_wna16 inc auto-round auto-round-int8 mxfp4 gpt_oss_mxfp4 deepseek_v4_fp8 hqq
+bitblas w8a8_fp8 w8a8_int8 w4afp8 blockwise_int8 petit_nvfp4 torchao ipex none unquant
+"""
+OF_THE_CHECKPOINT = frozenset(_NAMES.split())
+OURS_TOO = frozenset(("mxfp4",))  # names of formats of ours as well
+PLAIN = frozenset(("none", "unquant"))
+SAID_OF_IT = OF_THE_CHECKPOINT - OURS_TOO - PLAIN  # refused where the checkpoint is not packed
+
+
+def format_asked(engine: Engine, name: str | None, *, packed: bool) -> str | None:
+    """A format of ours for what was asked; None where the checkpoint decides. Raises UsageError for
+    a name of checkpoints where this one is not packed."""
+    if name is None or not engine.online:
+        return name
+    ours, plain = engine.makes(name), name.lower()
+    if ours is not None:
+        return None if packed else ours
+    if plain not in OF_THE_CHECKPOINT - OURS_TOO:
+        return name
+    if packed or plain in PLAIN:
+        return None
+    raise UsageError(
+        f"--quantization {name}: {engine.name} reads it from a checkpoint that is stored so, and "
+        "this one is not; give that repository, or a format such as awq-4bit-g128"
+    )
+
+
+def decision(part: ModelPart, w: "Infer", by: Loader) -> Decision:
+    """llama.cpp loads GGUF alone: a model that is none is taken as converted."""
+    engine = by.engine
+    default = by_transformers(by.version[0]) if engine.reads == "any" else by_server
+    floats(w, engine)
+    if w.engine_defaults and part.packed:  # a launch command only names what the files are in
+        w = w.but(quantization=None)
+    asked_format = w.quantization
+    w = w.but(quantization=format_asked(engine, asked_format, packed=part.packed))
+    files = engine.reads == "gguf" and part.library != "gguf"
+    if files and engine.usual and not (w.quantization or w.dtype or kept_packed(part)):
+        decision = decide(part, w.but(quantization=engine.usual), default)
+        return _made(downloaded(decision), engine)
+    decision = decide(part, w, default)
+    if files and w.quantization:
+        typed(decision, w.quantization, packed=part.packed)
+    check_format(part, decision.choice, w.quantization and asked_format, by)
+    return _made(converted(decision, packed=part.packed), engine) if files else decision
+
+
+def _made(decision: Decision, engine: Engine) -> Decision:
+    """The same format by the engine's own quantizer."""
+    form = decision.choice.scheme
+    if engine.quantizer is None or form is None or record(form.engine).reads != "gguf":
+        return decision
+    return decision._replace(choice=replace(decision.choice, scheme=engine.quantizer(form)))
+
+
+def typed(decision: Decision, name: str, *, packed: bool) -> None:
+    """Raises UsageError for a format that is asked for and that GGUF has no type for."""
+    form = decision.choice.scheme
+    kept_packed = packed and form is not None and form.name == "mxfp4"
+    if form is not None and record(form.engine).reads != "gguf" and not kept_packed:
+        raise UsageError(not_of_gguf(name))
+
+
+def writes(part: ModelPart) -> bool:
+    """Tell whether it is a class that writes text."""
+    return part.blueprint.cls.endswith(("ForCausalLM", "ForConditionalGeneration"))
+
+
+def kept_packed(part: ModelPart) -> bool:
+    """Tell whether an engine whose models are downloaded in a usual format has this one in its own:
+    a model that writes no text, MXFP4, and a packed checkpoint of which files are at hand."""
+    if not writes(part):
+        return True
+    if not part.packed:
+        return False
+    return bool(part.stored) or declared_name(part) == "mxfp4"
+
+
+def downloaded(decision: Decision) -> Decision:
+    """The format that nobody named."""
+    return decision._replace(why="as it is usually downloaded")
+
+
+def floats(w: "Infer", engine: Engine) -> None:
+    """Raises UsageError for a --dtype that a server has not: its packed weights are a format."""
+    plain = DIVISIONS.get(w.dtype or "")
+    if engine.online and plain is not None and plain.nbytes < 2:
+        raise UsageError(
+            f"--dtype {w.dtype}: {engine.name} takes float16, bfloat16 and float32; packed weights "
+            "are a format: --quantization fp8, or awq-4bit-g128, gptq-4bit-g128, w8a16"
+        )
+
+
+def converted(decision: Decision, *, packed: bool) -> Decision:
+    """Return the format that the converter writes: 16 bits, but for experts that come in MXFP4,
+    which it keeps."""
+    form, dtype = decision.choice.scheme, decision.choice.dtype
+    if form is not None and record(form.engine).reads == "gguf":
+        return decision
+    kept_mxfp4 = packed and form is not None and form.name == "mxfp4"
+    from weighbridge.quantization.schemes import scheme
+
+    kind = {"float16": "F16", "float32": "F32"}.get(dtype.name, "BF16")
+    why = f"as converted to GGUF, {decision.why}"
+    if kept_mxfp4:
+        kind, why = "MXFP4_MOE", "as converted to GGUF, experts in mxfp4 as the config declares"
+    elif form is not None:
+        why = f"as converted to GGUF from {form.name}"
+    return Decision(FormatChoice(dtype=dtype, scheme=scheme(kind)), why)
+
+
+def not_of_gguf(name: str) -> str:
+    bits = next((bits for bits in NEAR if str(bits) in name), 4)
+    return (
+        f"--quantization {name}: llama.cpp loads GGUF alone, which has no such type; near are "
+        f"{NEAR[bits]}"
+    )

@@ -16,10 +16,9 @@ from typing import NamedTuple
 
 from weighbridge.dtypes import torch_dtype
 from weighbridge.engines.engine import Engine
-from weighbridge.engines.format_choice import ASKED
+from weighbridge.engines.format_choice import ASKED, SAID_OF_IT
 from weighbridge.engines.interface import Subject
-from weighbridge.engines.quantization_flag import SAID_OF_IT
-from weighbridge.engines.reads import makes
+from weighbridge.engines.weight_formats import makes
 from weighbridge.errors import UsageError
 from weighbridge.report.keys import DerivedFacts
 from weighbridge.settings import Infer, Settings

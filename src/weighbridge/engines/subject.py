@@ -1,7 +1,6 @@
 """From a model and what the user said to the subject that an engine is given."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from typing import Any
 
 from weighbridge.arch.blueprint import Blueprint
@@ -13,19 +12,15 @@ from weighbridge.arch.longest import learned, longest, longest_of_gguf
 from weighbridge.arch.mixers import Layer
 from weighbridge.arch.roles import VOCAB, role
 from weighbridge.checkpoint.model import Model, ModelPart
-from weighbridge.components.weights import DIVISIONS, FormatChoice
-from weighbridge.engines import quantization_flag, readable
 from weighbridge.engines.engine import Engine, Version
-from weighbridge.engines.format_choice import Decision, by_server, by_transformers, decide
+from weighbridge.engines.format_choice import decision
 from weighbridge.engines.interface import Subject
-from weighbridge.engines.table import record
+from weighbridge.engines.weight_formats import Loader
 from weighbridge.errors import BadFileError, NotServedError, UnsupportedError, UsageError
 from weighbridge.memo import memo
 from weighbridge.settings import Infer
 
 USUAL_CONTEXT = 4096  # tokens, where the user names none: contract of the command line
-# By the bits in another format's name
-NEAR = {8: "Q8_0", 6: "Q6_K", 5: "Q5_K_M", 4: "Q4_K_M, Q4_0, MXFP4_MOE", 3: "Q3_K_M", 2: "Q2_K"}
 LIVE = "torch"  # the library of a module that is at hand
 WORDS = "token_embedding"  # CLIP's, beside the names in arch/roles.py
 
@@ -42,7 +37,7 @@ def subject(model: Model, w: Infer, engine: Engine, version: Version) -> Subject
         )
     budget = w.budget()
     card = None if budget is None else budget.choice.part
-    by = readable.Loader(engine, version, card, model.reference)
+    by = Loader(engine, version, card, model.reference)
     replaced = _replaced(part, by)
     decisions = {p.name: decision(p, w, by) for p in model.parts}
     config, metadata = of_part(part), part.config.get("gguf")
@@ -89,14 +84,14 @@ def subject(model: Model, w: Infer, engine: Engine, version: Version) -> Subject
     )
 
 
-def _replaced(part: ModelPart, by: readable.Loader) -> str:
+def _replaced(part: ModelPart, by: Loader) -> str:
     """A warning where a class of transformers may run in the place of the engine's own. The newest
     release has every class of our tables: they are imported for others alone."""
     if by.version >= by.engine.newest:
         return ""
-    from weighbridge.engines import classes
+    from weighbridge.engines import model_classes
 
-    return classes.check(part, by)
+    return model_classes.check(part, by)
 
 
 def within(part: ModelPart, end: int | None, context: int) -> None:
@@ -138,98 +133,6 @@ def unused(w: Infer, plan: Blueprint, computes: Body, context: int) -> Iterator[
             yield f"{plan.cls}: the {word} is not counted; {why}"
     if w.shared_prefix is not None and w.shared_prefix > context:
         yield f"--shared-prefix {w.shared_prefix:,} is more than a request's {context:,} tokens"
-
-
-def decision(part: ModelPart, w: Infer, by: readable.Loader) -> Decision:
-    """llama.cpp loads GGUF alone: a model that is none is taken as converted."""
-    engine = by.engine
-    default = by_transformers(by.version[0]) if engine.reads == "any" else by_server
-    floats(w, engine)
-    if w.engine_defaults and part.packed:  # a launch command only names what the files are in
-        w = w.but(quantization=None)
-    asked_format = w.quantization
-    w = w.but(quantization=quantization_flag.read(engine, asked_format, packed=part.packed))
-    files = engine.reads == "gguf" and part.library != "gguf"
-    if files and engine.usual and not (w.quantization or w.dtype or kept_packed(part)):
-        decision = decide(part, w.but(quantization=engine.usual), default)
-        return _made(downloaded(decision), engine)
-    decision = decide(part, w, default)
-    if files and w.quantization:
-        typed(decision, w.quantization, packed=part.packed)
-    readable.check(part, decision.choice, w.quantization and asked_format, by)
-    return _made(converted(decision, packed=part.packed), engine) if files else decision
-
-
-def _made(decision: Decision, engine: Engine) -> Decision:
-    """The same format by the engine's own quantizer."""
-    form = decision.choice.scheme
-    if engine.quantizer is None or form is None or record(form.engine).reads != "gguf":
-        return decision
-    return decision._replace(choice=replace(decision.choice, scheme=engine.quantizer(form)))
-
-
-def typed(decision: Decision, name: str, *, packed: bool) -> None:
-    """Raises UsageError for a format that is asked for and that GGUF has no type for."""
-    form = decision.choice.scheme
-    kept_packed = packed and form is not None and form.name == "mxfp4"
-    if form is not None and record(form.engine).reads != "gguf" and not kept_packed:
-        raise UsageError(not_of_gguf(name))
-
-
-def writes(part: ModelPart) -> bool:
-    """Tell whether it is a class that writes text."""
-    return part.blueprint.cls.endswith(("ForCausalLM", "ForConditionalGeneration"))
-
-
-def kept_packed(part: ModelPart) -> bool:
-    """Tell whether an engine whose models are downloaded in a usual format has this one in its own:
-    a model that writes no text, MXFP4, and a packed checkpoint of which files are at hand."""
-    if not writes(part):
-        return True
-    if not part.packed:
-        return False
-    return bool(part.stored) or readable.declared_name(part) == "mxfp4"
-
-
-def downloaded(decision: Decision) -> Decision:
-    """The format that nobody named."""
-    return decision._replace(why="as it is usually downloaded")
-
-
-def floats(w: Infer, engine: Engine) -> None:
-    """Raises UsageError for a --dtype that a server has not: its packed weights are a format."""
-    plain = DIVISIONS.get(w.dtype or "")
-    if engine.online and plain is not None and plain.nbytes < 2:
-        raise UsageError(
-            f"--dtype {w.dtype}: {engine.name} takes float16, bfloat16 and float32; packed weights "
-            "are a format: --quantization fp8, or awq-4bit-g128, gptq-4bit-g128, w8a16"
-        )
-
-
-def converted(decision: Decision, *, packed: bool) -> Decision:
-    """Return the format that the converter writes: 16 bits, but for experts that come in MXFP4,
-    which it keeps."""
-    form, dtype = decision.choice.scheme, decision.choice.dtype
-    if form is not None and record(form.engine).reads == "gguf":
-        return decision
-    kept_mxfp4 = packed and form is not None and form.name == "mxfp4"
-    from weighbridge.quantization.schemes import scheme
-
-    kind = {"float16": "F16", "float32": "F32"}.get(dtype.name, "BF16")
-    why = f"as converted to GGUF, {decision.why}"
-    if kept_mxfp4:
-        kind, why = "MXFP4_MOE", "as converted to GGUF, experts in mxfp4 as the config declares"
-    elif form is not None:
-        why = f"as converted to GGUF from {form.name}"
-    return Decision(FormatChoice(dtype=dtype, scheme=scheme(kind)), why)
-
-
-def not_of_gguf(name: str) -> str:
-    bits = next((bits for bits in NEAR if str(bits) in name), 4)
-    return (
-        f"--quantization {name}: llama.cpp loads GGUF alone, which has no such type; near are "
-        f"{NEAR[bits]}"
-    )
 
 
 def of_part(part: ModelPart) -> Config | None:

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from weighbridge.accelerators.parts import Part
 from weighbridge.checkpoint.model import Model
 from weighbridge.engines.engine import Engine
-from weighbridge.engines.readable import runs_on
 from weighbridge.engines.table import ENGINES
+from weighbridge.engines.weight_formats import runs_on
 from weighbridge.errors import NotServedError, UnsupportedError, WeighbridgeError
 from weighbridge.estimate.infer import infer
 from weighbridge.settings import Infer

@@ -8,9 +8,9 @@ from weighbridge import bounds
 from weighbridge.checkpoint.model import Model
 from weighbridge.components.weights import told
 from weighbridge.engines.interface import EngineAnswer, Subject
-from weighbridge.engines.readable import by_default
 from weighbridge.engines.subject import subject as subject_of
 from weighbridge.engines.table import Engine, engine, version, written
+from weighbridge.engines.weight_formats import by_default
 from weighbridge.errors import UnsupportedError, UsageError
 from weighbridge.estimate import exact, served, uncounted
 from weighbridge.estimate.facts import cautions, facts

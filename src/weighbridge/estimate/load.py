@@ -101,11 +101,11 @@ def _known(model: Model, version: tuple[int, int]) -> None:
     has every class of our table, which is imported for others alone."""
     if version >= usual().newest:
         return
-    from weighbridge.engines import classes
-    from weighbridge.engines.readable import Loader
+    from weighbridge.engines import model_classes
+    from weighbridge.engines.weight_formats import Loader
 
     for part in model.parts:
-        classes.check(part, Loader(usual(), version, None, model.reference))
+        model_classes.check(part, Loader(usual(), version, None, model.reference))
 
 
 def _warms_up(version: tuple[int, int]) -> bool:

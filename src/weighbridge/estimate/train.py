@@ -9,9 +9,9 @@ from weighbridge.checkpoint.model import Model
 from weighbridge.components.device import OPEN
 from weighbridge.components.weights import FormatChoice
 from weighbridge.engines.interface import Subject
-from weighbridge.engines.readable import declared_name
 from weighbridge.engines.subject import subject as subject_of
 from weighbridge.engines.table import usual, version, written
+from weighbridge.engines.weight_formats import declared_name
 from weighbridge.errors import UnsupportedError, UsageError
 from weighbridge.estimate import exact, uncounted
 from weighbridge.estimate.facts import cautions, facts, layers

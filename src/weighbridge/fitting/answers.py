@@ -5,8 +5,8 @@ from dataclasses import replace
 from math import ceil
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from weighbridge.engines.readable import by_default
 from weighbridge.engines.table import record
+from weighbridge.engines.weight_formats import by_default
 from weighbridge.errors import (
     BadFileError,
     ReleaseError,

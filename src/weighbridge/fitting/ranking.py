@@ -13,8 +13,8 @@ from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from weighbridge.engines.reads import offered
 from weighbridge.engines.table import record, usual, version
+from weighbridge.engines.weight_formats import offered
 from weighbridge.fitting.answers import REFUSED, Asker, inference, judged, reads_text
 from weighbridge.fitting.hardware import cards, weights
 from weighbridge.fitting.request import FitRequest, asked, workload

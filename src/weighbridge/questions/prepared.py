@@ -255,10 +255,10 @@ class Prepared:
     def _packed(self) -> tuple[str, str]:
         """The format that the files are packed in, and the quant_method of their config; "" of
         plain ones."""
-        from weighbridge.engines.readable import declared_name, method_of
+        from weighbridge.engines.weight_formats import declared_name, quant_method
 
         part = self.model().parts[0]
-        return declared_name(part), method_of(part)
+        return declared_name(part), quant_method(part)
 
     def _with(
         self, question: Question[Any], beside: "Mapping[str, Prepared | None]"

@@ -98,7 +98,7 @@ def packed(case: RemedyCase) -> bool:
 
 def suits(form: str, case: RemedyCase) -> bool:
     """Tell whether the engine's release reads the format on that card, and the card has kernels."""
-    from weighbridge.engines.reads import WeightFormat, reads
+    from weighbridge.engines.weight_formats import WeightFormat, reads
 
     kind = case.kind if case.kind.package else usual()  # what is trained is loaded by that one
     number, _ = version(kind, case.effective.get("engine_version"))

@@ -116,7 +116,7 @@ FILTERS: Mapping[str, type[Settings]] = {
 def form(lang: str) -> dict[str, Any]:
     """Everything that the page shows before it has asked anything, in one language."""
     from weighbridge.charts.parts import STYLES
-    from weighbridge.engines.reads import listed
+    from weighbridge.engines.weight_formats import listed
     from weighbridge.quantization.schemes import NAMES as FORMATS
 
     return {

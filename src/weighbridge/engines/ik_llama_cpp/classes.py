@@ -1,5 +1,5 @@
 """Architectures of ik_llama.cpp by release: none were read, so that none is refused."""
 
-from weighbridge.engines.knows import Known
+from weighbridge.engines.model_classes import Known
 
 KNOWS: tuple[Known, ...] = ()

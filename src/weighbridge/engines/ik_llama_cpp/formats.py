@@ -6,7 +6,7 @@ unpacks is a file for both.
 """
 
 from weighbridge.engines.llama_cpp.formats import CONVERTED, TYPES
-from weighbridge.engines.reads import Reads
+from weighbridge.engines.weight_formats import Reads
 
 READS: tuple[Reads, ...] = (
     TYPES,

@@ -7,7 +7,7 @@ format cannot be converted: "Quant method is not yet supported". MXFP4 came with
 of which builds before June are taken to have nothing.
 """
 
-from weighbridge.engines.reads import FILE, FLOAT8, Reads
+from weighbridge.engines.weight_formats import FILE, FLOAT8, Reads
 
 CONVERTER = "conversion/base.py (dequant_model)"
 LATER = "MXFP4_MOE|TQ[12]_0|Q2_0"  # types that were added one by one

@@ -1,7 +1,7 @@
 """MLX: mlx-lm on Apple's chips, whose memory is the machine's own.
 
 rules.py     what changed between releases     plan.py       settings, defaults, refusals
-caches.py    cells and states of each layer    flight.py     outputs of steps under way
+caches.py    cells and states of each layer    step.py       outputs of a step under way
 infer.py     the answer                        launching.py  the command line
 dialect.py   how a command line is read
 """

@@ -8,7 +8,7 @@ _compressed_tensors_quantization) and models/*.py (sanitize). GPTQ's indices of 
 checkpoints have, are refused there.
 """
 
-from weighbridge.engines.reads import FLOAT8, Reads
+from weighbridge.engines.weight_formats import FLOAT8, Reads
 
 SANITIZED = "models/deepseek_v3.py, minimax.py, ministral3.py... (sanitize)"
 

@@ -21,7 +21,6 @@ from weighbridge.engines.engine import version
 from weighbridge.engines.interface import EngineAnswer, Subject
 from weighbridge.engines.mlx import ENGINE, launching
 from weighbridge.engines.mlx.caches import paged, sizes
-from weighbridge.engines.mlx.flight import CHUNK, Moment, temporaries
 from weighbridge.engines.mlx.plan import Plan, planned, unpacked
 from weighbridge.engines.mlx.rules import (
     COMMITS,
@@ -30,6 +29,7 @@ from weighbridge.engines.mlx.rules import (
     STEP,
     mlx_rules,
 )
+from weighbridge.engines.mlx.step import CHUNK, Moment, temporaries
 from weighbridge.engines.subject import USUAL_CONTEXT
 from weighbridge.memory import Basis, Bytes, Component, Device, Phase, exactly
 from weighbridge.settings import Infer

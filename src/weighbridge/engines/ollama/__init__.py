@@ -1,9 +1,10 @@
 """Ollama: llama.cpp with flags of Ollama's choosing, by its llama-server since 0.30.
 
-rules.py     builds by release, and defaults     setting.py    from a question to that launch
-before.py    releases before 0.30                estimate.py   the formula of those to 0.12.10
-shown.py     what `ollama ps` shows              infer.py      the answer
-dialect.py   variables and `ollama run`          launching.py  the line to paste
+rules.py    builds by release, and defaults      setting.py        from a question to that launch
+formats.py  weights that it reads                classes.py        architectures that it knows
+library.py  tags of its library                  layer_formula.py  where releases to 0.12.10 put layers
+infer.py    the answer, and what `ollama ps` shows
+dialect.py  variables and `ollama run`           launching.py      the line to paste
 """
 
 from weighbridge.engines.engine import Engine

@@ -6,7 +6,7 @@ and model.Register of model/models/ (gpt-oss is registered as gptoss). No row: m
 granitehybrid and nemotron_h_moe, whose models may also be files of llama, granite and nemotron_h.
 """
 
-from weighbridge.engines.knows import Known
+from weighbridge.engines.model_classes import Known
 
 KNOWS: tuple[Known, ...] = (
     Known(

@@ -4,6 +4,15 @@ Before 0.30 its runners are given that launch; the buffer of a graph of Ollama's
 around llama.cpp's.
 
 infer(subject, workload, budget) -> EngineAnswer
+
+What `ollama ps` shows of a model once it is loaded: its size, and where it is.
+
+    SIZE         buffers that llama-server's log names, of weights, caches, states, computing and
+                 outputs: the GPUs' alone where all layers are there
+    PROCESSOR    100% GPU, 100% CPU, or the parts of both in whole percent
+
+Source: ollama fb30760 llm/llama_server.go (MemorySize, bufferSizeRegex), cmd/cmd.go
+(ListRunningHandler), format/bytes.go (HumanBytes).
 """
 
 from collections.abc import Iterator
@@ -17,13 +26,14 @@ from weighbridge.engines.llama_cpp import answers, search
 from weighbridge.engines.llama_cpp.holdings import DeviceHoldings
 from weighbridge.engines.llama_cpp.latent_matrices import as_heads
 from weighbridge.engines.llama_cpp.setting import launch
-from weighbridge.engines.ollama import ENGINE, before, launching
-from weighbridge.engines.ollama.estimate import Placed
+from weighbridge.engines.ollama import ENGINE, launching, rules
+from weighbridge.engines.ollama.layer_formula import Placed
 from weighbridge.engines.ollama.rules import build, usual_context
 from weighbridge.engines.ollama.setting import Asked, asked, by_formula
-from weighbridge.engines.ollama.shown import human, shown, shown_as
 from weighbridge.report.keys import DerivedFacts, EffectiveSettings
 from weighbridge.settings import Infer
+
+UNITS = ((10**12, "TB"), (10**9, "GB"), (10**6, "MB"), (10**3, "KB"))
 
 
 def infer(subject: Subject, w: Infer, budget: Budget | None) -> EngineAnswer:
@@ -80,15 +90,15 @@ def on_server(s: Subject, w: Infer, budget: Budget | None) -> Asked:
 def hold(on: Asked) -> DeviceHoldings:
     s, w, budget = on.subject, on.workload, on.budget
     net, since = answers.known_network(s), number(w)
-    own_runner = before.own(net.arch, since)
+    computed_by_ollama = rules.own_runner(net.arch, since)
     known = answers.on_device(net, build(since), budget)
-    if own_runner:
+    if computed_by_ollama:
         known = replace(known, windows=True)
     if not known.latents:
         net = as_heads(net)
     settings = launch(s, w, budget, known, answers.model(net, s))
     free = answers.free(budget, settings)
-    why = f"Ollama's own runner computes {net.arch}" if own_runner else ""
+    why = f"Ollama's own runner computes {net.arch}" if computed_by_ollama else ""
     return DeviceHoldings(net=net, launch=settings, model_type=s.model_type, free=free, foreign=why)
 
 
@@ -130,8 +140,8 @@ def _shown(h: DeviceHoldings, w: Infer, on: Asked) -> DerivedFacts:
 def estimated(h: DeviceHoldings, w: Infer, on: Asked) -> Placed | None:
     """Place layers by the formula of old releases; None for releases that go by real buffers."""
     since, cards = number(w), on.budget
-    old = before.ollama_rules(since)
-    formula = old.own_formula if before.own(h.net.arch, since) else old.formula
+    old = rules.ollama_rules(since)
+    formula = old.own_formula if rules.own_runner(h.net.arch, since) else old.formula
     if not formula or cards is None:
         return None
     return by_formula(on.workload, cards, h.net, h.launch.slots)
@@ -174,3 +184,42 @@ def context(w: Infer, end: int) -> tuple[int, str]:
     budget = w.budget()
     tokens = usual_context(0 if budget is None else memory(budget), number(w))
     return min(tokens, end), "Ollama's default for the memory of its cards"
+
+
+# What `ollama ps` shows
+
+
+def shown(h: DeviceHoldings) -> DerivedFacts:
+    """The two columns, and the bytes that they stand for."""
+    return shown_as(*sizes(h))
+
+
+def shown_as(size: int, on_gpus: int) -> DerivedFacts:
+    return {
+        "ollama_ps_bytes": size,
+        "ollama_ps": f"{human(size)}, {processor(size, on_gpus)}",
+    }
+
+
+def sizes(h: DeviceHoldings) -> tuple[int, int]:
+    """(bytes of all buffers, of those on GPUs)"""
+    on_gpus = sum(h.whole(d) for d in range(h.launch.gpus))
+    if h.placed.full:
+        return on_gpus, on_gpus
+    return on_gpus + h.whole(h.launch.gpus) + h.output, on_gpus
+
+
+def processor(size: int, on_gpus: int) -> str:
+    if not on_gpus:
+        return "100% CPU"
+    if on_gpus >= size:
+        return "100% GPU"
+    host = round((size - on_gpus) / size * 100)
+    return f"{host}%/{100 - host}% CPU/GPU"
+
+
+def human(nbytes: int) -> str:
+    """Decimal units, cut to whole ones from ten on."""
+    scale, unit = next(((s, u) for s, u in UNITS if nbytes >= s), (1, "B"))
+    value = nbytes / scale
+    return f"{value:.1f} {unit}" if value < 10 and value % 1 else f"{int(value)} {unit}"

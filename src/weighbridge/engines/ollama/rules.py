@@ -1,7 +1,7 @@
 """What Ollama decides itself: the build of llama.cpp that each release runs, and its defaults.
 
 Since 0.30 every GGUF model is run by llama.cpp's own llama-server, with flags of Ollama's choosing.
-Before, Ollama had runners and estimates of its own: before.py, estimate.py.
+Before, Ollama had runners and estimates of its own, told below: layer_formula.py.
 
     context   4,096 tokens; 32,768 where cards have 23 GiB together, 262,144 where they have 47
     batch     512 tokens; 1,024 beyond 4,096 tokens of context and 2,048 beyond 32,768, where room
@@ -12,12 +12,26 @@ Source: github.com/ollama/ollama at fb30760 (0.33, August 2026) and its tags sin
 LLAMA_CPP_VERSION, server/routes.go (Serve), server/sched.go (automaticGenerationBatch,
 selectLlamaServerPlacement, load), llm/llama_server.go (startLlamaServer, PredictServerVRAM),
 llm/server.go (NewLlamaServer), envconfig/config.go, api/types.go (DefaultOptions).
+
+Ollama's releases before 0.30: which of its two runners, of what llama.cpp, with which defaults.
+
+    llama runner    llama.cpp through its C interface, with that interface's defaults: windows are
+                    kept whole, and slots share one cache in builds whose default that is
+    own runner      graphs of Ollama's own for the architectures in OWN; weights and caches are as
+                    llama.cpp's (windows are let slide), the graph's buffer is not replayed
+
+Source: github.com/ollama/ollama, tags v0.6.0 to v0.24.0: envconfig/config.go, server/routes.go
+(Serve), server/sched.go (defaultParallel), llm/server.go (NewLlamaServer), llama/llama.go
+(NewContextParams), llama/build-info.cpp, fs/ggml/ggml.go (OllamaEngineRequired, FlashAttention,
+SupportsFlashAttention), ml/device.go.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any
 
 from weighbridge.engines.engine import Version
-from weighbridge.engines.ollama import before
 from weighbridge.units import GIB, MIB
 
 BUILDS: Mapping[Version, int] = {  # LLAMA_CPP_VERSION, from which release on
@@ -54,18 +68,144 @@ ALONE = frozenset(  # architectures that answer one request at a time
 )
 FLASH_SINCE = (6, 0)  # ml/device.go (cudaFlashAttentionSupported)
 NO_FLASH = (7, 2)  # the same: Xavier, which is newer and has none
+BATCH_BEFORE = 512  # api/types.go (DefaultOptions, NumBatch)
+# llama.cpp by release: b6646, b6840 and b7108 are named in the commits that took them; the others
+# are counted by their days
+BUILDS_BEFORE: Mapping[Version, int] = {
+    (0, 6): 4905,  # d7cfe1ffe, February 2025: older than our oldest rules
+    (0, 6, 6): 5122,  # 71e90e881
+    (0, 6, 7): 5180,  # 2016f07bd
+    (0, 6, 8): 5230,  # e1e8e0991
+    (0, 7): 5354,  # de4c07f93
+    (0, 11, 5): 6150,  # e54d41bef
+    (0, 12, 4): 6646,  # 364a7a6d4
+    (0, 12, 6): 6753,  # 7049736b2
+    (0, 12, 11): 6840,  # 3cfa9c3f1
+    (0, 13, 2): 7108,  # 7f8ef50cc
+    (0, 13, 3): 7340,  # 17f7f4baa
+    (0, 13, 5): 7437,  # ec98e2002
+}
+# Architectures that its own runner computes, from which release on, where releases that were read
+# differ
+OWN: Mapping[Version, frozenset[str]] = {
+    (0, 6): frozenset(("gemma3",)),
+    (0, 6, 5): frozenset(("mistral3",)),
+    (0, 6, 8): frozenset(("llama4",)),
+    (0, 7): frozenset(("mllama", "qwen25vl")),
+    (0, 11): frozenset(("gemma3n", "gptoss", "gpt-oss")),
+    (0, 12): frozenset(("qwen3",)),
+    (0, 12, 4): frozenset(("qwen3moe",)),
+    (0, 12, 7): frozenset(("qwen3vl", "qwen3vlmoe")),
+    (0, 13): frozenset(("deepseekocr", "deepseek2")),
+    (0, 13, 1): frozenset(("nomic-bert",)),
+    (0, 13, 4): frozenset(("olmo3",)),
+    (0, 13, 5): frozenset(("bert",)),
+    (0, 15): frozenset(("glm4moelite", "lfm2")),
+    (0, 15, 5): frozenset(("glmocr", "qwen3next")),
+    (0, 18): frozenset(("lfm2moe", "nemotron_h", "nemotron_h_moe", "qwen35", "qwen35moe")),
+    (0, 20): frozenset(("gemma4",)),
+    (0, 22): frozenset(("laguna", "nemotron_h_omni")),
+}
+FLASHING: Mapping[Version, frozenset[str]] = {  # that have flash attention without being asked
+    (0, 12): frozenset(("gptoss", "gpt-oss")),
+    (0, 12, 4): frozenset(("qwen3", "qwen3moe")),
+    (0, 12, 6): frozenset(("gemma3",)),
+    (0, 12, 8): frozenset(("qwen3vl", "qwen3vlmoe")),
+    (0, 13, 2): frozenset(("mistral3",)),
+    (0, 13, 4): frozenset(("olmo3",)),
+    (0, 13, 5): frozenset(("bert",)),
+    (0, 15): frozenset(("glm4moelite", "lfm2")),
+    (0, 15, 5): frozenset(("glmocr", "qwen3next")),
+    (0, 18): frozenset(("lfm2moe", "nemotron_h", "nemotron_h_moe", "qwen35", "qwen35moe")),
+    (0, 21): frozenset(("gemma4",)),
+    (0, 22): frozenset(("nemotron_h_omni",)),
+}
+NEVER_FLASHING = frozenset(("gemma2",))
 
 
 def build(version: Version) -> int:
     """The build of llama.cpp in that release."""
-    if not before.ollama_rules(version).own_server:
-        return before.build(version)
+    if not ollama_rules(version).own_server:
+        return build_before(version)
     return max(number for since, number in BUILDS.items() if since <= version)
 
 
 def usual_context(memory: int, version: Version) -> int:
     """Tokens of a request where nobody says, by the bytes of all cards."""
-    fixed = before.ollama_rules(version).context
+    fixed = ollama_rules(version).context
     if fixed is not None:
         return fixed
     return next(tokens for least, tokens in TIERS if memory >= least)
+
+
+# Before 0.30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OllamaRules:
+    """Defaults of one release."""
+
+    own_server: bool = False  # llama.cpp's own runs every model
+    context: int | None = 2048  # tokens; None: by the memory of all cards
+    tries: tuple[int, ...] = (4, 1)  # requests at once: the first with which all is on the cards
+    flash: str = "off"  # of the llama runner
+    formula: bool = True  # layers are placed by an estimate; else by the buffers that are made
+    own_formula: bool = True  # also those of its own runner
+    # What the formula (layer_formula.py) takes into account
+    gemma3_windows: bool = False  # of the caches of Gemma 3
+    gpt_oss_share: int = 4  # of its cache / 6, for the graph of all layers
+    gpt_oss_doubled: bool = True  # twice that for the graph of some
+    gpt_oss_flash: bool = False  # its graph goes by the context, with flash attention
+
+
+CHANGES: Mapping[Version, Mapping[str, Any]] = {
+    (0, 6, 3): {"gemma3_windows": True},
+    (0, 6, 7): {"context": 4096},
+    (0, 6, 8): {"tries": (2, 1)},
+    (0, 10): {"tries": (1,)},
+    (0, 11, 3): {"gpt_oss_doubled": False},
+    (0, 11, 5): {"gpt_oss_share": 2},
+    (0, 11, 10): {"gpt_oss_flash": True},
+    (0, 11, 11): {"own_formula": False},  # eb10390de, September 2025
+    (0, 12, 11): {"formula": False},  # f560bd077, November 2025
+    (0, 13, 4): {"flash": "auto"},
+    (0, 15, 5): {"context": None},
+    (0, 30): {"own_server": True},
+}
+
+
+@cache
+def ollama_rules(release: Version) -> OllamaRules:
+    """The oldest release's rules with every change up to `release`."""
+    rules = OllamaRules()
+    for since, change in CHANGES.items():
+        if release >= since:
+            rules = replace(rules, **change)
+    return rules
+
+
+def of_release(table: Mapping[Version, frozenset[str]], release: Version) -> frozenset[str]:
+    """All architectures that were in the table at that release."""
+    return frozenset().union(*(names for since, names in table.items() if since <= release))
+
+
+def build_before(release: Version) -> int:
+    """The build of llama.cpp in that release, or one whose rules are the same."""
+    return max(number for since, number in BUILDS_BEFORE.items() if since <= release)
+
+
+def own_runner(arch: str, release: Version) -> bool:
+    """Tell whether Ollama's own runner computes an architecture."""
+    return not ollama_rules(release).own_server and arch in of_release(OWN, release)
+
+
+def flash_attention_before(arch: str, release: Version, asked: str | None) -> str:
+    """Flash attention, where every card can: as it is asked for, and for some architectures; later
+    where llama.cpp has a kernel."""
+    if arch in NEVER_FLASHING:
+        return "off"
+    if asked is not None:
+        return asked
+    if arch in of_release(FLASHING, release):
+        return "on"
+    return "off" if own_runner(arch, release) else ollama_rules(release).flash

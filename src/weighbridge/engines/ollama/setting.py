@@ -17,8 +17,8 @@ from weighbridge.arch.mixers import Attention
 from weighbridge.engines.engine import Version, version
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.llama_cpp.graphs.network import Network
-from weighbridge.engines.ollama import ENGINE, before
-from weighbridge.engines.ollama.estimate import ELEMENTS, Placed, Reckoned, place
+from weighbridge.engines.ollama import ENGINE, rules
+from weighbridge.engines.ollama.layer_formula import ELEMENTS, Placed, Reckoned, place
 from weighbridge.engines.ollama.rules import (
     ALONE,
     BATCH,
@@ -49,7 +49,7 @@ class Asked:
 
 
 def asked(s: Subject, w: Infer, budget: Budget | None, net: Network, release: Version) -> Asked:
-    if not before.ollama_rules(release).own_server:
+    if not rules.ollama_rules(release).own_server:
         return of_runner(s, w, budget, net, release)
     slots = parallel(s, w, net)
     context = num_ctx(s)
@@ -93,15 +93,15 @@ def of_runner(s: Subject, w: Infer, budget: Budget | None, net: Network, release
     """A batch is 512 tokens, whatever the context. llama.cpp's C interface keeps windows whole;
     Ollama's own runner lets them slide."""
     context = num_ctx(s)
-    flash = before.flash(net.arch, release, _flash_asked(w, budget))
+    flash = rules.flash_attention_before(net.arch, release, _flash_asked(w, budget))
     found = w.but(
         program="server",
         context=context,
-        n_batch=w.n_batch or min(before.BATCH, context),
-        ubatch_size=w.n_batch or min(before.BATCH, context),
+        n_batch=w.n_batch or min(rules.BATCH_BEFORE, context),
+        ubatch_size=w.n_batch or min(rules.BATCH_BEFORE, context),
         flash_attn=flash,
         kv_cache_dtype=w.kv_cache_dtype if flash == "on" else None,
-        swa_full=not before.own(net.arch, release),
+        swa_full=not rules.own_runner(net.arch, release),
         cache_ram=0,
     )
     slots = _tried(s, found, budget, net, release)
@@ -139,7 +139,7 @@ def _tried(s: Subject, w: Infer, budget: Budget | None, net: Network, release: V
         return 1
     if w.parallel or w.batch_size:
         return w.parallel or w.batch_size or 1
-    tries = before.ollama_rules(release).tries
+    tries = rules.ollama_rules(release).tries
     if budget is None:
         return tries[0]
     whole = len(net.layers) + 1

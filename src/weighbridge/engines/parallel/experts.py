@@ -3,7 +3,7 @@
     by width     F / ranks of every expert: its outputs (gate, up) or its inputs (down)
     by number    E // ranks of them, the first E mod ranks one more
 
-Where a kernel lays MXFP4 out in a way of its own, `kernels.py` says what that takes.
+Where a kernel lays MXFP4 out in a way of its own, `WeightKernel` says what that takes.
 
 Source: vllm 0.33 model_executor/layers/fused_moe/{config,expert_map_manager}.py and
 oracle/mxfp4.py (mxfp4_round_up_hidden_size_and_intermediate_size).

@@ -23,7 +23,7 @@ from weighbridge.components.weights import FormatChoice
 from weighbridge.dtypes import BFLOAT16, FLOAT16, FLOAT32, DType, torch_dtype
 from weighbridge.engines.engine import Engine, Version
 from weighbridge.engines.interface import Subject
-from weighbridge.engines.reads import FLOAT8, WeightFormat, found
+from weighbridge.engines.weight_formats import FLOAT8, WeightFormat, found
 from weighbridge.errors import NotServedError, UsageError
 from weighbridge.settings import Infer
 

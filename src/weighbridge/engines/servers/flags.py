@@ -1,7 +1,7 @@
 """Settings and variables that vLLM and SGLang spell alike, and how both are read."""
 
 from weighbridge.engines.engine import Engine
-from weighbridge.engines.quantization_flag import OF_THE_CHECKPOINT, SAID_OF_IT
+from weighbridge.engines.format_choice import OF_THE_CHECKPOINT, SAID_OF_IT
 from weighbridge.launch.reading import CommandReading
 
 NO_CODE = "--trust-remote-code is not obeyed: no code of the repository is run"

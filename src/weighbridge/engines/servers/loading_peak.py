@@ -36,8 +36,8 @@ from weighbridge.components.weights import FormatChoice, total
 from weighbridge.engines.engine import Engine
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.parallel.rules import WeightKernel
-from weighbridge.engines.reads import makes
 from weighbridge.engines.servers import shards
+from weighbridge.engines.weight_formats import makes
 from weighbridge.memory import Bytes, Component
 
 BY_TENSOR = "bitsandbytes"

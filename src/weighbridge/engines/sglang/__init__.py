@@ -1,16 +1,20 @@
 """SGLang, 0.4 to 0.5.23: a share of what is free on the card.
 
-card.py        what it decides by the card: chunk, captured batches, share of memory
-kernels.py     which attention it runs, and what that sets aside
-effective.py   every setting with its default
-cases.py       what is prepared once for a model
-replica.py     pools of the ranks of one replica
-step.py        the widest moment of a step
-outside.py     what lies outside the share: workspaces, graphs, activations, logits
-phases.py      all of that, by device and phase
-serving.py     flags that make it serve
-infer.py       the answer
-launch.py      the command line
+rules.py               what changed between releases
+formats.py             weights that it reads
+classes.py             models that it knows
+card_defaults.py       what it decides by the card: chunk, captured batches, share of memory
+attention_backends.py  which attention it runs, and what that sets aside
+effective.py           every setting with its default
+weights.py             how ranks split the model, and what stays in host memory
+caches.py              pools of tokens, slots of states
+cases.py               what is prepared once for a model
+replica.py             pools of the ranks of one replica, and a device's phases
+step.py                the widest moment of a step
+outside_pools.py       what lies outside the share: workspaces, graphs, activations, logits
+serving.py             flags that make it serve
+infer.py               the answer
+launch.py              the command line
 """
 
 from weighbridge.engines.engine import Engine

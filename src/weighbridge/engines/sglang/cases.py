@@ -18,7 +18,7 @@ from weighbridge.engines.interface import Subject, case_key
 from weighbridge.engines.parallel.rules import SpreadArgs
 from weighbridge.engines.servers import loading_peak, lora_and_speculation, shards
 from weighbridge.engines.servers.communication import Collectives, communication
-from weighbridge.engines.sglang import ENGINE, caches, kernels, step, weights
+from weighbridge.engines.sglang import ENGINE, attention_backends, caches, step, weights
 from weighbridge.engines.sglang.effective import Effective, effective, remembered
 from weighbridge.engines.sglang.rules import rules
 from weighbridge.engines.sglang.weights import split_rules
@@ -141,7 +141,9 @@ class _Replica:
 
     @property
     def rules(self) -> shards.SplitRules:
-        major = kernels.major(self.budget.choice.part.capability if self.budget else None)
+        major = attention_backends.major(
+            self.budget.choice.part.capability if self.budget else None
+        )
         return split_rules(
             self.settings.version, towers=not self.w.language_model_only, major=major
         )
@@ -154,7 +156,7 @@ class _Replica:
             "pipeline": self.settings.pipeline,
             "expert_parallel": self.settings.experts,
             "groups": self.settings.groups,
-            "capability": kernels.major(compute) or HOPPER,
+            "capability": attention_backends.major(compute) or HOPPER,
         }
 
     @cached_property

@@ -6,7 +6,7 @@ Source: wheels of sglang 0.4.0 to 0.5.23, the last build of each and the first o
 of sglang/srt/models/*.py; the transformers that each takes is Requires-Dist of its METADATA.
 """
 
-from weighbridge.engines.knows import Backend, Known
+from weighbridge.engines.model_classes import Backend, Known
 
 KNOWS: tuple[Known, ...] = (
     Known(

@@ -17,7 +17,7 @@ from weighbridge.arch.model_types import facts
 from weighbridge.dtypes import FLOAT32, TORCH, DType
 from weighbridge.engines.engine import Version
 from weighbridge.engines.interface import Subject
-from weighbridge.engines.sglang import card, kernels
+from weighbridge.engines.sglang import attention_backends, card_defaults
 from weighbridge.engines.sglang.caches import COMPRESSED_RUNNING, SglangCacheSetting
 from weighbridge.engines.sglang.rules import rules
 from weighbridge.errors import UsageError
@@ -108,7 +108,7 @@ class Effective:
 def effective(s: Subject, w: Infer, budget: "Budget | None", version: Version) -> Effective:
     memory = budget.choice.part.total.bytes.expected / MIB if budget else None
     k = _kind(s, budget, version)
-    backend = kernels.backend(w.attention_backend, k)
+    backend = attention_backends.backend(w.attention_backend, k)
     algorithm = _algorithm(w)
     data, groups = _copies(w)
     sized = _sized(s, w, k, memory, groups)
@@ -121,7 +121,7 @@ def effective(s: Subject, w: Infer, budget: "Budget | None", version: Version) -
         captured=sized.captured,
         prefills=sized.prefills,
         backend=backend,
-        page=kernels.page(backend, w.page_size),
+        page=attention_backends.page(backend, w.page_size),
         kv=_kv(s, w, k),
         ssm=_ssm(s, w),
         swa_ratio=Fraction(str(_ratio(w.swa_full_tokens_ratio, near, "swa-full-tokens-ratio"))),
@@ -144,9 +144,11 @@ def effective(s: Subject, w: Infer, budget: "Budget | None", version: Version) -
     )
 
 
-def _kind(s: Subject, budget: "Budget | None", version: Version) -> kernels.BackendCriteria:
+def _kind(
+    s: Subject, budget: "Budget | None", version: Version
+) -> attention_backends.BackendCriteria:
     part = budget.choice.part if budget else None
-    return kernels.kind(
+    return attention_backends.kind(
         version,
         part.capability if part else None,
         part.vendor if part else "",
@@ -178,11 +180,15 @@ class _Sized(NamedTuple):
 
 
 def _sized(
-    s: Subject, w: Infer, criteria: kernels.BackendCriteria, memory: float | None, groups: int
+    s: Subject,
+    w: Infer,
+    criteria: attention_backends.BackendCriteria,
+    memory: float | None,
+    groups: int,
 ) -> _Sized:
     """A chunk is shared by the groups; the share of memory is reckoned before that."""
     tensor, algorithm = w.tensor_parallel_size or 1, _algorithm(w)
-    preset = card.size(criteria.version, memory)
+    preset = card_defaults.size(criteria.version, memory)
     chunk = preset.chunk if w.chunked_prefill_size is None else w.chunked_prefill_size or WHOLE
     largest = _largest(w, preset.many if tensor >= 4 else preset.few, _running(w), s)
     captures = _captures(s, w, criteria, criteria.version, algorithm)
@@ -191,12 +197,12 @@ def _sized(
         share = _share(
             s,
             w,
-            card.ShareCriteria(
+            card_defaults.ShareCriteria(
                 version=criteria.version,
                 card=memory,
                 chunk=chunk if chunk > 0 else 16_384,
                 largest=largest,
-                prefills=len(card.prefills(chunk)) if captures else 0,
+                prefills=len(card_defaults.prefills(chunk)) if captures else 0,
                 tensor=tensor,
                 pipeline=w.pipeline_parallel_size or 1,
                 latent=criteria.latent,
@@ -207,8 +213,8 @@ def _sized(
     share_of_group = chunk // groups if chunk > 0 else chunk
     return _Sized(
         chunk=share_of_group,
-        captured=card.decodes(largest, speculative=algorithm is not None),
-        prefills=card.prefills(share_of_group) if captures else (),
+        captured=card_defaults.decodes(largest, speculative=algorithm is not None),
+        prefills=card_defaults.prefills(share_of_group) if captures else (),
         share=share,
     )
 
@@ -283,7 +289,11 @@ def _largest(w: Infer, preset: int, running: int | None, s: Subject) -> int:
 
 
 def _captures(
-    s: Subject, w: Infer, criteria: kernels.BackendCriteria, version: Version, algorithm: str | None
+    s: Subject,
+    w: Infer,
+    criteria: attention_backends.BackendCriteria,
+    version: Version,
+    algorithm: str | None,
 ) -> bool:
     """Tell whether prefill runs from graphs. None of the reasons against is a setting of its
     own."""
@@ -305,8 +315,8 @@ def _captures(
     return not any(against)
 
 
-def _share(s: Subject, w: Infer, asked: card.ShareCriteria) -> float:
-    share = card.fraction(asked)
+def _share(s: Subject, w: Infer, asked: card_defaults.ShareCriteria) -> float:
+    share = card_defaults.fraction(asked)
     raw = s.config.raw.get("vision_config") if s.config is not None else None
     if not has_towers(s, w) or (
         rules(asked.version).towers_by_size and not isinstance(raw, Mapping)
@@ -314,14 +324,14 @@ def _share(s: Subject, w: Infer, asked: card.ShareCriteria) -> float:
         return share
     vision: Mapping[str, Any] = raw if isinstance(raw, Mapping) else {}
     layers, hidden = vision.get("num_hidden_layers"), vision.get("hidden_size")
-    return card.with_towers(asked.version, share, layers or 24, hidden or 1024)
+    return card_defaults.with_towers(asked.version, share, layers or 24, hidden or 1024)
 
 
-def _kv(s: Subject, w: Infer, criteria: kernels.BackendCriteria) -> str:
+def _kv(s: Subject, w: Infer, criteria: attention_backends.BackendCriteria) -> str:
     if w.kv_cache_dtype not in (None, "auto"):
         return str(w.kv_cache_dtype)
     if criteria.sparse and criteria.latent:
-        return "fp8_e4m3" if kernels.major(criteria.compute) >= 10 else "bfloat16"
+        return "fp8_e4m3" if attention_backends.major(criteria.compute) >= 10 else "bfloat16"
     return "fp8_e4m3" if _declares_fp8(s.part.quantization or {}) else "auto"
 
 

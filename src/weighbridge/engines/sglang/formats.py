@@ -9,7 +9,7 @@ Source: wheels of sglang 0.4.0, 0.4.6, 0.4.8, 0.4.9, 0.5.2, 0.5.3, 0.5.5, 0.5.6,
 of these that differ are taken for the earlier.
 """
 
-from weighbridge.engines.reads import BITSANDBYTES, FILE, FLOAT8, TORCHAO, Reads
+from weighbridge.engines.weight_formats import BITSANDBYTES, FILE, FLOAT8, TORCHAO, Reads
 
 READS: tuple[Reads, ...] = (
     # Pull request 12268 took it out, and 15325 of December 2025 brought it back

@@ -26,8 +26,7 @@ from weighbridge.engines.sglang import ENGINE, caches, serving, weights
 from weighbridge.engines.sglang.cases import SglangCase, case, said
 from weighbridge.engines.sglang.effective import generates, remembered
 from weighbridge.engines.sglang.launch import change, changes, launch, settings
-from weighbridge.engines.sglang.phases import phases, taken
-from weighbridge.engines.sglang.replica import CardFit, Served
+from weighbridge.engines.sglang.replica import CardFit, Served, phases, taken
 from weighbridge.engines.sglang.serving import SglangLaunched
 from weighbridge.errors import UnsupportedError
 from weighbridge.memory import Bytes, Component, Device, Phase

@@ -8,20 +8,24 @@ The fraction is of what is free before weights are loaded, not of the card. Draf
 loaded before pools are made, so they come off `available` (drafts since 0.5.14; before, a fixed
 amount was reserved). Source: sglang 0.5.23 srt/mem_cache/kv_cache_configurator.py
 (_profile_available_bytes, config_from_budget).
+
+A device's phases, with the pools that a workload needs or that a card has room for.
+
+Source: sglang 0.5.23 srt/managers/scheduler.py (init_model_worker).
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 from weighbridge.allocator.filling import Filling
 from weighbridge.engines.interface import EXPECTED, SearchPoint
 from weighbridge.engines.servers import lora_and_speculation
-from weighbridge.engines.sglang import caches, outside
+from weighbridge.engines.sglang import caches, outside_pools
 from weighbridge.engines.sglang.cases import RankResidents, SglangCase, StepLimits
 from weighbridge.engines.sglang.effective import Effective, requests
 from weighbridge.engines.sglang.rules import rules
-from weighbridge.memory import Bytes, Component, exactly
+from weighbridge.memory import Bytes, Component, Phase, exactly, total
 from weighbridge.settings import Infer
 from weighbridge.units import MIB, ceil_div
 
@@ -45,10 +49,10 @@ class Served:
         return settings if same else replace(settings, context=self.point.context)
 
     @cached_property
-    def load(self) -> outside.ReplicaLoad:
+    def load(self) -> outside_pools.ReplicaLoad:
         batch = ceil_div(self.point.batch_size, self.settings.pools_of)
         images = 1 if self.asked.images is None else self.asked.images
-        return outside.ReplicaLoad(requests=batch, images=images)
+        return outside_pools.ReplicaLoad(requests=batch, images=images)
 
     @cached_property
     def alone(self) -> caches.SglangCacheSetting:
@@ -87,7 +91,7 @@ class Served:
         """Return all components outside the fraction, by kind of rank and phase."""
         case = self.case
         return {
-            i: outside.components(case.subject, kind, self.settings, self.load, case.compute)
+            i: outside_pools.components(case.subject, kind, self.settings, self.load, case.compute)
             for i, kind in case.kinds.items()
         }
 
@@ -98,8 +102,8 @@ class Served:
 
     def _moments(self, kind: RankResidents) -> tuple[Bytes, ...]:
         case = self.case
-        *_, there = outside.standing(case.subject, kind, self.settings, case.compute)
-        amounts = outside.amounts(case.subject, kind, self.settings, self.load)
+        *_, there = outside_pools.standing(case.subject, kind, self.settings, case.compute)
+        amounts = outside_pools.amounts(case.subject, kind, self.settings, self.load)
         return amounts.sums(there.plus(kind.held))
 
 
@@ -255,3 +259,24 @@ def _unused(served: Served, kind: RankResidents, pools: caches.Pools) -> int:
         filling.place(sizes, times)
         used += times * sum(sizes)
     return filling.reserved - used
+
+
+# Phases
+
+
+def phases(served: Served, first: int, pools: caches.Pools, running: int) -> Iterator[Phase]:
+    kind = served.case.kinds[first]
+    held_bytes = (*kind.weights, *kind.extra, *served.case.driver)
+    yield Phase("load", (*held_bytes, *kind.arriving))
+    cached = pool_parts(served, kind, pools, running)
+    for name, parts in served.steps[first].items():
+        yield Phase(name, (*held_bytes, *cached, *(p for p in parts if p.bytes.high)))
+
+
+def taken(served: Served, first: int, fit: CardFit) -> Bytes:
+    """Return the bytes that the driver shows with the pools of the card."""
+    kind = served.case.kinds[first]
+    cached = exactly(sum(pool_sizes(served, kind, fit.pools[first], fit.running)))
+    loading = kind.held.plus(total(c.bytes for c in kind.arriving))
+    whole = (loading, *(moment.plus(cached) for moment in served.moments[first]))
+    return Bytes(*(max(bounds) for bounds in zip(*whole, strict=True)))

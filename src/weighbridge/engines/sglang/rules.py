@@ -33,7 +33,7 @@ class SglangRules:
     """One release's."""
 
     sizes: tuple[Size, ...] = (Size(25_000, 2048, 8, 8), Size(ANY, 8192, 160, 160))
-    share: Share = "by ranks"  # how mem_fraction_static comes about: see card.py
+    share: Share = "by ranks"  # how mem_fraction_static comes about: see card_defaults.py
     towers: float = 0.95  # of it, for models with towers
     towers_by_size: bool = False  # towers take by their size of that; all of them need a config
     standalone: int = 2  # GiB that a draft model of its own takes of it, at least

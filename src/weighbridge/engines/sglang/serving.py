@@ -18,13 +18,13 @@ from functools import cached_property
 from weighbridge.engines.interface import BEST, EXPECTED, WORST, Surely
 from weighbridge.engines.sglang.cases import saying
 from weighbridge.engines.sglang.effective import Effective
-from weighbridge.engines.sglang.phases import taken
 from weighbridge.engines.sglang.replica import (
     CardFit,
     Served,
     fitted,
     least_pools,
     room,
+    taken,
 )
 from weighbridge.memory import Bytes, total
 from weighbridge.settings import Infer

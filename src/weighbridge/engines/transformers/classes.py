@@ -8,7 +8,7 @@ Source: wheels of transformers 4.30 to 5.23, the first and the last of each mino
 auto/configuration_auto.py and auto_mappings.py (CONFIG_MAPPING_NAMES).
 """
 
-from weighbridge.engines.knows import Known
+from weighbridge.engines.model_classes import Known
 
 KNOWS: tuple[Known, ...] = (
     Known(

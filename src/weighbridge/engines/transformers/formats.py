@@ -8,7 +8,7 @@ Source: wheels of transformers 4.30 (utils/quantization_config.py), 4.32, 4.35 t
 by twos and 5.23. Releases between two of these that differ are taken for the earlier.
 """
 
-from weighbridge.engines.reads import BITSANDBYTES, FILE, FLOAT8, TORCHAO, Reads
+from weighbridge.engines.weight_formats import BITSANDBYTES, FILE, FLOAT8, TORCHAO, Reads
 
 COMPRESSED = "quantizer_compressed_tensors.py"
 

@@ -61,9 +61,8 @@ def advised(card: "Part | None", choice: FormatChoice) -> str:
 
 def _kept_by(part: ModelPart, form: str, card: "Part") -> str:
     """The server that has kernels for them there, if one has."""
-    from weighbridge.engines.readable import stored
-    from weighbridge.engines.reads import reads
     from weighbridge.engines.table import ENGINES
+    from weighbridge.engines.weight_formats import reads, stored
 
     packed = tuple(stored(part, form))
     for kind in ENGINES.values():

@@ -7,7 +7,7 @@ last of 0.12 to 0.33 (0.17.1 and 0.22.1 alone of theirs), vllm/model_executor/mo
 what releases take of transformers is Requires-Dist of their METADATA.
 """
 
-from weighbridge.engines.knows import Backend, Known
+from weighbridge.engines.model_classes import Backend, Known
 
 KNOWS: tuple[Known, ...] = (
     Known(

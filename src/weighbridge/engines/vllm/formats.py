@@ -9,7 +9,7 @@ model_executor/layers/quantization/, and what a row names beside. Releases betwe
 that differ are taken for the earlier.
 """
 
-from weighbridge.engines.reads import BITSANDBYTES, FILE, FLOAT8, TORCHAO, Reads
+from weighbridge.engines.weight_formats import BITSANDBYTES, FILE, FLOAT8, TORCHAO, Reads
 
 PLUGIN = "since then a plug-in, {}, does, which is not in our rules"
 OTHERS = "(?!modelopt).*"

@@ -18,7 +18,7 @@ from functools import cached_property
 from weighbridge.arch.mixers import Attention, Mixer
 from weighbridge.engines.engine import Version
 from weighbridge.engines.llama_cpp.graphs.network import Network
-from weighbridge.engines.ollama.before import OllamaRules, ollama_rules
+from weighbridge.engines.ollama.rules import OllamaRules, ollama_rules
 from weighbridge.units import MIB
 
 MINIMUM, MINIMUM_ON_METAL = 457 * MIB, 512 * MIB

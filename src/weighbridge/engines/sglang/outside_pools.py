@@ -26,7 +26,7 @@ from weighbridge.accelerators.chips import LINKED
 from weighbridge.arch.mixers import Latent
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.servers.shards import Rank
-from weighbridge.engines.sglang import kernels
+from weighbridge.engines.sglang import attention_backends
 from weighbridge.engines.sglang.cases import RankResidents
 from weighbridge.engines.sglang.effective import WHOLE, Effective, classes, generates
 from weighbridge.engines.sglang.rules import rules
@@ -146,7 +146,7 @@ def standing(
 def _captured(s: Subject, kind: RankResidents, settings: Effective) -> tuple[int, int, int]:
     tokens = settings.largest * max(1, settings.drafted)
     return (
-        kernels.rows(
+        attention_backends.rows(
             settings.backend,
             settings.largest,
             settings.context,
@@ -161,7 +161,7 @@ def _captured(s: Subject, kind: RankResidents, settings: Effective) -> tuple[int
 def _tables(s: Subject, kind: RankResidents, settings: Effective) -> int:
     chunked = bool((s.text or {}).get("attention_chunk_size"))
     windows = kind.cells.sliding > 0
-    return kernels.tables(
+    return attention_backends.tables(
         rules(settings.version), settings.backend, chunked=chunked, windows=windows
     )
 
@@ -181,10 +181,10 @@ def _batches(settings: Effective, amounts: Amounts) -> Iterator[Component]:
 def _workspaces(
     s: Subject, rank: Rank, settings: Effective, compute: tuple[int, int] | None
 ) -> Iterator[Component]:
-    workspace = kernels.workspace(settings.backend, classes(s))
+    workspace = attention_backends.workspace(settings.backend, classes(s))
     if workspace:
         yield _part("workspaces", exactly(workspace), f"of {settings.backend}", detail="attention")
-    size = cublas.workspace(kernels.major(compute))
+    size = cublas.workspace(attention_backends.major(compute))
     unsure = Bytes(cublas.USUAL, size, cublas.LARGE) if compute is None else exactly(size)
     yield _part("workspaces", unsure, "one handle and stream", detail="cuBLAS")
     if s.body.towers and rank.first:
