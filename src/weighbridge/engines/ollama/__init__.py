@@ -2,7 +2,7 @@
 
 rules.py    builds by release, and defaults      setting.py        from a question to that launch
 formats.py  weights that it reads                classes.py        architectures that it knows
-library.py  tags of its library                  layer_formula.py  where releases to 0.12.10 put layers
+library.py  tags of its library                  layer_formula.py  placement to 0.12.10
 infer.py    the answer, and what `ollama ps` shows
 dialect.py  variables and `ollama run`           launching.py      the line to paste
 """
