@@ -418,7 +418,7 @@ def test_what_attention_of_vllm_keeps(monkeypatch, rows_of, backend, blackwell, 
 )
 def test_what_cannot_be_converted_is_refused(monkeypatch, library, kinds, refused):
     monkeypatch.setattr(
-        networks.gguf, "architecture", lambda kind: "none" if kind == "deberta" else kind
+        networks.gguf_layers, "architecture", lambda kind: "none" if kind == "deberta" else kind
     )
     part = SimpleNamespace(library=library, blueprint=SimpleNamespace(cls="AnyModel"))
     s = SimpleNamespace(
