@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from weighbridge.lab.trace.screen import screen
+from weighbridge.memory import Bytes
 from weighbridge.render import RenderOptions, draw
 from weighbridge.render.data import json_text
-from weighbridge.render.words import FITS, span
 from weighbridge.units import human as size
 from weighbridge.wording import printable, safe_markdown
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from weighbridge.lab.trace.trainers import TrainingAdvice
 
 LARGEST = 10  # rows of tensors
+FITS = {"yes": "fits", "no": "does not fit", "unknown": "cannot say"}
 ENDINGS = {
     "finished": "ran to its end",
     "exit": "left with exit code {code}",
@@ -207,6 +208,14 @@ def _rise(rise: "StepRise", unit: str | None) -> str:
     )
     above = size(rise.allocated - rise.before, unit)
     return f"step {rise.step:,} peaks {above} above those before: {why}"
+
+
+def span(interval: Bytes, unit: str | None) -> str:
+    """Return one size where it is exact, else the expected one and its bounds."""
+    text = size(interval.expected, unit)
+    if interval.exact:
+        return text
+    return f"{text} ({size(interval.low, unit)} to {size(interval.high, unit)})"
 
 
 def _verdict(report: "TraceReport", unit: str | None) -> Iterator[str]:
