@@ -25,6 +25,7 @@ from weighbridge.arch.config import Config
 from weighbridge.arch.encoder_heads import Buffers, joined
 from weighbridge.arch.inputs import sounds
 from weighbridge.arch.model_types import Hearing, ModelType, TransformersFacts
+from weighbridge.arch.vision import batchnorm_buffers
 from weighbridge.arch.wav2vec2 import extractor, mask, position_convolution, projection
 
 ENDS_ONLY = (
