@@ -60,6 +60,8 @@ def test_a_share_is_never_all_or_nothing():
     assert compared(nearly, answer="unknown").endswith("; 1 % of that range fits")
     hardly = Bytes(1, 2, 12 * GIB + 1)
     assert compared(hardly, answer="unknown").endswith("; 99 % of that range fits")
+    much = Bytes(10 * GIB, 11 * GIB, 12 * GIB + 256 * MIB)
+    assert compared(much, answer="unknown").endswith("; 90 % of that range fits")
     half = Bytes(11 * GIB, 12 * GIB, 13 * GIB)
     assert compared(half, answer="unknown").endswith("; 50 % of that range fits")
 
