@@ -120,7 +120,7 @@ def test_ends_are_values_and_a_choice_is_spelled_as_declared():
 
 
 def test_a_launch_line_spells_what_an_engine_declares():
-    """As we do, unless its record says how; what is shared only where it is said."""
+    """It spells them as we do, unless the record says how; shared ones only where it is said."""
     said = {one.name: way for one, way in launched(Vllm)}
     assert said["block_size"].names == ("--block-size",)
     assert said["decode_context_parallel_size"].names == ("--decode-context-parallel-size", "-dcp")

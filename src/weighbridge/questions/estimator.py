@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from weighbridge.checkpoint.model import Model
-from weighbridge.questions.question import Question
+from weighbridge.questions.question import ModelQuestion
 from weighbridge.report import Report
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ class Estimator:
     what they are for; `known` are answers about other workloads, where several questions share
     them, and what is answered here is added."""
 
-    question: Question[Any]
+    question: ModelQuestion[Any]
     model: Model
     beside: Mapping[str, Model | None] = field(default_factory=dict)
     known: dict[Any, Report] | None = None

@@ -25,7 +25,7 @@ from weighbridge.engines.table import record, usual
 from weighbridge.errors import NotFoundError, NotServedError, UsageError, WeighbridgeError
 from weighbridge.questions.estimator import Estimator
 from weighbridge.questions.opening import following, inventory, live
-from weighbridge.questions.question import Asked, Question, one_model, question, serving
+from weighbridge.questions.question import Asked, ModelQuestion, one_model, question, serving
 from weighbridge.questions.remarks import remarked, with_launch_line
 from weighbridge.report import Report
 
@@ -162,7 +162,7 @@ class Prepared:
 
     def answer(
         self,
-        question: Question[Any],
+        question: ModelQuestion[Any],
         beside: "Mapping[str, Prepared | None] | None" = None,
         *,
         remedies: bool = True,
@@ -199,7 +199,7 @@ class Prepared:
             return estimator(estimator.question.workload, limits)
 
     def _estimator(
-        self, question: Question[Any], beside: "Mapping[str, Prepared | None]"
+        self, question: ModelQuestion[Any], beside: "Mapping[str, Prepared | None]"
     ) -> Estimator:
         """The estimator of the question as it is meant: formats by the names that files have,
         models beside this one by their own."""
@@ -261,8 +261,8 @@ class Prepared:
         return declared_name(part), quant_method(part)
 
     def _with(
-        self, question: Question[Any], beside: "Mapping[str, Prepared | None]"
-    ) -> "tuple[Question[Any], Mapping[str, Model | None]]":
+        self, question: ModelQuestion[Any], beside: "Mapping[str, Prepared | None]"
+    ) -> "tuple[ModelQuestion[Any], Mapping[str, Model | None]]":
         """The question with the models that work beside this one named, and those models."""
         draft, projector = beside.get("draft"), beside.get("projector")
         w = question.workload

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 Asked = TypeVar("Asked", "Load", "Infer", "Train")
 
 
-class Question(NamedTuple, Generic[Asked]):
+class ModelQuestion(NamedTuple, Generic[Asked]):
     """One question: `task` is load, infer or train, and `workload` its settings."""
 
     task: str
@@ -24,7 +24,7 @@ class Question(NamedTuple, Generic[Asked]):
     launched: "Launch | None" = None  # the engine's own command, which the settings come from
 
 
-def question(task: str, workload: Any, settings: Mapping[str, Any]) -> Question[Any]:
+def question(task: str, workload: Any, settings: Mapping[str, Any]) -> ModelQuestion[Any]:
     """Read the settings of a task, given as one record or by name. Raises UsageError."""
     if workload is not None and settings:
         raise UsageError("give the settings as one workload or by name, not both")
@@ -34,12 +34,12 @@ def question(task: str, workload: Any, settings: Mapping[str, Any]) -> Question[
 
         consistent(asked)
     asked.check()
-    return Question(task, asked)
+    return ModelQuestion(task, asked)
 
 
 def serving(
     workload: "Infer | None", command: str | None, settings: Mapping[str, Any]
-) -> "Question[Infer]":
+) -> "ModelQuestion[Infer]":
     """Read a question of `infer`: settings, or an engine's launch command with settings beside it,
     which win. Raises UsageError."""
     if command is None:
@@ -51,7 +51,7 @@ def serving(
     given = {"engine": launched.engine, **launched.settings, **settings}
     asked: Infer = read("infer", given).but(engine_defaults=True)
     asked.check()
-    return Question("infer", asked, launched)
+    return ModelQuestion("infer", asked, launched)
 
 
 def one_model(model: Any, launched: "Launch") -> None:
@@ -61,7 +61,7 @@ def one_model(model: Any, launched: "Launch") -> None:
 
 
 def served_model(
-    question: Question[Any], model: Any, revision: str | None
+    question: ModelQuestion[Any], model: Any, revision: str | None
 ) -> tuple[Any, str | None]:
     """Return the model and the revision that are asked about: a command names its own."""
     if question.launched is None:

@@ -5,13 +5,13 @@ understood, and the line of Python that trains so.
 from dataclasses import replace
 from typing import Any, cast
 
-from weighbridge.questions.question import Asked, Question
+from weighbridge.questions.question import Asked, ModelQuestion
 from weighbridge.report import Report
 from weighbridge.report.keys import EffectiveSettings
 from weighbridge.settings import besides
 
 
-def remarked(report: Report, typed: Question[Asked], meant: Asked) -> Report:
+def remarked(report: Report, typed: ModelQuestion[Asked], meant: Asked) -> Report:
     """Add all that was asked to the settings of a report, and a word on each name that was read as
     another one. `meant` are the settings that were estimated."""
     if typed.task == "train":

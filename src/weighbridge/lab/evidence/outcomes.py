@@ -26,7 +26,7 @@ from weighbridge.errors import NotFoundError, WeighbridgeError
 from weighbridge.lab.evidence.records import config, lines, origins
 from weighbridge.launch import parse
 from weighbridge.questions.prepared import Prepared
-from weighbridge.questions.question import Question, serving
+from weighbridge.questions.question import ModelQuestion, serving
 from weighbridge.report import Report
 from weighbridge.report.verdict import Answer, Remedy, Verdict
 from weighbridge.settings import LOAD, Load, Train, read
@@ -224,7 +224,7 @@ def _asked(
     return prepared.answer(_serving(case, card), remedies=remedies)
 
 
-def _serving(case: PublishedCase, card: Mapping[str, Any]) -> Question[Any]:
+def _serving(case: PublishedCase, card: Mapping[str, Any]) -> ModelQuestion[Any]:
     beside = {"engine_version": case.version, "ram": case.ram, **card}
     setting = {} if case.command else {"engine": case.engine}
     named = {n: tuple(v) if isinstance(v, list) else v for n, v in case.setting.items()}
