@@ -26,24 +26,24 @@ CHANGED = 1  # the style of what is needed after a change
 CUT = 4  # times the card: longer bars are cut, and say how long they are
 
 
-def fits(found: "Fit", *, unit: str | None = None, lang: str = "en") -> Figure:
+def fits(fit: "Fit", *, unit: str | None = None, lang: str = "en") -> Figure:
     """Questions without an answer are in the table alone."""
-    say, card = words_in(lang, "charts"), found.accelerator
-    known = [q.report for q in found.questions if q.report is not None]
+    say, card = words_in(lang, "charts"), fit.accelerator
+    known = [q.report for q in fit.questions if q.report is not None]
     one = scale.unit(max([card.free, *(peak(r).expected for r in known)]), unit)
     rows = _rows(known, CUT * card.free, (say, one))
     limit = Limit(card.free, card.free, say("usable", size=one.told(card.free)))
-    group = BarGroup("", tuple(_bars(found.questions, rows)), limit)
+    group = BarGroup("", tuple(_bars(fit.questions, rows)), limit)
     far = min(reports.furthest([group]), CUT * card.free) or 1
     axis = scale.memory(say("axis.card", unit=one.name), far, one)
     name = card.name if card.count == 1 else f"{card.count} x {card.name}"
     return Figure(
-        title=say("title.fit", model=found.model.name, card=name),
-        answer=say("answer.fit", what=say(f"question.{found.about}"), fits=say(found.fits)),
+        title=say("title.fit", model=fit.model.name, card=name),
+        answer=say("answer.fit", what=say(f"question.{fit.about}"), fits=say(fit.fits)),
         notes=(say("thick"),),
         description=say("described.fit", card=name),
         plots=(Bars((group,), _shown(group, rows), axis),),
-        table=_table(found.questions, rows),
+        table=_table(fit.questions, rows),
         lang=lang,
     )
 
@@ -75,8 +75,8 @@ def _seen(sums: parts.Sums, most: float) -> parts.Sums:
     )
 
 
-def _bars(found: "Sequence[Question]", rows: reports.BarSettings) -> Iterator[FigureBar]:
-    for q in found:
+def _bars(questions: "Sequence[Question]", rows: reports.BarSettings) -> Iterator[FigureBar]:
+    for q in questions:
         if q.report is None:
             continue
         name = rows.say(f"question.{q.name}")
@@ -91,10 +91,10 @@ def _bars(found: "Sequence[Question]", rows: reports.BarSettings) -> Iterator[Fi
             yield FigureBar(first.flags, (changed,), low, high, told, mark="yes")
 
 
-def _table(found: "Sequence[Question]", rows: reports.BarSettings) -> FigureTable:
+def _table(questions: "Sequence[Question]", rows: reports.BarSettings) -> FigureTable:
     say = rows.say
     lines: list[tuple[str, ...]] = []
-    for q in found:
+    for q in questions:
         name = say(f"question.{q.name}")
         if q.report is None:
             lines.append((name, q.reason, "", "", "", ""))

@@ -177,9 +177,9 @@ def _ram(report: "Report", device: Device, say: Words, unit: scale.ByteUnit) -> 
 
 
 def _rows(
-    report: "Report", found: Sequence[AlikeDevices], say: Words, unit: scale.ByteUnit
+    report: "Report", groups: Sequence[AlikeDevices], say: Words, unit: scale.ByteUnit
 ) -> BarSettings:
-    every = (phase for shared in found for phase in shared.device.phases)
+    every = (phase for shared in groups for phase in shared.device.phases)
     names = parts.chosen(map(parts.sums, every))
     return BarSettings(say, unit, names, parts.series(names, say, parts.otherwise([report])))
 
@@ -271,12 +271,12 @@ def _described(report: "Report", say: Words, unit: scale.ByteUnit) -> str:
     return say("described.bars", verdict=said(report, say, unit), peak=say("peak.in", phase=phase))
 
 
-def _table(found: Sequence[AlikeDevices], rows: BarSettings) -> FigureTable:
+def _table(groups: Sequence[AlikeDevices], rows: BarSettings) -> FigureTable:
     say, unit = rows.say, rows.unit
     ends = ("head.total", "head.low", "head.high", "head.usable")
     head = ("head.device", "head.phase")
     lines = []
-    for shared in found:
+    for shared in groups:
         for phase in shared.device.phases:
             sums, need = parts.sums(phase), phase.needed
             values = [sums[name] for name in rows.names]

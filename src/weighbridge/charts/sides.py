@@ -49,44 +49,44 @@ def peak(report: "Report") -> Bytes:
     return v.per_device if v is not None and v.count else report.peak
 
 
-def _values(found: Sequence["Report"], name: str) -> list[object]:
-    return [r.setting(name) for r in found]
+def _values(reports: Sequence["Report"], name: str) -> list[object]:
+    return [r.setting(name) for r in reports]
 
 
-def _along(found: Sequence["Report"]) -> str | None:
+def _along(reports: Sequence["Report"]) -> str | None:
     """The first numeric setting of which each line has several values, none of them twice."""
     for name in ALONG:
-        values = _values(found, name)
+        values = _values(reports, name)
         if len(set(values)) < 2 or not all(isinstance(v, int) for v in values):
             continue
-        lines = _lines(found, name)
+        lines = _lines(reports, name)
         several = all(len(rs) > 1 for rs in lines.values())
         if several and len(lines) <= CURVES and all(_distinct(rs, name) for rs in lines.values()):
             return name
     return None
 
 
-def _distinct(found: Sequence["Report"], name: str) -> bool:
-    return len(set(_values(found, name))) == len(found)
+def _distinct(reports: Sequence["Report"], name: str) -> bool:
+    return len(set(_values(reports, name))) == len(reports)
 
 
-def _lines(found: Sequence["Report"], along: str) -> dict[Hashable, list["Report"]]:
+def _lines(reports: Sequence["Report"], along: str) -> dict[Hashable, list["Report"]]:
     """Reports by everything else that tells them apart."""
     lines: dict[Hashable, list[Report]] = {}
-    for report in found:
-        lines.setdefault(_label(report, found, skip=along), []).append(report)
+    for report in reports:
+        lines.setdefault(_label(report, reports, skip=along), []).append(report)
     return lines
 
 
-def _label(report: "Report", found: Sequence["Report"], *, skip: str = "") -> str:
+def _label(report: "Report", reports: Sequence["Report"], *, skip: str = "") -> str:
     """Return the words that tell a report apart from the others."""
     told = []
-    if len({r.model.name for r in found}) > 1:
+    if len({r.model.name for r in reports}) > 1:
         told.append(report.model.name)
     told += [
         _told(name, report)
         for name in (*APART, *ALONG)
-        if name != skip and name in report.workload and len(set(_values(found, name))) > 1
+        if name != skip and name in report.workload and len(set(_values(reports, name))) > 1
     ]
     return ", ".join(dict.fromkeys(told))
 
@@ -101,28 +101,28 @@ def _told(name: str, report: "Report") -> str:
     return str(value if value is not None else report.workload.get("dtype"))
 
 
-def _models(found: Sequence["Report"]) -> str:
-    return ", ".join(dict.fromkeys(r.model.name for r in found))
+def _models(reports: Sequence["Report"]) -> str:
+    return ", ".join(dict.fromkeys(r.model.name for r in reports))
 
 
-def _versus(found: Sequence["Report"], along: str, say: Words, unit: scale.ByteUnit) -> Figure:
+def _versus(reports: Sequence["Report"], along: str, say: Words, unit: scale.ByteUnit) -> Figure:
     what = say.named("along", along)
-    lines = _lines(found, along)
+    lines = _lines(reports, along)
     curves = []
     for i, (label, some) in enumerate(lines.items()):
         ordered = sorted(some, key=lambda r: r.setting(along))
         curves.append(Curve(Series(str(label), i), tuple(_point(r, along, unit) for r in ordered)))
-    limits = tuple(dict.fromkeys(x for r in found if (x := _limit(r, found, say, unit))))
+    limits = tuple(dict.fromkeys(x for r in reports if (x := _limit(r, reports, say, unit))))
     most = max(p.high for c in curves for p in c.points)
     high = max([most, *(x.high for x in limits)]) * (1.06 if limits else 1)
     plot = LinePlot(
         tuple(curves),
-        scale.given(what, (r.setting(along) for r in found)),
+        scale.given(what, (r.setting(along) for r in reports)),
         scale.memory(say("axis.card", unit=unit.name), high, unit),
         limits,
     )
     return Figure(
-        title=say("title.versus", what=what, model=_models(found)),
+        title=say("title.versus", what=what, model=_models(reports)),
         answer=_fitting(lines, along, say),
         notes=(say("bands" if limits else "bands.alone"),),
         description=say("described.lines", what=what),
@@ -132,8 +132,8 @@ def _versus(found: Sequence["Report"], along: str, say: Words, unit: scale.ByteU
     )
 
 
-def _cards(found: Sequence["Report"]) -> list[str]:
-    known = (r.verdict for r in found)
+def _cards(reports: Sequence["Report"]) -> list[str]:
+    known = (r.verdict for r in reports)
     return list(dict.fromkeys(v.accelerator for v in known if v is not None and v.count))
 
 

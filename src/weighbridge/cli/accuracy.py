@@ -101,12 +101,12 @@ def _found(asked: dict[str, Any], *, apart: bool) -> "list[Outcome]":
         return stored.outcomes(figures, apart=apart, progress=callback)
 
 
-def _held(found: "Sequence[Outcome]", apart: "Sequence[Outcome]", laid: "Laid") -> Iterator[str]:
+def _held(outcomes: "Sequence[Outcome]", apart: "Sequence[Outcome]", laid: "Laid") -> Iterator[str]:
     """Yield how well intervals hold, of all figures, and of each source by margins of others."""
     from weighbridge.lab.evidence.accuracy import coverage
 
     yield "intervals of all figures"
-    yield from laid([HELD, *(_covered(c, "all") for c in coverage(found))], WORDS)
+    yield from laid([HELD, *(_covered(c, "all") for c in coverage(outcomes))], WORDS)
     yield "\neach source left out in turn: its intervals are of all other sources"
     rows = [*coverage(apart), *coverage(apart, by_source=True)]
     yield from laid([HELD, *(_covered(c, "all") for c in rows)], WORDS)
@@ -146,22 +146,22 @@ def markdown(table: Sequence[Sequence[str]], words: int) -> Iterator[str]:
     yield from (f"| {' | '.join(line)} |" for line in table[1:])
 
 
-def _rest(found: "Sequence[Outcome]", *, worst: int, records: bool) -> Iterator[str]:
+def _rest(outcomes: "Sequence[Outcome]", *, worst: int, records: bool) -> Iterator[str]:
     """Yield the figures that were not predicted, the worst ones, and all of them."""
     from weighbridge.lab.evidence.accuracy import skipped
     from weighbridge.lab.evidence.accuracy import worst as furthest
 
-    missed = skipped(found)
+    missed = skipped(outcomes)
     if missed:
         yield "\nnot predicted"
     for source, reasons in missed.items():
         yield from (f"  {source}: {count} {reason}" for reason, count in reasons.items())
     if worst:
         yield "\nfurthest off"
-        yield from (f"  {_line(p)}" for p in furthest(found, worst))
+        yield from (f"  {_line(p)}" for p in furthest(outcomes, worst))
     if records:
         yield "\nfigures"
-        yield from (f"  {_line(o)}" for o in found)
+        yield from (f"  {_line(o)}" for o in outcomes)
 
 
 def _line(outcome: "Outcome") -> str:
@@ -179,9 +179,9 @@ def _line(outcome: "Outcome") -> str:
     )
 
 
-def _errors(found: "Sequence[Outcome]") -> Iterator[str]:
+def _errors(outcomes: "Sequence[Outcome]") -> Iterator[str]:
     from weighbridge.lab.evidence.records import Prediction
 
-    for o in found:
+    for o in outcomes:
         if isinstance(o, Prediction):
             yield f"{o.record.id} {o.quantity.replace(', ', '-')} {o.error:+.6f}"

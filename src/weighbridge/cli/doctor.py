@@ -67,16 +67,16 @@ def _text(name: str) -> str:
     return text
 
 
-def _quietly(found: "Diagnosis") -> None:
-    for one in found.accelerators:
+def _quietly(diagnosis: "Diagnosis") -> None:
+    for one in diagnosis.accelerators:
         if one.card is not None:
             click.echo((one.card.free or one.card.part.visible.bytes).low)
 
 
-def _shown(found: "Diagnosis", form: str, lang: str | None) -> None:
+def _shown(diagnosis: "Diagnosis", form: str, lang: str | None) -> None:
     from weighbridge.render import draw
     from weighbridge.view.doctor import screen
 
     look = look_of({"unit": None, "details": False, "explain": False, "lang": lang}, form)
-    text = draw(screen(found, look.lang), form, look)
+    text = draw(screen(diagnosis, look.lang), form, look)
     click.echo(writable(text), nl=False, color=look.color)

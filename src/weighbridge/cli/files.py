@@ -59,11 +59,11 @@ def checked(path: str) -> str:
     return os.path.abspath(path)  # a script that is traced may go to another folder
 
 
-def reports(path: str, found: "Sequence[Report]", *, unit: str | None, lang: str) -> None:
+def reports(path: str, reports: "Sequence[Report]", *, unit: str | None, lang: str) -> None:
     """Draw one report by device and phase; several beside one another."""
     from weighbridge.charts.sides import sides
 
-    draw(path, sides(found, unit=unit, lang=lang))
+    draw(path, sides(reports, unit=unit, lang=lang))
 
 
 def draw(path: str, figure: "Figure") -> None:

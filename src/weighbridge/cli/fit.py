@@ -214,22 +214,22 @@ def worst(answers: list["Fit"]) -> int:
     return next(n for n in (1, 4, 0) if n in codes)
 
 
-def code(found: "Fit") -> int:
+def code(answer: "Fit") -> int:
     """Return the exit code: of a number that was solved for, whether there is one."""
-    if found.solved is None:
-        return CODES[found.fits]
-    if found.solved.value:
+    if answer.solved is None:
+        return CODES[answer.fits]
+    if answer.solved.value:
         return CODES["yes"]
-    return CODES["unknown" if found.solved.value is None and found.fits != "no" else "no"]
+    return CODES["unknown" if answer.solved.value is None and answer.fits != "no" else "no"]
 
 
-def _show(found: "Fit", form: str, look: "RenderOptions") -> None:
+def _show(answer: "Fit", form: str, look: "RenderOptions") -> None:
     """Data to stdout, warnings to stderr."""
     from weighbridge.render import render
 
-    click.echo(writable(render(found, form, look)), nl=False, color=look.color)
+    click.echo(writable(render(answer, form, look)), nl=False, color=look.color)
     if form not in WHOLE:
-        warn(found)
+        warn(answer)
 
 
 fit.params += options(FIT)
@@ -284,12 +284,12 @@ def _log(path: str) -> "bytes | Path":
     return sys.stdin.buffer.read(MOST + 1)
 
 
-def _drawn(found: "Oom", form: str, look: "RenderOptions") -> str:
+def _drawn(answer: "Oom", form: str, look: "RenderOptions") -> str:
     if form == "json":
-        return json_text(found.to_dict())
+        return json_text(answer.to_dict())
     if form == "quiet":
-        return f"{found.cause or 'unknown'}\n"
+        return f"{answer.cause or 'unknown'}\n"
     from weighbridge.oom.screen import view
     from weighbridge.render import draw as draw_screen
 
-    return draw_screen(view(found, look), form, look)
+    return draw_screen(view(answer, look), form, look)

@@ -60,12 +60,12 @@ def gpus(pattern: str, form: str, as_json: bool, quiet: bool, **chosen: Any) -> 
 
 
 def _show(
-    found: "Sequence[Part]", machines: "Sequence[Instance]", form: str, chosen: Mapping[str, Any]
+    cards: "Sequence[Part]", machines: "Sequence[Instance]", form: str, chosen: Mapping[str, Any]
 ) -> None:
     from weighbridge.cli.options import look_of
     from weighbridge.render import draw
     from weighbridge.view.lists import gpus as gpus_screen
 
     look = look_of({"unit": None, "details": False, "explain": False, "lang": chosen["lang"]}, form)
-    page = gpus_screen(found, machines, look.lang, full=chosen["details"] or form != "human")
+    page = gpus_screen(cards, machines, look.lang, full=chosen["details"] or form != "human")
     click.echo(writable(draw(page, form, look)), nl=False, color=look.color)

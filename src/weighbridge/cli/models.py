@@ -126,14 +126,14 @@ def ranked(
     return ranking
 
 
-def _show(found: "Sequence[CatalogueEntry]", form: str, lang: str | None) -> None:
+def _show(entries: "Sequence[CatalogueEntry]", form: str, lang: str | None) -> None:
     from weighbridge.cli.options import look_of
     from weighbridge.render import draw
     from weighbridge.view.lists import models as models_screen
 
     look = look_of({"unit": None, "details": False, "explain": False, "lang": lang}, form)
     click.echo(
-        writable(draw(models_screen(found, look.lang), form, look)), nl=False, color=look.color
+        writable(draw(models_screen(entries, look.lang), form, look)), nl=False, color=look.color
     )
 
 

@@ -179,12 +179,12 @@ def chart_file(settings: dict[str, Any]) -> str | None:
     return checked(path)
 
 
-def draw_reports(path: str | None, found: "Sequence[Report]", look: "RenderOptions") -> None:
+def draw_reports(path: str | None, reports: "Sequence[Report]", look: "RenderOptions") -> None:
     """The picture of one report, or of several side by side."""
     if path is not None:
         from weighbridge.cli import files
 
-        files.reports(path, found, unit=look.unit, lang=look.lang)
+        files.reports(path, reports, unit=look.unit, lang=look.lang)
 
 
 def output_form(form: str, *, as_json: bool, quiet: bool) -> str:

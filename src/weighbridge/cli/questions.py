@@ -143,7 +143,7 @@ def _cards(given: str) -> list[str]:
 
 
 def asked(
-    found: Sequence[LabelledQuestion], source: Mapping[str, Any], task: str, **options: Any
+    questions: Sequence[LabelledQuestion], source: Mapping[str, Any], task: str, **options: Any
 ) -> list[Any]:
     """The answer to each case; a model is read once. `options` are those of a prepared model."""
     from weighbridge import api
@@ -151,7 +151,7 @@ def asked(
 
     prepared: dict[str | None, Any] = {}
     answers = []
-    for case in found:
+    for case in questions:
         given = {name: value for name, value in case.settings.items() if value is not None}
         if "command" in given:  # it may name the model
             answers.append(api.infer(case.model, **source, **given))

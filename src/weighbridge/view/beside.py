@@ -84,16 +84,16 @@ def _sought(answers: Sequence[Fit], words: Words) -> str:
     return words(key, what=solved.unknown)
 
 
-def _solved(found: Fit) -> Cell:
+def _solved(fit: Fit) -> Cell:
     """The number or the card that was found; "none" where nothing fits, or why nobody can say."""
-    s = found.solved
+    s = fit.solved
     if s is None:
         return Cell("")
     if s.value:
         named = s.note if s.unknown in ("gpu", "instance") and s.note else None
         value = f"{s.value:,}" if isinstance(s.value, int) else printable(str(s.value))
         return Cell(printable(named) if named else value, "yes")
-    return Cell("", "no" if s.value == 0 or found.fits == "no" else "unknown")
+    return Cell("", "no" if s.value == 0 or fit.fits == "no" else "unknown")
 
 
 def _title(answers: Sequence[Report], words: Words) -> str:
@@ -120,12 +120,12 @@ def _grid(labels: Sequence[str], rows: Sequence[tuple[str, list[Cell]]]) -> Grid
 
 
 def _measured(
-    told: Sequence[ShownAnswer], words: Words, size: SizeFormat
+    answers: Sequence[ShownAnswer], words: Words, size: SizeFormat
 ) -> Iterator[tuple[str, list[Cell]]]:
-    yield words("beside.needs"), [_needs(s, size) for s in told]
-    if any(s.report.verdict is not None for s in told):
-        yield words("beside.has"), [_has(s, size) for s in told]
-        yield words("beside.spare"), [_spare(s, size) for s in told]
+    yield words("beside.needs"), [_needs(s, size) for s in answers]
+    if any(s.report.verdict is not None for s in answers):
+        yield words("beside.has"), [_has(s, size) for s in answers]
+        yield words("beside.spare"), [_spare(s, size) for s in answers]
 
 
 def _needs(answer: ShownAnswer, size: SizeFormat) -> Cell:
@@ -148,13 +148,13 @@ def _signed(nbytes: int, size: SizeFormat) -> str:
     return sign + apart(size, nbytes).of(abs(nbytes))
 
 
-def _parts(told: Sequence[ShownAnswer], size: SizeFormat) -> Iterator[tuple[str, list[Cell]]]:
+def _parts(answers: Sequence[ShownAnswer], size: SizeFormat) -> Iterator[tuple[str, list[Cell]]]:
     """Yield a row for each part that fills devices, by the order of the first that has it."""
-    found = [{} if s.split else _sums(s) for s in told]
-    large = (p.key for s in told if not s.split for p in parts(s.phase))
+    found = [{} if s.split else _sums(s) for s in answers]
+    large = (p.key for s in answers if not s.split for p in parts(s.phase))
     keys = [key for key in dict.fromkeys(large) if key != OTHER]
     for key in keys[:PARTS]:
-        yield told[0].say(key), [Cell(size.of(own[key]) if key in own else "") for own in found]
+        yield answers[0].say(key), [Cell(size.of(own[key]) if key in own else "") for own in found]
 
 
 def _sums(answer: ShownAnswer) -> dict[str, int]:
@@ -165,21 +165,21 @@ def _sums(answer: ShownAnswer) -> dict[str, int]:
     return found
 
 
-def _reach(told: Sequence[ShownAnswer], words: Words) -> Iterator[tuple[str, list[Cell]]]:
+def _reach(answers: Sequence[ShownAnswer], words: Words) -> Iterator[tuple[str, list[Cell]]]:
     """Yield the row of the longest contexts, in tokens, where they were searched."""
-    far = [s.report.derived.get("largest_context") for s in told]
+    far = [s.report.derived.get("largest_context") for s in answers]
     if any(far):
         yield words("beside.context"), [Cell(f"{n:,}" if n else "") for n in far]
 
 
-def _room(found: Fit, unit: str | None) -> str:
-    a = found.accelerator
+def _room(fit: Fit, unit: str | None) -> str:
+    a = fit.accelerator
     room = sizes(a.free, unit).of(a.free)
     return room if a.count == 1 else f"{a.count} x {room}"
 
 
-def _question(found: Fit, index: int, unit: str | None) -> Cell:
-    q = found.questions[index]
+def _question(fit: Fit, index: int, unit: str | None) -> Cell:
+    q = fit.questions[index]
     if q.verdict is None:
         return Cell("", "unknown")
     each = sizes(q.verdict.per_device.expected, unit)

@@ -151,18 +151,18 @@ def _slower(price: "Price", remedy: "Remedy") -> str:
     return "cost.somewhat_slower" if remedy.change.keys() & set(ASSUMED) else "cost.slower"
 
 
-def quality_cell(say: Words, found: "Finding | None") -> str:
+def quality_cell(say: Words, finding: "Finding | None") -> str:
     """Shorten a finding for a cell of a table. If it is about another model, it names that."""
-    if found is None:
+    if finding is None:
         return say("quality.none")
     told = say("quality.nothing")
-    if found.change:
-        told = say(f"quality.{found.metric}", amount=found.amount, task=printable(found.task))
-    if found.least < found.change:
+    if finding.change:
+        told = say(f"quality.{finding.metric}", amount=finding.amount, task=printable(finding.task))
+    if finding.least < finding.change:
         told = say("quality.up_to", quality=told)
-    if found.near == "model":
+    if finding.near == "model":
         return told
-    return say("quality.of", quality=told, model=printable(found.measured_on))
+    return say("quality.of", quality=told, model=printable(finding.measured_on))
 
 
 # What to ask next

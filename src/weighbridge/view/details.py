@@ -194,7 +194,7 @@ def quality_sources(answer: ShownAnswer) -> Grid | None:
     return Grid(heads, found, answer.say("explain.quality")) if found else None
 
 
-def _published(found: "Finding") -> str:
+def _published(finding: "Finding") -> str:
     """The text, the way of making and the page of a figure."""
-    told = (found.text, found.under, found.caution, found.source)
+    told = (finding.text, finding.under, finding.caution, finding.source)
     return printable(" · ".join(filter(None, told)))

@@ -22,42 +22,44 @@ from weighbridge.words import Words, words_in
 MOST = 16  # devices of a screen; JSON has all
 
 
-def screen(found: Diagnosis, lang: str = "en") -> Screen:
+def screen(diagnosis: Diagnosis, lang: str = "en") -> Screen:
     words = words_in(lang)
-    title = words("doctor.title", version=found.versions.get("weighbridge", ""))
-    if not found.here:
-        title = words("doctor.title.output", source=found.seen[0].source)
+    title = words("doctor.title", version=diagnosis.versions.get("weighbridge", ""))
+    if not diagnosis.here:
+        title = words("doctor.title.output", source=diagnosis.seen[0].source)
     return Screen(
         title=title,
-        sections=tuple(section for section in _sections(found, words) if section),
-        footer=(_next(found, words),) if found.here else (),
+        sections=tuple(section for section in _sections(diagnosis, words) if section),
+        footer=(_next(diagnosis, words),) if diagnosis.here else (),
         lang=lang,
     )
 
 
-def _next(found: Diagnosis, words: Words) -> str:
-    known = any(one.card for one in found.accelerators)
+def _next(diagnosis: Diagnosis, words: Words) -> str:
+    known = any(one.card for one in diagnosis.accelerators)
     return words("doctor.next" if known else "doctor.next.none")
 
 
-def _sections(found: Diagnosis, words: Words) -> Iterator[Section]:
-    yield (_headline(found, words), *_devices(found, words))
-    yield tuple(Note(printable(note)) for note in found.notes)
-    yield tuple(_memory(found, words))
-    yield tuple(_versions(found, words))
-    yield tuple(_extras(found, words))
+def _sections(diagnosis: Diagnosis, words: Words) -> Iterator[Section]:
+    yield (_headline(diagnosis, words), *_devices(diagnosis, words))
+    yield tuple(Note(printable(note)) for note in diagnosis.notes)
+    yield tuple(_memory(diagnosis, words))
+    yield tuple(_versions(diagnosis, words))
+    yield tuple(_extras(diagnosis, words))
 
 
-def _headline(found: Diagnosis, words: Words) -> Headline:
-    count = len(found.accelerators)
+def _headline(diagnosis: Diagnosis, words: Words) -> Headline:
+    count = len(diagnosis.accelerators)
     if not count:
-        none = words("doctor.none" if found.here else "doctor.none.output")
-        return Headline(none, printable(found.why) or words("doctor.none.told"), None)
-    return Headline(words.some("doctor.one", "doctor.several", count), _figures(found, words), None)
+        none = words("doctor.none" if diagnosis.here else "doctor.none.output")
+        return Headline(none, printable(diagnosis.why) or words("doctor.none.told"), None)
+    return Headline(
+        words.some("doctor.one", "doctor.several", count), _figures(diagnosis, words), None
+    )
 
 
-def _figures(found: Diagnosis, words: Words) -> str:
-    cards = [one.card for one in found.accelerators if one.card]
+def _figures(diagnosis: Diagnosis, words: Words) -> str:
+    cards = [one.card for one in diagnosis.accelerators if one.card]
     if not cards:
         return words("doctor.unknown")
     free = [c.free.low for c in cards if c.free is not None]
@@ -77,8 +79,8 @@ def _size(nbytes: int | None) -> str:
     return human(nbytes) if abs(nbytes) < GIB else f"{nbytes / GIB:,.1f} GiB"
 
 
-def _devices(found: Diagnosis, words: Words) -> Iterator[Block]:
-    known = [one for one in found.accelerators if one.card][:MOST]
+def _devices(diagnosis: Diagnosis, words: Words) -> Iterator[Block]:
+    known = [one for one in diagnosis.accelerators if one.card][:MOST]
     if known:
         columns = (
             Column(words("doctor.number")),
@@ -89,13 +91,13 @@ def _devices(found: Diagnosis, words: Words) -> Iterator[Block]:
             Column(words("doctor.left"), right=True),
         )
         yield Grid(columns, tuple(row(*_row(one, words)) for one in known))
-    for one in found.accelerators[:MOST]:
+    for one in diagnosis.accelerators[:MOST]:
         if one.card is None:
             why = one.device.why
             yield lines(words("doctor.unread", name=printable(one.name), why=printable(why)))
-    if found.missing:
-        yield Note(words("doctor.asked", names=", ".join(found.missing)))
-    yield from _printed(found, words)
+    if diagnosis.missing:
+        yield Note(words("doctor.asked", names=", ".join(diagnosis.missing)))
+    yield from _printed(diagnosis, words)
 
 
 def _row(one: DiagnosedDevice, words: Words) -> Iterator[str]:
@@ -112,9 +114,9 @@ def _row(one: DiagnosedDevice, words: Words) -> Iterator[str]:
     yield _size(card.free.low) if card.free else ""
 
 
-def _printed(found: Diagnosis, words: Words) -> Iterator[Lines]:
+def _printed(diagnosis: Diagnosis, words: Words) -> Iterator[Lines]:
     """Raw numbers, as each program told them; those of alike devices once."""
-    for seen in found.seen:
+    for seen in diagnosis.seen:
         told = [_raw(device.raw, device.index) for device in seen.devices[:MOST] if device.raw]
         if told:
             heading = words("doctor.printed", source=seen.source)
@@ -127,25 +129,25 @@ def _raw(raw: object, index: int) -> str:
     return printable(f"#{index} {figures}")
 
 
-def _memory(found: Diagnosis, words: Words) -> Iterator[Lines]:
-    host = found.host
+def _memory(diagnosis: Diagnosis, words: Words) -> Iterator[Lines]:
+    host = diagnosis.host
     told = []
     if host.total is not None and host.available is not None:
         left, total = _size(host.available), _size(host.total)
         told.append(words("doctor.ram.left", left=left, total=total, source=host.source))
     elif host.total is not None:
         told.append(words("doctor.ram.total", total=_size(host.total)))
-    elif found.here:
+    elif diagnosis.here:
         told.append(words("doctor.ram.unknown"))
     told += [words("doctor.ram.limit", left=_size(r.nbytes), source=r.source) for r in host.limits]
     if told:
         yield lines(*told, heading=words("doctor.ram"))
 
 
-def _versions(found: Diagnosis, words: Words) -> Iterator[Lines]:
-    told = [" · ".join(f"{name} {version}" for name, version in found.versions.items())]
-    have = [f"{name} {version}" for name, version in found.packages.items() if version]
-    lack = [name for name, version in found.packages.items() if not version]
+def _versions(diagnosis: Diagnosis, words: Words) -> Iterator[Lines]:
+    told = [" · ".join(f"{name} {version}" for name, version in diagnosis.versions.items())]
+    have = [f"{name} {version}" for name, version in diagnosis.packages.items() if version]
+    lack = [name for name, version in diagnosis.packages.items() if not version]
     if have:
         told.append(words("doctor.installed", names=" · ".join(have)))
     if lack:
@@ -154,8 +156,8 @@ def _versions(found: Diagnosis, words: Words) -> Iterator[Lines]:
         yield lines(*map(printable, told), heading=words("doctor.versions"))
 
 
-def _extras(found: Diagnosis, words: Words) -> Iterator[Grid]:
-    missing = [extra for extra in found.extras if extra.missing]
+def _extras(diagnosis: Diagnosis, words: Words) -> Iterator[Grid]:
+    missing = [extra for extra in diagnosis.extras if extra.missing]
     if missing:
         heads = (words("doctor.extra.command"), words("doctor.extra.for"))
         yield Grid(

@@ -27,7 +27,7 @@ from weighbridge.words import Words, words_in
 
 
 def screen(
-    found: Fit,
+    fit: Fit,
     *,
     lang: str = "en",
     unit: str | None = None,
@@ -37,44 +37,44 @@ def screen(
     """The screen of one model on one kind of accelerator. `details`: all that is known of what
     changes cost. A `page` has no exit code."""
     words = words_in(lang, page=page)
-    table = _table(found, words, unit)
-    asides = [_reasons(found, words), *([_costs(found, words)] if details else [])]
-    codes = () if page else (lines(_code(found, words), _next(found, words)),)
+    table = _table(fit, words, unit)
+    asides = [_reasons(fit, words), *([_costs(fit, words)] if details else [])]
+    codes = () if page else (lines(_code(fit, words), _next(fit, words)),)
     told = tuple(b for b in asides if b.lines)
-    solved = () if found.solved is None else tuple(_solved(found, found.solved, words))
-    first: Section = (Lines((*solved, _answer(found, words, unit))),)
-    paste = tuple(_paste(found, words))
+    solved = () if fit.solved is None else tuple(_solved(fit, fit.solved, words))
+    first: Section = (Lines((*solved, _answer(fit, words, unit))),)
+    paste = tuple(_paste(fit, words))
     sections = [s for s in (first, (table,), told, paste, codes) if s]
     return Screen(
-        title=_title(found, words, unit),
+        title=_title(fit, words, unit),
         sections=tuple(sections),
-        footer=(words("fit.assumes", what=" · ".join(_assumed(found, words))),),
-        warnings=tuple(words.told(redacted(line)) for line in found.warnings),
+        footer=(words("fit.assumes", what=" · ".join(_assumed(fit, words))),),
+        warnings=tuple(words.told(redacted(line)) for line in fit.warnings),
         lang=lang,
         brief=(*first, table),
     )
 
 
-def _title(found: Fit, words: Words, unit: str | None) -> str:
-    a = found.accelerator
-    report = next(q.report for q in found.questions if q.report is not None)
+def _title(fit: Fit, words: Words, unit: str | None) -> str:
+    a = fit.accelerator
+    report = next(q.report for q in fit.questions if q.report is not None)
     return words(
         "fit.title.one" if a.count == 1 else "fit.title.many",
-        model=printable(found.model.name),
-        count=human_count(found.model.parameters),
+        model=printable(fit.model.name),
+        count=human_count(fit.model.parameters),
         card=card(report),
         has=sizes(a.free, unit).of(a.free),
     )
 
 
-def _aside(found: Fit) -> bool:
+def _aside(fit: Fit) -> bool:
     """Tell whether the solved number is another than that of the verdict and the line."""
-    return found.solved is not None and found.solved.unknown not in SMALLEST
+    return fit.solved is not None and fit.solved.unknown not in SMALLEST
 
 
-def _answer(found: Fit, words: Words, unit: str | None) -> Cell:
+def _answer(fit: Fit, words: Words, unit: str | None) -> Cell:
     """Return the verdict on the question that the exit code is about."""
-    q, v = found.asked, found.asked.verdict
+    q, v = fit.asked, fit.asked.verdict
     about = name(q, words)
     if v is None:
         return Cell(words("fit.answer.none", question=about), "unknown")
@@ -85,12 +85,12 @@ def _answer(found: Fit, words: Words, unit: str | None) -> Cell:
     margin = words(key, size=apart(own, left).of(left))
     verdict = words(f"verdict.{mark(v)}")
     needed = size.of(needs)
-    key = "fit.answer.asked" if _aside(found) else "fit.answer"
+    key = "fit.answer.asked" if _aside(fit) else "fit.answer"
     told = words(key, question=about, verdict=verdict, needs=needed, margin=margin)
     return Cell(told, mark(v))
 
 
-def _table(found: Fit, words: Words, unit: str | None) -> Grid:
+def _table(fit: Fit, words: Words, unit: str | None) -> Grid:
     columns = (
         Column(),
         Column(words("fit.head.asked")),
@@ -98,7 +98,7 @@ def _table(found: Fit, words: Words, unit: str | None) -> Grid:
         Column(),
         Column(folds=True),
     )
-    rows = [row for q in found.questions for row in _rows(q, found, words, unit)]
+    rows = [row for q in fit.questions for row in _rows(q, fit, words, unit)]
     if any(row.cells[-1].text for row in rows):
         columns = (*columns[:-1], Column(words("fit.head.then"), folds=True))
     return Grid(
@@ -113,7 +113,7 @@ class _Row(NamedTuple):
     action: Action | None = None
 
 
-def _rows(question: Question, found: Fit, words: Words, unit: str | None) -> Iterator[_Row]:
+def _rows(question: Question, fit: Fit, words: Words, unit: str | None) -> Iterator[_Row]:
     label = Cell(name(question, words))
     if question.report is None or question.verdict is None:
         yield _Row((label, Cell("", "unknown"), Cell(""), Cell(""), Cell(words("fit.below"))))
@@ -121,23 +121,23 @@ def _rows(question: Question, found: Fit, words: Words, unit: str | None) -> Ite
     v = question.verdict
     needs = sizes(v.per_device.expected, unit)
     asked = Cell(needs.of(v.per_device.expected), mark(v))
-    then = [*_then(question, found, words, unit)]
-    first = (label, asked, Cell(_spare(v.margin_bytes, found, unit)))
+    then = [*_then(question, fit, words, unit)]
+    first = (label, asked, Cell(_spare(v.margin_bytes, fit, unit)))
     yield _Row((*first, *then[0].cells), then[0].action)
-    for other in then[1 : 1 + (question is found.asked)]:
+    for other in then[1 : 1 + (question is fit.asked)]:
         yield _Row((Cell(""), Cell(""), Cell(""), *other.cells), other.action)
 
 
-def _spare(nbytes: int, found: Fit, unit: str | None) -> str:
+def _spare(nbytes: int, fit: Fit, unit: str | None) -> str:
     """Return the bytes left or lacking; without the unit where all rows have the same."""
-    all_of_them = [q.verdict.per_device.expected for q in found.questions if q.verdict is not None]
+    all_of_them = [q.verdict.per_device.expected for q in fit.questions if q.verdict is not None]
     spare = apart(sizes(max(abs(nbytes), GIB), unit), nbytes)
     sign = "-" if nbytes < 0 else "+"
     bare = min(all_of_them) >= GIB
     return sign + (spare.bare if bare else spare.of)(abs(nbytes))
 
 
-def _then(question: Question, found: Fit, words: Words, unit: str | None) -> Iterator[_Row]:
+def _then(question: Question, fit: Fit, words: Words, unit: str | None) -> Iterator[_Row]:
     """Yield changes that make it fit, the cheapest first, and one of another kind; how far it goes
     where it fits as asked."""
     if question.fits == "yes":
@@ -145,8 +145,8 @@ def _then(question: Question, found: Fit, words: Words, unit: str | None) -> Ite
         yield _Row((Cell(""), Cell(told)))
         return
     if question.elsewhere is not None and not question.helped:
-        told = _elsewhere(question, question.elsewhere, found, words)
-        yield _Row((Cell(""), Cell(told)), _sets(question, question.elsewhere, found))
+        told = _elsewhere(question, question.elsewhere, fit, words)
+        yield _Row((Cell(""), Cell(told)), _sets(question, question.elsewhere, fit))
         return
     if not question.sought:
         yield _Row((Cell(""), Cell("")))
@@ -159,24 +159,24 @@ def _then(question: Question, found: Fit, words: Words, unit: str | None) -> Ite
         told = words("reason.not_counted", what=what) if missing else ""
         yield _Row((Cell(""), Cell(told or words("fit.none"))))
     for r in _kinds(question):
-        yield _Row(_change(question, r, found, words, unit), _sets(question, r, found))
+        yield _Row(_change(question, r, fit, words, unit), _sets(question, r, fit))
 
 
-def _sets(question: Question, remedy: Remedy, found: Fit) -> Action:
+def _sets(question: Question, remedy: Remedy, fit: Fit) -> Action:
     """A change as settings of `fit`, which asks about every method: the question decides then."""
     others = {name: value for name, value in remedy.change.items() if name != "method"}
     method = remedy.change.get("method", question.method)
     about = next(n for n, asked in NAMES.items() if asked == (question.task, method))
-    return others if about == found.about else {"for": about, **others}
+    return others if about == fit.about else {"for": about, **others}
 
 
 def _change(
-    question: Question, remedy: Remedy, found: Fit, words: Words, unit: str | None
+    question: Question, remedy: Remedy, fit: Fit, words: Words, unit: str | None
 ) -> tuple[Cell, Cell]:
     """Return the bytes after a change, and the change with what it costs."""
     needs = remedy.peak_bytes if remedy.per_device is None else remedy.per_device.expected
     size = Cell(sizes(needs, unit).of(needs), remedy.fits)
-    if _is_row_below(question, remedy, found):
+    if _is_row_below(question, remedy, fit):
         return size, Cell(words("fit.qlora.below"))
     tokens = question.longest if remedy is question.remedies[0] else None
     told = [flags(remedy), few(words, remedy)]
@@ -184,16 +184,16 @@ def _change(
     return size, Cell(printable(" · ".join(filter(None, told))))
 
 
-def _is_row_below(question: Question, remedy: Remedy, found: Fit) -> bool:
+def _is_row_below(question: Question, remedy: Remedy, fit: Fit) -> bool:
     """Tell whether a change of LoRA is what the row of QLoRA says."""
-    below = found.question("qlora").remedies[:1] if question.name == "lora" else ()
+    below = fit.question("qlora").remedies[:1] if question.name == "lora" else ()
     method = {"method": "qlora"}
     return any({**method, **other.change} == {**remedy.change} for other in below)
 
 
-def _elsewhere(question: Question, remedy: Remedy, found: Fit, words: Words) -> str:
+def _elsewhere(question: Question, remedy: Remedy, fit: Fit, words: Words) -> str:
     """Say how many large cards it takes, where no card like these will do."""
-    count = found.accelerator.count
+    count = fit.accelerator.count
     gpu, _, number = str(remedy.change["gpu"]).partition(":")
     key = "fit.elsewhere.one" if count == 1 else "fit.elsewhere.many"
     told = words(key, count=count, number=number or "1", card=gpu.partition("-")[0].upper())
@@ -217,19 +217,19 @@ def flags(remedy: Remedy) -> str:
     return remedy.flags or " ".join(f"{key}={value}" for key, value in remedy.change.items())
 
 
-def _reasons(found: Fit, words: Words) -> Lines:
+def _reasons(fit: Fit, words: Words) -> Lines:
     """Why questions have no answer, each reason once."""
     told: dict[str, list[str]] = {}
-    for q in found.questions:
+    for q in fit.questions:
         if q.report is None:
             told.setdefault(words.told(q.reason), []).append(name(q, words))
     rows = (f"{', '.join(names)}: {reason}" for reason, names in told.items())
-    return lines(*rows, *_loaded_otherwise(found, words))
+    return lines(*rows, *_loaded_otherwise(fit, words))
 
 
-def _loaded_otherwise(found: Fit, words: Words) -> Iterator[str]:
+def _loaded_otherwise(fit: Fit, words: Words) -> Iterator[str]:
     """Why loading does not fit where inference does: another program loads it, another way."""
-    load, infer = found.question("load"), found.question("infer")
+    load, infer = fit.question("load"), fit.question("infer")
     if load.fits == "yes" or infer.fits != "yes" or load.report is None or infer.report is None:
         return
     about = infer.report.workload
@@ -246,10 +246,10 @@ def _form(about: Mapping[str, Any]) -> str:
     return printable(str(about["quantization"] or about["dtype"]))
 
 
-def _costs(found: Fit, words: Words) -> Lines:
+def _costs(fit: Fit, words: Words) -> Lines:
     """Return the costs of the changes of the table, each once."""
     told: dict[str, None] = {}
-    for q in found.questions:
+    for q in fit.questions:
         for r in _kinds(q):
             told.setdefault(printable(f"{flags(r)}: {r.cost}"), None)
     return lines(*told, heading=words("fit.costs") if told else "")
@@ -267,62 +267,62 @@ def length(tokens: int | None) -> str:
     return f"{tokens // KIB}K" if tokens % KIB == 0 else f"{tokens:,}"
 
 
-def _solved(found: Fit, solved: Solved, words: Words) -> Iterator[Cell]:
+def _solved(fit: Fit, solved: Solved, words: Words) -> Iterator[Cell]:
     if solved.value is None:
         yield Cell(words("fit.solved.unknown", unknown=solved.unknown), "unknown")
     elif not solved.value:
         yield Cell(words("fit.solved.none", unknown=solved.unknown), "no")
     else:
         value = f"{solved.value:,}" if isinstance(solved.value, int) else solved.value
-        yield Cell(words(_end(found, solved), unknown=solved.unknown, value=value), "yes")
+        yield Cell(words(_end(fit, solved), unknown=solved.unknown, value=value), "yes")
     if solved.note:
         yield Cell(words.told(solved.note), None, "dim")
 
 
-def _end(found: Fit, solved: Solved) -> str:
+def _end(fit: Fit, solved: Solved) -> str:
     """Return the key of what ends the search: more does not fit, the model, or nobody looked."""
     if solved.value != solved.searched_to:
         return "fit.solved"
-    report = found.question(solved.question).report
+    report = fit.question(solved.question).report
     longest = None if report is None else report.derived.get("longest_context")
     return "fit.solved.model" if solved.value == longest else "fit.solved.end"
 
 
-def _paste(found: Fit, words: Words) -> Iterator[Paste]:
+def _paste(fit: Fit, words: Words) -> Iterator[Paste]:
     """Yield the line that runs what the exit code is about, after its cheapest change."""
-    first = next(iter(found.asked.ways), None)
+    first = next(iter(fit.asked.ways), None)
     text = None if first is None else first.paste
-    heading = words("paste.run.asked" if _aside(found) else "paste.run")
+    heading = words("paste.run.asked" if _aside(fit) else "paste.run")
     if first is not None:
         heading = words("paste.change", flags=printable(flags(first)))
-    if found.fits == "yes" and found.asked.report is not None:
-        text = found.asked.report.derived.get("launch")
+    if fit.fits == "yes" and fit.asked.report is not None:
+        text = fit.asked.report.derived.get("launch")
     if text:
         language = "python" if "import " in text or "(" in text.split(" ")[0] else "sh"
         yield Paste(heading, printable(text), language)  # type: ignore[arg-type]
 
 
-def _code(found: Fit, words: Words) -> str:
+def _code(fit: Fit, words: Words) -> str:
     """Return the sentence on the exit code."""
-    others = "|".join(q.name for q in found.questions)
-    told = words(f"fit.code.{found.fits}", question=name(found.asked, words))
+    others = "|".join(q.name for q in fit.questions)
+    told = words(f"fit.code.{fit.fits}", question=name(fit.asked, words))
     return told + words("fit.code.other", others=others)
 
 
-def _next(found: Fit, words: Words) -> str:
+def _next(fit: Fit, words: Words) -> str:
     """Return what to type next: --smallest gpu looks for the card itself, so none is named."""
-    given = found.solved.unknown if found.solved is not None else None
-    reads = any(q.tokens is not None for q in found.questions)
+    given = fit.solved.unknown if fit.solved is not None else None
+    reads = any(q.tokens is not None for q in fit.questions)
     more = ["--max context"] if reads and given is None else []
-    if given is None and "gpu_memory" not in found.workload:
+    if given is None and "gpu_memory" not in fit.workload:
         more.append(words("fit.try.smallest"))
     return words("fit.try", what=" · ".join([*more, "--details", "--json"]))
 
 
-def _assumed(found: Fit, words: Words) -> Iterator[str]:
+def _assumed(fit: Fit, words: Words) -> Iterator[str]:
     """Engines and versions, and where the model was read."""
     seen: dict[str, None] = {}
-    for q in found.questions:
+    for q in fit.questions:
         if q.report is not None:
             w = q.report.workload
             if q.task == "infer":
@@ -330,12 +330,12 @@ def _assumed(found: Fit, words: Words) -> Iterator[str]:
             if q.task == "train":
                 seen[" ".join(str(w[n]) for n in ("framework", "optimizer", "precision"))] = None
     yield from map(printable, seen)
-    yield words_of(found, words)
+    yield words_of(fit, words)
 
 
-def words_of(found: Fit, words: Words) -> str:
+def words_of(fit: Fit, words: Words) -> str:
     """Say where the model was read."""
-    source = ", ".join(found.model.read_from)
+    source = ", ".join(fit.model.read_from)
     if source.startswith("built-in catalogue"):
         return words("footer.catalogue")
     return printable(source).partition(" (")[0]

@@ -30,7 +30,7 @@ MARKS: Mapping[str, Mark] = {"yes": "yes", "no": "no", "unknown": "unknown"}
 
 
 def gpus(
-    found: Sequence[Part],
+    cards: Sequence[Part],
     machines: Sequence[Instance],
     lang: str = "en",
     *,
@@ -39,9 +39,9 @@ def gpus(
 ) -> Screen:
     """`full` has both ends of each figure, and where it comes from."""
     words = words_in(lang, page=page)
-    blocks = tuple(_blocks(found, machines, words, full=full))
+    blocks = tuple(_blocks(cards, machines, words, full=full))
     return Screen(
-        title=words.some("gpus.title.one", "gpus.title", len(found)),
+        title=words.some("gpus.title.one", "gpus.title", len(cards)),
         sections=tuple((block,) for block in blocks),
         footer=(words("gpus.footer"),),
         lang=lang,
@@ -114,17 +114,19 @@ def _devices(machine: Instance) -> str:
     return f"{machine.count} x {parts()[machine.part].name}"
 
 
-def models(found: Sequence[CatalogueEntry], lang: str = "en") -> Screen:
+def models(entries: Sequence[CatalogueEntry], lang: str = "en") -> Screen:
     words = words_in(lang)
     columns = (
         Column(words("models.name")),
         Column(words("models.type"), rank=1),
         Column(words("models.hub"), folds=True),
     )
-    rows = (row(*map(printable, (m.name, m.model_type, m.repo_id))) for m in found)
+    rows = (row(*map(printable, (m.name, m.model_type, m.repo_id))) for m in entries)
     return Screen(
-        title=words.some("models.title.one", "models.title", len(found)),
-        sections=((Grid(columns, tuple(rows), actions=tuple({"model": m.name} for m in found)),),),
+        title=words.some("models.title.one", "models.title", len(entries)),
+        sections=(
+            (Grid(columns, tuple(rows), actions=tuple({"model": m.name} for m in entries)),),
+        ),
         lang=lang,
     )
 
@@ -153,7 +155,7 @@ def _accuracy_cells(r: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def ranking(
-    found: Ranking,
+    rank: Ranking,
     *,
     lang: str = "en",
     unit: str | None = None,
@@ -162,26 +164,26 @@ def ranking(
 ) -> Screen:
     """`full` has every row; else those that fit, as many as one reads."""
     words = words_in(lang, page=page)
-    rows = found.rows if full else found.fitting[:FIRST]
-    left = len(found.rows) - len(rows)
+    rows = rank.rows if full else rank.fitting[:FIRST]
+    left = len(rank.rows) - len(rows)
     more = words("rank.more", count=f"{left:,}") if left else ""
-    table = (_models if found.of == "models" else _cards)(rows, words, unit)
+    table = (_models if rank.of == "models" else _cards)(rows, words, unit)
     empty = lines(words("rank.none"))
     return Screen(
-        title=_title(found, words),
+        title=_title(rank, words),
         sections=((table if rows else empty,),),
         footer=(more,) if more else (),
         lang=lang,
     )
 
 
-def _title(found: Ranking, words: Words) -> str:
-    many = {"fitting": f"{len(found.fitting):,}", "count": f"{len(found.rows):,}"}
-    question = words(f"fit.{found.about}", tokens="").strip()
-    if found.of == "gpus":
-        return words("rank.gpus", model=printable(found.model or ""), question=question, **many)
-    name = printable(found.accelerator or "")
-    card = name if found.count == 1 else f"{found.count} x {name}"
+def _title(rank: Ranking, words: Words) -> str:
+    many = {"fitting": f"{len(rank.fitting):,}", "count": f"{len(rank.rows):,}"}
+    question = words(f"fit.{rank.about}", tokens="").strip()
+    if rank.of == "gpus":
+        return words("rank.gpus", model=printable(rank.model or ""), question=question, **many)
+    name = printable(rank.accelerator or "")
+    card = name if rank.count == 1 else f"{rank.count} x {name}"
     return words("rank.models", card=card, question=question, **many)
 
 

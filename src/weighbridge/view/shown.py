@@ -49,12 +49,12 @@ def sizes(like: int, unit: str | None = None) -> SizeFormat:
     return SizeFormat("KiB") if like >= KIB else SizeFormat("B", 0)
 
 
-def apart(found: SizeFormat, difference: int) -> SizeFormat:
+def apart(chosen: SizeFormat, difference: int) -> SizeFormat:
     """Return the format with enough decimals for a difference to be seen."""
-    shown = abs(difference) * 10**found.decimals * 2 >= UNITS[found.unit.upper()]
-    if shown or found.decimals >= FINEST:
-        return found
-    return apart(found._replace(decimals=found.decimals + 1), difference)
+    shown = abs(difference) * 10**chosen.decimals * 2 >= UNITS[chosen.unit.upper()]
+    if shown or chosen.decimals >= FINEST:
+        return chosen
+    return apart(chosen._replace(decimals=chosen.decimals + 1), difference)
 
 
 class ShownPage(NamedTuple):

@@ -68,18 +68,18 @@ def _svg(asked: "Sequence[One]", view: "AnswerView") -> str:
     return svg([one.found for one in asked], view)
 
 
-def svg(found: "Sequence[Report | Fit]", view: "AnswerView") -> str:
+def svg(answers: "Sequence[Report | Fit]", view: "AnswerView") -> str:
     """The picture that --chart draws."""
     from weighbridge.charts.svg import svg as drawn
 
-    fits = [one for one in found if isinstance(one, Fit)]
-    if len(fits) == len(found) == 1:
+    fits = [one for one in answers if isinstance(one, Fit)]
+    if len(fits) == len(answers) == 1:
         from weighbridge.charts.fits import fits as figure
 
         return drawn(figure(fits[0], unit=view.unit, lang=view.lang))
     from weighbridge.charts.sides import sides
 
-    reports = [one.asked.report if isinstance(one, Fit) else one for one in found]
+    reports = [one.asked.report if isinstance(one, Fit) else one for one in answers]
     known = [one for one in reports if one is not None]
     if not known:
         raise UsageError("there is nothing to draw: the question has no answer")
@@ -104,11 +104,11 @@ def _csv(asked: "Sequence[One]", view: "AnswerView") -> str:
     return out.getvalue()
 
 
-def _reports(found: "Report | Fit") -> "Iterator[tuple[str, Report]]":
-    if isinstance(found, Fit):
-        yield from ((q.name, q.report) for q in found.questions if q.report is not None)
+def _reports(answer: "Report | Fit") -> "Iterator[tuple[str, Report]]":
+    if isinstance(answer, Fit):
+        yield from ((q.name, q.report) for q in answer.questions if q.report is not None)
     else:
-        yield found.task, found
+        yield answer.task, answer
 
 
 def _rows(report: "Report") -> Iterator[tuple[Any, ...]]:

@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from weighbridge.web.protocol import One
 
 
-def prices(found: "Report | Fit", lang: str) -> list[list[str]]:
+def prices(answer: "Report | Fit", lang: str) -> list[list[str]]:
     """Return the costs of each remedy of each question of `fit`, in a few words."""
     from weighbridge.view.changes import few
 
-    if not isinstance(found, Fit):
+    if not isinstance(answer, Fit):
         return []
-    return [[few(words_in(lang, page=True), r) for r in q.remedies] for q in found.questions]
+    return [[few(words_in(lang, page=True), r) for r in q.remedies] for q in answer.questions]
 
 
 def as_json(screen: Screen) -> dict[str, Any]:
@@ -84,20 +84,20 @@ def beside(answers: "Sequence[One | WeighbridgeError]", view: "AnswerView") -> d
     }
 
 
-def screen_of(told: "Sequence[One]", view: "AnswerView") -> Any:
+def screen_of(answers: "Sequence[One]", view: "AnswerView") -> Any:
     """The screen of several answers. Raises UsageError where they cannot stand together."""
-    found = [one.found for one in told]
-    heads = named(told)
+    found = [one.found for one in answers]
+    heads = named(answers)
     if len({isinstance(one, Fit) for one in found}) > 1:
         raise UsageError("answers of fit stand beside answers of fit: compare one or the other")
     return screen(found, heads, lang=view.lang, unit=view.unit)
 
 
-def named(told: "Sequence[One]") -> list[str]:
+def named(answers: "Sequence[One]") -> list[str]:
     """Return the labels that tell each answer from the others."""
-    asked = [one.request for one in told]
+    asked = [one.request for one in answers]
     tasks = {one["task"] for one in asked}
-    models = [one.found.model.reference for one in told]
+    models = [one.found.model.reference for one in answers]
     apart = [
         {**({"task": a["task"]} if len(tasks) > 1 else {}), **(a.get("workload") or {})}
         for a in asked

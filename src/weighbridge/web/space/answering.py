@@ -90,10 +90,10 @@ def _told(requests: Requests, asked: dict[str, Any], how: AnswerForm) -> dict[st
     return told | {"draft": _draft(found, told["markdown"])}
 
 
-def _within(found: "Report | Fit", line: str) -> dict[str, Any]:
+def _within(answer: "Report | Fit", line: str) -> dict[str, Any]:
     from weighbridge.agents.whole import as_json
 
-    told: dict[str, Any] = json.loads(as_json(found, line))
+    told: dict[str, Any] = json.loads(as_json(answer, line))
     return told
 
 
@@ -104,9 +104,9 @@ def _seen(screen: "Screen", view: AnswerView) -> dict[str, Any]:
     return {"html": part(screen), "markdown": markdown(screen, view.look)}
 
 
-def _draft(found: "Report | Fit", text: str) -> dict[str, str] | None:
+def _draft(answer: "Report | Fit", text: str) -> dict[str, str] | None:
     """The discussion that this answer would be; None where it is of no revision of the Hub's."""
-    model = found.model
+    model = answer.model
     if model.revision is None:
         return None
     return discussion.draft(model.name, model.revision, text)._asdict()

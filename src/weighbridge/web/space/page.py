@@ -245,28 +245,28 @@ def _answered(ask: Ask, shown: AnswerOutputs, *values: Any) -> tuple[Any, ...]:
 
 
 def _told(
-    ask: Ask, tab: forms.SpaceTab, said: SharedChoices, settings: Mapping[str, Any]
+    ask: Ask, tab: forms.SpaceTab, choices: SharedChoices, settings: Mapping[str, Any]
 ) -> PageAnswer:
     """The answer to what was filled in, and the address that gives it again."""
     given = tab.given(settings)
-    address = _address(tab.name, said, given)
-    if tab.name in forms.ASKED and not (said.model or "").strip():
-        return PageAnswer(_refused(_words(said.lang)("answer.empty")), address=address)
-    found = ask(request(tab.name, said, given))
+    address = _address(tab.name, choices, given)
+    if tab.name in forms.ASKED and not (choices.model or "").strip():
+        return PageAnswer(_refused(_words(choices.lang)("answer.empty")), address=address)
+    found = ask(request(tab.name, choices, given))
     if "error" in found:
         return PageAnswer(_refused(found["error"]["message"]), address=address)
     told = (found["html"], found.get("command", ""), found["markdown"], found.get("draft"))
     return PageAnswer(*told, address)
 
 
-def request(tab: str, said: SharedChoices, given: Mapping[str, Any]) -> dict[str, Any]:
+def request(tab: str, choices: SharedChoices, given: Mapping[str, Any]) -> dict[str, Any]:
     """Return the request that the office is asked."""
     asked: dict[str, Any] = {"task": tab, "workload": dict(given)}
-    asked["view"] = {"lang": said.lang, "details": bool(said.details)}
+    asked["view"] = {"lang": choices.lang, "details": bool(choices.details)}
     if tab in forms.ASKED:
-        asked |= {"model": model_of(said.model), "token": said.token or None}
-        if said.gpu:
-            asked["workload"]["gpu"] = said.gpu
+        asked |= {"model": model_of(choices.model), "token": choices.token or None}
+        if choices.gpu:
+            asked["workload"]["gpu"] = choices.gpu
     return asked
 
 
@@ -294,15 +294,15 @@ def _refused(message: str) -> str:
     return f'<p role="alert" class="refused">{escape(message)}</p>'
 
 
-def _address(tab: str, said: SharedChoices, given: Mapping[str, Any]) -> str:
+def _address(tab: str, choices: SharedChoices, given: Mapping[str, Any]) -> str:
     """The query that gives the same answer; never with a token, nor with a whole config."""
     query = {"tab": tab}
     if tab in forms.ASKED:
-        query |= {"model": said.model or "", "gpu": said.gpu or ""}
+        query |= {"model": choices.model or "", "gpu": choices.gpu or ""}
         if len(query["model"]) > MOST_NAME:
             del query["model"]
     query |= {name: "true" if value is True else str(value) for name, value in given.items()}
-    query |= {"lang": said.lang, **({"details": "true"} if said.details else {})}
+    query |= {"lang": choices.lang, **({"details": "true"} if choices.details else {})}
     return f"?{urlencode(query)}"
 
 
