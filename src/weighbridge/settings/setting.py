@@ -18,7 +18,6 @@ from typing import (
     ClassVar,
     Generic,
     Self,
-    TypedDict,
     TypeVar,
     dataclass_transform,
     overload,
@@ -42,8 +41,24 @@ from weighbridge.settings.kinds import (
     ValueKind,
 )
 
-if TYPE_CHECKING:
-    from typing import Unpack
+if TYPE_CHECKING:  # names of types alone: a start makes no more than it reads
+    from typing import TypedDict, Unpack
+
+    class SettingFacts(TypedDict, total=False):
+        """What may be said of a setting beside its kind and its bounds."""
+
+        name: str  # where Python reserves it
+        flags: tuple[str, ...]  # spellings besides --its-name
+        help: str
+        zh: str  # the same in Chinese
+        label: str  # on the page, where it does not follow from the name
+        label_zh: str
+        page: str  # what the page says in place of `help`
+        default: Any  # where one is the same for every model, version and device
+        slider: tuple[int, int]  # ends that people have use for, on a logarithmic scale
+        launch: "tuple[LaunchFlag, ...]"  # how the engine's command line says it, where not as ours
+        idle: str  # why no answer changes by it, where none does
+
 
 T = TypeVar("T")
 MOST = float(1 << 50)  # a bound on what a stranger's number can make us do
@@ -65,22 +80,6 @@ class LaunchFlag:
 def spelled(*names: str, reads: str = "", plain: tuple[str, ...] = ()) -> tuple[LaunchFlag, ...]:
     """Return the one way of these names; several are added up."""
     return (LaunchFlag(*names, reads=reads, plain=plain),)
-
-
-class SettingFacts(TypedDict, total=False):
-    """What may be said of a setting beside its kind and its bounds."""
-
-    name: str  # where Python reserves it
-    flags: tuple[str, ...]  # spellings besides --its-name
-    help: str
-    zh: str  # the same in Chinese
-    label: str  # on the page, where it does not follow from the name
-    label_zh: str
-    page: str  # what the page says in place of `help`
-    default: Any  # where one is the same for every model, version and device
-    slider: tuple[int, int]  # ends that people have use for, on a logarithmic scale
-    launch: tuple[LaunchFlag, ...]  # how the engine's command line says it, where not as ours
-    idle: str  # why no answer changes by it, where none does
 
 
 class Setting(Generic[T]):
