@@ -58,9 +58,9 @@ def queries(c: Config) -> int:
     return max((n for n in counts if isinstance(n, int)), default=QUERIES)
 
 
-def projector(c: Config, at: str) -> Iterator[Param]:
+def projector(c: Config, prefix: str) -> Iterator[Param]:
     into, out = nested(c, VISION).num("hidden_size"), nested(c, TEXT).num("hidden_size")
-    path = f"{at}{PROJECTOR}"
+    path = f"{prefix}{PROJECTOR}"
     yield Param(f"{path}query", (queries(c), into), "other")
     for name in ("q_proj", "k_proj", "v_proj"):
         yield from linear(f"{path}cross_attn.{name}", into, into)

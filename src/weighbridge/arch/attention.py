@@ -37,5 +37,5 @@ class Attention:
 
     @property
     def reach(self) -> int | None:
-        """How many tokens back it sees; None is all."""
+        """Return how many tokens back it sees; None is all."""
         return self.window if self.chunk is None else self.chunk

@@ -50,41 +50,41 @@ AUDIO = Inner(
 PROJECTOR = "multi_modal_projector."
 
 
-def layer(c: Config, at: str, width: int, inner: int) -> Iterator[Param]:
-    yield from linear(f"{at}self_attn.k_proj", width, width)
+def layer(c: Config, prefix: str, width: int, inner: int) -> Iterator[Param]:
+    yield from linear(f"{prefix}self_attn.k_proj", width, width)
     for name in ("v_proj", "q_proj", "out_proj"):
-        yield from linear(f"{at}self_attn.{name}", width, width, bias=True)
-    yield from layernorm(f"{at}self_attn_layer_norm", width)
-    yield from linear(f"{at}fc1", inner, width, bias=True)
-    yield from linear(f"{at}fc2", width, inner, bias=True)
-    yield from layernorm(f"{at}final_layer_norm", width)
+        yield from linear(f"{prefix}self_attn.{name}", width, width, bias=True)
+    yield from layernorm(f"{prefix}self_attn_layer_norm", width)
+    yield from linear(f"{prefix}fc1", inner, width, bias=True)
+    yield from linear(f"{prefix}fc2", width, inner, bias=True)
+    yield from layernorm(f"{prefix}final_layer_norm", width)
 
 
-def layers(c: Config, at: str) -> Iterator[Param]:
+def layers(c: Config, prefix: str) -> Iterator[Param]:
     width, inner = c.num("d_model"), c.num("encoder_ffn_dim")
     for i in range(c.layers("encoder_layers")):
-        yield from layer(c, f"{at}layers.{i}.", width, inner)
+        yield from layer(c, f"{prefix}layers.{i}.", width, inner)
 
 
-def whisper_encoder(c: Config, at: str) -> Iterator[Param]:
+def whisper_encoder(c: Config, prefix: str) -> Iterator[Param]:
     width = c.num("d_model")
-    yield from conv(f"{at}conv1", (width, c.num("num_mel_bins"), 3))
-    yield from conv(f"{at}conv2", (width, width, 3))
-    yield from embedding(f"{at}embed_positions", c.num("max_source_positions"), width)
-    yield from layers(c, at)
-    yield from layernorm(f"{at}layer_norm", width)
+    yield from conv(f"{prefix}conv1", (width, c.num("num_mel_bins"), 3))
+    yield from conv(f"{prefix}conv2", (width, width, 3))
+    yield from embedding(f"{prefix}embed_positions", c.num("max_source_positions"), width)
+    yield from layers(c, prefix)
+    yield from layernorm(f"{prefix}layer_norm", width)
 
 
-def one_layer(c: Config, at: str) -> Iterator[Param]:
+def one_layer(c: Config, prefix: str) -> Iterator[Param]:
     into, out = nested(c, AUDIO).num("d_model"), nested(c, TEXT).num("hidden_size")
-    yield from linear(f"{at}{PROJECTOR}linear", out, into, bias=True)
+    yield from linear(f"{prefix}{PROJECTOR}linear", out, into, bias=True)
 
 
-def two_layers(c: Config, at: str) -> Iterator[Param]:
+def two_layers(c: Config, prefix: str) -> Iterator[Param]:
     """Voxtral stacks frames until they are as wide as the tower's feed-forward."""
     into, out = nested(c, AUDIO).num("intermediate_size"), nested(c, TEXT).num("hidden_size")
-    yield from linear(f"{at}{PROJECTOR}linear_1", out, into)
-    yield from linear(f"{at}{PROJECTOR}linear_2", out, out)
+    yield from linear(f"{prefix}{PROJECTOR}linear_1", out, into)
+    yield from linear(f"{prefix}{PROJECTOR}linear_2", out, out)
 
 
 def family_of(name: str, projector: ParamRule) -> Family:
@@ -110,27 +110,27 @@ ULTRAVOX_TEXT = Inner(
 )
 
 
-def ultravox_projector(c: Config, at: str) -> Iterator[Param]:
+def ultravox_projector(c: Config, prefix: str) -> Iterator[Param]:
     """SwiGLU: value and gate come out of the first Linear; the second norm is in the middle since
     version 0.5, after the second Linear before."""
     inner, out = c.num("hidden_size"), nested(c, ULTRAVOX_TEXT).num("hidden_size")
     into = nested(c, AUDIO).num("d_model") * c.num("stack_factor", default=8)
     half = inner // 2 if c.word("projector_act", default="swiglu") == "swiglu" else inner
     middle = c.flag("projector_ln_mid")
-    yield from norm(f"{at}{PROJECTOR}ln_pre", into)
-    yield from linear(f"{at}{PROJECTOR}linear_1", inner, into)
-    yield from linear(f"{at}{PROJECTOR}linear_2", out, half)
+    yield from norm(f"{prefix}{PROJECTOR}ln_pre", into)
+    yield from linear(f"{prefix}{PROJECTOR}linear_1", inner, into)
+    yield from linear(f"{prefix}{PROJECTOR}linear_2", out, half)
     if middle:
-        yield from norm(f"{at}{PROJECTOR}ln_mid", half)
+        yield from norm(f"{prefix}{PROJECTOR}ln_mid", half)
     else:
-        yield from norm(f"{at}{PROJECTOR}ln_post", out)
+        yield from norm(f"{prefix}{PROJECTOR}ln_post", out)
 
 
-def described(c: Config, at: str) -> Iterator[Param]:
+def described(c: Config, prefix: str) -> Iterator[Param]:
     if not c.has("text_config"):
         text = c.word("text_model_id", default="nothing")
         raise c.error("text_config", f"is missing: weigh the language model, {text}, by itself")
-    yield from ultravox_projector(c, at)
+    yield from ultravox_projector(c, prefix)
 
 
 ULTRAVOX = composite(
@@ -155,63 +155,63 @@ QFORMER = Inner(
 )
 
 
-def feed_forward(c: Config, at: str) -> Iterator[Param]:
+def feed_forward(c: Config, prefix: str) -> Iterator[Param]:
     width = c.num("hidden_dim")
     inner = width * c.num("feedforward_mult")
-    yield from layernorm(f"{at}pre_norm", width)
-    yield from linear(f"{at}up_proj", inner, width, bias=True)
-    yield from linear(f"{at}down_proj", width, inner, bias=True)
+    yield from layernorm(f"{prefix}pre_norm", width)
+    yield from linear(f"{prefix}up_proj", inner, width, bias=True)
+    yield from linear(f"{prefix}down_proj", width, inner, bias=True)
 
 
-def attention(c: Config, at: str) -> Iterator[Param]:
+def attention(c: Config, prefix: str) -> Iterator[Param]:
     width, heads = c.num("hidden_dim"), max(1, c.num("num_heads"))
     size = c.num("dim_head", default=width // heads)
-    yield from layernorm(f"{at}pre_norm", width)
-    yield from linear(f"{at}to_q", heads * size, width)
-    yield from linear(f"{at}to_kv", 2 * heads * size, width)
-    yield from linear(f"{at}to_out", width, heads * size, bias=True)
-    yield from embedding(f"{at}rel_pos_emb", 2 * c.num("max_pos_emb") + 1, size)
+    yield from layernorm(f"{prefix}pre_norm", width)
+    yield from linear(f"{prefix}to_q", heads * size, width)
+    yield from linear(f"{prefix}to_kv", 2 * heads * size, width)
+    yield from linear(f"{prefix}to_out", width, heads * size, bias=True)
+    yield from embedding(f"{prefix}rel_pos_emb", 2 * c.num("max_pos_emb") + 1, size)
 
 
 def inner_width(c: Config) -> int:
     return c.num("hidden_dim") * c.num("conv_expansion_factor")
 
 
-def convolution(c: Config, at: str) -> Iterator[Param]:
+def convolution(c: Config, prefix: str) -> Iterator[Param]:
     width, inner, kernel = c.num("hidden_dim"), inner_width(c), c.num("conv_kernel_size")
-    yield from layernorm(f"{at}norm", width)
-    yield from conv(f"{at}up_conv", (2 * inner, width, 1))
-    yield from conv(f"{at}depth_conv.conv", (inner, 1, kernel), bias=False)
-    yield from layernorm(f"{at}batch_norm", inner)
-    yield from conv(f"{at}down_conv", (width, inner, 1))
+    yield from layernorm(f"{prefix}norm", width)
+    yield from conv(f"{prefix}up_conv", (2 * inner, width, 1))
+    yield from conv(f"{prefix}depth_conv.conv", (inner, 1, kernel), bias=False)
+    yield from layernorm(f"{prefix}batch_norm", inner)
+    yield from conv(f"{prefix}down_conv", (width, inner, 1))
 
 
-def encoder(c: Config, at: str) -> Iterator[Param]:
+def encoder(c: Config, prefix: str) -> Iterator[Param]:
     width, out = c.num("hidden_dim"), c.num("output_dim")
-    yield from linear(f"{at}input_linear", width, c.num("input_dim"), bias=True)
+    yield from linear(f"{prefix}input_linear", width, c.num("input_dim"), bias=True)
     for i in range(c.layers("num_layers")):
-        path = f"{at}layers.{i}."
+        path = f"{prefix}layers.{i}."
         yield from feed_forward(c, f"{path}ff1.")
         yield from attention(c, f"{path}attn.")
         yield from convolution(c, f"{path}conv.")
         yield from feed_forward(c, f"{path}ff2.")
         yield from layernorm(f"{path}post_norm", width)
-    yield from linear(f"{at}out", out, width, bias=True)
-    yield from linear(f"{at}out_mid", width, out, bias=True)
+    yield from linear(f"{prefix}out", out, width, bias=True)
+    yield from linear(f"{prefix}out_mid", width, out, bias=True)
 
 
-def encoder_buffers(c: Config, at: str) -> Iterator[Buffer]:
+def encoder_buffers(c: Config, prefix: str) -> Iterator[Buffer]:
     context = c.num("context_size")
-    yield Buffer(f"{at}attention_dists", (context, context), "int64")
+    yield Buffer(f"{prefix}attention_dists", (context, context), "int64")
     for i in range(c.layers("num_layers")):
-        yield from batchnorm_buffers(f"{at}layers.{i}.conv.batch_norm", inner_width(c))
+        yield from batchnorm_buffers(f"{prefix}layers.{i}.conv.batch_norm", inner_width(c))
 
 
-def projector(c: Config, at: str) -> Iterator[Param]:
+def projector(c: Config, prefix: str) -> Iterator[Param]:
     width, out = nested(c, QFORMER).num("hidden_size"), nested(c, TEXT).num("hidden_size")
     queries = c.num("window_size") // max(1, c.num("downsample_rate"))
-    yield Param(f"{at}projector.query", (1, queries, width), "other")
-    yield from linear(f"{at}projector.linear", out, width, bias=True)
+    yield Param(f"{prefix}projector.query", (1, queries, width), "other")
+    yield from linear(f"{prefix}projector.linear", out, width, bias=True)
 
 
 GRANITE_ENCODER = Family(

@@ -72,8 +72,8 @@ def internlm2(c: Config) -> Decoder:
     return tree(c, layers, DecoderNames(embed="tok_embeddings"), kinds=layer_kinds)
 
 
-def reward(c: Config, at: str) -> Iterator[Param]:
-    yield from linear(f"{at}v_head", 1, c.num("hidden_size"))
+def reward(c: Config, prefix: str) -> Iterator[Param]:
+    yield from linear(f"{prefix}v_head", 1, c.num("hidden_size"))
 
 
 BAICHUAN = Family(tree=baichuan, cls="BaichuanForCausalLM", heads=DECODER_HEADS)

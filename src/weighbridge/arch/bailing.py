@@ -61,9 +61,9 @@ def bailing_moe(c: Config, *, normalised: bool) -> Decoder:
     return tree(c, found, DecoderNames(embed="word_embeddings"), kinds=layer_kinds)
 
 
-def balanced(c: Config, at: str) -> Iterator[Buffer]:
-    yield from partly_rotary(1.0)(c, at)
-    yield from correction(at, after_first(c), "mlp.gate.expert_bias", choice(c).count)
+def balanced(c: Config, prefix: str) -> Iterator[Buffer]:
+    yield from partly_rotary(1.0)(c, prefix)
+    yield from correction(prefix, after_first(c), "mlp.gate.expert_bias", choice(c).count)
 
 
 BAILING_MOE = Family(

@@ -35,7 +35,7 @@ BLOCKS = ("encoder.layers.*", "decoder.layers.*")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BartVariant:
-    """What distinguishes one relative from the next."""
+    """Switches in which classes of BART's kind differ, BART's own by default."""
 
     spare: int = 0  # rows of positions beyond the configured number
     in_buffer: bool = False  # positions are computed and not a parameter
@@ -46,43 +46,43 @@ class BartVariant:
     positions: tuple[str, str] = ("max_position_embeddings", "max_position_embeddings")
 
 
-def attention(c: Config, at: str, kind: BartVariant) -> Iterator[Param]:
+def attention(c: Config, prefix: str, kind: BartVariant) -> Iterator[Param]:
     width = c.num("d_model")
     for name in ("q_proj", "k_proj", "v_proj", "out_proj"):
         bias = kind.k_bias or name != "k_proj"
-        yield from linear(f"{at}.{name}", width, width, bias=bias)
-    yield from norm(f"{at}_layer_norm", width, bias=True)
+        yield from linear(f"{prefix}.{name}", width, width, bias=bias)
+    yield from norm(f"{prefix}_layer_norm", width, bias=True)
 
 
-def long_attention(c: Config, at: str) -> Iterator[Param]:
-    width, path = c.num("d_model"), f"{at}.longformer_self_attn."
+def long_attention(c: Config, prefix: str) -> Iterator[Param]:
+    width, path = c.num("d_model"), f"{prefix}.longformer_self_attn."
     for name in ("query", "key", "value"):
         yield from linear(f"{path}{name}", width, width, bias=True)
         yield from linear(f"{path}{name}_global", width, width, bias=True)
-    yield from linear(f"{at}.output", width, width, bias=True)
-    yield from norm(f"{at}_layer_norm", width, bias=True)
+    yield from linear(f"{prefix}.output", width, width, bias=True)
+    yield from norm(f"{prefix}_layer_norm", width, bias=True)
 
 
-def layer(c: Config, at: str, kind: BartVariant, half: str) -> Iterator[Param]:
+def layer(c: Config, prefix: str, kind: BartVariant, half: str) -> Iterator[Param]:
     width, inner = c.num("d_model"), c.num(f"{half}_ffn_dim")
     if kind.long and half == "encoder":
-        yield from long_attention(c, f"{at}self_attn")
+        yield from long_attention(c, f"{prefix}self_attn")
     else:
-        yield from attention(c, f"{at}self_attn", kind)
+        yield from attention(c, f"{prefix}self_attn", kind)
     if half == "decoder":
-        yield from attention(c, f"{at}encoder_attn", kind)
-    yield from linear(f"{at}fc1", inner, width, bias=True)
-    yield from linear(f"{at}fc2", width, inner, bias=True)
-    yield from norm(f"{at}final_layer_norm", width, bias=True)
+        yield from attention(c, f"{prefix}encoder_attn", kind)
+    yield from linear(f"{prefix}fc1", inner, width, bias=True)
+    yield from linear(f"{prefix}fc2", width, inner, bias=True)
+    yield from norm(f"{prefix}final_layer_norm", width, bias=True)
 
 
 def rows(c: Config, kind: BartVariant, half: str) -> int:
     return c.num(kind.positions[half == "decoder"]) + kind.spare
 
 
-def tower(c: Config, at: str, kind: BartVariant, half: str) -> Iterator[Param]:
+def tower(c: Config, prefix: str, kind: BartVariant, half: str) -> Iterator[Param]:
     """All of one half but its words."""
-    path, width = f"{at}{half}.", c.num("d_model")
+    path, width = f"{prefix}{half}.", c.num("d_model")
     c.skip(*IDLE)
     if not kind.in_buffer:
         yield from embedding(f"{path}embed_positions", rows(c, kind, half), width)
@@ -94,23 +94,23 @@ def tower(c: Config, at: str, kind: BartVariant, half: str) -> Iterator[Param]:
         yield from norm(f"{path}layer_norm", width, bias=True)
 
 
-def words(c: Config, at: str) -> Iterator[Param]:
+def words(c: Config, prefix: str) -> Iterator[Param]:
     """The shared table and the two that are views of it unless the config unties them."""
     count, width = c.num("vocab_size"), c.num("d_model")
-    owner = f"{at}shared.weight" if c.flag("tie_word_embeddings", default=True) else ""
-    yield from embedding(f"{at}shared", count, width)
+    owner = f"{prefix}shared.weight" if c.flag("tie_word_embeddings", default=True) else ""
+    yield from embedding(f"{prefix}shared", count, width)
     for half in ("encoder", "decoder"):
-        path = f"{at}{half}.embed_tokens.weight"
+        path = f"{prefix}{half}.embed_tokens.weight"
         yield Param(path, (count, width), "embedding", tied=owner)
 
 
-def marian_words(c: Config, at: str) -> Iterator[Param]:
+def marian_words(c: Config, prefix: str) -> Iterator[Param]:
     """Marian may keep a vocabulary for each language; `shared` is then absent."""
     if c.flag("share_encoder_decoder_embeddings", default=True):
-        yield from words(c, at)
+        yield from words(c, prefix)
         return
-    yield from embedding(f"{at}encoder.embed_tokens", c.num("vocab_size"), c.num("d_model"))
-    yield from embedding(f"{at}decoder.embed_tokens", decoder_vocabulary(c), c.num("d_model"))
+    yield from embedding(f"{prefix}encoder.embed_tokens", c.num("vocab_size"), c.num("d_model"))
+    yield from embedding(f"{prefix}decoder.embed_tokens", decoder_vocabulary(c), c.num("d_model"))
 
 
 def decoder_vocabulary(c: Config) -> int:
@@ -122,17 +122,17 @@ def marian_target(c: Config) -> int:
     return c.num("vocab_size") if shared else decoder_vocabulary(c)
 
 
-def marian_lm(c: Config, at: str) -> Iterator[Param]:
+def marian_lm(c: Config, prefix: str) -> Iterator[Param]:
     own = not c.flag("share_encoder_decoder_embeddings", default=True)
     ties = own and c.flag("tie_word_embeddings", default=True)
-    owner = f"{at}model.decoder.embed_tokens.weight" if ties else ""
-    yield Param(f"{at}lm_head.weight", (marian_target(c), c.num("d_model")), tied=owner)
+    owner = f"{prefix}model.decoder.embed_tokens.weight" if ties else ""
+    yield Param(f"{prefix}lm_head.weight", (marian_target(c), c.num("d_model")), tied=owner)
 
 
 def towers(kind: BartVariant) -> ParamRule:
-    def body(c: Config, at: str) -> Iterator[Param]:
+    def body(c: Config, prefix: str) -> Iterator[Param]:
         for half in ("encoder", "decoder"):
-            yield from tower(c, at, kind, half)
+            yield from tower(c, prefix, kind, half)
 
     return body
 
@@ -140,30 +140,30 @@ def towers(kind: BartVariant) -> ParamRule:
 def decoder(kind: BartVariant, *, own_words: bool = False) -> ParamRule:
     """The decoder alone, below ForCausalLM."""
 
-    def body(c: Config, at: str) -> Iterator[Param]:
+    def body(c: Config, prefix: str) -> Iterator[Param]:
         count = decoder_vocabulary(c) if own_words else c.num("vocab_size")
-        yield from embedding(f"{at}decoder.embed_tokens", count, c.num("d_model"))
-        yield from tower(c, at, kind, "decoder")
+        yield from embedding(f"{prefix}decoder.embed_tokens", count, c.num("d_model"))
+        yield from tower(c, prefix, kind, "decoder")
 
     return body
 
 
-def bart_classifier(c: Config, at: str) -> Iterator[Param]:
+def bart_classifier(c: Config, prefix: str) -> Iterator[Param]:
     """Three labels where BART's config names none (BartConfig): it was tuned on MNLI."""
     named = c.has("id2label") or c.has("num_labels")
-    yield from dense_project("classification_head", size=labels(c) if named else 3)(c, at)
+    yield from dense_project("classification_head", size=labels(c) if named else 3)(c, prefix)
 
 
 def sines(kind: BartVariant, *halves: str) -> Buffers:
-    def buffers(c: Config, at: str) -> Iterator[Buffer]:
+    def buffers(c: Config, prefix: str) -> Iterator[Buffer]:
         for half in halves if kind.in_buffer else ():
             shape = (rows(c, kind, half), c.num("d_model"))
-            yield Buffer(f"{at}{half}.embed_positions.weights", shape, "")
+            yield Buffer(f"{prefix}{half}.embed_positions.weights", shape, "")
 
     return buffers
 
 
-def final_logits_bias(c: Config, at: str) -> Iterator[Buffer]:
+def final_logits_bias(c: Config, prefix: str) -> Iterator[Buffer]:
     """Zeros as wide as the vocabulary, in the checkpoint."""
     yield Buffer("final_logits_bias", (1, marian_target(c)), "", persistent=True)
 
@@ -171,10 +171,10 @@ def final_logits_bias(c: Config, at: str) -> Iterator[Buffer]:
 def decoder_lm(base: str) -> ParamRule:
     """The output of a decoder alone, tied to its own embedding."""
 
-    def body(c: Config, at: str) -> Iterator[Param]:
+    def body(c: Config, prefix: str) -> Iterator[Param]:
         ties = c.flag("tie_word_embeddings", default=True)
-        owner = f"{at}{base}.decoder.embed_tokens.weight" if ties else ""
-        yield Param(f"{at}lm_head.weight", (c.num("vocab_size"), c.num("d_model")), tied=owner)
+        owner = f"{prefix}{base}.decoder.embed_tokens.weight" if ties else ""
+        yield Param(f"{prefix}lm_head.weight", (c.num("vocab_size"), c.num("d_model")), tied=owner)
 
     return body
 
@@ -218,20 +218,20 @@ def family(
     )
 
 
-def fsmt(c: Config, at: str) -> Iterator[Param]:
+def fsmt(c: Config, prefix: str) -> Iterator[Param]:
     """A vocabulary for each language; sines as a parameter, after the rows of the padding."""
     kind = BartVariant(spare=c.num("pad_token_id", default=1) + 1)
     width, target = c.num("d_model"), c.num("tgt_vocab_size")
-    owner = f"{at}decoder.embed_tokens.weight"
+    owner = f"{prefix}decoder.embed_tokens.weight"
     tied = owner if c.flag("tie_word_embeddings") else ""
     shape = (c.num("src_vocab_size"), width)
-    yield from embedding(f"{at}decoder.embed_tokens", target, width)
-    yield Param(f"{at}encoder.embed_tokens.weight", shape, "embedding", tied=tied)
-    yield Param(f"{at}decoder.output_projection.weight", (target, width), tied=tied)
-    yield from towers(kind)(c, at)
+    yield from embedding(f"{prefix}decoder.embed_tokens", target, width)
+    yield Param(f"{prefix}encoder.embed_tokens.weight", shape, "embedding", tied=tied)
+    yield Param(f"{prefix}decoder.output_projection.weight", (target, width), tied=tied)
+    yield from towers(kind)(c, prefix)
 
 
-def nothing(c: Config, at: str) -> Iterator[Param]:
+def nothing(c: Config, prefix: str) -> Iterator[Param]:
     """The class adds no tensor of its own to the base model."""
     yield from ()
 

@@ -36,74 +36,78 @@ UNUSED = (  # in configs of Google's first Chinese BERT, and read by no class
 PLANES = ("x", "y", "h", "w")  # LayoutLM: where a word stands on the page, and its size
 
 
-def attention(c: Config, at: str, *, qkv_bias: bool = True, suffix: str = "") -> Iterator[Param]:
+def attention(
+    c: Config, prefix: str, *, qkv_bias: bool = True, suffix: str = ""
+) -> Iterator[Param]:
     width = c.num("hidden_size")
     for name in ("query", "key", "value"):
-        yield from linear(f"{at}self.{name}{suffix}", width, width, bias=qkv_bias)
+        yield from linear(f"{prefix}self.{name}{suffix}", width, width, bias=qkv_bias)
 
 
-def attention_output(c: Config, at: str) -> Iterator[Param]:
+def attention_output(c: Config, prefix: str) -> Iterator[Param]:
     width = c.num("hidden_size")
-    yield from linear(f"{at}output.dense", width, width, bias=True)
-    yield from norm(f"{at}output.LayerNorm", width, bias=True)
+    yield from linear(f"{prefix}output.dense", width, width, bias=True)
+    yield from norm(f"{prefix}output.LayerNorm", width, bias=True)
 
 
-def feed_forward(c: Config, at: str) -> Iterator[Param]:
+def feed_forward(c: Config, prefix: str) -> Iterator[Param]:
     width, inner = c.num("hidden_size"), c.num("intermediate_size")
-    yield from linear(f"{at}intermediate.dense", inner, width, bias=True)
-    yield from linear(f"{at}output.dense", width, inner, bias=True)
-    yield from norm(f"{at}output.LayerNorm", width, bias=True)
+    yield from linear(f"{prefix}intermediate.dense", inner, width, bias=True)
+    yield from linear(f"{prefix}output.dense", width, inner, bias=True)
+    yield from norm(f"{prefix}output.LayerNorm", width, bias=True)
 
 
 def crosses(c: Config) -> bool:
-    """Whether the layers attend to an encoder as well; the classes allow it to decoders alone."""
+    """True if the layers attend to an encoder as well; the classes allow it to decoders alone."""
     found = c.flag("add_cross_attention")
     if found and not c.flag("is_decoder"):
         raise c.error("add_cross_attention", "is true without is_decoder, which no class accepts")
     return found
 
 
-def layer(c: Config, at: str) -> Iterator[Param]:
+def layer(c: Config, prefix: str) -> Iterator[Param]:
     paths = ("attention", "crossattention") if crosses(c) else ("attention",)
     for path in paths:
-        yield from attention(c, f"{at}{path}.", qkv_bias=c.flag("use_bias", default=True))
-        yield from attention_output(c, f"{at}{path}.")
-    yield from feed_forward(c, at)
+        yield from attention(c, f"{prefix}{path}.", qkv_bias=c.flag("use_bias", default=True))
+        yield from attention_output(c, f"{prefix}{path}.")
+    yield from feed_forward(c, prefix)
 
 
-def encoder(c: Config, at: str) -> Iterator[Param]:
+def encoder(c: Config, prefix: str) -> Iterator[Param]:
     for i in range(c.layers("num_hidden_layers")):
-        yield from layer(c, f"{at}encoder.layer.{i}.")
+        yield from layer(c, f"{prefix}encoder.layer.{i}.")
 
 
-def words(c: Config, at: str, width: int) -> Iterator[Param]:
+def words(c: Config, prefix: str, width: int) -> Iterator[Param]:
     """Words, segments and norm: what every one of these embeddings has."""
     c.skip("num_attention_heads", "projection_dim", *UNUSED)
-    yield from embedding(f"{at}embeddings.word_embeddings", c.num("vocab_size"), width)
-    yield from embedding(f"{at}embeddings.token_type_embeddings", c.num("type_vocab_size"), width)
-    yield from norm(f"{at}embeddings.LayerNorm", width, bias=True)
+    yield from embedding(f"{prefix}embeddings.word_embeddings", c.num("vocab_size"), width)
+    yield from embedding(
+        f"{prefix}embeddings.token_type_embeddings", c.num("type_vocab_size"), width
+    )
+    yield from norm(f"{prefix}embeddings.LayerNorm", width, bias=True)
 
 
-def positions(c: Config, at: str, width: int) -> Iterator[Param]:
+def positions(c: Config, prefix: str, width: int) -> Iterator[Param]:
     rows = c.num("max_position_embeddings")
-    yield from embedding(f"{at}embeddings.position_embeddings", rows, width)
+    yield from embedding(f"{prefix}embeddings.position_embeddings", rows, width)
 
 
-def embeddings(c: Config, at: str) -> Iterator[Param]:
-    yield from words(c, at, c.num("hidden_size"))
-    yield from positions(c, at, c.num("hidden_size"))
+def embeddings(c: Config, prefix: str) -> Iterator[Param]:
+    yield from words(c, prefix, c.num("hidden_size"))
+    yield from positions(c, prefix, c.num("hidden_size"))
 
 
-def ernie_tasks(c: Config, at: str) -> Iterator[Param]:
+def ernie_tasks(c: Config, prefix: str) -> Iterator[Param]:
     if c.flag("use_task_id"):
         rows = c.num("task_type_vocab_size")
-        yield from embedding(f"{at}embeddings.task_type_embeddings", rows, c.num("hidden_size"))
+        yield from embedding(f"{prefix}embeddings.task_type_embeddings", rows, c.num("hidden_size"))
 
 
-def layout_positions(c: Config, at: str) -> Iterator[Param]:
+def layout_positions(c: Config, prefix: str) -> Iterator[Param]:
     rows = c.num("max_2d_position_embeddings")
     for plane in PLANES:
-        path = f"{at}embeddings.{plane}_position_embeddings"
+        path = f"{prefix}embeddings.{plane}_position_embeddings"
         yield from embedding(path, rows, c.num("hidden_size"))
 
 
@@ -112,65 +116,67 @@ def embedding_size(c: Config) -> int:
     return c.num("embedding_size", default=c.num("hidden_size"))
 
 
-def embeddings_project(c: Config, at: str) -> Iterator[Param]:
+def embeddings_project(c: Config, prefix: str) -> Iterator[Param]:
     width, hidden = embedding_size(c), c.num("hidden_size")
     if width != hidden:
-        yield from linear(f"{at}embeddings_project", hidden, width, bias=True)
+        yield from linear(f"{prefix}embeddings_project", hidden, width, bias=True)
 
 
-def electra(c: Config, at: str) -> Iterator[Param]:
-    yield from words(c, at, embedding_size(c))
-    yield from positions(c, at, embedding_size(c))
-    yield from embeddings_project(c, at)
-    yield from encoder(c, at)
+def electra(c: Config, prefix: str) -> Iterator[Param]:
+    yield from words(c, prefix, embedding_size(c))
+    yield from positions(c, prefix, embedding_size(c))
+    yield from embeddings_project(c, prefix)
+    yield from encoder(c, prefix)
 
 
-def electra_generator(c: Config, at: str) -> Iterator[Param]:
+def electra_generator(c: Config, prefix: str) -> Iterator[Param]:
     width = embedding_size(c)
-    yield from norm(f"{at}generator_predictions.LayerNorm", width, bias=True)
-    yield from linear(f"{at}generator_predictions.dense", width, c.num("hidden_size"), bias=True)
-    head = f"{at}generator_lm_head"
+    yield from norm(f"{prefix}generator_predictions.LayerNorm", width, bias=True)
+    yield from linear(
+        f"{prefix}generator_predictions.dense", width, c.num("hidden_size"), bias=True
+    )
+    head = f"{prefix}generator_lm_head"
     params = linear(head, c.num("vocab_size"), width, bias=True)
-    yield from tied(c, params, {f"{head}.weight": f"{at}electra.{WORDS}"})
+    yield from tied(c, params, {f"{head}.weight": f"{prefix}electra.{WORDS}"})
 
 
-def roformer(c: Config, at: str) -> Iterator[Param]:
+def roformer(c: Config, prefix: str) -> Iterator[Param]:
     """Rotary positions: a table of sines, one row a position, as wide as a head."""
-    yield from words(c, at, embedding_size(c))
-    yield from embeddings_project(c, at)
+    yield from words(c, prefix, embedding_size(c))
+    yield from embeddings_project(c, prefix)
     rows = c.num("max_position_embeddings")
     size = c.num("hidden_size") // max(1, c.num("num_attention_heads"))
-    yield from embedding(f"{at}encoder.embed_positions", rows, size)
-    yield from encoder(c, at)
+    yield from embedding(f"{prefix}encoder.embed_positions", rows, size)
+    yield from encoder(c, prefix)
 
 
-def roformer_lm(c: Config, at: str) -> Iterator[Param]:
-    at, owner = f"{at}cls.predictions.", f"{at}roformer.{WORDS}"
-    yield from prediction_head(c, at, owner, width=embedding_size(c))
+def roformer_lm(c: Config, prefix: str) -> Iterator[Param]:
+    prefix, owner = f"{prefix}cls.predictions.", f"{prefix}roformer.{WORDS}"
+    yield from prediction_head(c, prefix, owner, width=embedding_size(c))
 
 
-def big_bird_pooler(c: Config, at: str) -> Iterator[Param]:
-    yield from linear(f"{at}pooler", c.num("hidden_size"), c.num("hidden_size"), bias=True)
+def big_bird_pooler(c: Config, prefix: str) -> Iterator[Param]:
+    yield from linear(f"{prefix}pooler", c.num("hidden_size"), c.num("hidden_size"), bias=True)
 
 
-def big_bird_spans(c: Config, at: str) -> Iterator[Param]:
-    yield from feed_forward(c, f"{at}qa_classifier.")
-    yield from project("qa_classifier.qa_outputs", 2)(c, at)
+def big_bird_spans(c: Config, prefix: str) -> Iterator[Param]:
+    yield from feed_forward(c, f"{prefix}qa_classifier.")
+    yield from project("qa_classifier.qa_outputs", 2)(c, prefix)
 
 
 def dpr_projection(parent: str) -> ParamRule:
-    def body(c: Config, at: str) -> Iterator[Param]:
+    def body(c: Config, prefix: str) -> Iterator[Param]:
         if size := c.num("projection_dim", default=0):
-            yield from linear(f"{at}{parent}encode_proj", size, c.num("hidden_size"), bias=True)
+            yield from linear(f"{prefix}{parent}encode_proj", size, c.num("hidden_size"), bias=True)
 
     return body
 
 
-def dpr_reader(c: Config, at: str) -> Iterator[Param]:
-    yield from dpr_projection("span_predictor.encoder.")(c, at)
+def dpr_reader(c: Config, prefix: str) -> Iterator[Param]:
+    yield from dpr_projection("span_predictor.encoder.")(c, prefix)
     width = c.num("projection_dim", default=0) or c.num("hidden_size")
-    yield from linear(f"{at}span_predictor.qa_outputs", 2, width, bias=True)
-    yield from linear(f"{at}span_predictor.qa_classifier", 1, width, bias=True)
+    yield from linear(f"{prefix}span_predictor.qa_outputs", 2, width, bias=True)
+    yield from linear(f"{prefix}span_predictor.qa_classifier", 1, width, bias=True)
 
 
 def pair_heads(base: str) -> dict[str, ParamRule]:

@@ -37,112 +37,112 @@ def parts(c: Config) -> tuple[Config, Config]:
     )
 
 
-def vision_layer(c: Config, at: str, *, bias: bool) -> Iterator[Param]:
+def vision_layer(c: Config, prefix: str, *, bias: bool) -> Iterator[Param]:
     width, inner = c.num("hidden_size"), c.num("intermediate_size")
-    yield from linear(f"{at}self_attn.qkv", 3 * width, width, bias=bias)
-    yield from linear(f"{at}self_attn.projection", width, width, bias=True)
-    yield from layernorm(f"{at}layer_norm1", width)
-    yield from linear(f"{at}mlp.fc1", inner, width, bias=True)
-    yield from linear(f"{at}mlp.fc2", width, inner, bias=True)
-    yield from layernorm(f"{at}layer_norm2", width)
+    yield from linear(f"{prefix}self_attn.qkv", 3 * width, width, bias=bias)
+    yield from linear(f"{prefix}self_attn.projection", width, width, bias=True)
+    yield from layernorm(f"{prefix}layer_norm1", width)
+    yield from linear(f"{prefix}mlp.fc1", inner, width, bias=True)
+    yield from linear(f"{prefix}mlp.fc2", width, inner, bias=True)
+    yield from layernorm(f"{prefix}layer_norm2", width)
 
 
-def vision(c: Config, at: str) -> Iterator[Param]:
+def vision(c: Config, prefix: str) -> Iterator[Param]:
     width, patch = c.num("hidden_size"), c.num("patch_size")
-    yield Param(f"{at}embeddings.class_embedding", (1, 1, width), "other")
-    yield Param(f"{at}embeddings.position_embedding", (1, side(c) ** 2 + 1, width), "other")
-    yield from conv(f"{at}embeddings.patch_embedding", (width, 3, patch, patch))
+    yield Param(f"{prefix}embeddings.class_embedding", (1, 1, width), "other")
+    yield Param(f"{prefix}embeddings.position_embedding", (1, side(c) ** 2 + 1, width), "other")
+    yield from conv(f"{prefix}embeddings.patch_embedding", (width, 3, patch, patch))
     for i in range(c.layers("num_hidden_layers")):
         bias = c.flag("qkv_bias", default=True)
-        yield from vision_layer(c, f"{at}encoder.layers.{i}.", bias=bias)
-    yield from layernorm(f"{at}post_layernorm", width)
+        yield from vision_layer(c, f"{prefix}encoder.layers.{i}.", bias=bias)
+    yield from layernorm(f"{prefix}post_layernorm", width)
 
 
-def attention(at: str, width: int, seen: int) -> Iterator[Param]:
+def attention(prefix: str, width: int, seen: int) -> Iterator[Param]:
     """`seen` is the width of what keys and values are made of."""
-    yield from linear(f"{at}self.query", width, width, bias=True)
-    yield from linear(f"{at}self.key", width, seen, bias=True)
-    yield from linear(f"{at}self.value", width, seen, bias=True)
-    yield from linear(f"{at}output.dense", width, width, bias=True)
-    yield from layernorm(f"{at}output.LayerNorm", width)
+    yield from linear(f"{prefix}self.query", width, width, bias=True)
+    yield from linear(f"{prefix}self.key", width, seen, bias=True)
+    yield from linear(f"{prefix}self.value", width, seen, bias=True)
+    yield from linear(f"{prefix}output.dense", width, width, bias=True)
+    yield from layernorm(f"{prefix}output.LayerNorm", width)
 
 
-def text_layer(c: Config, at: str, seen: int) -> Iterator[Param]:
+def text_layer(c: Config, prefix: str, seen: int) -> Iterator[Param]:
     width, inner = c.num("hidden_size"), c.num("intermediate_size")
-    yield from attention(f"{at}attention.", width, width)
+    yield from attention(f"{prefix}attention.", width, width)
     if c.flag("is_decoder", default=True):
-        yield from attention(f"{at}crossattention.", width, seen)
-    yield from linear(f"{at}intermediate.dense", inner, width, bias=True)
-    yield from linear(f"{at}output.dense", width, inner, bias=True)
-    yield from layernorm(f"{at}output.LayerNorm", width)
+        yield from attention(f"{prefix}crossattention.", width, seen)
+    yield from linear(f"{prefix}intermediate.dense", inner, width, bias=True)
+    yield from linear(f"{prefix}output.dense", width, inner, bias=True)
+    yield from layernorm(f"{prefix}output.LayerNorm", width)
 
 
-def text(c: Config, at: str, seen: int) -> Iterator[Param]:
+def text(c: Config, prefix: str, seen: int) -> Iterator[Param]:
     width = c.num("hidden_size")
-    yield from embedding(f"{at}embeddings.word_embeddings", c.num("vocab_size"), width)
+    yield from embedding(f"{prefix}embeddings.word_embeddings", c.num("vocab_size"), width)
     positions = c.num("max_position_embeddings")
-    yield from embedding(f"{at}embeddings.position_embeddings", positions, width)
-    yield from layernorm(f"{at}embeddings.LayerNorm", width)
+    yield from embedding(f"{prefix}embeddings.position_embeddings", positions, width)
+    yield from layernorm(f"{prefix}embeddings.LayerNorm", width)
     for i in range(c.layers("num_hidden_layers")):
-        yield from text_layer(c, f"{at}encoder.layer.{i}.", seen)
+        yield from text_layer(c, f"{prefix}encoder.layer.{i}.", seen)
 
 
-def decoder(c: Config, at: str, seen: int, *, ties: bool) -> Iterator[Param]:
+def decoder(c: Config, prefix: str, seen: int, *, ties: bool) -> Iterator[Param]:
     """Yield the decoder with BERT's head; weight and bias of its last Linear belong to others."""
     width, rows = c.num("hidden_size"), c.num("vocab_size")
-    head = f"{at}cls.predictions."
-    yield from text(c, f"{at}bert.", seen)
+    head = f"{prefix}cls.predictions."
+    yield from text(c, f"{prefix}bert.", seen)
     yield from linear(f"{head}transform.dense", width, width, bias=True)
     yield from layernorm(f"{head}transform.LayerNorm", width)
     yield Param(f"{head}bias", (rows,), "bias")
-    yield Param(f"{head}decoder.weight", (rows, width), tied=f"{at}{WORDS}" if ties else "")
+    yield Param(f"{head}decoder.weight", (rows, width), tied=f"{prefix}{WORDS}" if ties else "")
     yield Param(f"{head}decoder.bias", (rows,), "bias", tied=f"{head}bias" if ties else "")
 
 
-def pair(c: Config, at: str) -> Iterator[Param]:
+def pair(c: Config, prefix: str) -> Iterator[Param]:
     language, tower = parts(c)
     width, seen, out = (
         language.num("hidden_size"),
         tower.num("hidden_size"),
         c.num("projection_dim"),
     )
-    yield from text(language, f"{at}text_model.", seen)
-    yield from linear(f"{at}text_model.pooler.dense", width, width, bias=True)
-    yield from vision(tower, f"{at}vision_model.")
-    yield from linear(f"{at}visual_projection", out, seen)
-    yield from linear(f"{at}text_projection", out, width)
-    yield Param(f"{at}logit_scale", (), "other")
+    yield from text(language, f"{prefix}text_model.", seen)
+    yield from linear(f"{prefix}text_model.pooler.dense", width, width, bias=True)
+    yield from vision(tower, f"{prefix}vision_model.")
+    yield from linear(f"{prefix}visual_projection", out, seen)
+    yield from linear(f"{prefix}text_projection", out, width)
+    yield Param(f"{prefix}logit_scale", (), "other")
 
 
 def tower_and(*names: str) -> ParamRule:
     """The tower, and those of text_encoder and text_decoder that the class has."""
 
-    def body(c: Config, at: str) -> Iterator[Param]:
+    def body(c: Config, prefix: str) -> Iterator[Param]:
         language, tower = parts(c)
         seen = tower.num("hidden_size")
         ties = any(k.flag("tie_word_embeddings", default=True) for k in (c, language))
-        yield from vision(tower, f"{at}vision_model.")
+        yield from vision(tower, f"{prefix}vision_model.")
         if "text_encoder" in names:
-            yield from text(language, f"{at}text_encoder.", seen)
+            yield from text(language, f"{prefix}text_encoder.", seen)
         if "text_decoder" in names:
-            yield from decoder(language, f"{at}text_decoder.", seen, ties=ties)
+            yield from decoder(language, f"{prefix}text_decoder.", seen, ties=ties)
 
     return body
 
 
-def retrieval(c: Config, at: str) -> Iterator[Param]:
+def retrieval(c: Config, prefix: str) -> Iterator[Param]:
     language, tower = parts(c)
     out, width = c.num("image_text_hidden_size"), language.num("hidden_size")
-    yield from linear(f"{at}vision_proj", out, tower.num("hidden_size"), bias=True)
-    yield from linear(f"{at}text_proj", out, width, bias=True)
-    yield from linear(f"{at}itm_head", 2, width, bias=True)
+    yield from linear(f"{prefix}vision_proj", out, tower.num("hidden_size"), bias=True)
+    yield from linear(f"{prefix}text_proj", out, width, bias=True)
+    yield from linear(f"{prefix}itm_head", 2, width, bias=True)
 
 
 def ids(*paths: str) -> Callable[[Config, str], Iterator[Buffer]]:
-    def buffers(c: Config, at: str) -> Iterator[Buffer]:
+    def buffers(c: Config, prefix: str) -> Iterator[Buffer]:
         rows = parts(c)[0].num("max_position_embeddings")
         for path in paths:
-            yield Buffer(f"{at}{path}.embeddings.position_ids", (1, rows), "int64")
+            yield Buffer(f"{prefix}{path}.embeddings.position_ids", (1, rows), "int64")
 
     return buffers
 
@@ -200,35 +200,35 @@ def tower(c: Config) -> Config:
     return c.sub("vision_config")
 
 
-def git(c: Config, at: str) -> Iterator[Param]:
+def git(c: Config, prefix: str) -> Iterator[Param]:
     vision, width = tower(c), c.num("hidden_size")
-    yield from embedding(f"{at}embeddings.word_embeddings", c.num("vocab_size"), width)
+    yield from embedding(f"{prefix}embeddings.word_embeddings", c.num("vocab_size"), width)
     positions = c.num("max_position_embeddings")
-    yield from embedding(f"{at}embeddings.position_embeddings", positions, width)
-    yield from layernorm(f"{at}embeddings.LayerNorm", width)
-    yield from clip_vision(vision, f"{at}image_encoder.")
+    yield from embedding(f"{prefix}embeddings.position_embeddings", positions, width)
+    yield from layernorm(f"{prefix}embeddings.LayerNorm", width)
+    yield from clip_vision(vision, f"{prefix}image_encoder.")
     for i in range(c.layers("num_hidden_layers")):
-        yield from chinese_layer(c, f"{at}encoder.layer.{i}.")
-    path = f"{at}visual_projection.visual_projection."
+        yield from chinese_layer(c, f"{prefix}encoder.layer.{i}.")
+    path = f"{prefix}visual_projection.visual_projection."
     yield from linear(f"{path}0", width, vision.num("hidden_size"), bias=True)
     yield from layernorm(f"{path}1", width)
     for i in range(c.layers("num_image_with_embedding", default=0)):
         shape = (1, 1, vision.num("hidden_size"))
-        yield Param(f"{at}img_temporal_embedding.{i}", shape, "other")
+        yield Param(f"{prefix}img_temporal_embedding.{i}", shape, "other")
 
 
-def git_ids(c: Config, at: str) -> Iterator[Buffer]:
+def git_ids(c: Config, prefix: str) -> Iterator[Buffer]:
     rows = c.num("max_position_embeddings")
-    yield Buffer(f"{at}embeddings.position_ids", (1, rows), "int64")
-    yield from clip_ids(tower(c), f"{at}image_encoder.")
+    yield Buffer(f"{prefix}embeddings.position_ids", (1, rows), "int64")
+    yield from clip_ids(tower(c), f"{prefix}image_encoder.")
 
 
-def output(c: Config, at: str) -> Iterator[Param]:
+def output(c: Config, prefix: str) -> Iterator[Param]:
     words = "git.embeddings.word_embeddings.weight"
-    owner = f"{at}{words}" if c.flag("tie_word_embeddings") else ""
+    owner = f"{prefix}{words}" if c.flag("tie_word_embeddings") else ""
     shape = (c.num("vocab_size"), c.num("hidden_size"))
-    yield Param(f"{at}output.weight", shape, tied=owner)
-    yield Param(f"{at}output.bias", shape[:1], "bias")
+    yield Param(f"{prefix}output.weight", shape, tied=owner)
+    yield Param(f"{prefix}output.bias", shape[:1], "bias")
 
 
 GIT = Family(

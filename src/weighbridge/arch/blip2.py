@@ -29,22 +29,22 @@ VISION = Inner(path="vision_model.", config="vision_config", label="vision tower
 QFORMER = Inner(path="qformer.", config="qformer_config", label="projector")
 
 
-def attention(at: str, width: int, seen: int) -> Iterator[Param]:
-    for p in text_attention(at, width, seen):
-        yield p._replace(name=p.name.replace(f"{at}self.", f"{at}attention."))
+def attention(prefix: str, width: int, seen: int) -> Iterator[Param]:
+    for p in text_attention(prefix, width, seen):
+        yield p._replace(name=p.name.replace(f"{prefix}self.", f"{prefix}attention."))
 
 
-def feed_forward(c: Config, at: str, ending: str) -> Iterator[Param]:
+def feed_forward(c: Config, prefix: str, ending: str) -> Iterator[Param]:
     width, inner = c.num("hidden_size"), c.num("intermediate_size")
-    yield from linear(f"{at}intermediate{ending}.dense", inner, width, bias=True)
-    yield from linear(f"{at}output{ending}.dense", width, inner, bias=True)
-    yield from layernorm(f"{at}output{ending}.LayerNorm", width)
+    yield from linear(f"{prefix}intermediate{ending}.dense", inner, width, bias=True)
+    yield from linear(f"{prefix}output{ending}.dense", width, inner, bias=True)
+    yield from layernorm(f"{prefix}output{ending}.LayerNorm", width)
 
 
-def layers(c: Config, at: str, seen: int, *, reads_text: bool) -> Iterator[Param]:
+def layers(c: Config, prefix: str, seen: int, *, reads_text: bool) -> Iterator[Param]:
     width, period = c.num("hidden_size"), max(1, c.num("cross_attention_frequency"))
     for i in range(c.layers("num_hidden_layers")):
-        path = f"{at}encoder.layer.{i}."
+        path = f"{prefix}encoder.layer.{i}."
         yield from attention(f"{path}attention.", width, width)
         if i % period == 0:
             yield from attention(f"{path}crossattention.", width, seen)
@@ -53,33 +53,33 @@ def layers(c: Config, at: str, seen: int, *, reads_text: bool) -> Iterator[Param
         yield from feed_forward(c, path, "_query")
 
 
-def qformer(c: Config, at: str, seen: int) -> Iterator[Param]:
+def qformer(c: Config, prefix: str, seen: int) -> Iterator[Param]:
     reads_text = c.flag("use_qformer_text_input")
-    yield from layernorm(f"{at}layernorm", c.num("hidden_size"))
-    yield from layers(c, at, seen, reads_text=reads_text)
+    yield from layernorm(f"{prefix}layernorm", c.num("hidden_size"))
+    yield from layers(c, prefix, seen, reads_text=reads_text)
 
 
-def text_embeddings(c: Config, at: str) -> Iterator[Param]:
+def text_embeddings(c: Config, prefix: str) -> Iterator[Param]:
     width = c.num("hidden_size")
-    yield from embedding(f"{at}embeddings.word_embeddings", c.num("vocab_size"), width)
+    yield from embedding(f"{prefix}embeddings.word_embeddings", c.num("vocab_size"), width)
     positions = c.num("max_position_embeddings")
-    yield from embedding(f"{at}embeddings.position_embeddings", positions, width)
+    yield from embedding(f"{prefix}embeddings.position_embeddings", positions, width)
 
 
-def instruct_qformer(c: Config, at: str, seen: int) -> Iterator[Param]:
-    yield from text_embeddings(c, at)
-    yield from layernorm(f"{at}embeddings.layernorm", c.num("hidden_size"))
-    yield from layers(c, at, seen, reads_text=True)
+def instruct_qformer(c: Config, prefix: str, seen: int) -> Iterator[Param]:
+    yield from text_embeddings(c, prefix)
+    yield from layernorm(f"{prefix}embeddings.layernorm", c.num("hidden_size"))
+    yield from layers(c, prefix, seen, reads_text=True)
 
 
-def alone(c: Config, at: str) -> Iterator[Param]:
+def alone(c: Config, prefix: str) -> Iterator[Param]:
     """A Q-Former with a config of its own, as Granite Speech has it."""
-    yield from qformer(c, at, c.num("encoder_hidden_size"))
+    yield from qformer(c, prefix, c.num("encoder_hidden_size"))
 
 
-def queries(c: Config, at: str) -> Iterator[Param]:
+def queries(c: Config, prefix: str) -> Iterator[Param]:
     width = nested(c, QFORMER).num("hidden_size")
-    yield Param(f"{at}query_tokens", (1, c.num("num_query_tokens"), width), "other")
+    yield Param(f"{prefix}query_tokens", (1, c.num("num_query_tokens"), width), "other")
 
 
 def seen_width(c: Config) -> int:
@@ -87,48 +87,48 @@ def seen_width(c: Config) -> int:
     return nested(c, VISION).num("hidden_size")
 
 
-def bridge(c: Config, at: str) -> Iterator[Param]:
-    yield from queries(c, at)
-    yield from qformer(nested(c, QFORMER), f"{at}qformer.", seen_width(c))
+def bridge(c: Config, prefix: str) -> Iterator[Param]:
+    yield from queries(c, prefix)
+    yield from qformer(nested(c, QFORMER), f"{prefix}qformer.", seen_width(c))
 
 
-def projected(c: Config, at: str) -> Iterator[Param]:
-    yield from bridge(c, at)
-    yield from to_language(c, at)
+def projected(c: Config, prefix: str) -> Iterator[Param]:
+    yield from bridge(c, prefix)
+    yield from to_language(c, prefix)
 
 
-def instruct(c: Config, at: str) -> Iterator[Param]:
-    yield from queries(c, at)
-    yield from instruct_qformer(nested(c, QFORMER), f"{at}qformer.", seen_width(c))
-    yield from to_language(c, at)
+def instruct(c: Config, prefix: str) -> Iterator[Param]:
+    yield from queries(c, prefix)
+    yield from instruct_qformer(nested(c, QFORMER), f"{prefix}qformer.", seen_width(c))
+    yield from to_language(c, prefix)
 
 
-def to_language(c: Config, at: str) -> Iterator[Param]:
+def to_language(c: Config, prefix: str) -> Iterator[Param]:
     into, out = nested(c, QFORMER).num("hidden_size"), nested(c, TEXT).num("hidden_size")
-    yield from linear(f"{at}language_projection", out, into, bias=True)
+    yield from linear(f"{prefix}language_projection", out, into, bias=True)
 
 
 def project(*names: str) -> ParamRule:
-    def head(c: Config, at: str) -> Iterator[Param]:
+    def head(c: Config, prefix: str) -> Iterator[Param]:
         width, out = nested(c, QFORMER).num("hidden_size"), c.num("image_text_hidden_size")
         for name in names:
-            yield from linear(f"{at}{name}", 2 if name == "itm_head" else out, width, bias=True)
+            yield from linear(f"{prefix}{name}", 2 if name == "itm_head" else out, width, bias=True)
 
     return head
 
 
-def with_text(c: Config, at: str) -> Iterator[Param]:
-    yield from text_embeddings(nested(c, QFORMER), at)
-    yield from bridge(c, at)
+def with_text(c: Config, prefix: str) -> Iterator[Param]:
+    yield from text_embeddings(nested(c, QFORMER), prefix)
+    yield from bridge(c, prefix)
 
 
-def ids(c: Config, at: str) -> Iterator[Buffer]:
+def ids(c: Config, prefix: str) -> Iterator[Buffer]:
     rows = nested(c, QFORMER).num("max_position_embeddings")
-    yield Buffer(f"{at}embeddings.position_ids", (1, rows), "int64")
+    yield Buffer(f"{prefix}embeddings.position_ids", (1, rows), "int64")
 
 
-def qformer_ids(c: Config, at: str) -> Iterator[Buffer]:
-    yield from ids(c, f"{at}qformer.")
+def qformer_ids(c: Config, prefix: str) -> Iterator[Buffer]:
+    yield from ids(c, f"{prefix}qformer.")
 
 
 ATTENTION = (

@@ -110,7 +110,7 @@ def mpt(c: Config) -> Decoder:
     )
 
 
-def mpt_known(c: Config, at: str) -> Iterator[Buffer]:
+def mpt_known(c: Config, prefix: str) -> Iterator[Buffer]:
     """Yield nothing: the known classes have no buffers."""
     attn = c.sub("attn_config")
     if remote(c) and (attn.flag("qk_ln") or not attn.flag("alibi")):

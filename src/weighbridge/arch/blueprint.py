@@ -79,11 +79,11 @@ class CountedParams(Sequence[Param]):
         return sum(p.copies for p in self.counted)
 
     @overload
-    def __getitem__(self, at: int) -> Param: ...
+    def __getitem__(self, index: int) -> Param: ...
     @overload
-    def __getitem__(self, at: slice) -> Sequence[Param]: ...
-    def __getitem__(self, at: int | slice) -> Param | Sequence[Param]:
-        return self._all[at]
+    def __getitem__(self, index: slice) -> Sequence[Param]: ...
+    def __getitem__(self, index: int | slice) -> Param | Sequence[Param]:
+        return self._all[index]
 
     @cached_property
     def _all(self) -> tuple[Param, ...]:
@@ -131,7 +131,7 @@ class Blueprint:
         return tuple((p, counts[key]) for key, p in first.items())
 
     def part(self, name: str) -> str:
-        """What the tensor `name` belongs to: the longest prefix in `parts` decides."""
+        """Return the label of the part that holds a tensor, by its longest prefix in `parts`."""
         for prefix, label in self._longest_first:
             if name.startswith(prefix):
                 return label
@@ -143,7 +143,7 @@ class Blueprint:
 
 
 def expert_path(name: str) -> str:
-    """What all experts of a layer have before their number."""
+    """Return what the names of all experts of a layer have before their number."""
     head, word, _ = name.partition(EXPERTS)
     return head + word
 
@@ -154,7 +154,7 @@ def alike(name: str, copies: int) -> tuple[str, int]:
 
 
 def numbered(name: str, expert: int) -> str:
-    """What that expert has in the place of the first one's `name`."""
+    """Return the name that an expert has in the place of the first one's `name`."""
     path = expert_path(name)
     return f"{path}{expert}{name[len(path) + 1 :]}"
 
@@ -165,16 +165,16 @@ def last_name(p: Param) -> str:
 
 
 def told(params: Iterable[Param]) -> Iterator[Param]:
-    """What is counted one by one: all of expert 0, all of expert 1..."""
+    """Yield counted parameters one by one: all of expert 0, all of expert 1..."""
     for (path, count), group in groupby(params, lambda p: alike(p.name, p.copies)):
         if not path:
             yield from group
             continue
         found = [(p.name[len(path) + 1 :], p._replace(copies=1)[1:]) for p in group]
         for i in range(count):
-            at = f"{path}{i}"
+            prefix = f"{path}{i}"
             for tail, facts in found:
-                yield Param(at + tail, *facts)
+                yield Param(prefix + tail, *facts)
 
 
 def _unnumbered(p: Param) -> str:
@@ -191,7 +191,7 @@ ParamRule = Callable[[Config, str], Params]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Family:
-    """What a model type means.
+    """Description of the classes of a model type: their tensors, heads and buffers.
 
     `tree` describes a decoder by its modules. What has none has a `body`: the tensors of the base
     model below a path ("model." or "", dot included). A class whose name ends in one of `heads`
@@ -215,12 +215,12 @@ class Family:
     parts: tuple[tuple[str, str], ...] = ()  # (path below the base model, "vision tower", ...)
     renames: tuple[tuple[str, str], ...] = ()  # module prefix -> checkpoint prefix, with a head
 
-    def tensors(self, c: Config, at: str) -> Params:
+    def tensors(self, c: Config, prefix: str) -> Params:
         """The parameters of the base model below the path `at`."""
         if self.tree is not None:
-            return self.tree(c).tensors(at)
+            return self.tree(c).tensors(prefix)
         assert self.body is not None
-        return self.body(c, at)
+        return self.body(c, prefix)
 
 
 NOT_IN_HALF = "float32 in float16"  # transformers' _keep_in_fp32_modules, which bfloat16 escapes

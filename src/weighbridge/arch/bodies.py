@@ -70,7 +70,7 @@ def body(
 
 
 def _of_tree(plan: Blueprint, tree: Decoder, layers: Sequence[Layer]) -> Body:
-    """What the modules say. Their parameters tell no more of it than the rows of a head."""
+    """Return the body of a tree of modules; parameters tell the rows of a head alone."""
     outside = [p for p in plan.counted if below_number(p.name) is None]
     blocks = (_computed(*both) for both in zip(tree.layers, layers, strict=False))
     return Body(
@@ -119,7 +119,7 @@ def _block(parameters: Parameters, layer: Layer) -> LayerBlock:
 
 
 def _embedder(config: Config | None) -> tuple[Layer, ...]:
-    """What a language model would remember that here reads its input at once."""
+    """Return what a language model would remember that here reads its input at once."""
     if config is None or not embeds(config.model_type):
         return ()
     return layers_of(config.sub("vlm_config"))
@@ -159,7 +159,7 @@ def _encoder(
     layers: Sequence[Layer],
     config: Config | None,
 ) -> Body | None:
-    """What is attended to: the other half of a pair, or the tower of one that sees or hears."""
+    """Return what is attended to: the other half of a pair, or the tower of one that has one."""
     crossed = any(isinstance(m, CrossAttention) for layer in layers for m in layer.mixers)
     if decoder is None or config is None or not crossed:
         return None
@@ -177,7 +177,8 @@ def _encoder(
 
 
 def _hidden(blocks: Iterable[LayerBlock], params: Sequence[Param]) -> int:
-    """What embeddings are projected to, else what feed-forwards read, else the embedding's own."""
+    """Return the width that embeddings are projected to, else that which feed-forwards read, else
+    the embedding's own."""
     into = next((p for p in params if role_of(p) == "into"), None)
     if into is not None:
         return into.shape[0]

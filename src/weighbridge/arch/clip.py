@@ -19,19 +19,19 @@ from weighbridge.arch.vision import layernorm
 Ids = Callable[[Config, str], Iterable[Buffer]]
 
 
-def layer(c: Config, at: str) -> Iterator[Param]:
+def layer(c: Config, prefix: str) -> Iterator[Param]:
     width, inner = c.num("hidden_size"), c.num("intermediate_size")
     for name in ("k_proj", "v_proj", "q_proj", "out_proj"):
-        yield from linear(f"{at}self_attn.{name}", width, width, bias=True)
-    yield from layernorm(f"{at}layer_norm1", width)
-    yield from linear(f"{at}mlp.fc1", inner, width, bias=True)
-    yield from linear(f"{at}mlp.fc2", width, inner, bias=True)
-    yield from layernorm(f"{at}layer_norm2", width)
+        yield from linear(f"{prefix}self_attn.{name}", width, width, bias=True)
+    yield from layernorm(f"{prefix}layer_norm1", width)
+    yield from linear(f"{prefix}mlp.fc1", inner, width, bias=True)
+    yield from linear(f"{prefix}mlp.fc2", width, inner, bias=True)
+    yield from layernorm(f"{prefix}layer_norm2", width)
 
 
-def layers(c: Config, at: str) -> Iterator[Param]:
+def layers(c: Config, prefix: str) -> Iterator[Param]:
     for i in range(c.layers("num_hidden_layers")):
-        yield from layer(c, f"{at}encoder.layers.{i}.")
+        yield from layer(c, f"{prefix}encoder.layers.{i}.")
 
 
 def side(c: Config) -> int:
@@ -44,97 +44,97 @@ def patch_kernel(c: Config, width: int) -> tuple[int, ...]:
     return (width, c.num("num_channels", default=3), patch, patch)
 
 
-def clip_vision(c: Config, at: str) -> Iterator[Param]:
-    at, width = f"{at}vision_model.", c.num("hidden_size")
-    yield Param(f"{at}embeddings.class_embedding", (width,), "other")
-    yield from conv(f"{at}embeddings.patch_embedding", patch_kernel(c, width), bias=False)
-    yield from embedding(f"{at}embeddings.position_embedding", side(c) ** 2 + 1, width)
-    yield from layernorm(f"{at}pre_layrnorm", width)  # so spelt
-    yield from layers(c, at)
-    yield from layernorm(f"{at}post_layernorm", width)
+def clip_vision(c: Config, prefix: str) -> Iterator[Param]:
+    prefix, width = f"{prefix}vision_model.", c.num("hidden_size")
+    yield Param(f"{prefix}embeddings.class_embedding", (width,), "other")
+    yield from conv(f"{prefix}embeddings.patch_embedding", patch_kernel(c, width), bias=False)
+    yield from embedding(f"{prefix}embeddings.position_embedding", side(c) ** 2 + 1, width)
+    yield from layernorm(f"{prefix}pre_layrnorm", width)  # so spelt
+    yield from layers(c, prefix)
+    yield from layernorm(f"{prefix}post_layernorm", width)
 
 
-def clip_text(c: Config, at: str) -> Iterator[Param]:
-    at, width = f"{at}text_model.", c.num("hidden_size")
-    yield from embedding(f"{at}embeddings.token_embedding", c.num("vocab_size"), width)
+def clip_text(c: Config, prefix: str) -> Iterator[Param]:
+    prefix, width = f"{prefix}text_model.", c.num("hidden_size")
+    yield from embedding(f"{prefix}embeddings.token_embedding", c.num("vocab_size"), width)
     positions = c.num("max_position_embeddings")
-    yield from embedding(f"{at}embeddings.position_embedding", positions, width)
-    yield from layers(c, at)
-    yield from layernorm(f"{at}final_layer_norm", width)
+    yield from embedding(f"{prefix}embeddings.position_embedding", positions, width)
+    yield from layers(c, prefix)
+    yield from layernorm(f"{prefix}final_layer_norm", width)
 
 
-def pooling(c: Config, at: str) -> Iterator[Param]:
+def pooling(c: Config, prefix: str) -> Iterator[Param]:
     """One learned query attends to all patches (nn.MultiheadAttention), then an MLP."""
     width, inner = c.num("hidden_size"), c.num("intermediate_size")
-    yield Param(f"{at}probe", (1, 1, width), "other")
-    yield Param(f"{at}attention.in_proj_weight", (3 * width, width), "other")
-    yield Param(f"{at}attention.in_proj_bias", (3 * width,), "bias")
-    yield from linear(f"{at}attention.out_proj", width, width, bias=True)
-    yield from layernorm(f"{at}layernorm", width)
-    yield from linear(f"{at}mlp.fc1", inner, width, bias=True)
-    yield from linear(f"{at}mlp.fc2", width, inner, bias=True)
+    yield Param(f"{prefix}probe", (1, 1, width), "other")
+    yield Param(f"{prefix}attention.in_proj_weight", (3 * width, width), "other")
+    yield Param(f"{prefix}attention.in_proj_bias", (3 * width,), "bias")
+    yield from linear(f"{prefix}attention.out_proj", width, width, bias=True)
+    yield from layernorm(f"{prefix}layernorm", width)
+    yield from linear(f"{prefix}mlp.fc1", inner, width, bias=True)
+    yield from linear(f"{prefix}mlp.fc2", width, inner, bias=True)
 
 
-def siglip_rest(c: Config, at: str) -> Iterator[Param]:
-    yield from layers(c, at)
-    yield from layernorm(f"{at}post_layernorm", c.num("hidden_size"))
+def siglip_rest(c: Config, prefix: str) -> Iterator[Param]:
+    yield from layers(c, prefix)
+    yield from layernorm(f"{prefix}post_layernorm", c.num("hidden_size"))
     if c.flag("vision_use_head", default=True):
-        yield from pooling(c, f"{at}head.")
+        yield from pooling(c, f"{prefix}head.")
 
 
-def siglip_vision(c: Config, at: str) -> Iterator[Param]:
-    at, width = f"{at}vision_model.", c.num("hidden_size")
-    yield from conv(f"{at}embeddings.patch_embedding", patch_kernel(c, width))
-    yield from embedding(f"{at}embeddings.position_embedding", side(c) ** 2, width)
-    yield from siglip_rest(c, at)
+def siglip_vision(c: Config, prefix: str) -> Iterator[Param]:
+    prefix, width = f"{prefix}vision_model.", c.num("hidden_size")
+    yield from conv(f"{prefix}embeddings.patch_embedding", patch_kernel(c, width))
+    yield from embedding(f"{prefix}embeddings.position_embedding", side(c) ** 2, width)
+    yield from siglip_rest(c, prefix)
 
 
-def siglip2_vision(c: Config, at: str) -> Iterator[Param]:
+def siglip2_vision(c: Config, prefix: str) -> Iterator[Param]:
     """Patches come cut out, so that images keep their shape: a Linear, not a convolution."""
-    at, width = f"{at}vision_model.", c.num("hidden_size")
+    prefix, width = f"{prefix}vision_model.", c.num("hidden_size")
     pixels = c.num("num_channels", default=3) * c.num("patch_size") ** 2
-    yield from linear(f"{at}embeddings.patch_embedding", width, pixels, bias=True)
-    yield from embedding(f"{at}embeddings.position_embedding", c.num("num_patches"), width)
-    yield from siglip_rest(c, at)
+    yield from linear(f"{prefix}embeddings.patch_embedding", width, pixels, bias=True)
+    yield from embedding(f"{prefix}embeddings.position_embedding", c.num("num_patches"), width)
+    yield from siglip_rest(c, prefix)
 
 
-def siglip_text(c: Config, at: str) -> Iterator[Param]:
-    yield from clip_text(c, at)
+def siglip_text(c: Config, prefix: str) -> Iterator[Param]:
+    yield from clip_text(c, prefix)
     width = c.num("hidden_size")
     out = c.num("projection_size", default=width)
-    yield from linear(f"{at}text_model.head", out, width, bias=True)
+    yield from linear(f"{prefix}text_model.head", out, width, bias=True)
 
 
-def chinese_layer(c: Config, at: str) -> Iterator[Param]:
+def chinese_layer(c: Config, prefix: str) -> Iterator[Param]:
     width, inner = c.num("hidden_size"), c.num("intermediate_size")
     for name in ("query", "key", "value"):
-        yield from linear(f"{at}attention.self.{name}", width, width, bias=True)
-    yield from linear(f"{at}attention.output.dense", width, width, bias=True)
-    yield from layernorm(f"{at}attention.output.LayerNorm", width)
-    yield from linear(f"{at}intermediate.dense", inner, width, bias=True)
-    yield from linear(f"{at}output.dense", width, inner, bias=True)
-    yield from layernorm(f"{at}output.LayerNorm", width)
+        yield from linear(f"{prefix}attention.self.{name}", width, width, bias=True)
+    yield from linear(f"{prefix}attention.output.dense", width, width, bias=True)
+    yield from layernorm(f"{prefix}attention.output.LayerNorm", width)
+    yield from linear(f"{prefix}intermediate.dense", inner, width, bias=True)
+    yield from linear(f"{prefix}output.dense", width, inner, bias=True)
+    yield from layernorm(f"{prefix}output.LayerNorm", width)
 
 
-def chinese_text(c: Config, at: str) -> Iterator[Param]:
+def chinese_text(c: Config, prefix: str) -> Iterator[Param]:
     """A BERT without pooler."""
-    at, width = f"{at}text_model.", c.num("hidden_size")
+    prefix, width = f"{prefix}text_model.", c.num("hidden_size")
     tables = {
         "word": c.num("vocab_size"),
         "position": c.num("max_position_embeddings"),
         "token_type": c.num("type_vocab_size"),
     }
     for name, rows in tables.items():
-        yield from embedding(f"{at}embeddings.{name}_embeddings", rows, width)
-    yield from layernorm(f"{at}embeddings.LayerNorm", width)
+        yield from embedding(f"{prefix}embeddings.{name}_embeddings", rows, width)
+    yield from layernorm(f"{prefix}embeddings.LayerNorm", width)
     for i in range(c.layers("num_hidden_layers")):
-        yield from chinese_layer(c, f"{at}encoder.layer.{i}.")
+        yield from chinese_layer(c, f"{prefix}encoder.layer.{i}.")
 
 
-def chinese_text_pooled(c: Config, at: str) -> Iterator[Param]:
-    yield from chinese_text(c, at)
+def chinese_text_pooled(c: Config, prefix: str) -> Iterator[Param]:
+    yield from chinese_text(c, prefix)
     width = c.num("hidden_size")
-    yield from linear(f"{at}text_model.pooler.dense", width, width, bias=True)
+    yield from linear(f"{prefix}text_model.pooler.dense", width, width, bias=True)
 
 
 def halves(c: Config) -> tuple[Config, Config]:
@@ -146,97 +146,97 @@ def halves(c: Config) -> tuple[Config, Config]:
 
 
 def clip_pair(text_tower: ParamRule) -> ParamRule:
-    def pair(c: Config, at: str) -> Iterator[Param]:
+    def pair(c: Config, prefix: str) -> Iterator[Param]:
         text, vision = halves(c)
         out = c.num("projection_dim")
-        yield from text_tower(text, at)
-        yield from clip_vision(vision, at)
-        yield from linear(f"{at}visual_projection", out, vision.num("hidden_size"))
-        yield from linear(f"{at}text_projection", out, text.num("hidden_size"))
-        yield Param(f"{at}logit_scale", (), "other")
+        yield from text_tower(text, prefix)
+        yield from clip_vision(vision, prefix)
+        yield from linear(f"{prefix}visual_projection", out, vision.num("hidden_size"))
+        yield from linear(f"{prefix}text_projection", out, text.num("hidden_size"))
+        yield Param(f"{prefix}logit_scale", (), "other")
 
     return pair
 
 
 def siglip_pair(vision_tower: ParamRule) -> ParamRule:
-    def pair(c: Config, at: str) -> Iterator[Param]:
+    def pair(c: Config, prefix: str) -> Iterator[Param]:
         text, vision = halves(c)
-        yield from siglip_text(text, at)
-        yield from vision_tower(vision, at)
-        yield Param(f"{at}logit_scale", (1,), "other")
-        yield Param(f"{at}logit_bias", (1,), "other")
+        yield from siglip_text(text, prefix)
+        yield from vision_tower(vision, prefix)
+        yield Param(f"{prefix}logit_scale", (1,), "other")
+        yield Param(f"{prefix}logit_bias", (1,), "other")
 
     return pair
 
 
 def vision_only(tower: ParamRule) -> ParamRule:
-    def body(c: Config, at: str) -> Iterator[Param]:
-        yield from tower(halves(c)[1], at)
+    def body(c: Config, prefix: str) -> Iterator[Param]:
+        yield from tower(halves(c)[1], prefix)
 
     return body
 
 
 def image_classifier() -> ParamRule:
-    def head(c: Config, at: str) -> Iterator[Param]:
+    def head(c: Config, prefix: str) -> Iterator[Param]:
         width = halves(c)[1].num("hidden_size")
-        yield from linear(f"{at}classifier", labels(c), width, bias=True)
+        yield from linear(f"{prefix}classifier", labels(c), width, bias=True)
 
     return head
 
 
-def text_projection(c: Config, at: str) -> Iterator[Param]:
-    yield from linear(f"{at}text_projection", c.num("projection_dim"), c.num("hidden_size"))
+def text_projection(c: Config, prefix: str) -> Iterator[Param]:
+    yield from linear(f"{prefix}text_projection", c.num("projection_dim"), c.num("hidden_size"))
 
 
-def visual_projection(c: Config, at: str) -> Iterator[Param]:
-    yield from linear(f"{at}visual_projection", c.num("projection_dim"), c.num("hidden_size"))
+def visual_projection(c: Config, prefix: str) -> Iterator[Param]:
+    yield from linear(f"{prefix}visual_projection", c.num("projection_dim"), c.num("hidden_size"))
 
 
-def concepts(c: Config, at: str) -> Iterator[Param]:
+def concepts(c: Config, prefix: str) -> Iterator[Param]:
     """diffusers' StableDiffusionSafetyChecker: 17 concepts and 3 that need special care."""
     vision, out = halves(c)[1], c.num("projection_dim")
-    yield from linear(f"{at}visual_projection", out, vision.num("hidden_size"))
+    yield from linear(f"{prefix}visual_projection", out, vision.num("hidden_size"))
     for name, count in (("concept", 17), ("special_care", 3)):
-        yield Param(f"{at}{name}_embeds", (count, out), "other")
-        yield Param(f"{at}{name}_embeds_weights", (count,), "other")
+        yield Param(f"{prefix}{name}_embeds", (count, out), "other")
+        yield Param(f"{prefix}{name}_embeds_weights", (count,), "other")
 
 
-def text_ids(c: Config, at: str) -> Iterator[Buffer]:
+def text_ids(c: Config, prefix: str) -> Iterator[Buffer]:
     """arange over the positions; releases before 4.31 stored it in the checkpoint."""
     rows = c.num("max_position_embeddings")
-    yield Buffer(f"{at}text_model.embeddings.position_ids", (1, rows), "int64")
+    yield Buffer(f"{prefix}text_model.embeddings.position_ids", (1, rows), "int64")
 
 
-def chinese_ids(c: Config, at: str) -> Iterator[Buffer]:
-    yield from text_ids(c, at)
+def chinese_ids(c: Config, prefix: str) -> Iterator[Buffer]:
+    yield from text_ids(c, prefix)
     rows = c.num("max_position_embeddings")
-    yield Buffer(f"{at}text_model.embeddings.token_type_ids", (1, rows), "int64")
+    yield Buffer(f"{prefix}text_model.embeddings.token_type_ids", (1, rows), "int64")
 
 
-def clip_ids(c: Config, at: str) -> Iterator[Buffer]:
-    yield Buffer(f"{at}vision_model.embeddings.position_ids", (1, side(c) ** 2 + 1), "int64")
+def clip_ids(c: Config, prefix: str) -> Iterator[Buffer]:
+    yield Buffer(f"{prefix}vision_model.embeddings.position_ids", (1, side(c) ** 2 + 1), "int64")
 
 
-def siglip_ids(c: Config, at: str) -> Iterator[Buffer]:
-    yield Buffer(f"{at}vision_model.embeddings.position_ids", (1, side(c) ** 2), "int64")
+def siglip_ids(c: Config, prefix: str) -> Iterator[Buffer]:
+    yield Buffer(f"{prefix}vision_model.embeddings.position_ids", (1, side(c) ** 2), "int64")
 
 
-def no_ids(c: Config, at: str) -> Iterator[Buffer]:
+def no_ids(c: Config, prefix: str) -> Iterator[Buffer]:
     """SigLIP 2 interpolates its positions and keeps no index."""
     return iter(())
 
 
 def pair_ids(text: Ids, vision: Ids) -> Ids:
-    def ids(c: Config, at: str) -> Iterator[Buffer]:
-        yield from text(halves(c)[0], at)
-        yield from vision(halves(c)[1], at)
+    def ids(c: Config, prefix: str) -> Iterator[Buffer]:
+        yield from text(halves(c)[0], prefix)
+        yield from vision(halves(c)[1], prefix)
 
     return ids
 
 
 def vision_ids(vision: Ids) -> Ids:
-    def ids(c: Config, at: str) -> Iterator[Buffer]:
-        yield from vision(halves(c)[1], at)
+    def ids(c: Config, prefix: str) -> Iterator[Buffer]:
+        yield from vision(halves(c)[1], prefix)
 
     return ids
 

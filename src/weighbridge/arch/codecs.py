@@ -44,38 +44,38 @@ def ratios(c: Config) -> tuple[int, ...]:
     return found
 
 
-def residuals(c: Config, at: str, start: int, width: int) -> Iterator[Convolution]:
+def residuals(c: Config, prefix: str, start: int, width: int) -> Iterator[Convolution]:
     """The blocks of one width, numbered from `start`; activations stand between (0, 2)."""
     inner = width // max(1, c.num("compress"))
     for i in range(start, start + c.layers("num_residual_layers")):
-        yield Convolution(f"{at}{i}.block.1", inner, width, c.num("residual_kernel_size"))
-        yield Convolution(f"{at}{i}.block.3", width, inner, 1)
+        yield Convolution(f"{prefix}{i}.block.1", inner, width, c.num("residual_kernel_size"))
+        yield Convolution(f"{prefix}{i}.block.3", width, inner, 1)
         if c.flag("use_conv_shortcut"):
-            yield Convolution(f"{at}{i}.shortcut", width, width, 1)
+            yield Convolution(f"{prefix}{i}.shortcut", width, width, 1)
 
 
-def encoder(c: Config, at: str, *, recurrent: bool) -> Iterator[Convolution]:
+def encoder(c: Config, prefix: str, *, recurrent: bool) -> Iterator[Convolution]:
     width, blocks, i = c.num("num_filters"), c.layers("num_residual_layers"), 1
-    yield Convolution(f"{at}0", width, c.num("audio_channels"), c.num("kernel_size"))
+    yield Convolution(f"{prefix}0", width, c.num("audio_channels"), c.num("kernel_size"))
     for ratio in reversed(ratios(c)):
-        yield from residuals(c, at, i, width)
+        yield from residuals(c, prefix, i, width)
         i += blocks + 2  # an activation and the convolution that follows
-        yield Convolution(f"{at}{i - 1}", 2 * width, width, 2 * ratio)
+        yield Convolution(f"{prefix}{i - 1}", 2 * width, width, 2 * ratio)
         width *= 2
     last = i + 1 + recurrent
-    yield Convolution(f"{at}{last}", c.num("hidden_size"), width, c.num("last_kernel_size"))
+    yield Convolution(f"{prefix}{last}", c.num("hidden_size"), width, c.num("last_kernel_size"))
 
 
-def decoder(c: Config, at: str, *, recurrent: bool) -> Iterator[Convolution]:
+def decoder(c: Config, prefix: str, *, recurrent: bool) -> Iterator[Convolution]:
     width, i = c.num("num_filters") << len(ratios(c)), 1 + recurrent
-    yield Convolution(f"{at}0", width, c.num("hidden_size"), c.num("kernel_size"))
+    yield Convolution(f"{prefix}0", width, c.num("hidden_size"), c.num("kernel_size"))
     for ratio in ratios(c):
-        yield Convolution(f"{at}{i + 1}", width // 2, width, 2 * ratio, transposed=True)
+        yield Convolution(f"{prefix}{i + 1}", width // 2, width, 2 * ratio, transposed=True)
         width //= 2
-        yield from residuals(c, at, i + 2, width)
+        yield from residuals(c, prefix, i + 2, width)
         i += 2 + c.layers("num_residual_layers")
     channels, kernel = c.num("audio_channels"), c.num("last_kernel_size")
-    yield Convolution(f"{at}{i + 1}", channels, c.num("num_filters"), kernel)
+    yield Convolution(f"{prefix}{i + 1}", channels, c.num("num_filters"), kernel)
 
 
 def scalars(path: str) -> Iterator[Buffer]:
@@ -101,27 +101,27 @@ def normalised(c: Config, found: Convolution) -> Iterator[Param]:
         raise c.error("norm_type", f"is {kind!r}; known: weight_norm, time_group_norm")
 
 
-def lstm(c: Config, at: str, width: int) -> Iterator[Param]:
+def lstm(c: Config, prefix: str, width: int) -> Iterator[Param]:
     """Four gates, each of input and of state."""
     for layer in range(c.layers("num_lstm_layers")):
         for side in ("ih", "hh"):
-            yield Param(f"{at}.lstm.weight_{side}_l{layer}", (4 * width, width), "other")
-            yield Param(f"{at}.lstm.bias_{side}_l{layer}", (4 * width,), "bias")
+            yield Param(f"{prefix}.lstm.weight_{side}_l{layer}", (4 * width, width), "other")
+            yield Param(f"{prefix}.lstm.bias_{side}_l{layer}", (4 * width,), "bias")
 
 
-def encodec_convolutions(c: Config, at: str) -> Iterator[Convolution]:
-    yield from encoder(c, f"{at}encoder.layers.", recurrent=True)
-    yield from decoder(c, f"{at}decoder.layers.", recurrent=True)
+def encodec_convolutions(c: Config, prefix: str) -> Iterator[Convolution]:
+    yield from encoder(c, f"{prefix}encoder.layers.", recurrent=True)
+    yield from decoder(c, f"{prefix}decoder.layers.", recurrent=True)
 
 
-def encodec(c: Config, at: str) -> Iterator[Param]:
+def encodec(c: Config, prefix: str) -> Iterator[Param]:
     c.skip("codebook_dim")
-    for found in encodec_convolutions(c, at):
+    for found in encodec_convolutions(c, prefix):
         yield from normalised(c, found)
     deep = c.num("num_filters") << len(ratios(c))
     bottom = 1 + len(ratios(c)) * (c.layers("num_residual_layers") + 2)
-    yield from lstm(c, f"{at}encoder.layers.{bottom}", deep)
-    yield from lstm(c, f"{at}decoder.layers.1", deep)
+    yield from lstm(c, f"{prefix}encoder.layers.{bottom}", deep)
+    yield from lstm(c, f"{prefix}decoder.layers.1", deep)
 
 
 def frames(c: Config) -> int:
@@ -136,8 +136,8 @@ def encodec_quantizers(c: Config) -> int:
     return int(1000 * widest // (max(1, frames(c)) * bits))
 
 
-def encodec_buffers(c: Config, at: str) -> Iterator[Buffer]:
-    for found in encodec_convolutions(c, at):
+def encodec_buffers(c: Config, prefix: str) -> Iterator[Buffer]:
+    for found in encodec_convolutions(c, prefix):
         if not found.transposed:
             yield from scalars(found.path)
     size = c.num("codebook_size")
@@ -145,26 +145,26 @@ def encodec_buffers(c: Config, at: str) -> Iterator[Buffer]:
     shapes = {"inited": (1,), "cluster_size": (size,), "embed": table, "embed_avg": table}
     for i in range(encodec_quantizers(c)):
         for name, shape in shapes.items():
-            path = f"{at}quantizer.layers.{i}.codebook.{name}"
+            path = f"{prefix}quantizer.layers.{i}.codebook.{name}"
             yield Buffer(path, shape, "", persistent=True)
 
 
 # Mimi
 
 
-def mimi_layer(c: Config, at: str) -> Iterator[Param]:
+def mimi_layer(c: Config, prefix: str) -> Iterator[Param]:
     width, inner = c.num("hidden_size"), c.num("intermediate_size")
     size, bias = head_dim(c), c.flag("attention_bias")
     heads, kv_heads = c.num("num_attention_heads"), c.num("num_key_value_heads")
     for name, count in (("q_proj", heads), ("k_proj", kv_heads), ("v_proj", kv_heads)):
-        yield from linear(f"{at}self_attn.{name}", count * size, width, bias=bias)
-    yield from linear(f"{at}self_attn.o_proj", width, heads * size, bias=bias)
-    yield from linear(f"{at}mlp.fc1", inner, width)
-    yield from linear(f"{at}mlp.fc2", width, inner)
+        yield from linear(f"{prefix}self_attn.{name}", count * size, width, bias=bias)
+    yield from linear(f"{prefix}self_attn.o_proj", width, heads * size, bias=bias)
+    yield from linear(f"{prefix}mlp.fc1", inner, width)
+    yield from linear(f"{prefix}mlp.fc2", width, inner)
     for name in ("input_layernorm", "post_attention_layernorm"):
-        yield from norm(f"{at}{name}", width, bias=True)
+        yield from norm(f"{prefix}{name}", width, bias=True)
     for name in ("self_attn_layer_scale", "mlp_layer_scale"):
-        yield Param(f"{at}{name}.scale", (width,), "other")
+        yield Param(f"{prefix}{name}.scale", (width,), "other")
 
 
 def head_dim(c: Config) -> int:
@@ -191,60 +191,60 @@ def halves(c: Config) -> tuple[str, ...]:
     )
 
 
-def mimi_convolutions(c: Config, at: str, half: str) -> Iterator[Convolution]:
+def mimi_convolutions(c: Config, prefix: str, half: str) -> Iterator[Convolution]:
     net = encoder if half == "encoder" else decoder
-    yield from net(c, f"{at}{half}.layers.", recurrent=False)
+    yield from net(c, f"{prefix}{half}.layers.", recurrent=False)
 
 
-def resampling(c: Config, at: str, half: str) -> Iterator[Param]:
+def resampling(c: Config, prefix: str, half: str) -> Iterator[Param]:
     width, kernel = c.num("hidden_size"), 2 * latent_stride(c)
     groups = max(1, c.num("upsample_groups")) if half == "decoder" else 1
     name = "upsample" if half == "decoder" else "downsample"
     if kernel:
-        yield from conv(f"{at}{name}.conv", (width, width // groups, kernel), bias=False)
+        yield from conv(f"{prefix}{name}.conv", (width, width // groups, kernel), bias=False)
 
 
-def mimi(c: Config, at: str) -> Iterator[Param]:
+def mimi(c: Config, prefix: str) -> Iterator[Param]:
     c.skip("codebook_dim", "head_dim", "vector_quantization_hidden_dimension")
     for half in halves(c):
-        for found in mimi_convolutions(c, at, half):
+        for found in mimi_convolutions(c, prefix, half):
             yield Param(f"{found.path}.conv.weight", found.shape, "conv")
             yield Param(f"{found.path}.conv.bias", (found.outputs,), "bias")
         for i in range(c.layers("num_hidden_layers")):
-            yield from mimi_layer(c, f"{at}{half}_transformer.layers.{i}.")
-        yield from resampling(c, at, half)
-    yield from mimi_projections(c, at)
+            yield from mimi_layer(c, f"{prefix}{half}_transformer.layers.{i}.")
+        yield from resampling(c, prefix, half)
+    yield from mimi_projections(c, prefix)
 
 
-def mimi_projections(c: Config, at: str) -> Iterator[Param]:
+def mimi_projections(c: Config, prefix: str) -> Iterator[Param]:
     width, inner = c.num("hidden_size"), c.num("vector_quantization_hidden_dimension")
     for kind in ("semantic", "acoustic") if inner != width else ():
-        path = f"{at}quantizer.{kind}_residual_vector_quantizer."
+        path = f"{prefix}quantizer.{kind}_residual_vector_quantizer."
         yield from conv(f"{path}input_proj", (inner, width, 1), bias=False)
         yield from conv(f"{path}output_proj", (width, inner, 1), bias=False)
 
 
-def mimi_buffers(c: Config, at: str) -> Iterator[Buffer]:
+def mimi_buffers(c: Config, prefix: str) -> Iterator[Buffer]:
     for half in halves(c):
-        for found in mimi_convolutions(c, at, half):
+        for found in mimi_convolutions(c, prefix, half):
             if not found.transposed:
                 yield from scalars(found.path)
         for name in ("inv_freq", "original_inv_freq"):
-            path = f"{at}{half}_transformer.rotary_emb.{name}"
+            path = f"{prefix}{half}_transformer.rotary_emb.{name}"
             yield Buffer(path, ((head_dim(c) + 1) // 2,), "float32")
     if "encoder" in halves(c) and latent_stride(c):
-        yield from scalars(f"{at}downsample")
-    yield from mimi_codebooks(c, at)
+        yield from scalars(f"{prefix}downsample")
+    yield from mimi_codebooks(c, prefix)
 
 
-def mimi_codebooks(c: Config, at: str) -> Iterator[Buffer]:
+def mimi_codebooks(c: Config, prefix: str) -> Iterator[Buffer]:
     size, semantic = c.num("codebook_size"), c.layers("num_semantic_quantizers")
     table = (size, c.num("codebook_dim", default=c.num("hidden_size")))
     shapes = {"initialized": (1,), "cluster_usage": (size,), "embed_sum": table}
     counts = {"semantic": semantic, "acoustic": c.layers("num_quantizers") - semantic}
     for kind, count in counts.items():
         for i in range(count):
-            path = f"{at}quantizer.{kind}_residual_vector_quantizer.layers.{i}.codebook."
+            path = f"{prefix}quantizer.{kind}_residual_vector_quantizer.layers.{i}.codebook."
             for name, shape in shapes.items():
                 yield Buffer(f"{path}{name}", shape, "", persistent=True)
 
@@ -256,26 +256,26 @@ def snake(path: str, width: int) -> Iterator[Param]:
     yield Param(f"{path}.alpha", (1, width, 1), "other")
 
 
-def units(at: str, width: int) -> Iterator[Param]:
+def units(prefix: str, width: int) -> Iterator[Param]:
     for i in (1, 2, 3):
-        path = f"{at}res_unit{i}."
+        path = f"{prefix}res_unit{i}."
         yield from snake(f"{path}snake1", width)
         yield from conv(f"{path}conv1", (width, width, 7))
         yield from snake(f"{path}snake2", width)
         yield from conv(f"{path}conv2", (width, width, 1))
 
 
-def dac_encoder(c: Config, at: str) -> Iterator[Param]:
+def dac_encoder(c: Config, prefix: str) -> Iterator[Param]:
     width = c.num("encoder_hidden_size")
-    yield from conv(f"{at}conv1", (width, 1, 7))
+    yield from conv(f"{prefix}conv1", (width, 1, 7))
     for i, ratio in enumerate(c.nums("downsampling_ratios")):
-        path = f"{at}block.{i}."
+        path = f"{prefix}block.{i}."
         yield from units(path, width)
         yield from snake(f"{path}snake1", width)
         yield from conv(f"{path}conv1", (2 * width, width, 2 * ratio))
         width *= 2
-    yield from snake(f"{at}snake1", width)
-    yield from conv(f"{at}conv2", (dac_width(c), width, 3))
+    yield from snake(f"{prefix}snake1", width)
+    yield from conv(f"{prefix}conv2", (dac_width(c), width, 3))
 
 
 def dac_width(c: Config) -> int:
@@ -283,27 +283,27 @@ def dac_width(c: Config) -> int:
     return c.num("hidden_size", default=deep)
 
 
-def dac_decoder(c: Config, at: str) -> Iterator[Param]:
+def dac_decoder(c: Config, prefix: str) -> Iterator[Param]:
     width = c.num("decoder_hidden_size")
     given = c.nums("upsampling_ratios") or tuple(reversed(c.nums("downsampling_ratios")))
-    yield from conv(f"{at}conv1", (width, dac_width(c), 7))
+    yield from conv(f"{prefix}conv1", (width, dac_width(c), 7))
     for i, ratio in enumerate(given):
-        path, half = f"{at}block.{i}.", width // 2
+        path, half = f"{prefix}block.{i}.", width // 2
         yield from snake(f"{path}snake1", width)
         yield Param(f"{path}conv_t1.weight", (width, half, 2 * ratio), "conv")
         yield Param(f"{path}conv_t1.bias", (half,), "bias")
         yield from units(path, half)
         width = half
-    yield from snake(f"{at}snake1", width)
-    yield from conv(f"{at}conv2", (1, width, 7))
+    yield from snake(f"{prefix}snake1", width)
+    yield from conv(f"{prefix}conv2", (1, width, 7))
 
 
-def dac(c: Config, at: str) -> Iterator[Param]:
-    yield from dac_encoder(c, f"{at}encoder.")
-    yield from dac_decoder(c, f"{at}decoder.")
+def dac(c: Config, prefix: str) -> Iterator[Param]:
+    yield from dac_encoder(c, f"{prefix}encoder.")
+    yield from dac_decoder(c, f"{prefix}decoder.")
     width, narrow = dac_width(c), c.num("codebook_dim")
     for i in range(c.layers("n_codebooks")):
-        path = f"{at}quantizer.quantizers.{i}."
+        path = f"{prefix}quantizer.quantizers.{i}."
         yield from conv(f"{path}in_proj", (narrow, width, 1))
         yield from conv(f"{path}out_proj", (width, narrow, 1))
         yield from embedding(f"{path}codebook", c.num("codebook_size"), narrow)

@@ -65,10 +65,10 @@ def present(c: Config, parts: Iterable[Inner]) -> Iterator[tuple[Inner, Config, 
         yield part, config, kind.classes.get(part.head, kind)
 
 
-def params(c: Config, at: str, parts: Iterable[Inner]) -> Iterator[Param]:
+def params(c: Config, prefix: str, parts: Iterable[Inner]) -> Iterator[Param]:
     """The tensors of all parts; a part with a head ties it by its own config."""
     for part, config, kind in present(c, parts):
-        path = f"{at}{part.path}"
+        path = f"{prefix}{part.path}"
         if not part.head:
             yield from kind.tensors(config, path)
             continue
@@ -82,10 +82,10 @@ def below(kind: Family, part: Inner) -> str:
     return f"{base}." if base else ""
 
 
-def buffers(c: Config, at: str, parts: Iterable[Inner]) -> Iterator[Buffer]:
+def buffers(c: Config, prefix: str, parts: Iterable[Inner]) -> Iterator[Buffer]:
     for part, config, kind in present(c, parts):
         if kind.buffers is not None:
-            yield from kind.buffers(config, f"{at}{part.path}{below(kind, part)}")
+            yield from kind.buffers(config, f"{prefix}{part.path}{below(kind, part)}")
 
 
 def blocks(c: Config, parts: Iterable[Inner]) -> Iterator[str]:
@@ -124,17 +124,17 @@ def composite(
     `projectors` are the paths of its own tensors, `labels` those of parts of parts.
     """
 
-    def body(c: Config, at: str) -> Iterator[Param]:
+    def body(c: Config, prefix: str) -> Iterator[Param]:
         for part in parts:  # errors first: of a part's model type, then of the whole
             if c.has(part.config):
                 family(nested(c, part).model_type)
-        rest = tuple(own(c, at)) if own else ()
-        yield from params(c, at, parts)
+        rest = tuple(own(c, prefix)) if own else ()
+        yield from params(c, prefix, parts)
         yield from rest
 
-    def all_buffers(c: Config, at: str) -> Iterator[Buffer]:
-        yield from buffers(c, at, parts)
-        yield from held(c, at) if held else ()
+    def all_buffers(c: Config, prefix: str) -> Iterator[Buffer]:
+        yield from buffers(c, prefix, parts)
+        yield from held(c, prefix) if held else ()
 
     own_labels = [(path, "projector") for path in projectors]
     return Family(
@@ -149,9 +149,9 @@ def composite(
 def text_head(part: Inner = TEXT) -> ParamRule:
     """`lm_head` over the vocabulary of the language model, beside the base model."""
 
-    def head(c: Config, at: str) -> Iterator[Param]:
+    def head(c: Config, prefix: str) -> Iterator[Param]:
         text = nested(c, part)
-        yield from linear(f"{at}lm_head", text.num("vocab_size"), text.num("hidden_size"))
+        yield from linear(f"{prefix}lm_head", text.num("vocab_size"), text.num("hidden_size"))
 
     return head
 

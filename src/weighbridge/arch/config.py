@@ -76,7 +76,7 @@ def _of_class(line: str) -> Mapping[str, Any]:
 
 
 def has_sizes(raw: Mapping[str, Any]) -> bool:
-    """Whether a config, or one within it, says of anything how large or how many it is."""
+    """True if a config, or one within it, says of anything how large or how many it is."""
     return any(
         has_sizes(value)
         if isinstance(value, Mapping)
@@ -135,12 +135,12 @@ class Config:
             self._sizes.setdefault(name, value)
 
     def has(self, name: str) -> bool:
-        """Whether the config itself sets `name` to something (class defaults do not count)."""
+        """True if the config itself sets `name` to something (class defaults do not count)."""
         self._seen.add(name)
         return self.raw.get(name) is not None
 
     def null(self, name: str) -> bool:
-        """Whether the config itself sets `name` to null, where that is an answer of its own."""
+        """True if the config itself sets `name` to null, where that is an answer of its own."""
         self._seen.add(name)
         return name in self.raw and self.raw[name] is None
 
@@ -292,7 +292,7 @@ class Config:
             yield from child.tree()
 
     def default(self, name: str) -> Any:
-        """What the class of the model type fills in for a key; None where it fills in nothing."""
+        """Return what the class of the model type fills in for a key; None for nothing."""
         return self._defaults.get(name)
 
     def assumed(self) -> list[str]:

@@ -41,8 +41,8 @@ def position_kinds(c: Config) -> set[str]:
     return {str(kind).strip() for kind in kinds} if c.flag("relative_attention") else set()
 
 
-def embeddings(c: Config, at: str) -> Iterator[Param]:
-    path, width = f"{at}embeddings.", embedding_size(c)
+def embeddings(c: Config, prefix: str) -> Iterator[Param]:
+    path, width = f"{prefix}embeddings.", embedding_size(c)
     c.skip("num_attention_heads", "pooler_hidden_size")
     yield from embedding(f"{path}word_embeddings", c.num("vocab_size"), width)
     if c.flag("position_biased_input", default=True):
@@ -54,78 +54,78 @@ def embeddings(c: Config, at: str) -> Iterator[Param]:
     yield from norm(f"{path}LayerNorm", c.num("hidden_size"), bias=True)
 
 
-def attention_v1(c: Config, at: str) -> Iterator[Param]:
+def attention_v1(c: Config, prefix: str) -> Iterator[Param]:
     width, heads = c.num("hidden_size"), c.num("num_attention_heads")
-    yield from linear(f"{at}in_proj", 3 * width, width)
-    yield Param(f"{at}q_bias", (width,), "bias")
-    yield Param(f"{at}v_bias", (width,), "bias")
+    yield from linear(f"{prefix}in_proj", 3 * width, width)
+    yield Param(f"{prefix}q_bias", (width,), "bias")
+    yield Param(f"{prefix}v_bias", (width,), "bias")
     if c.flag("talking_head"):
-        yield from linear(f"{at}head_logits_proj", heads, heads)
-        yield from linear(f"{at}head_weights_proj", heads, heads)
+        yield from linear(f"{prefix}head_logits_proj", heads, heads)
+        yield from linear(f"{prefix}head_weights_proj", heads, heads)
     kinds = position_kinds(c)
     if "c2p" in kinds:
-        yield from linear(f"{at}pos_proj", width, width)
+        yield from linear(f"{prefix}pos_proj", width, width)
     if "p2c" in kinds:
-        yield from linear(f"{at}pos_q_proj", width, width, bias=True)
+        yield from linear(f"{prefix}pos_q_proj", width, width, bias=True)
 
 
-def attention_v2(c: Config, at: str) -> Iterator[Param]:
+def attention_v2(c: Config, prefix: str) -> Iterator[Param]:
     width, heads = c.num("hidden_size"), c.num("num_attention_heads")
     inner = heads * c.num("attention_head_size", default=width // max(1, heads))
     for name in ("query_proj", "key_proj", "value_proj"):
-        yield from linear(f"{at}{name}", inner, width, bias=True)
+        yield from linear(f"{prefix}{name}", inner, width, bias=True)
     kinds = set() if c.flag("share_att_key") else position_kinds(c)
     if "c2p" in kinds:
-        yield from linear(f"{at}pos_key_proj", inner, width, bias=True)
+        yield from linear(f"{prefix}pos_key_proj", inner, width, bias=True)
     if "p2c" in kinds:
-        yield from linear(f"{at}pos_query_proj", inner, width, bias=True)
+        yield from linear(f"{prefix}pos_query_proj", inner, width, bias=True)
 
 
-def layers(c: Config, at: str, attention: ParamRule) -> Iterator[Param]:
+def layers(c: Config, prefix: str, attention: ParamRule) -> Iterator[Param]:
     for i in range(c.layers("num_hidden_layers")):
-        path = f"{at}encoder.layer.{i}."
+        path = f"{prefix}encoder.layer.{i}."
         yield from attention(c, f"{path}attention.self.")
         yield from attention_output(c, f"{path}attention.")
         yield from feed_forward(c, path)
 
 
-def relative_table(c: Config, at: str, *names: str) -> Iterator[Param]:
+def relative_table(c: Config, prefix: str, *names: str) -> Iterator[Param]:
     if c.flag("relative_attention"):
         rows = 2 * span(c, *names)
-        yield from embedding(f"{at}encoder.rel_embeddings", rows, c.num("hidden_size"))
+        yield from embedding(f"{prefix}encoder.rel_embeddings", rows, c.num("hidden_size"))
 
 
-def deberta(c: Config, at: str) -> Iterator[Param]:
-    yield from embeddings(c, at)
-    yield from layers(c, at, attention_v1)
-    yield from relative_table(c, at, "max_relative_positions")
+def deberta(c: Config, prefix: str) -> Iterator[Param]:
+    yield from embeddings(c, prefix)
+    yield from layers(c, prefix, attention_v1)
+    yield from relative_table(c, prefix, "max_relative_positions")
 
 
-def convolution(c: Config, at: str) -> Iterator[Param]:
+def convolution(c: Config, prefix: str) -> Iterator[Param]:
     """v2-xlarge: one convolution beside the first layer."""
     if kernel := c.num("conv_kernel_size", default=0):
         width = c.num("hidden_size")
         groups = max(1, c.num("conv_groups", default=1))
-        yield from conv(f"{at}encoder.conv.conv", (width, width // groups, kernel))
-        yield from norm(f"{at}encoder.conv.LayerNorm", width, bias=True)
+        yield from conv(f"{prefix}encoder.conv.conv", (width, width // groups, kernel))
+        yield from norm(f"{prefix}encoder.conv.LayerNorm", width, bias=True)
 
 
-def deberta_v2(c: Config, at: str) -> Iterator[Param]:
-    yield from embeddings(c, at)
-    yield from layers(c, at, attention_v2)
-    yield from relative_table(c, at, "position_buckets", "max_relative_positions")
+def deberta_v2(c: Config, prefix: str) -> Iterator[Param]:
+    yield from embeddings(c, prefix)
+    yield from layers(c, prefix, attention_v2)
+    yield from relative_table(c, prefix, "position_buckets", "max_relative_positions")
     if "layer_norm" in c.word("norm_rel_ebd", default="none").lower().split("|"):
-        yield from norm(f"{at}encoder.LayerNorm", c.num("hidden_size"), bias=True)
-    yield from convolution(c, at)
+        yield from norm(f"{prefix}encoder.LayerNorm", c.num("hidden_size"), bias=True)
+    yield from convolution(c, prefix)
 
 
-def masked_lm(c: Config, at: str) -> Iterator[Param]:
+def masked_lm(c: Config, prefix: str) -> Iterator[Param]:
     """`legacy` is BERT's head; the other keeps no decoder and reads the embedding itself."""
     if c.flag("legacy", default=True):
-        owner = f"{at}deberta.{WORDS}"
-        yield from prediction_head(c, f"{at}cls.predictions.", owner, width=embedding_size(c))
+        owner = f"{prefix}deberta.{WORDS}"
+        yield from prediction_head(c, f"{prefix}cls.predictions.", owner, width=embedding_size(c))
         return
-    width, path = c.num("hidden_size"), f"{at}lm_predictions.lm_head."
+    width, path = c.num("hidden_size"), f"{prefix}lm_predictions.lm_head."
     yield from linear(f"{path}dense", width, width, bias=True)
     yield from norm(f"{path}LayerNorm", width, bias=True)
     yield Param(f"{path}bias", (c.num("vocab_size"),), "bias")
@@ -134,10 +134,10 @@ def masked_lm(c: Config, at: str) -> Iterator[Param]:
 def pooled(outputs: int | None = None) -> ParamRule:
     """ContextPooler and a classifier."""
 
-    def body(c: Config, at: str) -> Iterator[Param]:
+    def body(c: Config, prefix: str) -> Iterator[Param]:
         width = c.num("pooler_hidden_size", default=c.num("hidden_size"))
-        yield from linear(f"{at}pooler.dense", width, width, bias=True)
-        yield from linear(f"{at}classifier", outputs or labels(c), width, bias=True)
+        yield from linear(f"{prefix}pooler.dense", width, width, bias=True)
+        yield from linear(f"{prefix}classifier", outputs or labels(c), width, bias=True)
 
     return body
 

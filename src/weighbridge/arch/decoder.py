@@ -22,7 +22,7 @@ OLDER = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecoderNames:
-    """What a decoder calls its parts, and the key that counts its layers."""
+    """Names that a decoder gives its parts, and the key that counts its layers."""
 
     embed: str = "embed_tokens"
     layers: str = "layers"
@@ -72,18 +72,18 @@ def alike(c: Config, layer: Callable[[], Submodules], *counts: str) -> tuple[Sub
     return by_kind((True,) * c.layers(*counts or ("num_hidden_layers",)), lambda _: layer())
 
 
-def stack(c: Config, at: str, layer: Layer, names: DecoderNames = USUAL) -> Iterator[Param]:
+def stack(c: Config, prefix: str, layer: Layer, names: DecoderNames = USUAL) -> Iterator[Param]:
     c.skip(*MTP)
     width = c.num("hidden_size")
-    yield from embedding(f"{at}{names.embed}", c.num("vocab_size"), width)
+    yield from embedding(f"{prefix}{names.embed}", c.num("vocab_size"), width)
     for i in range(c.layers(names.count)):
-        yield from layer(c, f"{at}{names.layers}.{i}.", i)
-    yield from norm(f"{at}{names.final}", width, bias=names.norm_bias)
+        yield from layer(c, f"{prefix}{names.layers}.{i}.", i)
+    yield from norm(f"{prefix}{names.final}", width, bias=names.norm_bias)
 
 
-def two_norms(c: Config, at: str, *, bias: bool = False) -> Iterator[Param]:
-    yield from norm(f"{at}input_layernorm", c.num("hidden_size"), bias=bias)
-    yield from norm(f"{at}post_attention_layernorm", c.num("hidden_size"), bias=bias)
+def two_norms(c: Config, prefix: str, *, bias: bool = False) -> Iterator[Param]:
+    yield from norm(f"{prefix}input_layernorm", c.num("hidden_size"), bias=bias)
+    yield from norm(f"{prefix}post_attention_layernorm", c.num("hidden_size"), bias=bias)
 
 
 def kinds(c: Config, name: str, rule: Callable[[int], str]) -> list[str]:

@@ -225,9 +225,9 @@ def index_kinds(c: Config) -> list[str]:
     return kinds(c, name, lambda i: "shared" if max(i - offset + 1, 0) % period else "full")
 
 
-def latent_rotary(c: Config, at: str) -> Iterator[Buffer]:
+def latent_rotary(c: Config, prefix: str) -> Iterator[Buffer]:
     """Yield the frequencies of the rope part of a head, all of which is rotated."""
-    yield from frequencies(f"{at}rotary_emb.", c.num("qk_rope_head_dim"))
+    yield from frequencies(f"{prefix}rotary_emb.", c.num("qk_rope_head_dim"))
 
 
 def balanced(
@@ -235,10 +235,10 @@ def balanced(
 ) -> Callable[[Config, str], Iterator[Buffer]]:
     """Return a rule that yields the correction bias of V3's router."""
 
-    def buffers(c: Config, at: str) -> Iterator[Buffer]:
-        yield from latent_rotary(c, at)
+    def buffers(c: Config, prefix: str) -> Iterator[Buffer]:
+        yield from latent_rotary(c, prefix)
         name = "mlp.gate.e_score_correction_bias"
-        yield from correction(at, parts.sparse(c), name, chosen(c).count)
+        yield from correction(prefix, parts.sparse(c), name, chosen(c).count)
 
     return buffers
 
@@ -248,8 +248,8 @@ def kimi_k2(c: Config) -> Decoder:
     return sparse_decoder(c.retyped(c.held("")), V3)
 
 
-def kimi_k2_buffers(c: Config, at: str) -> Iterator[Buffer]:
-    yield from balanced(V3)(c.retyped(c.held("")), at)
+def kimi_k2_buffers(c: Config, prefix: str) -> Iterator[Buffer]:
+    yield from balanced(V3)(c.retyped(c.held("")), prefix)
 
 
 # LongCat-Flash: a layer is two attentions and two dense MLPs beside one sparse block. The router
@@ -286,12 +286,12 @@ def longcat(c: Config) -> Decoder:
     return tree(c, alike(c, layer, "num_layers"))
 
 
-def longcat_buffers(c: Config, at: str) -> Iterator[Buffer]:
+def longcat_buffers(c: Config, prefix: str) -> Iterator[Buffer]:
     size = c.num("head_dim", default=c.num("qk_rope_head_dim"))
-    yield from frequencies(f"{at}rotary_emb.", size)
+    yield from frequencies(f"{prefix}rotary_emb.", size)
     count = c.num("n_routed_experts") + c.num("zero_expert_num", default=0)
     layers = (True,) * c.layers("num_layers")
-    yield from correction(at, layers, "mlp.router.e_score_correction_bias", count, dtype="")
+    yield from correction(prefix, layers, "mlp.router.e_score_correction_bias", count, dtype="")
 
 
 DEEPSEEK = Family(tree=read(V1), cls="DeepseekForCausalLM", heads=DECODER_HEADS, buffers=rotary)

@@ -60,24 +60,24 @@ def hashed(c: Config) -> Sequence[bool]:
     return [kind == "hash_moe" for kind in named[:count]] or [i < first for i in range(count)]
 
 
-def compressor(c: Config, at: str, size: int, every: int, *, twice: bool) -> Iterator[Param]:
+def compressor(c: Config, prefix: str, size: int, every: int, *, twice: bool) -> Iterator[Param]:
     width, wide = c.num("hidden_size"), size * (2 if twice else 1)
-    yield from linear(f"{at}wkv", wide, width)
-    yield from linear(f"{at}wgate", wide, width)
-    yield Param(f"{at}ape", (every, wide), "other", WHOLE)
-    yield Param(f"{at}norm.weight", (size,), "norm", WHOLE)
+    yield from linear(f"{prefix}wkv", wide, width)
+    yield from linear(f"{prefix}wgate", wide, width)
+    yield Param(f"{prefix}ape", (every, wide), "other", WHOLE)
+    yield Param(f"{prefix}norm.weight", (size,), "norm", WHOLE)
 
 
-def compressed(c: Config, at: str, kind: str) -> Iterator[Param]:
+def compressed(c: Config, prefix: str, kind: str) -> Iterator[Param]:
     if kind == SLIDING:
         return
     every, size = rate(c, kind), c.num("head_dim")
-    yield from compressor(c, f"{at}compressor.", size, every, twice=kind == SPARSE)
+    yield from compressor(c, f"{prefix}compressor.", size, every, twice=kind == SPARSE)
     if kind == SPARSE:
         heads, own = c.num("index_n_heads"), c.num("index_head_dim")
-        yield from compressor(c, f"{at}indexer.compressor.", own, every, twice=True)
-        yield from linear(f"{at}indexer.wq_b", heads * own, c.num("q_lora_rank"))
-        yield from linear(f"{at}indexer.weights_proj", heads, c.num("hidden_size"))
+        yield from compressor(c, f"{prefix}indexer.compressor.", own, every, twice=True)
+        yield from linear(f"{prefix}indexer.wq_b", heads * own, c.num("q_lora_rank"))
+        yield from linear(f"{prefix}indexer.weights_proj", heads, c.num("hidden_size"))
 
 
 def remembered(c: Config, kind: str) -> Compressed:
@@ -126,12 +126,12 @@ def moe(c: Config) -> Submodule:
     )
 
 
-def hyper_connection(c: Config, at: str) -> Iterator[Param]:
+def hyper_connection(c: Config, prefix: str) -> Iterator[Param]:
     streams = c.num("hc_mult")
     rows = (2 + streams) * streams
-    yield Param(f"{at}_fn", (rows, streams * c.num("hidden_size")), "other", WHOLE)
-    yield Param(f"{at}_base", (rows,), "other", WHOLE)
-    yield Param(f"{at}_scale", (3,), "other", WHOLE)
+    yield Param(f"{prefix}_fn", (rows, streams * c.num("hidden_size")), "other", WHOLE)
+    yield Param(f"{prefix}_base", (rows,), "other", WHOLE)
+    yield Param(f"{prefix}_scale", (3,), "other", WHOLE)
 
 
 def layer(c: Config, kind: str) -> Submodules:
@@ -167,17 +167,17 @@ def rotated(c: Config) -> int:
     return size // 8 if rope is None else rope
 
 
-def both(c: Config, at: str) -> Iterator[Buffer]:
+def both(c: Config, prefix: str) -> Iterator[Buffer]:
     """Two sets of frequencies, of the recent and of the compressed past."""
-    yield from frequencies(f"{at}rotary_emb.main_", rotated(c))
-    yield from frequencies(f"{at}rotary_emb.compress_", rotated(c))
+    yield from frequencies(f"{prefix}rotary_emb.main_", rotated(c))
+    yield from frequencies(f"{prefix}rotary_emb.compress_", rotated(c))
 
 
-def buffers(c: Config, at: str) -> Iterator[Buffer]:
-    yield from both(c, at)
+def buffers(c: Config, prefix: str) -> Iterator[Buffer]:
+    yield from both(c, prefix)
     e, table = choice(c), hashed(c)
     for i, kind in enumerate(mixers(c)):
-        layer = f"{at}layers.{i}."
+        layer = f"{prefix}layers.{i}."
         if table[i]:
             shape = (c.num("vocab_size"), e.top_k)
             yield Buffer(f"{layer}ffn.gate.tid2eid", shape, "int64", persistent=True)
@@ -189,10 +189,10 @@ def buffers(c: Config, at: str) -> Iterator[Buffer]:
             yield from both(c, f"{layer}attn.indexer.")
 
 
-def head(c: Config, at: str) -> Iterator[Param]:
-    owner = f"{at}model.embed.weight" if c.flag("tie_word_embeddings") else ""
+def head(c: Config, prefix: str) -> Iterator[Param]:
+    owner = f"{prefix}model.embed.weight" if c.flag("tie_word_embeddings") else ""
     shape = (c.num("vocab_size"), c.num("hidden_size"))
-    yield Param(f"{at}head.weight", shape, tied=owner)
+    yield Param(f"{prefix}head.weight", shape, tied=owner)
 
 
 DEEPSEEK_V4 = Family(

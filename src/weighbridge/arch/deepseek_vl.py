@@ -47,54 +47,54 @@ def language(c: Config) -> Config:
     return c.sub("language_config")
 
 
-def text(c: Config, at: str) -> Iterator[Param]:
-    yield from DEEPSEEK_V2.tensors(c, at)
+def text(c: Config, prefix: str) -> Iterator[Param]:
+    yield from DEEPSEEK_V2.tensors(c, prefix)
 
 
-def head(c: Config, at: str) -> Iterator[Param]:
+def head(c: Config, prefix: str) -> Iterator[Param]:
     inner = language(c)
-    yield from linear(f"{at}lm_head", inner.num("vocab_size"), inner.num("hidden_size"))
+    yield from linear(f"{prefix}lm_head", inner.num("vocab_size"), inner.num("hidden_size"))
 
 
-def vl2_head(c: Config, at: str) -> Iterator[Param]:
-    yield from head(c, f"{at}language.")
+def vl2_head(c: Config, prefix: str) -> Iterator[Param]:
+    yield from head(c, f"{prefix}language.")
 
 
 # VL2
 
 
-def timm_block(at: str, width: int, inner: int) -> Iterator[Param]:
-    yield from layernorm(f"{at}norm1", width)
-    yield from linear(f"{at}attn.qkv", 3 * width, width, bias=True)
-    yield from linear(f"{at}attn.proj", width, width, bias=True)
-    yield from layernorm(f"{at}norm2", width)
-    yield from linear(f"{at}mlp.fc1", inner, width, bias=True)
-    yield from linear(f"{at}mlp.fc2", width, inner, bias=True)
+def timm_block(prefix: str, width: int, inner: int) -> Iterator[Param]:
+    yield from layernorm(f"{prefix}norm1", width)
+    yield from linear(f"{prefix}attn.qkv", 3 * width, width, bias=True)
+    yield from linear(f"{prefix}attn.proj", width, width, bias=True)
+    yield from layernorm(f"{prefix}norm2", width)
+    yield from linear(f"{prefix}mlp.fc1", inner, width, bias=True)
+    yield from linear(f"{prefix}mlp.fc2", width, inner, bias=True)
 
 
-def timm_pool(at: str, width: int, inner: int) -> Iterator[Param]:
-    yield Param(f"{at}latent", (1, 1, width), "other")
-    yield from linear(f"{at}q", width, width, bias=True)
-    yield from linear(f"{at}kv", 2 * width, width, bias=True)
-    yield from linear(f"{at}proj", width, width, bias=True)
-    yield from layernorm(f"{at}norm", width)
-    yield from linear(f"{at}mlp.fc1", inner, width, bias=True)
-    yield from linear(f"{at}mlp.fc2", width, inner, bias=True)
+def timm_pool(prefix: str, width: int, inner: int) -> Iterator[Param]:
+    yield Param(f"{prefix}latent", (1, 1, width), "other")
+    yield from linear(f"{prefix}q", width, width, bias=True)
+    yield from linear(f"{prefix}kv", 2 * width, width, bias=True)
+    yield from linear(f"{prefix}proj", width, width, bias=True)
+    yield from layernorm(f"{prefix}norm", width)
+    yield from linear(f"{prefix}mlp.fc1", inner, width, bias=True)
+    yield from linear(f"{prefix}mlp.fc2", width, inner, bias=True)
 
 
-def siglip(c: Config, at: str) -> Iterator[Param]:
+def siglip(c: Config, prefix: str) -> Iterator[Param]:
     tower = Config({**SIGLIP, **c.raw}, where=c.where)
     width, patch = tower.num("width"), tower.num("patch_size")
     inner = scaled(tower, width, "mlp_ratio")
-    yield Param(f"{at}pos_embed", (1, side(tower) ** 2, width), "other")
-    yield from conv(f"{at}patch_embed.proj", (width, 3, patch, patch))
+    yield Param(f"{prefix}pos_embed", (1, side(tower) ** 2, width), "other")
+    yield from conv(f"{prefix}patch_embed.proj", (width, 3, patch, patch))
     for i in range(tower.layers("layers")):
-        yield from timm_block(f"{at}blocks.{i}.", width, inner)
-    yield from layernorm(f"{at}norm", width)
-    yield from timm_pool(f"{at}attn_pool.", width, inner)
+        yield from timm_block(f"{prefix}blocks.{i}.", width, inner)
+    yield from layernorm(f"{prefix}norm", width)
+    yield from timm_pool(f"{prefix}attn_pool.", width, inner)
 
 
-def projector(c: Config, at: str) -> Iterator[Param]:
+def projector(c: Config, prefix: str) -> Iterator[Param]:
     """downsample_mlp_gelu: the patches of a square become one, then `depth` Linears."""
     out = c.num("n_embed") * c.num("mlp_ratio", default=1)
     into = c.num("input_dim") * c.num("downsample_ratio", default=2) ** 2
@@ -102,19 +102,19 @@ def projector(c: Config, at: str) -> Iterator[Param]:
     for i in range(depth):
         last = i == depth - 1
         width = c.num("n_embed") if last else out
-        yield from linear(f"{at}layers.{2 * i}", width, out if i else into, bias=True)
+        yield from linear(f"{prefix}layers.{2 * i}", width, out if i else into, bias=True)
 
 
-def vl2(c: Config, at: str) -> Iterator[Param]:
+def vl2(c: Config, prefix: str) -> Iterator[Param]:
     bridge = c.sub("projector_config")
     kind = bridge.word("projector_type", default="downsample_mlp_gelu")
     if kind != "downsample_mlp_gelu":
         raise bridge.error("projector_type", f"is {kind!r}; known: downsample_mlp_gelu")
-    yield from text(language(c), f"{at}language.model.")
-    yield from siglip(c.sub("vision_config"), f"{at}vision.")
-    yield from projector(bridge, f"{at}projector.")
+    yield from text(language(c), f"{prefix}language.model.")
+    yield from siglip(c.sub("vision_config"), f"{prefix}vision.")
+    yield from projector(bridge, f"{prefix}projector.")
     for name in ("image_newline", "view_seperator"):  # so spelt
-        yield Param(f"{at}{name}", (bridge.num("n_embed"),), "other")
+        yield Param(f"{prefix}{name}", (bridge.num("n_embed"),), "other")
 
 
 # OCR
@@ -130,70 +130,70 @@ SAM_NAMES = (
 )
 
 
-def sam_tower(c: Config, at: str, out: int) -> Iterator[Param]:
+def sam_tower(c: Config, prefix: str, out: int) -> Iterator[Param]:
     """SAM's own names, and two convolutions that halve its output again."""
     tower = Config(SAM, where=c.where, model_type=c.held("tower"))
     for p in sam(tower, ""):
         name = next((re.sub(a, b, p.name) for a, b in SAM_NAMES if re.match(a, p.name)), p.name)
-        yield p._replace(name=at + name)
+        yield p._replace(name=prefix + name)
     channels, middle = tower.num("output_channels"), 512
-    yield from conv(f"{at}net_2", (middle, channels, 3, 3), bias=False)
-    yield from conv(f"{at}net_3", (out, middle, 3, 3), bias=False)
+    yield from conv(f"{prefix}net_2", (middle, channels, 3, 3), bias=False)
+    yield from conv(f"{prefix}net_3", (out, middle, 3, 3), bias=False)
 
 
-def clip_block(at: str, width: int) -> Iterator[Param]:
-    yield from layernorm(f"{at}layer_norm1", width)
-    yield from linear(f"{at}self_attn.qkv_proj", 3 * width, width, bias=True)
-    yield from linear(f"{at}self_attn.out_proj", width, width, bias=True)
-    yield from layernorm(f"{at}layer_norm2", width)
-    yield from linear(f"{at}mlp.fc1", 4 * width, width, bias=True)
-    yield from linear(f"{at}mlp.fc2", width, 4 * width, bias=True)
+def clip_block(prefix: str, width: int) -> Iterator[Param]:
+    yield from layernorm(f"{prefix}layer_norm1", width)
+    yield from linear(f"{prefix}self_attn.qkv_proj", 3 * width, width, bias=True)
+    yield from linear(f"{prefix}self_attn.out_proj", width, width, bias=True)
+    yield from layernorm(f"{prefix}layer_norm2", width)
+    yield from linear(f"{prefix}mlp.fc1", 4 * width, width, bias=True)
+    yield from linear(f"{prefix}mlp.fc2", width, 4 * width, bias=True)
 
 
-def clip(at: str) -> Iterator[Param]:
+def clip(prefix: str) -> Iterator[Param]:
     tower = Config(CLIP)
     width, patch = tower.num("width"), tower.num("patch_size")
-    yield Param(f"{at}embeddings.class_embedding", (width,), "other")
-    yield from conv(f"{at}embeddings.patch_embedding", (width, 3, patch, patch), bias=False)
-    yield from embedding(f"{at}embeddings.position_embedding", side(tower) ** 2 + 1, width)
-    yield from layernorm(f"{at}pre_layrnorm", width)
+    yield Param(f"{prefix}embeddings.class_embedding", (width,), "other")
+    yield from conv(f"{prefix}embeddings.patch_embedding", (width, 3, patch, patch), bias=False)
+    yield from embedding(f"{prefix}embeddings.position_embedding", side(tower) ** 2 + 1, width)
+    yield from layernorm(f"{prefix}pre_layrnorm", width)
     for i in range(tower.layers("layers")):
-        yield from clip_block(f"{at}transformer.layers.{i}.", width)
+        yield from clip_block(f"{prefix}transformer.layers.{i}.", width)
 
 
-def joined(c: Config, at: str) -> Iterator[Param]:
+def joined(c: Config, prefix: str) -> Iterator[Param]:
     """The Linear that follows the towers, and the tokens between views."""
     bridge = c.sub("projector_config")
     out = bridge.num("n_embed")
-    yield from linear(f"{at}projector.layers", out, bridge.num("input_dim"), bias=True)
-    yield Param(f"{at}view_seperator", (out,), "other")
+    yield from linear(f"{prefix}projector.layers", out, bridge.num("input_dim"), bias=True)
+    yield Param(f"{prefix}view_seperator", (out,), "other")
 
 
-def ocr(c: Config, at: str) -> Iterator[Param]:
+def ocr(c: Config, prefix: str) -> Iterator[Param]:
     """Yield the projector, which reads both towers' features side by side."""
     read = c.sub("projector_config").num("input_dim")
-    yield from text(language(c), at)
-    yield from sam_tower(c, f"{at}sam_model.", read - Config(CLIP).num("width"))
-    yield from clip(f"{at}vision_model.")
-    yield from joined(c, at)
-    yield Param(f"{at}image_newline", (c.sub("projector_config").num("n_embed"),), "other")
+    yield from text(language(c), prefix)
+    yield from sam_tower(c, f"{prefix}sam_model.", read - Config(CLIP).num("width"))
+    yield from clip(f"{prefix}vision_model.")
+    yield from joined(c, prefix)
+    yield Param(f"{prefix}image_newline", (c.sub("projector_config").num("n_embed"),), "other")
 
 
-def ocr2(c: Config, at: str) -> Iterator[Param]:
+def ocr2(c: Config, prefix: str) -> Iterator[Param]:
     read, small = c.sub("projector_config").num("input_dim"), Config({**QWEN2, "vocab_size": 0})
-    yield from text(language(c), at)
-    yield from sam_tower(c, f"{at}sam_model.", read)
+    yield from text(language(c), prefix)
+    yield from sam_tower(c, f"{prefix}sam_model.", read)
     reader = decoder(small, LlamaSwitches(qkv_bias=True))._replace(first=())
-    yield from reader.tensors(f"{at}qwen2_model.model.model.")
+    yield from reader.tensors(f"{prefix}qwen2_model.model.model.")
     for name, count in QUERIES.items():
-        yield from embedding(f"{at}qwen2_model.{name}", count, small.num("hidden_size"))
-    yield from joined(c, at)
+        yield from embedding(f"{prefix}qwen2_model.{name}", count, small.num("hidden_size"))
+    yield from joined(c, prefix)
 
 
-def frequencies(c: Config, at: str, path: str) -> Iterator[Buffer]:
+def frequencies(c: Config, prefix: str, path: str) -> Iterator[Buffer]:
     inner = language(c)
     buffers = DEEPSEEK_V2.buffers if inner.flag("use_mla", default=True) else rotary
-    yield from buffers(inner, f"{at}{path}") if buffers else ()
+    yield from buffers(inner, f"{prefix}{path}") if buffers else ()
 
 
 PARTS = (

@@ -28,43 +28,43 @@ ODD = (  # keys of other U-Nets, which bring tensors of their own
 )
 
 
-def resnet(at: str, outputs: int, inputs: int, time: int = 0) -> Net:
-    yield from layernorm(f"{at}norm1", inputs)
-    yield from conv(f"{at}conv1", (outputs, inputs, 3, 3))
+def resnet(prefix: str, outputs: int, inputs: int, time: int = 0) -> Net:
+    yield from layernorm(f"{prefix}norm1", inputs)
+    yield from conv(f"{prefix}conv1", (outputs, inputs, 3, 3))
     if time:
-        yield from linear(f"{at}time_emb_proj", outputs, time, bias=True)
-    yield from layernorm(f"{at}norm2", outputs)
-    yield from conv(f"{at}conv2", (outputs, outputs, 3, 3))
+        yield from linear(f"{prefix}time_emb_proj", outputs, time, bias=True)
+    yield from layernorm(f"{prefix}norm2", outputs)
+    yield from conv(f"{prefix}conv2", (outputs, outputs, 3, 3))
     if inputs != outputs:
-        yield from conv(f"{at}conv_shortcut", (outputs, inputs, 1, 1))
+        yield from conv(f"{prefix}conv_shortcut", (outputs, inputs, 1, 1))
 
 
-def attention(at: str, width: int, seen: int, *, bias: bool = False) -> Net:
-    yield from linear(f"{at}to_q", width, width, bias=bias)
-    yield from linear(f"{at}to_k", width, seen, bias=bias)
-    yield from linear(f"{at}to_v", width, seen, bias=bias)
-    yield from linear(f"{at}to_out.0", width, width, bias=True)
+def attention(prefix: str, width: int, seen: int, *, bias: bool = False) -> Net:
+    yield from linear(f"{prefix}to_q", width, width, bias=bias)
+    yield from linear(f"{prefix}to_k", width, seen, bias=bias)
+    yield from linear(f"{prefix}to_v", width, seen, bias=bias)
+    yield from linear(f"{prefix}to_out.0", width, width, bias=True)
 
 
-def layer(at: str, width: int, text: int) -> Net:
-    yield from layernorm(f"{at}norm1", width)
-    yield from attention(f"{at}attn1.", width, width)
-    yield from layernorm(f"{at}norm2", width)
-    yield from attention(f"{at}attn2.", width, text)
-    yield from layernorm(f"{at}norm3", width)
-    yield from linear(f"{at}ff.net.0.proj", 8 * width, width, bias=True)
-    yield from linear(f"{at}ff.net.2", width, 4 * width, bias=True)
+def layer(prefix: str, width: int, text: int) -> Net:
+    yield from layernorm(f"{prefix}norm1", width)
+    yield from attention(f"{prefix}attn1.", width, width)
+    yield from layernorm(f"{prefix}norm2", width)
+    yield from attention(f"{prefix}attn2.", width, text)
+    yield from layernorm(f"{prefix}norm3", width)
+    yield from linear(f"{prefix}ff.net.0.proj", 8 * width, width, bias=True)
+    yield from linear(f"{prefix}ff.net.2", width, 4 * width, bias=True)
 
 
-def transformer(c: Config, at: str, width: int, layers: int) -> Net:
-    yield from layernorm(f"{at}norm", width)
+def transformer(c: Config, prefix: str, width: int, layers: int) -> Net:
+    yield from layernorm(f"{prefix}norm", width)
     for name in ("proj_in", "proj_out"):
         if c.flag("use_linear_projection"):
-            yield from linear(f"{at}{name}", width, width, bias=True)
+            yield from linear(f"{prefix}{name}", width, width, bias=True)
         else:
-            yield from conv(f"{at}{name}", (width, width, 1, 1))
+            yield from conv(f"{prefix}{name}", (width, width, 1, 1))
     for i in range(layers):
-        yield from layer(f"{at}transformer_blocks.{i}.", width, c.num("cross_attention_dim"))
+        yield from layer(f"{prefix}transformer_blocks.{i}.", width, c.num("cross_attention_dim"))
 
 
 def depths(c: Config, count: int) -> tuple[int, ...]:
@@ -76,14 +76,14 @@ def down(c: Config, widths: tuple[int, ...]) -> Net:
     kinds, layers = [str(kind) for kind in c.many("down_block_types")], c.num("layers_per_block")
     inputs = widths[0]
     for i, (width, depth) in enumerate(zip(widths, depths(c, len(widths)), strict=True)):
-        at = f"down_blocks.{i}."
+        prefix = f"down_blocks.{i}."
         for j in range(layers):
-            yield from resnet(f"{at}resnets.{j}.", width, inputs, 4 * widths[0])
+            yield from resnet(f"{prefix}resnets.{j}.", width, inputs, 4 * widths[0])
             inputs = width
             if kinds[i].startswith("CrossAttn"):
-                yield from transformer(c, f"{at}attentions.{j}.", width, depth)
+                yield from transformer(c, f"{prefix}attentions.{j}.", width, depth)
         if i < len(widths) - 1:
-            yield from conv(f"{at}downsamplers.0.conv", (width, width, 3, 3))
+            yield from conv(f"{prefix}downsamplers.0.conv", (width, width, 3, 3))
 
 
 def left(c: Config, widths: tuple[int, ...]) -> list[int]:
@@ -99,19 +99,19 @@ def up(c: Config, widths: tuple[int, ...]) -> Net:
     beside, inputs = left(c, widths), widths[-1]
     turned = zip(reversed(widths), reversed(depths(c, len(widths))), strict=True)
     for i, (width, depth) in enumerate(turned):
-        at = f"up_blocks.{i}."
+        prefix = f"up_blocks.{i}."
         for j in range(layers):
-            yield from resnet(f"{at}resnets.{j}.", width, inputs + beside.pop(), 4 * widths[0])
+            yield from resnet(f"{prefix}resnets.{j}.", width, inputs + beside.pop(), 4 * widths[0])
             inputs = width
             if kinds[i].startswith("CrossAttn"):
-                yield from transformer(c, f"{at}attentions.{j}.", width, depth)
+                yield from transformer(c, f"{prefix}attentions.{j}.", width, depth)
         if i < len(widths) - 1:
-            yield from conv(f"{at}upsamplers.0.conv", (width, width, 3, 3))
+            yield from conv(f"{prefix}upsamplers.0.conv", (width, width, 3, 3))
 
 
-def embedded(at: str, inputs: int, time: int) -> Net:
-    yield from linear(f"{at}linear_1", time, inputs, bias=True)
-    yield from linear(f"{at}linear_2", time, time, bias=True)
+def embedded(prefix: str, inputs: int, time: int) -> Net:
+    yield from linear(f"{prefix}linear_1", time, inputs, bias=True)
+    yield from linear(f"{prefix}linear_2", time, time, bias=True)
 
 
 def unet(c: Config) -> Net:
@@ -131,23 +131,23 @@ def unet(c: Config) -> Net:
     yield from conv("conv_out", (c.num("out_channels"), first, 3, 3))
 
 
-def middle(at: str, width: int) -> Net:
-    yield from resnet(f"{at}resnets.0.", width, width)
-    yield from layernorm(f"{at}attentions.0.group_norm", width)
-    yield from attention(f"{at}attentions.0.", width, width, bias=True)
-    yield from resnet(f"{at}resnets.1.", width, width)
+def middle(prefix: str, width: int) -> Net:
+    yield from resnet(f"{prefix}resnets.0.", width, width)
+    yield from layernorm(f"{prefix}attentions.0.group_norm", width)
+    yield from attention(f"{prefix}attentions.0.", width, width, bias=True)
+    yield from resnet(f"{prefix}resnets.1.", width, width)
 
 
-def side(c: Config, at: str, widths: tuple[int, ...], layers: int) -> Net:
+def side(c: Config, prefix: str, widths: tuple[int, ...], layers: int) -> Net:
     """The blocks of an encoder (`down`) or of a decoder (`up`)."""
     inputs = widths[0]
     for i, width in enumerate(widths):
         for j in range(layers):
-            yield from resnet(f"{at}_blocks.{i}.resnets.{j}.", width, inputs)
+            yield from resnet(f"{prefix}_blocks.{i}.resnets.{j}.", width, inputs)
             inputs = width
         if i < len(widths) - 1:
-            name = "downsamplers" if at.endswith("down") else "upsamplers"
-            yield from conv(f"{at}_blocks.{i}.{name}.0.conv", (width, width, 3, 3))
+            name = "downsamplers" if prefix.endswith("down") else "upsamplers"
+            yield from conv(f"{prefix}_blocks.{i}.{name}.0.conv", (width, width, 3, 3))
 
 
 def autoencoder(c: Config) -> Net:
@@ -170,7 +170,7 @@ def autoencoder(c: Config) -> Net:
 
 
 def plain_unet(raw: Mapping[str, Any]) -> bool:
-    """Whether it is built of the blocks that are written here."""
+    """True if a UNet is built of the blocks that are written here."""
     kinds = {*raw.get("down_block_types", ()), *raw.get("up_block_types", ())}
     middle_kind = raw.get("mid_block_type", BLOCKS[0])
     added = raw.get("addition_embed_type") in (None, "text_time")

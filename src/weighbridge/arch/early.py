@@ -28,12 +28,12 @@ from weighbridge.arch.opt import OFFSET, attention
 from weighbridge.arch.windows import layer_kinds
 
 
-def gpt(c: Config, at: str) -> Iterator[Param]:
+def gpt(c: Config, prefix: str) -> Iterator[Param]:
     width = c.num("n_embd")
-    yield from embedding(f"{at}tokens_embed", c.num("vocab_size"), width)
-    yield from embedding(f"{at}positions_embed", c.num("n_positions"), width)
+    yield from embedding(f"{prefix}tokens_embed", c.num("vocab_size"), width)
+    yield from embedding(f"{prefix}positions_embed", c.num("n_positions"), width)
     for i in range(c.layers("n_layer")):
-        here = f"{at}h.{i}."
+        here = f"{prefix}h.{i}."
         yield from conv1d(f"{here}attn.c_attn", 3 * width, width)
         yield from conv1d(f"{here}attn.c_proj", width, width)
         yield from norm(f"{here}ln_1", width, bias=True)
@@ -42,11 +42,11 @@ def gpt(c: Config, at: str) -> Iterator[Param]:
         yield from norm(f"{here}ln_2", width, bias=True)
 
 
-def gpt_buffers(c: Config, at: str) -> Iterator[Buffer]:
+def gpt_buffers(c: Config, prefix: str) -> Iterator[Buffer]:
     side = c.num("n_positions")
-    yield Buffer(f"{at}position_ids", (side,), "int64")
+    yield Buffer(f"{prefix}position_ids", (side,), "int64")
     for i in range(c.layers("n_layer")):
-        yield Buffer(f"{at}h.{i}.attn.bias", (1, 1, side, side), "")
+        yield Buffer(f"{prefix}h.{i}.attn.bias", (1, 1, side, side), "")
 
 
 def ctrl_layer(c: Config) -> Submodules:
@@ -73,16 +73,16 @@ def ctrl(c: Config) -> Decoder:
     )
 
 
-def ctrl_positions(c: Config, at: str) -> Iterator[Buffer]:
-    yield Buffer(f"{at}pos_encoding", (c.num("n_positions"), c.num("n_embd")), "float32")
+def ctrl_positions(c: Config, prefix: str) -> Iterator[Buffer]:
+    yield Buffer(f"{prefix}pos_encoding", (c.num("n_positions"), c.num("n_embd")), "float32")
 
 
-def ctrl_lm(c: Config, at: str) -> Iterator[Param]:
-    yield from linear(f"{at}lm_head", c.num("vocab_size"), c.num("n_embd"), bias=True)
+def ctrl_lm(c: Config, prefix: str) -> Iterator[Param]:
+    yield from linear(f"{prefix}lm_head", c.num("vocab_size"), c.num("n_embd"), bias=True)
 
 
-def ctrl_classes(c: Config, at: str) -> Iterator[Param]:
-    yield from linear(f"{at}classifier", labels(c), c.num("n_embd"))
+def ctrl_classes(c: Config, prefix: str) -> Iterator[Param]:
+    yield from linear(f"{prefix}classifier", labels(c), c.num("n_embd"))
 
 
 def biogpt_layer(c: Config) -> Submodules:

@@ -32,21 +32,21 @@ def width(c: Config, *, output: bool = False) -> int:
     return c.num("hidden_size")
 
 
-def bridge(c: Config, at: str, *, output: bool) -> Iterator[Param]:
+def bridge(c: Config, prefix: str, *, output: bool) -> Iterator[Param]:
     encoder, decoder = c.sub("encoder"), c.sub("decoder")
     target = width(decoder)
     if width(encoder, output=output) == target or decoder.maybe("cross_attention_hidden_size"):
         return
-    yield from linear(f"{at}enc_to_dec_proj", target, width(encoder), bias=True)
+    yield from linear(f"{prefix}enc_to_dec_proj", target, width(encoder), bias=True)
 
 
-def plain_bridge(c: Config, at: str) -> Iterator[Param]:
-    yield from bridge(c, at, output=False)
+def plain_bridge(c: Config, prefix: str) -> Iterator[Param]:
+    yield from bridge(c, prefix, output=False)
 
 
-def speech_bridge(c: Config, at: str) -> Iterator[Param]:
+def speech_bridge(c: Config, prefix: str) -> Iterator[Param]:
     """Compared with what an adapter makes of the encoder's width; built on the width itself."""
-    yield from bridge(c, at, output=True)
+    yield from bridge(c, prefix, output=True)
 
 
 def untied(c: Config) -> bool:

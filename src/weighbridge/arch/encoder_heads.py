@@ -20,16 +20,16 @@ Buffers = Callable[[Config, str], Iterable[Buffer]]
 def joined(*parts: ParamRule) -> ParamRule:
     """One body after the other."""
 
-    def body(c: Config, at: str) -> Iterator[Param]:
+    def body(c: Config, prefix: str) -> Iterator[Param]:
         for part in parts:
-            yield from part(c, at)
+            yield from part(c, prefix)
 
     return body
 
 
 def at_path(path: str, part: ParamRule) -> ParamRule:
     """`part` under a path of its own ("bert.", dot included)."""
-    return lambda c, at: part(c, f"{at}{path}")
+    return lambda c, prefix: part(c, f"{prefix}{path}")
 
 
 def tied(c: Config, params: Iterable[Param], owners: dict[str, str]) -> Iterator[Param]:
@@ -42,9 +42,9 @@ def tied(c: Config, params: Iterable[Param], owners: dict[str, str]) -> Iterator
 def project(path: str, outputs: int | None = None) -> ParamRule:
     """One Linear with bias from the hidden size to `outputs`, or to the number of labels."""
 
-    def body(c: Config, at: str) -> Iterator[Param]:
+    def body(c: Config, prefix: str) -> Iterator[Param]:
         size = labels(c) if outputs is None else outputs
-        yield from linear(f"{at}{path}", size, c.num("hidden_size"), bias=True)
+        yield from linear(f"{prefix}{path}", size, c.num("hidden_size"), bias=True)
 
     return body
 
@@ -54,10 +54,10 @@ def dense_project(
 ) -> ParamRule:
     """Two Linears: hidden to hidden, then to `size` or to the number of labels."""
 
-    def body(c: Config, at: str) -> Iterator[Param]:
+    def body(c: Config, prefix: str) -> Iterator[Param]:
         width = c.num("hidden_size")
-        yield from linear(f"{at}{path}.{names[0]}", width, width, bias=True)
-        yield from linear(f"{at}{path}.{names[1]}", size or labels(c), width, bias=True)
+        yield from linear(f"{prefix}{path}.{names[0]}", width, width, bias=True)
+        yield from linear(f"{prefix}{path}.{names[1]}", size or labels(c), width, bias=True)
 
     return body
 
@@ -67,63 +67,67 @@ def predictions(
 ) -> ParamRule:
     """BertLMPredictionHead; `words` is the embedding that the decoder is tied to."""
 
-    def body(c: Config, at: str) -> Iterator[Param]:
-        yield from prediction_head(c, f"{at}{path}", f"{at}{words}", norm_name=norm_name)
+    def body(c: Config, prefix: str) -> Iterator[Param]:
+        yield from prediction_head(c, f"{prefix}{path}", f"{prefix}{words}", norm_name=norm_name)
 
     return body
 
 
 def prediction_head(
-    c: Config, at: str, words: str, *, width: int = 0, norm_name: str = "LayerNorm"
+    c: Config, prefix: str, words: str, *, width: int = 0, norm_name: str = "LayerNorm"
 ) -> Iterator[Param]:
     hidden, vocabulary = c.num("hidden_size"), c.num("vocab_size")
     width = width or hidden
-    yield Param(f"{at}bias", (vocabulary,), "bias")
-    yield from linear(f"{at}transform.dense", width, hidden, bias=True)
-    yield from norm(f"{at}transform.{norm_name}", width, bias=True)
-    yield from decoder(c, at, words, width)
+    yield Param(f"{prefix}bias", (vocabulary,), "bias")
+    yield from linear(f"{prefix}transform.dense", width, hidden, bias=True)
+    yield from norm(f"{prefix}transform.{norm_name}", width, bias=True)
+    yield from decoder(c, prefix, words, width)
 
 
-def decoder(c: Config, at: str, words: str, width: int) -> Iterator[Param]:
+def decoder(c: Config, prefix: str, words: str, width: int) -> Iterator[Param]:
     """The projection to the vocabulary: embedding and `bias` again, unless untied."""
-    path = f"{at}decoder"
+    path = f"{prefix}decoder"
     params = linear(path, c.num("vocab_size"), width, bias=True)
-    yield from tied(c, params, {f"{path}.weight": words, f"{path}.bias": f"{at}bias"})
+    yield from tied(c, params, {f"{path}.weight": words, f"{path}.bias": f"{prefix}bias"})
 
 
 def roberta_lm_head(words: str) -> ParamRule:
-    def body(c: Config, at: str) -> Iterator[Param]:
+    def body(c: Config, prefix: str) -> Iterator[Param]:
         width = c.num("hidden_size")
-        yield Param(f"{at}lm_head.bias", (c.num("vocab_size"),), "bias")
-        yield from linear(f"{at}lm_head.dense", width, width, bias=True)
-        yield from norm(f"{at}lm_head.layer_norm", width, bias=True)
-        yield from decoder(c, f"{at}lm_head.", f"{at}{words}", width)
+        yield Param(f"{prefix}lm_head.bias", (c.num("vocab_size"),), "bias")
+        yield from linear(f"{prefix}lm_head.dense", width, width, bias=True)
+        yield from norm(f"{prefix}lm_head.layer_norm", width, bias=True)
+        yield from decoder(c, f"{prefix}lm_head.", f"{prefix}{words}", width)
 
     return body
 
 
-def pooler(c: Config, at: str) -> Iterator[Param]:
-    yield from linear(f"{at}pooler.dense", c.num("hidden_size"), c.num("hidden_size"), bias=True)
+def pooler(c: Config, prefix: str) -> Iterator[Param]:
+    yield from linear(
+        f"{prefix}pooler.dense", c.num("hidden_size"), c.num("hidden_size"), bias=True
+    )
 
 
 def summary_size(c: Config) -> int:
-    """What SequenceSummary projects to: labels, the hidden size, or 0 where it does not."""
+    """Return the width that SequenceSummary projects to: labels, hidden size, or 0 for none."""
     if not c.flag("summary_use_proj"):
         return 0
     return labels(c) if c.flag("summary_proj_to_labels") else c.num("hidden_size")
 
 
-def summary(c: Config, at: str) -> Iterator[Param]:
+def summary(c: Config, prefix: str) -> Iterator[Param]:
     if size := summary_size(c):
-        yield from linear(f"{at}sequence_summary.summary", size, c.num("hidden_size"), bias=True)
+        yield from linear(
+            f"{prefix}sequence_summary.summary", size, c.num("hidden_size"), bias=True
+        )
 
 
 def ids(*names: str, below: str = "embeddings.") -> Buffers:
     """int64 buffers of one row of positions: position_ids, token_type_ids."""
 
-    def buffers(c: Config, at: str) -> Iterator[Buffer]:
+    def buffers(c: Config, prefix: str) -> Iterator[Buffer]:
         shape = (1, c.num("max_position_embeddings"))
         for name in names:
-            yield Buffer(f"{at}{below}{name}", shape, "int64")
+            yield Buffer(f"{prefix}{below}{name}", shape, "int64")
 
     return buffers

@@ -79,61 +79,61 @@ def sparse_layers(c: Config) -> Sequence[bool]:
     return [i >= first and (i + 1) % max(1, every) == 0 for i in range(count)]
 
 
-def numbered(at: str, width: int, e: RoutedExperts, first: int) -> Iterator[Param]:
+def numbered(prefix: str, width: int, e: RoutedExperts, first: int) -> Iterator[Param]:
     for p in each("", width, e):
         i, rest = p.name.removeprefix(".").split(".", 1)
-        yield p._replace(name=f"{at}{int(i) + first}.{rest}")
+        yield p._replace(name=f"{prefix}{int(i) + first}.{rest}")
 
 
-def moe(c: Config, at: str) -> Iterator[Param]:
+def moe(c: Config, prefix: str) -> Iterator[Param]:
     width, (text, image) = c.num("hidden_size"), experts_of(c)
-    yield Param(f"{at}gate.weight", (width, text.count), "router", "float32")
-    yield Param(f"{at}gate.weight_1", (width, image.count), "router", "float32")
+    yield Param(f"{prefix}gate.weight", (width, text.count), "router", "float32")
+    yield Param(f"{prefix}gate.weight_1", (width, image.count), "router", "float32")
     bias = (2, max(text.count, image.count))
-    yield Param(f"{at}moe_statics.e_score_correction_bias", bias, "other", "float32")
-    yield from numbered(f"{at}experts.", width, text, 0)
-    yield from numbered(f"{at}experts.", width, image, text.count)
+    yield Param(f"{prefix}moe_statics.e_score_correction_bias", bias, "other", "float32")
+    yield from numbered(f"{prefix}experts.", width, text, 0)
+    yield from numbered(f"{prefix}experts.", width, image, text.count)
     shared = c.num("moe_num_shared_experts", default=0) * text.inner
     if shared:
-        yield from gated_mlp(f"{at}shared_experts", width, shared, bias=c.flag("use_bias"))
+        yield from gated_mlp(f"{prefix}shared_experts", width, shared, bias=c.flag("use_bias"))
 
 
-def text(c: Config, at: str) -> Iterator[Param]:
+def text(c: Config, prefix: str) -> Iterator[Param]:
     sparse, bias = sparse_layers(c), c.flag("use_bias")
 
-    def layer(c: Config, at: str, i: int) -> Iterator[Param]:
+    def layer(c: Config, prefix: str, i: int) -> Iterator[Param]:
         width, inner = c.num("hidden_size"), c.num("intermediate_size")
-        yield from below(at, attention(c, LlamaSwitches(qkv_bias=bias, o_bias=bias)))
+        yield from below(prefix, attention(c, LlamaSwitches(qkv_bias=bias, o_bias=bias)))
         if sparse[i]:
-            yield from moe(c, f"{at}mlp.")
+            yield from moe(c, f"{prefix}mlp.")
         else:
-            yield from gated_mlp(f"{at}mlp", width, inner, bias=bias)
-        yield from two_norms(c, at)
+            yield from gated_mlp(f"{prefix}mlp", width, inner, bias=bias)
+        yield from two_norms(c, prefix)
 
-    yield from stack(c, at, layer)
+    yield from stack(c, prefix, layer)
 
 
-def vision(c: Config, at: str) -> Iterator[Param]:
+def vision(c: Config, prefix: str) -> Iterator[Param]:
     width, patch = c.num("hidden_size"), c.num("patch_size")
     inner = scaled(c, width, "mlp_ratio") if c.has("mlp_ratio") else c.num("intermediate_size")
     pixels = c.num("in_channels", default=3) * patch * patch
-    yield from linear(f"{at}patch_embed.proj", width, pixels)
+    yield from linear(f"{prefix}patch_embed.proj", width, pixels)
     for i in range(c.layers("depth")):
-        path = f"{at}blocks.{i}."
+        path = f"{prefix}blocks.{i}."
         yield from layernorm(f"{path}norm1", width)
         yield from layernorm(f"{path}norm2", width)
         yield from linear(f"{path}attn.qkv", 3 * width, width, bias=True)
         yield from linear(f"{path}attn.proj", width, width, bias=True)
         yield from linear(f"{path}mlp.fc1", inner, width, bias=True)
         yield from linear(f"{path}mlp.fc2", width, inner, bias=True)
-    yield from layernorm(f"{at}ln", width)
+    yield from layernorm(f"{prefix}ln", width)
 
 
-def resampler(c: Config, at: str) -> Iterator[Param]:
+def resampler(c: Config, prefix: str) -> Iterator[Param]:
     tower, out = nested(c, VISION), nested(c, TEXT).num("hidden_size")
     space = tower.num("hidden_size") * tower.num("spatial_merge_size") ** 2
     time = tower.num("temporal_merge_size", default=c.num("temporal_conv_size", default=2))
-    path = f"{at}resampler_model."
+    path = f"{prefix}resampler_model."
     for name, into in (("spatial_linear", space), ("temporal_linear", space * time)):
         yield from linear(f"{path}{name}.0", space, into, bias=True)
         yield from linear(f"{path}{name}.2", space, space, bias=True)
@@ -174,30 +174,30 @@ NAMES = (
 )
 
 
-def paddleocr_vision(c: Config, at: str) -> Iterator[Param]:
-    path, width = f"{at}vision_model.", c.num("hidden_size")
+def paddleocr_vision(c: Config, prefix: str) -> Iterator[Param]:
+    path, width = f"{prefix}vision_model.", c.num("hidden_size")
     yield from conv(f"{path}embeddings.patch_embedding", patch_kernel(c, width))
     yield from embedding(f"{path}embeddings.position_embedding", side(c) ** 2, width)
     yield from layers(c, path)
     yield from layernorm(f"{path}post_layernorm", width)
 
 
-def buffers(c: Config, at: str) -> Iterator[Buffer]:
-    path = f"{at}vision_model."
+def buffers(c: Config, prefix: str) -> Iterator[Buffer]:
+    path = f"{prefix}vision_model."
     yield Buffer(f"{path}embeddings.position_ids", (1, side(c) ** 2), "int64")
     size = c.num("hidden_size") // max(1, c.num("num_attention_heads"))
     for name in ("inv_freq", "original_inv_freq"):
         yield Buffer(f"{path}rotary_pos_emb.{name}", (size // 4,), "float32")
 
 
-def projector(c: Config, at: str) -> Iterator[Param]:
+def projector(c: Config, prefix: str) -> Iterator[Param]:
     tower = nested(c, PADDLEOCR_TOWER)
     width = tower.num("hidden_size")
     merged = width * tower.num("spatial_merge_size") ** 2
-    yield from layernorm(f"{at}projector.pre_norm", width)
-    yield from linear(f"{at}projector.linear_1", merged, merged, bias=True)
+    yield from layernorm(f"{prefix}projector.pre_norm", width)
+    yield from linear(f"{prefix}projector.linear_1", merged, merged, bias=True)
     out = nested(c, PADDLEOCR_TEXT).num("hidden_size")
-    yield from linear(f"{at}projector.linear_2", out, merged, bias=True)
+    yield from linear(f"{prefix}projector.linear_2", out, merged, bias=True)
 
 
 PADDLEOCR_VISION = Family(

@@ -25,7 +25,7 @@ from weighbridge.errors import BadFileError, UnsupportedError
 
 
 def family(model_type: str) -> Family:
-    """The record of `model_type`. Raises UnsupportedError when we have none."""
+    """Return the family of a model type. Raises UnsupportedError where we have none."""
     found = facts(model_type).family
     if found is None:
         raise UnsupportedError(f"model type {model_type!r} is not in our tables")
@@ -38,7 +38,7 @@ def known(raw: Mapping[str, Any]) -> bool:
 
 
 def blueprint(c: Config, *, base_model: bool = False) -> Blueprint:
-    """All tensors of the class that the config names; with `base_model`, of its headless base."""
+    """Return all tensors of the class that the config names; with `base_model`, of its base."""
     kind = family(c.model_type)
     c.cls = c.cls or kind.cls
     _check_stem(kind, c)
@@ -46,24 +46,24 @@ def blueprint(c: Config, *, base_model: bool = False) -> Blueprint:
         kind = next((k for ending, k in kind.classes.items() if c.cls.endswith(ending)), kind)
     suffix = "" if base_model else _head(kind, c)
     base = kind.bases.get(suffix, kind.base)
-    at = f"{base}." if suffix and base else ""
+    prefix = f"{base}." if suffix and base else ""
     tree = kind.tree(c) if kind.tree is not None else None
-    own = tree.tensors(at) if tree is not None else kind.tensors(c, at)
+    own = tree.tensors(prefix) if tree is not None else kind.tensors(c, prefix)
     params = tied(c, kind, _bounded(c, _params(c, own, kind.heads.get(suffix))))
     patterns = kind.blocks(c) if callable(kind.blocks) else kind.blocks
     plan = Blueprint(
         cls=f"{stems(kind)[0]}Model" if base_model else c.cls,
         params=CountedParams(params),
-        buffers=tuple(_buffers(c, kind, at)),
-        blocks=tuple(f"{at}{pattern}" for pattern in patterns),
-        parts=tuple((f"{at}{path}", label) for path, label in kind.parts),
+        buffers=tuple(_buffers(c, kind, prefix)),
+        blocks=tuple(f"{prefix}{pattern}" for pattern in patterns),
+        parts=tuple((f"{prefix}{path}", label) for path, label in kind.parts),
         tree=tree,
     )
     return renamed(plan, kind.renames) if suffix and kind.renames else plan
 
 
 def renamed(plan: Blueprint, pairs: Sequence[tuple[str, str]]) -> Blueprint:
-    """The plan under other names: of `pairs` (old prefix, new prefix), the first that fits."""
+    """Return the plan under other names: of `pairs` (old prefix, new one), the first that fits."""
 
     def name(old: str) -> str:
         pair = next((p for p in pairs if old.startswith(p[0])), ("", ""))
@@ -84,7 +84,7 @@ LISTED = 4  # endings of classes that an error names
 
 
 def stems(kind: Family) -> tuple[str, ...]:
-    """How the names of all its classes begin."""
+    """Return how the names of all classes of a family begin."""
     return kind.stems or (re.split(r"For[A-Z]|Model|(With)?LMHead|DoubleHeads", kind.cls)[0],)
 
 
@@ -119,9 +119,9 @@ def _params(c: Config, own: Params, head: ParamRule | None) -> Iterator[Param]:
         yield from head(c, "")
 
 
-def _buffers(c: Config, kind: Family, at: str) -> Iterator[Buffer]:
+def _buffers(c: Config, kind: Family, prefix: str) -> Iterator[Buffer]:
     if kind.buffers is not None:
-        yield from kind.buffers(c, at)
+        yield from kind.buffers(c, prefix)
 
 
 def _bounded(c: Config, params: Iterator[Param]) -> tuple[Param, ...]:

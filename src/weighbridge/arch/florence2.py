@@ -20,30 +20,32 @@ VISION = Inner(path="vision_tower.", config="vision_config", label="vision tower
 PROJECTOR = "multi_modal_projector."
 
 
-def half(c: Config, at: str, width: int, attention: str) -> Iterator[Param]:
+def half(c: Config, prefix: str, width: int, attention: str) -> Iterator[Param]:
     inner = scaled(c, width, "mlp_ratio")
-    yield from conv(f"{at}conv1", (width, 1, 3, 3))
-    yield from layernorm(f"{at}norm1", width)
+    yield from conv(f"{prefix}conv1", (width, 1, 3, 3))
+    yield from layernorm(f"{prefix}norm1", width)
     bias = c.flag("qkv_bias", default=True)
-    yield from linear(f"{at}{attention}.qkv", 3 * width, width, bias=bias)
-    yield from linear(f"{at}{attention}.proj", width, width, bias=True)
-    yield from conv(f"{at}conv2", (width, 1, 3, 3))
-    yield from layernorm(f"{at}norm2", width)
-    yield from linear(f"{at}ffn.fc1", inner, width, bias=True)
-    yield from linear(f"{at}ffn.fc2", width, inner, bias=True)
+    yield from linear(f"{prefix}{attention}.qkv", 3 * width, width, bias=bias)
+    yield from linear(f"{prefix}{attention}.proj", width, width, bias=True)
+    yield from conv(f"{prefix}conv2", (width, 1, 3, 3))
+    yield from layernorm(f"{prefix}norm2", width)
+    yield from linear(f"{prefix}ffn.fc1", inner, width, bias=True)
+    yield from linear(f"{prefix}ffn.fc2", width, inner, bias=True)
 
 
-def davit(c: Config, at: str) -> Iterator[Param]:
+def davit(c: Config, prefix: str) -> Iterator[Param]:
     widths = sizes(c, "embed_dim")
     count = len(widths)
     patch, depths = c.per_layer("patch_size", count=count), c.per_layer("depths", count=count)
     first = c.many("patch_prenorm")
     for i, width in enumerate(widths):
         into = widths[i - 1] if i else c.num("in_channels")
-        yield from conv(f"{at}convs.{i}.conv", (width, into, patch[i], patch[i]))
-        yield from layernorm(f"{at}convs.{i}.norm", into if i < len(first) and first[i] else width)
+        yield from conv(f"{prefix}convs.{i}.conv", (width, into, patch[i], patch[i]))
+        yield from layernorm(
+            f"{prefix}convs.{i}.norm", into if i < len(first) and first[i] else width
+        )
         for j in range(depths[i]):
-            path = f"{at}blocks.{i}.{j}."
+            path = f"{prefix}blocks.{i}.{j}."
             yield from half(c, f"{path}spatial_block.", width, "window_attn")
             yield from half(c, f"{path}channel_block.", width, "channel_attn")
 
@@ -52,10 +54,10 @@ def last_width(c: Config) -> int:
     return sizes(nested(c, VISION), "embed_dim")[-1]
 
 
-def projector(c: Config, at: str) -> Iterator[Param]:
+def projector(c: Config, prefix: str) -> Iterator[Param]:
     tower, width = nested(c, VISION), last_width(c)
     out, rows = tower.num("projection_dim"), tower.num("max_position_embeddings")
-    path = f"{at}{PROJECTOR}"
+    path = f"{prefix}{PROJECTOR}"
     yield from linear(f"{path}image_projection", out, width)
     yield from layernorm(f"{path}image_proj_norm", out)
     yield from embedding(f"{path}image_position_embed.row_embeddings", rows, width // 2)
@@ -63,9 +65,9 @@ def projector(c: Config, at: str) -> Iterator[Param]:
     yield from embedding(f"{path}image_position_embed.column_embeddings", rows, columns)
 
 
-def cosines(c: Config, at: str) -> Iterator[Buffer]:
+def cosines(c: Config, prefix: str) -> Iterator[Buffer]:
     shape = (nested(c, VISION).num("max_temporal_embeddings"), last_width(c))
-    name = f"{at}{PROJECTOR}visual_temporal_embed.pos_idx_to_embed"
+    name = f"{prefix}{PROJECTOR}visual_temporal_embed.pos_idx_to_embed"
     yield Buffer(name, shape, "", persistent=True)
 
 

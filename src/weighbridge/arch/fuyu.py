@@ -19,10 +19,10 @@ TEXT = Inner(
 )
 
 
-def patches(c: Config, at: str) -> Iterator[Param]:
+def patches(c: Config, prefix: str) -> Iterator[Param]:
     pixels = c.num("patch_size") ** 2 * c.num("num_channels")
     out = nested(c, TEXT).num("hidden_size")
-    yield from linear(f"{at}vision_embed_tokens", out, pixels, bias=True)
+    yield from linear(f"{prefix}vision_embed_tokens", out, pixels, bias=True)
 
 
 FUYU = composite(

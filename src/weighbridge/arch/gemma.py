@@ -66,14 +66,14 @@ def scale(path: str) -> Buffer:
     return Buffer(f"{path}.embed_scale", (), "")
 
 
-def buffers(c: Config, at: str) -> Iterator[Buffer]:
-    yield scale(f"{at}embed_tokens")
-    yield from rotary(c, at)
+def buffers(c: Config, prefix: str) -> Iterator[Buffer]:
+    yield scale(f"{prefix}embed_tokens")
+    yield from rotary(c, prefix)
 
 
-def gemma3_buffers(c: Config, at: str) -> Iterator[Buffer]:
-    yield scale(f"{at}embed_tokens")
-    yield from layered_rotary(c, at, period=c.num("sliding_window_pattern", default=6))
+def gemma3_buffers(c: Config, prefix: str) -> Iterator[Buffer]:
+    yield scale(f"{prefix}embed_tokens")
+    yield from layered_rotary(c, prefix, period=c.num("sliding_window_pattern", default=6))
 
 
 GEMMA = Family(tree=tree(BEFORE), cls="GemmaForCausalLM", heads=DECODER_HEADS, buffers=buffers)
@@ -92,20 +92,20 @@ GEMMA3 = Family(
 )
 
 
-def altup(c: Config, at: str) -> Iterator[Param]:
+def altup(c: Config, prefix: str) -> Iterator[Param]:
     width, copies = c.num("hidden_size"), c.num("altup_num_inputs")
-    yield Param(f"{at}correct_output_scale", (width,), "other")
-    yield from linear(f"{at}correction_coefs", copies, copies)
-    yield from linear(f"{at}prediction_coefs", copies**2, copies)
-    yield from linear(f"{at}modality_router", copies, width)
-    yield from norm(f"{at}router_norm", width)
+    yield Param(f"{prefix}correct_output_scale", (width,), "other")
+    yield from linear(f"{prefix}correction_coefs", copies, copies)
+    yield from linear(f"{prefix}prediction_coefs", copies**2, copies)
+    yield from linear(f"{prefix}modality_router", copies, width)
+    yield from norm(f"{prefix}router_norm", width)
 
 
-def laurel(c: Config, at: str) -> Iterator[Param]:
+def laurel(c: Config, prefix: str) -> Iterator[Param]:
     width, rank = c.num("hidden_size"), c.num("laurel_rank")
-    yield from linear(f"{at}linear_left", rank, width)
-    yield from linear(f"{at}linear_right", width, rank)
-    yield from norm(f"{at}post_laurel_norm", width)
+    yield from linear(f"{prefix}linear_left", rank, width)
+    yield from linear(f"{prefix}linear_right", width, rank)
+    yield from norm(f"{prefix}post_laurel_norm", width)
 
 
 def attention(c: Config, *, shared: bool) -> Submodule:
@@ -125,22 +125,22 @@ def attention(c: Config, *, shared: bool) -> Submodule:
     )
 
 
-def per_layer_input(c: Config, at: str) -> Iterator[Param]:
-    """What a layer does with its slice of the per-layer embedding."""
+def per_layer_input(c: Config, prefix: str) -> Iterator[Param]:
+    """Return the module that takes a layer's slice of the per-layer embedding."""
     width, slim = c.num("hidden_size"), c.num("hidden_size_per_layer_input")
-    yield from linear(f"{at}per_layer_input_gate", slim, width)
-    yield from linear(f"{at}per_layer_projection", width, slim)
-    yield from norm(f"{at}post_per_layer_input_norm", width)
+    yield from linear(f"{prefix}per_layer_input_gate", slim, width)
+    yield from linear(f"{prefix}per_layer_projection", width, slim)
+    yield from norm(f"{prefix}post_per_layer_input_norm", width)
 
 
-def per_layer_embedding(c: Config, at: str) -> Iterator[Param]:
+def per_layer_embedding(c: Config, prefix: str) -> Iterator[Param]:
     """One table and one projection, as wide as all layers' slices together."""
     slim = c.num("hidden_size_per_layer_input")
     packed = c.layers("num_hidden_layers") * slim
     rows = c.num("vocab_size_per_layer_input")
-    yield from embedding(f"{at}embed_tokens_per_layer", rows, packed)
-    yield from linear(f"{at}per_layer_model_projection", packed, c.num("hidden_size"))
-    yield from norm(f"{at}per_layer_projection_norm", slim)
+    yield from embedding(f"{prefix}embed_tokens_per_layer", rows, packed)
+    yield from linear(f"{prefix}per_layer_model_projection", packed, c.num("hidden_size"))
+    yield from norm(f"{prefix}per_layer_projection_norm", slim)
 
 
 def gemma3n(c: Config) -> Decoder:
@@ -169,14 +169,14 @@ def gemma3n(c: Config) -> Decoder:
     return found._replace(last=behind.params)
 
 
-def gemma3n_buffers(c: Config, at: str) -> Iterator[Buffer]:
-    yield scale(f"{at}embed_tokens")
-    yield scale(f"{at}embed_tokens_per_layer")
-    yield Buffer(f"{at}per_layer_projection_scale", (), "")
-    yield Buffer(f"{at}per_layer_input_scale", (), "")
+def gemma3n_buffers(c: Config, prefix: str) -> Iterator[Buffer]:
+    yield scale(f"{prefix}embed_tokens")
+    yield scale(f"{prefix}embed_tokens_per_layer")
+    yield Buffer(f"{prefix}per_layer_projection_scale", (), "")
+    yield Buffer(f"{prefix}per_layer_input_scale", (), "")
     for i in range(c.layers("num_hidden_layers")):
-        yield Buffer(f"{at}layers.{i}.altup.router_input_scale", (), "")
-    yield from layered_rotary(c, at, period=5)
+        yield Buffer(f"{prefix}layers.{i}.altup.router_input_scale", (), "")
+    yield from layered_rotary(c, prefix, period=5)
 
 
 GEMMA3N = Family(

@@ -48,51 +48,51 @@ def pairs(c: Config, name: str, default: int) -> list[int]:
     return [int(p[1]) for p in found]
 
 
-def subsampling(c: Config, at: str) -> Iterator[Param]:
+def subsampling(c: Config, prefix: str) -> Iterator[Param]:
     """Frequencies are padded by one on either side."""
     bins, into = c.num("input_feat_size"), 1
     kernels, strides = pairs(c, "sscp_conv_kernel_size", 3), pairs(c, "sscp_conv_stride_size", 2)
     for i, out in enumerate(c.per_layer("sscp_conv_channel_size", count=2)):
         kernel = (c.many("sscp_conv_kernel_size") or [[3, 3]] * 2)[i]
-        yield from conv(f"{at}conv_{i}.conv", (out, into, *map(int, kernel)), bias=False)
-        yield from norm(f"{at}conv_{i}.norm", out)
+        yield from conv(f"{prefix}conv_{i}.conv", (out, into, *map(int, kernel)), bias=False)
+        yield from norm(f"{prefix}conv_{i}.norm", out)
         bins, into = (bins + 2 - kernels[i]) // max(1, strides[i]) + 1, out
-    yield from linear(f"{at}input_proj_linear", c.num("hidden_size"), into * bins)
+    yield from linear(f"{prefix}input_proj_linear", c.num("hidden_size"), into * bins)
 
 
-def half(c: Config, at: str) -> Iterator[Param]:
+def half(c: Config, prefix: str) -> Iterator[Param]:
     width = c.num("hidden_size")
-    yield from norm(f"{at}pre_layer_norm", width)
-    yield from linear(f"{at}ffw_layer_1", 4 * width, width)
-    yield from linear(f"{at}ffw_layer_2", width, 4 * width)
-    yield from norm(f"{at}post_layer_norm", width)
+    yield from norm(f"{prefix}pre_layer_norm", width)
+    yield from linear(f"{prefix}ffw_layer_1", 4 * width, width)
+    yield from linear(f"{prefix}ffw_layer_2", width, 4 * width)
+    yield from norm(f"{prefix}post_layer_norm", width)
 
 
-def attention(c: Config, at: str) -> Iterator[Param]:
+def attention(c: Config, prefix: str) -> Iterator[Param]:
     width = c.num("hidden_size")
     size = width // max(1, c.num("conf_num_attention_heads"))
-    yield from norm(f"{at}pre_attn_norm", width)
-    yield Param(f"{at}attn.per_dim_scale", (size,), "other")
-    yield from linear(f"{at}attn.relative_position_embedding.pos_proj", width, width)
+    yield from norm(f"{prefix}pre_attn_norm", width)
+    yield Param(f"{prefix}attn.per_dim_scale", (size,), "other")
+    yield from linear(f"{prefix}attn.relative_position_embedding.pos_proj", width, width)
     for name in ("q_proj", "k_proj", "v_proj"):
-        yield from linear(f"{at}attn.{name}", width, width)
-    yield from linear(f"{at}post", width, width)
-    yield from norm(f"{at}post_norm", width)
+        yield from linear(f"{prefix}attn.{name}", width, width)
+    yield from linear(f"{prefix}post", width, width)
+    yield from norm(f"{prefix}post_norm", width)
 
 
-def convolution(c: Config, at: str) -> Iterator[Param]:
+def convolution(c: Config, prefix: str) -> Iterator[Param]:
     width, kernel = c.num("hidden_size"), c.num("conf_conv_kernel_size")
-    yield from norm(f"{at}pre_layer_norm", width)
-    yield from linear(f"{at}linear_start", 2 * width, width)
-    yield from conv(f"{at}depthwise_conv1d", (width, 1, kernel), bias=False)
-    yield from norm(f"{at}conv_norm", width)
-    yield from linear(f"{at}linear_end", width, width)
+    yield from norm(f"{prefix}pre_layer_norm", width)
+    yield from linear(f"{prefix}linear_start", 2 * width, width)
+    yield from conv(f"{prefix}depthwise_conv1d", (width, 1, kernel), bias=False)
+    yield from norm(f"{prefix}conv_norm", width)
+    yield from linear(f"{prefix}linear_end", width, width)
 
 
-def audio(c: Config, at: str) -> Iterator[Param]:
-    yield from subsampling(c, f"{at}subsample_conv_projection.")
+def audio(c: Config, prefix: str) -> Iterator[Param]:
+    yield from subsampling(c, f"{prefix}subsample_conv_projection.")
     for i in range(c.layers("conf_num_hidden_layers")):
-        path = f"{at}conformer.{i}."
+        path = f"{prefix}conformer.{i}."
         yield from half(c, f"{path}ffw_layer_start.")
         yield from attention(c, f"{path}attention.")
         yield from convolution(c, f"{path}lconv1d.")
@@ -103,12 +103,12 @@ def audio(c: Config, at: str) -> Iterator[Param]:
 CLIPPED = ("ffw_layer_start", "attention", "lconv1d", "ffw_layer_end")
 
 
-def audio_buffers(c: Config, at: str) -> Iterator[Buffer]:
+def audio_buffers(c: Config, prefix: str) -> Iterator[Buffer]:
     """Scalars, the mask of a chunk, and a time scale for half of the values."""
     chunk, future = c.num("conf_attention_chunk_size"), c.num("conf_attention_context_right")
     past = max(0, c.num("conf_attention_context_left") - 1)
     for i in range(c.layers("conf_num_hidden_layers")):
-        path = f"{at}conformer.{i}."
+        path = f"{prefix}conformer.{i}."
         inside = f"{path}attention.attn."
         for name in (*(f"{part}.gradient_clipping" for part in CLIPPED), "gradient_clipping"):
             yield Buffer(f"{path}{name}", (), "")
@@ -121,18 +121,18 @@ def audio_buffers(c: Config, at: str) -> Iterator[Buffer]:
         yield Buffer(f"{inside}softcap", (), "float32")
 
 
-def embedder(c: Config, at: str, out: int) -> Iterator[Param]:
+def embedder(c: Config, prefix: str, out: int) -> Iterator[Param]:
     width = c.num("hidden_size")
-    yield from embedding(f"{at}embedding", c.num("vocab_size"), width)
-    yield from norm(f"{at}hard_embedding_norm", width)
-    yield from norm(f"{at}soft_embedding_norm", width)
-    yield from linear(f"{at}embedding_projection", out, width)
+    yield from embedding(f"{prefix}embedding", c.num("vocab_size"), width)
+    yield from norm(f"{prefix}hard_embedding_norm", width)
+    yield from norm(f"{prefix}soft_embedding_norm", width)
+    yield from linear(f"{prefix}embedding_projection", out, width)
 
 
-def embedders(c: Config, at: str) -> Iterator[Param]:
+def embedders(c: Config, prefix: str) -> Iterator[Param]:
     out = nested(c, TEXT).num("hidden_size")
-    yield from embedder(nested(c, VISION), f"{at}embed_vision.", out)
-    yield from embedder(nested(c, AUDIO), f"{at}embed_audio.", out)
+    yield from embedder(nested(c, VISION), f"{prefix}embed_vision.", out)
+    yield from embedder(nested(c, AUDIO), f"{prefix}embed_audio.", out)
 
 
 GEMMA3N_AUDIO = Family(
@@ -188,71 +188,71 @@ STAGES: tuple[tuple[int, tuple[Block, ...]], ...] = (  # width, blocks
 )
 
 
-def normed(at: str, shape: tuple[int, ...]) -> Iterator[Param]:
-    yield from conv(f"{at}.conv", shape, bias=False)
-    yield from norm(f"{at}.bn", shape[0])
+def normed(prefix: str, shape: tuple[int, ...]) -> Iterator[Param]:
+    yield from conv(f"{prefix}.conv", shape, bias=False)
+    yield from norm(f"{prefix}.bn", shape[0])
 
 
-def fused(at: str, into: int, out: int, b: FusedConvs) -> Iterator[Param]:
+def fused(prefix: str, into: int, out: int, b: FusedConvs) -> Iterator[Param]:
     inner = into * b.expansion
-    yield from conv(f"{at}conv_exp", (inner, into, 3, 3), bias=False)
-    yield from norm(f"{at}bn1", inner)
-    yield from conv(f"{at}conv_pwl", (out, inner, 1, 1), bias=False)
-    yield from norm(f"{at}bn2", out)
+    yield from conv(f"{prefix}conv_exp", (inner, into, 3, 3), bias=False)
+    yield from norm(f"{prefix}bn1", inner)
+    yield from conv(f"{prefix}conv_pwl", (out, inner, 1, 1), bias=False)
+    yield from norm(f"{prefix}bn2", out)
 
 
-def inverted(at: str, into: int, out: int, b: Inverted) -> Iterator[Param]:
+def inverted(prefix: str, into: int, out: int, b: Inverted) -> Iterator[Param]:
     inner = into * b.expansion
     if b.start:
-        yield from normed(f"{at}dw_start", (into, 1, b.start, b.start))
-    yield from normed(f"{at}pw_exp", (inner, into, 1, 1))
+        yield from normed(f"{prefix}dw_start", (into, 1, b.start, b.start))
+    yield from normed(f"{prefix}pw_exp", (inner, into, 1, 1))
     if b.middle:
-        yield from normed(f"{at}dw_mid", (inner, 1, b.middle, b.middle))
-    yield from normed(f"{at}pw_proj", (out, inner, 1, 1))
+        yield from normed(f"{prefix}dw_mid", (inner, 1, b.middle, b.middle))
+    yield from normed(f"{prefix}pw_proj", (out, inner, 1, 1))
 
 
-def mobilenetv5_attention(at: str, width: int, b: MobileAttention) -> Iterator[Param]:
+def mobilenetv5_attention(prefix: str, width: int, b: MobileAttention) -> Iterator[Param]:
     inner = b.heads * b.size
-    yield from norm(f"{at}norm", width)
-    yield from conv(f"{at}attn.query.proj", (inner, width, 1, 1), bias=False)
+    yield from norm(f"{prefix}norm", width)
+    yield from conv(f"{prefix}attn.query.proj", (inner, width, 1, 1), bias=False)
     for name in ("key", "value"):
         if b.shortened:
-            yield from conv(f"{at}attn.{name}.down_conv", (width, 1, 3, 3), bias=False)
-            yield from norm(f"{at}attn.{name}.norm", width)
-        yield from conv(f"{at}attn.{name}.proj", (b.size, width, 1, 1), bias=False)
-    yield from conv(f"{at}attn.output.proj", (width, inner, 1, 1), bias=False)
+            yield from conv(f"{prefix}attn.{name}.down_conv", (width, 1, 3, 3), bias=False)
+            yield from norm(f"{prefix}attn.{name}.norm", width)
+        yield from conv(f"{prefix}attn.{name}.proj", (b.size, width, 1, 1), bias=False)
+    yield from conv(f"{prefix}attn.output.proj", (width, inner, 1, 1), bias=False)
 
 
-def block(at: str, into: int, out: int, b: Block) -> Iterator[Param]:
+def block(prefix: str, into: int, out: int, b: Block) -> Iterator[Param]:
     if isinstance(b, FusedConvs):
-        yield from fused(at, into, out, b)
+        yield from fused(prefix, into, out, b)
         return
     yield from (
-        mobilenetv5_attention(at, out, b)
+        mobilenetv5_attention(prefix, out, b)
         if isinstance(b, MobileAttention)
-        else inverted(at, into, out, b)
+        else inverted(prefix, into, out, b)
     )
-    yield Param(f"{at}layer_scale.gamma", (out,), "other")
+    yield Param(f"{prefix}layer_scale.gamma", (out,), "other")
 
 
-def tower(at: str) -> Iterator[Param]:
-    yield from conv(f"{at}conv_stem.conv", (STEM, 3, 3, 3))
-    yield from norm(f"{at}conv_stem.bn", STEM)
+def tower(prefix: str) -> Iterator[Param]:
+    yield from conv(f"{prefix}conv_stem.conv", (STEM, 3, 3, 3))
+    yield from norm(f"{prefix}conv_stem.bn", STEM)
     into = STEM
     for i, (width, blocks) in enumerate(STAGES):
         for j, b in enumerate(blocks):
-            yield from block(f"{at}blocks.{i}.{j}.", into, width, b)
+            yield from block(f"{prefix}blocks.{i}.{j}.", into, width, b)
             into = width
     joined = STAGES[-2][0] + STAGES[-1][0]
-    yield from inverted(f"{at}msfa.ffn.", joined, FUSION, Inverted(0, 0, 2))
-    yield from norm(f"{at}msfa.norm", FUSION)
+    yield from inverted(f"{prefix}msfa.ffn.", joined, FUSION, Inverted(0, 0, 2))
+    yield from norm(f"{prefix}msfa.norm", FUSION)
 
 
-def vision(c: Config, at: str) -> Iterator[Param]:
+def vision(c: Config, prefix: str) -> Iterator[Param]:
     name = c.word("architecture", default="mobilenetv5_300m_enc")
     if name != "mobilenetv5_300m_enc":
         raise c.error("architecture", f"is {name!r}; known: mobilenetv5_300m_enc")
-    yield from tower(f"{at}timm_model.")
+    yield from tower(f"{prefix}timm_model.")
 
 
 MOBILENETV5 = Family(body=vision, cls="TimmWrapperModel", blocks=("timm_model.blocks.*.*",))

@@ -37,7 +37,7 @@ FULL = "full_attention"
 
 
 class Gemma4Layer(NamedTuple):
-    """What one layer's attention and MLP are made of."""
+    """Sizes of one layer's attention and MLP."""
 
     size: int  # of a head
     kv_heads: int
@@ -153,15 +153,15 @@ def gemma4(c: Config) -> Decoder:
     return found._replace(sharing=c.num("num_kv_shared_layers", default=0))
 
 
-def buffers(c: Config, at: str) -> Iterator[Buffer]:
-    yield scale(f"{at}embed_tokens")
+def buffers(c: Config, prefix: str) -> Iterator[Buffer]:
+    yield scale(f"{prefix}embed_tokens")
     if c.num("hidden_size_per_layer_input", default=0):
-        yield scale(f"{at}embed_tokens_per_layer")
+        yield scale(f"{prefix}embed_tokens_per_layer")
     for i in range(c.layers("num_hidden_layers")):
-        yield Buffer(f"{at}layers.{i}.layer_scalar", (1,), "", persistent=True)
+        yield Buffer(f"{prefix}layers.{i}.layer_scalar", (1,), "", persistent=True)
     sizes = {kind: one.size for kind, one in zip(kinds(c), plan(c), strict=True)}
     for kind, size in sorted(sizes.items()):
-        yield from frequencies(f"{at}rotary_emb.{kind}_", size)
+        yield from frequencies(f"{prefix}rotary_emb.{kind}_", size)
 
 
 GEMMA4 = Family(tree=gemma4, cls="Gemma4ForCausalLM", heads=DECODER_HEADS, buffers=buffers)

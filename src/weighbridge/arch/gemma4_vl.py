@@ -47,26 +47,26 @@ NORMS = (
 )
 
 
-def vision_linears(c: Config, at: str) -> Iterator[tuple[str, int, int]]:
+def vision_linears(c: Config, prefix: str) -> Iterator[tuple[str, int, int]]:
     """(path, out, in) of the clippable Linears of one layer."""
     width, inner, size = c.num("hidden_size"), c.num("intermediate_size"), c.num("head_dim")
     heads, kv_heads = c.num("num_attention_heads"), c.num("num_key_value_heads")
-    yield f"{at}self_attn.q_proj", heads * size, width
-    yield f"{at}self_attn.k_proj", kv_heads * size, width
-    yield f"{at}self_attn.v_proj", kv_heads * size, width
-    yield f"{at}self_attn.o_proj", width, heads * size
-    yield f"{at}mlp.gate_proj", inner, width
-    yield f"{at}mlp.up_proj", inner, width
-    yield f"{at}mlp.down_proj", width, inner
+    yield f"{prefix}self_attn.q_proj", heads * size, width
+    yield f"{prefix}self_attn.k_proj", kv_heads * size, width
+    yield f"{prefix}self_attn.v_proj", kv_heads * size, width
+    yield f"{prefix}self_attn.o_proj", width, heads * size
+    yield f"{prefix}mlp.gate_proj", inner, width
+    yield f"{prefix}mlp.up_proj", inner, width
+    yield f"{prefix}mlp.down_proj", width, inner
 
 
-def vision(c: Config, at: str) -> Iterator[Param]:
+def vision(c: Config, prefix: str) -> Iterator[Param]:
     width = c.num("hidden_size")
-    yield from linear(f"{at}patch_embedder.input_proj", width, 3 * c.num("patch_size") ** 2)
+    yield from linear(f"{prefix}patch_embedder.input_proj", width, 3 * c.num("patch_size") ** 2)
     table = (2, c.num("position_embedding_size"), width)
-    yield Param(f"{at}patch_embedder.position_embedding_table", table, "other")
+    yield Param(f"{prefix}patch_embedder.position_embedding_table", table, "other")
     for i in range(c.layers("num_hidden_layers")):
-        path = f"{at}encoder.layers.{i}."
+        path = f"{prefix}encoder.layers.{i}."
         for name, outputs, inputs in vision_linears(c, path):
             yield from linear(f"{name}.linear", outputs, inputs)
         yield from norm(f"{path}self_attn.q_norm", c.num("head_dim"))
@@ -81,74 +81,74 @@ def bounds(paths: Iterator[tuple[str, int, int]]) -> Iterator[Buffer]:
             yield Buffer(f"{path}.{name}", (), "", persistent=True)
 
 
-def vision_buffers(c: Config, at: str) -> Iterator[Buffer]:
+def vision_buffers(c: Config, prefix: str) -> Iterator[Buffer]:
     for name in ("inv_freq", "original_inv_freq"):
-        yield Buffer(f"{at}encoder.rotary_emb.{name}", (c.num("head_dim") // 4,), "float32")
+        yield Buffer(f"{prefix}encoder.rotary_emb.{name}", (c.num("head_dim") // 4,), "float32")
     for name in ("std_bias", "std_scale") if c.flag("standardize") else ():
-        yield Buffer(f"{at}{name}", (c.num("hidden_size"),), "", persistent=True)
+        yield Buffer(f"{prefix}{name}", (c.num("hidden_size"),), "", persistent=True)
     for i in range(c.layers("num_hidden_layers")) if c.flag("use_clipped_linears") else ():
-        yield from bounds(vision_linears(c, f"{at}encoder.layers.{i}."))
+        yield from bounds(vision_linears(c, f"{prefix}encoder.layers.{i}."))
 
 
-def audio_linears(c: Config, at: str) -> Iterator[tuple[str, int, int]]:
+def audio_linears(c: Config, prefix: str) -> Iterator[tuple[str, int, int]]:
     width = c.num("hidden_size")
     for half in ("feed_forward1", "feed_forward2"):
-        yield f"{at}{half}.ffw_layer_1", 4 * width, width
-        yield f"{at}{half}.ffw_layer_2", width, 4 * width
+        yield f"{prefix}{half}.ffw_layer_1", 4 * width, width
+        yield f"{prefix}{half}.ffw_layer_2", width, 4 * width
     for name in ("q_proj", "k_proj", "v_proj", "post"):
-        yield f"{at}self_attn.{name}", width, width
-    yield f"{at}lconv1d.linear_start", 2 * width, width
-    yield f"{at}lconv1d.linear_end", width, width
+        yield f"{prefix}self_attn.{name}", width, width
+    yield f"{prefix}lconv1d.linear_start", 2 * width, width
+    yield f"{prefix}lconv1d.linear_end", width, width
 
 
-def audio_layer(c: Config, at: str) -> Iterator[Param]:
+def audio_layer(c: Config, prefix: str) -> Iterator[Param]:
     width, kernel = c.num("hidden_size"), c.num("conv_kernel_size")
-    for path, outputs, inputs in audio_linears(c, at):
+    for path, outputs, inputs in audio_linears(c, prefix):
         yield from linear(f"{path}.linear", outputs, inputs)
-    yield from linear(f"{at}self_attn.relative_k_proj", width, width)
+    yield from linear(f"{prefix}self_attn.relative_k_proj", width, width)
     size = width // max(1, c.num("num_attention_heads"))
-    yield Param(f"{at}self_attn.per_dim_scale", (size,), "other")
-    yield from conv(f"{at}lconv1d.depthwise_conv1d", (width, 1, kernel), bias=False)
+    yield Param(f"{prefix}self_attn.per_dim_scale", (size,), "other")
+    yield from conv(f"{prefix}lconv1d.depthwise_conv1d", (width, 1, kernel), bias=False)
     for name in ("lconv1d.pre_layer_norm", "lconv1d.conv_norm", "norm_pre_attn"):
-        yield from norm(f"{at}{name}", width)
+        yield from norm(f"{prefix}{name}", width)
     for name in ("norm_post_attn", "norm_out"):
-        yield from norm(f"{at}{name}", width)
+        yield from norm(f"{prefix}{name}", width)
     for half in ("feed_forward1", "feed_forward2"):
-        yield from norm(f"{at}{half}.pre_layer_norm", width)
-        yield from norm(f"{at}{half}.post_layer_norm", width)
+        yield from norm(f"{prefix}{half}.pre_layer_norm", width)
+        yield from norm(f"{prefix}{half}.post_layer_norm", width)
 
 
 def channels(c: Config) -> tuple[int, ...]:
     return c.per_layer("subsampling_conv_channels", count=2)
 
 
-def audio(c: Config, at: str) -> Iterator[Param]:
+def audio(c: Config, prefix: str) -> Iterator[Param]:
     width, (first, second) = c.num("hidden_size"), channels(c)
-    path = f"{at}subsample_conv_projection."
+    path = f"{prefix}subsample_conv_projection."
     for i, (into, out) in enumerate(((1, first), (first, second))):
         yield from conv(f"{path}layer{i}.conv", (out, into, 3, 3), bias=False)
         yield from norm(f"{path}layer{i}.norm", out)
     yield from linear(f"{path}input_proj_linear", width, first // 4 * second)
     for i in range(c.layers("num_hidden_layers")):
-        yield from audio_layer(c, f"{at}layers.{i}.")
-    yield from linear(f"{at}output_proj", c.num("output_proj_dims"), width, bias=True)
+        yield from audio_layer(c, f"{prefix}layers.{i}.")
+    yield from linear(f"{prefix}output_proj", c.num("output_proj_dims"), width, bias=True)
 
 
-def audio_buffers(c: Config, at: str) -> Iterator[Buffer]:
-    yield Buffer(f"{at}rel_pos_enc.inv_timescales", (1, 1, c.num("hidden_size") // 2), "")
+def audio_buffers(c: Config, prefix: str) -> Iterator[Buffer]:
+    yield Buffer(f"{prefix}rel_pos_enc.inv_timescales", (1, 1, c.num("hidden_size") // 2), "")
     for i in range(c.layers("num_hidden_layers")):
-        yield Buffer(f"{at}layers.{i}.self_attn.softcap", (), "")
+        yield Buffer(f"{prefix}layers.{i}.self_attn.softcap", (), "")
         if c.flag("use_clipped_linears", default=True):
-            yield from bounds(audio_linears(c, f"{at}layers.{i}."))
+            yield from bounds(audio_linears(c, f"{prefix}layers.{i}."))
 
 
-def embedders(c: Config, at: str) -> Iterator[Param]:
+def embedders(c: Config, prefix: str) -> Iterator[Param]:
     out = nested(c, TEXT).num("hidden_size")
     for name, part in (("embed_vision", VISION), ("embed_audio", AUDIO)):
         if c.has(part.config):
             tower = nested(c, part)
             into = tower.num("output_proj_dims", "hidden_size")
-            yield from linear(f"{at}{name}.embedding_projection", out, into)
+            yield from linear(f"{prefix}{name}.embedding_projection", out, into)
 
 
 GEMMA4_VISION = Family(
@@ -172,26 +172,26 @@ GEMMA4 = composite(
 COLOURS = 3
 
 
-def gemma4_unified_embedders(c: Config, at: str) -> Iterator[Param]:
+def gemma4_unified_embedders(c: Config, prefix: str) -> Iterator[Param]:
     width = nested(c, TEXT).num("hidden_size")
     if c.has("vision_config"):
-        yield from patches(c.sub("vision_config"), f"{at}vision_embedder.")
+        yield from patches(c.sub("vision_config"), f"{prefix}vision_embedder.")
         given = c.sub("vision_config").num("output_proj_dims")
-        yield from linear(f"{at}embed_vision.embedding_projection", width, given)
+        yield from linear(f"{prefix}embed_vision.embedding_projection", width, given)
     if c.has("audio_config"):
         samples = c.sub("audio_config").num("audio_embed_dim")
-        yield from linear(f"{at}embed_audio.embedding_projection", width, samples)
+        yield from linear(f"{prefix}embed_audio.embedding_projection", width, samples)
 
 
-def patches(c: Config, at: str) -> Iterator[Param]:
+def patches(c: Config, prefix: str) -> Iterator[Param]:
     side = c.num("patch_size") * c.num("pooling_kernel_size")
     inner = c.num("mm_embed_dim")
-    yield from norm(f"{at}patch_ln1", COLOURS * side**2, bias=True)
-    yield from linear(f"{at}patch_dense", inner, COLOURS * side**2, bias=True)
-    yield from norm(f"{at}patch_ln2", inner, bias=True)
+    yield from norm(f"{prefix}patch_ln1", COLOURS * side**2, bias=True)
+    yield from linear(f"{prefix}patch_dense", inner, COLOURS * side**2, bias=True)
+    yield from norm(f"{prefix}patch_ln2", inner, bias=True)
     table = (c.num("mm_posemb_size"), 2, inner)
-    yield Param(f"{at}pos_embedding", table, "other")
-    yield from norm(f"{at}pos_norm", inner, bias=True)
+    yield Param(f"{prefix}pos_embedding", table, "other")
+    yield from norm(f"{prefix}pos_norm", inner, bias=True)
 
 
 GEMMA4_UNIFIED = composite(

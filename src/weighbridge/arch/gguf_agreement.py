@@ -48,7 +48,7 @@ Rows = tuple[tuple[str, ...], int, tuple[int, ...]]  # keys, the dimension, the 
 
 
 class AskedSize(NamedTuple):
-    """What a key asks of a tensor: the size of one of its dimensions, in ggml's order."""
+    """Size that a key asks of one dimension of a tensor, in ggml's order."""
 
     keys: str
     tensor: str
@@ -57,7 +57,7 @@ class AskedSize(NamedTuple):
 
 
 def check(metadata: Mapping[str, Any], tensors: Iterable[CheckpointTensor]) -> list[str]:
-    """What is to be said of the file. Raises BadFileError where llama.cpp loads no such file."""
+    """Yield notes on a file. Raises BadFileError where llama.cpp loads no such file."""
     if not isinstance(metadata.get("general.architecture"), str):
         return []
     k, shapes = Keys(metadata), {t.name: tuple(reversed(t.shape)) for t in tensors}
@@ -120,7 +120,7 @@ def _block(name: str) -> int | None:
 
 
 def _empty(k: Keys, layer: int, count: int) -> bool:
-    """Whether the search that made the model left a layer out (models/deci.cpp)."""
+    """True if the search that made the model left a layer out (models/deci.cpp)."""
     names = "attention.head_count", "feed_forward_length"
     return all(
         isinstance(k.get(name), Array) and k.each(name, count, 0)[layer] == 0 for name in names
@@ -173,7 +173,7 @@ def _wanted(k: Keys, shapes: Shapes) -> Iterator[AskedSize]:
 
 
 def _whole(k: Keys, shapes: Shapes) -> Iterator[AskedSize]:
-    """What is asked of tensors that are no block's."""
+    """Yield the sizes that are asked of tensors outside of blocks."""
     width, tokens = _asked(k, "embedding_length"), k.metadata.get("tokenizer.ggml.tokens")
     for name in ("token_embd.weight", "output.weight", "output_norm.weight"):
         if width and name in shapes:
@@ -297,7 +297,7 @@ def _said(k: Keys, shapes: Shapes) -> Iterator[str]:
 
 
 def _stretched(k: Keys) -> Iterator[str]:
-    """What scaled positions reach; llama.cpp takes the length as it stands."""
+    """Return the tokens that scaled positions reach; llama.cpp takes the length as it stands."""
     original, factor = (
         k.get(f"rope.scaling.{name}") for name in ("original_context_length", "factor")
     )

@@ -90,12 +90,12 @@ HALVED_FEED, FEED_OF_WIDTH = "qwen", "arctic"
 
 
 def architecture(model_type: str) -> str:
-    """The architecture that `model_type` is converted to; `none` where llama.cpp has none."""
+    """Return the architecture that `model_type` is converted to; `none` where there is none."""
     return facts(model_type).gguf or model_type
 
 
 def is_converted(arch: str) -> bool:
-    """Whether a model type of ours is converted to `arch`, which is called otherwise."""
+    """True if a model type of ours is converted to `arch`, and is called otherwise itself."""
     return arch in index()["converted"]
 
 
@@ -158,7 +158,7 @@ class Keys:
 
 
 def layers_of_gguf(metadata: Mapping[str, Value]) -> tuple[Layer, ...]:
-    """What the layers of the file's model remember. Layers that guess further tokens are none."""
+    """Return what layers of a file's model remember, without those that guess further tokens."""
     k = Keys(metadata)
     if k.arch in ENCODERS:
         return ()
@@ -230,7 +230,7 @@ def latent(k: Keys, heads: int) -> Latent:
 
 
 def slides(k: Keys, count: int) -> Sequence[bool]:
-    """Whether each layer looks through the window."""
+    """Tell of each layer whether it looks through the window."""
     if k.arch in CHUNKED:
         return [bool((i + 1) % CHUNKED[k.arch]) for i in range(count)]
     if k.arch not in PERIODS or not k.num("attention.sliding_window", default=0):

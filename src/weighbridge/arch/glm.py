@@ -137,23 +137,23 @@ def chatglm(c: Config) -> Decoder:
     return first_tree(c) if first(c) else later_tree(c)
 
 
-def lm(c: Config, at: str) -> Iterator[Param]:
+def lm(c: Config, prefix: str) -> Iterator[Param]:
     if first(c):
-        yield from linear(f"{at}lm_head", c.num("vocab_size"), c.num("hidden_size"))
+        yield from linear(f"{prefix}lm_head", c.num("vocab_size"), c.num("hidden_size"))
 
 
-def classify(c: Config, at: str) -> Iterator[Param]:
-    yield from linear(f"{at}classifier_head", labels(c), c.num("hidden_size"), bias=True)
+def classify(c: Config, prefix: str) -> Iterator[Param]:
+    yield from linear(f"{prefix}classifier_head", labels(c), c.num("hidden_size"), bias=True)
 
 
-def buffers(c: Config, at: str) -> Iterator[Buffer]:
+def buffers(c: Config, prefix: str) -> Iterator[Buffer]:
     """Stored in the checkpoint, in the model's dtype."""
     shape = (channels(c) // ROTATED,)
     if not first(c):
-        yield Buffer(f"{at}rotary_pos_emb.inv_freq", shape, "", persistent=True)
+        yield Buffer(f"{prefix}rotary_pos_emb.inv_freq", shape, "", persistent=True)
         return
     for i in range(c.layers("num_layers")):
-        path = f"{at}layers.{i}.attention.rotary_emb.inv_freq"
+        path = f"{prefix}layers.{i}.attention.rotary_emb.inv_freq"
         yield Buffer(path, shape, "", persistent=True)
 
 

@@ -118,10 +118,10 @@ def balanced(
 ) -> Callable[[Config, str], Iterator[Buffer]]:
     """Rotary frequencies and the correction bias of each router."""
 
-    def buffers(c: Config, at: str) -> Iterator[Buffer]:
-        yield from partly_rotary(part)(c, at)
+    def buffers(c: Config, prefix: str) -> Iterator[Buffer]:
+        yield from partly_rotary(part)(c, prefix)
         count = c.num("num_local_experts", "num_experts")
-        yield from correction(at, parts.sparse(c), name, count, dtype=dtype)
+        yield from correction(prefix, parts.sparse(c), name, count, dtype=dtype)
 
     return buffers
 
@@ -212,9 +212,9 @@ ERNIE = Parts(
 )
 
 
-def ernie_lm(c: Config, at: str) -> Iterator[Param]:
+def ernie_lm(c: Config, prefix: str) -> Iterator[Param]:
     bias = c.flag("use_bias")
-    yield from linear(f"{at}lm_head", c.num("vocab_size"), c.num("hidden_size"), bias=bias)
+    yield from linear(f"{prefix}lm_head", c.num("vocab_size"), c.num("hidden_size"), bias=bias)
 
 
 # Hunyuan-A13B

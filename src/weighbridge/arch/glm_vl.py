@@ -24,28 +24,28 @@ from weighbridge.arch.rotary import partly_rotary
 from weighbridge.arch.vision import layernorm
 
 
-def block(c: Config, at: str) -> Iterator[Param]:
+def block(c: Config, prefix: str) -> Iterator[Param]:
     width, out = c.num("hidden_size"), c.num("out_hidden_size")
-    yield from norm(f"{at}norm1", width)
-    yield from norm(f"{at}norm2", width)
-    yield from linear(f"{at}attn.qkv", 3 * width, width, bias=c.flag("attention_bias"))
-    yield from linear(f"{at}attn.proj", width, width)
-    yield from gated_mlp(f"{at}mlp", width, out)
+    yield from norm(f"{prefix}norm1", width)
+    yield from norm(f"{prefix}norm2", width)
+    yield from linear(f"{prefix}attn.qkv", 3 * width, width, bias=c.flag("attention_bias"))
+    yield from linear(f"{prefix}attn.proj", width, width)
+    yield from gated_mlp(f"{prefix}mlp", width, out)
 
 
-def vision(c: Config, at: str) -> Iterator[Param]:
+def vision(c: Config, prefix: str) -> Iterator[Param]:
     """A block's MLP is as wide as the output; `intermediate_size` is that of the merger."""
     width, out, fold = c.num("hidden_size"), c.num("out_hidden_size"), c.num("spatial_merge_size")
-    yield from embedding(f"{at}embeddings.position_embedding", side(c) ** 2, width)
-    yield from patch_embed(c, at, width, bias=True)
+    yield from embedding(f"{prefix}embeddings.position_embedding", side(c) ** 2, width)
+    yield from patch_embed(c, prefix, width, bias=True)
     for i in range(c.layers("depth")):
-        yield from block(c, f"{at}blocks.{i}.")
-    yield from linear(f"{at}merger.proj", out, out)
-    yield from layernorm(f"{at}merger.post_projection_norm", out)
-    yield from gated_mlp(f"{at}merger", out, c.num("intermediate_size"))
-    yield from norm(f"{at}post_conv_layernorm", width)
-    yield from conv(f"{at}downsample", (out, width, fold, fold))
-    yield from norm(f"{at}post_layernorm", width)
+        yield from block(c, f"{prefix}blocks.{i}.")
+    yield from linear(f"{prefix}merger.proj", out, out)
+    yield from layernorm(f"{prefix}merger.post_projection_norm", out)
+    yield from gated_mlp(f"{prefix}merger", out, c.num("intermediate_size"))
+    yield from norm(f"{prefix}post_conv_layernorm", width)
+    yield from conv(f"{prefix}downsample", (out, width, fold, fold))
+    yield from norm(f"{prefix}post_layernorm", width)
 
 
 def text(c: Config) -> Decoder:

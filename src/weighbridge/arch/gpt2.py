@@ -91,25 +91,25 @@ def gpt_bigcode(c: Config) -> Decoder:
     return decoder(c, linear, one)
 
 
-def masks(c: Config, at: str) -> Iterator[Buffer]:
+def masks(c: Config, prefix: str) -> Iterator[Buffer]:
     side = c.num("n_positions")
     for i in range(c.layers("n_layer")):
-        yield Buffer(f"{at}h.{i}.attn.bias", (1, 1, side, side), "bool", until=5)
-        yield Buffer(f"{at}h.{i}.attn.masked_bias", (), "", until=5)
+        yield Buffer(f"{prefix}h.{i}.attn.bias", (1, 1, side, side), "bool", until=5)
+        yield Buffer(f"{prefix}h.{i}.attn.masked_bias", (), "", until=5)
 
 
-def one_mask(c: Config, at: str) -> Iterator[Buffer]:
-    yield Buffer(f"{at}bias", (c.num("n_positions"), c.num("n_positions")), "bool")
+def one_mask(c: Config, prefix: str) -> Iterator[Buffer]:
+    yield Buffer(f"{prefix}bias", (c.num("n_positions"), c.num("n_positions")), "bool")
 
 
-def double_heads(c: Config, at: str) -> Iterator[Param]:
+def double_heads(c: Config, prefix: str) -> Iterator[Param]:
     """The language model, and a classifier of a summary (GPT2SequenceSummary)."""
-    yield from causal_lm(c, at)
+    yield from causal_lm(c, prefix)
     if c.flag("summary_use_proj", default=True):
         width = c.num("n_embd")
         # The class sets num_labels to 1, whatever the config says.
         rows = 1 if c.flag("summary_proj_to_labels", default=True) else width
-        yield from linear(f"{at}multiple_choice_head.summary", rows, width, bias=True)
+        yield from linear(f"{prefix}multiple_choice_head.summary", rows, width, bias=True)
 
 
 GPT2 = Family(

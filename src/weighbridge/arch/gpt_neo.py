@@ -83,10 +83,10 @@ def gpt_neo(c: Config) -> Decoder:
     )
 
 
-def masks(c: Config, at: str) -> Iterator[Buffer]:
+def masks(c: Config, prefix: str) -> Iterator[Buffer]:
     side = c.num("max_position_embeddings")
     for i in range(c.layers("num_layers")):
-        here = f"{at}h.{i}.attn.attention"
+        here = f"{prefix}h.{i}.attn.attention"
         yield Buffer(f"{here}.bias", (1, 1, side, side), "bool")
         yield Buffer(f"{here}.masked_bias", (), "", until=5)
 
@@ -132,20 +132,20 @@ def decoder(c: Config, qkv: Mapping[str, int]) -> Decoder:
     )
 
 
-def sines(c: Config, at: str) -> Iterator[Buffer]:
+def sines(c: Config, prefix: str) -> Iterator[Buffer]:
     shape = (c.num("n_positions"), c.num("rotary_dim") or c.num("n_embd"))
     for i in range(c.layers("n_layer")):
-        yield Buffer(f"{at}h.{i}.attn.embed_positions", shape, "float32")
+        yield Buffer(f"{prefix}h.{i}.attn.embed_positions", shape, "float32")
 
 
-def biased_lm(c: Config, at: str) -> Iterator[Param]:
-    yield from linear(f"{at}lm_head", c.num("vocab_size"), c.num("n_embd"), bias=True)
+def biased_lm(c: Config, prefix: str) -> Iterator[Param]:
+    yield from linear(f"{prefix}lm_head", c.num("vocab_size"), c.num("n_embd"), bias=True)
 
 
-def spans(c: Config, at: str) -> Iterator[Param]:
+def spans(c: Config, prefix: str) -> Iterator[Param]:
     """Yield the head for spans of text: an output for each label, 2 unless the config says
     otherwise."""
-    yield from linear(f"{at}qa_outputs", labels(c), c.num("n_embd"), bias=True)
+    yield from linear(f"{prefix}qa_outputs", labels(c), c.num("n_embd"), bias=True)
 
 
 GPTJ = Family(
@@ -220,16 +220,16 @@ def persimmon(c: Config) -> Decoder:
     return tree(c, alike(c, lambda: persimmon_layer(c)), names, kinds=layer_kinds)
 
 
-def rotary(c: Config, at: str, *, part: float) -> Iterator[Buffer]:
+def rotary(c: Config, prefix: str, *, part: float) -> Iterator[Buffer]:
     """`rotary_pct` is their name for the share that is rotated."""
     yield from frequencies(
-        f"{at}rotary_emb.", int(head_dim(c) * share(c, "rotary_pct", default=part))
+        f"{prefix}rotary_emb.", int(head_dim(c) * share(c, "rotary_pct", default=part))
     )
 
 
-def reward(c: Config, at: str) -> Iterator[Param]:
+def reward(c: Config, prefix: str) -> Iterator[Param]:
     """GPTNeoXRewardModel of Open-Assistant: one score (model_training/models/reward_model.py)."""
-    yield from linear(f"{at}out_proj", 1, c.num("hidden_size"), bias=True)
+    yield from linear(f"{prefix}out_proj", 1, c.num("hidden_size"), bias=True)
 
 
 GPT_NEOX = Family(

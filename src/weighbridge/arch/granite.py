@@ -49,13 +49,13 @@ def granite_swa(c: Config) -> Decoder:
     return tree(c, layers, kinds=layer_kinds)
 
 
-def theta_rotary(c: Config, at: str) -> Iterator[Buffer]:
+def theta_rotary(c: Config, prefix: str) -> Iterator[Buffer]:
     """One for the model, unused, and one for every base that a layer asks for; 0 is none."""
-    yield from rotary(c, at)
+    yield from rotary(c, prefix)
     known = c.has("layer_rope_theta")
     bases = {base for base in c.many("layer_rope_theta") if base} if known else {1}
     for i in range(len(bases)):
-        yield from frequencies(f"{at}rotary_embs.{i}.", head_dim(c))
+        yield from frequencies(f"{prefix}rotary_embs.{i}.", head_dim(c))
 
 
 def feed_forward(c: Config, *, shared: int) -> Submodule:
@@ -105,9 +105,9 @@ def attention_kinds(c: Config) -> Sequence[str]:
     return [ATTENTION] * len(listed)
 
 
-def hybrid_buffers(c: Config, at: str) -> Iterator[Buffer]:
+def hybrid_buffers(c: Config, prefix: str) -> Iterator[Buffer]:
     if c.word("position_embedding_type") == "rope":
-        yield from rotary(c, at)
+        yield from rotary(c, prefix)
 
 
 GRANITE_SWA = Family(

@@ -10,17 +10,17 @@ from weighbridge.arch.blueprint import Param, ParamRule, linear
 from weighbridge.arch.config import Config
 
 
-def causal_lm(c: Config, at: str) -> Iterator[Param]:
+def causal_lm(c: Config, prefix: str) -> Iterator[Param]:
     """`lm_head`, without bias; whether it is tied is decided by the builder."""
-    yield from linear(f"{at}lm_head", c.num("vocab_size"), c.num("hidden_size"))
+    yield from linear(f"{prefix}lm_head", c.num("vocab_size"), c.num("hidden_size"))
 
 
 def lm_called(name: str, embedding: str) -> ParamRule:
     """A language-model head under a name of its own, and the embedding that it may be tied to."""
 
-    def head(c: Config, at: str) -> Iterator[Param]:
-        owner = f"{at}{embedding}.weight" if c.flag("tie_word_embeddings") else ""
-        for p in linear(f"{at}{name}", c.num("vocab_size"), c.num("hidden_size")):
+    def head(c: Config, prefix: str) -> Iterator[Param]:
+        owner = f"{prefix}{embedding}.weight" if c.flag("tie_word_embeddings") else ""
+        for p in linear(f"{prefix}{name}", c.num("vocab_size"), c.num("hidden_size")):
             yield p._replace(tied=owner)
 
     return head
@@ -32,24 +32,24 @@ def labels(c: Config) -> int:
     return len(names) if isinstance(names, dict) else c.num("num_labels", default=2)
 
 
-def score(c: Config, at: str) -> Iterator[Param]:
+def score(c: Config, prefix: str) -> Iterator[Param]:
     """GenericForSequenceClassification: one Linear without bias."""
-    yield from linear(f"{at}score", labels(c), c.num("hidden_size"))
+    yield from linear(f"{prefix}score", labels(c), c.num("hidden_size"))
 
 
-def token_score(c: Config, at: str) -> Iterator[Param]:
+def token_score(c: Config, prefix: str) -> Iterator[Param]:
     """GenericForTokenClassification: the same with bias."""
-    yield from linear(f"{at}score", labels(c), c.num("hidden_size"), bias=True)
+    yield from linear(f"{prefix}score", labels(c), c.num("hidden_size"), bias=True)
 
 
-def classifier(c: Config, at: str) -> Iterator[Param]:
+def classifier(c: Config, prefix: str) -> Iterator[Param]:
     """The token classifier of the classes that were written out by hand."""
-    yield from linear(f"{at}classifier", labels(c), c.num("hidden_size"), bias=True)
+    yield from linear(f"{prefix}classifier", labels(c), c.num("hidden_size"), bias=True)
 
 
-def qa_outputs(c: Config, at: str) -> Iterator[Param]:
+def qa_outputs(c: Config, prefix: str) -> Iterator[Param]:
     """GenericForQuestionAnswering: start and end of the span."""
-    yield from linear(f"{at}qa_outputs", 2, c.num("hidden_size"), bias=True)
+    yield from linear(f"{prefix}qa_outputs", 2, c.num("hidden_size"), bias=True)
 
 
 DECODER_HEADS = {

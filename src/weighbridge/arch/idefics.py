@@ -42,52 +42,52 @@ PERCEIVER = Inner(
 )
 
 
-def vision(c: Config, at: str) -> Iterator[Param]:
+def vision(c: Config, prefix: str) -> Iterator[Param]:
     width = c.num("hidden_size")
-    yield from conv(f"{at}embeddings.patch_embedding", patch_kernel(c, width))
-    yield from embedding(f"{at}embeddings.position_embedding", side(c) ** 2, width)
-    yield from layers(c, at)
-    yield from layernorm(f"{at}post_layernorm", width)
+    yield from conv(f"{prefix}embeddings.patch_embedding", patch_kernel(c, width))
+    yield from embedding(f"{prefix}embeddings.position_embedding", side(c) ** 2, width)
+    yield from layers(c, prefix)
+    yield from layernorm(f"{prefix}post_layernorm", width)
 
 
-def mlp(at: str, into: int, inner: int, out: int) -> Iterator[Param]:
-    yield from linear(f"{at}.gate_proj", inner, into)
-    yield from linear(f"{at}.up_proj", inner, into)
-    yield from linear(f"{at}.down_proj", out, inner)
+def mlp(prefix: str, into: int, inner: int, out: int) -> Iterator[Param]:
+    yield from linear(f"{prefix}.gate_proj", inner, into)
+    yield from linear(f"{prefix}.up_proj", inner, into)
+    yield from linear(f"{prefix}.down_proj", out, inner)
 
 
-def perceiver_layer(c: Config, at: str, width: int) -> Iterator[Param]:
+def perceiver_layer(c: Config, prefix: str, width: int) -> Iterator[Param]:
     size = c.num("resampler_head_dim")
     heads, kv_heads = c.num("resampler_n_heads"), c.num("num_key_value_heads")
-    yield from linear(f"{at}self_attn.q_proj", heads * size, width)
-    yield from linear(f"{at}self_attn.k_proj", kv_heads * size, width)
-    yield from linear(f"{at}self_attn.v_proj", kv_heads * size, width)
-    yield from linear(f"{at}self_attn.o_proj", width, heads * size)
-    yield from mlp(f"{at}mlp", width, 4 * width, width)
+    yield from linear(f"{prefix}self_attn.q_proj", heads * size, width)
+    yield from linear(f"{prefix}self_attn.k_proj", kv_heads * size, width)
+    yield from linear(f"{prefix}self_attn.v_proj", kv_heads * size, width)
+    yield from linear(f"{prefix}self_attn.o_proj", width, heads * size)
+    yield from mlp(f"{prefix}mlp", width, 4 * width, width)
     for name in ("input_latents_norm", "input_context_norm", "post_attention_layernorm"):
-        yield from norm(f"{at}{name}", width)
+        yield from norm(f"{prefix}{name}", width)
 
 
-def perceiver(c: Config, at: str, width: int) -> Iterator[Param]:
-    yield Param(f"{at}latents", (c.num("resampler_n_latents"), width), "other")
+def perceiver(c: Config, prefix: str, width: int) -> Iterator[Param]:
+    yield Param(f"{prefix}latents", (c.num("resampler_n_latents"), width), "other")
     for i in range(c.layers("resampler_depth")):
-        yield from perceiver_layer(c, f"{at}layers.{i}.", width)
-    yield from norm(f"{at}norm", width)
+        yield from perceiver_layer(c, f"{prefix}layers.{i}.", width)
+    yield from norm(f"{prefix}norm", width)
 
 
-def resampled(c: Config, at: str) -> Iterator[Param]:
+def resampled(c: Config, prefix: str) -> Iterator[Param]:
     """The perceiver has the width of the language model, whatever its own config says."""
     text = nested(c, TEXT)
     width, inner = text.num("hidden_size"), text.num("intermediate_size")
     into = nested(c, VISION).num("hidden_size")
-    yield from mlp(f"{at}connector.modality_projection", into, inner, width)
-    yield from perceiver(nested(c, PERCEIVER), f"{at}{PERCEIVER.path}", width)
+    yield from mlp(f"{prefix}connector.modality_projection", into, inner, width)
+    yield from perceiver(nested(c, PERCEIVER), f"{prefix}{PERCEIVER.path}", width)
 
 
-def folded(c: Config, at: str) -> Iterator[Param]:
+def folded(c: Config, prefix: str) -> Iterator[Param]:
     into = nested(c, VISION).num("hidden_size") * c.num("scale_factor") ** 2
     out = nested(c, TEXT).num("hidden_size")
-    yield from linear(f"{at}connector.modality_projection.proj", out, into)
+    yield from linear(f"{prefix}connector.modality_projection.proj", out, into)
 
 
 def family_of(name: str, connector: ParamRule, *blocks: str) -> Family:
@@ -126,39 +126,39 @@ def parts(c: Config) -> tuple[Config, Config]:
     )
 
 
-def attention(c: Config, at: str, seen: int, *, norms: bool) -> Iterator[Param]:
+def attention(c: Config, prefix: str, seen: int, *, norms: bool) -> Iterator[Param]:
     width, heads = c.num("hidden_size"), max(1, c.num("num_attention_heads"))
-    yield from linear(f"{at}q_proj", width, width)
-    yield from linear(f"{at}k_proj", width, seen)
-    yield from linear(f"{at}v_proj", width, seen)
-    yield from linear(f"{at}o_proj", width, width)
+    yield from linear(f"{prefix}q_proj", width, width)
+    yield from linear(f"{prefix}k_proj", width, seen)
+    yield from linear(f"{prefix}v_proj", width, seen)
+    yield from linear(f"{prefix}o_proj", width, width)
     for name in ("q_layer_norm", "k_layer_norm") if norms else ():
-        yield from norm(f"{at}{name}", width // heads)
+        yield from norm(f"{prefix}{name}", width // heads)
 
 
-def layer(c: Config, at: str, name: str, seen: int) -> Iterator[Param]:
+def layer(c: Config, prefix: str, name: str, seen: int) -> Iterator[Param]:
     width = c.num("hidden_size")
     norms = name == "cross_attn" and c.flag("qk_layer_norms")
-    yield from attention(c, f"{at}{name}.", seen, norms=norms)
-    yield from gated_mlp(f"{at}mlp", width, c.num("intermediate_size"))
-    yield from norm(f"{at}input_layernorm", width)
-    yield from norm(f"{at}post_attention_layernorm", width)
+    yield from attention(c, f"{prefix}{name}.", seen, norms=norms)
+    yield from gated_mlp(f"{prefix}mlp", width, c.num("intermediate_size"))
+    yield from norm(f"{prefix}input_layernorm", width)
+    yield from norm(f"{prefix}post_attention_layernorm", width)
 
 
-def gates(c: Config, at: str) -> Iterator[Param]:
+def gates(c: Config, prefix: str) -> Iterator[Param]:
     shape = (
         (1,) if c.word("alpha_type", default="float") == "float" else (1, 1, c.num("hidden_size"))
     )
-    yield Param(f"{at}alpha_cross_attn", shape, "other")
-    yield Param(f"{at}alpha_dense", shape, "other")
+    yield Param(f"{prefix}alpha_cross_attn", shape, "other")
+    yield Param(f"{prefix}alpha_dense", shape, "other")
 
 
-def resampler(c: Config, at: str, width: int) -> Iterator[Param]:
+def resampler(c: Config, prefix: str, width: int) -> Iterator[Param]:
     size = c.num("resampler_head_dim")
     inner = size * c.num("resampler_n_heads")
-    yield Param(f"{at}latents", (c.num("resampler_n_latents"), width), "other")
+    yield Param(f"{prefix}latents", (c.num("resampler_n_latents"), width), "other")
     for i in range(c.layers("resampler_depth")):
-        path = f"{at}blocks.{i}.0."
+        path = f"{prefix}blocks.{i}.0."
         yield from layernorm(f"{path}context_layer_norm", width)
         yield from layernorm(f"{path}latents_layer_norm", width)
         for name in ("q_layer_norm", "k_layer_norm") if c.flag("qk_layer_norms_perceiver") else ():
@@ -166,60 +166,60 @@ def resampler(c: Config, at: str, width: int) -> Iterator[Param]:
         for name in ("q_proj", "k_proj", "v_proj"):
             yield from linear(f"{path}{name}", inner, width)
         yield from linear(f"{path}output_proj", width, inner)
-        yield from layernorm(f"{at}blocks.{i}.1.ln", width)
-        yield from linear(f"{at}blocks.{i}.1.fc", 4 * width, width)
-        yield from linear(f"{at}blocks.{i}.1.c_proj", width, 4 * width)
-    yield from layernorm(f"{at}layer_norm", width)
+        yield from layernorm(f"{prefix}blocks.{i}.1.ln", width)
+        yield from linear(f"{prefix}blocks.{i}.1.fc", 4 * width, width)
+        yield from linear(f"{prefix}blocks.{i}.1.c_proj", width, 4 * width)
+    yield from layernorm(f"{prefix}layer_norm", width)
 
 
 def crossings(c: Config) -> int:
     return c.layers("num_hidden_layers") // max(1, c.num("cross_layer_interval"))
 
 
-def idefics(c: Config, at: str) -> Iterator[Param]:
+def idefics(c: Config, prefix: str) -> Iterator[Param]:
     vision, perceiver = parts(c)
     width, seen, added = (
         c.num("hidden_size"),
         vision.num("embed_dim"),
         c.num("additional_vocab_size"),
     )
-    yield from embedding(f"{at}embed_tokens", c.num("vocab_size"), width)
+    yield from embedding(f"{prefix}embed_tokens", c.num("vocab_size"), width)
     if added:
-        yield from embedding(f"{at}embed_tokens.additional_embedding", added, width)
-    yield from clip_vision(vision, at)
+        yield from embedding(f"{prefix}embed_tokens.additional_embedding", added, width)
+    yield from clip_vision(vision, prefix)
     if c.flag("use_resampler"):
-        yield from resampler(perceiver, f"{at}perceiver_resampler.", seen)
+        yield from resampler(perceiver, f"{prefix}perceiver_resampler.", seen)
     for i in range(c.layers("num_hidden_layers")):
-        yield from layer(c, f"{at}layers.{i}.", "self_attn", width)
+        yield from layer(c, f"{prefix}layers.{i}.", "self_attn", width)
     for i in range(crossings(c)):
-        yield from layer(c, f"{at}gated_cross_attn_layers.{i}.", "cross_attn", seen)
-        yield from gates(c, f"{at}gated_cross_attn_layers.{i}.")
-    yield from norm(f"{at}norm", width)
+        yield from layer(c, f"{prefix}gated_cross_attn_layers.{i}.", "cross_attn", seen)
+        yield from gates(c, f"{prefix}gated_cross_attn_layers.{i}.")
+    yield from norm(f"{prefix}norm", width)
 
 
-def head(c: Config, at: str) -> Iterator[Param]:
+def head(c: Config, prefix: str) -> Iterator[Param]:
     width, added = c.num("hidden_size"), c.num("additional_vocab_size")
-    yield from linear(f"{at}lm_head", c.num("vocab_size"), width)
+    yield from linear(f"{prefix}lm_head", c.num("vocab_size"), width)
     if added:
-        words = f"{at}model.embed_tokens.additional_embedding.weight"
+        words = f"{prefix}model.embed_tokens.additional_embedding.weight"
         owner = words if c.flag("tie_word_embeddings") else ""
-        yield Param(f"{at}lm_head.additional_fc.weight", (added, width), tied=owner)
+        yield Param(f"{prefix}lm_head.additional_fc.weight", (added, width), tied=owner)
 
 
-def buffers(c: Config, at: str) -> Iterator[Buffer]:
+def buffers(c: Config, prefix: str) -> Iterator[Buffer]:
     """Every attention has frequencies of its own, and before transformers 5 the cosines and sines
     of all positions (4.57, IdeficsEmbedding)."""
     places = side(parts(c)[0]) ** 2 + 1
-    yield Buffer(f"{at}vision_model.embeddings.position_ids", (1, places), "int64")
+    yield Buffer(f"{prefix}vision_model.embeddings.position_ids", (1, places), "int64")
     half = c.num("hidden_size") // max(1, c.num("num_attention_heads")) // 2
     angles = (IDEFICS_POSITIONS, 2 * half)
     own = [f"layers.{i}.self_attn" for i in range(c.layers("num_hidden_layers"))]
     cross = [f"gated_cross_attn_layers.{i}.cross_attn" for i in range(crossings(c))]
     for path in own + cross:
         for name in ("inv_freq", "original_inv_freq"):
-            yield Buffer(f"{at}{path}.rotary_emb.{name}", (half,), "float32")
+            yield Buffer(f"{prefix}{path}.rotary_emb.{name}", (half,), "float32")
         for name in ("cos_cached", "sin_cached"):
-            yield Buffer(f"{at}{path}.rotary_emb.{name}", angles, "", until=5)
+            yield Buffer(f"{prefix}{path}.rotary_emb.{name}", angles, "", until=5)
 
 
 IDEFICS = Family(

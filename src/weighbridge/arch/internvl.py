@@ -34,38 +34,38 @@ def norm_of(c: Config, path: str, width: int) -> Iterator[Param]:
     yield from norm(path, width, bias=c.word("norm_type", default="layer_norm") == "layer_norm")
 
 
-def layer(c: Config, at: str) -> Iterator[Param]:
+def layer(c: Config, prefix: str) -> Iterator[Param]:
     width, inner = c.num("hidden_size"), c.num("intermediate_size")
     for name in ("q_proj", "k_proj", "v_proj"):
-        yield from linear(f"{at}attention.{name}", width, width, bias=c.flag("attention_bias"))
-    yield from linear(f"{at}attention.projection_layer", width, width, bias=True)
+        yield from linear(f"{prefix}attention.{name}", width, width, bias=c.flag("attention_bias"))
+    yield from linear(f"{prefix}attention.projection_layer", width, width, bias=True)
     for name in ("q_norm", "k_norm") if c.flag("use_qk_norm") else ():
-        yield from norm(f"{at}attention.{name}", width)
-    yield from linear(f"{at}mlp.fc1", inner, width, bias=True)
-    yield from linear(f"{at}mlp.fc2", width, inner, bias=True)
-    yield from norm_of(c, f"{at}layernorm_before", width)
-    yield from norm_of(c, f"{at}layernorm_after", width)
-    yield Param(f"{at}lambda_1", (width,), "other")
-    yield Param(f"{at}lambda_2", (width,), "other")
+        yield from norm(f"{prefix}attention.{name}", width)
+    yield from linear(f"{prefix}mlp.fc1", inner, width, bias=True)
+    yield from linear(f"{prefix}mlp.fc2", width, inner, bias=True)
+    yield from norm_of(c, f"{prefix}layernorm_before", width)
+    yield from norm_of(c, f"{prefix}layernorm_after", width)
+    yield Param(f"{prefix}lambda_1", (width,), "other")
+    yield Param(f"{prefix}lambda_2", (width,), "other")
 
 
-def vision(c: Config, at: str) -> Iterator[Param]:
+def vision(c: Config, prefix: str) -> Iterator[Param]:
     width = c.num("hidden_size")
-    yield Param(f"{at}embeddings.cls_token", (1, 1, width), "other")
+    yield Param(f"{prefix}embeddings.cls_token", (1, 1, width), "other")
     if c.flag("use_mask_token"):
-        yield Param(f"{at}embeddings.mask_token", (1, 1, width), "other")
+        yield Param(f"{prefix}embeddings.mask_token", (1, 1, width), "other")
     if c.flag("use_absolute_position_embeddings", default=True):
         shape = (1, patches(c) + 1, width)
-        yield Param(f"{at}embeddings.position_embeddings", shape, "other")
-    yield from conv(f"{at}embeddings.patch_embeddings.projection", patch_shape(c, width))
+        yield Param(f"{prefix}embeddings.position_embeddings", shape, "other")
+    yield from conv(f"{prefix}embeddings.patch_embeddings.projection", patch_shape(c, width))
     for i in range(c.layers("num_hidden_layers")):
-        yield from layer(c, f"{at}encoder.layer.{i}.")
+        yield from layer(c, f"{prefix}encoder.layer.{i}.")
     if not c.flag("use_mean_pooling", default=True):
-        yield from layernorm(f"{at}layernorm", width)
+        yield from layernorm(f"{prefix}layernorm", width)
 
 
-def projector(c: Config, at: str) -> Iterator[Param]:
-    path = f"{at}multi_modal_projector."
+def projector(c: Config, prefix: str) -> Iterator[Param]:
+    path = f"{prefix}multi_modal_projector."
     into = nested(c, VISION).num("hidden_size") * merged(c)
     width = nested(c, TEXT).num("hidden_size")
     yield from layernorm(f"{path}layer_norm", into)
@@ -112,36 +112,36 @@ def vit_norm(c: Config, path: str, width: int) -> Iterator[Param]:
     yield from norm(path, width, bias=c.word("norm_type", default="rms_norm") == "layer_norm")
 
 
-def vit_layer(c: Config, at: str) -> Iterator[Param]:
+def vit_layer(c: Config, prefix: str) -> Iterator[Param]:
     width, inner = c.num("hidden_size"), c.num("intermediate_size")
-    yield from linear(f"{at}attn.qkv", 3 * width, width, bias=c.flag("qkv_bias"))
-    yield from linear(f"{at}attn.proj", width, width, bias=True)
+    yield from linear(f"{prefix}attn.qkv", 3 * width, width, bias=c.flag("qkv_bias"))
+    yield from linear(f"{prefix}attn.proj", width, width, bias=True)
     for name in ("q_norm", "k_norm") if c.flag("qk_normalization") else ():
-        yield from norm(f"{at}attn.{name}", width)
-    yield from linear(f"{at}mlp.fc1", inner, width, bias=True)
-    yield from linear(f"{at}mlp.fc2", width, inner, bias=True)
-    yield from vit_norm(c, f"{at}norm1", width)
-    yield from vit_norm(c, f"{at}norm2", width)
-    yield Param(f"{at}ls1", (width,), "other")
-    yield Param(f"{at}ls2", (width,), "other")
+        yield from norm(f"{prefix}attn.{name}", width)
+    yield from linear(f"{prefix}mlp.fc1", inner, width, bias=True)
+    yield from linear(f"{prefix}mlp.fc2", width, inner, bias=True)
+    yield from vit_norm(c, f"{prefix}norm1", width)
+    yield from vit_norm(c, f"{prefix}norm2", width)
+    yield Param(f"{prefix}ls1", (width,), "other")
+    yield Param(f"{prefix}ls2", (width,), "other")
 
 
-def intern_vit(c: Config, at: str) -> Iterator[Param]:
+def intern_vit(c: Config, prefix: str) -> Iterator[Param]:
     width = c.num("hidden_size")
-    yield Param(f"{at}embeddings.class_embedding", (1, 1, width), "other")
-    yield from conv(f"{at}embeddings.patch_embedding", patch_shape(c, width))
+    yield Param(f"{prefix}embeddings.class_embedding", (1, 1, width), "other")
+    yield from conv(f"{prefix}embeddings.patch_embedding", patch_shape(c, width))
     shape = (1, patches(c) + 1, width)
-    yield Param(f"{at}embeddings.position_embedding", shape, "other")
+    yield Param(f"{prefix}embeddings.position_embedding", shape, "other")
     for i in range(c.layers("num_hidden_layers")):
-        yield from vit_layer(c, f"{at}encoder.layers.{i}.")
+        yield from vit_layer(c, f"{prefix}encoder.layers.{i}.")
 
 
-def mlp1(c: Config, at: str) -> Iterator[Param]:
+def mlp1(c: Config, prefix: str) -> Iterator[Param]:
     into = nested(c, VISION_CHAT).num("hidden_size") * merged(c)
     width = nested(c, LLM).num("hidden_size")
-    yield from layernorm(f"{at}mlp1.0", into)
-    yield from linear(f"{at}mlp1.1", width, into, bias=True)
-    yield from linear(f"{at}mlp1.3", width, width, bias=True)
+    yield from layernorm(f"{prefix}mlp1.0", into)
+    yield from linear(f"{prefix}mlp1.1", width, into, bias=True)
+    yield from linear(f"{prefix}mlp1.3", width, width, bias=True)
 
 
 INTERN_VIT = Family(body=intern_vit, cls="InternVisionModel", blocks=("encoder.layers.*",))

@@ -117,13 +117,13 @@ def kimi_linear(c: Config) -> Decoder:
     return tree(c, by_kind(list(zip(kimi_kinds(c), kimi_sparse(c), strict=True)), layer))
 
 
-def kimi_buffers(c: Config, at: str) -> Iterator[Buffer]:
+def kimi_buffers(c: Config, prefix: str) -> Iterator[Buffer]:
     """No rotary position embeddings. Kimi K3's layers remember alike, and hold other things."""
     for key in ("routed_expert_hidden_size", "attn_res_block_size"):
         if c.has(key):
             raise UnsupportedError(f"{c.where}: {key}: Kimi K3's layers are not in our tables")
     name = "block_sparse_moe.gate.e_score_correction_bias"
-    yield from correction(at, kimi_sparse(c), name, choice(c).count, dtype="")
+    yield from correction(prefix, kimi_sparse(c), name, choice(c).count, dtype="")
 
 
 # Bailing
@@ -189,10 +189,10 @@ def bailing(c: Config) -> Decoder:
     return tree(c, found, DecoderNames(embed="word_embeddings"))
 
 
-def bailing_buffers(c: Config, at: str) -> Iterator[Buffer]:
-    yield from latent_rotary(c, at)
+def bailing_buffers(c: Config, prefix: str) -> Iterator[Buffer]:
+    yield from latent_rotary(c, prefix)
     name = "mlp.gate.expert_bias"
-    yield from correction(at, bailing_sparse(c), name, choice(c).count)
+    yield from correction(prefix, bailing_sparse(c), name, choice(c).count)
 
 
 def never(_: Config) -> bool:

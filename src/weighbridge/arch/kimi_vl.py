@@ -38,31 +38,31 @@ def width_of(c: Config) -> int:
     return c.num("hidden_size", "vt_hidden_size", default=1152)
 
 
-def moonvit(c: Config, at: str) -> Iterator[Param]:
+def moonvit(c: Config, prefix: str) -> Iterator[Param]:
     width = width_of(c)
     inner = c.num("intermediate_size", "vt_intermediate_size", default=4304)
     rows = c.num("init_pos_emb_height", "pos_emb_height", default=64)
     columns = c.num("init_pos_emb_width", "pos_emb_width", default=64)
-    yield from conv(f"{at}patch_embed.proj", patch_shape(c, width))
-    yield Param(f"{at}patch_embed.pos_emb.weight", (rows, columns, width), "other")
+    yield from conv(f"{prefix}patch_embed.proj", patch_shape(c, width))
+    yield Param(f"{prefix}patch_embed.pos_emb.weight", (rows, columns, width), "other")
     for i in range(c.layers("num_hidden_layers", "vt_num_hidden_layers", default=27)):
-        path = f"{at}encoder.blocks.{i}."
+        path = f"{prefix}encoder.blocks.{i}."
         yield from layernorm(f"{path}norm0", width)
         yield from layernorm(f"{path}norm1", width)
         yield from linear(f"{path}wqkv", 3 * width, width, bias=True)
         yield from linear(f"{path}wo", width, width, bias=True)
         yield from linear(f"{path}mlp.fc0", inner, width, bias=True)
         yield from linear(f"{path}mlp.fc1", width, inner, bias=True)
-    yield from layernorm(f"{at}encoder.final_layernorm", width)
+    yield from layernorm(f"{prefix}encoder.final_layernorm", width)
 
 
-def k25_buffers(c: Config, at: str) -> Iterator[Buffer]:
+def k25_buffers(c: Config, prefix: str) -> Iterator[Buffer]:
     width = width_of(c)
     size = width // max(1, c.num("num_attention_heads", "vt_num_attention_heads", default=16))
     for name in ("inv_freq", "original_inv_freq"):
-        yield Buffer(f"{at}rotary_emb.{name}", (size // 4,), "float32")
+        yield Buffer(f"{prefix}rotary_emb.{name}", (size // 4,), "float32")
     frames = c.num("pos_emb_time", "init_pos_emb_time", default=4)
-    name = f"{at}patch_embed.pos_emb.time_position_embeddings"
+    name = f"{prefix}patch_embed.pos_emb.time_position_embeddings"
     yield Buffer(name, (frames + 1, width), "float32")  # the first row is for single images
 
 
@@ -71,23 +71,23 @@ def merged(c: Config) -> int:
     return tall * wide
 
 
-def k25_projector(c: Config, at: str) -> Iterator[Param]:
+def k25_projector(c: Config, prefix: str) -> Iterator[Param]:
     tower, text = nested(c, K25_VISION), nested(c, LANGUAGE)
     width = tower.num("mm_hidden_size", default=width_of(tower))
     into = width * merged(tower)
-    yield from layernorm(f"{at}mm_projector.pre_norm", width)
-    yield from linear(f"{at}mm_projector.proj.0", into, into, bias=True)
-    yield from linear(f"{at}mm_projector.proj.2", text.num("hidden_size"), into, bias=True)
+    yield from layernorm(f"{prefix}mm_projector.pre_norm", width)
+    yield from linear(f"{prefix}mm_projector.proj.0", into, into, bias=True)
+    yield from linear(f"{prefix}mm_projector.proj.2", text.num("hidden_size"), into, bias=True)
 
 
-def vl_projector(c: Config, at: str) -> Iterator[Param]:
+def vl_projector(c: Config, prefix: str) -> Iterator[Param]:
     tower, text = nested(c, MOONVIT_PART), nested(c, LANGUAGE)
     width = width_of(tower)
     into = width * merged(tower)
-    yield from layernorm(f"{at}multi_modal_projector.pre_norm", width)
-    yield from linear(f"{at}multi_modal_projector.linear_1", into, into, bias=True)
+    yield from layernorm(f"{prefix}multi_modal_projector.pre_norm", width)
+    yield from linear(f"{prefix}multi_modal_projector.linear_1", into, into, bias=True)
     out = text.num("hidden_size")
-    yield from linear(f"{at}multi_modal_projector.linear_2", out, into, bias=True)
+    yield from linear(f"{prefix}multi_modal_projector.linear_2", out, into, bias=True)
 
 
 MOONVIT = Family(body=moonvit, cls="MoonVitPretrainedModel", blocks=("encoder.blocks.*",))

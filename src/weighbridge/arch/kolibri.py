@@ -42,10 +42,10 @@ def kolibri(c: Config) -> Decoder:
     return tree(c, alike(c, lambda: layer(c)), kinds=layer_kinds)
 
 
-def buffers(c: Config, at: str) -> Iterator[Buffer]:
+def buffers(c: Config, prefix: str) -> Iterator[Buffer]:
     """Rotary frequencies and the correction bias of each router."""
-    yield from rotary(c, at)
-    yield from correction(at, every(c), "moe.router.expert_bias", choice(c).count)
+    yield from rotary(c, prefix)
+    yield from correction(prefix, every(c), "moe.router.expert_bias", choice(c).count)
 
 
 KOLIBRI = Family(tree=kolibri, cls="Kolibri1ForCausalLM", heads=DECODER_HEADS, buffers=buffers)

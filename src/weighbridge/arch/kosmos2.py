@@ -26,51 +26,51 @@ def parts(c: Config) -> tuple[Config, Config]:
     )
 
 
-def attention(at: str, width: int, *, norm: bool) -> Iterator[Param]:
+def attention(prefix: str, width: int, *, norm: bool) -> Iterator[Param]:
     for name in ("k_proj", "v_proj", "q_proj", "out_proj"):
-        yield from linear(f"{at}{name}", width, width, bias=True)
+        yield from linear(f"{prefix}{name}", width, width, bias=True)
     if norm:
-        yield from layernorm(f"{at}inner_attn_ln", width)
+        yield from layernorm(f"{prefix}inner_attn_ln", width)
 
 
-def layer(c: Config, at: str) -> Iterator[Param]:
+def layer(c: Config, prefix: str) -> Iterator[Param]:
     width, inner = c.num("embed_dim"), c.num("ffn_dim")
-    yield from attention(f"{at}self_attn.", width, norm=True)
-    yield from layernorm(f"{at}self_attn_layer_norm", width)
+    yield from attention(f"{prefix}self_attn.", width, norm=True)
+    yield from layernorm(f"{prefix}self_attn_layer_norm", width)
     if c.flag("add_cross_attention"):
-        yield from attention(f"{at}encoder_attn.", width, norm=False)
-        yield from layernorm(f"{at}encoder_attn_layer_norm", width)
-    yield from linear(f"{at}ffn.fc1", inner, width, bias=True)
-    yield from linear(f"{at}ffn.fc2", width, inner, bias=True)
-    yield from layernorm(f"{at}ffn.ffn_layernorm", inner)
-    yield from layernorm(f"{at}final_layer_norm", width)
+        yield from attention(f"{prefix}encoder_attn.", width, norm=False)
+        yield from layernorm(f"{prefix}encoder_attn_layer_norm", width)
+    yield from linear(f"{prefix}ffn.fc1", inner, width, bias=True)
+    yield from linear(f"{prefix}ffn.fc2", width, inner, bias=True)
+    yield from layernorm(f"{prefix}ffn.ffn_layernorm", inner)
+    yield from layernorm(f"{prefix}final_layer_norm", width)
 
 
-def text(c: Config, at: str) -> Iterator[Param]:
-    yield from embedding(f"{at}embed_tokens", c.num("vocab_size"), c.num("embed_dim"))
+def text(c: Config, prefix: str) -> Iterator[Param]:
+    yield from embedding(f"{prefix}embed_tokens", c.num("vocab_size"), c.num("embed_dim"))
     for i in range(c.layers("layers")):
-        yield from layer(c, f"{at}layers.{i}.")
-    yield from layernorm(f"{at}layer_norm", c.num("embed_dim"))
+        yield from layer(c, f"{prefix}layers.{i}.")
+    yield from layernorm(f"{prefix}layer_norm", c.num("embed_dim"))
 
 
-def vision(c: Config, at: str) -> Iterator[Param]:
+def vision(c: Config, prefix: str) -> Iterator[Param]:
     """CLIP's, below `model.` in place of `vision_model.`"""
     for p in clip_vision(c, ""):
-        yield p._replace(name=f"{at}model." + p.name.removeprefix("vision_model."))
+        yield p._replace(name=f"{prefix}model." + p.name.removeprefix("vision_model."))
 
 
 def body(*, head: bool) -> ParamRule:
-    def kosmos(c: Config, at: str) -> Iterator[Param]:
+    def kosmos(c: Config, prefix: str) -> Iterator[Param]:
         language, tower = parts(c)
         width = language.num("embed_dim")
-        words = f"{at}text_model.model.embed_tokens.weight"
-        yield from text(language, f"{at}text_model.model.")
+        words = f"{prefix}text_model.model.embed_tokens.weight"
+        yield from text(language, f"{prefix}text_model.model.")
         if head:
             owner = words if ties(c) else ""
             shape = (language.num("vocab_size"), width)
-            yield Param(f"{at}text_model.lm_head.weight", shape, tied=owner)
-        yield from vision(tower, f"{at}vision_model.")
-        path = f"{at}image_to_text_projection."
+            yield Param(f"{prefix}text_model.lm_head.weight", shape, tied=owner)
+        yield from vision(tower, f"{prefix}vision_model.")
+        path = f"{prefix}image_to_text_projection."
         yield from linear(f"{path}dense", width, tower.num("hidden_size"), bias=True)
         yield Param(f"{path}latent_query", (c.num("latent_query_num"), width), "other")
         yield from attention(f"{path}x_attn.", width, norm=False)
@@ -82,13 +82,13 @@ def ties(c: Config) -> bool:
     return any(k.flag("tie_word_embeddings", default=True) for k in (c, parts(c)[0]))
 
 
-def buffers(c: Config, at: str) -> Iterator[Buffer]:
+def buffers(c: Config, prefix: str) -> Iterator[Buffer]:
     """The sines are computed, two rows more than positions."""
     language, tower = parts(c)
     rows = (language.num("max_position_embeddings") + 2, language.num("embed_dim"))
-    yield Buffer(f"{at}text_model.model.embed_positions.weights", rows, "")
+    yield Buffer(f"{prefix}text_model.model.embed_positions.weights", rows, "")
     places = (1, side(tower) ** 2 + 1)
-    yield Buffer(f"{at}vision_model.model.embeddings.position_ids", places, "int64")
+    yield Buffer(f"{prefix}vision_model.model.embeddings.position_ids", places, "int64")
 
 
 BLOCKS = ("text_model.model.layers.*", "vision_model.model.encoder.layers.*")

@@ -108,12 +108,12 @@ def lfm2_moe(c: Config) -> Decoder:
     return tree(c, by_kind([(kind, i >= dense) for i, kind in enumerate(found)], layer), NAMES)
 
 
-def lfm2_moe_buffers(c: Config, at: str) -> Iterator[Buffer]:
-    yield from frequencies(f"{at}pos_emb.", head_dim(c))
+def lfm2_moe_buffers(c: Config, prefix: str) -> Iterator[Buffer]:
+    yield from frequencies(f"{prefix}pos_emb.", head_dim(c))
     if c.flag("use_expert_bias"):
         dense, layers = c.num("num_dense_layers"), range(c.layers("num_hidden_layers"))
         sparse = [i >= dense for i in layers]
-        yield from correction(at, sparse, "feed_forward.expert_bias", c.num("num_experts"))
+        yield from correction(prefix, sparse, "feed_forward.expert_bias", c.num("num_experts"))
 
 
 def ties(c: Config) -> bool:

@@ -44,7 +44,7 @@ AFTER = ("post_attention_layernorm", "post_feedforward_layernorm")  # after each
 
 
 class LlamaSwitches(NamedTuple):
-    """What distinguishes one relative from the next."""
+    """Switches in which classes of Llama's kind differ, Llama's own by default."""
 
     qkv_bias: bool = False
     o_bias: bool = False

@@ -95,12 +95,12 @@ def apertus(c: Config) -> Submodules:
     return (*usual, submodule(alphas)) if xielu(c) else usual
 
 
-def apertus_buffers(c: Config, at: str) -> Iterator[Buffer]:
+def apertus_buffers(c: Config, prefix: str) -> Iterator[Buffer]:
     if xielu(c):
         for i in range(c.layers("num_hidden_layers")):
-            yield Buffer(f"{at}layers.{i}.mlp.act_fn.beta", (), "", persistent=True)
-            yield Buffer(f"{at}layers.{i}.mlp.act_fn.eps", (), "", persistent=True)
-    yield from rotary(c, at)
+            yield Buffer(f"{prefix}layers.{i}.mlp.act_fn.beta", (), "", persistent=True)
+            yield Buffer(f"{prefix}layers.{i}.mlp.act_fn.eps", (), "", persistent=True)
+    yield from rotary(c, prefix)
 
 
 def bitnet(c: Config) -> Submodules:
@@ -270,14 +270,14 @@ def deci(c: Config) -> Decoder:
             raise c.error(f"block_configs[{i}]", f"must be an object, not {raw!r}")
         first.setdefault(repr(raw), i)
 
-    def at(i: int) -> Submodules:
+    def prefix(i: int) -> Submodules:
         return deci_layer(c, Config(blocks[i], where=f"{c.where}: block_configs[{i}]"))
 
     width = c.num("hidden_size")
     return Decoder(
         width=width,
         first=tuple(embedding("embed_tokens", c.num("vocab_size"), width)),
-        layers=by_kind([first[repr(raw)] for raw in blocks], at),
+        layers=by_kind([first[repr(raw)] for raw in blocks], prefix),
         last=tuple(norm("norm", width)),
     )
 

@@ -56,69 +56,69 @@ CROSS = (3, 8, 13, 18, 23, 28, 33, 38)  # MllamaTextConfig.__post_init__
 VISION = Inner(path="vision_model.", config="vision_config", label="vision tower")
 
 
-def vision_layer(c: Config, at: str, *, gated: bool) -> Iterator[Param]:
+def vision_layer(c: Config, prefix: str, *, gated: bool) -> Iterator[Param]:
     width, inner = c.num("hidden_size"), c.num("intermediate_size")
     for name in ("q_proj", "k_proj", "v_proj", "o_proj"):
-        yield from linear(f"{at}self_attn.{name}", width, width)
-    yield from linear(f"{at}mlp.fc1", inner, width, bias=True)
-    yield from linear(f"{at}mlp.fc2", width, inner, bias=True)
-    yield from layernorm(f"{at}input_layernorm", width)
-    yield from layernorm(f"{at}post_attention_layernorm", width)
+        yield from linear(f"{prefix}self_attn.{name}", width, width)
+    yield from linear(f"{prefix}mlp.fc1", inner, width, bias=True)
+    yield from linear(f"{prefix}mlp.fc2", width, inner, bias=True)
+    yield from layernorm(f"{prefix}input_layernorm", width)
+    yield from layernorm(f"{prefix}post_attention_layernorm", width)
     for name in ("gate_attn", "gate_ffn") if gated else ():
-        yield Param(f"{at}{name}", (1,), "other")
+        yield Param(f"{prefix}{name}", (1,), "other")
 
 
-def positions(c: Config, at: str) -> Iterator[Param]:
+def positions(c: Config, prefix: str) -> Iterator[Param]:
     width, tiles = c.num("hidden_size"), c.num("max_num_tiles")
     rows = len(c.many("supported_aspect_ratios")) or RATIOS
     places = side(c) ** 2 + 1
-    yield Param(f"{at}gated_positional_embedding.gate", (1,), "other")
-    yield Param(f"{at}gated_positional_embedding.embedding", (places, width), "other")
-    whole = f"{at}gated_positional_embedding.tile_embedding"
+    yield Param(f"{prefix}gated_positional_embedding.gate", (1,), "other")
+    yield Param(f"{prefix}gated_positional_embedding.embedding", (places, width), "other")
+    whole = f"{prefix}gated_positional_embedding.tile_embedding"
     yield from embedding(whole, rows + 1, tiles * places * width)
     for name in ("pre", "post"):
-        path = f"{at}{name}_tile_positional_embedding"
+        path = f"{prefix}{name}_tile_positional_embedding"
         yield from embedding(f"{path}.embedding", rows + 1, tiles * width)
         yield Param(f"{path}.gate", (1,), "other")
 
 
-def vision(c: Config, at: str) -> Iterator[Param]:
+def vision(c: Config, prefix: str) -> Iterator[Param]:
     width = c.num("hidden_size")
-    yield from conv(f"{at}patch_embedding", patch_kernel(c, width), bias=False)
-    yield Param(f"{at}class_embedding", (width,), "other")
-    yield from positions(c, at)
-    yield from layernorm(f"{at}layernorm_pre", width)
-    yield from layernorm(f"{at}layernorm_post", width)
+    yield from conv(f"{prefix}patch_embedding", patch_kernel(c, width), bias=False)
+    yield Param(f"{prefix}class_embedding", (width,), "other")
+    yield from positions(c, prefix)
+    yield from layernorm(f"{prefix}layernorm_pre", width)
+    yield from layernorm(f"{prefix}layernorm_post", width)
     for i in range(c.layers("num_hidden_layers")):
-        yield from vision_layer(c, f"{at}transformer.layers.{i}.", gated=False)
+        yield from vision_layer(c, f"{prefix}transformer.layers.{i}.", gated=False)
     for i in range(c.layers("num_global_layers")):
-        yield from vision_layer(c, f"{at}global_transformer.layers.{i}.", gated=True)
+        yield from vision_layer(c, f"{prefix}global_transformer.layers.{i}.", gated=True)
 
 
-def text_layer(c: Config, at: str, *, cross: bool) -> Iterator[Param]:
+def text_layer(c: Config, prefix: str, *, cross: bool) -> Iterator[Param]:
     width = c.num("hidden_size")
     if cross:
-        yield from below(at, attention(c, LlamaSwitches(qk_norm=True), "cross_attn."))
-        yield Param(f"{at}cross_attn_attn_gate", (1,), "other")
-        yield Param(f"{at}cross_attn_mlp_gate", (1,), "other")
+        yield from below(prefix, attention(c, LlamaSwitches(qk_norm=True), "cross_attn."))
+        yield Param(f"{prefix}cross_attn_attn_gate", (1,), "other")
+        yield Param(f"{prefix}cross_attn_mlp_gate", (1,), "other")
     else:
-        yield from below(at, attention(c, LlamaSwitches()))
-    yield from gated_mlp(f"{at}mlp", width, c.num("intermediate_size"))
-    yield from norm(f"{at}input_layernorm", width)
-    yield from norm(f"{at}post_attention_layernorm", width)
+        yield from below(prefix, attention(c, LlamaSwitches()))
+    yield from gated_mlp(f"{prefix}mlp", width, c.num("intermediate_size"))
+    yield from norm(f"{prefix}input_layernorm", width)
+    yield from norm(f"{prefix}post_attention_layernorm", width)
 
 
-def text(c: Config, at: str) -> Iterator[Param]:
+def text(c: Config, prefix: str) -> Iterator[Param]:
     width, cross = c.num("hidden_size"), c.nums("cross_attention_layers") or CROSS
-    yield from embedding(f"{at}embed_tokens", c.num("vocab_size") + 8, width)
+    yield from embedding(f"{prefix}embed_tokens", c.num("vocab_size") + 8, width)
     for i in range(c.layers("num_hidden_layers")):
-        yield from text_layer(c, f"{at}layers.{i}.", cross=i in cross)
-    yield from norm(f"{at}norm", width)
+        yield from text_layer(c, f"{prefix}layers.{i}.", cross=i in cross)
+    yield from norm(f"{prefix}norm", width)
 
 
-def projector(c: Config, at: str) -> Iterator[Param]:
+def projector(c: Config, prefix: str) -> Iterator[Param]:
     into, out = nested(c, VISION).num("vision_output_dim"), nested(c, TEXT).num("hidden_size")
-    yield from linear(f"{at}multi_modal_projector", out, into, bias=True)
+    yield from linear(f"{prefix}multi_modal_projector", out, into, bias=True)
 
 
 MLLAMA_TEXT = Family(
@@ -167,45 +167,45 @@ LANGUAGE = Inner(
 )
 
 
-def layer(c: Config, at: str) -> Iterator[Param]:
+def layer(c: Config, prefix: str) -> Iterator[Param]:
     width, inner = c.num("hidden_size"), c.num("intermediate_size")
     for name in ("q_proj", "k_proj", "v_proj", "o_proj"):
-        yield from linear(f"{at}self_attn.{name}", width, width, bias=True)
-    yield from linear(f"{at}mlp.fc1", inner, width, bias=True)
-    yield from linear(f"{at}mlp.fc2", width, inner, bias=True)
-    yield from layernorm(f"{at}input_layernorm", width)
-    yield from layernorm(f"{at}post_attention_layernorm", width)
+        yield from linear(f"{prefix}self_attn.{name}", width, width, bias=True)
+    yield from linear(f"{prefix}mlp.fc1", inner, width, bias=True)
+    yield from linear(f"{prefix}mlp.fc2", width, inner, bias=True)
+    yield from layernorm(f"{prefix}input_layernorm", width)
+    yield from layernorm(f"{prefix}post_attention_layernorm", width)
 
 
-def llama4_vision(c: Config, at: str) -> Iterator[Param]:
+def llama4_vision(c: Config, prefix: str) -> Iterator[Param]:
     width = c.num("hidden_size")
     pixels = c.num("num_channels", default=3) * c.num("patch_size") ** 2
-    yield from linear(f"{at}patch_embedding.linear", width, pixels)
-    yield Param(f"{at}class_embedding", (width,), "other")
-    yield Param(f"{at}positional_embedding_vlm", (side(c) ** 2 + 1, width), "other")
-    yield from layernorm(f"{at}layernorm_pre", width)
-    yield from layernorm(f"{at}layernorm_post", width)
+    yield from linear(f"{prefix}patch_embedding.linear", width, pixels)
+    yield Param(f"{prefix}class_embedding", (width,), "other")
+    yield Param(f"{prefix}positional_embedding_vlm", (side(c) ** 2 + 1, width), "other")
+    yield from layernorm(f"{prefix}layernorm_pre", width)
+    yield from layernorm(f"{prefix}layernorm_post", width)
     for i in range(c.layers("num_hidden_layers")):
-        yield from layer(c, f"{at}model.layers.{i}.")
+        yield from layer(c, f"{prefix}model.layers.{i}.")
     out = c.num("projector_output_dim")
     into = c.num("intermediate_size")
-    yield from linear(f"{at}vision_adapter.mlp.fc1", c.num("projector_input_dim"), into)
-    yield from linear(f"{at}vision_adapter.mlp.fc2", out, out)
+    yield from linear(f"{prefix}vision_adapter.mlp.fc1", c.num("projector_input_dim"), into)
+    yield from linear(f"{prefix}vision_adapter.mlp.fc2", out, out)
 
 
-def rotations(c: Config, at: str) -> Iterator[Buffer]:
+def rotations(c: Config, prefix: str) -> Iterator[Buffer]:
     """One complex number a patch and pair of values."""
     half = c.num("hidden_size") // max(1, c.num("num_attention_heads")) // 2
     shape = (side(c) ** 2 + 1, 1, half)
-    yield Buffer(f"{at}rotary_embedding.freqs_ci", shape, "complex64")
+    yield Buffer(f"{prefix}rotary_embedding.freqs_ci", shape, "complex64")
 
 
-def llama4_projector(c: Config, at: str) -> Iterator[Param]:
+def llama4_projector(c: Config, prefix: str) -> Iterator[Param]:
     into, out = (
         nested(c, LLAMA4_TOWER).num("vision_output_dim"),
         nested(c, TEXT).num("hidden_size"),
     )
-    yield from linear(f"{at}multi_modal_projector.linear_1", out, into)
+    yield from linear(f"{prefix}multi_modal_projector.linear_1", out, into)
 
 
 LLAMA4_VISION = Family(

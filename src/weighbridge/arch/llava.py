@@ -76,112 +76,112 @@ def widths(c: Config) -> tuple[int, int]:
 
 
 def feature_layers(c: Config) -> int:
-    """How many layers of the tower are read, side by side."""
+    """Count the layers of the tower that are read, side by side."""
     chosen = c.get("vision_feature_layer", "vision_feature_layers")
     return len(chosen) if isinstance(chosen, Sequence) else 1
 
 
-def two_layers(at: str, into: int, width: int, *, bias: bool = True) -> Iterator[Param]:
-    yield from linear(f"{at}linear_1", width, into, bias=bias)
-    yield from linear(f"{at}linear_2", width, width, bias=bias)
+def two_layers(prefix: str, into: int, width: int, *, bias: bool = True) -> Iterator[Param]:
+    yield from linear(f"{prefix}linear_1", width, into, bias=bias)
+    yield from linear(f"{prefix}linear_2", width, width, bias=bias)
 
 
-def llava(c: Config, at: str) -> Iterator[Param]:
+def llava(c: Config, prefix: str) -> Iterator[Param]:
     vision, text = widths(c)
     bias = c.flag("multimodal_projector_bias", default=True)
-    yield from two_layers(f"{at}{PROJECTOR}", vision * feature_layers(c), text, bias=bias)
+    yield from two_layers(f"{prefix}{PROJECTOR}", vision * feature_layers(c), text, bias=bias)
 
 
-def newline(c: Config, at: str) -> Iterator[Param]:
+def newline(c: Config, prefix: str) -> Iterator[Param]:
     """A learned token ends each row of an image that was cut into tiles."""
-    yield from llava(c, at)
-    yield Param(f"{at}image_newline", (widths(c)[1],), "other")
+    yield from llava(c, prefix)
+    yield Param(f"{prefix}image_newline", (widths(c)[1],), "other")
 
 
-def video(c: Config, at: str) -> Iterator[Param]:
-    yield from newline(c, at)
+def video(c: Config, prefix: str) -> Iterator[Param]:
+    yield from newline(c, prefix)
     if c.word("spatial_pool_mode") == "conv":
         width = widths(c)[0]
         out = c.num("spatial_pool_out_channels", default=width)
         kernel = c.num("spatial_pool_stride")
-        yield from conv(f"{at}vision_resampler.pool", (out, width, kernel, kernel))
+        yield from conv(f"{prefix}vision_resampler.pool", (out, width, kernel, kernel))
 
 
-def vipllava(c: Config, at: str) -> Iterator[Param]:
+def vipllava(c: Config, prefix: str) -> Iterator[Param]:
     vision, text = widths(c)
     into = vision * feature_layers(c)
-    yield from layernorm(f"{at}{PROJECTOR}projector_layernorm", into)
-    yield from two_layers(f"{at}{PROJECTOR}", into, text)
+    yield from layernorm(f"{prefix}{PROJECTOR}projector_layernorm", into)
+    yield from two_layers(f"{prefix}{PROJECTOR}", into, text)
 
 
-def paligemma(c: Config, at: str) -> Iterator[Param]:
+def paligemma(c: Config, prefix: str) -> Iterator[Param]:
     """Out to `projection_dim`, which is the width of the language model in all releases."""
     vision, _ = widths(c)
-    yield from linear(f"{at}{PROJECTOR}linear", c.num("projection_dim"), vision, bias=True)
+    yield from linear(f"{prefix}{PROJECTOR}linear", c.num("projection_dim"), vision, bias=True)
 
 
-def mistral3(c: Config, at: str) -> Iterator[Param]:
+def mistral3(c: Config, prefix: str) -> Iterator[Param]:
     vision, text = widths(c)
     merged = c.num("spatial_merge_size") ** 2 * vision
-    yield from norm(f"{at}{PROJECTOR}norm", vision)
-    yield from linear(f"{at}{PROJECTOR}patch_merger.merging_layer", vision, merged)
+    yield from norm(f"{prefix}{PROJECTOR}norm", vision)
+    yield from linear(f"{prefix}{PROJECTOR}patch_merger.merging_layer", vision, merged)
     bias = c.flag("multimodal_projector_bias")
-    yield from two_layers(f"{at}{PROJECTOR}", vision * feature_layers(c), text, bias=bias)
+    yield from two_layers(f"{prefix}{PROJECTOR}", vision * feature_layers(c), text, bias=bias)
 
 
-def gated(c: Config, at: str, inner: int) -> Iterator[Param]:
+def gated(c: Config, prefix: str, inner: int) -> Iterator[Param]:
     """The first Linear gives value and gate, so the second reads half (SwiGLU)."""
     vision, text = widths(c)
     into = vision * c.num("downsample_factor") ** 2
-    yield from linear(f"{at}{PROJECTOR}linear_1", inner, into, bias=True)
-    yield from linear(f"{at}{PROJECTOR}linear_2", text, inner // 2, bias=True)
+    yield from linear(f"{prefix}{PROJECTOR}linear_1", inner, into, bias=True)
+    yield from linear(f"{prefix}{PROJECTOR}linear_2", text, inner // 2, bias=True)
 
 
-def aya(c: Config, at: str) -> Iterator[Param]:
+def aya(c: Config, prefix: str) -> Iterator[Param]:
     vision, text = widths(c)
-    yield from layernorm(f"{at}{PROJECTOR}layernorm", vision * c.num("downsample_factor") ** 2)
-    yield from gated(c, at, c.num("alignment_intermediate_size", default=text))
+    yield from layernorm(f"{prefix}{PROJECTOR}layernorm", vision * c.num("downsample_factor") ** 2)
+    yield from gated(c, prefix, c.num("alignment_intermediate_size", default=text))
 
 
-def cohere2(c: Config, at: str) -> Iterator[Param]:
-    yield from gated(c, at, c.num("alignment_intermediate_size"))
+def cohere2(c: Config, prefix: str) -> Iterator[Param]:
+    yield from gated(c, prefix, c.num("alignment_intermediate_size"))
 
 
-def lfm2(c: Config, at: str) -> Iterator[Param]:
+def lfm2(c: Config, prefix: str) -> Iterator[Param]:
     vision, text = widths(c)
     into, inner = vision * c.num("downsample_factor") ** 2, c.num("projector_hidden_size")
     bias = c.flag("projector_bias", default=True)
     if c.flag("projector_use_layernorm", default=True):
-        yield from layernorm(f"{at}{PROJECTOR}layer_norm", into)
-    yield from linear(f"{at}{PROJECTOR}linear_1", inner, into, bias=bias)
-    yield from linear(f"{at}{PROJECTOR}linear_2", text, inner, bias=bias)
+        yield from layernorm(f"{prefix}{PROJECTOR}layer_norm", into)
+    yield from linear(f"{prefix}{PROJECTOR}linear_1", inner, into, bias=bias)
+    yield from linear(f"{prefix}{PROJECTOR}linear_2", text, inner, bias=bias)
 
 
-def gemma3(c: Config, at: str) -> Iterator[Param]:
+def gemma3(c: Config, prefix: str) -> Iterator[Param]:
     """A bare matrix [in, out], not a Linear."""
     vision, text = widths(c)
-    yield Param(f"{at}{PROJECTOR}mm_input_projection_weight", (vision, text), "other")
-    yield from norm(f"{at}{PROJECTOR}mm_soft_emb_norm", vision)
+    yield Param(f"{prefix}{PROJECTOR}mm_input_projection_weight", (vision, text), "other")
+    yield from norm(f"{prefix}{PROJECTOR}mm_soft_emb_norm", vision)
 
 
-def text_score(c: Config, at: str) -> Iterator[Param]:
-    yield from linear(f"{at}score", labels(c), nested(c, TEXT).num("hidden_size"))
+def text_score(c: Config, prefix: str) -> Iterator[Param]:
+    yield from linear(f"{prefix}score", labels(c), nested(c, TEXT).num("hidden_size"))
 
 
 # LLaVA's own code: the language model's class with a projector inside. Its tower is another
 # repository (`mm_vision_tower`), which the config does not describe.
 
 
-def own_projector(c: Config, at: str) -> Iterator[Param]:
+def own_projector(c: Config, prefix: str) -> Iterator[Param]:
     into, width = c.num("mm_hidden_size"), c.num("hidden_size")
     kind = c.word("mm_projector_type", default="linear")
     found = re.fullmatch(r"mlp(\d+)x_gelu", kind)
     if kind == "linear":
-        yield from linear(f"{at}mm_projector", width, into, bias=True)
+        yield from linear(f"{prefix}mm_projector", width, into, bias=True)
     elif found:
         for i in range(min(int(found[1]), 64)):
             inputs = width if i else into
-            yield from linear(f"{at}mm_projector.{2 * i}", width, inputs, bias=True)
+            yield from linear(f"{prefix}mm_projector.{2 * i}", width, inputs, bias=True)
     else:
         raise c.error("mm_projector_type", f"is {kind!r}; known: linear, mlp2x_gelu")
 
@@ -249,12 +249,12 @@ def language_layers(c: Config) -> "tuple[Layer, ...]":
     return layers(nested(c, replace(TEXT, flat=c.cls == FLAT)))
 
 
-def pixtral(c: Config, at: str) -> Iterator[Param]:
+def pixtral(c: Config, prefix: str) -> Iterator[Param]:
     width, inner = c.num("hidden_size"), c.num("intermediate_size")
-    yield from conv(f"{at}patch_conv", patch_shape(c, width), bias=False)
-    yield from norm(f"{at}ln_pre", width)
+    yield from conv(f"{prefix}patch_conv", patch_shape(c, width), bias=False)
+    yield from norm(f"{prefix}ln_pre", width)
     for i in range(c.layers("num_hidden_layers")):
-        path = f"{at}transformer.layers.{i}."
+        path = f"{prefix}transformer.layers.{i}."
         for name in ("k_proj", "v_proj", "q_proj", "o_proj"):
             yield from linear(f"{path}attention.{name}", width, width)
         yield from norm(f"{path}attention_norm", width)
@@ -262,10 +262,10 @@ def pixtral(c: Config, at: str) -> Iterator[Param]:
         yield from norm(f"{path}ffn_norm", width)
 
 
-def rotary(c: Config, at: str) -> Iterator[Buffer]:
+def rotary(c: Config, prefix: str) -> Iterator[Buffer]:
     size = c.num("hidden_size") // max(1, c.num("num_attention_heads"))
     for name in ("inv_freq", "original_inv_freq"):
-        yield Buffer(f"{at}patch_positional_embedding.{name}", (size // 2,), "float32")
+        yield Buffer(f"{prefix}patch_positional_embedding.{name}", (size // 2,), "float32")
 
 
 PIXTRAL = Family(
@@ -276,10 +276,10 @@ PIXTRAL = Family(
 def colpali_family_of(name: str, renames: tuple[tuple[str, str], ...] = ()) -> Family:
     vlm = Inner(path="vlm.", config="vlm_config", label="language model")
 
-    def projection(c: Config, at: str) -> Iterator[Param]:
+    def projection(c: Config, prefix: str) -> Iterator[Param]:
         text = nested(c, vlm).sub("text_config")
         out = c.num("embedding_dim", default=128)
-        yield from linear(f"{at}embedding_proj_layer", out, text.num("hidden_size"), bias=True)
+        yield from linear(f"{prefix}embedding_proj_layer", out, text.num("hidden_size"), bias=True)
 
     return composite(
         vlm,

@@ -113,12 +113,12 @@ def mamba_2(c: Config) -> Decoder:
     return tree(c, alike(c, layer), NAMES)
 
 
-def falcon_buffers(c: Config, at: str) -> Iterator[Buffer]:
+def falcon_buffers(c: Config, prefix: str) -> Iterator[Buffer]:
     """The three norms of its mixer have ones for a weight, never trained nor stored."""
     sizes = {"dt": inner_size(c), "b": c.num("state_size"), "c": c.num("state_size")}
     for i in range(c.layers("num_hidden_layers")):
         for name, size in sizes.items():
-            yield Buffer(f"{at}layers.{i}.mixer.{name}_layernorm.weight", (size,), "")
+            yield Buffer(f"{prefix}layers.{i}.mixer.{name}_layernorm.weight", (size,), "")
 
 
 MAMBA = Family(tree=mamba, base="backbone", cls="MambaForCausalLM", heads=DECODER_HEADS)

@@ -154,13 +154,13 @@ def falcon_h1(c: Config) -> Decoder:
     return tree(c, alike(c, layer), LAST)
 
 
-def falcon_h1_buffers(c: Config, at: str) -> Iterator[Buffer]:
+def falcon_h1_buffers(c: Config, prefix: str) -> Iterator[Buffer]:
     """The multipliers of muP, one for each row of in_proj."""
     m = falcon_h1_mixer(c)
-    yield from rotary(c, at)
+    yield from rotary(c, prefix)
     for i in range(c.layers("num_hidden_layers")):
         shape = (1, 1, m.inner + m.channels + m.heads)
-        yield Buffer(f"{at}layers.{i}.mamba.mup_vector", shape, "")
+        yield Buffer(f"{prefix}layers.{i}.mamba.mup_vector", shape, "")
 
 
 # Nemotron-H
@@ -215,9 +215,9 @@ def nemotron_moe(c: Config) -> Submodule:
 def ungated_experts(path: str, width: int, e: RoutedExperts) -> Iterator[Param]:
     k, _ = e.share
 
-    def one(at: str) -> Iterator[Param]:
-        yield from linear(f"{at}.up_proj", e.inner, width)
-        yield from linear(f"{at}.down_proj", width, e.inner)
+    def one(prefix: str) -> Iterator[Param]:
+        yield from linear(f"{prefix}.up_proj", e.inner, width)
+        yield from linear(f"{prefix}.down_proj", width, e.inner)
 
     yield from experts(f"{path}.", one, top_k=k, count=e.count)
 
@@ -251,11 +251,11 @@ def nemotron_h(c: Config) -> Decoder:
     return tree(c, by_kind(nemotron_kinds(c), layer), names)
 
 
-def nemotron_buffers(c: Config, at: str) -> Iterator[Buffer]:
+def nemotron_buffers(c: Config, prefix: str) -> Iterator[Buffer]:
     count = c.num("n_routed_experts")
     for i, kind in enumerate(nemotron_kinds(c)):
         if kind == "moe":
-            path = f"{at}layers.{i}.mixer.gate.e_score_correction_bias"
+            path = f"{prefix}layers.{i}.mixer.gate.e_score_correction_bias"
             yield Buffer(path, (count,), "float32", persistent=True)
 
 

@@ -58,10 +58,10 @@ def minicpm(c: Config) -> Decoder:
     return tree(c, alike(c, lambda: minicpm_layer(c)), kinds=layer_kinds)
 
 
-def minicpm3_buffers(c: Config, at: str) -> Iterator[Buffer]:
+def minicpm3_buffers(c: Config, prefix: str) -> Iterator[Buffer]:
     whole = isinstance(c.get("scale_emb"), int)  # torch.tensor of an int stays one
-    yield Buffer(f"{at}embed_tokens.embed_scale", (), "int64" if whole else "")
-    yield from latent_rotary(c, at)
+    yield Buffer(f"{prefix}embed_tokens.embed_scale", (), "int64" if whole else "")
+    yield from latent_rotary(c, prefix)
 
 
 MINICPM = Family(tree=minicpm, cls="MiniCPMForCausalLM", heads=DECODER_HEADS, ties=True)

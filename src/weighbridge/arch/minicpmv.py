@@ -50,17 +50,17 @@ def language(c: Config) -> Inner:
     )
 
 
-def timm_block(c: Config, at: str) -> Iterator[Param]:
+def timm_block(c: Config, prefix: str) -> Iterator[Param]:
     width, inner = c.num("hidden_size"), c.num("intermediate_size")
-    yield from layernorm(f"{at}norm1", width)
-    yield from linear(f"{at}attn.qkv", 3 * width, width, bias=True)
-    yield from linear(f"{at}attn.proj", width, width, bias=True)
-    yield from layernorm(f"{at}norm2", width)
-    yield from linear(f"{at}mlp.fc1", inner, width, bias=True)
-    yield from linear(f"{at}mlp.fc2", width, inner, bias=True)
+    yield from layernorm(f"{prefix}norm1", width)
+    yield from linear(f"{prefix}attn.qkv", 3 * width, width, bias=True)
+    yield from linear(f"{prefix}attn.proj", width, width, bias=True)
+    yield from layernorm(f"{prefix}norm2", width)
+    yield from linear(f"{prefix}mlp.fc1", inner, width, bias=True)
+    yield from linear(f"{prefix}mlp.fc2", width, inner, bias=True)
 
 
-def timm_tower(c: Config, at: str) -> Iterator[Param]:
+def timm_tower(c: Config, prefix: str) -> Iterator[Param]:
     """The name says which images it was trained on: as many positions as those have patches."""
     name = c.word("vision_encoder")
     found = re.match(r"vit_so400m_patch14_siglip_(\d+)", name)
@@ -68,49 +68,49 @@ def timm_tower(c: Config, at: str) -> Iterator[Param]:
         raise c.error("vision_encoder", f"is {name!r}; known: vit_so400m_patch14_siglip_384")
     tower = Config({**SO400M, "image_size": int(found[1])})
     width = tower.num("hidden_size")
-    yield Param(f"{at}pos_embed", (1, side(tower) ** 2, width), "other")
-    yield from conv(f"{at}patch_embed.proj", patch_kernel(tower, width))
+    yield Param(f"{prefix}pos_embed", (1, side(tower) ** 2, width), "other")
+    yield from conv(f"{prefix}patch_embed.proj", patch_kernel(tower, width))
     dropped = 1 if c.flag("drop_vision_last_layer", default=True) else 0
     for i in range(tower.num("num_hidden_layers") - dropped):
-        yield from timm_block(tower, f"{at}blocks.{i}.")
-    yield from layernorm(f"{at}norm", width)
+        yield from timm_block(tower, f"{prefix}blocks.{i}.")
+    yield from layernorm(f"{prefix}norm", width)
 
 
-def tower(c: Config, at: str) -> Iterator[Param]:
+def tower(c: Config, prefix: str) -> Iterator[Param]:
     vision = c.sub("vision_config")
     width = vision.num("hidden_size")
     dropped = 1 if c.flag("drop_vision_last_layer") else 0
     count = max(0, vision.layers("num_hidden_layers") - dropped)
-    yield from conv(f"{at}embeddings.patch_embedding", patch_kernel(vision, width))
-    yield from embedding(f"{at}embeddings.position_embedding", side(vision) ** 2, width)
-    yield from layers(Config({**vision.raw, "num_hidden_layers": count}), at)
-    yield from layernorm(f"{at}post_layernorm", width)
+    yield from conv(f"{prefix}embeddings.patch_embedding", patch_kernel(vision, width))
+    yield from embedding(f"{prefix}embeddings.position_embedding", side(vision) ** 2, width)
+    yield from layers(Config({**vision.raw, "num_hidden_layers": count}), prefix)
+    yield from layernorm(f"{prefix}post_layernorm", width)
 
 
-def resampler(c: Config, at: str, seen: int) -> Iterator[Param]:
+def resampler(c: Config, prefix: str, seen: int) -> Iterator[Param]:
     width, queries = nested(c, language(c)).num("hidden_size"), c.num("query_num")
-    yield Param(f"{at}query", (queries, width), "other")
+    yield Param(f"{prefix}query", (queries, width), "other")
     if not c.has("vision_config"):
-        yield Param(f"{at}pos_embed", (queries, width), "other")
-    yield Param(f"{at}proj", (width, width), "other")
-    yield from linear(f"{at}kv_proj", width, seen)
-    yield Param(f"{at}attn.in_proj_weight", (3 * width, width), "other")
-    yield Param(f"{at}attn.in_proj_bias", (3 * width,), "bias")
-    yield from linear(f"{at}attn.out_proj", width, width, bias=True)
+        yield Param(f"{prefix}pos_embed", (queries, width), "other")
+    yield Param(f"{prefix}proj", (width, width), "other")
+    yield from linear(f"{prefix}kv_proj", width, seen)
+    yield Param(f"{prefix}attn.in_proj_weight", (3 * width, width), "other")
+    yield Param(f"{prefix}attn.in_proj_bias", (3 * width,), "bias")
+    yield from linear(f"{prefix}attn.out_proj", width, width, bias=True)
     for name in ("ln_q", "ln_kv", "ln_post"):
-        yield from layernorm(f"{at}{name}", width)
+        yield from layernorm(f"{prefix}{name}", width)
 
 
-def minicpmv(c: Config, at: str) -> Iterator[Param]:
+def minicpmv(c: Config, prefix: str) -> Iterator[Param]:
     described = c.has("vision_config")
     seen = c.sub("vision_config").num("hidden_size") if described else SO400M["hidden_size"]
-    yield from params(c, at, [language(c)])
-    yield from (tower if described else timm_tower)(c, f"{at}vpm.")
-    yield from resampler(c, f"{at}resampler.", seen)
+    yield from params(c, prefix, [language(c)])
+    yield from (tower if described else timm_tower)(c, f"{prefix}vpm.")
+    yield from resampler(c, f"{prefix}resampler.", seen)
 
 
-def language_buffers(c: Config, at: str) -> Iterator[Buffer]:
-    yield from buffers(c, at, [language(c)])
+def language_buffers(c: Config, prefix: str) -> Iterator[Buffer]:
+    yield from buffers(c, prefix, [language(c)])
 
 
 MINICPMV = Family(

@@ -61,7 +61,7 @@ class Compressed:
 
     @property
     def overlaps(self) -> bool:
-        """Where an indexer picks, each compressed vector is made of two groups of tokens."""
+        """True if a compressed vector is made of two groups of tokens: where an indexer picks."""
         return self.indexer is not None
 
 

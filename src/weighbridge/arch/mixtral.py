@@ -79,7 +79,7 @@ def block(c: Config) -> Submodule:
 
 
 def layer(c: Config, *mixing: Submodule, bias: bool = False) -> Submodules:
-    """What mixes tokens, experts, and two norms."""
+    """Return a layer: the module that mixes tokens, experts, and two norms."""
     return (*mixing, block(c), normed(c.num("hidden_size"), *BEFORE, bias=bias))
 
 
@@ -95,19 +95,19 @@ def phimoe(c: Config) -> Decoder:
     return tree(c, layers, DecoderNames(norm_bias=True), kinds=layer_kinds)
 
 
-def phimoe_lm(c: Config, at: str) -> Iterator[Param]:
+def phimoe_lm(c: Config, prefix: str) -> Iterator[Param]:
     bias = c.flag("lm_head_bias")
-    yield from linear(f"{at}lm_head", c.num("vocab_size"), c.num("hidden_size"), bias=bias)
+    yield from linear(f"{prefix}lm_head", c.num("vocab_size"), c.num("hidden_size"), bias=bias)
 
 
 def lightning(c: Config) -> Submodule:
     width, heads, size = c.num("hidden_size"), c.num("num_attention_heads"), head_dim(c)
-    inner, at = heads * size, "self_attn."
+    inner, prefix = heads * size, "self_attn."
     return submodule(
-        norm(f"{at}norm", inner),
-        linear(f"{at}qkv_proj", 3 * inner, width),
-        linear(f"{at}out_proj", width, inner),
-        linear(f"{at}output_gate", inner, width),
+        norm(f"{prefix}norm", inner),
+        linear(f"{prefix}qkv_proj", 3 * inner, width),
+        linear(f"{prefix}out_proj", width, inner),
+        linear(f"{prefix}output_gate", inner, width),
         mixer=LinearAttention(heads=heads, dim=size),
     )
 
@@ -135,9 +135,9 @@ def _minimax(layer_kinds: Callable[[Config], Sequence[str]]) -> Callable[[Config
     return read
 
 
-def minimax_buffers(c: Config, at: str) -> Iterator[Buffer]:
+def minimax_buffers(c: Config, prefix: str) -> Iterator[Buffer]:
     """The decays of lightning attention over a block of tokens are stored with the model."""
-    yield from rotary(c, at)
+    yield from rotary(c, prefix)
     heads, size = c.num("num_attention_heads"), c.num("block_size")
     shapes = {
         "slope_rate": (heads, 1, 1),
@@ -148,15 +148,15 @@ def minimax_buffers(c: Config, at: str) -> Iterator[Buffer]:
     for i, kind in enumerate(minimax_kinds(c)):
         if kind == "linear_attention":
             for name, shape in shapes.items():
-                yield Buffer(f"{at}layers.{i}.self_attn.{name}", shape, "", persistent=True)
+                yield Buffer(f"{prefix}layers.{i}.self_attn.{name}", shape, "", persistent=True)
 
 
-def minimax_m1_buffers(c: Config, at: str) -> Iterator[Buffer]:
+def minimax_m1_buffers(c: Config, prefix: str) -> Iterator[Buffer]:
     """A rotary module in each layer of full attention."""
     count = c.num("rotary_dim", default=head_dim(c)) // 2
     for i, kind in enumerate(minimax_m1_kinds(c)):
         if kind == "full_attention":
-            path = f"{at}layers.{i}.self_attn.rotary_emb.inv_freq"
+            path = f"{prefix}layers.{i}.self_attn.rotary_emb.inv_freq"
             yield Buffer(path, (count,), "float32")
 
 
@@ -170,14 +170,14 @@ def minimax_m2(c: Config) -> Decoder:
     return tree(c, alike(c, one), kinds=layer_kinds)
 
 
-def minimax_m2_buffers(c: Config, at: str) -> Iterator[Buffer]:
+def minimax_m2_buffers(c: Config, prefix: str) -> Iterator[Buffer]:
     """rotary_dim is the published spelling of partial_rotary_factor."""
     size = head_dim(c)
     rotated = c.num("rotary_dim", default=size) / max(1, size)
     part = share(c, "partial_rotary_factor", default=rotated)
-    yield from frequencies(f"{at}rotary_emb.", int(size * part))
+    yield from frequencies(f"{prefix}rotary_emb.", int(size * part))
     name = f"{BLOCK}e_score_correction_bias"
-    yield from correction(at, every(c), name, choice(c).count, dtype="")
+    yield from correction(prefix, every(c), name, choice(c).count, dtype="")
 
 
 MIXTRAL = Family(tree=mixtral, cls="MixtralForCausalLM", heads=DECODER_HEADS, buffers=rotary)
@@ -278,10 +278,10 @@ def minimax_m3(c: Config) -> Decoder:
     return tree(c, by_kind(list(zip(picks, sparse(c), strict=True)), layer))
 
 
-def buffers(c: Config, at: str) -> Iterator[Buffer]:
-    yield from partly_rotary(1.0)(c, at)
+def buffers(c: Config, prefix: str) -> Iterator[Buffer]:
+    yield from partly_rotary(1.0)(c, prefix)
     name, count = "block_sparse_moe.e_score_correction_bias", c.num("num_local_experts")
-    yield from correction(at, sparse(c), name, count, dtype="")
+    yield from correction(prefix, sparse(c), name, count, dtype="")
 
 
 MINIMAX_M3 = Family(

@@ -82,7 +82,7 @@ Difference = Literal[
 
 
 class Sight(NamedTuple):
-    """How many positions and tokens an image takes."""
+    """Rule by which an image takes positions of a tower and tokens of the language model."""
 
     rule: "images.Rule"
     tower: str = "vision_config"  # the key of the tower's config; "" where it is the model's own
@@ -92,7 +92,7 @@ class Sight(NamedTuple):
 
 
 class Hearing(NamedTuple):
-    """How many positions and tokens a sound takes; fields as those of Sight."""
+    """Rule by which a sound takes positions and tokens, with the fields of Sight."""
 
     rule: "sounds.Rule"
     tower: str = "audio_config"

@@ -25,40 +25,40 @@ def head_dim(c: Config) -> int:
     return c.num("head_dim", default=c.num("hidden_size") // max(1, c.num("num_attention_heads")))
 
 
-def layer(c: Config, at: str, *, first: bool) -> Iterator[Param]:
+def layer(c: Config, prefix: str, *, first: bool) -> Iterator[Param]:
     width, inner, heads = c.num("hidden_size"), c.num("intermediate_size"), "num_attention_heads"
     size = width // max(1, c.num(heads)) * c.num(heads)
     norm_bias, bias = c.flag("norm_bias"), c.flag("attention_bias")
     if not first:
-        yield from norm(f"{at}attn_norm", width, bias=norm_bias)
-    yield from linear(f"{at}attn.Wqkv", 3 * size, width, bias=bias)
-    yield from linear(f"{at}attn.Wo", width, width, bias=bias)
-    yield from norm(f"{at}mlp_norm", width, bias=norm_bias)
-    yield from linear(f"{at}mlp.Wi", 2 * inner, width, bias=c.flag("mlp_bias"))
-    yield from linear(f"{at}mlp.Wo", width, inner, bias=c.flag("mlp_bias"))
+        yield from norm(f"{prefix}attn_norm", width, bias=norm_bias)
+    yield from linear(f"{prefix}attn.Wqkv", 3 * size, width, bias=bias)
+    yield from linear(f"{prefix}attn.Wo", width, width, bias=bias)
+    yield from norm(f"{prefix}mlp_norm", width, bias=norm_bias)
+    yield from linear(f"{prefix}mlp.Wi", 2 * inner, width, bias=c.flag("mlp_bias"))
+    yield from linear(f"{prefix}mlp.Wo", width, inner, bias=c.flag("mlp_bias"))
 
 
-def modernbert(c: Config, at: str) -> Iterator[Param]:
+def modernbert(c: Config, prefix: str) -> Iterator[Param]:
     width, bias = c.num("hidden_size"), c.flag("norm_bias")
-    yield from embedding(f"{at}embeddings.tok_embeddings", c.num("vocab_size"), width)
-    yield from norm(f"{at}embeddings.norm", width, bias=bias)
+    yield from embedding(f"{prefix}embeddings.tok_embeddings", c.num("vocab_size"), width)
+    yield from norm(f"{prefix}embeddings.norm", width, bias=bias)
     for i in range(c.layers("num_hidden_layers")):
-        yield from layer(c, f"{at}layers.{i}.", first=i == 0)
-    yield from norm(f"{at}final_norm", width, bias=bias)
+        yield from layer(c, f"{prefix}layers.{i}.", first=i == 0)
+    yield from norm(f"{prefix}final_norm", width, bias=bias)
 
 
-def head(c: Config, at: str) -> Iterator[Param]:
+def head(c: Config, prefix: str) -> Iterator[Param]:
     width = c.num("hidden_size")
-    yield from linear(f"{at}head.dense", width, width, bias=c.flag("classifier_bias"))
-    yield from norm(f"{at}head.norm", width, bias=c.flag("norm_bias"))
+    yield from linear(f"{prefix}head.dense", width, width, bias=c.flag("classifier_bias"))
+    yield from norm(f"{prefix}head.norm", width, bias=c.flag("norm_bias"))
 
 
-def masked_lm(c: Config, at: str) -> Iterator[Param]:
-    yield from head(c, at)
+def masked_lm(c: Config, prefix: str) -> Iterator[Param]:
+    yield from head(c, prefix)
     bias = c.flag("decoder_bias", default=True)
-    params = linear(f"{at}decoder", c.num("vocab_size"), c.num("hidden_size"), bias=bias)
-    owner = f"{at}model.embeddings.tok_embeddings.weight"
-    yield from tied(c, params, {f"{at}decoder.weight": owner})
+    params = linear(f"{prefix}decoder", c.num("vocab_size"), c.num("hidden_size"), bias=bias)
+    owner = f"{prefix}model.embeddings.tok_embeddings.weight"
+    yield from tied(c, params, {f"{prefix}decoder.weight": owner})
 
 
 def layer_types(c: Config) -> set[str]:
@@ -71,40 +71,40 @@ def layer_types(c: Config) -> set[str]:
     return {kinds[bool(i % every)] for i in range(count)}
 
 
-def rotary(c: Config, at: str) -> Iterator[Buffer]:
+def rotary(c: Config, prefix: str) -> Iterator[Buffer]:
     """One pair of tables for each kind of attention, since their bases differ."""
     half = (head_dim(c) + 1) // 2
     for kind in sorted(layer_types(c)):
         for name in ("inv_freq", "original_inv_freq"):
-            yield Buffer(f"{at}rotary_emb.{kind}_{name}", (half,), "float32")
+            yield Buffer(f"{prefix}rotary_emb.{kind}_{name}", (half,), "float32")
 
 
-def nomic_layer(c: Config, at: str) -> Iterator[Param]:
+def nomic_layer(c: Config, prefix: str) -> Iterator[Param]:
     width, inner = c.num("hidden_size"), c.num("intermediate_size")
     size = c.num("num_attention_heads") * head_dim(c)
-    yield from linear(f"{at}attn.Wqkv", 3 * size, width)
-    yield from linear(f"{at}attn.out_proj", width, size)
-    yield from norm(f"{at}norm1", width, bias=True)
-    yield from linear(f"{at}mlp.fc11", inner, width)
-    yield from linear(f"{at}mlp.fc12", inner, width)
-    yield from linear(f"{at}mlp.fc2", width, inner)
-    yield from norm(f"{at}norm2", width, bias=True)
+    yield from linear(f"{prefix}attn.Wqkv", 3 * size, width)
+    yield from linear(f"{prefix}attn.out_proj", width, size)
+    yield from norm(f"{prefix}norm1", width, bias=True)
+    yield from linear(f"{prefix}mlp.fc11", inner, width)
+    yield from linear(f"{prefix}mlp.fc12", inner, width)
+    yield from linear(f"{prefix}mlp.fc2", width, inner)
+    yield from norm(f"{prefix}norm2", width, bias=True)
 
 
-def nomic(c: Config, at: str) -> Iterator[Param]:
-    width, path = c.num("hidden_size"), f"{at}embeddings."
+def nomic(c: Config, prefix: str) -> Iterator[Param]:
+    width, path = c.num("hidden_size"), f"{prefix}embeddings."
     yield from embedding(f"{path}word_embeddings", c.num("vocab_size"), width)
     yield from embedding(f"{path}token_type_embeddings", c.num("type_vocab_size"), width)
-    yield from norm(f"{at}emb_ln", width, bias=True)
+    yield from norm(f"{prefix}emb_ln", width, bias=True)
     for i in range(c.layers("num_hidden_layers")):
-        yield from nomic_layer(c, f"{at}encoder.layers.{i}.")
+        yield from nomic_layer(c, f"{prefix}encoder.layers.{i}.")
 
 
-def nomic_buffers(c: Config, at: str) -> Iterator[Buffer]:
-    yield from ids("position_ids", "token_type_ids")(c, at)
+def nomic_buffers(c: Config, prefix: str) -> Iterator[Buffer]:
+    yield from ids("position_ids", "token_type_ids")(c, prefix)
     half = (head_dim(c) + 1) // 2
     for name in ("inv_freq", "original_inv_freq"):
-        yield Buffer(f"{at}rotary_emb.{name}", (half,), "float32")
+        yield Buffer(f"{prefix}rotary_emb.{name}", (half,), "float32")
 
 
 CLASSIFIER = joined(head, project("classifier"))

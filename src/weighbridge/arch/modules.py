@@ -54,14 +54,14 @@ class Decoder(NamedTuple):
     kinds: Kinds | None = None
     sharing: int = 0
 
-    def tensors(self, at: str) -> Iterator[Param]:
+    def tensors(self, prefix: str) -> Iterator[Param]:
         """All parameters below `at`, in the order of checkpoints."""
-        yield from (_below(at, p, at) for p in self.first)
+        yield from (_below(prefix, p, prefix) for p in self.first)
         for i, layer in enumerate(self.layers, self.start):
-            here = f"{at}{self.path}{i}."
+            here = f"{prefix}{self.path}{i}."
             for part in layer:
-                yield from (_below(here, p, at) for p in part.params)
-        yield from (_below(at, p, at) for p in self.last)
+                yield from (_below(here, p, prefix) for p in part.params)
+        yield from (_below(prefix, p, prefix) for p in self.last)
 
 
 def _below(path: str, p: Param, base: str) -> Param:
@@ -197,10 +197,10 @@ def ungated(
     bias: bool = False,
 ) -> Submodule:
     """Two linears: up F x D, down D x F."""
-    at = f"{path}." if path else ""
+    prefix = f"{path}." if path else ""
     return submodule(
-        linear(at + names[0], inner, width, bias=bias, role="up"),
-        linear(at + names[1], width, inner, bias=bias, role="down"),
+        linear(prefix + names[0], inner, width, bias=bias, role="up"),
+        linear(prefix + names[1], width, inner, bias=bias, role="down"),
         feed=Dense(width=inner, gated=False),
     )
 

@@ -47,8 +47,8 @@ def olmo2(c: Config) -> Decoder:
     return tree(c, layers, kinds=layer_kinds)
 
 
-def olmo3_buffers(c: Config, at: str) -> Iterator[Buffer]:
-    yield from layered_rotary(c, at, period=4)
+def olmo3_buffers(c: Config, prefix: str) -> Iterator[Buffer]:
+    yield from layered_rotary(c, prefix, period=4)
 
 
 OLMO = Family(

@@ -82,16 +82,16 @@ def opt(c: Config) -> Decoder:
     )
 
 
-def opt_lm(c: Config, at: str) -> Iterator[Param]:
-    yield from linear(f"{at}lm_head", c.num("vocab_size"), narrow(c))
+def opt_lm(c: Config, prefix: str) -> Iterator[Param]:
+    yield from linear(f"{prefix}lm_head", c.num("vocab_size"), narrow(c))
 
 
-def opt_score(c: Config, at: str) -> Iterator[Param]:
-    yield from linear(f"{at}score", labels(c), narrow(c))
+def opt_score(c: Config, prefix: str) -> Iterator[Param]:
+    yield from linear(f"{prefix}score", labels(c), narrow(c))
 
 
-def opt_spans(c: Config, at: str) -> Iterator[Param]:
-    yield from linear(f"{at}qa_outputs", 2, narrow(c), bias=True)
+def opt_spans(c: Config, prefix: str) -> Iterator[Param]:
+    yield from linear(f"{prefix}qa_outputs", 2, narrow(c), bias=True)
 
 
 def xglm_layer(c: Config) -> Submodules:
@@ -113,9 +113,9 @@ def xglm(c: Config) -> Decoder:
     )
 
 
-def xglm_positions(c: Config, at: str) -> Iterator[Buffer]:
+def xglm_positions(c: Config, prefix: str) -> Iterator[Buffer]:
     rows = c.num("max_position_embeddings") + OFFSET
-    yield Buffer(f"{at}embed_positions.weights", (rows, c.num("hidden_size")), "")
+    yield Buffer(f"{prefix}embed_positions.weights", (rows, c.num("hidden_size")), "")
 
 
 OPT = Family(

@@ -28,17 +28,17 @@ TEXT = Inner(path="language_model.", config="text_config", label="language model
 VISION = Inner(path="vision_tower.", config="vision_config", label="vision tower")
 
 
-def layer(c: Config, at: str) -> Iterator[Param]:
+def layer(c: Config, prefix: str) -> Iterator[Param]:
     width, inner = c.num("hidden_size"), c.num("intermediate_size")
     for name in ("k_proj", "v_proj", "q_proj", "out_proj"):
-        yield from linear(f"{at}attention.{name}", width, width, bias=c.flag("qkv_bias"))
-    yield from gated_mlp(f"{at}ffn", width, inner, bias=c.flag("mlp_bias"))
-    yield from norm(f"{at}rms_norm1", width)
-    yield from norm(f"{at}rms_norm2", width)
+        yield from linear(f"{prefix}attention.{name}", width, width, bias=c.flag("qkv_bias"))
+    yield from gated_mlp(f"{prefix}ffn", width, inner, bias=c.flag("mlp_bias"))
+    yield from norm(f"{prefix}rms_norm1", width)
+    yield from norm(f"{prefix}rms_norm2", width)
 
 
-def vision(c: Config, at: str) -> Iterator[Param]:
-    width, path = c.num("hidden_size"), f"{at}transformer."
+def vision(c: Config, prefix: str) -> Iterator[Param]:
+    width, path = c.num("hidden_size"), f"{prefix}transformer."
     words = c.num("vocab_size") - c.num("num_visual_indicator_tokens")
     if words < 1:
         raise c.error("vocab_size", "must be larger than num_visual_indicator_tokens")
@@ -48,22 +48,22 @@ def vision(c: Config, at: str) -> Iterator[Param]:
     for i in range(c.layers("num_hidden_layers")):
         yield from layer(c, f"{path}encoder.layers.{i}.")
     yield from norm(f"{path}rms_norm", width)
-    yield from linear(f"{at}head_linear", words, width * c.num("hidden_stride") ** 2)
-    yield from layernorm(f"{at}head_norm", words)
+    yield from linear(f"{prefix}head_linear", words, width * c.num("hidden_stride") ** 2)
+    yield from layernorm(f"{prefix}head_norm", words)
 
 
-def ids(c: Config, at: str) -> Iterator[Buffer]:
-    name = f"{at}transformer.embeddings.position_ids"
+def ids(c: Config, prefix: str) -> Iterator[Buffer]:
+    name = f"{prefix}transformer.embeddings.position_ids"
     yield Buffer(name, (1, side(c) ** 2), "int64")
 
 
-def table(c: Config, at: str) -> Iterator[Param]:
+def table(c: Config, prefix: str) -> Iterator[Param]:
     rows = nested(c, VISION).num("vocab_size")
-    yield from embedding(f"{at}visual_embeddings_table", rows, c.num("hidden_size"))
+    yield from embedding(f"{prefix}visual_embeddings_table", rows, c.num("hidden_size"))
 
 
-def head(c: Config, at: str) -> Iterator[Param]:
-    yield from linear(f"{at}lm_head", c.num("vocab_size"), c.num("hidden_size"))
+def head(c: Config, prefix: str) -> Iterator[Param]:
+    yield from linear(f"{prefix}lm_head", c.num("vocab_size"), c.num("hidden_size"))
 
 
 OVIS2_VISION = Family(

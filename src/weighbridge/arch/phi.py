@@ -61,9 +61,9 @@ def phi(c: Config) -> Decoder:
     return tree(c, alike(c, lambda: phi_layer(c)), names, kinds=layer_kinds)
 
 
-def biased_lm(c: Config, at: str) -> Iterator[Param]:
+def biased_lm(c: Config, prefix: str) -> Iterator[Param]:
     width = c.num("hidden_size", "n_embd")
-    yield from linear(f"{at}lm_head", c.num("vocab_size"), width, bias=True)
+    yield from linear(f"{prefix}lm_head", c.num("vocab_size"), width, bias=True)
 
 
 def phi3_layer(c: Config) -> Submodules:
@@ -113,10 +113,10 @@ def msft(c: Config) -> Decoder:
     return old(c, "h.", "embd.wte")
 
 
-def msft_head(c: Config, at: str) -> Iterator[Param]:
-    yield from norm(f"{at}lm_head.ln", c.num("hidden_size", "n_embd"), bias=True)
+def msft_head(c: Config, prefix: str) -> Iterator[Param]:
+    yield from norm(f"{prefix}lm_head.ln", c.num("hidden_size", "n_embd"), bias=True)
     yield from linear(
-        f"{at}lm_head.linear", c.num("vocab_size"), c.num("hidden_size", "n_embd"), bias=True
+        f"{prefix}lm_head.linear", c.num("vocab_size"), c.num("hidden_size", "n_embd"), bias=True
     )
 
 
@@ -151,7 +151,7 @@ MIXFORMER = Family(
     tree=mixformer,
     base="",
     cls="MixFormerSequentialForCausalLM",
-    heads={"ForCausalLM": lambda c, at: iter(())},
+    heads={"ForCausalLM": lambda c, prefix: iter(())},
 )
 
 TYPES = {

@@ -39,19 +39,19 @@ CONFORMER = {"hidden_size": 1024, "num_attention_heads": 16}
 Towers = Callable[[Config], tuple[Config, Config]]
 
 
-def text(c: Config, at: str) -> Iterator[Param]:
-    yield from PHI3.tensors(c, at)
+def text(c: Config, prefix: str) -> Iterator[Param]:
+    yield from PHI3.tensors(c, prefix)
 
 
-def text_buffers(c: Config, at: str) -> Iterator[Buffer]:
+def text_buffers(c: Config, prefix: str) -> Iterator[Buffer]:
     buffers = PHI3.buffers
-    yield from buffers(c, at) if buffers else ()
+    yield from buffers(c, prefix) if buffers else ()
 
 
-def phi3_vision(c: Config, at: str) -> Iterator[Param]:
-    path, width = f"{at}vision_embed_tokens.", c.num("hidden_size")
+def phi3_vision(c: Config, prefix: str) -> Iterator[Param]:
+    path, width = f"{prefix}vision_embed_tokens.", c.num("hidden_size")
     merged = 4 * CLIP_WIDTH
-    yield from text(c, at)
+    yield from text(c, prefix)
     yield from clip_vision(Config(CLIP, model_type=c.held("tower")), f"{path}img_processor.")
     yield Param(f"{path}glb_GN", (1, 1, merged), "other")
     yield Param(f"{path}sub_GN", (1, 1, 1, merged), "other")
@@ -59,15 +59,15 @@ def phi3_vision(c: Config, at: str) -> Iterator[Param]:
     yield from linear(f"{path}img_projection.2", width, width, bias=True)
 
 
-def phi3_buffers(c: Config, at: str) -> Iterator[Buffer]:
-    yield from text_buffers(c, at)
+def phi3_buffers(c: Config, prefix: str) -> Iterator[Buffer]:
+    yield from text_buffers(c, prefix)
     yield from clip_ids(
-        Config(CLIP, model_type=c.held("tower")), f"{at}vision_embed_tokens.img_processor."
+        Config(CLIP, model_type=c.held("tower")), f"{prefix}vision_embed_tokens.img_processor."
     )
 
 
 class PhiVlNames(NamedTuple):
-    """Where transformers and Phi-4's own code differ in what they call a tensor."""
+    """Names of tensors in which transformers and Phi-4's own code differ."""
 
     image_up: str
     image_down: str
@@ -108,66 +108,66 @@ OWN = PhiVlNames(
 )
 
 
-def image(c: Config, at: str, width: int, names: PhiVlNames) -> Iterator[Param]:
+def image(c: Config, prefix: str, width: int, names: PhiVlNames) -> Iterator[Param]:
     """`c` is the tower's; the head that pools is built and not used."""
     own = c.num("hidden_size")
-    path = f"{at}img_processor."
+    path = f"{prefix}img_processor."
     yield from conv(f"{path}embeddings.patch_embedding", patch_kernel(c, own))
     yield from embedding(f"{path}embeddings.position_embedding", side(c) ** 2, own)
     yield from layers(c, path)
     yield from layernorm(f"{path}post_layernorm", own)
     yield from pooling(c, f"{path}head.")
-    yield from linear(f"{at}{names.image_up}", width, own, bias=True)
-    yield from linear(f"{at}{names.image_down}", width, width, bias=True)
-    yield Param(f"{at}{names.whole}", (1, 1, own), "other")
-    yield Param(f"{at}{names.tile}", (1, 1, 1, own), "other")
+    yield from linear(f"{prefix}{names.image_up}", width, own, bias=True)
+    yield from linear(f"{prefix}{names.image_down}", width, width, bias=True)
+    yield Param(f"{prefix}{names.whole}", (1, 1, own), "other")
+    yield Param(f"{prefix}{names.tile}", (1, 1, 1, own), "other")
 
 
-def subsampling(c: Config, at: str) -> Iterator[Param]:
+def subsampling(c: Config, prefix: str) -> Iterator[Param]:
     """nn.Sequential: a strided convolution and ReLU, then (depthwise, pointwise, ReLU) again."""
     channels, width = c.num("nemo_conv_channels"), c.num("hidden_size")
     bins, steps = c.num("input_size"), halvings(c)
-    yield from conv(f"{at}conv.0", (channels, 1, 3, 3))
+    yield from conv(f"{prefix}conv.0", (channels, 1, 3, 3))
     for i in range(steps - 1):
-        yield from conv(f"{at}conv.{2 + 3 * i}", (channels, 1, 3, 3))
-        yield from conv(f"{at}conv.{3 + 3 * i}", (channels, channels, 1, 1))
+        yield from conv(f"{prefix}conv.{2 + 3 * i}", (channels, 1, 3, 3))
+        yield from conv(f"{prefix}conv.{3 + 3 * i}", (channels, channels, 1, 1))
     for _ in range(steps):
         bins = (bins - 1) // 2 + 1
-    yield from linear(f"{at}out", width, channels * bins, bias=True)
+    yield from linear(f"{prefix}out", width, channels * bins, bias=True)
 
 
 def halvings(c: Config) -> int:
     return max(1, c.num("time_reduction").bit_length() - 1)
 
 
-def feed_forward(c: Config, at: str, names: PhiVlNames) -> Iterator[Param]:
+def feed_forward(c: Config, prefix: str, names: PhiVlNames) -> Iterator[Param]:
     width, inner = c.num("hidden_size"), c.num("intermediate_size")
-    yield from layernorm(f"{at}layer_norm", width)
-    yield from linear(f"{at}{names.mlp[0]}", 2 * inner, width, bias=True)
-    yield from linear(f"{at}{names.mlp[1]}", width, inner, bias=True)
+    yield from layernorm(f"{prefix}layer_norm", width)
+    yield from linear(f"{prefix}{names.mlp[0]}", 2 * inner, width, bias=True)
+    yield from linear(f"{prefix}{names.mlp[1]}", width, inner, bias=True)
 
 
-def convolution(c: Config, at: str) -> Iterator[Param]:
+def convolution(c: Config, prefix: str) -> Iterator[Param]:
     width, out, kernel = c.num("hidden_size"), c.num("ext_pw_out_channel"), c.num("kernel_size")
     inner = width * c.num("depthwise_multiplier")
-    yield from layernorm(f"{at}layer_norm", width)
-    yield from conv(f"{at}glu.ext_pw_conv_1d", (2 * out, width, 1))
-    yield Param(f"{at}glu.b1", (1, out, 1), "other")
-    yield Param(f"{at}glu.b2", (1, out, 1), "other")
-    yield from conv(f"{at}dw_sep_conv_1d.dw_conv", (inner, 1, kernel))
+    yield from layernorm(f"{prefix}layer_norm", width)
+    yield from conv(f"{prefix}glu.ext_pw_conv_1d", (2 * out, width, 1))
+    yield Param(f"{prefix}glu.b1", (1, out, 1), "other")
+    yield Param(f"{prefix}glu.b2", (1, out, 1), "other")
+    yield from conv(f"{prefix}dw_sep_conv_1d.dw_conv", (inner, 1, kernel))
     separable = c.num("depthwise_separable_out_channel")
-    yield from conv(f"{at}dw_sep_conv_1d.pw_conv", (separable, inner, 1))
-    yield from conv(f"{at}ext_pw_conv_1d", (out, width, 1))
+    yield from conv(f"{prefix}dw_sep_conv_1d.pw_conv", (separable, inner, 1))
+    yield from conv(f"{prefix}ext_pw_conv_1d", (out, width, 1))
 
 
-def conformer(c: Config, at: str, names: PhiVlNames) -> Iterator[Param]:
+def conformer(c: Config, prefix: str, names: PhiVlNames) -> Iterator[Param]:
     width = c.num("hidden_size")
     buckets = c.num("bias_max_distance") * (1 if c.flag("bias_symmetric") else 2)
-    yield from subsampling(c, f"{at}embed.")
-    table = f"{at}relative_attention_bias_layer.bias_values"
+    yield from subsampling(c, f"{prefix}embed.")
+    table = f"{prefix}relative_attention_bias_layer.bias_values"
     yield from embedding(table, buckets, c.num("num_attention_heads"))
     for i in range(c.layers("num_blocks")):
-        path = f"{at}encoders.{i}."
+        path = f"{prefix}encoders.{i}."
         yield from feed_forward(c, f"{path}feed_forward_in.", names)
         for name in names.heads:
             yield from linear(f"{path}self_attn.{name}", width, width, bias=True)
@@ -177,12 +177,12 @@ def conformer(c: Config, at: str, names: PhiVlNames) -> Iterator[Param]:
         yield from layernorm(f"{path}layer_norm", width)
 
 
-def sound(c: Config, at: str, width: int, names: PhiVlNames) -> Iterator[Param]:
+def sound(c: Config, prefix: str, width: int, names: PhiVlNames) -> Iterator[Param]:
     """One projection for sound alone, one for sound beside images."""
     into = c.num("hidden_size") * c.num("downsample_rate")
-    yield from conformer(c, f"{at}encoder.", names)
+    yield from conformer(c, f"{prefix}encoder.", names)
     for name, inputs in zip(names.sound, (into, width, into, width), strict=True):
-        yield from linear(f"{at}{name}", width, inputs, bias=True)
+        yield from linear(f"{prefix}{name}", width, inputs, bias=True)
 
 
 def towers(c: Config) -> tuple[Config, Config]:
@@ -212,10 +212,10 @@ def own_towers(c: Config) -> tuple[Config, Config]:
 
 
 def multimodal(names: PhiVlNames, language: ParamRule, towers: Towers) -> ParamRule:
-    def body(c: Config, at: str) -> Iterator[Param]:
-        (vision, audio), path = towers(c), f"{at}embed_tokens_extend."
+    def body(c: Config, prefix: str) -> Iterator[Param]:
+        (vision, audio), path = towers(c), f"{prefix}embed_tokens_extend."
         width = c.num("hidden_size")
-        yield from language(c, at)
+        yield from language(c, prefix)
         yield from image(vision, f"{path}image_embed.", width, names)
         yield from sound(audio, f"{path}audio_embed.", width, names)
 
@@ -225,10 +225,10 @@ def multimodal(names: PhiVlNames, language: ParamRule, towers: Towers) -> ParamR
 def with_means(towers: Towers) -> Callable[[Config, str], Iterator[Buffer]]:
     """The mean and spread of the mel bins belong to the checkpoint."""
 
-    def buffers(c: Config, at: str) -> Iterator[Buffer]:
-        yield from text_buffers(c, at)
+    def buffers(c: Config, prefix: str) -> Iterator[Buffer]:
+        yield from text_buffers(c, prefix)
         bins = (towers(c)[1].num("input_size"),)
-        path = f"{at}embed_tokens_extend.audio_embed.encoder.encoder_embedding."
+        path = f"{prefix}embed_tokens_extend.audio_embed.encoder.encoder_embedding."
         for name in ("global_mean", "global_invstd"):
             yield Buffer(f"{path}{name}", bins, "", persistent=True)
 
@@ -238,10 +238,10 @@ def with_means(towers: Towers) -> Callable[[Config, str], Iterator[Buffer]]:
 ADAPTED = ("qkv_proj", "o_proj", "gate_up_proj", "down_proj")
 
 
-def adapted(c: Config, at: str) -> Iterator[Param]:
+def adapted(c: Config, prefix: str) -> Iterator[Param]:
     """Each Linear of a layer becomes the base of a LoRA for images and one for sound."""
     ranks = {name: c.sub(f"{name}_lora").num("r", default=0) for name in ("vision", "speech")}
-    for p in text(c, at):
+    for p in text(c, prefix):
         module, _, kind = p.name.rpartition(".")
         if kind != "weight" or module.rpartition(".")[2] not in ADAPTED:
             yield p

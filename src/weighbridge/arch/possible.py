@@ -54,7 +54,7 @@ def wrong_attention(a: "Attention | CrossAttention") -> Iterator[str]:
 
 
 def contradictions(c: Config) -> Iterator[str]:
-    """What the keys of a config, and of those within it, say that no class accepts: (place and
+    """Yield what keys of a config, and of those within it, say that no class accepts: (place and
     sentence), the outermost first. What a blueprint or the layers are made of was read before."""
     for part in c.tree():
         for name in NAMES:
@@ -81,7 +81,7 @@ def _undivided(c: Config) -> Iterator[str]:
 
 
 def doubts(c: Config) -> Iterator[str]:
-    """What a config says twice, and not alike, with what is taken: for a note.
+    """Yield what a config says twice and not alike, with what is taken: for a note.
 
     transformers 5.23 configuration_utils.py (__post_init__): `dtype` wins over the older name.
     """

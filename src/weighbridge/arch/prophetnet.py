@@ -22,28 +22,28 @@ if TYPE_CHECKING:
 IDLE = ("num_encoder_attention_heads", "num_encoder_layers", "encoder_ffn_dim")
 
 
-def attention(c: Config, at: str) -> Iterator[Param]:
+def attention(c: Config, prefix: str) -> Iterator[Param]:
     width = c.num("hidden_size")
     for name in ("key_proj", "value_proj", "query_proj", "out_proj"):
-        yield from linear(f"{at}.{name}", width, width, bias=True)
-    yield from norm(f"{at}_layer_norm", width, bias=True)
+        yield from linear(f"{prefix}.{name}", width, width, bias=True)
+    yield from norm(f"{prefix}_layer_norm", width, bias=True)
 
 
-def layer(c: Config, at: str, half: str) -> Iterator[Param]:
+def layer(c: Config, prefix: str, half: str) -> Iterator[Param]:
     width, inner = c.num("hidden_size"), c.num(f"{half}_ffn_dim")
-    yield from attention(c, f"{at}self_attn")
+    yield from attention(c, f"{prefix}self_attn")
     if half == "decoder":
         rows = c.num("num_buckets") * c.num("num_decoder_attention_heads")
-        yield from linear(f"{at}self_attn.relative_pos_embeddings", rows, width, bias=True)
+        yield from linear(f"{prefix}self_attn.relative_pos_embeddings", rows, width, bias=True)
         if c.flag("add_cross_attention", default=True):
-            yield from attention(c, f"{at}cross_attn")
-    yield from linear(f"{at}feed_forward.intermediate", inner, width, bias=True)
-    yield from linear(f"{at}feed_forward.output", width, inner, bias=True)
-    yield from norm(f"{at}feed_forward_layer_norm", width, bias=True)
+            yield from attention(c, f"{prefix}cross_attn")
+    yield from linear(f"{prefix}feed_forward.intermediate", inner, width, bias=True)
+    yield from linear(f"{prefix}feed_forward.output", width, inner, bias=True)
+    yield from norm(f"{prefix}feed_forward_layer_norm", width, bias=True)
 
 
-def half_of(c: Config, at: str, half: str, owner: str) -> Iterator[Param]:
-    path, width = f"{at}{half}.", c.num("hidden_size")
+def half_of(c: Config, prefix: str, half: str, owner: str) -> Iterator[Param]:
+    path, width = f"{prefix}{half}.", c.num("hidden_size")
     c.skip(*IDLE)
     owner = owner if c.flag("tie_word_embeddings", default=True) else ""
     shape = (c.num("vocab_size"), width)
@@ -56,16 +56,16 @@ def half_of(c: Config, at: str, half: str, owner: str) -> Iterator[Param]:
     yield from norm(f"{path}embeddings_layer_norm", width, bias=True)
 
 
-def words(c: Config, at: str) -> Iterator[Param]:
-    yield from embedding(f"{at}word_embeddings", c.num("vocab_size"), c.num("hidden_size"))
+def words(c: Config, prefix: str) -> Iterator[Param]:
+    yield from embedding(f"{prefix}word_embeddings", c.num("vocab_size"), c.num("hidden_size"))
 
 
-def encoder(c: Config, at: str) -> Iterator[Param]:
-    yield from half_of(c, at, "encoder", f"{at}word_embeddings.weight")
+def encoder(c: Config, prefix: str) -> Iterator[Param]:
+    yield from half_of(c, prefix, "encoder", f"{prefix}word_embeddings.weight")
 
 
-def decoder(c: Config, at: str) -> Iterator[Param]:
-    yield from half_of(c, at, "decoder", f"{at}word_embeddings.weight")
+def decoder(c: Config, prefix: str) -> Iterator[Param]:
+    yield from half_of(c, prefix, "decoder", f"{prefix}word_embeddings.weight")
 
 
 ALONE = Family(

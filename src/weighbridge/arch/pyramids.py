@@ -59,70 +59,70 @@ def last_width(c: Config) -> int:
     return stages(c)[-1][0]
 
 
-def block(c: Config, at: str, width: int, heads: int) -> Iterator[Param]:
+def block(c: Config, prefix: str, width: int, heads: int) -> Iterator[Param]:
     inner, bias = scaled(c, width, "mlp_ratio"), c.flag("qkv_bias", default=True)
     table = (2 * c.num("window_size") - 1) ** 2
-    yield from layernorm(f"{at}layernorm_before", width)
-    yield Param(f"{at}attention.self.relative_position_bias_table", (table, heads), "other")
+    yield from layernorm(f"{prefix}layernorm_before", width)
+    yield Param(f"{prefix}attention.self.relative_position_bias_table", (table, heads), "other")
     for name in ("query", "key", "value"):
-        yield from linear(f"{at}attention.self.{name}", width, width, bias=bias)
-    yield from linear(f"{at}attention.output.dense", width, width, bias=True)
-    yield from layernorm(f"{at}layernorm_after", width)
-    yield from linear(f"{at}intermediate.dense", inner, width, bias=True)
-    yield from linear(f"{at}output.dense", width, inner, bias=True)
+        yield from linear(f"{prefix}attention.self.{name}", width, width, bias=bias)
+    yield from linear(f"{prefix}attention.output.dense", width, width, bias=True)
+    yield from layernorm(f"{prefix}layernorm_after", width)
+    yield from linear(f"{prefix}intermediate.dense", inner, width, bias=True)
+    yield from linear(f"{prefix}output.dense", width, inner, bias=True)
 
 
-def stage(c: Config, at: str, shape: tuple[int, int, int], *, last: bool) -> Iterator[Param]:
+def stage(c: Config, prefix: str, shape: tuple[int, int, int], *, last: bool) -> Iterator[Param]:
     width, depth, heads = shape
     for i in range(depth):
-        yield from block(c, f"{at}blocks.{i}.", width, heads)
+        yield from block(c, f"{prefix}blocks.{i}.", width, heads)
     if not last:
-        yield from linear(f"{at}downsample.reduction", 2 * width, 4 * width)
-        yield from layernorm(f"{at}downsample.norm", 4 * width)
+        yield from linear(f"{prefix}downsample.reduction", 2 * width, 4 * width)
+        yield from layernorm(f"{prefix}downsample.norm", 4 * width)
 
 
-def encoder(c: Config, at: str) -> Iterator[Param]:
+def encoder(c: Config, prefix: str) -> Iterator[Param]:
     width, found = c.num("embed_dim"), stages(c)
     if c.flag("use_absolute_embeddings"):
-        yield Param(f"{at}embeddings.position_embeddings", (1, patches(c), width), "other")
-    yield from conv(f"{at}embeddings.patch_embeddings.projection", patch_shape(c, width))
-    yield from layernorm(f"{at}embeddings.norm", width)
+        yield Param(f"{prefix}embeddings.position_embeddings", (1, patches(c), width), "other")
+    yield from conv(f"{prefix}embeddings.patch_embeddings.projection", patch_shape(c, width))
+    yield from layernorm(f"{prefix}embeddings.norm", width)
     for i, shape in enumerate(found):
-        yield from stage(c, f"{at}encoder.layers.{i}.", shape, last=i == len(found) - 1)
+        yield from stage(c, f"{prefix}encoder.layers.{i}.", shape, last=i == len(found) - 1)
 
 
-def swin(c: Config, at: str) -> Iterator[Param]:
-    yield from encoder(c, at)
-    yield from layernorm(f"{at}layernorm", last_width(c))
+def swin(c: Config, prefix: str) -> Iterator[Param]:
+    yield from encoder(c, prefix)
+    yield from layernorm(f"{prefix}layernorm", last_width(c))
 
 
-def masked(c: Config, at: str) -> Iterator[Param]:
-    yield Param(f"{at}embeddings.mask_token", (1, 1, c.num("embed_dim")), "other")
-    yield from swin(c, at)
+def masked(c: Config, prefix: str) -> Iterator[Param]:
+    yield Param(f"{prefix}embeddings.mask_token", (1, 1, c.num("embed_dim")), "other")
+    yield from swin(c, prefix)
 
 
-def classifier(c: Config, at: str) -> Iterator[Param]:
-    yield from linear(f"{at}classifier", labels(c), last_width(c), bias=True)
+def classifier(c: Config, prefix: str) -> Iterator[Param]:
+    yield from linear(f"{prefix}classifier", labels(c), last_width(c), bias=True)
 
 
-def pixels(c: Config, at: str) -> Iterator[Param]:
+def pixels(c: Config, prefix: str) -> Iterator[Param]:
     out = c.num("encoder_stride", default=32) ** 2 * c.num("num_channels", default=3)
-    yield from conv(f"{at}decoder.0", (out, last_width(c), 1, 1))
+    yield from conv(f"{prefix}decoder.0", (out, last_width(c), 1, 1))
 
 
-def positions(c: Config, at: str) -> Iterator[Buffer]:
+def positions(c: Config, prefix: str) -> Iterator[Buffer]:
     """Yield the buffer that says which entry of the table two patches of a window use."""
     entries = c.num("window_size") ** 4
     for i, (_, depth, _) in enumerate(stages(c)):
         for j in range(depth):
-            path = f"{at}encoder.layers.{i}.blocks.{j}.attention.self"
+            path = f"{prefix}encoder.layers.{i}.blocks.{j}.attention.self"
             yield Buffer(f"{path}.relative_position_index", (entries,), "int64")
 
 
-def square_positions(c: Config, at: str) -> Iterator[Buffer]:
+def square_positions(c: Config, prefix: str) -> Iterator[Buffer]:
     """Donut's copy of Swin keeps the table square, and in the checkpoint."""
     side = c.num("window_size") ** 2
-    for old in positions(c, at):
+    for old in positions(c, prefix):
         yield Buffer(old.name, (side, side), old.dtype, persistent=True)
 
 
@@ -155,56 +155,56 @@ def by_stage(c: Config, name: str) -> tuple[int, ...]:
     return c.per_layer(name, count=c.layers("num_encoder_blocks"))
 
 
-def attention(at: str, width: int, shorten: int) -> Iterator[Param]:
+def attention(prefix: str, width: int, shorten: int) -> Iterator[Param]:
     for name in ("query", "key", "value"):
-        yield from linear(f"{at}self.{name}", width, width, bias=True)
+        yield from linear(f"{prefix}self.{name}", width, width, bias=True)
     if shorten > 1:
-        yield from conv(f"{at}self.sr", (width, width, shorten, shorten))
-        yield from layernorm(f"{at}self.layer_norm", width)
-    yield from linear(f"{at}output.dense", width, width, bias=True)
+        yield from conv(f"{prefix}self.sr", (width, width, shorten, shorten))
+        yield from layernorm(f"{prefix}self.layer_norm", width)
+    yield from linear(f"{prefix}output.dense", width, width, bias=True)
 
 
-def segformer_block(at: str, width: int, shorten: int, inner: int) -> Iterator[Param]:
-    yield from layernorm(f"{at}layer_norm_1", width)
-    yield from attention(f"{at}attention.", width, shorten)
-    yield from layernorm(f"{at}layer_norm_2", width)
-    yield from linear(f"{at}mlp.dense1", inner, width, bias=True)
-    yield from conv(f"{at}mlp.dwconv.dwconv", (inner, 1, 3, 3))
-    yield from linear(f"{at}mlp.dense2", width, inner, bias=True)
+def segformer_block(prefix: str, width: int, shorten: int, inner: int) -> Iterator[Param]:
+    yield from layernorm(f"{prefix}layer_norm_1", width)
+    yield from attention(f"{prefix}attention.", width, shorten)
+    yield from layernorm(f"{prefix}layer_norm_2", width)
+    yield from linear(f"{prefix}mlp.dense1", inner, width, bias=True)
+    yield from conv(f"{prefix}mlp.dwconv.dwconv", (inner, 1, 3, 3))
+    yield from linear(f"{prefix}mlp.dense2", width, inner, bias=True)
 
 
-def segformer_stage(c: Config, at: str, i: int) -> Iterator[Param]:
+def segformer_stage(c: Config, prefix: str, i: int) -> Iterator[Param]:
     widths, patch = by_stage(c, "hidden_sizes"), by_stage(c, "patch_sizes")[i]
     inputs = widths[i - 1] if i else c.num("num_channels", default=3)
     inner = scaled_by(c, widths[i], "mlp_ratios", i)
-    yield from conv(f"{at}patch_embeddings.{i}.proj", (widths[i], inputs, patch, patch))
-    yield from layernorm(f"{at}patch_embeddings.{i}.layer_norm", widths[i])
+    yield from conv(f"{prefix}patch_embeddings.{i}.proj", (widths[i], inputs, patch, patch))
+    yield from layernorm(f"{prefix}patch_embeddings.{i}.layer_norm", widths[i])
     shorten = by_stage(c, "sr_ratios")[i]
     for j in range(by_stage(c, "depths")[i]):
-        yield from segformer_block(f"{at}block.{i}.{j}.", widths[i], shorten, inner)
-    yield from layernorm(f"{at}layer_norm.{i}", widths[i])
+        yield from segformer_block(f"{prefix}block.{i}.{j}.", widths[i], shorten, inner)
+    yield from layernorm(f"{prefix}layer_norm.{i}", widths[i])
 
 
-def segformer(c: Config, at: str) -> Iterator[Param]:
+def segformer(c: Config, prefix: str) -> Iterator[Param]:
     for i in range(c.layers("num_encoder_blocks")):
-        yield from segformer_stage(c, f"{at}encoder.", i)
+        yield from segformer_stage(c, f"{prefix}encoder.", i)
 
 
-def segformer_classifier(c: Config, at: str) -> Iterator[Param]:
-    yield from linear(f"{at}classifier", labels(c), sizes(c, "hidden_sizes")[-1], bias=True)
+def segformer_classifier(c: Config, prefix: str) -> Iterator[Param]:
+    yield from linear(f"{prefix}classifier", labels(c), sizes(c, "hidden_sizes")[-1], bias=True)
 
 
-def decoder(c: Config, at: str) -> Iterator[Param]:
+def decoder(c: Config, prefix: str) -> Iterator[Param]:
     inner, count = c.num("decoder_hidden_size"), c.num("num_encoder_blocks")
     for i in range(count):
         width = by_stage(c, "hidden_sizes")[i]
-        yield from linear(f"{at}decode_head.linear_c.{i}.proj", inner, width, bias=True)
-    yield from conv(f"{at}decode_head.linear_fuse", (inner, inner * count, 1, 1), bias=False)
-    yield from layernorm(f"{at}decode_head.batch_norm", inner)
-    yield from conv(f"{at}decode_head.classifier", (labels(c), inner, 1, 1))
+        yield from linear(f"{prefix}decode_head.linear_c.{i}.proj", inner, width, bias=True)
+    yield from conv(f"{prefix}decode_head.linear_fuse", (inner, inner * count, 1, 1), bias=False)
+    yield from layernorm(f"{prefix}decode_head.batch_norm", inner)
+    yield from conv(f"{prefix}decode_head.classifier", (labels(c), inner, 1, 1))
 
 
-def statistics(c: Config, at: str) -> Iterator[Buffer]:
+def statistics(c: Config, prefix: str) -> Iterator[Buffer]:
     if c.cls.endswith("ForSemanticSegmentation"):
         yield from batchnorm_buffers("decode_head.batch_norm", c.num("decoder_hidden_size"))
 
@@ -241,37 +241,37 @@ def resnet_block(c: Config, path: str, outputs: int, inputs: int) -> Iterator[Co
 
 
 def strided(c: Config, stage: int) -> bool:
-    """Whether a stage halves the resolution."""
+    """True if a stage halves the resolution."""
     return stage > 0 or c.flag("downsample_in_first_stage")
 
 
-def convolutions(c: Config, at: str) -> Iterator[Conv]:
+def convolutions(c: Config, prefix: str) -> Iterator[Conv]:
     width = c.num("embedding_size")
-    yield Conv(f"{at}embedder.embedder", width, c.num("num_channels", default=3), 7)
+    yield Conv(f"{prefix}embedder.embedder", width, c.num("num_channels", default=3), 7)
     widths = sizes(c, "hidden_sizes")
     depths = c.per_layer("depths", count=len(widths))
     for i, (outputs, depth) in enumerate(zip(widths, depths, strict=True)):
         for j in range(depth):
-            path = f"{at}encoder.stages.{i}.layers.{j}."
+            path = f"{prefix}encoder.stages.{i}.layers.{j}."
             if j == 0 and (outputs != width or strided(c, i)):
                 yield shortcut(path, outputs, width)
             yield from resnet_block(c, path, outputs, outputs if j else width)
         width = outputs
 
 
-def resnet(c: Config, at: str) -> Iterator[Param]:
-    for path, outputs, inputs, kernel in convolutions(c, at):
+def resnet(c: Config, prefix: str) -> Iterator[Param]:
+    for path, outputs, inputs, kernel in convolutions(c, prefix):
         yield from conv(f"{path}.convolution", (outputs, inputs, kernel, kernel), bias=False)
         yield from layernorm(f"{path}.normalization", outputs)
 
 
-def resnet_statistics(c: Config, at: str) -> Iterator[Buffer]:
-    for path, outputs, _, _ in convolutions(c, at):
+def resnet_statistics(c: Config, prefix: str) -> Iterator[Buffer]:
+    for path, outputs, _, _ in convolutions(c, prefix):
         yield from batchnorm_buffers(f"{path}.normalization", outputs)
 
 
-def resnet_classifier(c: Config, at: str) -> Iterator[Param]:
-    yield from linear(f"{at}classifier.1", labels(c), sizes(c, "hidden_sizes")[-1], bias=True)
+def resnet_classifier(c: Config, prefix: str) -> Iterator[Param]:
+    yield from linear(f"{prefix}classifier.1", labels(c), sizes(c, "hidden_sizes")[-1], bias=True)
 
 
 RESNET = Family(
@@ -296,46 +296,46 @@ def widths(c: Config) -> tuple[int, ...]:
     return c.nums("hidden_sizes") or SIZES
 
 
-def v1(c: Config, at: str, width: int) -> Iterator[Param]:
+def v1(c: Config, prefix: str, width: int) -> Iterator[Param]:
     if c.ratio("layer_scale_init_value", default=1e-6) > 0:
-        yield Param(f"{at}layer_scale_parameter", (width,), "other")
+        yield Param(f"{prefix}layer_scale_parameter", (width,), "other")
 
 
-def v2(c: Config, at: str, width: int) -> Iterator[Param]:
-    yield Param(f"{at}grn.weight", (1, 1, 1, 4 * width), "norm")
-    yield Param(f"{at}grn.bias", (1, 1, 1, 4 * width), "norm")
+def v2(c: Config, prefix: str, width: int) -> Iterator[Param]:
+    yield Param(f"{prefix}grn.weight", (1, 1, 1, 4 * width), "norm")
+    yield Param(f"{prefix}grn.bias", (1, 1, 1, 4 * width), "norm")
 
 
-def convnext_block(at: str, width: int) -> Iterator[Param]:
-    yield from conv(f"{at}dwconv", (width, 1, 7, 7))
-    yield from layernorm(f"{at}layernorm", width)
-    yield from linear(f"{at}pwconv1", 4 * width, width, bias=True)
-    yield from linear(f"{at}pwconv2", width, 4 * width, bias=True)
+def convnext_block(prefix: str, width: int) -> Iterator[Param]:
+    yield from conv(f"{prefix}dwconv", (width, 1, 7, 7))
+    yield from layernorm(f"{prefix}layernorm", width)
+    yield from linear(f"{prefix}pwconv1", 4 * width, width, bias=True)
+    yield from linear(f"{prefix}pwconv2", width, 4 * width, bias=True)
 
 
 def body(version: int) -> ParamRule:
     extra = {1: v1, 2: v2}[version]
 
-    def convnext(c: Config, at: str) -> Iterator[Param]:
+    def convnext(c: Config, prefix: str) -> Iterator[Param]:
         sizes = widths(c)
         depths = c.per_layer("depths", count=len(sizes)) if c.has("depths") else DEPTHS
-        yield from conv(f"{at}embeddings.patch_embeddings", patch_shape(c, sizes[0]))
-        yield from layernorm(f"{at}embeddings.layernorm", sizes[0])
+        yield from conv(f"{prefix}embeddings.patch_embeddings", patch_shape(c, sizes[0]))
+        yield from layernorm(f"{prefix}embeddings.layernorm", sizes[0])
         for i, (width, depth) in enumerate(zip(sizes, depths, strict=True)):
-            path = f"{at}encoder.stages.{i}."
+            path = f"{prefix}encoder.stages.{i}."
             if i:
                 yield from layernorm(f"{path}downsampling_layer.0", sizes[i - 1])
                 yield from conv(f"{path}downsampling_layer.1", (width, sizes[i - 1], 2, 2))
             for j in range(depth):
                 yield from convnext_block(f"{path}layers.{j}.", width)
                 yield from extra(c, f"{path}layers.{j}.", width)
-        yield from layernorm(f"{at}layernorm", sizes[-1])
+        yield from layernorm(f"{prefix}layernorm", sizes[-1])
 
     return convnext
 
 
-def convnext_classifier(c: Config, at: str) -> Iterator[Param]:
-    yield from linear(f"{at}classifier", labels(c), widths(c)[-1], bias=True)
+def convnext_classifier(c: Config, prefix: str) -> Iterator[Param]:
+    yield from linear(f"{prefix}classifier", labels(c), widths(c)[-1], bias=True)
 
 
 CONVNEXT = Family(

@@ -59,15 +59,15 @@ def qwen(c: Config) -> Decoder:
     )
 
 
-def lm(c: Config, at: str) -> Iterator[Param]:
-    yield from linear(f"{at}lm_head", vocabulary(c), width_of(c))
+def lm(c: Config, prefix: str) -> Iterator[Param]:
+    yield from linear(f"{prefix}lm_head", vocabulary(c), width_of(c))
 
 
-def score(c: Config, at: str) -> Iterator[Param]:
-    yield from linear(f"{at}score", labels(c), width_of(c))
+def score(c: Config, prefix: str) -> Iterator[Param]:
+    yield from linear(f"{prefix}score", labels(c), width_of(c))
 
 
-def no_images(c: Config, at: str) -> Iterator[Buffer]:
+def no_images(c: Config, prefix: str) -> Iterator[Buffer]:
     """Yield no buffers, and refuse Qwen-VL: its layers are known, its image tower is not."""
     if c.has("visual"):
         raise UnsupportedError(f"{c.where}: visual: Qwen-VL's image tower is not in our tables")

@@ -120,17 +120,17 @@ def delta(c: Config) -> GatedDelta:
 
 def delta_net(c: Config, *, fused: bool) -> Submodule:
     """`fused`: Qwen3-Next projects to queries, keys, values and gate in one Linear."""
-    width, d, at = c.num("hidden_size"), delta(c), "linear_attn."
+    width, d, prefix = c.num("hidden_size"), delta(c), "linear_attn."
     heads, values = d.value_heads, d.value_heads * d.value_dim
     sizes = {"qkv": d.channels, "z": values, "b": heads, "a": heads}
     if fused:
         sizes = {"qkvz": d.channels + values, "ba": 2 * heads}
     return submodule(
-        conv(f"{at}conv1d", (d.channels, 1, d.kernel), bias=False),
-        *(linear(f"{at}in_proj_{name}", size, width) for name, size in sizes.items()),
-        (Param(f"{at}{name}", (heads,), "other") for name in ("dt_bias", "A_log")),
-        norm(f"{at}norm", d.value_dim),
-        linear(f"{at}out_proj", width, values),
+        conv(f"{prefix}conv1d", (d.channels, 1, d.kernel), bias=False),
+        *(linear(f"{prefix}in_proj_{name}", size, width) for name, size in sizes.items()),
+        (Param(f"{prefix}{name}", (heads,), "other") for name in ("dt_bias", "A_log")),
+        norm(f"{prefix}norm", d.value_dim),
+        linear(f"{prefix}out_proj", width, values),
         mixer=d,
     )
 
@@ -193,10 +193,10 @@ def olmo_moe(c: Config, norms: tuple[str, ...]) -> Decoder:
     return tree(c, alike(c, layer), kinds=layer_kinds)
 
 
-def mellum_rotary(c: Config, at: str) -> Iterator[Buffer]:
+def mellum_rotary(c: Config, prefix: str) -> Iterator[Buffer]:
     """Frequencies of their own for every kind of attention."""
     for kind in sorted(set(kinds(c, "layer_types", lambda _: "full_attention"))):
-        yield from frequencies(f"{at}rotary_emb.{kind}_", head_dim(c))
+        yield from frequencies(f"{prefix}rotary_emb.{kind}_", head_dim(c))
 
 
 QWEN2_MOE = Family(

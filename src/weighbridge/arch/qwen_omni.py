@@ -37,42 +37,42 @@ from weighbridge.arch.vision import layernorm, nothing
 # Towers
 
 
-def audio2_5(c: Config, at: str) -> Iterator[Param]:
+def audio2_5(c: Config, prefix: str) -> Iterator[Param]:
     width, out = c.num("d_model"), c.num("output_dim")
-    yield from conv(f"{at}conv1", (width, c.num("num_mel_bins"), 3))
-    yield from conv(f"{at}conv2", (width, width, 3))
-    yield from embedding(f"{at}audio_bos_eos_token", 2, out)
+    yield from conv(f"{prefix}conv1", (width, c.num("num_mel_bins"), 3))
+    yield from conv(f"{prefix}conv2", (width, width, 3))
+    yield from embedding(f"{prefix}audio_bos_eos_token", 2, out)
     for i in range(c.layers("encoder_layers")):
-        yield from layer(c, f"{at}layers.{i}.", width, c.num("encoder_ffn_dim"))
-    yield from layernorm(f"{at}ln_post", width)
-    yield from linear(f"{at}proj", out, width, bias=True)
+        yield from layer(c, f"{prefix}layers.{i}.", width, c.num("encoder_ffn_dim"))
+    yield from layernorm(f"{prefix}ln_post", width)
+    yield from linear(f"{prefix}proj", out, width, bias=True)
 
 
-def audio3(c: Config, at: str) -> Iterator[Param]:
+def audio3(c: Config, prefix: str) -> Iterator[Param]:
     """Three strided 2-D convolutions in place of two 1-D ones; keys have a bias."""
     width, channels, bins = c.num("d_model"), c.num("downsample_hidden_size"), c.num("num_mel_bins")
     for i, into in enumerate((1, channels, channels), 1):
-        yield from conv(f"{at}conv2d{i}", (channels, into, 3, 3))
+        yield from conv(f"{prefix}conv2d{i}", (channels, into, 3, 3))
         bins = (bins + 1) // 2
-    yield from linear(f"{at}conv_out", width, channels * bins)
+    yield from linear(f"{prefix}conv_out", width, channels * bins)
     for i in range(c.layers("encoder_layers")):
-        path = f"{at}layers.{i}."
+        path = f"{prefix}layers.{i}."
         yield from layer(c, path, width, c.num("encoder_ffn_dim"))
         yield Param(f"{path}self_attn.k_proj.bias", (width,), "bias")
-    yield from layernorm(f"{at}ln_post", width)
-    yield from linear(f"{at}proj1", width, width, bias=True)
-    yield from linear(f"{at}proj2", c.num("output_dim"), width, bias=True)
+    yield from layernorm(f"{prefix}ln_post", width)
+    yield from linear(f"{prefix}proj1", width, width, bias=True)
+    yield from linear(f"{prefix}proj2", c.num("output_dim"), width, bias=True)
 
 
-def sines(c: Config, at: str) -> Iterator[Buffer]:
+def sines(c: Config, prefix: str) -> Iterator[Buffer]:
     shape = (c.num("max_source_positions"), c.num("d_model"))
-    yield Buffer(f"{at}positional_embedding.positional_embedding", shape, "")
+    yield Buffer(f"{prefix}positional_embedding.positional_embedding", shape, "")
 
 
-def split_vision(c: Config, at: str) -> Iterator[Param]:
+def split_vision(c: Config, prefix: str) -> Iterator[Param]:
     """Qwen2.5-VL's tower with queries, keys and values apart."""
     width = c.num("hidden_size")
-    for p in vision2_5(c, at):
+    for p in vision2_5(c, prefix):
         head, fused, kind = p.name.partition("attn.qkv.")
         if not fused:
             yield p
@@ -83,9 +83,9 @@ def split_vision(c: Config, at: str) -> Iterator[Param]:
 MERGERS = {"linear_fc1": "mlp.0", "linear_fc2": "mlp.2", "norm": "ln_q"}
 
 
-def vision3_omni(c: Config, at: str) -> Iterator[Param]:
+def vision3_omni(c: Config, prefix: str) -> Iterator[Param]:
     """Qwen3-VL's tower, whose mergers have older names."""
-    for p in vision3(c, at):
+    for p in vision3(c, prefix):
         head, found, rest = p.name.partition("merger")
         if not found:
             yield p
@@ -98,22 +98,22 @@ def vision3_omni(c: Config, at: str) -> Iterator[Param]:
 # Talkers
 
 
-def talker2_5(c: Config, at: str) -> Iterator[Param]:
+def talker2_5(c: Config, prefix: str) -> Iterator[Param]:
     """Embeddings have the thinker's width, the layers their own."""
     width, read = c.num("hidden_size"), c.num("embedding_size")
-    yield from linear(f"{at}thinker_to_talker_proj", width, read, bias=True)
-    yield from embedding(f"{at}model.embed_tokens", c.num("vocab_size"), read)
+    yield from linear(f"{prefix}thinker_to_talker_proj", width, read, bias=True)
+    yield from embedding(f"{prefix}model.embed_tokens", c.num("vocab_size"), read)
     for i in range(c.layers("num_hidden_layers")):
-        path = f"{at}model.layers.{i}."
+        path = f"{prefix}model.layers.{i}."
         yield from below(path, attention(c, LlamaSwitches(qkv_bias=True)))
         yield from gated_mlp(f"{path}mlp", width, c.num("intermediate_size"))
         yield from two_norms(c, path)
-    yield from norm(f"{at}model.norm", width)
-    yield from linear(f"{at}codec_head", c.num("vocab_size"), width)
+    yield from norm(f"{prefix}model.norm", width)
+    yield from linear(f"{prefix}codec_head", c.num("vocab_size"), width)
 
 
-def talker2_5_rotary(c: Config, at: str) -> Iterator[Buffer]:
-    yield from rotary(c, f"{at}model.")
+def talker2_5_rotary(c: Config, prefix: str) -> Iterator[Buffer]:
+    yield from rotary(c, f"{prefix}model.")
 
 
 def talker_parts(c: Config) -> tuple[Config, Config]:
@@ -123,40 +123,40 @@ def talker_parts(c: Config) -> tuple[Config, Config]:
     )
 
 
-def predictor(c: Config, at: str) -> Iterator[Param]:
+def predictor(c: Config, prefix: str) -> Iterator[Param]:
     """One embedding and one head for each code group but the first."""
     width, groups = c.num("hidden_size"), c.layers("num_code_groups")
     for i in range(c.layers("num_hidden_layers")):
-        path = f"{at}model.layers.{i}."
+        path = f"{prefix}model.layers.{i}."
         yield from below(path, qwen3_attention(c), gated("mlp", width, c.num("intermediate_size")))
         yield from two_norms(c, path)
-    yield from norm(f"{at}model.norm", width)
+    yield from norm(f"{prefix}model.norm", width)
     for i in range(groups - 1):
-        yield from embedding(f"{at}model.codec_embedding.{i}", c.num("vocab_size"), width)
-        yield from linear(f"{at}lm_head.{i}", c.num("vocab_size"), width)
+        yield from embedding(f"{prefix}model.codec_embedding.{i}", c.num("vocab_size"), width)
+        yield from linear(f"{prefix}lm_head.{i}", c.num("vocab_size"), width)
 
 
-def talker3(c: Config, at: str) -> Iterator[Param]:
+def talker3(c: Config, prefix: str) -> Iterator[Param]:
     text, codes = talker_parts(c)
     width, inner = text.num("hidden_size"), text.num("intermediate_size")
-    yield from embedding(f"{at}model.codec_embedding", text.num("vocab_size"), width)
+    yield from embedding(f"{prefix}model.codec_embedding", text.num("vocab_size"), width)
     for i in range(text.layers("num_hidden_layers")):
-        path = f"{at}model.layers.{i}."
+        path = f"{prefix}model.layers.{i}."
         yield from below(path, qwen3_attention(text), moe_and_shared(text))
         yield from two_norms(text, path)
-    yield from norm(f"{at}model.norm", width)
+    yield from norm(f"{prefix}model.norm", width)
     read = c.num("thinker_hidden_size", default=2048)
     for name in ("text_projection", "hidden_projection"):
-        yield from linear(f"{at}{name}.linear_fc1", inner, read, bias=True)
-        yield from linear(f"{at}{name}.linear_fc2", width, inner, bias=True)
-    yield from linear(f"{at}codec_head", text.num("vocab_size"), width)
-    yield from predictor(codes, f"{at}code_predictor.")
+        yield from linear(f"{prefix}{name}.linear_fc1", inner, read, bias=True)
+        yield from linear(f"{prefix}{name}.linear_fc2", width, inner, bias=True)
+    yield from linear(f"{prefix}codec_head", text.num("vocab_size"), width)
+    yield from predictor(codes, f"{prefix}code_predictor.")
 
 
-def talker3_rotary(c: Config, at: str) -> Iterator[Buffer]:
+def talker3_rotary(c: Config, prefix: str) -> Iterator[Buffer]:
     text, codes = talker_parts(c)
-    yield from rotary(text, f"{at}model.")
-    yield from rotary(codes, f"{at}code_predictor.model.")
+    yield from rotary(text, f"{prefix}model.")
+    yield from rotary(codes, f"{prefix}code_predictor.model.")
 
 
 # Wholes

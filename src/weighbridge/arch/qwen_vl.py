@@ -39,92 +39,92 @@ MERGER = ("visual.merger.", "visual.deepstack_merger_list.")
 BEFORE_3 = (("model.language_model.", "model."), ("model.visual.", "visual."))
 
 
-def patch_embed(c: Config, at: str, width: int, *, bias: bool) -> Iterator[Param]:
+def patch_embed(c: Config, prefix: str, width: int, *, bias: bool) -> Iterator[Param]:
     time, (tall, wide) = c.pair("temporal_patch_size")[0], c.pair("patch_size")
     shape = (width, c.num("in_channels", default=3), time, tall, wide)
-    yield from conv(f"{at}patch_embed.proj", shape, bias=bias)
+    yield from conv(f"{prefix}patch_embed.proj", shape, bias=bias)
 
 
-def attention(at: str, width: int) -> Iterator[Param]:
-    yield from linear(f"{at}attn.qkv", 3 * width, width, bias=True)
-    yield from linear(f"{at}attn.proj", width, width, bias=True)
+def attention(prefix: str, width: int) -> Iterator[Param]:
+    yield from linear(f"{prefix}attn.qkv", 3 * width, width, bias=True)
+    yield from linear(f"{prefix}attn.proj", width, width, bias=True)
 
 
-def merger(at: str, width: int, merged: int, out: int) -> Iterator[Param]:
-    yield from linear(f"{at}mlp.0", merged, merged, bias=True)
-    yield from linear(f"{at}mlp.2", out, merged, bias=True)
+def merger(prefix: str, width: int, merged: int, out: int) -> Iterator[Param]:
+    yield from linear(f"{prefix}mlp.0", merged, merged, bias=True)
+    yield from linear(f"{prefix}mlp.2", out, merged, bias=True)
 
 
 def merged_width(c: Config, width: int) -> int:
     return width * c.num("spatial_merge_size") ** 2
 
 
-def vision2(c: Config, at: str) -> Iterator[Param]:
+def vision2(c: Config, prefix: str) -> Iterator[Param]:
     """`hidden_size` is that of the language model; the tower's own is `embed_dim`."""
     width = c.num("embed_dim")
     inner = scaled(c, width, "mlp_ratio")
-    yield from patch_embed(c, at, width, bias=False)
+    yield from patch_embed(c, prefix, width, bias=False)
     for i in range(c.layers("depth")):
-        path = f"{at}blocks.{i}."
+        path = f"{prefix}blocks.{i}."
         yield from layernorm(f"{path}norm1", width)
         yield from layernorm(f"{path}norm2", width)
         yield from attention(path, width)
         yield from linear(f"{path}mlp.fc1", inner, width, bias=True)
         yield from linear(f"{path}mlp.fc2", width, inner, bias=True)
-    yield from layernorm(f"{at}merger.ln_q", width)
-    yield from merger(f"{at}merger.", width, merged_width(c, width), c.num("hidden_size"))
+    yield from layernorm(f"{prefix}merger.ln_q", width)
+    yield from merger(f"{prefix}merger.", width, merged_width(c, width), c.num("hidden_size"))
 
 
-def vision2_5(c: Config, at: str) -> Iterator[Param]:
+def vision2_5(c: Config, prefix: str) -> Iterator[Param]:
     width = c.num("hidden_size")
-    yield from patch_embed(c, at, width, bias=False)
+    yield from patch_embed(c, prefix, width, bias=False)
     for i in range(c.layers("depth")):
-        path = f"{at}blocks.{i}."
+        path = f"{prefix}blocks.{i}."
         yield from norm(f"{path}norm1", width)
         yield from norm(f"{path}norm2", width)
         yield from attention(path, width)
         yield from gated_mlp(f"{path}mlp", width, c.num("intermediate_size"), bias=True)
-    yield from norm(f"{at}merger.ln_q", width)
-    yield from merger(f"{at}merger.", width, merged_width(c, width), c.num("out_hidden_size"))
+    yield from norm(f"{prefix}merger.ln_q", width)
+    yield from merger(f"{prefix}merger.", width, merged_width(c, width), c.num("out_hidden_size"))
 
 
-def merger3(c: Config, at: str, *, normed: int) -> Iterator[Param]:
+def merger3(c: Config, prefix: str, *, normed: int) -> Iterator[Param]:
     merged = merged_width(c, c.num("hidden_size"))
-    yield from layernorm(f"{at}norm", normed)
-    yield from linear(f"{at}linear_fc1", merged, merged, bias=True)
-    yield from linear(f"{at}linear_fc2", c.num("out_hidden_size"), merged, bias=True)
+    yield from layernorm(f"{prefix}norm", normed)
+    yield from linear(f"{prefix}linear_fc1", merged, merged, bias=True)
+    yield from linear(f"{prefix}linear_fc2", c.num("out_hidden_size"), merged, bias=True)
 
 
-def vision3_5(c: Config, at: str) -> Iterator[Param]:
+def vision3_5(c: Config, prefix: str) -> Iterator[Param]:
     """Qwen3.5 reads the last layer alone."""
     width, inner = c.num("hidden_size"), c.num("intermediate_size")
-    yield from patch_embed(c, at, width, bias=True)
-    yield from embedding(f"{at}pos_embed", c.num("num_position_embeddings"), width)
+    yield from patch_embed(c, prefix, width, bias=True)
+    yield from embedding(f"{prefix}pos_embed", c.num("num_position_embeddings"), width)
     for i in range(c.layers("depth")):
-        path = f"{at}blocks.{i}."
+        path = f"{prefix}blocks.{i}."
         yield from layernorm(f"{path}norm1", width)
         yield from layernorm(f"{path}norm2", width)
         yield from attention(path, width)
         yield from linear(f"{path}mlp.linear_fc1", inner, width, bias=True)
         yield from linear(f"{path}mlp.linear_fc2", width, inner, bias=True)
-    yield from merger3(c, f"{at}merger.", normed=width)
+    yield from merger3(c, f"{prefix}merger.", normed=width)
 
 
-def vision3(c: Config, at: str) -> Iterator[Param]:
+def vision3(c: Config, prefix: str) -> Iterator[Param]:
     """The merger norms one patch; those for early layers norm the four together."""
-    yield from vision3_5(c, at)
+    yield from vision3_5(c, prefix)
     merged = merged_width(c, c.num("hidden_size"))
     for i in range(len(c.nums("deepstack_visual_indexes"))):
-        yield from merger3(c, f"{at}deepstack_merger_list.{i}.", normed=merged)
+        yield from merger3(c, f"{prefix}deepstack_merger_list.{i}.", normed=merged)
 
 
 def rotary(width: str) -> Callable[[Config, str], Iterator[Buffer]]:
-    def frequencies(c: Config, at: str) -> Iterator[Buffer]:
+    def frequencies(c: Config, prefix: str) -> Iterator[Buffer]:
         """Yield the frequencies: half of a head for rows, half for columns; one frequency turns two
         values."""
         size = c.num(width) // max(1, c.num("num_heads"))
         for name in ("inv_freq", "original_inv_freq"):
-            yield Buffer(f"{at}rotary_pos_emb.{name}", (size // 4,), "float32")
+            yield Buffer(f"{prefix}rotary_pos_emb.{name}", (size // 4,), "float32")
 
     return frequencies
 

@@ -40,15 +40,15 @@ from weighbridge.arch.modules import (
 from weighbridge.arch.rotary import frequencies, share
 
 
-def mixes(at: str, width: int, names: tuple[str, ...]) -> Iterator[Param]:
+def mixes(prefix: str, width: int, names: tuple[str, ...]) -> Iterator[Param]:
     for name in names:
-        yield Param(f"{at}time_mix_{name}", (1, 1, width), "other")
+        yield Param(f"{prefix}time_mix_{name}", (1, 1, width), "other")
 
 
-def projections(at: str, width: int, inner: int, names: tuple[str, ...]) -> Iterator[Param]:
+def projections(prefix: str, width: int, inner: int, names: tuple[str, ...]) -> Iterator[Param]:
     for name in names:
-        yield from linear(f"{at}{name}", inner, width)
-    yield from linear(f"{at}output", width, inner)
+        yield from linear(f"{prefix}{name}", inner, width)
+    yield from linear(f"{prefix}output", width, inner)
 
 
 def attention_size(c: Config) -> int:
@@ -56,35 +56,41 @@ def attention_size(c: Config) -> int:
 
 
 def time_mixing(c: Config) -> Submodule:
-    width, inner, at = c.num("hidden_size"), attention_size(c), "attention."
+    width, inner, prefix = c.num("hidden_size"), attention_size(c), "attention."
     return submodule(
-        [Param(f"{at}time_decay", (inner,), "other"), Param(f"{at}time_first", (inner,), "other")],
-        mixes(at, width, ("key", "value", "receptance")),
-        projections(at, width, inner, ("key", "value", "receptance")),
+        [
+            Param(f"{prefix}time_decay", (inner,), "other"),
+            Param(f"{prefix}time_first", (inner,), "other"),
+        ],
+        mixes(prefix, width, ("key", "value", "receptance")),
+        projections(prefix, width, inner, ("key", "value", "receptance")),
         mixer=Rwkv(width=width, inner=inner, head_dim=0),
     )
 
 
 def time_mixing5(c: Config) -> Submodule:
-    width, inner, at = c.num("hidden_size"), attention_size(c), "attention."
+    width, inner, prefix = c.num("hidden_size"), attention_size(c), "attention."
     size, names = max(1, c.num("head_size")), ("key", "value", "receptance", "gate")
     heads = (inner // size, size)
     return submodule(
-        [Param(f"{at}time_decay", heads, "other"), Param(f"{at}time_faaaa", heads, "other")],
-        mixes(at, width, names),
-        projections(at, width, inner, names),
-        norm(f"{at}ln_x", inner, bias=True),
+        [
+            Param(f"{prefix}time_decay", heads, "other"),
+            Param(f"{prefix}time_faaaa", heads, "other"),
+        ],
+        mixes(prefix, width, names),
+        projections(prefix, width, inner, names),
+        norm(f"{prefix}ln_x", inner, bias=True),
         mixer=Rwkv(width=width, inner=inner, head_dim=c.num("head_size")),
     )
 
 
 def channel_mixing(width: int, inner: int) -> Submodule:
-    at = "feed_forward."
+    prefix = "feed_forward."
     return submodule(
-        mixes(at, width, ("key", "receptance")),
-        linear(f"{at}key", inner, width),
-        linear(f"{at}receptance", width, width),
-        linear(f"{at}value", width, inner),
+        mixes(prefix, width, ("key", "receptance")),
+        linear(f"{prefix}key", inner, width),
+        linear(f"{prefix}receptance", width, width),
+        linear(f"{prefix}value", width, inner),
         feed=Dense(width=inner, gated=False),
     )
 
@@ -112,10 +118,10 @@ def rwkv5(c: Config) -> Decoder:
     return mixed(c, time_mixing5, c.num("hidden_size") * 7 // 64 * 32)
 
 
-def head(c: Config, at: str) -> Iterator[Param]:
-    owner = f"{at}rwkv.embeddings.weight" if c.flag("tie_word_embeddings") else ""
+def head(c: Config, prefix: str) -> Iterator[Param]:
+    owner = f"{prefix}rwkv.embeddings.weight" if c.flag("tie_word_embeddings") else ""
     shape = (c.num("vocab_size"), c.num("hidden_size"))
-    yield Param(f"{at}head.weight", shape, tied=owner)
+    yield Param(f"{prefix}head.weight", shape, tied=owner)
 
 
 RWKV = Family(
@@ -135,17 +141,17 @@ RWKV_5 = Family(
 
 
 def recurrence(c: Config) -> Submodule:
-    width, heads, at = c.num("hidden_size"), c.num("num_attention_heads"), "temporal_block."
+    width, heads, prefix = c.num("hidden_size"), c.num("num_attention_heads"), "temporal_block."
     own = GatedRecurrence(width=c.num("lru_width", default=width), kernel=c.num("conv1d_width"))
     wide, size = own.width, own.width // max(1, heads)
     return submodule(
-        linear(f"{at}linear_y", wide, width, bias=True),
-        linear(f"{at}linear_x", wide, width, bias=True),
-        linear(f"{at}linear_out", width, wide, bias=True),
-        conv(f"{at}conv_1d", (wide, 1, own.kernel)),
-        [Param(f"{at}rg_lru.recurrent_param", (wide,), "other")],
+        linear(f"{prefix}linear_y", wide, width, bias=True),
+        linear(f"{prefix}linear_x", wide, width, bias=True),
+        linear(f"{prefix}linear_out", width, wide, bias=True),
+        conv(f"{prefix}conv_1d", (wide, 1, own.kernel)),
+        [Param(f"{prefix}rg_lru.recurrent_param", (wide,), "other")],
         (
-            Param(f"{at}rg_lru.{gate}_gate_{name}", shape, "other")
+            Param(f"{prefix}rg_lru.{gate}_gate_{name}", shape, "other")
             for gate in ("input", "recurrent")
             for name, shape in (("weight", (heads, size, size)), ("bias", (heads, size)))
         ),
@@ -186,13 +192,13 @@ def recurrent_gemma(c: Config) -> Decoder:
     return tree(c, by_kind(pattern(c), layer), DecoderNames(final="final_norm"))
 
 
-def buffers(c: Config, at: str) -> Iterator[Buffer]:
+def buffers(c: Config, prefix: str) -> Iterator[Buffer]:
     """A rotary module in each layer that attends, and the scale of the embedding."""
-    yield Buffer(f"{at}normalizer", (), "bfloat16")
+    yield Buffer(f"{prefix}normalizer", (), "bfloat16")
     rotated = int(head_size(c) * share(c, "partial_rotary_factor", default=0.5))
     for i, kind in enumerate(pattern(c)):
         if kind != "recurrent":
-            yield from frequencies(f"{at}layers.{i}.temporal_block.rotary_emb.", rotated)
+            yield from frequencies(f"{prefix}layers.{i}.temporal_block.rotary_emb.", rotated)
 
 
 RECURRENT_GEMMA = Family(

@@ -57,64 +57,64 @@ IDS = ids("position_ids", "token_type_ids")
 LAYERS = ("encoder.layer.*",)
 
 
-def xl_attention(c: Config, at: str) -> Iterator[Param]:
+def xl_attention(c: Config, prefix: str) -> Iterator[Param]:
     width = c.num("hidden_size")
-    yield from attention(c, at)
-    yield from linear(f"{at}output.dense", width, width, bias=True)
-    yield from norm(f"{at}self_attn_layer_norm", width, bias=True)
+    yield from attention(c, prefix)
+    yield from linear(f"{prefix}output.dense", width, width, bias=True)
+    yield from norm(f"{prefix}self_attn_layer_norm", width, bias=True)
 
 
-def xl_layer(c: Config, at: str) -> Iterator[Param]:
+def xl_layer(c: Config, prefix: str) -> Iterator[Param]:
     width, inner = c.num("hidden_size"), c.num("intermediate_size")
-    yield from xl_attention(c, f"{at}attention.")
+    yield from xl_attention(c, f"{prefix}attention.")
     if crosses(c):
-        yield from xl_attention(c, f"{at}crossattention.")
-    yield from linear(f"{at}intermediate.dense", inner, width, bias=True)
-    yield from linear(f"{at}output.dense", width, inner, bias=True)
-    yield from norm(f"{at}LayerNorm", width, bias=True)
+        yield from xl_attention(c, f"{prefix}crossattention.")
+    yield from linear(f"{prefix}intermediate.dense", inner, width, bias=True)
+    yield from linear(f"{prefix}output.dense", width, inner, bias=True)
+    yield from norm(f"{prefix}LayerNorm", width, bias=True)
 
 
-def xl(c: Config, at: str) -> Iterator[Param]:
+def xl(c: Config, prefix: str) -> Iterator[Param]:
     width = c.num("hidden_size")
     c.skip("num_attention_heads")
-    path = f"{at}embeddings."
+    path = f"{prefix}embeddings."
     yield from embedding(f"{path}word_embeddings", c.num("vocab_size"), width)
     yield from embedding(f"{path}token_type_embeddings", c.num("type_vocab_size"), width)
-    yield from positions(c, at, width)
+    yield from positions(c, prefix, width)
     for i in range(c.layers("num_hidden_layers")):
-        yield from xl_layer(c, f"{at}encoder.layer.{i}.")
-    yield from norm(f"{at}encoder.LayerNorm", width, bias=True)
+        yield from xl_layer(c, f"{prefix}encoder.layer.{i}.")
+    yield from norm(f"{prefix}encoder.LayerNorm", width, bias=True)
 
 
-def longformer(c: Config, at: str) -> Iterator[Param]:
+def longformer(c: Config, prefix: str) -> Iterator[Param]:
     c.skip("attention_window")
-    yield from embeddings(c, at)
+    yield from embeddings(c, prefix)
     for i in range(c.layers("num_hidden_layers")):
-        path = f"{at}encoder.layer.{i}."
+        path = f"{prefix}encoder.layer.{i}."
         yield from attention(c, f"{path}attention.")
         yield from attention(c, f"{path}attention.", suffix="_global")
         yield from attention_output(c, f"{path}attention.")
         yield from feed_forward(c, path)
 
 
-def mpnet_layer(c: Config, at: str) -> Iterator[Param]:
+def mpnet_layer(c: Config, prefix: str) -> Iterator[Param]:
     width = c.num("hidden_size")
     for name in "qkvo":
-        yield from linear(f"{at}attention.attn.{name}", width, width, bias=True)
-    yield from norm(f"{at}attention.LayerNorm", width, bias=True)
-    yield from feed_forward(c, at)
+        yield from linear(f"{prefix}attention.attn.{name}", width, width, bias=True)
+    yield from norm(f"{prefix}attention.LayerNorm", width, bias=True)
+    yield from feed_forward(c, prefix)
 
 
-def mpnet(c: Config, at: str) -> Iterator[Param]:
-    width, path = c.num("hidden_size"), f"{at}embeddings."
+def mpnet(c: Config, prefix: str) -> Iterator[Param]:
+    width, path = c.num("hidden_size"), f"{prefix}embeddings."
     c.skip("type_vocab_size")  # of RoBERTa, whose segments MPNet dropped
     yield from embedding(f"{path}word_embeddings", c.num("vocab_size"), width)
-    yield from positions(c, at, width)
+    yield from positions(c, prefix, width)
     yield from norm(f"{path}LayerNorm", width, bias=True)
     for i in range(c.layers("num_hidden_layers")):
-        yield from mpnet_layer(c, f"{at}encoder.layer.{i}.")
+        yield from mpnet_layer(c, f"{prefix}encoder.layer.{i}.")
     buckets, heads = c.num("relative_attention_num_buckets"), c.num("num_attention_heads")
-    yield from embedding(f"{at}encoder.relative_attention_bias", buckets, heads)
+    yield from embedding(f"{prefix}encoder.relative_attention_bias", buckets, heads)
 
 
 def relatives(
@@ -164,54 +164,56 @@ def patches(c: Config) -> int:
     return (c.num("input_size") // max(1, c.num("patch_size"))) ** 2 + 1  # and the class token
 
 
-def text(c: Config, at: str) -> Iterator[Param]:
-    path, rows = f"{at}embeddings.", c.num("max_2d_position_embeddings")
-    yield from words(c, at, c.num("hidden_size"))
+def text(c: Config, prefix: str) -> Iterator[Param]:
+    path, rows = f"{prefix}embeddings.", c.num("max_2d_position_embeddings")
+    yield from words(c, prefix, c.num("hidden_size"))
     positions = c.num("max_position_embeddings")
     yield from embedding(f"{path}position_embeddings", positions, c.num("hidden_size"))
     for plane, size in PLANES.items():
         yield from embedding(f"{path}{plane}_position_embeddings", rows, c.num(size))
 
 
-def image(c: Config, at: str) -> Iterator[Param]:
+def image(c: Config, prefix: str) -> Iterator[Param]:
     width, side = c.num("hidden_size"), c.num("patch_size")
-    yield Param(f"{at}cls_token", (1, 1, width), "other")
-    yield Param(f"{at}pos_embed", (1, patches(c), width), "other")
-    yield from conv(f"{at}patch_embed.proj", (width, c.num("num_channels"), side, side))
-    yield from norm(f"{at}LayerNorm", width, bias=True)
-    yield from norm(f"{at}norm", width, bias=True)
+    yield Param(f"{prefix}cls_token", (1, 1, width), "other")
+    yield Param(f"{prefix}pos_embed", (1, patches(c), width), "other")
+    yield from conv(f"{prefix}patch_embed.proj", (width, c.num("num_channels"), side, side))
+    yield from norm(f"{prefix}LayerNorm", width, bias=True)
+    yield from norm(f"{prefix}norm", width, bias=True)
 
 
-def biases(c: Config, at: str) -> Iterator[Param]:
+def biases(c: Config, prefix: str) -> Iterator[Param]:
     heads = c.num("num_attention_heads")
     if c.flag("has_relative_attention_bias"):
-        yield from linear(f"{at}encoder.rel_pos_bias", heads, c.num("rel_pos_bins"))
+        yield from linear(f"{prefix}encoder.rel_pos_bias", heads, c.num("rel_pos_bins"))
     if c.flag("has_spatial_attention_bias"):
         for axis in "xy":
-            yield from linear(f"{at}encoder.rel_pos_{axis}_bias", heads, c.num("rel_2d_pos_bins"))
+            yield from linear(
+                f"{prefix}encoder.rel_pos_{axis}_bias", heads, c.num("rel_2d_pos_bins")
+            )
 
 
-def layoutlmv3(c: Config, at: str) -> Iterator[Param]:
+def layoutlmv3(c: Config, prefix: str) -> Iterator[Param]:
     if c.flag("text_embed", default=True):
-        yield from text(c, at)
+        yield from text(c, prefix)
     if c.flag("visual_embed", default=True):
-        yield from image(c, at)
-    yield from encoder(c, at)
-    yield from biases(c, at)
+        yield from image(c, prefix)
+    yield from encoder(c, prefix)
+    yield from biases(c, prefix)
 
 
-def token_classifier(c: Config, at: str) -> Iterator[Param]:
+def token_classifier(c: Config, prefix: str) -> Iterator[Param]:
     """One Linear; two from ten labels on."""
     head = project("classifier") if labels(c) < 10 else dense_project("classifier")
-    yield from head(c, at)
+    yield from head(c, prefix)
 
 
-def buffers(c: Config, at: str) -> Iterator[Buffer]:
+def buffers(c: Config, prefix: str) -> Iterator[Buffer]:
     biased = c.flag("has_relative_attention_bias") or c.flag("has_spatial_attention_bias")
     if c.flag("visual_embed", default=True) and biased:
-        yield Buffer(f"{at}visual_bbox", (patches(c), 4), "int64")
+        yield Buffer(f"{prefix}visual_bbox", (patches(c), 4), "int64")
     if c.flag("text_embed", default=True):
-        yield from ids("position_ids")(c, at)
+        yield from ids("position_ids")(c, prefix)
 
 
 LAYOUTLMV3 = Family(

@@ -153,7 +153,7 @@ def module(name: str) -> str:
 
 
 def names(role: str) -> tuple[str, ...]:
-    """What modules of that role are called."""
+    """Return the names that modules of a role have."""
     return tuple(ROLES[role].split())
 
 
@@ -212,12 +212,12 @@ _LABELS = re.compile(
 
 
 def makes_logits(name: str) -> bool:
-    """Whether a weight is that of a head that predicts tokens."""
+    """True if a weight is that of a head that predicts tokens."""
     return _LOGITS.search(name) is not None
 
 
 def makes_labels(name: str) -> bool:
-    """Whether a weight is that of a classifier, a reranker, or of spans."""
+    """True if a weight is that of a classifier, a reranker, or of spans."""
     return _LABELS.search(name) is not None
 
 
@@ -274,12 +274,12 @@ def feeding(name: str) -> str | None:
 
 
 def every_token(name: str) -> bool:
-    """Whether a feed-forward is an expert that every token uses."""
+    """True if a feed-forward is an expert that every token uses."""
     return _EVERY_TOKEN.search(name) is not None
 
 
 def mixes(name: str) -> bool:
-    """Whether a module of attention, or what stands for it, holds the parameter."""
+    """True if a module of attention, or one in its place, holds the parameter."""
     return _ATTENDS.search(name) is not None or _MIXES.search(name) is not None
 
 

@@ -25,9 +25,9 @@ def frequencies(path: str, rotated: int) -> Iterator[Buffer]:
     yield Buffer(f"{path}original_inv_freq", (ceil_div(rotated, 2),), "float32")
 
 
-def rotary(c: Config, at: str) -> Iterator[Buffer]:
+def rotary(c: Config, prefix: str) -> Iterator[Buffer]:
     """The whole head is rotated."""
-    yield from frequencies(f"{at}rotary_emb.", head_dim(c))
+    yield from frequencies(f"{prefix}rotary_emb.", head_dim(c))
 
 
 def rope_settings(c: Config) -> Mapping[str, Any]:
@@ -52,9 +52,9 @@ def share(c: Config, *names: str, default: float) -> float:
 def partly_rotary(default: float) -> Callable[[Config, str], Iterator[Buffer]]:
     """A part of the head is rotated: `default` of it, when the config does not say."""
 
-    def buffers(c: Config, at: str) -> Iterator[Buffer]:
+    def buffers(c: Config, prefix: str) -> Iterator[Buffer]:
         part = share(c, "partial_rotary_factor", default=default)
-        yield from frequencies(f"{at}rotary_emb.", int(head_dim(c) * part))
+        yield from frequencies(f"{prefix}rotary_emb.", int(head_dim(c) * part))
 
     return buffers
 
@@ -71,7 +71,7 @@ def layer_types(c: Config, *, period: int) -> list[str]:
     return [str(kind) for kind in given[:count]]
 
 
-def layered_rotary(c: Config, at: str, *, period: int) -> Iterator[Buffer]:
+def layered_rotary(c: Config, prefix: str, *, period: int) -> Iterator[Buffer]:
     """Frequencies of their own for every kind of layer."""
     for kind in sorted(set(layer_types(c, period=period))):
-        yield from frequencies(f"{at}rotary_emb.{kind}_", head_dim(c))
+        yield from frequencies(f"{prefix}rotary_emb.{kind}_", head_dim(c))

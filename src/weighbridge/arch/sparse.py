@@ -58,10 +58,10 @@ def each(
     gate, up, down = names
     k, _ = e.share
 
-    def one(at: str) -> Iterator[Param]:
-        yield from linear(f"{at}.{gate}", e.inner, width, role="gate")
-        yield from linear(f"{at}.{up}", e.inner, width, role="up")
-        yield from linear(f"{at}.{down}", width, e.inner, role="down")
+    def one(prefix: str) -> Iterator[Param]:
+        yield from linear(f"{prefix}.{gate}", e.inner, width, role="gate")
+        yield from linear(f"{prefix}.{up}", e.inner, width, role="up")
+        yield from linear(f"{prefix}.{down}", width, e.inner, role="down")
 
     yield from experts(f"{path}.", one, top_k=k, count=e.count)
 
@@ -84,7 +84,7 @@ def stacked_pair(
 
 
 def block(
-    at: str,
+    prefix: str,
     width: int,
     e: RoutedExperts,
     *,
@@ -92,14 +92,14 @@ def block(
     names: tuple[str, str, str] = GATED,
 ) -> Iterator[Param]:
     """The commonest names: gate, experts.N and, with a size, shared_experts."""
-    yield from router(f"{at}gate", e.count, width)
-    yield from each(f"{at}experts", width, e, names)
+    yield from router(f"{prefix}gate", e.count, width)
+    yield from each(f"{prefix}experts", width, e, names)
     if shared is not None:
-        yield from gated_mlp(f"{at}shared_experts", width, shared)
+        yield from gated_mlp(f"{prefix}shared_experts", width, shared)
 
 
 def fed(e: RoutedExperts, *, shared: int = 0, gated: bool = True, inputs: int = 0) -> Feed | None:
-    """What a token computes: `shared` is the feed-forward size of all shared experts together."""
+    """Return the experts that a token computes; `shared` is F of all shared ones together."""
     if not e.count:
         return Dense(width=shared, gated=gated) if shared else None
     k, count = e.share
@@ -151,7 +151,7 @@ def by_kinds_or_first(c: Config) -> Sequence[bool]:
 
 
 class Parts(NamedTuple):
-    """What goes into a layer: attention, and a dense or sparse `mlp.`"""
+    """Builders of a layer: attention, and a dense or sparse `mlp.`"""
 
     attention: Callable[[Config], Submodule]
     moe: Callable[[Config], Submodule]
@@ -177,9 +177,9 @@ def sparse_decoder(c: Config, parts: Parts) -> Decoder:
 
 
 def correction(
-    at: str, sparse: Sequence[bool], name: str, count: int, *, dtype: str = "float32"
+    prefix: str, sparse: Sequence[bool], name: str, count: int, *, dtype: str = "float32"
 ) -> Iterator[Buffer]:
     """The bias that balances the experts without a loss: stored, never trained. [DeepSeek-V3]"""
     for i, has_experts in enumerate(sparse):
         if has_experts:
-            yield Buffer(f"{at}layers.{i}.{name}", (count,), dtype, persistent=True)
+            yield Buffer(f"{prefix}layers.{i}.{name}", (count,), dtype, persistent=True)

@@ -37,67 +37,67 @@ IDLE = ("decoder_attention_heads", "vocab_size", "conv_dim", *ENDS_ONLY)
 PADDED = 3  # rows of sines before the first position, beside the number of the padding token
 
 
-def attention(at: str, width: int) -> Iterator[Param]:
+def attention(prefix: str, width: int) -> Iterator[Param]:
     for name in ("k_proj", "v_proj", "q_proj", "out_proj"):
-        yield from linear(f"{at}.{name}", width, width, bias=True)
+        yield from linear(f"{prefix}.{name}", width, width, bias=True)
 
 
-def feed_forward(c: Config, at: str, inner: int) -> Iterator[Param]:
+def feed_forward(c: Config, prefix: str, inner: int) -> Iterator[Param]:
     width = c.num("hidden_size")
-    yield from linear(f"{at}feed_forward.intermediate_dense", inner, width, bias=True)
-    yield from linear(f"{at}feed_forward.output_dense", width, inner, bias=True)
-    yield from norm(f"{at}final_layer_norm", width, bias=True)
+    yield from linear(f"{prefix}feed_forward.intermediate_dense", inner, width, bias=True)
+    yield from linear(f"{prefix}feed_forward.output_dense", width, inner, bias=True)
+    yield from norm(f"{prefix}final_layer_norm", width, bias=True)
 
 
-def encoder(c: Config, at: str) -> Iterator[Param]:
+def encoder(c: Config, prefix: str) -> Iterator[Param]:
     width, heads = c.num("hidden_size"), max(1, c.num("encoder_attention_heads"))
     for i in range(c.layers("encoder_layers")):
-        path = f"{at}layers.{i}."
+        path = f"{prefix}layers.{i}."
         yield from attention(f"{path}attention", width)
         yield from norm(f"{path}layer_norm", width, bias=True)
         yield from feed_forward(c, path, c.num("encoder_ffn_dim"))
     rows = 2 * c.num("encoder_max_relative_position")
-    yield from embedding(f"{at}embed_positions.pe_k", rows, width // heads)
-    yield from norm(f"{at}layer_norm", width, bias=True)
+    yield from embedding(f"{prefix}embed_positions.pe_k", rows, width // heads)
+    yield from norm(f"{prefix}layer_norm", width, bias=True)
 
 
-def decoder(c: Config, at: str) -> Iterator[Param]:
+def decoder(c: Config, prefix: str) -> Iterator[Param]:
     width = c.num("hidden_size")
     for i in range(c.layers("decoder_layers")):
-        path = f"{at}layers.{i}."
+        path = f"{prefix}layers.{i}."
         for name in ("self_attn", "encoder_attn"):
             yield from attention(f"{path}{name}", width)
             yield from norm(f"{path}{name}_layer_norm", width, bias=True)
         yield from feed_forward(c, path, c.num("decoder_ffn_dim"))
 
 
-def model(c: Config, at: str) -> Iterator[Param]:
+def model(c: Config, prefix: str) -> Iterator[Param]:
     c.skip(*IDLE)
-    yield from encoder(c, f"{at}encoder.wrapped_encoder.")
-    yield from decoder(c, f"{at}decoder.wrapped_decoder.")
+    yield from encoder(c, f"{prefix}encoder.wrapped_encoder.")
+    yield from decoder(c, f"{prefix}decoder.wrapped_decoder.")
 
 
-def speech_in(c: Config, at: str) -> Iterator[Param]:
-    path = f"{at}encoder.prenet."
+def speech_in(c: Config, prefix: str) -> Iterator[Param]:
+    path = f"{prefix}encoder.prenet."
     yield from extractor(c, f"{path}feature_encoder.")
     yield from projection(c, path)
     yield from mask(c, path)
     yield from position_convolution(c, path)
 
 
-def text_in(c: Config, at: str) -> Iterator[Param]:
-    path = f"{at}encoder.prenet."
+def text_in(c: Config, prefix: str) -> Iterator[Param]:
+    path = f"{prefix}encoder.prenet."
     yield from embedding(f"{path}embed_tokens", c.num("vocab_size"), c.num("hidden_size"))
     yield Param(f"{path}encode_positions.alpha", (), "other")
 
 
-def text_out(c: Config, at: str) -> Iterator[Param]:
-    path = f"{at}decoder.prenet."
+def text_out(c: Config, prefix: str) -> Iterator[Param]:
+    path = f"{prefix}decoder.prenet."
     yield from embedding(f"{path}embed_tokens", c.num("vocab_size"), c.num("hidden_size"))
 
 
-def speech_out(c: Config, at: str) -> Iterator[Param]:
-    path, width = f"{at}decoder.prenet.", c.num("hidden_size")
+def speech_out(c: Config, prefix: str) -> Iterator[Param]:
+    path, width = f"{prefix}decoder.prenet.", c.num("hidden_size")
     inputs, units = c.num("num_mel_bins"), c.num("speech_decoder_prenet_units")
     for i in range(c.layers("speech_decoder_prenet_layers")):
         yield from linear(f"{path}layers.{i}", units, inputs, bias=True)
@@ -115,8 +115,8 @@ def postnet_widths(c: Config) -> list[int]:
     return [bins, *[c.num("speech_decoder_postnet_units")] * between, bins]
 
 
-def postnet(c: Config, at: str) -> Iterator[Param]:
-    path, width = f"{at}speech_decoder_postnet.", c.num("hidden_size")
+def postnet(c: Config, prefix: str) -> Iterator[Param]:
+    path, width = f"{prefix}speech_decoder_postnet.", c.num("hidden_size")
     steps, kernel = c.num("reduction_factor"), c.num("speech_decoder_postnet_kernel")
     yield from linear(f"{path}feat_out", c.num("num_mel_bins") * steps, width, bias=True)
     yield from linear(f"{path}prob_out", steps, width, bias=True)
@@ -126,34 +126,34 @@ def postnet(c: Config, at: str) -> Iterator[Param]:
         yield from norm(f"{path}layers.{i}.batch_norm", outputs, bias=True)
 
 
-def words(c: Config, at: str) -> Iterator[Param]:
+def words(c: Config, prefix: str) -> Iterator[Param]:
     ties = c.flag("tie_word_embeddings", default=True)
-    owner = f"{at}speecht5.decoder.prenet.embed_tokens.weight" if ties else ""
+    owner = f"{prefix}speecht5.decoder.prenet.embed_tokens.weight" if ties else ""
     shape = (c.num("vocab_size"), c.num("hidden_size"))
-    yield Param(f"{at}text_decoder_postnet.lm_head.weight", shape, tied=owner)
+    yield Param(f"{prefix}text_decoder_postnet.lm_head.weight", shape, tied=owner)
 
 
 def sines(path: str, key: str) -> Buffers:
     """Positions counted from after the padding token."""
 
-    def buffers(c: Config, at: str) -> Iterator[Buffer]:
+    def buffers(c: Config, prefix: str) -> Iterator[Buffer]:
         rows = c.num(key) + c.num("pad_token_id", default=1) + PADDED
-        yield Buffer(f"{at}{path}.weights", (rows, c.num("hidden_size")), "")
+        yield Buffer(f"{prefix}{path}.weights", (rows, c.num("hidden_size")), "")
 
     return buffers
 
 
 def scaled(path: str, key: str) -> Buffers:
-    def buffers(c: Config, at: str) -> Iterator[Buffer]:
+    def buffers(c: Config, prefix: str) -> Iterator[Buffer]:
         shape = (1, c.num(key), c.num("hidden_size"))
-        yield Buffer(f"{at}{path}.encode_positions.pe", shape, "")
+        yield Buffer(f"{prefix}{path}.encode_positions.pe", shape, "")
 
     return buffers
 
 
-def postnet_buffers(c: Config, at: str) -> Iterator[Buffer]:
+def postnet_buffers(c: Config, prefix: str) -> Iterator[Buffer]:
     for i, width in enumerate(postnet_widths(c)[1:]):
-        path = f"{at.removesuffix('speecht5.')}speech_decoder_postnet.layers.{i}.batch_norm"
+        path = f"{prefix.removesuffix('speecht5.')}speech_decoder_postnet.layers.{i}.batch_norm"
         yield from batchnorm_buffers(path, width)
 
 
@@ -165,9 +165,9 @@ SPOKEN = scaled("decoder.prenet", SPEECH)
 
 
 def between(ending: str, body: ParamRule, head: ParamRule, *held: Buffers) -> Family:
-    def buffers(c: Config, at: str) -> Iterator[Buffer]:
+    def buffers(c: Config, prefix: str) -> Iterator[Buffer]:
         for part in held:
-            yield from part(c, at)
+            yield from part(c, prefix)
 
     return Family(
         body=joined(model, body),

@@ -145,18 +145,18 @@ def dbrx(c: Config) -> Decoder:
     return tree(c, alike(c, lambda: dbrx_layer(c), "n_layers"), names, kinds=layer_kinds)
 
 
-def dbrx_rotary(c: Config, at: str) -> Iterator[Buffer]:
-    yield from frequencies(f"{at}rotary_emb.", c.num("d_model") // max(1, c.num("n_heads")))
+def dbrx_rotary(c: Config, prefix: str) -> Iterator[Buffer]:
+    yield from frequencies(f"{prefix}rotary_emb.", c.num("d_model") // max(1, c.num("n_heads")))
 
 
 # JetMoE: experts for queries and outputs of attention, and for the MLP
 
 
-def jet_experts(at: str, width: int, e: RoutedExperts, *, inputs: int) -> Iterator[Param]:
-    yield Param(f"{at}bias", (width,), "bias")
-    yield from stacked(f"{at}input_linear.weight", (e.count, inputs, width), e)
-    yield from stacked(f"{at}output_linear.weight", (e.count, width, e.inner), e)
-    yield from router(f"{at}router.layer", e.count, width)
+def jet_experts(prefix: str, width: int, e: RoutedExperts, *, inputs: int) -> Iterator[Param]:
+    yield Param(f"{prefix}bias", (width,), "bias")
+    yield from stacked(f"{prefix}input_linear.weight", (e.count, inputs, width), e)
+    yield from stacked(f"{prefix}output_linear.weight", (e.count, width, e.inner), e)
+    yield from router(f"{prefix}router.layer", e.count, width)
 
 
 def jetmoe(c: Config) -> Decoder:
@@ -181,8 +181,8 @@ def jetmoe(c: Config) -> Decoder:
     return tree(c, alike(c, layer), kinds=layer_kinds)
 
 
-def jetmoe_rotary(c: Config, at: str) -> Iterator[Buffer]:
-    yield from frequencies(f"{at}rotary_emb.", c.num("kv_channels"))
+def jetmoe_rotary(c: Config, prefix: str) -> Iterator[Buffer]:
+    yield from frequencies(f"{prefix}rotary_emb.", c.num("kv_channels"))
 
 
 GPT_OSS = Family(tree=gpt_oss, cls="GptOssForCausalLM", heads=DECODER_HEADS, buffers=rotary)

@@ -62,12 +62,12 @@ def sort(plan: Blueprint) -> Sorted:
     found: dict[str, dict[int, list[Inside]]] = {}
     outside = []
     for p in singly(plan.counted):
-        at = below_number(p.name)
-        if at is None:
+        numbered = below_number(p.name)
+        if numbered is None:
             outside.append(p)
             continue
-        layers = found.setdefault(at.path, {})
-        layers.setdefault(at.number, []).append(Inside(short(at.below), p))
+        layers = found.setdefault(numbered.path, {})
+        layers.setdefault(numbered.number, []).append(Inside(short(numbered.below), p))
     stacks = tuple(
         LayerStack(
             path, plan.part(f"{path}."), tuple(flat(tuple(layers[i]) for i in sorted(layers)))
@@ -85,10 +85,10 @@ def flat(layers: Iterator[Layer]) -> Iterator[Layer]:
             continue
         inner: dict[str, list[Inside]] = {}
         for i in layer:
-            at = INNER.match(i.name)
-            assert at is not None
-            inner.setdefault(at[0], []).append(Inside(i.name[at.end() :], i.param))
-        yield from (tuple(found) for found in inner.values())
+            path = INNER.match(i.name)
+            assert path is not None
+            inner.setdefault(path[0], []).append(Inside(i.name[path.end() :], i.param))
+        yield from map(tuple, inner.values())
 
 
 @cache
@@ -117,7 +117,7 @@ def singly(params: Sequence[Param]) -> Iterator[Param]:
 
 
 def copies(params: Sequence[Param], i: int) -> int:
-    """How many parameters each of the experts from `i` on has, where they lie side by side."""
+    """Count the parameters of each of the experts from `i` on, where they lie side by side."""
     one = expert(params[i].name)
     if one is None:
         return 0
@@ -180,7 +180,7 @@ def _found(matrices: Sequence[Matrix]) -> Iterator[tuple[str, Feed]]:
 
 
 def feed(down: Matrix, ups: Sequence[Matrix]) -> Feed:
-    """What F is follows from the one width that all matrices have: what is read and given."""
+    """Return a feed-forward, whose F follows from the one width that all matrices read or give."""
     _, shape, kind, (top_k, count) = down
     stack = kind == "experts" or len(shape) == 3  # GGUF names a stack as other files one expert
     if kind == "conv":  # in groups, so that shapes tell the outputs alone

@@ -57,40 +57,40 @@ FeedForward = Callable[[Config, str, T5Stack, int], Iterator[Param]]
 Attention = Callable[[Config, str, T5Stack, int], Iterator[Param]]
 
 
-def projections(c: Config, at: str) -> Iterator[Param]:
+def projections(c: Config, prefix: str) -> Iterator[Param]:
     width, inner = c.num("d_model"), c.num("num_heads") * c.num("d_kv")
     for name in "qkv":
-        yield from linear(f"{at}{name}", inner, width)
-    yield from linear(f"{at}o", width, inner)
+        yield from linear(f"{prefix}{name}", inner, width)
+    yield from linear(f"{prefix}o", width, inner)
 
 
 def position_bias(c: Config, path: str) -> Iterator[Param]:
     yield from embedding(path, c.num("relative_attention_num_buckets"), c.num("num_heads"))
 
 
-def attention(c: Config, at: str, stack: T5Stack, i: int) -> Iterator[Param]:
-    yield from projections(c, f"{at}SelfAttention.")
+def attention(c: Config, prefix: str, stack: T5Stack, i: int) -> Iterator[Param]:
+    yield from projections(c, f"{prefix}SelfAttention.")
     if i == 0:
-        yield from position_bias(c, f"{at}SelfAttention.relative_attention_bias")
+        yield from position_bias(c, f"{prefix}SelfAttention.relative_attention_bias")
 
 
-def biased_attention(c: Config, at: str, stack: T5Stack, i: int) -> Iterator[Param]:
+def biased_attention(c: Config, prefix: str, stack: T5Stack, i: int) -> Iterator[Param]:
     """UMT5: a position bias in every layer."""
-    yield from attention(c, at, stack, 0)
+    yield from attention(c, prefix, stack, 0)
 
 
 # LongT5's encoder: encoder_attention_type -> the module
 LONG = {"local": "LocalSelfAttention", "transient-global": "TransientGlobalSelfAttention"}
 
 
-def long_attention(c: Config, at: str, stack: T5Stack, i: int) -> Iterator[Param]:
+def long_attention(c: Config, prefix: str, stack: T5Stack, i: int) -> Iterator[Param]:
     if stack.crosses:
-        yield from attention(c, at, stack, i)
+        yield from attention(c, prefix, stack, i)
         return
     kind = c.word("encoder_attention_type")
     if kind not in LONG:
         raise c.error("encoder_attention_type", f"is {kind!r}; known: {', '.join(LONG)}")
-    path = f"{at}{LONG[kind]}."
+    path = f"{prefix}{LONG[kind]}."
     yield from projections(c, path)
     if i == 0:
         yield from position_bias(c, f"{path}relative_attention_bias")
@@ -100,23 +100,23 @@ def long_attention(c: Config, at: str, stack: T5Stack, i: int) -> Iterator[Param
         yield from norm(f"{path}global_input_layer_norm", c.num("d_model"))
 
 
-def output(at: str, width: int, inner: int) -> Iterator[Param]:
+def output(prefix: str, width: int, inner: int) -> Iterator[Param]:
     """`wo` overflows in float16, so the classes keep it in float32 there."""
-    for p in linear(f"{at}wo", width, inner):
+    for p in linear(f"{prefix}wo", width, inner):
         yield p._replace(dtype=NOT_IN_HALF)
 
 
-def feed_forward(c: Config, at: str, stack: T5Stack, i: int) -> Iterator[Param]:
-    width, inner, path = c.num("d_model"), c.num("d_ff"), f"{at}DenseReluDense."
+def feed_forward(c: Config, prefix: str, stack: T5Stack, i: int) -> Iterator[Param]:
+    width, inner, path = c.num("d_model"), c.num("d_ff"), f"{prefix}DenseReluDense."
     gated = c.flag("is_gated_act", default=c.word("feed_forward_proj").startswith("gated-"))
     for name in ("wi_0", "wi_1") if gated else ("wi",):
         yield from linear(f"{path}{name}", inner, width)
     yield from output(path, width, inner)
 
 
-def two_linears(c: Config, at: str) -> Iterator[Param]:
-    yield from linear(f"{at}wi", c.num("d_ff"), c.num("d_model"))
-    yield from output(at, c.num("d_model"), c.num("d_ff"))
+def two_linears(c: Config, prefix: str) -> Iterator[Param]:
+    yield from linear(f"{prefix}wi", c.num("d_ff"), c.num("d_model"))
+    yield from output(prefix, c.num("d_model"), c.num("d_ff"))
 
 
 def is_sparse(c: Config, stack: T5Stack, i: int) -> bool:
@@ -126,44 +126,47 @@ def is_sparse(c: Config, stack: T5Stack, i: int) -> bool:
     return step == 1 or (step > 0 and i % step == 1)
 
 
-def switch_feed_forward(c: Config, at: str, stack: T5Stack, i: int) -> Iterator[Param]:
+def switch_feed_forward(c: Config, prefix: str, stack: T5Stack, i: int) -> Iterator[Param]:
     if not is_sparse(c, stack, i):
-        yield from two_linears(c, f"{at}mlp.")
+        yield from two_linears(c, f"{prefix}mlp.")
         return
-    count, router = c.num("num_experts"), f"{at}mlp.router.classifier"
+    count, router = c.num("num_experts"), f"{prefix}mlp.router.classifier"
     yield Param(f"{router}.weight", (count, c.num("d_model")), "router")
     if c.flag("router_bias"):
         yield Param(f"{router}.bias", (count,), "bias")
     yield from experts(
-        f"{at}mlp.experts.expert_", lambda path: two_linears(c, f"{path}."), top_k=1, count=count
+        f"{prefix}mlp.experts.expert_",
+        lambda path: two_linears(c, f"{path}."),
+        top_k=1,
+        count=count,
     )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class T5Variant:
-    """What distinguishes one relative from the next."""
+    """Parts in which classes of T5's kind differ."""
 
     attention: Attention = attention
     feed_forward: FeedForward = feed_forward
     forced: bool = True  # the stacks share the embedding even where the config unties it
 
 
-def block(c: Config, at: str, kind: T5Variant, stack: T5Stack, i: int) -> Iterator[Param]:
+def block(c: Config, prefix: str, kind: T5Variant, stack: T5Stack, i: int) -> Iterator[Param]:
     """Sublayers by number, each with the norm before it."""
     width = c.num("d_model")
-    yield from kind.attention(c, f"{at}layer.0.", stack, i)
+    yield from kind.attention(c, f"{prefix}layer.0.", stack, i)
     if stack.crosses:
-        yield from projections(c, f"{at}layer.1.EncDecAttention.")
+        yield from projections(c, f"{prefix}layer.1.EncDecAttention.")
     last = 1 + stack.crosses
-    yield from kind.feed_forward(c, f"{at}layer.{last}.", stack, i)
+    yield from kind.feed_forward(c, f"{prefix}layer.{last}.", stack, i)
     for sublayer in range(last + 1):
-        yield from norm(f"{at}layer.{sublayer}.layer_norm", width)
+        yield from norm(f"{prefix}layer.{sublayer}.layer_norm", width)
 
 
-def tower(c: Config, at: str, kind: T5Variant, stack: T5Stack) -> Iterator[Param]:
-    path, shape = f"{at}{stack.name}.", (c.num("vocab_size"), c.num("d_model"))
+def tower(c: Config, prefix: str, kind: T5Variant, stack: T5Stack) -> Iterator[Param]:
+    path, shape = f"{prefix}{stack.name}.", (c.num("vocab_size"), c.num("d_model"))
     shares = kind.forced or c.flag("tie_word_embeddings", default=True)
-    owner = f"{at}shared.weight" if shares else ""
+    owner = f"{prefix}shared.weight" if shares else ""
     yield Param(f"{path}embed_tokens.weight", shape, "embedding", tied=owner)
     for i in range(stack.layers):
         yield from block(c, f"{path}block.{i}.", kind, stack, i)
@@ -171,18 +174,18 @@ def tower(c: Config, at: str, kind: T5Variant, stack: T5Stack) -> Iterator[Param
 
 
 def encoder(kind: T5Variant) -> ParamRule:
-    def body(c: Config, at: str) -> Iterator[Param]:
+    def body(c: Config, prefix: str) -> Iterator[Param]:
         c.skip("num_decoder_layers", "num_sparse_decoder_layers")  # where there is no decoder
-        yield from embedding(f"{at}shared", c.num("vocab_size"), c.num("d_model"))
-        yield from tower(c, at, kind, T5Stack(name="encoder", layers=c.layers("num_layers")))
+        yield from embedding(f"{prefix}shared", c.num("vocab_size"), c.num("d_model"))
+        yield from tower(c, prefix, kind, T5Stack(name="encoder", layers=c.layers("num_layers")))
 
     return body
 
 
 def decoder(kind: T5Variant) -> ParamRule:
-    def body(c: Config, at: str) -> Iterator[Param]:
+    def body(c: Config, prefix: str) -> Iterator[Param]:
         layers = c.layers("num_decoder_layers", default=c.layers("num_layers"))
-        yield from tower(c, at, kind, T5Stack(name="decoder", layers=layers))
+        yield from tower(c, prefix, kind, T5Stack(name="decoder", layers=layers))
 
     return body
 

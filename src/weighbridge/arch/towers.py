@@ -42,7 +42,7 @@ def kind(look: Sight | Hearing) -> Literal["image", "audio"]:
 
 
 def reads_samples(model_type: str) -> bool:
-    """Whether a class begins with convolutions over the samples of a sound."""
+    """True if a class begins with convolutions over the samples of a sound."""
     return any(look.rule is sounds.waveform for look in looks(model_type))
 
 

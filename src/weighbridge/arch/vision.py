@@ -11,7 +11,7 @@ from weighbridge.arch.heads import labels
 
 
 def patches(c: Config) -> int:
-    """How many patches an image of the configured size has."""
+    """Count the patches of an image of the configured size."""
     (height, width), (tall, wide) = c.pair("image_size"), c.pair("patch_size")
     return (height // max(1, tall)) * (width // max(1, wide))
 
@@ -48,7 +48,7 @@ def layernorm(path: str, width: int) -> Iterator[Param]:
 
 
 def batchnorm_buffers(path: str, width: int) -> Iterator[Buffer]:
-    """The running statistics of a BatchNorm, which checkpoints hold too."""
+    """Yield the running statistics of a BatchNorm, which checkpoints hold too."""
     yield Buffer(f"{path}.running_mean", (width,), "", persistent=True)
     yield Buffer(f"{path}.running_var", (width,), "", persistent=True)
     yield Buffer(f"{path}.num_batches_tracked", (), "int64", persistent=True)
@@ -57,13 +57,13 @@ def batchnorm_buffers(path: str, width: int) -> Iterator[Buffer]:
 def classify(*paths: str, width: str = "hidden_size", times: int = 1) -> ParamRule:
     """A head of one Linear with bias a path, over `times` features of the config's `width`."""
 
-    def head(c: Config, at: str) -> Iterator[Param]:
+    def head(c: Config, prefix: str) -> Iterator[Param]:
         for path in paths if labels(c) else ():
-            yield from linear(f"{at}{path}", labels(c), times * c.num(width), bias=True)
+            yield from linear(f"{prefix}{path}", labels(c), times * c.num(width), bias=True)
 
     return head
 
 
-def nothing(c: Config, at: str) -> Iterator[Param]:
+def nothing(c: Config, prefix: str) -> Iterator[Param]:
     """A head without tensors: backbones, retrieval models."""
     return iter(())

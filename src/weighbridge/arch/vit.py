@@ -26,7 +26,7 @@ from weighbridge.units import ceil_div
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VitSwitches:
-    """What distinguishes one relative from the next."""
+    """Switches in which vision transformers differ."""
 
     tokens: int = 1  # learned tokens that have a position: cls, distillation
     distillation: bool = False
@@ -37,160 +37,160 @@ def token(path: str, *shape: int) -> Iterator[Param]:
     yield Param(path, shape, "other")
 
 
-def embeddings(c: Config, at: str, s: VitSwitches) -> Iterator[Param]:
+def embeddings(c: Config, prefix: str, s: VitSwitches) -> Iterator[Param]:
     width = c.num("hidden_size")
-    yield from token(f"{at}cls_token", 1, 1, width)
+    yield from token(f"{prefix}cls_token", 1, 1, width)
     if s.distillation:
-        yield from token(f"{at}distillation_token", 1, 1, width)
+        yield from token(f"{prefix}distillation_token", 1, 1, width)
     if s.mask:
-        yield from token(f"{at}mask_token", 1, 1, width)
-    yield from token(f"{at}position_embeddings", 1, patches(c) + s.tokens, width)
-    yield from conv(f"{at}patch_embeddings.projection", patch_shape(c, width))
+        yield from token(f"{prefix}mask_token", 1, 1, width)
+    yield from token(f"{prefix}position_embeddings", 1, patches(c) + s.tokens, width)
+    yield from conv(f"{prefix}patch_embeddings.projection", patch_shape(c, width))
 
 
-def attention(c: Config, at: str, *, bias: bool, key_bias: bool) -> Iterator[Param]:
+def attention(c: Config, prefix: str, *, bias: bool, key_bias: bool) -> Iterator[Param]:
     width = c.num("hidden_size")
     for name in ("query", "key", "value"):
         has = key_bias if name == "key" else bias
-        yield from linear(f"{at}attention.{name}", width, width, bias=has)
-    yield from linear(f"{at}output.dense", width, width, bias=True)
+        yield from linear(f"{prefix}attention.{name}", width, width, bias=has)
+    yield from linear(f"{prefix}output.dense", width, width, bias=True)
 
 
-def layer(c: Config, at: str, *, bias: bool, key_bias: bool) -> Iterator[Param]:
+def layer(c: Config, prefix: str, *, bias: bool, key_bias: bool) -> Iterator[Param]:
     width, inner = c.num("hidden_size"), c.num("intermediate_size")
-    yield from attention(c, f"{at}attention.", bias=bias, key_bias=key_bias)
-    yield from linear(f"{at}intermediate.dense", inner, width, bias=True)
-    yield from linear(f"{at}output.dense", width, inner, bias=True)
-    yield from layernorm(f"{at}layernorm_before", width)
-    yield from layernorm(f"{at}layernorm_after", width)
+    yield from attention(c, f"{prefix}attention.", bias=bias, key_bias=key_bias)
+    yield from linear(f"{prefix}intermediate.dense", inner, width, bias=True)
+    yield from linear(f"{prefix}output.dense", width, inner, bias=True)
+    yield from layernorm(f"{prefix}layernorm_before", width)
+    yield from layernorm(f"{prefix}layernorm_after", width)
 
 
-def encoder(c: Config, at: str, s: VitSwitches) -> Iterator[Param]:
+def encoder(c: Config, prefix: str, s: VitSwitches) -> Iterator[Param]:
     bias = c.flag("qkv_bias", default=True)
-    yield from embeddings(c, f"{at}embeddings.", s)
+    yield from embeddings(c, f"{prefix}embeddings.", s)
     for i in range(c.layers("num_hidden_layers")):
-        yield from layer(c, f"{at}encoder.layer.{i}.", bias=bias, key_bias=bias)
-    yield from layernorm(f"{at}layernorm", c.num("hidden_size"))
+        yield from layer(c, f"{prefix}encoder.layer.{i}.", bias=bias, key_bias=bias)
+    yield from layernorm(f"{prefix}layernorm", c.num("hidden_size"))
 
 
-def pooler(c: Config, at: str) -> Iterator[Param]:
+def pooler(c: Config, prefix: str) -> Iterator[Param]:
     width = c.num("hidden_size")
     yield from linear(
-        f"{at}pooler.dense", c.num("pooler_output_size", default=width), width, bias=True
+        f"{prefix}pooler.dense", c.num("pooler_output_size", default=width), width, bias=True
     )
 
 
-def vit(c: Config, at: str) -> Iterator[Param]:
-    yield from encoder(c, at, VitSwitches())
+def vit(c: Config, prefix: str) -> Iterator[Param]:
+    yield from encoder(c, prefix, VitSwitches())
 
 
-def vit_masked(c: Config, at: str) -> Iterator[Param]:
-    yield from encoder(c, at, VitSwitches(mask=True))
+def vit_masked(c: Config, prefix: str) -> Iterator[Param]:
+    yield from encoder(c, prefix, VitSwitches(mask=True))
 
 
-def vit_pooled(c: Config, at: str) -> Iterator[Param]:
-    yield from vit(c, at)
-    yield from pooler(c, at)
+def vit_pooled(c: Config, prefix: str) -> Iterator[Param]:
+    yield from vit(c, prefix)
+    yield from pooler(c, prefix)
 
 
-def deit(c: Config, at: str) -> Iterator[Param]:
-    yield from encoder(c, at, VitSwitches(tokens=2, distillation=True))
+def deit(c: Config, prefix: str) -> Iterator[Param]:
+    yield from encoder(c, prefix, VitSwitches(tokens=2, distillation=True))
 
 
-def deit_masked(c: Config, at: str) -> Iterator[Param]:
-    yield from encoder(c, at, VitSwitches(tokens=2, distillation=True, mask=True))
+def deit_masked(c: Config, prefix: str) -> Iterator[Param]:
+    yield from encoder(c, prefix, VitSwitches(tokens=2, distillation=True, mask=True))
 
 
-def deit_pooled(c: Config, at: str) -> Iterator[Param]:
-    yield from deit(c, at)
-    yield from pooler(c, at)
+def deit_pooled(c: Config, prefix: str) -> Iterator[Param]:
+    yield from deit(c, prefix)
+    yield from pooler(c, prefix)
 
 
-def pixels(c: Config, at: str) -> Iterator[Param]:
+def pixels(c: Config, prefix: str) -> Iterator[Param]:
     """Masked image modelling: one 1 x 1 convolution back to the pixels of a patch."""
     out = c.num("encoder_stride", default=16) ** 2 * c.num("num_channels", default=3)
-    yield from conv(f"{at}decoder.0", (out, c.num("hidden_size"), 1, 1))
+    yield from conv(f"{prefix}decoder.0", (out, c.num("hidden_size"), 1, 1))
 
 
-def bias_table(c: Config, at: str) -> Iterator[Param]:
+def bias_table(c: Config, prefix: str) -> Iterator[Param]:
     """Relative positions of a window, and 3 more for the cls token (BEiT, appendix)."""
     (height, width), patch = c.pair("image_size"), max(1, c.num("patch_size"))
     distances = (2 * (height // patch) - 1) * (2 * (width // patch) - 1) + 3
     yield Param(
-        f"{at}relative_position_bias_table", (distances, c.num("num_attention_heads")), "other"
+        f"{prefix}relative_position_bias_table", (distances, c.num("num_attention_heads")), "other"
     )
 
 
-def beit_layer(c: Config, at: str) -> Iterator[Param]:
+def beit_layer(c: Config, prefix: str) -> Iterator[Param]:
     width = c.num("hidden_size")
-    yield from layer(c, at, bias=True, key_bias=False)
+    yield from layer(c, prefix, bias=True, key_bias=False)
     if c.ratio("layer_scale_init_value", default=0.1) > 0:
-        yield from token(f"{at}lambda_1", width)
-        yield from token(f"{at}lambda_2", width)
+        yield from token(f"{prefix}lambda_1", width)
+        yield from token(f"{prefix}lambda_2", width)
     if c.flag("use_relative_position_bias"):
-        yield from bias_table(c, f"{at}attention.attention.relative_position_bias.")
+        yield from bias_table(c, f"{prefix}attention.attention.relative_position_bias.")
 
 
-def beit(c: Config, at: str) -> Iterator[Param]:
+def beit(c: Config, prefix: str) -> Iterator[Param]:
     width = c.num("hidden_size")
-    yield from token(f"{at}embeddings.cls_token", 1, 1, width)
+    yield from token(f"{prefix}embeddings.cls_token", 1, 1, width)
     if c.flag("use_mask_token"):
-        yield from token(f"{at}embeddings.mask_token", 1, 1, width)
+        yield from token(f"{prefix}embeddings.mask_token", 1, 1, width)
     if c.flag("use_absolute_position_embeddings"):
-        yield from token(f"{at}embeddings.position_embeddings", 1, patches(c) + 1, width)
-    yield from conv(f"{at}embeddings.patch_embeddings.projection", patch_shape(c, width))
+        yield from token(f"{prefix}embeddings.position_embeddings", 1, patches(c) + 1, width)
+    yield from conv(f"{prefix}embeddings.patch_embeddings.projection", patch_shape(c, width))
     if c.flag("use_shared_relative_position_bias"):
-        yield from bias_table(c, f"{at}encoder.relative_position_bias.")
+        yield from bias_table(c, f"{prefix}encoder.relative_position_bias.")
     for i in range(c.layers("num_hidden_layers")):
-        yield from beit_layer(c, f"{at}encoder.layer.{i}.")
+        yield from beit_layer(c, f"{prefix}encoder.layer.{i}.")
     if not c.flag("use_mean_pooling", default=True):
-        yield from layernorm(f"{at}layernorm", width)
+        yield from layernorm(f"{prefix}layernorm", width)
 
 
-def beit_pooled(c: Config, at: str) -> Iterator[Param]:
-    yield from beit(c, at)
+def beit_pooled(c: Config, prefix: str) -> Iterator[Param]:
+    yield from beit(c, prefix)
     if c.flag("use_mean_pooling", default=True):
-        yield from layernorm(f"{at}pooler.layernorm", c.num("hidden_size"))
+        yield from layernorm(f"{prefix}pooler.layernorm", c.num("hidden_size"))
 
 
-def visual_tokens(c: Config, at: str) -> Iterator[Param]:
+def visual_tokens(c: Config, prefix: str) -> Iterator[Param]:
     """BeitForMaskedImageModeling: which word of the image vocabulary a patch is."""
-    yield from layernorm(f"{at}layernorm", c.num("hidden_size"))
-    yield from linear(f"{at}lm_head", c.num("vocab_size"), c.num("hidden_size"), bias=True)
+    yield from layernorm(f"{prefix}layernorm", c.num("hidden_size"))
+    yield from linear(f"{prefix}lm_head", c.num("vocab_size"), c.num("hidden_size"), bias=True)
 
 
-def dino_mlp(c: Config, at: str, width: int) -> Iterator[Param]:
+def dino_mlp(c: Config, prefix: str, width: int) -> Iterator[Param]:
     inner = scaled(c, width, "mlp_ratio")
     if not c.flag("use_swiglu_ffn"):
-        yield from linear(f"{at}fc1", inner, width, bias=True)
-        yield from linear(f"{at}fc2", width, inner, bias=True)
+        yield from linear(f"{prefix}fc1", inner, width, bias=True)
+        yield from linear(f"{prefix}fc2", width, inner, bias=True)
         return
     inner = (int(inner * 2 / 3) + 7) // 8 * 8  # gate and up in one matrix in all checkpoints
-    yield from linear(f"{at}weights_in", 2 * inner, width, bias=True)
-    yield from linear(f"{at}weights_out", width, inner, bias=True)
+    yield from linear(f"{prefix}weights_in", 2 * inner, width, bias=True)
+    yield from linear(f"{prefix}weights_out", width, inner, bias=True)
 
 
-def dino_layer(c: Config, at: str) -> Iterator[Param]:
+def dino_layer(c: Config, prefix: str) -> Iterator[Param]:
     width, bias = c.num("hidden_size"), c.flag("qkv_bias", default=True)
-    yield from layernorm(f"{at}norm1", width)
-    yield from attention(c, f"{at}attention.", bias=bias, key_bias=bias)
-    yield from token(f"{at}layer_scale1.lambda1", width)
-    yield from layernorm(f"{at}norm2", width)
-    yield from dino_mlp(c, f"{at}mlp.", width)
-    yield from token(f"{at}layer_scale2.lambda1", width)
+    yield from layernorm(f"{prefix}norm1", width)
+    yield from attention(c, f"{prefix}attention.", bias=bias, key_bias=bias)
+    yield from token(f"{prefix}layer_scale1.lambda1", width)
+    yield from layernorm(f"{prefix}norm2", width)
+    yield from dino_mlp(c, f"{prefix}mlp.", width)
+    yield from token(f"{prefix}layer_scale2.lambda1", width)
 
 
-def dinov2(c: Config, at: str) -> Iterator[Param]:
+def dinov2(c: Config, prefix: str) -> Iterator[Param]:
     width = c.num("hidden_size")
-    yield from embeddings(c, f"{at}embeddings.", VitSwitches())
+    yield from embeddings(c, f"{prefix}embeddings.", VitSwitches())
     if c.flag("use_mask_token", default=True):
-        yield from token(f"{at}embeddings.mask_token", 1, width)
+        yield from token(f"{prefix}embeddings.mask_token", 1, width)
     registers = c.num("num_register_tokens", default=0)
     if registers:
-        yield from token(f"{at}embeddings.register_tokens", 1, registers, width)
+        yield from token(f"{prefix}embeddings.register_tokens", 1, registers, width)
     for i in range(c.layers("num_hidden_layers")):
-        yield from dino_layer(c, f"{at}encoder.layer.{i}.")
-    yield from layernorm(f"{at}layernorm", width)
+        yield from dino_layer(c, f"{prefix}encoder.layer.{i}.")
+    yield from layernorm(f"{prefix}layernorm", width)
 
 
 BLOCKS = ("embeddings", "encoder.layer.*")
@@ -252,40 +252,40 @@ DINOV2_REGISTERS = Family(
 )
 
 
-def dinov3_embeddings(c: Config, at: str) -> Iterator[Param]:
+def dinov3_embeddings(c: Config, prefix: str) -> Iterator[Param]:
     width = c.num("hidden_size")
-    yield Param(f"{at}cls_token", (1, 1, width), "other")
-    yield Param(f"{at}mask_token", (1, 1, width), "other")
-    yield Param(f"{at}register_tokens", (1, c.num("num_register_tokens"), width), "other")
-    yield from conv(f"{at}patch_embeddings", patch_shape(c, width))
+    yield Param(f"{prefix}cls_token", (1, 1, width), "other")
+    yield Param(f"{prefix}mask_token", (1, 1, width), "other")
+    yield Param(f"{prefix}register_tokens", (1, c.num("num_register_tokens"), width), "other")
+    yield from conv(f"{prefix}patch_embeddings", patch_shape(c, width))
 
 
-def dinov3_layer(c: Config, at: str) -> Iterator[Param]:
+def dinov3_layer(c: Config, prefix: str) -> Iterator[Param]:
     width, inner = c.num("hidden_size"), c.num("intermediate_size")
     bias = c.flag("mlp_bias", default=True)
-    yield from layernorm(f"{at}norm1", width)
+    yield from layernorm(f"{prefix}norm1", width)
     for name, switch in (("q", "query"), ("k", "key"), ("v", "value"), ("o", "proj")):
         has = c.flag(f"{switch}_bias", default=switch != "key")
-        yield from linear(f"{at}attention.{name}_proj", width, width, bias=has)
-    yield Param(f"{at}layer_scale1.lambda1", (width,), "other")
-    yield from layernorm(f"{at}norm2", width)
+        yield from linear(f"{prefix}attention.{name}_proj", width, width, bias=has)
+    yield Param(f"{prefix}layer_scale1.lambda1", (width,), "other")
+    yield from layernorm(f"{prefix}norm2", width)
     for name in ("gate_proj", "up_proj") if c.flag("use_gated_mlp") else ("up_proj",):
-        yield from linear(f"{at}mlp.{name}", inner, width, bias=bias)
-    yield from linear(f"{at}mlp.down_proj", width, inner, bias=bias)
-    yield Param(f"{at}layer_scale2.lambda1", (width,), "other")
+        yield from linear(f"{prefix}mlp.{name}", inner, width, bias=bias)
+    yield from linear(f"{prefix}mlp.down_proj", width, inner, bias=bias)
+    yield Param(f"{prefix}layer_scale2.lambda1", (width,), "other")
 
 
-def dinov3_vit(c: Config, at: str) -> Iterator[Param]:
-    yield from dinov3_embeddings(c, f"{at}embeddings.")
+def dinov3_vit(c: Config, prefix: str) -> Iterator[Param]:
+    yield from dinov3_embeddings(c, f"{prefix}embeddings.")
     for i in range(c.layers("num_hidden_layers")):
-        yield from dinov3_layer(c, f"{at}layer.{i}.")
-    yield from layernorm(f"{at}norm", c.num("hidden_size"))
+        yield from dinov3_layer(c, f"{prefix}layer.{i}.")
+    yield from layernorm(f"{prefix}norm", c.num("hidden_size"))
 
 
-def rotary(c: Config, at: str) -> Iterator[Buffer]:
+def rotary(c: Config, prefix: str) -> Iterator[Buffer]:
     """arange(0, 1, 4 / head size): a quarter of the head, for each of two directions."""
     size = c.num("hidden_size") // max(1, c.num("num_attention_heads"))
-    yield Buffer(f"{at}rope_embeddings.inv_freq", (ceil_div(size, 4),), "float32")
+    yield Buffer(f"{prefix}rope_embeddings.inv_freq", (ceil_div(size, 4),), "float32")
 
 
 DINOV3 = Family(

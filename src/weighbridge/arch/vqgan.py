@@ -60,31 +60,31 @@ def stages(c: Config) -> list[VqganStage]:
     return found
 
 
-def resnet(at: str, into: int, width: int, norm: Norm = layernorm) -> Iterator[Param]:
-    yield from norm(f"{at}norm1", into)
-    yield from conv(f"{at}conv1", (width, into, 3, 3))
-    yield from norm(f"{at}norm2", width)
-    yield from conv(f"{at}conv2", (width, width, 3, 3))
+def resnet(prefix: str, into: int, width: int, norm: Norm = layernorm) -> Iterator[Param]:
+    yield from norm(f"{prefix}norm1", into)
+    yield from conv(f"{prefix}conv1", (width, into, 3, 3))
+    yield from norm(f"{prefix}norm2", width)
+    yield from conv(f"{prefix}conv2", (width, width, 3, 3))
     if into != width:
-        yield from conv(f"{at}nin_shortcut", (width, into, 1, 1))
+        yield from conv(f"{prefix}nin_shortcut", (width, into, 1, 1))
 
 
-def attention(at: str, width: int) -> Iterator[Param]:
-    yield from layernorm(f"{at}norm", width)
+def attention(prefix: str, width: int) -> Iterator[Param]:
+    yield from layernorm(f"{prefix}norm", width)
     for name in ("q", "k", "v", "proj_out"):
-        yield from conv(f"{at}{name}", (width, width, 1, 1))
+        yield from conv(f"{prefix}{name}", (width, width, 1, 1))
 
 
-def middle(at: str, width: int, *, attends: bool) -> Iterator[Param]:
-    yield from resnet(f"{at}block_1.", width, width)
+def middle(prefix: str, width: int, *, attends: bool) -> Iterator[Param]:
+    yield from resnet(f"{prefix}block_1.", width, width)
     if attends:
-        yield from attention(f"{at}attn_1.", width)
-    yield from resnet(f"{at}block_2.", width, width)
+        yield from attention(f"{prefix}attn_1.", width)
+    yield from resnet(f"{prefix}block_2.", width, width)
 
 
-def ends(at: str, width: int, out: int) -> Iterator[Param]:
-    yield from layernorm(f"{at}norm_out", width)
-    yield from conv(f"{at}conv_out", (out, width, 3, 3))
+def ends(prefix: str, width: int, out: int) -> Iterator[Param]:
+    yield from layernorm(f"{prefix}norm_out", width)
+    yield from conv(f"{prefix}conv_out", (out, width, 3, 3))
 
 
 def latent(c: Config) -> int:
@@ -92,18 +92,18 @@ def latent(c: Config) -> int:
 
 
 def attended(c: Config, level: int, last: bool) -> bool:
-    """Chameleon names resolutions; Janus attends at the lowest."""
+    """True if a level attends: Chameleon names resolutions, Janus attends at the lowest."""
     if not differs(c.model_type, "named_resolutions"):
         return last
-    at = c.num("resolution") >> level
-    return c.word("attn_type") == "vanilla" and at in c.nums("attn_resolutions")
+    resolution = c.num("resolution") >> level
+    return c.word("attn_type") == "vanilla" and resolution in c.nums("attn_resolutions")
 
 
-def encoder(c: Config, at: str) -> Iterator[Param]:
+def encoder(c: Config, prefix: str) -> Iterator[Param]:
     found = stages(c)
-    yield from conv(f"{at}conv_in", (c.num("base_channels"), c.num("in_channels"), 3, 3))
+    yield from conv(f"{prefix}conv_in", (c.num("base_channels"), c.num("in_channels"), 3, 3))
     for i, stage in enumerate(found):
-        path = f"{at}down.{i}."
+        path = f"{prefix}down.{i}."
         for j in range(stage.blocks):
             into = stage.width if j else stage.into
             yield from resnet(f"{path}block.{j}.", into, stage.width)
@@ -113,19 +113,19 @@ def encoder(c: Config, at: str) -> Iterator[Param]:
             yield from conv(f"{path}downsample.conv", (stage.width, stage.width, 3, 3))
     width = found[-1].width
     yield from middle(
-        f"{at}mid.", width, attends=c.word("attn_type", default="vanilla") == "vanilla"
+        f"{prefix}mid.", width, attends=c.word("attn_type", default="vanilla") == "vanilla"
     )
-    yield from ends(at, width, latent(c))
+    yield from ends(prefix, width, latent(c))
 
 
-def decoder(c: Config, at: str) -> Iterator[Param]:
+def decoder(c: Config, prefix: str) -> Iterator[Param]:
     """Stages in reverse order, each with one block more."""
     found = stages(c)[::-1]
     into = found[0].width
-    yield from conv(f"{at}conv_in", (into, c.num("latent_channels"), 3, 3))
-    yield from middle(f"{at}mid.", into, attends=True)
+    yield from conv(f"{prefix}conv_in", (into, c.num("latent_channels"), 3, 3))
+    yield from middle(f"{prefix}mid.", into, attends=True)
     for i, stage in enumerate(found):
-        path = f"{at}up.{i}."
+        path = f"{prefix}up.{i}."
         for j in range(stage.blocks + 1):
             yield from resnet(f"{path}block.{j}.", into, stage.width)
             into = stage.width
@@ -133,24 +133,24 @@ def decoder(c: Config, at: str) -> Iterator[Param]:
                 yield from attention(f"{path}attn.{j}.", into)
         if i < len(found) - 1:
             yield from conv(f"{path}upsample.conv", (into, into, 3, 3))
-    yield from ends(at, into, c.num("out_channels"))
+    yield from ends(prefix, into, c.num("out_channels"))
 
 
-def codebook(c: Config, at: str) -> Iterator[Param]:
+def codebook(c: Config, prefix: str) -> Iterator[Param]:
     width, inner = c.num("embed_dim"), c.num("latent_channels")
-    yield from embedding(f"{at}quantize.embedding", c.num("num_embeddings"), width)
-    yield from conv(f"{at}quant_conv", (width, inner, 1, 1))
-    yield from conv(f"{at}post_quant_conv", (inner, width, 1, 1))
+    yield from embedding(f"{prefix}quantize.embedding", c.num("num_embeddings"), width)
+    yield from conv(f"{prefix}quant_conv", (width, inner, 1, 1))
+    yield from conv(f"{prefix}post_quant_conv", (inner, width, 1, 1))
 
 
-def encoding(c: Config, at: str) -> Iterator[Param]:
-    yield from encoder(c, f"{at}encoder.")
-    yield from codebook(c, at)
+def encoding(c: Config, prefix: str) -> Iterator[Param]:
+    yield from encoder(c, f"{prefix}encoder.")
+    yield from codebook(c, prefix)
 
 
-def both(c: Config, at: str) -> Iterator[Param]:
-    yield from encoding(c, at)
-    yield from decoder(c, f"{at}decoder.")
+def both(c: Config, prefix: str) -> Iterator[Param]:
+    yield from encoding(c, prefix)
+    yield from decoder(c, f"{prefix}decoder.")
 
 
 MIDDLE = ("mid.attn_1", "mid.block_1", "mid.block_2")
@@ -171,25 +171,25 @@ JANUS_VQ = Family(body=both, cls="JanusVQVAEModel", blocks=(*DOWN, "encoder.down
 VQ = Inner(path="vqmodel.", config="vq_config", label="vision tower")
 
 
-def head_norms(c: Config, at: str) -> Iterator[Param]:
+def head_norms(c: Config, prefix: str) -> Iterator[Param]:
     heads = c.num("num_attention_heads")
     kv_heads = c.num("num_key_value_heads", default=heads)
     for name, count in (("q_norm", heads), ("k_norm", kv_heads)):
         for kind in ("weight", "bias"):
-            yield Param(f"{at}{name}.{kind}", (count, head_dim(c)), "norm")
+            yield Param(f"{prefix}{name}.{kind}", (count, head_dim(c)), "norm")
 
 
-def text(c: Config, at: str) -> Iterator[Param]:
+def text(c: Config, prefix: str) -> Iterator[Param]:
     bias, mlp_bias = c.flag("attention_bias"), c.flag("mlp_bias")
 
-    def layer(c: Config, at: str, _: int) -> Iterator[Param]:
+    def layer(c: Config, prefix: str, _: int) -> Iterator[Param]:
         width, inner = c.num("hidden_size"), c.num("intermediate_size")
-        yield from below(at, llama_attention(c, LlamaSwitches(qkv_bias=bias, o_bias=bias)))
-        yield from head_norms(c, f"{at}self_attn.")
-        yield from gated_mlp(f"{at}mlp", width, inner, bias=mlp_bias)
-        yield from two_norms(c, at)
+        yield from below(prefix, llama_attention(c, LlamaSwitches(qkv_bias=bias, o_bias=bias)))
+        yield from head_norms(c, f"{prefix}self_attn.")
+        yield from gated_mlp(f"{prefix}mlp", width, inner, bias=mlp_bias)
+        yield from two_norms(c, prefix)
 
-    yield from stack(c, at, layer)
+    yield from stack(c, prefix, layer)
 
 
 CHAMELEON = composite(
@@ -210,50 +210,52 @@ VISION = Inner(
 JANUS_WRITER = Inner(path="vqmodel.", config="vq_config", label="vision tower")
 
 
-def layer(c: Config, at: str) -> Iterator[Param]:
+def layer(c: Config, prefix: str) -> Iterator[Param]:
     width = c.num("hidden_size")
     inner, bias = scaled(c, width, "mlp_ratio"), c.flag("attention_bias", default=True)
-    yield from layernorm(f"{at}layer_norm1", width)
+    yield from layernorm(f"{prefix}layer_norm1", width)
     for name in ("q_proj", "k_proj", "v_proj"):
-        yield from linear(f"{at}self_attn.{name}", width, width, bias=bias)
-    yield from linear(f"{at}self_attn.projection_layer", width, width, bias=True)
+        yield from linear(f"{prefix}self_attn.{name}", width, width, bias=bias)
+    yield from linear(f"{prefix}self_attn.projection_layer", width, width, bias=True)
     for name in ("q_norm", "k_norm") if c.flag("use_qk_norm") else ():
-        yield from layernorm(f"{at}self_attn.{name}", width)
-    yield from layernorm(f"{at}layer_norm2", width)
-    yield from linear(f"{at}mlp.fc1", inner, width, bias=True)
-    yield from linear(f"{at}mlp.fc2", width, inner, bias=True)
+        yield from layernorm(f"{prefix}self_attn.{name}", width)
+    yield from layernorm(f"{prefix}layer_norm2", width)
+    yield from linear(f"{prefix}mlp.fc1", inner, width, bias=True)
+    yield from linear(f"{prefix}mlp.fc2", width, inner, bias=True)
 
 
-def vision(c: Config, at: str) -> Iterator[Param]:
+def vision(c: Config, prefix: str) -> Iterator[Param]:
     width = c.num("hidden_size")
-    yield from conv(f"{at}embeddings.patch_embedding", patch_kernel(c, width))
-    yield from embedding(f"{at}embeddings.position_embedding", side(c) ** 2, width)
+    yield from conv(f"{prefix}embeddings.patch_embedding", patch_kernel(c, width))
+    yield from embedding(f"{prefix}embeddings.position_embedding", side(c) ** 2, width)
     for i in range(c.layers("num_hidden_layers")):
-        yield from layer(c, f"{at}encoder.layers.{i}.")
-    yield from layernorm(f"{at}post_layernorm", width)
+        yield from layer(c, f"{prefix}encoder.layers.{i}.")
+    yield from layernorm(f"{prefix}post_layernorm", width)
 
 
-def ids(c: Config, at: str) -> Iterator[Buffer]:
-    yield Buffer(f"{at}embeddings.position_ids", (1, side(c) ** 2), "int64")
+def ids(c: Config, prefix: str) -> Iterator[Buffer]:
+    yield Buffer(f"{prefix}embeddings.position_ids", (1, side(c) ** 2), "int64")
 
 
-def aligner(at: str, into: int, out: int, depth: int) -> Iterator[Param]:
-    yield from linear(f"{at}fc1", out, into, bias=True)
+def aligner(prefix: str, into: int, out: int, depth: int) -> Iterator[Param]:
+    yield from linear(f"{prefix}fc1", out, into, bias=True)
     for i in range(depth - 1):
-        yield from linear(f"{at}hidden_layers.{i}", out, out, bias=True)
+        yield from linear(f"{prefix}hidden_layers.{i}", out, out, bias=True)
 
 
-def own(c: Config, at: str) -> Iterator[Param]:
+def own(c: Config, prefix: str) -> Iterator[Param]:
     tower, vq = nested(c, VISION), nested(c, JANUS_WRITER)
     codes, width, out = vq.num("num_embeddings"), vq.num("embed_dim"), vq.num("projection_dim")
     into = tower.num("hidden_size")
-    yield from aligner(f"{at}aligner.", into, tower.num("projection_dim"), tower.layers("depth"))
-    yield from embedding(f"{at}generation_embeddings", codes, width)
+    yield from aligner(
+        f"{prefix}aligner.", into, tower.num("projection_dim"), tower.layers("depth")
+    )
+    yield from embedding(f"{prefix}generation_embeddings", codes, width)
     depth = vq.layers("num_hidden_layers")
-    yield from aligner(f"{at}generation_aligner.", width, out, depth)
+    yield from aligner(f"{prefix}generation_aligner.", width, out, depth)
     seen = vq.num("image_token_embed_dim")
-    yield from linear(f"{at}generation_head.proj_out", out, seen, bias=True)
-    yield from linear(f"{at}generation_head.vision_head", codes, out, bias=True)
+    yield from linear(f"{prefix}generation_head.proj_out", out, seen, bias=True)
+    yield from linear(f"{prefix}generation_head.vision_head", codes, out, bias=True)
 
 
 JANUS_VISION = Family(

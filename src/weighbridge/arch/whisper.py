@@ -26,47 +26,47 @@ WHISPER_KIND = BartVariant(final_norm=True, k_bias=False, positions=POSITIONS)
 S2T_KIND = BartVariant(spare=2, in_buffer=True, final_norm=True, positions=POSITIONS)
 
 
-def whisper_encoder(c: Config, at: str) -> Iterator[Param]:
+def whisper_encoder(c: Config, prefix: str) -> Iterator[Param]:
     width = c.num("d_model")
-    yield from conv(f"{at}encoder.conv1", (width, c.num("num_mel_bins"), 3))
-    yield from conv(f"{at}encoder.conv2", (width, width, 3))
-    yield from tower(c, at, WHISPER_KIND, "encoder")
+    yield from conv(f"{prefix}encoder.conv1", (width, c.num("num_mel_bins"), 3))
+    yield from conv(f"{prefix}encoder.conv2", (width, width, 3))
+    yield from tower(c, prefix, WHISPER_KIND, "encoder")
 
 
-def whisper_decoder(c: Config, at: str) -> Iterator[Param]:
-    yield from embedding(f"{at}decoder.embed_tokens", c.num("vocab_size"), c.num("d_model"))
-    yield from tower(c, at, WHISPER_KIND, "decoder")
+def whisper_decoder(c: Config, prefix: str) -> Iterator[Param]:
+    yield from embedding(f"{prefix}decoder.embed_tokens", c.num("vocab_size"), c.num("d_model"))
+    yield from tower(c, prefix, WHISPER_KIND, "decoder")
 
 
-def proj_out(c: Config, at: str) -> Iterator[Param]:
+def proj_out(c: Config, prefix: str) -> Iterator[Param]:
     ties = c.flag("tie_word_embeddings", default=True)
-    owner = f"{at}model.decoder.embed_tokens.weight" if ties else ""
-    yield Param(f"{at}proj_out.weight", (c.num("vocab_size"), c.num("d_model")), tied=owner)
+    owner = f"{prefix}model.decoder.embed_tokens.weight" if ties else ""
+    yield Param(f"{prefix}proj_out.weight", (c.num("vocab_size"), c.num("d_model")), tied=owner)
 
 
-def audio_classifier(c: Config, at: str) -> Iterator[Param]:
+def audio_classifier(c: Config, prefix: str) -> Iterator[Param]:
     inner = c.num("classifier_proj_size")
     if c.flag("use_weighted_layer_sum"):
-        yield Param(f"{at}layer_weights", (c.num("num_hidden_layers") + 1,), "other")
-    yield from linear(f"{at}projector", inner, c.num("hidden_size"), bias=True)
-    yield from linear(f"{at}classifier", labels(c), inner, bias=True)
+        yield Param(f"{prefix}layer_weights", (c.num("num_hidden_layers") + 1,), "other")
+    yield from linear(f"{prefix}projector", inner, c.num("hidden_size"), bias=True)
+    yield from linear(f"{prefix}classifier", labels(c), inner, bias=True)
 
 
-def subsampler(c: Config, at: str) -> Iterator[Param]:
+def subsampler(c: Config, prefix: str) -> Iterator[Param]:
     """Each convolution's output is gated, so the next one sees half of its channels."""
     kernels, last = c.nums("conv_kernel_sizes"), c.num("num_conv_layers") - 1
     inputs = c.num("input_feat_per_channel") * c.num("input_channels")
     for i, kernel in enumerate(kernels):
         outputs = c.num("conv_channels") if i < last else 2 * c.num("d_model")
-        yield from conv(f"{at}encoder.conv.conv_layers.{i}", (outputs, inputs, kernel))
+        yield from conv(f"{prefix}encoder.conv.conv_layers.{i}", (outputs, inputs, kernel))
         inputs = c.num("conv_channels") // 2
 
 
-def speech_to_text(c: Config, at: str) -> Iterator[Param]:
-    yield from subsampler(c, at)
-    yield from tower(c, at, S2T_KIND, "encoder")
-    yield from embedding(f"{at}decoder.embed_tokens", c.num("vocab_size"), c.num("d_model"))
-    yield from tower(c, at, S2T_KIND, "decoder")
+def speech_to_text(c: Config, prefix: str) -> Iterator[Param]:
+    yield from subsampler(c, prefix)
+    yield from tower(c, prefix, S2T_KIND, "encoder")
+    yield from embedding(f"{prefix}decoder.embed_tokens", c.num("vocab_size"), c.num("d_model"))
+    yield from tower(c, prefix, S2T_KIND, "decoder")
 
 
 WHISPER = Family(

@@ -53,14 +53,14 @@ SLIDING = "sliding_attention"
 
 
 def rotary_by_kind(
-    c: Config, at: str, found: Sequence[str], usual: Mapping[str, float]
+    c: Config, prefix: str, found: Sequence[str], usual: Mapping[str, float]
 ) -> Iterator[Buffer]:
     """Frequencies of their own for each kind of attention; `usual` shares when none are given."""
     settings = rope_settings(c)
     for kind in sorted(set(found)):
         own = settings.get(kind)
         part = own.get("partial_rotary_factor", 1.0) if isinstance(own, dict) else usual[kind]
-        yield from frequencies(f"{at}rotary_emb.{kind}_", int(head_dim(c) * part))
+        yield from frequencies(f"{prefix}rotary_emb.{kind}_", int(head_dim(c) * part))
 
 
 # MiMo-V2-Flash
@@ -107,10 +107,10 @@ def mimo(c: Config) -> Decoder:
     return tree(c, found, kinds=mimo_kinds)
 
 
-def mimo_buffers(c: Config, at: str) -> Iterator[Buffer]:
-    yield from rotary_by_kind(c, at, mimo_kinds(c), {"full_attention": 0.334, SLIDING: 0.334})
+def mimo_buffers(c: Config, prefix: str) -> Iterator[Buffer]:
+    yield from rotary_by_kind(c, prefix, mimo_kinds(c), {"full_attention": 0.334, SLIDING: 0.334})
     name = "mlp.gate.e_score_correction_bias"
-    yield from correction(at, mimo_sparse(c), name, c.num("n_routed_experts"))
+    yield from correction(prefix, mimo_sparse(c), name, c.num("n_routed_experts"))
 
 
 # Laguna and Step
@@ -152,9 +152,9 @@ def laguna(c: Config) -> Decoder:
     return tree(c, found, kinds=layer_kinds)
 
 
-def laguna_buffers(c: Config, at: str) -> Iterator[Buffer]:
+def laguna_buffers(c: Config, prefix: str) -> Iterator[Buffer]:
     found = kinds(c, "layer_types", lambda _: "full_attention")
-    yield from rotary_by_kind(c, at, found, {"full_attention": 0.5, SLIDING: 1.0})
+    yield from rotary_by_kind(c, prefix, found, {"full_attention": 0.5, SLIDING: 1.0})
 
 
 def step_kinds(c: Config) -> list[str]:
@@ -205,14 +205,14 @@ def step(c: Config) -> Decoder:
     return tree(c, found, kinds=layer_kinds)
 
 
-def step_buffers(c: Config, at: str) -> Iterator[Buffer]:
+def step_buffers(c: Config, prefix: str) -> Iterator[Buffer]:
     """partial_rotary_factors of the published configs has a number a layer."""
     found, factors = step_kinds(c), c.many("partial_rotary_factors")
     first = {kind: found.index(kind) for kind in found}
     usual = {k: factors[i] if i < len(factors) else 1.0 for k, i in first.items()}
-    yield from rotary_by_kind(c, at, found, usual)
+    yield from rotary_by_kind(c, prefix, found, usual)
     count = step_choice(c).count
-    yield from correction(at, step_sparse(c), "moe.router_bias", count, dtype="")
+    yield from correction(prefix, step_sparse(c), "moe.router_bias", count, dtype="")
 
 
 MIMO_V2_FLASH = Family(

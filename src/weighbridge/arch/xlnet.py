@@ -39,56 +39,56 @@ if TYPE_CHECKING:
 RELATIVE_BIASES = ("r_r_bias", "r_s_bias", "r_w_bias")
 
 
-def relative_biases(at: str, heads: int, size: int) -> Iterator[Param]:
+def relative_biases(prefix: str, heads: int, size: int) -> Iterator[Param]:
     for name in RELATIVE_BIASES:
-        yield Param(f"{at}{name}", (heads, size), "other")
-    yield Param(f"{at}seg_embed", (2, heads, size), "other")
+        yield Param(f"{prefix}{name}", (heads, size), "other")
+    yield Param(f"{prefix}seg_embed", (2, heads, size), "other")
 
 
-def xlnet_layer(c: Config, at: str) -> Iterator[Param]:
+def xlnet_layer(c: Config, prefix: str) -> Iterator[Param]:
     width, heads = c.num("d_model"), c.num("n_head")
     size = c.num("d_head", default=width // max(1, heads))
     for name in "qkvor":
-        yield Param(f"{at}rel_attn.{name}", (width, heads, size), "other")
-    yield from relative_biases(f"{at}rel_attn.", heads, size)
-    yield from norm(f"{at}rel_attn.layer_norm", width, bias=True)
-    yield from norm(f"{at}ff.layer_norm", width, bias=True)
-    yield from linear(f"{at}ff.layer_1", c.num("d_inner"), width, bias=True)
-    yield from linear(f"{at}ff.layer_2", width, c.num("d_inner"), bias=True)
+        yield Param(f"{prefix}rel_attn.{name}", (width, heads, size), "other")
+    yield from relative_biases(f"{prefix}rel_attn.", heads, size)
+    yield from norm(f"{prefix}rel_attn.layer_norm", width, bias=True)
+    yield from norm(f"{prefix}ff.layer_norm", width, bias=True)
+    yield from linear(f"{prefix}ff.layer_1", c.num("d_inner"), width, bias=True)
+    yield from linear(f"{prefix}ff.layer_2", width, c.num("d_inner"), bias=True)
 
 
-def xlnet(c: Config, at: str) -> Iterator[Param]:
+def xlnet(c: Config, prefix: str) -> Iterator[Param]:
     width = c.num("d_model")
-    yield Param(f"{at}mask_emb", (1, 1, width), "other")
-    yield from embedding(f"{at}word_embedding", c.num("vocab_size"), width)
+    yield Param(f"{prefix}mask_emb", (1, 1, width), "other")
+    yield from embedding(f"{prefix}word_embedding", c.num("vocab_size"), width)
     for i in range(c.layers("n_layer")):
-        yield from xlnet_layer(c, f"{at}layer.{i}.")
+        yield from xlnet_layer(c, f"{prefix}layer.{i}.")
 
 
 def tied_linear(path: str, words: str) -> ParamRule:
     """A biased projection to the vocabulary, tied to the embedding `words`."""
 
-    def body(c: Config, at: str) -> Iterator[Param]:
-        params = linear(f"{at}{path}", c.num("vocab_size"), c.num("hidden_size"), bias=True)
-        yield from tied(c, params, {f"{at}{path}.weight": f"{at}{words}"})
+    def body(c: Config, prefix: str) -> Iterator[Param]:
+        params = linear(f"{prefix}{path}", c.num("vocab_size"), c.num("hidden_size"), bias=True)
+        yield from tied(c, params, {f"{prefix}{path}.weight": f"{prefix}{words}"})
 
     return body
 
 
-def answer_spans(c: Config, at: str) -> Iterator[Param]:
+def answer_spans(c: Config, prefix: str) -> Iterator[Param]:
     """SQuAD 2: where the answer starts, where it ends given that, whether there is one."""
     width = c.num("hidden_size")
-    yield from linear(f"{at}start_logits.dense", 1, width, bias=True)
-    yield from linear(f"{at}end_logits.dense_0", width, 2 * width, bias=True)
-    yield from norm(f"{at}end_logits.LayerNorm", width, bias=True)
-    yield from linear(f"{at}end_logits.dense_1", 1, width, bias=True)
-    yield from linear(f"{at}answer_class.dense_0", width, 2 * width, bias=True)
-    yield from linear(f"{at}answer_class.dense_1", 1, width)
+    yield from linear(f"{prefix}start_logits.dense", 1, width, bias=True)
+    yield from linear(f"{prefix}end_logits.dense_0", width, 2 * width, bias=True)
+    yield from norm(f"{prefix}end_logits.LayerNorm", width, bias=True)
+    yield from linear(f"{prefix}end_logits.dense_1", 1, width, bias=True)
+    yield from linear(f"{prefix}answer_class.dense_0", width, 2 * width, bias=True)
+    yield from linear(f"{prefix}answer_class.dense_1", 1, width)
 
 
-def funnel_layer(c: Config, at: str) -> Iterator[Param]:
+def funnel_layer(c: Config, prefix: str) -> Iterator[Param]:
     width, heads, size = c.num("d_model"), c.num("n_head"), c.num("d_head")
-    path = f"{at}attention."
+    path = f"{prefix}attention."
     yield from relative_biases(path, heads, size)
     yield Param(f"{path}r_kernel", (width, heads, size), "other")
     yield from linear(f"{path}q_head", heads * size, width)
@@ -96,24 +96,26 @@ def funnel_layer(c: Config, at: str) -> Iterator[Param]:
     yield from linear(f"{path}v_head", heads * size, width, bias=True)
     yield from linear(f"{path}post_proj", width, heads * size, bias=True)
     yield from norm(f"{path}layer_norm", width, bias=True)
-    yield from linear(f"{at}ffn.linear_1", c.num("d_inner"), width, bias=True)
-    yield from linear(f"{at}ffn.linear_2", width, c.num("d_inner"), bias=True)
-    yield from norm(f"{at}ffn.layer_norm", width, bias=True)
+    yield from linear(f"{prefix}ffn.linear_1", c.num("d_inner"), width, bias=True)
+    yield from linear(f"{prefix}ffn.linear_2", width, c.num("d_inner"), bias=True)
+    yield from norm(f"{prefix}ffn.layer_norm", width, bias=True)
 
 
-def funnel_base(c: Config, at: str) -> Iterator[Param]:
+def funnel_base(c: Config, prefix: str) -> Iterator[Param]:
     c.skip("num_decoder_layers")
-    yield from embedding(f"{at}embeddings.word_embeddings", c.num("vocab_size"), c.num("d_model"))
-    yield from norm(f"{at}embeddings.layer_norm", c.num("d_model"), bias=True)
+    yield from embedding(
+        f"{prefix}embeddings.word_embeddings", c.num("vocab_size"), c.num("d_model")
+    )
+    yield from norm(f"{prefix}embeddings.layer_norm", c.num("d_model"), bias=True)
     for block, size in enumerate(c.nums("block_sizes")):
         for i in range(size):
-            yield from funnel_layer(c, f"{at}encoder.blocks.{block}.{i}.")
+            yield from funnel_layer(c, f"{prefix}encoder.blocks.{block}.{i}.")
 
 
-def funnel(c: Config, at: str) -> Iterator[Param]:
-    yield from funnel_base(c, at)
+def funnel(c: Config, prefix: str) -> Iterator[Param]:
+    yield from funnel_base(c, prefix)
     for i in range(c.layers("num_decoder_layers")):
-        yield from funnel_layer(c, f"{at}decoder.layers.{i}.")
+        yield from funnel_layer(c, f"{prefix}decoder.layers.{i}.")
 
 
 LABELS, SPANS = project("classifier"), project("qa_outputs")
@@ -164,36 +166,36 @@ def heads_of_funnel(c: Config, count: int) -> "Sequence[Attention]":
     return (encoders.one(c.num("n_head"), c.num("d_head")),) * count
 
 
-def xlm(c: Config, at: str) -> Iterator[Param]:
+def xlm(c: Config, prefix: str) -> Iterator[Param]:
     width, languages = c.num("emb_dim"), c.num("n_langs")
     c.skip("n_heads")
-    yield from embedding(f"{at}embeddings", c.num("vocab_size"), width)
-    yield from embedding(f"{at}position_embeddings", c.num("max_position_embeddings"), width)
+    yield from embedding(f"{prefix}embeddings", c.num("vocab_size"), width)
+    yield from embedding(f"{prefix}position_embeddings", c.num("max_position_embeddings"), width)
     if languages > 1 and c.flag("use_lang_emb"):
-        yield from embedding(f"{at}lang_embeddings", languages, width)
-    yield from norm(f"{at}layer_norm_emb", width, bias=True)
+        yield from embedding(f"{prefix}lang_embeddings", languages, width)
+    yield from norm(f"{prefix}layer_norm_emb", width, bias=True)
     for i in range(c.layers("n_layers")):
-        yield from layer(at, i, width)
+        yield from layer(prefix, i, width)
 
 
-def layer(at: str, i: int, width: int) -> Iterator[Param]:
+def layer(prefix: str, i: int, width: int) -> Iterator[Param]:
     for name in ("q_lin", "k_lin", "v_lin", "out_lin"):
-        yield from linear(f"{at}attentions.{i}.{name}", width, width, bias=True)
-    yield from norm(f"{at}layer_norm1.{i}", width, bias=True)
-    yield from linear(f"{at}ffns.{i}.lin1", 4 * width, width, bias=True)
-    yield from linear(f"{at}ffns.{i}.lin2", width, 4 * width, bias=True)
-    yield from norm(f"{at}layer_norm2.{i}", width, bias=True)
+        yield from linear(f"{prefix}attentions.{i}.{name}", width, width, bias=True)
+    yield from norm(f"{prefix}layer_norm1.{i}", width, bias=True)
+    yield from linear(f"{prefix}ffns.{i}.lin1", 4 * width, width, bias=True)
+    yield from linear(f"{prefix}ffns.{i}.lin2", width, 4 * width, bias=True)
+    yield from norm(f"{prefix}layer_norm2.{i}", width, bias=True)
 
 
-def lm_head(c: Config, at: str) -> Iterator[Param]:
+def lm_head(c: Config, prefix: str) -> Iterator[Param]:
     if c.flag("asm"):
         raise UnsupportedError(f"{c.where}: asm (adaptive softmax) is not in our tables")
-    yield from tied_linear("pred_layer.proj", "transformer.embeddings.weight")(c, at)
+    yield from tied_linear("pred_layer.proj", "transformer.embeddings.weight")(c, prefix)
 
 
-def choice(c: Config, at: str) -> Iterator[Param]:
+def choice(c: Config, prefix: str) -> Iterator[Param]:
     """Yield the head for multiple choice: one output, read from a summary as wide as the labels."""
-    yield from linear(f"{at}logits_proj", 1, labels(c), bias=True)
+    yield from linear(f"{prefix}logits_proj", 1, labels(c), bias=True)
 
 
 XLM = Family(

@@ -72,7 +72,7 @@ def hybrid(c: Config, block: Submodules, mamba: Submodules, owner: int | None) -
 
 def zamba_mamba(c: Config) -> Submodule:
     """Mamba 1 in heads of equal size."""
-    width, heads, at = c.num("hidden_size"), c.num("n_mamba_heads"), "mamba."
+    width, heads, prefix = c.num("hidden_size"), c.num("n_mamba_heads"), "mamba."
     m = Mamba1(
         inner=c.num("mamba_expand") * width,
         state=c.num("mamba_d_state"),
@@ -81,27 +81,27 @@ def zamba_mamba(c: Config) -> Submodule:
     size, rank = m.inner // max(1, heads), step_rank(c, "mamba_dt_rank")
     bias = c.flag("mamba_proj_bias")
     return submodule(
-        conv(f"{at}conv1d", (m.inner, 1, m.kernel), bias=c.flag("mamba_conv_bias")),
-        linear(f"{at}in_proj", 2 * m.inner, width, bias=bias),
-        [Param(f"{at}x_proj_weight", (heads, rank + 2 * m.state, size), "other")],
-        [Param(f"{at}dt_proj_weight", (heads, size, rank), "other")],
-        [Param(f"{at}dt_proj_bias", (heads, size), "other")],
-        [Param(f"{at}A_log", (heads, size, m.state), "other", "float32")],
-        [Param(f"{at}D", (heads, size), "other")],
-        linear(f"{at}out_proj", width, m.inner, bias=bias),
+        conv(f"{prefix}conv1d", (m.inner, 1, m.kernel), bias=c.flag("mamba_conv_bias")),
+        linear(f"{prefix}in_proj", 2 * m.inner, width, bias=bias),
+        [Param(f"{prefix}x_proj_weight", (heads, rank + 2 * m.state, size), "other")],
+        [Param(f"{prefix}dt_proj_weight", (heads, size, rank), "other")],
+        [Param(f"{prefix}dt_proj_bias", (heads, size), "other")],
+        [Param(f"{prefix}A_log", (heads, size, m.state), "other", "float32")],
+        [Param(f"{prefix}D", (heads, size), "other")],
+        linear(f"{prefix}out_proj", width, m.inner, bias=bias),
         mixer=m,
     )
 
 
 def zamba_block(c: Config) -> Submodules:
-    width, heads, at = c.num("hidden_size"), c.num("num_attention_heads"), "shared_transf."
+    width, heads, prefix = c.num("hidden_size"), c.num("num_attention_heads"), "shared_transf."
     wide = c.num("attention_hidden_size", default=2 * width)
     size = c.num("attention_head_dim", default=2 * width // max(1, heads))
     return (
-        wide_attention(c, f"{at}self_attn.", wide, size),
-        gated(f"{at}feed_forward", width, c.num("intermediate_size")),
-        normed(wide, f"{at}input_layernorm"),
-        normed(width, f"{at}pre_ff_layernorm"),
+        wide_attention(c, f"{prefix}self_attn.", wide, size),
+        gated(f"{prefix}feed_forward", width, c.num("intermediate_size")),
+        normed(wide, f"{prefix}input_layernorm"),
+        normed(width, f"{prefix}pre_ff_layernorm"),
     )
 
 
@@ -150,27 +150,27 @@ def adapter(path: str, inputs: int, rank: int, outputs: int) -> Iterator[Param]:
     yield from linear(f"{path}.1", outputs, rank)
 
 
-def zamba2_adapters(c: Config, at: str, inner: int, uses: Sequence[int]) -> Iterator[Param]:
+def zamba2_adapters(c: Config, prefix: str, inner: int, uses: Sequence[int]) -> Iterator[Param]:
     """`uses`: the hybrid layers, counted among themselves, that this block is for."""
     width, rank = c.num("hidden_size"), c.num("adapter_rank")
     for i in uses:
-        path = f"{at}feed_forward.gate_up_proj_adapter_list.{i}"
+        path = f"{prefix}feed_forward.gate_up_proj_adapter_list.{i}"
         yield from adapter(path, width, rank, 2 * inner)
         for name in "qkv" if c.flag("use_shared_attention_adapter") else "":
-            path = f"{at}self_attn.linear_{name}_adapter_list.{i}"
+            path = f"{prefix}self_attn.linear_{name}_adapter_list.{i}"
             yield from adapter(path, 2 * width, rank, 2 * width)
 
 
 def zamba2_block(c: Config, uses: Sequence[int]) -> Submodules:
-    width, wide, at = c.num("hidden_size"), 2 * c.num("hidden_size"), "shared_transformer."
+    width, wide, prefix = c.num("hidden_size"), 2 * c.num("hidden_size"), "shared_transformer."
     inner, bias = c.num("intermediate_size", default=4 * width), c.flag("add_bias_linear")
     size = wide // max(1, c.num("num_attention_heads"))
     return (
-        wide_attention(c, f"{at}self_attn.", wide, size),
-        fused_gated(f"{at}feed_forward", width, inner, bias=bias),
-        submodule(zamba2_adapters(c, at, inner, uses)),
-        normed(wide, f"{at}input_layernorm"),
-        normed(width, f"{at}pre_ff_layernorm"),
+        wide_attention(c, f"{prefix}self_attn.", wide, size),
+        fused_gated(f"{prefix}feed_forward", width, inner, bias=bias),
+        submodule(zamba2_adapters(c, prefix, inner, uses)),
+        normed(wide, f"{prefix}input_layernorm"),
+        normed(width, f"{prefix}pre_ff_layernorm"),
     )
 
 
@@ -197,10 +197,10 @@ def zamba2(c: Config) -> Decoder:
     return tree(c, by_kind([turns.get(i) for i in range(len(found))], layer), NAMES)
 
 
-def zamba2_buffers(c: Config, at: str) -> Iterator[Buffer]:
+def zamba2_buffers(c: Config, prefix: str) -> Iterator[Buffer]:
     if c.flag("use_mem_rope"):
         size = 2 * c.num("hidden_size") // max(1, c.num("num_attention_heads"))
-        yield from frequencies(f"{at}rotary_emb.", size)
+        yield from frequencies(f"{prefix}rotary_emb.", size)
 
 
 HEADS = {name: DECODER_HEADS[name] for name in ("ForCausalLM", "ForSequenceClassification")}

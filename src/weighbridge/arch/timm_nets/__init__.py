@@ -76,7 +76,7 @@ MOST_CLASSES = 10**6  # of a stranger's config
 
 
 class TimmName(NamedTuple):
-    """What a name says: the rule, what it is given, and how many classes there are."""
+    """Rule that a name stands for, what it is given, and how many classes there are."""
 
     cls: str
     rule: str
@@ -85,14 +85,14 @@ class TimmName(NamedTuple):
 
 
 def blueprint(name: str, classes: int | None = None) -> Blueprint | None:
-    """The tensors of `timm.create_model(name)`; None where our rules do not know it. `classes`
+    """Return the tensors of `timm.create_model(name)`; None where no rule knows it. `classes`
     are what a config says; without, the tag decides."""
     found = _named(name, classes)
     return None if found is None else _built(found)
 
 
 def of_config(config: Mapping[str, Any]) -> Blueprint | None:
-    """The tensors of the class that a config of timm's names by its `architecture`."""
+    """Return the tensors of the class that a config of timm's names by its `architecture`."""
     classes = config.get("num_classes")
     if classes is not None and (type(classes) is not int or not 0 <= classes <= MOST_CLASSES):
         raise BadFileError(
@@ -115,7 +115,7 @@ def _named(name: str, classes: int | None = None) -> TimmName | None:
 
 
 def _classes(tag: str) -> int | None:
-    """How many classes weights with that tag have; None where it does not say."""
+    """Count the classes that weights with that tag have; None where it does not say."""
     if tag in HEADLESS:
         return 0
     said = re.findall(r"(?:^|_)(in\d+k)(?=_|$)", tag)
@@ -156,17 +156,17 @@ def plan(c: Config, classes: int) -> Blueprint:
     return found
 
 
-def network(c: Config, at: str) -> Iterator[Param]:
+def network(c: Config, prefix: str) -> Iterator[Param]:
     yield from plan(c, 0).params
 
 
-def classifier(c: Config, at: str) -> Iterator[Param]:
+def classifier(c: Config, prefix: str) -> Iterator[Param]:
     body = {p.name for p in plan(c, 0).params}
     classes = c.num("num_classes", default=0) or labels(c)
     yield from (p for p in plan(c, classes).params if p.name not in body)
 
 
-def buffers(c: Config, at: str) -> Iterator[Buffer]:
+def buffers(c: Config, prefix: str) -> Iterator[Buffer]:
     yield from plan(c, 0).buffers
 
 

@@ -25,13 +25,13 @@ SIZES = {  # width, layers
 }
 
 
-def block(at: str, width: int) -> Net:
-    yield from layernorm(f"{at}norm1", width)
-    yield from linear(f"{at}attn.qkv", 3 * width, width, bias=True)
-    yield from linear(f"{at}attn.proj", width, width, bias=True)
-    yield from layernorm(f"{at}norm2", width)
-    yield from linear(f"{at}mlp.fc1", 4 * width, width, bias=True)
-    yield from linear(f"{at}mlp.fc2", width, 4 * width, bias=True)
+def block(prefix: str, width: int) -> Net:
+    yield from layernorm(f"{prefix}norm1", width)
+    yield from linear(f"{prefix}attn.qkv", 3 * width, width, bias=True)
+    yield from linear(f"{prefix}attn.proj", width, width, bias=True)
+    yield from layernorm(f"{prefix}norm2", width)
+    yield from linear(f"{prefix}mlp.fc1", 4 * width, width, bias=True)
+    yield from linear(f"{prefix}mlp.fc2", width, 4 * width, bias=True)
 
 
 def transformer(size: str, patch: int, image: int, heads: tuple[str, ...], classes: int) -> Net:
@@ -66,25 +66,25 @@ SWIN_SIZES = {  # depths, width and heads of the first stage
 }
 
 
-def attention(at: str, width: int, heads: int, window: int) -> Net:
-    yield Param(f"{at}relative_position_bias_table", ((2 * window - 1) ** 2, heads), "other")
-    yield Buffer(f"{at}relative_position_index", (window**2, window**2), "int64")
-    yield from linear(f"{at}qkv", 3 * width, width, bias=True)
-    yield from linear(f"{at}proj", width, width, bias=True)
+def attention(prefix: str, width: int, heads: int, window: int) -> Net:
+    yield Param(f"{prefix}relative_position_bias_table", ((2 * window - 1) ** 2, heads), "other")
+    yield Buffer(f"{prefix}relative_position_index", (window**2, window**2), "int64")
+    yield from linear(f"{prefix}qkv", 3 * width, width, bias=True)
+    yield from linear(f"{prefix}proj", width, width, bias=True)
 
 
-def swin_block(at: str, width: int, heads: int, window: int) -> Net:
-    yield from layernorm(f"{at}norm1", width)
-    yield from attention(f"{at}attn.", width, heads, window)
-    yield from layernorm(f"{at}norm2", width)
-    yield from linear(f"{at}mlp.fc1", 4 * width, width, bias=True)
-    yield from linear(f"{at}mlp.fc2", width, 4 * width, bias=True)
+def swin_block(prefix: str, width: int, heads: int, window: int) -> Net:
+    yield from layernorm(f"{prefix}norm1", width)
+    yield from attention(f"{prefix}attn.", width, heads, window)
+    yield from layernorm(f"{prefix}norm2", width)
+    yield from linear(f"{prefix}mlp.fc1", 4 * width, width, bias=True)
+    yield from linear(f"{prefix}mlp.fc2", width, 4 * width, bias=True)
 
 
-def merging(at: str, width: int) -> Net:
+def merging(prefix: str, width: int) -> Net:
     """Four neighbours, of half of `width` each, become one."""
-    yield from layernorm(f"{at}norm", 2 * width)
-    yield from linear(f"{at}reduction", width, 2 * width)
+    yield from layernorm(f"{prefix}norm", 2 * width)
+    yield from linear(f"{prefix}reduction", width, 2 * width)
 
 
 def swin(size: str, patch: str, window: str, image: str, *, classes: int) -> Net:
@@ -97,9 +97,9 @@ def swin(size: str, patch: str, window: str, image: str, *, classes: int) -> Net
         if i:
             yield from merging(f"layers.{i}.downsample.", width)
         for j in range(depth):
-            at = f"layers.{i}.blocks.{j}."
+            prefix = f"layers.{i}.blocks.{j}."
             if j % 2 and windows > 1:
-                yield Buffer(f"{at}attn_mask", (windows**2, across**2, across**2), "")
-            yield from swin_block(at, width, heads << i, across)
+                yield Buffer(f"{prefix}attn_mask", (windows**2, across**2, across**2), "")
+            yield from swin_block(prefix, width, heads << i, across)
     yield from layernorm("norm", first << 3)
     yield from classifier("head.fc", classes, first << 3)

@@ -88,14 +88,14 @@ DEPTHS = {
 
 
 def features(depths: tuple[int, ...], *, norms: bool) -> Net:
-    at, inputs = 0, 3
+    number, inputs = 0, 3
     for width, depth in zip(WIDTHS, depths, strict=True):
         for _ in range(depth):
-            yield from conv(f"features.{at}", (width, inputs, 3, 3))
+            yield from conv(f"features.{number}", (width, inputs, 3, 3))
             if norms:
-                yield from batchnorm(f"features.{at + 1}", width)
-            at, inputs = at + (3 if norms else 2), width
-        at += 1  # the pooling
+                yield from batchnorm(f"features.{number + 1}", width)
+            number, inputs = number + (3 if norms else 2), width
+        number += 1  # the pooling
 
 
 def vgg(size: str, norms: str | None = None, *, classes: int) -> Net:
@@ -113,15 +113,15 @@ SIZES = {  # layers of the blocks, G
 }
 
 
-def layer(at: str, inputs: int, growth: int) -> Net:
-    yield from batchnorm(f"{at}norm1", inputs)
-    yield from convolved(f"{at}conv1", f"{at}norm2", 4 * growth, inputs)
-    yield from conv(f"{at}conv2", (growth, 4 * growth, 3, 3), bias=False)
+def layer(prefix: str, inputs: int, growth: int) -> Net:
+    yield from batchnorm(f"{prefix}norm1", inputs)
+    yield from convolved(f"{prefix}conv1", f"{prefix}norm2", 4 * growth, inputs)
+    yield from conv(f"{prefix}conv2", (growth, 4 * growth, 3, 3), bias=False)
 
 
-def transition(at: str, inputs: int) -> Net:
-    yield from batchnorm(f"{at}norm", inputs)
-    yield from conv(f"{at}conv", (inputs // 2, inputs, 1, 1), bias=False)
+def transition(prefix: str, inputs: int) -> Net:
+    yield from batchnorm(f"{prefix}norm", inputs)
+    yield from conv(f"{prefix}conv", (inputs // 2, inputs, 1, 1), bias=False)
 
 
 def densenet(size: str, *, classes: int) -> Net:
@@ -157,15 +157,15 @@ class ResnetShape(NamedTuple):
         return width * self.base // 64 * self.groups
 
 
-def block(at: str, shape: ResnetShape, width: int, inputs: int) -> Net:
+def block(prefix: str, shape: ResnetShape, width: int, inputs: int) -> Net:
     if not shape.bottleneck:
-        yield from convolved(f"{at}conv1", f"{at}bn1", width, inputs, 3)
-        yield from convolved(f"{at}conv2", f"{at}bn2", width, width, 3)
+        yield from convolved(f"{prefix}conv1", f"{prefix}bn1", width, inputs, 3)
+        yield from convolved(f"{prefix}conv2", f"{prefix}bn2", width, width, 3)
         return
     inner = shape.inner(width)
-    yield from convolved(f"{at}conv1", f"{at}bn1", inner, inputs)
-    yield from convolved(f"{at}conv2", f"{at}bn2", inner, inner // shape.groups, 3)
-    yield from convolved(f"{at}conv3", f"{at}bn3", 4 * width, inner)
+    yield from convolved(f"{prefix}conv1", f"{prefix}bn1", inner, inputs)
+    yield from convolved(f"{prefix}conv2", f"{prefix}bn2", inner, inner // shape.groups, 3)
+    yield from convolved(f"{prefix}conv3", f"{prefix}bn3", 4 * width, inner)
 
 
 def stages(depths: tuple[int, ...], shape: ResnetShape) -> Net:
@@ -174,10 +174,12 @@ def stages(depths: tuple[int, ...], shape: ResnetShape) -> Net:
         width = 64 << i
         outputs = 4 * width if shape.bottleneck else width
         for j in range(depth):
-            at = f"layer{i + 1}.{j}."
-            yield from block(at, shape, width, inputs)
+            prefix = f"layer{i + 1}.{j}."
+            yield from block(prefix, shape, width, inputs)
             if j == 0 and (i or inputs != outputs):
-                yield from convolved(f"{at}downsample.0", f"{at}downsample.1", outputs, inputs)
+                yield from convolved(
+                    f"{prefix}downsample.0", f"{prefix}downsample.1", outputs, inputs
+                )
             inputs = outputs
 
 
@@ -256,18 +258,18 @@ LINES = {
 }
 
 
-def conv_bn(at: str, outputs: int, inputs: int, kernel: int = 1) -> Net:
-    return convolved(f"{at}.conv", f"{at}.bn", outputs, inputs, kernel)
+def conv_bn(prefix: str, outputs: int, inputs: int, kernel: int = 1) -> Net:
+    return convolved(f"{prefix}.conv", f"{prefix}.bn", outputs, inputs, kernel)
 
 
-def regnet_block(at: str, width: int, group: int, inputs: int, *, excited: bool) -> Net:
-    yield from conv_bn(f"{at}conv1", width, inputs)
-    yield from conv_bn(f"{at}conv2", width, group, 3)
+def regnet_block(prefix: str, width: int, group: int, inputs: int, *, excited: bool) -> Net:
+    yield from conv_bn(f"{prefix}conv1", width, inputs)
+    yield from conv_bn(f"{prefix}conv2", width, group, 3)
     if excited:  # to a quarter of what comes in
         squeezed = round(inputs / 4)
-        yield from pointwise(f"{at}se.fc1", squeezed, width)
-        yield from pointwise(f"{at}se.fc2", width, squeezed)
-    yield from conv_bn(f"{at}conv3", width, width)
+        yield from pointwise(f"{prefix}se.fc1", squeezed, width)
+        yield from pointwise(f"{prefix}se.fc2", width, squeezed)
+    yield from conv_bn(f"{prefix}conv3", width, width)
 
 
 def regnet(kind: str, size: str, wider: str | None = None, *, classes: int) -> Net:
@@ -276,10 +278,10 @@ def regnet(kind: str, size: str, wider: str | None = None, *, classes: int) -> N
     stages = LINES[f"{kind}_{size}"].stages(wider=bool(wider))
     for i, (count, width, group) in enumerate(stages, 1):
         for j in range(1, count + 1):
-            at = f"s{i}.b{j}."
-            yield from regnet_block(at, width, group, inputs, excited=kind == "y")
+            prefix = f"s{i}.b{j}."
+            yield from regnet_block(prefix, width, group, inputs, excited=kind == "y")
             if j == 1:  # halves the resolution
-                yield from conv_bn(f"{at}downsample", width, inputs)
+                yield from conv_bn(f"{prefix}downsample", width, inputs)
             inputs = width
     yield from classifier("head.fc", classes, inputs)
 
@@ -305,12 +307,12 @@ def convnext_pointwise(path: str, outputs: int, inputs: int, *, convolved: bool)
         yield from linear(path, outputs, inputs, bias=True)
 
 
-def convnext_block(at: str, width: int, *, convolved: bool) -> Net:
-    yield Param(f"{at}gamma", (width,), "other")
-    yield from conv(f"{at}conv_dw", (width, 1, 7, 7))
-    yield from layernorm(f"{at}norm", width)
-    yield from convnext_pointwise(f"{at}mlp.fc1", 4 * width, width, convolved=convolved)
-    yield from convnext_pointwise(f"{at}mlp.fc2", width, 4 * width, convolved=convolved)
+def convnext_block(prefix: str, width: int, *, convolved: bool) -> Net:
+    yield Param(f"{prefix}gamma", (width,), "other")
+    yield from conv(f"{prefix}conv_dw", (width, 1, 7, 7))
+    yield from layernorm(f"{prefix}norm", width)
+    yield from convnext_pointwise(f"{prefix}mlp.fc1", 4 * width, width, convolved=convolved)
+    yield from convnext_pointwise(f"{prefix}mlp.fc2", width, 4 * width, convolved=convolved)
 
 
 def convnext(size: str, *, classes: int) -> Net:

@@ -26,7 +26,7 @@ class MobileStage(NamedTuple):
 
 
 class MobileRules(NamedTuple):
-    """How a network is scaled, and what is rounded in what way."""
+    """Factors by which a network is scaled, and how sizes are rounded."""
 
     width: float = 1.0
     depth: float = 1.0
@@ -101,22 +101,22 @@ MOBILENET_V3: dict[str, tuple[Stages, int, int]] = {  # stages, last convolution
 }
 
 
-def excite(at: str, inner: int, squeezed: int) -> Net:
-    yield from pointwise(f"{at}se.conv_reduce", squeezed, inner)
-    yield from pointwise(f"{at}se.conv_expand", inner, squeezed)
+def excite(prefix: str, inner: int, squeezed: int) -> Net:
+    yield from pointwise(f"{prefix}se.conv_reduce", squeezed, inner)
+    yield from pointwise(f"{prefix}se.conv_expand", inner, squeezed)
 
 
-def block(at: str, s: MobileStage, rules: MobileRules, inputs: int, outputs: int) -> Net:
+def block(prefix: str, s: MobileStage, rules: MobileRules, inputs: int, outputs: int) -> Net:
     plain = s.expansion == 1
     inner = inputs if plain else divisible(inputs * s.expansion)
     depthwise, last = ("bn1", "bn2") if plain else ("bn2", "bn3")
     if not plain:
-        yield from convolved(f"{at}conv_pw", f"{at}bn1", inner, inputs)
-    yield from convolved(f"{at}conv_dw", f"{at}{depthwise}", inner, 1, s.kernel)
+        yield from convolved(f"{prefix}conv_pw", f"{prefix}bn1", inner, inputs)
+    yield from convolved(f"{prefix}conv_dw", f"{prefix}{depthwise}", inner, 1, s.kernel)
     if s.excited:
-        yield from excite(at, inner, rules.squeezed(inputs, inner))
+        yield from excite(prefix, inner, rules.squeezed(inputs, inner))
     name = "conv_pw" if plain else "conv_pwl"
-    yield from convolved(f"{at}{name}", f"{at}{last}", outputs, inner)
+    yield from convolved(f"{prefix}{name}", f"{prefix}{last}", outputs, inner)
 
 
 def blocks(stages: Stages, rules: MobileRules, inputs: int) -> Net:
@@ -167,7 +167,7 @@ def mobilenet_v3(size: str, percent: str, *, classes: int) -> Net:
     first = 16 if rules.width < 0.75 else rules.scaled(16)
     yield from stem(first)
     yield from blocks(stages, rules, first)
-    at, width = f"blocks.{len(stages)}.0.", rules.scaled(last)
-    yield from convolved(f"{at}conv", f"{at}bn1", width, rules.scaled(stages[-1][-1].width))
+    prefix, width = f"blocks.{len(stages)}.0.", rules.scaled(last)
+    yield from convolved(f"{prefix}conv", f"{prefix}bn1", width, rules.scaled(stages[-1][-1].width))
     yield from conv("conv_head", (features, width, 1, 1))
     yield from classifier("classifier", classes, features)
