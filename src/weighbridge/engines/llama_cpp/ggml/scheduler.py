@@ -37,10 +37,10 @@ class Scheduler:
 
     host: int
     supports: Supports
+    batch: Callable[[GgmlTensor], int]  # tokens that an operation works on
     copies: int = 1
     offload: bool = True
     all_inputs: bool = True  # a pipeline keeps inputs that no node reads as well
-    batch: Callable[[GgmlTensor], int] = lambda t: 0
     copied: dict[tuple[int, int], list[GgmlTensor]] = field(default_factory=dict)
     splits: list[GraphSplit] = field(default_factory=list)
 
