@@ -180,6 +180,27 @@ def record(
         out.node, out.slot = node, slot
 
 
+def remade(m: Machine, x: Tensor, out: Tensor, *saved: Tensor | None) -> Tensor:
+    """Record what `out` was made from: its gradient makes one as large as `x`. Return `out`."""
+    shape = x.shape
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        return [m.new(shape, grads[0].dtype)]
+
+    record(m, back, [x], saved, out)
+    return out
+
+
+def passed(m: Machine, x: Tensor, out: Tensor, *saved: Tensor | None) -> Tensor:
+    """Record what `out` was made from: `x` is given its gradient as it is. Return `out`."""
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        return [grads[0]]
+
+    record(m, back, [x], saved, out)
+    return out
+
+
 def ahead(m: Machine, inputs: Sequence[Tensor | None], saved: Sequence[Tensor | None]) -> None:
     """Inputs are saved before an operator runs: a layer that is computed again ends here where
     these are the last that were asked for."""

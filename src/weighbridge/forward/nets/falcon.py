@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from weighbridge.dtypes import BOOL, FLOAT32, INT64, DType
 from weighbridge.errors import UsageError
-from weighbridge.forward.machine import Grads, Machine, Needs, record
+from weighbridge.forward.machine import Machine, remade
 from weighbridge.forward.modules import Module
 from weighbridge.forward.ops.attention import AttentionHeads, contiguous
 from weighbridge.forward.ops.attention import product as of_heads
@@ -180,13 +180,7 @@ def picked(m: Machine, x: Tensor, shape: tuple[int, ...]) -> Tensor:
     """x[..., [n], :]"""
     out = m.new(shape, x.dtype)
     numbers = m.new((1,), INT64)
-    whole = x.shape
-
-    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
-        return [m.new(whole, grads[0].dtype)]
-
-    record(m, back, [x], [numbers], out)
-    return out
+    return remade(m, x, out, numbers)
 
 
 def mlp(s: TrainingStep, p: Module, x: Tensor) -> Tensor:

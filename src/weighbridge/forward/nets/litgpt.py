@@ -13,7 +13,7 @@ from typing import Any
 
 from weighbridge.arch.model_types import facts
 from weighbridge.dtypes import FLOAT32, INT64
-from weighbridge.forward.machine import Grads, Machine, Needs, lower, record
+from weighbridge.forward.machine import Grads, Machine, Needs, lower, record, remade
 from weighbridge.forward.modules import Module
 from weighbridge.forward.ops.attention import AttentionHeads
 from weighbridge.forward.ops.losses import cross_entropy, embedding
@@ -119,14 +119,7 @@ def _expanded(m: Machine, x: Tensor, whole: Shape, *, copy: bool, few: bool) -> 
     some."""
     if not few:
         return x.view(*whole)
-    out = m.new(whole, x.dtype) if copy else Computed(whole, x.dtype, x.storage)
-    before = x.shape
-
-    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
-        return [m.new(before, grads[0].dtype)]
-
-    record(m, back, [x], [], out)
-    return out
+    return remade(m, x, m.new(whole, x.dtype) if copy else Computed(whole, x.dtype, x.storage))
 
 
 def _first(m: Machine, x: Tensor, cos: Tensor) -> Tensor:

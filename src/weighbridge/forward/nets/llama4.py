@@ -8,11 +8,9 @@
 Source: transformers 5.23 models/llama4/modeling_llama4.py.
 """
 
-from typing import Any
-
 from weighbridge.arch.body import Experts
 from weighbridge.dtypes import FLOAT32
-from weighbridge.forward.machine import Grads, Machine, Needs, record
+from weighbridge.forward.machine import Machine, remade
 from weighbridge.forward.modules import Module
 from weighbridge.forward.ops.experts import summed_k, topk
 from weighbridge.forward.ops.matrix import linear, matmul
@@ -95,14 +93,7 @@ def router(m: Machine, p: Module, x: Tensor, e: Experts) -> tuple[Tensor, Tensor
 
 def scattered(m: Machine, value: Tensor, numbers: Tensor, count: int) -> Tensor:
     """full_like(-inf).scatter_(1, numbers, value)"""
-    out = m.new((value.shape[0], count), value.dtype)
-    shape = value.shape
-
-    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
-        return [m.new(shape, grads[0].dtype)]
-
-    record(m, back, [value], [numbers], out)
-    return out
+    return remade(m, value, m.new((value.shape[0], count), value.dtype), numbers)
 
 
 def every_expert(s: TrainingStep, p: Module, x: Tensor, e: Experts) -> Tensor:

@@ -34,7 +34,7 @@ from functools import partial
 from typing import Any
 
 from weighbridge.dtypes import BOOL, FLOAT32, INT64
-from weighbridge.forward.machine import Grads, Machine, Needs, record
+from weighbridge.forward.machine import Grads, Machine, Needs, record, remade
 from weighbridge.forward.modules import Module
 from weighbridge.forward.nets.decoders import OLMO2_LAYER, olmo2
 from weighbridge.forward.nets.latent import pairs_turned
@@ -188,13 +188,7 @@ def feed(s: TrainingStep, p: Module, x: Tensor, number: int) -> Tensor:
 def jittered(m: Machine, x: Tensor) -> Tensor:
     """x *= noise"""
     noise = m.new(x.shape, x.dtype)
-    out = Computed(x.shape, x.dtype, x.storage)
-
-    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
-        return [m.new(grads[0].shape, grads[0].dtype)]
-
-    record(m, back, [x], [noise], out)
-    return out
+    return remade(m, x, Computed(x.shape, x.dtype, x.storage), noise)
 
 
 def drawn(m: Machine, scores: Tensor) -> tuple[Tensor, Tensor]:
@@ -218,14 +212,7 @@ def _one(m: Machine, scores: Tensor, among: Tensor) -> tuple[Tensor, Tensor, Ten
 
 def scattered(m: Machine, x: Tensor, number: Tensor) -> Tensor:
     """torch.scatter(x, -1, number, -inf)"""
-    out = m.new(x.shape, x.dtype)
-    whole = x.shape
-
-    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
-        return [m.new(whole, grads[0].dtype)]
-
-    record(m, back, [x], [number], out)
-    return out
+    return remade(m, x, m.new(x.shape, x.dtype), number)
 
 
 def weighed(m: Machine, scores: Tensor, chosen: Tensor, number: Tensor, gates: Tensor) -> Tensor:

@@ -30,7 +30,7 @@ from typing import Any
 
 from weighbridge.dtypes import FLOAT32, INT64
 from weighbridge.forward.losses import head
-from weighbridge.forward.machine import Grads, Machine, Needs, lower, record
+from weighbridge.forward.machine import Grads, Machine, Needs, lower, record, remade
 from weighbridge.forward.modules import Module
 from weighbridge.forward.nets import EMBEDDINGS
 from weighbridge.forward.ops.attention import AttentionHeads
@@ -218,14 +218,7 @@ def fused(m: Machine, gate: Tensor, up: Tensor) -> Tensor:
 
 def one_kernel(m: Machine, x: Tensor, shape: tuple[int, ...]) -> Tensor:
     """Turned by positions, copied for more heads, put in another order: nothing is kept."""
-    out = m.new(shape, x.dtype)
-    before = x.shape
-
-    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
-        return [m.new(before, grads[0].dtype)]
-
-    record(m, back, [x], [], out)
-    return out
+    return remade(m, x, m.new(shape, x.dtype))
 
 
 # ---- loss

@@ -16,7 +16,7 @@ from typing import Any
 
 from weighbridge.dtypes import FLOAT32, INT64
 from weighbridge.forward.adapters import FusedLora
-from weighbridge.forward.machine import Grads, Machine, Needs, record
+from weighbridge.forward.machine import Grads, Machine, Needs, passed, record
 from weighbridge.forward.modules import Module
 from weighbridge.forward.nets import EMBEDDINGS
 from weighbridge.forward.ops.losses import embedding
@@ -74,23 +74,12 @@ def attention(s: TrainingStep, p: Module, x: Tensor, number: int) -> Tensor:
 def norm(m: Machine, x: Tensor, weight: Tensor) -> Tensor:
     """Fast_RMS_Layernorm: frozen weights have no gradient."""
     out, root = m.new(x.shape, x.dtype), m.new((x.rows,), FLOAT32)
-
-    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
-        return [grads[0]]
-
-    record(m, back, [x], [x, root, weight], out)
-    return out
+    return passed(m, x, out, x, root, weight)
 
 
 def in_place(m: Machine, x: Tensor) -> Tensor:
     """Fast_RoPE_Embedding: into what it is given, forward and backward."""
-    out = Computed(x.shape, x.dtype, x.storage)
-
-    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
-        return [grads[0]]
-
-    record(m, back, [x], [], out)
-    return out
+    return passed(m, x, Computed(x.shape, x.dtype, x.storage))
 
 
 def gated(m: Machine, gate: Tensor, up: Tensor) -> Tensor:

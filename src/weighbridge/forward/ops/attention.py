@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from weighbridge.dtypes import BFLOAT16, BOOL, FLOAT32, INT64, DType
-from weighbridge.forward.machine import Grads, Machine, Needs, lower, record
+from weighbridge.forward.machine import Grads, Machine, Needs, lower, record, remade
 from weighbridge.forward.ops.biases import with_sink
 from weighbridge.forward.ops.matrix import matmul
 from weighbridge.forward.ops.pointwise import (
@@ -142,26 +142,12 @@ def flash(
 
 def _padded(m: Machine, t: Tensor, h: AttentionHeads) -> Tensor:
     """Heads of no multiple of eight are filled up (sdp::pad_last_dim)."""
-    out = m.new((*t.shape[:-1], align_up(h.key_dim, 8)), t.dtype)
-    before = t.shape
-
-    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
-        return [m.new(before, grads[0].dtype)]
-
-    record(m, back, [t], [], out)
-    return out
+    return remade(m, t, m.new((*t.shape[:-1], align_up(h.key_dim, 8)), t.dtype))
 
 
 def _narrowed(m: Machine, t: Tensor, width: int) -> Tensor:
     """The numbers that were asked for, copied into one piece."""
-    out = m.new((*t.shape[:-1], width), t.dtype)
-    whole = t.shape
-
-    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
-        return [m.new(whole, grads[0].dtype)]
-
-    record(m, back, [t], [], out)
-    return out
+    return remade(m, t, m.new((*t.shape[:-1], width), t.dtype))
 
 
 def efficient(

@@ -19,7 +19,7 @@ Source: transformers 5.23 models/gpt_oss/modeling_gpt_oss.py (eager_attention_fo
 from typing import Any
 
 from weighbridge.dtypes import BOOL, FLOAT32, INT64, DType
-from weighbridge.forward.machine import Grads, Machine, Needs, record
+from weighbridge.forward.machine import Grads, Machine, Needs, record, remade
 from weighbridge.forward.ops.pointwise import softmax, sub, summed
 from weighbridge.forward.ops.shaping import cut, expand, join, shaped
 from weighbridge.forward.tensors import Shape, Tensor
@@ -116,10 +116,4 @@ def most(m: Machine, x: Tensor) -> Tensor:
     """x.max(-1, keepdim=True).values; in backward zeros of the whole."""
     shape = (*x.shape[:-1], 1)
     values, numbers = m.new(shape, x.dtype), m.new(shape, INT64)
-    whole = x.shape
-
-    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
-        return [m.new(whole, grads[0].dtype)]
-
-    record(m, back, [x], [numbers], values)
-    return values
+    return remade(m, x, values, numbers)

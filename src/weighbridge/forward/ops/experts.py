@@ -12,7 +12,7 @@ Source: torch aten/src/ATen/native/cuda/{Indexing,GroupedBlas}.cu.
 from typing import Any
 
 from weighbridge.dtypes import BOOL, FLOAT32, INT64, DType
-from weighbridge.forward.machine import Grads, Machine, Needs, ahead, record
+from weighbridge.forward.machine import Grads, Machine, Needs, ahead, record, remade
 from weighbridge.forward.ops.pointwise import cast
 from weighbridge.forward.tensors import Computed, Tensor
 
@@ -34,25 +34,13 @@ def softmax(m: Machine, x: Tensor, dtype: DType = FLOAT32) -> Tensor:
 def topk(m: Machine, x: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """(values, numbers)"""
     values, numbers = m.new((*x.shape[:-1], k), x.dtype), m.new((*x.shape[:-1], k), INT64)
-    whole = x.shape
-
-    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
-        return [m.new(whole, grads[0].dtype)]
-
-    record(m, back, [x], [numbers], values)
+    remade(m, x, values, numbers)
     return values, numbers
 
 
 def gather(m: Machine, x: Tensor, numbers: Tensor) -> Tensor:
     """x.gather(-1, numbers)"""
-    out = m.new(numbers.shape, x.dtype)
-    whole = x.shape
-
-    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
-        return [m.new(whole, grads[0].dtype)]
-
-    record(m, back, [x], [numbers], out)
-    return out
+    return remade(m, x, m.new(numbers.shape, x.dtype), numbers)
 
 
 def gathered(m: Machine, x: Tensor, numbers: Tensor) -> Tensor:
@@ -91,13 +79,7 @@ def divided(m: Machine, x: Tensor) -> Tensor:
     """x / x.sum(-1, keepdim=True).clamp(min): both are saved."""
     total = m.new((*x.shape[:-1], 1), x.dtype)
     least = m.new(total.shape, x.dtype)
-    out = m.new(x.shape, x.dtype)
-
-    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
-        return [m.new(grads[0].shape, grads[0].dtype)]
-
-    record(m, back, [x], [x, total, least], out)
-    return out
+    return remade(m, x, m.new(x.shape, x.dtype), x, total, least)
 
 
 def masked(m: Machine, x: Tensor) -> Tensor:
@@ -105,14 +87,7 @@ def masked(m: Machine, x: Tensor) -> Tensor:
     chosen = m.new(x.shape, BOOL)
     mask = m.new(x.shape, BOOL)
     del chosen
-    out = m.new(x.shape, x.dtype)
-    whole = x.shape
-
-    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
-        return [m.new(whole, grads[0].dtype)]
-
-    record(m, back, [x], [mask], out)
-    return out
+    return remade(m, x, m.new(x.shape, x.dtype), mask)
 
 
 def grouped(

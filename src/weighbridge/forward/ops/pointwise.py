@@ -11,7 +11,7 @@ from math import prod
 from typing import Any
 
 from weighbridge.dtypes import BOOL, FLOAT32, DType
-from weighbridge.forward.machine import Grads, Machine, Needs, ahead, record
+from weighbridge.forward.machine import Grads, Machine, Needs, ahead, record, remade
 from weighbridge.forward.ops.shaping import over_rows
 from weighbridge.forward.tensors import Computed, Shape, Tensor
 
@@ -261,14 +261,7 @@ def bounded_sqrt(m: Machine, x: Tensor) -> Tensor:
 
 def mean(m: Machine, x: Tensor) -> Tensor:
     """Average over the last dimension, which stays with size 1."""
-    out = m.new((*x.shape[:-1], 1), x.dtype)
-    whole = x.shape
-
-    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
-        return [m.new(whole, grads[0].dtype)]  # expand / n
-
-    record(m, back, [x], [], out)
-    return out
+    return remade(m, x, m.new((*x.shape[:-1], 1), x.dtype))
 
 
 def total(m: Machine, x: Tensor) -> Tensor:

@@ -27,7 +27,7 @@ from typing import Any
 
 from weighbridge.dtypes import BOOL, FLOAT32, DType
 from weighbridge.forward.loops import Pile
-from weighbridge.forward.machine import Grads, Machine, Needs, lower, record
+from weighbridge.forward.machine import Grads, Machine, Needs, lower, record, remade
 from weighbridge.forward.ops.matrix import matmul
 from weighbridge.forward.ops.pointwise import add, cast, mul, of_input
 from weighbridge.forward.ops.shaping import copied, part, turned
@@ -57,13 +57,7 @@ def softplus(m: Machine, x: Tensor) -> Tensor:
 
 
 def masked(m: Machine, x: Tensor, mask: Tensor) -> Tensor:
-    out = m.new(x.shape, x.dtype)
-
-    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
-        return [m.new(grads[0].shape, grads[0].dtype)]
-
-    record(m, back, [x], [mask], out)
-    return out
+    return remade(m, x, m.new(x.shape, x.dtype), mask)
 
 
 def clamped(m: Machine, x: Tensor) -> Tensor:
@@ -80,14 +74,7 @@ def clamped(m: Machine, x: Tensor) -> Tensor:
 
 
 def filled(m: Machine, x: Tensor, shape: Shape) -> Tensor:
-    out = m.new(shape, x.dtype)
-    before = x.shape
-
-    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
-        return [m.new(before, grads[0].dtype)]
-
-    record(m, back, [x], [], out)
-    return out
+    return remade(m, x, m.new(shape, x.dtype))
 
 
 def interleaved(m: Machine, x: Tensor, shape: Shape) -> Tensor:
@@ -155,13 +142,7 @@ def _product(m: Machine, a: Tensor, b: Tensor, shape: Shape) -> Tensor:
 
 def triangle(m: Machine, x: Tensor) -> Tensor:
     """tril: a copy, in backward too."""
-    out = m.new(x.shape, x.dtype)
-
-    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
-        return [m.new(grads[0].shape, grads[0].dtype)]
-
-    record(m, back, [x], [], out)
-    return out
+    return remade(m, x, m.new(x.shape, x.dtype))
 
 
 def substituted(m: Machine, a: Tensor) -> Tensor:

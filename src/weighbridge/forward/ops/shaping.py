@@ -18,7 +18,7 @@ from typing import Any
 
 from weighbridge.dtypes import FLOAT32, INT64
 from weighbridge.errors import UsageError
-from weighbridge.forward.machine import Grads, Machine, Needs, record
+from weighbridge.forward.machine import Grads, Machine, Needs, passed, record, remade
 from weighbridge.forward.tensors import Computed, Shape, Tensor
 from weighbridge.kernels.reductions import buffers, columns
 
@@ -30,14 +30,7 @@ def cut(m: Machine, x: Tensor, width: int) -> Tensor:
     UsageError for more than there is."""
     if not 0 <= width <= x.shape[-1]:
         raise UsageError(f"{width:,} of {x.shape[-1]:,} numbers a token are read: {APART}")
-    out = Computed((*x.shape[:-1], width), x.dtype, x.storage)
-    whole = x.shape
-
-    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
-        return [m.new(whole, grads[0].dtype)]
-
-    record(m, back, [x], [], out)
-    return out
+    return remade(m, x, Computed((*x.shape[:-1], width), x.dtype, x.storage))
 
 
 def cuts(m: Machine, x: Tensor, widths: Sequence[int]) -> list[Tensor]:
@@ -95,14 +88,7 @@ def join(m: Machine, *parts: Tensor) -> Tensor:
 
 def expand(m: Machine, x: Tensor, *shape: int) -> Tensor:
     """A view with dimensions repeated; in backward the sum over them."""
-    out = Computed(shape, x.dtype, x.storage)
-    before = x.shape
-
-    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
-        return [m.new(before, grads[0].dtype)]
-
-    record(m, back, [x], [], out)
-    return out
+    return remade(m, x, Computed(shape, x.dtype, x.storage))
 
 
 part = expand  # a view of some, along any dimension; in backward zeros of the whole
@@ -158,13 +144,7 @@ def stack(m: Machine, *parts: Tensor) -> Tensor:
 
 def copied(m: Machine, x: Tensor) -> Tensor:
     """.contiguous() of what is not: a copy, whose gradient goes on as it is."""
-    out = m.new(x.shape, x.dtype)
-
-    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
-        return [grads[0]]
-
-    record(m, back, [x], [], out)
-    return out
+    return passed(m, x, m.new(x.shape, x.dtype))
 
 
 def turned(m: Machine, x: Tensor) -> Tensor:
@@ -182,39 +162,19 @@ def repeat(m: Machine, x: Tensor, times: int, shape: Shape) -> Tensor:
     """`shape` has `times` as many numbers."""
     if times == 1:
         return x.view(*shape)
-    out = m.new(shape, x.dtype)
-    before = x.shape
-
-    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
-        return [m.new(before, grads[0].dtype)]
-
-    record(m, back, [x], [], out)
-    return out
+    return remade(m, x, m.new(shape, x.dtype))
 
 
 def pick(m: Machine, x: Tensor, rows: int, numbers: Tensor | None = None) -> Tensor:
     """x[numbers]: rows of the first dimension; `numbers` int64, saved."""
     out = m.new((rows, *x.shape[1:]), x.dtype)
-    whole = x.shape
     index = numbers if numbers is not None else m.new((rows,), INT64)
-
-    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
-        return [m.new(whole, grads[0].dtype)]
-
-    record(m, back, [x], [index], out)
-    return out
+    return remade(m, x, out, index)
 
 
 def gathered(m: Machine, x: Tensor, index: Tensor, shape: Shape) -> Tensor:
     """Along the last dimension; `index` may be a view."""
-    out = m.new(shape, x.dtype)
-    whole = x.shape
-
-    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
-        return [m.new(whole, grads[0].dtype)]
-
-    record(m, back, [x], [x, index], out)
-    return out
+    return remade(m, x, m.new(shape, x.dtype), x, index)
 
 
 def first(m: Machine, x: Tensor) -> Tensor:
@@ -248,11 +208,4 @@ def over_tokens(m: Machine, x: Tensor) -> Tensor:
 
 def mean_of_tokens(m: Machine, x: Tensor) -> Tensor:
     """x.mean(1) of [batch, tokens, width]"""
-    out = m.new((x.shape[0], x.shape[-1]), x.dtype)
-    before = x.shape
-
-    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
-        return [m.new(before, grads[0].dtype)]
-
-    record(m, back, [x], [], out)
-    return out
+    return remade(m, x, m.new((x.shape[0], x.shape[-1]), x.dtype))

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 from weighbridge.arch.body import Experts
 from weighbridge.dtypes import BOOL, INT64
 from weighbridge.forward import loops
-from weighbridge.forward.machine import Grads, Machine, Needs, lower, record
+from weighbridge.forward.machine import Grads, Machine, Needs, lower, record, remade
 from weighbridge.forward.modules import Module
 from weighbridge.forward.ops.experts import gathered
 from weighbridge.forward.ops.matrix import linear
@@ -395,11 +395,4 @@ def summed(m: Machine, x: Tensor, tokens: int) -> Tensor:
 
 def scattered(m: Machine, value: Tensor, numbers: Tensor, count: int) -> Tensor:
     """zeros_like(logits).scatter_(1, numbers, value)"""
-    out = m.new((value.shape[0], count), value.dtype)
-    shape = value.shape
-
-    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
-        return [m.new(shape, grads[0].dtype)]
-
-    record(m, back, [value], [numbers], out)
-    return out
+    return remade(m, value, m.new((value.shape[0], count), value.dtype), numbers)
