@@ -17,7 +17,7 @@ from weighbridge.engines.sglang.caches import _whole
 from weighbridge.engines.transformers import hardware
 from weighbridge.engines.transformers.attention import _hidden_behind, cross, queries_alone
 from weighbridge.engines.transformers.caches import TransformersCacheSetting, of_mixer
-from weighbridge.engines.transformers.stage import Kept
+from weighbridge.engines.transformers.stage import MixerCache
 from weighbridge.engines.vllm.weights import AT_ONCE
 from weighbridge.memory import Bytes
 from weighbridge.units import KIB
@@ -133,7 +133,7 @@ ACROSS = CrossAttention(heads=4, kv_heads=2, key_dim=16, value_dim=16, source="i
 )
 def test_attention_across(s, peak, left):
     """Keys and values of an encoder's states are made at the first step."""
-    assert most(cross, s, ACROSS, Kept()) == (peak * KIB, left * KIB)
+    assert most(cross, s, ACROSS, MixerCache()) == (peak * KIB, left * KIB)
 
 
 def test_who_has_no_keys_makes_queries_alone():

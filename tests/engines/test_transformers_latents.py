@@ -12,7 +12,7 @@ from weighbridge.arch.mixers import Compressed, Indexer, Latent
 from weighbridge.dtypes import FLOAT32
 from weighbridge.engines.transformers.forward import encode
 from weighbridge.engines.transformers.latent import _picked, _queries, compressed, latent
-from weighbridge.engines.transformers.stage import Kept, stored
+from weighbridge.engines.transformers.stage import MixerCache, stored
 from weighbridge.units import KIB, align_up
 
 M = Latent(heads=4, rank=32, rotary=8, nope=16, value_dim=16)
@@ -47,7 +47,7 @@ def sdpa(*version, **more):
 )
 def test_a_layer(s, m, peak, left):
     """modeling_deepseek_v3.py: DeepseekV3Attention.forward."""
-    assert most(latent, s, m, Kept(), 0, 0) == (peak * KIB, left * KIB)
+    assert most(latent, s, m, MixerCache(), 0, 0) == (peak * KIB, left * KIB)
 
 
 def test_queries_through_a_small_vector():
@@ -80,7 +80,7 @@ def test_one_vector_for_key_and_value(past, rate, rank, seen):
     keys = align_up(stored(s, m).kv, 512)
     small, turned, cells = (align_up(s.tokens * 2 * n, 512) for n in (rank or 16, 64, 4 * seen))
     soft = align_up(4 * s.tokens * 4 * seen, 512)
-    peak = most(compressed, s, m, Kept(), 0, rank)[0]
+    peak = most(compressed, s, m, MixerCache(), 0, rank)[0]
     assert peak == small + turned + keys + 2 * cells + soft
 
 
@@ -96,7 +96,7 @@ def test_one_vector_for_key_and_value(past, rate, rank, seen):
 )
 def test_that_vector_is_repeated_for_two_sequences(rate, peak):
     m = Compressed(heads=4, dim=16, rotary=8, window=32, rate=rate)
-    assert most(compressed, replace(step(), batch=2), m, Kept(), 0, 0)[0] == peak * KIB
+    assert most(compressed, replace(step(), batch=2), m, MixerCache(), 0, 0)[0] == peak * KIB
 
 
 # Towers: four items of 16 positions, 48 numbers of a patch (12 KiB in float32)

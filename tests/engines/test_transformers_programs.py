@@ -23,7 +23,7 @@ from weighbridge.engines.transformers.feed_forward import feed
 from weighbridge.engines.transformers.kernels import KERNELS, KernelHeads, attend, eager
 from weighbridge.engines.transformers.recurrence import scan
 from weighbridge.engines.transformers.rules import rules
-from weighbridge.engines.transformers.stage import Kept, stored
+from weighbridge.engines.transformers.stage import MixerCache, stored
 from weighbridge.engines.transformers.step import (
     ClassStyle,
     Distances,
@@ -237,7 +237,7 @@ MAMBA_2 = Mamba2(inner=64, heads=4, groups=1, state=16, kernel=4)
 def read(m, tokens=TOKENS, **how):
     s = step(tokens=tokens, past=TOKENS - tokens, **how)
     state = align_up(stored(s, m).state, 512)
-    return most(scan, s, m, Kept())[0], state
+    return most(scan, s, m, MixerCache())[0], state
 
 
 @pytest.mark.parametrize(

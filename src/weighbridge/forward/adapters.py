@@ -99,8 +99,8 @@ class LoraLinear:
         """get_lora_weight"""
         inside = self.a.shape[1]
         eye = m.new((inside, inside), self.a.dtype)
-        made = linear(m, linear(m, eye, self.a), self.b)
-        return cast(m, made, x.dtype)
+        out = linear(m, linear(m, eye, self.a), self.b)
+        return cast(m, out, x.dtype)
 
     def _norm(self, m: Machine, weight: Tensor, low: Tensor) -> Tensor:
         """get_weight_norm"""
@@ -180,6 +180,6 @@ class FusedLora:
             first, second = (m.new(shape, dtype) for shape, dtype in shapes)
             return [grads[0], first, second]
 
-        kept = [x.detach() if self.keeps else None, self.a, self.b, mask]
-        record(m, back, [result, self.a, self.b], kept, out)
+        to_save = [x.detach() if self.keeps else None, self.a, self.b, mask]
+        record(m, back, [result, self.a, self.b], to_save, out)
         return out

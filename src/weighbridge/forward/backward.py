@@ -54,14 +54,14 @@ def _run(m: Machine, root: GradNode, slot: int, first: Tensor) -> None:
     while ready:
         node = heappop(ready)[1]
         grads = buffers.pop(node)
-        found = _call(m, node, grads)
+        gradients = _call(m, node, grads)
         grads.clear()
         leaves = []
         for i, (source, at) in enumerate(node.inputs):
             if source is None:
                 continue
-            given = found[i]
-            found[i] = None
+            given = gradients[i]
+            gradients[i] = None
             leaf = isinstance(source, LeafTensor)
             buffer = buffers.setdefault(source, [None] * (1 if leaf else source.outputs))
             if given is not None:
@@ -98,11 +98,11 @@ def _dependencies(root: GradNode) -> dict[Any, int]:
 def _call(m: Machine, node: GradNode, grads: list[Any]) -> list[Any]:
     saved = [s() if callable(s) else s for s in node.saved]
     if all(g is None for g in grads):
-        found: list[Any] = [None] * len(node.inputs)
+        gradients: list[Any] = [None] * len(node.inputs)
     else:
-        found = list(node.back(m, grads, saved, node.needs))
+        gradients = list(node.back(m, grads, saved, node.needs))
     node.saved = []
-    return found
+    return gradients
 
 
 def _owned(buffer: list[Any], at: int) -> bool:

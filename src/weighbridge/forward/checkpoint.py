@@ -232,9 +232,9 @@ def _replaced(value: Any, by: Mapping[int, Tensor]) -> Any:
     if isinstance(value, Tensor):
         return by.get(id(value), value)
     if isinstance(value, (list, tuple)):
-        made = [_replaced(each, by) for each in value]
+        out = [_replaced(each, by) for each in value]
         plain = type(value) in (list, tuple)
-        return type(value)(made) if plain else type(value)(*made)
+        return type(value)(out) if plain else type(value)(*out)
     return value
 
 

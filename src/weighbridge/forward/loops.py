@@ -41,11 +41,11 @@ def repeat(m: Machine, count: int, turn: Callable[[Carried], None], carried: Car
             turn(carried)
         return
     turn(carried)
-    made: list[ref[TensorStorage]] = []
-    with m.watching(made):
+    out: list[ref[TensorStorage]] = []
+    with m.watching(out):
         turn(carried)
     turn(carried)
-    alive = [found.nbytes for found in (weak() for weak in made) if found is not None]
+    alive = [found.nbytes for found in (weak() for weak in out) if found is not None]
     pile = Pile([m.many(count - RUN, (nbytes,), INT8) for nbytes in alive])
     carried[0] = _through(m, carried[0], pile)
     for _ in range(LAST):

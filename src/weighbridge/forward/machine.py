@@ -98,9 +98,9 @@ class Machine:
     def param(
         self, name: str, shape: Shape, dtype: DType, *, component: str = "weights", **facts: Any
     ) -> LeafTensor:
-        made = LeafTensor(name, shape, dtype, None, **facts)
-        made.storage = TensorStorage(self.heap, made.nbytes, component)
-        return made
+        out = LeafTensor(name, shape, dtype, None, **facts)
+        out.storage = TensorStorage(self.heap, out.nbytes, component)
+        return out
 
     def hidden(self, *sizes: int, name: str = "temporaries") -> None:
         """Take what a kernel takes besides its outputs, `sizes` in bytes, and give it back."""

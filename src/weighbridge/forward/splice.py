@@ -171,7 +171,7 @@ class Walk:
         self.attributes: set[int] = set()  # slots of what nodes hold to the end of the graph
 
     def run(self, whole: Whole, x: Tensor) -> Tensor:
-        m, tape, kept = self.m, self.tape, len(self.m.casts)
+        m, tape, to_save = self.m, self.tape, len(self.m.casts)
         self.away = m.away
         before = holders(x)
         inside = Computed(x.shape, x.dtype, x.storage)
@@ -184,16 +184,16 @@ class Walk:
         keeps_input = holders(x) > before
         keeps_result = shared(result, 0) or holders(result[0]) > 1
         [out] = result
-        found = self._forward(out, tuple(self._casts(kept)), (keeps_input, keeps_result))
+        found = self._forward(out, tuple(self._casts(to_save)), (keeps_input, keeps_result))
         if keeps_input:
             tape.know(INPUT, x.storage.held)
         attributes = [t.storage.held for t in _attributes(out.node, begun) if t.storage]
         self.attributes = {slot for slot in map(tape.slot, attributes) if slot is not None}
         del begun
         self.kind.forward.note(found, self.layer)
-        made = Computed(out.shape, out.dtype, out.storage)
-        record(m, self._begins, [out], [], made)
-        return made
+        output = Computed(out.shape, out.dtype, out.storage)
+        record(m, self._begins, [out], [], output)
+        return output
 
     def _forward(
         self, out: Tensor, casts: tuple[Cast, ...], keeps: tuple[bool, bool]
@@ -213,8 +213,8 @@ class Walk:
             or type(out) is not Computed
         ):
             return None
-        made = tuple(tape.events), tape.count, result, out.shape, out.dtype, graph, *keeps
-        return Forward(*made, casts, self.m.away - self.away)
+        output = tuple(tape.events), tape.count, result, out.shape, out.dtype, graph, *keeps
+        return Forward(*output, casts, self.m.away - self.away)
 
     def _casts(self, kept: int) -> "list[Cast]":
         """Casts that autocast has made since it had `kept` of them."""
@@ -255,8 +255,8 @@ class Walk:
         # of the last two others may have more
         if result is None or left - stays - {result, INPUT, GIVEN}:
             return None
-        made = tuple(tape.events), tape.count, result, grad.shape, grad.dtype, type(grad)
-        return Backward(*made, tuple(sorted(stays)), self.m.away - self.away)
+        out = tuple(tape.events), tape.count, result, grad.shape, grad.dtype, type(grad)
+        return Backward(*out, tuple(sorted(stays)), self.m.away - self.away)
 
 
 def _attributes(node: GradNode | None, end: GradNode | None) -> Iterator[Tensor]:
@@ -300,19 +300,19 @@ class Spliced:
             return grads[:]
         return [_tensor(found.type, found.shape, found.dtype, storage)]
 
-    def _again(self, m: Machine, found: LayerTrace, events: Sequence[Event]) -> None:
-        grads = [self.params[number] for _, _, number, *_ in found.grads]
+    def _again(self, m: Machine, trace: LayerTrace, events: Sequence[Event]) -> None:
+        grads = [self.params[number] for _, _, number, *_ in trace.grads]
         fresh = all(p.grad is None for p in grads)
         alike = fresh or all(p.grad is not None for p in grads)
-        if any(p.hooks for p in grads) or not alike or not self._runs(m, found, events, fresh):
+        if any(p.hooks for p in grads) or not alike or not self._runs(m, trace, events, fresh):
             self._play(m, events)
 
-    def _runs(self, m: Machine, found: LayerTrace, events: Sequence[Event], fresh: bool) -> bool:
+    def _runs(self, m: Machine, trace: LayerTrace, events: Sequence[Event], fresh: bool) -> bool:
         """Tell whether the allocator was asked for all of it at once."""
         slots = self.slots
-        if fresh not in found.courses:
-            found.courses[fresh] = _course(events, slots, fresh)
-        course = found.courses[fresh]
+        if fresh not in trace.courses:
+            trace.courses[fresh] = _course(events, slots, fresh)
+        course = trace.courses[fresh]
         if course is None or not all(_alone(slots, slot) for slot in course.names):
             return False
         for slot in course.names:
@@ -320,7 +320,7 @@ class Spliced:
                 slots[slot] = slots[slot].surrender()
         if not course.run(m.heap, slots):
             return False
-        for _, slot, number, shape, dtype, kind in found.grads if fresh else ():
+        for _, slot, number, shape, dtype, kind in trace.grads if fresh else ():
             storage = TensorStorage.of(m.heap, slots[slot])
             self.params[number].grad = _tensor(kind, shape, dtype, storage)
             slots[slot] = None
@@ -339,9 +339,9 @@ class Spliced:
                 slots[slot] = _renamed(heap, held, *rest)
             elif what == GRAD:
                 number, shape, dtype, kind = rest
-                made = [_tensor(kind, shape, dtype, TensorStorage.of(heap, held))]
+                out = [_tensor(kind, shape, dtype, TensorStorage.of(heap, held))]
                 held = None  # the parameter alone has it from here on
-                accumulate(m, self.params[number], made)
+                accumulate(m, self.params[number], out)
             elif isinstance(held, LiveTensor):
                 heap.drop(held)
             held = None
@@ -392,8 +392,8 @@ def _renamed(heap: Heap, held: Any, name: str) -> Any:
 def _spliced(m: Machine, kind: AlikeLayers, params: Sequence[LeafTensor], x: Tensor) -> Tensor:
     found: Forward = kind.forward.use()
     slots: Slots = [None] * (found.slots + 2)
-    made = Spliced(kind, params, slots)
-    made._again(m, kind.forward, found.events)
+    output = Spliced(kind, params, slots)
+    output._again(m, kind.forward, found.events)
     for number, slot, shape, dtype, held in found.casts:
         storage = TensorStorage.of(m.heap, slots[slot])
         slots[slot] = storage if held else None
@@ -406,10 +406,10 @@ def _spliced(m: Machine, kind: AlikeLayers, params: Sequence[LeafTensor], x: Ten
     m.most_away = max(m.most_away, m.away)
     out = Computed(found.shape, found.dtype, storage)
     if found.graph:
-        record(m, made.back, [x], [], out)
+        record(m, output.back, [x], [], out)
     return out
 
 
 def _tensor(kind: type[Tensor], shape: Shape, dtype: DType, storage: TensorStorage) -> Tensor:
-    made = Computed(shape, dtype, storage)
-    return TensorView(made) if kind is TensorView else made
+    out = Computed(shape, dtype, storage)
+    return TensorView(out) if kind is TensorView else out

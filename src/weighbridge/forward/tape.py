@@ -33,11 +33,11 @@ class SpliceTape:
         self.alive[id(held)] = slot, held
 
     def slot(self, held: LiveTensor) -> int | None:
-        found = self.alive.get(id(held))
-        return None if found is None else found[0]
+        entry = self.alive.get(id(held))
+        return None if entry is None else entry[0]
 
     def forget(self, slots: Container[int]) -> None:
-        self.alive = {key: found for key, found in self.alive.items() if found[0] not in slots}
+        self.alive = {key: entry for key, entry in self.alive.items() if entry[0] not in slots}
 
     def taken(self, held: LiveTensor, stream: int) -> None:
         if held.block is not None:

@@ -29,9 +29,9 @@ class TensorStorage:
         """Wrap memory that is held already; a storage is returned as it is."""
         if isinstance(held, TensorStorage):
             return held
-        made = cls.__new__(cls)
-        made._held, made._heap = held, heap
-        return made
+        out = cls.__new__(cls)
+        out._held, out._heap = held, heap
+        return out
 
     def surrender(self) -> LiveTensor:
         """Hand the memory over: from here on somebody else gives it back."""

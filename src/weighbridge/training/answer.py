@@ -98,19 +98,19 @@ def _settings(plan: TrainingPlan) -> EffectiveSettings:
     }
 
 
-def _derived(plan: TrainingPlan, found: TrainingRun) -> DerivedFacts:
-    first = max(found.first.values(), key=lambda peak: peak.allocated)
+def _derived(plan: TrainingPlan, result: TrainingRun) -> DerivedFacts:
+    first = max(result.first.values(), key=lambda peak: peak.allocated)
     return {
-        "trainable_parameters": found.trainable,
-        "saved_activation_bytes": found.saved,
+        "trainable_parameters": result.trainable,
+        "saved_activation_bytes": result.saved,
         "first_step_peak_bytes": first.allocated,
     }
 
 
-def _warnings(plan: TrainingPlan, found: TrainingRun) -> Iterator[str]:
+def _warnings(plan: TrainingPlan, result: TrainingRun) -> Iterator[str]:
     alike = plan.sharding.ranks // plan.sharding.pipeline
     if alike > _listed(plan):
         yield f"{_listed(plan):,} of {alike:,} ranks that are alike are listed"
-    if found.program.said:
-        yield f"{plan.subject.model_type}: {found.program.said}"
-    yield from found.assumed
+    if result.program.said:
+        yield f"{plan.subject.model_type}: {result.program.said}"
+    yield from result.assumed

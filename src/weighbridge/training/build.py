@@ -127,8 +127,8 @@ def adapt(
     for stack in stacks:
         _stacked(make, with_, stack, params, wraps)
     alone = {s.name.removesuffix(".weight") for s in stacks}
-    found = matched(specs, targets, with_.modules_to_save) if targets else []
-    for name in (n for n in found if n not in alone and not _of_experts(n, stacks)):
+    paths = matched(specs, targets, with_.modules_to_save) if targets else []
+    for name in (n for n in paths if n not in alone and not _of_experts(n, stacks)):
         weight, bias = params[f"{name}.weight"], params.get(f"{name}.bias")
         inside, outside = weight.shape[::-1] if weight.kind != "conv1d" else weight.shape
         a, b = _factors(make, name, (inside, outside), with_.r)
@@ -137,7 +137,7 @@ def adapt(
         if planned.framework.fused_adapters and not with_.dora:
             from weighbridge.forward.adapters import FusedLora, fuses
 
-            if fuses(name, found, params):
+            if fuses(name, paths, params):
                 wraps[name] = FusedLora(name, base, a, b, with_.dropout)
                 continue
         wrap = LoraLinear(base, weight, a, b, with_.dropout)
@@ -218,7 +218,7 @@ def _several(planned: TrainingPlan, form: Scheme) -> dict[tuple[str, int], tuple
     plan = planned.subject.part.blueprint
     for t, count in counted(plan, form, dtype=planned.loaded, transformers=planned.major):
         sizes.setdefault((t.source, count), []).append(t.nbytes)
-    return {key: tuple(found) for key, found in sizes.items() if len(found) > 1}
+    return {key: tuple(parts) for key, parts in sizes.items() if len(parts) > 1}
 
 
 def _one_by_one(
@@ -294,8 +294,8 @@ def _float8(
 ) -> Iterator[tuple[str, Wrap]]:
     """All linears but the first and the last, whose sides are multiples of 16. Source: accelerate
     1.15 utils/ao.py (convert_model_to_fp8_ao, filter_linear_layers)."""
-    found = [h.name.removesuffix(".weight") for h in specs if h.kind == "linear"]
-    for path in found[1:-1]:
+    linears = [h.name.removesuffix(".weight") for h in specs if h.kind == "linear"]
+    for path in linears[1:-1]:
         weight = params.get(f"{path}.weight")
         if weight is not None and not any(side % MULTIPLE for side in weight.shape):
             yield path, LinearFloat8(weight, params.get(f"{path}.bias"), plan.computing)

@@ -322,10 +322,10 @@ def held(w: Train) -> tuple[Framework, Precision]:
     return made, chosen
 
 
-def stored(w: Train, made: Framework) -> DType | None:
+def stored(w: Train, framework: Framework) -> DType | None:
     """The float that bitsandbytes stores its 4 bits as; None where they are integers."""
-    packs = w.method == "qlora" and (w.quantization or made.packs).startswith(FOUR_BITS)
-    usual = made.stores if packs else ""
+    packs = w.method == "qlora" and (w.quantization or framework.packs).startswith(FOUR_BITS)
+    usual = framework.stores if packs else ""
     return STORAGE.get(w.bnb_4bit_quant_storage or usual)
 
 

@@ -57,17 +57,17 @@ PARAMETER_BUFFERS = 5 * 10**8  # numbers (offload_param.buffer_count x buffer_si
 ZERO = "DeepSpeed runtime/zero/stage_1_and_2.py, stage3.py"
 
 
-def on_host(plan: TrainingPlan, found: TrainingRun) -> Device:
+def on_host(plan: TrainingPlan, result: TrainingRun) -> Device:
     """One machine, without states that the driver pages (paged.py)."""
     ranks = min(NODE, plan.sharding.ranks)
     process = host.processes(ranks)
-    kept = tuple(c for c in _kept(plan, found, ranks) if c.bytes.high)
-    inputs = _inputs(plan, found, ranks)
+    kept = tuple(c for c in _kept(plan, result, ranks) if c.bytes.high)
+    inputs = _inputs(plan, result, ranks)
     phases = [Phase("load", (process, *_loading(plan, ranks)))]
-    if found.away:
+    if result.away:
         phases.append(Phase("backward", (process, *kept, inputs)))
     phases.append(Phase("step", (process, *kept)))
-    saved = _saved(plan, found)
+    saved = _saved(plan, result)
     if saved is not None:
         phases.append(Phase("save", (process, *kept, saved)))
     return Device(index=0, kind="host", phases=tuple(phases))
@@ -133,25 +133,25 @@ def _by_recipe(plan: TrainingPlan, ranks: int, to: host.LoadedPart) -> Component
 # Running
 
 
-def _kept(plan: TrainingPlan, found: TrainingRun, ranks: int) -> Iterator[Component]:
-    yield from _states(plan, found, ranks)
+def _kept(plan: TrainingPlan, result: TrainingRun, ranks: int) -> Iterator[Component]:
+    yield from _states(plan, result, ranks)
     if plan.sharding.offload == "none":
         return
     if plan.sharding.fully:
         yield _of(
             "weights",
-            exactly(ranks * found.pinned),
-            f"parts and gradients: {found.host:,} bytes a rank, in pinned blocks of powers of two",
+            exactly(ranks * result.pinned),
+            f"parts and gradients: {result.host:,} bytes a rank, in pinned blocks of powers of two",
             "torch distributed/fsdp; ATen/core/CachingHostAllocator.h",
         )
     elif plan.sharding.offload == "nvme":
-        yield _swapped(plan, found, ranks)
+        yield _swapped(plan, result, ranks)
     else:
-        yield from _by_zero(plan, found, ranks)
+        yield from _by_zero(plan, result, ranks)
 
 
-def _states(plan: TrainingPlan, found: TrainingRun, ranks: int) -> Iterator[Component]:
-    offloaded = 0 if plan.sharding.offload == "nvme" else found.elsewhere.get("host", 0)
+def _states(plan: TrainingPlan, result: TrainingRun, ranks: int) -> Iterator[Component]:
+    offloaded = 0 if plan.sharding.offload == "nvme" else result.elsewhere.get("host", 0)
     yield _of(
         "optimizer_states",
         exactly(ranks * offloaded),
@@ -160,8 +160,8 @@ def _states(plan: TrainingPlan, found: TrainingRun, ranks: int) -> Iterator[Comp
     )
 
 
-def _by_zero(plan: TrainingPlan, found: TrainingRun, ranks: int) -> Iterator[Component]:
-    own = ceil_div(found.trainable, plan.sharding.shares)
+def _by_zero(plan: TrainingPlan, result: TrainingRun, ranks: int) -> Iterator[Component]:
+    own = ceil_div(result.trainable, plan.sharding.shares)
     third = plan.sharding.kind == "zero3"
     groups = _groups(plan, own) if third else [own]
     yield _of(
@@ -181,19 +181,19 @@ def _by_zero(plan: TrainingPlan, found: TrainingRun, ranks: int) -> Iterator[Com
         "gradients and parameters in 16 bits on their way" + (", summed up" * waiting),
     )
     if plan.sharding.offload == "params":
-        yield from _parameters(plan, found, ranks, groups)
+        yield from _parameters(plan, result, ranks, groups)
 
 
 def _parameters(
-    plan: TrainingPlan, found: TrainingRun, ranks: int, groups: list[int]
+    plan: TrainingPlan, result: TrainingRun, ranks: int, groups: list[int]
 ) -> Iterator[Component]:
     """Yield the parameters on the host. What is trained is copied from blocks of single parameters
     into one for each group, pinned in any case; what is frozen stays as it is."""
     if plan.method != "full":
-        whole = found.host - MASTER * sum(groups)
+        whole = result.host - MASTER * sum(groups)
         yield _of(
             "weights",
-            _times(ranks, _unsure(whole, max(whole, found.pinned))),
+            _times(ranks, _unsure(whole, max(whole, result.pinned))),
             f"{whole:,} bytes of parameters a rank, each its own tensor where it is frozen",
         )
         return
@@ -204,7 +204,7 @@ def _parameters(
     )
     yield _of(
         "weights",
-        _times(ranks, _unsure(0, found.pinned)),
+        _times(ranks, _unsure(0, result.pinned)),
         "pinned blocks that single parameters had, which the allocator keeps",
         detail="kept blocks",
     )
@@ -229,8 +229,8 @@ def _times(ranks: int, each: Bytes) -> Bytes:
     return Bytes(*(ranks * b for b in each))
 
 
-def _swapped(plan: TrainingPlan, found: TrainingRun, ranks: int) -> Component:
-    own = ceil_div(found.trainable, plan.sharding.shares)
+def _swapped(plan: TrainingPlan, result: TrainingRun, ranks: int) -> Component:
+    own = ceil_div(result.trainable, plan.sharding.shares)
     states = STATE_BUFFERS * power_of_two(MASTER * max(_groups(plan, own), default=0))
     return _of(
         "temporaries",
@@ -240,13 +240,13 @@ def _swapped(plan: TrainingPlan, found: TrainingRun, ranks: int) -> Component:
     )
 
 
-def _inputs(plan: TrainingPlan, found: TrainingRun, ranks: int) -> Component:
+def _inputs(plan: TrainingPlan, result: TrainingRun, ranks: int) -> Component:
     """Tensors of one size: the inputs of layers."""
     each = plan.activations.size(plan.batch * plan.length * plan.subject.body.hidden)
-    most = found.away * power_of_two(each) // max(1, each)
+    most = result.away * power_of_two(each) // max(1, each)
     return _of(
         "activations",
-        Bytes(*(ranks * b for b in (found.away, (found.away + most) // 2, most))),
+        Bytes(*(ranks * b for b in (result.away, (result.away + most) // 2, most))),
         "inputs of layers, from their forward to their backward; pinned or not",
         "torch autograd/graph.py, save_on_cpu",
     )
@@ -255,7 +255,7 @@ def _inputs(plan: TrainingPlan, found: TrainingRun, ranks: int) -> Component:
 # Saving
 
 
-def _saved(plan: TrainingPlan, found: TrainingRun) -> Component | None:
+def _saved(plan: TrainingPlan, result: TrainingRun) -> Component | None:
     """Estimate the host memory that saving takes; None where nothing of size is copied at once, or
     it is not known."""
     if plan.framework.loads != "transformers" or plan.method != "full":

@@ -26,28 +26,28 @@ TOWERS = "towers"  # of images and sounds
 COMPILED = 12  # percent: what torch.compile keeps and takes is its partitioner's choice
 
 
-def phases(plan: TrainingPlan, found: TrainingRun) -> tuple[Phase, ...]:
+def phases(plan: TrainingPlan, result: TrainingRun) -> tuple[Phase, ...]:
     return tuple(
-        Phase(name, tuple(_components(plan, found, name, found.moments[name])))
+        Phase(name, tuple(_components(plan, result, name, result.moments[name])))
         for name in NAMES
-        if name in found.moments
+        if name in result.moments
     )
 
 
 def _components(
-    plan: TrainingPlan, found: TrainingRun, name: str, peak: LivePeak
+    plan: TrainingPlan, result: TrainingRun, name: str, peak: LivePeak
 ) -> Iterator[Component]:
     for what, nbytes in peak.live.items():
         if what in APART:
             yield APART[what](plan, nbytes)
             continue
-        assumed = bool(what in ("activations", "temporaries") and found.program.said)
-        low, high = (found.program.low, found.program.high) if assumed else (1, 1)
+        assumed = bool(what in ("activations", "temporaries") and result.program.said)
+        low, high = (result.program.low, result.program.high) if assumed else (1, 1)
         yield Component(
             name=what,
             bytes=Bytes(int(nbytes * low), nbytes, int(nbytes * high)),
             basis="assumed" if assumed else "computed",
-            formula=_formula(plan, found, what, nbytes),
+            formula=_formula(plan, result, what, nbytes),
             source=_source(plan, what),
         )
     yield Component(
@@ -57,13 +57,13 @@ def _components(
         formula="blocks of 512 bytes, and remainders too small to split off",
         source=REPLAY,
     )
-    free = max(0, found.reserved[name] - peak.allocated)
+    free = max(0, result.reserved[name] - peak.allocated)
     yield Component(
         name="fragmentation",
         bytes=cached(free),
         basis="computed",
         formula="free room in segments of 2 MiB, 20 MiB or a tensor's own"
-        + (", given back where the card is full" if found.bounded else ""),
+        + (", given back where the card is full" if result.bounded else ""),
         source=REPLAY,
     )
     if plan.sharding.kind == "zero3" and name != "load":
@@ -81,9 +81,9 @@ def _components(
             formula=f"up to {unsure} % of activations, logits and temporaries",
             source=plan.framework.source,
         )
-    if found.unsure and name == ("backward" if plan.optimizer.in_backward else "step"):
-        yield _tuned(plan, Bytes(0, 0, found.unsure))
-    yield from _unread(plan, found, name)
+    if result.unsure and name == ("backward" if plan.optimizer.in_backward else "step"):
+        yield _tuned(plan, Bytes(0, 0, result.unsure))
+    yield from _unread(plan, result, name)
     yield from _wide_stream(plan, peak, name)
     if plan.sharding.ranks > 1:
         yield communication(plan)
@@ -195,12 +195,12 @@ def _dequantized(plan: TrainingPlan, nbytes: int) -> Component:
     )
 
 
-def _unread(plan: TrainingPlan, found: TrainingRun, name: str) -> Iterator[Component]:
+def _unread(plan: TrainingPlan, result: TrainingRun, name: str) -> Iterator[Component]:
     """Yield what a kernel that was not read may keep: each matrix in 16 bits, of one layer where
     layers are computed again."""
     if name not in RUNNING or kbit.read(plan.subject.choice.scheme):
         return
-    most = found.packed if plan.checkpointing == "none" else found.packed_in_layer
+    most = result.packed if plan.checkpointing == "none" else result.packed_in_layer
     yield Component(
         name="activations",
         detail=DEQUANTIZED,
@@ -239,9 +239,9 @@ APART: Mapping[str, Callable[[TrainingPlan, int], Component]] = {
 }
 
 
-def _formula(plan: TrainingPlan, found: TrainingRun, what: str, nbytes: int) -> str:
+def _formula(plan: TrainingPlan, result: TrainingRun, what: str, nbytes: int) -> str:
     tokens, vocab = plan.batch * plan.length, plan.subject.body.vocab
-    trained = spelled.each(nbytes, found.trainable, "trained parameters")
+    trained = spelled.each(nbytes, result.trainable, "trained parameters")
     outputs = spelled.each(nbytes, tokens * vocab, "numbers")
     rows = f"{plan.batch:,} x {plan.length:,} tokens"
     told = {

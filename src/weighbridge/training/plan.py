@@ -167,24 +167,26 @@ def plan(
     )
 
 
-def _refuse(subject: Subject, w: Train, made: Framework, shares: Sharding) -> None:
+def _refuse(subject: Subject, w: Train, framework: Framework, shares: Sharding) -> None:
     """Raise UsageError for what the framework cannot do, and ranks that do not divide."""
-    if w.compile and not made.compiles:
+    if w.compile and not framework.compiles:
         known = ", ".join(f.name for f in FRAMEWORKS.values() if f.compiles)
-        raise UsageError(f"--compile is modelled for {known}, not for {made.name}; leave it out")
-    if w.cpu_ram_efficient_loading and made.loads != "transformers":
         raise UsageError(
-            f"--cpu-ram-efficient-loading: {made.name} reads weights by a loader of its own; leave "
-            "it out"
+            f"--compile is modelled for {known}, not for {framework.name}; leave it out"
         )
-    _refuse_reentry(w, made)
-    if w.method == "dora" and not made.decomposes:
+    if w.cpu_ram_efficient_loading and framework.loads != "transformers":
         raise UsageError(
-            f"--method dora: {made.name} has LoRA alone; nearest is --framework trainer"
+            f"--cpu-ram-efficient-loading: {framework.name} reads weights by a loader of its own; "
+            "leave it out"
         )
-    if made.tunes and (w.method or METHOD) == METHOD:
+    _refuse_reentry(w, framework)
+    if w.method == "dora" and not framework.decomposes:
         raise UsageError(
-            f"--framework {made.name} with --method full is not modelled: {made.tunes}"
+            f"--method dora: {framework.name} has LoRA alone; nearest is --framework trainer"
+        )
+    if framework.tunes and (w.method or METHOD) == METHOD:
+        raise UsageError(
+            f"--framework {framework.name} with --method full is not modelled: {framework.tunes}"
         )
     form = subject.choice.scheme
     if w.bnb_4bit_quant_storage is not None and not kbit.four_bits(form):
@@ -200,26 +202,26 @@ def _refuse(subject: Subject, w: Train, made: Framework, shares: Sharding) -> No
         )
 
 
-def _usual_checkpointing(w: Train, made: Framework, shares: Sharding) -> str:
+def _usual_checkpointing(w: Train, framework: Framework, shares: Sharding) -> str:
     """The framework's, which may be another where it shards. litgpt's pretraining has none
     (pretrain.py: activation_checkpointing_policy=None)."""
-    tuned = _loss(w, made) == made.loss
+    tuned = _loss(w, framework) == framework.loss
     return (
-        made.sharded_checkpointing
-        if shares.fully and tuned and made.sharded_checkpointing
-        else made.checkpointing
+        framework.sharded_checkpointing
+        if shares.fully and tuned and framework.sharded_checkpointing
+        else framework.checkpointing
     )
 
 
-def _refuse_reentry(w: Train, made: Framework) -> None:
+def _refuse_reentry(w: Train, framework: Framework) -> None:
     if w.use_reentrant is None:
         return
-    if made.loads != "transformers":
+    if framework.loads != "transformers":
         raise UsageError(
-            f"--use-reentrant is of transformers: {made.name} has checkpoints of its own; "
+            f"--use-reentrant is of transformers: {framework.name} has checkpoints of its own; "
             "leave it out"
         )
-    if (w.checkpointing or made.checkpointing) != "full":
+    if (w.checkpointing or framework.checkpointing) != "full":
         raise UsageError("--use-reentrant is of checkpoints: add --checkpointing full")
 
 
@@ -244,13 +246,13 @@ def _refuse_card(w: Train, chosen: Precision, part: "Part | None") -> None:
 
 
 def _base(
-    subject: Subject, w: Train, made: Framework, chosen: Precision, shares: Sharding
+    subject: Subject, w: Train, framework: Framework, chosen: Precision, shares: Sharding
 ) -> kbit.Base:
     """Unsloth, whose loss comes with its loader, never calls PEFT's preparation."""
     upcast = kbit.chosen(
         w.kbit_upcast,
         subject.choice.scheme,
-        "none" if _loss(w, made) == "unsloth" else made.upcast,
+        "none" if _loss(w, framework) == "unsloth" else framework.upcast,
         lowered=chosen.autocast == BFLOAT16,
         shared=shares.parameters,
     )
@@ -272,8 +274,8 @@ SIZES: Mapping[str, str] = {  # by our names
 }
 
 
-def _deepspeed(w: Train, made: Framework) -> Deepspeed:
-    own = w.framework_version if made.name == "deepspeed" else None
+def _deepspeed(w: Train, framework: Framework) -> Deepspeed:
+    own = w.framework_version if framework.name == "deepspeed" else None
     said = {size: getattr(w, name) for name, size in SIZES.items()}
     return Deepspeed(
         version=numbers(w.deepspeed_version or own),
@@ -289,43 +291,45 @@ def _unpacked_dtype(base: kbit.Base, loaded: DType) -> DType:
     return FLOAT32 if base.upcast == "peft" else loaded
 
 
-def _of_packed(w: Train, made: Framework, *, floats: bool) -> PackedRun:
+def _of_packed(w: Train, framework: Framework, *, floats: bool) -> PackedRun:
     return PackedRun(
-        framework=made.name,
-        prepares=made.accelerate,
+        framework=framework.name,
+        prepares=framework.accelerate,
         floats=floats,
         torch=_torch(w),
         accelerate=numbers(w.accelerate_version),
     )
 
 
-def _loss(w: Train, made: Framework) -> str:
+def _loss(w: Train, framework: Framework) -> str:
     """The loss that was asked for, or the framework's, by the framework's name of it."""
-    said = w.loss or made.loss
-    return made.losses.get(said, said)
+    said = w.loss or framework.loss
+    return framework.losses.get(said, said)
 
 
-def _attention(subject: Subject, w: Train, made: Framework, version: tuple[int, int]) -> str | None:
+def _attention(
+    subject: Subject, w: Train, framework: Framework, version: tuple[int, int]
+) -> str | None:
     """The attention that was asked for, or the framework's; eager where the class had nothing else
     in that version."""
-    found = rules(version, subject.model_type)
-    if made.attention is None:
-        attends(w.attention, found, subject.model_type)
-    eager = found.attention == "eager"
-    return w.attention or made.attention or ("eager" if eager else None)
+    class_rules = rules(version, subject.model_type)
+    if framework.attention is None:
+        attends(w.attention, class_rules, subject.model_type)
+    eager = class_rules.attention == "eager"
+    return w.attention or framework.attention or ("eager" if eager else None)
 
 
-def _reentrant(w: Train, made: Framework, shares: Sharding, version: tuple[int, int]) -> bool:
+def _reentrant(w: Train, framework: Framework, shares: Sharding, version: tuple[int, int]) -> bool:
     """Tell whether checkpoints are reentrant: as asked, as the framework has it, or transformers
     (up to 4.57 they are: modeling_utils.py, gradient_checkpointing_enable). TRL lets nobody choose
     for adapters under ZeRO-3 (sft_trainer.py)."""
     adapted = (w.method or METHOD) != METHOD and shares.kind == "zero3"
     release = numbers(w.framework_version) or REENTERS_ZERO_3
-    if adapted and made.name == "trl" and release >= REENTERS_ZERO_3:
+    if adapted and framework.name == "trl" and release >= REENTERS_ZERO_3:
         return True
     if w.use_reentrant is not None:
         return w.use_reentrant
-    return version[0] < 5 if made.reentrant is None else made.reentrant
+    return version[0] < 5 if framework.reentrant is None else framework.reentrant
 
 
 def _images(w: Train) -> int:
@@ -338,10 +342,10 @@ def _optim_args(w: Train) -> tuple[str, ...]:
     return w.optim_args or ()
 
 
-def _stepping(w: Train, made: Framework) -> Optimizer:
+def _stepping(w: Train, framework: Framework) -> Optimizer:
     """The optimizer that was asked for, or the framework's, tuned to its arguments and torch
     version; `in_backward` steps each parameter alone."""
-    chosen, torch = optimizer(w.optimizer or _usual_optimizer(w, made)), _torch(w)
+    chosen, torch = optimizer(w.optimizer or _usual_optimizer(w, framework)), _torch(w)
     chosen = tuned(argued(chosen, _optim_args(w), torch), torch)
     return replace(chosen, in_backward=True) if w.optimizer_in_backward else chosen
 
@@ -350,50 +354,54 @@ def _torch(w: Train) -> tuple[int, int]:
     return _release(w.torch_version) or TORCH
 
 
-def _framework_release(w: Train, made: Framework) -> tuple[int, ...] | None:
+def _framework_release(w: Train, framework: Framework) -> tuple[int, ...] | None:
     """None is the newest."""
-    return _dated(w) if made.dated else _release(w.framework_version)
+    return _dated(w) if framework.dated else _release(w.framework_version)
 
 
 def _release(written: str | None) -> tuple[int, int] | None:
     if written is None:
         return None
-    found = release(written)
-    if found is None:
+    number = release(written)
+    if number is None:
         raise UsageError(f"{written!r} is no version: write 2.5")
-    return found
+    return number
 
 
 def _dated(w: Train) -> tuple[int, ...] | None:
     if w.framework_version is None:
         return None
-    found = dated(w.framework_version)
-    if found is None:
+    date = dated(w.framework_version)
+    if date is None:
         raise UsageError(
             f"--framework-version {w.framework_version}: versions of {w.framework} are dates: "
             "write 2025-04-02"
         )
-    return found
+    return date
 
 
-def _usual_optimizer(w: Train, made: Framework) -> str:
+def _usual_optimizer(w: Train, framework: Framework) -> str:
     """torchtitan steps in one kernel since 6e498855; before, foreach."""
-    if made.dated and (_dated(w) or FUSES) < FUSES:
+    if framework.dated and (_dated(w) or FUSES) < FUSES:
         return USUAL_OPTIMIZER
-    return made.optimizer or USUAL_OPTIMIZER
+    return framework.optimizer or USUAL_OPTIMIZER
 
 
-def _adapters(subject: Subject, w: Train, made: Framework, chosen: Precision) -> Adapters | None:
+def _adapters(
+    subject: Subject, w: Train, framework: Framework, chosen: Precision
+) -> Adapters | None:
     """The framework's own defaults, or PEFT's; all linears where it has none for the model type."""
     if (w.method or METHOD) == METHOD:
         return None
-    lowered = made.lowers_packed and subject.choice.scheme is not None
-    stage = (w.shard or made.shard or "").startswith("zero")  # the engine casts the whole module
-    wide = made.wide_adapters and not lowered and not stage
+    lowered = framework.lowers_packed and subject.choice.scheme is not None
+    stage = (w.shard or framework.shard or "").startswith(
+        "zero"
+    )  # the engine casts the whole module
+    wide = framework.wide_adapters and not lowered and not stage
     return Adapters(
-        r=w.lora_r or made.rank,
-        alpha=w.lora_alpha or made.rank,
-        targets=w.lora_targets or made.targets or usual(subject.model_type) or (ALL,),
+        r=w.lora_r or framework.rank,
+        alpha=w.lora_alpha or framework.rank,
+        targets=w.lora_targets or framework.targets or usual(subject.model_type) or (ALL,),
         dropout=w.lora_dropout or 0.0,
         dora=w.method == "dora",
         rslora=w.use_rslora,

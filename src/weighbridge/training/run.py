@@ -103,24 +103,24 @@ class StageRuns:
     def _bounded(self, capacity: int | None) -> TrainingRun:
         if self._free is None:
             self._free = self._run(None)
-        found = self._free
+        free_run = self._free
         if capacity is None:
-            return found
-        tensors = max(x.allocated for x in found.moments.values())
+            return free_run
+        tensors = max(x.allocated for x in free_run.moments.values())
         if tensors > capacity:
-            return self._least(found, tensors)
-        if max(found.reserved.values()) > capacity:
+            return self._least(free_run, tensors)
+        if max(free_run.reserved.values()) > capacity:
             try:
-                found = self._run(capacity)
+                free_run = self._run(capacity)
             except OutOfMemoryError:
-                return found
-        return replace(found, bounded=True)
+                return free_run
+        return replace(free_run, bounded=True)
 
-    def _least(self, found: TrainingRun, tensors: int) -> TrainingRun:
+    def _least(self, result: TrainingRun, tensors: int) -> TrainingRun:
         """Run what does not fit on a card as small as it ends on, where cached blocks need not
         stay: what an allocator without an end keeps of them says little of the card that the run
         needs."""
-        kept = max(found.reserved.values())
+        kept = max(result.reserved.values())
         for times in LEAST:
             if kept <= LEAST[-1] * tensors:
                 break
@@ -128,7 +128,7 @@ class StageRuns:
                 return replace(self._run(int(times * tensors)), bounded=True)
             except OutOfMemoryError:
                 continue
-        return found
+        return result
 
     def _run(self, capacity: int | None) -> TrainingRun:
         return _run(self._p, capacity, self._stage, Splices() if self._splices else None)
@@ -156,11 +156,11 @@ def _run(
     around = surrounding(plan)
     built = _built(m, plan, around, stage)
     around.placed(m, built)
-    found = TrainingRun(program=_program(plan, built))
-    found.trainable = sum(x.numel for x in built.own if x.trainable)
-    found.packed, found.packed_in_layer = _packed(built)
+    result = TrainingRun(program=_program(plan, built))
+    result.trainable = sum(x.numel for x in built.own if x.trainable)
+    result.packed, result.packed_in_layer = _packed(built)
     offloaded = plan.sharding.offload != "none"
-    kept = Optimization(
+    optimization = Optimization(
         plan.optimizer,
         around.stepped(built),
         offloaded=offloaded,
@@ -168,32 +168,32 @@ def _run(
         apart=around.apart,
     )
     if plan.optimizer.unsure is not None:
-        found.unsure = max(map(plan.optimizer.unsure, kept.params), default=0)
+        result.unsure = max(map(plan.optimizer.unsure, optimization.params), default=0)
     if plan.optimizer.early or around.early:
         given = around.starting(m)
-        kept.start(m)
+        optimization.start(m)
         del given
-    found.note("load", m.heap.phase(), first=True)
-    batches = Batches(_step(m, plan, built, around, splices), plan, found, stage)
+    result.note("load", m.heap.phase(), first=True)
+    batches = Batches(_step(m, plan, built, around, splices), plan, result, stage)
     if plan.framework.forgets_late and plan.torch >= (2, 0):
-        batches.forgets = kept.forget
+        batches.forgets = optimization.forget
     for number in range(STEPS):
         first = number == 0
         batches.all(first=first)
         around.before_step(m, built)
         if not plan.optimizer.in_backward:
-            kept.step(m)
+            optimization.step(m)
         around.after_step(m, built)
-        found.note("step", m.heap.phase(), first=first)
+        result.note("step", m.heap.phase(), first=first)
     if plan.evaluated:
         batches.evaluate(plan.evaluated)
     if around.saves:
         around.saving(m, built)
-        found.note("save", m.heap.phase(), first=False)
-    found.elsewhere, found.assumed = kept.elsewhere, batches.s.assumed
-    found.host, found.pinned, found.away = around.host, around.pinned, m.most_away
+        result.note("save", m.heap.phase(), first=False)
+    result.elsewhere, result.assumed = optimization.elsewhere, batches.s.assumed
+    result.host, result.pinned, result.away = around.host, around.pinned, m.most_away
     m.heap.close()
-    return found
+    return result
 
 
 def _packed(built: BuiltModel) -> tuple[int, int]:
@@ -256,22 +256,24 @@ def _workspaces(m: Machine, plan: TrainingPlan) -> None:
     m.chip = plan.chip
     if plan.part is not None and plan.part.stack == "own":
         return
-    found = cublas(plan.chip.capability, plan.torch)
-    if found.bytes.low:
-        m.workspace = found.bytes.expected
+    workspace = cublas(plan.chip.capability, plan.torch)
+    if workspace.bytes.low:
+        m.workspace = workspace.bytes.expected
     else:
-        m.temporary_workspace = found.bytes.expected
+        m.temporary_workspace = workspace.bytes.expected
 
 
 class Batches:
     """The micro-batches of a step. Of an accumulation two are run: the second has the gradients of
     the first. A stage of a pipeline has as many in flight as there are stages from it on (1F1B)."""
 
-    def __init__(self, s: TrainingStep, plan: TrainingPlan, found: TrainingRun, stage: int) -> None:
+    def __init__(
+        self, s: TrainingStep, plan: TrainingPlan, result: TrainingRun, stage: int
+    ) -> None:
         self.s = s
         self.p = plan
-        self.program = found.program
-        self.found = found
+        self.program = result.program
+        self.result = result
         self.first = False
         self.first_stage = stage == 0
         self.last_stage = stage == plan.sharding.pipeline - 1
@@ -307,7 +309,7 @@ class Batches:
         self._note("evaluation")
 
     def _note(self, name: str) -> None:
-        self.found.note(name, self.s.m.heap.phase(), first=self.first)
+        self.result.note(name, self.s.m.heap.phase(), first=self.first)
 
     def _forward(self) -> Tensor:
         """The loss, or what is sent to the next stage."""
@@ -344,8 +346,8 @@ class Batches:
 
     def _backward(self, end: Tensor, *, last: bool) -> None:
         s = self.s
-        if not self.found.saved:
-            self.found.saved = s.m.heap.live("activations") + s.m.heap.live(DEQUANTIZED)
+        if not self.result.saved:
+            self.result.saved = s.m.heap.live("activations") + s.m.heap.live(DEQUANTIZED)
         s.around.turns(s.m, s.built, last=last)
         backward(s.m, end, name="logits" if self.last_stage else TEMPORARIES)
         del end  # and with it the graph, but where the loop holds the loss

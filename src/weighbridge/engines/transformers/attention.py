@@ -29,7 +29,7 @@ from weighbridge.components.activations import Heap, LiveTensor
 from weighbridge.engines.transformers.kernels import KernelHeads, attend
 from weighbridge.engines.transformers.stage import (
     KV,
-    Kept,
+    MixerCache,
     attended,
     reached,
     remember,
@@ -37,16 +37,18 @@ from weighbridge.engines.transformers.stage import (
 from weighbridge.engines.transformers.step import Distances, ForwardStep, linear, norm, rotated
 
 
-def attention(heap: Heap, step: ForwardStep, mixer: Attention, kept: Kept, mask: int) -> LiveTensor:
+def attention(
+    heap: Heap, step: ForwardStep, mixer: Attention, cache: MixerCache, mask: int
+) -> LiveTensor:
     """The output of one layer; `mask` is the elements of the mask that it is given."""
     if step.style.ungrouped and mixer.kv_heads > 1:
         fused, three = _for_all(heap, step, mixer)
         copied = replace(step, style=replace(step.style, fused_queries=False))
-        out = _attended(heap, copied, replace(mixer, kv_heads=mixer.heads), kept, mask, three)
+        out = _attended(heap, copied, replace(mixer, kv_heads=mixer.heads), cache, mask, three)
         heap.drop(fused)
         return out
     three, stays = _projected(heap, step, mixer)
-    out = _attended(heap, step, mixer, kept, mask, three)
+    out = _attended(heap, step, mixer, cache, mask, three)
     heap.drop(*stays)
     return out
 
@@ -55,7 +57,7 @@ Three = tuple[LiveTensor, LiveTensor, LiveTensor]
 
 
 def _attended(
-    heap: Heap, step: ForwardStep, mixer: Attention, kept: Kept, mask: int, three: Three
+    heap: Heap, step: ForwardStep, mixer: Attention, cache: MixerCache, mask: int, three: Three
 ) -> LiveTensor:
     queries, keys, values = three
     plain: tuple[LiveTensor, ...] = ()
@@ -70,19 +72,19 @@ def _attended(
     sizes: tuple[int, ...] = (keys.nbytes, values.nbytes)
     keeps = mixer.causal and step.cache != "none"
     if keeps:
-        sizes = remember(heap, step, kept, (keys, values), reach=mixer.reach)
+        sizes = remember(heap, step, cache, (keys, values), reach=mixer.reach)
         plain = (*plain, *_still_there(heap, step, three))
-    made, *kept.scores = attend(
+    output, *cache.scores = attend(
         heap, step, _heads(mixer, reached(step, mixer.reach), mask), *sizes[:2]
     )
     if keeps:
-        attended(heap, step, kept, mixer)
+        attended(heap, step, cache, mixer)
     out = linear(heap, step, mixer.heads * mixer.value_dim, step.hidden)
-    heap.drop(made, queries, *plain)
+    heap.drop(output, queries, *plain)
     if not keeps:
         heap.drop(keys, values)
     elif step.prompt and step.style.fused_queries and not step.rules.copied_prompt:
-        kept.behind = [heap.take(_hidden_behind(step, mixer), KV)]
+        cache.behind = [heap.take(_hidden_behind(step, mixer), KV)]
     return out
 
 
@@ -138,7 +140,7 @@ def _projected(
     heap: Heap, step: ForwardStep, mixer: Attention
 ) -> tuple[Three, tuple[LiveTensor, ...]]:
     """Queries, keys and values; and what of one projection stays behind what is normed of it."""
-    made, stays = [], []
+    out, stays = [], []
     widths = (mixer.heads * mixer.key_dim, mixer.key_elements, mixer.value_elements)
     for i, width in enumerate(widths):
         plain = linear(heap, step, step.hidden, width)
@@ -149,8 +151,8 @@ def _projected(
             else:
                 heap.drop(plain)
             plain = normed
-        made.append(plain)
-    return (made[0], made[1], made[2]), tuple(stays)
+        out.append(plain)
+    return (out[0], out[1], out[2]), tuple(stays)
 
 
 def _turned(
@@ -162,32 +164,32 @@ def _turned(
     wider = 4 // step.size if step.style.wide_rotary or step.style.float_rotary else 1
     if step.style.float_rotary and wider > 1:
         wide = heap.all((wider * n for n in sizes), "activations")
-        made = [rotated(heap, held.nbytes) for held in wide]
-        turned = [heap.into(n, held) for n, held in zip(sizes, made, strict=True)]
+        out = [rotated(heap, held.nbytes) for held in wide]
+        turned = [heap.into(n, held) for n, held in zip(sizes, out, strict=True)]
         heap.drop(*wide)
         return turned[0], turned[1]
     part = [n * width // mixer.key_dim if width else n for n in sizes]
-    made = [rotated(heap, n, wider) for n in part]
+    out = [rotated(heap, n, wider) for n in part]
     if wider > 1 or part != list(sizes):  # cast back, or joined with what has no position
-        made = [heap.into(n, held) for n, held in zip(sizes, made, strict=True)]
-    return made[0], made[1]
+        out = [heap.into(n, held) for n, held in zip(sizes, out, strict=True)]
+    return out[0], out[1]
 
 
-def cross(heap: Heap, step: ForwardStep, mixer: CrossAttention, kept: Kept) -> LiveTensor:
+def cross(heap: Heap, step: ForwardStep, mixer: CrossAttention, cache: MixerCache) -> LiveTensor:
     """Keys and values of the encoder's states are made at the first step, and kept."""
     length = step.encoder if mixer.length is None else mixer.length
     queries = linear(heap, step, step.hidden, mixer.heads * mixer.key_dim)
-    if not kept.tensors:
+    if not cache.tensors:
         rows = step.batch * length * step.size
         sizes = [rows * n for n in (mixer.key_elements, mixer.value_elements)]
         copied = step.rules.copied_prompt or step.cache == "static"
         plain = heap.all(sizes if copied else (), "activations")
-        kept.tensors = list(heap.all(sizes, KV))
+        cache.tensors = list(heap.all(sizes, KV))
         heap.drop(*plain)
-    keys, values = (held.nbytes for held in kept.tensors)
-    made, *kept.scores = attend(heap, step, _heads(mixer, length, 0), keys, values)
+    keys, values = (held.nbytes for held in cache.tensors)
+    output, *cache.scores = attend(heap, step, _heads(mixer, length, 0), keys, values)
     out = linear(heap, step, mixer.heads * mixer.value_dim, step.hidden)
-    heap.drop(made, queries)
+    heap.drop(output, queries)
     return out
 
 
@@ -199,9 +201,9 @@ def queries_alone(
     width = own.heads * own.key_dim if own else step.hidden
     queries = linear(heap, step, step.hidden, width)
     turned = rotated(heap, queries.nbytes) if step.style.rotary else heap.take(0)
-    made = heap.take(queries.nbytes)
+    output = heap.take(queries.nbytes)
     out = linear(heap, step, width, step.hidden)
-    heap.drop(queries, turned, made)
+    heap.drop(queries, turned, output)
     return out
 
 
@@ -221,10 +223,10 @@ def disentangled(heap: Heap, step: ForwardStep, mixer: Attention, to: Distances)
     masks = heap.all([step.batch * step.tokens * step.tokens] * 2, "activations")
     masked = heap.into(cells, total)
     soft = heap.take(cells)
-    made = heap.into(step.wide(width), heap.take(step.wide(width)))  # made contiguous
+    output = heap.into(step.wide(width), heap.take(step.wide(width)))  # made contiguous
     heap.drop(soft, masked, *bias, *masks, *three)
     out = linear(heap, step, width, step.hidden)
-    heap.drop(made)
+    heap.drop(output)
     return out
 
 

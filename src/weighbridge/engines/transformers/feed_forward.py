@@ -46,8 +46,8 @@ def dense(heap: Heap, step: ForwardStep, f: Dense, read: Sequence[LiveTensor] = 
     if f.gated and f.fused:
         both = linear(heap, step, _inputs(step, f), 2 * f.width)
         active = activated(heap, step, wide)
-        made = heap.into(wide, active)
-        made_from = [both, made]
+        output = heap.into(wide, active)
+        made_from = [both, output]
     elif f.gated:
         gate = linear(heap, step, _inputs(step, f), f.width)
         active = activated(heap, step, wide)
@@ -69,9 +69,9 @@ def dense(heap: Heap, step: ForwardStep, f: Dense, read: Sequence[LiveTensor] = 
 def activated(heap: Heap, step: ForwardStep, nbytes: int) -> LiveTensor:
     """The activation's result beside its input, which the caller drops."""
     several = heap.all([nbytes] * step.style.several, "activations")
-    made = heap.take(nbytes)
+    out = heap.take(nbytes)
     heap.drop(*several)
-    return made
+    return out
 
 
 def experts(heap: Heap, step: ForwardStep, f: Experts) -> LiveTensor:
@@ -112,9 +112,9 @@ def _everywhere(heap: Heap, step: ForwardStep, f: Experts) -> LiveTensor:
     routed = heap.into(hidden, repeated, column)
     both = heap.take(2 * wide if f.gated else wide)
     product = heap.into(wide, heap.take(wide)) if f.gated else heap.take(wide)
-    made = heap.into(hidden, both, product)
+    output = heap.into(hidden, both, product)
     out = _shared(heap, step, f) if f.shared else None
-    total = heap.into(step.wide(step.hidden), made, routed)
+    total = heap.into(step.wide(step.hidden), output, routed)
     heap.drop(logits, scores)
     if out is None:
         return total

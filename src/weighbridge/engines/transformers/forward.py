@@ -32,7 +32,7 @@ from weighbridge.engines.transformers.attention import attention, cross, disenta
 from weighbridge.engines.transformers.feed_forward import dense, feed
 from weighbridge.engines.transformers.latent import compressed, latent
 from weighbridge.engines.transformers.recurrence import scan
-from weighbridge.engines.transformers.stage import ForwardStage, Kept, grow, growth
+from weighbridge.engines.transformers.stage import ForwardStage, MixerCache, grow, growth
 from weighbridge.engines.transformers.step import ClassStyle, ForwardStep, norm
 
 Masks = Mapping[int | None, int]  # by how far a layer sees: elements, 0 for none
@@ -42,7 +42,7 @@ def run(heap: Heap, step: ForwardStep, stage: ForwardStage) -> list[LiveTensor]:
     """Run one forward; return the tensors that are alive behind the last layer."""
     embedded = heap.take(step.wide(step.hidden))
     beside = [embedded, *_positions(heap, step, stage)]
-    masks, made = _masks(heap, step, stage)
+    masks, mask_tensors = _masks(heap, step, stage)
     learned = step.style.learned and stage.first  # positions are added to what was embedded
     x = heap.take(step.wide(step.hidden)) if learned else embedded
     sizes = growth(step, stage)
@@ -62,7 +62,7 @@ def run(heap: Heap, step: ForwardStep, stage: ForwardStage) -> list[LiveTensor]:
             heap.drop(beside.pop(0))
         beside += _returned(heap, step)
         x = new
-    heap.drop(*made, *lingering)
+    heap.drop(*mask_tensors, *lingering)
     return beside if x is embedded else [*beside, x]
 
 
@@ -71,10 +71,10 @@ def _returned(heap: Heap, step: ForwardStep) -> tuple[LiveTensor, ...]:
     return () if step.style.distances is None else (heap.take(step.wide(step.hidden)),)
 
 
-def _weights(kept: Sequence[Kept]) -> list[LiveTensor]:
+def _weights(caches: Sequence[MixerCache]) -> list[LiveTensor]:
     """Return the weights that eager attention handed to a layer that is over."""
-    found = [tensor for k in kept for tensor in k.scores]
-    for k in kept:
+    found = [tensor for k in caches for tensor in k.scores]
+    for k in caches:
         k.scores = []
     return found
 
@@ -160,28 +160,28 @@ def _mask(step: ForwardStep, reach: int | None, *, causal: bool) -> int:
 
 
 def layer(
-    heap: Heap, step: ForwardStep, block: LayerBlock, kept: Sequence[Kept], masks: Masks
+    heap: Heap, step: ForwardStep, block: LayerBlock, caches: Sequence[MixerCache], masks: Masks
 ) -> LiveTensor:
     """The caller has the input, and drops it."""
     run = _side_by_side if step.style.parallel else _one_by_one
-    out = run(heap, step, block, kept, masks)
-    for k in kept if not step.style.lingering else ():
+    out = run(heap, step, block, caches, masks)
+    for k in caches if not step.style.lingering else ():
         heap.drop(*k.scores)
         k.scores = []
     return out
 
 
 def _one_by_one(
-    heap: Heap, step: ForwardStep, block: LayerBlock, kept: Sequence[Kept], masks: Masks
+    heap: Heap, step: ForwardStep, block: LayerBlock, caches: Sequence[MixerCache], masks: Masks
 ) -> LiveTensor:
     x: list[LiveTensor] = []  # the sum so far, beside the caller's input
     held: list[LiveTensor] = []  # by the layer's variables, to its end
-    for group in _sequence(block, kept):
+    for group in _sequence(block, caches):
         normed = _before(heap, step)
-        made = [mixed(heap, step, m, k, masks, block) for m, k in group]
+        out = [mixed(heap, step, m, k, masks, block) for m, k in group]
         if step.style.holds_normed:
             held, normed = [*held, *normed], []
-        x = [_added(heap, step, x, made, normed, held if step.style.holds_attended else None)]
+        x = [_added(heap, step, x, out, normed, held if step.style.holds_attended else None)]
     for f in block.feeds:
         normed = _before(heap, step)
         if step.style.frees_fed and isinstance(f, Dense):
@@ -226,13 +226,15 @@ def _added(
     return out
 
 
-def _sequence(block: LayerBlock, kept: Sequence[Kept]) -> Iterator[list[tuple[Mixer, Kept]]]:
+def _sequence(
+    block: LayerBlock, caches: Sequence[MixerCache]
+) -> Iterator[list[tuple[Mixer, MixerCache]]]:
     """Group the mixers that read one normed input together: attention beside a scan; crossing
     follows alone."""
-    together = [(m, k) for m, k in zip(block.mixers, kept, strict=True) if not _crosses(m)]
+    together = [(m, k) for m, k in zip(block.mixers, caches, strict=True) if not _crosses(m)]
     if together:
         yield together
-    for m, k in zip(block.mixers, kept, strict=True):
+    for m, k in zip(block.mixers, caches, strict=True):
         if _crosses(m):
             yield [(m, k)]
 
@@ -242,34 +244,34 @@ def _crosses(mixer: Mixer) -> bool:
 
 
 def _side_by_side(
-    heap: Heap, step: ForwardStep, block: LayerBlock, kept: Sequence[Kept], masks: Masks
+    heap: Heap, step: ForwardStep, block: LayerBlock, caches: Sequence[MixerCache], masks: Masks
 ) -> LiveTensor:
     normed = [norm(heap, step) for _ in range(2 if step.style.two_norms else 1)]
-    made = [mixed(heap, step, m, k, masks, block) for m, k in zip(block.mixers, kept, strict=True)]
-    made += [feed(heap, step, f) for f in block.feeds]
+    out = [mixed(heap, step, m, k, masks, block) for m, k in zip(block.mixers, caches, strict=True)]
+    out += [feed(heap, step, f) for f in block.feeds]
     heap.drop(*normed)
-    return heap.into(step.wide(step.hidden), *made)
+    return heap.into(step.wide(step.hidden), *out)
 
 
 def mixed(
-    heap: Heap, step: ForwardStep, mixer: Mixer, kept: Kept, masks: Masks, block: LayerBlock
+    heap: Heap, step: ForwardStep, mixer: Mixer, cache: MixerCache, masks: Masks, block: LayerBlock
 ) -> LiveTensor:
     """The output of one mixer, of the model's width."""
     match mixer:
         case Attention() if step.style.distances is not None:
             return disentangled(heap, step, mixer, step.style.distances)
         case Attention():
-            return attention(heap, step, mixer, kept, masks[mixer.reach])
+            return attention(heap, step, mixer, cache, masks[mixer.reach])
         case Latent():
-            return latent(heap, step, mixer, kept, masks[None], block.query_rank)
+            return latent(heap, step, mixer, cache, masks[None], block.query_rank)
         case Compressed():
-            return compressed(heap, step, mixer, kept, masks[None], block.query_rank)
+            return compressed(heap, step, mixer, cache, masks[None], block.query_rank)
         case CrossAttention():
-            return cross(heap, step, mixer, kept)
+            return cross(heap, step, mixer, cache)
         case Shared():
             return queries_alone(heap, step, block, masks)
         case _ if isinstance(mixer, Recurrent):
-            return scan(heap, step, mixer, kept)
+            return scan(heap, step, mixer, cache)
         case _:
             assert_never(mixer)
 
@@ -284,13 +286,13 @@ def head(
     kept_on = [] if body.causal or not outputs else list(states[-1:])  # what the class gave
     heap.drop(*states[: len(states) - len(kept_on)])
     rows = step.batch * min(step.tokens, kept or step.tokens)
-    made = heap.take(rows * outputs * step.size, "logits")
+    out = heap.take(rows * outputs * step.size, "logits")
     if step.rules.float_logits and step.size < 4 and body.causal:
-        made = heap.into(4 * rows * outputs, made, name="logits")
+        out = heap.into(4 * rows * outputs, out, name="logits")
     if outputs:
         heap.drop(final, *kept_on)
-        return [made]
-    return [heap.rename(final, "activations"), made]
+        return [out]
+    return [heap.rename(final, "activations"), out]
 
 
 def pick(heap: Heap, step: ForwardStep, body: Body) -> None:
@@ -317,9 +319,9 @@ def encode(heap: Heap, step: ForwardStep, part: Tower, items: int) -> list[LiveT
     cast = heap.take(tower.wide(part.patch) if step.size < 4 else 0)
     x = heap.into(tower.wide(part.hidden), cast)
     for _ in range(min(part.layers, 2)):  # a layer leaves nothing behind, so any two are as all
-        made = _tower_layer(heap, tower, part)
+        output = _tower_layer(heap, tower, part)
         heap.drop(x)
-        x = made
+        x = output
     out = heap.take(items * part.tokens * step.hidden * step.size)
     if step.rules.towers_kept and part.kind == "image":
         return [pixels, out, x]
@@ -336,7 +338,7 @@ def _tower_layer(heap: Heap, step: ForwardStep, tower: Tower) -> LiveTensor:
         causal=False,
     )
     normed = norm(heap, step)
-    mixed = attention(heap, step, m, Kept(), 0)
+    mixed = attention(heap, step, m, MixerCache(), 0)
     heap.drop(normed)
     x = heap.into(step.wide(step.hidden), mixed)
     normed = norm(heap, step)

@@ -63,27 +63,27 @@ FOLLOWED, GUESSED = 20, 3  # one part in so many
 SMALL = 8 * MIB
 
 
-def phases(plan: GenerationPlan, held: Holding, peaks: Iterable[LivePeak]) -> Iterator[Phase]:
+def phases(plan: GenerationPlan, holding: Holding, peaks: Iterable[LivePeak]) -> Iterator[Phase]:
     """The phases, each when its step is walked."""
     load = (
-        *held.fixed,
-        *held.loading,
-        *_allocator(held.rounding, Bytes(held.free, held.free, held.free)),
+        *holding.fixed,
+        *holding.loading,
+        *_allocator(holding.rounding, Bytes(holding.free, holding.free, holding.free)),
     )
     yield Phase("load", load)
     for name, peak in zip(("prefill", "decode"), peaks, strict=False):
-        yield Phase(name, _moment(plan, held, peak, name))
+        yield Phase(name, _moment(plan, holding, peak, name))
 
 
 def _moment(
-    plan: GenerationPlan, held: Holding, peak: LivePeak, name: str
+    plan: GenerationPlan, holding: Holding, peak: LivePeak, name: str
 ) -> tuple[Component, ...]:
-    free = held.free + peak.fragmentation
+    free = holding.free + peak.fragmentation
     return (
-        *held.fixed,
-        *held.working,
+        *holding.fixed,
+        *holding.working,
         *_parts(plan, peak, name),
-        *_allocator(held.rounding + peak.rounding, cached(free)),
+        *_allocator(holding.rounding + peak.rounding, cached(free)),
     )
 
 
@@ -164,15 +164,15 @@ def _allocator(rounding: int, free: Bytes) -> Iterator[Component]:
 
 def infer(subject: Subject, w: Infer, budget: "Budget | None") -> EngineAnswer:
     subject, asked, unpacked = _planned(subject, w, budget)
-    found = tuple(_devices(subject, asked))
+    devices = tuple(_devices(subject, asked))
     if subject.draft is not None:
         draft = infer(subject.draft, w.but(draft_model=None), None).devices[0]
-        found = (derived.beside(found[0], draft), *found[1:])
+        devices = (derived.beside(devices[0], draft), *devices[1:])
     host = derived.on_host(subject, asked)
     return EngineAnswer(
-        devices=(*found, host),
+        devices=(*devices, host),
         settings=derived.settings(subject, w, asked) | ({"quantization": None} if unpacked else {}),
-        derived=derived.facts(subject, w, asked, found, budget)
+        derived=derived.facts(subject, w, asked, devices, budget)
         | ({"as_stored": False, "dtype_from": subject.why} if unpacked else {}),
         warnings=(
             *derived.warnings(subject, asked),
@@ -186,24 +186,24 @@ def probe(subject: Subject, w: Infer, budget: "Budget") -> Probe:
 
     def held(at: SearchPoint) -> Serving:
         s, p, _ = _planned(replace(subject, context=at.context), at.of(w), budget)
-        found: dict[Hashable, list[list[NamedBytes]]] = {}
+        by_share: dict[Hashable, list[list[NamedBytes]]] = {}
         kinds = []
         for i, on in enumerate(loaded(s, p)):
             room = budget.of(i).low
             alike = room, on.held, _layers(s.body, on)
-            if alike not in found:
-                found[alike] = list(_numbers(_phases(s, p, on), room))
-            kinds.append(found[alike])
-        return Serving(len(kinds), kinds if budget.mixed else list(found.values()))
+            if alike not in by_share:
+                by_share[alike] = list(_numbers(_phases(s, p, on), room))
+            kinds.append(by_share[alike])
+        return Serving(len(kinds), kinds if budget.mixed else list(by_share.values()))
 
     return held
 
 
-def _layers(body: Body, on: LoadedShare) -> Hashable:
+def _layers(body: Body, share: LoadedShare) -> Hashable:
     """Return what tells a device's share of the layers from another one's: their kinds, in order,
     and whether it has the first and the last. The deepest models are dealt to a hundred devices,
     and most of these have the like."""
-    start, end = on.share.start, on.share.end
+    start, end = share.share.start, share.share.end
     kinds = memo(body, ("kinds",), lambda: DeviceLayers.found(body.blocks).kinds)
     return start == 0, end == len(kinds), kinds[start:end]
 
@@ -230,9 +230,9 @@ def _devices(subject: Subject, plan: GenerationPlan) -> Iterator[Device]:
         yield Device(index=i, kind="gpu", phases=tuple(_phases(subject, plan, on)))
 
 
-def _phases(subject: Subject, plan: GenerationPlan, on: LoadedShare) -> Iterator[Phase]:
+def _phases(subject: Subject, plan: GenerationPlan, share: LoadedShare) -> Iterator[Phase]:
     """Yield the phases of one device, what it holds step by step."""
-    layers = (on.share.start, on.share.end)
+    layers = (share.share.start, share.share.end)
     facts = (
         plan.prompt,
         plan.context,
@@ -244,10 +244,10 @@ def _phases(subject: Subject, plan: GenerationPlan, on: LoadedShare) -> Iterator
     )
     steps = memo(
         subject.body,
-        (_layers(subject.body, on), *facts),
+        (_layers(subject.body, share), *facts),
         lambda: Walked(lambda: peaks(subject, plan, *layers)),
     )
-    return phases(plan, holding(subject, plan, on), steps)
+    return phases(plan, holding(subject, plan, share), steps)
 
 
 class Walked:
@@ -255,23 +255,23 @@ class Walked:
 
     def __init__(self, walk: Callable[[], Iterator[LivePeak]]) -> None:
         self._walk, self._steps = walk, walk()
-        self._found, self._lock = list[LivePeak](), Lock()
+        self._walked, self._lock = list[LivePeak](), Lock()
 
     def __iter__(self) -> Iterator[LivePeak]:
         for step in count():
             with self._lock:
-                if step == len(self._found):
+                if step == len(self._walked):
                     self._next()
-                if step == len(self._found):
+                if step == len(self._walked):
                     return
-            yield self._found[step]
+            yield self._walked[step]
 
     def _next(self) -> None:
         """Walk a step more. A walk that was interrupted is over: it is begun anew."""
         try:
-            self._found.extend(islice(self._steps, 1))
+            self._walked.extend(islice(self._steps, 1))
         except BaseException:
-            self._steps = islice(self._walk(), len(self._found), None)
+            self._steps = islice(self._walk(), len(self._walked), None)
             raise
 
 

@@ -67,12 +67,12 @@ def eager(heap: Heap, step: ForwardStep, heads: KernelHeads) -> tuple[LiveTensor
     soft, behind = (_with_sinks if step.style.sinks else _softmax)(heap, step, weights, cells)
     heap.drop(*wide)
     plain = heap.take(step.wide(heads.count * heads.value_dim))
-    made = heap.into(plain.nbytes, plain)  # made contiguous
+    out = heap.into(plain.nbytes, plain)  # made contiguous
     heap.drop(*behind, *beside)
     if step.rules.scores_returned:
-        return made, soft
+        return out, soft
     heap.drop(soft)
-    return (made,)
+    return (out,)
 
 
 def _widened(heap: Heap, step: ForwardStep, heads: KernelHeads) -> tuple[LiveTensor, ...]:
@@ -139,9 +139,9 @@ def attend(
     """Run the kernel; return the output, and scores that the layer has to its end; `keys` and
     `values` are the bytes of what it attends to."""
     repeated = _repeated(heap, step, heads, keys, values)
-    made = KERNELS.get(_kernel(step, heads), _fused)(heap, step, heads)
+    out = KERNELS.get(_kernel(step, heads), _fused)(heap, step, heads)
     heap.drop(*repeated)
-    return made
+    return out
 
 
 def _kernel(step: ForwardStep, heads: KernelHeads) -> str:
@@ -196,14 +196,14 @@ def _fused(heap: Heap, step: ForwardStep, heads: KernelHeads) -> tuple[LiveTenso
     sums = heap.take(4 * step.rows * heads.count)
     biased = step.rows * heads.count * heads.seen if step.style.biased and heads.own else 0
     mask = heap.take(max(heads.mask, biased) * step.size)
-    made = heap.take(step.wide(heads.count * heads.value_dim))
+    out = heap.take(step.wide(heads.count * heads.value_dim))
     heap.passing(*_accumulated(step, heads, masked=bool(mask.nbytes)))
     heap.drop(sums, mask)
     if (
         step.style.turned and step.tokens > 1
     ):  # joined queries have heads first, and so has the output
-        made = heap.into(made.nbytes, made)
-    return (made,)
+        out = heap.into(out.nbytes, out)
+    return (out,)
 
 
 def _accumulated(step: ForwardStep, heads: KernelHeads, *, masked: bool) -> list[int]:

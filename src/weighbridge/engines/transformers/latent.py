@@ -18,12 +18,12 @@ from typing import NamedTuple
 from weighbridge.arch.mixers import Compressed, Indexer, Latent
 from weighbridge.components.activations import Heap, LiveTensor
 from weighbridge.engines.transformers.kernels import KernelHeads, attend
-from weighbridge.engines.transformers.stage import KV, Kept, attended, remember, stored
+from weighbridge.engines.transformers.stage import KV, MixerCache, attended, remember, stored
 from weighbridge.engines.transformers.step import ForwardStep, linear, norm, rotated
 
 
 def latent(
-    heap: Heap, step: ForwardStep, mixer: Latent, kept: Kept, mask: int, query_rank: int
+    heap: Heap, step: ForwardStep, mixer: Latent, cache: MixerCache, mask: int, query_rank: int
 ) -> LiveTensor:
     queries = _queries(heap, step, mixer, query_rank)
     both = linear(heap, step, step.hidden, mixer.rank + mixer.rotary)
@@ -32,7 +32,7 @@ def latent(
     shared = rotated(heap, step.wide(mixer.rotary))
     small = Small(normed, shared, turned)
     run = _from_latent if step.rules.latent_cache else _expanded_first
-    out = run(heap, step, mixer, kept, mask, small)
+    out = run(heap, step, mixer, cache, mask, small)
     heap.drop(queries, both)
     return out
 
@@ -68,9 +68,9 @@ def _queries(heap: Heap, step: ForwardStep, mixer: Latent, rank: int) -> LiveTen
     small = linear(heap, step, step.hidden, rank)
     normed = norm(heap, step, rank)
     heap.drop(small)
-    made = linear(heap, step, rank, width)
+    out = linear(heap, step, rank, width)
     heap.drop(normed)
-    return made
+    return out
 
 
 def _heads(step: ForwardStep, mixer: Latent, mask: int) -> KernelHeads:
@@ -85,31 +85,36 @@ def _heads(step: ForwardStep, mixer: Latent, mask: int) -> KernelHeads:
 
 
 def _attended(
-    heap: Heap, step: ForwardStep, mixer: Latent, kept: Kept, mask: int, sizes: tuple[int, int]
+    heap: Heap,
+    step: ForwardStep,
+    mixer: Latent,
+    cache: MixerCache,
+    mask: int,
+    sizes: tuple[int, int],
 ) -> LiveTensor:
     masks = _picked(heap, step, mixer.indexer) if mixer.indexer is not None else ()
     mask = mask or step.rows * step.context * bool(masks)
-    made, *kept.scores = attend(heap, step, _heads(step, mixer, mask), *sizes)
+    output, *cache.scores = attend(heap, step, _heads(step, mixer, mask), *sizes)
     out = linear(heap, step, mixer.heads * mixer.value_dim, step.hidden)
-    heap.drop(made, *masks)
+    heap.drop(output, *masks)
     return out
 
 
 def _from_latent(
-    heap: Heap, step: ForwardStep, mixer: Latent, kept: Kept, mask: int, small: Small
+    heap: Heap, step: ForwardStep, mixer: Latent, cache: MixerCache, mask: int, small: Small
 ) -> LiveTensor:
-    remember(heap, step, kept, (small.latent, small.key))
+    remember(heap, step, cache, (small.latent, small.key))
     queries = heap.take(step.wide(mixer.heads * (mixer.nope + mixer.rotary)))
     rows = step.batch * step.context * step.size * mixer.heads
     expanded = heap.take(rows * (mixer.nope + mixer.value_dim))
     keys = heap.take(rows * (mixer.nope + mixer.rotary))
-    out = _attended(heap, step, mixer, kept, mask, (keys.nbytes, rows * mixer.value_dim))
+    out = _attended(heap, step, mixer, cache, mask, (keys.nbytes, rows * mixer.value_dim))
     heap.drop(queries, small.turned, expanded, keys)
     return out
 
 
 def _expanded_first(
-    heap: Heap, step: ForwardStep, mixer: Latent, kept: Kept, mask: int, small: Small
+    heap: Heap, step: ForwardStep, mixer: Latent, cache: MixerCache, mask: int, small: Small
 ) -> LiveTensor:
     """Values are a view of what the latent was expanded to, keys are made of two parts."""
     expanded = linear(heap, step, mixer.rank, mixer.heads * (mixer.nope + mixer.value_dim))
@@ -119,17 +124,17 @@ def _expanded_first(
     heap.drop(small.turned, small.key)
     values = heap.take(step.wide(mixer.heads * mixer.value_dim))
     heap.drop(expanded)
-    sizes = remember(heap, step, kept, (keys, values))
+    sizes = remember(heap, step, cache, (keys, values))
     if step.prompt and not step.rules.copied_prompt:
-        kept.behind = [heap.take(step.wide(mixer.heads * mixer.nope), KV)]
-    out = _attended(heap, step, mixer, kept, mask, (sizes[0], sizes[1]))
-    attended(heap, step, kept, mixer.expanded)
+        cache.behind = [heap.take(step.wide(mixer.heads * mixer.nope), KV)]
+    out = _attended(heap, step, mixer, cache, mask, (sizes[0], sizes[1]))
+    attended(heap, step, cache, mixer.expanded)
     heap.drop(queries)
     return out
 
 
 def compressed(
-    heap: Heap, step: ForwardStep, mixer: Compressed, kept: Kept, mask: int, query_rank: int
+    heap: Heap, step: ForwardStep, mixer: Compressed, cache: MixerCache, mask: int, query_rank: int
 ) -> LiveTensor:
     """Keys serve as values; groups of tokens stand behind the window as one."""
     small = linear(heap, step, step.hidden, query_rank or mixer.dim)
@@ -138,8 +143,8 @@ def compressed(
     heap.drop(queries)
     one = linear(heap, step, step.hidden, mixer.dim)
     fresh = heap.take(stored(step, mixer).kv, KV)
-    heap.drop(*kept.tensors, one)
-    kept.tensors = [fresh]
+    heap.drop(*cache.tensors, one)
+    cache.tensors = [fresh]
     near = step.context if step.prompt else min(step.context, mixer.window)
     seen = near + (step.context // mixer.rate if mixer.rate > 1 else 0)
     keys = step.batch * seen * mixer.dim * step.size
@@ -151,7 +156,7 @@ def compressed(
         seen=seen,
         mask=mask,
     )
-    made, *kept.scores = attend(heap, step, heads, keys, keys)
+    output, *cache.scores = attend(heap, step, heads, keys, keys)
     out = linear(heap, step, mixer.heads * mixer.dim, step.hidden)
-    heap.drop(made, turned, small)
+    heap.drop(output, turned, small)
     return out

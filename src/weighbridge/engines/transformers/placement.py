@@ -204,12 +204,12 @@ def _stack(times: int, group: Sequence[PlacedTensor]) -> Iterator[PlacedTensor]:
             yield PlacedTensor(path, nbytes, "weights")
 
 
-def holding(subject: Subject, plan: GenerationPlan, on: LoadedShare) -> Holding:
-    last = on.share.end == len(subject.body.blocks)
+def holding(subject: Subject, plan: GenerationPlan, share: LoadedShare) -> Holding:
+    last = share.share.end == len(subject.body.blocks)
     fixed = (
-        *_tensors(subject, on),
+        *_tensors(subject, share),
         *(_second_head(subject, plan) if last else ()),
-        *_tables(subject, plan, on.share),
+        *_tables(subject, plan, share.share),
         context(plan.part),
     )
     packed = gptq(subject.part, _form(subject), plan.rules.version, plan.capability)
@@ -217,25 +217,25 @@ def holding(subject: Subject, plan: GenerationPlan, on: LoadedShare) -> Holding:
         fixed=tuple(c for c in fixed if c.bytes.high),
         working=(*products(plan.part, plan.torch), *((packed,) if packed else ())),
         loading=tuple(_tied_apart(subject, plan)) if last else (),
-        rounding=on.held.rounding,
-        free=on.held.free,
+        rounding=share.held.rounding,
+        free=share.held.free,
     )
 
 
-def _tensors(subject: Subject, on: LoadedShare) -> Iterator[Component]:
+def _tensors(subject: Subject, share: LoadedShare) -> Iterator[Component]:
     unpacked = subject.part.library == "gguf"
     basis: Basis = "read" if subject.choice.as_stored and not unpacked else "computed"
     form = f"{computing(subject.choice.dtype).name}, unpacked" if unpacked else subject.choice.name
     yield Component(
         name="weights",
-        bytes=exactly(on.held.weights),
+        bytes=exactly(share.held.weights),
         basis=basis,
-        formula=spelled.parameters(on.parameters, form, on.held.weights),
+        formula=spelled.parameters(share.parameters, form, share.held.weights),
         source="file headers" if basis == "read" else "the class's tensors",
     )
     yield Component(
         name="buffers",
-        bytes=exactly(on.held.buffers),
+        bytes=exactly(share.held.buffers),
         basis="computed",
         formula="tensors that modules hold and do not train",
         source="the class's register_buffer calls",

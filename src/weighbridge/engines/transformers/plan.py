@@ -85,13 +85,13 @@ def _rooms(budget: "Budget | None") -> tuple[int, ...]:
 def plan(subject: Subject, w: Infer, budget: "Budget | None") -> GenerationPlan:
     number, _ = nearest(ENGINE, w.engine_version)
     at = (number[0], number[1] if len(number) > 1 else 0)
-    found = rules(at, subject.model_type, inner=subject.text is not None)
+    class_rules = rules(at, subject.model_type, inner=subject.text is not None)
     read, prompt, context = _lengths(subject, w)
     beams, devices = w.num_beams or 1, budget.choice.count if budget else 1
-    first = _first(subject, w, found)
+    first = _first(subject, w, class_rules)
     kinds = Counter(m for b in subject.body.blocks for m in b.mixers)
     return GenerationPlan(
-        rules=found,
+        rules=class_rules,
         prompt=replace(
             first,
             batch=first.batch * beams,
@@ -101,7 +101,7 @@ def plan(subject: Subject, w: Infer, budget: "Budget | None") -> GenerationPlan:
         ),
         context=context,
         new=context - prompt if subject.body.causal else 0,
-        logits_kept=_logits_memo(subject, w, found),
+        logits_kept=_logits_memo(subject, w, class_rules),
         beams=beams,
         devices=devices,
         rooms=_rooms(budget),
@@ -117,17 +117,17 @@ def plan(subject: Subject, w: Infer, budget: "Budget | None") -> GenerationPlan:
     )
 
 
-def _first(subject: Subject, w: Infer, found: TransformersRules) -> ForwardStep:
+def _first(subject: Subject, w: Infer, rules: TransformersRules) -> ForwardStep:
     form = subject.choice.scheme
-    attends(w.attention, found, subject.model_type)
+    attends(w.attention, rules, subject.model_type)
     return ForwardStep(
         batch=w.batch_size or 1,
         tokens=1,
         past=0,
         hidden=subject.body.hidden,
         dtype=computing(subject.choice.dtype),
-        kernel=kernel(w.attention, found.attention),
-        rules=found,
+        kernel=kernel(w.attention, rules.attention),
+        rules=rules,
         style=memo(subject.part, ("style",), lambda: _style(subject)),
         cache=_cache(w, computing(subject.choice.dtype).name, _usual(subject)),
         packed=around(form.name) if form else None,
@@ -164,8 +164,8 @@ def _turned(subject: Subject) -> int:
     """Numbers of a head that have positions, by the frequencies of the class; 0 for all."""
     widths = {m.key_dim for b in subject.body.blocks for m in b.mixers if isinstance(m, Attention)}
     plan = subject.part.blueprint
-    found = (b for b in plan.buffers if b.name.endswith("inv_freq"))
-    width = next((2 * b.shape[0] for b in found if plan.part(b.name) == "language model"), 0)
+    frequencies = (b for b in plan.buffers if b.name.endswith("inv_freq"))
+    width = next((2 * b.shape[0] for b in frequencies if plan.part(b.name) == "language model"), 0)
     width = width or language(subject).num("rotary_dim", default=0)
     return width if widths and width < min(widths) else 0
 
@@ -239,10 +239,10 @@ def language(subject: Subject) -> Config:
     return whole if text is None else Config(text, model_type=subject.model_type)
 
 
-def _logits_memo(subject: Subject, w: Infer, found: TransformersRules) -> int:
+def _logits_memo(subject: Subject, w: Infer, rules: TransformersRules) -> int:
     if w.logits_to_keep is not None:
         return w.logits_to_keep
-    return 0 if found.whole_logits or not subject.body.causal else 1
+    return 0 if rules.whole_logits or not subject.body.causal else 1
 
 
 def _images(subject: Subject, w: Infer) -> int:
@@ -257,7 +257,7 @@ def _images(subject: Subject, w: Infer) -> int:
 def _torch(text: str | None) -> tuple[int, ...] | None:
     if text is None:
         return None
-    found = release(text)
-    if found is None:
+    number = release(text)
+    if number is None:
         raise UsageError(f"--torch-version {text!r} is not a version; write it as 2.6")
-    return found
+    return number

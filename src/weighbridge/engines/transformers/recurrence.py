@@ -36,7 +36,7 @@ from weighbridge.arch.mixers import (
 )
 from weighbridge.components.activations import Heap, LiveTensor
 from weighbridge.dtypes import FLOAT32
-from weighbridge.engines.transformers.stage import STATE, Kept, stored
+from weighbridge.engines.transformers.stage import STATE, MixerCache, stored
 from weighbridge.engines.transformers.step import ForwardStep, linear
 
 CHUNK = 64  # of the delta rule
@@ -49,15 +49,15 @@ NARROW_COPIES: Mapping[type, int] = {Mamba2: 2}
 Widths = tuple[int, int]  # numbers a token: in the model's dtype, in float32
 
 
-def scan(heap: Heap, step: ForwardStep, mixer: Recurrent, kept: Kept) -> LiveTensor:
+def scan(heap: Heap, step: ForwardStep, mixer: Recurrent, cache: MixerCache) -> LiveTensor:
     """The output of one layer. Its state stays."""
     narrow, wide = _widths(mixer, step)
     nbytes = stored(step, mixer).state
     held = heap.take(step.rows * narrow * step.size)
     floats = heap.take(step.rows * wide * 4)
     fresh = heap.take(nbytes, STATE)
-    heap.drop(*kept.tensors)
-    kept.tensors = [fresh]
+    heap.drop(*cache.tensors)
+    cache.tensors = [fresh]
     heap.passing(*_copies(mixer, step, nbytes))
     heap.drop(floats)
     out = linear(heap, step, mixer.channels, step.hidden)
@@ -92,8 +92,8 @@ def _mamba2(mixer: Mamba2, step: ForwardStep) -> Widths:
     chunk = step.style.chunk if step.prompt else 0
     states = mixer.inner * mixer.state // chunk if chunk else 0
     outputs = 7 * mixer.inner + mixer.heads * (3 * mixer.state + 3 * chunk) + states
-    made = 4 * mixer.inner + mixer.heads * (4 * mixer.state + 2 * chunk) + 3 * states
-    return mixed + mixer.channels, max(outputs, made)
+    out = 4 * mixer.inner + mixer.heads * (4 * mixer.state + 2 * chunk) + 3 * states
+    return mixed + mixer.channels, max(outputs, out)
 
 
 def _mamba1(mixer: Mamba1, step: ForwardStep) -> Widths:

@@ -136,15 +136,15 @@ def kernel(chosen: str | None, default: str) -> str:
     return chosen or default
 
 
-def attends(chosen: str | None, found: TransformersRules, kind: str) -> None:
+def attends(chosen: str | None, rules: TransformersRules, kind: str) -> None:
     """Raises UsageError for a kernel of sdpa where the class has no sdpa in that version: it caps
     scores, adds sinks or positions to them, or is older than the interface.
 
     transformers 5.23 modeling_utils.py (_sdpa_can_dispatch) and integrations/sdpa_attention.py
     refuse it; older versions attended without what sdpa cannot do.
     """
-    if chosen in OF_SDPA and found.attention == "eager":
-        version = ".".join(map(str, found.version))
+    if chosen in OF_SDPA and rules.attention == "eager":
+        version = ".".join(map(str, rules.version))
         raise UsageError(
             f"--attention {chosen}: {kind} has no sdpa in transformers {version}, and its eager "
             "attention is not what sdpa computes; leave it out"

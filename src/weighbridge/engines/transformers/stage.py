@@ -38,7 +38,7 @@ QUANTIZED = ("quanto", "hqq", "fp8")
 
 
 @dataclass(slots=True)
-class Kept:
+class MixerCache:
     """Tensors on the heap that the cache of one mixer keeps alive."""
 
     tensors: list[LiveTensor] = field(default_factory=list)
@@ -53,24 +53,24 @@ class Kept:
 def remember(
     heap: Heap,
     step: ForwardStep,
-    kept: Kept,
+    cache: MixerCache,
     new: tuple[LiveTensor, ...],
     *,
     reach: int | None = None,
 ) -> tuple[int, ...]:
     """Stores what this step adds, and drops it. The bytes of what is attended to."""
     if step.cache in QUANTIZED:
-        return _quantized(heap, step, kept, new)
+        return _quantized(heap, step, cache, new)
     if step.cache == "static":
-        return _static(heap, step, kept, new, reach)
+        return _static(heap, step, cache, new, reach)
     if step.prompt and not step.rules.copied_prompt:
-        kept.tensors = [heap.rename(held, KV) for held in new]
+        cache.tensors = [heap.rename(held, KV) for held in new]
         return tuple(held.nbytes for held in new)
-    return _joined(heap, step, kept, new, reach)
+    return _joined(heap, step, cache, new, reach)
 
 
 def _joined(
-    heap: Heap, step: ForwardStep, kept: Kept, new: tuple[LiveTensor, ...], reach: int | None
+    heap: Heap, step: ForwardStep, cache: MixerCache, new: tuple[LiveTensor, ...], reach: int | None
 ) -> tuple[int, ...]:
     """A layer with a window joins keys and values both before it lets the old ones go
     (DynamicSlidingWindowLayer.update)."""
@@ -78,16 +78,16 @@ def _joined(
     windowed = reach is not None and step.rules.sliding_cache
     late: list[LiveTensor] = []
     for i, held in enumerate(new):
-        old = [heap.rename(kept.tensors[i], JOINED)] if kept.tensors else []
+        old = [heap.rename(cache.tensors[i], JOINED)] if cache.tensors else []
         fresh.append(heap.take(held.nbytes // step.tokens * reached(step, reach), KV))
         if step.rules.legacy_cache:
-            kept.old += old
+            cache.old += old
         elif windowed:
             late += old
         else:
             heap.drop(*old)
-    heap.drop(*new, *kept.behind, *late)
-    kept.tensors, kept.behind = fresh, []
+    heap.drop(*new, *cache.behind, *late)
+    cache.tensors, cache.behind = fresh, []
     return tuple(held.nbytes for held in fresh)
 
 
@@ -99,43 +99,43 @@ def reached(step: ForwardStep, reach: int | None) -> int:
 
 
 def _static(
-    heap: Heap, step: ForwardStep, kept: Kept, new: tuple[LiveTensor, ...], reach: int | None
+    heap: Heap, step: ForwardStep, cache: MixerCache, new: tuple[LiveTensor, ...], reach: int | None
 ) -> tuple[int, ...]:
     most = step.longest if reach is None else min(reach, step.longest)
-    if not kept.tensors:
-        kept.tensors = [heap.take(held.nbytes // step.tokens * most, KV) for held in new]
+    if not cache.tensors:
+        cache.tensors = [heap.take(held.nbytes // step.tokens * most, KV) for held in new]
     beyond = step.tokens > most  # a prompt longer than the window attends to itself
     sizes = tuple(held.nbytes // step.tokens * max(most, step.tokens) for held in new)
     if beyond:
-        kept.extra = list(new)
+        cache.extra = list(new)
     else:
         heap.drop(*new)
     return sizes
 
 
 def _quantized(
-    heap: Heap, step: ForwardStep, kept: Kept, new: tuple[LiveTensor, ...]
+    heap: Heap, step: ForwardStep, cache: MixerCache, new: tuple[LiveTensor, ...]
 ) -> tuple[int, ...]:
     """Keep keys and values in a quantized cache. Right behind the prompt the plain ones serve;
     later all are unpacked and joined."""
     if not step.prompt:
         sizes = [held.nbytes * step.context for held in new]
         unpacked = heap.all(sizes, "temporaries")
-        kept.extra = list(heap.all(sizes, "temporaries"))
+        cache.extra = list(heap.all(sizes, "temporaries"))
         heap.drop(*unpacked, *new)
         return tuple(sizes)
-    kept.extra = list(new)
+    cache.extra = list(new)
     return tuple(held.nbytes for held in new)
 
 
-def attended(heap: Heap, step: ForwardStep, kept: Kept, mixer: Attention) -> None:
+def attended(heap: Heap, step: ForwardStep, cache: MixerCache, mixer: Attention) -> None:
     """The kernel has run: what only it needed goes; a quantized cache is packed anew."""
     if step.cache in QUANTIZED:
         nbytes = stored(step, mixer).kv
-        heap.drop(*kept.tensors)
-        kept.tensors = [heap.take(nbytes // 2, KV), heap.take(nbytes - nbytes // 2, KV)]
-    heap.drop(*kept.extra)
-    kept.extra = []
+        heap.drop(*cache.tensors)
+        cache.tensors = [heap.take(nbytes // 2, KV), heap.take(nbytes - nbytes // 2, KV)]
+    heap.drop(*cache.extra)
+    cache.extra = []
 
 
 def stored(step: ForwardStep, mixer: Mixer) -> CacheBytes:
@@ -175,34 +175,40 @@ def grown(step: ForwardStep, mixer: Mixer) -> Growth:
 
 
 def grow(
-    heap: Heap, step: ForwardStep, block: LayerBlock, kept: Sequence[Kept], growth: Sequence[Growth]
+    heap: Heap,
+    step: ForwardStep,
+    block: LayerBlock,
+    caches: Sequence[MixerCache],
+    growth: Sequence[Growth],
 ) -> None:
     """Renew what a layer keeps after this step, as if it had run."""
-    for m, k, sizes in zip(block.mixers, kept, growth, strict=True):
+    for m, k, sizes in zip(block.mixers, caches, growth, strict=True):
         if not _settled(step, m, k):
             renew(heap, step, k, sizes)
 
 
-def renew(heap: Heap, step: ForwardStep, kept: Kept, sizes: Sequence[tuple[int, str]]) -> None:
+def renew(
+    heap: Heap, step: ForwardStep, cache: MixerCache, sizes: Sequence[tuple[int, str]]
+) -> None:
     """New tensors for the kept ones, one after the other."""
     fresh = []
     for i, (size, name) in enumerate(sizes):
-        old = [heap.rename(held, JOINED) for held in kept.tensors[i : i + 1]]
+        old = [heap.rename(held, JOINED) for held in cache.tensors[i : i + 1]]
         fresh.append(heap.take(size, name))
         if step.rules.legacy_cache:
-            kept.old += old
+            cache.old += old
         else:
             heap.drop(*old)
-    heap.drop(*kept.behind)
-    kept.tensors, kept.behind = fresh, []
+    heap.drop(*cache.behind)
+    cache.tensors, cache.behind = fresh, []
 
 
-def _settled(step: ForwardStep, mixer: Mixer, kept: Kept) -> bool:
+def _settled(step: ForwardStep, mixer: Mixer, cache: MixerCache) -> bool:
     """Tell whether nothing changes: an encoder keeps nothing, a static cache and what is crossed
     are made once."""
     if isinstance(mixer, Attention) and not mixer.causal:
         return True
-    return bool(kept.tensors) and (step.cache == "static" or isinstance(mixer, CrossAttention))
+    return bool(cache.tensors) and (step.cache == "static" or isinstance(mixer, CrossAttention))
 
 
 def _parts(mixer: Mixer, nbytes: int) -> tuple[int, ...]:
@@ -266,7 +272,7 @@ class ForwardStage:
     layers: DeviceLayers
     first: bool = True
     last: bool = True
-    kept: list[list[Kept]] = field(default_factory=list)  # of each layer's mixers
+    kept: list[list[MixerCache]] = field(default_factory=list)  # of each layer's mixers
 
     @property
     def blocks(self) -> tuple[LayerBlock, ...]:
@@ -275,7 +281,7 @@ class ForwardStage:
     @classmethod
     def of(cls, body: Body, start: int, end: int) -> "ForwardStage":
         layers = DeviceLayers.of(body, start, end)
-        kept = [[Kept() for _ in b.mixers] for b in layers.blocks]
+        kept = [[MixerCache() for _ in b.mixers] for b in layers.blocks]
         last = end == len(body.blocks)
         return cls(body=body, layers=layers, first=start == 0, last=last, kept=kept)
 

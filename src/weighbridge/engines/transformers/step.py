@@ -268,19 +268,19 @@ def linear(heap: Heap, step: ForwardStep, inputs: int, outputs: int) -> LiveTens
         return heap.take(step.wide(outputs))
     before, beside = step.packed(step.rows, inputs, outputs, step.size)
     held = heap.all(before, "temporaries")
-    made = heap.take(step.wide(outputs))
+    out = heap.take(step.wide(outputs))
     heap.passing(*beside, name="temporaries")
     heap.drop(*held)
-    return made
+    return out
 
 
 def norm(heap: Heap, step: ForwardStep, width: int | None = None) -> LiveTensor:
     """A normed copy. RMS norms in Python: a float32 copy, its square, the product, two casts."""
     count = step.rows * (width or step.hidden)
     if not step.style.float_norms:
-        made = heap.take(count * step.size)
+        out = heap.take(count * step.size)
         heap.passing(4 * step.rows, 4 * step.rows)  # mean and deviation
-        return made
+        return out
     if step.size == 4:
         heap.passing(4 * count)
         return heap.into(4 * count, heap.take(4 * count))
@@ -288,9 +288,9 @@ def norm(heap: Heap, step: ForwardStep, width: int | None = None) -> LiveTensor:
     heap.passing(4 * count)
     scaled = heap.into(4 * count, copy)
     cast = heap.take(count * step.size)
-    made = heap.take(count * step.size)
+    out = heap.take(count * step.size)
     heap.drop(scaled, cast)
-    return made
+    return out
 
 
 def rotated(heap: Heap, nbytes: int, wider: int = 1) -> LiveTensor:

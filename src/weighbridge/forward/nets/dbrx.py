@@ -72,13 +72,13 @@ def attention(
 def feed(s: TrainingStep, p: Module, x: Tensor, number: int) -> Tensor:
     """DbrxFFN.forward"""
     m, shape, p = s.m, x.shape, p.at("ffn")
-    found = moe.experts_of(s, number)
-    assert found is not None
+    e = moe.experts_of(s, number)
+    assert e is not None
     own = s.built.config.sub("ffn_config")
     flat = x.view(s.rows, shape[-1])
     if own.get("moe_jitter_eps") is not None and m.training:
         flat = jittered(m, flat)
-    weights, chosen, numbers = routed(s, p.at("router"), flat, found)
+    weights, chosen, numbers = routed(s, p.at("router"), flat, e)
     out = experts(s, p.at("experts.mlp"), flat, chosen, numbers).view(*shape)
     del weights
     return out
@@ -112,10 +112,10 @@ def experts(s: TrainingStep, p: Module, x: Tensor, weights: Tensor, numbers: Ten
     def turn(held: list[Any]) -> None:
         token_idx = found(m, rows)
         state = gathered(m, x, token_idx)
-        made = run(state)
-        held[1] = mul(m, made, gathered(m, weights.view(pairs, 1), token_idx))
+        out = run(state)
+        held[1] = mul(m, out, gathered(m, weights.view(pairs, 1), token_idx))
         held[2] = token_idx, state
-        del made
+        del out
         held[0] = index_added(m, held[0], held[1], token_idx)
 
     held: list[Any] = [final, None, None]

@@ -351,9 +351,9 @@ def loss(s: TrainingStep, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
         lm_logits = head(s, hidden)
         shift_logits = copied(m, lm_logits)
         wide = cast(m, shift_logits, FLOAT32) if m.autocast is not None else shift_logits
-        made = cross_entropy(m, wide, labels)
+        out = cross_entropy(m, wide, labels)
         del shift_logits, wide
-    return made, lm_logits
+    return out, lm_logits
 
 
 qwen = Net(qwen_model, loss=loss)

@@ -277,10 +277,10 @@ def delta_rule_by_rows(
 def decays_between(m: Machine, g: Tensor) -> Tensor:
     """((g.unsqueeze(-1) - g.unsqueeze(-2)).tril().exp().float()).tril()"""
     lead = g.shape
-    made = sub(m, g.view(*lead, 1), g.view(*lead[:-1], 1, lead[-1]))
-    made = triangle(m, made)
-    made = of_result(m, made)
-    return triangle(m, made)
+    out = sub(m, g.view(*lead, 1), g.view(*lead[:-1], 1, lead[-1]))
+    out = triangle(m, out)
+    out = of_result(m, out)
+    return triangle(m, out)
 
 
 class ChunkRows(NamedTuple):
@@ -313,10 +313,10 @@ def row_turn(m: Machine, t: ChunkRows, carried: Carried, d: Delta) -> None:
     decayed = mul(m, q_i, of_result(m, g_i).view(*rows, 1))
     carried[5:6] = [matmul(m, decayed, state, d.value_dim)]
     core = written(m, core, add(m, carried[5], matmul(m, attn, v_new, d.value_dim)))
-    kept = mul(m, state, of_result(m, part(m, t.g, *rows[:2], 1, 1)))
+    to_save = mul(m, state, of_result(m, part(m, t.g, *rows[:2], 1, 1)))
     left = of_result(m, sub(m, part(m, t.g, *rows[:2], 1), part(m, t.g, *rows)))
     key = mul(m, k_i, left.view(*rows, 1)).view(*rows[:2], d.key_dim, CHUNK)
-    carried[:2] = [add(m, kept, matmul(m, key, v_new, d.value_dim)), core]
+    carried[:2] = [add(m, to_save, matmul(m, key, v_new, d.value_dim)), core]
 
 
 def _filled(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
@@ -339,17 +339,17 @@ def l2norm(m: Machine, x: Tensor) -> Tensor:
 
 def upper(m: Machine) -> Tensor:
     ones = m.new((CHUNK, CHUNK), BOOL)
-    made = m.new((CHUNK, CHUNK), BOOL)
+    out = m.new((CHUNK, CHUNK), BOOL)
     del ones
-    return made
+    return out
 
 
 def between(m: Machine, cum_decay: Tensor, mask: Tensor) -> Tensor:
     """exp(cum_decay_i - cum_decay_j), of tokens before: [B, H, C, L, L]"""
     lead = cum_decay.shape
-    made = sub(m, cum_decay.view(*lead, 1), cum_decay.view(*lead[:-1], 1, lead[-1]))
-    made = masked(m, made, mask)
-    return of_result(m, made)
+    out = sub(m, cum_decay.view(*lead, 1), cum_decay.view(*lead[:-1], 1, lead[-1]))
+    out = masked(m, out, mask)
+    return of_result(m, out)
 
 
 class ChunkInputs(NamedTuple):

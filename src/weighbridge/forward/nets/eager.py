@@ -73,11 +73,11 @@ def block(
     layernorm_output = normed(m, attention_output, p, "post_attention_layernorm")
     residual = layernorm_output if after else attention_output
     inner = p.at("mlp")
-    made = bloom_gelu(m, inner.linear(m, layernorm_output, "dense_h_to_4h"))
-    made = inner.linear(m, made, "dense_4h_to_h")
-    made = add(m, residual, dropout(m, made, rate))
+    out = bloom_gelu(m, inner.linear(m, layernorm_output, "dense_h_to_4h"))
+    out = inner.linear(m, out, "dense_4h_to_h")
+    out = add(m, residual, dropout(m, out, rate))
     outputs[:] = [weights]
-    return made
+    return out
 
 
 def attention(
@@ -141,10 +141,10 @@ def neo_block(
     residual = x
     x = normed(m, x, p, "ln_2")
     kind = str(s.built.config.get("activation_function") or "gelu_new")
-    made = inner.linear(m, several(m, inner.linear(m, x, "c_fc"), kind), "c_proj")
-    made = add(m, residual, dropout(m, made, rate))
+    out = inner.linear(m, several(m, inner.linear(m, x, "c_fc"), kind), "c_proj")
+    out = add(m, residual, dropout(m, out, rate))
     outputs[:] = [weights]
-    return made
+    return out
 
 
 def neo_attention(
@@ -230,10 +230,10 @@ def mpt_block(
     x = add(m, attn_outputs, residual)
     layernorm_output = plain_norm(m, x, p, "norm_2")
     residual = x
-    made = of_input(m, inner.linear(m, layernorm_output, "up_proj"))
-    made = add(m, inner.linear(m, made, "down_proj"), residual)
+    out = of_input(m, inner.linear(m, layernorm_output, "up_proj"))
+    out = add(m, inner.linear(m, out, "down_proj"), residual)
     outputs[:] = [weights]
-    return made
+    return out
 
 
 def mpt_attention(

@@ -80,9 +80,9 @@ def with_biases(m: Machine, causal_mask: Tensor, alibi: Tensor) -> Tensor:
         causal_mask = m.new(causal_mask.shape, alibi.dtype)
     shared = m.new(alibi.shape, alibi.dtype)
     hidden = m.new(causal_mask.shape, BOOL)
-    made = m.new(shape, alibi.dtype)
+    out = m.new(shape, alibi.dtype)
     del shared, hidden
-    return made
+    return out
 
 
 def block(
@@ -94,13 +94,13 @@ def block(
     normed_x = mlp_in = normed(m, x, p, p.first("ln_attn", "input_layernorm"))
     if p.has("ln_mlp"):
         mlp_in = normed(m, x, p, "ln_mlp")
-    made, weights = attention(s, p.at("self_attention"), normed_x, number, given)
+    output, weights = attention(s, p.at("self_attention"), normed_x, number, given)
     if after:
-        residual = add(m, residual, dropout(m, made, s.rate("attention_dropout")))
+        residual = add(m, residual, dropout(m, output, s.rate("attention_dropout")))
         mlp_in = normed(m, residual, p, "post_attention_layernorm")
     out = mlp(s, p.at("mlp"), mlp_in)
     if not after:
-        out = add_(m, out, made)
+        out = add_(m, out, output)
     out = add(m, residual, dropout(m, out, s.rate("hidden_dropout")))
     outputs[:] = [weights] if weights is not None else []
     return out

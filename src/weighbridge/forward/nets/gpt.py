@@ -167,9 +167,9 @@ def block(
     forwarded = several(m, forwarded, str(s.built.config.get("activation_function") or "gelu_new"))
     forwarded = inner.linear(m, forwarded, "fc_out")
     forwarded = dropout(m, forwarded, s.rate("resid_pdrop"))
-    made = add(m, add(m, attn_outputs, forwarded), residual)
+    out = add(m, add(m, attn_outputs, forwarded), residual)
     held[1][:] = [weights]
-    return made
+    return out
 
 
 def gptj_attention(

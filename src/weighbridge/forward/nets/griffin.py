@@ -79,8 +79,8 @@ def attention(s: TrainingStep, p: Module, x: Tensor, number: int, mask: Tensor |
     k = turned(m, k) if h.kv_heads > 1 else k
     q, k = part_rotated(m, turned(m, q), k, positions)
     rate = s.rate("attention_dropout")
-    made, _ = attended(s, q, k, v, h, mask=mask, p=rate, first=True)
-    return p.linear(m, made.view(*lead, h.heads * h.value_dim), "o_proj")
+    out, _ = attended(s, q, k, v, h, mask=mask, p=rate, first=True)
+    return p.linear(m, out.view(*lead, h.heads * h.value_dim), "o_proj")
 
 
 def recurrence(s: TrainingStep, p: Module, x: Tensor, number: int) -> Tensor:

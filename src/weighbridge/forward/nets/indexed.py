@@ -81,9 +81,9 @@ class IndexedInputs(NamedTuple):
 def causal(s: TrainingStep) -> Tensor:
     """The mask is made even where sdpa could do without."""
     if s.kernel == "eager" or s.padded:
-        made = mask(s, None)
-        assert made is not None
-        return made
+        out = mask(s, None)
+        assert out is not None
+        return out
     return s.m.new((1, 1, s.length, s.length), BOOL)
 
 

@@ -81,10 +81,10 @@ def attention(
     k, v = repeat(m, k, h.groups, every), repeat(m, turned(m, v), h.groups, every)
     rate = s.rate("attention_dropout")
     mask = masks[window(s, number)]
-    made, weights = attended(s, q, k, v, h.repeated, mask=mask, p=rate)
+    out, weights = attended(s, q, k, v, h.repeated, mask=mask, p=rate)
     del both
     index, tokens, gates, _ = topology
-    expert_inputs = gathered(m, made.view(s.rows * h.groups, inner), index)
+    expert_inputs = gathered(m, out.view(s.rows * h.groups, inner), index)
     outputs = each_linear(m, expert_inputs, experts.stacked(m, OUT))
     return added(m, experts, outputs, gates, flat, tokens).view(*x.shape), weights
 

@@ -100,9 +100,9 @@ def out(
         value_dim=a.value_dim,
     )
     rate = s.rate("attention_dropout")
-    made, weights = attended(s, found.query, found.key, found.value, h, mask=mask, p=rate)
-    made = made.view(s.batch, s.length, a.heads * a.value_dim)
-    return p.linear(s.m, made, "o_proj"), weights
+    output, weights = attended(s, found.query, found.key, found.value, h, mask=mask, p=rate)
+    output = output.view(s.batch, s.length, a.heads * a.value_dim)
+    return p.linear(s.m, output, "o_proj"), weights
 
 
 def _turn(s: TrainingStep) -> Callable[..., tuple[Tensor, Tensor]]:
@@ -205,10 +205,10 @@ def longcat_attention(
 
 def experts(s: TrainingStep, p: Module, x: Tensor, number: int) -> Tensor:
     """LongcatFlashMoE.forward"""
-    found = moe.experts_of(s, number)
-    assert found is not None
+    e = moe.experts_of(s, number)
+    assert e is not None
     flat, p = x.view(s.rows, x.shape[-1]), p.at("mlp")
-    _, weights, numbers = router(s)(s, p, flat, found)
+    _, weights, numbers = router(s)(s, p, flat, e)
     return moe.experts(s, p.at("experts"), flat, weights, numbers).view(*x.shape)
 
 

@@ -86,10 +86,10 @@ def block(
         x_normed = norm(s, x, p, "norm_2") if p.has("norm_2") else x_normed
         return add(m, add(m, mlp(s, p.at("mlp"), x_normed), attention_output), x)
     x = add(m, attention_output, x)
-    made = mlp(s, p.at("mlp"), norm(s, x, p, "norm_2"))
+    out = mlp(s, p.at("mlp"), norm(s, x, p, "norm_2"))
     if p.has("post_mlp_norm"):
-        made = norm(s, made, p, "post_mlp_norm")
-    return add(m, made, x)
+        out = norm(s, out, p, "post_mlp_norm")
+    return add(m, out, x)
 
 
 def attention(

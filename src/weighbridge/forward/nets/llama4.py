@@ -43,8 +43,8 @@ def feed(s: TrainingStep, p: Module, x: Tensor, number: int) -> Held:
     e, p, shape = moe.experts_of(s, number), p.at("feed_forward"), x.shape
     if e is None:
         return mlp(s, p, x), x
-    made, logits = experts(s, p, x.view(s.rows, shape[-1]), e)
-    return made.view(*shape), logits
+    out, logits = experts(s, p, x.view(s.rows, shape[-1]), e)
+    return out.view(*shape), logits
 
 
 def attention(
@@ -64,11 +64,11 @@ def attention(
         scales = m.new((1, h.length, 1, 1), FLOAT32)
         q = cast(m, mul(m, q, scales), q.dtype)
     reach, rate = window(s, number), s.rate("attention_dropout")
-    made, weights = attended(
+    out, weights = attended(
         s, turned(m, q), turned(m, k), v, h, mask=masks[reach], p=rate, wide=False
     )
-    made = made.view(h.batch, h.length, h.heads * h.value_dim)
-    return p.linear(m, made, "o_proj"), weights
+    out = out.view(h.batch, h.length, h.heads * h.value_dim)
+    return p.linear(m, out, "o_proj"), weights
 
 
 def experts(s: TrainingStep, p: Module, x: Tensor, e: Experts) -> tuple[Tensor, Tensor]:
@@ -104,8 +104,8 @@ def every_expert(s: TrainingStep, p: Module, x: Tensor, e: Experts) -> Tensor:
     gate_up = matmul(m, x, up_weight, up_weight.shape[-1])
     gate, up = split(m, gate_up, (gate_up.shape[-1] // 2,) * 2)
     kind = str(s.built.config.get("hidden_act") or "silu")
-    made = matmul(m, mul(m, up, several(m, gate, kind)), down_weight, shape[1])
-    return made.view(*shape)
+    out = matmul(m, mul(m, up, several(m, gate, kind)), down_weight, shape[1])
+    return out.view(*shape)
 
 
 LAYER = LayerShape(norm=norm, attend=attention, feed=feed, holds=("attended",))

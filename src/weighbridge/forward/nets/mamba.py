@@ -209,12 +209,12 @@ def chunk_scan(m: Machine, p: Module, given: Selected, f: Scan) -> Tensor:
 
 def chunked(m: Machine, given: tuple[Tensor, ...], f: Scan) -> list[Tensor]:
     """reshape_into_chunks of each; gradients of those with heads come in another order"""
-    made = []
+    output = []
     for t in given:
         out = filled(m, t, (f.batch, f.padded, *t.shape[2:]))
         blocks = out.view(*f.left, *t.shape[2:])
-        made.append(turned(m, blocks) if len(t.shape) > 3 else blocks)
-    hidden, a, b, c = made
+        output.append(turned(m, blocks) if len(t.shape) > 3 else blocks)
+    hidden, a, b, c = output
     a = a.view(f.batch, f.heads, f.chunks, f.chunk)
     return [hidden, a, b, c]
 
@@ -232,9 +232,9 @@ def segment_sum(m: Machine, x: Tensor, shape: Shape) -> Tensor:
 
 def _triangle(m: Machine, length: int) -> Tensor:
     ones = m.new((length, length), BOOL)
-    made = m.new((length, length), BOOL)
+    out = m.new((length, length), BOOL)
     del ones
-    return made
+    return out
 
 
 def between(m: Machine, a_cumsum: Tensor, f: Scan) -> Tensor:

@@ -50,9 +50,9 @@ def rotary_3_5(s: TrainingStep) -> Rotary:
 
 def angles(m: Machine, axes: Shape) -> Tensor:
     wide = m.new((*axes[:-1], 1), FLOAT32)
-    made = m.new(axes, FLOAT32)
+    out = m.new(axes, FLOAT32)
     del wide
-    return made
+    return out
 
 
 def rotary(s: TrainingStep) -> Rotary:
@@ -86,9 +86,9 @@ def attention(
     v = p.linear(m, x, "v_proj").view(*lead, h.kv_heads, h.value_dim)
     q, k = part_rotated(m, turned(m, q), turned(m, k), positions)
     rate = s.rate("attention_dropout")
-    made, weights = attended(s, q, k, v, h, mask=masks[None], p=rate, first=True)
-    made = mul(m, made.view(*lead, h.heads * h.value_dim), of_result(m, gate))
-    return p.linear(m, made, "o_proj"), weights
+    out, weights = attended(s, q, k, v, h, mask=masks[None], p=rate, first=True)
+    out = mul(m, out.view(*lead, h.heads * h.value_dim), of_result(m, gate))
+    return p.linear(m, out, "o_proj"), weights
 
 
 LAYER = LayerShape(attend=mixed, norm=by_weight(gemma_norm), feed=sparse.gated_shared, at="")

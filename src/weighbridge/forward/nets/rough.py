@@ -84,14 +84,14 @@ def loss(s: TrainingStep, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
     if s.built.body.vocab:
         return standard(s, hidden)
     m = s.m
-    made = m.new((), FLOAT32)
+    out = m.new((), FLOAT32)
     shape, dtype = hidden.shape, hidden.dtype
 
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
         return [m.new(shape, dtype)]
 
-    record(m, back, [hidden], [hidden], made)
-    return made, None
+    record(m, back, [hidden], [hidden], out)
+    return out, None
 
 
 def _rows(weight: LeafTensor) -> int:
@@ -171,16 +171,16 @@ def branch(
     """Run a branch of a layer: the output of its last parameter."""
     m = s.m
     products = [n for n in names if _kind(p, n) in PRODUCTS]
-    made = [x]
+    out = [x]
     for n in names:
         if n in products:
             if mixer is not None and n == products[-1]:
-                given = attention(s, made, *mixer)
+                given = attention(s, out, *mixer)
                 seen[given.shape[-1]] = given
-            made.append(_product(s, p, n, seen, made[-1]))
+            out.append(_product(s, p, n, seen, out[-1]))
         elif p.bare(n).kind == "norm" and n.endswith(WEIGHT):
-            made[-1] = _normed(m, made[-1], p, [n])
-    return made[-1]
+            out[-1] = _normed(m, out[-1], p, [n])
+    return out[-1]
 
 
 def _product(s: TrainingStep, p: Module, name: str, seen: Seen, last: Tensor) -> Tensor:
@@ -264,8 +264,10 @@ def touched(m: Machine, x: Tensor, others: Sequence[Tensor], kept: Sequence[Tens
     sizes = [(w.shape, w.dtype) for w in others]
 
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
-        made = [m.new(*size) if need else None for size, need in zip(sizes, needs[1:], strict=True)]
-        return [grads[0], *made]
+        gradients = [
+            m.new(*size) if need else None for size, need in zip(sizes, needs[1:], strict=True)
+        ]
+        return [grads[0], *gradients]
 
     record(m, back, [x, *others], kept, out)
     return out
@@ -280,8 +282,8 @@ def _normed(m: Machine, x: Tensor, p: Module, names: list[str]) -> Tensor:
         w, b = p.bare(name), p.bias(name.removesuffix(WEIGHT))
         width = w.numel if x.shape[-1] % w.numel == 0 else x.shape[-1]
         cut = x.view(*x.shape[:-1], x.shape[-1] // width, width)
-        made = rms_norm(m, cut, w) if b is None else layer_norm(m, cut, w, b)
-        x = made.view(*x.shape)
+        out = rms_norm(m, cut, w) if b is None else layer_norm(m, cut, w, b)
+        x = out.view(*x.shape)
     return x
 
 

@@ -74,9 +74,9 @@ from weighbridge.forward.tensors import Computed, Tensor
 def qwen2(s: TrainingStep) -> Tensor:
     """Qwen2MoeModel.forward: the mask of a window is made for no layer, too."""
     spare = mask(s, 0) if windows(s) == {None} else None
-    made = DecoderNet(layer=LayerShape(feed=gated_shared))(s)
+    out = DecoderNet(layer=LayerShape(feed=gated_shared))(s)
     del spare
-    return made
+    return out
 
 
 def some_turned(s: TrainingStep) -> Rotary:
@@ -244,11 +244,11 @@ FLASH = (
 def gpt_oss_mlp(s: TrainingStep, p: Module, x: Tensor, number: int) -> Tensor:
     """GptOssMLP.forward; the router's logits and scores live to its end."""
     m, shape, p = s.m, x.shape, p.at("mlp")
-    found = moe.experts_of(s, number)
-    assert found is not None
+    e = moe.experts_of(s, number)
+    assert e is not None
     flat = x.view(s.rows, shape[-1])
     logits = linear(m, flat, p.weight("router"), p.bias("router"))
-    value, numbers = topk(m, logits, found.top_k)
+    value, numbers = topk(m, logits, e.top_k)
     scores = softmax(m, value)
     del value
     out = moe.experts(s, p.at("experts"), flat, scores, numbers, FORM)

@@ -100,12 +100,12 @@ def stack(
     mask = _causal(s) if causal else encoder.mask(s, s.length)
     other = encoder.mask(s, s.length) if causal else None
     x = dropout(m, inputs_embeds, rate)
-    made = T5Biases()
+    out = T5Biases()
     for q in side.layers:
-        bias, cross = (*made.biases, None, None)[:2]
-        x = run(s, block, x, q, h, T5Inputs(mask, bias, states, other, cross), made)
+        bias, cross = (*out.biases, None, None)[:2]
+        x = run(s, block, x, q, h, T5Inputs(mask, bias, states, other, cross), out)
         del bias, cross
-    made.biases.clear()
+    out.biases.clear()
     x = norm(m, x, p.weight("final_layer_norm"))
     return dropout(m, x, rate)
 

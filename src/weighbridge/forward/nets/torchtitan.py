@@ -51,12 +51,12 @@ def loss(s: TrainingStep, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
     with m.making("logits"):
         pred = head(s, torchtune.whole(s, hidden))
         if s.compiled and since(s.release, COMPILES):
-            made = compiled_loss(m, pred, labels)
+            out = compiled_loss(m, pred, labels)
         else:
             entropy = loss_parallel if s.token_ranks > 1 else cross_entropy
-            made = entropy(m, cast(m, pred, FLOAT32), labels)
+            out = entropy(m, cast(m, pred, FLOAT32), labels)
         del pred
-    return made, None
+    return out, None
 
 
 def loss_parallel(m: Machine, logits: Tensor, labels: Tensor) -> Tensor:
@@ -73,9 +73,9 @@ def loss_parallel(m: Machine, logits: Tensor, labels: Tensor) -> Tensor:
         less, exp = m.new(shape, FLOAT32), m.new(shape, FLOAT32)
         summed = m.new(shape, FLOAT32)
         del exp
-        made = m.new(shape, FLOAT32)
+        gradient = m.new(shape, FLOAT32)
         del less, summed
-        return [made]
+        return [gradient]
 
     record(m, back, [logits], [soft, labels], loss)
     return loss
@@ -123,8 +123,8 @@ def _chunk(s: TrainingStep, shape: tuple[int, int], dtype: DType) -> Tensor:
     m.product()
     if not s.compiled:
         kept = m.new(shape, FLOAT32), m.new(shape, FLOAT32)
-        made = m.new(shape, FLOAT32)
-        del kept, made
+        out = m.new(shape, FLOAT32)
+        del kept, out
     grad = m.new(shape, dtype)
     del logits
     return grad

@@ -143,9 +143,9 @@ def flex_attention(m: Machine, q: Tensor, k: Tensor, v: Tensor, h: AttentionHead
 
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
         delta = m.new(saved[4].shape, FLOAT32)
-        made = [m.new(shape, saved[0].dtype) for shape in shapes]
+        gradients = [m.new(shape, saved[0].dtype) for shape in shapes]
         del delta
-        return made
+        return gradients
 
     record(m, back, [q, k, v], [q, k, v, Computed(out.shape, out.dtype, out.storage), sums], out)
     return out
@@ -270,8 +270,8 @@ def compiled_loss(m: Machine, logits: Tensor, labels: Tensor) -> Tensor:
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
         return [m.new(shape, dtype)]
 
-    kept = [Computed(shape, dtype, logits.storage), largest, sums, labels]
-    record(m, back, [logits], kept, out)
+    to_save = [Computed(shape, dtype, logits.storage), largest, sums, labels]
+    record(m, back, [logits], to_save, out)
     return out
 
 

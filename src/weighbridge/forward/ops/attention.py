@@ -108,11 +108,16 @@ USUAL = AttentionOptions()
 
 
 def flash(
-    m: Machine, q: Tensor, k: Tensor, v: Tensor, h: AttentionHeads, how: AttentionOptions = USUAL
+    m: Machine,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    h: AttentionHeads,
+    options: AttentionOptions = USUAL,
 ) -> Tensor:
     """torch's scaled_dot_product_attention through its flash kernel; it knows groups. The output
     lies as the queries do, and is copied where heads are first."""
-    first = how.first
+    first = options.first
     q, k, v = lower(m, q), lower(m, k), lower(m, v)
     real = h.key_dim
     if real % 8:
@@ -122,19 +127,19 @@ def flash(
     sums = m.result("attention", (h.batch, h.heads, h.length), FLOAT32)
     state, offset = m.new((2,), INT64), m.new((), INT64)
     asked = h.shape(q.dtype)
-    m.hidden(*kernels.flash_forward(asked, how.p, m.chip))
+    m.hidden(*kernels.flash_forward(asked, options.p, m.chip))
     shapes = q.shape, k.shape, v.shape
 
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
         dtype = saved[0].dtype
         copy = m.new(saved[3].shape, dtype) if first else None
-        made = [m.new(shape, dtype) for shape in shapes]
+        gradients = [m.new(shape, dtype) for shape in shapes]
         m.hidden(*kernels.flash_backward(asked, m.chip))
         del copy
-        return made
+        return gradients
 
-    kept = [q, k, v, Computed(out.shape, out.dtype, out.storage), sums, state, offset]
-    record(m, back, [q, k, v], kept, out)
+    to_save = [q, k, v, Computed(out.shape, out.dtype, out.storage), sums, state, offset]
+    record(m, back, [q, k, v], to_save, out)
     if real != h.value_dim:
         return _narrowed(m, out, real)
     return copied(m, out) if first else out
@@ -151,33 +156,38 @@ def _narrowed(m: Machine, t: Tensor, width: int) -> Tensor:
 
 
 def efficient(
-    m: Machine, q: Tensor, k: Tensor, v: Tensor, h: AttentionHeads, how: AttentionOptions = USUAL
+    m: Machine,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    h: AttentionHeads,
+    options: AttentionOptions = USUAL,
 ) -> Tensor:
     """The same through the memory-efficient kernel; it has no groups. A bool mask becomes one in
     the queries' dtype."""
     q, k, v = lower(m, q), lower(m, k), lower(m, v)
-    bias = _aligned(m, _added(m, how.mask, q))
+    bias = _aligned(m, _added(m, options.mask, q))
     if bias is not None and bias.shape[0] < h.batch:
         bias = expand(m, bias, h.batch, *bias.shape[1:])
     out = m.result("attention", (h.batch, h.length, h.heads, h.value_dim), q.dtype)
     sums = m.result("attention", (h.batch, h.heads, align_up(h.length, 32)), FLOAT32)
     state, offset = m.new((), INT64), m.new((), INT64)
-    asked, p = h.shape(q.dtype), how.p
+    asked, p = h.shape(q.dtype), options.p
     m.hidden(*kernels.efficient_forward(asked))
     shapes, learned = (q.shape, k.shape, v.shape), bias is not None and bias.requires_grad
     whole = (*h.scores[:3], align_up(h.seen, LOADED))
 
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
         dtype = saved[0].dtype
-        made = [m.new(shape, dtype) for shape in shapes]
+        gradients = [m.new(shape, dtype) for shape in shapes]
         of_bias = m.new(whole, dtype) if learned else None
         if dtype.nbytes == 4:
             m.hidden(grads[0].nbytes)  # sum(dO * O), which only half kernels compute themselves
         m.hidden(*kernels.efficient_backward(asked, p, m.chip))
-        return [*made, of_bias]
+        return [*gradients, of_bias]
 
-    kept = [q, k, v, bias, Computed(out.shape, out.dtype, out.storage), sums, state, offset]
-    record(m, back, [q, k, v, bias], kept, out)
+    to_save = [q, k, v, bias, Computed(out.shape, out.dtype, out.storage), sums, state, offset]
+    record(m, back, [q, k, v, bias], to_save, out)
     return out
 
 
@@ -201,60 +211,70 @@ def _aligned(m: Machine, bias: Tensor | None) -> Tensor | None:
 
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
         filled = m.new(shape, grads[0].dtype)
-        made = m.new(before, grads[0].dtype)
+        gradient = m.new(before, grads[0].dtype)
         del filled
-        return [made]
+        return [gradient]
 
     record(m, back, [bias], [], out)
     return out
 
 
 def cudnn(
-    m: Machine, q: Tensor, k: Tensor, v: Tensor, h: AttentionHeads, how: AttentionOptions = USUAL
+    m: Machine,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    h: AttentionHeads,
+    options: AttentionOptions = USUAL,
 ) -> Tensor:
     """The same through cuDNN's kernel, which knows groups and masks. The output lies as the queries
     do."""
     q, k, v = lower(m, q), lower(m, k), lower(m, v)
-    bias = _added(m, how.mask, q)
+    bias = _added(m, options.mask, q)
     out = m.result("attention", (h.batch, h.length, h.heads, h.value_dim), q.dtype)
     sums = m.result("attention", (h.batch, h.heads, h.length, 1), FLOAT32)
     state, offset = m.new((), INT64), m.new((), INT64)
     asked, shapes = h.shape(q.dtype), (q.shape, k.shape, v.shape)
 
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
-        made = [m.new(shape, saved[0].dtype) for shape in shapes]
+        gradients = [m.new(shape, saved[0].dtype) for shape in shapes]
         m.hidden(*kernels.cudnn_backward(asked))
-        return made
+        return gradients
 
-    kept = [q, k, v, bias, Computed(out.shape, out.dtype, out.storage), sums, state, offset]
-    record(m, back, [q, k, v], kept, out)
-    return copied(m, out) if how.first else out
+    to_save = [q, k, v, bias, Computed(out.shape, out.dtype, out.storage), sums, state, offset]
+    record(m, back, [q, k, v], to_save, out)
+    return copied(m, out) if options.first else out
 
 
 def math(
-    m: Machine, q: Tensor, k: Tensor, v: Tensor, h: AttentionHeads, how: AttentionOptions = USUAL
+    m: Machine,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    h: AttentionHeads,
+    options: AttentionOptions = USUAL,
 ) -> Tensor:
     """_scaled_dot_product_attention_math, which autocast only reaches by its arguments."""
     q, k, v = lower(m, q), lower(m, k), lower(m, v)
     with m.casting(None):
-        return _math(m, q, k, v, h, how)
+        return _math(m, q, k, v, h, options)
 
 
 def _math(
-    m: Machine, q: Tensor, k: Tensor, v: Tensor, h: AttentionHeads, how: AttentionOptions
+    m: Machine, q: Tensor, k: Tensor, v: Tensor, h: AttentionHeads, options: AttentionOptions
 ) -> Tensor:
-    bias, dtype = _added(m, how.mask, q), q.dtype
+    bias, dtype = _added(m, options.mask, q), q.dtype
     wide_q, wide_k, wide_v = cast(m, q, FLOAT32), cast(m, k, FLOAT32), cast(m, v, FLOAT32)
     scaled = scale(m, wide_q)
-    if bias is None and how.causal:
+    if bias is None and options.causal:
         bias = _triangle(m, h)
     keys, values = wide_k, wide_v
-    if not how.shared:
+    if not options.shared:
         keys, values = _spread(m, wide_k, h, h.key_dim), _spread(m, wide_v, h, h.value_dim)
-    soft = _scores(m, scaled, keys, h, bias, how)
-    soft = dropout(m, soft, how.p)
+    soft = _scores(m, scaled, keys, h, bias, options)
+    soft = dropout(m, soft, options.p)
     weights = cast(m, soft.detach(), dtype)  # returned beside it, and dropped
-    if how.shared:
+    if options.shared:
         values = _spread(m, wide_v, h, h.value_dim)
     out = cast(m, product(m, soft, values, h, columns=h.value_dim), dtype)
     del scaled, wide_q, wide_k, wide_v, keys, values, bias, soft, weights
@@ -262,12 +282,17 @@ def _math(
 
 
 def _scores(
-    m: Machine, q: Tensor, k: Tensor, h: AttentionHeads, bias: Tensor | None, how: AttentionOptions
+    m: Machine,
+    q: Tensor,
+    k: Tensor,
+    h: AttentionHeads,
+    bias: Tensor | None,
+    options: AttentionOptions,
 ) -> Tensor:
     keys = scale(m, k)
-    if how.shared:
+    if options.shared:
         keys = _spread(m, keys, h, h.key_dim)
-    scores = product(m, q, keys, h, first=how.first)
+    scores = product(m, q, keys, h, first=options.first)
     del keys
     if bias is not None:
         scores = add_(m, scores, bias)
@@ -293,28 +318,33 @@ def _safe_softmax(m: Machine, x: Tensor) -> Tensor:
 
 
 def eager(
-    m: Machine, q: Tensor, k: Tensor, v: Tensor, h: AttentionHeads, how: AttentionOptions = USUAL
+    m: Machine,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    h: AttentionHeads,
+    options: AttentionOptions = USUAL,
 ) -> tuple[Tensor, Tensor]:
     """eager_attention_forward: softmax(q k^T * scale + mask, float32).to(q.dtype) @ v, keys and
     values repeated; what it gives, and the weights that the layer holds to its end."""
     key_states, value_states = _spread(m, k, h, h.key_dim), _spread(m, v, h, h.value_dim)
-    weights = scale(m, product(m, q, key_states, h, first=how.first))
-    if how.cap:
+    weights = scale(m, product(m, q, key_states, h, first=options.first))
+    if options.cap:
         weights = scale(m, weights)
         weights = of_result(m, weights)
         weights = scale(m, weights)
-    if how.mask is not None:
-        weights = add(m, weights, how.mask)
-    if how.sinks is not None:
-        probs, _combined = with_sink(m, weights, how.sinks)  # both are held to the end
+    if options.mask is not None:
+        weights = add(m, weights, options.mask)
+    if options.sinks is not None:
+        probs, _combined = with_sink(m, weights, options.sinks)  # both are held to the end
         weights = cast(m, probs, v.dtype)
-    elif how.wide:
+    elif options.wide:
         weights = cast(m, softmax(m, cast(m, weights, FLOAT32)), q.dtype)
     else:
         weights = own_softmax(m, weights)
-        if not how.own:
+        if not options.own:
             weights = cast(m, weights, v.dtype)
-    weights = dropout(m, weights, how.p)
+    weights = dropout(m, weights, options.p)
     out = product(m, weights, value_states, h, columns=h.value_dim)
     out = contiguous(m, out, h)
     return out, weights

@@ -93,8 +93,8 @@ def where(m: Machine, condition: Tensor, x: Tensor, shape: Shape) -> Tensor:
     before, dtype = x.shape, x.dtype
 
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
-        made = m.new(shape, dtype)
-        return [summed(m, made, before, dtype)]
+        gradient = m.new(shape, dtype)
+        return [summed(m, gradient, before, dtype)]
 
     record(m, back, [x], [condition], out)
     return out

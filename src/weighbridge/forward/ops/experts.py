@@ -50,9 +50,9 @@ def gathered(m: Machine, x: Tensor, numbers: Tensor) -> Tensor:
     whole, count = x.shape, numbers.numel
 
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
-        made = m.new(whole, grads[0].dtype)
+        gradient = m.new(whole, grads[0].dtype)
         m.hidden(*[ITEM * count] * 4, 2 * ITEM * count)
-        return [made]
+        return [gradient]
 
     record(m, back, [x], [numbers], out)
     return out
@@ -97,8 +97,8 @@ def grouped(
     `transposed`, the last row of each expert. It is not among what autocast lowers: the rows are
     cast to the weights' dtype."""
     x = cast(m, x, weight.dtype)
-    kept = [x if weight.requires_grad else None, weight if x.requires_grad else None, offsets]
-    ahead(m, [x, weight], kept)
+    to_save = [x if weight.requires_grad else None, weight if x.requires_grad else None, offsets]
+    ahead(m, [x, weight], to_save)
     out = m.new((x.shape[0], weight.shape[2 if transposed else 1]), weight.dtype)
     reads, holds = x.shape, weight.shape
 
@@ -107,7 +107,7 @@ def grouped(
         of_weights = m.new(holds, dtype) if needs[1] else None
         return [m.new(reads, dtype) if needs[0] else None, of_weights]
 
-    record(m, back, [x, weight], kept, out)
+    record(m, back, [x, weight], to_save, out)
     return out
 
 

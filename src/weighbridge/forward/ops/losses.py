@@ -29,11 +29,11 @@ def embedding(m: Machine, ids: Tensor, weight: Tensor) -> Tensor:
     whole, count = weight.shape, ids.numel
 
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
-        made = m.new(whole, grads[0].dtype)
+        gradient = m.new(whole, grads[0].dtype)
         if sorts(count):
-            sums = whole[1] * max(made.dtype.nbytes, FLOAT32.nbytes)
+            sums = whole[1] * max(gradient.dtype.nbytes, FLOAT32.nbytes)
             m.hidden(*sorted_bytes(count, INDEX), *segments(count, INDEX, whole[0], sums))
-        return [made]
+        return [gradient]
 
     record(m, back, [weight], [ids], out)
     return out
@@ -48,8 +48,8 @@ def cross_entropy(m: Machine, logits: Tensor, targets: Tensor) -> Tensor:
     def unsoft(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
         return [m.new(shape, dtype)]
 
-    kept = [Computed(soft.shape, soft.dtype, soft.storage)]
-    record(m, unsoft, [logits], [*kept, logits] if m.softmax_keeps else kept, soft)
+    to_save = [Computed(soft.shape, soft.dtype, soft.storage)]
+    record(m, unsoft, [logits], [*to_save, logits] if m.softmax_keeps else to_save, soft)
     if m.autocast is not None:
         soft = cast(m, soft, FLOAT32)
     loss, weight = m.new((), soft.dtype), m.new((), soft.dtype)
@@ -74,9 +74,9 @@ def binary_cross_entropy(m: Machine, logits: Tensor, targets: Tensor) -> Tensor:
 
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
         sigmoid = m.new(shape, own)
-        made = m.new(shape, dtype)
+        gradient = m.new(shape, dtype)
         del sigmoid
-        return [made if dtype == own else m.new(shape, own)]
+        return [gradient if dtype == own else m.new(shape, own)]
 
     record(m, back, [logits], [logits, targets], loss)
     return loss

@@ -34,8 +34,8 @@ def linear(m: Machine, x: Tensor, weight: Tensor, bias: Tensor | None = None) ->
     bias, weight, x = lower(m, bias) if bias is not None else None, lower(m, weight), lower(m, x)
     inside = x.shape[-1]
     outside = weight.numel // inside
-    kept = [x if weight.requires_grad else None, weight if x.requires_grad else None]
-    ahead(m, [x, weight, bias], kept)
+    to_save = [x if weight.requires_grad else None, weight if x.requires_grad else None]
+    ahead(m, [x, weight, bias], to_save)
     shape = (*x.shape[:-1], outside)
     out = m.result("product", shape, x.dtype) if bias is None else m.new(shape, x.dtype)
     m.product()
@@ -58,7 +58,7 @@ def linear(m: Machine, x: Tensor, weight: Tensor, bias: Tensor | None = None) ->
             over_rows(m, grads[0].numel // outside, outside)
         return [of_input, of_weight, of_bias]
 
-    record(m, back, [x, weight, bias], kept, out)
+    record(m, back, [x, weight, bias], to_save, out)
     return out
 
 
@@ -75,8 +75,8 @@ def matmul(m: Machine, a: Tensor, b: Tensor, columns: int) -> Tensor:
         of_right = m.new(right, dtype) if needs[1] else None
         return [m.new(left, dtype) if needs[0] else None, of_right]
 
-    kept = [a if b.requires_grad else None, b if a.requires_grad else None]
-    record(m, back, [a, b], kept, out)
+    to_save = [a if b.requires_grad else None, b if a.requires_grad else None]
+    record(m, back, [a, b], to_save, out)
     return out
 
 
@@ -112,13 +112,13 @@ class ConvForm(NamedTuple):
 def conv(m: Machine, x: Tensor, weight: Tensor, bias: Tensor | None, form: ConvForm) -> Tensor:
     shape, rearranged, turned = form
     bias, weight, x = lower(m, bias) if bias is not None else None, lower(m, weight), lower(m, x)
-    kept: list[Tensor | None] = [x, weight]
-    ahead(m, [x, weight, bias], kept)
+    to_save: list[Tensor | None] = [x, weight]
+    ahead(m, [x, weight, bias], to_save)
     out = m.new(shape, x.dtype)
     half = x.dtype.nbytes == 2
-    read, held, made = x.nbytes, weight.nbytes, out.nbytes
+    read, held, output = x.nbytes, weight.nbytes, out.nbytes
     if rearranged:
-        m.hidden(workspace(read + held, made, half=half))
+        m.hidden(workspace(read + held, output, half=half))
     reads, holds, count = x.shape, weight.shape, shape[1]
 
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
@@ -126,15 +126,15 @@ def conv(m: Machine, x: Tensor, weight: Tensor, bias: Tensor | None, form: ConvF
         dense = m.new(shape, dtype) if turned else grads[0]
         of_input = m.new(reads, dtype) if needs[0] else None
         if of_input is not None and rearranged:
-            m.hidden(workspace(made + held, read, half=half))
+            m.hidden(workspace(output + held, read, half=half))
         of_weight = m.new(holds, dtype) if needs[1] else None
         if of_weight is not None and rearranged:
-            m.hidden(workspace(made + read, held, half=half))
+            m.hidden(workspace(output + read, held, half=half))
         of_bias = m.new((count,), dtype) if needs[2] else None
         del dense
         return [of_input, of_weight, of_bias]
 
-    record(m, back, [x, weight, bias], kept, out)
+    record(m, back, [x, weight, bias], to_save, out)
     return out
 
 

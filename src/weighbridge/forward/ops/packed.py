@@ -85,12 +85,12 @@ class Linear4:
             if source != dtype:
                 matrix = m.new((unpacked,), dtype)
             m.product()
-            made = m.new(reads, dtype)
+            gradient = m.new(reads, dtype)
             del matrix
-            return [made]
+            return [gradient]
 
-        kept = (x.detach(),) if self.keeps else ()
-        record(m, back, [x], [], out, attributes=kept)
+        to_save = (x.detach(),) if self.keeps else ()
+        record(m, back, [x], [], out, attributes=to_save)
         return out
 
 
@@ -119,9 +119,9 @@ class Linear8:
         def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
             matrix = m.new((outside, inside), dtype)
             m.product()
-            made = m.new(reads, dtype)
+            gradient = m.new(reads, dtype)
             del matrix
-            return [made]
+            return [gradient]
 
         record(m, back, [x], [], out, attributes=(x.detach(),))
         return out
@@ -187,20 +187,20 @@ class Dequantized:
         reads, sequences, weight = x.shape, x.shape[0], self.weight
 
         def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
-            made = None
+            gradient = None
             if kernel.unpacks in ("both", "backward"):
                 if kernel.unit:
                     m.hidden(4 * inside * inside, 2 * inside * inside)
-                made = _unpacked(m, kernel, weight, dtype)
+                gradient = _unpacked(m, kernel, weight, dtype)
             if kernel.repeats:
                 m.hidden(sequences * dtype.size(weight.numel))
             m.product()
             of_input = m.new(reads, dtype)
-            del made
+            del gradient
             return [of_input]
 
-        kept = {"weight": matrix, "input": x, "nothing": None}[kernel.keeps]
-        record(m, back, [x], [kept], out)
+        to_save = {"weight": matrix, "input": x, "nothing": None}[kernel.keeps]
+        record(m, back, [x], [to_save], out)
         return out
 
 

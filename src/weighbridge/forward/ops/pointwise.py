@@ -102,8 +102,8 @@ def add_(m: Machine, a: Tensor, b: Tensor) -> Tensor:
 def mul(m: Machine, a: Tensor, b: Tensor) -> Tensor:
     """Multiply. In backward both products are made before what was broadcast is summed
     (validate_outputs)."""
-    kept = [a if b.requires_grad else None, b if a.requires_grad else None]
-    ahead(m, [a, b], kept)
+    to_save = [a if b.requires_grad else None, b if a.requires_grad else None]
+    ahead(m, [a, b], to_save)
     out = m.new(_broadcast(a, b), wider(a, b))
     first, second = (a.shape, a.dtype), (b.shape, b.dtype)
 
@@ -118,7 +118,7 @@ def mul(m: Machine, a: Tensor, b: Tensor) -> Tensor:
             other = summed(m, other, *second)
         return [own, other]
 
-    record(m, back, [a, b], kept, out)
+    record(m, back, [a, b], to_save, out)
     return out
 
 
@@ -188,8 +188,8 @@ def softmax(m: Machine, x: Tensor) -> Tensor:
     """Compute a softmax. Backward reads the result; older versions of torch keep the input for its
     dtype."""
     out = m.new(x.shape, x.dtype)
-    kept = [Computed(out.shape, out.dtype, out.storage)]
-    record(m, _again, [x], [*kept, x] if m.softmax_keeps else kept, out)
+    to_save = [Computed(out.shape, out.dtype, out.storage)]
+    record(m, _again, [x], [*to_save, x] if m.softmax_keeps else to_save, out)
     return out
 
 
@@ -201,9 +201,9 @@ def clamp(m: Machine, x: Tensor, bounds: int = 2) -> Tensor:
 
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
         inside = [m.new(whole, BOOL) for _ in range(bounds)]
-        made = m.new(whole, grads[0].dtype)
+        gradient = m.new(whole, grads[0].dtype)
         del inside
-        return [made]
+        return [gradient]
 
     record(m, back, [x], [x], out)
     return out
@@ -218,9 +218,9 @@ def power(m: Machine, x: Tensor) -> Tensor:
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
         first = m.new(saved[0].shape, saved[0].dtype)
         second = m.new(first.shape, first.dtype)
-        made = m.new(second.shape, second.dtype)
+        gradient = m.new(second.shape, second.dtype)
         del first, second
-        return [made]
+        return [gradient]
 
     record(m, back, [x], [x], out)
     return out
@@ -233,9 +233,9 @@ def rsqrt(m: Machine, x: Tensor) -> Tensor:
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
         first = m.new(saved[0].shape, saved[0].dtype)
         second = m.new(first.shape, first.dtype)
-        made = m.new(first.shape, first.dtype)
+        gradient = m.new(first.shape, first.dtype)
         del first, second
-        return [made]
+        return [gradient]
 
     record(m, back, [x], [Computed(out.shape, out.dtype, out.storage)], out)
     return out
@@ -251,9 +251,9 @@ def bounded_sqrt(m: Machine, x: Tensor) -> Tensor:
         clipped = m.new(shape, dtype)
         del larger
         root = m.new(shape, dtype)
-        made = m.new(shape, dtype)
+        gradient = m.new(shape, dtype)
         del clipped, root
-        return [made]
+        return [gradient]
 
     record(m, back, [x], [x], out)
     return out

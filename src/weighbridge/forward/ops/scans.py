@@ -43,9 +43,9 @@ def cumulated(m: Machine, x: Tensor) -> Tensor:
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
         flipped = m.new(grads[0].shape, grads[0].dtype)
         total = m.new(flipped.shape, flipped.dtype)
-        made = m.new(flipped.shape, flipped.dtype)
+        gradient = m.new(flipped.shape, flipped.dtype)
         del flipped, total
-        return [made]
+        return [gradient]
 
     record(m, back, [x], [], out)
     return out
@@ -65,9 +65,9 @@ def clamped(m: Machine, x: Tensor) -> Tensor:
 
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
         low, high = m.new(grads[0].shape, BOOL), m.new(grads[0].shape, BOOL)
-        made = m.new(grads[0].shape, grads[0].dtype)
+        gradient = m.new(grads[0].shape, grads[0].dtype)
         del low, high
-        return [made]
+        return [gradient]
 
     record(m, back, [x], [x], out)
     return out
@@ -135,8 +135,8 @@ def _product(m: Machine, a: Tensor, b: Tensor, shape: Shape) -> Tensor:
         of_right = m.new(right, dtype) if needs[1] else None
         return [m.new(left, dtype) if needs[0] else None, of_right]
 
-    kept = [a if b.requires_grad else None, b if a.requires_grad else None]
-    record(m, back, [a, b], kept, out)
+    to_save = [a if b.requires_grad else None, b if a.requires_grad else None]
+    record(m, back, [a, b], to_save, out)
     return out
 
 
@@ -155,16 +155,16 @@ def substituted(m: Machine, a: Tensor) -> Tensor:
     gradient is copied for the row that was written, and those of both clones are filled up to the
     whole and added."""
     lead, side = a.shape[:-2], a.shape[-1]
-    kept = []
+    to_save = []
     for i in range(1, side):
         row, square = m.new((*lead, i), a.dtype), m.new((*lead, i, i), a.dtype)
         m.hidden(square.nbytes, row.nbytes, name=m.name)
         if m.saves and a.requires_grad:
-            kept += [row, square]
+            to_save += [row, square]
     out = Computed(a.shape, a.dtype, a.storage)
     whole, last = a.nbytes, square.nbytes
-    pile = Pile(kept)
-    del kept, row, square
+    pile = Pile(to_save)
+    del to_save, row, square
 
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
         m.hidden(whole, whole, last, last, name=m.name)
@@ -211,9 +211,9 @@ def _one(
 def _many(m: Machine, state: Tensor, count: int, dtype: DType) -> tuple[Tensor, Tensor]:
     """The last of `count` states, and what is read from all. Where nothing is saved there is one
     state at a time."""
-    before, kept = state, count if m.saves else 1
-    states = m.many(kept, state.shape, state.dtype)
-    lowered = m.many(kept, state.shape, dtype) if dtype != state.dtype else None
+    before, to_save = state, count if m.saves else 1
+    states = m.many(to_save, state.shape, state.dtype)
+    lowered = m.many(to_save, state.shape, dtype) if dtype != state.dtype else None
     outs = m.many(count, (*state.shape[:2], 1), dtype)
     state = Computed(state.shape, state.dtype, states.storage)
 

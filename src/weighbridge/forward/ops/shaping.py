@@ -55,9 +55,9 @@ def split(m: Machine, x: Tensor, widths: Sequence[int]) -> tuple[Tensor, ...]:
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
         dtype = next(g.dtype for g in grads if g is not None)
         zeros = [m.new(o, dtype) for o, g in zip(shapes, grads, strict=True) if g is None]
-        made = m.new(whole, dtype)
+        gradient = m.new(whole, dtype)
         del zeros
-        return [made]
+        return [gradient]
 
     shapes = [o.shape for o in outs]
     record(m, back, [x], [], *outs)

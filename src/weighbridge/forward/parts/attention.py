@@ -128,7 +128,7 @@ def _laid_out(
     s: TrainingStep,
     given: tuple[Tensor, Tensor, Tensor],
     h: AttentionHeads,
-    how: AttentionOptions,
+    options: AttentionOptions,
     kernel: str,
 ) -> tuple[Tensor, Tensor, Tensor, AttentionHeads, AttentionOptions]:
     """Queries, keys and values as the kernel is given them. sdpa was given repeated heads always up
@@ -140,22 +140,22 @@ def _laid_out(
         repeats = known.flash_repeats if kernel == "flash" else known.sdpa_repeats
         copies = known.sdpa_copies and kernel != "flash"
     shares = h.key_dim == h.value_dim <= kernels.FLASH_MOST and kernel != "efficient"
-    whole = how.mask is None and shares and not repeats
-    if h.groups > 1 and not whole and not how.shared:
+    whole = options.mask is None and shares and not repeats
+    if h.groups > 1 and not whole and not options.shared:
         k = _for_all(m, k, h, h.key_dim)
         v = _for_all(m, v if h.kv_heads == 1 else turned(m, v), h, h.value_dim)
         h = h.repeated
     elif copies:
         k, v = copied(m, k), first(m, v)
     if copies:
-        q, how = copied(m, q), replace(how, first=True)
-    return q, k, v, h, how
+        q, options = copied(m, q), replace(options, first=True)
+    return q, k, v, h, options
 
 
-def _told(s: TrainingStep, how: AttentionOptions) -> bool:
+def _told(s: TrainingStep, options: AttentionOptions) -> bool:
     """Tell whether sdpa is told of groups though each head has keys and values of its own: so did
     some versions where the class counts groups."""
-    if how.mask is not None or s.transformers >= TOLD_OF_SEVERAL:
+    if options.mask is not None or s.transformers >= TOLD_OF_SEVERAL:
         return False
     latent = any(isinstance(x, Latent) for b in s.built.body.blocks for x in b.mixers)
     counts = latent or s.built.config.get("num_key_value_heads") is not None
@@ -180,14 +180,14 @@ def _views(
     return q, k, turned(m, v)
 
 
-def chosen(s: TrainingStep, q: Tensor, h: AttentionHeads, how: AttentionOptions) -> str:
+def chosen(s: TrainingStep, q: Tensor, h: AttentionHeads, options: AttentionOptions) -> str:
     """The first kernel of torch's order that can."""
     asked = h.shape(q.dtype)
     call = kernels.AttentionCall(
-        masked=how.mask is not None,
-        causal=how.causal,
-        dropout=how.p,
-        groups=h.groups > 1 or _told(s, how),  # they were copied for all heads otherwise
+        masked=options.mask is not None,
+        causal=options.causal,
+        dropout=options.p,
+        groups=h.groups > 1 or _told(s, options),  # they were copied for all heads otherwise
         differentiated=s.m.grad,
     )
     order = kernels.order(s.m.chip, s.torch)
@@ -206,9 +206,9 @@ def flash3(m: Machine, q: Tensor, k: Tensor, v: Tensor, h: AttentionHeads) -> Te
     asked = h.shape(q.dtype)
 
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
-        made = [m.new(shape, saved[0].dtype) for shape in shapes]
+        gradients = [m.new(shape, saved[0].dtype) for shape in shapes]
         m.hidden(*kernels.flash3_backward(asked))
-        return made
+        return gradients
 
     record(m, back, [q, k, v], [q, k, v, Computed(out.shape, out.dtype, out.storage), sums], out)
     return out

@@ -81,9 +81,9 @@ class AttentionShape:
         if self.sinks:
             more["sinks"] = p.bare(self.sinks)
         reach, rate = window(s, number), s.rate("attention_dropout")
-        made, weights = attended(s, q, k, v, h, mask=masks[reach], p=rate, **more)
-        made = p.linear(m, made.view(h.batch, h.length, h.heads * h.value_dim), self.out)
-        return made, weights
+        out, weights = attended(s, q, k, v, h, mask=masks[reach], p=rate, **more)
+        out = p.linear(m, out.view(h.batch, h.length, h.heads * h.value_dim), self.out)
+        return out, weights
 
 
 LLAMA_ATTENTION = AttentionShape()
@@ -250,15 +250,15 @@ class LayerShape:
     def _fed(self, s: TrainingStep, p: Module, x: Tensor, number: int, held: Locals) -> Tensor:
         """Run the feed-forward on the states, normed."""
         if self.handed:
-            made = self.feed(s, p, self._normed(s.m, x, p, self.before[1]), number)
+            out = self.feed(s, p, self._normed(s.m, x, p, self.before[1]), number)
         else:
             x = self._normed(s.m, x, p, self.before[1])
             self._hold(held, "fed", x)
-            made = self.feed(s, p, x, number)
-        if isinstance(made, Tensor):
-            return made
-        held.append(made[1])
-        return made[0]
+            out = self.feed(s, p, x, number)
+        if isinstance(out, Tensor):
+            return out
+        held.append(out[1])
+        return out[0]
 
     def _beside(
         self, x: Tensor, s: TrainingStep, p: Module, number: int, positions: Any, masks: Any
@@ -266,18 +266,18 @@ class LayerShape:
         """Attention and feed-forward of the same states; the feed-forward may norm them anew."""
         m, residual = s.m, x
         x = self._normed(m, x, p, self.before[0])
-        made, _weights = self.attend(s, p.at(self.at), x, number, positions, masks)
+        out, _weights = self.attend(s, p.at(self.at), x, number, positions, masks)
         if self.before[1]:
             x = residual
-        made = _dropped(s, made, self.rates[0])
+        out = _dropped(s, out, self.rates[0])
         read = self._normed(m, x, p, self.before[1])  # which the call of a module holds
         fed = self.feed(s, p, read, number)
         assert isinstance(fed, Tensor)
         del read
         fed = _dropped(s, fed, self.rates[1])
         if self.sums == "together":
-            return add(m, add(m, made, fed), residual)
-        return add(m, add(m, residual, made), fed)
+            return add(m, add(m, out, fed), residual)
+        return add(m, add(m, residual, out), fed)
 
     def _hold(self, where: Locals, name: Local, x: Tensor) -> None:
         if name in self.holds:
@@ -311,7 +311,7 @@ def run(s: TrainingStep, layer: Callable[..., Tensor], x: Tensor, p: Module, *re
         if not again:
             return layer(x, s, p, *rest)
         kind = s.checkpointing
-        made: Tensor = checkpoint(
+        out: Tensor = checkpoint(
             s.m,
             layer,
             x,
@@ -322,7 +322,7 @@ def run(s: TrainingStep, layer: Callable[..., Tensor], x: Tensor, p: Module, *re
             away=kind == "offload",
             chooses=every_second_product() if kind == "selective" else None,
         )
-        return made
+        return out
 
     if s.alike is None:
         return s.around.layer(s.m, p, whole, x)

@@ -30,16 +30,16 @@ from weighbridge.forward.tensors import Tensor
 
 def feed(s: TrainingStep, p: Module, x: Tensor, number: int) -> Tensor:
     """The layer's experts, or its dense feed-forward."""
-    found = experts_of(s, number)
-    if found is None and not p.has("mlp.up_proj"):
+    e = experts_of(s, number)
+    if e is None and not p.has("mlp.up_proj"):
         raise UsageError(
             f"{s.built.kind}: layer {number} has neither experts nor a dense feed-forward: nothing "
             "to train; correct the number of experts in the config"
         )
-    if found is None:
+    if e is None:
         return mlp(s, p.at("mlp"), x)
     inner = p.at(p.first("mlp.gate", "mlp.router", "block_sparse_moe.gate").rpartition(".")[0])
-    return sparse(s, inner, x, found)
+    return sparse(s, inner, x, e)
 
 
 def experts_of(s: TrainingStep, number: int) -> Experts | None:

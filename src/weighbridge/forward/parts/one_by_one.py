@@ -68,9 +68,9 @@ def usual(
         held[3] = top_x = found(m, rows)
         del row
         held[1] = state = gathered(m, x, top_x)
-        made = run(m, state)
-        held[2] = mul(m, made, gathered(m, weights.view(pairs, 1), top_x))
-        del made
+        out = run(m, state)
+        held[2] = mul(m, out, gathered(m, weights.view(pairs, 1), top_x))
+        del out
         held[0] = index_added(m, held[0], cast(m, held[2], x.dtype), top_x)
 
     out = _all(m, each, p, turn, [final, None, None, None])
@@ -157,13 +157,13 @@ def each_linear(m: Machine, x: Tensor, stack: Tensor) -> Tensor:
     rows = ceil_div(x.shape[0], each)
     turns = min(each, loops.RUN)
     lists = [shaped(m, t, rows, inside) for t in split_rows(m, x, turns)]
-    made: list[Tensor] = []
+    output: list[Tensor] = []
     for number, t in enumerate(lists):
         with loops.Left(m, each - turns if number == 1 else 0) as left:
-            made.append(linear(m, t, part(m, stack, outside, inside)))
-        made[-1] = left.kept(made[-1])
-    rest = m.many(each - turns, made[0].shape, made[0].dtype) if each > turns else None
-    out = stacked(m, made, (x.shape[0], outside))
+            output.append(linear(m, t, part(m, stack, outside, inside)))
+        output[-1] = left.kept(output[-1])
+    rest = m.many(each - turns, output[0].shape, output[0].dtype) if each > turns else None
+    out = stacked(m, output, (x.shape[0], outside))
     del rest
     return out
 
@@ -367,7 +367,7 @@ def put(m: Machine, x: Tensor, indices: Tensor) -> Tensor:
 
 def mul_(m: Machine, x: Tensor, y: Tensor) -> Tensor:
     """x.mul_(y): what is written over is copied before, where y has a gradient."""
-    kept = m.new(x.shape, x.dtype) if y.requires_grad and m.grad else None
+    to_save = m.new(x.shape, x.dtype) if y.requires_grad and m.grad else None
     out = Computed(x.shape, x.dtype, x.storage)
     other = y.shape, y.dtype
 
@@ -377,7 +377,7 @@ def mul_(m: Machine, x: Tensor, y: Tensor) -> Tensor:
         own = m.new(g.shape, g.dtype) if needs[0] else None
         return [own, None if of_other is None else narrowed(m, of_other, *other)]
 
-    record(m, back, [x, y], [kept, y], out)
+    record(m, back, [x, y], [to_save, y], out)
     return out
 
 

@@ -82,9 +82,9 @@ class Fsdp1Unit:
 class FlatShard(Around):
     """One rank of `how.ranks`."""
 
-    def __init__(self, how: Fsdp1Options) -> None:
-        self.how = how
-        self.early = how.offload
+    def __init__(self, options: Fsdp1Options) -> None:
+        self.how = options
+        self.early = options.offload
         self.host = self.pinned = 0
         self.root = Fsdp1Unit()
         self.layers: dict[str, Fsdp1Unit] = {}

@@ -91,13 +91,13 @@ class Fsdp2Rank(Around):
 
     saves = True
 
-    def __init__(self, how: Fsdp2Options) -> None:
-        self.how = how
-        self.early = how.offload
+    def __init__(self, options: Fsdp2Options) -> None:
+        self.how = options
+        self.early = options.offload
         self.host = self.pinned = 0
-        self.root = Fsdp2Unit(stays=how.root_stays)
+        self.root = Fsdp2Unit(stays=options.root_stays)
         self.first = Fsdp2Unit()
-        self.last = Fsdp2Unit(stays=not how.apart)
+        self.last = Fsdp2Unit(stays=not options.apart)
         self.layers: dict[str, Fsdp2Unit] = {}
         self._part_of: dict[str, LeafTensor] = {}
         self._adapters: set[str] = set()

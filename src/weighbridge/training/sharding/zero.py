@@ -85,10 +85,10 @@ class Zero(Around):
 
     apart = True
 
-    def __init__(self, how: ZeroOptions) -> None:
-        self.how = how
-        self.early = how.eager or how.offload != "none"
-        self.saves = how.stage == 3
+    def __init__(self, options: ZeroOptions) -> None:
+        self.how = options
+        self.early = options.eager or options.offload != "none"
+        self.saves = options.stage == 3
         self.host = self.pinned = 0
         self._cut_up: set[str] = set()  # names
         self._parts: list[LeafTensor] = []
