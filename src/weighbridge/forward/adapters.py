@@ -1,4 +1,4 @@
-"""What stands in for a linear that has an adapter: a low-rank one beside it.
+"""Linears that have an adapter: a low-rank one beside the base.
 
     y = base(x) + B(A(dropout(x))) * scaling        A [r, in], B [out, r]
 

@@ -1,4 +1,4 @@
-"""Which layers of a step are alike, so that a few of each kind are walked (splice.py).
+"""Layers of a step that are alike, so that a few of each kind are walked (splice.py).
 
 Layers are of one kind where their blocks, the names, shapes and dtypes of their parameters, and
 what stands in for their linears are the same, and they are called with the like. Whether layers of

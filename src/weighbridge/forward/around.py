@@ -1,4 +1,4 @@
-"""What happens around the parameters, layers and gradients of one rank."""
+"""Hooks around the parameters, layers and gradients of one rank."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, final

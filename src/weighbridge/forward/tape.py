@@ -1,5 +1,5 @@
-"""What a stretch of a step takes and gives back, in order. Tensors are known by the order in which
-they were taken there, so that stretches of which nothing else is known can be compared.
+"""A tape of what a stretch of a step takes and gives back, in order. Tensors are known by the order
+in which they were taken there, so that stretches of which nothing else is known can be compared.
 
     (TAKE, slot, bytes, component, stream, alike)
     (DROP, slot)

@@ -1,4 +1,4 @@
-"""Which modules an adapter is put on, as PEFT decides it.
+"""Adapters of PEFT, and the modules that they are put on, as it decides them.
 
     names         a module whose path is, or ends in, one of them
     pattern       a single text with a sign of regular expressions: the whole path

@@ -1,4 +1,4 @@
-"""What is done to a packed base before it is trained, and what its linears keep.
+"""The treatment of a packed base before it is trained, and what its linears keep.
 
     peft    prepare_model_for_kbit_training: every parameter of 16 bits that is not packed becomes
             float32, one after the other: embedding, head, norms, biases, routers, towers, experts

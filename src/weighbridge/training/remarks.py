@@ -1,4 +1,4 @@
-"""What a user may not expect of the settings, a line each: they are taken, and say what they do."""
+"""Remarks on settings, a line each, of which a user may not expect what they do."""
 
 from collections.abc import Callable
 from dataclasses import replace

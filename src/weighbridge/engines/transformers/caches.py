@@ -1,4 +1,4 @@
-"""What transformers keeps between two steps.
+"""Caches that transformers keeps between two steps.
 
     dynamic   grows by concatenation: all tokens; a sliding layer keeps its window, but the storage
               of the whole prompt stays alive behind that view until the next step

@@ -1,4 +1,4 @@
-"""What follows from an answer: the settings as used, tokens that fit, a line that launches it."""
+"""Facts that follow from an answer: settings as used, tokens that fit, a line that launches it."""
 
 from collections import Counter
 from collections.abc import Iterator

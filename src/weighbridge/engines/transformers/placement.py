@@ -1,4 +1,4 @@
-"""What a device holds from loading on: its share of the weights, and what libraries keep.
+"""Tensors that a device holds from loading on: its share of the weights, and what libraries keep.
 
 The allocator is replayed over the tensors in the order in which they are placed. What it leaves
 free between them may serve what comes later, or may not: that is between the low and the high end

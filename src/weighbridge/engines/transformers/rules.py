@@ -1,4 +1,4 @@
-"""What changed from version to version of transformers, as far as memory sees it.
+"""Rules that changed from version to version of transformers, as far as memory sees it.
 
     legacy caches    tuples of tensors: a step holds the old ones of all layers beside the new ones
     whole logits     of every token of the prompt, though only the last is needed

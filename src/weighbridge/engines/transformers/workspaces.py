@@ -1,4 +1,4 @@
-"""What libraries keep on the device beside tensors: cuBLAS, and kernels of packed weights.
+"""Workspaces that libraries keep beside tensors: cuBLAS, and kernels of packed weights.
 
     cuBLAS    kernels/cublas.py; taken at the first product and kept, up to torch 2.13
     GPTQ      exllama of AutoGPTQ unpacks into one buffer of the largest matrix in float16; its

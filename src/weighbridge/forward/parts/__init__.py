@@ -1,4 +1,4 @@
-"""What programs of families are put together from.
+"""Parts that the forwards of families are put together from.
 
 rotary, attention           positions; heads, masks and the kernel that runs
 layer, decoder              a layer and a decoder as records that are called

@@ -1,4 +1,4 @@
-"""What encoders share: attention in which all see all, and heads that give a label an input.
+"""Parts of encoders: attention in which all see all, and heads that give a label an input.
 
 Source: transformers 5.23 models/bert/modeling_bert.py, models/vit/modeling_vit.py,
 masking_utils.py (create_bidirectional_mask), loss/loss_utils.py (ForSequenceClassificationLoss).

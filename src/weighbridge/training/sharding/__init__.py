@@ -1,4 +1,4 @@
-"""How ranks share a run, and what one of them holds.
+"""Ranks that share a run, and what one of them holds.
 
 numbers.py   how many ranks of each kind, from flags and devices; what contradicts itself
 ddp.py       buckets of gradients

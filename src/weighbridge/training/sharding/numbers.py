@@ -1,8 +1,8 @@
-"""How many ranks of each kind there are.
+"""The numbers of ranks of each kind, and what of a packed base they share out.
 
 ranks = data x tensor x pipeline x context        expert ranks are among the data-parallel ones
 
-What of a packed base ranks share out, and where libraries refuse.
+Packed weights, and where libraries refuse to share them out:
 
     buffers      GPTQ, AWQ: no sharding takes them for parameters, and each rank has all of them
     parameters   bitsandbytes, HQQ, EETQ: integers; of bitsandbytes' 4 bits also what is stored as
