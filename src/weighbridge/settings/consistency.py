@@ -7,30 +7,18 @@ import re
 
 from weighbridge.errors import UsageError
 from weighbridge.quantization.declared import intricate
-from weighbridge.settings import FSDP, Train
+from weighbridge.settings import FSDP, Train, fields
+from weighbridge.settings.train import AdapterSettings, BaseSettings, ZeroSettings
 from weighbridge.wording import shown
 
 TRAINED = ("float32", "bfloat16", "float16", "fp32", "bf16", "fp16")  # all weights, in full
-OF_ADAPTERS = (
-    "lora_r",
-    "lora_alpha",
-    "lora_targets",
-    "lora_dropout",
-    "use_rslora",
-    "modules_to_save",
+# Names of settings that have no meaning elsewhere
+OF_ADAPTERS = tuple(
+    name
+    for name, one in fields(AdapterSettings).items()
+    if one is not AdapterSettings.bnb_4bit_quant_storage
 )
-
-
-OF_ZERO = (
-    "zero_reduce_bucket_size",
-    "zero_prefetch_bucket_size",
-    "zero_param_persistence_threshold",
-    "zero_max_live_parameters",
-    "zero_sub_group_size",
-    "zero_overlap_comm",
-    "no_zero_init",
-    "deepspeed_version",
-)
+OF_ZERO = (*fields(ZeroSettings), BaseSettings.deepspeed_version.name)
 
 MAX_REPEATS = 8  # of --lora-targets: each multiplies the time by the length of a name
 

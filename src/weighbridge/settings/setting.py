@@ -318,6 +318,8 @@ class Settings:
         """Return others, of which these differ; None takes back what was said."""
         return type(self)(**{**vars(self), **changes})
 
+    __replace__ = but  # copy.replace, from Python 3.13
+
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"{name}: settings are not changed; make others with `but`")
 
