@@ -50,7 +50,7 @@ class UnsupportedError(UsageError):
 
 class NotServedError(UnsupportedError):
     """One engine does not read or run a model: `said` is why, and `elsewhere` is where to go by the
-    engine's own rules; who is asked by a person tries the others (estimate/elsewhere.py)."""
+    engine's own rules; who is asked by a person tries the others (estimate/refusals.py)."""
 
     def __init__(self, said: str, elsewhere: str = "", engine: str = "") -> None:
         super().__init__(f"{said}; {elsewhere}" if elsewhere else said)

@@ -456,7 +456,7 @@ def test_a_refusal_names_the_checkpoints_own_format():
 
 
 def test_where_no_engine_answers_it_is_said(monkeypatch):
-    monkeypatch.setattr("weighbridge.estimate.elsewhere._answers", lambda *asked: False)
+    monkeypatch.setattr("weighbridge.estimate.refusals._answers", lambda *asked: False)
     with pytest.raises(UnsupportedError, match=r"; no engine here does on Tesla V100 SXM2 16GB"):
         weighbridge.infer("gpt-oss-20b", engine="vllm", gpu="Tesla V100 SXM2 16GB")
     with pytest.raises(UnsupportedError, match=r"--engine mlx does on a Mac$"):

@@ -15,7 +15,7 @@ from tests.hub import Fault
 from tests.sparse import beginning, write_repo, write_safetensors
 from weighbridge.errors import BadFileError, GatedError, HubError, NotFoundError, WeighbridgeError
 from weighbridge.formats import ByteRange
-from weighbridge.sources import bare, http
+from weighbridge.sources import http, wire
 from weighbridge.sources import hub as hub_module
 from weighbridge.sources.base import SourceFile, SourceOptions, read_plans
 from weighbridge.sources.hub import HubSource
@@ -29,7 +29,7 @@ WEIGHTS = {"a": ("F32", (512, 512)), "b": ("F32", (512, 512))}  # 1 MiB a shard,
 @pytest.fixture(autouse=True, params=["the standard library", "huggingface_hub's client"])
 def way(request, monkeypatch):
     """Which of the two asks; a process of its own chooses by what is set up in it."""
-    monkeypatch.setattr(bare, "suits", lambda url: request.param == "the standard library")
+    monkeypatch.setattr(wire, "suits", lambda url: request.param == "the standard library")
 
 
 @pytest.fixture
@@ -491,7 +491,7 @@ def test_a_cache_elsewhere(hub, repo, downloaded, tmp_path):
 SCRIPT = """
 import sys
 from weighbridge.sources.base import SourceOptions
-from weighbridge.sources.opening import open_source, resolve
+from weighbridge.sources import open_source, resolve
 source = open_source(resolve(sys.argv[1], catalogue=lambda name: False), SourceOptions())
 print(source.revision, len(source.read("config.json", 0, 1 << 20)))
 print(*sys.modules)

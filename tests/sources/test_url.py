@@ -5,10 +5,10 @@ import pytest
 from tests.hub import Fault
 from tests.sparse import beginning, write_safetensors
 from weighbridge.errors import HubError, NotFoundError, UsageError
+from weighbridge.sources import open_source
 from weighbridge.sources.base import SourceFile, SourceOptions
 from weighbridge.sources.hub import HubSource
 from weighbridge.sources.local import LocalSource
-from weighbridge.sources.opening import open_source
 from weighbridge.sources.reference import HubRef, LocalRef, SizeRef, TimmRef, UrlRef
 from weighbridge.sources.url import UrlSource
 

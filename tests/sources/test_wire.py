@@ -16,8 +16,8 @@ import pytest
 
 from weighbridge.errors import HubError
 from weighbridge.formats import ByteRange
-from weighbridge.sources import bare as set_up
 from weighbridge.sources import http, wire
+from weighbridge.sources import wire as set_up
 from weighbridge.sources.answers import CHUNK
 
 

@@ -142,9 +142,8 @@ NEVER = {  # imports of what stays out that no page reaches: torch, a terminal, 
     ("estimate/exact.py", "lab.exact.compare"),
     ("estimate/exact.py", "lab.exact.inference"),
     ("estimate/exact.py", "lab.exact.training"),
-    ("sources/http.py", "sources.bare"),
-    ("sources/http.py", "sources.session"),
     ("sources/http.py", "sources.wire"),
+    ("sources/http.py", "sources.session"),
 }
 
 

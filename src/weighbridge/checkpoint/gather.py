@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from weighbridge import catalogue
 from weighbridge.checkpoint.inventory import Inventory, StoredModel, declared_quantization
 from weighbridge.errors import AwayError, HubError, NotFoundError, UsageError, WeighbridgeError
-from weighbridge.sources.opening import open_source, resolve
+from weighbridge.sources import open_source, resolve
 from weighbridge.sources.reference import CatalogueRef, HubRef, LocalRef, SizeRef, TimmRef, UrlRef
 from weighbridge.wording import clipped, redacted
 

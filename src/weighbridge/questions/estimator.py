@@ -55,13 +55,13 @@ class Estimator:
         launched = self.question.launched
         if launched is None:
             return infer(self.model, w, **self.beside, limits=limits)
-        from weighbridge.estimate import commanded
+        from weighbridge.estimate import refusals
 
-        w = commanded.as_it_is(w, launched, self.model)
+        w = refusals.as_it_is(w, launched, self.model)
         sought = launched.longest and w.context is None
         report = infer(self.model, w, **self.beside, limits=None if sought else limits)
-        length = commanded.longest(report, w, launched)
+        length = refusals.longest(report, w, launched)
         if length is not None:
             longest = infer(self.model, w.but(context=length), **self.beside, limits=limits)
-            report = commanded.told_longest(longest, length)
-        return commanded.named(commanded.judged(report, launched, self.model), launched)
+            report = refusals.told_longest(longest, length)
+        return refusals.named(refusals.judged(report, launched, self.model), launched)

@@ -184,9 +184,9 @@ class Prepared:
             try:
                 report = self._helped(estimator, remedies, pinned)
             except NotServedError as error:
-                from weighbridge.estimate import elsewhere  # asks engines, which answers do without
+                from weighbridge.estimate import refusals  # asks engines, which answers do without
 
-                raise elsewhere.told(error, estimator.model, w) from None
+                raise refusals.by_others(error, estimator.model, w) from None
             if question.task == "train" and remedies:
                 report = with_launch_line(report, w, self._loads(), self._packed)
             return remarked(report, question, w)

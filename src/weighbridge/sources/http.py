@@ -113,9 +113,9 @@ def _way(url: str) -> Get:
         from weighbridge.sources import browser
 
         return browser.get
-    from weighbridge.sources import bare
+    from weighbridge.sources import wire
 
-    if bare.suits(url):
+    if wire.suits(url):
         from weighbridge.sources import wire
 
         return wire.get

@@ -49,7 +49,7 @@ OUT = (
     "render/timeline.html",
     *("web/page", "web/server.py", "web/build.py", "web/pyodide.py", "web/space"),
     *("web/snapshot.mjs", "agents"),
-    *("sources/session.py", "sources/wire.py", "sources/bare.py"),  # other ways to ask over HTTP
+    *("sources/session.py", "sources/wire.py"),  # other ways to ask over HTTP
 )
 ONLY = {  # of these folders nothing but this
     "lab/trace": ("__init__.py", "levels.py"),

@@ -172,7 +172,7 @@ def admit(request: Mapping[str, Any]) -> None:
 def reference(text: str) -> None:
     """Raises UsageError where `text` is neither of the catalogue nor of the configured Hub."""
     from weighbridge.checkpoint.gather import has_name
-    from weighbridge.sources.opening import endpoint
+    from weighbridge.sources import endpoint
 
     try:
         found = _parsed(text, has_name, endpoint())

@@ -1,4 +1,6 @@
-"""A verdict on a command that its engine may not start with, whatever the memory.
+"""Refusals by an engine: of a command that it may not start with, and of a question altogether.
+
+A command gets a verdict, whatever the memory:
 
     unknown flags, another kind of device     cannot say
     more devices than the environment leaves  does not fit
@@ -13,11 +15,17 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from weighbridge.accelerators.parts import Part
 from weighbridge.checkpoint.model import Model
+from weighbridge.engines.engine import Engine
 from weighbridge.engines.table import ENGINES, title
+from weighbridge.engines.weight_formats import runs_on
+from weighbridge.errors import NotServedError, UnsupportedError, WeighbridgeError
+from weighbridge.estimate.infer import infer
 from weighbridge.report import Report
 from weighbridge.report.verdict import Remedy, Verdict
 from weighbridge.settings import Infer
+from weighbridge.wording import either
 
 if TYPE_CHECKING:
     from weighbridge.launch import Launch
@@ -152,3 +160,52 @@ def named(report: Report, launched: "Launch") -> Report:
         derived={**report.derived, "command": told},
         warnings=(*launched.warnings, *report.warnings),
     )
+
+
+# ---- Engines that answer a question which another refuses: each is asked, so that no refusal sends
+# to an engine that refuses it too
+
+
+def by_others(error: NotServedError, model: Model, workload: Infer) -> UnsupportedError:
+    """Return the refusal with the engines that answer the same question on the same device; as it
+    was where another device would have to be named."""
+    budget = workload.budget()
+    card = None if budget is None else budget.choice.part
+    able = tuple(_answering(error, model, workload, card))
+    if able:
+        return UnsupportedError(f"{error.said}; --engine {either(able)} does")
+    if error.elsewhere.endswith(AWAY):
+        return UnsupportedError(error)
+    where = "" if card is None else f" on {card.name}"
+    return UnsupportedError(f"{error.said}; no engine here does{where}")
+
+
+AWAY = ("on a Mac", "elsewhere")
+
+
+def _answering(
+    error: NotServedError, model: Model, workload: Infer, card: Part | None
+) -> Iterator[str]:
+    asked = (workload.engine, error.engine)
+    others = (
+        engine for engine in ENGINES.values() if engine.name not in asked and runs_on(engine, card)
+    )
+    yield from (kind.name for kind in others if _answers(kind, model, workload))
+
+
+def _answers(kind: Engine, model: Model, workload: Infer) -> bool:
+    """Tell whether an engine gives a number, in whatever settings are its own."""
+    asked = Infer(
+        engine=kind.name,
+        dtype=workload.dtype,
+        quantization=workload.quantization,
+        context=workload.context,
+        batch_size=workload.batch_size,
+        gpu=workload.gpu,
+        gpu_memory=workload.gpu_memory,
+    )
+    try:
+        infer(model, asked, limits=())
+    except WeighbridgeError:
+        return False
+    return True
