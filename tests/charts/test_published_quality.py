@@ -12,7 +12,7 @@ PLAIN = {"engine_version": None, "base_model": False}
 
 
 def drawn(name):
-    return figure(weighbridge.prepare(name), PLAIN, "en")
+    return figure(weighbridge.prepare(name).load, PLAIN, "en")
 
 
 @pytest.mark.slow

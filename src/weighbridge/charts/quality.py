@@ -6,7 +6,7 @@ against its own baseline is. So the axis is the loss in percent; of a metric who
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from weighbridge.charts import scale
@@ -17,7 +17,7 @@ from weighbridge.quantization.quality.records import QualityRow, QualityTable
 from weighbridge.words import Words, words_in
 
 if TYPE_CHECKING:
-    from weighbridge.questions.prepared import Prepared
+    from weighbridge.report import Report
 
 WIDE = 3  # sizes that span more than so many times their least have a logarithmic axis
 BESIDE = 1.2  # the same, on a logarithmic axis of sizes, where names stand beside dots
@@ -113,13 +113,14 @@ def _table(
 # The published figures that are drawn
 
 
-def figure(model: "Prepared", settings: Mapping[str, Any], lang: str) -> Figure:
-    """Sizes are of this model, losses those of one table of one page: the nearest model that has a
-    table of several formats. Raises UsageError where none is published."""
-    facts = model.load(remedies=False).model
+def figure(load: "Callable[..., Report]", settings: Mapping[str, Any], lang: str) -> Figure:
+    """Return losses of formats against sizes, which `load` of a model tells. The losses are those
+    of one table of one page: the nearest model that has a table of several formats. Raises
+    UsageError where none is published."""
+    facts = load(remedies=False).model
     experts = facts.active_parameters < facts.parameters
     for table in scoreboards(facts.name, facts.parameters, experts=experts):
-        sizes = dict(_weight_sizes(model, table, settings)) if _drawable(table) else {}
+        sizes = dict(_weight_sizes(load, table, settings)) if _drawable(table) else {}
         if len(sizes) >= MANY:
             records = [
                 Quality(
@@ -146,13 +147,13 @@ def _ours(table: QualityTable) -> list[QualityRow]:
 
 
 def _weight_sizes(
-    model: "Prepared", table: QualityTable, settings: Mapping[str, Any]
+    load: "Callable[..., Report]", table: QualityTable, settings: Mapping[str, Any]
 ) -> Iterator[tuple[str, int]]:
     """Bytes of the weights of the model in each format of the table that it can be in."""
     kept = {name: settings[name] for name in ("engine_version", "base_model")}
     for form in dict.fromkeys(row.formats[0] for row in _ours(table)):
         try:
-            report = model.load(quantization=form, remedies=False, **kept)
+            report = load(quantization=form, remedies=False, **kept)
         except UnsupportedError:
             continue
         components = report.devices[0].phases[0].components

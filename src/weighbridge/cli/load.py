@@ -73,4 +73,4 @@ def _draw_quality(models: tuple[str, ...], settings: dict[str, Any]) -> None:
         raise click.UsageError("--chart-of quality draws one model: load MODEL --chart FILE.svg")
     origin = {name: settings[name] for name in SOURCE}
     lang = in_signs(settings["lang"] or language())
-    draw(chart, figure(api.prepare(models[0], **origin), settings, lang))
+    draw(chart, figure(api.prepare(models[0], **origin).load, settings, lang))
