@@ -7,7 +7,7 @@ import pytest
 
 from weighbridge.errors import NotFoundError, UnsupportedError, UsageError
 from weighbridge.lab.trace import program
-from weighbridge.lab.trace.distributed.world import told, world
+from weighbridge.lab.trace.distributed.world import launched, world
 from weighbridge.lab.trace.launchers import EVERY_CARD, TraceLaunch, read
 
 
@@ -125,11 +125,11 @@ def test_the_environment_is_put_back(monkeypatch):
     import os
 
     monkeypatch.setenv("RANK", "7")
-    with told(world(4, 2)):
+    with launched(world(4, 2)):
         assert (os.environ["RANK"], os.environ["WORLD_SIZE"]) == ("2", "4")
     assert os.environ["RANK"] == "7"
     assert "WORLD_SIZE" not in os.environ
-    with told(None):
+    with launched(None):
         assert "RANK" not in os.environ
 
 

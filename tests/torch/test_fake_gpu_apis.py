@@ -29,7 +29,7 @@ def test_a_profiler_of_the_device_sees_the_host():
         layer(torch.randn(2, 8, device="cuda")).sum().backward()
         run.stop()
         assert "aten::addmm" in {e.key for e in run.key_averages()}
-    assert gpu.notes.told == ["torch.profiler sees the host alone: no kernel runs here"]
+    assert gpu.notes.lines == ["torch.profiler sees the host alone: no kernel runs here"]
 
 
 @pytest.mark.filterwarnings("ignore:rank 0 of 4", "ignore:the program looks")
@@ -201,7 +201,7 @@ def test_a_profiler_is_not_drowned_in_stacks():
             nn.Linear(8, 8).cuda()(torch.randn(2, 8, device="cuda"))
         assert run.key_averages()
         assert len(run.events()) < 1000
-        assert "no stacks" in gpu.notes.told[-1]
+        assert "no stacks" in gpu.notes.lines[-1]
 
 
 def test_the_driver_answers_of_the_card():

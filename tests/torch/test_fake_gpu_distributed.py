@@ -63,7 +63,7 @@ def test_a_world_of_any_size_and_its_environment():
     assert sys.excepthook is before
     assert not gpu.world.variables().keys() & os.environ.keys()
     assert [bool(t.storages) for t in gpu.tapes] == [i == 3 for i in range(8)]
-    assert "rank 11 of 16 is traced" in gpu.notes.told[0]
+    assert "rank 11 of 16 is traced" in gpu.notes.lines[0]
 
 
 @pytest.mark.parametrize("backend", ["nccl", "gloo", "cpu:gloo,cuda:nccl", None])
@@ -105,7 +105,7 @@ def test_without_a_launcher_a_world_of_one():
         assert "RANK" not in os.environ
         dist.init_process_group("nccl")
         assert dist.get_world_size() == 1
-    assert "without a launcher" in gpu.notes.told[0]
+    assert "without a launcher" in gpu.notes.lines[0]
 
 
 def test_spawned_processes_are_one():

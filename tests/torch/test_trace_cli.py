@@ -586,10 +586,10 @@ def test_what_cannot_be_traced_is_said_in_our_words(trace):
     ],
 )
 def test_what_torch_says_of_devices_is_translated(raw, said):
-    from weighbridge.lab.trace.refusals import told
+    from weighbridge.lab.trace.refusals import explanation
 
-    assert told(RuntimeError(raw)).startswith(said)
-    assert told(RuntimeError("mat1 and mat2 shapes cannot be multiplied")) == ""
+    assert explanation(RuntimeError(raw)).startswith(said)
+    assert explanation(RuntimeError("mat1 and mat2 shapes cannot be multiplied")) == ""
 
 
 EARLY = """

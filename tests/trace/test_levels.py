@@ -29,7 +29,7 @@ def refused(allocated, requested):
         reserved=allocated,
         roles={},
         tensors=(),
-        driver=levels.held(more, more, CONTEXT, levels.runs(convolves=True)).at("driver"),
+        driver=levels.peak(more, more, CONTEXT, levels.runs(convolves=True)).at("driver"),
     )
 
 
@@ -104,7 +104,7 @@ def test_accuracy_and_the_report_say_the_same():
     peaks = Peaks(GIB, GIB + 400 * MIB, CONTEXT)
     for convolves in (False, True):
         like = levels.runs(convolves=convolves)
-        of_report = levels.held(peaks.allocated, peaks.reserved, CONTEXT, like)
+        of_report = levels.peak(peaks.allocated, peaks.reserved, CONTEXT, like)
         assert peaks.at("driver", like) == of_report.at("driver")
         assert of_report.at("driver").high > peaks.reserved + 100 * MIB + CONTEXT.high
 
@@ -112,5 +112,5 @@ def test_accuracy_and_the_report_say_the_same():
 def test_a_card_with_less_to_spare_than_the_interval_is_not_said_to_fit():
     """249 MiB to spare on 12 GiB, where programs with convolutions took 8 % more."""
     like = levels.runs(convolves=True)
-    held = levels.held(11 * GIB, 11 * GIB, CONTEXT, like).at("driver")
+    held = levels.peak(11 * GIB, 11 * GIB, CONTEXT, like).at("driver")
     assert held.high - held.expected > 249 * MIB

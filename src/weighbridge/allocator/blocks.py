@@ -67,13 +67,15 @@ Place = tuple[int, Block]  # no two blocks have one address, so blocks are never
 
 def cut(block: Block, size: int) -> Block:
     """Shorten `block` to `size` bytes. Return the rest, of the same pool and in no list."""
-    rest = Block(block.size - size, block.address + size, block.pool, block.stream, block.range)
-    rest.previous, rest.next = block, block.next
+    remainder = Block(
+        block.size - size, block.address + size, block.pool, block.stream, block.range
+    )
+    remainder.previous, remainder.next = block, block.next
     if block.next is not None:
-        block.next.previous = rest
-    block.next = rest
+        block.next.previous = remainder
+    block.next = remainder
     block.size = size
-    return rest
+    return remainder
 
 
 def join(first: Block, second: Block) -> Block:
@@ -129,18 +131,20 @@ class Free:
         block.free = False
         if room - size >= least:
             following = block.next
-            rest = Block(room - size, block.address + size, block.pool, block.stream, block.range)
-            rest.previous, rest.next, rest.free = block, following, True
+            remainder = Block(
+                room - size, block.address + size, block.pool, block.stream, block.range
+            )
+            remainder.previous, remainder.next, remainder.free = block, following, True
             if following is not None:
-                following.previous = rest
-            block.next = rest
+                following.previous = remainder
+            block.next = remainder
             block.size = size
-            places = self.places[rest.size]
+            places = self.places[remainder.size]
             if places:
-                insort(places, (rest.address, rest))
+                insort(places, (remainder.address, remainder))
             else:
-                insort(sizes, rest.size)
-                places.append((rest.address, rest))
+                insort(sizes, remainder.size)
+                places.append((remainder.address, remainder))
         return block
 
     def settle(self, block: Block) -> Block:

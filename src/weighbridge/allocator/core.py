@@ -111,16 +111,16 @@ class Allocator:
         block = self._cached(home, size, stream)
         if block is None:
             block = self._grow(home, size, stream, nbytes)
-        rest = None
+        remainder = None
         if block.size > size and self._splits(home, size, block.size - size):
-            rest = cut(block, size)
-            home.insert(rest)
+            remainder = cut(block, size)
+            home.insert(remainder)
         block.requested = nbytes
         self.allocated += block.size
         if self.allocated > self.peak_allocated:
             self.peak_allocated = self.allocated
         if self.journal is not None:
-            self.journal.taken(block, rest)
+            self.journal.taken(block, remainder)
         return block
 
     def free(self, block: Block | None) -> None:
@@ -193,11 +193,11 @@ class Allocator:
             least = UNLIMITED  # what is split off is told to them
         return home.free[stream].take(size, least)
 
-    def _splits(self, home: Pool, size: int, rest: int) -> bool:
+    def _splits(self, home: Pool, size: int, remainder: int) -> bool:
         """should_split"""
         if home.small or self.options.expandable_segments:
-            return rest >= MIN_BLOCK
-        return rest > SMALL_SIZE and size < self._limit
+            return remainder >= MIN_BLOCK
+        return remainder > SMALL_SIZE and size < self._limit
 
     def _settle(self, block: Block) -> None:
         if self.journal is not None:
@@ -235,13 +235,13 @@ class Allocator:
 
     def _open(self, home: Pool, size: int, stream: int) -> Block | None:
         """alloc_block"""
-        asked = self.options.segment_size(size)
-        if self.allowed is not None and self.reserve.nbytes + asked > self.allowed:
+        segment_bytes = self.options.segment_size(size)
+        if self.allowed is not None and self.reserve.nbytes + segment_bytes > self.allowed:
             return None
         if self.options.expandable_segments:
             page = SMALL_SEGMENT if home.small else self.options.large_segment
             return allocate(self.reserve, home, size, stream, page)
-        return self.reserve.segment(home, asked, stream)
+        return self.reserve.segment(home, segment_bytes, stream)
 
     def _refused(self, home: Pool, size: int, stream: int, nbytes: int) -> OutOfMemory:
         if self.journal is not None:

@@ -88,10 +88,10 @@ class Filling:
             else:
                 self.reserved += block * blocks
             cut = min(count, each)
-            rest = block - cut * size
-            splits = rest >= MIN_BLOCK if small else rest > SMALL_SIZE
+            remainder = block - cut * size
+            splits = remainder >= MIN_BLOCK if small else remainder > SMALL_SIZE
             if splits and size < self._unsplit:
-                pool.put(rest, blocks)
+                pool.put(remainder, blocks)
                 self.allocated += blocks * cut * size
             else:
                 self.allocated += blocks * block

@@ -194,18 +194,20 @@ class Journal:
 
     # Blocks
 
-    def taken(self, block: Block, rest: Block | None) -> None:
-        """Count a block that was given out; `rest` was split off it."""
+    def taken(self, block: Block, remainder: Block | None) -> None:
+        """Count a block that was given out; `remainder` was split off it."""
         group = self.small if block.pool.small else self.large
         size = block.size
         self.all.taken(size, block.requested)
         group.taken(size, block.requested)
         if block.range is None:
-            following = block.next if rest is None else rest.next
+            following = block.next if remainder is None else remainder.next
             if block.previous is None and following is None:
-                change = (0, 0) if rest is None else (1, rest.size)  # it was a whole segment
+                change = (
+                    (0, 0) if remainder is None else (1, remainder.size)
+                )  # it was a whole segment
             else:
-                change = (-1, -size) if rest is None else (0, -size)
+                change = (-1, -size) if remainder is None else (0, -size)
             if change != (0, 0):
                 self.all.split(*change)
                 group.split(*change)

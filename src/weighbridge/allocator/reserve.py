@@ -136,9 +136,9 @@ def map_pages(reserve: DeviceReserve, hole: Block, nbytes: int) -> Block | None:
     pool.remove_hole(hole)
     hole.mapped = True
     if mapped < hole.size:
-        rest = cut(hole, mapped)
-        rest.mapped = False
-        pool.insert_hole(rest)
+        remainder = cut(hole, mapped)
+        remainder.mapped = False
+        pool.insert_hole(remainder)
     address, block = hole.address, hole
     if block.previous is not None and block.previous.free:
         pool.remove(block.previous)

@@ -138,8 +138,8 @@ def _key(reader: _WordReader, key: str, options: AllocatorOptions) -> AllocatorO
 
 def _known(reader: _WordReader, key: str, since: Version) -> None:
     if reader.torch < since:
-        asked, first = (".".join(map(str, v)) for v in (reader.torch, since))
-        raise reader.fail(f"Unrecognized key '{key}': torch {asked} has it not, {first} has")
+        running, first = (".".join(map(str, v)) for v in (reader.torch, since))
+        raise reader.fail(f"Unrecognized key '{key}': torch {running} has it not, {first} has")
 
 
 def _backend(reader: _WordReader) -> None:

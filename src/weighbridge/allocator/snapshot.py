@@ -51,7 +51,7 @@ class Segment:
 def segments(allocator: Allocator) -> tuple[Segment, ...]:
     """Return the allocator's segments, sorted by address."""
     runs = (run for head in allocator.reserve.heads.values() for run in _runs(head))
-    found = (
+    unsorted = (
         Segment(
             address=run[0].address,
             size=sum(block.size for block in run),
@@ -64,7 +64,7 @@ def segments(allocator: Allocator) -> tuple[Segment, ...]:
         )
         for run in runs
     )
-    return tuple(sorted(found, key=lambda segment: segment.address))
+    return tuple(sorted(unsorted, key=lambda segment: segment.address))
 
 
 def _runs(head: Block) -> Iterator[list[Block]]:

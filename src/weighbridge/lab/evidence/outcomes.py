@@ -184,7 +184,7 @@ def _surely_not(case: PublishedCase) -> AnsweredCase | None:
 
 
 def _too_much(case: PublishedCase, by: By) -> AnsweredCase | None:
-    if not (case.least if by == "least" else _held_as(case)):
+    if not (case.least if by == "least" else _weight_format(case)):
         return None
     verdicts = [_verdict(_asked(case, card, by)) for card in case.cards]
     return (
@@ -192,7 +192,7 @@ def _too_much(case: PublishedCase, by: By) -> AnsweredCase | None:
     )
 
 
-def _held_as(case: PublishedCase) -> Mapping[str, Any]:
+def _weight_format(case: PublishedCase) -> Mapping[str, Any]:
     """Return the format of the weights, where it is stated and all of them are on the devices."""
     settings = parse(case.command).settings if case.command else case.setting
     if settings.get("offload") or settings.get("cpu_offload_gb"):
@@ -216,7 +216,7 @@ def _asked(
 ) -> Report:
     prepared = _prepared(case.model)
     if by == "weights" or case.task == "load":
-        setting = _held_as(case) if by == "weights" else case.setting
+        setting = _weight_format(case) if by == "weights" else case.setting
         return prepared.load(_loading(setting, card), remedies=remedies)
     if case.task == "train":
         setting = case.least if by == "least" else case.setting
@@ -228,7 +228,7 @@ def _serving(case: PublishedCase, card: Mapping[str, Any]) -> ModelQuestion[Any]
     beside = {"engine_version": case.version, "ram": case.ram, **card}
     setting = {} if case.command else {"engine": case.engine}
     named = {n: tuple(v) if isinstance(v, list) else v for n, v in case.setting.items()}
-    return serving(None, case.command, {**setting, **named, **_told(beside)})
+    return serving(None, case.command, {**setting, **named, **_stated(beside)})
 
 
 def _training(case: PublishedCase, setting: Mapping[str, Any], card: Mapping[str, Any]) -> Train:
@@ -237,17 +237,17 @@ def _training(case: PublishedCase, setting: Mapping[str, Any], card: Mapping[str
     if framework not in FRAMEWORKS.values():
         beside["framework_version"] = case.version
     named = {n: tuple(v) if isinstance(v, list) else v for n, v in setting.items()}
-    workload: Train = read("train", _told({**beside, **named}))
+    workload: Train = read("train", _stated({**beside, **named}))
     return workload
 
 
 def _loading(setting: Mapping[str, Any], card: Mapping[str, Any]) -> Load:
     named = {n: v for n, v in {**setting, **card}.items() if n in LOAD}
-    workload: Load = read("load", _told(named))
+    workload: Load = read("load", _stated(named))
     return workload
 
 
-def _told(settings: Mapping[str, Any]) -> dict[str, Any]:
+def _stated(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if value is not None}
 
 
@@ -323,14 +323,14 @@ def _record(answer: Judged) -> dict[str, Any]:
         "caveat": case.caveat,
         "citation": dict(case.citation),
     }
-    return {**facts, **(_passed(answer) if isinstance(answer, Passed) else _said(answer))}
+    return {**facts, **(_passed(answer) if isinstance(answer, Passed) else _verdict_dict(answer))}
 
 
 def _passed(answer: Passed) -> dict[str, Any]:
     return {"fits": None, "skipped": answer.reason, "detail": answer.detail}
 
 
-def _said(answer: AnsweredCase) -> dict[str, Any]:
+def _verdict_dict(answer: AnsweredCase) -> dict[str, Any]:
     verdict = answer.verdict
     return {
         "fits": answer.fits,

@@ -54,17 +54,17 @@ def outcomes(
     predicted: engines keep what they have made of it. `table` stands for the package's own
     margins."""
     by_id = {}
-    for record in sorted(records, key=_kept_for):
+    for record in sorted(records, key=_shared_key):
         by_id[record.id] = tuple(TASKS[record.task](record, peaks, table))
         progress()
     return [outcome for record in records for outcome in by_id[record.id]]
 
 
-def _kept_for(record: PublishedFigure) -> tuple[str, ...]:
+def _shared_key(record: PublishedFigure) -> tuple[str, ...]:
     return record.engine, record.model, str(record.setting.get("quantization"))
 
 
-def _reckoned(
+def _by_formula(
     record: PublishedFigure, peaks: Found | None, table: bounds.MarginTable | None
 ) -> Iterator[Outcome]:
     """Predict by closed forms."""
@@ -256,11 +256,11 @@ def _decoding(answer: EngineAnswer, record: PublishedFigure) -> Bytes:
     return _over(answer.devices, record.device, read_decoding)
 
 
-def _told(name: CountName, of: IntervalName | None = None) -> "Reader":
+def _logged(name: CountName, of: IntervalName | None = None) -> "Reader":
     """Read a number of the engine's own log; its interval is in proportion to that of what it is
     made `of`, where that has one."""
 
-    def read_told(answer: EngineAnswer, record: PublishedFigure) -> Bytes:
+    def read_logged(answer: EngineAnswer, record: PublishedFigure) -> Bytes:
         count = answer.derived[name]
         assert count is not None, f"{record.id}: {name} is not counted"
         bounds = None if of is None else answer.derived.get(of)
@@ -268,7 +268,7 @@ def _told(name: CountName, of: IntervalName | None = None) -> "Reader":
             return exactly(count)
         return Bytes(*(count * bound // bounds[1] for bound in bounds))
 
-    return read_told
+    return read_logged
 
 
 def _profiled(answer: EngineAnswer, record: PublishedFigure) -> Bytes:
@@ -308,12 +308,12 @@ def _traced(
     elif peaks is None:
         yield Skip(record, record.quantity, "needs torch: --trace")
     else:
-        told = [peaks[one] for one in runs(record)]
-        failures = [one for one in told if isinstance(one, Failure)]
+        results = [peaks[one] for one in runs(record)]
+        failures = [one for one in results if isinstance(one, Failure)]
         if failures:
             yield Skip(record, record.quantity, failures[0].reason, failures[0].detail)
         else:
-            told_peaks = [one for one in told if isinstance(one, Peaks)]
+            told_peaks = [one for one in results if isinstance(one, Peaks)]
             yield _rerun(record, told_peaks, table)
 
 
@@ -359,8 +359,8 @@ TRAINED: Mapping[str, Callable[[PublishedFigure, bounds.MarginTable | None], Byt
 TASKS: Mapping[
     str, Callable[[PublishedFigure, Found | None, bounds.MarginTable | None], Iterator[Outcome]]
 ] = {
-    "infer": _reckoned,
-    "load": _reckoned,
+    "infer": _by_formula,
+    "load": _by_formula,
     "trace": _traced,
     "train": _trained,
 }
@@ -374,18 +374,18 @@ READERS: Mapping[tuple[str, str], Reader] = {
     ("", "decode"): _decoding,
     ("", "context"): _part("context"),
     ("", "kv_bytes"): _part("kv_cache", "recurrent_state"),
-    ("", "kv_tokens"): _told("kv_cache_tokens", ROOM),
-    ("vllm", "weights"): _told("model_loading_bytes"),
-    ("vllm", "peak"): _told("serving_bytes", "serving_interval"),
+    ("", "kv_tokens"): _logged("kv_cache_tokens", ROOM),
+    ("vllm", "weights"): _logged("model_loading_bytes"),
+    ("vllm", "peak"): _logged("serving_bytes", "serving_interval"),
     ("vllm", "activation"): _profiled,
     ("vllm", "non_torch"): _outside_torch,
     ("vllm", "cuda_graphs"): _part("cuda_graphs"),
-    ("vllm", "kv_available"): _told("available_kv_cache_bytes", ROOM),
-    ("vllm", "kv_blocks"): _told("num_gpu_blocks", ROOM),
+    ("vllm", "kv_available"): _logged("available_kv_cache_bytes", ROOM),
+    ("vllm", "kv_blocks"): _logged("num_gpu_blocks", ROOM),
     ("sglang", "weights"): _loaded,
     ("sglang", "kv_bytes"): _named("kv_cache", ""),
-    ("sglang", "kv_tokens"): _told("kv_cache_tokens"),
-    ("sglang", "kv_tokens_sliding"): _told("swa_max_total_num_tokens"),
+    ("sglang", "kv_tokens"): _logged("kv_cache_tokens"),
+    ("sglang", "kv_tokens_sliding"): _logged("swa_max_total_num_tokens"),
     **{(name, "compute"): _named("activations", "compute buffer") for name in FILES},
     **{(name, "output"): _named("logits", "output buffer") for name in FILES},
 }

@@ -63,12 +63,12 @@ def _apart(progress: Progress) -> list[Outcome]:
 
     counted = _counting(progress, len(sources()))
 
-    def told() -> Iterator[str]:
+    def reported() -> Iterator[str]:
         for source in sources():
             counted()
             yield source
 
-    left = left_out(ask, told())
+    left = left_out(ask, reported())
     order = {figure.id: number for number, figure in enumerate(records())}
     return sorted(left, key=lambda outcome: order[outcome.record.id])
 

@@ -54,7 +54,7 @@ class Peaks:
     ) -> Bytes:
         """Return the bytes of a level, as a report of a trace does."""
         known = next(one for one in LEVELS if one == level)
-        return levels.held(self.allocated, self.reserved, self.context, like, table).at(known)
+        return levels.peak(self.allocated, self.reserved, self.context, like, table).at(known)
 
     def growth(self) -> Bytes:
         """Return what was added at driver level. The context was there before, or not yet."""

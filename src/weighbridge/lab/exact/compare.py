@@ -61,7 +61,7 @@ def _phase(course: TracedCourse, namer: ComponentNamer, closed: Phase) -> Phase:
     live["rounding"] = tape.levels[fullest] - live.total()
     live["fragmentation"] = max(tape.reserves[e] for e in moments) - tape.levels[fullest]
     cause = tape.storages[abs(tape.events[fullest]) - 1]
-    formula = f"{course.said(closed.name)}; most at {cause.op}"
+    formula = f"{course.extent(closed.name)}; most at {cause.op}"
     if cause.module:
         formula += f" of {cause.module}"
     return Phase(

@@ -119,7 +119,7 @@ class TracedCourse:
             self.spans.setdefault(self.phase, []).append((self.start, now))
         self.phase, self.start = phase, now
 
-    def said(self, phase: str) -> str:
+    def extent(self, phase: str) -> str:
         """Say what was run of a phase."""
         if phase != "decode" or not self.left_out:
             return "all of it was run"

@@ -24,13 +24,14 @@ PROGRAMS = 16  # that are drawn; the table has all
 
 
 def pairs(records: Sequence["Measurement"], *, unit: str | None = None, lang: str = "en") -> Figure:
+    """Draw measured and predicted bytes of records as a figure."""
     say = words_in(lang, "charts")
-    found = list(_found(records, say))
-    one = scale.unit(max(max(m.driver, p.driver if p else 0) for _, m, p in found), unit)
-    groups = tuple(_group(label, m, p, (say, one)) for label, m, p in found[:PROGRAMS])
+    measured = list(_pairs(records, say))
+    one = scale.unit(max(max(m.driver, p.driver if p else 0) for _, m, p in measured), unit)
+    groups = tuple(_group(label, m, p, (say, one)) for label, m, p in measured[:PROGRAMS])
     most = max(b.high for g in groups for b in g.bars)
     here = records[0].machine
-    left = len(found) - len(groups)
+    left = len(measured) - len(groups)
     plot = Bars(
         groups,
         tuple(Series(say(f"level.{n}"), s) for n, s in zip(LEVELS, STYLES, strict=True)),
@@ -40,18 +41,18 @@ def pairs(records: Sequence["Measurement"], *, unit: str | None = None, lang: st
     names = records[0].target if len(records) == 1 else here.gpu
     return Figure(
         title=f"{say('title.measure')}: {names}",
-        answer=_summed(found, say),
+        answer=_summed(measured, say),
         notes=(", ".join([here.gpu, *(f"{k} {v}" for k, v in _versions(here.versions))]),),
         description=say("described.pairs"),
         plots=(plot,),
-        table=_table(found, say, one),
+        table=_table(measured, say, one),
         lang=lang,
     )
 
 
-def _summed(found: "Sequence[tuple[str, Levels, Levels | None]]", say: Words) -> str:
-    """The error of the fullest."""
-    both = [(m.driver, p.driver) for _, m, p in found if p is not None]
+def _summed(measured_pairs: "Sequence[tuple[str, Levels, Levels | None]]", say: Words) -> str:
+    """Say the error of the fullest program or phase."""
+    both = [(m.driver, p.driver) for _, m, p in measured_pairs if p is not None]
     if not both:
         return ""
     measured, predicted = max(both)
@@ -62,10 +63,10 @@ def _versions(versions: dict[str, str]) -> list[tuple[str, str]]:
     return [(k, versions[k]) for k in ("torch", "cuda") if k in versions]
 
 
-def _found(
+def _pairs(
     records: Sequence["Measurement"], say: Words
 ) -> "list[tuple[str, Levels, Levels | None]]":
-    """Phases of one program, or programs as wholes."""
+    """Return (name, measured, predicted) of the phases of one program, or of programs as wholes."""
     if len(records) > 1:
         return [
             (r.target, r.measured.peak, r.predicted.peak if r.predicted else None) for r in records
@@ -87,18 +88,18 @@ def _group(
     say, unit = words
     bars = [_bar(say("measured"), measured, unit.told(measured.driver), unit)]
     if predicted is not None:
-        told = f"{unit.told(predicted.driver)} ({_error(predicted.driver, measured.driver)})"
-        bars.append(_bar(say("predicted"), predicted, told, unit))
+        text = f"{unit.told(predicted.driver)} ({_error(predicted.driver, measured.driver)})"
+        bars.append(_bar(say("predicted"), predicted, text, unit))
     return BarGroup(label, tuple(bars))
 
 
-def _bar(label: str, levels: "Levels", told: str, unit: scale.ByteUnit) -> FigureBar:
-    """Each level is what it adds to the one before."""
+def _bar(label: str, levels: "Levels", text: str, unit: scale.ByteUnit) -> FigureBar:
+    """Draw a bar of levels: each is what it adds to the one before."""
     below, segments = 0, []
     for i, nbytes in enumerate(levels):
         segments.append(FigureSegment(i, max(0, nbytes - below), unit.number(nbytes - below)))
         below = max(below, nbytes)
-    return FigureBar(label, tuple(segments), below, below, told)
+    return FigureBar(label, tuple(segments), below, below, text)
 
 
 def _error(predicted: int, measured: int) -> str:
@@ -106,10 +107,10 @@ def _error(predicted: int, measured: int) -> str:
 
 
 def _table(
-    found: "Sequence[tuple[str, Levels, Levels | None]]", say: Words, unit: scale.ByteUnit
+    measured_pairs: "Sequence[tuple[str, Levels, Levels | None]]", say: Words, unit: scale.ByteUnit
 ) -> FigureTable:
     rows = []
-    for label, measured, predicted in found:
+    for label, measured, predicted in measured_pairs:
         rows.append((label, say("measured"), *map(unit.exact, measured), ""))
         if predicted is not None:
             error = _error(predicted.driver, measured.driver)

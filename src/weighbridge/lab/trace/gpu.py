@@ -30,7 +30,7 @@ from weighbridge.lab.trace.card import card
 from weighbridge.lab.trace.carriers import carried
 from weighbridge.lab.trace.distributed.groups import Groups, collectives
 from weighbridge.lab.trace.distributed.parallel import replicas, sharding
-from weighbridge.lab.trace.distributed.world import told, world
+from weighbridge.lab.trace.distributed.world import launched, world
 from weighbridge.lab.trace.hidden import Hidden
 from weighbridge.lab.trace.kernels import registered
 from weighbridge.lab.trace.patches import Notes, Patch, arriving, libraries, patched, put
@@ -139,7 +139,7 @@ class FakeGPU:
             enter(guard.guarded())
             enter(_as_before())
             enter(_quiet())
-            enter(told(self.world))
+            enter(launched(self.world))
             table = *runtime(self.card, self.recorder), *modules(), *values(), *carried()
             driver = Driver(self.card, self.tapes)
             table = *table, *graphs(self.recorder), *profiling(self.notes), *driver.patches()

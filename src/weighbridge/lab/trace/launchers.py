@@ -182,11 +182,11 @@ def _variables(flags: Found) -> dict[str, str]:
         variables["ACCELERATE_USE_FSDP"] = "true"
         fsdp = {k.removeprefix("fsdp-"): v for k, v in flags.items() if k.startswith("fsdp-")}
         for name, value in (FSDP | fsdp).items():
-            variables["FSDP_" + RENAMED.get(name, name).upper().replace("-", "_")] = _said(value)
+            variables["FSDP_" + RENAMED.get(name, name).upper().replace("-", "_")] = _spelled(value)
     return variables
 
 
-def _said(value: str) -> str:
+def _spelled(value: str) -> str:
     return value.lower() if value.lower() in ("true", "false") else value
 
 

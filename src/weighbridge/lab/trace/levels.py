@@ -19,7 +19,7 @@ def runs(*, convolves: bool = False) -> bounds.RunForm:
     return bounds.RunForm("trace", "torch", bounds.CONVOLUTIONS if convolves else bounds.PLAIN)
 
 
-def held(
+def peak(
     allocated: int,
     reserved: int,
     context: Bytes,

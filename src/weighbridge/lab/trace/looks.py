@@ -82,7 +82,7 @@ class Looks:
 
     def _value(self, name: str, args: Args) -> Any:
         """Answer with one value: the user's, else what is told of those that are not known."""
-        place, value = seen(), _told(args[0]) if name == "_local_scalar_dense" else False
+        place, value = seen(), _default(args[0]) if name == "_local_scalar_dense" else False
         look = ValueQuestion(
             place=place.name, code=place.code, op=name.strip("_"), told=str(value), times=0
         )
@@ -182,7 +182,7 @@ def _number(value: Any) -> float | None:
     return float(value)
 
 
-def _told(tensor: torch.Tensor) -> Any:
+def _default(tensor: torch.Tensor) -> Any:
     """Return what a program is told of one value: 0, or the least that it can be."""
     zero = nothing(tensor.dtype)
     least = aside(tensor).get("least", 0) if isinstance(tensor, FakeTensor) else 0
@@ -317,7 +317,7 @@ def _nonzero(_: Any, args: Args, __: Any) -> torch.Tensor:
     return places
 
 
-def _kept(_: Any, args: Args, __: Any) -> torch.Tensor:
+def _all_boxes(_: Any, args: Args, __: Any) -> torch.Tensor:
     """Return all boxes, as if they did not overlap, the best first."""
     boxes: torch.Tensor = args[0]
     order = _entries(boxes, boxes.shape[0])
@@ -394,5 +394,5 @@ COUNTS: dict[str, Callable[[Any, Args, dict[str, Any]], Any]] = {
     "repeat_interleave": _repeated,
     "index": _indexed,
     "bincount": _counted,
-    "nms": _kept,
+    "nms": _all_boxes,
 }

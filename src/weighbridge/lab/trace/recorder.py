@@ -230,8 +230,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
 
         def together(groups: Iterator[tuple[str, list[int]]]) -> None:
             for what, sizes in groups:
-                with _released(tape) as taken:
-                    take(what, sizes, taken)
+                with _released(tape) as numbers:
+                    take(what, sizes, numbers)
 
         together(hidden.allocations(name, op, "first"))
         with _released(tape) as beside:

@@ -48,7 +48,7 @@ def is_raw(error: BaseException) -> bool:
     return any(re.search(pattern, str(error)) for pattern, _ in RAW)
 
 
-def told(error: BaseException) -> str:
+def explanation(error: BaseException) -> str:
     """Return the last line of an error that ended a program; "" where its own stands."""
     if isinstance(error, RefusedOperationError):
         return str(error)

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from weighbridge.lab.trace.report import where
 from weighbridge.lab.trace.screen import screen
 from weighbridge.memory import Bytes
 from weighbridge.render import RenderOptions, draw
@@ -56,10 +57,10 @@ def human(report: "TraceReport", unit: str | None = None) -> str:
 
 
 def markdown(report: "TraceReport", unit: str | None = None) -> str:
-    first, *rest = _facts(report)
+    first, *facts = _facts(report)
     verdict = [f"**{safe_markdown(line)}**" for line in _verdict(report, unit)]
     lines = [*verdict, "", f"**{safe_markdown(first)}**", ""]
-    lines += [*(f"{safe_markdown(line)}  " for line in rest), ""]
+    lines += [*(f"{safe_markdown(line)}  " for line in facts), ""]
     for table in _tables(report, unit):
         lines += [*_markdown(table), ""]
     closing = (f"- {safe_markdown(line)}" for line in (*_closing(report, unit), *_warnings(report)))
@@ -120,14 +121,14 @@ def _advised(advice: "TrainingAdvice", unit: str | None) -> TextTable:
     )
 
 
-def _compared(found: "RunComparison", unit: str | None) -> TextTable:
-    rows = [("allocated", *_sizes(found.before, found.after, unit), "", "")]
+def _compared(comparison: "RunComparison", unit: str | None) -> TextTable:
+    rows = [("allocated", *_sizes(comparison.before, comparison.after, unit), "", "")]
     rows += [
         (c.role, *_sizes(c.before, c.after, unit), printable(c.module), printable(c.line))
-        for c in found.changes[:LARGEST]
+        for c in comparison.changes[:LARGEST]
     ]
     head = ("role", "before", "now", "more", "module", "line")
-    return TextTable(f"against {printable(found.file)}", head, rows, (0, 4, 5))
+    return TextTable(f"against {printable(comparison.file)}", head, rows, (0, 4, 5))
 
 
 def _sizes(before: int, after: int, unit: str | None) -> tuple[str, str, str]:
@@ -164,41 +165,43 @@ def _peaks(device: "DeviceTrace", unit: str | None) -> Iterator[tuple[str, ...]]
 
 
 def _when(moment: "TraceMoment") -> str:
-    return printable(_where(moment.phase, moment.module, moment.op))
-
-
-def _where(phase: str, module: str, op: str) -> str:
-    place = f"{phase} of {module}" if module else phase
-    return f"{place} ({op})" if op else place
+    return printable(where(moment.phase, moment.module, moment.op))
 
 
 def _largest(moment: "TraceMoment | Refusal", unit: str | None) -> Iterator[tuple[str, ...]]:
-    for t in moment.tensors[:LARGEST]:
-        made = f"{t.op} in {t.phase}" if t.op else t.phase
-        names = map(printable, (t.module, made, t.line))
-        yield t.role, size(t.nbytes, unit), f"{t.count:,}", *names
-    rest = moment.tensors[LARGEST:]
-    if rest:
-        count, nbytes = sum(t.count for t in rest), sum(t.nbytes for t in rest)
+    for tensors in moment.tensors[:LARGEST]:
+        origin = f"{tensors.op} in {tensors.phase}" if tensors.op else tensors.phase
+        names = map(printable, (tensors.module, origin, tensors.line))
+        yield tensors.role, size(tensors.nbytes, unit), f"{tensors.count:,}", *names
+    smaller = moment.tensors[LARGEST:]
+    if smaller:
+        count, nbytes = (
+            sum(tensors.count for tensors in smaller),
+            sum(tensors.nbytes for tensors in smaller),
+        )
         yield "others", size(nbytes, unit), f"{count:,}", "", "", ""
 
 
 def _closing(report: "TraceReport", unit: str | None) -> Iterator[str]:
-    """Steps that took more than those before, what was refused, and who says what would help."""
+    """Yield lines on steps that took more than those before, on what was refused, and on who says
+    what would help."""
     for device in report.devices:
         for rise in device.rises[:LARGEST]:
             yield printable(_rise(rise, unit))
         for r in device.refusals:
-            place = _where(r.phase, r.module, r.op) + f" at {r.place}" * bool(r.place)
+            place = where(r.phase, r.module, r.op) + f" at {r.place}" * bool(r.place)
             yield printable(f"refused   {size(r.requested, unit)} in {place}: {r.message}")
     if report.advice is not None:
         needs = span(report.advice.needs, unit)
-        asked = f"weighbridge train {report.advice.flags}"
-        yield printable(f"What would help is answered by `{asked}`, which says {needs} of this run")
+        command = f"weighbridge train {report.advice.flags}"
+        yield printable(
+            f"What would help is answered by `{command}`, which says {needs} of this run"
+        )
 
 
 def _rise(rise: "StepRise", unit: str | None) -> str:
-    """ "step 2 peaks 8.00 GiB above those before: optimizer state +8.00 GiB (train.py:8)" """
+    """Say in a line why a step rose: "step 2 peaks 8.00 GiB above those before: optimizer state
+    +8.00 GiB (train.py:8)"."""
     sums: Counter[tuple[str, str]] = Counter()
     for c in rise.because:
         sums[c.role, c.line] += c.after - c.before
@@ -219,12 +222,13 @@ def span(interval: Bytes, unit: str | None) -> str:
 
 
 def _verdict(report: "TraceReport", unit: str | None) -> Iterator[str]:
-    v = report.verdict
-    if v is not None:
-        left = f"{size(abs(v.margin_bytes), unit)} {'to spare' if v.margin_bytes >= 0 else 'short'}"
+    verdict = report.verdict
+    if verdict is not None:
+        margin = verdict.margin_bytes
+        left = f"{size(abs(margin), unit)} {'to spare' if margin >= 0 else 'short'}"
         known = report.used and report.program.ended
-        said = f"{left} by the expected estimate; {v.reason}" if known else v.reason
-        yield f"{FITS[v.fits]}: {printable(said)}"
+        line = f"{left} by the expected estimate; {verdict.reason}" if known else verdict.reason
+        yield f"{FITS[verdict.fits]}: {printable(line)}"
 
 
 def _warnings(report: "TraceReport") -> Iterable[str]:

@@ -181,7 +181,7 @@ def device(index: int, tape: Tape, context: Bytes = CONTEXT) -> DeviceTrace:
         index=index,
         allocated=moment(tape, tape.allocated.event),
         reserved=moment(tape, tape.reserved.event),
-        driver=levels.held(allocated, reserved, context, like).at("driver"),
+        driver=levels.peak(allocated, reserved, context, like).at("driver"),
         phases=tuple(phases(tape)),
         allocations=sum(event > 0 for event in tape.events),
         left=tape.levels[-1] if tape.levels else 0,
@@ -230,7 +230,7 @@ def refusal(tape: Tape, refused: Refused, context: Bytes) -> Refusal:
         reserved=reserved,
         roles=roles(alive, level),
         tensors=tensors(alive),
-        driver=levels.held(level + request.nbytes, reserved + more, context, like).at("driver"),
+        driver=levels.peak(level + request.nbytes, reserved + more, context, like).at("driver"),
         place=str(request.line or ""),
     )
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 
 def screen(report: "TraceReport", *, lang: str = "en", unit: str | None = None) -> Screen:
+    """Draw a trace as one screen of sections."""
     words = words_in(lang)
     gpu = report.gpu.name if report.gpu.count == 1 else f"{report.gpu.count} x {report.gpu.name}"
     program = " ".join((report.program.script, *report.program.arguments))
@@ -27,33 +28,37 @@ def screen(report: "TraceReport", *, lang: str = "en", unit: str | None = None) 
 
 
 def _headline(report: "TraceReport", words: Words, unit: str | None) -> Headline:
-    b, v, reason = report.peak, report.verdict, _reason(report, words)
-    if v is None:
-        about = _about(words, sizes(b.expected, unit), b)
-        return Headline(about, words("headline.trace"), reason=reason, needs=b.expected)
-    needs, has = (apart(sizes(n, unit), v.margin_bytes).of(n) for n in (b.expected, v.usable_bytes))
+    peak, verdict, reason = report.peak, report.verdict, _reason(report, words)
+    if verdict is None:
+        about = _about(words, sizes(peak.expected, unit), peak)
+        return Headline(about, words("headline.trace"), reason=reason, needs=peak.expected)
+    needs, has = (
+        apart(sizes(n, unit), verdict.margin_bytes).of(n)
+        for n in (peak.expected, verdict.usable_bytes)
+    )
     return Headline(
-        verdict=words(f"verdict.{v.fits}"),
+        verdict=words(f"verdict.{verdict.fits}"),
         figures=words(_figures(report), needs=needs, has=has),
-        mark=v.fits,
+        mark=verdict.fits,
         margin=_margin(report, words, unit),
         reason=reason,
-        needs=b.expected,
-        has=v.usable_bytes,
+        needs=peak.expected,
+        has=verdict.usable_bytes,
     )
 
 
 def _left(report: "TraceReport", words: Words) -> tuple[Lines, ...]:
-    """Which loops were left early."""
-    told = [
+    """Say which loops were left early."""
+    left_lines = [
         words("trace.alike" if loop.alike else "trace.enough", place=loop.place, rounds=loop.rounds)
         for loop in report.loops[:LOOPS]
     ]
-    return (lines(*map(printable, told)),) if told else ()
+    return (lines(*map(printable, left_lines)),) if left_lines else ()
 
 
 def _figures(report: "TraceReport") -> str:
-    """Which sentence has the two sizes: what a whole course needs, or what a part of one took."""
+    """Return the key of the sentence that has the two sizes: what a whole course needs, or what a
+    part of one took."""
     if not report.used:
         return "figures.unused"
     if not report.program.ended:
@@ -62,58 +67,60 @@ def _figures(report: "TraceReport") -> str:
 
 
 def _reason(report: "TraceReport", words: Words) -> str:
-    """How it ended, where that is not the end of the script."""
+    """Say how the course ended, where that is not the end of the script."""
     program, last = report.program, report.refusal
-    told = []
+    reasons = []
     if not report.used:
-        told.append(words("trace.unused"))
+        reasons.append(words("trace.unused"))
     if program.ending == "out of memory":
-        at = program.place or (last.phase if last else program.script)
+        place = program.place or (last.phase if last else program.script)
         how = "trace.larger" if program.went_on else "trace.died"
-        told.append(words(how, place=at))
+        reasons.append(words(how, place=place))
     ending = program.went_on or program.ending
     if not program.ended and ending != "out of memory":
-        at, error = program.place or program.script, program.error
+        place, error = program.place or program.script, program.error
         if program.went_on:
             error = ""
-        told.append(words(f"trace.{ENDINGS[ending]}", place=at, error=error or ending).strip())
-    return printable("; ".join(told))
+        reasons.append(
+            words(f"trace.{ENDINGS[ending]}", place=place, error=error or ending).strip()
+        )
+    return printable("; ".join(reasons))
 
 
 LOOPS = 3  # that are named
 ENDINGS = {"exception": "crashed", "exit": "left", "interrupted": "interrupted"}
 
 
-def _about(words: Words, scale: SizeFormat, b: Bytes) -> str:
-    ends = scale.range(b)
+def _about(words: Words, scale: SizeFormat, peak: Bytes) -> str:
+    ends = scale.range(peak)
     if ends is None:
-        return words("size.alone", size=scale.of(b.expected))
-    return words("size.range", size=scale.of(b.expected), low=ends[0], high=ends[1])
+        return words("size.alone", size=scale.of(peak.expected))
+    return words("size.range", size=scale.of(peak.expected), low=ends[0], high=ends[1])
 
 
 def _margin(report: "TraceReport", words: Words, unit: str | None) -> str:
-    """What is left, or lacking; "" where a part of the course alone is known."""
-    v = report.verdict
-    if v is None or not report.used or not report.program.ended:
+    """Say what is left, or lacking; "" where a part of the course alone is known."""
+    verdict = report.verdict
+    if verdict is None or not report.used or not report.program.ended:
         return ""
-    key = "margin.spare" if v.margin_bytes >= 0 else "margin.short"
-    return words(key, size=sizes(abs(v.margin_bytes), unit).of(abs(v.margin_bytes)))
+    key = "margin.spare" if verdict.margin_bytes >= 0 else "margin.short"
+    return words(key, size=sizes(abs(verdict.margin_bytes), unit).of(abs(verdict.margin_bytes)))
 
 
 def _bar(report: "TraceReport", words: Words, unit: str | None) -> Bar:
     device = report.fullest
     scale = sizes(device.driver.expected, unit)
-    found = tuple(
+    segments = tuple(
         ShownSegment(key, name, nbytes, scale.bare(nbytes))
         for key, name, nbytes in _parts(device, words)
     )
-    seen = [f"{one.name} {one.size}" for one in found if one.size.strip("0.,")]
-    v = report.verdict
+    seen = [f"{one.name} {one.size}" for one in segments if one.size.strip("0.,")]
+    verdict = report.verdict
     listed = ", ".join(f"{text} {scale.unit}" for text in seen)
     return Bar(
-        segments=found,
-        total=sum(one.nbytes for one in found),
-        capacity=None if v is None else v.usable_bytes,
+        segments=segments,
+        total=sum(one.nbytes for one in segments),
+        capacity=None if verdict is None else verdict.usable_bytes,
         low=device.driver.low,
         high=device.driver.high,
         label=words("bar.peak", phase=printable(device.allocated.phase)),
@@ -124,18 +131,18 @@ def _bar(report: "TraceReport", words: Words, unit: str | None) -> Bar:
 
 
 def _parts(device: "DeviceTrace", words: Words) -> list[tuple[str, str, int]]:
-    """(key, name, bytes) of what was allocated by role, of what the allocator held beside it, and
-    of the context: at most MOST."""
+    """Return (key, name, bytes) of what was allocated by role, of what the allocator held beside
+    it, and of the context: at most MOST."""
     top = device.allocated
-    held = [(role, printable(role), n) for role, n in top.roles.items()]
-    overhead = max(0, device.reserved.reserved - sum(n for _, _, n in held))
+    parts = [(role, printable(role), n) for role, n in top.roles.items()]
+    overhead = max(0, device.reserved.reserved - sum(n for _, _, n in parts))
     context = max(0, device.driver.expected - device.reserved.reserved)
-    held += [
+    parts += [
         ("allocator", words("part.allocator"), overhead),
         ("context", words("part.context"), context),
     ]
-    whole = sum(n for _, _, n in held)
-    ordered = sorted(held, key=lambda part: -part[2])
+    whole = sum(n for _, _, n in parts)
+    ordered = sorted(parts, key=lambda part: -part[2])
     large = [part for part in ordered if part[2] * LEAST >= whole and part[2]][: MOST - 1]
-    rest = whole - sum(n for _, _, n in large)
-    return [*large, *([("other", words("part.other"), rest)] if rest else [])]
+    smaller = whole - sum(n for _, _, n in large)
+    return [*large, *([("other", words("part.other"), smaller)] if smaller else [])]

@@ -88,7 +88,7 @@ def trace(request: Request, card: FakeGpuSettings) -> tuple[TraceReport, Any]:
             with program.following(loops) if gpu.loops else contextlib.nullcontext():
                 ran = _outgrown(_run(request, main, turns, gpu.loops), gpu.tapes)
             for left in loops.left.values():
-                gpu.notes(told(left))
+                gpu.notes(_on_left(left))
             for line in turns.lines(gpu.recorder.looks.places.values()):
                 gpu.notes(line)
         return _report(ran, gpu, card, tuple(loops.left.values())), gpu
@@ -172,7 +172,7 @@ def _outgrown(ran: TracedProgram, tapes: Sequence[Tape]) -> TracedProgram:
     )
 
 
-def told(left: LeftLoop) -> str:
+def _on_left(left: LeftLoop) -> str:
     """Say what is to be known of a loop that was left early."""
     times = f"{left.rounds} rounds" + f" ({left.times} times)" * (left.times > 1)
     why = f"the last {ALIKE} or more were alike in memory" if left.alike else "as --steps says"
@@ -228,7 +228,7 @@ def _shown(error: BaseException) -> str:
 
     for one in _chain(error):
         one.__traceback__ = refusals.trimmed(one.__traceback__)
-    explanation = refusals.told(error)
+    explanation = refusals.explanation(error)
     sys.stdout.flush()
     if explanation:
         for line in traceback.format_tb(error.__traceback__):
@@ -284,7 +284,7 @@ def _report(
         devices=devices,
         alloc_conf=card.alloc_conf or "",
         verdict=judged,
-        warnings=(*gpu.recorder.looks.told, *gpu.notes.told),
+        warnings=(*gpu.recorder.looks.told, *gpu.notes.lines),
         looks=gpu.looks,
         loops=loops,
     )

@@ -68,7 +68,7 @@ def world(size: int, rank: int = 0, per_node: int | None = None) -> World:
 
 
 @contextmanager
-def told(world: World | None) -> Iterator[None]:
+def launched(world: World | None) -> Iterator[None]:
     """Set the environment as the launcher makes it, inside. Without a launcher it is that of a
     program which nobody launched, whoever launched us."""
     names = World(size=1, rank=0, per_node=1).variables()

@@ -210,22 +210,22 @@ LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 CUDNN = "published workspaces of cuDNN 9.10 to 9.20 engines; algorithm choice is cuDNN's"
 
 
-def _rearranged(x: torch.Tensor, weight: torch.Tensor, groups: int, op: Op) -> bool:
-    if not torch.backends.cudnn.enabled or _own_depthwise(x, weight, groups):
+def _rearranged(inputs: torch.Tensor, weight: torch.Tensor, groups: int, op: Op) -> bool:
+    if not torch.backends.cudnn.enabled or _own_depthwise(inputs, weight, groups):
         return False
-    form = LAST.get(x.dim())
+    form = LAST.get(inputs.dim())
     if form is not None and (
-        x.is_contiguous(memory_format=form) or weight.is_contiguous(memory_format=form)
+        inputs.is_contiguous(memory_format=form) or weight.is_contiguous(memory_format=form)
     ):
-        return bool(x.shape[1] == 1)  # both layouts at once: nothing is known
-    half = x.dtype in HALF
-    if not half and not (x.dtype == torch.float32 and torch.backends.cudnn.allow_tf32):
+        return bool(inputs.shape[1] == 1)  # both layouts at once: nothing is known
+    half = inputs.dtype in HALF
+    if not half and not (inputs.dtype == torch.float32 and torch.backends.cudnn.allow_tf32):
         return False
-    return convolution.tensor_cores(op.card.chip, half=half, float16=x.dtype == torch.float16)
+    return convolution.tensor_cores(op.card.chip, half=half, float16=inputs.dtype == torch.float16)
 
 
-def _own_depthwise(x: torch.Tensor, weight: torch.Tensor, groups: int) -> bool:
-    return groups > 1 and groups == x.shape[1] and weight.shape[0] % groups == 0
+def _own_depthwise(inputs: torch.Tensor, weight: torch.Tensor, groups: int) -> bool:
+    return groups > 1 and groups == inputs.shape[1] and weight.shape[0] % groups == 0
 
 
 def _forward(op: Op) -> list[int]:

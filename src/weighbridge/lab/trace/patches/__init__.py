@@ -55,11 +55,11 @@ class Notes:
     """Notes for the user on a run: each line once, as a warning and in the report."""
 
     def __init__(self) -> None:
-        self.told: list[str] = []
+        self.lines: list[str] = []
 
     def __call__(self, line: str) -> None:
-        if line not in self.told:
-            self.told.append(line)
+        if line not in self.lines:
+            self.lines.append(line)
             warnings.warn(line, stacklevel=3)
 
 

@@ -113,7 +113,7 @@ class Repeats:
 
     def _recorded(self, key: Any, layer: nn.Module, run: Callable[[], Any], state: State) -> Any:
         recorder = self.recorder
-        asked = recorder.looks.asked
+        looks_before = recorder.looks.asked
         older = {name: recorder.number(t) for name, t in _tensors(state)}
         values = {name: _values(t) for name, t in _tensors(state)}
         before = {name: _held(value) for name, value in state.items()}
@@ -121,7 +121,7 @@ class Repeats:
         out = run()
         active = [n for n, tape in enumerate(recorder.tapes) if len(tape.events) > starts[n]]
         self.patterns[key] = None
-        if recorder.looks.asked == asked and len(active) == 1:
+        if recorder.looks.asked == looks_before and len(active) == 1:
             tape, prefix = recorder.tapes[active[0]], self.path(layer)
             try:
                 reading = _Reading(recorder, tape, starts[active[0]], prefix, older)
