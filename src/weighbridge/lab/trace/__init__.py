@@ -14,10 +14,12 @@ Needs torch, and no GPU.
     recorder.py   storages: made and released; watch.py knows in which phase and module
     kernels.py    operations that take another course on a GPU, attention.py among them
     hidden/       the table of what kernels take besides their outputs
-    looks.py      what a program is told that looks at values
+    looks.py      what a program is told that looks at values; shadows.py has those that are known
     tape.py       what was recorded, and the allocator's replay of it (torch-free)
+    standins.py   kernels of other libraries, which fake tensors cannot enter
     distributed/  one process of many: groups, replicas, shards
     program.py    somebody's script or module, as Python runs it; launchers.py reads their lines
-    steady.py     loops that train end when they repeat; handlers.py: who would catch an error
-    report.py     a tape in words; timeline.py over time; script.py of a whole script
+    steady.py     loops that train end when they repeat; turns.py: where the course hung on a value
+    script.py     a whole script; report.py what was found, timeline.py over time
+    screen.py     the report on a screen; render.py in all forms
 """
