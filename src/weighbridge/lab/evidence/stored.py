@@ -11,10 +11,12 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from typing import Any
 
 from weighbridge import bounds
+from weighbridge.lab import cache as cache_folder
 from weighbridge.lab.evidence.margins import left_out
 from weighbridge.lab.evidence.predict import outcomes as predicted
 from weighbridge.lab.evidence.records import (
@@ -27,7 +29,6 @@ from weighbridge.lab.evidence.records import (
 )
 from weighbridge.memory import Bytes
 
-FOLDER = "weighbridge"
 PACKAGE = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))  # weighbridge itself
 MADE_OF = (".py", ".json", ".jsonl")
 Progress = Callable[[int, int], None]
@@ -100,19 +101,14 @@ def _outcome(known: Mapping[str, PublishedFigure], line: Mapping[str, Any]) -> O
 
 
 def _write(path: str, outcomes: Iterable[Outcome]) -> None:
-    temporary, folder = f"{path}.{os.getpid()}", os.path.dirname(path)
-    start = os.path.basename(path).rpartition("-")[0]
-    try:
-        os.makedirs(folder, exist_ok=True)
-        stale = [name for name in os.listdir(folder) if name.startswith(f"{start}-")]
-        with open(temporary, "w", encoding="utf-8") as file:
-            json.dump([_line(outcome) for outcome in outcomes], file)
-        os.replace(temporary, path)  # another process sees all of it or nothing
-        for name in stale:
-            if name != os.path.basename(path):
-                os.remove(os.path.join(folder, name))
-    except OSError:
-        return
+    """Write a file, and remove those of other versions."""
+    folder, name = os.path.split(path)
+    start = name.rpartition("-")[0]
+    with suppress(OSError):
+        cache_folder.write(path, json.dumps([_line(outcome) for outcome in outcomes]))
+        for other in os.listdir(folder):
+            if other.startswith(f"{start}-") and other != name:
+                os.remove(os.path.join(folder, other))
 
 
 def _line(outcome: Outcome) -> dict[str, Any]:
@@ -124,12 +120,7 @@ def _line(outcome: Outcome) -> dict[str, Any]:
 
 
 def _path(what: str) -> str:
-    """Return the file in the user's cache folder (XDG base directories: $XDG_CACHE_HOME where it is
-    an absolute path, else ~/.cache)."""
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    if not os.path.isabs(base):
-        base = os.path.join(os.path.expanduser("~"), ".cache")
-    return os.path.join(base, FOLDER, f"accuracy-{what}-{made_of(PACKAGE)[:16]}.json")
+    return cache_folder.path(f"accuracy-{what}-{made_of(PACKAGE)[:16]}.json")
 
 
 @cache

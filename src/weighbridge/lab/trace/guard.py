@@ -19,6 +19,7 @@ none.
 """
 
 import ctypes
+import functools
 import hashlib
 import os
 import re
@@ -28,11 +29,11 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from functools import cache
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from weighbridge.errors import UnsupportedError
+from weighbridge.lab import cache
 
 CUDA = 1  # c10::DeviceType::CUDA
 GUARDS = "_ZN3c104impl26device_guard_impl_registryE"
@@ -60,7 +61,7 @@ PATIENCE = 1000  # times that; the trial takes a few
 TIMEOUT = 120  # seconds; importing torch from a cold disk takes a while
 
 
-@cache
+@functools.cache
 def why_not() -> str:
     """Say why fake CUDA tensors cannot be differentiated here; "" where they can."""
     facts = _facts()
@@ -145,7 +146,7 @@ def guarded() -> Iterator[None]:
             time.sleep(SETTLE)
 
 
-@cache
+@functools.cache
 def _guard(torch: Any, folder: str) -> None:
     """Register a device guard that does nothing, where a CPU wheel would abort. It stays for the
     life of the process: threads of the engine ask it when they end."""
@@ -186,7 +187,7 @@ def _hooks(torch: Any, folder: str) -> Iterator[None]:
         pointer.value = before
 
 
-@cache
+@functools.cache
 def _virtuals(package: str) -> list[str]:
     """Read the names of the interface's virtual functions in their order, destructor left out."""
     path = os.path.join(package, "include", "ATen", "detail", "AcceleratorHooksInterface.h")
@@ -203,8 +204,6 @@ def _virtuals(package: str) -> list[str]:
 
 # Stamps of builds that have passed the trial
 
-FOLDER = "weighbridge"
-
 
 def passed(facts: Mapping[str, str]) -> bool:
     try:
@@ -215,19 +214,12 @@ def passed(facts: Mapping[str, str]) -> bool:
 
 
 def stamp(facts: Mapping[str, str]) -> None:
-    path = _path(facts)
-    mine = f"{path}.{os.getpid()}"
-    try:
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        with open(mine, "w", encoding="utf-8") as file:
-            file.write(_written(facts))
-        os.replace(mine, path)  # another process sees all of it or nothing
-    except OSError:
-        return
+    with suppress(OSError):
+        cache.write(_path(facts), _written(facts))
 
 
 def build_stamp(library: str) -> str:
-    """Return a stamp of a shared library; another build_stamp has another size or time."""
+    """Return a stamp of a shared library; another build has another size or time."""
     status = os.stat(library)
     return f"{library} {status.st_size} {status.st_mtime_ns}"
 
@@ -242,9 +234,4 @@ def _written(facts: Mapping[str, str]) -> str:
 
 
 def _path(facts: Mapping[str, str]) -> str:
-    """XDG base directories: $XDG_CACHE_HOME where it is an absolute path, else ~/.cache."""
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    if not os.path.isabs(base):
-        base = os.path.join(os.path.expanduser("~"), ".cache")
-    name = hashlib.sha256(_written(facts).encode()).hexdigest()[:16]
-    return os.path.join(base, FOLDER, f"fake-cuda-{name}")
+    return cache.path(f"fake-cuda-{hashlib.sha256(_written(facts).encode()).hexdigest()[:16]}")

@@ -29,8 +29,8 @@ from typing import Any
 
 from weighbridge.errors import NotFoundError, UsageError
 from weighbridge.lab.trace.places import is_own
-from weighbridge.lab.trace.steady import NAME, Loops
-from weighbridge.lab.trace.turns import SAID, Turns
+from weighbridge.lab.trace.steady import FUNCTIONS, NAME, Loops
+from weighbridge.lab.trace.turns import SAID, Turns, called_name
 
 COLLECT_EVERY = (700, 10, 10)  # Python's own: when cycles are freed decides what they hold
 
@@ -40,7 +40,6 @@ COLLECT_EVERY = (700, 10, 10)  # Python's own: when cycles are freed decides wha
 OURS = os.path.dirname(os.path.abspath(__file__)) + os.sep
 SUPPRESSING = ("suppress", "raises")  # contextlib's, pytest's
 LEAVING = ("exit", "_exit", "quit", "abort")
-FUNCTIONS = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda | ast.ClassDef
 Around = ast.Try | ast.TryStar | ast.With | ast.AsyncWith
 
 
@@ -202,19 +201,15 @@ def _caught(node: Around) -> Iterator[ast.expr | None]:
         return
     for item in node.items:
         call = item.context_expr
-        if isinstance(call, ast.Call) and _name(call.func) in SUPPRESSING:
+        if isinstance(call, ast.Call) and called_name(call) in SUPPRESSING:
             yield from call.args
 
 
 def _goes_out(body: Sequence[ast.stmt]) -> bool:
     last = body[-1]
     if isinstance(last, ast.Expr) and isinstance(last.value, ast.Call):
-        return _name(last.value.func) in LEAVING
+        return called_name(last.value) in LEAVING
     return isinstance(last, ast.Raise)
-
-
-def _name(called: ast.expr) -> str:
-    return called.attr if isinstance(called, ast.Attribute) else getattr(called, "id", "")
 
 
 def _named(kind: type[BaseException], expression: ast.expr | None, frame: FrameType) -> bool:

@@ -56,6 +56,12 @@ def aside(tensor: torch.Tensor) -> dict[str, Any]:
     return attributes
 
 
+def extent(tensor: torch.Tensor) -> int:
+    """Count the elements from a tensor's first to its last."""
+    steps = zip(tensor.shape, tensor.stride(), strict=True)
+    return 1 + sum((size - 1) * step for size, step in steps) if tensor.numel() else 0
+
+
 def shadow(tensor: torch.Tensor) -> torch.Tensor | None:
     """Return the values of a tensor; None where they are not known."""
     if not isinstance(tensor, FakeTensor):

@@ -91,10 +91,14 @@ def _way(statement: ast.stmt) -> str:
     if isinstance(statement, ast.Raise):
         return "with an error"
     if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call):
-        called = statement.value.func
-        name = called.attr if isinstance(called, ast.Attribute) else getattr(called, "id", "")
-        return "the script" if name in ENDS else ""
+        return "the script" if called_name(statement.value) in ENDS else ""
     return ""
+
+
+def called_name(call: ast.Call) -> str:
+    """Return the last word of what is called: `sys.exit(1)` calls "exit"."""
+    called = call.func
+    return called.attr if isinstance(called, ast.Attribute) else getattr(called, "id", "")
 
 
 def _decided(tree: ast.Module, questions: dict[int, ValueQuestion]) -> dict[int, ValueQuestion]:

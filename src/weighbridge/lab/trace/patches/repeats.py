@@ -22,7 +22,7 @@ from torch.utils._python_dispatch import _pop_mode_temporarily
 from weighbridge.allocator import OutOfMemoryError
 from weighbridge.lab.trace.patches import Patch
 from weighbridge.lab.trace.recorder import Recorder
-from weighbridge.lab.trace.shadows import shadow
+from weighbridge.lab.trace.shadows import extent, shadow
 from weighbridge.lab.trace.tape import Role, Tape
 
 MODULE = "transformers.modeling_layers"
@@ -218,7 +218,7 @@ class _Reading:
 
     def new(self, tensor: torch.Tensor) -> New:
         number = self.recorder.number(tensor)
-        whole = tensor.untyped_storage().nbytes() == _extent(tensor) * tensor.element_size()
+        whole = tensor.untyped_storage().nbytes() == extent(tensor) * tensor.element_size()
         if (
             number not in self.kept
             or not whole
@@ -350,12 +350,6 @@ def _values(tensor: torch.Tensor) -> Any:
         return None
     with unset_fake_temporarily():
         return tuple(known.reshape(-1).tolist())
-
-
-def _extent(tensor: torch.Tensor) -> int:
-    """Count the elements from a tensor's first to its last."""
-    steps = zip(tensor.shape, tensor.stride(), strict=True)
-    return 1 + sum((size - 1) * step for size, step in steps) if tensor.numel() else 0
 
 
 def _made(looks: tuple[Any, ...]) -> torch.Tensor:

@@ -24,7 +24,7 @@ from torch._guards import detect_fake_mode
 from torch._subclasses.fake_tensor import FakeTensor, unset_fake_temporarily
 
 from weighbridge.lab.trace.patches import Notes, Patch
-from weighbridge.lab.trace.shadows import FEW, WHOLE, cast
+from weighbridge.lab.trace.shadows import FEW, WHOLE, cast, extent
 
 ENTRY, CONTENT = "archive/data.pkl", "archive/weighbridge"  # what torch has, and what we add
 WROTE_NOTHING = "tensors are not written to files: they have no values here"
@@ -200,8 +200,7 @@ def _worth(tensor: torch.Tensor) -> bool:
 def _read(like: torch.Tensor, offset: int) -> torch.Tensor | None:
     """Read a tensor as it is in the file that is loaded, from a byte on."""
     file = _file.get()
-    steps = zip(like.shape, like.stride(), strict=True)
-    count = 1 + sum((size - 1) * step for size, step in steps) if like.numel() else 0
+    count = extent(like)
     if isinstance(file, str | os.PathLike):
         with open(file, "rb") as opened:
             opened.seek(offset)
