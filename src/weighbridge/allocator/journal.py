@@ -1,4 +1,4 @@
-"""What happened in the allocator, for who asks: the counters of `torch.cuda.memory_stats()`, the
+"""A record of what happened in the allocator: the counters of `torch.cuda.memory_stats()`, the
 history of `torch.cuda.memory._record_memory_history()`, and a request that was refused.
 
 Source: DeviceStats and TraceEntry of c10/core/CachingDeviceAllocator.h; where each is counted,

@@ -1,4 +1,4 @@
-"""How the caching allocator is told to behave, and the sizes that follow from it.
+"""Options of the caching allocator, and the sizes that follow from them.
 
     round    a request to a multiple of 512 bytes, or up to the next of `divisions` equal steps
              between two powers of two (roundup_power2_divisions)

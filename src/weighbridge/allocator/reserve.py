@@ -1,5 +1,5 @@
-"""What the process has from the driver, and what goes back to it: whole segments (cudaMalloc), and
-pages of expandable ones (cuMemMap).
+"""Memory that the process has from the driver, and gives back to it: whole segments (cudaMalloc),
+and pages of expandable ones (cuMemMap).
 
 Addresses ascend and segments never touch. A real driver may hand out the address of a segment that
 was freed; it decides only between cached blocks of one size.

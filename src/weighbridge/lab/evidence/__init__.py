@@ -1,1 +1,1 @@
-"""What others measured, and how near our predictions come: figures with their citations."""
+"""Published measurements, and how near our predictions come: figures with their citations."""

@@ -1,4 +1,4 @@
-"""How far predictions are from what was measured, by engine and quantity.
+"""Errors of predictions against what was measured, by engine and quantity.
 
     error = (predicted - measured) / measured
 

@@ -1,4 +1,4 @@
-"""How near predictions come, as it was found when this version was made: for who has no time to
+"""Accuracy of predictions as it was found when this version was made: for who has no time to
 predict every figure again, which takes half a minute here and minutes in a browser.
 
 rows.json is written by tools/pin_accuracy.py, programs that were traced included; a test holds it

@@ -1,4 +1,4 @@
-"""What we predict for a published figure, by the same rules that a user's question goes through.
+"""Predictions of published figures, by the same rules that a user's question goes through.
 
     outcome(record) -> Prediction(bytes) or Skip(reason)
 

@@ -1,4 +1,4 @@
-"""What `train` says for a published figure of a training run.
+"""The answer of `train` to a published figure of a training run.
 
     peak(record, table)     of the fullest device or of all, at the record's level
     first(record, table)    of the first micro-batch, where that has the longest sequence

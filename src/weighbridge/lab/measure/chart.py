@@ -1,4 +1,4 @@
-"""What a GPU showed beside what was predicted: a pair of bars for each phase, or each program."""
+"""A chart of what a GPU showed beside what was predicted: two bars a phase, or a program."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING

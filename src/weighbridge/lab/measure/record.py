@@ -1,4 +1,4 @@
-"""What was measured, what was predicted, and how far apart they are.
+"""Records of what was measured, what was predicted, and how far apart they are.
 
     error = (predicted - measured) / measured      at each level of each phase
 

@@ -1,4 +1,4 @@
-"""Which kernel scaled_dot_product_attention takes on the card, and what it then calls.
+"""The kernel that scaled_dot_product_attention takes on the card, and what it then calls.
 
 The order of kernels, and what each can serve, is in kernels/attention.py. A machine without the
 card has no chooser, or one that asks the driver. Source: attention.cpp

@@ -1,4 +1,4 @@
-"""What torch says of the card that a fake GPU stands for.
+"""The card that a fake GPU stands for, as torch describes it.
 
 name          as the driver prints it: an alias that begins so, else "NVIDIA ..."
 memory        what a process can have of it: `accelerators`

@@ -1,4 +1,4 @@
-"""Why one moment holds more than another: what of each kind of tensor there was, and is.
+"""Reasons why one moment holds more than another: bytes of each kind of tensor in both.
 
     changes(before, after)    tensors of two moments, of one run or of two
     rises(tape)               steps whose peak is above that of all before, and what is new in them

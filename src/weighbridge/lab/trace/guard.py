@@ -1,4 +1,4 @@
-"""What torch's C++ asks before it differentiates CUDA tensors, answered on a machine without a GPU.
+"""Answers to torch's C++ before it differentiates CUDA tensors, on a machine without a GPU.
 
 Two objects stand in the way (torch 2.10 to 2.15):
 

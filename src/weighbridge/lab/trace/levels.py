@@ -1,4 +1,4 @@
-"""What a traced program holds at each level, as one interval wherever it is shown.
+"""Bytes of a traced program at each level, as one interval wherever they are shown.
 
     allocated    a count
     reserved     and the free room inside segments: it depends on the order of releases and on

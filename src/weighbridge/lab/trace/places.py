@@ -1,4 +1,4 @@
-"""Where a program looks at a value that is not known, and what the user says that it is.
+"""Places where a program looks at a value that is not known, and what the user says that it is.
 
 A look is at an expression, of the innermost function that is neither torch's nor ours; its place is
 the program's own line, where there is one. Torch-free.

@@ -1,4 +1,4 @@
-"""What cannot be traced, in our words: which operation, where, and what to do.
+"""Refusals of what cannot be traced, in our words: which operation, where, and what to do.
 
 An error of the program itself stays as it is; only the frames in which torch finds out what a fake
 tensor would be are left out of its trace.

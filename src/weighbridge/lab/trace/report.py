@@ -1,4 +1,4 @@
-"""What a trace found, as one frozen record (schema `weighbridge.trace/1`): the peaks of each
+"""A trace as one frozen record (schema `weighbridge.trace/1`): the peaks of each
 device, the moment of each and the tensors that make it, and whether it fits.
 
     driver = reserved + context         an interval: levels.py

@@ -1,4 +1,4 @@
-"""What happened to memory, in order: every storage with who made it, when, and why.
+"""The course of memory, in order: every storage with who made it, when, and why.
 
     tape.malloc(nbytes, ...) -> number    tape.free(number)    tape.grow(number, ...) -> number
 

@@ -1,4 +1,4 @@
-"""Where the course of a script turned on a value that was not known.
+"""Turns of a script: where its course hung on a value that was not known.
 
 Each way out of a loop, of a function or of the script that stands under an `if` or in a loop's
 condition says that it was taken. Afterwards it is found out which of them hang on a look: names

@@ -1,4 +1,4 @@
-"""Where in the program an allocation happens: its phase, and the module that runs.
+"""The place of an allocation in the program: its phase, and the module that runs.
 
     load       until the first module with parameters is called
     forward    that module runs, with gradients; `eval` without

@@ -1,4 +1,4 @@
-"""Which process of how many the traced one is, and what a launcher would tell it.
+"""The traced process among others, and what a launcher would tell it.
 
 The variables are those that torchrun sets for every process (torch.distributed.run, section
 "Environment Variables"). Torch-free.

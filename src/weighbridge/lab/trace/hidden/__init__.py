@@ -1,4 +1,4 @@
-"""What kernels take besides their outputs: the table of allocations that dispatch cannot see.
+"""Memory of kernels besides their outputs: the table of allocations that dispatch cannot see.
 
 rule.py         a record: operations, bytes, when, for which torch, with its source
 products.py     cuBLAS, attention and cuDNN: workspaces, accumulators, copies of inputs

@@ -1,4 +1,4 @@
-"""How an allocation that dispatch cannot see is written down: one record a mechanism.
+"""Records of allocations that dispatch cannot see: one a mechanism.
 
 first   taken before the outputs, released before them
 before  taken before the outputs, held until the operation ends

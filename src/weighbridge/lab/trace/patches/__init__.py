@@ -1,4 +1,4 @@
-"""What of torch is replaced while a fake GPU stands in, as a table of (owner, name, value).
+"""Patches of torch while a fake GPU stands in, as a table of (owner, name, value).
 
     runtime.py     torch.cuda and torch.accelerator below Python: devices, memory
     streams.py     streams, events, generators, CUDA graphs and pools

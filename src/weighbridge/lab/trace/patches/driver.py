@@ -1,4 +1,4 @@
-"""What programs ask the driver, past torch: NVML (the module pynvml) and the program nvidia-smi.
+"""The driver, as programs ask it past torch: NVML (the module pynvml) and the program nvidia-smi.
 
 Both answer of the cards that stand in: names, memory that is taken and free, this process. What
 takes time or power is 0. Fields of nvidia-smi: `nvidia-smi --help-query-gpu`.

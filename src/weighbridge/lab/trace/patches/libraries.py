@@ -1,4 +1,4 @@
-"""What other libraries ask of values, and keep of tensors.
+"""Patches of other libraries: what they ask of values, and keep of tensors.
 
 tracing      a library that asks whether it is traced would take another branch than on a GPU
 caches       of transformers: the keys and values that they keep are marked

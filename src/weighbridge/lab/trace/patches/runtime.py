@@ -1,4 +1,4 @@
-"""What torch.cuda and torch.accelerator ask below Python, answered by the card and the tape.
+"""The runtime below torch.cuda and torch.accelerator, answered by the card and the tape.
 
 Python's own layer above stays as the installed torch has it. A CPU wheel lacks most of these
 functions: there they are added, and removed at the end.

@@ -1,6 +1,7 @@
-"""What Python does to fake tensors outside of operations: values that are asked for, modules that
-move, and where "cuda" without a number is. That is the current device, which C++ would take to be
-the first: creating functions ask Python for it by themselves; what moves a tensor asks C++.
+"""Patches of what Python does to fake tensors outside of operations: values that are asked for,
+modules that move, and where "cuda" without a number is. That is the current device, which C++ would
+take to be the first: creating functions ask Python for it by themselves; what moves a tensor asks
+C++.
 """
 
 import copy
