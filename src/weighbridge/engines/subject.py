@@ -12,6 +12,7 @@ from weighbridge.arch.longest import learned, longest, longest_of_gguf
 from weighbridge.arch.mixers import Layer
 from weighbridge.arch.roles import VOCAB, role
 from weighbridge.checkpoint.model import Model, ModelPart
+from weighbridge.engines import model_classes
 from weighbridge.engines.engine import Engine, Version
 from weighbridge.engines.format_choice import decision
 from weighbridge.engines.interface import Subject
@@ -38,7 +39,7 @@ def subject(model: Model, w: Infer, engine: Engine, version: Version) -> Subject
     budget = w.budget()
     card = None if budget is None else budget.choice.part
     by = Loader(engine, version, card, model.reference)
-    replaced = _replaced(part, by)
+    replaced = model_classes.check(part, by)
     decisions = {p.name: decision(p, w, by) for p in model.parts}
     config, metadata = of_part(part), part.config.get("gguf")
     layers, notes = memo(part, ("remembered",), lambda: remembered(config, metadata, part))
@@ -82,16 +83,6 @@ def subject(model: Model, w: Infer, engine: Engine, version: Version) -> Subject
             *(unused(w, part.blueprint, computes, context) if reads_text(part) else _textless(w)),
         ),
     )
-
-
-def _replaced(part: ModelPart, by: Loader) -> str:
-    """A warning where a class of transformers may run in the place of the engine's own. The newest
-    release has every class of our tables: they are imported for others alone."""
-    if by.version >= by.engine.newest:
-        return ""
-    from weighbridge.engines import model_classes
-
-    return model_classes.check(part, by)
 
 
 def within(part: ModelPart, end: int | None, context: int) -> None:
