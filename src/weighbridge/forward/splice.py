@@ -21,7 +21,18 @@ from weighbridge.components.activations import DROPPED, RENAMED, Heap, HeapCours
 from weighbridge.dtypes import DType
 from weighbridge.forward.backward import GRADIENTS, accumulate, holders, shared
 from weighbridge.forward.machine import GradNode, Grads, Machine, Needs, record
-from weighbridge.forward.tape import GIVEN, GRAD, INPUT, NAME, TAKE, Event, SpliceTape
+from weighbridge.forward.tape import (
+    GIVEN,
+    GRAD,
+    INPUT,
+    NAME,
+    TAKE,
+    Backward,
+    Cast,
+    Event,
+    Forward,
+    SpliceTape,
+)
 from weighbridge.forward.tensors import (
     Computed,
     LeafTensor,
@@ -39,45 +50,6 @@ Slots = list[Any]  # what is held, and in the last two what the layer was given
 
 class UnlikeLayersError(Exception):
     """Layers that were taken for alike are not."""
-
-
-class Cast(NamedTuple):
-    """A weight that autocast keeps to the end of forward; `held`: the graph keeps it, too."""
-
-    number: int
-    slot: int
-    shape: Shape
-    dtype: DType
-    held: bool
-
-
-class Forward(NamedTuple):
-    """`keeps_input` and `keeps_result`: the graph does, where there is one."""
-
-    events: tuple[Event, ...]
-    slots: int
-    result: int
-    shape: Shape
-    dtype: DType
-    graph: bool
-    keeps_input: bool
-    keeps_result: bool
-    casts: tuple[Cast, ...]
-    away: int
-
-
-class Backward(NamedTuple):
-    """`type` of the gradient of the input: a view is not added to in place. `stays`: slots of what
-    is there as long as the graph."""
-
-    events: tuple[Event, ...]
-    slots: int
-    result: int
-    shape: Shape
-    dtype: DType
-    type: type[Tensor]
-    stays: tuple[int, ...]
-    away: int
 
 
 class LayerTrace:

@@ -8,10 +8,11 @@ in which they were taken there, so that stretches of which nothing else is known
 """
 
 from collections.abc import Container
-from typing import Any
+from typing import Any, NamedTuple
 
 from weighbridge.components.activations import LiveTensor
-from weighbridge.forward.tensors import LeafTensor, Tensor
+from weighbridge.dtypes import DType
+from weighbridge.forward.tensors import LeafTensor, Shape, Tensor
 
 TAKE, DROP, NAME, GRAD = range(4)
 INPUT, GIVEN = -1, -2  # slots of what a layer is given: its input, the gradient of its result
@@ -73,3 +74,42 @@ class SpliceTape:
         slot, _ = self.alive.pop(id(held), (None, held))
         self.whole = self.whole and slot is not None
         return slot
+
+
+class Cast(NamedTuple):
+    """A weight that autocast keeps to the end of forward; `held`: the graph keeps it, too."""
+
+    number: int
+    slot: int
+    shape: Shape
+    dtype: DType
+    held: bool
+
+
+class Forward(NamedTuple):
+    """`keeps_input` and `keeps_result`: the graph does, where there is one."""
+
+    events: tuple[Event, ...]
+    slots: int
+    result: int
+    shape: Shape
+    dtype: DType
+    graph: bool
+    keeps_input: bool
+    keeps_result: bool
+    casts: tuple[Cast, ...]
+    away: int
+
+
+class Backward(NamedTuple):
+    """`type` of the gradient of the input: a view is not added to in place. `stays`: slots of what
+    is there as long as the graph."""
+
+    events: tuple[Event, ...]
+    slots: int
+    result: int
+    shape: Shape
+    dtype: DType
+    type: type[Tensor]
+    stays: tuple[int, ...]
+    away: int
