@@ -13,7 +13,7 @@ from tools import model_types as writer
 import weighbridge
 from tests.cases import all_of
 from tests.code import nodes
-from weighbridge.arch import attention, blueprint, config, mixers
+from weighbridge.arch import blueprint, config, mixers, parts
 from weighbridge.arch.cache_layers import READERS
 from weighbridge.arch.inputs import images, sounds
 from weighbridge.arch.model_types import (
@@ -38,7 +38,7 @@ TEXTS = {p: p.read_text(encoding="utf-8") for p in SOURCE.rglob("*.py")}
 NAMES = {
     "Family": blueprint.Family,
     "Config": config.Config,
-    "Attention": attention.Attention,
+    "Attention": parts.Attention,
     "Layer": mixers.Layer,
     "images": images,
     "sounds": sounds,

@@ -7,7 +7,7 @@ import pytest
 import weighbridge
 from tests.formats.build_gguf import Writer
 from tests.sparse import as_tensors, write_repo, write_safetensors
-from weighbridge.arch import meta
+from weighbridge.arch import torch_modules
 from weighbridge.arch.config import Config
 from weighbridge.arch.families import blueprint
 from weighbridge.checkpoint.gather import GatherOptions, gather
@@ -358,7 +358,7 @@ def test_an_index_says_how_much_a_class_holds_that_nothing_here_can_build(tmp_pa
     def lacking(config):
         raise UnsupportedError("to build it on the meta device: pip install")
 
-    monkeypatch.setattr(meta, "diffusers", lacking)
+    monkeypatch.setattr(torch_modules, "diffusers", lacking)
     config = {"_class_name": "FluxTransformer2DModel"}
     names = ("context_embedder.bias", "proj_out.weight")
     found = indexed(tmp_path / "transformer", config, names, 23_802_816_640)
@@ -411,7 +411,7 @@ def test_a_class_that_nothing_here_can_build_is_told_once(tmp_path, monkeypatch)
     def absent(name):
         raise ImportError(name)
 
-    monkeypatch.setattr(meta, "import_module", absent)
+    monkeypatch.setattr(torch_modules, "import_module", absent)
     path = folder(tmp_path, {"config.json": TINY | {"architectures": ["LlamaForSomething"]}})
     with pytest.raises(UnsupportedError, match=r"and 2 more\); to build it") as caught:
         weigh(path)

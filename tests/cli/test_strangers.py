@@ -285,18 +285,18 @@ def test_ranks_that_are_alike_are_listed_up_to_a_limit():
 def test_nothing_but_a_model_is_called_by_a_name_from_a_file():
     from types import SimpleNamespace
 
-    from weighbridge.arch import meta
+    from weighbridge.arch import torch_modules
 
     class Base: ...
 
     class Real(Base): ...
 
     library = SimpleNamespace(__name__="lib", __version__="1", Real=Real, pipeline=print)
-    assert meta._class(library, "Real", Base) is Real
+    assert torch_modules._class(library, "Real", Base) is Real
     with pytest.raises(UnsupportedError, match="has no class 'pipeline'"):
-        meta._class(library, "pipeline", Base)
+        torch_modules._class(library, "pipeline", Base)
     with pytest.raises(BadFileError, match="no name of a timm model"):
-        meta.timm("hf-hub:evil/model")
+        torch_modules.timm("hf-hub:evil/model")
 
 
 # Requests

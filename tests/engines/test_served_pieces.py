@@ -8,8 +8,8 @@ import pytest
 
 from tests.engines.answers import answer
 from weighbridge.arch.blueprint import Blueprint, CountedParams, Param
-from weighbridge.arch.feed import Dense
 from weighbridge.arch.mixers import Compressed, Indexer, Mamba2
+from weighbridge.arch.parts import Dense
 from weighbridge.components.activations import LivePeak
 from weighbridge.components.weights import FormatChoice
 from weighbridge.dtypes import BFLOAT16, GGML_BY_NAME

@@ -7,8 +7,8 @@ import pytest
 
 from tests.engines.test_transformers_programs import most, step
 from weighbridge.arch.body import Tower
-from weighbridge.arch.feed import Dense
 from weighbridge.arch.mixers import Compressed, Indexer, Latent
+from weighbridge.arch.parts import Dense
 from weighbridge.dtypes import FLOAT32
 from weighbridge.engines.transformers.forward import encode
 from weighbridge.engines.transformers.latent import _picked, _queries, compressed, latent

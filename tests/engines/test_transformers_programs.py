@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import pytest
 
-from weighbridge.arch.feed import Dense, Experts
 from weighbridge.arch.mixers import (
     Attention,
     GatedDelta,
@@ -16,6 +15,7 @@ from weighbridge.arch.mixers import (
     Rwkv,
     ShortConv,
 )
+from weighbridge.arch.parts import Dense, Experts
 from weighbridge.components.activations import Heap
 from weighbridge.dtypes import BFLOAT16, FLOAT16, FLOAT32
 from weighbridge.engines.transformers.attention import disentangled

@@ -10,10 +10,10 @@ Letters: D hidden, F feed-forward, E experts, V vocabulary.
 from dataclasses import dataclass
 from typing import Literal
 
-from weighbridge.arch.feed import Dense as Dense
-from weighbridge.arch.feed import Experts as Experts
-from weighbridge.arch.feed import Feed as Feed
 from weighbridge.arch.mixers import Mixer
+from weighbridge.arch.parts import Dense as Dense
+from weighbridge.arch.parts import Experts as Experts
+from weighbridge.arch.parts import Feed as Feed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

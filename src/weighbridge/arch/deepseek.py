@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 
-from weighbridge.arch.attention import Indexer
 from weighbridge.arch.blueprint import Buffer, Family, Param, Params, gated_mlp, linear, norm
 from weighbridge.arch.config import Config
 from weighbridge.arch.decoder import BEFORE, alike, kinds, tree
@@ -34,6 +33,7 @@ from weighbridge.arch.modules import (
     normed,
     submodule,
 )
+from weighbridge.arch.parts import Indexer
 from weighbridge.arch.rotary import frequencies, rotary
 from weighbridge.arch.sparse import (
     Parts,

@@ -7,7 +7,6 @@ Source: transformers 5.23 models/falcon/modeling_falcon.py; the remote configs o
 (7B: multi_query) and RefinedWeb (40B: n_head_kv, always the new architecture).
 """
 
-from weighbridge.arch.attention import Attention
 from weighbridge.arch.blueprint import Family, linear
 from weighbridge.arch.config import Config
 from weighbridge.arch.decoder import DecoderNames, alike, tree
@@ -20,6 +19,7 @@ from weighbridge.arch.model_types import (
     differs,
 )
 from weighbridge.arch.modules import Decoder, Submodules, normed, submodule, ungated
+from weighbridge.arch.parts import Attention
 from weighbridge.arch.rotary import rotary
 from weighbridge.arch.windows import layer_kinds
 

@@ -13,7 +13,6 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from weighbridge.arch import windows
-from weighbridge.arch.attention import Attention
 from weighbridge.arch.blueprint import Buffer, Family, Param, linear, norm
 from weighbridge.arch.config import Config
 from weighbridge.arch.decoder import tree
@@ -29,6 +28,7 @@ from weighbridge.arch.modules import (
     normed,
     submodule,
 )
+from weighbridge.arch.parts import Attention
 from weighbridge.arch.rotary import frequencies, head_dim, layer_types
 from weighbridge.arch.sparse import fed, routed, router, stacked_pair
 

@@ -18,11 +18,9 @@ Source: THUDM/chatglm{,2,3}-6b modeling_chatglm.py (remote code), as the weight 
 from collections.abc import Callable, Iterator
 
 from weighbridge.arch import windows
-from weighbridge.arch.attention import Attention
 from weighbridge.arch.blueprint import Buffer, Family, Param, embedding, linear, norm
 from weighbridge.arch.config import Config
 from weighbridge.arch.decoder import BEFORE, alike
-from weighbridge.arch.feed import Dense
 from weighbridge.arch.heads import DECODER_HEADS, labels
 from weighbridge.arch.llama import LlamaSwitches, decoder
 from weighbridge.arch.model_types import MlxFacts, ModelType, TrainingFacts, VllmFacts
@@ -36,6 +34,7 @@ from weighbridge.arch.modules import (
     submodule,
     ungated,
 )
+from weighbridge.arch.parts import Attention, Dense
 from weighbridge.arch.rotary import partly_rotary
 from weighbridge.arch.windows import layer_kinds
 

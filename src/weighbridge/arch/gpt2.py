@@ -10,11 +10,9 @@ one mask in all. Source: transformers 5.23 models/{gpt2,gpt_bigcode}/modeling_*.
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from weighbridge.arch.attention import Attention
 from weighbridge.arch.blueprint import Buffer, Family, Param, conv1d, embedding, linear, norm
 from weighbridge.arch.config import Config
 from weighbridge.arch.decoder import alike
-from weighbridge.arch.feed import Dense
 from weighbridge.arch.heads import LEGACY_HEADS, causal_lm
 from weighbridge.arch.model_types import (
     MlxFacts,
@@ -24,6 +22,7 @@ from weighbridge.arch.model_types import (
     VllmFacts,
 )
 from weighbridge.arch.modules import Decoder, Submodule, Submodules, multi_head, normed, submodule
+from weighbridge.arch.parts import Attention, Dense
 from weighbridge.arch.windows import layer_kinds
 
 Module = Callable[..., Iterator[Param]]  # (path, outputs, inputs, *, bias)

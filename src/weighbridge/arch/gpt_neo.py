@@ -1,4 +1,4 @@
-"""EleutherAI's decoders and their kin: GPT-Neo, GPT-J, CodeGen, GPT-NeoX, Persimmon.
+"""EleutherAI's decoders and their kin: GPT-Neo, GPT-J, CodeGen, GPT-NeoX, Persimmon and Fuyu.
 
 GPT-Neo: GPT-2 with plain Linears and every other layer local.
 
@@ -22,6 +22,10 @@ GPT-NeoX, Pythia, GPT-NeoX Japanese and Persimmon: queries, keys and values in o
 Checkpoints call the head `embed_out`. Japanese has no biases in its Linears; its last layer alone
 has a bare `dense_bias`. Persimmon spells embedding and head as Llama does.
 Source: transformers 5.23 models/{gpt_neox,gpt_neox_japanese,persimmon}/modeling_*.py.
+
+Fuyu: no tower at all. Patches go through one Linear into a Persimmon.
+
+Source: transformers 5.23 models/fuyu/modeling_fuyu.py.
 """
 
 from collections.abc import Iterator, Mapping
@@ -29,13 +33,16 @@ from functools import partial
 
 from weighbridge.arch import windows
 from weighbridge.arch.blueprint import Buffer, Family, Param, embedding, linear, norm
+from weighbridge.arch.compose import SIDE_BY_SIDE, Inner, composite, nested, text_head
 from weighbridge.arch.config import Config
 from weighbridge.arch.decoder import DecoderNames, alike, tree
 from weighbridge.arch.heads import DECODER_HEADS, LEGACY_HEADS, labels, lm_called
+from weighbridge.arch.inputs import images
 from weighbridge.arch.model_types import (
     NEVER,
     MlxFacts,
     ModelType,
+    Sight,
     TrainingFacts,
     TransformersFacts,
     VllmFacts,
@@ -261,6 +268,30 @@ PERSIMMON = Family(
 )
 
 
+TEXT = Inner(
+    path="language_model.",
+    config="text_config",
+    label="language model",
+    flat=True,
+)
+
+
+def patches(c: Config, prefix: str) -> Iterator[Param]:
+    pixels = c.num("patch_size") ** 2 * c.num("num_channels")
+    out = nested(c, TEXT).num("hidden_size")
+    yield from linear(f"{prefix}vision_embed_tokens", out, pixels, bias=True)
+
+
+FUYU = composite(
+    TEXT,
+    own=patches,
+    projectors=("vision_embed_tokens.",),
+    cls="FuyuForCausalLM",
+    heads={"ForCausalLM": text_head(TEXT)},
+    renames=SIDE_BY_SIDE,
+)
+
+
 TYPES = {
     "gpt_neo": ModelType(
         GPT_NEO,
@@ -311,5 +342,12 @@ TYPES = {
         transformers=TransformersFacts(
             sdpa=(4, 53), rotary_tables=((4, 34), (4, 45)), plain_loss=(4, 48)
         ),
+    ),
+    "fuyu": ModelType(
+        FUYU,
+        language="text_config",
+        flat=True,
+        sees=Sight(images.fuyu, bare=True),
+        transformers=TransformersFacts(last_logits=(4, 53), sdpa=(4, 53)),
     ),
 }

@@ -15,7 +15,6 @@ from weighbridge.arch import windows
 from weighbridge.arch.blueprint import Buffer, Family, Param, linear
 from weighbridge.arch.config import Config
 from weighbridge.arch.decoder import BEFORE, alike, kinds, tree
-from weighbridge.arch.feed import Dense
 from weighbridge.arch.heads import DECODER_HEADS
 from weighbridge.arch.llama import layer as llama_layer
 from weighbridge.arch.llama import llama
@@ -37,6 +36,7 @@ from weighbridge.arch.modules import (
     normed,
     submodule,
 )
+from weighbridge.arch.parts import Dense
 from weighbridge.arch.rotary import frequencies, head_dim, rotary
 from weighbridge.arch.sparse import fed, routed, router, stacked
 from weighbridge.arch.windows import layer_kinds

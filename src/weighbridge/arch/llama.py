@@ -12,7 +12,6 @@ from functools import partial
 from typing import NamedTuple
 
 from weighbridge.arch import windows
-from weighbridge.arch.attention import Attention
 from weighbridge.arch.blueprint import Family
 from weighbridge.arch.config import Config
 from weighbridge.arch.decoder import BEFORE, DecoderNames, alike, tree
@@ -35,6 +34,7 @@ from weighbridge.arch.modules import (
     normed,
     ungated,
 )
+from weighbridge.arch.parts import Attention
 from weighbridge.arch.rotary import head_dim as head_dim
 from weighbridge.arch.rotary import partly_rotary
 from weighbridge.arch.rotary import rotary as rotary

@@ -40,7 +40,6 @@ configuration_decilm.py and modeling_decilm.py (remote code).
 from collections.abc import Callable, Iterator
 
 from weighbridge.arch import windows
-from weighbridge.arch.attention import Attention
 from weighbridge.arch.blueprint import Buffer, Family, Param, embedding, linear, norm
 from weighbridge.arch.config import Config
 from weighbridge.arch.decoder import BEFORE, DecoderNames, alike, tree
@@ -74,6 +73,7 @@ from weighbridge.arch.modules import (
     submodule,
     ungated,
 )
+from weighbridge.arch.parts import Attention
 from weighbridge.arch.rotary import head_dim, partly_rotary, rotary
 from weighbridge.arch.windows import layer_kinds
 from weighbridge.units import align_up

@@ -14,8 +14,8 @@ them, in which dtype and with which slack, is with each engine, in its caches.py
 from dataclasses import dataclass
 from typing import Literal
 
-from weighbridge.arch.attention import Attention as Attention
-from weighbridge.arch.attention import Indexer as Indexer
+from weighbridge.arch.parts import Attention as Attention
+from weighbridge.arch.parts import Indexer as Indexer
 
 Source = Literal["text", "audio", "image"]
 

@@ -23,7 +23,6 @@ from dataclasses import replace
 from typing import Any
 
 from weighbridge.arch import windows
-from weighbridge.arch.attention import Indexer
 from weighbridge.arch.blueprint import Buffer, Family, Param, linear, norm
 from weighbridge.arch.config import Config
 from weighbridge.arch.decoder import BEFORE, DecoderNames, alike, kinds, tree
@@ -48,6 +47,7 @@ from weighbridge.arch.modules import (
     submodule,
 )
 from weighbridge.arch.olmo import wide_norms
+from weighbridge.arch.parts import Indexer
 from weighbridge.arch.rotary import frequencies, head_dim, partly_rotary, rotary, share
 from weighbridge.arch.sparse import (
     NUMBERED,

@@ -16,11 +16,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 if TYPE_CHECKING:
-    from weighbridge.arch.attention import Attention
     from weighbridge.arch.blueprint import Family
     from weighbridge.arch.config import Config
     from weighbridge.arch.inputs import images, sounds
     from weighbridge.arch.mixers import Layer
+    from weighbridge.arch.parts import Attention
 
 Version = tuple[int, ...]
 NEVER: Version = (1 << 30,)  # later than all releases

@@ -18,7 +18,7 @@ from weighbridge.arch.encoder_heads import ids, joined, pooler, predictions, pro
 from weighbridge.arch.model_types import ModelType, TrainingFacts, TransformersFacts
 
 if TYPE_CHECKING:
-    from weighbridge.arch.attention import Attention
+    from weighbridge.arch.parts import Attention
 
 
 def head_dim(c: Config) -> int:

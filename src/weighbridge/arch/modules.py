@@ -14,10 +14,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, islice
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from weighbridge.arch.attention import Attention
 from weighbridge.arch.blueprint import MAX_TENSORS, Param, gated_mlp, linear, norm
 from weighbridge.arch.config import Config
-from weighbridge.arch.feed import Dense, Feed
+from weighbridge.arch.parts import Attention, Dense, Feed
 
 if TYPE_CHECKING:
     from weighbridge.arch.mixers import Mixer

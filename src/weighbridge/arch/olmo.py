@@ -9,7 +9,6 @@ Source: transformers 5.23 models/{olmo,olmo2,olmo3}/modeling_*.py.
 from collections.abc import Iterator
 
 from weighbridge.arch import windows
-from weighbridge.arch.attention import Attention
 from weighbridge.arch.blueprint import Buffer, Family, norm
 from weighbridge.arch.config import Config
 from weighbridge.arch.decoder import DecoderNames, alike, tree
@@ -24,6 +23,7 @@ from weighbridge.arch.model_types import (
     VllmFacts,
 )
 from weighbridge.arch.modules import Decoder, Submodule, submodule
+from weighbridge.arch.parts import Attention
 from weighbridge.arch.rotary import layered_rotary, rotary
 from weighbridge.arch.windows import layer_kinds
 

@@ -12,7 +12,6 @@ modeling_mixformer_sequential.py, as their checkpoints' weight maps show them.
 from collections.abc import Iterator
 
 from weighbridge.arch import windows
-from weighbridge.arch.attention import Attention
 from weighbridge.arch.blueprint import Family, Param, embedding, linear, norm
 from weighbridge.arch.config import Config
 from weighbridge.arch.decoder import BEFORE, DecoderNames, alike, tree
@@ -36,6 +35,7 @@ from weighbridge.arch.modules import (
     submodule,
     ungated,
 )
+from weighbridge.arch.parts import Attention
 from weighbridge.arch.rotary import partly_rotary
 from weighbridge.arch.windows import layer_kinds
 

@@ -8,14 +8,13 @@ Source: Qwen/Qwen-7B modeling_qwen.py (remote code), as the weight maps show it.
 
 from collections.abc import Iterator
 
-from weighbridge.arch.attention import Attention
 from weighbridge.arch.blueprint import Buffer, Family, Param, embedding, linear, norm
 from weighbridge.arch.config import Config
 from weighbridge.arch.decoder import alike
-from weighbridge.arch.feed import Dense
 from weighbridge.arch.heads import labels
 from weighbridge.arch.model_types import MlxFacts, ModelType, TrainingFacts
 from weighbridge.arch.modules import Decoder, Submodules, fused_gqa, normed, submodule
+from weighbridge.arch.parts import Attention, Dense
 from weighbridge.arch.windows import layer_kinds
 from weighbridge.errors import UnsupportedError
 

@@ -18,11 +18,9 @@ Source: transformers 5.23 models/recurrent_gemma/modeling_recurrent_gemma.py.
 
 from collections.abc import Callable, Iterator
 
-from weighbridge.arch.attention import Attention
 from weighbridge.arch.blueprint import Buffer, Family, Param, conv, linear, norm
 from weighbridge.arch.config import Config
 from weighbridge.arch.decoder import DecoderNames, tree
-from weighbridge.arch.feed import Dense
 from weighbridge.arch.heads import DECODER_HEADS
 from weighbridge.arch.llama import kv_heads
 from weighbridge.arch.mixers import GatedRecurrence, Rwkv
@@ -37,6 +35,7 @@ from weighbridge.arch.modules import (
     normed,
     submodule,
 )
+from weighbridge.arch.parts import Attention, Dense
 from weighbridge.arch.rotary import frequencies, share
 
 

@@ -26,7 +26,7 @@ from weighbridge.arch.encoder_heads import (
 from weighbridge.arch.model_types import NEVER, ModelType, TrainingFacts, TransformersFacts
 
 if TYPE_CHECKING:
-    from weighbridge.arch.attention import Attention
+    from weighbridge.arch.parts import Attention
 
 IDS = ids("position_ids")
 

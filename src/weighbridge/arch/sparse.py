@@ -14,7 +14,6 @@ from typing import NamedTuple
 from weighbridge.arch.blueprint import Buffer, Param, experts, fused, gated_mlp, linear
 from weighbridge.arch.config import Config
 from weighbridge.arch.decoder import BEFORE, kinds, tree
-from weighbridge.arch.feed import Dense, Experts, Feed
 from weighbridge.arch.modules import (
     Decoder,
     Submodule,
@@ -24,6 +23,7 @@ from weighbridge.arch.modules import (
     normed,
     submodule,
 )
+from weighbridge.arch.parts import Dense, Experts, Feed
 from weighbridge.arch.windows import layer_kinds
 
 GATED = ("gate_proj", "up_proj", "down_proj")

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from weighbridge.arch import windows
-from weighbridge.arch.attention import Attention
 from weighbridge.arch.blueprint import Buffer, Family, Param, gated_mlp, linear
 from weighbridge.arch.config import Config
 from weighbridge.arch.decoder import BEFORE, DecoderNames, alike, tree
@@ -37,6 +36,7 @@ from weighbridge.arch.modules import (
     normed,
     submodule,
 )
+from weighbridge.arch.parts import Attention
 from weighbridge.arch.rotary import frequencies, rotary
 from weighbridge.arch.sparse import RoutedExperts, fed, routed, router, stacked, stacked_pair
 from weighbridge.arch.windows import layer_kinds

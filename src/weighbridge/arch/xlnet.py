@@ -33,7 +33,7 @@ from weighbridge.arch.model_types import NEVER, ModelType, TransformersFacts
 from weighbridge.errors import UnsupportedError
 
 if TYPE_CHECKING:
-    from weighbridge.arch.attention import Attention
+    from weighbridge.arch.parts import Attention
 
 
 RELATIVE_BIASES = ("r_r_bias", "r_s_bias", "r_w_bias")

@@ -9,7 +9,6 @@ Source: transformers 5.23 models/{zamba,zamba2}/modeling_*.py.
 
 from collections.abc import Iterator, Sequence
 
-from weighbridge.arch.attention import Attention
 from weighbridge.arch.blueprint import Buffer, Family, Param, Params, conv, linear
 from weighbridge.arch.config import Config
 from weighbridge.arch.decoder import DecoderNames, kinds, tree
@@ -28,6 +27,7 @@ from weighbridge.arch.modules import (
     normed,
     submodule,
 )
+from weighbridge.arch.parts import Attention
 from weighbridge.arch.rotary import frequencies
 
 NAMES = DecoderNames(final="final_layernorm")

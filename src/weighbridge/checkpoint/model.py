@@ -375,17 +375,17 @@ def _built(part: StoredModel, code: str | None, *, base_model: bool) -> Blueprin
     config = part.config or {}
     if part.library == "size":
         return _of_size(config["parameters"])
-    from weighbridge.arch import meta  # libraries, which a known class does without
+    from weighbridge.arch import torch_modules  # libraries, which a known class does without
 
     if part.library == "diffusers":
-        return meta.diffusers(config)
+        return torch_modules.diffusers(config)
     if part.library == "timm":
-        return meta.timm(str(config["architecture"]))
+        return torch_modules.timm(str(config["architecture"]))
     if not config.get("model_type"):
         raise BadFileError(f"{part.where} has no model_type: nothing says what it is a config of")
     if code is not None and "auto_map" in config:
-        return meta.own_code(code, config, base_model=base_model)
-    return meta.transformers(config, base_model=base_model)
+        return torch_modules.own_code(code, config, base_model=base_model)
+    return torch_modules.transformers(config, base_model=base_model)
 
 
 def _mismatch(plan: Blueprint, unloaded: tuple[CheckpointTensor, ...]) -> Iterator[str]:

@@ -59,7 +59,7 @@ def inventory(model: Any, options: GatherOptions) -> Inventory:
 
 def live(module: Any) -> Model:
     """Read the class of a live `torch.nn.Module`."""
-    from weighbridge.arch.live import from_module, own_dtype
+    from weighbridge.arch.torch_modules import from_module, own_dtype
 
     dtype = own_dtype(module)
     plan = from_module(module, dtype=dtype)
