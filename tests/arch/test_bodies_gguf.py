@@ -3,7 +3,7 @@
 import pytest
 
 from tests.arch.test_bodies import LLAMA, of
-from tests.arch.test_layers_gguf import array, gguf
+from tests.arch.test_gguf_layers import array, gguf
 from tests.torch import cases_moe
 from weighbridge.arch.bodies import body
 from weighbridge.arch.body import Dense

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.arch.test_layers import firsts, kinds, named
+from tests.arch.test_cache_layers import firsts, kinds, named
 from weighbridge.arch.gguf_layers import layers_of_gguf
 from weighbridge.arch.mixers import Attention, Mamba1, Shared
 from weighbridge.errors import BadFileError
