@@ -41,7 +41,7 @@ LAYERS = [  # low to high: a module imports only from its own layer and from tho
     "components",
     "engines",
     "verdict",
-    "launch",
+    "workload",
     "forward",
     "training",
     "estimate",
@@ -64,8 +64,11 @@ DOORS = {"__init__", "__main__"}  # may import anything
 GROUND = {name for name in LAYERS if "." in name}
 # `--exact` is asked through one module, which imports the laboratory when somebody does
 ALLOWED = {("estimate", "lab")}
-# Names of types alone: what the functions take that an engine's record leads to
-ALLOWED |= {("engines.engine", there) for there in ("engines", "accelerators", "settings")}
+# Names of types alone: what the functions of an engine take
+ALLOWED |= {
+    ("engines.engine", there) for there in ("engines", "accelerators", "settings", "workload")
+}
+ALLOWED |= {("engines", "workload")}
 HEAVY = {"torch", "numpy", "rich", "huggingface_hub", "httpx", "requests", "transformers", "yaml"}
 
 
@@ -84,12 +87,6 @@ def layer(path):
 def room(name):
     """Name the layer of a module: its first word, or two of what lies at the ground."""
     words = name.split(".")
-    if words[0] == "engines" and {"dialect", "flags"} & set(words):  # how its command line is read
-        return "launch"
-    if words[0] == "engines" and words[2:3] == [
-        "settings"
-    ]:  # what it is asked, as all declare theirs
-        return "settings"
     return ground if (ground := ".".join(words[:2])) in GROUND else words[0]
 
 
@@ -156,18 +153,18 @@ UNASKED = {  # by a question: what it has no use for
             "accelerators.chips",
             "verdict",
             "report.verdict",
-            "settings.infer",
-            "settings.train",
-            "launch",
+            "workload.infer",
+            "workload.train",
+            "engines.launch",
         ),
         *("engines.interface", "estimate.infer", "estimate.train", "arch.mixers", "arch.bodies"),
-        *("allocator.core", "settings.consistency", "sources.base", "formats", "cli.train"),
+        *("allocator.core", "workload.consistency", "sources.base", "formats", "cli.train"),
     },
     "infer": {
-        *("settings.train", "launch", "estimate.train", "training", "settings.consistency"),
+        *("workload.train", "engines.launch", "estimate.train", "training", "workload.consistency"),
         *("estimate.load", "estimate.rough", "quantization.schemes", "formats.gguf"),
     },
-    "train": {"launch", "estimate.infer", "estimate.load", "lab", "formats.gguf"},
+    "train": {"engines.launch", "estimate.infer", "estimate.load", "lab", "formats.gguf"},
 }
 MOST = {"load": 115, "infer": 179, "train": 261}  # modules of ours: a bound on what creeps back
 # Of the standard library: what costs more than a millisecond and is not needed

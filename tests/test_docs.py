@@ -9,7 +9,7 @@ import pytest
 
 from weighbridge.cli.menu import COMMANDS
 from weighbridge.memory import LEVEL_OF
-from weighbridge.settings import INFER
+from weighbridge.workload import INFER
 
 ROOT = Path(__file__).parent.parent
 DOCS = "\n".join(p.read_text() for p in (ROOT / "docs").rglob("*.md"))

@@ -71,12 +71,12 @@ def test_a_corner_holds_words_and_is_told_as_it_was_asked() -> None:
 
 
 def test_a_change_is_told_by_its_component_and_the_peak() -> None:
-    before = replay.MixerCache("a", 1 << 30, {"weights": "1", "kv_cache": "2"})
-    now = replay.MixerCache("b", 3 << 30, {"weights": "1", "kv_cache": "3"})
+    before = replay.Kept("a", 1 << 30, {"weights": "1", "kv_cache": "2"})
+    now = replay.Kept("b", 3 << 30, {"weights": "1", "kv_cache": "3"})
     assert replay.difference(before, before) == ""
     assert replay.difference(before, now) == "kv_cache; peak 1.000 -> 3.000 GiB"
     assert "the rest" in replay.difference(before, replace(before, report="c"))
-    refused = replay.MixerCache("refused", message="no such class")
+    refused = replay.Kept("refused", message="no such class")
     assert replay.difference(before, refused) == "answered -> no such class"
 
 

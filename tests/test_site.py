@@ -17,7 +17,7 @@ from tests.cases import all_of
 from weighbridge import catalogue
 from weighbridge.accelerators.names import find
 from weighbridge.cli.menu import run
-from weighbridge.settings import INFER, TRAIN
+from weighbridge.workload import INFER, TRAIN
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"

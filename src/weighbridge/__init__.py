@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from weighbridge.questions.prepared import Prepared
     from weighbridge.report import Report
     from weighbridge.report.fit import Fit
-    from weighbridge.settings import Infer, Load, Train
+    from weighbridge.workload import Infer, Load, Train
 
 _HOMES = {
     "load": "api",
@@ -43,9 +43,9 @@ _HOMES = {
     "explain_oom": "api",
     "Oom": "oom",
     "Prepared": "questions.prepared",
-    "Load": "settings",
-    "Infer": "settings",
-    "Train": "settings",
+    "Load": "workload",
+    "Infer": "workload",
+    "Train": "workload",
     "Report": "report",
     "Fit": "report.fit",
     "FakeGPU": "lab.trace.gpu",

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from weighbridge.oom import Oom
     from weighbridge.report.fit import Fit
-    from weighbridge.settings import Infer, Train
+    from weighbridge.workload import Infer, Train
 
 Progress = Callable[[int, int], None]
 SOURCE = ("revision", "token", "cache_dir", "offline", "trust_remote_code", "progress")

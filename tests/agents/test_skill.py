@@ -9,7 +9,7 @@ import pytest
 
 from weighbridge.agents import skill
 from weighbridge.cli.menu import COMMANDS, run
-from weighbridge.settings import INFER, TRAIN
+from weighbridge.workload import INFER, TRAIN
 
 ROOT = Path(__file__).parent.parent.parent
 SKILL = ROOT / "skills" / "weighbridge" / "SKILL.md"

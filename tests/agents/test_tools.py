@@ -13,8 +13,8 @@ from weighbridge.agents.whole import MOST
 from weighbridge.cli.mcp import TOOLS, _line
 from weighbridge.cli.menu import run
 from weighbridge.questions.requests import BESIDE, Requests
-from weighbridge.settings import FIT, INFER, LOAD, TRAIN
-from weighbridge.settings import MOST as UNBOUNDED
+from weighbridge.settings.setting import MOST as UNBOUNDED
+from weighbridge.workload import FIT, INFER, LOAD, TRAIN, engines_of
 
 TABLES = {"load": LOAD, "infer": INFER, "train": TRAIN, "fit": FIT}
 OWN = {"model", "revision", "command", "for", "max", "smallest", "explain_oom"}
@@ -63,7 +63,7 @@ def test_bounds_choices_and_sentences_are_the_tables(task):
             assert schema.get("maximum", UNBOUNDED) == setting.most
         if task != "fit":
             assert setting.help in schema["description"]
-            assert all(engine in schema["description"] for engine in setting.engines)
+            assert all(engine in schema["description"] for engine in engines_of(setting))
 
 
 @pytest.mark.parametrize("task", TABLES)

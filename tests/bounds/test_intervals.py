@@ -8,7 +8,7 @@ from weighbridge.checkpoint.gather import gather_config
 from weighbridge.checkpoint.model import resolve
 from weighbridge.estimate.train import run
 from weighbridge.memory import LEVELS
-from weighbridge.settings import Train
+from weighbridge.workload import Train
 
 ASKED = [
     (weighbridge.load, {"gpu": "4090"}),

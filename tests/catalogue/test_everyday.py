@@ -8,8 +8,8 @@ from weighbridge import catalogue
 from weighbridge.arch.longest import longest
 from weighbridge.catalogue import everyday, tunes
 from weighbridge.cli.menu import run
+from weighbridge.engines.format_names import meant
 from weighbridge.errors import AwayError, NotFoundError
-from weighbridge.quantization.everyday import meant
 from weighbridge.quantization.schemes import scheme
 
 MEANT = {

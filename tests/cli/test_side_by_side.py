@@ -8,7 +8,7 @@ import weighbridge
 from weighbridge.cli.menu import run
 from weighbridge.cli.questions import cases
 from weighbridge.errors import UsageError
-from weighbridge.settings import FIT, INFER, LOAD, MOST_BESIDE, TRAIN
+from weighbridge.workload import FIT, INFER, LOAD, MOST_BESIDE, TRAIN
 
 SMALL = "qwen3-0.6b"
 

@@ -17,10 +17,10 @@ from weighbridge.errors import UsageError
 from weighbridge.estimate.train import run
 from weighbridge.estimate.train import train as learn
 from weighbridge.forward.limits import followed
-from weighbridge.settings import Train
-from weighbridge.settings.consistency import consistent
 from weighbridge.training.answer import capacity
 from weighbridge.training.phases import beside
+from weighbridge.workload import Train
+from weighbridge.workload.consistency import consistent
 
 MODEL = resolve(gather("qwen3-0.6b", GatherOptions(offline=True)))
 

@@ -16,7 +16,7 @@ from tests.contract.conftest import BYTES, LISTED, REPORT, check, made
 from tests.packings import CONFIG, PARAMETERS
 from weighbridge.engines.table import FOLDERS
 from weighbridge.report.keys import OTHERS, DerivedFacts
-from weighbridge.settings import INFER, LOAD, TRAIN
+from weighbridge.workload import INFER, LOAD, TRAIN
 
 
 def test_keys_and_types(report):

@@ -6,8 +6,8 @@ from weighbridge.checkpoint.gather import GatherOptions, gather, gather_config
 from weighbridge.checkpoint.model import resolve
 from weighbridge.engines.subject import subject
 from weighbridge.engines.table import engine, version
-from weighbridge.settings import Infer
 from weighbridge.units import GIB
+from weighbridge.workload import Infer
 
 LOADED = ("weights", "buffers", "rounding", "fragmentation")
 

@@ -23,8 +23,8 @@ from weighbridge.engines.transformers import forward, infer
 from weighbridge.engines.transformers.plan import plan
 from weighbridge.engines.transformers.stage import ForwardStage
 from weighbridge.engines.transformers.step import norm
-from weighbridge.settings import Infer
 from weighbridge.training import run as training
+from weighbridge.workload import Infer
 
 TOKENS = 1024
 DEPTHS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "num_decoder_layers")

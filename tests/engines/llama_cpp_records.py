@@ -23,8 +23,8 @@ from weighbridge.engines.llama_cpp import infer as llama_cpp
 from weighbridge.engines.llama_cpp.holdings import DeviceHoldings
 from weighbridge.engines.subject import subject
 from weighbridge.engines.table import engine, version
-from weighbridge.settings import Infer
 from weighbridge.units import MIB
+from weighbridge.workload import Infer
 
 FILES = ("llamacpp_ik", "llamacpp_misc")
 R1, QWEN, SMALL = "deepseek-r1", "qwen3-32b", "qwen3-0.6b"

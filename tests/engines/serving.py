@@ -6,7 +6,7 @@ from weighbridge.checkpoint.gather import GatherOptions, gather
 from weighbridge.checkpoint.model import resolve
 from weighbridge.engines.subject import subject
 from weighbridge.engines.table import engine, version
-from weighbridge.settings import Infer
+from weighbridge.workload import Infer
 
 
 @cache

@@ -16,7 +16,7 @@ from weighbridge.errors import UnsupportedError
 from weighbridge.estimate.infer import infer
 from weighbridge.estimate.load import load
 from weighbridge.estimate.train import train
-from weighbridge.settings import Infer, Load, Train
+from weighbridge.workload import Infer, Load, Train
 
 # engine, name -> the first release that was read and has it, the last that has not
 TRUTH = """

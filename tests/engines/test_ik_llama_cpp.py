@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from tests.engines.answers import answer, part
 from weighbridge.dtypes import GGML_BY_NAME
 from weighbridge.engines.ik_llama_cpp.rules import ik_rules
+from weighbridge.engines.launch import parse
 from weighbridge.engines.llama_cpp.rules import PACKED, products, repacked
 from weighbridge.engines.table import ENGINES, version
 from weighbridge.errors import UsageError
-from weighbridge.launch import parse
 from weighbridge.units import MIB
 
 DEEPSEEK = {

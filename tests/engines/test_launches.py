@@ -5,10 +5,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from tests.engines.answers import named
+from weighbridge.engines.launch import parse
 from weighbridge.engines.subject import subject
 from weighbridge.engines.table import engine, version
-from weighbridge.launch import parse
-from weighbridge.settings import Infer, read
+from weighbridge.workload import Infer, read
 
 pytestmark = pytest.mark.slow
 

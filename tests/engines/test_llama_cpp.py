@@ -6,11 +6,11 @@ from importlib.resources import files
 import pytest
 
 from tests.engines.answers import answer, of_config, part
+from weighbridge.engines.launch import parse
 from weighbridge.engines.llama_cpp import infer as llama_cpp
 from weighbridge.engines.llama_cpp.infer import number
 from weighbridge.engines.llama_cpp.rules import NEWEST, rules
 from weighbridge.errors import UnsupportedError, UsageError
-from weighbridge.launch import parse
 from weighbridge.units import MIB
 
 LLAMA = {"engine": "llama.cpp", "context": 8_192, "quantization": "Q4_K_M", "program": "cli"}

@@ -22,7 +22,7 @@ from weighbridge.engines.llama_cpp.infer import hold as of_llama_cpp
 from weighbridge.engines.subject import subject
 from weighbridge.engines.table import engine, version
 from weighbridge.errors import UnsupportedError
-from weighbridge.settings import Infer
+from weighbridge.workload import Infer
 
 
 def repeats(small, large):

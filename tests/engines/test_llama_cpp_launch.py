@@ -9,7 +9,7 @@ import pytest
 from weighbridge.engines.llama_cpp import setting
 from weighbridge.engines.llama_cpp.rules import LlamaCppRules
 from weighbridge.errors import UsageError
-from weighbridge.settings import Infer
+from weighbridge.workload import Infer
 
 OWN = LlamaCppRules()  # slots share one cache; no layer on a GPU unless it is said
 APART = replace(OWN, unified=False, server_unified=False)

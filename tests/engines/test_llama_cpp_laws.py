@@ -16,8 +16,8 @@ from weighbridge.engines.model_classes import of_gguf, row_of
 from weighbridge.engines.subject import subject
 from weighbridge.engines.table import engine, version
 from weighbridge.memory import LEVELS
-from weighbridge.settings import Infer
 from weighbridge.units import MIB
+from weighbridge.workload import Infer
 
 pytestmark = pytest.mark.slow
 

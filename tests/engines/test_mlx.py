@@ -23,11 +23,11 @@ from weighbridge.arch.mixers import (
 from weighbridge.arch.model_types import facts
 from weighbridge.components.kv_cache import CacheBytes
 from weighbridge.dtypes import BFLOAT16
+from weighbridge.engines.launch import parse
 from weighbridge.engines.mlx.caches import PAGE, MlxCacheSetting, cells, of_mixer, paged
 from weighbridge.engines.mlx.rules import mlx_rules
 from weighbridge.engines.mlx.step import Moment, Operation, flight, operations, temporaries
 from weighbridge.errors import UnsupportedError, UsageError
-from weighbridge.launch import parse
 
 FOUR = "mlx-4bit-g64"
 

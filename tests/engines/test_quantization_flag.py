@@ -5,9 +5,9 @@ import pytest
 from tests.engines.answers import answer, of_config, part
 from weighbridge import catalogue, infer
 from weighbridge.engines.format_choice import format_asked
+from weighbridge.engines.launch import parse
 from weighbridge.engines.table import ENGINES
 from weighbridge.errors import UsageError
-from weighbridge.launch import parse
 from weighbridge.quantization.schemes import scheme
 from weighbridge.units import GIB
 

@@ -10,8 +10,8 @@ from weighbridge.engines.servers.communication import BESIDE_SYMMETRIC, SYMMETRI
 from weighbridge.engines.sglang.rules import rules as sglang
 from weighbridge.engines.vllm import setting
 from weighbridge.engines.vllm.rules import rules as vllm
-from weighbridge.settings import Infer
 from weighbridge.units import GIB, MIB
+from weighbridge.workload import Infer
 
 OF_SGLANG = [(0, 4, n) for n in range(12)] + [(0, 5, n) for n in range(24)]
 OF_VLLM = [(0, n, m) for n in range(9, 34) for m in range(3)]

@@ -20,9 +20,9 @@ from weighbridge.engines.table import ENGINES
 from weighbridge.errors import UnsupportedError, UsageError
 from weighbridge.quantization.floats import block_of
 from weighbridge.quantization.schemes import scheme, stored
-from weighbridge.settings import Infer
 from weighbridge.tensors import CheckpointTensor
 from weighbridge.units import GIB
+from weighbridge.workload import Infer
 
 
 def held(rank, name=""):

@@ -12,6 +12,7 @@ from weighbridge.checkpoint.gather import GatherOptions, gather, gather_config
 from weighbridge.checkpoint.model import resolve
 from weighbridge.components.activations import Heap
 from weighbridge.components.weights import PlacedTensor
+from weighbridge.engines.launch import parse
 from weighbridge.engines.subject import subject
 from weighbridge.engines.table import engine, version
 from weighbridge.engines.transformers.placement import deal
@@ -20,9 +21,8 @@ from weighbridge.engines.transformers.step import around
 from weighbridge.engines.transformers.workspaces import cublas, gptq
 from weighbridge.errors import UsageError
 from weighbridge.kernels.attention import KernelShape, flash_forward
-from weighbridge.launch import parse
-from weighbridge.settings import Infer
 from weighbridge.units import GIB, MIB
+from weighbridge.workload import Infer
 
 KIND = engine("transformers")
 TINY = {

@@ -15,8 +15,8 @@ from weighbridge.engines.vllm.rules import rules
 from weighbridge.engines.vllm.setting import captures
 from weighbridge.errors import UnsupportedError, UsageError
 from weighbridge.memory import Bytes
-from weighbridge.settings import Infer
 from weighbridge.units import GIB, KIB, MIB
+from weighbridge.workload import Infer
 
 H100 = {"engine": "vllm", "gpu": "H100"}
 

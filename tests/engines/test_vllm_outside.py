@@ -4,9 +4,9 @@ import pytest
 
 from tests.engines.answers import answer, of_config, part
 from weighbridge.accelerators.budget import budget
+from weighbridge.engines.launch import parse
 from weighbridge.engines.vllm import outside_torch
 from weighbridge.lab.evidence import predict, records
-from weighbridge.launch import parse
 from weighbridge.units import MIB
 
 FREED = "freed while loading"

@@ -22,8 +22,8 @@ from weighbridge.engines.interface import EngineAnswer, Subject
 from weighbridge.engines.subject import subject
 from weighbridge.engines.table import engine, version
 from weighbridge.engines.vllm.infer import infer
-from weighbridge.settings import Infer
 from weighbridge.units import GIB
+from weighbridge.workload import Infer
 
 WINDOWS = ROOT / "measurements" / "agilerl_grpo.jsonl"
 FORMATS = {  # as the fine-tune is packed; the config at hand is its base's

@@ -11,8 +11,8 @@ import pytest
 import weighbridge as package
 from weighbridge.catalogue import find
 from weighbridge.cli.menu import run as menu
+from weighbridge.engines.launch import parse
 from weighbridge.errors import UsageError
-from weighbridge.launch import parse
 from weighbridge.questions.question import _one_engine
 from weighbridge.questions.requests import Requests
 

@@ -40,7 +40,7 @@ from weighbridge.lab.evidence.records import (
 )
 from weighbridge.lab.evidence.traced import Peaks, TracedRun, runs
 from weighbridge.memory import Bytes
-from weighbridge.settings import read
+from weighbridge.workload import read
 
 pytestmark = pytest.mark.slow
 

@@ -14,6 +14,7 @@ from weighbridge.accelerators.names import find
 from weighbridge.checkpoint.gather import gather_config
 from weighbridge.checkpoint.model import resolve
 from weighbridge.cli.menu import run
+from weighbridge.engines.launch import parse
 from weighbridge.errors import NotFoundError
 from weighbridge.lab.evidence import outcomes
 from weighbridge.lab.evidence.outcomes import (
@@ -26,9 +27,8 @@ from weighbridge.lab.evidence.outcomes import (
     passed,
 )
 from weighbridge.lab.evidence.records import config, origins
-from weighbridge.launch import parse
 from weighbridge.report.verdict import Remedy
-from weighbridge.settings import read
+from weighbridge.workload import read
 
 # Of every kind: what decides, and what we say of it
 SAMPLE = {

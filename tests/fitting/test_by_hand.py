@@ -321,7 +321,7 @@ class Trains:
 
 
 def large(shared, rest, first=None):
-    from weighbridge.settings import read
+    from weighbridge.workload import read
 
     asker = Trains(shared * GIB, rest * GIB)
     w = read("train", {"gpu": "3060"})
@@ -486,7 +486,7 @@ def test_what_fits_comes_first_then_what_may(monkeypatch):
 
 def test_each_workload_is_asked_its_own_way():
     from weighbridge.fitting.answers import answered, judged
-    from weighbridge.settings import read
+    from weighbridge.workload import read
 
     class Asker:
         def __getattr__(self, name):
@@ -551,7 +551,7 @@ class Stubborn(Trains):
 
 
 def test_after_a_no_the_next_number_is_larger():
-    from weighbridge.settings import read
+    from weighbridge.workload import read
 
     asker = Stubborn(18)
     w = read("train", {"gpu": "3060"})

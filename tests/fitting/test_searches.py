@@ -11,7 +11,7 @@ from weighbridge.engines.table import ENGINES, version
 from weighbridge.errors import WeighbridgeError
 from weighbridge.estimate import infer, limits, served
 from weighbridge.estimate.limits import largest
-from weighbridge.settings import read
+from weighbridge.workload import read
 
 PROBED = [name for name, kind in ENGINES.items() if kind.probe]
 FEW = (

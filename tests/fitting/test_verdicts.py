@@ -9,8 +9,8 @@ import weighbridge
 from tests.cases import each
 from tests.told import full
 from weighbridge.cli.menu import run
+from weighbridge.engines.launch import parse
 from weighbridge.errors import UsageError
-from weighbridge.launch import parse
 from weighbridge.memory import Bytes, Component, Device, Phase
 
 SERVERS = ("vllm", "sglang")

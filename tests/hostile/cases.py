@@ -635,7 +635,7 @@ REQUESTS = (
 
 
 def requests(rng, place):
-    from weighbridge.settings import INFER, TRAIN
+    from weighbridge.workload import INFER, TRAIN
 
     lines = []
     for _ in range(rng.choice((1, 3))):

@@ -10,11 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.cases import all_of
+from weighbridge.engines.launch import parse
+from weighbridge.engines.launch.programs import dialect
 from weighbridge.engines.table import ENGINES
 from weighbridge.errors import UnsupportedError, UsageError
-from weighbridge.launch import parse
-from weighbridge.launch.programs import dialect
-from weighbridge.settings import INFER, Infer, fields, foreign, read
+from weighbridge.settings.setting import fields
+from weighbridge.workload import INFER, Infer, engines_of, foreign, read
 
 pytestmark = pytest.mark.slow
 
@@ -291,7 +292,7 @@ def test_every_field_that_a_flag_sets_is_one_of_ours(engine):
     for name, flag in DIALECTS[engine].flags.items():
         if flag.effect == "=":
             assert flag.detail in ours, name
-            of = INFER[flag.detail].engines
+            of = engines_of(INFER[flag.detail])
             assert not of or engine in of, name
 
 
@@ -550,7 +551,7 @@ def test_many_unknown_flags_do_not_take_long():
 
 
 def test_nothing_heavy_is_imported():
-    code = "import weighbridge.launch, sys; print(*sorted({'torch', 'numpy', 'click'} & set(sys.modules)))"
+    code = "import weighbridge.engines.launch, sys; print(*sorted({'torch', 'numpy', 'click'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
 

@@ -12,10 +12,10 @@ from tests.cases import some
 from tests.formats.build_gguf import Writer
 from tests.sparse import write_repo
 from weighbridge.cli.menu import run
+from weighbridge.engines.launch import parse
 from weighbridge.errors import UsageError
-from weighbridge.launch import parse
 from weighbridge.quantization.schemes import NAMES
-from weighbridge.settings import INFER
+from weighbridge.workload import INFER, engines_of
 
 MODEL = "qwen3-0.6b"
 ENGINES = ("transformers", "vllm", "sglang", "llama.cpp", "ik_llama.cpp")
@@ -189,7 +189,7 @@ def value(setting, engine):
 
 def settings_of(engine):
     for name, setting in INFER.items():
-        theirs = not setting.engines or engine in setting.engines
+        theirs = not engines_of(setting) or engine in engines_of(setting)
         if theirs and name not in BESIDE | OTHERS | {"quantization"}:
             yield name, {name: value(setting, engine), **WITH.get(name, {})}
 

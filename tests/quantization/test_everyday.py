@@ -3,8 +3,8 @@
 import pytest
 
 import weighbridge
+from weighbridge.engines.format_names import NAMES, meant, said
 from weighbridge.errors import UsageError
-from weighbridge.quantization.everyday import NAMES, meant, said
 from weighbridge.quantization.schemes import scheme
 
 LOADERS = ("transformers", "vllm", "llama.cpp")

@@ -7,8 +7,8 @@ import pytest
 from tests.cases import some
 from weighbridge.engines.table import FOLDERS
 from weighbridge.questions.requests import Requests
-from weighbridge.settings import TABLES
 from weighbridge.training.frameworks import FRAMEWORKS
+from weighbridge.workload import TABLES
 
 MODEL = "qwen3-0.6b"
 OTHERS = {"litgpt": "tinyllama-1.1b"}  # which has no Qwen 3

@@ -4,8 +4,8 @@ from types import SimpleNamespace
 
 from weighbridge.memory import Bytes
 from weighbridge.remedies import RemedyCase
-from weighbridge.settings import read
 from weighbridge.units import GIB
+from weighbridge.workload import read
 
 TRAINED = {
     "framework": "trainer",

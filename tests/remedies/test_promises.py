@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 import weighbridge
 from tests import trainer_lines
 from tests.cases import each, examples
+from weighbridge.engines.launch import parse
 from weighbridge.errors import WeighbridgeError
-from weighbridge.launch import parse
 from weighbridge.questions.requests import Requests
 from weighbridge.remedies import RemedyCase, said
 from weighbridge.remedies.case import moves
@@ -314,7 +314,7 @@ def test_what_a_framework_cannot_be_told_in_a_line_is_said():
 def case_of(model, task, workload):
     """The question, and what a search sees of it."""
     report = answer(model, task, workload, remedies=False)
-    record = weighbridge.settings.read(task, workload)
+    record = weighbridge.workload.read(task, workload)
 
     def ask(changed):
         given = weighbridge.questions.question.question(task, changed, {}).workload

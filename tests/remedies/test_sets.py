@@ -23,8 +23,8 @@ from weighbridge.remedies.sets import (
     questions,
 )
 from weighbridge.report.verdict import Price
-from weighbridge.settings import Train
 from weighbridge.units import GIB
+from weighbridge.workload import Train
 
 
 def move(kind, points=1.0, money=0.0, **more):

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from weighbridge.engines.table import ENGINES, FOLDERS
-from weighbridge.settings import Setting, Settings, Train, fields
-from weighbridge.settings.setting import whole
+from weighbridge.settings.setting import Setting, Settings, fields, whole
 from weighbridge.settings.shared import ServingSettings
+from weighbridge.workload import Train
 
 SOURCE = Path(__file__).parent.parent.parent / "src/weighbridge"
 # What a request is called where it is asked, and what it is called when it is changed for a search

@@ -18,7 +18,8 @@ from tests.engines.answers import named
 from weighbridge.engines.subject import subject
 from weighbridge.engines.table import ENGINES, engine, version
 from weighbridge.errors import WeighbridgeError
-from weighbridge.settings import fields, foreign, read
+from weighbridge.settings.setting import fields
+from weighbridge.workload import foreign, read
 
 Question = tuple[str, dict[str, Any], tuple[Any, ...]]  # a model, what is asked, values
 

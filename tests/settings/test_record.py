@@ -8,13 +8,13 @@ import pytest
 
 from weighbridge.agents.tools import setting_schema
 from weighbridge.cli.questions import options
+from weighbridge.engines.launch.table import flags
 from weighbridge.engines.sglang.settings import Sglang
 from weighbridge.engines.table import ENGINES
 from weighbridge.engines.vllm.settings import Vllm
 from weighbridge.errors import UsageError
-from weighbridge.launch.table import flags
-from weighbridge.settings import MOST, TABLES, Infer, Train, fields
 from weighbridge.settings.setting import (
+    MOST,
     Bool,
     Int,
     LaunchFlag,
@@ -22,6 +22,7 @@ from weighbridge.settings.setting import (
     Str,
     Switch,
     count,
+    fields,
     flag,
     launched,
     spelled,
@@ -30,6 +31,7 @@ from weighbridge.settings.setting import (
     word,
 )
 from weighbridge.web.form import form
+from weighbridge.workload import TABLES, Infer, Train, engines_of
 
 EVERY = [(task, name) for task, table in TABLES.items() for name in table]
 
@@ -174,7 +176,7 @@ def test_every_face_says_the_same_of_a_setting(lang):
 
 @pytest.mark.parametrize("name", ["dtype", "batch_size", "torch_version"])
 def test_training_says_a_setting_in_its_own_words(name):
-    assert getattr(Train, name).help != "" and getattr(Train, name).engines == ()
+    assert getattr(Train, name).help != "" and engines_of(getattr(Train, name)) == ()
     assert getattr(Infer, name) is not getattr(Train, name)
 
 

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from weighbridge import settings
 from weighbridge.errors import UsageError
-from weighbridge.settings import INFER, LOAD, Infer, Load, fields, foreign, read
+from weighbridge.settings.setting import fields
+from weighbridge.workload import INFER, LOAD, Infer, Load, foreign, read
 
 
 def test_the_table_and_the_records_name_the_same_settings():
@@ -92,4 +92,4 @@ def test_a_flag_that_is_off_is_no_setting_of_another_engine():
 )
 def test_whatever_is_written_is_read_or_refused(name, written):
     with suppress(UsageError):
-        settings.read("infer", {name: written})
+        read("infer", {name: written})

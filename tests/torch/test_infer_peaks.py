@@ -20,7 +20,7 @@ from weighbridge.engines.table import engine
 from weighbridge.engines.transformers.infer import peaks
 from weighbridge.engines.transformers.plan import plan
 from weighbridge.lab.trace import guard
-from weighbridge.settings import Infer
+from weighbridge.workload import Infer
 
 PROMPT = 512
 PROMPTS = {"mamba": 128}  # its class goes token by token

@@ -402,8 +402,8 @@ def settled(raw, **settings):
     from weighbridge.checkpoint.model import resolve
     from weighbridge.engines.table import engine, version
     from weighbridge.estimate.train import _subject
-    from weighbridge.settings import read
     from weighbridge.training.plan import plan
+    from weighbridge.workload import read
 
     workload = read("train", {k: v for k, v in settings.items() if v is not None})
     model = resolve(gather_config(raw))

@@ -13,7 +13,7 @@ from weighbridge.engines.llama_cpp.networks import network
 from weighbridge.engines.subject import subject
 from weighbridge.engines.table import engine, version
 from weighbridge.errors import BadFileError, UnsupportedError, UsageError
-from weighbridge.settings import Infer
+from weighbridge.workload import Infer
 
 NUMBER = {d.name: n for n, d in GGML.items()}
 COMMON = {

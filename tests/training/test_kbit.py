@@ -5,9 +5,9 @@ import pytest
 import weighbridge
 from weighbridge import api, catalogue
 from weighbridge.errors import UsageError
-from weighbridge.settings import Train
 from weighbridge.training.frameworks import FRAMEWORKS
 from weighbridge.training.launching import TrainerRun, line
+from weighbridge.workload import Train
 
 LLAMA = 2 * 128_256 * 4096 + 65 * 4096  # numbers of Llama-3.1-8B that are not packed
 SHORT = {"method": "qlora", "seq_len": 256}

@@ -3,8 +3,8 @@
 import pytest
 
 from weighbridge.errors import UsageError
-from weighbridge.settings import Train
 from weighbridge.training.sharding.numbers import Sharding, sharding, share
+from weighbridge.workload import Train
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,10 @@ from weighbridge.checkpoint.gather import GatherOptions, gather
 from weighbridge.checkpoint.model import resolve
 from weighbridge.estimate.train import run, train
 from weighbridge.memory import Bytes, exactly
-from weighbridge.settings import Train
 from weighbridge.training.host import _here, paged_out
 from weighbridge.training.optimizers import NAMES
 from weighbridge.units import GIB
+from weighbridge.workload import Train
 
 SMALL = "qwen2.5-0.5b"
 MANAGED = 8 * 494_032_768  # two float32 of every parameter, nearly

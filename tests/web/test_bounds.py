@@ -6,7 +6,6 @@ from types import SimpleNamespace
 import pytest
 
 from weighbridge.errors import BadFileError, NotFoundError, UsageError
-from weighbridge.settings import INFER, TRAIN
 from weighbridge.units import GIB, KIB, MIB
 from weighbridge.web import build, pyodide, server, tables
 from weighbridge.web.asks import AnswerView, masked, taken_token
@@ -16,6 +15,7 @@ from weighbridge.web.exports import _cell, _stem
 from weighbridge.web.form import _bound, label
 from weighbridge.web.protocol import MOST
 from weighbridge.web.screens import asks_in
+from weighbridge.workload import INFER, TRAIN
 
 # Dropped files
 
@@ -99,7 +99,7 @@ def run_of(count):
 
 
 def test_a_run_file_has_as_many_requests_as_stand_beside_each_other():
-    from weighbridge.settings import MOST_BESIDE
+    from weighbridge.workload import MOST_BESIDE
 
     assert len(asks_of(run_of(1))) == 1
     assert len(asks_of(run_of(MOST_BESIDE))) == MOST_BESIDE
@@ -112,7 +112,7 @@ def test_a_run_file_has_as_many_requests_as_stand_beside_each_other():
 
 
 def test_comparisons_are_of_so_many():
-    from weighbridge.settings import MOST_BESIDE
+    from weighbridge.workload import MOST_BESIDE
 
     one = {"task": "load", "model": "7B", "view": {"lang": "zh"}}
     assert asks_in({"asks": [one]}) == [{"task": "load", "model": "7B"}]

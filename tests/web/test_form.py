@@ -16,8 +16,8 @@ from weighbridge.checkpoint.gather import has_name
 from weighbridge.engines.table import ENGINES
 from weighbridge.fitting.request import MAX
 from weighbridge.memory import LEVEL_OF
-from weighbridge.settings import FIT, INFER, LOAD, TRAIN
 from weighbridge.web.form import form, label, section
+from weighbridge.workload import FIT, INFER, LOAD, TRAIN, engines_of
 
 TABLES = {"fit": FIT, "load": LOAD, "infer": INFER, "train": TRAIN}
 LANGUAGES = ("en", "zh")
@@ -103,7 +103,7 @@ def test_sliders_move_within_what_is_taken():
 def test_what_is_relevant_to_an_engine_is_that_of_the_table():
     for one in settings("infer"):
         if one["name"] in INFER:
-            assert tuple(one["engines"]) == INFER[one["name"]].engines
+            assert tuple(one["engines"]) == engines_of(INFER[one["name"]])
     assert setting("fit", "tensor_parallel_size")["engines"] == []  # training has it too
     assert setting("train", "lora_r")["when"] == {"method": ["lora", "qlora", "dora"]}
 

@@ -17,8 +17,8 @@ from weighbridge.checkpoint.gather import GatherOptions
 from weighbridge.errors import BadFileError, NotFoundError, UsageError
 from weighbridge.formats.strict_json import strict_json
 from weighbridge.questions.requests import MAX_LINE, Requests, settled
-from weighbridge.settings import FIT, TABLES, Table
 from weighbridge.wording import printable, safe_json, shown
+from weighbridge.workload import FIT, TABLES, Table
 
 if TYPE_CHECKING:
     from weighbridge.report import Report

@@ -12,7 +12,8 @@ from weighbridge.accelerators.listing import SORTS, TYPES
 from weighbridge.fitting.request import MAX
 from weighbridge.questions.requests import BESIDE
 from weighbridge.report.fit import NAMES, SMALLEST
-from weighbridge.settings import FIT, INFER, LOAD, MOST, TRAIN, Setting, Table
+from weighbridge.settings.setting import MOST, Setting
+from weighbridge.workload import FIT, INFER, LOAD, TRAIN, Table, engines_of
 
 Schema = dict[str, Any]
 TEXT: Schema = {"type": "string"}
@@ -49,7 +50,8 @@ def setting_schema(setting: Setting[Any]) -> Schema:
         found["minimum"] = int(setting.least)
         if setting.most != MOST:
             found["maximum"] = int(setting.most)
-    theirs = f" ({', '.join(setting.engines)})" if setting.engines else ""
+    having = engines_of(setting)
+    theirs = f" ({', '.join(having)})" if having else ""
     return {**found, "description": f"{setting.help}{theirs}"}
 
 
@@ -57,7 +59,7 @@ def _in_short(setting: Setting[Any]) -> Schema:
     """The same without its sentence, where it is a setting of some engines or of DeepSpeed: `infer`
     and `train` have the sentence, and an agent reads the schemas of all tools in every session."""
     found = setting_schema(setting)
-    if setting.engines or setting.section == "ZeRO":
+    if engines_of(setting) or setting.section == "ZeRO":
         del found["description"]
     return found
 

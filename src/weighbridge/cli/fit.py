@@ -27,8 +27,8 @@ from weighbridge.cli.options import (
 )
 from weighbridge.cli.questions import Sections, asked, cases, options
 from weighbridge.render.data import json_text
-from weighbridge.settings import FIT
 from weighbridge.wording import printable, redacted
+from weighbridge.workload import FIT
 
 if TYPE_CHECKING:
     from weighbridge.oom import Oom

@@ -11,7 +11,7 @@ from weighbridge.cli.options import (
     source_options,
 )
 from weighbridge.cli.questions import Sections, answer, options
-from weighbridge.settings import INFER
+from weighbridge.workload import INFER
 
 
 @click.command(cls=Sections)

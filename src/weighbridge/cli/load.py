@@ -16,7 +16,7 @@ from weighbridge.cli.options import (
     source_options,
 )
 from weighbridge.cli.questions import answer
-from weighbridge.settings import LOAD
+from weighbridge.workload import LOAD
 
 
 @click.command()

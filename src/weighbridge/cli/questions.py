@@ -30,10 +30,11 @@ from weighbridge.cli.options import (
     verdicts,
 )
 from weighbridge.errors import UsageError
-from weighbridge.settings import MOST_BESIDE, TABLES
+from weighbridge.workload import MOST_BESIDE, TABLES
 
 if TYPE_CHECKING:
-    from weighbridge.settings import Setting, Table
+    from weighbridge.settings.setting import Setting
+    from weighbridge.workload import Table
 
 LISTS = ("A,B...", "WxH")  # kinds of values that have commas of their own
 PATHS = ("draft_model", "mmproj", "model")  # names of files may hold a comma

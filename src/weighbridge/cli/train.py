@@ -11,7 +11,7 @@ from weighbridge.cli.options import (
     source_options,
 )
 from weighbridge.cli.questions import Sections, answer, options
-from weighbridge.settings import TRAIN
+from weighbridge.workload import TRAIN
 
 
 @click.command(cls=Sections)

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from weighbridge.engines.interface import EngineAnswer, Probe, Subject
     from weighbridge.engines.model_classes import Backend, Known
     from weighbridge.engines.weight_formats import Reads
-    from weighbridge.settings import Infer
     from weighbridge.settings.shared import ServingSettings
+    from weighbridge.workload import Infer
 
 Version = tuple[int, ...]
 LONGEST = "the engine's default, the model's maximum"

@@ -27,8 +27,8 @@ from weighbridge.engines.weight_formats import Loader, check_format, declared_na
 from weighbridge.errors import UnsupportedError, UsageError
 
 if TYPE_CHECKING:
-    from weighbridge.settings import Infer
     from weighbridge.settings.shared import Weighed
+    from weighbridge.workload import Infer
 
 ASKED = "as you asked"
 Default = Callable[[ModelPart], tuple[DType, str]]  # the engine's own dtype of a part, and why

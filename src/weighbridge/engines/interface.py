@@ -17,10 +17,10 @@ from weighbridge.checkpoint.model import Model, ModelPart
 from weighbridge.components.weights import FormatChoice, PlacedTensor, formats, tensors
 from weighbridge.memory import Device, NamedBytes
 from weighbridge.report.keys import DerivedFacts, EffectiveSettings
-from weighbridge.settings import Infer
 
 if TYPE_CHECKING:
     from weighbridge.accelerators.budget import Budget
+    from weighbridge.workload import Infer
 
 Surely = Literal["yes", "no", "unknown"]
 WORST, EXPECTED, BEST = range(3)  # of what is free, the bound; of what is taken, the other one
@@ -139,7 +139,7 @@ class SearchPoint(NamedTuple):
     prompt_len: int | None
     batch_size: int
 
-    def of(self, w: Infer) -> Infer:
+    def of(self, w: "Infer") -> "Infer":
         """The workload there."""
         return w.but(context=self.context, prompt_len=self.prompt_len, batch_size=self.batch_size)
 
@@ -149,7 +149,7 @@ POINT = ("context", "prompt_len", "max_new_tokens", "batch_size")
 
 
 def case_key(
-    name: str, subject: Subject, w: Infer, budget: "Budget | None"
+    name: str, subject: Subject, w: "Infer", budget: "Budget | None"
 ) -> tuple[Hashable, ...]:
     """Return all that an engine's case depends on beside the model, whatever point a search asks
     of. It holds the card and the draft model, so that no others can take their place in memory."""

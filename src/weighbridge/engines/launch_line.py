@@ -12,7 +12,7 @@ model_executor/layers/quantization/; sglang 0.5.23 srt/configs/model_config.py
 """
 
 from collections.abc import Container, Iterator, Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from weighbridge.dtypes import torch_dtype
 from weighbridge.engines.engine import Engine
@@ -21,9 +21,11 @@ from weighbridge.engines.interface import Subject
 from weighbridge.engines.weight_formats import makes
 from weighbridge.errors import UsageError
 from weighbridge.report.keys import DerivedFacts
-from weighbridge.settings import Infer, Settings
-from weighbridge.settings.setting import launched
+from weighbridge.settings.setting import Settings, launched
 from weighbridge.sources.reference import FILES, CatalogueRef, HubRef, LocalRef, Reference, UrlRef
+
+if TYPE_CHECKING:
+    from weighbridge.workload import Infer
 
 GGUF = ".gguf"
 DTYPES: Mapping[str, str] = {"float16": "half", "bfloat16": "bfloat16", "float32": "float"}
@@ -49,7 +51,7 @@ def place(s: Subject) -> LoadTarget:
     return LoadTarget(why="a config alone has no weights to load; give a repository or a folder")
 
 
-def draft(s: Subject, w: Infer) -> str:
+def draft(s: Subject, w: "Infer") -> str:
     """Return the place from which the model that proposes tokens is loaded; "" where there is
     none."""
     return (s.draft and place(s.draft).model) or w.draft_model or ""
@@ -111,7 +113,7 @@ def before(subject: Subject, engine: Engine) -> tuple[str, ...]:
     return (f"{engine.longer}=1",)
 
 
-def dtype(subject: Subject, w: Infer) -> str | None:
+def dtype(subject: Subject, w: "Infer") -> str | None:
     """The value of --dtype: what was asked for, or what the card has instead of bfloat16."""
     if subject.narrowed:
         return DTYPES[subject.choice.dtype.name]
@@ -119,7 +121,7 @@ def dtype(subject: Subject, w: Infer) -> str | None:
     return w.dtype if asked in DTYPES else None
 
 
-def quantization(subject: Subject, w: Infer, engine: Engine) -> str | None:
+def quantization(subject: Subject, w: "Infer", engine: Engine) -> str | None:
     """The value of --quantization: of checkpoints that are not packed themselves the engine's own
     name where it was asked by that; of others what was said of them, which may choose kernels."""
     scheme = subject.choice.scheme
@@ -131,7 +133,7 @@ def quantization(subject: Subject, w: Infer, engine: Engine) -> str | None:
     return engine.written.get(scheme.name)
 
 
-def unwritten(s: Subject, w: Infer, engine: Engine) -> str:
+def unwritten(s: Subject, w: "Infer", engine: Engine) -> str:
     """Say what of a question a server's command line cannot ask for; "" where it can ask for
     all."""
     name, scheme = engine.title, s.choice.scheme
@@ -152,17 +154,17 @@ def unwritten(s: Subject, w: Infer, engine: Engine) -> str:
     return target.why or ("a GGUF file is llama.cpp's" if target.file or target.quant else "")
 
 
-def facts(s: Subject, w: Infer, engine: Engine, line: str) -> DerivedFacts:
+def facts(s: Subject, w: "Infer", engine: Engine, line: str) -> DerivedFacts:
     """The line, or why there is none."""
     why = unwritten(s, w, engine)
     return {"launch_note": f"no line to paste: {why}"} if why else {"launch": line}
 
 
-def limits_images(subject: Subject, w: Infer) -> bool:
+def limits_images(subject: Subject, w: "Infer") -> bool:
     return w.images is not None and bool(_image_tokens(subject))
 
 
-def holds_images(subject: Subject, w: Infer, engine: Engine) -> None:
+def holds_images(subject: Subject, w: "Infer", engine: Engine) -> None:
     """Raises UsageError for images that are more than a request holds."""
     tokens = (w.images or 0) * _image_tokens(subject)
     if tokens > subject.context:
@@ -173,7 +175,7 @@ def holds_images(subject: Subject, w: Infer, engine: Engine) -> None:
         )
 
 
-def warnings(subject: Subject, w: Infer, engine: Engine) -> Iterator[str]:
+def warnings(subject: Subject, w: "Infer", engine: Engine) -> Iterator[str]:
     why = unwritten(subject, w, engine)
     if why:
         yield f"no line to paste: {why}"
@@ -185,7 +187,7 @@ def _image_tokens(subject: Subject) -> int:
 
 
 def others(
-    declared: type[Settings], w: Infer, written: Container[str]
+    declared: type[Settings], w: "Infer", written: Container[str]
 ) -> Iterator[tuple[str, object]]:
     """Yield flags of what was said, with their values, of settings that no code has `written`."""
     for setting, said in launched(declared):

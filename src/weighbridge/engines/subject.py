@@ -1,7 +1,7 @@
 """From a model and what the user said to the subject that an engine is given."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from weighbridge.arch.blueprint import Blueprint
 from weighbridge.arch.bodies import body
@@ -19,14 +19,16 @@ from weighbridge.engines.interface import Subject
 from weighbridge.engines.weight_formats import Loader
 from weighbridge.errors import BadFileError, NotServedError, UnsupportedError, UsageError
 from weighbridge.memo import memo
-from weighbridge.settings import Infer
+
+if TYPE_CHECKING:
+    from weighbridge.workload import Infer
 
 USUAL_CONTEXT = 4096  # tokens, where the user names none: contract of the command line
 LIVE = "torch"  # the library of a module that is at hand
 WORDS = "token_embedding"  # CLIP's, beside the names in arch/roles.py
 
 
-def subject(model: Model, w: Infer, engine: Engine, version: Version) -> Subject:
+def subject(model: Model, w: "Infer", engine: Engine, version: Version) -> Subject:
     """Raises UnsupportedError where what the layers remember is not known."""
     part = model.parts[0]
     serves = engine.server or engine.reads == "gguf"  # language models and text encoders
@@ -104,13 +106,13 @@ def reads_text(part: ModelPart) -> bool:
     return memo(part, ("reads text",), found)
 
 
-def _textless(w: Infer) -> Iterator[str]:
+def _textless(w: "Infer") -> Iterator[str]:
     """Yield a warning for each setting of text, of a model that reads none."""
     if w.context is not None:
         yield "--context changes nothing: this model reads no text; --batch-size counts its items"
 
 
-def unused(w: Infer, plan: Blueprint, computes: Body, context: int) -> Iterator[str]:
+def unused(w: "Infer", plan: Blueprint, computes: Body, context: int) -> Iterator[str]:
     """Yield a warning for each setting of a request that means nothing to this model."""
     kinds = {t.kind for t in computes.towers}
     seen = w.images is not None or w.image_size is not None
@@ -164,7 +166,7 @@ def remembered(
         return layers_of, (f"{error}; taken as usual attention, every token kept",)
 
 
-def asked(w: Infer, end: int | None, engine: Engine) -> tuple[int, str]:
+def asked(w: "Infer", end: int | None, engine: Engine) -> tuple[int, str]:
     """(tokens of one request, why). Never the model's maximum in silence."""
     both = w.prompt_len is not None and w.max_new_tokens is not None
     tokens = (w.prompt_len or 0) + (w.max_new_tokens or 0)

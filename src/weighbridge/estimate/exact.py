@@ -13,9 +13,9 @@ from weighbridge.errors import UnsupportedError
 
 if TYPE_CHECKING:
     from weighbridge.engines.interface import EngineAnswer, Subject
-    from weighbridge.settings import Infer, Train
     from weighbridge.training.answer import TrainingAnswer as Trained
     from weighbridge.training.plan import TrainingPlan
+    from weighbridge.workload import Infer, Train
 
 ENGINE = "transformers"
 NEEDED = ("torch", "transformers")

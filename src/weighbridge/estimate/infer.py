@@ -21,8 +21,8 @@ from weighbridge.report import Report
 from weighbridge.report.keys import DerivedFacts, EffectiveSettings, Interval, IntervalName
 from weighbridge.report.verdict import Answer as Fits
 from weighbridge.report.verdict import Remedy, Verdict
-from weighbridge.settings import SPREAD, Infer, foreign
 from weighbridge.verdict import on_devices, on_host
+from weighbridge.workload import SPREAD, Infer, foreign
 
 if TYPE_CHECKING:
     from weighbridge.accelerators.budget import Budget

@@ -14,8 +14,8 @@ from weighbridge.engines.table import Engine
 from weighbridge.estimate import uncounted
 from weighbridge.estimate.facts import layers
 from weighbridge.report.keys import DerivedFacts
-from weighbridge.settings import Infer
 from weighbridge.verdict import on_devices
+from weighbridge.workload import Infer
 
 if TYPE_CHECKING:
     from weighbridge.accelerators.budget import Budget

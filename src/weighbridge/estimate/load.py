@@ -26,7 +26,7 @@ from weighbridge.memory import Basis, Component, Device, Phase
 from weighbridge.quantization.scheme import Scheme
 from weighbridge.report import Report
 from weighbridge.report.keys import DerivedFacts, EffectiveSettings
-from weighbridge.settings import Load
+from weighbridge.workload import Load
 
 if TYPE_CHECKING:
     from weighbridge.accelerators.budget import Budget

@@ -24,12 +24,12 @@ from weighbridge.errors import NotServedError, UnsupportedError, WeighbridgeErro
 from weighbridge.estimate.infer import infer
 from weighbridge.report import Report
 from weighbridge.report.verdict import Remedy, Verdict
-from weighbridge.settings import Infer
 from weighbridge.wording import either
+from weighbridge.workload import Infer
 
 if TYPE_CHECKING:
-    from weighbridge.launch import Launch
-    from weighbridge.launch.record import Stop
+    from weighbridge.engines.launch import Launch
+    from weighbridge.engines.launch.record import Stop
 
 ON = ("1", "true")  # of a variable of the environment
 STARTS = {"no": "will not start", "unknown": "may not start"}

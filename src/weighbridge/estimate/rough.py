@@ -10,7 +10,7 @@ from weighbridge.components.device import ASPECT, rough, words_alone
 from weighbridge.components.weights import total
 from weighbridge.engines.interface import EngineAnswer, Subject
 from weighbridge.memory import Bytes, Component, Device, Phase
-from weighbridge.settings import Infer
+from weighbridge.workload import Infer
 
 FEWEST, USUAL = 16, 4  # heads to a key-value head
 

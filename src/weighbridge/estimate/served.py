@@ -15,8 +15,8 @@ from weighbridge.memory import Device, exactly
 from weighbridge.report.keys import DerivedFacts
 from weighbridge.report.verdict import Answer as Fits
 from weighbridge.report.verdict import Remedy, Verdict
-from weighbridge.settings import Infer
 from weighbridge.verdict import closeness, on_devices
+from weighbridge.workload import Infer
 
 if TYPE_CHECKING:
     from weighbridge.accelerators.budget import Budget

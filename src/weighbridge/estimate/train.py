@@ -18,7 +18,6 @@ from weighbridge.estimate.facts import cautions, facts, layers
 from weighbridge.memory import Device, Phase
 from weighbridge.report import Report
 from weighbridge.report.keys import DerivedFacts, EffectiveSettings
-from weighbridge.settings import Infer, Train
 from weighbridge.training import frameworks, host
 from weighbridge.training.answer import TrainingAnswer, answer, runs_of
 from weighbridge.training.gguf import unpacked
@@ -26,6 +25,7 @@ from weighbridge.training.plan import USUAL_LENGTH, TrainingPlan, plan
 from weighbridge.training.remarks import refused, remarks
 from weighbridge.training.run import StageRuns
 from weighbridge.verdict import on_devices, on_host
+from weighbridge.workload import Infer, Train
 
 if TYPE_CHECKING:
     from weighbridge.accelerators.budget import Budget

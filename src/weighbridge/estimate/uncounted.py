@@ -17,7 +17,7 @@ from weighbridge.memo import memo
 from weighbridge.report import Report
 from weighbridge.report.keys import DerivedFacts, EffectiveSettings
 from weighbridge.report.verdict import Verdict
-from weighbridge.settings import Infer, Load
+from weighbridge.workload import Infer, Load
 
 PIPELINES = ("diffusers", "timm")
 BESIDE = "sentence-transformers"  # a part that works on one vector a text

@@ -19,14 +19,14 @@ from weighbridge.memory import Bytes, Device, Phase
 from weighbridge.report import Report
 from weighbridge.report.fit import NAMES, Accelerator, Fit, Question
 from weighbridge.report.verdict import Remedy
-from weighbridge.settings import FIT
+from weighbridge.workload import FIT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from weighbridge.checkpoint.model import Model
     from weighbridge.estimate.limits import Setting
-    from weighbridge.settings import Infer, Load, Train
+    from weighbridge.workload import Infer, Load, Train
 
 DEVICES = frozenset(DEVICE)  # what verdicts are about: remedies may name others
 REFUSED = (UnsupportedError, BadFileError, UsageError)

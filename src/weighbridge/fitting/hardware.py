@@ -27,7 +27,7 @@ from weighbridge.fitting.answers import REFUSED, Asker, inference, judged
 from weighbridge.fitting.request import DEVICE, FitRequest, workload
 from weighbridge.report import Report
 from weighbridge.report.fit import NAMES, Solved
-from weighbridge.settings import SPREAD
+from weighbridge.workload import SPREAD
 
 if TYPE_CHECKING:
     from weighbridge.accelerators.parts import Part

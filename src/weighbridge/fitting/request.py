@@ -15,8 +15,8 @@ from typing import Any
 from weighbridge.engines.table import engine, record
 from weighbridge.errors import NoCardError, UsageError, WeighbridgeError
 from weighbridge.report.fit import NAMES, SMALLEST
-from weighbridge.settings import FIT, INFER, LOAD, TRAIN, read
-from weighbridge.settings.consistency import OF_ADAPTERS, consistent
+from weighbridge.workload import FIT, INFER, LOAD, TRAIN, engines_of, read
+from weighbridge.workload.consistency import OF_ADAPTERS, consistent
 
 TABLES = {"load": LOAD, "infer": INFER, "train": TRAIN}
 MAX = {  # what can be solved for -> the setting, and the questions that have it
@@ -184,5 +184,5 @@ def takers(setting: str, request: FitRequest, inference: str) -> frozenset[str]:
 
 
 def _is_foreign(setting: str, inference: str) -> bool:
-    engines = INFER[setting].engines
+    engines = engines_of(INFER[setting])
     return bool(engines) and inference not in engines

@@ -19,7 +19,7 @@ from weighbridge.fitting.answers import REFUSED, Asker, inference, judged, reads
 from weighbridge.fitting.request import MAX, FitRequest, workload
 from weighbridge.report import Report
 from weighbridge.report.fit import NAMES, Fit, Question, Solved
-from weighbridge.settings import TRAIN
+from weighbridge.workload import TRAIN
 
 OF_TEXT = ("context", "seq-len", "users")  # what is solved for of a model that reads text
 UNBOUNDED = 1 << 20  # tokens: where a model names no end, as for the limits of a report

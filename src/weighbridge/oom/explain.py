@@ -17,7 +17,7 @@ from weighbridge.oom.text import MOST, decoded
 from weighbridge.questions.prepared import Prepared, opened
 from weighbridge.report import Report
 from weighbridge.report.verdict import Remedy
-from weighbridge.settings import INFER, TRAIN
+from weighbridge.workload import INFER, TRAIN
 
 SEARCHED = 3  # changes that were computed; rows of the table come behind them
 TOLD = 5

@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from weighbridge.errors import UsageError
-from weighbridge.settings import TABLES
 from weighbridge.wording import shown
+from weighbridge.workload import TABLES
 
 Settings = dict[str, Any]
 

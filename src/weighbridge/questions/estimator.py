@@ -13,7 +13,7 @@ from weighbridge.report import Report
 
 if TYPE_CHECKING:
     from weighbridge.estimate.limits import Setting
-    from weighbridge.settings import Infer
+    from weighbridge.workload import Infer
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ from weighbridge.report import Report
 if TYPE_CHECKING:
     from weighbridge.estimate.limits import Setting
     from weighbridge.report.fit import Fit, Ranking
-    from weighbridge.settings import Infer, Load, Train
+    from weighbridge.workload import Infer, Load, Train
 
 
 @dataclass(frozen=True)  # not slotted: it keeps what it has made
@@ -326,7 +326,7 @@ class Prepared:
         form = "" if named else self._named_form(engine)
         if w.quantization is None and not form:
             return w
-        from weighbridge.quantization.everyday import meant
+        from weighbridge.engines.format_names import meant
 
         if form or w.quantization is None:
             return w.but(quantization=meant(form, engine))

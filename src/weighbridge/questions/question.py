@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from weighbridge.engines.table import engine
 from weighbridge.errors import UsageError
-from weighbridge.settings import checked, read
+from weighbridge.workload import checked, read
 
 if TYPE_CHECKING:
-    from weighbridge.launch import Launch
-    from weighbridge.settings import Infer, Load, Train
+    from weighbridge.engines.launch import Launch
+    from weighbridge.workload import Infer, Load, Train
 
 Asked = TypeVar("Asked", "Load", "Infer", "Train")
 
@@ -30,7 +30,7 @@ def question(task: str, workload: Any, settings: Mapping[str, Any]) -> ModelQues
         raise UsageError("give the settings as one workload or by name, not both")
     asked = read(task, settings) if workload is None else checked(task, workload)
     if task == "train":
-        from weighbridge.settings.consistency import consistent
+        from weighbridge.workload.consistency import consistent
 
         consistent(asked)
     asked.check()
@@ -72,7 +72,7 @@ def served_model(
 
 
 def _parsed(command: str) -> "Launch":
-    from weighbridge.launch import parse  # tables of flags, which few ask for
+    from weighbridge.engines.launch import parse  # tables of flags, which few ask for
 
     if not isinstance(command, str):
         raise UsageError(f"command is the text of a launch command, not {type(command).__name__}")

@@ -8,7 +8,7 @@ from typing import Any, cast
 from weighbridge.questions.question import Asked, ModelQuestion
 from weighbridge.report import Report
 from weighbridge.report.keys import EffectiveSettings
-from weighbridge.settings import besides
+from weighbridge.workload import besides
 
 
 def remarked(report: Report, typed: ModelQuestion[Asked], meant: Asked) -> Report:
@@ -21,7 +21,7 @@ def remarked(report: Report, typed: ModelQuestion[Asked], meant: Asked) -> Repor
         report = replace(report, workload=cast(EffectiveSettings, {**report.workload, **more}))
     if meant.quantization in (None, typed.workload.quantization):
         return report
-    from weighbridge.quantization.everyday import said
+    from weighbridge.engines.format_names import said
 
     return _warned(report, said(typed.workload.quantization, meant.quantization or ""))
 

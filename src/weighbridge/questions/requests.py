@@ -20,9 +20,9 @@ from weighbridge.questions import echoes
 from weighbridge.questions.prepared import Prepared, opened
 from weighbridge.questions.question import question, served_model, serving
 from weighbridge.report import Report
-from weighbridge.settings import INFER, TRAIN
 from weighbridge.units import MIB
 from weighbridge.wording import one_line, shown
+from weighbridge.workload import INFER, TRAIN
 
 if TYPE_CHECKING:
     from weighbridge.report.fit import Fit

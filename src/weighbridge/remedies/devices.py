@@ -7,7 +7,7 @@ from weighbridge.accelerators.machines import MACHINE
 from weighbridge.remedies import prices
 from weighbridge.remedies.case import Move, RemedyCase
 from weighbridge.remedies.formats import unrunnable
-from weighbridge.settings import SPREAD
+from weighbridge.workload import SPREAD
 
 # What is sold and rented most of each size, by maker (assumed)
 LADDERS: Mapping[str, tuple[str, ...]] = {

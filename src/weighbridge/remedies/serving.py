@@ -6,7 +6,7 @@ from weighbridge.accelerators.machines import MACHINE, filled
 from weighbridge.engines.table import usual
 from weighbridge.remedies import formats, losses, prices
 from weighbridge.remedies.case import Move, RemedyCase
-from weighbridge.settings import SPREAD
+from weighbridge.workload import SPREAD
 
 ALL = frozenset(("*",))
 STEPS = frozenset(("kv_cache", "activations", "logits"))

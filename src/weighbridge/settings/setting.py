@@ -140,16 +140,6 @@ class Setting(Generic[T]):
         """Title of the section that it is listed in."""
         return self.owner.TITLE
 
-    @property
-    def engines(self) -> tuple[str, ...]:
-        """Names of the engines that have it; () is every engine."""
-        from weighbridge.engines.table import ENGINES  # a start reads one record, or none
-
-        if not any(self.owner in engine.settings.__mro__ for engine in ENGINES.values()):
-            return ()
-        having = tuple(e.name for e in ENGINES.values() if self.name in fields(e.settings))
-        return () if len(having) == len(ENGINES) else having
-
     def value(self, given: Any) -> T:
         """Read what was given. Raises UsageError with the setting's name where it is no value."""
         try:

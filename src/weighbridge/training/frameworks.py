@@ -30,8 +30,8 @@ from typing import Any
 from weighbridge.components.weights import FOUR_BITS
 from weighbridge.dtypes import BFLOAT16, FLOAT16, FLOAT32, DType
 from weighbridge.errors import UsageError
-from weighbridge.settings import FSDP, Train
 from weighbridge.versions import numbers
+from weighbridge.workload import FSDP, Train
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

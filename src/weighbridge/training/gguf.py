@@ -21,7 +21,7 @@ from weighbridge.arch.families import blueprint, family
 from weighbridge.arch.model_types import index
 from weighbridge.checkpoint.model import Model, ModelPart
 from weighbridge.errors import BadFileError, UnsupportedError, UsageError
-from weighbridge.settings import Train
+from weighbridge.workload import Train
 
 LIBRARY = "gguf"
 KEYS: Mapping[str, str] = {  # of the metadata, and of the config

@@ -16,7 +16,7 @@ from typing import Any
 
 from weighbridge.engines.transformers.launching import IMPLEMENTATIONS, OFF
 from weighbridge.quantization.on_load import ConfigCall, dequantizing, written
-from weighbridge.settings import Train
+from weighbridge.workload import Train
 
 WRITES = ("trainer", "trl")
 CONFIGS = {"trainer": "TrainingArguments", "trl": "SFTConfig"}

@@ -11,7 +11,6 @@ from weighbridge.engines.interface import Subject
 from weighbridge.engines.transformers.rules import attends, rules
 from weighbridge.errors import UsageError
 from weighbridge.kernels.attention import FLASH_SINCE
-from weighbridge.settings import Train
 from weighbridge.training import kbit
 from weighbridge.training.adapters import ALL, Adapters, usual
 from weighbridge.training.frameworks import FRAMEWORKS, Framework, Precision, held, stored
@@ -24,6 +23,7 @@ from weighbridge.training.sharding.numbers import (
     sharding,
 )
 from weighbridge.versions import dated, numbers, release
+from weighbridge.workload import Train
 
 if TYPE_CHECKING:
     from weighbridge.accelerators.budget import Budget

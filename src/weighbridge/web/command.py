@@ -5,8 +5,9 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from weighbridge.errors import UsageError
-from weighbridge.settings import TABLES, Setting
 from weighbridge.settings.kinds import COUNT, FLAG, IMAGE, SIZE, WHOLE
+from weighbridge.settings.setting import Setting
+from weighbridge.workload import TABLES
 
 if TYPE_CHECKING:
     from weighbridge.web.asks import AnswerView

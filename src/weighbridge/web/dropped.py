@@ -13,9 +13,9 @@ from weighbridge.checkpoint.reading import Reader
 from weighbridge.errors import BadFileError, NotFoundError, UsageError
 from weighbridge.formats.strict_json import MAX_CONFIG, strict_json
 from weighbridge.questions.prepared import Prepared
-from weighbridge.settings import MOST_BESIDE
 from weighbridge.sources.base import SourceFile, inside, span
 from weighbridge.wording import shown
+from weighbridge.workload import MOST_BESIDE
 
 KINDS = (".safetensors", ".gguf", ".json", ".jsonl")
 RUN = ".jsonl"

@@ -16,23 +16,13 @@ from weighbridge.accelerators.parts import instances, parts
 from weighbridge.catalogue import everyday, pipelines
 from weighbridge.engines.table import ENGINES, written
 from weighbridge.fitting.request import OF_PACKED
-from weighbridge.settings import (
-    FIT,
-    FSDP,
-    INFER,
-    LOAD,
-    MOST,
-    TRAIN,
-    Setting,
-    Settings,
-    Table,
-    fields,
-)
-from weighbridge.settings.consistency import OF_ADAPTERS, OF_ZERO
 from weighbridge.settings.kinds import COUNT, NUMBER, WHOLE
+from weighbridge.settings.setting import MOST, Setting, Settings, fields
 from weighbridge.view.parts import NAMES as PARTS
 from weighbridge.web import filters
 from weighbridge.words import words_in
+from weighbridge.workload import FIT, FSDP, INFER, LOAD, TRAIN, Table, engines_of
+from weighbridge.workload.consistency import OF_ADAPTERS, OF_ZERO
 
 When = Mapping[str, list[str]]
 SPELLED: Mapping[str, str] = {  # words within names that follow
@@ -222,7 +212,7 @@ def _bound(setting: Setting[Any], bound: float) -> float | int | None:
 def _engines(setting: Setting[Any], tab: str) -> tuple[str, ...]:
     """Return the engines that show a setting. In `fit`, a setting that training has too is never
     out of place."""
-    return () if tab == "fit" and setting.name in TRAIN else setting.engines
+    return () if tab == "fit" and setting.name in TRAIN else engines_of(setting)
 
 
 def _when(name: str, tab: str) -> When | None:

@@ -16,7 +16,6 @@ from weighbridge.errors import NoCardError, UsageError, WeighbridgeError
 from weighbridge.formats.gguf import MAX_READ
 from weighbridge.questions.requests import BESIDE, Requests, failed, parsed, settled
 from weighbridge.render import screen_of
-from weighbridge.settings import TABLES
 from weighbridge.view.shown import ShownPage
 from weighbridge.web.asks import masked, taken_token, view_of
 from weighbridge.web.command import command
@@ -24,6 +23,7 @@ from weighbridge.web.dropped import Dropped, ShortError, asks_of
 from weighbridge.web.screens import as_json, prices
 from weighbridge.wording import shown
 from weighbridge.words import LANGUAGES, words_in
+from weighbridge.workload import TABLES
 
 if TYPE_CHECKING:
     from weighbridge.report import Report

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 from weighbridge.errors import UsageError, WeighbridgeError
 from weighbridge.questions.requests import failed
 from weighbridge.report.fit import Fit
-from weighbridge.settings import MOST_BESIDE
 from weighbridge.view.beside import column_heads, screen
 from weighbridge.view.records import Block, Screen
 from weighbridge.wording import shown
 from weighbridge.words import words_in
+from weighbridge.workload import MOST_BESIDE
 
 if TYPE_CHECKING:
     from weighbridge.report import Report

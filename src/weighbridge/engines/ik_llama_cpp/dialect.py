@@ -4,11 +4,11 @@ from dataclasses import replace
 
 from weighbridge.engines.ik_llama_cpp import ENGINE
 from weighbridge.engines.ik_llama_cpp.settings import IkLlamaCpp
+from weighbridge.engines.launch.reading import CommandReading
+from weighbridge.engines.launch.record import Value
+from weighbridge.engines.launch.table import flags
 from weighbridge.engines.llama_cpp import dialect as llama_cpp
 from weighbridge.engines.llama_cpp.flags import FLAGS
-from weighbridge.launch.reading import CommandReading
-from weighbridge.launch.record import Value
-from weighbridge.launch.table import flags
 
 TABLE = """
 [memory]

@@ -1,5 +1,7 @@
 """What ik_llama.cpp allocates for a workload: llama.cpp's answer with rules of its own."""
 
+from typing import TYPE_CHECKING
+
 from weighbridge.accelerators.budget import Budget
 from weighbridge.engines.engine import version
 from weighbridge.engines.ik_llama_cpp import ENGINE
@@ -10,30 +12,32 @@ from weighbridge.engines.llama_cpp import search
 from weighbridge.engines.llama_cpp.answers import answer, free, known_network, model
 from weighbridge.engines.llama_cpp.holdings import DeviceHoldings
 from weighbridge.engines.llama_cpp.latent_matrices import all_heads, complete
-from weighbridge.settings import Infer
+
+if TYPE_CHECKING:
+    from weighbridge.workload import Infer
 
 
-def infer(subject: Subject, w: Infer, budget: Budget | None) -> EngineAnswer:
+def infer(subject: Subject, w: "Infer", budget: Budget | None) -> EngineAnswer:
     """Raises UsageError for settings that ik_llama.cpp refuses."""
     return answer(hold(subject, w, budget, number(w)), subject, w, budget)
 
 
-def holds(subject: Subject, w: Infer, budget: Budget) -> bool:
+def holds(subject: Subject, w: "Infer", budget: Budget) -> bool:
     """Tell whether `infer` would say that it surely fits: for searches."""
     return search.holds(hold(subject, w, budget, number(w)), subject, w, budget)
 
 
-def probe(subject: Subject, w: Infer, budget: Budget) -> Probe:
+def probe(subject: Subject, w: "Infer", budget: Budget) -> Probe:
     """The numbers of `infer` alone, elsewhere."""
     build = number(w)
     return search.probe(lambda s, v: hold(s, v, budget, build), subject, w, budget)
 
 
-def number(w: Infer) -> int:
+def number(w: "Infer") -> int:
     return version(ENGINE, w.engine_version)[0][0]
 
 
-def hold(s: Subject, w: Infer, budget: Budget | None, build: int) -> DeviceHoldings:
+def hold(s: Subject, w: "Infer", budget: Budget | None, build: int) -> DeviceHoldings:
     net = known_network(s)
     settings = ik_launch(s, w, budget, ik_rules(build), model(net, s), latent=net.latent)
     net = complete(net) if settings.latent_mode else all_heads(net)

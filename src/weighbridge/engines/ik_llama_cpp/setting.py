@@ -1,6 +1,7 @@
 """The effective settings of a launch of ik_llama.cpp: llama.cpp's, and its own."""
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from weighbridge.accelerators.budget import Budget
 from weighbridge.engines.ik_llama_cpp.rules import Defaults
@@ -8,14 +9,16 @@ from weighbridge.engines.interface import Subject
 from weighbridge.engines.llama_cpp.rules import LlamaCppRules
 from weighbridge.engines.llama_cpp.setting import LlamaCppLaunch, ModelTraits, launch
 from weighbridge.errors import UsageError
-from weighbridge.settings import Infer
+
+if TYPE_CHECKING:
+    from weighbridge.workload import Infer
 
 MODES = (0, 1, 2, 3)
 
 
 def ik_launch(
     s: Subject,
-    w: Infer,
+    w: "Infer",
     budget: Budget | None,
     rules: tuple[LlamaCppRules, Defaults],
     m: ModelTraits,

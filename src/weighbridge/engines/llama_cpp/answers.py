@@ -10,6 +10,7 @@ experts    layers whose experts go to the host until the rest fits
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from weighbridge.accelerators.budget import Budget
 from weighbridge.arch.mixers import Attention, Latent
@@ -32,11 +33,13 @@ from weighbridge.engines.llama_cpp.setting import LlamaCppLaunch, ModelTraits
 from weighbridge.errors import UnsupportedError
 from weighbridge.memo import memo
 from weighbridge.report.keys import DerivedFacts
-from weighbridge.settings import Infer
 from weighbridge.units import human
 
+if TYPE_CHECKING:
+    from weighbridge.workload import Infer
 
-def answer(h: DeviceHoldings, subject: Subject, w: Infer, budget: Budget | None) -> EngineAnswer:
+
+def answer(h: DeviceHoldings, subject: Subject, w: "Infer", budget: Budget | None) -> EngineAnswer:
     part = budget.choice.part if budget is not None else None
     gpus = components.gpus(h, subject, projector(subject, w), part)
     return EngineAnswer(
@@ -93,7 +96,7 @@ def free(budget: Budget | None, settings: LlamaCppLaunch) -> tuple[int, ...]:
     return tuple(budget.of(d).expected if budget is not None else 1 for d in range(settings.gpus))
 
 
-def derived(h: DeviceHoldings, s: Subject, w: Infer, budget: Budget | None) -> DerivedFacts:
+def derived(h: DeviceHoldings, s: Subject, w: "Infer", budget: Budget | None) -> DerivedFacts:
     facts: DerivedFacts = {
         "kv_cache_bytes_per_token": marginal(h, s.context),
         "compute_buffer_bytes": list(h.compute),

@@ -23,11 +23,11 @@ from weighbridge.engines.interface import Subject
 from weighbridge.engines.llama_cpp.holdings import DeviceHoldings, pool
 from weighbridge.memory import Basis, Bytes, Component, Device, Phase, exactly
 from weighbridge.quantization.schemes import counted, scheme
-from weighbridge.settings import Infer
 from weighbridge.units import MIB, align_up
 
 if TYPE_CHECKING:
     from weighbridge.accelerators.parts import Part
+    from weighbridge.workload import Infer
 
 # A process of llama.cpp on a GPU beside its buffers. Published: 256 MiB for a bare context on an
 # RTX 3090, 200 to 250 for llama.cpp; cuBLAS adds its kernels and a workspace when it is first used.
@@ -328,7 +328,7 @@ def of(
 # The projector
 
 
-def projector(s: Subject, w: Infer) -> Projector | None:
+def projector(s: Subject, w: "Infer") -> Projector | None:
     """Describe the projector of images or sounds; None where none is loaded."""
     if s.projector is None and not w.mmproj:
         return None

@@ -6,11 +6,11 @@ is by itself where the number of slots is left to the server (common/arg.cpp, to
 
 import re
 
+from weighbridge.engines.launch.reading import CommandReading
+from weighbridge.engines.launch.record import Dialect, Value
 from weighbridge.engines.llama_cpp import ENGINE
 from weighbridge.engines.llama_cpp.flags import FLAGS
 from weighbridge.errors import UnsupportedError
-from weighbridge.launch.reading import CommandReading
-from weighbridge.launch.record import Dialect, Value
 
 ALL = 999  # layers: more than any model has, as the programs' own documentation writes it
 TRUTH = {"on": "on", "1": "on", "true": "on", "enabled": "on"}

@@ -5,8 +5,8 @@ flags that are gone; common/common.cpp of ik_llama.cpp at 8337e4cd3. The flags o
 programs (imatrix, perplexity, ...) are left out.
 """
 
+from weighbridge.engines.launch.table import flags
 from weighbridge.engines.llama_cpp.settings import LlamaCpp
-from weighbridge.launch.table import flags
 
 TABLE = """
 [memory]

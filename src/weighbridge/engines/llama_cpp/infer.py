@@ -1,6 +1,7 @@
 """What llama.cpp allocates for a workload: an answer, and the numbers of searches."""
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from weighbridge.accelerators.budget import Budget
 from weighbridge.engines.engine import version
@@ -11,20 +12,22 @@ from weighbridge.engines.llama_cpp.holdings import DeviceHoldings
 from weighbridge.engines.llama_cpp.latent_matrices import as_heads
 from weighbridge.engines.llama_cpp.rules import NEWEST
 from weighbridge.engines.llama_cpp.setting import launch
-from weighbridge.settings import Infer
+
+if TYPE_CHECKING:
+    from weighbridge.workload import Infer
 
 
-def infer(subject: Subject, w: Infer, budget: Budget | None) -> EngineAnswer:
+def infer(subject: Subject, w: "Infer", budget: Budget | None) -> EngineAnswer:
     """Raises UsageError for settings that llama.cpp refuses."""
     return answer(hold(subject, w, budget, number(w.engine_version)), subject, w, budget)
 
 
-def holds(subject: Subject, w: Infer, budget: Budget) -> bool:
+def holds(subject: Subject, w: "Infer", budget: Budget) -> bool:
     """Tell whether `infer` would say that it surely fits: for searches."""
     return search.holds(hold(subject, w, budget, number(w.engine_version)), subject, w, budget)
 
 
-def probe(subject: Subject, w: Infer, budget: Budget) -> Probe:
+def probe(subject: Subject, w: "Infer", budget: Budget) -> Probe:
     """The numbers of `infer` alone, elsewhere."""
     build = number(w.engine_version)
     return search.probe(lambda s, v: hold(s, v, budget, build), subject, w, budget)
@@ -37,7 +40,7 @@ def number(text: str | None) -> int:
     return version(ENGINE, text)[0][0]
 
 
-def hold(s: Subject, w: Infer, budget: Budget | None, build: int) -> DeviceHoldings:
+def hold(s: Subject, w: "Infer", budget: Budget | None, build: int) -> DeviceHoldings:
     """Lay the launch out over devices, with the context that proposes tokens."""
     kind, h = speculation.method(s, w), model_alone(s, w, budget, build)
     if not kind:
@@ -54,7 +57,7 @@ def hold(s: Subject, w: Infer, budget: Budget | None, build: int) -> DeviceHoldi
     )
 
 
-def model_alone(s: Subject, w: Infer, budget: Budget | None, build: int) -> DeviceHoldings:
+def model_alone(s: Subject, w: "Infer", budget: Budget | None, build: int) -> DeviceHoldings:
     net = known_network(s)
     rules = on_device(net, build, budget)
     if not rules.latents:

@@ -2,15 +2,18 @@
 
 import shlex
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from weighbridge.engines import launch_line
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.llama_cpp.setting import LlamaCppLaunch
 from weighbridge.engines.llama_cpp.settings import LlamaCpp
 from weighbridge.report.keys import DerivedFacts
-from weighbridge.settings import Infer, Setting
+from weighbridge.settings.setting import Setting
 from weighbridge.sources.reference import CatalogueRef, HubRef, LocalRef
+
+if TYPE_CHECKING:
+    from weighbridge.workload import Infer
 
 # What the converter writes by itself, and as which --outtype (convert_hf_to_gguf.py in
 # llama-cpp-python 0.3.25); MXFP4 is kept unasked. --remote reads a repository, not a folder
@@ -19,13 +22,13 @@ KEPT = "MXFP4_MOE"
 PROGRAM = {"server": "llama-server", "cli": "llama-cli"}
 
 
-def command(s: Subject, at: LlamaCppLaunch, w: Infer) -> str:
+def command(s: Subject, at: LlamaCppLaunch, w: "Infer") -> str:
     words = [PROGRAM[at.program], *_model(s)]
     words += [word for flag, value in _flags(s, at, w) for word in (flag, value) if word]
     return " ".join(words)
 
 
-def facts(s: Subject, at: LlamaCppLaunch, w: Infer) -> DerivedFacts:
+def facts(s: Subject, at: LlamaCppLaunch, w: "Infer") -> DerivedFacts:
     """The line, and what has to be made before it; or why there is none."""
     if w.base_model:
         return {"launch_note": "no line to paste: llama.cpp runs the class that a file holds"}
@@ -50,7 +53,7 @@ def _file(s: Subject) -> str:
     return shlex.quote(f"{name}-{s.choice.name}.gguf")
 
 
-def _draft(s: Subject, w: Infer) -> str:
+def _draft(s: Subject, w: "Infer") -> str:
     """The file of the model that proposes tokens: one here, or the one that is made of it."""
     made = s.draft is not None and s.draft.part.library != "gguf"
     return _file(s.draft) if s.draft and made else shlex.quote(w.draft_model or "")
@@ -76,7 +79,7 @@ def _told_apart(at: LlamaCppLaunch) -> bool:
 KINDS = {"draft": "draft-simple", "mtp": "draft-mtp", "ngram": "ngram-simple"}
 
 
-def _flags(s: Subject, at: LlamaCppLaunch, w: Infer) -> Iterator[tuple[str, str]]:
+def _flags(s: Subject, at: LlamaCppLaunch, w: "Infer") -> Iterator[tuple[str, str]]:
     numbers, switches = _numbers(s, at, w), _switches(at, w)
     of_fork = (("-mla", w.mla_attn), ("-amb", w.attn_max_b))
     yield "-c", str(at.n_ctx)
@@ -95,7 +98,7 @@ WRITTEN = (LlamaCpp.program.name, LlamaCpp.sched_max_copies.name)
 
 
 def _numbers(
-    s: Subject, at: LlamaCppLaunch, w: Infer
+    s: Subject, at: LlamaCppLaunch, w: "Infer"
 ) -> tuple[tuple[Setting[Any], object, object], ...]:
     """Return (setting, its value, whether it is said)."""
     by_default = at.gpus and at.rules.gpu_layers == 0
@@ -121,7 +124,7 @@ def _numbers(
     )
 
 
-def _switches(at: LlamaCppLaunch, w: Infer) -> tuple[tuple[Setting[Any], bool], ...]:
+def _switches(at: LlamaCppLaunch, w: "Infer") -> tuple[tuple[Setting[Any], bool], ...]:
     """Return (setting, whether it is on)."""
     return (
         (LlamaCpp.kv_unified, bool(w.kv_unified) or _told_apart(at)),

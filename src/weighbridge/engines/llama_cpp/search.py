@@ -9,6 +9,7 @@ search is decided by those that were replayed before.
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from weighbridge.accelerators.budget import Budget
 from weighbridge.engines.interface import HeldBounds, Probe, SearchPoint, Subject
@@ -17,13 +18,15 @@ from weighbridge.engines.llama_cpp.components import CONTEXT, Projector, project
 from weighbridge.engines.llama_cpp.compute import step_of
 from weighbridge.engines.llama_cpp.holdings import DeviceHoldings, pool
 from weighbridge.memory import Bytes, NamedBytes, exactly
-from weighbridge.settings import Infer
 
-Hold = Callable[[Subject, Infer], DeviceHoldings]
+if TYPE_CHECKING:
+    from weighbridge.workload import Infer
+
+Hold = Callable[[Subject, "Infer"], DeviceHoldings]
 Buffers = tuple[int, ...]  # bytes by device
 
 
-def probe(hold: Hold, s: Subject, w: Infer, budget: Budget) -> Probe:
+def probe(hold: Hold, s: Subject, w: "Infer", budget: Budget) -> Probe:
     """Prepare a search: numbers of `infer` at other points, of the launches that `hold` lays
     out."""
     tower, known = projector(s, w), ProbedBuffers()
@@ -117,7 +120,7 @@ def _phases(
     return [loaded, [*loaded, *running]]
 
 
-def holds(h: DeviceHoldings, s: Subject, w: Infer, budget: Budget) -> bool:
+def holds(h: DeviceHoldings, s: Subject, w: "Infer", budget: Budget) -> bool:
     """Tell whether all requests run at once and every GPU surely has room for its high estimate."""
     return h.launch.requests <= h.launch.slots and not _beyond(h, projector(s, w), budget)
 

@@ -10,7 +10,7 @@ src/llama-context.cpp (llama_context).
 """
 
 from dataclasses import dataclass
-from typing import TypedDict
+from typing import TYPE_CHECKING, TypedDict
 
 from weighbridge.accelerators.budget import Budget
 from weighbridge.dtypes import DType
@@ -19,8 +19,10 @@ from weighbridge.engines.llama_cpp.caches import CELLS, OF_CACHES, OF_IK, ggml
 from weighbridge.engines.llama_cpp.rules import LlamaCppRules
 from weighbridge.errors import UsageError
 from weighbridge.report.keys import EffectiveSettings
-from weighbridge.settings import Infer
 from weighbridge.units import align_up
+
+if TYPE_CHECKING:
+    from weighbridge.workload import Infer
 
 PROGRAMS = ("server", "cli")
 MODES = ("none", "layer", "row")
@@ -170,7 +172,7 @@ class ModelTraits:
 
 
 def launch(
-    s: Subject, w: Infer, budget: Budget | None, rules: LlamaCppRules, m: ModelTraits
+    s: Subject, w: "Infer", budget: Budget | None, rules: LlamaCppRules, m: ModelTraits
 ) -> LlamaCppLaunch:
     return LlamaCppLaunch(
         program=one_of(w.program, PROGRAMS, "--program") or "server",
@@ -185,7 +187,7 @@ def launch(
     )
 
 
-def _batches(s: Subject, w: Infer, rules: LlamaCppRules, m: ModelTraits) -> BatchSettings:
+def _batches(s: Subject, w: "Infer", rules: LlamaCppRules, m: ModelTraits) -> BatchSettings:
     """Models without causal attention take a batch in one step."""
     slots, unified = _slots(w, rules)
     requests = w.batch_size or 1
@@ -200,7 +202,7 @@ def _batches(s: Subject, w: Infer, rules: LlamaCppRules, m: ModelTraits) -> Batc
     )
 
 
-def _attention(w: Infer, rules: LlamaCppRules, m: ModelTraits) -> AttentionSettings:
+def _attention(w: "Infer", rules: LlamaCppRules, m: ModelTraits) -> AttentionSettings:
     asked = one_of(w.flash_attn, SWITCH, "--flash-attn") or rules.flash
     return AttentionSettings(
         flash=asked == "on" or (asked == "auto" and m.flash),
@@ -211,7 +213,7 @@ def _attention(w: Infer, rules: LlamaCppRules, m: ModelTraits) -> AttentionSetti
     )
 
 
-def _places(w: Infer, gpus: int, rules: LlamaCppRules, m: ModelTraits) -> PlaceSettings:
+def _places(w: "Infer", gpus: int, rules: LlamaCppRules, m: ModelTraits) -> PlaceSettings:
     """What is on the GPUs: every layer and the output, where nothing is said."""
     layers, asked = m.layers + 1, _gpu_layers(w, rules)
     on_gpus = layers if asked is None else min(asked, layers)
@@ -226,7 +228,7 @@ def _places(w: Infer, gpus: int, rules: LlamaCppRules, m: ModelTraits) -> PlaceS
     )
 
 
-def _host(w: Infer, rules: LlamaCppRules) -> HostSettings:
+def _host(w: "Infer", rules: LlamaCppRules) -> HostSettings:
     return HostSettings(
         cache_offload=not w.no_kv_offload,
         mmap=not w.no_mmap,
@@ -241,7 +243,7 @@ def one_of(value: str | None, known: tuple[str, ...], flag: str) -> str | None:
     raise UsageError(f"{flag} {value!r} is not known to llama.cpp; use {', '.join(known)}")
 
 
-def _gpus(w: Infer, budget: Budget | None) -> int:
+def _gpus(w: "Infer", budget: Budget | None) -> int:
     """Count the GPUs that are used. Without a budget it is one, which takes all that it is given;
     none where no layer is on a GPU."""
     if w.n_gpu_layers == 0:
@@ -249,7 +251,7 @@ def _gpus(w: Infer, budget: Budget | None) -> int:
     return budget.choice.count if budget is not None else 1
 
 
-def _gpu_layers(w: Infer, rules: LlamaCppRules) -> int | None:
+def _gpu_layers(w: "Infer", rules: LlamaCppRules) -> int | None:
     """Return -ngl; None is all layers. The older default, no layer, is for those who launch such a
     build; a question without the setting is about a model on its GPU."""
     if w.n_gpu_layers is None:
@@ -257,7 +259,7 @@ def _gpu_layers(w: Infer, rules: LlamaCppRules) -> int | None:
     return None if w.n_gpu_layers < 0 else w.n_gpu_layers
 
 
-def _slots(w: Infer, rules: LlamaCppRules) -> tuple[int, bool]:
+def _slots(w: "Infer", rules: LlamaCppRules) -> tuple[int, bool]:
     server = one_of(w.program, PROGRAMS, "--program") != "cli"
     usual = rules.server_slots if server else 1
     slots = w.parallel if w.parallel and w.parallel > 0 else max(usual, w.batch_size or 1)
@@ -266,7 +268,7 @@ def _slots(w: Infer, rules: LlamaCppRules) -> tuple[int, bool]:
     return slots, unified if w.kv_unified is None else w.kv_unified
 
 
-def shares(w: Infer, *, unified: bool) -> bool:
+def shares(w: "Infer", *, unified: bool) -> bool:
     """Whether a request may have all cells. A server that is told how many slots there are gives
     each its part of the context, in builds with one cache as well."""
     told = bool(w.parallel and w.parallel > 0) and w.program != "cli" and not w.kv_unified
@@ -278,14 +280,14 @@ def _cells(tokens: int, slots: int, *, unified: bool) -> int:
     return padded if unified else align_up(padded // slots, CELLS) * slots
 
 
-def cache_type(w: Infer, which: str, rules: LlamaCppRules) -> DType:
+def cache_type(w: "Infer", which: str, rules: LlamaCppRules) -> DType:
     own = w.cache_type_k if which == "k" else w.cache_type_v
     flag = "--kv-cache-dtype" if own is None and w.kv_cache_dtype else f"--cache-type-{which}"
     known = OF_IK if rules.fused else OF_CACHES
     return ggml(own or w.kv_cache_dtype or "f16", flag, known)
 
 
-def _values(w: Infer, flash: str, rules: LlamaCppRules) -> DType:
+def _values(w: "Infer", flash: str, rules: LlamaCppRules) -> DType:
     found = cache_type(w, "v", rules)
     if found.block > 1 and flash == "off":
         raise UsageError(
@@ -295,14 +297,14 @@ def _values(w: Infer, flash: str, rules: LlamaCppRules) -> DType:
     return found
 
 
-def _split(w: Infer, gpus: int) -> tuple[float, ...]:
+def _split(w: "Infer", gpus: int) -> tuple[float, ...]:
     split = tuple(w.tensor_split or ())
     if split and gpus and len(split) > gpus:
         raise UsageError(f"--tensor-split names {len(split)} GPUs, of which there are {gpus}")
     return split
 
 
-def _main(w: Infer, gpus: int) -> int:
+def _main(w: "Infer", gpus: int) -> int:
     chosen = w.main_gpu or 0
     if chosen >= max(1, gpus):
         raise UsageError(f"--main-gpu {chosen}: there are {gpus} GPUs")

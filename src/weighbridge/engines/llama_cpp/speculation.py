@@ -20,6 +20,7 @@ block); llama.cpp #23861 and #23988 (server_n_outputs_max).
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from math import prod
+from typing import TYPE_CHECKING
 
 from weighbridge.arch.gguf_layers import Keys
 from weighbridge.arch.mixers import Attention, Latent
@@ -30,8 +31,10 @@ from weighbridge.engines.llama_cpp.holdings import DeviceHoldings
 from weighbridge.errors import UsageError
 from weighbridge.memo import memo
 from weighbridge.memory import Bytes
-from weighbridge.settings import Infer
 from weighbridge.units import align_up
+
+if TYPE_CHECKING:
+    from weighbridge.workload import Infer
 
 PROPOSED, OF_NGRAMS = 3, 48  # tokens, where nobody says (n_max; size_m)
 GOES_BACK = ("qwen35", "qwen35moe")  # architectures whose states are kept to go back to
@@ -59,7 +62,7 @@ class DraftHoldings:
         return self.weights[device] + h.kv(device) + h.state(device) + self.buffer(device).high
 
 
-def method(s: Subject, w: Infer) -> str:
+def method(s: Subject, w: "Infer") -> str:
     """Raises UsageError for what llama.cpp has not. A draft model is one by being named."""
     if w.speculative_method is not None and w.speculative_method not in KINDS:
         raise UsageError(
@@ -70,7 +73,7 @@ def method(s: Subject, w: Infer) -> str:
     return w.speculative_method or ("draft" if s.draft is not None else "")
 
 
-def proposed(s: Subject, w: Infer) -> int:
+def proposed(s: Subject, w: "Infer") -> int:
     """Tokens that are proposed at once, of one slot."""
     kind = method(s, w)
     if not kind or w.num_speculative_tokens is not None:
@@ -78,12 +81,12 @@ def proposed(s: Subject, w: Infer) -> int:
     return OF_NGRAMS if kind == "ngram" else PROPOSED
 
 
-def goes_back(s: Subject, w: Infer, net: Network) -> int:
+def goes_back(s: Subject, w: "Infer", net: Network) -> int:
     """States beside the running one."""
     return proposed(s, w) if method(s, w) == "mtp" and net.arch in GOES_BACK else 0
 
 
-def plain(w: Infer) -> Infer:
+def plain(w: "Infer") -> "Infer":
     """Return the workload that a draft model is launched with: all of it on the devices, a cache in
     f16."""
     return w.but(

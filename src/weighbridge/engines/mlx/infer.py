@@ -12,6 +12,7 @@ backend/metal/allocator.cpp; mlx-lm d78bf58 generate.py, server.py.
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from weighbridge.accelerators.budget import Budget
 from weighbridge.arch.mixers import Attention, Latent
@@ -32,8 +33,10 @@ from weighbridge.engines.mlx.rules import (
 from weighbridge.engines.mlx.step import CHUNK, Moment, temporaries
 from weighbridge.engines.subject import USUAL_CONTEXT
 from weighbridge.memory import Basis, Bytes, Component, Device, Phase, exactly
-from weighbridge.settings import Infer
 from weighbridge.units import MIB, human
+
+if TYPE_CHECKING:
+    from weighbridge.workload import Infer
 
 RUNTIME = Bytes(20 * MIB, 100 * MIB, 400 * MIB)  # Metal's queues and compiled kernels
 PROCESS = Bytes(150 * MIB, 400 * MIB, 1000 * MIB)  # Python, transformers' tokenizer, libraries
@@ -91,7 +94,7 @@ class Run:
         return always or capped or not heads <= rules.fused
 
 
-def infer(subject: Subject, w: Infer, budget: Budget | None) -> EngineAnswer:
+def infer(subject: Subject, w: "Infer", budget: Budget | None) -> EngineAnswer:
     """Raises UsageError for settings that mlx-lm refuses."""
     number, subject = version(ENGINE, w.engine_version)[0], unpacked(subject)
     run = Run(subject=subject, plan=planned(subject, w, budget, mlx_rules(number)))
@@ -178,7 +181,7 @@ def _marginal(run: Run) -> int:
     return grown // STEP
 
 
-def _warnings(run: Run, w: Infer, budget: Budget | None) -> Iterator[str]:
+def _warnings(run: Run, w: "Infer", budget: Budget | None) -> Iterator[str]:
     if w.max_kv_size is not None and run.plan.most is None:
         yield (
             f"--max-kv-size {w.max_kv_size:,} changes nothing: mlx-lm's class of "
@@ -194,6 +197,6 @@ def _warnings(run: Run, w: Infer, budget: Budget | None) -> Iterator[str]:
         )
 
 
-def context(w: Infer, end: int) -> tuple[int, str]:
+def context(w: "Infer", end: int) -> tuple[int, str]:
     """(tokens of a request, why) where a command line leaves them open: caches grow with them."""
     return min(USUAL_CONTEXT, end), "the usual default: mlx-lm sets none"

@@ -7,18 +7,21 @@ format that was sized has to be converted first.
 import re
 import shlex
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from weighbridge.engines import launch_line
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.mlx.plan import GENERATE, GROUP, Plan
 from weighbridge.engines.mlx.rules import DECODED
 from weighbridge.report.keys import DerivedFacts
-from weighbridge.settings import Infer
+
+if TYPE_CHECKING:
+    from weighbridge.workload import Infer
 
 AFFINE = re.compile(r"mlx-(\d)bit-g(\d+)")
 
 
-def facts(s: Subject, w: Infer, p: Plan) -> DerivedFacts:
+def facts(s: Subject, w: "Infer", p: Plan) -> DerivedFacts:
     """The line, and what has to be made before it; or why there is none."""
     why = unwritten(s, w)
     if why:
@@ -28,7 +31,7 @@ def facts(s: Subject, w: Infer, p: Plan) -> DerivedFacts:
     return {"launch": line, "launch_note": made} if made else {"launch": line}
 
 
-def unwritten(s: Subject, w: Infer) -> str:
+def unwritten(s: Subject, w: "Infer") -> str:
     if w.base_model:
         return "mlx-lm runs the class with its head"
     if s.choice.scheme is None and s.choice.dtype.nbytes < 2:
@@ -54,7 +57,7 @@ def _folder(s: Subject) -> str:
     return shlex.quote(f"{name}-{s.choice.name.removeprefix('mlx-')}")
 
 
-def _flags(s: Subject, w: Infer, p: Plan) -> Iterator[str]:
+def _flags(s: Subject, w: "Infer", p: Plan) -> Iterator[str]:
     yield f"--model {_folder(s) if converted(s) else shlex.quote(launch_line.place(s).model)}"
     if p.program != GENERATE:
         if p.batch > DECODED:

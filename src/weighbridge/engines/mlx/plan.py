@@ -8,6 +8,7 @@ does not load and where it does not run.
 
 import re
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from weighbridge.accelerators.budget import Budget
 from weighbridge.arch.model_types import facts
@@ -21,7 +22,9 @@ from weighbridge.engines.mlx.rules import (
 )
 from weighbridge.errors import NotServedError, UnsupportedError, UsageError
 from weighbridge.report.keys import EffectiveSettings
-from weighbridge.settings import Infer
+
+if TYPE_CHECKING:
+    from weighbridge.workload import Infer
 
 BITS, GROUP = (2, 3, 4, 5, 6, 8), 64  # of mx.quantize; --kv-group-size
 GENERATE, SERVER = "mlx_lm.generate", "mlx_lm.server"
@@ -85,7 +88,7 @@ class Plan:
         }
 
 
-def planned(s: Subject, w: Infer, budget: Budget | None, rules: MlxRules) -> Plan:
+def planned(s: Subject, w: "Infer", budget: Budget | None, rules: MlxRules) -> Plan:
     """Raises UsageError or UnsupportedError for what mlx-lm refuses."""
     runs_on(budget)
     loads(s)
@@ -162,7 +165,7 @@ def _as_llama(kind: str) -> bool:
     return facts(kind).mlx.windows == "as_llama"
 
 
-def _bits(w: Infer) -> int | None:
+def _bits(w: "Infer") -> int | None:
     name = (w.kv_cache_dtype or "auto").lower()
     if name in ("auto", *FLOATS):
         return None

@@ -9,12 +9,12 @@ server's. Source: ollama fb30760 cmd/cmd.go (runCmd), envconfig/config.go.
 import re
 from collections.abc import Mapping
 
+from weighbridge.engines.launch.arguments import scan
+from weighbridge.engines.launch.reading import CommandReading
+from weighbridge.engines.launch.record import Dialect, Launch, LaunchedProgram, Value
+from weighbridge.engines.launch.shell import commands
+from weighbridge.engines.launch.table import flags
 from weighbridge.errors import UsageError
-from weighbridge.launch.arguments import scan
-from weighbridge.launch.reading import CommandReading
-from weighbridge.launch.record import Dialect, Launch, LaunchedProgram, Value
-from weighbridge.launch.shell import commands
-from weighbridge.launch.table import flags
 
 FLAGS = flags(
     """[ignored value]

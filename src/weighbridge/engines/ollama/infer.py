@@ -17,6 +17,7 @@ Source: ollama fb30760 llm/llama_server.go (MemorySize, bufferSizeRegex), cmd/cm
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from weighbridge.accelerators.budget import Budget
 from weighbridge.engines.engine import Version, version
@@ -31,12 +32,14 @@ from weighbridge.engines.ollama.layer_formula import Placed
 from weighbridge.engines.ollama.rules import build, usual_context
 from weighbridge.engines.ollama.setting import Asked, asked, by_formula
 from weighbridge.report.keys import DerivedFacts, EffectiveSettings
-from weighbridge.settings import Infer
+
+if TYPE_CHECKING:
+    from weighbridge.workload import Infer
 
 UNITS = ((10**12, "TB"), (10**9, "GB"), (10**6, "MB"), (10**3, "KB"))
 
 
-def infer(subject: Subject, w: Infer, budget: Budget | None) -> EngineAnswer:
+def infer(subject: Subject, w: "Infer", budget: Budget | None) -> EngineAnswer:
     """Raises UsageError for settings that llama-server refuses."""
     on = on_server(subject, w, budget)
     h = hold(on)
@@ -49,14 +52,14 @@ def infer(subject: Subject, w: Infer, budget: Budget | None) -> EngineAnswer:
     )
 
 
-def holds(subject: Subject, w: Infer, budget: Budget) -> bool:
+def holds(subject: Subject, w: "Infer", budget: Budget) -> bool:
     """Tell whether `infer` would say that it surely fits: for searches."""
     on = on_server(subject, w, budget)
     h = hold(on)
     return search.holds(h, on.subject, on.workload, on.budget or budget)
 
 
-def probe(subject: Subject, w: Infer, budget: Budget) -> Probe:
+def probe(subject: Subject, w: "Infer", budget: Budget) -> Probe:
     """The numbers of `infer` alone, elsewhere: there one card may hold all, or all share it."""
     probes = dict[int, Probe]()
 
@@ -74,16 +77,16 @@ def probe(subject: Subject, w: Infer, budget: Budget) -> Probe:
     return numbers
 
 
-def release(w: Infer) -> int:
+def release(w: "Infer") -> int:
     """The build of llama.cpp that the release runs."""
     return build(number(w))
 
 
-def number(w: Infer) -> Version:
+def number(w: "Infer") -> Version:
     return version(ENGINE, w.engine_version)[0]
 
 
-def on_server(s: Subject, w: Infer, budget: Budget | None) -> Asked:
+def on_server(s: Subject, w: "Infer", budget: Budget | None) -> Asked:
     return asked(s, w, budget, answers.known_network(s), number(w))
 
 
@@ -121,7 +124,7 @@ def settings(of_server: EffectiveSettings, number: int) -> EffectiveSettings:
 
 
 def derived(
-    of_server: DerivedFacts, h: DeviceHoldings, s: Subject, w: Infer, on: Asked
+    of_server: DerivedFacts, h: DeviceHoldings, s: Subject, w: "Infer", on: Asked
 ) -> DerivedFacts:
     """The server's facts under Ollama's line, and what `ollama ps` shows."""
     facts = of_server.copy()
@@ -131,13 +134,13 @@ def derived(
     return facts | _shown(h, w, on) | launching.facts(s, w, on.workload)
 
 
-def _shown(h: DeviceHoldings, w: Infer, on: Asked) -> DerivedFacts:
+def _shown(h: DeviceHoldings, w: "Infer", on: Asked) -> DerivedFacts:
     """Old releases show what they reckoned, not what is there."""
     placed = estimated(h, w, on)
     return shown(h) if placed is None else shown_as(placed.size, placed.on_cards)
 
 
-def estimated(h: DeviceHoldings, w: Infer, on: Asked) -> Placed | None:
+def estimated(h: DeviceHoldings, w: "Infer", on: Asked) -> Placed | None:
     """Place layers by the formula of old releases; None for releases that go by real buffers."""
     since, cards = number(w), on.budget
     old = rules.ollama_rules(since)
@@ -148,7 +151,7 @@ def estimated(h: DeviceHoldings, w: Infer, on: Asked) -> Placed | None:
 
 
 def warnings(
-    s: Subject, w: Infer, budget: Budget | None, h: DeviceHoldings, on: Asked
+    s: Subject, w: "Infer", budget: Budget | None, h: DeviceHoldings, on: Asked
 ) -> Iterator[str]:
     placed = estimated(h, w, on)
     if placed is not None and sum(placed.layers) < h.launch.gpu_layers:
@@ -179,7 +182,7 @@ def memory(budget: Budget) -> int:
     return budget.choice.count * budget.choice.part.total.bytes.expected
 
 
-def context(w: Infer, end: int) -> tuple[int, str]:
+def context(w: "Infer", end: int) -> tuple[int, str]:
     """(tokens of a request, why) where a command line leaves them to Ollama."""
     budget = w.budget()
     tokens = usual_context(0 if budget is None else memory(budget), number(w))

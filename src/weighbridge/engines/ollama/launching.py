@@ -8,14 +8,17 @@ What has no variable is a PARAMETER of a Modelfile; a model that is no tag is ma
 import re
 import shlex
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from weighbridge.catalogue import everyday, ollama_tags
 from weighbridge.engines import launch_line
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.ollama import library
 from weighbridge.report.keys import DerivedFacts
-from weighbridge.settings import Infer
 from weighbridge.sources.reference import LocalRef
+
+if TYPE_CHECKING:
+    from weighbridge.workload import Infer
 
 FLASH = {"on": "1", "off": "0"}
 KEPT = ("MXFP4_MOE",)  # what a checkpoint is in already
@@ -24,7 +27,7 @@ REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
 TAG = re.compile(r"[\w.-]+(/[\w.-]+)?:[\w.-]+", re.ASCII)
 
 
-def facts(s: Subject, w: Infer, on: Infer) -> DerivedFacts:
+def facts(s: Subject, w: "Infer", on: "Infer") -> DerivedFacts:
     """The line, and what has to be made before it; or why there is none. `on` is the workload with
     Ollama's defaults."""
     if w.base_model:
@@ -48,7 +51,7 @@ def facts(s: Subject, w: Infer, on: Infer) -> DerivedFacts:
     return found
 
 
-def variables(w: Infer, on: Infer) -> Iterator[str]:
+def variables(w: "Infer", on: "Infer") -> Iterator[str]:
     yield f"OLLAMA_CONTEXT_LENGTH={on.context}"
     if on.parallel != 1:
         yield f"OLLAMA_NUM_PARALLEL={on.parallel}"
@@ -60,7 +63,7 @@ def variables(w: Infer, on: Infer) -> Iterator[str]:
         yield "OLLAMA_SCHED_SPREAD=1"
 
 
-def parameters(w: Infer) -> Iterator[str]:
+def parameters(w: "Infer") -> Iterator[str]:
     """Options of one model (api/types.go, Runner)."""
     numbers = (("num_gpu", w.n_gpu_layers), ("num_batch", w.n_batch), ("main_gpu", w.main_gpu))
     yield from (f"{name} {value}" for name, value in numbers if value is not None)

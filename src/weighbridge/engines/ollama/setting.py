@@ -11,6 +11,7 @@ Before 0.30 there was no such server, and its runners were given the same (`of_r
 """
 
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from weighbridge.accelerators.budget import Budget
 from weighbridge.arch.mixers import Attention
@@ -33,7 +34,9 @@ from weighbridge.engines.ollama.rules import (
     SMALL,
     WITHOUT_FLASH,
 )
-from weighbridge.settings import Infer
+
+if TYPE_CHECKING:
+    from weighbridge.workload import Infer
 
 OF_TAG = "the tag's own"  # a tower that Ollama loads with the model
 TEXT_ALONE = "Gemma3n"  # classes without their towers: convert/convert_gemma3n.go
@@ -44,11 +47,11 @@ class Asked:
     """The model, the workload and the cards as llama-server is given them."""
 
     subject: Subject
-    workload: Infer
+    workload: "Infer"
     budget: Budget | None
 
 
-def asked(s: Subject, w: Infer, budget: Budget | None, net: Network, release: Version) -> Asked:
+def asked(s: Subject, w: "Infer", budget: Budget | None, net: Network, release: Version) -> Asked:
     if not rules.ollama_rules(release).own_server:
         return of_runner(s, w, budget, net, release)
     slots = parallel(s, w, net)
@@ -66,7 +69,7 @@ def asked(s: Subject, w: Infer, budget: Budget | None, net: Network, release: Ve
     return _on_cards(s, found, budget, alone)
 
 
-def _on_cards(s: Subject, w: Infer, budget: Budget | None, alone: int | None) -> Asked:
+def _on_cards(s: Subject, w: "Infer", budget: Budget | None, alone: int | None) -> Asked:
     """`alone` is the card that has all."""
     if alone is not None and budget is not None and not budget.mixed:  # the others are hidden
         budget, alone = replace(budget, choice=replace(budget.choice, count=1)), None
@@ -89,7 +92,9 @@ def _of_tag(s: Subject) -> str | None:
 # Before 0.30
 
 
-def of_runner(s: Subject, w: Infer, budget: Budget | None, net: Network, release: Version) -> Asked:
+def of_runner(
+    s: Subject, w: "Infer", budget: Budget | None, net: Network, release: Version
+) -> Asked:
     """A batch is 512 tokens, whatever the context. llama.cpp's C interface keeps windows whole;
     Ollama's own runner lets them slide."""
     context = num_ctx(s)
@@ -109,12 +114,12 @@ def of_runner(s: Subject, w: Infer, budget: Budget | None, net: Network, release
     return _on_cards(s, found, budget, _alone(found, budget, net))
 
 
-def _flash_asked(w: Infer, budget: Budget | None) -> str | None:
+def _flash_asked(w: "Infer", budget: Budget | None) -> str | None:
     unable = budget is not None and budget.choice.part.capability == NO_FLASH
     return "off" if unable else w.flash_attn
 
 
-def reckoned(w: Infer, net: Network, slots: int) -> Reckoned:
+def reckoned(w: "Infer", net: Network, slots: int) -> Reckoned:
     """What the formula of old releases goes by."""
     return Reckoned(
         net=net,
@@ -126,14 +131,14 @@ def reckoned(w: Infer, net: Network, slots: int) -> Reckoned:
     )
 
 
-def by_formula(w: Infer, budget: Budget, net: Network, slots: int, count: int = 0) -> Placed:
+def by_formula(w: "Infer", budget: Budget, net: Network, slots: int, count: int = 0) -> Placed:
     """Where the layers go on `count` cards, or on all."""
     rooms = tuple(budget.of(d).expected for d in range(count or budget.choice.count))
     most = -1 if w.n_gpu_layers is None else w.n_gpu_layers
     return place(reckoned(w, net, slots), rooms, metal=budget.choice.part.stack == "own", most=most)
 
 
-def _tried(s: Subject, w: Infer, budget: Budget | None, net: Network, release: Version) -> int:
+def _tried(s: Subject, w: "Infer", budget: Budget | None, net: Network, release: Version) -> int:
     """Requests at once: what is asked, else the first number with which all is on the cards."""
     if s.body.embeds or not s.body.causal or net.arch in ALONE:
         return 1
@@ -147,7 +152,7 @@ def _tried(s: Subject, w: Infer, budget: Budget | None, net: Network, release: V
     return next(fit, 1)
 
 
-def _alone(w: Infer, budget: Budget | None, net: Network) -> int | None:
+def _alone(w: "Infer", budget: Budget | None, net: Network) -> int | None:
     """The one card that holds all by the formula."""
     if w.main_gpu is not None or budget is None or budget.choice.count == 1:
         return w.main_gpu
@@ -158,7 +163,7 @@ def _alone(w: Infer, budget: Budget | None, net: Network) -> int | None:
 # Since 0.30
 
 
-def parallel(s: Subject, w: Infer, net: Network) -> int:
+def parallel(s: Subject, w: "Infer", net: Network) -> int:
     """Slots. Models of vectors, and some architectures, have one."""
     if s.body.embeds or not s.body.causal or net.arch in ALONE:
         return 1
@@ -171,7 +176,7 @@ def num_ctx(s: Subject) -> int:
     return min(max(s.context, least), s.longest or s.context)
 
 
-def flash_attention(w: Infer, budget: Budget | None) -> str:
+def flash_attention(w: "Infer", budget: Budget | None) -> str:
     """OLLAMA_FLASH_ATTENTION, else auto where every card can."""
     if w.flash_attn:
         return w.flash_attn
@@ -189,7 +194,7 @@ def predicted(net: Network, tokens: int) -> int:
     return file + 4 * len(net.layers) * shared * width * tokens
 
 
-def placed(w: Infer, budget: Budget | None, needed: int) -> int | None:
+def placed(w: "Infer", budget: Budget | None, needed: int) -> int | None:
     """The one card that holds all; None where layers are shared out. `split_mode` layer is
     OLLAMA_SCHED_SPREAD."""
     if w.main_gpu is not None:
@@ -201,7 +206,7 @@ def placed(w: Infer, budget: Budget | None, needed: int) -> int | None:
     return best if needed <= rooms[best] * FILLED // 100 else None
 
 
-def batch(s: Subject, w: Infer, budget: Budget | None, net: Network, slots: int) -> int:
+def batch(s: Subject, w: "Infer", budget: Budget | None, net: Network, slots: int) -> int:
     """num_batch, which is the logical and the physical one."""
     context = num_ctx(s)
     if w.n_batch is not None:
@@ -215,7 +220,7 @@ def batch(s: Subject, w: Infer, budget: Budget | None, net: Network, slots: int)
     return _automatic(context * slots, predicted(net, context * slots), _room(w, budget))
 
 
-def _room(w: Infer, budget: Budget | None) -> int:
+def _room(w: "Infer", budget: Budget | None) -> int:
     """Free memory of all cards; 0 where it is not known."""
     if budget is None:
         return 0

@@ -25,10 +25,10 @@ from weighbridge.engines.engine import Engine, Version
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.weight_formats import FLOAT8, WeightFormat, found
 from weighbridge.errors import NotServedError, UsageError
-from weighbridge.settings import Infer
 
 if TYPE_CHECKING:
     from weighbridge.accelerators.budget import Budget
+    from weighbridge.workload import Infer
 
 NEAREST = {"Apple": "nearest is --engine llama.cpp, which runs on Metal"}
 
@@ -51,7 +51,7 @@ def unknown_backend(name: str, engine: str, known: Sequence[str]) -> str:
     return f"--attention-backend {name!r:.40}: {engine} has no such backend; {nearest}"
 
 
-def suited(subject: Subject, w: Infer, budget: "Budget | None", needs: Needs) -> Subject:
+def suited(subject: Subject, w: "Infer", budget: "Budget | None", needs: Needs) -> Subject:
     """The model as the engine takes it on that device. Raises where it does not run there."""
     if budget is None:
         return subject
@@ -72,7 +72,7 @@ def suited(subject: Subject, w: Infer, budget: "Budget | None", needs: Needs) ->
             f"and this is {has}",
             "nearest is --engine llama.cpp",
         )
-    return _without_bfloat16(subject, w, needs, "{}.{}".format(*number))
+    return _without_bfloat16(subject, w.dtype, needs, "{}.{}".format(*number))
 
 
 def caution(budget: "Budget | None", engine: Engine) -> tuple[str, ...]:
@@ -108,12 +108,13 @@ def _hardware(form: str) -> str:
     return "float8" if re.fullmatch(FLOAT8, form) else form
 
 
-def _without_bfloat16(subject: Subject, w: Infer, needs: Needs, number: str) -> Subject:
+def _without_bfloat16(subject: Subject, asked: str | None, needs: Needs, number: str) -> Subject:
+    """Return what a card without bfloat16 runs; `asked` is the dtype that was."""
     if subject.choice.dtype != BFLOAT16:
         return subject
-    if needs.refuses and w.dtype and torch_dtype(w.dtype, "--dtype") == BFLOAT16:
+    if needs.refuses and asked and torch_dtype(asked, "--dtype") == BFLOAT16:
         raise UsageError(
-            f"--dtype {w.dtype}: {needs.engine} refuses bfloat16 on compute capability {number}; "
+            f"--dtype {asked}: {needs.engine} refuses bfloat16 on compute capability {number}; "
             "give --dtype float16"
         )
     dtype = FLOAT32 if needs.unstable(subject.model_type) else FLOAT16
@@ -124,7 +125,7 @@ def _without_bfloat16(subject: Subject, w: Infer, needs: Needs, number: str) -> 
         choices={name: _in(c, dtype) for name, c in subject.choices.items()},
         narrowed=True,
         why=f"compute capability {number} has no bfloat16",
-        draft=None if draft is None else _without_bfloat16(draft, Infer(), needs, number),
+        draft=None if draft is None else _without_bfloat16(draft, None, needs, number),
     )
 
 

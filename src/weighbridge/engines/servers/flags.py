@@ -2,7 +2,7 @@
 
 from weighbridge.engines.engine import Engine
 from weighbridge.engines.format_choice import OF_THE_CHECKPOINT, SAID_OF_IT
-from weighbridge.launch.reading import CommandReading
+from weighbridge.engines.launch.reading import CommandReading
 
 NO_CODE = "--trust-remote-code is not obeyed: no code of the repository is run"
 ENV = {  # variables that matter for memory, whoever runs on torch

@@ -24,10 +24,10 @@ from weighbridge.engines.sglang.rules import rules
 from weighbridge.engines.sglang.weights import split_rules
 from weighbridge.memo import memo
 from weighbridge.memory import Bytes, Component, total
-from weighbridge.settings import Infer
 
 if TYPE_CHECKING:
     from weighbridge.accelerators.budget import Budget
+    from weighbridge.workload import Infer
 
 HOPPER = 9  # its layouts where no card is named
 COLLECTIVES = Collectives(  # MiB, beyond a look at free memory before all communicators
@@ -51,11 +51,11 @@ class StepLimits(NamedTuple):
     without_graphs: bool
 
 
-def said(w: Infer) -> StepLimits:
+def said(w: "Infer") -> StepLimits:
     return StepLimits(w.max_running_requests, w.chunked_prefill_size, w.disable_cuda_graph)
 
 
-def saying(w: Infer, limits: StepLimits) -> Infer:
+def saying(w: "Infer", limits: StepLimits) -> "Infer":
     """The workload with that said."""
     return w.but(
         max_running_requests=limits.running,
@@ -97,13 +97,13 @@ class SglangCase:
         return self.budget.choice.part.capability if self.budget else None
 
 
-def case(s: Subject, w: Infer, budget: "Budget | None", version: Version) -> SglangCase:
+def case(s: Subject, w: "Infer", budget: "Budget | None", version: Version) -> SglangCase:
     return memo(
         s.model, case_key("sglang case", s, w, budget), lambda: _case(s, w, budget, version)
     )
 
 
-def _case(s: Subject, w: Infer, budget: "Budget | None", version: Version) -> SglangCase:
+def _case(s: Subject, w: "Infer", budget: "Budget | None", version: Version) -> SglangCase:
     @lru_cache(maxsize=LAUNCHES)
     def settled(limits: StepLimits) -> Effective:
         return effective(s, saying(w, limits), budget, version)
@@ -135,7 +135,7 @@ class _Replica:
     """How one replica is spread, of which a case is made; the others are the same."""
 
     subject: Subject
-    w: Infer
+    w: "Infer"
     settings: Effective
     budget: "Budget | None"
 

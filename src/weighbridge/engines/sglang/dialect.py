@@ -1,10 +1,10 @@
 """SGLang's server: what takes more than one flag, and what it decides itself."""
 
+from weighbridge.engines.launch.reading import CommandReading
+from weighbridge.engines.launch.record import Dialect, Value
 from weighbridge.engines.servers import flags as common
 from weighbridge.engines.sglang import ENGINE
 from weighbridge.engines.sglang.flags import FLAGS
-from weighbridge.launch.reading import CommandReading
-from weighbridge.launch.record import Dialect, Value
 
 TORCHAO = {
     "int4wo-128": "torchao-int4-g128",

@@ -21,11 +21,11 @@ from weighbridge.engines.sglang import attention_backends, card_defaults
 from weighbridge.engines.sglang.caches import COMPRESSED_RUNNING, SglangCacheSetting
 from weighbridge.engines.sglang.rules import rules
 from weighbridge.errors import UsageError
-from weighbridge.settings import Infer
 from weighbridge.units import MIB, ceil_div
 
 if TYPE_CHECKING:
     from weighbridge.accelerators.budget import Budget
+    from weighbridge.workload import Infer
 
 ALGORITHMS: Mapping[str, str] = {
     "draft": "STANDALONE",
@@ -105,7 +105,7 @@ class Effective:
         )
 
 
-def effective(s: Subject, w: Infer, budget: "Budget | None", version: Version) -> Effective:
+def effective(s: Subject, w: "Infer", budget: "Budget | None", version: Version) -> Effective:
     memory = budget.choice.part.total.bytes.expected / MIB if budget else None
     k = _kind(s, budget, version)
     backend = attention_backends.backend(w.attention_backend, k)
@@ -157,7 +157,7 @@ def _kind(
     )
 
 
-def _copies(w: Infer) -> tuple[int, int]:
+def _copies(w: "Infer") -> tuple[int, int]:
     """(replicas, groups of attention): --dp-size counts the one or the other."""
     number = w.data_parallel_size or 1
     if not w.enable_dp_attention:
@@ -181,7 +181,7 @@ class _Sized(NamedTuple):
 
 def _sized(
     s: Subject,
-    w: Infer,
+    w: "Infer",
     criteria: attention_backends.BackendCriteria,
     memory: float | None,
     groups: int,
@@ -219,7 +219,7 @@ def _sized(
     )
 
 
-def _running(w: Infer) -> int | None:
+def _running(w: "Infer") -> int | None:
     return w.max_running_requests or (SPECULATING if _algorithm(w) else None)
 
 
@@ -232,7 +232,7 @@ def generates(s: Subject) -> bool:
     return bool(s.body.causal and not s.body.embeds and not s.body.labels)
 
 
-def has_towers(s: Subject, w: Infer) -> bool:
+def has_towers(s: Subject, w: "Infer") -> bool:
     if w.language_model_only:
         return False
     raw = s.config.raw if s.config is not None else {}
@@ -260,19 +260,19 @@ def _ratio(asked: float | None, otherwise: float, flag: str) -> float:
     return ratio
 
 
-def _algorithm(w: Infer) -> str | None:
+def _algorithm(w: "Infer") -> str | None:
     if w.speculative_method is not None:
         return ALGORITHMS[w.speculative_method]
     return "STANDALONE" if w.draft_model else None
 
 
-def _drafted(w: Infer, algorithm: str | None) -> int:
+def _drafted(w: "Infer", algorithm: str | None) -> int:
     if algorithm is None:
         return 0
     return w.num_speculative_tokens or DRAFTED.get(algorithm, 4)
 
 
-def _loras(w: Infer) -> int:
+def _loras(w: "Infer") -> int:
     if w.max_loras is None and w.max_lora_rank is None:
         return 0
     if w.max_lora_rank is None:
@@ -280,7 +280,7 @@ def _loras(w: Infer) -> int:
     return w.max_loras or LORAS
 
 
-def _largest(w: Infer, preset: int, running: int | None, s: Subject) -> int:
+def _largest(w: "Infer", preset: int, running: int | None, s: Subject) -> int:
     """Requests of the largest captured batch."""
     if w.disable_cuda_graph or not generates(s):
         return 0
@@ -290,7 +290,7 @@ def _largest(w: Infer, preset: int, running: int | None, s: Subject) -> int:
 
 def _captures(
     s: Subject,
-    w: Infer,
+    w: "Infer",
     criteria: attention_backends.BackendCriteria,
     version: Version,
     algorithm: str | None,
@@ -315,7 +315,7 @@ def _captures(
     return not any(against)
 
 
-def _share(s: Subject, w: Infer, asked: card_defaults.ShareCriteria) -> float:
+def _share(s: Subject, w: "Infer", asked: card_defaults.ShareCriteria) -> float:
     share = card_defaults.fraction(asked)
     raw = s.config.raw.get("vision_config") if s.config is not None else None
     if not has_towers(s, w) or (
@@ -327,7 +327,7 @@ def _share(s: Subject, w: Infer, asked: card_defaults.ShareCriteria) -> float:
     return card_defaults.with_towers(asked.version, share, layers or 24, hidden or 1024)
 
 
-def _kv(s: Subject, w: Infer, criteria: attention_backends.BackendCriteria) -> str:
+def _kv(s: Subject, w: "Infer", criteria: attention_backends.BackendCriteria) -> str:
     if w.kv_cache_dtype not in (None, "auto"):
         return str(w.kv_cache_dtype)
     if criteria.sparse and criteria.latent:
@@ -349,7 +349,7 @@ def _declares_fp8(raw: Mapping[str, Any]) -> bool:
     return floats or str(raw.get("kv_cache_quant_algo", "")).upper() == "FP8"
 
 
-def _ssm(s: Subject, w: Infer) -> DType:
+def _ssm(s: Subject, w: "Infer") -> DType:
     dtype = (s.text or {}).get("mamba_ssm_dtype")
     named = w.mamba_ssm_cache_dtype or dtype or s.raw.get("mamba_ssm_dtype")
     return TORCH.get(str(named), FLOAT32)

@@ -31,17 +31,17 @@ from weighbridge.engines.sglang.serving import SglangLaunched
 from weighbridge.errors import UnsupportedError
 from weighbridge.memory import Bytes, Component, Device, Phase
 from weighbridge.report.keys import DerivedFacts
-from weighbridge.settings import Infer
 from weighbridge.units import GIB, human
 
 if TYPE_CHECKING:
     from weighbridge.accelerators.budget import Budget
+    from weighbridge.workload import Infer
 
 NEEDS = device_support.Needs(ENGINE.name, oldest=(7, 5))
 PROCESS = Bytes(GIB, 5 * GIB // 2, 4 * GIB)  # of one rank's process on the host, without weights
 
 
-def infer(s: Subject, w: Infer, budget: "Budget | None") -> EngineAnswer:
+def infer(s: Subject, w: "Infer", budget: "Budget | None") -> EngineAnswer:
     s, case_of = _met(s, w, budget)
     point = SearchPoint(s.context, w.prompt_len, w.batch_size or 1)
     asked = SglangLaunched(served=Served(case=case_of, asked=w, limits=said(w), point=point))
@@ -65,7 +65,7 @@ def infer(s: Subject, w: Infer, budget: "Budget | None") -> EngineAnswer:
     )
 
 
-def probe(s: Subject, w: Infer, budget: "Budget") -> Probe:
+def probe(s: Subject, w: "Infer", budget: "Budget") -> Probe:
     """Prepares the numbers of `infer` for searches."""
     _, case_of = _met(s, w, budget)
 
@@ -81,7 +81,7 @@ def probe(s: Subject, w: Infer, budget: "Budget") -> Probe:
     return ask
 
 
-def _met(s: Subject, w: Infer, budget: "Budget | None") -> tuple[Subject, SglangCase]:
+def _met(s: Subject, w: "Infer", budget: "Budget | None") -> tuple[Subject, SglangCase]:
     """The model as SGLang takes it on that card, and what was prepared of it."""
     number, _ = version(ENGINE, w.engine_version)
     s = device_support.suited(s, w, budget, NEEDS)

@@ -3,7 +3,7 @@
 import json
 import shlex
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from weighbridge.engines import launch_line
 from weighbridge.engines.interface import Subject
@@ -11,8 +11,10 @@ from weighbridge.engines.sglang import ENGINE
 from weighbridge.engines.sglang.effective import Effective, generates
 from weighbridge.engines.sglang.settings import Sglang
 from weighbridge.report.keys import EffectiveSettings
-from weighbridge.settings import Infer, Setting
-from weighbridge.settings.setting import launched
+from weighbridge.settings.setting import Setting, launched
+
+if TYPE_CHECKING:
+    from weighbridge.workload import Infer
 
 # In the order of a line; others follow
 ORDER: tuple[Setting[Any], ...] = (
@@ -34,18 +36,18 @@ FLAGS: Mapping[str, str] = {  # setting -> flag, where the user said something
 ZEROS = ("chunked_prefill_size",)  # of which 0 is a value of its own: prompts are not cut
 
 
-def change(before: Infer, after: Infer) -> dict[str, object]:
+def change(before: "Infer", after: "Infer") -> dict[str, object]:
     """The settings that `after` has and `before` does not."""
     return {n: v for n in FLAGS if (v := getattr(after, n)) != getattr(before, n)}
 
 
-def changes(before: Infer, after: Infer) -> str:
+def changes(before: "Infer", after: "Infer") -> str:
     """Write the settings that `after` has and `before` does not as flags."""
     found = change(before, after).items()
     return " ".join(FLAGS[n] if v is True else f"{FLAGS[n]} {v}" for n, v in found)
 
 
-def launch(s: Subject, w: Infer, e: Effective) -> str:
+def launch(s: Subject, w: "Infer", e: Effective) -> str:
     where = launch_line.place(s)
     words = ["python", "-m", "sglang.launch_server", "--model-path", where.model]
     if where.revision:
@@ -54,7 +56,7 @@ def launch(s: Subject, w: Infer, e: Effective) -> str:
     return " ".join((*launch_line.before(s, ENGINE), *words))
 
 
-def _flags(s: Subject, w: Infer, e: Effective) -> Iterator[str]:
+def _flags(s: Subject, w: "Infer", e: Effective) -> Iterator[str]:
     yield from ("--context-length", str(e.context))
     if e.algorithm is not None:
         yield from ("--speculative-algorithm", e.algorithm)
@@ -71,7 +73,7 @@ def _flags(s: Subject, w: Infer, e: Effective) -> Iterator[str]:
             yield from (flag, str(asked))
 
 
-def _of_model(s: Subject, w: Infer) -> Iterator[str]:
+def _of_model(s: Subject, w: "Infer") -> Iterator[str]:
     dtype, quantization = launch_line.dtype(s, w), launch_line.quantization(s, w, ENGINE)
     if not generates(s):
         yield "--is-embedding"
@@ -83,7 +85,7 @@ def _of_model(s: Subject, w: Infer) -> Iterator[str]:
         yield from ("--limit-mm-data-per-request", json.dumps({"image": w.images}))
 
 
-def settings(e: Effective, w: Infer) -> EffectiveSettings:
+def settings(e: Effective, w: "Infer") -> EffectiveSettings:
     found: EffectiveSettings = {
         "tensor_parallel_size": e.tensor,
         "pipeline_parallel_size": e.pipeline,

@@ -17,6 +17,7 @@ Source: sglang 0.5.23 srt/managers/scheduler.py (init_model_worker).
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from weighbridge.allocator.filling import Filling
 from weighbridge.engines.interface import EXPECTED, SearchPoint
@@ -26,8 +27,10 @@ from weighbridge.engines.sglang.cases import RankResidents, SglangCase, StepLimi
 from weighbridge.engines.sglang.effective import Effective, requests
 from weighbridge.engines.sglang.rules import rules
 from weighbridge.memory import Bytes, Component, Phase, exactly, total
-from weighbridge.settings import Infer
 from weighbridge.units import MIB, ceil_div
+
+if TYPE_CHECKING:
+    from weighbridge.workload import Infer
 
 ENCODED = 100 * MIB  # SGLANG_VLM_CACHE_SIZE_MB, off the pools since 0.5.18
 INDEX = 8  # int64, of a free token in a list
@@ -38,7 +41,7 @@ class Served:
     """One workload on one model: everything that its launches have in common."""
 
     case: SglangCase
-    asked: Infer
+    asked: "Infer"
     limits: StepLimits
     point: SearchPoint
 

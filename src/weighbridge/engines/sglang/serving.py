@@ -14,6 +14,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from weighbridge.engines.interface import BEST, EXPECTED, WORST, Surely
 from weighbridge.engines.sglang.cases import saying
@@ -27,7 +28,9 @@ from weighbridge.engines.sglang.replica import (
     taken,
 )
 from weighbridge.memory import Bytes, total
-from weighbridge.settings import Infer
+
+if TYPE_CHECKING:
+    from weighbridge.workload import Infer
 
 STEPS = 1000  # a fraction is written in thousandths
 SEARCHED = 12
@@ -50,7 +53,7 @@ class SglangLaunched:
         )
 
     @cached_property
-    def w(self) -> Infer:
+    def w(self) -> "Infer":
         """Return the request with what differs from SGLang's defaults."""
         workload = saying(self.served.asked, self.served.limits)
         return workload if self.share is None else workload.but(mem_fraction_static=self.share)

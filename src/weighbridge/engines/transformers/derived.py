@@ -18,16 +18,16 @@ from weighbridge.engines.transformers.stage import KV, setting
 from weighbridge.memo import memo
 from weighbridge.memory import Bytes, Component, Device, Phase
 from weighbridge.report.keys import DerivedFacts, EffectiveSettings
-from weighbridge.settings import Infer
 
 if TYPE_CHECKING:
     from weighbridge.accelerators.budget import Budget
+    from weighbridge.workload import Infer
 
 FROM_DRAFT = ("weights", "buffers", "kv_cache", "recurrent_state", "rounding")
 SCANS = (GatedDelta, KimiDelta, Mamba1, Mamba2)
 
 
-def settings(subject: Subject, w: Infer, plan: GenerationPlan) -> EffectiveSettings:
+def settings(subject: Subject, w: "Infer", plan: GenerationPlan) -> EffectiveSettings:
     return {
         "attention": plan.prompt.kernel,
         "cache_implementation": None if plan.prompt.cache == "none" else plan.prompt.cache,
@@ -44,7 +44,7 @@ def settings(subject: Subject, w: Infer, plan: GenerationPlan) -> EffectiveSetti
 
 def facts(
     subject: Subject,
-    w: Infer,
+    w: "Infer",
     plan: GenerationPlan,
     devices: tuple[Device, ...],
     budget: "Budget | None",

@@ -12,10 +12,10 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from weighbridge.engines.launch.record import Launch, Value
 from weighbridge.engines.transformers import ENGINE
 from weighbridge.engines.transformers.launching import CACHES, IMPLEMENTATIONS, OFF
 from weighbridge.errors import UsageError
-from weighbridge.launch.record import Launch, Value
 from weighbridge.quantization.on_load import named
 
 MOST = 1 << 16  # characters

@@ -49,11 +49,11 @@ from weighbridge.engines.transformers.stage import (
 from weighbridge.engines.transformers.step import ForwardStep
 from weighbridge.memo import memo
 from weighbridge.memory import Bytes, Component, Device, NamedBytes, Phase, exactly
-from weighbridge.settings import Infer
 from weighbridge.units import MIB
 
 if TYPE_CHECKING:
     from weighbridge.accelerators.budget import Budget
+    from weighbridge.workload import Infer
 
 
 REPLAY = "c10/cuda/CUDACachingAllocator.cpp, replayed tensor by tensor"
@@ -162,7 +162,7 @@ def _allocator(rounding: int, free: Bytes) -> Iterator[Component]:
 # ---- infer
 
 
-def infer(subject: Subject, w: Infer, budget: "Budget | None") -> EngineAnswer:
+def infer(subject: Subject, w: "Infer", budget: "Budget | None") -> EngineAnswer:
     subject, asked, unpacked = _planned(subject, w, budget)
     devices = tuple(_devices(subject, asked))
     if subject.draft is not None:
@@ -181,7 +181,7 @@ def infer(subject: Subject, w: Infer, budget: "Budget | None") -> EngineAnswer:
     )
 
 
-def probe(subject: Subject, w: Infer, budget: "Budget") -> Probe:
+def probe(subject: Subject, w: "Infer", budget: "Budget") -> Probe:
     """The devices of `infer` alone, as far as they need be walked."""
 
     def held(at: SearchPoint) -> Serving:
@@ -217,7 +217,7 @@ def _numbers(phases: Iterable[Phase], room: int) -> Iterator[list[NamedBytes]]:
 
 
 def _planned(
-    subject: Subject, w: Infer, budget: "Budget | None"
+    subject: Subject, w: "Infer", budget: "Budget | None"
 ) -> tuple[Subject, GenerationPlan, str]:
     """The model as that card takes it, and what to say where it takes it unpacked."""
     asked = plan(subject, w, budget)

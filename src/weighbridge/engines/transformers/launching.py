@@ -10,7 +10,7 @@ The class is the one that was sized: an Auto class loads another one for towers 
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from weighbridge.arch.model_types import differs
 from weighbridge.engines import launch_line
@@ -19,7 +19,9 @@ from weighbridge.engines.interface import Subject
 from weighbridge.engines.transformers.plan import GenerationPlan
 from weighbridge.quantization.on_load import ConfigCall, written
 from weighbridge.report.keys import DerivedFacts
-from weighbridge.settings import Infer
+
+if TYPE_CHECKING:
+    from weighbridge.workload import Infer
 
 FLOATS = ("float32", "float16", "bfloat16")
 IMPLEMENTATIONS = {"eager": "eager", "flash": "flash_attention_2"}
@@ -43,7 +45,7 @@ class LaunchLine:
         return {"launch": self.text} if self.text else {"launch_note": self.why}
 
 
-def line(s: Subject, w: Infer, p: GenerationPlan) -> LaunchLine:
+def line(s: Subject, w: "Infer", p: GenerationPlan) -> LaunchLine:
     why = unwritten(s, w, p)
     if why:
         return LaunchLine(why=f"no line to paste: {why}")
@@ -58,7 +60,7 @@ def line(s: Subject, w: Infer, p: GenerationPlan) -> LaunchLine:
     return LaunchLine("; ".join(head) + f"; model = {_loaded(s, w, p, config)}" + _asked(s, w, p))
 
 
-def unwritten(s: Subject, w: Infer, p: GenerationPlan) -> str:
+def unwritten(s: Subject, w: "Infer", p: GenerationPlan) -> str:
     """What transformers cannot be asked for in a line; "" where it can."""
     own, scheme = s.choice, s.choice.scheme
     if own.dtype.name not in FLOATS:
@@ -89,7 +91,7 @@ def _config(s: Subject, p: GenerationPlan) -> ConfigCall | None:
     return written(scheme.name, s.choice.dtype.name) if scheme and _packs(s) else None
 
 
-def _class(s: Subject, w: Infer) -> str:
+def _class(s: Subject, w: "Infer") -> str:
     if w.base_model:
         return "AutoModel"
     cls = s.part.blueprint.cls
@@ -98,11 +100,11 @@ def _class(s: Subject, w: Infer) -> str:
     )
 
 
-def _drafts(w: Infer) -> tuple[str, ...]:
+def _drafts(w: "Infer") -> tuple[str, ...]:
     return ("AutoModelForCausalLM",) if w.draft_model else ()
 
 
-def _loaded(s: Subject, w: Infer, p: GenerationPlan, config: ConfigCall | None) -> str:
+def _loaded(s: Subject, w: "Infer", p: GenerationPlan, config: ConfigCall | None) -> str:
     """The keyword was `torch_dtype` before 4.56."""
     where = launch_line.place(s)
     dtype = "dtype" if p.rules.says_dtype else "torch_dtype"
@@ -135,11 +137,11 @@ def _value(value: Any) -> str:
     return json.dumps(value) if isinstance(value, str) else repr(value)
 
 
-def _asked(s: Subject, w: Infer, p: GenerationPlan) -> str:
+def _asked(s: Subject, w: "Infer", p: GenerationPlan) -> str:
     return f"; model.generate({', '.join(['**inputs', *_words(s, w, p)])})" if p.new else ""
 
 
-def _words(s: Subject, w: Infer, p: GenerationPlan) -> Iterator[str]:
+def _words(s: Subject, w: "Infer", p: GenerationPlan) -> Iterator[str]:
     apart = w.prompt_len is not None or w.max_new_tokens is not None
     yield f"max_new_tokens={p.new}" if apart else f"max_length={p.context}"
     if p.beams > 1:

@@ -7,6 +7,7 @@ case.launched(workload, point, batch)    ranks at a context, of so many requests
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING
 
 from weighbridge.accelerators.budget import Budget
 from weighbridge.components.device import context
@@ -32,8 +33,10 @@ from weighbridge.engines.vllm.rules import VllmRules
 from weighbridge.engines.vllm.setting import Batch, VllmLaunch, has_experts
 from weighbridge.memo import memo
 from weighbridge.memory import Component
-from weighbridge.settings import Infer
 from weighbridge.units import ceil_div
+
+if TYPE_CHECKING:
+    from weighbridge.workload import Infer
 
 STEPS = 16  # launches by their steps that are kept of a case
 PEAKS = 16  # moments that are kept of a launch
@@ -43,7 +46,7 @@ PEAKS = 16  # moments that are kept of a launch
 class VllmLaunched:
     """A launch and what it reserves. `share` is of the card, where it is not as asked."""
 
-    asked: Infer
+    asked: "Infer"
     batch: Batch
     kinds: tuple[RankReserve, ...]  # ranks that differ
     kind_of: tuple[int, ...]  # of each rank, which of them it is
@@ -69,7 +72,7 @@ class VllmLaunched:
         )
 
     @cached_property
-    def w(self) -> Infer:
+    def w(self) -> "Infer":
         """Return the request with what differs from vLLM's defaults."""
         if self.share is None and self.batch == setting.said(self.asked):
             return self.asked
@@ -93,7 +96,7 @@ class VllmCase:
     kind_of: tuple[int, ...]
     made_of: tuple[Subject, Budget | None]
 
-    def launched(self, w: Infer, point: SearchPoint, batch: Batch) -> VllmLaunched:
+    def launched(self, w: "Infer", point: SearchPoint, batch: Batch) -> VllmLaunched:
         """Raises UsageError for a context that the batch cannot read."""
         first = self.first
         requests = ceil_div(point.batch_size, first.data)
@@ -112,7 +115,7 @@ class VllmCase:
         return VllmLaunched(asked=w, batch=batch, kinds=kinds, kind_of=self.kind_of)
 
 
-def case(subject: Subject, w: Infer, budget: Budget | None, rules: VllmRules) -> VllmCase:
+def case(subject: Subject, w: "Infer", budget: Budget | None, rules: VllmRules) -> VllmCase:
     return memo(
         subject.model,
         case_key("vllm case", subject, w, budget),
@@ -120,7 +123,7 @@ def case(subject: Subject, w: Infer, budget: Budget | None, rules: VllmRules) ->
     )
 
 
-def _case(subject: Subject, w: Infer, budget: Budget | None, rules: VllmRules) -> VllmCase:
+def _case(subject: Subject, w: "Infer", budget: Budget | None, rules: VllmRules) -> VllmCase:
     first = setting.launch(subject, w, budget, rules)
 
     @lru_cache(maxsize=2)
@@ -145,7 +148,7 @@ def _case(subject: Subject, w: Infer, budget: Budget | None, rules: VllmRules) -
 
 
 def resident_of(
-    subject: Subject, rank: Rank, launch: VllmLaunch, w: Infer, budget: Budget | None
+    subject: Subject, rank: Rank, launch: VllmLaunch, w: "Infer", budget: Budget | None
 ) -> Resident:
     adapters = _adapters(subject, rank, launch, w, budget)
     draft = _draft(subject, rank, launch, budget)
@@ -166,7 +169,7 @@ def resident_of(
 
 
 def standing_of(
-    subject: Subject, resident: Resident, launch: VllmLaunch, w: Infer, budget: Budget | None
+    subject: Subject, resident: Resident, launch: VllmLaunch, w: "Infer", budget: Budget | None
 ) -> Standing:
     rank = resident.rank
     widths = forward.widths(
@@ -226,7 +229,7 @@ def _peaks(
     return peak
 
 
-def prompt_tokens(launch: VllmLaunch, w: Infer, point: SearchPoint, requests: int) -> int:
+def prompt_tokens(launch: VllmLaunch, w: "Infer", point: SearchPoint, requests: int) -> int:
     """Tokens that this workload brings at once; a shared prefix is computed once."""
     prompt = point.prompt_len or point.context
     shared = min(w.shared_prefix or 0, prompt - 1) if launch.prefix_caching else 0
@@ -234,7 +237,7 @@ def prompt_tokens(launch: VllmLaunch, w: Infer, point: SearchPoint, requests: in
 
 
 def _adapters(
-    subject: Subject, rank: Rank, launch: VllmLaunch, w: Infer, budget: Budget | None
+    subject: Subject, rank: Rank, launch: VllmLaunch, w: "Infer", budget: Budget | None
 ) -> tuple[Component, ...]:
     if not w.max_loras:
         return ()
@@ -278,7 +281,7 @@ def _talk(
 
 
 def residents_of(
-    subject: Subject, launch: VllmLaunch, w: Infer, budget: Budget | None
+    subject: Subject, launch: VllmLaunch, w: "Infer", budget: Budget | None
 ) -> tuple[tuple[Resident, ...], tuple[int, ...]]:
     """Return what ranks hold, each kind once; and of each rank, which of these kinds it is."""
     number_of: dict[tuple[object, ...], int] = {}

@@ -18,6 +18,7 @@ model_executor/offloader/uva.py.
 
 import math
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from weighbridge.accelerators.budget import Budget
 from weighbridge.arch.model_types import facts
@@ -51,8 +52,10 @@ from weighbridge.engines.vllm.setting import attends
 from weighbridge.errors import NotServedError, UsageError
 from weighbridge.memory import Device
 from weighbridge.report.keys import DerivedFacts, FirstRank
-from weighbridge.settings import Infer
 from weighbridge.units import human
+
+if TYPE_CHECKING:
+    from weighbridge.workload import Infer
 
 SPAN = 256  # tokens over which a marginal byte is measured
 BATCH = "--batch-size"
@@ -67,7 +70,7 @@ def unstable(model_type: str) -> bool:
 NEEDS = device_support.Needs(ENGINE.name, oldest=(7, 0), refuses=True, unstable=unstable)
 
 
-def infer(subject: Subject, w: Infer, budget: Budget | None) -> EngineAnswer:
+def infer(subject: Subject, w: "Infer", budget: Budget | None) -> EngineAnswer:
     """Raises UsageError for settings that the engine refuses."""
     subject, case_of = _met(subject, w, budget)
     point = SearchPoint(subject.context, w.prompt_len, setting.positive(w.batch_size, BATCH) or 1)
@@ -89,7 +92,7 @@ def infer(subject: Subject, w: Infer, budget: Budget | None) -> EngineAnswer:
     )
 
 
-def probe(subject: Subject, w: Infer, budget: Budget) -> Probe:
+def probe(subject: Subject, w: "Infer", budget: Budget) -> Probe:
     """Prepares the numbers of `infer` for searches."""
     subject, case_of = _met(subject, w, budget)
 
@@ -108,7 +111,7 @@ def probe(subject: Subject, w: Infer, budget: Budget) -> Probe:
     return ask
 
 
-def _met(subject: Subject, w: Infer, budget: Budget | None) -> tuple[Subject, VllmCase]:
+def _met(subject: Subject, w: "Infer", budget: Budget | None) -> tuple[Subject, VllmCase]:
     """The model as vLLM takes it on that card, and what was prepared of it."""
     number, _ = version(ENGINE, w.engine_version)
     subject = device_support.suited(subject, w, budget, NEEDS)
@@ -232,7 +235,7 @@ def _warnings(asked: VllmLaunched, able: VllmLaunched | None, budget: Budget) ->
         yield serving.lacks(asked, budget) + _way(asked, able, budget)
 
 
-def _ranks(w: Infer) -> int:
+def _ranks(w: "Infer") -> int:
     sizes = (w.tensor_parallel_size, w.pipeline_parallel_size, w.data_parallel_size)
     return math.prod(int(size or 1) for size in sizes)
 
@@ -247,7 +250,7 @@ def _way(asked: VllmLaunched, able: VllmLaunched | None, budget: Budget) -> str:
 # What vLLM refuses, and what it starts with but does not serve
 
 
-def check(subject: Subject, w: Infer, version: Version) -> None:
+def check(subject: Subject, w: "Infer", version: Version) -> None:
     """Raises for what the engine refuses."""
     _registered(subject, version)
     refuse(subject.model.reference, ENGINE.name, subject.layers, caches.LACKED)
@@ -259,7 +262,7 @@ def check(subject: Subject, w: Infer, version: Version) -> None:
         )
 
 
-def warnings(launched: VllmLaunched, w: Infer) -> Iterator[str]:
+def warnings(launched: VllmLaunched, w: "Infer") -> Iterator[str]:
     launch = launched.launch
     fullest = max(launched.kinds, key=lambda reserve: reserve.blocks.request)
     asked = w.batch_size or 1
@@ -306,7 +309,7 @@ def _registered(subject: Subject, version: Version) -> None:
         )
 
 
-def _block_size(subject: Subject, w: Infer, version: Version) -> None:
+def _block_size(subject: Subject, w: "Infer", version: Version) -> None:
     size = w.block_size
     if size is None:
         return

@@ -3,15 +3,18 @@
 import json
 import shlex
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from weighbridge.engines import launch_line
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.vllm import ENGINE
 from weighbridge.engines.vllm.setting import VllmLaunch
 from weighbridge.engines.vllm.settings import Vllm
-from weighbridge.settings import Infer, Setting
+from weighbridge.settings.setting import Setting
 from weighbridge.units import GIB
+
+if TYPE_CHECKING:
+    from weighbridge.workload import Infer
 
 LORA_RANK = 16  # config/lora.py
 METHODS = {"draft": "draft_model"}
@@ -23,7 +26,7 @@ CHANGED = (  # where the engine would not start as it was asked
 )
 
 
-def command(subject: Subject, at: VllmLaunch, w: Infer) -> str:
+def command(subject: Subject, at: VllmLaunch, w: "Infer") -> str:
     where = launch_line.place(subject)
     words = [*launch_line.before(subject, ENGINE), "vllm serve", shlex.quote(where.model)]
     if where.revision:
@@ -33,19 +36,19 @@ def command(subject: Subject, at: VllmLaunch, w: Infer) -> str:
     return " ".join(words)
 
 
-def change(before: Infer, after: Infer) -> dict[str, object]:
+def change(before: "Infer", after: "Infer") -> dict[str, object]:
     """The settings that `after` has and `before` does not."""
     names = (setting.name for setting in CHANGED)
     return {n: v for n in names if (v := getattr(after, n)) != getattr(before, n)}
 
 
-def changes(before: Infer, after: Infer) -> str:
+def changes(before: "Infer", after: "Infer") -> str:
     """Write the settings that `after` has and `before` does not as flags."""
     found = ((getattr(Vllm, n).written, v) for n, v in change(before, after).items())
     return " ".join(flag if v is True else f"{flag} {v}" for flag, v in found)
 
 
-def _weights(subject: Subject, w: Infer) -> Iterator[tuple[str, object]]:
+def _weights(subject: Subject, w: "Infer") -> Iterator[tuple[str, object]]:
     named = (
         ("--dtype", launch_line.dtype(subject, w)),
         ("--quantization", launch_line.quantization(subject, w, ENGINE)),
@@ -53,7 +56,7 @@ def _weights(subject: Subject, w: Infer) -> Iterator[tuple[str, object]]:
     yield from ((flag, value) for flag, value in named if value)
 
 
-def _flags(at: VllmLaunch, w: Infer) -> Iterator[tuple[str, object]]:
+def _flags(at: VllmLaunch, w: "Infer") -> Iterator[tuple[str, object]]:
     yield "--max-model-len", at.context
     numbers = _numbers(at, w)
     yield from ((setting.written, value) for setting, value, said in numbers if said)
@@ -61,7 +64,7 @@ def _flags(at: VllmLaunch, w: Infer) -> Iterator[tuple[str, object]]:
     yield from launch_line.others(Vllm, w, {*WRITTEN, *(one.name for one, _, _ in numbers)})
 
 
-def _numbers(at: VllmLaunch, w: Infer) -> tuple[tuple[Setting[Any], object, object], ...]:
+def _numbers(at: VllmLaunch, w: "Infer") -> tuple[tuple[Setting[Any], object, object], ...]:
     """Return (setting, its value, whether it is said)."""
     return (
         (Vllm.gpu_memory_utilization, at.utilization, w.gpu_memory_utilization is not None),
@@ -88,7 +91,7 @@ def _numbers(at: VllmLaunch, w: Infer) -> tuple[tuple[Setting[Any], object, obje
     )
 
 
-def _extras(subject: Subject, at: VllmLaunch, w: Infer) -> Iterator[tuple[str, object]]:
+def _extras(subject: Subject, at: VllmLaunch, w: "Infer") -> Iterator[tuple[str, object]]:
     if at.speculative:
         found: dict[str, object] = {"method": METHODS.get(at.method, at.method)}
         if w.draft_model:
@@ -107,7 +110,7 @@ WRITTEN = (
 )
 
 
-def _switches(at: VllmLaunch, w: Infer) -> Iterator[tuple[str, bool]]:
+def _switches(at: VllmLaunch, w: "Infer") -> Iterator[tuple[str, bool]]:
     yield Vllm.enable_expert_parallel.written, at.expert_parallel
     yield Vllm.enforce_eager.written, at.eager
     yield Vllm.language_model_only.written, at.language_only

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING
 
 from weighbridge.arch.mixers import Layer, Mixer
 from weighbridge.components.kv_cache import mixers
@@ -22,7 +23,9 @@ from weighbridge.engines.vllm import blocks
 from weighbridge.engines.vllm import caches as vllm
 from weighbridge.engines.vllm.setting import VllmLaunch, has_states
 from weighbridge.memory import Component, exactly
-from weighbridge.settings import Infer
+
+if TYPE_CHECKING:
+    from weighbridge.workload import Infer
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +112,7 @@ class Blocks:
         )
 
 
-def cached(subject: Subject, rank: Rank, launch: VllmLaunch, w: Infer) -> Cached:
+def cached(subject: Subject, rank: Rank, launch: VllmLaunch, w: "Infer") -> Cached:
     layers, setting = _layers(subject, rank, launch), _setting(subject, launch, w)
 
     @lru_cache(maxsize=4)
@@ -138,7 +141,7 @@ def drawn(
     )
 
 
-def _setting(subject: Subject, launch: VllmLaunch, w: Infer) -> vllm.VllmCacheSetting:
+def _setting(subject: Subject, launch: VllmLaunch, w: "Infer") -> vllm.VllmCacheSetting:
     named = w.mamba_ssm_cache_dtype if w.mamba_ssm_cache_dtype != "auto" else None
     return vllm.VllmCacheSetting(
         context=launch.context,

@@ -19,6 +19,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from weighbridge.accelerators.budget import Budget
 from weighbridge.engines.interface import Subject
@@ -37,8 +38,10 @@ from weighbridge.engines.vllm import (
 from weighbridge.engines.vllm.rules import VllmRules
 from weighbridge.engines.vllm.setting import VllmLaunch
 from weighbridge.memory import Bytes, Component, exactly, total
-from weighbridge.settings import Infer
 from weighbridge.units import MIB, ceil_div
+
+if TYPE_CHECKING:
+    from weighbridge.workload import Infer
 
 # After profiling, outside the share: kernels of decoding and sampling, handles of streams. No
 # log prints it. NVML read 0.45 to 0.65 GiB beyond context and share in 207 windows of AgileRL's
@@ -69,7 +72,7 @@ class Standing:
     """One rank at a launch of so many tokens and sequences, whatever contexts and requests."""
 
     subject: Subject
-    w: Infer
+    w: "Infer"
     budget: Budget | None
     launch: VllmLaunch  # its context and requests are those of another question
     resident: Resident

@@ -15,7 +15,7 @@ _set_default_max_num_seqs_and_batched_tokens_args), config/vllm.py (_set_cudagra
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from weighbridge.accelerators.budget import Budget
 from weighbridge.arch.body import Experts
@@ -28,8 +28,10 @@ from weighbridge.engines.vllm import hardware
 from weighbridge.engines.vllm.rules import VllmRules
 from weighbridge.errors import UsageError
 from weighbridge.report.keys import EffectiveSettings
-from weighbridge.settings import Infer
 from weighbridge.units import GIB, ceil_div
+
+if TYPE_CHECKING:
+    from weighbridge.workload import Infer
 
 LARGEST, LARGE = 160 * GIB, 70 * GIB
 SMALL = (2048, 256)  # tokens of a batch, sequences
@@ -92,7 +94,7 @@ class VllmLaunch:
     backend: str = ""  # of attention, where one was named
     plain_awq: bool = False  # its kernels were asked for, and this release takes them
 
-    def to_dict(self, w: Infer) -> EffectiveSettings:
+    def to_dict(self, w: "Infer") -> EffectiveSettings:
         """Return the settings under the names of vLLM's flags."""
         return {
             "gpu_memory_utilization": self.utilization,
@@ -123,7 +125,7 @@ class VllmLaunch:
         }
 
 
-def launch(subject: Subject, w: Infer, budget: Budget | None, r: VllmRules) -> VllmLaunch:
+def launch(subject: Subject, w: "Infer", budget: Budget | None, r: VllmRules) -> VllmLaunch:
     """Raises UsageError for values that the engine refuses."""
     pooling = pools(subject)
     chunked = in_pieces(subject, w, subject.context, r)
@@ -179,7 +181,7 @@ def _backend(said: str | None) -> str:
     return name
 
 
-def in_pieces(subject: Subject, w: Infer, context: int, r: VllmRules) -> bool:
+def in_pieces(subject: Subject, w: "Infer", context: int, r: VllmRules) -> bool:
     """Whether prompts are read in pieces: not by models that see all tokens at once, nor by the
     first engine, unless contexts are long, and text, windows, drafts and adapters let it."""
     if not subject.body.causal or subject.body.encoder is not None:
@@ -212,11 +214,11 @@ def _share(given: float | None, r: VllmRules) -> float:
     return given
 
 
-def _asynchronous(w: Infer, *, pooling: bool) -> bool:
+def _asynchronous(w: "Infer", *, pooling: bool) -> bool:
     return not pooling if w.async_scheduling is None else w.async_scheduling
 
 
-def _caches_prefixes(subject: Subject, w: Infer, r: VllmRules, *, chunked: bool) -> bool:
+def _caches_prefixes(subject: Subject, w: "Infer", r: VllmRules, *, chunked: bool) -> bool:
     """Tell whether prefixes are cached by default: not for models that see all tokens at once, nor
     for states before 0.26, nor where there are states alone."""
     if w.enable_prefix_caching is not None:
@@ -229,7 +231,7 @@ def has_states(subject: Subject) -> bool:
     return any(isinstance(m, Recurrent) for m in mixers(subject.layers))
 
 
-def _context_parallel(w: Infer) -> int:
+def _context_parallel(w: "Infer") -> int:
     """Decode context parallelism reuses the tensor-parallel ranks."""
     found = positive(w.decode_context_parallel_size, "--decode-context-parallel-size") or 1
     if (w.tensor_parallel_size or 1) % found:
@@ -240,7 +242,7 @@ def _context_parallel(w: Infer) -> int:
     return found
 
 
-def _speculative(w: Infer) -> int:
+def _speculative(w: "Infer") -> int:
     if w.speculative_method is None and w.draft_model is None:
         return 0
     return 1 if w.num_speculative_tokens is None else w.num_speculative_tokens
@@ -278,7 +280,7 @@ class Batch(NamedTuple):
     eager: bool | None
 
 
-def said(w: Infer) -> Batch:
+def said(w: "Infer") -> Batch:
     return Batch(w.max_num_seqs, w.max_num_batched_tokens, w.enforce_eager)
 
 
@@ -307,7 +309,7 @@ def batch(
 def captured(
     subject: Subject,
     at: tuple[int, int],
-    w: Infer,
+    w: "Infer",
     budget: Budget | None,
     r: VllmRules,
     *,
@@ -321,7 +323,7 @@ def captured(
 
 
 def captures(
-    at: tuple[int, int], length: int, w: Infer, budget: Budget | None, r: VllmRules, *, wide: bool
+    at: tuple[int, int], length: int, w: "Infer", budget: Budget | None, r: VllmRules, *, wide: bool
 ) -> tuple[int, ...]:
     """Tokens of the CUDA graphs. `at`: of a batch, and sequences; `length` is what one request
     decodes at a time; `wide` models ask for twice as many."""

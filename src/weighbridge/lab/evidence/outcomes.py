@@ -21,15 +21,15 @@ from typing import Any, Literal
 
 from weighbridge._version import __version__
 from weighbridge.checkpoint.gather import GatherOptions, gather_config
+from weighbridge.engines.launch import parse
 from weighbridge.engines.table import ENGINES, engine, version
 from weighbridge.errors import NotFoundError, WeighbridgeError
 from weighbridge.lab.evidence.records import config, lines, origins
-from weighbridge.launch import parse
 from weighbridge.questions.prepared import Prepared
 from weighbridge.questions.question import ModelQuestion, serving
 from weighbridge.report import Report
 from weighbridge.report.verdict import Answer, Remedy, Verdict
-from weighbridge.settings import LOAD, Load, Train, read
+from weighbridge.workload import LOAD, Load, Train, read
 
 By = Literal["case", "least", "weights"]
 SCHEMA = "weighbridge.outcomes/1"

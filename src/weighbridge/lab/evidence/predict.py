@@ -37,7 +37,7 @@ from weighbridge.lab.evidence.traced import Failure, Found, Peaks, runs
 from weighbridge.lab.trace import levels
 from weighbridge.memory import LEVELS, Bytes, Device, exactly, total
 from weighbridge.report.keys import CountName, IntervalName
-from weighbridge.settings import LOAD, foreign, read
+from weighbridge.workload import LOAD, foreign, read
 
 GIVEN = ", given"  # what follows the quantity's name
 FILES = tuple(name for name, kind in ENGINES.items() if kind.reads == "gguf")

@@ -18,8 +18,8 @@ from weighbridge.checkpoint.model import Model, resolve
 from weighbridge.estimate.train import Alone, run
 from weighbridge.lab.evidence.records import PublishedFigure, config, origins
 from weighbridge.memory import LEVELS, Bytes, Device, Level, exactly, total
-from weighbridge.settings import read
 from weighbridge.units import MIB
+from weighbridge.workload import read
 
 # Engines of records -> our names of frameworks, where they differ
 FRAMEWORKS = {"transformers": "trainer"}

@@ -33,7 +33,7 @@ from weighbridge.engines.interface import Subject
 from weighbridge.engines.transformers.plan import GenerationPlan
 from weighbridge.errors import UnsupportedError
 from weighbridge.lab.trace.gpu import FakeGPU
-from weighbridge.settings import Infer
+from weighbridge.workload import Infer
 
 GPU, NO_END = "a100-80gb", "1024TiB"  # where no card is named; what it needs is asked, not its end
 KERNELS = {

@@ -24,7 +24,7 @@ from weighbridge.errors import UnsupportedError, WeighbridgeError
 from weighbridge.lab.exact.build import built, card, inputs, kernel, supported
 from weighbridge.lab.trace.recorder import Recorder
 from weighbridge.lab.trace.tape import Tape, TracedStorage
-from weighbridge.settings import Infer
+from weighbridge.workload import Infer
 
 ALL = 8  # steps that are run one by one; of more, the first and the last
 FIRST, LAST = 2, 2

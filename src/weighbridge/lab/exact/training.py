@@ -21,9 +21,9 @@ from weighbridge.errors import UnsupportedError, WeighbridgeError
 from weighbridge.lab.exact.build import built, card, kernel, supported
 from weighbridge.lab.exact.inference import TracedCourse
 from weighbridge.lab.trace.tape import TracedStorage
-from weighbridge.settings import Infer, Train
 from weighbridge.training.plan import TrainingPlan
 from weighbridge.training.run import STEPS
+from weighbridge.workload import Infer, Train
 
 Make = Callable[[list[nn.Parameter]], Any]
 OPTIMIZERS: Mapping[str, Make] = {

@@ -32,9 +32,9 @@ from typing import Literal
 from weighbridge.components.weights import BITSANDBYTES
 from weighbridge.errors import UsageError
 from weighbridge.quantization.scheme import Scheme
-from weighbridge.settings import FSDP, Train
 from weighbridge.training import kbit
 from weighbridge.units import ceil_div
+from weighbridge.workload import FSDP, Train
 
 RANKS = 1 << 16
 NODE = 8  # devices of one node, within which HSDP shares out

@@ -191,7 +191,7 @@ def _parsed(text: str, catalogue: Any, endpoint: str) -> object:
 
 def _command(command: str) -> None:
     """The models that a launch command names."""
-    from weighbridge.launch import parse
+    from weighbridge.engines.launch import parse
 
     launched = parse(command)
     named = (launched.model, *(launched.settings.get(name) for name in NAMED))

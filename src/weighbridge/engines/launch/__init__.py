@@ -15,11 +15,11 @@ say is the engine's own default; those that matter are in `defaults`.
 
 import re
 
+from weighbridge.engines.launch.arguments import scan
+from weighbridge.engines.launch.programs import dialect, launched
+from weighbridge.engines.launch.reading import CommandReading
+from weighbridge.engines.launch.record import Launch
 from weighbridge.engines.table import ENGINES
-from weighbridge.launch.arguments import scan
-from weighbridge.launch.programs import dialect, launched
-from weighbridge.launch.reading import CommandReading
-from weighbridge.launch.record import Launch
 
 __all__ = ["Launch", "parse"]
 

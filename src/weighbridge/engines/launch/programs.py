@@ -12,10 +12,10 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 
 from weighbridge.engines.engine import Engine
+from weighbridge.engines.launch.record import Dialect, LaunchedProgram
+from weighbridge.engines.launch.shell import ASSIGNED, Command, commands
 from weighbridge.engines.table import ENGINES
 from weighbridge.errors import UnsupportedError, UsageError
-from weighbridge.launch.record import Dialect, LaunchedProgram
-from weighbridge.launch.shell import ASSIGNED, Command, commands
 from weighbridge.wording import either
 
 # program -> the engines that it may be of, the first where nothing tells

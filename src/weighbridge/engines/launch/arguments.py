@@ -9,9 +9,9 @@ import re
 from collections import deque
 from collections.abc import Iterator, Sequence
 
+from weighbridge.engines.launch.record import Dialect, Flag, GivenFlag
+from weighbridge.engines.launch.values import loose
 from weighbridge.errors import UsageError
-from weighbridge.launch.record import Dialect, Flag, GivenFlag
-from weighbridge.launch.values import loose
 
 LEVELS = ("0", "1", "2", "3")  # of vLLM's -O
 

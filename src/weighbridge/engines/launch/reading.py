@@ -4,10 +4,18 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any
 
+from weighbridge.engines.launch.programs import visible
+from weighbridge.engines.launch.record import (
+    Dialect,
+    Flag,
+    GivenFlag,
+    Launch,
+    LaunchedProgram,
+    Stop,
+    Value,
+)
+from weighbridge.engines.launch.values import READERS, as_object, merged
 from weighbridge.errors import UsageError
-from weighbridge.launch.programs import visible
-from weighbridge.launch.record import Dialect, Flag, GivenFlag, Launch, LaunchedProgram, Stop, Value
-from weighbridge.launch.values import READERS, as_object, merged
 
 TOLD = 20  # unknown flags whose nearest is looked for
 DEVICE = "--device"  # of both servers: another kind of device has other rules

@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from weighbridge.launch.record import Value
+from weighbridge.engines.launch.record import Value
 
 # vllm/utils/argparse_utils.py: human_readable_int; sglang/srt/utils/common.py has the same.
 SCALES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from itertools import starmap
 from typing import Any
 
-from weighbridge.launch.record import Flag
+from weighbridge.engines.launch.record import Flag
 from weighbridge.settings.kinds import FLAG
 from weighbridge.settings.setting import LaunchFlag, Setting, Settings, launched
 

@@ -7,9 +7,10 @@ import re
 
 from weighbridge.errors import UsageError
 from weighbridge.quantization.declared import intricate
-from weighbridge.settings import FSDP, Train, fields
-from weighbridge.settings.train import AdapterSettings, BaseSettings, ZeroSettings
+from weighbridge.settings.setting import fields
 from weighbridge.wording import shown
+from weighbridge.workload import FSDP, Train
+from weighbridge.workload.train import AdapterSettings, BaseSettings, ZeroSettings
 
 TRAINED = ("float32", "bfloat16", "float16", "fp32", "bf16", "fp16")  # all weights, in full
 # Names of settings that have no meaning elsewhere

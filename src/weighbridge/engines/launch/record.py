@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from weighbridge.launch.reading import CommandReading
+    from weighbridge.engines.launch.reading import CommandReading
 
 Value = str | bool | int | float
 Stop = Literal["no", "unknown"]

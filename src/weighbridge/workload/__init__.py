@@ -1,0 +1,159 @@
+"""What is asked of each task: its settings, read alike for the command line, requests and Python.
+
+    read("infer", {"context": "8K"}) -> Infer(context=8192)
+
+Unknown keys and wrong values are one line of UsageError. A setting that belongs to some engines is
+refused with the others (`foreign`): silence would be a guess.
+"""
+
+from collections.abc import Mapping
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from weighbridge import lazily
+from weighbridge.errors import UsageError
+from weighbridge.parsed import Deferred
+from weighbridge.settings.setting import Setting, Settings, fields
+
+if TYPE_CHECKING:
+    from weighbridge.workload.infer import Infer
+    from weighbridge.workload.load import Load
+    from weighbridge.workload.train import Train
+
+__all__ = [
+    "FIT",
+    "FSDP",
+    "INFER",
+    "LOAD",
+    "MOST_BESIDE",
+    "SPREAD",
+    "TABLES",
+    "TRAIN",
+    "Infer",
+    "Load",
+    "Table",
+    "Train",
+    "besides",
+    "checked",
+    "engines_of",
+    "foreign",
+    "read",
+]
+
+Table = Mapping[str, Setting[Any]]
+# Settings by which a server is spread over devices
+SPREAD = ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size")
+FSDP = ("fsdp1", "fsdp2", "hsdp")  # values of `shard` by which all that a rank holds is in parts
+MOST_BESIDE = 12  # answers side by side, on the command line and on the page
+
+
+def _class(task: str) -> type[Settings]:
+    """Return the class of a task's settings. Each is imported when it is first asked for."""
+    declared: type[Settings] = getattr(import_module(f"{__name__}.{task}"), task.title())
+    return declared
+
+
+def _serving() -> Table:
+    """Settings that no engine owns, section by section; then each engine's own."""
+    from weighbridge.engines.table import ENGINES
+    from weighbridge.settings.shared import SECTIONS
+
+    table: dict[str, Setting[Any]] = {}
+    for declared in (*SECTIONS, *(engine.settings for engine in ENGINES.values())):
+        for name, setting in fields(declared).items():
+            table.setdefault(name, setting)
+    return table
+
+
+def _asked() -> Table:
+    """Settings of `fit`, which asks about every method, and traces nothing."""
+    table = {**INFER, **{name: one for name, one in TRAIN.items() if name not in INFER}}
+    del table["method"], table["exact"]
+    table["batch_size"] = INFER["batch_size"].but(
+        label="Users at once, batch size",
+        label_zh="并发数、批大小",
+        zh="推理时同时处理的请求数,训练时每卡的序列数。默认 1。",
+    )
+    return table
+
+
+LOAD: Table = Deferred(lambda: fields(_class("load")))
+INFER: Table = Deferred(_serving)
+TRAIN: Table = Deferred(lambda: fields(_class("train")))
+FIT: Table = Deferred(_asked)
+TABLES: Mapping[str, Table] = {  # by the task of a request
+    "load": LOAD,
+    "infer": INFER,
+    "train": TRAIN,
+    "fit": FIT,
+}
+
+
+def read(task: str, given: Mapping[str, Any]) -> Any:
+    """Return the settings of `task` that are given; None is the default. Raises UsageError."""
+    table = TABLES[task]
+    unknown = sorted(given.keys() - table.keys())
+    if unknown:
+        raise UsageError(f"{task} has no setting {unknown[0]!r}; {_near(unknown[0], table)}")
+    values = {name: table[name].value(v) for name, v in given.items() if v is not None}
+    return _class(task)(**values)
+
+
+def checked(task: str, given: Any) -> Any:
+    """Return settings that were made by hand, each value read as `read` reads it. Raises
+    UsageError."""
+    declared, table = _class(task), TABLES[task]
+    if not isinstance(given, declared):
+        named = given.__name__ if isinstance(given, type) else type(given).__name__
+        wanted = declared.__name__
+        raise UsageError(f"{task} takes its settings by name or as a {wanted}, not as {named}")
+    said = {name: value for name, value in given.said.items() if name in table}
+    return given.but(**{name: table[name].value(value) for name, value in said.items()})
+
+
+def besides(task: str, asked: Settings, told: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that `asked` says and `told` does not, as JSON has them."""
+    said = {name: asked.said[name] for name in TABLES[task] if name in asked.said}
+    return {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in said.items()
+        if name not in told and value is not False
+    }
+
+
+def _near(name: str, known: Table) -> str:
+    from difflib import get_close_matches
+
+    flag = f"--{name.replace('_', '-')}"
+    alias = next((n for n in known if flag in known[n].flags), None)
+    if alias is not None:
+        return f"it is {alias!r} here"
+    close = get_close_matches(name, list(known), n=3, cutoff=0.6)
+    return f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(sorted(known))}"
+
+
+def engines_of(setting: Setting[Any]) -> tuple[str, ...]:
+    """Names of the engines that have a setting; () is every engine."""
+    from weighbridge.engines.table import ENGINES  # a start reads one record, or none
+
+    if not any(setting.owner in engine.settings.__mro__ for engine in ENGINES.values()):
+        return ()
+    having = tuple(e.name for e in ENGINES.values() if setting.name in fields(e.settings))
+    return () if len(having) == len(ENGINES) else having
+
+
+def foreign(w: "Infer", engine: str) -> None:
+    """Raises UsageError where a setting of another engine was given."""
+    for name, setting in INFER.items():
+        given = w.said.get(name)
+        if given is None or given is False:
+            continue
+        having = engines_of(setting)
+        if not having or engine in having:
+            continue
+        theirs = " and ".join(having)
+        raise UsageError(f"{setting.flag} is a setting of {theirs}, not of {engine}")
+
+
+if not TYPE_CHECKING:  # or a type checker would take any name of this package for an object
+    __getattr__ = lazily.named(__name__, {"Infer": "infer", "Load": "load", "Train": "train"})
