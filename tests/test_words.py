@@ -61,3 +61,45 @@ def test_forty_words_have_one_meaning_each():
 @all_of("name", sorted({name for _, _, name in WORDS}))
 def test_the_code_of_a_word_is_there(name):
     assert pkgutil.resolve_name(name)
+
+
+# ---- letters
+
+LETTERS = {
+    letter: set(re.findall(r"`(\w+)`", types))
+    for letters, types in re.findall(
+        r"^\| (`\w`(?:, `\w`)*) \| .+ \| (.+) \|$", (ROOT / "docs" / "words.md").read_text(), re.M
+    )
+    for letter in re.findall(r"`(\w)`", letters)
+}
+ALIKE = {"LeafTensor", "ParameterTensor", "Any", "None", "_Machine", "Asked", "torch", "FakeTensor"}
+ALIKE |= {"LiveTensor", "list"}
+DRAWN = "charts"  # letters of SVG
+
+
+def letters(text):
+    """Parameters of one letter, with the words of their types."""
+    for node in nodes(text, ast.arg):
+        if len(node.arg) == 1 and node.arg != "_" and node.annotation is not None:
+            yield node.arg, set(re.findall(r"\w+", ast.unparse(node.annotation)))
+
+
+def strange(text):
+    """Yield letters that stand for something else than docs/words.md says."""
+    for letter, types in letters(text):
+        known = LETTERS.get(letter)
+        if known is None or (known and not types <= known | ALIKE):
+            yield letter, " ".join(sorted(types))
+
+
+@pytest.mark.house
+def test_a_letter_means_one_thing():
+    source = ROOT / "src" / "weighbridge"
+    paths = [p for p in source.rglob("*.py") if p.relative_to(source).parts[0] != DRAWN]
+    found = {str(p.relative_to(source)): list(strange(p.read_text())) for p in paths}
+    assert {path: letters for path, letters in found.items() if letters} == {}
+
+
+def test_the_letter_test_can_fail():
+    assert list(strange("def f(c: Config, w: Infer): ...")) == []
+    assert list(strange("def f(c: Component, j: int): ...")) == [("c", "Component"), ("j", "int")]

@@ -165,23 +165,23 @@ def _figures(head: Headline) -> str:
     return "; ".join(filter(None, (head.figures, head.margin, head.reason)))
 
 
-def _judged(v: Verdict | None) -> Numbers:
-    if v is None:
+def _judged(verdict: Verdict | None) -> Numbers:
+    if verdict is None:
         return {}
     return {
-        "fits": v.fits,
-        "accelerator": v.accelerator,
-        "count": v.count,
-        "usable_bytes": v.usable_bytes,
-        "margin_bytes": v.margin_bytes,
-        "share_that_fits": _share(v),
+        "fits": verdict.fits,
+        "accelerator": verdict.accelerator,
+        "count": verdict.count,
+        "usable_bytes": verdict.usable_bytes,
+        "margin_bytes": verdict.margin_bytes,
+        "share_that_fits": _share(verdict),
     }
 
 
-def _share(v: Verdict) -> float | None:
+def _share(verdict: Verdict) -> float | None:
     """The share of the estimate's range that fits, where the verdict is open."""
-    open_ = v.fits == "unknown" and v.share_that_fits is not None
-    return round(v.share_that_fits or 0, 2) if open_ else None
+    open_ = verdict.fits == "unknown" and verdict.share_that_fits is not None
+    return round(verdict.share_that_fits or 0, 2) if open_ else None
 
 
 def _parts(page: Screen) -> Numbers:
@@ -206,14 +206,18 @@ def _changes(found: Sequence[Remedy]) -> list[Numbers]:
     return [_change(r, line=r is pasted) for r in found]
 
 
-def _change(r: Remedy, *, line: bool) -> Numbers:
+def _change(remedy: Remedy, *, line: bool) -> Numbers:
     """Arguments to ask again with, and what they cost."""
-    told: Numbers = {"arguments": dict(r.change), "fits": r.fits, "peak_bytes": held(r)}
-    cost = few(EN, r)
+    told: Numbers = {
+        "arguments": dict(remedy.change),
+        "fits": remedy.fits,
+        "peak_bytes": held(remedy),
+    }
+    cost = few(EN, remedy)
     if cost:
         told["cost"] = cost
-    if line and r.paste and len(r.paste) <= LONGEST_LINE:
-        told["paste"] = "\n".join(map(printable, r.paste.splitlines()))
+    if line and remedy.paste and len(remedy.paste) <= LONGEST_LINE:
+        told["paste"] = "\n".join(map(printable, remedy.paste.splitlines()))
     return told
 
 
@@ -248,15 +252,15 @@ def _solved(found: Solved) -> Numbers:
     return {**told, "arguments": dict(found.workload)} if found.workload else told
 
 
-def _question(q: Question, *, line: bool) -> Numbers:
-    if q.report is None or q.verdict is None:
-        return {"fits": q.fits, "reason": one_line(q.reason)}
+def _question(question: Question, *, line: bool) -> Numbers:
+    if question.report is None or question.verdict is None:
+        return {"fits": question.fits, "reason": one_line(question.reason)}
     told: Numbers = {
-        "fits": q.fits,
-        "peak_bytes": q.verdict.per_device.expected,
-        "margin_bytes": q.verdict.margin_bytes,
+        "fits": question.fits,
+        "peak_bytes": question.verdict.per_device.expected,
+        "margin_bytes": question.verdict.margin_bytes,
     }
-    first = next(iter(cheapest(shown(q.report, EN))), None)
+    first = next(iter(cheapest(shown(question.report, EN))), None)
     if first is not None:
         told["change"] = _change(first, line=line)
     return told
@@ -278,13 +282,13 @@ def of_gpus(found: Iterable[Part], machines: Iterable[Instance]) -> tuple[str, N
     )
 
 
-def _part(p: Part) -> Numbers:
+def _part(part: Part) -> Numbers:
     return {
-        "id": p.id,
-        "name": p.name,
-        "marketed_gb": p.marketed_gb,
-        "usable_bytes": p.visible.bytes.low,
-        "computes_in": [name for name, can in abilities(p).items() if can],
+        "id": part.id,
+        "name": part.name,
+        "marketed_gb": part.marketed_gb,
+        "usable_bytes": part.visible.bytes.low,
+        "computes_in": [name for name, can in abilities(part).items() if can],
     }
 
 

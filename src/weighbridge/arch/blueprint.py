@@ -159,9 +159,9 @@ def numbered(name: str, expert: int) -> str:
     return f"{path}{expert}{name[len(path) + 1 :]}"
 
 
-def last_name(p: Param) -> str:
+def last_name(param: Param) -> str:
     """Return the name of the last of the `copies` parameters that `p` stands for."""
-    return p.name if p.copies == 1 else numbered(p.name, p.copies - 1)
+    return param.name if param.copies == 1 else numbered(param.name, param.copies - 1)
 
 
 def told(params: Iterable[Param]) -> Iterator[Param]:
@@ -177,12 +177,12 @@ def told(params: Iterable[Param]) -> Iterator[Param]:
                 yield Param(prefix + tail, *facts)
 
 
-def _unnumbered(p: Param) -> str:
+def _unnumbered(param: Param) -> str:
     """The name without the expert's number."""
-    if p.routed[1] == 1:
-        return p.name
-    head, _, tail = p.name.partition("experts.")
-    return f"{head}experts.{tail.partition('.')[2]}" if tail[:1].isdigit() else p.name
+    if param.routed[1] == 1:
+        return param.name
+    head, _, tail = param.name.partition("experts.")
+    return f"{head}experts.{tail.partition('.')[2]}" if tail[:1].isdigit() else param.name
 
 
 Params = Iterable[Param]
@@ -226,11 +226,11 @@ class Family:
 NOT_IN_HALF = "float32 in float16"  # transformers' _keep_in_fp32_modules, which bfloat16 escapes
 
 
-def held(p: Param, dtype: DType) -> DType:
+def held(param: Param, dtype: DType) -> DType:
     """The dtype in which a class keeps `p` when it is loaded in `dtype`."""
-    if p.dtype == NOT_IN_HALF:
+    if param.dtype == NOT_IN_HALF:
         return FLOAT32 if dtype == FLOAT16 else dtype
-    return TORCH[p.dtype] if p.dtype else dtype
+    return TORCH[param.dtype] if param.dtype else dtype
 
 
 def linear(

@@ -71,9 +71,9 @@ def latent_mixer(c: Config, own: Indexer | None = None) -> Latent:
     )
 
 
-def queries(c: Config, path: str, m: Latent) -> Iterator[Param]:
+def queries(c: Config, path: str, latent: Latent) -> Iterator[Param]:
     width, rank = c.num("hidden_size"), query_rank(c)
-    inner = m.heads * (m.nope + m.rotary)
+    inner = latent.heads * (latent.nope + latent.rotary)
     if rank is None:
         yield from linear(f"{path}q_proj", inner, width, role="q")
     else:
@@ -144,11 +144,13 @@ def indexed_moe(c: Config) -> Submodule:
     return moe("mlp.", c.num("hidden_size"), indexed_choice(c), shared=shared_size(c))
 
 
-def with_shared(c: Config, e: RoutedExperts, *params: Params, bias: bool = False) -> Submodule:
+def with_shared(
+    c: Config, experts: RoutedExperts, *params: Params, bias: bool = False
+) -> Submodule:
     """`params` of the routed experts, and the shared ones behind them."""
     width, shared = c.num("hidden_size"), shared_size(c)
     rest = () if shared is None else gated_mlp("mlp.shared_experts", width, shared, bias=bias)
-    return submodule(*params, rest, feed=fed(e, shared=shared or 0))
+    return submodule(*params, rest, feed=fed(experts, shared=shared or 0))
 
 
 def v2_moe(c: Config) -> Submodule:

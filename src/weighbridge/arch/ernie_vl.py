@@ -79,8 +79,8 @@ def sparse_layers(c: Config) -> Sequence[bool]:
     return [i >= first and (i + 1) % max(1, every) == 0 for i in range(count)]
 
 
-def numbered(prefix: str, width: int, e: RoutedExperts, first: int) -> Iterator[Param]:
-    for p in each("", width, e):
+def numbered(prefix: str, width: int, experts: RoutedExperts, first: int) -> Iterator[Param]:
+    for p in each("", width, experts):
         i, rest = p.name.removeprefix(".").split(".", 1)
         yield p._replace(name=f"{prefix}{int(i) + first}.{rest}")
 

@@ -193,44 +193,44 @@ def normed(prefix: str, shape: tuple[int, ...]) -> Iterator[Param]:
     yield from norm(f"{prefix}.bn", shape[0])
 
 
-def fused(prefix: str, into: int, out: int, b: FusedConvs) -> Iterator[Param]:
-    inner = into * b.expansion
+def fused(prefix: str, into: int, out: int, block: FusedConvs) -> Iterator[Param]:
+    inner = into * block.expansion
     yield from conv(f"{prefix}conv_exp", (inner, into, 3, 3), bias=False)
     yield from norm(f"{prefix}bn1", inner)
     yield from conv(f"{prefix}conv_pwl", (out, inner, 1, 1), bias=False)
     yield from norm(f"{prefix}bn2", out)
 
 
-def inverted(prefix: str, into: int, out: int, b: Inverted) -> Iterator[Param]:
-    inner = into * b.expansion
-    if b.start:
-        yield from normed(f"{prefix}dw_start", (into, 1, b.start, b.start))
+def inverted(prefix: str, into: int, out: int, block: Inverted) -> Iterator[Param]:
+    inner = into * block.expansion
+    if block.start:
+        yield from normed(f"{prefix}dw_start", (into, 1, block.start, block.start))
     yield from normed(f"{prefix}pw_exp", (inner, into, 1, 1))
-    if b.middle:
-        yield from normed(f"{prefix}dw_mid", (inner, 1, b.middle, b.middle))
+    if block.middle:
+        yield from normed(f"{prefix}dw_mid", (inner, 1, block.middle, block.middle))
     yield from normed(f"{prefix}pw_proj", (out, inner, 1, 1))
 
 
-def mobilenetv5_attention(prefix: str, width: int, b: MobileAttention) -> Iterator[Param]:
-    inner = b.heads * b.size
+def mobilenetv5_attention(prefix: str, width: int, block: MobileAttention) -> Iterator[Param]:
+    inner = block.heads * block.size
     yield from norm(f"{prefix}norm", width)
     yield from conv(f"{prefix}attn.query.proj", (inner, width, 1, 1), bias=False)
     for name in ("key", "value"):
-        if b.shortened:
+        if block.shortened:
             yield from conv(f"{prefix}attn.{name}.down_conv", (width, 1, 3, 3), bias=False)
             yield from norm(f"{prefix}attn.{name}.norm", width)
-        yield from conv(f"{prefix}attn.{name}.proj", (b.size, width, 1, 1), bias=False)
+        yield from conv(f"{prefix}attn.{name}.proj", (block.size, width, 1, 1), bias=False)
     yield from conv(f"{prefix}attn.output.proj", (width, inner, 1, 1), bias=False)
 
 
-def block(prefix: str, into: int, out: int, b: Block) -> Iterator[Param]:
-    if isinstance(b, FusedConvs):
-        yield from fused(prefix, into, out, b)
+def block(prefix: str, into: int, out: int, block: Block) -> Iterator[Param]:
+    if isinstance(block, FusedConvs):
+        yield from fused(prefix, into, out, block)
         return
     yield from (
-        mobilenetv5_attention(prefix, out, b)
-        if isinstance(b, MobileAttention)
-        else inverted(prefix, into, out, b)
+        mobilenetv5_attention(prefix, out, block)
+        if isinstance(block, MobileAttention)
+        else inverted(prefix, into, out, block)
     )
     yield Param(f"{prefix}layer_scale.gamma", (out,), "other")
 

@@ -75,12 +75,12 @@ def _known(arch: str) -> bool:
     return known({"model_type": arch}) or is_converted(arch)
 
 
-def _disagreements(k: Keys, shapes: Shapes) -> Iterator[str]:
+def _disagreements(keys: Keys, shapes: Shapes) -> Iterator[str]:
     """Each kind once, however many layers have it."""
-    yield from _blocks(k, shapes)
-    yield from _heads(k)
+    yield from _blocks(keys, shapes)
+    yield from _heads(keys)
     told = set[tuple[str, str]]()
-    for wanted in _wanted(k, shapes):
+    for wanted in _wanted(keys, shapes):
         have = _size(shapes[wanted.tensor], wanted.dimension)
         kind = wanted.keys, wanted.tensor.rpartition(".")[0].rpartition(".")[2]
         if have not in wanted.sizes and kind not in told:
@@ -97,20 +97,20 @@ def _size(shape: tuple[int, ...], dimension: int) -> int:
 # Blocks
 
 
-def _blocks(k: Keys, shapes: Shapes) -> Iterator[str]:
-    if k.get("block_count") is None:
+def _blocks(keys: Keys, shapes: Shapes) -> Iterator[str]:
+    if keys.get("block_count") is None:
         return
-    count, guessing = k.num("block_count"), k.num("nextn_predict_layers", default=0)
+    count, guessing = keys.num("block_count"), keys.num("nextn_predict_layers", default=0)
     numbers = {n for name in shapes if (n := _block(name)) is not None}
     beyond = sorted(n for n in numbers if n >= count)
     if beyond:
-        yield f"{k.arch}.block_count is {count:,}, and there are tensors of block {beyond[0]:,}"
+        yield f"{keys.arch}.block_count is {count:,}, and there are tensors of block {beyond[0]:,}"
     main = count - guessing
     lacking = (i for i in range(min(main, MAX_LAYERS)) if i not in numbers)
-    first = next((i for i in lacking if not _empty(k, i, count)), None)
+    first = next((i for i in lacking if not _empty(keys, i, count)), None)
     alone = guessing and numbers and min(numbers) >= main  # a file of what guesses, without others
     if numbers and first is not None and not alone:
-        yield f"{k.arch}.block_count is {count:,}, and there are no tensors of block {first:,}"
+        yield f"{keys.arch}.block_count is {count:,}, and there are no tensors of block {first:,}"
 
 
 def _block(name: str) -> int | None:
@@ -119,172 +119,204 @@ def _block(name: str) -> int | None:
     return int(number) if kind == "blk" and number.isdecimal() and len(number) < 10 else None
 
 
-def _empty(k: Keys, layer: int, count: int) -> bool:
+def _empty(keys: Keys, layer: int, count: int) -> bool:
     """True if the search that made the model left a layer out (models/deci.cpp)."""
     names = "attention.head_count", "feed_forward_length"
     return all(
-        isinstance(k.get(name), Array) and k.each(name, count, 0)[layer] == 0 for name in names
+        isinstance(keys.get(name), Array) and keys.each(name, count, 0)[layer] == 0
+        for name in names
     )
 
 
 # Heads
 
 
-def _heads(k: Keys) -> Iterator[str]:
+def _heads(keys: Keys) -> Iterator[str]:
     """Queries of a graph are spread over the keys' heads: ggml asserts whole numbers of them."""
     with suppress(BadFileError):  # what a number cannot be is said where it is read
-        count = k.num("block_count", default=0)
-        heads = k.each("attention.head_count", min(count, MAX_LAYERS), 0)
-        kv = k.each("attention.head_count_kv", min(count, MAX_LAYERS), 0)
+        count = keys.num("block_count", default=0)
+        heads = keys.each("attention.head_count", min(count, MAX_LAYERS), 0)
+        kv = keys.each("attention.head_count_kv", min(count, MAX_LAYERS), 0)
         odd = next(((h, n) for h, n in zip(heads, kv, strict=True) if n and h % n), None)
         if odd:
             yield (
-                f"{k.arch}.attention.head_count {odd[0]:,} is no multiple of its "
+                f"{keys.arch}.attention.head_count {odd[0]:,} is no multiple of its "
                 f"head_count_kv {odd[1]:,}"
             )
-        yield from _rotated(k, max(heads, default=0))
+        yield from _rotated(keys, max(heads, default=0))
 
 
-def _rotated(k: Keys, heads: int) -> Iterator[str]:
-    rotary = k.num("rope.dimension_count", default=0)
-    if not heads or not rotary or k.arch not in WHOLE_ROTATION:
+def _rotated(keys: Keys, heads: int) -> Iterator[str]:
+    rotary = keys.num("rope.dimension_count", default=0)
+    if not heads or not rotary or keys.arch not in WHOLE_ROTATION:
         return
-    width = k.num("attention.key_length", default=k.num("embedding_length", default=0) // heads)
+    width = keys.num(
+        "attention.key_length", default=keys.num("embedding_length", default=0) // heads
+    )
     if width and rotary != width:
-        yield f"{k.arch}.rope.dimension_count is {rotary:,}, and heads have {width:,}"
+        yield f"{keys.arch}.rope.dimension_count is {rotary:,}, and heads have {width:,}"
 
 
 # Shapes
 
 
-def _wanted(k: Keys, shapes: Shapes) -> Iterator[AskedSize]:
-    yield from _whole(k, shapes)
-    width, layers = _asked(k, "embedding_length"), _remembered(k)
+def _wanted(keys: Keys, shapes: Shapes) -> Iterator[AskedSize]:
+    yield from _whole(keys, shapes)
+    width, layers = _asked(keys, "embedding_length"), _remembered(keys)
     for name in shapes:
         layer = _block(name)
         if layer is None or not name.endswith(".weight"):
             continue
         role = name.split(".", 2)[2].removesuffix(".weight")
         if width and role in READS_WIDTH:
-            yield AskedSize(f"{k.arch}.embedding_length", name, 0, (width,))
-        yield from _fed(k, name, role, layer)
+            yield AskedSize(f"{keys.arch}.embedding_length", name, 0, (width,))
+        yield from _fed(keys, name, role, layer)
         for m in layers[layer].mixers if layer < len(layers) else ():
-            yield from _mixed(k, m, name, role)
+            yield from _mixed(keys, m, name, role)
 
 
-def _whole(k: Keys, shapes: Shapes) -> Iterator[AskedSize]:
+def _whole(keys: Keys, shapes: Shapes) -> Iterator[AskedSize]:
     """Yield the sizes that are asked of tensors outside of blocks."""
-    width, tokens = _asked(k, "embedding_length"), k.metadata.get("tokenizer.ggml.tokens")
+    width, tokens = _asked(keys, "embedding_length"), keys.metadata.get("tokenizer.ggml.tokens")
     for name in ("token_embd.weight", "output.weight", "output_norm.weight"):
         if width and name in shapes:
-            yield AskedSize(f"{k.arch}.embedding_length", name, 0, (width,))
+            yield AskedSize(f"{keys.arch}.embedding_length", name, 0, (width,))
     name = "token_embd.weight"
     if isinstance(tokens, Array) and name in shapes and _size(shapes[name], 1) < tokens.length:
         yield AskedSize("tokenizer.ggml.tokens", name, 1, (tokens.length,))
 
 
-def _asked(k: Keys, name: str) -> int:
+def _asked(keys: Keys, name: str) -> int:
     """A size where it is given and a number; else 0: nothing can disagree with it."""
     with suppress(BadFileError):
-        return k.num(name, default=0)
+        return keys.num(name, default=0)
     return 0
 
 
-def _remembered(k: Keys) -> tuple[Layer, ...]:
+def _remembered(keys: Keys) -> tuple[Layer, ...]:
     """Nothing where the metadata do not say: whoever needs them says what is missing."""
-    if k.get("attention.head_count") is None:
+    if keys.get("attention.head_count") is None:
         return ()
     with suppress(BadFileError, UnsupportedError):
-        return layers_of_gguf(k.metadata)
+        return layers_of_gguf(keys.metadata)
     return ()
 
 
-def _fed(k: Keys, name: str, role: str, layer: int) -> Iterator[AskedSize]:
+def _fed(keys: Keys, name: str, role: str, layer: int) -> Iterator[AskedSize]:
     """Asks of feed-forwards. Rows that are gates and products at once are twice as many."""
-    count, own = _asked(k, "expert_count"), _length(k, "feed_forward_length", layer)
+    count, own = _asked(keys, "expert_count"), _length(keys, "feed_forward_length", layer)
     if count and (role.endswith(EXPERTS) or role == "ffn_gate_inp"):
         dimension = 2 if role.endswith(EXPERTS) else 1
-        yield AskedSize(f"{k.arch}.expert_count", name, dimension, (count,))
-    if not own or k.arch == FEED_OF_WIDTH:
+        yield AskedSize(f"{keys.arch}.expert_count", name, dimension, (count,))
+    if not own or keys.arch == FEED_OF_WIDTH:
         return
     if role == "ffn_down_exps":
-        each, used = _length(k, "expert_feed_forward_length", layer), _asked(k, "expert_used_count")
+        each, used = (
+            _length(keys, "expert_feed_forward_length", layer),
+            _asked(keys, "expert_used_count"),
+        )
         # models/qwen2moe.cpp: n_ff / n_expert_used where the experts' own length is not given
         sizes = (each, own) if each else (own, own // max(1, used))
-        yield AskedSize(f"{k.arch}.expert_feed_forward_length", name, 0, sizes)
-    own = own // 2 if k.arch == HALVED_FEED else own
+        yield AskedSize(f"{keys.arch}.expert_feed_forward_length", name, 0, sizes)
+    own = own // 2 if keys.arch == HALVED_FEED else own
     if role == "ffn_down":
-        yield AskedSize(f"{k.arch}.feed_forward_length", name, 0, (own,))
+        yield AskedSize(f"{keys.arch}.feed_forward_length", name, 0, (own,))
     if role == "ffn_up":
-        yield AskedSize(f"{k.arch}.feed_forward_length", name, 1, (own, 2 * own))
+        yield AskedSize(f"{keys.arch}.feed_forward_length", name, 1, (own, 2 * own))
 
 
-def _length(k: Keys, name: str, layer: int) -> int:
+def _length(keys: Keys, name: str, layer: int) -> int:
     with suppress(BadFileError):
-        value = k.get(name)
-        return k.each(name, layer + 1, 0)[layer] if isinstance(value, Array) else _asked(k, name)
+        value = keys.get(name)
+        return (
+            keys.each(name, layer + 1, 0)[layer] if isinstance(value, Array) else _asked(keys, name)
+        )
     return 0
 
 
-def _mixed(k: Keys, m: Mixer, name: str, role: str) -> Iterator[AskedSize]:
+def _mixed(metadata: Keys, mixer: Mixer, name: str, role: str) -> Iterator[AskedSize]:
     asked: Mapping[str, Rows] = {}
-    if isinstance(m, Attention):
-        asked = _attends(k, m)
-    elif isinstance(m, Latent):
-        asked = _latent(m)
+    if isinstance(mixer, Attention):
+        asked = _attends(metadata, mixer)
+    elif isinstance(mixer, Latent):
+        asked = _latent(mixer)
     if role in asked:
         keys, dimension, sizes = asked[role]
-        named = " x ".join((f"{k.arch}.attention.{keys[0]}", *keys[1:]))
+        named = " x ".join((f"{metadata.arch}.attention.{keys[0]}", *keys[1:]))
         yield AskedSize(named, name, dimension, sizes)
 
 
-def _attends(k: Keys, m: Attention) -> Mapping[str, Rows]:
+def _attends(metadata: Keys, attention: Attention) -> Mapping[str, Rows]:
     """Layers whose windows are in no table have their own head size, where a file names one."""
-    keys = _dims(k, "attention.key_length_swa", m.key_dim)
-    values = _dims(k, "attention.value_length_swa", m.value_dim)
-    gates = (1, 2) if k.arch in DELTA else (1,)  # beside the queries: models/qwen3next.cpp
-    all_three = [(m.heads + m.kv_heads) * a + m.kv_heads * b for a in keys for b in values]
+    keys = _dims(metadata, "attention.key_length_swa", attention.key_dim)
+    values = _dims(metadata, "attention.value_length_swa", attention.value_dim)
+    gates = (1, 2) if metadata.arch in DELTA else (1,)  # beside the queries: models/qwen3next.cpp
+    all_three = [
+        (attention.heads + attention.kv_heads) * a + attention.kv_heads * b
+        for a in keys
+        for b in values
+    ]
     return {
         "attn_q": (
             ("head_count", "key_length"),
             1,
-            tuple(m.heads * dim * n for dim in keys for n in gates),
+            tuple(attention.heads * dim * n for dim in keys for n in gates),
         ),
-        "attn_k": (("head_count_kv", "key_length"), 1, tuple(m.kv_heads * dim for dim in keys)),
-        "attn_v": (("head_count_kv", "value_length"), 1, tuple(m.kv_heads * d for d in values)),
-        "attn_output": (("head_count", "value_length"), 0, tuple(m.heads * d for d in values)),
+        "attn_k": (
+            ("head_count_kv", "key_length"),
+            1,
+            tuple(attention.kv_heads * dim for dim in keys),
+        ),
+        "attn_v": (
+            ("head_count_kv", "value_length"),
+            1,
+            tuple(attention.kv_heads * d for d in values),
+        ),
+        "attn_output": (
+            ("head_count", "value_length"),
+            0,
+            tuple(attention.heads * d for d in values),
+        ),
         "attn_qkv": (("head_count", "head_count_kv", "key_length"), 1, tuple(all_three)),
     }
 
 
-def _dims(k: Keys, name: str, own: int) -> tuple[int, ...]:
-    near = _asked(k, name)
+def _dims(keys: Keys, name: str, own: int) -> tuple[int, ...]:
+    near = _asked(keys, name)
     return (own, near) if near and near != own else (own,)
 
 
-def _latent(m: Latent) -> Mapping[str, Rows]:
-    queries: Rows = ("head_count", "key_length_mla"), 1, (m.heads * (m.nope + m.rotary),)
+def _latent(latent: Latent) -> Mapping[str, Rows]:
+    queries: Rows = (
+        ("head_count", "key_length_mla"),
+        1,
+        (latent.heads * (latent.nope + latent.rotary),),
+    )
     return {
-        "attn_kv_a_mqa": (("kv_lora_rank", "rope.dimension_count"), 1, (m.rank + m.rotary,)),
+        "attn_kv_a_mqa": (
+            ("kv_lora_rank", "rope.dimension_count"),
+            1,
+            (latent.rank + latent.rotary,),
+        ),
         "attn_q": queries,
         "attn_q_b": queries,
-        "attn_output": (("head_count", "value_length_mla"), 0, (m.heads * m.value_dim,)),
+        "attn_output": (("head_count", "value_length_mla"), 0, (latent.heads * latent.value_dim,)),
     }
 
 
 # What is only said
 
 
-def _said(k: Keys, shapes: Shapes) -> Iterator[str]:
-    if k.get("context_length") == 0:
+def _said(keys: Keys, shapes: Shapes) -> Iterator[str]:
+    if keys.get("context_length") == 0:
         yield (
-            f"GGUF: {k.arch}.context_length is 0: what it was trained for is not known, and "
+            f"GGUF: {keys.arch}.context_length is 0: what it was trained for is not known, and "
             "llama.cpp starts with -c alone"
         )
     rows = _size(shapes.get("token_embd.weight", ()), 1)
-    tokens = k.metadata.get("tokenizer.ggml.tokens")
+    tokens = keys.metadata.get("tokenizer.ggml.tokens")
     told = (
-        (f"{k.arch}.vocab_size", _asked(k, "vocab_size")),
+        (f"{keys.arch}.vocab_size", _asked(keys, "vocab_size")),
         ("tokenizer.ggml.tokens", tokens.length if isinstance(tokens, Array) else 0),
     )
     for name, count in told if "token_embd.weight" in shapes else ():
@@ -293,21 +325,23 @@ def _said(k: Keys, shapes: Shapes) -> Iterator[str]:
                 f"GGUF: {name} has {count:,} tokens, and token_embd.weight {rows:,} rows: the "
                 "tensor was believed"
             )
-    yield from _stretched(k)
+    yield from _stretched(keys)
 
 
-def _stretched(k: Keys) -> Iterator[str]:
+def _stretched(keys: Keys) -> Iterator[str]:
     """Return the tokens that scaled positions reach; llama.cpp takes the length as it stands."""
     original, factor = (
-        k.get(f"rope.scaling.{name}") for name in ("original_context_length", "factor")
+        keys.get(f"rope.scaling.{name}") for name in ("original_context_length", "factor")
     )
-    length = k.get("context_length")
+    length = keys.get("context_length")
     if not isinstance(length, int) or not isinstance(factor, int | float):
         return
     if not 0 < factor <= MOST_SCALED:
-        yield f"GGUF: {k.arch}.rope.scaling.factor is {factor:g}, which no positions are scaled by"
+        yield (
+            f"GGUF: {keys.arch}.rope.scaling.factor is {factor:g}, which no positions are scaled by"
+        )
     elif isinstance(original, int) and 0 < original * factor < length:
         yield (
-            f"GGUF: {k.arch}.context_length is {length:,}, and scaled positions reach "
+            f"GGUF: {keys.arch}.context_length is {length:,}, and scaled positions reach "
             f"{original:,} x {factor:g} = {int(original * factor):,}: the length was believed"
         )

@@ -178,17 +178,17 @@ def layers_of_gguf(metadata: Mapping[str, Value]) -> tuple[Layer, ...]:
     return sharing(found, stored) if stored < count else found
 
 
-def _layers(k: Keys, count: int) -> tuple[Layer, ...]:
-    heads = k.each("attention.head_count", count, 0)
+def _layers(keys: Keys, count: int) -> tuple[Layer, ...]:
+    heads = keys.each("attention.head_count", count, 0)
     name = "attention.head_count_kv"
-    kv = heads if k.get(name) is None else k.each(name, count, 0)
-    near, own = slides(k, count), recurrence(k)
-    linear = recurrent(k, kv, count) if own else [False] * count
+    kv = heads if keys.get(name) is None else keys.each(name, count, 0)
+    near, own = slides(keys, count), recurrence(keys)
+    linear = recurrent(keys, kv, count) if own else [False] * count
     result = []
     for i in range(count):
-        mixers: list[Mixer] = [own] if own and (linear[i] or k.arch in BOTH) else []
-        if kv[i] and (not linear[i] or k.arch in BOTH):
-            mixers.append(attends(k, heads[i] or kv[i], kv[i], near=near[i]))
+        mixers: list[Mixer] = [own] if own and (linear[i] or keys.arch in BOTH) else []
+        if kv[i] and (not linear[i] or keys.arch in BOTH):
+            mixers.append(attends(keys, heads[i] or kv[i], kv[i], near=near[i]))
         result.append(Layer(mixers=tuple(mixers)))
     return tuple(result)
 
@@ -196,95 +196,95 @@ def _layers(k: Keys, count: int) -> tuple[Layer, ...]:
 # Attention
 
 
-def attends(k: Keys, heads: int, kv_heads: int, *, near: bool) -> Attention | Latent:
-    if k.get("attention.key_length_mla") is not None:
-        return latent(k, heads)
-    usual = k.num("embedding_length") // max(1, heads)
-    ending = "_swa" if near and k.get("attention.key_length_swa") is not None else ""
+def attends(keys: Keys, heads: int, kv_heads: int, *, near: bool) -> Attention | Latent:
+    if keys.get("attention.key_length_mla") is not None:
+        return latent(keys, heads)
+    usual = keys.num("embedding_length") // max(1, heads)
+    ending = "_swa" if near and keys.get("attention.key_length_swa") is not None else ""
     one = Attention(
         heads=heads,
         kv_heads=kv_heads,
-        key_dim=k.num(f"attention.key_length{ending}", default=usual),
-        value_dim=k.num(f"attention.value_length{ending}", default=usual),
+        key_dim=keys.num(f"attention.key_length{ending}", default=usual),
+        value_dim=keys.num(f"attention.value_length{ending}", default=usual),
     )
     if not near:
         return one
-    if k.arch in CHUNKED:
+    if keys.arch in CHUNKED:
         return replace(one, chunk=CHUNK)
-    return replace(one, window=k.num("attention.sliding_window"))
+    return replace(one, window=keys.num("attention.sliding_window"))
 
 
-def latent(k: Keys, heads: int) -> Latent:
-    rotary = k.num("rope.dimension_count")
-    indexer = k.num("attention.indexer.key_length", default=0)
+def latent(keys: Keys, heads: int) -> Latent:
+    rotary = keys.num("rope.dimension_count")
+    indexer = keys.num("attention.indexer.key_length", default=0)
     return Latent(
         heads=heads,
-        rank=k.num("attention.kv_lora_rank"),
+        rank=keys.num("attention.kv_lora_rank"),
         rotary=rotary,
-        nope=k.num("attention.key_length_mla") - rotary,
-        value_dim=k.num("attention.value_length_mla"),
-        indexer=Indexer(heads=k.num("attention.indexer.head_count"), dim=indexer)
+        nope=keys.num("attention.key_length_mla") - rotary,
+        value_dim=keys.num("attention.value_length_mla"),
+        indexer=Indexer(heads=keys.num("attention.indexer.head_count"), dim=indexer)
         if indexer
         else None,
     )
 
 
-def slides(k: Keys, count: int) -> Sequence[bool]:
+def slides(keys: Keys, count: int) -> Sequence[bool]:
     """Tell of each layer whether it looks through the window."""
-    if k.arch in CHUNKED:
-        return [bool((i + 1) % CHUNKED[k.arch]) for i in range(count)]
-    if k.arch not in PERIODS or not k.num("attention.sliding_window", default=0):
+    if keys.arch in CHUNKED:
+        return [bool((i + 1) % CHUNKED[keys.arch]) for i in range(count)]
+    if keys.arch not in PERIODS or not keys.num("attention.sliding_window", default=0):
         return [False] * count
     name = "attention.sliding_window_pattern"
-    if isinstance(k.get(name), Array):
-        return [bool(v) for v in k.each(name, count, 0)]
-    step = k.num(name, default=PERIODS[k.arch])
+    if isinstance(keys.get(name), Array):
+        return [bool(v) for v in keys.each(name, count, 0)]
+    step = keys.num(name, default=PERIODS[keys.arch])
     return [not step or i % step < step - 1 for i in range(count)]
 
 
 # Recurrences
 
 
-def mamba1(k: Keys) -> Mamba1:
+def mamba1(keys: Keys) -> Mamba1:
     return Mamba1(
-        inner=k.num("ssm.inner_size"),
-        state=k.num("ssm.state_size"),
-        kernel=k.num("ssm.conv_kernel"),
+        inner=keys.num("ssm.inner_size"),
+        state=keys.num("ssm.state_size"),
+        kernel=keys.num("ssm.conv_kernel"),
     )
 
 
-def mamba2(k: Keys) -> Mamba2:
+def mamba2(keys: Keys) -> Mamba2:
     return Mamba2(
-        inner=k.num("ssm.inner_size"),
-        heads=k.num("ssm.time_step_rank"),
-        groups=k.num("ssm.group_count"),
-        state=k.num("ssm.state_size"),
-        kernel=k.num("ssm.conv_kernel"),
+        inner=keys.num("ssm.inner_size"),
+        heads=keys.num("ssm.time_step_rank"),
+        groups=keys.num("ssm.group_count"),
+        state=keys.num("ssm.state_size"),
+        kernel=keys.num("ssm.conv_kernel"),
     )
 
 
-def delta(k: Keys) -> GatedDelta:
-    heads = k.num("ssm.time_step_rank")
+def delta(keys: Keys) -> GatedDelta:
+    heads = keys.num("ssm.time_step_rank")
     return GatedDelta(
-        key_heads=k.num("ssm.group_count"),
+        key_heads=keys.num("ssm.group_count"),
         value_heads=heads,
-        key_dim=k.num("ssm.state_size"),
-        value_dim=k.num("ssm.inner_size") // max(1, heads),
-        kernel=k.num("ssm.conv_kernel"),
+        key_dim=keys.num("ssm.state_size"),
+        value_dim=keys.num("ssm.inner_size") // max(1, heads),
+        kernel=keys.num("ssm.conv_kernel"),
     )
 
 
-def kimi(k: Keys) -> KimiDelta:
+def kimi(keys: Keys) -> KimiDelta:
     return KimiDelta(
-        heads=max((0, *k.each("attention.head_count", k.num("block_count"), 0))),
-        dim=k.num("kda.head_dim"),
-        kernel=k.num("ssm.conv_kernel"),
+        heads=max((0, *keys.each("attention.head_count", keys.num("block_count"), 0))),
+        dim=keys.num("kda.head_dim"),
+        kernel=keys.num("ssm.conv_kernel"),
     )
 
 
-def rwkv(k: Keys) -> Rwkv:
-    width = k.num("embedding_length")
-    return Rwkv(width=width, inner=width, head_dim=k.num("wkv.head_size"))
+def rwkv(keys: Keys) -> Rwkv:
+    width = keys.num("embedding_length")
+    return Rwkv(width=width, inner=width, head_dim=keys.num("wkv.head_size"))
 
 
 KINDS: Sequence[tuple[frozenset[str], Callable[[Keys], Recurrent]]] = (
@@ -299,21 +299,21 @@ KINDS: Sequence[tuple[frozenset[str], Callable[[Keys], Recurrent]]] = (
 )
 
 
-def recurrence(k: Keys) -> Recurrent | None:
+def recurrence(keys: Keys) -> Recurrent | None:
     for names, reader in KINDS:
-        if k.arch in names:
-            return reader(k)
-    if k.get("ssm.conv_kernel") is not None:
-        raise UnsupportedError(f"GGUF: the recurrent layers of {k.arch!r} are not in our tables")
+        if keys.arch in names:
+            return reader(keys)
+    if keys.get("ssm.conv_kernel") is not None:
+        raise UnsupportedError(f"GGUF: the recurrent layers of {keys.arch!r} are not in our tables")
     return None
 
 
-def recurrent(k: Keys, kv: Sequence[int], count: int) -> Sequence[bool]:
+def recurrent(keys: Keys, kv: Sequence[int], count: int) -> Sequence[bool]:
     """Every layer but one of so many; else those without key-value heads. Nemotron-H's have no
     feed-forward either."""
-    if k.arch in DELTA:
-        every = k.num("full_attention_interval", default=4)
+    if keys.arch in DELTA:
+        every = keys.num("full_attention_interval", default=4)
         return [bool((i + 1) % every) for i in range(count)]
-    inner = k.each("feed_forward_length", count, 0)
-    alone = k.arch.startswith("nemotron_h")
+    inner = keys.each("feed_forward_length", count, 0)
+    alone = keys.arch.startswith("nemotron_h")
     return [kv[i] == 0 and not (alone and inner[i]) for i in range(count)]

@@ -28,12 +28,16 @@ from weighbridge.arch.windows import layer_kinds
 Module = Callable[..., Iterator[Param]]  # (path, outputs, inputs, *, bias)
 
 
-def attention(module: Module, width: int, a: Attention) -> Submodule:
-    rows = width + 2 * a.kv_heads * a.key_dim if a.kv_heads < a.heads else 3 * width
+def attention(module: Module, width: int, attention: Attention) -> Submodule:
+    rows = (
+        width + 2 * attention.kv_heads * attention.key_dim
+        if attention.kv_heads < attention.heads
+        else 3 * width
+    )
     return submodule(
         module("attn.c_attn", rows, width, bias=True),
         module("attn.c_proj", width, width, bias=True),
-        mixer=a,
+        mixer=attention,
     )
 
 
@@ -47,12 +51,12 @@ def cross_attention(module: Module, width: int) -> Submodule:
     )
 
 
-def layer(c: Config, module: Module, a: Attention) -> Submodules:
+def layer(c: Config, module: Module, heads: Attention) -> Submodules:
     width = c.num("n_embd")
     inner = c.num("n_inner", default=4 * width)
     return (
         normed(width, "ln_1", bias=True),
-        attention(module, width, a),
+        attention(module, width, heads),
         normed(width, "ln_2", bias=True),
         *((cross_attention(module, width),) if c.flag("add_cross_attention") else ()),
         submodule(
@@ -63,7 +67,7 @@ def layer(c: Config, module: Module, a: Attention) -> Submodules:
     )
 
 
-def decoder(c: Config, module: Module, a: Attention) -> Decoder:
+def decoder(c: Config, module: Module, attention: Attention) -> Decoder:
     width = c.num("n_embd")
     c.skip("n_ctx")
     return Decoder(
@@ -72,7 +76,7 @@ def decoder(c: Config, module: Module, a: Attention) -> Decoder:
             *embedding("wte", c.num("vocab_size"), width),
             *embedding("wpe", c.num("n_positions"), width),
         ),
-        layers=alike(c, lambda: layer(c, module, a), "n_layer"),
+        layers=alike(c, lambda: layer(c, module, attention), "n_layer"),
         last=tuple(norm("ln_f", width, bias=True)),
         path="h.",
         kinds=layer_kinds,

@@ -46,15 +46,15 @@ def shared_size(c: Config) -> int:
     return c.num("num_shared_experts") * c.num("moe_intermediate_size")
 
 
-def delta(c: Config, path: str, d: KimiDelta) -> Iterator[Param]:
+def delta(c: Config, path: str, delta: KimiDelta) -> Iterator[Param]:
     """Yield what both models share of delta attention."""
-    width, inner = c.num("hidden_size"), d.heads * d.dim
+    width, inner = c.num("hidden_size"), delta.heads * delta.dim
     for name in "qkv":
         yield from linear(f"{path}{name}_proj", inner, width)
-        yield from conv(f"{path}{name}_conv1d", (inner, 1, d.kernel), bias=False)
-    yield from linear(f"{path}b_proj", d.heads, width)
+        yield from conv(f"{path}{name}_conv1d", (inner, 1, delta.kernel), bias=False)
+    yield from linear(f"{path}b_proj", delta.heads, width)
     yield Param(f"{path}dt_bias", (inner,), "other")
-    yield from norm(f"{path}o_norm", d.dim)
+    yield from norm(f"{path}o_norm", delta.dim)
 
 
 # Kimi Linear

@@ -72,26 +72,26 @@ def grouped(c: Config) -> Attention:
     )
 
 
-def attention(c: Config, s: LlamaSwitches, path: str = "self_attn.") -> Submodule:
-    names = s.qk_names if s.qk_norm else ()
-    bias = (s.qkv_bias, s.o_bias)
+def attention(c: Config, switches: LlamaSwitches, path: str = "self_attn.") -> Submodule:
+    names = switches.qk_names if switches.qk_norm else ()
+    bias = (switches.qkv_bias, switches.o_bias)
     return gqa(path, c.num("hidden_size"), grouped(c), bias=bias, norms=names)
 
 
-def layer(c: Config, s: LlamaSwitches) -> Submodules:
+def layer(c: Config, switches: LlamaSwitches) -> Submodules:
     """Attention, MLP, and the norms over the hidden size."""
     width = c.num("hidden_size")
     return (
-        attention(c, s),
-        s.mlp("mlp", width, c.num("intermediate_size"), bias=s.mlp_bias),
-        normed(width, *s.norms, bias=s.norm_bias),
+        attention(c, switches),
+        switches.mlp("mlp", width, c.num("intermediate_size"), bias=switches.mlp_bias),
+        normed(width, *switches.norms, bias=switches.norm_bias),
     )
 
 
-def decoder(c: Config, s: LlamaSwitches, names: DecoderNames | None = None) -> Decoder:
+def decoder(c: Config, switches: LlamaSwitches, names: DecoderNames | None = None) -> Decoder:
     """Return a decoder with as many equal layers as the config asks for."""
-    names = names or DecoderNames(norm_bias=s.norm_bias)
-    return tree(c, alike(c, lambda: layer(c, s)), names, kinds=layer_kinds)
+    names = names or DecoderNames(norm_bias=switches.norm_bias)
+    return tree(c, alike(c, lambda: layer(c, switches)), names, kinds=layer_kinds)
 
 
 # c_fc, c_proj, as plain Linears

@@ -54,28 +54,30 @@ class Biases(NamedTuple):
     out: bool
 
 
-def mamba1(path: str, width: int, m: Mamba1, rank: int, has: Biases) -> Submodule:
+def mamba1(path: str, width: int, mamba: Mamba1, rank: int, has: Biases) -> Submodule:
     return submodule(
-        conv(f"{path}conv1d", (m.inner, 1, m.kernel), bias=has.conv),
-        linear(f"{path}in_proj", 2 * m.inner, width, bias=has.inner),
-        linear(f"{path}x_proj", rank + 2 * m.state, m.inner),
-        linear(f"{path}dt_proj", m.inner, rank, bias=True),
-        [Param(f"{path}A_log", (m.inner, m.state), "other")],
-        [Param(f"{path}D", (m.inner,), "other")],
-        linear(f"{path}out_proj", width, m.inner, bias=has.out),
-        mixer=m,
+        conv(f"{path}conv1d", (mamba.inner, 1, mamba.kernel), bias=has.conv),
+        linear(f"{path}in_proj", 2 * mamba.inner, width, bias=has.inner),
+        linear(f"{path}x_proj", rank + 2 * mamba.state, mamba.inner),
+        linear(f"{path}dt_proj", mamba.inner, rank, bias=True),
+        [Param(f"{path}A_log", (mamba.inner, mamba.state), "other")],
+        [Param(f"{path}D", (mamba.inner,), "other")],
+        linear(f"{path}out_proj", width, mamba.inner, bias=has.out),
+        mixer=mamba,
     )
 
 
-def mamba2(path: str, width: int, m: Mamba2, has: Biases, *, has_norm: bool = True) -> Submodule:
-    rows = m.inner + m.channels + m.heads
+def mamba2(
+    path: str, width: int, mamba: Mamba2, has: Biases, *, has_norm: bool = True
+) -> Submodule:
+    rows = mamba.inner + mamba.channels + mamba.heads
     return submodule(
-        conv(f"{path}conv1d", (m.channels, 1, m.kernel), bias=has.conv),
+        conv(f"{path}conv1d", (mamba.channels, 1, mamba.kernel), bias=has.conv),
         linear(f"{path}in_proj", rows, width, bias=has.inner),
-        (Param(f"{path}{name}", (m.heads,), "other") for name in ("dt_bias", "A_log", "D")),
-        norm(f"{path}norm", m.inner) if has_norm else (),
-        linear(f"{path}out_proj", width, m.inner, bias=has.out),
-        mixer=m,
+        (Param(f"{path}{name}", (mamba.heads,), "other") for name in ("dt_bias", "A_log", "D")),
+        norm(f"{path}norm", mamba.inner) if has_norm else (),
+        linear(f"{path}out_proj", width, mamba.inner, bias=has.out),
+        mixer=mamba,
     )
 
 

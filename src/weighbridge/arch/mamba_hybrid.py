@@ -212,14 +212,14 @@ def nemotron_moe(c: Config) -> Submodule:
     )
 
 
-def ungated_experts(path: str, width: int, e: RoutedExperts) -> Iterator[Param]:
-    k, _ = e.share
+def ungated_experts(path: str, width: int, mixture: RoutedExperts) -> Iterator[Param]:
+    k, _ = mixture.share
 
     def one(prefix: str) -> Iterator[Param]:
-        yield from linear(f"{prefix}.up_proj", e.inner, width)
-        yield from linear(f"{prefix}.down_proj", width, e.inner)
+        yield from linear(f"{prefix}.up_proj", mixture.inner, width)
+        yield from linear(f"{prefix}.down_proj", width, mixture.inner)
 
-    yield from experts(f"{path}.", one, top_k=k, count=e.count)
+    yield from experts(f"{path}.", one, top_k=k, count=mixture.count)
 
 
 def nemotron_attention(c: Config) -> Submodule:

@@ -63,10 +63,10 @@ class Decoder(NamedTuple):
         yield from (_below(prefix, p, prefix) for p in self.last)
 
 
-def _below(path: str, p: Param, base: str) -> Param:
+def _below(path: str, param: Param, base: str) -> Param:
     """`p` under its whole name; what it is tied to is named below the base."""
-    found = Param(path + p.name, *p[1:])
-    return found._replace(tied=base + p.tied) if p.tied else found
+    found = Param(path + param.name, *param[1:])
+    return found._replace(tied=base + param.tied) if param.tied else found
 
 
 def submodule(
@@ -97,7 +97,7 @@ QKVO = ("q_proj", "k_proj", "v_proj", "o_proj")
 def gqa(
     path: str,
     width: int,
-    a: Attention,
+    attention: Attention,
     *,
     bias: tuple[bool, bool] = (False, False),
     names: tuple[str, str, str, str] = QKVO,
@@ -107,14 +107,18 @@ def gqa(
 
     `bias` is that of the first three and that of the last; `norms` are over one head's numbers.
     """
-    rows = (a.heads * a.key_dim, a.kv_heads * a.key_dim, a.kv_heads * a.value_dim)
+    rows = (
+        attention.heads * attention.key_dim,
+        attention.kv_heads * attention.key_dim,
+        attention.kv_heads * attention.value_dim,
+    )
     into, back = bias
     three = zip(("q", "k", "v"), names[:3], rows, strict=True)
     return submodule(
         *(linear(path + name, r, width, bias=into, role=role) for role, name, r in three),
-        linear(path + names[3], width, a.heads * a.value_dim, bias=back, role="o"),
-        *(norm(path + name, a.key_dim) for name in norms),
-        mixer=a,
+        linear(path + names[3], width, attention.heads * attention.value_dim, bias=back, role="o"),
+        *(norm(path + name, attention.key_dim) for name in norms),
+        mixer=attention,
     )
 
 
@@ -144,19 +148,23 @@ def packed(
 def fused_gqa(
     path: str,
     width: int,
-    a: Attention,
+    attention: Attention,
     *,
     bias: tuple[bool, bool] = (False, False),
     names: tuple[str, str] = ("query_key_value", "dense"),
     norms: Iterable[Param] = (),
 ) -> Submodule:
     """The same with one linear for queries, keys and values together; `norms` stand behind it."""
-    rows = a.heads * a.key_dim + a.kv_heads * (a.key_dim + a.value_dim)
+    rows = attention.heads * attention.key_dim + attention.kv_heads * (
+        attention.key_dim + attention.value_dim
+    )
     return submodule(
         linear(path + names[0], rows, width, bias=bias[0], role="qkv"),
-        linear(path + names[1], width, a.heads * a.value_dim, bias=bias[1], role="o"),
+        linear(
+            path + names[1], width, attention.heads * attention.value_dim, bias=bias[1], role="o"
+        ),
         norms,
-        mixer=a,
+        mixer=attention,
     )
 
 

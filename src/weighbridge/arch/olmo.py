@@ -34,10 +34,10 @@ def olmo(c: Config) -> Decoder:
     return decoder(c, one, names=DecoderNames(final=""))
 
 
-def wide_norms(a: Attention, path: str = "self_attn.") -> Submodule:
+def wide_norms(attention: Attention, path: str = "self_attn.") -> Submodule:
     """Norms over all queries at once, and over all keys."""
-    sizes = {"q_norm": a.heads, "k_norm": a.kv_heads}
-    return submodule(*(norm(path + name, n * a.key_dim) for name, n in sizes.items()))
+    sizes = {"q_norm": attention.heads, "k_norm": attention.kv_heads}
+    return submodule(*(norm(path + name, n * attention.key_dim) for name, n in sizes.items()))
 
 
 def olmo2(c: Config) -> Decoder:

@@ -41,16 +41,20 @@ def impossible(layers: "Iterable[Layer]") -> str | None:
     return None
 
 
-def wrong_attention(a: "Attention | CrossAttention") -> Iterator[str]:
+def wrong_attention(attention: "Attention | CrossAttention") -> Iterator[str]:
     """Sentences about what these sizes cannot be, after "it has"."""
-    for size, what in ((a.key_dim, "keys"), (a.value_dim, "values")):
+    for size, what in ((attention.key_dim, "keys"), (attention.value_dim, "values")):
         if not 0 < size <= HEAD:
             yield f"heads whose {what} are {size:,} numbers wide: 1 to {HEAD:,} can be computed"
-    if a.heads < 1 or a.kv_heads < 1:
-        yield f"{a.heads:,} heads over {a.kv_heads:,} of keys and values"
-    elif a.heads % a.kv_heads:
-        less = "more than heads" if a.kv_heads > a.heads else "which does not divide them"
-        yield f"{a.heads:,} heads over {a.kv_heads:,} of keys and values, {less}"
+    if attention.heads < 1 or attention.kv_heads < 1:
+        yield f"{attention.heads:,} heads over {attention.kv_heads:,} of keys and values"
+    elif attention.heads % attention.kv_heads:
+        less = (
+            "more than heads"
+            if attention.kv_heads > attention.heads
+            else "which does not divide them"
+        )
+        yield f"{attention.heads:,} heads over {attention.kv_heads:,} of keys and values, {less}"
 
 
 def contradictions(c: Config) -> Iterator[str]:

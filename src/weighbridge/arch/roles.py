@@ -127,9 +127,9 @@ class Expert(NamedTuple):
     below: str
 
 
-def role_of(p: Param) -> str:
+def role_of(param: Param) -> str:
     """The role of a parameter: its own where what made it knows, else by its name."""
-    return p.role or role(p.name)
+    return param.role or role(param.name)
 
 
 @lru_cache(maxsize=1 << 16)

@@ -52,71 +52,75 @@ def router(path: str, count: int, width: int, *, dtype: str = "") -> Iterator[Pa
 
 
 def each(
-    path: str, width: int, e: RoutedExperts, names: tuple[str, str, str] = GATED
+    path: str, width: int, mixture: RoutedExperts, names: tuple[str, str, str] = GATED
 ) -> Iterator[Param]:
     """One gate, up and down Linear an expert."""
     gate, up, down = names
-    k, _ = e.share
+    k, _ = mixture.share
 
     def one(prefix: str) -> Iterator[Param]:
-        yield from linear(f"{prefix}.{gate}", e.inner, width, role="gate")
-        yield from linear(f"{prefix}.{up}", e.inner, width, role="up")
-        yield from linear(f"{prefix}.{down}", width, e.inner, role="down")
+        yield from linear(f"{prefix}.{gate}", mixture.inner, width, role="gate")
+        yield from linear(f"{prefix}.{up}", mixture.inner, width, role="up")
+        yield from linear(f"{prefix}.{down}", width, mixture.inner, role="down")
 
-    yield from experts(f"{path}.", one, top_k=k, count=e.count)
+    yield from experts(f"{path}.", one, top_k=k, count=mixture.count)
 
 
-def stacked(path: str, shape: tuple[int, ...], e: RoutedExperts) -> Iterator[Param]:
+def stacked(path: str, shape: tuple[int, ...], experts: RoutedExperts) -> Iterator[Param]:
     """One parameter for all experts."""
-    k, count = e.share
+    k, count = experts.share
     yield from fused(path, shape, top_k=k, count=count)
 
 
 def stacked_pair(
-    path: str, width: int, e: RoutedExperts, *, transposed: bool = False
+    path: str, width: int, experts: RoutedExperts, *, transposed: bool = False
 ) -> Iterator[Param]:
     """gate_up_proj and down_proj; [E, out, in], or [E, in, out] when transposed."""
-    up, down = (e.count, 2 * e.inner, width), (e.count, width, e.inner)
+    up, down = (experts.count, 2 * experts.inner, width), (experts.count, width, experts.inner)
     if transposed:
-        up, down = (e.count, width, 2 * e.inner), (e.count, e.inner, width)
-    yield from stacked(f"{path}.gate_up_proj", up, e)
-    yield from stacked(f"{path}.down_proj", down, e)
+        up, down = (experts.count, width, 2 * experts.inner), (experts.count, experts.inner, width)
+    yield from stacked(f"{path}.gate_up_proj", up, experts)
+    yield from stacked(f"{path}.down_proj", down, experts)
 
 
 def block(
     prefix: str,
     width: int,
-    e: RoutedExperts,
+    experts: RoutedExperts,
     *,
     shared: int | None = None,
     names: tuple[str, str, str] = GATED,
 ) -> Iterator[Param]:
     """The commonest names: gate, experts.N and, with a size, shared_experts."""
-    yield from router(f"{prefix}gate", e.count, width)
-    yield from each(f"{prefix}experts", width, e, names)
+    yield from router(f"{prefix}gate", experts.count, width)
+    yield from each(f"{prefix}experts", width, experts, names)
     if shared is not None:
         yield from gated_mlp(f"{prefix}shared_experts", width, shared)
 
 
-def fed(e: RoutedExperts, *, shared: int = 0, gated: bool = True, inputs: int = 0) -> Feed | None:
+def fed(
+    experts: RoutedExperts, *, shared: int = 0, gated: bool = True, inputs: int = 0
+) -> Feed | None:
     """Return the experts that a token computes; `shared` is F of all shared ones together."""
-    if not e.count:
+    if not experts.count:
         return Dense(width=shared, gated=gated) if shared else None
-    k, count = e.share
-    return Experts(count=count, top_k=k, width=e.inner, gated=gated, shared=shared, inputs=inputs)
+    k, count = experts.share
+    return Experts(
+        count=count, top_k=k, width=experts.inner, gated=gated, shared=shared, inputs=inputs
+    )
 
 
 def moe(
     path: str,
     width: int,
-    e: RoutedExperts,
+    experts: RoutedExperts,
     *,
     shared: int | None = None,
     names: tuple[str, str, str] = GATED,
 ) -> Submodule:
     """`block` as a part of a layer."""
-    params = block(path, width, e, shared=shared, names=names)
-    return submodule(params, feed=fed(e, shared=shared or 0))
+    params = block(path, width, experts, shared=shared, names=names)
+    return submodule(params, feed=fed(experts, shared=shared or 0))
 
 
 # Which layers have experts: the rules that configs use.

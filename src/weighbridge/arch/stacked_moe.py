@@ -152,11 +152,13 @@ def dbrx_rotary(c: Config, prefix: str) -> Iterator[Buffer]:
 # JetMoE: experts for queries and outputs of attention, and for the MLP
 
 
-def jet_experts(prefix: str, width: int, e: RoutedExperts, *, inputs: int) -> Iterator[Param]:
+def jet_experts(prefix: str, width: int, experts: RoutedExperts, *, inputs: int) -> Iterator[Param]:
     yield Param(f"{prefix}bias", (width,), "bias")
-    yield from stacked(f"{prefix}input_linear.weight", (e.count, inputs, width), e)
-    yield from stacked(f"{prefix}output_linear.weight", (e.count, width, e.inner), e)
-    yield from router(f"{prefix}router.layer", e.count, width)
+    yield from stacked(f"{prefix}input_linear.weight", (experts.count, inputs, width), experts)
+    yield from stacked(
+        f"{prefix}output_linear.weight", (experts.count, width, experts.inner), experts
+    )
+    yield from router(f"{prefix}router.layer", experts.count, width)
 
 
 def jetmoe(c: Config) -> Decoder:

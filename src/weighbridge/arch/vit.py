@@ -37,14 +37,14 @@ def token(path: str, *shape: int) -> Iterator[Param]:
     yield Param(path, shape, "other")
 
 
-def embeddings(c: Config, prefix: str, s: VitSwitches) -> Iterator[Param]:
+def embeddings(c: Config, prefix: str, switches: VitSwitches) -> Iterator[Param]:
     width = c.num("hidden_size")
     yield from token(f"{prefix}cls_token", 1, 1, width)
-    if s.distillation:
+    if switches.distillation:
         yield from token(f"{prefix}distillation_token", 1, 1, width)
-    if s.mask:
+    if switches.mask:
         yield from token(f"{prefix}mask_token", 1, 1, width)
-    yield from token(f"{prefix}position_embeddings", 1, patches(c) + s.tokens, width)
+    yield from token(f"{prefix}position_embeddings", 1, patches(c) + switches.tokens, width)
     yield from conv(f"{prefix}patch_embeddings.projection", patch_shape(c, width))
 
 
@@ -65,9 +65,9 @@ def layer(c: Config, prefix: str, *, bias: bool, key_bias: bool) -> Iterator[Par
     yield from layernorm(f"{prefix}layernorm_after", width)
 
 
-def encoder(c: Config, prefix: str, s: VitSwitches) -> Iterator[Param]:
+def encoder(c: Config, prefix: str, switches: VitSwitches) -> Iterator[Param]:
     bias = c.flag("qkv_bias", default=True)
-    yield from embeddings(c, f"{prefix}embeddings.", s)
+    yield from embeddings(c, f"{prefix}embeddings.", switches)
     for i in range(c.layers("num_hidden_layers")):
         yield from layer(c, f"{prefix}encoder.layer.{i}.", bias=bias, key_bias=bias)
     yield from layernorm(f"{prefix}layernorm", c.num("hidden_size"))

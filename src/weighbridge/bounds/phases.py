@@ -329,8 +329,8 @@ def _narrowed(
         )
 
 
-def _lowest(c: Component) -> int:
-    return 0 if c.name in EXACT else c.bytes.low
+def _lowest(component: Component) -> int:
+    return 0 if component.name in EXACT else component.bytes.low
 
 
 def _dealt(nbytes: int, among: Sequence[int]) -> Iterator[int]:

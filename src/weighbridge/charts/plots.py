@@ -16,10 +16,10 @@ DASHED = ' stroke-width="1.8" stroke-dasharray="6 4"'
 class Box:
     """Pixels of a plot with two axes."""
 
-    def __init__(self, canvas: Canvas, x: Axis, y: Axis, top: float, high: float = HIGH) -> None:
-        self.canvas, self.x, self.y, self.top = canvas, x, y, top
+    def __init__(self, canvas: Canvas, axis: Axis, y: Axis, top: float, high: float = HIGH) -> None:
+        self.canvas, self.x, self.y, self.top = canvas, axis, y, top
         self.left = MARGIN + max(width(t.text, SMALL) for t in y.ticks) + 8
-        half = width(x.ticks[-1].text, SMALL) / 2 if x.ticks else 0.0
+        half = width(axis.ticks[-1].text, SMALL) / 2 if axis.ticks else 0.0
         self.right, self.bottom = WIDE - MARGIN - max(4.0, half), top + high
 
     def at(self, x: float, y: float) -> tuple[float, float]:

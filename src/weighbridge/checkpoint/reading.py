@@ -291,8 +291,10 @@ class Reader:
         """One GGUF file, with all its parts where it is split."""
         from weighbridge.formats.gguf import gguf
 
-        def plan(e: SourceFile) -> "Plan[Gguf]":
-            return self._bound.keep(gguf(e.size, file=e.path), lambda found: len(found.tensors))
+        def plan(file: SourceFile) -> "Plan[Gguf]":
+            return self._bound.keep(
+                gguf(file.size, file=file.path), lambda found: len(found.tensors)
+            )
 
         entries = select.file(self._entries, path, self._source.name)
         files = read_plans(plan, self._source, entries, progress=self._progress)
@@ -388,9 +390,9 @@ def _instead(name: str, raw: Raw) -> str:
 
 
 def _plan(
-    bound: Bound, first_read: int | None, e: SourceFile
+    bound: Bound, first_read: int | None, file: SourceFile
 ) -> Plan[tuple[CheckpointTensor, ...]]:
-    return bound.keep(weights_file(e.path, e.size, first_read), len)
+    return bound.keep(weights_file(file.path, file.size, first_read), len)
 
 
 def _first_read(index: SourceFile, shards: int) -> int | None:

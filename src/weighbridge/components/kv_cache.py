@@ -59,11 +59,11 @@ class Lengths:
     encoder: int = 0
     images: int = 1
 
-    def crossed(self, m: CrossAttention) -> int:
+    def crossed(self, cross: CrossAttention) -> int:
         """Count the positions of the encoder that are kept."""
-        if m.source == "image":
-            return self.images * (self.encoder if m.length is None else m.length)
-        return self.encoder if m.length is None else m.length
+        if cross.source == "image":
+            return self.images * (self.encoder if cross.length is None else cross.length)
+        return self.encoder if cross.length is None else cross.length
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,52 +92,62 @@ def mixers(layers: Iterable[Layer]) -> Iterator[Mixer]:
         yield from layer.mixers
 
 
-def heads_token(m: Attention | CrossAttention, f: Formats) -> int:
+def heads_token(attention: Attention | CrossAttention, formats: Formats) -> int:
     """Bytes of one token: every head's key and value is a run of its own."""
-    return m.kv_heads * (f.key.size(m.key_dim) + f.value.size(m.value_dim))
+    return attention.kv_heads * (
+        formats.key.size(attention.key_dim) + formats.value.size(attention.value_dim)
+    )
 
 
-def state(m: Recurrent, f: Formats, *, columns: int | None = None) -> int:
+def state(recurrent: Recurrent, formats: Formats, *, columns: int | None = None) -> int:
     """Bytes of one sequence. `columns` of past inputs, one less than the kernel's by default."""
-    past = m.kernel - 1 if columns is None else columns
-    return f.conv.size(m.channels * past) + f.state.size(m.state_elements)
+    past = recurrent.kernel - 1 if columns is None else columns
+    return formats.conv.size(recurrent.channels * past) + formats.state.size(
+        recurrent.state_elements
+    )
 
 
 def kept(context: int, reach: int | None) -> int:
     return context if reach is None else min(context, reach)
 
 
-def least(layers: Iterable[Layer], lengths: Lengths, f: Formats) -> CacheBytes:
+def least(layers: Iterable[Layer], lengths: Lengths, formats: Formats) -> CacheBytes:
     """Bytes that one request must have in memory to go on from here, and not a byte more."""
-    return total(_least(m, lengths, f) for m in mixers(layers))
+    return total(_least(m, lengths, formats) for m in mixers(layers))
 
 
-def _least(m: Mixer, lengths: Lengths, f: Formats) -> CacheBytes:
-    match m:
+def _least(mixer: Mixer, lengths: Lengths, formats: Formats) -> CacheBytes:
+    match mixer:
         case Attention():
-            index = f.key.size(m.indexer.dim) * lengths.context if m.indexer else 0
-            return CacheBytes(kv=kept(lengths.context, m.reach) * heads_token(m, f) + index)
+            index = formats.key.size(mixer.indexer.dim) * lengths.context if mixer.indexer else 0
+            return CacheBytes(
+                kv=kept(lengths.context, mixer.reach) * heads_token(mixer, formats) + index
+            )
         case Latent():
-            index = f.key.size(m.indexer.dim) if m.indexer else 0
-            return CacheBytes(kv=lengths.context * (f.key.size(m.latent_elements) + index))
+            index = formats.key.size(mixer.indexer.dim) if mixer.indexer else 0
+            return CacheBytes(
+                kv=lengths.context * (formats.key.size(mixer.latent_elements) + index)
+            )
         case Compressed():
-            return CacheBytes(kv=_compressed(m, lengths.context, f))
+            return CacheBytes(kv=_compressed(mixer, lengths.context, formats))
         case CrossAttention():
-            return CacheBytes(kv=lengths.crossed(m) * heads_token(m, f))
+            return CacheBytes(kv=lengths.crossed(mixer) * heads_token(mixer, formats))
         case Shared():
             return CacheBytes()
-        case _ if isinstance(m, Recurrent):
-            return CacheBytes(state=state(m, f))
+        case _ if isinstance(mixer, Recurrent):
+            return CacheBytes(state=state(mixer, formats))
         case _:
-            assert_never(m)
+            assert_never(mixer)
 
 
-def _compressed(m: Compressed, context: int, f: Formats) -> int:
+def _compressed(compressed: Compressed, context: int, formats: Formats) -> int:
     """Bytes of the window whole, and of one vector (and one key of the indexer) for each full
     group."""
-    groups = context // m.rate if m.rate > 1 else 0
-    index = f.key.size(m.indexer.dim) if m.indexer else 0
-    return kept(context, m.window) * f.key.size(m.dim) + groups * (f.key.size(m.dim) + index)
+    groups = context // compressed.rate if compressed.rate > 1 else 0
+    index = formats.key.size(compressed.indexer.dim) if compressed.indexer else 0
+    return kept(context, compressed.window) * formats.key.size(compressed.dim) + groups * (
+        formats.key.size(compressed.dim) + index
+    )
 
 
 def components(

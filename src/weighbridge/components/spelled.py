@@ -37,20 +37,22 @@ def cache(
     return ""
 
 
-def _latent(m: "Latent", layers: int, tokens: int, dtype: DType) -> tuple[str, int]:
+def _latent(latent: "Latent", layers: int, tokens: int, dtype: DType) -> tuple[str, int]:
     """Spell layers of one kind, with their bytes."""
-    text = f"({m.rank:,} + {m.rotary:,})"
-    return _spelled(layers, text, m.latent_elements, dtype, tokens, "")
+    text = f"({latent.rank:,} + {latent.rotary:,})"
+    return _spelled(layers, text, latent.latent_elements, dtype, tokens, "")
 
 
-def _heads(m: "Attention", layers: int, tokens: int, dtype: DType) -> tuple[str, int]:
+def _heads(attention: "Attention", layers: int, tokens: int, dtype: DType) -> tuple[str, int]:
     """Spell layers that keep every head's key and value, with their bytes."""
-    text = f"2 x {m.kv_heads:,} heads x {m.key_dim:,}"
-    if m.key_dim != m.value_dim:
-        text = f"{m.kv_heads:,} heads x ({m.key_dim:,} + {m.value_dim:,})"
-    held = tokens if m.reach is None else min(tokens, m.reach)
+    text = f"2 x {attention.kv_heads:,} heads x {attention.key_dim:,}"
+    if attention.key_dim != attention.value_dim:
+        text = f"{attention.kv_heads:,} heads x ({attention.key_dim:,} + {attention.value_dim:,})"
+    held = tokens if attention.reach is None else min(tokens, attention.reach)
     window = " of the window" if held < tokens else ""
-    return _spelled(layers, text, m.key_elements + m.value_elements, dtype, held, window)
+    return _spelled(
+        layers, text, attention.key_elements + attention.value_elements, dtype, held, window
+    )
 
 
 def _spelled(

@@ -42,22 +42,22 @@ class LoadTarget(NamedTuple):
     why: str = ""
 
 
-def place(s: Subject) -> LoadTarget:
-    origin = s.model.origin
-    target = _place(origin, s) if origin is not None else _unread(s)
-    stored = s.part.stored or s.model.repo_id or isinstance(origin, HubRef)
+def place(subject: Subject) -> LoadTarget:
+    origin = subject.model.origin
+    target = _place(origin, subject) if origin is not None else _unread(subject)
+    stored = subject.part.stored or subject.model.repo_id or isinstance(origin, HubRef)
     if target.why or stored or origin is None:
         return target
     return LoadTarget(why="a config alone has no weights to load; give a repository or a folder")
 
 
-def draft(s: Subject, w: "Infer") -> str:
+def draft(subject: Subject, w: "Infer") -> str:
     """Return the place from which the model that proposes tokens is loaded; "" where there is
     none."""
-    return (s.draft and place(s.draft).model) or w.draft_model or ""
+    return (subject.draft and place(subject.draft).model) or w.draft_model or ""
 
 
-def _place(origin: Reference, s: Subject) -> LoadTarget:
+def _place(origin: Reference, subject: Subject) -> LoadTarget:
     match origin:
         case HubRef():
             return of_repository(origin)
@@ -68,8 +68,8 @@ def _place(origin: Reference, s: Subject) -> LoadTarget:
                 origin.url if origin.filename.endswith(GGUF) else "", why=of_url(origin)
             )
         case CatalogueRef():
-            return LoadTarget(s.model.loads_as)
-    return LoadTarget(why=f"{s.model.reference} is no checkpoint")
+            return LoadTarget(subject.model.loads_as)
+    return LoadTarget(why=f"{subject.model.reference} is no checkpoint")
 
 
 def of_repository(reference: HubRef) -> LoadTarget:
@@ -97,12 +97,12 @@ def of_url(origin: UrlRef) -> str:
     return "" if origin.filename.endswith(GGUF) else "a file at a URL is downloaded first"
 
 
-def _unread(s: Subject) -> LoadTarget:
+def _unread(subject: Subject) -> LoadTarget:
     """Find the repository of a config that was at hand: transformers writes it where it saves."""
-    name = s.part.config.get("_name_or_path")
+    name = subject.part.config.get("_name_or_path")
     if isinstance(name, str) and name:
         return LoadTarget(name)
-    what = "a module of Python" if s.part.library == "torch" else "a config alone"
+    what = "a module of Python" if subject.part.library == "torch" else "a config alone"
     return LoadTarget(why=f"{what} has no files to load; give a repository or a folder")
 
 
@@ -133,30 +133,30 @@ def quantization(subject: Subject, w: "Infer", engine: Engine) -> str | None:
     return engine.written.get(scheme.name)
 
 
-def unwritten(s: Subject, w: "Infer", engine: Engine) -> str:
+def unwritten(subject: Subject, w: "Infer", engine: Engine) -> str:
     """Say what of a question a server's command line cannot ask for; "" where it can ask for
     all."""
-    name, scheme = engine.title, s.choice.scheme
+    name, scheme = engine.title, subject.choice.scheme
     if w.base_model:
         return f"{name} serves the class that the config names, not the headless one"
-    if w.dtype and dtype(s, w) is None:
+    if w.dtype and dtype(subject, w) is None:
         return f"{name} takes float16, bfloat16 and float32, not --dtype {w.dtype}"
-    stored = scheme is not None and not s.part.packed
-    if scheme is not None and stored and quantization(s, w, engine) is None:
+    stored = scheme is not None and not subject.part.packed
+    if scheme is not None and stored and quantization(subject, w, engine) is None:
         if makes(engine.reading, scheme.name):
             return f"{name} packs {scheme.name} by --torchao-config, of the model in 16 bits"
         return (
             f"{name} reads {scheme.name} from a checkpoint that is stored so; give that repository"
         )
-    if s.part.packed and w.quantization and s.why == ASKED:
+    if subject.part.packed and w.quantization and subject.why == ASKED:
         return f"the checkpoint is packed already, and is not packed again as {w.quantization}"
-    target = place(s)
+    target = place(subject)
     return target.why or ("a GGUF file is llama.cpp's" if target.file or target.quant else "")
 
 
-def facts(s: Subject, w: "Infer", engine: Engine, line: str) -> DerivedFacts:
+def facts(subject: Subject, w: "Infer", engine: Engine, line: str) -> DerivedFacts:
     """The line, or why there is none."""
-    why = unwritten(s, w, engine)
+    why = unwritten(subject, w, engine)
     return {"launch_note": f"no line to paste: {why}"} if why else {"launch": line}
 
 

@@ -189,16 +189,16 @@ def quant_method(part: ModelPart) -> str:
     return str((part.quantization or {}).get("quant_method") or "").lower()
 
 
-def refusal(f: WeightFormat, by: Loader, whole: str = "") -> str:
+def refusal(asked: WeightFormat, by: Loader, whole: str = "") -> str:
     """One line: what is not read and why, and what is. `whole` names a mixed checkpoint."""
     who = f"{by.engine.title} {written(by.version)}"
-    if f.stored:
-        form = whole or f.name
+    if asked.stored:
+        form = whole or asked.name
         what = f"{by.reference}: its weights are stored in {form}, which {who} does not read"
     else:
-        what = f"--quantization {f.name}: {who} does not read it"
-    why = lacking(by.engine.reading, f, by.version, by.card)
-    others = [name for name in readable_names(by) if name != f.name]
+        what = f"--quantization {asked.name}: {who} does not read it"
+    why = lacking(by.engine.reading, asked, by.version, by.card)
+    others = [name for name in readable_names(by) if name != asked.name]
     more = f" and {len(others) - LISTED} kinds more" if len(others) > LISTED else ""
     known = f"it reads {', '.join(others[:LISTED])}{more}"
     beside = known if others else "it reads nothing but plain weights there"

@@ -21,13 +21,13 @@ class Around:
     saves = False  # whether saving takes anything
     host = pinned = 0
 
-    def place(self, m: Machine, h: ParameterSpec, dtype: DType) -> LeafTensor:
+    def place(self, m: Machine, spec: ParameterSpec, dtype: DType) -> LeafTensor:
         """One parameter in memory."""
-        return m.param(h.name, h.shape, dtype, kind=h.kind)
+        return m.param(spec.name, spec.shape, dtype, kind=spec.kind)
 
-    def adapter(self, m: Machine, h: ParameterSpec, dtype: DType) -> LeafTensor:
+    def adapter(self, m: Machine, spec: ParameterSpec, dtype: DType) -> LeafTensor:
         """One parameter that is trained beside a frozen base."""
-        return m.param(h.name, h.shape, dtype, component="adapters", kind=h.kind)
+        return m.param(spec.name, spec.shape, dtype, component="adapters", kind=spec.kind)
 
     def placed(self, m: Machine, built: "BuiltModel") -> None:
         """All of the model is in memory, and what is trained is known."""

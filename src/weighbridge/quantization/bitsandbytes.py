@@ -31,25 +31,25 @@ from weighbridge.units import ceil_div
 BLOCK, NESTED_BLOCK = 64, 256
 
 
-def int8(p: Param, weight: Matrix) -> Iterator[PackedPiece]:
-    yield PackedPiece(f"{module(p)}.weight", INT8, (weight.outputs, weight.inputs))
-    yield PackedPiece(f"{module(p)}.SCB", FLOAT32, (weight.outputs,))
+def int8(param: Param, weight: Matrix) -> Iterator[PackedPiece]:
+    yield PackedPiece(f"{module(param)}.weight", INT8, (weight.outputs, weight.inputs))
+    yield PackedPiece(f"{module(param)}.SCB", FLOAT32, (weight.outputs,))
 
 
-def four_bit(p: Param, weight: Matrix) -> Iterator[PackedPiece]:
-    yield PackedPiece(p.name, UINT8, (ceil_div(weight.numel, 2), 1))
-    yield PackedPiece(f"{p.name}.absmax", FLOAT32, (ceil_div(weight.numel, BLOCK),))
-    yield PackedPiece(f"{p.name}.quant_map", FLOAT32, (16,))
+def four_bit(param: Param, weight: Matrix) -> Iterator[PackedPiece]:
+    yield PackedPiece(param.name, UINT8, (ceil_div(weight.numel, 2), 1))
+    yield PackedPiece(f"{param.name}.absmax", FLOAT32, (ceil_div(weight.numel, BLOCK),))
+    yield PackedPiece(f"{param.name}.quant_map", FLOAT32, (16,))
 
 
-def double_quantized(p: Param, weight: Matrix) -> Iterator[PackedPiece]:
+def double_quantized(param: Param, weight: Matrix) -> Iterator[PackedPiece]:
     blocks = ceil_div(weight.numel, BLOCK)
-    yield PackedPiece(p.name, UINT8, (ceil_div(weight.numel, 2), 1))
-    yield PackedPiece(f"{p.name}.absmax", UINT8, (blocks,))
-    yield PackedPiece(f"{p.name}.quant_map", FLOAT32, (16,))
-    yield PackedPiece(f"{p.name}.nested_absmax", FLOAT32, (ceil_div(blocks, NESTED_BLOCK),))
-    yield PackedPiece(f"{p.name}.nested_quant_map", FLOAT32, (256,))
-    yield PackedPiece(f"{p.name}.nested_offset", FLOAT32, ())
+    yield PackedPiece(param.name, UINT8, (ceil_div(weight.numel, 2), 1))
+    yield PackedPiece(f"{param.name}.absmax", UINT8, (blocks,))
+    yield PackedPiece(f"{param.name}.quant_map", FLOAT32, (16,))
+    yield PackedPiece(f"{param.name}.nested_absmax", FLOAT32, (ceil_div(blocks, NESTED_BLOCK),))
+    yield PackedPiece(f"{param.name}.nested_quant_map", FLOAT32, (256,))
+    yield PackedPiece(f"{param.name}.nested_offset", FLOAT32, ())
 
 
 def _scheme(name: str, pieces: Pieces) -> Scheme:

@@ -48,28 +48,28 @@ BLOCK = 128
 MX, NV = 32, 16  # values that share a scale
 
 
-def per_tensor(p: Param, weight: Matrix) -> Iterator[PackedPiece]:
-    yield PackedPiece(p.name, FLOAT8, p.shape)
-    yield PackedPiece(f"{p.name}_scale", FLOAT32, weight.stack or (1,))
+def per_tensor(param: Param, weight: Matrix) -> Iterator[PackedPiece]:
+    yield PackedPiece(param.name, FLOAT8, param.shape)
+    yield PackedPiece(f"{param.name}_scale", FLOAT32, weight.stack or (1,))
 
 
-def static(p: Param, weight: Matrix) -> Iterator[PackedPiece]:
-    yield from per_tensor(p, weight)
-    yield PackedPiece(sibling(p, "input_scale"), FLOAT32, weight.stack or (1,))
+def static(param: Param, weight: Matrix) -> Iterator[PackedPiece]:
+    yield from per_tensor(param, weight)
+    yield PackedPiece(sibling(param, "input_scale"), FLOAT32, weight.stack or (1,))
 
 
-def per_row(p: Param, weight: Matrix) -> Iterator[PackedPiece]:
-    yield PackedPiece(p.name, FLOAT8, p.shape)
-    yield PackedPiece(f"{p.name}_scale", FLOAT32, (*weight.stack, weight.outputs, 1))
+def per_row(param: Param, weight: Matrix) -> Iterator[PackedPiece]:
+    yield PackedPiece(param.name, FLOAT8, param.shape)
+    yield PackedPiece(f"{param.name}_scale", FLOAT32, (*weight.stack, weight.outputs, 1))
 
 
 def in_blocks(rows: int, columns: int) -> Pieces:
     """Return the pieces of a matrix with one scale for each block of that size."""
 
-    def pieces(p: Param, weight: Matrix) -> Iterator[PackedPiece]:
+    def pieces(param: Param, weight: Matrix) -> Iterator[PackedPiece]:
         scale = (*weight.stack, ceil_div(weight.outputs, rows), ceil_div(weight.inputs, columns))
-        yield PackedPiece(p.name, FLOAT8, p.shape)
-        yield PackedPiece(f"{p.name}_scale_inv", FLOAT32, scale)
+        yield PackedPiece(param.name, FLOAT8, param.shape)
+        yield PackedPiece(f"{param.name}_scale_inv", FLOAT32, scale)
 
     return pieces
 
@@ -87,32 +87,32 @@ def block_of(name: str) -> tuple[int, int] | None:
     return (int(found[1]), int(found[2])) if found[1] else (BLOCK, BLOCK)
 
 
-def mxfp4(p: Param, weight: Matrix) -> Iterator[PackedPiece]:
+def mxfp4(param: Param, weight: Matrix) -> Iterator[PackedPiece]:
     groups = (*weight.stack, weight.outputs, weight.inputs // MX)
     if weight.stack:
-        yield PackedPiece(f"{p.name}_blocks", UINT8, (*groups, MX // 2))
-        yield PackedPiece(f"{p.name}_scales", UINT8, groups)
+        yield PackedPiece(f"{param.name}_blocks", UINT8, (*groups, MX // 2))
+        yield PackedPiece(f"{param.name}_scales", UINT8, groups)
     else:
-        yield PackedPiece(f"{p.name}_packed", UINT8, (weight.outputs, weight.inputs // 2))
-        yield PackedPiece(f"{p.name}_scale", UINT8, groups)
+        yield PackedPiece(f"{param.name}_packed", UINT8, (weight.outputs, weight.inputs // 2))
+        yield PackedPiece(f"{param.name}_scale", UINT8, groups)
 
 
-def mxfp8(p: Param, weight: Matrix) -> Iterator[PackedPiece]:
-    yield PackedPiece(p.name, FLOAT8, (*weight.stack, weight.outputs, weight.inputs))
+def mxfp8(param: Param, weight: Matrix) -> Iterator[PackedPiece]:
+    yield PackedPiece(param.name, FLOAT8, (*weight.stack, weight.outputs, weight.inputs))
     yield PackedPiece(
-        sibling(p, "weight_scale"), UINT8, (*weight.stack, weight.outputs, weight.inputs // MX)
+        sibling(param, "weight_scale"), UINT8, (*weight.stack, weight.outputs, weight.inputs // MX)
     )
 
 
-def nvfp4(p: Param, weight: Matrix) -> Iterator[PackedPiece]:
+def nvfp4(param: Param, weight: Matrix) -> Iterator[PackedPiece]:
     yield PackedPiece(
-        f"{p.name}_packed", UINT8, (*weight.stack, weight.outputs, weight.inputs // 2)
+        f"{param.name}_packed", UINT8, (*weight.stack, weight.outputs, weight.inputs // 2)
     )
     yield PackedPiece(
-        f"{p.name}_scale", FLOAT8, (*weight.stack, weight.outputs, weight.inputs // NV)
+        f"{param.name}_scale", FLOAT8, (*weight.stack, weight.outputs, weight.inputs // NV)
     )
-    yield PackedPiece(f"{p.name}_global_scale", FLOAT32, weight.stack or (1,))
-    yield PackedPiece(sibling(p, "input_global_scale"), FLOAT32, weight.stack or (1,))
+    yield PackedPiece(f"{param.name}_global_scale", FLOAT32, weight.stack or (1,))
+    yield PackedPiece(sibling(param, "input_global_scale"), FLOAT32, weight.stack or (1,))
 
 
 def _mxfp4(facts: LoaderFacts) -> Pack:

@@ -75,14 +75,14 @@ _UNREAD = """
 UNREAD = frozenset(_UNREAD.split())
 
 
-def ggml_role(p: Param) -> str:
+def ggml_role(param: Param) -> str:
     """Name llama.cpp's role: v, k, q, out, down, up, gate, output, embedding; "" for all other
     tensors."""
-    if p.kind == "embedding":
+    if param.kind == "embedding":
         return "embedding"
-    word = p.name.removesuffix(".weight").rpartition(".")[2]
+    word = param.name.removesuffix(".weight").rpartition(".")[2]
     unread = word in UNREAD or word.isdigit() or word.endswith("bias")
-    return "" if unread else THEIRS.get(role_of(p), "")
+    return "" if unread else THEIRS.get(role_of(param), "")
 
 
 # What takes the place of a type whose block does not divide the row; F16 where that does not
@@ -142,12 +142,12 @@ def _alike(facts: LoaderFacts, maker: str) -> Callable[[Param], _Alike]:
     known: dict[tuple[str, tuple[int, ...], str, str], _Alike] = {}
     size = width(facts.plan)
 
-    def alike(p: Param) -> _Alike:
-        key = (unnumbered(p.name), p.shape, p.kind, facts.plan.part(p.name))
+    def alike(param: Param) -> _Alike:
+        key = (unnumbered(param.name), param.shape, param.kind, facts.plan.part(param.name))
         if key not in known:
-            plain = left_alone(facts, p, maker)
-            view = matrix(p, size) if plain is None else Matrix(0, 0)
-            known[key] = _Alike(not in_tower(facts.plan, p), ggml_role(p), plain, view)
+            plain = left_alone(facts, param, maker)
+            view = matrix(param, size) if plain is None else Matrix(0, 0)
+            known[key] = _Alike(not in_tower(facts.plan, param), ggml_role(param), plain, view)
         return known[key]
 
     return alike
@@ -180,8 +180,8 @@ def mixture_facts(
     )
 
 
-def _layer(p: Param) -> int | None:
-    at = below_number(p.name)
+def _layer(param: Param) -> int | None:
+    at = below_number(param.name)
     return at.number if at else None
 
 
@@ -216,22 +216,24 @@ def _ruled(name: str) -> Takes | None:
     return (lambda p: ggml_role(p) in roles) if roles else None
 
 
-def _chosen(p: Param, weight: Matrix, name: str, place: TensorPlace, known: MixtureFacts) -> str:
+def _chosen(
+    param: Param, weight: Matrix, name: str, place: TensorPlace, known: MixtureFacts
+) -> str:
     """Choose the type, before the length of the row is looked at."""
-    if known.kept and p.kind in EXPERTS:
+    if known.kept and param.kind in EXPERTS:
         return known.kept
-    by_ollama = None if known.ollama is None else known.ollama(p.name, p.kind, place.role)
+    by_ollama = None if known.ollama is None else known.ollama(param.name, param.kind, place.role)
     if by_ollama is not None:
         return by_ollama
-    return MIXTURES[name].default if name in PLAIN else _type(p, weight, name, place, known)
+    return MIXTURES[name].default if name in PLAIN else _type(param, weight, name, place, known)
 
 
-def _type(p: Param, weight: Matrix, name: str, place: TensorPlace, known: MixtureFacts) -> str:
+def _type(param: Param, weight: Matrix, name: str, place: TensorPlace, known: MixtureFacts) -> str:
     """Choose the type by the rules of `name`."""
     if place.role == "output" or (place.role == "embedding" and known.tied):
         return _of_logits(weight, MIXTURES[name], known)
     if name == "MXFP4_MOE":
-        return "MXFP4" if p.kind in EXPERTS else "Q8_0"
+        return "MXFP4" if param.kind in EXPERTS else "Q8_0"
     if place.role == "embedding":
         return MIXTURES[name].embedding or MIXTURES[name].default
     return _of_a_layer(name, place, known)
@@ -257,29 +259,29 @@ def _of_a_layer(name: str, place: TensorPlace, known: MixtureFacts) -> str:
     return "Q5_K" if larger else chosen
 
 
-def fitting(name: str, p: Param, inputs: int) -> str:
+def fitting(name: str, param: Param, inputs: int) -> str:
     """Return `name`, or the type that takes its place where its block does not divide the row."""
     if inputs % GGML_BY_NAME[name].block == 0:
         return name
     if name not in FALLBACK:
         raise UnsupportedError(
-            f"{name}: {p.name} has rows of {inputs} values, which are not whole blocks of "
+            f"{name}: {param.name} has rows of {inputs} values, which are not whole blocks of "
             f"{GGML_BY_NAME[name].block}; llama-quantize refuses it"
         )
     other = FALLBACK[name]
     return other if inputs % GGML_BY_NAME[other].block == 0 else "F16"
 
 
-def left_alone(facts: LoaderFacts, p: Param, maker: str = "") -> DType | None:
+def left_alone(facts: LoaderFacts, param: Param, maker: str = "") -> DType | None:
     """Return the dtype of what a mixture does not reach; None for what it does."""
-    if in_tower(facts.plan, p):
-        return FLOAT16 if len(p.shape) > 1 else FLOAT32
+    if in_tower(facts.plan, param):
+        return FLOAT16 if len(param.shape) > 1 else FLOAT32
     passed_by = (*PASSED_BY, PER_LAYER) if maker else PASSED_BY
-    if any(word in p.name for word in passed_by) and len(p.shape) > 1:
+    if any(word in param.name for word in passed_by) and len(param.shape) > 1:
         return facts.dtype
-    positions = p.kind == "embedding" and any(word in p.name for word in POSITIONS)
-    gate = p.name.endswith("shared_expert_gate.weight")
-    unquantized = p.kind not in QUANTIZED or not is_weight(p)
+    positions = param.kind == "embedding" and any(word in param.name for word in POSITIONS)
+    gate = param.name.endswith("shared_expert_gate.weight")
+    unquantized = param.kind not in QUANTIZED or not is_weight(param)
     return FLOAT32 if unquantized or positions or gate else None
 
 
@@ -293,29 +295,31 @@ def _loader(name: str, maker: str = "") -> Callable[[LoaderFacts], Pack]:
         seen: Counter[str] = Counter()  # tensors of a role so far: the index of the next
         settled: dict[_Alike, Ends] = {}  # of roles without a rule: every layer has the same
 
-        def typed(p: Param, like: _Alike) -> str:
+        def typed(param: Param, like: _Alike) -> str:
             role = like.role
-            index = _layer(p) if known.experts > 1 and role != "v" else seen[role]
+            index = _layer(param) if known.experts > 1 and role != "v" else seen[role]
             count = known.values if role == "v" else known.layers
             place = TensorPlace(role, index or 0, count, known.gqa, known.experts)
-            return _chosen(p, like.matrix, name, place, known)
+            return _chosen(param, like.matrix, name, place, known)
 
-        def ends(p: Param, like: _Alike) -> Ends:
+        def ends(param: Param, like: _Alike) -> Ends:
             if like in settled:
                 return settled[like]
-            kind, halves = typed(p, like), latent_halves(p, like.matrix, shapes)
-            pieces = tuple(_end(p, end, half, kind) for end, half in halves.items())
+            kind, halves = typed(param, like), latent_halves(param, like.matrix, shapes)
+            pieces = tuple(_end(param, end, half, kind) for end, half in halves.items())
             if like.role not in rules and len(pieces) == 1:
                 settled[like] = pieces
             return pieces
 
-        def pack(p: Param) -> Iterable[PackedPiece]:
-            like = likes.get(p.name) or alike(p)
+        def pack(param: Param) -> Iterable[PackedPiece]:
+            like = likes.get(param.name) or alike(param)
             if like.plain is not None:
-                return (PackedPiece(p.name, like.plain, p.shape),)
-            pieces = ends(p, like)
+                return (PackedPiece(param.name, like.plain, param.shape),)
+            pieces = ends(param, like)
             seen[like.role] += 1
-            return [PackedPiece(f"{module(p)}{end}", dtype, shape) for end, dtype, shape in pieces]
+            return [
+                PackedPiece(f"{module(param)}{end}", dtype, shape) for end, dtype, shape in pieces
+            ]
 
         return pack
 
@@ -325,15 +329,15 @@ def _loader(name: str, maker: str = "") -> Callable[[LoaderFacts], Pack]:
 Ends = tuple[tuple[str, DType, tuple[int, ...]], ...]  # behind the module's name
 
 
-def _end(p: Param, end: str, weight: Matrix, kind: str) -> tuple[str, DType, tuple[int, ...]]:
+def _end(param: Param, end: str, weight: Matrix, kind: str) -> tuple[str, DType, tuple[int, ...]]:
     """Name, dtype and shape of one tensor of a file; GGUF's row is along the inputs, whatever the
     class's order."""
-    dtype = GGML_BY_NAME[kind if kind in PLAIN else fitting(kind, p, weight.inputs)]
+    dtype = GGML_BY_NAME[kind if kind in PLAIN else fitting(kind, param, weight.inputs)]
     return end, dtype, (*weight.stack, weight.outputs, weight.inputs)
 
 
 def latent_halves(
-    p: Param, weight: Matrix, shapes: Mapping[str, tuple[int, ...]]
+    param: Param, weight: Matrix, shapes: Mapping[str, tuple[int, ...]]
 ) -> dict[str, Matrix]:
     """Split kv_b_proj into attn_k_b, turned, with rows of a head's unrotated size, and attn_v_b;
     leave all others as one matrix. [convert_hf_to_gguf.py, DeepSeek-V2 and V3]
@@ -341,14 +345,14 @@ def latent_halves(
     Sizes come from the layer's other shapes: o_proj takes all heads' values, kv_a_proj's rows are
     rank + rotated size, and the queries' are heads x (unrotated + rotated).
     """
-    attention = p.name.removesuffix(LATENT)
-    if attention == p.name:
-        return {p.name.removeprefix(module(p)): weight}
+    attention = param.name.removesuffix(LATENT)
+    if attention == param.name:
+        return {param.name.removeprefix(module(param)): weight}
     near = [f"{attention}{name}.weight" for name in ("o_proj", "kv_a_proj_with_mqa", "q_b_proj")]
     if near[2] not in shapes:
         near[2] = f"{attention}q_proj.weight"
     if not all(name in shapes for name in near):
-        return {p.name.removeprefix(module(p)): weight}
+        return {param.name.removeprefix(module(param)): weight}
     out, down, queries = (shapes[name] for name in near)
     unrotated = weight.outputs - out[1]
     heads = (queries[0] - unrotated) // (down[0] - weight.inputs)

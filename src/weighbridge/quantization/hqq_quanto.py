@@ -66,13 +66,13 @@ def hqq(found: Match[str]) -> Scheme:
     dtype, values = PACKED[bits]
 
     def loader(facts: LoaderFacts) -> Pack:
-        def pieces(p: Param, weight: Matrix) -> Iterator[PackedPiece]:
+        def pieces(param: Param, weight: Matrix) -> Iterator[PackedPiece]:
             if weight.numel % group:
                 raise UnsupportedError(
-                    f"{found[0]}: {p.name} has {weight.numel:,} values, which are not whole "
+                    f"{found[0]}: {param.name} has {weight.numel:,} values, which are not whole "
                     f"groups of {group}; HQQ refuses the model"
                 )
-            prefix, groups = module(p), weight.numel // group
+            prefix, groups = module(param), weight.numel // group
             yield PackedPiece(f"{prefix}.W_q", dtype, (ceil_div(groups, values), group))
             yield PackedPiece(f"{prefix}.scale", facts.dtype, (groups, 1))
             yield PackedPiece(f"{prefix}.zero", facts.dtype, (groups, 1))
@@ -94,10 +94,10 @@ def quanto_group(inputs: int) -> int | None:
 
 def _quanto_bytes(dtype: DType) -> Callable[[LoaderFacts], Pieces]:
     def pieces_of(facts: LoaderFacts) -> Pieces:
-        def pieces(p: Param, weight: Matrix) -> Iterator[PackedPiece]:
-            yield PackedPiece(f"{p.name}._data", dtype, (weight.outputs, weight.inputs))
-            yield PackedPiece(f"{p.name}._scale", facts.dtype, (weight.outputs, 1))
-            yield from _quanto_scalars(p, facts)
+        def pieces(param: Param, weight: Matrix) -> Iterator[PackedPiece]:
+            yield PackedPiece(f"{param.name}._data", dtype, (weight.outputs, weight.inputs))
+            yield PackedPiece(f"{param.name}._scale", facts.dtype, (weight.outputs, 1))
+            yield from _quanto_scalars(param, facts)
 
         return pieces
 
@@ -106,28 +106,30 @@ def _quanto_bytes(dtype: DType) -> Callable[[LoaderFacts], Pieces]:
 
 def _quanto_bits(bits: int) -> Callable[[LoaderFacts], Pieces]:
     def pieces_of(facts: LoaderFacts) -> Pieces:
-        def pieces(p: Param, weight: Matrix) -> Iterator[PackedPiece]:
+        def pieces(param: Param, weight: Matrix) -> Iterator[PackedPiece]:
             columns = quanto_group(weight.inputs) or weight.inputs
             rows = weight.numel // columns
-            yield PackedPiece(f"{p.name}._data._data", UINT8, (ceil_div(rows * bits, 8), columns))
-            yield PackedPiece(f"{p.name}._scale", facts.dtype, (rows, 1))
-            yield PackedPiece(f"{p.name}._shift", facts.dtype, (rows, 1))
-            yield from _quanto_scalars(p, facts)
+            yield PackedPiece(
+                f"{param.name}._data._data", UINT8, (ceil_div(rows * bits, 8), columns)
+            )
+            yield PackedPiece(f"{param.name}._scale", facts.dtype, (rows, 1))
+            yield PackedPiece(f"{param.name}._shift", facts.dtype, (rows, 1))
+            yield from _quanto_scalars(param, facts)
 
         return pieces
 
     return pieces_of
 
 
-def _quanto_scalars(p: Param, facts: LoaderFacts) -> Iterator[PackedPiece]:
-    yield PackedPiece(f"{module(p)}.input_scale", facts.dtype, ())
-    yield PackedPiece(f"{module(p)}.output_scale", facts.dtype, ())
+def _quanto_scalars(param: Param, facts: LoaderFacts) -> Iterator[PackedPiece]:
+    yield PackedPiece(f"{module(param)}.input_scale", facts.dtype, ())
+    yield PackedPiece(f"{module(param)}.output_scale", facts.dtype, ())
 
 
 def _eetq(facts: LoaderFacts) -> Pieces:
-    def pieces(p: Param, weight: Matrix) -> Iterator[PackedPiece]:
-        yield PackedPiece(p.name, INT8, (weight.inputs, weight.outputs))
-        yield PackedPiece(f"{p.name}_scales", FLOAT16, (weight.outputs,))
+    def pieces(param: Param, weight: Matrix) -> Iterator[PackedPiece]:
+        yield PackedPiece(param.name, INT8, (weight.inputs, weight.outputs))
+        yield PackedPiece(f"{param.name}_scales", FLOAT16, (weight.outputs,))
 
     return pieces
 

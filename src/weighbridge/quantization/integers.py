@@ -73,8 +73,8 @@ def in_layers(facts: LoaderFacts) -> Takes:
 
 
 def _gptq(bits: int, group: int) -> Pieces:
-    def pieces(p: Param, weight: Matrix) -> Iterator[PackedPiece]:
-        prefix, groups = module(p), 1 if group == -1 else ceil_div(weight.inputs, group)
+    def pieces(param: Param, weight: Matrix) -> Iterator[PackedPiece]:
+        prefix, groups = module(param), 1 if group == -1 else ceil_div(weight.inputs, group)
         packed = ceil_div(weight.outputs * bits, WORD)
         yield PackedPiece(
             f"{prefix}.qweight",
@@ -89,14 +89,15 @@ def _gptq(bits: int, group: int) -> Pieces:
 
 
 def _awq(bits: int, group: int) -> Pieces:
-    def pieces(p: Param, weight: Matrix) -> Iterator[PackedPiece]:
+    def pieces(param: Param, weight: Matrix) -> Iterator[PackedPiece]:
         size = weight.inputs if group == -1 else group
         if weight.inputs % size:
             raise UnsupportedError(
-                f"awq-{bits}bit-g{group}: {p.name} has {weight.inputs} inputs and {weight.outputs} "
+                f"awq-{bits}bit-g{group}: {param.name} has {weight.inputs} inputs and "
+                f"{weight.outputs} "
                 f"outputs, and AWQ needs whole groups of {size}"
             )
-        prefix, groups, packed = module(p), weight.inputs // size, weight.outputs * bits // WORD
+        prefix, groups, packed = module(param), weight.inputs // size, weight.outputs * bits // WORD
         yield PackedPiece(f"{prefix}.qweight", INT32, (*weight.stack, weight.inputs, packed))
         yield PackedPiece(f"{prefix}.qzeros", INT32, (*weight.stack, groups, packed))
         yield PackedPiece(f"{prefix}.scales", FLOAT16, (*weight.stack, groups, weight.outputs))
@@ -120,11 +121,11 @@ def _packs_awq(facts: LoaderFacts, bits: int, group: int) -> Takes:
     """
     takes, rare, size = in_layers(facts), cache(partial(_rare, facts)), width(facts.plan)
 
-    def packs(p: Param) -> bool:
-        if not (takes(p) and is_weight(p)):
+    def packs(param: Param) -> bool:
+        if not (takes(param) and is_weight(param)):
             return False
-        weight = matrix(p, size)
-        whole = group == -1 or weight.inputs % group == 0 or p.name not in rare()
+        weight = matrix(param, size)
+        whole = group == -1 or weight.inputs % group == 0 or param.name not in rare()
         return whole and weight.outputs * bits % WORD == 0
 
     return packs
@@ -185,14 +186,14 @@ def words(found: Match[str]) -> Scheme:
     bits, group = int(found["bits"]), int(found["group"] or -1)
 
     def loader(facts: LoaderFacts) -> Pack:
-        def pieces(p: Param, weight: Matrix) -> Iterator[PackedPiece]:
+        def pieces(param: Param, weight: Matrix) -> Iterator[PackedPiece]:
             words = ceil_div(weight.inputs * bits, WORD)
             groups = 1 if group == -1 else ceil_div(weight.inputs, group)
-            yield PackedPiece(f"{p.name}_packed", INT32, (*weight.stack, weight.outputs, words))
+            yield PackedPiece(f"{param.name}_packed", INT32, (*weight.stack, weight.outputs, words))
             yield PackedPiece(
-                f"{p.name}_scale", facts.dtype, (*weight.stack, weight.outputs, groups)
+                f"{param.name}_scale", facts.dtype, (*weight.stack, weight.outputs, groups)
             )
-            yield PackedPiece(f"{p.name}_shape", INT64, (*weight.stack, 2))
+            yield PackedPiece(f"{param.name}_shape", INT64, (*weight.stack, 2))
 
         return packing(published(facts), pieces, facts)
 
@@ -200,9 +201,9 @@ def words(found: Match[str]) -> Scheme:
 
 
 def _w8a8(facts: LoaderFacts) -> Pack:
-    def pieces(p: Param, weight: Matrix) -> Iterator[PackedPiece]:
-        yield PackedPiece(p.name, INT8, p.shape)
-        yield PackedPiece(f"{p.name}_scale", facts.dtype, (*weight.stack, weight.outputs, 1))
+    def pieces(param: Param, weight: Matrix) -> Iterator[PackedPiece]:
+        yield PackedPiece(param.name, INT8, param.shape)
+        yield PackedPiece(f"{param.name}_scale", facts.dtype, (*weight.stack, weight.outputs, 1))
 
     return packing(published(facts), pieces, facts)
 

@@ -56,20 +56,24 @@ MODES = {"mxfp4": (4, 32), "nvfp4": (4, 16), "mxfp8": (8, 32)}
 def _takes(facts: LoaderFacts) -> Takes:
     bare = facts.plan.cls.startswith(BARE_ROUTERS)
 
-    def takes(p: Param) -> bool:
-        return p.kind in KINDS and not in_tower(facts.plan, p) and not (p.kind == "router" and bare)
+    def takes(param: Param) -> bool:
+        return (
+            param.kind in KINDS
+            and not in_tower(facts.plan, param)
+            and not (param.kind == "router" and bare)
+        )
 
     return takes
 
 
 def _pieces(
-    p: Param, weight: Matrix, facts: LoaderFacts, bits: int, group: int
+    param: Param, weight: Matrix, facts: LoaderFacts, bits: int, group: int
 ) -> Iterator[PackedPiece]:
     words = (*weight.stack, weight.outputs, weight.inputs * bits // WORD)
     scales = (*weight.stack, weight.outputs, weight.inputs // group)
-    yield PackedPiece(p.name, UINT32, words)
-    yield PackedPiece(sibling(p, "scales"), facts.dtype, scales)
-    yield PackedPiece(sibling(p, "biases"), facts.dtype, scales)
+    yield PackedPiece(param.name, UINT32, words)
+    yield PackedPiece(sibling(param, "scales"), facts.dtype, scales)
+    yield PackedPiece(sibling(param, "biases"), facts.dtype, scales)
 
 
 def affine(found: Match[str]) -> Scheme:
@@ -78,9 +82,11 @@ def affine(found: Match[str]) -> Scheme:
     def loader(facts: LoaderFacts) -> Pack:
         eight = facts.plan.cls.startswith(EIGHT_BIT_ROUTERS)
 
-        def pieces(p: Param, weight: Matrix) -> Iterator[PackedPiece]:
-            widths = (ROUTER_BITS, ROUTER_GROUP) if p.kind == "router" and eight else (bits, group)
-            return _pieces(p, weight, facts, *widths)
+        def pieces(param: Param, weight: Matrix) -> Iterator[PackedPiece]:
+            widths = (
+                (ROUTER_BITS, ROUTER_GROUP) if param.kind == "router" and eight else (bits, group)
+            )
+            return _pieces(param, weight, facts, *widths)
 
         return packing(_takes(facts), pieces, facts, group=group)
 
@@ -91,8 +97,8 @@ def mode(found: Match[str]) -> Scheme:
     bits, group = MODES[found["mode"]]
 
     def loader(facts: LoaderFacts) -> Pack:
-        def pieces(p: Param, weight: Matrix) -> Iterator[PackedPiece]:
-            words, scales, _ = _pieces(p, weight, facts, bits, group)
+        def pieces(param: Param, weight: Matrix) -> Iterator[PackedPiece]:
+            words, scales, _ = _pieces(param, weight, facts, bits, group)
             return iter((words, scales._replace(dtype=UINT8)))
 
         return packing(_takes(facts), pieces, facts, group=group)

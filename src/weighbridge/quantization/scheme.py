@@ -71,13 +71,13 @@ Pieces = Callable[[Param, Matrix], Iterable[PackedPiece]]
 DOWN = ("down", "w2", "output_linear")  # the projections of experts back to the model's width
 
 
-def matrix(p: Param, width: int) -> Matrix:
+def matrix(param: Param, width: int) -> Matrix:
     """View `p` as [out, in]. Conv1D is [in, out]; stacked experts are one or the other, and the
     side that has the model's `width` tells (gpt-oss and Llama 4: [E, in, out])."""
-    *stack, outputs, inputs = p.shape
-    turned = p.kind == "conv1d"
-    if p.kind == "experts" and outputs != inputs:
-        down = any(word in p.name.rpartition("experts")[2] for word in DOWN)
+    *stack, outputs, inputs = param.shape
+    turned = param.kind == "conv1d"
+    if param.kind == "experts" and outputs != inputs:
+        down = any(word in param.name.rpartition("experts")[2] for word in DOWN)
         turned = width == (inputs if down else outputs)
     if turned:
         outputs, inputs = inputs, outputs
@@ -89,14 +89,14 @@ def width(plan: Blueprint) -> int:
     return next((p.shape[-1] for p in plan.counted if p.kind == "embedding"), 0)
 
 
-def module(p: Param) -> str:
-    return p.name.removesuffix(".weight")
+def module(param: Param) -> str:
+    return param.name.removesuffix(".weight")
 
 
-def in_tower(plan: Blueprint, p: Param) -> bool:
+def in_tower(plan: Blueprint, param: Param) -> bool:
     """Tell whether `p` belongs to a vision or audio part, or to what joins it to the language
     model."""
-    return plan.part(p.name) != "language model"
+    return plan.part(param.name) != "language model"
 
 
 def is_head(plan: Blueprint) -> Takes:
@@ -104,9 +104,9 @@ def is_head(plan: Blueprint) -> Takes:
     embedding."""
     shape = next((p.shape for p in plan.counted if p.kind == "embedding"), None)
 
-    def takes(p: Param) -> bool:
-        named = p.name.endswith(("lm_head.weight", "embed_out.weight"))
-        return p.kind == "linear" and (named or p.shape == shape)
+    def takes(param: Param) -> bool:
+        named = param.name.endswith(("lm_head.weight", "embed_out.weight"))
+        return param.kind == "linear" and (named or param.shape == shape)
 
     return takes
 
@@ -189,9 +189,9 @@ def linears(facts: LoaderFacts, *, conv1d: bool = False) -> Takes:
     skip = not_converted(facts)
     ends = tuple(end for start, end in FLOAT32_MODULES if facts.plan.cls.startswith(start))
 
-    def takes(p: Param) -> bool:
-        name = module(p)
-        return p.kind in kinds and name not in skip and not (ends and name.endswith(ends))
+    def takes(param: Param) -> bool:
+        name = module(param)
+        return param.kind in kinds and name not in skip and not (ends and name.endswith(ends))
 
     return takes
 
@@ -202,16 +202,16 @@ def checkpoint_linears(facts: LoaderFacts, *, kinds: tuple[ParamKind, ...]) -> T
     head = is_head(facts.plan)
     tied = {p.tied for p in facts.plan.counted if p.tied}
 
-    def takes(p: Param) -> bool:
-        known = p.kind in kinds and p.name not in tied
-        return known and not head(p) and not in_tower(facts.plan, p)
+    def takes(param: Param) -> bool:
+        known = param.kind in kinds and param.name not in tied
+        return known and not head(param) and not in_tower(facts.plan, param)
 
     return takes
 
 
-def is_weight(p: Param) -> bool:
+def is_weight(param: Param) -> bool:
     """False for stacked biases, which stacked experts may have (gpt-oss)."""
-    return p.kind != "experts" or not p.name.endswith("bias")
+    return param.kind != "experts" or not param.name.endswith("bias")
 
 
 def packing(takes: Takes, pieces: Pieces, facts: LoaderFacts, *, group: int = 1) -> Pack:
@@ -219,11 +219,11 @@ def packing(takes: Takes, pieces: Pieces, facts: LoaderFacts, *, group: int = 1)
     else."""
     size = width(facts.plan)
 
-    def pack(p: Param) -> Iterable[PackedPiece] | None:
-        if not (takes(p) and is_weight(p)):
+    def pack(param: Param) -> Iterable[PackedPiece] | None:
+        if not (takes(param) and is_weight(param)):
             return None
-        weight = matrix(p, size)
-        return None if weight.inputs % group else pieces(p, weight)
+        weight = matrix(param, size)
+        return None if weight.inputs % group else pieces(param, weight)
 
     return pack
 
@@ -241,8 +241,8 @@ def published(facts: LoaderFacts) -> Takes:
     return checkpoint_linears(facts, kinds=("linear", "conv1d", "expert", "experts"))
 
 
-def sibling(p: Param, name: str) -> str:
+def sibling(param: Param, name: str) -> str:
     """Name of a tensor beside `p`: "x.weight" -> "x.name", "x.up" -> "x.up_name"."""
-    if p.name.endswith(".weight"):
-        return f"{p.name.removesuffix('weight')}{name}"
-    return f"{p.name}_{name}"
+    if param.name.endswith(".weight"):
+        return f"{param.name.removesuffix('weight')}{name}"
+    return f"{param.name}_{name}"

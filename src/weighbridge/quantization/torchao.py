@@ -34,23 +34,23 @@ LEFT = (
 SOURCE = "torchao 0.18.0 quantization/quant_api.py; transformers 5.23 quantizers/quantizer_torchao"
 
 
-def int8(p: Param, weight: Matrix) -> Iterator[PackedPiece]:
-    yield PackedPiece(f"{module(p)}._weight_qdata", INT8, (weight.outputs, weight.inputs))
-    yield PackedPiece(f"{module(p)}._weight_scale", FLOAT32, (weight.outputs, 1))
-    yield PackedPiece(f"{module(p)}._weight_zero_point", INT8, (weight.outputs, 1))
+def int8(param: Param, weight: Matrix) -> Iterator[PackedPiece]:
+    yield PackedPiece(f"{module(param)}._weight_qdata", INT8, (weight.outputs, weight.inputs))
+    yield PackedPiece(f"{module(param)}._weight_scale", FLOAT32, (weight.outputs, 1))
+    yield PackedPiece(f"{module(param)}._weight_zero_point", INT8, (weight.outputs, 1))
 
 
-def float8(p: Param, weight: Matrix) -> Iterator[PackedPiece]:
-    yield PackedPiece(f"{module(p)}._weight_qdata", FLOAT8, (weight.outputs, weight.inputs))
-    yield PackedPiece(f"{module(p)}._weight_scale", FLOAT32, (weight.outputs, 1))
+def float8(param: Param, weight: Matrix) -> Iterator[PackedPiece]:
+    yield PackedPiece(f"{module(param)}._weight_qdata", FLOAT8, (weight.outputs, weight.inputs))
+    yield PackedPiece(f"{module(param)}._weight_scale", FLOAT32, (weight.outputs, 1))
 
 
 def int4(found: Match[str]) -> Scheme:
     group = int(found["group"])
 
     def loader(facts: LoaderFacts) -> Pack:
-        def pieces(p: Param, weight: Matrix) -> Iterator[PackedPiece]:
-            prefix, scales = module(p), (weight.inputs // group, weight.outputs)
+        def pieces(param: Param, weight: Matrix) -> Iterator[PackedPiece]:
+            prefix, scales = module(param), (weight.inputs // group, weight.outputs)
             yield PackedPiece(
                 f"{prefix}._weight_qdata", UINT8, (weight.outputs, weight.inputs // 2)
             )

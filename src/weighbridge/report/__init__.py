@@ -100,28 +100,28 @@ class Report(Shown):
         }
 
 
-def _bytes(b: Bytes) -> dict[str, int]:
-    return b._asdict()
+def _bytes(size: Bytes) -> dict[str, int]:
+    return size._asdict()
 
 
-def _component(c: Component) -> dict[str, Any]:
+def _component(component: Component) -> dict[str, Any]:
     return {
-        "name": c.name,
-        "detail": c.detail,
-        "level": c.level,
-        "bytes": _bytes(c.bytes),
-        "basis": c.basis,
-        "formula": c.formula,
-        "source": c.source,
-        "droppable": c.droppable,
+        "name": component.name,
+        "detail": component.detail,
+        "level": component.level,
+        "bytes": _bytes(component.bytes),
+        "basis": component.basis,
+        "formula": component.formula,
+        "source": component.source,
+        "droppable": component.droppable,
     }
 
 
-def _phase(p: Phase) -> dict[str, Any]:
+def _phase(phase: Phase) -> dict[str, Any]:
     return {
-        "name": p.name,
-        "bytes": _bytes(p.at("driver")),
-        "components": [_component(c) for c in p.components],
+        "name": phase.name,
+        "bytes": _bytes(phase.at("driver")),
+        "components": [_component(c) for c in phase.components],
     }
 
 
@@ -135,20 +135,20 @@ def _devices(devices: Iterable[Device]) -> Iterator[dict[str, Any]]:
         yield {**shown[key], "index": d.index, "kind": d.kind}
 
 
-def _device(d: Device) -> dict[str, Any]:
+def _device(device: Device) -> dict[str, Any]:
     return {
-        "index": d.index,
-        "kind": d.kind,
-        "peak_phase": d.peak_phase,
-        "peak": {level: _bytes(d.peak(level)) for level in LEVELS},
-        "taken": d.taken,
-        "exact": None if d.exact is None else _exact(d.exact),
-        "phases": [_phase(p) for p in d.phases],
+        "index": device.index,
+        "kind": device.kind,
+        "peak_phase": device.peak_phase,
+        "peak": {level: _bytes(device.peak(level)) for level in LEVELS},
+        "taken": device.taken,
+        "exact": None if device.exact is None else _exact(device.exact),
+        "phases": [_phase(p) for p in device.phases],
     }
 
 
-def _exact(e: Exact) -> dict[str, Any]:
-    return {"source": e.source, "phases": [_compared(*pair) for pair in e.phases]}
+def _exact(exact: Exact) -> dict[str, Any]:
+    return {"source": exact.source, "phases": [_compared(*pair) for pair in exact.phases]}
 
 
 def _compared(closed: Phase, traced: Phase) -> dict[str, Any]:
@@ -166,88 +166,88 @@ def _compared(closed: Phase, traced: Phase) -> dict[str, Any]:
     }
 
 
-def _levels(p: Phase) -> dict[str, Any]:
-    return {level: _bytes(p.at(level)) for level in LEVELS}
+def _levels(phase: Phase) -> dict[str, Any]:
+    return {level: _bytes(phase.at(level)) for level in LEVELS}
 
 
-def _row(r: Row) -> dict[str, Any]:
+def _row(row: Row) -> dict[str, Any]:
     return {
-        "dtype": r.dtype,
-        "largest_layer": r.largest_layer,
-        "largest_layer_bytes": r.largest_layer_bytes,
-        "total_bytes": r.total_bytes,
-        "training_adam_bytes": r.training_adam_bytes,
-        "training_adam_pure_bytes": r.training_adam_pure_bytes,
-        "basis": r.basis,
-        "left_alone": r.left_alone,
-        "quality": None if r.quality is None else r.quality.to_dict(),
+        "dtype": row.dtype,
+        "largest_layer": row.largest_layer,
+        "largest_layer_bytes": row.largest_layer_bytes,
+        "total_bytes": row.total_bytes,
+        "training_adam_bytes": row.training_adam_bytes,
+        "training_adam_pure_bytes": row.training_adam_pure_bytes,
+        "basis": row.basis,
+        "left_alone": row.left_alone,
+        "quality": None if row.quality is None else row.quality.to_dict(),
     }
 
 
-def as_dict(r: "Remedy") -> dict[str, Any]:
+def as_dict(remedy: "Remedy") -> dict[str, Any]:
     return {
-        "change": dict(r.change),
-        "peak_bytes": r.peak_bytes,
-        "fits": r.fits,
-        "cost": r.cost,
-        "flags": r.flags,
-        "source": r.source,
-        "paste": r.paste,
-        "note": r.note,
-        "margin_bytes": r.margin_bytes,
-        "per_device": None if r.per_device is None else _bytes(r.per_device),
-        "price": None if r.price is None else _price(r.price),
-        "kind": r.kind,
+        "change": dict(remedy.change),
+        "peak_bytes": remedy.peak_bytes,
+        "fits": remedy.fits,
+        "cost": remedy.cost,
+        "flags": remedy.flags,
+        "source": remedy.source,
+        "paste": remedy.paste,
+        "note": remedy.note,
+        "margin_bytes": remedy.margin_bytes,
+        "per_device": None if remedy.per_device is None else _bytes(remedy.per_device),
+        "price": None if remedy.price is None else _price(remedy.price),
+        "kind": remedy.kind,
     }
 
 
-def _price(p: "Price") -> dict[str, float]:
+def _price(price: "Price") -> dict[str, float]:
     return {
-        "quality": p.quality,
-        "speed": p.speed,
-        "scope": p.scope,
-        "effort": p.effort,
-        "money": p.money,
-        "points": p.points,
+        "quality": price.quality,
+        "speed": price.speed,
+        "scope": price.scope,
+        "effort": price.effort,
+        "money": price.money,
+        "points": price.points,
     }
 
 
-def _verdict(v: "Verdict") -> dict[str, Any]:
+def _verdict(verdict: "Verdict") -> dict[str, Any]:
     return {
-        "accelerator": v.accelerator,
-        "accelerator_id": v.accelerator_id,
-        "count": v.count,
-        "usable_bytes": v.usable_bytes,
-        "fits": v.fits,
-        "margin_bytes": v.margin_bytes,
-        "reason": v.reason,
-        "marketed_gb": v.marketed_gb,
-        "total": _bytes(v.total),
-        "visible": _bytes(v.visible),
-        "usable": _bytes(v.usable),
-        "headroom_bytes": v.headroom_bytes,
-        "per_device": _bytes(v.per_device),
-        "devices_used": v.devices_used,
-        "basis": v.basis,
-        "source": v.source,
-        "published": None if v.published is None else dict(v.published),
-        "host": None if v.host is None else _host(v.host),
-        "share_that_fits": v.share_that_fits,
-        "tight": v.tight,
-        "tipped_by": v.tipped_by,
-        "nodes": v.nodes,
-        **({"usable_each_bytes": list(v.usable_each)} if v.usable_each else {}),
+        "accelerator": verdict.accelerator,
+        "accelerator_id": verdict.accelerator_id,
+        "count": verdict.count,
+        "usable_bytes": verdict.usable_bytes,
+        "fits": verdict.fits,
+        "margin_bytes": verdict.margin_bytes,
+        "reason": verdict.reason,
+        "marketed_gb": verdict.marketed_gb,
+        "total": _bytes(verdict.total),
+        "visible": _bytes(verdict.visible),
+        "usable": _bytes(verdict.usable),
+        "headroom_bytes": verdict.headroom_bytes,
+        "per_device": _bytes(verdict.per_device),
+        "devices_used": verdict.devices_used,
+        "basis": verdict.basis,
+        "source": verdict.source,
+        "published": None if verdict.published is None else dict(verdict.published),
+        "host": None if verdict.host is None else _host(verdict.host),
+        "share_that_fits": verdict.share_that_fits,
+        "tight": verdict.tight,
+        "tipped_by": verdict.tipped_by,
+        "nodes": verdict.nodes,
+        **({"usable_each_bytes": list(verdict.usable_each)} if verdict.usable_each else {}),
     }
 
 
-def _host(h: "HostVerdict") -> dict[str, Any]:
+def _host(host: "HostVerdict") -> dict[str, Any]:
     return {
-        "needed": _bytes(h.needed),
-        "phase": h.phase,
-        "available": h.available,
-        "fits": h.fits,
-        "reason": h.reason,
-        "share_that_fits": h.share_that_fits,
-        "tight": h.tight,
-        "tipped_by": h.tipped_by,
+        "needed": _bytes(host.needed),
+        "phase": host.phase,
+        "available": host.available,
+        "fits": host.fits,
+        "reason": host.reason,
+        "share_that_fits": host.share_that_fits,
+        "tight": host.tight,
+        "tipped_by": host.tipped_by,
     }

@@ -107,77 +107,86 @@ def _shown(text: str) -> str:
 # Readers: each returns None where the text is not its kind.
 
 
-def _existing(t: _Typed) -> Reference | None:
-    return LocalRef(path=t.text, revision=t.revision) if t.exists(t.text) else None
+def _existing(typed: _Typed) -> Reference | None:
+    return LocalRef(path=typed.text, revision=typed.revision) if typed.exists(typed.text) else None
 
 
-def _catalogued(t: _Typed) -> Reference | None:
-    if not t.catalogue(t.text):
+def _catalogued(typed: _Typed) -> Reference | None:
+    if not typed.catalogue(typed.text):
         return None
-    _unversioned(t, "a name of the built-in catalogue")
-    return CatalogueRef(name=t.text)
+    _unversioned(typed, "a name of the built-in catalogue")
+    return CatalogueRef(name=typed.text)
 
 
-def _config_text(t: _Typed) -> Reference | None:
+def _config_text(typed: _Typed) -> Reference | None:
     """Refuse the text of a config in the place of its file's name."""
-    if t.text.startswith(("{", "[")):
+    if typed.text.startswith(("{", "[")):
         raise UsageError(
-            f"{_shown(t.text)} is the text of a config: save it as a file, and give the file's path"
+            f"{_shown(typed.text)} is the text of a config: save it as a file, and give "
+            "the file's path"
         )
     return None
 
 
-def _size(t: _Typed) -> Reference | None:
-    found = re.fullmatch(r"(\d{1,6}(?:\.\d{1,6})?) ?([KMBT])", t.text, re.ASCII | re.IGNORECASE)
+def _size(typed: _Typed) -> Reference | None:
+    found = re.fullmatch(r"(\d{1,6}(?:\.\d{1,6})?) ?([KMBT])", typed.text, re.ASCII | re.IGNORECASE)
     if found is None:
         return None
-    _unversioned(t, "a size")
+    _unversioned(typed, "a size")
     scale = {"K": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}[found[2].upper()]
     whole, _, tenths = found[1].partition(".")
     parameters = int(whole + tenths) * scale // 10 ** len(tenths)
     if not parameters:
-        raise UsageError(f"{_shown(t.text)} is a model without parameters")
+        raise UsageError(f"{_shown(typed.text)} is a model without parameters")
     return SizeRef(parameters=parameters)
 
 
-def _schemed(t: _Typed) -> Reference | None:
-    scheme, separator, rest = t.text.partition("://")
+def _schemed(typed: _Typed) -> Reference | None:
+    scheme, separator, rest = typed.text.partition("://")
     if not separator:
         return None
     reader = SCHEMES.get(scheme.lower())
     if reader is None:
         known = ", ".join(f"{name}://" for name in SCHEMES)
-        raise UsageError(f"{_shown(t.text)}: {scheme}:// cannot be read; known: {known}")
-    return reader(t, rest)
+        raise UsageError(f"{_shown(typed.text)}: {scheme}:// cannot be read; known: {known}")
+    return reader(typed, rest)
 
 
-def _bare_host(t: _Typed) -> Reference | None:
+def _bare_host(typed: _Typed) -> Reference | None:
     """huggingface.co/org/name, as copied without its scheme."""
     from urllib.parse import urlsplit  # here and below: a name of the catalogue does without
 
-    host = t.text.partition("/")[0].lower()
-    if host not in HUB_HOSTS | MIRRORS | {urlsplit(t.endpoint).netloc}:
+    host = typed.text.partition("/")[0].lower()
+    if host not in HUB_HOSTS | MIRRORS | {urlsplit(typed.endpoint).netloc}:
         return None
-    quant = re.fullmatch(r"([^:]+):([^/:]+)", t.text)  # hf.co/org/name:Q4_K_M, as for Ollama
+    quant = re.fullmatch(r"([^:]+):([^/:]+)", typed.text)  # hf.co/org/name:Q4_K_M, as for Ollama
     if quant is not None and host in HUB_HOSTS:
-        return _hub(t, quant[1].partition("/")[2] + ":" + quant[2])
-    return _web(t, t.text, "https://" + t.text)
+        return _hub(typed, quant[1].partition("/")[2] + ":" + quant[2])
+    return _web(typed, typed.text, "https://" + typed.text)
 
 
-def _missing_path(t: _Typed) -> Reference | None:
-    looks = re.match(r"[/~.\\]|[A-Za-z]:[/\\]", t.text) or "\\" in t.text or t.text.endswith("/")
+def _missing_path(typed: _Typed) -> Reference | None:
+    looks = (
+        re.match(r"[/~.\\]|[A-Za-z]:[/\\]", typed.text)
+        or "\\" in typed.text
+        or typed.text.endswith("/")
+    )
     if looks:
-        raise NotFoundError(f"{_shown(t.text)}: no such file or folder")
-    if t.text.lower().endswith(FILES) and t.text.count("/") < 2 and not re.search("[@:]", t.text):
+        raise NotFoundError(f"{_shown(typed.text)}: no such file or folder")
+    if (
+        typed.text.lower().endswith(FILES)
+        and typed.text.count("/") < 2
+        and not re.search("[@:]", typed.text)
+    ):
         raise NotFoundError(
-            f"{_shown(t.text)}: no such file here; a file of a Hub repository is org/name/FILE"
+            f"{_shown(typed.text)}: no such file here; a file of a Hub repository is org/name/FILE"
         )
     return None
 
 
-def _repository(t: _Typed) -> Reference | None:
+def _repository(typed: _Typed) -> Reference | None:
     """org/name and its suffixes, also behind timm's prefix for the Hub."""
-    found = _hub(t, re.sub(r"^hf[-_]hub:", "", t.text))
+    found = _hub(typed, re.sub(r"^hf[-_]hub:", "", typed.text))
     owner, _, name = found.repo_id.partition("/")
     if owner == "timm" and not (found.filename or found.subfolder or found.quant):
         return TimmRef(name=name, revision=found.revision)
@@ -199,24 +208,24 @@ READERS: tuple[Callable[[_Typed], Reference | None], ...] = (
 # Schemes.
 
 
-def _hf_uri(t: _Typed, rest: str) -> Reference:
+def _hf_uri(typed: _Typed, rest: str) -> Reference:
     kind, _, place = rest.partition("/")
     if kind in OTHER_KINDS:
-        raise UsageError(f"{_shown(t.text)} is {OTHER_KINDS[kind]}, not a model")
-    return _hub(t, place if kind == "models" else rest)
+        raise UsageError(f"{_shown(typed.text)} is {OTHER_KINDS[kind]}, not a model")
+    return _hub(typed, place if kind == "models" else rest)
 
 
-def _file_uri(t: _Typed, rest: str) -> Reference:
+def _file_uri(typed: _Typed, rest: str) -> Reference:
     from urllib.parse import unquote
 
     path = unquote(rest.removeprefix("localhost"))
-    if not t.exists(path):
+    if not typed.exists(path):
         raise NotFoundError(f"{_shown(path)}: no such file or folder")
-    return LocalRef(path=path, revision=t.revision)
+    return LocalRef(path=path, revision=typed.revision)
 
 
-def _url(t: _Typed, rest: str) -> Reference:
-    return _web(t, t.text, t.text)
+def _url(typed: _Typed, rest: str) -> Reference:
+    return _web(typed, typed.text, typed.text)
 
 
 SCHEMES: dict[str, Callable[[_Typed, str], Reference]] = {
@@ -238,7 +247,7 @@ OTHER_KINDS = {
 }
 
 
-def _web(t: _Typed, shown: str, url: str) -> Reference:
+def _web(typed: _Typed, shown: str, url: str) -> Reference:
     from urllib.parse import unquote, urlsplit
 
     try:
@@ -249,18 +258,18 @@ def _web(t: _Typed, shown: str, url: str) -> Reference:
         raise UsageError(f"{_shown(shown)} is not a URL: {why}") from None
     if not parts.hostname:
         raise UsageError(f"{_shown(shown)} is not a URL: it names no host")
-    found = _hub_path(t, parts)
+    found = _hub_path(typed, parts)
     if found is None:
-        return _plain_url(t, url, parts)
+        return _plain_url(typed, url, parts)
     endpoint, path = found
-    return _page(t, endpoint, [unquote(part) for part in path.split("/") if part])
+    return _page(typed, endpoint, [unquote(part) for part in path.split("/") if part])
 
 
-def _hub_path(t: _Typed, parts: "SplitResult") -> tuple[str | None, str] | None:
+def _hub_path(typed: _Typed, parts: "SplitResult") -> tuple[str | None, str] | None:
     """(endpoint, path below it) of a URL of a Hub; the endpoint is None for the configured one."""
     from urllib.parse import urlsplit
 
-    ours = urlsplit(t.endpoint)
+    ours = urlsplit(typed.endpoint)
     below = f"{parts.path}/".startswith(f"{ours.path}/")
     if parts.netloc.lower() == ours.netloc.lower() and below:
         return None, parts.path.removeprefix(ours.path)
@@ -270,37 +279,37 @@ def _hub_path(t: _Typed, parts: "SplitResult") -> tuple[str | None, str] | None:
     return (f"https://{host}", parts.path) if host in MIRRORS else None
 
 
-def _plain_url(t: _Typed, url: str, parts: "SplitResult") -> UrlRef:
+def _plain_url(typed: _Typed, url: str, parts: "SplitResult") -> UrlRef:
     from urllib.parse import unquote
 
-    _unversioned(t, "a URL")
+    _unversioned(typed, "a URL")
     filename = unquote(parts.path.rpartition("/")[2])
     if not filename.lower().endswith(FILES):
         raise UsageError(f"{_shown(url)} names no model file; known: {', '.join(FILES)}")
     return UrlRef(url=parts._replace(fragment="").geturl(), filename=_path([filename], url))
 
 
-def _page(t: _Typed, endpoint: str | None, segments: list[str]) -> Reference:
+def _page(typed: _Typed, endpoint: str | None, segments: list[str]) -> Reference:
     """A page of the Hub's site, from the segments of its path."""
     for prefix in (["api", "models"], ["models"]):
         if segments[: len(prefix)] == prefix:
             segments = segments[len(prefix) :]
     if not segments:
-        raise UsageError(f"{_shown(t.text)} names no model; expected {ENDPOINT}/org/name")
+        raise UsageError(f"{_shown(typed.text)} names no model; expected {ENDPOINT}/org/name")
     if segments[0] in OTHER_KINDS:
-        raise UsageError(f"{_shown(t.text)} is {OTHER_KINDS[segments[0]]}, not a model")
+        raise UsageError(f"{_shown(typed.text)} is {OTHER_KINDS[segments[0]]}, not a model")
     length = 1 if len(segments) == 1 or segments[1] in PAGES else 2  # gpt2 has no organization
     repo_id, rest = "/".join(segments[:length]), segments[length:]
     if not rest:
-        return _hub_ref(t, repo_id, endpoint=endpoint)
+        return _hub_ref(typed, repo_id, endpoint=endpoint)
     place = PAGES.get(rest[0])
     if place is None or len(rest) == 1:
         raise UsageError(
-            f"{_shown(t.text)} is no page of files; expected {ENDPOINT}/{repo_id}/tree/REVISION"
+            f"{_shown(typed.text)} is no page of files; expected {ENDPOINT}/{repo_id}/tree/REVISION"
         )
     revision, path = _split_revision(rest[1:])
-    where = {place: _path(path, t.text)} if path else {}
-    return _hub_ref(t, repo_id, revision=revision, endpoint=endpoint, **where)
+    where = {place: _path(path, typed.text)} if path else {}
+    return _hub_ref(typed, repo_id, revision=revision, endpoint=endpoint, **where)
 
 
 # The pages of a repository that name a revision, and what the path behind it is.
@@ -319,22 +328,24 @@ PAGES = {
 # The parts of a Hub id.
 
 
-def _hub(t: _Typed, text: str) -> HubRef:
+def _hub(typed: _Typed, text: str) -> HubRef:
     """org/name[@REV][/FILE][:QUANT]"""
     from urllib.parse import unquote
 
     text, colon, quant = text.partition(":")
     if colon and not re.fullmatch(r"[A-Za-z0-9_.-]+", quant):
-        raise UsageError(f"{_shown(t.text)}: {quant!r} is no quantization; write org/name:Q4_K_M")
+        raise UsageError(
+            f"{_shown(typed.text)}: {quant!r} is no quantization; write org/name:Q4_K_M"
+        )
     name, at, after = text.partition("@")
     segments = name.split("/")
     revision, rest = _split_revision(after.split("/")) if at else ("", [])
     path = segments[2:] + rest
     last = path[-1].lower() if path else ""
     place = "filename" if last.endswith(FILES) else "subfolder"
-    where = {place: _path(path, t.text)} if path else {}
+    where = {place: _path(path, typed.text)} if path else {}
     return _hub_ref(
-        t,
+        typed,
         "/".join(segments[:2]),
         revision=unquote(revision) if at else None,
         quant=quant or None,
@@ -343,14 +354,15 @@ def _hub(t: _Typed, text: str) -> HubRef:
 
 
 def _hub_ref(
-    t: _Typed, repo_id: str, *, revision: str | None = None, **where: str | None
+    text: _Typed, repo_id: str, *, revision: str | None = None, **where: str | None
 ) -> HubRef:
     typed = None if revision is None else _revision(revision)
-    if typed and t.revision and typed != t.revision:
+    if typed and text.revision and typed != text.revision:
         raise UsageError(
-            f"two revisions are given: {typed!r} in {_shown(t.text)} and {t.revision!r} beside it"
+            f"two revisions are given: {typed!r} in {_shown(text.text)} and "
+            f"{text.revision!r} beside it"
         )
-    return HubRef(repo_id=check_repo_id(repo_id), revision=typed or t.revision, **where)
+    return HubRef(repo_id=check_repo_id(repo_id), revision=typed or text.revision, **where)
 
 
 def check_repo_id(repo_id: str) -> str:
@@ -392,6 +404,6 @@ def _unsafe(segments: list[str]) -> bool:
     return any(s in ("", ".", "..") or re.search(r"[/\\\x00-\x1f]", s) for s in segments)
 
 
-def _unversioned(t: _Typed, kind: str) -> None:
-    if t.revision is not None:
-        raise UsageError(f"{_shown(t.text)} is {kind}: it has no revision {t.revision!r}")
+def _unversioned(typed: _Typed, kind: str) -> None:
+    if typed.revision is not None:
+        raise UsageError(f"{_shown(typed.text)} is {kind}: it has no revision {typed.revision!r}")

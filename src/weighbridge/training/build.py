@@ -191,12 +191,12 @@ def _stacked(
 
 
 def _factors(
-    make: Maker, name: str, sides: tuple[int, int], r: int
+    make: Maker, name: str, sides: tuple[int, int], rank: int
 ) -> tuple[LeafTensor, LeafTensor]:
     """A [r, in] and B [out, r]."""
     inside, outside = sides
-    a = make(ParameterSpec(f"{name}.lora_A.weight", (r, inside), "linear"))
-    return a, make(ParameterSpec(f"{name}.lora_B.weight", (outside, r), "linear"))
+    a = make(ParameterSpec(f"{name}.lora_A.weight", (rank, inside), "linear"))
+    return a, make(ParameterSpec(f"{name}.lora_B.weight", (outside, rank), "linear"))
 
 
 Packed = Mapping[str, tuple[int, ...]]  # bytes of each tensor, by the parameter's name

@@ -212,12 +212,12 @@ def _loading(run: TrainerRun) -> Iterator[str]:
         yield f'attn_implementation="{IMPLEMENTATIONS[kernel]}"'
 
 
-def call(c: ConfigCall, storage: str | None = None) -> str:
+def call(call: ConfigCall, storage: str | None = None) -> str:
     """A quantization_config; `storage` is the dtype that packed weights are stored in."""
-    given = [f"{name}={value!r}" for name, value in c.given.items()]
-    given += [f"{name}=torch.{value}" for name, value in c.dtypes.items()]
+    given = [f"{name}={value!r}" for name, value in call.given.items()]
+    given += [f"{name}=torch.{value}" for name, value in call.dtypes.items()]
     given += [f"bnb_4bit_quant_storage=torch.{storage}"] if storage is not None else []
-    return f"{c.name}({', '.join(given)})"
+    return f"{call.name}({', '.join(given)})"
 
 
 def _adapters(run: TrainerRun) -> str:

@@ -205,7 +205,7 @@ class _Making:
             base=base,
             a=first,
             b=second,
-            p=a.dropout,
+            dropped=a.dropout,
             rows=chosen,
             grouped=sizes.h.heads != sizes.h.kv_heads,
             later=_later(self.p),
@@ -265,17 +265,17 @@ def _later(plan: TrainingPlan) -> bool:
 class LitgptLora:
     """LoRALinear.forward: pretrained + (dropout(x) @ A @ B) * scaling."""
 
-    __slots__ = ("a", "b", "base", "p")
+    __slots__ = ("a", "b", "base", "dropped")
 
-    def __init__(self, base: Wrap, a: LeafTensor, b: LeafTensor, p: float) -> None:
+    def __init__(self, base: Wrap, a: LeafTensor, b: LeafTensor, dropped: float) -> None:
         self.base = base
         self.a = a
         self.b = b
-        self.p = p
+        self.dropped = dropped
 
     def __call__(self, m: Machine, x: Tensor) -> Tensor:
         pretrained = self.base(m, x)
-        lora = scale(m, linear(m, linear(m, dropout(m, x, self.p), self.a), self.b))
+        lora = scale(m, linear(m, linear(m, dropout(m, x, self.dropped), self.a), self.b))
         return add(m, pretrained, lora)
 
 
@@ -286,14 +286,14 @@ class LoraQkv:
     base: Wrap
     a: LeafTensor
     b: LeafTensor
-    p: float
+    dropped: float
     rows: list[int]
     grouped: bool  # fewer keys than queries
     later: bool
 
     def __call__(self, m: Machine, x: Tensor) -> Tensor:
         pretrained = self.base(m, x)
-        after_a = linear(m, dropout(m, x, self.p), self.a)
+        after_a = linear(m, dropout(m, x, self.dropped), self.a)
         after_b = self._convolved(m, after_a)
         lora = self._padded(m, after_b, pretrained.shape[-1])
         if self.later and len(self.rows) < 3:
@@ -323,12 +323,12 @@ class LoraQkv:
         return scale(m, made)
 
 
-def convolution(m: Machine, x: Tensor, w: LeafTensor, outside: int) -> Tensor:
+def convolution(m: Machine, x: Tensor, weight: LeafTensor, outside: int) -> Tensor:
     """conv1d over tokens with a width of one, channels before tokens: cuDNN wants its input, and
     in backward the gradient, in one piece."""
     out = m.new((*x.shape[:-1], outside), x.dtype)
     m.hidden(x.nbytes)
-    reads, holds = x.shape, w.shape
+    reads, holds = x.shape, weight.shape
 
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
         dtype = grads[0].dtype
@@ -338,7 +338,7 @@ def convolution(m: Machine, x: Tensor, w: LeafTensor, outside: int) -> Tensor:
         del piece
         return [of_input, of_weight]
 
-    record(m, back, [x, w], [x, w], out)
+    record(m, back, [x, weight], [x, weight], out)
     return out
 
 

@@ -36,8 +36,8 @@ def members(plan: Blueprint, *, major: int) -> Members:
     return memo(plan, ("members", merged), lambda: _members(plan, merged=merged))
 
 
-def _spec(p: Param) -> ParameterSpec:
-    return ParameterSpec(p.name, p.shape, p.kind, p.dtype, p.role)
+def _spec(param: Param) -> ParameterSpec:
+    return ParameterSpec(param.name, param.shape, param.kind, param.dtype, param.role)
 
 
 def _members(plan: Blueprint, *, merged: bool) -> Members:

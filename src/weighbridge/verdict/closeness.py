@@ -67,19 +67,19 @@ def passes(parts: Iterable[tuple[str, int]], limit: int) -> str | None:
     return ALWAYS[0] if so_far > limit else None
 
 
-def _below(b: Bytes, nbytes: float) -> float:
+def _below(size: Bytes, nbytes: float) -> float:
     """The share of `b` that is no more than so many bytes."""
-    if nbytes < b.low:
+    if nbytes < size.low:
         return 0.0
-    if nbytes >= b.high:
+    if nbytes >= size.high:
         return 1.0
-    if nbytes < b.expected:
-        return (nbytes - b.low) / (b.expected - b.low) / 2
-    return 0.5 + (nbytes - b.expected) / (b.high - b.expected) / 2
+    if nbytes < size.expected:
+        return (nbytes - size.low) / (size.expected - size.low) / 2
+    return 0.5 + (nbytes - size.expected) / (size.high - size.expected) / 2
 
 
-def _at(b: Bytes, rank: float) -> float:
+def _at(size: Bytes, rank: float) -> float:
     """The bytes below which that share of `b` is."""
     if rank < 0.5:
-        return b.low + 2 * rank * (b.expected - b.low)
-    return b.expected + (2 * rank - 1) * (b.high - b.expected)
+        return size.low + 2 * rank * (size.expected - size.low)
+    return size.expected + (2 * rank - 1) * (size.high - size.expected)

@@ -88,10 +88,14 @@ def of_each(gpus: Sequence[Device], budget: "Budget") -> Verdict:
     )
 
 
-def _worse(v: Verdict) -> tuple[int, float]:
+def _worse(verdict: Verdict) -> tuple[int, float]:
     """Order cards by the verdict, then by the bytes that are lacking or the share that is left."""
-    left = v.margin_bytes / max(1, v.usable_bytes) if v.fits == "yes" else v.margin_bytes
-    return RANK.index(v.fits), left
+    left = (
+        verdict.margin_bytes / max(1, verdict.usable_bytes)
+        if verdict.fits == "yes"
+        else verdict.margin_bytes
+    )
+    return RANK.index(verdict.fits), left
 
 
 RANK: tuple[Answer, ...] = ("no", "unknown", "yes")  # the worst first

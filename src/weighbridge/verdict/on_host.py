@@ -160,5 +160,5 @@ def _alone(half: HostVerdict, *, on_host: bool) -> Verdict:
     )
 
 
-def _span(b: Bytes) -> str:
-    return human(b.low) if b.exact else f"{human(b.low)} to {human(b.high)}"
+def _span(size: Bytes) -> str:
+    return human(size.low) if size.exact else f"{human(size.low)} to {human(size.high)}"

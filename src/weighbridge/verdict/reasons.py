@@ -73,9 +73,9 @@ def figure(nbytes: int, digits: int) -> str:
     return human(nbytes) if abs(nbytes) < GIB else f"{nbytes / GIB:,.{digits}f} GiB"
 
 
-def span(b: Bytes) -> str:
+def span(size: Bytes) -> str:
     """Write both bounds in one unit."""
-    low, high = human(b.low), human(b.high)
+    low, high = human(size.low), human(size.high)
     if low == high:
         return low
     number, _, unit = low.partition(" ")

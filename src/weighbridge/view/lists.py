@@ -147,11 +147,11 @@ def accuracy(rows: Sequence[Mapping[str, Any]], lang: str = "en") -> Screen:
     )
 
 
-def _accuracy_cells(r: Mapping[str, Any]) -> tuple[str, ...]:
-    where = r["engine"] if r["source"] is None else f"{r['source']}: {r['engine']}"
-    errors = (f"{100 * r['signed_median']:+.2f} %", f"{100 * r['p95']:.2f} %")
-    worst, inside = f"{100 * r['max']:+.2f} %", f"{100 * r['inside']:.0f} %"
-    return (where, r["quantity"], r["level"], f"{r['n']:,}", *errors, worst, inside)
+def _accuracy_cells(row: Mapping[str, Any]) -> tuple[str, ...]:
+    where = row["engine"] if row["source"] is None else f"{row['source']}: {row['engine']}"
+    errors = (f"{100 * row['signed_median']:+.2f} %", f"{100 * row['p95']:.2f} %")
+    worst, inside = f"{100 * row['max']:+.2f} %", f"{100 * row['inside']:.0f} %"
+    return (where, row["quantity"], row["level"], f"{row['n']:,}", *errors, worst, inside)
 
 
 def ranking(

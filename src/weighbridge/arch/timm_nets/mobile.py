@@ -106,14 +106,14 @@ def excite(prefix: str, inner: int, squeezed: int) -> Net:
     yield from pointwise(f"{prefix}se.conv_expand", inner, squeezed)
 
 
-def block(prefix: str, s: MobileStage, rules: MobileRules, inputs: int, outputs: int) -> Net:
-    plain = s.expansion == 1
-    inner = inputs if plain else divisible(inputs * s.expansion)
+def block(prefix: str, stage: MobileStage, rules: MobileRules, inputs: int, outputs: int) -> Net:
+    plain = stage.expansion == 1
+    inner = inputs if plain else divisible(inputs * stage.expansion)
     depthwise, last = ("bn1", "bn2") if plain else ("bn2", "bn3")
     if not plain:
         yield from convolved(f"{prefix}conv_pw", f"{prefix}bn1", inner, inputs)
-    yield from convolved(f"{prefix}conv_dw", f"{prefix}{depthwise}", inner, 1, s.kernel)
-    if s.excited:
+    yield from convolved(f"{prefix}conv_dw", f"{prefix}{depthwise}", inner, 1, stage.kernel)
+    if stage.excited:
         yield from excite(prefix, inner, rules.squeezed(inputs, inner))
     name = "conv_pw" if plain else "conv_pwl"
     yield from convolved(f"{prefix}{name}", f"{prefix}{last}", outputs, inner)

@@ -72,9 +72,9 @@ TABLE = """
 OWN = flags(TABLE, IkLlamaCpp)
 
 
-def defaults(r: CommandReading) -> tuple[tuple[str, Value, str], ...]:
+def defaults(reading: CommandReading) -> tuple[tuple[str, Value, str], ...]:
     """One slot, flash attention, and latents that are used as they are."""
-    return llama_cpp.defaults(r, slots=1, flash="on", latents=3)
+    return llama_cpp.defaults(reading, slots=1, flash="on", latents=3)
 
 
 DIALECT = replace(

@@ -37,12 +37,14 @@ def number(w: "Infer") -> int:
     return version(ENGINE, w.engine_version)[0][0]
 
 
-def hold(s: Subject, w: "Infer", budget: Budget | None, build: int) -> DeviceHoldings:
-    net = known_network(s)
-    settings = ik_launch(s, w, budget, ik_rules(build), model(net, s), latent=net.latent)
+def hold(subject: Subject, w: "Infer", budget: Budget | None, build: int) -> DeviceHoldings:
+    net = known_network(subject)
+    settings = ik_launch(
+        subject, w, budget, ik_rules(build), model(net, subject), latent=net.latent
+    )
     net = complete(net) if settings.latent_mode else all_heads(net)
     return DeviceHoldings(
-        net=net, launch=settings, model_type=s.model_type, free=free(budget, settings)
+        net=net, launch=settings, model_type=subject.model_type, free=free(budget, settings)
     )
 
 

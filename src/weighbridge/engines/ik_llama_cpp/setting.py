@@ -17,11 +17,11 @@ MODES = (0, 1, 2, 3)
 
 
 def ik_launch(
-    s: Subject,
+    subject: Subject,
     w: "Infer",
     budget: Budget | None,
     rules: tuple[LlamaCppRules, Defaults],
-    m: ModelTraits,
+    traits: ModelTraits,
     *,
     latent: bool,
 ) -> LlamaCppLaunch:
@@ -30,7 +30,7 @@ def ik_launch(
     if mode not in MODES:
         raise UsageError(f"-mla {mode}: ik_llama.cpp has {', '.join(map(str, MODES))}")
     return replace(
-        launch(s, w, budget, common, m),
+        launch(subject, w, budget, common, traits),
         forked=True,
         latent_mode=mode if latent and mode else None,
         largest_batch=own.largest_batch if w.attn_max_b is None else w.attn_max_b,

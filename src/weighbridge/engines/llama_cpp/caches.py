@@ -84,62 +84,66 @@ def ggml(name: str, flag: str, known: tuple[str, ...] = OF_CACHES) -> DType:
     return GGML_BY_NAME[name.upper()]
 
 
-def _window(m: Attention, setting: LlamaCppCacheSetting) -> int | None:
+def _window(attention: Attention, setting: LlamaCppCacheSetting) -> int | None:
     """The layer's window, where llama.cpp knows those of the model type; Phi-3's are off."""
     known = not setting.model_type or facts(setting.model_type).llama_cpp.windows
-    return m.reach if known else None
+    return attention.reach if known else None
 
 
-def cells(m: Attention, setting: LlamaCppCacheSetting) -> int:
-    window = _window(m, setting)
+def cells(attention: Attention, setting: LlamaCppCacheSetting) -> int:
+    window = _window(attention, setting)
     return setting.streams * (setting.per_slot if window is None else setting.near(window))
 
 
-def _attention(m: Attention, setting: LlamaCppCacheSetting, widest: int) -> int:
-    values = m.value_elements if setting.flash_attention else widest
-    row = ggml(setting.type_k, "--cache-type-k", OF_IK).size(m.key_elements)
-    return cells(m, setting) * (row + ggml(setting.type_v, "--cache-type-v", OF_IK).size(values))
+def _attention(attention: Attention, setting: LlamaCppCacheSetting, widest: int) -> int:
+    values = attention.value_elements if setting.flash_attention else widest
+    row = ggml(setting.type_k, "--cache-type-k", OF_IK).size(attention.key_elements)
+    return cells(attention, setting) * (
+        row + ggml(setting.type_v, "--cache-type-v", OF_IK).size(values)
+    )
 
 
-def _latent(m: Latent, setting: LlamaCppCacheSetting) -> int:
+def _latent(latent: Latent, setting: LlamaCppCacheSetting) -> int:
     kind = ggml(setting.type_k, "--cache-type-k", OF_IK)
     if setting.latent_mode is not None and not setting.flash_attention:
-        return setting.per_slot * _unflashed(m, setting)
-    index = kind.size(m.indexer.dim) if m.indexer else 0
+        return setting.per_slot * _unflashed(latent, setting)
+    index = kind.size(latent.indexer.dim) if latent.indexer else 0
     values = (
-        ggml(setting.type_v, "--cache-type-v", OF_IK).size(m.rank) if setting.latent_values else 0
+        ggml(setting.type_v, "--cache-type-v", OF_IK).size(latent.rank)
+        if setting.latent_values
+        else 0
     )
-    return setting.streams * setting.per_slot * (kind.size(m.latent_elements) + index + values)
+    return setting.streams * setting.per_slot * (kind.size(latent.latent_elements) + index + values)
 
 
-def _unflashed(m: Latent, setting: LlamaCppCacheSetting) -> int:
+def _unflashed(latent: Latent, setting: LlamaCppCacheSetting) -> int:
     """ik_llama.cpp without flash attention: mode 1 has a transposed copy of the latent as well."""
     keys, values = (
         ggml(setting.type_k, "--cache-type-k", OF_IK),
         ggml(setting.type_v, "--cache-type-v", OF_IK),
     )
     if setting.latent_mode == 1:
-        return keys.size(m.latent_elements) + values.size(m.rank)
-    return values.size(m.latent_elements)
+        return keys.size(latent.latent_elements) + values.size(latent.rank)
+    return values.size(latent.latent_elements)
 
 
-def _of(m: Mixer, setting: LlamaCppCacheSetting, widest: int) -> tuple[str, CacheBytes]:
+def _of(mixer: Mixer, setting: LlamaCppCacheSetting, widest: int) -> tuple[str, CacheBytes]:
     """Return the buffer that keeps a mixer's cache, and its bytes."""
-    match m:
+    match mixer:
         case Attention():
-            near = _window(m, setting) is not None
-            return "sliding" if near else "", CacheBytes(kv=_attention(m, setting, widest))
+            near = _window(mixer, setting) is not None
+            return "sliding" if near else "", CacheBytes(kv=_attention(mixer, setting, widest))
         case Latent():
-            return "", CacheBytes(kv=_latent(m, setting))
+            return "", CacheBytes(kv=_latent(mixer, setting))
         case Compressed():
             raise UnsupportedError("our rules for llama.cpp do not cover DeepSeek-V4's caches yet")
         case Shared() | CrossAttention():
             return "", CacheBytes()
-        case _ if isinstance(m, Recurrent):
+        case _ if isinstance(mixer, Recurrent):
             rows = setting.slots * (1 + setting.rollback)
-            return "", CacheBytes(state=rows * state(m, Formats(conv=FLOAT32, state=FLOAT32)))
+            return "", CacheBytes(state=rows * state(mixer, Formats(conv=FLOAT32, state=FLOAT32)))
         case _:
-            assert_never(m)
+            assert_never(mixer)
 
 
 def buffers(

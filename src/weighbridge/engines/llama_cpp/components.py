@@ -46,19 +46,25 @@ class Projector:
     compute: Component
 
 
-def gpu(h: DeviceHoldings, s: Subject, device: int, projector: Projector | None) -> Device:
-    first = device == h.launch.main_gpu
-    loaded = tuple(_loaded(h, s, device, projector if first else None))
-    running = (*loaded, *_running(h, device), *_clip(projector if first else None))
-    return Device(index=device, kind="gpu", phases=phases(h, loaded, running))
+def gpu(
+    holdings: DeviceHoldings, subject: Subject, device: int, projector: Projector | None
+) -> Device:
+    first = device == holdings.launch.main_gpu
+    loaded = tuple(_loaded(holdings, subject, device, projector if first else None))
+    running = (*loaded, *_running(holdings, device), *_clip(projector if first else None))
+    return Device(index=device, kind="gpu", phases=phases(holdings, loaded, running))
 
 
 def gpus(
-    h: DeviceHoldings, s: Subject, projector: Projector | None, part: "Part | None"
+    holdings: DeviceHoldings, subject: Subject, projector: Projector | None, part: "Part | None"
 ) -> tuple[Device, ...]:
     """List the GPUs that hold a layer, or compute what the host's tensors are brought for."""
-    used = [d for d in range(h.launch.gpus) if h.launch.gpu_layers > 0 or h.compute[d] > 0]
-    return tuple(on_stack(gpu(h, s, d, projector), part) for d in used)
+    used = [
+        d
+        for d in range(holdings.launch.gpus)
+        if holdings.launch.gpu_layers > 0 or holdings.compute[d] > 0
+    ]
+    return tuple(on_stack(gpu(holdings, subject, d, projector), part) for d in used)
 
 
 def on_stack(device: Device, part: "Part | None") -> Device:
@@ -73,39 +79,39 @@ def on_stack(device: Device, part: "Part | None") -> Device:
     return replace(device, phases=tuple(renamed))
 
 
-def _renamed(c: Component, part: "Part") -> Component | None:
+def _renamed(component: Component, part: "Part") -> Component | None:
     if part.stack == "hip":
-        formula = c.formula.replace("CUDA", "HIP").replace("cuBLAS", "hipBLAS")
-        return replace(c, detail=c.detail.replace("CUDA", "HIP"), formula=formula)
-    if c.name == "context":
+        formula = component.formula.replace("CUDA", "HIP").replace("cuBLAS", "hipBLAS")
+        return replace(component, detail=component.detail.replace("CUDA", "HIP"), formula=formula)
+    if component.name == "context":
         formula = "its runtime and compiled kernels: no reading is published, so as CUDA's"
-        return replace(c, name="other", detail=f"{part.vendor}'s runtime", formula=formula)
-    return None if c.detail == POOL else c
+        return replace(component, name="other", detail=f"{part.vendor}'s runtime", formula=formula)
+    return None if component.detail == POOL else component
 
 
 def phases(
-    h: DeviceHoldings, loaded: tuple[Component, ...], running: tuple[Component, ...]
+    holdings: DeviceHoldings, loaded: tuple[Component, ...], running: tuple[Component, ...]
 ) -> tuple[Phase, ...]:
     loaded, running = (tuple(c for c in parts if c.bytes.high) for parts in (loaded, running))
     phases_of = [Phase("load", loaded), Phase("prefill", running)]
-    if not h.launch.pooled:
+    if not holdings.launch.pooled:
         phases_of.append(Phase("decode", running))
     return tuple(phases_of)
 
 
 def _loaded(
-    h: DeviceHoldings, s: Subject, device: int, projector: Projector | None
+    holdings: DeviceHoldings, subject: Subject, device: int, projector: Projector | None
 ) -> Iterator[Component]:
     yield of(
         "weights",
-        _weights(h, device),
-        basis=basis(s),
-        formula=f"{_layers(h, device)}, each tensor to 128 bytes",
+        _weights(holdings, device),
+        basis=basis(subject),
+        formula=f"{_layers(holdings, device)}, each tensor to 128 bytes",
         source=LOADER,
     )
     if projector is not None:
         yield projector.weights
-    yield from _proposing(h, device)
+    yield from _proposing(holdings, device)
     yield of(
         "context",
         CONTEXT,
@@ -115,39 +121,41 @@ def _loaded(
     )
 
 
-def _weights(h: DeviceHoldings, device: int) -> Bytes:
+def _weights(holdings: DeviceHoldings, device: int) -> Bytes:
     """A tensor that some builds leave with the host and some do not is in doubt on both."""
-    size = h.weights[device]
-    if device == h.launch.gpus:
-        return Bytes(size - h.placed.moved, size, size)
-    on_it = h.placed.moved if device == h.placed.layer(len(h.net.layers)) else 0
+    size = holdings.weights[device]
+    if device == holdings.launch.gpus:
+        return Bytes(size - holdings.placed.moved, size, size)
+    on_it = (
+        holdings.placed.moved if device == holdings.placed.layer(len(holdings.net.layers)) else 0
+    )
     return Bytes(size, size, size + on_it)
 
 
-def basis(s: Subject) -> Basis:
-    return "read" if s.choice.as_stored else "computed"
+def basis(subject: Subject) -> Basis:
+    return "read" if subject.choice.as_stored else "computed"
 
 
-def _layers(h: DeviceHoldings, device: int) -> str:
-    count = len(h.net.layers)
-    mine = sum(h.placed.layer(i) == device for i in range(count))
-    last = " and the output" if h.placed.layer(count) == device else ""
-    moved = f", without the experts of {h.launch.cpu_moe}" if h.launch.cpu_moe else ""
+def _layers(holdings: DeviceHoldings, device: int) -> str:
+    count = len(holdings.net.layers)
+    mine = sum(holdings.placed.layer(i) == device for i in range(count))
+    last = " and the output" if holdings.placed.layer(count) == device else ""
+    moved = f", without the experts of {holdings.launch.cpu_moe}" if holdings.launch.cpu_moe else ""
     return f"{mine} of {count} layers{last}{moved}"
 
 
-def _proposing(h: DeviceHoldings, device: int) -> Iterator[Component]:
+def _proposing(holdings: DeviceHoldings, device: int) -> Iterator[Component]:
     """Weights of what proposes tokens."""
-    if h.draft is not None:
-        size = exactly(h.draft.weights[device])
-        yield of("weights", size, detail=h.draft.what, formula=DRAFT, source=DRAFTING)
+    if holdings.draft is not None:
+        size = exactly(holdings.draft.weights[device])
+        yield of("weights", size, detail=holdings.draft.what, formula=DRAFT, source=DRAFTING)
 
 
-def _proposed(h: DeviceHoldings, device: int) -> Iterator[Component]:
+def _proposed(held: DeviceHoldings, device: int) -> Iterator[Component]:
     """Caches and buffers of the context that proposes tokens."""
-    if h.draft is None:
+    if held.draft is None:
         return
-    holdings, what = h.draft.held, h.draft.what
+    holdings, what = held.draft.held, held.draft.what
     for name, size in (
         ("kv_cache", holdings.kv(device)),
         ("recurrent_state", holdings.state(device)),
@@ -156,7 +164,7 @@ def _proposed(h: DeviceHoldings, device: int) -> Iterator[Component]:
             yield of(name, exactly(size), detail=what, formula=DRAFT, source=DRAFTING)
     yield of(
         "activations",
-        h.draft.buffer(device),
+        held.draft.buffer(device),
         detail=f"compute buffer, {what}",
         basis="assumed" if holdings.near_only else "computed",
         formula=DRAFT,
@@ -168,20 +176,20 @@ DRAFT = "a context of its own for as many tokens, its cache in f16"
 DRAFTING = "llama.cpp tools/server/server-context.cpp (load_model)"
 
 
-def _running(h: DeviceHoldings, device: int) -> Iterator[Component]:
-    yield from _caches(h, device)
-    yield from _proposed(h, device)
+def _running(holdings: DeviceHoldings, device: int) -> Iterator[Component]:
+    yield from _caches(holdings, device)
+    yield from _proposed(holdings, device)
     yield of(
         "activations",
-        h.buffer(device),
+        holdings.buffer(device),
         detail="compute buffer",
-        basis="assumed" if h.near_only else "computed",
-        formula=_graph(h),
+        basis="assumed" if holdings.near_only else "computed",
+        formula=_graph(holdings),
         source=SCHEDULER,
     )
     yield of(
         "workspaces",
-        pool(h, device),
+        pool(holdings, device),
         detail=POOL,
         basis="assumed",
         formula="the largest operation's 8-bit activations or 16-bit copies, in pieces of 2 MiB",
@@ -189,23 +197,28 @@ def _running(h: DeviceHoldings, device: int) -> Iterator[Component]:
     )
 
 
-def _graph(h: DeviceHoldings) -> str:
-    if h.guessed:
+def _graph(holdings: DeviceHoldings) -> str:
+    if holdings.guessed:
         return "logits, one layer and the mask in 32 bits, from half to three times"
     how = (
-        f"the graph of a step of {h.launch.step_tokens:,} tokens over {h.launch.n_ctx:,} cells, "
+        f"the graph of a step of {holdings.launch.step_tokens:,} tokens over "
+        f"{holdings.launch.n_ctx:,} cells, "
         "its tensors placed as ggml places them"
     )
-    return f"llama.cpp's: {how}; {h.foreign}: from half to three times" if h.foreign else how
+    return (
+        f"llama.cpp's: {how}; {holdings.foreign}: from half to three times"
+        if holdings.foreign
+        else how
+    )
 
 
-def _caches(h: DeviceHoldings, device: int) -> Iterator[Component]:
-    s = h.setting
+def _caches(holdings: DeviceHoldings, device: int) -> Iterator[Component]:
+    s = holdings.setting
     types = f"{s.type_k}/{s.type_v}"
     whole = f"{s.streams} x {s.per_slot:,} cells in {types}; {s.slots} rows of states in f32"
-    parts = h.caches[device]
+    parts = holdings.caches[device]
     yield from components(parts[""], formula=whole, source=SOURCE)
-    near = f"{s.streams} x {h.near:,} cells in {types}"
+    near = f"{s.streams} x {holdings.near:,} cells in {types}"
     yield from components(parts["sliding"], formula=near, source=SOURCE, detail="sliding window")
 
 
@@ -220,24 +233,29 @@ def _clip(projector: Projector | None) -> Iterator[Component]:
 # The host
 
 
-def host(h: DeviceHoldings, s: Subject) -> Device:
-    device = h.launch.gpus
-    stays = tuple(_stays(h, s, device))
-    loading = (*stays, _pages(h, s))
-    running = (*stays, *_caches(h, device), *_host_running(h, device), *_kept(h))
-    return Device(index=0, kind="host", phases=phases(h, loading, running))
+def host(holdings: DeviceHoldings, subject: Subject) -> Device:
+    device = holdings.launch.gpus
+    stays = tuple(_stays(holdings, subject, device))
+    loading = (*stays, _pages(holdings, subject))
+    running = (
+        *stays,
+        *_caches(holdings, device),
+        *_host_running(holdings, device),
+        *_kept(holdings),
+    )
+    return Device(index=0, kind="host", phases=phases(holdings, loading, running))
 
 
-def _stays(h: DeviceHoldings, s: Subject, device: int) -> Iterator[Component]:
-    how = "mapped from the file" if h.launch.mmap else "read into memory"
+def _stays(holdings: DeviceHoldings, subject: Subject, device: int) -> Iterator[Component]:
+    how = "mapped from the file" if holdings.launch.mmap else "read into memory"
     yield of(
         "weights",
-        _weights(h, device),
-        basis=basis(s),
-        formula=f"{_layers(h, device)} and the embedding, {how}",
+        _weights(holdings, device),
+        basis=basis(subject),
+        formula=f"{_layers(holdings, device)} and the embedding, {how}",
         source=LOADER,
     )
-    yield from _proposing(h, device)
+    yield from _proposing(holdings, device)
     yield of(
         "other",
         PROCESS,
@@ -248,14 +266,14 @@ def _stays(h: DeviceHoldings, s: Subject, device: int) -> Iterator[Component]:
     )
 
 
-def _pages(h: DeviceHoldings, s: Subject) -> Component:
+def _pages(holdings: DeviceHoldings, subject: Subject) -> Component:
     """Estimate what loading tensors to GPUs takes on the host: mapped pages, or a staging buffer of
     the largest tensor."""
-    moved = sum(h.weights[:-1])
-    if h.launch.mmap:
+    moved = sum(holdings.weights[:-1])
+    if holdings.launch.mmap:
         size, formula = Bytes(0, moved, moved), "pages of the file, which the kernel may drop"
     else:
-        largest = max((t.nbytes for t in h.net.weights.values()), default=0)
+        largest = max((t.nbytes for t in holdings.net.weights.values()), default=0)
         size, formula = (
             Bytes(min(4 * MIB, moved), min(4 * MIB, moved), min(largest, moved)),
             ("four pinned buffers of 1 MiB, or the largest tensor"),
@@ -267,48 +285,54 @@ def _pages(h: DeviceHoldings, s: Subject) -> Component:
         formula=formula,
         source="llama.cpp src/llama-model-loader.cpp (load_all_data)",
     )
-    return replace(component, droppable=h.launch.mmap)
+    return replace(component, droppable=holdings.launch.mmap)
 
 
-def _host_running(h: DeviceHoldings, device: int) -> Iterator[Component]:
-    yield from _proposed(h, device)
+def _host_running(holdings: DeviceHoldings, device: int) -> Iterator[Component]:
+    yield from _proposed(holdings, device)
     yield of(
         "logits",
-        exactly(h.output),
+        exactly(holdings.output),
         detail="output buffer",
-        formula=f"{h.output_rows} rows of {h.output // 4 // h.output_rows:,} float32",
+        formula=(
+            f"{holdings.output_rows} rows of "
+            f"{holdings.output // 4 // holdings.output_rows:,} float32"
+        ),
         source="llama.cpp src/llama-context.cpp (output_reserve)",
     )
     yield of(
         "activations",
-        h.buffer(device),
+        holdings.buffer(device),
         detail="compute buffer",
-        basis="assumed" if h.near_only else "computed",
+        basis="assumed" if holdings.near_only else "computed",
         formula="inputs and what the host computes",
         source=SCHEDULER,
     )
 
 
-def _kept(h: DeviceHoldings) -> Iterator[Component]:
+def _kept(holdings: DeviceHoldings) -> Iterator[Component]:
     """Grows with use, up to its limit; a workload needs none of it."""
-    if h.launch.program != "server":
+    if holdings.launch.program != "server":
         return
-    if h.launch.cache_ram:
-        limit = _limit(h)
+    if holdings.launch.cache_ram:
+        limit = _limit(holdings)
         yield of(
             "other",
             Bytes(0, 0, limit),
             detail="prompts of earlier requests",
             basis="assumed",
-            formula=f"--cache-ram {h.launch.cache_ram:,} MiB at most; empty at first",
+            formula=f"--cache-ram {holdings.launch.cache_ram:,} MiB at most; empty at first",
             source="llama.cpp common/common.h (cache_ram_mib)",
         )
 
 
-def _limit(h: DeviceHoldings) -> int:
-    if h.launch.cache_ram > 0:
-        return h.launch.cache_ram * MIB
-    return sum(h.kv(d) + h.state(d) for d in range(h.launch.gpus + 1)) * CHECKPOINTS
+def _limit(holdings: DeviceHoldings) -> int:
+    if holdings.launch.cache_ram > 0:
+        return holdings.launch.cache_ram * MIB
+    return (
+        sum(holdings.kv(d) + holdings.state(d) for d in range(holdings.launch.gpus + 1))
+        * CHECKPOINTS
+    )
 
 
 def of(
@@ -328,11 +352,11 @@ def of(
 # The projector
 
 
-def projector(s: Subject, w: "Infer") -> Projector | None:
+def projector(subject: Subject, w: "Infer") -> Projector | None:
     """Describe the projector of images or sounds; None where none is loaded."""
-    if s.projector is None and not w.mmproj:
+    if subject.projector is None and not w.mmproj:
         return None
-    size = of_file(s) if s.projector is not None else of_class(s)
+    size = of_file(subject) if subject.projector is not None else of_class(subject)
     if not size:
         return None
     return Projector(
@@ -340,28 +364,28 @@ def projector(s: Subject, w: "Infer") -> Projector | None:
             name="weights",
             detail="mmproj",
             bytes=exactly(size),
-            basis="read" if s.projector is not None else "computed",
+            basis="read" if subject.projector is not None else "computed",
             formula="towers and what joins them to the model, in 16 bits",
             source="llama.cpp tools/mtmd/clip.cpp",
         ),
-        _compute(s),
+        _compute(subject),
     )
 
 
-def of_file(s: Subject) -> int:
-    assert s.projector is not None
-    return sum(align_up(t.nbytes, 128) for part in s.projector.parts for t in part.stored)
+def of_file(subject: Subject) -> int:
+    assert subject.projector is not None
+    return sum(align_up(t.nbytes, 128) for part in subject.projector.parts for t in part.stored)
 
 
-def of_class(s: Subject) -> int:
-    plan = s.part.blueprint
-    tensors = counted(plan, scheme("F16"), dtype=s.choice.dtype)
+def of_class(subject: Subject) -> int:
+    plan = subject.part.blueprint
+    tensors = counted(plan, scheme("F16"), dtype=subject.choice.dtype)
     beside = ((t, n) for t, n in tensors if plan.part(t.source) != "language model")
     return sum(align_up(t.nbytes, 128) * n for t, n in beside)
 
 
-def _compute(s: Subject) -> Component:
-    expected = max((_layer(t) for t in s.body.towers), default=64 * MIB)
+def _compute(subject: Subject) -> Component:
+    expected = max((_layer(t) for t in subject.body.towers), default=64 * MIB)
     return Component(
         name="activations",
         detail="mmproj",

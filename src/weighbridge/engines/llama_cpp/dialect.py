@@ -35,40 +35,42 @@ ENV = {
 }
 
 
-def finish(r: CommandReading) -> None:
-    r.settings["program"] = "server" if r.program.name.endswith("server") else "cli"
-    _model(r)
-    _layers(r)
-    _experts(r)
-    _flash(r)
-    _split(r)
-    _load_mode(r)
-    _context(r)
-    _speculation(r)
-    for name, _ in r.every("preset"):
-        r.warn(f"{name} is not read: it names a model and settings of its own; give those")
+def finish(reading: CommandReading) -> None:
+    reading.settings["program"] = "server" if reading.program.name.endswith("server") else "cli"
+    _model(reading)
+    _layers(reading)
+    _experts(reading)
+    _flash(reading)
+    _split(reading)
+    _load_mode(reading)
+    _context(reading)
+    _speculation(reading)
+    for name, _ in reading.every("preset"):
+        reading.warn(f"{name} is not read: it names a model and settings of its own; give those")
 
 
-def _model(r: CommandReading) -> None:
+def _model(reading: CommandReading) -> None:
     """A file, a URL, or a repository with its quantization or its file."""
     for what in ("model", "url"):
-        if r.model is None and (said := r.last(what)) is not None:
-            r.model = str(said[1])
-    if r.model is None and (repo := r.last("repo")) is not None:
-        file = r.last("file")
-        r.model = _in_repository(str(repo[1]), None if file is None else str(file[1]))
-        if r.last("no_projector") is None and "mmproj" not in r.settings:
-            r.warn(
+        if reading.model is None and (said := reading.last(what)) is not None:
+            reading.model = str(said[1])
+    if reading.model is None and (repo := reading.last("repo")) is not None:
+        file = reading.last("file")
+        reading.model = _in_repository(str(repo[1]), None if file is None else str(file[1]))
+        if reading.last("no_projector") is None and "mmproj" not in reading.settings:
+            reading.warn(
                 f"{repo[0]}: where the repository has a projector for images it is loaded too; "
                 "it is counted only where --mmproj names it"
             )
-    if r.model is None and (docker := r.last("docker")) is not None:
+    if reading.model is None and (docker := reading.last("docker")) is not None:
         raise UnsupportedError(
             f"{docker[0]} {docker[1]!r:.80}: not yet; name its file or repository"
         )
-    for word in r.words:
-        r.warn(f"{word!r:.80} belongs to no flag, and is left out")
-    r.ignored += [said[0] for said in (r.last("served"), r.last("no_projector")) if said]
+    for word in reading.words:
+        reading.warn(f"{word!r:.80} belongs to no flag, and is left out")
+    reading.ignored += [
+        said[0] for said in (reading.last("served"), reading.last("no_projector")) if said
+    ]
 
 
 def _in_repository(repo: str, file: str | None) -> str:
@@ -78,29 +80,31 @@ def _in_repository(repo: str, file: str | None) -> str:
     return repo if ":" in repo else f"{repo}:Q4_K_M"
 
 
-def _layers(r: CommandReading) -> None:
+def _layers(reading: CommandReading) -> None:
     """auto (-1): as many as fit. all (-2): every layer."""
-    said = r.last("layers")
+    said = reading.last("layers")
     if said is None:
         return
     text = str(said[1]).lower()
     if text in ("auto", "-1"):
-        r.ignored.append(said[0])
+        reading.ignored.append(said[0])
         return
-    number = -1 if text == "all" else int(r.read("whole", *said))
-    r.settings["n_gpu_layers"] = max(number, -1)
+    number = -1 if text == "all" else int(reading.read("whole", *said))
+    reading.settings["n_gpu_layers"] = max(number, -1)
 
 
-def _experts(r: CommandReading) -> None:
-    on = r.last("all_experts")
+def _experts(reading: CommandReading) -> None:
+    on = reading.last("all_experts")
     if on is not None:
-        r.settings["n_cpu_moe"] = ALL
-    for name, text in r.every("placed"):
+        reading.settings["n_cpu_moe"] = ALL
+    for name, text in reading.every("placed"):
         for pattern in str(text).split(","):
             if _every_expert(pattern):
-                r.settings["n_cpu_moe"] = ALL
+                reading.settings["n_cpu_moe"] = ALL
             else:
-                r.warn(f"{name} {pattern:.80} is not modelled: give --n-cpu-moe if it is that")
+                reading.warn(
+                    f"{name} {pattern:.80} is not modelled: give --n-cpu-moe if it is that"
+                )
 
 
 def _every_expert(pattern: str) -> bool:
@@ -111,85 +115,89 @@ def _every_expert(pattern: str) -> bool:
     return EXPERTS.fullmatch(re.sub(r"[\\.*+()|_^$?]", "", name)) is not None
 
 
-def _flash(r: CommandReading) -> None:
+def _flash(reading: CommandReading) -> None:
     """-fa alone was a switch until 2025, and is on."""
-    said = r.last("flash")
-    if r.last("no_flash") is not None:
-        r.settings["flash_attn"] = "off"
+    said = reading.last("flash")
+    if reading.last("no_flash") is not None:
+        reading.settings["flash_attn"] = "off"
     elif said is not None:
         text = str(said[1]).lower() or "on"
         if text not in FLASH:
-            raise r.wrong(said[0], said[1], "on, off or auto")
-        r.settings["flash_attn"] = FLASH[text]
+            raise reading.wrong(said[0], said[1], "on, off or auto")
+        reading.settings["flash_attn"] = FLASH[text]
 
 
-def _split(r: CommandReading) -> None:
-    mode, shares, listed = r.last("split"), r.last("shares"), r.last("devices")
+def _split(reading: CommandReading) -> None:
+    mode, shares, listed = reading.last("split"), reading.last("shares"), reading.last("devices")
     if mode is not None and mode[1] in ("none", "layer", "row"):
-        r.settings["split_mode"] = str(mode[1])
+        reading.settings["split_mode"] = str(mode[1])
     elif mode is not None and mode[1] in ("tensor", "graph", "attn"):
-        r.warn(f"{mode[0]} {mode[1]} is not modelled: layers are shared out")
+        reading.warn(f"{mode[0]} {mode[1]} is not modelled: layers are shared out")
     elif mode is not None:
-        raise r.wrong(mode[0], mode[1], "none, layer or row")
+        raise reading.wrong(mode[0], mode[1], "none, layer or row")
     if shares is not None:
-        parts = [str(r.read("number", shares[0], p)) for p in re.split("[,/]+", str(shares[1]))]
-        r.settings["tensor_split"] = ",".join(parts)
-        r.devices = sum(float(p) > 0 for p in parts)
+        parts = [
+            str(reading.read("number", shares[0], p)) for p in re.split("[,/]+", str(shares[1]))
+        ]
+        reading.settings["tensor_split"] = ",".join(parts)
+        reading.devices = sum(float(p) > 0 for p in parts)
     if listed is not None:
-        _listed(r, listed[0], str(listed[1]))
-    if r.settings.get("split_mode") == "none":
-        r.devices = 1
+        _listed(reading, listed[0], str(listed[1]))
+    if reading.settings.get("split_mode") == "none":
+        reading.devices = 1
 
 
-def _listed(r: CommandReading, name: str, text: str) -> None:
+def _listed(reading: CommandReading, name: str, text: str) -> None:
     if text == "none":
-        r.settings["n_gpu_layers"] = 0
+        reading.settings["n_gpu_layers"] = 0
         return
-    r.devices = len(text.split(","))
-    r.ignored.append(name)
+    reading.devices = len(text.split(","))
+    reading.ignored.append(name)
 
 
-def _load_mode(r: CommandReading) -> None:
-    said = r.last("load_mode")
+def _load_mode(reading: CommandReading) -> None:
+    said = reading.last("load_mode")
     if said is not None:
-        r.settings["no_mmap"] = said[1] in ("none", "mlock", "dio")
+        reading.settings["no_mmap"] = said[1] in ("none", "mlock", "dio")
 
 
-def _context(r: CommandReading) -> None:
+def _context(reading: CommandReading) -> None:
     """0 is the model's maximum."""
-    said, slots = r.last("context"), r.last("slots")
-    many = -1 if slots is None else int(r.read("whole", *slots))
+    said, slots = reading.last("context"), reading.last("slots")
+    many = -1 if slots is None else int(reading.read("whole", *slots))
     if many > 0:
-        r.settings["parallel"] = many
+        reading.settings["parallel"] = many
     elif slots is not None:
-        r.ignored.append(slots[0])
-    whole = 0 if said is None else int(r.read("whole", *said))
-    shared = r.settings.get("kv_unified", many <= 0)
+        reading.ignored.append(slots[0])
+    whole = 0 if said is None else int(reading.read("whole", *said))
+    shared = reading.settings.get("kv_unified", many <= 0)
     if whole > 0:
-        r.settings["context"] = whole if shared or many <= 1 else max(1, whole // many)
+        reading.settings["context"] = whole if shared or many <= 1 else max(1, whole // many)
     elif said is not None:
-        r.ignored.append(said[0])
+        reading.ignored.append(said[0])
     if whole <= 0 and many > 1 and not shared:
-        r.warn(f"{many} slots share the model's maximum context; here each has it. Give --ctx-size")
+        reading.warn(
+            f"{many} slots share the model's maximum context; here each has it. Give --ctx-size"
+        )
 
 
-def _speculation(r: CommandReading) -> None:
-    for name, text in r.every("speculation"):
+def _speculation(reading: CommandReading) -> None:
+    for name, text in reading.every("speculation"):
         for said in str(text).split(","):
             kind = "ngram" if said.startswith("ngram") else SPECULATION.get(said, "other")
             if kind in ("draft", "mtp", "ngram"):
-                r.settings["speculative_method"] = kind
+                reading.settings["speculative_method"] = kind
             elif kind:
-                r.warn(f"{name} {said!r:.40} is not modelled")
+                reading.warn(f"{name} {said!r:.40} is not modelled")
             else:
-                r.ignored.append(name)
+                reading.ignored.append(name)
 
 
 def defaults(
-    r: CommandReading, *, slots: int = 4, flash: str = "auto", latents: int | None = None
+    reading: CommandReading, *, slots: int = 4, flash: str = "auto", latents: int | None = None
 ) -> tuple[tuple[str, Value, str], ...]:
     """common/common.h: common_params; tools/server: `slots` of one cache."""
-    server = r.settings["program"] == "server"
+    server = reading.settings["program"] == "server"
     unless: list[tuple[str, Value, str]] = [
         ("context", "the model's maximum", "--ctx-size is not given"),
         ("n_gpu_layers", "as many as fit", "all where they fit"),
@@ -204,7 +212,7 @@ def defaults(
         unless.append(("cache_ram", 8192, "MiB of host memory for prompts"))
     if latents is not None:
         unless.append(("mla_attn", latents, "latents are used as they are"))
-    return tuple(row for row in unless if row[0] not in r.settings)
+    return tuple(row for row in unless if row[0] not in reading.settings)
 
 
 def runs(image: str, words: list[str]) -> tuple[list[str], str]:

@@ -217,21 +217,23 @@ def heads(net: Network) -> int:
 # CUDA's pool
 
 
-def pool(h: DeviceHoldings, device: int) -> Bytes:
-    if not h.launch.gpu_layers:
+def pool(holdings: DeviceHoldings, device: int) -> Bytes:
+    if not holdings.launch.gpu_layers:
         return Bytes(0, 0, 0)
-    need = max((_product(h, kind) for kind in h.placed.allotment.products[device]), default=0)
-    need = max(need, _attention(h, device))
+    need = max(
+        (_product(holdings, kind) for kind in holdings.placed.allotment.products[device]), default=0
+    )
+    need = max(need, _attention(holdings, device))
     expected = align_up(need, PIECE)
     return Bytes(expected // 2, expected, 2 * expected + 16 * MIB)
 
 
-def _product(h: DeviceHoldings, kind: Product) -> int:
+def _product(holdings: DeviceHoldings, kind: Product) -> int:
     logits, experts, dtype, ne = kind
     if len(ne) < 2 or min(ne) < 2:
         return 0
-    tokens = h.launch.outputs if logits else h.launch.step_tokens
-    rows = tokens * h.net.top_k if experts else tokens
+    tokens = holdings.launch.outputs if logits else holdings.launch.step_tokens
+    rows = tokens * holdings.net.top_k if experts else tokens
     if dtype.block > 1:
         return rows * align_up(ne[0], ROW) // BLOCK * BLOCK_BYTES
     if dtype.name in ("F16", "BF16"):
@@ -239,16 +241,16 @@ def _product(h: DeviceHoldings, kind: Product) -> int:
     return 0
 
 
-def _attention(h: DeviceHoldings, device: int) -> int:
+def _attention(holdings: DeviceHoldings, device: int) -> int:
     """One layer's keys and values in 16 bits, where they are stored in fewer."""
-    s = h.launch
+    s = holdings.launch
     if (s.type_k.block == 1 and s.type_v.block == 1) or (s.flash and s.rules.fattn_copies):
         return 0
     widths = [
         m.latent_elements if isinstance(m, Latent) else m.key_elements + m.value_elements
-        for i, la in enumerate(h.net.layers)
-        if h.placed.cache(i) == device
+        for i, la in enumerate(holdings.net.layers)
+        if holdings.placed.cache(i) == device
         for m in la.mixers
         if isinstance(m, Attention | Latent)
     ]
-    return 2 * h.setting.per_slot * max(widths, default=0)
+    return 2 * holdings.setting.per_slot * max(widths, default=0)

@@ -40,31 +40,33 @@ def number(text: str | None) -> int:
     return version(ENGINE, text)[0][0]
 
 
-def hold(s: Subject, w: "Infer", budget: Budget | None, build: int) -> DeviceHoldings:
+def hold(subject: Subject, w: "Infer", budget: Budget | None, build: int) -> DeviceHoldings:
     """Lay the launch out over devices, with the context that proposes tokens."""
-    kind, h = speculation.method(s, w), model_alone(s, w, budget, build)
+    kind, h = speculation.method(subject, w), model_alone(subject, w, budget, build)
     if not kind:
         return h
-    back = speculation.goes_back(s, w, h.net)
-    h = replace(h, launch=replace(h.launch, proposed=speculation.proposed(s, w), rollback=back))
+    back = speculation.goes_back(subject, w, h.net)
+    h = replace(
+        h, launch=replace(h.launch, proposed=speculation.proposed(subject, w), rollback=back)
+    )
     if kind == "mtp":
-        return replace(h, draft=speculation.predicting(s, h))
-    if kind != "draft" or s.draft is None:
+        return replace(h, draft=speculation.predicting(subject, h))
+    if kind != "draft" or subject.draft is None:
         return h
-    draft = replace(s.draft, context=s.context)
+    draft = replace(subject.draft, context=subject.context)
     return replace(
         h, draft=speculation.of_model(model_alone(draft, speculation.plain(w), budget, build))
     )
 
 
-def model_alone(s: Subject, w: "Infer", budget: Budget | None, build: int) -> DeviceHoldings:
-    net = known_network(s)
+def model_alone(subject: Subject, w: "Infer", budget: Budget | None, build: int) -> DeviceHoldings:
+    net = known_network(subject)
     rules = on_device(net, build, budget)
     if not rules.latents:
         net = as_heads(net)
-    settings = launch(s, w, budget, rules, model(net, s))
+    settings = launch(subject, w, budget, rules, model(net, subject))
     return DeviceHoldings(
-        net=net, launch=settings, model_type=s.model_type, free=free(budget, settings)
+        net=net, launch=settings, model_type=subject.model_type, free=free(budget, settings)
     )
 
 

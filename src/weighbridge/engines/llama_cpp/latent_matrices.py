@@ -64,17 +64,24 @@ def _unfolded(layer: Layer) -> Layer:
     return Layer(mixers=tuple(m.expanded if isinstance(m, Latent) else m for m in layer.mixers))
 
 
-def _missing(net: Network, i: int, m: Latent) -> list[Weight]:
+def _missing(net: Network, i: int, latent: Latent) -> list[Weight]:
     both, keys = net.get(i, "attn_kv_b.weight"), net.get(i, "attn_k_b.weight")
     if both is not None and keys is None:
         kind = Q8 if both.dtype.block > 1 else both.dtype
         return [
-            _made(i, "attn_k_b", kind, (m.nope, m.rank, m.heads)),
-            _made(i, "attn_v_b", both.dtype, (m.rank, m.value_dim, m.heads)),
+            _made(i, "attn_k_b", kind, (latent.nope, latent.rank, latent.heads)),
+            _made(i, "attn_v_b", both.dtype, (latent.rank, latent.value_dim, latent.heads)),
         ]
     if both is None and keys is not None:
         values = net.get(i, "attn_v_b.weight") or keys
-        return [_made(i, "attn_kv_b", values.dtype, (m.rank, m.heads * (m.nope + m.value_dim)))]
+        return [
+            _made(
+                i,
+                "attn_kv_b",
+                values.dtype,
+                (latent.rank, latent.heads * (latent.nope + latent.value_dim)),
+            )
+        ]
     return []
 
 

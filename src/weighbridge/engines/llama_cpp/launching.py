@@ -22,51 +22,51 @@ KEPT = "MXFP4_MOE"
 PROGRAM = {"server": "llama-server", "cli": "llama-cli"}
 
 
-def command(s: Subject, at: LlamaCppLaunch, w: "Infer") -> str:
-    words = [PROGRAM[at.program], *_model(s)]
-    words += [word for flag, value in _flags(s, at, w) for word in (flag, value) if word]
+def command(subject: Subject, at: LlamaCppLaunch, w: "Infer") -> str:
+    words = [PROGRAM[at.program], *_model(subject)]
+    words += [word for flag, value in _flags(subject, at, w) for word in (flag, value) if word]
     return " ".join(words)
 
 
-def facts(s: Subject, at: LlamaCppLaunch, w: "Infer") -> DerivedFacts:
+def facts(subject: Subject, at: LlamaCppLaunch, w: "Infer") -> DerivedFacts:
     """The line, and what has to be made before it; or why there is none."""
     if w.base_model:
         return {"launch_note": "no line to paste: llama.cpp runs the class that a file holds"}
-    found: DerivedFacts = {"launch": command(s, at, w)}
-    if s.part.library == "gguf":
+    found: DerivedFacts = {"launch": command(subject, at, w)}
+    if subject.part.library == "gguf":
         return found
-    form = s.choice.name
-    made = f"convert_hf_to_gguf.py {_source(s)} --outfile FILE"
+    form = subject.choice.name
+    made = f"convert_hf_to_gguf.py {_source(subject)} --outfile FILE"
     made += f" --outtype {CONVERTED[form]}" if form in CONVERTED else ""
     made += f", then llama-quantize to {form}" if form not in (*CONVERTED, KEPT) else ""
-    return {**found, "launch_note": f"{_file(s)} has to be made first: {made}"}
+    return {**found, "launch_note": f"{_file(subject)} has to be made first: {made}"}
 
 
-def _source(s: Subject) -> str:
+def _source(subject: Subject) -> str:
     """What the converter is given: a folder, or a repository that it reads from afar."""
-    name = shlex.quote(launch_line.place(s).model or s.model.name)
-    return f"--remote {name}" if isinstance(s.model.origin, HubRef | CatalogueRef) else name
+    name = shlex.quote(launch_line.place(subject).model or subject.model.name)
+    return f"--remote {name}" if isinstance(subject.model.origin, HubRef | CatalogueRef) else name
 
 
-def _file(s: Subject) -> str:
-    name = s.model.name.rpartition("/")[2]
-    return shlex.quote(f"{name}-{s.choice.name}.gguf")
+def _file(subject: Subject) -> str:
+    name = subject.model.name.rpartition("/")[2]
+    return shlex.quote(f"{name}-{subject.choice.name}.gguf")
 
 
-def _draft(s: Subject, w: "Infer") -> str:
+def _draft(subject: Subject, w: "Infer") -> str:
     """The file of the model that proposes tokens: one here, or the one that is made of it."""
-    made = s.draft is not None and s.draft.part.library != "gguf"
-    return _file(s.draft) if s.draft and made else shlex.quote(w.draft_model or "")
+    made = subject.draft is not None and subject.draft.part.library != "gguf"
+    return _file(subject.draft) if subject.draft and made else shlex.quote(w.draft_model or "")
 
 
-def _model(s: Subject) -> tuple[str, ...]:
+def _model(subject: Subject) -> tuple[str, ...]:
     """A file here, one of a repository, one at a URL, or the one that is made of the model."""
-    if s.part.library != "gguf":
-        return "-m", _file(s)
-    at = launch_line.place(s)
-    if not isinstance(s.model.origin, HubRef):
-        name = s.model.reference if isinstance(s.model.origin, LocalRef) else at.model
-        return "-mu" if "://" in name else "-m", shlex.quote(name or s.model.loads_as)
+    if subject.part.library != "gguf":
+        return "-m", _file(subject)
+    at = launch_line.place(subject)
+    if not isinstance(subject.model.origin, HubRef):
+        name = subject.model.reference if isinstance(subject.model.origin, LocalRef) else at.model
+        return "-mu" if "://" in name else "-m", shlex.quote(name or subject.model.loads_as)
     repo = shlex.quote(f"{at.model}:{at.quant}" if at.quant else at.model)
     return ("-hf", repo, "-hff", shlex.quote(at.file)) if at.file else ("-hf", repo)
 
@@ -79,8 +79,8 @@ def _told_apart(at: LlamaCppLaunch) -> bool:
 KINDS = {"draft": "draft-simple", "mtp": "draft-mtp", "ngram": "ngram-simple"}
 
 
-def _flags(s: Subject, at: LlamaCppLaunch, w: "Infer") -> Iterator[tuple[str, str]]:
-    numbers, switches = _numbers(s, at, w), _switches(at, w)
+def _flags(subject: Subject, at: LlamaCppLaunch, w: "Infer") -> Iterator[tuple[str, str]]:
+    numbers, switches = _numbers(subject, at, w), _switches(at, w)
     of_fork = (("-mla", w.mla_attn), ("-amb", w.attn_max_b))
     yield "-c", str(at.n_ctx)
     yield from ((one.written, str(value)) for one, value, said in numbers if said)
@@ -98,7 +98,7 @@ WRITTEN = (LlamaCpp.program.name, LlamaCpp.sched_max_copies.name)
 
 
 def _numbers(
-    s: Subject, at: LlamaCppLaunch, w: "Infer"
+    subject: Subject, at: LlamaCppLaunch, w: "Infer"
 ) -> tuple[tuple[Setting[Any], object, object], ...]:
     """Return (setting, its value, whether it is said)."""
     by_default = at.gpus and at.rules.gpu_layers == 0
@@ -118,7 +118,7 @@ def _numbers(
         (LlamaCpp.main_gpu, at.main_gpu, w.main_gpu),
         (LlamaCpp.cache_ram, at.cache_ram, w.cache_ram is not None),
         (LlamaCpp.mmproj, w.mmproj and shlex.quote(w.mmproj), w.mmproj),
-        (LlamaCpp.draft_model, _draft(s, w), w.draft_model),
+        (LlamaCpp.draft_model, _draft(subject, w), w.draft_model),
         (LlamaCpp.speculative_method, proposes, proposes),
         (LlamaCpp.num_speculative_tokens, proposed, proposed is not None),
     )

@@ -19,19 +19,19 @@ from weighbridge.errors import BadFileError, NotServedError
 FEW_EXPERTS = ("top_k_experts", "num_experts_per_tok", "moe_topk", "num_experts_per_token")
 
 
-def network(s: Subject) -> Network:
-    metadata = s.part.config.get("gguf")
-    refuse(s)
-    weights = by_name(tensors(s))
+def network(subject: Subject) -> Network:
+    metadata = subject.part.config.get("gguf")
+    refuse(subject)
+    weights = by_name(tensors(subject))
     embedding = weights.get("token_embd.weight")
     net = Network(
-        arch=architecture(s),
-        hidden=embedding.ne[0] if embedding and embedding.ne else s.body.hidden,
-        layers=padded(s.layers, weights),
+        arch=architecture(subject),
+        hidden=embedding.ne[0] if embedding and embedding.ne else subject.body.hidden,
+        layers=padded(subject.layers, weights),
         weights=weights,
-        longest=s.longest or 0,
+        longest=subject.longest or 0,
     )
-    facts = from_metadata(metadata) if metadata else from_config(s)
+    facts = from_metadata(metadata) if metadata else from_config(subject)
     known = {k: v for k, v in facts.items() if v is not None}
     if metadata:
         _enough(net, known.get("top_k") or 0)
@@ -49,18 +49,20 @@ def _enough(net: Network, used: int) -> None:
         )
 
 
-def refuse(s: Subject) -> None:
-    kinds = (s.model_type, s.config.model_type if s.config is not None else "")
+def refuse(subject: Subject) -> None:
+    kinds = (subject.model_type, subject.config.model_type if subject.config is not None else "")
     converted = [gguf_layers.architecture(kind) for kind in kinds]
-    if s.part.library != "gguf" and "none" in converted:
+    if subject.part.library != "gguf" and "none" in converted:
         raise NotServedError(
-            f"{s.model.reference}: llama.cpp has no architecture for {s.part.blueprint.cls} "
-            f"({s.model_type}), so that it cannot be converted to GGUF",
+            f"{subject.model.reference}: llama.cpp has no architecture for "
+            f"{subject.part.blueprint.cls} "
+            f"({subject.model_type}), so that it cannot be converted to GGUF",
             "ask --engine transformers",
         )
-    if any(isinstance(m, Compressed) for la in s.layers for m in la.mixers):
+    if any(isinstance(m, Compressed) for la in subject.layers for m in la.mixers):
         raise NotServedError(
-            f"{s.model.reference}: our rules for llama.cpp do not cover DeepSeek-V4's caches yet",
+            f"{subject.model.reference}: our rules for llama.cpp do not cover "
+            "DeepSeek-V4's caches yet",
             "ask --engine vllm or sglang",
         )
 
@@ -80,11 +82,11 @@ def scales_embedding(arch: str, facts: Mapping[str, Any]) -> bool:
     return bool(facts.get("embedding_scale")) or arch.startswith(SCALED_EMBEDDING)
 
 
-def architecture(s: Subject) -> str:
-    metadata = s.part.config.get("gguf")
+def architecture(subject: Subject) -> str:
+    metadata = subject.part.config.get("gguf")
     if metadata:
         return str(metadata.get("general.architecture"))
-    return gguf_layers.architecture(s.model_type)
+    return gguf_layers.architecture(subject.model_type)
 
 
 def padded(layers: tuple[Layer, ...], weights: Mapping[str, object]) -> tuple[Layer, ...]:
@@ -127,10 +129,10 @@ def _number(value: object) -> float | None:
     return max((v for v in values if isinstance(v, int | float)), default=None)
 
 
-def from_config(s: Subject) -> dict[str, Any]:
-    c = {**s.raw, **(s.text or {})}
-    routed = {p.routed[0] for p in s.part.blueprint.counted if p.routed[1] > 1}
-    latent = next((m for la in s.layers for m in la.mixers if isinstance(m, Latent)), None)
+def from_config(subject: Subject) -> dict[str, Any]:
+    c = {**subject.raw, **(subject.text or {})}
+    routed = {p.routed[0] for p in subject.part.blueprint.counted if p.routed[1] > 1}
+    latent = next((m for la in subject.layers for m in la.mixers if isinstance(m, Latent)), None)
     rope = c.get("rope_scaling") or c.get("rope_parameters")
     return {
         "top_k": max(routed, default=0)

@@ -26,13 +26,13 @@ Hold = Callable[[Subject, "Infer"], DeviceHoldings]
 Buffers = tuple[int, ...]  # bytes by device
 
 
-def probe(hold: Hold, s: Subject, w: "Infer", budget: Budget) -> Probe:
+def probe(hold: Hold, subject: Subject, w: "Infer", budget: Budget) -> Probe:
     """Prepare a search: numbers of `infer` at other points, of the launches that `hold` lays
     out."""
-    tower, known = projector(s, w), ProbedBuffers()
+    tower, known = projector(subject, w), ProbedBuffers()
 
     def numbers(point: SearchPoint) -> Numbers | None:
-        h = hold(replace(s, context=point.context), point.of(w))
+        h = hold(replace(subject, context=point.context), point.of(w))
         if h.launch.requests > h.launch.slots:  # the others wait
             return None
         beside = _over(_beside(h, tower), budget)
@@ -44,10 +44,12 @@ def probe(hold: Hold, s: Subject, w: "Infer", budget: Budget) -> Probe:
         least, most = (_kinds(h, tower, budget, list(map(exactly, sizes))) for sizes in bounds)
         return Numbers(h.launch.gpus, most, bounds=HeldBounds(least, lambda: exact(h)))
 
-    def exact(h: DeviceHoldings) -> Numbers:
-        known.add(h)
-        most = _beyond(h, tower, budget)
-        kinds = _kinds(h, tower, budget, [h.buffer(d) for d in range(h.launch.gpus)])
+    def exact(holdings: DeviceHoldings) -> Numbers:
+        known.add(holdings)
+        most = _beyond(holdings, tower, budget)
+        kinds = _kinds(
+            holdings, tower, budget, [holdings.buffer(d) for d in range(holdings.launch.gpus)]
+        )
         if most:
             kinds = [[[("weights", exactly(most))]]]
         return Numbers(len(kinds), kinds)
@@ -61,15 +63,15 @@ class ProbedBuffers:
 
     replayed: list[tuple[tuple[int, ...], Buffers]] = field(default_factory=list)
 
-    def add(self, h: DeviceHoldings) -> None:
+    def add(self, holdings: DeviceHoldings) -> None:
         """Rough sizes take no graph, and a GPU without layers may have no part in it."""
-        if h.launch.gpu_layers and not h.near_only:
-            self.replayed.append((_numbers(h), h.compute))
+        if holdings.launch.gpu_layers and not holdings.near_only:
+            self.replayed.append((_numbers(holdings), holdings.compute))
 
-    def bounds(self, h: DeviceHoldings) -> tuple[Buffers, Buffers] | None:
+    def bounds(self, holdings: DeviceHoldings) -> tuple[Buffers, Buffers] | None:
         """Return a lower and an upper bound of the buffers; None where one of the two is not
         known."""
-        mine = _numbers(h)
+        mine = _numbers(holdings)
         below = [sizes for other, sizes in self.replayed if _within(other, mine)]
         above = [sizes for other, sizes in self.replayed if _within(mine, other)]
         if not below or not above:
@@ -77,10 +79,10 @@ class ProbedBuffers:
         return tuple(map(max, zip(*below, strict=True))), tuple(map(min, zip(*above, strict=True)))
 
 
-def _numbers(h: DeviceHoldings) -> tuple[int, ...]:
+def _numbers(holdings: DeviceHoldings) -> tuple[int, ...]:
     """Return the numbers that the step's graph grows with; tokens are a whole number for each
     slot."""
-    return (*h.numbers, step_of(h.launch, h.near).tokens)
+    return (*holdings.numbers, step_of(holdings.launch, holdings.near).tokens)
 
 
 def _within(small: Iterable[int], large: Iterable[int]) -> bool:
@@ -88,51 +90,59 @@ def _within(small: Iterable[int], large: Iterable[int]) -> bool:
 
 
 def _kinds(
-    h: DeviceHoldings, tower: Projector | None, budget: Budget, compute: Sequence[Bytes]
+    holdings: DeviceHoldings, tower: Projector | None, budget: Budget, compute: Sequence[Bytes]
 ) -> list[list[list[NamedBytes]]]:
     """Loading and running on each GPU that has a part in it, as `parts` says it."""
-    used = (d for d in range(h.launch.gpus) if h.launch.gpu_layers > 0 or compute[d].high)
+    used = (
+        d for d in range(holdings.launch.gpus) if holdings.launch.gpu_layers > 0 or compute[d].high
+    )
     return [
-        _phases(h, tower if d == h.launch.main_gpu else None, budget, d, compute[d]) for d in used
+        _phases(holdings, tower if d == holdings.launch.main_gpu else None, budget, d, compute[d])
+        for d in used
     ]
 
 
 def _phases(
-    h: DeviceHoldings, tower: Projector | None, budget: Budget, device: int, compute: Bytes
+    holdings: DeviceHoldings, tower: Projector | None, budget: Budget, device: int, compute: Bytes
 ) -> list[list[NamedBytes]]:
-    loaded: list[NamedBytes] = [("weights", exactly(h.weights[device])), ("context", CONTEXT)]
+    loaded: list[NamedBytes] = [
+        ("weights", exactly(holdings.weights[device])),
+        ("context", CONTEXT),
+    ]
     running: list[NamedBytes] = [
-        ("kv_cache", exactly(h.kv(device))),
-        ("recurrent_state", exactly(h.state(device))),
+        ("kv_cache", exactly(holdings.kv(device))),
+        ("recurrent_state", exactly(holdings.state(device))),
         ("activations", compute),
     ]
     if budget.choice.part.stack != "own":  # others have no such pool
-        running.append(("workspaces", pool(h, device)))
-    if h.draft is not None:
-        draft = h.draft.held
-        loaded.append(("weights", exactly(h.draft.weights[device])))
+        running.append(("workspaces", pool(holdings, device)))
+    if holdings.draft is not None:
+        draft = holdings.draft.held
+        loaded.append(("weights", exactly(holdings.draft.weights[device])))
         running.append(("kv_cache", exactly(draft.kv(device))))
         running.append(("recurrent_state", exactly(draft.state(device))))
-        running.append(("activations", h.draft.buffer(device)))
+        running.append(("activations", holdings.draft.buffer(device)))
     if tower is not None:
         loaded.append(("weights", tower.weights.bytes))
         running.append(("activations", tower.compute.bytes))
     return [loaded, [*loaded, *running]]
 
 
-def holds(h: DeviceHoldings, s: Subject, w: "Infer", budget: Budget) -> bool:
+def holds(holdings: DeviceHoldings, subject: Subject, w: "Infer", budget: Budget) -> bool:
     """Tell whether all requests run at once and every GPU surely has room for its high estimate."""
-    return h.launch.requests <= h.launch.slots and not _beyond(h, projector(s, w), budget)
+    return holdings.launch.requests <= holdings.launch.slots and not _beyond(
+        holdings, projector(subject, w), budget
+    )
 
 
-def _beyond(h: DeviceHoldings, tower: Projector | None, budget: Budget) -> int:
+def _beyond(holdings: DeviceHoldings, tower: Projector | None, budget: Budget) -> int:
     """Return the bytes that the fullest GPU needs, of those that need more than there is; else
     0."""
-    beside = _beside(h, tower)
+    beside = _beside(holdings, tower)
     over = _over(beside, budget)
     if over:
         return over
-    return _over([size + h.buffer(d).high for d, size in enumerate(beside)], budget)
+    return _over([size + holdings.buffer(d).high for d, size in enumerate(beside)], budget)
 
 
 def _over(sizes: Sequence[int], budget: Budget) -> int:
@@ -140,12 +150,17 @@ def _over(sizes: Sequence[int], budget: Budget) -> int:
     return max((size for d, size in enumerate(sizes) if size > budget.of(d).low), default=0)
 
 
-def _beside(h: DeviceHoldings, tower: Projector | None) -> list[int]:
+def _beside(holdings: DeviceHoldings, tower: Projector | None) -> list[int]:
     """Return the bytes that each GPU holds at most without its compute buffer."""
     sizes = [
-        CONTEXT.high + h.weights[d] + h.kv(d) + h.state(d) + pool(h, d).high + h.drafting(d)
-        for d in range(h.launch.gpus)
+        CONTEXT.high
+        + holdings.weights[d]
+        + holdings.kv(d)
+        + holdings.state(d)
+        + pool(holdings, d).high
+        + holdings.drafting(d)
+        for d in range(holdings.launch.gpus)
     ]
     if tower is not None and sizes:
-        sizes[h.launch.main_gpu] += tower.weights.bytes.high + tower.compute.bytes.high
+        sizes[holdings.launch.main_gpu] += tower.weights.bytes.high + tower.compute.bytes.high
     return sizes

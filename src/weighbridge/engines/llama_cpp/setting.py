@@ -172,40 +172,42 @@ class ModelTraits:
 
 
 def launch(
-    s: Subject, w: "Infer", budget: Budget | None, rules: LlamaCppRules, m: ModelTraits
+    subject: Subject, w: "Infer", budget: Budget | None, rules: LlamaCppRules, traits: ModelTraits
 ) -> LlamaCppLaunch:
     return LlamaCppLaunch(
         program=one_of(w.program, PROGRAMS, "--program") or "server",
-        context=s.context,
+        context=subject.context,
         rules=rules,
-        embeds=m.embeds,
-        pooled=m.embeds,
-        **_batches(s, w, rules, m),
-        **_attention(w, rules, m),
-        **_places(w, _gpus(w, budget), rules, m),
+        embeds=traits.embeds,
+        pooled=traits.embeds,
+        **_batches(subject, w, rules, traits),
+        **_attention(w, rules, traits),
+        **_places(w, _gpus(w, budget), rules, traits),
         **_host(w, rules),
     )
 
 
-def _batches(s: Subject, w: "Infer", rules: LlamaCppRules, m: ModelTraits) -> BatchSettings:
+def _batches(
+    subject: Subject, w: "Infer", rules: LlamaCppRules, traits: ModelTraits
+) -> BatchSettings:
     """Models without causal attention take a batch in one step."""
     slots, unified = _slots(w, rules)
     requests = w.batch_size or 1
     at_once = min(requests, slots) if shares(w, unified=unified) else slots
-    n_ctx = _cells(s.context * at_once, slots, unified=unified)
+    n_ctx = _cells(subject.context * at_once, slots, unified=unified)
     asked = w.n_batch or BATCH
-    batch = min(asked, n_ctx) if m.causal else asked
-    whole = m.embeds and not m.causal and w.ubatch_size is None
+    batch = min(asked, n_ctx) if traits.causal else asked
+    whole = traits.embeds and not traits.causal and w.ubatch_size is None
     ubatch = batch if whole else min(batch, w.ubatch_size or UBATCH)
     return BatchSettings(
         requests=requests, slots=slots, unified=unified, n_ctx=n_ctx, batch=batch, ubatch=ubatch
     )
 
 
-def _attention(w: "Infer", rules: LlamaCppRules, m: ModelTraits) -> AttentionSettings:
+def _attention(w: "Infer", rules: LlamaCppRules, traits: ModelTraits) -> AttentionSettings:
     asked = one_of(w.flash_attn, SWITCH, "--flash-attn") or rules.flash
     return AttentionSettings(
-        flash=asked == "on" or (asked == "auto" and m.flash),
+        flash=asked == "on" or (asked == "auto" and traits.flash),
         asked_flash=asked,
         type_k=cache_type(w, "k", rules),
         type_v=_values(w, asked, rules),
@@ -213,14 +215,14 @@ def _attention(w: "Infer", rules: LlamaCppRules, m: ModelTraits) -> AttentionSet
     )
 
 
-def _places(w: "Infer", gpus: int, rules: LlamaCppRules, m: ModelTraits) -> PlaceSettings:
+def _places(w: "Infer", gpus: int, rules: LlamaCppRules, traits: ModelTraits) -> PlaceSettings:
     """What is on the GPUs: every layer and the output, where nothing is said."""
-    layers, asked = m.layers + 1, _gpu_layers(w, rules)
+    layers, asked = traits.layers + 1, _gpu_layers(w, rules)
     on_gpus = layers if asked is None else min(asked, layers)
     return PlaceSettings(
         layers=layers,
         gpu_layers=on_gpus if gpus else 0,
-        cpu_moe=min(w.n_cpu_moe or 0, m.layers),
+        cpu_moe=min(w.n_cpu_moe or 0, traits.layers),
         split_mode=one_of(w.split_mode, MODES, "--split-mode") or "layer",
         tensor_split=_split(w, gpus),
         main_gpu=_main(w, gpus),

@@ -62,28 +62,28 @@ class DraftHoldings:
         return self.weights[device] + h.kv(device) + h.state(device) + self.buffer(device).high
 
 
-def method(s: Subject, w: "Infer") -> str:
+def method(subject: Subject, w: "Infer") -> str:
     """Raises UsageError for what llama.cpp has not. A draft model is one by being named."""
     if w.speculative_method is not None and w.speculative_method not in KINDS:
         raise UsageError(
             f"--speculative-method {w.speculative_method}: llama.cpp has {', '.join(KINDS)}"
         )
-    if w.speculative_method == "draft" and s.draft is None:
+    if w.speculative_method == "draft" and subject.draft is None:
         raise UsageError("--speculative-method draft needs a --draft-model")
-    return w.speculative_method or ("draft" if s.draft is not None else "")
+    return w.speculative_method or ("draft" if subject.draft is not None else "")
 
 
-def proposed(s: Subject, w: "Infer") -> int:
+def proposed(subject: Subject, w: "Infer") -> int:
     """Tokens that are proposed at once, of one slot."""
-    kind = method(s, w)
+    kind = method(subject, w)
     if not kind or w.num_speculative_tokens is not None:
         return (w.num_speculative_tokens or 0) if kind else 0
     return OF_NGRAMS if kind == "ngram" else PROPOSED
 
 
-def goes_back(s: Subject, w: "Infer", net: Network) -> int:
+def goes_back(subject: Subject, w: "Infer", net: Network) -> int:
     """States beside the running one."""
-    return proposed(s, w) if method(s, w) == "mtp" and net.arch in GOES_BACK else 0
+    return proposed(subject, w) if method(subject, w) == "mtp" and net.arch in GOES_BACK else 0
 
 
 def plain(w: "Infer") -> "Infer":
@@ -107,16 +107,16 @@ def of_model(holdings: DeviceHoldings) -> DraftHoldings:
     return DraftHoldings(held=holdings, weights=holdings.weights, what="draft model")
 
 
-def predicting(s: Subject, h: DeviceHoldings) -> DraftHoldings:
+def predicting(subject: Subject, held: DeviceHoldings) -> DraftHoldings:
     """The context of the model's own MTP layers, which lies where its output does."""
-    if not h.launch.rules.predicts:
+    if not held.launch.rules.predicts:
         raise UsageError("--speculative-method mtp: llama.cpp has it since May 2026, about b9180")
-    net = memo(h.net, ("predicting",), lambda: _network(s, h.net))
-    device = h.placed.layer(len(h.net.layers))
-    gpus = device < h.launch.gpus
+    net = memo(held.net, ("predicting",), lambda: _network(subject, held.net))
+    device = held.placed.layer(len(held.net.layers))
+    gpus = device < held.launch.gpus
     f16 = GGML_BY_NAME["F16"]
     launch = replace(
-        h.launch,
+        held.launch,
         layers=len(net.layers) + 1,
         gpu_layers=len(net.layers) + 1 if gpus else 0,
         cpu_moe=0,
@@ -126,37 +126,42 @@ def predicting(s: Subject, h: DeviceHoldings) -> DraftHoldings:
         type_v=f16,
         rollback=0,
         proposed=0,
-        rules=replace(h.launch.rules, few_outputs=True),
+        rules=replace(held.launch.rules, few_outputs=True),
     )
     holdings = replace(
-        h, net=net, launch=launch, draft=None, foreign="the graph of MTP layers is not in our rules"
+        held,
+        net=net,
+        launch=launch,
+        draft=None,
+        foreign="the graph of MTP layers is not in our rules",
     )
-    stored = any((block(name) or 0) >= len(h.net.layers) for name in h.net.weights)
+    stored = any((block(name) or 0) >= len(held.net.layers) for name in held.net.weights)
     blocks = (t for name, t in net.weights.items() if block(name) is not None)
     nbytes = 0 if stored else sum(align_up(t.nbytes, 128) for t in blocks)  # else with the model's
     return DraftHoldings(
         held=holdings,
-        weights=tuple(nbytes * (d == device) for d in range(h.launch.gpus + 1)),
+        weights=tuple(nbytes * (d == device) for d in range(held.launch.gpus + 1)),
         what="MTP layers",
     )
 
 
-def _count(s: Subject) -> int:
+def _count(subject: Subject) -> int:
     """Predicting layers that the config or the file's metadata name."""
-    metadata = s.part.config.get("gguf")
+    metadata = subject.part.config.get("gguf")
     if metadata:
         return Keys(metadata).num("nextn_predict_layers", default=0)
-    configs = (s.raw, s.text or {})
+    configs = (subject.raw, subject.text or {})
     return next((int(c[k]) for c in configs for k in PREDICTING if c.get(k)), 0)
 
 
-def _network(s: Subject, net: Network) -> Network:
+def _network(subject: Subject, net: Network) -> Network:
     """The predicting layers, each like the last one with attention over all tokens."""
-    count = _count(s)
+    count = _count(subject)
     like = next((i for i in reversed(range(len(net.layers))) if _attends(net, i)), None)
     if not count or like is None:
         raise UsageError(
-            f"--speculative-method mtp: {s.model.name} has no layers for multi-token prediction; "
+            f"--speculative-method mtp: {subject.model.name} has no layers for "
+            "multi-token prediction; "
             "name a --draft-model"
         )
     whole = {name: t for name, t in net.weights.items() if block(name) is None}

@@ -145,10 +145,10 @@ EXPERTS: Mapping[str, str] = {
 BARE = ("ssm_a", "ssm_d", "exp_probs_b.bias", "ssm_dt.bias")
 
 
-def tensors(s: Subject) -> tuple[Weight, ...]:
-    if s.part.library == "gguf":
-        return tuple(of_file(s.part))
-    return tuple(of_class(s.part, form(s.choice), s.choice.dtype, s.layers))
+def tensors(subject: Subject) -> tuple[Weight, ...]:
+    if subject.part.library == "gguf":
+        return tuple(of_file(subject.part))
+    return tuple(of_class(subject.part, form(subject.choice), subject.choice.dtype, subject.layers))
 
 
 def of_file(part: ModelPart) -> Iterator[Weight]:

@@ -94,25 +94,27 @@ def arrays(elements: int, rows: int, setting: MlxCacheSetting) -> Iterator[int]:
     yield from (paged(rows * setting.dtype.size(elements // setting.group)),) * 2
 
 
-def of_mixer(m: Mixer, setting: MlxCacheSetting) -> CacheBytes:
-    match m:
+def of_mixer(mixer: Mixer, setting: MlxCacheSetting) -> CacheBytes:
+    match mixer:
         case Attention():
-            return CacheBytes(kv=_kept((m.key_elements, m.value_elements), m.reach, setting))
+            return CacheBytes(
+                kv=_kept((mixer.key_elements, mixer.value_elements), mixer.reach, setting)
+            )
         case Latent() if setting.expanded:
-            return of_mixer(m.expanded, setting)
+            return of_mixer(mixer.expanded, setting)
         case Latent():
-            index = (m.indexer.dim,) if m.indexer else ()
-            return CacheBytes(kv=_kept((m.rank, m.rotary, *index), None, setting))
+            index = (mixer.indexer.dim,) if mixer.indexer else ()
+            return CacheBytes(kv=_kept((mixer.rank, mixer.rotary, *index), None, setting))
         case Shared() | CrossAttention() | Compressed():
             return CacheBytes()
         case Mamba1() | Rwkv():
-            return _recurrent(m, setting, setting.dtype)
+            return _recurrent(mixer, setting, setting.dtype)
         case Mamba2() | GatedDelta() | KimiDelta() | LinearAttention():
-            return _recurrent(m, setting, FLOAT32)
+            return _recurrent(mixer, setting, FLOAT32)
         case ShortConv() | GatedRecurrence():
-            return _recurrent(m, setting, FLOAT32)
+            return _recurrent(mixer, setting, FLOAT32)
         case _:
-            assert_never(m)
+            assert_never(mixer)
 
 
 def _kept(widths: Iterable[int], reach: int | None, setting: MlxCacheSetting) -> int:
@@ -120,8 +122,10 @@ def _kept(widths: Iterable[int], reach: int | None, setting: MlxCacheSetting) ->
     return sum(nbytes for width in widths for nbytes in arrays(width, rows, setting))
 
 
-def _recurrent(m: Recurrent, setting: MlxCacheSetting, kind: DType) -> CacheBytes:
-    return CacheBytes(state=setting.batch * state(m, Formats(conv=setting.dtype, state=kind)))
+def _recurrent(recurrent: Recurrent, setting: MlxCacheSetting, kind: DType) -> CacheBytes:
+    return CacheBytes(
+        state=setting.batch * state(recurrent, Formats(conv=setting.dtype, state=kind))
+    )
 
 
 def sizes(layers: Iterable[Layer], setting: MlxCacheSetting) -> CacheBytes:

@@ -40,37 +40,37 @@ FLAGS = flags(
 )
 
 
-def finish(r: CommandReading) -> None:
-    model(r)
-    server = r.program.name.endswith("server")
-    new, bits, start = r.last("new"), r.last("bits"), r.last("start")
+def finish(reading: CommandReading) -> None:
+    model(reading)
+    server = reading.program.name.endswith("server")
+    new, bits, start = reading.last("new"), reading.last("bits"), reading.last("start")
     if new is not None and not server:
-        r.settings["max_new_tokens"] = int(r.read("count", *new))
+        reading.settings["max_new_tokens"] = int(reading.read("count", *new))
     elif new is not None:
-        r.ignored.append(new[0])
+        reading.ignored.append(new[0])
     if bits is not None:
-        r.settings["kv_cache_dtype"] = f"{r.read('whole', *bits)}bit"
-    since = QUANTIZED_FROM if start is None else int(r.read("count", *start))
+        reading.settings["kv_cache_dtype"] = f"{reading.read('whole', *bits)}bit"
+    since = QUANTIZED_FROM if start is None else int(reading.read("count", *start))
     if bits is not None and since:
-        r.warn(
+        reading.warn(
             f"{bits[0]}: the cache is quantized behind {since:,} tokens (--quantized-kv-start); "
             "here it is from the first"
         )
     for what, usual in (("group", GROUP), ("decoded", DECODED), ("prompts", PROMPTS)):
-        said = r.last(what)
-        if said is not None and what == "group" and int(r.read("whole", *said)) != usual:
-            r.warn(f"{said[0]} {said[1]} is not modelled: groups are of {usual}")
+        said = reading.last(what)
+        if said is not None and what == "group" and int(reading.read("whole", *said)) != usual:
+            reading.warn(f"{said[0]} {said[1]} is not modelled: groups are of {usual}")
         elif said is not None:
-            r.ignored.append(said[0])
+            reading.ignored.append(said[0])
 
 
-def defaults(r: CommandReading) -> tuple[tuple[str, Value, str], ...]:
+def defaults(reading: CommandReading) -> tuple[tuple[str, Value, str], ...]:
     unless: tuple[tuple[str, Value, str], ...] = (
         ("context", "grows", "caches have no length that is set"),
         ("kv_cache_dtype", "auto", "the model's dtype"),
         ("prefill_step_size", 2048, "tokens of a prompt at once"),
     )
-    return tuple(row for row in unless if row[0] not in r.settings)
+    return tuple(row for row in unless if row[0] not in reading.settings)
 
 
 DIALECT = Dialect(engine="mlx", flags=FLAGS, finish=finish, defaults=defaults)

@@ -21,54 +21,55 @@ if TYPE_CHECKING:
 AFFINE = re.compile(r"mlx-(\d)bit-g(\d+)")
 
 
-def facts(s: Subject, w: "Infer", p: Plan) -> DerivedFacts:
+def facts(subject: Subject, w: "Infer", plan: Plan) -> DerivedFacts:
     """The line, and what has to be made before it; or why there is none."""
-    why = unwritten(s, w)
+    why = unwritten(subject, w)
     if why:
         return {"launch_note": f"no line to paste: {why}"}
-    line = " ".join((p.program, *_flags(s, w, p)))
-    made = converted(s)
+    line = " ".join((plan.program, *_flags(subject, w, plan)))
+    made = converted(subject)
     return {"launch": line, "launch_note": made} if made else {"launch": line}
 
 
-def unwritten(s: Subject, w: "Infer") -> str:
+def unwritten(subject: Subject, w: "Infer") -> str:
     if w.base_model:
         return "mlx-lm runs the class with its head"
-    if s.choice.scheme is None and s.choice.dtype.nbytes < 2:
-        return f"mlx-lm holds no weights in {s.choice.dtype.name} alike"
-    return launch_line.place(s).why
+    if subject.choice.scheme is None and subject.choice.dtype.nbytes < 2:
+        return f"mlx-lm holds no weights in {subject.choice.dtype.name} alike"
+    return launch_line.place(subject).why
 
 
-def converted(s: Subject) -> str:
+def converted(subject: Subject) -> str:
     """What mlx_lm.convert is to make of the checkpoint; "" where it is loaded as it is."""
-    form = s.choice.scheme
-    if form is None or s.choice.as_stored or s.part.packed:
+    form = subject.choice.scheme
+    if form is None or subject.choice.as_stored or subject.part.packed:
         return ""
     affine = AFFINE.fullmatch(form.name)
     bits = f"--q-bits {affine[1]} --q-group-size {affine[2]}" if affine else ""
     how = bits or f"--q-mode {form.name.removeprefix('mlx-')}"
-    model = shlex.quote(launch_line.place(s).model)
-    made = f"mlx_lm.convert --hf-path {model} -q {how} --mlx-path {_folder(s)}"
-    return f"{_folder(s)} has to be made first: {made}"
+    model = shlex.quote(launch_line.place(subject).model)
+    made = f"mlx_lm.convert --hf-path {model} -q {how} --mlx-path {_folder(subject)}"
+    return f"{_folder(subject)} has to be made first: {made}"
 
 
-def _folder(s: Subject) -> str:
-    name = s.model.name.rpartition("/")[2]
-    return shlex.quote(f"{name}-{s.choice.name.removeprefix('mlx-')}")
+def _folder(subject: Subject) -> str:
+    name = subject.model.name.rpartition("/")[2]
+    return shlex.quote(f"{name}-{subject.choice.name.removeprefix('mlx-')}")
 
 
-def _flags(s: Subject, w: "Infer", p: Plan) -> Iterator[str]:
-    yield f"--model {_folder(s) if converted(s) else shlex.quote(launch_line.place(s).model)}"
-    if p.program != GENERATE:
-        if p.batch > DECODED:
-            yield f"--decode-concurrency {p.batch}"
+def _flags(subject: Subject, w: "Infer", plan: Plan) -> Iterator[str]:
+    named = shlex.quote(launch_line.place(subject).model)
+    yield f"--model {_folder(subject) if converted(subject) else named}"
+    if plan.program != GENERATE:
+        if plan.batch > DECODED:
+            yield f"--decode-concurrency {plan.batch}"
         if w.prefill_step_size is not None:
-            yield f"--prefill-step-size {p.piece}"
+            yield f"--prefill-step-size {plan.piece}"
         return
     if w.max_new_tokens is not None:
         yield f"--max-tokens {w.max_new_tokens}"
-    if p.most is not None:
-        yield f"--max-kv-size {p.most}"
-    if p.bits is not None:
-        yield f"--kv-bits {p.bits} --kv-group-size {GROUP} --quantized-kv-start 0"
+    if plan.most is not None:
+        yield f"--max-kv-size {plan.most}"
+    if plan.bits is not None:
+        yield f"--kv-bits {plan.bits} --kv-group-size {GROUP} --quantized-kv-start 0"
     yield "--prompt - < prompt.txt"

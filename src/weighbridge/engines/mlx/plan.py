@@ -88,11 +88,11 @@ class Plan:
         }
 
 
-def planned(s: Subject, w: "Infer", budget: Budget | None, rules: MlxRules) -> Plan:
+def planned(subject: Subject, w: "Infer", budget: Budget | None, rules: MlxRules) -> Plan:
     """Raises UsageError or UnsupportedError for what mlx-lm refuses."""
     runs_on(budget)
-    loads(s)
-    kind = s.model_type
+    loads(subject)
+    kind = subject.model_type
     bits = _bits(w)
     windows = facts(kind).mlx.windows == "always" or (rules.llama_windows and _as_llama(kind))
     if bits and windows:
@@ -102,8 +102,8 @@ def planned(s: Subject, w: "Infer", budget: Budget | None, rules: MlxRules) -> P
         )
     return Plan(
         rules=rules,
-        context=s.context,
-        prompt=min(w.prompt_len or s.context, s.context),
+        context=subject.context,
+        prompt=min(w.prompt_len or subject.context, subject.context),
         batch=w.batch_size or 1,
         piece=w.prefill_step_size or rules.prefill_step,
         bits=bits,
@@ -111,7 +111,7 @@ def planned(s: Subject, w: "Infer", budget: Budget | None, rules: MlxRules) -> P
         windows=windows,
         expanded=facts(kind).mlx.expands in rules.expands,
         large=budget is None or bool(LARGE & set(budget.choice.part.name.split())),
-        dtype=s.choice.dtype,
+        dtype=subject.choice.dtype,
     )
 
 
@@ -131,29 +131,29 @@ def runs_on(budget: Budget | None) -> None:
         )
 
 
-def loads(s: Subject) -> None:
+def loads(subject: Subject) -> None:
     """mlx-lm reads safetensors of classes that it has; which formats, formats.py says."""
-    name = s.model.reference
-    if s.part.library == "gguf":
+    name = subject.model.reference
+    if subject.part.library == "gguf":
         raise UnsupportedError(
             f"{name}: mlx-lm loads safetensors, and a GGUF file is llama.cpp's: --engine llama.cpp"
         )
-    kind = s.config.model_type if s.config is not None else ""
-    known = facts(kind).mlx.has_class or facts(s.model_type).mlx.has_class
-    if kind and not (known or s.model.rough):
+    kind = subject.config.model_type if subject.config is not None else ""
+    known = facts(kind).mlx.has_class or facts(subject.model_type).mlx.has_class
+    if kind and not (known or subject.model.rough):
         raise NotServedError(
             f"{name}: mlx-lm has no class for model type {kind!r:.60}",
             "nearest is --engine llama.cpp, which runs on Metal",
         )
 
 
-def unpacked(s: Subject) -> Subject:
+def unpacked(subject: Subject) -> Subject:
     """A checkpoint in float8 is loaded in 16 bits (models/deepseek_v3.py, sanitize)."""
-    form = s.choice.scheme
-    if not s.part.packed or form is None or not form.name.startswith("fp8"):
-        return s
-    choices = {name: FormatChoice(dtype=c.dtype) for name, c in s.choices.items()}
-    return replace(s, choice=FormatChoice(dtype=s.choice.dtype), choices=choices)
+    form = subject.choice.scheme
+    if not subject.part.packed or form is None or not form.name.startswith("fp8"):
+        return subject
+    choices = {name: FormatChoice(dtype=c.dtype) for name, c in subject.choices.items()}
+    return replace(subject, choice=FormatChoice(dtype=subject.choice.dtype), choices=choices)
 
 
 def _own_caches(kind: str, rules: MlxRules) -> bool:

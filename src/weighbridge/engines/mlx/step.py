@@ -126,15 +126,15 @@ def _sum(hidden: int, step: Moment) -> Operation:
     return Operation(step.tokens * hidden, 0)
 
 
-def _mixed(m: Mixer, block: LayerBlock, hidden: int, step: Moment) -> Iterator[Operation]:
-    match m:
+def _mixed(mixer: Mixer, block: LayerBlock, hidden: int, step: Moment) -> Iterator[Operation]:
+    match mixer:
         case Attention() | CrossAttention():
-            widths = m.heads * m.key_dim, m.key_elements, m.value_elements
-            yield from _attends(m.heads, widths, m.heads * m.value_dim, hidden, step)
+            widths = mixer.heads * mixer.key_dim, mixer.key_elements, mixer.value_elements
+            yield from _attends(mixer.heads, widths, mixer.heads * mixer.value_dim, hidden, step)
         case Latent() if step.expanded:
-            yield from _mixed(m.expanded, block, hidden, step)
+            yield from _mixed(mixer.expanded, block, hidden, step)
         case Latent():
-            yield from _latent(m, block, hidden, step)
+            yield from _latent(mixer, block, hidden, step)
         case Compressed() | Shared():  # queries alone, as wide as the model
             yield from _attends(1, (hidden, 0, 0), hidden, hidden, step)
         case (
@@ -147,29 +147,35 @@ def _mixed(m: Mixer, block: LayerBlock, hidden: int, step: Moment) -> Iterator[O
             | Rwkv()
             | ShortConv()
         ):
-            yield from _recurrent(m, hidden, step)
+            yield from _recurrent(mixer, hidden, step)
         case _:
-            assert_never(m)
+            assert_never(mixer)
 
 
-def _recurrent(m: Recurrent, hidden: int, step: Moment) -> Iterator[Operation]:
-    match m:
+def _recurrent(recurrent: Recurrent, hidden: int, step: Moment) -> Iterator[Operation]:
+    match recurrent:
         case GatedDelta():
-            yield from _delta(m, hidden, step)
+            yield from _delta(recurrent, hidden, step)
         case ShortConv():
-            yield from _convolves(m, hidden, step)
+            yield from _convolves(recurrent, hidden, step)
         case Mamba2():
-            yield from _recurs((m.inner + m.channels, m.inner), hidden, step)
-            scores = m.heads * step.tokens * min(step.tokens, step.scanned)
+            yield from _recurs(
+                (recurrent.inner + recurrent.channels, recurrent.inner), hidden, step
+            )
+            scores = recurrent.heads * step.tokens * min(step.tokens, step.scanned)
             yield from (Operation(0, FLOAT32 * scores),) * SCANNED
         case Mamba1() | GatedRecurrence():
-            yield from _recurs((2 * m.channels, m.channels), hidden, step)
+            yield from _recurs((2 * recurrent.channels, recurrent.channels), hidden, step)
         case KimiDelta() | LinearAttention():
-            yield from _recurs((4 * m.heads * m.dim, 2 * m.heads * m.dim), hidden, step)
+            yield from _recurs(
+                (4 * recurrent.heads * recurrent.dim, 2 * recurrent.heads * recurrent.dim),
+                hidden,
+                step,
+            )
         case Rwkv():
-            yield from _recurs((4 * m.inner, m.inner), hidden, step)
+            yield from _recurs((4 * recurrent.inner, recurrent.inner), hidden, step)
         case _:
-            assert_never(m)
+            assert_never(recurrent)
 
 
 def _attends(
@@ -197,20 +203,20 @@ def _attends(
     yield _sum(hidden, step)
 
 
-def _latent(m: Latent, block: LayerBlock, hidden: int, step: Moment) -> Iterator[Operation]:
+def _latent(latent: Latent, block: LayerBlock, hidden: int, step: Moment) -> Iterator[Operation]:
     """Keys and values of all heads are made of every cell, and rotary scores are the mask."""
-    queries = m.heads * (m.nope + m.rotary)
-    given = m.heads * m.value_dim
+    queries = latent.heads * (latent.nope + latent.rotary)
+    given = latent.heads * latent.value_dim
     yield _norm(hidden, step)
     if block.query_rank:
         yield _linear(hidden, block.query_rank, step)
     yield _linear(block.query_rank or hidden, queries, step)
-    yield _linear(hidden, m.latent_elements, step)
-    scores = m.heads * step.tokens * step.cells
-    yield Operation(step.cells * m.latent_elements, scores)
+    yield _linear(hidden, latent.latent_elements, step)
+    scores = latent.heads * step.tokens * step.cells
+    yield Operation(step.cells * latent.latent_elements, scores)
     if step.tokens > 1:
-        yield Operation(0, m.heads * step.cells * m.nope)
-        yield Operation(0, m.heads * step.cells * m.value_dim)
+        yield Operation(0, latent.heads * step.cells * latent.nope)
+        yield Operation(0, latent.heads * step.cells * latent.value_dim)
     yield Operation(0, step.tokens * given)
     yield Operation(0, step.tokens * given)
     yield _linear(given, hidden, step)
@@ -230,24 +236,24 @@ def _recurs(widths: tuple[int, int], hidden: int, step: Moment) -> Iterator[Oper
     yield _sum(hidden, step)
 
 
-def _delta(m: GatedDelta, hidden: int, step: Moment) -> Iterator[Operation]:
+def _delta(delta: GatedDelta, hidden: int, step: Moment) -> Iterator[Operation]:
     """models/qwen3_5.py (GatedDeltaNet), gated_delta.py: the convolution's input is the last inputs
     and the new ones; its output is cut into queries, keys and values, of which values are copied
     for the kernel; what it gives is normed and gated."""
-    keys, values = m.key_heads * m.key_dim, m.value_heads * m.value_dim
+    keys, values = delta.key_heads * delta.key_dim, delta.value_heads * delta.value_dim
     yield _norm(hidden, step)
-    for width in (m.channels, values, m.value_heads, m.value_heads):  # z, b, a
+    for width in (delta.channels, values, delta.value_heads, delta.value_heads):  # z, b, a
         yield _linear(hidden, width, step)
-    yield Operation(0, 0, keeps=step.tokens * m.channels)
-    yield Operation(0, step.tokens * m.channels)  # convolved
+    yield Operation(0, 0, keeps=step.tokens * delta.channels)
+    yield Operation(0, step.tokens * delta.channels)  # convolved
     yield _in_place()
     for _ in range(2):  # queries and keys: normed, then scaled
         yield Operation(0, step.tokens * keys)
         yield _in_place()
-    yield Operation(0, FLOAT32 * step.tokens * m.value_heads)  # decay, and how much is written
-    yield Operation(0, step.tokens * m.value_heads)
+    yield Operation(0, FLOAT32 * step.tokens * delta.value_heads)  # decay, and how much is written
+    yield Operation(0, step.tokens * delta.value_heads)
     yield Operation(0, step.tokens * values)
-    state = FLOAT32 * m.value_heads * m.key_dim * m.value_dim
+    state = FLOAT32 * delta.value_heads * delta.key_dim * delta.value_dim
     yield Operation(state, step.tokens * values + state)
     yield Operation(0, step.tokens * values)  # normed
     yield Operation(0, step.tokens * values)  # gated in 32 bits, and back
@@ -255,16 +261,16 @@ def _delta(m: GatedDelta, hidden: int, step: Moment) -> Iterator[Operation]:
     yield _sum(hidden, step)
 
 
-def _convolves(m: ShortConv, hidden: int, step: Moment) -> Iterator[Operation]:
+def _convolves(conv: ShortConv, hidden: int, step: Moment) -> Iterator[Operation]:
     """models/lfm2.py (ShortConv)."""
-    width = step.tokens * m.width
+    width = step.tokens * conv.width
     yield _norm(hidden, step)
-    yield _linear(hidden, 3 * m.width, step)
+    yield _linear(hidden, 3 * conv.width, step)
     yield Operation(0, width)
     yield Operation(0, 0, keeps=width)
     yield Operation(0, width)
     yield Operation(0, width)
-    yield _linear(m.width, hidden, step)
+    yield _linear(conv.width, hidden, step)
     yield _sum(hidden, step)
 
 

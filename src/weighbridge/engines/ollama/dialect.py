@@ -84,23 +84,23 @@ def _set(words: tuple[str, ...]) -> dict[str, str]:
     return {name: value for name, equals, value in pairs if equals and name.isupper()}
 
 
-def finish(r: CommandReading) -> None:
+def finish(reading: CommandReading) -> None:
     """The model, and what the server's variables say. A prompt may stand behind it."""
-    if r.words:
-        r.model = _model(r.words[0])
-        if form := FORM.search(r.words[0].lower()):
-            r.settings["quantization"] = form[1].upper().replace("FP", "F")
+    if reading.words:
+        reading.model = _model(reading.words[0])
+        if form := FORM.search(reading.words[0].lower()):
+            reading.settings["quantization"] = form[1].upper().replace("FP", "F")
     for name, setting in COUNTS.items():
-        text = r.program.env.get(name, "").strip("\"' ")
+        text = reading.program.env.get(name, "").strip("\"' ")
         if text and text != "0":
-            r.settings[setting] = r.read("whole", name, text)
-    flash = r.program.env.get("OLLAMA_FLASH_ATTENTION")
+            reading.settings[setting] = reading.read("whole", name, text)
+    flash = reading.program.env.get("OLLAMA_FLASH_ATTENTION")
     if flash:
-        r.settings["flash_attn"] = "on" if flash.lower() in TRUE else "off"
-    if kind := r.program.env.get("OLLAMA_KV_CACHE_TYPE"):
-        r.settings["kv_cache_dtype"] = kind.lower()
-    if r.program.env.get("OLLAMA_SCHED_SPREAD", "").lower() in TRUE:
-        r.settings["split_mode"] = "layer"
+        reading.settings["flash_attn"] = "on" if flash.lower() in TRUE else "off"
+    if kind := reading.program.env.get("OLLAMA_KV_CACHE_TYPE"):
+        reading.settings["kv_cache_dtype"] = kind.lower()
+    if reading.program.env.get("OLLAMA_SCHED_SPREAD", "").lower() in TRUE:
+        reading.settings["split_mode"] = "layer"
 
 
 def _model(name: str) -> str:
@@ -112,7 +112,7 @@ def _model(name: str) -> str:
     return found if ":" in found else f"{found}:Q4_K_M"
 
 
-def defaults(r: CommandReading) -> tuple[tuple[str, Value, str], ...]:
+def defaults(reading: CommandReading) -> tuple[tuple[str, Value, str], ...]:
     unless: tuple[tuple[str, Value, str], ...] = (
         ("context", "4,096 to 262,144", "by the memory of all cards"),
         ("parallel", 1, "requests at once"),
@@ -120,7 +120,7 @@ def defaults(r: CommandReading) -> tuple[tuple[str, Value, str], ...]:
         ("flash_attn", "auto", "on where the cards can"),
         ("kv_cache_dtype", "f16", "whatever the model's dtype is"),
     )
-    return tuple(row for row in unless if row[0] not in r.settings)
+    return tuple(row for row in unless if row[0] not in reading.settings)
 
 
 DIALECT = Dialect(

@@ -86,8 +86,8 @@ def number(w: "Infer") -> Version:
     return version(ENGINE, w.engine_version)[0]
 
 
-def on_server(s: Subject, w: "Infer", budget: Budget | None) -> Asked:
-    return asked(s, w, budget, answers.known_network(s), number(w))
+def on_server(subject: Subject, w: "Infer", budget: Budget | None) -> Asked:
+    return asked(subject, w, budget, answers.known_network(subject), number(w))
 
 
 def hold(on: Asked) -> DeviceHoldings:
@@ -124,56 +124,58 @@ def settings(of_server: EffectiveSettings, number: int) -> EffectiveSettings:
 
 
 def derived(
-    of_server: DerivedFacts, h: DeviceHoldings, s: Subject, w: "Infer", on: Asked
+    of_server: DerivedFacts, holdings: DeviceHoldings, subject: Subject, w: "Infer", on: Asked
 ) -> DerivedFacts:
     """The server's facts under Ollama's line, and what `ollama ps` shows."""
     facts = of_server.copy()
     facts.pop("launch", None)
     facts.pop("launch_note", None)
     facts.pop("n_cpu_moe_that_fits", None)  # Ollama has no option for it
-    return facts | _shown(h, w, on) | launching.facts(s, w, on.workload)
+    return facts | _shown(holdings, w, on) | launching.facts(subject, w, on.workload)
 
 
-def _shown(h: DeviceHoldings, w: "Infer", on: Asked) -> DerivedFacts:
+def _shown(holdings: DeviceHoldings, w: "Infer", on: Asked) -> DerivedFacts:
     """Old releases show what they reckoned, not what is there."""
-    placed = estimated(h, w, on)
-    return shown(h) if placed is None else shown_as(placed.size, placed.on_cards)
+    placed = estimated(holdings, w, on)
+    return shown(holdings) if placed is None else shown_as(placed.size, placed.on_cards)
 
 
-def estimated(h: DeviceHoldings, w: "Infer", on: Asked) -> Placed | None:
+def estimated(holdings: DeviceHoldings, w: "Infer", on: Asked) -> Placed | None:
     """Place layers by the formula of old releases; None for releases that go by real buffers."""
     since, cards = number(w), on.budget
     old = rules.ollama_rules(since)
-    formula = old.own_formula if rules.own_runner(h.net.arch, since) else old.formula
+    formula = old.own_formula if rules.own_runner(holdings.net.arch, since) else old.formula
     if not formula or cards is None:
         return None
-    return by_formula(on.workload, cards, h.net, h.launch.slots)
+    return by_formula(on.workload, cards, holdings.net, holdings.launch.slots)
 
 
 def warnings(
-    s: Subject, w: "Infer", budget: Budget | None, h: DeviceHoldings, on: Asked
+    subject: Subject, w: "Infer", budget: Budget | None, holdings: DeviceHoldings, on: Asked
 ) -> Iterator[str]:
-    placed = estimated(h, w, on)
-    if placed is not None and sum(placed.layers) < h.launch.gpu_layers:
+    placed = estimated(holdings, w, on)
+    if placed is not None and sum(placed.layers) < holdings.launch.gpu_layers:
         yield (
             f"Ollama {w.engine_version} goes by an estimate of its own, {human(placed.size)}, and "
-            f"puts {sum(placed.layers)} of {h.launch.layers} layers on the cards; all of them were "
+            f"puts {sum(placed.layers)} of {holdings.launch.layers} layers on the "
+            "cards; all of them were "
             "sized"
         )
     if w.kv_cache_dtype and not on.workload.kv_cache_dtype:
         yield (
             f"Ollama {w.engine_version} drops OLLAMA_KV_CACHE_TYPE={w.kv_cache_dtype.lower()}: it "
-            f"has no flash attention for {h.net.arch}; OLLAMA_FLASH_ATTENTION=1 asks for it"
+            f"has no flash attention for {holdings.net.arch}; OLLAMA_FLASH_ATTENTION=1 asks for it"
         )
-    if s.longest is not None and s.context > s.longest:
-        yield f"Ollama lowers num_ctx to the {s.longest:,} tokens that the model was made for"
-    if w.parallel and w.parallel > 1 and h.launch.slots == 1:
-        yield f"Ollama answers {h.net.arch} one request at a time, whatever --parallel says"
+    if subject.longest is not None and subject.context > subject.longest:
+        yield f"Ollama lowers num_ctx to the {subject.longest:,} tokens that the model was made for"
+    if w.parallel and w.parallel > 1 and holdings.launch.slots == 1:
+        yield f"Ollama answers {holdings.net.arch} one request at a time, whatever --parallel says"
     usual = 0 if budget is None else usual_context(memory(budget), number(w))
-    if usual > s.context:
+    if usual > subject.context:
         yield (
-            f"on this machine Ollama gives {min(usual, s.longest or usual):,} tokens by itself; "
-            f"OLLAMA_CONTEXT_LENGTH={s.context} is what was sized"
+            f"on this machine Ollama gives {min(usual, subject.longest or usual):,} "
+            "tokens by itself; "
+            f"OLLAMA_CONTEXT_LENGTH={subject.context} is what was sized"
         )
 
 
@@ -192,9 +194,9 @@ def context(w: "Infer", end: int) -> tuple[int, str]:
 # What `ollama ps` shows
 
 
-def shown(h: DeviceHoldings) -> DerivedFacts:
+def shown(holdings: DeviceHoldings) -> DerivedFacts:
     """The two columns, and the bytes that they stand for."""
-    return shown_as(*sizes(h))
+    return shown_as(*sizes(holdings))
 
 
 def shown_as(size: int, on_gpus: int) -> DerivedFacts:
@@ -204,12 +206,12 @@ def shown_as(size: int, on_gpus: int) -> DerivedFacts:
     }
 
 
-def sizes(h: DeviceHoldings) -> tuple[int, int]:
+def sizes(holdings: DeviceHoldings) -> tuple[int, int]:
     """(bytes of all buffers, of those on GPUs)"""
-    on_gpus = sum(h.whole(d) for d in range(h.launch.gpus))
-    if h.placed.full:
+    on_gpus = sum(holdings.whole(d) for d in range(holdings.launch.gpus))
+    if holdings.placed.full:
         return on_gpus, on_gpus
-    return on_gpus + h.whole(h.launch.gpus) + h.output, on_gpus
+    return on_gpus + holdings.whole(holdings.launch.gpus) + holdings.output, on_gpus
 
 
 def processor(size: int, on_gpus: int) -> str:

@@ -27,21 +27,21 @@ REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
 TAG = re.compile(r"[\w.-]+(/[\w.-]+)?:[\w.-]+", re.ASCII)
 
 
-def facts(s: Subject, w: "Infer", on: "Infer") -> DerivedFacts:
+def facts(subject: Subject, w: "Infer", on: "Infer") -> DerivedFacts:
     """The line, and what has to be made before it; or why there is none. `on` is the workload with
     Ollama's defaults."""
     if w.base_model:
         return {"launch_note": "no line to paste: Ollama runs the class that a file holds"}
-    name, made = model(s)
-    why = launch_line.place(s).why if made else ""
+    name, made = model(subject)
+    why = launch_line.place(subject).why if made else ""
     if why:
         return {"launch_note": f"no line to paste: {why}"}
     told, packs = tuple(parameters(w)), bool(made)
     if told and not made:
-        name, made = f"{_plain(s)}-own", f"FROM {name}"
+        name, made = f"{_plain(subject)}-own", f"FROM {name}"
     notes = "; ".join((made, *(f"PARAMETER {p}" for p in told))) if made else ""
-    how = _create(s, name, packs=packs) if made else ""
-    fetched = _fetched(s) if made.startswith("FROM ./") else ""
+    how = _create(subject, name, packs=packs) if made else ""
+    fetched = _fetched(subject) if made.startswith("FROM ./") else ""
     if fetched:
         how = f"hf download {fetched} --local-dir {fetched.rpartition('/')[2]}; {how}"
     line = " ".join((*variables(w, on), "ollama serve & ollama run", shlex.quote(name)))
@@ -71,34 +71,34 @@ def parameters(w: "Infer") -> Iterator[str]:
         yield "use_mmap false"
 
 
-def model(s: Subject) -> tuple[str, str]:
+def model(subject: Subject) -> tuple[str, str]:
     """(what `ollama run` is told, what that has to be made of first or "")"""
-    if s.part.library != "gguf":
-        return _tag(s)
-    at = launch_line.place(s)
-    if at.model and s.model.repo_id and not at.file:
+    if subject.part.library != "gguf":
+        return _tag(subject)
+    at = launch_line.place(subject)
+    if at.model and subject.model.repo_id and not at.file:
         return f"hf.co/{at.model}{f':{at.quant}' if at.quant else ''}", ""
-    return _plain(s), f"FROM {shlex.quote(s.model.reference)}"
+    return _plain(subject), f"FROM {shlex.quote(subject.model.reference)}"
 
 
-def _tag(s: Subject) -> tuple[str, str]:
+def _tag(subject: Subject) -> tuple[str, str]:
     """A tag of its library, as it was typed or the one of the same model; else one that is made of
     the checkpoint."""
-    typed, form = s.model.reference.strip(), s.choice.name
+    typed, form = subject.model.reference.strip(), subject.choice.name
     tag = typed if TAG.fullmatch(typed) else library.tag_of(typed)
     if tag and form in _of_tag(tag):
         return tag, ""
-    name = _plain(s) if form in KEPT else f"{_plain(s)}:{form.lower()}"
-    fetched = _fetched(s)
-    folder = f"./{fetched.rpartition('/')[2]}" if fetched else launch_line.place(s).model
-    return name, f"FROM {folder or s.model.name}"
+    name = _plain(subject) if form in KEPT else f"{_plain(subject)}:{form.lower()}"
+    fetched = _fetched(subject)
+    folder = f"./{fetched.rpartition('/')[2]}" if fetched else launch_line.place(subject).model
+    return name, f"FROM {folder or subject.model.name}"
 
 
-def _fetched(s: Subject) -> str:
+def _fetched(subject: Subject) -> str:
     """The repository whose files have to be fetched before: a Modelfile's FROM is a folder, a file
     or a model of Ollama's own (docs/modelfile.mdx of ollama 0.33)."""
-    local = s.part.library == "gguf" or isinstance(s.model.origin, LocalRef)
-    found = "" if local else launch_line.place(s).model
+    local = subject.part.library == "gguf" or isinstance(subject.model.origin, LocalRef)
+    found = "" if local else launch_line.place(subject).model
     return found if REPOSITORY.fullmatch(found) else ""
 
 
@@ -115,14 +115,14 @@ def _of_tag(typed: str) -> tuple[str, ...]:
     return (ollama_tags.format_of(known.name),)
 
 
-def _create(s: Subject, name: str, *, packs: bool) -> str:
+def _create(subject: Subject, name: str, *, packs: bool) -> str:
     """`packs`: it is made of floats, not of a model that Ollama has."""
-    form = s.choice.name
-    packs = packs and s.part.library != "gguf" and form not in (*KEPT, *FLOATS)
+    form = subject.choice.name
+    packs = packs and subject.part.library != "gguf" and form not in (*KEPT, *FLOATS)
     return f"ollama create {f'-q {form.lower()} ' * packs}{shlex.quote(name)}"
 
 
-def _plain(s: Subject) -> str:
+def _plain(subject: Subject) -> str:
     """A name that Ollama takes: letters, digits and . _ - alone."""
-    found = s.model.name.rpartition("/")[2].removesuffix(".gguf")
+    found = subject.model.name.rpartition("/")[2].removesuffix(".gguf")
     return re.sub(r"[^\w.-]+", "-", found, flags=re.ASCII)

@@ -68,15 +68,15 @@ class Reckoned:
         """Bytes of each layer's cache. Windows are those of Gemma 3 and of gpt-oss alone."""
         return tuple(sum(map(self._cache, la.mixers)) for la in self.net.layers)
 
-    def _cache(self, m: Mixer) -> int:
-        if not isinstance(m, Attention):
+    def _cache(self, mixer: Mixer) -> int:
+        if not isinstance(mixer, Attention):
             return 0
         rows = self.context
-        if m.reach is not None and self.net.arch in GPT_OSS:
+        if mixer.reach is not None and self.net.arch in GPT_OSS:
             rows = self.parallel * GPT_OSS_WINDOW + self.batch
-        elif m.reach is not None and self.net.arch == "gemma3" and self.rules.gemma3_windows:
-            rows = self.parallel * m.reach + self.batch
-        return int(rows * (m.key_elements + m.value_elements) * self.element)
+        elif mixer.reach is not None and self.net.arch == "gemma3" and self.rules.gemma3_windows:
+            rows = self.parallel * mixer.reach + self.batch
+        return int(rows * (mixer.key_elements + mixer.value_elements) * self.element)
 
     @cached_property
     def graphs(self) -> tuple[int, int]:

@@ -51,12 +51,14 @@ class Asked:
     budget: Budget | None
 
 
-def asked(s: Subject, w: "Infer", budget: Budget | None, net: Network, release: Version) -> Asked:
+def asked(
+    subject: Subject, w: "Infer", budget: Budget | None, net: Network, release: Version
+) -> Asked:
     if not rules.ollama_rules(release).own_server:
-        return of_runner(s, w, budget, net, release)
-    slots = parallel(s, w, net)
-    context = num_ctx(s)
-    size = batch(s, w, budget, net, slots)
+        return of_runner(subject, w, budget, net, release)
+    slots = parallel(subject, w, net)
+    context = num_ctx(subject)
+    size = batch(subject, w, budget, net, slots)
     found = w.but(
         program="server",
         context=context,
@@ -66,10 +68,10 @@ def asked(s: Subject, w: "Infer", budget: Budget | None, net: Network, release: 
         flash_attn=flash_attention(w, budget),
     )
     alone = placed(w, budget, predicted(net, context * slots))
-    return _on_cards(s, found, budget, alone)
+    return _on_cards(subject, found, budget, alone)
 
 
-def _on_cards(s: Subject, w: "Infer", budget: Budget | None, alone: int | None) -> Asked:
+def _on_cards(subject: Subject, w: "Infer", budget: Budget | None, alone: int | None) -> Asked:
     """`alone` is the card that has all."""
     if alone is not None and budget is not None and not budget.mixed:  # the others are hidden
         budget, alone = replace(budget, choice=replace(budget.choice, count=1)), None
@@ -78,26 +80,26 @@ def _on_cards(s: Subject, w: "Infer", budget: Budget | None, alone: int | None) 
         main_gpu=alone,
         n_gpu_layers=-1 if w.n_gpu_layers is None else w.n_gpu_layers,  # not its build's own
         no_mmap=w.no_mmap or w.n_gpu_layers == 0,
-        mmproj=w.mmproj or _of_tag(s),
+        mmproj=w.mmproj or _of_tag(subject),
     )
-    return Asked(replace(s, context=w.context or s.context), found, budget)
+    return Asked(replace(subject, context=w.context or subject.context), found, budget)
 
 
-def _of_tag(s: Subject) -> str | None:
+def _of_tag(subject: Subject) -> str | None:
     """The tower of a model that is made of a checkpoint, or that has a tag."""
-    made = s.part.library != "gguf" and not s.part.blueprint.cls.startswith(TEXT_ALONE)
-    return OF_TAG if s.body.towers and made else None
+    made = subject.part.library != "gguf" and not subject.part.blueprint.cls.startswith(TEXT_ALONE)
+    return OF_TAG if subject.body.towers and made else None
 
 
 # Before 0.30
 
 
 def of_runner(
-    s: Subject, w: "Infer", budget: Budget | None, net: Network, release: Version
+    subject: Subject, w: "Infer", budget: Budget | None, net: Network, release: Version
 ) -> Asked:
     """A batch is 512 tokens, whatever the context. llama.cpp's C interface keeps windows whole;
     Ollama's own runner lets them slide."""
-    context = num_ctx(s)
+    context = num_ctx(subject)
     flash = rules.flash_attention_before(net.arch, release, _flash_asked(w, budget))
     found = w.but(
         program="server",
@@ -109,9 +111,9 @@ def of_runner(
         swa_full=not rules.own_runner(net.arch, release),
         cache_ram=0,
     )
-    slots = _tried(s, found, budget, net, release)
+    slots = _tried(subject, found, budget, net, release)
     found = found.but(parallel=slots)
-    return _on_cards(s, found, budget, _alone(found, budget, net))
+    return _on_cards(subject, found, budget, _alone(found, budget, net))
 
 
 def _flash_asked(w: "Infer", budget: Budget | None) -> str | None:
@@ -138,9 +140,11 @@ def by_formula(w: "Infer", budget: Budget, net: Network, slots: int, count: int 
     return place(reckoned(w, net, slots), rooms, metal=budget.choice.part.stack == "own", most=most)
 
 
-def _tried(s: Subject, w: "Infer", budget: Budget | None, net: Network, release: Version) -> int:
+def _tried(
+    subject: Subject, w: "Infer", budget: Budget | None, net: Network, release: Version
+) -> int:
     """Requests at once: what is asked, else the first number with which all is on the cards."""
-    if s.body.embeds or not s.body.causal or net.arch in ALONE:
+    if subject.body.embeds or not subject.body.causal or net.arch in ALONE:
         return 1
     if w.parallel or w.batch_size:
         return w.parallel or w.batch_size or 1
@@ -163,17 +167,17 @@ def _alone(w: "Infer", budget: Budget | None, net: Network) -> int | None:
 # Since 0.30
 
 
-def parallel(s: Subject, w: "Infer", net: Network) -> int:
+def parallel(subject: Subject, w: "Infer", net: Network) -> int:
     """Slots. Models of vectors, and some architectures, have one."""
-    if s.body.embeds or not s.body.causal or net.arch in ALONE:
+    if subject.body.embeds or not subject.body.causal or net.arch in ALONE:
         return 1
     return w.parallel or w.batch_size or 1
 
 
-def num_ctx(s: Subject) -> int:
+def num_ctx(subject: Subject) -> int:
     """Tokens of one slot."""
-    least = LEAST_SEEING if s.body.towers else LEAST
-    return min(max(s.context, least), s.longest or s.context)
+    least = LEAST_SEEING if subject.body.towers else LEAST
+    return min(max(subject.context, least), subject.longest or subject.context)
 
 
 def flash_attention(w: "Infer", budget: Budget | None) -> str:
@@ -206,12 +210,12 @@ def placed(w: "Infer", budget: Budget | None, needed: int) -> int | None:
     return best if needed <= rooms[best] * FILLED // 100 else None
 
 
-def batch(s: Subject, w: "Infer", budget: Budget | None, net: Network, slots: int) -> int:
+def batch(subject: Subject, w: "Infer", budget: Budget | None, net: Network, slots: int) -> int:
     """num_batch, which is the logical and the physical one."""
-    context = num_ctx(s)
+    context = num_ctx(subject)
     if w.n_batch is not None:
         return w.n_batch
-    if s.body.embeds or not s.body.causal:
+    if subject.body.embeds or not subject.body.causal:
         return min(OF_VECTORS, context)
     cuda = budget is not None and budget.choice.part.stack == "cuda"
     if budget is not None and cuda and flash_attention(w, budget) == "off":

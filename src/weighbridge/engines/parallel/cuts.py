@@ -194,19 +194,19 @@ class Site:
         return 0, 0
 
 
-def heads_of(m: Mixer) -> tuple[int, int] | None:
+def heads_of(mixer: Mixer) -> tuple[int, int] | None:
     """(query heads, key-value heads) that weights are split by; None of what has neither."""
-    match m:
+    match mixer:
         case Attention() | CrossAttention():
-            return m.heads, m.kv_heads
+            return mixer.heads, mixer.kv_heads
         case Latent() | Compressed() | KimiDelta() | LinearAttention():
-            return m.heads, m.heads
+            return mixer.heads, mixer.heads
         case Shared() | Mamba1() | Mamba2() | GatedDelta():
             return None
         case ShortConv() | Rwkv() | GatedRecurrence():
             return None
         case _:
-            assert_never(m)
+            assert_never(mixer)
 
 
 def way(param: Param) -> str:
@@ -283,16 +283,16 @@ def _states(site: Site) -> Cut | None:
     return _column(site)
 
 
-def _mamba2(site: Site, m: Mamba2) -> Cut:
-    heads = CutUnit(m.heads, "heads of Mamba 2")
-    groups = 2 * m.groups * m.state
+def _mamba2(site: Site, mamba: Mamba2) -> Cut:
+    heads = CutUnit(mamba.heads, "heads of Mamba 2")
+    groups = 2 * mamba.groups * mamba.state
     if site.outputs <= groups:  # a number a head
         return Cut("out", (CutPart(site.outputs, heads),))
     return Cut(
         "out",
         (
             CutPart(site.outputs - groups, heads),
-            CutPart(groups, CutUnit(m.groups, "groups of Mamba 2", "repeat")),
+            CutPart(groups, CutUnit(mamba.groups, "groups of Mamba 2", "repeat")),
         ),
     )
 

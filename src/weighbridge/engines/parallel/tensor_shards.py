@@ -168,8 +168,8 @@ _share = cache(share)
 
 
 @cache
-def _divides(c: Cut, ranks: int) -> bool:
-    return all(fits(p.unit, ranks, grows=False) for p in c.parts)
+def _divides(cut: Cut, ranks: int) -> bool:
+    return all(fits(p.unit, ranks, grows=False) for p in cut.parts)
 
 
 def _part(subject: Subject, part: ModelPart, rules: SplitRules, *, spread: bool) -> Iterator[Shard]:

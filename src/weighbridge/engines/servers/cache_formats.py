@@ -110,9 +110,9 @@ class FormatNames:
         return plain + 2 * rotary + align_up(ceil_div(plain, 64), 8)
 
 
-def field_name(m: Mixer) -> str:
+def field_name(mixer: Mixer) -> str:
     """Return the name that papers have for a kind of mixer: "latent attention"."""
-    return FIELD[type(m)]
+    return FIELD[type(mixer)]
 
 
 def refuse(reference: str, engine: str, layers: Iterable[Layer], lacked: UnionType) -> None:
@@ -135,37 +135,42 @@ def _four(elements: int) -> int:
 # One rank's share of a layer
 
 
-def local(m: Mixer, ranks: int) -> Mixer:
+def local(mixer: Mixer, ranks: int) -> Mixer:
     """Return the share of a mixer that one of `ranks` holds."""
     if ranks == 1:
-        return m
-    match m:
+        return mixer
+    match mixer:
         case Attention() | CrossAttention():
-            heads, kv_heads = ceil_div(m.heads, ranks), ceil_div(m.kv_heads, ranks)
-            return replace(m, heads=heads, kv_heads=kv_heads)
+            heads, kv_heads = ceil_div(mixer.heads, ranks), ceil_div(mixer.kv_heads, ranks)
+            return replace(mixer, heads=heads, kv_heads=kv_heads)
         case Latent() | Compressed() | Shared():
-            return m
-        case _ if isinstance(m, Recurrent):
-            return _recurrent(m, ranks)
+            return mixer
+        case _ if isinstance(mixer, Recurrent):
+            return _recurrent(mixer, ranks)
         case _:
-            assert_never(m)
+            assert_never(mixer)
 
 
-def _recurrent(m: Recurrent, ranks: int) -> Recurrent:
-    match m:
+def _recurrent(recurrent: Recurrent, ranks: int) -> Recurrent:
+    match recurrent:
         case Mamba1():
-            return replace(m, inner=ceil_div(m.inner, ranks))
+            return replace(recurrent, inner=ceil_div(recurrent.inner, ranks))
         case Mamba2():
-            inner, heads = ceil_div(m.inner, ranks), ceil_div(m.heads, ranks)
-            return replace(m, inner=inner, heads=heads, groups=ceil_div(m.groups, ranks))
+            inner, heads = ceil_div(recurrent.inner, ranks), ceil_div(recurrent.heads, ranks)
+            return replace(
+                recurrent, inner=inner, heads=heads, groups=ceil_div(recurrent.groups, ranks)
+            )
         case GatedDelta():
-            keys, values = ceil_div(m.key_heads, ranks), ceil_div(m.value_heads, ranks)
-            return replace(m, key_heads=keys, value_heads=values)
+            keys, values = (
+                ceil_div(recurrent.key_heads, ranks),
+                ceil_div(recurrent.value_heads, ranks),
+            )
+            return replace(recurrent, key_heads=keys, value_heads=values)
         case KimiDelta() | LinearAttention():
-            return replace(m, heads=ceil_div(m.heads, ranks))
+            return replace(recurrent, heads=ceil_div(recurrent.heads, ranks))
         case ShortConv():
-            return replace(m, width=ceil_div(m.width, ranks))
+            return replace(recurrent, width=ceil_div(recurrent.width, ranks))
         case Rwkv() | GatedRecurrence():  # neither engine has them
-            return m
+            return recurrent
         case _:
-            assert_never(m)
+            assert_never(recurrent)

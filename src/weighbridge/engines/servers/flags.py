@@ -16,47 +16,49 @@ ENV = {  # variables that matter for memory, whoever runs on torch
 }
 
 
-def model(r: CommandReading) -> None:
+def model(reading: CommandReading) -> None:
     """The flag, else the first word that belongs to no flag."""
-    said = r.last("model")
+    said = reading.last("model")
     if said is not None:
-        r.model = str(said[1])
-    elif r.words:
-        r.model = r.words.pop(0)
-    for word in r.words:
-        r.warn(f"{word!r:.80} belongs to no flag, and is left out")
-    revision = r.last("revision")
-    r.revision = None if revision is None else str(revision[1])
-    trust = r.last("trust")
+        reading.model = str(said[1])
+    elif reading.words:
+        reading.model = reading.words.pop(0)
+    for word in reading.words:
+        reading.warn(f"{word!r:.80} belongs to no flag, and is left out")
+    revision = reading.last("revision")
+    reading.revision = None if revision is None else str(revision[1])
+    trust = reading.last("trust")
     if trust is not None and trust[1]:
-        r.warn(NO_CODE)
+        reading.warn(NO_CODE)
     elif trust is not None:
-        r.ignored.append(trust[0])
-    if served := r.last("served"):
+        reading.ignored.append(trust[0])
+    if served := reading.last("served"):
         names = served[1] if isinstance(served[1], list) else [str(served[1])]
-        r.served["name"] = " ".join(names)
-        r.ignored.append(served[0])
+        reading.served["name"] = " ".join(names)
+        reading.ignored.append(served[0])
 
 
-def quantization(r: CommandReading, engine: Engine) -> None:
+def quantization(reading: CommandReading, engine: Engine) -> None:
     """Methods that quantize while loading have a format of ours; or a warning."""
-    said = r.last("quantization")
+    said = reading.last("quantization")
     if said is None:
         return
     name, method = said[0], str(said[1]).lower()
     made = engine.makes(method)
     if made is not None:
-        r.settings["quantization"] = made
+        reading.settings["quantization"] = made
     elif method in OF_THE_CHECKPOINT:
-        r.ignored.append(name)
-        r.stored_as = f"{name} {method}" if method in SAID_OF_IT else ""
+        reading.ignored.append(name)
+        reading.stored_as = f"{name} {method}" if method in SAID_OF_IT else ""
     else:
-        r.warn(f"{name} {method!r:.40} is not modelled: weights are counted as they are stored")
+        reading.warn(
+            f"{name} {method!r:.40} is not modelled: weights are counted as they are stored"
+        )
 
 
-def world(r: CommandReading, *, copies: bool = True) -> int:
+def world(reading: CommandReading, *, copies: bool = True) -> int:
     """Devices of all ranks: tensor x pipeline x copies."""
     total = 1
     for name in ("tensor_parallel_size", "pipeline_parallel_size"):
-        total *= max(1, int(r.settings.get(name, 1)))
-    return total * (max(1, int(r.settings.get("data_parallel_size", 1))) if copies else 1)
+        total *= max(1, int(reading.settings.get(name, 1)))
+    return total * (max(1, int(reading.settings.get("data_parallel_size", 1))) if copies else 1)

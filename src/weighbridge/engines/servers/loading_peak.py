@@ -46,16 +46,16 @@ MXFP4 = "mxfp4"
 SWIZZLED, STACKED = Bytes(1, 9, 10), Bytes(1, 2, 3)
 
 
-def plain(s: Subject, engine: Engine) -> Subject | None:
+def plain(subject: Subject, engine: Engine) -> Subject | None:
     """The same model in 16 bits; None where its format is not made of that while it loads."""
-    form = s.choice.scheme
+    form = subject.choice.scheme
     names = {ours for name, ours in engine.online.items() if name != BY_TENSOR}
-    if form is None or s.part.packed:
+    if form is None or subject.part.packed:
         return None
     if form.name not in names and not makes(engine.reading, form.name):
         return None
-    choices = {name: FormatChoice(dtype=c.dtype) for name, c in s.choices.items()}
-    return replace(s, choice=FormatChoice(dtype=s.choice.dtype), choices=choices)
+    choices = {name: FormatChoice(dtype=c.dtype) for name, c in subject.choices.items()}
+    return replace(subject, choice=FormatChoice(dtype=subject.choice.dtype), choices=choices)
 
 
 def laid_out(form: str, kernel: WeightKernel, packed: shards.Rank) -> Component | None:

@@ -153,61 +153,61 @@ def cells(layers: Iterable[Layer], setting: SglangCacheSetting) -> Cells:
     )
 
 
-def _past(m: Compressed, setting: SglangCacheSetting) -> Fraction:
+def _past(compressed: Compressed, setting: SglangCacheSetting) -> Fraction:
     """Bytes of one token beyond the window: a row for every `rate`, and the indexer's key."""
-    if m.rate == 1:
+    if compressed.rate == 1:
         return Fraction(0)
-    key = m.indexer.dim + m.indexer.dim // SCALED * 4 if m.indexer else 0
-    return (_row(m, max(1, setting.page_size // m.rate)) + key) / m.rate
+    key = compressed.indexer.dim + compressed.indexer.dim // SCALED * 4 if compressed.indexer else 0
+    return (_row(compressed, max(1, setting.page_size // compressed.rate)) + key) / compressed.rate
 
 
-def _window(m: Compressed, setting: SglangCacheSetting) -> Fraction:
+def _window(compressed: Compressed, setting: SglangCacheSetting) -> Fraction:
     """Bytes of one token in the window, with what waits to be compressed by four: keys and gates,
     twice as wide since groups overlap."""
     waiting = 0
-    if m.overlaps:
-        width = m.dim + (m.indexer.dim if m.indexer else 0)
+    if compressed.overlaps:
+        width = compressed.dim + (compressed.indexer.dim if compressed.indexer else 0)
         waiting = RING[4] * 2 * 2 * width * FLOAT32_BYTES
-    return _row(m, setting.page_size) + Fraction(waiting, setting.page_size)
+    return _row(compressed, setting.page_size) + Fraction(waiting, setting.page_size)
 
 
-def _row(m: Compressed, page: int) -> Fraction:
+def _row(compressed: Compressed, page: int) -> Fraction:
     """Bytes of a vector in a page of so many: 8 bits, the rotary part in 16, eight of scales."""
-    row = m.dim + m.rotary + 8
+    row = compressed.dim + compressed.rotary + 8
     return Fraction(align_up(page * row, PAGE_ALIGNMENT), page)
 
 
-def _near(m: Mixer, setting: SglangCacheSetting) -> bool:
+def _near(mixer: Mixer, setting: SglangCacheSetting) -> bool:
     """Tell whether a mixer's tokens are in the second pool, that of sliding layers."""
     first = facts(setting.model_type).sglang.windows
     second = not setting.model_type or setting.version >= first
-    return second and isinstance(m, Attention) and m.reach is not None
+    return second and isinstance(mixer, Attention) and mixer.reach is not None
 
 
-def token(m: Attention | Latent, setting: SglangCacheSetting) -> int:
-    index = m.indexer.dim + m.indexer.dim // SCALED * 4 if m.indexer else 0
-    if isinstance(m, Latent):
-        sparse = m.indexer is not None
+def token(mixer: Attention | Latent, setting: SglangCacheSetting) -> int:
+    index = mixer.indexer.dim + mixer.indexer.dim // SCALED * 4 if mixer.indexer else 0
+    if isinstance(mixer, Latent):
+        sparse = mixer.indexer is not None
         return index + NAMES.latent(
-            setting.kv_cache_dtype, setting.dtype, m.rank, m.rotary, sparse=sparse
+            setting.kv_cache_dtype, setting.dtype, mixer.rank, mixer.rotary, sparse=sparse
         )
-    return index + m.kv_heads * NAMES.head(
-        setting.kv_cache_dtype, setting.dtype, m.key_dim, m.value_dim
+    return index + mixer.kv_heads * NAMES.head(
+        setting.kv_cache_dtype, setting.dtype, mixer.key_dim, mixer.value_dim
     )
 
 
-def _state(m: Mixer, setting: SglangCacheSetting) -> int:
-    match m:
+def _state(mixer: Mixer, setting: SglangCacheSetting) -> int:
+    match mixer:
         case Attention() | Latent() | Shared():
             return 0
         case Compressed():
-            return RING[128] * 2 * m.dim * FLOAT32_BYTES if m.rate == 128 else 0
-        case _ if isinstance(m, LACKED):
-            raise UnsupportedError(f"our rules for sglang have no cache of {field_name(m)}")
-        case _ if isinstance(m, Stateful):
-            return state(m, Formats(conv=BFLOAT16, state=setting.ssm_dtype))
+            return RING[128] * 2 * mixer.dim * FLOAT32_BYTES if mixer.rate == 128 else 0
+        case _ if isinstance(mixer, LACKED):
+            raise UnsupportedError(f"our rules for sglang have no cache of {field_name(mixer)}")
+        case _ if isinstance(mixer, Stateful):
+            return state(mixer, Formats(conv=BFLOAT16, state=setting.ssm_dtype))
         case _:
-            assert_never(m)
+            assert_never(mixer)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

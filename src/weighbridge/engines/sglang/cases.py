@@ -97,19 +97,21 @@ class SglangCase:
         return self.budget.choice.part.capability if self.budget else None
 
 
-def case(s: Subject, w: "Infer", budget: "Budget | None", version: Version) -> SglangCase:
+def case(subject: Subject, w: "Infer", budget: "Budget | None", version: Version) -> SglangCase:
     return memo(
-        s.model, case_key("sglang case", s, w, budget), lambda: _case(s, w, budget, version)
+        subject.model,
+        case_key("sglang case", subject, w, budget),
+        lambda: _case(subject, w, budget, version),
     )
 
 
-def _case(s: Subject, w: "Infer", budget: "Budget | None", version: Version) -> SglangCase:
+def _case(subject: Subject, w: "Infer", budget: "Budget | None", version: Version) -> SglangCase:
     @lru_cache(maxsize=LAUNCHES)
     def settled(limits: StepLimits) -> Effective:
-        return effective(s, saying(w, limits), budget, version)
+        return effective(subject, saying(w, limits), budget, version)
 
-    replica = _Replica(s, w, settled(said(w)), budget)
-    ranks = shards.ranks(s, rules=replica.rules, **replica.sizes)
+    replica = _Replica(subject, w, settled(said(w)), budget)
+    ranks = shards.ranks(subject, rules=replica.rules, **replica.sizes)
     firsts = _firsts(ranks)
     extra = {i: replica.extra(ranks[i]) for i in sorted(set(firsts))}
     beside, unpacked, before = (
@@ -119,7 +121,7 @@ def _case(s: Subject, w: "Infer", budget: "Budget | None", version: Version) -> 
     )
     kinds = {i: replica.kind(ranks[i], more, unpacked[i], before) for i, more in extra.items()}
     return SglangCase(
-        subject=s,
+        subject=subject,
         budget=budget,
         kinds=kinds,
         firsts=firsts,

@@ -34,121 +34,125 @@ ENV = {
 }
 
 
-def finish(r: CommandReading) -> None:
-    common.model(r)
-    common.quantization(r, ENGINE)
-    _torchao(r)
-    _lora(r)
-    _limits(r)
-    _graphs(r)
-    _experts(r)
-    _speculative(r)
-    r.devices = common.world(r) if _copies(r) else common.world(r, copies=False)
+def finish(reading: CommandReading) -> None:
+    common.model(reading)
+    common.quantization(reading, ENGINE)
+    _torchao(reading)
+    _lora(reading)
+    _limits(reading)
+    _graphs(reading)
+    _experts(reading)
+    _speculative(reading)
+    reading.devices = (
+        common.world(reading) if _copies(reading) else common.world(reading, copies=False)
+    )
 
 
-def _torchao(r: CommandReading) -> None:
-    said = r.last("torchao")
+def _torchao(reading: CommandReading) -> None:
+    said = reading.last("torchao")
     if said is None:
         return
     if said[1] in TORCHAO:
-        r.settings["quantization"] = TORCHAO[said[1]]
+        reading.settings["quantization"] = TORCHAO[said[1]]
     else:
-        r.warn(f"{said[0]} {said[1]!r:.40} is not modelled: weights are counted as they are stored")
+        reading.warn(
+            f"{said[0]} {said[1]!r:.40} is not modelled: weights are counted as they are stored"
+        )
 
 
-def _copies(r: CommandReading) -> bool:
+def _copies(reading: CommandReading) -> bool:
     """Whether --dp-size multiplies the devices: with attention apart, it shares those of
     --tp-size (srt/arg_groups/parallel_hook.py)."""
     copies, apart, attention = (
-        r.last(name) for name in ("copies", "dp_attention", "attention_copies")
+        reading.last(name) for name in ("copies", "dp_attention", "attention_copies")
     )
-    number = 1 if copies is None else int(r.read("whole", *copies))
-    parts = 1 if attention is None else int(r.read("whole", *attention))
+    number = 1 if copies is None else int(reading.read("whole", *copies))
+    parts = 1 if attention is None else int(reading.read("whole", *attention))
     if apart is not None and parts == 1:
         number, parts = 1, number
     if parts > 1:
-        r.settings |= {"data_parallel_size": parts, "enable_dp_attention": True}
+        reading.settings |= {"data_parallel_size": parts, "enable_dp_attention": True}
     elif copies is not None and number > 1:
-        r.settings["data_parallel_size"] = number
+        reading.settings["data_parallel_size"] = number
     said = [flag[0] for flag in (copies, apart, attention) if flag is not None]
-    r.ignored += said if max(number, parts) == 1 else []
+    reading.ignored += said if max(number, parts) == 1 else []
     return parts == 1
 
 
-def _lora(r: CommandReading) -> None:
-    on, paths = r.last("lora"), r.last("lora_paths")
+def _lora(reading: CommandReading) -> None:
+    on, paths = reading.last("lora"), reading.last("lora_paths")
     if on is None and paths is None:
         return
-    slots = r.last("loras")
-    r.settings["max_loras"] = LORAS if slots is None else r.read("whole", *slots)
-    rank = r.last("lora_rank")
+    slots = reading.last("loras")
+    reading.settings["max_loras"] = LORAS if slots is None else reading.read("whole", *slots)
+    rank = reading.last("lora_rank")
     if rank is not None:
-        r.settings["max_lora_rank"] = r.read("whole", *rank)
+        reading.settings["max_lora_rank"] = reading.read("whole", *rank)
     else:
-        r.warn("the ranks of --lora-paths are not read; give --max-lora-rank")
+        reading.warn("the ranks of --lora-paths are not read; give --max-lora-rank")
 
 
-def _limits(r: CommandReading) -> None:
+def _limits(reading: CommandReading) -> None:
     """{"image": 2}"""
-    for kind, limit in r.merged("limits").items():
+    for kind, limit in reading.merged("limits").items():
         if kind == "image":
-            r.settings["images"] = r.read("whole", "--limit-mm-data-per-request", limit)
+            reading.settings["images"] = reading.read("whole", "--limit-mm-data-per-request", limit)
 
 
-def _graphs(r: CommandReading) -> None:
-    sizes = r.last("captures")
+def _graphs(reading: CommandReading) -> None:
+    sizes = reading.last("captures")
     if sizes is not None and sizes[1]:
-        found = [int(r.read("whole", sizes[0], size)) for size in sizes[1]]
-        r.settings["cuda_graph_max_bs"] = max(found)
-    backend = r.last("graphs")
+        found = [int(reading.read("whole", sizes[0], size)) for size in sizes[1]]
+        reading.settings["cuda_graph_max_bs"] = max(found)
+    backend = reading.last("graphs")
     if backend is not None and backend[1] == "disabled":
-        r.settings["disable_cuda_graph"] = True
+        reading.settings["disable_cuda_graph"] = True
     elif backend is not None:
-        r.warn(f"{backend[0]} {backend[1]!r:.40} is counted as the default kind of graph")
+        reading.warn(f"{backend[0]} {backend[1]!r:.40} is counted as the default kind of graph")
 
 
-def _experts(r: CommandReading) -> None:
+def _experts(reading: CommandReading) -> None:
     """An exchange of experts deals them out whole (srt/arg_groups/moe_hook.py)."""
-    said = r.last("exchange") or r.last("deepep")
+    said = reading.last("exchange") or reading.last("deepep")
     if said is None or said[1] in EXCHANGES:
-        r.ignored += [] if said is None else [said[0]]
+        reading.ignored += [] if said is None else [said[0]]
         return
-    r.settings["enable_expert_parallel"] = True
-    r.warn(f"{said[0]}: buffers of the exchange of experts are not modelled")
+    reading.settings["enable_expert_parallel"] = True
+    reading.warn(f"{said[0]}: buffers of the exchange of experts are not modelled")
 
 
-def _speculative(r: CommandReading) -> None:
-    said = r.last("algorithm")
+def _speculative(reading: CommandReading) -> None:
+    said = reading.last("algorithm")
     if said is None:
         return
-    draft = r.last("draft")
+    draft = reading.last("draft")
     name = str(said[1]).upper()
     method = ALGORITHMS.get(name)
     if name == "EAGLE" and draft is None:
         method = "mtp"
     if method is None:
-        r.warn(f"{said[0]} {said[1]!r:.40} is not modelled")
+        reading.warn(f"{said[0]} {said[1]!r:.40} is not modelled")
         return
-    r.settings["speculative_method"] = method
+    reading.settings["speculative_method"] = method
     if draft is not None:
-        r.settings["draft_model"] = str(draft[1])
-    _drafted(r)
+        reading.settings["draft_model"] = str(draft[1])
+    _drafted(reading)
 
 
-def _drafted(r: CommandReading) -> None:
+def _drafted(reading: CommandReading) -> None:
     """A chain of n steps proposes n + 1 tokens, the last of the model included
     (srt/arg_groups/speculative_hook.py)."""
-    tokens, steps, topk = r.last("draft_tokens"), r.last("steps"), r.last("topk")
-    branches = 1 if topk is None else int(r.read("whole", *topk))
+    tokens, steps, topk = reading.last("draft_tokens"), reading.last("steps"), reading.last("topk")
+    branches = 1 if topk is None else int(reading.read("whole", *topk))
     if steps is not None and branches == 1:
-        r.settings["num_speculative_tokens"] = int(r.read("whole", *steps)) + 1
+        reading.settings["num_speculative_tokens"] = int(reading.read("whole", *steps)) + 1
     elif tokens is not None:
-        r.settings["num_speculative_tokens"] = r.read("whole", *tokens)
+        reading.settings["num_speculative_tokens"] = reading.read("whole", *tokens)
     if topk is not None and branches > 1:
-        r.warn(f"{topk[0]} {branches} is not modelled: caches of branches of the draft")
+        reading.warn(f"{topk[0]} {branches} is not modelled: caches of branches of the draft")
 
 
-def defaults(r: CommandReading) -> tuple[tuple[str, Value, str], ...]:
+def defaults(reading: CommandReading) -> tuple[tuple[str, Value, str], ...]:
     """srt/arg_groups/memory_hook.py, kv_cache_hook.py, cuda_graph_hook.py."""
     unless: list[tuple[str, Value, str]] = [
         ("context", "the model's maximum", "--context-length is not given"),
@@ -161,7 +165,7 @@ def defaults(r: CommandReading) -> tuple[tuple[str, Value, str], ...]:
         ("kv_cache_dtype", "auto", "the model's own"),
         ("page_size", 1, "tokens; 64 or more with some kernels"),
     ]
-    return tuple(row for row in unless if row[0] not in r.settings)
+    return tuple(row for row in unless if row[0] not in reading.settings)
 
 
 DIALECT = Dialect(engine=ENGINE.name, flags=FLAGS, finish=finish, defaults=defaults, env=ENV)

@@ -105,13 +105,13 @@ class Effective:
         )
 
 
-def effective(s: Subject, w: "Infer", budget: "Budget | None", version: Version) -> Effective:
+def effective(subject: Subject, w: "Infer", budget: "Budget | None", version: Version) -> Effective:
     memory = budget.choice.part.total.bytes.expected / MIB if budget else None
-    k = _kind(s, budget, version)
+    k = _kind(subject, budget, version)
     backend = attention_backends.backend(w.attention_backend, k)
     algorithm = _algorithm(w)
     data, groups = _copies(w)
-    sized = _sized(s, w, k, memory, groups)
+    sized = _sized(subject, w, k, memory, groups)
     near = NEAR_OF_COMPRESSED if k.compressed else NEAR
     return Effective(
         version=version,
@@ -122,8 +122,8 @@ def effective(s: Subject, w: "Infer", budget: "Budget | None", version: Version)
         prefills=sized.prefills,
         backend=backend,
         page=attention_backends.page(backend, w.page_size),
-        kv=_kv(s, w, k),
-        ssm=_ssm(s, w),
+        kv=_kv(subject, w, k),
+        ssm=_ssm(subject, w),
         swa_ratio=Fraction(str(_ratio(w.swa_full_tokens_ratio, near, "swa-full-tokens-ratio"))),
         mamba_ratio=Fraction(str(w.mamba_full_memory_ratio or 0.9)),
         radix=not w.disable_radix_cache,
@@ -138,22 +138,22 @@ def effective(s: Subject, w: "Infer", budget: "Budget | None", version: Version)
         drafted=_drafted(w, algorithm),
         loras=_loras(w),
         lora_rank=w.max_lora_rank or 0,
-        context=s.context,
-        towers=has_towers(s, w),
-        model_type=s.model_type,
+        context=subject.context,
+        towers=has_towers(subject, w),
+        model_type=subject.model_type,
     )
 
 
 def _kind(
-    s: Subject, budget: "Budget | None", version: Version
+    subject: Subject, budget: "Budget | None", version: Version
 ) -> attention_backends.BackendCriteria:
     part = budget.choice.part if budget else None
     return attention_backends.kind(
         version,
         part.capability if part else None,
         part.vendor if part else "",
-        s.model_type,
-        remembered(s),
+        subject.model_type,
+        remembered(subject),
     )
 
 
@@ -180,7 +180,7 @@ class _Sized(NamedTuple):
 
 
 def _sized(
-    s: Subject,
+    subject: Subject,
     w: "Infer",
     criteria: attention_backends.BackendCriteria,
     memory: float | None,
@@ -190,12 +190,12 @@ def _sized(
     tensor, algorithm = w.tensor_parallel_size or 1, _algorithm(w)
     preset = card_defaults.size(criteria.version, memory)
     chunk = preset.chunk if w.chunked_prefill_size is None else w.chunked_prefill_size or WHOLE
-    largest = _largest(w, preset.many if tensor >= 4 else preset.few, _running(w), s)
-    captures = _captures(s, w, criteria, criteria.version, algorithm)
+    largest = _largest(w, preset.many if tensor >= 4 else preset.few, _running(w), subject)
+    captures = _captures(subject, w, criteria, criteria.version, algorithm)
     share = w.mem_fraction_static
     if share is None and memory is not None:
         share = _share(
-            s,
+            subject,
             w,
             card_defaults.ShareCriteria(
                 version=criteria.version,
@@ -223,24 +223,24 @@ def _running(w: "Infer") -> int | None:
     return w.max_running_requests or (SPECULATING if _algorithm(w) else None)
 
 
-def remembered(s: Subject) -> tuple[Layer, ...]:
+def remembered(subject: Subject) -> tuple[Layer, ...]:
     """Encoders remember nothing, but SGLang runs them through the same pools."""
-    return s.layers or tuple(Layer(mixers=b.mixers) for b in s.body.blocks)
+    return subject.layers or tuple(Layer(mixers=b.mixers) for b in subject.body.blocks)
 
 
-def generates(s: Subject) -> bool:
-    return bool(s.body.causal and not s.body.embeds and not s.body.labels)
+def generates(subject: Subject) -> bool:
+    return bool(subject.body.causal and not subject.body.embeds and not subject.body.labels)
 
 
-def has_towers(s: Subject, w: "Infer") -> bool:
+def has_towers(subject: Subject, w: "Infer") -> bool:
     if w.language_model_only:
         return False
-    raw = s.config.raw if s.config is not None else {}
-    return bool(s.body.towers) or "vision_config" in raw or "audio_config" in raw
+    raw = subject.config.raw if subject.config is not None else {}
+    return bool(subject.body.towers) or "vision_config" in raw or "audio_config" in raw
 
 
-def classes(s: Subject) -> tuple[str, ...]:
-    named = s.part.config.get("architectures")
+def classes(subject: Subject) -> tuple[str, ...]:
+    named = subject.part.config.get("architectures")
     return tuple(map(str, named)) if isinstance(named, list) else ()
 
 
@@ -280,16 +280,16 @@ def _loras(w: "Infer") -> int:
     return w.max_loras or LORAS
 
 
-def _largest(w: "Infer", preset: int, running: int | None, s: Subject) -> int:
+def _largest(w: "Infer", preset: int, running: int | None, subject: Subject) -> int:
     """Requests of the largest captured batch."""
-    if w.disable_cuda_graph or not generates(s):
+    if w.disable_cuda_graph or not generates(subject):
         return 0
     largest = w.cuda_graph_max_bs or preset
     return min(largest, running) if running else largest
 
 
 def _captures(
-    s: Subject,
+    subject: Subject,
     w: "Infer",
     criteria: attention_backends.BackendCriteria,
     version: Version,
@@ -299,7 +299,7 @@ def _captures(
     own."""
     r = rules(version)
     first = facts(criteria.model_type).sglang.prefill_graphs
-    towers = has_towers(s, w) and (not r.graphs_with_towers or first != "towers")
+    towers = has_towers(subject, w) and (not r.graphs_with_towers or first != "towers")
     against = (
         not r.prefill_graphs,
         w.disable_cuda_graph,
@@ -315,10 +315,10 @@ def _captures(
     return not any(against)
 
 
-def _share(s: Subject, w: "Infer", asked: card_defaults.ShareCriteria) -> float:
+def _share(subject: Subject, w: "Infer", asked: card_defaults.ShareCriteria) -> float:
     share = card_defaults.fraction(asked)
-    raw = s.config.raw.get("vision_config") if s.config is not None else None
-    if not has_towers(s, w) or (
+    raw = subject.config.raw.get("vision_config") if subject.config is not None else None
+    if not has_towers(subject, w) or (
         rules(asked.version).towers_by_size and not isinstance(raw, Mapping)
     ):
         return share
@@ -327,12 +327,12 @@ def _share(s: Subject, w: "Infer", asked: card_defaults.ShareCriteria) -> float:
     return card_defaults.with_towers(asked.version, share, layers or 24, hidden or 1024)
 
 
-def _kv(s: Subject, w: "Infer", criteria: attention_backends.BackendCriteria) -> str:
+def _kv(subject: Subject, w: "Infer", criteria: attention_backends.BackendCriteria) -> str:
     if w.kv_cache_dtype not in (None, "auto"):
         return str(w.kv_cache_dtype)
     if criteria.sparse and criteria.latent:
         return "fp8_e4m3" if attention_backends.major(criteria.compute) >= 10 else "bfloat16"
-    return "fp8_e4m3" if _declares_fp8(s.part.quantization or {}) else "auto"
+    return "fp8_e4m3" if _declares_fp8(subject.part.quantization or {}) else "auto"
 
 
 def _declares_fp8(raw: Mapping[str, Any]) -> bool:
@@ -349,9 +349,9 @@ def _declares_fp8(raw: Mapping[str, Any]) -> bool:
     return floats or str(raw.get("kv_cache_quant_algo", "")).upper() == "FP8"
 
 
-def _ssm(s: Subject, w: "Infer") -> DType:
-    dtype = (s.text or {}).get("mamba_ssm_dtype")
-    named = w.mamba_ssm_cache_dtype or dtype or s.raw.get("mamba_ssm_dtype")
+def _ssm(subject: Subject, w: "Infer") -> DType:
+    dtype = (subject.text or {}).get("mamba_ssm_dtype")
+    named = w.mamba_ssm_cache_dtype or dtype or subject.raw.get("mamba_ssm_dtype")
     return TORCH.get(str(named), FLOAT32)
 
 

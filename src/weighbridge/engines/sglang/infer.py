@@ -41,33 +41,33 @@ NEEDS = device_support.Needs(ENGINE.name, oldest=(7, 5))
 PROCESS = Bytes(GIB, 5 * GIB // 2, 4 * GIB)  # of one rank's process on the host, without weights
 
 
-def infer(s: Subject, w: "Infer", budget: "Budget | None") -> EngineAnswer:
-    s, case_of = _met(s, w, budget)
-    point = SearchPoint(s.context, w.prompt_len, w.batch_size or 1)
+def infer(subject: Subject, w: "Infer", budget: "Budget | None") -> EngineAnswer:
+    subject, case_of = _met(subject, w, budget)
+    point = SearchPoint(subject.context, w.prompt_len, w.batch_size or 1)
     asked = SglangLaunched(served=Served(case=case_of, asked=w, limits=said(w), point=point))
     able = serving.able(asked)
     line = asked if able is None else able
     sized = asked if w.engine_defaults else line  # a command is taken as it is
     return EngineAnswer(
         devices=_devices(sized),
-        settings=settings(sized.settings, sized.w) | {"dtype": s.choice.dtype.name},
+        settings=settings(sized.settings, sized.w) | {"dtype": subject.choice.dtype.name},
         derived=_derived(sized)
         | _served(asked, able)
-        | launch_line.facts(s, line.w, ENGINE, launch(s, line.w, line.settings))
-        | {"dtype_from": s.why},
+        | launch_line.facts(subject, line.w, ENGINE, launch(subject, line.w, line.settings))
+        | {"dtype_from": subject.why},
         warnings=(
             *_warnings(asked, able),
-            *launch_line.warnings(s, w, ENGINE),
+            *launch_line.warnings(subject, w, ENGINE),
             *device_support.caution(budget, ENGINE),
-            *device_support.packed_alone(s, budget, ENGINE, sized.settings.version),
+            *device_support.packed_alone(subject, budget, ENGINE, sized.settings.version),
         ),
         serves=None if asked.fit is None else _serves(asked, able),
     )
 
 
-def probe(s: Subject, w: "Infer", budget: "Budget") -> Probe:
+def probe(subject: Subject, w: "Infer", budget: "Budget") -> Probe:
     """Prepares the numbers of `infer` for searches."""
-    _, case_of = _met(s, w, budget)
+    _, case_of = _met(subject, w, budget)
 
     def ask(point: SearchPoint) -> HeldBytes | None:
         asked = SglangLaunched(served=Served(case=case_of, asked=w, limits=said(w), point=point))
@@ -81,18 +81,19 @@ def probe(s: Subject, w: "Infer", budget: "Budget") -> Probe:
     return ask
 
 
-def _met(s: Subject, w: "Infer", budget: "Budget | None") -> tuple[Subject, SglangCase]:
+def _met(subject: Subject, w: "Infer", budget: "Budget | None") -> tuple[Subject, SglangCase]:
     """The model as SGLang takes it on that card, and what was prepared of it."""
     number, _ = version(ENGINE, w.engine_version)
-    s = device_support.suited(s, w, budget, NEEDS)
-    if not remembered(s):
+    subject = device_support.suited(subject, w, budget, NEEDS)
+    if not remembered(subject):
         raise UnsupportedError(
-            f"{s.model.reference}: its layers are not known, so the pools that sglang makes for "
+            f"{subject.model.reference}: its layers are not known, so the pools that "
+            "sglang makes for "
             "them are not either; give the model's config.json"
         )
-    refuse(s.model.reference, ENGINE.name, remembered(s), caches.LACKED)
-    s = s.without_towers() if w.language_model_only else s
-    return s, case(s, w, budget, number)
+    refuse(subject.model.reference, ENGINE.name, remembered(subject), caches.LACKED)
+    subject = subject.without_towers() if w.language_model_only else subject
+    return subject, case(subject, w, budget, number)
 
 
 def _devices(launched: SglangLaunched) -> tuple[Device, ...]:

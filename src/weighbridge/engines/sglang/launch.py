@@ -47,67 +47,73 @@ def changes(before: "Infer", after: "Infer") -> str:
     return " ".join(FLAGS[n] if v is True else f"{FLAGS[n]} {v}" for n, v in found)
 
 
-def launch(s: Subject, w: "Infer", e: Effective) -> str:
-    where = launch_line.place(s)
+def launch(subject: Subject, w: "Infer", effective: Effective) -> str:
+    where = launch_line.place(subject)
     words = ["python", "-m", "sglang.launch_server", "--model-path", where.model]
     if where.revision:
         words += ["--revision", where.revision]
-    words = [shlex.quote(word) for word in (*words, *_flags(s, w, e))]
-    return " ".join((*launch_line.before(s, ENGINE), *words))
+    words = [shlex.quote(word) for word in (*words, *_flags(subject, w, effective))]
+    return " ".join((*launch_line.before(subject, ENGINE), *words))
 
 
-def _flags(s: Subject, w: "Infer", e: Effective) -> Iterator[str]:
-    yield from ("--context-length", str(e.context))
-    if e.algorithm is not None:
-        yield from ("--speculative-algorithm", e.algorithm)
-    if e.experts:
-        yield from ("--ep-size", str(e.tensor))
-    if e.loras:
+def _flags(subject: Subject, w: "Infer", effective: Effective) -> Iterator[str]:
+    yield from ("--context-length", str(effective.context))
+    if effective.algorithm is not None:
+        yield from ("--speculative-algorithm", effective.algorithm)
+    if effective.experts:
+        yield from ("--ep-size", str(effective.tensor))
+    if effective.loras:
         yield "--enable-lora"
-    yield from _of_model(s, w)
+    yield from _of_model(subject, w)
     for name, flag in FLAGS.items():
-        asked = launch_line.draft(s, w) if name == "draft_model" else getattr(w, name)
+        asked = launch_line.draft(subject, w) if name == "draft_model" else getattr(w, name)
         if asked is True:
             yield flag
         elif asked or (asked == 0 and name in ZEROS):
             yield from (flag, str(asked))
 
 
-def _of_model(s: Subject, w: "Infer") -> Iterator[str]:
-    dtype, quantization = launch_line.dtype(s, w), launch_line.quantization(s, w, ENGINE)
-    if not generates(s):
+def _of_model(subject: Subject, w: "Infer") -> Iterator[str]:
+    dtype, quantization = (
+        launch_line.dtype(subject, w),
+        launch_line.quantization(subject, w, ENGINE),
+    )
+    if not generates(subject):
         yield "--is-embedding"
     if dtype:
         yield from ("--dtype", dtype)
     if quantization:
         yield from ("--quantization", quantization)
-    if launch_line.limits_images(s, w):
+    if launch_line.limits_images(subject, w):
         yield from ("--limit-mm-data-per-request", json.dumps({"image": w.images}))
 
 
-def settings(e: Effective, w: "Infer") -> EffectiveSettings:
+def settings(effective: Effective, w: "Infer") -> EffectiveSettings:
     found: EffectiveSettings = {
-        "tensor_parallel_size": e.tensor,
-        "pipeline_parallel_size": e.pipeline,
-        "data_parallel_size": e.pools_of,
-        "enable_dp_attention": e.groups > 1,
+        "tensor_parallel_size": effective.tensor,
+        "pipeline_parallel_size": effective.pipeline,
+        "data_parallel_size": effective.pools_of,
+        "enable_dp_attention": effective.groups > 1,
         "language_model_only": w.language_model_only,
-        "enable_expert_parallel": e.experts,
-        "mem_fraction_static": e.share,
-        "chunked_prefill_size": e.chunk,
-        "max_running_requests": e.running,
-        "max_total_tokens": e.tokens,
-        "page_size": e.page,
-        "swa_full_tokens_ratio": float(e.swa_ratio),
-        "mamba_full_memory_ratio": float(e.mamba_ratio),
-        "cuda_graph_max_bs": e.largest,
+        "enable_expert_parallel": effective.experts,
+        "mem_fraction_static": effective.share,
+        "chunked_prefill_size": effective.chunk,
+        "max_running_requests": effective.running,
+        "max_total_tokens": effective.tokens,
+        "page_size": effective.page,
+        "swa_full_tokens_ratio": float(effective.swa_ratio),
+        "mamba_full_memory_ratio": float(effective.mamba_ratio),
+        "cuda_graph_max_bs": effective.largest,
         "disable_cuda_graph": w.disable_cuda_graph,
-        "disable_radix_cache": not e.radix,
-        "attention_backend": e.backend,
-        "kv_cache_dtype": e.kv,
+        "disable_radix_cache": not effective.radix,
+        "attention_backend": effective.backend,
+        "kv_cache_dtype": effective.kv,
     }
-    if e.algorithm is not None:
-        found |= {"speculative_algorithm": e.algorithm, "num_speculative_tokens": e.drafted}
-    if e.loras:
-        found |= {"max_loras": e.loras, "max_lora_rank": e.lora_rank}
+    if effective.algorithm is not None:
+        found |= {
+            "speculative_algorithm": effective.algorithm,
+            "num_speculative_tokens": effective.drafted,
+        }
+    if effective.loras:
+        found |= {"max_loras": effective.loras, "max_lora_rank": effective.lora_rank}
     return found

@@ -77,13 +77,15 @@ class Amounts(NamedTuple):
         return tuple(both.plus(one) for one in moments)
 
 
-def amounts(s: Subject, kind: RankResidents, settings: Effective, load: ReplicaLoad) -> Amounts:
-    tokens, size, widest = prefilled(settings, load), _itemsize(s), kind.widest
+def amounts(
+    subject: Subject, kind: RankResidents, settings: Effective, load: ReplicaLoad
+) -> Amounts:
+    tokens, size, widest = prefilled(settings, load), _itemsize(subject), kind.widest
     each = (widest.widest, widest.widest, widest.with_cached)
     prefill = Bytes(*(tokens * n * size for n in each))
-    encoded = _encoded(s, load, kind.split) if kind.rank.first else 0
+    encoded = _encoded(subject, load, kind.split) if kind.rank.first else 0
     writing = None
-    if generates(s):
+    if generates(subject):
         # captured prefill keeps its activations; decoding runs in the same pool
         step = load.rows(settings) * widest.widest * size
         writing = prefill if settings.prefills else exactly(step)
@@ -92,13 +94,13 @@ def amounts(s: Subject, kind: RankResidents, settings: Effective, load: ReplicaL
         reading=Bytes(*(max(b, encoded) for b in prefill)),
         encoding=prefill.expected < encoded,
         writing=writing,
-        captured=_captured(s, kind, settings) if settings.largest else None,
-        logits=_logits(s, kind.rank, settings, load),
+        captured=_captured(subject, kind, settings) if settings.largest else None,
+        logits=_logits(subject, kind.rank, settings, load),
     )
 
 
 def components(
-    s: Subject,
+    subject: Subject,
     kind: RankResidents,
     settings: Effective,
     load: ReplicaLoad,
@@ -106,11 +108,11 @@ def components(
 ) -> dict[str, tuple[Component, ...]]:
     """Return what is allocated beyond weights and cache, by phase: prefill, and decode where there
     is one."""
-    amounts_of, rows = amounts(s, kind, settings, load), load.rows(settings)
-    workspaces, graphs, _ = standing(s, kind, settings, compute)
+    amounts_of, rows = amounts(subject, kind, settings, load), load.rows(settings)
+    workspaces, graphs, _ = standing(subject, kind, settings, compute)
     always = (*workspaces, *_batches(settings, amounts_of), *graphs)
-    answers = () if amounts_of.logits is None else (_answers(s, amounts_of.logits, rows),)
-    read = f"{amounts_of.tokens:,} tokens x {_itemsize(s)} bytes of {kind.widest.formula}"
+    answers = () if amounts_of.logits is None else (_answers(subject, amounts_of.logits, rows),)
+    read = f"{amounts_of.tokens:,} tokens x {_itemsize(subject)} bytes of {kind.widest.formula}"
     what = "the encoder's widest layer" if amounts_of.encoding else read
     phases = {"prefill": (*always, _part("activations", amounts_of.reading, what), *answers)}
     if amounts_of.writing is not None:
@@ -131,19 +133,19 @@ Standing = tuple[tuple[Component, ...], tuple[Component, ...], Bytes]
 
 
 def standing(
-    s: Subject, kind: RankResidents, settings: Effective, compute: tuple[int, int] | None
+    subject: Subject, kind: RankResidents, settings: Effective, compute: tuple[int, int] | None
 ) -> Standing:
     """Estimate all that no context changes: workspaces, graphs, and the bytes of both."""
 
     def made() -> Standing:
-        spaces = tuple(_workspaces(s, kind.rank, settings, compute))
+        spaces = tuple(_workspaces(subject, kind.rank, settings, compute))
         graphs = (_graphs(kind.rank, settings, compute),) if settings.largest else ()
         return spaces, graphs, total(c.bytes for c in (*spaces, *graphs))
 
     return memo(kind, ("outside", settings.backend, settings.captured, settings.prefills), made)
 
 
-def _captured(s: Subject, kind: RankResidents, settings: Effective) -> tuple[int, int, int]:
+def _captured(subject: Subject, kind: RankResidents, settings: Effective) -> tuple[int, int, int]:
     tokens = settings.largest * max(1, settings.drafted)
     return (
         attention_backends.rows(
@@ -151,15 +153,15 @@ def _captured(s: Subject, kind: RankResidents, settings: Effective) -> tuple[int
             settings.largest,
             settings.context,
             settings.page,
-            _tables(s, kind, settings),
+            _tables(subject, kind, settings),
         ),
-        tokens * s.body.vocab * 4 if kind.rank.last else 0,
-        tokens * kind.widest.widest * _itemsize(s),
+        tokens * subject.body.vocab * 4 if kind.rank.last else 0,
+        tokens * kind.widest.widest * _itemsize(subject),
     )
 
 
-def _tables(s: Subject, kind: RankResidents, settings: Effective) -> int:
-    chunked = bool((s.text or {}).get("attention_chunk_size"))
+def _tables(subject: Subject, kind: RankResidents, settings: Effective) -> int:
+    chunked = bool((subject.text or {}).get("attention_chunk_size"))
     windows = kind.cells.sliding > 0
     return attention_backends.tables(
         rules(settings.version), settings.backend, chunked=chunked, windows=windows
@@ -179,15 +181,15 @@ def _batches(settings: Effective, amounts: Amounts) -> Iterator[Component]:
 
 
 def _workspaces(
-    s: Subject, rank: Rank, settings: Effective, compute: tuple[int, int] | None
+    subject: Subject, rank: Rank, settings: Effective, compute: tuple[int, int] | None
 ) -> Iterator[Component]:
-    workspace = attention_backends.workspace(settings.backend, classes(s))
+    workspace = attention_backends.workspace(settings.backend, classes(subject))
     if workspace:
         yield _part("workspaces", exactly(workspace), f"of {settings.backend}", detail="attention")
     size = cublas.workspace(attention_backends.major(compute))
     unsure = Bytes(cublas.USUAL, size, cublas.LARGE) if compute is None else exactly(size)
     yield _part("workspaces", unsure, "one handle and stream", detail="cuBLAS")
-    if s.body.towers and rank.first:
+    if subject.body.towers and rank.first:
         yield _part("temporaries", IMAGES, "kept for prefixes", detail="encoded images")
 
 
@@ -213,34 +215,39 @@ def _latent(rank: Rank) -> bool:
     return any(isinstance(m, Latent) for b in rank.blocks for m in b.mixers)
 
 
-def _encoded(s: Subject, load: ReplicaLoad, split: RankSplit) -> int:
+def _encoded(subject: Subject, load: ReplicaLoad, split: RankSplit) -> int:
     items = load.images
-    return max((items * tower(t, split) * _itemsize(s) for t in s.body.towers), default=0)
+    return max(
+        (items * tower(t, split) * _itemsize(subject) for t in subject.body.towers), default=0
+    )
 
 
-def _logits(s: Subject, rank: Rank, settings: Effective, load: ReplicaLoad) -> Bytes | None:
-    if not (rank.last and s.body.vocab and generates(s)):
+def _logits(subject: Subject, rank: Rank, settings: Effective, load: ReplicaLoad) -> Bytes | None:
+    if not (rank.last and subject.body.vocab and generates(subject)):
         return None
-    rows, size = load.rows(settings), _itemsize(s)
+    rows, size = load.rows(settings), _itemsize(subject)
     gathered = 2 * size if settings.tensor > 1 else size
-    return Bytes(*(rows * s.body.vocab * b for b in (size + 4, gathered + 8, gathered + 16)))
+    return Bytes(*(rows * subject.body.vocab * b for b in (size + 4, gathered + 8, gathered + 16)))
 
 
-def _answers(s: Subject, nbytes: Bytes, rows: int) -> Component:
+def _answers(subject: Subject, nbytes: Bytes, rows: int) -> Component:
     return Component(
         name="logits",
         bytes=nbytes,
         basis="assumed",
-        formula=f"{rows:,} rows x {s.body.vocab:,}: {_itemsize(s)} bytes, a float32 copy, "
-        "probabilities",
+        formula=(
+            f"{rows:,} rows x {subject.body.vocab:,}: {_itemsize(subject)} bytes, a "
+            "float32 copy, "
+            "probabilities"
+        ),
         source="sglang 0.5.23 srt/layers/logits_processor.py, srt/layers/sampler.py",
     )
 
 
-def _itemsize(s: Subject) -> int:
+def _itemsize(subject: Subject) -> int:
     """Return the bytes of one number of activations. Packed formats compute in the dtype of what
     they leave alone."""
-    return 4 if s.choice.dtype.name == "float32" else 2
+    return 4 if subject.choice.dtype.name == "float32" else 2
 
 
 def _part(name: str, nbytes: Bytes, formula: str, *, detail: str = "") -> Component:

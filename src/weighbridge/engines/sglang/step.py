@@ -86,85 +86,94 @@ def chunk(
     return Chunk(3 * hidden + max(mixed, fed), 3 * hidden + mixed + fed, formula)
 
 
-def _named(f: Feed) -> str:
-    return "the experts" if isinstance(f, Experts) else "the feed-forward"
+def _named(feed: Feed) -> str:
+    return "the experts" if isinstance(feed, Experts) else "the feed-forward"
 
 
-def _mixing(m: Mixer, block: LayerBlock, every: Sequence[LayerBlock], split: RankSplit) -> int:
-    if isinstance(m, Shared):
-        mixers = every[m.owner].mixers if m.owner < len(every) else ()
+def _mixing(mixer: Mixer, block: LayerBlock, every: Sequence[LayerBlock], split: RankSplit) -> int:
+    if isinstance(mixer, Shared):
+        mixers = every[mixer.owner].mixers if mixer.owner < len(every) else ()
         owners = (o for o in mixers if not isinstance(o, Shared))
         return max((_mixing(o, block, every, split) for o in owners), default=0)
-    whole = _whole(m, block)
-    return ceil_div(_widths(m), split.attention) + whole
+    whole = _whole(mixer, block)
+    return ceil_div(_widths(mixer), split.attention) + whole
 
 
-def _whole(m: Mixer, block: LayerBlock) -> int:
+def _whole(mixer: Mixer, block: LayerBlock) -> int:
     """Return the elements a token that every rank computes alike."""
-    if isinstance(m, Latent):
-        return m.latent_elements + block.query_rank
-    return m.dim + block.query_rank if isinstance(m, Compressed) else 0
+    if isinstance(mixer, Latent):
+        return mixer.latent_elements + block.query_rank
+    return mixer.dim + block.query_rank if isinstance(mixer, Compressed) else 0
 
 
-def _attended(m: Attention | CrossAttention) -> int:
-    return m.heads * (m.key_dim + m.value_dim) + m.key_elements + m.value_elements
+def _attended(attention: Attention | CrossAttention) -> int:
+    return (
+        attention.heads * (attention.key_dim + attention.value_dim)
+        + attention.key_elements
+        + attention.value_elements
+    )
 
 
-def _expanded(m: Latent) -> int:
-    return m.heads * (2 * (m.nope + m.rotary) + m.nope + 2 * m.value_dim)
+def _expanded(latent: Latent) -> int:
+    return latent.heads * (2 * (latent.nope + latent.rotary) + latent.nope + 2 * latent.value_dim)
 
 
-def _widths(m: Mixer) -> int:
+def _widths(mixer: Mixer) -> int:
     """Elements a token of all ranks together."""
-    match m:
+    match mixer:
         case Attention() | CrossAttention():
-            return _attended(m)
+            return _attended(mixer)
         case Latent():
-            return _expanded(m)
+            return _expanded(mixer)
         case Compressed():
-            return 2 * m.heads * m.dim
+            return 2 * mixer.heads * mixer.dim
         case Shared():  # its owner's are asked
             return 0
-        case _ if isinstance(m, Recurrent):
-            return _recurrent(m)
+        case _ if isinstance(mixer, Recurrent):
+            return _recurrent(mixer)
         case _:
-            assert_never(m)
+            assert_never(mixer)
 
 
-def _recurrent(m: Recurrent) -> int:
+def _recurrent(recurrent: Recurrent) -> int:
     """A chunk of the delta rule and of a scan keeps a state for each step."""
-    match m:
+    match recurrent:
         case GatedDelta():
-            values = m.value_heads * m.value_dim
-            return 2 * m.channels + 2 * values + m.state_elements // STEP
+            values = recurrent.value_heads * recurrent.value_dim
+            return 2 * recurrent.channels + 2 * values + recurrent.state_elements // STEP
         case KimiDelta() | LinearAttention():
-            return 8 * m.heads * m.dim + m.state_elements // STEP
+            return 8 * recurrent.heads * recurrent.dim + recurrent.state_elements // STEP
         case Mamba2():
-            return 2 * m.channels + 2 * m.inner + m.state_elements // SCAN
+            return 2 * recurrent.channels + 2 * recurrent.inner + recurrent.state_elements // SCAN
         case Mamba1():
-            return 5 * m.inner
+            return 5 * recurrent.inner
         case ShortConv() | Rwkv() | GatedRecurrence():
-            return 3 * m.channels
+            return 3 * recurrent.channels
         case _:
-            assert_never(m)
+            assert_never(recurrent)
 
 
-def _feeding(f: Feed, hidden: int, split: RankSplit) -> int:
-    match f:
+def _feeding(feed: Feed, hidden: int, split: RankSplit) -> int:
+    match feed:
         case Dense():
-            return ceil_div((3 if f.gated else 2) * f.width, split.tensor)
+            return ceil_div((3 if feed.gated else 2) * feed.width, split.tensor)
         case Experts():
-            return _sharing(f, hidden, split)
+            return _sharing(feed, hidden, split)
         case _:
-            assert_never(f)
+            assert_never(feed)
 
 
-def _sharing(f: Experts, hidden: int, split: RankSplit) -> int:
+def _sharing(experts: Experts, hidden: int, split: RankSplit) -> int:
     """Rows by expert, with the numbers of experts and what every token goes through."""
-    width = f.width if split.expert_parallel else ceil_div(f.width, split.tensor)
-    first = 2 * width if f.gated else width
-    rows = f.top_k * (max(first, f.inputs or hidden) + width)
-    return rows + 2 * f.count + ceil_div(3 * f.shared, split.tensor) + hidden * bool(f.shared)
+    width = experts.width if split.expert_parallel else ceil_div(experts.width, split.tensor)
+    first = 2 * width if experts.gated else width
+    rows = experts.top_k * (max(first, experts.inputs or hidden) + width)
+    return (
+        rows
+        + 2 * experts.count
+        + ceil_div(3 * experts.shared, split.tensor)
+        + hidden * bool(experts.shared)
+    )
 
 
 def tower(tower: Tower, split: RankSplit) -> int:

@@ -117,15 +117,15 @@ def _for_all(heap: Heap, step: ForwardStep, mixer: Attention) -> tuple[LiveTenso
     return fused, (each[0], each[1], each[2])
 
 
-def _heads(m: Attention | CrossAttention, seen: int, mask: int) -> KernelHeads:
+def _heads(attention: Attention | CrossAttention, seen: int, mask: int) -> KernelHeads:
     return KernelHeads(
-        count=m.heads,
-        groups=m.heads // m.kv_heads,
-        key_dim=m.key_dim,
-        value_dim=m.value_dim,
+        count=attention.heads,
+        groups=attention.heads // attention.kv_heads,
+        key_dim=attention.key_dim,
+        value_dim=attention.value_dim,
         seen=seen,
         mask=mask,
-        own=isinstance(m, Attention),
+        own=isinstance(attention, Attention),
     )
 
 

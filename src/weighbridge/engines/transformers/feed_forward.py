@@ -25,43 +25,45 @@ from weighbridge.engines.transformers.step import ForwardStep, linear
 from weighbridge.units import ceil_div
 
 
-def feed(heap: Heap, step: ForwardStep, f: Feed) -> LiveTensor:
+def feed(heap: Heap, step: ForwardStep, feed: Feed) -> LiveTensor:
     """The output, of the model's width; the input is the caller's."""
-    match f:
+    match feed:
         case Dense():
-            return dense(heap, step, f)
+            return dense(heap, step, feed)
         case Experts():
-            return experts(heap, step, f)
+            return experts(heap, step, feed)
         case _:
-            assert_never(f)
+            assert_never(feed)
 
 
-def _inputs(step: ForwardStep, f: Feed) -> int:
-    return f.inputs or step.hidden
+def _inputs(step: ForwardStep, feed: Feed) -> int:
+    return feed.inputs or step.hidden
 
 
-def dense(heap: Heap, step: ForwardStep, f: Dense, read: Sequence[LiveTensor] = ()) -> LiveTensor:
+def dense(
+    heap: Heap, step: ForwardStep, dense: Dense, read: Sequence[LiveTensor] = ()
+) -> LiveTensor:
     """The output; what it has `read` goes with it where there is no gate."""
-    wide = step.wide(f.width)
-    if f.gated and f.fused:
-        both = linear(heap, step, _inputs(step, f), 2 * f.width)
+    wide = step.wide(dense.width)
+    if dense.gated and dense.fused:
+        both = linear(heap, step, _inputs(step, dense), 2 * dense.width)
         active = activated(heap, step, wide)
         output = heap.into(wide, active)
         made_from = [both, output]
-    elif f.gated:
-        gate = linear(heap, step, _inputs(step, f), f.width)
+    elif dense.gated:
+        gate = linear(heap, step, _inputs(step, dense), dense.width)
         active = activated(heap, step, wide)
         heap.drop(gate)
-        up = linear(heap, step, _inputs(step, f), f.width)
+        up = linear(heap, step, _inputs(step, dense), dense.width)
         made_from = [heap.into(wide, active, up)]
     else:
-        up = linear(heap, step, _inputs(step, f), f.width)
+        up = linear(heap, step, _inputs(step, dense), dense.width)
         heap.drop(*read)
         read = ()
         active = activated(heap, step, wide)
         heap.drop(up)
         made_from = [active]
-    out = linear(heap, step, f.width, _inputs(step, f))
+    out = linear(heap, step, dense.width, _inputs(step, dense))
     heap.drop(*made_from, *read)
     return out
 
@@ -74,46 +76,46 @@ def activated(heap: Heap, step: ForwardStep, nbytes: int) -> LiveTensor:
     return out
 
 
-def experts(heap: Heap, step: ForwardStep, f: Experts) -> LiveTensor:
+def experts(heap: Heap, step: ForwardStep, experts: Experts) -> LiveTensor:
     if step.style.every_expert:
-        return _everywhere(heap, step, f)
-    first = f.shared and step.style.shared_first and step.rules.stacked_experts
-    beside = [_shared(heap, step, f)] if first else []
-    chosen = _routed(heap, step, f)
+        return _everywhere(heap, step, experts)
+    first = experts.shared and step.style.shared_first and step.rules.stacked_experts
+    beside = [_shared(heap, step, experts)] if first else []
+    chosen = _routed(heap, step, experts)
     stacked = step.rules.stacked_experts and not step.style.looped_experts
     run = _grouped if stacked else _looped
     if step.style.repeated_experts and not step.rules.stacked_experts and step.packed is None:
         run = _repeated
     if step.rules.batched_experts and stacked and not step.prompt and step.packed is None:
         run = _batched
-    out = run(heap, step, f)
-    if f.shared:
-        beside = beside or [_shared(heap, step, f)]
+    out = run(heap, step, experts)
+    if experts.shared:
+        beside = beside or [_shared(heap, step, experts)]
         out = heap.into(step.wide(step.hidden), out, *beside)
     heap.drop(*chosen)
     return out
 
 
-def _shared(heap: Heap, step: ForwardStep, f: Experts) -> LiveTensor:
+def _shared(heap: Heap, step: ForwardStep, experts: Experts) -> LiveTensor:
     """The output of what all tokens go to."""
-    return dense(heap, step, Dense(width=f.shared, gated=f.gated))
+    return dense(heap, step, Dense(width=experts.shared, gated=experts.gated))
 
 
-def _everywhere(heap: Heap, step: ForwardStep, f: Experts) -> LiveTensor:
+def _everywhere(heap: Heap, step: ForwardStep, experts: Experts) -> LiveTensor:
     """All tokens once for each expert, times its scores; two products of all of these rows. The
     shared expert runs beside them, and their sum is added to its output in place."""
-    rows = step.rows * f.count
-    hidden, wide = rows * _inputs(step, f) * step.size, rows * f.width * step.size
-    logits, filled = heap.take(step.wide(f.count)), heap.take(step.wide(f.count))
+    rows = step.rows * experts.count
+    hidden, wide = rows * _inputs(step, experts) * step.size, rows * experts.width * step.size
+    logits, filled = heap.take(step.wide(experts.count)), heap.take(step.wide(experts.count))
     sigmoid = heap.into(4 * rows, heap.take(4 * rows), filled)
-    scores = heap.into(step.wide(f.count), sigmoid)
+    scores = heap.into(step.wide(experts.count), sigmoid)
     repeated = heap.take(hidden)
     column = heap.take(rows * step.size)
     routed = heap.into(hidden, repeated, column)
-    both = heap.take(2 * wide if f.gated else wide)
-    product = heap.into(wide, heap.take(wide)) if f.gated else heap.take(wide)
+    both = heap.take(2 * wide if experts.gated else wide)
+    product = heap.into(wide, heap.take(wide)) if experts.gated else heap.take(wide)
     output = heap.into(hidden, both, product)
-    out = _shared(heap, step, f) if f.shared else None
+    out = _shared(heap, step, experts) if experts.shared else None
     total = heap.into(step.wide(step.hidden), output, routed)
     heap.drop(logits, scores)
     if out is None:
@@ -122,30 +124,30 @@ def _everywhere(heap: Heap, step: ForwardStep, f: Experts) -> LiveTensor:
     return out
 
 
-def _routed(heap: Heap, step: ForwardStep, f: Experts) -> tuple[LiveTensor, ...]:
+def _routed(heap: Heap, step: ForwardStep, experts: Experts) -> tuple[LiveTensor, ...]:
     """Scores of all experts, their float32 softmax, the best few with their numbers."""
-    logits = heap.take(step.wide(f.count))
-    soft = heap.take(4 * step.rows * f.count)
-    weights = heap.take(4 * step.rows * f.top_k)
-    numbers = heap.take(8 * step.rows * f.top_k)
+    logits = heap.take(step.wide(experts.count))
+    soft = heap.take(4 * step.rows * experts.count)
+    weights = heap.take(4 * step.rows * experts.top_k)
+    numbers = heap.take(8 * step.rows * experts.top_k)
     heap.drop(soft)
-    cast = heap.into(step.wide(f.top_k), weights)
+    cast = heap.into(step.wide(experts.top_k), weights)
     return logits, cast, numbers
 
 
-def _grouped(heap: Heap, step: ForwardStep, f: Experts) -> LiveTensor:
+def _grouped(heap: Heap, step: ForwardStep, experts: Experts) -> LiveTensor:
     """Each token k times, sorted by expert."""
-    pairs = step.rows * f.top_k
+    pairs = step.rows * experts.top_k
     order = heap.all((8 * pairs, 8 * pairs), "activations")
-    hidden, wide = pairs * _inputs(step, f) * step.size, pairs * f.width * step.size
+    hidden, wide = pairs * _inputs(step, experts) * step.size, pairs * experts.width * step.size
     gathered = heap.take(hidden)
     weights = heap.take(pairs * step.size)
     biases = heap.take(2 * wide if step.style.clamped else 0)
-    up = heap.take((2 if f.gated else 1) * wide)
+    up = heap.take((2 if experts.gated else 1) * wide)
     active = heap.take(wide)
     if step.style.clamped:
         heap.passing(*[wide] * 4)  # both halves, clamped; the gate's sigmoid, and the other half
-    elif f.gated:
+    elif experts.gated:
         product = heap.take(wide)
         heap.drop(active)
         active = product
@@ -160,25 +162,25 @@ def _grouped(heap: Heap, step: ForwardStep, f: Experts) -> LiveTensor:
     return heap.into(step.wide(step.hidden), out)
 
 
-def _batched(heap: Heap, step: ForwardStep, f: Experts) -> LiveTensor:
+def _batched(heap: Heap, step: ForwardStep, experts: Experts) -> LiveTensor:
     """Run each token's experts as batched products over gathered weights. Both gathered copies live
     together while the second is made."""
-    pairs = step.rows * f.top_k
-    matrix = pairs * _inputs(step, f) * f.width * step.size
-    gathered = heap.take(pairs * _inputs(step, f) * step.size)
-    up = heap.take((2 if f.gated else 1) * matrix)
-    wide = heap.take(pairs * f.width * step.size)
+    pairs = step.rows * experts.top_k
+    matrix = pairs * _inputs(step, experts) * experts.width * step.size
+    gathered = heap.take(pairs * _inputs(step, experts) * step.size)
+    up = heap.take((2 if experts.gated else 1) * matrix)
+    wide = heap.take(pairs * experts.width * step.size)
     down = heap.take(matrix)
     heap.drop(up, wide)
-    out = heap.into(step.wide(_inputs(step, f)), gathered)
+    out = heap.into(step.wide(_inputs(step, experts)), gathered)
     heap.drop(down)
     return out
 
 
-def _repeated(heap: Heap, step: ForwardStep, f: Experts) -> LiveTensor:
+def _repeated(heap: Heap, step: ForwardStep, experts: Experts) -> LiveTensor:
     """Tokens once for each expert through two batched products; local variables live to the end."""
-    rows = step.rows * f.count * step.size
-    hidden, wide = rows * _inputs(step, f), rows * f.width
+    rows = step.rows * experts.count * step.size
+    hidden, wide = rows * _inputs(step, experts), rows * experts.width
     repeated, both = heap.take(hidden), heap.take(2 * wide)
     if step.style.clamped:
         both = heap.into(2 * wide, both)
@@ -192,22 +194,22 @@ def _repeated(heap: Heap, step: ForwardStep, f: Experts) -> LiveTensor:
     down = heap.into(hidden, product)
     for _ in range(2 if step.style.clamped else 1):  # a bias, and weights
         down = heap.into(hidden, down)
-    out = heap.into(step.wide(_inputs(step, f)), down)
+    out = heap.into(step.wide(_inputs(step, experts)), down)
     heap.drop(repeated, both, *held)
     return out
 
 
-def _looped(heap: Heap, step: ForwardStep, f: Experts) -> LiveTensor:
+def _looped(heap: Heap, step: ForwardStep, experts: Experts) -> LiveTensor:
     """One expert after another; its share is that of even routing."""
     out = heap.take(step.wide(step.hidden))
-    mask = heap.take(8 * step.rows * f.top_k * f.count)
-    share = min(step.rows, ceil_div(step.rows * f.top_k, f.count)) * step.size
+    mask = heap.take(8 * step.rows * experts.top_k * experts.count)
+    share = min(step.rows, ceil_div(step.rows * experts.top_k, experts.count)) * step.size
     state = heap.take(share * step.hidden)
-    gate = heap.take(share * f.width)
-    active = heap.into(share * f.width, gate)
-    if f.gated:
-        up = heap.take(share * f.width)
-        active = heap.into(share * f.width, active, up)
+    gate = heap.take(share * experts.width)
+    active = heap.into(share * experts.width, gate)
+    if experts.gated:
+        up = heap.take(share * experts.width)
+        active = heap.into(share * experts.width, active, up)
     down = heap.into(share * step.hidden, active)
     weighted = heap.into(share * step.hidden, down)
     heap.drop(state, weighted, mask)

@@ -148,22 +148,24 @@ def ssm_dtype(c: Config) -> DType | None:
 # Pages
 
 
-def _attention(m: Attention, setting: VllmCacheSetting, tokens: int) -> Iterator[Spec]:
-    page = tokens * token(m, setting)
-    if m.chunk is not None and setting.hybrid:
-        yield Spec(kind="chunked", page=page, tokens=tokens, reach=m.chunk)
-    elif m.window is not None and setting.hybrid:
-        yield Spec(kind="sliding", page=page, tokens=tokens, reach=m.window)
+def _attention(attention: Attention, setting: VllmCacheSetting, tokens: int) -> Iterator[Spec]:
+    page = tokens * token(attention, setting)
+    if attention.chunk is not None and setting.hybrid:
+        yield Spec(kind="chunked", page=page, tokens=tokens, reach=attention.chunk)
+    elif attention.window is not None and setting.hybrid:
+        yield Spec(kind="sliding", page=page, tokens=tokens, reach=attention.window)
     else:
         yield Spec(kind="full", page=page, tokens=tokens)
-    if m.indexer:
-        yield Spec(kind="full", page=tokens * setting.dtype.size(m.indexer.dim), tokens=tokens)
+    if attention.indexer:
+        yield Spec(
+            kind="full", page=tokens * setting.dtype.size(attention.indexer.dim), tokens=tokens
+        )
 
 
-def _latent(m: Latent, setting: VllmCacheSetting, tokens: int) -> Iterator[Spec]:
-    yield Spec(kind="full", page=tokens * token(m, setting), tokens=tokens, latent=True)
-    if m.indexer:
-        yield Spec(kind="full", page=tokens * index_key(m.indexer), tokens=tokens, latent=True)
+def _latent(latent: Latent, setting: VllmCacheSetting, tokens: int) -> Iterator[Spec]:
+    yield Spec(kind="full", page=tokens * token(latent, setting), tokens=tokens, latent=True)
+    if latent.indexer:
+        yield Spec(kind="full", page=tokens * index_key(latent.indexer), tokens=tokens, latent=True)
 
 
 def index_key(index: Indexer) -> int:
@@ -171,83 +173,97 @@ def index_key(index: Indexer) -> int:
     return index.dim + index.dim // SCALED * 4
 
 
-def token(m: Attention | Latent | CrossAttention, setting: VllmCacheSetting) -> int:
+def token(mixer: Attention | Latent | CrossAttention, setting: VllmCacheSetting) -> int:
     """Bytes of one token in one layer."""
-    if not isinstance(m, Latent):
-        heads: int = m.kv_heads * NAMES.head(
-            setting.kv_cache_dtype, setting.dtype, m.key_dim, m.value_dim
+    if not isinstance(mixer, Latent):
+        heads: int = mixer.kv_heads * NAMES.head(
+            setting.kv_cache_dtype, setting.dtype, mixer.key_dim, mixer.value_dim
         )
         return heads
     return NAMES.latent(
-        setting.kv_cache_dtype, setting.dtype, m.rank, m.rotary, sparse=m.indexer is not None
+        setting.kv_cache_dtype,
+        setting.dtype,
+        mixer.rank,
+        mixer.rotary,
+        sparse=mixer.indexer is not None,
     )
 
 
-def _cross(m: CrossAttention, setting: VllmCacheSetting, tokens: int) -> Iterator[Spec]:
-    page, seen = tokens * token(m, setting), setting.lengths.crossed(m)
+def _cross(cross: CrossAttention, setting: VllmCacheSetting, tokens: int) -> Iterator[Spec]:
+    page, seen = tokens * token(cross, setting), setting.lengths.crossed(cross)
     yield Spec(kind="cross", page=page, tokens=tokens, encoder=seen)
 
 
-def _compressed(m: Compressed, setting: VllmCacheSetting, tokens: int) -> Iterator[Spec]:
+def _compressed(compressed: Compressed, setting: VllmCacheSetting, tokens: int) -> Iterator[Spec]:
     """The window, the compressed past, the keys of its indexer, and what waits to be compressed:
     keys and gates in float32, twice as wide where groups overlap."""
 
     def padded(nbytes: int) -> int:
         return align_up(nbytes, PACKED_ALIGNMENT)
 
-    row = NAMES.packed_row(m.dim, m.rotary)
+    row = NAMES.packed_row(compressed.dim, compressed.rotary)
     window = padded(WINDOW_BLOCK * row)
-    yield Spec(kind="sliding", page=window, tokens=WINDOW_BLOCK, reach=m.window, latent=True)
-    if m.rate == 1:
+    yield Spec(
+        kind="sliding", page=window, tokens=WINDOW_BLOCK, reach=compressed.window, latent=True
+    )
+    if compressed.rate == 1:
         return
-    rows = tokens // m.rate
+    rows = tokens // compressed.rate
     yield Spec(kind="full", page=padded(rows * row), tokens=tokens, latent=True)
-    widths = [m.dim]
-    if m.indexer:
-        widths.append(m.indexer.dim)
+    widths = [compressed.dim]
+    if compressed.indexer:
+        widths.append(compressed.indexer.dim)
         yield Spec(
-            kind="full", page=padded(rows * index_key(m.indexer)), tokens=tokens, latent=True
+            kind="full",
+            page=padded(rows * index_key(compressed.indexer)),
+            tokens=tokens,
+            latent=True,
         )
-    few, twice = STATE_BLOCKS.get(m.rate, m.rate), 2 if m.overlaps else 1
+    few, twice = STATE_BLOCKS.get(compressed.rate, compressed.rate), 2 if compressed.overlaps else 1
     for width in widths:
         waiting = padded(few * 2 * twice * width * FLOAT32.nbytes)
-        yield Spec(kind="sliding", page=waiting, tokens=few, reach=twice * m.rate, latent=True)
+        yield Spec(
+            kind="sliding", page=waiting, tokens=few, reach=twice * compressed.rate, latent=True
+        )
 
 
-def _state(m: Stateful, setting: VllmCacheSetting) -> Iterator[Spec]:
-    yield Spec(kind="state", page=state(m, _state_formats(m, setting)))
+def _state(stateful: Stateful, setting: VllmCacheSetting) -> Iterator[Spec]:
+    yield Spec(kind="state", page=state(stateful, _state_formats(stateful, setting)))
 
 
-def _state_formats(m: Stateful, setting: VllmCacheSetting) -> Formats:
+def _state_formats(stateful: Stateful, setting: VllmCacheSetting) -> Formats:
     """Kimi's state is float32 unless said otherwise; lightning attention has no other dtype than
     the cache's."""
-    state_dtype = setting.ssm_dtype or (FLOAT32 if isinstance(m, KimiDelta) else setting.dtype)
+    state_dtype = setting.ssm_dtype or (
+        FLOAT32 if isinstance(stateful, KimiDelta) else setting.dtype
+    )
     return Formats(
-        conv=setting.dtype, state=setting.dtype if isinstance(m, LinearAttention) else state_dtype
+        conv=setting.dtype,
+        state=setting.dtype if isinstance(stateful, LinearAttention) else state_dtype,
     )
 
 
-def _specs(m: Mixer, setting: VllmCacheSetting, tokens: int) -> Iterator[Spec]:
+def _specs(mixer: Mixer, setting: VllmCacheSetting, tokens: int) -> Iterator[Spec]:
     """The caches of one mixer, in blocks of `tokens`. Raises UnsupportedError for what vLLM has
     no cache of."""
-    match m:
+    match mixer:
         case Attention():
-            return _attention(m, setting, tokens)
+            return _attention(mixer, setting, tokens)
         case Latent():
-            return _latent(m, setting, tokens)
+            return _latent(mixer, setting, tokens)
         case Compressed():
-            return _compressed(m, setting, tokens)
+            return _compressed(mixer, setting, tokens)
         case CrossAttention():
-            return _cross(m, setting, tokens)
+            return _cross(mixer, setting, tokens)
         case Shared():
             return iter(())
-        case _ if isinstance(m, LACKED):
+        case _ if isinstance(mixer, LACKED):
             release = f"{setting.version[0]}.{setting.version[1]}"
-            raise UnsupportedError(f"vllm {release} has no cache of {field_name(m)}")
-        case _ if isinstance(m, Stateful):
-            return _state(m, setting)
+            raise UnsupportedError(f"vllm {release} has no cache of {field_name(mixer)}")
+        case _ if isinstance(mixer, Stateful):
+            return _state(mixer, setting)
         case _:
-            assert_never(m)
+            assert_never(mixer)
 
 
 def block_tokens(mixers_of_rank: list[Mixer], setting: VllmCacheSetting) -> int:
@@ -264,9 +280,9 @@ def block_tokens(mixers_of_rank: list[Mixer], setting: VllmCacheSetting) -> int:
     return max(tokens, unit * ceil_div(max(states), unit * max(rows)))
 
 
-def _states_of(m: Mixer, setting: VllmCacheSetting) -> Iterator[Spec]:
-    if isinstance(m, Stateful):
-        yield from _state(m, setting)
+def _states_of(mixer: Mixer, setting: VllmCacheSetting) -> Iterator[Spec]:
+    if isinstance(mixer, Stateful):
+        yield from _state(mixer, setting)
 
 
 def specs(layers: Iterable[Layer], setting: VllmCacheSetting) -> list[Spec]:
@@ -308,31 +324,34 @@ def contents(kinds: Mapping[Mixer, int], setting: VllmCacheSetting) -> CacheByte
     )
 
 
-def _content(m: Mixer, setting: VllmCacheSetting) -> int:
-    match m:
+def _content(mixer: Mixer, setting: VllmCacheSetting) -> int:
+    match mixer:
         case CrossAttention():
-            return _unit(m, setting) * setting.lengths.crossed(m)
+            return _unit(mixer, setting) * setting.lengths.crossed(mixer)
         case Attention():
-            return _unit(m, setting) * (
-                setting.context if m.reach is None else min(setting.context, m.reach)
+            return _unit(mixer, setting) * (
+                setting.context if mixer.reach is None else min(setting.context, mixer.reach)
             )
         case Latent():
-            return _unit(m, setting) * setting.context
+            return _unit(mixer, setting) * setting.context
         case Compressed():
-            row, key = NAMES.packed_row(m.dim, m.rotary), index_key(m.indexer) if m.indexer else 0
-            past = setting.context // m.rate * (row + key) if m.rate > 1 else 0
-            return min(setting.context, m.window) * row + past
+            row, key = (
+                NAMES.packed_row(mixer.dim, mixer.rotary),
+                index_key(mixer.indexer) if mixer.indexer else 0,
+            )
+            past = setting.context // mixer.rate * (row + key) if mixer.rate > 1 else 0
+            return min(setting.context, mixer.window) * row + past
         case Shared():
             return 0
-        case _ if isinstance(m, Recurrent):
+        case _ if isinstance(mixer, Recurrent):
             return 0
         case _:
-            assert_never(m)
+            assert_never(mixer)
 
 
-def _unit(m: Mixer, setting: VllmCacheSetting) -> int:
+def _unit(mixer: Mixer, setting: VllmCacheSetting) -> int:
     """Bytes of one token."""
-    return sum(p.page for p in _specs(m, setting, 1))
+    return sum(p.page for p in _specs(mixer, setting, 1))
 
 
 def needed(layers: Iterable[Layer], setting: VllmCacheSetting) -> int:

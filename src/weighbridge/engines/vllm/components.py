@@ -178,21 +178,21 @@ def _images(reserve: RankReserve) -> Iterator[Component]:
 
 
 @lru_cache(maxsize=64)
-def _moment(m: ProfiledMoment) -> tuple[Component, ...]:
+def _moment(moment: ProfiledMoment) -> tuple[Component, ...]:
     rows = (
         Component(
             name="activations",
-            bytes=m.activations,
+            bytes=moment.activations,
             basis="computed",
-            detail=m.name,
-            formula=m.formula,
+            detail=moment.name,
+            formula=moment.formula,
             source=RUNNER,
         ),
-        _of("logits", m.logits, detail=m.name, formula=m.formula, source=RUNNER),
+        _of("logits", moment.logits, detail=moment.name, formula=moment.formula, source=RUNNER),
         _of(
             "workspaces",
-            m.workspaces,
-            detail=m.name,
+            moment.workspaces,
+            detail=moment.name,
             formula="cuBLAS, experts, top-k and top-p",
             source=RUNNER,
         ),

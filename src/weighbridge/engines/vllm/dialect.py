@@ -25,167 +25,167 @@ ENV = {
 }
 
 
-def finish(r: CommandReading) -> None:
-    common.model(r)
-    common.quantization(r, ENGINE)
-    _kernels(r)
-    _context(r)
-    _lora(r)
-    _limits(r)
-    _graphs(r)
-    _speculative(r)
-    _variables(r)
-    many = _prefill_context(r)
-    r.devices = common.world(r) * many
+def finish(reading: CommandReading) -> None:
+    common.model(reading)
+    common.quantization(reading, ENGINE)
+    _kernels(reading)
+    _context(reading)
+    _lora(reading)
+    _limits(reading)
+    _graphs(reading)
+    _speculative(reading)
+    _variables(reading)
+    many = _prefill_context(reading)
+    reading.devices = common.world(reading) * many
 
 
-def _kernels(r: CommandReading) -> None:
+def _kernels(reading: CommandReading) -> None:
     """awq asks for AWQ's own kernels (quantization/awq_marlin.py, override_quantization_method)."""
-    said = r.last("quantization")
+    said = reading.last("quantization")
     if said is not None and str(said[1]).lower() == PLAIN_AWQ:
-        r.settings["quantization"] = PLAIN_AWQ
-        r.ignored.remove(said[0])
+        reading.settings["quantization"] = PLAIN_AWQ
+        reading.ignored.remove(said[0])
 
 
-def _context(r: CommandReading) -> None:
+def _context(reading: CommandReading) -> None:
     """-1 and auto: the longest that fits (vllm/config/model.py: max_model_len)."""
-    said = r.last("context")
+    said = reading.last("context")
     if said is None:
         return
     name, text = said
     if str(text).strip().lower() in ("-1", "auto"):
-        r.longest = True
-        r.warn(
+        reading.longest = True
+        reading.warn(
             f"{name} {text}: vLLM takes the longest context that fits the device, up to the "
             "model's own maximum"
         )
     else:
-        r.settings["context"] = r.read("count", name, text)
+        reading.settings["context"] = reading.read("count", name, text)
 
 
-def _lora(r: CommandReading) -> None:
+def _lora(reading: CommandReading) -> None:
     """Slots exist with --enable-lora alone; 1 of rank 16 by default (vllm/config/lora.py)."""
-    on = r.last("lora")
+    on = reading.last("lora")
     if on is not None and not on[1]:
-        r.ignored.append(on[0])
+        reading.ignored.append(on[0])
     for what, setting, default in (("loras", "max_loras", 1), ("lora_rank", "max_lora_rank", 16)):
-        said = r.last(what)
-        value = default if said is None else r.read("whole", *said)
+        said = reading.last(what)
+        value = default if said is None else reading.read("whole", *said)
         if on is not None and on[1]:
-            r.settings[setting] = value
+            reading.settings[setting] = value
         elif said is not None:
-            r.ignored.append(said[0])
+            reading.ignored.append(said[0])
 
 
-def _limits(r: CommandReading) -> None:
+def _limits(reading: CommandReading) -> None:
     """Images of one request: {"image": 2}, {"image": {"count": 2, "width": 512, "height": 512}}
     or, before 0.9, image=2."""
-    if r.last("limits") is None:
+    if reading.last("limits") is None:
         return
-    name = r.said["limits"][-1][0]
-    found = _old_limits(r) or r.merged("limits")
+    name = reading.said["limits"][-1][0]
+    found = _old_limits(reading) or reading.merged("limits")
     for kind, limit in found.items():
         options: dict[str, Any] = limit if isinstance(limit, dict) else {"count": limit}
-        number = r.read("whole", name, options.get("count", 999))
+        number = reading.read("whole", name, options.get("count", 999))
         if kind != "image":
-            r.ignored.append(name)
+            reading.ignored.append(name)
             if number:
-                r.warn(f"{name}: {kind}s are counted as the model takes them by default")
+                reading.warn(f"{name}: {kind}s are counted as the model takes them by default")
             continue
-        r.settings["images"] = min(int(number), 10_000)
+        reading.settings["images"] = min(int(number), 10_000)
         if "width" in options and "height" in options:
-            width, height = (r.read("whole", name, options[k]) for k in ("width", "height"))
-            r.settings["image_size"] = f"{width}x{height}"
+            width, height = (reading.read("whole", name, options[k]) for k in ("width", "height"))
+            reading.settings["image_size"] = f"{width}x{height}"
 
 
-def _old_limits(r: CommandReading) -> dict[str, str]:
-    text = r.said["limits"][-1][1]
+def _old_limits(reading: CommandReading) -> dict[str, str]:
+    text = reading.said["limits"][-1][1]
     if not isinstance(text, str) or "=" not in text or text.lstrip().startswith("{"):
         return {}
     return dict(pair.split("=", 1) for pair in text.split(",") if "=" in pair)
 
 
-def _graphs(r: CommandReading) -> None:
-    _optimization(r)
-    captures = r.last("captures")
+def _graphs(reading: CommandReading) -> None:
+    _optimization(reading)
+    captures = reading.last("captures")
     if captures is not None:
-        _captures(r, captures[0], captures[1])
-    for key, value in _compilation(r).items():
+        _captures(reading, captures[0], captures[1])
+    for key, value in _compilation(reading).items():
         name = "--compilation-config"
         if key == "cudagraph_mode" and str(value).lower() in NO_GRAPHS:
-            r.settings["enforce_eager"] = True
+            reading.settings["enforce_eager"] = True
         elif key == GRAPH_KEYS[0] and value is not None:
-            r.settings[key] = r.read("whole", name, value)
+            reading.settings[key] = reading.read("whole", name, value)
         elif key == GRAPH_KEYS[1] and value is not None:
-            _captures(r, name, value)
+            _captures(reading, name, value)
         elif key == "cudagraph_mode":
-            r.warn(f"{name}: cudagraph_mode {value!r:.40} is counted as the default mode")
+            reading.warn(f"{name}: cudagraph_mode {value!r:.40} is counted as the default mode")
         else:
-            r.ignored.append(f"{name}.{key}"[:120])
+            reading.ignored.append(f"{name}.{key}"[:120])
 
 
-def _compilation(r: CommandReading) -> dict[str, Any]:
+def _compilation(reading: CommandReading) -> dict[str, Any]:
     """JSON, or (until 0.11) a bare level: -O 3."""
-    values = r.said.get("compilation", [])
+    values = reading.said.get("compilation", [])
     levels = [v for v in values if isinstance(v[1], str) and v[1].strip().isdigit()]
     if levels:
-        r.ignored.append(levels[-1][0])
-        r.said["compilation"] = [v for v in values if v not in levels]
-    return r.merged("compilation")
+        reading.ignored.append(levels[-1][0])
+        reading.said["compilation"] = [v for v in values if v not in levels]
+    return reading.merged("compilation")
 
 
-def _optimization(r: CommandReading) -> None:
+def _optimization(reading: CommandReading) -> None:
     """vllm/config/vllm.py: OPTIMIZATION_LEVEL_00 has no graphs; 1 has fewer than the default."""
-    said = r.last("optimization")
+    said = reading.last("optimization")
     if said is None:
         return
     level = str(said[1])
     if level == "0":
-        r.settings["enforce_eager"] = True
+        reading.settings["enforce_eager"] = True
     elif level == "1":
-        r.warn(f"{said[0]} 1 is counted with the graphs of the default level")
+        reading.warn(f"{said[0]} 1 is counted with the graphs of the default level")
     elif level in ("2", "3"):
-        r.ignored.append(said[0])
+        reading.ignored.append(said[0])
     else:
-        raise r.wrong(said[0], level, "a level from 0 to 3")
+        raise reading.wrong(said[0], level, "a level from 0 to 3")
 
 
-def _captures(r: CommandReading, name: str, sizes: object) -> None:
+def _captures(reading: CommandReading, name: str, sizes: object) -> None:
     """The largest counts. --cuda-graph-sizes N alone was the largest too."""
     listed = sizes if isinstance(sizes, list) else [sizes]
-    found = [int(r.read("whole", name, size)) for size in listed]
+    found = [int(reading.read("whole", name, size)) for size in listed]
     if found:
-        r.settings["max_cudagraph_capture_size"] = max(found)
+        reading.settings["max_cudagraph_capture_size"] = max(found)
 
 
-def _speculative(r: CommandReading) -> None:
-    found = r.merged("speculative")
+def _speculative(reading: CommandReading) -> None:
+    found = reading.merged("speculative")
     for what in ("method", "model", "num_speculative_tokens"):
-        said = r.last(f"spec_{what}")
+        said = reading.last(f"spec_{what}")
         if said is not None:
             found[what] = said[1]
-    method = _method(r, found) if found else None
+    method = _method(reading, found) if found else None
     if method is None:
         return
-    r.settings["speculative_method"] = method
-    _draft(r, method, found)
+    reading.settings["speculative_method"] = method
+    _draft(reading, method, found)
     for key in sorted(found.keys() - {"method", "model", "num_speculative_tokens"}):
-        r.ignored.append(f"--speculative-config.{key}"[:120])
+        reading.ignored.append(f"--speculative-config.{key}"[:120])
 
 
-def _draft(r: CommandReading, method: str, found: dict[str, Any]) -> None:
+def _draft(reading: CommandReading, method: str, found: dict[str, Any]) -> None:
     name = "--speculative-config"
     if method in ("draft", "eagle", "eagle3"):
         if not found.get("model"):
-            raise r.wrong(name, method, 'given with the draft: {"model": "org/name"}')
-        r.settings["draft_model"] = str(found["model"])
+            raise reading.wrong(name, method, 'given with the draft: {"model": "org/name"}')
+        reading.settings["draft_model"] = str(found["model"])
     tokens = found.get("num_speculative_tokens")
     if tokens is not None:
-        number = r.read("whole", f"{name}.num_speculative_tokens", tokens)
-        r.settings["num_speculative_tokens"] = number
+        number = reading.read("whole", f"{name}.num_speculative_tokens", tokens)
+        reading.settings["num_speculative_tokens"] = number
 
 
-def _method(r: CommandReading, found: dict[str, Any]) -> str | None:
+def _method(reading: CommandReading, found: dict[str, Any]) -> str | None:
     """vllm/config/speculative.py: SpeculativeMethod; every *_mtp is mtp."""
     method, model = str(found.get("method") or "").lower(), str(found.get("model") or "")
     if model.strip("[]") == "ngram" or method in ("ngram", "ngram_gpu", "[ngram]"):
@@ -193,41 +193,41 @@ def _method(r: CommandReading, found: dict[str, Any]) -> str | None:
     if method == "mtp" or method.endswith("_mtp"):
         return "mtp"
     if not method and not model:
-        r.warn("speculation is not modelled: neither its method nor its draft is named")
+        reading.warn("speculation is not modelled: neither its method nor its draft is named")
         return None
     if not method:
-        r.warn("--speculative-config names no method; the draft is counted as a whole model")
+        reading.warn("--speculative-config names no method; the draft is counted as a whole model")
         return "draft"
     if method not in METHODS:
-        r.warn(f"speculation by {method!r:.40} is not modelled")
+        reading.warn(f"speculation by {method!r:.40} is not modelled")
     return METHODS.get(method)
 
 
-def _variables(r: CommandReading) -> None:
-    backend = r.program.env.get("VLLM_ATTENTION_BACKEND")
+def _variables(reading: CommandReading) -> None:
+    backend = reading.program.env.get("VLLM_ATTENTION_BACKEND")
     if backend:
-        r.settings.setdefault("attention_backend", backend)
-    if r.program.env.get("VLLM_USE_V1") == "0":
-        r.warn("VLLM_USE_V1=0 is not modelled: the rules are those of V1")
+        reading.settings.setdefault("attention_backend", backend)
+    if reading.program.env.get("VLLM_USE_V1") == "0":
+        reading.warn("VLLM_USE_V1=0 is not modelled: the rules are those of V1")
 
 
-def _prefill_context(r: CommandReading) -> int:
-    said = r.last("prefill_context")
+def _prefill_context(reading: CommandReading) -> int:
+    said = reading.last("prefill_context")
     if said is None:
         return 1
-    many = max(1, int(r.read("whole", *said)))
+    many = max(1, int(reading.read("whole", *said)))
     if many > 1:
-        r.warn(f"{said[0]} {many} is not modelled: a prompt is on one device")
+        reading.warn(f"{said[0]} {many} is not modelled: a prompt is on one device")
     else:
-        r.ignored.append(said[0])
+        reading.ignored.append(said[0])
     return many
 
 
-def defaults(r: CommandReading) -> tuple[tuple[str, Value, str], ...]:
+def defaults(reading: CommandReading) -> tuple[tuple[str, Value, str], ...]:
     """vllm/engine/arg_utils.py: get_batch_defaults; vllm/config/cache.py and scheduler.py."""
-    share = rules(_release(r)).utilization
+    share = rules(_release(reading)).utilization
     unless: list[tuple[str, Value, str]] = [
-        ("context", *(LONGEST if r.longest else WHOLE)),
+        ("context", *(LONGEST if reading.longest else WHOLE)),
         ("gpu_memory_utilization", share, "of the whole device"),
         ("max_num_batched_tokens", "2048, 8192 or 16384", "by the size of the device"),
         ("max_num_seqs", "256 or 1024", "by the size of the device"),
@@ -236,12 +236,12 @@ def defaults(r: CommandReading) -> tuple[tuple[str, Value, str], ...]:
         ("kv_cache_dtype", "auto", "the model's own"),
         ("block_size", 16, "tokens; more where states are mixed with attention"),
     ]
-    return tuple(row for row in unless if row[0] not in r.settings)
+    return tuple(row for row in unless if row[0] not in reading.settings)
 
 
-def _release(r: CommandReading) -> Version:
+def _release(reading: CommandReading) -> Version:
     """Read the version of the image; the newest where it says none."""
-    parts = (r.program.version or "").split(".")
+    parts = (reading.program.version or "").split(".")
     numbers = tuple(int(p) for p in parts[:2] if p.isdigit())
     return numbers if len(numbers) == 2 else ENGINE.newest
 

@@ -58,8 +58,8 @@ class RankShare:
     tensor: int = 1
     expert_width: int = 1  # ranks that split each expert
 
-    def width(self, f: Feed) -> int:
-        return ceil_div(f.width, self.expert_width if isinstance(f, Experts) else self.tensor)
+    def width(self, feed: Feed) -> int:
+        return ceil_div(feed.width, self.expert_width if isinstance(feed, Experts) else self.tensor)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,32 +118,32 @@ def step(
     )
 
 
-def _named(f: Feed) -> str:
-    return "experts" if isinstance(f, Experts) else "feed-forward"
+def _named(feed: Feed) -> str:
+    return "experts" if isinstance(feed, Experts) else "feed-forward"
 
 
-def _fed(f: Feed, hidden: int, share: RankShare) -> int:
-    match f:
+def _fed(feed: Feed, hidden: int, share: RankShare) -> int:
+    match feed:
         case Dense():
-            return 2 * hidden + (3 if f.gated else 2) * share.width(f)
+            return 2 * hidden + (3 if feed.gated else 2) * share.width(feed)
         case Experts():
-            shared = 3 * ceil_div(f.shared, share.tensor)
-            return 3 * hidden + f.count + max(hidden, shared)
+            shared = 3 * ceil_div(feed.shared, share.tensor)
+            return 3 * hidden + feed.count + max(hidden, shared)
         case _:
-            assert_never(f)
+            assert_never(feed)
 
 
-def workspace(f: Feed, hidden: int, share: RankShare) -> int:
+def workspace(feed: Feed, hidden: int, share: RankShare) -> int:
     """Rows by expert: of the second projection's input or output, and of the first's output."""
-    match f:
+    match feed:
         case Dense():
             return 0
         case Experts():
-            width, inputs = share.width(f), f.inputs or hidden
-            first = 2 * width if f.gated else width
-            return f.top_k * (max(width, inputs) + max(first, inputs))
+            width, inputs = share.width(feed), feed.inputs or hidden
+            first = 2 * width if feed.gated else width
+            return feed.top_k * (max(width, inputs) + max(first, inputs))
         case _:
-            assert_never(f)
+            assert_never(feed)
 
 
 # Mixers: (what it gives, projections and what is rotated)
@@ -154,61 +154,67 @@ def _mixed(block: LayerBlock, blocks: Sequence[LayerBlock], ranks: int) -> tuple
     return sum(given for given, _ in sizes), sum(projected for _, projected in sizes)
 
 
-def _local(m: Mixer, ranks: int) -> Mixer:
+def _local(mixer: Mixer, ranks: int) -> Mixer:
     """A rank's heads; a cache of latents is whole on every rank, but they are not."""
-    if isinstance(m, Latent | Compressed):
-        return replace(m, heads=ceil_div(m.heads, ranks))
-    return local(m, ranks)
+    if isinstance(mixer, Latent | Compressed):
+        return replace(mixer, heads=ceil_div(mixer.heads, ranks))
+    return local(mixer, ranks)
 
 
-def _owner(m: Mixer, blocks: Sequence[LayerBlock]) -> Mixer:
+def _owner(mixer: Mixer, blocks: Sequence[LayerBlock]) -> Mixer:
     """Layers that share a cache still make queries of their own."""
-    if isinstance(m, Shared) and m.owner < len(blocks) and blocks[m.owner].mixers:
-        return blocks[m.owner].mixers[0]
-    return m
+    if isinstance(mixer, Shared) and mixer.owner < len(blocks) and blocks[mixer.owner].mixers:
+        return blocks[mixer.owner].mixers[0]
+    return mixer
 
 
-def _sizes(m: Mixer, block: LayerBlock) -> tuple[int, int]:
-    match m:
+def _sizes(mixer: Mixer, block: LayerBlock) -> tuple[int, int]:
+    match mixer:
         case Attention() | CrossAttention():
-            return _attention(m)
+            return _attention(mixer)
         case Latent():
-            return _latent(m, block)
+            return _latent(mixer, block)
         case Compressed():
-            return m.heads * m.dim, 2 * m.heads * m.dim + block.query_rank + m.dim
+            return (
+                mixer.heads * mixer.dim,
+                2 * mixer.heads * mixer.dim + block.query_rank + mixer.dim,
+            )
         case Shared():
             return 0, 0
-        case _ if isinstance(m, Recurrent):
-            return _recurrent(m)
+        case _ if isinstance(mixer, Recurrent):
+            return _recurrent(mixer)
         case _:
-            assert_never(m)
+            assert_never(mixer)
 
 
-def _recurrent(m: Recurrent) -> tuple[int, int]:
-    match m:
+def _recurrent(recurrent: Recurrent) -> tuple[int, int]:
+    match recurrent:
         case GatedDelta():
-            given = m.value_heads * m.value_dim
-            return given, 2 * m.channels + given + 2 * m.value_heads
+            given = recurrent.value_heads * recurrent.value_dim
+            return given, 2 * recurrent.channels + given + 2 * recurrent.value_heads
         case KimiDelta() | LinearAttention():
-            return m.heads * m.dim, 4 * m.heads * m.dim
+            return recurrent.heads * recurrent.dim, 4 * recurrent.heads * recurrent.dim
         case Mamba1() | Mamba2():
-            return m.inner, m.inner + 2 * m.channels
+            return recurrent.inner, recurrent.inner + 2 * recurrent.channels
         case ShortConv() | Rwkv() | GatedRecurrence():  # the convolution, as many of its gate
-            return m.channels, 2 * m.channels
+            return recurrent.channels, 2 * recurrent.channels
         case _:
-            assert_never(m)
+            assert_never(recurrent)
 
 
-def _attention(m: Attention | CrossAttention) -> tuple[int, int]:
-    queries = m.heads * m.key_dim
-    rotated = queries + m.key_elements
-    return m.heads * m.value_dim, queries + m.key_elements + m.value_elements + rotated
+def _attention(attention: Attention | CrossAttention) -> tuple[int, int]:
+    queries = attention.heads * attention.key_dim
+    rotated = queries + attention.key_elements
+    return (
+        attention.heads * attention.value_dim,
+        queries + attention.key_elements + attention.value_elements + rotated,
+    )
 
 
-def _latent(m: Latent, block: LayerBlock) -> tuple[int, int]:
-    queries = m.heads * (m.nope + m.rotary)
-    given = m.heads * m.value_dim
-    return given, 2 * queries + block.query_rank + 2 * m.latent_elements
+def _latent(latent: Latent, block: LayerBlock) -> tuple[int, int]:
+    queries = latent.heads * (latent.nope + latent.rotary)
+    given = latent.heads * latent.value_dim
+    return given, 2 * queries + block.query_rank + 2 * latent.latent_elements
 
 
 def expanded_rows(context: int, sequences: int) -> int:

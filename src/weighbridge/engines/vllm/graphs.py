@@ -88,10 +88,10 @@ def splits(blocks: Sequence[LayerBlock], tokens: int, ranks: int) -> int:
     return SPLITS * tokens * max(widths, default=0) * FLOAT32
 
 
-def _width(m: Mixer, ranks: int) -> int:
-    if isinstance(m, Latent):
-        return ceil_div(m.heads, ranks) * m.rank
-    share = local(m, ranks)
+def _width(mixer: Mixer, ranks: int) -> int:
+    if isinstance(mixer, Latent):
+        return ceil_div(mixer.heads, ranks) * mixer.rank
+    share = local(mixer, ranks)
     return share.heads * share.value_dim if isinstance(share, Attention) else 0
 
 

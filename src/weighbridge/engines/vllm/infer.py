@@ -196,9 +196,9 @@ def _logged(reserve: RankReserve) -> FirstRank:
     }
 
 
-def _line(s: Subject, launched: VllmLaunched) -> DerivedFacts:
+def _line(subject: Subject, launched: VllmLaunched) -> DerivedFacts:
     return launch_line.facts(
-        s, launched.w, ENGINE, launching.command(s, launched.launch, launched.w)
+        subject, launched.w, ENGINE, launching.command(subject, launched.launch, launched.w)
     )
 
 

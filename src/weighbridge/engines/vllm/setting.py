@@ -125,31 +125,31 @@ class VllmLaunch:
         }
 
 
-def launch(subject: Subject, w: "Infer", budget: Budget | None, r: VllmRules) -> VllmLaunch:
+def launch(subject: Subject, w: "Infer", budget: Budget | None, rules: VllmRules) -> VllmLaunch:
     """Raises UsageError for values that the engine refuses."""
     pooling = pools(subject)
-    chunked = in_pieces(subject, w, subject.context, r)
+    chunked = in_pieces(subject, w, subject.context, rules)
     data = positive(w.data_parallel_size, "--data-parallel-size") or 1
     requests = ceil_div(positive(w.batch_size, "--batch-size") or 1, data)
-    usual = by_default(subject, budget, r)
-    tokens, sequences = batch(subject.context, requests, said(w), usual, r, chunked=chunked)
+    usual = by_default(subject, budget, rules)
+    tokens, sequences = batch(subject.context, requests, said(w), usual, rules, chunked=chunked)
     eager = bool(w.enforce_eager)
     speculative = _speculative(w)
-    second = not pooling and second_runner(subject, r)
+    second = not pooling and second_runner(subject, rules)
     return VllmLaunch(
-        rules=r,
-        utilization=_share(w.gpu_memory_utilization, r),
+        rules=rules,
+        utilization=_share(w.gpu_memory_utilization, rules),
         context=subject.context,
         requests=min(requests, sequences),
         tokens=tokens,
         sequences=sequences,
         eager=eager,
         chunked=chunked,
-        prefix_caching=_caches_prefixes(subject, w, r, chunked=chunked),
+        prefix_caching=_caches_prefixes(subject, w, rules, chunked=chunked),
         asynchronous=_asynchronous(w, pooling=pooling),
         pooling=pooling,
         second_runner=second,
-        captures=captured(subject, (tokens, sequences), w, budget, r, eager=eager),
+        captures=captured(subject, (tokens, sequences), w, budget, rules, eager=eager),
         kv_cache_dtype=w.kv_cache_dtype or "auto",
         kv_cache_bytes=positive(w.kv_cache_memory_bytes, "--kv-cache-memory-bytes"),
         blocks=positive(w.num_gpu_blocks_override, "--num-gpu-blocks-override"),
@@ -167,7 +167,7 @@ def launch(subject: Subject, w: "Infer", budget: Budget | None, r: VllmRules) ->
         adapters=bool(w.max_loras),
         sleeps=w.enable_sleep_mode,
         backend=_backend(w.attention_backend),
-        plain_awq=r.plain_awq and (w.quantization or "").lower() == PLAIN_AWQ,
+        plain_awq=rules.plain_awq and (w.quantization or "").lower() == PLAIN_AWQ,
     )
 
 
@@ -181,13 +181,13 @@ def _backend(said: str | None) -> str:
     return name
 
 
-def in_pieces(subject: Subject, w: "Infer", context: int, r: VllmRules) -> bool:
+def in_pieces(subject: Subject, w: "Infer", context: int, rules: VllmRules) -> bool:
     """Whether prompts are read in pieces: not by models that see all tokens at once, nor by the
     first engine, unless contexts are long, and text, windows, drafts and adapters let it."""
     if not subject.body.causal or subject.body.encoder is not None:
         return False
     lets = not (subject.body.towers or _speculative(w) or w.max_loras or _slides(subject))
-    return not r.whole_to or (context > r.whole_to and lets)
+    return not rules.whole_to or (context > rules.whole_to and lets)
 
 
 def _slides(subject: Subject) -> bool:
@@ -206,9 +206,9 @@ def positive(value: int | None, flag: str) -> int | None:
     return value
 
 
-def _share(given: float | None, r: VllmRules) -> float:
+def _share(given: float | None, rules: VllmRules) -> float:
     if given is None:
-        return r.utilization
+        return rules.utilization
     if not 0 < given <= 1:
         raise UsageError(f"--gpu-memory-utilization {given} is not above 0 and up to 1")
     return given
@@ -218,13 +218,13 @@ def _asynchronous(w: "Infer", *, pooling: bool) -> bool:
     return not pooling if w.async_scheduling is None else w.async_scheduling
 
 
-def _caches_prefixes(subject: Subject, w: "Infer", r: VllmRules, *, chunked: bool) -> bool:
+def _caches_prefixes(subject: Subject, w: "Infer", rules: VllmRules, *, chunked: bool) -> bool:
     """Tell whether prefixes are cached by default: not for models that see all tokens at once, nor
     for states before 0.26, nor where there are states alone."""
     if w.enable_prefix_caching is not None:
         return w.enable_prefix_caching
     states = has_states(subject)
-    return chunked and (not states or (r.prefixes_of_states and attends(subject)))
+    return chunked and (not states or (rules.prefixes_of_states and attends(subject)))
 
 
 def has_states(subject: Subject) -> bool:
@@ -251,22 +251,22 @@ def _speculative(w: "Infer") -> int:
 # Batches
 
 
-def by_default(subject: Subject, budget: Budget | None, r: VllmRules) -> tuple[int, int]:
+def by_default(subject: Subject, budget: Budget | None, rules: VllmRules) -> tuple[int, int]:
     """The same for a model: where all tokens of an image or a video see each other, a batch has
     room for the largest of them."""
-    tokens, sequences = tier(budget, r)
+    tokens, sequences = tier(budget, rules)
     whole = (subject.text or {}).get("use_bidirectional_attention") == "vision"
-    if r.whole_items and whole and subject.body.towers:
+    if rules.whole_items and whole and subject.body.towers:
         tokens = max(tokens, VIDEO)
     return tokens, sequences
 
 
-def tier(budget: Budget | None, r: VllmRules) -> tuple[int, int]:
+def tier(budget: Budget | None, rules: VllmRules) -> tuple[int, int]:
     """(tokens, sequences) of a server on this card."""
     if budget is None:
         return SMALL
     total = hardware.total(budget)
-    if r.largest_tier and total >= LARGEST:
+    if rules.largest_tier and total >= LARGEST:
         return 16_384, 1024
     small = hardware.small_for_its_memory(budget)
     return (8192, 1024) if total >= LARGE and not small else SMALL
@@ -285,23 +285,29 @@ def said(w: "Infer") -> Batch:
 
 
 def batch(
-    context: int, requests: int, b: Batch, usual: tuple[int, int], r: VllmRules, *, chunked: bool
+    context: int,
+    requests: int,
+    batch: Batch,
+    usual: tuple[int, int],
+    rules: VllmRules,
+    *,
+    chunked: bool,
 ) -> tuple[int, int]:
     """(max_num_batched_tokens, max_num_seqs); `usual` are a server's on this card."""
-    sequences = positive(b.sequences, "--max-num-seqs") or max(usual[1], requests)
-    tokens = positive(b.tokens, "--max-num-batched-tokens")
+    sequences = positive(batch.sequences, "--max-num-seqs") or max(usual[1], requests)
+    tokens = positive(batch.tokens, "--max-num-batched-tokens")
     if tokens is None:
-        tokens = r.pieces if r.whole_to and chunked else usual[0]
+        tokens = rules.pieces if rules.whole_to and chunked else usual[0]
         if not chunked:
-            tokens = context if r.whole_prompts else max(context, tokens)
-        if not r.whole_prompts:
+            tokens = context if rules.whole_prompts else max(context, tokens)
+        if not rules.whole_prompts:
             tokens = min(sequences * context, tokens)
     elif not chunked and tokens < context:
         raise UsageError(
             f"--max-num-batched-tokens {tokens:,} is less than one prompt of {context:,} tokens, "
             "which this model reads at once"
         )
-    if b.sequences is None:
+    if batch.sequences is None:
         sequences = min(sequences, tokens)
     return tokens, sequences
 
@@ -311,7 +317,7 @@ def captured(
     at: tuple[int, int],
     w: "Infer",
     budget: Budget | None,
-    r: VllmRules,
+    rules: VllmRules,
     *,
     eager: bool,
 ) -> tuple[int, ...]:
@@ -319,23 +325,29 @@ def captured(
     if eager:
         return ()
     wide = facts(subject.model_type).vllm.wide_graphs
-    return captures(at, _speculative(w) + 1, w, budget, r, wide=wide)
+    return captures(at, _speculative(w) + 1, w, budget, rules, wide=wide)
 
 
 def captures(
-    at: tuple[int, int], length: int, w: "Infer", budget: Budget | None, r: VllmRules, *, wide: bool
+    at: tuple[int, int],
+    length: int,
+    w: "Infer",
+    budget: Budget | None,
+    rules: VllmRules,
+    *,
+    wide: bool,
 ) -> tuple[int, ...]:
     """Tokens of the CUDA graphs. `at`: of a batch, and sequences; `length` is what one request
     decodes at a time; `wide` models ask for twice as many."""
     tokens, sequences = at
-    limit = WIDE_GRAPHS if r.wide_graphs and hardware.blackwell(budget) else GRAPHS
-    if r.graphs_by_sequences:
+    limit = WIDE_GRAPHS if rules.wide_graphs and hardware.blackwell(budget) else GRAPHS
+    if rules.graphs_by_sequences:
         limit = min(2 * length * sequences, limit)
     if wide:
-        limit = r.widest_graphs
-    limit = max(limit, r.least_graphs)
+        limit = rules.widest_graphs
+    limit = max(limit, rules.least_graphs)
     largest = min(w.max_cudagraph_capture_size or limit, tokens)
-    step = WIDE_STEP if wide else r.graph_step
+    step = WIDE_STEP if wide else rules.graph_step
     sizes = {1, 2, 4, *range(8, 256, 8), *range(256, largest + 1, step)}
     return tuple(sorted(n for n in sizes if n <= largest))
 
@@ -343,18 +355,20 @@ def captures(
 # The newer model runner
 
 
-def second_runner(subject: Subject, r: VllmRules) -> bool:
+def second_runner(subject: Subject, rules: VllmRules) -> bool:
     """Whether vLLM takes its newer model runner for this class."""
-    if r.second_any or subject.part.blueprint.cls in r.second_runner - _not_plain(subject, r):
+    if rules.second_any or subject.part.blueprint.cls in rules.second_runner - _not_plain(
+        subject, rules
+    ):
         return True
-    return r.second_dense and not has_experts(subject) and not has_states(subject)
+    return rules.second_dense and not has_experts(subject) and not has_states(subject)
 
 
-def _not_plain(subject: Subject, r: VllmRules) -> frozenset[str]:
+def _not_plain(subject: Subject, rules: VllmRules) -> frozenset[str]:
     """Return the classes that the newer runner does not serve for this model: all, where it has
     experts or packed weights that this release of the runner has not."""
     plain = subject.choice.scheme is None and not has_experts(subject)
-    return frozenset() if plain or r.second_packed else r.second_runner
+    return frozenset() if plain or rules.second_packed else rules.second_runner
 
 
 def has_experts(subject: Subject) -> bool:

@@ -84,7 +84,9 @@ def feed(s: TrainingStep, p: Module, x: Tensor, number: int) -> Tensor:
     return out
 
 
-def routed(s: TrainingStep, p: Module, x: Tensor, e: Experts) -> tuple[Tensor, Tensor, Tensor]:
+def routed(
+    s: TrainingStep, p: Module, x: Tensor, experts: Experts
+) -> tuple[Tensor, Tensor, Tensor]:
     """DbrxRouter.forward: scores of all, which the layer holds; those of the best, and their
     numbers."""
     m = s.m
@@ -92,7 +94,7 @@ def routed(s: TrainingStep, p: Module, x: Tensor, e: Experts) -> tuple[Tensor, T
     scores = softmax(m, cast(m, logits, FLOAT32) if older(s) else logits)
     if older(s):
         del logits
-    value, numbers = topk(m, scores, e.top_k)
+    value, numbers = topk(m, scores, experts.top_k)
     value = divide(m, value, m.new((x.shape[0], 1), value.dtype))
     if not older(s):
         return logits, value, numbers
@@ -129,14 +131,14 @@ def experts(s: TrainingStep, p: Module, x: Tensor, weights: Tensor, numbers: Ten
     return out
 
 
-def _chunks(s: TrainingStep, p: Module, e: Experts, *, every: bool) -> Expert:
+def _chunks(s: TrainingStep, p: Module, experts: Experts, *, every: bool) -> Expert:
     """The experts in turn: chunks of the three matrices, which are all there from the start."""
     m = s.m
-    turns = e.count if every else min(e.count, loops.RUN)
+    turns = experts.count if every else min(experts.count, loops.RUN)
     cut = []
     for name in MATRICES:
         chunks = split_rows(m, p.bare(name), turns)
-        cut.append([t.view(t.rows // e.count, t.shape[-1]) for t in chunks])
+        cut.append([t.view(t.rows // experts.count, t.shape[-1]) for t in chunks])
     number = count()
 
     def run(x: Tensor) -> Tensor:
@@ -146,13 +148,13 @@ def _chunks(s: TrainingStep, p: Module, e: Experts, *, every: bool) -> Expert:
     return run
 
 
-def _picked(s: TrainingStep, p: Module, e: Experts) -> Expert:
+def _picked(s: TrainingStep, p: Module, experts: Experts) -> Expert:
     """The experts in turn: of each matrix the rows of one."""
     m = s.m
 
     def run(x: Tensor) -> Tensor:
         return gated(
-            s, x, *(part(m, t, t.rows // e.count, t.shape[-1]) for t in map(p.bare, MATRICES))
+            s, x, *(part(m, t, t.rows // experts.count, t.shape[-1]) for t in map(p.bare, MATRICES))
         )
 
     return run

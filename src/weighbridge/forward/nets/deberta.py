@@ -110,86 +110,101 @@ def embedded(s: TrainingStep, p: Module) -> Tensor:
 
 
 def layer(
-    x: Tensor, s: TrainingStep, p: Module, h: AttentionHeads, mask: Tensor, places: Places | None
+    x: Tensor,
+    s: TrainingStep,
+    p: Module,
+    heads: AttentionHeads,
+    mask: Tensor,
+    places: Places | None,
 ) -> Tensor:
     """DebertaV2Layer.forward"""
-    attention_output = attention(s, p.at("attention"), x, h, mask, places)
+    attention_output = attention(s, p.at("attention"), x, heads, mask, places)
     intermediate_output = bert.intermediate(s, p, attention_output)
     return bert.output(s, p.at("output"), intermediate_output, attention_output)
 
 
 def attention(
-    s: TrainingStep, p: Module, x: Tensor, h: AttentionHeads, mask: Tensor, places: Places | None
+    s: TrainingStep,
+    p: Module,
+    x: Tensor,
+    heads: AttentionHeads,
+    mask: Tensor,
+    places: Places | None,
 ) -> Tensor:
     """DebertaV2Attention.forward"""
-    return bert.output(s, p.at("output"), disentangled(s, p.at("self"), x, h, mask, places), x)
+    return bert.output(s, p.at("output"), disentangled(s, p.at("self"), x, heads, mask, places), x)
 
 
 def disentangled(
-    s: TrainingStep, p: Module, x: Tensor, h: AttentionHeads, mask: Tensor, places: Places | None
+    s: TrainingStep,
+    p: Module,
+    x: Tensor,
+    heads: AttentionHeads,
+    mask: Tensor,
+    places: Places | None,
 ) -> Tensor:
     """DisentangledSelfAttention.forward: its local variables live to its end."""
-    m, shape = s.m, (h.batch * h.heads, h.length, h.key_dim)
+    m, shape = s.m, (heads.batch * heads.heads, heads.length, heads.key_dim)
     query_layer = first(m, p.linear(m, x, "query_proj")).view(*shape)
     key_layer = first(m, p.linear(m, x, "key_proj")).view(*shape)
     value_layer = first(m, p.linear(m, x, "value_proj")).view(*shape)
-    attention_scores = matmul(m, query_layer, scale(m, key_layer), h.seen)
+    attention_scores = matmul(m, query_layer, scale(m, key_layer), heads.seen)
     if places is not None:
         rel_embeddings = dropout(m, places.rel_embeddings, s.rate(DROPOUT))
         kept = places._replace(rel_embeddings=rel_embeddings)
-        rel_att = bias(s, p, h, (query_layer, key_layer), kept)
+        rel_att = bias(s, p, heads, (query_layer, key_layer), kept)
         if rel_att is not None:
             attention_scores = add(m, attention_scores, rel_att)
-    attention_scores = attention_scores.view(*h.scores)
+    attention_scores = attention_scores.view(*heads.scores)
     seen = m.new(mask.shape, BOOL)
     attention_scores = masked(m, attention_scores, m.new(mask.shape, BOOL))
     attention_probs = own_softmax(m, attention_scores)
     attention_probs = dropout(m, attention_probs, s.rate("attention_probs_dropout_prob"))
-    rows = attention_probs.view(shape[0], h.length, h.seen)
-    context_layer = matmul(m, rows, value_layer, h.value_dim)
-    context_layer = contiguous(m, turned(m, context_layer), h)
+    rows = attention_probs.view(shape[0], heads.length, heads.seen)
+    context_layer = matmul(m, rows, value_layer, heads.value_dim)
+    context_layer = contiguous(m, turned(m, context_layer), heads)
     del seen
-    return context_layer.view(h.batch, h.length, h.heads * h.value_dim)
+    return context_layer.view(heads.batch, heads.length, heads.heads * heads.value_dim)
 
 
 def bias(
-    s: TrainingStep, p: Module, h: AttentionHeads, layers: tuple[Tensor, Tensor], places: Places
+    s: TrainingStep, p: Module, heads: AttentionHeads, layers: tuple[Tensor, Tensor], places: Places
 ) -> Tensor | None:
     """DisentangledSelfAttention.disentangled_attention_bias"""
     m, kinds = s.m, s.built.config.get("pos_att_type") or ()
     query_layer, key_layer = layers
     if s.built.config.get("share_att_key"):
-        pos_query_layer = placed(s, p, "query_proj", h, places)
-        pos_key_layer = placed(s, p, "key_proj", h, places)
+        pos_query_layer = placed(s, p, "query_proj", heads, places)
+        pos_key_layer = placed(s, p, "key_proj", heads, places)
     else:
-        pos_key_layer = placed(s, p, "pos_key_proj", h, places)
-        pos_query_layer = placed(s, p, "pos_query_proj", h, places)
+        pos_key_layer = placed(s, p, "pos_key_proj", heads, places)
+        pos_query_layer = placed(s, p, "pos_query_proj", heads, places)
     score = None
     if "c2p" in kinds:
         assert pos_key_layer is not None
         c2p_att = matmul(m, query_layer, pos_key_layer, pos_key_layer.shape[1])
         c2p_pos = clamped(s, places)
-        c2p_att = gathered(m, c2p_att, c2p_pos, (c2p_att.shape[0], h.length, h.seen))
+        c2p_att = gathered(m, c2p_att, c2p_pos, (c2p_att.shape[0], heads.length, heads.seen))
         score = shift(m, scale(m, c2p_att))
     if "p2c" in kinds:
         assert pos_query_layer is not None
         p2c_pos = clamped(s, places)
         p2c_att = matmul(m, key_layer, pos_query_layer, pos_query_layer.shape[1])
-        p2c_att = gathered(m, p2c_att, p2c_pos, (p2c_att.shape[0], h.length, h.seen))
+        p2c_att = gathered(m, p2c_att, p2c_pos, (p2c_att.shape[0], heads.length, heads.seen))
         scaled = scale(m, p2c_att)
         score = shift(m, scaled) if score is None else add_(m, score, scaled)
     return score
 
 
 def placed(
-    s: TrainingStep, p: Module, name: str, h: AttentionHeads, places: Places
+    s: TrainingStep, p: Module, name: str, heads: AttentionHeads, places: Places
 ) -> Tensor | None:
     """Positions through a projection, of every head, repeated for every sequence."""
     if not p.has(name):
         return None
     m, rows = s.m, places.rel_embeddings.shape[0]
-    x = first(m, p.linear(m, places.rel_embeddings, name)).view(h.heads, rows, h.key_dim)
-    return interleaved(m, x, (h.batch * h.heads, rows, h.key_dim))
+    x = first(m, p.linear(m, places.rel_embeddings, name)).view(heads.heads, rows, heads.key_dim)
+    return interleaved(m, x, (heads.batch * heads.heads, rows, heads.key_dim))
 
 
 def clamped(s: TrainingStep, places: Places) -> Tensor:
@@ -248,12 +263,12 @@ def encoded(s: TrainingStep) -> Tensor:
     return x
 
 
-def biases(s: TrainingStep, p: Module, h: AttentionHeads) -> Tensor:
+def biases(s: TrainingStep, p: Module, heads: AttentionHeads) -> Tensor:
     """MPNetEncoder.compute_position_bias"""
     m = s.m
-    numbers = buckets(m, h.length, h.seen, causal=False)
+    numbers = buckets(m, heads.length, heads.seen, causal=False)
     values = embedding(m, numbers, p.weight("relative_attention_bias"))
-    values = expand(m, values.view(1, h.heads, h.length, h.seen), *h.scores)
+    values = expand(m, values.view(1, heads.heads, heads.length, heads.seen), *heads.scores)
     return copied(m, values)
 
 
@@ -277,13 +292,13 @@ def mpnet_attention(
     s: TrainingStep,
     p: Module,
     x: Tensor,
-    h: AttentionHeads,
+    heads: AttentionHeads,
     attention_mask: Tensor | None,
     position_bias: Tensor,
 ) -> Tensor:
     """MPNetAttention.forward"""
     m = s.m
-    out = own(s, p.at("attn"), x, h, attention_mask, position_bias)
+    out = own(s, p.at("attn"), x, heads, attention_mask, position_bias)
     return normed(m, add(m, dropout(m, out, s.rate("hidden_dropout_prob")), x), p, "LayerNorm")
 
 
@@ -291,22 +306,22 @@ def own(
     s: TrainingStep,
     p: Module,
     x: Tensor,
-    h: AttentionHeads,
+    heads: AttentionHeads,
     attention_mask: Tensor | None,
     position_bias: Tensor,
 ) -> Tensor:
     """MPNetSelfAttention.forward: its local variables live to its end."""
-    m, shape = s.m, (h.batch, h.length, h.heads, h.key_dim)
+    m, shape = s.m, (heads.batch, heads.length, heads.heads, heads.key_dim)
     q, k, v = (turned(m, p.linear(m, x, name).view(*shape)) for name in QKV)
-    attention_scores = scale(m, product(m, q, k, h))
+    attention_scores = scale(m, product(m, q, k, heads))
     attention_scores = add_(m, attention_scores, position_bias)
     if attention_mask is not None:
         attention_scores = add(m, attention_scores, attention_mask)
     attention_probs = own_softmax(m, attention_scores)
     attention_probs = dropout(m, attention_probs, s.rate("attention_probs_dropout_prob"))
-    c = product(m, attention_probs, v, h, columns=h.value_dim)
-    c = contiguous(m, c, h)
-    return p.linear(m, c.view(h.batch, h.length, h.heads * h.key_dim), "o")
+    c = product(m, attention_probs, v, heads, columns=heads.value_dim)
+    c = contiguous(m, c, heads)
+    return p.linear(m, c.view(heads.batch, heads.length, heads.heads * heads.key_dim), "o")
 
 
 mpnet = Net(mpnet_model, loss=bert.loss)

@@ -99,25 +99,27 @@ def delta_of(s: TrainingStep, number: int) -> Delta:
     )
 
 
-def mixer(s: TrainingStep, p: Module, x: Tensor, d: Delta) -> Tensor:
+def mixer(s: TrainingStep, p: Module, x: Tensor, delta: Delta) -> Tensor:
     """Qwen3NextGatedDeltaNet.forward, Qwen3_5GatedDeltaNet.forward; local variables live to its
     end."""
     m = s.m
-    projected, parts, mixed, z, b, a = (fused if p.has("in_proj_qkvz") else apart)(m, p, x, d)
+    projected, parts, mixed, z, b, a = (fused if p.has("in_proj_qkvz") else apart)(m, p, x, delta)
     mixed = along(m, p, mixed)
-    query, key, value = heads_of(m, mixed, d)
+    query, key, value = heads_of(m, mixed, delta)
     del parts
     beta = of_result(m, b)
     g = decays(m, p, a)
     given = DeltaInputs(query, key, value, g, beta)
     if s.transformers < SOLVED_SINCE:
-        core = delta_rule_by_rows(m, given, d, filled_in_place=s.transformers < TRIANGULAR_SINCE)
+        core = delta_rule_by_rows(
+            m, given, delta, filled_in_place=s.transformers < TRIANGULAR_SINCE
+        )
     else:
-        core = delta_rule(m, given, d)
+        core = delta_rule(m, given, delta)
     if core.dtype == FLOAT32 and s.transformers >= SOLVED_SINCE:
         core = copied(m, core)  # the rule left heads before tokens
     core = gated_norm(m, core, z, p.weight("norm"))
-    out = p.linear(m, core.view(d.batch, d.length, d.values), "out_proj")
+    out = p.linear(m, core.view(delta.batch, delta.length, delta.values), "out_proj")
     del projected, mixed, query, key, value, g
     return out
 
@@ -126,40 +128,45 @@ def mixer(s: TrainingStep, p: Module, x: Tensor, d: Delta) -> Tensor:
 Projected = tuple[tuple[Tensor, ...], tuple[Tensor, ...], Tensor, Tensor, Tensor, Tensor]
 
 
-def fused(m: Machine, p: Module, x: Tensor, d: Delta) -> Projected:
+def fused(m: Machine, p: Module, x: Tensor, delta: Delta) -> Projected:
     """fix_query_key_value_ordering: what belongs to one key head lies together, and is copied."""
-    each = d.values // d.key_heads
+    each = delta.values // delta.key_heads
     qkvz, ba = p.linear(m, x, "in_proj_qkvz"), p.linear(m, x, "in_proj_ba")
-    lead = d.batch, d.length, d.key_heads
+    lead = delta.batch, delta.length, delta.key_heads
     query, key, value, z = split(
-        m, qkvz.view(*lead, qkvz.shape[-1] // d.key_heads), (d.key_dim, d.key_dim, each, each)
+        m,
+        qkvz.view(*lead, qkvz.shape[-1] // delta.key_heads),
+        (delta.key_dim, delta.key_dim, each, each),
     )
-    few = d.heads // d.key_heads
+    few = delta.heads // delta.key_heads
     b, a = split(m, ba.view(*lead, 2 * few), (few, few))
     value, z, b, a = copied(m, value), copied(m, z), copied(m, b), copied(m, a)
     query, key = copied(m, query), copied(m, key)
-    flat = [t.view(d.batch, d.length, t.numel // (d.batch * d.length)) for t in (query, key, value)]
-    b, a = (t.view(d.batch, d.length, d.heads) for t in (b, a))
-    z = z.view(d.batch, d.length, d.heads, d.value_dim)
+    flat = [
+        t.view(delta.batch, delta.length, t.numel // (delta.batch * delta.length))
+        for t in (query, key, value)
+    ]
+    b, a = (t.view(delta.batch, delta.length, delta.heads) for t in (b, a))
+    z = z.view(delta.batch, delta.length, delta.heads, delta.value_dim)
     return (qkvz, ba), (query, key, value), join(m, *flat), z, b, a
 
 
-def apart(m: Machine, p: Module, x: Tensor, d: Delta) -> Projected:
+def apart(m: Machine, p: Module, x: Tensor, delta: Delta) -> Projected:
     mixed = p.linear(m, x, "in_proj_qkv")
-    z = p.linear(m, x, "in_proj_z").view(d.batch, d.length, d.heads, d.value_dim)
+    z = p.linear(m, x, "in_proj_z").view(delta.batch, delta.length, delta.heads, delta.value_dim)
     return (), (), mixed, z, p.linear(m, x, "in_proj_b"), p.linear(m, x, "in_proj_a")
 
 
-def heads_of(m: Machine, mixed: Tensor, d: Delta) -> tuple[Tensor, ...]:
+def heads_of(m: Machine, mixed: Tensor, delta: Delta) -> tuple[Tensor, ...]:
     """Gradients come with heads before tokens, but those that were summed over copies."""
-    query, key, value = split(m, mixed, (d.keys, d.keys, d.values))
-    if d.key_heads == d.heads:
+    query, key, value = split(m, mixed, (delta.keys, delta.keys, delta.values))
+    if delta.key_heads == delta.heads:
         query, key = turned(m, query), turned(m, key)
-    lead = d.batch, d.length
+    lead = delta.batch, delta.length
     return (
-        query.view(*lead, d.key_heads, d.key_dim),
-        key.view(*lead, d.key_heads, d.key_dim),
-        turned(m, value).view(*lead, d.heads, d.value_dim),
+        query.view(*lead, delta.key_heads, delta.key_dim),
+        key.view(*lead, delta.key_heads, delta.key_dim),
+        turned(m, value).view(*lead, delta.heads, delta.value_dim),
     )
 
 
@@ -179,83 +186,87 @@ class DeltaInputs(NamedTuple):
     beta: Tensor
 
 
-def delta_rule(m: Machine, given: DeltaInputs, d: Delta) -> Tensor:
+def delta_rule(m: Machine, given: DeltaInputs, delta: Delta) -> Tensor:
     """torch_chunk_gated_delta_rule; its local variables live to its end."""
     query, key, value, decay, beta = given
     dtype = query.dtype
-    query, key, value, beta = widened(m, (query, key, value, beta), d)
+    query, key, value, beta = widened(m, (query, key, value, beta), delta)
     query, key = l2norm(m, query), l2norm(m, key)
     query = scale(m, query)
     query, key, value = (
-        filled(m, x, (d.batch, d.heads, d.padded, x.shape[-1])) for x in (query, key, value)
+        filled(m, x, (delta.batch, delta.heads, delta.padded, x.shape[-1]))
+        for x in (query, key, value)
     )
-    beta, decay = (filled(m, x, (d.batch, d.heads, d.padded)) for x in (beta, decay))
+    beta, decay = (filled(m, x, (delta.batch, delta.heads, delta.padded)) for x in (beta, decay))
     v_beta = mul(m, value, beta.view(*beta.shape, 1))
     k_beta = mul(m, key, beta.view(*beta.shape, 1))
-    query, key = query.view(*d.lead, d.key_dim), key.view(*d.lead, d.key_dim)
-    k_beta = turned(m, k_beta).view(*d.lead, d.key_dim)
-    v_beta = turned(m, v_beta).view(*d.lead, d.value_dim)
+    query, key = query.view(*delta.lead, delta.key_dim), key.view(*delta.lead, delta.key_dim)
+    k_beta = turned(m, k_beta).view(*delta.lead, delta.key_dim)
+    v_beta = turned(m, v_beta).view(*delta.lead, delta.value_dim)
     mask = upper(m)
-    cum_decay = cumulated(m, decay.view(*d.lead))
+    cum_decay = cumulated(m, decay.view(*delta.lead))
     pairwise = between(m, cum_decay, mask)
-    apart = dtype == FLOAT32 and d.padded == d.length
+    apart = dtype == FLOAT32 and delta.padded == delta.length
     ut_system = mul(m, product(m, k_beta, key, CHUNK, apart=apart), pairwise)
     intra = mul(m, product(m, query, key, CHUNK, apart=apart), pairwise)
-    decayed_k_beta = mul(m, k_beta, of_result(m, cum_decay).view(*d.lead, 1))
+    decayed_k_beta = mul(m, k_beta, of_result(m, cum_decay).view(*delta.lead, 1))
     new_values = solved(m, ut_system, v_beta)
     k_cumdecay = solved(m, ut_system, decayed_k_beta)
-    state = m.new((d.batch, d.heads, d.key_dim, d.value_dim), FLOAT32)
+    state = m.new((delta.batch, delta.heads, delta.key_dim, delta.value_dim), FLOAT32)
     core = m.new(new_values.shape, FLOAT32)
-    query = mul(m, query, of_result(m, cum_decay).view(*d.lead, 1))
-    last = part(m, cum_decay, *d.lead[:3], 1)
-    key = mul(m, key, of_result(m, sub(m, last, cum_decay)).view(*d.lead, 1))
-    chunk_decay = of_result(m, part(m, cum_decay, *d.lead[:3]))
+    query = mul(m, query, of_result(m, cum_decay).view(*delta.lead, 1))
+    last = part(m, cum_decay, *delta.lead[:3], 1)
+    key = mul(m, key, of_result(m, sub(m, last, cum_decay)).view(*delta.lead, 1))
+    chunk_decay = of_result(m, part(m, cum_decay, *delta.lead[:3]))
     carried = [state, core]
     del state, core
     turns = ChunkInputs(
-        new_values, k_cumdecay, query, key, intra, chunk_decay, apart and d.batch > 1
+        new_values, k_cumdecay, query, key, intra, chunk_decay, apart and delta.batch > 1
     )
-    repeat(m, d.chunks, lambda carried: turn(m, turns, carried, d), carried)
+    repeat(m, delta.chunks, lambda carried: turn(m, turns, carried, delta), carried)
     core = carried[1]
     carried[:2] = []
-    core = copied(m, core).view(d.batch, d.heads, d.padded, d.value_dim)
-    if d.padded > d.length:
-        core = part(m, core, d.batch, d.heads, d.length, d.value_dim)
-    return cast(m, core, dtype).view(d.batch, d.length, d.heads, d.value_dim)
+    core = copied(m, core).view(delta.batch, delta.heads, delta.padded, delta.value_dim)
+    if delta.padded > delta.length:
+        core = part(m, core, delta.batch, delta.heads, delta.length, delta.value_dim)
+    return cast(m, core, dtype).view(delta.batch, delta.length, delta.heads, delta.value_dim)
 
 
 def delta_rule_by_rows(
-    m: Machine, given: DeltaInputs, d: Delta, *, filled_in_place: bool
+    m: Machine, given: DeltaInputs, delta: Delta, *, filled_in_place: bool
 ) -> Tensor:
     """The rule before transformers 5.17; its local variables live to its end. Queries and keys are
     normed as they come, and all is laid out with heads before tokens. `filled_in_place`: scores of
     a chunk are masked, which keeps the mask alone."""
     query, key, value, g, beta = given
     dtype = query.dtype
-    if d.heads > d.key_heads:
-        each = d.batch, d.length, d.heads, d.key_dim
+    if delta.heads > delta.key_heads:
+        each = delta.batch, delta.length, delta.heads, delta.key_dim
         query, key = interleaved(m, query, each), interleaved(m, key, each)
     query, key = l2norm(m, query), l2norm(m, key)
     query, key, value, beta, g = (
         cast(m, copied(m, x), FLOAT32) for x in (query, key, value, beta, g)
     )
     query, key, value = (
-        filled(m, x, (d.batch, d.heads, d.padded, x.shape[-1])) for x in (query, key, value)
+        filled(m, x, (delta.batch, delta.heads, delta.padded, x.shape[-1]))
+        for x in (query, key, value)
     )
-    beta, g = (filled(m, x, (d.batch, d.heads, d.padded)) for x in (beta, g))
+    beta, g = (filled(m, x, (delta.batch, delta.heads, delta.padded)) for x in (beta, g))
     query = scale(m, query)
-    v_beta = mul(m, value, beta.view(*beta.shape, 1)).view(*d.lead, d.value_dim)
-    k_beta = mul(m, key, beta.view(*beta.shape, 1)).view(*d.lead, d.key_dim)
-    query, key = query.view(*d.lead, d.key_dim), key.view(*d.lead, d.key_dim)
+    v_beta = mul(m, value, beta.view(*beta.shape, 1)).view(*delta.lead, delta.value_dim)
+    k_beta = mul(m, key, beta.view(*beta.shape, 1)).view(*delta.lead, delta.key_dim)
+    query, key = query.view(*delta.lead, delta.key_dim), key.view(*delta.lead, delta.key_dim)
     mask = upper(m)
-    g = cumulated(m, g.view(*d.lead))
+    g = cumulated(m, g.view(*delta.lead))
     decay_mask = decays_between(m, g)
     attn = masked(m, mul(m, matmul(m, k_beta, key, CHUNK), decay_mask), mask)
     attn = substituted(m, scale(m, attn))
     attn = shift(m, attn)
-    value = matmul(m, attn, v_beta, d.value_dim)
-    k_cumdecay = matmul(m, attn, mul(m, k_beta, of_result(m, g).view(*d.lead, 1)), d.key_dim)
-    state = m.new((d.batch, d.heads, d.key_dim, d.value_dim), FLOAT32)
+    value = matmul(m, attn, v_beta, delta.value_dim)
+    k_cumdecay = matmul(
+        m, attn, mul(m, k_beta, of_result(m, g).view(*delta.lead, 1)), delta.key_dim
+    )
+    state = m.new((delta.batch, delta.heads, delta.key_dim, delta.value_dim), FLOAT32)
     core = m.new(value.shape, FLOAT32)
     mask = upper(m)
     carried = [state, core]
@@ -263,21 +274,21 @@ def delta_rule_by_rows(
     rows = ChunkRows(
         query, key, value, k_cumdecay, g, decay_mask, mask if filled_in_place else None
     )
-    repeat(m, d.chunks, lambda carried: row_turn(m, rows, carried, d), carried)
+    repeat(m, delta.chunks, lambda carried: row_turn(m, rows, carried, delta), carried)
     core = carried[1]
     carried[:] = []
-    core = core.view(d.batch, d.heads, d.padded, d.value_dim)
-    if d.padded > d.length:
-        core = part(m, core, d.batch, d.heads, d.length, d.value_dim)
+    core = core.view(delta.batch, delta.heads, delta.padded, delta.value_dim)
+    if delta.padded > delta.length:
+        core = part(m, core, delta.batch, delta.heads, delta.length, delta.value_dim)
     core = cast(m, copied(m, core), dtype)
     del attn, v_beta, k_beta
-    return core.view(d.batch, d.length, d.heads, d.value_dim)
+    return core.view(delta.batch, delta.length, delta.heads, delta.value_dim)
 
 
-def decays_between(m: Machine, g: Tensor) -> Tensor:
+def decays_between(m: Machine, decay: Tensor) -> Tensor:
     """((g.unsqueeze(-1) - g.unsqueeze(-2)).tril().exp().float()).tril()"""
-    lead = g.shape
-    out = sub(m, g.view(*lead, 1), g.view(*lead[:-1], 1, lead[-1]))
+    lead = decay.shape
+    out = sub(m, decay.view(*lead, 1), decay.view(*lead[:-1], 1, lead[-1]))
     out = triangle(m, out)
     out = of_result(m, out)
     return triangle(m, out)
@@ -295,39 +306,43 @@ class ChunkRows(NamedTuple):
     mask: Tensor | None
 
 
-def row_turn(m: Machine, t: ChunkRows, carried: Carried, d: Delta) -> None:
+def row_turn(m: Machine, turn: ChunkRows, carried: Carried, delta: Delta) -> None:
     """One chunk; the state and the output go on, and four local variables."""
     state, core = carried[:2]
-    rows = d.batch, d.heads, CHUNK
-    keys, values = (*rows, d.key_dim), (*rows, d.value_dim)
-    q_i, k_i, v_i = part(m, t.query, *keys), part(m, t.key, *keys), part(m, t.value, *values)
-    attn = mul(m, matmul(m, q_i, k_i, CHUNK), part(m, t.decay_mask, *rows, CHUNK))
-    if t.mask is not None:
+    rows = delta.batch, delta.heads, CHUNK
+    keys, values = (*rows, delta.key_dim), (*rows, delta.value_dim)
+    q_i, k_i, v_i = (
+        part(m, turn.query, *keys),
+        part(m, turn.key, *keys),
+        part(m, turn.value, *values),
+    )
+    attn = mul(m, matmul(m, q_i, k_i, CHUNK), part(m, turn.decay_mask, *rows, CHUNK))
+    if turn.mask is not None:
         scores = Computed(attn.shape, attn.dtype, attn.storage)
-        record(m, _filled, [attn], [t.mask], scores)
+        record(m, _filled, [attn], [turn.mask], scores)
         attn = scores
     carried[2:3] = [attn]
-    carried[3:4] = [matmul(m, part(m, t.k_cumdecay, *keys), state, d.value_dim)]
+    carried[3:4] = [matmul(m, part(m, turn.k_cumdecay, *keys), state, delta.value_dim)]
     carried[4:5] = [sub(m, v_i, carried[3])]
-    v_new, g_i = carried[4], part(m, t.g, *rows)
+    v_new, g_i = carried[4], part(m, turn.g, *rows)
     decayed = mul(m, q_i, of_result(m, g_i).view(*rows, 1))
-    carried[5:6] = [matmul(m, decayed, state, d.value_dim)]
-    core = written(m, core, add(m, carried[5], matmul(m, attn, v_new, d.value_dim)))
-    to_save = mul(m, state, of_result(m, part(m, t.g, *rows[:2], 1, 1)))
-    left = of_result(m, sub(m, part(m, t.g, *rows[:2], 1), part(m, t.g, *rows)))
-    key = mul(m, k_i, left.view(*rows, 1)).view(*rows[:2], d.key_dim, CHUNK)
-    carried[:2] = [add(m, to_save, matmul(m, key, v_new, d.value_dim)), core]
+    carried[5:6] = [matmul(m, decayed, state, delta.value_dim)]
+    core = written(m, core, add(m, carried[5], matmul(m, attn, v_new, delta.value_dim)))
+    to_save = mul(m, state, of_result(m, part(m, turn.g, *rows[:2], 1, 1)))
+    left = of_result(m, sub(m, part(m, turn.g, *rows[:2], 1), part(m, turn.g, *rows)))
+    key = mul(m, k_i, left.view(*rows, 1)).view(*rows[:2], delta.key_dim, CHUNK)
+    carried[:2] = [add(m, to_save, matmul(m, key, v_new, delta.value_dim)), core]
 
 
 def _filled(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
     return [m.new(grads[0].shape, grads[0].dtype)]
 
 
-def widened(m: Machine, given: tuple[Tensor, ...], d: Delta) -> list[Tensor]:
+def widened(m: Machine, given: tuple[Tensor, ...], delta: Delta) -> list[Tensor]:
     """Queries and keys for every value head, and all in float32."""
     query, key, *rest = given
-    if d.heads > d.key_heads:
-        each = d.batch, d.length, d.heads, d.key_dim
+    if delta.heads > delta.key_heads:
+        each = delta.batch, delta.length, delta.heads, delta.key_dim
         query, key = interleaved(m, query, each), interleaved(m, key, each)
     return [cast(m, x, FLOAT32) for x in (query, key, *rest)]
 
@@ -364,21 +379,21 @@ class ChunkInputs(NamedTuple):
     apart: bool
 
 
-def turn(m: Machine, t: ChunkInputs, carried: Carried, d: Delta) -> None:
+def turn(m: Machine, inputs: ChunkInputs, carried: Carried, delta: Delta) -> None:
     """One chunk; the state and the output go on, and two local variables."""
     state, core = carried[:2]
-    rows = d.batch, d.heads, CHUNK
-    keys, values = (*rows, d.key_dim), (*rows, d.value_dim)
-    new, known = part(m, t.new_values, *values), part(m, t.k_cumdecay, *keys)
-    carried[2:3] = [sub(m, new, matmul(m, known, state, d.value_dim))]
+    rows = delta.batch, delta.heads, CHUNK
+    keys, values = (*rows, delta.key_dim), (*rows, delta.value_dim)
+    new, known = part(m, inputs.new_values, *values), part(m, inputs.k_cumdecay, *keys)
+    carried[2:3] = [sub(m, new, matmul(m, known, state, delta.value_dim))]
     v_new = carried[2]
-    query = placed(m, part(m, t.query, *keys), apart=t.apart)
-    carried[3:] = [matmul(m, query, state, d.value_dim)]
-    seen = part(m, t.intra, *rows, CHUNK)
-    core = written(m, core, add(m, carried[3], matmul(m, seen, v_new, d.value_dim)))
-    kept = mul(m, state, part(m, t.chunk_decay, *rows[:2], 1, 1))
-    key = placed(m, part(m, t.key, *rows[:2], d.key_dim, CHUNK), apart=t.apart)
-    carried[:2] = [add(m, kept, matmul(m, key, v_new, d.value_dim)), core]
+    query = placed(m, part(m, inputs.query, *keys), apart=inputs.apart)
+    carried[3:] = [matmul(m, query, state, delta.value_dim)]
+    seen = part(m, inputs.intra, *rows, CHUNK)
+    core = written(m, core, add(m, carried[3], matmul(m, seen, v_new, delta.value_dim)))
+    kept = mul(m, state, part(m, inputs.chunk_decay, *rows[:2], 1, 1))
+    key = placed(m, part(m, inputs.key, *rows[:2], delta.key_dim, CHUNK), apart=inputs.apart)
+    carried[:2] = [add(m, kept, matmul(m, key, v_new, delta.value_dim)), core]
 
 
 def placed(m: Machine, x: Tensor, *, apart: bool) -> Tensor:

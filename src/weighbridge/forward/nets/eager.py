@@ -100,10 +100,10 @@ def attention(
     return p.linear(m, context, "dense"), probs
 
 
-def _placed(m: Machine, third: Tensor, h: AttentionHeads) -> Tensor:
+def _placed(m: Machine, third: Tensor, heads: AttentionHeads) -> Tensor:
     """A third of each head; heads before tokens, copied where there are several sequences."""
-    part = third.view(h.batch, h.heads, h.length, h.key_dim)
-    return copied(m, part) if h.batch > 1 else part
+    part = third.view(heads.batch, heads.heads, heads.length, heads.key_dim)
+    return copied(m, part) if heads.batch > 1 else part
 
 
 # ---- GPT-Neo
@@ -252,12 +252,12 @@ def mpt_attention(
     return p.linear(m, context.view(*x.shape), "out_proj"), weights
 
 
-def _cut(s: TrainingStep, mixed: Tensor, h: AttentionHeads) -> list[Tensor]:
+def _cut(s: TrainingStep, mixed: Tensor, heads: AttentionHeads) -> list[Tensor]:
     """Queries, keys and values, clipped where the config says so."""
     m = s.m
     attending = s.built.config.get("attn_config")
     if isinstance(attending, dict) and attending.get("clip_qkv"):
         mixed = clamped(m, mixed)
-    shape = h.batch, h.length, h.heads, h.key_dim
-    thirds = split(m, mixed, [h.heads * h.key_dim] * 3)
+    shape = heads.batch, heads.length, heads.heads, heads.key_dim
+    thirds = split(m, mixed, [heads.heads * heads.key_dim] * 3)
     return [turned(m, t.view(*shape)) for t in thirds]

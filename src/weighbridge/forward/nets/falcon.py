@@ -133,18 +133,18 @@ def attention(
 def written(
     s: TrainingStep,
     three: tuple[Tensor, Tensor, Tensor],
-    h: AttentionHeads,
+    heads: AttentionHeads,
     given: FalconInputs,
     dtype: DType,
 ) -> tuple[Tensor, Tensor]:
     """FalconAttention.forward, eager: scaled in place, the softmax in the dtype of the input."""
     m, (query, key, value), (_, causal_mask, alibi) = s.m, three, given
     assert causal_mask is not None
-    if h.groups > 1:
-        whole = h.batch, h.length, h.heads, h.key_dim
+    if heads.groups > 1:
+        whole = heads.batch, heads.length, heads.heads, heads.key_dim
         key, value = expand(m, key, *whole), expand(m, value, *whole)
-        h = h.repeated
-    matmul_result = of_heads(m, query, key, h)
+        heads = heads.repeated
+    matmul_result = of_heads(m, query, key, heads)
     if alibi is None:
         scores = scale_(m, matmul_result)
         del matmul_result
@@ -156,19 +156,21 @@ def written(
         scores = softmax(m, cast(m, hidden, dtype))
         del hidden
         scores = dropout(m, scores, s.rate("attention_dropout"))
-    out = of_heads(m, scores, value, h, columns=h.value_dim)
-    return contiguous(m, out, h), scores
+    out = of_heads(m, scores, value, heads, columns=heads.value_dim)
+    return contiguous(m, out, heads), scores
 
 
-def split_heads(s: TrainingStep, fused: Tensor, h: AttentionHeads) -> tuple[Tensor, Tensor, Tensor]:
+def split_heads(
+    s: TrainingStep, fused: Tensor, heads: AttentionHeads
+) -> tuple[Tensor, Tensor, Tensor]:
     """FalconAttention._split_heads: keys and values are picked by a list, which copies."""
-    m, whole = s.m, (h.batch, h.length, h.heads, h.key_dim)
-    new, width = s.built.config.get("new_decoder_architecture"), h.heads * h.key_dim
-    if h.kv_heads == h.heads and not new:
+    m, whole = s.m, (heads.batch, heads.length, heads.heads, heads.key_dim)
+    new, width = s.built.config.get("new_decoder_architecture"), heads.heads * heads.key_dim
+    if heads.kv_heads == heads.heads and not new:
         own, key, value = (third.view(*whole) for third in cuts(m, fused, [width] * 3))
         return own, key, value
     own = cut(m, fused, width).view(*whole)
-    shape = h.batch, h.length, h.kv_heads, h.key_dim
+    shape = heads.batch, heads.length, heads.kv_heads, heads.key_dim
     key, value = picked(m, fused, shape), picked(m, fused, shape)
     if not new:
         return own, key, value

@@ -125,19 +125,19 @@ def jamba_normed(m: Machine, p: Module, x: Tensor, name: str) -> Tensor:
     return rms_norm(m, x, p.weight(name))
 
 
-def jamba_sparse(s: TrainingStep, p: Module, x: Tensor, e: Experts) -> Tensor:
+def jamba_sparse(s: TrainingStep, p: Module, x: Tensor, mixture: Experts) -> Tensor:
     """JambaSparseMoeBlock.forward"""
     shape = x.shape
     x = x.view(s.rows, shape[-1])
-    weights, numbers = router(s, p, x, e)
+    weights, numbers = router(s, p, x, mixture)
     return experts(s, p.at("experts"), x, weights, numbers).view(*shape)
 
 
-def router(s: TrainingStep, p: Module, x: Tensor, e: Experts) -> tuple[Tensor, Tensor]:
+def router(s: TrainingStep, p: Module, x: Tensor, experts: Experts) -> tuple[Tensor, Tensor]:
     """JambaTopKRouter.forward: weights that are not normed"""
     m = s.m
     logits = linear(m, x, p.stacked(m, "router.weight"))
-    weights, numbers = topk(m, softmax(m, logits), e.top_k)
+    weights, numbers = topk(m, softmax(m, logits), experts.top_k)
     return cast(m, weights, x.dtype), numbers
 
 
@@ -303,18 +303,20 @@ def lfm2_feed(s: TrainingStep, p: Module, x: Tensor, number: int) -> Tensor:
     return out.view(*x.shape)
 
 
-def routed(s: TrainingStep, p: Module, x: Tensor, e: Experts) -> tuple[Tensor, Tensor, Tensor]:
+def routed(
+    s: TrainingStep, p: Module, x: Tensor, experts: Experts
+) -> tuple[Tensor, Tensor, Tensor]:
     """Lfm2MoeTopKRouter.forward: chosen with a bias in float32, weighed without it."""
     m, config = s.m, s.built.config
     logits = linear(m, x, p.stacked(m, "gate.weight"))
     scores = of_result(m, logits)
     if config.get("use_expert_bias") is not False:
-        biased = add(m, scores, m.new((e.count,), FLOAT32))
-        chosen, numbers = topk(m, biased, e.top_k)
+        biased = add(m, scores, m.new((experts.count,), FLOAT32))
+        chosen, numbers = topk(m, biased, experts.top_k)
         weights = gather(m, scores, numbers)
         del chosen
     else:
-        weights, numbers = topk(m, scores, e.top_k)
+        weights, numbers = topk(m, scores, experts.top_k)
     if config.get("norm_topk_prob") is not False:
         weights = divide(m, weights, shift(m, summed_up(m, weights)))
     return logits, scale(m, weights), numbers

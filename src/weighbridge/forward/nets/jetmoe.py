@@ -28,11 +28,11 @@ IN, OUT = "input_linear.weight", "output_linear.weight"
 Sorted = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
-def routed(s: TrainingStep, p: Module, x: Tensor, k: int) -> Sorted:
+def routed(s: TrainingStep, p: Module, x: Tensor, count: int) -> Sorted:
     """JetMoeTopKGating.forward"""
-    m, pairs = s.m, x.shape[0] * k
+    m, pairs = s.m, x.shape[0] * count
     logits = cast(m, p.linear(m, x, "layer"), FLOAT32)
-    value, _ = topk(m, logits, k)
+    value, _ = topk(m, logits, count)
     gates = cast(m, softmax(m, value), x.dtype)
     index, tokens = m.new((pairs,), INT64), m.new((pairs,), INT64)
     return index, tokens, gathered(m, gates.view(pairs, 1), index), logits

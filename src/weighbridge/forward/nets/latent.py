@@ -112,27 +112,29 @@ def _turn(s: TrainingStep) -> Callable[..., tuple[Tensor, Tensor]]:
 
 
 def expanded(
-    s: TrainingStep, p: Module, a: Latent, kv: Tensor, k_rot: Tensor
+    s: TrainingStep, p: Module, latent: Latent, kv: Tensor, k_rot: Tensor
 ) -> tuple[Tensor, Tensor]:
     """expand_kv: keys of all heads are copied together from both parts."""
     m = s.m
-    both = p.linear(m, kv, "kv_b_proj").view(s.batch, s.length, a.heads, a.nope + a.value_dim)
-    k_nope, value = split(m, both, (a.nope, a.value_dim))
-    key = _filled(m, k_nope, k_rot, a)
+    both = p.linear(m, kv, "kv_b_proj").view(
+        s.batch, s.length, latent.heads, latent.nope + latent.value_dim
+    )
+    k_nope, value = split(m, both, (latent.nope, latent.value_dim))
+    key = _filled(m, k_nope, k_rot, latent)
     return key, value
 
 
-def _filled(m: Machine, k_nope: Tensor, k_rot: Tensor, a: Latent) -> Tensor:
+def _filled(m: Machine, k_nope: Tensor, k_rot: Tensor, latent: Latent) -> Tensor:
     """new_empty, and two copies into slices of it: each copy's backward clones the gradient and
     takes its slice (CopySlices)."""
     lead = k_nope.shape[:-1]
-    out = m.new((*lead, a.nope + a.rotary), k_nope.dtype)
+    out = m.new((*lead, latent.nope + latent.rotary), k_nope.dtype)
     first, second = k_nope.shape, k_rot.shape
 
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
         g = grads[0]
         rest = m.new(g.shape, g.dtype)
-        rotated = m.new((*lead, a.rotary), g.dtype)
+        rotated = m.new((*lead, latent.rotary), g.dtype)
         summed = m.new(second, g.dtype)
         del rotated
         again = m.new(g.shape, g.dtype)

@@ -138,19 +138,19 @@ def rope(m: Machine, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 def attended_(
-    s: TrainingStep, q: Tensor, k: Tensor, v: Tensor, h: AttentionHeads, number: int
+    s: TrainingStep, q: Tensor, k: Tensor, v: Tensor, heads: AttentionHeads, number: int
 ) -> Tensor:
     """scaled_dot_product_attention; scores that are capped are written out."""
     m = s.m
     capped = bool(s.built.config.get("attn_logit_softcapping"))
     reach = window(s, number)
     if not capped:
-        return attended(s, q, k, v, h, first=True)[0]
-    mask = m.new((h.length, h.length), q.dtype) if reach is not None else None
-    scores = scale(m, product(m, q, k, h.scores))
+        return attended(s, q, k, v, heads, first=True)[0]
+    mask = m.new((heads.length, heads.length), q.dtype) if reach is not None else None
+    scores = scale(m, product(m, q, k, heads.scores))
     scores = scale(m, of_result(m, scale(m, scores)))
     if mask is None:
-        mask = m.new((h.length, h.length), q.dtype)
+        mask = m.new((heads.length, heads.length), q.dtype)
     scores = add(m, scores, mask.view(1, 1, *mask.shape))
     scores = cast(m, of_result(m, cast(m, scores, FLOAT32)), q.dtype)
     y = product(m, scores, v, q.shape)

@@ -71,22 +71,22 @@ def attention(
     return p.linear(m, out, "o_proj"), weights
 
 
-def experts(s: TrainingStep, p: Module, x: Tensor, e: Experts) -> tuple[Tensor, Tensor]:
+def experts(s: TrainingStep, p: Module, x: Tensor, experts: Experts) -> tuple[Tensor, Tensor]:
     """Llama4TextMoe.forward: (output, the router's logits)"""
     m, tokens, width = s.m, x.shape[0], x.shape[-1]
-    scores, logits = router(m, p, x, e)
-    routed_in = repeat(m, x, e.count, (e.count * tokens, width))
-    column = copied(m, scores).view(e.count * tokens, 1)
+    scores, logits = router(m, p, x, experts)
+    routed_in = repeat(m, x, experts.count, (experts.count * tokens, width))
+    column = copied(m, scores).view(experts.count * tokens, 1)
     routed_in = mul(m, routed_in, column)
-    routed_out = every_expert(s, p.at("experts"), routed_in, e)
+    routed_out = every_expert(s, p.at("experts"), routed_in, experts)
     out = mlp(s, p.at("shared_expert"), x)
     return add_(m, out, summed_k(m, routed_out, tokens)), logits
 
 
-def router(m: Machine, p: Module, x: Tensor, e: Experts) -> tuple[Tensor, Tensor]:
+def router(m: Machine, p: Module, x: Tensor, experts: Experts) -> tuple[Tensor, Tensor]:
     """Llama4Router.forward: scores of those that were not chosen are the sigmoid of -inf."""
     logits = linear(m, x, p.stacked(m, "router.weight"))
-    value, numbers = topk(m, logits, e.top_k)
+    value, numbers = topk(m, logits, experts.top_k)
     wide = cast(m, scattered(m, value, numbers, logits.shape[-1]), FLOAT32)
     return cast(m, of_result(m, wide), logits.dtype), logits
 
@@ -96,11 +96,11 @@ def scattered(m: Machine, value: Tensor, numbers: Tensor, count: int) -> Tensor:
     return remade(m, value, m.new((value.shape[0], count), value.dtype), numbers)
 
 
-def every_expert(s: TrainingStep, p: Module, x: Tensor, e: Experts) -> Tensor:
+def every_expert(s: TrainingStep, p: Module, x: Tensor, experts: Experts) -> Tensor:
     """Llama4TextExperts.forward"""
     m, shape = s.m, x.shape
     up_weight, down_weight = p.stacked(m, "gate_up_proj"), p.stacked(m, "down_proj")
-    x = x.view(e.count, shape[0] // e.count, shape[1])
+    x = x.view(experts.count, shape[0] // experts.count, shape[1])
     gate_up = matmul(m, x, up_weight, up_weight.shape[-1])
     gate, up = split(m, gate_up, (gate_up.shape[-1] // 2,) * 2)
     kind = str(s.built.config.get("hidden_act") or "silu")

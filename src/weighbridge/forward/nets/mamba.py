@@ -118,21 +118,21 @@ def mamba2_block(x: Tensor, s: TrainingStep, p: Module, number: int) -> Tensor:
     return add(m, residual, x)
 
 
-def mamba2_mixer(s: TrainingStep, p: Module, x: Tensor, f: Scan) -> Tensor:
+def mamba2_mixer(s: TrainingStep, p: Module, x: Tensor, scan: Scan) -> Tensor:
     """Mamba2Mixer.forward"""
     m, dtype = s.m, x.dtype
-    inner, side = f.heads * f.dim, f.groups * f.states
+    inner, side = scan.heads * scan.dim, scan.groups * scan.states
     projected_states = p.linear(m, x, "in_proj")
     a = scale(m, of_result(m, cast(m, p.bare("A_log"), FLOAT32)))
-    gate, mixed, dt = split(m, projected_states, [inner, inner + 2 * side, f.heads])
+    gate, mixed, dt = split(m, projected_states, [inner, inner + 2 * side, scan.heads])
     mixed = along(m, p, mixed)
     hidden, b, c = split(m, mixed, [inner, side, side])
-    grouped = f.batch, f.length, f.groups, f.states
-    hidden = hidden.view(f.batch, f.length, f.heads, f.dim)
+    grouped = scan.batch, scan.length, scan.groups, scan.states
+    hidden = hidden.view(scan.batch, scan.length, scan.heads, scan.dim)
     given = Selected(hidden, dt, a, b.view(*grouped), c.view(*grouped))
-    scan_result = chunk_scan(m, p, given, f)
-    scan_output = scan_result.view(f.batch, f.length, inner)
-    scan_output = gated_norm(m, scan_output, gate, p.weight("norm"), f.groups)
+    scan_result = chunk_scan(m, p, given, scan)
+    scan_output = scan_result.view(scan.batch, scan.length, inner)
+    scan_output = gated_norm(m, scan_output, gate, p.weight("norm"), scan.groups)
     return p.linear(m, cast(m, scan_output, dtype), "out_proj")
 
 
@@ -163,59 +163,59 @@ class Selected(NamedTuple):
     c: Tensor
 
 
-def chunk_scan(m: Machine, p: Module, given: Selected, f: Scan) -> Tensor:
+def chunk_scan(m: Machine, p: Module, given: Selected, scan: Scan) -> Tensor:
     """mamba2_chunk_scan; its local variables live to its end."""
     hidden, dt, a, b, c = given
     dt = add(m, dt, cast(m, p.bare("dt_bias"), dt.dtype))
     dt = softplus(m, dt)
     dt = clamped(m, dt)
     hidden = cast(m, hidden, FLOAT32)
-    each = f.batch, f.length, f.heads, f.states
+    each = scan.batch, scan.length, scan.heads, scan.states
     b = interleaved(m, cast(m, b, FLOAT32), each)
     c = interleaved(m, cast(m, c, FLOAT32), each)
-    whole = f.batch, f.padded, f.heads
-    own = shaped(m, p.bare("D"), f.heads, 1)
-    d_residual = mul(m, own, filled(m, hidden, (*whole, f.dim)))
+    whole = scan.batch, scan.padded, scan.heads
+    own = shaped(m, p.bare("D"), scan.heads, 1)
+    d_residual = mul(m, own, filled(m, hidden, (*whole, scan.dim)))
     del own
     hidden = mul(m, hidden, cast(m, dt, FLOAT32).view(*dt.shape, 1))
     a = mul(m, a, cast(m, dt, FLOAT32))
-    hidden, a, b, c = chunked(m, (hidden, a, b, c), f)
+    hidden, a, b, c = chunked(m, (hidden, a, b, c), scan)
     a_cumsum = cumulated(m, a)
-    inside = of_result(m, segment_sum(m, a, (f.batch, f.heads, f.chunks, f.chunk)))
-    scores = (*f.left, f.chunk, f.heads)
+    inside = of_result(m, segment_sum(m, a, (scan.batch, scan.heads, scan.chunks, scan.chunk)))
+    scores = (*scan.left, scan.chunk, scan.heads)
     g = contracted(m, c, b, scores, dense=True)
     weights = mul(m, g, inside.view(*scores))
-    values = (*f.left, f.heads, f.dim)
+    values = (*scan.left, scan.heads, scan.dim)
     y_diag = contracted(m, weights, hidden, values, copies="b")
     decay_states = of_result(m, sub(m, part(m, a_cumsum, *a_cumsum.shape[:-1], 1), a_cumsum))
-    b_decay = mul(m, b, decay_states.view(*f.left, f.heads, 1))
-    kept = (f.batch, f.chunks, f.heads, f.dim, f.states)
+    b_decay = mul(m, b, decay_states.view(*scan.left, scan.heads, 1))
+    kept = (scan.batch, scan.chunks, scan.heads, scan.dim, scan.states)
     states = contracted(m, b_decay, hidden, kept)
-    previous_states = m.new((f.batch, 1, *kept[2:]), states.dtype)
+    previous_states = m.new((scan.batch, 1, *kept[2:]), states.dtype)
     states = stack(m, previous_states, states)
-    decay_chunk = between(m, a_cumsum, f)
+    decay_chunk = between(m, a_cumsum, scan)
     new_states = contracted(m, decay_chunk, states, states.shape, copies="b")
     states = part(m, new_states, *kept)
     state_decay_out = of_result(m, a_cumsum)
     c_times_states = contracted(m, c, states, values)
-    y_off = mul(m, c_times_states, state_decay_out.view(*f.left, f.heads, 1))
+    y_off = mul(m, c_times_states, state_decay_out.view(*scan.left, scan.heads, 1))
     output = copied(m, add(m, y_diag, y_off))
-    output = output.view(*whole, f.dim)
+    output = output.view(*whole, scan.dim)
     output = add(m, output, d_residual)
-    if f.padded > f.length:
-        output = part(m, output, f.batch, f.length, f.heads, f.dim)
+    if scan.padded > scan.length:
+        output = part(m, output, scan.batch, scan.length, scan.heads, scan.dim)
     return output
 
 
-def chunked(m: Machine, given: tuple[Tensor, ...], f: Scan) -> list[Tensor]:
+def chunked(m: Machine, given: tuple[Tensor, ...], scan: Scan) -> list[Tensor]:
     """reshape_into_chunks of each; gradients of those with heads come in another order"""
     output = []
     for t in given:
-        out = filled(m, t, (f.batch, f.padded, *t.shape[2:]))
-        blocks = out.view(*f.left, *t.shape[2:])
+        out = filled(m, t, (scan.batch, scan.padded, *t.shape[2:]))
+        blocks = out.view(*scan.left, *t.shape[2:])
         output.append(turned(m, blocks) if len(t.shape) > 3 else blocks)
     hidden, a, b, c = output
-    a = a.view(f.batch, f.heads, f.chunks, f.chunk)
+    a = a.view(scan.batch, scan.heads, scan.chunks, scan.chunk)
     return [hidden, a, b, c]
 
 
@@ -237,10 +237,10 @@ def _triangle(m: Machine, length: int) -> Tensor:
     return out
 
 
-def between(m: Machine, a_cumsum: Tensor, f: Scan) -> Tensor:
+def between(m: Machine, a_cumsum: Tensor, scan: Scan) -> Tensor:
     """The decay from each chunk's end to each other's, with one before all."""
-    ends = part(m, a_cumsum, f.batch, f.heads, f.chunks)
-    longer = (f.batch, f.heads, f.chunks + 1)
+    ends = part(m, a_cumsum, scan.batch, scan.heads, scan.chunks)
+    longer = (scan.batch, scan.heads, scan.chunks + 1)
     return of_result(m, segment_sum(m, filled(m, ends, longer), longer))
 
 

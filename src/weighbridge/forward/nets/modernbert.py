@@ -64,12 +64,17 @@ def mask(s: TrainingStep, reach: int | None) -> Tensor | None:
 
 
 def layer(
-    x: Tensor, s: TrainingStep, p: Module, h: AttentionHeads, mask: Tensor | None, positions: Rotary
+    x: Tensor,
+    s: TrainingStep,
+    p: Module,
+    heads: AttentionHeads,
+    mask: Tensor | None,
+    positions: Rotary,
 ) -> Tensor:
     """ModernBertEncoderLayer.forward"""
     m = s.m
     before = norm(m, x, p, "attn_norm") if p.has("attn_norm") else x
-    attn_output, weights = attention(s, p.at("attn"), before, h, mask, positions)
+    attn_output, weights = attention(s, p.at("attn"), before, heads, mask, positions)
     del before
     x = add(m, x, attn_output)
     x = add(m, x, mlp(s, p.at("mlp"), norm(m, x, p, "mlp_norm")))
@@ -78,16 +83,21 @@ def layer(
 
 
 def attention(
-    s: TrainingStep, p: Module, x: Tensor, h: AttentionHeads, mask: Tensor | None, positions: Rotary
+    s: TrainingStep,
+    p: Module,
+    x: Tensor,
+    heads: AttentionHeads,
+    mask: Tensor | None,
+    positions: Rotary,
 ) -> tuple[Tensor, Tensor | None]:
     """ModernBertAttention.forward"""
-    m, rate, width = s.m, s.rate("attention_dropout"), h.heads * h.key_dim
+    m, rate, width = s.m, s.rate("attention_dropout"), heads.heads * heads.key_dim
     qkv = p.linear(m, x, "Wqkv")
     q, k, v = split(m, qkv, [width] * 3)
-    shape = h.batch, h.length, h.heads, h.key_dim
+    shape = heads.batch, heads.length, heads.heads, heads.key_dim
     q, k = rotated(m, q.view(*shape), k.view(*shape), positions)
-    out, weights = attended(s, q, k, v.view(*shape), h, mask=mask, p=rate, causal=False)
-    out = p.linear(m, out.view(h.batch, h.length, width), "Wo")
+    out, weights = attended(s, q, k, v.view(*shape), heads, mask=mask, p=rate, causal=False)
+    out = p.linear(m, out.view(heads.batch, heads.length, width), "Wo")
     return dropout(m, out, rate), weights
 
 

@@ -199,22 +199,26 @@ def _product(s: TrainingStep, p: Module, name: str, seen: Seen, last: Tensor) ->
 
 
 def attention(
-    s: TrainingStep, made: list[Tensor], h: AttentionHeads, mask: Tensor | None
+    s: TrainingStep, made: list[Tensor], sizes: AttentionHeads, mask: Tensor | None
 ) -> Tensor:
     m = s.m
     q, k, v = (
-        grown(m, made, (h.batch, h.length, heads, dim))
-        for heads, dim in ((h.heads, h.key_dim), (h.kv_heads, h.key_dim), (h.kv_heads, h.value_dim))
+        grown(m, made, (sizes.batch, sizes.length, heads, dim))
+        for heads, dim in (
+            (sizes.heads, sizes.key_dim),
+            (sizes.kv_heads, sizes.key_dim),
+            (sizes.kv_heads, sizes.value_dim),
+        )
     )
-    out = attend(s, q, k, v, h, mask=mask, p=_rate(s, OF_WEIGHTS))
-    return out.view(h.batch, h.length, h.heads * h.value_dim)
+    out = attend(s, q, k, v, sizes, mask=mask, p=_rate(s, OF_WEIGHTS))
+    return out.view(sizes.batch, sizes.length, sizes.heads * sizes.value_dim)
 
 
-def dealt(s: TrainingStep, p: Module, names: list[str], x: Tensor, k: int) -> Tensor:
+def dealt(s: TrainingStep, p: Module, names: list[str], x: Tensor, chosen: int) -> Tensor:
     """Tokens to `k` experts each, through their stacks in order."""
     m, flat = s.m, x.view(s.rows, x.shape[-1])
     stacks = [p.stacked(m, n) for n in _of_kind(p, names, "experts")]
-    pairs = s.rows * k
+    pairs = s.rows * chosen
     numbers = m.new((pairs,), INT64)
     y = gathered(m, flat, numbers)
     offsets = m.new(stacks[0].shape[:1], INT32)
@@ -229,12 +233,12 @@ def dealt(s: TrainingStep, p: Module, names: list[str], x: Tensor, k: int) -> Te
     return summed_k(m, y, s.rows).view(*x.shape)
 
 
-def one_by_one(s: TrainingStep, p: Module, names: list[str], x: Tensor, k: int) -> Tensor:
+def one_by_one(s: TrainingStep, p: Module, names: list[str], x: Tensor, count: int) -> Tensor:
     """The same as transformers 4 runs them: together they see as many pairs, here the first all."""
     m, width = s.m, x.shape[-1]
     given = _of_kind(p, names, "expert")
     path = given[0].removesuffix(WEIGHT).rpartition(".")[0] + "."
-    y = gathered(m, x.view(s.rows, width), m.new((s.rows * k,), INT64))
+    y = gathered(m, x.view(s.rows, width), m.new((s.rows * count,), INT64))
     seen: Seen = {width: y}
     for n in given:
         if n.startswith(path):

@@ -127,41 +127,41 @@ def norm(m: Machine, x: Tensor, weight: Tensor) -> Tensor:
 
 
 def block(
-    x: Tensor, s: TrainingStep, p: Module, h: AttentionHeads, given: T5Inputs, made: T5Biases
+    x: Tensor, s: TrainingStep, p: Module, heads: AttentionHeads, given: T5Inputs, made: T5Biases
 ) -> Tensor:
     """T5Block.forward"""
     decoder = given.states is not None
-    x, bias, _ = attention_layer(s, p.at("layer.0"), x, h, given)
+    x, bias, _ = attention_layer(s, p.at("layer.0"), x, heads, given)
     cross: Tensor | None = None
     if decoder:
-        x, cross, _ = cross_layer(s, p.at("layer.1"), x, h, given)
+        x, cross, _ = cross_layer(s, p.at("layer.1"), x, heads, given)
     x = feed(s, p.at("layer.2" if decoder else "layer.1"), x)
     made.note(s.m, bias, cross)
     return x
 
 
 def attention_layer(
-    s: TrainingStep, p: Module, x: Tensor, h: AttentionHeads, given: T5Inputs
+    s: TrainingStep, p: Module, x: Tensor, heads: AttentionHeads, given: T5Inputs
 ) -> tuple[Tensor, Tensor, Weights]:
     """T5LayerSelfAttention.forward"""
     m = s.m
     normed = norm(m, x, p.weight("layer_norm"))
     causal = given.states is not None
     to = T5Attended(normed, given.mask, given.bias, causal)
-    out, bias, weights = attention(s, p.at("SelfAttention"), normed, h, to)
+    out, bias, weights = attention(s, p.at("SelfAttention"), normed, heads, to)
     out = add(m, x, dropout(m, out, s.rate("dropout_rate")))
     return out, bias, weights
 
 
 def cross_layer(
-    s: TrainingStep, p: Module, x: Tensor, h: AttentionHeads, given: T5Inputs
+    s: TrainingStep, p: Module, x: Tensor, heads: AttentionHeads, given: T5Inputs
 ) -> tuple[Tensor, Tensor, Weights]:
     """T5LayerCrossAttention.forward"""
     m = s.m
     assert given.states is not None
     normed = norm(m, x, p.weight("layer_norm"))
     to = T5Attended(given.states, given.other_mask, given.other_bias)
-    out, bias, weights = attention(s, p.at("EncDecAttention"), normed, h, to)
+    out, bias, weights = attention(s, p.at("EncDecAttention"), normed, heads, to)
     out = add(m, x, dropout(m, out, s.rate("dropout_rate")))
     return out, bias, weights
 
@@ -176,47 +176,47 @@ class T5Attended(NamedTuple):
 
 
 def attention(
-    s: TrainingStep, p: Module, x: Tensor, h: AttentionHeads, to: T5Attended
+    s: TrainingStep, p: Module, x: Tensor, heads: AttentionHeads, to: T5Attended
 ) -> tuple[Tensor, Tensor, Weights]:
     """T5Attention.forward"""
     states, _, bias, causal = to
-    m, shape = s.m, (h.batch, h.length, h.heads, h.key_dim)
+    m, shape = s.m, (heads.batch, heads.length, heads.heads, heads.key_dim)
     q = p.linear(m, x, "q").view(*shape)
     k, v = p.linear(m, states, "k").view(*shape), p.linear(m, states, "v").view(*shape)
     if bias is None:
-        bias = _bias(s, p, h, q, causal=causal)
-    added = bias if s.kernel == "eager" else superposed(s, bias, h, to, looked_up=states is x)
+        bias = _bias(s, p, heads, q, causal=causal)
+    added = bias if s.kernel == "eager" else superposed(s, bias, heads, to, looked_up=states is x)
     rate = s.rate("dropout_rate")
-    out, weights = attended(s, q, k, v, h, mask=added, p=rate, views=True, wide=False, own=True)
+    out, weights = attended(s, q, k, v, heads, mask=added, p=rate, views=True, wide=False, own=True)
     del added
-    out = p.linear(m, out.view(h.batch, h.length, h.heads * h.key_dim), "o")
+    out = p.linear(m, out.view(heads.batch, heads.length, heads.heads * heads.key_dim), "o")
     return out, bias, weights
 
 
-def _bias(s: TrainingStep, p: Module, h: AttentionHeads, q: Tensor, *, causal: bool) -> Tensor:
+def _bias(s: TrainingStep, p: Module, heads: AttentionHeads, q: Tensor, *, causal: bool) -> Tensor:
     """Looked up, [1, length, seen, heads] in memory; or zeros, which checkpointing trains."""
     m = s.m
     if p.has("relative_attention_bias"):
-        numbers = buckets(m, h.length, h.seen, causal=causal)
+        numbers = buckets(m, heads.length, heads.seen, causal=causal)
         values = embedding(m, numbers, p.weight("relative_attention_bias"))
-        return values.view(1, h.heads, h.length, h.seen)
-    zeros = m.new((1, h.heads, h.length, h.seen), q.dtype)
+        return values.view(1, heads.heads, heads.length, heads.seen)
+    zeros = m.new((1, heads.heads, heads.length, heads.seen), q.dtype)
     if s.checkpointing == "none":
         return zeros
     return LeafTensor("position_bias", zeros.shape, zeros.dtype, zeros.storage)
 
 
 def superposed(
-    s: TrainingStep, bias: Tensor, h: AttentionHeads, to: T5Attended, *, looked_up: bool
+    s: TrainingStep, bias: Tensor, heads: AttentionHeads, to: T5Attended, *, looked_up: bool
 ) -> Tensor:
     """create_position_bias_mask. What was looked up has heads behind, and is copied."""
     m, mask = s.m, to.mask
     if mask is not None:
-        out = where(m, mask, bias, h.scores)
+        out = where(m, mask, bias, heads.scores)
         return copied(m, out) if looked_up else out
     if to.causal:
-        rows, columns = m.new((h.length,), INT64), m.new((h.seen,), INT64)
-        seen = m.new((1, 1, h.length, h.seen), BOOL)
+        rows, columns = m.new((heads.length,), INT64), m.new((heads.seen,), INT64)
+        seen = m.new((1, 1, heads.length, heads.seen), BOOL)
         del rows, columns
         bias = where(m, seen, bias, bias.shape)
         del seen

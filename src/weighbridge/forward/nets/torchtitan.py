@@ -34,8 +34,8 @@ def forward(s: TrainingStep) -> Tensor:
     return decoded(s, _sdpa)
 
 
-def _sdpa(s: TrainingStep, q: Tensor, k: Tensor, v: Tensor, h: AttentionHeads) -> Tensor:
-    return attend(s, q, k, v, h)
+def _sdpa(s: TrainingStep, q: Tensor, k: Tensor, v: Tensor, heads: AttentionHeads) -> Tensor:
+    return attend(s, q, k, v, heads)
 
 
 def since(release: tuple[int, ...] | None, date: tuple[int, ...]) -> bool:

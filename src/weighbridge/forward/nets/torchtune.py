@@ -128,17 +128,17 @@ def rope(m: Machine, x: Tensor, cache: Tensor) -> Tensor:
     return cast(m, x_out, x.dtype)
 
 
-def flex(s: TrainingStep, q: Tensor, k: Tensor, v: Tensor, h: AttentionHeads) -> Tensor:
+def flex(s: TrainingStep, q: Tensor, k: Tensor, v: Tensor, heads: AttentionHeads) -> Tensor:
     """Heads before tokens; what the last linear reads is a copy."""
-    return copied(s.m, flex_attention(s.m, q, k, v, h))
+    return copied(s.m, flex_attention(s.m, q, k, v, heads))
 
 
-def flex_attention(m: Machine, q: Tensor, k: Tensor, v: Tensor, h: AttentionHeads) -> Tensor:
+def flex_attention(m: Machine, q: Tensor, k: Tensor, v: Tensor, heads: AttentionHeads) -> Tensor:
     """Compiled: gradients in the dtype of the inputs, and the rows' sums of the
     output times its gradient."""
     q, k, v = lower(m, q), lower(m, k), lower(m, v)
-    out = m.new((h.batch, h.heads, h.length, h.value_dim), q.dtype)
-    sums = m.new((h.batch, h.heads, h.length), FLOAT32)
+    out = m.new((heads.batch, heads.heads, heads.length, heads.value_dim), q.dtype)
+    sums = m.new((heads.batch, heads.heads, heads.length), FLOAT32)
     shapes = q.shape, k.shape, v.shape
 
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:

@@ -112,21 +112,21 @@ def flash(
     q: Tensor,
     k: Tensor,
     v: Tensor,
-    h: AttentionHeads,
+    heads: AttentionHeads,
     options: AttentionOptions = USUAL,
 ) -> Tensor:
     """torch's scaled_dot_product_attention through its flash kernel; it knows groups. The output
     lies as the queries do, and is copied where heads are first."""
     first = options.first
     q, k, v = lower(m, q), lower(m, k), lower(m, v)
-    real = h.key_dim
+    real = heads.key_dim
     if real % 8:
-        q, k, v = _padded(m, q, h), _padded(m, k, h), _padded(m, v, h)
-        h = replace(h, key_dim=align_up(real, 8), value_dim=align_up(real, 8))
-    out = m.result("attention", (h.batch, h.length, h.heads, h.value_dim), q.dtype)
-    sums = m.result("attention", (h.batch, h.heads, h.length), FLOAT32)
+        q, k, v = _padded(m, q, heads), _padded(m, k, heads), _padded(m, v, heads)
+        heads = replace(heads, key_dim=align_up(real, 8), value_dim=align_up(real, 8))
+    out = m.result("attention", (heads.batch, heads.length, heads.heads, heads.value_dim), q.dtype)
+    sums = m.result("attention", (heads.batch, heads.heads, heads.length), FLOAT32)
     state, offset = m.new((2,), INT64), m.new((), INT64)
-    asked = h.shape(q.dtype)
+    asked = heads.shape(q.dtype)
     m.hidden(*kernels.flash_forward(asked, options.p, m.chip))
     shapes = q.shape, k.shape, v.shape
 
@@ -140,14 +140,14 @@ def flash(
 
     to_save = [q, k, v, Computed(out.shape, out.dtype, out.storage), sums, state, offset]
     record(m, back, [q, k, v], to_save, out)
-    if real != h.value_dim:
+    if real != heads.value_dim:
         return _narrowed(m, out, real)
     return copied(m, out) if first else out
 
 
-def _padded(m: Machine, t: Tensor, h: AttentionHeads) -> Tensor:
+def _padded(m: Machine, t: Tensor, heads: AttentionHeads) -> Tensor:
     """Heads of no multiple of eight are filled up (sdp::pad_last_dim)."""
-    return remade(m, t, m.new((*t.shape[:-1], align_up(h.key_dim, 8)), t.dtype))
+    return remade(m, t, m.new((*t.shape[:-1], align_up(heads.key_dim, 8)), t.dtype))
 
 
 def _narrowed(m: Machine, t: Tensor, width: int) -> Tensor:
@@ -160,22 +160,22 @@ def efficient(
     q: Tensor,
     k: Tensor,
     v: Tensor,
-    h: AttentionHeads,
+    heads: AttentionHeads,
     options: AttentionOptions = USUAL,
 ) -> Tensor:
     """The same through the memory-efficient kernel; it has no groups. A bool mask becomes one in
     the queries' dtype."""
     q, k, v = lower(m, q), lower(m, k), lower(m, v)
     bias = _aligned(m, _added(m, options.mask, q))
-    if bias is not None and bias.shape[0] < h.batch:
-        bias = expand(m, bias, h.batch, *bias.shape[1:])
-    out = m.result("attention", (h.batch, h.length, h.heads, h.value_dim), q.dtype)
-    sums = m.result("attention", (h.batch, h.heads, align_up(h.length, 32)), FLOAT32)
+    if bias is not None and bias.shape[0] < heads.batch:
+        bias = expand(m, bias, heads.batch, *bias.shape[1:])
+    out = m.result("attention", (heads.batch, heads.length, heads.heads, heads.value_dim), q.dtype)
+    sums = m.result("attention", (heads.batch, heads.heads, align_up(heads.length, 32)), FLOAT32)
     state, offset = m.new((), INT64), m.new((), INT64)
-    asked, p = h.shape(q.dtype), options.p
+    asked, p = heads.shape(q.dtype), options.p
     m.hidden(*kernels.efficient_forward(asked))
     shapes, learned = (q.shape, k.shape, v.shape), bias is not None and bias.requires_grad
-    whole = (*h.scores[:3], align_up(h.seen, LOADED))
+    whole = (*heads.scores[:3], align_up(heads.seen, LOADED))
 
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
         dtype = saved[0].dtype
@@ -224,17 +224,17 @@ def cudnn(
     q: Tensor,
     k: Tensor,
     v: Tensor,
-    h: AttentionHeads,
+    heads: AttentionHeads,
     options: AttentionOptions = USUAL,
 ) -> Tensor:
     """The same through cuDNN's kernel, which knows groups and masks. The output lies as the queries
     do."""
     q, k, v = lower(m, q), lower(m, k), lower(m, v)
     bias = _added(m, options.mask, q)
-    out = m.result("attention", (h.batch, h.length, h.heads, h.value_dim), q.dtype)
-    sums = m.result("attention", (h.batch, h.heads, h.length, 1), FLOAT32)
+    out = m.result("attention", (heads.batch, heads.length, heads.heads, heads.value_dim), q.dtype)
+    sums = m.result("attention", (heads.batch, heads.heads, heads.length, 1), FLOAT32)
     state, offset = m.new((), INT64), m.new((), INT64)
-    asked, shapes = h.shape(q.dtype), (q.shape, k.shape, v.shape)
+    asked, shapes = heads.shape(q.dtype), (q.shape, k.shape, v.shape)
 
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
         gradients = [m.new(shape, saved[0].dtype) for shape in shapes]
@@ -251,57 +251,60 @@ def math(
     q: Tensor,
     k: Tensor,
     v: Tensor,
-    h: AttentionHeads,
+    heads: AttentionHeads,
     options: AttentionOptions = USUAL,
 ) -> Tensor:
     """_scaled_dot_product_attention_math, which autocast only reaches by its arguments."""
     q, k, v = lower(m, q), lower(m, k), lower(m, v)
     with m.casting(None):
-        return _math(m, q, k, v, h, options)
+        return _math(m, q, k, v, heads, options)
 
 
 def _math(
-    m: Machine, q: Tensor, k: Tensor, v: Tensor, h: AttentionHeads, options: AttentionOptions
+    m: Machine, q: Tensor, k: Tensor, v: Tensor, heads: AttentionHeads, options: AttentionOptions
 ) -> Tensor:
     bias, dtype = _added(m, options.mask, q), q.dtype
     wide_q, wide_k, wide_v = cast(m, q, FLOAT32), cast(m, k, FLOAT32), cast(m, v, FLOAT32)
     scaled = scale(m, wide_q)
     if bias is None and options.causal:
-        bias = _triangle(m, h)
+        bias = _triangle(m, heads)
     keys, values = wide_k, wide_v
     if not options.shared:
-        keys, values = _spread(m, wide_k, h, h.key_dim), _spread(m, wide_v, h, h.value_dim)
-    soft = _scores(m, scaled, keys, h, bias, options)
+        keys, values = (
+            _spread(m, wide_k, heads, heads.key_dim),
+            _spread(m, wide_v, heads, heads.value_dim),
+        )
+    soft = _scores(m, scaled, keys, heads, bias, options)
     soft = dropout(m, soft, options.p)
     weights = cast(m, soft.detach(), dtype)  # returned beside it, and dropped
     if options.shared:
-        values = _spread(m, wide_v, h, h.value_dim)
-    out = cast(m, product(m, soft, values, h, columns=h.value_dim), dtype)
+        values = _spread(m, wide_v, heads, heads.value_dim)
+    out = cast(m, product(m, soft, values, heads, columns=heads.value_dim), dtype)
     del scaled, wide_q, wide_k, wide_v, keys, values, bias, soft, weights
-    return contiguous(m, out, h)
+    return contiguous(m, out, heads)
 
 
 def _scores(
     m: Machine,
     q: Tensor,
     k: Tensor,
-    h: AttentionHeads,
+    heads: AttentionHeads,
     bias: Tensor | None,
     options: AttentionOptions,
 ) -> Tensor:
     keys = scale(m, k)
     if options.shared:
-        keys = _spread(m, keys, h, h.key_dim)
-    scores = product(m, q, keys, h, first=options.first)
+        keys = _spread(m, keys, heads, heads.key_dim)
+    scores = product(m, q, keys, heads, first=options.first)
     del keys
     if bias is not None:
         scores = add_(m, scores, bias)
     return _safe_softmax(m, scores)
 
 
-def _triangle(m: Machine, h: AttentionHeads) -> Tensor:
+def _triangle(m: Machine, heads: AttentionHeads) -> Tensor:
     """ones, tril, and what is added, of one sequence."""
-    shape = h.length, h.seen
+    shape = heads.length, heads.seen
     ones = m.new(shape, BOOL)
     lower_half = m.new(shape, BOOL)
     del ones
@@ -322,13 +325,16 @@ def eager(
     q: Tensor,
     k: Tensor,
     v: Tensor,
-    h: AttentionHeads,
+    heads: AttentionHeads,
     options: AttentionOptions = USUAL,
 ) -> tuple[Tensor, Tensor]:
     """eager_attention_forward: softmax(q k^T * scale + mask, float32).to(q.dtype) @ v, keys and
     values repeated; what it gives, and the weights that the layer holds to its end."""
-    key_states, value_states = _spread(m, k, h, h.key_dim), _spread(m, v, h, h.value_dim)
-    weights = scale(m, product(m, q, key_states, h, first=options.first))
+    key_states, value_states = (
+        _spread(m, k, heads, heads.key_dim),
+        _spread(m, v, heads, heads.value_dim),
+    )
+    weights = scale(m, product(m, q, key_states, heads, first=options.first))
     if options.cap:
         weights = scale(m, weights)
         weights = of_result(m, weights)
@@ -345,8 +351,8 @@ def eager(
         if not options.own:
             weights = cast(m, weights, v.dtype)
     weights = dropout(m, weights, options.p)
-    out = product(m, weights, value_states, h, columns=h.value_dim)
-    out = contiguous(m, out, h)
+    out = product(m, weights, value_states, heads, columns=heads.value_dim)
+    out = contiguous(m, out, heads)
     return out, weights
 
 
@@ -356,35 +362,41 @@ def own_softmax(m: Machine, x: Tensor) -> Tensor:
 
 
 def product(
-    m: Machine, a: Tensor, b: Tensor, h: AttentionHeads, *, columns: int = 0, first: bool = False
+    m: Machine,
+    a: Tensor,
+    b: Tensor,
+    heads: AttentionHeads,
+    *,
+    columns: int = 0,
+    first: bool = False,
 ) -> Tensor:
     """q k^T, or with `columns` weights times values. torch.matmul copies what does not have heads
     before tokens, where there are several sequences."""
     a, b = lower(m, a), lower(m, b)
-    if h.groups == 1 and (columns or not first):
-        b = _before(m, b, h)
+    if heads.groups == 1 and (columns or not first):
+        b = _before(m, b, heads)
     if columns:
         out = matmul(m, a, b, columns)
-        return turned(m, out) if h.batch > 1 else out
-    return matmul(m, a if first else _before(m, a, h), b, h.seen).view(*h.scores)
+        return turned(m, out) if heads.batch > 1 else out
+    return matmul(m, a if first else _before(m, a, heads), b, heads.seen).view(*heads.scores)
 
 
-def _before(m: Machine, x: Tensor, h: AttentionHeads) -> Tensor:
+def _before(m: Machine, x: Tensor, heads: AttentionHeads) -> Tensor:
     """Heads before tokens: a view of one sequence, a copy of several."""
     shape = x.shape[0], x.shape[2], x.shape[1], x.shape[3]
-    return (copied(m, x) if h.batch > 1 else x).view(*shape)
+    return (copied(m, x) if heads.batch > 1 else x).view(*shape)
 
 
-def _spread(m: Machine, x: Tensor, h: AttentionHeads, width: int) -> Tensor:
+def _spread(m: Machine, x: Tensor, heads: AttentionHeads, width: int) -> Tensor:
     """repeat_kv: a copy for every head, heads before tokens; of the one head of one sequence a view
     for all. The gradient's order is another."""
-    if h.groups == 1:
+    if heads.groups == 1:
         return x
-    if h.kv_heads == 1 and h.batch == 1:
-        return expand(m, x, h.batch, h.heads, h.seen, width)
-    return repeat(m, x, h.groups, (h.batch, h.heads, h.seen, width))
+    if heads.kv_heads == 1 and heads.batch == 1:
+        return expand(m, x, heads.batch, heads.heads, heads.seen, width)
+    return repeat(m, x, heads.groups, (heads.batch, heads.heads, heads.seen, width))
 
 
-def contiguous(m: Machine, out: Tensor, h: AttentionHeads) -> Tensor:
+def contiguous(m: Machine, out: Tensor, heads: AttentionHeads) -> Tensor:
     """transpose(1, 2).contiguous()"""
-    return copied(m, out).view(h.batch, h.length, h.heads, h.value_dim)
+    return copied(m, out).view(heads.batch, heads.length, heads.heads, heads.value_dim)

@@ -31,9 +31,9 @@ def softmax(m: Machine, x: Tensor, dtype: DType = FLOAT32) -> Tensor:
     return out
 
 
-def topk(m: Machine, x: Tensor, k: int) -> tuple[Tensor, Tensor]:
+def topk(m: Machine, x: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """(values, numbers)"""
-    values, numbers = m.new((*x.shape[:-1], k), x.dtype), m.new((*x.shape[:-1], k), INT64)
+    values, numbers = m.new((*x.shape[:-1], count), x.dtype), m.new((*x.shape[:-1], count), INT64)
     remade(m, x, values, numbers)
     return values, numbers
 

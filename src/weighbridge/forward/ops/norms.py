@@ -18,14 +18,14 @@ from weighbridge.forward.tensors import Tensor, absent
 
 
 def layer_norm(
-    m: Machine, x: Tensor, w: Tensor | None, bias: Tensor | None = None, *, dense: bool = True
+    m: Machine, x: Tensor, weight: Tensor | None, bias: Tensor | None = None, *, dense: bool = True
 ) -> Tensor:
     """One kernel; under autocast it runs in float32, and so is what it gives. What does not lie in
     the order of its dimensions is copied for the kernel alone."""
-    if absent(w):
+    if absent(weight):
         return x
     if m.autocast is not None:
-        bias, w = (None if t is None else cast(m, t, FLOAT32) for t in (bias, w))
+        bias, weight = (None if t is None else cast(m, t, FLOAT32) for t in (bias, weight))
         x = cast(m, x, FLOAT32)
     copy = None if dense else m.new(x.shape, x.dtype)
     out = m.new(x.shape, x.dtype)
@@ -42,7 +42,7 @@ def layer_norm(
             m.new(width, dtype) if needs[2] else None,
         ]
 
-    record(m, back, [x, w, bias], [x, centre, spread, w, bias], out)
+    record(m, back, [x, weight, bias], [x, centre, spread, weight, bias], out)
     return out
 
 

@@ -181,11 +181,11 @@ FIRST, LAST = 1, 3  # tokens that are run alone
 
 
 def scanned(
-    m: Machine, a: Tensor, b: Tensor, c: Tensor, dtype: DType
+    m: Machine, decay: Tensor, inputs: Tensor, readout: Tensor, dtype: DType
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """a, b [batch, inner, tokens, states] in float32, c [batch, tokens, states] in `dtype`; gives
     [batch, inner, tokens], and the loop's variables."""
-    batch, inner, tokens, states = a.shape
+    batch, inner, tokens, states = decay.shape
     state = m.new((batch, inner, states), dtype)
     outs: list[Tensor] = []
     between = max(0, tokens - FIRST - LAST)
@@ -193,17 +193,17 @@ def scanned(
         if i == FIRST and between:
             state, out = _many(m, state, between, dtype)
             outs.append(out)
-        state, out = _one(m, a, b, c, state, dtype)
+        state, out = _one(m, decay, inputs, readout, state, dtype)
         outs.append(out)
     return _stacked(m, outs, (batch, inner, tokens)), (state, *outs)
 
 
 def _one(
-    m: Machine, a: Tensor, b: Tensor, c: Tensor, state: Tensor, dtype: DType
+    m: Machine, decay: Tensor, inputs: Tensor, readout: Tensor, state: Tensor, dtype: DType
 ) -> tuple[Tensor, Tensor]:
     batch, inner, states = state.shape
-    state = add(m, mul(m, part(m, a, *state.shape), state), part(m, b, *state.shape))
-    read = part(m, c, batch, states, 1)
+    state = add(m, mul(m, part(m, decay, *state.shape), state), part(m, inputs, *state.shape))
+    read = part(m, readout, batch, states, 1)
     out = matmul(m, cast(m, state, dtype), read, 1)
     return state, part(m, out, batch, inner)
 

@@ -90,10 +90,10 @@ def written_out(s: TrainingStep) -> None:
 
 
 def attend(
-    s: TrainingStep, q: Tensor, k: Tensor, v: Tensor, h: AttentionHeads, **more: Any
+    s: TrainingStep, q: Tensor, k: Tensor, v: Tensor, heads: AttentionHeads, **more: Any
 ) -> Tensor:
     """[batch, length, heads, value_dim]; arguments as below."""
-    return attended(s, q, k, v, h, **more)[0]
+    return attended(s, q, k, v, heads, **more)[0]
 
 
 def attended(
@@ -101,7 +101,7 @@ def attended(
     q: Tensor,
     k: Tensor,
     v: Tensor,
-    h: AttentionHeads,
+    heads: AttentionHeads,
     kernel: str | None = None,
     **more: Any,
 ) -> tuple[Tensor, Tensor | None]:
@@ -112,22 +112,22 @@ def attended(
     if how.p and not m.training:
         how = replace(how, p=0.0)
     if kernel == "flash" and how.sinks is not None:
-        return flash3(m, q, k, v, h), None
+        return flash3(m, q, k, v, heads), None
     if kernel == "eager":
         q, k, v = _views(m, q, k, v, views=how.views)
-        return eager(m, q, k, v, h, how)
-    q, k, v, h, how = _laid_out(s, (q, k, v), h, how, kernel)
+        return eager(m, q, k, v, heads, how)
+    q, k, v, heads, how = _laid_out(s, (q, k, v), heads, how, kernel)
     if kernel == "sdpa":
-        kernel = chosen(s, lower(m, q), h, how)
+        kernel = chosen(s, lower(m, q), heads, how)
     if kernel == "math":
         q, k, v = _views(m, q, k, v, views=how.views)
-    return KERNELS[kernel](m, q, k, v, h, how), None
+    return KERNELS[kernel](m, q, k, v, heads, how), None
 
 
 def _laid_out(
     s: TrainingStep,
     given: tuple[Tensor, Tensor, Tensor],
-    h: AttentionHeads,
+    heads: AttentionHeads,
     options: AttentionOptions,
     kernel: str,
 ) -> tuple[Tensor, Tensor, Tensor, AttentionHeads, AttentionOptions]:
@@ -139,17 +139,17 @@ def _laid_out(
         known = rules(s.transformers, s.built.kind)
         repeats = known.flash_repeats if kernel == "flash" else known.sdpa_repeats
         copies = known.sdpa_copies and kernel != "flash"
-    shares = h.key_dim == h.value_dim <= kernels.FLASH_MOST and kernel != "efficient"
+    shares = heads.key_dim == heads.value_dim <= kernels.FLASH_MOST and kernel != "efficient"
     whole = options.mask is None and shares and not repeats
-    if h.groups > 1 and not whole and not options.shared:
-        k = _for_all(m, k, h, h.key_dim)
-        v = _for_all(m, v if h.kv_heads == 1 else turned(m, v), h, h.value_dim)
-        h = h.repeated
+    if heads.groups > 1 and not whole and not options.shared:
+        k = _for_all(m, k, heads, heads.key_dim)
+        v = _for_all(m, v if heads.kv_heads == 1 else turned(m, v), heads, heads.value_dim)
+        heads = heads.repeated
     elif copies:
         k, v = copied(m, k), first(m, v)
     if copies:
         q, options = copied(m, q), replace(options, first=True)
-    return q, k, v, h, options
+    return q, k, v, heads, options
 
 
 def _told(s: TrainingStep, options: AttentionOptions) -> bool:
@@ -162,10 +162,10 @@ def _told(s: TrainingStep, options: AttentionOptions) -> bool:
     return counts and rules(s.transformers, s.built.kind).groups_told
 
 
-def _for_all(m: Machine, x: Tensor, h: AttentionHeads, width: int) -> Tensor:
+def _for_all(m: Machine, x: Tensor, heads: AttentionHeads, width: int) -> Tensor:
     """repeat_kv: of one head a view."""
-    shape = h.batch, h.seen, h.heads, width
-    return expand(m, x, *shape) if h.kv_heads == 1 else repeat(m, x, h.groups, shape)
+    shape = heads.batch, heads.seen, heads.heads, width
+    return expand(m, x, *shape) if heads.kv_heads == 1 else repeat(m, x, heads.groups, shape)
 
 
 KERNELS = {"flash": flash, "efficient": efficient, "cudnn": cudnn, "math": math}
@@ -180,14 +180,14 @@ def _views(
     return q, k, turned(m, v)
 
 
-def chosen(s: TrainingStep, q: Tensor, h: AttentionHeads, options: AttentionOptions) -> str:
+def chosen(s: TrainingStep, q: Tensor, heads: AttentionHeads, options: AttentionOptions) -> str:
     """The first kernel of torch's order that can."""
-    asked = h.shape(q.dtype)
+    asked = heads.shape(q.dtype)
     call = kernels.AttentionCall(
         masked=options.mask is not None,
         causal=options.causal,
         dropout=options.p,
-        groups=h.groups > 1 or _told(s, options),  # they were copied for all heads otherwise
+        groups=heads.groups > 1 or _told(s, options),  # they were copied for all heads otherwise
         differentiated=s.m.grad,
     )
     order = kernels.order(s.m.chip, s.torch)
@@ -197,13 +197,13 @@ def chosen(s: TrainingStep, q: Tensor, h: AttentionHeads, options: AttentionOpti
 # ---- flash-attention 3
 
 
-def flash3(m: Machine, q: Tensor, k: Tensor, v: Tensor, h: AttentionHeads) -> Tensor:
+def flash3(m: Machine, q: Tensor, k: Tensor, v: Tensor, heads: AttentionHeads) -> Tensor:
     """flash-attention 3: the output lies tokens before heads, whatever the queries do."""
     q, k, v = lower(m, q), lower(m, k), lower(m, v)
-    out = m.result("attention", (h.batch, h.length, h.heads, h.value_dim), q.dtype)
-    sums = m.result("attention", (h.batch, h.heads, h.length), FLOAT32)
+    out = m.result("attention", (heads.batch, heads.length, heads.heads, heads.value_dim), q.dtype)
+    sums = m.result("attention", (heads.batch, heads.heads, heads.length), FLOAT32)
     shapes = q.shape, k.shape, v.shape
-    asked = h.shape(q.dtype)
+    asked = heads.shape(q.dtype)
 
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
         gradients = [m.new(shape, saved[0].dtype) for shape in shapes]

@@ -67,19 +67,20 @@ def self_attention(
     s: TrainingStep,
     p: Module,
     x: Tensor,
-    h: AttentionHeads,
+    heads: AttentionHeads,
     names: Names,
     /,
     **more: Any,
 ) -> tuple[Tensor, Tensor | None]:
     """Queries, keys and values of three linears, as they are; what is attended to, as rows. `more`
     is for attend.How."""
-    m, width = s.m, h.heads * h.key_dim
+    m, width = s.m, heads.heads * heads.key_dim
     query, key, value = (
-        p.linear(m, x, name).view(h.batch, h.length, h.heads, h.key_dim) for name in names
+        p.linear(m, x, name).view(heads.batch, heads.length, heads.heads, heads.key_dim)
+        for name in names
     )
-    out, weights = attended(s, query, key, value, h, causal=False, views=True, **more)
-    return out.view(h.batch, h.length, width), weights
+    out, weights = attended(s, query, key, value, heads, causal=False, views=True, **more)
+    return out.view(heads.batch, heads.length, width), weights
 
 
 def first_token(m: Machine, x: Tensor) -> Tensor:

@@ -47,14 +47,14 @@ def experts_of(s: TrainingStep, number: int) -> Experts | None:
     return next((f for f in feeds if isinstance(f, Experts)), None)
 
 
-def sparse(s: TrainingStep, p: Module, x: Tensor, e: Experts) -> Tensor:
+def sparse(s: TrainingStep, p: Module, x: Tensor, mixture: Experts) -> Tensor:
     """Qwen3MoeSparseMoeBlock.forward, DeepseekV3MoE.forward"""
     m, shape = s.m, x.shape
     residuals = x
     flat = x.view(s.rows, shape[-1])
-    _, weights, numbers = router(s)(s, p, flat, e)
+    _, weights, numbers = router(s)(s, p, flat, mixture)
     out = experts(s, p.at("experts"), flat, weights, numbers).view(*shape)
-    if e.shared:
+    if mixture.shared:
         out = add(m, out, mlp(s, p.at(p.first(*SHARED).rpartition(".")[0]), residuals))
     return out
 

@@ -365,11 +365,11 @@ def put(m: Machine, x: Tensor, indices: Tensor) -> Tensor:
     return out
 
 
-def mul_(m: Machine, x: Tensor, y: Tensor) -> Tensor:
+def mul_(m: Machine, x: Tensor, factor: Tensor) -> Tensor:
     """x.mul_(y): what is written over is copied before, where y has a gradient."""
-    to_save = m.new(x.shape, x.dtype) if y.requires_grad and m.grad else None
+    to_save = m.new(x.shape, x.dtype) if factor.requires_grad and m.grad else None
     out = Computed(x.shape, x.dtype, x.storage)
-    other = y.shape, y.dtype
+    other = factor.shape, factor.dtype
 
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
         g = grads[0]
@@ -377,7 +377,7 @@ def mul_(m: Machine, x: Tensor, y: Tensor) -> Tensor:
         own = m.new(g.shape, g.dtype) if needs[0] else None
         return [own, None if of_other is None else narrowed(m, of_other, *other)]
 
-    record(m, back, [x, y], [to_save, y], out)
+    record(m, back, [x, factor], [to_save, factor], out)
     return out
 
 

@@ -109,44 +109,52 @@ def layers(count: int, stages: int, stage: int) -> tuple[int, int]:
     return start, start + each + (stage < more)
 
 
-def _narrow(b: LayerBlock, ranks: int) -> LayerBlock:
-    return replace(b, mixers=tuple(_fewer(m, ranks) for m in b.mixers))
+def _narrow(block: LayerBlock, ranks: int) -> LayerBlock:
+    return replace(block, mixers=tuple(_fewer(m, ranks) for m in block.mixers))
 
 
-def _fewer(m: Mixer, ranks: int) -> Mixer:
+def _fewer(mixer: Mixer, ranks: int) -> Mixer:
     """The heads of one rank."""
-    match m:
+    match mixer:
         case Attention() | CrossAttention():
-            _check(m.heads, ranks)
-            return replace(m, heads=m.heads // ranks, kv_heads=max(1, m.kv_heads // ranks))
+            _check(mixer.heads, ranks)
+            return replace(
+                mixer, heads=mixer.heads // ranks, kv_heads=max(1, mixer.kv_heads // ranks)
+            )
         case Latent():
-            _check(m.heads, ranks)
-            return replace(m, heads=m.heads // ranks)
+            _check(mixer.heads, ranks)
+            return replace(mixer, heads=mixer.heads // ranks)
         case Compressed() | Shared():
-            return m
-        case _ if isinstance(m, Recurrent):
-            return _fewer_states(m, ranks)
+            return mixer
+        case _ if isinstance(mixer, Recurrent):
+            return _fewer_states(mixer, ranks)
         case _:
-            assert_never(m)
+            assert_never(mixer)
 
 
-def _fewer_states(m: Recurrent, ranks: int) -> Recurrent:
-    match m:
+def _fewer_states(recurrent: Recurrent, ranks: int) -> Recurrent:
+    match recurrent:
         case Mamba2():
-            _check(m.heads, ranks)
-            return replace(m, heads=m.heads // ranks, inner=m.inner // ranks)
+            _check(recurrent.heads, ranks)
+            return replace(
+                recurrent, heads=recurrent.heads // ranks, inner=recurrent.inner // ranks
+            )
         case GatedDelta():
-            _check(m.key_heads, ranks)
-            return replace(m, key_heads=m.key_heads // ranks, value_heads=m.value_heads // ranks)
+            _check(recurrent.key_heads, ranks)
+            return replace(
+                recurrent,
+                key_heads=recurrent.key_heads // ranks,
+                value_heads=recurrent.value_heads // ranks,
+            )
         case GatedRecurrence():
             raise UsageError(
                 f"--tensor-parallel-size {ranks}: gated recurrences are not shared out among "
                 "ranks; leave it out"
             )
         case Mamba1() | KimiDelta() | LinearAttention() | ShortConv() | Rwkv():
-            return m
+            return recurrent
         case _:
-            assert_never(m)
+            assert_never(recurrent)
 
 
 def _check(heads: int, ranks: int) -> None:

@@ -252,10 +252,10 @@ def sum_rows(t: GgmlTensor) -> GgmlTensor:
     return GgmlTensor("sum_rows", t.dtype, (1, *t.ne[1:]), (t,))
 
 
-def top_k(t: GgmlTensor, k: int) -> GgmlTensor:
+def top_k(t: GgmlTensor, count: int) -> GgmlTensor:
     """The first k of a sorted row of indices."""
     ordered = GgmlTensor("argsort", I32, t.ne, (t,))
-    return view(ordered, (k, *t.ne[1:]), ordered.nb[1:])
+    return view(ordered, (count, *t.ne[1:]), ordered.nb[1:])
 
 
 def concat(a: GgmlTensor, b: GgmlTensor, axis: int) -> GgmlTensor:

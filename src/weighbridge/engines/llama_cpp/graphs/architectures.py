@@ -103,65 +103,65 @@ def known(arch: str) -> bool:
     return arch in STYLES or arch in ENCODER_GRAPHS
 
 
-def style_of(b: Build) -> GraphStyle:
-    style = STYLES.get(b.net.arch, GraphStyle())
-    late = LATE_ROWS.get(b.net.arch, "") if b.step.rules.late_rows else ""
+def style_of(build: Build) -> GraphStyle:
+    style = STYLES.get(build.net.arch, GraphStyle())
+    late = LATE_ROWS.get(build.net.arch, "") if build.step.rules.late_rows else ""
     return replace(style, late_rows=late)
 
 
-def build(b: Build) -> None:
+def build(build: Build) -> None:
     """Puts the whole step of the network into `b`'s graph."""
-    if b.net.encodes:
-        encoder(b)
+    if build.net.encodes:
+        encoder(build)
     else:
-        decoder(b, style_of(b))
+        decoder(build, style_of(build))
 
 
 # Encoders
 
 
-def encoder(b: Build) -> None:
-    x = _start(b)
-    for layer, last in b.order():
-        x = _layer(b, layer, x, last)
-    b.output(x)
-    pooled = g.get_rows(x, b.entry("cls", g.entry(I32, b.step.sequences)))
-    b.graph.expand(x, pooled)
+def encoder(build: Build) -> None:
+    x = _start(build)
+    for layer, last in build.order():
+        x = _layer(build, layer, x, last)
+    build.output(x)
+    pooled = g.get_rows(x, build.entry("cls", g.entry(I32, build.step.sequences)))
+    build.graph.expand(x, pooled)
 
 
-def _start(b: Build) -> GgmlTensor:
-    x = embedded(b, positions=False)
-    types = b.weight("token_types.weight")
+def _start(build: Build) -> GgmlTensor:
+    x = embedded(build, positions=False)
+    types = build.weight("token_types.weight")
     if types is not None:
-        x = b.add(x, g.view(types, (b.net.hidden,)))
-    table = b.weight("position_embd.weight")
+        x = build.add(x, g.view(types, (build.net.hidden,)))
+    table = build.weight("position_embd.weight")
     if table is not None:
-        x = b.add(g.get_rows(table, b.positions()), x)
+        x = build.add(g.get_rows(table, build.positions()), x)
     name = "token_embd_norm"
-    norm, bias = b.weight(f"{name}.weight"), b.weight(f"{name}.bias")
-    return b.norm(x, norm, bias, 0, "norm")
+    norm, bias = build.weight(f"{name}.weight"), build.weight(f"{name}.bias")
+    return build.norm(x, norm, bias, 0, "norm")
 
 
-def _layer(b: Build, layer: int, x: GgmlTensor, last: bool) -> GgmlTensor:
-    y = _attention(b, layer, x)
+def _layer(build: Build, layer: int, x: GgmlTensor, last: bool) -> GgmlTensor:
+    y = _attention(build, layer, x)
     if last:
-        y, x = picked(b, y, x)
-    y = b.layer_norm(layer, "attn_output_norm", b.add(y, x), "norm")
-    out = dense(b, layer, y, Act())
-    return b.layer_norm(layer, "layer_output_norm", b.add(out, y), "norm")
+        y, x = picked(build, y, x)
+    y = build.layer_norm(layer, "attn_output_norm", build.add(y, x), "norm")
+    out = dense(build, layer, y, Act())
+    return build.layer_norm(layer, "layer_output_norm", build.add(out, y), "norm")
 
 
-def _attention(b: Build, layer: int, x: GgmlTensor) -> GgmlTensor:
-    heads = max(1, b.net.heads)
-    size, tokens = b.net.hidden // heads, x.ne[1]
-    if b.of(layer, "attn_qkv") is not None:
-        both = b.linear(layer, "attn_qkv", x)
+def _attention(build: Build, layer: int, x: GgmlTensor) -> GgmlTensor:
+    heads = max(1, build.net.heads)
+    size, tokens = build.net.hidden // heads, x.ne[1]
+    if build.of(layer, "attn_qkv") is not None:
+        both = build.linear(layer, "attn_qkv", x)
         row = both.dtype.size(size)
         q, k, v = (g.view(both, (size, heads, tokens), (row, both.nb[1])) for _ in range(3))
     else:
         names = ("attn_q", "attn_k", "attn_v")
-        q, k, v = (g.reshape(b.linear(layer, n, x), size, heads, tokens) for n in names)
-    if b.net.arch in ROTATED:
-        q, k = b.rope(q), b.rope(k)
-    b.graph.expand(q, k, v)
-    return b.linear(layer, "attn_output", scores(b, q, k, v, b.full_mask(), layer))
+        q, k, v = (g.reshape(build.linear(layer, n, x), size, heads, tokens) for n in names)
+    if build.net.arch in ROTATED:
+        q, k = build.rope(q), build.rope(k)
+    build.graph.expand(q, k, v)
+    return build.linear(layer, "attn_output", scores(build, q, k, v, build.full_mask(), layer))

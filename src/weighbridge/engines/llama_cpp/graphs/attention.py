@@ -39,89 +39,89 @@ class CacheHeads:
 
 
 def attend(
-    b: Build, heads: CacheHeads, q: GgmlTensor, k: GgmlTensor | None, v: GgmlTensor | None
+    build: Build, heads: CacheHeads, q: GgmlTensor, k: GgmlTensor | None, v: GgmlTensor | None
 ) -> GgmlTensor:
     """Stores keys and values and attends to the whole cache. [all heads' values, tokens]"""
-    q, k, v, back = rotated(b, heads, q, k, v)
-    order = (q, v, k) if b.step.rules.keys_last else (q, k, v)
-    b.graph.expand(*(t for t in order if t is not None))
-    store(b, heads, k, v)
-    keys = cached_keys(b, heads)
-    values = latent_values(keys, heads) if heads.latent else cached_values(b, heads)
-    out = scores(b, q, keys, values, b.mask(heads.near), heads.layer)
+    q, k, v, back = rotated(build, heads, q, k, v)
+    order = (q, v, k) if build.step.rules.keys_last else (q, k, v)
+    build.graph.expand(*(t for t in order if t is not None))
+    store(build, heads, k, v)
+    keys = cached_keys(build, heads)
+    values = latent_values(keys, heads) if heads.latent else cached_values(build, heads)
+    out = scores(build, q, keys, values, build.mask(heads.near), heads.layer)
     if back is not None:
         out = hadamard(out, back)
     return out
 
 
-def store(b: Build, heads: CacheHeads, k: GgmlTensor | None, v: GgmlTensor | None) -> None:
+def store(build: Build, heads: CacheHeads, k: GgmlTensor | None, v: GgmlTensor | None) -> None:
     if k is not None:
-        b.graph.expand(stored_keys(b, heads, k))
+        build.graph.expand(stored_keys(build, heads, k))
     if v is not None and not heads.latent:
-        b.graph.expand(stored_values(b, heads, v))
+        build.graph.expand(stored_values(build, heads, v))
 
 
-def stored_keys(b: Build, heads: CacheHeads, k: GgmlTensor) -> GgmlTensor:
-    cache = b.cache(heads.layer, "k", heads.kv * heads.key, heads.near)
-    if not b.step.rules.set_rows:
-        return g.into(k, g.view(cache, (b.step.tokens * heads.kv * heads.key,)))
-    rows = g.view(k, (heads.kv * heads.key, b.step.tokens), (k.nb[2],))
-    return g.set_rows(merged_streams(b, cache), rows, b.rows_of("k", heads.near))
+def stored_keys(build: Build, heads: CacheHeads, k: GgmlTensor) -> GgmlTensor:
+    cache = build.cache(heads.layer, "k", heads.kv * heads.key, heads.near)
+    if not build.step.rules.set_rows:
+        return g.into(k, g.view(cache, (build.step.tokens * heads.kv * heads.key,)))
+    rows = g.view(k, (heads.kv * heads.key, build.step.tokens), (k.nb[2],))
+    return g.set_rows(merged_streams(build, cache), rows, build.rows_of("k", heads.near))
 
 
-def merged_streams(b: Build, cache: GgmlTensor) -> GgmlTensor:
-    if b.step.streams == 1:
+def merged_streams(build: Build, cache: GgmlTensor) -> GgmlTensor:
+    if build.step.streams == 1:
         return cache
     return g.reshape(cache, cache.ne[0], cache.ne[1] * cache.ne[2])
 
 
-def stored_values(b: Build, heads: CacheHeads, v: GgmlTensor) -> GgmlTensor:
-    width, tokens = heads.kv * heads.value, b.step.tokens
-    cache = b.cache(heads.layer, "v", width_of_values(b, heads), heads.near)
-    if not b.step.rules.set_rows:
-        return old_values(b, heads, v, cache)
-    if b.step.flash:
+def stored_values(build: Build, heads: CacheHeads, v: GgmlTensor) -> GgmlTensor:
+    width, tokens = heads.kv * heads.value, build.step.tokens
+    cache = build.cache(heads.layer, "v", width_of_values(build, heads), heads.near)
+    if not build.step.rules.set_rows:
+        return old_values(build, heads, v, cache)
+    if build.step.flash:
         rows = g.view(v, (width, tokens), (v.nb[2],))
-        return g.set_rows(merged_streams(b, cache), rows, b.rows_of("v", heads.near))
+        return g.set_rows(merged_streams(build, cache), rows, build.rows_of("v", heads.near))
     flat = g.reshape(v, width, tokens) if g.merged(v) else g.cont(v, width, tokens)
     if width < cache.ne[0]:
         flat = g.made("pad", (cache.ne[0], tokens), flat)
     single = g.reshape(cache, 1, g.elements(cache))
-    ids = b.rows_of("v", heads.near, cache.ne[0])
+    ids = build.rows_of("v", heads.near, cache.ne[0])
     return g.set_rows(single, g.reshape(flat, 1, g.elements(flat)), ids)
 
 
-def old_values(b: Build, heads: CacheHeads, v: GgmlTensor, cache: GgmlTensor) -> GgmlTensor:
+def old_values(build: Build, heads: CacheHeads, v: GgmlTensor, cache: GgmlTensor) -> GgmlTensor:
     """Store values as builds did before rows were stored by number: a copy to the cells in order,
     turned for the product."""
-    width, tokens = heads.kv * heads.value, b.step.tokens
+    width, tokens = heads.kv * heads.value, build.step.tokens
     flat = g.reshape(v, width, tokens)
-    if b.step.flash:
+    if build.step.flash:
         return g.into(flat, g.view(cache, (width * tokens,)))
     target = g.view(cache, (tokens, width), (cache.dtype.nbytes * cache.ne[1],))
     return g.into(g.transpose(flat), target)
 
 
-def width_of_values(b: Build, heads: CacheHeads) -> int:
+def width_of_values(build: Build, heads: CacheHeads) -> int:
     """Return the width of cached values. Without flash attention all layers have the widest
     (TAG_V_CACHE_VARIABLE)."""
     width = heads.kv * heads.value
-    return width if b.step.flash else max(width, b.widest)
+    return width if build.step.flash else max(width, build.widest)
 
 
-def cached_keys(b: Build, heads: CacheHeads) -> GgmlTensor:
+def cached_keys(build: Build, heads: CacheHeads) -> GgmlTensor:
     owner = heads.layer if heads.owner is None else heads.owner
-    cache = b.cache(owner, "k", heads.kv * heads.key, heads.near)
+    cache = build.cache(owner, "k", heads.kv * heads.key, heads.near)
     row = cache.dtype.size(heads.key)
-    ne = (heads.key, heads.kv, cache.ne[1], b.step.streams)
+    ne = (heads.key, heads.kv, cache.ne[1], build.step.streams)
     return g.view(cache, ne, (row, cache.nb[1], cache.nb[2]))
 
 
-def cached_values(b: Build, heads: CacheHeads) -> GgmlTensor:
+def cached_values(build: Build, heads: CacheHeads) -> GgmlTensor:
     owner = heads.layer if heads.owner is None else heads.owner
-    cache = b.cache(owner, "v", width_of_values(b, heads), heads.near)
-    cells, streams = cache.ne[1], b.step.streams
-    if b.step.flash:
+    cache = build.cache(owner, "v", width_of_values(build, heads), heads.near)
+    cells, streams = cache.ne[1], build.step.streams
+    if build.step.flash:
         row = cache.dtype.size(heads.value)
         ne = (heads.value, heads.kv, cells, streams)
         return g.view(cache, ne, (row, cache.nb[1], cache.nb[2]))
@@ -136,60 +136,60 @@ def latent_values(keys: GgmlTensor, heads: CacheHeads) -> GgmlTensor:
 
 
 def scores(
-    b: Build, q: GgmlTensor, k: GgmlTensor, v: GgmlTensor, mask: GgmlTensor, layer: int
+    build: Build, q: GgmlTensor, k: GgmlTensor, v: GgmlTensor, mask: GgmlTensor, layer: int
 ) -> GgmlTensor:
     turned = v.nb[1] > v.nb[2]
     streams = k.ne[3]
     per = q.ne[2] // streams
     q = g.view(q, (q.ne[0], q.ne[1], per, streams), (q.nb[1], q.nb[2], q.nb[2] * per))
     q, k, v = (g.permute(t, 0, 2, 1, 3) for t in (q, k, v))
-    if b.step.flash:
-        return _flash(b, q, k, v, mask, layer)
+    if build.step.flash:
+        return _flash(build, q, k, v, mask, layer)
     if not turned:
         v = g.cont(g.transpose(v))
-    if in_turns(b, k, q):
-        kqv = head_by_head(b, q, k, v, mask)
+    if in_turns(build, k, q):
+        kqv = head_by_head(build, q, k, v, mask)
     else:
-        kqv = g.mul_mat(v, softened(b, g.mul_mat(k, q), mask))
-    kqv = _expanded(b, kqv, layer)
+        kqv = g.mul_mat(v, softened(build, g.mul_mat(k, q), mask))
+    kqv = _expanded(build, kqv, layer)
     out = g.permute(kqv, 0, 2, 1, 3)
     out = g.cont(out, out.ne[0] * out.ne[1], out.ne[2] * out.ne[3])
-    if not b.placement.cache_offload:
-        out.backend = b.placement.host
-    b.graph.expand(out)
+    if not build.placement.cache_offload:
+        out.backend = build.placement.host
+    build.graph.expand(out)
     return out
 
 
 def _flash(
-    b: Build, q: GgmlTensor, k: GgmlTensor, v: GgmlTensor, mask: GgmlTensor, layer: int
+    build: Build, q: GgmlTensor, k: GgmlTensor, v: GgmlTensor, mask: GgmlTensor, layer: int
 ) -> GgmlTensor:
     k, v = (g.cast(t, F16) if t.dtype is F32 else t for t in (k, v))
-    sinks = b.of(layer, "attn_sinks")
+    sinks = build.of(layer, "attn_sinks")
     out = g.flash(q, k, v, mask, *([sinks] if sinks is not None else []))
-    up = _up(b, layer)
+    up = _up(build, layer)
     if up is not None:
         out = g.permute(out, 0, 2, 1, 3)
         out = g.cont(g.permute(g.mul_mat(up, out), 0, 2, 1, 3))
     out = g.reshape(out, out.ne[0] * out.ne[1], out.ne[2] * out.ne[3])
-    b.graph.expand(out)
+    build.graph.expand(out)
     return out
 
 
-def _up(b: Build, layer: int) -> GgmlTensor | None:
+def _up(build: Build, layer: int) -> GgmlTensor | None:
     """Latent attention: from the latent to each head's values."""
-    latent = any(isinstance(m, Latent) for m in b.net.layers[layer].mixers)
-    return b.of(layer, "attn_v_b") if latent else None
+    latent = any(isinstance(m, Latent) for m in build.net.layers[layer].mixers)
+    return build.of(layer, "attn_v_b") if latent else None
 
 
-def _expanded(b: Build, kqv: GgmlTensor, layer: int) -> GgmlTensor:
-    up = _up(b, layer)
+def _expanded(build: Build, kqv: GgmlTensor, layer: int) -> GgmlTensor:
+    up = _up(build, layer)
     return kqv if up is None else g.mul_mat(up, kqv)
 
 
-def softened(b: Build, kq: GgmlTensor, mask: GgmlTensor) -> GgmlTensor:
-    if not b.net.softcap:
+def softened(build: Build, kq: GgmlTensor, mask: GgmlTensor) -> GgmlTensor:
+    if not build.net.softcap:
         return g.like("soft_max", kq, mask)
-    if b.step.rules.fused:
+    if build.step.rules.fused:
         return g.like("soft_cap_max", kq, mask)
     return g.like("soft_max", g.like("scale", g.like("unary", g.like("scale", kq))), mask)
 
@@ -197,10 +197,10 @@ def softened(b: Build, kq: GgmlTensor, mask: GgmlTensor) -> GgmlTensor:
 # ik_llama.cpp: scores that are more than -amb MiB are made of one head at a time
 
 
-def in_turns(b: Build, k: GgmlTensor, q: GgmlTensor) -> bool:
-    if not b.step.largest_batch or k.ne[2] != q.ne[2]:
+def in_turns(build: Build, k: GgmlTensor, q: GgmlTensor) -> bool:
+    if not build.step.largest_batch or k.ne[2] != q.ne[2]:
         return False
-    return mib(k.ne[1] * q.ne[1] * q.ne[2] * F32.nbytes) > b.step.largest_batch
+    return mib(k.ne[1] * q.ne[1] * q.ne[2] * F32.nbytes) > build.step.largest_batch
 
 
 def mib(size: int) -> int:
@@ -208,12 +208,12 @@ def mib(size: int) -> int:
 
 
 def head_by_head(
-    b: Build, q: GgmlTensor, k: GgmlTensor, v: GgmlTensor, mask: GgmlTensor
+    build: Build, q: GgmlTensor, k: GgmlTensor, v: GgmlTensor, mask: GgmlTensor
 ) -> GgmlTensor:
     total: GgmlTensor | None = None
     for _ in range(q.ne[2]):
         q1, k1, v1 = (g.view(t, (*t.ne[:2], 1), t.nb[1:3]) for t in (q, k, v))
-        one = g.mul_mat(v1, softened(b, g.mul_mat(k1, q1), mask))
+        one = g.mul_mat(v1, softened(build, g.mul_mat(k1, q1), mask))
         total = one if total is None else g.concat(total, one, 2)
     assert total is not None
     return total
@@ -223,27 +223,27 @@ def head_by_head(
 
 
 def rotated(
-    b: Build, heads: CacheHeads, q: GgmlTensor, k: GgmlTensor | None, v: GgmlTensor | None
+    build: Build, heads: CacheHeads, q: GgmlTensor, k: GgmlTensor | None, v: GgmlTensor | None
 ) -> tuple[GgmlTensor, GgmlTensor | None, GgmlTensor | None, GgmlTensor | None]:
-    if not b.step.rules.rotates_cache:
+    if not build.step.rules.rotates_cache:
         return q, k, v, None
-    keys = _rotation(b, "k", heads.key, heads.near) if b.step.type_k.block > 1 else None
+    keys = _rotation(build, "k", heads.key, heads.near) if build.step.type_k.block > 1 else None
     if keys is not None and not heads.latent:
         q = hadamard(q, keys)
         k = hadamard(k, keys) if k is not None else None
-    values = _rotation(b, "v", heads.value, heads.near) if b.step.type_v.block > 1 else None
+    values = _rotation(build, "v", heads.value, heads.near) if build.step.type_v.block > 1 else None
     if values is None or heads.latent:
         return q, k, v, None
     return q, k, hadamard(v, values) if v is not None else None, values
 
 
-def _rotation(b: Build, kind: str, size: int, near: bool) -> GgmlTensor | None:
+def _rotation(build: Build, kind: str, size: int, near: bool) -> GgmlTensor | None:
     if size % 64:
         return None
     side = 64
     while kind == "k" and size % (2 * side) == 0:
         side *= 2
-    return b.entry(f"{kind}_rot{near}", g.entry(F32, side, side))
+    return build.entry(f"{kind}_rot{near}", g.entry(F32, side, side))
 
 
 def hadamard(t: GgmlTensor, matrix: GgmlTensor) -> GgmlTensor:
@@ -255,59 +255,67 @@ def hadamard(t: GgmlTensor, matrix: GgmlTensor) -> GgmlTensor:
 # Latent attention
 
 
-def latent_queries(b: Build, layer: int, x: GgmlTensor, size: int, heads: int) -> GgmlTensor:
-    if b.of(layer, "attn_q_a") is not None:
-        x = b.norm(b.linear(layer, "attn_q_a", x), b.of(layer, "attn_q_a_norm"), None, layer)
-        q = b.linear(layer, "attn_q_b", x)
+def latent_queries(build: Build, layer: int, x: GgmlTensor, size: int, heads: int) -> GgmlTensor:
+    if build.of(layer, "attn_q_a") is not None:
+        x = build.norm(
+            build.linear(layer, "attn_q_a", x), build.of(layer, "attn_q_a_norm"), None, layer
+        )
+        q = build.linear(layer, "attn_q_b", x)
     else:
-        q = b.linear(layer, "attn_q", x)
+        q = build.linear(layer, "attn_q", x)
     return g.reshape(q, size, heads, q.ne[1])
 
 
 def compressed(
-    b: Build, layer: int, x: GgmlTensor, rank: int, rotary: int
+    build: Build, layer: int, x: GgmlTensor, rank: int, rotary: int
 ) -> tuple[GgmlTensor, GgmlTensor]:
     """(the latent, its rotated part), of all tokens."""
-    both = b.linear(layer, "attn_kv_a_mqa", x)
+    both = build.linear(layer, "attn_kv_a_mqa", x)
     small = g.view(both, (rank, x.ne[1]), (both.nb[1],))
-    turned = b.rope(g.view(both, (rotary, 1, x.ne[1]), (both.nb[1], both.nb[1])))
-    norm = b.of(layer, "attn_kv_a_norm")
-    return b.norm(small, norm, None, layer), turned
+    turned = build.rope(g.view(both, (rotary, 1, x.ne[1]), (both.nb[1], both.nb[1])))
+    norm = build.of(layer, "attn_kv_a_norm")
+    return build.norm(small, norm, None, layer), turned
 
 
-def absorbed(b: Build, layer: int, m: Latent, x: GgmlTensor) -> GgmlTensor:
+def absorbed(build: Build, layer: int, sizes: Latent, x: GgmlTensor) -> GgmlTensor:
     tokens = x.ne[1]
-    q = latent_queries(b, layer, x, m.nope + m.rotary, m.heads)
-    latent, turned = compressed(b, layer, x, m.rank, m.rotary)
-    plain = g.view(q, (m.nope, m.heads, tokens), q.nb[1:3])
-    rotated = b.rope(g.view(q, (m.rotary, m.heads, tokens), q.nb[1:3]))
-    wide = g.mul_mat(b.must(layer, "attn_k_b"), g.permute(plain, 0, 2, 1, 3))
+    q = latent_queries(build, layer, x, sizes.nope + sizes.rotary, sizes.heads)
+    latent, turned = compressed(build, layer, x, sizes.rank, sizes.rotary)
+    plain = g.view(q, (sizes.nope, sizes.heads, tokens), q.nb[1:3])
+    rotated = build.rope(g.view(q, (sizes.rotary, sizes.heads, tokens), q.nb[1:3]))
+    wide = g.mul_mat(build.must(layer, "attn_k_b"), g.permute(plain, 0, 2, 1, 3))
     wide = g.permute(wide, 0, 2, 1, 3)
-    value = g.reshape(latent, m.rank, 1, tokens)
-    pair = (rotated, wide) if b.step.rules.rotary_first else (wide, rotated)
+    value = g.reshape(latent, sizes.rank, 1, tokens)
+    pair = (rotated, wide) if build.step.rules.rotary_first else (wide, rotated)
     query = g.concat(pair[0], pair[1], 0)
-    pair = (turned, value) if b.step.rules.rotary_first else (value, turned)
+    pair = (turned, value) if build.step.rules.rotary_first else (value, turned)
     key = g.concat(pair[0], pair[1], 0)
-    once = not b.step.rules.latent_values
-    h = CacheHeads(kv=1, key=m.rank + m.rotary, value=m.rank, latent=once, layer=layer)
-    return b.linear(layer, "attn_output", attend(b, h, query, key, value))
+    once = not build.step.rules.latent_values
+    h = CacheHeads(kv=1, key=sizes.rank + sizes.rotary, value=sizes.rank, latent=once, layer=layer)
+    return build.linear(layer, "attn_output", attend(build, h, query, key, value))
 
 
-def full_heads(b: Build, layer: int, m: Attention, x: GgmlTensor) -> GgmlTensor:
-    rotary = b.net.rotary
-    nope, tokens = m.key_dim - rotary, x.ne[1]
-    q = latent_queries(b, layer, x, m.key_dim, m.heads)
-    rank = b.must(layer, "attn_kv_b").ne[0]
-    latent, turned = compressed(b, layer, x, rank, rotary)
-    kv = b.linear(layer, "attn_kv_b", latent)
-    row = kv.dtype.size(nope + m.value_dim)
-    keys = g.view(kv, (nope, m.heads, tokens), (row, row * m.heads))
-    values = g.cont(g.view(kv, (m.value_dim, m.heads, tokens), (row, row * m.heads)))
-    if b.step.rules.whole_rope:
-        query = b.rope(q)
+def full_heads(build: Build, layer: int, attention: Attention, x: GgmlTensor) -> GgmlTensor:
+    rotary = build.net.rotary
+    nope, tokens = attention.key_dim - rotary, x.ne[1]
+    q = latent_queries(build, layer, x, attention.key_dim, attention.heads)
+    rank = build.must(layer, "attn_kv_b").ne[0]
+    latent, turned = compressed(build, layer, x, rank, rotary)
+    kv = build.linear(layer, "attn_kv_b", latent)
+    row = kv.dtype.size(nope + attention.value_dim)
+    keys = g.view(kv, (nope, attention.heads, tokens), (row, row * attention.heads))
+    values = g.cont(
+        g.view(kv, (attention.value_dim, attention.heads, tokens), (row, row * attention.heads))
+    )
+    if build.step.rules.whole_rope:
+        query = build.rope(q)
     else:
-        plain = g.view(q, (nope, m.heads, tokens), q.nb[1:3])
-        query = g.concat(plain, b.rope(g.view(q, (rotary, m.heads, tokens), q.nb[1:3])), 0)
-    key = g.concat(keys, g.repeat(turned, rotary, m.heads, tokens), 0)
-    h = CacheHeads(kv=m.heads, key=m.key_dim, value=m.value_dim, layer=layer)
-    return b.linear(layer, "attn_output", attend(b, h, query, key, values))
+        plain = g.view(q, (nope, attention.heads, tokens), q.nb[1:3])
+        query = g.concat(
+            plain, build.rope(g.view(q, (rotary, attention.heads, tokens), q.nb[1:3])), 0
+        )
+    key = g.concat(keys, g.repeat(turned, rotary, attention.heads, tokens), 0)
+    h = CacheHeads(
+        kv=attention.heads, key=attention.key_dim, value=attention.value_dim, layer=layer
+    )
+    return build.linear(layer, "attn_output", attend(build, h, query, key, values))

@@ -160,19 +160,19 @@ class Build:
     def norm(
         self,
         x: GgmlTensor,
-        w: GgmlTensor | None,
+        weight: GgmlTensor | None,
         b: GgmlTensor | None,
         layer: int = -1,
         kind: str = "rms_norm",
     ) -> GgmlTensor:
-        if self.step.rules.fused and kind == "rms_norm" and w is not None:
-            y = g.like("fused_rms_norm", x, w)
+        if self.step.rules.fused and kind == "rms_norm" and weight is not None:
+            y = g.like("fused_rms_norm", x, weight)
             return g.like("add", y, b) if b is not None else y
         y = g.like(kind, x)
-        if (w is not None or b is not None) and layer >= 0 and self.placement.pinned:
+        if (weight is not None or b is not None) and layer >= 0 and self.placement.pinned:
             y.backend = self.placement.layer(layer)
-        if w is not None:
-            y = g.like("mul", y, w)
+        if weight is not None:
+            y = g.like("mul", y, weight)
         return g.like("add", y, b) if b is not None else y
 
     def layer_norm(

@@ -17,179 +17,189 @@ from weighbridge.engines.llama_cpp.graphs.build import Build
 PROMPT = 128  # tokens from which on keys and values are made of the cache
 
 
-def by_mode(b: Build, layer: int, m: Latent, x: GgmlTensor) -> GgmlTensor:
+def by_mode(build: Build, layer: int, latent: Latent, x: GgmlTensor) -> GgmlTensor:
     tokens = x.ne[1]
-    q = latent_queries(b, layer, x, m.nope + m.rotary, m.heads)
-    plain = g.view(q, (m.nope, m.heads, tokens), q.nb[1:3])
-    turned = b.rope(g.view(q, (m.rotary, m.heads, tokens), q.nb[1:3]))
-    stored, other = _stored(b, layer, m, x)
-    if b.step.latent_mode != 1 and b.step.flash and tokens >= PROMPT:
-        way = _at_once if b.step.rules.unfolds_at_once else _unfolded
-        out = way(b, layer, m, g.concat(plain, turned, 0), stored)
+    q = latent_queries(build, layer, x, latent.nope + latent.rotary, latent.heads)
+    plain = g.view(q, (latent.nope, latent.heads, tokens), q.nb[1:3])
+    turned = build.rope(g.view(q, (latent.rotary, latent.heads, tokens), q.nb[1:3]))
+    stored, other = _stored(build, layer, latent, x)
+    if build.step.latent_mode != 1 and build.step.flash and tokens >= PROMPT:
+        way = _at_once if build.step.rules.unfolds_at_once else _unfolded
+        out = way(build, layer, latent, g.concat(plain, turned, 0), stored)
     else:
-        out = _absorbed(b, layer, m, (plain, turned), stored, other)
-    b.graph.expand(out)
-    return b.linear(layer, "attn_output", out)
+        out = _absorbed(build, layer, latent, (plain, turned), stored, other)
+    build.graph.expand(out)
+    return build.linear(layer, "attn_output", out)
 
 
-def _stored(b: Build, layer: int, m: Latent, x: GgmlTensor) -> tuple[GgmlTensor, GgmlTensor | None]:
+def _stored(
+    build: Build, layer: int, sizes: Latent, x: GgmlTensor
+) -> tuple[GgmlTensor, GgmlTensor | None]:
     """The cache, and its transposed twin in the mode that has one."""
     tokens = x.ne[1]
-    latent, key = compressed(b, layer, x, m.rank, m.rotary)
+    latent, key = compressed(build, layer, x, sizes.rank, sizes.rotary)
     other = None
-    if b.step.latent_mode == 1 and not b.step.flash:
-        other = b.cache(layer, "v", m.rank, False)
+    if build.step.latent_mode == 1 and not build.step.flash:
+        other = build.cache(layer, "v", sizes.rank, False)
         cells = other.ne[1]
-        ne, nb = (tokens, m.rank), (other.dtype.size(cells),)
-        b.graph.expand(g.into(g.transpose(latent), g.view(other, ne, nb)))
-        other = g.view(other, (cells, m.rank))
-    kind = "k" if b.step.flash or other is not None else "v"
-    cache = b.cache(layer, kind, m.rank + m.rotary, False)
+        ne, nb = (tokens, sizes.rank), (other.dtype.size(cells),)
+        build.graph.expand(g.into(g.transpose(latent), g.view(other, ne, nb)))
+        other = g.view(other, (cells, sizes.rank))
+    kind = "k" if build.step.flash or other is not None else "v"
+    cache = build.cache(layer, kind, sizes.rank + sizes.rotary, False)
     both = g.concat(latent, g.permute(key, 0, 2, 1, 3), 0)
-    b.graph.expand(g.into(both, g.view(cache, (cache.ne[0], tokens))))
+    build.graph.expand(g.into(both, g.view(cache, (cache.ne[0], tokens))))
     return g.view(cache, cache.ne[:2]), other
 
 
-def _unfolded(b: Build, layer: int, m: Latent, q: GgmlTensor, cache: GgmlTensor) -> GgmlTensor:
-    table = b.must(layer, "attn_kv_b")
-    cells, each = cache.ne[1], m.nope + m.value_dim
-    heads = _heads_at_once(b, m, table.ne[1] * cells * F32.nbytes)
-    small = g.view(cache, (m.rank, cells), cache.nb[1:2])
-    shared = g.view(cache, (m.rotary, cells, 1), (cache.nb[1], cache.nb[1] * cells))
-    kind = _kind(b, cache)
+def _unfolded(
+    build: Build, layer: int, latent: Latent, q: GgmlTensor, cache: GgmlTensor
+) -> GgmlTensor:
+    table = build.must(layer, "attn_kv_b")
+    cells, each = cache.ne[1], latent.nope + latent.value_dim
+    heads = _heads_at_once(build, latent, table.ne[1] * cells * F32.nbytes)
+    small = g.view(cache, (latent.rank, cells), cache.nb[1:2])
+    shared = g.view(cache, (latent.rotary, cells, 1), (cache.nb[1], cache.nb[1] * cells))
+    kind = _kind(build, cache)
     shared = shared if shared.dtype is kind else g.cast(shared, F16)
-    shared = g.repeat(shared, m.rotary, cells, heads)
+    shared = g.repeat(shared, latent.rotary, cells, heads)
     q = g.permute(q, 0, 2, 1, 3)
-    b.graph.expand(q)
+    build.graph.expand(q)
     total: GgmlTensor | None = None
-    for _ in range(m.heads // heads):
-        part = g.view(table, (m.rank, each * heads), table.nb[1:2])
+    for _ in range(latent.heads // heads):
+        part = g.view(table, (latent.rank, each * heads), table.nb[1:2])
         both = g.mul_mat(part, small)
         key, value = (
             g.cast(
                 g.view(both, (size, cells, heads), (F32.size(each * heads), F32.size(each))), kind
             )
-            for size in (m.nope, m.value_dim)
+            for size in (latent.nope, latent.value_dim)
         )
-        b.graph.expand(key, value)
+        build.graph.expand(key, value)
         key = g.concat(key, shared, 0)
-        b.graph.expand(key)
+        build.graph.expand(key)
         ours = g.view(q, (*q.ne[:2], heads), q.nb[1:3])
-        out = g.flash(ours, key, value, b.mask(False))
-        out = g.reshape(out, m.value_dim * heads, q.ne[1])
+        out = g.flash(ours, key, value, build.mask(False))
+        out = g.reshape(out, latent.value_dim * heads, q.ne[1])
         total = out if total is None else g.concat(total, out, 0)
     assert total is not None
     return total
 
 
-def _kind(b: Build, cache: GgmlTensor) -> DType:
+def _kind(build: Build, cache: GgmlTensor) -> DType:
     """A build without GPUs keeps the cache's type."""
-    return cache.dtype if b.placement.host == 0 else F16
+    return cache.dtype if build.placement.host == 0 else F16
 
 
-def _heads_at_once(b: Build, m: Latent, size: int) -> int:
+def _heads_at_once(build: Build, latent: Latent, size: int) -> int:
     """Heads whose keys and values are made at once."""
-    heads, left, limit = m.heads, mib(size), b.step.largest_batch
+    heads, left, limit = latent.heads, mib(size), build.step.largest_batch
     while limit and heads % 2 == 0 and left > limit:
         heads, left = heads // 2, left // 2
     return heads
 
 
-def _at_once(b: Build, layer: int, m: Latent, q: GgmlTensor, cache: GgmlTensor) -> GgmlTensor:
+def _at_once(
+    build: Build, layer: int, latent: Latent, q: GgmlTensor, cache: GgmlTensor
+) -> GgmlTensor:
     """Run latent attention as before build 3590: all heads together, in 32 bits where there are
     GPUs."""
-    key, value = (_halves if b.placement.host == 0 else _wide_halves)(b, layer, m, cache)
+    key, value = (_halves if build.placement.host == 0 else _wide_halves)(
+        build, layer, latent, cache
+    )
     q = g.permute(q, 0, 2, 1, 3)
-    b.graph.expand(q)
-    out = g.flash(q, key, value, b.mask(False))
-    return g.reshape(out, m.value_dim * m.heads, q.ne[1])
+    build.graph.expand(q)
+    out = g.flash(q, key, value, build.mask(False))
+    return g.reshape(out, latent.value_dim * latent.heads, q.ne[1])
 
 
-def _views(m: Latent, both: GgmlTensor) -> tuple[GgmlTensor, GgmlTensor]:
+def _views(latent: Latent, both: GgmlTensor) -> tuple[GgmlTensor, GgmlTensor]:
     """Keys without their rotated part, and values, of all heads."""
-    each, cells = m.nope + m.value_dim, both.ne[1]
-    nb = (F32.size(each * m.heads), F32.size(each))
-    return g.view(both, (m.nope, cells, m.heads), nb), g.view(
-        both, (m.value_dim, cells, m.heads), nb
+    each, cells = latent.nope + latent.value_dim, both.ne[1]
+    nb = (F32.size(each * latent.heads), F32.size(each))
+    return g.view(both, (latent.nope, cells, latent.heads), nb), g.view(
+        both, (latent.value_dim, cells, latent.heads), nb
     )
 
 
-def _halves(b: Build, layer: int, m: Latent, cache: GgmlTensor) -> tuple[GgmlTensor, GgmlTensor]:
+def _halves(
+    build: Build, layer: int, latent: Latent, cache: GgmlTensor
+) -> tuple[GgmlTensor, GgmlTensor]:
     cells = cache.ne[1]
-    small = g.view(cache, (m.rank, cells), cache.nb[1:2])
-    views = _views(m, g.mul_mat(b.must(layer, "attn_kv_b"), small))
+    small = g.view(cache, (latent.rank, cells), cache.nb[1:2])
+    views = _views(latent, g.mul_mat(build.must(layer, "attn_kv_b"), small))
     key, value = (g.cast(t, cache.dtype) for t in views)
-    b.graph.expand(key, value)
-    shared = g.view(cache, (m.rotary, cells, 1), (cache.nb[1], cache.nb[1] * cells))
-    key = g.concat(key, g.repeat(shared, m.rotary, cells, m.heads), 0)
-    b.graph.expand(key)
+    build.graph.expand(key, value)
+    shared = g.view(cache, (latent.rotary, cells, 1), (cache.nb[1], cache.nb[1] * cells))
+    key = g.concat(key, g.repeat(shared, latent.rotary, cells, latent.heads), 0)
+    build.graph.expand(key)
     return key, value
 
 
 def _wide_halves(
-    b: Build, layer: int, m: Latent, cache: GgmlTensor
+    build: Build, layer: int, latent: Latent, cache: GgmlTensor
 ) -> tuple[GgmlTensor, GgmlTensor]:
     cells = cache.ne[1]
     wide = g.cast(cache, F32)
-    small = g.view(wide, (m.rank, cells), wide.nb[1:2])
-    plain, value = _views(m, g.mul_mat(b.must(layer, "attn_kv_b"), small))
-    shared = g.view(wide, (m.rotary, 1, cells), (wide.nb[1], wide.nb[1]))
-    shared = g.permute(g.repeat(shared, m.rotary, m.heads, cells), 0, 2, 1, 3)
+    small = g.view(wide, (latent.rank, cells), wide.nb[1:2])
+    plain, value = _views(latent, g.mul_mat(build.must(layer, "attn_kv_b"), small))
+    shared = g.view(wide, (latent.rotary, 1, cells), (wide.nb[1], wide.nb[1]))
+    shared = g.permute(g.repeat(shared, latent.rotary, latent.heads, cells), 0, 2, 1, 3)
     return g.cast(g.concat(plain, shared, 0), cache.dtype), g.cast(value, cache.dtype)
 
 
 def _absorbed(
-    b: Build,
+    build: Build,
     layer: int,
-    m: Latent,
+    latent: Latent,
     query: tuple[GgmlTensor, GgmlTensor],
     cache: GgmlTensor,
     other: GgmlTensor | None,
 ) -> GgmlTensor:
     plain, turned = query
     tokens = plain.ne[2]
-    table = b.must(layer, "attn_k_b")
-    if table.ne[1] != m.rank or table.ne[2] != m.heads:
-        table = g.reshape(table, m.nope, m.rank, m.heads)
+    table = build.must(layer, "attn_k_b")
+    if table.ne[1] != latent.rank or table.ne[2] != latent.heads:
+        table = g.reshape(table, latent.nope, latent.rank, latent.heads)
     wide = g.mul_mat(table, g.permute(plain, 0, 2, 1, 3))
     q = g.concat(wide, g.permute(turned, 0, 2, 1, 3), 0)
-    small = g.view(cache, (m.rank, cache.ne[1]), cache.nb[1:2])
-    if b.step.flash and b.step.latent_mode != 2:
-        out = g.permute(g.flash(q, cache, small, b.mask(False)), 0, 2, 1, 3)
+    small = g.view(cache, (latent.rank, cache.ne[1]), cache.nb[1:2])
+    if build.step.flash and build.step.latent_mode != 2:
+        out = g.permute(g.flash(q, cache, small, build.mask(False)), 0, 2, 1, 3)
     else:
         turned_cache = other if other is not None else g.cont(g.transpose(small))
-        out = _scored(b, q, cache, turned_cache)
-    table = b.must(layer, "attn_v_b")
-    if table.ne[1] != m.value_dim:
-        table = g.reshape(table, m.rank, m.value_dim, m.heads)
+        out = _scored(build, q, cache, turned_cache)
+    table = build.must(layer, "attn_v_b")
+    if table.ne[1] != latent.value_dim:
+        table = g.reshape(table, latent.rank, latent.value_dim, latent.heads)
     out = g.cont(g.permute(g.mul_mat(table, out), 0, 2, 1, 3))
-    return g.view(out, (m.value_dim * m.heads, tokens))
+    return g.view(out, (latent.value_dim * latent.heads, tokens))
 
 
-def _scored(b: Build, q: GgmlTensor, cache: GgmlTensor, turned: GgmlTensor) -> GgmlTensor:
+def _scored(build: Build, q: GgmlTensor, cache: GgmlTensor, turned: GgmlTensor) -> GgmlTensor:
     """Scores of all heads, or of as many as -amb MiB hold."""
     heads = q.ne[2]
     size = mib(cache.ne[1] * q.ne[1] * heads * F32.nbytes)
-    limit = b.step.largest_batch
+    limit = build.step.largest_batch
     if not limit or size <= limit:
-        return _scores(b, q, cache, turned)
+        return _scores(build, q, cache, turned)
     each = -(-heads // min(heads, -(-size // limit)))
     total: GgmlTensor | None = None
     for start in range(0, heads, each):
         ours = g.view(q, (*q.ne[:2], min(each, heads - start)), q.nb[1:3])
-        one = g.mul_mat(turned, g.like("soft_max", g.mul_mat(cache, ours), b.mask(False)))
+        one = g.mul_mat(turned, g.like("soft_max", g.mul_mat(cache, ours), build.mask(False)))
         total = one if total is None else g.concat(total, one, 2)
-        b.graph.expand(total)
+        build.graph.expand(total)
     assert total is not None
     return total
 
 
-def _scores(b: Build, q: GgmlTensor, cache: GgmlTensor, turned: GgmlTensor) -> GgmlTensor:
+def _scores(build: Build, q: GgmlTensor, cache: GgmlTensor, turned: GgmlTensor) -> GgmlTensor:
     few = q.ne[1] < PROMPT
     q = g.permute(q, 0, 2, 1, 3) if few else q
     kq = g.mul_mat(cache, q)
     kq = g.cont(g.permute(kq, 0, 2, 1, 3)) if few else kq
-    kq = g.like("soft_max", kq, b.mask(False))
+    kq = g.like("soft_max", kq, build.mask(False))
     kq = g.permute(kq, 0, 2, 1, 3) if few else kq
     out = g.mul_mat(turned, kq)
     return g.permute(out, 0, 2, 1, 3) if few else out
