@@ -193,6 +193,7 @@ SPELLERS = {
     "lab/golden/__init__.py": "small models are called by what they are",
     "lab/golden/language.py": "configs of small models",
     "lab/golden/vision.py": "small models of images",
+    "catalogue/owners.py": "owners of repositories",
     "lab/evidence/programs/__init__.py": "networks of timm",
     "lab/evidence/programs/xmem.py": "the program's own words",
 }

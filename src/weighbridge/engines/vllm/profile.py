@@ -8,7 +8,7 @@ In float32 one tensor more is alive than the code shows: a copy of all logits, o
 feed-forward. Llama 3.1 8B with 8,192 tokens and 1,024 sequences took 2.21 GiB in 0.19, for which
 either is 0.44 to 0.49 GiB; the first is expected, the second within the interval.
 
-MixerCache from one moment to the next: cuBLAS's workspace, the encoder's outputs, the experts'
+Kept from one moment to the next: cuBLAS's workspace, the encoder's outputs, the experts'
 workspace (before 0.14 it was freed). The peak is the largest moment, never a sum of them.
 
 Source: vllm 0.19 and 0.33 v1/worker/gpu_model_runner.py (profile_run, _dummy_run,
